@@ -1,0 +1,89 @@
+package codec
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+)
+
+// ErrMalformedBlock is wrapped by the errors of ParseHeaderBlock.
+var ErrMalformedBlock = errors.New("malformed header block")
+
+// ParseHeaderBlock reads a header block: lines of "key: value", as in the
+// payload of a gRPC-Web trailers frame and in the first message of a
+// grpc-websockets call. Names come out in lower case, the values of a name in
+// the order of their lines, unsplit and still encoded (see DecodeMetadata).
+//
+// It reads more than AppendHeaderBlock writes: names of any case, LF for CRLF,
+// any blanks around a value, no end on the last line, empty lines after it. An
+// error wraps ErrMalformedBlock and has the line's number: no colon, a name that
+// ValidName refuses in lower case, a CR or NUL in the value.
+//
+// Memory is in proportion to len(b); the largest factor, about thirty, is for
+// lines of three bytes. b isn't kept.
+// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md#protocol-differences-vs-grpc-over-http2
+func ParseHeaderBlock(b []byte) (map[string][]string, error) {
+	// One string for all, of which names and values are parts.
+	text := strings.TrimRight(string(b), "\r\n")
+	lines := strings.Count(text, "\n") + 1
+	if text == "" {
+		lines = 0
+	}
+	h := make(map[string][]string, min(lines, 16))
+	values := make([]string, lines) // a part of it for each new name
+	for i := range lines {
+		line, rest, _ := strings.Cut(text, "\n")
+		text = rest
+		name, value, err := parseHeaderLine(line)
+		if err != nil {
+			return nil, fmt.Errorf("%w: line %d: %w", ErrMalformedBlock, i+1, err)
+		}
+		if old, ok := h[name]; ok {
+			h[name] = append(old, value)
+			continue
+		}
+		values[i] = value
+		h[name] = values[i : i+1 : i+1]
+	}
+	return h, nil
+}
+
+var (
+	errNoColon      = errors.New("no colon")
+	errInvalidName  = errors.New("invalid name")
+	errInvalidValue = errors.New("control character in value")
+)
+
+func parseHeaderLine(line string) (name, value string, err error) {
+	name, value, ok := strings.Cut(strings.TrimSuffix(line, "\r"), ":")
+	if !ok {
+		return "", "", errNoColon
+	}
+	name = lower(name)
+	if !ValidName(name) {
+		return "", "", errInvalidName
+	}
+	value = strings.Trim(value, " \t")
+	if strings.ContainsAny(value, "\r\x00") {
+		return "", "", errInvalidValue
+	}
+	return name, value, nil
+}
+
+// AppendHeaderBlock appends fields to b as lines of "key: value", each with its
+// CRLF and with no empty line at the end. A field whose name or value isn't
+// valid on the wire (ValidName, ValidValue) is left out, so that no value can
+// begin a line of its own.
+func AppendHeaderBlock(b []byte, fields iter.Seq2[string, string]) []byte {
+	for name, value := range fields {
+		if !ValidName(name) || !ValidValue(value) {
+			continue
+		}
+		b = append(b, name...)
+		b = append(b, ": "...)
+		b = append(b, value...)
+		b = append(b, "\r\n"...)
+	}
+	return b
+}

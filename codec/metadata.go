@@ -1,0 +1,184 @@
+package codec
+
+import (
+	"encoding/base64"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// binSuffix ends the names of metadata whose values are bytes, not text.
+const binSuffix = "-bin"
+
+// fieldOverhead is what HTTP/2 counts for a field on top of its name and value.
+const fieldOverhead = 32
+
+// DecodeMetadata makes metadata of header fields. Names become lower case, in
+// ASCII only. The value of a -bin name is split at its commas, since HTTP may
+// join fields of one name, and each part, blanks around it trimmed, is decoded
+// from base64, padded or not: an MD holds raw bytes there. Other values stay
+// whole and as they are. Nothing is left out, reserved names and values that
+// aren't ASCII included; that is the caller's table, or Fields.
+//
+// Names that differ in case only are joined in their byte order. The MD shares
+// h's value slices, but appending to one of its values doesn't touch h. An error
+// names the key.
+// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests
+func DecodeMetadata(h map[string][]string) (metadata.MD, error) {
+	md := make(metadata.MD, len(h))
+	for name, values := range h {
+		if err := decodeField(md, lower(name), values); err != nil {
+			return nil, err
+		}
+	}
+	if len(md) == len(h) {
+		return md, nil
+	}
+	// Some names differed in case only: once more, in an order that doesn't
+	// depend on the map's.
+	clear(md)
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		if err := decodeField(md, lower(name), h[name]); err != nil {
+			return nil, err
+		}
+	}
+	return md, nil
+}
+
+func decodeField(md metadata.MD, name string, values []string) error {
+	if strings.HasSuffix(name, binSuffix) {
+		var err error
+		if values, err = decodeBin(values); err != nil {
+			return fmt.Errorf("metadata %.64q: %w", name, err)
+		}
+	}
+	if old, ok := md[name]; ok {
+		values = append(old, values...)
+	}
+	md[name] = slices.Clip(values)
+	return nil
+}
+
+// decodeBin decodes each comma-separated part of each value.
+func decodeBin(values []string) ([]string, error) {
+	parts := len(values)
+	for _, v := range values {
+		parts += strings.Count(v, ",")
+	}
+	decoded := make([]string, 0, parts)
+	for _, v := range values {
+		for part := range strings.SplitSeq(v, ",") {
+			raw, err := decodeBase64(strings.Trim(part, " \t"))
+			if err != nil {
+				return nil, err
+			}
+			decoded = append(decoded, raw)
+		}
+	}
+	return decoded, nil
+}
+
+var errNotBase64 = fmt.Errorf("not base64")
+
+func decodeBase64(s string) (string, error) {
+	// Package base64 skips line ends; in a header they are an attack.
+	if strings.ContainsAny(s, "\r\n") {
+		return "", errNotBase64
+	}
+	enc := base64.RawStdEncoding
+	if len(s)%4 == 0 {
+		enc = base64.StdEncoding
+	}
+	raw, err := enc.DecodeString(s)
+	if err != nil {
+		return "", errNotBase64
+	}
+	return string(raw), nil
+}
+
+// Fields yields md as it goes on the wire: names in byte order, the values of a
+// name in theirs, -bin values as unpadded base64. Left out is what would break
+// the block that it stands in: names that ValidName refuses, such as
+// ":authority", and values of other than -bin names that ValidValue refuses.
+// The md must not change while the sequence is used; it can be used again.
+func Fields(md metadata.MD) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		var buf [16]string // most calls' names; spares the heap
+		names := buf[:0]
+		for name := range md {
+			if ValidName(name) {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			bin := strings.HasSuffix(name, binSuffix)
+			for _, value := range md[name] {
+				if bin {
+					value = encodeBase64(value)
+				} else if !ValidValue(value) {
+					continue
+				}
+				if !yield(name, value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func encodeBase64(raw string) string {
+	return base64.RawStdEncoding.EncodeToString([]byte(raw))
+}
+
+// ValidName reports whether name may name metadata on the wire: one or more of
+// 0-9 a-z _ . - and nothing else.
+// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests, "Header-Name".
+func ValidName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// ValidValue reports whether v may be the value of metadata whose name doesn't
+// end in -bin: bytes 0x20–0x7E only. An empty v is valid.
+// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests, "ASCII-Value".
+func ValidValue(v string) bool {
+	for i := range len(v) {
+		if v[i] < 0x20 || v[i] > 0x7E {
+			return false
+		}
+	}
+	return true
+}
+
+// FieldBytes is the size of a field as HTTP/2 counts it for limits: name, value
+// as on the wire and 32 more. RFC 9113 §6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE.
+func FieldBytes(name, value string) int {
+	return len(name) + len(value) + fieldOverhead
+}
+
+// lower is s with the letters A-Z in lower case. strings.ToLower would also make
+// a k of the Kelvin sign, and so a legal name of an illegal one.
+func lower(s string) string {
+	for i := range len(s) {
+		if c := s[i]; 'A' <= c && c <= 'Z' {
+			b := []byte(s)
+			for ; i < len(b); i++ {
+				if c := b[i]; 'A' <= c && c <= 'Z' {
+					b[i] = c + ('a' - 'A')
+				}
+			}
+			return string(b)
+		}
+	}
+	return s
+}

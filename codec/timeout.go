@@ -1,0 +1,93 @@
+package codec
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"time"
+)
+
+// maxTimeoutDigits is how many digits grpc-timeout may have.
+const maxTimeoutDigits = 8
+
+// maxTimeoutValue is the largest number of maxTimeoutDigits digits.
+const maxTimeoutValue = 99999999
+
+var errMalformedTimeout = errors.New("grpc-timeout: not 1 to 8 digits and a unit of H, M, S, m, u or n")
+
+// ParseTimeout reads a grpc-timeout header: one to eight digits and a unit, H M
+// S m u n, whose case matters. 0 is legal and means that the deadline has
+// passed. What a time.Duration can't hold becomes its largest value, about 292
+// years.
+// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests
+func ParseTimeout(s string) (time.Duration, error) {
+	digits := len(s) - 1
+	if digits < 1 || digits > maxTimeoutDigits {
+		return 0, errMalformedTimeout
+	}
+	unit := timeoutUnit(s[digits])
+	if unit == 0 {
+		return 0, errMalformedTimeout
+	}
+	var v time.Duration
+	for i := range digits {
+		c := s[i]
+		if c < '0' || c > '9' {
+			return 0, errMalformedTimeout
+		}
+		v = v*10 + time.Duration(c-'0')
+	}
+	if v > math.MaxInt64/unit {
+		return math.MaxInt64, nil
+	}
+	return v * unit, nil
+}
+
+// timeoutUnit is the length of a grpc-timeout unit, 0 for another byte.
+func timeoutUnit(c byte) time.Duration {
+	switch c {
+	case 'H':
+		return time.Hour
+	case 'M':
+		return time.Minute
+	case 'S':
+		return time.Second
+	case 'm':
+		return time.Millisecond
+	case 'u':
+		return time.Microsecond
+	case 'n':
+		return time.Nanosecond
+	}
+	return 0
+}
+
+// EncodeTimeout writes d as a grpc-timeout header: the finest unit that takes
+// at most eight digits, rounded up so that the reader never gives up before the
+// writer does. This is grpc-go's choice of unit. A d of 0 or less is "0n",
+// expired.
+func EncodeTimeout(d time.Duration) string {
+	if d <= 0 {
+		return "0n"
+	}
+	for _, unit := range []byte("numSM") {
+		if v := divideUp(d, timeoutUnit(unit)); v <= maxTimeoutValue {
+			return encodeTimeout(v, unit)
+		}
+	}
+	return encodeTimeout(divideUp(d, time.Hour), 'H') // at most 2562048H
+}
+
+func encodeTimeout(v int64, unit byte) string {
+	var b [maxTimeoutDigits + 1]byte
+	return string(append(strconv.AppendInt(b[:0], v, 10), unit))
+}
+
+// divideUp is d/unit, rounded up.
+func divideUp(d, unit time.Duration) int64 {
+	v := d / unit
+	if d%unit > 0 {
+		v++
+	}
+	return int64(v)
+}
