@@ -91,26 +91,29 @@ func yieldTrailer(yield func(name, value string) bool, trailer metadata.MD, repl
 // it has no details.
 func detailsOf(st *status.Status, code codes.Code, trailer metadata.MD) string {
 	raw := trailer[detailsKey]
-	p := st.Proto() // a copy
-	own := len(p.GetDetails()) > 0
-	if len(raw) == 1 && p != nil {
-		came := st.Proto()
-		if proto.Unmarshal([]byte(raw[0]), came) == nil && came.GetCode() == p.GetCode() &&
-			(!own || proto.Equal(came, p)) {
+	if len(raw) == 0 && st.Code() == codes.OK {
+		return "" // as status.WithDetails has it; spares the usual call a copy
+	}
+	p := st.Proto() // a copy; nil for a nil st
+	has := len(p.GetDetails()) > 0
+	if len(raw) == 1 {
+		came := status.New(codes.OK, "").Proto() // to read into
+		if proto.Unmarshal([]byte(raw[0]), came) == nil && codes.Code(came.GetCode()) == st.Code() &&
+			(!has || proto.Equal(came, p)) {
 			if code == st.Code() {
 				return raw[0]
 			}
-			p, own = came, true
+			p, has = came, true
 		}
 	}
-	if !own {
+	if !has {
 		return ""
 	}
 	p.Code = int32(code)
 	p.Message = string([]rune(p.Message)) // proto.Marshal refuses what isn't UTF-8
 	b, err := proto.Marshal(p)
 	if err != nil {
-		return ""
+		return "" // a detail's type URL isn't UTF-8: nobody could read it
 	}
 	return string(b)
 }
