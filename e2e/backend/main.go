@@ -1,0 +1,85 @@
+// Command backend is the unmodified gRPC server behind culvert in the end-to-end
+// tests: grpc-go with its defaults, the service Probe, health and reflection. It
+// is a process of its own, so that it can be killed, stopped, and put in a
+// network namespace. What it saw of each call is told on a unix socket.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/culvert-grpc/culvert/e2e/e2epb"
+	"github.com/culvert-grpc/culvert/e2e/probe"
+)
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:0", "`address` of the gRPC server: host:port, or unix:path")
+	control := flag.String("control", "", "`path` of the unix socket that tells the records")
+	streams := flag.Uint("max-streams", 0, "the server's MaxConcurrentStreams; 0: none")
+	flag.Parse()
+	if err := run(*listen, *control, uint32(*streams)); err != nil {
+		fmt.Fprintln(os.Stderr, "backend:", err)
+		os.Exit(1)
+	}
+}
+
+func run(listen, control string, streams uint32) error {
+	network, address := "tcp", listen
+	if path, ok := strings.CutPrefix(listen, "unix:"); ok {
+		network, address = "unix", path
+	}
+	ln, err := net.Listen(network, address)
+	if err != nil {
+		return err
+	}
+	_ = os.Remove(control) // a killed backend's; Listen says it if it stays
+	side, err := net.Listen("unix", control)
+	if err != nil {
+		return err
+	}
+
+	records := newRecords()
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(probe.MaxPayload), // the tests look at culvert's limits
+	}
+	if streams > 0 {
+		options = append(options, grpc.MaxConcurrentStreams(streams))
+	}
+	server := grpc.NewServer(options...)
+	e2epb.RegisterProbeServer(server, &service{records: records})
+	healthpb.RegisterHealthServer(server, health.NewServer())
+	reflection.Register(server)
+
+	controlServer := &http.Server{Handler: records, ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan error, 2) // one for each server
+	go func() { ended <- server.Serve(ln) }()
+	go func() { ended <- controlServer.Serve(side) }()
+	fmt.Printf("listening %s\n", ln.Addr())
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-ended:
+		ended <- nil // so that both are waited for below
+	}
+	server.Stop()
+	_ = controlServer.Close() // the process ends
+	<-ended
+	<-ended
+	return err
+}

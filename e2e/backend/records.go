@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/e2e/probe"
+)
+
+// records is what the backend saw, and the HTTP handler that tells it.
+type records struct {
+	mu      sync.Mutex
+	entries map[string]*entry
+	running int
+	changed chan struct{} // closed and replaced when a call began, was cancelled or ended
+}
+
+// entry is the record of one call. Its fields are guarded by all.mu.
+type entry struct {
+	all    *records
+	record probe.Record
+}
+
+func newRecords() *records {
+	return &records{entries: map[string]*entry{}, changed: make(chan struct{})}
+}
+
+func (rs *records) begin(ctx context.Context, method, id string, md metadata.MD) *entry {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	e := &entry{rs, probe.Record{ID: id, Method: method, Began: time.Now(), Metadata: map[string][][]byte{}}}
+	if p, ok := peer.FromContext(ctx); ok {
+		e.record.Peer = p.Addr.String()
+	}
+	for name, values := range md {
+		for _, v := range values {
+			e.record.Metadata[name] = append(e.record.Metadata[name], []byte(v))
+		}
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		e.record.Timeout = time.Until(deadline)
+	}
+	e.record.Attempts = 1
+	if before, ok := rs.entries[id]; ok {
+		e.record.Attempts += before.record.Attempts
+	}
+	rs.entries[id] = e
+	rs.running++
+	rs.tell()
+	return e
+}
+
+// tell wakes who waits. rs.mu is held.
+func (rs *records) tell() {
+	close(rs.changed)
+	rs.changed = make(chan struct{})
+}
+
+// change edits the record without waking anybody: counts are polled.
+func (e *entry) change(edit func(*probe.Record)) {
+	e.all.mu.Lock()
+	defer e.all.mu.Unlock()
+	edit(&e.record)
+}
+
+func (e *entry) cancelled(cause error) {
+	e.all.mu.Lock()
+	defer e.all.mu.Unlock()
+	if !e.record.Ended.IsZero() {
+		return // grpc-go ends the context of a handler that returned
+	}
+	e.record.Cancelled, e.record.Cause = time.Now(), cause.Error()
+	e.all.tell()
+}
+
+func (e *entry) end(err error) {
+	e.all.mu.Lock()
+	defer e.all.mu.Unlock()
+	e.record.Ended, e.record.Code = time.Now(), status.Code(err).String()
+	e.all.running--
+	e.all.tell()
+}
+
+// ServeHTTP answers probe.Control.
+func (rs *records) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var answer func() (any, bool) // called with rs.mu held
+	switch r.URL.Path {
+	case "/records":
+		answer = rs.all
+	case "/idle":
+		answer = func() (any, bool) { return rs.running, rs.running == 0 }
+	case "/record":
+		id, state := r.URL.Query().Get("id"), r.URL.Query().Get("wait")
+		answer = func() (any, bool) { return rs.find(id, state) }
+	default:
+		http.NotFound(w, r)
+		return
+	}
+	for {
+		rs.mu.Lock()
+		value, ok := answer()
+		changed := rs.changed
+		rs.mu.Unlock()
+		if ok {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(value) // who asked is gone
+			return
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (rs *records) all() (any, bool) {
+	out := make(map[string]probe.Record, len(rs.entries))
+	for id, e := range rs.entries {
+		out[id] = e.record
+	}
+	return out, true
+}
+
+func (rs *records) find(id, state string) (any, bool) {
+	e, ok := rs.entries[id]
+	if !ok {
+		return nil, false
+	}
+	switch state {
+	case probe.Cancelled:
+		ok = !e.record.Cancelled.IsZero() || !e.record.Ended.IsZero()
+	case probe.Ended:
+		ok = !e.record.Ended.IsZero()
+	}
+	return e.record, ok
+}

@@ -1,0 +1,19 @@
+// Package e2e tests the program culvert from outside, as a process between real
+// clients and a real gRPC server. It imports nothing of culvert.
+//
+// Where to look:
+//
+//   - harness_*_test.go: the processes, network namespaces and calls that the
+//     tests are made of
+//   - matrix_*_test.go: the published clients, each through the same scenarios;
+//     the clients in JavaScript are in node/
+//   - the other *_test.go: load, limits and ends, a file for each concern
+//   - backend/, probe/, e2epb/: the server behind culvert, what it can be told to
+//     do and what it tells of what it saw
+//   - wire/, transfer/, relay/: clients on the level of bytes, one that moves
+//     gigabytes, and a TCP relay that cuts
+//
+// CULVERT_BIN names the program to test; without it, ../cmd/culvert is built.
+// Tests that need silence on a network use network namespaces, so they need root
+// and the packages iproute2 and nftables, and fail without them.
+package e2e

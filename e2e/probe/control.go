@@ -1,0 +1,66 @@
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+)
+
+// A Control asks a backend for its records through a unix socket, which works
+// from any network namespace and whatever becomes of the backend's network.
+type Control struct {
+	client *http.Client
+}
+
+// NewControl returns a Control for the backend whose control socket is path.
+func NewControl(path string) *Control {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return &Control{&http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 64}}}
+}
+
+// Close closes the idle connections.
+func (c *Control) Close() { c.client.CloseIdleConnections() }
+
+// Wait returns the record of the call id once it has come to state: [Began],
+// [Cancelled] or [Ended]. It waits as long as ctx.
+func (c *Control) Wait(ctx context.Context, id, state string) (Record, error) {
+	var r Record
+	err := c.get(ctx, "/record?"+url.Values{"id": {id}, "wait": {state}}.Encode(), &r)
+	return r, err
+}
+
+// Records returns the record of every call so far, by id.
+func (c *Control) Records(ctx context.Context) (map[string]Record, error) {
+	var r map[string]Record
+	err := c.get(ctx, "/records", &r)
+	return r, err
+}
+
+// WaitIdle waits until no call runs.
+func (c *Control) WaitIdle(ctx context.Context) error {
+	var n int
+	return c.get(ctx, "/idle", &n)
+}
+
+func (c *Control) get(ctx context.Context, path string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://backend"+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return fmt.Errorf("backend's control: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }() // read to its end below
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(resp.Body) // the status says enough
+		return fmt.Errorf("backend's control: %s: %s", resp.Status, text)
+	}
+	return json.NewDecoder(resp.Body).Decode(into)
+}

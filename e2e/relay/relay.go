@@ -1,0 +1,145 @@
+// Package relay is a TCP relay between two real processes that cuts the
+// connections through it: all at a moment, or each at a byte.
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+)
+
+// A Fate is what becomes of one relayed connection. The zero Fate: nothing.
+type Fate struct {
+	// The connection is cut on both sides once so many bytes went from the
+	// client, or to it. 0: never.
+	AfterUp, AfterDown int64
+	// Reset cuts with RST, else with FIN.
+	Reset bool
+}
+
+// A Relay accepts connections and carries each to its target.
+type Relay struct {
+	ln     net.Listener
+	target string
+	fate   func(n int) Fate
+	work   sync.WaitGroup
+
+	mu     sync.Mutex
+	pairs  map[*pair]bool
+	total  int
+	closed bool
+}
+
+// New starts a relay to target. fate says what becomes of the connection number
+// n, counted from 0; nil: nothing. Close it after use.
+func New(target string, fate func(n int) Fate) (*Relay, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	if fate == nil {
+		fate = func(int) Fate { return Fate{} }
+	}
+	r := &Relay{ln: ln, target: target, fate: fate, pairs: map[*pair]bool{}}
+	r.work.Go(r.accept)
+	return r, nil
+}
+
+// Addr is where the relay listens.
+func (r *Relay) Addr() string { return r.ln.Addr().String() }
+
+// Cut cuts every connection there is, with RST or FIN, and returns their number.
+func (r *Relay) Cut(reset bool) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for p := range r.pairs {
+		p.cut(reset)
+	}
+	return len(r.pairs)
+}
+
+// Close cuts every connection and waits until nothing is left.
+func (r *Relay) Close() {
+	_ = r.ln.Close() // closed once
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.Cut(false)
+	r.work.Wait()
+}
+
+func (r *Relay) accept() {
+	for {
+		client, err := r.ln.Accept()
+		if err != nil {
+			return // closed
+		}
+		server, err := net.Dial("tcp", r.target)
+		if err != nil {
+			p := &pair{client: client.(*net.TCPConn)}
+			p.cut(true) // as a host without that port does
+			continue
+		}
+		r.mu.Lock()
+		p := &pair{client: client.(*net.TCPConn), server: server.(*net.TCPConn), fate: r.fate(r.total)}
+		r.total++
+		r.pairs[p] = true
+		if r.closed {
+			p.cut(false)
+		}
+		r.mu.Unlock()
+		r.work.Go(func() { r.carry(p) })
+	}
+}
+
+func (r *Relay) carry(p *pair) {
+	var up sync.WaitGroup
+	up.Go(func() { p.copy(p.server, p.client, p.fate.AfterUp) })
+	p.copy(p.client, p.server, p.fate.AfterDown)
+	up.Wait()
+	p.cut(false)
+	r.mu.Lock()
+	delete(r.pairs, p)
+	r.mu.Unlock()
+}
+
+// A pair is one connection with its two halves.
+type pair struct {
+	client, server *net.TCPConn
+	fate           Fate
+}
+
+// copy carries bytes one way until they end or limit is reached. The end of one
+// direction is passed on; an error or the limit cuts both.
+func (p *pair) copy(to, from *net.TCPConn, limit int64) {
+	if limit > 0 {
+		_, err := io.CopyN(to, from, limit)
+		if err == nil {
+			p.cut(p.fate.Reset)
+			return
+		}
+		if !errors.Is(err, io.EOF) {
+			p.cut(true)
+			return
+		}
+	} else if _, err := io.Copy(to, from); err != nil {
+		p.cut(true)
+		return
+	}
+	_ = to.CloseWrite() // closed by then if the other direction was cut
+}
+
+// cut may be called at any time, by anyone. Only its first call counts: a closed
+// connection's errors say nothing.
+func (p *pair) cut(reset bool) {
+	for _, c := range []*net.TCPConn{p.client, p.server} {
+		if c == nil {
+			continue
+		}
+		if reset {
+			_ = c.SetLinger(0)
+		}
+		_ = c.Close()
+	}
+}

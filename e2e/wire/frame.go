@@ -1,0 +1,165 @@
+package wire
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strconv"
+	"strings"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+)
+
+const flagTrailers = 0x80
+
+// Frame returns message behind its 5-byte prefix.
+func Frame(message []byte) []byte {
+	b := make([]byte, 5, 5+len(message))
+	binary.BigEndian.PutUint32(b[1:], uint32(len(message)))
+	return append(b, message...)
+}
+
+// Prefix returns the 5 bytes that announce a message of size bytes.
+func Prefix(size int) []byte {
+	b := make([]byte, 5)
+	binary.BigEndian.PutUint32(b[1:], uint32(size))
+	return b
+}
+
+// readFrame reads one frame. io.EOF: r ended before it.
+func readFrame(r io.Reader) (flags byte, payload []byte, err error) {
+	var prefix [5]byte
+	if _, err := io.ReadFull(r, prefix[:]); err != nil {
+		return 0, nil, err
+	}
+	payload = make([]byte, binary.BigEndian.Uint32(prefix[1:]))
+	if _, err := io.ReadFull(r, payload); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, nil, err
+	}
+	return prefix[0], payload, nil
+}
+
+// A Status is how a call ended.
+type Status struct {
+	Code      codes.Code
+	Message   string
+	Trailer   http.Header // lower-case keys, without the status
+	Details   *spb.Status // nil: none
+	CloseCode int         // a WebSocket's; 0: no close frame came
+}
+
+// String returns the status for a test's message.
+func (s *Status) String() string {
+	return fmt.Sprintf("%v %s %q", s.Code, s.Reason(), s.Message)
+}
+
+// Reason returns the reason that culvert gave if it made the status, else "".
+func (s *Status) Reason() string {
+	return Reason(s.Details)
+}
+
+// Reason returns culvert's reason in details, else "".
+func Reason(details *spb.Status) string {
+	for _, d := range details.GetDetails() {
+		info := new(errdetails.ErrorInfo)
+		if d.UnmarshalTo(info) == nil && info.GetDomain() == "culvert" {
+			return info.GetReason()
+		}
+	}
+	return ""
+}
+
+// newStatus reads a status from fields: trailers, or a Trailers-Only answer's
+// header. ok is false if there is none.
+func newStatus(fields http.Header) (s *Status, ok bool, err error) {
+	lower := http.Header{}
+	for name, values := range fields {
+		lower[strings.ToLower(name)] = values
+	}
+	if len(lower["grpc-status"]) == 0 {
+		return nil, false, nil
+	}
+	if len(lower["grpc-status"]) > 1 {
+		return nil, false, fmt.Errorf("%d times grpc-status", len(lower["grpc-status"]))
+	}
+	code, err := strconv.ParseUint(lower["grpc-status"][0], 10, 32)
+	if err != nil {
+		return nil, false, fmt.Errorf("grpc-status: %w", err)
+	}
+	s = &Status{Code: codes.Code(code), Trailer: lower}
+	if v := lower["grpc-message"]; len(v) > 0 {
+		if s.Message, err = url.PathUnescape(v[0]); err != nil {
+			return nil, false, fmt.Errorf("grpc-message: %w", err)
+		}
+	}
+	if v := lower["grpc-status-details-bin"]; len(v) > 0 {
+		raw, err := base64.RawStdEncoding.DecodeString(v[0])
+		if err != nil {
+			return nil, false, fmt.Errorf("grpc-status-details-bin: %w", err)
+		}
+		s.Details = new(spb.Status)
+		if err := proto.Unmarshal(raw, s.Details); err != nil {
+			return nil, false, fmt.Errorf("grpc-status-details-bin: %w", err)
+		}
+		if s.Details.GetCode() != int32(s.Code) {
+			return nil, false, fmt.Errorf("grpc-status %d with details of code %d", s.Code, s.Details.GetCode())
+		}
+	}
+	for _, name := range []string{"grpc-status", "grpc-message", "grpc-status-details-bin"} {
+		delete(s.Trailer, name)
+	}
+	return s, true, nil
+}
+
+// parseBlock reads the payload of a trailers frame or a header message. It wants
+// what every client can read: lower-case keys.
+func parseBlock(b []byte) (http.Header, error) {
+	h := http.Header{}
+	for line := range strings.SplitSeq(string(b), "\r\n") {
+		if line == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || name != strings.ToLower(name) {
+			return nil, fmt.Errorf("a line %q in a header block", line)
+		}
+		h[name] = append(h[name], textproto.TrimString(value))
+	}
+	return h, nil
+}
+
+// textReader decodes gRPC-Web-text by quantum: padding may stand anywhere.
+type textReader struct {
+	r    *bufio.Reader
+	rest []byte
+}
+
+func (t *textReader) Read(p []byte) (int, error) {
+	if len(t.rest) == 0 {
+		var quantum [4]byte
+		if _, err := io.ReadFull(t.r, quantum[:]); err != nil {
+			return 0, err
+		}
+		decoded, err := base64.StdEncoding.DecodeString(string(quantum[:]))
+		if err != nil {
+			return 0, err
+		}
+		t.rest = decoded
+	}
+	n := copy(p, t.rest)
+	t.rest = t.rest[n:]
+	return n, nil
+}

@@ -1,0 +1,75 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// answer reads a gRPC-Web answer: frames in a body, the last with trailers.
+type answer struct {
+	body   io.Reader
+	header http.Header
+	status *Status
+}
+
+func (a *answer) Header() http.Header { return a.header }
+func (a *answer) Status() *Status     { return a.status }
+
+// recv returns the next message, or io.EOF after trailers and the body's end.
+func (a *answer) recv() ([]byte, error) {
+	if a.status != nil {
+		return nil, io.EOF
+	}
+	flags, payload, err := readFrame(a.body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCut, unexpected(err))
+	}
+	switch flags {
+	case 0:
+		return payload, nil
+	case flagTrailers:
+	default:
+		return nil, fmt.Errorf("a frame with the flags %#x", flags)
+	}
+	block, err := parseBlock(payload)
+	if err != nil {
+		return nil, err
+	}
+	s, ok, err := newStatus(block)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: no grpc-status in the trailers frame", ErrCut)
+	}
+	if n, err := io.Copy(io.Discard, a.body); n != 0 || err != nil {
+		return nil, fmt.Errorf("%d bytes behind the trailers frame, then: %w", n, unexpected(err))
+	}
+	a.status = s
+	return nil, io.EOF
+}
+
+// checkWeb wants what a gRPC-Web call is always answered with.
+func checkWeb(resp *http.Response, contentType string) error {
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("HTTP %s", resp.Status)
+	}
+	if got := resp.Header.Get("Content-Type"); got != contentType {
+		return fmt.Errorf("content-type %q, want %q", got, contentType)
+	}
+	if resp.Header.Get("Grpc-Status") != "" {
+		return errors.New("grpc-status in the HTTP header of a gRPC-Web answer")
+	}
+	return nil
+}
+
+// unexpected makes an end that had no right to be there one that can't be taken
+// for the end of a call.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
