@@ -72,8 +72,11 @@ func TestDecodeMetadata(t *testing.T) {
 		{"-bin in any case", map[string][]string{"X-B-BIN": {"AAEC", "/w==, AA"}}, metadata.MD{"x-b-bin": {"\x00\x01\x02", "\xff", "\x00"}}},
 		{"names that differ in case", map[string][]string{"x-a": {"3"}, "X-A": {"1"}, "X-a": {"2"}}, metadata.MD{"x-a": {"1", "2", "3"}}},
 		{"… and are bytes", map[string][]string{"x-bin": {"/w"}, "X-Bin": {"AA,AA"}}, metadata.MD{"x-bin": {"\x00", "\x00", "\xff"}}},
-		{"reserved and odd ones stay", map[string][]string{":authority": {"x"}, "Te": {"trailers"}, "X a": {"tab\t"}, "x-u": {"é"}},
-			metadata.MD{":authority": {"x"}, "te": {"trailers"}, "x a": {"tab\t"}, "x-u": {"é"}}},
+		{
+			"reserved and odd ones stay",
+			map[string][]string{":authority": {"x"}, "Te": {"trailers"}, "X a": {"tab\t"}, "x-u": {"é"}},
+			metadata.MD{":authority": {"x"}, "te": {"trailers"}, "x a": {"tab\t"}, "x-u": {"é"}},
+		},
 		{"only ASCII letters change case", map[string][]string{"x-\u212a": {"kelvin"}}, metadata.MD{"x-\u212a": {"kelvin"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -116,13 +119,22 @@ func TestFields(t *testing.T) {
 		want []field
 	}{
 		{"nothing", nil, []field{}},
-		{"names are sorted, values are not", metadata.MD{"x-b": {"2", "1"}, "x-a": {"3"}, "a": {""}},
-			[]field{{"a", ""}, {"x-a", "3"}, {"x-b", "2"}, {"x-b", "1"}}},
+		{
+			"names are sorted, values are not",
+			metadata.MD{"x-b": {"2", "1"}, "x-a": {"3"}, "a": {""}},
+			[]field{{"a", ""}, {"x-a", "3"}, {"x-b", "2"}, {"x-b", "1"}},
+		},
 		{"bytes", metadata.MD{"x-bin": {"\x00", "", "\xfb\xff"}}, []field{{"x-bin", "AA"}, {"x-bin", ""}, {"x-bin", "+/8"}}},
-		{"invalid names", metadata.MD{":authority": {"a"}, "X-A": {"b"}, "x a": {"c"}, "": {"d"}, "x-é": {"e"}, "x\r\ny": {"f"}, "ok": {"g"}},
-			[]field{{"ok", "g"}}},
-		{"invalid values", metadata.MD{"x-a": {"1", "tab\t", "é", "a\r\nb: c", "nul\x00", "del\x7f", "2"}},
-			[]field{{"x-a", "1"}, {"x-a", "2"}}},
+		{
+			"invalid names",
+			metadata.MD{":authority": {"a"}, "X-A": {"b"}, "x a": {"c"}, "": {"d"}, "x-é": {"e"}, "x\r\ny": {"f"}, "ok": {"g"}},
+			[]field{{"ok", "g"}},
+		},
+		{
+			"invalid values",
+			metadata.MD{"x-a": {"1", "tab\t", "é", "a\r\nb: c", "nul\x00", "del\x7f", "2"}},
+			[]field{{"x-a", "1"}, {"x-a", "2"}},
+		},
 		{"a key without values", metadata.MD{"x-a": nil, "x-b": {}}, []field{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
