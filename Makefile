@@ -1,0 +1,89 @@
+# culvert: build, check, test. "make" lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL: # two cores: the steps are parallel inside, and their output stays readable
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 30s
+IMAGE ?= culvert
+
+BEGAN := $(shell date +%s)
+
+# No cgo and no paths of this machine: the file is the same wherever it is built.
+# The version is handed in, so nothing depends on what Go finds out about git.
+BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
+
+NPM_CI := npm ci --no-audit --no-fund --loglevel=error
+
+say = @printf '\n==> %s\n' "$(1)"
+
+##@ A newcomer's two
+
+demo: ## Run the demo: a service, culvert in front of it, and a page
+	go run ./cmd/culvert demo
+
+test: deps lint unit e2e ## Check everything, as CI does
+	@took=$$(($$(date +%s) - $(BEGAN))); \
+	printf '\nmake test: all passed in %d min %d s\n' $$((took / 60)) $$((took % 60))
+
+##@ One at a time
+
+deps: ## Install what the tests need (Debian, as root), or say what is missing
+	@tools/deps.sh test
+
+lint: node_modules ## Lint all modules, vet for other systems, look for known vulnerabilities
+	$(call say,lint)
+	@tools/lint.sh
+
+unit: ## Unit, fuzz corpora, command line and conformance tests, with the race detector
+	$(call say,unit: the tools)
+	go -C tools test -count=1 ./...
+	$(call say,unit: culvert with the race detector)
+	go test -race -count=1 ./...
+
+e2e: build node_modules ## The real program with real clients, in Node and in Chromium
+	$(call say,e2e: the program with real clients)
+	CULVERT_BIN="$(CURDIR)/bin/culvert" go -C e2e test -race -count=1 -timeout 10m ./...
+
+fuzz: ## Fuzz each target for FUZZTIME (30s)
+	@tools/fuzz.sh $(FUZZTIME)
+
+build: ## Build bin/culvert, static
+	$(BUILD) -o bin/culvert ./cmd/culvert
+
+generate: deps-generate ## Make every generated file again
+	go generate ./...
+	go -C e2e generate ./...
+
+proto: deps-generate ## Make the protobuf code again
+	go generate ./demo/...
+	go -C e2e generate ./...
+
+docker: ## Build the container image
+	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE):$(VERSION) -t $(IMAGE):latest .
+
+clean: ## Remove what make has put into the tree
+	rm -rf bin dist coverage* e2e/node/node_modules demo/web/node_modules
+
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# Files behind the targets
+
+deps-generate:
+	@tools/deps.sh generate
+
+# npm writes this file last; it is older than the lock file when that has changed.
+node_modules: e2e/node/node_modules/.package-lock.json demo/web/node_modules/.package-lock.json
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	$(call say,npm ci in $*)
+	cd $* && $(NPM_CI)
+	touch $@
+
+.PHONY: demo test deps lint unit e2e fuzz build generate proto docker clean help deps-generate node_modules

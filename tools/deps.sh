@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Sees to what the tests (or the generators) need besides Go. On Debian as root
+# it installs what is missing; elsewhere it says what is missing and how to get
+# it, and fails. When nothing is missing it changes nothing and is quick.
+#
+# usage: tools/deps.sh test|generate
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly node_major=20 # what the published clients in e2e/node ask for
+system=$(uname -s)
+
+# Debian's packages, and what each is for; parallel lists, since bash 3 on
+# macOS has no maps.
+packages=() reasons=()
+miss() {
+	packages+=("$1")
+	reasons+=("$2")
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Lists what is missing, in packages and reasons.
+look() {
+	packages=() reasons=()
+	have git || miss git "git: the version, and the lint of the tree"
+	have node || miss nodejs "node: the clients of the end-to-end tests, and the demo's page"
+	have npm || miss npm "npm: the same"
+	if [ "$1" = generate ]; then
+		have protoc || miss protobuf-compiler "protoc: the protobuf code"
+		return
+	fi
+	have "$(go env CC)" || miss gcc "a C compiler: the race detector"
+	have chromium || have google-chrome || [ -n "${CHROME_BIN:-}" ] || miss chromium "Chromium: the browser tests"
+	have chromedriver || miss chromium-driver "chromedriver: the browser tests"
+	# The tests of silence and cuts make network namespaces, which Linux has alone.
+	if [ "$system" = Linux ]; then
+		have ip || miss iproute2 "ip: network namespaces"
+		have iptables || have nft || miss iptables "iptables or nft: dropping packets"
+	fi
+}
+
+is_debian() {
+	have apt-get && [ -r /etc/os-release ] && grep -Eq '^(ID|ID_LIKE)=.*debian' /etc/os-release
+}
+
+tell() {
+	echo "deps: missing:" >&2
+	local i
+	for i in "${!packages[@]}"; do
+		echo "  ${packages[$i]}  (${reasons[$i]})" >&2
+	done
+	if is_debian; then
+		echo "deps: as root: apt-get install -y ${packages[*]}" >&2
+	elif [ "$system" = Darwin ]; then
+		echo "deps: with Homebrew: brew install git node protobuf; brew install --cask chromium chromedriver; the C compiler: xcode-select --install" >&2
+	else
+		echo "deps: these are Debian's names; install them as your system does" >&2
+	fi
+}
+
+if ! have go; then
+	echo "deps: go is missing: https://go.dev/dl, $(awk '$1 == "go" { print $2 }' go.mod) or newer" >&2
+	exit 1
+fi
+# An older go fetches the toolchain that go.mod names, or says why it can't.
+go version >/dev/null
+
+look "$1"
+if [ ${#packages[@]} -gt 0 ]; then
+	if ! is_debian || [ "$(id -u)" -ne 0 ]; then
+		tell
+		exit 1
+	fi
+	echo "deps: installing ${packages[*]}"
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq </dev/null
+	apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >/dev/null
+	look "$1"
+	if [ ${#packages[@]} -gt 0 ]; then
+		echo "deps: apt-get went through, and yet:" >&2
+		tell
+		exit 1
+	fi
+fi
+
+have_major=$(node -p 'process.versions.node.split(".")[0]')
+if [ "$have_major" -lt "$node_major" ]; then
+	echo "deps: node $(node -v) is too old, $node_major or newer is needed: https://nodejs.org/en/download" >&2
+	exit 1
+fi
+echo "deps: all there"

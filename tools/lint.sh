@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Everything that is checked without running a test. It goes through all its
+# steps, so that one run shows all findings, and fails when one of them failed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+modules=(. e2e tools)
+
+# Inside Go's own cache: nothing is written anywhere else.
+GOLANGCI_LINT_CACHE=$(go env GOCACHE)/golangci-lint
+export GOLANGCI_LINT_CACHE
+
+failed=()
+step() { # step NAME FUNCTION…: says the name, runs the function, keeps the outcome
+	echo "  - $1"
+	"${@:2}" || failed+=("$1")
+}
+
+golangci() { (cd "$1" && "$linter" run --show-stats=false ./...); }
+
+formatted() {
+	local files
+	files=$(for module in "${modules[@]}"; do (cd "$module" && "$gofumpt" -l . | sed "s|^|$module/|"); done | sort -u)
+	[ -z "$files" ] || { printf '%s\n' "$files" && return 1; }
+}
+
+vet() { CGO_ENABLED=0 GOOS=$1 go vet ./...; }
+
+page() { (cd demo/web && npm run --silent check); }
+
+# What git tracks, or would with the next add.
+tree() { git ls-files -z --cached --others --exclude-standard -- "$1"; }
+
+no_checkout_path() {
+	# A checkout at the root of a file system has a name like any other word.
+	[ "$(dirname "$root")" != / ] || return 0
+	nowhere "names this checkout's path" . -wF -e "$root"
+}
+
+no_registry_hosts() {
+	nowhere "omit-lockfile-registry-resolved=true belongs into .npmrc" '*package-lock.json' -E -e '"resolved": *"https?:'
+}
+
+# nowhere HINT PATHS GREP-ARGUMENTS…: fails and shows where the tree does match.
+nowhere() {
+	local lines
+	lines=$(tree "$2" | xargs -0 grep -sIn "${@:3}" /dev/null || true)
+	[ -z "$lines" ] || { printf '%s\n%s\n' "$lines" "$1" && return 1; }
+}
+
+# The database may be out of reach; what it says, once read, counts.
+vulnerabilities() {
+	local output status=0 bounded=()
+	command -v timeout >/dev/null && bounded=(timeout 120)
+	output=$(${bounded[@]+"${bounded[@]}"} "$govulncheck" ./... 2>&1) || status=$?
+	if [ $status -eq 124 ]; then
+		echo "    no answer in 120 s: not checked"
+	elif [ $status -ne 0 ] && grep -q 'fetching vulnerabilities: ' <<<"$output"; then
+		echo "    its database isn't reachable: not checked"
+	elif [ $status -ne 0 ]; then
+		printf '%s\n' "$output"
+		return 1
+	fi
+}
+
+echo "  - building the tools (minutes the first time, then cached by Go)"
+linter=$(go -C tools tool -n golangci-lint)
+gofumpt=$(go -C tools tool -n gofumpt)
+govulncheck=$(go -C tools tool -n govulncheck)
+
+for module in "${modules[@]}"; do
+	step "golangci-lint in $module" golangci "$module"
+done
+step "gofumpt" formatted
+for system in darwin windows; do
+	step "go vet for $system" vet "$system"
+done
+step "the demo's page: types, lint, bundle" page
+step "no path of this checkout in the tree" no_checkout_path
+step "no registry's host in a lock file" no_registry_hosts
+step "govulncheck" vulnerabilities
+
+if [ ${#failed[@]} -gt 0 ]; then
+	printf 'lint: failed: %s\n' "${failed[@]}" >&2
+	exit 1
+fi
+echo "lint: clean"
