@@ -8,6 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly node_major=20 # what the published clients in e2e/node ask for
+PATH=$PATH:/usr/sbin:/sbin # where a user without root does not look
 system=$(uname -s)
 
 # Debian's packages, and what each is for; parallel lists, since bash 3 on
@@ -31,12 +32,12 @@ look() {
 		return
 	fi
 	have "$(go env CC)" || miss gcc "a C compiler: the race detector"
-	have chromium || have google-chrome || [ -n "${CHROME_BIN:-}" ] || miss chromium "Chromium: the browser tests"
-	have chromedriver || miss chromium-driver "chromedriver: the browser tests"
-	# The tests of silence and cuts make network namespaces, which Linux has alone.
+	have chromium || have chromium-browser || have google-chrome || miss chromium "Chromium: the browser tests"
 	if [ "$system" = Linux ]; then
-		have ip || miss iproute2 "ip: network namespaces"
-		have iptables || have nft || miss iptables "iptables or nft: dropping packets"
+		have ip || miss iproute2 "ip: network namespaces, for the tests of silence"
+		have nft || miss nftables "nft: packets dropped, for the same tests"
+	else
+		miss linux "Linux itself: only it has network namespaces; make lint and make unit work here"
 	fi
 }
 
@@ -53,7 +54,7 @@ tell() {
 	if is_debian; then
 		echo "deps: as root: apt-get install -y ${packages[*]}" >&2
 	elif [ "$system" = Darwin ]; then
-		echo "deps: with Homebrew: brew install git node protobuf; brew install --cask chromium chromedriver; the C compiler: xcode-select --install" >&2
+		echo "deps: with Homebrew: brew install git node protobuf; brew install --cask chromium; the C compiler: xcode-select --install" >&2
 	else
 		echo "deps: these are Debian's names; install them as your system does" >&2
 	fi
