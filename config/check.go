@@ -1,0 +1,179 @@
+package config
+
+import (
+	"math"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// checks are what one key alone can't be asked. Each reports what contradicts
+// as an error and what endangers as a warning; values are legal by themselves
+// here. Text says keys, not values: a value may have come from a secret.
+var checks = []func(*Loaded) []error{
+	checkBackendTLS,
+	checkBackendIsNotOurselves,
+	checkKeepalive,
+	checkWildcardOrigin,
+	checkTrustedProxies,
+	checkDetailedErrors,
+	checkLimits,
+	checkHealthListen,
+}
+
+func (l *Loaded) check() []error {
+	var errs []error
+	for _, c := range checks {
+		errs = append(errs, c(l)...)
+	}
+	return errs
+}
+
+func (l *Loaded) warn(key, text string) {
+	l.Warnings = append(l.Warnings, l.place(key)+": "+text)
+}
+
+// checkBackendTLS also turns TLS on where something else says that it is
+// meant: a CA that is given and not used would send plaintext to somebody who
+// asked for proof.
+func checkBackendTLS(l *Loaded) []error {
+	tls := &l.Backend.TLS
+	var errs []error
+	for _, o := range []struct{ key, value string }{
+		{"backend.tls.ca", tls.CA},
+		{"backend.tls.cert", tls.Cert},
+		{"backend.tls.key", tls.Key},
+		{"backend.tls.server_name", tls.ServerName},
+	} {
+		switch {
+		case o.value == "":
+		case !tls.Enabled && l.IsSet("backend.tls.enabled"):
+			errs = append(errs, l.Errorf(o.key, "is set, but %s turns TLS off: remove one of them", l.place("backend.tls.enabled")))
+		default:
+			tls.Enabled = true
+		}
+	}
+	if tls.Cert != "" && tls.Key == "" {
+		errs = append(errs, l.Errorf("backend.tls.cert", "is a certificate without its private key: set backend.tls.key (--backend-key)"))
+	}
+	if tls.Key != "" && tls.Cert == "" {
+		errs = append(errs, l.Errorf("backend.tls.key", "is a private key without its certificate: set backend.tls.cert (--backend-cert)"))
+	}
+	return errs
+}
+
+// checkBackendIsNotOurselves finds the loop that the same port on both sides
+// makes.
+func checkBackendIsNotOurselves(l *Loaded) []error {
+	backHost, backPort, err := net.SplitHostPort(l.Backend.Address)
+	if err != nil {
+		return nil // a resolver's name, a socket, or nothing
+	}
+	host, port, _ := net.SplitHostPort(l.Listen)
+	reached := isWildcard(host) && isLocal(backHost) || isLocal(host) && backHost == "localhost" || host == backHost
+	if port != backPort || !reached {
+		return nil
+	}
+	return []error{l.Errorf("backend.address", "is the port that culvert itself listens on: change it, or listen (--listen)")}
+}
+
+func isLocal(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && (addr.IsLoopback() || addr.IsUnspecified())
+}
+
+// A grpc-go server's keepalive.EnforcementPolicy has a MinTime of 5 minutes
+// unless it was told otherwise.
+func checkKeepalive(l *Loaded) []error {
+	if d := l.Backend.Keepalive; d > 0 && d < 5*time.Minute {
+		l.warn("backend.keepalive", "an ordinary gRPC server closes connections that ping more often than every 5m: see that this backend allows it")
+	}
+	return nil
+}
+
+func checkWildcardOrigin(l *Loaded) []error {
+	if !slices.Contains(l.AllowOrigins, "*") {
+		return nil
+	}
+	l.warn("allow_origins", `"*" lets every page in the world call: list the origins, unless the backend is as public as that`)
+	var errs []error
+	for _, o := range []struct {
+		key string
+		set bool
+	}{
+		{"metadata.forward_cookies", l.Metadata.ForwardCookies},
+		{"metadata.forward_set_cookies", l.Metadata.ForwardSetCookies},
+	} {
+		if o.set {
+			errs = append(errs, l.Errorf(o.key, `cookies don't pass while allow_origins has "*": list the origins, or turn this off`))
+		}
+	}
+	return errs
+}
+
+func checkTrustedProxies(l *Loaded) []error {
+	for _, p := range l.TrustedProxies {
+		if p.Bits() == 0 {
+			l.warn("trusted_proxies", "believes everybody about where they come from: list the proxies' own addresses")
+		}
+	}
+	return nil
+}
+
+func checkDetailedErrors(l *Loaded) []error {
+	host, _, _ := net.SplitHostPort(l.Listen)
+	if addr, err := netip.ParseAddr(host); l.Errors != "detailed" || host == "localhost" || err == nil && addr.IsLoopback() {
+		return nil
+	}
+	l.warn("errors", "detailed tells addresses of the inside to every client: use concise beyond this host")
+	return nil
+}
+
+func checkLimits(l *Loaded) []error {
+	var errs []error
+	lim := l.Limits
+	// The prefix of a message could say more, but int, on 32-bit machines,
+	// and grpc-go's limits can't.
+	if lim.MessageBytes > math.MaxInt32 {
+		errs = append(errs, l.Errorf("limits.message_bytes", "is too much: write less than 2GiB"))
+	}
+	if lim.HeaderBytes > maxHeaderBytes {
+		errs = append(errs, l.Errorf("limits.header_bytes", "is too much: write at most %v", Size(maxHeaderBytes)))
+	}
+	if lim.CallsPerConnection > maxCallsPerConnection {
+		errs = append(errs, l.Errorf("limits.calls_per_connection", "is too much: write at most %d", maxCallsPerConnection))
+	}
+	switch {
+	case lim.BufferedBytes >= lim.MessageBytes:
+	case l.IsSet("limits.buffered_bytes"):
+		errs = append(errs, l.Errorf("limits.buffered_bytes", "is less than limits.message_bytes, so the largest message could never pass: raise it, or lower that"))
+	default:
+		errs = append(errs, l.Errorf("limits.message_bytes", "is more than limits.buffered_bytes, so the largest message could never pass: lower it, or raise that"))
+	}
+	return errs
+}
+
+const (
+	maxHeaderBytes = 16 << 20
+	// Each call adds its window to that of its connection, which HTTP/2
+	// bounds by 2 GiB. RFC 9113 §6.9.1.
+	maxCallsPerConnection = 10_000
+)
+
+func checkHealthListen(l *Loaded) []error {
+	host, port, err := net.SplitHostPort(l.Health.Listen)
+	if err != nil || port == "0" {
+		return nil // off, or any free port
+	}
+	publicHost, publicPort, _ := net.SplitHostPort(l.Listen)
+	if port != publicPort || host != publicHost && !isWildcard(host) && !isWildcard(publicHost) {
+		return nil
+	}
+	return []error{l.Errorf("health.listen", "is the port of listen: give it one of its own, or turn it off (--health-listen off)")}
+}
+
+func isWildcard(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "" || err == nil && addr.IsUnspecified()
+}

@@ -1,0 +1,94 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestContradictionsAndDangers(t *testing.T) {
+	for _, c := range []struct {
+		name, file     string
+		errs, warnings []string
+	}{
+		{"a certificate alone", "backend: {tls: {cert: /c.pem}}", []string{
+			"proxy.yaml:1: backend.tls.cert: is a certificate without its private key: set backend.tls.key (--backend-key)",
+		}, nil},
+		{"a key alone", "backend: {tls: {key: /k.pem}}", []string{
+			"proxy.yaml:1: backend.tls.key: is a private key without its certificate: set backend.tls.cert (--backend-cert)",
+		}, nil},
+		{"a CA without TLS", "backend:\n  tls:\n    enabled: false\n    ca: /ca.pem", []string{
+			"proxy.yaml:4: backend.tls.ca: is set, but proxy.yaml:3: backend.tls.enabled turns TLS off: remove one of them",
+		}, nil},
+		{"the port that culvert listens on", "backend: {address: localhost:8080}", []string{
+			"proxy.yaml:1: backend.address: is the port that culvert itself listens on: change it, or listen (--listen)",
+		}, nil},
+		{"the same port of two loopback addresses", "listen: 127.0.0.1:8080\nbackend: {address: 127.0.0.2:8080}", nil, nil},
+		{"the same port of another host", "backend: {address: orders:8080}", nil, nil},
+		{"frequent pings", "backend: {keepalive: 30s}", nil, []string{
+			"proxy.yaml:1: backend.keepalive: an ordinary gRPC server closes connections that ping more often than every 5m: see that this backend allows it",
+		}},
+		{"every origin", `allow_origins: ["*"]`, nil, []string{
+			`proxy.yaml:1: allow_origins: "*" lets every page in the world call: list the origins, unless the backend is as public as that`,
+		}},
+		{"every origin with cookies", "allow_origins: [\"*\"]\nmetadata:\n  forward_cookies: true\n  forward_set_cookies: true", []string{
+			`proxy.yaml:3: metadata.forward_cookies: cookies don't pass while allow_origins has "*": list the origins, or turn this off`,
+			`proxy.yaml:4: metadata.forward_set_cookies: cookies don't pass while allow_origins has "*": list the origins, or turn this off`,
+		}, []string{
+			`proxy.yaml:1: allow_origins: "*" lets every page in the world call: list the origins, unless the backend is as public as that`,
+		}},
+		{"everybody is trusted", "trusted_proxies: [0.0.0.0/0]", nil, []string{
+			"proxy.yaml:1: trusted_proxies: believes everybody about where they come from: list the proxies' own addresses",
+		}},
+		{"details for the world", "errors: detailed", nil, []string{
+			"proxy.yaml:1: errors: detailed tells addresses of the inside to every client: use concise beyond this host",
+		}},
+		{"details for this host", "errors: detailed\nlisten: 127.0.0.1:8080", nil, nil},
+		{"a budget below one message", "limits: {buffered_bytes: 1MiB}", []string{
+			"proxy.yaml:1: limits.buffered_bytes: is less than limits.message_bytes, so the largest message could never pass: raise it, or lower that",
+		}, nil},
+		{"a message over the budget", "limits: {message_bytes: 1GiB}", []string{
+			"proxy.yaml:1: limits.message_bytes: is more than limits.buffered_bytes, so the largest message could never pass: lower it, or raise that",
+		}, nil},
+		{"limits that don't fit", "limits:\n  message_bytes: 2GiB\n  buffered_bytes: 4GiB\n  header_bytes: 17MiB\n  calls_per_connection: 10001", []string{
+			"proxy.yaml:2: limits.message_bytes: is too much: write less than 2GiB",
+			"proxy.yaml:4: limits.header_bytes: is too much: write at most 16MiB",
+			"proxy.yaml:5: limits.calls_per_connection: is too much: write at most 10000",
+		}, nil},
+		{"one port for two", "health: {listen: 127.0.0.1:8080}", []string{
+			"proxy.yaml:1: health.listen: is the port of listen: give it one of its own, or turn it off (--health-listen off)",
+		}, nil},
+		{"any port for two", "listen: 127.0.0.1:0\nhealth: {listen: 127.0.0.1:0}", nil, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clearEnvironment(t)
+			t.Chdir(t.TempDir())
+			writeHere(t, "proxy.yaml", c.file)
+			l, err := Load("proxy.yaml", nil)
+			var got []string
+			if err != nil {
+				got = strings.Split(err.Error(), "\n")
+			}
+			if !slices.Equal(got, c.errs) {
+				t.Errorf("errors\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.errs, "\n"))
+			}
+			if !slices.Equal(l.Warnings, c.warnings) {
+				t.Errorf("warnings\n%s\nwant\n%s", strings.Join(l.Warnings, "\n"), strings.Join(c.warnings, "\n"))
+			}
+		})
+	}
+}
+
+func TestWhatTLSNeedsTurnsItOn(t *testing.T) {
+	clearEnvironment(t)
+	for _, flags := range []map[string]any{
+		{"backend.tls.ca": "ca.pem"},
+		{"backend.tls.server_name": "orders.internal"},
+		{"backend.tls.cert": "c.pem", "backend.tls.key": "k.pem"},
+	} {
+		l, err := Load("", flags)
+		if err != nil || !l.Backend.TLS.Enabled {
+			t.Errorf("%v: TLS is %v, %v, want on", flags, l.Backend.TLS.Enabled, err)
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is the whole configuration. A field's tags say:
+//
+//   - key: its name in the file; in the environment CULVERT_ and the key's path
+//     in upper case, "." as "_"
+//   - flag: the flag of the same meaning, if there is one
+//   - is: the row of the table of kinds, if the field's type doesn't say it
+//   - one: the only words it can be
+//
+// The comments of fields are text for the file's readers, not for Go's: they
+// become the reference, the schema and the example by go generate.
+type Config struct {
+	// The address that clients connect to, for every protocol. ":8080" is
+	// port 8080 of all interfaces, "127.0.0.1:8080" this host alone, port 0
+	// any free one. On a loopback address a request must name an IP address,
+	// localhost or one of hosts.
+	Listen string `key:"listen" flag:"listen" is:"address"`
+
+	// The gRPC server that calls are carried to.
+	Backend Backend `key:"backend"`
+
+	// Origins of the pages that may call, besides those of hosts and of
+	// culvert's own address: exact with scheme and port
+	// ("https://app.example.com"), all names below one
+	// ("https://*.example.com"), any port ("http://localhost:*"), or "*" for
+	// every page, with which cookies neither count nor pass. Clients that are
+	// no browsers send no origin and need none.
+	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
+
+	// Names that this server is known by, with or without a port
+	// ("grpc.example.com"): a page from such a host may call, and a loopback
+	// address answers to it.
+	Hosts []string `key:"hosts" is:"host"`
+
+	// Removed from the front of a request's path before the method is read:
+	// with "/grpc", "/grpc/pkg.Service/Method" calls "/pkg.Service/Method".
+	PathPrefix string `key:"path_prefix" flag:"path-prefix" is:"path prefix"`
+
+	// Which methods can be called.
+	Methods Methods `key:"methods"`
+
+	// Addresses or networks of the proxies in front of culvert ("10.0.0.0/8").
+	// What they say about a client (x-forwarded-for and the like) is believed;
+	// from anybody else it is removed.
+	TrustedProxies []netip.Prefix `key:"trusted_proxies"`
+
+	// What crosses beside the messages.
+	Metadata Metadata `key:"metadata"`
+
+	// What a client is told of an error that culvert made: "concise" gives
+	// reason, remedy and a call id that finds the rest in the log, "detailed"
+	// adds addresses and causes. Detailed is for development.
+	Errors string `key:"errors" one:"concise,detailed"`
+
+	// What is bounded. An error or a log line about a limit names its key.
+	Limits Limits `key:"limits"`
+
+	// How long calls may go on after TERM or INT, before they are ended with
+	// UNAVAILABLE. Keep it below the time after which the supervisor kills
+	// (Kubernetes: 30s).
+	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
+
+	// Answers for a supervisor.
+	Health Health `key:"health"`
+
+	// What is written to standard error.
+	Log Log `key:"log"`
+}
+
+// Backend is the gRPC server behind culvert.
+type Backend struct {
+	// Where it is: "host:port", "dns:///host:port" (all addresses of the name
+	// take turns) or "unix:///path". Needed to serve.
+	Address string `key:"address" flag:"backend" is:"target"`
+
+	// The name to call it by (the ":authority" of a call), if not that of the
+	// address.
+	Authority string `key:"authority" is:"host"`
+
+	// TLS towards the backend. A CA, a certificate or a server name turns it
+	// on by itself.
+	TLS BackendTLS `key:"tls"`
+
+	// How often an idle connection is checked by an HTTP/2 ping; 0s never.
+	// TCP notices a dead host without it. Set it only if the backend allows
+	// it: an ordinary gRPC server closes connections that ping more often than
+	// every 5m.
+	Keepalive time.Duration `key:"keepalive"`
+
+	// Go through the proxy that HTTPS_PROXY and NO_PROXY of the environment
+	// name.
+	UseProxy bool `key:"use_proxy"`
+}
+
+// BackendTLS is how the backend is authenticated, and culvert to it.
+type BackendTLS struct {
+	// Whether the backend speaks TLS.
+	Enabled bool `key:"enabled" flag:"backend-tls"`
+
+	// File with the certificates (PEM) of those who may have signed the
+	// backend's. Empty: the system's. A relative path starts at the
+	// directory of the file it stands in.
+	CA string `key:"ca" flag:"backend-ca" is:"file"`
+
+	// File with culvert's own certificate chain (PEM), if the backend asks
+	// for one.
+	Cert string `key:"cert" flag:"backend-cert" is:"file"`
+
+	// File with the private key (PEM) of cert.
+	Key string `key:"key" flag:"backend-key" is:"file"`
+
+	// The name that the backend's certificate must have, if not that of the
+	// address.
+	ServerName string `key:"server_name" flag:"backend-server-name" is:"name"`
+}
+
+// Methods says which methods can be called.
+type Methods struct {
+	// Patterns of the only methods that can be called
+	// ("shop.v1.Orders/*", "shop.v1.*/Get*"; "*" stands for any part of a
+	// service's or a method's name). Empty: all but those denied. A pattern
+	// here opens what is denied by default: channelz, binary logs and the
+	// like, which tell about the inside of a server.
+	Allow []string `key:"allow" flag:"allow-method" is:"method pattern"`
+
+	// Patterns of methods that can't be called, whatever is allowed.
+	Deny []string `key:"deny" flag:"deny-method" is:"method pattern"`
+}
+
+// Metadata says which of the fields that can do harm may cross.
+type Metadata struct {
+	// Pass a browser's cookies to the backend as metadata.
+	ForwardCookies bool `key:"forward_cookies"`
+
+	// Pass set-cookie from the backend to the browser.
+	ForwardSetCookies bool `key:"forward_set_cookies"`
+}
+
+// Limits is what is bounded.
+type Limits struct {
+	// The largest message, each way, after decompression.
+	MessageBytes Size `key:"message_bytes"`
+
+	// The most metadata of one call, each way, counted as HTTP/2 does: name,
+	// value and 32 bytes a field.
+	HeaderBytes Size `key:"header_bytes"`
+
+	// The most memory for messages under way, of all calls together. Readers
+	// wait when it is used up.
+	BufferedBytes Size `key:"buffered_bytes"`
+
+	// Calls at one time on one HTTP/2 connection.
+	CallsPerConnection int `key:"calls_per_connection" is:"count"`
+
+	// Connections at one time; 0 is as many as the limit of open files
+	// leaves room for.
+	Connections int `key:"connections"`
+
+	// Calls at one time, of all connections together; 0 is no limit.
+	Calls int `key:"calls"`
+
+	// WebSockets opened in a second; 0 is no limit.
+	HandshakesPerSecond int `key:"handshakes_per_second"`
+
+	// How long a client may take nothing of what waits for it, before its
+	// call is cut; 0s is no limit.
+	SlowConsumerTimeout time.Duration `key:"slow_consumer_timeout"`
+
+	// How long a call may carry no message before it is ended; 0s is no
+	// limit.
+	IdleTimeout time.Duration `key:"idle_timeout"`
+
+	// How long a call may last; 0s is no limit.
+	MaxAge time.Duration `key:"max_age"`
+}
+
+// Health is where a supervisor asks.
+type Health struct {
+	// The address of /livez and /readyz; "" or "off" for none. /readyz is 200
+	// while new calls are taken. A default address that is taken is left off
+	// with a warning; one that was set and is taken is an error.
+	Listen string `key:"listen" flag:"health-listen" is:"optional address"`
+}
+
+// Log is what is written to standard error.
+type Log struct {
+	// The least that is written: info has one line a call, debug one
+	// connection's story.
+	Level string `key:"level" flag:"log-level" one:"debug,info,warn,error"`
+
+	// How: "text" for people, "json" for machines; "auto" is text on a
+	// terminal and JSON elsewhere.
+	Format string `key:"format" flag:"log-format" one:"auto,text,json"`
+}
+
+// Defaults returns the configuration of a culvert that was told nothing.
+func Defaults() Config {
+	return Config{
+		Listen: ":8080",
+		Errors: "concise",
+		Limits: Limits{
+			MessageBytes:        16 << 20,
+			HeaderBytes:         64 << 10,
+			BufferedBytes:       256 << 20,
+			CallsPerConnection:  100,
+			SlowConsumerTimeout: 5 * time.Minute,
+		},
+		DrainTimeout: 20 * time.Second,
+		Health:       Health{Listen: "127.0.0.1:9901"},
+		Log:          Log{Level: "info", Format: "auto"},
+	}
+}

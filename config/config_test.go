@@ -1,0 +1,244 @@
+package config
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// clearEnvironment takes the CULVERT_ variables of whoever runs the tests away
+// from them.
+func clearEnvironment(t *testing.T) {
+	t.Helper()
+	for _, entry := range os.Environ() {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, envPrefix) {
+			t.Setenv(name, value) // puts it back after the test
+			_ = os.Unsetenv(name) // can only fail on a malformed name
+		}
+	}
+}
+
+// write makes a file in a directory of the test's own.
+func write(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestNothingSetGivesTheDefaults(t *testing.T) {
+	clearEnvironment(t)
+	l, err := Load("", nil)
+	if err != nil || !reflect.DeepEqual(l.Config, Defaults()) {
+		t.Errorf("got %+v, %v, want the defaults", l.Config, err)
+	}
+	for _, k := range keys {
+		if l.IsSet(k.Name) {
+			t.Errorf("%s counts as set", k.Name)
+		}
+	}
+}
+
+func TestEveryKeyReachesItsField(t *testing.T) {
+	clearEnvironment(t)
+	t.Setenv("BACKEND", "orders:9000")
+	t.Setenv("EMPTY", "")
+	file := write(t, "proxy.yaml", `
+listen: 127.0.0.1:0
+backend:
+  address: ${BACKEND}
+  authority: orders.example.com
+  tls:
+    ca: ca.pem
+    cert: /etc/culvert/cert.pem
+    key: key.pem
+    server_name: orders.internal
+  keepalive: 10m
+  use_proxy: true
+allow_origins:
+  - https://app.example.com
+  - "http://localhost:*"
+hosts: [grpc.example.com, "grpc.example.com:8443"]
+path_prefix: /grpc
+methods:
+  allow: [shop.v1.Orders/*]
+  deny: ["shop.v1.Orders/Delete*"]
+trusted_proxies: [10.0.0.0/8, 192.0.2.1, "::1"]
+metadata: {forward_cookies: true, forward_set_cookies: true}
+errors: concise
+limits:
+  message_bytes: 1MiB
+  header_bytes: 32KiB
+  buffered_bytes: 0.5GiB
+  calls_per_connection: 7
+  connections: 1000
+  calls: ${CALLS:-500}
+  handshakes_per_second: 50
+  slow_consumer_timeout: 30s
+  idle_timeout: 1h30m
+  max_age: ${EMPTY:-24h}
+drain_timeout: 0s
+health:
+  listen: off
+log: {level: debug, format: json}
+`)
+	l, err := Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(file)
+	want := Config{
+		Listen: "127.0.0.1:0",
+		Backend: Backend{
+			Address:   "orders:9000",
+			Authority: "orders.example.com",
+			TLS: BackendTLS{
+				Enabled: true, CA: filepath.Join(dir, "ca.pem"), Cert: "/etc/culvert/cert.pem",
+				Key: filepath.Join(dir, "key.pem"), ServerName: "orders.internal",
+			},
+			Keepalive: 10 * time.Minute,
+			UseProxy:  true,
+		},
+		AllowOrigins: []string{"https://app.example.com", "http://localhost:*"},
+		Hosts:        []string{"grpc.example.com", "grpc.example.com:8443"},
+		PathPrefix:   "/grpc",
+		Methods:      Methods{Allow: []string{"shop.v1.Orders/*"}, Deny: []string{"shop.v1.Orders/Delete*"}},
+		TrustedProxies: []netip.Prefix{
+			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("::1/128"),
+		},
+		Metadata: Metadata{ForwardCookies: true, ForwardSetCookies: true},
+		Errors:   "concise",
+		Limits: Limits{
+			MessageBytes: 1 << 20, HeaderBytes: 32 << 10, BufferedBytes: 512 << 20, CallsPerConnection: 7,
+			Connections: 1000, Calls: 500, HandshakesPerSecond: 50, SlowConsumerTimeout: 30 * time.Second,
+			IdleTimeout: 90 * time.Minute, MaxAge: 24 * time.Hour,
+		},
+		Log: Log{Level: "debug", Format: "json"},
+	}
+	if !reflect.DeepEqual(l.Config, want) {
+		t.Errorf("got  %+v\nwant %+v", l.Config, want)
+	}
+}
+
+func TestFlagWinsOverEnvironmentOverFileOverDefault(t *testing.T) {
+	clearEnvironment(t)
+	file := write(t, "proxy.yaml", "listen: :1001\nlog:\n  level: warn\ndrain_timeout: 1s\nhosts: [file.example.com]\nallow_origins: [https://file.example.com]\n")
+	t.Setenv("CULVERT_LISTEN", ":1002")
+	t.Setenv("CULVERT_LOG_LEVEL", "error")
+	t.Setenv("CULVERT_DRAIN_TIMEOUT", "") // as a compose file passes what is not set
+	t.Setenv("CULVERT_CONFIG", file)
+	l, err := Load("", map[string]any{"listen": ":1003", "allow_origins": []string{"https://flag.example.com"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Defaults()
+	want.Listen, want.Log.Level, want.DrainTimeout = ":1003", "error", time.Second
+	want.Hosts, want.AllowOrigins = []string{"file.example.com"}, []string{"https://flag.example.com"}
+	if !reflect.DeepEqual(l.Config, want) {
+		t.Errorf("got  %+v\nwant %+v", l.Config, want)
+	}
+	for key, want := range map[string]string{
+		"listen":        "--listen: x",
+		"log.level":     "CULVERT_LOG_LEVEL: x",
+		"drain_timeout": file + ":4: drain_timeout: x",
+		"errors":        "errors: x",
+	} {
+		if got := l.Errorf(key, "x").Error(); got != want {
+			t.Errorf("the place of %s is said as %q, want %q", key, got, want)
+		}
+	}
+}
+
+// Each scalar key can be set by its variable, whatever the level it is at.
+func TestEveryScalarKeyHasAVariable(t *testing.T) {
+	for _, k := range keys {
+		if k.List {
+			continue
+		}
+		t.Run(k.Name, func(t *testing.T) {
+			clearEnvironment(t)
+			value := k.kind.example
+			if k.words != nil {
+				value = k.words[len(k.words)-1]
+			}
+			t.Setenv("CULVERT_LISTEN", ":7777") // so that no example is in its way
+			t.Setenv(k.Env, value)
+			l, err := Load("", nil)
+			// A certificate alone is refused, after it has arrived.
+			if err != nil && !strings.Contains(err.Error(), "without its") {
+				t.Fatal(err)
+			}
+			want, err := k.kind.parse(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := reflect.ValueOf(l.Config).FieldByIndex(k.index).Interface(); got != want {
+				t.Errorf("%s=%s gives %v, want %v", k.Env, value, got, want)
+			}
+		})
+	}
+}
+
+func TestUnknownVariables(t *testing.T) {
+	for _, c := range []struct{ name, value, want string }{
+		{"CULVERT_LISTN", ":80", "CULVERT_LISTN: unknown variable: did you mean CULVERT_LISTEN?"},
+		{"CULVERT_BACKEND", "a:1", "CULVERT_BACKEND: unknown variable: did you mean CULVERT_BACKEND_ADDRESS?"},
+		{"CULVERT_BACKEND_CERT", "a.pem", "CULVERT_BACKEND_CERT: unknown variable: did you mean CULVERT_BACKEND_TLS_CERT?"},
+		{"CULVERT_XYZZY_PLUGH", "1", "CULVERT_XYZZY_PLUGH: unknown variable: remove it; the names are in docs/configuration.md"},
+		{"CULVERT_ALLOW_ORIGINS", "*", "CULVERT_ALLOW_ORIGINS: allow_origins is a list, which a variable can't hold: write it in the file, or repeat --allow-origin"},
+		{"CULVERT_HOSTS", "a", "CULVERT_HOSTS: hosts is a list, which a variable can't hold: write it in the file"},
+		{"CULVERT_LIMITS_CALLS", "many", `CULVERT_LIMITS_CALLS: "many" is no whole number: write 100`},
+		{"CULVERT_LISTN", "", ""},
+		{"CULVERT_SERVICE_HOST", "10.0.0.1", ""},
+		{"CULVERT_SERVICE_PORT", "8080", ""},
+		{"CULVERT_SERVICE_PORT_GRPC_WEB", "8080", ""},
+		{"CULVERT_PORT", "tcp://10.0.0.1:8080", ""},
+		{"CULVERT_PORT_8080_TCP", "tcp://10.0.0.1:8080", ""},
+		{"CULVERT_PORT_8080_TCP_ADDR", "10.0.0.1", ""},
+		{"CULVERT_DEMO_SERVICE_HOST", "10.0.0.1", ""},
+		{"CULVERT_DEMO_PORT_53_UDP_PROTO", "udp", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clearEnvironment(t)
+			t.Setenv(c.name, c.value)
+			_, err := Load("", nil)
+			got := ""
+			if err != nil {
+				got = err.Error()
+			}
+			if got != c.want {
+				t.Errorf("%s=%s: got %q, want %q", c.name, c.value, got, c.want)
+			}
+		})
+	}
+}
+
+func TestWrongFlagValueNamesTheFlag(t *testing.T) {
+	clearEnvironment(t)
+	_, err := Load("", map[string]any{"allow_origins": []string{"app.example.com"}, "listen": "8080"})
+	want := `--listen: "8080" lacks a colon: write ":8080"` + "\n" +
+		`--allow-origin: "app.example.com" has no scheme: write "https://app.example.com"`
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+}
+
+func TestFileThatCantBeRead(t *testing.T) {
+	clearEnvironment(t)
+	missing := filepath.Join(t.TempDir(), "missing.yaml")
+	large := write(t, "large.yaml", "# "+strings.Repeat("x", maxFileBytes))
+	for file, want := range map[string]string{
+		missing: "configuration: " + missing + ": no such file or directory: check --config or CULVERT_CONFIG",
+		large:   "configuration: " + large + ": larger than 1 MiB: check --config or CULVERT_CONFIG",
+	} {
+		if _, err := Load(file, nil); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const envPrefix = "CULVERT_"
+
+// FileVariable is the variable that names the file, where no flag does.
+const FileVariable = envPrefix + "CONFIG"
+
+// Kubernetes tells every container of the services around it, and Docker's
+// links do the same: a service named culvert, or culvert-demo, makes
+// CULVERT_SERVICE_HOST, CULVERT_PORT, CULVERT_DEMO_PORT_8080_TCP_ADDR and
+// more. Nobody wrote those.
+// https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+var serviceVariable = regexp.MustCompile(`^CULVERT_([A-Z0-9_]+_)?(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// checkEnvironment refuses what begins with CULVERT_ and means nothing, and
+// values that their keys can't have. An empty variable counts as not set: it
+// is what compose files make of a variable that isn't.
+func checkEnvironment(environ []string) []error {
+	byVariable := map[string]Key{}
+	lists := map[string]Key{}
+	for _, k := range keys {
+		if k.List {
+			lists[variable(k.Name)] = k
+			continue
+		}
+		byVariable[k.Env] = k
+	}
+	var errs []error
+	slices.Sort(environ)
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, envPrefix) || name == FileVariable || value == "" {
+			continue
+		}
+		if k, ok := byVariable[name]; ok {
+			if err := k.Check(value); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+		} else if k, ok := lists[name]; ok {
+			errs = append(errs, fmt.Errorf("%s: %s is a list, which a variable can't hold: write it in the file%s", name, k.Name, orFlag(k)))
+		} else if !serviceVariable.MatchString(name) {
+			errs = append(errs, fmt.Errorf("%s: unknown variable%s", name, suggestVariable(name)))
+		}
+	}
+	return errs
+}
+
+func orFlag(k Key) string {
+	if k.Flag == "" {
+		return ""
+	}
+	return ", or repeat --" + k.Flag
+}
+
+// suggestVariable ends the sentence about an unknown variable: with that of the
+// flag of the same name (CULVERT_BACKEND), else with the nearest.
+func suggestVariable(name string) string {
+	word := strings.TrimPrefix(name, envPrefix)
+	words := []string{strings.TrimPrefix(FileVariable, envPrefix)}
+	for _, k := range keys {
+		switch {
+		case k.Env == "":
+		case k.Flag != "" && plain(k.Flag) == plain(word):
+			return ": did you mean " + k.Env + "?"
+		default:
+			words = append(words, strings.TrimPrefix(k.Env, envPrefix))
+		}
+	}
+	if near := didYouMean(word, words, envPrefix+"%s"); near != "" {
+		return near
+	}
+	return ": remove it; the names are in docs/configuration.md"
+}
+
+// processEnvironment is the world of a program that really runs.
+var processEnvironment = world{lookup: os.LookupEnv, read: readBounded}

@@ -1,0 +1,85 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// A reference is looked up in a world: the process's own, or a test's.
+type world struct {
+	lookup func(variable string) (string, bool)
+	read   func(file string) ([]byte, error)
+}
+
+// expand replaces the references in one scalar of a file that stands in dir:
+// ${NAME} and ${NAME:-default} by the environment's value, $$ by $, and a text
+// that begins with file: by that file's content without its last line's end.
+//
+// What a reference brings in is never looked at again, so a value can't name
+// another one.
+func (w world) expand(text, dir string) (string, error) {
+	name, isFile := strings.CutPrefix(text, "file:")
+	value, err := w.variables(name)
+	if err != nil || !isFile {
+		return value, err
+	}
+	if !filepath.IsAbs(value) {
+		value = filepath.Join(dir, value)
+	}
+	content, err := w.read(value)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r"), nil
+}
+
+var variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// variables replaces ${NAME}, ${NAME:-default} and $$.
+func (w world) variables(text string) (string, error) {
+	var out strings.Builder
+	for {
+		before, after, found := strings.Cut(text, "$")
+		out.WriteString(before)
+		switch {
+		case !found:
+			return out.String(), nil
+		case strings.HasPrefix(after, "$"):
+			out.WriteByte('$')
+			text = after[1:]
+		case strings.HasPrefix(after, "{"):
+			reference, rest, closed := strings.Cut(after[1:], "}")
+			if !closed {
+				return "", fmt.Errorf(`"${" lacks its "}": write ${NAME}, or $$ for a dollar sign`)
+			}
+			value, err := w.variable(reference)
+			if err != nil {
+				return "", err
+			}
+			out.WriteString(value)
+			text = rest
+		default:
+			out.WriteByte('$')
+			text = after
+		}
+	}
+}
+
+// variable looks up the inside of one ${…}. As in a shell, the default of
+// ${NAME:-default} also stands for an empty value.
+func (w world) variable(reference string) (string, error) {
+	name, fallback, hasFallback := strings.Cut(reference, ":-")
+	if !variableForm.MatchString(name) {
+		return "", fmt.Errorf("${%s} is no name of a variable: write ${NAME} or ${NAME:-default}", reference)
+	}
+	value, set := w.lookup(name)
+	switch {
+	case hasFallback && value == "":
+		return fallback, nil
+	case !set:
+		return "", fmt.Errorf("${%s} is not set in the environment: set it, or write ${%s:-default}", name, name)
+	}
+	return value, nil
+}

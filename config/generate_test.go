@@ -1,0 +1,404 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The generator of the files below lives in this test: what writes them and
+// what holds them equal to the struct is the same code, and neither is in the
+// shipped program. `go generate ./config` runs it with -update.
+var update = flag.Bool("update", false, "write the generated files")
+
+func TestGeneratedFilesMatchTheStruct(t *testing.T) {
+	defaults := Defaults()
+	root := readStruct(t)
+	for path, want := range map[string][]byte{
+		"../proxy.yaml":             exampleFile(root, &defaults),
+		"../docs/proxy.schema.json": schemaFile(root, &defaults),
+		"../docs/configuration.md":  referenceFile(root, &defaults),
+	} {
+		if *update {
+			if err := os.WriteFile(path, want, 0o644); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		got, err := os.ReadFile(path)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s isn't what the struct says (%v): run `go generate ./config`", path, err)
+		}
+	}
+}
+
+// An entry is a key or a section, with its comment.
+type entry struct {
+	name     string // in its section
+	doc      string
+	key      *Key // nil for a section
+	of       reflect.Type
+	children []entry
+}
+
+// readStruct joins what reflection knows (keys, kinds) with what only the
+// source has (comments).
+func readStruct(t testing.TB) entry {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs := map[string]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		if st, ok := spec.Type.(*ast.StructType); ok {
+			for _, f := range st.Fields.List {
+				for _, name := range f.Names {
+					docs[spec.Name.Name+"."+name.Name] = strings.TrimSpace(f.Doc.Text())
+				}
+			}
+		}
+		return true
+	})
+	return entry{children: entriesOf(t, reflect.TypeFor[Config](), "", docs)}
+}
+
+func entriesOf(t testing.TB, of reflect.Type, section string, docs map[string]string) []entry {
+	var entries []entry
+	for i := range of.NumField() {
+		f := of.Field(i)
+		e := entry{name: f.Tag.Get("key"), doc: docs[of.Name()+"."+f.Name], of: f.Type}
+		if e.doc == "" {
+			t.Errorf("%s.%s has no comment: it is the only documentation of its key", of.Name(), f.Name)
+		}
+		if k, ok := keysByName[join(section, e.name)]; ok {
+			e.key = &k
+		} else {
+			e.children = entriesOf(t, f.Type, join(section, e.name), docs)
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// valueOf writes a key's value in c as the file has it.
+func valueOf(k *Key, c *Config) string {
+	switch v := k.text(c).(type) {
+	case []string:
+		quoted := make([]string, len(v))
+		for i := range v {
+			quoted[i] = quoteIfNeeded(escape(v[i]))
+		}
+		return "[" + strings.Join(quoted, ", ") + "]"
+	case string:
+		return quoteIfNeeded(escape(shortDuration(k, v)))
+	default:
+		panic("BUG: a value is a string or a list of strings")
+	}
+}
+
+// escape undoes what expansion would do.
+func escape(s string) string { return strings.ReplaceAll(s, "$", "$$") }
+
+var zeroParts = regexp.MustCompile(`([hm])0[ms](0s)?$`)
+
+// shortDuration writes 5m for the 5m0s of time.Duration.
+func shortDuration(k *Key, s string) string {
+	if k.kind.name != kindsByType[reflect.TypeFor[time.Duration]()].name {
+		return s
+	}
+	return zeroParts.ReplaceAllString(s, "$1")
+}
+
+const exampleHead = `# Every key of culvert, with its default. Generated from the configuration's
+# struct by "make generate": keep what you change, remove the rest.
+#
+#   culvert serve --config proxy.yaml
+#   culvert validate --config proxy.yaml
+#
+# Flags and CULVERT_ variables win over this file. In a value, ${NAME} and
+# ${NAME:-default} stand for a variable of the environment, $$ for a dollar
+# sign, and file:/path for that file's content.
+#
+# yaml-language-server: $schema=docs/proxy.schema.json
+`
+
+func exampleFile(root entry, c *Config) []byte {
+	var b bytes.Buffer
+	b.WriteString(exampleHead)
+	writeExample(&b, root.children, c, "")
+	return b.Bytes()
+}
+
+func writeExample(b *bytes.Buffer, entries []entry, c *Config, indent string) {
+	for i, e := range entries {
+		if i > 0 || indent == "" {
+			b.WriteByte('\n')
+		}
+		for line := range strings.Lines(e.doc) {
+			fmt.Fprintln(b, strings.TrimRight(indent+"# "+line, " \n"))
+		}
+		if e.key == nil {
+			fmt.Fprintf(b, "%s%s:\n", indent, e.name)
+			writeExample(b, e.children, c, indent+"  ")
+			continue
+		}
+		if names := alsoSetBy(e.key, "", ""); names != "" {
+			fmt.Fprintf(b, "%s# %s\n", indent, names)
+		}
+		fmt.Fprintf(b, "%s%s: %s\n", indent, e.name, valueOf(e.key, c))
+	}
+}
+
+func alsoSetBy(k *Key, before, after string) string {
+	var names []string
+	if k.Env != "" {
+		names = append(names, before+k.Env+after)
+	}
+	if k.Flag != "" {
+		names = append(names, before+"--"+k.Flag+after)
+	}
+	return strings.Join(names, ", ")
+}
+
+func oneLine(doc string) string { return strings.Join(strings.Fields(doc), " ") }
+
+type schema = map[string]any
+
+func schemaFile(root entry, c *Config) []byte {
+	s := sectionSchema(root.children, c)
+	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+	s["title"] = "culvert"
+	s["description"] = "Configuration of culvert. Generated from its struct; docs/configuration.md is the same for people."
+	s["type"] = "object"
+	s["$defs"] = schema{"reference": schema{
+		"description": "${NAME} or ${NAME:-default} of the environment, or file:/path",
+		"type":        "string",
+		"pattern":     `\$\{|^file:`,
+	}}
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(s); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+func sectionSchema(entries []entry, c *Config) schema {
+	properties := schema{}
+	for _, e := range entries {
+		var s schema
+		if e.key == nil {
+			s = sectionSchema(e.children, c)
+		} else {
+			s = keySchema(e, c)
+		}
+		s["description"] = oneLine(e.doc)
+		properties[e.name] = s
+	}
+	return schema{"type": []string{"object", "null"}, "additionalProperties": false, "properties": properties}
+}
+
+func keySchema(e entry, c *Config) schema {
+	if e.key.List {
+		return schema{"type": []string{"array", "null"}, "items": schema{"type": "string", "minLength": 1}, "default": e.key.text(c)}
+	}
+	value := reflect.ValueOf(c).Elem().FieldByIndex(e.key.index)
+	forms := []schema{{"$ref": "#/$defs/reference"}}
+	byDefault := value.Interface()
+	switch {
+	case e.key.words != nil:
+		forms = append(forms, schema{"enum": e.key.words})
+	case e.of == reflect.TypeFor[bool]():
+		forms = append(forms, schema{"type": "boolean"})
+	case e.of == reflect.TypeFor[int]():
+		least := 0
+		if _, err := e.key.kind.parse("0"); err != nil {
+			least = 1
+		}
+		forms = append(forms, schema{"type": "integer", "minimum": least, "maximum": maxNumber})
+	case e.of == reflect.TypeFor[Size]():
+		forms = append(forms, schema{"type": "integer", "minimum": 1}, schema{"type": "string", "pattern": e.key.kind.pattern})
+		byDefault = fmt.Sprint(byDefault)
+	case e.of == reflect.TypeFor[time.Duration]():
+		forms = append(forms, schema{"const": 0}, schema{"type": "string", "pattern": e.key.kind.pattern})
+		byDefault = shortDuration(e.key, fmt.Sprint(byDefault))
+	default:
+		return schema{"type": "string", "default": byDefault}
+	}
+	return schema{"anyOf": forms, "default": byDefault}
+}
+
+const referenceHead = `# Configuration
+
+For those who run culvert. Generated from the configuration's struct by
+` + "`make generate`" + `; [proxy.yaml](../proxy.yaml) is the same as a file to start from,
+[proxy.schema.json](proxy.schema.json) the same for editors.
+
+Nothing has to be configured but the backend: ` + "`culvert serve --backend localhost:9000`" + `.
+
+## Where a value comes from
+
+A flag wins over the environment, the environment over the file, the file over
+the default.
+
+- **File**: YAML, named by ` + "`--config`" + ` or ` + "`CULVERT_CONFIG`" + `. A key that culvert
+  doesn't know, or that stands twice, is an error with its line.
+- **Environment**: ` + "`CULVERT_`" + ` and the key in upper case, with ` + "`_`" + ` for each dot. An
+  empty variable counts as not set; one that means nothing is an error, except
+  those that Kubernetes makes for a service named culvert. Lists can't be set
+  here.
+- **Flags**: a list's flag is repeated for each entry, and replaces the file's
+  list.
+
+` + "`culvert validate --config proxy.yaml`" + ` checks all of it without serving.
+
+In the file's values, and nowhere else:
+
+| written | means |
+|---|---|
+| ` + "`${NAME}`" + ` | the environment's variable; an error if it is not set |
+| ` + "`${NAME:-default}`" + ` | the same, or the default if it is not set or empty |
+| ` + "`$$`" + ` | a dollar sign |
+| ` + "`file:/path`" + ` | the content of that file, without its last line's end; a relative path starts at the directory of the configuration |
+
+What a reference brings in is never read as YAML or as another reference.
+
+## How values are written
+
+| kind | form |
+|---|---|
+| duration | a number with ` + "`ms`, `s`, `m` or `h`: `500ms`, `30s`, `1h30m`" + ` |
+| size | a number with ` + "`B`, `KiB`, `MiB` or `GiB`: `64KiB`, `16MiB`; `k`, `kB`, `M`, `MB` are the same units" + ` |
+| address | ` + "`host:port` or `:port`" + `; an IPv6 address in brackets |
+| list | ` + "`[a, b]`" + `, or a line with a dash for each |
+
+## Keys
+`
+
+const referenceTail = `
+## Next
+
+- what an error means: the error names the key, and its section is above
+- what crosses, and how: [architecture.md](architecture.md)
+`
+
+func referenceFile(root entry, c *Config) []byte {
+	var b bytes.Buffer
+	b.WriteString(referenceHead)
+	writeReference(&b, root.children, c, "", "###")
+	b.WriteString(referenceTail)
+	return b.Bytes()
+}
+
+func writeReference(b *bytes.Buffer, entries []entry, c *Config, section, heading string) {
+	for _, e := range entries {
+		name := join(section, e.name)
+		fmt.Fprintf(b, "\n%s `%s`\n\n%s\n", heading, name, asMarkdown(e.doc))
+		if e.key == nil {
+			writeReference(b, e.children, c, name, "####")
+			continue
+		}
+		kind := e.key.kind.name
+		if e.key.words != nil {
+			kind = "one of `" + strings.Join(e.key.words, "`, `") + "`"
+		}
+		if e.key.List {
+			kind = "list of " + kind
+		}
+		fmt.Fprintf(b, "\n%s · default `%s`", kind, valueOf(e.key, c))
+		if names := alsoSetBy(e.key, "`", "`"); names != "" {
+			fmt.Fprintf(b, " · %s", names)
+		}
+		b.WriteByte('\n')
+	}
+}
+
+var quotation = regexp.MustCompile(`"([^"\n]*)"`)
+
+// asMarkdown keeps what is quoted from being read as markup.
+func asMarkdown(doc string) string {
+	return quotation.ReplaceAllStringFunc(doc, func(q string) string {
+		if q == `""` {
+			return "`\"\"`"
+		}
+		return "`" + strings.Trim(q, `"`) + "`"
+	})
+}
+
+func TestExampleEqualsTheDefaults(t *testing.T) {
+	clearEnvironment(t)
+	l, err := Load("../proxy.yaml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := l.Config, Defaults(); !reflect.DeepEqual(got, want) {
+		t.Errorf("proxy.yaml says %+v, want %+v", got, want)
+	}
+	if len(l.Warnings) > 0 {
+		t.Errorf("proxy.yaml is warned of: %q", l.Warnings)
+	}
+	for _, k := range keys {
+		if !l.IsSet(k.Name) {
+			t.Errorf("proxy.yaml lacks %s", k.Name)
+		}
+	}
+}
+
+// What the schema's patterns let through must be what culvert lets through.
+func TestSchemaPatternsAgreeWithTheParsers(t *testing.T) {
+	for of, texts := range map[reflect.Type][]string{
+		reflect.TypeFor[Size](): {
+			"1", "1B", "16MiB", "16mb", "16M", "1.5GiB", "64 KiB", "1k", "-1", "", "MiB", "16 MiB ", "16MiBs", "1e3", "0x10", "16iB", "1,5M",
+		},
+		reflect.TypeFor[time.Duration](): {
+			"30s", "1h30m", "500ms", "1.5h", ".5s", "0", "0s", "1us", "1µs", "", "30", "s", "5 m", "1d", "-1s", "1h-1m",
+		},
+	} {
+		k := kindsByType[of]
+		form := regexp.MustCompile(k.pattern)
+		for _, s := range texts {
+			_, err := k.parse(s)
+			if got, want := form.MatchString(s), err == nil; got != want {
+				t.Errorf("%v %q: pattern says %v, parser %v (%v)", of, s, got, want, err)
+			}
+		}
+	}
+}
+
+// A key without a row for its kind is found when the package is loaded; this
+// finds what would be ambiguous.
+func TestKeysAreUnambiguous(t *testing.T) {
+	form := regexp.MustCompile(`^[a-z]+(_[a-z]+)*(\.[a-z]+(_[a-z]+)*)*$`)
+	variables, flags := map[string]string{FileVariable: "the file"}, map[string]string{"config": "the file"}
+	for _, k := range keys {
+		if !form.MatchString(k.Name) {
+			t.Errorf("%s is not snake_case", k.Name)
+		}
+		for name, taken := range map[string]map[string]string{k.Env: variables, k.Flag: flags} {
+			if other, twice := taken[name]; twice && name != "" {
+				t.Errorf("%s is a name of both %s and %s", name, other, k.Name)
+			}
+			taken[name] = k.Name
+		}
+		if serviceVariable.MatchString(k.Env) {
+			t.Errorf("%s can be a variable that Kubernetes makes", k.Env)
+		}
+	}
+}

@@ -1,0 +1,227 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"reflect"
+	"strconv"
+
+	"github.com/spf13/viper"
+)
+
+// Loaded is a configuration, and where each of its values came from.
+type Loaded struct {
+	Config
+
+	// File is the file that was read, "" if none was.
+	File string
+
+	// Warnings say what is legal and yet probably not meant, each with place
+	// and remedy.
+	Warnings []string
+
+	origins map[string]origin // of the keys that somebody set
+}
+
+// An origin is the place where a person finds a value: a flag, a variable, or
+// a line of the file.
+type origin struct {
+	place  string
+	inFile bool
+}
+
+// IsSet says whether somebody set the key of that name, to whatever value.
+func (l *Loaded) IsSet(key string) bool {
+	_, set := l.origins[key]
+	return set
+}
+
+// Errorf makes an error about the value of a key that begins with the place
+// where it was set: "proxy.yaml:12: listen: …", "--listen: …".
+func (l *Loaded) Errorf(key, format string, args ...any) error {
+	return fmt.Errorf("%s: %w", l.place(key), fmt.Errorf(format, args...))
+}
+
+// place names a key's value: a flag and a variable are names of it, a line of
+// the file isn't.
+func (l *Loaded) place(key string) string {
+	switch o, set := l.origins[key]; {
+	case !set:
+		return key
+	case o.inFile:
+		return o.place + ": " + key
+	default:
+		return o.place
+	}
+}
+
+// Load reads the file (none if its name is "" and CULVERT_CONFIG names none),
+// the environment, and the flags that were given: by the key's name, a string,
+// or a []string for a list. A list that was given by flags replaces the file's.
+//
+// The error lists everything that is wrong, a line each.
+func Load(file string, flags map[string]any) (*Loaded, error) {
+	if file == "" {
+		file = os.Getenv(FileVariable)
+	}
+	l := &Loaded{File: file, origins: map[string]origin{}}
+	errs := checkEnvironment(os.Environ())
+	doc, fileErrs := readFile(file)
+	errs = append(fileErrs, errs...)
+	errs = append(errs, checkFlags(flags)...)
+	if len(errs) > 0 { // what contradicts can be said only of what is legal
+		return l, errors.Join(errs...)
+	}
+	if err := l.merge(doc, flags); err != nil {
+		return l, err
+	}
+	return l, errors.Join(l.check()...)
+}
+
+func readFile(file string) (document, []error) {
+	if file == "" {
+		return document{}, nil
+	}
+	data, err := readBounded(file)
+	if err != nil {
+		return document{}, []error{fmt.Errorf("configuration: %w: check --config or %s", err, FileVariable)}
+	}
+	return parse(file, data, processEnvironment)
+}
+
+// checkFlags repeats what the command line has checked, for those who call
+// Load without one.
+func checkFlags(flags map[string]any) []error {
+	var errs []error
+	for _, k := range keys {
+		given, ok := flags[k.Name]
+		if !ok {
+			continue
+		}
+		values, isList := given.([]string)
+		if !isList {
+			values = []string{fmt.Sprint(given)}
+		}
+		for _, v := range values {
+			if err := k.Check(v); err != nil {
+				errs = append(errs, fmt.Errorf("--%s: %w", k.Flag, err))
+			}
+		}
+	}
+	return errs
+}
+
+// merge lets viper choose which source wins and sets the fields. Every value
+// in viper is text that was checked, so it is parsed once more without
+// trouble.
+func (l *Loaded) merge(doc document, flags map[string]any) error {
+	v := viper.New()
+	defaults := Defaults()
+	for _, k := range keys {
+		v.SetDefault(k.Name, k.text(&defaults))
+		if k.Env != "" {
+			if err := v.BindEnv(k.Name, k.Env); err != nil {
+				return err
+			}
+		}
+		if given, ok := flags[k.Name]; ok {
+			v.Set(k.Name, given)
+		}
+	}
+	if err := v.MergeConfigMap(doc.values); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := k.set(&l.Config, v.Get(k.Name)); err != nil {
+			return fmt.Errorf("BUG: config: %s: %w", k.Name, err)
+		}
+		if o, set := originOf(k, l.File, doc, flags); set {
+			l.origins[k.Name] = o
+		}
+	}
+	return nil
+}
+
+// originOf repeats viper's order: flag, variable, file.
+func originOf(k Key, file string, doc document, flags map[string]any) (o origin, set bool) {
+	if _, ok := flags[k.Name]; ok {
+		return origin{place: "--" + k.Flag}, true
+	}
+	if k.Env != "" && os.Getenv(k.Env) != "" {
+		return origin{place: k.Env}, true
+	}
+	if line, ok := doc.lines[k.Name]; ok {
+		return origin{place: file + ":" + strconv.Itoa(line), inFile: true}, true
+	}
+	return origin{}, false
+}
+
+// set parses a value, a string or a []string, into the key's field of c.
+func (k Key) set(c *Config, value any) error {
+	field := reflect.ValueOf(c).Elem().FieldByIndex(k.index)
+	if !k.List {
+		v, err := k.kind.parse(fmt.Sprint(value))
+		if err != nil {
+			return err
+		}
+		field.Set(reflect.ValueOf(v))
+		return nil
+	}
+	texts, ok := value.([]string)
+	if !ok {
+		return fmt.Errorf("%T is no list", value)
+	}
+	list := reflect.MakeSlice(field.Type(), 0, len(texts))
+	for _, t := range texts {
+		v, err := k.kind.parse(t)
+		if err != nil {
+			return err
+		}
+		list = reflect.Append(list, reflect.ValueOf(v))
+	}
+	if len(texts) > 0 { // an empty list stays nil, as in Defaults
+		field.Set(list)
+	}
+	return nil
+}
+
+// text returns the key's value in c as a file would have it: a string, or a
+// []string for a list.
+func (k Key) text(c *Config) any {
+	field := reflect.ValueOf(c).Elem().FieldByIndex(k.index)
+	if !k.List {
+		return fmt.Sprint(field.Interface())
+	}
+	list := make([]string, field.Len())
+	for i := range list {
+		list[i] = fmt.Sprint(field.Index(i).Interface())
+	}
+	return list
+}
+
+// maxFileBytes bounds the file and what file: brings in: nobody writes that
+// much by hand.
+const maxFileBytes = 1 << 20
+
+func readBounded(name string) ([]byte, error) {
+	f, err := os.Open(name) //nolint:gosec // the operator names the file, in a flag or in the configuration
+	if err != nil {
+		var perr *fs.PathError
+		if errors.As(err, &perr) { // "name: cause" instead of "open name: cause"
+			return nil, fmt.Errorf("%s: %w", name, perr.Err)
+		}
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > maxFileBytes:
+		return nil, fmt.Errorf("%s: larger than 1 MiB", name)
+	}
+	return data, nil
+}
