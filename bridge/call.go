@@ -1,0 +1,69 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"time"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// A Call is one RPC, whatever protocol carried it here.
+type Call struct {
+	Method    string        // "/package.Service/Method", the bytes of the request target
+	Authority string        // the host the client asked for; the outer one inside a tunnel
+	Metadata  metadata.MD   // request metadata, decoded; reserved and hop-by-hop names removed
+	Timeout   time.Duration // 0: none; an expired one is 1 ns
+	Peer      Peer
+
+	// Complete says that exactly one message and the client's end were
+	// already read, so the call needs no second goroutine.
+	Complete bool
+
+	subtype     string // content-subtype of the messages: "", "proto", "json"
+	coding      string // what the client compresses its messages with: "" or "gzip"
+	takesGzip   bool   // the client can read compressed messages
+	packReplies bool   // and the upstream compresses its own
+	info        *CallInfo
+
+	// prepare is called once, before anything else of the Downstream. It ties
+	// the Downstream to the call's context and reads what of the request can
+	// be read before the upstream is asked; it may set Timeout and Complete.
+	// An error ends the call.
+	prepare func(ctx context.Context, cancel context.CancelCauseFunc) error
+}
+
+// A Peer is who called, as far as the connection and trusted proxies tell.
+type Peer struct {
+	Addr      string               // the client's address: an IP, with a port when the connection is its own
+	TLS       *tls.ConnectionState // nil: the connection is plaintext
+	Transport string               // the transport's name, as in logs: "grpc-web"
+}
+
+// A Downstream is the client's end of one Call. Recv may run beside the
+// others; none runs beside itself.
+//
+// The end of the call's context makes a waiting Send return: nothing more can
+// be told to that client, and Finish only closes. It must not make a waiting
+// Recv return, since on a WebSocket that would close the connection that
+// Finish needs; Finish does. After Finish nothing is called.
+type Downstream interface {
+	// Recv returns one message, which the caller frees. io.EOF is the
+	// client's half-close; called once more after it, Recv returns io.EOF
+	// again or, where the transport has to be watched for the client going
+	// away, waits for that or for Finish.
+	Recv() (mem.BufferSlice, error)
+
+	// SendHeader is called at most once, before the first Send.
+	SendHeader(md metadata.MD) error
+
+	// Send takes the message over and frees it. It blocks while the client
+	// can't take more.
+	Send(m mem.BufferSlice) error
+
+	// Finish tells the client the end and makes a waiting Recv return. It is
+	// called exactly once.
+	Finish(st *status.Status, trailer metadata.MD) error
+}

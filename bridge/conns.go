@@ -1,0 +1,109 @@
+package bridge
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// noteConn counts the connections of the servers that this Server set up.
+// A connection that a WebSocket took over goes on counting until it closes.
+func (s *Server) noteConn(c net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.conns.Add(1)
+		s.obs.ConnBegan(connInfo(c))
+	case http.StateClosed:
+		s.connEnded(c)
+	case http.StateHijacked, http.StateActive, http.StateIdle:
+	}
+}
+
+func (s *Server) connEnded(c net.Conn) {
+	s.conns.Add(-1)
+	s.obs.ConnEnded(connInfo(c))
+}
+
+func connInfo(c net.Conn) ConnInfo {
+	_, tunnel := c.(*tunnelConn)
+	return ConnInfo{Peer: c.RemoteAddr().String(), Tunnel: tunnel}
+}
+
+// boundListener gives each connection TCP's own watch over silent peers, and
+// refuses those over the limit.
+func (s *Server) boundListener(ln net.Listener) net.Listener { return &boundedListener{ln, s} }
+
+type boundedListener struct {
+	net.Listener
+	s *Server
+}
+
+func (l *boundedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		watchTCP(c)
+		if l.s.conns.Load() < int64(l.s.limits.Connections) {
+			return c, nil
+		}
+		l.s.refusals.note(Refusal{ReasonLimitExceeded, keyConnections, c.RemoteAddr().String(), ""}, "raise "+keyConnections)
+		refuseConn(c)
+	}
+}
+
+// watchTCP notices a peer that vanished: an idle one by probes within 30 s,
+// one that owes acknowledgements within userTimeout. Go's defaults take 150 s
+// and 15 min.
+func watchTCP(c net.Conn) {
+	under := c
+	for {
+		w, ok := under.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		under = w.NetConn()
+	}
+	if t, ok := under.(*net.TCPConn); ok {
+		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount}) // it is closed then
+		setUserTimeout(t, userTimeout)
+	}
+}
+
+// refuseConn tells a client of HTTP/1.1 why, before its request is read.
+func refuseConn(c net.Conn) {
+	if _, ok := c.(*tls.Conn); !ok {
+		_ = c.SetDeadline(time.Now().Add(time.Second))
+		_, _ = c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
+			"culvert: too many connections (" + keyConnections + ")\n"))
+	}
+	_ = c.Close() // all of this is for a client that may be gone
+}
+
+// tasks are goroutines that start until stop, which waits for them.
+type tasks struct {
+	mu      sync.Mutex
+	stopped bool
+	running sync.WaitGroup
+}
+
+// start runs the function on a goroutine of its own, or returns false.
+func (t *tasks) start(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		return false
+	}
+	t.running.Go(f)
+	return true
+}
+
+func (t *tasks) stop() {
+	t.mu.Lock()
+	t.stopped = true
+	t.mu.Unlock()
+	t.running.Wait()
+}

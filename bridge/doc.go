@@ -1,0 +1,40 @@
+// Package bridge carries gRPC calls from whatever protocol a client can get
+// through to its network's edge onto native gRPC streams to a backend.
+//
+// # What happens to a call, in order
+//
+//   - server.go and conns.go: a connection is accepted and counted.
+//   - gate.go, origin.go: the request's facts are read (peer, host, origin,
+//     what proxies vouch for), and what may not call is refused.
+//   - transport.go: the table of client protocols; the one that accepts the
+//     request makes of it a Call and a Downstream (call.go).
+//   - handle.go: the call is registered, its deadline set, its request
+//     prepared, and the router (route.go) says where it goes.
+//   - upstream.go: a stream is opened at the backend.
+//   - pump.go: messages are copied both ways; then the client is told the end
+//     (status.go has every status that culvert makes itself), the upstream is
+//     released, and the Observer (observe.go) hears of it.
+//
+// # Who waits for whom
+//
+// Every goroutine that this package starts:
+//
+//	start                      owner that waits          ends when
+//	Server.pump, requests      pump                      Recv or Send returns: Finish and the context see to it
+//	serveWebSocket, the call   Server.Close (tasks)      the call has ended
+//	tunnelConn.write           Server.Close (tasks)      the tunnel is closed and sent
+//	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
+//	Shutdown, goodbyes         Shutdown                  the servers have shut down, or its patience is over
+//	InProcess, the server      InProcess's stop          its listener is closed
+//
+// Timers that run a function (pings, the registry's look, a writeGuard's
+// grace) are stopped, and waited for if they run, by the one that set them.
+// A call costs two goroutines, one when its request is complete; grpc-go adds
+// one.
+//
+// # Memory
+//
+// A mem.BufferSlice has one owner: Recv's and recv's callers free what they
+// got, Send and send take over. The budget (budget.go) counts every pooled
+// buffer from its taking to its freeing.
+package bridge

@@ -1,0 +1,321 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// An arrival is what is known of a request before any of its bytes count:
+// who sent it, over what, to whom. Inside a tunnel all of it is the outer
+// request's.
+type arrival struct {
+	method   string // the gRPC method
+	host     string
+	peer     Peer
+	trusted  bool          // the peer is a trusted proxy: its forwarding headers count
+	forward  forwarding    // what culvert vouches for
+	origin   originVerdict // who the page is
+	conn     net.Conn      // of HTTP/1.1; nil on HTTP/2
+	tunnel   bool
+	protocol string // "1.1" or "2", for via
+}
+
+// forwarding is what x-forwarded-* and via say towards the backend.
+type forwarding struct{ forChain, proto, host, via string }
+
+// ServeHTTP takes one request: a call in any of the protocols, a WebSocket
+// upgrade, a browser's preflight, or what is none of these.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodConnect || r.RequestURI == "*" {
+		refuse(w, r, http.StatusMethodNotAllowed, "culvert is no forward proxy", "Allow", "GET, POST, OPTIONS")
+		return
+	}
+	r = s.throughTunnel(r)
+	a := s.arrive(r)
+	if s.cfg.LoopbackOnly && !s.origins.allowsHost(a.host) {
+		s.refusals.note(Refusal{ReasonOriginDenied, "hosts", a.peer.Addr, a.host}, "add the name to hosts")
+		refuse(w, r, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
+		return
+	}
+	if u := r.URL; u.Host != "" && !strings.EqualFold(u.Host, r.Host) {
+		refuse(w, r, http.StatusBadRequest, "the request target names another host than Host")
+		return
+	}
+	if r.Method == http.MethodOptions && a.origin.origin != "" && r.Header.Get("Access-Control-Request-Method") != "" {
+		if !s.originAllowed(w, r, a) {
+			return
+		}
+		preflight(w, r, a.origin)
+		return
+	}
+	t := transportFor(r)
+	if t == nil {
+		s.serveOther(w, r, a)
+		return
+	}
+	if !s.originAllowed(w, r, a) {
+		return
+	}
+	if t.needsMethod {
+		method, ok := parseMethod(requestTarget(r), s.cfg.PathPrefix)
+		if !ok {
+			refuse(w, r, http.StatusNotFound, "the path is not that of a method: want "+s.cfg.PathPrefix+"/package.Service/Method")
+			return
+		}
+		a.method = method
+	}
+	a.peer.Transport = t.name
+	if a.tunnel {
+		a.peer.Transport = tunnelName + "+" + t.name
+	}
+	t.serve(s, w, r, a)
+}
+
+// arrive reads the facts of a request.
+func (s *Server) arrive(r *http.Request) *arrival {
+	a := &arrival{host: r.Host, protocol: "1.1", peer: Peer{Addr: r.RemoteAddr, TLS: r.TLS}}
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	outer, tunnel := conn.(*tunnelConn)
+	switch {
+	case tunnel:
+		a.tunnel, a.peer.TLS = true, outer.tls
+	case r.ProtoMajor == 1:
+		a.conn = conn
+	}
+	if r.ProtoMajor == 2 {
+		a.protocol = "2"
+	}
+	direct := hostOnly(r.RemoteAddr)
+	a.trusted = s.trusts(direct)
+	a.forward = forwarding{forChain: direct, proto: scheme(a.peer.TLS), host: r.Host, via: a.protocol + " culvert"}
+	if a.trusted {
+		a.trust(r.Header, s.trusts)
+	}
+	a.origin = s.origins.judge(r.Header.Get("Origin"), r.Host)
+	return a
+}
+
+// trust takes over what a trusted proxy says of its client.
+func (a *arrival) trust(h http.Header, trusts func(string) bool) {
+	if chain := strings.Join(h.Values("X-Forwarded-For"), ", "); chain != "" {
+		a.forward.forChain = chain + ", " + a.forward.forChain
+		hops := strings.Split(chain, ",")
+		for i := len(hops) - 1; i >= 0; i-- { // the nearest that isn't trusted is the client
+			hop := hostOnly(strings.TrimSpace(hops[i]))
+			if _, err := netip.ParseAddr(hop); err != nil {
+				break
+			}
+			a.peer.Addr = hop
+			if !trusts(hop) {
+				break
+			}
+		}
+	}
+	if v := h.Get("X-Forwarded-Proto"); v != "" {
+		a.forward.proto = v
+	}
+	if v := h.Get("X-Forwarded-Host"); v != "" {
+		a.forward.host = v
+	}
+	if v := strings.Join(h.Values("Via"), ", "); v != "" {
+		a.forward.via = v + ", " + a.forward.via
+	}
+}
+
+func (s *Server) trusts(ip string) bool {
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return false
+	}
+	addr = addr.Unmap().WithZone("")
+	for _, p := range s.cfg.TrustedProxies {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// originAllowed answers a page that may not call, and else tells the browser
+// that the page may read what follows.
+func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arrival) bool {
+	if !a.origin.allowed {
+		w.Header().Add("Vary", "Origin")
+		s.refusals.note(Refusal{ReasonOriginDenied, "allow_origins", a.peer.Addr, a.origin.origin}, "to allow it: --allow-origin "+a.origin.origin)
+		refuse(w, r, http.StatusForbidden, "pages of this origin may not call this server")
+		return false
+	}
+	return true
+}
+
+// serveOther answers what is not a call.
+func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) {
+	_, isMethod := parseMethod(requestTarget(r), s.cfg.PathPrefix)
+	offersSocket := r.Header.Get("Sec-Websocket-Key") != "" || r.Header.Get("Sec-Websocket-Protocol") != "" || r.Header.Get("Sec-Websocket-Version") != ""
+	switch {
+	case isUpgrade(r):
+		refuse(w, r, http.StatusBadRequest, "no known WebSocket subprotocol is offered: want grpc-websockets or h2ts")
+	case offersSocket:
+		refuse(w, r, http.StatusUpgradeRequired, strippedUpgrade, "Upgrade", "websocket")
+	case s.cfg.Fallback != nil:
+		s.cfg.Fallback.ServeHTTP(w, r)
+	case !isMethod:
+		refuse(w, r, http.StatusNotFound, "nothing is here: calls go to "+s.cfg.PathPrefix+"/package.Service/Method")
+	case r.Method == http.MethodGet:
+		refuse(w, r, http.StatusUpgradeRequired, strippedUpgrade, "Upgrade", "websocket")
+	case r.Method != http.MethodPost:
+		refuse(w, r, http.StatusMethodNotAllowed, "a call is a POST", "Allow", "POST")
+	default:
+		refuse(w, r, http.StatusUnsupportedMediaType, "the content type is none of a call's", "Accept-Post", "application/grpc, application/grpc-web, application/grpc-web-text")
+	}
+}
+
+const strippedUpgrade = "this path is for a WebSocket or a POST. If a WebSocket was asked for, a proxy on the way has removed " +
+	"the Upgrade header: allow WebSocket upgrades there, or use gRPC-Web"
+
+// refuse answers what is not a call. On HTTP/1.1 the connection closes, so
+// that nothing behind the refused request is taken for another one.
+func refuse(w http.ResponseWriter, r *http.Request, code int, text string, headers ...string) {
+	h := w.Header()
+	for i := 0; i+1 < len(headers); i += 2 {
+		h.Set(headers[i], headers[i+1])
+	}
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	if r.ProtoMajor == 1 {
+		h.Set("Connection", "close")
+		if code == http.StatusUpgradeRequired {
+			h["Connection"] = []string{"Upgrade, close"}
+		}
+	} else {
+		h.Del("Upgrade") // RFC 9113 §8.2.2
+	}
+	w.WriteHeader(code)
+	_, _ = fmt.Fprintf(w, "culvert: %s\n", text) // the client may be gone already
+}
+
+// requestTarget is the raw bytes of the request's path and query. An
+// absolute-form target (RFC 9112 §3.2.2) is reduced to them.
+func requestTarget(r *http.Request) string {
+	target := r.RequestURI
+	if r.URL.Host != "" {
+		if _, rest, ok := strings.Cut(target, "://"); ok {
+			if i := strings.IndexByte(rest, '/'); i >= 0 {
+				return rest[i:]
+			}
+			return "/"
+		}
+	}
+	return target
+}
+
+// throughTunnel replaces what the inner request of a tunnel claims by what
+// the outer one showed: host, origin, cookies and all that proxies vouch for.
+func (s *Server) throughTunnel(r *http.Request) *http.Request {
+	outer, ok := r.Context().Value(connKey{}).(*tunnelConn)
+	if !ok {
+		return r
+	}
+	inner := r.WithContext(r.Context())
+	inner.Host = outer.host
+	inner.RemoteAddr = outer.remote
+	inner.Header = make(http.Header, len(r.Header)+len(outer.header))
+	for name, values := range r.Header {
+		if !s.ofOuter(name) {
+			inner.Header[name] = values
+		}
+	}
+	for name, values := range outer.header {
+		if name != "Authorization" || len(inner.Header[name]) == 0 { // a call's own wins
+			inner.Header[name] = values
+		}
+	}
+	return inner
+}
+
+// ofOuter holds for a header that only the outer request may say.
+func (s *Server) ofOuter(name string) bool {
+	switch name {
+	case "Origin", "Cookie":
+		return true
+	}
+	return s.isVouched(strings.ToLower(name))
+}
+
+func (s *Server) isVouched(name string) bool {
+	return toUpstream.of(name) == vouched || s.vouched[name]
+}
+
+// outerHeader is what of an upgrade request holds for all calls inside its
+// tunnel.
+func (s *Server) outerHeader(h http.Header) http.Header {
+	kept := make(http.Header)
+	for name, values := range h {
+		if name == "Authorization" || s.ofOuter(name) {
+			kept[name] = values
+		}
+	}
+	return kept
+}
+
+func scheme(t *tls.ConnectionState) string {
+	if t != nil {
+		return "https"
+	}
+	return "http"
+}
+
+func hostOnly(addr string) string {
+	host, _ := splitHostPort(addr)
+	return host
+}
+
+func lowerSet(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, n := range names {
+		set[strings.ToLower(n)] = true
+	}
+	return set
+}
+
+// A refusalLog tells the operator which key would allow what was refused,
+// and not more often than a person reads.
+type refusalLog struct {
+	log   *slog.Logger
+	obs   Observer
+	limit *rate.Limiter
+
+	mu      sync.Mutex
+	skipped int
+}
+
+func newRefusalLog(log *slog.Logger, obs Observer) *refusalLog {
+	return &refusalLog{log: log, obs: obs, limit: rate.NewLimiter(rate.Every(5*time.Second), 5)}
+}
+
+func (l *refusalLog) note(r Refusal, hint string) {
+	l.obs.Refused(r)
+	l.mu.Lock()
+	if !l.limit.Allow() {
+		l.skipped++
+		l.mu.Unlock()
+		return
+	}
+	skipped := l.skipped
+	l.skipped = 0
+	l.mu.Unlock()
+	l.log.LogAttrs(context.Background(), slog.LevelWarn, "refused",
+		slog.String("reason", string(r.Reason)), slog.String("key", r.Key), slog.String("peer", r.Peer),
+		slog.String("detail", r.Detail), slog.String("hint", hint), slog.Int("not_logged", skipped))
+}

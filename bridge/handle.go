@@ -1,0 +1,196 @@
+package bridge
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"net"
+	"net/http"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// newCall makes the Call of a request that arrived. An error is told in the
+// call's own dialect, so the Call is good for that either way.
+func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
+	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer}
+	id := r.Header.Get("X-Request-Id")
+	if !saneID(id) {
+		id = newID()
+	}
+	c.info = &CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Authority: a.host, Begin: time.Now()}
+	md, err := requestMetadata(r.Header, a.trusted, s.cfg.ForwardCookies && !a.origin.any, s.limits.HeaderBytes)
+	if err != nil {
+		return c, err
+	}
+	for name := range s.vouched {
+		if !a.trusted {
+			delete(md, name)
+		}
+	}
+	if ua := r.Header.Get("User-Agent"); codec.ValidValue(ua) && ua != "" {
+		md["x-forwarded-user-agent"] = []string{ua}
+	}
+	c.Metadata = md
+	a.vouch(md)
+	if t := r.Header.Get("Grpc-Timeout"); t != "" {
+		if c.Timeout, err = codec.ParseTimeout(t); err != nil {
+			c.Timeout = 0
+			return c, newFault(ReasonBadRequest, err.Error())
+		}
+		c.Timeout = max(c.Timeout, 1)
+	}
+	return c, c.readCodings(r.Header)
+}
+
+// readCodings takes note of how the client compresses and what it can read.
+func (c *Call) readCodings(h http.Header) error {
+	switch coding := h.Get("Grpc-Encoding"); coding {
+	case "", "identity":
+	case "gzip":
+		c.coding = "gzip"
+	default:
+		return newFault(ReasonUnsupportedEncoding, "messages are compressed with a coding that can't be read here: want gzip or identity")
+	}
+	c.takesGzip = headerHasToken(h["Grpc-Accept-Encoding"], "gzip")
+	return nil
+}
+
+// vouch adds what culvert itself says of the client.
+func (a *arrival) vouch(md metadata.MD) {
+	f := a.forward
+	for name, value := range map[string]string{"x-forwarded-for": f.forChain, "x-forwarded-proto": f.proto, "x-forwarded-host": f.host, "via": f.via} {
+		if codec.ValidValue(value) && value != "" {
+			md[name] = []string{value}
+		} else {
+			delete(md, name)
+		}
+	}
+}
+
+// handle carries one call from its beginning to its end. refused is why the
+// call can't be made, if that is known already. conn is the connection that
+// the call has for itself, if it has.
+func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn net.Conn, refused error) {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(errFinished)
+	r := &running{call: c, cancel: cancel, conn: conn}
+	s.obs.CallBegan(c.info)
+	admitted := s.registry.add(r)
+	if admitted {
+		defer s.registry.remove(r)
+	}
+	timed, stop := ctx, func() {}
+	if c.Timeout > 0 {
+		timed, stop = c.limitTime(ctx, cancel)
+	}
+	defer func() { stop() }()
+	if err := c.prepare(ctx, cancel); refused == nil {
+		refused = err
+	}
+	if c.Timeout > 0 && timed == ctx { // prepare found it
+		timed, stop = c.limitTime(ctx, cancel)
+	}
+	if refused == nil {
+		refused = s.admit(c, admitted)
+	}
+	if refused != nil {
+		s.finish(r, down, refused, nil)
+		return
+	}
+	to, err := s.router.route(c)
+	if err != nil {
+		s.refusals.note(Refusal{ReasonNoRoute, "methods.allow", c.Peer.Addr, c.Method}, "to allow it: --allow-method "+c.Method[1:])
+		s.finish(r, down, err, nil)
+		return
+	}
+	c.Metadata["x-request-id"] = []string{c.info.ID}
+	up, err := to.open(timed, c, c.Metadata)
+	if err != nil {
+		s.finish(r, down, err, nil)
+		return
+	}
+	s.pump(ctx, cancel, r, up, down)
+}
+
+// admit refuses calls that come too late or are too many.
+func (s *Server) admit(c *Call, admitted bool) error {
+	if s.draining.Load() {
+		return newFault(ReasonDraining, "this server is shutting down and takes no new calls")
+	}
+	if !admitted {
+		s.refusals.note(Refusal{ReasonLimitExceeded, keyCalls, c.Peer.Addr, c.Method}, "raise "+keyCalls)
+		return faultf(ReasonLimitExceeded, "%d calls are running, which is the limit (%s)", s.limits.Calls, keyCalls)
+	}
+	return nil
+}
+
+// limitTime derives the context that the upstream sees the deadline of, and
+// lets the deadline end the whole call.
+func (c *Call) limitTime(ctx context.Context, cancel context.CancelCauseFunc) (context.Context, func()) {
+	timed, stop := context.WithDeadlineCause(ctx, c.info.Begin.Add(c.Timeout), errDeadline)
+	context.AfterFunc(timed, func() { cancel(context.Cause(timed)) })
+	return timed, stop
+}
+
+// finish tells the client how the call ended, and then everybody else.
+func (s *Server) finish(r *running, down Downstream, err error, trailer metadata.MD) {
+	info := r.call.info
+	v := judge(err, info.ID, s.cfg.DetailedErrors)
+	if v.origin == OriginUpstream {
+		if size := metadataBytes(trailer); size > s.limits.HeaderBytes {
+			v = judge(tooMuchMetadata("response", size, s.limits.HeaderBytes), info.ID, s.cfg.DetailedErrors)
+		}
+	}
+	if v.origin == OriginUpstream {
+		trailer = responseMetadata(trailer, s.cfg.ForwardSetCookies)
+	} else {
+		trailer = nil
+	}
+	if ferr := down.Finish(v.status, trailer); ferr != nil && v.cause == "" && v.status.Code() != codes.OK {
+		v.cause = ferr.Error()
+	}
+	info.Duration = time.Since(info.Begin)
+	info.Code, info.Status, info.Trailer = v.status.Code(), v.status, trailer
+	info.Origin, info.Reason, info.Cause = v.origin, v.reason, v.cause
+	info.MessagesIn, info.BytesIn = r.in.messages.Load(), r.in.bytes.Load()
+	info.MessagesOut, info.BytesOut = r.out.messages.Load(), r.out.bytes.Load()
+	s.obs.CallEnded(info)
+}
+
+// noteMessage counts a message that passes.
+func (s *Server) noteMessage(r *running, d Direction, bytes int) {
+	n := &r.in
+	if d == Response {
+		n = &r.out
+	}
+	n.messages.Add(1)
+	n.bytes.Add(int64(bytes))
+	r.lastSeen.Store(s.registry.now())
+	s.obs.CallMessage(r.call.info, d, bytes)
+}
+
+// newID makes a call's id.
+func newID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (Go 1.24)
+	return hex.EncodeToString(b[:])
+}
+
+// saneID holds for an id that a log, a header and a person can bear.
+func saneID(id string) bool {
+	if len(id) < 8 || len(id) > 64 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return false
+		}
+	}
+	return true
+}

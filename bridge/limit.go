@@ -1,0 +1,93 @@
+package bridge
+
+import (
+	"time"
+)
+
+// Limits bound what clients can make culvert hold or do. A zero field means
+// its default; a negative one means that there is no such limit.
+type Limits struct {
+	MessageBytes        int           // of one message, either way. Default 16 MiB.
+	HeaderBytes         int           // of one metadata block, either way, counted as HTTP/2 does. Default 64 KiB.
+	BufferedBytes       int64         // of message bytes held for all calls together. Default 256 MiB.
+	CallsPerConnection  int           // at once, on one HTTP/2 connection or tunnel. Default 100.
+	Connections         int           // at once. Default: what the file-descriptor limit leaves.
+	Calls               int           // at once. Default: no limit.
+	HandshakesPerSecond int           // WebSocket upgrades. Default: no limit.
+	SlowConsumerTimeout time.Duration // how long a client may take nothing that is ready for it. Default 5 min.
+	IdleTimeout         time.Duration // of a call without messages. Default: none.
+	MaxAge              time.Duration // of a call. Default: none.
+}
+
+// Fixed bounds: none of them cuts a call that behaves.
+const (
+	handshakeTimeout   = 10 * time.Second // headers of a request, first message of a WebSocket
+	pingInterval       = 20 * time.Second // towards clients
+	pingTimeout        = 10 * time.Second
+	closeTimeout       = 5 * time.Second  // for a peer to answer a WebSocket close
+	budgetPatience     = 10 * time.Second // waiting for room in limits.buffered_bytes
+	upstreamPatience   = 5 * time.Second  // waiting for a connection or a stream to the backend
+	writeGrace         = 250 * time.Millisecond
+	keepAliveIdle      = 15 * time.Second // TCP, of clients
+	keepAliveEvery     = 5 * time.Second
+	keepAliveCount     = 3
+	userTimeout        = 30 * time.Second // TCP, of clients: bytes under way and not acknowledged
+	idleConnTimeout    = 5 * time.Minute  // a connection without a call
+	connReceiveWindow  = 64 << 10         // HTTP/2, of one stream
+	maxWebSocketBuffer = 32 << 10
+)
+
+// The keys that set the limits, as errors and refusals name them.
+const (
+	keyMessageBytes  = "limits.message_bytes"
+	keyHeaderBytes   = "limits.header_bytes"
+	keyBufferedBytes = "limits.buffered_bytes"
+	keyConnections   = "limits.connections"
+	keyCalls         = "limits.calls"
+	keyHandshakes    = "limits.handshakes_per_second"
+	keySlowConsumer  = "limits.slow_consumer_timeout"
+	keyIdle          = "limits.idle_timeout"
+	keyMaxAge        = "limits.max_age"
+)
+
+// noLimit stands for the absence of a limit that is counted in bytes or calls.
+const noLimit = 1<<31 - 1
+
+// DefaultLimits returns the limits of a zero Limits, spelt out.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
+func (l Limits) withDefaults() Limits {
+	l.MessageBytes = orDefault(l.MessageBytes, 16<<20, noLimit)
+	l.HeaderBytes = orDefault(l.HeaderBytes, 64<<10, noLimit)
+	l.BufferedBytes = orDefault(l.BufferedBytes, 256<<20, 1<<62)
+	l.CallsPerConnection = orDefault(l.CallsPerConnection, 100, noLimit)
+	l.Connections = orDefault(l.Connections, connectionsByDescriptors(), noLimit)
+	l.Calls = orDefault(l.Calls, noLimit, noLimit)
+	l.HandshakesPerSecond = orDefault(l.HandshakesPerSecond, noLimit, noLimit)
+	l.SlowConsumerTimeout = orDefault(l.SlowConsumerTimeout, 5*time.Minute, 0)
+	l.IdleTimeout = orDefault(l.IdleTimeout, 0, 0)
+	l.MaxAge = orDefault(l.MaxAge, 0, 0)
+	return l
+}
+
+func orDefault[T int | int64 | time.Duration](v, def, none T) T {
+	switch {
+	case v == 0:
+		return def
+	case v < 0:
+		return none
+	default:
+		return v
+	}
+}
+
+// connectionsByDescriptors is how many connections the file-descriptor limit
+// leaves room for, with a reserve for files, logs and backends.
+func connectionsByDescriptors() int {
+	const reserve = 64
+	n := fileDescriptorLimit()
+	if n <= 2*reserve {
+		return reserve
+	}
+	return n - reserve
+}

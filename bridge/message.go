@@ -1,0 +1,191 @@
+package bridge
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// A messageReader reads length-prefixed messages from a request's body,
+// whatever carries it: the frame is the same for every transport.
+type messageReader struct {
+	ctx    context.Context // bounds the wait for memory, not the reading
+	body   io.Reader
+	limit  int
+	budget *budget
+	coding string // of the compressed messages: "" or "gzip"
+	prefix [codec.FrameHeaderBytes]byte
+}
+
+// next returns one message, which the caller frees, io.EOF at the body's end,
+// or a fault.
+func (m *messageReader) next() (mem.BufferSlice, error) {
+	n, err := io.ReadAtLeast(m.body, m.prefix[:], 1)
+	if err == io.EOF {
+		return nil, io.EOF
+	}
+	if err != nil {
+		return nil, bodyError(err)
+	}
+	// The flag is judged at once: a client that sends a wrong one may never
+	// send the rest.
+	if m.prefix[0]&^codec.FlagCompressed != 0 {
+		return nil, faultf(ReasonBadRequest, "a message begins with the flag byte 0x%02x, want 0x00 or 0x01", m.prefix[0])
+	}
+	if _, err := io.ReadFull(m.body, m.prefix[n:]); err == io.EOF || err == io.ErrUnexpectedEOF {
+		return nil, newFault(ReasonBadRequest, "the request ended inside a message's prefix of 5 bytes")
+	} else if err != nil {
+		return nil, bodyError(err)
+	}
+	h, _, err := codec.ParseFrameHeader(m.prefix[:])
+	if err != nil {
+		return nil, newFault(ReasonBadRequest, "a message's prefix can't be read: "+err.Error())
+	}
+	if uint64(h.Length) > uint64(m.limit) {
+		return nil, faultf(ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", h.Length, m.limit, keyMessageBytes)
+	}
+	payload, err := m.payload(int(h.Length))
+	if err != nil || h.Flags&codec.FlagCompressed == 0 {
+		return payload, err
+	}
+	defer payload.Free()
+	if m.coding != "gzip" {
+		return nil, newFault(ReasonBadRequest, "a message is marked as compressed, but the request names no grpc-encoding")
+	}
+	return m.gunzip(payload)
+}
+
+// payload reads n bytes in chunks, so that a length that only was announced
+// holds nothing.
+func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
+	var out mem.BufferSlice
+	for read := 0; read < n; {
+		chunk, err := m.budget.take(m.ctx, min(n-read, chunkBytes))
+		if err != nil {
+			out.Free()
+			return nil, err
+		}
+		out = append(out, chunk)
+		got, err := io.ReadFull(m.body, chunk.ReadOnlyData())
+		read += got
+		if err != nil {
+			out.Free()
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				return nil, faultf(ReasonBadRequest, "the request ended inside a message, after %d of %d bytes", read, n)
+			}
+			return nil, bodyError(err)
+		}
+	}
+	return out, nil
+}
+
+// gunzip expands a message, stopping one byte beyond the limit.
+func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
+	src := packed.Reader()
+	defer src.Close()
+	z, err := getGunzip(src)
+	if err != nil {
+		return nil, newFault(ReasonBadRequest, "a compressed message is not gzip").because(err)
+	}
+	defer putGunzip(z)
+	var out mem.BufferSlice
+	for total := 0; ; {
+		chunk, err := m.budget.take(m.ctx, chunkBytes)
+		if err != nil {
+			out.Free()
+			return nil, err
+		}
+		n, err := io.ReadFull(z, chunk.ReadOnlyData())
+		total += n
+		out = append(out, trimmed(chunk, n))
+		switch {
+		case total > m.limit:
+			out.Free()
+			return nil, faultf(ReasonRequestTooLarge, "a request message expands to more than the limit of %d bytes (%s)", m.limit, keyMessageBytes)
+		case err != nil && z.eof: // io.ReadFull made of the stream's proper end what it liked
+			return out, nil
+		case err != nil:
+			out.Free()
+			return nil, newFault(ReasonBadRequest, "a compressed message can't be expanded").because(err)
+		}
+	}
+}
+
+// trimmed cuts a buffer to its first n bytes and frees the rest with it.
+func trimmed(b mem.Buffer, n int) mem.Buffer {
+	if n == b.Len() {
+		return b
+	}
+	short := mem.SliceBuffer(append([]byte(nil), b.ReadOnlyData()[:n]...))
+	b.Free()
+	return short
+}
+
+// A gunzipper is a pooled gzip.Reader that remembers whether the stream came
+// to its proper end, which io.ReadFull hides.
+type gunzipper struct {
+	gzip.Reader
+	eof bool
+}
+
+func (g *gunzipper) Read(p []byte) (int, error) {
+	n, err := g.Reader.Read(p)
+	g.eof = err == io.EOF
+	return n, err
+}
+
+var gunzips = sync.Pool{New: func() any { return new(gunzipper) }}
+
+func getGunzip(r io.Reader) (*gunzipper, error) {
+	z := gunzips.Get().(*gunzipper)
+	z.eof = false
+	if err := z.Reset(r); err != nil {
+		gunzips.Put(z)
+		return nil, err
+	}
+	return z, nil
+}
+
+func putGunzip(z *gunzipper) { gunzips.Put(z) }
+
+var gzips = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) }}
+
+// compress packs a message with gzip into buffers of the pool and frees it.
+func compress(m mem.BufferSlice, pool mem.BufferPool) (mem.BufferSlice, error) {
+	defer m.Free()
+	var out mem.BufferSlice
+	z := gzips.Get().(*gzip.Writer)
+	defer gzips.Put(z)
+	z.Reset(mem.NewWriter(&out, pool))
+	for _, b := range m {
+		if _, err := z.Write(b.ReadOnlyData()); err != nil {
+			out.Free()
+			return nil, fmt.Errorf("gzip: %w", err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		out.Free()
+		return nil, fmt.Errorf("gzip: %w", err)
+	}
+	return out, nil
+}
+
+// bodyError is what a broken body means: a fault when the bytes are wrong,
+// else that the client is gone.
+func bodyError(err error) error {
+	var f *fault
+	if errors.As(err, &f) {
+		return f
+	}
+	if errors.Is(err, codec.ErrTextTruncated) || errors.Is(err, codec.ErrTextMalformed) {
+		return newFault(ReasonBadRequest, "the request is not base64: "+err.Error())
+	}
+	return newFault(ReasonClientGone, errGone.text).because(err)
+}

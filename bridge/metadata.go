@@ -1,0 +1,287 @@
+package bridge
+
+import (
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// A rule says what becomes of a header of some name on its way.
+type rule int
+
+const (
+	pass    rule = iota
+	drop         // never crosses
+	vouched      // crosses only as a trusted peer's outer request says it
+	cookie       // crosses only by key
+)
+
+// A HeaderRule is one line of the tables of what does not cross as it is.
+type HeaderRule struct {
+	Name string // ends in "*" when it stands for all names that begin so
+	Rule string // "drop", "vouched" or "cookie"
+	Why  string
+}
+
+// RequestRules returns the table for metadata on its way to the backend.
+func RequestRules() []HeaderRule { return append([]HeaderRule(nil), requestRules...) }
+
+// ResponseRules returns the table for metadata on its way to the client.
+func ResponseRules() []HeaderRule { return append([]HeaderRule(nil), responseRules...) }
+
+const (
+	hopByHop  = "of one connection, not of the call"
+	ofBody    = "describes the HTTP body, which is made anew"
+	ofBrowser = "the browser's, for the server it talks to"
+	ofGRPC    = "gRPC's own; it is made anew"
+	vouch     = "only a trusted front proxy may say it"
+	ofOrigin  = "speaks for the origin to a browser"
+)
+
+var requestRules = []HeaderRule{
+	{":*", "drop", ofGRPC},
+	{"connection", "drop", hopByHop},
+	{"keep-alive", "drop", hopByHop},
+	{"proxy-*", "drop", hopByHop},
+	{"upgrade", "drop", hopByHop},
+	{"te", "drop", hopByHop},
+	{"trailer", "drop", hopByHop},
+	{"transfer-encoding", "drop", hopByHop},
+	{"http2-settings", "drop", hopByHop},
+	{"host", "drop", "the authority is the backend's; the client's is in x-forwarded-host"},
+	{"content-length", "drop", ofBody},
+	{"content-type", "drop", ofBody},
+	{"content-encoding", "drop", ofBody},
+	{"expect", "drop", ofBody},
+	{"accept", "drop", ofBrowser},
+	{"accept-encoding", "drop", ofBrowser},
+	{"accept-language", "drop", ofBrowser},
+	{"origin", "drop", ofBrowser},
+	{"referer", "drop", ofBrowser},
+	{"sec-*", "drop", ofBrowser},
+	{"access-control-*", "drop", ofBrowser},
+	{"user-agent", "drop", "passed on as x-forwarded-user-agent"},
+	{"x-grpc-web", "drop", ofGRPC},
+	{"grpc-*", "drop", ofGRPC},
+	{"connect-*", "drop", "Connect's own"},
+	{"lb-token", "drop", "a balancer's word to its backend"},
+	{"culvert-*", "drop", "culvert's own"},
+	{"x-request-id", "drop", "the call's id; added anew"},
+	{"x-forwarded-user-agent", "drop", "added anew"},
+	{"cookie", "cookie", "metadata.forward_cookies"},
+	{"x-forwarded-*", "vouched", vouch},
+	{"forwarded", "vouched", vouch},
+	{"via", "vouched", vouch},
+	{"x-real-ip", "vouched", vouch},
+	{"x-client-ip", "vouched", vouch},
+	{"true-client-ip", "vouched", vouch},
+	{"cf-connecting-ip", "vouched", vouch},
+	{"x-envoy-external-address", "vouched", vouch},
+	{"x-auth-request-*", "vouched", vouch},
+	{"x-original-*", "vouched", vouch},
+}
+
+var responseRules = []HeaderRule{
+	{":*", "drop", ofGRPC},
+	{"connection", "drop", hopByHop},
+	{"keep-alive", "drop", hopByHop},
+	{"proxy-*", "drop", hopByHop},
+	{"upgrade", "drop", hopByHop},
+	{"te", "drop", hopByHop},
+	{"trailer", "drop", hopByHop},
+	{"transfer-encoding", "drop", hopByHop},
+	{"content-*", "drop", ofBody},
+	{"date", "drop", ofBody},
+	{"grpc-status", "drop", ofGRPC},
+	{"grpc-message", "drop", ofGRPC},
+	{"grpc-encoding", "drop", ofGRPC},
+	{"grpc-accept-encoding", "drop", ofGRPC},
+	{"grpc-timeout", "drop", ofGRPC},
+	{"access-control-*", "drop", ofOrigin},
+	{"cross-origin-*", "drop", ofOrigin},
+	{"alt-svc", "drop", ofOrigin},
+	{"location", "drop", ofOrigin},
+	{"refresh", "drop", ofOrigin},
+	{"clear-site-data", "drop", ofOrigin},
+	{"strict-transport-security", "drop", ofOrigin},
+	{"public-key-pins*", "drop", ofOrigin},
+	{"service-worker-allowed", "drop", ofOrigin},
+	{"report-to", "drop", ofOrigin},
+	{"reporting-endpoints", "drop", ofOrigin},
+	{"nel", "drop", ofOrigin},
+	{"culvert-*", "drop", "culvert's own"},
+	{"set-cookie", "cookie", "metadata.forward_set_cookies"},
+}
+
+// A ruleset is a table made quick to ask.
+type ruleset struct {
+	exact    map[string]rule
+	prefixes []prefixRule
+}
+
+type prefixRule struct {
+	prefix string
+	rule   rule
+}
+
+func compileRules(table []HeaderRule) ruleset {
+	words := map[string]rule{"drop": drop, "vouched": vouched, "cookie": cookie}
+	rs := ruleset{exact: make(map[string]rule, len(table))}
+	for _, row := range table {
+		if prefix, ok := strings.CutSuffix(row.Name, "*"); ok {
+			rs.prefixes = append(rs.prefixes, prefixRule{prefix, words[row.Rule]})
+		} else {
+			rs.exact[row.Name] = words[row.Rule]
+		}
+	}
+	return rs
+}
+
+// of returns the rule of a lower-case name.
+func (rs ruleset) of(name string) rule {
+	if r, ok := rs.exact[name]; ok {
+		return r
+	}
+	for _, p := range rs.prefixes {
+		if strings.HasPrefix(name, p.prefix) {
+			return p.rule
+		}
+	}
+	return pass
+}
+
+var (
+	toUpstream   = compileRules(requestRules)
+	toDownstream = compileRules(responseRules)
+)
+
+// requestMetadata makes a call's metadata of the headers that brought it.
+// Names that Connection lists are of that connection, so they don't cross.
+func requestMetadata(h http.Header, trusted, cookies bool, maxBytes int) (metadata.MD, error) {
+	hop := connectionNames(h)
+	size := 0
+	kept := make(map[string][]string, len(h))
+	for name, values := range h {
+		name = strings.ToLower(name)
+		for _, v := range values {
+			size += codec.FieldBytes(name, v)
+		}
+		switch toUpstream.of(name) {
+		case drop:
+			continue
+		case vouched:
+			if !trusted {
+				continue
+			}
+		case cookie:
+			if !cookies {
+				continue
+			}
+		case pass:
+		}
+		if hop[name] {
+			continue
+		}
+		kept[name] = append(kept[name], values...)
+	}
+	if size > maxBytes {
+		return nil, tooMuchMetadata("request", size, maxBytes)
+	}
+	return sane(kept)
+}
+
+// blockMetadata makes metadata of the header block that a WebSocket's first
+// message holds. It may not say what only the upgrade request can.
+func blockMetadata(block map[string][]string) (metadata.MD, error) {
+	kept := make(map[string][]string, len(block))
+	for name, values := range block {
+		if toUpstream.of(name) == pass {
+			kept[name] = values
+		}
+	}
+	return sane(kept)
+}
+
+// sane decodes binary values and leaves out what grpc-go would refuse, since
+// that would end the whole call: names it can't send and ASCII values that
+// aren't (tab, UTF-8). CR, LF and NUL can only be an attack.
+func sane(h map[string][]string) (metadata.MD, error) {
+	for name, values := range h {
+		if !codec.ValidName(name) {
+			delete(h, name)
+			continue
+		}
+		if strings.HasSuffix(name, "-bin") {
+			continue
+		}
+		kept := values[:0:0]
+		for _, v := range values {
+			if strings.ContainsAny(v, "\r\n\x00") {
+				return nil, faultf(ReasonBadRequest, "the metadata %q holds a line end or NUL", name)
+			}
+			if codec.ValidValue(v) {
+				kept = append(kept, v)
+			}
+		}
+		if len(kept) == 0 {
+			delete(h, name)
+			continue
+		}
+		h[name] = kept
+	}
+	md, err := codec.DecodeMetadata(h)
+	if err != nil {
+		return nil, newFault(ReasonBadRequest, "the metadata can't be read: "+err.Error())
+	}
+	return md, nil
+}
+
+// responseMetadata is what of an upstream's header or trailer may reach the
+// client. The input isn't changed.
+func responseMetadata(md metadata.MD, setCookies bool) metadata.MD {
+	out := make(metadata.MD, len(md))
+	for name, values := range md {
+		switch toDownstream.of(name) {
+		case pass:
+			out[name] = values
+		case cookie:
+			if setCookies {
+				out[name] = values
+			}
+		case drop, vouched:
+		}
+	}
+	return out
+}
+
+// connectionNames is the lower-case set of names that Connection lists.
+func connectionNames(h http.Header) map[string]bool {
+	var names map[string]bool
+	for _, line := range h["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			if names == nil {
+				names = make(map[string]bool)
+			}
+			names[strings.ToLower(strings.TrimSpace(name))] = true
+		}
+	}
+	return names
+}
+
+// metadataBytes counts metadata as HTTP/2 does.
+func metadataBytes(md metadata.MD) int {
+	n := 0
+	for name, values := range md {
+		for _, v := range values {
+			n += codec.FieldBytes(name, v)
+		}
+	}
+	return n
+}
+
+func tooMuchMetadata(what string, size, limit int) *fault {
+	return faultf(ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit, keyHeaderBytes)
+}

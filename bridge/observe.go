@@ -1,0 +1,87 @@
+package bridge
+
+import (
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// An Observer is told what happens. Its methods are called concurrently, on
+// the path of the calls, so they return quickly; what they are handed is
+// theirs to read only until they return, but for a CallInfo after CallEnded,
+// which nobody writes any more.
+type Observer interface {
+	ConnBegan(c ConnInfo)
+	ConnEnded(c ConnInfo)
+	CallBegan(c *CallInfo)
+	CallHeader(c *CallInfo, header metadata.MD)
+	CallMessage(c *CallInfo, d Direction, bytes int)
+	CallEnded(c *CallInfo)
+	Refused(r Refusal)
+}
+
+// A Direction is the way a message goes.
+type Direction int
+
+// The two directions.
+const (
+	Request  Direction = iota // from the client to the upstream
+	Response                  // from the upstream to the client
+)
+
+// ConnInfo is one connection from a client.
+type ConnInfo struct {
+	Peer   string // address and port
+	Tunnel bool   // it is HTTP/2 inside a WebSocket
+}
+
+// Who made a call's status.
+const (
+	OriginUpstream = "upstream" // the backend: it passed untouched
+	OriginCulvert  = "culvert"  // culvert itself: Reason says why
+	OriginClient   = "client"   // the client went away or cancelled
+)
+
+// CallInfo is one call as an Observer sees it. Until CallEnded only the
+// fields up to Begin are set.
+type CallInfo struct {
+	ID        string // in culvert's own statuses and in the response header x-request-id
+	Transport string
+	Method    string
+	Peer      string
+	Authority string
+	Begin     time.Time
+
+	Duration time.Duration
+	Code     codes.Code
+	Origin   string // OriginUpstream, OriginCulvert or OriginClient
+	Reason   Reason // of culvert's own statuses
+	Cause    string // what lay behind it; for the log only, never for a client
+
+	MessagesIn, MessagesOut int64 // from the client; to it
+	BytesIn, BytesOut       int64 // payload bytes
+
+	Status  *status.Status
+	Trailer metadata.MD
+}
+
+// A Refusal is a rule or a limit that bit.
+type Refusal struct {
+	Reason Reason
+	Key    string // the configuration key that decides: "limits.calls"
+	Peer   string
+	Detail string // the origin, host or method refused; text of the peer, so escape it
+}
+
+// silent is the Observer of a Server that was given none.
+type silent struct{}
+
+func (silent) ConnBegan(ConnInfo)                    {}
+func (silent) ConnEnded(ConnInfo)                    {}
+func (silent) CallBegan(*CallInfo)                   {}
+func (silent) CallHeader(*CallInfo, metadata.MD)     {}
+func (silent) CallMessage(*CallInfo, Direction, int) {}
+func (silent) CallEnded(*CallInfo)                   {}
+func (silent) Refused(Refusal)                       {}

@@ -1,0 +1,125 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// pump carries one call's messages both ways and tells the client the end.
+// The caller's goroutine copies responses, a second one requests; a complete
+// request needs no second. It returns when both are done.
+func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *running, up *upstreamCall, down Downstream) {
+	var requests sync.WaitGroup
+	if r.call.Complete {
+		if err := s.copyRequests(r, up, down); err != nil {
+			cancel(err)
+		}
+	} else {
+		requests.Go(func() {
+			if err := s.copyRequests(r, up, down); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	trailer, err := s.copyResponses(ctx, r, up, down)
+	if errors.Is(err, errClientWrite) {
+		cancel(err) // at once: Finish may take seconds with a silent peer
+	}
+	var own upstreamStatus
+	if cause := context.Cause(ctx); cause != nil && err != nil && !errors.As(err, &own) {
+		err = cause // a status that came with real trailers always wins
+	}
+	// This order, always: the client learns the end, the upstream's stream is
+	// released, the other goroutine is gone before the caller goes on.
+	s.finish(r, down, err, trailer)
+	cancel(errFinished)
+	requests.Wait()
+}
+
+// copyRequests returns nil when the upstream has the end of the requests or
+// has ended the call itself, else why the call has to end.
+func (s *Server) copyRequests(r *running, up *upstreamCall, down Downstream) error {
+	for {
+		r.receiving.Store(true)
+		m, err := down.Recv()
+		r.receiving.Store(false)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		bytes := m.Len()
+		s.noteMessage(r, Request, bytes)
+		err = up.send(m)
+		if errors.Is(err, io.EOF) {
+			return nil // recv has the status
+		}
+		if err != nil {
+			return err
+		}
+	}
+	up.closeSend()
+	if r.call.Complete {
+		return nil
+	}
+	r.receiving.Store(true)
+	defer r.receiving.Store(false)
+	if _, err := down.Recv(); !errors.Is(err, io.EOF) {
+		return err // the client went away, or said more than it may
+	}
+	return nil
+}
+
+// errClientWrite marks that the client can't be told anything any more.
+var errClientWrite = newFault(ReasonClientGone, errGone.text)
+
+// copyResponses returns the trailer and nil when the upstream ended with OK,
+// else why the call ends.
+func (s *Server) copyResponses(ctx context.Context, r *running, up *upstreamCall, down Downstream) (metadata.MD, error) {
+	if header, ok := up.header(); ok {
+		if size := metadataBytes(header); size > s.limits.HeaderBytes {
+			return nil, tooMuchMetadata("response", size, s.limits.HeaderBytes)
+		}
+		r.call.packReplies = r.call.takesGzip && up.compressed()
+		header = responseMetadata(header, s.cfg.ForwardSetCookies)
+		delete(header, "grpc-status-details-bin") // a status is in the trailers alone
+		s.obs.CallHeader(r.call.info, header)
+		if err := down.SendHeader(header); err != nil {
+			return nil, clientWriteError(ctx, err)
+		}
+	}
+	for {
+		m, err := up.recv()
+		if errors.Is(err, io.EOF) {
+			return up.trailer(), nil
+		}
+		if err != nil {
+			return up.trailer(), err
+		}
+		s.noteMessage(r, Response, m.Len())
+		r.beginSend(s.registry.now())
+		err = down.Send(m)
+		r.endSend()
+		if err != nil {
+			return nil, clientWriteError(ctx, err)
+		}
+	}
+}
+
+// clientWriteError is why a message could not be written: what ended the
+// call's context, if that broke into the writing, else the client.
+func clientWriteError(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	var f *fault
+	if errors.As(err, &f) {
+		return f
+	}
+	return &fault{reason: errClientWrite.reason, text: errClientWrite.text, cause: errors.Join(errClientWrite, err)}
+}

@@ -1,0 +1,119 @@
+package bridge
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// A router finds the upstream of a call. There is one upstream; this is where
+// several are told apart.
+type router struct {
+	policy methodPolicy
+	only   *upstream
+}
+
+// route returns where the call goes, or a fault.
+func (rt *router) route(c *Call) (*upstream, error) {
+	if !rt.policy.allows(c.Method) {
+		return nil, faultf(ReasonNoRoute, "the method %s is not exposed here", c.Method)
+	}
+	return rt.only, nil
+}
+
+// deniedUnlessAllowed are services that show a backend's inside. They cross
+// only when an allow pattern names them.
+var deniedUnlessAllowed = []string{
+	"grpc.channelz.*/*",
+	"grpc.binarylog.*/*",
+	"grpc.admin.*/*",
+	"envoy.service.status.*/*",
+	"envoy.admin.*/*",
+}
+
+// DeniedUnlessAllowed returns the patterns of the methods that cross only
+// when AllowMethods names them.
+func DeniedUnlessAllowed() []string { return append([]string(nil), deniedUnlessAllowed...) }
+
+// A methodPolicy says which methods cross. A deny pattern always wins; when
+// there are allow patterns, one has to match.
+type methodPolicy struct{ allow, deny []string }
+
+func newMethodPolicy(allow, deny []string) (methodPolicy, error) {
+	allow, deny = slices.Clone(allow), slices.Clone(deny)
+	for _, list := range [][]string{allow, deny} {
+		for i, p := range list {
+			list[i] = strings.TrimPrefix(p, "/")
+			if _, err := path.Match(list[i], ""); err != nil || strings.Count(list[i], "/") != 1 {
+				return methodPolicy{}, fmt.Errorf("method pattern %q: want \"package.Service/Method\" with * for any part", p)
+			}
+		}
+	}
+	return methodPolicy{allow, deny}, nil
+}
+
+func (p methodPolicy) allows(method string) bool {
+	name := strings.TrimPrefix(method, "/")
+	switch {
+	case matchesAny(p.deny, name):
+		return false
+	case matchesAny(p.allow, name):
+		return true
+	default:
+		return len(p.allow) == 0 && !matchesAny(deniedUnlessAllowed, name)
+	}
+}
+
+func matchesAny(patterns []string, name string) bool {
+	for _, p := range patterns {
+		if ok, err := path.Match(p, name); err == nil && ok {
+			return true
+		}
+	}
+	return false
+}
+
+// parseMethod makes the method of a request target: its very bytes, so that
+// routing, policy, log and upstream see the same. Anything that another
+// component could read differently is refused.
+func parseMethod(target, prefix string) (string, bool) {
+	method, _, _ := strings.Cut(target, "?")
+	method, ok := strings.CutPrefix(method, prefix)
+	if !ok || len(method) < 4 || len(method) > 1024 || method[0] != '/' {
+		return "", false
+	}
+	service, name, ok := strings.Cut(method[1:], "/")
+	if !ok || !plainSegment(service) || !plainSegment(name) {
+		return "", false
+	}
+	return method, true
+}
+
+// plainSegment holds for letters, digits and the marks that names of
+// services and methods are made of.
+func plainSegment(s string) bool {
+	if s == "" || s == "." || s == ".." {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case strings.IndexByte("._-$~:@!*+", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// matchesService holds when a pattern could match some method of the service.
+func matchesService(patterns []string, service string) bool {
+	for _, p := range patterns {
+		head, _, _ := strings.Cut(p, "/")
+		if ok, err := path.Match(head, service); err == nil && ok {
+			return true
+		}
+	}
+	return false
+}

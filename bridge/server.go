@@ -1,0 +1,262 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Config is all that a Server is told.
+type Config struct {
+	Backend  Backend
+	Logger   *slog.Logger // what an operator should know; nil: discarded
+	Observer Observer     // nil: none
+
+	// AllowOrigins are the pages that may call: "https://app.example.com",
+	// "https://*.example.com", "http://localhost:*", "vscode-webview://*", or
+	// "*", with which no cookie passes.
+	AllowOrigins []string
+
+	// Hosts are the names that this server is known by, with or without a
+	// port. Pages from them may call.
+	Hosts []string
+
+	// LoopbackOnly says that the listener is on loopback: a Host has to be an
+	// IP, localhost or one of Hosts, so that no page can rebind its own name.
+	LoopbackOnly bool
+
+	// AllowMethods and DenyMethods are patterns as "package.Service/Method",
+	// where * stands for any part that has no slash. Deny wins. Without an
+	// allow pattern all methods cross but those of DeniedUnlessAllowed.
+	AllowMethods, DenyMethods []string
+
+	// PathPrefix is cut off before the method is read: "/grpc".
+	PathPrefix string
+
+	// TrustedProxies are the peers whose forwarding headers count.
+	TrustedProxies []netip.Prefix
+
+	// VouchedHeaders are further names that only a trusted peer may set,
+	// besides those of RequestRules.
+	VouchedHeaders []string
+
+	ForwardCookies    bool // a request's cookies reach the backend
+	ForwardSetCookies bool // a backend's set-cookie reaches the client
+	DetailedErrors    bool // culvert's own statuses tell inner causes: for development
+
+	Limits Limits
+
+	// Fallback serves what is not a call. If nil, that is answered 404.
+	Fallback http.Handler
+}
+
+// A Server bridges clients to a backend. It is an http.Handler; Serve runs it
+// on a listener of its own, ConfigureHTTP prepares an http.Server for it.
+type Server struct {
+	cfg      Config
+	limits   Limits
+	log      *slog.Logger
+	obs      Observer
+	origins  originPolicy
+	vouched  map[string]bool
+	router   router
+	budget   *budget
+	registry *registry
+	refusals *refusalLog
+
+	draining   atomic.Bool
+	conns      atomic.Int64
+	handshakes *rate.Limiter
+
+	inner   *http.Server   // serves the HTTP/2 inside of WebSockets
+	tunnels *tunnels       // its listener
+	sockets tasks          // calls and tunnels on WebSockets, which outlive their HTTP handlers
+	workers sync.WaitGroup // inner's Serve
+
+	mu     sync.Mutex
+	outers map[*http.Server]net.Listener // what Serve runs
+	closed bool
+}
+
+// New returns a Server. The backend needs not be there yet: until it is,
+// calls end UNAVAILABLE. Close or Shutdown ends what New started.
+func New(cfg Config) (*Server, error) {
+	s := &Server{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, obs: cfg.Observer, outers: make(map[*http.Server]net.Listener)}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.obs == nil {
+		s.obs = silent{}
+	}
+	if p := cfg.PathPrefix; p != "" && (p[0] != '/' || p[len(p)-1] == '/') {
+		return nil, fmt.Errorf("path prefix %q: want it to begin with a slash and not to end with one", p)
+	}
+	var err error
+	if s.origins, err = newOriginPolicy(cfg.AllowOrigins, cfg.Hosts); err != nil {
+		return nil, err
+	}
+	if s.router.policy, err = newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods); err != nil {
+		return nil, err
+	}
+	s.vouched = lowerSet(cfg.VouchedHeaders)
+	s.budget = newBudget(s.limits.BufferedBytes)
+	if s.router.only, err = newUpstream(cfg.Backend, s.limits, s.budget); err != nil {
+		return nil, err
+	}
+	s.registry = newRegistry(s.limits)
+	s.refusals = newRefusalLog(s.log, s.obs)
+	s.handshakes = rate.NewLimiter(rate.Limit(s.limits.HandshakesPerSecond), s.limits.HandshakesPerSecond)
+	s.serveTunnels()
+	return s, nil
+}
+
+// MethodAllowed reports whether calls of the method ("/package.Service/Method")
+// cross.
+func (s *Server) MethodAllowed(method string) bool { return s.router.policy.allows(method) }
+
+// ConfigureHTTP sets what an http.Server needs to serve this handler: the
+// protocols, windows that let no call stop another on its connection, pings,
+// and bounds on headers. Time-outs that would cut streams stay off. It wraps
+// ConnContext and ConnState if they are set.
+func (s *Server) ConfigureHTTP(hs *http.Server) {
+	hs.Protocols = new(http.Protocols)
+	hs.Protocols.SetHTTP1(true)
+	hs.Protocols.SetHTTP2(true)
+	hs.Protocols.SetUnencryptedHTTP2(true)
+	s.boundHTTP(hs)
+	connContext := hs.ConnContext
+	hs.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if connContext != nil {
+			ctx = connContext(ctx, c)
+		}
+		return context.WithValue(ctx, connKey{}, c)
+	}
+	connState := hs.ConnState
+	hs.ConnState = func(c net.Conn, state http.ConnState) {
+		s.noteConn(c, state)
+		if connState != nil {
+			connState(c, state)
+		}
+	}
+}
+
+// boundHTTP is what the public server and the one inside tunnels share.
+func (s *Server) boundHTTP(hs *http.Server) {
+	hs.Handler = s
+	hs.ReadHeaderTimeout = handshakeTimeout
+	hs.IdleTimeout = idleConnTimeout
+	hs.MaxHeaderBytes = s.limits.HeaderBytes
+	hs.DisableGeneralOptionsHandler = true
+	hs.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
+	streams := min(s.limits.CallsPerConnection, 1<<16)
+	hs.HTTP2 = &http.HTTP2Config{
+		MaxConcurrentStreams:      streams,
+		MaxReceiveBufferPerStream: connReceiveWindow,
+		// Room for a full window of every stream: one call that nobody reads
+		// never stops the others on its connection.
+		MaxReceiveBufferPerConnection: min(max(streams*connReceiveWindow+1<<20, 2<<20), 1<<30),
+		SendPingTimeout:               pingInterval,
+		PingTimeout:                   pingTimeout,
+	}
+}
+
+// connKey is where ConnContext keeps the net.Conn of a request.
+type connKey struct{}
+
+// Serve accepts connections on the listener until Shutdown or Close, then
+// returns http.ErrServerClosed. Where TLS is wanted, the listener is one of
+// crypto/tls whose configuration offers "h2" and "http/1.1".
+func (s *Server) Serve(ln net.Listener) error {
+	hs := &http.Server{} //nolint:gosec // ConfigureHTTP sets the time-outs
+	s.ConfigureHTTP(hs)
+	bounded := s.boundListener(ln)
+	s.mu.Lock()
+	if s.closed || s.draining.Load() {
+		s.mu.Unlock()
+		_ = ln.Close() // nobody will serve it
+		return http.ErrServerClosed
+	}
+	s.outers[hs] = bounded
+	s.mu.Unlock()
+	err := hs.Serve(bounded)
+	if s.draining.Load() && errors.Is(err, net.ErrClosed) {
+		return http.ErrServerClosed // Shutdown closes the listener first
+	}
+	return err
+}
+
+// Close ends everything at once: calls, connections, the backend's too. It
+// waits until all is gone.
+func (s *Server) Close() error {
+	s.draining.Store(true)
+	s.registry.cancelAll(errDraining)
+	for _, hs := range s.takeOuters() {
+		_ = hs.Close() // only listeners' errors, of no use now
+	}
+	_ = s.inner.Close()
+	s.sockets.stop()
+	_ = s.registry.wait(context.Background()) // never an error without a deadline
+	s.workers.Wait()
+	return s.router.only.close()
+}
+
+func (s *Server) takeOuters() []*http.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	servers := make([]*http.Server, 0, len(s.outers))
+	for hs := range s.outers {
+		servers = append(servers, hs)
+	}
+	return servers
+}
+
+// settleTime is how long Shutdown lets connections that were just accepted
+// bring their first request, after the listeners are closed.
+const settleTime = 100 * time.Millisecond
+
+// Shutdown drains: new calls are refused with DRAINING, clients are told in
+// their own protocol, and calls may finish until the context ends; the rest
+// then end UNAVAILABLE (DRAINING). It returns nil also when calls had to be
+// ended so.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	s.mu.Lock()
+	for _, ln := range s.outers {
+		_ = ln.Close() // nobody can act on it
+	}
+	s.mu.Unlock()
+	settled, stop := context.WithTimeout(ctx, settleTime)
+	<-settled.Done()
+	stop()
+
+	var goodbyes sync.WaitGroup // GOAWAY, Connection: close
+	farewell, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	for _, hs := range append(s.takeOuters(), s.inner) {
+		goodbyes.Go(func() { _ = hs.Shutdown(farewell) })
+	}
+	if err := s.registry.wait(ctx); err != nil {
+		s.log.Warn("drain time is over: ending the calls that are left")
+		s.registry.cancelAll(errDraining)
+	}
+	last, stop := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer stop()
+	_ = s.registry.wait(last)
+	// Connections have said goodbye when their last stream ended; those of
+	// clients that take nothing are cut.
+	flush, stopFlush := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer stopFlush()
+	context.AfterFunc(flush, cancel)
+	goodbyes.Wait()
+	return s.Close()
+}

@@ -1,0 +1,73 @@
+package bridge
+
+import (
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// controlUserTimeout bounds how long sent bytes may stay unacknowledged.
+// RFC 5482.
+func controlUserTimeout(d time.Duration) func(network, address string, c syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		var setErr error
+		err := c.Control(func(fd uintptr) {
+			setErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+		})
+		if err != nil {
+			return err
+		}
+		if setErr != nil && setErr != unix.EOPNOTSUPP && setErr != unix.ENOPROTOOPT { //nolint:errorlint // errno values
+			return setErr
+		}
+		return nil
+	}
+}
+
+func setUserTimeout(c net.Conn, d time.Duration) {
+	if raw := rawConn(c); raw != nil {
+		_ = controlUserTimeout(d)("", "", raw) // a unix socket has no such option
+	}
+}
+
+// peerHungUp looks, without reading, whether the peer has closed or reset
+// the connection.
+func peerHungUp(c net.Conn) bool {
+	raw := rawConn(c)
+	if raw == nil {
+		return false
+	}
+	gone := false
+	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}} //nolint:gosec // a descriptor fits
+		n, err := unix.Poll(fds, 0)
+		gone = err == nil && n > 0 && fds[0].Revents&(unix.POLLRDHUP|unix.POLLERR|unix.POLLHUP) != 0
+	})
+	return gone
+}
+
+// peerSilent looks whether the peer has left probes or retransmissions
+// unanswered for the time. A peer that reads nothing still answers them.
+func peerSilent(c net.Conn, d time.Duration) bool {
+	raw := rawConn(c)
+	if raw == nil {
+		return false
+	}
+	silent := false
+	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		silent = err == nil && (info.Probes >= 2 || info.Retransmits >= 2) &&
+			time.Duration(info.Last_ack_recv)*time.Millisecond >= d
+	})
+	return silent
+}
+
+func fileDescriptorLimit() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<20 {
+		return 1 << 20
+	}
+	return int(limit.Cur) //nolint:gosec // at most 1<<20
+}

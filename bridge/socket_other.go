@@ -1,0 +1,24 @@
+//go:build !linux
+
+package bridge
+
+import (
+	"net"
+	"syscall"
+	"time"
+)
+
+// The looks at a socket that only Linux offers. Elsewhere TCP keep-alive and
+// pings tell, later.
+
+func controlUserTimeout(time.Duration) func(network, address string, c syscall.RawConn) error {
+	return nil
+}
+
+func setUserTimeout(net.Conn, time.Duration) {}
+
+func peerHungUp(net.Conn) bool { return false }
+
+func peerSilent(net.Conn, time.Duration) bool { return false }
+
+func fileDescriptorLimit() int { return 1 << 12 }

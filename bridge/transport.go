@@ -1,0 +1,94 @@
+package bridge
+
+import (
+	"net/http"
+	"strings"
+)
+
+// A transport is one client protocol: it knows its requests, and turns one
+// into a Call and a Downstream.
+type transport struct {
+	name        string
+	needsMethod bool // the path names a method
+	accepts     func(r *http.Request) bool
+	serve       func(s *Server, w http.ResponseWriter, r *http.Request, a *arrival)
+}
+
+// transports is asked in this order.
+var transports []*transport
+
+func init() { // the entries refer to functions that refer to the table
+	transports = []*transport{
+		{tunnelName, false, offers(tunnelName), (*Server).serveTunnel},
+		{"grpc-websockets", true, offers("grpc-websockets"), (*Server).serveWebSocket},
+		{"grpc-web-text", true, posts("application/grpc-web-text"), serveFramed(webText)},
+		{"grpc-web", true, posts("application/grpc-web"), serveFramed(web)},
+		{"grpc", true, posts("application/grpc"), serveFramed(native)},
+	}
+}
+
+// Transports returns the names of the client protocols, as logs have them.
+func Transports() []string {
+	names := make([]string, len(transports))
+	for i, t := range transports {
+		names[i] = t.name
+	}
+	return names
+}
+
+func transportFor(r *http.Request) *transport {
+	for _, t := range transports {
+		if t.accepts(r) {
+			return t
+		}
+	}
+	return nil
+}
+
+// posts accepts a POST of the content type, alone or with a "+subtype" and
+// parameters.
+func posts(contentType string) func(*http.Request) bool {
+	return func(r *http.Request) bool {
+		if r.Method != http.MethodPost {
+			return false
+		}
+		_, ok := contentSubtype(r, contentType)
+		return ok
+	}
+}
+
+// contentSubtype returns what follows the "+" of a request's content type, if
+// it is the given one.
+func contentSubtype(r *http.Request, contentType string) (string, bool) {
+	have, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	rest, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(have)), contentType)
+	if !ok || (rest != "" && rest[0] != '+') {
+		return "", false
+	}
+	return strings.TrimPrefix(rest, "+"), true
+}
+
+// offers accepts a WebSocket upgrade that offers the subprotocol.
+func offers(subprotocol string) func(*http.Request) bool {
+	return func(r *http.Request) bool {
+		return isUpgrade(r) && headerHasToken(r.Header["Sec-Websocket-Protocol"], subprotocol)
+	}
+}
+
+// isUpgrade holds for a WebSocket handshake over HTTP/1.1. RFC 6455 §4.1.
+func isUpgrade(r *http.Request) bool {
+	return r.ProtoMajor == 1 && r.Method == http.MethodGet &&
+		headerHasToken(r.Header["Connection"], "upgrade") && headerHasToken(r.Header["Upgrade"], "websocket")
+}
+
+// headerHasToken looks for a token in a comma-separated list, in any case.
+func headerHasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for t := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), token) {
+				return true
+			}
+		}
+	}
+	return false
+}

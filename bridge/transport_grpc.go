@@ -1,0 +1,411 @@
+package bridge
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// A dialect is how one of the framed protocols differs from the others: native
+// gRPC, gRPC-Web and its text form share the frames, not the trailers.
+type dialect struct {
+	contentType string
+	trailers    bool // HTTP trailers carry the status; else a frame does
+	text        bool // the body is base64
+}
+
+var (
+	native  = &dialect{contentType: "application/grpc", trailers: true}
+	web     = &dialect{contentType: "application/grpc-web"}
+	webText = &dialect{contentType: "application/grpc-web-text", text: true}
+)
+
+// serveFramed serves one dialect.
+func serveFramed(d *dialect) func(*Server, http.ResponseWriter, *http.Request, *arrival) {
+	return func(s *Server, w http.ResponseWriter, r *http.Request, a *arrival) {
+		if d.trailers && r.ProtoMajor == 1 {
+			refuse(w, r, http.StatusHTTPVersionNotSupported, "native gRPC needs HTTP/2 all the way: a proxy on it speaks HTTP/1.1. Use gRPC-Web or a WebSocket")
+			return
+		}
+		s.serveHTTPCall(d, w, r, a)
+	}
+}
+
+func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Request, a *arrival) {
+	c, refused := s.newCall(r, a)
+	c.subtype, _ = contentSubtype(r, d.contentType)
+	down := newHTTPDown(s, d, w, r, c, a)
+	if refused == nil {
+		refused = down.decodeBody(r)
+	}
+	c.prepare = func(ctx context.Context, _ context.CancelCauseFunc) error {
+		down.body.ctx = ctx
+		down.guard.watch(ctx, func() { _ = down.rc.SetWriteDeadline(longAgo) }) // a stream that is gone needs none
+		if refused != nil || d == native {                                      // native gRPC doesn't show where the request ends
+			return nil
+		}
+		return down.readComplete(ctx)
+	}
+	s.handle(r.Context(), c, down, a.conn, refused)
+	if down.aborted {
+		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
+	}
+}
+
+// longAgo as a deadline makes what waits return now.
+var longAgo = time.Unix(1, 0)
+
+// httpDown is the client's end of a call that is one HTTP request.
+type httpDown struct {
+	s       *Server
+	d       *dialect
+	w       http.ResponseWriter
+	rc      *http.ResponseController
+	r       *http.Request
+	call    *Call
+	origin  originVerdict
+	guard   writeGuard
+	textOut bool
+
+	body   messageReader
+	source *requestBody
+	first  mem.BufferSlice // read ahead, if ahead
+	ahead  bool
+
+	headerSent bool
+	packed     bool // messages are compressed
+	aborted    bool
+}
+
+// requestBody notes the end of a request's body, which the answer's header
+// depends on.
+type requestBody struct {
+	io.ReadCloser
+	atEnd atomic.Bool
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.atEnd.Store(true)
+	}
+	return n, err
+}
+
+func newHTTPDown(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, c *Call, a *arrival) *httpDown {
+	down := &httpDown{s: s, d: d, w: w, rc: http.NewResponseController(w), r: r, call: c, origin: a.origin, textOut: d.text}
+	if !d.trailers && strings.Contains(strings.ToLower(r.Header.Get("Accept")), webText.contentType) {
+		down.textOut = true
+	}
+	if r.ProtoMajor == 1 {
+		// Without it the first write swallows what of the body is unread.
+		_ = down.rc.EnableFullDuplex() // only a foreign ResponseWriter refuses
+	}
+	down.source = &requestBody{ReadCloser: r.Body}
+	if r.ContentLength == 0 {
+		down.source.atEnd.Store(true)
+	}
+	down.body = messageReader{body: down.source, limit: s.limits.MessageBytes, budget: s.budget, coding: c.coding}
+	return down
+}
+
+// decodeBody puts the decoders of the whole body before the reader of frames.
+func (h *httpDown) decodeBody(r *http.Request) error {
+	if h.d.text {
+		h.body.body = codec.NewTextReader(h.body.body)
+	}
+	switch strings.ToLower(r.Header.Get("Content-Encoding")) {
+	case "", "identity":
+		return nil
+	case "gzip":
+		h.body.body = &gzipBody{src: h.body.body}
+		return nil
+	default:
+		return newFault(ReasonUnsupportedEncoding, "the body is compressed with a coding that can't be read here: want gzip or identity")
+	}
+}
+
+// gzipBody expands a body. Its header is read with the first bytes, so that a
+// slow body holds up only its own call.
+type gzipBody struct {
+	src io.Reader
+	z   *gzip.Reader
+}
+
+func (g *gzipBody) Read(p []byte) (int, error) {
+	if g.z == nil {
+		z, err := gzip.NewReader(g.src)
+		if err != nil {
+			return 0, gzipError(err)
+		}
+		g.z = z
+	}
+	n, err := g.z.Read(p)
+	if err != nil && err != io.EOF {
+		err = gzipError(err)
+	}
+	return n, err
+}
+
+func gzipError(err error) error {
+	if errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return newFault(ReasonBadRequest, "the body is marked as gzip and is not").because(err)
+	}
+	return err
+}
+
+// readComplete reads a request that is one message of known length. Then the
+// call needs one goroutine, and net/http, which looks for a disconnect only
+// after the body's end, can see one.
+func (h *httpDown) readComplete(ctx context.Context) error {
+	length := h.r.ContentLength
+	if length <= 0 || h.r.Header.Get("Content-Encoding") != "" {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() { _ = h.rc.SetReadDeadline(longAgo) }) // a stream that is gone needs none
+	defer stop()
+	var err error
+	if h.first, err = h.body.next(); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		if err == io.EOF { // nothing but padding
+			return newFault(ReasonBadRequest, "the request holds no message")
+		}
+		return err
+	}
+	h.ahead = true
+	want := int64(codec.FrameHeaderBytes) + h.frameBytes()
+	if h.d.text {
+		want = (want + 2) / 3 * 4
+	}
+	if length != want {
+		return nil
+	}
+	var probe [1]byte
+	if n, err := h.body.body.Read(probe[:]); n == 0 && err == io.EOF {
+		h.call.Complete = true
+	}
+	return nil
+}
+
+// frameBytes is the length that the last prefix announced.
+func (h *httpDown) frameBytes() int64 {
+	f, _, _ := codec.ParseFrameHeader(h.body.prefix[:]) // it was read before
+	return int64(f.Length)
+}
+
+func (h *httpDown) Recv() (mem.BufferSlice, error) {
+	if h.ahead {
+		m := h.first
+		h.first, h.ahead = nil, false
+		return m, nil
+	}
+	return h.body.next()
+}
+
+func (h *httpDown) SendHeader(md metadata.MD) error {
+	if !h.guard.begin() {
+		return errEnded
+	}
+	h.packed = h.call.packReplies && h.d.trailers
+	h.writeHeader(codec.Fields(md))
+	err := h.rc.Flush()
+	if !h.guard.end() {
+		return errEnded
+	}
+	return err
+}
+
+// errEnded says that a write was not made or not finished because the call
+// had ended.
+var errEnded = errors.New("the call ended before the write")
+
+// writeHeader sends HTTP 200 and the fields.
+func (h *httpDown) writeHeader(fields func(yield func(string, string) bool)) {
+	header := h.w.Header()
+	for name, value := range fields {
+		header[name] = append(header[name], value)
+	}
+	names := slices.Sorted(maps.Keys(header))
+	if _, ok := header["x-request-id"]; !ok {
+		header["x-request-id"] = []string{h.call.info.ID}
+	}
+	header["Content-Type"] = []string{h.contentType()}
+	header["Date"] = nil // else the client sees it as metadata
+	if h.d.trailers {
+		header["grpc-accept-encoding"] = []string{"gzip, identity"}
+		if h.packed {
+			header["grpc-encoding"] = []string{"gzip"}
+		}
+	} else {
+		header["Cache-Control"] = []string{"no-store, no-transform"}
+		header["X-Accel-Buffering"] = []string{"no"}
+		header["X-Content-Type-Options"] = []string{"nosniff"}
+	}
+	if h.origin.origin != "" {
+		corsHeaders(header, h.origin)
+		header["Access-Control-Expose-Headers"] = []string{exposed(names)}
+	}
+	if h.r.ProtoMajor == 1 && (!h.source.atEnd.Load() || len(h.r.TransferEncoding) > 0 || h.s.draining.Load()) {
+		// What is left of the body would be served as the next request, and
+		// a Content-Length beside chunks can't be seen any more (RFC 9112 §6.1).
+		header["Connection"] = []string{"close"}
+	}
+	h.headerSent = true
+	h.w.WriteHeader(http.StatusOK)
+}
+
+// contentType is the request's family, without parameters, since a client
+// compares the whole.
+func (h *httpDown) contentType() string {
+	base, subtype := h.d.contentType, h.call.subtype
+	switch {
+	case h.d.trailers:
+	case h.textOut:
+		base = webText.contentType
+	default:
+		base = web.contentType
+		if subtype == "" {
+			subtype = "proto"
+		}
+	}
+	if subtype == "" {
+		return base
+	}
+	return base + "+" + subtype
+}
+
+func (h *httpDown) Send(m mem.BufferSlice) error {
+	flag := byte(0)
+	if h.packed && m.Len() > 0 {
+		packed, err := compress(m, h.s.budget)
+		if err != nil {
+			return newFault(ReasonInternal, "internal error").because(err)
+		}
+		m, flag = packed, codec.FlagCompressed
+	}
+	defer m.Free()
+	if !h.guard.begin() {
+		return errEnded
+	}
+	if !h.headerSent {
+		h.writeHeader(codec.Fields(nil))
+	}
+	err := h.writeFrame(flag, m)
+	if err == nil {
+		err = h.rc.Flush()
+	}
+	if !h.guard.end() {
+		return errEnded
+	}
+	return err
+}
+
+// writeFrame writes one frame; as text it is one chunk of base64, padded.
+func (h *httpDown) writeFrame(flag byte, m mem.BufferSlice) error {
+	var w io.Writer = h.w
+	var text io.WriteCloser
+	if h.textOut {
+		text = base64.NewEncoder(base64.StdEncoding, h.w)
+		w = text
+	}
+	var prefix [codec.FrameHeaderBytes]byte
+	length := uint32(m.Len()) //nolint:gosec // a message's length came from 4 bytes
+	if _, err := w.Write(codec.FrameHeader{Flags: flag, Length: length}.AppendTo(prefix[:0])); err != nil {
+		return err
+	}
+	for _, b := range m {
+		if _, err := w.Write(b.ReadOnlyData()); err != nil {
+			return err
+		}
+	}
+	if text != nil {
+		return text.Close()
+	}
+	return nil
+}
+
+func (h *httpDown) Finish(st *status.Status, trailer metadata.MD) error {
+	whole := h.guard.release()
+	defer h.stopReading()
+	h.first.Free()
+	h.first = nil
+	if !whole || h.r.Context().Err() != nil && isGone(st) {
+		h.aborted = true
+		return errEnded
+	}
+	// The client may not be reading; what is left to say is short.
+	_ = h.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // a foreign ResponseWriter may have none
+	var err error
+	if h.d.trailers {
+		h.writeTrailers(st, trailer)
+	} else {
+		err = h.writeTrailersFrame(st, trailer)
+	}
+	if err != nil {
+		h.aborted = true
+		return err
+	}
+	_ = h.rc.SetWriteDeadline(time.Time{}) // the connection goes on
+	return nil
+}
+
+// isGone says that the status is for nobody.
+func isGone(st *status.Status) bool { return st.Code() == errGone.row().Code }
+
+// writeTrailers sets HTTP trailers, which net/http sends when the handler
+// returns. Without a header before, it is a Trailers-Only answer: one HEADERS
+// frame. gRPC PROTOCOL-HTTP2, "Responses".
+func (h *httpDown) writeTrailers(st *status.Status, trailer metadata.MD) {
+	fields := codec.Trailers(st, trailer)
+	if !h.headerSent {
+		h.w.Header()["Content-Length"] = nil // net/http would add "0", which the client sees as metadata
+		h.writeHeader(fields)
+		return
+	}
+	header := h.w.Header()
+	for name, value := range fields {
+		key := http.TrailerPrefix + name
+		header[key] = append(header[key], value)
+	}
+}
+
+// writeTrailersFrame ends a gRPC-Web body: exactly one frame, and the status
+// nowhere else.
+func (h *httpDown) writeTrailersFrame(st *status.Status, trailer metadata.MD) error {
+	if !h.headerSent {
+		h.writeHeader(codec.Fields(nil))
+	}
+	block := codec.AppendHeaderBlock(nil, codec.BrowserTrailers(st, trailer))
+	if err := h.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)}); err != nil {
+		return err
+	}
+	return h.rc.Flush()
+}
+
+// stopReading makes a waiting Recv return. On HTTP/1.1 Close would wait behind
+// the read, so a past deadline frees it; the connection closes anyway then.
+func (h *httpDown) stopReading() {
+	if h.r.ProtoMajor == 1 {
+		if !h.source.atEnd.Load() {
+			_ = h.rc.SetReadDeadline(longAgo) // a foreign ResponseWriter may have none
+		}
+		return
+	}
+	_ = h.r.Body.Close() // never fails on HTTP/2
+}

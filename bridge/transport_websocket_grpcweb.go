@@ -1,0 +1,332 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// serveWebSocket serves one call on one WebSocket, in the protocol of
+// improbable-eng's grpc-web: the client's first message holds metadata, each
+// further one a marker byte and bytes of a gRPC-Web body; the server answers
+// with gRPC-Web frames, one a message.
+func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arrival) {
+	c, refused := s.newCall(r, a)
+	if refused == nil && !s.handshakes.Allow() {
+		s.refusals.note(Refusal{ReasonLimitExceeded, keyHandshakes, a.peer.Addr, ""}, "raise "+keyHandshakes)
+		refused = faultf(ReasonLimitExceeded, "too many WebSockets are opened a second (%s)", keyHandshakes)
+	}
+	ws, err := s.accept(w, r, "grpc-websockets")
+	if err != nil {
+		return // it was answered
+	}
+	ws.SetReadLimit(int64(s.limits.MessageBytes) + 4<<10) // a backstop: it ends in a bare 1009
+	// The call outlives the HTTP handler, which gives its memory back.
+	if !s.sockets.start(func() { s.serveSocketCall(ws, c, refused) }) {
+		ws.drop() // Close cuts what is left
+	}
+}
+
+func (s *Server) serveSocketCall(ws *socket, c *Call, refused error) {
+	down := &socketDown{s: s, ws: ws, call: c, stream: socketBody{ws: ws}}
+	c.prepare = func(ctx context.Context, cancel context.CancelCauseFunc) error {
+		down.guard.watch(ctx, func() { _ = ws.net.SetWriteDeadline(longAgo) }) // a closed connection needs none
+		ws.keepAlive(pingInterval, pingTimeout, func(err error) {
+			cancel(newFault(ReasonClientGone, errGone.text).because(err))
+		})
+		err := down.readMetadata(ctx, c)
+		down.body = messageReader{ctx: ctx, body: &down.stream, limit: s.limits.MessageBytes, budget: s.budget, coding: c.coding}
+		return err
+	}
+	s.handle(context.Background(), c, down, ws.net, refused)
+}
+
+// socketDown is the client's end of a call that has a WebSocket for itself.
+type socketDown struct {
+	s      *Server
+	ws     *socket
+	call   *Call
+	body   messageReader
+	stream socketBody
+	guard  writeGuard
+
+	headerSent bool
+}
+
+// readMetadata reads the first message. What it says is added to what the
+// upgrade request said, but never what only that one can say.
+func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
+	stop := context.AfterFunc(ctx, func() { _ = d.ws.net.SetReadDeadline(longAgo) }) // a closed connection needs none
+	block, err := d.readFirst()
+	stop()
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	if err != nil {
+		return err
+	}
+	if c.Metadata == nil { // the upgrade's own was refused
+		return nil
+	}
+	md, err := blockMetadata(block)
+	if err != nil {
+		return err
+	}
+	for name, values := range md {
+		if !d.s.vouched[name] {
+			c.Metadata[name] = values
+		}
+	}
+	if size := metadataBytes(c.Metadata); size > d.s.limits.HeaderBytes {
+		return tooMuchMetadata("request", size, d.s.limits.HeaderBytes)
+	}
+	if ua := block["x-user-agent"]; len(ua) > 0 && c.Metadata["x-user-agent"] == nil && codec.ValidValue(ua[0]) {
+		c.Metadata["x-user-agent"] = ua[:1]
+	}
+	h := http.Header{}
+	if v := block["grpc-encoding"]; len(v) > 0 {
+		h["Grpc-Encoding"] = v
+	}
+	if err := c.readCodings(h); err != nil {
+		return err
+	}
+	for _, v := range block["content-type"] {
+		r := http.Request{Header: http.Header{"Content-Type": {v}}}
+		c.subtype, _ = contentSubtype(&r, web.contentType)
+	}
+	if t := block["grpc-timeout"]; len(t) > 0 {
+		timeout, err := codec.ParseTimeout(t[0])
+		if err != nil {
+			return newFault(ReasonBadRequest, err.Error())
+		}
+		c.Timeout = max(timeout, 1)
+	}
+	return nil
+}
+
+func (d *socketDown) readFirst() (map[string][]string, error) {
+	_ = d.ws.net.SetReadDeadline(time.Now().Add(handshakeTimeout)) // a closed connection fails the read
+	typ, r, err := d.ws.Reader(context.Background())
+	if err != nil {
+		return nil, firstError(err)
+	}
+	if typ != websocket.MessageBinary {
+		return nil, newFault(ReasonBadRequest, "a WebSocket message is text, want binary")
+	}
+	block, err := io.ReadAll(io.LimitReader(r, int64(d.s.limits.HeaderBytes)+1))
+	if err != nil {
+		return nil, firstError(err)
+	}
+	if len(block) > d.s.limits.HeaderBytes {
+		return nil, tooMuchMetadata("request", len(block), d.s.limits.HeaderBytes)
+	}
+	_ = d.ws.net.SetReadDeadline(time.Time{})
+	fields, err := codec.ParseHeaderBlock(block)
+	if err != nil {
+		return nil, newFault(ReasonBadRequest, "the metadata message can't be read: "+err.Error())
+	}
+	return fields, nil
+}
+
+func firstError(err error) error {
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return newFault(ReasonHandshakeTimeout, "no metadata came within "+handshakeTimeout.String()+" of the WebSocket's opening")
+	}
+	return socketError(err)
+}
+
+// socketError is what a failed read of a WebSocket means.
+func socketError(err error) error {
+	if errors.Is(err, websocket.ErrMessageTooBig) {
+		return newFault(ReasonRequestTooLarge, "a WebSocket message is over the limit ("+keyMessageBytes+")").because(err)
+	}
+	return newFault(ReasonClientGone, errGone.text).because(err)
+}
+
+// socketBody joins the data of a WebSocket's messages to one body: each
+// begins with a marker, and the one that is nothing but the marker 1 ends it.
+type socketBody struct {
+	ws     *socket
+	msg    io.Reader // what is left of the message being read
+	closed bool      // the half-close came
+}
+
+func (b *socketBody) Read(p []byte) (int, error) {
+	b.ws.reading.Store(true)
+	defer b.ws.reading.Store(false)
+	for {
+		if b.msg == nil {
+			if err := b.next(); err != nil {
+				return 0, err
+			}
+		}
+		n, err := b.msg.Read(p)
+		if err == io.EOF {
+			b.msg, err = nil, nil
+			if n == 0 {
+				continue
+			}
+		}
+		if err != nil {
+			err = socketError(err)
+		}
+		return n, err
+	}
+}
+
+// next begins the next message that holds data.
+func (b *socketBody) next() error {
+	typ, r, err := b.ws.Reader(context.Background())
+	if err != nil {
+		return socketError(err)
+	}
+	if b.closed {
+		return newFault(ReasonBadRequest, "a WebSocket message came after the half-close")
+	}
+	if typ != websocket.MessageBinary {
+		return newFault(ReasonBadRequest, "a WebSocket message is text, want binary")
+	}
+	var first [2]byte
+	n, err := io.ReadFull(r, first[:1])
+	if err != nil && err != io.EOF {
+		return socketError(err)
+	}
+	if n == 0 {
+		_, err := codec.ParseMarker(0, 0)
+		return newFault(ReasonBadRequest, "a WebSocket message can't be read: "+err.Error())
+	}
+	length := -1
+	if first[0] != byte(codec.MarkerData) { // only here the length matters
+		more, err := io.ReadFull(r, first[1:])
+		if err != nil && err != io.EOF {
+			return socketError(err)
+		}
+		length = 1 + more
+	}
+	marker, err := codec.ParseMarker(first[0], length)
+	if err != nil {
+		return newFault(ReasonBadRequest, "a WebSocket message can't be read: "+err.Error())
+	}
+	if marker == codec.MarkerHalfClose {
+		b.closed = true
+		return io.EOF
+	}
+	b.msg = r
+	return nil
+}
+
+// Recv returns io.EOF at the half-close. Called again, it goes on reading, to
+// see the client's close and its pongs.
+func (d *socketDown) Recv() (mem.BufferSlice, error) { return d.body.next() }
+
+func (d *socketDown) SendHeader(md metadata.MD) error {
+	if !d.guard.begin() {
+		return errEnded
+	}
+	err := d.writeHeader(md)
+	if !d.guard.end() {
+		return errEnded
+	}
+	return err
+}
+
+// writeHeader sends the frame that must come before any other, even empty.
+func (d *socketDown) writeHeader(md metadata.MD) error {
+	d.headerSent = true
+	subtype := d.call.subtype
+	if subtype == "" {
+		subtype = "proto"
+	}
+	block := codec.AppendHeaderBlock(nil, func(yield func(string, string) bool) {
+		if !yield("content-type", web.contentType+"+"+subtype) {
+			return
+		}
+		if len(md["x-request-id"]) == 0 && !yield("x-request-id", d.call.info.ID) {
+			return
+		}
+		codec.Fields(md)(yield)
+	})
+	return d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)})
+}
+
+func (d *socketDown) Send(m mem.BufferSlice) error {
+	defer m.Free()
+	if !d.guard.begin() {
+		return errEnded
+	}
+	var err error
+	if !d.headerSent {
+		err = d.writeHeader(nil)
+	}
+	if err == nil {
+		err = d.writeFrame(0, m)
+	}
+	if !d.guard.end() {
+		return errEnded
+	}
+	return err
+}
+
+// writeFrame writes one frame as one message: the clients stop reading a
+// message after the first frame that holds headers.
+func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice) error {
+	d.ws.writing.Store(true)
+	defer d.ws.writing.Store(false)
+	length := m.Len()
+	prefix := codec.FrameHeader{Flags: flag, Length: uint32(length)} //nolint:gosec // a message's length came from 4 bytes
+	if length <= maxWebSocketBuffer {
+		buf := d.s.budget.Get(codec.FrameHeaderBytes + length)
+		defer d.s.budget.Put(buf)
+		out := prefix.AppendTo((*buf)[:0])
+		for _, b := range m {
+			out = append(out, b.ReadOnlyData()...)
+		}
+		return d.ws.Write(context.Background(), websocket.MessageBinary, out)
+	}
+	// A larger one goes as fragments, without being joined first.
+	w, err := d.ws.Writer(context.Background(), websocket.MessageBinary)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(prefix.AppendTo(nil)); err != nil {
+		return err
+	}
+	for _, b := range m {
+		if _, err := w.Write(b.ReadOnlyData()); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
+	if !d.guard.release() {
+		d.ws.drop()
+		return errEnded
+	}
+	_ = d.ws.net.SetWriteDeadline(time.Now().Add(closeTimeout)) // the client may not be reading
+	var err error
+	if !d.headerSent {
+		err = d.writeHeader(nil)
+	}
+	if err == nil {
+		block := codec.AppendHeaderBlock(nil, codec.BrowserTrailers(st, trailer))
+		err = d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)})
+	}
+	if err != nil {
+		d.ws.drop()
+		return err
+	}
+	_ = d.ws.shut(d.s.goodbye(), "") // the status is told; how the client closes changes nothing
+	return nil
+}

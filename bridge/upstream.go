@@ -1,0 +1,287 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/gzip" // without it a compressed reply is INTERNAL
+	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+)
+
+// A Backend is where calls go.
+type Backend struct {
+	// Target is "host:port", "dns:///host:port", "unix:///path", or any other
+	// target that grpc-go resolves.
+	Target string
+
+	// TLS is for the connection to the backend. If nil, it is plaintext.
+	TLS *tls.Config
+
+	// Authority replaces the :authority that the backend sees. If empty, it
+	// is the target's.
+	Authority string
+
+	// Keepalive is the interval of HTTP/2 pings. If zero there are none: a
+	// grpc server that isn't told to allow them answers with GOAWAY.
+	Keepalive time.Duration
+
+	// UseEnvProxy honours HTTPS_PROXY and NO_PROXY.
+	UseEnvProxy bool
+
+	// Dial opens a connection. If nil it is TCP or a unix socket, with TCP
+	// keep-alive and a bound on unacknowledged bytes.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+}
+
+// Fixed windows towards the backend. grpc-go's own estimate grows a stream's
+// to 16 MiB, and one slow reader then holds as much; the connection's costs no
+// memory, since its credit returns on arrival.
+const (
+	upstreamStreamWindow = 256 << 10
+	upstreamConnWindow   = 16 << 20
+)
+
+// An upstream is a backend and the connections to it.
+type upstream struct {
+	cc     *grpc.ClientConn
+	budget *budget
+	limits Limits
+}
+
+func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
+	if b.Target == "" {
+		return nil, errors.New("no backend address")
+	}
+	creds := insecure.NewCredentials()
+	if b.TLS != nil {
+		creds = credentials.NewTLS(b.TLS)
+	}
+	target, dial := b.dialer()
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(dial),
+		grpc.WithNoProxy(),
+		grpc.WithDisableRetry(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
+		grpc.WithStaticStreamWindowSize(upstreamStreamWindow),
+		grpc.WithStaticConnWindowSize(upstreamConnWindow),
+		grpc.WithMaxHeaderListSize(uint32(limits.HeaderBytes)), //nolint:gosec // at most noLimit
+		grpc.WithStatsHandler(facts{}),
+		grpc.WithIdleTimeout(0),
+		experimental.WithBufferPool(budget),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			// A backend that comes back is used within a second or so.
+			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: upstreamPatience,
+		}),
+		grpc.WithDefaultCallOptions(
+			grpc.ForceCodecV2(rawCodec{}),
+			grpc.MaxCallRecvMsgSize(limits.MessageBytes),
+			grpc.MaxCallSendMsgSize(noLimit),
+			// What a transparent retry (only of a call that the backend
+			// certainly never saw) may keep of the first messages.
+			grpc.MaxRetryRPCBufferSize(16<<10),
+		),
+	}
+	if b.Authority != "" {
+		opts = append(opts, grpc.WithAuthority(b.Authority))
+	}
+	if b.Keepalive > 0 {
+		opts = append(opts, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: b.Keepalive, Timeout: pingTimeout}))
+	}
+	cc, err := grpc.NewClient(target, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
+	}
+	cc.Connect()
+	return &upstream{cc: cc, budget: budget, limits: limits}, nil
+}
+
+func (u *upstream) close() error { return u.cc.Close() }
+
+// An upstreamCall is one stream to a backend. As with any grpc.ClientStream,
+// one goroutine may send while another receives.
+type upstreamCall struct {
+	stream grpc.ClientStream
+	facts  *callFacts
+	ctx    context.Context
+	up     *upstream
+}
+
+// open starts the call at the backend. It waits for a connection and for a
+// place among the backend's streams, but never for long.
+func (u *upstream) open(ctx context.Context, c *Call, md metadata.MD) (*upstreamCall, error) {
+	known := &callFacts{}
+	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, md), factsKey{}, known)
+	// The end of ctx ends the stream's context too, and releases it.
+	streamCtx, cancel := context.WithCancelCause(streamCtx)
+	patience := time.AfterFunc(upstreamPatience, func() { cancel(errPatience) })
+	opts := make([]grpc.CallOption, 0, 2)
+	if c.subtype != "" {
+		opts = append(opts, grpc.CallContentSubtype(c.subtype))
+	}
+	if c.coding == "gzip" {
+		opts = append(opts, grpc.UseCompressor("gzip"))
+	}
+	stream, err := u.cc.NewStream(streamCtx, bidi, c.Method, opts...)
+	inTime := patience.Stop()
+	if err == nil && inTime {
+		return &upstreamCall{stream: stream, facts: known, ctx: ctx, up: u}, nil
+	}
+	cancel(errFinished)
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
+	}
+	if !inTime {
+		if u.cc.GetState() == connectivity.Ready {
+			return nil, faultf(ReasonOverloaded, "the backend runs as many calls at once as it allows on a connection, and none ended within %v", upstreamPatience)
+		}
+		return nil, newFault(ReasonUpstreamUnreachable, "the backend could not be reached").because(err)
+	}
+	return nil, openError(err)
+}
+
+var (
+	bidi        = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
+	errPatience = errors.New("waited long enough for a stream")
+)
+
+// header waits for the upstream's header. It returns false when there is
+// none: the answer is trailers-only, or the call failed.
+func (s *upstreamCall) header() (metadata.MD, bool) {
+	md, err := s.stream.Header()
+	return md, err == nil && s.facts.header.Load()
+}
+
+// compressed says whether the upstream names a coding for its messages.
+func (s *upstreamCall) compressed() bool { return s.facts.compressed.Load() }
+
+// recv returns one message, which the caller frees. At the end it returns
+// io.EOF for the upstream's OK, an upstreamStatus, or a fault.
+func (s *upstreamCall) recv() (mem.BufferSlice, error) {
+	if err := s.up.budget.room(s.ctx); err != nil {
+		return nil, err
+	}
+	var m mem.BufferSlice
+	err := s.stream.RecvMsg(&m)
+	if err == nil {
+		return m, nil
+	}
+	return nil, s.facts.classify(s.ctx, err, s.up.limits)
+}
+
+// send takes the message over. io.EOF says that the upstream ended the call
+// and that recv has the status.
+func (s *upstreamCall) send(m mem.BufferSlice) error {
+	err := s.stream.SendMsg(m)
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return s.facts.classify(s.ctx, err, s.up.limits)
+}
+
+// closeSend passes the client's half-close on.
+func (s *upstreamCall) closeSend() {
+	_ = s.stream.CloseSend() // always nil; the status comes from recv
+}
+
+// trailer is valid after recv returned an error.
+func (s *upstreamCall) trailer() metadata.MD { return s.stream.Trailer() }
+
+// rawCodec hands messages through as the bytes they are.
+type rawCodec struct{}
+
+// Name is empty so that the content-type is plain application/grpc; the
+// call's own subtype is set where the client named one.
+func (rawCodec) Name() string { return "" }
+
+// Marshal passes the reference that SendMsg was given on to grpc-go, which
+// frees it.
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) { return v.(mem.BufferSlice), nil }
+
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	data.Ref() // grpc-go frees its own reference on return
+	*v.(*mem.BufferSlice) = data
+	return nil
+}
+
+// callFacts is what grpc-go's own status doesn't tell: what really came from
+// the backend and what really went to it.
+type callFacts struct {
+	sent       atomic.Bool // the request's headers were written
+	header     atomic.Bool // a header came that isn't trailers-only
+	compressed atomic.Bool // and it names a coding
+	trailer    atomic.Bool // HEADERS with END_STREAM came
+}
+
+type factsKey struct{}
+
+// facts is the stats.Handler that fills callFacts.
+type facts struct{}
+
+func (facts) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+func (facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	known, ok := ctx.Value(factsKey{}).(*callFacts)
+	if !ok { // a call of culvert's own: reflection
+		return
+	}
+	switch s := s.(type) {
+	case *stats.OutHeader:
+		known.sent.Store(true)
+	case *stats.InHeader:
+		known.compressed.Store(s.Compression != "" && s.Compression != "identity")
+		known.header.Store(true)
+	case *stats.InTrailer:
+		known.trailer.Store(true)
+	}
+}
+
+func (facts) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+func (facts) HandleConn(context.Context, stats.ConnStats) {}
+
+// sentText is the fact in the words of a status.
+func (k *callFacts) sentText() string {
+	if k.sent.Load() {
+		return "maybe"
+	}
+	return "no"
+}
+
+// openError is why a call could not be started.
+func openError(err error) error {
+	st, _ := status.FromError(err)
+	switch st.Code() {
+	case codes.Unavailable:
+		return newFault(ReasonUpstreamUnreachable, "the backend could not be reached").because(err)
+	case codes.Internal:
+		if isTooMuchMetadata(st.Message()) {
+			return newFault(ReasonMetadataTooLarge, "the request metadata is larger than the backend accepts").because(err)
+		}
+	default:
+	}
+	return newFault(ReasonInternal, "internal error").because(err)
+}
+
+// protoCodec is grpc-go's own, for culvert's own calls.
+func protoCodec() encoding.CodecV2 { return encoding.GetCodecV2("proto") }

@@ -1,0 +1,130 @@
+package bridge
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+)
+
+// TCP's own watch over a backend: a host that is gone is noticed within 30 s
+// without asking the backend's HTTP/2 for anything.
+const (
+	backendKeepAliveIdle  = 10 * time.Second
+	backendKeepAliveEvery = 5 * time.Second
+	backendKeepAliveCount = 3
+	backendUserTimeout    = 20 * time.Second
+)
+
+// dialer returns the target for grpc-go and the function that opens
+// connections to what it resolves to.
+func (b Backend) dialer() (string, func(context.Context, string) (net.Conn, error)) {
+	if b.Dial != nil {
+		return b.Target, b.Dial
+	}
+	d := &net.Dialer{
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: backendKeepAliveIdle, Interval: backendKeepAliveEvery, Count: backendKeepAliveCount},
+		Control:         controlUserTimeout(backendUserTimeout),
+	}
+	direct := func(ctx context.Context, address string) (net.Conn, error) {
+		if path, ok := strings.CutPrefix(address, "unix://"); ok {
+			return d.DialContext(ctx, "unix", path)
+		}
+		if path, ok := strings.CutPrefix(address, "unix:"); ok {
+			return d.DialContext(ctx, "unix", path)
+		}
+		return d.DialContext(ctx, "tcp", address)
+	}
+	if !b.UseEnvProxy || strings.HasPrefix(b.Target, "unix:") {
+		return b.Target, direct
+	}
+	// The proxy resolves names, so it is given the name.
+	return "passthrough:///" + strings.TrimPrefix(b.Target, "dns:///"), func(ctx context.Context, address string) (net.Conn, error) {
+		return dialThroughProxy(ctx, direct, address)
+	}
+}
+
+// dialThroughProxy asks the proxy that the environment names, if any, for a
+// tunnel to the address. RFC 9110 §9.3.6.
+func dialThroughProxy(ctx context.Context, dial func(context.Context, string) (net.Conn, error), address string) (net.Conn, error) {
+	target := &http.Request{URL: &url.URL{Scheme: "https", Host: address}}
+	proxy, err := http.ProxyFromEnvironment(target)
+	if err != nil {
+		return nil, fmt.Errorf("proxy of the environment: %w", err)
+	}
+	if proxy == nil {
+		return dial(ctx, address)
+	}
+	if proxy.Scheme != "http" {
+		return nil, fmt.Errorf("proxy of the environment: scheme %q, want http", proxy.Scheme)
+	}
+	host := proxy.Host
+	if proxy.Port() == "" {
+		host = net.JoinHostPort(proxy.Hostname(), "80")
+	}
+	conn, err := dial(ctx, host)
+	if err != nil {
+		return nil, fmt.Errorf("proxy %s: %w", host, err)
+	}
+	if err := connectThrough(ctx, conn, proxy, address); err != nil {
+		_ = conn.Close() // the error that counts is the one before
+		return nil, fmt.Errorf("proxy %s: %w", host, err)
+	}
+	return conn, nil
+}
+
+func connectThrough(ctx context.Context, conn net.Conn, proxy *url.URL, address string) error {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: address}, Host: address, Header: http.Header{}}
+	if user := proxy.User; user != nil {
+		password, _ := user.Password()
+		req.SetBasicAuth(user.Username(), password)
+		req.Header["Proxy-Authorization"] = req.Header["Authorization"]
+		req.Header.Del("Authorization")
+	}
+	if err := req.Write(conn); err != nil {
+		return err
+	}
+	// The backend speaks only after its client's preface, so nothing but the
+	// proxy's answer can be in this reader.
+	res, err := http.ReadResponse(bufio.NewReaderSize(conn, 1), req)
+	if err != nil {
+		return err
+	}
+	_ = res.Body.Close() // a CONNECT's answer has no body
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("CONNECT %s: %s", address, res.Status)
+	}
+	return nil
+}
+
+// InProcess returns the Backend for a grpc.Server in this process, and a
+// function that closes the way to it. The server is served until then; it
+// stays the caller's to stop.
+func InProcess(s *grpc.Server) (Backend, func()) {
+	ln := bufconn.Listen(256 << 10)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Serve(ln); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			_ = err // the listener was closed by stop
+		}
+	}()
+	backend := Backend{
+		Target: "passthrough:///in-process",
+		Dial:   func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) },
+	}
+	return backend, func() {
+		_ = ln.Close()
+		<-done
+	}
+}

@@ -1,0 +1,244 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// tunnelName is the WebSocket subprotocol whose binary messages, joined, are
+// one HTTP/2 connection.
+const tunnelName = "h2ts"
+
+// serveTunnel makes a net.Conn of a WebSocket and hands it to the inner
+// server. Each call inside passes the gate like any other.
+func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival) {
+	if s.draining.Load() {
+		w.Header().Set("Retry-After", "1")
+		refuse(w, r, http.StatusServiceUnavailable, "this server is shutting down")
+		return
+	}
+	if !s.handshakes.Allow() {
+		s.refusals.note(Refusal{ReasonLimitExceeded, keyHandshakes, a.peer.Addr, ""}, "raise "+keyHandshakes)
+		w.Header().Set("Retry-After", "1")
+		refuse(w, r, http.StatusTooManyRequests, "too many WebSockets are opened a second ("+keyHandshakes+")")
+		return
+	}
+	ws, err := s.accept(w, r, tunnelName)
+	if err != nil {
+		return // it was answered
+	}
+	ws.SetReadLimit(-1) // a stream: its flow control is HTTP/2's
+	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway, host: r.Host, remote: r.RemoteAddr, tls: r.TLS, header: s.outerHeader(r.Header)}
+	c.cond.L = &c.mu
+	if !s.sockets.start(c.write) {
+		ws.drop() // Close cuts what is left
+		return
+	}
+	ws.keepAlive(pingInterval, pingTimeout, func(error) { c.closeWith(websocket.StatusGoingAway) })
+	s.tunnels.offer(c)
+}
+
+// serveTunnels starts the server inside the tunnels: prior-knowledge HTTP/2
+// and nothing else, so there is no upgrade within an upgrade.
+func (s *Server) serveTunnels() {
+	s.tunnels = &tunnels{conns: make(chan *tunnelConn), closed: make(chan struct{})}
+	s.inner = &http.Server{} //nolint:gosec // boundHTTP sets the time-outs
+	s.inner.Protocols = new(http.Protocols)
+	s.inner.Protocols.SetUnencryptedHTTP2(true)
+	s.inner.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, c)
+	}
+	s.inner.ConnState = s.noteConn
+	s.boundHTTP(s.inner)
+	s.workers.Go(func() { _ = s.inner.Serve(s.tunnels) }) // ends with http.ErrServerClosed
+}
+
+// tunnels is the listener whose connections are WebSockets.
+type tunnels struct {
+	conns  chan *tunnelConn
+	once   sync.Once
+	closed chan struct{}
+}
+
+// offer hands a connection to the server, or closes it when that has ended.
+func (t *tunnels) offer(c *tunnelConn) {
+	select {
+	case t.conns <- c:
+	case <-t.closed:
+		_ = c.Close() // the client is told by the close code
+	}
+}
+
+func (t *tunnels) Accept() (net.Conn, error) {
+	select {
+	case c := <-t.conns:
+		return c, nil
+	case <-t.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (t *tunnels) Close() error {
+	t.once.Do(func() { close(t.closed) })
+	return nil
+}
+
+func (t *tunnels) Addr() net.Addr { return tunnelAddr(tunnelName) }
+
+type tunnelAddr string
+
+func (tunnelAddr) Network() string  { return "websocket" }
+func (a tunnelAddr) String() string { return string(a) }
+
+// tunnelConn is a WebSocket as a net.Conn. What is written while the
+// WebSocket is busy goes out as one message, up to a bound.
+type tunnelConn struct {
+	s      *Server
+	ws     *socket
+	host   string
+	remote string
+	tls    *tls.ConnectionState
+	header http.Header
+
+	msg io.Reader // what is left of the message being read; Read's own
+
+	mu       sync.Mutex
+	cond     sync.Cond
+	pending  []byte // written and not yet sent
+	writeErr error
+	done     bool // nothing more is written
+	code     websocket.StatusCode
+}
+
+var errTunnelText = errors.New("a text message inside a tunnel")
+
+func (c *tunnelConn) Read(p []byte) (int, error) {
+	c.ws.reading.Store(true)
+	defer c.ws.reading.Store(false)
+	for {
+		if c.msg == nil {
+			typ, r, err := c.ws.Reader(context.Background())
+			if websocket.CloseStatus(err) != -1 {
+				return 0, io.EOF // with any code
+			}
+			if err != nil {
+				return 0, err
+			}
+			if typ != websocket.MessageBinary {
+				c.closeWith(websocket.StatusUnsupportedData)
+				return 0, errTunnelText
+			}
+			c.msg = r
+		}
+		n, err := c.msg.Read(p)
+		if err == io.EOF {
+			c.msg, err = nil, nil
+			if n == 0 {
+				continue
+			}
+		}
+		return n, err
+	}
+}
+
+// Write takes the bytes over and returns before they are sent, unless the
+// buffer is full.
+func (c *tunnelConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	written := 0
+	for len(p) > 0 {
+		for c.writeErr == nil && !c.done && len(c.pending) >= maxWebSocketBuffer {
+			c.cond.Wait()
+		}
+		if c.writeErr != nil {
+			return written, c.writeErr
+		}
+		if c.done {
+			return written, net.ErrClosed
+		}
+		n := min(len(p), maxWebSocketBuffer-len(c.pending))
+		c.pending = append(c.pending, p[:n]...)
+		p = p[n:]
+		written += n
+		c.cond.Broadcast()
+	}
+	return written, nil
+}
+
+// write is the connection's goroutine: it sends what Write left until the
+// connection closes, and then closes the WebSocket, since net/http must not
+// wait for a peer when it closes.
+func (c *tunnelConn) write() {
+	var out []byte
+	for c.next(&out) {
+		c.ws.writing.Store(true)
+		err := c.ws.Write(context.Background(), websocket.MessageBinary, out)
+		c.ws.writing.Store(false)
+		if err != nil {
+			c.mu.Lock()
+			c.writeErr, c.pending, c.done = err, nil, true
+			c.cond.Broadcast()
+			c.mu.Unlock()
+		}
+	}
+	_ = c.ws.shut(c.code, "") // the peer may be gone
+}
+
+// next swaps what was written for the buffer that was sent. It returns false
+// when all is sent and nothing more comes.
+func (c *tunnelConn) next(out *[]byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.pending) == 0 && !c.done {
+		c.cond.Wait()
+	}
+	if len(c.pending) == 0 {
+		return false
+	}
+	*out, c.pending = c.pending, (*out)[:0]
+	c.cond.Broadcast()
+	return true
+}
+
+// Close ends the WebSocket, after what was written: 1001 when culvert is
+// shutting down, else 1000. It doesn't wait; the server's Close does.
+func (c *tunnelConn) Close() error {
+	c.closeWith(c.s.goodbye())
+	return nil
+}
+
+func (c *tunnelConn) closeWith(code websocket.StatusCode) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.done {
+		c.code = code
+	}
+	c.done = true
+	_ = c.ws.net.SetDeadline(time.Now().Add(closeTimeout)) // bounds the writing; a closed connection needs none
+	c.cond.Broadcast()
+}
+
+// LocalAddr is the address of the listener the WebSocket came in on.
+func (c *tunnelConn) LocalAddr() net.Addr { return c.ws.net.LocalAddr() }
+
+// RemoteAddr is the address of the WebSocket's client.
+func (c *tunnelConn) RemoteAddr() net.Addr { return c.ws.net.RemoteAddr() }
+
+// SetDeadline is for reading and writing; a deadline that passes ends the
+// connection, as with TLS.
+func (c *tunnelConn) SetDeadline(t time.Time) error { return c.ws.net.SetDeadline(t) }
+
+// SetReadDeadline is SetDeadline for reading.
+func (c *tunnelConn) SetReadDeadline(t time.Time) error { return c.ws.net.SetReadDeadline(t) }
+
+// SetWriteDeadline is SetDeadline for writing.
+func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.ws.net.SetWriteDeadline(t) }
