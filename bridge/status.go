@@ -53,6 +53,8 @@ type ReasonInfo struct {
 	Remedy  string // what to do about it
 }
 
+//go:generate go test -count=1 -run TestGeneratedPages . -update
+
 // reasons is the table. A reason whose code depends on what the upstream said
 // has the code that it most often has.
 var reasons = []ReasonInfo{

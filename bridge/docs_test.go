@@ -1,0 +1,93 @@
+package bridge_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+var update = flag.Bool("update", false, "write the pages of docs/ that are made from tables")
+
+// TestGeneratedPages holds docs/errors.md and docs/metadata.md to the tables
+// that the program works by.
+func TestGeneratedPages(t *testing.T) {
+	for path, want := range map[string][]byte{
+		"../docs/errors.md":   errorsPage(),
+		"../docs/metadata.md": metadataPage(),
+	} {
+		if *update {
+			if err := os.WriteFile(path, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s differs from the tables in bridge; write it anew with: make generate", path)
+		}
+	}
+}
+
+func errorsPage() []byte {
+	var b bytes.Buffer
+	b.WriteString(`# Errors that culvert makes itself
+
+For whoever got one, and for operators. Made from the table in
+` + "`bridge/status.go`" + `; don't edit it here.
+
+A status of the backend passes untouched. A status that culvert makes carries
+` + "`google.rpc.ErrorInfo`" + ` with the domain ` + "`culvert`" + `, one of the reasons below, and the metadata
+` + "`call_id`" + `: the log has one line of the same ` + "`call_id`" + ` with the inner cause. Where the
+code is UNAVAILABLE, the metadata ` + "`sent`" + ` says whether the call may have reached the backend:
+` + "`no`" + ` (repeating it is safe) or ` + "`maybe`" + `.
+
+`)
+	for _, r := range bridge.Reasons() {
+		fmt.Fprintf(&b, "## %s\n\n%s.\n\n- Code: %s\n- HTTP status where the answer is not a call's: %d\n- What to do: %s.\n\n",
+			r.Reason, sentence(r.Meaning), r.Code, r.HTTP, r.Remedy)
+	}
+	b.WriteString("Next: [configuration](configuration.md), [the protocols](protocols.md).\n")
+	return b.Bytes()
+}
+
+func metadataPage() []byte {
+	var b bytes.Buffer
+	b.WriteString(`# Which metadata crosses
+
+For those who wonder where a header went. Made from the tables in
+` + "`bridge/metadata.go`" + `; don't edit it here.
+
+Everything that is not named below crosses unchanged, both ways, in order. Names are lower
+case. Values of names that end in ` + "`-bin`" + ` are base64 on the wire and bytes in a call.
+
+- **drop**: never crosses.
+- **vouched**: crosses only when the connection comes from one of ` + "`trusted_proxies`" + `, and only from
+  the request itself: never from a WebSocket's first message, never from inside a tunnel.
+- **cookie**: crosses only with the key that the last column names.
+
+Towards the backend culvert adds ` + "`x-forwarded-for`, `x-forwarded-proto`, `x-forwarded-host`, `via`, `x-forwarded-user-agent`" + `
+and ` + "`x-request-id`" + ` (the call's id). Towards the client it adds ` + "`x-request-id`" + `, unless the backend sends one.
+
+`)
+	table := func(title string, rules []bridge.HeaderRule) {
+		fmt.Fprintf(&b, "## %s\n\n| name | rule | why |\n|---|---|---|\n", title)
+		for _, r := range rules {
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.Name, r.Rule, r.Why)
+		}
+		b.WriteString("\n")
+	}
+	table("From the client to the backend", bridge.RequestRules())
+	table("From the backend to the client", bridge.ResponseRules())
+	b.WriteString("Besides, methods that match one of these cross only when `methods.allow` names them: `" +
+		strings.Join(bridge.DeniedUnlessAllowed(), "`, `") + "`.\n\nNext: [errors](errors.md), [configuration](configuration.md).\n")
+	return b.Bytes()
+}
+
+func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
