@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -60,7 +59,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	t := transportFor(r)
 	if t == nil {
-		s.serveOther(w, r, a)
+		s.serveOther(w, r)
 		return
 	}
 	if !s.originAllowed(w, r, a) {
@@ -159,7 +158,7 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 }
 
 // serveOther answers what is not a call.
-func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) {
+func (s *Server) serveOther(w http.ResponseWriter, r *http.Request) {
 	_, isMethod := parseMethod(requestTarget(r), s.cfg.PathPrefix)
 	offersSocket := r.Header.Get("Sec-Websocket-Key") != "" || r.Header.Get("Sec-Websocket-Protocol") != "" || r.Header.Get("Sec-Websocket-Version") != ""
 	switch {
@@ -315,7 +314,7 @@ func (l *refusalLog) note(r Refusal, hint string) {
 	skipped := l.skipped
 	l.skipped = 0
 	l.mu.Unlock()
-	l.log.LogAttrs(context.Background(), slog.LevelWarn, "refused",
+	l.log.Warn("refused",
 		slog.String("reason", string(r.Reason)), slog.String("key", r.Key), slog.String("peer", r.Peer),
 		slog.String("detail", r.Detail), slog.String("hint", hint), slog.Int("not_logged", skipped))
 }

@@ -28,7 +28,7 @@ type messageReader struct {
 // or a fault.
 func (m *messageReader) next() (mem.BufferSlice, error) {
 	n, err := io.ReadAtLeast(m.body, m.prefix[:], 1)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil, io.EOF
 	}
 	if err != nil {
@@ -39,7 +39,7 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 	if m.prefix[0]&^codec.FlagCompressed != 0 {
 		return nil, faultf(ReasonBadRequest, "a message begins with the flag byte 0x%02x, want 0x00 or 0x01", m.prefix[0])
 	}
-	if _, err := io.ReadFull(m.body, m.prefix[n:]); err == io.EOF || err == io.ErrUnexpectedEOF {
+	if _, err := io.ReadFull(m.body, m.prefix[n:]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, newFault(ReasonBadRequest, "the request ended inside a message's prefix of 5 bytes")
 	} else if err != nil {
 		return nil, bodyError(err)
@@ -137,7 +137,7 @@ type gunzipper struct {
 
 func (g *gunzipper) Read(p []byte) (int, error) {
 	n, err := g.Reader.Read(p)
-	g.eof = err == io.EOF
+	g.eof = errors.Is(err, io.EOF)
 	return n, err
 }
 

@@ -26,7 +26,7 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 		})
 	}
 	trailer, err := s.copyResponses(ctx, r, up, down)
-	if errors.Is(err, errClientWrite) {
+	if f := (*fault)(nil); errors.As(err, &f) && f.mute {
 		cancel(err) // at once: Finish may take seconds with a silent peer
 	}
 	var own upstreamStatus
@@ -75,9 +75,6 @@ func (s *Server) copyRequests(r *running, up *upstreamCall, down Downstream) err
 	return nil
 }
 
-// errClientWrite marks that the client can't be told anything any more.
-var errClientWrite = newFault(ReasonClientGone, errGone.text)
-
 // copyResponses returns the trailer and nil when the upstream ended with OK,
 // else why the call ends.
 func (s *Server) copyResponses(ctx context.Context, r *running, up *upstreamCall, down Downstream) (metadata.MD, error) {
@@ -121,5 +118,5 @@ func clientWriteError(ctx context.Context, err error) error {
 	if errors.As(err, &f) {
 		return f
 	}
-	return &fault{reason: errClientWrite.reason, text: errClientWrite.text, cause: errors.Join(errClientWrite, err)}
+	return &fault{reason: ReasonClientGone, text: errGone.text, cause: err, mute: true}
 }

@@ -258,5 +258,5 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer stopFlush()
 	context.AfterFunc(flush, cancel)
 	goodbyes.Wait()
-	return s.Close()
+	return s.Close() //nolint:contextcheck // what is left is cut, in no time of the caller's
 }

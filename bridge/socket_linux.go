@@ -19,7 +19,7 @@ func controlUserTimeout(d time.Duration) func(network, address string, c syscall
 		if err != nil {
 			return err
 		}
-		if setErr != nil && setErr != unix.EOPNOTSUPP && setErr != unix.ENOPROTOOPT { //nolint:errorlint // errno values
+		if setErr != nil && setErr != unix.EOPNOTSUPP && setErr != unix.ENOPROTOOPT {
 			return setErr
 		}
 		return nil
@@ -41,7 +41,7 @@ func peerHungUp(c net.Conn) bool {
 	}
 	gone := false
 	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}} //nolint:gosec // a descriptor fits
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 		n, err := unix.Poll(fds, 0)
 		gone = err == nil && n > 0 && fds[0].Revents&(unix.POLLRDHUP|unix.POLLERR|unix.POLLHUP) != 0
 	})
@@ -69,5 +69,5 @@ func fileDescriptorLimit() int {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<20 {
 		return 1 << 20
 	}
-	return int(limit.Cur) //nolint:gosec // at most 1<<20
+	return int(limit.Cur)
 }

@@ -99,6 +99,7 @@ type fault struct {
 	text   string     // for the client
 	sent   string     // for UNAVAILABLE: whether the call may have reached the backend, "no" or "maybe"
 	cause  error      // for the log only
+	mute   bool       // the client can't be told any more
 }
 
 func newFault(reason Reason, text string) *fault {
@@ -109,7 +110,8 @@ func faultf(reason Reason, format string, args ...any) *fault {
 	return newFault(reason, fmt.Sprintf(format, args...))
 }
 
-// because notes what lies behind the fault, for the log.
+// because notes what lies behind the fault, for the log. A fault doesn't
+// unwrap to it: a connection's end of file is not the client's half-close.
 func (f *fault) because(err error) *fault {
 	f.cause = err
 	return f
@@ -121,8 +123,6 @@ func (f *fault) Error() string {
 	}
 	return f.text
 }
-
-func (f *fault) Unwrap() error { return f.cause }
 
 // row is the fault's line in the table.
 func (f *fault) row() ReasonInfo { return reasonRows[f.reason] }

@@ -100,7 +100,7 @@ type requestBody struct {
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		b.atEnd.Store(true)
 	}
 	return n, err
@@ -155,7 +155,7 @@ func (g *gzipBody) Read(p []byte) (int, error) {
 		g.z = z
 	}
 	n, err := g.z.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = gzipError(err)
 	}
 	return n, err
@@ -183,7 +183,7 @@ func (h *httpDown) readComplete(ctx context.Context) error {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}
-		if err == io.EOF { // nothing but padding
+		if errors.Is(err, io.EOF) { // nothing but padding
 			return newFault(ReasonBadRequest, "the request holds no message")
 		}
 		return err
@@ -197,7 +197,7 @@ func (h *httpDown) readComplete(ctx context.Context) error {
 		return nil
 	}
 	var probe [1]byte
-	if n, err := h.body.body.Read(probe[:]); n == 0 && err == io.EOF {
+	if n, err := h.body.body.Read(probe[:]); n == 0 && errors.Is(err, io.EOF) {
 		h.call.Complete = true
 	}
 	return nil
@@ -242,8 +242,8 @@ func (h *httpDown) writeHeader(fields func(yield func(string, string) bool)) {
 		header[name] = append(header[name], value)
 	}
 	names := slices.Sorted(maps.Keys(header))
-	if _, ok := header["x-request-id"]; !ok {
-		header["x-request-id"] = []string{h.call.info.ID}
+	if !slices.Contains(names, "x-request-id") {
+		header["X-Request-Id"] = []string{h.call.info.ID}
 	}
 	header["Content-Type"] = []string{h.contentType()}
 	header["Date"] = nil // else the client sees it as metadata
@@ -325,7 +325,7 @@ func (h *httpDown) writeFrame(flag byte, m mem.BufferSlice) error {
 		w = text
 	}
 	var prefix [codec.FrameHeaderBytes]byte
-	length := uint32(m.Len()) //nolint:gosec // a message's length came from 4 bytes
+	length := uint32(m.Len())
 	if _, err := w.Write(codec.FrameHeader{Flags: flag, Length: length}.AppendTo(prefix[:0])); err != nil {
 		return err
 	}

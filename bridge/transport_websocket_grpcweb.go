@@ -40,7 +40,7 @@ func (s *Server) serveSocketCall(ws *socket, c *Call, refused error) {
 	down := &socketDown{s: s, ws: ws, call: c, stream: socketBody{ws: ws}}
 	c.prepare = func(ctx context.Context, cancel context.CancelCauseFunc) error {
 		down.guard.watch(ctx, func() { _ = ws.net.SetWriteDeadline(longAgo) }) // a closed connection needs none
-		ws.keepAlive(pingInterval, pingTimeout, func(err error) {
+		ws.keepAlive(pingInterval, pingTimeout, func(err error) {              //nolint:contextcheck // pings end with the WebSocket
 			cancel(newFault(ReasonClientGone, errGone.text).because(err))
 		})
 		err := down.readMetadata(ctx, c)
@@ -66,7 +66,7 @@ type socketDown struct {
 // upgrade request said, but never what only that one can say.
 func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 	stop := context.AfterFunc(ctx, func() { _ = d.ws.net.SetReadDeadline(longAgo) }) // a closed connection needs none
-	block, err := d.readFirst()
+	block, err := d.readFirst()                                                      //nolint:contextcheck // a context that ends would close the WebSocket
 	stop()
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
@@ -130,6 +130,9 @@ func (d *socketDown) readFirst() (map[string][]string, error) {
 		return nil, tooMuchMetadata("request", len(block), d.s.limits.HeaderBytes)
 	}
 	_ = d.ws.net.SetReadDeadline(time.Time{})
+	if d.ws.broken() { // the library takes a cut for the message's end
+		return nil, errGone
+	}
 	fields, err := codec.ParseHeaderBlock(block)
 	if err != nil {
 		return nil, newFault(ReasonBadRequest, "the metadata message can't be read: "+err.Error())
@@ -171,7 +174,7 @@ func (b *socketBody) Read(p []byte) (int, error) {
 			}
 		}
 		n, err := b.msg.Read(p)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) && !b.ws.broken() {
 			b.msg, err = nil, nil
 			if n == 0 {
 				continue
@@ -198,7 +201,7 @@ func (b *socketBody) next() error {
 	}
 	var first [2]byte
 	n, err := io.ReadFull(r, first[:1])
-	if err != nil && err != io.EOF {
+	if err != nil && (!errors.Is(err, io.EOF) || b.ws.broken()) {
 		return socketError(err)
 	}
 	if n == 0 {
@@ -208,7 +211,7 @@ func (b *socketBody) next() error {
 	length := -1
 	if first[0] != byte(codec.MarkerData) { // only here the length matters
 		more, err := io.ReadFull(r, first[1:])
-		if err != nil && err != io.EOF {
+		if err != nil && (!errors.Is(err, io.EOF) || b.ws.broken()) {
 			return socketError(err)
 		}
 		length = 1 + more
@@ -283,7 +286,7 @@ func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice) error {
 	d.ws.writing.Store(true)
 	defer d.ws.writing.Store(false)
 	length := m.Len()
-	prefix := codec.FrameHeader{Flags: flag, Length: uint32(length)} //nolint:gosec // a message's length came from 4 bytes
+	prefix := codec.FrameHeader{Flags: flag, Length: uint32(length)}
 	if length <= maxWebSocketBuffer {
 		buf := d.s.budget.Get(codec.FrameHeaderBytes + length)
 		defer d.s.budget.Put(buf)

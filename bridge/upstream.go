@@ -84,7 +84,7 @@ func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 		grpc.WithStaticStreamWindowSize(upstreamStreamWindow),
 		grpc.WithStaticConnWindowSize(upstreamConnWindow),
-		grpc.WithMaxHeaderListSize(uint32(limits.HeaderBytes)), //nolint:gosec // at most noLimit
+		grpc.WithMaxHeaderListSize(uint32(limits.HeaderBytes)),
 		grpc.WithStatsHandler(facts{}),
 		grpc.WithIdleTimeout(0),
 		experimental.WithBufferPool(budget),

@@ -18,7 +18,7 @@ import (
 // client couldn't be told anything any more.
 type socket struct {
 	*websocket.Conn
-	net    net.Conn
+	net    *socketConn
 	closed func() // tells the server that the connection is gone
 
 	reading atomic.Bool // a reader waits, so pongs would be seen
@@ -54,7 +54,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol stri
 // hijackWriter remembers the connection that Accept takes over.
 type hijackWriter struct {
 	http.ResponseWriter
-	conn net.Conn
+	conn *socketConn
 }
 
 // WriteHeader keeps a refused handshake from being followed by anything.
@@ -71,9 +71,30 @@ func (h *hijackWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errors.New("this HTTP server can't upgrade connections")
 	}
 	conn, rw, err := hj.Hijack()
-	h.conn = conn
-	return conn, rw, err
+	h.conn = &socketConn{Conn: conn}
+	return h.conn, rw, err
 }
+
+// socketConn remembers that reading failed: coder/websocket takes a
+// connection that ends inside a message for the message's end.
+type socketConn struct {
+	net.Conn
+	failed atomic.Bool
+}
+
+func (c *socketConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.failed.Store(true)
+	}
+	return n, err
+}
+
+// NetConn is the connection under it.
+func (c *socketConn) NetConn() net.Conn { return c.Conn }
+
+// broken holds once the connection can't be read any more.
+func (s *socket) broken() bool { return s.net.failed.Load() }
 
 // keepAlive pings the client until stopPings. It calls gone, once, when a
 // ping can't be written or is not answered in time while somebody reads.

@@ -139,7 +139,10 @@ func (c *tunnelConn) Read(p []byte) (int, error) {
 			c.msg = r
 		}
 		n, err := c.msg.Read(p)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) && c.ws.broken() {
+			return n, io.ErrUnexpectedEOF
+		}
+		if errors.Is(err, io.EOF) {
 			c.msg, err = nil, nil
 			if n == 0 {
 				continue
