@@ -28,11 +28,16 @@ type Call struct {
 	packReplies bool   // and the upstream compresses its own
 	info        *CallInfo
 
-	// prepare is called once, before anything else of the Downstream. It ties
-	// the Downstream to the call's context and reads what of the request can
-	// be read before the upstream is asked; it may set Timeout and Complete.
-	// An error ends the call.
-	prepare func(ctx context.Context, cancel context.CancelCauseFunc) error
+	ledger *ledger // what is held for the call
+
+	// bind ties the Downstream to the call's context. It is called once,
+	// before anything of the Downstream.
+	bind func(ctx context.Context, cancel context.CancelCauseFunc)
+
+	// prepare reads what of the request can be read before the upstream is
+	// asked; it may set Timeout and Complete. It is called once, unless the
+	// call is refused before. An error ends the call.
+	prepare func(ctx context.Context) error
 }
 
 // A Peer is who called, as far as the connection and trusted proxies tell.

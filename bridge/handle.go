@@ -17,7 +17,7 @@ import (
 // newCall makes the Call of a request that arrived. An error is told in the
 // call's own dialect, so the Call is good for that either way.
 func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
-	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer}
+	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer, ledger: &ledger{budget: s.budget}}
 	id := r.Header.Get("X-Request-Id")
 	if !saneID(id) {
 		id = newID()
@@ -80,20 +80,11 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	defer cancel(errFinished)
 	r := &running{call: c, cancel: cancel, conn: conn}
 	s.obs.CallBegan(c.info)
+	c.bind(ctx, cancel)
+	defer c.ledger.settle()
 	admitted := s.registry.add(r)
 	if admitted {
 		defer s.registry.remove(r)
-	}
-	timed, stop := ctx, func() {}
-	if c.Timeout > 0 {
-		timed, stop = c.limitTime(ctx, cancel)
-	}
-	defer func() { stop() }()
-	if err := c.prepare(ctx, cancel); refused == nil {
-		refused = err
-	}
-	if c.Timeout > 0 && timed == ctx { // prepare found it
-		timed, stop = c.limitTime(ctx, cancel)
 	}
 	if refused == nil {
 		refused = s.admit(c, admitted)
@@ -107,6 +98,16 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 		s.refusals.note(Refusal{ReasonNoRoute, "methods.allow", c.Peer.Addr, c.Method}, "to allow it: --allow-method "+c.Method[1:])
 		s.finish(r, down, err, nil)
 		return
+	}
+	known := c.Timeout
+	timed, stop := c.limitTime(ctx, cancel)
+	defer func() { stop() }()
+	if err := c.prepare(ctx); err != nil {
+		s.finish(r, down, err, nil)
+		return
+	}
+	if known == 0 { // prepare may have found it
+		timed, stop = c.limitTime(ctx, cancel)
 	}
 	c.Metadata["x-request-id"] = []string{c.info.ID}
 	up, err := to.open(timed, c, c.Metadata)
@@ -132,6 +133,9 @@ func (s *Server) admit(c *Call, admitted bool) error {
 // limitTime derives the context that the upstream sees the deadline of, and
 // lets the deadline end the whole call.
 func (c *Call) limitTime(ctx context.Context, cancel context.CancelCauseFunc) (context.Context, func()) {
+	if c.Timeout <= 0 {
+		return ctx, func() {}
+	}
 	timed, stop := context.WithDeadlineCause(ctx, c.info.Begin.Add(c.Timeout), errDeadline)
 	context.AfterFunc(timed, func() { cancel(context.Cause(timed)) })
 	return timed, stop

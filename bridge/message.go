@@ -19,8 +19,9 @@ type messageReader struct {
 	ctx    context.Context // bounds the wait for memory, not the reading
 	body   io.Reader
 	limit  int
-	budget *budget
-	coding string // of the compressed messages: "" or "gzip"
+	ledger *ledger
+	clock  func() int64 // the registry's
+	coding string       // of the compressed messages: "" or "gzip"
 	prefix [codec.FrameHeaderBytes]byte
 }
 
@@ -65,9 +66,13 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 // payload reads n bytes in chunks, so that a length that only was announced
 // holds nothing.
 func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
+	if n > chunkBytes { // more than one step: it could stop half way
+		m.ledger.partial.Store(m.clock())
+		defer m.ledger.partial.Store(0)
+	}
 	var out mem.BufferSlice
 	for read := 0; read < n; {
-		chunk, err := m.budget.take(m.ctx, min(n-read, chunkBytes))
+		chunk, err := m.ledger.take(m.ctx, min(n-read, chunkBytes))
 		if err != nil {
 			out.Free()
 			return nil, err
@@ -97,7 +102,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 	defer putGunzip(z)
 	var out mem.BufferSlice
 	for total := 0; ; {
-		chunk, err := m.budget.take(m.ctx, chunkBytes)
+		chunk, err := m.ledger.take(m.ctx, chunkBytes)
 		if err != nil {
 			out.Free()
 			return nil, err

@@ -98,10 +98,13 @@ func (s *Server) copyResponses(ctx context.Context, r *running, up *upstreamCall
 		if err != nil {
 			return up.trailer(), err
 		}
-		s.noteMessage(r, Response, m.Len())
+		bytes := m.Len()
+		s.noteMessage(r, Response, bytes)
+		r.call.ledger.add(bytes)
 		r.beginSend(s.registry.now())
 		err = down.Send(m)
 		r.endSend()
+		r.call.ledger.sub(bytes)
 		if err != nil {
 			return nil, clientWriteError(ctx, err)
 		}

@@ -36,6 +36,7 @@ func (r *running) endSend()            { r.sendSince.Store(0) }
 // would need.
 type registry struct {
 	limits Limits
+	budget *budget
 	clock  atomic.Int64 // seconds of looks so far, from 1; a coarse clock that costs nothing to read
 
 	mu      sync.Mutex
@@ -45,8 +46,8 @@ type registry struct {
 	looking sync.WaitGroup
 }
 
-func newRegistry(limits Limits) *registry {
-	g := &registry{limits: limits, calls: make(map[*running]struct{})}
+func newRegistry(limits Limits, budget *budget) *registry {
+	g := &registry{limits: limits, budget: budget, calls: make(map[*running]struct{})}
 	g.clock.Store(1)
 	return g
 }
@@ -99,8 +100,13 @@ func (g *registry) look() {
 	now := g.clock.Add(1)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	spent := g.budget.spent()
 	for r := range g.calls {
-		if cause := r.look(now, g.limits); cause != nil {
+		cause := r.look(now, g.limits)
+		if spent && cause == nil {
+			cause = r.lookAtPartial(now)
+		}
+		if cause != nil {
 			r.cancel(cause)
 		}
 	}
@@ -182,6 +188,15 @@ func (r *running) lookAtBlocked(blocked time.Duration) error {
 	if !r.lifted {
 		setUserTimeout(r.conn, 0)
 		r.lifted = true
+	}
+	return nil
+}
+
+// lookAtPartial ends a call whose client stopped inside a message, while
+// others wait for the memory that it fills.
+func (r *running) lookAtPartial(now int64) error {
+	if since := r.call.ledger.partial.Load(); since > 0 && seconds(now-since) >= budgetPatience/2 {
+		return newFault(ReasonLimitExceeded, "the memory for messages is spent ("+keyBufferedBytes+"), and this call's message did not get on")
 	}
 	return nil
 }

@@ -112,7 +112,7 @@ func New(cfg Config) (*Server, error) {
 	if s.router.only, err = newUpstream(cfg.Backend, s.limits, s.budget); err != nil {
 		return nil, err
 	}
-	s.registry = newRegistry(s.limits)
+	s.registry = newRegistry(s.limits, s.budget)
 	s.refusals = newRefusalLog(s.log, s.obs)
 	s.handshakes = rate.NewLimiter(rate.Limit(s.limits.HandshakesPerSecond), s.limits.HandshakesPerSecond)
 	s.serveTunnels()
@@ -203,6 +203,7 @@ func (s *Server) Close() error {
 		_ = hs.Close() // only listeners' errors, of no use now
 	}
 	_ = s.inner.Close()
+	s.tunnels.closeAll()
 	s.sockets.stop()
 	_ = s.registry.wait(context.Background()) // never an error without a deadline
 	s.workers.Wait()

@@ -52,14 +52,11 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 	if refused == nil {
 		refused = down.decodeBody(r)
 	}
-	c.prepare = func(ctx context.Context, _ context.CancelCauseFunc) error {
+	c.bind = func(ctx context.Context, _ context.CancelCauseFunc) {
 		down.body.ctx = ctx
 		down.guard.watch(ctx, func() { _ = down.rc.SetWriteDeadline(longAgo) }) // a stream that is gone needs none
-		if refused != nil || d == native {                                      // native gRPC doesn't show where the request ends
-			return nil
-		}
-		return down.readComplete(ctx)
 	}
+	c.prepare = down.readComplete
 	s.handle(r.Context(), c, down, a.conn, refused)
 	if down.aborted {
 		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
@@ -119,7 +116,7 @@ func newHTTPDown(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, 
 	if r.ContentLength == 0 {
 		down.source.atEnd.Store(true)
 	}
-	down.body = messageReader{body: down.source, limit: s.limits.MessageBytes, budget: s.budget, coding: c.coding}
+	down.body = messageReader{body: down.source, limit: s.limits.MessageBytes, ledger: c.ledger, clock: s.registry.now, coding: c.coding}
 	return down
 }
 
@@ -170,10 +167,11 @@ func gzipError(err error) error {
 
 // readComplete reads a request that is one message of known length. Then the
 // call needs one goroutine, and net/http, which looks for a disconnect only
-// after the body's end, can see one.
+// after the body's end, can see one. Native gRPC doesn't show where the
+// request ends.
 func (h *httpDown) readComplete(ctx context.Context) error {
 	length := h.r.ContentLength
-	if length <= 0 || h.r.Header.Get("Content-Encoding") != "" {
+	if h.d == native || length <= 0 || h.r.Header.Get("Content-Encoding") != "" {
 		return nil
 	}
 	stop := context.AfterFunc(ctx, func() { _ = h.rc.SetReadDeadline(longAgo) }) // a stream that is gone needs none
@@ -293,7 +291,7 @@ func (h *httpDown) contentType() string {
 func (h *httpDown) Send(m mem.BufferSlice) error {
 	flag := byte(0)
 	if h.packed && m.Len() > 0 {
-		packed, err := compress(m, h.s.budget)
+		packed, err := compress(m, h.call.ledger)
 		if err != nil {
 			return newFault(ReasonInternal, "internal error").because(err)
 		}

@@ -38,13 +38,15 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 
 func (s *Server) serveSocketCall(ws *socket, c *Call, refused error) {
 	down := &socketDown{s: s, ws: ws, call: c, stream: socketBody{ws: ws}}
-	c.prepare = func(ctx context.Context, cancel context.CancelCauseFunc) error {
+	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) {
 		down.guard.watch(ctx, func() { _ = ws.net.SetWriteDeadline(longAgo) }) // a closed connection needs none
 		ws.keepAlive(pingInterval, pingTimeout, func(err error) {              //nolint:contextcheck // pings end with the WebSocket
 			cancel(newFault(ReasonClientGone, errGone.text).because(err))
 		})
+	}
+	c.prepare = func(ctx context.Context) error {
 		err := down.readMetadata(ctx, c)
-		down.body = messageReader{ctx: ctx, body: &down.stream, limit: s.limits.MessageBytes, budget: s.budget, coding: c.coding}
+		down.body = messageReader{ctx: ctx, body: &down.stream, limit: s.limits.MessageBytes, ledger: c.ledger, clock: s.registry.now, coding: c.coding}
 		return err
 	}
 	s.handle(context.Background(), c, down, ws.net, refused)
@@ -73,9 +75,6 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 	}
 	if err != nil {
 		return err
-	}
-	if c.Metadata == nil { // the upgrade's own was refused
-		return nil
 	}
 	md, err := blockMetadata(block)
 	if err != nil {
@@ -288,8 +287,8 @@ func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice) error {
 	length := m.Len()
 	prefix := codec.FrameHeader{Flags: flag, Length: uint32(length)}
 	if length <= maxWebSocketBuffer {
-		buf := d.s.budget.Get(codec.FrameHeaderBytes + length)
-		defer d.s.budget.Put(buf)
+		buf := d.s.budget.pool.Get(codec.FrameHeaderBytes + length)
+		defer d.s.budget.pool.Put(buf)
 		out := prefix.AppendTo((*buf)[:0])
 		for _, b := range m {
 			out = append(out, b.ReadOnlyData()...)

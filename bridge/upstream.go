@@ -87,7 +87,7 @@ func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
 		grpc.WithMaxHeaderListSize(uint32(limits.HeaderBytes)),
 		grpc.WithStatsHandler(facts{}),
 		grpc.WithIdleTimeout(0),
-		experimental.WithBufferPool(budget),
+		experimental.WithBufferPool(budget.pool),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			// A backend that comes back is used within a second or so.
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},

@@ -49,7 +49,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 // serveTunnels starts the server inside the tunnels: prior-knowledge HTTP/2
 // and nothing else, so there is no upgrade within an upgrade.
 func (s *Server) serveTunnels() {
-	s.tunnels = &tunnels{conns: make(chan *tunnelConn), closed: make(chan struct{})}
+	s.tunnels = &tunnels{conns: make(chan *tunnelConn), closed: make(chan struct{}), open: make(map[*tunnelConn]struct{})}
 	s.inner = &http.Server{} //nolint:gosec // boundHTTP sets the time-outs
 	s.inner.Protocols = new(http.Protocols)
 	s.inner.Protocols.SetUnencryptedHTTP2(true)
@@ -66,13 +66,35 @@ type tunnels struct {
 	conns  chan *tunnelConn
 	once   sync.Once
 	closed chan struct{}
+
+	mu   sync.Mutex
+	open map[*tunnelConn]struct{}
 }
 
 // offer hands a connection to the server, or closes it when that has ended.
 func (t *tunnels) offer(c *tunnelConn) {
+	t.mu.Lock()
+	t.open[c] = struct{}{}
+	t.mu.Unlock()
 	select {
 	case t.conns <- c:
 	case <-t.closed:
+		_ = c.Close() // the client is told by the close code
+	}
+}
+
+// forget is told by a connection that has ended.
+func (t *tunnels) forget(c *tunnelConn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, c)
+}
+
+// closeAll closes what is left, also what the server accepted while it ended.
+func (t *tunnels) closeAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.open {
 		_ = c.Close() // the client is told by the close code
 	}
 }
@@ -194,6 +216,7 @@ func (c *tunnelConn) write() {
 		}
 	}
 	_ = c.ws.shut(c.code, "") // the peer may be gone
+	c.s.tunnels.forget(c)
 }
 
 // next swaps what was written for the buffer that was sent. It returns false
