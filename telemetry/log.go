@@ -1,0 +1,91 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+// Log is an Observer that writes one line for each call that ended, and at
+// debug level the story of connections.
+//
+// A cause may hold text that a peer sent. slog's handlers keep it on its line;
+// where a terminal shows JSON, the writer below the handler has to escape what
+// JSON lets through.
+type Log struct{ log *slog.Logger }
+
+var _ bridge.Observer = (*Log)(nil)
+
+// NewLog returns a Log that writes to l.
+func NewLog(l *slog.Logger) *Log { return &Log{l} }
+
+// CallEnded writes the call's line. A defect of culvert is an error that
+// someone must act on; whatever else became of a call is information.
+func (o *Log) CallEnded(c *bridge.CallInfo) {
+	level := slog.LevelInfo
+	if c.Reason == bridge.ReasonInternal {
+		level = slog.LevelError
+	}
+	ctx := context.Background() // the call's own has ended
+	if !o.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 13)
+	attrs = append(attrs,
+		slog.String("call_id", c.ID),
+		slog.String("transport", c.Transport),
+		slog.String("method", c.Method),
+		slog.String("peer", c.Peer),
+		slog.String("code", code.Code(c.Code).String()),
+		slog.String("origin", c.Origin),
+	)
+	if c.Reason != "" {
+		attrs = append(attrs, slog.String("reason", string(c.Reason)))
+	}
+	attrs = append(attrs,
+		slog.Int64("messages_in", c.MessagesIn),
+		slog.Int64("messages_out", c.MessagesOut),
+		slog.Int64("bytes_in", c.BytesIn),
+		slog.Int64("bytes_out", c.BytesOut),
+		slog.Float64("duration_ms", float64(c.Duration.Microseconds())/1000),
+	)
+	if c.Cause != "" {
+		attrs = append(attrs, slog.String("cause", c.Cause))
+	}
+	o.log.LogAttrs(ctx, level, "call", attrs...)
+}
+
+// ConnBegan implements bridge.Observer.
+func (o *Log) ConnBegan(c bridge.ConnInfo) { o.connection("connection began", c) }
+
+// ConnEnded implements bridge.Observer.
+func (o *Log) ConnEnded(c bridge.ConnInfo) { o.connection("connection ended", c) }
+
+func (o *Log) connection(msg string, c bridge.ConnInfo) {
+	//nolint:sloglint // both messages are constants, one line above
+	o.log.LogAttrs(context.Background(), slog.LevelDebug, msg, slog.String("peer", c.Peer), slog.Bool("tunnel", c.Tunnel))
+}
+
+// CallBegan writes a debug line, for calls that last.
+func (o *Log) CallBegan(c *bridge.CallInfo) {
+	o.log.LogAttrs(context.Background(), slog.LevelDebug, "call began",
+		slog.String("call_id", c.ID),
+		slog.String("transport", c.Transport),
+		slog.String("method", c.Method),
+		slog.String("peer", c.Peer),
+	)
+}
+
+// CallHeader implements bridge.Observer. Metadata isn't logged.
+func (o *Log) CallHeader(*bridge.CallInfo, metadata.MD) {}
+
+// CallMessage implements bridge.Observer. The call's line counts messages.
+func (o *Log) CallMessage(*bridge.CallInfo, bridge.Direction, int) {}
+
+// Refused implements bridge.Observer. The bridge writes refusals itself, no
+// more of them than a person reads.
+func (o *Log) Refused(bridge.Refusal) {}

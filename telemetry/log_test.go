@@ -1,0 +1,83 @@
+package telemetry
+
+import (
+	"bytes"
+	"log/slog"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+// withoutTime makes lines that a test can compare.
+func withoutTime(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}
+
+func lines(level slog.Level, tell func(*Log)) string {
+	var b bytes.Buffer
+	tell(NewLog(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTime}))))
+	return b.String()
+}
+
+func TestOneLineACall(t *testing.T) {
+	call := bridge.CallInfo{
+		ID: "c1", Transport: "grpc-web", Method: "/shop.v1.Orders/Get", Peer: "192.0.2.1:4711",
+		Duration: 12345678 * time.Nanosecond, Code: codes.OK, Origin: bridge.OriginUpstream,
+		MessagesIn: 1, MessagesOut: 2, BytesIn: 3, BytesOut: 4,
+	}
+	refused := call
+	refused.Code, refused.Origin, refused.Reason = codes.Unavailable, bridge.OriginCulvert, bridge.ReasonUpstreamUnreachable
+	refused.Cause = "dial tcp 10.0.0.1:9000: \x1b[31mrefused\nlevel=ERROR msg=forged"
+	defect := call
+	defect.Code, defect.Origin, defect.Reason = codes.Internal, bridge.OriginCulvert, bridge.ReasonInternal
+	odd := call
+	odd.Code = 99
+
+	const counts = "messages_in=1 messages_out=2 bytes_in=3 bytes_out=4 duration_ms=12.345"
+	for name, c := range map[string]struct {
+		call  bridge.CallInfo
+		level slog.Level
+		want  string
+	}{
+		"the upstream's status": {call, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=OK origin=upstream " + counts + "\n"},
+		"culvert's status":      {refused, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=UNAVAILABLE origin=culvert reason=UPSTREAM_UNREACHABLE " + counts + ` cause="dial tcp 10.0.0.1:9000: \x1b[31mrefused\nlevel=ERROR msg=forged"` + "\n"},
+		"a defect":              {defect, slog.LevelWarn, "level=ERROR msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=INTERNAL origin=culvert reason=INTERNAL " + counts + "\n"},
+		"a code of no name":     {odd, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=99 origin=upstream " + counts + "\n"},
+		"a quiet log":           {call, slog.LevelWarn, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := lines(c.level, func(o *Log) { o.CallEnded(&c.call) }); got != c.want {
+				t.Errorf("got  %swant %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestStoryOfAConnectionAtDebug(t *testing.T) {
+	tell := func(o *Log) {
+		conn := bridge.ConnInfo{Peer: "192.0.2.1:4711", Tunnel: true}
+		call := &bridge.CallInfo{ID: "c1", Transport: "h2ts+grpc", Method: "/a.B/C", Peer: conn.Peer}
+		o.ConnBegan(conn)
+		o.CallBegan(call)
+		o.CallHeader(call, nil)
+		o.CallMessage(call, bridge.Request, 5)
+		o.Refused(bridge.Refusal{Reason: bridge.ReasonNoRoute})
+		o.ConnEnded(conn)
+	}
+	const want = `level=DEBUG msg="connection began" peer=192.0.2.1:4711 tunnel=true
+level=DEBUG msg="call began" call_id=c1 transport=h2ts+grpc method=/a.B/C peer=192.0.2.1:4711
+level=DEBUG msg="connection ended" peer=192.0.2.1:4711 tunnel=true
+`
+	if got := lines(slog.LevelDebug, tell); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	if got := lines(slog.LevelInfo, tell); got != "" {
+		t.Errorf("at info: %s", got)
+	}
+}
