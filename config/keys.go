@@ -31,6 +31,15 @@ func (k Key) Check(text string) error {
 // few words.
 func (k Key) Words() []string { return k.words }
 
+// Default returns the default as a flag's help shows it, "" for none.
+func (k Key) Default() string {
+	defaults := Defaults()
+	if text, ok := k.text(&defaults).(string); ok {
+		return text
+	}
+	return ""
+}
+
 // Bool says whether k is either true or false.
 func (k Key) Bool() bool { return !k.List && k.kind.name == kindsByType[reflect.TypeFor[bool]()].name }
 

@@ -92,8 +92,10 @@ func readFile(file string) (document, []error) {
 	return parse(file, data, processEnvironment)
 }
 
-// checkFlags repeats what the command line has checked, for those who call
-// Load without one.
+// CheckFlags says what is wrong with values that flags were given, a line
+// each; nil if nothing is. Load says so too, among all else.
+func CheckFlags(flags map[string]any) error { return errors.Join(checkFlags(flags)...) }
+
 func checkFlags(flags map[string]any) []error {
 	var errs []error
 	for _, k := range keys {

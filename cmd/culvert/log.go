@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// newLogger returns the logger that the configuration asks for. Text from
+// peers can't act on a terminal in either format: slog's text handler quotes
+// what can't be printed, and escaping does so for JSON.
+func newLogger(w io.Writer, c config.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		panic("BUG: a checked log level is none: " + err.Error())
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch {
+	case c.Format == "json", c.Format == "auto" && !isTerminal(w):
+		return slog.New(slog.NewJSONHandler(escaping{w}, options))
+	case hasColour(w):
+		return slog.New(slog.NewTextHandler(colouring{w}, options))
+	default:
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+}
+
+// isTerminal says whether a person reads w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// hasColour says whether w shows ANSI colours and its reader wants them.
+// https://no-color.org
+func hasColour(w io.Writer) bool {
+	old := runtime.GOOS == "windows" && os.Getenv("WT_SESSION") == "" && os.Getenv("TERM") == ""
+	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && !old
+}
+
+// escaping writes a handler's JSON lines with every character escaped that
+// isn't printable: encoding/json lets DEL, the C1 controls (an escape sequence
+// in one character) and those that turn the direction of text through. Within
+// JSON they can stand in strings alone, where the escape means the same.
+type escaping struct{ w io.Writer }
+
+func (e escaping) Write(line []byte) (int, error) {
+	if bytes.IndexFunc(line, isHidden) < 0 {
+		return e.w.Write(line)
+	}
+	escaped := make([]byte, 0, len(line)+64)
+	for rest := line; len(rest) > 0; {
+		r, n := utf8.DecodeRune(rest)
+		switch {
+		case !isHidden(r):
+			escaped = append(escaped, rest[:n]...)
+		case r > 0xffff: // as two surrogates. RFC 8259 §7.
+			r -= 0x10000
+			escaped = fmt.Appendf(escaped, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
+		default:
+			escaped = fmt.Appendf(escaped, `\u%04x`, r)
+		}
+		rest = rest[n:]
+	}
+	if _, err := e.w.Write(escaped); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
+
+func isHidden(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
+
+// colouring writes a handler's text lines with the level in colour. The time
+// before the level holds no blank, so the first one is where the level begins.
+type colouring struct{ w io.Writer }
+
+var levelColours = map[string]string{
+	"DEBUG": "\x1b[2m",  // dim
+	"INFO":  "\x1b[32m", // green
+	"WARN":  "\x1b[33m", // yellow
+	"ERROR": "\x1b[31m", // red
+}
+
+func (c colouring) Write(line []byte) (int, error) {
+	before, rest, _ := bytes.Cut(line, []byte(" level="))
+	level, after, found := bytes.Cut(rest, []byte(" "))
+	colour, known := levelColours[string(level)]
+	if !found || !known {
+		return c.w.Write(line)
+	}
+	if _, err := fmt.Fprintf(c.w, "%s level=%s%s\x1b[0m %s", before, colour, level, after); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}

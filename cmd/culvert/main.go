@@ -1,0 +1,73 @@
+// Command culvert carries gRPC from browsers and through firewalls to an
+// unmodified gRPC server.
+//
+// Each command is a file; wire.go is where the configuration meets the bridge.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitMisuse = 2 // an unknown flag, argument or command
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is main with its ends in the caller's hands. It returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	root := newRootCommand(stdout, stderr)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(context.Background())
+	if err == nil {
+		return exitDone
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(stderr, "culvert: %s\n", strings.TrimRight(line, "\n"))
+	}
+	var failed *failure
+	if errors.As(err, &failed) {
+		return exitFailed
+	}
+	fmt.Fprintf(stderr, "culvert: see \"%s --help\"\n", cmd.CommandPath())
+	return exitMisuse
+}
+
+// A failure is an error of a command that was understood. What cobra says
+// before a command runs is none, nor is a misuse.
+type failure struct{ error }
+
+func (f *failure) Unwrap() error { return f.error }
+
+// A misuse is what only the command itself can see to be a wrong use of it.
+type misuse struct{ error }
+
+func (m *misuse) Unwrap() error { return m.error }
+
+// markFailures tells the errors of running commands from those of reading the
+// command line.
+func markFailures(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			err := run(cmd, args)
+			var m *misuse
+			if err == nil || errors.As(err, &m) {
+				return err
+			}
+			return &failure{err}
+		}
+	}
+	for _, c := range cmd.Commands() {
+		markFailures(c)
+	}
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
+)
+
+// TestMain also makes this binary the programs that the scripts run: culvert
+// itself, a gRPC server to put it in front of, and clients.
+func TestMain(m *testing.M) {
+	testscript.Main(leakChecked{m}, map[string]func(){
+		"culvert": main,
+		"backend": backendMain,
+		"call":    callMain,
+		"hold":    holdMain,
+		"fetch":   fetchMain,
+	})
+}
+
+// leakChecked fails when a test leaves a goroutine.
+type leakChecked struct{ *testing.M }
+
+func (m leakChecked) Run() int {
+	code := m.M.Run()
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                "testdata/script",
+		RequireUniqueNames: true,
+		Setup:              setUp,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await":        await,
+			"certificates": certificates,
+			"exits":        exits,
+			"notified":     notified,
+			"occupy":       occupy,
+			"signal":       sendSignal,
+			"start":        start,
+			"systemd":      systemd,
+		},
+	})
+}
+
+func TestExitCodes(t *testing.T) {
+	clearEnvironment(t)
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("bad.yaml", []byte("limts: {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want int
+	}{
+		{nil, exitDone},
+		{[]string{"--help"}, exitDone},
+		{[]string{"help", "serve"}, exitDone},
+		{[]string{"version"}, exitDone},
+		{[]string{"version", "--json"}, exitDone},
+		{[]string{"validate"}, exitDone},
+		{[]string{"completion", "bash"}, exitDone},
+		{[]string{"validate", "bad.yaml"}, exitFailed},
+		{[]string{"validate", "missing.yaml"}, exitFailed},
+		{[]string{"serve", "--backend", "localhost:9000", "--config", "bad.yaml"}, exitFailed},
+		{[]string{"srve"}, exitMisuse},
+		{[]string{"--version"}, exitMisuse},
+		{[]string{"help", "srve"}, exitMisuse},
+		{[]string{"completion", "bsh"}, exitMisuse},
+		{[]string{"completion", "bash", "twice"}, exitMisuse},
+		{[]string{"version", "--jsn"}, exitMisuse},
+		{[]string{"version", "please"}, exitMisuse},
+		{[]string{"validate", "a", "b"}, exitMisuse},
+		{[]string{"serve"}, exitMisuse},
+		{[]string{"serve", "localhost:9000"}, exitMisuse},
+		{[]string{"serve", "--bakend", "localhost:9000"}, exitMisuse},
+		{[]string{"serve", "--backend"}, exitMisuse},
+		{[]string{"serve", "--backend", "nowhere"}, exitMisuse},
+	} {
+		var stdout, stderr bytes.Buffer
+		got := run(c.args, &stdout, &stderr)
+		if got != c.want || got != exitDone && stdout.Len() > 0 || got == exitDone && stdout.Len() == 0 {
+			t.Errorf("culvert %q exits with %d, want %d\nstdout: %s\nstderr: %s", c.args, got, c.want, &stdout, &stderr)
+		}
+	}
+}
+
+// clearEnvironment takes the CULVERT_ variables of whoever runs the tests
+// away from them.
+func clearEnvironment(t *testing.T) {
+	t.Helper()
+	for _, entry := range os.Environ() {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "CULVERT_") {
+			t.Setenv(name, value) // puts it back after the test
+			_ = os.Unsetenv(name) // can only fail on a malformed name
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/culvert-grpc/culvert/config"
+)
+
+func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "culvert",
+		Short: "Carry gRPC from browsers and through firewalls to an unmodified gRPC server",
+		Long: `culvert takes gRPC, gRPC-Web and gRPC over WebSocket on one port and carries
+each message to an unmodified gRPC server.`,
+		Example: `  culvert serve --backend localhost:9000
+  culvert validate --config proxy.yaml`,
+		Args: knownCommand,
+		RunE: showHelp,
+		// run prints errors, with their remedy instead of the whole usage.
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetOut(stdout) // cobra's completion command keeps what is set when it is made
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(flagError)
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.AddCommand(
+		newServeCommand(),
+		newValidateCommand(),
+		newVersionCommand(),
+	)
+	root.SetHelpCommand(newHelpCommand(root))
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" { // whose unknown shells cobra shrugs off, too
+			c.Args, c.RunE = knownCommand, showHelp
+		}
+	}
+	markFailures(root)
+	return root
+}
+
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// newHelpCommand is cobra's, but for an unknown command, which cobra shrugs off.
+func newHelpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [command]",
+		Short: "Help about any command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err == nil {
+				err = knownCommand(cmd, rest)
+			}
+			if err != nil {
+				return &misuse{err}
+			}
+			return cmd.Help()
+		},
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return commandNames(root), cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
+func commandNames(cmd *cobra.Command) []string {
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return names
+}
+
+// knownCommand refuses what is no command: cobra hands it to the root as an
+// argument.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	names := commandNames(cmd)
+	hint := "the commands are " + strings.Join(names, ", ")
+	if near := config.Nearest(args[0], names); near != "" {
+		hint = fmt.Sprintf("did you mean %q?", near)
+	}
+	return fmt.Errorf("unknown command %q: %s", args[0], hint)
+}
+
+// noArguments refuses arguments of a command that has only flags.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if flag := cmd.Flags().Lookup("backend"); flag != nil && !flag.Changed && strings.Contains(args[0], ":") {
+		hint = fmt.Sprintf(": did you mean --backend %s?", args[0])
+	}
+	return fmt.Errorf("%s takes no arguments, but got %q%s", cmd.Name(), args[0], hint)
+}
+
+// flagError adds the nearest flag to what pflag says of an unknown one.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown interface{ GetSpecifiedName() string }
+	if errors.As(err, &unknown) && strings.HasPrefix(err.Error(), "unknown flag") {
+		if near := config.Nearest(unknown.GetSpecifiedName(), flagNames(cmd)); near != "" {
+			err = fmt.Errorf("%w: did you mean --%s?", err, near)
+		}
+	}
+	return err
+}
+
+// flagNames returns the flags of a command, from its help: so they are asked
+// for in one place, whatever added them.
+func flagNames(cmd *cobra.Command) []string {
+	var names []string
+	for word := range strings.FieldsSeq(cmd.Flags().FlagUsages()) {
+		if name, ok := strings.CutPrefix(word, "--"); ok && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}

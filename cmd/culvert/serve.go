@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/admin"
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/config"
+	"github.com/culvert-grpc/culvert/telemetry"
+)
+
+var errNoBackend = errors.New("backend.address is missing: name the gRPC server with --backend host:port, CULVERT_BACKEND_ADDRESS or backend.address in the file")
+
+func newServeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve --backend host:port",
+		Short: "Serve in front of a gRPC server",
+		Long: `serve takes gRPC, gRPC-Web and gRPC over WebSocket on one port and carries
+each call to the backend. The backend need not be up yet.
+
+TERM or INT drains: no new calls, and those that run may end within
+--drain-timeout. A second one ends at once.`,
+		Example: `  culvert serve --backend localhost:9000
+  culvert serve --backend localhost:9000 --listen 127.0.0.1:8080 --allow-origin https://app.example.com
+  culvert serve --backend orders.example.com:443 --backend-tls --deny-method 'admin.v1.*/*'
+  culvert serve --config proxy.yaml`,
+		Args: noArguments,
+	}
+	s := addSettings(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		// First of all, so that no signal finds Go's own handling.
+		signals := make(chan os.Signal, 8) // room for a few that come while one is acted on
+		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+		defer signal.Stop(signals)
+		loaded, err := s.load()
+		if err != nil {
+			return err
+		}
+		if loaded.Backend.Address == "" {
+			return &misuse{errNoBackend}
+		}
+		log := newLogger(cmd.ErrOrStderr(), loaded.Log)
+		for _, w := range loaded.Warnings {
+			log.Warn("configuration", "warning", w)
+		}
+		p := &program{config: loaded, log: log}
+		if err := p.open(cmd.Context()); err != nil {
+			return err
+		}
+		return p.run(cmd.Context(), signals)
+	}
+	return cmd
+}
+
+// A program is a running serve.
+type program struct {
+	config *config.Loaded
+	log    *slog.Logger
+
+	bridge   *bridge.Server
+	listener net.Listener
+
+	health         admin.Health
+	healthListener net.Listener // nil: off
+}
+
+// open binds the addresses, so that what can fail has failed before anybody is
+// told that culvert is there.
+func (p *program) open(ctx context.Context) error {
+	cfg, err := bridgeConfig(p.config)
+	if err != nil {
+		return err
+	}
+	if p.listener, err = listen(ctx, p.config.Listen); err != nil {
+		return p.config.Errorf("listen", "%w: %s", err, listenRemedy(err, "--listen"))
+	}
+	cfg.LoopbackOnly = isLoopback(p.listener.Addr())
+	cfg.Logger = p.log
+	cfg.Observer = telemetry.NewLog(p.log)
+	p.bridge, err = bridge.New(cfg)
+	if err == nil {
+		err = p.openHealth(ctx)
+	}
+	if err != nil {
+		p.close() //nolint:contextcheck // nothing runs yet that a context could end
+	}
+	return err
+}
+
+// openHealth leaves a default address that is taken: a second culvert on one
+// machine works, too. One that somebody chose has to be there.
+func (p *program) openHealth(ctx context.Context) error {
+	address := p.config.Health.Listen
+	if address == "" {
+		return nil
+	}
+	var err error
+	p.healthListener, err = listen(ctx, address)
+	switch {
+	case err == nil:
+		return nil
+	case p.config.IsSet("health.listen"):
+		return p.config.Errorf("health.listen", "%w: %s, or turn it off with --health-listen off", err, listenRemedy(err, "--health-listen"))
+	}
+	p.log.Warn("no health checks: the default address is taken", "address", address, "hint", "set --health-listen (health.listen)")
+	return nil
+}
+
+// close lets go of what open took, for when run is never reached.
+func (p *program) close() {
+	_ = p.listener.Close() // the error that counts is the one that led here
+	if p.bridge != nil {
+		_ = p.bridge.Close()
+	}
+}
+
+// listen names the address in its error, without the words of net.OpError.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err == nil {
+		return ln, nil
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+		var call *os.SyscallError
+		if errors.As(err, &call) {
+			err = call.Err
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", address, err)
+}
+
+func listenRemedy(err error, flag string) string {
+	if errors.Is(err, os.ErrPermission) {
+		return "choose a port from 1024 up with " + flag + ", or grant CAP_NET_BIND_SERVICE"
+	}
+	return "choose another address with " + flag + ", or end what has this one"
+}
+
+func isLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// run serves until a signal or an error of a listener. It waits for every
+// goroutine that it starts, except after a second signal.
+func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+
+	failed := make(chan error, 2) // one place for each server: neither waits to tell
+	running.Go(func() { failed <- serveError("listen", p.bridge.Serve(p.listener)) })
+	p.log.Info("listening", "address", p.listener.Addr().String(), "backend", p.config.Backend.Address, "tls_to_backend", p.config.Backend.TLS.Enabled)
+	if p.healthListener != nil {
+		server := p.health.Server(p.log)
+		running.Go(func() { failed <- serveError("health.listen", server.Serve(p.healthListener)) })
+		defer func() { _ = server.Close() }() // answers of one line: none is worth waiting for
+		p.log.Info("answering health checks", "address", p.healthListener.Addr().String())
+	}
+	p.health.SetReady(true)
+	p.notify(ctx, "READY=1")
+	running.Go(func() { p.announceServices(ctx) })
+
+	for {
+		select {
+		case err := <-failed:
+			_ = p.bridge.Close() //nolint:contextcheck // it waits for nobody; the error that counts is the one that led here
+			return err
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				p.log.Warn("ignored: restart to apply a changed configuration", "signal", s.String())
+				continue
+			}
+			return p.drain(ctx, s, signals)
+		}
+	}
+}
+
+// serveError is the end of a server that nobody asked to end.
+func serveError(key string, err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", key, err)
+}
+
+// drain lets running calls end. A second signal leaves them where they are:
+// whoever sends it doesn't want to wait for goodbyes.
+func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) error {
+	p.health.SetReady(false)
+	p.notify(ctx, "STOPPING=1")
+	p.log.Info("draining: no new calls are taken", "signal", first.String(), "drain_timeout", p.config.DrainTimeout.String())
+	limit, cancel := context.WithTimeout(ctx, p.config.DrainTimeout)
+	defer cancel()
+	done := make(chan error)
+	go func() { done <- p.bridge.Shutdown(limit) }() // received below, or the process ends
+	for {
+		select {
+		case err := <-done:
+			p.log.Info("stopped")
+			return err
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				continue
+			}
+			p.log.Warn("ended at once: calls were cut", "signal", s.String())
+			os.Exit(exitFailed)
+		}
+	}
+}
+
+func (p *program) notify(ctx context.Context, state string) {
+	if err := notify(ctx, state); err != nil {
+		p.log.Warn("systemd isn't told", "state", state, "cause", err.Error())
+	}
+}
+
+// How long the backend may take to list its services before that is said, and
+// before it is asked again, which is done once a pause.
+const (
+	firstAnswer = 2 * time.Second
+	nextAnswer  = 30 * time.Second
+	pause       = time.Second
+)
+
+// announceServices logs what can be called through culvert, as soon as the
+// backend tells.
+func (p *program) announceServices(ctx context.Context) {
+	for patience := firstAnswer; ; patience = nextAnswer {
+		services, err := p.services(ctx, patience)
+		switch code := status.Code(err); {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			p.log.Info("services of the backend that can be called", "services", strings.Join(services, " "), "count", len(services))
+			return
+		case errors.Is(err, bridge.ErrNoReflection):
+			p.log.Info("the backend has no reflection: its services can be called, but not listed")
+			return
+		case code != codes.DeadlineExceeded && code != codes.Unavailable:
+			p.log.Warn("the backend doesn't list its services: they can be called", "cause", err.Error())
+			return
+		case patience == firstAnswer:
+			p.log.Warn("the backend doesn't answer yet: calls end UNAVAILABLE until it does", "backend", p.config.Backend.Address, "cause", err.Error())
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (p *program) services(ctx context.Context, patience time.Duration) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return p.bridge.Services(ctx)
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// settings are what a command line says of the configuration.
+type settings struct {
+	file  string         // --config
+	flags map[string]any // by key: a string, or a []string for a list
+}
+
+// usages are the help texts of the flags that stand for keys. The quoted word
+// is what the help calls the value.
+var usages = map[string]string{
+	"listen":              "`address` that clients connect to",
+	"backend":             "the gRPC server: `host:port`, dns:///host:port or unix:///path",
+	"backend-tls":         "speak TLS to the backend",
+	"backend-ca":          "`file` with the CA certificates (PEM) that the backend's is checked by; turns TLS on",
+	"backend-cert":        "`file` with the client certificate (PEM) for the backend; turns TLS on",
+	"backend-key":         "`file` with the private key (PEM) of the client certificate",
+	"backend-server-name": "`name` that the backend's certificate must have; turns TLS on",
+	"allow-origin":        "`origin` of a page that may call, as https://app.example.com, https://*.example.com or http://localhost:*; repeatable",
+	"allow-method":        "`pattern` of the only methods that can be called, as shop.v1.Orders/*; repeatable",
+	"deny-method":         "`pattern` of methods that can't be called; repeatable",
+	"path-prefix":         "`path` to remove before the method, as /grpc",
+	"drain-timeout":       "`duration` that calls may go on after TERM",
+	"health-listen":       "`address` of /livez and /readyz, or off",
+	"log-level":           "the `least` that is logged: debug, info, warn or error",
+	"log-format":          "`form` of the log: text, json, or auto for text on a terminal",
+}
+
+// addSettings gives a command the flags of the configuration.
+func addSettings(cmd *cobra.Command) *settings {
+	s := &settings{flags: map[string]any{}}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	for _, k := range config.Keys() {
+		if k.Flag == "" {
+			continue
+		}
+		usage, ok := usages[k.Flag]
+		if !ok {
+			panic("BUG: no help for --" + k.Flag)
+		}
+		flag := flags.VarPF(&settingValue{k, s.flags}, k.Flag, "", usage)
+		if k.Bool() {
+			flag.NoOptDefVal = "true"
+		}
+		complete := cobra.NoFileCompletions
+		if words := k.Words(); words != nil {
+			complete = cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
+		} else if strings.HasPrefix(usage, "`file`") {
+			complete = nil
+		}
+		if complete != nil {
+			mustComplete(cmd.RegisterFlagCompletionFunc(k.Flag, complete))
+		}
+	}
+	flags.StringVar(&s.file, "config", "", "`file` with the configuration (default $"+config.FileVariable+", else none)")
+	mustComplete(cmd.MarkFlagFilename("config", "yaml", "yml"))
+	return s
+}
+
+// mustComplete is for errors that say a flag doesn't exist, right after it was
+// made.
+func mustComplete(err error) {
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+}
+
+// load reads the configuration. What is wrong with a flag is a misuse; what is
+// wrong elsewhere is a failure.
+func (s *settings) load() (*config.Loaded, error) {
+	if err := config.CheckFlags(s.flags); err != nil {
+		return nil, &misuse{err}
+	}
+	return config.Load(s.file, s.flags)
+}
+
+// A settingValue is the value of one flag. It takes every text: checking all
+// flags together, afterwards, says more at once than pflag can.
+type settingValue struct {
+	key   config.Key
+	flags map[string]any
+}
+
+func (v *settingValue) Set(text string) error {
+	if !v.key.List {
+		v.flags[v.key.Name] = text
+		return nil
+	}
+	list, _ := v.flags[v.key.Name].([]string)
+	v.flags[v.key.Name] = append(list, text)
+	return nil
+}
+
+func (v *settingValue) String() string {
+	if given, ok := v.flags[v.key.Name]; ok {
+		return fmt.Sprint(given)
+	}
+	return v.key.Default()
+}
+
+func (v *settingValue) Type() string {
+	if v.key.Bool() {
+		return "bool" // or the help would want a value
+	}
+	return "value"
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/config"
+)
+
+func newValidateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "validate [file]",
+		Short: "Check file, environment and flags without serving",
+		Long: `validate checks what serve would be told by the same file, environment and
+flags, and says everything that is wrong. It opens certificates, but no ports
+and no connections.`,
+		Example: `  culvert validate proxy.yaml
+  culvert validate --config proxy.yaml --backend orders:9000
+  CULVERT_LOG_LEVEL=debug culvert validate`,
+	}
+	s := addSettings(cmd)
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) > 1:
+			return fmt.Errorf("validate takes one file, but got %q, too", args[1])
+		case len(args) == 1 && s.file != "":
+			return fmt.Errorf("validate takes one file, but got %q and --config %q", args[0], s.file)
+		case len(args) == 1:
+			s.file = args[0]
+		}
+		return nil
+	}
+	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return validate(cmd, s) }
+	return cmd
+}
+
+func validate(cmd *cobra.Command, s *settings) error {
+	loaded, err := s.load()
+	if loaded != nil {
+		for _, w := range loaded.Warnings {
+			fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", w)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if loaded.Backend.Address == "" {
+		// Not wrong in a file that leaves it to the flags of each machine.
+		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", errNoBackend)
+	}
+	if err := checkBridge(loaded); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", cmp.Or(loaded.File, "environment and flags"))
+	return err
+}
+
+// checkBridge makes the server as serve would, and lets it go: certificates
+// are read, and what only the bridge can judge is judged.
+func checkBridge(loaded *config.Loaded) error {
+	cfg, err := bridgeConfig(loaded)
+	if err != nil {
+		return err
+	}
+	cfg.Backend.Target = cmp.Or(cfg.Backend.Target, "localhost:50051")
+	srv, err := bridge.New(cfg)
+	if err != nil {
+		return err
+	}
+	return srv.Close()
+}

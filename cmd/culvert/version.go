@@ -1,0 +1,65 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// Set by -ldflags "-X main.version=… -X main.commit=…"; what is empty is read
+// from what Go put into the program.
+var version, commit string
+
+// A build is what is known of this program.
+type build struct {
+	Version  string `json:"version"`
+	Commit   string `json:"commit"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func thisBuild() build {
+	b := build{Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = new(debug.BuildInfo)
+	}
+	recorded := map[string]string{}
+	for _, s := range info.Settings {
+		recorded[s.Key] = s.Value
+	}
+	if b.Commit == "" && recorded["vcs.revision"] != "" {
+		b.Commit = recorded["vcs.revision"]
+		if recorded["vcs.modified"] == "true" {
+			b.Commit += ", modified"
+		}
+	}
+	b.Version = cmp.Or(b.Version, info.Main.Version, "(devel)")
+	b.Commit = cmp.Or(b.Commit, "unknown")
+	return b
+}
+
+func newVersionCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print version, commit, Go and platform",
+		Example: `  culvert version
+  culvert version --json`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			b := thisBuild()
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(b)
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "culvert %s (commit %s, %s, %s)\n", b.Version, b.Commit, b.Go, b.Platform)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// A key that nobody passes on would be read, checked and without effect.
+func TestEveryKeyReachesTheBridge(t *testing.T) {
+	clearEnvironment(t)
+	reached := map[string]struct {
+		set  any
+		read func(bridge.Config) any
+		want any
+	}{
+		"backend.address":              {"orders:9000", func(c bridge.Config) any { return c.Backend.Target }, "orders:9000"},
+		"backend.authority":            {"a.example", func(c bridge.Config) any { return c.Backend.Authority }, "a.example"},
+		"backend.tls.enabled":          {"true", func(c bridge.Config) any { return c.Backend.TLS != nil }, true},
+		"backend.tls.server_name":      {"a.example", func(c bridge.Config) any { return c.Backend.TLS.ServerName }, "a.example"},
+		"backend.keepalive":            {"10m", func(c bridge.Config) any { return c.Backend.Keepalive }, 10 * time.Minute},
+		"backend.use_proxy":            {"true", func(c bridge.Config) any { return c.Backend.UseEnvProxy }, true},
+		"allow_origins":                {[]string{"https://a.example"}, func(c bridge.Config) any { return c.AllowOrigins }, []string{"https://a.example"}},
+		"hosts":                        {[]string{"a.example"}, func(c bridge.Config) any { return c.Hosts }, []string{"a.example"}},
+		"path_prefix":                  {"/grpc", func(c bridge.Config) any { return c.PathPrefix }, "/grpc"},
+		"methods.allow":                {[]string{"a.B/*"}, func(c bridge.Config) any { return c.AllowMethods }, []string{"a.B/*"}},
+		"methods.deny":                 {[]string{"a.B/*"}, func(c bridge.Config) any { return c.DenyMethods }, []string{"a.B/*"}},
+		"trusted_proxies":              {[]string{"10.0.0.0/8"}, func(c bridge.Config) any { return c.TrustedProxies }, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		"metadata.forward_cookies":     {"true", func(c bridge.Config) any { return c.ForwardCookies }, true},
+		"metadata.forward_set_cookies": {"true", func(c bridge.Config) any { return c.ForwardSetCookies }, true},
+		"errors":                       {"detailed", func(c bridge.Config) any { return c.DetailedErrors }, true},
+		"limits.message_bytes":         {"1MiB", func(c bridge.Config) any { return c.Limits.MessageBytes }, 1 << 20},
+		"limits.header_bytes":          {"1KiB", func(c bridge.Config) any { return c.Limits.HeaderBytes }, 1 << 10},
+		"limits.buffered_bytes":        {"1GiB", func(c bridge.Config) any { return c.Limits.BufferedBytes }, int64(1 << 30)},
+		"limits.calls_per_connection":  {"7", func(c bridge.Config) any { return c.Limits.CallsPerConnection }, 7},
+		"limits.connections":           {"7", func(c bridge.Config) any { return c.Limits.Connections }, 7},
+		"limits.calls":                 {"7", func(c bridge.Config) any { return c.Limits.Calls }, 7},
+		"limits.handshakes_per_second": {"7", func(c bridge.Config) any { return c.Limits.HandshakesPerSecond }, 7},
+		"limits.slow_consumer_timeout": {"7s", func(c bridge.Config) any { return c.Limits.SlowConsumerTimeout }, 7 * time.Second},
+		"limits.idle_timeout":          {"7s", func(c bridge.Config) any { return c.Limits.IdleTimeout }, 7 * time.Second},
+		"limits.max_age":               {"7s", func(c bridge.Config) any { return c.Limits.MaxAge }, 7 * time.Second},
+	}
+	// tls.txtar has the files, serve.txtar and others what serve itself does.
+	elsewhere := map[string]bool{
+		"backend.tls.ca": true, "backend.tls.cert": true, "backend.tls.key": true,
+		"listen": true, "drain_timeout": true, "health.listen": true, "log.level": true, "log.format": true,
+	}
+	for _, k := range config.Keys() {
+		c, ok := reached[k.Name]
+		if ok == elsewhere[k.Name] {
+			t.Errorf("%s is not looked at here, or twice", k.Name)
+		}
+		if !ok {
+			continue
+		}
+		loaded, err := config.Load("", map[string]any{k.Name: c.set})
+		if err != nil {
+			t.Errorf("%s: %v", k.Name, err)
+			continue
+		}
+		got, err := bridgeConfig(loaded)
+		if err != nil || !reflect.DeepEqual(c.read(got), c.want) {
+			t.Errorf("%s: %v arrives as %v (%v), want %v", k.Name, c.set, c.read(got), err, c.want)
+		}
+	}
+}
+
+// The defaults of file and bridge are written down in both; 0 in the file and
+// what is negative in the bridge mean "no limit".
+func TestDefaultsAreThoseOfTheBridge(t *testing.T) {
+	clearEnvironment(t)
+	loaded, err := config.Load("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := bridgeConfig(loaded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := reflect.ValueOf(c.Limits), reflect.ValueOf(bridge.DefaultLimits())
+	for i := range got.NumField() {
+		name := got.Type().Field(i).Name
+		switch value := got.Field(i).Int(); {
+		case name == "Connections" && value != 0:
+			t.Errorf("Connections is %d, want 0: the bridge counts descriptors", value)
+		case value > 0 && value != want.Field(i).Int():
+			t.Errorf("%s is %d, the bridge's default %v", name, value, want.Field(i))
+		}
+	}
+	for name, value := range map[string]int64{
+		"Calls": int64(c.Limits.Calls), "HandshakesPerSecond": int64(c.Limits.HandshakesPerSecond),
+		"IdleTimeout": int64(c.Limits.IdleTimeout), "MaxAge": int64(c.Limits.MaxAge),
+	} {
+		if value >= 0 {
+			t.Errorf("%s is %d, want negative: no limit", name, value)
+		}
+	}
+	if fmt.Sprint(c.Backend.TLS) != "<nil>" {
+		t.Errorf("TLS is on by default")
+	}
+}
