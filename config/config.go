@@ -75,8 +75,8 @@ type Config struct {
 
 // Backend is the gRPC server behind culvert.
 type Backend struct {
-	// Where it is: "host:port", "dns:///host:port" (all addresses of the name
-	// take turns) or "unix:///path". Needed to serve.
+	// Where it is: "host:port", "dns:///host:port" or "unix:///path". All
+	// addresses of a name take turns. Needed to serve.
 	Address string `key:"address" flag:"backend" is:"target"`
 
 	// The name to call it by (the ":authority" of a call), if not that of the

@@ -56,7 +56,8 @@ func setUp(env *testscript.Env) error {
 			clean = append(clean, v)
 		}
 	}
-	env.Vars = append(clean, "TERM=xterm")
+	// The race detector waits a second at the end of each program, else.
+	env.Vars = append(clean, "TERM=xterm", "GORACE=atexit_sleep_ms=0")
 	return nil
 }
 
@@ -83,7 +84,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	j := &job{cmd: exec.CommandContext(context.Background(), program, args[2:]...), ended: make(chan struct{}), changed: make(chan struct{})}
 	j.cmd.Dir = ts.MkAbs(".")
 	// testscript doesn't tell a script's other variables: "start x env A=b …".
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "NOTIFY_SOCKET", "GOCOVERDIR"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "NOTIFY_SOCKET", "GOCOVERDIR", "GORACE"} {
 		if value := ts.Getenv(name); value != "" {
 			j.cmd.Env = append(j.cmd.Env, name+"="+value)
 		}
