@@ -1,0 +1,372 @@
+package bridge
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// frame is one length-prefixed message.
+func frame(flag byte, payload []byte) []byte {
+	return append(codec.FrameHeader{Flags: flag, Length: uint32(len(payload))}.AppendTo(nil), payload...)
+}
+
+func gzipped(payload []byte) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(payload) // to memory
+	_ = z.Close()
+	return b.Bytes()
+}
+
+// pattern is n bytes that no other n bytes are mistaken for.
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i>>8) ^ byte(i*7)
+	}
+	return b
+}
+
+func newReader(body io.Reader, limit int, coding string) *messageReader {
+	return &messageReader{
+		ctx: context.Background(), body: body, limit: limit, ledger: newLedger(1 << 30),
+		clock: func() int64 { return 1 }, coding: coding,
+	}
+}
+
+// readMessages reads to the end and returns copies of the messages.
+func readMessages(m *messageReader) (messages [][]byte, err error) {
+	for {
+		s, err := m.next()
+		if errors.Is(err, io.EOF) {
+			return messages, nil
+		}
+		if err != nil {
+			return messages, err
+		}
+		messages = append(messages, s.Materialize())
+		s.Free()
+	}
+}
+
+func reasonOf(err error) Reason {
+	var f *fault
+	if errors.As(err, &f) {
+		return f.reason
+	}
+	return ""
+}
+
+// someMessages has every size at which something changes: empty, unpooled,
+// one chunk, its borders, several chunks.
+func someMessages() [][]byte {
+	var messages [][]byte
+	for _, n := range []int{0, 1, 7, 1 << 10, 1<<10 + 1, chunkBytes - 1, chunkBytes, chunkBytes + 1, 3*chunkBytes + 100, 0} {
+		messages = append(messages, pattern(n))
+	}
+	return messages
+}
+
+func TestMessagesAreTheSameWhateverTheChunks(t *testing.T) {
+	var body []byte
+	for i, m := range someMessages() {
+		if i%2 == 0 {
+			body = append(body, frame(0, m)...)
+		} else {
+			body = append(body, frame(codec.FlagCompressed, gzipped(m))...)
+		}
+	}
+	for name, chunked := range map[string]func(io.Reader) io.Reader{
+		"whole":         func(r io.Reader) io.Reader { return r },
+		"halves":        iotest.HalfReader,
+		"bytes":         iotest.OneByteReader,
+		"EOF with data": iotest.DataErrReader,
+	} {
+		m := newReader(chunked(bytes.NewReader(body)), 1<<20, "gzip")
+		got, err := readMessages(m)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !slices.EqualFunc(got, someMessages(), bytes.Equal) {
+			t.Errorf("%s: the messages differ", name)
+		}
+		wantUsed(t, m.ledger.budget, 0)
+	}
+}
+
+func TestGzipVector(t *testing.T) {
+	body, err := hex.DecodeString("010000001f1f8b08000000000000ffe2622dcf2fca4901040000ffffddf7849507000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := readMessages(newReader(bytes.NewReader(body), 100, "gzip"))
+	if err != nil || len(got) != 1 || hex.EncodeToString(got[0]) != "0a05776f726c64" {
+		t.Errorf("read %x, %v; want one message 0a05776f726c64", got, err)
+	}
+}
+
+func TestMessagesThatAreRefused(t *testing.T) {
+	const limit = 100
+	zeros := bytes.Repeat([]byte{0}, 10<<20)
+	cut := gzipped(pattern(50))
+	for _, c := range []struct {
+		name, body, coding string
+		want               Reason
+		says               string
+	}{
+		{"trailers flag", "\x80\x00\x00\x00\x00", "", ReasonBadRequest, "0x80"},
+		{"compressed trailers flag", "\x81\x00\x00\x00\x00", "", ReasonBadRequest, "0x81"},
+		{"reserved flag", "\x02\x00\x00\x00\x00", "", ReasonBadRequest, "0x02"},
+		{"text", "GET / HTTP/1.1\r\n\r\n", "", ReasonBadRequest, "0x47"},
+		{"end in the prefix", "\x00\x00\x00", "", ReasonBadRequest, "prefix"},
+		{"end after the prefix", "\x00\x00\x00\x00\x05", "", ReasonBadRequest, "0 of 5"},
+		{"end in the message", "\x00\x00\x00\x00\x05abc", "", ReasonBadRequest, "3 of 5"},
+		{"one over the limit", "\x00\x00\x00\x00\x65", "", ReasonRequestTooLarge, keyMessageBytes},
+		{"4 GiB announced", "\x00\xff\xff\xff\xff", "", ReasonRequestTooLarge, "4294967295"},
+		{"compressed without a coding", string(frame(1, cut)), "", ReasonBadRequest, "grpc-encoding"},
+		{"compressed and empty", "\x01\x00\x00\x00\x00", "gzip", ReasonBadRequest, "gzip"},
+		{"not gzip", string(frame(1, []byte("not gzip, by any means"))), "gzip", ReasonBadRequest, "gzip"},
+		{"gzip without its end", string(frame(1, cut[:len(cut)-9])), "gzip", ReasonBadRequest, "expanded"},
+		{"gzip with a wrong sum", string(frame(1, flip(cut, len(cut)-6))), "gzip", ReasonBadRequest, "expanded"},
+		{"gzip and then something else", string(frame(1, append(bytes.Clone(cut), "more"...))), "gzip", ReasonBadRequest, "expanded"},
+		{"gzip of one over the limit", string(frame(1, gzipped(zeros[:limit+1]))), "gzip", ReasonRequestTooLarge, keyMessageBytes},
+	} {
+		m := newReader(strings.NewReader(c.body), limit, c.coding)
+		got, err := readMessages(m)
+		if reasonOf(err) != c.want || !strings.Contains(fmt.Sprint(err), c.says) {
+			t.Errorf("%s: got %d messages and %v, want %v that says %q", c.name, len(got), err, c.want, c.says)
+		}
+		wantUsed(t, m.ledger.budget, 0)
+	}
+}
+
+func flip(b []byte, at int) []byte {
+	b = bytes.Clone(b)
+	b[at] ^= 0xff
+	return b
+}
+
+func TestMessageAtTheLimitPasses(t *testing.T) {
+	const limit = 1 << 20
+	want := pattern(limit)
+	for _, body := range [][]byte{frame(0, want), frame(1, gzipped(want))} {
+		m := newReader(bytes.NewReader(body), limit, "gzip")
+		got, err := readMessages(m)
+		if err != nil || len(got) != 1 || !bytes.Equal(got[0], want) {
+			t.Errorf("flag %d: got %d messages, %v; want the one of %d bytes", body[0], len(got), err, limit)
+		}
+		wantUsed(t, m.ledger.budget, 0)
+	}
+}
+
+// TestBombIsNotExpanded holds that no more is expanded than the limit and the
+// chunk that shows that it is passed.
+func TestBombIsNotExpanded(t *testing.T) {
+	const limit = 256 << 10
+	bomb := gzipped(bytes.Repeat([]byte{0}, 64<<20))
+	m := newReader(bytes.NewReader(frame(1, bomb)), limit, "gzip")
+	most := &peakPool{BufferPool: m.ledger.budget.pool}
+	m.ledger.budget.pool = most
+	if _, err := readMessages(m); reasonOf(err) != ReasonRequestTooLarge {
+		t.Errorf("got %v, want %v", err, ReasonRequestTooLarge)
+	}
+	if packed := int64(len(bomb)) + chunkBytes; most.peak > limit+chunkBytes+packed {
+		t.Errorf("a bomb of %d bytes made a reader hold %d, with a limit of %d", len(bomb), most.peak, limit)
+	}
+	wantUsed(t, m.ledger.budget, 0)
+}
+
+// peakPool notes the most that was out of the pool at once.
+type peakPool struct {
+	mem.BufferPool
+	out, peak int64
+}
+
+func (p *peakPool) Get(n int) *[]byte {
+	buf := p.BufferPool.Get(n)
+	p.out += int64(cap(*buf))
+	p.peak = max(p.peak, p.out)
+	return buf
+}
+
+func (p *peakPool) Put(buf *[]byte) {
+	p.out -= int64(cap(*buf))
+	p.BufferPool.Put(buf)
+}
+
+// TestFlagIsJudgedBeforeTheRestComes holds that a client that sends a wrong
+// byte and waits is answered.
+func TestFlagIsJudgedBeforeTheRestComes(t *testing.T) {
+	silent := readerFunc(func([]byte) (int, error) {
+		t.Error("more was read than the flag")
+		return 0, io.EOF
+	})
+	m := newReader(io.MultiReader(strings.NewReader("\x04"), silent), 100, "")
+	if _, err := m.next(); reasonOf(err) != ReasonBadRequest {
+		t.Errorf("got %v, want %v", err, ReasonBadRequest)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// TestAnnouncedLengthHoldsNothing looks at what is counted whenever the reader
+// asks for more of a message that never comes whole.
+func TestAnnouncedLengthHoldsNothing(t *testing.T) {
+	const length = 16 << 20
+	prefix := codec.FrameHeader{Length: length}.AppendTo(nil)
+	var m *messageReader
+	came := 0
+	body := readerFunc(func(p []byte) (int, error) {
+		if held := m.ledger.budget.used.Load(); held > int64(came)+chunkBytes {
+			t.Fatalf("with %d bytes of the message there, %d are held", came, held)
+		}
+		if m.ledger.partial.Load() == 0 {
+			t.Fatal("the message isn't noted as half read")
+		}
+		if came == 1<<20 {
+			return 0, io.ErrUnexpectedEOF
+		}
+		n := min(len(p), 10<<10)
+		came += n
+		came = min(came, 1<<20)
+		return n, nil
+	})
+	m = newReader(io.MultiReader(bytes.NewReader(prefix), body), length, "")
+	if _, err := m.next(); reasonOf(err) != ReasonBadRequest {
+		t.Errorf("got %v, want %v", err, ReasonBadRequest)
+	}
+	if m.ledger.partial.Load() != 0 {
+		t.Error("after the end the message is still noted as half read")
+	}
+	wantUsed(t, m.ledger.budget, 0)
+}
+
+func TestReaderThatWaitsForMemoryEndsWithItsCall(t *testing.T) {
+	cause := errors.New("the call ended")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	m := newReader(bytes.NewReader(frame(0, pattern(4*chunkBytes))), 1<<20, "")
+	m.ctx = ctx
+	m.ledger.budget.limit = 3 * chunkBytes
+	cancel(cause)
+	if _, err := m.next(); !errors.Is(err, cause) {
+		t.Errorf("got %v, want %v", err, cause)
+	}
+	wantUsed(t, m.ledger.budget, 0)
+}
+
+func TestBrokenBody(t *testing.T) {
+	reset := errors.New("read tcp: connection reset by peer")
+	own := newFault(ReasonUnsupportedEncoding, "its own")
+	for _, c := range []struct {
+		err  error
+		want Reason
+	}{
+		{reset, ReasonClientGone},
+		{fmt.Errorf("%w: at byte 7", codec.ErrTextMalformed), ReasonBadRequest},
+		{codec.ErrTextTruncated, ReasonBadRequest},
+		{own, ReasonUnsupportedEncoding},
+	} {
+		for _, before := range []string{"", "\x00", "\x00\x00\x00\x00\x05ab"} {
+			m := newReader(io.MultiReader(strings.NewReader(before), iotest.ErrReader(c.err)), 100, "")
+			_, err := m.next()
+			if reasonOf(err) != c.want {
+				t.Errorf("%q and then %v: got %v, want %v", before, c.err, err, c.want)
+			}
+			if errors.Is(err, io.EOF) {
+				t.Errorf("%q and then %v: %v reads as the client's half-close", before, c.err, err)
+			}
+		}
+	}
+}
+
+func TestCompressedMessagesExpandToThemselves(t *testing.T) {
+	for _, want := range append(someMessages(), bytes.Repeat([]byte("culvert "), 100<<10)) {
+		l := newLedger(1 << 30)
+		packed, err := compress(mem.BufferSlice{mem.Copy(want, l)}, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		z, err := gzip.NewReader(bytes.NewReader(packed.Materialize()))
+		if err != nil {
+			t.Fatalf("%d bytes: %v", len(want), err)
+		}
+		got, err := io.ReadAll(z)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes expand to %d, %v", len(want), len(got), err)
+		}
+		packed.Free()
+		wantUsed(t, l.budget, 0)
+	}
+}
+
+// FuzzMessageReader holds that chunking changes nothing, that what is taken
+// for messages is what the body says, and that nothing is held at the end.
+func FuzzMessageReader(f *testing.F) {
+	f.Add([]byte{}, uint8(1), 100, false)
+	f.Add(frame(0, nil), uint8(1), 100, false)
+	f.Add(append(frame(0, []byte("hello")), frame(0, nil)...), uint8(3), 100, false)
+	f.Add(frame(1, gzipped([]byte("hello"))), uint8(2), 100, true)
+	f.Add(frame(1, gzipped(bytes.Repeat([]byte{0}, 10<<10))), uint8(7), 1<<10, true)
+	f.Add(frame(0, pattern(chunkBytes+1)), uint8(200), 1<<20, false)
+	f.Add(frame(0, []byte("hello"))[:7], uint8(1), 100, false)
+	f.Add([]byte{0x80, 0, 0, 0, 0}, uint8(1), 100, false)
+	f.Add([]byte{0, 0xff, 0xff, 0xff, 0xff}, uint8(1), 1<<30, false)
+	f.Fuzz(func(t *testing.T, body []byte, step uint8, limit int, packed bool) {
+		if limit < 0 || limit > 1<<24 {
+			return
+		}
+		coding := ""
+		if packed {
+			coding = "gzip"
+		}
+		whole := newReader(bytes.NewReader(body), limit, coding)
+		want, wantErr := readMessages(whole)
+		rest := body
+		inSteps := newReader(readerFunc(func(p []byte) (int, error) {
+			if len(rest) == 0 {
+				return 0, io.EOF
+			}
+			n := copy(p[:min(len(p), int(step)+1)], rest)
+			rest = rest[n:]
+			return n, nil
+		}), limit, coding)
+		got, err := readMessages(inSteps)
+		if !slices.EqualFunc(got, want, bytes.Equal) || reasonOf(err) != reasonOf(wantErr) || (err == nil) != (wantErr == nil) {
+			t.Errorf("%x: whole %d messages and %v, in steps of %d %d and %v", body, len(want), wantErr, step, len(got), err)
+		}
+		var again []byte
+		for _, m := range got {
+			if len(m) > limit {
+				t.Errorf("%x: a message of %d bytes passed the limit of %d", body, len(m), limit)
+			}
+			again = append(again, frame(0, m)...)
+		}
+		if !packed && !bytes.HasPrefix(body, again) {
+			t.Errorf("%x was read as %x", body, again)
+		}
+		if err == nil && !packed && len(again) != len(body) {
+			t.Errorf("%x: %d bytes were left out in silence", body, len(body)-len(again))
+		}
+		for _, m := range []*messageReader{whole, inSteps} {
+			wantUsed(t, m.ledger.budget, 0)
+			if held := m.ledger.held.Load(); held != 0 {
+				t.Errorf("%x: the call still holds %d bytes", body, held)
+			}
+		}
+	})
+}
