@@ -1,0 +1,213 @@
+package bridge
+
+import (
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"testing"
+)
+
+func TestParseMethod(t *testing.T) {
+	for _, c := range []struct {
+		target, prefix, want string // want is empty where the target is refused
+	}{
+		{"/pkg.Service/Method", "", "/pkg.Service/Method"},
+		{"/a/b", "", "/a/b"},
+		{"/Service/Method", "", "/Service/Method"},
+		{"/pkg.v1_beta-2.Service/Method_1", "", "/pkg.v1_beta-2.Service/Method_1"},
+		{"/..a/b..", "", "/..a/b.."},
+		{"/pkg.Service/Method?a=1", "", "/pkg.Service/Method"},
+		{"/pkg.Service/Method?", "", "/pkg.Service/Method"},
+		{"/pkg.Service/Method?/../x", "", "/pkg.Service/Method"},
+		{"/" + strings.Repeat("a", 1000) + "/b", "", "/" + strings.Repeat("a", 1000) + "/b"},
+		{"/grpc/pkg.Service/Method", "/grpc", "/pkg.Service/Method"},
+		{"/a/b/pkg.Service/Method", "/a/b", "/pkg.Service/Method"},
+
+		{"", "", ""},
+		{"/", "", ""},
+		{"//", "", ""},
+		{"///", "", ""},
+		{"*", "", ""},
+		{"pkg.Service/Method", "", ""},
+		{"/pkg.Service", "", ""},
+		{"/pkg.Service/", "", ""},
+		{"//Method", "", ""},
+		{"/pkg.Service//Method", "", ""},
+		{"//pkg.Service/Method", "", ""},
+		{"/pkg.Service/Method/", "", ""},
+		{"/pkg.Service/Method/x", "", ""},
+		{"/?/pkg.Service/Method", "", ""},
+		{"/pkg.Service?/Method", "", ""},
+		{"/./Method", "", ""},
+		{"/../Method", "", ""},
+		{"/pkg.Service/.", "", ""},
+		{"/pkg.Service/..", "", ""},
+		{"/%61dmin.Admin/X", "", ""},
+		{"/admin.Admin/%58", "", ""},
+		{"/a%2FX", "", ""},
+		{"/a%2fb/X", "", ""},
+		{"/%2e%2e/X", "", ""},
+		{"/admin.Admin;x/X", "", ""},
+		{"/admin.Admin/X;jsessionid=1", "", ""},
+		{"/admin.Admin\\X/Y", "", ""},
+		{"/admin.Admin/X#y", "", ""},
+		{"/admin.Admin/X y", "", ""},
+		{"/admin.Admin/X\x00", "", ""},
+		{"/admin.Admin/X\r\n", "", ""},
+		{"/admin.Admin/caf\u00e9", "", ""},
+		{"/\u212aey/Method", "", ""},
+		{"/admin.Admin/X\"", "", ""},
+		{"/admin.Admin/X<script>", "", ""},
+		{"http://localhost/pkg.Service/Method", "", ""},
+		{"/" + strings.Repeat("a", 1024) + "/b", "", ""},
+
+		{"/pkg.Service/Method", "/grpc", ""},
+		{"/grpcpkg.Service/Method", "/grpc", ""},
+		{"/grpc/pkg.Service", "/grpc", ""},
+		{"/grpc//pkg.Service/Method", "/grpc", ""},
+		{"/GRPC/pkg.Service/Method", "/grpc", ""},
+		{"/grpc/../pkg.Service/Method", "/grpc", ""},
+		{"/%67rpc/pkg.Service/Method", "/grpc", ""},
+		{"/grpc?/pkg.Service/Method", "/grpc", ""},
+	} {
+		got, ok := parseMethod(c.target, c.prefix)
+		if got != c.want || ok != (c.want != "") {
+			t.Errorf("parseMethod(%.80q, %q) = %.80q, %v; want %.80q", c.target, c.prefix, got, ok, c.want)
+		}
+	}
+}
+
+func TestRequestTarget(t *testing.T) {
+	for target, want := range map[string]string{
+		"/pkg.Service/Method":                   "/pkg.Service/Method",
+		"/%61/b?c":                              "/%61/b?c",
+		"//evil/b":                              "//evil/b",
+		"http://localhost/pkg.Service/Method":   "/pkg.Service/Method",
+		"http://localhost/%61/b?c":              "/%61/b?c",
+		"http://localhost//a/b":                 "//a/b",
+		"http://localhost":                      "/",
+		"HTTP://user@localhost:80/a/b":          "/a/b",
+		"http://localhost/a/b?u=http://x/evil/": "/a/b?u=http://x/evil/",
+	} {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := requestTarget(&http.Request{RequestURI: target, URL: u}); got != want {
+			t.Errorf("%q: got %q, want %q", target, got, want)
+		}
+	}
+}
+
+func TestMethodPolicy(t *testing.T) {
+	const admin, channelz = "/acme.Admin/Drop", "/grpc.channelz.v1.Channelz/GetServers"
+	for _, c := range []struct {
+		name        string
+		allow, deny []string
+		want        map[string]bool
+	}{
+		{"none", nil, nil, map[string]bool{
+			testMethod: true, admin: true, channelz: false,
+			"/grpc.health.v1.Health/Check":                                  true,
+			"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":     true,
+			"/grpc.binarylog.v1.Log/X":                                      false,
+			"/grpc.admin.v1.Admin/X":                                        false,
+			"/envoy.service.status.v3.ClientStatusDiscoveryService/Fetch":   false,
+			"/envoy.service.statusx.v3.ClientStatusDiscoveryService/Stream": true,
+		}},
+		{"a denied service", nil, []string{"acme.Admin/*"}, map[string]bool{testMethod: true, admin: false, "/acme.AdminX/Drop": true, channelz: false}},
+		{"a denied method, with its slash", nil, []string{"/acme.Admin/Drop"}, map[string]bool{admin: false, "/acme.Admin/Show": true}},
+		{"a denied package", nil, []string{"acme.*/*"}, map[string]bool{admin: false, "/acme.v1.Admin/Drop": false, testMethod: true}},
+		{"an allowed service and nothing else", []string{"test.Service/*"}, nil, map[string]bool{testMethod: true, admin: false, channelz: false}},
+		{"allowed methods by part", []string{"acme.*/Get*"}, nil, map[string]bool{"/acme.Admin/GetAll": true, admin: false}},
+		{"deny wins", []string{"acme.Admin/*"}, []string{"*/Drop"}, map[string]bool{admin: false, "/acme.Admin/Show": true}},
+		{"what shows insides, by name", []string{"grpc.channelz.v1.Channelz/*", "*/*"}, nil, map[string]bool{channelz: true, testMethod: true}},
+		{"case matters", nil, []string{"acme.admin/*"}, map[string]bool{admin: true}},
+		{"a class", []string{"acme.[AB]dmin/?rop"}, nil, map[string]bool{admin: true, "/acme.Cdmin/Drop": false}},
+	} {
+		p, err := newMethodPolicy(c.allow, c.deny)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for method, want := range c.want {
+			if got := p.allows(method); got != want {
+				t.Errorf("%s: %s crosses: %v, want %v", c.name, method, got, want)
+			}
+		}
+	}
+}
+
+func TestMethodPatternsThatMeanNothing(t *testing.T) {
+	for _, text := range []string{"", "/", "acme.Admin", "/acme.Admin", "acme.Admin/Drop/x", "acme.Admin//Drop", "acme.[/Drop", "acme.Admin/[", `acme.Admin/\`, "**"} {
+		for _, lists := range [][2][]string{{{text}, nil}, {nil, {text}}} {
+			if _, err := newMethodPolicy(lists[0], lists[1]); err == nil || !strings.Contains(err.Error(), "want") {
+				t.Errorf("%q: got the error %v, want one that says what is wanted", text, err)
+			}
+		}
+	}
+}
+
+func TestMethodPolicyKeepsNoListOfItsCaller(t *testing.T) {
+	deny := []string{"/acme.Admin/*"}
+	p, err := newMethodPolicy(nil, deny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if deny[0] != "/acme.Admin/*" {
+		t.Errorf("the caller's list became %q", deny)
+	}
+	deny[0] = "x/y"
+	if p.allows("/acme.Admin/Drop") {
+		t.Error("the policy changed with the caller's list")
+	}
+}
+
+func TestRefusedMethodIsNamed(t *testing.T) {
+	p, err := newMethodPolicy(nil, []string{"acme.Admin/*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	only := &upstream{}
+	rt := &router{policy: p, only: only}
+	if _, err := rt.route(&Call{Method: "/acme.Admin/Drop"}); reasonOf(err) != ReasonNoRoute || !strings.Contains(err.Error(), "/acme.Admin/Drop") {
+		t.Errorf("got %v, want %v that names the method", err, ReasonNoRoute)
+	}
+	if got, err := rt.route(&Call{Method: testMethod}); err != nil || got != only {
+		t.Errorf("got %p, %v; want the upstream", got, err)
+	}
+}
+
+// FuzzParseMethod holds that what is accepted is the target's own bytes, and
+// that no decoding or cleaning makes another path of them.
+func FuzzParseMethod(f *testing.F) {
+	for _, target := range []string{"/pkg.Service/Method", "/a/b?c", "/%61/b", "/a%2Fb", "/../b", "/a;b/c", "//a/b", "/a/b/", "", "*", "http://h/a/b"} {
+		f.Add(target, "")
+	}
+	f.Add("/grpc/a/b", "/grpc")
+	f.Add("/grpcx/a/b", "/grpc")
+	f.Fuzz(func(t *testing.T, target, prefix string) {
+		method, ok := parseMethod(target, prefix)
+		if !ok {
+			if method != "" {
+				t.Errorf("%q is refused with %q", target, method)
+			}
+			return
+		}
+		if rest, ok := strings.CutPrefix(target, prefix+method); !ok || rest != "" && rest[0] != '?' {
+			t.Errorf("%q with the prefix %q became %q", target, prefix, method)
+		}
+		if decoded, err := url.PathUnescape(method); err != nil || decoded != method {
+			t.Errorf("%q decodes to %q, %v", method, decoded, err)
+		}
+		if cleaned := path.Clean(method); cleaned != method {
+			t.Errorf("%q is cleaned to %q", method, cleaned)
+		}
+		if strings.Count(method, "/") != 2 || strings.ContainsAny(method, ";?#\\\"<>| \t\r\n\x00%") {
+			t.Errorf("%q is no /service/method of plain bytes", method)
+		}
+		if u, err := url.ParseRequestURI(method); err != nil || u.Path != method || u.RawPath != "" {
+			t.Errorf("%q is read as %+v, %v", method, u, err)
+		}
+	})
+}
