@@ -1,0 +1,22 @@
+# syntax=docker/dockerfile:1
+
+# The builder runs on the machine's own platform and compiles for the target's.
+FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG TARGETOS TARGETARCH
+ARG VERSION=dev
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
+    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" -o /culvert ./cmd/culvert
+
+# Nothing but the program and the authorities it may trust towards a backend.
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /culvert /culvert
+# A number, so that Kubernetes' runAsNonRoot can see that it isn't root.
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["/culvert"]
+CMD ["serve"]
