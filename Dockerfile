@@ -7,9 +7,9 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG TARGETOS TARGETARCH
-ARG VERSION=dev
+ARG VERSION=dev COMMIT
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" -o /culvert ./cmd/culvert
+    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" -o /culvert ./cmd/culvert
 
 # Nothing but the program and the authorities it may trust towards a backend.
 FROM scratch

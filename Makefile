@@ -7,6 +7,7 @@ SHELL := /bin/bash
 .NOTPARALLEL: # two cores: the steps are parallel inside, and their output stays readable
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 FUZZTIME ?= 30s
 IMAGE ?= culvert
 
@@ -14,7 +15,13 @@ BEGAN := $(shell date +%s)
 
 # No cgo and no paths of this machine: the file is the same wherever it is built.
 # The version is handed in, so nothing depends on what Go finds out about git.
-BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
+BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
+
+# The tests of silence make network namespaces, which takes root. Who isn't root
+# is root of namespaces of their own, with a loopback and no other network.
+ifneq ($(shell id -u),0)
+AS_ROOT := unshare --map-root-user --mount --net -- sh -c 'mount -t tmpfs tmpfs /run && ip link set lo up && exec "$$@"' sh
+endif
 
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
@@ -46,7 +53,8 @@ unit: ## Unit, fuzz corpora, command line and conformance tests, with the race d
 
 e2e: build node_modules ## The real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
-	CULVERT_BIN="$(CURDIR)/bin/culvert" go -C e2e test -race -count=1 -timeout 10m ./...
+	go -C e2e mod download
+	CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) go -C e2e test -race -count=1 -timeout 10m ./...
 
 fuzz: ## Fuzz each target for FUZZTIME (30s)
 	@tools/fuzz.sh $(FUZZTIME)
@@ -63,7 +71,7 @@ proto: deps-generate ## Make the protobuf code again
 	go -C e2e generate ./...
 
 docker: ## Build the container image
-	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE):$(VERSION) -t $(IMAGE):latest .
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t $(IMAGE):$(VERSION) -t $(IMAGE):latest .
 
 clean: ## Remove what make has put into the tree
 	rm -rf bin dist coverage* e2e/node/node_modules demo/web/node_modules
