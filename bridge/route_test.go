@@ -206,7 +206,7 @@ func FuzzParseMethod(f *testing.F) {
 		if strings.Count(method, "/") != 2 || strings.ContainsAny(method, ";?#\\\"<>| \t\r\n\x00%") {
 			t.Errorf("%q is no /service/method of plain bytes", method)
 		}
-		if u, err := url.ParseRequestURI(method); err != nil || u.Path != method || u.RawPath != "" {
+		if u, err := url.ParseRequestURI(method); err != nil || u.Path != method {
 			t.Errorf("%q is read as %+v, %v", method, u, err)
 		}
 	})
