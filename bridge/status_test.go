@@ -1,0 +1,239 @@
+package bridge
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// errorInfo returns the one ErrorInfo of a status.
+func errorInfo(t testing.TB, st *status.Status) *errdetails.ErrorInfo {
+	t.Helper()
+	if details := st.Details(); len(details) == 1 {
+		if info, ok := details[0].(*errdetails.ErrorInfo); ok {
+			return info
+		}
+	}
+	t.Errorf("the status %v has the details %v, want one ErrorInfo", st, st.Details())
+	return &errdetails.ErrorInfo{}
+}
+
+// TestReasons holds the table to the published one: code and HTTP status of
+// each reason.
+func TestReasons(t *testing.T) {
+	want := map[Reason]struct {
+		code codes.Code
+		http int
+	}{
+		"NO_ROUTE":             {codes.Unimplemented, 404},
+		"ORIGIN_DENIED":        {codes.PermissionDenied, 403},
+		"BAD_REQUEST":          {codes.InvalidArgument, 400},
+		"UNSUPPORTED_ENCODING": {codes.Unimplemented, 415},
+		"REQUEST_TOO_LARGE":    {codes.ResourceExhausted, 413},
+		"RESPONSE_TOO_LARGE":   {codes.ResourceExhausted, 502},
+		"METADATA_TOO_LARGE":   {codes.ResourceExhausted, 431},
+		"LIMIT_EXCEEDED":       {codes.ResourceExhausted, 429},
+		"OVERLOADED":           {codes.Unavailable, 503},
+		"UPSTREAM_UNREACHABLE": {codes.Unavailable, 503},
+		"UPSTREAM_RESET":       {codes.Unavailable, 502},
+		"UPSTREAM_NOT_GRPC":    {codes.Unknown, 502},
+		"MISSING_TRAILERS":     {codes.Internal, 502},
+		"DEADLINE_EXCEEDED":    {codes.DeadlineExceeded, 504},
+		"CLIENT_GONE":          {codes.Canceled, 499},
+		"IDLE_TIMEOUT":         {codes.Unavailable, 408},
+		"MAX_AGE":              {codes.Unavailable, 503},
+		"SLOW_CONSUMER":        {codes.ResourceExhausted, 499},
+		"HANDSHAKE_TIMEOUT":    {codes.DeadlineExceeded, 408},
+		"DRAINING":             {codes.Unavailable, 503},
+		"INTERNAL":             {codes.Internal, 500},
+	}
+	seen := make(map[Reason]bool)
+	for _, row := range Reasons() {
+		w, ok := want[row.Reason]
+		if !ok || seen[row.Reason] {
+			t.Errorf("%s: not in the published table, or twice", row.Reason)
+		}
+		seen[row.Reason] = true
+		if row.Code != w.code || row.HTTP != w.http {
+			t.Errorf("%s: got %v and HTTP %d, want %v and %d", row.Reason, row.Code, row.HTTP, w.code, w.http)
+		}
+		if row.Meaning == "" || row.Remedy == "" {
+			t.Errorf("%s: no meaning or no remedy", row.Reason)
+		}
+	}
+	for r := range want {
+		if !seen[r] {
+			t.Errorf("%s is published and not in the table", r)
+		}
+	}
+}
+
+// TestEveryReasonAsAStatus: each row ends a call with its code, the remedy,
+// and an ErrorInfo of culvert's domain with the call's id; sent is said where
+// the client has to decide on trying again, and only there.
+func TestEveryReasonAsAStatus(t *testing.T) {
+	for _, row := range Reasons() {
+		v := judge(newFault(row.Reason, "it happened"), "call-0001", false)
+		info := errorInfo(t, v.status)
+		if v.status.Code() != row.Code || info.GetReason() != string(row.Reason) || info.GetDomain() != "culvert" || info.GetMetadata()["call_id"] != "call-0001" {
+			t.Errorf("%s: got %v with %v", row.Reason, v.status, info)
+		}
+		if msg := v.status.Message(); !strings.HasPrefix(msg, "it happened") || !strings.Contains(msg, row.Remedy) {
+			t.Errorf("%s: the message %q lacks what happened or the remedy %q", row.Reason, msg, row.Remedy)
+		}
+		sent, said := info.GetMetadata()["sent"]
+		if said != (row.Code == codes.Unavailable) || said && sent != "no" {
+			t.Errorf("%s: sent is %q, said: %v; want \"no\" for UNAVAILABLE and nothing else", row.Reason, sent, said)
+		}
+		origin := OriginCulvert
+		if row.Reason == ReasonClientGone {
+			origin = OriginClient
+		}
+		if v.origin != origin || v.reason != row.Reason || v.cause != "" {
+			t.Errorf("%s: got the verdict %+v, want the origin %s and no cause", row.Reason, v, origin)
+		}
+	}
+}
+
+func TestFaultSaysWhetherItWasSent(t *testing.T) {
+	v := judge(&fault{reason: ReasonUpstreamReset, text: "lost", sent: "maybe"}, "", false)
+	info := errorInfo(t, v.status)
+	if got := info.GetMetadata()["sent"]; got != "maybe" {
+		t.Errorf("sent is %q, want maybe", got)
+	}
+	if _, ok := info.GetMetadata()["call_id"]; ok {
+		t.Error("a call without an id has one in its status")
+	}
+}
+
+func TestFaultsOwnCodeWins(t *testing.T) {
+	v := judge(&fault{reason: ReasonUpstreamReset, code: codes.ResourceExhausted, text: "reset"}, "", false)
+	info := errorInfo(t, v.status)
+	if v.status.Code() != codes.ResourceExhausted || info.GetReason() != "UPSTREAM_RESET" {
+		t.Errorf("got %v with %v, want RESOURCE_EXHAUSTED and UPSTREAM_RESET", v.status, info)
+	}
+	if sent, ok := info.GetMetadata()["sent"]; ok {
+		t.Errorf("a status that isn't UNAVAILABLE says sent=%s", sent)
+	}
+}
+
+// TestVectorOfABridgeStatus reads the published bytes of a status of
+// culvert's, and holds its own to the same reason, domain and code.
+func TestVectorOfABridgeStatus(t *testing.T) {
+	const vector = "CA4SFHVwc3RyZWFtIHVucmVhY2hhYmxlGksKKHR5cGUuZ29vZ2xlYXBpcy5jb20vZ29vZ2xlLnJwYy5FcnJvckluZm8SHwoUVVBTVFJFQU1fVU5SRUFDSEFCTEUSB2N1bHZlcnQ"
+	raw, err := base64.RawStdEncoding.DecodeString(vector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p spb.Status
+	if err := proto.Unmarshal(raw, &p); err != nil {
+		t.Fatal(err)
+	}
+	want := status.FromProto(&p)
+	got := judge(newFault(ReasonUpstreamUnreachable, want.Message()), "", false).status
+	wantInfo, gotInfo := errorInfo(t, want), errorInfo(t, got)
+	if got.Code() != want.Code() || gotInfo.GetReason() != wantInfo.GetReason() || gotInfo.GetDomain() != wantInfo.GetDomain() {
+		t.Errorf("got %v with %v, want %v with %v", got, gotInfo, want, wantInfo)
+	}
+}
+
+// TestInsideStaysInside: a cause goes to the log; a client is told it only
+// where the operator wants that.
+func TestInsideStaysInside(t *testing.T) {
+	cause := errors.New("dial tcp 10.0.0.7:9000: connect: connection refused")
+	f := newFault(ReasonUpstreamUnreachable, "the backend could not be reached").because(cause)
+	v := judge(f, "", false)
+	if strings.Contains(v.status.String(), "10.0.0.7") || strings.Contains(fmt.Sprint(v.status.Details()), "10.0.0.7") {
+		t.Errorf("the client is told %v", v.status)
+	}
+	if v.cause != cause.Error() {
+		t.Errorf("the log is told %q, want %q", v.cause, cause)
+	}
+	if v := judge(f, "", true); !strings.Contains(v.status.Message(), "10.0.0.7") {
+		t.Errorf("with detailed errors the client is told %q, want the cause in it", v.status.Message())
+	}
+}
+
+// TestJudge holds the two origins apart: what came in the upstream's trailers
+// passes untouched, everything else is culvert's or the client's.
+func TestJudge(t *testing.T) {
+	own, err := status.New(codes.ResourceExhausted, "grpc: received message larger than max").WithDetails(&errdetails.ErrorInfo{Reason: "QUOTA", Domain: "backend"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		err    error
+		origin string
+		reason Reason
+		code   codes.Code
+	}{
+		{"the upstream's OK", nil, OriginUpstream, "", codes.OK},
+		{"the upstream's status", upstreamStatus{own}, OriginUpstream, "", codes.ResourceExhausted},
+		{"the upstream's status, wrapped", fmt.Errorf("recv: %w", upstreamStatus{own}), OriginUpstream, "", codes.ResourceExhausted},
+		{"the upstream's status of no known code", upstreamStatus{status.New(codes.Code(99), "")}, OriginUpstream, "", codes.Code(99)},
+		{"a fault", newFault(ReasonNoRoute, ""), OriginCulvert, ReasonNoRoute, codes.Unimplemented},
+		{"a fault, wrapped", fmt.Errorf("recv: %w", newFault(ReasonNoRoute, "")), OriginCulvert, ReasonNoRoute, codes.Unimplemented},
+		{"a fault because of the end of a file", newFault(ReasonUpstreamReset, "").because(io.EOF), OriginCulvert, ReasonUpstreamReset, codes.Unavailable},
+		{"a fault because of a status", newFault(ReasonUpstreamReset, "").because(upstreamStatus{own}), OriginCulvert, ReasonUpstreamReset, codes.Unavailable},
+		{"the deadline", errDeadline, OriginCulvert, ReasonDeadlineExceeded, codes.DeadlineExceeded},
+		{"a context's deadline", context.DeadlineExceeded, OriginCulvert, ReasonDeadlineExceeded, codes.DeadlineExceeded},
+		{"the client's going", errGone, OriginClient, ReasonClientGone, codes.Canceled},
+		{"a context's cancellation", context.Canceled, OriginClient, ReasonClientGone, codes.Canceled},
+		{"shutting down", errDraining, OriginCulvert, ReasonDraining, codes.Unavailable},
+		{"a bare end of file", io.EOF, OriginCulvert, ReasonInternal, codes.Internal},
+		{"a wrapped end of file", fmt.Errorf("read: %w", io.EOF), OriginCulvert, ReasonInternal, codes.Internal},
+		{"half an end of file", io.ErrUnexpectedEOF, OriginCulvert, ReasonInternal, codes.Internal},
+		{"a status that never came in trailers", status.Error(codes.NotFound, "x"), OriginCulvert, ReasonInternal, codes.Internal},
+		{"something else", errors.New("x"), OriginCulvert, ReasonInternal, codes.Internal},
+		{"the call's own end", errFinished, OriginCulvert, ReasonInternal, codes.Internal},
+	} {
+		v := judge(c.err, "id", false)
+		if v.origin != c.origin || v.reason != c.reason || v.status.Code() != c.code {
+			t.Errorf("%s: got %v of %q for %q, want %v of %q for %q", c.name, v.status.Code(), v.origin, v.reason, c.code, c.origin, c.reason)
+		}
+	}
+	if v := judge(upstreamStatus{own}, "id", false); v.status != own {
+		t.Errorf("the upstream's status became %v", v.status)
+	}
+	if v := judge(io.EOF, "id", false); !strings.Contains(v.cause, "BUG:") || strings.Contains(v.status.Message(), "BUG:") {
+		t.Errorf("a defect tells the client %q and the log %q", v.status.Message(), v.cause)
+	}
+	if v := judge(errors.New("secret"), "id", false); strings.Contains(v.status.String(), "secret") || v.cause != "secret" {
+		t.Errorf("an unknown error tells the client %v and the log %q", v.status, v.cause)
+	}
+}
+
+// TestFaultsHideTheirCauseFromTheirCallers: a connection's end of file is not
+// the client's half-close, nor its deadline the call's.
+func TestFaultsHideTheirCauseFromTheirCallers(t *testing.T) {
+	for _, cause := range []error{io.EOF, context.Canceled, context.DeadlineExceeded} {
+		if err := newFault(ReasonClientGone, "gone").because(cause); errors.Is(err, cause) {
+			t.Errorf("a fault because of %v reads as it", cause)
+		}
+	}
+	f := newFault(ReasonClientGone, "gone").because(io.EOF)
+	if got, want := f.Error(), "gone: EOF"; got != want {
+		t.Errorf("the log reads %q, want %q", got, want)
+	}
+}
+
+// TestSharedFaultsStayAsTheyAre: causes of contexts are shared by all calls.
+func TestSharedFaultsStayAsTheyAre(t *testing.T) {
+	for _, f := range []*fault{errDeadline, errGone, errDraining} {
+		judge(f, "id", true)
+		if f.cause != nil || f.mute {
+			t.Errorf("%v was changed: cause %v, mute %v", f, f.cause, f.mute)
+		}
+	}
+}
