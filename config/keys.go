@@ -61,11 +61,11 @@ func keysOf(t reflect.Type, prefix string, index []int) []Key {
 		field := t.Field(i)
 		name := join(prefix, field.Tag.Get("key"))
 		at := append(index[:len(index):len(index)], i)
-		if field.Type.Kind() == reflect.Struct && field.Tag.Get("key") != "" && !isLeaf(field.Type) {
+		if field.Type.Kind() == reflect.Struct { // a section: no value is one
 			all = append(all, keysOf(field.Type, name, at)...)
-			continue
+		} else {
+			all = append(all, keyOf(field, name, at))
 		}
-		all = append(all, keyOf(field, name, at))
 	}
 	return all
 }
@@ -95,11 +95,6 @@ func keyOf(field reflect.StructField, name string, index []int) Key {
 		panic("BUG: config: no kind for " + name)
 	}
 	return k
-}
-
-func isLeaf(t reflect.Type) bool {
-	_, ok := kindsByType[t]
-	return ok
 }
 
 func byName(keys []Key) map[string]Key {

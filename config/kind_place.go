@@ -1,0 +1,212 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Below are the kinds of text that name a place: an address, a backend, an
+// origin, a host, a path, a method. Each check ends its sentence with how the
+// value should have been written, since most are written wrongly in few ways.
+
+func parseOptionalAddress(s string) (any, error) {
+	if s == "" || s == "off" {
+		return "", nil
+	}
+	return s, checkAddress(s)
+}
+
+// checkAddress wants what net.Listen can take, with a port in digits.
+func checkAddress(s string) error {
+	if s == "" {
+		return errors.New(`is empty: write ":8080"`)
+	}
+	if isPort(s) {
+		return fmt.Errorf("lacks a colon: write %q", ":"+s)
+	}
+	host, port, err := net.SplitHostPort(s)
+	switch {
+	case err != nil && net.ParseIP(s) != nil && strings.Contains(s, ":"):
+		return fmt.Errorf("is an IPv6 address without a port: write %q", "["+s+"]:8080")
+	case err != nil && !strings.Contains(s, ":"):
+		return fmt.Errorf("has no port: write %q", s+":8080")
+	case err != nil || strings.ContainsAny(host, "/ "):
+		return errors.New(`is no address: write "host:port" or ":port"`)
+	case !isPort(port):
+		return errors.New("has no port from 0 to 65535 after its colon")
+	}
+	return nil
+}
+
+func isPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
+}
+
+// checkTarget wants an address that grpc-go can resolve.
+func checkTarget(s string) error {
+	scheme, rest, found := strings.Cut(s, ":")
+	switch {
+	case found && (scheme == "http" || scheme == "grpc" || scheme == "h2c"):
+		return fmt.Errorf("is a URL: write %q", hostAndPort(rest, "80"))
+	case found && (scheme == "https" || scheme == "grpcs"):
+		return fmt.Errorf("is a URL: write %q, and turn on backend.tls.enabled (--backend-tls)", hostAndPort(rest, "443"))
+	case found && (scheme == "unix" || scheme == "unix-abstract"):
+		if strings.Trim(rest, "/") == "" {
+			return errors.New(`has no path: write "unix:///path/to/socket"`)
+		}
+		return nil
+	case found && scheme == "dns":
+		if name := rest[strings.LastIndexByte(rest, '/')+1:]; name == "" {
+			return errors.New(`has no name: write "dns:///host:port"`)
+		}
+		return nil
+	case strings.Contains(s, "://"):
+		return errors.New(`has a scheme that culvert doesn't know: write "host:port", "dns:///host:port" or "unix:///path"`)
+	case isPort(s):
+		return fmt.Errorf("is a port alone: write %q", "localhost:"+s)
+	}
+	host, port, err := net.SplitHostPort(s)
+	switch {
+	case err != nil && net.ParseIP(s) != nil && strings.Contains(s, ":"):
+		return fmt.Errorf("is an IPv6 address without a port: write %q", "["+s+"]:50051")
+	case err != nil && !strings.Contains(s, ":"):
+		return fmt.Errorf("has no port: write %q", s+":50051")
+	case err != nil || strings.ContainsAny(host, "/ "):
+		return errors.New(`is no address: write "host:port", "dns:///host:port" or "unix:///path"`)
+	case host == "":
+		return fmt.Errorf("has no host: write %q", "localhost:"+port)
+	case !isPort(port) || port == "0":
+		return errors.New("has no port from 1 to 65535 after its colon")
+	}
+	return nil
+}
+
+// hostAndPort takes what should have been written out of the rest of a URL.
+func hostAndPort(rest, port string) string {
+	host, _, _ := strings.Cut(strings.TrimLeft(rest, "/"), "/")
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		return host + ":" + port
+	}
+	return host
+}
+
+// checkOrigin wants "*" or what a browser sends as Origin, with a "*" for the
+// first labels of the host, for all of it, or for the port.
+func checkOrigin(s string) error {
+	if s == "*" {
+		return nil
+	}
+	scheme, host, found := strings.Cut(s, "://")
+	switch {
+	case s == "":
+		return errors.New(`is empty: write "https://app.example.com"`)
+	case strings.Contains(s, ","):
+		return errors.New("holds a comma: one origin an entry, one entry a flag")
+	case s == "null":
+		return errors.New("is what every sandboxed page sends: serve the page from an origin of its own")
+	case !found && strings.Contains(s, "/"):
+		return errors.New(`has no scheme: write "https://app.example.com"`)
+	case !found:
+		return fmt.Errorf("has no scheme: write %q", "https://"+s)
+	case scheme == "" || strings.ToLower(scheme) != scheme || strings.ContainsAny(scheme, "*/ "):
+		return errors.New(`has no scheme in lower case: write "https://app.example.com"`)
+	}
+	if before, after, slash := strings.Cut(host, "/"); slash {
+		if after == "" {
+			return fmt.Errorf("ends in a slash, which no browser sends: write %q", scheme+"://"+before)
+		}
+		return fmt.Errorf("has a path, which no browser sends: write %q", scheme+"://"+before)
+	}
+	return checkOriginHost(scheme, host)
+}
+
+func checkOriginHost(scheme, host string) error {
+	web := scheme == "http" || scheme == "https"
+	host, port, hasPort := cutPort(host)
+	switch {
+	case host == "" || strings.ContainsAny(host, "@?# "):
+		return errors.New(`has no host: write "https://app.example.com"`)
+	case host == "*" && web:
+		return errors.New(`lets every page in: write "*" if that is meant, else "https://*.example.com"`)
+	case strings.Contains(strings.TrimPrefix(host, "*"), "*") || len(host) > 1 && host[0] == '*' && host[1] != '.':
+		return errors.New(`has a "*" that is neither the first label of the host nor the port: write "https://*.example.com" or "http://localhost:*"`)
+	case strings.ToLower(host) != host:
+		return fmt.Errorf("has capitals, which no browser sends: write %q", scheme+"://"+strings.ToLower(host))
+	case hasPort && port != "*" && !isPort(port):
+		return errors.New("has no port from 0 to 65535 after its colon")
+	case scheme == "http" && port == "80" || scheme == "https" && port == "443":
+		return fmt.Errorf("names the scheme's own port, which no browser sends: write %q", scheme+"://"+host)
+	}
+	return nil
+}
+
+// cutPort splits host[:port]; the colons of an IPv6 address are in brackets.
+func cutPort(s string) (host, port string, found bool) {
+	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
+		return s[:i], s[i+1:], true
+	}
+	return s, "", false
+}
+
+// checkHost wants a name or an address, with or without a port.
+func checkHost(s string) error {
+	host, port, hasPort := cutPort(s)
+	if hasPort && !isPort(port) {
+		return errors.New(`is no host: write "grpc.example.com" or "grpc.example.com:8080"`)
+	}
+	return checkName(strings.Trim(host, "[]"))
+}
+
+// checkName wants a name or an address alone.
+func checkName(s string) error {
+	if net.ParseIP(s) == nil && !nameForm.MatchString(s) {
+		return errors.New(`is no host name: write "grpc.example.com"`)
+	}
+	return nil
+}
+
+// Underscores are no letters of a host's name, but names of containers and
+// services have them.
+var nameForm = regexp.MustCompile(`^[0-9A-Za-z_]([0-9A-Za-z_.-]*[0-9A-Za-z_.])?$`)
+
+func checkPathPrefix(s string) error {
+	switch {
+	case s == "/":
+		return errors.New(`is every path: write "" for no prefix`)
+	case !strings.HasPrefix(s, "/"):
+		return fmt.Errorf("lacks its first slash: write %q", "/"+strings.TrimRight(s, "/"))
+	case strings.HasSuffix(s, "/"):
+		return fmt.Errorf("ends in a slash: write %q", strings.TrimRight(s, "/"))
+	case path.Clean(s) != s || !prefixForm.MatchString(s):
+		return errors.New(`is no plain path: write "/grpc", of letters, digits and . _ ~ -`)
+	}
+	return nil
+}
+
+var prefixForm = regexp.MustCompile(`^[0-9A-Za-z._~/-]+$`)
+
+func checkMethodPattern(s string) error {
+	service, method, found := strings.Cut(strings.TrimPrefix(s, "/"), "/")
+	switch {
+	case s == "":
+		return errors.New(`is empty: write "shop.v1.Orders/*"`)
+	case s == "*":
+		return errors.New(`has no slash: write "*/*" for every method`)
+	case strings.Contains(s, ","):
+		return errors.New("holds a comma: one pattern an entry, one entry a flag")
+	case !found || method == "":
+		return fmt.Errorf("names no method: write %q for all of the service", service+"/*")
+	case service == "" || strings.Contains(method, "/"):
+		return errors.New(`is not "package.Service/Method"`)
+	}
+	if _, err := path.Match(s, ""); err != nil {
+		return errors.New(`has a bracket without its end: write "shop.v1.Orders/*"`)
+	}
+	return nil
+}
