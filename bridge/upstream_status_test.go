@@ -500,8 +500,8 @@ func TestRequestMetadataThatTheBackendRefuses(t *testing.T) {
 // TestEndOfTheCallsOwn: when the call's context ended, its cause is the end,
 // not the words grpc-go finds for it.
 func TestEndOfTheCallsOwn(t *testing.T) {
-	address := startBackend(t, hold)
-	u := upstreamTo(t, Backend{Target: address})
+	silent := startFrames(t, func(*frameConn, uint32) {})
+	u := upstreamTo(t, Backend{Target: silent.address})
 	for _, cause := range []*fault{errGone, errDraining, newFault(ReasonSlowConsumer, "slow")} {
 		ctx, cancel := context.WithCancelCause(within(t, patience))
 		up, err := u.open(ctx, &Call{Method: testMethod}, nil)
