@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"net/http"
 	"net/url"
 	"path"
 	"strings"
@@ -74,28 +73,6 @@ func TestParseMethod(t *testing.T) {
 		got, ok := parseMethod(c.target, c.prefix)
 		if got != c.want || ok != (c.want != "") {
 			t.Errorf("parseMethod(%.80q, %q) = %.80q, %v; want %.80q", c.target, c.prefix, got, ok, c.want)
-		}
-	}
-}
-
-func TestRequestTarget(t *testing.T) {
-	for target, want := range map[string]string{
-		"/pkg.Service/Method":                   "/pkg.Service/Method",
-		"/%61/b?c":                              "/%61/b?c",
-		"//evil/b":                              "//evil/b",
-		"http://localhost/pkg.Service/Method":   "/pkg.Service/Method",
-		"http://localhost/%61/b?c":              "/%61/b?c",
-		"http://localhost//a/b":                 "//a/b",
-		"http://localhost":                      "/",
-		"HTTP://user@localhost:80/a/b":          "/a/b",
-		"http://localhost/a/b?u=http://x/evil/": "/a/b?u=http://x/evil/",
-	} {
-		u, err := url.ParseRequestURI(target)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := requestTarget(&http.Request{RequestURI: target, URL: u}); got != want {
-			t.Errorf("%q: got %q, want %q", target, got, want)
 		}
 	}
 }
