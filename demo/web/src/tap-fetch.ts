@@ -1,0 +1,50 @@
+import { createFrameReader, type Field, headerBytes } from "./frame.ts";
+import { lines, type WireLog } from "./wire-log.ts";
+
+/** A fetch for a gRPC-Web client that records what crosses it. */
+export function tapFetch(log: WireLog): typeof fetch {
+  return async (input, init) => {
+    const recorder = log.begin("grpc-web", String(input));
+    const request = [...new Headers(init?.headers)];
+    const body = init?.body as Uint8Array<ArrayBuffer>; // gRPC-Web clients send one whole body
+    recorder.requestHeaders(request);
+    recorder.event("out", "headers", undefined, lines(request));
+    recorder.message("out", body, body.subarray(headerBytes));
+    const lost = (cause: unknown) => {
+      if (init?.signal?.aborted) {
+        recorder.event("out", "cancel");
+      } else {
+        recorder.event("in", "cut", undefined, String(cause));
+      }
+      recorder.end();
+    };
+    const response = await fetch(input, init).catch((cause: unknown) => {
+      lost(cause);
+      throw cause;
+    });
+    const headers: Field[] = [...response.headers];
+    recorder.headers(headers);
+    recorder.event("in", "headers", undefined, lines([[":status", `${response.status} ${response.statusText}`.trim()], ...headers]));
+    const read = createFrameReader();
+    const tap = new TransformStream<Uint8Array, Uint8Array>({
+      transform(chunk, controller) {
+        controller.enqueue(chunk);
+        for (const frame of read(chunk)) {
+          recorder.frame(frame, rawFrame(frame.flags, frame.payload));
+        }
+      },
+      flush: () => recorder.end(),
+    });
+    response.body?.pipeTo(tap.writable).catch(lost); // such a stream never reaches flush
+    return new Response(response.body && tap.readable, response);
+  };
+}
+
+/** The frame as it was on the wire, whatever chunks it came in. */
+function rawFrame(flags: number, payload: Uint8Array): Uint8Array {
+  const raw = new Uint8Array(headerBytes + payload.length);
+  raw[0] = flags;
+  new DataView(raw.buffer).setUint32(1, payload.length);
+  raw.set(payload, headerBytes);
+  return raw;
+}

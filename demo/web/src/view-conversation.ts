@@ -1,0 +1,169 @@
+import { type Conversation, openConversation } from "./conversation.ts";
+import { codeName } from "./describe.ts";
+import { badge, find, h } from "./dom.ts";
+import { demoMetadata } from "./metadata.ts";
+import type { Path } from "./path.ts";
+import { runTool, toolNames } from "./tools.ts";
+import type { WireView } from "./view-wire.ts";
+
+const suggestions = [
+  "What time is it, and how big is my window?",
+  "Which languages do I speak?",
+  "Are you there?",
+  "Tell me about culverts",
+];
+
+/** What the rest of the page may ask of the conversation. */
+export interface ConversationView {
+  /** Says something, on a new call if none is open. */
+  ask(text: string): void;
+  /** Ends the open call after its answer and goes on over the present path. */
+  move(): void;
+}
+
+/** Runs the card "A conversation". */
+export function showConversation(path: Path, wire: WireView): ConversationView {
+  const chat = find("chat-log", HTMLElement);
+  const input = find("chat-input", HTMLInputElement);
+  const stop = find("chat-stop", HTMLButtonElement);
+  const end = find("chat-end", HTMLButtonElement);
+  const status = find("chat-status", HTMLElement);
+  let latest: Conversation | undefined; // the one that the card shows
+  let open = false; // latest takes turns
+  let answering = false;
+  let bubble: HTMLElement | undefined; // of what is being said
+  let moving = Promise.resolve();
+  let answered = () => {}; // wakes move
+
+  function add(role: "user" | "assistant" | "tool" | "note", ...content: (Node | string)[]): HTMLElement {
+    const element = h("div", { class: `said ${role}`, "data-testid": "chat-message", "data-role": role }, ...content);
+    chat.append(element);
+    scroll();
+    return element;
+  }
+
+  function scroll(): void {
+    chat.scrollTop = chat.scrollHeight;
+  }
+
+  function setAnswering(now: boolean): void {
+    answering = now;
+    stop.disabled = !now;
+    if (!now) {
+      answered();
+    }
+  }
+
+  function endBubble(): void {
+    bubble?.classList.remove("speaking");
+    bubble = undefined;
+  }
+
+  function setOpen(now: boolean): void {
+    open = now;
+    end.disabled = !now;
+  }
+
+  function start(): Conversation {
+    wire.showNext();
+    const conversation = openConversation(path.origin(), demoMetadata());
+    latest = conversation;
+    setOpen(true);
+    status.replaceChildren(badge("OPEN", "ok"));
+    void listen(conversation);
+    return conversation;
+  }
+
+  async function listen(conversation: Conversation): Promise<void> {
+    for await (const { event } of conversation.events) {
+      if (event.case === "token") {
+        bubble ??= add("assistant");
+        bubble.classList.add("speaking");
+        bubble.append(event.value.text);
+        scroll();
+      } else if (event.case === "toolCall" && open) {
+        const outcome = runTool(event.value.name);
+        conversation.answer(event.value.callId, outcome);
+        endBubble();
+        add("tool", h("code", {}, event.value.name), ` → ${outcome.value}`);
+      } else if (event.case === "end") {
+        if (event.value.interrupted) {
+          (bubble ?? add("assistant")).append(h("small", {}, "(stopped)"));
+        } else {
+          setAnswering(false);
+        }
+        endBubble();
+      }
+    }
+    endBubble();
+    const ending = await conversation.ended;
+    if (conversation === latest) {
+      setOpen(false);
+      setAnswering(false);
+      status.replaceChildren(badge(codeName(ending.code), ending.code === 0 ? "ok" : "bad"), ` ${ending.message}`);
+    }
+  }
+
+  function ask(text: string): void {
+    const conversation = open && latest !== undefined ? latest : start();
+    wire.showLatest("grpc-websockets");
+    add("user", text);
+    setAnswering(true);
+    conversation.prompt(text, toolNames); // ends the answer before, if it still runs
+  }
+
+  function interrupt(): void {
+    setAnswering(false);
+    latest?.interrupt();
+  }
+
+  function halfClose(): void {
+    setOpen(false);
+    latest?.halfClose();
+  }
+
+  async function followPath(origin: string): Promise<void> {
+    while (answering) {
+      await new Promise<void>((resolve) => {
+        answered = resolve;
+      });
+    }
+    if (open) {
+      halfClose();
+      await latest?.ended;
+    }
+    if (origin === path.origin()) {
+      add("note", path.proxied ? "now through the inspecting proxy" : "now directly to culvert", `, port ${new URL(origin).port}`);
+      ask("Hello, are you there?");
+    }
+  }
+
+  find("chat-form", HTMLFormElement).addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = input.value.trim();
+    if (text !== "") {
+      input.value = "";
+      ask(text);
+    }
+  });
+  stop.addEventListener("click", interrupt);
+  end.addEventListener("click", () => {
+    if (answering) {
+      interrupt();
+    }
+    halfClose();
+  });
+  find("suggestions", HTMLElement).append(
+    ...suggestions.map((text) =>
+      h("button", { type: "button", class: "chip", "data-testid": "suggestion", onclick: () => ask(text) }, text),
+    ),
+  );
+  find("chat-send", HTMLButtonElement).disabled = false;
+  return {
+    ask,
+    move() {
+      const origin = path.origin();
+      moving = moving.then(() => followPath(origin));
+    },
+  };
+}

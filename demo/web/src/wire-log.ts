@@ -1,0 +1,131 @@
+import type { JsonValue } from "@bufbuild/protobuf";
+import { describeMessage, readStatus, type WireStatus } from "./describe.ts";
+import { blockFlag, type Field, type Frame, parseBlock } from "./frame.ts";
+
+/** Something that crossed the wire, or happened to it. */
+export interface WireEvent {
+  atMs: number; // since the call began
+  direction: "out" | "in";
+  kind: "open" | "headers" | "message" | "half-close" | "trailers" | "close" | "cancel" | "cut";
+  raw: Uint8Array; // what was sent or received, empty for what has no bytes of its own
+  content: JsonValue | undefined; // decoded
+}
+
+/** One call, as it was on the wire. */
+export interface WireCall {
+  id: number;
+  transport: "grpc-websockets" | "grpc-web";
+  path: string;
+  origin: string;
+  begunAt: number;
+  durationMs: number | undefined; // undefined while it runs
+  events: WireEvent[];
+  bytesOut: number;
+  bytesIn: number;
+  requestHeaders: readonly Field[];
+  headers: readonly Field[];
+  trailers: readonly Field[];
+  status: WireStatus | undefined;
+}
+
+/** What a tap writes to. */
+export interface Recorder {
+  event(direction: "out" | "in", kind: WireEvent["kind"], raw?: Uint8Array, content?: JsonValue): void;
+  message(direction: "out" | "in", raw: Uint8Array, payload: Uint8Array): void;
+  requestHeaders(fields: readonly Field[]): void;
+  headers(fields: readonly Field[]): void;
+  /** Records a frame from the server: a message, headers or trailers. */
+  frame(frame: Frame, raw: Uint8Array): void;
+  end(): void;
+}
+
+export interface WireLog {
+  readonly calls: readonly WireCall[];
+  begin(transport: WireCall["transport"], url: string): Recorder;
+  /** The listener hears of each change; event is what was added, if anything. */
+  subscribe(listener: (call: WireCall, event: WireEvent | undefined) => void): void;
+}
+
+const maxCalls = 30;
+
+export function createWireLog(): WireLog {
+  const calls: WireCall[] = [];
+  const listeners: ((call: WireCall, event: WireEvent | undefined) => void)[] = [];
+  let lastId = 0;
+
+  function begin(transport: WireCall["transport"], url: string): Recorder {
+    const { pathname, origin } = new URL(url);
+    lastId++;
+    const call: WireCall = {
+      id: lastId,
+      transport,
+      path: pathname,
+      origin,
+      begunAt: performance.now(),
+      durationMs: undefined,
+      events: [],
+      bytesOut: 0,
+      bytesIn: 0,
+      requestHeaders: [],
+      headers: [],
+      trailers: [],
+      status: undefined,
+    };
+    calls.unshift(call);
+    calls.length = Math.min(calls.length, maxCalls);
+    const changed = (event?: WireEvent) => {
+      for (const listener of listeners) {
+        listener(call, event);
+      }
+    };
+    const recorder: Recorder = {
+      event(direction, kind, raw = new Uint8Array(0), content = undefined) {
+        const event = { atMs: performance.now() - call.begunAt, direction, kind, raw, content };
+        call.events.push(event);
+        if (direction === "out") {
+          call.bytesOut += raw.length;
+        } else {
+          call.bytesIn += raw.length;
+        }
+        changed(event);
+      },
+      message(direction, raw, payload) {
+        recorder.event(direction, "message", raw, describeMessage(call.path, direction, payload));
+      },
+      requestHeaders(fields) {
+        call.requestHeaders = fields;
+      },
+      headers(fields) {
+        call.headers = fields;
+      },
+      frame(frame, raw) {
+        if ((frame.flags & blockFlag) === 0) {
+          recorder.message("in", raw, frame.payload);
+          return;
+        }
+        const fields = parseBlock(frame.payload);
+        const status = readStatus(fields);
+        if (status === undefined) {
+          call.headers = fields;
+          recorder.event("in", "headers", raw, lines(fields));
+          return;
+        }
+        call.trailers = fields;
+        call.status = status;
+        recorder.event("in", "trailers", raw, lines(fields));
+      },
+      end() {
+        call.durationMs ??= performance.now() - call.begunAt;
+        changed();
+      },
+    };
+    changed();
+    return recorder;
+  }
+
+  return { calls, begin, subscribe: (listener) => void listeners.push(listener) };
+}
+
+export function lines(fields: readonly Field[]): string {
+  return fields.map(([name, value]) => `${name}: ${value}`).join("\n");
+}
