@@ -1,0 +1,52 @@
+package demo
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+// newBridge is a real culvert, as cmd/culvert makes it for the demo.
+func newBridge(c BridgeConfig) (Bridge, error) {
+	return bridge.New(bridge.Config{
+		Backend:      bridge.Backend{Target: c.Backend},
+		Observer:     observer{c},
+		AllowOrigins: c.AllowOrigins,
+		LoopbackOnly: c.LoopbackOnly,
+		Fallback:     c.Fallback,
+	})
+}
+
+type observer struct{ BridgeConfig }
+
+func (observer) ConnBegan(bridge.ConnInfo)                           {}
+func (observer) ConnEnded(bridge.ConnInfo)                           {}
+func (observer) CallBegan(*bridge.CallInfo)                          {}
+func (observer) CallHeader(*bridge.CallInfo, metadata.MD)            {}
+func (observer) CallMessage(*bridge.CallInfo, bridge.Direction, int) {}
+
+func (o observer) CallEnded(c *bridge.CallInfo) {
+	o.BridgeConfig.CallEnded(Call{Transport: c.Transport, Method: c.Method, Status: c.Status, Duration: c.Duration})
+}
+
+func (o observer) Refused(r bridge.Refusal) {
+	o.BridgeConfig.Refused(Refusal{Reason: string(r.Reason), Peer: r.Peer, Detail: r.Detail})
+}
+
+func TestCheckPasses(t *testing.T) {
+	var out bytes.Buffer
+	err := Check(t.Context(), Config{NewBridge: newBridge, Out: &out, Version: "test"})
+	t.Logf("\n%s", out.String())
+	if err != nil {
+		t.Error(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if !strings.HasPrefix(line, "✓ ") {
+			t.Errorf("got the line %q, want a ✓", line)
+		}
+	}
+}

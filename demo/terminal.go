@@ -1,0 +1,166 @@
+package demo
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"strings"
+	"time"
+	"unicode"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/demo/demopb"
+)
+
+// maxPeerText is how many characters of a peer's text one line shows.
+const maxPeerText = 100
+
+// terminal writes what a person reads. It is safe for concurrent use, a line
+// at a time.
+type terminal struct {
+	out    *log.Logger
+	colour bool
+}
+
+func newTerminal(w io.Writer, colour bool) *terminal {
+	return &terminal{out: log.New(w, "", 0), colour: colour}
+}
+
+// A paint is an ANSI colour.
+type paint string
+
+const (
+	green paint = "\x1b[32m"
+	red   paint = "\x1b[31m"
+	bold  paint = "\x1b[1m"
+	faint paint = "\x1b[2m"
+)
+
+func (t *terminal) in(p paint, text string) string {
+	if !t.colour || text == "" {
+		return text
+	}
+	return string(p) + text + "\x1b[0m"
+}
+
+// welcome says what listens where. The first URL is the page's.
+func (t *terminal) welcome(s *stage) {
+	page, proxy, backend := dialable(s.pageListener.Addr()), dialable(s.proxyListener.Addr()), s.backendListener.Addr().String()
+	for _, text := range s.replaced {
+		t.out.Println(text)
+	}
+	t.out.Printf(`
+  %s   open it, and flip its switch
+
+  culvert  %-21s  gRPC, gRPC-Web and gRPC over WebSocket on one port
+  proxy    %-21s  the same behind a box that speaks only HTTP/1.1
+  backend  %-21s  the example service, an ordinary grpc-go server
+
+  Try next
+    grpcurl -plaintext %s list
+    grpcurl -plaintext -d '{"from": 3}' %s %s/Countdown
+    grpcurl -plaintext %s list      (through the box: fails)
+    culvert serve --backend %s --listen 127.0.0.1:0
+    culvert demo --check
+
+  Each call as it ends; Ctrl-C stops.
+`, t.in(bold, "http://"+page+"/"), page, proxy, backend, page, page, demopb.Demo_ServiceDesc.ServiceName, proxy, backend)
+}
+
+func (t *terminal) welcomeBackend(addr net.Addr) {
+	t.out.Printf("the example service %s listens on %s", demopb.Demo_ServiceDesc.ServiceName, addr)
+}
+
+func (t *terminal) goodbye() { t.out.Println("\n  stopping") }
+
+// A Call is one that has ended, as the terminal shows it.
+type Call struct {
+	Transport, Method       string
+	Status                  *status.Status
+	Duration                time.Duration
+	MessagesIn, MessagesOut int64 // from the client; to it
+	BytesIn, BytesOut       int64
+}
+
+// A Refusal is something that culvert turned away. Reason is culvert's, the
+// rest a peer's text.
+type Refusal struct{ Reason, Peer, Detail string }
+
+func (t *terminal) call(c Call) {
+	colour, text := green, ""
+	if c.Status.Code() != codes.OK {
+		colour, text = red, "  "+printable(c.Status.Message())
+	}
+	t.event(colour, codeName(c.Status.Code()), fmt.Sprintf("%-15s  %s  %s%s", c.Transport, printable(strings.TrimPrefix(c.Method, "/")),
+		t.in(faint, fmt.Sprintf("↑ %d msg %s  ↓ %d msg %s  %s", c.MessagesIn, byteCount(c.BytesIn), c.MessagesOut, byteCount(c.BytesOut), c.Duration.Round(time.Millisecond))), text))
+}
+
+func (t *terminal) refused(r Refusal) {
+	t.event(red, r.Reason, printable(r.Peer)+"  "+printable(r.Detail))
+}
+
+// event shows one line of what happened now.
+func (t *terminal) event(colour paint, word, text string) {
+	t.out.Printf("  %s  %s  %s", t.in(faint, time.Now().Format(time.TimeOnly)), t.in(colour, fmt.Sprintf("%-19s", word)), text)
+}
+
+// check shows the result of one check.
+func (t *terminal) check(name, detail string, err error) {
+	if err != nil {
+		t.out.Printf("%s %s: %s", t.in(red, "✗"), name, printable(err.Error()))
+		return
+	}
+	t.out.Printf("%s %s%s", t.in(green, "✓"), name, t.in(faint, "  "+printable(detail)))
+}
+
+// printable makes a peer's text safe to show: what could move the cursor,
+// change colours or the direction of writing is escaped, and it is cut short.
+func printable(text string) string {
+	var b strings.Builder
+	n := 0
+	for _, r := range text {
+		if n++; n > maxPeerText {
+			b.WriteString("…")
+			break
+		}
+		if unicode.IsPrint(r) { // excludes controls, format characters, odd blanks
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, "\\u%04x", r)
+		}
+	}
+	return b.String()
+}
+
+// codeName is the code as the protocol writes it: INVALID_ARGUMENT.
+func codeName(c codes.Code) string {
+	switch c {
+	case codes.OK:
+		return "OK"
+	case codes.Canceled:
+		return "CANCELLED" // Go writes it with one l
+	}
+	var b strings.Builder
+	for i, r := range c.String() {
+		if i > 0 && unicode.IsUpper(r) {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToUpper(r))
+	}
+	return b.String()
+}
+
+func byteCount(n int64) string {
+	const kib = 1 << 10
+	switch {
+	case n < kib:
+		return fmt.Sprintf("%d B", n)
+	case n < kib*kib:
+		return fmt.Sprintf("%.1f KiB", float64(n)/kib)
+	default:
+		return fmt.Sprintf("%.1f MiB", float64(n)/kib/kib)
+	}
+}
