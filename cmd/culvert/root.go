@@ -18,7 +18,8 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 		Short: "Carry gRPC from browsers and through firewalls to an unmodified gRPC server",
 		Long: `culvert takes gRPC, gRPC-Web and gRPC over WebSocket on one port and carries
 each message to an unmodified gRPC server.`,
-		Example: `  culvert serve --backend localhost:9000
+		Example: `  culvert demo
+  culvert serve --backend localhost:9000
   culvert validate --config proxy.yaml`,
 		Args: knownCommand,
 		RunE: showHelp,
@@ -32,6 +33,7 @@ each message to an unmodified gRPC server.`,
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(
 		newServeCommand(),
+		newDemoCommand(),
 		newValidateCommand(),
 		newVersionCommand(),
 	)

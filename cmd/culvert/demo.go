@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/demo"
+)
+
+func newDemoCommand() *cobra.Command {
+	var cfg demo.Config
+	var check, backendOnly bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Show culvert at work: a service, culvert before it, a page to try it",
+		Long: `Starts an example gRPC service, culvert in front of it, and on culvert's port a
+page that speaks to the service from a browser. A switch on the page puts a
+proxy in the path that speaks only HTTP/1.1: native gRPC fails, the rest goes on.
+
+Nothing else is needed, and nothing leaves this machine. Ports that are taken
+are replaced by free ones.`,
+		Example: `  culvert demo
+  culvert demo --listen 127.0.0.1:8888
+  culvert demo --check
+  culvert demo --backend-only --listen :9000    # the service alone, for culvert serve`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// After the first signal the next one ends the program at once.
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			context.AfterFunc(ctx, stop)
+
+			if cfg.Listen != "" {
+				if _, _, err := net.SplitHostPort(cfg.Listen); err != nil {
+					return &misuse{fmt.Errorf("--listen: %w: write host:port or :port", err)}
+				}
+			}
+			cfg.NewBridge = newDemoBridge
+			cfg.Version = thisBuild().Version
+			cfg.Out = cmd.OutOrStdout()
+			cfg.Colour = hasColour(cfg.Out)
+			switch {
+			case check:
+				return demo.Check(ctx, cfg)
+			case backendOnly:
+				return demo.RunBackend(ctx, cfg)
+			}
+			return demo.Run(ctx, cfg)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&cfg.Listen, "listen", "", "`address` of the page (default 127.0.0.1:8080), or of the service with --backend-only (default 127.0.0.1:9000)")
+	flags.BoolVar(&check, "check", false, "do without a browser what the page does, say how it went, and exit")
+	flags.BoolVar(&backendOnly, "backend-only", false, "run the example service alone")
+	cmd.MarkFlagsMutuallyExclusive("check", "backend-only")
+	return cmd
+}
+
+// newDemoBridge maps what the demo wants to what bridge calls it.
+func newDemoBridge(c demo.BridgeConfig) (demo.Bridge, error) {
+	return bridge.New(bridge.Config{
+		Backend:      bridge.Backend{Target: c.Backend},
+		Observer:     demoObserver{c},
+		AllowOrigins: c.AllowOrigins,
+		LoopbackOnly: c.LoopbackOnly,
+		Fallback:     c.Fallback,
+	})
+}
+
+// demoObserver tells the demo of calls and refusals.
+type demoObserver struct{ to demo.BridgeConfig }
+
+// The demo doesn't show these.
+func (demoObserver) ConnBegan(bridge.ConnInfo)                           {}
+func (demoObserver) ConnEnded(bridge.ConnInfo)                           {}
+func (demoObserver) CallBegan(*bridge.CallInfo)                          {}
+func (demoObserver) CallHeader(*bridge.CallInfo, metadata.MD)            {}
+func (demoObserver) CallMessage(*bridge.CallInfo, bridge.Direction, int) {}
+
+// CallEnded implements bridge.Observer.
+func (o demoObserver) CallEnded(c *bridge.CallInfo) {
+	o.to.CallEnded(demo.Call{
+		Transport:   c.Transport,
+		Method:      c.Method,
+		Status:      c.Status,
+		Duration:    c.Duration,
+		MessagesIn:  c.MessagesIn,
+		MessagesOut: c.MessagesOut,
+		BytesIn:     c.BytesIn,
+		BytesOut:    c.BytesOut,
+	})
+}
+
+// Refused implements bridge.Observer.
+func (o demoObserver) Refused(r bridge.Refusal) {
+	o.to.Refused(demo.Refusal{Reason: string(r.Reason), Peer: r.Peer, Detail: r.Detail})
+}
