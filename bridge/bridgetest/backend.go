@@ -1,0 +1,211 @@
+package bridgetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	_ "google.golang.org/grpc/encoding/gzip" // backends and clients use it
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+)
+
+// A handler is what a scenario makes the backend do with each call.
+type handler func(c *backendCall) error
+
+// A backend is an unmodified grpc-go server whose every method is one handler,
+// and that remembers what it saw. The health service is real and typed.
+type backend struct {
+	address string
+
+	server  *grpc.Server
+	serving sync.WaitGroup
+	handle  atomic.Pointer[handler]
+	began   chan *backendCall // more than any scenario makes, so that handlers never wait
+}
+
+// startBackend listens on address, or on a free port of loopback if it is empty.
+func startBackend(address string, handle handler) (*backend, error) {
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	ln, err := net.Listen("tcp", address) //nolint:noctx // loopback
+	if err != nil {
+		return nil, fmt.Errorf("backend: %w", err)
+	}
+	b := &backend{address: ln.Addr().String(), began: make(chan *backendCall, 4096)}
+	b.handleNext(handle)
+	b.server = grpc.NewServer(
+		grpc.ForceServerCodecV2(bytesCodec{}),
+		grpc.UnknownServiceHandler(b.serve),
+		grpc.StatsHandler(wireStats{}),
+		grpc.MaxRecvMsgSize(64<<20),
+		grpc.WaitForHandlers(true),
+	)
+	healthpb.RegisterHealthServer(b.server, health.NewServer())
+	b.serving.Go(func() { _ = b.server.Serve(ln) }) // the error is that of being stopped
+	return b, nil
+}
+
+// handleNext changes the handler for the calls that begin from now on.
+func (b *backend) handleNext(h handler) { b.handle.Store(&h) }
+
+// stop cuts every connection and waits for the handlers.
+func (b *backend) stop() {
+	b.server.Stop()
+	b.serving.Wait()
+}
+
+func (b *backend) serve(_ any, ss grpc.ServerStream) error {
+	ctx := ss.Context()
+	c := &backendCall{ss: ss, ended: make(chan struct{}), requestEnd: make(chan struct{})}
+	c.method, _ = grpc.MethodFromServerStream(ss)
+	c.metadata, _ = metadata.FromIncomingContext(ctx)
+	c.deadline, c.hasDeadline = ctx.Deadline()
+	c.remaining = time.Until(c.deadline)
+	if w, ok := ctx.Value(wireKey{}).(*wireFacts); ok {
+		c.encoding = w.encoding
+	}
+	b.began <- c
+	defer close(c.ended)
+	return (*b.handle.Load())(c)
+}
+
+// seen returns the calls that have begun and that nobody has asked for yet.
+func (b *backend) seen() (calls []*backendCall) {
+	for {
+		select {
+		case c := <-b.began:
+			calls = append(calls, c)
+		default:
+			return calls
+		}
+	}
+}
+
+// A backendCall is one call as the backend sees it.
+type backendCall struct {
+	method      string
+	metadata    metadata.MD
+	deadline    time.Time
+	hasDeadline bool
+	remaining   time.Duration // until the deadline, when the call began
+	encoding    string        // the request's grpc-encoding
+
+	ss    grpc.ServerStream
+	ended chan struct{} // closed when the handler has returned
+
+	received, sent atomic.Int64
+	// halfClosed says that the request ended as a client ends it; requestEnd
+	// is closed then.
+	halfClosed atomic.Bool
+	requestEnd chan struct{}
+}
+
+func (c *backendCall) ctx() context.Context { return c.ss.Context() }
+
+func (c *backendCall) recv() ([]byte, error) {
+	var b []byte
+	if err := c.ss.RecvMsg(&b); err != nil {
+		if errors.Is(err, io.EOF) && !c.halfClosed.Swap(true) {
+			close(c.requestEnd)
+		}
+		return nil, err
+	}
+	c.received.Add(1)
+	return b, nil
+}
+
+func (c *backendCall) send(b []byte) error {
+	if err := c.ss.SendMsg(b); err != nil {
+		return err
+	}
+	c.sent.Add(1)
+	return nil
+}
+
+// recvAll reads to the half-close.
+func (c *backendCall) recvAll() (messages [][]byte, err error) {
+	for {
+		b, err := c.recv()
+		if errors.Is(err, io.EOF) {
+			return messages, nil
+		}
+		if err != nil {
+			return messages, err
+		}
+		messages = append(messages, b)
+	}
+}
+
+// await waits for a signal of the scenario, or gives up with the call.
+func (c *backendCall) await(signal <-chan struct{}) error {
+	select {
+	case <-signal:
+		return nil
+	case <-c.ctx().Done():
+		return status.FromContextError(c.ctx().Err()).Err()
+	}
+}
+
+// wireStats tells handlers what grpc-go keeps to itself.
+type wireStats struct{}
+
+type wireKey struct{}
+
+type wireFacts struct{ encoding string }
+
+func (wireStats) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	return context.WithValue(ctx, wireKey{}, &wireFacts{})
+}
+
+func (wireStats) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	if h, ok := s.(*stats.InHeader); ok {
+		ctx.Value(wireKey{}).(*wireFacts).encoding = h.Compression
+	}
+}
+
+func (wireStats) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (wireStats) HandleConn(context.Context, stats.ConnStats)                       {}
+
+// echo answers each message with itself.
+func echo(c *backendCall) error {
+	for {
+		b, err := c.recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.send(b); err != nil {
+			return err
+		}
+	}
+}
+
+// hold reads nothing and waits for the call's end.
+func hold(c *backendCall) error {
+	<-c.ctx().Done()
+	return status.FromContextError(c.ctx().Err()).Err()
+}
+
+// fail answers with a code and a message at the request's end.
+func fail(code codes.Code, message string) handler {
+	return func(c *backendCall) error {
+		if _, err := c.recvAll(); err != nil {
+			return err
+		}
+		return status.Error(code, message)
+	}
+}

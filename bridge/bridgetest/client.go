@@ -1,0 +1,131 @@
+package bridgetest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// A client is a program at the far end of one transport. Calls share a
+// connection where the protocol lets them.
+type client interface {
+	// open begins a call. The context bounds the whole call.
+	open(ctx context.Context, c call) (stream, error)
+	// cut ends every connection of the client, as a kernel does for a process
+	// that died, without a word in the protocol.
+	cut(how cut)
+	// close ends the client in an orderly way and waits for its goroutines.
+	close()
+}
+
+// A call is what a client asks for.
+type call struct {
+	method   string      // "/package.Service/Method"; empty: defaultMethod
+	metadata metadata.MD // -bin values are raw bytes here
+	timeout  string      // the text of grpc-timeout; empty: none
+	encoding string      // "gzip": messages are sent compressed; other names are only announced
+	// lines are header fields sent as they stand, name and value, beside the
+	// metadata. The transport must carry rawHeaders.
+	lines [][2]string
+}
+
+// A stream is the client's end of one call. One goroutine may send while
+// another receives.
+type stream interface {
+	send(message []byte) error
+	// sendRaw sends bytes of the request's frames as they stand: a frame's
+	// prefix that lies, half a frame. The transport must carry rawFrames.
+	sendRaw(b []byte) error
+	closeSend() error
+
+	// header waits for the response's header. A call that ended without one
+	// has an empty header and no error.
+	header() (metadata.MD, error)
+	// recv waits for a message. io.EOF says that a status has come; any other
+	// error, that the call was cut or that the peer broke the protocol.
+	recv() ([]byte, error)
+
+	// status and trailer are valid after recv returned io.EOF.
+	status() *status.Status
+	// trailer has raw bytes for -bin keys, also for grpc-status-details-bin.
+	trailer() metadata.MD
+	// compressed counts the messages that came compressed.
+	compressed() int
+
+	// cancel gives the call up, as the protocol's own clients do.
+	cancel()
+}
+
+// A cut is how a connection ends when nobody says goodbye.
+type cut int
+
+const (
+	cutFIN cut = iota // the process was killed: the kernel closes
+	cutRST            // the host or a middlebox resets
+)
+
+func (c cut) String() string { return [...]string{"FIN", "RST"}[c] }
+
+// A dialer opens the TCP connections of one client and remembers them, so that
+// they can be cut beneath whatever protocol runs on them.
+type dialer struct {
+	address string
+
+	mu    sync.Mutex
+	conns []*net.TCPConn
+	// receiveBuffer is the kernel's receive buffer of new connections. If
+	// zero, it is the system's.
+	receiveBuffer int
+}
+
+func (d *dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	var nd net.Dialer
+	conn, err := nd.DialContext(ctx, "tcp", d.address)
+	if err != nil {
+		return nil, fmt.Errorf("dial culvert: %w", err)
+	}
+	tcp := conn.(*net.TCPConn)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.receiveBuffer > 0 {
+		if err := tcp.SetReadBuffer(d.receiveBuffer); err != nil {
+			return nil, fmt.Errorf("receive buffer: %w", err)
+		}
+	}
+	d.conns = append(d.conns, tcp)
+	return tcp, nil
+}
+
+// cut closes every connection that was dialed.
+func (d *dialer) cut(how cut) {
+	d.mu.Lock()
+	conns := slices.Clone(d.conns)
+	d.conns = nil
+	d.mu.Unlock()
+	for _, c := range conns {
+		cutConn(c, how)
+	}
+}
+
+// cutConn closes c with a FIN or a RST. Errors mean that it is closed already.
+func cutConn(c net.Conn, how cut) {
+	if tcp, ok := c.(*net.TCPConn); ok && how == cutRST {
+		_ = tcp.SetLinger(0) // closing sends RST
+	}
+	_ = c.Close() // closed by its owner before: nothing to do
+}
+
+// An httpError is an answer that isn't a call's: another HTTP status than 200.
+type httpError struct{ code int }
+
+func (e *httpError) Error() string { return fmt.Sprintf("answered with HTTP status %d", e.code) }
+
+// violation makes the error for an answer that breaks its own protocol.
+func violation(format string, args ...any) error {
+	return fmt.Errorf("protocol violation: "+format, args...)
+}

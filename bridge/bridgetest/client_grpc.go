@@ -1,0 +1,192 @@
+package bridgetest
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// bytesCodec lets messages be bytes at both ends, and typed ones be typed. Its
+// name is what it stands in for, since it becomes the content type.
+type bytesCodec struct{}
+
+func (bytesCodec) Name() string { return "proto" }
+
+func (bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
+	b, ok := v.([]byte)
+	if m, typed := v.(proto.Message); typed {
+		var err error
+		if b, err = proto.Marshal(m); err != nil {
+			return nil, fmt.Errorf("marshal: %w", err)
+		}
+		ok = true
+	}
+	if !ok {
+		return nil, fmt.Errorf("marshal: %T is no message", v)
+	}
+	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+}
+
+func (bytesCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	switch v := v.(type) {
+	case *[]byte:
+		*v = data.Materialize()
+		return nil
+	case proto.Message:
+		return proto.Unmarshal(data.Materialize(), v)
+	}
+	return fmt.Errorf("unmarshal: %T is no message", v)
+}
+
+// grpcUnit writes grpc-timeout's units as time.ParseDuration reads them.
+var grpcUnit = strings.NewReplacer("H", "h", "M", "m", "S", "s", "m", "ms", "u", "us", "n", "ns")
+
+// grpcClient is grpc-go, which is what native clients are.
+type grpcClient struct {
+	d  *dialer
+	cc *grpc.ClientConn
+}
+
+// newGRPCClient connects through dial: TCP, or a tunnel over it.
+func newGRPCClient(d *dialer, dial func(ctx context.Context) (net.Conn, error), tc *tls.Config) (client, error) {
+	creds := insecure.NewCredentials()
+	if tc != nil {
+		creds = credentials.NewTLS(tc)
+	}
+	cc, err := grpc.NewClient("passthrough:///"+d.address,
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) }),
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bytesCodec{}), grpc.MaxCallRecvMsgSize(64<<20)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: time.Second},
+			MinConnectTimeout: 5 * time.Second,
+		}),
+		// The windows stay small, so that a client that doesn't read is felt.
+		grpc.WithStaticStreamWindowSize(64<<10),
+		grpc.WithStaticConnWindowSize(1<<20),
+		grpc.WithDisableRetry(),
+		grpc.WithNoProxy(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("grpc-go client: %w", err)
+	}
+	return &grpcClient{d: d, cc: cc}, nil
+}
+
+func (c *grpcClient) cut(how cut) { c.d.cut(how) }
+
+func (c *grpcClient) close() { _ = c.cc.Close() } // closed twice at worst
+
+func (c *grpcClient) open(ctx context.Context, rq call) (stream, error) {
+	// The scenario's end ends the call, but isn't its deadline: grpc-go would
+	// send it.
+	scenario := ctx
+	ctx = metadata.NewOutgoingContext(context.WithoutCancel(ctx), rq.metadata)
+	ctx, cancel := context.WithCancel(ctx)
+	context.AfterFunc(scenario, cancel)
+	if rq.timeout != "" {
+		d, err := time.ParseDuration(grpcUnit.Replace(rq.timeout))
+		if err != nil {
+			cancel()
+			return nil, fmt.Errorf("grpc-go can't ask for a time-out of %q", rq.timeout)
+		}
+		next, release := context.WithTimeout(ctx, d)
+		outer := cancel
+		ctx, cancel = next, func() { release(); outer() }
+	}
+	var opts []grpc.CallOption
+	if rq.encoding != "" {
+		opts = append(opts, grpc.UseCompressor(rq.encoding))
+	}
+	cs, err := c.cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, rq.method, opts...)
+	if err != nil {
+		// A call that couldn't begin has a status, too: hand it out as the end.
+		cancel()
+		return &grpcStream{failed: status.Convert(err)}, nil
+	}
+	return &grpcStream{cs: cs, stop: cancel}, nil
+}
+
+type grpcStream struct {
+	cs   grpc.ClientStream
+	stop context.CancelFunc
+
+	failed *status.Status // instead of cs
+	st     *status.Status
+}
+
+func (s *grpcStream) send(b []byte) error {
+	if s.failed != nil {
+		return s.failed.Err()
+	}
+	return s.cs.SendMsg(b)
+}
+
+func (s *grpcStream) sendRaw([]byte) error { return errors.ErrUnsupported }
+
+func (s *grpcStream) closeSend() error {
+	if s.failed != nil {
+		return s.failed.Err()
+	}
+	return s.cs.CloseSend()
+}
+
+func (s *grpcStream) header() (metadata.MD, error) {
+	if s.failed != nil {
+		return nil, nil
+	}
+	// The error is the call's status, which recv hands out.
+	md, _ := s.cs.Header()
+	return md, nil
+}
+
+func (s *grpcStream) recv() ([]byte, error) {
+	if s.failed != nil {
+		s.st = s.failed
+		return nil, io.EOF
+	}
+	var b []byte
+	err := s.cs.RecvMsg(&b)
+	if err == nil {
+		return b, nil
+	}
+	s.stop()
+	if err == io.EOF { //nolint:errorlint // grpc-go returns it bare
+		s.st = status.New(codes.OK, "")
+	} else {
+		s.st = status.Convert(err)
+	}
+	return nil, io.EOF
+}
+
+func (s *grpcStream) status() *status.Status { return s.st }
+
+func (s *grpcStream) trailer() metadata.MD {
+	if s.failed != nil {
+		return nil
+	}
+	return s.cs.Trailer()
+}
+
+func (s *grpcStream) compressed() int { return 0 }
+
+func (s *grpcStream) cancel() {
+	if s.stop != nil {
+		s.stop()
+	}
+}

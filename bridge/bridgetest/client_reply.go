@@ -1,0 +1,161 @@
+package bridgetest
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// A reply reads the answer to a call that came as HTTP, over any version and in
+// any dialect.
+type reply struct {
+	dialect dialect
+	await   func() (*http.Response, error) // waits for the answer's head
+
+	resp         *http.Response
+	frames       io.Reader
+	head, tail   metadata.MD
+	st           *status.Status
+	trailersOnly bool
+	err          error
+	gzips        int
+}
+
+func (r *reply) status() *status.Status { return r.st }
+func (r *reply) trailer() metadata.MD   { return r.tail }
+func (r *reply) compressed() int        { return r.gzips }
+
+func (r *reply) header() (metadata.MD, error) {
+	r.begin()
+	if r.resp == nil {
+		return nil, r.err
+	}
+	return r.head, nil
+}
+
+// begin reads and judges the head, once.
+func (r *reply) begin() {
+	if r.resp != nil || r.err != nil {
+		return
+	}
+	resp, err := r.await()
+	if err != nil {
+		r.err = err
+		return
+	}
+	r.resp = resp
+	r.frames = bufio.NewReaderSize(resp.Body, 64<<10)
+	if r.dialect == dialectText {
+		r.frames = &quantumReader{r: r.frames}
+	}
+	r.err = r.judgeHead()
+}
+
+func (r *reply) judgeHead() (err error) {
+	if r.resp.StatusCode != http.StatusOK {
+		return &httpError{r.resp.StatusCode}
+	}
+	ct := r.resp.Header.Get("content-type")
+	if r.dialect == dialectGRPC {
+		if t, _, err := mime.ParseMediaType(ct); err != nil || t != "application/grpc" && !strings.HasPrefix(t, "application/grpc+") {
+			return violation("content-type %q", ct)
+		}
+	} else if ct != r.dialect.contentType() {
+		return violation("content-type %q, asked with %q", ct, r.dialect.contentType())
+	}
+	if r.head, err = decodeFields(r.resp.Header); err != nil {
+		return err
+	}
+	if _, ok := r.head["grpc-status"]; !ok {
+		return nil
+	}
+	if r.dialect != dialectGRPC {
+		return violation("grpc-status in the HTTP header")
+	}
+	// Trailers-Only: one block that is header and trailer.
+	r.trailersOnly = true
+	r.tail, r.head = r.head, metadata.MD{}
+	r.st, err = takeStatus(r.tail)
+	return err
+}
+
+func (r *reply) recv() ([]byte, error) {
+	r.begin()
+	if r.err != nil {
+		return nil, r.err
+	}
+	b, err := r.next()
+	r.err = err // nil after a message
+	return b, err
+}
+
+func (r *reply) next() ([]byte, error) {
+	flags, payload, err := readFrame(r.frames)
+	switch {
+	case err == io.EOF && r.dialect == dialectGRPC: //nolint:errorlint // readFrame returns it bare
+		return nil, r.endNative()
+	case err == io.EOF: //nolint:errorlint // as above
+		return nil, violation("the body ended without a trailers frame")
+	case err != nil:
+		return nil, err
+	case r.trailersOnly:
+		return nil, violation("a body after a Trailers-Only head")
+	case flags == 0:
+		return payload, nil
+	case flags == flagCompressed && r.dialect == dialectGRPC:
+		return r.inflate(payload)
+	case flags == flagTrailers && r.dialect != dialectGRPC:
+		return nil, r.endWeb(payload)
+	}
+	return nil, violation("frame with flags %#02x", flags)
+}
+
+func (r *reply) inflate(payload []byte) ([]byte, error) {
+	if enc := r.resp.Header.Get("grpc-encoding"); enc != "gzip" {
+		return nil, violation("a compressed message and grpc-encoding %q", enc)
+	}
+	r.gzips++
+	return gunzipped(payload)
+}
+
+// endNative judges HTTP's trailers. It returns io.EOF when there is a status.
+func (r *reply) endNative() (err error) {
+	if r.trailersOnly {
+		return io.EOF
+	}
+	if r.tail, err = decodeFields(r.resp.Trailer); err != nil {
+		return err
+	}
+	if len(r.tail) == 0 {
+		return errors.New("the stream ended without trailers")
+	}
+	if r.st, err = takeStatus(r.tail); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+// endWeb judges the trailers frame, and that the body ends with it.
+func (r *reply) endWeb(payload []byte) error {
+	fields, err := parseBlock(payload)
+	if err != nil {
+		return err
+	}
+	if r.tail, err = decodeFields(fields); err != nil {
+		return err
+	}
+	if r.st, err = browserStatus(r.tail); err != nil {
+		return err
+	}
+	if n, err := io.Copy(io.Discard, r.frames); err != nil || n > 0 {
+		r.st = nil
+		return violation("after the trailers frame: %d bytes, %w", n, err)
+	}
+	return io.EOF
+}

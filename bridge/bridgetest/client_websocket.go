@@ -1,0 +1,217 @@
+package bridgetest
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// dialWebSocket upgrades one of d's connections.
+func dialWebSocket(ctx context.Context, d *dialer, path string, protocols ...string) (*websocket.Conn, error) {
+	rt := &http.Transport{DialContext: d.dial, DisableKeepAlives: true}
+	conn, resp, err := websocket.Dial(ctx, "ws://"+d.address+path, &websocket.DialOptions{
+		HTTPClient:   &http.Client{Transport: rt},
+		Subprotocols: protocols,
+	})
+	if err != nil {
+		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+			return nil, &httpError{resp.StatusCode}
+		}
+		return nil, fmt.Errorf("dial WebSocket: %w", err)
+	}
+	if conn.Subprotocol() != protocols[0] {
+		_ = conn.CloseNow() // of no use
+		return nil, violation("subprotocol %q, offered %q", conn.Subprotocol(), protocols)
+	}
+	conn.SetReadLimit(-1)
+	return conn, nil
+}
+
+// websocketClient speaks grpc-websockets: one WebSocket a call.
+type websocketClient struct {
+	d       *dialer
+	mu      sync.Mutex
+	streams []*websocketStream
+}
+
+func (c *websocketClient) cut(how cut) { c.d.cut(how) }
+
+func (c *websocketClient) close() {
+	c.mu.Lock()
+	streams := c.streams
+	c.streams = nil
+	c.mu.Unlock()
+	for _, s := range streams {
+		_ = s.conn.CloseNow() // closed before, if all went well
+		s.closing.Wait()
+	}
+	c.d.cut(cutFIN)
+}
+
+func (c *websocketClient) open(ctx context.Context, rq call) (stream, error) {
+	s, err := c.upgrade(ctx, rq)
+	if err != nil {
+		return nil, err
+	}
+	block := appendBlock(nil, headerLines(rq, dialectWeb))
+	return s, s.conn.Write(ctx, websocket.MessageBinary, block)
+}
+
+// upgrade opens the WebSocket of a call and sends nothing yet.
+func (c *websocketClient) upgrade(ctx context.Context, rq call) (*websocketStream, error) {
+	conn, err := dialWebSocket(ctx, c.d, rq.method, "grpc-websockets")
+	if err != nil {
+		return nil, err
+	}
+	s := &websocketStream{ctx: ctx, conn: conn, call: rq}
+	c.mu.Lock()
+	c.streams = append(c.streams, s)
+	c.mu.Unlock()
+	return s, nil
+}
+
+type websocketStream struct {
+	ctx  context.Context // the call's life
+	conn *websocket.Conn
+	call call
+
+	head, tail metadata.MD
+	st         *status.Status
+	code       websocket.StatusCode // how the server closed
+	err        error
+	closing    sync.WaitGroup
+}
+
+func (s *websocketStream) status() *status.Status { return s.st }
+func (s *websocketStream) trailer() metadata.MD   { return s.tail }
+func (s *websocketStream) compressed() int        { return 0 }
+
+func (s *websocketStream) send(b []byte) error { return s.sendRaw(messageFrame(s.call.encoding, b)) }
+
+func (s *websocketStream) sendRaw(b []byte) error {
+	return s.sendWire(append([]byte{0}, b...))
+}
+
+// sendWire sends one binary message as it stands.
+func (s *websocketStream) sendWire(b []byte) error {
+	return s.conn.Write(s.ctx, websocket.MessageBinary, b)
+}
+
+func (s *websocketStream) closeSend() error { return s.sendWire([]byte{1}) }
+
+func (s *websocketStream) header() (metadata.MD, error) {
+	if s.head == nil && s.err == nil {
+		s.err = s.readHeader()
+	}
+	if s.head == nil {
+		return nil, s.err
+	}
+	return s.head, nil
+}
+
+func (s *websocketStream) readHeader() error {
+	flags, payload, err := s.readMessage()
+	if err != nil {
+		return err
+	}
+	if flags != flagTrailers {
+		return violation("first frame has flags %#02x", flags)
+	}
+	fields, err := parseBlock(payload)
+	if err != nil {
+		return err
+	}
+	if _, ok := fields["grpc-status"]; ok {
+		return violation("grpc-status in the header frame")
+	}
+	s.head, err = decodeFields(fields)
+	return err
+}
+
+// readMessage reads one WebSocket message, which must be one frame.
+func (s *websocketStream) readMessage() (flags byte, payload []byte, err error) {
+	kind, b, err := s.conn.Read(s.ctx)
+	switch {
+	case err != nil:
+		return 0, nil, fmt.Errorf("read WebSocket: %w", err)
+	case kind != websocket.MessageBinary:
+		return 0, nil, violation("text message %.40q", b)
+	case len(b) < 5 || int(binary.BigEndian.Uint32(b[1:5])) != len(b)-5:
+		return 0, nil, violation("a message of %d bytes isn't one frame: %.20x", len(b), b)
+	}
+	return b[0], b[5:], nil
+}
+
+func (s *websocketStream) recv() ([]byte, error) {
+	if _, err := s.header(); err != nil {
+		return nil, err
+	}
+	if s.err != nil {
+		return nil, s.err
+	}
+	flags, payload, err := s.readMessage()
+	switch {
+	case err != nil:
+		s.err = err
+	case flags == 0:
+		return payload, nil
+	case flags == flagTrailers:
+		s.err = s.end(payload)
+	default:
+		s.err = violation("frame with flags %#02x", flags)
+	}
+	return nil, s.err
+}
+
+// end judges the trailers frame and the close that follows it.
+func (s *websocketStream) end(payload []byte) error {
+	fields, err := parseBlock(payload)
+	if err != nil {
+		return err
+	}
+	if s.tail, err = decodeFields(fields); err != nil {
+		return err
+	}
+	st, err := browserStatus(s.tail)
+	if err != nil {
+		return err
+	}
+	_, b, err := s.conn.Read(s.ctx)
+	var ce websocket.CloseError
+	switch {
+	case err == nil:
+		return violation("a message of %d bytes after the trailers", len(b))
+	case !errors.As(err, &ce):
+		return violation("no close frame after the trailers: %w", err)
+	case ce.Reason != "" || ce.Code != websocket.StatusNormalClosure && ce.Code != websocket.StatusGoingAway:
+		return violation("closed with %v after the trailers", ce)
+	}
+	s.st, s.code = st, ce.Code
+	return io.EOF
+}
+
+// cancel closes as a browser does: without a code, and without waiting.
+func (s *websocketStream) cancel() {
+	s.closing.Go(func() {
+		_ = s.conn.Close(websocket.StatusNoStatusRcvd, "") // the peer may be gone
+	})
+}
+
+// dialTunnel opens a byte pipe through a WebSocket: the h2ts subprotocol.
+func dialTunnel(ctx context.Context, d *dialer) (net.Conn, error) {
+	conn, err := dialWebSocket(ctx, d, "/", "h2ts")
+	if err != nil {
+		return nil, err
+	}
+	// The connection outlives the dialing; its owner closes it.
+	return websocket.NetConn(context.Background(), conn, websocket.MessageBinary), nil
+}

@@ -1,0 +1,160 @@
+package bridgetest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// A fakeBackend speaks HTTP/2 frame by frame, to misbehave as no library would.
+// Each connection serves its calls one after another with the script.
+type fakeBackend struct {
+	address string
+
+	ln      net.Listener
+	script  func(c *fakeConn, stream uint32)
+	mu      sync.Mutex
+	conns   map[net.Conn]struct{} // nil: closed
+	running sync.WaitGroup
+}
+
+func startFake(script func(c *fakeConn, stream uint32)) (*fakeBackend, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
+	if err != nil {
+		return nil, fmt.Errorf("fake backend: %w", err)
+	}
+	f := &fakeBackend{address: ln.Addr().String(), ln: ln, script: script, conns: make(map[net.Conn]struct{})}
+	f.running.Go(f.accept)
+	return f, nil
+}
+
+func (f *fakeBackend) stop() {
+	_ = f.ln.Close() // accept is all that uses it
+	f.mu.Lock()
+	for c := range f.conns {
+		_ = c.Close() // serve may have closed it
+	}
+	f.conns = nil
+	f.mu.Unlock()
+	f.running.Wait()
+}
+
+func (f *fakeBackend) accept() {
+	for {
+		c, err := f.ln.Accept()
+		if err != nil {
+			return
+		}
+		f.mu.Lock()
+		if f.conns == nil {
+			_ = c.Close() // stopped meanwhile
+		} else {
+			f.conns[c] = struct{}{}
+			f.running.Go(func() { f.serve(c) })
+		}
+		f.mu.Unlock()
+	}
+}
+
+func (f *fakeBackend) serve(conn net.Conn) {
+	defer func() {
+		f.mu.Lock()
+		delete(f.conns, conn)
+		f.mu.Unlock()
+		_ = conn.Close() // the script may have
+	}()
+	c := newFakeConn(conn)
+	if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+		return
+	}
+	_ = c.framer.WriteSettings() // to memory
+	if c.flush() != nil {
+		return
+	}
+	for {
+		fr, err := c.framer.ReadFrame()
+		if err != nil {
+			return
+		}
+		switch fr := fr.(type) {
+		case *http2.SettingsFrame:
+			if !fr.IsAck() {
+				_ = c.framer.WriteSettingsAck() // to memory
+			}
+		case *http2.PingFrame:
+			if !fr.IsAck() {
+				_ = c.framer.WritePing(true, fr.Data) // to memory
+			}
+		case *http2.HeadersFrame:
+			f.script(c, fr.StreamID)
+		}
+		if c.flush() != nil {
+			return
+		}
+	}
+}
+
+// A fakeConn is an HTTP/2 connection whose frames a scenario writes itself,
+// mostly as a backend. Its methods write to memory; the bytes leave by flush,
+// by cutAt, or when a backend's script returns.
+type fakeConn struct {
+	net.Conn
+	out, block bytes.Buffer
+	framer     *http2.Framer
+	hpack      *hpack.Encoder
+}
+
+func newFakeConn(conn net.Conn) *fakeConn {
+	c := &fakeConn{Conn: conn}
+	c.framer = http2.NewFramer(&c.out, conn)
+	c.hpack = hpack.NewEncoder(&c.block)
+	return c
+}
+
+func (c *fakeConn) flush() error {
+	_, err := c.Write(c.out.Bytes())
+	c.out.Reset()
+	return err
+}
+
+// cutAt sends the first n bytes of what was written, and cuts the connection.
+func (c *fakeConn) cutAt(n int, how cut) {
+	_, _ = c.Write(c.out.Bytes()[:n]) // cut either way
+	c.out.Reset()
+	cutConn(c.Conn, how)
+}
+
+// headers writes a HEADERS frame of names and values in turn.
+func (c *fakeConn) headers(stream uint32, end bool, fields ...string) {
+	c.block.Reset()
+	for i := 0; i < len(fields); i += 2 {
+		// Never indexed: no frame depends on one that may not have been sent.
+		f := hpack.HeaderField{Name: fields[i], Value: fields[i+1], Sensitive: true}
+		_ = c.hpack.WriteField(f) // to memory
+	}
+	rest := c.block.Bytes()
+	first := rest[:min(len(rest), 16<<10)]
+	rest = rest[len(first):]
+	_ = c.framer.WriteHeaders(http2.HeadersFrameParam{ // to memory
+		StreamID: stream, BlockFragment: first, EndStream: end, EndHeaders: len(rest) == 0,
+	})
+	for len(rest) > 0 {
+		next := rest[:min(len(rest), 16<<10)]
+		rest = rest[len(next):]
+		_ = c.framer.WriteContinuation(stream, len(rest) == 0, next) // to memory
+	}
+}
+
+// ok writes the head of a gRPC answer, with more fields if given.
+func (c *fakeConn) ok(stream uint32, fields ...string) {
+	c.headers(stream, false, append([]string{":status", "200", "content-type", "application/grpc"}, fields...)...)
+}
+
+func (c *fakeConn) data(stream uint32, end bool, b []byte) {
+	_ = c.framer.WriteData(stream, end, b) // to memory
+}

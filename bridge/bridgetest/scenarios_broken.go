@@ -1,0 +1,311 @@
+package bridgetest
+
+import (
+	"strings"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+// brokenBackendScenarios have backends that no library would make. In all of
+// them a call that wasn't finished must not be told as one that was.
+var brokenBackendScenarios = []scenario{
+	{"backend dies at each byte of its answer by FIN", 0, diesAtEachByteFIN},
+	{"backend dies at each byte of its answer by RST", 0, diesAtEachByteRST},
+	{"backend ends without trailers", 0, endsWithoutTrailers},
+	{"backend ends with trailers without a status", 0, endsWithoutStatus},
+	{"backend ends inside a message", 0, endsInsideMessage},
+	{"backend resets the call", 0, resetsCall},
+	{"backend resets the call after a message", 0, resetsAfterMessage},
+	{"backend refuses the call", 0, refusesCall},
+	{"backend goes away with the call unprocessed", 0, goesAway},
+	{"backend goes away and finishes the call", 0, goesAwayAndFinishes},
+	{"backend isn't gRPC", 0, isNotGRPC},
+	{"backend's status is no number", 0, malformedStatus},
+	{"backend sends two statuses", 0, twoStatuses},
+	{"backend's frame has an unknown flag", 0, unknownReplyFlag},
+	{"backend breaks HTTP/2", 0, breaksHTTP2},
+}
+
+// wholeAnswer is a proper answer of every kind of frame: header, data, trailers.
+func wholeAnswer(c *fakeConn, stream uint32) {
+	c.ok(stream, "x-h", "1")
+	c.data(stream, false, frame(0, hello))
+	c.headers(stream, true, "grpc-status", "0", "grpc-message", "", "x-t", "2")
+}
+
+func diesAtEachByteFIN(t *T) { diesAtEachByte(t, cutFIN) }
+func diesAtEachByteRST(t *T) { diesAtEachByte(t, cutRST) }
+
+func diesAtEachByte(t *T, how cut) {
+	answer := t.serveScripts()
+	size := make(chan int, 1) // one measure
+	answer(func(c *fakeConn, stream uint32) {
+		c.out.Reset() // the acknowledgement of settings is of no interest
+		wholeAnswer(c, stream)
+		size <- c.out.Len()
+	})
+	t.wantOK(t.unary(call{}, hello), hello)
+	for n := range <-size {
+		answer(func(c *fakeConn, stream uint32) {
+			c.out.Reset()
+			wholeAnswer(c, stream)
+			c.cutAt(n, how)
+		})
+		r := t.unary(call{}, hello)
+		if r.status.Code() != codes.Unavailable || r.info().GetReason() != string(bridge.ReasonUpstreamReset) || r.info().GetMetadata()["sent"] != "maybe" {
+			t.Errorf("cut after %d bytes: status %v with %v, want UNAVAILABLE, %s, sent=maybe", n, r.status, r.info(), bridge.ReasonUpstreamReset)
+		}
+		if len(r.messages) > 1 || len(r.messages) == 1 && string(r.messages[0]) != string(hello) {
+			t.Errorf("cut after %d bytes: messages %s", n, abridged(r.messages))
+		}
+	}
+}
+
+// broken is an answer and what culvert makes of it.
+type broken struct {
+	name   string
+	script func(c *fakeConn, stream uint32)
+	code   codes.Code
+	reason bridge.Reason
+}
+
+func (t *T) wantBroken(cases []broken) {
+	t.Helper()
+	answer := t.serveScripts()
+	for _, b := range cases {
+		answer(b.script)
+		r := t.unary(call{}, hello)
+		if r.status.Code() != b.code || r.info().GetReason() != string(b.reason) {
+			t.Errorf("%s: status %v with %v, want %v for %s", b.name, r.status, r.info(), b.code, b.reason)
+		}
+		if strings.Contains(r.status.Message(), "html") {
+			t.Errorf("%s: the client is shown the backend's page: %q", b.name, r.status.Message())
+		}
+	}
+}
+
+func endsWithoutTrailers(t *T) {
+	t.wantBroken([]broken{
+		{"a message ends the stream", func(c *fakeConn, stream uint32) {
+			c.ok(stream)
+			c.data(stream, true, frame(0, hello))
+		}, codes.Internal, bridge.ReasonMissingTrailers},
+		{"an empty frame ends the stream", func(c *fakeConn, stream uint32) {
+			c.ok(stream)
+			c.data(stream, true, nil)
+		}, codes.Internal, bridge.ReasonMissingTrailers},
+	})
+}
+
+// endsWithoutStatus: grpc-go makes a bare UNKNOWN of trailers without a status
+// (which is what gRPC's mapping of HTTP 200 says), and a backend's own UNKNOWN
+// without a message looks the same.
+func endsWithoutStatus(t *T) {
+	answer := t.serveScripts()
+	answer(func(c *fakeConn, stream uint32) {
+		c.ok(stream)
+		c.data(stream, false, frame(0, hello))
+		c.headers(stream, true, "x-t", "1")
+	})
+	if r := t.unary(call{}, hello); r.status.Code() != codes.Unknown && r.status.Code() != codes.Internal {
+		t.Errorf("trailers without a status are told as %v", r.status)
+	}
+	answer(func(c *fakeConn, stream uint32) {
+		c.headers(stream, true, ":status", "200", "content-type", "application/grpc")
+	})
+	if r := t.unary(call{}, hello); r.status.Code() != codes.Unknown && r.status.Code() != codes.Internal {
+		t.Errorf("an answer of nothing is told as %v", r.status)
+	}
+}
+
+// endsInsideMessage: trailers that say OK don't make half a message whole.
+func endsInsideMessage(t *T) {
+	whole := frame(0, hello)
+	var cases []broken
+	for n := 1; n < len(whole); n++ {
+		cases = append(cases, broken{"OK inside a message", func(c *fakeConn, stream uint32) {
+			c.ok(stream)
+			c.data(stream, false, whole[:n])
+			c.headers(stream, true, "grpc-status", "0")
+		}, codes.Internal, bridge.ReasonUpstreamReset})
+	}
+	t.wantBroken(cases)
+}
+
+// resetsCall: the codes of RST_STREAM and what gRPC makes of them.
+// protocols.md §1.3.
+func resetsCall(t *T) {
+	var cases []broken
+	for _, c := range []struct {
+		reset http2.ErrCode
+		code  codes.Code
+	}{
+		{http2.ErrCodeNo, codes.Internal},
+		{http2.ErrCodeProtocol, codes.Internal},
+		{http2.ErrCodeInternal, codes.Internal},
+		{http2.ErrCodeSettingsTimeout, codes.Internal},
+		{http2.ErrCodeFrameSize, codes.Internal},
+		{http2.ErrCodeCancel, codes.Canceled},
+		{http2.ErrCodeCompression, codes.Internal},
+		{http2.ErrCodeConnect, codes.Internal},
+		{http2.ErrCodeEnhanceYourCalm, codes.ResourceExhausted},
+		{http2.ErrCodeInadequateSecurity, codes.PermissionDenied},
+	} {
+		cases = append(cases, broken{c.reset.String(), func(f *fakeConn, stream uint32) {
+			_ = f.framer.WriteRSTStream(stream, c.reset) // to memory
+		}, c.code, bridge.ReasonUpstreamReset})
+	}
+	t.wantBroken(cases)
+}
+
+func resetsAfterMessage(t *T) {
+	answer := t.serveScripts()
+	answer(func(c *fakeConn, stream uint32) {
+		c.ok(stream)
+		c.data(stream, false, frame(0, hello))
+		_ = c.framer.WriteRSTStream(stream, http2.ErrCodeInternal) // to memory
+	})
+	r := t.unary(call{}, hello)
+	t.wantCulvert(r, codes.Internal, bridge.ReasonUpstreamReset)
+}
+
+// refusesCall: REFUSED_STREAM says that nothing was processed, so the call may
+// be tried once more; a second refusal is told.
+func refusesCall(t *T) {
+	answer := t.serveScripts()
+	refuse := func(c *fakeConn, stream uint32) {
+		_ = c.framer.WriteRSTStream(stream, http2.ErrCodeRefusedStream) // to memory
+	}
+	answer(refuse)
+	answer(refuse)
+	t.wantCulvert(t.unary(call{}, hello), codes.Unavailable, bridge.ReasonUpstreamReset)
+}
+
+// goesAway says that it hasn't processed the call. It may be tried once more,
+// and that is what the next script would answer.
+func goesAway(t *T) {
+	answer := t.serveScripts()
+	answer(func(c *fakeConn, _ uint32) {
+		_ = c.framer.WriteGoAway(0, http2.ErrCodeNo, nil) // to memory
+		c.cutAt(c.out.Len(), cutFIN)
+	})
+	answer(wholeAnswer)
+	r := t.unary(call{}, hello)
+	if r.status.Code() == codes.OK {
+		t.wantOK(r, hello)
+		return
+	}
+	t.wantCulvert(r, codes.Unavailable, bridge.ReasonUpstreamReset)
+}
+
+func goesAwayAndFinishes(t *T) {
+	answer := t.serveScripts()
+	answer(func(c *fakeConn, stream uint32) {
+		_ = c.framer.WriteGoAway(stream, http2.ErrCodeNo, nil) // to memory
+		wholeAnswer(c, stream)
+	})
+	t.wantOK(t.unary(call{}, hello), hello)
+	answer(wholeAnswer)
+	t.wantOK(t.unary(call{}, hello), hello)
+}
+
+// isNotGRPC: a web server or a proxy's page where a backend should be.
+func isNotGRPC(t *T) {
+	page := func(status string, more ...string) func(c *fakeConn, stream uint32) {
+		return func(c *fakeConn, stream uint32) {
+			c.headers(stream, false, append([]string{":status", status, "content-type", "text/html"}, more...)...)
+			c.data(stream, true, []byte("<html><h1>sorry</h1></html>"))
+		}
+	}
+	var cases []broken
+	for status, code := range map[string]codes.Code{
+		"200": codes.Unknown, "400": codes.Internal, "401": codes.Unauthenticated, "403": codes.PermissionDenied,
+		"404": codes.Unimplemented, "429": codes.Unavailable, "500": codes.Unknown, "502": codes.Unavailable,
+		"503": codes.Unavailable, "504": codes.Unavailable, "418": codes.Unknown,
+	} {
+		cases = append(cases, broken{status, page(status), code, bridge.ReasonUpstreamNotGRPC})
+	}
+	cases = append(cases,
+		broken{"a status in HTML's header", page("200", "grpc-status", "0"), codes.Unknown, bridge.ReasonUpstreamNotGRPC},
+		broken{"no body", func(c *fakeConn, stream uint32) { c.headers(stream, true, ":status", "502") }, codes.Unavailable, bridge.ReasonUpstreamNotGRPC},
+		broken{"HTML with trailers that say OK", func(c *fakeConn, stream uint32) {
+			c.headers(stream, false, ":status", "200", "content-type", "text/html")
+			c.data(stream, false, []byte("<html></html>"))
+			c.headers(stream, true, "grpc-status", "0")
+		}, codes.Unknown, bridge.ReasonUpstreamNotGRPC},
+	)
+	t.wantBroken(cases)
+}
+
+// malformedStatus: what isn't a number, or isn't one that a client could act
+// on, is an error.
+func malformedStatus(t *T) {
+	answer := t.serveScripts()
+	for _, bad := range []string{"abc", "", "-1", "99999999999999999999", "0x0", "1.5", "0 0"} {
+		for _, trailersOnly := range []bool{true, false} {
+			answer(func(c *fakeConn, stream uint32) {
+				if trailersOnly {
+					c.headers(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", bad)
+					return
+				}
+				c.ok(stream)
+				c.data(stream, false, frame(0, hello))
+				c.headers(stream, true, "grpc-status", bad)
+			})
+			if r := t.unary(call{}, hello); r.status.Code() == codes.OK {
+				t.Errorf("grpc-status %q is told as OK", bad)
+			}
+		}
+	}
+}
+
+// twoStatuses: whatever the last says, the client is told one status only,
+// and never OK by the order of an error and an OK.
+func twoStatuses(t *T) {
+	answer := t.serveScripts()
+	answer(func(c *fakeConn, stream uint32) {
+		c.ok(stream)
+		c.headers(stream, true, "grpc-status", "0", "grpc-status", "7")
+	})
+	if r := t.unary(call{}, hello); r.status.Code() == codes.OK {
+		t.Errorf("statuses 0 and 7 are told as %v", r.status)
+	}
+	answer(func(c *fakeConn, stream uint32) {
+		c.ok(stream)
+		c.headers(stream, true, "grpc-status", "7", "grpc-message", "no", "grpc-status", "0")
+	})
+	// grpc-go keeps the last and shows no other; that one status comes, whole,
+	// is what can be held here.
+	t.unary(call{}, hello)
+}
+
+func unknownReplyFlag(t *T) {
+	var cases []broken
+	for _, flag := range []byte{0x02, 0x80, 0xff} {
+		cases = append(cases, broken{"unknown flag", func(c *fakeConn, stream uint32) {
+			c.ok(stream)
+			c.data(stream, false, frame(flag, hello))
+			c.headers(stream, true, "grpc-status", "0")
+		}, codes.Internal, bridge.ReasonUpstreamReset})
+	}
+	t.wantBroken(cases)
+}
+
+func breaksHTTP2(t *T) {
+	t.wantBroken([]broken{
+		{"header in the middle", func(c *fakeConn, stream uint32) {
+			c.ok(stream)
+			c.headers(stream, false, "x-again", "1")
+		}, codes.Internal, bridge.ReasonUpstreamReset},
+		{"bad binary metadata", func(c *fakeConn, stream uint32) {
+			c.ok(stream, "x-b-bin", "!!!")
+			c.headers(stream, true, "grpc-status", "0")
+		}, codes.Internal, bridge.ReasonUpstreamReset},
+		{"garbage instead of frames", func(c *fakeConn, _ uint32) {
+			c.out.WriteString("HTTP/1.1 400 Bad Request\r\n\r\n")
+		}, codes.Unavailable, bridge.ReasonUpstreamReset},
+	})
+}

@@ -1,0 +1,508 @@
+package bridgetest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+var callScenarios = []scenario{
+	{"unary call", 0, unaryCall},
+	{"typed service", 0, typedService},
+	{"server streaming", 0, serverStreaming},
+	{"client streaming", manyRequests, clientStreaming},
+	{"bidi turn by turn", fullDuplex, bidiTurnByTurn},
+	{"empty messages", 0, emptyMessages},
+	{"a request of no message", manyRequests, noRequestMessage},
+	{"an answer of no message", 0, noReplyMessage},
+	{"large messages", 0, largeMessages},
+	{"messages of exactly the limit", 0, messagesOfTheLimit},
+	{"ten thousand replies in order", 0, manyReplies},
+	{"ten thousand messages both ways in order", fullDuplex, manyMessagesBothWays},
+	{"half-close, then replies", 0, halfCloseThenReplies},
+	{"half-close reaches the backend before any reply", fullDuplex, halfCloseFirst},
+	{"replies before requests", fullDuplex, repliesBeforeRequests},
+	{"header before any message", fullDuplex, headerBeforeAnyMessage},
+	{"header before the first reply", 0, headerBeforeFirstReply},
+	{"each reply leaves at once", 0, eachReplyLeavesAtOnce},
+	{"each request leaves at once", fullDuplex, eachRequestLeavesAtOnce},
+	{"early end with the request unread", fullDuplex, earlyEnd},
+	{"early OK with the request unread", fullDuplex, earlyOK},
+	{"early end while the request is being sent", fullDuplex, earlyEndWhileSending},
+	{"calls after one another", 0, callsAfterOneAnother},
+	{"calls beside one another", 0, callsBesideOneAnother},
+	{"one byte at a time", plaintext, oneByteAtATime},
+	{"culvert tells of the call", 0, culvertTells},
+}
+
+// hello is the message of most scenarios; its bytes hit no special value.
+var hello = []byte("\x0a\x05world")
+
+func unaryCall(t *T) {
+	t.serve(echo)
+	t.wantOK(t.unary(call{}, hello), hello)
+	if got := t.nextCall(); got.method != defaultMethod || got.received.Load() != 1 || !got.halfClosed.Load() {
+		t.Errorf("backend saw %s with %d messages, half-closed: %v", got.method, got.received.Load(), got.halfClosed.Load())
+	}
+}
+
+// typedService calls a service that knows nothing of this suite.
+func typedService(t *T) {
+	t.serve(echo)
+	r := t.unary(call{method: "/grpc.health.v1.Health/Check"}, nil)
+	t.wantUpstream(r, codes.OK, "")
+	var got healthpb.HealthCheckResponse
+	if len(r.messages) != 1 || proto.Unmarshal(r.messages[0], &got) != nil || got.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("health: %s %v", abridged(r.messages), &got)
+	}
+	unknown, _ := proto.Marshal(&healthpb.HealthCheckRequest{Service: "nobody"}) // a plain string can't fail
+	t.wantUpstream(t.unary(call{method: "/grpc.health.v1.Health/Check"}, unknown), codes.NotFound, "unknown service")
+}
+
+// numbered returns n messages that tell their place.
+func numbered(n int) (messages [][]byte) {
+	for i := range n {
+		messages = append(messages, fmt.Appendf(nil, "message %d", i))
+	}
+	return messages
+}
+
+// replyWith answers a request, read to its end, with messages.
+func replyWith(messages ...[]byte) handler {
+	return func(c *backendCall) error {
+		if _, err := c.recvAll(); err != nil {
+			return err
+		}
+		for _, m := range messages {
+			if err := c.send(m); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func serverStreaming(t *T) {
+	want := numbered(20)
+	t.serve(replyWith(want...))
+	t.wantOK(t.unary(call{}, hello), want...)
+}
+
+func clientStreaming(t *T) {
+	t.serve(func(c *backendCall) error {
+		got, err := c.recvAll()
+		if err != nil {
+			return err
+		}
+		return c.send(bytes.Join(got, []byte("|")))
+	})
+	s := t.open(call{})
+	for _, m := range numbered(20) {
+		s.send(m)
+	}
+	s.closeSend()
+	t.wantOK(s.end(), bytes.Join(numbered(20), []byte("|")))
+}
+
+func bidiTurnByTurn(t *T) {
+	t.serve(echo)
+	s := t.open(call{})
+	for _, m := range numbered(20) {
+		s.send(m)
+		if got := s.recv(); !bytes.Equal(got, m) {
+			t.Fatalf("got %q, want %q", got, m)
+		}
+	}
+	s.closeSend()
+	t.wantOK(s.end())
+}
+
+func emptyMessages(t *T) {
+	t.serve(func(c *backendCall) error {
+		got, err := c.recvAll()
+		if err != nil || len(got) != 1 || len(got[0]) != 0 {
+			return fmt.Errorf("got %s, %w", abridged(got), err)
+		}
+		for range 3 {
+			if err := c.send(nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	t.wantOK(t.unary(call{}, nil), nil, nil, nil)
+}
+
+func noRequestMessage(t *T) {
+	t.serve(func(c *backendCall) error {
+		got, err := c.recvAll()
+		if err != nil || len(got) != 0 {
+			return fmt.Errorf("got %s, %w", abridged(got), err)
+		}
+		return c.send(hello)
+	})
+	s := t.open(call{})
+	s.closeSend()
+	t.wantOK(s.end(), hello)
+}
+
+func noReplyMessage(t *T) {
+	t.serve(replyWith())
+	t.wantOK(t.unary(call{}, hello))
+}
+
+// patterned returns n bytes that repeat with a period prime to any buffer.
+func patterned(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i % 251)
+	}
+	return b
+}
+
+func largeMessages(t *T) {
+	t.serve(echo)
+	for _, n := range []int{16<<10 - 5, 16 << 10, 64<<10 + 1, 1 << 20, 4 << 20} {
+		want := patterned(n)
+		t.wantOK(t.unary(call{}, want), want)
+	}
+}
+
+func messagesOfTheLimit(t *T) {
+	t.serve(echo)
+	want := patterned(16 << 20)
+	t.wantOK(t.unary(call{}, want), want)
+}
+
+func manyReplies(t *T) {
+	want := numbered(10000)
+	t.serve(replyWith(want...))
+	t.wantOK(t.unary(call{}, hello), want...)
+}
+
+func manyMessagesBothWays(t *T) {
+	t.serve(echo)
+	want := numbered(10000)
+	s := t.open(call{})
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	sending.Go(func() {
+		for _, m := range want {
+			if err := s.stream.send(m); err != nil {
+				t.Errorf("send: %v", err)
+				return
+			}
+		}
+		if err := s.stream.closeSend(); err != nil {
+			t.Errorf("half-close: %v", err)
+		}
+	})
+	t.wantOK(s.end(), want...)
+}
+
+func halfCloseThenReplies(t *T) {
+	want := numbered(5)
+	more := make(chan struct{})
+	t.serve(func(c *backendCall) error {
+		if _, err := c.recvAll(); err != nil {
+			return err
+		}
+		for _, m := range want {
+			if err := c.await(more); err != nil {
+				return err
+			}
+			if err := c.send(m); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	for _, m := range want {
+		more <- struct{}{}
+		if got := s.recv(); !bytes.Equal(got, m) {
+			t.Fatalf("got %q, want %q", got, m)
+		}
+	}
+	t.wantOK(s.end())
+}
+
+func halfCloseFirst(t *T) {
+	halfClosed, replies := make(chan struct{}), make(chan struct{})
+	t.serve(func(c *backendCall) error {
+		if _, err := c.recvAll(); err != nil {
+			return err
+		}
+		close(halfClosed)
+		if err := c.await(replies); err != nil {
+			return err
+		}
+		return c.send(hello)
+	})
+	s := t.open(call{})
+	s.send(hello)
+	s.send(hello)
+	s.closeSend()
+	t.awaitEvent("the backend sees the half-close", halfClosed)
+	close(replies)
+	t.wantOK(s.end(), hello)
+}
+
+func repliesBeforeRequests(t *T) {
+	want := numbered(3)
+	t.serve(func(c *backendCall) error {
+		for _, m := range want {
+			if err := c.send(m); err != nil {
+				return err
+			}
+		}
+		return echo(c)
+	})
+	s := t.open(call{})
+	for _, m := range want {
+		if got := s.recv(); !bytes.Equal(got, m) {
+			t.Fatalf("got %q, want %q", got, m)
+		}
+	}
+	s.send(hello)
+	s.closeSend()
+	t.wantOK(s.end(), hello)
+}
+
+// sendHeaderThen sends the header and goes on when told to.
+func sendHeaderThen(goOn <-chan struct{}, then handler) handler {
+	return func(c *backendCall) error {
+		if err := c.ss.SendHeader(metadata.Pairs("x-early", "yes")); err != nil {
+			return err
+		}
+		if err := c.await(goOn); err != nil {
+			return err
+		}
+		return then(c)
+	}
+}
+
+func headerBeforeAnyMessage(t *T) {
+	goOn := make(chan struct{})
+	t.serve(sendHeaderThen(goOn, echo))
+	s := t.open(call{})
+	if got := s.header()["x-early"]; len(got) != 1 || got[0] != "yes" {
+		t.Errorf("header x-early %q, want yes", got)
+	}
+	close(goOn)
+	s.send(hello)
+	s.closeSend()
+	t.wantOK(s.end(), hello)
+}
+
+func headerBeforeFirstReply(t *T) {
+	goOn := make(chan struct{})
+	t.serve(sendHeaderThen(goOn, echo))
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	if got := s.header()["x-early"]; len(got) != 1 || got[0] != "yes" {
+		t.Errorf("header x-early %q, want yes", got)
+	}
+	close(goOn)
+	t.wantOK(s.end(), hello)
+}
+
+func eachReplyLeavesAtOnce(t *T) {
+	taken := make(chan struct{})
+	t.serve(func(c *backendCall) error {
+		for _, m := range numbered(10) {
+			if err := c.send(m); err != nil {
+				return err
+			}
+			if err := c.await(taken); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	for _, m := range numbered(10) {
+		if got := s.recv(); !bytes.Equal(got, m) {
+			t.Fatalf("got %q, want %q", got, m)
+		}
+		taken <- struct{}{}
+	}
+	t.wantOK(s.end())
+}
+
+func eachRequestLeavesAtOnce(t *T) {
+	got := make(chan []byte)
+	t.serve(func(c *backendCall) error {
+		for {
+			b, err := c.recv()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			select {
+			case got <- b:
+			case <-c.ctx().Done():
+			}
+		}
+	})
+	s := t.open(call{})
+	for _, m := range numbered(10) {
+		s.send(m)
+		select {
+		case b := <-got:
+			if !bytes.Equal(b, m) {
+				t.Fatalf("backend got %q, want %q", b, m)
+			}
+		case <-t.ctx.Done():
+			t.Fatalf("%q didn't reach the backend", m)
+		}
+	}
+	s.closeSend()
+	t.wantOK(s.end())
+}
+
+func earlyEnd(t *T) {
+	t.serve(func(*backendCall) error { return errTeapot })
+	s := t.open(call{})
+	t.wantUpstream(s.end(), codes.FailedPrecondition, "a teapot")
+}
+
+func earlyOK(t *T) {
+	t.serve(func(c *backendCall) error {
+		if _, err := c.recv(); err != nil {
+			return err
+		}
+		return c.send(hello)
+	})
+	s := t.open(call{})
+	s.send(hello)
+	t.wantOK(s.end(), hello)
+	// The client may say so late that it has sent all it wanted.
+	_ = s.stream.closeSend()
+}
+
+func earlyEndWhileSending(t *T) {
+	t.serve(func(c *backendCall) error {
+		if _, err := c.recv(); err != nil {
+			return err
+		}
+		return errTeapot
+	})
+	s := t.open(call{})
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	stop := make(chan struct{})
+	defer close(stop)
+	sending.Go(func() {
+		chunk := patterned(8 << 10)
+		for s.stream.send(chunk) == nil {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	})
+	t.wantUpstream(s.end(), codes.FailedPrecondition, "a teapot")
+}
+
+func callsAfterOneAnother(t *T) {
+	t.serve(echo)
+	for _, m := range numbered(30) {
+		t.wantOK(t.unary(call{}, m), m)
+	}
+}
+
+// callsBesideOneAnother has every call running before the first may end.
+func callsBesideOneAnother(t *T) {
+	const n = 30
+	var allRun sync.WaitGroup
+	allRun.Add(n)
+	together := make(chan struct{})
+	t.serve(func(c *backendCall) error {
+		allRun.Done()
+		if err := c.await(together); err != nil {
+			return err
+		}
+		return echo(c)
+	})
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	waiting.Go(func() { allRun.Wait(); close(together) })
+	var calls []*callT
+	for _, m := range numbered(n) {
+		s := t.open(call{})
+		s.send(m)
+		s.closeSend()
+		calls = append(calls, s)
+	}
+	for i, m := range numbered(n) {
+		t.wantOK(calls[i].end(), m)
+	}
+}
+
+// oneByteAtATime has no reader on the way get two bytes at once.
+func oneByteAtATime(t *T) {
+	t.serve(func(c *backendCall) error {
+		c.ss.SetTrailer(metadata.Pairs("x-last", strings.Repeat("z", 20)))
+		return echo(c)
+	})
+	r, err := startRelay(t.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.atEnd(r.close)
+	cl := t.dial(&dialer{address: r.address})
+	for _, m := range [][]byte{nil, hello, patterned(600)} {
+		s := t.openWith(cl, call{metadata: metadata.Pairs("x-a", "1", "x-b-bin", "\x00\xff")})
+		s.send(m)
+		s.closeSend()
+		got := s.end()
+		t.wantOK(got, m)
+		if got.trailer.Get("x-last") == nil {
+			t.Errorf("trailer %v, want x-last", got.trailer)
+		}
+	}
+}
+
+func culvertTells(t *T) {
+	t.serve(func(c *backendCall) error {
+		if _, err := c.recvAll(); err != nil {
+			return err
+		}
+		return errors.Join(c.send(hello), c.send(nil))
+	})
+	t.wantOK(t.unary(call{}, hello), hello, nil)
+	t.allEnded(t.observer)
+	calls, _, _ := t.observer.ended()
+	if len(calls) != 1 {
+		t.Fatalf("culvert told of %d calls, want 1", len(calls))
+	}
+	c := calls[0]
+	if c.Transport != t.transport.label || c.Method != defaultMethod || c.ID == "" || c.Origin != bridge.OriginUpstream || c.Code != codes.OK {
+		t.Errorf("culvert told of %+v", c)
+	}
+	if c.MessagesIn != 1 || c.MessagesOut != 2 || c.BytesIn != int64(len(hello)) || c.BytesOut != int64(len(hello)) {
+		t.Errorf("culvert counted %d messages with %d bytes in, %d with %d out", c.MessagesIn, c.BytesIn, c.MessagesOut, c.BytesOut)
+	}
+	if !strings.HasPrefix(c.Peer, "127.0.0.1") {
+		t.Errorf("peer %q, want 127.0.0.1", c.Peer)
+	}
+}

@@ -1,0 +1,282 @@
+package bridgetest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+var cancelScenarios = []scenario{
+	{"cancel while the backend works", 0, cancelWhileWorking},
+	{"cancel before half-close", fullDuplex, cancelBeforeHalfClose},
+	{"cancel between replies", 0, cancelBetweenReplies},
+	{"cancel while nobody reads the replies", 0, cancelUnread},
+	{"cancel ends one call of many", 0, cancelEndsOne},
+	{"cancel by the backend", 0, cancelByBackend},
+	{"client vanishes by FIN while the backend works", 0, vanishFIN},
+	{"client vanishes by RST while the backend works", 0, vanishRST},
+	{"client vanishes by FIN in the request", fullDuplex, vanishInRequestFIN},
+	{"client vanishes by RST in the request", fullDuplex, vanishInRequestRST},
+	{"client vanishes by FIN in a message", rawFrames | fullDuplex, vanishInMessageFIN},
+	{"client vanishes by RST in a message", rawFrames | fullDuplex, vanishInMessageRST},
+	{"client vanishes by RST while replies come", 0, vanishWhileReading},
+	{"nothing is left while culvert runs on", 0, nothingLeft},
+}
+
+// wantCancelled waits until the backend's context has ended, and wants it
+// cancelled; the backend's call must not have seen a proper half-close unless
+// the client made one.
+func (t *T) wantCancelled(c *backendCall, within time.Duration, halfClosed bool) {
+	t.Helper()
+	t.awaitWithin(within, "the backend's context ends", c.ctx().Done())
+	if err := c.ctx().Err(); !errors.Is(err, context.Canceled) {
+		t.Errorf("the backend's context ended with %v, want %v", err, context.Canceled)
+	}
+	t.awaitEvent("the backend's call ends", c.ended)
+	if c.halfClosed.Load() != halfClosed {
+		t.Errorf("the backend saw a half-close: %v, want %v", c.halfClosed.Load(), halfClosed)
+	}
+}
+
+// cancelIsSeen bounds what is one round trip in principle.
+const cancelIsSeen = 2 * time.Second
+
+// goneIsSeen bounds the notice of a FIN or a RST.
+const goneIsSeen = 5 * time.Second
+
+func cancelWhileWorking(t *T) {
+	t.serve(untilCancelled)
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	c := t.nextCall()
+	t.awaitEvent("the backend sees the half-close", c.requestEnd)
+	s.cancel()
+	t.wantCancelled(c, cancelIsSeen, true)
+}
+
+// untilCancelled reads the request and waits for the call's end.
+func untilCancelled(c *backendCall) error {
+	if _, err := c.recvAll(); err != nil {
+		return err
+	}
+	return hold(c)
+}
+
+func cancelBeforeHalfClose(t *T) {
+	t.serve(untilCancelled)
+	s := t.open(call{})
+	s.send(hello)
+	c := t.nextCall()
+	s.cancel()
+	t.wantCancelled(c, cancelIsSeen, false)
+}
+
+// trickle replies when told to.
+func trickle(next <-chan struct{}) handler {
+	return func(c *backendCall) error {
+		if _, err := c.recv(); err != nil {
+			return err
+		}
+		for {
+			if err := c.send(hello); err != nil {
+				return err
+			}
+			if err := c.await(next); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func cancelBetweenReplies(t *T) {
+	next := make(chan struct{})
+	t.serve(trickle(next))
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	c := t.nextCall()
+	s.recv()
+	next <- struct{}{}
+	s.recv()
+	s.cancel()
+	t.wantCancelled(c, cancelIsSeen, false)
+}
+
+// flood replies as fast as it is let.
+func flood(c *backendCall) error {
+	if _, err := c.recv(); err != nil {
+		return err
+	}
+	chunk := patterned(64 << 10)
+	for {
+		if err := c.send(chunk); err != nil {
+			return err
+		}
+	}
+}
+
+func cancelUnread(t *T) {
+	t.serve(flood)
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	c := t.nextCall()
+	s.recv()
+	t.awaitStall(c.sent.Load)
+	s.cancel()
+	// Culvert is held back by the client, which must not keep it from
+	// noticing. (A WebSocket's close frame is seen: culvert still reads.)
+	t.wantCancelled(c, goneIsSeen, false)
+}
+
+func cancelEndsOne(t *T) {
+	nexts := make(chan chan struct{}, 3) // one of each handler
+	t.serve(func(c *backendCall) error {
+		next := make(chan struct{})
+		nexts <- next
+		return trickle(next)(c)
+	})
+	type pair struct {
+		client  *callT
+		backend *backendCall
+		next    chan struct{}
+	}
+	var pairs []pair
+	for range 3 {
+		s := t.open(call{})
+		s.send(hello)
+		s.closeSend()
+		s.recv()
+		pairs = append(pairs, pair{s, t.nextCall(), <-nexts})
+	}
+	pairs[1].client.cancel()
+	t.wantCancelled(pairs[1].backend, cancelIsSeen, false)
+	for _, p := range []pair{pairs[0], pairs[2]} {
+		p.next <- struct{}{}
+		p.client.recv()
+		p.client.cancel()
+	}
+}
+
+// cancelByBackend: a CANCELLED of the backend's own is a status like another.
+func cancelByBackend(t *T) {
+	t.serve(func(c *backendCall) error {
+		if _, err := c.recv(); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(c.ctx())
+		cancel()
+		c.ss.SetTrailer(metadata.Pairs("x-t", "1"))
+		return status.FromContextError(ctx.Err()).Err()
+	})
+	r := t.unary(call{}, hello)
+	t.wantUpstream(r, codes.Canceled, "context canceled")
+	t.wantValues("trailer", r.trailer, "x-t", "1")
+}
+
+func vanishFIN(t *T) { vanish(t, cutFIN) }
+func vanishRST(t *T) { vanish(t, cutRST) }
+
+func vanish(t *T, how cut) {
+	t.serve(untilCancelled)
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	c := t.nextCall()
+	t.awaitEvent("the backend sees the half-close", c.requestEnd)
+	t.client.cut(how)
+	t.wantCancelled(c, goneIsSeen, true)
+}
+
+func vanishInRequestFIN(t *T) { vanishInRequest(t, cutFIN) }
+func vanishInRequestRST(t *T) { vanishInRequest(t, cutRST) }
+
+// vanishInRequest: the backend must not take a lost client for one that has
+// said all it had to say.
+func vanishInRequest(t *T, how cut) {
+	t.serve(untilCancelled)
+	s := t.open(call{})
+	s.send(hello)
+	c := t.nextCall()
+	t.client.cut(how)
+	t.wantCancelled(c, goneIsSeen, false)
+}
+
+func vanishInMessageFIN(t *T) { vanishInMessage(t, cutFIN) }
+func vanishInMessageRST(t *T) { vanishInMessage(t, cutRST) }
+
+func vanishInMessage(t *T, how cut) {
+	t.serve(untilCancelled)
+	s := t.open(call{})
+	s.send(hello)
+	if err := s.sendRaw(frame(0, patterned(100))[:50]); err != nil {
+		t.Fatal(err)
+	}
+	c := t.nextCall()
+	t.client.cut(how)
+	t.wantCancelled(c, goneIsSeen, false)
+	if n := c.received.Load(); n > 1 {
+		t.Errorf("the backend got %d messages, want the whole one at most", n)
+	}
+}
+
+func vanishWhileReading(t *T) {
+	t.serve(flood)
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	c := t.nextCall()
+	for range 10 {
+		s.recv()
+	}
+	t.client.cut(cutRST)
+	t.wantCancelled(c, goneIsSeen, false)
+}
+
+// nothingLeft looks for goroutines not when all is torn down, but beside a
+// culvert that goes on: what a call started has to end with the call.
+func nothingLeft(t *T) {
+	next := make(chan struct{})
+	t.serve(func(c *backendCall) error {
+		if slices.Equal(c.metadata["x-kind"], []string{"trickle"}) {
+			return trickle(next)(c)
+		}
+		return echo(c)
+	})
+	one := func(c client) {
+		s := t.openWith(c, call{})
+		s.send(hello)
+		s.closeSend()
+		t.wantOK(s.end(), hello)
+	}
+	// The first client makes whatever stays: the backend's connection.
+	first := t.dial(&dialer{address: t.address})
+	one(first)
+	first.close()
+	settled := t.settledGoroutines(0)
+	for range 5 {
+		cl := t.dial(&dialer{address: t.address})
+		one(cl)
+		s := t.openWith(cl, call{metadata: metadata.Pairs("x-kind", "trickle")})
+		s.send(hello)
+		s.closeSend()
+		s.recv()
+		s.cancel()
+		refused := t.openWith(cl, call{method: "/grpc.channelz.v1.Channelz/GetTopChannels"})
+		_ = refused.stream.send(hello) // refused at once
+		_ = refused.stream.closeSend()
+		t.wantCulvert(refused.end(), codes.Unimplemented, bridge.ReasonNoRoute)
+		cl.close()
+	}
+	if n := t.settledGoroutines(settled); n > settled {
+		t.Errorf("%d goroutines when the first client had gone, %d after five more", settled, n)
+	}
+}

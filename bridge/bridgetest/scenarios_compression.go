@@ -1,0 +1,228 @@
+package bridgetest
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+var compressionScenarios = []scenario{
+	{"gzip requests", 0, gzipRequests},
+	{"plain requests", 0, plainRequests},
+	{"requests with mixed flags", rawFrames | manyRequests, mixedFlags},
+	{"gzip replies for clients that read them", nativeReplies, gzipReplies},
+	{"gzip replies for clients that don't", 0, gzipRepliesExpanded},
+	{"mixed replies", 0, mixedReplies},
+	{"gzip bomb in the request", rawFrames, requestBomb},
+	{"gzip bomb in the reply", 0, replyBomb},
+	{"requests that aren't gzip", rawFrames, badGzipRequests},
+	{"replies that aren't gzip", 0, badGzipReplies},
+	{"a compressed request without a coding", rawFrames, compressedWithoutCoding},
+	{"a compressed reply without a coding", 0, compressedReplyWithoutCoding},
+	{"a request's coding that nobody has", rawHeaders, unknownRequestCoding},
+	{"a reply's coding that nobody has", 0, unknownReplyCoding},
+}
+
+// compressible is text that gzip makes much of.
+var compressible = bytes.Repeat([]byte("compressible "), 5000)
+
+// gzipRequests: the direction's coding is kept on the way to the backend.
+func gzipRequests(t *T) {
+	t.serve(echo)
+	for _, m := range [][]byte{compressible, hello, nil} {
+		t.wantOK(t.unary(call{encoding: "gzip"}, m), m)
+		if got := t.nextCall().encoding; got != "gzip" {
+			t.Errorf("the backend got grpc-encoding %q, want gzip", got)
+		}
+	}
+}
+
+func plainRequests(t *T) {
+	t.serve(echo)
+	t.wantOK(t.unary(call{}, compressible), compressible)
+	if got := t.nextCall().encoding; got != "" && got != "identity" {
+		t.Errorf("the backend got grpc-encoding %q, want none", got)
+	}
+}
+
+func mixedFlags(t *T) {
+	t.serve(echo)
+	s := t.open(call{encoding: "gzip"})
+	for _, f := range [][]byte{frame(0, hello), frame(flagCompressed, gzipped(compressible)), frame(0, nil), frame(flagCompressed, gzipped(nil)), frame(0, compressible)} {
+		if err := s.sendRaw(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.closeSend()
+	t.wantOK(s.end(), hello, compressible, nil, nil, compressible)
+}
+
+// compressing answers with gzip whatever the request came in.
+func compressing(then handler) handler {
+	return func(c *backendCall) error {
+		if err := grpc.SetSendCompressor(c.ctx(), "gzip"); err != nil {
+			return err
+		}
+		return then(c)
+	}
+}
+
+func gzipReplies(t *T) {
+	t.serve(compressing(echo))
+	r := t.unary(call{}, compressible)
+	t.wantOK(r, compressible)
+	if r.compressed != 1 {
+		t.Errorf("the reply came as it is, want it compressed as the backend sent it")
+	}
+	// A client that doesn't say that it reads gzip gets none.
+	t.backend.handleNext(echo)
+	if r := t.unary(call{}, compressible); r.compressed != 0 {
+		t.Errorf("a plain reply came compressed")
+	}
+}
+
+// gzipRepliesExpanded: the clients here refuse a compressed flag where their
+// protocol's own would.
+func gzipRepliesExpanded(t *T) {
+	t.serve(compressing(replyWith(compressible, nil, hello)))
+	t.wantOK(t.unary(call{}, hello), compressible, nil, hello)
+}
+
+func mixedReplies(t *T) {
+	answer := t.serveScripts()
+	answer(func(c *fakeConn, stream uint32) {
+		c.ok(stream, "grpc-encoding", "gzip")
+		c.data(stream, false, slices.Concat(frame(0, hello), frame(flagCompressed, gzipped(hello)), frame(0, nil), frame(flagCompressed, gzipped(nil))))
+		c.headers(stream, true, "grpc-status", "0")
+	})
+	t.wantOK(t.unary(call{}, hello), hello, hello, nil, nil)
+}
+
+// bomb is small and expands to much more than the limit that is set for it.
+var bomb = sync.OnceValue(func() []byte { return gzipped(make([]byte, 100*small)) })
+
+func requestBomb(t *T) {
+	t.serve(untilCancelled, smallMessages)
+	s := t.open(call{encoding: "gzip"})
+	if err := s.sendRaw(frame(flagCompressed, bomb())); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.stream.closeSend() // refused already, maybe
+	t.wantTooLarge(s.end(), bridge.ReasonRequestTooLarge)
+	t.neverWhole(t.backend.seen(), 0)
+	t.nextServed()
+}
+
+func replyBomb(t *T) {
+	answer := t.serveScripts(smallMessages)
+	answer(func(c *fakeConn, stream uint32) {
+		c.ok(stream, "grpc-encoding", "gzip")
+		c.data(stream, false, frame(flagCompressed, bomb()))
+		c.headers(stream, true, "grpc-status", "0")
+	})
+	t.wantTooLarge(t.unary(call{}, hello), bridge.ReasonResponseTooLarge)
+	answer(wholeAnswer)
+	t.wantOK(t.unary(call{}, hello), hello)
+}
+
+func badGzipRequests(t *T) {
+	t.serve(untilCancelled)
+	whole := gzipped(compressible)
+	wrongSum := slices.Clone(whole)
+	wrongSum[len(wrongSum)-5] ^= 0xff
+	for _, bad := range [][]byte{[]byte("no gzip"), {}, whole[:5], whole[:len(whole)/2], whole[:len(whole)-1], wrongSum} {
+		s := t.open(call{encoding: "gzip"})
+		if err := s.sendRaw(frame(flagCompressed, bad)); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.stream.closeSend() // refused already, maybe
+		t.wantCulvert(s.end(), codes.InvalidArgument, bridge.ReasonBadRequest)
+	}
+	t.neverWhole(t.backend.seen(), 0)
+	t.nextServed()
+}
+
+func badGzipReplies(t *T) {
+	whole := gzipped(compressible)
+	var cases []broken
+	for _, bad := range [][]byte{[]byte("no gzip"), {}, whole[:5], whole[:len(whole)/2], whole[:len(whole)-1]} {
+		cases = append(cases, broken{fmt.Sprintf("gzip of %d bytes", len(bad)), func(c *fakeConn, stream uint32) {
+			c.ok(stream, "grpc-encoding", "gzip")
+			c.data(stream, false, frame(flagCompressed, bad))
+			c.headers(stream, true, "grpc-status", "0")
+		}, codes.Internal, bridge.ReasonUpstreamReset})
+	}
+	t.wantBroken(cases)
+}
+
+// compressedWithoutCoding is the sender's slip. protocols.md §1.4 and gRPC call
+// it INTERNAL, §10's table a malformed frame; either tells the client.
+func compressedWithoutCoding(t *T) {
+	t.serve(untilCancelled)
+	for _, encoding := range []string{"", "identity"} {
+		s := t.open(call{encoding: encoding})
+		if err := s.sendRaw(frame(flagCompressed, gzipped(hello))); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.stream.closeSend() // refused already, maybe
+		r := s.end()
+		if code := r.status.Code(); code != codes.Internal && code != codes.InvalidArgument || r.info().GetReason() != string(bridge.ReasonBadRequest) {
+			t.Errorf("grpc-encoding %q: status %v with %v, want %s", encoding, r.status, r.info(), bridge.ReasonBadRequest)
+		}
+	}
+	t.neverWhole(t.backend.seen(), 0)
+	t.nextServed()
+}
+
+func compressedReplyWithoutCoding(t *T) {
+	t.wantBroken([]broken{{"no coding", func(c *fakeConn, stream uint32) {
+		c.ok(stream)
+		c.data(stream, false, frame(flagCompressed, gzipped(hello)))
+		c.headers(stream, true, "grpc-status", "0")
+	}, codes.Internal, bridge.ReasonUpstreamReset}})
+}
+
+func unknownRequestCoding(t *T) {
+	t.serve(echo)
+	s := t.open(call{encoding: "br"})
+	_ = s.stream.send(hello) // refused already, maybe
+	_ = s.stream.closeSend()
+	r := s.end()
+	t.wantCulvert(r, codes.Unimplemented, bridge.ReasonUnsupportedEncoding)
+	accepts := append(r.header["grpc-accept-encoding"], r.trailer["grpc-accept-encoding"]...)
+	if !strings.Contains(strings.Join(accepts, ","), "gzip") {
+		t.Errorf("grpc-accept-encoding %q, want gzip among it", accepts)
+	}
+	t.wantOK(t.unary(call{encoding: "identity"}, hello), hello)
+}
+
+// unknownReplyCoding: culvert never asked for it, and can't read it.
+func unknownReplyCoding(t *T) {
+	answer := t.serveScripts()
+	answer(func(c *fakeConn, stream uint32) {
+		c.ok(stream, "grpc-encoding", "br")
+		c.data(stream, false, frame(flagCompressed, hello))
+		c.headers(stream, true, "grpc-status", "0")
+	})
+	r := t.unary(call{}, hello)
+	if r.info() == nil || r.status.Code() != codes.Unimplemented && r.status.Code() != codes.Internal {
+		t.Errorf("status %v with %v, want culvert's UNIMPLEMENTED or INTERNAL", r.status, r.info())
+	}
+	if len(r.messages) > 0 {
+		t.Errorf("messages %s, want none", abridged(r.messages))
+	}
+	// A coding that is named and not used does no harm.
+	answer(func(c *fakeConn, stream uint32) {
+		c.ok(stream, "grpc-encoding", "br")
+		c.data(stream, false, frame(0, hello))
+		c.headers(stream, true, "grpc-status", "0")
+	})
+	t.wantOK(t.unary(call{}, hello), hello)
+}

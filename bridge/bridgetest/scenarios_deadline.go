@@ -1,0 +1,168 @@
+package bridgetest
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+var deadlineScenarios = []scenario{
+	{"deadline reaches the backend as what is left", 0, deadlineReachesBackend},
+	{"no deadline", 0, noDeadline},
+	{"deadline passes", 0, deadlinePasses},
+	{"deadline passes between messages", 0, deadlinePassesBetweenMessages},
+	{"deadline passes while the client sends nothing", fullDuplex, deadlinePassesBeforeHalfClose},
+	{"deadline expired on arrival", rawHeaders, expiredDeadline},
+	{"deadline beyond all times", rawHeaders, absurdDeadline},
+	{"malformed deadline", rawHeaders, malformedDeadline},
+	{"deadline and the backend's status together", 0, deadlineAndStatus},
+}
+
+func deadlineReachesBackend(t *T) {
+	t.serve(echo)
+	for text, want := range map[string]time.Duration{
+		"1H": time.Hour, "2M": 2 * time.Minute, "20S": 20 * time.Second, "30000m": 30 * time.Second,
+		"30000000u": 30 * time.Second, "99999999u": 99999999 * time.Microsecond,
+	} {
+		t.wantOK(t.unary(call{timeout: text}, hello), hello)
+		c := t.nextCall()
+		if !c.hasDeadline || c.remaining > want || c.remaining < want-patience {
+			t.Errorf("asked for %s: backend has %v left (%v), want just under %v", text, c.remaining, c.hasDeadline, want)
+		}
+	}
+}
+
+func noDeadline(t *T) {
+	t.serve(echo)
+	t.wantOK(t.unary(call{}, hello), hello)
+	if c := t.nextCall(); c.hasDeadline {
+		t.Errorf("the backend has a deadline in %v, want none", c.remaining)
+	}
+}
+
+// soon is a deadline that a call reaches the backend before, and that a test
+// can wait for.
+const soon = "200m"
+
+func deadlinePasses(t *T) {
+	t.serve(hold)
+	r := t.unary(call{timeout: soon}, hello)
+	c := t.nextCall()
+	t.wantDeadline(r)
+	t.awaitEvent("the backend's context ends", c.ctx().Done())
+}
+
+// wantDeadline wants DEADLINE_EXCEEDED, whoever's clock was first: the
+// client's, culvert's or the backend's.
+func (t *T) wantDeadline(r result) {
+	t.Helper()
+	if r.status.Code() != codes.DeadlineExceeded {
+		t.Errorf("status %v, want DEADLINE_EXCEEDED", r.status)
+	}
+	if info := r.info(); info != nil && info.GetReason() != string(bridge.ReasonDeadlineExceeded) {
+		t.Errorf("reason %s, want %s", info.GetReason(), bridge.ReasonDeadlineExceeded)
+	}
+}
+
+func deadlinePassesBetweenMessages(t *T) {
+	t.serve(func(c *backendCall) error {
+		if err := c.send(hello); err != nil {
+			return err
+		}
+		return hold(c)
+	})
+	r := t.unary(call{timeout: soon}, hello)
+	t.wantDeadline(r)
+	if len(r.messages) != 1 {
+		t.Errorf("messages %s, want the one before the deadline", abridged(r.messages))
+	}
+}
+
+func deadlinePassesBeforeHalfClose(t *T) {
+	t.serve(echo)
+	s := t.open(call{timeout: soon})
+	s.send(hello)
+	t.wantDeadline(s.end())
+}
+
+func expiredDeadline(t *T) {
+	t.serve(echo)
+	for _, text := range []string{"0m", "0n", "0H", "1n"} {
+		s := t.open(call{timeout: text})
+		_ = s.stream.send(hello) // the answer may be there already
+		_ = s.stream.closeSend()
+		t.wantCulvert(s.end(), codes.DeadlineExceeded, bridge.ReasonDeadlineExceeded)
+	}
+}
+
+func absurdDeadline(t *T) {
+	t.serve(echo)
+	for _, text := range []string{"99999999H", "99999999M", "99999999S"} {
+		t.wantOK(t.unary(call{timeout: text}, hello), hello)
+		if c := t.nextCall(); c.hasDeadline && c.remaining < 24*time.Hour {
+			t.Errorf("asked for %s: backend has %v left", text, c.remaining)
+		}
+	}
+}
+
+func malformedDeadline(t *T) {
+	t.serve(echo)
+	for _, text := range []string{"1", "S", "123456789S", "5s", "-1S", "+5S", "1.5S", "1 S", "0x1S", "1S2", "nonsense", "１S"} {
+		t.wantRefused(call{timeout: text}, codes.InvalidArgument, bridge.ReasonBadRequest)
+	}
+	t.wantRefused(call{lines: [][2]string{{"grpc-timeout", ""}}}, codes.InvalidArgument, bridge.ReasonBadRequest)
+	t.noneReached()
+}
+
+// wantRefused wants a call to end with culvert's own status. The scenario ends
+// with noneReached.
+func (t *T) wantRefused(c call, code codes.Code, reason bridge.Reason) {
+	t.Helper()
+	s := t.open(c)
+	_ = s.stream.send(hello) // the answer may be there already
+	_ = s.stream.closeSend()
+	t.wantCulvert(s.end(), code, reason)
+}
+
+// noneReached wants that no call came to the backend but one that is made now:
+// a refusal costs the sender its call, and nobody anything else.
+func (t *T) noneReached() {
+	t.Helper()
+	t.backend.handleNext(echo)
+	t.wantOK(t.unary(call{}, hello), hello)
+	if n := len(t.backend.seen()); n != 1 {
+		t.Errorf("%d refused calls reached the backend", n-1)
+	}
+}
+
+// deadlineAndStatus: the backend ends the call itself at the moment that the
+// deadline passes. Either is an answer; anything else is a lie.
+func deadlineAndStatus(t *T) {
+	t.serve(func(c *backendCall) error {
+		ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
+		defer cancel()
+		<-ctx.Done() // its own clock: the call's context may end by other means
+		return status.Error(codes.Aborted, "at the last moment")
+	})
+	for range 3 {
+		var calls []*callT
+		for range 10 {
+			s := t.open(call{timeout: "50m"})
+			_ = s.stream.send(hello) // the deadline may have passed
+			_ = s.stream.closeSend()
+			calls = append(calls, s)
+		}
+		for _, s := range calls {
+			r := s.end()
+			if r.status.Code() == codes.Aborted {
+				t.wantUpstream(r, codes.Aborted, "at the last moment")
+			} else {
+				t.wantDeadline(r)
+			}
+		}
+	}
+}

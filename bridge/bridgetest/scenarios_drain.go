@@ -1,0 +1,233 @@
+package bridgetest
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+var drainScenarios = []scenario{
+	{"drain lets a call finish", 0, drainLetsFinish},
+	{"drain ends what doesn't finish", 0, drainEnds},
+	{"drain ends a call whose request is unfinished", fullDuplex, drainEndsUnfinished},
+	{"drain refuses new calls", 0, drainRefuses},
+	{"drain says goodbye to an idle connection", oneConnection, drainSaysGoodbye},
+	{"drain with a client that takes nothing", 0, drainUnread},
+	{"close at once", 0, closeAtOnce},
+}
+
+// drain begins Shutdown, returns when culvert listens no more, and gives a
+// function that wants it to have ended well.
+func (t *T) drain(within time.Duration) (wait func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	var draining sync.WaitGroup
+	var err error
+	draining.Go(func() { err = t.server.Shutdown(ctx) })
+	t.atEnd(func() { cancel(); draining.Wait() })
+	t.awaitRefused(t.address)
+	return func() {
+		t.Helper()
+		draining.Wait()
+		if err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+	}
+}
+
+// twoReplies sends the second when told to.
+func twoReplies(next <-chan struct{}) handler {
+	return func(c *backendCall) error {
+		if _, err := c.recvAll(); err != nil {
+			return err
+		}
+		if err := c.send(hello); err != nil {
+			return err
+		}
+		if err := c.await(next); err != nil {
+			return err
+		}
+		return c.send(hello)
+	}
+}
+
+func drainLetsFinish(t *T) {
+	next := make(chan struct{})
+	t.serve(twoReplies(next))
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	s.recv()
+	wait := t.drain(patience)
+	close(next)
+	t.wantOK(s.end(), hello)
+	t.wantGoingAway(s)
+	t.endsWithin(patience/2, "a drain whose calls have ended", wait)
+}
+
+// wantGoingAway: a WebSocket that ends with the server says so.
+func (t *T) wantGoingAway(s *callT) {
+	t.Helper()
+	if w, ok := s.stream.(*websocketStream); ok && w.code != websocket.StatusGoingAway {
+		t.Errorf("closed with %v, want %v", w.code, websocket.StatusGoingAway)
+	}
+}
+
+func drainEnds(t *T) {
+	t.serve(trickle(nil))
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	s.recv()
+	c := t.nextCall()
+	wait := t.drain(200 * time.Millisecond)
+	r := s.end()
+	t.wantCulvert(r, codes.Unavailable, bridge.ReasonDraining)
+	t.wantSent(r, "maybe")
+	t.wantGoingAway(s)
+	wait()
+	t.wantCancelled(c, goneIsSeen, false)
+}
+
+func drainEndsUnfinished(t *T) {
+	t.serve(untilCancelled)
+	s := t.open(call{})
+	s.send(hello)
+	c := t.nextCall()
+	wait := t.drain(200 * time.Millisecond)
+	t.wantCulvert(s.end(), codes.Unavailable, bridge.ReasonDraining)
+	wait()
+	t.wantCancelled(c, goneIsSeen, false)
+}
+
+// drainRefuses: while the first call goes on, no second begins; and it is told
+// so, be it by a status, by GOAWAY or by a refused connection.
+func drainRefuses(t *T) {
+	next := make(chan struct{})
+	t.serve(twoReplies(next))
+	first := t.open(call{})
+	first.send(hello)
+	first.closeSend()
+	first.recv()
+	t.nextCall()
+	wait := t.drain(patience)
+	s, err := t.client.open(t.ctx, call{method: defaultMethod})
+	if err == nil {
+		_ = s.send(hello) // refused already, maybe
+		_ = s.closeSend()
+		r := (&callT{t: t, stream: s}).anyEnd()
+		if r.status != nil && r.status.Code() != codes.Unavailable {
+			t.Errorf("a new call ended with %v, want UNAVAILABLE", r.status)
+		}
+	}
+	if n := len(t.backend.seen()); n != 0 {
+		t.Errorf("%d new calls reached the backend", n)
+	}
+	close(next)
+	t.wantOK(first.end(), hello)
+	wait()
+}
+
+// drainSaysGoodbye looks at an idle connection's last bytes: GOAWAY, and for a
+// tunnel then the WebSocket's 1001.
+func drainSaysGoodbye(t *T) {
+	t.serve(echo)
+	if t.transport.tls {
+		t.Log("looked at in plaintext")
+		return
+	}
+	var f *fakeConn
+	var ws *websocket.Conn
+	if t.concerns("h2ts") {
+		var err error
+		if ws, err = dialWebSocket(t.ctx, t.d, "/", "h2ts"); err != nil {
+			t.Fatal(err)
+		}
+		f = newFakeConn(websocket.NetConn(context.WithoutCancel(t.ctx), ws, websocket.MessageBinary))
+		f.out.WriteString(http2.ClientPreface)
+		_ = f.framer.WriteSettings() // to memory
+	} else {
+		f = t.rawHTTP2()
+	}
+	if err := f.flush(); err != nil {
+		t.Fatal(err)
+	}
+	// A pong shows that the connection is up.
+	_ = f.framer.WritePing(false, [8]byte{1}) // to memory
+	if err := f.flush(); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitFrame(t, http2.FramePing)
+	wait := t.drain(patience)
+	f.awaitFrame(t, http2.FrameGoAway)
+	if ws != nil {
+		// What is left on the pipe is its end.
+		_, _, err := ws.Read(t.ctx)
+		for err == nil {
+			_, _, err = ws.Read(t.ctx)
+		}
+		if code := websocket.CloseStatus(err); code != websocket.StatusGoingAway {
+			t.Errorf("tunnel closed with %v, want %v", err, websocket.StatusGoingAway)
+		}
+	}
+	_ = f.Close() // closed by culvert
+	t.endsWithin(patience/2, "a drain without calls", wait)
+}
+
+// awaitFrame reads to a frame of the kind.
+func (c *fakeConn) awaitFrame(t *T, kind http2.FrameType) {
+	t.Helper()
+	stop := context.AfterFunc(t.ctx, func() { _ = c.Close() }) // frees the read
+	defer stop()
+	for {
+		fr, err := c.framer.ReadFrame()
+		if err != nil {
+			t.Fatalf("%v instead of %v", err, kind)
+		}
+		if fr.Header().Type == kind {
+			return
+		}
+	}
+}
+
+// drainUnread: a client that takes nothing can't be told anything. It is cut,
+// and not told OK.
+func drainUnread(t *T) {
+	t.serve(flood)
+	s := t.openWith(t.slow(), call{})
+	s.send(hello)
+	s.closeSend()
+	c := t.nextCall()
+	s.recv()
+	t.awaitStall(c.sent.Load)
+	wait := t.drain(200 * time.Millisecond)
+	t.endsWithin(patience, "a drain with a client that takes nothing", wait)
+	t.wantCancelled(c, goneIsSeen, false)
+	if r := s.anyEnd(); r.status != nil && r.status.Code() == codes.OK {
+		t.Errorf("told as OK")
+	}
+}
+
+func closeAtOnce(t *T) {
+	t.serve(trickle(nil))
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	s.recv()
+	c := t.nextCall()
+	t.endsWithin(2*time.Second, "close", func() {
+		if err := t.server.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	t.wantCancelled(c, goneIsSeen, false)
+	if r := s.anyEnd(); r.status != nil && r.status.Code() == codes.OK {
+		t.Errorf("told as OK")
+	}
+}

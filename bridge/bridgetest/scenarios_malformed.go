@@ -1,0 +1,469 @@
+package bridgetest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/coder/websocket"
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+// malformedScenarios: what can't be read costs the sender its call, with a
+// reason, and the backend never takes it for a request that ended well. Where
+// protocols differ there is a table for each.
+var malformedScenarios = []scenario{
+	{"flags that a message can't have", rawFrames, badFlags},
+	{"request ends inside a frame", rawFrames, endsInsideFrame},
+	{"frames split and joined anywhere", rawFrames | manyRequests, splitFrames},
+	{"binary metadata that isn't base64", rawHeaders, badBinaryMetadata},
+	{"methods that aren't", 0, badMethods},
+	{"text that isn't base64", rawFrames, badText},
+	{"text with line ends and blanks", rawFrames, blankText},
+	{"WebSocket messages that aren't the protocol's", rawFrames, badWebSocketMessages},
+	{"WebSocket header blocks that can't be read", rawFrames, badHeaderBlocks},
+	{"WebSocket header blocks that can", rawFrames, oddHeaderBlocks},
+	{"tunnel with a text message", 0, textInTunnel},
+	{"HTTP/1.1 body that breaks off or isn't chunked well", rawFrames, brokenChunks},
+	{"HTTP/1.1 body shorter than its length", rawFrames, shortBody},
+	{"HTTP/2 stream that breaks off", rawFrames, brokenHTTP2Stream},
+}
+
+// refusedFrames sends bytes of frames and the half-close, and wants BAD_REQUEST.
+func (t *T) refusedFrames(name string, whole int64, b []byte) {
+	t.Helper()
+	s := t.open(call{})
+	_ = s.sendRaw(b)         // refused already, maybe
+	_ = s.stream.closeSend() // likewise
+	r := s.end()
+	if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(bridge.ReasonBadRequest) {
+		t.Errorf("%s: status %v with %v, want %s", name, r.status, r.info(), bridge.ReasonBadRequest)
+	}
+	t.neverWhole(t.backend.seen(), whole)
+}
+
+func badFlags(t *T) {
+	t.serve(untilCancelled)
+	flags := []byte{0x02, 0x04, 0x40, 0x80, 0x81, 0xff}
+	for _, flag := range flags {
+		t.refusedFrames(fmt.Sprintf("flag %#02x", flag), 0, frame(flag, hello))
+	}
+	if t.transport.lacks(manyRequests) == "" {
+		for _, flag := range flags {
+			t.refusedFrames(fmt.Sprintf("flag %#02x after a message", flag), 1, slices.Concat(frame(0, hello), frame(flag, hello)))
+		}
+	}
+	t.nextServed()
+}
+
+func endsInsideFrame(t *T) {
+	t.serve(untilCancelled)
+	whole := frame(0, hello)
+	for n := 1; n < len(whole); n++ {
+		t.refusedFrames(fmt.Sprintf("%d bytes of a frame", n), 0, whole[:n])
+	}
+	if t.transport.lacks(manyRequests) == "" {
+		t.refusedFrames("a second frame cut", 1, slices.Concat(whole, whole[:7]))
+	}
+	t.nextServed()
+}
+
+// splitFrames: the frames are a stream of bytes, whatever carries them.
+func splitFrames(t *T) {
+	t.serve(echo)
+	s := t.open(call{})
+	want := [][]byte{hello, nil, patterned(3000), hello}
+	var all []byte
+	for _, m := range want {
+		all = append(all, frame(0, m)...)
+	}
+	for step := 1; len(all) > 0; step = step*2 + 1 {
+		n := min(step, len(all))
+		if err := s.sendRaw(all[:n]); err != nil {
+			t.Fatal(err)
+		}
+		all = all[n:]
+	}
+	s.closeSend()
+	t.wantOK(s.end(), want...)
+}
+
+func badBinaryMetadata(t *T) {
+	t.serve(echo)
+	for _, value := range []string{"!!!", "A", "AAEC,!", "AA=A", "===="} {
+		t.wantRefused(call{lines: [][2]string{{"x-b-bin", value}}}, codes.InvalidArgument, bridge.ReasonBadRequest)
+	}
+	t.noneReached()
+}
+
+// badMethods could be read differently by another component, so they are no
+// calls: 404, or for a client that wants a status, UNIMPLEMENTED.
+func badMethods(t *T) {
+	t.serve(echo)
+	for _, method := range []string{
+		"/", "/nomethod", "//Call", "/a.B/", "/a.B//Call", "/../a.B/Call", "/a.B/..", "/a.B/C/D", "/./Call",
+		"/%61.B/Call", "/a.B%2FCall/x", "/a.B;x/Call", "/a.B/Call;x", "/a.B/%43all",
+	} {
+		s, err := t.client.open(t.ctx, call{method: method})
+		var he *httpError
+		if err != nil {
+			if !asHTTP(err, &he) || he.code != 404 {
+				t.Errorf("%s: open: %v, want HTTP status 404 or UNIMPLEMENTED", method, err)
+			}
+			continue
+		}
+		c := &callT{t: t, stream: s}
+		_ = s.send(hello) // refused already, maybe
+		_ = s.closeSend()
+		r := c.anyEnd()
+		if r.status != nil && r.status.Code() == codes.Unimplemented {
+			continue
+		}
+		if !asHTTP(r.err, &he) || he.code != 404 {
+			t.Errorf("%s: status %v, %v, want HTTP status 404 or UNIMPLEMENTED", method, r.status, r.err)
+		}
+	}
+	t.noneReached()
+}
+
+// wireSender is a stream whose client writes the body beneath the frames.
+type wireSender interface{ sendWire(b []byte) error }
+
+// concerns says whether a table is about the transport.
+func (t *T) concerns(part string) bool {
+	if strings.Contains(t.transport.name, part) {
+		return true
+	}
+	t.Logf("concerns %s alone", part)
+	return false
+}
+
+func badText(t *T) {
+	if !t.concerns("grpc-web-text http1 chunked") {
+		return
+	}
+	t.serve(untilCancelled)
+	for _, text := range []string{"AAAA!AAA", "AAAAAAcKBXdvcmxk" + "AAA", "A", "=AAA", "A===", "AA=A", "AAAA_-AA", "\xff\xff\xff\xff", "AAAAAA=="} {
+		s := t.open(call{})
+		_ = s.stream.(wireSender).sendWire([]byte(text)) // refused already, maybe
+		_ = s.stream.closeSend()
+		r := s.end()
+		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(bridge.ReasonBadRequest) {
+			t.Errorf("%q: status %v with %v, want %s", text, r.status, r.info(), bridge.ReasonBadRequest)
+		}
+		for _, c := range t.backend.seen() {
+			t.awaitEvent("the backend's call ends", c.ended)
+			if c.halfClosed.Load() {
+				t.Errorf("%q: the backend saw the request end well", text)
+			}
+		}
+	}
+	t.nextServed()
+}
+
+func blankText(t *T) {
+	if !t.concerns("grpc-web-text http1 chunked") {
+		return
+	}
+	t.serve(echo)
+	// Vector 6, whole and in pieces: quanta may be split, padded and wrapped.
+	for _, pieces := range [][]string{
+		{"AAAAAAcKBXdvcmxk"}, {"AAAA\r\nAAcK BXdv\ncmxk\r\n"}, {"A", "AAA", "AAcKB", "Xdvcmxk"}, {"AAAAAAc=", "CgV3b3JsZA=="}, {"AAAAAAc=CgV3b3JsZA==\r\n"},
+	} {
+		s := t.open(call{})
+		for _, p := range pieces {
+			if err := s.stream.(wireSender).sendWire([]byte(p)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.closeSend()
+		t.wantOK(s.end(), hello)
+	}
+}
+
+// onWebSocket opens the WebSocket of a call and lets a table write to it.
+func (t *T) onWebSocket(write func(s *websocketStream)) result {
+	t.Helper()
+	s, err := t.client.(*websocketClient).upgrade(t.ctx, call{method: defaultMethod})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(s)
+	c := &callT{t: t, stream: s}
+	return c.end()
+}
+
+// A wsMessage is one message of a client: text or binary.
+type wsMessage struct {
+	kind websocket.MessageType
+	b    []byte
+}
+
+func binary1(b ...byte) wsMessage { return wsMessage{websocket.MessageBinary, b} }
+func data1(b []byte) wsMessage    { return binary1(append([]byte{0}, b...)...) }
+func text1(s string) wsMessage    { return wsMessage{websocket.MessageText, []byte(s)} }
+func (s *websocketStream) write(m ...wsMessage) {
+	for _, m := range m {
+		if s.conn.Write(s.ctx, m.kind, m.b) != nil {
+			return // refused already
+		}
+	}
+}
+
+const headerBlock = "content-type: application/grpc-web+proto\r\nx-grpc-web: 1\r\n"
+
+func badWebSocketMessages(t *T) {
+	if !t.concerns("grpc-websockets") {
+		return
+	}
+	t.serve(untilCancelled)
+	block, whole := binary1([]byte(headerBlock)...), frame(0, hello)
+	for name, messages := range map[string][]wsMessage{
+		"text first":                  {text1(headerBlock)},
+		"text instead of data":        {block, text1("\x00")},
+		"empty message":               {block, binary1()},
+		"unknown marker":              {block, binary1(2)},
+		"unknown marker with data":    {block, binary1(append([]byte{2}, whole...)...)},
+		"half-close with more":        {block, data1(whole), binary1(1, 0)},
+		"no marker":                   {block, binary1(0x80, 0, 0, 0, 0)},
+		"half-close inside a frame":   {block, data1(whole[:7]), binary1(1)},
+		"text inside a frame":         {block, data1(whole[:7]), text1("x")},
+		"empty message inside":        {block, data1(whole[:7]), binary1()},
+		"unknown marker after a call": {block, data1(whole), binary1(0xff)},
+	} {
+		r := t.onWebSocket(func(s *websocketStream) { s.write(messages...) })
+		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(bridge.ReasonBadRequest) {
+			t.Errorf("%s: status %v with %v, want %s", name, r.status, r.info(), bridge.ReasonBadRequest)
+		}
+		for _, c := range t.backend.seen() {
+			t.awaitEvent("the backend's call ends", c.ended)
+			if c.halfClosed.Load() {
+				t.Errorf("%s: the backend saw the request end well", name)
+			}
+		}
+	}
+	t.nextServed()
+	// After the half-close nothing can be said; saying more is no cut, though.
+	t.backend.handleNext(untilCancelled)
+	r := t.onWebSocket(func(s *websocketStream) { s.write(block, data1(whole), binary1(1), data1(whole)) })
+	t.wantCulvert(r, codes.InvalidArgument, bridge.ReasonBadRequest)
+}
+
+func badHeaderBlocks(t *T) {
+	if !t.concerns("grpc-websockets") {
+		return
+	}
+	t.serve(untilCancelled)
+	for _, block := range []string{
+		"nothing", headerBlock + "x-a\r\n", headerBlock + ": v\r\n", headerBlock + "x a: v\r\n",
+		headerBlock + "x-a: b\x00c\r\n", headerBlock + "x-a: b\rc\r\n", headerBlock + "x-b-bin: !!!\r\n", "\x00\x00\x00\x00\x00",
+		headerBlock + "grpc-timeout: soon\r\n",
+	} {
+		r := t.onWebSocket(func(s *websocketStream) { s.write(binary1([]byte(block)...), binary1(1)) })
+		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(bridge.ReasonBadRequest) {
+			t.Errorf("%q: status %v with %v, want %s", block, r.status, r.info(), bridge.ReasonBadRequest)
+		}
+	}
+	big := headerBlock + strings.Repeat("x-big: "+strings.Repeat("v", 1000)+"\r\n", 200)
+	r := t.onWebSocket(func(s *websocketStream) { s.write(binary1([]byte(big)...), binary1(1)) })
+	t.wantCulvert(r, codes.ResourceExhausted, bridge.ReasonMetadataTooLarge)
+	t.noneReached()
+}
+
+func oddHeaderBlocks(t *T) {
+	if !t.concerns("grpc-websockets") {
+		return
+	}
+	t.serve(echo)
+	for _, block := range []string{
+		"", "content-type: application/grpc-web+proto", "Content-Type: application/grpc-web+proto\nX-A:1\n",
+		"content-type:application/grpc-web+proto\r\nx-a:\r\n", headerBlock + "x-b-bin: AAEC, /w==\r\n",
+	} {
+		r := t.onWebSocket(func(s *websocketStream) {
+			s.write(binary1([]byte(block)...), data1(frame(0, hello)), binary1(1))
+		})
+		t.wantOK(r, hello)
+	}
+	// A frame may be split over messages, and a message may hold nothing.
+	whole := frame(0, hello)
+	r := t.onWebSocket(func(s *websocketStream) {
+		s.write(binary1([]byte(headerBlock)...), data1(nil), data1(whole[:1]), data1(whole[1:]), data1(slices.Concat(whole, whole)), binary1(1))
+	})
+	t.wantOK(r, hello, hello, hello)
+}
+
+// textInTunnel: a text message is no part of a byte pipe.
+func textInTunnel(t *T) {
+	if !t.concerns("h2ts") {
+		return
+	}
+	t.serve(echo)
+	conn, err := dialWebSocket(t.ctx, t.d, "/", "h2ts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow() //nolint:errcheck // closed by culvert
+	if err := conn.Write(t.ctx, websocket.MessageText, []byte(http2.ClientPreface)); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, _, err = conn.Read(t.ctx)
+	}
+	if code := websocket.CloseStatus(err); code != websocket.StatusUnsupportedData {
+		t.Errorf("closed with %v, want %v", err, websocket.StatusUnsupportedData)
+	}
+	t.nextServed()
+}
+
+// brokenOff wants the backend's call to be cancelled and not half-closed, and
+// the client's not to be OK.
+func (t *T) brokenOff(name string, s *callT) {
+	t.Helper()
+	c := t.nextCall()
+	t.awaitWithin(goneIsSeen, name+": the backend's context ends", c.ctx().Done())
+	t.awaitEvent("the backend's call ends", c.ended)
+	if c.halfClosed.Load() {
+		t.Errorf("%s: the backend saw the request end well", name)
+	}
+	if s == nil {
+		return
+	}
+	if r := s.anyEnd(); r.status != nil && r.status.Code() == codes.OK {
+		t.Errorf("%s: told as OK", name)
+	}
+}
+
+func brokenChunks(t *T) {
+	if !t.concerns("http1 chunked") {
+		return
+	}
+	t.serve(untilCancelled)
+	for name, rest := range map[string]string{
+		"no chunk size": "zz\r\n", "chunk longer than it says": "1\r\nabc\r\n0\r\n\r\n", "negative size": "-1\r\n\r\n",
+		"size beyond all": "ffffffffffffffffff\r\n", "no size at all": "\r\n\r\n",
+	} {
+		s := t.open(call{})
+		s.send(hello)
+		if _, err := s.stream.(*http1Stream).conn.Write([]byte(rest)); err != nil {
+			t.Fatal(err)
+		}
+		t.brokenOff(name, s)
+	}
+	for name, rest := range map[string]string{"FIN between chunks": "", "FIN in a chunk": "ff\r\nabc", "FIN in a size": "f", "FIN before the last line": "0\r\n"} {
+		s := t.open(call{})
+		s.send(hello)
+		conn := s.stream.(*http1Stream).conn
+		if _, err := conn.Write([]byte(rest)); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		t.brokenOff(name, s)
+	}
+	t.nextServed()
+}
+
+// shortBody ends with a FIN at a frame's border, which looks like a half-close
+// to whoever doesn't count.
+func shortBody(t *T) {
+	if !t.concerns("http1 fetch") && !t.concerns("http1 xhr") {
+		return
+	}
+	t.serve(untilCancelled)
+	s := t.open(call{})
+	h := s.stream.(*http1Stream)
+	body := frame(0, hello)
+	if h.client.dialect == dialectText {
+		body = []byte("AAAAAAcKBXdvcmxk")
+	}
+	if _, err := h.conn.Write(append(h.head("content-length", fmt.Sprint(len(body)+12)), body...)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.conn.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.anyEnd(); r.status != nil && r.status.Code() == codes.OK {
+		t.Error("told as OK")
+	}
+	for _, c := range t.backend.seen() {
+		t.awaitEvent("the backend's call ends", c.ended)
+		if c.halfClosed.Load() {
+			t.Error("the backend saw the request end well")
+		}
+	}
+	t.nextServed()
+}
+
+// brokenHTTP2Stream writes frames by hand: ways for a stream's request to end
+// that aren't its end.
+func brokenHTTP2Stream(t *T) {
+	if !t.concerns("h2c") || t.transport.dialect() == dialectText {
+		return
+	}
+	t.serve(untilCancelled)
+	ends := map[string]func(f *fakeConn){
+		"RST_STREAM CANCEL":    func(f *fakeConn) { _ = f.framer.WriteRSTStream(1, http2.ErrCodeCancel) }, // to memory
+		"RST_STREAM NO_ERROR":  func(f *fakeConn) { _ = f.framer.WriteRSTStream(1, http2.ErrCodeNo) },     // to memory
+		"shorter than it said": func(f *fakeConn) { f.data(1, true, nil) },
+		"longer than it said":  func(f *fakeConn) { f.data(1, true, patterned(200)) },
+		"a frame on stream 0":  func(f *fakeConn) { _ = f.framer.WriteRawFrame(http2.FrameData, 0, 0, hello) }, // to memory
+		"garbage":              func(f *fakeConn) { f.out.WriteString("GET / HTTP/1.1\r\n\r\n") },
+		"a second preface":     func(f *fakeConn) { f.out.WriteString(http2.ClientPreface) },
+	}
+	// All are broken before the first is looked at: net/http takes a second to
+	// close a connection that breaks the rules.
+	seen := make(map[string]*backendCall)
+	for name, end := range ends {
+		f := t.rawHTTP2()
+		defer f.Close() //nolint:errcheck // of no more use
+		length := len(frame(0, hello)) + 100
+		f.headers(1, false, ":method", "POST", ":scheme", "http", ":path", defaultMethod, ":authority", t.address,
+			"content-type", t.transport.dialect().contentType(), "te", "trailers", "content-length", fmt.Sprint(length))
+		f.data(1, false, frame(0, hello))
+		if err := f.flush(); err != nil {
+			t.Fatal(err)
+		}
+		seen[name] = t.nextCall()
+		end(f)
+		if err := f.flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range seen {
+		t.awaitWithin(goneIsSeen, name+": the backend's context ends", c.ctx().Done())
+		t.awaitEvent("the backend's call ends", c.ended)
+		if c.halfClosed.Load() {
+			t.Errorf("%s: the backend saw the request end well", name)
+		}
+	}
+	t.nextServed()
+}
+
+// rawHTTP2 is a connection to culvert with the preface sent.
+func (t *T) rawHTTP2() *fakeConn {
+	t.Helper()
+	conn, err := t.d.dial(context.WithoutCancel(t.ctx), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFakeConn(conn)
+	f.out.WriteString(http2.ClientPreface)
+	_ = f.framer.WriteSettings() // to memory
+	return f
+}
+
+func (tr transport) dialect() dialect {
+	switch {
+	case strings.Contains(tr.name, "grpc-web-text"):
+		return dialectText
+	case strings.Contains(tr.name, "grpc-web"):
+		return dialectWeb
+	}
+	return dialectGRPC
+}

@@ -1,0 +1,174 @@
+package bridgetest
+
+import (
+	"net"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+var upstreamScenarios = []scenario{
+	{"backend down, then up", 0, backendDownThenUp},
+	{"backend stops in the middle of a call", 0, backendStops},
+	{"backend stops gracefully in the middle of a call", 0, backendStopsGracefully},
+	{"backend restarts", 0, backendRestarts},
+	{"denied method", 0, deniedMethod},
+	{"allowed methods", 0, allowedMethods},
+	{"services that show the backend's inside", 0, insideServices},
+}
+
+// freeAddress is one that nobody listens on.
+func (t *T) freeAddress() string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close() //nolint:errcheck // only its port is wanted
+	return ln.Addr().String()
+}
+
+func (t *T) wantSent(r result, want string) {
+	t.Helper()
+	if got := r.info().GetMetadata()["sent"]; got != want {
+		t.Errorf("status %q says sent=%q, want %q", r.status.Message(), got, want)
+	}
+}
+
+func backendDownThenUp(t *T) {
+	address := t.freeAddress()
+	t.startCulvert(address)
+	t.startClient(t.address)
+	for range 2 {
+		r := t.unary(call{}, hello)
+		t.wantCulvert(r, codes.Unavailable, bridge.ReasonUpstreamUnreachable)
+		t.wantSent(r, "no")
+	}
+	b, err := startBackend(address, echo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.stop()
+	t.wantServedWithin(2 * time.Second)
+}
+
+// wantServedWithin calls until it works. Each refusal has to be UNAVAILABLE.
+func (t *T) wantServedWithin(d time.Duration) {
+	t.Helper()
+	begin := time.Now()
+	for {
+		r := t.unary(call{}, hello)
+		if r.status.Code() == codes.OK {
+			t.wantOK(r, hello)
+			break
+		}
+		if r.status.Code() != codes.Unavailable {
+			t.Fatalf("status %v, want UNAVAILABLE or OK", r.status)
+		}
+		if time.Since(begin) > patience {
+			break
+		}
+	}
+	if took := time.Since(begin); took > d {
+		t.Errorf("calls work %v after the backend's return, want at most %v", took, d)
+	}
+}
+
+func backendStops(t *T) {
+	t.serve(trickle(nil))
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	s.recv()
+	t.nextCall()
+	t.endsWithin(time.Second, "a call whose backend was stopped", func() {
+		t.backend.server.Stop()
+		r := s.anyEnd()
+		if r.status == nil {
+			t.Fatalf("the call ended without a status: %v", r.err)
+		}
+		t.wantCulvert(r, codes.Unavailable, bridge.ReasonUpstreamReset)
+		t.wantSent(r, "maybe")
+	})
+}
+
+// backendStopsGracefully sends GOAWAY; the running call goes on to its end.
+func backendStopsGracefully(t *T) {
+	next := make(chan struct{})
+	t.serve(func(c *backendCall) error {
+		if _, err := c.recvAll(); err != nil {
+			return err
+		}
+		if err := c.send(hello); err != nil {
+			return err
+		}
+		if err := c.await(next); err != nil {
+			return err
+		}
+		return c.send(hello)
+	})
+	s := t.open(call{})
+	s.send(hello)
+	s.closeSend()
+	s.recv()
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); t.backend.server.GracefulStop() }()
+	defer func() { <-stopped }()
+	// The backend has begun to stop when it takes no more connections.
+	t.awaitRefused(t.backend.address)
+	close(next)
+	t.wantOK(s.end(), hello)
+}
+
+// awaitRefused waits until nobody listens on the address.
+func (t *T) awaitRefused(address string) {
+	t.Helper()
+	for {
+		c, err := net.Dial("tcp", address) //nolint:noctx // loopback, refused at once
+		if err != nil {
+			return
+		}
+		_ = c.Close() // it was accepted once too often
+		if t.ctx.Err() != nil {
+			t.Fatalf("%s still accepts connections", address)
+		}
+	}
+}
+
+func backendRestarts(t *T) {
+	t.serve(echo)
+	t.wantOK(t.unary(call{}, hello), hello)
+	t.backend.stop()
+	address := t.backend.address
+	r := t.unary(call{}, hello)
+	if r.status.Code() != codes.Unavailable {
+		t.Errorf("status %v, want UNAVAILABLE", r.status)
+	}
+	t.startBackend(address, echo)
+	t.wantServedWithin(2 * time.Second)
+}
+
+func deniedMethod(t *T) {
+	t.serve(echo, func(c *bridge.Config) { c.DenyMethods = []string{"culvert.test.Scenario/Den*"} })
+	t.wantRefused(call{method: "/culvert.test.Scenario/Denied"}, codes.Unimplemented, bridge.ReasonNoRoute)
+	t.noneReached()
+}
+
+func allowedMethods(t *T) {
+	t.serve(echo, func(c *bridge.Config) {
+		c.AllowMethods = []string{"culvert.test.Scenario/*", "grpc.channelz.v1.Channelz/*"}
+	})
+	t.wantRefused(call{method: "/culvert.test.Other/Call"}, codes.Unimplemented, bridge.ReasonNoRoute)
+	t.noneReached()
+	t.wantOK(t.unary(call{method: "/grpc.channelz.v1.Channelz/GetServers"}, hello), hello)
+}
+
+func insideServices(t *T) {
+	t.serve(echo)
+	for _, method := range []string{"/grpc.channelz.v1.Channelz/GetServers", "/grpc.binarylog.v1.BinaryLog/Read"} {
+		t.wantRefused(call{method: method}, codes.Unimplemented, bridge.ReasonNoRoute)
+	}
+	t.noneReached()
+}

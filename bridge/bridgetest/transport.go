@@ -1,0 +1,150 @@
+package bridgetest
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+)
+
+// A need is something that a scenario asks of a transport, or rather of the
+// client ends that the transport is spoken by.
+type need uint
+
+const (
+	// fullDuplex: request messages leave one by one while replies are read.
+	fullDuplex need = 1 << iota
+	// manyRequests: a request may have other than one message.
+	manyRequests
+	// rawFrames: the client writes the 5-byte frames itself, so also wrong ones.
+	rawFrames
+	// rawHeaders: the client writes header fields as they stand.
+	rawHeaders
+	// nativeReplies: the client reads native gRPC by hand: compressed replies,
+	// codes beyond 16.
+	nativeReplies
+	// oneConnection: all calls of a client share one connection.
+	oneConnection
+	// plaintext: the client's connection is TCP that a relay can carry.
+	plaintext
+)
+
+// The reasons why a transport can't carry a need.
+const (
+	fetchHasNoStream = "a browser's fetch and XHR send the request as one body with a length"
+	fetchSendsOne    = "the published clients send exactly one message in such a body"
+	grpcGoFrames     = "grpc-go writes the frames itself"
+	grpcGoHeaders    = "grpc-go refuses or encodes such header fields itself"
+	grpcGoReplies    = "grpc-go expands replies before anyone sees them"
+	browserReplies   = "browser dialects never get compressed messages or codes beyond 16"
+	connPerCall      = "a call has a connection of its own"
+	insideTLS        = "the relay would have to take part in TLS's timing for nothing"
+)
+
+// A transport is one way that clients come.
+type transport struct {
+	name  string
+	label string // how culvert's log names it
+	tls   bool
+	// browser says that its clients know the codes 0 to 16 only.
+	browser bool
+	cannot  map[need]string // with the reasons
+	dial    func(d *dialer, tc *tls.Config) (client, error)
+}
+
+// inTunnel dials through a WebSocket, as a TCP dialer does.
+func inTunnel(d *dialer) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) { return dialTunnel(ctx, d) }
+}
+
+func direct(d *dialer) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) { return d.dial(ctx, "", "") }
+}
+
+var grpcGo = map[need]string{rawFrames: grpcGoFrames, rawHeaders: grpcGoHeaders, nativeReplies: grpcGoReplies}
+
+func fetch(more map[need]string) map[need]string {
+	all := map[need]string{fullDuplex: fetchHasNoStream, manyRequests: fetchSendsOne, nativeReplies: browserReplies}
+	for n, why := range more {
+		all[n] = why
+	}
+	return all
+}
+
+// transports is the table: every scenario runs over every row.
+var transports = []transport{
+	{
+		name: "grpc h2c", label: "grpc", cannot: grpcGo,
+		dial: func(d *dialer, _ *tls.Config) (client, error) { return newGRPCClient(d, direct(d), nil) },
+	},
+	{
+		name: "grpc tls", label: "grpc", tls: true,
+		cannot: map[need]string{rawFrames: grpcGoFrames, rawHeaders: grpcGoHeaders, nativeReplies: grpcGoReplies, plaintext: insideTLS},
+		dial:   func(d *dialer, tc *tls.Config) (client, error) { return newGRPCClient(d, direct(d), tc) },
+	},
+	{
+		name: "grpc h2c by hand", label: "grpc",
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return newHTTP2Client(d, direct(d), dialectGRPC, false), nil
+		},
+	},
+	{
+		name: "grpc-web http1 fetch", label: "grpc-web", browser: true,
+		cannot: fetch(map[need]string{oneConnection: connPerCall}),
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &http1Client{d: d, dialect: dialectWeb, whole: true}, nil
+		},
+	},
+	{
+		name: "grpc-web http1 chunked", label: "grpc-web", browser: true,
+		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies},
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &http1Client{d: d, dialect: dialectWeb}, nil
+		},
+	},
+	{
+		name: "grpc-web h2c fetch", label: "grpc-web", browser: true,
+		cannot: fetch(nil),
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return newHTTP2Client(d, direct(d), dialectWeb, true), nil
+		},
+	},
+	{
+		name: "grpc-web h2c", label: "grpc-web", browser: true,
+		cannot: map[need]string{nativeReplies: browserReplies},
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return newHTTP2Client(d, direct(d), dialectWeb, false), nil
+		},
+	},
+	{
+		name: "grpc-web-text http1 xhr", label: "grpc-web-text", browser: true,
+		cannot: fetch(map[need]string{oneConnection: connPerCall}),
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &http1Client{d: d, dialect: dialectText, whole: true}, nil
+		},
+	},
+	{
+		name: "grpc-web-text http1 chunked", label: "grpc-web-text", browser: true,
+		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies},
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &http1Client{d: d, dialect: dialectText}, nil
+		},
+	},
+	{
+		name: "grpc-websockets", label: "grpc-websockets", browser: true,
+		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies},
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &websocketClient{d: d}, nil
+		},
+	},
+	{
+		name: "h2ts grpc", label: "h2ts+grpc", cannot: grpcGo,
+		dial: func(d *dialer, _ *tls.Config) (client, error) { return newGRPCClient(d, inTunnel(d), nil) },
+	},
+	{
+		name: "h2ts grpc-web", label: "h2ts+grpc-web", browser: true,
+		cannot: map[need]string{nativeReplies: browserReplies},
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return newHTTP2Client(d, inTunnel(d), dialectWeb, false), nil
+		},
+	},
+}
