@@ -1,0 +1,171 @@
+package bridge
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A pipe is what a writeGuard guards: a write that blocks until the client
+// takes it, or until it is cut.
+type pipe struct {
+	taken chan struct{}
+	cut   chan struct{}
+}
+
+func newPipe() *pipe { return &pipe{taken: make(chan struct{}, 1), cut: make(chan struct{})} }
+
+// write returns false when it was cut.
+func (p *pipe) write() bool {
+	select {
+	case <-p.taken:
+		return true
+	case <-p.cut:
+		return false
+	}
+}
+
+func (p *pipe) isCut() bool {
+	select {
+	case <-p.cut:
+		return true
+	default:
+		return false
+	}
+}
+
+// guarded runs a test of one guard in a bubble.
+func guarded(t *testing.T, f func(t *testing.T, g *writeGuard, p *pipe, end context.CancelFunc)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		g, p := new(writeGuard), newPipe()
+		g.watch(ctx, func() { close(p.cut) }) // twice would panic
+		f(t, g, p, cancel)
+	})
+}
+
+func TestBlockedWriteIsCutAfterTheGrace(t *testing.T) {
+	guarded(t, func(t *testing.T, g *writeGuard, p *pipe, end context.CancelFunc) {
+		if !g.begin() {
+			t.Fatal("a write can't begin, and the call goes on")
+		}
+		elapse(time.Hour) // a slow client is the registry's business
+		if p.isCut() {
+			t.Fatal("a write was cut, and the call goes on")
+		}
+		end()
+		start := time.Now()
+		if p.write() {
+			t.Error("the write got through")
+		}
+		if got := time.Since(start); got != writeGrace {
+			t.Errorf("it was cut after %v, want %v", got, writeGrace)
+		}
+		if g.end() {
+			t.Error("a write that was cut passes for whole")
+		}
+		if g.begin() {
+			t.Error("a write begins after the call's end")
+		}
+		if g.release() {
+			t.Error("the way to the client passes for whole")
+		}
+	})
+}
+
+func TestWriteThatGetsOnIsLeftAlone(t *testing.T) {
+	guarded(t, func(t *testing.T, g *writeGuard, p *pipe, end context.CancelFunc) {
+		g.begin()
+		end()
+		elapse(writeGrace - time.Millisecond)
+		p.taken <- struct{}{}
+		if !p.write() || !g.end() {
+			t.Error("a write that got on within the grace was cut")
+		}
+		elapse(time.Hour)
+		if p.isCut() {
+			t.Error("the connection was cut with nothing being written")
+		}
+		if g.begin() {
+			t.Error("a write begins after the call's end")
+		}
+		if !g.release() {
+			t.Error("the way to the client passes for broken")
+		}
+	})
+}
+
+func TestEndBetweenWritesCutsNothing(t *testing.T) {
+	guarded(t, func(t *testing.T, g *writeGuard, p *pipe, end context.CancelFunc) {
+		g.begin()
+		if !g.end() {
+			t.Error("a write that nobody touched passes for broken")
+		}
+		end()
+		elapse(time.Hour)
+		if p.isCut() || g.begin() || !g.release() {
+			t.Errorf("cut %v; want the client told the end, and nothing else written", p.isCut())
+		}
+	})
+}
+
+// TestReleaseIsTheLastWord: what the caller writes after it is its own.
+func TestReleaseIsTheLastWord(t *testing.T) {
+	for name, before := range map[string]func(g *writeGuard, end context.CancelFunc){
+		"before the end": func(*writeGuard, context.CancelFunc) {},
+		"after the end": func(_ *writeGuard, end context.CancelFunc) {
+			end()
+			synctest.Wait()
+		},
+		"at the end": func(_ *writeGuard, end context.CancelFunc) { end() },
+		"within the grace": func(g *writeGuard, end context.CancelFunc) {
+			g.begin()
+			end()
+			elapse(writeGrace / 2)
+			g.end()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			guarded(t, func(t *testing.T, g *writeGuard, p *pipe, end context.CancelFunc) {
+				before(g, end)
+				if !g.release() {
+					t.Error("the way to the client passes for broken")
+				}
+				end()
+				elapse(time.Hour)
+				if p.isCut() {
+					t.Error("it was cut after the release")
+				}
+				if g.begin() {
+					t.Error("a write begins after the release")
+				}
+			})
+		})
+	}
+}
+
+// TestReleaseBesideTheCut: whichever comes first, both agree on whether the
+// client can be told.
+func TestReleaseBesideTheCut(t *testing.T) {
+	for range 100 {
+		guarded(t, func(t *testing.T, g *writeGuard, p *pipe, end context.CancelFunc) {
+			g.begin()
+			end()
+			<-time.After(writeGrace) // the cut runs beside what follows
+			whole := g.end()
+			if released := g.release(); released != whole || p.isCut() == whole {
+				t.Errorf("the write was whole: %v, the way is: %v, cut: %v", whole, released, p.isCut())
+			}
+		})
+	}
+}
+
+func TestGuardThatWatchesNothing(t *testing.T) {
+	var g writeGuard
+	if !g.begin() || !g.end() || !g.release() || g.begin() {
+		t.Error("a guard without a context doesn't let one write and then release")
+	}
+}
