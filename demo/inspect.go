@@ -94,7 +94,7 @@ func (p *inspector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if conn, ok := r.Context().Value(clientConn{}).(net.Conn); ok {
 		// Once upgraded, it is nobody else's to close: a client that stays would
 		// keep the handler.
-		defer context.AfterFunc(p.life, func() { _ = conn.Close() })()
+		defer context.AfterFunc(p.life, func() { _ = conn.Close() })() //nolint:contextcheck // the box ends here, not the request
 	}
 	if r.ProtoMajor != 1 { // net/http hands over HTTP/2's preface as a request
 		p.note(r.RemoteAddr, fmt.Sprintf("%s %s %s: not HTTP/1.1, refused", r.Method, r.RequestURI, r.Proto))

@@ -170,7 +170,7 @@ func dialSocket(ctx context.Context, client *http.Client, url, subprotocol strin
 }
 
 func appendFrame(b, message []byte) []byte {
-	return append(codec.FrameHeader{Length: uint32(len(message))}.AppendTo(b), message...) //nolint:gosec // a demo's message is small
+	return append(codec.FrameHeader{Length: uint32(len(message))}.AppendTo(b), message...)
 }
 
 func readFrame(r io.Reader) (flags byte, payload []byte, err error) {
@@ -205,7 +205,7 @@ func statusOf(trailer metadata.MD) error {
 		return fmt.Errorf("grpc-status: %w", err)
 	}
 	st := &spb.Status{
-		Code:    int32(code), //nolint:gosec // 32 bits, see ParseUint
+		Code:    int32(code),
 		Message: codec.DecodeMessage(strings.Join(trailer.Get("grpc-message"), ",")),
 	}
 	if packed := trailer.Get("grpc-status-details-bin"); len(packed) == 1 {
@@ -215,7 +215,7 @@ func statusOf(trailer metadata.MD) error {
 		}
 		st.Details = details.GetDetails()
 	}
-	if codes.Code(st.GetCode()) == codes.OK { //nolint:gosec // parsed as unsigned above
+	if codes.Code(st.GetCode()) == codes.OK {
 		return nil
 	}
 	return status.FromProto(st).Err()
