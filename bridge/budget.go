@@ -12,17 +12,37 @@ import (
 
 // A budget bounds the message bytes that are held for all calls together.
 //
-// What comes from clients is reserved before it is read, and waits when the
-// budget is spent. What comes from upstreams is counted as it arrives, and
-// the next message is asked for only when there is room.
+// What comes from clients is reserved before it is read, and waits when there
+// is no room. What comes from upstreams is counted as it arrives; a large
+// message that doesn't fit ends its call. Large is what goes beyond the first
+// 64 KiB of a call: it may fill three quarters of the budget, so that stalled
+// bulk never stops a conversation. While anybody waits, calls that hold
+// memory and don't get on are ended (running.go).
 type budget struct {
 	limit int64
 	pool  mem.BufferPool
 	used  atomic.Int64
 
-	waiting atomic.Int64 // waiters in the list; read without mu on the free path
+	refused atomic.Bool  // a message did not fit since the last look
+	waiting atomic.Int64 // waiters in the queues; read without mu on the free path
 	mu      sync.Mutex
-	queue   list.List // of *budgetWaiter, oldest first
+	queues  [classes]list.List // of *budgetWaiter, oldest first
+}
+
+// A class of reservations has a part of the budget that it may fill.
+type class int
+
+const (
+	small class = iota
+	large
+	classes
+)
+
+func (b *budget) limitOf(c class) int64 {
+	if c == large {
+		return b.limit / 4 * 3
+	}
+	return b.limit
 }
 
 type budgetWaiter struct {
@@ -40,8 +60,9 @@ func newBudget(limit int64) *budget {
 	return &budget{limit: limit, pool: mem.NewTieredBufferPool(256, 1<<10, 4<<10, 8<<10, 16<<10, chunkBytes, 64<<10, 256<<10, 1<<20)}
 }
 
-// spent says that somebody waits for room.
-func (b *budget) spent() bool { return b.waiting.Load() > 0 }
+// pressed says whether somebody waits for room, or went without since the
+// last time this was asked.
+func (b *budget) pressed() bool { return b.refused.Swap(false) || b.waiting.Load() > 0 }
 
 // A ledger is one call's account with the budget. It is the mem.BufferPool of
 // the call's buffers, so that bytes count until their last reference is
@@ -50,9 +71,24 @@ func (b *budget) spent() bool { return b.waiting.Load() > 0 }
 // end whatever is still out. Buffers below grpc-go's pooling threshold (1 KiB)
 // are not counted.
 type ledger struct {
-	budget  *budget
-	held    atomic.Int64
-	partial atomic.Int64 // since when, on the registry's clock, a message is half read; 0: none is
+	budget *budget
+	held   atomic.Int64
+}
+
+// smallBytes is a message that always passes on its way to the client: as
+// much as HTTP/2's window lets in unasked.
+const smallBytes = 64 << 10
+
+// arrived counts a message that came from the upstream, or returns a fault
+// when it is a large one and the budget is spent.
+func (l *ledger) arrived(n int) error {
+	l.add(n)
+	if n > smallBytes && l.budget.used.Load() > l.budget.limitOf(large) {
+		l.sub(n)
+		l.budget.refused.Store(true)
+		return faultf(ReasonLimitExceeded, "the messages being carried fill the memory that is allowed for them (%s)", keyBufferedBytes)
+	}
+	return nil
 }
 
 // settled is what held falls to at the end: no Put comes near zero any more.
@@ -97,57 +133,43 @@ func (l *ledger) take(ctx context.Context, length int) (mem.Buffer, error) {
 	if mem.IsBelowBufferPoolingThreshold(length) {
 		return mem.SliceBuffer(make([]byte, length)), nil
 	}
-	buf := l.budget.pool.Get(length)
-	if err := l.budget.reserve(ctx, int64(cap(*buf)), budgetPatience); err != nil {
-		l.budget.pool.Put(buf)
+	of := small
+	if l.held.Load()+int64(length) > smallBytes {
+		of = large
+	}
+	if err := l.budget.reserve(ctx, of, int64(length)); err != nil {
 		return nil, err
 	}
-	l.held.Add(int64(cap(*buf)))
+	l.held.Add(int64(length))
+	buf := l.budget.pool.Get(length)
+	l.add(cap(*buf) - length)
 	return mem.NewBuffer(buf, l), nil
 }
 
-// room waits until the budget isn't spent. Nothing is held meanwhile, so it
-// may take as long as the call.
-func (b *budget) room(ctx context.Context) error {
-	if b.used.Load() < b.limit {
-		return nil
-	}
-	if err := b.reserve(ctx, 1, 0); err != nil {
-		return err
-	}
-	b.release(1)
-	return nil
-}
-
-// reserve waits for n bytes, in the order of asking; no longer than the
-// patience, if that isn't zero.
-func (b *budget) reserve(ctx context.Context, n int64, patience time.Duration) error {
-	if b.waiting.Load() == 0 {
-		if b.used.Add(n) <= b.limit {
+// reserve waits for n bytes, in the order of asking and not for ever.
+func (b *budget) reserve(ctx context.Context, of class, n int64) error {
+	if b.waiting.Load() == 0 || of == small {
+		if b.used.Add(n) <= b.limitOf(of) {
 			return nil
 		}
 		b.release(n)
 	}
 	b.mu.Lock()
 	w := &budgetWaiter{bytes: n, ready: make(chan struct{})}
-	el := b.queue.PushBack(w)
+	el := b.queues[of].PushBack(w)
 	b.waiting.Add(1)
 	b.grant()
 	b.mu.Unlock()
 
-	var impatient <-chan time.Time
-	if patience > 0 {
-		timer := time.NewTimer(patience)
-		defer timer.Stop()
-		impatient = timer.C
-	}
+	impatient := time.NewTimer(budgetPatience)
+	defer impatient.Stop()
 	var err error
 	select {
 	case <-w.ready:
 		return nil
 	case <-ctx.Done():
 		err = context.Cause(ctx)
-	case <-impatient:
+	case <-impatient.C:
 		err = faultf(ReasonLimitExceeded, "the messages being carried fill the memory that is allowed for them (%s)", keyBufferedBytes)
 	}
 	b.mu.Lock()
@@ -156,7 +178,7 @@ func (b *budget) reserve(ctx context.Context, n int64, patience time.Duration) e
 	case <-w.ready: // granted at the same moment
 		b.used.Add(-n)
 	default:
-		b.queue.Remove(el)
+		b.queues[of].Remove(el)
 		b.waiting.Add(-1)
 	}
 	b.grant()
@@ -172,16 +194,19 @@ func (b *budget) release(n int64) {
 	}
 }
 
-// grant lets waiters in, oldest first. b.mu is held.
+// grant lets waiters in, small ones first, oldest first. One that is larger
+// than the whole budget gets in when nothing else is held. b.mu is held.
 func (b *budget) grant() {
-	for el := b.queue.Front(); el != nil; el = b.queue.Front() {
-		w := el.Value.(*budgetWaiter)
-		if b.used.Add(w.bytes) > b.limit && b.used.Load() > w.bytes {
-			b.used.Add(-w.bytes)
-			return
+	for of := range classes {
+		for el := b.queues[of].Front(); el != nil; el = b.queues[of].Front() {
+			w := el.Value.(*budgetWaiter)
+			if b.used.Add(w.bytes) > b.limitOf(of) && b.used.Load() > w.bytes {
+				b.used.Add(-w.bytes)
+				break
+			}
+			b.queues[of].Remove(el)
+			b.waiting.Add(-1)
+			close(w.ready)
 		}
-		b.queue.Remove(el)
-		b.waiting.Add(-1)
-		close(w.ready)
 	}
 }

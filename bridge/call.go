@@ -28,7 +28,10 @@ type Call struct {
 	packReplies bool   // and the upstream compresses its own
 	info        *CallInfo
 
-	ledger *ledger // what is held for the call
+	codingRefused bool // so the client is told what can be read
+
+	progress progress
+	ledger   *ledger // what is held for the call
 
 	// bind ties the Downstream to the call's context. It is called once,
 	// before anything of the Downstream.

@@ -13,7 +13,7 @@ import (
 func (s *Server) noteConn(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
-		s.conns.Add(1)
+		s.countConn(c, 1)
 		s.obs.ConnBegan(connInfo(c))
 	case http.StateClosed:
 		s.connEnded(c)
@@ -22,8 +22,15 @@ func (s *Server) noteConn(c net.Conn, state http.ConnState) {
 }
 
 func (s *Server) connEnded(c net.Conn) {
-	s.conns.Add(-1)
+	s.countConn(c, -1)
 	s.obs.ConnEnded(connInfo(c))
+}
+
+// countConn counts sockets; a tunnel is one of them already.
+func (s *Server) countConn(c net.Conn, n int64) {
+	if _, tunnel := c.(*tunnelConn); !tunnel {
+		s.conns.Add(n)
+	}
 }
 
 func connInfo(c net.Conn) ConnInfo {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -39,15 +40,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusMethodNotAllowed, "culvert is no forward proxy", "Allow", "GET, POST, OPTIONS")
 		return
 	}
+	if r.ProtoMajor == 1 && r.URL.Host != "" {
+		// net/http drops the Host line then, so that it can't be compared.
+		refuse(w, r, http.StatusBadRequest, "the request target is a whole URL; want its path alone")
+		return
+	}
+	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+		// net/http drops a Content-Length that stands beside chunks, so what
+		// another hop took for the body's end can't be known. RFC 9112 §6.1.
+		w.Header().Set("Connection", "close")
+	}
 	r = s.throughTunnel(r)
 	a := s.arrive(r)
 	if s.cfg.LoopbackOnly && !s.origins.allowsHost(a.host) {
 		s.refusals.note(Refusal{ReasonOriginDenied, "hosts", a.peer.Addr, a.host}, "add the name to hosts")
 		refuse(w, r, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
-		return
-	}
-	if u := r.URL; u.Host != "" && !strings.EqualFold(u.Host, r.Host) {
-		refuse(w, r, http.StatusBadRequest, "the request target names another host than Host")
 		return
 	}
 	if r.Method == http.MethodOptions && a.origin.origin != "" && r.Header.Get("Access-Control-Request-Method") != "" {
@@ -59,14 +66,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	t := transportFor(r)
 	if t == nil {
-		s.serveOther(w, r)
+		s.serveOther(w, r, a.tunnel)
 		return
 	}
 	if !s.originAllowed(w, r, a) {
 		return
 	}
 	if t.needsMethod {
-		method, ok := parseMethod(requestTarget(r), s.cfg.PathPrefix)
+		method, ok := parseMethod(r.RequestURI, s.cfg.PathPrefix)
 		if !ok {
 			refuse(w, r, http.StatusNotFound, "the path is not that of a method: want "+s.cfg.PathPrefix+"/package.Service/Method")
 			return
@@ -158,15 +165,15 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 }
 
 // serveOther answers what is not a call.
-func (s *Server) serveOther(w http.ResponseWriter, r *http.Request) {
-	_, isMethod := parseMethod(requestTarget(r), s.cfg.PathPrefix)
+func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, tunnel bool) {
+	_, isMethod := parseMethod(r.RequestURI, s.cfg.PathPrefix)
 	offersSocket := r.Header.Get("Sec-Websocket-Key") != "" || r.Header.Get("Sec-Websocket-Protocol") != "" || r.Header.Get("Sec-Websocket-Version") != ""
 	switch {
 	case isUpgrade(r):
 		refuse(w, r, http.StatusBadRequest, "no known WebSocket subprotocol is offered: want grpc-websockets or h2ts")
 	case offersSocket:
 		refuse(w, r, http.StatusUpgradeRequired, strippedUpgrade, "Upgrade", "websocket")
-	case s.cfg.Fallback != nil:
+	case s.cfg.Fallback != nil && !tunnel:
 		s.cfg.Fallback.ServeHTTP(w, r)
 	case !isMethod:
 		refuse(w, r, http.StatusNotFound, "nothing is here: calls go to "+s.cfg.PathPrefix+"/package.Service/Method")
@@ -194,8 +201,9 @@ func refuse(w http.ResponseWriter, r *http.Request, code int, text string, heade
 	h.Set("Cache-Control", "no-store")
 	if r.ProtoMajor == 1 {
 		h.Set("Connection", "close")
+		endBody(w, r)
 		if code == http.StatusUpgradeRequired {
-			h["Connection"] = []string{"Upgrade, close"}
+			h["Connection"] = []string{"close", "Upgrade"} // net/http closes for what comes first
 		}
 	} else {
 		h.Del("Upgrade") // RFC 9113 §8.2.2
@@ -204,19 +212,20 @@ func refuse(w http.ResponseWriter, r *http.Request, code int, text string, heade
 	_, _ = fmt.Fprintf(w, "culvert: %s\n", text) // the client may be gone already
 }
 
-// requestTarget is the raw bytes of the request's path and query. An
-// absolute-form target (RFC 9112 §3.2.2) is reduced to them.
-func requestTarget(r *http.Request) string {
-	target := r.RequestURI
-	if r.URL.Host != "" {
-		if _, rest, ok := strings.Cut(target, "://"); ok {
-			if i := strings.IndexByte(rest, '/'); i >= 0 {
-				return rest[i:]
-			}
-			return "/"
-		}
+// unreadTime is how long net/http may go on reading the body of an HTTP/1.1
+// request that is answered.
+const unreadTime = 250 * time.Millisecond
+
+// endBody prepares the end of an HTTP/1.1 connection whose request's body is
+// not read to its end: net/http reads on for a moment only, and closes its
+// side first and waits, so that a client that is still sending gets the answer
+// and not a reset. MaxBytesReader is the public way to ask for that.
+func endBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 {
+		return
 	}
-	return target
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadTime)) // a foreign ResponseWriter may have none
+	_, _ = http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1))
 }
 
 // throughTunnel replaces what the inner request of a tunnel claims by what

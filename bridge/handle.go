@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/codec"
@@ -18,6 +18,7 @@ import (
 // call's own dialect, so the Call is good for that either way.
 func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer, ledger: &ledger{budget: s.budget}}
+	c.progress.clock = &s.registry.clock
 	id := r.Header.Get("X-Request-Id")
 	if !saneID(id) {
 		id = newID()
@@ -37,8 +38,8 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	}
 	c.Metadata = md
 	a.vouch(md)
-	if t := r.Header.Get("Grpc-Timeout"); t != "" {
-		if c.Timeout, err = codec.ParseTimeout(t); err != nil {
+	if t, ok := r.Header["Grpc-Timeout"]; ok {
+		if c.Timeout, err = codec.ParseTimeout(t[0]); err != nil {
 			c.Timeout = 0
 			return c, newFault(ReasonBadRequest, err.Error())
 		}
@@ -47,6 +48,9 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	return c, c.readCodings(r.Header)
 }
 
+// readableCodings is grpc-accept-encoding, where it is told.
+const readableCodings = "gzip, identity"
+
 // readCodings takes note of how the client compresses and what it can read.
 func (c *Call) readCodings(h http.Header) error {
 	switch coding := h.Get("Grpc-Encoding"); coding {
@@ -54,6 +58,7 @@ func (c *Call) readCodings(h http.Header) error {
 	case "gzip":
 		c.coding = "gzip"
 	default:
+		c.codingRefused = true
 		return newFault(ReasonUnsupportedEncoding, "messages are compressed with a coding that can't be read here: want gzip or identity")
 	}
 	c.takesGzip = headerHasToken(h["Grpc-Accept-Encoding"], "gzip")
@@ -80,6 +85,7 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	defer cancel(errFinished)
 	r := &running{call: c, cancel: cancel, conn: conn}
 	s.obs.CallBegan(c.info)
+	defer s.report(r)
 	c.bind(ctx, cancel)
 	defer c.ledger.settle()
 	admitted := s.registry.add(r)
@@ -137,11 +143,14 @@ func (c *Call) limitTime(ctx context.Context, cancel context.CancelCauseFunc) (c
 		return ctx, func() {}
 	}
 	timed, stop := context.WithDeadlineCause(ctx, c.info.Begin.Add(c.Timeout), errDeadline)
-	context.AfterFunc(timed, func() { cancel(context.Cause(timed)) })
-	return timed, stop
+	unwatch := context.AfterFunc(timed, func() { cancel(context.Cause(timed)) })
+	return timed, func() {
+		unwatch()
+		stop()
+	}
 }
 
-// finish tells the client how the call ended, and then everybody else.
+// finish tells the client how the call ended and notes it.
 func (s *Server) finish(r *running, down Downstream, err error, trailer metadata.MD) {
 	info := r.call.info
 	v := judge(err, info.ID, s.cfg.DetailedErrors)
@@ -155,12 +164,24 @@ func (s *Server) finish(r *running, down Downstream, err error, trailer metadata
 	} else {
 		trailer = nil
 	}
-	if ferr := down.Finish(v.status, trailer); ferr != nil && v.cause == "" && v.status.Code() != codes.OK {
+	r.call.progress.beginSend()
+	ferr := down.Finish(v.status, trailer)
+	r.call.progress.endSend()
+	switch {
+	case ferr == nil:
+	case v.origin == OriginUpstream: // a status that nobody got is not how the call ended
+		v = judge(newFault(ReasonClientGone, errGone.text).because(fmt.Errorf("the status %v could not be told: %w", v.status.Code(), ferr)), info.ID, false)
+	case v.cause == "":
 		v.cause = ferr.Error()
 	}
 	info.Duration = time.Since(info.Begin)
 	info.Code, info.Status, info.Trailer = v.status.Code(), v.status, trailer
 	info.Origin, info.Reason, info.Cause = v.origin, v.reason, v.cause
+}
+
+// report tells the Observer that the call is over; nothing of it goes on.
+func (s *Server) report(r *running) {
+	info := r.call.info
 	info.MessagesIn, info.BytesIn = r.in.messages.Load(), r.in.bytes.Load()
 	info.MessagesOut, info.BytesOut = r.out.messages.Load(), r.out.bytes.Load()
 	s.obs.CallEnded(info)
@@ -187,7 +208,7 @@ func newID() string {
 
 // saneID holds for an id that a log, a header and a person can bear.
 func saneID(id string) bool {
-	if len(id) < 8 || len(id) > 64 {
+	if id == "" || len(id) > 64 {
 		return false
 	}
 	for i := range len(id) {

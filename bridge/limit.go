@@ -91,3 +91,8 @@ func connectionsByDescriptors() int {
 	}
 	return n - reserve
 }
+
+// looseHeaderBytes is what HTTP/2 itself is told of limits.header_bytes. A
+// block of more than twice that ends the whole connection and every call on
+// it, so the limit proper is judged by culvert, call by call.
+func looseHeaderBytes(limit int) int { return min(4*limit, noLimit) }

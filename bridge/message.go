@@ -20,8 +20,8 @@ type messageReader struct {
 	body   io.Reader
 	limit  int
 	ledger *ledger
-	clock  func() int64 // the registry's
-	coding string       // of the compressed messages: "" or "gzip"
+	gets   *progress
+	coding string // of the compressed messages: "" or "gzip"
 	prefix [codec.FrameHeaderBytes]byte
 }
 
@@ -66,13 +66,15 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 // payload reads n bytes in chunks, so that a length that only was announced
 // holds nothing.
 func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
-	if n > chunkBytes { // more than one step: it could stop half way
-		m.ledger.partial.Store(m.clock())
-		defer m.ledger.partial.Store(0)
-	}
+	m.gets.readPiece()
+	defer m.gets.endRead()
 	var out mem.BufferSlice
-	for read := 0; read < n; {
-		chunk, err := m.ledger.take(m.ctx, min(n-read, chunkBytes))
+	step := chunkBytes
+	if n > 4<<10 {
+		step = 1 << 10 // which isn't counted; the client has to send it to get more
+	}
+	for read := 0; read < n; step = chunkBytes {
+		chunk, err := m.ledger.take(m.ctx, min(n-read, step))
 		if err != nil {
 			out.Free()
 			return nil, err
@@ -80,6 +82,7 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 		out = append(out, chunk)
 		got, err := io.ReadFull(m.body, chunk.ReadOnlyData())
 		read += got
+		m.gets.readPiece()
 		if err != nil {
 			out.Free()
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

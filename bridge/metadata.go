@@ -38,6 +38,7 @@ const (
 	ofBrowser = "the browser's, for the server it talks to"
 	ofGRPC    = "gRPC's own; it is made anew"
 	vouch     = "only a trusted front proxy may say it"
+	ofFront   = "commands a proxy in front"
 	ofOrigin  = "speaks for the origin to a browser"
 )
 
@@ -112,6 +113,8 @@ var responseRules = []HeaderRule{
 	{"report-to", "drop", ofOrigin},
 	{"reporting-endpoints", "drop", ofOrigin},
 	{"nel", "drop", ofOrigin},
+	{"x-accel-*", "drop", ofFront},
+	{"x-sendfile", "drop", ofFront},
 	{"culvert-*", "drop", "culvert's own"},
 	{"set-cookie", "cookie", "metadata.forward_set_cookies"},
 }

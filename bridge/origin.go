@@ -80,7 +80,8 @@ func (p originPolicy) judge(origin, host string) originVerdict {
 		v.allowed = true
 		return v
 	}
-	if u, err := url.Parse(strings.ToLower(origin)); err == nil && u.Host != "" && u.Path == "" && u.User == nil && u.RawQuery == "" && u.Fragment == "" {
+	lower := strings.ToLower(origin)
+	if u, err := url.Parse(lower); err == nil && u.Host != "" && u.Scheme+"://"+u.Host == lower { // nothing else in it
 		v.allowed = p.knows(u) || p.sameSafeHost(u, strings.ToLower(host)) || p.matches(u)
 	}
 	if !v.allowed && p.any {

@@ -100,10 +100,13 @@ func (s *Server) copyResponses(ctx context.Context, r *running, up *upstreamCall
 		}
 		bytes := m.Len()
 		s.noteMessage(r, Response, bytes)
-		r.call.ledger.add(bytes)
-		r.beginSend(s.registry.now())
+		if err := r.call.ledger.arrived(bytes); err != nil {
+			m.Free()
+			return nil, err
+		}
+		r.call.progress.beginSend()
 		err = down.Send(m)
-		r.endSend()
+		r.call.progress.endSend()
 		r.call.ledger.sub(bytes)
 		if err != nil {
 			return nil, clientWriteError(ctx, err)

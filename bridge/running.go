@@ -2,7 +2,9 @@ package bridge
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,20 +18,32 @@ type running struct {
 
 	began     int64        // seconds on the registry's clock
 	lastSeen  atomic.Int64 // when the last message passed
-	sendSince atomic.Int64 // when the Send that is under way began; 0: none is
 	receiving atomic.Bool  // Recv is reading the connection, so it notices its end
 
 	in, out traffic
 
-	lifted bool // the watch's own: TCP's bound on unacknowledged bytes is off
+	lifted bool // look's own: TCP's bound on unacknowledged bytes is off
 }
 
 // traffic counts one direction. Two goroutines of a call may end at different
 // times, so it is read while it may still be counting.
 type traffic struct{ messages, bytes atomic.Int64 }
 
-func (r *running) beginSend(now int64) { r.sendSince.Store(now) }
-func (r *running) endSend()            { r.sendSince.Store(0) }
+// progress says since when a call's two ends have not got on, in seconds on
+// the registry's clock; 0 while nothing is under way. Each piece of a message
+// that passes moves it on.
+type progress struct {
+	clock   *atomic.Int64
+	sending atomic.Int64 // to the client
+	reading atomic.Int64 // inside a message from the client
+}
+
+func (p *progress) beginSend() { p.sending.Store(p.clock.Load()) }
+func (p *progress) sentPiece() { p.sending.Store(p.clock.Load()) }
+func (p *progress) endSend()   { p.sending.Store(0) }
+
+func (p *progress) readPiece() { p.reading.Store(p.clock.Load()) }
+func (p *progress) endRead()   { p.reading.Store(0) }
 
 // A registry holds the calls under way. While there are any, it looks after
 // them once a second: this one timer stands for all the clocks that calls
@@ -40,14 +54,15 @@ type registry struct {
 	clock  atomic.Int64 // seconds of looks so far, from 1; a coarse clock that costs nothing to read
 
 	mu      sync.Mutex
+	changed sync.Cond // a call ended, or a look
 	calls   map[*running]struct{}
 	timer   *time.Timer // nil: no calls, no looks
-	idle    chan struct{}
-	looking sync.WaitGroup
+	looking bool
 }
 
 func newRegistry(limits Limits, budget *budget) *registry {
 	g := &registry{limits: limits, budget: budget, calls: make(map[*running]struct{})}
+	g.changed.L = &g.mu
 	g.clock.Store(1)
 	return g
 }
@@ -66,8 +81,8 @@ func (g *registry) add(r *running) bool {
 	r.began = g.now()
 	r.lastSeen.Store(r.began)
 	g.calls[r] = struct{}{}
-	if g.timer == nil {
-		g.arm()
+	if g.timer == nil && !g.looking {
+		g.timer = time.AfterFunc(lookInterval, g.look)
 	}
 	return true
 }
@@ -76,45 +91,37 @@ func (g *registry) remove(r *running) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.calls, r)
-	if len(g.calls) > 0 {
-		return
-	}
-	if g.timer != nil && g.timer.Stop() {
-		g.looking.Done()
+	if len(g.calls) == 0 && g.timer != nil && g.timer.Stop() {
 		g.timer = nil
 	}
-	if g.idle != nil {
-		close(g.idle)
-		g.idle = nil
-	}
+	g.changed.Broadcast()
 }
 
-// arm is called with mu held.
-func (g *registry) arm() {
-	g.looking.Add(1)
-	g.timer = time.AfterFunc(lookInterval, g.look)
-}
-
+// look asks each call whether it has to end. The calls are copied first: what
+// is asked of the kernel must not hold up those that begin and end.
 func (g *registry) look() {
-	defer g.looking.Done()
 	now := g.clock.Add(1)
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	spent := g.budget.spent()
-	for r := range g.calls {
+	g.timer, g.looking = nil, true
+	calls := slices.Collect(maps.Keys(g.calls))
+	g.mu.Unlock()
+	pressed := g.budget.pressed()
+	for _, r := range calls {
 		cause := r.look(now, g.limits)
-		if spent && cause == nil {
-			cause = r.lookAtPartial(now)
+		if pressed && cause == nil {
+			cause = r.lookAtHeld(now)
 		}
 		if cause != nil {
 			r.cancel(cause)
 		}
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.looking = false
 	if len(g.calls) > 0 {
-		g.arm()
-	} else {
-		g.timer = nil
+		g.timer = time.AfterFunc(lookInterval, g.look)
 	}
+	g.changed.Broadcast()
 }
 
 // cancelAll ends every call with the cause.
@@ -126,26 +133,24 @@ func (g *registry) cancelAll(cause error) {
 	}
 }
 
-// wait returns when no call is under way, or with the context's error.
+// wait returns when no call is under way and nobody looks, or with the
+// context's error.
 func (g *registry) wait(ctx context.Context) error {
-	for {
+	stop := context.AfterFunc(ctx, func() {
 		g.mu.Lock()
-		if len(g.calls) == 0 {
-			g.mu.Unlock()
-			g.looking.Wait()
-			return nil
-		}
-		if g.idle == nil {
-			g.idle = make(chan struct{})
-		}
-		idle := g.idle
-		g.mu.Unlock()
-		select {
-		case <-idle:
-		case <-ctx.Done():
+		defer g.mu.Unlock()
+		g.changed.Broadcast()
+	})
+	defer stop()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for len(g.calls) > 0 || g.looking {
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		g.changed.Wait()
 	}
+	return nil
 }
 
 // look returns why the call has to end now, or nil. The fields that only the
@@ -153,12 +158,12 @@ func (g *registry) wait(ctx context.Context) error {
 // culvert itself is not reading or is held up in writing.
 func (r *running) look(now int64, limits Limits) error {
 	switch age := seconds(now - r.began); {
-	case limits.MaxAge > 0 && age >= limits.MaxAge:
+	case limits.MaxAge > 0 && age > limits.MaxAge:
 		return &fault{reason: ReasonMaxAge, text: "the call reached the age limit of " + limits.MaxAge.String() + " (" + keyMaxAge + ")", sent: "maybe"}
-	case limits.IdleTimeout > 0 && seconds(now-r.lastSeen.Load()) >= limits.IdleTimeout:
+	case limits.IdleTimeout > 0 && seconds(now-r.lastSeen.Load()) > limits.IdleTimeout:
 		return &fault{reason: ReasonIdleTimeout, text: "no message passed for " + limits.IdleTimeout.String() + " (" + keyIdle + ")", sent: "maybe"}
 	}
-	if since := r.sendSince.Load(); since > 0 {
+	if since := r.call.progress.sending.Load(); since > 0 {
 		blocked := seconds(now - since)
 		if limits.SlowConsumerTimeout > 0 && blocked >= limits.SlowConsumerTimeout {
 			return newFault(ReasonSlowConsumer, "the client took nothing for "+limits.SlowConsumerTimeout.String()+" ("+keySlowConsumer+")")
@@ -192,11 +197,16 @@ func (r *running) lookAtBlocked(blocked time.Duration) error {
 	return nil
 }
 
-// lookAtPartial ends a call whose client stopped inside a message, while
-// others wait for the memory that it fills.
-func (r *running) lookAtPartial(now int64) error {
-	if since := r.call.ledger.partial.Load(); since > 0 && seconds(now-since) >= budgetPatience/2 {
-		return newFault(ReasonLimitExceeded, "the memory for messages is spent ("+keyBufferedBytes+"), and this call's message did not get on")
+// lookAtHeld ends a call that holds memory and doesn't get on, while others
+// go without.
+func (r *running) lookAtHeld(now int64) error {
+	if r.call.ledger.held.Load() <= chunkBytes/2 {
+		return nil
+	}
+	for _, since := range []int64{r.call.progress.sending.Load(), r.call.progress.reading.Load()} {
+		if since > 0 && seconds(now-since) >= budgetPatience/2 {
+			return newFault(ReasonLimitExceeded, "the memory for messages is spent ("+keyBufferedBytes+"), and this call's client did not get on with its own")
+		}
 	}
 	return nil
 }

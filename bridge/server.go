@@ -74,6 +74,7 @@ type Server struct {
 	refusals *refusalLog
 
 	draining   atomic.Bool
+	closing    atomic.Bool // and nobody is waited for any more
 	conns      atomic.Int64
 	handshakes *rate.Limiter
 
@@ -85,6 +86,9 @@ type Server struct {
 	mu     sync.Mutex
 	outers map[*http.Server]net.Listener // what Serve runs
 	closed bool
+
+	closeUpstream sync.Once
+	closeErr      error
 }
 
 // New returns a Server. The backend needs not be there yet: until it is,
@@ -109,7 +113,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.vouched = lowerSet(cfg.VouchedHeaders)
 	s.budget = newBudget(s.limits.BufferedBytes)
-	if s.router.only, err = newUpstream(cfg.Backend, s.limits, s.budget); err != nil {
+	if s.router.only, err = newUpstream(cfg.Backend, s.limits, s.budget.pool); err != nil {
 		return nil, err
 	}
 	s.registry = newRegistry(s.limits, s.budget)
@@ -154,7 +158,7 @@ func (s *Server) boundHTTP(hs *http.Server) {
 	hs.Handler = s
 	hs.ReadHeaderTimeout = handshakeTimeout
 	hs.IdleTimeout = idleConnTimeout
-	hs.MaxHeaderBytes = s.limits.HeaderBytes
+	hs.MaxHeaderBytes = looseHeaderBytes(s.limits.HeaderBytes)
 	hs.DisableGeneralOptionsHandler = true
 	hs.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	streams := min(s.limits.CallsPerConnection, 1<<16)
@@ -198,6 +202,7 @@ func (s *Server) Serve(ln net.Listener) error {
 // waits until all is gone.
 func (s *Server) Close() error {
 	s.draining.Store(true)
+	s.closing.Store(true)
 	s.registry.cancelAll(errDraining)
 	for _, hs := range s.takeOuters() {
 		_ = hs.Close() // only listeners' errors, of no use now
@@ -205,9 +210,10 @@ func (s *Server) Close() error {
 	_ = s.inner.Close()
 	s.tunnels.closeAll()
 	s.sockets.stop()
-	_ = s.registry.wait(context.Background()) // never an error without a deadline
+	_ = s.registry.wait(context.Background()) // no error without a deadline
 	s.workers.Wait()
-	return s.router.only.close()
+	s.closeUpstream.Do(func() { s.closeErr = s.router.only.close() })
+	return s.closeErr
 }
 
 func (s *Server) takeOuters() []*http.Server {
@@ -250,7 +256,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.log.Warn("drain time is over: ending the calls that are left")
 		s.registry.cancelAll(errDraining)
 	}
-	last, stop := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	last, stop := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout+writeGrace)
 	defer stop()
 	_ = s.registry.wait(last)
 	// Connections have said goodbye when their last stream ended; those of

@@ -64,6 +64,33 @@ func peerSilent(c net.Conn, d time.Duration) bool {
 	return silent
 }
 
+// writable looks whether a small write would be taken at once.
+func writable(c net.Conn) bool {
+	raw := rawConn(c)
+	if raw == nil {
+		return true
+	}
+	ready := false
+	_ = raw.Control(func(fd uintptr) { ready = pollOut(fd) }) // an error: the connection is closed here
+	return ready
+}
+
+// awaitWritable waits until a small write would be taken at once, or for the
+// write deadline.
+func awaitWritable(c net.Conn) error {
+	raw := rawConn(c)
+	if raw == nil {
+		return nil
+	}
+	return raw.Write(pollOut)
+}
+
+func pollOut(fd uintptr) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	n, err := unix.Poll(fds, 0)
+	return err != nil || n > 0
+}
+
 func fileDescriptorLimit() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<20 {

@@ -21,4 +21,8 @@ func peerHungUp(net.Conn) bool { return false }
 
 func peerSilent(net.Conn, time.Duration) bool { return false }
 
+func writable(net.Conn) bool { return true }
+
+func awaitWritable(net.Conn) error { return nil }
+
 func fileDescriptorLimit() int { return 1 << 12 }

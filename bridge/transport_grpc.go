@@ -58,6 +58,10 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 	}
 	c.prepare = down.readComplete
 	s.handle(r.Context(), c, down, a.conn, refused)
+	down.first.Free() // read ahead and never asked for
+	if r.ProtoMajor == 1 && !down.source.atEnd.Load() {
+		endBody(w, r)
+	}
 	if down.aborted {
 		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
 	}
@@ -78,10 +82,11 @@ type httpDown struct {
 	guard   writeGuard
 	textOut bool
 
-	body   messageReader
-	source *requestBody
-	first  mem.BufferSlice // read ahead, if ahead
-	ahead  bool
+	body     messageReader
+	source   *requestBody
+	first    mem.BufferSlice // read ahead, if ahead
+	ahead    bool
+	received bool // the body is being read from here on
 
 	headerSent bool
 	packed     bool // messages are compressed
@@ -116,53 +121,69 @@ func newHTTPDown(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, 
 	if r.ContentLength == 0 {
 		down.source.atEnd.Store(true)
 	}
-	down.body = messageReader{body: down.source, limit: s.limits.MessageBytes, ledger: c.ledger, clock: s.registry.now, coding: c.coding}
+	down.body = messageReader{body: down.source, limit: s.limits.MessageBytes, ledger: c.ledger, gets: &c.progress, coding: c.coding}
 	return down
 }
 
-// decodeBody puts the decoders of the whole body before the reader of frames.
+// decodeBody puts the decoders of the whole body before the reader of frames:
+// the content coding is the outermost (RFC 9110 §8.4).
 func (h *httpDown) decodeBody(r *http.Request) error {
-	if h.d.text {
-		h.body.body = codec.NewTextReader(h.body.body)
-	}
 	switch strings.ToLower(r.Header.Get("Content-Encoding")) {
 	case "", "identity":
-		return nil
 	case "gzip":
-		h.body.body = &gzipBody{src: h.body.body}
-		return nil
+		h.body.body = &gzipBody{src: sourceReader{r: h.body.body}}
 	default:
 		return newFault(ReasonUnsupportedEncoding, "the body is compressed with a coding that can't be read here: want gzip or identity")
 	}
+	if h.d.text {
+		h.body.body = codec.NewTextReader(h.body.body)
+	}
+	return nil
 }
 
 // gzipBody expands a body. Its header is read with the first bytes, so that a
 // slow body holds up only its own call.
 type gzipBody struct {
-	src io.Reader
+	src sourceReader
 	z   *gzip.Reader
 }
 
 func (g *gzipBody) Read(p []byte) (int, error) {
 	if g.z == nil {
-		z, err := gzip.NewReader(g.src)
+		z, err := gzip.NewReader(&g.src)
 		if err != nil {
-			return 0, gzipError(err)
+			return 0, g.fault(err)
 		}
 		g.z = z
 	}
 	n, err := g.z.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = gzipError(err)
+		err = g.fault(err)
 	}
 	return n, err
 }
 
-func gzipError(err error) error {
-	if errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return newFault(ReasonBadRequest, "the body is marked as gzip and is not").because(err)
+// fault tells a body that isn't gzip from a connection that failed.
+func (g *gzipBody) fault(err error) error {
+	if g.src.err != nil {
+		return g.src.err
 	}
-	return err
+	return newFault(ReasonBadRequest, "the body is marked as gzip and is not").because(err)
+}
+
+// sourceReader remembers its own error: a decoder's may stem from it or from
+// the bytes.
+type sourceReader struct {
+	r   io.Reader
+	err error
+}
+
+func (s *sourceReader) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
 }
 
 // readComplete reads a request that is one message of known length. Then the
@@ -170,6 +191,7 @@ func gzipError(err error) error {
 // after the body's end, can see one. Native gRPC doesn't show where the
 // request ends.
 func (h *httpDown) readComplete(ctx context.Context) error {
+	h.received = true
 	length := h.r.ContentLength
 	if h.d == native || length <= 0 || h.r.Header.Get("Content-Encoding") != "" {
 		return nil
@@ -245,12 +267,16 @@ func (h *httpDown) writeHeader(fields func(yield func(string, string) bool)) {
 	}
 	header["Content-Type"] = []string{h.contentType()}
 	header["Date"] = nil // else the client sees it as metadata
-	if h.d.trailers {
-		header["grpc-accept-encoding"] = []string{"gzip, identity"}
-		if h.packed {
-			header["grpc-encoding"] = []string{"gzip"}
+	if h.d.trailers || h.call.codingRefused {
+		header["grpc-accept-encoding"] = []string{readableCodings}
+	}
+	if h.packed {
+		header["grpc-encoding"] = []string{"gzip"}
+	}
+	if !h.d.trailers {
+		for _, name := range []string{"cache-control", "x-accel-buffering", "x-content-type-options"} {
+			delete(header, name)
 		}
-	} else {
 		header["Cache-Control"] = []string{"no-store, no-transform"}
 		header["X-Accel-Buffering"] = []string{"no"}
 		header["X-Content-Type-Options"] = []string{"nosniff"}
@@ -259,9 +285,8 @@ func (h *httpDown) writeHeader(fields func(yield func(string, string) bool)) {
 		corsHeaders(header, h.origin)
 		header["Access-Control-Expose-Headers"] = []string{exposed(names)}
 	}
-	if h.r.ProtoMajor == 1 && (!h.source.atEnd.Load() || len(h.r.TransferEncoding) > 0 || h.s.draining.Load()) {
-		// What is left of the body would be served as the next request, and
-		// a Content-Length beside chunks can't be seen any more (RFC 9112 §6.1).
+	if h.r.ProtoMajor == 1 && (!h.source.atEnd.Load() || h.s.draining.Load()) {
+		// What is left of the body would be served as the next request.
 		header["Connection"] = []string{"close"}
 	}
 	h.headerSent = true
@@ -331,6 +356,7 @@ func (h *httpDown) writeFrame(flag byte, m mem.BufferSlice) error {
 		if _, err := w.Write(b.ReadOnlyData()); err != nil {
 			return err
 		}
+		h.call.progress.sentPiece()
 	}
 	if text != nil {
 		return text.Close()
@@ -338,29 +364,50 @@ func (h *httpDown) writeFrame(flag byte, m mem.BufferSlice) error {
 	return nil
 }
 
+// Finish waits for a slow reader like any Send while the call's context
+// lives. When that has ended, the client has a moment to take what is left.
 func (h *httpDown) Finish(st *status.Status, trailer metadata.MD) error {
-	whole := h.guard.release()
 	defer h.stopReading()
-	h.first.Free()
-	h.first = nil
-	if !whole || h.r.Context().Err() != nil && isGone(st) {
-		h.aborted = true
-		return errEnded
-	}
-	// The client may not be reading; what is left to say is short.
-	_ = h.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // a foreign ResponseWriter may have none
+	h.readRest()
 	var err error
+	whole := true
+	if h.guard.begin() {
+		err = h.writeEnd(st, trailer)
+		whole = h.guard.end()
+		h.guard.release()
+	} else if whole = h.guard.release(); whole && (h.r.Context().Err() == nil || !isGone(st)) {
+		_ = h.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // a foreign ResponseWriter may have none
+		err = h.writeEnd(st, trailer)
+		_ = h.rc.SetWriteDeadline(time.Time{}) // the connection may go on
+	} else {
+		err = errEnded
+	}
+	if err == nil && !whole {
+		err = errEnded
+	}
+	h.aborted = err != nil
+	return err
+}
+
+// readRest reads the short body of a call that was refused before anybody read
+// it, so that its HTTP/1.1 connection can go on.
+func (h *httpDown) readRest() {
+	if h.received || h.r.ProtoMajor != 1 || h.source.atEnd.Load() || h.r.ContentLength < 0 || h.r.ContentLength > smallBytes {
+		return
+	}
+	_ = h.rc.SetReadDeadline(time.Now().Add(unreadTime)) // a foreign ResponseWriter may have none
+	_, _ = io.Copy(io.Discard, h.source)                 // if it fails the connection closes
+	if h.source.atEnd.Load() {
+		_ = h.rc.SetReadDeadline(time.Time{})
+	}
+}
+
+func (h *httpDown) writeEnd(st *status.Status, trailer metadata.MD) error {
 	if h.d.trailers {
 		h.writeTrailers(st, trailer)
-	} else {
-		err = h.writeTrailersFrame(st, trailer)
+		return nil
 	}
-	if err != nil {
-		h.aborted = true
-		return err
-	}
-	_ = h.rc.SetWriteDeadline(time.Time{}) // the connection goes on
-	return nil
+	return h.writeTrailersFrame(st, trailer)
 }
 
 // isGone says that the status is for nobody.

@@ -29,7 +29,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	if err != nil {
 		return // it was answered
 	}
-	ws.SetReadLimit(int64(s.limits.MessageBytes) + 4<<10) // a backstop: it ends in a bare 1009
+	ws.SetReadLimit(-1) // messages are a byte stream here; the frames in it are bounded
 	// The call outlives the HTTP handler, which gives its memory back.
 	if !s.sockets.start(func() { s.serveSocketCall(ws, c, refused) }) {
 		ws.drop() // Close cuts what is left
@@ -46,7 +46,7 @@ func (s *Server) serveSocketCall(ws *socket, c *Call, refused error) {
 	}
 	c.prepare = func(ctx context.Context) error {
 		err := down.readMetadata(ctx, c)
-		down.body = messageReader{ctx: ctx, body: &down.stream, limit: s.limits.MessageBytes, ledger: c.ledger, clock: s.registry.now, coding: c.coding}
+		down.body = messageReader{ctx: ctx, body: &down.stream, limit: s.limits.MessageBytes, ledger: c.ledger, gets: &c.progress, coding: c.coding}
 		return err
 	}
 	s.handle(context.Background(), c, down, ws.net, refused)
@@ -62,6 +62,7 @@ type socketDown struct {
 	guard  writeGuard
 
 	headerSent bool
+	failed     bool // a message was broken off: nothing can follow it
 }
 
 // readMetadata reads the first message. What it says is added to what the
@@ -102,7 +103,7 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 		r := http.Request{Header: http.Header{"Content-Type": {v}}}
 		c.subtype, _ = contentSubtype(&r, web.contentType)
 	}
-	if t := block["grpc-timeout"]; len(t) > 0 {
+	if t, ok := block["grpc-timeout"]; ok {
 		timeout, err := codec.ParseTimeout(t[0])
 		if err != nil {
 			return newFault(ReasonBadRequest, err.Error())
@@ -256,6 +257,9 @@ func (d *socketDown) writeHeader(md metadata.MD) error {
 		if len(md["x-request-id"]) == 0 && !yield("x-request-id", d.call.info.ID) {
 			return
 		}
+		if d.call.codingRefused && !yield("grpc-accept-encoding", readableCodings) {
+			return
+		}
 		codec.Fields(md)(yield)
 	})
 	return d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)})
@@ -280,12 +284,12 @@ func (d *socketDown) Send(m mem.BufferSlice) error {
 }
 
 // writeFrame writes one frame as one message: the clients stop reading a
-// message after the first frame that holds headers.
+// message after the first frame that holds headers. A large one goes as
+// fragments, without being joined first.
 func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice) error {
-	d.ws.writing.Store(true)
-	defer d.ws.writing.Store(false)
 	length := m.Len()
 	prefix := codec.FrameHeader{Flags: flag, Length: uint32(length)}
+	var err error
 	if length <= maxWebSocketBuffer {
 		buf := d.s.budget.pool.Get(codec.FrameHeaderBytes + length)
 		defer d.s.budget.pool.Put(buf)
@@ -293,42 +297,53 @@ func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice) error {
 		for _, b := range m {
 			out = append(out, b.ReadOnlyData()...)
 		}
-		return d.ws.Write(context.Background(), websocket.MessageBinary, out)
+		err = d.ws.write(d.call.progress.sentPiece, out)
+	} else {
+		pieces := make([][]byte, 1, len(m)+1)
+		pieces[0] = prefix.AppendTo(nil)
+		for _, b := range m {
+			pieces = append(pieces, b.ReadOnlyData())
+		}
+		err = d.ws.write(d.call.progress.sentPiece, pieces...)
 	}
-	// A larger one goes as fragments, without being joined first.
-	w, err := d.ws.Writer(context.Background(), websocket.MessageBinary)
+	d.failed = d.failed || err != nil
+	return err
+}
+
+// Finish waits for a slow reader like any Send while the call's context
+// lives. When that has ended, the client has a moment to take what is left.
+func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
+	err := errEnded
+	if d.guard.begin() {
+		if err = d.writeEnd(st, trailer); err == nil {
+			err = awaitWritable(d.ws.net) // for the close frame, which has 5 s
+		}
+		if !d.guard.end() {
+			err = errEnded
+		}
+		d.guard.release()
+	} else if d.guard.release() && !d.failed {
+		_ = d.ws.net.SetWriteDeadline(time.Now().Add(closeTimeout)) // a closed connection fails the write
+		err = d.writeEnd(st, trailer)
+	}
 	if err != nil {
+		d.ws.drop()
 		return err
 	}
-	if _, err := w.Write(prefix.AppendTo(nil)); err != nil {
-		return err
+	code, patience := d.s.goodbye()
+	_ = d.ws.shut(code, patience) // the status is told; how the client closes changes nothing
+	return nil
+}
+
+func (d *socketDown) writeEnd(st *status.Status, trailer metadata.MD) error {
+	if d.failed {
+		return errEnded
 	}
-	for _, b := range m {
-		if _, err := w.Write(b.ReadOnlyData()); err != nil {
+	if !d.headerSent {
+		if err := d.writeHeader(nil); err != nil {
 			return err
 		}
 	}
-	return w.Close()
-}
-
-func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
-	if !d.guard.release() {
-		d.ws.drop()
-		return errEnded
-	}
-	_ = d.ws.net.SetWriteDeadline(time.Now().Add(closeTimeout)) // the client may not be reading
-	var err error
-	if !d.headerSent {
-		err = d.writeHeader(nil)
-	}
-	if err == nil {
-		block := codec.AppendHeaderBlock(nil, codec.BrowserTrailers(st, trailer))
-		err = d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)})
-	}
-	if err != nil {
-		d.ws.drop()
-		return err
-	}
-	_ = d.ws.shut(d.s.goodbye(), "") // the status is told; how the client closes changes nothing
-	return nil
+	block := codec.AppendHeaderBlock(nil, codec.BrowserTrailers(st, trailer))
+	return d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)})
 }

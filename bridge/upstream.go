@@ -62,11 +62,10 @@ const (
 // An upstream is a backend and the connections to it.
 type upstream struct {
 	cc     *grpc.ClientConn
-	budget *budget
 	limits Limits
 }
 
-func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
+func newUpstream(b Backend, limits Limits, pool mem.BufferPool) (*upstream, error) {
 	if b.Target == "" {
 		return nil, errors.New("no backend address")
 	}
@@ -84,10 +83,10 @@ func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 		grpc.WithStaticStreamWindowSize(upstreamStreamWindow),
 		grpc.WithStaticConnWindowSize(upstreamConnWindow),
-		grpc.WithMaxHeaderListSize(uint32(limits.HeaderBytes)),
+		grpc.WithMaxHeaderListSize(uint32(looseHeaderBytes(limits.HeaderBytes))),
 		grpc.WithStatsHandler(facts{}),
 		grpc.WithIdleTimeout(0),
-		experimental.WithBufferPool(budget.pool),
+		experimental.WithBufferPool(pool),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			// A backend that comes back is used within a second or so.
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
@@ -113,7 +112,7 @@ func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	cc.Connect()
-	return &upstream{cc: cc, budget: budget, limits: limits}, nil
+	return &upstream{cc: cc, limits: limits}, nil
 }
 
 func (u *upstream) close() error { return u.cc.Close() }
@@ -130,7 +129,7 @@ type upstreamCall struct {
 // open starts the call at the backend. It waits for a connection and for a
 // place among the backend's streams, but never for long.
 func (u *upstream) open(ctx context.Context, c *Call, md metadata.MD) (*upstreamCall, error) {
-	known := &callFacts{}
+	known := &callFacts{header: make(chan struct{})}
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, md), factsKey{}, known)
 	// The end of ctx ends the stream's context too, and releases it.
 	streamCtx, cancel := context.WithCancelCause(streamCtx)
@@ -166,21 +165,28 @@ var (
 )
 
 // header waits for the upstream's header. It returns false when there is
-// none: the answer is trailers-only, or the call failed.
+// none: the answer is trailers-only, or the call failed. A header always has
+// a content-type, so it is never empty.
 func (s *upstreamCall) header() (metadata.MD, bool) {
 	md, err := s.stream.Header()
-	return md, err == nil && s.facts.header.Load()
+	return md, err == nil && len(md) > 0
 }
 
-// compressed says whether the upstream names a coding for its messages.
-func (s *upstreamCall) compressed() bool { return s.facts.compressed.Load() }
+// compressed says, once there is a header, whether the upstream names a
+// coding for its messages. grpc-go hands out a header a moment before it
+// tells the rest of it, hence the wait.
+func (s *upstreamCall) compressed() bool {
+	select {
+	case <-s.facts.header:
+		return s.facts.compressed
+	case <-s.ctx.Done():
+		return false
+	}
+}
 
 // recv returns one message, which the caller frees. At the end it returns
 // io.EOF for the upstream's OK, an upstreamStatus, or a fault.
 func (s *upstreamCall) recv() (mem.BufferSlice, error) {
-	if err := s.up.budget.room(s.ctx); err != nil {
-		return nil, err
-	}
 	var m mem.BufferSlice
 	err := s.stream.RecvMsg(&m)
 	if err == nil {
@@ -228,9 +234,9 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 // the backend and what really went to it.
 type callFacts struct {
 	sent       atomic.Bool // the request's headers were written
-	header     atomic.Bool // a header came that isn't trailers-only
-	compressed atomic.Bool // and it names a coding
 	trailer    atomic.Bool // HEADERS with END_STREAM came
+	compressed bool        // the header names a coding; valid once header is closed
+	header     chan struct{}
 }
 
 type factsKey struct{}
@@ -249,8 +255,12 @@ func (facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	case *stats.OutHeader:
 		known.sent.Store(true)
 	case *stats.InHeader:
-		known.compressed.Store(s.Compression != "" && s.Compression != "identity")
-		known.header.Store(true)
+		select {
+		case <-known.header: // a stream has one; never trust a peer with a panic
+		default:
+			known.compressed = s.Compression != "" && s.Compression != "identity"
+			close(known.header)
+		}
 	case *stats.InTrailer:
 		known.trailer.Store(true)
 	}

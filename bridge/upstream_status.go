@@ -3,50 +3,66 @@ package bridge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/codec"
 )
 
 // A localStatus is a status that grpc-go makes itself, known by its text: the
 // library has no other mark for it. The texts are held by tests against real
 // peers that misbehave so.
 type localStatus struct {
-	prefix  string
-	code    codes.Code
-	reason  Reason
-	text    string
-	keep    bool // keep grpc-go's code (it follows gRPC's own mapping), not the reason's
-	trailed bool // may come although the upstream's trailers did
+	text   string // its beginning; all of it, where exact
+	code   codes.Code
+	reason Reason
+	says   string
+	keep   bool // keep grpc-go's code (it follows gRPC's own mapping), not the reason's
+
+	// How it is told from the upstream's own words, once trailers came:
+	// evenTrailed rows may come although they did, and then all of these hold.
+	evenTrailed, exact, packed, overLimit bool
 }
 
+const (
+	saysTooLarge  = "a response message is over the limit (" + keyMessageBytes + ")"
+	saysNotPacked = "a response message can't be expanded"
+	saysNotGRPC   = "the backend's answer is not gRPC"
+	saysDraining  = "the backend is shutting down and did not take the call"
+	httpStatus    = "unexpected HTTP status code received from server: "
+	rstRefused    = "stream terminated by RST_STREAM with error code: REFUSED_STREAM"
+)
+
 var localStatuses = []localStatus{
-	{"grpc: received message larger than max", codes.ResourceExhausted, ReasonResponseTooLarge, "a response message is over the limit (" + keyMessageBytes + ")", false, true},
-	{"grpc: received message after decompression larger than max", codes.ResourceExhausted, ReasonResponseTooLarge, "a response message expands to more than the limit (" + keyMessageBytes + ")", false, true},
-	{"grpc: message after decompression larger than max", codes.ResourceExhausted, ReasonResponseTooLarge, "a response message expands to more than the limit (" + keyMessageBytes + ")", false, true},
-	{"unexpected EOF", codes.Internal, ReasonUpstreamReset, "the backend ended the call inside a message", true, true},
-	{"grpc: failed to decompress", codes.Internal, ReasonUpstreamReset, "a response message can't be expanded", true, true},
-	{"grpc: failed to read decompressed data", codes.Internal, ReasonUpstreamReset, "a response message can't be expanded", true, true},
-	{"grpc: Decompressor is not installed", codes.Unimplemented, ReasonUpstreamReset, "the backend compressed a response in a way that can't be read here", false, true},
-	{"grpc: compressed flag set with identity or empty encoding", codes.Internal, ReasonUpstreamReset, "a response message is marked as compressed, but the backend names no coding", true, true},
-	{"grpc: received unexpected payload format", codes.Internal, ReasonUpstreamReset, "a response message begins with an unknown flag", true, true},
-	{"grpc: no decompressor available", codes.Internal, ReasonUpstreamReset, "the backend compressed a response in a way that can't be read here", true, true},
-	{"server closed the stream without sending trailers", codes.Internal, ReasonMissingTrailers, "the backend ended the call without a status", false, false},
-	{"a HEADERS frame cannot appear in the middle of a stream", codes.Internal, ReasonUpstreamReset, "the backend broke HTTP/2's rules", true, false},
-	{"peer header list size exceeded limit", codes.Internal, ReasonMetadataTooLarge, "the response metadata is over the limit (" + keyHeaderBytes + ")", false, false},
-	{"header list size to send violates the maximum size", codes.Internal, ReasonMetadataTooLarge, "the request metadata is larger than the backend accepts", false, false},
-	{"unexpected HTTP status code received from server", codes.Unknown, ReasonUpstreamNotGRPC, "the backend's answer is not gRPC", true, false},
-	{"malformed header: missing HTTP", codes.Internal, ReasonUpstreamNotGRPC, "the backend's answer is not gRPC", true, false},
-	{"protocol error: informational header", codes.Internal, ReasonUpstreamNotGRPC, "the backend's answer is not gRPC", true, false},
-	{"transport: malformed http-status", codes.Internal, ReasonUpstreamNotGRPC, "the backend's answer is not gRPC", true, false},
-	{"transport: received unexpected content-type", codes.Unknown, ReasonUpstreamNotGRPC, "the backend's answer is not gRPC", true, false},
-	{"transport: malformed grpc-status", codes.Unknown, ReasonUpstreamReset, "the backend's status is not a number", true, false},
-	{"transport: malformed ", codes.Internal, ReasonUpstreamReset, "the backend's metadata can't be read", true, false},
-	{"stream terminated by RST_STREAM", codes.Internal, ReasonUpstreamReset, "the backend reset the call", true, false},
-	{"the stream is rejected because server is draining", codes.Unavailable, ReasonUpstreamReset, "the backend is shutting down and did not take the call", true, false},
-	{"the connection is draining", codes.Unavailable, ReasonUpstreamReset, "the backend is shutting down and did not take the call", true, false},
+	{text: "grpc: received message larger than max (", code: codes.ResourceExhausted, reason: ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, overLimit: true},
+	{text: "grpc: received message after decompression larger than max", code: codes.ResourceExhausted, reason: ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, packed: true},
+	{text: "grpc: message after decompression larger than max", code: codes.ResourceExhausted, reason: ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, packed: true},
+	{text: "unexpected EOF", code: codes.Internal, reason: ReasonUpstreamReset, says: "the backend ended the call inside a message", keep: true, evenTrailed: true, exact: true},
+	{text: "grpc: failed to decompress", code: codes.Internal, reason: ReasonUpstreamReset, says: saysNotPacked, keep: true, evenTrailed: true, packed: true},
+	{text: "grpc: failed to read decompressed data", code: codes.Internal, reason: ReasonUpstreamReset, says: saysNotPacked, keep: true, evenTrailed: true, packed: true},
+	{text: "grpc: Decompressor is not installed", code: codes.Internal, reason: ReasonUpstreamReset, says: "the backend compressed a response in a way that can't be read here", keep: true, evenTrailed: true, packed: true},
+	{text: "grpc: compressed flag set with identity or empty encoding", code: codes.Internal, reason: ReasonUpstreamReset, says: "a response message is marked as compressed, but the backend names no coding", keep: true, evenTrailed: true},
+	{text: "grpc: received unexpected payload format", code: codes.Internal, reason: ReasonUpstreamReset, says: "a response message begins with an unknown flag", keep: true, evenTrailed: true},
+	{text: "transport: malformed grpc-status", code: codes.Unknown, reason: ReasonUpstreamReset, says: "the backend's status is not a number", keep: true},
+	{text: "transport: malformed http-status", code: codes.Internal, reason: ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	{text: "transport: malformed ", code: codes.Internal, reason: ReasonUpstreamReset, says: "the backend's metadata can't be read", keep: true, evenTrailed: true},
+	{text: "server closed the stream without sending trailers", code: codes.Internal, reason: ReasonMissingTrailers, says: "the backend ended the call without a status"},
+	{text: "a HEADERS frame cannot appear in the middle of a stream", code: codes.Internal, reason: ReasonUpstreamReset, says: "the backend broke HTTP/2's rules", keep: true},
+	{text: "peer header list size exceeded limit", code: codes.Internal, reason: ReasonMetadataTooLarge, says: "the response metadata is over the limit (" + keyHeaderBytes + ")", evenTrailed: true, exact: true},
+	{text: "header list size to send violates the maximum size", code: codes.Internal, reason: ReasonMetadataTooLarge, says: "the request metadata is larger than the backend accepts"},
+	{text: httpStatus, code: codes.Unknown, reason: ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	{text: "malformed header: missing HTTP", code: codes.Internal, reason: ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	{text: "protocol error: informational header", code: codes.Internal, reason: ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	{text: "transport: received unexpected content-type", code: codes.Unknown, reason: ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	{text: rstRefused, code: codes.Unavailable, reason: ReasonUpstreamReset, says: "the backend refused the call", keep: true},
+	{text: "stream terminated by RST_STREAM", code: codes.Internal, reason: ReasonUpstreamReset, says: "the backend reset the call", keep: true},
+	{text: "the stream is rejected because server is draining", code: codes.Unavailable, reason: ReasonUpstreamReset, says: saysDraining, keep: true},
+	{text: "the connection is draining", code: codes.Unavailable, reason: ReasonUpstreamReset, says: saysDraining, keep: true},
 }
 
 // classify makes of an error that grpc-go returned what it is: the upstream's
@@ -59,33 +75,39 @@ func (k *callFacts) classify(ctx context.Context, err error, limits Limits) erro
 		return newFault(ReasonMissingTrailers, "the backend ended the call without a status")
 	}
 	st, _ := status.FromError(err)
-	local, known := findLocal(st)
-	trailed := k.trailer.Load()
+	local, known := k.findLocal(st, limits)
 	switch {
-	case trailed && (!known || !local.trailed) && !ended(ctx, st):
+	case k.trailer.Load() && !known && !ended(ctx, st):
 		return upstreamStatus{st}
 	case ctx.Err() != nil && (st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded):
 		return context.Cause(ctx)
+	case known && local.keep && st.Code() == codes.DeadlineExceeded:
+		return errDeadline // grpc-go's reading of a reset after the deadline, a moment before the context's own
 	case known:
-		f := &fault{reason: local.reason, text: local.text, sent: k.sentText(), cause: err}
-		if local.keep {
-			f.code = st.Code()
-		}
-		if local.reason == ReasonResponseTooLarge {
-			f.text = faultf(local.reason, "%s: the limit is %d bytes", local.text, limits.MessageBytes).text
-		}
-		if strings.HasPrefix(local.text, "the backend is shutting down") {
-			f.sent = "no"
-		}
-		if f.code == codes.DeadlineExceeded {
-			return errDeadline
-		}
-		return f
+		return k.localFault(local, st).because(err)
 	case st.Code() == codes.Unavailable:
 		return &fault{reason: ReasonUpstreamReset, text: "the connection to the backend was lost", sent: k.sentText(), cause: err}
 	default:
 		return &fault{reason: ReasonUpstreamReset, code: st.Code(), text: "the backend broke the call off", sent: k.sentText(), cause: err}
 	}
+}
+
+// localFault is the fault of a row.
+func (k *callFacts) localFault(l localStatus, st *status.Status) *fault {
+	f := newFault(l.reason, l.says)
+	f.sent = k.sentText()
+	if l.says == saysDraining || l.text == rstRefused {
+		f.sent = "no" // RFC 9113 §8.7
+	}
+	if l.keep {
+		f.code = st.Code()
+	}
+	if digits, ok := strings.CutPrefix(st.Message(), httpStatus); ok && len(digits) >= 3 {
+		if code, err := strconv.Atoi(digits[:3]); err == nil {
+			f.code = codec.CodeFromHTTP(code)
+		}
+	}
+	return f
 }
 
 // ended says that a status only tells what the call's own context says. A
@@ -96,13 +118,40 @@ func ended(ctx context.Context, st *status.Status) bool {
 		(st.Message() == context.Canceled.Error() || st.Message() == context.DeadlineExceeded.Error())
 }
 
-func findLocal(st *status.Status) (localStatus, bool) {
+// findLocal finds the row of a status that grpc-go made itself.
+func (k *callFacts) findLocal(st *status.Status, limits Limits) (localStatus, bool) {
+	trailed := k.trailer.Load()
 	for _, l := range localStatuses {
-		if strings.HasPrefix(st.Message(), l.prefix) && (!l.trailed || st.Code() == l.code) {
+		if !strings.HasPrefix(st.Message(), l.text) {
+			continue
+		}
+		if !trailed || l.holds(st, k.isPacked(), limits.MessageBytes) {
 			return l, true
 		}
 	}
 	return localStatus{}, false
+}
+
+// isPacked says whether a header named a coding.
+func (k *callFacts) isPacked() bool {
+	select {
+	case <-k.header:
+		return k.compressed
+	default:
+		return false
+	}
+}
+
+// holds says whether a status that came with trailers is grpc-go's own all
+// the same: a message before them could not be read.
+func (l localStatus) holds(st *status.Status, packed bool, limit int) bool {
+	if !l.evenTrailed || st.Code() != l.code || len(st.Details()) > 0 || l.packed && !packed {
+		return false
+	}
+	if l.overLimit { // "(N vs. LIMIT)": another limit is the backend's own
+		return strings.HasSuffix(st.Message(), fmt.Sprintf(" vs. %d)", limit))
+	}
+	return !l.exact || st.Message() == l.text
 }
 
 func isTooMuchMetadata(text string) bool {

@@ -16,6 +16,10 @@ import (
 // A socket is a WebSocket and the connection under it. Deadlines are set on
 // the connection itself: a context that ends would close it, and then the
 // client couldn't be told anything any more.
+//
+// Pings and pongs are written here and not by coder/websocket, which closes
+// the connection when one can't be written within 5 s: a client that is slow
+// to read is none that is gone.
 type socket struct {
 	*websocket.Conn
 	net    *socketConn
@@ -24,27 +28,44 @@ type socket struct {
 	reading atomic.Bool // a reader waits, so pongs would be seen
 	writing atomic.Bool // a message is being written: pings wait behind it
 
-	pings    sync.WaitGroup
-	mu       sync.Mutex
+	writeMu sync.Mutex // held for a whole message, so that no control frame gets into it
+	pong    pongDue
+
+	pingMu   sync.Mutex
+	pinging  sync.WaitGroup
 	pingAt   *time.Timer
 	pingsOff bool
+}
+
+// pongDue is the ping that is still to be answered. RFC 6455 §5.5.3: only the
+// latest has to be.
+type pongDue struct {
+	mu      sync.Mutex
+	due     bool
+	payload [125]byte
+	length  int
 }
 
 // accept upgrades a request whose Origin is already judged. It answers what
 // it refuses; the connection closes then, so that nothing behind the refused
 // upgrade is served.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*socket, error) {
+	ws := &socket{closed: func() {}}
 	hw := &hijackWriter{ResponseWriter: w}
 	w.Header().Set("Connection", "close") // for a refusal; an upgrade replaces it
 	c, err := websocket.Accept(hw, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{subprotocol},
 		InsecureSkipVerify: true, // the gate has judged the Origin
 		CompressionMode:    websocket.CompressionDisabled,
+		OnPingReceived: func(_ context.Context, payload []byte) bool {
+			ws.answer(payload)
+			return false
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	ws := &socket{Conn: c, net: hw.conn, closed: func() {}}
+	ws.Conn, ws.net = c, hw.conn
 	if _, counted := r.Context().Value(connKey{}).(net.Conn); counted {
 		ws.closed = sync.OnceFunc(func() { s.connEnded(hw.conn) })
 	}
@@ -79,11 +100,13 @@ func (h *hijackWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // connection that ends inside a message for the message's end.
 type socketConn struct {
 	net.Conn
-	failed atomic.Bool
+	received atomic.Int64 // bytes
+	failed   atomic.Bool
 }
 
 func (c *socketConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	c.received.Add(int64(n))
 	if err != nil {
 		c.failed.Store(true)
 	}
@@ -96,56 +119,140 @@ func (c *socketConn) NetConn() net.Conn { return c.Conn }
 // broken holds once the connection can't be read any more.
 func (s *socket) broken() bool { return s.net.failed.Load() }
 
-// keepAlive pings the client until stopPings. It calls gone, once, when a
-// ping can't be written or is not answered in time while somebody reads.
-// Between pings it costs a timer and no goroutine.
-func (s *socket) keepAlive(interval, timeout time.Duration, gone func(error)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.pingsOff {
-		return
+// write sends one message, given in pieces. Between them wrote is called.
+func (s *socket) write(wrote func(), pieces ...[]byte) error {
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	s.writing.Store(true)
+	defer s.writing.Store(false)
+	if err := s.writeMessage(wrote, pieces); err != nil {
+		return err
 	}
-	s.pings.Add(1)
-	s.pingAt = time.AfterFunc(interval, func() {
-		defer s.pings.Done()
-		if err := s.ping(timeout); err != nil {
-			gone(err)
-			return
-		}
-		s.keepAlive(interval, timeout, gone)
-	})
+	return s.sendPong()
 }
 
-// ping returns an error when the client is gone. While culvert itself holds
-// the reader back, or the client reads nothing, a missing pong says nothing:
-// the registry's look watches those.
-func (s *socket) ping(timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	listening := func() bool { return s.reading.Load() && !s.writing.Load() }
-	before := listening()
-	err := s.Ping(ctx)
-	if err == nil || ctx.Err() != nil && (!before || !listening()) {
+func (s *socket) writeMessage(wrote func(), pieces [][]byte) error {
+	if len(pieces) == 1 {
+		return s.Write(context.Background(), websocket.MessageBinary, pieces[0])
+	}
+	w, err := s.Writer(context.Background(), websocket.MessageBinary)
+	if err != nil {
+		return err
+	}
+	for _, p := range pieces {
+		if _, err := w.Write(p); err != nil {
+			return err
+		}
+		wrote()
+	}
+	return w.Close()
+}
+
+// Control frames. RFC 6455 §5.5.2, §5.5.3: a server's are not masked.
+const (
+	framePing = 0x89
+	framePong = 0x8a
+)
+
+// answer notes a ping, and answers it now if the line is free. Otherwise the
+// message that is being written goes first.
+func (s *socket) answer(payload []byte) {
+	s.pong.mu.Lock()
+	s.pong.length = copy(s.pong.payload[:], payload)
+	s.pong.due = true
+	s.pong.mu.Unlock()
+	if !s.writeMu.TryLock() {
+		return
+	}
+	defer s.writeMu.Unlock()
+	if writable(s.net) {
+		_ = s.sendPong() // the reader meets the same error
+	}
+}
+
+// sendPong answers the latest ping, if none did. writeMu is held.
+func (s *socket) sendPong() error {
+	s.pong.mu.Lock()
+	due := s.pong.due
+	frame := append([]byte{framePong, byte(s.pong.length)}, s.pong.payload[:s.pong.length]...)
+	s.pong.due = false
+	s.pong.mu.Unlock()
+	if !due {
 		return nil
 	}
+	_, err := s.net.Write(frame)
 	return err
 }
 
-func (s *socket) stopPings() {
-	s.mu.Lock()
-	s.pingsOff = true
-	if s.pingAt != nil && s.pingAt.Stop() {
-		s.pings.Done()
-	}
-	s.mu.Unlock()
+var errNoPong = errors.New("no pong in time")
+
+// keepAlive pings the client every interval until stopPings. It calls gone,
+// once, when nothing came from the client within the timeout after a ping
+// although somebody was reading all the time. While culvert holds the reader
+// back, or the client reads nothing, silence says nothing: the registry's
+// look watches those. It costs a timer and no goroutine.
+func (s *socket) keepAlive(interval, timeout time.Duration, gone func(error)) {
+	s.schedulePing(interval, func() {
+		before, listening := s.net.received.Load(), s.listening()
+		if !s.ping() {
+			s.keepAlive(interval, timeout, gone)
+			return
+		}
+		s.schedulePing(timeout, func() {
+			if listening && s.listening() && s.net.received.Load() == before {
+				gone(errNoPong)
+				return
+			}
+			s.keepAlive(interval-timeout, timeout, gone)
+		})
+	})
 }
 
-// shut closes the WebSocket with a handshake that no peer can make last.
-func (s *socket) shut(code websocket.StatusCode, reason string) error {
+// listening holds while a pong would be seen and isn't held up itself.
+func (s *socket) listening() bool { return s.reading.Load() && !s.writing.Load() }
+
+// ping writes a ping unless a message is in its way.
+func (s *socket) ping() bool {
+	if !s.writeMu.TryLock() {
+		return false
+	}
+	defer s.writeMu.Unlock()
+	if !writable(s.net) {
+		return false
+	}
+	_, err := s.net.Write([]byte{framePing, 0})
+	return err == nil
+}
+
+func (s *socket) schedulePing(after time.Duration, f func()) {
+	s.pingMu.Lock()
+	defer s.pingMu.Unlock()
+	if s.pingsOff {
+		return
+	}
+	s.pinging.Add(1)
+	s.pingAt = time.AfterFunc(after, func() {
+		defer s.pinging.Done()
+		f()
+	})
+}
+
+func (s *socket) stopPings() {
+	s.pingMu.Lock()
+	s.pingsOff = true
+	if s.pingAt != nil && s.pingAt.Stop() {
+		s.pinging.Done()
+	}
+	s.pingMu.Unlock()
+	s.pinging.Wait() // none of them blocks
+}
+
+// shut closes the WebSocket with a handshake that no peer can make last. What
+// was written before reaches a slow reader all the same: the kernel has it.
+func (s *socket) shut(code websocket.StatusCode, patience time.Duration) error {
 	s.stopPings()
-	_ = s.net.SetDeadline(time.Now().Add(closeTimeout)) // Close waits for a message that was left half read
-	err := s.Close(code, reason)
-	s.pings.Wait()
+	_ = s.net.SetDeadline(time.Now().Add(patience)) // Close waits for a message that was left half read
+	err := s.Close(code, "")
 	s.closed()
 	return err
 }
@@ -155,14 +262,18 @@ func (s *socket) drop() {
 	s.stopPings()
 	_ = s.net.SetDeadline(longAgo) // CloseNow waits behind a pending read or write
 	_ = s.CloseNow()               // it is gone either way
-	s.pings.Wait()
 	s.closed()
 }
 
-// goodbye is the code with which a finished WebSocket is closed.
-func (s *Server) goodbye() websocket.StatusCode {
-	if s.draining.Load() {
-		return websocket.StatusGoingAway
+// goodbye is the code with which a finished WebSocket is closed, and how long
+// its client has to answer.
+func (s *Server) goodbye() (websocket.StatusCode, time.Duration) {
+	switch {
+	case s.closing.Load():
+		return websocket.StatusGoingAway, time.Second
+	case s.draining.Load():
+		return websocket.StatusGoingAway, closeTimeout
+	default:
+		return websocket.StatusNormalClosure, closeTimeout
 	}
-	return websocket.StatusNormalClosure
 }

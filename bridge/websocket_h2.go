@@ -140,6 +140,9 @@ type tunnelConn struct {
 	code     websocket.StatusCode
 }
 
+// keptTunnelBuffer is what of its write buffer a tunnel keeps.
+const keptTunnelBuffer = 8 << 10
+
 var errTunnelText = errors.New("a text message inside a tunnel")
 
 func (c *tunnelConn) Read(p []byte) (int, error) {
@@ -205,17 +208,15 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 func (c *tunnelConn) write() {
 	var out []byte
 	for c.next(&out) {
-		c.ws.writing.Store(true)
-		err := c.ws.Write(context.Background(), websocket.MessageBinary, out)
-		c.ws.writing.Store(false)
-		if err != nil {
+		if err := c.ws.write(nil, out); err != nil {
 			c.mu.Lock()
 			c.writeErr, c.pending, c.done = err, nil, true
 			c.cond.Broadcast()
 			c.mu.Unlock()
 		}
 	}
-	_ = c.ws.shut(c.code, "") // the peer may be gone
+	_, patience := c.s.goodbye()
+	_ = c.ws.shut(c.code, patience) // the peer may be gone
 	c.s.tunnels.forget(c)
 }
 
@@ -231,6 +232,9 @@ func (c *tunnelConn) next(out *[]byte) bool {
 		return false
 	}
 	*out, c.pending = c.pending, (*out)[:0]
+	if cap(c.pending) > keptTunnelBuffer {
+		c.pending = nil // a burst is over: an idle tunnel keeps little
+	}
 	c.cond.Broadcast()
 	return true
 }
@@ -238,7 +242,8 @@ func (c *tunnelConn) next(out *[]byte) bool {
 // Close ends the WebSocket, after what was written: 1001 when culvert is
 // shutting down, else 1000. It doesn't wait; the server's Close does.
 func (c *tunnelConn) Close() error {
-	c.closeWith(c.s.goodbye())
+	code, _ := c.s.goodbye()
+	c.closeWith(code)
 	return nil
 }
 
@@ -249,7 +254,8 @@ func (c *tunnelConn) closeWith(code websocket.StatusCode) {
 		c.code = code
 	}
 	c.done = true
-	_ = c.ws.net.SetDeadline(time.Now().Add(closeTimeout)) // bounds the writing; a closed connection needs none
+	_, patience := c.s.goodbye()
+	_ = c.ws.net.SetDeadline(time.Now().Add(patience)) // bounds the writing; a closed connection needs none
 	c.cond.Broadcast()
 }
 

@@ -29,6 +29,8 @@ type call struct {
 	metadata metadata.MD // -bin values are raw bytes here
 	timeout  string      // the text of grpc-timeout; empty: none
 	encoding string      // "gzip": messages are sent compressed; other names are only announced
+	// contentType replaces the dialect's own; it needs rawHeaders.
+	contentType string
 	// lines are header fields sent as they stand, name and value, beside the
 	// metadata. The transport must carry rawHeaders.
 	lines [][2]string

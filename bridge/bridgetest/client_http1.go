@@ -74,6 +74,7 @@ type http1Stream struct {
 	conn    *http1Conn
 	release func() bool
 	saved   bytes.Buffer // the whole body, until it is sent
+	encoded bool         // and it is text already
 
 	mu         sync.Mutex
 	sent, gone bool // the request was sent to its end; the connection was closed
@@ -112,7 +113,7 @@ func (s *http1Stream) closeSend() error {
 	end := []byte("0\r\n\r\n")
 	if s.client.whole {
 		body := s.saved.Bytes()
-		if s.client.dialect == dialectText {
+		if s.client.dialect == dialectText && !s.encoded {
 			body = []byte(base64.StdEncoding.EncodeToString(body))
 		}
 		end = append(s.head("content-length", fmt.Sprint(len(body))), body...)

@@ -66,7 +66,7 @@ func (r *reply) judgeHead() (err error) {
 		if t, _, err := mime.ParseMediaType(ct); err != nil || t != "application/grpc" && !strings.HasPrefix(t, "application/grpc+") {
 			return violation("content-type %q", ct)
 		}
-	} else if ct != r.dialect.contentType() {
+	} else if base, _, _ := strings.Cut(r.dialect.contentType(), "+"); ct != base && !strings.HasPrefix(ct, base+"+") || strings.Contains(ct, ";") {
 		return violation("content-type %q, asked with %q", ct, r.dialect.contentType())
 	}
 	if r.head, err = decodeFields(r.resp.Header); err != nil {

@@ -14,5 +14,6 @@ var scenarios = slices.Concat(
 	flowScenarios,
 	compressionScenarios,
 	malformedScenarios,
+	policyScenarios,
 	drainScenarios,
 )

@@ -109,24 +109,7 @@ func badMethods(t *T) {
 		"/", "/nomethod", "//Call", "/a.B/", "/a.B//Call", "/../a.B/Call", "/a.B/..", "/a.B/C/D", "/./Call",
 		"/%61.B/Call", "/a.B%2FCall/x", "/a.B;x/Call", "/a.B/Call;x", "/a.B/%43all",
 	} {
-		s, err := t.client.open(t.ctx, call{method: method})
-		var he *httpError
-		if err != nil {
-			if !asHTTP(err, &he) || he.code != 404 {
-				t.Errorf("%s: open: %v, want HTTP status 404 or UNIMPLEMENTED", method, err)
-			}
-			continue
-		}
-		c := &callT{t: t, stream: s}
-		_ = s.send(hello) // refused already, maybe
-		_ = s.closeSend()
-		r := c.anyEnd()
-		if r.status != nil && r.status.Code() == codes.Unimplemented {
-			continue
-		}
-		if !asHTTP(r.err, &he) || he.code != 404 {
-			t.Errorf("%s: status %v, %v, want HTTP status 404 or UNIMPLEMENTED", method, r.status, r.err)
-		}
+		t.notThere(method)
 	}
 	t.noneReached()
 }

@@ -2,6 +2,7 @@ package bridgetest
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/binary"
@@ -169,7 +170,7 @@ func appendBlock(b []byte, lines [][2]string) []byte {
 // headerLines returns the call's request header as name and value, in the form
 // that every transport but grpc-go's own writes.
 func headerLines(c call, d dialect) [][2]string {
-	lines := [][2]string{{"content-type", d.contentType()}}
+	lines := [][2]string{{"content-type", cmp.Or(c.contentType, d.contentType())}}
 	if d == dialectGRPC {
 		lines = append(lines, [2]string{"te", "trailers"}, [2]string{"grpc-accept-encoding", "gzip"})
 	} else {
