@@ -50,3 +50,21 @@ func TestCheckPasses(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckSaysWhatFails(t *testing.T) {
+	var out bytes.Buffer
+	deaf := func(c BridgeConfig) (Bridge, error) {
+		return bridge.New(bridge.Config{Backend: bridge.Backend{Target: c.Backend}, DenyMethods: []string{"*/Converse"}, AllowOrigins: c.AllowOrigins, Fallback: c.Fallback})
+	}
+	err := Check(t.Context(), Config{NewBridge: deaf, Out: &out})
+	if want := "5 of 11 checks failed"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	for line := range strings.Lines(out.String()) {
+		conversation := strings.Contains(line, "conversation") || strings.Contains(line, "WebSocket")
+		failsElsewhere := strings.Contains(line, "native gRPC fails as it should") // before culvert can refuse it
+		if want := conversation && !failsElsewhere; strings.HasPrefix(line, "✗ ") != want {
+			t.Errorf("got %q, want it failed: %v", line, want)
+		}
+	}
+}
