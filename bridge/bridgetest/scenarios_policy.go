@@ -1,0 +1,277 @@
+package bridgetest
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+// policyScenarios are about what an operator sets, and about what culvert adds
+// or refuses before a call begins.
+var policyScenarios = []scenario{
+	{"the call's id", 0, callID},
+	{"an id that isn't sane", 0, insaneCallID},
+	{"path prefix", 0, pathPrefix},
+	{"content types", rawHeaders, contentTypes},
+	{"bodies compressed as a whole", rawFrames, compressedBodies},
+	{"limit on calls", 0, callLimit},
+	{"limit on idle time", 0, idleLimit},
+	{"limit on age", 0, ageLimit},
+	{"limit on a slow consumer", 0, slowConsumerLimit},
+	{"nothing is smuggled behind an early answer", rawFrames, nothingSmuggled},
+}
+
+// callID: one id in the log, in the answer, at the backend and in culvert's
+// own statuses.
+func callID(t *T) {
+	t.serve(echo)
+	r := t.unary(call{metadata: metadata.Pairs("x-request-id", "request-0042")}, hello)
+	t.wantOK(r, hello)
+	t.wantValues("request", t.nextCall().metadata, "x-request-id", "request-0042")
+	if got := append(r.header["x-request-id"], r.trailer["x-request-id"]...); !slices.Contains(got, "request-0042") {
+		t.Errorf("x-request-id of the answer is %q, want request-0042", got)
+	}
+	r = t.unary(call{method: "/grpc.channelz.v1.Channelz/GetServers", metadata: metadata.Pairs("x-request-id", "request-0043")}, hello)
+	t.wantCulvert(r, codes.Unimplemented, bridge.ReasonNoRoute)
+	if got := r.info().GetMetadata()["call_id"]; got != "request-0043" {
+		t.Errorf("call_id of the status is %q, want request-0043", got)
+	}
+	t.allEnded(t.observer)
+	calls, _, _ := t.observer.ended()
+	var ids []string
+	for _, c := range calls {
+		ids = append(ids, c.ID)
+	}
+	if !slices.Equal(ids, []string{"request-0042", "request-0043"}) {
+		t.Errorf("culvert told of the calls %q, want request-0042 and request-0043", ids)
+	}
+}
+
+func insaneCallID(t *T) {
+	t.serve(echo)
+	for _, id := range []string{strings.Repeat("x", 5000), "a b\"c", "<script>"} {
+		r := t.unary(call{metadata: metadata.Pairs("x-request-id", id)}, hello)
+		t.wantOK(r, hello)
+		if got := t.nextCall().metadata["x-request-id"]; len(got) != 1 || got[0] == id || got[0] == "" {
+			t.Errorf("x-request-id %.40q reached the backend as %.40q", id, got)
+		}
+	}
+}
+
+func pathPrefix(t *T) {
+	t.serve(echo, func(c *bridge.Config) { c.PathPrefix = "/grpc/v1" })
+	t.wantOK(t.unary(call{method: "/grpc/v1" + defaultMethod}, hello), hello)
+	if got := t.nextCall().method; got != defaultMethod {
+		t.Errorf("the backend was asked for %s, want %s", got, defaultMethod)
+	}
+	t.notThere("/other" + defaultMethod)
+	t.notThere("/grpc/v1/grpc/v1" + defaultMethod)
+	t.notThere("/grpc/v1")
+}
+
+// notThere wants a method path to be none: 404, or UNIMPLEMENTED for a client
+// that wants a status.
+func (t *T) notThere(method string) {
+	t.Helper()
+	s, err := t.client.open(t.ctx, call{method: method})
+	var r result
+	if err == nil {
+		_ = s.send(hello) // refused already, maybe
+		_ = s.closeSend()
+		r = (&callT{t: t, stream: s}).anyEnd()
+		err = r.err
+	}
+	if r.status != nil && r.status.Code() == codes.Unimplemented {
+		return
+	}
+	if he := (*httpError)(nil); !asHTTP(err, &he) || he.code != http.StatusNotFound {
+		t.Errorf("%s: status %v, %v, want HTTP status 404 or UNIMPLEMENTED", method, r.status, err)
+	}
+}
+
+// contentTypes: the answer's type is the request's family without parameters,
+// and the messages' codec goes through.
+func contentTypes(t *T) {
+	t.serve(echo)
+	base, _, _ := strings.Cut(t.transport.dialect().contentType(), "+")
+	for asked, want := range map[string]string{
+		base: base, base + "+proto": base + "+proto", base + "+json": base + "+json", base + "+proto; charset=utf-8": base + "+proto",
+	} {
+		if asked == base && t.transport.dialect() == dialectWeb {
+			want = base + "+proto" // what no suffix means
+		}
+		r := t.unary(call{contentType: asked}, hello)
+		t.wantOK(r, hello)
+		got := r.header["content-type"]
+		if t.transport.label == "grpc-websockets" {
+			continue // its header frame always has the one type
+		}
+		if t.transport.dialect() == dialectGRPC && slices.Equal(got, []string{"application/grpc"}) {
+			continue // as good for a native client
+		}
+		if len(got) != 1 || got[0] != want && got[0] != asked {
+			t.Errorf("asked with %q: content-type %q, want %q", asked, got, want)
+		}
+	}
+}
+
+// compressedBodies: HTTP's content-encoding is legal for gRPC-Web.
+func compressedBodies(t *T) {
+	if t.transport.dialect() == dialectGRPC || t.transport.label == "grpc-websockets" {
+		t.Log("concerns gRPC-Web over HTTP alone")
+		return
+	}
+	t.serve(untilCancelled, smallMessages)
+	send := func(coding string, body []byte) result {
+		t.Helper()
+		s := t.open(call{lines: [][2]string{{"content-encoding", coding}}})
+		w := s.stream.(wireSender)
+		if h, ok := s.stream.(*http1Stream); ok && h.client.whole && t.transport.dialect() == dialectText {
+			h.encoded = true // the text is inside
+		}
+		_ = w.sendWire(body) // refused already, maybe
+		_ = s.stream.closeSend()
+		return s.end()
+	}
+	text := func(b []byte) []byte {
+		if t.transport.dialect() == dialectText {
+			return []byte(base64.StdEncoding.EncodeToString(b))
+		}
+		return b
+	}
+	t.backend.handleNext(echo)
+	t.wantOK(send("gzip", gzipped(text(frame(0, hello)))), hello)
+	t.wantOK(send("identity", text(frame(0, hello))), hello)
+	t.allEnded(t.observer)
+	t.backend.handleNext(untilCancelled)
+	t.wantTooLarge(send("gzip", gzipped(text(frame(0, make([]byte, 100*small))))), bridge.ReasonRequestTooLarge)
+	t.wantCulvert(send("gzip", []byte("no gzip")), codes.InvalidArgument, bridge.ReasonBadRequest)
+	whole := gzipped(text(frame(0, hello)))
+	t.wantCulvert(send("gzip", whole[:len(whole)-3]), codes.InvalidArgument, bridge.ReasonBadRequest)
+	t.wantCulvert(send("br", whole), codes.Unimplemented, bridge.ReasonUnsupportedEncoding)
+	for _, c := range t.backend.seen() {
+		t.awaitEvent("the backend's call ends", c.ended)
+		if c.halfClosed.Load() && c.ctx().Err() == nil {
+			t.Error("the backend saw a broken request end well")
+		}
+	}
+}
+
+func callLimit(t *T) {
+	next := make(chan struct{})
+	t.serve(twoReplies(next), func(c *bridge.Config) { c.Limits.Calls = 1 })
+	first := t.open(call{})
+	first.send(hello)
+	first.closeSend()
+	first.recv()
+	r := t.unary(call{}, hello)
+	if r.info().GetReason() != string(bridge.ReasonLimitExceeded) && r.info().GetReason() != string(bridge.ReasonOverloaded) {
+		t.Errorf("status %v with %v, want %s", r.status, r.info(), bridge.ReasonLimitExceeded)
+	}
+	if !strings.Contains(r.status.Message(), "limits.calls") {
+		t.Errorf("status %q doesn't name limits.calls", r.status.Message())
+	}
+	close(next)
+	t.wantOK(first.end(), hello)
+	t.allEnded(t.observer)
+	t.nextServed()
+}
+
+func idleLimit(t *T) {
+	t.serve(trickle(nil), func(c *bridge.Config) { c.Limits.IdleTimeout = 150 * time.Millisecond })
+	r := t.unary(call{}, hello)
+	t.wantCulvert(r, codes.Unavailable, bridge.ReasonIdleTimeout)
+	t.wantSent(r, "maybe")
+	t.wantCancelled(t.nextCall(), goneIsSeen, false)
+}
+
+func ageLimit(t *T) {
+	t.serve(trickle(nil), func(c *bridge.Config) { c.Limits.MaxAge = 150 * time.Millisecond })
+	r := t.unary(call{}, hello)
+	t.wantCulvert(r, codes.Unavailable, bridge.ReasonMaxAge)
+	t.wantSent(r, "maybe")
+	t.wantCancelled(t.nextCall(), goneIsSeen, false)
+}
+
+// slowConsumerLimit: one that takes nothing can't be told why; the log can.
+func slowConsumerLimit(t *T) {
+	t.serve(flood, func(c *bridge.Config) { c.Limits.SlowConsumerTimeout = 200 * time.Millisecond })
+	s := t.openWith(t.slow(), call{})
+	s.send(hello)
+	s.closeSend()
+	s.recv()
+	t.wantCancelled(t.nextCall(), goneIsSeen, false)
+	if r := s.anyEnd(); r.status != nil && r.status.Code() == codes.OK {
+		t.Error("told as OK")
+	}
+	t.allEnded(t.observer)
+	calls, _, _ := t.observer.ended()
+	if len(calls) != 1 || calls[0].Reason != bridge.ReasonSlowConsumer {
+		t.Errorf("culvert told of %+v, want %s", calls, bridge.ReasonSlowConsumer)
+	}
+}
+
+// nothingSmuggled: what is left of a body after an early answer is never
+// served as the next request.
+func nothingSmuggled(t *T) {
+	if !t.concerns("http1") {
+		return
+	}
+	t.serve(echo)
+	inner := fmt.Sprintf("POST /culvert.test.Scenario/Smuggled HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc-web+proto\r\ncontent-length: %d\r\n\r\n", 5)
+	inner += "\x00\x00\x00\x00\x00"
+	bad := string(frame(0x02, nil)) // answered at once
+	if t.transport.dialect() == dialectText {
+		bad = "!!!!"
+	}
+	head := fmt.Sprintf("POST %s HTTP/1.1\r\nhost: %s\r\ncontent-type: %s\r\n", defaultMethod, t.address, t.transport.dialect().contentType())
+	for name, request := range map[string]string{
+		"a length beyond the answer":   head + fmt.Sprintf("content-length: %d\r\n\r\n", len(bad)+len(inner)) + bad + inner,
+		"chunks beyond the answer":     head + fmt.Sprintf("transfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", len(bad), bad, len(inner), inner),
+		"a length beside chunks":       head + fmt.Sprintf("content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(bad), bad) + inner,
+		"a refused method":             strings.Replace(head, defaultMethod, "/grpc.channelz.v1.Channelz/GetServers", 1) + fmt.Sprintf("content-length: %d\r\n\r\n", len(inner)) + inner,
+		"a path that is no method":     strings.Replace(head, defaultMethod, "/nothing", 1) + fmt.Sprintf("content-length: %d\r\n\r\n", len(inner)) + inner,
+		"an upgrade that is refused":   strings.Replace(head, "POST", "GET", 1) + "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: other\r\n\r\n" + inner,
+		"an upgrade that was stripped": strings.Replace(head, "POST", "GET", 1) + "sec-websocket-version: 13\r\nsec-websocket-protocol: grpc-websockets\r\n\r\n" + inner,
+	} {
+		conn, err := t.d.dial(t.ctx, "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte(request)); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(patience)) // never on a new connection
+		br := bufio.NewReader(conn)
+		answers := 0
+		for {
+			resp, err := http.ReadResponse(br, nil)
+			if err != nil {
+				break // the connection's end
+			}
+			answers++
+			_, _ = io.Copy(io.Discard, resp.Body) // the next ReadResponse tells
+			_ = resp.Body.Close()
+		}
+		_ = conn.Close() // of no more use
+		if answers != 1 {
+			t.Errorf("%s: %d answers, want 1 and the connection's end", name, answers)
+		}
+	}
+	t.nextServed()
+	for _, c := range t.backend.seen() {
+		if c.method != defaultMethod {
+			t.Errorf("%s reached the backend", c.method)
+		}
+	}
+}
