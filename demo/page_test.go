@@ -48,7 +48,7 @@ func TestBundleIsBuiltFromItsSources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("// sources %x\n", sum.Sum(nil)); !strings.Contains(string(bundle[:200]), want) {
+	if want := fmt.Sprintf("// sources %x", sum.Sum(nil)); !strings.Contains(string(bundle[:200]), want) {
 		t.Errorf("page/page.js begins with %q, want %q: run npm ci and npm run build in demo/web", bundle[:200], want)
 	}
 }
