@@ -140,6 +140,10 @@ type Metadata struct {
 
 	// Pass set-cookie from the backend to the browser.
 	ForwardSetCookies bool `key:"forward_set_cookies"`
+
+	// Further names that only a trusted proxy may set, besides those of
+	// docs/metadata.md: x-authenticated-user.
+	Vouched []string `key:"vouched" is:"metadata name"`
 }
 
 // Limits is what is bounded.

@@ -54,6 +54,7 @@ var (
 		"name":             {"host name", "grpc.example.com", "", text(orEmpty(checkName))},
 		"path prefix":      {"path prefix", "/grpc", "", text(orEmpty(checkPathPrefix))},
 		"method pattern":   {"method pattern", "shop.v1.Orders/*", "", text(checkMethodPattern)},
+		"metadata name":    {"metadata name", "x-authenticated-user", "", text(checkMetadataName)},
 		"file":             {"file", "ca.pem", "", text(func(string) error { return nil })},
 		"count":            {"number, at least 1", "100", "", parseCount},
 	}

@@ -210,3 +210,15 @@ func checkMethodPattern(s string) error {
 	}
 	return nil
 }
+
+// checkMetadataName wants a name as HTTP/2 has it. gRPC PROTOCOL-HTTP2,
+// "Requests".
+func checkMetadataName(name string) error {
+	if name == "" {
+		return errors.New("is empty: write x-authenticated-user")
+	}
+	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
+		return errors.New("is no metadata name: write it of small letters, digits and - _ .")
+	}
+	return nil
+}

@@ -106,6 +106,15 @@ func TestValuesByKind(t *testing.T) {
 				"a/[b":           `has a bracket without its end: write "shop.v1.Orders/*"`,
 			},
 		},
+		"metadata name": {
+			"metadata.vouched",
+			[]string{"x-authenticated-user", "x_a.b-2"},
+			map[string]string{
+				"":       "is empty: write x-authenticated-user",
+				"X-User": "is no metadata name: write it of small letters, digits and - _ .",
+				"a user": "is no metadata name: write it of small letters, digits and - _ .",
+			},
+		},
 		"network": {
 			"trusted_proxies",
 			[]string{"10.0.0.0/8", "10.1.2.3", "::1", "2001:db8::/32", "0.0.0.0/0"},

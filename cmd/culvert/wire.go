@@ -31,6 +31,7 @@ func bridgeConfig(c *config.Loaded) (bridge.Config, error) {
 		DenyMethods:       c.Methods.Deny,
 		PathPrefix:        c.PathPrefix,
 		TrustedProxies:    c.TrustedProxies,
+		VouchedHeaders:    c.Metadata.Vouched,
 		ForwardCookies:    c.Metadata.ForwardCookies,
 		ForwardSetCookies: c.Metadata.ForwardSetCookies,
 		DetailedErrors:    c.Errors == "detailed",

@@ -32,6 +32,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"methods.deny":                 {[]string{"a.B/*"}, func(c bridge.Config) any { return c.DenyMethods }, []string{"a.B/*"}},
 		"trusted_proxies":              {[]string{"10.0.0.0/8"}, func(c bridge.Config) any { return c.TrustedProxies }, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 		"metadata.forward_cookies":     {"true", func(c bridge.Config) any { return c.ForwardCookies }, true},
+		"metadata.vouched":             {[]string{"x-user"}, func(c bridge.Config) any { return c.VouchedHeaders }, []string{"x-user"}},
 		"metadata.forward_set_cookies": {"true", func(c bridge.Config) any { return c.ForwardSetCookies }, true},
 		"errors":                       {"detailed", func(c bridge.Config) any { return c.DetailedErrors }, true},
 		"limits.message_bytes":         {"1MiB", func(c bridge.Config) any { return c.Limits.MessageBytes }, 1 << 20},
