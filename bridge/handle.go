@@ -84,9 +84,8 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(errFinished)
 	r := &running{call: c, cancel: cancel, conn: conn}
-	s.obs.CallBegan(c.info)
-	defer s.report(r)
 	c.bind(ctx, cancel)
+	defer s.report(r)
 	defer c.ledger.settle()
 	admitted := s.registry.add(r)
 	if admitted {
@@ -95,30 +94,27 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	if refused == nil {
 		refused = s.admit(c, admitted)
 	}
-	if refused != nil {
-		s.finish(r, down, refused, nil)
-		return
-	}
-	to, err := s.router.route(c)
-	if err != nil {
-		s.refusals.note(Refusal{ReasonNoRoute, "methods.allow", c.Peer.Addr, c.Method}, "to allow it: --allow-method "+c.Method[1:])
-		s.finish(r, down, err, nil)
-		return
+	var to *upstream
+	if refused == nil {
+		to, refused = s.router.route(c)
 	}
 	known := c.Timeout
 	timed, stop := c.limitTime(ctx, cancel)
 	defer func() { stop() }()
-	if err := c.prepare(ctx); err != nil {
-		s.finish(r, down, err, nil)
-		return
+	if refused == nil {
+		refused = c.prepare(ctx)
 	}
 	if known == 0 { // prepare may have found it
 		timed, stop = c.limitTime(ctx, cancel)
 	}
-	c.Metadata["x-request-id"] = []string{c.info.ID}
-	up, err := to.open(timed, c, c.Metadata)
-	if err != nil {
-		s.finish(r, down, err, nil)
+	s.obs.CallBegan(c.info) // now its id is certain
+	var up *upstreamCall
+	if refused == nil {
+		c.Metadata["x-request-id"] = []string{c.info.ID}
+		up, refused = to.open(timed, c, c.Metadata)
+	}
+	if refused != nil {
+		s.finish(r, down, refused, nil)
 		return
 	}
 	s.pump(ctx, cancel, r, up, down)

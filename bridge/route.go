@@ -10,13 +10,15 @@ import (
 // A router finds the upstream of a call. There is one upstream; this is where
 // several are told apart.
 type router struct {
-	policy methodPolicy
-	only   *upstream
+	policy   methodPolicy
+	refusals *refusalLog
+	only     *upstream
 }
 
 // route returns where the call goes, or a fault.
 func (rt *router) route(c *Call) (*upstream, error) {
 	if !rt.policy.allows(c.Method) {
+		rt.refusals.note(Refusal{ReasonNoRoute, "methods.allow", c.Peer.Addr, c.Method}, "to allow it: --allow-method "+c.Method[1:])
 		return nil, faultf(ReasonNoRoute, "the method %s is not exposed here", c.Method)
 	}
 	return rt.only, nil

@@ -118,6 +118,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.registry = newRegistry(s.limits, s.budget)
 	s.refusals = newRefusalLog(s.log, s.obs)
+	s.router.refusals = s.refusals
 	s.handshakes = rate.NewLimiter(rate.Limit(s.limits.HandshakesPerSecond), s.limits.HandshakesPerSecond)
 	s.serveTunnels()
 	return s, nil

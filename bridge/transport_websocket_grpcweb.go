@@ -92,6 +92,9 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 	if ua := block["x-user-agent"]; len(ua) > 0 && c.Metadata["x-user-agent"] == nil && codec.ValidValue(ua[0]) {
 		c.Metadata["x-user-agent"] = ua[:1]
 	}
+	if id := block["x-request-id"]; len(id) > 0 && saneID(id[0]) {
+		c.info.ID = id[0]
+	}
 	h := http.Header{}
 	if v := block["grpc-encoding"]; len(v) > 0 {
 		h["Grpc-Encoding"] = v

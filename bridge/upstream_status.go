@@ -81,8 +81,8 @@ func (k *callFacts) classify(ctx context.Context, err error, limits Limits) erro
 		return upstreamStatus{st}
 	case ctx.Err() != nil && (st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded):
 		return context.Cause(ctx)
-	case known && local.keep && st.Code() == codes.DeadlineExceeded:
-		return errDeadline // grpc-go's reading of a reset after the deadline, a moment before the context's own
+	case st.Code() == codes.DeadlineExceeded:
+		return errDeadline // grpc-go reads the clock itself, a moment before the context ends
 	case known:
 		return k.localFault(local, st).because(err)
 	case st.Code() == codes.Unavailable:
