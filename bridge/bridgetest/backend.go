@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // backends and clients use it
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -39,7 +38,7 @@ func startBackend(address string, handle handler) (*backend, error) {
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
-	ln, err := net.Listen("tcp", address) //nolint:noctx // loopback
+	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("backend: %w", err)
 	}
@@ -198,14 +197,4 @@ func echo(c *backendCall) error {
 func hold(c *backendCall) error {
 	<-c.ctx().Done()
 	return status.FromContextError(c.ctx().Err()).Err()
-}
-
-// fail answers with a code and a message at the request's end.
-func fail(code codes.Code, message string) handler {
-	return func(c *backendCall) error {
-		if _, err := c.recvAll(); err != nil {
-			return err
-		}
-		return status.Error(code, message)
-	}
 }

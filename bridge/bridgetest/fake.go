@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 
 	"golang.org/x/net/http2"
@@ -24,7 +25,7 @@ type fakeBackend struct {
 }
 
 func startFake(script func(c *fakeConn, stream uint32)) (*fakeBackend, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("fake backend: %w", err)
 	}
@@ -132,9 +133,9 @@ func (c *fakeConn) cutAt(n int, how cut) {
 // headers writes a HEADERS frame of names and values in turn.
 func (c *fakeConn) headers(stream uint32, end bool, fields ...string) {
 	c.block.Reset()
-	for i := 0; i < len(fields); i += 2 {
+	for field := range slices.Chunk(fields, 2) {
 		// Never indexed: no frame depends on one that may not have been sent.
-		f := hpack.HeaderField{Name: fields[i], Value: fields[i+1], Sensitive: true}
+		f := hpack.HeaderField{Name: field[0], Value: field[1], Sensitive: true}
 		_ = c.hpack.WriteField(f) // to memory
 	}
 	rest := c.block.Bytes()

@@ -20,7 +20,7 @@ type relay struct {
 }
 
 func startRelay(target string) (*relay, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
@@ -48,13 +48,13 @@ func (r *relay) accept() {
 
 // carry copies both ways until both have ended.
 func (r *relay) carry(near net.Conn) {
-	defer near.Close() //nolint:errcheck // nothing is left to be lost
+	defer near.Close()
 	var d net.Dialer
 	far, err := d.DialContext(r.ctx, "tcp", r.target)
 	if err != nil {
 		return
 	}
-	defer far.Close() //nolint:errcheck // nothing is left to be lost
+	defer far.Close()
 	defer context.AfterFunc(r.ctx, func() { _ = near.Close(); _ = far.Close() })()
 	var up sync.WaitGroup
 	up.Go(func() { dribble(far.(*net.TCPConn), near) })

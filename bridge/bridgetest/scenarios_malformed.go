@@ -404,7 +404,7 @@ func brokenHTTP2Stream(t *T) {
 	seen := make(map[string]*backendCall)
 	for name, end := range ends {
 		f := t.rawHTTP2()
-		defer f.Close() //nolint:errcheck // of no more use
+		defer f.Close()
 		length := len(frame(0, hello)) + 100
 		f.headers(1, false, ":method", "POST", ":scheme", "http", ":path", defaultMethod, ":authority", t.address,
 			"content-type", t.transport.dialect().contentType(), "te", "trailers", "content-length", fmt.Sprint(length))

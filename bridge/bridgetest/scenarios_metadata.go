@@ -240,8 +240,12 @@ func hopByHopRequestMetadata(t *T) {
 	}
 	if t.transport.label == "grpc-websockets" {
 		lines = append(lines, [][2]string{
-			{"connection", "upgrade"}, {"upgrade", "h2c"}, {"transfer-encoding", "chunked"},
-			{"host", "evil.example"}, {"content-length", "5"}, {"origin", "https://evil.example"},
+			{"connection", "upgrade"},
+			{"upgrade", "h2c"},
+			{"transfer-encoding", "chunked"},
+			{"host", "evil.example"},
+			{"content-length", "5"},
+			{"origin", "https://evil.example"},
 		}...)
 	}
 	t.wantOK(t.unary(call{lines: lines}, hello), hello)

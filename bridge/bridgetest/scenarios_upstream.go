@@ -22,11 +22,11 @@ var upstreamScenarios = []scenario{
 // freeAddress is one that nobody listens on.
 func (t *T) freeAddress() string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close() //nolint:errcheck // only its port is wanted
+	defer ln.Close()
 	return ln.Addr().String()
 }
 
@@ -126,7 +126,7 @@ func backendStopsGracefully(t *T) {
 func (t *T) awaitRefused(address string) {
 	t.Helper()
 	for {
-		c, err := net.Dial("tcp", address) //nolint:noctx // loopback, refused at once
+		c, err := net.Dial("tcp", address)
 		if err != nil {
 			return
 		}

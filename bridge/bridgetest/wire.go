@@ -80,7 +80,7 @@ func readFrame(r io.Reader) (flags byte, payload []byte, err error) {
 	}
 	payload = make([]byte, binary.BigEndian.Uint32(prefix[1:]))
 	if _, err := io.ReadFull(r, payload); err != nil {
-		if err == io.EOF { //nolint:errorlint // ReadFull returns it bare
+		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		return 0, nil, err
