@@ -15,16 +15,6 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// newLedger is the account of one call with a budget of its own.
-func newLedger(limit int64) *ledger { return &ledger{budget: newBudget(limit)} }
-
-func wantUsed(t testing.TB, b *budget, want int64) {
-	t.Helper()
-	if got := b.used.Load(); got != want {
-		t.Errorf("%d bytes are counted, want %d", got, want)
-	}
-}
-
 func TestBufferCountsUntilItsLastReferenceIsFreed(t *testing.T) {
 	l := newLedger(1 << 20)
 	buf, err := l.take(t.Context(), 20<<10)
@@ -107,6 +97,8 @@ func TestSettlingLetsWaitersIn(t *testing.T) {
 		first, second := &ledger{budget: b}, &ledger{budget: b}
 		_ = first.Get(chunkBytes) // lost
 		took := make(chan mem.Buffer, 1)
+		most := &peakPool{BufferPool: b.pool}
+		b.pool = most
 		go func() {
 			buf, err := second.take(t.Context(), chunkBytes)
 			if err != nil {
@@ -115,8 +107,11 @@ func TestSettlingLetsWaitersIn(t *testing.T) {
 			took <- buf
 		}()
 		synctest.Wait()
-		if len(took) != 0 {
+		if len(took) != 0 || !b.pressed() {
 			t.Error("take did not wait for the memory that is held")
+		}
+		if most.peak != 0 {
+			t.Errorf("while it waits it holds %d bytes, want none", most.peak)
 		}
 		first.settle()
 		(<-took).Free()
@@ -125,18 +120,18 @@ func TestSettlingLetsWaitersIn(t *testing.T) {
 }
 
 // TestBudgetIsGrantedInTheOrderOfAsking holds that a large message isn't
-// starved by small ones.
+// starved by smaller ones of its class.
 func TestBudgetIsGrantedInTheOrderOfAsking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(100)
-		if err := b.reserve(t.Context(), 90, 0); err != nil {
+		b := newBudget(400) // of which large ones may fill 300
+		if err := b.reserve(t.Context(), large, 270); err != nil {
 			t.Fatal(err)
 		}
 		var mu sync.Mutex
 		var granted []int64
-		for _, n := range []int64{80, 5, 30} { // the 5 would fit at once
+		for _, n := range []int64{240, 15, 90} { // the 15 would fit at once
 			go func() {
-				if err := b.reserve(t.Context(), n, 0); err != nil {
+				if err := b.reserve(t.Context(), large, n); err != nil {
 					t.Error(err)
 				}
 				mu.Lock()
@@ -156,37 +151,93 @@ func TestBudgetIsGrantedInTheOrderOfAsking(t *testing.T) {
 				t.Errorf("%s %v are in, want %v", what, granted, want)
 			}
 		}
-		want("with 90 of 100 held")
-		b.release(60)
-		want("with 30 of 100 held")
-		b.release(10)
-		want("with 20 of 100 held", 80)
-		b.release(15)
-		want("with 85 of 100 held", 80, 5)
-		b.release(5 + 80 + 5)
-		want("with nothing held", 80, 5, 30)
+		want("with 270 of 300 held")
+		b.release(180)
+		want("with 90 of 300 held")
 		b.release(30)
+		want("with 60 of 300 held", 240)
+		b.release(45)
+		want("with 255 of 300 held", 240, 15)
+		b.release(15 + 240 + 15)
+		want("with nothing held", 240, 15, 90)
+		b.release(90)
 		wantUsed(t, b, 0)
 	})
 }
 
 func TestNewcomerWaitsBehindThoseWhoWait(t *testing.T) {
+	for _, of := range []class{large} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBudget(400)
+			most := b.limitOf(of)
+			_ = b.reserve(t.Context(), of, most/2) // there is room
+			go func() { _ = b.reserve(t.Context(), of, most/2+10) }()
+			synctest.Wait()
+			second := make(chan error, 1)
+			go func() { second <- b.reserve(t.Context(), of, 10) }() // would fit now
+			synctest.Wait()
+			if len(second) != 0 {
+				t.Errorf("class %d: a newcomer was let in before the one that waited", of)
+			}
+			b.release(most / 2)
+			if err := <-second; err != nil {
+				t.Error(err)
+			}
+			b.release(most/2 + 20)
+			wantUsed(t, b, 0)
+		})
+	}
+}
+
+// TestBulkLeavesRoomForSmallMessages: what is beyond a call's first 64 KiB
+// fills three quarters, and those who wait for that stop no small message.
+func TestBulkLeavesRoomForSmallMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(100)
-		_ = b.reserve(t.Context(), 50, 0) // there is room
-		go func() { _ = b.reserve(t.Context(), 60, 0) }()
-		synctest.Wait()
-		second := make(chan error, 1)
-		go func() { second <- b.reserve(t.Context(), 10, 0) }() // would fit now
-		synctest.Wait()
-		if len(second) != 0 {
-			t.Error("a newcomer was let in before the one that waited")
+		b := newBudget(1 << 20)
+		bulk := &ledger{budget: b}
+		var held []mem.Buffer
+		for b.used.Load()+chunkBytes <= b.limitOf(large) {
+			buf, err := bulk.take(t.Context(), chunkBytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, buf)
 		}
-		b.release(50)
-		if err := <-second; err != nil {
-			t.Error(err)
+		waiter := make(chan error, 1)
+		go func() {
+			buf, err := bulk.take(t.Context(), chunkBytes)
+			if err == nil {
+				held = append(held, buf)
+			}
+			waiter <- err
+		}()
+		synctest.Wait()
+		if len(waiter) != 0 || !b.pressed() {
+			t.Errorf("with %d of %d bytes held, bulk doesn't wait", b.used.Load(), b.limit)
 		}
-		b.release(70)
+		other := &ledger{budget: b}
+		for range 2 { // its first 64 KiB
+			buf, err := other.take(t.Context(), chunkBytes)
+			if err != nil {
+				t.Errorf("a small message: %v", err)
+				continue
+			}
+			buf.Free()
+		}
+		if err := other.arrived(smallBytes); err != nil {
+			t.Errorf("a small reply: %v", err)
+		}
+		if len(waiter) != 0 {
+			t.Error("bulk was let in beside")
+		}
+		other.settle()
+		held[0].Free()
+		if err := <-waiter; err != nil {
+			t.Errorf("bulk, with room for it: %v", err)
+		}
+		for _, buf := range held[1:] {
+			buf.Free()
+		}
 		wantUsed(t, b, 0)
 	})
 }
@@ -194,9 +245,9 @@ func TestNewcomerWaitsBehindThoseWhoWait(t *testing.T) {
 func TestOneMessageLargerThanTheBudgetGoesAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(100)
-		_ = b.reserve(t.Context(), 1, 0) // there is room
+		_ = b.reserve(t.Context(), small, 1) // there is room
 		in := make(chan error, 1)
-		go func() { in <- b.reserve(t.Context(), 500, 0) }()
+		go func() { in <- b.reserve(t.Context(), small, 500) }()
 		synctest.Wait()
 		if len(in) != 0 {
 			t.Error("500 of 100 bytes were let in beside another")
@@ -224,7 +275,7 @@ func TestBudgetsPatience(t *testing.T) {
 		if !errors.As(err, &f) || f.reason != ReasonLimitExceeded || !strings.Contains(f.text, keyBufferedBytes) {
 			t.Errorf("take gave up with %v, want %v that names %s", err, ReasonLimitExceeded, keyBufferedBytes)
 		}
-		if l.budget.spent() {
+		if l.budget.pressed() {
 			t.Error("somebody is said to wait, and nobody does")
 		}
 		l.Put(held)
@@ -232,37 +283,42 @@ func TestBudgetsPatience(t *testing.T) {
 	})
 }
 
-func TestRoomIsWaitedForAsLongAsTheCall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(100)
-		b.used.Store(100)
-		in := make(chan error, 1)
-		go func() { in <- b.room(t.Context()) }()
-		elapse(time.Hour)
-		if len(in) != 0 || !b.spent() {
-			t.Errorf("after an hour without room: returned %d times, spent %v; want to wait on", len(in), b.spent())
+// TestLargeMessageThatDoesNotFitEndsItsCall, and a small one always passes,
+// so that stalled bulk never stops a conversation.
+func TestLargeMessageThatDoesNotFitEndsItsCall(t *testing.T) {
+	l := newLedger(200 << 10 / 3 * 4) // of which large ones may fill 200 KiB
+	for _, c := range []struct {
+		bytes int
+		fits  bool
+	}{{150 << 10, true}, {100 << 10, false}, {smallBytes, true}, {smallBytes + 1, false}, {smallBytes, true}, {0, true}} {
+		before := l.budget.used.Load()
+		err := l.arrived(c.bytes)
+		if (err == nil) != c.fits || err != nil && reasonOf(err) != ReasonLimitExceeded {
+			t.Errorf("with %d of %d bytes held, a message of %d: %v, want it to fit: %v", before, l.budget.limitOf(large), c.bytes, err, c.fits)
 		}
-		b.release(1)
-		if err := <-in; err != nil {
-			t.Errorf("with room for a byte: %v", err)
+		if err != nil {
+			wantUsed(t, l.budget, before)
 		}
-		wantUsed(t, b, 99)
-		if err := b.room(t.Context()); err != nil {
-			t.Errorf("with room: %v", err)
+		if got := l.budget.pressed(); got == c.fits {
+			t.Errorf("after a message that fits %v, somebody went without: %v", c.fits, got)
 		}
-		wantUsed(t, b, 99)
-	})
+		if l.budget.pressed() {
+			t.Error("one that went without is told twice")
+		}
+	}
+	l.settle()
+	wantUsed(t, l.budget, 0)
 }
 
 func TestCancelledWaiterMakesWayForTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(100)
-		_ = b.reserve(t.Context(), 50, 0) // there is room
+		_ = b.reserve(t.Context(), small, 50) // there is room
 		ctx, cancel := context.WithCancelCause(t.Context())
 		first, second := make(chan error, 1), make(chan error, 1)
-		go func() { first <- b.reserve(ctx, 80, 0) }()
+		go func() { first <- b.reserve(ctx, small, 80) }()
 		synctest.Wait()
-		go func() { second <- b.reserve(t.Context(), 50, 0) }()
+		go func() { second <- b.reserve(t.Context(), small, 50) }()
 		synctest.Wait()
 		cause := errors.New("the call has other troubles")
 		cancel(cause)
@@ -289,12 +345,12 @@ func TestBudgetUnderLoad(t *testing.T) {
 		working.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(w), 1))
 			for range rounds {
-				n := 1 + rnd.Int64N(limit)
+				n := 1 + rnd.Int64N(limit/2)
 				ctx, cancel := context.WithCancel(t.Context())
 				if rnd.IntN(3) == 0 {
 					go cancel() // at some moment or other
 				}
-				if err := b.reserve(ctx, n, 0); err == nil {
+				if err := b.reserve(ctx, class(rnd.IntN(int(classes))), n); err == nil {
 					now := held.Add(n)
 					for old := most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
 					}
@@ -310,7 +366,7 @@ func TestBudgetUnderLoad(t *testing.T) {
 	if got := most.Load(); got > limit || got == 0 {
 		t.Errorf("at most %d bytes were granted at once, want up to %d", got, limit)
 	}
-	if b.spent() || b.queue.Len() != 0 {
-		t.Errorf("waiters are left: %d in the list, %d counted", b.queue.Len(), b.waiting.Load())
+	if b.pressed() || b.queues[small].Len() != 0 || b.queues[large].Len() != 0 {
+		t.Errorf("waiters are left: %d and %d in the queues, %d counted", b.queues[small].Len(), b.queues[large].Len(), b.waiting.Load())
 	}
 }

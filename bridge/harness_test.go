@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -15,7 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -96,6 +94,16 @@ func echo(ss grpc.ServerStream) error {
 func hold(ss grpc.ServerStream) error {
 	<-ss.Context().Done()
 	return status.FromContextError(ss.Context().Err()).Err()
+}
+
+// newLedger is the account of one call with a budget of its own.
+func newLedger(limit int64) *ledger { return &ledger{budget: newBudget(limit)} }
+
+func wantUsed(t testing.TB, b *budget, want int64) {
+	t.Helper()
+	if got := b.used.Load(); got != want {
+		t.Errorf("%d bytes are counted, want %d", got, want)
+	}
 }
 
 // newServer returns a Server that is closed at the test's end, and then holds
@@ -199,25 +207,14 @@ type anObserver struct {
 	silent
 	ended   chan *CallInfo
 	refused chan Refusal
-	mu      sync.Mutex
-	headers []metadata.MD
+	conns   chan ConnInfo // that ended
 }
 
 func newObserver() *anObserver {
-	return &anObserver{ended: make(chan *CallInfo, 4096), refused: make(chan Refusal, 4096)} // more than any test makes
+	const most = 4096 // more than any test makes
+	return &anObserver{ended: make(chan *CallInfo, most), refused: make(chan Refusal, most), conns: make(chan ConnInfo, most)}
 }
 
 func (o *anObserver) CallEnded(c *CallInfo) { o.ended <- c }
 func (o *anObserver) Refused(r Refusal)     { o.refused <- r }
-
-func (o *anObserver) CallHeader(_ *CallInfo, md metadata.MD) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.headers = append(o.headers, md.Copy())
-}
-
-// testLog writes a Server's log to the test's.
-func testLog(t testing.TB) *slog.Logger {
-	t.Helper()
-	return slog.New(slog.NewTextHandler(t.Output(), nil))
-}
+func (o *anObserver) ConnEnded(c ConnInfo)  { o.conns <- c }

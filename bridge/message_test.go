@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 
@@ -43,8 +44,15 @@ func pattern(n int) []byte {
 func newReader(body io.Reader, limit int, coding string) *messageReader {
 	return &messageReader{
 		ctx: context.Background(), body: body, limit: limit, ledger: newLedger(1 << 30),
-		clock: func() int64 { return 1 }, coding: coding,
+		gets: newProgress(), coding: coding,
 	}
+}
+
+// newProgress is a call's, on a clock that stands.
+func newProgress() *progress {
+	clock := new(atomic.Int64)
+	clock.Store(1)
+	return &progress{clock: clock}
 }
 
 // readMessages reads to the end and returns copies of the messages.
@@ -235,7 +243,7 @@ func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 		if held := m.ledger.budget.used.Load(); held > int64(came)+chunkBytes {
 			t.Fatalf("with %d bytes of the message there, %d are held", came, held)
 		}
-		if m.ledger.partial.Load() == 0 {
+		if m.gets.reading.Load() == 0 {
 			t.Fatal("the message isn't noted as half read")
 		}
 		if came == 1<<20 {
@@ -250,7 +258,7 @@ func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 	if _, err := m.next(); reasonOf(err) != ReasonBadRequest {
 		t.Errorf("got %v, want %v", err, ReasonBadRequest)
 	}
-	if m.ledger.partial.Load() != 0 {
+	if m.gets.reading.Load() != 0 {
 		t.Error("after the end the message is still noted as half read")
 	}
 	wantUsed(t, m.ledger.budget, 0)

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"log/slog"
 	"net/url"
 	"path"
 	"strings"
@@ -146,9 +147,13 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	only := &upstream{}
-	rt := &router{policy: p, only: only}
+	obs := newObserver()
+	rt := &router{policy: p, only: only, refusals: newRefusalLog(slog.New(slog.DiscardHandler), obs)}
 	if _, err := rt.route(&Call{Method: "/acme.Admin/Drop"}); reasonOf(err) != ReasonNoRoute || !strings.Contains(err.Error(), "/acme.Admin/Drop") {
 		t.Errorf("got %v, want %v that names the method", err, ReasonNoRoute)
+	}
+	if r := <-obs.refused; r.Reason != ReasonNoRoute || r.Detail != "/acme.Admin/Drop" {
+		t.Errorf("the Observer is told of %+v", r)
 	}
 	if got, err := rt.route(&Call{Method: testMethod}); err != nil || got != only {
 		t.Errorf("got %p, %v; want the upstream", got, err)
