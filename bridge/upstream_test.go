@@ -1,0 +1,436 @@
+package bridge
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/test/bufconn"
+)
+
+func wantUnreachable(t testing.TB, e ending) {
+	t.Helper()
+	if e.status.Code() != codes.Unavailable || e.reason != ReasonUpstreamUnreachable || e.cause == "" {
+		t.Errorf("got %v for %s (%q), want UNAVAILABLE for %s and a cause", e.status, e.reason, e.cause, ReasonUpstreamUnreachable)
+	}
+	if got := errorInfo(t, e.status).GetMetadata()["sent"]; got != "no" {
+		t.Errorf("sent=%s, want no", got)
+	}
+	if strings.Contains(e.status.Message(), "dial") || strings.Contains(e.status.Message(), "127.0.0.1") {
+		t.Errorf("the client is told the inside: %q", e.status.Message())
+	}
+}
+
+func TestBackendThatIsDown(t *testing.T) {
+	ln := listen(t, "127.0.0.1:0")
+	_ = ln.Close() // its port refuses now
+	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
+	start := time.Now()
+	for range 3 {
+		wantUnreachable(t, callUpstream(within(t, patience), t, u, nil))
+	}
+	if took := time.Since(start); took > upstreamPatience {
+		t.Errorf("three calls to a port that refuses took %v", took)
+	}
+}
+
+func TestNameThatDoesNotResolve(t *testing.T) {
+	u := upstreamTo(t, Backend{Target: "dns:///name.invalid:1"})
+	wantUnreachable(t, callUpstream(within(t, patience), t, u, nil))
+}
+
+// TestBackendThatSaysNothing: it takes the connection and never speaks, so a
+// call waits as long as the patience and not a moment more.
+func TestBackendThatSaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := bufconn.Listen(1 << 20)
+		u := upstreamTo(t, inBubble(ln))
+		start := time.Now()
+		wantUnreachable(t, callUpstream(t.Context(), t, u, nil))
+		if got := time.Since(start); got != upstreamPatience {
+			t.Errorf("gave up after %v, want %v", got, upstreamPatience)
+		}
+		_ = ln.Close()
+	})
+}
+
+// inBubble is the Backend behind a listener in memory.
+func inBubble(ln *bufconn.Listener) Backend {
+	return Backend{Target: "passthrough:///bubble", Dial: func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) }}
+}
+
+// TestBackendAtItsStreamCap: grpc-go would wait for a place for ever.
+func TestBackendAtItsStreamCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := bufconn.Listen(1 << 20)
+		stop := serveBackend(t, ln, func(ss grpc.ServerStream) error {
+			if md, _ := metadata.FromIncomingContext(ss.Context()); len(md["hold"]) > 0 {
+				return hold(ss)
+			}
+			return echo(ss)
+		}, grpc.MaxConcurrentStreams(1))
+		u := upstreamTo(t, inBubble(ln))
+		if e := callUpstream(t.Context(), t, u, nil); e.status.Code() != codes.OK { // the settings are known now
+			t.Fatalf("the first call: %v", e.status)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := u.open(ctx, &Call{Method: testMethod}, metadata.Pairs("hold", "1")); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		e := callUpstream(t.Context(), t, u, nil)
+		if e.status.Code() != codes.Unavailable || e.reason != ReasonOverloaded || errorInfo(t, e.status).GetMetadata()["sent"] != "no" {
+			t.Errorf("got %v for %s, want UNAVAILABLE for %s, not sent", e.status, e.reason, ReasonOverloaded)
+		}
+		if got := time.Since(start); got != upstreamPatience {
+			t.Errorf("gave up after %v, want %v", got, upstreamPatience)
+		}
+		cancel()
+		if e := callUpstream(t.Context(), t, u, nil); e.status.Code() != codes.OK {
+			t.Errorf("with a place free: %v (%s)", e.status, e.cause)
+		}
+		stop()
+	})
+}
+
+// TestCallThatWaitsEndsWithItsDeadline, and not as an overload.
+func TestCallThatWaitsEndsWithItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := bufconn.Listen(1 << 20)
+		u := upstreamTo(t, inBubble(ln))
+		start := time.Now()
+		ctx, cancel := context.WithDeadlineCause(t.Context(), start.Add(time.Second), errDeadline)
+		defer cancel()
+		if e := callUpstream(ctx, t, u, nil); e.reason != ReasonDeadlineExceeded || time.Since(start) != time.Second {
+			t.Errorf("got %v for %s after %v, want %s after 1s", e.status, e.reason, time.Since(start), ReasonDeadlineExceeded)
+		}
+		_ = ln.Close()
+	})
+}
+
+// TestBackendThatComesBack: after any time away, calls work within 2 s of its
+// return.
+func TestBackendThatComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := bufconn.Listen(1 << 20)
+		stop := serveBackend(t, ln, echo)
+		var up atomic.Bool
+		b := inBubble(ln)
+		dial := b.Dial
+		b.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			if !up.Load() {
+				return nil, errors.New("connection refused")
+			}
+			return dial(ctx, address)
+		}
+		u := upstreamTo(t, b)
+		elapse(20 * time.Minute)
+		wantUnreachable(t, callUpstream(t.Context(), t, u, nil))
+		up.Store(true)
+		start := time.Now()
+		for callUpstream(t.Context(), t, u, nil).status.Code() != codes.OK {
+			if time.Since(start) > 2*time.Second {
+				t.Fatal("2 s after the backend's return no call works")
+			}
+			elapse(10 * time.Millisecond)
+		}
+		stop()
+	})
+}
+
+// TestKeepaliveNoticesASilentBackend, and without it no ping is sent, which a
+// default grpc server would answer with GOAWAY.
+func TestKeepaliveNoticesASilentBackend(t *testing.T) {
+	for _, keepalive := range []time.Duration{0, 15 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			ln := bufconn.Listen(1 << 20)
+			var pings atomic.Int64
+			var serving sync.WaitGroup
+			serving.Go(func() { countPings(ln, &pings) })
+			t.Cleanup(func() { // after the upstream's connections are closed
+				_ = ln.Close() // nobody dials any more
+				serving.Wait()
+			})
+			b := inBubble(ln)
+			b.Keepalive = keepalive
+			u := upstreamTo(t, b)
+			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Hour, errDeadline)
+			defer cancel()
+			start := time.Now()
+			e := callUpstream(ctx, t, u, nil)
+			if keepalive == 0 {
+				if pings.Load() != 0 || e.reason != ReasonDeadlineExceeded {
+					t.Errorf("without keep-alive %d pings were sent, and the call ended with %v (%s)", pings.Load(), e.status, e.cause)
+				}
+			} else if got, want := time.Since(start), keepalive+pingTimeout; got != want || e.reason != ReasonUpstreamReset {
+				t.Errorf("with keep-alive the call ended after %v with %v (%s), want %s after %v", got, e.status, e.cause, ReasonUpstreamReset, want)
+			}
+		})
+	}
+}
+
+// countPings is a backend that reads and answers nothing but the handshake.
+func countPings(ln net.Listener, pings *atomic.Int64) {
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		framer := http2.NewFramer(conn, conn)
+		_, _ = io.ReadFull(conn, make([]byte, len(http2.ClientPreface))) // ReadFrame fails then, too
+		_ = framer.WriteSettings()
+		for {
+			f, err := framer.ReadFrame()
+			if err != nil {
+				break
+			}
+			if _, ok := f.(*http2.PingFrame); ok {
+				pings.Add(1)
+			}
+		}
+		_ = conn.Close() // it is broken
+	}
+}
+
+func TestUnixSocketTargets(t *testing.T) {
+	dir, err := os.MkdirTemp("", "culvert") // t.TempDir's name may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // a leftover in /tmp
+	path := filepath.Join(dir, "backend.sock")
+	var lc net.ListenConfig
+	ln, err := lc.Listen(t.Context(), "unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveBackend(t, ln, echo)
+	for _, target := range []string{"unix://" + path, "unix:" + path} {
+		for _, envProxy := range []bool{false, true} {
+			u := upstreamTo(t, Backend{Target: target, UseEnvProxy: envProxy})
+			if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK {
+				t.Errorf("%s: %v (%s)", target, e.status, e.cause)
+			}
+		}
+	}
+}
+
+// TestInProcessBackend: its way is closed with stop, and the server is the
+// caller's.
+func TestInProcessBackend(t *testing.T) {
+	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return echo(ss) }))
+	b, stop := InProcess(gs)
+	u := upstreamTo(t, b)
+	if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK || len(e.messages) != 1 {
+		t.Errorf("got %v and %d messages", e.status, len(e.messages))
+	}
+	stop()
+	gs.Stop()
+	// The connection's end may still be on its way; then comes no other.
+	for ctx := within(t, patience); ; {
+		e := callUpstream(ctx, t, u, nil)
+		if e.reason == ReasonUpstreamUnreachable {
+			break
+		}
+		if e.status.Code() != codes.Unavailable {
+			t.Fatalf("after stop: %v for %s (%s)", e.status, e.reason, e.cause)
+		}
+	}
+}
+
+// TestWhatTheBackendSees of the call itself, beside its metadata.
+func TestWhatTheBackendSees(t *testing.T) {
+	seen := make(chan metadata.MD, 1)
+	address := startBackend(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		seen <- md
+		return echo(ss)
+	})
+	for _, c := range []struct {
+		subtype, authority, contentType, host string
+	}{
+		{"", "", "application/grpc", address},
+		{"proto", "", "application/grpc+proto", address},
+		{"json", "backend.example", "application/grpc+json", "backend.example"},
+	} {
+		u := upstreamTo(t, Backend{Target: address, Authority: c.authority})
+		ctx, cancel := context.WithCancel(within(t, patience))
+		up, err := u.open(ctx, &Call{Method: testMethod, subtype: c.subtype}, metadata.Pairs("x-b-bin", "\x00\xff", "x-a", "1", "x-a", "2"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		up.closeSend()
+		md := await(t, "the call at the backend", seen)
+		if got := md["content-type"][0]; got != c.contentType {
+			t.Errorf("%q: content-type %q, want %q", c.subtype, got, c.contentType)
+		}
+		if got := md[":authority"][0]; got != c.host {
+			t.Errorf("%q: authority %q, want %q", c.authority, got, c.host)
+		}
+		if got := fmt.Sprintf("%q %q", md["x-b-bin"], md["x-a"]); got != `["\x00\xff"] ["1" "2"]` {
+			t.Errorf("metadata %s, want it unchanged", got)
+		}
+		if ua := md["user-agent"][0]; !strings.HasPrefix(ua, "grpc-go/") {
+			t.Errorf("user-agent %q", ua)
+		}
+		cancel()
+	}
+}
+
+// TestHeaderIsNeverLost: grpc-go hands out a header before it tells its
+// stats.Handler, by a moment in which a goroutine can come between.
+func TestHeaderIsNeverLost(t *testing.T) {
+	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return echo(ss) }))
+	b, stop := InProcess(gs)
+	defer stop()
+	defer gs.Stop()
+	u := upstreamTo(t, b)
+	var lost, gzip atomic.Int64
+	var calling sync.WaitGroup
+	for range 8 {
+		calling.Go(func() {
+			for range 1500 {
+				ctx, cancel := context.WithCancel(t.Context())
+				up, err := u.open(ctx, &Call{Method: testMethod, coding: "gzip"}, nil)
+				if err != nil {
+					t.Error(err)
+					cancel()
+					return
+				}
+				_ = up.send(mem.BufferSlice{mem.SliceBuffer("hello")}) // recv has what comes of it
+				up.closeSend()
+				if _, ok := up.header(); !ok {
+					lost.Add(1)
+				} else if !up.compressed() {
+					gzip.Add(1)
+				}
+				cancel()
+			}
+		})
+	}
+	calling.Wait()
+	if lost.Load() > 0 || gzip.Load() > 0 {
+		t.Errorf("of 12000 headers %d were lost, and the coding of %d", lost.Load(), gzip.Load())
+	}
+}
+
+func TestBackendWithoutAnAddress(t *testing.T) {
+	if u, err := newUpstream(Backend{}, testLimits, mem.DefaultBufferPool()); err == nil {
+		t.Error("no error")
+		_ = u.close() // it should not be there
+	}
+}
+
+// An authority makes certificates for tests.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+func newAuthority(t testing.TB) *authority {
+	t.Helper()
+	a := &authority{pool: x509.NewCertPool()}
+	pair := a.sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	a.cert, a.key = pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey)
+	a.pool.AddCert(a.cert)
+	return a
+}
+
+func (a *authority) sign(t testing.TB, template *x509.Certificate) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// server returns a certificate for loopback and the names.
+func (a *authority) server(t testing.TB, names ...string) tls.Certificate {
+	t.Helper()
+	return a.sign(t, &x509.Certificate{
+		Subject: pkix.Name{CommonName: "server"}, DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+}
+
+func (a *authority) client(t testing.TB) tls.Certificate {
+	t.Helper()
+	return a.sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "client"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+}
+
+func TestBackendOverTLS(t *testing.T) {
+	ours, theirs := newAuthority(t), newAuthority(t)
+	address := startBackend(t, echo, grpc.Creds(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{ours.server(t, "backend.example")}, ClientCAs: ours.pool, ClientAuth: tls.RequireAndVerifyClientCert,
+	})))
+	for _, c := range []struct {
+		name string
+		tls  *tls.Config
+		ok   bool
+	}{
+		{"own CA and client certificate", &tls.Config{RootCAs: ours.pool, Certificates: []tls.Certificate{ours.client(t)}}, true},
+		{"the same by name", &tls.Config{RootCAs: ours.pool, Certificates: []tls.Certificate{ours.client(t)}, ServerName: "backend.example"}, true},
+		{"another name", &tls.Config{RootCAs: ours.pool, Certificates: []tls.Certificate{ours.client(t)}, ServerName: "other.example"}, false},
+		{"another CA", &tls.Config{RootCAs: theirs.pool, Certificates: []tls.Certificate{ours.client(t)}}, false},
+		{"the system's CAs", &tls.Config{Certificates: []tls.Certificate{ours.client(t)}}, false},
+		{"no client certificate", &tls.Config{RootCAs: ours.pool}, false},
+		{"a client certificate of another CA", &tls.Config{RootCAs: ours.pool, Certificates: []tls.Certificate{theirs.client(t)}}, false},
+		{"plaintext", nil, false},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			u := upstreamTo(t, Backend{Target: address, TLS: c.tls})
+			e := callUpstream(within(t, patience), t, u, nil)
+			if c.ok {
+				if e.status.Code() != codes.OK {
+					t.Errorf("got %v (%s), want OK", e.status, e.cause)
+				}
+				return
+			}
+			if e.status.Code() != codes.Unavailable || e.origin != OriginCulvert || e.cause == "" {
+				t.Errorf("got %v of %s (%s), want UNAVAILABLE of culvert", e.status, e.origin, e.cause)
+			}
+			if msg := e.status.Message(); strings.Contains(msg, "x509") || strings.Contains(msg, "tls") {
+				t.Errorf("the client is told the inside: %q", msg)
+			}
+		})
+	}
+}
