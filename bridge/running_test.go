@@ -1,0 +1,283 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// watched is a call in a registry, without a connection.
+func watched(t testing.TB, g *registry) (*running, context.Context) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	t.Cleanup(func() { cancel(errFinished) })
+	r := &running{call: &Call{ledger: &ledger{budget: g.budget}}, cancel: cancel}
+	r.call.progress.clock = &g.clock
+	if !g.add(r) {
+		t.Fatal("the call isn't taken in")
+	}
+	return r, ctx
+}
+
+// stopInside is a client that stops inside a message.
+func stopInside(r *running) {
+	r.call.ledger.add(chunkBytes)
+	r.call.progress.readPiece()
+}
+
+// pause returns false when the call ended meanwhile.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func registryOf(limits Limits) *registry {
+	return newRegistry(limits.withDefaults(), newBudget(chunkBytes))
+}
+
+// wantEnd holds that the call is ended for the reason after the time: not a
+// moment before, and at most one look later.
+func wantEnd(t testing.TB, ctx context.Context, start time.Time, want time.Duration, reason Reason, key string) {
+	t.Helper()
+	<-ctx.Done()
+	cause := context.Cause(ctx)
+	if got := time.Since(start); got < want || got > want+lookInterval || reasonOf(cause) != reason || !strings.Contains(cause.Error(), key) {
+		t.Errorf("ended after %v with %v, want %v (and at most %v more) with %s that names %s", got, cause, want, lookInterval, reason, key)
+	}
+}
+
+func TestCallsAreLookedAfter(t *testing.T) {
+	never := time.Duration(math.MaxInt64)
+	for _, c := range []struct {
+		name   string
+		limits Limits
+		during func(ctx context.Context, g *registry, r *running) // beside the call
+		want   time.Duration                                      // never: the call may last
+		reason Reason
+		key    string
+	}{
+		{"without limits", Limits{}, nil, never, "", ""},
+		{"age", Limits{MaxAge: time.Minute}, nil, time.Minute, ReasonMaxAge, keyMaxAge},
+		{"age, though messages pass", Limits{MaxAge: time.Minute, IdleTimeout: 10 * time.Second}, func(ctx context.Context, g *registry, r *running) {
+			for pause(ctx, time.Second) {
+				r.lastSeen.Store(g.now())
+			}
+		}, time.Minute, ReasonMaxAge, keyMaxAge},
+		{"idle", Limits{IdleTimeout: 30 * time.Second}, nil, 30 * time.Second, ReasonIdleTimeout, keyIdle},
+		{"idle after a message", Limits{IdleTimeout: 30 * time.Second}, func(ctx context.Context, g *registry, r *running) {
+			pause(ctx, 20*time.Second+time.Millisecond)
+			r.lastSeen.Store(g.now())
+		}, 50 * time.Second, ReasonIdleTimeout, keyIdle},
+		{"a slow consumer", Limits{SlowConsumerTimeout: 7 * time.Second}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, 7 * time.Second, ReasonSlowConsumer, keySlowConsumer},
+		{"a slow consumer by default", Limits{}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, 5 * time.Minute, ReasonSlowConsumer, keySlowConsumer},
+		{"a consumer that takes something now and then", Limits{SlowConsumerTimeout: 7 * time.Second}, func(ctx context.Context, g *registry, r *running) {
+			for more := true; more; r.call.progress.endSend() {
+				r.call.progress.beginSend()
+				more = pause(ctx, 5*time.Second)
+			}
+		}, never, "", ""},
+		{"a slow consumer without limit", Limits{SlowConsumerTimeout: -1}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, never, "", ""},
+		{"half a message while nobody waits", Limits{}, func(_ context.Context, _ *registry, r *running) { stopInside(r) }, never, "", ""},
+		{"half a message while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
+			stopInside(r)
+			_ = g.budget.reserve(ctx, small, g.budget.limit) // waits until the call ends
+		}, budgetPatience / 2, ReasonLimitExceeded, keyBufferedBytes},
+		{"half a message while others went without", Limits{}, func(ctx context.Context, g *registry, r *running) {
+			stopInside(r)
+			for pause(ctx, time.Second/2) {
+				_ = (&ledger{budget: g.budget}).arrived(1 << 30) // another call's
+			}
+		}, budgetPatience / 2, ReasonLimitExceeded, keyBufferedBytes},
+		{"a message not taken while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
+			r.call.ledger.add(chunkBytes)
+			r.call.progress.beginSend()
+			_ = g.budget.reserve(ctx, small, g.budget.limit) // waits until the call ends
+		}, budgetPatience / 2, ReasonLimitExceeded, keyBufferedBytes},
+		{"a message that gets on while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
+			stopInside(r)
+			var waiter sync.WaitGroup
+			waiter.Go(func() {
+				for pause(ctx, time.Nanosecond) { // again when the patience is over
+					_ = g.budget.reserve(ctx, small, g.budget.limit)
+				}
+			})
+			for pause(ctx, 3*time.Second) {
+				r.call.progress.readPiece()
+			}
+			waiter.Wait()
+		}, never, "", ""},
+		{"little held while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
+			r.call.ledger.add(1 << 10)
+			r.call.progress.readPiece()
+			for pause(ctx, time.Second/2) {
+				_ = (&ledger{budget: g.budget}).arrived(1 << 30) // another call's
+			}
+		}, never, "", ""},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := registryOf(c.limits)
+				r, ctx := watched(t, g)
+				start := time.Now()
+				var beside sync.WaitGroup
+				if c.during != nil {
+					beside.Go(func() { c.during(ctx, g, r) })
+				}
+				if c.want == never {
+					elapse(24 * time.Hour)
+					if ctx.Err() != nil {
+						t.Errorf("ended with %v, want it to last", context.Cause(ctx))
+					}
+					r.cancel(errFinished)
+				} else {
+					wantEnd(t, ctx, start, c.want, c.reason, c.key)
+				}
+				beside.Wait()
+				g.remove(r)
+			})
+		})
+	}
+}
+
+func TestEachCallHasItsOwnTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := registryOf(Limits{MaxAge: 10 * time.Second})
+		start := time.Now()
+		first, ctx1 := watched(t, g)
+		elapse(4 * time.Second)
+		second, ctx2 := watched(t, g)
+		wantEnd(t, ctx1, start, 10*time.Second, ReasonMaxAge, keyMaxAge)
+		if ctx2.Err() != nil {
+			t.Error("the second call ended with the first")
+		}
+		g.remove(first)
+		wantEnd(t, ctx2, start, 14*time.Second, ReasonMaxAge, keyMaxAge)
+		g.remove(second)
+	})
+}
+
+// TestLimitIsNeverShort: a call that begins between two looks has all of its
+// time, and at most a look more.
+func TestLimitIsNeverShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := registryOf(Limits{MaxAge: 3 * time.Second})
+		first, _ := watched(t, g)
+		elapse(900 * time.Millisecond)
+		second, ctx := watched(t, g)
+		start := time.Now()
+		<-ctx.Done()
+		if got := time.Since(start); got < 3*time.Second || got > 3*time.Second+lookInterval {
+			t.Errorf("ended after %v, want 3s to 4s", got)
+		}
+		g.remove(first)
+		g.remove(second)
+	})
+}
+
+// TestNoCallsNoLooks: at rest the registry has no timer, and its clock stands.
+func TestNoCallsNoLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := registryOf(Limits{})
+		for range 3 {
+			r, _ := watched(t, g)
+			elapse(2500 * time.Millisecond)
+			if g.timer == nil {
+				t.Error("with a call there are no looks")
+			}
+			g.remove(r)
+			before := g.now()
+			elapse(time.Hour)
+			if g.timer != nil || g.now() != before {
+				t.Errorf("without calls: timer %v, %d looks; want none", g.timer, g.now()-before)
+			}
+		}
+		if err := g.wait(t.Context()); err != nil {
+			t.Errorf("wait with no calls: %v", err)
+		}
+	})
+}
+
+// TestCallsComeAndGoDuringLooks: the look that runs sees no call and stops by
+// itself, also when a new call comes at that moment.
+func TestCallsComeAndGoDuringLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := registryOf(Limits{})
+		for range 50 {
+			r, _ := watched(t, g)
+			<-time.After(lookInterval) // the look begins beside this
+			g.remove(r)
+			next, _ := watched(t, g)
+			elapse(lookInterval / 2)
+			if g.timer == nil {
+				t.Fatal("with a call there are no looks")
+			}
+			g.remove(next)
+		}
+		elapse(time.Minute)
+		if g.timer != nil {
+			t.Error("without calls there is a timer")
+		}
+		if err := g.wait(t.Context()); err != nil {
+			t.Errorf("wait with no calls: %v", err)
+		}
+	})
+}
+
+func TestRegistryTakesNoMoreCallsThanItsLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := registryOf(Limits{Calls: 2})
+		first, _ := watched(t, g)
+		second, _ := watched(t, g)
+		third := &running{call: &Call{ledger: &ledger{budget: g.budget}}}
+		if g.add(third) {
+			t.Error("a third of 2 calls is taken in")
+		}
+		g.remove(first)
+		if !g.add(third) {
+			t.Error("with a place free a call isn't taken in")
+		}
+		g.remove(second)
+		g.remove(third)
+	})
+}
+
+func TestWaitingForTheLastCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := registryOf(Limits{})
+		first, _ := watched(t, g)
+		second, ctx2 := watched(t, g)
+		done := make(chan error, 2)
+		for range 2 {
+			go func() { done <- g.wait(t.Context()) }()
+		}
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := g.wait(impatient); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("wait with calls returned %v, want the context's end", err)
+		}
+		g.remove(first)
+		synctest.Wait()
+		if len(done) != 0 {
+			t.Error("wait returned with a call under way")
+		}
+		g.cancelAll(errDraining)
+		if cause := context.Cause(ctx2); !errors.Is(cause, errDraining) {
+			t.Errorf("the call was ended with %v, want %v", cause, errDraining)
+		}
+		g.remove(second)
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Errorf("wait returned %v", err)
+			}
+		}
+	})
+}
