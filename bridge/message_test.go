@@ -19,8 +19,8 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// frame is one length-prefixed message.
-func frame(flag byte, payload []byte) []byte {
+// framed is one length-prefixed message.
+func framed(flag byte, payload []byte) []byte {
 	return append(codec.FrameHeader{Flags: flag, Length: uint32(len(payload))}.AppendTo(nil), payload...)
 }
 
@@ -92,9 +92,9 @@ func TestMessagesAreTheSameWhateverTheChunks(t *testing.T) {
 	var body []byte
 	for i, m := range someMessages() {
 		if i%2 == 0 {
-			body = append(body, frame(0, m)...)
+			body = append(body, framed(0, m)...)
 		} else {
-			body = append(body, frame(codec.FlagCompressed, gzipped(m))...)
+			body = append(body, framed(codec.FlagCompressed, gzipped(m))...)
 		}
 	}
 	for name, chunked := range map[string]func(io.Reader) io.Reader{
@@ -144,13 +144,13 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"end in the message", "\x00\x00\x00\x00\x05abc", "", ReasonBadRequest, "3 of 5"},
 		{"one over the limit", "\x00\x00\x00\x00\x65", "", ReasonRequestTooLarge, keyMessageBytes},
 		{"4 GiB announced", "\x00\xff\xff\xff\xff", "", ReasonRequestTooLarge, "4294967295"},
-		{"compressed without a coding", string(frame(1, cut)), "", ReasonBadRequest, "grpc-encoding"},
+		{"compressed without a coding", string(framed(1, cut)), "", ReasonBadRequest, "grpc-encoding"},
 		{"compressed and empty", "\x01\x00\x00\x00\x00", "gzip", ReasonBadRequest, "gzip"},
-		{"not gzip", string(frame(1, []byte("not gzip, by any means"))), "gzip", ReasonBadRequest, "gzip"},
-		{"gzip without its end", string(frame(1, cut[:len(cut)-9])), "gzip", ReasonBadRequest, "expanded"},
-		{"gzip with a wrong sum", string(frame(1, flip(cut, len(cut)-6))), "gzip", ReasonBadRequest, "expanded"},
-		{"gzip and then something else", string(frame(1, append(bytes.Clone(cut), "more"...))), "gzip", ReasonBadRequest, "expanded"},
-		{"gzip of one over the limit", string(frame(1, gzipped(zeros[:limit+1]))), "gzip", ReasonRequestTooLarge, keyMessageBytes},
+		{"not gzip", string(framed(1, []byte("not gzip, by any means"))), "gzip", ReasonBadRequest, "gzip"},
+		{"gzip without its end", string(framed(1, cut[:len(cut)-9])), "gzip", ReasonBadRequest, "expanded"},
+		{"gzip with a wrong sum", string(framed(1, flip(cut, len(cut)-6))), "gzip", ReasonBadRequest, "expanded"},
+		{"gzip and then something else", string(framed(1, append(bytes.Clone(cut), "more"...))), "gzip", ReasonBadRequest, "expanded"},
+		{"gzip of one over the limit", string(framed(1, gzipped(zeros[:limit+1]))), "gzip", ReasonRequestTooLarge, keyMessageBytes},
 	} {
 		m := newReader(strings.NewReader(c.body), limit, c.coding)
 		got, err := readMessages(m)
@@ -170,7 +170,7 @@ func flip(b []byte, at int) []byte {
 func TestMessageAtTheLimitPasses(t *testing.T) {
 	const limit = 1 << 20
 	want := pattern(limit)
-	for _, body := range [][]byte{frame(0, want), frame(1, gzipped(want))} {
+	for _, body := range [][]byte{framed(0, want), framed(1, gzipped(want))} {
 		m := newReader(bytes.NewReader(body), limit, "gzip")
 		got, err := readMessages(m)
 		if err != nil || len(got) != 1 || !bytes.Equal(got[0], want) {
@@ -185,7 +185,7 @@ func TestMessageAtTheLimitPasses(t *testing.T) {
 func TestBombIsNotExpanded(t *testing.T) {
 	const limit = 256 << 10
 	bomb := gzipped(bytes.Repeat([]byte{0}, 64<<20))
-	m := newReader(bytes.NewReader(frame(1, bomb)), limit, "gzip")
+	m := newReader(bytes.NewReader(framed(1, bomb)), limit, "gzip")
 	most := &peakPool{BufferPool: m.ledger.budget.pool}
 	m.ledger.budget.pool = most
 	if _, err := readMessages(m); reasonOf(err) != ReasonRequestTooLarge {
@@ -267,7 +267,7 @@ func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 func TestReaderThatWaitsForMemoryEndsWithItsCall(t *testing.T) {
 	cause := errors.New("the call ended")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	m := newReader(bytes.NewReader(frame(0, pattern(4*chunkBytes))), 1<<20, "")
+	m := newReader(bytes.NewReader(framed(0, pattern(4*chunkBytes))), 1<<20, "")
 	m.ctx = ctx
 	m.ledger.budget.limit = 3 * chunkBytes
 	cancel(cause)
@@ -326,12 +326,12 @@ func TestCompressedMessagesExpandToThemselves(t *testing.T) {
 // for messages is what the body says, and that nothing is held at the end.
 func FuzzMessageReader(f *testing.F) {
 	f.Add([]byte{}, uint8(1), 100, false)
-	f.Add(frame(0, nil), uint8(1), 100, false)
-	f.Add(append(frame(0, []byte("hello")), frame(0, nil)...), uint8(3), 100, false)
-	f.Add(frame(1, gzipped([]byte("hello"))), uint8(2), 100, true)
-	f.Add(frame(1, gzipped(bytes.Repeat([]byte{0}, 10<<10))), uint8(7), 1<<10, true)
-	f.Add(frame(0, pattern(chunkBytes+1)), uint8(200), 1<<20, false)
-	f.Add(frame(0, []byte("hello"))[:7], uint8(1), 100, false)
+	f.Add(framed(0, nil), uint8(1), 100, false)
+	f.Add(append(framed(0, []byte("hello")), framed(0, nil)...), uint8(3), 100, false)
+	f.Add(framed(1, gzipped([]byte("hello"))), uint8(2), 100, true)
+	f.Add(framed(1, gzipped(bytes.Repeat([]byte{0}, 10<<10))), uint8(7), 1<<10, true)
+	f.Add(framed(0, pattern(chunkBytes+1)), uint8(200), 1<<20, false)
+	f.Add(framed(0, []byte("hello"))[:7], uint8(1), 100, false)
 	f.Add([]byte{0x80, 0, 0, 0, 0}, uint8(1), 100, false)
 	f.Add([]byte{0, 0xff, 0xff, 0xff, 0xff}, uint8(1), 1<<30, false)
 	f.Fuzz(func(t *testing.T, body []byte, step uint8, limit int, packed bool) {
@@ -362,7 +362,7 @@ func FuzzMessageReader(f *testing.F) {
 			if len(m) > limit {
 				t.Errorf("%x: a message of %d bytes passed the limit of %d", body, len(m), limit)
 			}
-			again = append(again, frame(0, m)...)
+			again = append(again, framed(0, m)...)
 		}
 		if !packed && !bytes.HasPrefix(body, again) {
 			t.Errorf("%x was read as %x", body, again)

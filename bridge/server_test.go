@@ -557,7 +557,7 @@ func TestHundredsOfResetCallsLeaveNothing(t *testing.T) {
 		if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true}); err != nil {
 			t.Fatal(err)
 		}
-		if err := framer.WriteData(id, false, frame(0, pattern(8<<10))); err != nil {
+		if err := framer.WriteData(id, false, framed(0, pattern(8<<10))); err != nil {
 			t.Fatal(err)
 		}
 		if err := framer.WriteRSTStream(id, http2.ErrCodeCancel); err != nil {

@@ -249,14 +249,14 @@ func TestBackendsThatMisbehave(t *testing.T) {
 		{"RST of an unknown code", reset(0xff), codes.Unknown, ReasonUpstreamReset},
 		{"RST after a message", func(c *frameConn, id uint32) {
 			c.ok(id)
-			c.data(id, false, frame(0, []byte("one")))
+			c.data(id, false, framed(0, []byte("one")))
 			_ = c.framer.WriteRSTStream(id, http2.ErrCodeInternal)
 		}, codes.Internal, ReasonUpstreamReset},
 
 		// Ends without a status.
 		{"END_STREAM on data", func(c *frameConn, id uint32) {
 			c.ok(id)
-			c.data(id, true, frame(0, []byte("one")))
+			c.data(id, true, framed(0, []byte("one")))
 		}, codes.Internal, ReasonMissingTrailers},
 		{"END_STREAM on empty data", func(c *frameConn, id uint32) {
 			c.ok(id)
@@ -267,13 +267,13 @@ func TestBackendsThatMisbehave(t *testing.T) {
 		{"connection closed", func(c *frameConn, _ uint32) { _ = c.Close() }, codes.Unavailable, ReasonUpstreamReset},
 		{"connection closed after a message", func(c *frameConn, id uint32) {
 			c.ok(id)
-			c.data(id, false, frame(0, []byte("one")))
+			c.data(id, false, framed(0, []byte("one")))
 			_ = c.flush()
 			_ = c.Close()
 		}, codes.Unavailable, ReasonUpstreamReset},
 		{"connection closed inside a message", func(c *frameConn, id uint32) {
 			c.ok(id)
-			c.data(id, false, frame(0, []byte("one"))[:6])
+			c.data(id, false, framed(0, []byte("one"))[:6])
 			_ = c.flush()
 			_ = c.Close()
 		}, codes.Unavailable, ReasonUpstreamReset},
@@ -334,18 +334,18 @@ func TestBackendsThatMisbehave(t *testing.T) {
 
 		// Messages that can't be read, with trailers of OK behind them.
 		{"half a prefix", answer([]byte{0, 0, 0}), codes.Internal, ReasonUpstreamReset},
-		{"a prefix alone", answer(frame(0, []byte("hello"))[:5]), codes.Internal, ReasonUpstreamReset},
-		{"half a message", answer(frame(0, []byte("hello"))[:7]), codes.Internal, ReasonUpstreamReset},
-		{"a reserved flag", answer(frame(2, []byte("hello"))), codes.Internal, ReasonUpstreamReset},
-		{"compressed without a coding", answer(frame(1, gzipped([]byte("hello")))), codes.Internal, ReasonUpstreamReset},
-		{"compressed with identity", answer(frame(1, []byte("hello")), "grpc-encoding", "identity"), codes.Internal, ReasonUpstreamReset},
-		{"compressed with an unknown coding", answer(frame(1, []byte("hello")), "grpc-encoding", "br"), codes.Internal, ReasonUpstreamReset},
-		{"not gzip", answer(frame(1, []byte("hello")), "grpc-encoding", "gzip"), codes.Internal, ReasonUpstreamReset},
-		{"broken gzip", answer(frame(1, flip(gzipped(pattern(5000)), 200)), "grpc-encoding", "gzip"), codes.Internal, ReasonUpstreamReset},
-		{"half a gzip", answer(frame(1, gzipped(pattern(5000))[:200]), "grpc-encoding", "gzip"), codes.Internal, ReasonUpstreamReset},
-		{"over the limit", answer(frame(0, pattern(64<<10+1))), codes.ResourceExhausted, ReasonResponseTooLarge},
+		{"a prefix alone", answer(framed(0, []byte("hello"))[:5]), codes.Internal, ReasonUpstreamReset},
+		{"half a message", answer(framed(0, []byte("hello"))[:7]), codes.Internal, ReasonUpstreamReset},
+		{"a reserved flag", answer(framed(2, []byte("hello"))), codes.Internal, ReasonUpstreamReset},
+		{"compressed without a coding", answer(framed(1, gzipped([]byte("hello")))), codes.Internal, ReasonUpstreamReset},
+		{"compressed with identity", answer(framed(1, []byte("hello")), "grpc-encoding", "identity"), codes.Internal, ReasonUpstreamReset},
+		{"compressed with an unknown coding", answer(framed(1, []byte("hello")), "grpc-encoding", "br"), codes.Internal, ReasonUpstreamReset},
+		{"not gzip", answer(framed(1, []byte("hello")), "grpc-encoding", "gzip"), codes.Internal, ReasonUpstreamReset},
+		{"broken gzip", answer(framed(1, flip(gzipped(pattern(5000)), 200)), "grpc-encoding", "gzip"), codes.Internal, ReasonUpstreamReset},
+		{"half a gzip", answer(framed(1, gzipped(pattern(5000))[:200]), "grpc-encoding", "gzip"), codes.Internal, ReasonUpstreamReset},
+		{"over the limit", answer(framed(0, pattern(64<<10+1))), codes.ResourceExhausted, ReasonResponseTooLarge},
 		{"4 GiB announced", answer([]byte{0, 0xff, 0xff, 0xff, 0xff, 0}), codes.ResourceExhausted, ReasonResponseTooLarge},
-		{"a bomb", answer(frame(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip"), codes.ResourceExhausted, ReasonResponseTooLarge},
+		{"a bomb", answer(framed(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip"), codes.ResourceExhausted, ReasonResponseTooLarge},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			u := upstreamTo(t, Backend{Target: startFrames(t, c.script).address})
@@ -402,8 +402,8 @@ func TestWhetherItWasSent(t *testing.T) {
 func TestMessagesBeforeTheBreakArrive(t *testing.T) {
 	u := upstreamTo(t, Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
 		c.ok(id, "x-a", "1")
-		c.data(id, false, append(frame(0, []byte("one")), frame(1, gzipped([]byte("two")))...))
-		c.data(id, false, frame(0, []byte("three"))[:6])
+		c.data(id, false, append(framed(0, []byte("one")), framed(1, gzipped([]byte("two")))...))
+		c.data(id, false, framed(0, []byte("three"))[:6])
 		c.end(id, "grpc-status", "0")
 	}).address})
 	e := callUpstream(within(t, patience), t, u, nil)
@@ -478,7 +478,7 @@ func TestTrailersWithoutAStatusAreNoOK(t *testing.T) {
 	} {
 		u := upstreamTo(t, Backend{Target: startFrames(t, func(fc *frameConn, id uint32) {
 			fc.ok(id)
-			fc.data(id, false, frame(0, []byte("one")))
+			fc.data(id, false, framed(0, []byte("one")))
 			fc.end(id, c.fields...)
 		}).address})
 		if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != c.want {
@@ -497,14 +497,14 @@ func TestTrailersOnlyAnswerHasNoHeader(t *testing.T) {
 	if e.hasHead || e.origin != OriginUpstream || e.status.Code() != codes.NotFound || e.status.Message() != "no caf\u00e9" || len(e.trailer.Get("x-t")) != 1 {
 		t.Errorf("got a header: %v, %v of %s, the trailer %v; want NOT_FOUND of the upstream alone", e.hasHead, e.status, e.origin, e.trailer)
 	}
-	u = upstreamTo(t, Backend{Target: startFrames(t, answer(frame(0, nil))).address})
+	u = upstreamTo(t, Backend{Target: startFrames(t, answer(framed(0, nil))).address})
 	if e := callUpstream(within(t, patience), t, u, nil); !e.hasHead || e.origin != OriginUpstream || e.status.Code() != codes.OK || len(e.messages) != 1 {
 		t.Errorf("got a header: %v, %v of %s, %d messages; want a header, one message and OK", e.hasHead, e.status, e.origin, len(e.messages))
 	}
 }
 
 func TestRequestMetadataThatTheBackendRefuses(t *testing.T) {
-	b := startFrames(t, answer(frame(0, nil)), http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 4 << 10})
+	b := startFrames(t, answer(framed(0, nil)), http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 4 << 10})
 	u := upstreamTo(t, Backend{Target: b.address})
 	if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK { // the settings are known now
 		t.Fatalf("a small request: %v", e.status)
