@@ -12,18 +12,17 @@ import (
 
 // A budget bounds the message bytes that are held for all calls together.
 //
-// What comes from clients is reserved before it is read, and waits when there
-// is no room. What comes from upstreams is counted as it arrives; a large
-// message that doesn't fit ends its call. Large is what goes beyond the first
-// 64 KiB of a call: it may fill three quarters of the budget, so that stalled
-// bulk never stops a conversation. While anybody waits, calls that hold
-// memory and don't get on are ended (running.go).
+// What comes from clients is reserved before it is read, what comes from
+// upstreams before they may send it (upstream_window.go), if it is more than a
+// fixed window. Both wait when there is no room. What goes beyond the first
+// 64 KiB of a call is large: it may fill three quarters of the budget, so that
+// stalled bulk never stops a conversation. While anybody waits, calls that
+// hold memory and don't get on are ended (running.go).
 type budget struct {
 	limit int64
 	pool  mem.BufferPool
 	used  atomic.Int64
 
-	refused atomic.Bool  // a message did not fit since the last look
 	waiting atomic.Int64 // waiters in the queues; read without mu on the free path
 	mu      sync.Mutex
 	queues  [classes]list.List // of *budgetWaiter, oldest first
@@ -45,9 +44,12 @@ func (b *budget) limitOf(c class) int64 {
 	return b.limit
 }
 
+// A budgetWaiter asked for bytes. The fields are guarded by the budget's mu.
 type budgetWaiter struct {
+	class class
 	bytes int64
-	ready chan struct{} // closed when the bytes are reserved
+	ready func()        // called when they are reserved, if that was not at once; mu is held
+	queue *list.Element // nil: they are reserved, or given back
 }
 
 // chunkBytes is the size in which bodies are read: a length prefix reserves
@@ -60,9 +62,8 @@ func newBudget(limit int64) *budget {
 	return &budget{limit: limit, pool: mem.NewTieredBufferPool(256, 1<<10, 4<<10, 8<<10, 16<<10, chunkBytes, 64<<10, 256<<10, 1<<20)}
 }
 
-// pressed says whether somebody waits for room, or went without since the
-// last time this was asked.
-func (b *budget) pressed() bool { return b.refused.Swap(false) || b.waiting.Load() > 0 }
+// pressed says whether somebody waits for room.
+func (b *budget) pressed() bool { return b.waiting.Load() > 0 }
 
 // A ledger is one call's account with the budget. It is the mem.BufferPool of
 // the call's buffers, so that bytes count until their last reference is
@@ -75,21 +76,9 @@ type ledger struct {
 	held   atomic.Int64
 }
 
-// smallBytes is a message that always passes on its way to the client: as
-// much as HTTP/2's window lets in unasked.
+// smallBytes is what a call may hold of its client's bytes without being
+// counted among the large.
 const smallBytes = 64 << 10
-
-// arrived counts a message that came from the upstream, or returns a fault
-// when it is a large one and the budget is spent.
-func (l *ledger) arrived(n int) error {
-	l.add(n)
-	if n > smallBytes && l.budget.used.Load() > l.budget.limitOf(large) {
-		l.sub(n)
-		l.budget.refused.Store(true)
-		return faultf(ReasonLimitExceeded, "the messages being carried fill the memory that is allowed for them (%s)", keyBufferedBytes)
-	}
-	return nil
-}
 
 // settled is what held falls to at the end: no Put comes near zero any more.
 const settled = -1 << 62
@@ -154,35 +143,52 @@ func (b *budget) reserve(ctx context.Context, of class, n int64) error {
 		}
 		b.release(n)
 	}
-	b.mu.Lock()
-	w := &budgetWaiter{bytes: n, ready: make(chan struct{})}
-	el := b.queues[of].PushBack(w)
-	b.waiting.Add(1)
-	b.grant()
-	b.mu.Unlock()
-
+	ready := make(chan struct{})
+	w, atOnce := b.ask(of, n, func() { close(ready) })
+	if atOnce {
+		return nil
+	}
 	impatient := time.NewTimer(budgetPatience)
 	defer impatient.Stop()
 	var err error
 	select {
-	case <-w.ready:
+	case <-ready:
 		return nil
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-impatient.C:
 		err = faultf(ReasonLimitExceeded, "the messages being carried fill the memory that is allowed for them (%s)", keyBufferedBytes)
 	}
+	b.drop(w)
+	return err
+}
+
+// ask reserves n bytes, and returns whether that was at once; else ready is
+// called when it is done, from wherever room comes. drop ends the claim.
+func (b *budget) ask(of class, n int64, ready func()) (w *budgetWaiter, atOnce bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	select {
-	case <-w.ready: // granted at the same moment
-		b.used.Add(-n)
-	default:
-		b.queues[of].Remove(el)
+	w = &budgetWaiter{class: of, bytes: n}
+	w.queue = b.queues[of].PushBack(w)
+	b.waiting.Add(1)
+	b.grant()
+	w.ready = ready
+	return w, w.queue == nil
+}
+
+// drop gives back what a waiter has, or takes it out of the queue. It is
+// called once.
+func (b *budget) drop(w *budgetWaiter) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w.queue == nil {
+		b.used.Add(-w.bytes)
+	} else {
+		b.queues[w.class].Remove(w.queue)
+		w.queue = nil
 		b.waiting.Add(-1)
 	}
 	b.grant()
-	return err
 }
 
 func (b *budget) release(n int64) {
@@ -195,7 +201,7 @@ func (b *budget) release(n int64) {
 }
 
 // grant lets waiters in, small ones first, oldest first. One that is larger
-// than the whole budget gets in when nothing else is held. b.mu is held.
+// than the whole budget gets in when nothing else is held. mu is held.
 func (b *budget) grant() {
 	for of := range classes {
 		for el := b.queues[of].Front(); el != nil; el = b.queues[of].Front() {
@@ -206,7 +212,10 @@ func (b *budget) grant() {
 			}
 			b.queues[of].Remove(el)
 			b.waiting.Add(-1)
-			close(w.ready)
+			w.queue = nil
+			if w.ready != nil {
+				w.ready()
+			}
 		}
 	}
 }

@@ -100,10 +100,7 @@ func (s *Server) copyResponses(ctx context.Context, r *running, up *upstreamCall
 		}
 		bytes := m.Len()
 		s.noteMessage(r, Response, bytes)
-		if err := r.call.ledger.arrived(bytes); err != nil {
-			m.Free()
-			return nil, err
-		}
+		r.call.ledger.add(bytes)
 		r.call.progress.beginSend()
 		err = down.Send(m)
 		r.call.progress.endSend()

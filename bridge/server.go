@@ -113,7 +113,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.vouched = lowerSet(cfg.VouchedHeaders)
 	s.budget = newBudget(s.limits.BufferedBytes)
-	if s.router.only, err = newUpstream(cfg.Backend, s.limits, s.budget.pool); err != nil {
+	if s.router.only, err = newUpstream(cfg.Backend, s.limits, s.budget); err != nil {
 		return nil, err
 	}
 	s.registry = newRegistry(s.limits, s.budget)

@@ -65,7 +65,7 @@ type upstream struct {
 	limits Limits
 }
 
-func newUpstream(b Backend, limits Limits, pool mem.BufferPool) (*upstream, error) {
+func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
 	if b.Target == "" {
 		return nil, errors.New("no backend address")
 	}
@@ -75,7 +75,7 @@ func newUpstream(b Backend, limits Limits, pool mem.BufferPool) (*upstream, erro
 	}
 	target, dial := b.dialer()
 	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(creds),
+		grpc.WithTransportCredentials(windowCredentials{creds, budget}),
 		grpc.WithContextDialer(dial),
 		grpc.WithNoProxy(),
 		grpc.WithDisableRetry(),
@@ -86,7 +86,7 @@ func newUpstream(b Backend, limits Limits, pool mem.BufferPool) (*upstream, erro
 		grpc.WithMaxHeaderListSize(uint32(looseHeaderBytes(limits.HeaderBytes))),
 		grpc.WithStatsHandler(facts{}),
 		grpc.WithIdleTimeout(0),
-		experimental.WithBufferPool(pool),
+		experimental.WithBufferPool(budget.pool),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			// A backend that comes back is used within a second or so.
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},

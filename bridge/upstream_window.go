@@ -1,0 +1,306 @@
+package bridge
+
+import (
+	"context"
+	"encoding/binary"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/credentials"
+)
+
+// windowCredentials puts a windowConn on every connection to a backend, above
+// TLS if there is any.
+type windowCredentials struct {
+	credentials.TransportCredentials
+	budget *budget
+}
+
+func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newWindowConn(conn, w.budget), info, nil
+}
+
+func (w windowCredentials) Clone() credentials.TransportCredentials {
+	return windowCredentials{w.TransportCredentials.Clone(), w.budget}
+}
+
+// A windowConn keeps large response messages within the budget.
+//
+// grpc-go gives a stream the whole window that a message needs as soon as it
+// has read the message's length; from then on nothing stops the upstream until
+// the message is held in full. That permission is a WINDOW_UPDATE larger than
+// the stream's fixed window, so it is withheld here, on its way out, until the
+// budget has room for the message. It counts until the message's bytes have
+// come or the stream ends. What fits the fixed window passes unasked.
+// RFC 9113 §6.9.
+type windowConn struct {
+	net.Conn
+	budget *budget
+
+	in h2Frames // of what is read; Read's own
+
+	writeMu sync.Mutex // held for a Write, and for what is put between frames
+	out     h2Frames
+
+	large  atomic.Int64 // len(grants), for a look without mu
+	mu     sync.Mutex
+	grants map[uint32]*grant // by stream
+
+	readyMu sync.Mutex // taken under the budget's mu, which is taken under mu
+	ready   [][]byte   // WINDOW_UPDATE frames that may go out now
+
+	wake   chan struct{} // one place: there is something in ready
+	closed context.Context
+	close  context.CancelFunc
+	sender sync.WaitGroup
+}
+
+// A grant is the room that one stream's large message has, or waits for.
+type grant struct {
+	waiter *budgetWaiter
+	left   int64 // bytes that are to come before the message is whole
+}
+
+func newWindowConn(conn net.Conn, b *budget) *windowConn {
+	c := &windowConn{Conn: conn, budget: b, grants: make(map[uint32]*grant), wake: make(chan struct{}, 1)}
+	c.out.skip = len(http2.ClientPreface)
+	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
+	c.sender.Go(c.send)
+	return c
+}
+
+// NetConn is the connection under it.
+func (c *windowConn) NetConn() net.Conn { return c.Conn }
+
+// Close also gives back what the connection's streams had.
+func (c *windowConn) Close() error {
+	err := c.Conn.Close()
+	c.close()
+	c.sender.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range c.grants {
+		c.dropLocked(id)
+	}
+	return err
+}
+
+func (c *windowConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.in.scan(p[:n], c.received)
+	return n, err
+}
+
+// received follows the streams that have room.
+func (c *windowConn) received(f h2Frame) bool {
+	if c.large.Load() == 0 {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g := c.grants[f.stream]
+	if g == nil {
+		return true
+	}
+	if f.kind == http2.FrameData {
+		g.left -= int64(f.length)
+	}
+	if g.left <= 0 || f.ends() {
+		c.dropLocked(f.stream)
+	}
+	return true
+}
+
+func (c *windowConn) Write(p []byte) (int, error) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	for _, part := range c.out.scan(p, c.sending) {
+		if _, err := c.Conn.Write(part); err != nil {
+			return 0, err
+		}
+	}
+	if c.large.Load() == 0 {
+		return len(p), nil
+	}
+	return len(p), c.sendReady()
+}
+
+// sending says whether a frame may go out.
+func (c *windowConn) sending(f h2Frame) bool {
+	switch {
+	case f.kind == http2.FrameWindowUpdate && f.stream != 0 && f.increment > upstreamStreamWindow:
+		return c.askRoom(f)
+	case f.kind == http2.FrameRSTStream && c.large.Load() > 0:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.dropLocked(f.stream)
+	}
+	return true
+}
+
+// askRoom reserves what a message needs, and returns whether it has it.
+func (c *windowConn) askRoom(f h2Frame) bool {
+	g := &grant{left: int64(f.increment) - upstreamStreamWindow}
+	update := make([]byte, 0, windowUpdateBytes)
+	update = append(update, 0, 0, 4, byte(http2.FrameWindowUpdate), 0)
+	update = binary.BigEndian.AppendUint32(update, f.stream)
+	update = binary.BigEndian.AppendUint32(update, f.increment)
+
+	c.mu.Lock()
+	c.dropLocked(f.stream) // of the message before, if its end was not seen
+	c.grants[f.stream] = g
+	c.large.Store(int64(len(c.grants)))
+	c.mu.Unlock()
+	w, atOnce := c.budget.ask(large, int64(f.increment), func() { c.granted(update) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g.waiter = w
+	if c.grants[f.stream] != g { // the stream ended meanwhile
+		c.budget.drop(w)
+	}
+	return atOnce
+}
+
+// granted is called by the budget when there is room, later.
+func (c *windowConn) granted(update []byte) {
+	c.readyMu.Lock()
+	c.ready = append(c.ready, update)
+	c.readyMu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// send is the connection's goroutine: it writes what became ready while
+// grpc-go had nothing to write.
+func (c *windowConn) send() {
+	for {
+		select {
+		case <-c.wake:
+		case <-c.closed.Done():
+			return
+		}
+		c.writeMu.Lock()
+		_ = c.sendReady() // grpc-go meets the same error
+		c.writeMu.Unlock()
+	}
+}
+
+// sendReady writes what is ready, unless that would be inside a frame; then
+// the Write that ends it does. writeMu is held.
+func (c *windowConn) sendReady() error {
+	if !c.out.between() {
+		return nil
+	}
+	c.readyMu.Lock()
+	ready := c.ready
+	c.ready = nil
+	c.readyMu.Unlock()
+	for _, update := range ready {
+		if _, err := c.Conn.Write(update); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropLocked ends a stream's claim. mu is held.
+func (c *windowConn) dropLocked(stream uint32) {
+	if g := c.grants[stream]; g != nil {
+		delete(c.grants, stream)
+		c.large.Store(int64(len(c.grants)))
+		if g.waiter != nil {
+			c.budget.drop(g.waiter)
+		}
+	}
+}
+
+// An h2Frame is the header of an HTTP/2 frame. RFC 9113 §4.1.
+type h2Frame struct {
+	length    uint32
+	kind      http2.FrameType
+	flags     http2.Flags
+	stream    uint32
+	increment uint32 // of a WINDOW_UPDATE
+}
+
+// ends holds for a frame after which its sender says no more on the stream.
+func (f h2Frame) ends() bool {
+	return f.kind == http2.FrameRSTStream ||
+		((f.kind == http2.FrameData || f.kind == http2.FrameHeaders) && f.flags.Has(http2.FlagDataEndStream))
+}
+
+const (
+	frameHeaderBytes  = 9
+	windowUpdateBytes = frameHeaderBytes + 4
+)
+
+// h2Frames finds the frames in a stream of bytes that comes in any pieces.
+type h2Frames struct {
+	skip  int    // bytes of the frame under way, or of the preface
+	carry []byte // a header, or a WINDOW_UPDATE, that isn't whole yet
+}
+
+// between holds when the next byte begins a frame.
+func (s *h2Frames) between() bool { return s.skip == 0 && len(s.carry) == 0 }
+
+// scan calls pass for each frame whose header ends in p, and returns what to
+// hand on: all but the WINDOW_UPDATEs that pass held back, and but the
+// beginning of a header that p ends in, which comes with the next piece.
+func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
+	if len(s.carry) > 0 {
+		p = append(s.carry, p...)
+		s.carry = nil
+	}
+	var parts [][]byte
+	start, at := 0, 0
+	for at < len(p) {
+		if s.skip > 0 {
+			n := min(s.skip, len(p)-at)
+			s.skip -= n
+			at += n
+			continue
+		}
+		f, n := parseFrame(p[at:])
+		if n == 0 {
+			s.carry = append([]byte(nil), p[at:]...)
+			break
+		}
+		if !pass(f) {
+			parts = append(parts, p[start:at])
+			start = at + n
+		}
+		at += n
+		s.skip = int(f.length) + frameHeaderBytes - n
+	}
+	return append(parts, p[start:at])
+}
+
+// parseFrame reads a frame's header, and with it a WINDOW_UPDATE's increment.
+// It returns the bytes used, 0 when b holds too few.
+func parseFrame(b []byte) (f h2Frame, n int) {
+	if len(b) < frameHeaderBytes {
+		return h2Frame{}, 0
+	}
+	f = h2Frame{
+		length: uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2]),
+		kind:   http2.FrameType(b[3]),
+		flags:  http2.Flags(b[4]),
+		stream: binary.BigEndian.Uint32(b[5:]) &^ (1 << 31),
+	}
+	if f.kind != http2.FrameWindowUpdate || f.length != 4 {
+		return f, frameHeaderBytes
+	}
+	if len(b) < windowUpdateBytes {
+		return h2Frame{}, 0
+	}
+	f.increment = binary.BigEndian.Uint32(b[frameHeaderBytes:]) &^ (1 << 31)
+	return f, windowUpdateBytes
+}

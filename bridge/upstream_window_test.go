@@ -1,0 +1,207 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+)
+
+// serveLarge runs a real backend that answers every call with one message of
+// the size, and returns what New needs to reach it.
+func serveLarge(t *testing.T, size int) Backend {
+	t.Helper()
+	reply := make([]byte, size)
+	gs := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
+		return ss.SendMsg(mem.BufferSlice{mem.SliceBuffer(reply)})
+	}))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = gs.Serve(ln) })
+	t.Cleanup(func() { gs.Stop(); serving.Wait() })
+	return Backend{Target: ln.Addr().String()}
+}
+
+// TestLargeRepliesStayWithinTheBudget opens many calls whose replies together
+// are far over the budget and whose callers read slowly: the backend may send
+// only what there is room for, and every reply comes whole all the same.
+func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
+	const size, calls = 4 << 20, 32
+	limits := Limits{BufferedBytes: 16 << 20}.withDefaults()
+	b := newBudget(limits.BufferedBytes)
+	up, err := newUpstream(serveLarge(t, size), limits, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.close()
+
+	var most int64
+	var mu sync.Mutex
+	turn := make(chan struct{}, 1) // one at a time takes its reply
+	var all sync.WaitGroup
+	for range calls {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			call, err := up.open(ctx, &Call{Method: "/test.Large/Get"}, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			call.closeSend()
+			m, err := call.recv()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			l := &ledger{budget: b}
+			l.add(m.Len())
+			turn <- struct{}{}
+			mu.Lock()
+			most = max(most, b.used.Load())
+			mu.Unlock()
+			if m.Len() != size {
+				t.Errorf("a reply of %d bytes, want %d", m.Len(), size)
+			}
+			m.Free()
+			l.settle()
+			<-turn
+			if _, err := call.recv(); err != io.EOF {
+				t.Errorf("the end is %v, want io.EOF", err)
+			}
+		})
+	}
+	all.Wait()
+	// What a stream's fixed window lets in unasked may come on top.
+	if most > limits.BufferedBytes+size || most < size {
+		t.Errorf("at most %d bytes were held, want up to the budget of %d", most, limits.BufferedBytes)
+	}
+	if err := up.close(); err != nil {
+		t.Error(err)
+	}
+	if used := b.used.Load(); used != 0 {
+		t.Errorf("%d bytes are still counted", used)
+	}
+}
+
+// TestCancelledLargeRepliesGiveTheirRoomBack cancels calls that have room and
+// calls that wait for it.
+func TestCancelledLargeRepliesGiveTheirRoomBack(t *testing.T) {
+	limits := Limits{BufferedBytes: 4 << 20}.withDefaults()
+	b := newBudget(limits.BufferedBytes)
+	up, err := newUpstream(serveLarge(t, 2<<20), limits, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.close()
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for range 8 {
+		call, err := up.open(ctx, &Call{Method: "/test.Large/Get"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		call.closeSend()
+		all.Go(func() {
+			if m, err := call.recv(); err == nil {
+				m.Free()
+			}
+		})
+	}
+	if !eventually(t, b.pressed) {
+		t.Error("no call waits for room, want some to")
+	}
+	cancel()
+	all.Wait()
+	if !eventually(t, func() bool { return b.used.Load() == 0 && !b.pressed() }) {
+		t.Errorf("%d bytes are still counted, waiting: %v", b.used.Load(), b.pressed())
+	}
+}
+
+// eventually polls for what no event tells.
+func eventually(t *testing.T, holds func() bool) bool {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range 10_000 {
+		if holds() {
+			return true
+		}
+		<-tick.C
+	}
+	return false
+}
+
+// FuzzH2Frames holds that what is handed on is what came, less the updates
+// that are held back, however the bytes are cut.
+func FuzzH2Frames(f *testing.F) {
+	f.Add([]byte("\x00\x00\x04\x08\x00\x00\x00\x00\x01\x00\x10\x00\x00"), uint8(3))
+	f.Add([]byte("\x00\x00\x05\x00\x01\x00\x00\x00\x01hello\x00\x00\x04\x08\x00\x00\x00\x00\x03\x00\x00\x00\x07"), uint8(1))
+	f.Add([]byte("\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08\x00"), uint8(7))
+	f.Fuzz(func(t *testing.T, in []byte, cut uint8) {
+		step := int(cut)%16 + 1
+		held := func(f h2Frame) bool { return f.kind != http2.FrameWindowUpdate || f.increment <= 1<<16 }
+		var whole, pieces h2Frames
+		want := bytes.Join(whole.scan(bytes.Clone(in), held), nil)
+		var got []byte
+		for rest := in; len(rest) > 0; {
+			n := min(step, len(rest))
+			got = append(got, bytes.Join(pieces.scan(bytes.Clone(rest[:n]), held), nil)...)
+			rest = rest[n:]
+		}
+		if !bytes.Equal(got, want) || !bytes.Equal(whole.carry, pieces.carry) || whole.skip != pieces.skip {
+			t.Errorf("in pieces of %d: %x, want %x", step, got, want)
+		}
+		var all h2Frames
+		same := bytes.Join(all.scan(bytes.Clone(in), func(h2Frame) bool { return true }), nil)
+		if !bytes.Equal(append(same, all.carry...), in) {
+			t.Errorf("%x was handed on as %x and %x", in, same, all.carry)
+		}
+	})
+}
+
+// TestUpdateBetweenFrames holds that an update that is let out later never
+// lands inside another frame.
+func TestUpdateBetweenFrames(t *testing.T) {
+	near, far := net.Pipe()
+	b := newBudget(8 << 20)
+	w, _ := b.ask(large, 6<<20, func() {}) // all that large ones may fill
+	c := newWindowConn(near, b)
+	defer c.Close()
+	got := make(chan []byte, 1)
+	go func() { // ends with the pipe
+		all, _ := io.ReadAll(far)
+		got <- all
+	}()
+	update := binary.BigEndian.AppendUint32([]byte{0, 0, 4, byte(http2.FrameWindowUpdate), 0, 0, 0, 0, 1}, 1<<20)
+	data := append([]byte{0, 0, 10, byte(http2.FrameData), 0, 0, 0, 0, 3}, "0123456789"...)
+	write := func(p []byte) {
+		if _, err := c.Write(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write([]byte(http2.ClientPreface))
+	write(update)
+	write(data[:12])
+	b.drop(w) // now the update may go, but not here
+	write(data[12:])
+	if !eventually(t, func() bool { c.readyMu.Lock(); defer c.readyMu.Unlock(); return len(c.ready) == 0 }) {
+		t.Error("the update was not sent")
+	}
+	_ = c.Close()
+	want := append(append([]byte(http2.ClientPreface), data...), update...)
+	if all := <-got; !bytes.Equal(all, want) {
+		t.Errorf("sent %q, want %q", all, want)
+	}
+}
