@@ -94,10 +94,6 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	if refused == nil {
 		refused = s.admit(c, admitted)
 	}
-	var to *upstream
-	if refused == nil {
-		to, refused = s.router.route(c)
-	}
 	known := c.Timeout
 	timed, stop := c.limitTime(ctx, cancel)
 	defer func() { stop() }()
@@ -108,6 +104,10 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 		timed, stop = c.limitTime(ctx, cancel)
 	}
 	s.obs.CallBegan(c.info) // now its id is certain
+	var to *upstream
+	if refused == nil {
+		to, refused = s.router.route(c)
+	}
 	var up *upstreamCall
 	if refused == nil {
 		c.Metadata["x-request-id"] = []string{c.info.ID}
