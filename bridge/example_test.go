@@ -37,7 +37,7 @@ func Example() {
 	}
 	defer b.Close()
 
-	web := &http.Server{Addr: "127.0.0.1:0"} //nolint:gosec // ConfigureHTTP sets the time-outs
+	web := &http.Server{Addr: "127.0.0.1:0"}
 	b.ConfigureHTTP(web)
 	address, closeWeb := listenAndServe(web.Serve, web.Close)
 	defer closeWeb()

@@ -209,7 +209,7 @@ func refuse(w http.ResponseWriter, r *http.Request, code int, text string, heade
 		h.Del("Upgrade") // RFC 9113 §8.2.2
 	}
 	w.WriteHeader(code)
-	_, _ = fmt.Fprintf(w, "culvert: %s\n", text) // the client may be gone already
+	_, _ = fmt.Fprintf(w, "culvert: %s\n", text) //nolint:gosec // plain text, see its type above; the client may be gone already
 }
 
 // unreadTime is how long net/http may go on reading the body of an HTTP/1.1

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -148,7 +149,7 @@ func TestBackendIsToldWhoCalls(t *testing.T) {
 			c.cfg.Backend = Backend{Target: address}
 			cc := dial(t, serve(t, newServer(t, c.cfg)))
 			stream := open(metadata.NewOutgoingContext(within(t, patience), forged), t, cc, testMethod)
-			if err := stream.RecvMsg(new([]byte)); err != io.EOF {
+			if err := stream.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
 				t.Errorf("the call ended with %v", err)
 			}
 			md := await(t, "the call at the backend", seen)
@@ -205,7 +206,7 @@ func TestInsideATunnelTheOuterRequestSpeaks(t *testing.T) {
 		{append(forged, "authorization", "Bearer inner"), map[string]string{"authorization": "Bearer inner", "cookie": "outer=1"}},
 	} {
 		ctx := metadata.NewOutgoingContext(within(t, patience), metadata.Pairs(c.inner...))
-		if err := open(ctx, t, cc, testMethod).RecvMsg(new([]byte)); err != io.EOF {
+		if err := open(ctx, t, cc, testMethod).RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
 			t.Errorf("the call ended with %v", err)
 		}
 		md := await(t, "the call at the backend", seen)

@@ -184,7 +184,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 	if err := unary(ctx, tunnel, testMethod); err != nil {
 		t.Fatal(err)
 	}
-	ws, _, err := websocket.Dial(ctx, "ws://"+address+testMethod, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}}) //nolint:bodyclose // it has none
+	ws, _, err := websocket.Dial(ctx, "ws://"+address+testMethod, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -320,7 +320,7 @@ func TestShutdownLetsCallsFinish(t *testing.T) {
 			t.Errorf("call %d: got %q, %v; want its answer", i, m, err)
 		}
 		_ = stream.CloseSend() // always nil
-		if err := stream.RecvMsg(&m); err != io.EOF {
+		if err := stream.RecvMsg(&m); !errors.Is(err, io.EOF) {
 			t.Errorf("call %d ended with %v, want OK", i, err)
 		}
 	}
@@ -480,7 +480,7 @@ func TestOversizeMetadataCostsItsOwnCall(t *testing.T) {
 			if status.Code(err) != codes.ResourceExhausted || reasonFor(err) != ReasonMetadataTooLarge || !strings.Contains(err.Error(), keyHeaderBytes) {
 				t.Errorf("got %v, want %s that names %s", err, ReasonMetadataTooLarge, keyHeaderBytes)
 			}
-			if err := other.RecvMsg(new([]byte)); err != io.EOF {
+			if err := other.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
 				t.Errorf("the other call ended with %v, want its own OK", err)
 			}
 		})

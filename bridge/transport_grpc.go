@@ -370,7 +370,7 @@ func (h *httpDown) Finish(st *status.Status, trailer metadata.MD) error {
 	defer h.stopReading()
 	h.readRest()
 	var err error
-	whole := true
+	var whole bool
 	if h.guard.begin() {
 		err = h.writeEnd(st, trailer)
 		whole = h.guard.end()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -77,7 +78,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 			m.Free()
 			l.settle()
 			<-turn
-			if _, err := call.recv(); err != io.EOF {
+			if _, err := call.recv(); !errors.Is(err, io.EOF) {
 				t.Errorf("the end is %v, want io.EOF", err)
 			}
 		})

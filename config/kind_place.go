@@ -218,7 +218,7 @@ func checkMetadataName(name string) error {
 		return errors.New("is empty: write x-authenticated-user")
 	}
 	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
-		return errors.New("is no metadata name: write it of small letters, digits and - _ .")
+		return errors.New("is no metadata name: write it of small letters, digits, . _ and -")
 	}
 	return nil
 }

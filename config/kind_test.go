@@ -111,8 +111,8 @@ func TestValuesByKind(t *testing.T) {
 			[]string{"x-authenticated-user", "x_a.b-2"},
 			map[string]string{
 				"":       "is empty: write x-authenticated-user",
-				"X-User": "is no metadata name: write it of small letters, digits and - _ .",
-				"a user": "is no metadata name: write it of small letters, digits and - _ .",
+				"X-User": "is no metadata name: write it of small letters, digits, . _ and -",
+				"a user": "is no metadata name: write it of small letters, digits, . _ and -",
 			},
 		},
 		"network": {
