@@ -50,7 +50,7 @@ code is UNAVAILABLE, the metadata ` + "`sent`" + ` says whether the call may hav
 
 `)
 	for _, r := range bridge.Reasons() {
-		fmt.Fprintf(&b, "## %s\n\n%s.\n\n- Code: %s\n- HTTP status where the answer is not a call's: %d\n- What to do: %s.\n\n",
+		fmt.Fprintf(&b, "## %s\n\n%s.\n\n- Code: %s\n- HTTP status where the answer is not a call's: %d\n- Remedy: %s.\n\n",
 			r.Reason, sentence(r.Meaning), r.Code, r.HTTP, r.Remedy)
 	}
 	b.WriteString("Next: [configuration](configuration.md), [the protocols](protocols.md).\n")
@@ -85,6 +85,8 @@ and ` + "`x-request-id`" + ` (the call's id). Towards the client it adds ` + "`x
 	}
 	table("From the client to the backend", bridge.RequestRules())
 	table("From the backend to the client", bridge.ResponseRules())
+	b.WriteString("As an HTTP trailer of native gRPC, Go's HTTP server leaves out names that HTTP forbids there: `authorization`, `cache-control`,\n" +
+		"`expect`, `host`, `max-forwards`, `pragma`, `range`, `realm`, `te`, `trailer`, `www-authenticate` and those that begin with `if-` or\n`proxy-`. In gRPC-Web and on WebSockets they cross.\n\n")
 	b.WriteString("Besides, methods that match one of these cross only when `methods.allow` names them: `" +
 		strings.Join(bridge.DeniedUnlessAllowed(), "`, `") + "`.\n\nNext: [errors](errors.md), [configuration](configuration.md).\n")
 	return b.Bytes()

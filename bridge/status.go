@@ -72,7 +72,7 @@ var reasons = []ReasonInfo{
 	{ReasonUpstreamNotGRPC, codes.Unknown, 502, "what answers at the backend's address does not speak gRPC", "check the backend's address and whether it wants TLS; the log has its answer under this call id"},
 	{ReasonMissingTrailers, codes.Internal, 502, "the backend ended the call without a status", "the backend or a proxy before it drops trailers; the log has the cause under this call id"},
 	{ReasonDeadlineExceeded, codes.DeadlineExceeded, 504, "the call's deadline passed", "set a later deadline or find what is slow"},
-	{ReasonClientGone, codes.Canceled, 499, "the client went away", "nothing: it cancelled or lost its connection"},
+	{ReasonClientGone, codes.Canceled, 499, "the client went away", "it cancelled or lost its connection"},
 	{ReasonIdleTimeout, codes.Unavailable, 408, "no message passed for too long", "send messages more often or raise limits.idle_timeout"},
 	{ReasonMaxAge, codes.Unavailable, 503, "the call reached the age limit", "call again, or raise limits.max_age"},
 	{ReasonSlowConsumer, codes.ResourceExhausted, 499, "the client took no data for too long", "read faster or raise limits.slow_consumer_timeout"},
