@@ -224,9 +224,6 @@ func TestBulkLeavesRoomForSmallMessages(t *testing.T) {
 			}
 			buf.Free()
 		}
-		if err := other.arrived(smallBytes); err != nil {
-			t.Errorf("a small reply: %v", err)
-		}
 		if len(waiter) != 0 {
 			t.Error("bulk was let in beside")
 		}
@@ -281,33 +278,6 @@ func TestBudgetsPatience(t *testing.T) {
 		l.Put(held)
 		wantUsed(t, l.budget, 0)
 	})
-}
-
-// TestLargeMessageThatDoesNotFitEndsItsCall, and a small one always passes,
-// so that stalled bulk never stops a conversation.
-func TestLargeMessageThatDoesNotFitEndsItsCall(t *testing.T) {
-	l := newLedger(200 << 10 / 3 * 4) // of which large ones may fill 200 KiB
-	for _, c := range []struct {
-		bytes int
-		fits  bool
-	}{{150 << 10, true}, {100 << 10, false}, {smallBytes, true}, {smallBytes + 1, false}, {smallBytes, true}, {0, true}} {
-		before := l.budget.used.Load()
-		err := l.arrived(c.bytes)
-		if (err == nil) != c.fits || err != nil && reasonOf(err) != ReasonLimitExceeded {
-			t.Errorf("with %d of %d bytes held, a message of %d: %v, want it to fit: %v", before, l.budget.limitOf(large), c.bytes, err, c.fits)
-		}
-		if err != nil {
-			wantUsed(t, l.budget, before)
-		}
-		if got := l.budget.pressed(); got == c.fits {
-			t.Errorf("after a message that fits %v, somebody went without: %v", c.fits, got)
-		}
-		if l.budget.pressed() {
-			t.Error("one that went without is told twice")
-		}
-	}
-	l.settle()
-	wantUsed(t, l.budget, 0)
 }
 
 func TestCancelledWaiterMakesWayForTheNext(t *testing.T) {

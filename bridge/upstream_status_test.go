@@ -183,7 +183,8 @@ var testLimits = Limits{MessageBytes: 64 << 10, HeaderBytes: 8 << 10}.withDefaul
 
 func upstreamTo(t testing.TB, b Backend) *upstream {
 	t.Helper()
-	u, err := newUpstream(b, testLimits, mem.DefaultBufferPool())
+	budget := newBudget(1 << 30)
+	u, err := newUpstream(b, testLimits, budget)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,6 +192,7 @@ func upstreamTo(t testing.TB, b Backend) *upstream {
 		if err := u.close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
+		wantUsed(t, budget, 0)
 	})
 	return u
 }

@@ -338,7 +338,7 @@ func TestHeaderIsNeverLost(t *testing.T) {
 }
 
 func TestBackendWithoutAnAddress(t *testing.T) {
-	if u, err := newUpstream(Backend{}, testLimits, mem.DefaultBufferPool()); err == nil {
+	if u, err := newUpstream(Backend{}, testLimits, newBudget(1<<30)); err == nil {
 		t.Error("no error")
 		_ = u.close() // it should not be there
 	}
