@@ -1,0 +1,339 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// tunnelPair returns a tunnel's connection as the server has it, outside of
+// any HTTP/2 server, and the client's end.
+func tunnelPair(t testing.TB, holds int) (*tunnelConn, *wireEnd) {
+	t.Helper()
+	s := newServer(t, Config{Backend: nowhere})
+	ws, end := socketPair(t, s, holds)
+	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway}
+	c.cond.L = &c.mu
+	if !s.sockets.start(c.write) {
+		t.Fatal("the tunnel can't start")
+	}
+	t.Cleanup(func() { _ = c.Close() }) // a test may have
+	return c, end
+}
+
+// TestTunnelIsAStream: messages, fragments and empty ones are bytes in order,
+// read in any pieces.
+func TestTunnelIsAStream(t *testing.T) {
+	c, end := tunnelPair(t, 1<<20)
+	want := pattern(10 << 10)
+	fragment := masked(opBinary, want[:100])
+	fragment[0] &^= 0x80                              // not the last
+	go func() { _, _ = io.Copy(io.Discard, end.r) }() // a pong
+	for _, f := range [][]byte{fragment, masked(0, want[100:5000]), masked(opBinary, nil), masked(opPing, nil), masked(opBinary, want[5000:])} {
+		if _, err := end.Write(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []byte
+	for step := 1; len(got) < len(want); step = step*2 + 1 {
+		p := make([]byte, step)
+		n, err := c.Read(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, p[:n]...)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%d bytes came out as %d others", len(want), len(got))
+	}
+}
+
+// TestTunnelEndsAsAStreamEnds: a close with any code is the end of the file,
+// and a message that breaks off is none.
+func TestTunnelEndsAsAStreamEnds(t *testing.T) {
+	message := masked(opBinary, []byte("hello"))
+	for name, c := range map[string]struct {
+		send []byte
+		eof  bool
+	}{
+		"1000":           {masked(opClose, []byte{0x03, 0xe8}), true},
+		"1001":           {masked(opClose, []byte{0x03, 0xe9}), true},
+		"4000":           {masked(opClose, []byte{0x0f, 0xa0}), true},
+		"no code":        {masked(opClose, nil), true},
+		"cut in a frame": {message[:9], false},
+		"a wrong frame":  {[]byte("GET / HTTP/1.1\r\n\r\n"), false},
+	} {
+		conn, end := tunnelPair(t, 1<<10)
+		if _, err := end.Write(append(bytes.Clone(message), c.send...)); err != nil {
+			t.Fatal(err)
+		}
+		if !c.eof {
+			_ = end.Close()
+		}
+		got := make([]byte, 5)
+		if _, err := io.ReadFull(conn, got); err != nil || string(got) != "hello" {
+			t.Errorf("%s: read %q, %v before the end", name, got, err)
+		}
+		var err error
+		for err == nil {
+			_, err = conn.Read(make([]byte, 10))
+		}
+		if errors.Is(err, io.EOF) != c.eof {
+			t.Errorf("%s: the end reads as %v, want EOF: %v", name, err, c.eof)
+		}
+		_ = conn.Close()
+		_ = end.Close()
+	}
+}
+
+func TestTextInsideATunnel(t *testing.T) {
+	c, end := tunnelPair(t, 1<<10)
+	end.send(t, opText, []byte("PRI * HTTP/2.0"))
+	if _, err := c.Read(make([]byte, 10)); !errors.Is(err, errTunnelText) {
+		t.Errorf("text reads as %v, want %v", err, errTunnelText)
+	}
+	end.wantClose(t, websocket.StatusUnsupportedData)
+	end.send(t, opClose, []byte{0x03, 0xeb})
+}
+
+// TestTunnelCloses with the code that says why, after all that was written.
+func TestTunnelCloses(t *testing.T) {
+	for name, c := range map[string]struct {
+		close func(c *tunnelConn)
+		want  websocket.StatusCode
+	}{
+		"by HTTP":           {func(c *tunnelConn) { _ = c.Close() }, websocket.StatusNormalClosure},
+		"while draining":    {func(c *tunnelConn) { c.s.draining.Store(true); _ = c.Close() }, websocket.StatusGoingAway},
+		"after silence":     {func(c *tunnelConn) { c.closeWith(websocket.StatusGoingAway) }, websocket.StatusGoingAway},
+		"the first one won": {func(c *tunnelConn) { c.closeWith(websocket.StatusUnsupportedData); _ = c.Close() }, websocket.StatusUnsupportedData},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			conn, end := tunnelPair(t, 1<<20)
+			if n, err := conn.Write([]byte("last words")); n != 10 || err != nil {
+				t.Fatalf("wrote %d, %v", n, err)
+			}
+			c.close(conn)
+			if n, err := conn.Write([]byte("x")); n != 0 || !errors.Is(err, net.ErrClosed) {
+				t.Errorf("after the close wrote %d, %v; want %v", n, err, net.ErrClosed)
+			}
+			if op, _, payload, err := end.next(); op != opBinary || string(payload) != "last words" || err != nil {
+				t.Errorf("before the close came %x %q, %v", op, payload, err)
+			}
+			end.wantClose(t, c.want)
+			end.send(t, opClose, []byte{0x03, 0xe8})
+		})
+	}
+}
+
+// TestTunnelCoalesces what is written while a message is under way, up to a
+// bound, and then holds its writers up.
+func TestTunnelCoalesces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, end := tunnelPair(t, 1<<10)
+		want := pattern(200 << 10)
+		written := 0
+		var writing sync.WaitGroup
+		writing.Go(func() {
+			for written < len(want) {
+				n, err := c.Write(want[written:min(written+100, len(want))])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				written += n
+			}
+		})
+		synctest.Wait() // the client takes nothing
+		if written < maxWebSocketBuffer || written > 2*maxWebSocketBuffer+2<<10 {
+			t.Errorf("with a client that takes nothing %d bytes were written, want one message and one buffer at most", written)
+		}
+		var got []byte
+		messages := 0
+		for len(got) < len(want) {
+			op, final, payload, err := end.next()
+			if op != opBinary || !final || len(payload) > maxWebSocketBuffer || err != nil {
+				t.Fatalf("the frame %x of %d bytes, final %v, %v; want a message of at most %d", op, len(payload), final, err, maxWebSocketBuffer)
+			}
+			got = append(got, payload...)
+			messages++
+		}
+		writing.Wait()
+		if !bytes.Equal(got, want) {
+			t.Error("the bytes differ")
+		}
+		if messages > 50 {
+			t.Errorf("2000 writes became %d messages, want few", messages)
+		}
+		_ = c.Close()
+		end.wantClose(t, websocket.StatusNormalClosure)
+		end.send(t, opClose, []byte{0x03, 0xe8})
+	})
+}
+
+// TestTunnelWhoseClientIsGone tells its writers.
+func TestTunnelWhoseClientIsGone(t *testing.T) {
+	c, end := tunnelPair(t, 1<<10)
+	_ = end.Close()
+	var err error
+	for range 1000 { // the first ones are taken before the error is known
+		if _, err = c.Write(make([]byte, 1<<10)); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		t.Error("a client that is gone takes 1 MiB")
+	}
+}
+
+// TestIdleTunnelKeepsLittle of what a burst needed.
+func TestIdleTunnelKeepsLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, end := tunnelPair(t, 1<<20)
+		if _, err := c.Write(make([]byte, maxWebSocketBuffer)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := c.Write(make([]byte, 10)); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		c.mu.Lock()
+		if kept := cap(c.pending); kept > keptTunnelBuffer {
+			t.Errorf("it keeps %d bytes, want at most %d", kept, keptTunnelBuffer)
+		}
+		c.mu.Unlock()
+		_ = c.Close()
+		end.wantClose(t, websocket.StatusNormalClosure)
+		end.send(t, opClose, []byte{0x03, 0xe8})
+	})
+}
+
+// TestSilentTunnelIsClosed: its calls end, and its client, should it be there,
+// is told 1001.
+func TestSilentTunnelIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, end := tunnelPair(t, 1<<20)
+		c.ws.keepAlive(pingInterval, pingTimeout, func(error) { c.closeWith(websocket.StatusGoingAway) })
+		start := time.Now()
+		ended := make(chan time.Duration, 1)
+		go func() {
+			_, _ = c.Read(make([]byte, 10)) // whatever it says
+			ended <- time.Since(start)
+		}()
+		end.wantClose(t, websocket.StatusGoingAway)
+		if got, want := time.Since(start), pingInterval+pingTimeout; got != want {
+			t.Errorf("the client is told after %v, want %v", got, want)
+		}
+		if got, want := <-ended, pingInterval+pingTimeout+closeTimeout; got > want {
+			t.Errorf("its reader returned after %v, want %v at most", got, want)
+		}
+	})
+}
+
+// TestTunnelWhileDraining is refused before the upgrade, so that its client
+// goes elsewhere.
+func TestTunnelWhileDraining(t *testing.T) {
+	s := newServer(t, Config{Backend: nowhere})
+	address := serve(t, s)
+	exchange(t, address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n") // it serves
+	s.draining.Store(true)
+	_, res, err := websocket.Dial(within(t, patience), "ws://"+address, &websocket.DialOptions{Subprotocols: []string{tunnelName}})
+	if err == nil || res == nil || res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
+		t.Errorf("got %v, %v; want 503 that says when to come back", res, err)
+	}
+}
+
+func TestHandshakesOverTheLimit(t *testing.T) {
+	obs := newObserver()
+	s := newServer(t, Config{Backend: nowhere, Observer: obs, Limits: Limits{HandshakesPerSecond: 1}})
+	address := serve(t, s)
+	ctx := within(t, patience)
+	var refused *http.Response
+	for range 20 {
+		ws, res, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{Subprotocols: []string{tunnelName}}) //nolint:bodyclose // it has none
+		if err != nil {
+			refused = res
+			break
+		}
+		_ = ws.CloseNow() // its time is over
+	}
+	if refused == nil || refused.StatusCode != http.StatusTooManyRequests || refused.Header.Get("Retry-After") == "" {
+		t.Errorf("of 20 tunnels at once one is answered %v, want 429 that says when to come back", refused)
+	}
+	if r := await(t, "the refusal", obs.refused); r.Key != keyHandshakes {
+		t.Errorf("the Observer is told of %+v", r)
+	}
+}
+
+// TestNoTunnelInsideATunnel: the inner server speaks HTTP/2 and nothing else.
+func TestNoTunnelInsideATunnel(t *testing.T) {
+	address := serve(t, newServer(t, Config{Backend: nowhere}))
+	ws, _, err := websocket.Dial(within(t, patience), "ws://"+address, &websocket.DialOptions{Subprotocols: []string{tunnelName}}) //nolint:bodyclose // it has none
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := websocket.NetConn(context.Background(), ws, websocket.MessageBinary)
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: h2ts\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(patience)) // a test that hangs fails
+	answer, err := io.ReadAll(conn)
+	if err != nil {
+		t.Errorf("the tunnel ended with %v", err)
+	}
+	if bytes.Contains(answer, []byte("101")) || bytes.Contains(answer, []byte("HTTP/1.1 2")) {
+		t.Errorf("HTTP/1.1 inside a tunnel is answered %q", answer)
+	}
+}
+
+// TestCallsOnOneTunnelDoNotStopEachOther: one that nobody reads holds up no
+// other on its connection.
+func TestCallsOnOneTunnelDoNotStopEachOther(t *testing.T) {
+	backend := startBackend(t, echo)
+	s := newServer(t, Config{Backend: Backend{Target: backend}})
+	cc := dialTunnel(t, serve(t, s), nil)
+	ctx, cancel := context.WithCancel(within(t, patience))
+	defer cancel()
+	full := make(chan struct{}, 1)
+	for range 5 {
+		stuck := open(ctx, t, cc, testMethod)
+		go func() {
+			for range 64 { // more than all windows hold
+				if stuck.SendMsg(pattern(64<<10)) != nil {
+					break
+				}
+			}
+			select {
+			case full <- struct{}{}:
+			default:
+			}
+		}()
+	}
+	for range 20 {
+		if err := unary(ctx, cc, testMethod); err != nil {
+			t.Fatalf("beside calls that nobody reads: %v", err)
+		}
+	}
+	select {
+	case <-full:
+		t.Error("a call that nobody reads took 4 MiB")
+	default:
+	}
+	if err := unary(ctx, cc, "/grpc.channelz.v1.Channelz/GetServers"); status.Code(err) != codes.Unimplemented {
+		t.Errorf("what shows insides: %v", err)
+	}
+}
