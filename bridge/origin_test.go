@@ -226,10 +226,7 @@ func TestPreflight(t *testing.T) {
 		{"what is no name", listed, []string{"x a, x\tb, (, , x-\u00e9, x:y"}, "", nil},
 		{"Connect's", listed, []string{"connect-protocol-version, connect-timeout-ms"}, "connect-protocol-version, connect-timeout-ms", nil},
 		{
-			"from anywhere",
-			originVerdict{allowed: true, any: true, origin: "null"},
-			[]string{"x-a"},
-			"x-a",
+			"from anywhere", originVerdict{allowed: true, any: true, origin: "null"}, []string{"x-a"}, "x-a",
 			map[string]string{"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Credentials": ""},
 		},
 	} {
@@ -293,7 +290,7 @@ func FuzzOrigin(f *testing.F) {
 		"https://a.example.com", "https://evilexample.com", "https://a.example.com.evil", "https://evil/.example.com",
 		"https://evil#.example.com", "https://evil@a.example.com", "https://[::1].example.com", "https://.example.com",
 		"HTTPS://A.EXAMPLE.COM", "https://a.example.com:443", "null", "https://a.example.com/", "https:a.example.com",
-		"https://\u212a.example.com", "https://a%2f.example.com", "https:///a.example.com",
+		"https://\u212a.example.com", "https://a%2f.example.com", "https:///a.example.com", "https://a.example.com?", "https://a.example.com#",
 	} {
 		f.Add(seed, "localhost:8080")
 	}
@@ -316,7 +313,7 @@ func FuzzOrigin(f *testing.F) {
 		}
 		bare := strings.Trim(name, "[]")
 		switch {
-		case strings.ContainsAny(rest, "/@\\ \t\r\n\x00"):
+		case strings.ContainsAny(rest, "/?#@\\ \t\r\n\x00"):
 			t.Errorf("%q is allowed, and is more than scheme, host and port", origin)
 		case scheme == "https" && port == "" && strings.HasSuffix(name, ".example.com") && len(name) > len(".example.com"):
 		case (scheme == "http" || scheme == "https") && name == "grpc.example.net":
