@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -65,21 +66,19 @@ func run(listen, control string, streams uint32) error {
 
 	controlServer := &http.Server{Handler: records, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 2) // one for each server
-	go func() { ended <- server.Serve(ln) }()
-	go func() { ended <- controlServer.Serve(side) }()
+	var serving sync.WaitGroup
+	serving.Go(func() { ended <- server.Serve(ln) })
+	serving.Go(func() { ended <- controlServer.Serve(side) })
 	fmt.Printf("listening %s\n", ln.Addr())
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	select {
 	case <-ctx.Done():
-		err = nil
-	case err = <-ended:
-		ended <- nil // so that both are waited for below
+	case err = <-ended: // nothing has told it to
 	}
 	server.Stop()
 	_ = controlServer.Close() // the process ends
-	<-ended
-	<-ended
+	serving.Wait()
 	return err
 }

@@ -73,9 +73,6 @@ func (e *entry) change(edit func(*probe.Record)) {
 func (e *entry) cancelled(cause error) {
 	e.all.mu.Lock()
 	defer e.all.mu.Unlock()
-	if !e.record.Ended.IsZero() {
-		return // grpc-go ends the context of a handler that returned
-	}
 	e.record.Cancelled, e.record.Cause = time.Now(), cause.Error()
 	e.all.tell()
 }
@@ -94,6 +91,8 @@ func (rs *records) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/records":
 		answer = rs.all
+	case "/sent":
+		answer = rs.sent
 	case "/idle":
 		answer = func() (any, bool) { return rs.running, rs.running == 0 }
 	case "/record":
@@ -129,10 +128,21 @@ func (rs *records) all() (any, bool) {
 	return out, true
 }
 
+// sent is the number of payload bytes sent in the calls that run.
+func (rs *records) sent() (any, bool) {
+	var n int64
+	for _, e := range rs.entries {
+		if e.record.Ended.IsZero() {
+			n += e.record.SentBytes
+		}
+	}
+	return n, true
+}
+
 func (rs *records) find(id, state string) (any, bool) {
 	e, ok := rs.entries[id]
 	if !ok {
-		return nil, false
+		return probe.Record{}, state == probe.Now
 	}
 	switch state {
 	case probe.Cancelled:

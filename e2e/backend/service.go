@@ -77,9 +77,12 @@ func (s *service) handle(ctx context.Context, method string, do func(*call) erro
 	script, err := probe.ParseScript(first(md, probe.ScriptKey))
 	record := s.records.begin(ctx, method, first(md, probe.IDKey), md)
 	if err == nil {
-		unwatch := context.AfterFunc(ctx, func() { record.cancelled(ctx.Err()) })
+		noted := make(chan struct{})
+		unwatch := context.AfterFunc(ctx, func() { defer close(noted); record.cancelled(ctx.Err()) })
 		err = do(&call{ctx: ctx, script: script, record: record})
-		unwatch()
+		if !unwatch() {
+			<-noted
+		}
 	} else {
 		err = status.Error(codes.InvalidArgument, err.Error())
 	}

@@ -10,6 +10,9 @@ import { Probe, ReplySchema, RequestSchema } from "./probe_pb.js";
 const { grpc } = improbable;
 const patience = 20_000; // for a call that should have ended
 
+// The service with a method that no server has.
+const service = { ...Probe, methods: [...Probe.methods, { ...Probe.method.unary, name: "Missing", localName: "missing" }] };
+
 /** Runs a job with the client that it names. */
 export async function run(job, address, transports) {
   const began = performance.now();
@@ -39,7 +42,7 @@ function tooLong() {
 // --- @connectrpc/connect-web ---------------------------------------------
 
 async function connectWeb(job, address, seen) {
-  const client = createClient(Probe, createGrpcWebTransport({ baseUrl: address, useBinaryFormat: true }));
+  const client = createClient(service, createGrpcWebTransport({ baseUrl: address, useBinaryFormat: true }));
   const abort = new AbortController();
   const options = {
     signal: abort.signal,
@@ -49,15 +52,15 @@ async function connectWeb(job, address, seen) {
     onTrailer: (t) => collect(seen.trailer, t.entries()),
   };
   try {
-    if (job.method === "Unary") {
-      took(seen, await client.unary(request(job, 0), options));
-    } else {
+    if (job.method === "ServerStream") {
       for await (const reply of client.serverStream(request(job, 0), options)) {
         took(seen, reply);
         if (seen.replies.length === job.cancel_after) {
           abort.abort();
         }
       }
+    } else {
+      took(seen, await client[job.method === "Unary" ? "unary" : "missing"](request(job, 0), options));
     }
     seen.code = 0;
   } catch (e) {
@@ -90,7 +93,7 @@ class ProbeMessage {
 }
 
 const improbableGrpcWeb = (transport) => async (job, address, seen) => {
-  const method = Probe.methods.find((m) => m.name === job.method);
+  const method = service.methods.find((m) => m.name === job.method);
   const client = grpc.client(
     {
       methodName: method.name,

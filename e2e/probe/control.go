@@ -35,6 +35,13 @@ func (c *Control) Wait(ctx context.Context, id, state string) (Record, error) {
 	return r, err
 }
 
+// Sent returns how many bytes of payload the backend has sent in the calls that run.
+func (c *Control) Sent(ctx context.Context) (int64, error) {
+	var n int64
+	err := c.get(ctx, "/sent", &n)
+	return n, err
+}
+
 // Records returns the record of every call so far, by id.
 func (c *Control) Records(ctx context.Context) (map[string]Record, error) {
 	var r map[string]Record

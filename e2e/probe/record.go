@@ -37,6 +37,7 @@ func (r Record) Values(name string) []string {
 
 // What Control.Wait waits for.
 const (
+	Now       = "now" // nothing: a call that never began has an empty record
 	Began     = "began"
 	Cancelled = "cancelled" // the context ended, or the handler did
 	Ended     = "ended"

@@ -67,19 +67,17 @@ func (s *Status) String() string {
 }
 
 // Reason returns the reason that culvert gave if it made the status, else "".
-func (s *Status) Reason() string {
-	return Reason(s.Details)
-}
+func (s *Status) Reason() string { return Info(s.Details).GetReason() }
 
-// Reason returns culvert's reason in details, else "".
-func Reason(details *spb.Status) string {
+// Info returns what culvert says in details, nil if it made no such status.
+func Info(details *spb.Status) *errdetails.ErrorInfo {
 	for _, d := range details.GetDetails() {
 		info := new(errdetails.ErrorInfo)
 		if d.UnmarshalTo(info) == nil && info.GetDomain() == "culvert" {
-			return info.GetReason()
+			return info
 		}
 	}
-	return ""
+	return nil
 }
 
 // newStatus reads a status from fields: trailers, or a Trailers-Only answer's

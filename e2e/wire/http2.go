@@ -9,30 +9,28 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 )
 
 // useHTTP2 makes c speak gRPC or gRPC-Web over HTTP/2 on inner, which is the TCP
 // connection itself or the tunnel in it.
-func (c *Conn) useHTTP2(inner net.Conn) {
-	var dialed atomic.Bool
+func (c *Conn) useHTTP2(ctx context.Context, inner net.Conn) error {
 	transport := &http.Transport{
 		DisableCompression: true,
 		Protocols:          new(http.Protocols),
 		// A reader that stops shall stop the server, not fill this process.
-		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10},
-		DialContext: func(context.Context, string, string) (net.Conn, error) {
-			if dialed.Swap(true) {
-				return nil, errors.New("the connection ended, or takes no more calls")
-			}
-			return inner, nil
-		},
+		HTTP2:       &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10},
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return inner, nil },
 	}
 	transport.Protocols.SetUnencryptedHTTP2(true)
+	conn, err := transport.NewClientConn(ctx, "http", c.TCP.RemoteAddr().String())
+	if err != nil {
+		_ = inner.Close() // the error of the connection says more
+		return err
+	}
 	web := c.Transport == WebH2 || c.Transport == TunnelWeb
 	c.close = func() {
-		transport.CloseIdleConnections()
-		_ = inner.Close() // may be closed by then
+		_ = conn.Close()  // may be closed by then
+		_ = inner.Close() // likewise
 	}
 	c.open = func(ctx context.Context, method string, md http.Header, complete []byte) (Call, error) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -63,10 +61,11 @@ func (c *Conn) useHTTP2(inner net.Conn) {
 		req.Header.Set("Content-Type", call.contentType)
 		call.roundTrip.Go(func() {
 			defer close(call.responded)
-			call.resp, call.err = transport.RoundTrip(req) //nolint:bodyclose // Close does it
+			call.resp, call.err = conn.RoundTrip(req)
 		})
 		return call, nil
 	}
+	return nil
 }
 
 type http2Call struct {

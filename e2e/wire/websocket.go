@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -15,7 +16,7 @@ import (
 // upgrade makes a WebSocket of tcp. Its client offers one subprotocol and wants it.
 func upgrade(ctx context.Context, tcp net.Conn, path, subprotocol string, header http.Header) (*websocket.Conn, error) {
 	dial := func(context.Context, string, string) (net.Conn, error) { return tcp, nil }
-	ws, _, err := websocket.Dial(ctx, "ws://"+tcp.RemoteAddr().String()+path, &websocket.DialOptions{ //nolint:bodyclose // the library does
+	ws, _, err := websocket.Dial(ctx, "ws://"+tcp.RemoteAddr().String()+path, &websocket.DialOptions{
 		HTTPClient:   &http.Client{Transport: &http.Transport{DialContext: dial}},
 		HTTPHeader:   header,
 		Subprotocols: []string{subprotocol},
@@ -159,6 +160,7 @@ func (c *webSocketCall) readFrame() (byte, []byte, error) {
 
 // Close closes without a code, which is the cancellation of the protocol.
 func (c *webSocketCall) Close() {
+	_ = c.tcp.SetDeadline(time.Now().Add(5 * time.Second)) // Close waits for ever behind a message that is half read
 	if c.status == nil {
 		_ = c.ws.Close(websocket.StatusNoStatusRcvd, "") // the peer may be gone
 	}

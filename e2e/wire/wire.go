@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -86,7 +87,9 @@ func New(ctx context.Context, t Transport, tcp *net.TCPConn) (*Conn, error) {
 	c := &Conn{Transport: t, TCP: tcp}
 	switch t {
 	case GRPC, WebH2:
-		c.useHTTP2(tcp)
+		if err := c.useHTTP2(ctx, tcp); err != nil {
+			return nil, err
+		}
 	case Web, WebText:
 		c.useHTTP1()
 	case WebSocket:
@@ -97,7 +100,9 @@ func New(ctx context.Context, t Transport, tcp *net.TCPConn) (*Conn, error) {
 			_ = tcp.Close() // the error of the handshake says more
 			return nil, err
 		}
-		c.useHTTP2(inner)
+		if err := c.useHTTP2(ctx, inner); err != nil {
+			return nil, err
+		}
 	default:
 		return nil, fmt.Errorf("no transport %q", t)
 	}
@@ -114,6 +119,11 @@ func (c *Conn) Open(ctx context.Context, method string, md http.Header) (Call, e
 // one body of known length where the protocol has that.
 func (c *Conn) Post(ctx context.Context, method string, md http.Header, message []byte) (Call, error) {
 	return c.open(ctx, method, md, Frame(message))
+}
+
+// SetDeadline makes everything on the connection fail from then on.
+func (c *Conn) SetDeadline(t time.Time) {
+	_ = c.TCP.SetDeadline(t) // an error: closed, and so everything fails
 }
 
 // Close ends the connection in order: with a FIN.
@@ -179,7 +189,7 @@ func RecvReply(c Call, sequence uint64) (*e2epb.Reply, error) {
 func Drain(c Call, sequence uint64) (uint64, error) {
 	for {
 		_, err := RecvReply(c, sequence)
-		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if errors.Is(err, io.EOF) && !errors.Is(err, ErrCut) {
 			return sequence, nil
 		}
 		if err != nil {

@@ -1,0 +1,462 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
+
+	"github.com/culvert-grpc/culvert/e2e/probe"
+	"github.com/culvert-grpc/culvert/e2e/wire"
+)
+
+// health asks one of culvert's health pages and returns the HTTP status, 0 if
+// nobody answers.
+func (c *culvert) ask(page string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.health+page, nil)
+	if err != nil {
+		return 0
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0
+	}
+	_ = resp.Body.Close() // the status is all
+	return resp.StatusCode
+}
+
+// TERM with calls under way: readiness falls, new calls are refused, those under
+// way finish as if nothing were, and the program ends with 0.
+func TestDrainLetsCallsFinish(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{})
+	if code := c.ask("/readyz"); code != http.StatusOK {
+		t.Fatalf("readyz is %d", code)
+	}
+	if code := c.ask("/livez"); code != http.StatusOK {
+		t.Errorf("livez is %d", code)
+	}
+	var talks []*call
+	for _, transport := range wire.All {
+		talk := open(t, dial(t, transport, c.address), wire.Bidi, probe.Script{Echo: true, Trailer: []probe.Field{{Name: "x-tail", Value: "end"}}})
+		say(t, talk, 0)
+		talks = append(talks, talk)
+	}
+	idle := map[wire.Transport]*wire.Conn{} // connections that have called and could again
+	for _, transport := range wire.All {
+		if transport != wire.WebSocket {
+			idle[transport] = dial(t, transport, c.address)
+			if err := unary(t.Context(), idle[transport], newID(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
+	c.signal(t, syscall.SIGTERM)
+	if err := eventually(2*time.Second, func() error {
+		if code := c.ask("/readyz"); code != http.StatusServiceUnavailable {
+			return fmt.Errorf("readyz is %d", code)
+		}
+		return nil
+	}); err != nil {
+		t.Errorf("after TERM: %v", err)
+	}
+	if code := c.ask("/livez"); code != http.StatusOK {
+		t.Errorf("livez is %d while draining", code)
+	}
+	// No new connection.
+	if err := eventually(2*time.Second, func() error {
+		conn, err := net.DialTimeout("tcp", c.address, time.Second)
+		if err != nil {
+			return nil
+		}
+		_ = conn.Close() // it should not have been
+		return errors.New("a new connection is accepted")
+	}); err != nil {
+		t.Errorf("after TERM: %v", err)
+	}
+	// No new call on a connection that is there.
+	for _, talk := range talks {
+		if !talk.conn.Transport.Multiplexed() {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		id := newID(t)
+		if err := unary(ctx, talk.conn, id); err == nil {
+			t.Errorf("%s: a new call was taken while draining", talk.conn.Transport)
+		}
+		cancel()
+		if _, ok := b.saw(t, id); ok {
+			t.Errorf("%s: a call begun while draining reached the backend", talk.conn.Transport)
+		}
+	}
+	// What was under way goes on: for a while, and to its own end.
+	pace := time.NewTicker(300 * time.Millisecond)
+	defer pace.Stop()
+	for i := range uint64(5) {
+		<-pace.C
+		for _, talk := range talks {
+			say(t, talk, i+1)
+		}
+	}
+	for _, talk := range talks {
+		if err := talk.CloseSend(); err != nil {
+			t.Errorf("%s: %v", talk.conn.Transport, err)
+		}
+		e := finish(talk, 6)
+		if !e.is(codes.OK, "") || e.status.Trailer["x-tail"] == nil {
+			t.Errorf("%s: a call that was under way: %v", talk.conn.Transport, e)
+		} else if talk.conn.Transport == wire.WebSocket && e.status.CloseCode != int(websocket.StatusGoingAway) {
+			t.Errorf("%s: closed with %d, want 1001", talk.conn.Transport, e.status.CloseCode)
+		}
+	}
+	if code := c.wait(t, 10*time.Second); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// say sends the request number i of a conversation and wants its echo.
+func say(t testing.TB, talk *call, i uint64) {
+	t.Helper()
+	if err := talk.Send(wire.Request(i, 100)); err != nil {
+		t.Errorf("%s: request %d: %v", talk.conn.Transport, i, err)
+		return
+	}
+	if _, err := wire.RecvReply(talk, i); err != nil {
+		t.Errorf("%s: reply %d: %v (%v)", talk.conn.Transport, i, err, talk.Status())
+	}
+}
+
+// Calls that don't finish within drain_timeout are ended with DRAINING, each in
+// its own protocol, and the program ends with 0.
+func TestDrainEndsWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{config: "drain_timeout: 2s\n"})
+	calls := every(t, c.address)
+	for _, call := range calls {
+		b.record(t, call.id, probe.Began, 5*time.Second)
+	}
+	ends := finishing(calls)
+	began := time.Now()
+	c.signal(t, syscall.SIGTERM)
+	for i, e := range await(t, ends, 15*time.Second, "the calls' ends") {
+		if !e.is(codes.Unavailable, "DRAINING") {
+			t.Errorf("%s %s: %v, want UNAVAILABLE with DRAINING", calls[i].conn.Transport, calls[i].id, e)
+			continue
+		}
+		if e.after < 1900*time.Millisecond || e.after > 5*time.Second {
+			t.Errorf("%s: ended after %v, want 2 s", calls[i].conn.Transport, e.after)
+		}
+		if calls[i].conn.Transport == wire.WebSocket && e.status.CloseCode != int(websocket.StatusGoingAway) {
+			t.Errorf("%s: closed with %d, want 1001", calls[i].conn.Transport, e.status.CloseCode)
+		}
+	}
+	if code := c.wait(t, 10*time.Second); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	wantCancelled(t, b, calls, began, 5*time.Second)
+}
+
+// A second signal ends the program at once.
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, second := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(second.String(), func(t *testing.T) {
+			b := startBackend(t, backendOptions{})
+			c := startCulvert(t, b.address, culvertOptions{})
+			call := post(t, dial(t, wire.Web, c.address), wire.ServerStream, probe.Script{Hang: true})
+			b.record(t, call.id, probe.Began, 5*time.Second)
+			c.signal(t, syscall.SIGTERM)
+			if err := eventually(2*time.Second, func() error {
+				if code := c.ask("/readyz"); code != http.StatusServiceUnavailable {
+					return fmt.Errorf("readyz is %d", code)
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			c.signal(t, second)
+			code := c.wait(t, 10*time.Second)
+			if took := time.Since(began); took > time.Second {
+				t.Errorf("it took %v", took)
+			}
+			t.Logf("exit code %d", code)
+		})
+	}
+}
+
+// The goodbye of each connection can be read on the wire: GOAWAY on HTTP/2, also
+// inside a tunnel, which then closes with 1001; "Connection: close" on HTTP/1.1.
+func TestDrainSaysGoodbye(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{config: "drain_timeout: 3s\n"})
+
+	plain, err := net.Dial("tcp", c.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = plain.Close() }() // read to its end
+	ws, _, err := websocket.Dial(t.Context(), "ws://"+c.address+"/", &websocket.DialOptions{Subprotocols: []string{"h2ts"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ws.CloseNow() }() // read to its end
+	ws.SetReadLimit(-1)
+	tunnel := &closeNoter{ws: ws}
+	goodbyes := map[string]chan error{"h2c": make(chan error, 1), "h2ts": make(chan error, 1)}
+	var readers sync.WaitGroup
+	readers.Go(func() { goodbyes["h2c"] <- readGoodbye(plain) })
+	readers.Go(func() { goodbyes["h2ts"] <- readGoodbye(tunnel) })
+	defer readers.Wait()
+
+	web, err := net.Dial("tcp", c.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = web.Close() }() // read to its end
+	// A request that begins before TERM and is answered after it.
+	id := newID(t)
+	body := wire.Frame(wire.Request(0, 0))
+	md := wire.Metadata(id, probe.Script{Replies: 3, ReplyEvery: 500})
+	if _, err := fmt.Fprintf(web, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/grpc-web+proto\r\nContent-Length: %d\r\n%s: %s\r\n%s: %s\r\n\r\n%s",
+		wire.ServerStream, c.address, len(body), probe.IDKey, id, probe.ScriptKey, md[probe.ScriptKey][0], body); err != nil {
+		t.Fatal(err)
+	}
+	b.record(t, id, probe.Began, 5*time.Second)
+	b.idleBut(t, 1)
+	c.signal(t, syscall.SIGTERM)
+
+	for name, ch := range goodbyes {
+		if err := await(t, ch, 10*time.Second, "the goodbye of "+name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if tunnel.code != websocket.StatusGoingAway {
+		t.Errorf("the tunnel was closed with %d, want 1001", tunnel.code)
+	}
+	in := bufio.NewReader(web)
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.Contains(string(text), "grpc-status: 0\r\n") {
+		t.Errorf("HTTP/1.1: the call that was under way ended with %q, %v", text, err)
+	}
+	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("HTTP/1.1: the connection was not closed behind the answer: %v", err)
+	}
+	if code := c.wait(t, 10*time.Second); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// idleBut waits until so many calls run at the backend.
+func (b *backend) idleBut(t testing.TB, n int) {
+	t.Helper()
+	if err := eventually(5*time.Second, func() error {
+		running := 0
+		for _, r := range b.records(t) {
+			if r.Ended.IsZero() {
+				running++
+			}
+		}
+		if running != n {
+			return fmt.Errorf("%d calls run, want %d", running, n)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readGoodbye speaks HTTP/2 until the connection ends, and wants a GOAWAY before
+// that.
+func readGoodbye(conn io.ReadWriter) error {
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		return err
+	}
+	f := http2.NewFramer(conn, conn)
+	if err := f.WriteSettings(); err != nil {
+		return err
+	}
+	goaway := false
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			if goaway && errors.Is(err, io.EOF) {
+				return nil
+			}
+			return fmt.Errorf("the connection ended (GOAWAY: %v): %w", goaway, err)
+		}
+		switch frame := frame.(type) {
+		case *http2.GoAwayFrame:
+			if goaway = true; frame.ErrCode != http2.ErrCodeNo {
+				return fmt.Errorf("GOAWAY with %v", frame.ErrCode)
+			}
+		case *http2.PingFrame:
+			if !frame.IsAck() {
+				_ = f.WritePing(true, frame.Data) // ReadFrame tells of an end
+			}
+		}
+	}
+}
+
+// A closeNoter is a WebSocket as a byte pipe that keeps the close code, which
+// websocket.NetConn does not show. One goroutine reads it.
+type closeNoter struct {
+	ws   *websocket.Conn
+	msg  io.Reader
+	code websocket.StatusCode // valid after Read returned io.EOF
+}
+
+func (c *closeNoter) Write(p []byte) (int, error) {
+	return len(p), c.ws.Write(context.Background(), websocket.MessageBinary, p)
+}
+
+func (c *closeNoter) Read(p []byte) (int, error) {
+	for {
+		if c.msg == nil {
+			_, r, err := c.ws.Reader(context.Background())
+			if c.code = websocket.CloseStatus(err); c.code != -1 {
+				return 0, io.EOF
+			}
+			if err != nil {
+				return 0, err
+			}
+			c.msg = r
+		}
+		n, err := c.msg.Read(p)
+		if errors.Is(err, io.EOF) {
+			c.msg, err = nil, nil
+			if n == 0 {
+				continue
+			}
+		}
+		return n, err
+	}
+}
+
+// Calls come all the time, over every transport, when TERM does. Each ends with a
+// status or never began (the connection was refused): a bare EOF is for none.
+func TestDrainUnderLoadLosesNoCall(t *testing.T) {
+	const rounds = 3
+	b := startBackend(t, backendOptions{})
+	for range rounds {
+		c := startCulvert(t, b.address, culvertOptions{})
+		ctx, stop := context.WithCancel(context.Background())
+		var work sync.WaitGroup
+		var mu sync.Mutex
+		counts := map[string]int{}
+		for _, transport := range wire.All {
+			for range 3 {
+				work.Go(func() { hammer(ctx, t, transport, c.address, &mu, counts) })
+			}
+		}
+		if err := eventually(10*time.Second, func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			if n := counts["OK"]; n < 1000 {
+				return fmt.Errorf("%d calls", n)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+		c.signal(t, syscall.SIGTERM)
+		if code := c.wait(t, 10*time.Second); code != 0 {
+			t.Errorf("exit code %d, want 0", code)
+		}
+		stop()
+		work.Wait()
+		t.Logf("how the calls ended: %v", counts)
+	}
+}
+
+// hammer makes calls, each over a connection of its own where a connection
+// carries one, until the server is gone.
+func hammer(ctx context.Context, t *testing.T, transport wire.Transport, address string, mu *sync.Mutex, counts map[string]int) {
+	var conn *wire.Conn
+	defer func() {
+		if conn != nil {
+			conn.Close()
+		}
+	}()
+	count := func(how string) {
+		mu.Lock()
+		counts[how]++
+		mu.Unlock()
+	}
+	for ctx.Err() == nil {
+		if conn == nil {
+			var err error
+			if conn, err = wire.Dial(ctx, transport, address); err != nil {
+				count("no connection")
+				if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) && !strings.Contains(err.Error(), "503") {
+					t.Errorf("%s: the connection: %v", transport, err)
+				}
+				return
+			}
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+		}
+		call, err := conn.Post(ctx, wire.Unary, wire.Metadata("drain", probe.Script{}), wire.Request(0, 0))
+		if err != nil {
+			count("not begun")
+			if !strings.Contains(err.Error(), "503") {
+				t.Errorf("%s: a call could not begin: %v", transport, err)
+			}
+			return
+		}
+		e := finish(call, 0)
+		call.Close()
+		switch {
+		case e.is(codes.OK, "") && e.replies == 1:
+			count("OK")
+		case e.is(codes.Unavailable, "DRAINING"):
+			count("DRAINING")
+		case e.status == nil && refusedByGoAway(e.err):
+			count("GOAWAY")
+			conn.Close()
+			conn = nil
+			continue
+		default:
+			t.Errorf("%s: %v", transport, e)
+			return
+		}
+		if !transport.Multiplexed() {
+			conn.Close()
+			conn = nil
+		}
+	}
+}
+
+// refusedByGoAway reports whether a call on a connection that says goodbye was
+// not processed, as HTTP/2 says it (RFC 9113 §6.8): the client may repeat it.
+func refusedByGoAway(err error) bool {
+	text := err.Error()
+	for _, sign := range []string{"GOAWAY", "graceful shutdown", "REFUSED_STREAM", "client conn not usable"} {
+		if strings.Contains(text, sign) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,455 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/e2e/probe"
+	"github.com/culvert-grpc/culvert/e2e/wire"
+)
+
+// every opens calls of several kinds over every transport: one that waits, one
+// that is sent to, one that sends, one that converses. All go on for ever.
+func every(t testing.TB, address string) []*call {
+	t.Helper()
+	var calls []*call
+	for _, transport := range wire.All {
+		conn := dial(t, transport, address)
+		next := func() *wire.Conn {
+			if !transport.Multiplexed() {
+				conn = dial(t, transport, address)
+			}
+			return conn
+		}
+		calls = append(calls,
+			post(t, next(), wire.ServerStream, probe.Script{Hang: true}),
+			post(t, next(), wire.ServerStream, probe.Script{HeaderEarly: true, Hang: true}),
+			post(t, next(), wire.ServerStream, probe.Script{Replies: 1 << 30, ReplyBytes: kib, ReplyEvery: 10}),
+			post(t, next(), wire.Unary, probe.Script{Hang: true}),
+			open(t, next(), wire.ClientStream, probe.Script{}),
+			open(t, next(), wire.Bidi, probe.Script{Echo: true}))
+	}
+	return calls
+}
+
+// await waits for what comes from a channel, but not for ever.
+func await[T any](t testing.TB, from <-chan T, patience time.Duration, what string) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("%s: not within %v", what, patience)
+		panic("unreachable")
+	}
+}
+
+// name says which call it is that a test complains of.
+func (c *call) name(b *backend, t testing.TB) string {
+	r, _ := b.saw(t, c.id)
+	return fmt.Sprintf("%s %s (%s)", c.conn.Transport, r.Method, c.id)
+}
+
+// A backend that is killed ends all its calls with UNAVAILABLE within a second,
+// and calls work within two seconds of its return, also after a pause that has
+// let every back-off grow.
+func TestKilledBackend(t *testing.T) {
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{})
+	calls := every(t, c.address)
+	names := make([]string, len(calls))
+	for i, call := range calls {
+		b.record(t, call.id, probe.Began, 5*time.Second)
+		names[i] = call.name(b, t)
+	}
+	ends := finishing(calls)
+	began := time.Now()
+	b.kill(t)
+	for i, e := range await(t, ends, 10*time.Second, "the calls' ends") {
+		if !e.is(codes.Unavailable, "UPSTREAM_RESET") {
+			t.Errorf("%s: %v, want UNAVAILABLE with UPSTREAM_RESET", names[i], e)
+		} else if sent := wire.Info(e.status.Details).GetMetadata()["sent"]; sent != "maybe" {
+			t.Errorf("%s: sent=%q, want maybe", names[i], sent)
+		}
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the last call ended %v after the backend, want within 1 s", took)
+	}
+
+	// While it is away, calls are refused soon, and told that they were not sent.
+	away := time.After(6 * time.Second)
+	pace := time.NewTicker(500 * time.Millisecond)
+	defer pace.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-away:
+			waiting = false
+		case <-pace.C:
+			began := time.Now()
+			e := finish(post(t, dial(t, wire.Web, c.address), wire.Unary, probe.Script{}), 0)
+			if !e.is(codes.Unavailable, "UPSTREAM_UNREACHABLE") {
+				t.Errorf("a call without a backend: %v, want UNAVAILABLE with UPSTREAM_UNREACHABLE", e)
+			} else if sent := wire.Info(e.status.Details).GetMetadata()["sent"]; sent != "no" {
+				t.Errorf("a call without a backend: sent=%q, want no", sent)
+			}
+			if took := time.Since(began); took > 6*time.Second {
+				t.Errorf("a call without a backend took %v", took)
+			}
+		}
+	}
+	b.restart(t)
+	began = time.Now()
+	for _, transport := range wire.All {
+		if err := eventually(2*time.Second-time.Since(began), func() error {
+			return works(t, transport, c.address, 2*time.Second)
+		}); err != nil {
+			t.Errorf("%s, after the backend's return: %v", transport, err)
+		}
+	}
+	t.Logf("calls worked %v after the backend's return", time.Since(began).Round(time.Millisecond))
+}
+
+// culvert starts without its backend and needs no restart when that comes.
+func TestBackendThatComesLater(t *testing.T) {
+	b := startBackend(t, backendOptions{})
+	b.kill(t)
+	c := startCulvert(t, b.address, culvertOptions{})
+	for _, transport := range wire.All {
+		conn := dial(t, transport, c.address)
+		if e := finish(post(t, conn, wire.Unary, probe.Script{}), 0); !e.is(codes.Unavailable, "UPSTREAM_UNREACHABLE") {
+			t.Errorf("%s: %v, want UNAVAILABLE with UPSTREAM_UNREACHABLE", transport, e)
+		}
+	}
+	b.restart(t)
+	if err := eventually(2*time.Second, func() error { return works(t, wire.Web, c.address, 2*time.Second) }); err != nil {
+		t.Errorf("after the backend came: %v", err)
+	}
+}
+
+// A stopped process, whose kernel goes on acknowledging, is seen by deadlines at
+// once and by backend.keepalive if that is set.
+func TestStoppedBackend(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	plain := startCulvert(t, b.address, culvertOptions{})
+	pinging := startCulvert(t, b.address, culvertOptions{config: "backend:\n  keepalive: 10s\n"})
+	calls := every(t, pinging.address)
+	for _, call := range calls {
+		b.record(t, call.id, probe.Began, 5*time.Second)
+	}
+	if err := works(t, wire.GRPC, plain.address, 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	ends := finishing(calls)
+	b.signal(t, syscall.SIGSTOP)
+	began := time.Now()
+
+	for _, transport := range wire.All {
+		md := wire.Metadata(newID(t), probe.Script{})
+		md["grpc-timeout"] = []string{"1500m"}
+		began := time.Now()
+		c, err := dial(t, transport, plain.address).Post(context.Background(), wire.Unary, md, wire.Request(0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := finish(c, 0)
+		if took := time.Since(began); e.status == nil || e.status.Code != codes.DeadlineExceeded || took > 3*time.Second {
+			t.Errorf("%s: a call with a deadline of 1.5 s: %v after %v", transport, e, took)
+		}
+		c.Close()
+	}
+
+	for i, e := range await(t, ends, time.Minute, "the ends of the calls with keepalive") {
+		if e.status == nil || e.status.Code != codes.Unavailable {
+			t.Errorf("%s with keepalive: %v, want UNAVAILABLE", calls[i].conn.Transport, e)
+		}
+	}
+	t.Logf("keepalive ended the calls after %v", time.Since(began).Round(time.Second))
+	b.signal(t, syscall.SIGCONT)
+	if err := eventually(5*time.Second, func() error { return works(t, wire.GRPC, pinging.address, 2*time.Second) }); err != nil {
+		t.Errorf("after the backend went on: %v", err)
+	}
+}
+
+// A client that goes with a FIN or RST ends its calls at the backend within five
+// seconds while culvert reads from it.
+func TestClientThatGoes(t *testing.T) {
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{})
+	for _, reset := range []bool{false, true} {
+		t.Run(map[bool]string{false: "FIN", true: "RST"}[reset], func(t *testing.T) {
+			calls := every(t, c.address)
+			for _, call := range calls {
+				b.record(t, call.id, probe.Began, 5*time.Second)
+			}
+			for _, call := range calls {
+				if reset {
+					_ = call.conn.TCP.SetLinger(0) // closed already if it carries several calls
+				}
+				_ = call.conn.TCP.Close()
+			}
+			wantCancelled(t, b, calls, time.Now(), 5*time.Second)
+		})
+	}
+}
+
+// A client that goes while culvert holds it back, because its backend reads
+// nothing or because it read nothing itself, is noticed within 45 seconds.
+func TestClientThatGoesWhileItIsHeldBack(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{})
+	calls := heldBack(t, b, c.address)
+	for i, call := range calls {
+		if i%2 == 0 {
+			_ = call.conn.TCP.SetLinger(0) // open
+		}
+		_ = call.conn.TCP.Close()
+	}
+	wantCancelled(t, b, calls, time.Now(), 45*time.Second)
+}
+
+// heldBack opens calls over every transport that culvert doesn't read from, two of
+// each kind: uploads to a backend that reads nothing, and downloads that the client
+// doesn't read.
+func heldBack(t *testing.T, b *backend, address string) []*call {
+	t.Helper()
+	var calls []*call
+	for _, transport := range wire.All {
+		for range 2 {
+			up := open(t, dial(t, transport, address), wire.Bidi, probe.Script{Read: probe.ReadNone, Hang: true})
+			go func() { // ends with the connection
+				for i := uint64(0); up.Send(wire.Request(i, 64*kib)) == nil; i++ {
+				}
+			}()
+			calls = append(calls, up,
+				post(t, dial(t, transport, address), wire.ServerStream, probe.Script{Replies: 1 << 30, ReplyBytes: 64 * kib}))
+		}
+	}
+	for _, call := range calls {
+		b.record(t, call.id, probe.Began, 5*time.Second)
+	}
+	settled(t, func() int64 {
+		var n int64
+		for _, call := range calls {
+			r, _ := b.saw(t, call.id)
+			n += r.Sent
+		}
+		return n
+	})
+	return calls
+}
+
+// wantCancelled wants every call cancelled at the backend within so long.
+func wantCancelled(t *testing.T, b *backend, calls []*call, began time.Time, within time.Duration) {
+	t.Helper()
+	var work sync.WaitGroup
+	var slowest atomic.Int64
+	for _, call := range calls {
+		work.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Until(began.Add(within+5*time.Second)))
+			defer cancel()
+			r, err := b.control.Wait(ctx, call.id, probe.Cancelled)
+			after := r.Cancelled.Sub(began)
+			if err != nil || r.Cancelled.IsZero() || after > within {
+				r, _ = b.saw(t, call.id)
+				t.Errorf("%s %s: not cancelled within %v (%v); the backend has read %d, sent %d", call.conn.Transport, r.Method, within, err, r.Received, r.Sent)
+				return
+			}
+			if r.HalfClosed {
+				t.Errorf("%s %s: the cut reached the backend as a half-close", call.conn.Transport, call.id)
+			}
+			for seen := slowest.Load(); int64(after) > seen && !slowest.CompareAndSwap(seen, int64(after)); seen = slowest.Load() {
+			}
+		})
+	}
+	work.Wait()
+	t.Logf("%d calls were cancelled, the last after %v", len(calls), time.Duration(slowest.Load()).Round(time.Millisecond))
+}
+
+// A backend at its cap of streams: UNAVAILABLE with OVERLOADED after five seconds,
+// not a wait without an end, and the calls that are on go on.
+func TestBackendAtItsStreamCap(t *testing.T) {
+	t.Parallel()
+	const streams = 10
+	b := startBackend(t, backendOptions{streams: streams})
+	c := startCulvert(t, b.address, culvertOptions{})
+	var on []*call
+	for range streams {
+		call := open(t, dial(t, wire.Web, c.address), wire.Bidi, probe.Script{Echo: true})
+		b.record(t, call.id, probe.Began, 5*time.Second)
+		on = append(on, call)
+	}
+	var over []*call
+	for _, transport := range wire.All {
+		over = append(over, post(t, dial(t, transport, c.address), wire.Unary, probe.Script{}))
+	}
+	began := time.Now()
+	ends := await(t, finishing(over), 10*time.Second, "the calls over the cap")
+	for i, e := range ends {
+		if !e.is(codes.Unavailable, "OVERLOADED") {
+			t.Errorf("%s: %v, want UNAVAILABLE with OVERLOADED", over[i].conn.Transport, e)
+		}
+	}
+	if took := time.Since(began); took < 4*time.Second || took > 7*time.Second {
+		t.Errorf("the calls over the cap ended after %v, want 5 s", took)
+	}
+	for i, call := range on {
+		if err := call.Send(wire.Request(0, 16)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := wire.RecvReply(call, 0); err != nil {
+			t.Errorf("call %d below the cap: %v", i, err)
+		}
+	}
+	on[0].Close()
+	if err := eventually(5*time.Second, func() error { return works(t, wire.GRPC, c.address, 6*time.Second) }); err != nil {
+		t.Errorf("with a stream free again: %v", err)
+	}
+}
+
+// One call that nobody reads never stops the others on its connection: neither
+// uploads that the backend doesn't read nor downloads that the client doesn't.
+func TestUnreadCallsLeaveTheirConnectionAlone(t *testing.T) {
+	const unread = 49 // of each kind; one connection carries 100 calls
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{})
+	for _, transport := range wire.All {
+		if !transport.Multiplexed() {
+			continue
+		}
+		t.Run(strings.ReplaceAll(string(transport), " ", "_"), func(t *testing.T) {
+			conn := dial(t, transport, c.address)
+			var writers sync.WaitGroup
+			var calls []*call
+			for range unread {
+				up := open(t, conn, wire.Bidi, probe.Script{Read: probe.ReadNone, Hang: true})
+				writers.Go(func() { // ends with the call
+					for i := uint64(0); up.Send(wire.Request(i, 64*kib)) == nil; i++ {
+					}
+				})
+				down := post(t, conn, wire.ServerStream, probe.Script{Replies: 1 << 30, ReplyBytes: 64 * kib})
+				calls = append(calls, up, down)
+			}
+			settled(t, func() int64 { return b.sent(t) })
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			for range 20 {
+				if err := unary(ctx, conn, newID(t)); err != nil {
+					t.Fatalf("a call on the same connection: %v", err)
+				}
+			}
+			big := open(t, conn, wire.Bidi, probe.Script{Echo: true})
+			for i := range uint64(32) {
+				if err := big.Send(wire.Request(i, 256*kib)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := wire.RecvReply(big, i); err != nil {
+					t.Fatalf("a large conversation on the same connection: %v", err)
+				}
+			}
+			big.Close()
+			for _, call := range calls {
+				call.Close()
+			}
+			writers.Wait()
+			b.idle(t, 10*time.Second)
+		})
+	}
+
+	// The same with grpc-go, whose windows are its own.
+	for name, cc := range map[string]*grpc.ClientConn{
+		"grpc-go h2c":  grpcClient(t, c.address),
+		"grpc-go h2ts": grpcClient(t, "culvert", throughTunnel(c.address)),
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			for range 2 * unread {
+				s := scenario{method: "ServerStream", script: probe.Script{Replies: 1 << 30, ReplyBytes: 64 * kib}, requests: []jobRequest{{}}}
+				j := s.job(t, name)
+				stream, err := cc.NewStream(withMetadata(ctx, j), &grpc.StreamDesc{ServerStreams: true}, wire.ServerStream)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := stream.SendMsg(j.request(0)); err != nil {
+					t.Fatal(err)
+				}
+				if err := stream.CloseSend(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			settled(t, func() int64 { return b.sent(t) })
+			for range 20 {
+				j := scenarios[0].job(t, name)
+				if o := runGRPC(cc, j); o.Code != 0 || o.Millis > 5000 {
+					t.Fatalf("a call on the same connection: %v %s after %d ms", o.Code, o.Message, o.Millis)
+				}
+			}
+			cancel()
+			b.idle(t, 10*time.Second)
+		})
+	}
+}
+
+// A cancelled call is cancelled at the backend within a round trip, on every
+// transport, and costs its connection nothing.
+func TestCancelReachesTheBackendAtOnce(t *testing.T) {
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{})
+	calls := every(t, c.address)
+	for _, call := range calls {
+		b.record(t, call.id, probe.Began, 5*time.Second)
+	}
+	for _, call := range calls {
+		began := time.Now()
+		closed := make(chan struct{})
+		go func() { call.Close(); close(closed) }() // a WebSocket's waits for the answer
+		r := b.record(t, call.id, probe.Cancelled, 5*time.Second)
+		if after := r.Cancelled.Sub(began); r.Cancelled.IsZero() || after > 500*time.Millisecond {
+			t.Errorf("%s: cancelled after %v (%+v)", call.name(b, t), after, r)
+		}
+		await(t, closed, 15*time.Second, "the end of Close")
+	}
+	b.idle(t, 5*time.Second)
+	for _, call := range calls {
+		if call.conn.Transport.Multiplexed() {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			if err := unary(ctx, call.conn, newID(t)); err != nil {
+				t.Errorf("%s: a call on the connection of a cancelled one: %v", call.conn.Transport, err)
+			}
+			cancel()
+		}
+	}
+}
+
+// A grpc-go client sees what culvert says of a backend that is away as what it is.
+func TestStatusOfCulvertInGRPCGo(t *testing.T) {
+	b := startBackend(t, backendOptions{})
+	b.kill(t)
+	c := startCulvert(t, b.address, culvertOptions{})
+	for name, cc := range map[string]*grpc.ClientConn{
+		"h2c":  grpcClient(t, c.address),
+		"h2ts": grpcClient(t, "culvert", throughTunnel(c.address)),
+	} {
+		j := scenarios[0].job(t, name)
+		err := cc.Invoke(withMetadata(context.Background(), j), wire.Unary, j.request(0), j.request(0))
+		st := status.Convert(err)
+		if st.Code() != codes.Unavailable || wire.Info(st.Proto()).GetReason() != "UPSTREAM_UNREACHABLE" {
+			t.Errorf("%s: %v", name, err)
+		}
+		if strings.Contains(st.Message(), b.address) || strings.Contains(st.Message(), "refused") {
+			t.Errorf("%s: the message tells the inside: %q", name, st.Message())
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// culvert is the program under test, running.
+type culvert struct {
+	*process
+	address string // of the public port
+	health  string // of /livez and /readyz
+}
+
+type culvertOptions struct {
+	listen    string // "": a free port of 127.0.0.1
+	namespace string
+	config    string // what proxy.yaml holds
+	args      []string
+}
+
+// startCulvert starts culvert in front of the server at target and returns once
+// it listens.
+func startCulvert(t testing.TB, target string, o culvertOptions) *culvert {
+	t.Helper()
+	if o.listen == "" {
+		o.listen = "127.0.0.1:0"
+	}
+	file := filepath.Join(t.TempDir(), "proxy.yaml")
+	if err := os.WriteFile(file, []byte(o.config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := &culvert{health: freeAddress(t)}
+	argv := []string{culvertProgram, "serve", "--backend", target, "--listen", o.listen, "--health-listen", c.health, "--config", file}
+	argv = append(argv, o.args...)
+	c.process = startProcess(t, "culvert", o.namespace, argv...)
+	c.address = c.logged(t, "listening")["address"].(string)
+	return c
+}
+
+// logged waits for the log line with the message msg and returns its fields.
+func (c *culvert) logged(t testing.TB, msg string) map[string]any {
+	t.Helper()
+	return c.loggedLike(t, func(l map[string]any) bool { return l["msg"] == msg })
+}
+
+// loggedLike waits for a log line that is wanted and returns its fields.
+func (c *culvert) loggedLike(t testing.TB, wanted func(line map[string]any) bool) map[string]any {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var found map[string]any
+	_, _, err := c.output.find(ctx, 0, func(text string) bool {
+		var line map[string]any
+		if json.Unmarshal([]byte(text), &line) != nil || !wanted(line) {
+			return false
+		}
+		found = line
+		return true
+	})
+	if err != nil {
+		t.Fatalf("culvert's log: %v", err)
+	}
+	return found
+}
+
+// freeAddress returns an address of 127.0.0.1 that nobody listened on a moment ago.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }() // just made
+	return ln.Addr().String()
+}

@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// A network is a network namespace with one cable to the outside, for silence
+// that is real: the packets stop, and no end is told.
+type network struct {
+	name    string
+	inside  string // the address of the namespace's end of the cable
+	outside string // the address of our end
+	device  string // inside
+}
+
+var lastNetwork atomic.Int64
+
+// newNetwork makes a network that goes with the test. Silence can't be tested
+// without it, so where it can't be made the test fails.
+func newNetwork(t testing.TB) *network {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("a network namespace needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN)")
+	}
+	for program, pkg := range map[string]string{"ip": "iproute2", "nft": "nftables"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Fatalf("a network namespace needs the package %s: %v", pkg, err)
+		}
+	}
+	index := lastNetwork.Add(1)
+	// A network of 4 addresses out of 198.18.0.0/15, which RFC 2544 keeps for tests.
+	at := (os.Getpid()*16 + int(index)) % (1 << 15) * 4
+	n := &network{
+		name:    fmt.Sprintf("e2e-%d-%d", os.Getpid(), index),
+		inside:  fmt.Sprintf("198.%d.%d.%d", 18+at>>16, at>>8&0xff, at&0xff|2),
+		outside: fmt.Sprintf("198.%d.%d.%d", 18+at>>16, at>>8&0xff, at&0xff|1),
+		device:  fmt.Sprintf("i%x-%d", os.Getpid(), index),
+	}
+	ours := fmt.Sprintf("o%x-%d", os.Getpid(), index)
+	command(t, "ip", "netns", "add", n.name)
+	t.Cleanup(func() { command(t, "ip", "netns", "del", n.name) }) // takes the cable with it
+	command(t, "ip", "link", "add", ours, "type", "veth", "peer", "name", n.device, "netns", n.name)
+	command(t, "ip", "address", "add", n.outside+"/30", "dev", ours)
+	command(t, "ip", "link", "set", ours, "up")
+	command(t, "ip", "-n", n.name, "address", "add", n.inside+"/30", "dev", n.device)
+	command(t, "ip", "-n", n.name, "link", "set", n.device, "up")
+	command(t, "ip", "-n", n.name, "link", "set", "lo", "up")
+	return n
+}
+
+// silence drops every packet on the cable, both ways.
+func (n *network) silence(t testing.TB) {
+	t.Helper()
+	rules := fmt.Sprintf(`table inet e2e {
+		chain in { type filter hook input priority 0; iifname %[1]q drop; }
+		chain out { type filter hook output priority 0; oifname %[1]q drop; }
+	}`, n.device)
+	cmd := exec.Command("ip", "netns", "exec", n.name, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(rules)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v: %s", err, text)
+	}
+}
+
+// restore ends the silence.
+func (n *network) restore(t testing.TB) {
+	t.Helper()
+	command(t, "ip", "netns", "exec", n.name, "nft", "delete", "table", "inet", "e2e")
+}
+
+func command(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if text, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, text)
+	}
+}
