@@ -1,0 +1,195 @@
+package bridge
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tcpPair returns both ends of a connection on loopback.
+func tcpPair(t testing.TB) (server, client *net.TCPConn) {
+	t.Helper()
+	ln := listen(t, "127.0.0.1:0")
+	var d net.Dialer
+	c, err := d.DialContext(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = s.Close(), c.Close() }) // a test may have
+	return s.(*net.TCPConn), c.(*net.TCPConn)
+}
+
+// TestPeerThatHungUpIsSeenWithoutReading, through TLS and this package's own
+// wrappers, with bytes that nobody read before the end.
+func TestPeerThatHungUpIsSeenWithoutReading(t *testing.T) {
+	for name, hangUp := range map[string]func(c *net.TCPConn){
+		"FIN":        func(c *net.TCPConn) { _ = c.Close() },
+		"half a FIN": func(c *net.TCPConn) { _ = c.CloseWrite() },
+		"RST": func(c *net.TCPConn) {
+			_ = c.SetLinger(0)
+			_ = c.Close()
+		},
+	} {
+		server, client := tcpPair(t)
+		if _, err := client.Write([]byte("unread")); err != nil {
+			t.Fatal(err)
+		}
+		for wrapper, conn := range map[string]net.Conn{"bare": server, "TLS": tls.Server(server, &tls.Config{}), "socketConn": &socketConn{Conn: server}} {
+			if peerHungUp(conn) {
+				t.Errorf("%s: seen through %s before it", name, wrapper)
+			}
+		}
+		hangUp(client)
+		_, _ = io.Copy(io.Discard, server) // returns once the end is here
+		for wrapper, conn := range map[string]net.Conn{"bare": server, "TLS": tls.Server(server, &tls.Config{}), "socketConn": &socketConn{Conn: server}} {
+			if !peerHungUp(conn) {
+				t.Errorf("%s: not seen through %s", name, wrapper)
+			}
+		}
+		_ = server.Close()
+		if peerHungUp(server) {
+			t.Errorf("%s: a connection that is closed here is the peer's doing", name)
+		}
+	}
+	one, other := net.Pipe()
+	defer one.Close()
+	_ = other.Close()
+	if peerHungUp(one) {
+		t.Error("a connection without a socket was looked at")
+	}
+}
+
+// TestRunningCallOfAPeerThatHungUpEnds while nobody reads its connection, and
+// is left to the reader while somebody does.
+func TestRunningCallOfAPeerThatHungUpEnds(t *testing.T) {
+	server, client := tcpPair(t)
+	_ = client.Close()
+	_, _ = io.Copy(io.Discard, server) // returns once the end is here
+	g := registryOf(Limits{})
+	r, _ := watched(t, g)
+	defer g.remove(r)
+	r.conn = server
+	r.receiving.Store(true)
+	limits := Limits{}.withDefaults()
+	for now := range int64(6) {
+		if cause := r.look(now, limits); cause != nil {
+			t.Errorf("beside a reader the call is ended with %v", cause)
+		}
+	}
+	r.receiving.Store(false)
+	var cause error
+	for now := range int64(6) {
+		if c := r.look(now, limits); c != nil {
+			cause = c
+		}
+	}
+	if reasonOf(cause) != ReasonClientGone {
+		t.Errorf("within 5 looks the call is ended with %v, want %s", cause, ReasonClientGone)
+	}
+}
+
+func userTimeoutOf(t testing.TB, c *net.TCPConn) time.Duration {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ms int
+	if cerr := raw.Control(func(fd uintptr) { ms, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) }); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// TestUserTimeoutIsLiftedForSlowReaders and comes back: a client that takes
+// nothing but answers TCP's probes isn't gone.
+func TestUserTimeoutIsLiftedForSlowReaders(t *testing.T) {
+	server, _ := tcpPair(t)
+	watchTCP(tls.Server(server, &tls.Config{}))
+	if got := userTimeoutOf(t, server); got != userTimeout {
+		t.Errorf("an accepted connection has the user time-out %v, want %v", got, userTimeout)
+	}
+	g := registryOf(Limits{})
+	r, _ := watched(t, g)
+	defer g.remove(r)
+	r.conn = server
+	limits := Limits{SlowConsumerTimeout: time.Minute}.withDefaults()
+	r.call.progress.beginSend()
+	for _, c := range []struct {
+		after int64
+		want  time.Duration
+	}{{5, userTimeout}, {15, 0}, {25, 0}} {
+		if cause := r.look(g.now()+c.after, limits); cause != nil {
+			t.Errorf("after %d s the call is ended with %v", c.after, cause)
+		}
+		if got := userTimeoutOf(t, server); got != c.want {
+			t.Errorf("after %d s of a blocked write the user time-out is %v, want %v", c.after, got, c.want)
+		}
+	}
+	r.call.progress.endSend()
+	if cause := r.look(g.now()+26, limits); cause != nil {
+		t.Errorf("the call is ended with %v", cause)
+	}
+	if got := userTimeoutOf(t, server); got != userTimeout {
+		t.Errorf("after the write the user time-out is %v, want %v", got, userTimeout)
+	}
+}
+
+// TestConnectionToABackendIsWatched by TCP itself.
+func TestConnectionToABackendIsWatched(t *testing.T) {
+	ln := listen(t, "127.0.0.1:0")
+	_, dial := Backend{Target: ln.Addr().String()}.dialer()
+	conn, err := dial(t.Context(), ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	tcp := conn.(*net.TCPConn)
+	if got := userTimeoutOf(t, tcp); got != backendUserTimeout {
+		t.Errorf("the user time-out is %v, want %v", got, backendUserTimeout)
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for option, want := range map[int]int{
+		unix.TCP_KEEPIDLE: int(backendKeepAliveIdle.Seconds()), unix.TCP_KEEPINTVL: int(backendKeepAliveEvery.Seconds()), unix.TCP_KEEPCNT: backendKeepAliveCount,
+	} {
+		var got int
+		if cerr := raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, option) }); cerr != nil || err != nil {
+			t.Fatal(cerr, err)
+		}
+		if got != want {
+			t.Errorf("TCP's option %d is %d, want %d", option, got, want)
+		}
+	}
+}
+
+// TestPeerThatAnswersIsNotSilent, though it reads nothing.
+func TestPeerThatAnswersIsNotSilent(t *testing.T) {
+	server, _ := tcpPair(t)
+	_ = server.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+	for {
+		if _, err := server.Write(make([]byte, 64<<10)); err != nil {
+			if !os.IsTimeout(err) {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	if peerSilent(server, 0) || peerHungUp(server) {
+		t.Error("a peer that reads nothing passes for one that is gone")
+	}
+	if writable(server) {
+		t.Error("a connection that takes nothing passes for writable")
+	}
+}
