@@ -226,7 +226,10 @@ func TestPreflight(t *testing.T) {
 		{"what is no name", listed, []string{"x a, x\tb, (, , x-\u00e9, x:y"}, "", nil},
 		{"Connect's", listed, []string{"connect-protocol-version, connect-timeout-ms"}, "connect-protocol-version, connect-timeout-ms", nil},
 		{
-			"from anywhere", originVerdict{allowed: true, any: true, origin: "null"}, []string{"x-a"}, "x-a",
+			"from anywhere",
+			originVerdict{allowed: true, any: true, origin: "null"},
+			[]string{"x-a"},
+			"x-a",
 			map[string]string{"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Credentials": ""},
 		},
 	} {

@@ -263,7 +263,7 @@ func TestHandshakesOverTheLimit(t *testing.T) {
 	ctx := within(t, patience)
 	var refused *http.Response
 	for range 20 {
-		ws, res, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{Subprotocols: []string{tunnelName}}) //nolint:bodyclose // it has none
+		ws, res, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{Subprotocols: []string{tunnelName}})
 		if err != nil {
 			refused = res
 			break
@@ -281,7 +281,7 @@ func TestHandshakesOverTheLimit(t *testing.T) {
 // TestNoTunnelInsideATunnel: the inner server speaks HTTP/2 and nothing else.
 func TestNoTunnelInsideATunnel(t *testing.T) {
 	address := serve(t, newServer(t, Config{Backend: nowhere}))
-	ws, _, err := websocket.Dial(within(t, patience), "ws://"+address, &websocket.DialOptions{Subprotocols: []string{tunnelName}}) //nolint:bodyclose // it has none
+	ws, _, err := websocket.Dial(within(t, patience), "ws://"+address, &websocket.DialOptions{Subprotocols: []string{tunnelName}})
 	if err != nil {
 		t.Fatal(err)
 	}

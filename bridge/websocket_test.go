@@ -224,7 +224,9 @@ func TestPeerThatSendsStays(t *testing.T) {
 			t.Errorf("given up with %v inside a message that gets on", <-gone)
 		}
 		start := time.Now()
-		<-gone // it falls silent
+		if err := <-gone; !errors.Is(err, errNoPong) { // it falls silent
+			t.Errorf("given up with %v, want %v", err, errNoPong)
+		}
 		if got := time.Since(start); got > 2*pingInterval+pingTimeout {
 			t.Errorf("a peer that fell silent was given up after %v", got)
 		}
@@ -240,7 +242,9 @@ func TestHeldReaderSeesNoPong(t *testing.T) {
 		}
 		start := time.Now()
 		go readAll(ws)
-		<-gone
+		if err := <-gone; !errors.Is(err, errNoPong) {
+			t.Errorf("given up with %v, want %v", err, errNoPong)
+		}
 		if got := time.Since(start); got < pingTimeout || got > pingInterval+2*pingTimeout {
 			t.Errorf("a silent peer was given up %v after the reader began", got)
 		}
@@ -517,7 +521,7 @@ func TestDataAfterTheHalfClose(t *testing.T) {
 	ws, c := socketPair(t, newServer(t, Config{Backend: nowhere}), 1<<10)
 	b := &socketBody{ws: ws}
 	c.send(t, opBinary, []byte{1})
-	if _, err := b.Read(make([]byte, 10)); err != io.EOF {
+	if _, err := b.Read(make([]byte, 10)); !errors.Is(err, io.EOF) {
 		t.Errorf("the half-close reads as %v, want EOF", err)
 	}
 	c.send(t, opBinary, []byte{0, 1})
