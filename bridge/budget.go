@@ -23,7 +23,7 @@ type budget struct {
 	pool  mem.BufferPool
 	used  atomic.Int64
 
-	waiting atomic.Int64 // waiters in the queues; read without mu on the free path
+	waiting [classes]atomic.Int64 // waiters in the queues; read without mu on the free path
 	mu      sync.Mutex
 	queues  [classes]list.List // of *budgetWaiter, oldest first
 }
@@ -63,7 +63,7 @@ func newBudget(limit int64) *budget {
 }
 
 // pressed says whether somebody waits for room.
-func (b *budget) pressed() bool { return b.waiting.Load() > 0 }
+func (b *budget) pressed() bool { return b.waiting[small].Load()+b.waiting[large].Load() > 0 }
 
 // A ledger is one call's account with the budget. It is the mem.BufferPool of
 // the call's buffers, so that bytes count until their last reference is
@@ -79,6 +79,10 @@ type ledger struct {
 // smallBytes is what a call may hold of its client's bytes without being
 // counted among the large.
 const smallBytes = 64 << 10
+
+// partialBytes is what a call costs besides its buffers while a message of it
+// is half read: HTTP/2's window and the connection.
+const partialBytes = 64 << 10
 
 // settled is what held falls to at the end: no Put comes near zero any more.
 const settled = -1 << 62
@@ -137,7 +141,7 @@ func (l *ledger) take(ctx context.Context, length int) (mem.Buffer, error) {
 
 // reserve waits for n bytes, in the order of asking and not for ever.
 func (b *budget) reserve(ctx context.Context, of class, n int64) error {
-	if b.waiting.Load() == 0 || of == small {
+	if b.waiting[of].Load() == 0 {
 		if b.used.Add(n) <= b.limitOf(of) {
 			return nil
 		}
@@ -170,7 +174,7 @@ func (b *budget) ask(of class, n int64, ready func()) (w *budgetWaiter, atOnce b
 	defer b.mu.Unlock()
 	w = &budgetWaiter{class: of, bytes: n}
 	w.queue = b.queues[of].PushBack(w)
-	b.waiting.Add(1)
+	b.waiting[of].Add(1)
 	b.grant()
 	w.ready = ready
 	return w, w.queue == nil
@@ -186,14 +190,14 @@ func (b *budget) drop(w *budgetWaiter) {
 	} else {
 		b.queues[w.class].Remove(w.queue)
 		w.queue = nil
-		b.waiting.Add(-1)
+		b.waiting[w.class].Add(-1)
 	}
 	b.grant()
 }
 
 func (b *budget) release(n int64) {
 	b.used.Add(-n)
-	if b.waiting.Load() > 0 {
+	if b.pressed() {
 		b.mu.Lock()
 		b.grant()
 		b.mu.Unlock()
@@ -211,7 +215,7 @@ func (b *budget) grant() {
 				break
 			}
 			b.queues[of].Remove(el)
-			b.waiting.Add(-1)
+			b.waiting[of].Add(-1)
 			w.queue = nil
 			if w.ready != nil {
 				w.ready()

@@ -24,6 +24,7 @@
 //	serveWebSocket, the call   Server.Close (tasks)      the call has ended
 //	tunnelConn.write           Server.Close (tasks)      the tunnel is closed and sent
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
+//	clientConn.drop            Server.Close (lingering)  the client closes, is silent, or its time is over
 //	windowConn.send            windowConn.Close          grpc-go closes the connection
 //	Shutdown, goodbyes         Shutdown                  the servers have shut down, or its patience is over
 //	InProcess, the server      InProcess's stop          its listener is closed

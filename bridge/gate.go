@@ -3,7 +3,6 @@ package bridge
 import (
 	"crypto/tls"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -217,15 +216,17 @@ func refuse(w http.ResponseWriter, r *http.Request, code int, text string, heade
 const unreadTime = 250 * time.Millisecond
 
 // endBody prepares the end of an HTTP/1.1 connection whose request's body is
-// not read to its end: net/http reads on for a moment only, and closes its
-// side first and waits, so that a client that is still sending gets the answer
-// and not a reset. MaxBytesReader is the public way to ask for that.
+// not read to its end: net/http reads on for a moment only, and the connection
+// lingers, so that a client that is still sending gets the answer and not a
+// reset.
 func endBody(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 {
 		return
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadTime)) // a foreign ResponseWriter may have none
-	_, _ = http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1))
+	if c, ok := r.Context().Value(connKey{}).(*clientConn); ok {
+		c.linger.Store(true)
+	}
 }
 
 // throughTunnel replaces what the inner request of a tunnel claims by what

@@ -72,6 +72,8 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	step := chunkBytes
 	if n > 4<<10 {
 		step = 1 << 10 // which isn't counted; the client has to send it to get more
+		m.ledger.add(partialBytes)
+		defer m.ledger.sub(partialBytes)
 	}
 	for read := 0; read < n; step = chunkBytes {
 		chunk, err := m.ledger.take(m.ctx, min(n-read, step))

@@ -18,7 +18,11 @@ type router struct {
 // route returns where the call goes, or a fault.
 func (rt *router) route(c *Call) (*upstream, error) {
 	if !rt.policy.allows(c.Method) {
-		rt.refusals.note(Refusal{ReasonNoRoute, "methods.allow", c.Peer.Addr, c.Method}, "to allow it: --allow-method "+c.Method[1:])
+		key, hint := "methods.allow", "to allow it: --allow-method "+c.Method[1:]
+		if matchesAny(rt.policy.deny, c.Method[1:]) {
+			key, hint = "methods.deny", "to allow it: take the pattern that matches it out of methods.deny"
+		}
+		rt.refusals.note(Refusal{ReasonNoRoute, key, c.Peer.Addr, c.Method}, hint)
 		return nil, faultf(ReasonNoRoute, "the method %s is not exposed here", c.Method)
 	}
 	return rt.only, nil

@@ -157,14 +157,14 @@ func (g *registry) wait(ctx context.Context) error {
 // connection's owner could tell are asked of the kernel, and only while
 // culvert itself is not reading or is held up in writing.
 func (r *running) look(now int64, limits Limits) error {
-	switch age := seconds(now - r.began); {
-	case limits.MaxAge > 0 && age > limits.MaxAge:
+	switch {
+	case limits.MaxAge > 0 && elapsed(now, r.began) >= limits.MaxAge:
 		return &fault{reason: ReasonMaxAge, text: "the call reached the age limit of " + limits.MaxAge.String() + " (" + keyMaxAge + ")", sent: "maybe"}
-	case limits.IdleTimeout > 0 && seconds(now-r.lastSeen.Load()) > limits.IdleTimeout:
+	case limits.IdleTimeout > 0 && elapsed(now, r.lastSeen.Load()) >= limits.IdleTimeout:
 		return &fault{reason: ReasonIdleTimeout, text: "no message passed for " + limits.IdleTimeout.String() + " (" + keyIdle + ")", sent: "maybe"}
 	}
 	if since := r.call.progress.sending.Load(); since > 0 {
-		blocked := seconds(now - since)
+		blocked := elapsed(now, since)
 		if limits.SlowConsumerTimeout > 0 && blocked >= limits.SlowConsumerTimeout {
 			return newFault(ReasonSlowConsumer, "the client took nothing for "+limits.SlowConsumerTimeout.String()+" ("+keySlowConsumer+")")
 		}
@@ -175,7 +175,7 @@ func (r *running) look(now int64, limits Limits) error {
 		setUserTimeout(r.conn, userTimeout)
 		r.lifted = false
 	}
-	if r.conn != nil && now%3 == 0 && !r.receiving.Load() && peerHungUp(r.conn) {
+	if r.conn != nil && now%3 == 0 && !r.receiving.Load() && (peerHungUp(r.conn) || peerSilent(r.conn, silentTime)) {
 		return errGone
 	}
 	return nil
@@ -184,10 +184,10 @@ func (r *running) look(now int64, limits Limits) error {
 // lookAtBlocked tells a client that is silent from one that only reads
 // nothing. TCP_USER_TIMEOUT would cut both, so it is lifted for the second.
 func (r *running) lookAtBlocked(blocked time.Duration) error {
-	if r.conn == nil || blocked < 10*time.Second {
+	if r.conn == nil || blocked < userTimeout/2 {
 		return nil
 	}
-	if peerSilent(r.conn, userTimeout-10*time.Second) {
+	if peerSilent(r.conn, silentTime) {
 		return errGone
 	}
 	if !r.lifted {
@@ -204,11 +204,13 @@ func (r *running) lookAtHeld(now int64) error {
 		return nil
 	}
 	for _, since := range []int64{r.call.progress.sending.Load(), r.call.progress.reading.Load()} {
-		if since > 0 && seconds(now-since) >= budgetPatience/2 {
+		if since > 0 && elapsed(now, since) >= budgetPatience/2 {
 			return newFault(ReasonLimitExceeded, "the memory for messages is spent ("+keyBufferedBytes+"), and this call's client did not get on with its own")
 		}
 	}
 	return nil
 }
 
-func seconds(n int64) time.Duration { return time.Duration(n) * lookInterval }
+// elapsed is the time that certainly passed between a reading of the clock and
+// now: the reading may have been taken just before the next look.
+func elapsed(now, since int64) time.Duration { return time.Duration(now-since-1) * lookInterval }

@@ -78,10 +78,11 @@ type Server struct {
 	conns      atomic.Int64
 	handshakes *rate.Limiter
 
-	inner   *http.Server   // serves the HTTP/2 inside of WebSockets
-	tunnels *tunnels       // its listener
-	sockets tasks          // calls and tunnels on WebSockets, which outlive their HTTP handlers
-	workers sync.WaitGroup // inner's Serve
+	inner     *http.Server   // serves the HTTP/2 inside of WebSockets
+	tunnels   *tunnels       // its listener
+	sockets   tasks          // calls and tunnels on WebSockets, which outlive their HTTP handlers
+	workers   sync.WaitGroup // inner's Serve
+	lingering lingering      // connections that close once their client has
 
 	mu     sync.Mutex
 	outers map[*http.Server]net.Listener // what Serve runs
@@ -211,6 +212,7 @@ func (s *Server) Close() error {
 	_ = s.inner.Close()
 	s.tunnels.closeAll()
 	s.sockets.stop()
+	s.lingering.stop()
 	_ = s.registry.wait(context.Background()) // no error without a deadline
 	s.workers.Wait()
 	s.closeUpstream.Do(func() { s.closeErr = s.router.only.close() })

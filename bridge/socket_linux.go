@@ -58,7 +58,8 @@ func peerSilent(c net.Conn, d time.Duration) bool {
 	silent := false
 	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		silent = err == nil && (info.Probes >= 2 || info.Retransmits >= 2) &&
+		// Five retransmissions are more than 6 s: no hiccup.
+		silent = err == nil && (info.Probes >= 3 || info.Retransmits >= 5) &&
 			time.Duration(info.Last_ack_recv)*time.Millisecond >= d
 	})
 	return silent

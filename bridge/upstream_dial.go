@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -94,9 +95,8 @@ func connectThrough(ctx context.Context, conn net.Conn, proxy *url.URL, address 
 	if err := req.Write(conn); err != nil {
 		return err
 	}
-	// The backend speaks only after its client's preface, so nothing but the
-	// proxy's answer can be in this reader.
-	res, err := http.ReadResponse(bufio.NewReaderSize(conn, 1), req)
+	// A backend may speak first, right behind the proxy's answer.
+	res, err := http.ReadResponse(bufio.NewReader(byteReader{conn}), req)
 	if err != nil {
 		return err
 	}
@@ -106,6 +106,12 @@ func connectThrough(ctx context.Context, conn net.Conn, proxy *url.URL, address 
 	}
 	return nil
 }
+
+// byteReader reads one byte at a time, so that a buffer over it holds nothing
+// that wasn't asked for.
+type byteReader struct{ r io.Reader }
+
+func (b byteReader) Read(p []byte) (int, error) { return b.r.Read(p[:min(len(p), 1)]) }
 
 // InProcess returns the Backend for a grpc.Server in this process, and a
 // function that closes the way to it. The server is served until then; it

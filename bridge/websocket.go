@@ -192,10 +192,11 @@ var errNoPong = errors.New("no pong in time")
 // back, or the client reads nothing, silence says nothing: the registry's
 // look watches those. It costs a timer and no goroutine.
 func (s *socket) keepAlive(interval, timeout time.Duration, gone func(error)) {
-	s.schedulePing(interval, func() {
+	var ping func()
+	ping = func() {
 		before, listening := s.net.received.Load(), s.listening()
 		if !s.ping() {
-			s.keepAlive(interval, timeout, gone)
+			s.schedulePing(interval, ping)
 			return
 		}
 		s.schedulePing(timeout, func() {
@@ -203,9 +204,10 @@ func (s *socket) keepAlive(interval, timeout time.Duration, gone func(error)) {
 				gone(errNoPong)
 				return
 			}
-			s.keepAlive(interval-timeout, timeout, gone)
+			s.schedulePing(interval-timeout, ping)
 		})
-	})
+	}
+	s.schedulePing(interval, ping)
 }
 
 // listening holds while a pong would be seen and isn't held up itself.

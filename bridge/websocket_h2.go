@@ -132,6 +132,8 @@ type tunnelConn struct {
 
 	msg io.Reader // what is left of the message being read; Read's own
 
+	writeMu sync.Mutex // held for a whole Write
+
 	mu       sync.Mutex
 	cond     sync.Cond
 	pending  []byte // written and not yet sent
@@ -180,6 +182,8 @@ func (c *tunnelConn) Read(p []byte) (int, error) {
 // Write takes the bytes over and returns before they are sent, unless the
 // buffer is full.
 func (c *tunnelConn) Write(p []byte) (int, error) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	written := 0
@@ -215,8 +219,7 @@ func (c *tunnelConn) write() {
 			c.mu.Unlock()
 		}
 	}
-	_, patience := c.s.goodbye()
-	_ = c.ws.shut(c.code, patience) // the peer may be gone
+	_ = c.ws.shut(c.code, tunnelCloseTimeout) // the peer may be gone
 	c.s.tunnels.forget(c)
 }
 
@@ -254,8 +257,7 @@ func (c *tunnelConn) closeWith(code websocket.StatusCode) {
 		c.code = code
 	}
 	c.done = true
-	_, patience := c.s.goodbye()
-	_ = c.ws.net.SetDeadline(time.Now().Add(patience)) // bounds the writing; a closed connection needs none
+	_ = c.ws.net.SetDeadline(time.Now().Add(tunnelCloseTimeout)) // bounds the writing; a closed connection needs none
 	c.cond.Broadcast()
 }
 
