@@ -109,6 +109,18 @@ func (s *http1Stream) sendWire(b []byte) error {
 	return err
 }
 
+// sendPart sends bytes of frames now, and leaves a body with a length unfinished.
+func (s *http1Stream) sendPart(b []byte) error {
+	if !s.client.whole {
+		return s.sendRaw(b)
+	}
+	if s.client.dialect == dialectText {
+		b = []byte(base64.StdEncoding.EncodeToString(b))
+	}
+	_, err := s.conn.Write(append(s.head("content-length", fmt.Sprint(2*len(b))), b...))
+	return err
+}
+
 func (s *http1Stream) closeSend() error {
 	end := []byte("0\r\n\r\n")
 	if s.client.whole {

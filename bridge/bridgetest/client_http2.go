@@ -122,6 +122,18 @@ func (s *http2Stream) sendWire(b []byte) error {
 	return err
 }
 
+// sendPart sends bytes of frames now, and leaves a body with a length unfinished.
+func (s *http2Stream) sendPart(b []byte) error {
+	if !s.client.whole {
+		return s.sendRaw(b)
+	}
+	body, w := io.Pipe()
+	s.body = w
+	s.start(body, int64(2*len(b)))
+	_, err := w.Write(b)
+	return err
+}
+
 func (s *http2Stream) closeSend() error {
 	if s.client.whole {
 		s.start(bytes.NewReader(s.saved.Bytes()), int64(s.saved.Len()))

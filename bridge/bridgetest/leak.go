@@ -29,13 +29,26 @@ func (l goroutineLabel) do(f func()) {
 	pprof.Do(context.Background(), pprof.Labels(labelKey, string(l)), func(context.Context) { f() })
 }
 
-// running counts the label's goroutines and returns their stacks.
+// lingers is where net/http sleeps for half a second before it closes a
+// connection whose request it didn't read to the end. It ends by itself.
+const lingers = "net/http.(*conn).closeWriteAndWait"
+
+// running counts the label's goroutines, without those that linger, and returns
+// their stacks.
 func (l goroutineLabel) running() (n int, stacks string) {
+	return labelled(func(group string) bool {
+		return strings.Contains(group, fmt.Sprintf("%q:%q", labelKey, string(l))) && !strings.Contains(group, lingers)
+	})
+}
+
+// labelled counts the goroutines of all labels in whose part of the profile
+// the condition holds.
+func labelled(holds func(group string) bool) (n int, stacks string) {
 	var profile bytes.Buffer
 	_ = pprof.Lookup("goroutine").WriteTo(&profile, 1) // to memory
 	var found strings.Builder
 	for group := range strings.SplitSeq(profile.String(), "\n\n") {
-		if !strings.Contains(group, fmt.Sprintf("%q:%q", labelKey, string(l))) {
+		if !strings.Contains(group, fmt.Sprintf("%q:", labelKey)) || !holds(group) {
 			continue
 		}
 		count, _, _ := strings.Cut(group, " @ ")
@@ -52,14 +65,28 @@ func (l goroutineLabel) running() (n int, stacks string) {
 	return n, found.String()
 }
 
-// gone waits until no goroutine has the label, and returns the stacks of those
-// that still run when patience is over.
-func (l goroutineLabel) gone() (stacks string) {
+// atMost waits until at most n goroutines have the label. When patience is
+// over it returns the stacks of those that there are.
+func (l goroutineLabel) atMost(n int) (stacks string) {
+	return awaitAtMost(n, l.running)
+}
+
+// noneLinger waits until net/http's goroutines have ended, too.
+func noneLinger() {
+	awaitAtMost(0, func() (int, string) {
+		return labelled(func(group string) bool { return strings.Contains(group, lingers) })
+	})
+}
+
+func awaitAtMost(n int, running func() (int, string)) (stacks string) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for begin := time.Now(); ; <-look.C {
-		n, stacks := l.running()
-		if n == 0 || time.Since(begin) > patience {
+		there, stacks := running()
+		if there <= n {
+			return ""
+		}
+		if time.Since(begin) > patience {
 			return stacks
 		}
 	}

@@ -261,7 +261,7 @@ func nothingLeft(t *T) {
 	first := t.dial(&dialer{address: t.address})
 	one(first)
 	first.close()
-	settled := t.settledGoroutines(0)
+	settled := t.settledGoroutines()
 	for range 5 {
 		cl := t.dial(&dialer{address: t.address})
 		one(cl)
@@ -276,7 +276,7 @@ func nothingLeft(t *T) {
 		t.wantCulvert(refused.end(), codes.Unimplemented, bridge.ReasonNoRoute)
 		cl.close()
 	}
-	if n := t.settledGoroutines(settled); n > settled {
-		t.Errorf("%d goroutines when the first client had gone, %d after five more", settled, n)
+	if stacks := t.label.atMost(settled); stacks != "" {
+		t.Errorf("%d goroutines when the first client had gone, more after five others:\n%s", settled, stacks)
 	}
 }

@@ -16,6 +16,7 @@ var deadlineScenarios = []scenario{
 	{"deadline passes", 0, deadlinePasses},
 	{"deadline passes between messages", 0, deadlinePassesBetweenMessages},
 	{"deadline passes while the client sends nothing", fullDuplex, deadlinePassesBeforeHalfClose},
+	{"deadline passes inside a message", rawFrames, deadlinePassesInsideMessage},
 	{"deadline expired on arrival", rawHeaders, expiredDeadline},
 	{"deadline beyond all times", rawHeaders, absurdDeadline},
 	{"malformed deadline", rawHeaders, malformedDeadline},
@@ -87,6 +88,17 @@ func deadlinePassesBeforeHalfClose(t *T) {
 	s := t.open(call{timeout: soon})
 	s.send(hello)
 	t.wantDeadline(s.end())
+}
+
+// deadlinePassesInsideMessage: the client has sent half of its request when the
+// time is up; that must reach it as the status that it is.
+func deadlinePassesInsideMessage(t *T) {
+	t.serve(untilCancelled)
+	s := t.open(call{timeout: soon})
+	s.sendHalf()
+	t.wantDeadline(s.end())
+	t.neverWhole(t.backend.seen(), 0)
+	t.nextServed()
 }
 
 func expiredDeadline(t *T) {
