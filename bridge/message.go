@@ -72,8 +72,6 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	step := chunkBytes
 	if n > 4<<10 {
 		step = 1 << 10 // which isn't counted; the client has to send it to get more
-		m.ledger.add(partialBytes)
-		defer m.ledger.sub(partialBytes)
 	}
 	for read := 0; read < n; step = chunkBytes {
 		chunk, err := m.ledger.take(m.ctx, min(n-read, step))
@@ -83,6 +81,10 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 		}
 		out = append(out, chunk)
 		got, err := io.ReadFull(m.body, chunk.ReadOnlyData())
+		if read == 0 && got < n {
+			m.ledger.add(partialBytes)
+			defer m.ledger.sub(partialBytes)
+		}
 		read += got
 		m.gets.readPiece()
 		if err != nil {

@@ -48,9 +48,9 @@ type windowConn struct {
 	writeMu sync.Mutex // held for a Write, and for what is put between frames
 	out     h2Frames
 
-	large  atomic.Int64 // len(grants), for a look without mu
-	mu     sync.Mutex
-	grants map[uint32]*grant // by stream
+	large   atomic.Int64 // how many streams have a grant, for a look without mu
+	mu      sync.Mutex
+	streams map[uint32]*grant // those that the upstream may still send on; nil: without a grant
 
 	readyMu sync.Mutex // taken under the budget's mu, which is taken under mu
 	ready   [][]byte   // WINDOW_UPDATE frames that may go out now
@@ -68,7 +68,7 @@ type grant struct {
 }
 
 func newWindowConn(conn net.Conn, b *budget) *windowConn {
-	c := &windowConn{Conn: conn, budget: b, grants: make(map[uint32]*grant), wake: make(chan struct{}, 1)}
+	c := &windowConn{Conn: conn, budget: b, streams: make(map[uint32]*grant), wake: make(chan struct{}, 1)}
 	c.out.skip = len(http2.ClientPreface)
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
 	c.sender.Go(c.send)
@@ -85,8 +85,8 @@ func (c *windowConn) Close() error {
 	c.sender.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id := range c.grants {
-		c.dropLocked(id)
+	for id := range c.streams {
+		c.drop(id)
 	}
 	return err
 }
@@ -97,22 +97,21 @@ func (c *windowConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// received follows the streams that have room.
+// received follows the streams to their end.
 func (c *windowConn) received(f h2Frame) bool {
-	if c.large.Load() == 0 {
+	if !f.ends() && (f.kind != http2.FrameData || c.large.Load() == 0) {
 		return true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	g := c.grants[f.stream]
-	if g == nil {
-		return true
+	if g := c.streams[f.stream]; g != nil && f.kind == http2.FrameData {
+		if g.left -= int64(f.length); g.left <= 0 {
+			c.drop(f.stream)
+		}
 	}
-	if f.kind == http2.FrameData {
-		g.left -= int64(f.length)
-	}
-	if g.left <= 0 || f.ends() {
-		c.dropLocked(f.stream)
+	if f.ends() {
+		c.drop(f.stream)
+		delete(c.streams, f.stream)
 	}
 	return true
 }
@@ -136,10 +135,17 @@ func (c *windowConn) sending(f h2Frame) bool {
 	switch {
 	case f.kind == http2.FrameWindowUpdate && f.stream != 0 && f.increment > upstreamStreamWindow:
 		return c.askRoom(f)
-	case f.kind == http2.FrameRSTStream && c.large.Load() > 0:
+	case f.kind == http2.FrameHeaders:
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.dropLocked(f.stream)
+		if _, known := c.streams[f.stream]; !known { // and no trailers
+			c.streams[f.stream] = nil
+		}
+	case f.kind == http2.FrameRSTStream:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.drop(f.stream)
+		delete(c.streams, f.stream)
 	}
 	return true
 }
@@ -153,15 +159,19 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 	update = binary.BigEndian.AppendUint32(update, f.increment)
 
 	c.mu.Lock()
-	c.dropLocked(f.stream) // of the message before, if its end was not seen
-	c.grants[f.stream] = g
-	c.large.Store(int64(len(c.grants)))
+	if _, open := c.streams[f.stream]; !open { // grpc-go asks for a stream that it has reset
+		c.mu.Unlock()
+		return true
+	}
+	c.drop(f.stream) // of the message before, if its end was not seen
+	c.streams[f.stream] = g
+	c.large.Add(1)
 	c.mu.Unlock()
 	w, atOnce := c.budget.ask(large, int64(f.increment), func() { c.granted(update) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g.waiter = w
-	if c.grants[f.stream] != g { // the stream ended meanwhile
+	if c.streams[f.stream] != g { // the stream ended meanwhile
 		c.budget.drop(w)
 	}
 	return atOnce
@@ -211,11 +221,11 @@ func (c *windowConn) sendReady() error {
 	return nil
 }
 
-// dropLocked ends a stream's claim. mu is held.
-func (c *windowConn) dropLocked(stream uint32) {
-	if g := c.grants[stream]; g != nil {
-		delete(c.grants, stream)
-		c.large.Store(int64(len(c.grants)))
+// drop ends a stream's claim. mu is held.
+func (c *windowConn) drop(stream uint32) {
+	if g := c.streams[stream]; g != nil {
+		c.streams[stream] = nil
+		c.large.Add(-1)
 		if g.waiter != nil {
 			c.budget.drop(g.waiter)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -192,7 +193,8 @@ func TestUpdateBetweenFrames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write([]byte(http2.ClientPreface))
+	headers := []byte{0, 0, 0, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndHeaders), 0, 0, 0, 1}
+	write(append([]byte(http2.ClientPreface), headers...))
 	write(update)
 	write(data[:12])
 	b.drop(w) // now the update may go, but not here
@@ -201,7 +203,7 @@ func TestUpdateBetweenFrames(t *testing.T) {
 		t.Error("the update was not sent")
 	}
 	_ = c.Close()
-	want := append(append([]byte(http2.ClientPreface), data...), update...)
+	want := slices.Concat([]byte(http2.ClientPreface), headers, data, update)
 	if all := <-got; !bytes.Equal(all, want) {
 		t.Errorf("sent %q, want %q", all, want)
 	}
