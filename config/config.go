@@ -87,10 +87,11 @@ type Backend struct {
 	// on by itself.
 	TLS BackendTLS `key:"tls"`
 
-	// How often an idle connection is checked by an HTTP/2 ping; 0s never.
-	// TCP notices a dead host without it. Set it only if the backend allows
-	// it: an ordinary gRPC server closes connections that ping more often than
-	// every 5m.
+	// How long a connection with calls on it may be silent before an HTTP/2
+	// ping checks it: 10s or more, 0s never. Without an answer in 10s it is
+	// given up. TCP notices a dead host without it. Set it only if the backend
+	// allows it: an ordinary gRPC server closes connections that ping more
+	// often than every 5m.
 	Keepalive time.Duration `key:"keepalive"`
 
 	// Go through the proxy that HTTPS_PROXY and NO_PROXY of the environment
@@ -148,18 +149,19 @@ type Metadata struct {
 
 // Limits is what is bounded.
 type Limits struct {
-	// The largest message, each way, after decompression.
+	// The largest message, each way, before and after decompression.
 	MessageBytes Size `key:"message_bytes"`
 
 	// The most metadata of one call, each way, counted as HTTP/2 does: name,
 	// value and 32 bytes a field.
 	HeaderBytes Size `key:"header_bytes"`
 
-	// The most memory for messages under way, of all calls together. Readers
-	// wait when it is used up.
+	// The most memory for messages under way, of all calls together. When it
+	// is used up readers wait, those of requests for at most 10s, and calls
+	// that hold memory and have not got on for 5s are ended.
 	BufferedBytes Size `key:"buffered_bytes"`
 
-	// Calls at one time on one HTTP/2 connection.
+	// Calls at one time on one HTTP/2 connection, or in one tunnel (h2ts).
 	CallsPerConnection int `key:"calls_per_connection" is:"count"`
 
 	// Connections at one time; 0 is as many as the limit of open files

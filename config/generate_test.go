@@ -295,8 +295,9 @@ What a reference brings in is never read as YAML or as another reference.
 const referenceTail = `
 ## Next
 
-- what an error means: the error names the key, and its section is above
-- what crosses, and how: [architecture.md](architecture.md)
+- what an error means: [errors.md](errors.md)
+- which metadata crosses: [metadata.md](metadata.md)
+- what happens to a call: [architecture.md](architecture.md)
 `
 
 func referenceFile(root entry, c *Config) []byte {
