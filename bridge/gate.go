@@ -15,8 +15,8 @@ import (
 )
 
 // An arrival is what is known of a request before any of its bytes count:
-// who sent it, over what, to whom. Inside a tunnel all of it is the outer
-// request's.
+// who sent it, over what, to whom. Inside a tunnel all but the method and the
+// protocol is the outer request's.
 type arrival struct {
 	method   string // the gRPC method
 	host     string

@@ -55,7 +55,8 @@ type Config struct {
 
 	Limits Limits
 
-	// Fallback serves what is not a call. If nil, that is answered 404.
+	// Fallback serves what is neither a call, a WebSocket upgrade nor a
+	// browser's preflight. If nil, that is refused with an HTTP status.
 	Fallback http.Handler
 }
 

@@ -39,8 +39,9 @@ type Backend struct {
 	// is the target's.
 	Authority string
 
-	// Keepalive is the interval of HTTP/2 pings. If zero there are none: a
-	// grpc server that isn't told to allow them answers with GOAWAY.
+	// Keepalive is how long a connection with calls on it may be silent before
+	// an HTTP/2 ping asks; less than 10 s counts as 10 s. If zero there are no
+	// pings: a grpc server that isn't told to allow them answers with GOAWAY.
 	Keepalive time.Duration
 
 	// UseEnvProxy honours HTTPS_PROXY and NO_PROXY.
@@ -122,7 +123,7 @@ func (u *upstream) close() error { return u.cc.Close() }
 type upstreamCall struct {
 	stream grpc.ClientStream
 	facts  *callFacts
-	ctx    context.Context
+	ctx    context.Context // the call's: it ends with the stream
 	up     *upstream
 }
 
