@@ -226,6 +226,33 @@ func TestCallsComeAndGoDuringLooks(t *testing.T) {
 	})
 }
 
+// TestCallThatBeginsDuringALook starts no second timer, which would make the
+// clock run fast.
+func TestCallThatBeginsDuringALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := registryOf(Limits{MaxAge: time.Second})
+		next := &running{call: &Call{ledger: &ledger{budget: g.budget}}, cancel: func(error) {}}
+		next.call.progress.clock = &g.clock
+		begun := false
+		first := &running{call: &Call{ledger: &ledger{budget: g.budget}}, cancel: func(error) {
+			if !begun {
+				begun = true
+				g.add(next)
+			}
+		}}
+		first.call.progress.clock = &g.clock
+		g.add(first)
+		elapse(5 * time.Second)
+		before := g.now()
+		elapse(100 * time.Second)
+		if got := g.now() - before; !begun || got != 100 {
+			t.Errorf("begun %v; in 100 s there were %d looks", begun, got)
+		}
+		g.remove(first)
+		g.remove(next)
+	})
+}
+
 func TestRegistryTakesNoMoreCallsThanItsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{Calls: 2})

@@ -458,6 +458,17 @@ func TestCutIsNoEnd(t *testing.T) {
 		}
 		ws.drop()
 	}
+	// The first byte of a longer message alone would be a half-close.
+	ws, c := socketPair(t, s, 1<<10)
+	longer := masked(opBinary, []byte{1, 0})
+	if _, err := c.Write(longer[:len(longer)-1]); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	if _, err := (&socketBody{ws: ws}).Read(make([]byte, 10)); reasonOf(err) != ReasonClientGone {
+		t.Errorf("cut after the marker of a half-close: %v, want %s", err, ReasonClientGone)
+	}
+	ws.drop()
 }
 
 // TestSocketBody: one body, however its bytes are put into messages and
