@@ -3,14 +3,19 @@
 //
 // # What happens to a call, in order
 //
-//   - server.go and conns.go: a connection is accepted and counted.
+//   - server.go, conns.go, linger.go: a connection is accepted, counted, and
+//     closed so that its client gets the last answer.
 //   - gate.go, origin.go: the request's facts are read (peer, host, origin,
 //     what proxies vouch for), and what may not call is refused.
 //   - transport.go: the table of client protocols; the one that accepts the
 //     request makes of it a Call and a Downstream (call.go).
 //   - handle.go: the call is registered, its deadline set, its request
 //     prepared, and the router (route.go) says where it goes.
-//   - upstream.go: a stream is opened at the backend.
+//   - running.go: the registry of calls, whose one timer ends those that are
+//     too old, idle, slow or gone.
+//   - message.go, body.go, budget.go: requests are read within the budget.
+//   - upstream.go, upstream_window.go: a stream is opened at the backend, which
+//     may send large replies when the budget has room.
 //   - pump.go: messages are copied both ways; then the client is told the end
 //     (status.go has every status that culvert makes itself), the upstream is
 //     released, and the Observer (observe.go) hears of it.
@@ -30,13 +35,14 @@
 //	InProcess, the server      InProcess's stop          its listener is closed
 //
 // Timers that run a function (pings, the registry's look, a writeGuard's
-// grace) are stopped, and waited for if they run, by the one that set them.
+// grace) and functions of contexts are stopped, and waited for if they run, by
+// the one that set them.
 // A call costs two goroutines, one when its request is complete; grpc-go adds
 // one.
 //
 // # Memory
 //
 // A mem.BufferSlice has one owner: Recv's and recv's callers free what they
-// got, Send and send take over. The budget (budget.go) counts every pooled
-// buffer from its taking to its freeing.
+// got, Send and send take over. The budget (budget.go) counts what is held;
+// each call's part of it is settled when the call ends.
 package bridge

@@ -50,8 +50,8 @@ code is UNAVAILABLE, the metadata ` + "`sent`" + ` says whether the call may hav
 
 `)
 	for _, r := range bridge.Reasons() {
-		fmt.Fprintf(&b, "## %s\n\n%s.\n\n- Code: %s\n- HTTP status where the answer is not a call's: %d\n- Remedy: %s.\n\n",
-			r.Reason, sentence(r.Meaning), r.Code, r.HTTP, r.Remedy)
+		fmt.Fprintf(&b, "## %s\n\n%s.\n\n- Code: %s\n- Remedy: %s.\n\n",
+			r.Reason, sentence(r.Meaning), r.Code, r.Remedy)
 	}
 	b.WriteString("Next: [configuration](configuration.md), [the protocols](protocols.md).\n")
 	return b.Bytes()

@@ -2,16 +2,10 @@ package bridge
 
 import (
 	"crypto/tls"
-	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
-	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // An arrival is what is known of a request before any of its bytes count:
@@ -188,96 +182,6 @@ func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, tunnel bool)
 const strippedUpgrade = "this path is for a WebSocket or a POST. If a WebSocket was asked for, a proxy on the way has removed " +
 	"the Upgrade header: allow WebSocket upgrades there, or use gRPC-Web"
 
-// refuse answers what is not a call. On HTTP/1.1 the connection closes, so
-// that nothing behind the refused request is taken for another one.
-func refuse(w http.ResponseWriter, r *http.Request, code int, text string, headers ...string) {
-	h := w.Header()
-	for i := 0; i+1 < len(headers); i += 2 {
-		h.Set(headers[i], headers[i+1])
-	}
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-	if r.ProtoMajor == 1 {
-		h.Set("Connection", "close")
-		endBody(w, r)
-		if code == http.StatusUpgradeRequired {
-			h["Connection"] = []string{"close", "Upgrade"} // net/http closes for what comes first
-		}
-	} else {
-		h.Del("Upgrade") // RFC 9113 §8.2.2
-	}
-	w.WriteHeader(code)
-	_, _ = fmt.Fprintf(w, "culvert: %s\n", text) //nolint:gosec // plain text, see its type above; the client may be gone already
-}
-
-// unreadTime is how long net/http may go on reading the body of an HTTP/1.1
-// request that is answered.
-const unreadTime = 250 * time.Millisecond
-
-// endBody prepares the end of an HTTP/1.1 connection whose request's body is
-// not read to its end: net/http reads on for a moment only, and the connection
-// lingers, so that a client that is still sending gets the answer and not a
-// reset.
-func endBody(w http.ResponseWriter, r *http.Request) {
-	if r.ContentLength == 0 {
-		return
-	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadTime)) // a foreign ResponseWriter may have none
-	if c, ok := r.Context().Value(connKey{}).(*clientConn); ok {
-		c.linger.Store(true)
-	}
-}
-
-// throughTunnel replaces what the inner request of a tunnel claims by what
-// the outer one showed: host, origin, cookies and all that proxies vouch for.
-func (s *Server) throughTunnel(r *http.Request) *http.Request {
-	outer, ok := r.Context().Value(connKey{}).(*tunnelConn)
-	if !ok {
-		return r
-	}
-	inner := r.WithContext(r.Context())
-	inner.Host = outer.host
-	inner.RemoteAddr = outer.remote
-	inner.Header = make(http.Header, len(r.Header)+len(outer.header))
-	for name, values := range r.Header {
-		if !s.ofOuter(name) {
-			inner.Header[name] = values
-		}
-	}
-	for name, values := range outer.header {
-		if name != "Authorization" || len(inner.Header[name]) == 0 { // a call's own wins
-			inner.Header[name] = values
-		}
-	}
-	return inner
-}
-
-// ofOuter holds for a header that only the outer request may say.
-func (s *Server) ofOuter(name string) bool {
-	switch name {
-	case "Origin", "Cookie":
-		return true
-	}
-	return s.isVouched(strings.ToLower(name))
-}
-
-func (s *Server) isVouched(name string) bool {
-	return toUpstream.of(name) == vouched || s.vouched[name]
-}
-
-// outerHeader is what of an upgrade request holds for all calls inside its
-// tunnel.
-func (s *Server) outerHeader(h http.Header) http.Header {
-	kept := make(http.Header)
-	for name, values := range h {
-		if name == "Authorization" || s.ofOuter(name) {
-			kept[name] = values
-		}
-	}
-	return kept
-}
-
 func scheme(t *tls.ConnectionState) string {
 	if t != nil {
 		return "https"
@@ -296,35 +200,4 @@ func lowerSet(names []string) map[string]bool {
 		set[strings.ToLower(n)] = true
 	}
 	return set
-}
-
-// A refusalLog tells the operator which key would allow what was refused,
-// and not more often than a person reads.
-type refusalLog struct {
-	log   *slog.Logger
-	obs   Observer
-	limit *rate.Limiter
-
-	mu      sync.Mutex
-	skipped int
-}
-
-func newRefusalLog(log *slog.Logger, obs Observer) *refusalLog {
-	return &refusalLog{log: log, obs: obs, limit: rate.NewLimiter(rate.Every(5*time.Second), 5)}
-}
-
-func (l *refusalLog) note(r Refusal, hint string) {
-	l.obs.Refused(r)
-	l.mu.Lock()
-	if !l.limit.Allow() {
-		l.skipped++
-		l.mu.Unlock()
-		return
-	}
-	skipped := l.skipped
-	l.skipped = 0
-	l.mu.Unlock()
-	l.log.Warn("refused",
-		slog.String("reason", string(r.Reason)), slog.String("key", r.Key), slog.String("peer", r.Peer),
-		slog.String("detail", r.Detail), slog.String("hint", hint), slog.Int("not_logged", skipped))
 }

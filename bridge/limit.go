@@ -85,15 +85,13 @@ func orDefault[T int | int64 | time.Duration](v, def, none T) T {
 	}
 }
 
+// descriptorReserve is what connections of clients leave of the descriptors.
+const descriptorReserve = 128
+
 // connectionsByDescriptors is how many connections the file-descriptor limit
 // leaves room for, with a reserve for files, logs and backends.
 func connectionsByDescriptors() int {
-	const reserve = 64
-	n := fileDescriptorLimit()
-	if n <= 2*reserve {
-		return reserve
-	}
-	return n - reserve
+	return max(fileDescriptorLimit()-descriptorReserve, descriptorReserve)
 }
 
 // looseHeaderBytes is what HTTP/2 itself is told of limits.header_bytes. A

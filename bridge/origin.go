@@ -3,7 +3,6 @@ package bridge
 import (
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -142,81 +141,4 @@ func splitHostPort(s string) (host, port string) {
 		return h, p
 	}
 	return strings.Trim(s, "[]"), ""
-}
-
-// corsHeaders tells a browser that its page may read the answer.
-func corsHeaders(h http.Header, v originVerdict) {
-	if v.origin == "" {
-		return
-	}
-	h.Add("Vary", "Origin")
-	if v.any {
-		h.Set("Access-Control-Allow-Origin", "*")
-		return
-	}
-	h.Set("Access-Control-Allow-Origin", v.origin)
-	h.Set("Access-Control-Allow-Credentials", "true")
-}
-
-// preflightMaxAge is Chrome's cap, in seconds.
-const preflightMaxAge = "7200"
-
-// preflight answers what a browser asks before it sends a call. The headers
-// it asks for are granted when a call may carry them at all.
-// https://fetch.spec.whatwg.org/#cors-preflight-request
-func preflight(w http.ResponseWriter, r *http.Request, v originVerdict) {
-	h := w.Header()
-	h.Add("Vary", "Origin")
-	h.Add("Vary", "Access-Control-Request-Method")
-	h.Add("Vary", "Access-Control-Request-Headers")
-	if v.any {
-		h.Set("Access-Control-Allow-Origin", "*")
-	} else {
-		h.Set("Access-Control-Allow-Origin", v.origin)
-		h.Set("Access-Control-Allow-Credentials", "true")
-	}
-	h.Set("Access-Control-Allow-Methods", "POST")
-	h.Set("Access-Control-Max-Age", preflightMaxAge)
-	var granted []string
-	for _, line := range r.Header["Access-Control-Request-Headers"] {
-		for name := range strings.SplitSeq(line, ",") {
-			name = strings.ToLower(strings.TrimSpace(name))
-			if mayRequest(name) && len(granted) < 128 {
-				granted = append(granted, name)
-			}
-		}
-	}
-	if len(granted) > 0 {
-		h.Set("Access-Control-Allow-Headers", strings.Join(granted, ", "))
-	}
-	w.WriteHeader(http.StatusNoContent)
-}
-
-// protocolHeaders are what web clients send beside the application's own.
-var protocolHeaders = []string{
-	"content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", "authorization", "content-encoding", "grpc-encoding",
-	"grpc-accept-encoding", "accept", "x-request-id", "user-agent",
-	"connect-protocol-version", "connect-timeout-ms", "connect-content-encoding", "connect-accept-encoding",
-}
-
-// mayRequest holds for a header that a page may send with a call.
-func mayRequest(name string) bool {
-	return slices.Contains(protocolHeaders, name) || (isToken(name) && toUpstream.of(name) == pass)
-}
-
-// isToken holds for an HTTP field name in lower case. RFC 9110 §5.6.2.
-func isToken(s string) bool {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return s != ""
-}
-
-// exposed is the list of header names that a page may read.
-func exposed(names []string) string {
-	return strings.Join(append(names, "grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id"), ", ")
 }

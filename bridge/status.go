@@ -58,7 +58,7 @@ type ReasonInfo struct {
 // reasons is the table. A reason whose code depends on what the upstream said
 // has the code that it most often has.
 var reasons = []ReasonInfo{
-	{ReasonNoRoute, codes.Unimplemented, 404, "the method is not exposed here", "allow it with --allow-method (methods.allow), or ask for another method"},
+	{ReasonNoRoute, codes.Unimplemented, 404, "the method is not exposed here", "ask for another one, or have it exposed: methods.allow and methods.deny decide"},
 	{ReasonOriginDenied, codes.PermissionDenied, 403, "the page's origin may not call this server", "allow it with --allow-origin (allow_origins)"},
 	{ReasonBadRequest, codes.InvalidArgument, 400, "what the client sent can't be read", "correct the client; the message says which byte or field is wrong"},
 	{ReasonUnsupportedEncoding, codes.Unimplemented, 415, "the messages are compressed in a way that can't be read here", "compress with gzip or not at all"},
@@ -97,6 +97,7 @@ type fault struct {
 	reason Reason
 	code   codes.Code // codes.OK: the reason's own
 	text   string     // for the client
+	remedy string     // empty: the row's
 	sent   string     // for UNAVAILABLE: whether the call may have reached the backend, "no" or "maybe"
 	cause  error      // for the log only
 	mute   bool       // the client can't be told any more
@@ -190,7 +191,11 @@ func (f *fault) status(callID string, detailed bool) *status.Status {
 	if detailed && f.cause != nil {
 		text = f.Error()
 	}
-	st := status.New(code, text+" ("+row.Remedy+")")
+	remedy := f.remedy
+	if remedy == "" {
+		remedy = row.Remedy
+	}
+	st := status.New(code, text+" ("+remedy+")")
 	info := &errdetails.ErrorInfo{Reason: string(f.reason), Domain: errorDomain, Metadata: map[string]string{}}
 	if callID != "" {
 		info.Metadata["call_id"] = callID

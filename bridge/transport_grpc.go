@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/mem"
@@ -93,21 +91,6 @@ type httpDown struct {
 	aborted    bool
 }
 
-// requestBody notes the end of a request's body, which the answer's header
-// depends on.
-type requestBody struct {
-	io.ReadCloser
-	atEnd atomic.Bool
-}
-
-func (b *requestBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		b.atEnd.Store(true)
-	}
-	return n, err
-}
-
 func newHTTPDown(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, c *Call, a *arrival) *httpDown {
 	down := &httpDown{s: s, d: d, w: w, rc: http.NewResponseController(w), r: r, call: c, origin: a.origin, textOut: d.text}
 	if !d.trailers && strings.Contains(strings.ToLower(r.Header.Get("Accept")), webText.contentType) {
@@ -141,51 +124,6 @@ func (h *httpDown) decodeBody(r *http.Request) error {
 	return nil
 }
 
-// gzipBody expands a body. Its header is read with the first bytes, so that a
-// slow body holds up only its own call.
-type gzipBody struct {
-	src sourceReader
-	z   *gzip.Reader
-}
-
-func (g *gzipBody) Read(p []byte) (int, error) {
-	if g.z == nil {
-		z, err := gzip.NewReader(&g.src)
-		if err != nil {
-			return 0, g.fault(err)
-		}
-		g.z = z
-	}
-	n, err := g.z.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = g.fault(err)
-	}
-	return n, err
-}
-
-// fault tells a body that isn't gzip from a connection that failed.
-func (g *gzipBody) fault(err error) error {
-	if g.src.err != nil {
-		return g.src.err
-	}
-	return newFault(ReasonBadRequest, "the body is marked as gzip and is not").because(err)
-}
-
-// sourceReader remembers its own error: a decoder's may stem from it or from
-// the bytes.
-type sourceReader struct {
-	r   io.Reader
-	err error
-}
-
-func (s *sourceReader) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		s.err = err
-	}
-	return n, err
-}
-
 // readComplete reads a request that is one message of known length. Then the
 // call needs one goroutine, and net/http, which looks for a disconnect only
 // after the body's end, can see one. Native gRPC doesn't show where the
@@ -196,7 +134,7 @@ func (h *httpDown) readComplete(ctx context.Context) error {
 	if h.d == native || length <= 0 || h.r.Header.Get("Content-Encoding") != "" {
 		return nil
 	}
-	stop := context.AfterFunc(ctx, func() { _ = h.rc.SetReadDeadline(longAgo) }) // a stream that is gone needs none
+	stop := whenEnded(ctx, func() { _ = h.rc.SetReadDeadline(longAgo) }) // a stream that is gone needs none
 	defer stop()
 	var err error
 	if h.first, err = h.body.next(); err != nil {

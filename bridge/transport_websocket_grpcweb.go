@@ -68,8 +68,8 @@ type socketDown struct {
 // readMetadata reads the first message. What it says is added to what the
 // upgrade request said, but never what only that one can say.
 func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
-	stop := context.AfterFunc(ctx, func() { _ = d.ws.net.SetReadDeadline(longAgo) }) // a closed connection needs none
-	block, err := d.readFirst()                                                      //nolint:contextcheck // a context that ends would close the WebSocket
+	stop := whenEnded(ctx, func() { _ = d.ws.net.SetReadDeadline(longAgo) }) // a closed connection needs none
+	block, err := d.readFirst()                                              //nolint:contextcheck // a context that ends would close the WebSocket
 	stop()
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause

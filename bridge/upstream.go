@@ -153,11 +153,13 @@ func (u *upstream) open(ctx context.Context, c *Call, md metadata.MD) (*upstream
 	}
 	if !inTime {
 		if u.cc.GetState() == connectivity.Ready {
-			return nil, faultf(ReasonOverloaded, "the backend runs as many calls at once as it allows on a connection, and none ended within %v", upstreamPatience)
+			f := faultf(ReasonOverloaded, "the backend runs as many calls at once as it allows on a connection, and none ended within %v", upstreamPatience)
+			f.sent = known.sentText()
+			return nil, f
 		}
-		return nil, newFault(ReasonUpstreamUnreachable, "the backend could not be reached").because(err)
+		return nil, &fault{reason: ReasonUpstreamUnreachable, text: "the backend could not be reached", sent: known.sentText(), cause: err}
 	}
-	return nil, openError(err)
+	return nil, known.openError(err)
 }
 
 var (
@@ -280,18 +282,23 @@ func (k *callFacts) sentText() string {
 }
 
 // openError is why a call could not be started.
-func openError(err error) error {
+func (k *callFacts) openError(err error) error {
 	st, _ := status.FromError(err)
 	switch st.Code() {
 	case codes.Unavailable:
-		return newFault(ReasonUpstreamUnreachable, "the backend could not be reached").because(err)
+		return &fault{reason: ReasonUpstreamUnreachable, text: "the backend could not be reached", sent: k.sentText(), cause: err}
 	case codes.Internal:
 		if isTooMuchMetadata(st.Message()) {
-			return newFault(ReasonMetadataTooLarge, "the request metadata is larger than the backend accepts").because(err)
+			return requestTooLargeForBackend(err)
 		}
 	default:
 	}
 	return newFault(ReasonInternal, "internal error").because(err)
+}
+
+// requestTooLargeForBackend is about a limit that isn't culvert's.
+func requestTooLargeForBackend(err error) *fault {
+	return &fault{reason: ReasonMetadataTooLarge, text: "the request metadata is larger than the backend accepts", remedy: "send less, or raise the backend's own limit", cause: err}
 }
 
 // protoCodec is grpc-go's own, for culvert's own calls.

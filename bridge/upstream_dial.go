@@ -3,7 +3,6 @@ package bridge
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -83,7 +82,7 @@ func dialThroughProxy(ctx context.Context, dial func(context.Context, string) (n
 }
 
 func connectThrough(ctx context.Context, conn net.Conn, proxy *url.URL, address string) error {
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	stop := whenEnded(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: address}, Host: address, Header: http.Header{}}
 	if user := proxy.User; user != nil {
@@ -121,9 +120,7 @@ func InProcess(s *grpc.Server) (Backend, func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := s.Serve(ln); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-			_ = err // the listener was closed by stop
-		}
+		_ = s.Serve(ln) // until stop closes the listener
 	}()
 	backend := Backend{
 		Target: "passthrough:///in-process",

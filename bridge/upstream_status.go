@@ -94,6 +94,9 @@ func (k *callFacts) classify(ctx context.Context, err error, limits Limits) erro
 
 // localFault is the fault of a row.
 func (k *callFacts) localFault(l localStatus, st *status.Status) *fault {
+	if isTooMuchMetadata(l.text) {
+		return requestTooLargeForBackend(nil)
+	}
 	f := newFault(l.reason, l.says)
 	f.sent = k.sentText()
 	if l.says == saysDraining || l.text == rstRefused {

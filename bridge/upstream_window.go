@@ -64,7 +64,9 @@ type windowConn struct {
 // A grant is the room that one stream's large message has, or waits for.
 type grant struct {
 	waiter *budgetWaiter
-	left   int64 // bytes that are to come before the message is whole
+	left   int64       // bytes that are to come before the rest fits the fixed window
+	update []byte      // the WINDOW_UPDATE that is withheld
+	sent   atomic.Bool // or no more
 }
 
 func newWindowConn(conn net.Conn, b *budget) *windowConn {
@@ -106,6 +108,7 @@ func (c *windowConn) received(f h2Frame) bool {
 	defer c.mu.Unlock()
 	if g := c.streams[f.stream]; g != nil && f.kind == http2.FrameData {
 		if g.left -= int64(f.length); g.left <= 0 {
+			c.letOut(g) // if it still waits: what is left needs no room
 			c.drop(f.stream)
 		}
 	}
@@ -152,11 +155,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 
 // askRoom reserves what a message needs, and returns whether it has it.
 func (c *windowConn) askRoom(f h2Frame) bool {
-	g := &grant{left: int64(f.increment) - upstreamStreamWindow}
-	update := make([]byte, 0, windowUpdateBytes)
-	update = append(update, 0, 0, 4, byte(http2.FrameWindowUpdate), 0)
-	update = binary.BigEndian.AppendUint32(update, f.stream)
-	update = binary.BigEndian.AppendUint32(update, f.increment)
+	g := &grant{left: int64(f.increment) - upstreamStreamWindow, update: f.append(make([]byte, 0, windowUpdateBytes))}
 
 	c.mu.Lock()
 	if _, open := c.streams[f.stream]; !open { // grpc-go asks for a stream that it has reset
@@ -167,20 +166,26 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 	c.streams[f.stream] = g
 	c.large.Add(1)
 	c.mu.Unlock()
-	w, atOnce := c.budget.ask(large, int64(f.increment), func() { c.granted(update) })
+	w, atOnce := c.budget.ask(large, int64(f.increment), func() { c.letOut(g) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g.waiter = w
+	if atOnce {
+		g.sent.Store(true)
+	}
 	if c.streams[f.stream] != g { // the stream ended meanwhile
 		c.budget.drop(w)
 	}
 	return atOnce
 }
 
-// granted is called by the budget when there is room, later.
-func (c *windowConn) granted(update []byte) {
+// letOut sends what is withheld as soon as no frame is under way.
+func (c *windowConn) letOut(g *grant) {
+	if g.sent.Swap(true) {
+		return
+	}
 	c.readyMu.Lock()
-	c.ready = append(c.ready, update)
+	c.ready = append(c.ready, g.update)
 	c.readyMu.Unlock()
 	select {
 	case c.wake <- struct{}{}:
@@ -239,6 +244,13 @@ type h2Frame struct {
 	flags     http2.Flags
 	stream    uint32
 	increment uint32 // of a WINDOW_UPDATE
+}
+
+// append writes a WINDOW_UPDATE. RFC 9113 §6.9.
+func (f h2Frame) append(b []byte) []byte {
+	b = append(b, 0, 0, 4, byte(http2.FrameWindowUpdate), 0)
+	b = binary.BigEndian.AppendUint32(b, f.stream)
+	return binary.BigEndian.AppendUint32(b, f.increment)
 }
 
 // ends holds for a frame after which its sender says no more on the stream.

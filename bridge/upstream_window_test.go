@@ -208,3 +208,40 @@ func TestUpdateBetweenFrames(t *testing.T) {
 		t.Errorf("sent %q, want %q", all, want)
 	}
 }
+
+// TestReplyJustOverTheWindowComes holds that a reply of which the most comes
+// in the fixed window isn't forgotten while it waits for room.
+func TestReplyJustOverTheWindowComes(t *testing.T) {
+	for _, size := range []int{upstreamStreamWindow + 1, 300_000, 2*upstreamStreamWindow - 1, 1 << 20} {
+		b := newBudget(8 << 20)
+		full, atOnce := b.ask(large, 6<<20, func() {}) // all that large ones may fill
+		if !atOnce {
+			t.Fatal("the budget isn't empty at the beginning")
+		}
+		up, err := newUpstream(serveLarge(t, size), DefaultLimits(), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		call, err := up.open(ctx, &Call{Method: "/test.Large/Get"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		call.closeSend()
+		var reply mem.BufferSlice
+		var recvErr error
+		var receiving sync.WaitGroup
+		receiving.Go(func() { reply, recvErr = call.recv() })
+		if size > 2*upstreamStreamWindow && !eventually(t, b.pressed) {
+			t.Errorf("a reply of %d bytes doesn't wait", size)
+		}
+		b.drop(full)
+		receiving.Wait()
+		if recvErr != nil || reply.Len() != size {
+			t.Errorf("a reply of %d bytes came as %d: %v", size, reply.Len(), recvErr)
+		}
+		reply.Free()
+		cancel()
+		_ = up.close()
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -276,3 +277,52 @@ func (c *tunnelConn) SetReadDeadline(t time.Time) error { return c.ws.net.SetRea
 
 // SetWriteDeadline is SetDeadline for writing.
 func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.ws.net.SetWriteDeadline(t) }
+
+// throughTunnel replaces what the inner request of a tunnel claims by what
+// the outer one showed: host, origin, cookies and all that proxies vouch for.
+func (s *Server) throughTunnel(r *http.Request) *http.Request {
+	outer, ok := r.Context().Value(connKey{}).(*tunnelConn)
+	if !ok {
+		return r
+	}
+	inner := r.WithContext(r.Context())
+	inner.Host = outer.host
+	inner.RemoteAddr = outer.remote
+	inner.Header = make(http.Header, len(r.Header)+len(outer.header))
+	for name, values := range r.Header {
+		if !s.ofOuter(name) {
+			inner.Header[name] = values
+		}
+	}
+	for name, values := range outer.header {
+		if name != "Authorization" || len(inner.Header[name]) == 0 { // a call's own wins
+			inner.Header[name] = values
+		}
+	}
+	return inner
+}
+
+// ofOuter holds for a header that only the outer request may say.
+func (s *Server) ofOuter(name string) bool {
+	switch name {
+	case "Origin", "Cookie":
+		return true
+	}
+	return s.isVouched(strings.ToLower(name))
+}
+
+func (s *Server) isVouched(name string) bool {
+	return toUpstream.of(name) == vouched || s.vouched[name]
+}
+
+// outerHeader is what of an upgrade request holds for all calls inside its
+// tunnel.
+func (s *Server) outerHeader(h http.Header) http.Header {
+	kept := make(http.Header)
+	for name, values := range h {
+		if name == "Authorization" || s.ofOuter(name) {
+			kept[name] = values
+		}
+	}
+	return kept
+}

@@ -1,0 +1,68 @@
+package bridge
+
+import (
+	"compress/gzip"
+	"errors"
+	"io"
+	"sync/atomic"
+)
+
+// requestBody notes the end of a request's body, which the answer's header
+// depends on.
+type requestBody struct {
+	io.ReadCloser
+	atEnd atomic.Bool
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.atEnd.Store(true)
+	}
+	return n, err
+}
+
+// gzipBody expands a body. Its header is read with the first bytes, so that a
+// slow body holds up only its own call.
+type gzipBody struct {
+	src sourceReader
+	z   *gzip.Reader
+}
+
+func (g *gzipBody) Read(p []byte) (int, error) {
+	if g.z == nil {
+		z, err := gzip.NewReader(&g.src)
+		if err != nil {
+			return 0, g.fault(err)
+		}
+		g.z = z
+	}
+	n, err := g.z.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = g.fault(err)
+	}
+	return n, err
+}
+
+// fault tells a body that isn't gzip from a connection that failed.
+func (g *gzipBody) fault(err error) error {
+	if g.src.err != nil {
+		return g.src.err
+	}
+	return newFault(ReasonBadRequest, "the body is marked as gzip and is not").because(err)
+}
+
+// sourceReader remembers its own error: a decoder's may stem from it or from
+// the bytes.
+type sourceReader struct {
+	r   io.Reader
+	err error
+}
+
+func (s *sourceReader) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}

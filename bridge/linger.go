@@ -1,0 +1,95 @@
+package bridge
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A clientConn can linger when it closes. A close with bytes unread makes the
+// kernel send a reset, and the client's kernel then drops what its program has
+// not read yet of the answer. So the sending side is closed first, and what
+// still comes is read and dropped until the client closes, too.
+// RFC 9112 §9.6.
+type clientConn struct {
+	net.Conn
+	s      *Server
+	linger atomic.Bool
+	once   sync.Once
+}
+
+// NetConn is the connection under it.
+func (c *clientConn) NetConn() net.Conn { return c.Conn }
+
+// Close doesn't wait for the lingering; the server's Close does, and cuts it.
+func (c *clientConn) Close() error {
+	if c.linger.Load() {
+		lingers := false
+		c.once.Do(func() { lingers = c.s.lingering.start(c) })
+		if lingers {
+			return nil
+		}
+	}
+	return c.Conn.Close()
+}
+
+func (c *clientConn) drop() {
+	defer c.Conn.Close() //nolint:errcheck // nobody can act on it
+	if t, ok := c.Conn.(*net.TCPConn); ok {
+		_ = t.CloseWrite() // it fails when the client is gone, and so does Read
+	}
+	buf := make([]byte, 4<<10)
+	for end := time.Now().Add(lingerTime); time.Now().Before(end); {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerSilence)) // likewise
+		if _, err := c.Conn.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+// maxLingering bounds the connections that linger; more are cut. They use the
+// reserve of descriptors, since they don't count as open any more.
+const maxLingering = descriptorReserve / 2
+
+// lingering is the set of connections that linger.
+type lingering struct {
+	mu      sync.Mutex
+	stopped bool
+	conns   map[*clientConn]struct{}
+	running sync.WaitGroup
+}
+
+func (l *lingering) start(c *clientConn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped || len(l.conns) >= maxLingering {
+		return false
+	}
+	if l.conns == nil {
+		l.conns = make(map[*clientConn]struct{})
+	}
+	l.conns[c] = struct{}{}
+	l.running.Go(func() {
+		c.drop()
+		l.forget(c)
+	})
+	return true
+}
+
+func (l *lingering) forget(c *clientConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+}
+
+// stop cuts those that are left and waits for them.
+func (l *lingering) stop() {
+	l.mu.Lock()
+	l.stopped = true
+	for c := range l.conns {
+		_ = c.Conn.Close() // it is over either way
+	}
+	l.mu.Unlock()
+	l.running.Wait()
+}
