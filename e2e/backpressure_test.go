@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/culvert-grpc/culvert/e2e/probe"
 	"github.com/culvert-grpc/culvert/e2e/wire"
 )
@@ -112,6 +114,33 @@ func TestStoppedRequestsLetRepliesThrough(t *testing.T) {
 		e := finish(call, 0)
 		if e.status == nil || e.status.Code != 0 || e.replies != 2000 {
 			t.Errorf("%v, want 2000 replies and OK", e)
+		}
+		conn.Reset() // frees the writer
+		<-done
+	})
+}
+
+// A backend that ends a call early, with the client's upload under way, still has
+// its whole answer delivered: to a client that goes on sending, and begins to
+// read only later.
+func TestEarlyAnswerArrivesBesideAnUpload(t *testing.T) {
+	const replies = 20
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{})
+	perTransport(t, wire.All, func(t *testing.T, transport wire.Transport) {
+		t.Parallel()
+		conn := dial(t, transport, c.address)
+		call := open(t, conn, wire.Bidi, probe.Script{Read: probe.ReadNone, Replies: replies, ReplyBytes: 16 * kib, Code: uint32(codes.Aborted), Message: "enough"})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := uint64(0); call.Send(wire.Request(i, 64*kib)) == nil; i++ {
+			}
+		}()
+		b.record(t, call.id, probe.Ended, 5*time.Second)
+		<-time.After(1500 * time.Millisecond) // a client that is slow, or far away
+		if e := finish(call, 0); e.status == nil || e.status.Code != codes.Aborted || e.replies != replies {
+			t.Errorf("%v, want %d replies and ABORTED", e, replies)
 		}
 		conn.Reset() // frees the writer
 		<-done

@@ -410,6 +410,9 @@ func hammer(ctx context.Context, t *testing.T, transport wire.Transport, address
 		if conn == nil {
 			var err error
 			if conn, err = wire.Dial(ctx, transport, address); err != nil {
+				if ctx.Err() != nil {
+					return
+				}
 				count("no connection")
 				if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) && !strings.Contains(err.Error(), "503") {
 					t.Errorf("%s: the connection: %v", transport, err)

@@ -80,8 +80,11 @@ func (s *service) handle(ctx context.Context, method string, do func(*call) erro
 		noted := make(chan struct{})
 		unwatch := context.AfterFunc(ctx, func() { defer close(noted); record.cancelled(ctx.Err()) })
 		err = do(&call{ctx: ctx, script: script, record: record})
-		if !unwatch() {
+		switch {
+		case !unwatch():
 			<-noted
+		case ctx.Err() != nil: // do has noticed before the watch could
+			record.cancelled(ctx.Err())
 		}
 	} else {
 		err = status.Error(codes.InvalidArgument, err.Error())

@@ -71,3 +71,26 @@ func heldUpload(t *testing.T, address string) *call {
 	}()
 	return up
 }
+
+// A client that falls silent has its calls cancelled at the backend within 45
+// seconds, whether culvert reads from it, writes to it or holds it back.
+func TestSilentClient(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	// culvert and its backend are on the silent side of the cable, so that they
+	// still have each other.
+	b := startBackend(t, backendOptions{namespace: n.name})
+	c := startCulvert(t, b.address, culvertOptions{namespace: n.name, listen: n.inside + ":0"})
+	calls := every(t, c.address)
+	for _, call := range calls {
+		b.record(t, call.id, probe.Began, 5*time.Second)
+	}
+	// Their clients read, as clients do, so that pings are answered until then.
+	finishing(calls)
+	calls = append(calls, heldBack(t, b, c.address)...)
+	n.silence(t)
+	wantCancelled(t, b, calls, time.Now(), 45*time.Second)
+	for _, call := range calls {
+		call.conn.Reset() // nobody would answer a goodbye
+	}
+}
