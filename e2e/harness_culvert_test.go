@@ -3,9 +3,10 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 )
@@ -35,11 +36,31 @@ func startCulvert(t testing.TB, target string, o culvertOptions) *culvert {
 	if err := os.WriteFile(file, []byte(o.config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := &culvert{health: freeAddress(t)}
-	argv := []string{culvertProgram, "serve", "--backend", target, "--listen", o.listen, "--health-listen", c.health, "--config", file}
+	argv := []string{culvertProgram, "serve", "--backend", target, "--listen", o.listen, "--health-listen", "127.0.0.1:0", "--config", file}
 	argv = append(argv, o.args...)
-	c.process = startProcess(t, "culvert", o.namespace, argv...)
+	c := &culvert{process: startProcess(t, "culvert", o.namespace, argv...)}
 	c.address = c.logged(t, "listening")["address"].(string)
+	c.health = c.logged(t, "answering health checks")["address"].(string)
+	return c
+}
+
+// startOnTerminal starts culvert with its output on a terminal, as a person does.
+func startOnTerminal(t testing.TB, target string, args ...string) *culvert {
+	t.Helper()
+	master, slave := openTerminal(t)
+	cmd := exec.Command(culvertProgram, append([]string{"serve", "--backend", target, "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"}, args...)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.Env = append(environment(), "TERM=xterm-256color")
+	c := &culvert{process: &process{name: "culvert", cmd: cmd, output: newOutput(), exited: make(chan struct{})}}
+	c.follow(t, master, slave)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	found := regexp.MustCompile(`listening.* address=(\S+)`)
+	line, _, err := c.output.find(ctx, 0, found.MatchString)
+	if err != nil {
+		t.Fatalf("culvert's log: %v", err)
+	}
+	c.address = found.FindStringSubmatch(line)[1]
 	return c
 }
 
@@ -67,15 +88,4 @@ func (c *culvert) loggedLike(t testing.TB, wanted func(line map[string]any) bool
 		t.Fatalf("culvert's log: %v", err)
 	}
 	return found
-}
-
-// freeAddress returns an address of 127.0.0.1 that nobody listened on a moment ago.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }() // just made
-	return ln.Addr().String()
 }
