@@ -12,37 +12,47 @@ import (
 
 // A budget bounds the message bytes that are held for all calls together.
 //
-// What comes from clients is reserved before it is read, what comes from
-// upstreams before they may send it (upstream_window.go), if it is more than a
-// fixed window. Both wait when there is no room. What goes beyond the first
-// 64 KiB of a call is large: it may fill three quarters of the budget, so that
-// stalled bulk never stops a conversation. While anybody waits, calls that
-// hold memory and don't get on are ended (running.go).
+// Small messages (up to 64 KiB of one) may use all of it; large ones have a
+// share each way, so that stalled bulk stops neither conversations nor the
+// bulk of the other direction. A request's bytes are reserved before they are
+// read: the first 64 KiB, then all the rest at once, so that whoever holds
+// part of a message can finish it. A reply's are reserved before the upstream
+// may send them (upstream_window.go). What doesn't fit waits. While anybody
+// waits, calls that hold memory and don't get on are ended (running.go).
 type budget struct {
 	limit int64
 	pool  mem.BufferPool
-	used  atomic.Int64
 
+	used    atomic.Int64
+	by      [classes]atomic.Int64 // of used
 	waiting [classes]atomic.Int64 // waiters in the queues; read without mu on the free path
-	mu      sync.Mutex
-	queues  [classes]list.List // of *budgetWaiter, oldest first
+
+	mu     sync.Mutex
+	queues [classes]list.List // of *budgetWaiter, oldest first
 }
 
-// A class of reservations has a part of the budget that it may fill.
+// A class of bytes has a share of the budget.
 type class int
 
 const (
 	small class = iota
-	large
+	request
+	reply
 	classes
 )
 
-func (b *budget) limitOf(c class) int64 {
-	if c == large {
-		return b.limit / 4 * 3
+// fits holds when n more bytes may be held. A message that is larger than its
+// share gets in when it is the only one. mu is held, or the class is small.
+func (b *budget) fits(of class, n int64) bool {
+	held := b.by[of].Load()
+	if of != small && held > 0 && held+n > b.share() {
+		return false
 	}
-	return b.limit
+	return b.used.Load()+n <= b.limit || (of != small && held == 0)
 }
+
+// share is what large messages of one direction may fill.
+func (b *budget) share() int64 { return b.limit / 8 * 3 }
 
 // A budgetWaiter asked for bytes. The fields are guarded by the budget's mu.
 type budgetWaiter struct {
@@ -52,8 +62,7 @@ type budgetWaiter struct {
 	queue *list.Element // nil: they are reserved, or given back
 }
 
-// chunkBytes is the size in which bodies are read: a length prefix reserves
-// no more than this before the bytes are there.
+// chunkBytes is the size in which bodies are read.
 const chunkBytes = 32 << 10
 
 func newBudget(limit int64) *budget {
@@ -63,89 +72,29 @@ func newBudget(limit int64) *budget {
 }
 
 // pressed says whether somebody waits for room.
-func (b *budget) pressed() bool { return b.waiting[small].Load()+b.waiting[large].Load() > 0 }
-
-// A ledger is one call's account with the budget. It is the mem.BufferPool of
-// the call's buffers, so that bytes count until their last reference is
-// freed, also while grpc-go has them queued. grpc-go doesn't free what is
-// queued when a stream is cancelled, so the ledger is settled at the call's
-// end whatever is still out. Buffers below grpc-go's pooling threshold (1 KiB)
-// are not counted.
-type ledger struct {
-	budget *budget
-	held   atomic.Int64
+func (b *budget) pressed() bool {
+	return b.waiting[small].Load()+b.waiting[request].Load()+b.waiting[reply].Load() > 0
 }
 
-// smallBytes is what a call may hold of its client's bytes without being
-// counted among the large.
-const smallBytes = 64 << 10
-
-// partialBytes is what a call costs besides its buffers while a message of it
-// is half read: HTTP/2's window and the connection.
-const partialBytes = 64 << 10
-
-// settled is what held falls to at the end: no Put comes near zero any more.
-const settled = -1 << 62
-
-// Get returns a buffer of the length, counting it without waiting. It
-// implements mem.BufferPool.
-func (l *ledger) Get(length int) *[]byte {
-	buf := l.budget.pool.Get(length)
-	l.add(cap(*buf))
-	return buf
+func (b *budget) add(of class, n int64) {
+	b.used.Add(n)
+	b.by[of].Add(n)
 }
 
-// Put takes a buffer back. It implements mem.BufferPool.
-func (l *ledger) Put(buf *[]byte) {
-	n := cap(*buf)
-	l.budget.pool.Put(buf)
-	l.sub(n)
-}
-
-func (l *ledger) add(n int) {
-	l.held.Add(int64(n))
-	l.budget.used.Add(int64(n))
-}
-
-func (l *ledger) sub(n int) {
-	if l.held.Add(-int64(n)) >= 0 {
-		l.budget.release(int64(n))
+func (b *budget) release(of class, n int64) {
+	b.add(of, -n)
+	if b.pressed() {
+		b.mu.Lock()
+		b.grant()
+		b.mu.Unlock()
 	}
-}
-
-// settle gives back what the call still has out. Nothing is added after it.
-func (l *ledger) settle() {
-	if n := l.held.Swap(settled); n > 0 {
-		l.budget.release(n)
-	}
-}
-
-// take returns a buffer of the length once the budget has room for it, or a
-// fault when that takes too long. The buffer is freed like any other.
-func (l *ledger) take(ctx context.Context, length int) (mem.Buffer, error) {
-	if mem.IsBelowBufferPoolingThreshold(length) {
-		return mem.SliceBuffer(make([]byte, length)), nil
-	}
-	of := small
-	if l.held.Load()+int64(length) > smallBytes {
-		of = large
-	}
-	if err := l.budget.reserve(ctx, of, int64(length)); err != nil {
-		return nil, err
-	}
-	l.held.Add(int64(length))
-	buf := l.budget.pool.Get(length)
-	l.add(cap(*buf) - length)
-	return mem.NewBuffer(buf, l), nil
 }
 
 // reserve waits for n bytes, in the order of asking and not for ever.
 func (b *budget) reserve(ctx context.Context, of class, n int64) error {
-	if b.waiting[of].Load() == 0 {
-		if b.used.Add(n) <= b.limitOf(of) {
-			return nil
-		}
-		b.release(n)
+	if of == small && b.waiting[small].Load() == 0 && b.fits(small, n) {
+		b.add(small, n) // by a race a few may pass the limit by one message
+		return nil
 	}
 	ready := make(chan struct{})
 	w, atOnce := b.ask(of, n, func() { close(ready) })
@@ -161,10 +110,14 @@ func (b *budget) reserve(ctx context.Context, of class, n int64) error {
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-impatient.C:
-		err = faultf(ReasonLimitExceeded, "the messages being carried fill the memory that is allowed for them (%s)", keyBufferedBytes)
+		err = budgetFault()
 	}
 	b.drop(w)
 	return err
+}
+
+func budgetFault() *fault {
+	return faultf(ReasonLimitExceeded, "the messages being carried fill the memory that is allowed for them (%s)", keyBufferedBytes)
 }
 
 // ask reserves n bytes, and returns whether that was at once; else ready is
@@ -186,7 +139,7 @@ func (b *budget) drop(w *budgetWaiter) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if w.queue == nil {
-		b.used.Add(-w.bytes)
+		b.add(w.class, -w.bytes)
 	} else {
 		b.queues[w.class].Remove(w.queue)
 		w.queue = nil
@@ -195,31 +148,149 @@ func (b *budget) drop(w *budgetWaiter) {
 	b.grant()
 }
 
-func (b *budget) release(n int64) {
-	b.used.Add(-n)
-	if b.pressed() {
-		b.mu.Lock()
-		b.grant()
-		b.mu.Unlock()
-	}
-}
-
-// grant lets waiters in, small ones first, oldest first. One that is larger
-// than the whole budget gets in when nothing else is held. mu is held.
+// grant lets waiters in, oldest first. mu is held.
 func (b *budget) grant() {
 	for of := range classes {
 		for el := b.queues[of].Front(); el != nil; el = b.queues[of].Front() {
 			w := el.Value.(*budgetWaiter)
-			if b.used.Add(w.bytes) > b.limitOf(of) && b.used.Load() > w.bytes {
-				b.used.Add(-w.bytes)
+			if !b.fits(of, w.bytes) {
 				break
 			}
+			b.add(of, w.bytes)
 			b.queues[of].Remove(el)
 			b.waiting[of].Add(-1)
 			w.queue = nil
 			if w.ready != nil {
 				w.ready()
 			}
+		}
+	}
+}
+
+// A ledger is one call's account with the budget. grpc-go doesn't free what
+// is queued when a stream is cancelled, so the ledger is settled at the call's
+// end whatever is still out.
+type ledger struct {
+	budget *budget
+	held   [classes]atomic.Int64
+}
+
+// smallBytes is what of a message counts as small.
+const smallBytes = 64 << 10
+
+// partialBytes is what a call costs besides its buffers while a message of it
+// is half read: HTTP/2's window and the connection.
+const partialBytes = 64 << 10
+
+// settled is what held falls to at the end: no sub comes near zero any more.
+const settled = -1 << 62
+
+// total is what the call holds.
+func (l *ledger) total() int64 {
+	return l.held[small].Load() + l.held[request].Load() + l.held[reply].Load()
+}
+
+// reserve waits for room and counts it to the call.
+func (l *ledger) reserve(ctx context.Context, of class, n int) error {
+	if err := l.budget.reserve(ctx, of, int64(n)); err != nil {
+		return err
+	}
+	l.held[of].Add(int64(n))
+	return nil
+}
+
+// add counts without waiting.
+func (l *ledger) add(of class, n int) {
+	l.held[of].Add(int64(n))
+	l.budget.add(of, int64(n))
+}
+
+func (l *ledger) sub(of class, n int) {
+	if l.held[of].Add(-int64(n)) >= 0 {
+		l.budget.release(of, int64(n))
+	}
+}
+
+// classOf is the class of a reply: what fits the fixed window came unasked.
+func classOf(bytes int) class {
+	if bytes > upstreamStreamWindow {
+		return reply
+	}
+	return small
+}
+
+// expanded refuses a large reply that grew out of a few bytes of gzip, which
+// no window could withhold, when the share of replies is full.
+func (l *ledger) expanded(n int) error {
+	b := l.budget
+	if held := b.by[reply].Load(); classOf(n) == reply && held > 0 && held+int64(n) > b.share() {
+		return budgetFault()
+	}
+	return nil
+}
+
+// settle gives back what the call still has out. Nothing is added after it.
+func (l *ledger) settle() {
+	for of := range classes {
+		if n := l.held[of].Swap(settled); n > 0 {
+			l.budget.release(of, n)
+		}
+	}
+}
+
+// A claim is the room of one request message. It is the mem.BufferPool of the
+// message's buffers, so that the message counts until the last reference to
+// the last of them is freed, also while grpc-go has them queued. Buffers below
+// grpc-go's pooling threshold (1 KiB) are not counted.
+type claim struct {
+	ledger  *ledger
+	bytes   [classes]int
+	buffers atomic.Int64 // those that are out, and one for the reader
+}
+
+func newClaim(l *ledger) *claim {
+	c := &claim{ledger: l}
+	c.buffers.Store(1)
+	return c
+}
+
+// reserve waits for room for n more bytes of the message.
+func (c *claim) reserve(ctx context.Context, of class, n int) error {
+	if err := c.ledger.reserve(ctx, of, n); err != nil {
+		return err
+	}
+	c.bytes[of] += n
+	return nil
+}
+
+// buffer returns a buffer of the length; room for it is reserved.
+func (c *claim) buffer(length int) mem.Buffer {
+	if mem.IsBelowBufferPoolingThreshold(length) {
+		return mem.SliceBuffer(make([]byte, length))
+	}
+	return mem.NewBuffer(c.Get(length), c)
+}
+
+// Get implements mem.BufferPool.
+func (c *claim) Get(length int) *[]byte {
+	c.buffers.Add(1)
+	return c.ledger.budget.pool.Get(length)
+}
+
+// Put implements mem.BufferPool.
+func (c *claim) Put(buf *[]byte) {
+	c.ledger.budget.pool.Put(buf)
+	c.done()
+}
+
+// done ends the reader's part, or a buffer's.
+func (c *claim) done() {
+	if c.buffers.Add(-1) > 0 {
+		return
+	}
+	for of, n := range c.bytes {
+		if n > 0 {
+			c.ledger.sub(class(of), n)
 		}
 	}
 }

@@ -64,29 +64,34 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 }
 
 // payload reads n bytes in chunks, so that a length that only was announced
-// holds nothing.
+// holds nothing: the first KiB is free, room for 64 KiB has to be earned by
+// it, and the room for all the rest by those.
 func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
-	m.gets.readPiece()
+	c := newClaim(m.ledger)
+	defer c.done()
 	defer m.gets.endRead()
 	var out mem.BufferSlice
-	step := chunkBytes
+	step := n
 	if n > 4<<10 {
-		step = 1 << 10 // which isn't counted; the client has to send it to get more
+		step = 1 << 10
 	}
-	for read := 0; read < n; step = chunkBytes {
-		chunk, err := m.ledger.take(m.ctx, min(n-read, step))
-		if err != nil {
-			out.Free()
-			return nil, err
+	for read, reserved := 0, 0; read < n; step = min(chunkBytes, n-read) {
+		if want := m.room(read, n); want > reserved {
+			if err := m.reserve(c, want-reserved, want); err != nil {
+				out.Free()
+				return nil, err
+			}
+			reserved = want
 		}
+		chunk := c.buffer(step)
 		out = append(out, chunk)
+		m.gets.readPiece()
 		got, err := io.ReadFull(m.body, chunk.ReadOnlyData())
 		if read == 0 && got < n {
-			m.ledger.add(partialBytes)
-			defer m.ledger.sub(partialBytes)
+			m.ledger.add(small, partialBytes)
+			defer m.ledger.sub(small, partialBytes)
 		}
 		read += got
-		m.gets.readPiece()
 		if err != nil {
 			out.Free()
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -98,6 +103,29 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	return out, nil
 }
 
+// room is how much of a message of n bytes has to have room once some of it
+// was read.
+func (m *messageReader) room(read, n int) int {
+	switch {
+	case n <= 1<<10, read == 0 && n > 4<<10:
+		return 0
+	case read < smallBytes:
+		return min(n, smallBytes)
+	default:
+		return n
+	}
+}
+
+// reserve waits for room. Meanwhile the client isn't the one that is slow.
+func (m *messageReader) reserve(c *claim, more, all int) error {
+	m.gets.endRead()
+	of := small
+	if all > smallBytes {
+		of = request
+	}
+	return c.reserve(m.ctx, of, more)
+}
+
 // gunzip expands a message, stopping one byte beyond the limit.
 func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
 	src := packed.Reader()
@@ -107,13 +135,20 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		return nil, newFault(ReasonBadRequest, "a compressed message is not gzip").because(err)
 	}
 	defer putGunzip(z)
+	c := newClaim(m.ledger)
+	defer c.done()
 	var out mem.BufferSlice
-	for total := 0; ; {
-		chunk, err := m.ledger.take(m.ctx, chunkBytes)
-		if err != nil {
-			out.Free()
-			return nil, err
+	for total, reserved := 0, 0; ; {
+		// How large it grows is not known, so the room for all that it may
+		// become is reserved once it is large.
+		if want := m.room(total, min(m.limit, noLimit-1)+1); want > reserved {
+			if err := m.reserve(c, want-reserved, want); err != nil {
+				out.Free()
+				return nil, err
+			}
+			reserved = want
 		}
+		chunk := c.buffer(chunkBytes)
 		n, err := io.ReadFull(z, chunk.ReadOnlyData())
 		total += n
 		out = append(out, trimmed(chunk, n))

@@ -55,7 +55,9 @@ func (s *Server) copyRequests(r *running, up *upstreamCall, down Downstream) err
 		}
 		bytes := m.Len()
 		s.noteMessage(r, Request, bytes)
+		r.call.progress.passing.Store(s.registry.now())
 		err = up.send(m)
+		r.call.progress.passing.Store(0)
 		if errors.Is(err, io.EOF) {
 			return nil // recv has the status
 		}
@@ -100,11 +102,17 @@ func (s *Server) copyResponses(ctx context.Context, r *running, up *upstreamCall
 		}
 		bytes := m.Len()
 		s.noteMessage(r, Response, bytes)
-		r.call.ledger.add(bytes)
+		if up.compressed() {
+			if err := r.call.ledger.expanded(bytes); err != nil {
+				m.Free()
+				return nil, err
+			}
+		}
+		r.call.ledger.add(classOf(bytes), bytes)
 		r.call.progress.beginSend()
 		err = down.Send(m)
 		r.call.progress.endSend()
-		r.call.ledger.sub(bytes)
+		r.call.ledger.sub(classOf(bytes), bytes)
 		if err != nil {
 			return nil, clientWriteError(ctx, err)
 		}

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net"
@@ -36,6 +37,7 @@ type progress struct {
 	clock   *atomic.Int64
 	sending atomic.Int64 // to the client
 	reading atomic.Int64 // inside a message from the client
+	passing atomic.Int64 // of a request to the upstream
 }
 
 func (p *progress) beginSend() { p.sending.Store(p.clock.Load()) }
@@ -105,16 +107,16 @@ func (g *registry) look() {
 	g.timer, g.looking = nil, true
 	calls := slices.Collect(maps.Keys(g.calls))
 	g.mu.Unlock()
+	var stuck []*running
 	pressed := g.budget.pressed()
 	for _, r := range calls {
-		cause := r.look(now, g.limits)
-		if pressed && cause == nil {
-			cause = r.lookAtHeld(now)
-		}
-		if cause != nil {
+		if cause := r.look(now, g.limits); cause != nil {
 			r.cancel(cause)
+		} else if pressed && r.stuckSince(now) > 0 {
+			stuck = append(stuck, r)
 		}
 	}
+	g.relieve(now, stuck)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.looking = false
@@ -197,18 +199,30 @@ func (r *running) lookAtBlocked(blocked time.Duration) error {
 	return nil
 }
 
-// lookAtHeld ends a call that holds memory and doesn't get on, while others
-// go without.
-func (r *running) lookAtHeld(now int64) error {
-	if r.call.ledger.held.Load() <= chunkBytes/2 {
-		return nil
+// relieve ends some of the calls that hold memory and don't get on, while
+// others wait for it: those that have been so for the longest, and not all at
+// once, since a few may be enough.
+func (g *registry) relieve(now int64, stuck []*running) {
+	slices.SortFunc(stuck, func(a, b *running) int { return cmp.Compare(a.stuckSince(now), b.stuckSince(now)) })
+	for _, r := range stuck[:(len(stuck)+3)/4] {
+		r.cancel(newFault(ReasonLimitExceeded, "the memory for messages is spent ("+keyBufferedBytes+"), and what this call holds of it did not get on"))
 	}
-	for _, since := range []int64{r.call.progress.sending.Load(), r.call.progress.reading.Load()} {
-		if since > 0 && elapsed(now, since) >= budgetPatience/2 {
-			return newFault(ReasonLimitExceeded, "the memory for messages is spent ("+keyBufferedBytes+"), and this call's client did not get on with its own")
+}
+
+// stuckSince is since when a call that holds memory has not got on, if that
+// is long ago; else 0.
+func (r *running) stuckSince(now int64) int64 {
+	if r.call.ledger.total() <= chunkBytes/2 {
+		return 0
+	}
+	p := &r.call.progress
+	oldest := int64(0)
+	for _, since := range []int64{p.sending.Load(), p.reading.Load(), p.passing.Load()} {
+		if since > 0 && elapsed(now, since) >= budgetPatience/2 && (oldest == 0 || since < oldest) {
+			oldest = since
 		}
 	}
-	return nil
+	return oldest
 }
 
 // elapsed is the time that certainly passed between a reading of the clock and

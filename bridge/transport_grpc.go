@@ -254,7 +254,7 @@ func (h *httpDown) contentType() string {
 func (h *httpDown) Send(m mem.BufferSlice) error {
 	flag := byte(0)
 	if h.packed && m.Len() > 0 {
-		packed, err := compress(m, h.call.ledger)
+		packed, err := compress(m, h.s.budget.pool)
 		if err != nil {
 			return newFault(ReasonInternal, "internal error").because(err)
 		}

@@ -166,7 +166,7 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 	c.streams[f.stream] = g
 	c.large.Add(1)
 	c.mu.Unlock()
-	w, atOnce := c.budget.ask(large, int64(f.increment), func() { c.letOut(g) })
+	w, atOnce := c.budget.ask(reply, int64(f.increment), func() { c.letOut(g) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g.waiter = w

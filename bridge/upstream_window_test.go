@@ -68,7 +68,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 				return
 			}
 			l := &ledger{budget: b}
-			l.add(m.Len())
+			l.add(reply, m.Len())
 			turn <- struct{}{}
 			mu.Lock()
 			most = max(most, b.used.Load())
@@ -178,7 +178,7 @@ func FuzzH2Frames(f *testing.F) {
 func TestUpdateBetweenFrames(t *testing.T) {
 	near, far := net.Pipe()
 	b := newBudget(8 << 20)
-	w, _ := b.ask(large, 6<<20, func() {}) // all that large ones may fill
+	w, _ := b.ask(reply, 3<<20, func() {}) // all that replies may fill
 	c := newWindowConn(near, b)
 	defer c.Close()
 	got := make(chan []byte, 1)
@@ -214,7 +214,7 @@ func TestUpdateBetweenFrames(t *testing.T) {
 func TestReplyJustOverTheWindowComes(t *testing.T) {
 	for _, size := range []int{upstreamStreamWindow + 1, 300_000, 2*upstreamStreamWindow - 1, 1 << 20} {
 		b := newBudget(8 << 20)
-		full, atOnce := b.ask(large, 6<<20, func() {}) // all that large ones may fill
+		full, atOnce := b.ask(reply, 3<<20, func() {}) // all that replies may fill
 		if !atOnce {
 			t.Fatal("the budget isn't empty at the beginning")
 		}
