@@ -5,13 +5,22 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
-// A relay is a TCP middlebox between a client and culvert that passes every
-// byte on as a segment of its own, so that no reader gets more at once.
+// A relay is a TCP middlebox that meddles: it passes bytes on one at a time, or
+// cuts a connection after a number of bytes.
 type relay struct {
 	address string
 	target  string
+
+	// dribble passes every byte on as a segment of its own, so that no reader
+	// gets more at once.
+	dribble bool
+	// forthLeft and backLeft are the bytes that pass from the dialing side, and
+	// to it, before the connections of both sides are cut. Negative: no end.
+	forthLeft, backLeft atomic.Int64
+	how                 atomic.Int32 // a cut
 
 	ln      net.Listener
 	ctx     context.Context // ends when the relay closes
@@ -19,12 +28,14 @@ type relay struct {
 	running sync.WaitGroup
 }
 
-func startRelay(target string) (*relay, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+func startRelay(target string, dribble bool) (*relay, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
-	r := &relay{address: ln.Addr().String(), target: target, ln: ln}
+	r := &relay{address: ln.Addr().String(), target: target, dribble: dribble, ln: ln}
+	r.forthLeft.Store(-1)
+	r.backLeft.Store(-1)
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.running.Go(r.accept)
 	return r, nil
@@ -48,34 +59,59 @@ func (r *relay) accept() {
 
 // carry copies both ways until both have ended.
 func (r *relay) carry(near net.Conn) {
-	defer near.Close()
+	defer near.Close() //nolint:errcheck // nothing is left to be lost
 	var d net.Dialer
 	far, err := d.DialContext(r.ctx, "tcp", r.target)
 	if err != nil {
 		return
 	}
-	defer far.Close()
+	defer far.Close() //nolint:errcheck // nothing is left to be lost
 	defer context.AfterFunc(r.ctx, func() { _ = near.Close(); _ = far.Close() })()
-	var up sync.WaitGroup
-	up.Go(func() { dribble(far.(*net.TCPConn), near) })
-	dribble(near.(*net.TCPConn), far)
-	up.Wait()
+	both := func() {
+		how := cut(r.how.Load())
+		cutConn(near, how)
+		cutConn(far, how)
+	}
+	var forth sync.WaitGroup
+	forth.Go(func() { r.copy(far, near, &r.forthLeft, both) })
+	r.copy(near, far, &r.backLeft, both)
+	forth.Wait()
 }
 
-// dribble copies byte by byte, and the end with a FIN.
-func dribble(dst *net.TCPConn, src net.Conn) {
-	_ = dst.SetNoDelay(true) // Go's default, and what dribbling rests on
+// copy passes bytes on, and the end with a FIN, until left has come to zero.
+func (r *relay) copy(dst, src net.Conn, left *atomic.Int64, cutBoth func()) {
 	buf := make([]byte, 4096)
 	for {
 		n, err := src.Read(buf)
-		for i := range n {
-			if _, err := dst.Write(buf[i : i+1]); err != nil {
-				return
-			}
+		pass := buf[:n]
+		last := false
+		if was := left.Load(); was >= 0 {
+			pass = pass[:min(int64(n), was)]
+			last = left.Add(-int64(len(pass))) == 0
+		}
+		if r.write(dst, pass) != nil {
+			return
+		}
+		if last {
+			cutBoth()
+			return
 		}
 		if err != nil {
-			_ = dst.CloseWrite() // or it is closed already
+			_ = dst.(*net.TCPConn).CloseWrite() // or it is closed already
 			return
 		}
 	}
+}
+
+func (r *relay) write(dst net.Conn, b []byte) error {
+	if !r.dribble {
+		_, err := dst.Write(b)
+		return err
+	}
+	for i := range b {
+		if _, err := dst.Write(b[i : i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }

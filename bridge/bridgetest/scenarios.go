@@ -16,4 +16,5 @@ var scenarios = slices.Concat(
 	malformedScenarios,
 	policyScenarios,
 	drainScenarios,
+	chaosScenarios,
 )

@@ -464,7 +464,7 @@ func oneByteAtATime(t *T) {
 		c.ss.SetTrailer(metadata.Pairs("x-last", strings.Repeat("z", 20)))
 		return echo(c)
 	})
-	r, err := startRelay(t.address)
+	r, err := startRelay(t.address, true)
 	if err != nil {
 		t.Fatal(err)
 	}

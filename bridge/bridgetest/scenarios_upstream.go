@@ -51,17 +51,17 @@ func backendDownThenUp(t *T) {
 		t.Fatal(err)
 	}
 	defer b.stop()
-	t.wantServedWithin(2 * time.Second)
+	t.wantServedWithin(2*time.Second, hello)
 }
 
-// wantServedWithin calls until it works. Each refusal has to be UNAVAILABLE.
-func (t *T) wantServedWithin(d time.Duration) {
+// wantServedWithin calls until it works, with these replies. Each refusal has to be UNAVAILABLE.
+func (t *T) wantServedWithin(d time.Duration, want ...[]byte) {
 	t.Helper()
 	begin := time.Now()
 	for {
 		r := t.unary(call{}, hello)
 		if r.status.Code() == codes.OK {
-			t.wantOK(r, hello)
+			t.wantOK(r, want...)
 			break
 		}
 		if r.status.Code() != codes.Unavailable {
@@ -147,7 +147,7 @@ func backendRestarts(t *T) {
 		t.Errorf("status %v, want UNAVAILABLE", r.status)
 	}
 	t.startBackend(address, echo)
-	t.wantServedWithin(2 * time.Second)
+	t.wantServedWithin(2*time.Second, hello)
 }
 
 func deniedMethod(t *T) {

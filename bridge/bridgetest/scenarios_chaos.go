@@ -1,0 +1,215 @@
+package bridgetest
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// chaosScenarios cut at many moments. What is held: a call that is told as OK
+// was whole, at both ends, and what isn't OK is a status.
+var chaosScenarios = []scenario{
+	{"backend's connection cut again and again", 0, backendCutOften},
+	{"client's connection cut in the last bytes of its request", plaintext, clientCutLate},
+	{"cancel at any moment", 0, cancelAnyMoment},
+	{"drain under load", 0, drainUnderLoad},
+}
+
+// backendCutOften has a relay before the backend that cuts after ever more
+// bytes of its answers, while calls run beside each other.
+func backendCutOften(t *T) {
+	want := numbered(20)
+	t.startBackend("", replyWith(want...))
+	r, err := startRelay(t.backend.address, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.atEnd(r.close)
+	t.startCulvert(r.address)
+	t.startClient(t.address)
+	ended := make(map[codes.Code]int)
+	for round := range 30 {
+		r.how.Store(int32(round % 2))
+		t.wantServedWithin(2*time.Second, want...)
+		r.backLeft.Store(int64(50 + 97*round)) // four answers have some 2200
+		var calls []*callT
+		for range 4 {
+			s := t.open(call{})
+			_ = s.stream.send(hello) // ended already, maybe
+			_ = s.stream.closeSend()
+			calls = append(calls, s)
+		}
+		for _, s := range calls {
+			got := s.end()
+			ended[got.status.Code()]++
+			switch got.status.Code() {
+			case codes.OK:
+				t.wantOK(got, want...)
+			case codes.Unavailable:
+				if len(got.messages) > len(want) || !bytes.Equal(bytes.Join(got.messages, nil), bytes.Join(want[:len(got.messages)], nil)) {
+					t.Errorf("messages %s before the cut", abridged(got.messages))
+				}
+			default:
+				t.Errorf("status %v, want OK or UNAVAILABLE", got.status)
+			}
+		}
+		r.backLeft.Store(-1)
+	}
+	if ended[codes.OK] == 0 || ended[codes.Unavailable] == 0 {
+		t.Errorf("calls ended as %v, want some OK and some cut", ended)
+	}
+	t.wantServedWithin(2*time.Second, want...)
+}
+
+// clientCutLate: wherever the request is cut, the backend sees all of its
+// messages before it sees its end, or never sees the end.
+func clientCutLate(t *T) {
+	want := numbered(3)
+	if t.transport.lacks(manyRequests) != "" {
+		want = want[:1]
+	}
+	t.serve(func(c *backendCall) error {
+		got, err := c.recvAll()
+		if err == nil && len(got) != len(want) {
+			t.Errorf("the backend saw the end after %d messages of %d", len(got), len(want))
+		}
+		for i, m := range got {
+			if !bytes.Equal(m, want[i]) {
+				t.Errorf("the backend got message %d as %.40q", i, m)
+			}
+		}
+		return err
+	})
+	served, cutOff := 0, 0
+	const beyondAll = 1 << 30
+	through := func(left int64, how cut) int64 {
+		r, err := startRelay(t.address, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.close()
+		r.how.Store(int32(how))
+		r.forthLeft.Store(left)
+		cl := t.dial(&dialer{address: r.address})
+		defer cl.close()
+		s, err := cl.open(t.ctx, call{method: defaultMethod})
+		if err != nil {
+			cutOff++
+			return 0 // a tunnel or a WebSocket that never came up
+		}
+		for _, m := range want {
+			_ = s.send(m) // cut, maybe
+		}
+		_ = s.closeSend()
+		got := (&callT{t: t, stream: s}).anyEnd()
+		if got.status != nil && got.status.Code() == codes.OK {
+			served++
+		} else {
+			cutOff++
+			s.cancel()
+		}
+		return beyondAll - r.forthLeft.Load()
+	}
+	whole := through(beyondAll, cutFIN)
+	for back := int64(0); back < min(whole, 80); back++ {
+		through(whole-back, cut(back%2))
+	}
+	if served == 0 || cutOff == 0 {
+		t.Errorf("%d calls were served and %d cut, want some of each", served, cutOff)
+	}
+}
+
+// cancelAnyMoment gives calls up at moments that nobody chose.
+func cancelAnyMoment(t *T) {
+	t.serve(flood)
+	for i := range 40 {
+		s, err := t.client.open(t.ctx, call{method: defaultMethod})
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps := []func(){
+			func() { _ = s.send(hello) }, // the errors are those of being cancelled
+			func() { _ = s.closeSend() },
+			func() { _, _ = s.header() },
+			func() { _, _ = s.recv() },
+			func() { _, _ = s.recv() },
+		}
+		for _, step := range steps[:i%(len(steps)+1)] {
+			step()
+		}
+		s.cancel()
+	}
+	t.client.close()
+	t.allEnded(t.observer)
+	for _, c := range t.backend.seen() {
+		t.awaitEvent("the backend's call ends", c.ended)
+	}
+	t.client = t.dial(&dialer{address: t.address})
+	t.nextServed()
+}
+
+// drainUnderLoad: calls arrive all the time, on new connections. One that
+// culvert took is served or told; what the kernel had not handed over when the
+// listener closed is reset, and was no call.
+func drainUnderLoad(t *T) {
+	t.serve(echo)
+	var served, told atomic.Int64
+	loaded := make(chan struct{})
+	var workers sync.WaitGroup
+	for range 4 {
+		workers.Go(func() {
+			for t.ctx.Err() == nil {
+				end := t.oneCall()
+				switch {
+				case end == nil:
+					return // reset, refused, or a tunnel that wasn't let in
+				case end.status.Code() == codes.OK:
+					if served.Add(1) == 20 {
+						close(loaded)
+					}
+				case end.status.Code() == codes.Unavailable:
+					if end.info() != nil {
+						told.Add(1)
+					}
+					return
+				default:
+					t.Errorf("a call ended with %v, want OK or UNAVAILABLE", end.status)
+					return
+				}
+			}
+		})
+	}
+	t.awaitEvent("calls are served", loaded)
+	wait := t.drain(patience)
+	workers.Wait()
+	wait()
+	t.allEnded(t.observer)
+	calls, _, _ := t.observer.ended()
+	if int64(len(calls)) != served.Load()+told.Load() {
+		t.Errorf("culvert took %d calls; the clients got OK from %d and were told of the end of %d", len(calls), served.Load(), told.Load())
+	}
+}
+
+// oneCall makes a call on a connection of its own. It returns nil when there
+// was none, or when the kernel reset it.
+func (t *T) oneCall() *result {
+	cl, err := t.transport.dial(&dialer{address: t.address}, clientTLS())
+	if err != nil {
+		return nil
+	}
+	defer cl.close()
+	s, err := cl.open(t.ctx, call{method: defaultMethod})
+	if err != nil {
+		return nil
+	}
+	_ = s.send(hello) // refused already, maybe
+	_ = s.closeSend()
+	r := (&callT{t: t, stream: s}).anyEnd()
+	if r.status == nil {
+		return nil
+	}
+	return &r
+}
