@@ -28,6 +28,7 @@ type Call struct {
 	packReplies bool   // and the upstream compresses its own
 	info        *CallInfo
 
+	setCookies    bool // the backend's set-cookie may pass
 	codingRefused bool // so the client is told what can be read
 
 	progress progress

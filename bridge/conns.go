@@ -38,7 +38,7 @@ func connInfo(c net.Conn) ConnInfo {
 
 // boundListener gives each connection TCP's own watch over silent peers, and
 // refuses those over the limit.
-func (s *Server) boundListener(ln net.Listener) net.Listener { return &boundedListener{ln, s} }
+func (s *Server) boundListener(ln net.Listener) *boundedListener { return &boundedListener{ln, s} }
 
 type boundedListener struct {
 	net.Listener

@@ -18,6 +18,7 @@ import (
 // call's own dialect, so the Call is good for that either way.
 func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer, ledger: &ledger{budget: s.budget}}
+	c.setCookies = s.cfg.ForwardSetCookies && !a.origin.any
 	c.progress.clock = &s.registry.clock
 	id := r.Header.Get("X-Request-Id")
 	if !saneID(id) {
@@ -156,7 +157,7 @@ func (s *Server) finish(r *running, down Downstream, err error, trailer metadata
 		}
 	}
 	if v.origin == OriginUpstream {
-		trailer = responseMetadata(trailer, s.cfg.ForwardSetCookies)
+		trailer = responseMetadata(trailer, r.call.setCookies)
 	} else {
 		trailer = nil
 	}

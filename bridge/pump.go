@@ -85,7 +85,7 @@ func (s *Server) copyResponses(ctx context.Context, r *running, up *upstreamCall
 			return nil, tooMuchMetadata("response", size, s.limits.HeaderBytes)
 		}
 		r.call.packReplies = r.call.takesGzip && up.compressed()
-		header = responseMetadata(header, s.cfg.ForwardSetCookies)
+		header = responseMetadata(header, r.call.setCookies)
 		delete(header, "grpc-status-details-bin") // a status is in the trailers alone
 		s.obs.CallHeader(r.call.info, header)
 		if err := down.SendHeader(header); err != nil {

@@ -86,7 +86,7 @@ type Server struct {
 	lingering lingering      // connections that close once their client has
 
 	mu     sync.Mutex
-	outers map[*http.Server]net.Listener // what Serve runs
+	outers map[*http.Server]*boundedListener // what Serve runs
 	closed bool
 
 	closeUpstream sync.Once
@@ -96,7 +96,7 @@ type Server struct {
 // New returns a Server. The backend needs not be there yet: until it is,
 // calls end UNAVAILABLE. Close or Shutdown ends what New started.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, obs: cfg.Observer, outers: make(map[*http.Server]net.Listener)}
+	s := &Server{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, obs: cfg.Observer, outers: make(map[*http.Server]*boundedListener)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -235,20 +235,38 @@ func (s *Server) takeOuters() []*http.Server {
 // bring their first request, after the listeners are closed.
 const settleTime = 100 * time.Millisecond
 
+// settle waits for settleTime or the context.
+func settle(ctx context.Context) {
+	settled, stop := context.WithTimeout(ctx, settleTime)
+	defer stop()
+	<-settled.Done()
+}
+
+// closeListeners first keeps new connections out and lets those be accepted
+// that are in the kernel's queue: it would reset them.
+func (s *Server) closeListeners(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	closing := false
+	for _, ln := range s.outers {
+		closing = refuseArrivals(ln) || closing
+	}
+	if closing {
+		settle(ctx)
+	}
+	for _, ln := range s.outers {
+		_ = ln.Close() // nobody can act on it
+	}
+}
+
 // Shutdown drains: new calls are refused with DRAINING, clients are told in
 // their own protocol, and calls may finish until the context ends; the rest
 // then end UNAVAILABLE (DRAINING). It returns nil also when calls had to be
 // ended so.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
-	s.mu.Lock()
-	for _, ln := range s.outers {
-		_ = ln.Close() // nobody can act on it
-	}
-	s.mu.Unlock()
-	settled, stop := context.WithTimeout(ctx, settleTime)
-	<-settled.Done()
-	stop()
+	s.closeListeners(ctx)
+	settle(ctx)
 
 	var goodbyes sync.WaitGroup // GOAWAY, Connection: close
 	farewell, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -86,6 +86,35 @@ func awaitWritable(c net.Conn) error {
 	return raw.Write(pollOut)
 }
 
+// refuseArrivals makes a listening socket drop what asks for a new connection,
+// while handshakes under way end and the queue can be emptied. The program
+// looks at the flags of the TCP header: SYN without ACK is dropped.
+func refuseArrivals(ln *boundedListener) bool {
+	tcp, ok := ln.Listener.(*net.TCPListener)
+	if !ok {
+		return false
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return false
+	}
+	const flags, syn, synAck, all = 13, 0x02, 0x12, 0xffffffff
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: flags},
+		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: synAck},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: syn},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+		{Code: unix.BPF_RET | unix.BPF_K, K: all},
+	}
+	refused := false
+	_ = raw.Control(func(fd uintptr) { // an error: the listener is closed
+		err := unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+			&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+		refused = err == nil
+	})
+	return refused
+}
+
 func pollOut(fd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	n, err := unix.Poll(fds, 0)

@@ -25,4 +25,6 @@ func writable(net.Conn) bool { return true }
 
 func awaitWritable(net.Conn) error { return nil }
 
+func refuseArrivals(*boundedListener) bool { return false }
+
 func fileDescriptorLimit() int { return 1 << 12 }

@@ -34,6 +34,7 @@ type socket struct {
 	pingMu   sync.Mutex
 	pinging  sync.WaitGroup
 	pingAt   *time.Timer
+	pongAt   *time.Timer
 	pingsOff bool
 }
 
@@ -161,13 +162,33 @@ func (s *socket) answer(payload []byte) {
 	s.pong.length = copy(s.pong.payload[:], payload)
 	s.pong.due = true
 	s.pong.mu.Unlock()
-	if !s.writeMu.TryLock() {
-		return
+	s.tryPong()
+}
+
+// pongRetry is how soon a pong is tried again that found the line taken.
+const pongRetry = 250 * time.Millisecond
+
+// tryPong sends the pong that is due if the line is free, and else tries
+// again, unless a message that is written meanwhile brings it along.
+func (s *socket) tryPong() {
+	if s.writeMu.TryLock() {
+		free := writable(s.net)
+		if free {
+			_ = s.sendPong() // the reader meets the same error
+		}
+		s.writeMu.Unlock()
+		if free {
+			return
+		}
 	}
-	defer s.writeMu.Unlock()
-	if writable(s.net) {
-		_ = s.sendPong() // the reader meets the same error
-	}
+	s.schedule(&s.pongAt, pongRetry, func() {
+		s.pong.mu.Lock()
+		due := s.pong.due
+		s.pong.mu.Unlock()
+		if due {
+			s.tryPong()
+		}
+	})
 }
 
 // sendPong answers the latest ping, if none did. writeMu is held.
@@ -226,14 +247,21 @@ func (s *socket) ping() bool {
 	return err == nil
 }
 
-func (s *socket) schedulePing(after time.Duration, f func()) {
+func (s *socket) schedulePing(after time.Duration, f func()) { s.schedule(&s.pingAt, after, f) }
+
+// schedule runs f later, in place of what the timer was to do before, unless
+// stopPings comes first.
+func (s *socket) schedule(at **time.Timer, after time.Duration, f func()) {
 	s.pingMu.Lock()
 	defer s.pingMu.Unlock()
 	if s.pingsOff {
 		return
 	}
+	if *at != nil && (*at).Stop() {
+		s.pinging.Done()
+	}
 	s.pinging.Add(1)
-	s.pingAt = time.AfterFunc(after, func() {
+	*at = time.AfterFunc(after, func() {
 		defer s.pinging.Done()
 		f()
 	})
@@ -242,8 +270,10 @@ func (s *socket) schedulePing(after time.Duration, f func()) {
 func (s *socket) stopPings() {
 	s.pingMu.Lock()
 	s.pingsOff = true
-	if s.pingAt != nil && s.pingAt.Stop() {
-		s.pinging.Done()
+	for _, at := range []*time.Timer{s.pingAt, s.pongAt} {
+		if at != nil && at.Stop() {
+			s.pinging.Done()
+		}
 	}
 	s.pingMu.Unlock()
 	s.pinging.Wait() // none of them blocks
