@@ -346,6 +346,7 @@ func TestUnreadCallsLeaveTheirConnectionAlone(t *testing.T) {
 				calls = append(calls, up, down)
 			}
 			settled(t, func() int64 { return b.sent(t) })
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
 			for range 20 {
