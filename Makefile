@@ -23,6 +23,9 @@ ifneq ($(shell id -u),0)
 AS_ROOT := unshare --map-root-user --mount --net -- sh -c 'mount -t tmpfs tmpfs /run && ip link set lo up && exec "$$@"' sh
 endif
 
+# "go test" that says where it is, shows what failed, and ends with a sum.
+TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pkg
+
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
 say = @printf '\n==> %s\n' "$(1)"
@@ -47,14 +50,14 @@ lint: node_modules ## Lint all modules, vet for other systems, look for known vu
 
 unit: ## Unit, fuzz corpora, command line and conformance tests, with the race detector
 	$(call say,unit: the tools)
-	go -C tools test -count=1 ./...
+	@cd tools && $(TESTSUM) --format testname -- -count=1 ./...
 	$(call say,unit: culvert with the race detector)
-	go test -race -count=1 ./...
+	@$(TESTSUM) --format pkgname -- -race -count=1 ./...
 
 e2e: build node_modules ## The real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
-	go -C e2e mod download
-	CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) go -C e2e test -race -count=1 -timeout 10m ./...
+	@go -C e2e mod download
+	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) $(TESTSUM) --format testname -- -race -count=1 -timeout 10m ./...
 
 fuzz: ## Fuzz each target for FUZZTIME (30s)
 	@tools/fuzz.sh $(FUZZTIME)
