@@ -15,106 +15,125 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-func TestBufferCountsUntilItsLastReferenceIsFreed(t *testing.T) {
-	l := newLedger(1 << 20)
-	buf, err := l.take(t.Context(), 20<<10)
-	if err != nil {
+// roomFor is a claim with room for so many bytes, which are there.
+func roomFor(t testing.TB, l *ledger, of class, n int) *claim {
+	t.Helper()
+	c := newClaim(l)
+	if err := c.reserve(t.Context(), of, n); err != nil {
 		t.Fatal(err)
 	}
-	wantUsed(t, l.budget, chunkBytes) // what the pool really gave
-	buf.Ref()
-	buf.Free()
-	wantUsed(t, l.budget, chunkBytes)
-	buf.Free()
+	return c
+}
+
+func TestMessageCountsUntilItsLastReferenceIsFreed(t *testing.T) {
+	l := newLedger(1 << 20)
+	c := roomFor(t, l, small, 60<<10)
+	first, second := c.buffer(chunkBytes), c.buffer(28<<10)
+	c.done() // it is read
+	wantUsed(t, l.budget, 60<<10)
+	first.Ref() // grpc-go queues it
+	first.Free()
+	second.Free()
+	wantUsed(t, l.budget, 60<<10)
+	first.Free()
 	wantUsed(t, l.budget, 0)
 }
 
-func TestBufferBelowThePoolsThresholdIsNotCounted(t *testing.T) {
-	l := newLedger(1) // a counted one would have to wait
-	for _, n := range []int{0, 1, 1 << 10} {
-		buf, err := l.take(t.Context(), n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if buf.Len() != n {
-			t.Errorf("take(%d) has %d bytes", n, buf.Len())
-		}
-		wantUsed(t, l.budget, 0)
-		buf.Free()
+func TestMessageBeingReadCounts(t *testing.T) {
+	l := newLedger(1 << 20)
+	c := roomFor(t, l, small, 60<<10)
+	c.buffer(chunkBytes).Free() // before the next is there
+	wantUsed(t, l.budget, 60<<10)
+	if err := c.reserve(t.Context(), request, 100<<10); err != nil {
+		t.Fatal(err)
 	}
+	wantUsed(t, l.budget, 160<<10)
+	if got := l.total(); got != 160<<10 {
+		t.Errorf("the call holds %d, want %d", got, 160<<10)
+	}
+	c.done()
 	wantUsed(t, l.budget, 0)
 }
 
-func TestPooledBufferCountsFromGetToPut(t *testing.T) {
-	l := newLedger(1 << 10)
-	buf := l.Get(100 << 10) // more than the limit: grpc-go doesn't wait
-	wantUsed(t, l.budget, 256<<10)
-	*buf = (*buf)[:10] // as grpc-go hands back a prefix
-	l.Put(buf)
+// TestSmallBufferIsNotPooled, so nobody frees it, and the message's end does
+// not wait for that.
+func TestSmallBufferIsNotPooled(t *testing.T) {
+	l := newLedger(1 << 20)
+	c := roomFor(t, l, small, 1<<10)
+	for _, n := range []int{0, 1, 1 << 10} {
+		if got := c.buffer(n).Len(); got != n {
+			t.Errorf("a buffer of %d bytes has %d", n, got)
+		}
+	}
+	c.done()
 	wantUsed(t, l.budget, 0)
 }
 
 func TestCallsEndSettlesWhatIsStillOut(t *testing.T) {
 	b := newBudget(1 << 20)
 	first, second := &ledger{budget: b}, &ledger{budget: b}
-	lost := first.Get(chunkBytes)
-	late := first.Get(chunkBytes)
-	kept := second.Get(chunkBytes)
-	_ = lost // grpc-go never puts back what a cancelled stream had queued
+	lost, late, kept := roomFor(t, first, small, 100), roomFor(t, first, request, 200), roomFor(t, second, small, 400)
+	_ = lost // grpc-go never frees what a cancelled stream had queued
+	first.add(reply, 800)
 	first.settle()
-	wantUsed(t, b, chunkBytes)
-	first.Put(late) // and some it does, after the end
-	wantUsed(t, b, chunkBytes)
+	wantUsed(t, b, 400)
+	late.done() // and some it does, after the end
+	first.sub(reply, 800)
 	first.settle()
-	wantUsed(t, b, chunkBytes)
-	second.Put(kept)
+	wantUsed(t, b, 400)
+	kept.done()
 	wantUsed(t, b, 0)
+	for of := range classes {
+		if n := b.by[of].Load(); n != 0 {
+			t.Errorf("of class %d %d bytes are counted", of, n)
+		}
+	}
 }
 
-// TestSettlingRacesWithPutting holds that each byte is given back once, by
+// TestSettlingRacesWithFreeing holds that each byte is given back once, by
 // whoever comes first.
-func TestSettlingRacesWithPutting(t *testing.T) {
+func TestSettlingRacesWithFreeing(t *testing.T) {
 	b := newBudget(1 << 30)
 	for range 200 {
 		l := &ledger{budget: b}
-		var bufs []*[]byte
+		var buffers []mem.Buffer
 		for range 8 {
-			bufs = append(bufs, l.Get(4<<10))
+			c := roomFor(t, l, request, 4<<10)
+			buffers = append(buffers, c.buffer(4<<10))
+			c.done()
 		}
-		var putting sync.WaitGroup
-		for _, buf := range bufs {
-			putting.Go(func() { l.Put(buf) })
+		var freeing sync.WaitGroup
+		for _, buf := range buffers {
+			freeing.Go(buf.Free)
 		}
 		l.settle()
-		putting.Wait()
+		freeing.Wait()
 	}
 	wantUsed(t, b, 0)
 }
 
+// waits begins to reserve, and returns whether that is done and how.
+func waits(ctx context.Context, b *budget, of class, n int64) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- b.reserve(ctx, of, n) }()
+	synctest.Wait()
+	return done
+}
+
 func TestSettlingLetsWaitersIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(chunkBytes)
-		first, second := &ledger{budget: b}, &ledger{budget: b}
-		_ = first.Get(chunkBytes) // lost
-		took := make(chan mem.Buffer, 1)
-		most := &peakPool{BufferPool: b.pool}
-		b.pool = most
-		go func() {
-			buf, err := second.take(t.Context(), chunkBytes)
-			if err != nil {
-				t.Error(err)
-			}
-			took <- buf
-		}()
-		synctest.Wait()
-		if len(took) != 0 || !b.pressed() {
-			t.Error("take did not wait for the memory that is held")
+		b := newBudget(1000)
+		l := &ledger{budget: b}
+		_ = roomFor(t, l, small, 900) // lost
+		waiter := waits(t.Context(), b, small, 200)
+		if len(waiter) != 0 || !b.pressed() {
+			t.Error("nobody waits for the memory that is held")
 		}
-		if most.peak != 0 {
-			t.Errorf("while it waits it holds %d bytes, want none", most.peak)
+		l.settle()
+		if err := <-waiter; err != nil {
+			t.Error(err)
 		}
-		first.settle()
-		(<-took).Free()
+		b.release(small, 200)
 		wantUsed(t, b, 0)
 	})
 }
@@ -122,161 +141,142 @@ func TestSettlingLetsWaitersIn(t *testing.T) {
 // TestBudgetIsGrantedInTheOrderOfAsking holds that a large message isn't
 // starved by smaller ones of its class.
 func TestBudgetIsGrantedInTheOrderOfAsking(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(400) // of which large ones may fill 300
-		if err := b.reserve(t.Context(), large, 270); err != nil {
-			t.Fatal(err)
-		}
-		var mu sync.Mutex
-		var granted []int64
-		for _, n := range []int64{240, 15, 90} { // the 15 would fit at once
-			go func() {
-				if err := b.reserve(t.Context(), large, n); err != nil {
-					t.Error(err)
-				}
-				mu.Lock()
-				granted = append(granted, n)
-				mu.Unlock()
-			}()
-			synctest.Wait()
-		}
-		want := func(what string, want ...int64) {
-			t.Helper()
-			synctest.Wait()
-			mu.Lock()
-			defer mu.Unlock()
-			slices.Sort(granted) // of those let in at once either may be first here
-			slices.Sort(want)
-			if !slices.Equal(granted, want) {
-				t.Errorf("%s %v are in, want %v", what, granted, want)
-			}
-		}
-		want("with 270 of 300 held")
-		b.release(180)
-		want("with 90 of 300 held")
-		b.release(30)
-		want("with 60 of 300 held", 240)
-		b.release(45)
-		want("with 255 of 300 held", 240, 15)
-		b.release(15 + 240 + 15)
-		want("with nothing held", 240, 15, 90)
-		b.release(90)
-		wantUsed(t, b, 0)
-	})
-}
-
-func TestNewcomerWaitsBehindThoseWhoWait(t *testing.T) {
-	for _, of := range []class{large} {
+	for of := range classes {
 		synctest.Test(t, func(t *testing.T) {
-			b := newBudget(400)
-			most := b.limitOf(of)
-			_ = b.reserve(t.Context(), of, most/2) // there is room
-			go func() { _ = b.reserve(t.Context(), of, most/2+10) }()
-			synctest.Wait()
-			second := make(chan error, 1)
-			go func() { second <- b.reserve(t.Context(), of, 10) }() // would fit now
-			synctest.Wait()
-			if len(second) != 0 {
-				t.Errorf("class %d: a newcomer was let in before the one that waited", of)
+			b := newBudget(800) // large ones may fill 300 each way
+			if of == small {
+				b.limit = 300
 			}
-			b.release(most / 2)
-			if err := <-second; err != nil {
-				t.Error(err)
+			if err := b.reserve(t.Context(), of, 270); err != nil {
+				t.Fatal(err)
 			}
-			b.release(most/2 + 20)
+			big, little, middle := waits(t.Context(), b, of, 240), waits(t.Context(), b, of, 15), waits(t.Context(), b, of, 90)
+			want := func(held int, bigIn, littleIn, middleIn bool) {
+				t.Helper()
+				synctest.Wait()
+				if got := []bool{len(big) > 0, len(little) > 0, len(middle) > 0}; !slices.Equal(got, []bool{bigIn, littleIn, middleIn}) {
+					t.Errorf("class %d: with %d of 300 held 240, 15 and 90 are in: %v, want %v %v %v", of, held, got, bigIn, littleIn, middleIn)
+				}
+			}
+			want(270, false, false, false) // the 15 would fit
+			b.release(of, 180)
+			want(90, false, false, false)
+			b.release(of, 30)
+			want(60, true, false, false)
+			b.release(of, 45)
+			want(15, true, true, false)
+			b.release(of, 15+240+15)
+			want(0, true, true, true)
+			b.release(of, 90)
 			wantUsed(t, b, 0)
 		})
 	}
 }
 
-// TestBulkLeavesRoomForSmallMessages: what is beyond a call's first 64 KiB
-// fills three quarters, and those who wait for that stop no small message.
-func TestBulkLeavesRoomForSmallMessages(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(1 << 20)
-		bulk := &ledger{budget: b}
-		var held []mem.Buffer
-		for b.used.Load()+chunkBytes <= b.limitOf(large) {
-			buf, err := bulk.take(t.Context(), chunkBytes)
-			if err != nil {
-				t.Fatal(err)
+func TestNewcomerWaitsBehindThoseWhoWait(t *testing.T) {
+	for of := range classes {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBudget(800)
+			if of == small {
+				b.limit = 300
 			}
-			held = append(held, buf)
-		}
-		waiter := make(chan error, 1)
-		go func() {
-			buf, err := bulk.take(t.Context(), chunkBytes)
-			if err == nil {
-				held = append(held, buf)
+			_ = b.reserve(t.Context(), of, 150) // there is room
+			first := waits(t.Context(), b, of, 200)
+			second := waits(t.Context(), b, of, 10) // would fit now
+			if len(first) != 0 || len(second) != 0 {
+				t.Errorf("class %d: a newcomer was let in before the one that waited", of)
 			}
-			waiter <- err
-		}()
-		synctest.Wait()
-		if len(waiter) != 0 || !b.pressed() {
-			t.Errorf("with %d of %d bytes held, bulk doesn't wait", b.used.Load(), b.limit)
-		}
-		other := &ledger{budget: b}
-		for range 2 { // its first 64 KiB
-			buf, err := other.take(t.Context(), chunkBytes)
-			if err != nil {
-				t.Errorf("a small message: %v", err)
-				continue
+			b.release(of, 150)
+			if err := errors.Join(<-first, <-second); err != nil {
+				t.Error(err)
 			}
-			buf.Free()
-		}
-		if len(waiter) != 0 {
-			t.Error("bulk was let in beside")
-		}
-		other.settle()
-		held[0].Free()
-		if err := <-waiter; err != nil {
-			t.Errorf("bulk, with room for it: %v", err)
-		}
-		for _, buf := range held[1:] {
-			buf.Free()
-		}
-		wantUsed(t, b, 0)
-	})
+			b.release(of, 210)
+			wantUsed(t, b, 0)
+		})
+	}
 }
 
-func TestOneMessageLargerThanTheBudgetGoesAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(100)
-		_ = b.reserve(t.Context(), small, 1) // there is room
-		in := make(chan error, 1)
-		go func() { in <- b.reserve(t.Context(), small, 500) }()
-		synctest.Wait()
-		if len(in) != 0 {
-			t.Error("500 of 100 bytes were let in beside another")
-		}
-		b.release(1)
-		if err := <-in; err != nil {
-			t.Errorf("500 of 100 bytes alone: %v, want them let in", err)
-		}
-		wantUsed(t, b, 500)
-		b.release(500)
-		wantUsed(t, b, 0)
-	})
+// TestBulkLeavesRoom for small messages and for the other direction's, also
+// while it waits.
+func TestBulkLeavesRoom(t *testing.T) {
+	for _, of := range []class{request, reply} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBudget(800)
+			if err := b.reserve(t.Context(), of, b.share()); err != nil {
+				t.Fatal(err)
+			}
+			bulk := waits(t.Context(), b, of, 10)
+			if len(bulk) != 0 {
+				t.Errorf("class %d: with its share full, bulk is let in", of)
+			}
+			other := request + reply - of
+			for _, free := range []class{small, other} {
+				if err := <-waits(t.Context(), b, free, 100); err != nil {
+					t.Errorf("class %d beside bulk of class %d: %v", free, of, err)
+				}
+			}
+			if len(bulk) != 0 {
+				t.Errorf("class %d: bulk was let in beside", of)
+			}
+			b.release(of, b.share())
+			if err := <-bulk; err != nil {
+				t.Errorf("class %d: bulk, with room for it: %v", of, err)
+			}
+			b.release(of, 10)
+			b.release(small, 100)
+			b.release(other, 100)
+			wantUsed(t, b, 0)
+		})
+	}
+}
+
+func TestOneMessageLargerThanItsShareGoesAlone(t *testing.T) {
+	for _, of := range []class{request, reply} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBudget(100)
+			_ = b.reserve(t.Context(), of, 1) // there is room
+			alone := waits(t.Context(), b, of, 500)
+			if len(alone) != 0 {
+				t.Errorf("class %d: 500 of 100 bytes were let in beside another", of)
+			}
+			b.release(of, 1)
+			if err := <-alone; err != nil {
+				t.Errorf("class %d: 500 of 100 bytes alone: %v, want them let in", of, err)
+			}
+			if next := waits(t.Context(), b, of, 1); len(next) != 0 {
+				t.Errorf("class %d: another was let in beside 500 of 100 bytes", of)
+			} else {
+				b.release(of, 500)
+				<-next
+			}
+			b.release(of, 1)
+			wantUsed(t, b, 0)
+		})
+	}
 }
 
 func TestBudgetsPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger(chunkBytes)
-		held := l.Get(chunkBytes)
-		start := time.Now()
-		_, err := l.take(t.Context(), chunkBytes)
-		if got := time.Since(start); got != budgetPatience {
-			t.Errorf("take gave up after %v, want %v", got, budgetPatience)
+		b := newBudget(100)
+		b.add(small, 100)
+		for of := range classes {
+			_ = b.reserve(t.Context(), request, 10) // one is always let in
+			_ = b.reserve(t.Context(), reply, 10)
+			start := time.Now()
+			err := b.reserve(t.Context(), of, 50)
+			if got := time.Since(start); got != budgetPatience {
+				t.Errorf("class %d gave up after %v, want %v", of, got, budgetPatience)
+			}
+			if reasonOf(err) != ReasonLimitExceeded || !strings.Contains(err.Error(), keyBufferedBytes) {
+				t.Errorf("class %d gave up with %v, want %v that names %s", of, err, ReasonLimitExceeded, keyBufferedBytes)
+			}
+			if b.pressed() {
+				t.Error("somebody is said to wait, and nobody does")
+			}
+			b.release(request, b.by[request].Load())
+			b.release(reply, b.by[reply].Load())
 		}
-		var f *fault
-		if !errors.As(err, &f) || f.reason != ReasonLimitExceeded || !strings.Contains(f.text, keyBufferedBytes) {
-			t.Errorf("take gave up with %v, want %v that names %s", err, ReasonLimitExceeded, keyBufferedBytes)
-		}
-		if l.budget.pressed() {
-			t.Error("somebody is said to wait, and nobody does")
-		}
-		l.Put(held)
-		wantUsed(t, l.budget, 0)
+		wantUsed(t, b, 100)
 	})
 }
 
@@ -285,11 +285,7 @@ func TestCancelledWaiterMakesWayForTheNext(t *testing.T) {
 		b := newBudget(100)
 		_ = b.reserve(t.Context(), small, 50) // there is room
 		ctx, cancel := context.WithCancelCause(t.Context())
-		first, second := make(chan error, 1), make(chan error, 1)
-		go func() { first <- b.reserve(ctx, small, 80) }()
-		synctest.Wait()
-		go func() { second <- b.reserve(t.Context(), small, 50) }()
-		synctest.Wait()
+		first, second := waits(ctx, b, small, 80), waits(t.Context(), b, small, 50)
 		cause := errors.New("the call has other troubles")
 		cancel(cause)
 		if err := <-first; !errors.Is(err, cause) {
@@ -299,33 +295,33 @@ func TestCancelledWaiterMakesWayForTheNext(t *testing.T) {
 			t.Errorf("the one behind it: %v, want it let in", err)
 		}
 		wantUsed(t, b, 100)
-		b.release(100)
+		b.release(small, 100)
 		wantUsed(t, b, 0)
 	})
 }
 
-// TestBudgetUnderLoad holds the two sums: what is granted at once never goes
-// over the limit, and all comes back, whoever gives up.
+// TestBudgetUnderLoad holds the sums: large messages never go over their
+// share, and all comes back, whoever gives up.
 func TestBudgetUnderLoad(t *testing.T) {
-	const limit, workers, rounds = 1000, 16, 300
+	const limit, workers, rounds = 800, 16, 300
 	b := newBudget(limit)
-	var held, most atomic.Int64
+	var held, most [classes]atomic.Int64
 	var working sync.WaitGroup
 	for w := range workers {
 		working.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(w), 1))
 			for range rounds {
-				n := 1 + rnd.Int64N(limit/2)
+				of, n := class(rnd.IntN(int(classes))), 1+rnd.Int64N(b.share())
 				ctx, cancel := context.WithCancel(t.Context())
 				if rnd.IntN(3) == 0 {
 					go cancel() // at some moment or other
 				}
-				if err := b.reserve(ctx, class(rnd.IntN(int(classes))), n); err == nil {
-					now := held.Add(n)
-					for old := most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
+				if err := b.reserve(ctx, of, n); err == nil {
+					now := held[of].Add(n)
+					for old := most[of].Load(); now > old && !most[of].CompareAndSwap(old, now); old = most[of].Load() {
 					}
-					held.Add(-n)
-					b.release(n)
+					held[of].Add(-n)
+					b.release(of, n)
 				}
 				cancel()
 			}
@@ -333,10 +329,35 @@ func TestBudgetUnderLoad(t *testing.T) {
 	}
 	working.Wait()
 	wantUsed(t, b, 0)
-	if got := most.Load(); got > limit || got == 0 {
-		t.Errorf("at most %d bytes were granted at once, want up to %d", got, limit)
+	for _, of := range []class{request, reply} {
+		if got := most[of].Load(); got > b.share() || got == 0 {
+			t.Errorf("at most %d bytes of class %d were granted at once, want up to %d", got, of, b.share())
+		}
 	}
-	if b.pressed() || b.queues[small].Len() != 0 || b.queues[large].Len() != 0 {
-		t.Errorf("waiters are left: %d and %d in the queues, %d counted", b.queues[small].Len(), b.queues[large].Len(), b.waiting.Load())
+	for of := range classes {
+		if b.queues[of].Len() != 0 || b.waiting[of].Load() != 0 || b.by[of].Load() != 0 {
+			t.Errorf("class %d: %d wait, %d are counted to wait, %d bytes are held", of, b.queues[of].Len(), b.waiting[of].Load(), b.by[of].Load())
+		}
 	}
+}
+
+// TestRepliesThatGrewOutOfGzip can't be withheld, so they are refused when
+// their share is full.
+func TestRepliesThatGrewOutOfGzip(t *testing.T) {
+	l := newLedger(8 << 20)
+	if err := l.expanded(100 << 20); err != nil {
+		t.Errorf("alone: %v, want it let through", err)
+	}
+	l.add(reply, 2<<20)
+	if err := l.expanded(1 << 20); err != nil {
+		t.Errorf("within the share: %v", err)
+	}
+	if err := l.expanded(2 << 20); reasonOf(err) != ReasonLimitExceeded {
+		t.Errorf("over the share: %v, want %s", err, ReasonLimitExceeded)
+	}
+	if err := l.expanded(upstreamStreamWindow); err != nil {
+		t.Errorf("a small one: %v", err)
+	}
+	l.settle()
+	wantUsed(t, l.budget, 0)
 }

@@ -26,7 +26,7 @@ func watched(t testing.TB, g *registry) (*running, context.Context) {
 
 // stopInside is a client that stops inside a message.
 func stopInside(r *running) {
-	r.call.ledger.add(chunkBytes)
+	r.call.ledger.add(small, chunkBytes)
 	r.call.progress.readPiece()
 }
 
@@ -92,7 +92,7 @@ func TestCallsAreLookedAfter(t *testing.T) {
 			_ = g.budget.reserve(ctx, small, g.budget.limit) // waits until the call ends
 		}, budgetPatience / 2, ReasonLimitExceeded, keyBufferedBytes},
 		{"a message not taken while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
-			r.call.ledger.add(chunkBytes)
+			r.call.ledger.add(small, chunkBytes)
 			r.call.progress.beginSend()
 			_ = g.budget.reserve(ctx, small, g.budget.limit) // waits until the call ends
 		}, budgetPatience / 2, ReasonLimitExceeded, keyBufferedBytes},
@@ -110,7 +110,7 @@ func TestCallsAreLookedAfter(t *testing.T) {
 			waiter.Wait()
 		}, never, "", ""},
 		{"little held while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
-			r.call.ledger.add(1 << 10)
+			r.call.ledger.add(small, 1<<10)
 			r.call.progress.readPiece()
 			for pause(ctx, time.Nanosecond) { // again when the patience is over
 				_ = g.budget.reserve(ctx, small, g.budget.limit)
