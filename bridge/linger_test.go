@@ -1,0 +1,189 @@
+package bridge
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestClientThatStillSendsReadsItsAnswer: a close with bytes unread would be a
+// reset, which takes the answer from under the client.
+func TestClientThatStillSendsReadsItsAnswer(t *testing.T) {
+	s := newServer(t, Config{Backend: nowhere})
+	for range 20 {
+		server, client := tcpPair(t)
+		if _, err := client.Write(make([]byte, 64<<10)); err != nil { // which nobody reads
+			t.Fatal(err)
+		}
+		c := &clientConn{Conn: server, s: s}
+		c.linger.Store(true)
+		if _, err := io.WriteString(c, "the answer"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Write(make([]byte, 64<<10)); err != nil {
+			t.Errorf("after the close the client can't send on: %v", err)
+		}
+		_ = client.SetReadDeadline(time.Now().Add(patience)) // a test that hangs fails
+		if got, err := io.ReadAll(client); err != nil || string(got) != "the answer" {
+			t.Errorf("the client reads %q, %v; want the answer and the end", got, err)
+		}
+		_ = client.Close()
+	}
+}
+
+// lingers runs a test of one connection that lingers, in a bubble.
+func lingers(t *testing.T, f func(t *testing.T, s *Server, client net.Conn, ended func() bool)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, Config{Backend: nowhere})
+		server, client := net.Pipe()
+		c := &clientConn{Conn: server, s: s}
+		c.linger.Store(true)
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		f(t, s, client, func() bool {
+			synctest.Wait()
+			s.lingering.mu.Lock()
+			defer s.lingering.mu.Unlock()
+			return len(s.lingering.conns) == 0
+		})
+		_ = client.Close() // the test may have
+	})
+}
+
+func TestLingeringEndsWithItsClient(t *testing.T) {
+	lingers(t, func(t *testing.T, _ *Server, client net.Conn, ended func() bool) {
+		elapse(time.Second)
+		if ended() {
+			t.Error("it was cut after a second")
+		}
+		_ = client.Close()
+		if !ended() {
+			t.Error("its client is gone, and it lingers")
+		}
+	})
+}
+
+func TestLingeringEndsWithSilence(t *testing.T) {
+	lingers(t, func(t *testing.T, _ *Server, _ net.Conn, ended func() bool) {
+		elapse(lingerSilence - time.Millisecond)
+		if ended() {
+			t.Error("it was cut early")
+		}
+		elapse(time.Millisecond)
+		if !ended() {
+			t.Errorf("after %v of silence it lingers", lingerSilence)
+		}
+	})
+}
+
+// TestLingeringEndsAfterItsTime, however long the client sends.
+func TestLingeringEndsAfterItsTime(t *testing.T) {
+	lingers(t, func(t *testing.T, _ *Server, client net.Conn, ended func() bool) {
+		start := time.Now()
+		for !ended() {
+			if time.Since(start) > lingerTime+lingerSilence {
+				t.Fatalf("after %v it lingers", time.Since(start))
+			}
+			if _, err := client.Write([]byte("x")); err != nil {
+				break
+			}
+			elapse(time.Second)
+		}
+		if got := time.Since(start); got < lingerTime-time.Second {
+			t.Errorf("a client that goes on sending was cut after %v, want %v", got, lingerTime)
+		}
+	})
+}
+
+func TestCloseCutsWhatLingers(t *testing.T) {
+	lingers(t, func(t *testing.T, s *Server, client net.Conn, ended func() bool) {
+		start := time.Now()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > 0 || !ended() {
+			t.Errorf("Close took %v, and nothing lingers: %v", took, ended())
+		}
+		if _, err := client.Read(make([]byte, 1)); err == nil {
+			t.Error("the client's connection is open")
+		}
+	})
+}
+
+// TestFewLinger at once: the others are cut, as is any that has no reason to.
+func TestFewLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, Config{Backend: nowhere})
+		var clients []net.Conn
+		closeOne := func(linger bool) (cut bool) {
+			server, client := net.Pipe()
+			clients = append(clients, client)
+			c := &clientConn{Conn: server, s: s}
+			c.linger.Store(linger)
+			_ = c.Close() // nothing to tell
+			synctest.Wait()
+			_ = client.SetReadDeadline(time.Now().Add(time.Nanosecond)) // a pipe that is closed says so at once
+			_, err := client.Read(make([]byte, 1))
+			return errors.Is(err, io.EOF)
+		}
+		if !closeOne(false) {
+			t.Error("a connection without a reason lingers")
+		}
+		for i := range maxLingering {
+			if closeOne(true) {
+				t.Fatalf("connection %d was cut", i)
+			}
+		}
+		if !closeOne(true) {
+			t.Errorf("more than %d connections linger", maxLingering)
+		}
+		for _, c := range clients {
+			_ = c.Close() // so that its other end does
+		}
+		synctest.Wait()
+		if closeOne(true) {
+			t.Error("with a place free a connection was cut")
+		}
+		for _, c := range clients {
+			_ = c.Close() // the last one, too
+		}
+	})
+}
+
+// TestRefusedUploadReadsWhy over the wire: the answer comes whole, though the
+// body that nobody reads is still being sent.
+func TestRefusedUploadReadsWhy(t *testing.T) {
+	address := serve(t, newServer(t, Config{Backend: nowhere}))
+	const size = 8 << 20
+	for range 2 {
+		var d net.Dialer
+		conn, err := d.DialContext(within(t, patience), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+		head := "POST /a.B/C HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 8388608\r\n\r\n"
+		if _, err := io.WriteString(conn, head); err != nil {
+			t.Fatal(err)
+		}
+		var sending sync.WaitGroup
+		sending.Go(func() { _, _ = conn.Write(make([]byte, size)) }) // as much as is taken
+		answer, err := io.ReadAll(conn)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 415 ") || !strings.HasSuffix(string(answer), "\n") {
+			t.Errorf("read %q, %v; want all of a %d", answer, err, http.StatusUnsupportedMediaType)
+		}
+		_ = conn.Close() // ends the sending
+		sending.Wait()
+	}
+}
