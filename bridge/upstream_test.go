@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -8,12 +10,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -433,4 +438,97 @@ func TestBackendOverTLS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestProxyOfTheEnvironment runs itself again with a proxy in the environment,
+// which net/http reads but once, and which it never asks for loopback.
+func TestProxyOfTheEnvironment(t *testing.T) {
+	const child = "CULVERT_TEST_PROXY_CHILD"
+	if os.Getenv(child) != "" {
+		for _, target := range []string{"backend.invalid:9000", "dns:///backend.invalid:9001", "refused.invalid:9000"} {
+			e := callUpstream(within(t, patience), t, upstreamTo(t, Backend{Target: target, UseEnvProxy: true}), nil)
+			fmt.Printf("%s %v %s %q\n", target, e.status.Code(), e.reason, e.cause)
+		}
+		return
+	}
+	address := startBackend(t, echo)
+	ln := listen(t, "127.0.0.1:0")
+	var mu sync.Mutex
+	var asked []string
+	var proxying sync.WaitGroup
+	proxying.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			proxying.Go(func() {
+				host := proxyTo(conn, address)
+				mu.Lock()
+				defer mu.Unlock()
+				asked = append(asked, host)
+			})
+		}
+	})
+	ctx := within(t, 2*patience)
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestProxyOfTheEnvironment$", "-test.count=1")
+	cmd.Env = append(os.Environ(), child+"=1", "HTTPS_PROXY=http://user:pass@"+ln.Addr().String(), "NO_PROXY=", "no_proxy=", "https_proxy=")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	_ = ln.Close() // ends the accepting
+	proxying.Wait()
+	for _, want := range []string{"backend.invalid:9000 OK", "dns:///backend.invalid:9001 OK", "refused.invalid:9000 Unavailable UPSTREAM_UNREACHABLE"} {
+		if !bytes.Contains(out, []byte(want)) {
+			t.Errorf("the calls ended with\n%s\nwant %q", out, want)
+		}
+	}
+	if !bytes.Contains(out, []byte("CONNECT refused.invalid:9000: 403")) {
+		t.Errorf("the log doesn't tell what the proxy said:\n%s", out)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if got := strings.Join(asked, " "); !strings.Contains(got, "backend.invalid:9000") || !strings.Contains(got, "backend.invalid:9001") {
+		t.Errorf("the proxy was asked for %q, want the names as they are", got)
+	}
+}
+
+// proxyTo serves one CONNECT, with a password, by a pipe to the address.
+func proxyTo(conn net.Conn, address string) (asked string) {
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	req, err := http.ReadRequest(r)
+	if err != nil {
+		return "not HTTP: " + err.Error()
+	}
+	refuse := func(code int) {
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\ncontent-length: 0\r\n\r\n", code, http.StatusText(code)) // it may be gone
+	}
+	want := "Basic " + base64.StdEncoding.EncodeToString([]byte("user:pass"))
+	switch {
+	case req.Method != http.MethodConnect || req.Header.Get("Proxy-Authorization") != want || req.Header.Get("Authorization") != "":
+		refuse(http.StatusProxyAuthRequired)
+		return "without its password: " + req.Host
+	case strings.HasPrefix(req.Host, "refused."):
+		refuse(http.StatusForbidden)
+		return req.Host
+	}
+	var d net.Dialer
+	backend, err := d.DialContext(context.Background(), "tcp", address)
+	if err != nil {
+		refuse(http.StatusBadGateway)
+		return req.Host
+	}
+	defer backend.Close()
+	_, _ = io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\n")
+	var copying sync.WaitGroup
+	copying.Go(func() {
+		_, _ = io.Copy(backend, r) // ends with the client's connection
+		_ = backend.Close()        // so that the other way ends
+	})
+	_, _ = io.Copy(conn, backend)
+	_ = conn.Close() // so that the first way ends
+	copying.Wait()
+	return req.Host
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -180,6 +181,55 @@ func TestTunnelCoalesces(t *testing.T) {
 		end.wantClose(t, websocket.StatusNormalClosure)
 		end.send(t, opClose, []byte{0x03, 0xe8})
 	})
+}
+
+// TestTunnelKeepsEachWriteWhole, as any net.Conn does with many writers.
+func TestTunnelKeepsEachWriteWhole(t *testing.T) {
+	c, end := tunnelPair(t, 1<<10)
+	const writers, lines = 8, 400
+	var writing sync.WaitGroup
+	for w := range writers {
+		writing.Go(func() {
+			for i := range lines {
+				line := fmt.Sprintf("%d %d %s\n", w, i, strings.Repeat("x", (i*37)%500))
+				if _, err := io.WriteString(c, line); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		var text []byte
+		next := make([]int, writers)
+		for whole := 0; whole < writers*lines; {
+			op, _, payload, err := end.next()
+			if op != opBinary || err != nil {
+				t.Errorf("after %d lines: %x, %v", whole, op, err)
+				return
+			}
+			text = append(text, payload...)
+			for {
+				line, rest, ok := bytes.Cut(text, []byte("\n"))
+				if !ok {
+					break
+				}
+				text = rest
+				var w, i int
+				var x string
+				if _, err := fmt.Sscanf(string(line)+" ", "%d %d %s", &w, &i, &x); err != nil && (i*37)%500 != 0 || w >= writers || i != next[w] || len(x) != (i*37)%500 {
+					t.Errorf("the line %.60q came, want line %d of that writer whole", line, next[min(w, writers-1)])
+					return
+				}
+				next[w]++
+				whole++
+			}
+		}
+	})
+	reading.Wait()
+	_ = end.Close() // frees writers if the reading failed
+	writing.Wait()
 }
 
 // TestTunnelWhoseClientIsGone tells its writers.
