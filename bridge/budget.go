@@ -15,8 +15,8 @@ import (
 // Small messages (up to 64 KiB of one) may use all of it; large ones have a
 // share each way, so that stalled bulk stops neither conversations nor the
 // bulk of the other direction. A request's bytes are reserved before they are
-// read: the first 64 KiB, then all the rest at once, so that whoever holds
-// part of a message can finish it. A reply's are reserved before the upstream
+// read; where room is scarce, all the rest of a message at once, so that
+// whoever holds a part can finish it. A reply's are reserved before the upstream
 // may send them (upstream_window.go). What doesn't fit waits. While anybody
 // waits, calls that hold memory and don't get on are ended (running.go).
 type budget struct {
@@ -53,6 +53,9 @@ func (b *budget) fits(of class, n int64) bool {
 
 // share is what large messages of one direction may fill.
 func (b *budget) share() int64 { return b.limit / 8 * 3 }
+
+// roomy holds while requests fill less than half of their share.
+func (b *budget) roomy() bool { return b.by[request].Load() < b.share()/2 }
 
 // A budgetWaiter asked for bytes. The fields are guarded by the budget's mu.
 type budgetWaiter struct {
@@ -219,14 +222,16 @@ func classOf(bytes int) class {
 	return small
 }
 
-// expanded refuses a large reply that grew out of a few bytes of gzip, which
-// no window could withhold, when the share of replies is full.
-func (l *ledger) expanded(n int) error {
-	b := l.budget
-	if held := b.by[reply].Load(); classOf(n) == reply && held > 0 && held+int64(n) > b.share() {
+// maxExpanded is how many large replies that grew out of gzip may wait for
+// room: they are held while they do, since no window could withhold them.
+const maxExpanded = 4
+
+// expanded counts such a reply, as soon as there is room.
+func (l *ledger) expanded(ctx context.Context, n int) error {
+	if l.budget.waiting[reply].Load() >= maxExpanded {
 		return budgetFault()
 	}
-	return nil
+	return l.reserve(ctx, reply, n)
 }
 
 // settle gives back what the call still has out. Nothing is added after it.

@@ -64,8 +64,9 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 }
 
 // payload reads n bytes in chunks, so that a length that only was announced
-// holds nothing: the first KiB is free, room for 64 KiB has to be earned by
-// it, and the room for all the rest by those.
+// holds nothing: the first KiB is free, and room for more comes with what came
+// before. Where room is scarce it comes for all the rest of the message at
+// once, so that whoever holds a part can finish it.
 func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	c := newClaim(m.ledger)
 	defer c.done()
@@ -77,7 +78,7 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	}
 	for read, reserved := 0, 0; read < n; step = min(chunkBytes, n-read) {
 		if want := m.room(read, n); want > reserved {
-			if err := m.reserve(c, want-reserved, want); err != nil {
+			if err := m.reserve(c, request, want-reserved, want); err != nil {
 				out.Free()
 				return nil, err
 			}
@@ -111,17 +112,19 @@ func (m *messageReader) room(read, n int) int {
 		return 0
 	case read < smallBytes:
 		return min(n, smallBytes)
+	case m.ledger.budget.roomy():
+		return min(n, read+chunkBytes)
 	default:
 		return n
 	}
 }
 
 // reserve waits for room. Meanwhile the client isn't the one that is slow.
-func (m *messageReader) reserve(c *claim, more, all int) error {
+func (m *messageReader) reserve(c *claim, share class, more, all int) error {
 	m.gets.endRead()
 	of := small
 	if all > smallBytes {
-		of = request
+		of = share
 	}
 	return c.reserve(m.ctx, of, more)
 }
@@ -139,10 +142,11 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 	defer c.done()
 	var out mem.BufferSlice
 	for total, reserved := 0, 0; ; {
-		// How large it grows is not known, so the room for all that it may
-		// become is reserved once it is large.
+		// How large it grows is not known, so where room is scarce it is
+		// reserved for all that it may become. The packed message is held
+		// meanwhile: the other share's room can't wait for this one's.
 		if want := m.room(total, min(m.limit, noLimit-1)+1); want > reserved {
-			if err := m.reserve(c, want-reserved, want); err != nil {
+			if err := m.reserve(c, reply, want-reserved, want); err != nil {
 				out.Free()
 				return nil, err
 			}

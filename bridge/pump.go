@@ -102,13 +102,14 @@ func (s *Server) copyResponses(ctx context.Context, r *running, up *upstreamCall
 		}
 		bytes := m.Len()
 		s.noteMessage(r, Response, bytes)
-		if up.compressed() {
-			if err := r.call.ledger.expanded(bytes); err != nil {
+		if classOf(bytes) == reply && up.compressed() {
+			if err := r.call.ledger.expanded(ctx, bytes); err != nil {
 				m.Free()
 				return nil, err
 			}
+		} else {
+			r.call.ledger.add(classOf(bytes), bytes)
 		}
-		r.call.ledger.add(classOf(bytes), bytes)
 		r.call.progress.beginSend()
 		err = down.Send(m)
 		r.call.progress.endSend()

@@ -23,7 +23,8 @@ type running struct {
 
 	in, out traffic
 
-	lifted bool // look's own: TCP's bound on unacknowledged bytes is off
+	acked  uint64 // look's own: bytes that the client acknowledged so far
+	lifted bool   // look's own: TCP's bound on unacknowledged bytes is off
 }
 
 // traffic counts one direction. Two goroutines of a call may end at different
@@ -166,6 +167,13 @@ func (r *running) look(now int64, limits Limits) error {
 		return &fault{reason: ReasonIdleTimeout, text: "no message passed for " + limits.IdleTimeout.String() + " (" + keyIdle + ")", sent: "maybe"}
 	}
 	if since := r.call.progress.sending.Load(); since > 0 {
+		if acked := bytesAcked(r.conn); acked != r.acked {
+			// A blocked write wakes only when a third of the socket's buffer
+			// is free; the client reads all the same.
+			r.acked = acked
+			r.call.progress.sending.CompareAndSwap(since, now)
+			since = now
+		}
 		blocked := elapsed(now, since)
 		if limits.SlowConsumerTimeout > 0 && blocked >= limits.SlowConsumerTimeout {
 			return newFault(ReasonSlowConsumer, "the client took nothing for "+limits.SlowConsumerTimeout.String()+" ("+keySlowConsumer+")")

@@ -255,6 +255,12 @@ func (s *Server) closeListeners(ctx context.Context) {
 		settle(ctx)
 	}
 	for _, ln := range s.outers {
+		for range 20 { // a busy machine is given up to 2 s more
+			if queueEmpty(ln) || ctx.Err() != nil {
+				break
+			}
+			settle(ctx)
+		}
 		_ = ln.Close() // nobody can act on it
 	}
 }

@@ -9,6 +9,8 @@ import (
 func rawConn(c net.Conn) syscall.RawConn {
 	for {
 		switch v := c.(type) {
+		case nil:
+			return nil
 		case interface{ NetConn() net.Conn }: // TLS, and this package's own wrappers
 			c = v.NetConn()
 		case syscall.Conn:

@@ -65,6 +65,41 @@ func peerSilent(c net.Conn, d time.Duration) bool {
 	return silent
 }
 
+// bytesAcked is how much of what was sent the peer has acknowledged.
+func bytesAcked(c net.Conn) uint64 {
+	raw := rawConn(c)
+	if raw == nil {
+		return 0
+	}
+	acked := uint64(0)
+	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			acked = info.Bytes_acked
+		}
+	})
+	return acked
+}
+
+// queueEmpty looks whether a listener's kernel holds no connection that is
+// still to be accepted.
+func queueEmpty(ln *boundedListener) bool {
+	tcp, ok := ln.Listener.(*net.TCPListener)
+	if !ok {
+		return true
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return true
+	}
+	empty := true
+	_ = raw.Control(func(fd uintptr) { // an error: the listener is closed
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			empty = info.Unacked == 0 // of a listener: the queue's length
+		}
+	})
+	return empty
+}
+
 // writable looks whether a small write would be taken at once.
 func writable(c net.Conn) bool {
 	raw := rawConn(c)

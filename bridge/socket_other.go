@@ -25,6 +25,10 @@ func writable(net.Conn) bool { return true }
 
 func awaitWritable(net.Conn) error { return nil }
 
+func bytesAcked(net.Conn) uint64 { return 0 }
+
+func queueEmpty(*boundedListener) bool { return true }
+
 func refuseArrivals(*boundedListener) bool { return false }
 
 func fileDescriptorLimit() int { return 1 << 12 }

@@ -170,13 +170,11 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g.waiter = w
-	if atOnce {
-		g.sent.Store(true)
-	}
 	if c.streams[f.stream] != g { // the stream ended meanwhile
 		c.budget.drop(w)
 	}
-	return atOnce
+	// If most of the message came meanwhile, received has let it out.
+	return atOnce && !g.sent.Swap(true)
 }
 
 // letOut sends what is withheld as soon as no frame is under way.
