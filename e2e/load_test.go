@@ -50,8 +50,7 @@ var tricklers = []struct {
 	{"nothing", 15 * time.Second, nil, nil},
 	{"WebSocket's first message", 20 * time.Second, beginWebSocket, append([]byte{0x82, 0xfe, 0x10, 0, 0, 0, 0, 0}, bytes.Repeat([]byte("a"), 4096)...)},
 	{"WebSocket without a message", 20 * time.Second, beginWebSocket, nil},
-	{"tunnel's HTTP/2 header", 37 * time.Second, // and no answer to a WebSocket's close
-		beginTunnel, tunnelled(headersFrame())},
+	{"tunnel's HTTP/2 header", 35 * time.Second, beginTunnel, tunnelled(headersFrame())},
 }
 
 func beginHTTP2(conn net.Conn) error {
@@ -177,7 +176,7 @@ func TestTricklersAreClosed(t *testing.T) {
 	pace := time.NewTicker(200 * time.Millisecond)
 	defer pace.Stop()
 	began := time.Now()
-	for i := 0; time.Since(began) < 38*time.Second; i++ {
+	for i := 0; time.Since(began) < 36*time.Second; i++ {
 		<-pace.C
 		began := time.Now()
 		if err := works(t, transports[i%len(transports)], c.address, 5*time.Second); err != nil {
