@@ -2,6 +2,7 @@ package bridgetest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"slices"
@@ -80,9 +81,27 @@ type dialer struct {
 
 	mu    sync.Mutex
 	conns []*net.TCPConn
+	// tls is for connections over TLS. If nil, they are plaintext.
+	tls *tls.Config
 	// receiveBuffer is the kernel's receive buffer of new connections. If
 	// zero, it is the system's.
 	receiveBuffer int
+}
+
+// dialTLS is dial, with TLS over it if the dialer has it.
+func (d *dialer) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.dial(ctx, network, address)
+	if err != nil || d.tls == nil {
+		return conn, err
+	}
+	tc := d.tls.Clone()
+	tc.ServerName = "127.0.0.1"
+	tc.NextProtos = []string{"http/1.1"} // as browsers do for WebSockets
+	secure := tls.Client(conn, tc)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS with culvert: %w", err)
+	}
+	return secure, nil
 }
 
 func (d *dialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {

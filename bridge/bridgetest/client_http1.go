@@ -42,11 +42,11 @@ func (c *http1Client) conn(ctx context.Context) (*http1Conn, error) {
 		c.idle = c.idle[:n-1]
 		return conn, nil
 	}
-	tcp, err := c.d.dial(ctx, "", "")
+	conn, err := c.d.dialTLS(ctx, "", "")
 	if err != nil {
 		return nil, err
 	}
-	return &http1Conn{Conn: tcp, br: bufio.NewReaderSize(tcp, 64<<10)}, nil
+	return &http1Conn{Conn: conn, br: bufio.NewReaderSize(conn, 64<<10)}, nil
 }
 
 func (c *http1Client) open(ctx context.Context, rq call) (stream, error) {

@@ -17,7 +17,7 @@ import (
 
 // dialWebSocket upgrades one of d's connections.
 func dialWebSocket(ctx context.Context, d *dialer, path string, protocols ...string) (*websocket.Conn, error) {
-	rt := &http.Transport{DialContext: d.dial, DisableKeepAlives: true}
+	rt := &http.Transport{DialContext: d.dialTLS, DisableKeepAlives: true}
 	conn, resp, err := websocket.Dial(ctx, "ws://"+d.address+path, &websocket.DialOptions{
 		HTTPClient:   &http.Client{Transport: rt},
 		Subprotocols: protocols,

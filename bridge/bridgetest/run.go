@@ -106,8 +106,15 @@ func (t *T) end() {
 	for _, f := range slices.Backward(t.onEnd) {
 		f()
 	}
-	if t.Failed() {
-		t.Logf("culvert's log:\n%s", t.log.String())
+	if !t.Failed() {
+		return
+	}
+	t.Logf("culvert's log:\n%s", t.log.String())
+	if t.observer != nil {
+		calls, _, _ := t.observer.ended()
+		for _, c := range calls[max(0, len(calls)-10):] {
+			t.Logf("culvert told of %s: %v by %s, %s, cause %q", c.ID, c.Code, c.Origin, c.Reason, c.Cause)
+		}
 	}
 }
 

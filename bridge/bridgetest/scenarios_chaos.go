@@ -31,10 +31,10 @@ func backendCutOften(t *T) {
 	t.startCulvert(r.address)
 	t.startClient(t.address)
 	ended := make(map[codes.Code]int)
-	for round := range 30 {
+	for round := range 15 {
 		r.how.Store(int32(round % 2))
 		t.wantServedWithin(2*time.Second, want...)
-		r.backLeft.Store(int64(50 + 97*round)) // four answers have some 2200
+		r.backLeft.Store(int64(50 + 190*round)) // four answers have some 2200
 		var calls []*callT
 		for range 4 {
 			s := t.open(call{})

@@ -137,6 +137,14 @@ var transports = []transport{
 		},
 	},
 	{
+		name: "grpc-websockets tls", label: "grpc-websockets", browser: true, tls: true,
+		cannot: map[need]string{oneConnection: connPerCall, nativeReplies: browserReplies, plaintext: insideTLS},
+		dial: func(d *dialer, tc *tls.Config) (client, error) {
+			d.tls = tc
+			return &websocketClient{d: d}, nil
+		},
+	},
+	{
 		name: "h2ts grpc", label: "h2ts+grpc", cannot: grpcGo,
 		dial: func(d *dialer, _ *tls.Config) (client, error) { return newGRPCClient(d, inTunnel(d), nil) },
 	},
