@@ -341,23 +341,31 @@ func TestBudgetUnderLoad(t *testing.T) {
 	}
 }
 
-// TestRepliesThatGrewOutOfGzip can't be withheld, so they are refused when
-// their share is full.
+// TestRepliesThatGrewOutOfGzip can't be withheld, so they are held while they
+// wait, and only a few may.
 func TestRepliesThatGrewOutOfGzip(t *testing.T) {
-	l := newLedger(8 << 20)
-	if err := l.expanded(100 << 20); err != nil {
-		t.Errorf("alone: %v, want it let through", err)
-	}
-	l.add(reply, 2<<20)
-	if err := l.expanded(1 << 20); err != nil {
-		t.Errorf("within the share: %v", err)
-	}
-	if err := l.expanded(2 << 20); reasonOf(err) != ReasonLimitExceeded {
-		t.Errorf("over the share: %v, want %s", err, ReasonLimitExceeded)
-	}
-	if err := l.expanded(upstreamStreamWindow); err != nil {
-		t.Errorf("a small one: %v", err)
-	}
-	l.settle()
-	wantUsed(t, l.budget, 0)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(8 << 20)
+		first := &ledger{budget: b}
+		if err := first.expanded(t.Context(), 100<<20); err != nil {
+			t.Errorf("alone: %v, want it let through", err)
+		}
+		var waiting sync.WaitGroup
+		for range maxExpanded {
+			waiting.Go(func() {
+				l := &ledger{budget: b}
+				if err := l.expanded(t.Context(), 1<<20); err != nil {
+					t.Errorf("one that waits: %v, want it let through", err)
+				}
+				l.settle()
+			})
+		}
+		synctest.Wait()
+		if err := (&ledger{budget: b}).expanded(t.Context(), 1<<20); reasonOf(err) != ReasonLimitExceeded {
+			t.Errorf("one too many: %v, want %s", err, ReasonLimitExceeded)
+		}
+		first.settle()
+		waiting.Wait()
+		wantUsed(t, b, 0)
+	})
 }
