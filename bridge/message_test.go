@@ -128,7 +128,7 @@ func TestGzipVector(t *testing.T) {
 
 func TestMessagesThatAreRefused(t *testing.T) {
 	const limit = 100
-	zeros := bytes.Repeat([]byte{0}, 10<<20)
+	zeros := make([]byte, limit+1)
 	cut := gzipped(pattern(50))
 	for _, c := range []struct {
 		name, body, coding string
@@ -150,7 +150,7 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"gzip without its end", string(framed(1, cut[:len(cut)-9])), "gzip", ReasonBadRequest, "expanded"},
 		{"gzip with a wrong sum", string(framed(1, flip(cut, len(cut)-6))), "gzip", ReasonBadRequest, "expanded"},
 		{"gzip and then something else", string(framed(1, append(bytes.Clone(cut), "more"...))), "gzip", ReasonBadRequest, "expanded"},
-		{"gzip of one over the limit", string(framed(1, gzipped(zeros[:limit+1]))), "gzip", ReasonRequestTooLarge, keyMessageBytes},
+		{"gzip of one over the limit", string(framed(1, gzipped(zeros))), "gzip", ReasonRequestTooLarge, keyMessageBytes},
 	} {
 		m := newReader(strings.NewReader(c.body), limit, c.coding)
 		got, err := readMessages(m)
@@ -184,7 +184,7 @@ func TestMessageAtTheLimitPasses(t *testing.T) {
 // chunk that shows that it is passed.
 func TestBombIsNotExpanded(t *testing.T) {
 	const limit = 256 << 10
-	bomb := gzipped(bytes.Repeat([]byte{0}, 64<<20))
+	bomb := gzipped(make([]byte, 8<<20))
 	m := newReader(bytes.NewReader(framed(1, bomb)), limit, "gzip")
 	most := &peakPool{BufferPool: m.ledger.budget.pool}
 	m.ledger.budget.pool = most

@@ -31,8 +31,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/test/bufconn"
 )
 
@@ -305,40 +305,46 @@ func TestWhatTheBackendSees(t *testing.T) {
 	}
 }
 
+// headerStream is a stream whose header is there.
+type headerStream struct {
+	grpc.ClientStream
+	md metadata.MD
+}
+
+func (s headerStream) Header() (metadata.MD, error) { return s.md, nil }
+
 // TestHeaderIsNeverLost: grpc-go hands out a header before it tells its
-// stats.Handler, by a moment in which a goroutine can come between.
+// stats.Handler of it, by a moment in which a goroutine can come between. The
+// header counts as it is there, and its coding is waited for.
 func TestHeaderIsNeverLost(t *testing.T) {
-	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return echo(ss) }))
-	b, stop := InProcess(gs)
-	defer stop()
-	defer gs.Stop()
-	u := upstreamTo(t, b)
-	var lost, gzip atomic.Int64
-	var calling sync.WaitGroup
-	for range 8 {
-		calling.Go(func() {
-			for range 1500 {
-				ctx, cancel := context.WithCancel(t.Context())
-				up, err := u.open(ctx, &Call{Method: testMethod, coding: "gzip"}, nil)
-				if err != nil {
-					t.Error(err)
-					cancel()
-					return
-				}
-				_ = up.send(mem.BufferSlice{mem.SliceBuffer("hello")}) // recv has what comes of it
-				up.closeSend()
-				if _, ok := up.header(); !ok {
-					lost.Add(1)
-				} else if !up.compressed() {
-					gzip.Add(1)
-				}
-				cancel()
+	for _, c := range []struct {
+		coding string
+		want   bool
+	}{{"gzip", true}, {"", false}, {"identity", false}} {
+		synctest.Test(t, func(t *testing.T) {
+			known := &callFacts{header: make(chan struct{})}
+			ctx, cancel := context.WithCancel(context.WithValue(t.Context(), factsKey{}, known))
+			defer cancel()
+			up := &upstreamCall{stream: headerStream{md: metadata.Pairs("content-type", "application/grpc")}, facts: known, ctx: ctx}
+			if _, ok := up.header(); !ok {
+				t.Error("a header that is there is lost")
 			}
+			compressed := make(chan bool, 1)
+			go func() { compressed <- up.compressed() }()
+			synctest.Wait()
+			if len(compressed) != 0 {
+				t.Error("the coding is judged before it is known")
+			}
+			facts{}.HandleRPC(ctx, &stats.InHeader{Compression: c.coding})
+			if got := <-compressed; got != c.want {
+				t.Errorf("the coding %q is compressed: %v, want %v", c.coding, got, c.want)
+			}
+			facts{}.HandleRPC(ctx, &stats.InHeader{Compression: c.coding}) // a peer that sends two
 		})
 	}
-	calling.Wait()
-	if lost.Load() > 0 || gzip.Load() > 0 {
-		t.Errorf("of 12000 headers %d were lost, and the coding of %d", lost.Load(), gzip.Load())
+	none := &upstreamCall{stream: headerStream{}, facts: &callFacts{header: make(chan struct{})}}
+	if _, ok := none.header(); ok {
+		t.Error("a trailers-only answer has a header")
 	}
 }
 
