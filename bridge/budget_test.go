@@ -247,7 +247,9 @@ func TestOneMessageLargerThanItsShareGoesAlone(t *testing.T) {
 				t.Errorf("class %d: another was let in beside 500 of 100 bytes", of)
 			} else {
 				b.release(of, 500)
-				<-next
+				if err := <-next; err != nil {
+					t.Error(err)
+				}
 			}
 			b.release(of, 1)
 			wantUsed(t, b, 0)

@@ -75,6 +75,23 @@ func listen(t testing.TB, address string) net.Listener {
 	return ln
 }
 
+// tcpPair returns both ends of a connection on loopback.
+func tcpPair(t testing.TB) (server, client *net.TCPConn) {
+	t.Helper()
+	ln := listen(t, "127.0.0.1:0")
+	var d net.Dialer
+	c, err := d.DialContext(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = s.Close(), c.Close() }) // a test may have
+	return s.(*net.TCPConn), c.(*net.TCPConn)
+}
+
 // echo answers each message with itself.
 func echo(ss grpc.ServerStream) error {
 	for {

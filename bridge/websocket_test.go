@@ -296,7 +296,7 @@ func TestStopPingsWaits(t *testing.T) {
 		ws, c := socketPair(t, newServer(t, Config{Backend: nowhere}), 1<<20)
 		begun, finish := make(chan struct{}), make(chan struct{})
 		go readAll(ws)
-		ws.keepAlive(pingInterval, pingTimeout, func(error) {
+		ws.keepAlive(3*time.Second, time.Second, func(error) {
 			close(begun)
 			<-finish
 		})
@@ -315,7 +315,7 @@ func TestStopPingsWaits(t *testing.T) {
 		close(finish)
 		<-stopped
 		ws.stopPings() // again is fine
-		ws.keepAlive(pingInterval, pingTimeout, func(error) { t.Error("called after stopPings") })
+		ws.keepAlive(time.Second, time.Second, func(error) { t.Error("called after stopPings") })
 		if _, _, _, err := c.next(); err != nil { // the one ping that was sent
 			t.Fatal(err)
 		}
