@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // backends and clients use it
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -198,3 +199,6 @@ func hold(c *backendCall) error {
 	<-c.ctx().Done()
 	return status.FromContextError(c.ctx().Err()).Err()
 }
+
+// errTeapot is a status like no other here.
+var errTeapot = status.Error(codes.FailedPrecondition, "a teapot")

@@ -166,7 +166,7 @@ func (s *grpcStream) recv() ([]byte, error) {
 		return b, nil
 	}
 	s.stop()
-	if err == io.EOF { //nolint:errorlint // grpc-go returns it bare
+	if errors.Is(err, io.EOF) {
 		s.st = status.New(codes.OK, "")
 	} else {
 		s.st = status.Convert(err)

@@ -98,9 +98,9 @@ func (r *reply) recv() ([]byte, error) {
 func (r *reply) next() ([]byte, error) {
 	flags, payload, err := readFrame(r.frames)
 	switch {
-	case err == io.EOF && r.dialect == dialectGRPC: //nolint:errorlint // readFrame returns it bare
+	case errors.Is(err, io.EOF) && r.dialect == dialectGRPC:
 		return nil, r.endNative()
-	case err == io.EOF: //nolint:errorlint // as above
+	case errors.Is(err, io.EOF):
 		return nil, violation("the body ended without a trailers frame")
 	case err != nil:
 		return nil, err
@@ -155,7 +155,7 @@ func (r *reply) endWeb(payload []byte) error {
 	}
 	if n, err := io.Copy(io.Discard, r.frames); err != nil || n > 0 {
 		r.st = nil
-		return violation("after the trailers frame: %d bytes, %w", n, err)
+		return violation("after the trailers frame: %d bytes, %v", n, err)
 	}
 	return io.EOF
 }

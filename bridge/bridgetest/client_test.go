@@ -69,7 +69,7 @@ func answered(t *testing.T, d dialect, answer string) (r result) {
 	if err := errors.Join(s.send(hello), s.closeSend()); err != nil {
 		t.Fatal(err)
 	}
-	r = (&callT{t: &T{T: t}, stream: s}).anyEnd()
+	r = (&callT{t: &trial{T: t}, stream: s}).anyEnd()
 	c.close()
 	_ = ln.Close() // served once
 	<-served
@@ -179,7 +179,7 @@ func wsAnswered(t *testing.T, code websocket.StatusCode, messages ...string) (r 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return (&callT{t: &T{T: t}, stream: s}).anyEnd()
+	return (&callT{t: &trial{T: t}, stream: s}).anyEnd()
 }
 
 func TestWebSocketClient(t *testing.T) {

@@ -14,11 +14,14 @@
 //	transport.go        the transports, and what each can't carry and why
 //	run.go              what surrounds a scenario: backend, culvert, client, and
 //	                    the checks that hold after every one
+//	call.go expect.go   calls and expectations that fail the test by themselves
+//	leak.go             whose goroutines are whose
 //	client.go           what a client end is
 //	client_*.go         the client ends, strict readers of their protocol
 //	wire.go             the few bytes that they share, read without codec's help
 //	backend.go fake.go  the real backend and the one made of frames
-//	relay.go            a TCP relay that dribbles and stalls
+//	observer.go         what culvert tells of its calls
+//	relay.go            a TCP relay that dribbles and cuts
 //
 // The client ends check the wire as they go: one trailers frame, lower-case
 // names, a status nowhere else, one frame a WebSocket message, quanta of base64

@@ -29,7 +29,7 @@ type relay struct {
 }
 
 func startRelay(target string, dribble bool) (*relay, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
@@ -59,13 +59,13 @@ func (r *relay) accept() {
 
 // carry copies both ways until both have ended.
 func (r *relay) carry(near net.Conn) {
-	defer near.Close() //nolint:errcheck // nothing is left to be lost
+	defer near.Close() // nothing is left to be lost
 	var d net.Dialer
 	far, err := d.DialContext(r.ctx, "tcp", r.target)
 	if err != nil {
 		return
 	}
-	defer far.Close() //nolint:errcheck // nothing is left to be lost
+	defer far.Close() // nothing is left to be lost
 	defer context.AfterFunc(r.ctx, func() { _ = near.Close(); _ = far.Close() })()
 	both := func() {
 		how := cut(r.how.Load())

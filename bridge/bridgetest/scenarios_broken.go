@@ -36,10 +36,10 @@ func wholeAnswer(c *fakeConn, stream uint32) {
 	c.headers(stream, true, "grpc-status", "0", "grpc-message", "", "x-t", "2")
 }
 
-func diesAtEachByteFIN(t *T) { diesAtEachByte(t, cutFIN) }
-func diesAtEachByteRST(t *T) { diesAtEachByte(t, cutRST) }
+func diesAtEachByteFIN(t *trial) { diesAtEachByte(t, cutFIN) }
+func diesAtEachByteRST(t *trial) { diesAtEachByte(t, cutRST) }
 
-func diesAtEachByte(t *T, how cut) {
+func diesAtEachByte(t *trial, how cut) {
 	answer := t.serveScripts()
 	size := make(chan int, 1) // one measure
 	answer(func(c *fakeConn, stream uint32) {
@@ -72,7 +72,7 @@ type broken struct {
 	reason bridge.Reason
 }
 
-func (t *T) wantBroken(cases []broken) {
+func (t *trial) wantBroken(cases []broken) {
 	t.Helper()
 	answer := t.serveScripts()
 	for _, b := range cases {
@@ -87,7 +87,7 @@ func (t *T) wantBroken(cases []broken) {
 	}
 }
 
-func endsWithoutTrailers(t *T) {
+func endsWithoutTrailers(t *trial) {
 	t.wantBroken([]broken{
 		{"a message ends the stream", func(c *fakeConn, stream uint32) {
 			c.ok(stream)
@@ -103,7 +103,7 @@ func endsWithoutTrailers(t *T) {
 // endsWithoutStatus: grpc-go makes a bare UNKNOWN of trailers without a status
 // (which is what gRPC's mapping of HTTP 200 says), and a backend's own UNKNOWN
 // without a message looks the same.
-func endsWithoutStatus(t *T) {
+func endsWithoutStatus(t *trial) {
 	answer := t.serveScripts()
 	answer(func(c *fakeConn, stream uint32) {
 		c.ok(stream)
@@ -122,7 +122,7 @@ func endsWithoutStatus(t *T) {
 }
 
 // endsInsideMessage: trailers that say OK don't make half a message whole.
-func endsInsideMessage(t *T) {
+func endsInsideMessage(t *trial) {
 	whole := frame(0, hello)
 	var cases []broken
 	for n := 1; n < len(whole); n++ {
@@ -137,7 +137,7 @@ func endsInsideMessage(t *T) {
 
 // resetsCall: the codes of RST_STREAM and what gRPC makes of them.
 // protocols.md §1.3.
-func resetsCall(t *T) {
+func resetsCall(t *trial) {
 	var cases []broken
 	for _, c := range []struct {
 		reset http2.ErrCode
@@ -161,7 +161,7 @@ func resetsCall(t *T) {
 	t.wantBroken(cases)
 }
 
-func resetsAfterMessage(t *T) {
+func resetsAfterMessage(t *trial) {
 	answer := t.serveScripts()
 	answer(func(c *fakeConn, stream uint32) {
 		c.ok(stream)
@@ -174,7 +174,7 @@ func resetsAfterMessage(t *T) {
 
 // refusesCall: REFUSED_STREAM says that nothing was processed, so the call may
 // be tried once more; a second refusal is told.
-func refusesCall(t *T) {
+func refusesCall(t *trial) {
 	answer := t.serveScripts()
 	refuse := func(c *fakeConn, stream uint32) {
 		_ = c.framer.WriteRSTStream(stream, http2.ErrCodeRefusedStream) // to memory
@@ -186,7 +186,7 @@ func refusesCall(t *T) {
 
 // goesAway says that it hasn't processed the call. It may be tried once more,
 // and that is what the next script would answer.
-func goesAway(t *T) {
+func goesAway(t *trial) {
 	answer := t.serveScripts()
 	answer(func(c *fakeConn, _ uint32) {
 		_ = c.framer.WriteGoAway(0, http2.ErrCodeNo, nil) // to memory
@@ -201,7 +201,7 @@ func goesAway(t *T) {
 	t.wantCulvert(r, codes.Unavailable, bridge.ReasonUpstreamReset)
 }
 
-func goesAwayAndFinishes(t *T) {
+func goesAwayAndFinishes(t *trial) {
 	answer := t.serveScripts()
 	answer(func(c *fakeConn, stream uint32) {
 		_ = c.framer.WriteGoAway(stream, http2.ErrCodeNo, nil) // to memory
@@ -213,7 +213,7 @@ func goesAwayAndFinishes(t *T) {
 }
 
 // isNotGRPC: a web server or a proxy's page where a backend should be.
-func isNotGRPC(t *T) {
+func isNotGRPC(t *trial) {
 	page := func(status string, more ...string) func(c *fakeConn, stream uint32) {
 		return func(c *fakeConn, stream uint32) {
 			c.headers(stream, false, append([]string{":status", status, "content-type", "text/html"}, more...)...)
@@ -242,7 +242,7 @@ func isNotGRPC(t *T) {
 
 // malformedStatus: what isn't a number, or isn't one that a client could act
 // on, is an error.
-func malformedStatus(t *T) {
+func malformedStatus(t *trial) {
 	answer := t.serveScripts()
 	for _, bad := range []string{"abc", "", "-1", "99999999999999999999", "0x0", "1.5", "0 0"} {
 		for _, trailersOnly := range []bool{true, false} {
@@ -264,7 +264,7 @@ func malformedStatus(t *T) {
 
 // twoStatuses: whatever the last says, the client is told one status only,
 // and never OK by the order of an error and an OK.
-func twoStatuses(t *T) {
+func twoStatuses(t *trial) {
 	answer := t.serveScripts()
 	answer(func(c *fakeConn, stream uint32) {
 		c.ok(stream)
@@ -282,7 +282,7 @@ func twoStatuses(t *T) {
 	t.unary(call{}, hello)
 }
 
-func unknownReplyFlag(t *T) {
+func unknownReplyFlag(t *trial) {
 	var cases []broken
 	for _, flag := range []byte{0x02, 0x80, 0xff} {
 		cases = append(cases, broken{"unknown flag", func(c *fakeConn, stream uint32) {
@@ -294,7 +294,7 @@ func unknownReplyFlag(t *T) {
 	t.wantBroken(cases)
 }
 
-func breaksHTTP2(t *T) {
+func breaksHTTP2(t *trial) {
 	t.wantBroken([]broken{
 		{"header in the middle", func(c *fakeConn, stream uint32) {
 			c.ok(stream)

@@ -48,7 +48,7 @@ var callScenarios = []scenario{
 // hello is the message of most scenarios; its bytes hit no special value.
 var hello = []byte("\x0a\x05world")
 
-func unaryCall(t *T) {
+func unaryCall(t *trial) {
 	t.serve(echo)
 	t.wantOK(t.unary(call{}, hello), hello)
 	if got := t.nextCall(); got.method != defaultMethod || got.received.Load() != 1 || !got.halfClosed.Load() {
@@ -57,7 +57,7 @@ func unaryCall(t *T) {
 }
 
 // typedService calls a service that knows nothing of this suite.
-func typedService(t *T) {
+func typedService(t *trial) {
 	t.serve(echo)
 	r := t.unary(call{method: "/grpc.health.v1.Health/Check"}, nil)
 	t.wantUpstream(r, codes.OK, "")
@@ -92,13 +92,13 @@ func replyWith(messages ...[]byte) handler {
 	}
 }
 
-func serverStreaming(t *T) {
+func serverStreaming(t *trial) {
 	want := numbered(20)
 	t.serve(replyWith(want...))
 	t.wantOK(t.unary(call{}, hello), want...)
 }
 
-func clientStreaming(t *T) {
+func clientStreaming(t *trial) {
 	t.serve(func(c *backendCall) error {
 		got, err := c.recvAll()
 		if err != nil {
@@ -114,7 +114,7 @@ func clientStreaming(t *T) {
 	t.wantOK(s.end(), bytes.Join(numbered(20), []byte("|")))
 }
 
-func bidiTurnByTurn(t *T) {
+func bidiTurnByTurn(t *trial) {
 	t.serve(echo)
 	s := t.open(call{})
 	for _, m := range numbered(20) {
@@ -127,7 +127,7 @@ func bidiTurnByTurn(t *T) {
 	t.wantOK(s.end())
 }
 
-func emptyMessages(t *T) {
+func emptyMessages(t *trial) {
 	t.serve(func(c *backendCall) error {
 		got, err := c.recvAll()
 		if err != nil || len(got) != 1 || len(got[0]) != 0 {
@@ -143,7 +143,7 @@ func emptyMessages(t *T) {
 	t.wantOK(t.unary(call{}, nil), nil, nil, nil)
 }
 
-func noRequestMessage(t *T) {
+func noRequestMessage(t *trial) {
 	t.serve(func(c *backendCall) error {
 		got, err := c.recvAll()
 		if err != nil || len(got) != 0 {
@@ -156,7 +156,7 @@ func noRequestMessage(t *T) {
 	t.wantOK(s.end(), hello)
 }
 
-func noReplyMessage(t *T) {
+func noReplyMessage(t *trial) {
 	t.serve(replyWith())
 	t.wantOK(t.unary(call{}, hello))
 }
@@ -170,7 +170,7 @@ func patterned(n int) []byte {
 	return b
 }
 
-func largeMessages(t *T) {
+func largeMessages(t *trial) {
 	t.serve(echo)
 	for _, n := range []int{16<<10 - 5, 16 << 10, 64<<10 + 1, 1 << 20, 4 << 20} {
 		want := patterned(n)
@@ -178,19 +178,19 @@ func largeMessages(t *T) {
 	}
 }
 
-func messagesOfTheLimit(t *T) {
+func messagesOfTheLimit(t *trial) {
 	t.serve(echo)
 	want := patterned(16 << 20)
 	t.wantOK(t.unary(call{}, want), want)
 }
 
-func manyReplies(t *T) {
+func manyReplies(t *trial) {
 	want := numbered(10000)
 	t.serve(replyWith(want...))
 	t.wantOK(t.unary(call{}, hello), want...)
 }
 
-func manyMessagesBothWays(t *T) {
+func manyMessagesBothWays(t *trial) {
 	t.serve(echo)
 	want := numbered(10000)
 	s := t.open(call{})
@@ -210,7 +210,7 @@ func manyMessagesBothWays(t *T) {
 	t.wantOK(s.end(), want...)
 }
 
-func halfCloseThenReplies(t *T) {
+func halfCloseThenReplies(t *trial) {
 	want := numbered(5)
 	more := make(chan struct{})
 	t.serve(func(c *backendCall) error {
@@ -239,7 +239,7 @@ func halfCloseThenReplies(t *T) {
 	t.wantOK(s.end())
 }
 
-func halfCloseFirst(t *T) {
+func halfCloseFirst(t *trial) {
 	halfClosed, replies := make(chan struct{}), make(chan struct{})
 	t.serve(func(c *backendCall) error {
 		if _, err := c.recvAll(); err != nil {
@@ -260,7 +260,7 @@ func halfCloseFirst(t *T) {
 	t.wantOK(s.end(), hello)
 }
 
-func repliesBeforeRequests(t *T) {
+func repliesBeforeRequests(t *trial) {
 	want := numbered(3)
 	t.serve(func(c *backendCall) error {
 		for _, m := range want {
@@ -294,7 +294,7 @@ func sendHeaderThen(goOn <-chan struct{}, then handler) handler {
 	}
 }
 
-func headerBeforeAnyMessage(t *T) {
+func headerBeforeAnyMessage(t *trial) {
 	goOn := make(chan struct{})
 	t.serve(sendHeaderThen(goOn, echo))
 	s := t.open(call{})
@@ -307,7 +307,7 @@ func headerBeforeAnyMessage(t *T) {
 	t.wantOK(s.end(), hello)
 }
 
-func headerBeforeFirstReply(t *T) {
+func headerBeforeFirstReply(t *trial) {
 	goOn := make(chan struct{})
 	t.serve(sendHeaderThen(goOn, echo))
 	s := t.open(call{})
@@ -320,7 +320,7 @@ func headerBeforeFirstReply(t *T) {
 	t.wantOK(s.end(), hello)
 }
 
-func eachReplyLeavesAtOnce(t *T) {
+func eachReplyLeavesAtOnce(t *trial) {
 	taken := make(chan struct{})
 	t.serve(func(c *backendCall) error {
 		for _, m := range numbered(10) {
@@ -345,7 +345,7 @@ func eachReplyLeavesAtOnce(t *T) {
 	t.wantOK(s.end())
 }
 
-func eachRequestLeavesAtOnce(t *T) {
+func eachRequestLeavesAtOnce(t *trial) {
 	got := make(chan []byte)
 	t.serve(func(c *backendCall) error {
 		for {
@@ -378,13 +378,13 @@ func eachRequestLeavesAtOnce(t *T) {
 	t.wantOK(s.end())
 }
 
-func earlyEnd(t *T) {
+func earlyEnd(t *trial) {
 	t.serve(func(*backendCall) error { return errTeapot })
 	s := t.open(call{})
 	t.wantUpstream(s.end(), codes.FailedPrecondition, "a teapot")
 }
 
-func earlyOK(t *T) {
+func earlyOK(t *trial) {
 	t.serve(func(c *backendCall) error {
 		if _, err := c.recv(); err != nil {
 			return err
@@ -398,7 +398,7 @@ func earlyOK(t *T) {
 	_ = s.stream.closeSend()
 }
 
-func earlyEndWhileSending(t *T) {
+func earlyEndWhileSending(t *trial) {
 	t.serve(func(c *backendCall) error {
 		if _, err := c.recv(); err != nil {
 			return err
@@ -423,7 +423,7 @@ func earlyEndWhileSending(t *T) {
 	t.wantUpstream(s.end(), codes.FailedPrecondition, "a teapot")
 }
 
-func callsAfterOneAnother(t *T) {
+func callsAfterOneAnother(t *trial) {
 	t.serve(echo)
 	for _, m := range numbered(30) {
 		t.wantOK(t.unary(call{}, m), m)
@@ -431,7 +431,7 @@ func callsAfterOneAnother(t *T) {
 }
 
 // callsBesideOneAnother has every call running before the first may end.
-func callsBesideOneAnother(t *T) {
+func callsBesideOneAnother(t *trial) {
 	const n = 30
 	var allRun sync.WaitGroup
 	allRun.Add(n)
@@ -459,7 +459,7 @@ func callsBesideOneAnother(t *T) {
 }
 
 // oneByteAtATime has no reader on the way get two bytes at once.
-func oneByteAtATime(t *T) {
+func oneByteAtATime(t *trial) {
 	t.serve(func(c *backendCall) error {
 		c.ss.SetTrailer(metadata.Pairs("x-last", strings.Repeat("z", 20)))
 		return echo(c)
@@ -482,7 +482,7 @@ func oneByteAtATime(t *T) {
 	}
 }
 
-func culvertTells(t *T) {
+func culvertTells(t *trial) {
 	t.serve(func(c *backendCall) error {
 		if _, err := c.recvAll(); err != nil {
 			return err

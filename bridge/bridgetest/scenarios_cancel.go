@@ -33,7 +33,7 @@ var cancelScenarios = []scenario{
 // wantCancelled waits until the backend's context has ended, and wants it
 // cancelled; the backend's call must not have seen a proper half-close unless
 // the client made one.
-func (t *T) wantCancelled(c *backendCall, within time.Duration, halfClosed bool) {
+func (t *trial) wantCancelled(c *backendCall, within time.Duration, halfClosed bool) {
 	t.Helper()
 	t.awaitWithin(within, "the backend's context ends", c.ctx().Done())
 	if err := c.ctx().Err(); !errors.Is(err, context.Canceled) {
@@ -51,7 +51,7 @@ const cancelIsSeen = 2 * time.Second
 // goneIsSeen bounds the notice of a FIN or a RST.
 const goneIsSeen = 5 * time.Second
 
-func cancelWhileWorking(t *T) {
+func cancelWhileWorking(t *trial) {
 	t.serve(untilCancelled)
 	s := t.open(call{})
 	s.send(hello)
@@ -70,7 +70,7 @@ func untilCancelled(c *backendCall) error {
 	return hold(c)
 }
 
-func cancelBeforeHalfClose(t *T) {
+func cancelBeforeHalfClose(t *trial) {
 	t.serve(untilCancelled)
 	s := t.open(call{})
 	s.send(hello)
@@ -96,7 +96,7 @@ func trickle(next <-chan struct{}) handler {
 	}
 }
 
-func cancelBetweenReplies(t *T) {
+func cancelBetweenReplies(t *trial) {
 	next := make(chan struct{})
 	t.serve(trickle(next))
 	s := t.open(call{})
@@ -123,7 +123,7 @@ func flood(c *backendCall) error {
 	}
 }
 
-func cancelUnread(t *T) {
+func cancelUnread(t *trial) {
 	t.serve(flood)
 	s := t.open(call{})
 	s.send(hello)
@@ -137,7 +137,7 @@ func cancelUnread(t *T) {
 	t.wantCancelled(c, goneIsSeen, false)
 }
 
-func cancelEndsOne(t *T) {
+func cancelEndsOne(t *trial) {
 	nexts := make(chan chan struct{}, 3) // one of each handler
 	t.serve(func(c *backendCall) error {
 		next := make(chan struct{})
@@ -167,7 +167,7 @@ func cancelEndsOne(t *T) {
 }
 
 // cancelByBackend: a CANCELLED of the backend's own is a status like another.
-func cancelByBackend(t *T) {
+func cancelByBackend(t *trial) {
 	t.serve(func(c *backendCall) error {
 		if _, err := c.recv(); err != nil {
 			return err
@@ -182,10 +182,10 @@ func cancelByBackend(t *T) {
 	t.wantValues("trailer", r.trailer, "x-t", "1")
 }
 
-func vanishFIN(t *T) { vanish(t, cutFIN) }
-func vanishRST(t *T) { vanish(t, cutRST) }
+func vanishFIN(t *trial) { vanish(t, cutFIN) }
+func vanishRST(t *trial) { vanish(t, cutRST) }
 
-func vanish(t *T, how cut) {
+func vanish(t *trial, how cut) {
 	t.serve(untilCancelled)
 	s := t.open(call{})
 	s.send(hello)
@@ -196,12 +196,12 @@ func vanish(t *T, how cut) {
 	t.wantCancelled(c, goneIsSeen, true)
 }
 
-func vanishInRequestFIN(t *T) { vanishInRequest(t, cutFIN) }
-func vanishInRequestRST(t *T) { vanishInRequest(t, cutRST) }
+func vanishInRequestFIN(t *trial) { vanishInRequest(t, cutFIN) }
+func vanishInRequestRST(t *trial) { vanishInRequest(t, cutRST) }
 
 // vanishInRequest: the backend must not take a lost client for one that has
 // said all it had to say.
-func vanishInRequest(t *T, how cut) {
+func vanishInRequest(t *trial, how cut) {
 	t.serve(untilCancelled)
 	s := t.open(call{})
 	s.send(hello)
@@ -210,10 +210,10 @@ func vanishInRequest(t *T, how cut) {
 	t.wantCancelled(c, goneIsSeen, false)
 }
 
-func vanishInMessageFIN(t *T) { vanishInMessage(t, cutFIN) }
-func vanishInMessageRST(t *T) { vanishInMessage(t, cutRST) }
+func vanishInMessageFIN(t *trial) { vanishInMessage(t, cutFIN) }
+func vanishInMessageRST(t *trial) { vanishInMessage(t, cutRST) }
 
-func vanishInMessage(t *T, how cut) {
+func vanishInMessage(t *trial, how cut) {
 	t.serve(untilCancelled)
 	s := t.open(call{})
 	s.send(hello)
@@ -228,7 +228,7 @@ func vanishInMessage(t *T, how cut) {
 	}
 }
 
-func vanishWhileReading(t *T) {
+func vanishWhileReading(t *trial) {
 	t.serve(flood)
 	s := t.open(call{})
 	s.send(hello)
@@ -243,7 +243,7 @@ func vanishWhileReading(t *T) {
 
 // nothingLeft looks for goroutines not when all is torn down, but beside a
 // culvert that goes on: what a call started has to end with the call.
-func nothingLeft(t *T) {
+func nothingLeft(t *trial) {
 	next := make(chan struct{})
 	t.serve(func(c *backendCall) error {
 		if slices.Equal(c.metadata["x-kind"], []string{"trickle"}) {

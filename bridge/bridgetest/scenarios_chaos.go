@@ -20,7 +20,7 @@ var chaosScenarios = []scenario{
 
 // backendCutOften has a relay before the backend that cuts after ever more
 // bytes of its answers, while calls run beside each other.
-func backendCutOften(t *T) {
+func backendCutOften(t *trial) {
 	want := numbered(20)
 	t.startBackend("", replyWith(want...))
 	r, err := startRelay(t.backend.address, false)
@@ -66,7 +66,7 @@ func backendCutOften(t *T) {
 
 // clientCutLate: wherever the request is cut, the backend sees all of its
 // messages before it sees its end, or never sees the end.
-func clientCutLate(t *T) {
+func clientCutLate(t *trial) {
 	want := numbered(3)
 	if t.transport.lacks(manyRequests) != "" {
 		want = want[:1]
@@ -123,7 +123,7 @@ func clientCutLate(t *T) {
 }
 
 // cancelAnyMoment gives calls up at moments that nobody chose.
-func cancelAnyMoment(t *T) {
+func cancelAnyMoment(t *trial) {
 	t.serve(flood)
 	for i := range 40 {
 		s, err := t.client.open(t.ctx, call{method: defaultMethod})
@@ -154,7 +154,7 @@ func cancelAnyMoment(t *T) {
 // drainUnderLoad: calls arrive all the time, on new connections. One that
 // culvert took is served or told; what the kernel had not handed over when the
 // listener closed is reset, and was no call.
-func drainUnderLoad(t *T) {
+func drainUnderLoad(t *trial) {
 	t.serve(echo)
 	var served, told atomic.Int64
 	loaded := make(chan struct{})
@@ -195,7 +195,7 @@ func drainUnderLoad(t *T) {
 
 // oneCall makes a call on a connection of its own. It returns nil when there
 // was none, or when the kernel reset it.
-func (t *T) oneCall() *result {
+func (t *trial) oneCall() *result {
 	cl, err := t.transport.dial(&dialer{address: t.address}, clientTLS())
 	if err != nil {
 		return nil

@@ -34,7 +34,7 @@ var compressionScenarios = []scenario{
 var compressible = bytes.Repeat([]byte("compressible "), 5000)
 
 // gzipRequests: the direction's coding is kept on the way to the backend.
-func gzipRequests(t *T) {
+func gzipRequests(t *trial) {
 	t.serve(echo)
 	for _, m := range [][]byte{compressible, hello, nil} {
 		t.wantOK(t.unary(call{encoding: "gzip"}, m), m)
@@ -44,7 +44,7 @@ func gzipRequests(t *T) {
 	}
 }
 
-func plainRequests(t *T) {
+func plainRequests(t *trial) {
 	t.serve(echo)
 	t.wantOK(t.unary(call{}, compressible), compressible)
 	if got := t.nextCall().encoding; got != "" && got != "identity" {
@@ -52,7 +52,7 @@ func plainRequests(t *T) {
 	}
 }
 
-func mixedFlags(t *T) {
+func mixedFlags(t *trial) {
 	t.serve(echo)
 	s := t.open(call{encoding: "gzip"})
 	for _, f := range [][]byte{frame(0, hello), frame(flagCompressed, gzipped(compressible)), frame(0, nil), frame(flagCompressed, gzipped(nil)), frame(0, compressible)} {
@@ -74,7 +74,7 @@ func compressing(then handler) handler {
 	}
 }
 
-func gzipReplies(t *T) {
+func gzipReplies(t *trial) {
 	t.serve(compressing(echo))
 	r := t.unary(call{}, compressible)
 	t.wantOK(r, compressible)
@@ -90,12 +90,12 @@ func gzipReplies(t *T) {
 
 // gzipRepliesExpanded: the clients here refuse a compressed flag where their
 // protocol's own would.
-func gzipRepliesExpanded(t *T) {
+func gzipRepliesExpanded(t *trial) {
 	t.serve(compressing(replyWith(compressible, nil, hello)))
 	t.wantOK(t.unary(call{}, hello), compressible, nil, hello)
 }
 
-func mixedReplies(t *T) {
+func mixedReplies(t *trial) {
 	answer := t.serveScripts()
 	answer(func(c *fakeConn, stream uint32) {
 		c.ok(stream, "grpc-encoding", "gzip")
@@ -108,7 +108,7 @@ func mixedReplies(t *T) {
 // bomb is small and expands to much more than the limit that is set for it.
 var bomb = sync.OnceValue(func() []byte { return gzipped(make([]byte, 100*small)) })
 
-func requestBomb(t *T) {
+func requestBomb(t *trial) {
 	t.serve(untilCancelled, smallMessages)
 	s := t.open(call{encoding: "gzip"})
 	if err := s.sendRaw(frame(flagCompressed, bomb())); err != nil {
@@ -120,7 +120,7 @@ func requestBomb(t *T) {
 	t.nextServed()
 }
 
-func replyBomb(t *T) {
+func replyBomb(t *trial) {
 	answer := t.serveScripts(smallMessages)
 	answer(func(c *fakeConn, stream uint32) {
 		c.ok(stream, "grpc-encoding", "gzip")
@@ -132,7 +132,7 @@ func replyBomb(t *T) {
 	t.wantOK(t.unary(call{}, hello), hello)
 }
 
-func badGzipRequests(t *T) {
+func badGzipRequests(t *trial) {
 	t.serve(untilCancelled)
 	whole := gzipped(compressible)
 	wrongSum := slices.Clone(whole)
@@ -149,7 +149,7 @@ func badGzipRequests(t *T) {
 	t.nextServed()
 }
 
-func badGzipReplies(t *T) {
+func badGzipReplies(t *trial) {
 	whole := gzipped(compressible)
 	var cases []broken
 	for _, bad := range [][]byte{[]byte("no gzip"), {}, whole[:5], whole[:len(whole)/2], whole[:len(whole)-1]} {
@@ -164,7 +164,7 @@ func badGzipReplies(t *T) {
 
 // compressedWithoutCoding is the sender's slip. protocols.md §1.4 and gRPC call
 // it INTERNAL, §10's table a malformed frame; either tells the client.
-func compressedWithoutCoding(t *T) {
+func compressedWithoutCoding(t *trial) {
 	t.serve(untilCancelled)
 	for _, encoding := range []string{"", "identity"} {
 		s := t.open(call{encoding: encoding})
@@ -181,7 +181,7 @@ func compressedWithoutCoding(t *T) {
 	t.nextServed()
 }
 
-func compressedReplyWithoutCoding(t *T) {
+func compressedReplyWithoutCoding(t *trial) {
 	t.wantBroken([]broken{{"no coding", func(c *fakeConn, stream uint32) {
 		c.ok(stream)
 		c.data(stream, false, frame(flagCompressed, gzipped(hello)))
@@ -189,7 +189,7 @@ func compressedReplyWithoutCoding(t *T) {
 	}, codes.Internal, bridge.ReasonUpstreamReset}})
 }
 
-func unknownRequestCoding(t *T) {
+func unknownRequestCoding(t *trial) {
 	t.serve(echo)
 	s := t.open(call{encoding: "br"})
 	_ = s.stream.send(hello) // refused already, maybe
@@ -204,7 +204,7 @@ func unknownRequestCoding(t *T) {
 }
 
 // unknownReplyCoding: culvert never asked for it, and can't read it.
-func unknownReplyCoding(t *T) {
+func unknownReplyCoding(t *trial) {
 	answer := t.serveScripts()
 	answer(func(c *fakeConn, stream uint32) {
 		c.ok(stream, "grpc-encoding", "br")

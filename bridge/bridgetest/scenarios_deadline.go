@@ -23,7 +23,7 @@ var deadlineScenarios = []scenario{
 	{"deadline and the backend's status together", 0, deadlineAndStatus},
 }
 
-func deadlineReachesBackend(t *T) {
+func deadlineReachesBackend(t *trial) {
 	t.serve(echo)
 	for text, want := range map[string]time.Duration{
 		"1H": time.Hour, "2M": 2 * time.Minute, "20S": 20 * time.Second, "30000m": 30 * time.Second,
@@ -37,7 +37,7 @@ func deadlineReachesBackend(t *T) {
 	}
 }
 
-func noDeadline(t *T) {
+func noDeadline(t *trial) {
 	t.serve(echo)
 	t.wantOK(t.unary(call{}, hello), hello)
 	if c := t.nextCall(); c.hasDeadline {
@@ -49,7 +49,7 @@ func noDeadline(t *T) {
 // can wait for.
 const soon = "200m"
 
-func deadlinePasses(t *T) {
+func deadlinePasses(t *trial) {
 	t.serve(hold)
 	r := t.unary(call{timeout: soon}, hello)
 	c := t.nextCall()
@@ -59,7 +59,7 @@ func deadlinePasses(t *T) {
 
 // wantDeadline wants DEADLINE_EXCEEDED, whoever's clock was first: the
 // client's, culvert's or the backend's.
-func (t *T) wantDeadline(r result) {
+func (t *trial) wantDeadline(r result) {
 	t.Helper()
 	if r.status.Code() != codes.DeadlineExceeded {
 		t.Errorf("status %v, want DEADLINE_EXCEEDED", r.status)
@@ -69,7 +69,7 @@ func (t *T) wantDeadline(r result) {
 	}
 }
 
-func deadlinePassesBetweenMessages(t *T) {
+func deadlinePassesBetweenMessages(t *trial) {
 	t.serve(func(c *backendCall) error {
 		if err := c.send(hello); err != nil {
 			return err
@@ -83,7 +83,7 @@ func deadlinePassesBetweenMessages(t *T) {
 	}
 }
 
-func deadlinePassesBeforeHalfClose(t *T) {
+func deadlinePassesBeforeHalfClose(t *trial) {
 	t.serve(echo)
 	s := t.open(call{timeout: soon})
 	s.send(hello)
@@ -92,7 +92,7 @@ func deadlinePassesBeforeHalfClose(t *T) {
 
 // deadlinePassesInsideMessage: the client has sent half of its request when the
 // time is up; that must reach it as the status that it is.
-func deadlinePassesInsideMessage(t *T) {
+func deadlinePassesInsideMessage(t *trial) {
 	t.serve(untilCancelled)
 	s := t.open(call{timeout: soon})
 	s.sendHalf()
@@ -101,7 +101,7 @@ func deadlinePassesInsideMessage(t *T) {
 	t.nextServed()
 }
 
-func expiredDeadline(t *T) {
+func expiredDeadline(t *trial) {
 	t.serve(echo)
 	for _, text := range []string{"0m", "0n", "0H", "1n"} {
 		s := t.open(call{timeout: text})
@@ -111,7 +111,7 @@ func expiredDeadline(t *T) {
 	}
 }
 
-func absurdDeadline(t *T) {
+func absurdDeadline(t *trial) {
 	t.serve(echo)
 	for _, text := range []string{"99999999H", "99999999M", "99999999S"} {
 		t.wantOK(t.unary(call{timeout: text}, hello), hello)
@@ -121,7 +121,7 @@ func absurdDeadline(t *T) {
 	}
 }
 
-func malformedDeadline(t *T) {
+func malformedDeadline(t *trial) {
 	t.serve(echo)
 	for _, text := range []string{"1", "S", "123456789S", "5s", "-1S", "+5S", "1.5S", "1 S", "0x1S", "1S2", "nonsense", "１S"} {
 		t.wantRefused(call{timeout: text}, codes.InvalidArgument, bridge.ReasonBadRequest)
@@ -132,7 +132,7 @@ func malformedDeadline(t *T) {
 
 // wantRefused wants a call to end with culvert's own status. The scenario ends
 // with noneReached.
-func (t *T) wantRefused(c call, code codes.Code, reason bridge.Reason) {
+func (t *trial) wantRefused(c call, code codes.Code, reason bridge.Reason) {
 	t.Helper()
 	s := t.open(c)
 	_ = s.stream.send(hello) // the answer may be there already
@@ -142,7 +142,7 @@ func (t *T) wantRefused(c call, code codes.Code, reason bridge.Reason) {
 
 // noneReached wants that no call came to the backend but one that is made now:
 // a refusal costs the sender its call, and nobody anything else.
-func (t *T) noneReached() {
+func (t *trial) noneReached() {
 	t.Helper()
 	t.backend.handleNext(echo)
 	t.wantOK(t.unary(call{}, hello), hello)
@@ -153,7 +153,7 @@ func (t *T) noneReached() {
 
 // deadlineAndStatus: the backend ends the call itself at the moment that the
 // deadline passes. Either is an answer; anything else is a lie.
-func deadlineAndStatus(t *T) {
+func deadlineAndStatus(t *trial) {
 	t.serve(func(c *backendCall) error {
 		ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
 		defer cancel()

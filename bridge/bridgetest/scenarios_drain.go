@@ -24,7 +24,7 @@ var drainScenarios = []scenario{
 
 // drain begins Shutdown, returns when culvert listens no more, and gives a
 // function that wants it to have ended well.
-func (t *T) drain(within time.Duration) (wait func()) {
+func (t *trial) drain(within time.Duration) (wait func()) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	var draining sync.WaitGroup
@@ -57,7 +57,7 @@ func twoReplies(next <-chan struct{}) handler {
 	}
 }
 
-func drainLetsFinish(t *T) {
+func drainLetsFinish(t *trial) {
 	next := make(chan struct{})
 	t.serve(twoReplies(next))
 	s := t.open(call{})
@@ -72,14 +72,14 @@ func drainLetsFinish(t *T) {
 }
 
 // wantGoingAway: a WebSocket that ends with the server says so.
-func (t *T) wantGoingAway(s *callT) {
+func (t *trial) wantGoingAway(s *callT) {
 	t.Helper()
 	if w, ok := s.stream.(*websocketStream); ok && w.code != websocket.StatusGoingAway {
 		t.Errorf("closed with %v, want %v", w.code, websocket.StatusGoingAway)
 	}
 }
 
-func drainEnds(t *T) {
+func drainEnds(t *trial) {
 	t.serve(trickle(nil))
 	s := t.open(call{})
 	s.send(hello)
@@ -95,7 +95,7 @@ func drainEnds(t *T) {
 	t.wantCancelled(c, goneIsSeen, false)
 }
 
-func drainEndsUnfinished(t *T) {
+func drainEndsUnfinished(t *trial) {
 	t.serve(untilCancelled)
 	s := t.open(call{})
 	s.send(hello)
@@ -108,7 +108,7 @@ func drainEndsUnfinished(t *T) {
 
 // drainRefuses: while the first call goes on, no second begins; and it is told
 // so, be it by a status, by GOAWAY or by a refused connection.
-func drainRefuses(t *T) {
+func drainRefuses(t *trial) {
 	next := make(chan struct{})
 	t.serve(twoReplies(next))
 	first := t.open(call{})
@@ -136,7 +136,7 @@ func drainRefuses(t *T) {
 
 // drainSaysGoodbye looks at an idle connection's last bytes: GOAWAY, and for a
 // tunnel then the WebSocket's 1001.
-func drainSaysGoodbye(t *T) {
+func drainSaysGoodbye(t *trial) {
 	t.serve(echo)
 	if t.transport.tls {
 		t.Log("looked at in plaintext")
@@ -181,7 +181,7 @@ func drainSaysGoodbye(t *T) {
 }
 
 // awaitFrame reads to a frame of the kind.
-func (c *fakeConn) awaitFrame(t *T, kind http2.FrameType) {
+func (c *fakeConn) awaitFrame(t *trial, kind http2.FrameType) {
 	t.Helper()
 	stop := context.AfterFunc(t.ctx, func() { _ = c.Close() }) // frees the read
 	defer stop()
@@ -198,7 +198,7 @@ func (c *fakeConn) awaitFrame(t *T, kind http2.FrameType) {
 
 // drainUnread: a client that takes nothing can't be told anything. It is cut,
 // and not told OK.
-func drainUnread(t *T) {
+func drainUnread(t *trial) {
 	t.serve(flood)
 	s := t.openWith(t.slow(), call{})
 	s.send(hello)
@@ -214,7 +214,7 @@ func drainUnread(t *T) {
 	}
 }
 
-func closeAtOnce(t *T) {
+func closeAtOnce(t *trial) {
 	t.serve(trickle(nil))
 	s := t.open(call{})
 	s.send(hello)

@@ -32,7 +32,7 @@ const chunkBytes = 64 << 10
 const inFlight = 24 << 20
 
 // slow is a client whose kernel takes little of what it doesn't read.
-func (t *T) slow() client {
+func (t *trial) slow() client {
 	t.Helper()
 	return t.dial(&dialer{address: t.address, receiveBuffer: 64 << 10})
 }
@@ -44,7 +44,7 @@ func numberedChunk(n int64) []byte {
 	return b
 }
 
-func slowReader(t *T) {
+func slowReader(t *trial) {
 	t.serve(func(c *backendCall) error {
 		if _, err := c.recv(); err != nil {
 			return err
@@ -89,7 +89,7 @@ func (s *callT) sendUntil(stop <-chan struct{}, sent *atomic.Int64) error {
 	}
 }
 
-func slowWriter(t *T) {
+func slowWriter(t *trial) {
 	read := make(chan struct{})
 	t.serve(func(c *backendCall) error {
 		if err := c.await(read); err != nil {
@@ -132,7 +132,7 @@ func slowWriter(t *T) {
 
 // bothStopped fills both directions of an echo whose client doesn't read, then
 // reads: the directions must not wait for each other.
-func bothStopped(t *T) {
+func bothStopped(t *trial) {
 	t.serve(echo)
 	s := t.openWith(t.slow(), call{})
 	var sent atomic.Int64
@@ -161,7 +161,7 @@ func bothStopped(t *T) {
 	}
 }
 
-func unreadCallBesideOthers(t *T) {
+func unreadCallBesideOthers(t *trial) {
 	t.serve(func(c *backendCall) error {
 		if len(c.metadata["x-flood"]) > 0 {
 			return flood(c)
@@ -186,7 +186,7 @@ func unreadCallBesideOthers(t *T) {
 	}
 }
 
-func unreadRequestsBesideOthers(t *T) {
+func unreadRequestsBesideOthers(t *trial) {
 	t.serve(func(c *backendCall) error {
 		if len(c.metadata["x-hold"]) > 0 {
 			return hold(c)
@@ -221,7 +221,7 @@ const small = 100 << 10
 
 func smallMessages(c *bridge.Config) { c.Limits.MessageBytes = small }
 
-func (t *T) wantTooLarge(r result, reason bridge.Reason) {
+func (t *trial) wantTooLarge(r result, reason bridge.Reason) {
 	t.Helper()
 	t.wantCulvert(r, codes.ResourceExhausted, reason)
 	if m := r.status.Message(); !strings.Contains(m, "limits.message_bytes") {
@@ -230,7 +230,7 @@ func (t *T) wantTooLarge(r result, reason bridge.Reason) {
 }
 
 // neverWhole wants that the backend got no message, and no end of the request.
-func (t *T) neverWhole(calls []*backendCall, messages int64) {
+func (t *trial) neverWhole(calls []*backendCall, messages int64) {
 	t.Helper()
 	for _, c := range calls {
 		t.awaitEvent("the backend's call ends", c.ended)
@@ -240,7 +240,7 @@ func (t *T) neverWhole(calls []*backendCall, messages int64) {
 	}
 }
 
-func requestOverLimit(t *T) {
+func requestOverLimit(t *trial) {
 	t.serve(untilCancelled, smallMessages)
 	s := t.open(call{})
 	_ = s.stream.send(patterned(small + 1)) // refused by its prefix, maybe before it is sent
@@ -251,7 +251,7 @@ func requestOverLimit(t *T) {
 }
 
 // nextServed: the refusal cost the sender its call, and nobody anything else.
-func (t *T) nextServed() {
+func (t *trial) nextServed() {
 	t.Helper()
 	t.backend.handleNext(echo)
 	t.wantOK(t.unary(call{}, hello), hello)
@@ -259,7 +259,7 @@ func (t *T) nextServed() {
 
 // requestClaimsOverLimit sends a prefix alone: the answer must not wait for
 // the bytes that it promises.
-func requestClaimsOverLimit(t *T) {
+func requestClaimsOverLimit(t *trial) {
 	t.serve(untilCancelled, smallMessages)
 	for _, length := range []uint32{small + 1, 1 << 31, 1<<32 - 1} {
 		s := t.open(call{})
@@ -276,7 +276,7 @@ func requestClaimsOverLimit(t *T) {
 	t.nextServed()
 }
 
-func requestOverLimitLater(t *T) {
+func requestOverLimitLater(t *trial) {
 	t.serve(echo, smallMessages)
 	s := t.open(call{})
 	s.send(hello)
@@ -288,7 +288,7 @@ func requestOverLimitLater(t *T) {
 	t.neverWhole(t.backend.seen(), 1)
 }
 
-func replyOverLimit(t *T) {
+func replyOverLimit(t *trial) {
 	t.serve(replyWith(hello, patterned(small+1), hello), smallMessages)
 	r := t.unary(call{}, hello)
 	t.wantTooLarge(r, bridge.ReasonResponseTooLarge)
@@ -298,7 +298,7 @@ func replyOverLimit(t *T) {
 	t.nextServed()
 }
 
-func replyClaimsOverLimit(t *T) {
+func replyClaimsOverLimit(t *trial) {
 	answer := t.serveScripts(smallMessages)
 	for _, length := range []uint32{small + 1, 1 << 31, 1<<32 - 1} {
 		answer(func(c *fakeConn, stream uint32) {

@@ -35,7 +35,7 @@ var malformedScenarios = []scenario{
 }
 
 // refusedFrames sends bytes of frames and the half-close, and wants BAD_REQUEST.
-func (t *T) refusedFrames(name string, whole int64, b []byte) {
+func (t *trial) refusedFrames(name string, whole int64, b []byte) {
 	t.Helper()
 	s := t.open(call{})
 	_ = s.sendRaw(b)         // refused already, maybe
@@ -47,7 +47,7 @@ func (t *T) refusedFrames(name string, whole int64, b []byte) {
 	t.neverWhole(t.backend.seen(), whole)
 }
 
-func badFlags(t *T) {
+func badFlags(t *trial) {
 	t.serve(untilCancelled)
 	flags := []byte{0x02, 0x04, 0x40, 0x80, 0x81, 0xff}
 	for _, flag := range flags {
@@ -61,7 +61,7 @@ func badFlags(t *T) {
 	t.nextServed()
 }
 
-func endsInsideFrame(t *T) {
+func endsInsideFrame(t *trial) {
 	t.serve(untilCancelled)
 	whole := frame(0, hello)
 	for n := 1; n < len(whole); n++ {
@@ -74,7 +74,7 @@ func endsInsideFrame(t *T) {
 }
 
 // splitFrames: the frames are a stream of bytes, whatever carries them.
-func splitFrames(t *T) {
+func splitFrames(t *trial) {
 	t.serve(echo)
 	s := t.open(call{})
 	want := [][]byte{hello, nil, patterned(3000), hello}
@@ -93,7 +93,7 @@ func splitFrames(t *T) {
 	t.wantOK(s.end(), want...)
 }
 
-func badBinaryMetadata(t *T) {
+func badBinaryMetadata(t *trial) {
 	t.serve(echo)
 	for _, value := range []string{"!!!", "A", "AAEC,!", "AA=A", "===="} {
 		t.wantRefused(call{lines: [][2]string{{"x-b-bin", value}}}, codes.InvalidArgument, bridge.ReasonBadRequest)
@@ -103,7 +103,7 @@ func badBinaryMetadata(t *T) {
 
 // badMethods could be read differently by another component, so they are no
 // calls: 404, or for a client that wants a status, UNIMPLEMENTED.
-func badMethods(t *T) {
+func badMethods(t *trial) {
 	t.serve(echo)
 	for _, method := range []string{
 		"/", "/nomethod", "//Call", "/a.B/", "/a.B//Call", "/../a.B/Call", "/a.B/..", "/a.B/C/D", "/./Call",
@@ -118,7 +118,7 @@ func badMethods(t *T) {
 type wireSender interface{ sendWire(b []byte) error }
 
 // concerns says whether a table is about the transport.
-func (t *T) concerns(part string) bool {
+func (t *trial) concerns(part string) bool {
 	if strings.Contains(t.transport.name, part) {
 		return true
 	}
@@ -126,7 +126,7 @@ func (t *T) concerns(part string) bool {
 	return false
 }
 
-func badText(t *T) {
+func badText(t *trial) {
 	if !t.concerns("grpc-web-text http1 chunked") {
 		return
 	}
@@ -149,7 +149,7 @@ func badText(t *T) {
 	t.nextServed()
 }
 
-func blankText(t *T) {
+func blankText(t *trial) {
 	if !t.concerns("grpc-web-text http1 chunked") {
 		return
 	}
@@ -169,119 +169,8 @@ func blankText(t *T) {
 	}
 }
 
-// onWebSocket opens the WebSocket of a call and lets a table write to it.
-func (t *T) onWebSocket(write func(s *websocketStream)) result {
-	t.Helper()
-	s, err := t.client.(*websocketClient).upgrade(t.ctx, call{method: defaultMethod})
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(s)
-	c := &callT{t: t, stream: s}
-	return c.end()
-}
-
-// A wsMessage is one message of a client: text or binary.
-type wsMessage struct {
-	kind websocket.MessageType
-	b    []byte
-}
-
-func binary1(b ...byte) wsMessage { return wsMessage{websocket.MessageBinary, b} }
-func data1(b []byte) wsMessage    { return binary1(append([]byte{0}, b...)...) }
-func text1(s string) wsMessage    { return wsMessage{websocket.MessageText, []byte(s)} }
-func (s *websocketStream) write(m ...wsMessage) {
-	for _, m := range m {
-		if s.conn.Write(s.ctx, m.kind, m.b) != nil {
-			return // refused already
-		}
-	}
-}
-
-const headerBlock = "content-type: application/grpc-web+proto\r\nx-grpc-web: 1\r\n"
-
-func badWebSocketMessages(t *T) {
-	if !t.concerns("grpc-websockets") {
-		return
-	}
-	t.serve(untilCancelled)
-	block, whole := binary1([]byte(headerBlock)...), frame(0, hello)
-	for name, messages := range map[string][]wsMessage{
-		"text first":                  {text1(headerBlock)},
-		"text instead of data":        {block, text1("\x00")},
-		"empty message":               {block, binary1()},
-		"unknown marker":              {block, binary1(2)},
-		"unknown marker with data":    {block, binary1(append([]byte{2}, whole...)...)},
-		"half-close with more":        {block, data1(whole), binary1(1, 0)},
-		"no marker":                   {block, binary1(0x80, 0, 0, 0, 0)},
-		"half-close inside a frame":   {block, data1(whole[:7]), binary1(1)},
-		"text inside a frame":         {block, data1(whole[:7]), text1("x")},
-		"empty message inside":        {block, data1(whole[:7]), binary1()},
-		"unknown marker after a call": {block, data1(whole), binary1(0xff)},
-	} {
-		r := t.onWebSocket(func(s *websocketStream) { s.write(messages...) })
-		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(bridge.ReasonBadRequest) {
-			t.Errorf("%s: status %v with %v, want %s", name, r.status, r.info(), bridge.ReasonBadRequest)
-		}
-		for _, c := range t.backend.seen() {
-			t.awaitEvent("the backend's call ends", c.ended)
-			if c.halfClosed.Load() {
-				t.Errorf("%s: the backend saw the request end well", name)
-			}
-		}
-	}
-	t.nextServed()
-	// After the half-close nothing can be said; saying more is no cut, though.
-	t.backend.handleNext(untilCancelled)
-	r := t.onWebSocket(func(s *websocketStream) { s.write(block, data1(whole), binary1(1), data1(whole)) })
-	t.wantCulvert(r, codes.InvalidArgument, bridge.ReasonBadRequest)
-}
-
-func badHeaderBlocks(t *T) {
-	if !t.concerns("grpc-websockets") {
-		return
-	}
-	t.serve(untilCancelled)
-	for _, block := range []string{
-		"nothing", headerBlock + "x-a\r\n", headerBlock + ": v\r\n", headerBlock + "x a: v\r\n",
-		headerBlock + "x-a: b\x00c\r\n", headerBlock + "x-a: b\rc\r\n", headerBlock + "x-b-bin: !!!\r\n", "\x00\x00\x00\x00\x00",
-		headerBlock + "grpc-timeout: soon\r\n",
-	} {
-		r := t.onWebSocket(func(s *websocketStream) { s.write(binary1([]byte(block)...), binary1(1)) })
-		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(bridge.ReasonBadRequest) {
-			t.Errorf("%q: status %v with %v, want %s", block, r.status, r.info(), bridge.ReasonBadRequest)
-		}
-	}
-	big := headerBlock + strings.Repeat("x-big: "+strings.Repeat("v", 1000)+"\r\n", 200)
-	r := t.onWebSocket(func(s *websocketStream) { s.write(binary1([]byte(big)...), binary1(1)) })
-	t.wantCulvert(r, codes.ResourceExhausted, bridge.ReasonMetadataTooLarge)
-	t.noneReached()
-}
-
-func oddHeaderBlocks(t *T) {
-	if !t.concerns("grpc-websockets") {
-		return
-	}
-	t.serve(echo)
-	for _, block := range []string{
-		"", "content-type: application/grpc-web+proto", "Content-Type: application/grpc-web+proto\nX-A:1\n",
-		"content-type:application/grpc-web+proto\r\nx-a:\r\n", headerBlock + "x-b-bin: AAEC, /w==\r\n",
-	} {
-		r := t.onWebSocket(func(s *websocketStream) {
-			s.write(binary1([]byte(block)...), data1(frame(0, hello)), binary1(1))
-		})
-		t.wantOK(r, hello)
-	}
-	// A frame may be split over messages, and a message may hold nothing.
-	whole := frame(0, hello)
-	r := t.onWebSocket(func(s *websocketStream) {
-		s.write(binary1([]byte(headerBlock)...), data1(nil), data1(whole[:1]), data1(whole[1:]), data1(slices.Concat(whole, whole)), binary1(1))
-	})
-	t.wantOK(r, hello, hello, hello)
-}
-
 // textInTunnel: a text message is no part of a byte pipe.
-func textInTunnel(t *T) {
+func textInTunnel(t *trial) {
 	if !t.concerns("h2ts") {
 		return
 	}
@@ -305,7 +194,7 @@ func textInTunnel(t *T) {
 
 // brokenOff wants the backend's call to be cancelled and not half-closed, and
 // the client's not to be OK.
-func (t *T) brokenOff(name string, s *callT) {
+func (t *trial) brokenOff(name string, s *callT) {
 	t.Helper()
 	c := t.nextCall()
 	t.awaitWithin(goneIsSeen, name+": the backend's context ends", c.ctx().Done())
@@ -321,7 +210,7 @@ func (t *T) brokenOff(name string, s *callT) {
 	}
 }
 
-func brokenChunks(t *T) {
+func brokenChunks(t *trial) {
 	if !t.concerns("http1 chunked") {
 		return
 	}
@@ -354,7 +243,7 @@ func brokenChunks(t *T) {
 
 // shortBody ends with a FIN at a frame's border, which looks like a half-close
 // to whoever doesn't count.
-func shortBody(t *T) {
+func shortBody(t *trial) {
 	if !t.concerns("http1 fetch") && !t.concerns("http1 xhr") {
 		return
 	}
@@ -385,7 +274,7 @@ func shortBody(t *T) {
 
 // brokenHTTP2Stream writes frames by hand: ways for a stream's request to end
 // that aren't its end.
-func brokenHTTP2Stream(t *T) {
+func brokenHTTP2Stream(t *trial) {
 	if !t.concerns("h2c") || t.transport.dialect() == dialectText {
 		return
 	}
@@ -429,7 +318,7 @@ func brokenHTTP2Stream(t *T) {
 }
 
 // rawHTTP2 is a connection to culvert with the preface sent.
-func (t *T) rawHTTP2() *fakeConn {
+func (t *trial) rawHTTP2() *fakeConn {
 	t.Helper()
 	conn, err := t.d.dial(context.WithoutCancel(t.ctx), "", "")
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge"
 )
@@ -35,14 +34,14 @@ var metadataScenarios = []scenario{
 }
 
 // wantValues compares the values of one key, and their order.
-func (t *T) wantValues(where string, md metadata.MD, key string, want ...string) {
+func (t *trial) wantValues(where string, md metadata.MD, key string, want ...string) {
 	t.Helper()
 	if got := md[key]; !slices.Equal(got, want) {
 		t.Errorf("%s: %s is %q, want %q", where, key, got, want)
 	}
 }
 
-func requestMetadata(t *T) {
+func requestMetadata(t *trial) {
 	t.serve(echo)
 	t.wantOK(t.unary(call{metadata: metadata.MD{
 		"x-many":           {"1", "2", "1", ""},
@@ -68,14 +67,14 @@ var everyByte = func() string {
 	return string(b)
 }()
 
-func binaryRequestMetadata(t *T) {
+func binaryRequestMetadata(t *trial) {
 	t.serve(echo)
 	want := []string{"\x00\x01\x02", "\xff", everyByte, ""}
 	t.wantOK(t.unary(call{metadata: metadata.MD{"x-b-bin": want}}, hello), hello)
 	t.wantValues("request", t.nextCall().metadata, "x-b-bin", want...)
 }
 
-func joinedBinaryMetadata(t *T) {
+func joinedBinaryMetadata(t *trial) {
 	t.serve(echo)
 	for _, value := range []string{"AAEC,/w", "AAEC, /w==", "AAEC,/w==", " AAEC , /w "} {
 		t.wantOK(t.unary(call{lines: [][2]string{{"x-b-bin", value}}}, hello), hello)
@@ -94,7 +93,7 @@ func answering(header, trailer metadata.MD) handler {
 	}
 }
 
-func responseMetadata(t *T) {
+func responseMetadata(t *trial) {
 	t.serve(answering(
 		metadata.MD{"x-many": {"1", "2", "1"}, "x-comma": {"a,b", "c, d"}},
 		metadata.MD{"x-last": {"3", "4", "3"}, "x-many": {"trailing"}},
@@ -108,7 +107,7 @@ func responseMetadata(t *T) {
 	t.wantValues("header", r.header, "x-last")
 }
 
-func binaryResponseMetadata(t *T) {
+func binaryResponseMetadata(t *trial) {
 	want := []string{"\x00\x01\x02", "\xff", everyByte}
 	t.serve(answering(metadata.MD{"x-h-bin": want}, metadata.MD{"x-t-bin": want}))
 	r := t.unary(call{}, hello)
@@ -117,7 +116,7 @@ func binaryResponseMetadata(t *T) {
 	t.wantValues("trailer", r.trailer, "x-t-bin", want...)
 }
 
-func headerThenTrailer(t *T) {
+func headerThenTrailer(t *trial) {
 	t.serve(func(c *backendCall) error {
 		if err := c.ss.SendHeader(metadata.Pairs("x-h", "1")); err != nil {
 			return err
@@ -131,7 +130,7 @@ func headerThenTrailer(t *T) {
 	t.wantValues("trailer", r.trailer, "x-t", "2")
 }
 
-func trailersOnlyMetadata(t *T) {
+func trailersOnlyMetadata(t *trial) {
 	t.serve(func(c *backendCall) error {
 		if _, err := c.recvAll(); err != nil {
 			return err
@@ -145,7 +144,7 @@ func trailersOnlyMetadata(t *T) {
 	t.wantValues("trailer", r.trailer, "x-t-bin", "\xff")
 }
 
-func printableMetadata(t *T) {
+func printableMetadata(t *trial) {
 	var b strings.Builder
 	for c := byte(0x21); c <= 0x7e; c++ {
 		b.WriteByte(c)
@@ -159,7 +158,7 @@ func printableMetadata(t *T) {
 	t.wantValues("trailer", r.trailer, "x-t", want)
 }
 
-func namesInCapitals(t *T) {
+func namesInCapitals(t *trial) {
 	t.serve(echo)
 	t.wantOK(t.unary(call{lines: [][2]string{{"X-Capital", "Kept"}, {"X-B-Bin", "AAEC"}}}, hello), hello)
 	got := t.nextCall().metadata
@@ -169,7 +168,7 @@ func namesInCapitals(t *T) {
 
 // oddRequestValues are legal in HTTP and not in gRPC: the call goes on without
 // them. A name that gRPC doesn't know goes the same way.
-func oddRequestValues(t *T) {
+func oddRequestValues(t *trial) {
 	t.serve(echo)
 	lines := [][2]string{{"x-utf8", "caf\xc3\xa9"}, {"x-tab", "a\tb"}}
 	if t.transport.label != "grpc-websockets" { // whose block has names that are gRPC's or none
@@ -185,7 +184,7 @@ func oddRequestValues(t *T) {
 
 // oddResponseValues come from a backend that isn't grpc-go. None may end the
 // call or break the lines of a header block.
-func oddResponseValues(t *T) {
+func oddResponseValues(t *trial) {
 	t.serveFake(func(c *fakeConn, stream uint32) {
 		c.ok(stream, "x-utf8", "caf\xc3\xa9", "x-tab", "a\tb", "x-good", "1")
 		c.data(stream, false, frame(0, hello))
@@ -208,7 +207,7 @@ var notForBackends = []string{
 	"lb-token", "cookie", "culvert-identity",
 }
 
-func forbiddenRequestMetadata(t *T) {
+func forbiddenRequestMetadata(t *trial) {
 	t.serve(echo)
 	md := metadata.Pairs("x-good", "1")
 	for _, name := range notForBackends {
@@ -232,7 +231,7 @@ func forbiddenRequestMetadata(t *T) {
 
 // hopByHopRequestMetadata has names that only a header block in a message and
 // HTTP/1.1 can bring at all; elsewhere HTTP/2's own client leaves them out.
-func hopByHopRequestMetadata(t *T) {
+func hopByHopRequestMetadata(t *trial) {
 	t.serve(echo)
 	lines := [][2]string{{"keep-alive", "timeout=5"}, {"trailer", "x-none"}, {"accept-encoding", "br"}, {"grpc-accept-encoding", "br"}}
 	if t.transport.browser {
@@ -258,7 +257,7 @@ func hopByHopRequestMetadata(t *T) {
 }
 
 // connectionListed: a name that Connection lists is of that connection.
-func connectionListed(t *T) {
+func connectionListed(t *trial) {
 	if !strings.Contains(t.transport.name, "http1") {
 		t.Log("only HTTP/1.1 has a Connection header")
 		return
@@ -279,7 +278,7 @@ var notForClients = []string{
 	"culvert-identity", "set-cookie",
 }
 
-func forbiddenResponseMetadata(t *T) {
+func forbiddenResponseMetadata(t *trial) {
 	fields := []string{"x-good", "1"}
 	for _, name := range notForClients {
 		fields = append(fields, name, "from-backend")
@@ -315,7 +314,7 @@ func forbiddenResponseMetadata(t *T) {
 }
 
 // vouchedMetadata: who called is said by culvert, not by the caller.
-func vouchedMetadata(t *T) {
+func vouchedMetadata(t *trial) {
 	t.serve(echo)
 	forged := metadata.Pairs(
 		"x-forwarded-for", "6.6.6.6", "x-forwarded-proto", "gopher", "x-forwarded-host", "evil.example",
@@ -342,7 +341,7 @@ func vouchedMetadata(t *T) {
 	}
 }
 
-func metadataNearTheLimit(t *T) {
+func metadataNearTheLimit(t *trial) {
 	t.serve(echo)
 	md := metadata.MD{}
 	for i := range 50 {
@@ -357,7 +356,7 @@ func metadataNearTheLimit(t *T) {
 
 // metadataOverTheLimit may be refused as HTTP does before a request is read, or
 // as the call's status.
-func metadataOverTheLimit(t *T) {
+func metadataOverTheLimit(t *trial) {
 	t.serve(echo)
 	md := metadata.MD{}
 	for i := range 90 {
@@ -385,7 +384,7 @@ func metadataOverTheLimit(t *T) {
 	}
 }
 
-func responseMetadataOverTheLimit(t *T) {
+func responseMetadataOverTheLimit(t *trial) {
 	fields := []string{}
 	for i := range 90 {
 		fields = append(fields, fmt.Sprintf("x-big-%d", i), strings.Repeat("v", 1000))
@@ -396,5 +395,3 @@ func responseMetadataOverTheLimit(t *T) {
 	})
 	t.wantCulvert(t.unary(call{}, hello), codes.ResourceExhausted, bridge.ReasonMetadataTooLarge)
 }
-
-var errTeapot = status.Error(codes.FailedPrecondition, "a teapot")

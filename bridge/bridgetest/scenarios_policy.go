@@ -35,7 +35,7 @@ var policyScenarios = []scenario{
 
 // callID: one id in the log, in the answer, at the backend and in culvert's
 // own statuses.
-func callID(t *T) {
+func callID(t *trial) {
 	t.serve(echo)
 	r := t.unary(call{metadata: metadata.Pairs("x-request-id", "request-0042")}, hello)
 	t.wantOK(r, hello)
@@ -58,7 +58,7 @@ func callID(t *T) {
 	}
 }
 
-func insaneCallID(t *T) {
+func insaneCallID(t *trial) {
 	t.serve(echo)
 	for _, id := range []string{strings.Repeat("x", 5000), "a b\"c", "<script>"} {
 		r := t.unary(call{metadata: metadata.Pairs("x-request-id", id)}, hello)
@@ -69,7 +69,7 @@ func insaneCallID(t *T) {
 	}
 }
 
-func pathPrefix(t *T) {
+func pathPrefix(t *trial) {
 	t.serve(echo, func(c *bridge.Config) { c.PathPrefix = "/grpc/v1" })
 	t.wantOK(t.unary(call{method: "/grpc/v1" + defaultMethod}, hello), hello)
 	if got := t.nextCall().method; got != defaultMethod {
@@ -82,7 +82,7 @@ func pathPrefix(t *T) {
 
 // notThere wants a method path to be none: 404, or UNIMPLEMENTED for a client
 // that wants a status.
-func (t *T) notThere(method string) {
+func (t *trial) notThere(method string) {
 	t.Helper()
 	s, err := t.client.open(t.ctx, call{method: method})
 	var r result
@@ -102,7 +102,7 @@ func (t *T) notThere(method string) {
 
 // contentTypes: the answer's type is the request's family without parameters,
 // and the messages' codec goes through.
-func contentTypes(t *T) {
+func contentTypes(t *trial) {
 	t.serve(echo)
 	base, _, _ := strings.Cut(t.transport.dialect().contentType(), "+")
 	for asked, want := range map[string]string{
@@ -127,7 +127,7 @@ func contentTypes(t *T) {
 }
 
 // compressedBodies: HTTP's content-encoding is legal for gRPC-Web.
-func compressedBodies(t *T) {
+func compressedBodies(t *trial) {
 	if t.transport.dialect() == dialectGRPC || t.transport.label == "grpc-websockets" {
 		t.Log("concerns gRPC-Web over HTTP alone")
 		return
@@ -168,7 +168,7 @@ func compressedBodies(t *T) {
 	}
 }
 
-func callLimit(t *T) {
+func callLimit(t *trial) {
 	next := make(chan struct{})
 	t.serve(twoReplies(next), func(c *bridge.Config) { c.Limits.Calls = 1 })
 	first := t.open(call{})
@@ -188,7 +188,7 @@ func callLimit(t *T) {
 	t.nextServed()
 }
 
-func idleLimit(t *T) {
+func idleLimit(t *trial) {
 	t.serve(trickle(nil), func(c *bridge.Config) { c.Limits.IdleTimeout = 150 * time.Millisecond })
 	r := t.unary(call{}, hello)
 	t.wantCulvert(r, codes.Unavailable, bridge.ReasonIdleTimeout)
@@ -196,7 +196,7 @@ func idleLimit(t *T) {
 	t.wantCancelled(t.nextCall(), goneIsSeen, false)
 }
 
-func ageLimit(t *T) {
+func ageLimit(t *trial) {
 	t.serve(trickle(nil), func(c *bridge.Config) { c.Limits.MaxAge = 150 * time.Millisecond })
 	r := t.unary(call{}, hello)
 	t.wantCulvert(r, codes.Unavailable, bridge.ReasonMaxAge)
@@ -205,7 +205,7 @@ func ageLimit(t *T) {
 }
 
 // slowConsumerLimit: one that takes nothing can't be told why; the log can.
-func slowConsumerLimit(t *T) {
+func slowConsumerLimit(t *trial) {
 	t.serve(flood, func(c *bridge.Config) { c.Limits.SlowConsumerTimeout = 200 * time.Millisecond })
 	s := t.openWith(t.slow(), call{})
 	s.send(hello)
@@ -224,7 +224,7 @@ func slowConsumerLimit(t *T) {
 
 // nothingSmuggled: what is left of a body after an early answer is never
 // served as the next request.
-func nothingSmuggled(t *T) {
+func nothingSmuggled(t *trial) {
 	if !t.concerns("http1") {
 		return
 	}

@@ -31,8 +31,8 @@ var statusScenarios = []scenario{
 
 func asHTTP(err error, he **httpError) bool { return errors.As(err, he) }
 
-func everyCodeTrailersOnly(t *T) { everyCode(t, false) }
-func everyCodeAfterMessage(t *T) { everyCode(t, true) }
+func everyCodeTrailersOnly(t *trial) { everyCode(t, false) }
+func everyCodeAfterMessage(t *trial) { everyCode(t, true) }
 
 // asked has the backend answer with the code that the request's message names.
 func asked(replyFirst bool) handler {
@@ -57,7 +57,7 @@ func asked(replyFirst bool) handler {
 	}
 }
 
-func everyCode(t *T, replyFirst bool) {
+func everyCode(t *trial, replyFirst bool) {
 	t.serve(asked(replyFirst))
 	for code := range codes.Code(17) {
 		r := t.unary(call{}, fmt.Append(nil, uint32(code)))
@@ -74,7 +74,7 @@ func everyCode(t *T, replyFirst bool) {
 
 // unknownCodes reach native clients as they are. Clients in browsers know none
 // beyond 16, so they get UNKNOWN and the original beside it.
-func unknownCodes(t *T) {
+func unknownCodes(t *trial) {
 	t.serve(asked(true))
 	for _, code := range []codes.Code{17, 99, 1 << 30} {
 		r := t.unary(call{}, fmt.Append(nil, uint32(code)))
@@ -87,7 +87,7 @@ func unknownCodes(t *T) {
 	}
 }
 
-func statusMessages(t *T) {
+func statusMessages(t *trial) {
 	t.serve(func(c *backendCall) error {
 		got, err := c.recvAll()
 		if err != nil {
@@ -109,7 +109,7 @@ func statusMessages(t *T) {
 
 // badlyEscapedMessages come from backends that aren't grpc-go. What can't be
 // decoded stays as it is, and what culvert writes can be decoded by all.
-func badlyEscapedMessages(t *T) {
+func badlyEscapedMessages(t *trial) {
 	answer := t.serveScripts()
 	for sent, want := range map[string]string{
 		"%zz": "%zz", "50%": "50%", "%C3%A9": "é", "%c3%a9": "é", "caf\xc3\xa9": "café", "a%2": "a%2", "%00": "\x00",
@@ -134,7 +134,7 @@ func badlyEscapedMessages(t *T) {
 
 // detailsByteForByte sends details that no marshaller would write: fields out
 // of order, an unknown one, a length in more bytes than it needs.
-func detailsByteForByte(t *T) {
+func detailsByteForByte(t *trial) {
 	want := []byte{
 		0x1a, 0x82, 0x00, 0x0a, 0x00, // details: an Any with an empty type, its length written long
 		0x7a, 0x01, 'u', // field 15, which Status doesn't have
@@ -155,7 +155,7 @@ func detailsByteForByte(t *T) {
 	}
 }
 
-func detailsOfGRPC(t *T) {
+func detailsOfGRPC(t *trial) {
 	packed, err := anypb.New(&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "name", Description: "zu lang: ☃"}}})
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func detailsOfGRPC(t *T) {
 
 // contradictingDetails: a client that believes the details over the code must
 // not take an error for a success. (Clients here refuse a contradiction.)
-func contradictingDetails(t *T) {
+func contradictingDetails(t *trial) {
 	ok, _ := proto.Marshal(&statuspb.Status{Code: 0, Message: "fine"}) // plain strings can't fail
 	t.serveFake(func(c *fakeConn, stream uint32) {
 		c.ok(stream)
@@ -194,7 +194,7 @@ func contradictingDetails(t *T) {
 
 // statusInLibraryWords: a backend may be a proxy that passes on what its own
 // library said. The status came in trailers, so it is the backend's.
-func statusInLibraryWords(t *T) {
+func statusInLibraryWords(t *trial) {
 	t.serve(func(c *backendCall) error {
 		got, err := c.recvAll()
 		if err != nil {
@@ -213,7 +213,7 @@ func statusInLibraryWords(t *T) {
 
 // statusClaimsCulvert: culvert behind culvert is a backend like any other, so
 // its status passes with its details.
-func statusClaimsCulvert(t *T) {
+func statusClaimsCulvert(t *trial) {
 	st, err := status.New(codes.Unavailable, "inner").WithDetails(&errdetails.ErrorInfo{
 		Reason: string(bridge.ReasonDraining), Domain: "culvert", Metadata: map[string]string{"call_id": "inner-1", "sent": "no"},
 	})

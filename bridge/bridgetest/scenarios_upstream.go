@@ -20,7 +20,7 @@ var upstreamScenarios = []scenario{
 }
 
 // freeAddress is one that nobody listens on.
-func (t *T) freeAddress() string {
+func (t *trial) freeAddress() string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -30,14 +30,14 @@ func (t *T) freeAddress() string {
 	return ln.Addr().String()
 }
 
-func (t *T) wantSent(r result, want string) {
+func (t *trial) wantSent(r result, want string) {
 	t.Helper()
 	if got := r.info().GetMetadata()["sent"]; got != want {
 		t.Errorf("status %q says sent=%q, want %q", r.status.Message(), got, want)
 	}
 }
 
-func backendDownThenUp(t *T) {
+func backendDownThenUp(t *trial) {
 	address := t.freeAddress()
 	t.startCulvert(address)
 	t.startClient(t.address)
@@ -55,7 +55,7 @@ func backendDownThenUp(t *T) {
 }
 
 // wantServedWithin calls until it works, with these replies. Each refusal has to be UNAVAILABLE.
-func (t *T) wantServedWithin(d time.Duration, want ...[]byte) {
+func (t *trial) wantServedWithin(d time.Duration, want ...[]byte) {
 	t.Helper()
 	begin := time.Now()
 	for {
@@ -76,7 +76,7 @@ func (t *T) wantServedWithin(d time.Duration, want ...[]byte) {
 	}
 }
 
-func backendStops(t *T) {
+func backendStops(t *trial) {
 	t.serve(trickle(nil))
 	s := t.open(call{})
 	s.send(hello)
@@ -95,7 +95,7 @@ func backendStops(t *T) {
 }
 
 // backendStopsGracefully sends GOAWAY; the running call goes on to its end.
-func backendStopsGracefully(t *T) {
+func backendStopsGracefully(t *trial) {
 	next := make(chan struct{})
 	t.serve(func(c *backendCall) error {
 		if _, err := c.recvAll(); err != nil {
@@ -123,7 +123,7 @@ func backendStopsGracefully(t *T) {
 }
 
 // awaitRefused waits until nobody listens on the address.
-func (t *T) awaitRefused(address string) {
+func (t *trial) awaitRefused(address string) {
 	t.Helper()
 	for {
 		c, err := net.Dial("tcp", address)
@@ -137,7 +137,7 @@ func (t *T) awaitRefused(address string) {
 	}
 }
 
-func backendRestarts(t *T) {
+func backendRestarts(t *trial) {
 	t.serve(echo)
 	t.wantOK(t.unary(call{}, hello), hello)
 	t.backend.stop()
@@ -150,13 +150,13 @@ func backendRestarts(t *T) {
 	t.wantServedWithin(2*time.Second, hello)
 }
 
-func deniedMethod(t *T) {
+func deniedMethod(t *trial) {
 	t.serve(echo, func(c *bridge.Config) { c.DenyMethods = []string{"culvert.test.Scenario/Den*"} })
 	t.wantRefused(call{method: "/culvert.test.Scenario/Denied"}, codes.Unimplemented, bridge.ReasonNoRoute)
 	t.noneReached()
 }
 
-func allowedMethods(t *T) {
+func allowedMethods(t *trial) {
 	t.serve(echo, func(c *bridge.Config) {
 		c.AllowMethods = []string{"culvert.test.Scenario/*", "grpc.channelz.v1.Channelz/*"}
 	})
@@ -165,7 +165,7 @@ func allowedMethods(t *T) {
 	t.wantOK(t.unary(call{method: "/grpc.channelz.v1.Channelz/GetServers"}, hello), hello)
 }
 
-func insideServices(t *T) {
+func insideServices(t *trial) {
 	t.serve(echo)
 	for _, method := range []string{"/grpc.channelz.v1.Channelz/GetServers", "/grpc.binarylog.v1.BinaryLog/Read"} {
 		t.wantRefused(call{method: method}, codes.Unimplemented, bridge.ReasonNoRoute)

@@ -106,7 +106,7 @@ func (q *quantumReader) Read(p []byte) (int, error) {
 		}
 		if q.err != nil {
 			if len(q.in) > 0 {
-				return 0, violation("the text ends with %d of a quantum's 4 characters: %w", len(q.in), q.err)
+				return 0, violation("the text ends with %d of a quantum's 4 characters: %v", len(q.in), q.err)
 			}
 			return 0, q.err
 		}

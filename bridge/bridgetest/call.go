@@ -1,0 +1,142 @@
+package bridgetest
+
+import (
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// open begins a call with the scenario's client.
+func (t *trial) open(c call) *callT {
+	t.Helper()
+	return t.openWith(t.client, c)
+}
+
+func (t *trial) openWith(cl client, c call) *callT {
+	t.Helper()
+	if c.method == "" {
+		c.method = defaultMethod
+	}
+	s, err := cl.open(t.ctx, c)
+	if err != nil {
+		t.Fatalf("open %s: %v", c.method, err)
+	}
+	return &callT{t: t, stream: s}
+}
+
+// unary makes a call with one message and returns its end.
+func (t *trial) unary(c call, message []byte) result {
+	t.Helper()
+	s := t.open(c)
+	// The answer may come before all is sent, and then it says more than the
+	// error of sending.
+	_ = s.stream.send(message)
+	_ = s.stream.closeSend()
+	return s.end()
+}
+
+// A callT is a stream whose slips fail the test.
+type callT struct {
+	t *trial
+	stream
+}
+
+func (s *callT) send(b []byte) {
+	s.t.Helper()
+	if err := s.stream.send(b); err != nil {
+		s.t.Fatalf("send %d bytes: %v", len(b), err)
+	}
+}
+
+// sendHalf sends half a frame; a client whose body has a length has announced
+// the whole.
+func (s *callT) sendHalf() {
+	s.t.Helper()
+	half := frame(0, patterned(100))[:60]
+	var err error
+	switch h := s.stream.(type) {
+	case *http1Stream:
+		err = h.sendPart(half)
+	case *http2Stream:
+		err = h.sendPart(half)
+	default:
+		err = s.stream.sendRaw(half)
+	}
+	if err != nil {
+		s.t.Fatalf("send half a message: %v", err)
+	}
+}
+
+func (s *callT) closeSend() {
+	s.t.Helper()
+	if err := s.stream.closeSend(); err != nil {
+		s.t.Fatalf("half-close: %v", err)
+	}
+}
+
+func (s *callT) header() metadata.MD {
+	s.t.Helper()
+	md, err := s.stream.header()
+	if err != nil {
+		s.t.Fatalf("header: %v", err)
+	}
+	return md
+}
+
+// recv wants a message.
+func (s *callT) recv() []byte {
+	s.t.Helper()
+	b, err := s.stream.recv()
+	if err != nil {
+		s.t.Fatalf("receive: %v, status %v, want a message", err, s.stream.status())
+	}
+	return b
+}
+
+// end reads to the call's end, which must be a status.
+func (s *callT) end() result {
+	s.t.Helper()
+	r := s.anyEnd()
+	if r.status == nil {
+		s.t.Fatalf("the call ended without a status: %v", r.err)
+	}
+	return r
+}
+
+// anyEnd reads to the call's end, which may be a cut.
+func (s *callT) anyEnd() (r result) {
+	s.t.Helper()
+	r.header, r.err = s.stream.header()
+	if r.err != nil {
+		return r
+	}
+	for {
+		b, err := s.stream.recv()
+		if err != nil {
+			r.err = err
+			break
+		}
+		r.messages = append(r.messages, b)
+	}
+	r.status, r.trailer, r.compressed = s.stream.status(), s.stream.trailer(), s.stream.compressed()
+	return r
+}
+
+// A result is all that a client saw of a call.
+type result struct {
+	header, trailer metadata.MD
+	messages        [][]byte
+	status          *status.Status // nil: the call was cut
+	err             error          // io.EOF with a status
+	compressed      int
+}
+
+// reason returns the reason that culvert gave for a status of its own, or "".
+func (r result) info() *errdetails.ErrorInfo {
+	for _, d := range r.status.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == "culvert" {
+			return info
+		}
+	}
+	return nil
+}
