@@ -35,7 +35,7 @@ func (c *clientConn) Close() error {
 }
 
 func (c *clientConn) drop() {
-	defer c.Conn.Close() //nolint:errcheck // nobody can act on it
+	defer c.Conn.Close()
 	if t, ok := c.Conn.(*net.TCPConn); ok {
 		_ = t.CloseWrite() // it fails when the client is gone, and so does Read
 	}

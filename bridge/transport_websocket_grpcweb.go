@@ -40,7 +40,7 @@ func (s *Server) serveSocketCall(ws *socket, c *Call, refused error) {
 	down := &socketDown{s: s, ws: ws, call: c, stream: socketBody{ws: ws}}
 	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) {
 		down.guard.watch(ctx, func() { _ = ws.net.SetWriteDeadline(longAgo) }) // a closed connection needs none
-		ws.keepAlive(pingInterval, pingTimeout, func(err error) {              //nolint:contextcheck // pings end with the WebSocket
+		ws.keepAlive(func(err error) {                                         //nolint:contextcheck // pings end with the WebSocket
 			cancel(newFault(ReasonClientGone, errGone.text).because(err))
 		})
 	}

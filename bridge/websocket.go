@@ -207,28 +207,28 @@ func (s *socket) sendPong() error {
 
 var errNoPong = errors.New("no pong in time")
 
-// keepAlive pings the client every interval until stopPings. It calls gone,
-// once, when nothing came from the client within the timeout after a ping
+// keepAlive pings the client every pingInterval until stopPings. It calls gone,
+// once, when nothing came from the client within pingTimeout after a ping
 // although somebody was reading all the time. While culvert holds the reader
 // back, or the client reads nothing, silence says nothing: the registry's
 // look watches those. It costs a timer and no goroutine.
-func (s *socket) keepAlive(interval, timeout time.Duration, gone func(error)) {
+func (s *socket) keepAlive(gone func(error)) {
 	var ping func()
 	ping = func() {
 		before, listening := s.net.received.Load(), s.listening()
 		if !s.ping() {
-			s.schedulePing(interval, ping)
+			s.schedulePing(pingInterval, ping)
 			return
 		}
-		s.schedulePing(timeout, func() {
+		s.schedulePing(pingTimeout, func() {
 			if listening && s.listening() && s.net.received.Load() == before {
 				gone(errNoPong)
 				return
 			}
-			s.schedulePing(interval-timeout, ping)
+			s.schedulePing(pingInterval-pingTimeout, ping)
 		})
 	}
-	s.schedulePing(interval, ping)
+	s.schedulePing(pingInterval, ping)
 }
 
 // listening holds while a pong would be seen and isn't held up itself.

@@ -43,7 +43,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		ws.drop() // Close cuts what is left
 		return
 	}
-	ws.keepAlive(pingInterval, pingTimeout, func(error) { c.closeWith(websocket.StatusGoingAway) })
+	ws.keepAlive(func(error) { c.closeWith(websocket.StatusGoingAway) })
 	s.tunnels.offer(c)
 }
 

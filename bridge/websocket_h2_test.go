@@ -276,7 +276,7 @@ func TestIdleTunnelKeepsLittle(t *testing.T) {
 func TestSilentTunnelIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, end := tunnelPair(t, 1<<20)
-		c.ws.keepAlive(pingInterval, pingTimeout, func(error) { c.closeWith(websocket.StatusGoingAway) })
+		c.ws.keepAlive(func(error) { c.closeWith(websocket.StatusGoingAway) })
 		start := time.Now()
 		ended := make(chan time.Duration, 1)
 		go func() {

@@ -159,7 +159,7 @@ func pinged(t *testing.T, f func(t *testing.T, ws *socket, c *wireEnd, gone <-ch
 	synctest.Test(t, func(t *testing.T) {
 		ws, c := socketPair(t, newServer(t, Config{Backend: nowhere}), 1<<20)
 		gone := make(chan error, 1)
-		ws.keepAlive(pingInterval, pingTimeout, func(err error) { gone <- err }) // twice would hang
+		ws.keepAlive(func(err error) { gone <- err }) // twice would hang
 		f(t, ws, c, gone)
 		ws.drop()
 	})
@@ -259,7 +259,7 @@ func TestWriterInTheWaySendsNoPing(t *testing.T) {
 		ws, c := socketPair(t, newServer(t, Config{Backend: nowhere}), 1<<10)
 		go readAll(ws)
 		gone := make(chan error, 1)
-		ws.keepAlive(pingInterval, pingTimeout, func(err error) { gone <- err })
+		ws.keepAlive(func(err error) { gone <- err })
 		wrote := make(chan error, 1)
 		go func() { wrote <- ws.write(nil, make([]byte, 8<<10)) }()
 		elapse(time.Hour)
@@ -296,7 +296,7 @@ func TestStopPingsWaits(t *testing.T) {
 		ws, c := socketPair(t, newServer(t, Config{Backend: nowhere}), 1<<20)
 		begun, finish := make(chan struct{}), make(chan struct{})
 		go readAll(ws)
-		ws.keepAlive(3*time.Second, time.Second, func(error) {
+		ws.keepAlive(func(error) {
 			close(begun)
 			<-finish
 		})
@@ -315,7 +315,7 @@ func TestStopPingsWaits(t *testing.T) {
 		close(finish)
 		<-stopped
 		ws.stopPings() // again is fine
-		ws.keepAlive(time.Second, time.Second, func(error) { t.Error("called after stopPings") })
+		ws.keepAlive(func(error) { t.Error("called after stopPings") })
 		if _, _, _, err := c.next(); err != nil { // the one ping that was sent
 			t.Fatal(err)
 		}
