@@ -186,7 +186,7 @@ const smallBytes = 64 << 10
 const partialBytes = 64 << 10
 
 // settled is what held falls to at the end: no sub comes near zero any more.
-const settled = -1 << 62
+const settled = -1 << 60
 
 // total is what the call holds.
 func (l *ledger) total() int64 {
