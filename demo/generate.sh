@@ -6,11 +6,11 @@ cd "$(dirname "$0")"
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-GOBIN="$tmp" go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
-GOBIN="$tmp" go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
-PATH="$tmp:$PATH"
+tools=../tools # their versions are pinned there
 
 protoc --proto_path=.. \
+	--plugin="$(go -C $tools tool -n protoc-gen-go)" \
+	--plugin="$(go -C $tools tool -n protoc-gen-go-grpc)" \
 	--go_out=.. --go_opt=paths=source_relative \
 	--go-grpc_out=.. --go-grpc_opt=paths=source_relative \
 	demo/demopb/demo.proto
