@@ -23,21 +23,36 @@ type scenario struct {
 	run   func(t *trial)
 }
 
-// Run runs every scenario over every transport. Transports run beside each
-// other; the scenarios of one run after one another.
+// rowsAtOnce is how many transports are tried beside each other. A scenario
+// waits most of its time, so it is more than there are cores, and not left to
+// -test.parallel.
+const rowsAtOnce = 4
+
+// Run runs every scenario over every transport, those of one transport after
+// one another.
 func Run(t *testing.T) {
 	t.Cleanup(noneLinger) // for a goleak at the end of the whole test
+	var rows sync.WaitGroup
+	defer rows.Wait()
+	places := make(chan struct{}, rowsAtOnce)
 	for _, tr := range transports {
-		t.Run(strings.ReplaceAll(tr.name, " ", "_"), func(t *testing.T) {
-			t.Parallel()
-			for _, sc := range scenarios {
-				if why := tr.lacks(sc.needs); why != "" {
-					t.Logf("not carried: %s: %s", sc.name, why)
-					continue
-				}
-				t.Run(strings.ReplaceAll(sc.name, " ", "_"), func(t *testing.T) { surround(t, tr, sc) })
-			}
+		rows.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			t.Run(strings.ReplaceAll(tr.name, " ", "_"), tr.runAll)
 		})
+	}
+}
+
+// runAll runs the scenarios over one transport. One that it can't carry is
+// printed with the reason.
+func (tr transport) runAll(t *testing.T) {
+	for _, sc := range scenarios {
+		if why := tr.lacks(sc.needs); why != "" {
+			t.Logf("not carried: %s: %s", sc.name, why)
+			continue
+		}
+		t.Run(strings.ReplaceAll(sc.name, " ", "_"), func(t *testing.T) { surround(t, tr, sc) })
 	}
 }
 
