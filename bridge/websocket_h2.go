@@ -102,6 +102,11 @@ func (t *tunnels) closeAll() {
 
 func (t *tunnels) Accept() (net.Conn, error) {
 	select {
+	case <-t.closed:
+		return nil, net.ErrClosed
+	default:
+	}
+	select {
 	case c := <-t.conns:
 		return c, nil
 	case <-t.closed:
@@ -220,7 +225,8 @@ func (c *tunnelConn) write() {
 			c.mu.Unlock()
 		}
 	}
-	_ = c.ws.shut(c.code, tunnelCloseTimeout) // the peer may be gone
+	_, patience := c.s.goodbye()
+	_ = c.ws.shut(c.code, min(patience, tunnelCloseTimeout)) // the peer may be gone
 	c.s.tunnels.forget(c)
 }
 
@@ -234,6 +240,9 @@ func (c *tunnelConn) next(out *[]byte) bool {
 	}
 	if len(c.pending) == 0 {
 		return false
+	}
+	if c.done { // each piece that goes out shows that the client takes them
+		c.boundWrite()
 	}
 	*out, c.pending = c.pending, (*out)[:0]
 	if cap(c.pending) > keptTunnelBuffer {
@@ -251,6 +260,12 @@ func (c *tunnelConn) Close() error {
 	return nil
 }
 
+// boundWrite gives the piece that is being written its time.
+func (c *tunnelConn) boundWrite() {
+	_, patience := c.s.goodbye()
+	_ = c.ws.net.SetWriteDeadline(time.Now().Add(patience)) // a closed connection needs none
+}
+
 func (c *tunnelConn) closeWith(code websocket.StatusCode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -258,7 +273,7 @@ func (c *tunnelConn) closeWith(code websocket.StatusCode) {
 		c.code = code
 	}
 	c.done = true
-	_ = c.ws.net.SetDeadline(time.Now().Add(tunnelCloseTimeout)) // bounds the writing; a closed connection needs none
+	c.boundWrite()
 	c.cond.Broadcast()
 }
 
