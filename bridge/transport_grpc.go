@@ -89,6 +89,7 @@ type httpDown struct {
 	headerSent bool
 	packed     bool // messages are compressed
 	aborted    bool
+	readCut    bool // a past deadline broke off the reading: net/http then ends the connection's context
 }
 
 func newHTTPDown(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, c *Call, a *arrival) *httpDown {
@@ -134,7 +135,10 @@ func (h *httpDown) readComplete(ctx context.Context) error {
 	if h.d == native || length <= 0 || h.r.Header.Get("Content-Encoding") != "" {
 		return nil
 	}
-	stop := whenEnded(ctx, func() { _ = h.rc.SetReadDeadline(longAgo) }) // a stream that is gone needs none
+	stop := whenEnded(ctx, func() {
+		h.readCut = true
+		_ = h.rc.SetReadDeadline(longAgo) // a stream that is gone needs none
+	})
 	defer stop()
 	var err error
 	if h.first, err = h.body.next(); err != nil {
@@ -223,8 +227,9 @@ func (h *httpDown) writeHeader(fields func(yield func(string, string) bool)) {
 		corsHeaders(header, h.origin)
 		header["Access-Control-Expose-Headers"] = []string{exposed(names)}
 	}
-	if h.r.ProtoMajor == 1 && (!h.source.atEnd.Load() || h.s.draining.Load()) {
-		// What is left of the body would be served as the next request.
+	if h.r.ProtoMajor == 1 && (h.readCut || !h.source.atEnd.Load() || h.s.draining.Load()) {
+		// What is left of the body would be served as the next request, and
+		// a connection whose context has ended can serve none.
 		header["Connection"] = []string{"close"}
 	}
 	h.headerSent = true
