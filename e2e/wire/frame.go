@@ -36,8 +36,8 @@ func Prefix(size int) []byte {
 	return b
 }
 
-// readFrame reads one frame. io.EOF: r ended before it.
-func readFrame(r io.Reader) (flags byte, payload []byte, err error) {
+// ReadFrame reads one frame. io.EOF: r ended before it.
+func ReadFrame(r io.Reader) (flags byte, payload []byte, err error) {
 	var prefix [5]byte
 	if _, err := io.ReadFull(r, prefix[:]); err != nil {
 		return 0, nil, err
@@ -120,6 +120,24 @@ func newStatus(fields http.Header) (s *Status, ok bool, err error) {
 		delete(s.Trailer, name)
 	}
 	return s, true, nil
+}
+
+// ParseStatus reads the status from the payload of a trailers frame.
+func ParseStatus(block []byte) (*Status, error) {
+	fields, err := parseBlock(block)
+	if err != nil {
+		return nil, err
+	}
+	return StatusOf(fields)
+}
+
+// StatusOf reads the status from trailers, or a Trailers-Only answer's header.
+func StatusOf(fields http.Header) (*Status, error) {
+	s, ok, err := newStatus(fields)
+	if err == nil && !ok {
+		err = errors.New("no grpc-status")
+	}
+	return s, err
 }
 
 // parseBlock reads the payload of a trailers frame or a header message. It wants

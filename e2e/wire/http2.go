@@ -108,7 +108,7 @@ func (c *http2Call) Recv() ([]byte, error) {
 	if c.status != nil {
 		return nil, io.EOF
 	}
-	flags, payload, err := readFrame(c.body)
+	flags, payload, err := ReadFrame(c.body)
 	switch {
 	case err == nil && flags == 0:
 		return payload, nil

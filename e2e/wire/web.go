@@ -22,7 +22,7 @@ func (a *answer) recv() ([]byte, error) {
 	if a.status != nil {
 		return nil, io.EOF
 	}
-	flags, payload, err := readFrame(a.body)
+	flags, payload, err := ReadFrame(a.body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCut, unexpected(err))
 	}

@@ -151,7 +151,7 @@ func (c *webSocketCall) readFrame() (byte, []byte, error) {
 		return 0, nil, errors.New("a text message")
 	}
 	r := bytes.NewReader(b)
-	flags, payload, err := readFrame(r)
+	flags, payload, err := ReadFrame(r)
 	if err != nil || r.Len() != 0 {
 		return 0, nil, fmt.Errorf("a message of %d bytes is not one frame (%d bytes too many, %w)", len(b), r.Len(), unexpected(err))
 	}
