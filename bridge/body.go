@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"io"
+	"strings"
 	"sync/atomic"
 )
 
@@ -20,6 +21,25 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.atEnd.Store(true)
 	}
 	return n, err
+}
+
+// malformedBody holds for the errors of net/http that are about a body's bytes
+// and not about the connection. They have no types: these are parts of their
+// texts, and one that is new reads as a client that is gone.
+func malformedBody(err error) bool {
+	text := err.Error()
+	for _, part := range []string{
+		"chunk",                     // RFC 9112 §7.1
+		"header line too long",      // a chunk's extensions
+		"suspiciously long trailer", // what comes after the last chunk
+		"declared Content-Length",   // more DATA than that: RFC 9113 §8.1.1
+		"declared a Content-Length", // less
+	} {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
 }
 
 // gzipBody expands a body. Its header is read with the first bytes, so that a

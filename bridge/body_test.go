@@ -1,9 +1,11 @@
 package bridge
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -60,5 +62,37 @@ func TestRequestBodyNotesItsEnd(t *testing.T) {
 	b := &requestBody{ReadCloser: io.NopCloser(iotest.ErrReader(errors.New("reset")))}
 	if _, err := io.ReadAll(b); err == nil || b.atEnd.Load() {
 		t.Errorf("a body that broke off: %v, at its end: %v", err, b.atEnd.Load())
+	}
+}
+
+// What is wrong with a body's bytes is told from what happens to a connection,
+// by the texts that net/http has for it.
+func TestMalformedBody(t *testing.T) {
+	for _, c := range []struct {
+		name, head, body string
+		reason           Reason
+	}{
+		{"a size that isn't hex", "Transfer-Encoding: chunked", "zz\r\n", ReasonBadRequest},
+		{"no size", "Transfer-Encoding: chunked", "\r\n", ReasonBadRequest},
+		{"a size beyond 64 bits", "Transfer-Encoding: chunked", "fffffffffffffffff\r\n", ReasonBadRequest},
+		{"a size's line without CR", "Transfer-Encoding: chunked", "1\na\n", ReasonBadRequest},
+		{"a size's line with a CR inside", "Transfer-Encoding: chunked", "1;\ra\r\na\r\n", ReasonBadRequest},
+		{"a size's line that never ends", "Transfer-Encoding: chunked", "1;" + strings.Repeat("a", 64<<10), ReasonBadRequest},
+		{"extensions without end", "Transfer-Encoding: chunked", strings.Repeat("1;"+strings.Repeat("a", 1000)+"\r\na\r\n", 100), ReasonBadRequest},
+		{"a chunk longer than its size", "Transfer-Encoding: chunked", "1\r\nabc\r\n", ReasonBadRequest},
+		{"trailers without end", "Transfer-Encoding: chunked", "0\r\nA: " + strings.Repeat("a", 64<<10), ReasonBadRequest},
+		{"an end inside a chunk", "Transfer-Encoding: chunked", "5\r\nab", ReasonClientGone},
+		{"an end inside a size", "Transfer-Encoding: chunked", "5", ReasonClientGone},
+		{"an end before the last chunk", "Transfer-Encoding: chunked", "1\r\na\r\n", ReasonClientGone},
+		{"an end before the length", "Content-Length: 5", "ab", ReasonClientGone},
+	} {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("POST / HTTP/1.1\r\nHost: a\r\n" + c.head + "\r\n\r\n" + c.body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, r.Body)
+		if err == nil || reasonOf(bodyError(err)) != c.reason {
+			t.Errorf("%s: %v is taken for %s, want %s", c.name, err, reasonOf(bodyError(err)), c.reason)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -36,6 +37,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 && r.URL.Host != "" {
 		// net/http drops the Host line then, so that it can't be compared.
 		refuse(w, r, http.StatusBadRequest, "the request target is a whole URL; want its path alone")
+		return
+	}
+	if r.ProtoMajor == 2 && !lengthHolds(r) {
+		refuse(w, r, http.StatusBadRequest, "the content-length is not that of the content")
 		return
 	}
 	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
@@ -78,6 +83,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.peer.Transport = tunnelName + "+" + t.name
 	}
 	t.serve(s, w, r, a)
+}
+
+// lengthHolds says whether the content-length of an HTTP/2 request, if it has
+// one, is what net/http goes by: that takes the first of several, and none where
+// the header ends the request, which then looks complete. RFC 9113 §8.1.1.
+func lengthHolds(r *http.Request) bool {
+	values, ok := r.Header["Content-Length"]
+	if !ok {
+		return true
+	}
+	n, err := strconv.ParseInt(values[0], 10, 64)
+	return len(values) == 1 && err == nil && n == r.ContentLength
 }
 
 // arrive reads the facts of a request.

@@ -89,6 +89,36 @@ func TestWhoCalls(t *testing.T) {
 	}
 }
 
+// TestLengthHolds: net/http goes by the first of several lengths, and by none
+// where the header ends the request.
+func TestLengthHolds(t *testing.T) {
+	for _, c := range []struct {
+		values []string
+		length int64 // as net/http has it
+		want   bool
+	}{
+		{nil, -1, true},
+		{nil, 0, true},
+		{[]string{"0"}, 0, true},
+		{[]string{"5"}, 5, true},
+		{[]string{"5"}, 0, false}, // the header ends the request
+		{[]string{"5", "5"}, 5, false},
+		{[]string{"5", "6"}, 5, false},
+		{[]string{"+5"}, 0, false},
+		{[]string{""}, 0, false},
+		{[]string{"99999999999999999999"}, 0, false},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, testMethod, http.NoBody)
+		r.ContentLength = c.length
+		if c.values != nil {
+			r.Header["Content-Length"] = c.values
+		}
+		if got := lengthHolds(r); got != c.want {
+			t.Errorf("%q and a length of %d: %v, want %v", c.values, c.length, got, c.want)
+		}
+	}
+}
+
 func TestViaNamesTheProtocol(t *testing.T) {
 	s := newServer(t, Config{Backend: nowhere})
 	for major, want := range map[int]string{1: "1.1 culvert", 2: "2 culvert"} {

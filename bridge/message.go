@@ -238,5 +238,8 @@ func bodyError(err error) error {
 	if errors.Is(err, codec.ErrTextTruncated) || errors.Is(err, codec.ErrTextMalformed) {
 		return newFault(ReasonBadRequest, "the request is not base64: "+err.Error())
 	}
+	if malformedBody(err) {
+		return newFault(ReasonBadRequest, "the HTTP body can't be read: its chunks or its length are wrong").because(err)
+	}
 	return newFault(ReasonClientGone, errGone.text).because(err)
 }

@@ -120,14 +120,14 @@ func (d *socketDown) readFirst() (map[string][]string, error) {
 	_ = d.ws.net.SetReadDeadline(time.Now().Add(handshakeTimeout)) // a closed connection fails the read
 	typ, r, err := d.ws.Reader(context.Background())
 	if err != nil {
-		return nil, firstError(err)
+		return nil, d.firstError(err)
 	}
 	if typ != websocket.MessageBinary {
 		return nil, newFault(ReasonBadRequest, "a WebSocket message is text, want binary")
 	}
 	block, err := io.ReadAll(io.LimitReader(r, int64(d.s.limits.HeaderBytes)+1))
 	if err != nil {
-		return nil, firstError(err)
+		return nil, d.firstError(err)
 	}
 	if len(block) > d.s.limits.HeaderBytes {
 		return nil, tooMuchMetadata("request", len(block), d.s.limits.HeaderBytes)
@@ -143,18 +143,21 @@ func (d *socketDown) readFirst() (map[string][]string, error) {
 	return fields, nil
 }
 
-func firstError(err error) error {
+func (d *socketDown) firstError(err error) error {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return newFault(ReasonHandshakeTimeout, "no metadata came within "+handshakeTimeout.String()+" of the WebSocket's opening")
 	}
-	return socketError(err)
+	return d.ws.readError(err)
 }
 
-// socketError is what a failed read of a WebSocket means.
-func socketError(err error) error {
-	if errors.Is(err, websocket.ErrMessageTooBig) {
+// readError is what a failed read of a WebSocket means.
+func (s *socket) readError(err error) error {
+	switch {
+	case errors.Is(err, websocket.ErrMessageTooBig):
 		return newFault(ReasonRequestTooLarge, "a WebSocket message is over the limit ("+keyMessageBytes+")").because(err)
+	case s.misread(err):
+		return newFault(ReasonBadRequest, "a WebSocket frame can't be read").because(err)
 	}
 	return newFault(ReasonClientGone, errGone.text).because(err)
 }
@@ -184,7 +187,7 @@ func (b *socketBody) Read(p []byte) (int, error) {
 			}
 		}
 		if err != nil {
-			err = socketError(err)
+			err = b.ws.readError(err)
 		}
 		return n, err
 	}
@@ -194,7 +197,7 @@ func (b *socketBody) Read(p []byte) (int, error) {
 func (b *socketBody) next() error {
 	typ, r, err := b.ws.Reader(context.Background())
 	if err != nil {
-		return socketError(err)
+		return b.ws.readError(err)
 	}
 	if b.closed {
 		return newFault(ReasonBadRequest, "a WebSocket message came after the half-close")
@@ -205,7 +208,7 @@ func (b *socketBody) next() error {
 	var first [2]byte
 	n, err := io.ReadFull(r, first[:1])
 	if err != nil && (!errors.Is(err, io.EOF) || b.ws.broken()) {
-		return socketError(err)
+		return b.ws.readError(err)
 	}
 	if n == 0 {
 		_, err := codec.ParseMarker(0, 0)
@@ -215,7 +218,7 @@ func (b *socketBody) next() error {
 	if first[0] != byte(codec.MarkerData) { // only here the length matters
 		more, err := io.ReadFull(r, first[1:])
 		if err != nil && (!errors.Is(err, io.EOF) || b.ws.broken()) {
-			return socketError(err)
+			return b.ws.readError(err)
 		}
 		length = 1 + more
 	}

@@ -120,6 +120,14 @@ func (c *socketConn) NetConn() net.Conn { return c.Conn }
 // broken holds once the connection can't be read any more.
 func (s *socket) broken() bool { return s.net.failed.Load() }
 
+// misread holds for an error of reading that is neither the connection's nor a
+// close: the client sent a frame that RFC 6455 forbids. coder/websocket has
+// closed with 1002 for most of them, and says nothing for one that isn't masked
+// or whose length has the top bit.
+func (s *socket) misread(err error) bool {
+	return websocket.CloseStatus(err) == -1 && !s.broken() && !errors.Is(err, net.ErrClosed)
+}
+
 // write sends one message, given in pieces. Between them wrote is called.
 func (s *socket) write(wrote func(), pieces ...[]byte) error {
 	s.writeMu.Lock()

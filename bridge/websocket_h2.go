@@ -163,6 +163,9 @@ func (c *tunnelConn) Read(p []byte) (int, error) {
 				return 0, io.EOF // with any code
 			}
 			if err != nil {
+				if c.ws.misread(err) {
+					c.closeWith(websocket.StatusProtocolError)
+				}
 				return 0, err
 			}
 			if typ != websocket.MessageBinary {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -107,6 +108,32 @@ func TestTextInsideATunnel(t *testing.T) {
 	}
 	end.wantClose(t, websocket.StatusUnsupportedData)
 	end.send(t, opClose, []byte{0x03, 0xeb})
+}
+
+// TestForbiddenFrameInsideATunnel: the client is told that it was its frame,
+// also where coder/websocket says nothing.
+func TestForbiddenFrameInsideATunnel(t *testing.T) {
+	for name, frame := range map[string][]byte{
+		"not masked":              {0x82, 1, 0},
+		"a length with a top bit": {0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0},
+		"a reserved bit":          {0xc2, 0x80, 0, 0, 0, 0},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			c, end := tunnelPair(t, 1<<10)
+			if _, err := end.Write(frame); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Read(make([]byte, 10)); err == nil || errors.Is(err, io.EOF) {
+				t.Errorf("it reads as %v", err)
+			}
+			_ = c.Close() // as net/http does then
+			op, _, payload, err := end.next()
+			if err != nil || op != opClose || len(payload) < 2 || binary.BigEndian.Uint16(payload) != uint16(websocket.StatusProtocolError) {
+				t.Errorf("told by %x %q, %v; want a close with %d", op, payload, err, websocket.StatusProtocolError)
+			}
+			end.send(t, opClose, []byte{0x03, 0xea})
+		})
+	}
 }
 
 // TestTunnelCloses with the code that says why, after all that was written.

@@ -503,7 +503,9 @@ func TestSocketBody(t *testing.T) {
 		{"text", [][]byte{masked(opText, []byte("\x00"))}, nil, ReasonBadRequest},
 		{"a close", [][]byte{masked(opClose, []byte{0x03, 0xe8})}, nil, ReasonClientGone},
 		{"a close without a code", [][]byte{masked(opClose, nil)}, nil, ReasonClientGone},
-		{"no frame", [][]byte{[]byte("GET / HTTP/1.1\r\n\r\n")}, nil, ReasonClientGone},
+		{"no frame", [][]byte{[]byte("GET / HTTP/1.1\r\n\r\n")}, nil, ReasonBadRequest},
+		{"a frame that isn't masked", [][]byte{{0x82, 1, 0}}, nil, ReasonBadRequest},
+		{"a length with the top bit", [][]byte{{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}, nil, ReasonBadRequest},
 	} {
 		ws, end := socketPair(t, newServer(t, Config{Backend: nowhere}), 1<<10)
 		go func() { _, _ = io.Copy(io.Discard, end.r) }() // the pong, or a close
