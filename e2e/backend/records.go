@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/culvert-grpc/culvert/e2e/probe"
 )
@@ -81,6 +82,9 @@ func (e *entry) end(err error) {
 	e.all.mu.Lock()
 	defer e.all.mu.Unlock()
 	e.record.Ended, e.record.Code = time.Now(), status.Code(err).String()
+	if err != nil {
+		e.record.Status, _ = proto.Marshal(status.Convert(err).Proto()) // what a status holds can be written
+	}
 	e.all.running--
 	e.all.tell()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sort"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -12,6 +13,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/culvert-grpc/culvert/e2e/e2epb"
 	"github.com/culvert-grpc/culvert/e2e/probe"
@@ -218,11 +222,19 @@ func (c *call) reply(size int) error {
 	if c.script.EchoMetadata && c.sent == 0 {
 		out.Metadata = c.requestMetadata()
 	}
+	if c.script.EmptyReplies {
+		out.Reset()
+	}
+	began := time.Now()
 	if err := c.send(out); err != nil {
 		return err
 	}
+	took := time.Since(began)
 	c.sent++
 	c.record.change(func(r *probe.Record) {
+		if took > r.Blocked {
+			r.Blocked, r.BlockedAt = took, r.SentBytes
+		}
 		r.Sent++
 		r.SentBytes += int64(len(out.GetPayload()))
 	})
@@ -256,7 +268,30 @@ func (c *call) status() error {
 		}
 		st = with
 	}
-	return st.Err()
+	if !c.script.Rich {
+		return st.Err()
+	}
+	p := st.Proto()
+	for _, m := range richDetails() {
+		detail, err := anypb.New(m)
+		if err != nil {
+			return err
+		}
+		p.Details = append(p.Details, detail)
+	}
+	// One that nobody has the type of.
+	p.Details = append(p.Details, &anypb.Any{TypeUrl: "type.example.com/of.Nobody", Value: probe.Payload(1, 257)})
+	return status.ErrorProto(p)
+}
+
+func richDetails() []proto.Message {
+	return []proto.Message{
+		&errdetails.ErrorInfo{Reason: "RICH", Domain: "probe", Metadata: map[string]string{"key": "naïve ☃ %, \r\n"}},
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "name", Description: "日本語"}, {Field: "", Description: ""}}},
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)},
+		&errdetails.DebugInfo{StackEntries: []string{"a", "b"}, Detail: strings.Repeat("long ", 200)},
+		&errdetails.Help{}, // of no bytes
+	}
 }
 
 func fields(in []probe.Field) metadata.MD {

@@ -20,10 +20,16 @@ type Record struct {
 	Sent          int64  `json:"sent"`
 	SentBytes     int64  `json:"sent_bytes"` // of payloads
 
+	// The longest time that sending one reply took, and the bytes sent before:
+	// a client that doesn't read makes the backend wait.
+	Blocked   time.Duration `json:"blocked"`
+	BlockedAt int64         `json:"blocked_at"`
+
 	Cancelled time.Time `json:"cancelled"` // the context ended before the handler did; zero: it did not
 	Cause     string    `json:"cause"`     // the context's error then
 	Ended     time.Time `json:"ended"`     // the handler returned; zero: it runs
 	Code      string    `json:"code"`      // the status that it returned
+	Status    []byte    `json:"status"`    // the same with message and details: a google.rpc.Status
 }
 
 // Values returns the values of the metadata key name.

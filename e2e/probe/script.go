@@ -29,6 +29,7 @@ type Script struct {
 	ReplyBytes   int    `json:"reply_bytes,omitempty"`
 	ReplyEvery   Millis `json:"reply_every_ms,omitempty"` // wait so long before each reply
 	EchoMetadata bool   `json:"echo_metadata,omitempty"`  // the first reply lists the request's metadata
+	EmptyReplies bool   `json:"empty_replies,omitempty"`  // the replies are messages of no bytes
 
 	Hang bool `json:"hang,omitempty"` // then wait until the call is cancelled
 
@@ -36,6 +37,7 @@ type Script struct {
 	Code    uint32   `json:"code,omitempty"`
 	Message string   `json:"message,omitempty"`
 	Details []string `json:"details,omitempty"` // a google.rpc.ErrorInfo of domain "probe" for each reason
+	Rich    bool     `json:"rich,omitempty"`    // further details, of types and with bytes of many kinds
 }
 
 // What Script.Read may say.
