@@ -36,6 +36,8 @@ look() {
 	if [ "$system" = Linux ]; then
 		have ip || miss iproute2 "ip: network namespaces, for the tests of silence"
 		have nft || miss nftables "nft: packets dropped, for the same tests"
+		have nginx || miss nginx "nginx: a client's way through a reverse proxy that ends TLS"
+		have tinyproxy || miss tinyproxy-bin "tinyproxy: a client's way through a forward proxy"
 	else
 		miss linux "Linux itself: only it has network namespaces; make lint and make unit work here"
 	fi
@@ -75,6 +77,13 @@ if [ ${#packages[@]} -gt 0 ]; then
 	fi
 	echo "deps: installing ${packages[*]}"
 	export DEBIAN_FRONTEND=noninteractive
+	# Debian starts what it installs (nginx, on port 80), unless this program says
+	# no (invoke-rc.d(8)). The tests start their own.
+	if [ ! -e /usr/sbin/policy-rc.d ]; then
+		printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+		chmod +x /usr/sbin/policy-rc.d
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+	fi
 	apt-get update -qq </dev/null
 	apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >/dev/null
 	look "$1"
