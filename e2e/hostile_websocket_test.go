@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/e2e/probe"
 )
 
 // Bits of a WebSocket frame's first byte. RFC 6455 §5.2.
@@ -184,7 +186,7 @@ func isHTTP2(b []byte) bool {
 	return len(b) >= 9 && (b[3] == 4 || b[3] == 8 || b[3] == 7) && binary.BigEndian.Uint32(b[5:]) == 0
 }
 
-// readSocketFrame reads a server's frame, which is whole messages here.
+// readSocketFrame reads a server's frame, and those that continue its message.
 func readSocketFrame(in io.Reader) (op byte, payload []byte, err error) {
 	var head [2]byte
 	if _, err := io.ReadFull(in, head[:]); err != nil {
@@ -205,12 +207,19 @@ func readSocketFrame(in io.Reader) (op byte, payload []byte, err error) {
 		}
 		length = binary.BigEndian.Uint64(b[:])
 	}
+	if head[0]&0x70 != 0 || length > probe.MaxPayload {
+		return 0, nil, fmt.Errorf("a frame that begins with %x, of %d bytes", head, length)
+	}
 	payload = make([]byte, length)
 	if _, err := io.ReadFull(in, payload); err != nil {
 		return 0, nil, err
 	}
-	if head[0]&fin == 0 || head[1]&maskBit != 0 {
-		return 0, nil, fmt.Errorf("a frame that begins with %x", head)
+	if head[0]&fin == 0 {
+		next, more, err := readSocketFrame(in)
+		if err == nil && next != opContinue {
+			err = fmt.Errorf("a frame of the opcode %d inside a message", next)
+		}
+		return head[0], append(payload, more...), err
 	}
 	return head[0] &^ fin, payload, nil
 }

@@ -16,6 +16,7 @@ var (
 	culvertProgram  string
 	backendProgram  string
 	transferProgram string
+	oracleProgram   string
 )
 
 func TestMain(m *testing.M) {
@@ -72,7 +73,11 @@ func build(dir string) error {
 		return err
 	}
 	transferProgram = filepath.Join(dir, "transfer")
-	return goBuild(".", transferProgram, "./transfer")
+	if err := goBuild(".", transferProgram, "./transfer"); err != nil {
+		return err
+	}
+	oracleProgram = filepath.Join(dir, "oracle")
+	return goBuild(".", oracleProgram, "./oracle")
 }
 
 func goBuild(dir, out, pkg string) error {

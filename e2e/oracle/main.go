@@ -83,7 +83,7 @@ type raw struct{}
 
 var _ encoding.CodecV2 = raw{}
 
-func (raw) Name() string { return "" }
+func (raw) Name() string { return "proto" }
 
 func (raw) Marshal(v any) (mem.BufferSlice, error) {
 	m := *v.(*mem.BufferSlice)
