@@ -5,8 +5,9 @@
 //
 //   - harness_*_test.go: the processes, network namespaces and calls that the
 //     tests are made of
-//   - matrix_*_test.go: the published clients, each through the same scenarios;
-//     the clients in JavaScript are in node/
+//   - matrix_*_test.go: the published clients, each through the same scenarios,
+//     and docs/compatibility.md, which says what came of it; the clients in
+//     JavaScript are in node/, a file client-*.js for each
 //   - the other *_test.go: load, limits and ends, a file for each concern
 //   - backend/, probe/, e2epb/: the server behind culvert, what it can be told to
 //     do and what it tells of what it saw

@@ -6,17 +6,19 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/culvert-grpc/culvert/e2e/e2epb"
 	"github.com/culvert-grpc/culvert/e2e/probe"
@@ -49,6 +51,133 @@ func throughTunnel(address string) grpc.DialOption {
 	})
 }
 
+// A goWay is one way of grpc-go to culvert, which can be cut.
+type goWay struct {
+	dial func(ctx context.Context, address string, header http.Header) (net.Conn, error)
+
+	mu    sync.Mutex
+	conns map[string]*grpc.ClientConn // by address and origin: kept, as in a program
+	pipes []net.Conn
+}
+
+// goWays are the ways by the names of clients.
+func goWays(far farPath) map[string]*goWay {
+	return map[string]*goWay{
+		"go native": {dial: func(ctx context.Context, address string, _ http.Header) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		}},
+		"go h2ts": {dial: func(ctx context.Context, address string, h http.Header) (net.Conn, error) {
+			return dialTunnel(ctx, "ws://"+address, &websocket.DialOptions{HTTPHeader: h})
+		}},
+		"go far": {dial: func(ctx context.Context, address string, h http.Header) (net.Conn, error) {
+			return dialTunnel(ctx, "wss://"+far.front[address], &websocket.DialOptions{HTTPHeader: h, HTTPClient: far.client()})
+		}},
+	}
+}
+
+func dialTunnel(ctx context.Context, url string, o *websocket.DialOptions) (net.Conn, error) {
+	o.Subprotocols = []string{"h2ts"}
+	ws, _, err := websocket.Dial(ctx, url, o)
+	if err != nil {
+		return nil, err
+	}
+	return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
+}
+
+// run runs a job with a client that goes this way.
+func (w *goWay) run(t testing.TB, j job) observation {
+	address, header := strings.TrimPrefix(j.Address, "http://"), http.Header{}
+	for _, f := range j.Metadata {
+		if f.Name == "origin" { // a tunnel's origin is that of its upgrade
+			header.Set(f.Name, f.Value)
+		}
+	}
+	return runGRPC(w.conn(t, address, header), j)
+}
+
+func (w *goWay) conn(t testing.TB, address string, header http.Header) *grpc.ClientConn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key := address + header.Get("origin")
+	if w.conns == nil {
+		w.conns = map[string]*grpc.ClientConn{}
+	}
+	if w.conns[key] == nil {
+		w.conns[key] = grpcClient(t, address, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			pipe, err := w.dial(ctx, address, header)
+			if err == nil {
+				w.mu.Lock()
+				w.pipes = append(w.pipes, pipe)
+				w.mu.Unlock()
+			}
+			return pipe, err
+		}))
+	}
+	return w.conns[key]
+}
+
+// cut closes the connections under the calls.
+func (w *goWay) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, pipe := range w.pipes {
+		_ = pipe.Close() // on purpose
+	}
+}
+
+// startGo runs the jobs of grpc-go. It ends with the test.
+func startGo(t *testing.T, far farPath, jobs []job) *runner {
+	t.Helper()
+	ways := goWays(far)
+	r := &runner{platform: "go", seen: make(chan observation)}
+	stopped := make(chan struct{})
+	steps := make(chan struct{}, 4) // as many as there are, so that next need not wait
+	r.next = func() { steps <- struct{}{} }
+	step := func() {
+		select {
+		case <-steps:
+		case <-stopped:
+		}
+	}
+	// begin runs the jobs of a phase, those of each client one after the other.
+	begin := func(phase place) *sync.WaitGroup {
+		var calls sync.WaitGroup
+		for name, way := range ways {
+			calls.Go(func() {
+				for _, j := range jobs {
+					if j.Client != name || j.Phase != phase {
+						continue
+					}
+					select {
+					case r.seen <- way.run(t, j):
+					case <-stopped:
+					}
+				}
+			})
+		}
+		return &calls
+	}
+	var work sync.WaitGroup
+	work.Go(func() {
+		defer close(r.seen)
+		for _, phase := range []place{ordinary, calm, doomed} {
+			begin(phase).Wait()
+			step()
+		}
+		abandoned := begin(left)
+		step()
+		for _, way := range ways {
+			way.cut()
+		}
+		abandoned.Wait()
+	})
+	t.Cleanup(func() {
+		close(stopped)
+		work.Wait()
+	})
+	return r
+}
+
 // runGRPC runs a job with grpc-go.
 func runGRPC(cc *grpc.ClientConn, j job) observation {
 	began := time.Now()
@@ -70,10 +199,12 @@ func runGRPC(cc *grpc.ClientConn, j job) observation {
 	}
 	st := status.Convert(err)
 	o.Code, o.Message = st.Code(), st.Message()
-	for _, d := range st.Details() {
-		if info, ok := d.(*errdetails.ErrorInfo); ok {
-			o.Reasons = append(o.Reasons, info.GetReason())
+	if err != nil {
+		raw, err := proto.Marshal(st.Proto())
+		if err != nil {
+			o.Error = err.Error()
 		}
+		o.DetailsBin = base64.RawStdEncoding.EncodeToString(raw)
 	}
 	o.Cancelled = o.Code == codes.Canceled && ctx.Err() != nil
 	o.Millis = int(time.Since(began).Milliseconds())
@@ -96,16 +227,30 @@ func (o *observation) stream(ctx context.Context, cancel context.CancelFunc, cc 
 	if err != nil {
 		return err
 	}
-	sent := 0
-	send := func() {
-		_ = s.SendMsg(j.request(sent)) // RecvMsg has the reason of an error
-		sent++
+	// Requests go beside the replies, unless they wait for those.
+	turns := make(chan struct{}, len(j.Requests)+1) // one for each, and the half-close
+	var sending sync.WaitGroup
+	sending.Go(func() { sendRequests(ctx, s, j, turns) })
+	defer sending.Wait()
+	defer cancel()
+	turn := func(n int) {
+		for range n {
+			turns <- struct{}{}
+		}
 	}
-	for sent < len(j.Requests) && (!j.PingPong || sent == 0) {
-		send()
+	switch {
+	case j.PingPong:
+		turn(1)
+	case j.RepliesFirst == 0:
+		turn(len(j.Requests) + 1)
 	}
-	if !j.PingPong {
-		_ = s.CloseSend() // likewise
+	if j.CancelOnHeader {
+		header, err := s.Header()
+		if err != nil {
+			return err
+		}
+		o.Header = wireForm(header)
+		cancel()
 	}
 	for {
 		reply := new(e2epb.Reply)
@@ -119,13 +264,31 @@ func (o *observation) stream(ctx context.Context, cancel context.CancelFunc, cc 
 			return err
 		}
 		o.took(reply)
-		switch {
-		case len(o.Replies) == j.CancelAfter:
+		switch n := len(o.Replies); {
+		case n == j.CancelAfter:
 			cancel()
-		case j.PingPong && sent < len(j.Requests):
-			send()
 		case j.PingPong:
+			turn(1)
+		case n == j.RepliesFirst:
+			turn(len(j.Requests) + 1)
+		case n == 1 && j.PauseMS > 0:
+			<-time.After(time.Duration(j.PauseMS) * time.Millisecond)
+		}
+	}
+}
+
+// sendRequests sends each request, and then the half-close, when it is its turn.
+func sendRequests(ctx context.Context, s grpc.ClientStream, j job, turns <-chan struct{}) {
+	for n := range len(j.Requests) + 1 {
+		select {
+		case <-turns:
+		case <-ctx.Done():
+			return
+		}
+		if n == len(j.Requests) {
 			_ = s.CloseSend() // RecvMsg has the reason of an error
+		} else if s.SendMsg(j.request(n)) != nil {
+			return // likewise
 		}
 	}
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -10,7 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/culvert-grpc/culvert/e2e/probe"
 )
@@ -19,42 +24,90 @@ import (
 // run it, and what must come of it.
 type scenario struct {
 	name     string
+	row      string // of the published table, if several scenarios share one
+	place    place
 	method   string
 	script   probe.Script
 	metadata []probe.Field
 	requests []jobRequest
-	pingPong bool // each request is sent after the reply to the one before
 	timeout  time.Duration
-	cancelAt int // the reply after which the client cancels; 0: never
+
+	pingPong       bool          // each request is sent after the reply to the one before
+	repliesFirst   int           // the replies that the client awaits before its first request
+	cancelAt       int           // the reply after which the client cancels; 0: never
+	cancelOnHeader bool          // the client cancels when it has the header
+	pause          time.Duration // the client reads nothing for so long after the first reply
 
 	code    codes.Code
 	message string
 	replies int
-	check   func(t *testing.T, o observation, r probe.Record) // may be nil
+	check   func(v *verdict, o observation, r probe.Record) // may be nil
 }
+
+// A place is what a call of a scenario meets.
+type place string
+
+const (
+	ordinary place = ""        // culvert as it is, and a backend
+	small    place = "small"   // culvert with limits.message_bytes at 1 MiB
+	foreign  place = "foreign" // culvert called from an origin that isn't allowed
+	calm     place = "calm"    // culvert and a backend that have little else to do, since time matters
+	doomed   place = "doomed"  // a backend that is killed under the call
+	left     place = "left"    // the client goes away under the call
+)
 
 type jobRequest struct {
 	Text  string `json:"text,omitempty"`
 	Bytes int    `json:"bytes,omitempty"` // the payload's; see jobPayload
 }
 
-// A job is a scenario for one client. node/clients.js reads it.
+// A job is a scenario for one client. node/run.js reads it.
 type job struct {
-	Client      string       `json:"client"`
-	Scenario    string       `json:"scenario"`
-	ID          string       `json:"id"`
-	Method      string       `json:"method"`
-	Metadata    []jobField   `json:"metadata"`
-	Requests    []jobRequest `json:"requests"`
-	PingPong    bool         `json:"ping_pong"`
-	TimeoutMS   int64        `json:"timeout_ms"`
-	CancelAfter int          `json:"cancel_after"`
+	Client         string       `json:"client"`
+	Scenario       string       `json:"scenario"`
+	ID             string       `json:"id"`
+	Phase          place        `json:"phase"`   // ordinary, calm, doomed or left
+	Address        string       `json:"address"` // of culvert, as a URL
+	Page           string       `json:"page"`    // that a browser calls from
+	Method         string       `json:"method"`
+	Metadata       []jobField   `json:"metadata"`
+	Requests       []jobRequest `json:"requests"`
+	TimeoutMS      int64        `json:"timeout_ms"`
+	PingPong       bool         `json:"ping_pong"`
+	RepliesFirst   int          `json:"replies_first"`
+	CancelAfter    int          `json:"cancel_after"`
+	CancelOnHeader bool         `json:"cancel_on_header"`
+	PauseMS        int64        `json:"pause_ms"`
+	PatienceMS     int64        `json:"patience_ms"` // for a call that should have ended
 }
 
 type jobField struct {
 	Name  string `json:"name"`
 	Value string `json:"value,omitempty"`
-	Bytes []byte `json:"bytes,omitempty"` // base64 in JSON, and so in a browser's headers
+	Bytes []byte `json:"bytes,omitempty"`
+}
+
+// job makes the scenario's job for a client.
+func (s scenario) job(t testing.TB, client string) job {
+	j := job{
+		Client: client, Scenario: s.name, ID: newID(t), Method: s.method, Requests: s.requests,
+		TimeoutMS: s.timeout.Milliseconds(), PingPong: s.pingPong, RepliesFirst: s.repliesFirst,
+		CancelAfter: s.cancelAt, CancelOnHeader: s.cancelOnHeader, PauseMS: s.pause.Milliseconds(),
+		PatienceMS: (20 * time.Second).Milliseconds(),
+	}
+	if s.place == calm || s.place == doomed || s.place == left {
+		j.Phase = s.place
+	}
+	if limited(client, s) != nil {
+		// What can't be done with many can't be done with a few.
+		j.Requests = j.Requests[:min(3, len(j.Requests))]
+		j.PatienceMS = (4 * time.Second).Milliseconds()
+	}
+	j.Metadata = []jobField{{Name: probe.IDKey, Value: j.ID}, {Name: probe.ScriptKey, Value: s.script.String()}}
+	for _, f := range s.metadata {
+		j.Metadata = append(j.Metadata, jobField(f))
+	}
+	return j
 }
 
 // An observation is what a client saw of a job.
@@ -64,7 +117,6 @@ type observation struct {
 	ID        string              `json:"id"`
 	Code      codes.Code          `json:"code"`
 	Message   string              `json:"message"`
-	Reasons   []string            `json:"-"` // of the ErrorInfos in the details
 	Header    map[string][]string `json:"header"`
 	Trailer   map[string][]string `json:"trailer"`
 	Replies   []observedReply     `json:"replies"`
@@ -73,7 +125,7 @@ type observation struct {
 	Error     string              `json:"error"` // what went wrong beside the status
 	Millis    int                 `json:"millis"`
 
-	// How the details came, from clients that don't decode them.
+	// The details, as the client shows them: decoded once or not at all.
 	DetailsBin string           `json:"details_bin"`
 	Details    []observedDetail `json:"details"`
 }
@@ -88,10 +140,10 @@ type observedReply struct {
 
 type observedDetail struct {
 	Type  string `json:"type"`
-	Value string `json:"value"`
+	Value string `json:"value"` // base64
 }
 
-// jobPayload is the payload of a jobRequest. It must be what node/clients.js makes.
+// jobPayload is the payload of a jobRequest. It must be what node/run.js makes.
 func jobPayload(size int) []byte {
 	b := make([]byte, size)
 	for i := range b {
@@ -100,255 +152,157 @@ func jobPayload(size int) []byte {
 	return b
 }
 
-const unicodeText = "naïve café, 100 % ☃ 日本語 🎉"
+// A verdict gathers what is wrong with a call.
+type verdict struct{ problems []string }
 
-const largeBytes = 8 << 20
-
-// scenarios is what every client must do, as far as it can.
-var scenarios = []scenario{
-	{
-		name: "unary", method: "Unary", replies: 1,
-		script: probe.Script{Echo: true}, requests: []jobRequest{{Text: "hello"}},
-		check: func(t *testing.T, o observation, _ probe.Record) { wantTexts(t, o, "hello") },
-	},
-	{
-		name: "server stream", method: "ServerStream", replies: 50,
-		script: probe.Script{Replies: 50, ReplyBytes: 3000}, requests: []jobRequest{{}},
-		check: func(t *testing.T, o observation, _ probe.Record) {
-			for i, r := range o.Replies {
-				if r.Sequence != uint64(i) || r.SHA256 != sum(probe.Payload(r.Sequence, 3000)) {
-					t.Errorf("reply %d is number %d with the sum %s", i, r.Sequence, r.SHA256)
-				}
-			}
-		},
-	},
-	{
-		name: "client stream", method: "ClientStream", replies: 1,
-		requests: []jobRequest{{}, {}, {}, {}, {}},
-		check: func(t *testing.T, o observation, r probe.Record) {
-			if o.Replies[0].Received != 5 || !r.HalfClosed {
-				t.Errorf("the backend read %d requests (half-close: %v), want 5", o.Replies[0].Received, r.HalfClosed)
-			}
-		},
-	},
-	{
-		name: "bidi", method: "Bidi", replies: 4,
-		script: probe.Script{Echo: true}, pingPong: true,
-		requests: []jobRequest{{Text: "a"}, {Text: "b"}, {Text: "c"}, {Text: "d"}},
-		check: func(t *testing.T, o observation, r probe.Record) {
-			wantTexts(t, o, "a", "b", "c", "d")
-			if !r.HalfClosed {
-				t.Error("the half-close has not reached the backend")
-			}
-		},
-	},
-	{
-		name: "half-close, then replies", method: "Bidi", replies: 3,
-		script: probe.Script{Replies: 3}, requests: []jobRequest{{}, {}},
-		check: func(t *testing.T, o observation, _ probe.Record) {
-			if got := o.Replies[0].Received; got != 2 {
-				t.Errorf("the first reply came after %d requests, want 2", got)
-			}
-		},
-	},
-	{
-		name: "metadata", method: "Unary", replies: 1,
-		script: probe.Script{
-			EchoMetadata: true,
-			Header:       []probe.Field{{Name: "x-head", Value: "1"}, {Name: "x-head", Value: "2"}, {Name: "x-head-bin", Bytes: []byte{0, 1, 2}}, {Name: "x-head-bin", Bytes: []byte{0xff}}},
-			Trailer:      []probe.Field{{Name: "x-tail", Value: "3"}, {Name: "x-tail-bin", Bytes: []byte{0xfb, 0xff}}},
-		},
-		metadata: []probe.Field{{Name: "x-a", Value: "1"}, {Name: "x-a", Value: "2"}, {Name: "x-b-bin", Bytes: []byte{0, 1, 2}}, {Name: "x-b-bin", Bytes: []byte{0xff, 0xee}}},
-		requests: []jobRequest{{}},
-		check: func(t *testing.T, o observation, r probe.Record) {
-			want(t, "x-head", o.Header["x-head"], "1", "2")
-			want(t, "x-head-bin", o.Header["x-head-bin"], "AAEC", "/w")
-			want(t, "x-tail", o.Trailer["x-tail"], "3")
-			want(t, "x-tail-bin", o.Trailer["x-tail-bin"], "+/8")
-			// A browser joins the values of a name; only "-bin" may be split again.
-			want(t, "x-a", strings.Split(strings.Join(o.Metadata["x-a"], ", "), ", "), "1", "2")
-			want(t, "x-b-bin", o.Metadata["x-b-bin"], "AAEC", "/+4")
-			want(t, "x-b-bin at the backend", r.Values("x-b-bin"), "\x00\x01\x02", "\xff\xee")
-		},
-	},
-	{
-		name: "status with details", method: "Unary",
-		script:   probe.Script{Code: uint32(codes.FailedPrecondition), Message: "not now", Details: []string{"FIRST", "SECOND"}},
-		requests: []jobRequest{{}},
-		code:     codes.FailedPrecondition, message: "not now",
-		check: func(t *testing.T, o observation, _ probe.Record) { want(t, "details", o.Reasons, "FIRST", "SECOND") },
-	},
-	{
-		name: "status after replies", method: "ServerStream", replies: 3,
-		script: probe.Script{
-			Replies: 3, Code: uint32(codes.Aborted), Message: "lost", Details: []string{"LATE"},
-			Trailer: []probe.Field{{Name: "x-tail", Value: "late"}},
-		},
-		requests: []jobRequest{{}},
-		code:     codes.Aborted, message: "lost",
-		check: func(t *testing.T, o observation, _ probe.Record) {
-			want(t, "details", o.Reasons, "LATE")
-			want(t, "x-tail", o.Trailer["x-tail"], "late")
-		},
-	},
-	{
-		name: "trailers", method: "ServerStream", replies: 1,
-		script:   probe.Script{Replies: 1, Trailer: []probe.Field{{Name: "x-tail", Value: "end"}, {Name: "x-tail-bin", Bytes: []byte("\x00end")}}},
-		requests: []jobRequest{{}},
-		check: func(t *testing.T, o observation, _ probe.Record) {
-			want(t, "x-tail", o.Trailer["x-tail"], "end")
-			want(t, "x-tail-bin", o.Trailer["x-tail-bin"], "AGVuZA")
-		},
-	},
-	{
-		name: "unicode text", method: "Unary", replies: 1,
-		script: probe.Script{Echo: true}, requests: []jobRequest{{Text: unicodeText}},
-		check: func(t *testing.T, o observation, _ probe.Record) { wantTexts(t, o, unicodeText) },
-	},
-	{
-		name: "unicode message", method: "Unary",
-		script:   probe.Script{Code: uint32(codes.NotFound), Message: unicodeText},
-		requests: []jobRequest{{}},
-		code:     codes.NotFound, message: unicodeText,
-	},
-	{
-		name: "deadline", method: "ServerStream", replies: 1, timeout: 700 * time.Millisecond,
-		script: probe.Script{Replies: 1, Hang: true}, requests: []jobRequest{{}},
-		code: codes.DeadlineExceeded, message: anyMessage,
-		check: func(t *testing.T, o observation, r probe.Record) {
-			if r.Timeout <= 0 || r.Timeout > 700*time.Millisecond {
-				t.Errorf("the backend got a deadline of %v, want up to 700 ms", r.Timeout)
-			}
-			if after := r.Cancelled.Sub(r.Began); after < 0 || after > 2*time.Second {
-				t.Errorf("the backend's call ended after %v, want about 700 ms (%s)", after, r.Cause)
-			}
-			if o.Millis < 500 || o.Millis > 3000 {
-				t.Errorf("the client's call ended after %d ms, want about 700", o.Millis)
-			}
-		},
-	},
-	{
-		name: "cancel", method: "ServerStream", replies: 2, cancelAt: 2,
-		script: probe.Script{Replies: 2, Hang: true}, requests: []jobRequest{{}},
-		code: codes.Canceled, message: anyMessage,
-		check: func(t *testing.T, o observation, r probe.Record) {
-			if !o.Cancelled {
-				t.Error("the client has not cancelled")
-			}
-			if after := r.Cancelled.Sub(r.Began); after < 0 || after > 2*time.Second {
-				t.Errorf("the backend's call was cancelled after %v, want at once (%s)", after, r.Cause)
-			}
-		},
-	},
-	{
-		name: "large message", method: "Unary", replies: 1,
-		script: probe.Script{Echo: true, AnyPayload: true}, requests: []jobRequest{{Bytes: largeBytes}},
-		check: func(t *testing.T, o observation, _ probe.Record) {
-			if r := o.Replies[0]; r.Bytes != largeBytes || r.SHA256 != sum(jobPayload(largeBytes)) {
-				t.Errorf("%d bytes with the sum %s came back", r.Bytes, r.SHA256)
-			}
-		},
-	},
-	{
-		name: "empty message", method: "Unary", replies: 1,
-		requests: []jobRequest{{}},
-	},
-	{
-		name: "unknown method", method: "Missing", requests: []jobRequest{{}},
-		code: codes.Unimplemented, message: anyMessage,
-	},
+func (v *verdict) errorf(format string, args ...any) {
+	v.problems = append(v.problems, fmt.Sprintf(format, args...))
 }
 
-// anyMessage is for a status whose text is not ours to say.
-const anyMessage = "*"
-
-// job makes the scenario's job for a client.
-func (s scenario) job(t testing.TB, client string) job {
-	j := job{
-		Client: client, Scenario: s.name, ID: newID(t), Method: s.method,
-		Requests: s.requests, PingPong: s.pingPong, TimeoutMS: s.timeout.Milliseconds(), CancelAfter: s.cancelAt,
+// judge says what is wrong with a call, by what its client saw and, above all, by
+// what the backend saw of it.
+func (s scenario) judge(t testing.TB, o observation, b *backend) verdict {
+	var v verdict
+	if s.place == foreign {
+		// A browser tells the page nothing but that it failed.
+		if o.Code == codes.OK && o.Error == "" {
+			v.errorf("the call was answered")
+		}
+		if _, began := b.saw(t, o.ID); began {
+			v.errorf("the backend has seen the call")
+		}
+		return v
 	}
-	j.Metadata = []jobField{{Name: probe.IDKey, Value: j.ID}, {Name: probe.ScriptKey, Value: s.script.String()}}
-	for _, f := range s.metadata {
-		j.Metadata = append(j.Metadata, jobField(f))
-	}
-	return j
-}
-
-// needsRequestStream reports whether a client must stream its request.
-func (s scenario) needsRequestStream() bool {
-	return s.method == "ClientStream" || s.method == "Bidi"
-}
-
-// judge checks what a client saw, and what the backend saw of it.
-func (s scenario) judge(t *testing.T, o observation, b *backend) {
-	t.Helper()
 	if o.Error != "" {
-		t.Errorf("the client failed: %s", o.Error)
-		return
+		v.errorf("the client failed: %s", o.Error)
+		return v
 	}
 	if o.Code != s.code {
-		t.Errorf("status %v %q, want %v", o.Code, o.Message, s.code)
+		v.errorf("status %v %q, want %v", o.Code, o.Message, s.code)
 	}
 	if s.message != anyMessage && o.Message != s.message {
-		t.Errorf("message %q, want %q", o.Message, s.message)
+		v.errorf("message %q, want %q", o.Message, s.message)
 	}
 	if len(o.Replies) != s.replies {
-		t.Fatalf("%d replies, want %d", len(o.Replies), s.replies)
+		v.errorf("%d replies, want %d", len(o.Replies), s.replies)
+		return v
 	}
-	if s.method == "Missing" {
-		return // the backend has no record of it
-	}
-	r := b.record(t, o.ID, probe.Ended, 5*time.Second)
-	if r.Attempts != 1 {
-		t.Errorf("the call began %d times at the backend", r.Attempts)
-	}
-	if r.Fault != "" {
-		t.Errorf("at the backend %s", r.Fault)
+	r, began := b.saw(t, o.ID)
+	switch {
+	case s.method == "Missing":
+		if began {
+			v.errorf("the backend has seen the call")
+		}
+	case s.place == doomed:
+		// What it saw died with it.
+	case !began && s.place != small: // what is too large need not get there
+		v.errorf("the backend has not seen the call")
+		return v
+	case began:
+		r = b.record(t, o.ID, probe.Ended, 5*time.Second)
+		if r.Attempts != 1 {
+			v.errorf("the call began %d times at the backend", r.Attempts)
+		}
+		if r.Fault != "" {
+			v.errorf("at the backend %s", r.Fault)
+		}
 	}
 	if s.check != nil {
-		s.check(t, o, r)
+		s.check(&v, o, r)
 	}
+	return v
 }
 
-func wantTexts(t *testing.T, o observation, want ...string) {
-	t.Helper()
+func (v *verdict) texts(o observation, want ...string) {
 	var got []string
 	for _, r := range o.Replies {
 		got = append(got, r.Text)
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("texts %q, want %q", got, want)
+	v.equal("the texts", got, want...)
+}
+
+// numbered checks that the replies are those of probe.Payload, in order.
+func (v *verdict) numbered(o observation, size int) {
+	for i, r := range o.Replies {
+		if r.Sequence != uint64(i) || r.SHA256 != sum(probe.Payload(r.Sequence, size)) {
+			v.errorf("reply %d is number %d with the sum %s", i, r.Sequence, r.SHA256)
+			return
+		}
 	}
 }
 
-func want(t *testing.T, what string, got []string, want ...string) {
-	t.Helper()
+func (v *verdict) equal(what string, got []string, want ...string) {
 	if !slices.Equal(got, want) {
-		t.Errorf("%s: got %q, want %q", what, got, want)
+		v.errorf("%s: got %q, want %q", what, got, want)
 	}
+}
+
+// reasons checks the reasons of the ErrorInfos of a domain in the details.
+func (v *verdict) reasons(o observation, domain string, want ...string) {
+	var got []string
+	for _, d := range v.details(o) {
+		info := new(errdetails.ErrorInfo)
+		if d.GetTypeUrl() != "type.googleapis.com/google.rpc.ErrorInfo" {
+			continue
+		}
+		if err := proto.Unmarshal(d.GetValue(), info); err != nil {
+			v.errorf("an ErrorInfo: %v", err)
+		}
+		if info.GetDomain() == domain {
+			got = append(got, info.GetReason())
+		}
+	}
+	v.equal("the reasons of "+domain, got, want...)
+}
+
+// sameStatus checks that every byte of the backend's status and details has come.
+func (v *verdict) sameStatus(o observation, want []byte) {
+	if o.DetailsBin != "" {
+		if got, err := base64.RawStdEncoding.DecodeString(o.DetailsBin); err != nil || !bytes.Equal(got, want) {
+			v.errorf("the status is %q (%v), want %x", o.DetailsBin, err, want)
+		}
+		return
+	}
+	st := new(spb.Status)
+	if err := proto.Unmarshal(want, st); err != nil {
+		v.errorf("the backend's status: %v", err)
+	}
+	var got, sent []string
+	for _, d := range o.Details {
+		got = append(got, d.Type+" "+d.Value)
+	}
+	for _, d := range st.GetDetails() {
+		_, name, _ := strings.Cut(d.GetTypeUrl(), "/")
+		sent = append(sent, name+" "+base64.RawStdEncoding.EncodeToString(d.GetValue()))
+	}
+	v.equal("the details", got, sent...)
+}
+
+// details returns the details that the client showed.
+func (v *verdict) details(o observation) []*anypb.Any {
+	if o.DetailsBin != "" {
+		raw, err := base64.RawStdEncoding.DecodeString(o.DetailsBin)
+		st := new(spb.Status)
+		if err == nil {
+			err = proto.Unmarshal(raw, st)
+		}
+		if err != nil {
+			v.errorf("the details %q: %v", o.DetailsBin, err)
+		}
+		return st.GetDetails()
+	}
+	var out []*anypb.Any
+	for _, d := range o.Details {
+		raw, err := base64.RawStdEncoding.DecodeString(d.Value)
+		if err != nil {
+			v.errorf("a detail: %v", err)
+		}
+		out = append(out, &anypb.Any{TypeUrl: "type.googleapis.com/" + d.Type, Value: raw})
+	}
+	return out
 }
 
 func sum(b []byte) string {
 	s := sha256.Sum256(b)
 	return hex.EncodeToString(s[:])
-}
-
-// table prints the results, clients in rows and scenarios in columns.
-func table(clients []string, result map[string]map[string]string) string {
-	var b bytes.Buffer
-	for i, s := range scenarios {
-		fmt.Fprintf(&b, "%3d %s\n", i+1, s.name)
-	}
-	fmt.Fprintf(&b, "\n%-32s", "")
-	for i := range scenarios {
-		fmt.Fprintf(&b, "%5d", i+1)
-	}
-	for _, client := range clients {
-		fmt.Fprintf(&b, "\n%-32s", client)
-		for _, s := range scenarios {
-			fmt.Fprintf(&b, "%5s", result[client][s.name])
-		}
-	}
-	return b.String()
 }

@@ -1,10 +1,10 @@
-// Runs the jobs on standard input in headless Chromium, in pages that it loads
-// from the URLs that come with them; the observations go to standard output.
+// Runs jobs in headless Chromium. Each client has a page of its own, loaded from
+// the URL that comes with its jobs, and connections that it shares with no other.
 
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
-import { text } from "node:stream/consumers";
 import { chromium } from "playwright-core";
+import { conduct } from "./conduct.js";
 
 const executablePath = (process.env.PATH ?? "")
   .split(delimiter)
@@ -28,14 +28,15 @@ const browser = await chromium.launch({
   ],
 });
 try {
-  const observations = [];
-  for (const { page: url, address, jobs } of JSON.parse(await text(process.stdin))) {
-    const page = await browser.newPage();
-    await page.goto(url);
-    observations.push(...(await page.evaluate((work) => window.runJobs(work), { address, jobs })));
-    await page.close();
-  }
-  process.stdout.write(JSON.stringify(observations));
+  await conduct(
+    async ({ page: url }) => {
+      const page = await (await browser.newContext()).newPage();
+      page.on("pageerror", (e) => console.error(e.stack));
+      await page.goto(url);
+      return (job) => page.evaluate((j) => window.runJob(j), job);
+    },
+    () => Promise.all(browser.contexts().map((c) => c.close())),
+  );
 } finally {
   await browser.close();
 }

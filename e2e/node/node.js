@@ -1,24 +1,10 @@
-// Runs the jobs on standard input in Node; the observations go to standard output.
+// Runs jobs in Node.
 
-import improbable from "@improbable-eng/grpc-web";
-import { NodeHttpTransport } from "@improbable-eng/grpc-web-node-http-transport";
-import { text } from "node:stream/consumers";
-import { WebSocket } from "ws";
-import { run } from "./clients.js";
+import { clients } from "./clients-node.js";
+import { conduct } from "./conduct.js";
+import { run } from "./run.js";
 
-const { grpc } = improbable;
-globalThis.WebSocket ??= WebSocket; // Node has its own from version 22 on
-globalThis.self ??= globalThis; // the fetch transport looks there for fetch
-
-const transports = {
-  "improbable http": NodeHttpTransport(),
-  "improbable fetch": grpc.FetchReadableStreamTransport({}),
-  "improbable websocket": grpc.WebsocketTransport(),
-};
-
-const { address, jobs } = JSON.parse(await text(process.stdin));
-const observations = [];
-for (const job of jobs) {
-  observations.push(await run(job, address, transports));
-}
-process.stdout.write(JSON.stringify(observations));
+await conduct(
+  (job) => async (j) => run(j, clients[job.client.replace(/^node /, "")]),
+  () => process.exit(), // the kernel closes what is open
+);

@@ -1,0 +1,142 @@
+package e2e
+
+import (
+	"slices"
+	"strings"
+)
+
+// A publishedClient is one row of what is tested: a package with one of its
+// transports, on a platform.
+type publishedClient struct {
+	name    string // what jobs say; the first word is the platform
+	title   string // what the published table says
+	pkg     string // the package whose version counts
+	carrier string // what is on the wire
+}
+
+func (c publishedClient) platform() string {
+	platform, _, _ := strings.Cut(c.name, " ")
+	return platform
+}
+
+const (
+	nativeGRPC = "gRPC over HTTP/2 (h2c)"
+	tunnel     = "gRPC over HTTP/2 in a WebSocket (`h2ts`)"
+	farTunnel  = "the same from behind tinyproxy (CONNECT), to an nginx that ends TLS"
+	webHTTP1   = "gRPC-Web, HTTP/1.1"
+	webH2C     = "gRPC-Web, HTTP/2 (h2c)"
+	webText    = "gRPC-Web-text, HTTP/1.1"
+	websockets = "WebSocket (`grpc-websockets`)"
+)
+
+// clients are the published clients that people use.
+var clients = []publishedClient{
+	{"go native", "grpc-go", "google.golang.org/grpc", nativeGRPC},
+	{"go h2ts", "grpc-go, `h2ts`", "google.golang.org/grpc", tunnel},
+	{"go far", "grpc-go, `h2ts`, proxies", "google.golang.org/grpc", farTunnel},
+
+	{"node grpc-js", "grpc-js", "@grpc/grpc-js", nativeGRPC},
+	{"node connect-node grpc", "connect-node, gRPC", "@connectrpc/connect-node", nativeGRPC},
+	{"node connect-node grpc-web h2c", "connect-node, HTTP/2", "@connectrpc/connect-node", webH2C},
+	{"node connect-node grpc-web http1", "connect-node, HTTP/1.1", "@connectrpc/connect-node", webHTTP1},
+	{"node connect-web", "connect-web", "@connectrpc/connect-web", webHTTP1},
+	{"node improbable http", "improbable, node-http", "@improbable-eng/grpc-web-node-http-transport", webHTTP1},
+	{"node improbable fetch", "improbable, fetch", "@improbable-eng/grpc-web", webHTTP1},
+	{"node improbable websocket", "improbable, WebSocket", "@improbable-eng/grpc-web", websockets},
+	{"node nice fetch", "nice-grpc-web, fetch", "nice-grpc-web", webHTTP1},
+	{"node nice websocket", "nice-grpc-web, WebSocket", "nice-grpc-web", websockets},
+	{"node protobuf-ts binary", "protobuf-ts, binary", "@protobuf-ts/grpcweb-transport", webHTTP1},
+	{"node protobuf-ts text", "protobuf-ts, text", "@protobuf-ts/grpcweb-transport", webText},
+
+	{"chromium grpc-web binary", "grpc-web, binary", "grpc-web", webHTTP1},
+	{"chromium grpc-web text", "grpc-web, text", "grpc-web", webText},
+	{"chromium connect-web", "connect-web", "@connectrpc/connect-web", webHTTP1},
+	{"chromium improbable fetch", "improbable, fetch", "@improbable-eng/grpc-web", webHTTP1},
+	{"chromium improbable xhr", "improbable, XHR", "@improbable-eng/grpc-web", webHTTP1},
+	{"chromium improbable websocket", "improbable, WebSocket", "@improbable-eng/grpc-web", websockets},
+	{"chromium nice fetch", "nice-grpc-web, fetch", "nice-grpc-web", webHTTP1},
+	{"chromium nice websocket", "nice-grpc-web, WebSocket", "nice-grpc-web", websockets},
+	{"chromium protobuf-ts binary", "protobuf-ts, binary", "@protobuf-ts/grpcweb-transport", webHTTP1},
+	{"chromium protobuf-ts text", "protobuf-ts, text", "@protobuf-ts/grpcweb-transport", webText},
+}
+
+// A limitation is what some clients can't do, whoever answers them. Its cells
+// are run all the same, and have to fail: a reason that is no longer true goes.
+type limitation struct {
+	clients   []string // the ends of their names
+	scenarios []string
+	reason    string
+	// maybe: what is seen depends on buffers and on the machine's speed.
+	maybe bool
+}
+
+// What needs a request stream.
+var requestStreams = []string{
+	"client stream", "bidi, each request after a reply", "replies after the half-close", "replies before any request",
+	"many requests in order", "many both ways at once", "the client cancels while it sends",
+}
+
+var limitations = []limitation{
+	{
+		clients: []string{"connect-web"}, scenarios: requestStreams,
+		reason: "The client has no request streams: it says that fetch doesn't support them.",
+	},
+	{
+		clients: []string{"grpc-web binary", "grpc-web text", "protobuf-ts binary", "protobuf-ts text"}, scenarios: requestStreams,
+		reason: "The client has no request streams.",
+	},
+	{
+		clients: []string{"improbable http", "improbable fetch", "improbable xhr"}, scenarios: requestStreams,
+		reason: "The client's HTTP transports end the request with its first message, or send each as a request of its own.",
+	},
+	{
+		clients: []string{"chromium nice fetch"}, scenarios: requestStreams,
+		reason: "Chromium streams the body of a request over HTTP/2 alone, and HTTP/2 over TLS alone.",
+	},
+	{
+		clients: []string{"node nice fetch"}, scenarios: []string{"replies before any request"},
+		reason: "Node's fetch sends nothing before it has a part of the request's body.",
+	},
+	{
+		clients: []string{"grpc-web binary"}, scenarios: []string{"the header before any message", "the client cancels"},
+		reason: "In its binary mode the client shows nothing of a call before that has ended.",
+	},
+	{
+		clients: []string{"grpc-web text"}, scenarios: []string{"the header before any message"},
+		reason: "The client shows the header when the call has ended.",
+	},
+	{
+		clients: []string{"improbable xhr"}, scenarios: []string{"the header before any message"},
+		reason: "Chromium tells an XMLHttpRequest of the header with the first byte of the body.",
+	},
+	{
+		clients: []string{"grpc-web binary", "grpc-web text"}, scenarios: []string{"trailers with several values"},
+		reason: "The client keeps the last of several trailers of one name.",
+	},
+	{
+		clients: []string{"protobuf-ts binary", "protobuf-ts text"}, scenarios: []string{"a status message in unicode", "a hostile status message"},
+		reason: "The client shows the status message as it is on the wire, percent-encoded.",
+	},
+	{
+		clients: []string{"node improbable websocket", "node nice websocket"}, scenarios: []string{"a refused origin"},
+		reason: "Outside of a browser the client has no way to name an origin: metadata is no header of the upgrade.",
+	},
+	{
+		clients: []string{
+			"improbable http", "improbable fetch", "improbable xhr", "improbable websocket", "nice websocket",
+			"grpc-web binary", "grpc-web text", "protobuf-ts binary", "protobuf-ts text",
+		}, scenarios: []string{"a slow reader stops the backend"}, maybe: true,
+		reason: "The client reads on while the application is busy, and keeps what it read. (How much, depends on the machine: not held to fail.)",
+	},
+}
+
+// limited returns why a client can't do a scenario, or nil.
+func limited(client string, s scenario) *limitation {
+	for i, l := range limitations {
+		if slices.ContainsFunc(l.clients, func(end string) bool { return strings.HasSuffix(client, " "+end) || client == end }) &&
+			slices.Contains(l.scenarios, s.name) {
+			return &limitations[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package e2e
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A farPath is the way of a client in a company's network: a forward proxy that
+// lets CONNECT through and nothing else, and at the other end a reverse proxy that
+// ends TLS. Both are Debian's, as processes of their own.
+type farPath struct {
+	proxy string            // tinyproxy, host:port
+	front map[string]string // the port of nginx for each culvert, both as host:port
+	roots *x509.CertPool    // for nginx
+}
+
+func startFarPath(t *testing.T, culverts ...string) farPath {
+	t.Helper()
+	dir := t.TempDir()
+	p := farPath{proxy: freeAddress(t), front: map[string]string{}, roots: certificate(t, dir)}
+	var servers, ports strings.Builder
+	for _, culvert := range culverts {
+		p.front[culvert] = freeAddress(t)
+		fmt.Fprintf(&servers, nginxServer, p.front[culvert], culvert)
+		fmt.Fprintf(&ports, "ConnectPort %s\n", port(p.front[culvert]))
+	}
+	nginx := write(t, dir, "nginx.conf", fmt.Sprintf(nginxConfig, &servers))
+	startPathProcess(t, "nginx", p.front[culverts[0]], "-p", dir, "-c", nginx)
+	tinyproxy := write(t, dir, "tinyproxy.conf", fmt.Sprintf(tinyproxyConfig, port(p.proxy), &ports))
+	startPathProcess(t, "tinyproxy", p.proxy, "-d", "-c", tinyproxy)
+	return p
+}
+
+const nginxConfig = `
+daemon off;
+master_process off; # one process, of the user that runs the tests
+pid nginx.pid;
+error_log stderr;
+events {}
+http {
+	access_log off;
+	client_body_temp_path body;
+	proxy_temp_path proxy;
+	fastcgi_temp_path fastcgi;
+	uwsgi_temp_path uwsgi;
+	scgi_temp_path scgi;
+	%s
+}
+`
+
+const nginxServer = `
+	server {
+		listen %s ssl;
+		ssl_certificate cert.pem;
+		ssl_certificate_key key.pem;
+		location / {
+			proxy_pass http://%s;
+			proxy_http_version 1.1;
+			proxy_set_header Host $host;
+			proxy_set_header Upgrade $http_upgrade;
+			proxy_set_header Connection upgrade;
+		}
+	}
+`
+
+const tinyproxyConfig = `
+Listen 127.0.0.1
+Port %s
+Allow 127.0.0.1
+Timeout 600
+MaxClients 100
+LogLevel Warning
+%s
+`
+
+func port(address string) string {
+	_, port, _ := net.SplitHostPort(address) // it is one
+	return port
+}
+
+// client returns an HTTP client that goes this way, for WebSockets.
+func (p farPath) client() *http.Client {
+	proxy := &url.URL{Scheme: "http", Host: p.proxy}
+	return &http.Client{Transport: &http.Transport{
+		Proxy:           http.ProxyURL(proxy),
+		TLSClientConfig: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
+	}}
+}
+
+// startPathProcess starts a program that the tests don't build, and returns once
+// it listens.
+func startPathProcess(t *testing.T, program, address string, args ...string) {
+	t.Helper()
+	path := ""
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin") { // where a user's PATH doesn't look
+		if _, err := os.Stat(filepath.Join(dir, program)); err == nil {
+			path = filepath.Join(dir, program)
+			break
+		}
+	}
+	if path == "" {
+		t.Fatalf("%s is not installed: make deps", program)
+	}
+	startProcess(t, program, "", append([]string{path}, args...)...)
+	if err := eventually(10*time.Second, func() error {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}); err != nil {
+		t.Fatalf("%s: %v", program, err)
+	}
+}
+
+// freeAddress returns an address of the loopback that was free a moment ago, for
+// programs that can't say which one they took.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ln.Close() // nothing was accepted
+	return ln.Addr().String()
+}
+
+// certificate makes cert.pem and key.pem for localhost in dir.
+func certificate(t *testing.T, dir string) *x509.CertPool {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	write(t, dir, "cert.pem", string(cert))
+	write(t, dir, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cert)
+	return roots
+}
+
+// write makes a file in dir and returns its path.
+func write(t *testing.T, dir, name, content string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,23 @@
+// The clients that run in Node: the browser's, as far as Node has what they need,
+// and those made for Node.
+
+import { createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
+import { NodeHttpTransport } from "@improbable-eng/grpc-web-node-http-transport";
+import { WebSocket } from "ws";
+import { connect } from "./client-connect.js";
+import { grpcJS } from "./client-grpc-js.js";
+import { improbableClient } from "./client-improbable.js";
+import { clients as browserClients } from "./clients-browser.js";
+
+globalThis.WebSocket ??= WebSocket; // Node has its own from version 22 on
+globalThis.self ??= globalThis; // improbable's fetch transport looks there for fetch
+
+/** By the names that ../matrix_clients_test.go knows. */
+export const clients = {
+  ...browserClients,
+  "grpc-js": grpcJS,
+  "connect-node grpc": connect((baseUrl) => createGrpcTransport({ baseUrl })),
+  "connect-node grpc-web http1": connect((baseUrl) => createGrpcWebTransport({ baseUrl, httpVersion: "1.1" })),
+  "connect-node grpc-web h2c": connect((baseUrl) => createGrpcWebTransport({ baseUrl, httpVersion: "2" })),
+  "improbable http": improbableClient(NodeHttpTransport()),
+};
