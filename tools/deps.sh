@@ -38,6 +38,9 @@ look() {
 		have nft || miss nftables "nft: packets dropped, for the same tests"
 		have nginx || miss nginx "nginx: a client's way through a reverse proxy that ends TLS"
 		have tinyproxy || miss tinyproxy-bin "tinyproxy: a client's way through a forward proxy"
+		[ -x /usr/lib/squid/security_file_certgen ] || miss squid-openssl "Squid with OpenSSL: a client's way through a proxy that opens TLS"
+		have curl || miss curl "curl: what the documents ask by hand"
+		have openssl || miss openssl "openssl: the same"
 	else
 		miss linux "Linux itself: only it has network namespaces; make lint and make unit work here"
 	fi

@@ -1,0 +1,155 @@
+package docs
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A runner does what a block says, or holds what it shows to the real thing.
+type runner func(t *testing.T, b block)
+
+// runners are chosen by the fence's first word.
+var runners = map[string]runner{
+	"sh":      runShell,
+	"console": runConsole,
+	"yaml":    runYAML,
+	"go":      runGo,
+	"js":      runJavaScript,
+	"http":    runExchange,
+	"text":    wantEvidence,
+	"json":    wantEvidence,
+	"nginx":   runNginx,
+	"squid":   runSquid,
+}
+
+// notRun lists the blocks that can't be run as they stand, each with what shows
+// it to be right instead. A row that fits no block fails, too.
+var notRun = []struct {
+	page  string // "": any
+	holds string // text that the block has
+	check runner // what is looked at instead; nil: nothing can be
+	why   string
+}{
+	{"", "►", nil, "a picture"},
+	{"docs/protocols.md", "an empty message, which is", wantFrames, "frames: their lengths are checked"},
+	{"docs/protocols.md", "grpc-message: no caf", wantTrailersBlock, "the trailers of a call that fails so"},
+	{"demo/web/README.md", "npm ci", wantScripts, "make lint runs check, of which build is a part; TestScreenshot runs check-page.mjs' sibling"},
+	{"docs/coming-from-grpcwebproxy.md", "grpcwebproxy --backend_addr", wantForeignFlags, "what is to be left behind: its flags are held to the page's table, which was made from its source"},
+	{"docs/coming-from-envoy.md", "static_resources:", wantYAML, "Envoy isn't installed for the tests: that it is YAML is checked"},
+	{"docs/operations.md", "docker compose", nil, "it takes a container engine; tools/image_linux_test.go builds and runs the image without one, tools/compose_test.go holds the file to the program"},
+}
+
+// TestBlocks runs every fenced block of every page.
+func TestBlocks(t *testing.T) {
+	used := make([]bool, len(notRun))
+	for _, p := range readPages(t) {
+		for _, b := range p.blocks {
+			t.Run(b.place(), func(t *testing.T) {
+				for i, row := range notRun {
+					if (row.page == "" || row.page == b.page) && strings.Contains(b.text, row.holds) {
+						used[i] = true
+						if row.check != nil {
+							row.check(t, b)
+						}
+						return
+					}
+				}
+				run, known := runners[b.language]
+				if !known {
+					t.Fatalf("no way to run a block of the language %q; give it one, or list it in notRun", b.language)
+				}
+				run(t, b)
+			})
+		}
+	}
+	for i, row := range notRun {
+		if !used[i] && !filtered() {
+			t.Errorf("no block of %q holds %q: remove the row", row.page, row.holds)
+		}
+	}
+}
+
+// wantScripts holds the commands of a page beside a package.json to scripts that
+// are there.
+func wantScripts(t *testing.T, b block) {
+	dir := filepath.Join(root, filepath.Dir(b.page))
+	text, err := os.ReadFile(filepath.Join(dir, "package.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var manifest struct{ Scripts map[string]string }
+	if err := json.Unmarshal(text, &manifest); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range commands(b.text) {
+		words := strings.Fields(c)
+		switch words[0] + " " + words[1] {
+		case "npm ci":
+		case "npm run":
+			if manifest.Scripts[words[2]] == "" {
+				t.Errorf("%s: package.json has no such script", c)
+			}
+		default:
+			if _, err := os.Stat(filepath.Join(dir, words[1])); words[0] != "node" || err != nil {
+				t.Errorf("%s: no such program: %v", c, err)
+			}
+		}
+	}
+}
+
+// wantForeignFlags holds another program's command line to the flags in the page's
+// table.
+func wantForeignFlags(t *testing.T, b block) {
+	page, err := os.ReadFile(filepath.Join(root, b.page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range strings.Fields(b.text) {
+		name, _, _ := strings.Cut(word, "=")
+		if strings.HasPrefix(name, "--") && !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("the table has no %s", name)
+		}
+	}
+}
+
+// wantYAML holds a block of another program's to being YAML, as nearly as culvert
+// can tell: it reads it, and knows none of its keys.
+func wantYAML(t *testing.T, b block) {
+	file := writeFile(t, "foreign.yaml", b.text)
+	text, err := output(t, root, 10*time.Second, culvertProgram, "validate", file)
+	if err == nil || !strings.Contains(text, `foreign.yaml:1: unknown key "static_resources"`) {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
+// indented reports whether a page has a block of code that isn't fenced, which
+// nothing here would run.
+func indented(p page) (number int, found bool) {
+	blank, list := true, false
+	for _, l := range p.prose {
+		text := strings.TrimSpace(l.text)
+		switch {
+		case text == "":
+			blank = true
+			continue
+		case strings.HasPrefix(l.text, "    ") && blank && !list:
+			return l.number, true
+		case !strings.HasPrefix(l.text, " "):
+			list = strings.HasPrefix(l.text, "- ") || strings.HasPrefix(l.text, "* ") || '0' <= l.text[0] && l.text[0] <= '9'
+		}
+		blank = false
+	}
+	return 0, false
+}
+
+func TestCodeIsFenced(t *testing.T) {
+	for _, p := range readPages(t) {
+		if n, found := indented(p); found {
+			t.Errorf("%s:%d: code without a fence: nothing runs it", p.path, n)
+		}
+	}
+}

@@ -1,0 +1,95 @@
+// Runs modules in headless Chromium, one after the other, each as a page of
+// http://localhost:5173 (where development servers have theirs), and writes what
+// they log to standard output.
+//
+//   node browser.mjs MODULE...
+//
+// It ends with the last one: with 1 if one of them threw.
+import { existsSync } from "node:fs";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { delimiter, dirname, join } from "node:path";
+
+const require = createRequire(new URL("../node/package.json", import.meta.url));
+const { build } = require("esbuild");
+const { chromium } = require("playwright-core");
+
+/** Bundles a module with what reports its end. */
+async function bundle(module) {
+  const { outputFiles } = await build({
+    stdin: {
+      contents: `import(${JSON.stringify(module)}).then(() => ended(""), (e) => ended(String(e?.stack ?? e)))`,
+      resolveDir: dirname(module),
+    },
+    bundle: true,
+    format: "esm",
+    platform: "browser",
+    target: "esnext",
+    write: false,
+  });
+  return outputFiles[0].text;
+}
+
+const modules = process.argv.slice(2);
+const scripts = await Promise.all(modules.map(bundle));
+const index = (n) =>
+  `<!doctype html><link rel="icon" href="data:,"><title>snippet</title><script type="module" src="page${n}.js"></script>`;
+const files = Object.fromEntries(
+  scripts.flatMap((script, n) => [
+    [`/${n}`, ["text/html; charset=utf-8", index(n)]],
+    [`/page${n}.js`, ["text/javascript; charset=utf-8", script]],
+  ]),
+);
+const server = createServer((request, response) => {
+  const [type, text] = files[request.url] ?? ["text/plain", ""];
+  response.writeHead(text ? 200 : 404, { "content-type": type }).end(text);
+});
+await new Promise((resolve) => server.listen(5173, "127.0.0.1", resolve));
+
+const executablePath = (process.env.PATH ?? "")
+  .split(delimiter)
+  .flatMap((dir) => ["chromium", "chromium-browser", "google-chrome"].map((name) => join(dir, name)))
+  .find(existsSync);
+const browser = await chromium.launch({
+  executablePath,
+  args: [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+  ],
+});
+try {
+  for (const n of modules.keys()) {
+    const page = await browser.newPage();
+    page.on("console", (message) => console.log(message.text()));
+    page.on("pageerror", (error) => console.log(String(error)));
+    const end = withResolvers();
+    const patience = setTimeout(() => end.resolve("the module has not ended"), 20_000);
+    await page.exposeFunction("ended", end.resolve);
+    await page.goto(`http://localhost:5173/${n}`);
+    const error = await end.promise;
+    clearTimeout(patience);
+    if (error) {
+      console.error(error);
+      process.exitCode = 1;
+    }
+    await page.close();
+  }
+} finally {
+  await browser.close();
+  server.close();
+}
+
+/** As Promise.withResolvers, which Node has from version 22 on. */
+function withResolvers() {
+  const all = {};
+  all.promise = new Promise((resolve) => {
+    all.resolve = resolve;
+  });
+  return all;
+}

@@ -1,0 +1,91 @@
+package docs
+
+import (
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	link       = regexp.MustCompile(`\]\(([^)\s]+)(?:\s+"[^"]*")?\)`)
+	inlineCode = regexp.MustCompile("`[^`]*`")
+)
+
+// TestLinksLeadSomewhere holds every relative link to a file that is there, and
+// to a heading where it names one.
+func TestLinksLeadSomewhere(t *testing.T) {
+	pages := readPages(t)
+	anchors := map[string][]string{}
+	for _, p := range pages {
+		for _, h := range p.headings {
+			anchors[p.path] = append(anchors[p.path], h.anchor)
+		}
+	}
+	for _, p := range pages {
+		for _, l := range p.prose {
+			for _, m := range link.FindAllStringSubmatch(inlineCode.ReplaceAllString(l.text, "``"), -1) {
+				if err := followLink(p.path, m[1], anchors); err != "" {
+					t.Errorf("%s:%d: %s: %s", p.path, l.number, m[1], err)
+				}
+			}
+		}
+	}
+}
+
+// followLink says what is wrong with a link, "" if nothing is.
+func followLink(from, target string, anchors map[string][]string) string {
+	u, err := url.Parse(target)
+	switch {
+	case err != nil:
+		return err.Error()
+	case u.Scheme == "mailto":
+		return ""
+	case u.Scheme != "":
+		if u.Scheme != "https" || u.Host == "" {
+			return "neither https nor relative"
+		}
+		return ""
+	}
+	to := from
+	if u.Path != "" {
+		to = path.Join(path.Dir(from), u.Path)
+	}
+	if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(to))); err != nil {
+		return "no such file"
+	}
+	if u.Fragment != "" && !slices.Contains(anchors[to], u.Fragment) {
+		return "no such heading"
+	}
+	return ""
+}
+
+// TestEveryPageSaysWhereToGoNext holds the documents to their form: whom a page
+// is for, and where to go from it.
+func TestEveryPageSaysWhereToGoNext(t *testing.T) {
+	for _, p := range readPages(t) {
+		if path.Dir(p.path) != "docs" {
+			continue
+		}
+		last, begins := "", ""
+		for _, l := range p.prose {
+			if strings.TrimSpace(l.text) == "" {
+				continue
+			}
+			last = l.text
+			if l.number > 1 && begins == "" {
+				begins = l.text
+			}
+		}
+		if !strings.HasPrefix(begins, "For ") {
+			t.Errorf("%s begins with %q, want whom it is for: \"For …\"", p.path, begins)
+		}
+		if !link.MatchString(last) {
+			t.Errorf("%s ends with %q, want links: where to go next", p.path, last)
+		}
+	}
+}

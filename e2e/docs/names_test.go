@@ -1,0 +1,190 @@
+package docs
+
+import (
+	"encoding/json"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// names are what the program knows, by kind.
+type names struct {
+	flags, keys, variables, reasons, targets []string
+	tests                                    map[string]bool
+}
+
+func readNames(t testing.TB) names {
+	t.Helper()
+	n := names{tests: map[string]bool{}}
+	for _, command := range []string{"serve", "demo", "validate", "version"} {
+		help, err := output(t, root, 10*time.Second, culvertProgram, command, "--help")
+		if err != nil {
+			t.Fatalf("%v\n%s", err, help)
+		}
+		n.flags = append(n.flags, regexp.MustCompile(`--[a-z-]+`).FindAllString(help, -1)...)
+	}
+	n.readKeys(t)
+	for _, p := range readPages(t) {
+		if p.path == "docs/errors.md" { // made from the program's table, and held to it
+			for _, h := range p.headings {
+				n.reasons = append(n.reasons, strings.ToUpper(h.anchor))
+			}
+		}
+	}
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^([a-z0-9-]+):`).FindAllStringSubmatch(string(makefile), -1) {
+		n.targets = append(n.targets, m[1])
+	}
+	n.readTests(t)
+	return n
+}
+
+// readKeys takes the keys from the schema, which is made from the program's own
+// struct and held to it.
+func (n *names) readKeys(t testing.TB) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "proxy.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type schema struct {
+		Properties map[string]json.RawMessage
+	}
+	var walk func(prefix string, raw []byte)
+	walk = func(prefix string, raw []byte) {
+		var s schema
+		if err := json.Unmarshal(raw, &s); err != nil {
+			t.Fatal(err)
+		}
+		for name, inner := range s.Properties {
+			n.keys = append(n.keys, prefix+name)
+			n.variables = append(n.variables, "CULVERT_"+strings.ToUpper(strings.ReplaceAll(prefix+name, ".", "_")))
+			walk(prefix+name+".", inner)
+		}
+	}
+	walk("", text)
+	n.variables = append(n.variables, "CULVERT_CONFIG", "CULVERT_", "CULVERT_BIN") // the last is the tests'
+}
+
+// readTests takes the names of all tests and fuzz targets, and of the scenarios
+// that every transport passes.
+func (n *names) readTests(t testing.TB) {
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example)\w*)\(`)
+	scenario := regexp.MustCompile(`(?m)^\s*\{"([^"]+)", `)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && d.Name() == "node_modules":
+			return fs.SkipDir
+		case filepath.Ext(path) != ".go":
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range function.FindAllStringSubmatch(string(text), -1) {
+			n.tests[m[1]] = true
+		}
+		if strings.Contains(path, "bridgetest") {
+			for _, m := range scenario.FindAllStringSubmatch(string(text), -1) {
+				n.tests[m[1]] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// foreign are names of other programs that look like culvert's, and whose they are.
+var foreign = map[string]string{
+	"TCP_USER_TIMEOUT": "Linux", "TCP_INFO": "Linux", "TCP_RTO_MAX_MS": "Linux", "RST_STREAM": "HTTP/2",
+	"HTTPS_PROXY": "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
+	"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": "gRPC", "REQUESTS_CA_BUNDLE": "Python", "CURL_CA_BUNDLE": "curl", "--cacert": "curl",
+}
+
+var (
+	codeSpan   = regexp.MustCompile("`([^`]+)`")
+	isFlag     = regexp.MustCompile(`^--[a-z][a-z0-9-]*$`)
+	isVariable = regexp.MustCompile(`^CULVERT_\w*$`)
+	isReason   = regexp.MustCompile(`^[A-Z]+(_[A-Z]+)+$`)
+	isKey      = regexp.MustCompile(`^[a-z_]+(\.[a-z_]+)+$`)
+	isTest     = regexp.MustCompile(`^(Test|Fuzz)[A-Z]\w*$`)
+	isTarget   = regexp.MustCompile(`^make ([a-z-]+)$`)
+)
+
+// gRPC's codes look like reasons.
+var codeNames = []string{
+	"INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
+	"FAILED_PRECONDITION", "OUT_OF_RANGE", "DATA_LOSS",
+}
+
+// TestNamesExist holds what the documents name to what there is: culvert's flags,
+// keys, variables and reasons, make's targets, and tests.
+func TestNamesExist(t *testing.T) {
+	known := readNames(t)
+	used := map[string]bool{}
+	for _, p := range readPages(t) {
+		for _, l := range p.prose {
+			text := l.text
+			if strings.HasPrefix(p.path, "docs/coming-from-") && strings.HasPrefix(text, "|") {
+				_, text, _ = strings.Cut(text[1:], "|") // the first column is the other program's
+			}
+			for _, m := range codeSpan.FindAllStringSubmatch(text, -1) {
+				word, _, _ := strings.Cut(m[1], " ")
+				if scenario, is := strings.CutPrefix(m[1], "TestConformance/"); is && !known.tests[scenario] {
+					t.Errorf("%s:%d: %s: no such scenario", p.path, l.number, m[1])
+				}
+				if strings.HasPrefix(m[1], "make ") {
+					word = m[1]
+				}
+				word, _, _ = strings.Cut(word, "=")
+				if _, is := foreign[word]; is {
+					used[word] = true
+				} else if kind := known.lacks(word); kind != "" {
+					t.Errorf("%s:%d: %s: no such %s", p.path, l.number, m[1], kind)
+				}
+			}
+		}
+	}
+	for word := range foreign {
+		if !used[word] {
+			t.Errorf("no page names %s: remove it from the foreign names", word)
+		}
+	}
+}
+
+// lacks returns what kind of name a word is, if the program doesn't have it.
+func (n names) lacks(word string) string {
+	missing := func(kind string, all []string, name string) string {
+		if slices.Contains(all, name) {
+			return ""
+		}
+		return kind
+	}
+	switch m := isTarget.FindStringSubmatch(word); {
+	case m != nil:
+		return missing("target", n.targets, m[1])
+	case isFlag.MatchString(word):
+		return missing("flag", n.flags, word)
+	case isVariable.MatchString(word):
+		return missing("variable", n.variables, word)
+	case isReason.MatchString(word):
+		return missing("reason", append(n.reasons, codeNames...), word)
+	case isKey.MatchString(word) && slices.Contains(n.keys, word[:strings.IndexByte(word, '.')]):
+		return missing("key", n.keys, word)
+	case isTest.MatchString(word) && !n.tests[word]:
+		return "test"
+	}
+	return ""
+}

@@ -1,0 +1,21 @@
+package docs
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// runYAML has culvert check the block as its configuration.
+func runYAML(t *testing.T, b block) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "proxy.yaml"), []byte(b.text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err := output(t, dir, 10*time.Second, culvertProgram, "validate", "proxy.yaml")
+	if err != nil || strings.Contains(text, "warning") && !strings.Contains(text, "backend.address is missing") {
+		t.Errorf("culvert validate: %v\n%s", err, text)
+	}
+}
