@@ -110,6 +110,13 @@ var limitations = []limitation{
 		reason: "Chromium tells an XMLHttpRequest of the header with the first byte of the body.",
 	},
 	{
+		clients: []string{
+			"connect-web", "improbable http", "improbable fetch", "improbable xhr", "improbable websocket", "nice fetch", "nice websocket",
+			"grpc-web binary", "grpc-web text", "protobuf-ts binary", "protobuf-ts text",
+		}, scenarios: []string{"compressed requests and replies"},
+		reason: "The client doesn't compress.",
+	},
+	{
 		clients: []string{"grpc-web binary", "grpc-web text"}, scenarios: []string{"trailers with several values"},
 		reason: "The client keeps the last of several trailers of one name.",
 	},

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -131,7 +132,7 @@ func startGo(t *testing.T, far farPath, jobs []job) *runner {
 	ways := goWays(far)
 	r := &runner{platform: "go", seen: make(chan observation)}
 	stopped := make(chan struct{})
-	steps := make(chan struct{}, 4) // as many as there are, so that next need not wait
+	steps := make(chan struct{}, len(phases)) // next need not wait
 	r.next = func() { steps <- struct{}{} }
 	step := func() {
 		select {
@@ -160,11 +161,12 @@ func startGo(t *testing.T, far farPath, jobs []job) *runner {
 	var work sync.WaitGroup
 	work.Go(func() {
 		defer close(r.seen)
-		for _, phase := range []place{ordinary, calm, doomed} {
+		last := len(phases) - 1
+		for _, phase := range phases[:last] {
 			begin(phase).Wait()
 			step()
 		}
-		abandoned := begin(left)
+		abandoned := begin(phases[last])
 		step()
 		for _, way := range ways {
 			way.cut()
@@ -214,7 +216,11 @@ func runGRPC(cc *grpc.ClientConn, j job) observation {
 func (o *observation) unary(ctx context.Context, cc *grpc.ClientConn, j job) error {
 	var header, trailer metadata.MD
 	reply := new(e2epb.Reply)
-	err := cc.Invoke(ctx, "/culvert.e2e.v1.Probe/"+j.Method, j.request(0), reply, grpc.Header(&header), grpc.Trailer(&trailer))
+	options := []grpc.CallOption{grpc.Header(&header), grpc.Trailer(&trailer)}
+	if j.Compress {
+		options = append(options, grpc.UseCompressor(gzip.Name))
+	}
+	err := cc.Invoke(ctx, "/culvert.e2e.v1.Probe/"+j.Method, j.request(0), reply, options...)
 	if err == nil {
 		o.took(reply)
 	}

@@ -246,11 +246,13 @@ const pageTail = `
 - *Replies before any request*: the server answers a bidirectional call at once; the client sends nothing before.
 - *The header before any message*: the server sends its header and then nothing; the client sees it, and cancels.
 - *In order*: every message is numbered and has a checksum, at both ends.
+- *Compressed*: with gzip, as the client sends them; the server sees gzip, too.
 - *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of which nobody knows.
 - *A hostile status message*: ` + "`%`" + `, quotes, control characters, CR LF, what looks like a trailer, emoji.
 - *A deadline passes*, *the client cancels*, *the client goes away* (its page or process ends): the server's context ends at once.
   On HTTP/1.1 Chromium may take up to 5 s more: it waits whether the response of an aborted request ends by itself.
 - *The backend is killed* (SIGKILL) after its first reply: the client is told UNAVAILABLE and ` + "`UPSTREAM_RESET`" + `, never OK.
+- *Culvert is told to stop* (SIGTERM), and the call outlasts ` + "`drain_timeout`" + `: UNAVAILABLE and ` + "`DRAINING`" + `.
 - *Over culvert's limit*: RESOURCE_EXHAUSTED with ` + "`REQUEST_TOO_LARGE` or `RESPONSE_TOO_LARGE`" + `.
 - *A refused origin*: nothing reaches the server. Clients outside of a browser send the origin as a header.
 - *A slow reader stops the backend*: the client pauses in the midst of 24 MiB; the server's send blocks meanwhile.

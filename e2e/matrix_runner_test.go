@@ -13,13 +13,12 @@ import (
 	"testing"
 )
 
-// A runner runs the jobs of some clients and tells what they saw: first the
-// ordinary ones, next those whose backend dies, next those that are left running,
-// and next the clients go away under these.
+// A runner runs the jobs of some clients and tells what they saw, phase by phase.
+// In the last one it tells nothing: the clients go away under their calls.
 type runner struct {
 	platform string           // the first word of its clients' names
 	seen     chan observation // closed when no more will come
-	next     func()           // begins what comes next; once for each
+	next     func()           // ends a phase
 	err      error            // valid when seen is closed
 }
 

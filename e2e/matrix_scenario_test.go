@@ -32,6 +32,7 @@ type scenario struct {
 	requests []jobRequest
 	timeout  time.Duration
 
+	compress       bool          // the client compresses its requests with gzip
 	pingPong       bool          // each request is sent after the reply to the one before
 	repliesFirst   int           // the replies that the client awaits before its first request
 	cancelAt       int           // the reply after which the client cancels; 0: never
@@ -53,8 +54,13 @@ const (
 	foreign  place = "foreign" // culvert called from an origin that isn't allowed
 	calm     place = "calm"    // culvert and a backend that have little else to do, since time matters
 	doomed   place = "doomed"  // a backend that is killed under the call
+	drained  place = "drained" // culvert is told to stop under the call
 	left     place = "left"    // the client goes away under the call
 )
+
+// phases are the places that have a time of their own, in their order. The calls
+// of the others run in the first.
+var phases = []place{ordinary, calm, doomed, drained, left}
 
 type jobRequest struct {
 	Text  string `json:"text,omitempty"`
@@ -66,13 +72,14 @@ type job struct {
 	Client         string       `json:"client"`
 	Scenario       string       `json:"scenario"`
 	ID             string       `json:"id"`
-	Phase          place        `json:"phase"`   // ordinary, calm, doomed or left
+	Phase          place        `json:"phase"`   // one of phases
 	Address        string       `json:"address"` // of culvert, as a URL
 	Page           string       `json:"page"`    // that a browser calls from
 	Method         string       `json:"method"`
 	Metadata       []jobField   `json:"metadata"`
 	Requests       []jobRequest `json:"requests"`
 	TimeoutMS      int64        `json:"timeout_ms"`
+	Compress       bool         `json:"compress"`
 	PingPong       bool         `json:"ping_pong"`
 	RepliesFirst   int          `json:"replies_first"`
 	CancelAfter    int          `json:"cancel_after"`
@@ -91,11 +98,11 @@ type jobField struct {
 func (s scenario) job(t testing.TB, client string) job {
 	j := job{
 		Client: client, Scenario: s.name, ID: newID(t), Method: s.method, Requests: s.requests,
-		TimeoutMS: s.timeout.Milliseconds(), PingPong: s.pingPong, RepliesFirst: s.repliesFirst,
+		TimeoutMS: s.timeout.Milliseconds(), Compress: s.compress, PingPong: s.pingPong, RepliesFirst: s.repliesFirst,
 		CancelAfter: s.cancelAt, CancelOnHeader: s.cancelOnHeader, PauseMS: s.pause.Milliseconds(),
 		PatienceMS: (20 * time.Second).Milliseconds(),
 	}
-	if s.place == calm || s.place == doomed || s.place == left {
+	if slices.Contains(phases, s.place) {
 		j.Phase = s.place
 	}
 	if limited(client, s) != nil {

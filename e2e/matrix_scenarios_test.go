@@ -121,6 +121,18 @@ var scenarios = append([]scenario{
 		},
 	},
 	{
+		name: "compressed requests and replies", method: "Unary", replies: 1, compress: true,
+		script: probe.Script{Echo: true, AnyPayload: true}, requests: []jobRequest{{Bytes: 100 * kib}},
+		check: func(v *verdict, o observation, r probe.Record) {
+			if r := o.Replies[0]; r.Bytes != 100*kib || r.SHA256 != sum(jobPayload(100*kib)) {
+				v.errorf("%d bytes with the sum %s came back", r.Bytes, r.SHA256)
+			}
+			if r.Encoding != "gzip" {
+				v.errorf("the requests came to the backend in the encoding %q, want gzip", r.Encoding)
+			}
+		},
+	},
+	{
 		name: "unicode in messages", method: "Unary", replies: 1,
 		script: probe.Script{Echo: true}, requests: []jobRequest{{Text: unicodeText + hostileText}},
 		check: func(v *verdict, o observation, _ probe.Record) { v.texts(o, unicodeText+hostileText) },
@@ -240,6 +252,12 @@ var scenarios = append([]scenario{
 		script: probe.Script{Replies: 1, Hang: true}, requests: []jobRequest{{}},
 		code: codes.Unavailable, message: anyMessage,
 		check: func(v *verdict, o observation, _ probe.Record) { v.reasons(o, "culvert", "UPSTREAM_RESET") },
+	},
+	{
+		name: "culvert is told to stop", place: drained, method: "ServerStream", replies: 1,
+		script: probe.Script{Replies: 1, Hang: true}, requests: []jobRequest{{}},
+		code: codes.Unavailable, message: anyMessage,
+		check: func(v *verdict, o observation, _ probe.Record) { v.reasons(o, "culvert", "DRAINING") },
 	},
 	{
 		name: "a request over culvert's limit", place: small, method: "Unary",

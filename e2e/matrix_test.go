@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,34 +22,36 @@ import (
 func TestPublishedClients(t *testing.T) {
 	m := startMatrix(t)
 	runners := m.startRunners(t)
-	m.collect(t, runners, ordinary)
-	nextOf(runners)
-	m.collect(t, runners, calm)
-
-	nextOf(runners)
-	m.awaitReplies(t, doomed)
-	m.dying.kill(t)
-	m.collect(t, runners, doomed)
-
-	nextOf(runners)
-	m.awaitReplies(t, left)
-	gone := time.Now()
-	nextOf(runners)
+	var gone time.Time
+	for _, phase := range phases {
+		switch phase {
+		case doomed:
+			m.awaitReplies(t, phase)
+			m.dying.kill(t)
+		case drained:
+			m.awaitReplies(t, phase)
+			m.draining.signal(t, syscall.SIGTERM)
+		case left:
+			m.awaitReplies(t, phase)
+			gone = time.Now()
+		}
+		if phase != left { // who has left says no more
+			m.collect(t, runners, phase)
+		}
+		for _, r := range runners {
+			r.next()
+		}
+	}
 
 	results := m.judge(t, gone)
 	t.Log("\n" + results.text())
 	comparePage(t, results)
 }
 
-func nextOf(runners []*runner) {
-	for _, r := range runners {
-		r.next()
-	}
-}
-
 // A matrix is all calls of all clients, and what they go to.
 type matrix struct {
 	backend, dying *backend
+	draining       *culvert
 	address        map[place]string // of culvert, host:port
 	allowed        string           // the page's origin
 	foreign        string           // the other's
@@ -66,10 +69,12 @@ func startMatrix(t *testing.T) *matrix {
 	whole := startCulvert(t, m.backend.address, culvertOptions{args: args})
 	low := startCulvert(t, m.backend.address, culvertOptions{args: args, config: "limits: {message_bytes: 1MiB}\n"})
 	dying := startCulvert(t, m.dying.address, culvertOptions{args: args})
+	m.draining = startCulvert(t, m.backend.address, culvertOptions{args: args, config: "drain_timeout: 500ms\n"})
 	m.address = map[place]string{
-		ordinary: whole.address, calm: whole.address, foreign: whole.address, left: whole.address, small: low.address, doomed: dying.address,
+		ordinary: whole.address, calm: whole.address, foreign: whole.address, left: whole.address,
+		small: low.address, doomed: dying.address, drained: m.draining.address,
 	}
-	m.far = startFarPath(t, whole.address, low.address, dying.address)
+	m.far = startFarPath(t, whole.address, low.address, dying.address, m.draining.address)
 	for _, c := range clients {
 		for _, s := range scenarios {
 			m.jobs = append(m.jobs, m.job(t, c, s))

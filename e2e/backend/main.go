@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/grpc"
 	_ "google.golang.org/grpc/encoding/gzip" // as a backend has it that is sent compressed messages
+	_ "google.golang.org/grpc/encoding/gzip" // for clients that compress
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
@@ -56,6 +57,7 @@ func run(listen, control string, streams uint32) error {
 	records := newRecords()
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(probe.MaxPayload), // the tests look at culvert's limits
+		grpc.StatsHandler(encodings{}),
 	}
 	if streams > 0 {
 		options = append(options, grpc.MaxConcurrentStreams(streams))

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -37,6 +38,9 @@ func (rs *records) begin(ctx context.Context, method, id string, md metadata.MD)
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	e := &entry{rs, probe.Record{ID: id, Method: method, Began: time.Now(), Metadata: map[string][][]byte{}}}
+	if encoding, ok := ctx.Value(encodingKey{}).(*string); ok {
+		e.record.Encoding = *encoding
+	}
 	if p, ok := peer.FromContext(ctx); ok {
 		e.record.Peer = p.Addr.String()
 	}
@@ -156,3 +160,23 @@ func (rs *records) find(id, state string) (any, bool) {
 	}
 	return e.record, ok
 }
+
+// encodings is the stats.Handler that notes how a call's requests are encoded,
+// which grpc-go tells nobody else.
+type encodings struct{}
+
+type encodingKey struct{} // its value: *string, written before the handler runs
+
+func (encodings) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	return context.WithValue(ctx, encodingKey{}, new(string))
+}
+
+func (encodings) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	if in, ok := s.(*stats.InHeader); ok {
+		*ctx.Value(encodingKey{}).(*string) = in.Compression
+	}
+}
+
+func (encodings) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+func (encodings) HandleConn(context.Context, stats.ConnStats) {}

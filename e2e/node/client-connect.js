@@ -9,13 +9,14 @@ const service = { ...Probe, methods: [...Probe.methods, { ...Probe.method.unary,
 
 /** A client on a transport that newTransport makes for an address. */
 export function connect(newTransport) {
-  const clients = new Map(); // by address: connections are kept, as in a program
+  const clients = new Map(); // connections are kept, as in a program
   return async (call) => {
-    if (!clients.has(call.address)) {
-      clients.set(call.address, createClient(service, newTransport(call.address)));
+    const key = `${call.address} ${call.compress}`;
+    if (!clients.has(key)) {
+      clients.set(key, createClient(service, newTransport(call.address, call.compress)));
     }
     try {
-      await make(clients.get(call.address), call);
+      await make(clients.get(key), call);
       return { code: 0, message: "", trailer: call.trailer };
     } catch (e) {
       if (!(e instanceof ConnectError)) {

@@ -1,27 +1,29 @@
 // @grpc/grpc-js, with the methods that @grpc/proto-loader reads from the file.
 
-import { credentials, loadPackageDefinition, Metadata } from "@grpc/grpc-js";
+import { compressionAlgorithms, credentials, loadPackageDefinition, Metadata } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { fileURLToPath } from "node:url";
 import { only } from "./run.js";
 
 const file = fileURLToPath(new URL("../e2epb/probe.proto", import.meta.url));
 const { Probe } = loadPackageDefinition(loadSync(file, { longs: Number, defaults: true })).culvert.e2e.v1;
-const clients = new Map(); // by address: connections are kept, as in a program
+const clients = new Map(); // connections are kept, as in a program
 
 /** The client. */
 export async function grpcJS(call) {
   const target = call.address.replace("http://", "");
-  if (!clients.has(target)) {
+  const key = `${target} ${call.compress}`;
+  if (!clients.has(key)) {
     clients.set(
-      target,
+      key,
       new Probe(target, credentials.createInsecure(), {
         "grpc.max_receive_message_length": -1,
         "grpc.enable_retries": 0,
+        "grpc.default_compression_algorithm": call.compress ? compressionAlgorithms.gzip : compressionAlgorithms.identity,
       }),
     );
   }
-  const client = clients.get(target);
+  const client = clients.get(key);
   const metadata = new Metadata();
   for (const [name, value] of call.metadata) {
     metadata.add(name, typeof value === "string" ? value : Buffer.from(value));

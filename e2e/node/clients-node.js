@@ -1,7 +1,7 @@
 // The clients that run in Node: the browser's, as far as Node has what they need,
 // and those made for Node.
 
-import { createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
+import { compressionGzip, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { NodeHttpTransport } from "@improbable-eng/grpc-web-node-http-transport";
 import { WebSocket } from "ws";
 import { connect } from "./client-connect.js";
@@ -16,8 +16,16 @@ globalThis.self ??= globalThis; // improbable's fetch transport looks there for 
 export const clients = {
   ...browserClients,
   "grpc-js": grpcJS,
-  "connect-node grpc": connect((baseUrl) => createGrpcTransport({ baseUrl })),
-  "connect-node grpc-web http1": connect((baseUrl) => createGrpcWebTransport({ baseUrl, httpVersion: "1.1" })),
-  "connect-node grpc-web h2c": connect((baseUrl) => createGrpcWebTransport({ baseUrl, httpVersion: "2" })),
+  "connect-node grpc": connect((baseUrl, compress) => createGrpcTransport({ baseUrl, ...compression(compress) })),
+  "connect-node grpc-web http1": connect((baseUrl, compress) =>
+    createGrpcWebTransport({ baseUrl, httpVersion: "1.1", ...compression(compress) }),
+  ),
+  "connect-node grpc-web h2c": connect((baseUrl, compress) =>
+    createGrpcWebTransport({ baseUrl, httpVersion: "2", ...compression(compress) }),
+  ),
   "improbable http": improbableClient(NodeHttpTransport()),
 };
+
+function compression(compress) {
+  return compress ? { sendCompression: compressionGzip } : {};
+}

@@ -6,10 +6,10 @@ import { createInterface } from "node:readline";
 
 /**
  * Runs the jobs, those of each client one after the other: the ordinary ones, a few
- * clients at once; next those that want calm, which weigh little; next those whose
- * backend dies. Next begin those that are left, and next leave() makes all clients
- * go under them. open(job) resolves to the function that runs that job and those
- * like it.
+ * clients at once; those that want calm, which weigh little; those whose backend dies,
+ * and those whose culvert ends. Then those begin that are left, and leave() makes all
+ * clients go under them. open(job) resolves to the function that runs that job and
+ * those like it.
  */
 export async function conduct(open, leave) {
   const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -44,6 +44,7 @@ export async function conduct(open, leave) {
   await phase("", 4);
   await phase("calm", clients.length);
   await phase("doomed", clients.length);
+  await phase("drained", clients.length);
   const left = jobs.filter((j) => j.phase === "left").map(async (job) => (await runnerFor(job))(job));
   for (const call of left) {
     call.catch(() => {}); // it has been left

@@ -8,6 +8,7 @@
 //   call.method      "Unary"; call.kind says which of the four kinds that is
 //   call.metadata    [name, value] pairs; values of "-bin" names are Uint8Arrays
 //   call.timeoutMS   undefined: none
+//   call.compress    with gzip, if the client can
 //   call.signal      aborted when the call shall be cancelled
 //   call.requests    an AsyncIterable of { sequence, text, payload }
 //   call.onHeader    to be called with the [name, value] pairs of the header
@@ -29,6 +30,7 @@ export async function run(job, client) {
     kind: { ServerStream: "server", ClientStream: "client", Bidi: "bidi" }[job.method] ?? "unary",
     metadata: job.metadata.map((f) => [f.name, f.bytes === undefined ? (f.value ?? "") : fromBase64(f.bytes)]),
     timeoutMS: job.timeout_ms || undefined,
+    compress: job.compress,
     signal: abort.signal,
     requests: requests(job, replies, () => over),
     onHeader(pairs) {

@@ -10,6 +10,7 @@ type Record struct {
 	Peer     string              `json:"peer"`
 	Attempts int                 `json:"attempts"` // how often a call with this id began; more than one is a hidden retry
 	Metadata map[string][][]byte `json:"metadata"` // "-bin" values are raw
+	Encoding string              `json:"encoding"` // of the requests, by grpc-encoding
 	Began    time.Time           `json:"began"`
 	Timeout  time.Duration       `json:"timeout"` // what was left of the deadline at the beginning; 0: none
 
