@@ -1,0 +1,239 @@
+package h2
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// A conn is one connection of a client.
+type conn struct {
+	hs       *http.Server
+	nc       net.Conn
+	handler  http.Handler
+	ctx      context.Context // the connection's own: its end cancels every request
+	cancel   context.CancelFunc
+	remote   string
+	tls      *tls.ConnectionState
+	settings settings
+	try      func([]byte) (int, error) // writes what goes without waiting; nil: nothing does
+
+	// The reader's own.
+	in      input
+	block   headerBlock
+	names   nameCache
+	greeted bool // the client's first SETTINGS came
+	unacked int  // SETTINGS of ours
+
+	goroutines sync.WaitGroup // handlers, the writer, ticks; none is added once closed
+
+	hookMu sync.Mutex // held over ConnState, so that its calls come in order
+	busy   bool       // what ConnState was told last
+
+	mu sync.Mutex
+
+	streams   map[uint32]*stream
+	lastID    uint32 // the highest that a client began
+	ended     endedStreams
+	handlers  int       // that run, also those of streams that are over
+	unstarted []*stream // that wait for a handler's place
+	recv      inflow
+
+	out     output
+	send    outflow
+	initial int64 // window that a stream begins with
+	frame   int   // bytes of payload that we send at most
+
+	goodbye   goodbye
+	useless   int // frames in a row that carried nothing
+	uselessAt time.Time
+	closed    bool // the end of everything
+
+	clock clock
+}
+
+func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler) *conn {
+	c := &conn{
+		hs: hs, nc: nc, handler: h,
+		remote:   nc.RemoteAddr().String(),
+		settings: settingsOf(hs),
+		try:      tryWriter(nc),
+		streams:  make(map[uint32]*stream),
+		send:     defaultWindow,
+		initial:  defaultWindow,
+		frame:    maxFrameBytes,
+		unacked:  1,
+	}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.recv = newInflow(c.settings.connWindow)
+	c.block.init(c.settings.headerList)
+	c.out.init()
+	f := c.frames()
+	f.b = appendSettings(f.b,
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.settings.streams)},
+		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.settings.headerList)},
+		http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(c.settings.streamWindow)})
+	if more := c.settings.connWindow - defaultWindow; more > 0 {
+		f.b = appendWord(f.b, http2.FrameWindowUpdate, 0, uint32(more))
+	}
+	now := time.Now()
+	c.clock = clock{read: now, idle: now, preface: now.Add(c.settings.headerTime)}
+	return c
+}
+
+// serve runs the connection until it is over and all that it started has
+// ended.
+func (c *conn) serve(sawPreface bool) {
+	defer c.end()
+	c.mu.Lock()
+	c.arm()
+	c.flush()
+	c.mu.Unlock()
+	if tc, ok := c.nc.(*tls.Conn); ok {
+		state := tc.ConnectionState()
+		c.tls = &state
+		if !goodTLS(&state) {
+			c.failed(connError{http2.ErrCodeInadequateSecurity, "TLS 1.2 or newer is wanted, with a cipher suite of RFC 9113"})
+		}
+	}
+	if !sawPreface && !c.readPreface() {
+		return
+	}
+	c.mu.Lock()
+	c.clock.preface = time.Time{}
+	c.clock.settings = time.Now().Add(settingsTime)
+	c.arm()
+	c.mu.Unlock()
+	c.tell(http.StateActive)
+	c.tell(http.StateIdle)
+	c.readFrames()
+}
+
+func (c *conn) readPreface() bool {
+	preface := make([]byte, len(http2.ClientPreface))
+	if _, err := io.ReadFull(c.nc, preface); err != nil {
+		return false
+	}
+	if !bytes.Equal(preface, []byte(http2.ClientPreface)) {
+		c.logf("h2: %s speaks no HTTP/2: %q", c.remote, preface)
+		return false
+	}
+	return true
+}
+
+// end gives up what is left, and waits for handlers to see it.
+func (c *conn) end() {
+	c.mu.Lock()
+	c.closed = true
+	c.closeStreams(errConnClosed)
+	c.unstarted = nil
+	c.setAlarm(&c.clock.alarm, time.Time{}, nil)
+	c.mu.Unlock()
+	_ = c.nc.Close() // it is over either way; this frees a write
+	c.cancel()
+	c.goroutines.Wait()
+	c.in.release()
+	c.out.release()
+}
+
+// closeStreams ends every stream with an error. The caller holds mu.
+func (c *conn) closeStreams(err error) {
+	for _, st := range c.streams {
+		st.close(err)
+	}
+	c.out.first, c.out.last = nil, nil
+}
+
+// tell passes ConnState on.
+func (c *conn) tell(state http.ConnState) {
+	if c.hs.ConnState != nil {
+		c.hs.ConnState(c.nc, state)
+	}
+}
+
+// tellBusy says whether there are streams, if that changed.
+func (c *conn) tellBusy() {
+	if c.hs.ConnState == nil {
+		return
+	}
+	c.hookMu.Lock()
+	defer c.hookMu.Unlock()
+	c.mu.Lock()
+	busy := len(c.streams) > 0
+	c.mu.Unlock()
+	switch {
+	case busy == c.busy:
+	case busy:
+		c.tell(http.StateActive)
+	default:
+		c.tell(http.StateIdle)
+	}
+	c.busy = busy
+}
+
+func (c *conn) logf(format string, args ...any) {
+	if c.hs.ErrorLog != nil {
+		c.hs.ErrorLog.Printf(format, args...)
+	} else {
+		log.Printf(format, args...)
+	}
+}
+
+// goodTLS holds for connections as RFC 9113 §9.2 wants them. Of TLS 1.2 it
+// forbids the suites without forward secrecy or authenticated encryption.
+func goodTLS(state *tls.ConnectionState) bool {
+	if state.Version != tls.VersionTLS12 {
+		return state.Version > tls.VersionTLS12
+	}
+	switch state.CipherSuite {
+	case tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256:
+		return true
+	}
+	return false
+}
+
+// endedStreams remembers the last streams that ended, and how: frames for them
+// may still be under way.
+type endedStreams struct {
+	last [64]endedStream
+	next int
+}
+
+type endedStream struct {
+	id uint32
+	by ender
+}
+
+// ender is who ended a stream.
+type ender byte
+
+const (
+	endUnknown ender = iota // long ago, or it never began
+	endBoth                 // both sides ended it as they should
+	endReset                // the client reset it
+	endCut                  // this side reset it: the client may not know yet
+)
+
+func (e *endedStreams) add(id uint32, by ender) {
+	e.last[e.next%len(e.last)] = endedStream{id, by}
+	e.next++
+}
+
+func (e *endedStreams) of(id uint32) ender {
+	for _, s := range e.last {
+		if s.id == id {
+			return s.by
+		}
+	}
+	return endUnknown
+}

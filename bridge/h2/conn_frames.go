@@ -1,0 +1,279 @@
+package h2
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// take takes in one frame. It returns a connError or a streamError.
+func (c *conn) take(h frameHeader, p []byte) error {
+	if !c.greeted && (h.kind != http2.FrameSettings || h.flags.Has(http2.FlagSettingsAck)) {
+		return connError{http2.ErrCodeProtocol, "the first frame is not SETTINGS"}
+	}
+	if c.block.open && (h.kind != http2.FrameContinuation || h.stream != c.block.stream) {
+		return connError{http2.ErrCodeProtocol, "a header block is broken off by another frame"}
+	}
+	switch h.kind {
+	case http2.FrameData:
+		return c.takeData(h, p)
+	case http2.FrameHeaders:
+		return c.takeHeaders(h, p)
+	case http2.FrameContinuation:
+		return c.takeContinuation(h, p)
+	case http2.FrameWindowUpdate:
+		return c.takeWindowUpdate(h, p)
+	case http2.FrameRSTStream:
+		return c.takeReset(h, p)
+	case http2.FrameSettings:
+		return c.takeSettings(h, p)
+	case http2.FramePing:
+		return c.takePing(h, p)
+	case http2.FramePriority:
+		return c.takePriority(h, p)
+	case http2.FrameGoAway:
+		return c.takeGoAway(h, p)
+	case http2.FramePushPromise:
+		return connError{http2.ErrCodeProtocol, "PUSH_PROMISE from a client"}
+	}
+	return c.noteUseless() // RFC 9113 §5.5: unknown ones are ignored
+}
+
+// noteUseless bounds the frames that carry nothing. What carries something
+// sets useless to 0.
+func (c *conn) noteUseless() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.useless++; c.useless < maxUseless {
+		if c.useless == 1 {
+			c.uselessAt = c.clock.read
+		}
+		return nil
+	}
+	c.useless = 0
+	if c.clock.read.Sub(c.uselessAt) < uselessTime {
+		return connError{http2.ErrCodeEnhanceYourCalm, "too many frames that carry nothing"}
+	}
+	return nil
+}
+
+func (c *conn) takeData(h frameHeader, p []byte) error {
+	if h.stream == 0 {
+		return connError{http2.ErrCodeProtocol, "DATA on stream 0"}
+	}
+	body, err := h.unpadded(p)
+	if err != nil {
+		return err
+	}
+	if len(body) == 0 && !h.flags.Has(http2.FlagDataEndStream) {
+		if err := c.noteUseless(); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st := c.streams[h.stream]
+	if st == nil && h.stream > c.lastID && !c.ignores(h.stream) {
+		return connError{http2.ErrCodeProtocol, "DATA on an idle stream"}
+	}
+	if !c.recv.take(h.length) {
+		return connError{http2.ErrCodeFlowControl, "DATA beyond the connection's window"}
+	}
+	if st == nil || st.remoteClosed {
+		c.giveBack(h.length)
+		if c.ignores(h.stream) || c.ended.of(h.stream) == endCut {
+			return nil
+		}
+		return streamError{h.stream, http2.ErrCodeStreamClosed, "DATA on a closed stream"}
+	}
+	if len(body) > 0 {
+		c.useless = 0
+	}
+	return st.receive(body, h.length, h.flags.Has(http2.FlagDataEndStream))
+}
+
+// ignores holds for streams that came after the last that a GOAWAY named.
+func (c *conn) ignores(id uint32) bool { return c.goodbye.said && id > c.goodbye.last }
+
+// giveBack opens the connection's window again. The caller holds mu.
+func (c *conn) giveBack(n int) {
+	if inc := c.recv.give(n); inc > 0 && !c.closed && !c.goodbye.failed {
+		f := c.frames()
+		f.b = appendWord(f.b, http2.FrameWindowUpdate, 0, uint32(inc))
+	}
+}
+
+func (c *conn) takeWindowUpdate(h frameHeader, p []byte) error {
+	if len(p) != 4 {
+		return connError{http2.ErrCodeFrameSize, "WINDOW_UPDATE is not 4 bytes"}
+	}
+	if err := c.noteUseless(); err != nil { // what it lets go makes good for it
+		return err
+	}
+	inc := int64(binary.BigEndian.Uint32(p) & maxWindow)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.stream == 0 {
+		if inc == 0 {
+			return connError{http2.ErrCodeProtocol, "WINDOW_UPDATE of 0"}
+		}
+		was := c.send
+		if !c.send.add(inc) {
+			return connError{http2.ErrCodeFlowControl, "the connection's window is larger than 2^31-1"}
+		}
+		if was <= 0 {
+			for _, st := range c.streams {
+				st.queue()
+			}
+		}
+		return nil // parse flushes
+	}
+	st := c.streams[h.stream]
+	switch {
+	case st == nil && h.stream > c.lastID && !c.ignores(h.stream):
+		return connError{http2.ErrCodeProtocol, "WINDOW_UPDATE on an idle stream"}
+	case st == nil:
+		return nil // RFC 9113 §5.1: may come on a closed one
+	case inc == 0:
+		return streamError{h.stream, http2.ErrCodeProtocol, "WINDOW_UPDATE of 0"}
+	case !st.window.add(inc):
+		return streamError{h.stream, http2.ErrCodeFlowControl, "the stream's window is larger than 2^31-1"}
+	}
+	st.queue()
+	return nil
+}
+
+func (c *conn) takeReset(h frameHeader, p []byte) error {
+	if len(p) != 4 {
+		return connError{http2.ErrCodeFrameSize, "RST_STREAM is not 4 bytes"}
+	}
+	c.mu.Lock()
+	st, idle := c.streams[h.stream], h.stream == 0 || h.stream > c.lastID && !c.ignores(h.stream)
+	if st != nil {
+		c.ended.add(h.stream, endReset)
+		st.close(resetError(binary.BigEndian.Uint32(p)))
+	}
+	c.mu.Unlock()
+	if idle {
+		return connError{http2.ErrCodeProtocol, "RST_STREAM on an idle stream"}
+	}
+	if st != nil {
+		return nil
+	}
+	return c.noteUseless()
+}
+
+func (c *conn) takeSettings(h frameHeader, p []byte) error {
+	switch ack := h.flags.Has(http2.FlagSettingsAck); {
+	case h.stream != 0:
+		return connError{http2.ErrCodeProtocol, "SETTINGS on a stream"}
+	case len(p)%6 != 0 || ack && len(p) > 0:
+		return connError{http2.ErrCodeFrameSize, "SETTINGS of a wrong length"}
+	case len(p) > 6*maxSettings:
+		return connError{http2.ErrCodeEnhanceYourCalm, "too many settings"}
+	case ack:
+		if c.unacked--; c.unacked < 0 {
+			return connError{http2.ErrCodeProtocol, "SETTINGS acknowledged that nobody sent"}
+		}
+		return nil
+	}
+	if err := c.noteUseless(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.greeted, c.clock.settings = true, time.Time{}
+	for ; len(p) > 0; p = p[6:] {
+		s := http2.Setting{ID: http2.SettingID(binary.BigEndian.Uint16(p)), Val: binary.BigEndian.Uint32(p[2:])}
+		if err := c.set(s); err != nil {
+			return err
+		}
+	}
+	c.answer(func(b []byte) []byte {
+		return frameHeader{kind: http2.FrameSettings, flags: http2.FlagSettingsAck}.appendTo(b)
+	})
+	return nil
+}
+
+// set takes over one setting of the client. RFC 9113 §6.5.2.
+func (c *conn) set(s http2.Setting) error {
+	switch s.ID {
+	case http2.SettingHeaderTableSize:
+		c.out.enc.SetMaxDynamicTableSize(s.Val)
+	case http2.SettingEnablePush:
+		if s.Val > 1 {
+			return connError{http2.ErrCodeProtocol, "ENABLE_PUSH is neither 0 nor 1"}
+		}
+	case http2.SettingInitialWindowSize:
+		if s.Val > maxWindow {
+			return connError{http2.ErrCodeFlowControl, "INITIAL_WINDOW_SIZE is larger than 2^31-1"}
+		}
+		more := int64(s.Val) - c.initial
+		c.initial = int64(s.Val)
+		for _, st := range c.streams {
+			if !st.window.add(more) {
+				return connError{http2.ErrCodeFlowControl, "INITIAL_WINDOW_SIZE makes a window larger than 2^31-1"}
+			}
+			st.queue()
+		}
+	case http2.SettingMaxFrameSize:
+		if s.Val < maxFrameBytes || s.Val > 1<<24-1 {
+			return connError{http2.ErrCodeProtocol, fmt.Sprintf("MAX_FRAME_SIZE of %d", s.Val)}
+		}
+	case http2.SettingMaxConcurrentStreams, http2.SettingMaxHeaderListSize, http2.SettingEnableConnectProtocol, http2.SettingNoRFC7540Priorities:
+		// Nothing is pushed; a handler decides what it sends; the rest is a server's to say.
+	}
+	return nil
+}
+
+func (c *conn) takePing(h frameHeader, p []byte) error {
+	switch {
+	case h.stream != 0:
+		return connError{http2.ErrCodeProtocol, "PING on a stream"}
+	case len(p) != 8:
+		return connError{http2.ErrCodeFrameSize, "PING is not 8 bytes"}
+	}
+	if err := c.noteUseless(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.flags.Has(http2.FlagPingAck) {
+		c.pong([8]byte(p))
+		return nil
+	}
+	c.answer(func(b []byte) []byte { return appendPing(b, true, [8]byte(p)) })
+	return nil
+}
+
+func (c *conn) takePriority(h frameHeader, p []byte) error {
+	switch {
+	case h.stream == 0:
+		return connError{http2.ErrCodeProtocol, "PRIORITY on stream 0"}
+	case len(p) != 5:
+		return streamError{h.stream, http2.ErrCodeFrameSize, "PRIORITY is not 5 bytes"}
+	case dependsOnItself(h.stream, p):
+		return streamError{h.stream, http2.ErrCodeProtocol, "a stream depends on itself"}
+	}
+	return c.noteUseless() // RFC 9113 §5.3.2: otherwise ignored
+}
+
+func dependsOnItself(stream uint32, priority []byte) bool {
+	return binary.BigEndian.Uint32(priority)&maxWindow == stream
+}
+
+func (c *conn) takeGoAway(h frameHeader, p []byte) error {
+	switch {
+	case h.stream != 0:
+		return connError{http2.ErrCodeProtocol, "GOAWAY on a stream"}
+	case len(p) < 8:
+		return connError{http2.ErrCodeFrameSize, "GOAWAY of less than 8 bytes"}
+	}
+	if err := c.noteUseless(); err != nil {
+		return err
+	}
+	c.shutdown() // the client will begin no more
+	return nil
+}

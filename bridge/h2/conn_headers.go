@@ -1,0 +1,237 @@
+package h2
+
+import (
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// A headerBlock is the one that is being received. RFC 9113 §4.3.
+type headerBlock struct {
+	dec   *hpack.Decoder
+	limit int // of the list, in decoded bytes
+
+	open    bool // more frames of it must follow, and no others
+	stream  uint32
+	end     bool // END_STREAM
+	frames  int
+	encoded int // bytes so far
+
+	invalid   string // why the message is malformed; "": it is not
+	truncated bool   // the list is larger than the limit
+	left      int    // of the limit
+	pseudo    pseudoFields
+	fields    []hpack.HeaderField // the others
+}
+
+// pseudoFields are those of a request. RFC 9113 §8.3.1.
+type pseudoFields struct {
+	method, scheme, authority, path string
+	seen                            map[string]bool
+}
+
+func (b *headerBlock) init(limit int) {
+	b.limit = limit
+	b.pseudo.seen = make(map[string]bool)
+	b.dec = hpack.NewDecoder(headerTableBytes, b.field)
+	b.dec.SetMaxStringLength(limit)
+}
+
+func (b *headerBlock) begin(stream uint32, end bool) {
+	clear(b.fields) // what the last one held may go
+	clear(b.pseudo.seen)
+	*b = headerBlock{dec: b.dec, limit: b.limit, left: b.limit, fields: b.fields[:0], pseudo: pseudoFields{seen: b.pseudo.seen}, open: true, stream: stream, end: end}
+	b.dec.SetEmitEnabled(true)
+}
+
+// field takes in one field. What comes after a fault is decoded, since the
+// table has to be kept, and dropped.
+func (b *headerBlock) field(f hpack.HeaderField) {
+	if size := int(f.Size()); size <= b.left {
+		b.left -= size
+	} else {
+		b.left, b.truncated = 0, true
+	}
+	if b.invalid == "" {
+		b.invalid = b.add(f)
+	}
+	if b.truncated || b.invalid != "" {
+		b.dec.SetEmitEnabled(false)
+	}
+}
+
+func (b *headerBlock) add(f hpack.HeaderField) (invalid string) {
+	if !httpguts.ValidHeaderFieldValue(f.Value) {
+		return "a field's value"
+	}
+	if len(f.Name) > 0 && f.Name[0] == ':' {
+		return b.addPseudo(f)
+	}
+	if !validName(f.Name) {
+		return "a field's name"
+	}
+	if !b.truncated {
+		b.fields = append(b.fields, f)
+	}
+	return ""
+}
+
+func (b *headerBlock) addPseudo(f hpack.HeaderField) (invalid string) {
+	if len(b.fields) > 0 {
+		return "a pseudo-header field behind others"
+	}
+	if b.pseudo.seen[f.Name] {
+		return "a pseudo-header field comes twice"
+	}
+	switch f.Name {
+	case ":method":
+		b.pseudo.method = f.Value
+	case ":scheme":
+		b.pseudo.scheme = f.Value
+	case ":authority":
+		b.pseudo.authority = f.Value
+	case ":path":
+		b.pseudo.path = f.Value
+	default:
+		return "a pseudo-header field that requests don't have"
+	}
+	b.pseudo.seen[f.Name] = true
+	return ""
+}
+
+// validName holds for names as they are on the wire: no upper case.
+func validName(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; !httpguts.IsTokenRune(rune(c)) || 'A' <= c && c <= 'Z' {
+			return false
+		}
+	}
+	return name != ""
+}
+
+func (c *conn) takeHeaders(h frameHeader, p []byte) error {
+	if h.stream%2 == 0 {
+		return connError{http2.ErrCodeProtocol, "HEADERS on a stream that no client begins"}
+	}
+	p, err := h.unpadded(p)
+	if err != nil {
+		return err
+	}
+	c.block.begin(h.stream, h.flags.Has(http2.FlagHeadersEndStream))
+	if h.flags.Has(http2.FlagHeadersPriority) {
+		if len(p) < 5 {
+			return connError{http2.ErrCodeFrameSize, "HEADERS are too short for their priority"}
+		}
+		if dependsOnItself(h.stream, p) {
+			c.block.invalid = "a stream depends on itself"
+		}
+		p = p[5:]
+	}
+	return c.takeFragment(h, p)
+}
+
+func (c *conn) takeContinuation(h frameHeader, p []byte) error {
+	if !c.block.open {
+		return connError{http2.ErrCodeProtocol, "CONTINUATION of nothing"}
+	}
+	return c.takeFragment(h, p)
+}
+
+// takeFragment decodes a piece of the block. One that goes on for too long is
+// not read to its end, so the connection can't go on.
+func (c *conn) takeFragment(h frameHeader, p []byte) error {
+	b := &c.block
+	b.frames++
+	b.encoded += len(p)
+	if b.frames > maxContinuations || b.encoded > 2*b.limit {
+		return connError{http2.ErrCodeEnhanceYourCalm, "a header block is too long"}
+	}
+	if _, err := b.dec.Write(p); err != nil {
+		return connError{http2.ErrCodeCompression, err.Error()}
+	}
+	if !h.flags.Has(http2.FlagHeadersEndHeaders) {
+		return nil
+	}
+	b.open = false
+	if err := b.dec.Close(); err != nil {
+		return connError{http2.ErrCodeCompression, err.Error()}
+	}
+	return c.takeBlock()
+}
+
+// takeBlock takes in a whole header block: a request or its trailers.
+func (c *conn) takeBlock() error {
+	b := &c.block
+	c.mu.Lock()
+	c.useless = 0
+	st := c.streams[b.stream]
+	if st != nil {
+		defer c.mu.Unlock()
+		return st.takeTrailers(b)
+	}
+	fresh, err := c.admit(b.stream)
+	c.mu.Unlock()
+	if err != nil || !fresh {
+		return err
+	}
+	if b.invalid != "" {
+		return streamError{b.stream, http2.ErrCodeProtocol, b.invalid}
+	}
+	st, err = c.newStream(b)
+	if err != nil {
+		return err
+	}
+	return c.start(st)
+}
+
+// admit judges the number of a stream that isn't there: a new one is taken,
+// refused, or not looked at. RFC 9113 §5.1, §5.1.1, §5.1.2. The caller holds
+// mu.
+func (c *conn) admit(id uint32) (fresh bool, err error) {
+	if c.ignores(id) {
+		return false, nil
+	}
+	if id <= c.lastID {
+		switch c.ended.of(id) {
+		case endCut:
+			return false, nil
+		case endReset:
+			return false, streamError{id, http2.ErrCodeStreamClosed, "HEADERS on a stream that was reset"}
+		case endBoth:
+			return false, connError{http2.ErrCodeStreamClosed, "HEADERS on a stream that has ended"}
+		case endUnknown:
+		}
+		return false, connError{http2.ErrCodeProtocol, "HEADERS on a stream lower than the last"}
+	}
+	c.lastID = id
+	if len(c.streams) >= c.settings.streams {
+		return false, streamError{id, http2.ErrCodeRefusedStream, "too many streams"}
+	}
+	return true, nil
+}
+
+// takeTrailers takes in the trailers of a request. The caller holds mu.
+func (st *stream) takeTrailers(b *headerBlock) error {
+	switch {
+	case st.remoteClosed:
+		return streamError{b.stream, http2.ErrCodeStreamClosed, "HEADERS behind the end"}
+	case !b.end:
+		return streamError{b.stream, http2.ErrCodeProtocol, "trailers without the end"}
+	case b.invalid != "":
+		return streamError{b.stream, http2.ErrCodeProtocol, b.invalid}
+	case len(b.pseudo.seen) > 0:
+		return streamError{b.stream, http2.ErrCodeProtocol, "a pseudo-header field in trailers"}
+	case b.truncated:
+		return streamError{b.stream, http2.ErrCodeEnhanceYourCalm, "trailers are too large"}
+	}
+	for _, f := range b.fields {
+		name := st.c.names.canonical(f.Name)
+		if _, declared := st.req.Trailer[name]; declared { // others are dropped, as net/http does
+			if st.trailer == nil {
+				st.trailer = make(map[string][]string)
+			}
+			st.trailer[name] = append(st.trailer[name], f.Value)
+		}
+	}
+	return st.receive(nil, 0, true)
+}

@@ -1,0 +1,179 @@
+package h2
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// The sizes of input buffers. The large one holds any frame; a connection that
+// receives little has a small one.
+const (
+	smallInput = 4 << 10
+	largeInput = 32 << 10
+)
+
+var (
+	smallInputs = sync.Pool{New: func() any { return new([smallInput]byte) }}
+	largeInputs = sync.Pool{New: func() any { return new([largeInput]byte) }}
+)
+
+// An input is what was read and not yet parsed.
+type input struct {
+	small *[smallInput]byte
+	large *[largeInput]byte // used instead, if there
+	buf   []byte            // of one of them
+	r, w  int               // what is between is unread
+	quiet int               // reads in a row that the small one had done for
+}
+
+// quietReads is how many little reads show that the small buffer is enough.
+const quietReads = 16
+
+// fill reads once. A frame that began is kept.
+func (in *input) fill(src io.Reader) error {
+	if in.r == in.w {
+		in.r, in.w = 0, 0
+		if in.buf == nil || in.large != nil && in.quiet >= quietReads {
+			in.shrink()
+		}
+	}
+	if in.r > 0 {
+		copy(in.buf, in.buf[in.r:in.w])
+		in.r, in.w = 0, in.w-in.r
+	}
+	if in.w == len(in.buf) {
+		in.grow()
+	}
+	n, err := src.Read(in.buf[in.w:])
+	switch {
+	case in.large == nil && n == len(in.buf)-in.w:
+		in.w += n
+		in.grow() // there is more, most likely
+		return err
+	case n < smallInput/2:
+		in.quiet++
+	default:
+		in.quiet = 0
+	}
+	in.w += n
+	return err
+}
+
+func (in *input) shrink() {
+	in.release()
+	in.small = smallInputs.Get().(*[smallInput]byte)
+	in.buf = in.small[:]
+}
+
+func (in *input) grow() {
+	if in.large != nil {
+		panic("BUG: a frame is larger than the input buffer")
+	}
+	in.large, in.quiet = largeInputs.Get().(*[largeInput]byte), 0
+	copy(in.large[:], in.buf[in.r:in.w])
+	in.r, in.w = 0, in.w-in.r
+	in.buf = in.large[:]
+	smallInputs.Put(in.small)
+	in.small = nil
+}
+
+func (in *input) release() {
+	if in.small != nil {
+		smallInputs.Put(in.small)
+	}
+	if in.large != nil {
+		largeInputs.Put(in.large)
+	}
+	in.small, in.large, in.buf = nil, nil, nil
+}
+
+// next returns a whole frame, whose payload is good until the next fill, or
+// false. The header is good when all of it has come.
+func (in *input) next() (h frameHeader, payload []byte, whole bool) {
+	b := in.buf[in.r:in.w]
+	if len(b) < frameHeaderBytes {
+		return frameHeader{}, nil, false
+	}
+	h = parseFrameHeader(b)
+	if h.length > maxFrameBytes || len(b) < frameHeaderBytes+h.length {
+		return h, nil, false
+	}
+	in.r += frameHeaderBytes + h.length
+	return h, b[frameHeaderBytes : frameHeaderBytes+h.length], true
+}
+
+// readFrames reads until the connection is over.
+func (c *conn) readFrames() {
+	for {
+		err := c.in.fill(c.nc)
+		c.mu.Lock()
+		c.clock.read = time.Now()
+		broken := c.goodbye.failed
+		c.mu.Unlock()
+		if broken {
+			c.in.r = c.in.w // the client may still be sending
+		} else {
+			c.parse()
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// parse takes in all the frames that are there, and then sends what they
+// asked for.
+func (c *conn) parse() {
+	for {
+		h, payload, whole := c.in.next()
+		if h.length > maxFrameBytes {
+			c.failed(connError{http2.ErrCodeFrameSize, "a frame is larger than allowed"})
+			break
+		}
+		if !whole {
+			c.watchBlock(h.kind == http2.FrameHeaders && h != frameHeader{} || h.kind == http2.FrameContinuation || c.block.open)
+			break
+		}
+		if err := c.take(h, payload); err != nil {
+			var e connError
+			if errors.As(err, &e) {
+				c.failed(e)
+				break
+			}
+			c.refuse(err.(streamError)) //nolint:errorlint // there is no other kind
+		}
+	}
+	c.mu.Lock()
+	c.flush()
+	c.mu.Unlock()
+}
+
+// refuse resets a stream.
+func (c *conn) refuse(e streamError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st := c.streams[e.stream]; st != nil {
+		st.reset(e.code, e)
+		return
+	}
+	c.ended.add(e.stream, endCut)
+	c.answer(func(b []byte) []byte { return appendWord(b, http2.FrameRSTStream, e.stream, uint32(e.code)) })
+}
+
+// answer queues what the client made this side say. It may not be made to say
+// more than it takes.
+func (c *conn) answer(frame func(b []byte) []byte) {
+	if c.closed || c.goodbye.failed {
+		return
+	}
+	if c.out.acks++; c.out.acks > maxQueuedAcks {
+		c.fail(connError{http2.ErrCodeEnhanceYourCalm, "answers are asked for and not taken"})
+		return
+	}
+	f := c.frames()
+	f.b = frame(f.b)
+}

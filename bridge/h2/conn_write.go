@@ -1,0 +1,191 @@
+package h2
+
+import (
+	"bytes"
+	"runtime"
+	"sync"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// maxOutput is how much may wait to be written before streams have to wait. A
+// frame that begins below it is taken whole.
+const maxOutput = 32 << 10
+
+// A box is a buffer of frames.
+type box struct{ b []byte }
+
+// maxKeptBox is the capacity of the largest one that is used again.
+const maxKeptBox = 64 << 10
+
+var boxes = sync.Pool{New: func() any { return new(box) }}
+
+func (b *box) free() {
+	if cap(b.b) <= maxKeptBox {
+		b.b = b.b[:0]
+		boxes.Put(b)
+	}
+}
+
+// An output is what is to be sent. Frames are in the order in which they leave.
+type output struct {
+	box         *box    // nil: nothing
+	first, last *stream // those that wait for room or for the writer
+	writing     bool    // somebody sees to it
+	acks        int     // in the box: what the client made us say
+
+	enc   *hpack.Encoder
+	block bytes.Buffer // what enc wrote
+}
+
+func (o *output) init() {
+	o.enc = hpack.NewEncoder(&o.block)
+	o.enc.SetMaxDynamicTableSizeLimit(headerTableBytes)
+}
+
+func (o *output) release() {
+	if o.box != nil {
+		o.box.free()
+	}
+}
+
+// frames is where frames are appended. The caller holds mu.
+func (c *conn) frames() *box {
+	if c.out.box == nil {
+		c.out.box = boxes.Get().(*box)
+	}
+	return c.out.box
+}
+
+// room says whether a frame may be appended for a stream.
+func (c *conn) room() bool { return c.out.box == nil || len(c.out.box.b) < maxOutput }
+
+// unbox returns what is to be written, or nil. The caller holds mu.
+func (c *conn) unbox() *box {
+	for c.out.first != nil && c.room() {
+		c.sendReady()
+	}
+	b := c.out.box
+	c.out.box, c.out.acks = nil, 0
+	return b
+}
+
+// flush sees to it that what is there gets written. The caller holds mu, which
+// is released for a write that doesn't wait.
+func (c *conn) flush() {
+	if c.out.writing || c.closed || c.out.box == nil && c.out.first == nil {
+		return
+	}
+	if c.try == nil || len(c.streams) > 1 {
+		c.startWriter(nil) // others may have something to add meanwhile
+		return
+	}
+	b := c.unbox()
+	if b == nil {
+		return
+	}
+	c.out.writing = true
+	c.mu.Unlock()
+	n, err := c.try(b.b)
+	c.mu.Lock()
+	c.out.writing = false
+	switch {
+	case err != nil:
+		c.out.writing = true // for ever
+		c.cut()
+	case n < len(b.b):
+		b.b = append(b.b[:0], b.b[n:]...)
+		c.startWriter(b)
+	default:
+		b.free()
+		if c.out.box != nil || c.out.first != nil || c.goodbye.over {
+			c.startWriter(nil)
+		}
+	}
+}
+
+// startWriter starts the goroutine that writes what b holds, and then all that
+// is there. The caller holds mu.
+func (c *conn) startWriter(b *box) {
+	if c.out.writing || c.closed {
+		return
+	}
+	c.out.writing = true
+	c.goroutines.Add(1)
+	go c.write(b)
+}
+
+// write is the writer. It ends when nothing is left to write.
+func (c *conn) write(b *box) {
+	defer c.goroutines.Done()
+	for {
+		if b == nil {
+			if b = c.nextBox(); b == nil {
+				return
+			}
+		}
+		if _, err := c.nc.Write(b.b); err != nil {
+			_ = c.nc.Close() // the reader sees it and ends the rest; writing stays set
+			return
+		}
+		b.free()
+		b = nil
+	}
+}
+
+// nextBox returns what to write next, or nil when the writer has ended.
+func (c *conn) nextBox() *box {
+	c.mu.Lock()
+	if len(c.streams) > 1 && c.room() {
+		c.mu.Unlock()
+		runtime.Gosched() // what others are about to add goes out with it
+		c.mu.Lock()
+	}
+	defer c.mu.Unlock()
+	b := c.unbox()
+	if b != nil {
+		return b
+	}
+	c.out.writing = false
+	if c.goodbye.over && !c.goodbye.shut {
+		c.goodbye.shut = true
+		c.mu.Unlock()
+		c.shut()
+		c.mu.Lock()
+	}
+	return nil
+}
+
+// appendFields appends a header block. The caller holds mu.
+func (c *conn) appendFields(id uint32, fields []hpack.HeaderField, end bool) {
+	o := &c.out
+	for _, f := range fields {
+		_ = o.enc.WriteField(f) // to memory
+	}
+	f := c.frames()
+	f.b = appendBlock(f.b, id, o.block.Bytes(), c.frame, end)
+	if o.block.Cap() > 4<<10 {
+		o.block = bytes.Buffer{}
+		return
+	}
+	o.block.Reset()
+}
+
+// appendData appends a DATA frame of n bytes of what a stream has pending, and
+// takes them from both windows. The caller holds mu.
+func (c *conn) appendData(st *stream, n int, end bool) {
+	h := frameHeader{length: n, kind: http2.FrameData, stream: st.id}
+	if end {
+		h.flags = http2.FlagDataEndStream
+	}
+	f := c.frames()
+	f.b = h.appendTo(f.b)
+	p := &st.pending
+	k := min(n, len(p.head))
+	f.b = append(append(f.b, p.head[:k]...), p.data[:n-k]...)
+	p.head, p.data = p.head[k:], p.data[n-k:]
+	st.window -= outflow(n)
+	c.send -= outflow(n)
+	c.useless = 0
+}

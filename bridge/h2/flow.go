@@ -1,0 +1,51 @@
+package h2
+
+// maxWindow is what no window may exceed. RFC 9113 §6.9.1.
+const maxWindow = 1<<31 - 1
+
+// An outflow is what may be sent: a window that the peer opens. It may be
+// negative. RFC 9113 §6.9.2.
+type outflow int64
+
+// add returns false when the window would be larger than allowed.
+func (w *outflow) add(n int64) bool {
+	if int64(*w)+n > maxWindow {
+		return false
+	}
+	*w += outflow(n)
+	return true
+}
+
+// An inflow is what the peer may send: a window that opens as what came is
+// used.
+type inflow struct {
+	size int // all of it
+	left int // what the peer knows that it may send
+	owed int // used, and not told yet
+}
+
+func newInflow(size int) inflow { return inflow{size: size, left: size} }
+
+// take notes what came. It returns false when that was not allowed.
+func (w *inflow) take(n int) bool {
+	if n > w.left {
+		return false
+	}
+	w.left -= n
+	return true
+}
+
+// give notes what was used, and returns the increment to be told now, or 0. A
+// few bytes are not worth a frame.
+func (w *inflow) give(n int) int {
+	w.owed += n
+	if w.owed < min(w.size/4, maxOwed) {
+		return 0
+	}
+	n, w.owed = w.owed, 0
+	w.left += n
+	return n
+}
+
+// maxOwed bounds what a connection's window, which is large, keeps back.
+const maxOwed = 256 << 10

@@ -1,0 +1,225 @@
+package h2
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// response is the http.ResponseWriter of a request. As with net/http, its
+// handler's goroutine and those that it waits for use it one at a time; only
+// the deadlines may be set beside them.
+type response struct {
+	st      *stream
+	header  http.Header
+	status  int        // 0: no header was written
+	fields  *fieldList // of the header as it was then; nil once it is sent
+	sent    bool
+	ended   bool
+	length  int64    // Content-Length; -1: none
+	written int64    // bytes of the body
+	trailer []string // names that the header announced
+	kept    *chunk   // what was written and not sent; nil: nothing
+}
+
+var (
+	_ http.Flusher    = (*response)(nil)
+	_ io.StringWriter = (*response)(nil)
+)
+
+// maxKept is how much of a body is kept back until Flush.
+const maxKept = 4 << 10
+
+// Header is the header, and behind WriteHeader the trailers.
+func (w *response) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
+
+// WriteHeader takes the header as it is now. It is sent with what comes first
+// behind it: Flush, much of a body, the handler's end.
+func (w *response) WriteHeader(status int) {
+	if w.status != 0 || w.ended {
+		return
+	}
+	if status < 100 || status > 999 {
+		panic(fmt.Sprintf("invalid WriteHeader code %v", status)) // as net/http does
+	}
+	if status < 200 {
+		w.inform(status)
+		return
+	}
+	w.status = status
+	w.fields = newFields()
+	w.takeHeader(status)
+}
+
+// inform sends an informational header. RFC 9110 §15.2.
+func (w *response) inform(status int) {
+	list := newFields()
+	defer list.free()
+	list.addHeader(status, w.header)
+	c := w.st.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = w.st.put(pending{fields: list.fields}) // what is written next has the error
+	c.flush()
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	if w.ended {
+		return 0, errHandlerEnded
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	if !bodyAllowed(w.status) {
+		return 0, http.ErrBodyNotAllowed
+	}
+	w.written += int64(len(p))
+	if w.length >= 0 && w.written > w.length {
+		return 0, errTooMuch
+	}
+	if w.st.req.Method == http.MethodHead || w.keep(p) {
+		return len(p), nil
+	}
+	if err := w.send(p, false); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// WriteString is Write.
+func (w *response) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
+
+// keep keeps small writes back: a message and its prefix are one frame.
+func (w *response) keep(p []byte) bool {
+	have := 0
+	if w.kept != nil {
+		have = w.kept.w
+	}
+	if have+len(p) > maxKept {
+		return false
+	}
+	if w.kept == nil || len(w.kept.b) < have+len(p) {
+		larger := newChunk(have + len(p))
+		if w.kept != nil {
+			larger.w = copy(larger.b, w.kept.b[:have])
+			w.kept.free()
+		}
+		w.kept = larger
+	}
+	w.kept.w += copy(w.kept.b[have:], p)
+	return true
+}
+
+// Flush is FlushError without the error.
+func (w *response) Flush() { _ = w.FlushError() } // who wants it calls FlushError
+
+// FlushError sends what was written. It waits until the connection has room
+// for it and the client's windows have opened, not until it is on its way.
+func (w *response) FlushError() error {
+	if w.ended {
+		return errHandlerEnded
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.send(nil, true)
+}
+
+// send sends the header, if it isn't yet, and what was kept, and data.
+func (w *response) send(data []byte, flush bool) error {
+	p := pending{data: data}
+	if w.kept != nil {
+		p.head = w.kept.b[:w.kept.w]
+	}
+	if !w.sent {
+		w.completeHeader(p.head, data, false)
+		p.fields = w.fields.fields
+		p.end = w.st.req.Method == http.MethodHead
+	}
+	c := w.st.c
+	c.mu.Lock()
+	err := w.st.put(p)
+	if flush || c.out.box != nil && len(c.out.box.b) > maxOutput/2 {
+		c.flush()
+	}
+	c.mu.Unlock()
+	w.release()
+	return err
+}
+
+// release gives up what has been sent.
+func (w *response) release() {
+	w.sent = true
+	if w.fields != nil {
+		w.fields.free()
+		w.fields = nil
+	}
+	if w.kept != nil {
+		w.kept.free()
+		w.kept = nil
+	}
+}
+
+// finish sends what is left of the answer, and its end. The one who calls it
+// sees to the flush.
+func (w *response) finish() {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	p := pending{end: true}
+	if w.kept != nil {
+		p.head = w.kept.b[:w.kept.w]
+	}
+	if !w.sent {
+		w.completeHeader(p.head, nil, true)
+		p.fields = w.fields.fields
+	}
+	trailers := newFields()
+	defer trailers.free()
+	head := w.st.req.Method == http.MethodHead
+	if !head {
+		w.addTrailers(trailers)
+	}
+	if len(trailers.fields) > 0 {
+		p.trailer = trailers.fields
+	}
+	w.ended = true
+	c := w.st.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer w.release()
+	if w.st.localClosed {
+		return // the answer to HEAD
+	}
+	if !head && w.length >= 0 && w.written < w.length && bodyAllowed(w.status) {
+		w.st.reset(errInternal, errHandlerEnded) // half of it must not pass for all
+		return
+	}
+	_ = w.st.put(p) // the handler is gone, and nobody is to be told
+}
+
+// SetReadDeadline is for reads of the body.
+func (w *response) SetReadDeadline(t time.Time) error {
+	w.st.setReadDeadline(t)
+	return nil
+}
+
+// SetWriteDeadline is for the whole answer: the stream is reset then.
+func (w *response) SetWriteDeadline(t time.Time) error {
+	w.st.setWriteDeadline(t)
+	return nil
+}
+
+// EnableFullDuplex changes nothing: HTTP/2 always is.
+func (w *response) EnableFullDuplex() error { return nil }
+
+// bodyAllowed holds for answers that may have content. RFC 9110 §6.4.1.
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}

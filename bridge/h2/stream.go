@@ -1,0 +1,219 @@
+package h2
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// A stream is one request and its answer. RFC 9113 §5.
+type stream struct {
+	c       *conn
+	id      uint32
+	ctx     context.Context // the request's: it ends with the stream
+	cancel  context.CancelFunc
+	req     *http.Request
+	handler http.Handler
+
+	body body
+	w    response
+
+	// The rest is guarded by the connection's mu.
+
+	closed       bool  // it is over: nothing is received or sent
+	err          error // then: why the handler's reads and writes fail
+	remoteClosed bool  // the client has sent all
+	localClosed  bool  // all is sent to the client
+
+	recv       inflow
+	uncredited int   // of the connection's window
+	declared   int64 // content-length; -1: none
+	got        int64
+	head, tail *chunk // received, and not taken by the body's reader
+	readErr    error  // what comes behind that
+	trailer    http.Header
+	readable   sync.Cond
+	readAlarm  alarm
+
+	window     outflow
+	answered   bool // the header is in the buffer
+	pending    pending
+	queued     bool // among those that have something to send
+	next       *stream
+	writable   sync.Cond
+	writeAlarm alarm
+}
+
+func newStream(c *conn, id uint32) *stream {
+	st := &stream{c: c, id: id, recv: newInflow(c.settings.streamWindow)}
+	st.ctx, st.cancel = context.WithCancel(c.ctx)
+	st.readable.L, st.writable.L = &c.mu, &c.mu
+	st.body.st, st.w.st = st, st
+	st.w.length = -1
+	return st
+}
+
+// start runs the handler, now or when others have ended: those of streams that
+// were reset run on, too.
+func (c *conn) start(st *stream) error {
+	c.mu.Lock()
+	if c.goodbye.failed || c.closed {
+		c.mu.Unlock()
+		st.cancel()
+		return nil
+	}
+	st.window = outflow(c.initial)
+	c.streams[st.id] = st
+	var err error
+	switch {
+	case c.handlers < c.settings.streams:
+		c.run(st)
+	case len(c.unstarted) < 4*c.settings.streams:
+		c.unstarted = append(c.unstarted, st)
+	default:
+		err = connError{http2.ErrCodeEnhanceYourCalm, "streams are reset faster than they are served"}
+	}
+	c.mu.Unlock()
+	c.tellBusy()
+	return err
+}
+
+// run starts a handler. The caller holds mu.
+func (c *conn) run(st *stream) {
+	c.handlers++
+	c.goroutines.Add(1)
+	go st.run()
+}
+
+// run is the handler's goroutine.
+func (st *stream) run() {
+	defer st.c.goroutines.Done()
+	whole := false
+	defer func() {
+		if !whole {
+			st.aborted(recover())
+		}
+		st.leave()
+	}()
+	st.handler.ServeHTTP(&st.w, st.req)
+	st.w.finish()
+	whole = true
+}
+
+// aborted resets the stream of a handler that panicked.
+func (st *stream) aborted(v any) {
+	if v != nil && v != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
+		st.c.logf("h2: panic serving %s: %v\n%s", st.c.remote, v, debug.Stack())
+	}
+	st.c.mu.Lock()
+	defer st.c.mu.Unlock()
+	st.reset(http2.ErrCodeInternal, errHandlerEnded)
+	st.c.flush()
+}
+
+// leave ends the stream of a handler that has ended, and lets others begin.
+func (st *stream) leave() {
+	c := st.c
+	if st.req.MultipartForm != nil {
+		_ = st.req.MultipartForm.RemoveAll() // as net/http does
+	}
+	c.mu.Lock()
+	switch {
+	case st.closed:
+	case st.remoteClosed:
+		c.ended.add(st.id, endBoth)
+		st.close(errHandlerEnded)
+	default: // RFC 9113 §8.1: the rest of the request is not wanted
+		st.reset(http2.ErrCodeNo, errHandlerEnded)
+	}
+	c.handlers--
+	for len(c.unstarted) > 0 && c.handlers < c.settings.streams && !c.closed {
+		next := c.unstarted[0]
+		c.unstarted[0] = nil
+		c.unstarted = c.unstarted[1:]
+		if !next.closed {
+			c.run(next)
+		}
+	}
+	c.endIfDone()
+	c.flush()
+	c.mu.Unlock()
+	c.tellBusy()
+}
+
+// reset tells the client that the stream is over. The caller holds mu.
+func (st *stream) reset(code http2.ErrCode, err error) {
+	if st.closed {
+		return
+	}
+	c := st.c
+	c.ended.add(st.id, endCut)
+	st.close(err)
+	c.answer(func(b []byte) []byte { return appendWord(b, http2.FrameRSTStream, st.id, uint32(code)) })
+}
+
+// close ends the stream on this side, whatever made it. The caller holds mu.
+func (st *stream) close(err error) {
+	if st.closed {
+		return
+	}
+	c := st.c
+	st.closed, st.err = true, err
+	delete(c.streams, st.id)
+	c.setAlarm(&st.readAlarm, time.Time{}, nil)
+	c.setAlarm(&st.writeAlarm, time.Time{}, nil)
+	st.dropUnread()
+	if st.readErr == nil {
+		st.readErr = err
+	}
+	st.cancel()
+	st.readable.Broadcast()
+	st.writable.Broadcast()
+	if len(c.streams) == 0 && !c.closed {
+		c.nowIdle()
+		c.endIfDone()
+	}
+}
+
+// errDeadline is what reads and writes behind a deadline return.
+var errDeadline = fmt.Errorf("h2: %w", os.ErrDeadlineExceeded)
+
+// setReadDeadline makes reads return from then on, behind what has come.
+func (st *stream) setReadDeadline(t time.Time) {
+	st.setDeadline(&st.readAlarm, t, func() {
+		if st.readErr == nil {
+			st.readErr = errDeadline
+			st.readable.Broadcast()
+		}
+	})
+}
+
+// setWriteDeadline resets the stream at that time: part of a frame can't be
+// taken back.
+func (st *stream) setWriteDeadline(t time.Time) {
+	st.setDeadline(&st.writeAlarm, t, func() {
+		st.reset(http2.ErrCodeInternal, errDeadline)
+		st.c.flush()
+	})
+}
+
+func (st *stream) setDeadline(a *alarm, t time.Time, expire func()) {
+	c := st.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st.closed {
+		return
+	}
+	if t.IsZero() || t.After(time.Now()) {
+		c.setAlarm(a, t, expire)
+		return
+	}
+	c.setAlarm(a, time.Time{}, nil)
+	expire()
+}

@@ -1,0 +1,208 @@
+package h2
+
+import (
+	"errors"
+	"io"
+	"maps"
+	"sync"
+
+	"golang.org/x/net/http2"
+)
+
+// A chunk is a piece of a body: b[r:w] is unread.
+type chunk struct {
+	next *chunk
+	r, w int
+	b    []byte
+}
+
+// chunkPools are for chunks of three sizes: small messages, larger ones, and
+// whole frames.
+var chunkPools = [...]struct {
+	size int
+	pool sync.Pool
+}{{size: 512}, {size: 4 << 10}, {size: maxFrameBytes}}
+
+func newChunk(n int) *chunk {
+	for i := range chunkPools {
+		p := &chunkPools[i]
+		if n > p.size {
+			continue
+		}
+		if ch, ok := p.pool.Get().(*chunk); ok {
+			return ch
+		}
+		return &chunk{b: make([]byte, p.size)}
+	}
+	panic("BUG: a chunk larger than a frame")
+}
+
+func (ch *chunk) free() {
+	ch.next, ch.r, ch.w = nil, 0, 0
+	for i := range chunkPools {
+		if chunkPools[i].size == len(ch.b) {
+			chunkPools[i].pool.Put(ch)
+		}
+	}
+}
+
+// receive takes in what DATA or trailers brought. length is what counts for
+// the windows: padding, too. The caller holds the connection's mu.
+func (st *stream) receive(data []byte, length int, end bool) error {
+	c := st.c
+	if !st.recv.take(length) {
+		c.giveBack(length)
+		return streamError{st.id, http2.ErrCodeFlowControl, "DATA beyond the stream's window"}
+	}
+	st.uncredited += length
+	st.got += int64(len(data))
+	if st.declared >= 0 && (st.got > st.declared || end && st.got != st.declared) {
+		err := &LengthError{st.declared, st.got}
+		st.readErr = err
+		st.reset(http2.ErrCodeProtocol, err)
+		return nil
+	}
+	if pad := length - len(data); pad > 0 {
+		st.credit(pad)
+	}
+	if end {
+		st.remoteClosed = true
+	}
+	if st.readErr != nil { // nobody reads any more
+		c.giveBack(len(data))
+		st.uncredited -= len(data)
+		return nil
+	}
+	st.append(data)
+	if end {
+		st.readErr = io.EOF
+	}
+	st.readable.Signal()
+	return nil
+}
+
+func (st *stream) append(data []byte) {
+	if t := st.tail; t != nil && t.w < len(t.b) {
+		n := copy(t.b[t.w:], data)
+		t.w += n
+		data = data[n:]
+	}
+	if len(data) == 0 {
+		return
+	}
+	ch := newChunk(len(data))
+	ch.w = copy(ch.b, data)
+	if st.tail == nil {
+		st.head = ch
+	} else {
+		st.tail.next = ch
+	}
+	st.tail = ch
+}
+
+// credit opens the windows by what was used. The caller holds mu.
+func (st *stream) credit(n int) {
+	n = min(n, st.uncredited) // a body that was closed has given all back
+	if st.closed || n == 0 {
+		return
+	}
+	st.uncredited -= n
+	st.c.giveBack(n)
+	if inc := st.recv.give(n); inc > 0 && !st.remoteClosed {
+		f := st.c.frames()
+		f.b = appendWord(f.b, http2.FrameWindowUpdate, st.id, uint32(inc))
+	}
+}
+
+// dropUnread gives up what nobody will read. The caller holds mu.
+func (st *stream) dropUnread() {
+	for ch := st.head; ch != nil; {
+		next := ch.next
+		ch.free()
+		ch = next
+	}
+	st.head, st.tail = nil, nil
+	st.c.giveBack(st.uncredited)
+	st.uncredited = 0
+}
+
+// body is a request's body. Read and Close may run at once.
+type body struct {
+	st       *stream
+	expected bool   // the client waits for 100 Continue; Read's own
+	chunks   *chunk // taken and not read; Read's own
+	used     int    // read, and not given back yet; Read's own
+}
+
+// Read takes all that has come at once, so that most reads need no lock.
+func (b *body) Read(p []byte) (int, error) {
+	if b.chunks == nil {
+		if err := b.take(); err != nil {
+			return 0, err
+		}
+	}
+	n := 0
+	for b.chunks != nil && n < len(p) {
+		ch := b.chunks
+		k := copy(p[n:], ch.b[ch.r:ch.w])
+		ch.r += k
+		n += k
+		if ch.r == ch.w {
+			b.chunks = ch.next
+			ch.free()
+		}
+	}
+	if b.used += n; b.used >= b.st.recv.size/4 {
+		b.giveBack()
+	}
+	return n, nil
+}
+
+// take waits for what comes next.
+func (b *body) take() error {
+	st := b.st
+	c := st.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b.expected {
+		b.expected = false
+		st.sendContinue()
+	}
+	for st.head == nil && st.readErr == nil {
+		st.readable.Wait()
+	}
+	if st.head != nil {
+		b.chunks, st.head, st.tail = st.head, nil, nil
+		return nil
+	}
+	if errors.Is(st.readErr, io.EOF) {
+		maps.Copy(st.req.Trailer, st.trailer) // only what was declared
+	}
+	return st.readErr
+}
+
+func (b *body) giveBack() {
+	c := b.st.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b.st.credit(b.used)
+	b.used = 0
+	c.flush()
+}
+
+// Close makes reads fail, also one that waits, and drops what has not been
+// read. What still comes of the body is dropped, too.
+func (b *body) Close() error {
+	st := b.st
+	c := st.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st.closed || errors.Is(st.readErr, errBodyClosed) {
+		return nil
+	}
+	st.readErr = errBodyClosed
+	st.dropUnread()
+	st.readable.Broadcast()
+	c.flush()
+	return nil
+}

@@ -1,0 +1,132 @@
+package h2
+
+import (
+	"golang.org/x/net/http2/hpack"
+)
+
+// pending is what a handler waits to be taken into the connection's buffer.
+// The slices are the handler's, which doesn't touch them while it waits.
+type pending struct {
+	fields     []hpack.HeaderField // of the header, if it is not sent yet
+	head, data []byte
+	trailer    []hpack.HeaderField
+	end        bool // nothing comes behind it
+}
+
+func (p *pending) size() int { return len(p.head) + len(p.data) }
+
+func (p *pending) empty() bool { return p.fields == nil && p.size() == 0 && !p.end }
+
+// put takes over what p holds, and waits until it is in the connection's
+// buffer. The caller holds mu.
+func (st *stream) put(p pending) error {
+	if st.closed {
+		return st.err
+	}
+	st.pending = p
+	if st.c.out.first == nil { // else it is others' turn
+		for st.c.room() && st.sendFrame() {
+		}
+	}
+	for !st.pending.empty() && !st.closed {
+		st.queue()
+		st.c.flush()
+		if st.pending.empty() || st.closed { // flush lets go of mu
+			break
+		}
+		st.writable.Wait()
+	}
+	if st.closed && !st.pending.empty() {
+		st.pending = pending{}
+		return st.err
+	}
+	return nil
+}
+
+// sendFrame appends the next frame of what is pending, as large as the windows
+// allow. It returns false when there is none. The caller holds mu and has room.
+func (st *stream) sendFrame() bool {
+	c, p := st.c, &st.pending
+	switch size := p.size(); {
+	case p.fields != nil:
+		end := p.end && size == 0 && p.trailer == nil
+		st.answered = st.answered || p.fields[0].Value[0] != '1'
+		c.appendFields(st.id, p.fields, end)
+		p.fields = nil
+		if end {
+			st.sent()
+		}
+	case size > 0:
+		n := min(size, c.frame, int(st.window), int(c.send))
+		if n <= 0 {
+			return false
+		}
+		end := p.end && n == size && p.trailer == nil
+		c.appendData(st, n, end)
+		if end {
+			st.sent()
+		}
+	case p.end && p.trailer != nil:
+		c.appendFields(st.id, p.trailer, true)
+		st.sent()
+	case p.end:
+		c.appendData(st, 0, true)
+		st.sent()
+	default:
+		return false
+	}
+	return true
+}
+
+// sent notes that the end is in the buffer.
+func (st *stream) sent() { st.pending, st.localClosed = pending{}, true }
+
+// queue has the writer send what is pending, if the windows allow; when they
+// open it is queued again. The caller holds mu.
+func (st *stream) queue() {
+	if st.queued || st.closed || st.pending.empty() {
+		return
+	}
+	if p := &st.pending; p.fields == nil && p.size() > 0 && (st.window <= 0 || st.c.send <= 0) {
+		return
+	}
+	o := &st.c.out
+	st.queued = true
+	if o.last == nil {
+		o.first = st
+	} else {
+		o.last.next = st
+	}
+	o.last = st
+}
+
+// sendReady appends a frame of the stream whose turn it is; then it is the
+// next one's. The caller holds mu and has room.
+func (c *conn) sendReady() {
+	o := &c.out
+	st := o.first
+	o.first = st.next
+	if o.first == nil {
+		o.last = nil
+	}
+	st.next, st.queued = nil, false
+	if st.closed {
+		return
+	}
+	st.sendFrame()
+	if st.pending.empty() {
+		st.writable.Signal()
+	} else {
+		st.queue()
+	}
+}
+
+// sendContinue asks for the body, unless the answer has begun. RFC 9110
+// §10.1.1. The caller holds mu.
+func (st *stream) sendContinue() {
+	if st.closed || st.answered {
+		return
+	}
+	st.c.appendFields(st.id, []hpack.HeaderField{{Name: ":status", Value: "100"}}, false)
+	st.c.flush()
+}

@@ -1,0 +1,57 @@
+//go:build unix
+
+package h2
+
+import (
+	"errors"
+	"net"
+	"syscall"
+)
+
+// tryWriter returns a function that writes to a socket as much as it takes at
+// once, or nil where the connection is more than a socket.
+func tryWriter(nc net.Conn) func([]byte) (int, error) {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil // closed
+	}
+	w := &rawWriter{raw: raw}
+	w.once = w.write
+	return w.try
+}
+
+// A rawWriter keeps what a write needs, so that it allocates nothing.
+type rawWriter struct {
+	raw  syscall.RawConn
+	once func(fd uintptr) bool
+	p    []byte
+	n    int
+	err  error
+}
+
+func (w *rawWriter) try(p []byte) (int, error) {
+	w.p, w.n, w.err = p, 0, nil
+	err := w.raw.Write(w.once)
+	w.p = nil
+	if err == nil {
+		err = w.err
+	}
+	return w.n, err
+}
+
+func (w *rawWriter) write(fd uintptr) bool {
+	for {
+		n, err := syscall.Write(int(fd), w.p)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if !errors.Is(err, syscall.EAGAIN) {
+			w.n, w.err = max(n, 0), err
+		}
+		return true // whatever came of it: this doesn't wait
+	}
+}
