@@ -61,6 +61,28 @@ func wantEvidence(t *testing.T, b block) {
 	}
 }
 
+// TestTextsInTablesWereSeen holds the texts in the first column of the tables of
+// docs/troubleshooting.md to what was really written.
+func TestTextsInTablesWereSeen(t *testing.T) {
+	for _, p := range readPages(t) {
+		if p.path != "docs/troubleshooting.md" {
+			continue
+		}
+		evidence.once.Do(func() { gather(t) })
+		for _, l := range p.prose {
+			cells := strings.Split(l.text, "|")
+			if len(cells) < 3 || !strings.HasPrefix(l.text, "|") {
+				continue
+			}
+			for _, m := range codeSpan.FindAllStringSubmatch(cells[1], -1) {
+				if m[1] != "cause" && !witnessed([]string{steady(m[1])}) {
+					t.Errorf("%s:%d: nobody has written %s", p.path, l.number, m[1])
+				}
+			}
+		}
+	}
+}
+
 // witnessed reports whether one line of evidence has the parts, in this order.
 func witnessed(parts []string) bool {
 	for _, l := range evidence.lines {

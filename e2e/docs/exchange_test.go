@@ -3,6 +3,7 @@ package docs
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -198,6 +200,60 @@ func exchangeHTTP2(t *testing.T, x exchange) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("the answer is %x, want %x", got, want)
+	}
+}
+
+// TestWebSocketExchange holds the bytes in the tables of docs/protocols.md about
+// grpc-websockets to a call.
+func TestWebSocketExchange(t *testing.T) {
+	var shown [][]byte // the client's: data's marker, its frame, half-close; the server's: header, message, trailers
+	for _, p := range readPages(t) {
+		within := false
+		for _, l := range p.prose {
+			if p.path != "docs/protocols.md" || strings.HasPrefix(l.text, "## ") {
+				within = p.path == "docs/protocols.md" && l.text == "## grpc-websockets"
+			}
+			if !within || !strings.HasPrefix(l.text, "|") {
+				continue
+			}
+			cells := strings.Split(l.text, "|")
+			for _, m := range codeSpan.FindAllStringSubmatch(cells[len(cells)-2], -1) {
+				if b, err := hex.DecodeString(strings.ReplaceAll(m[1], " ", "")); err == nil {
+					shown = append(shown, b)
+				}
+			}
+		}
+	}
+	if len(shown) != 6 {
+		t.Fatalf("the tables show %x, want six pieces", shown)
+	}
+	startWireBackend(t)
+	startCulvert(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, "ws://localhost:8080/package.Service/Method", &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ws.CloseNow() }() // closed already if all went well
+	for _, m := range [][]byte{[]byte("content-type: application/grpc-web+proto\r\n"), append(bytes.Clone(shown[0]), shown[1]...), shown[2]} {
+		if err := ws.Write(ctx, websocket.MessageBinary, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got [][]byte
+	for {
+		_, m, err := ws.Read(ctx)
+		if err != nil {
+			if code := websocket.CloseStatus(err); code != websocket.StatusNormalClosure {
+				t.Errorf("closed with %v, want 1000", code)
+			}
+			break
+		}
+		got = append(got, m)
+	}
+	if len(got) != 3 || got[0][0] != shown[3][0] || !bytes.Equal(got[1], shown[4]) || !bytes.Equal(got[2], shown[5]) {
+		t.Errorf("culvert sent %x, want a header, then %x and %x", got, shown[4], shown[5])
 	}
 }
 

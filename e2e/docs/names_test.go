@@ -15,6 +15,7 @@ import (
 // names are what the program knows, by kind.
 type names struct {
 	flags, keys, variables, reasons, targets []string
+	attributes                               []string // of log lines
 	tests                                    map[string]bool
 }
 
@@ -29,7 +30,15 @@ func readNames(t testing.TB) names {
 		n.flags = append(n.flags, regexp.MustCompile(`--[a-z-]+`).FindAllString(help, -1)...)
 	}
 	n.readKeys(t)
+	attribute := regexp.MustCompile(`"([a-z_]+)":`)
 	for _, p := range readPages(t) {
+		for _, b := range p.blocks {
+			if b.language == "json" { // log lines, each held to a real one
+				for _, m := range attribute.FindAllStringSubmatch(b.text, -1) {
+					n.attributes = append(n.attributes, m[1])
+				}
+			}
+		}
 		if p.path == "docs/errors.md" { // made from the program's table, and held to it
 			for _, h := range p.headings {
 				n.reasons = append(n.reasons, strings.ToUpper(h.anchor))
@@ -110,6 +119,8 @@ func (n *names) readTests(t testing.TB) {
 var foreign = map[string]string{
 	"TCP_USER_TIMEOUT": "Linux", "TCP_INFO": "Linux", "TCP_RTO_MAX_MS": "Linux", "RST_STREAM": "HTTP/2",
 	"HTTPS_PROXY": "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
+	"ssl_bump": "Squid", "http_upgrade_request_protocols": "Squid",
+	"grpc_proxy": "gRPC", "https_proxy": "many", "no_grpc_proxy": "gRPC", "no_proxy": "many",
 	"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": "gRPC", "REQUESTS_CA_BUNDLE": "Python", "CURL_CA_BUNDLE": "curl", "--cacert": "curl",
 }
 
@@ -119,6 +130,7 @@ var (
 	isVariable = regexp.MustCompile(`^CULVERT_\w*$`)
 	isReason   = regexp.MustCompile(`^[A-Z]+(_[A-Z]+)+$`)
 	isKey      = regexp.MustCompile(`^[a-z_]+(\.[a-z_]+)+$`)
+	isSnake    = regexp.MustCompile(`^[a-z]+(_[a-z]+)+$`)
 	isTest     = regexp.MustCompile(`^(Test|Fuzz)[A-Z]\w*$`)
 	isTarget   = regexp.MustCompile(`^make ([a-z-]+)$`)
 )
@@ -183,6 +195,11 @@ func (n names) lacks(word string) string {
 		return missing("reason", append(n.reasons, codeNames...), word)
 	case isKey.MatchString(word) && slices.Contains(n.keys, word[:strings.IndexByte(word, '.')]):
 		return missing("key", n.keys, word)
+	case isSnake.MatchString(word):
+		if slices.ContainsFunc(n.keys, func(k string) bool { return k == word || strings.HasSuffix(k, "."+word) }) {
+			return ""
+		}
+		return missing("key or attribute", n.attributes, word)
 	case isTest.MatchString(word) && !n.tests[word]:
 		return "test"
 	}
