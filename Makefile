@@ -9,6 +9,7 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 FUZZTIME ?= 30s
+SOAKTIME ?= 10m
 IMAGE ?= culvert
 
 BEGAN := $(shell date +%s)
@@ -62,6 +63,9 @@ e2e: build node_modules ## The real program with real clients, in Node and in Ch
 fuzz: ## Fuzz each target for FUZZTIME (30s)
 	@tools/fuzz.sh $(FUZZTIME)
 
+soak: build ## Load, cuts, stalls and a backend that comes and goes, for SOAKTIME (10m)
+	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
+
 build: ## Build bin/culvert, static
 	$(BUILD) -o bin/culvert ./cmd/culvert
 
@@ -97,4 +101,4 @@ node_modules: e2e/node/node_modules/.package-lock.json demo/web/node_modules/.pa
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test deps lint unit e2e fuzz build generate proto docker clean help deps-generate node_modules
+.PHONY: demo test deps lint unit e2e fuzz soak build generate proto docker clean help deps-generate node_modules

@@ -8,6 +8,10 @@
 //   - matrix_*_test.go: the published clients, each through the same scenarios,
 //     and docs/compatibility.md, which says what came of it; the clients in
 //     JavaScript are in node/, a file client-*.js for each
+//   - oracle_*_test.go, oracle/: the same scripts before improbable-eng's wrapper,
+//     and every difference with its reason
+//   - hostile_*_test.go: what no honest client sends, and what must come back
+//   - soak_*_test.go: endurance; "make soak" runs it for ten minutes
 //   - the other *_test.go: load, limits and ends, a file for each concern
 //   - backend/, probe/, e2epb/: the server behind culvert, what it can be told to
 //     do and what it tells of what it saw

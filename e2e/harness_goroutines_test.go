@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -42,6 +43,16 @@ func (c *culvert) goroutines(t testing.TB) map[string]int {
 		t.Fatalf("no goroutines in %q", c.output.tail(5))
 	}
 	return kinds
+}
+
+// threads returns how many threads a process has.
+func (p *process) threads(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir(p.proc("task"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
 }
 
 // goroutinesAtRest is what another culvert before the same backend has when it
