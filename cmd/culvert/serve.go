@@ -253,7 +253,7 @@ func (p *program) announceServices(ctx context.Context) {
 	for patience := firstAnswer; ; patience = nextAnswer {
 		services, err := p.services(ctx, patience)
 		switch code := status.Code(err); {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil || code == codes.Canceled: // serve ends, or the bridge has let the backend go
 			return
 		case err == nil:
 			p.log.Info("services of the backend that can be called", "services", strings.Join(services, " "), "count", len(services))

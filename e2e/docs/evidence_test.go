@@ -135,6 +135,10 @@ func (w witness) with(args []string, use func()) {
 // end ends culvert and takes what it wrote.
 func (w witness) end(p *process) {
 	p.end(w)
+	// Nobody has to act on what only says that culvert itself ends.
+	if strings.Contains(p.output(), "the client connection is closing") {
+		w.Errorf("culvert complains of its own end:\n%s", p.output())
+	}
 	w.saw(p.output())
 }
 
