@@ -91,7 +91,7 @@ func startNginx(t testing.TB, text string) {
 	text = strings.NewReplacer("/etc/nginx/tls/fullchain.pem", filepath.Join(worldDir, "cert.pem"),
 		"/etc/nginx/tls/privkey.pem", filepath.Join(worldDir, "key.pem")).Replace(text)
 	// One process: who isn't really root can't change users.
-	config := "daemon off; master_process off; pid " + dir + "/pid; error_log stderr notice;\nevents {}\nhttp {\naccess_log off;\n" +
+	config := "user root root; daemon off; master_process off; pid " + dir + "/pid; error_log stderr notice;\nevents {}\nhttp {\naccess_log off;\n" +
 		"client_body_temp_path " + dir + "; proxy_temp_path " + dir + "; fastcgi_temp_path " + dir + "; uwsgi_temp_path " + dir + "; scgi_temp_path " + dir + ";\n" +
 		text + "}\n"
 	file := writeFile(t, "nginx.conf", config)
