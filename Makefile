@@ -60,7 +60,7 @@ e2e: build node_modules ## The real program with real clients, in Node and in Ch
 	@go -C e2e mod download
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) $(TESTSUM) --format testname -- -race -count=1 -timeout 10m ./...
 
-fuzz: ## Fuzz each target for FUZZTIME (30s)
+fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cache
 	@tools/fuzz.sh $(FUZZTIME)
 
 soak: build ## Load, cuts, stalls and a backend that comes and goes, for SOAKTIME (10m)
