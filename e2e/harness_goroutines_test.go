@@ -20,7 +20,7 @@ func (c *culvert) goroutines(t testing.TB) map[string]int {
 	t.Helper()
 	c.signal(t, syscall.SIGQUIT)
 	c.wait(t, 10*time.Second)
-	header := regexp.MustCompile(`^goroutine \d+ .*\[`)
+	header := regexp.MustCompile(`^goroutine [1-9]\d* .*\[`) // 0 is a thread's own
 	kinds := map[string]int{}
 	kind := ""
 	count := func() {
