@@ -150,7 +150,7 @@ func (w witness) page(scripts ...string) {
 	}
 	argv := []string{"node", runner}
 	for _, script := range scripts {
-		file := filepath.Join(project(w, script, ""), "page.mjs")
+		file := filepath.Join(project(w, script, textFormat), "page.mjs")
 		if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 			w.Fatal(err)
 		}
@@ -165,7 +165,7 @@ func (w witness) page(scripts ...string) {
 
 // node runs a script in Node and takes what it logs.
 func (w witness) node(script string) {
-	dir := project(w, script, "")
+	dir := project(w, script, textFormat)
 	file := filepath.Join(dir, "script.mjs")
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 		w.Fatal(err)

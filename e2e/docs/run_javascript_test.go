@@ -13,14 +13,10 @@ import (
 // of http://localhost:5173 in Chromium.
 func runJavaScript(t *testing.T, b block) {
 	startPath(t, b)
-	modes := []string{`format: "text"`}
-	if strings.Contains(b.text, "demo_grpc_web_pb.js") {
-		modes = append(modes, `format: "binary"`) // the generator's mode=grpcweb
-	}
-	for _, mode := range modes {
-		dir := project(t, b.text, mode)
+	for _, v := range variants(b.text) {
+		dir := project(t, b.text, v.stubs)
 		file := filepath.Join(dir, "snippet.mjs")
-		if err := os.WriteFile(file, []byte(b.text), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(v.snippet), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		command := "exec node " + file
@@ -38,10 +34,39 @@ func runJavaScript(t *testing.T, b block) {
 	}
 }
 
+// A variant is a snippet with another setting that the words around it name.
+type variant struct {
+	snippet string
+	stubs   string // what stands in the stubs for format: "text"
+}
+
+const (
+	textFormat   = `format: "text"`
+	binaryFormat = `format: "binary"`
+)
+
+func variants(snippet string) []variant {
+	all := []variant{{snippet, textFormat}}
+	if strings.Contains(snippet, "demo_grpc_web_pb.js") {
+		all = append(all, variant{snippet, binaryFormat}) // the generator's mode=grpcweb
+	}
+	for _, other := range [][2]string{
+		{binaryFormat, textFormat},
+		{"createGrpcTransport({", `createGrpcWebTransport({ httpVersion: "1.1",`},
+		{"createGrpcTransport({", `createGrpcWebTransport({ httpVersion: "2",`},
+	} {
+		if strings.Contains(snippet, other[0]) {
+			changed := strings.ReplaceAll(snippet, other[0], other[1])
+			all = append(all, variant{strings.ReplaceAll(changed, "createGrpcTransport }", "createGrpcWebTransport }"), textFormat})
+		}
+	}
+	return all
+}
+
 // project is the directory of a project that has installed the published clients
 // and generated its stubs into gen/, with the generator of the client that the
 // snippet uses.
-func project(t testing.TB, snippet, mode string) string {
+func project(t testing.TB, snippet, format string) string {
 	t.Helper()
 	dir := t.TempDir()
 	modules, err := filepath.Abs("../node/node_modules")
@@ -66,15 +91,15 @@ func project(t testing.TB, snippet, mode string) string {
 		stubs["classic"], stubs["gen/es"] = "gen", "gen/es"
 	}
 	for from, to := range stubs {
-		copyFiles(t, from, filepath.Join(dir, to), mode)
+		copyFiles(t, from, filepath.Join(dir, to), format)
 	}
-	copyFiles(t, filepath.Join(root, "demo", "demopb"), dir, mode)
+	copyFiles(t, filepath.Join(root, "demo", "demopb"), dir, format)
 	return dir
 }
 
 // copyFiles copies what is in a directory: copies, not links, since Node looks
 // for packages where a file really is.
-func copyFiles(t testing.TB, from, to, mode string) {
+func copyFiles(t testing.TB, from, to, format string) {
 	t.Helper()
 	entries, err := os.ReadDir(from)
 	if err != nil {
@@ -88,7 +113,7 @@ func copyFiles(t testing.TB, from, to, mode string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text = []byte(strings.Replace(string(text), `format: "text"`, mode, 1))
+		text = []byte(strings.Replace(string(text), textFormat, format, 1))
 		if err := os.WriteFile(filepath.Join(to, e.Name()), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
