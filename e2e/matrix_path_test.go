@@ -48,6 +48,7 @@ func startFarPath(t *testing.T, culverts ...string) farPath {
 
 const nginxConfig = `
 daemon off;
+user root; # if it is root, perhaps of a namespace that has no other
 master_process off; # one process, of the user that runs the tests
 pid nginx.pid;
 error_log stderr;
