@@ -201,7 +201,7 @@ func (p *process) output() string {
 // await returns the first line that is wanted.
 func (p *process) await(t testing.TB, what string, wanted func(line string) bool) string {
 	t.Helper()
-	patience := time.After(60 * time.Second) // go run may compile
+	patience := time.After(3 * time.Minute) // go run may compile all there is
 	for from := 0; ; {
 		p.mu.Lock()
 		lines, more := p.lines, p.more
