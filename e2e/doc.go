@@ -17,6 +17,7 @@
 //     do and what it tells of what it saw
 //   - wire/, transfer/, relay/: clients on the level of bytes, one that moves
 //     gigabytes, and a TCP relay that cuts
+//   - docs/: every command, snippet and quoted text of the documents, run
 //
 // CULVERT_BIN names the program to test; without it, ../cmd/culvert is built.
 // Tests that need silence on a network use network namespaces, so they need root
