@@ -64,6 +64,35 @@ func followLink(from, target string, anchors map[string][]string) string {
 	return ""
 }
 
+// TestEveryPageIsFound follows the links from the README: a page that no other
+// leads to is read by nobody.
+func TestEveryPageIsFound(t *testing.T) {
+	pages := map[string]page{}
+	for _, p := range readPages(t) {
+		pages[p.path] = p
+	}
+	found, next := map[string]bool{}, []string{"README.md"}
+	for len(next) > 0 {
+		p := pages[next[0]]
+		next = next[1:]
+		for _, l := range p.prose {
+			for _, m := range link.FindAllStringSubmatch(l.text, -1) {
+				file, _, _ := strings.Cut(m[1], "#")
+				to := path.Join(path.Dir(p.path), file)
+				if _, is := pages[to]; is && !found[to] {
+					found[to] = true
+					next = append(next, to)
+				}
+			}
+		}
+	}
+	for name := range pages {
+		if !found[name] && strings.HasPrefix(name, "docs/") {
+			t.Errorf("no page leads to %s: docs/README.md and docs/decisions/README.md are the indexes", name)
+		}
+	}
+}
+
 // TestEveryPageSaysWhereToGoNext holds the documents to their form: whom a page
 // is for, and where to go from it.
 func TestEveryPageSaysWhereToGoNext(t *testing.T) {

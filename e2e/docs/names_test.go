@@ -205,3 +205,26 @@ func (n names) lacks(word string) string {
 	}
 	return ""
 }
+
+// TestCommandsInTheTextAreUnderstood holds each command of culvert's that stands in
+// a line of text to what culvert takes: a wrong flag is told before its help is.
+func TestCommandsInTheTextAreUnderstood(t *testing.T) {
+	n := 0
+	for _, p := range readPages(t) {
+		for _, l := range p.prose {
+			for _, m := range codeSpan.FindAllStringSubmatch(l.text, -1) {
+				command, is := strings.CutPrefix(strings.Replace(m[1], "go run ./cmd/culvert ", "culvert ", 1), "culvert ")
+				if !is {
+					continue
+				}
+				n++
+				if text, err := output(t, root, 10*time.Second, "bash", "-c", "culvert "+command+" --help"); err != nil {
+					t.Errorf("%s:%d: %s: %v\n%s", p.path, l.number, m[1], err, text)
+				}
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("no line has a command: what is looked for has changed")
+	}
+}
