@@ -18,6 +18,7 @@ import (
 // created by.
 func (c *culvert) goroutines(t testing.TB) map[string]int {
 	t.Helper()
+	settled(t, func() int64 { return int64(c.processor(t)) }) // what is ending has ended
 	c.signal(t, syscall.SIGQUIT)
 	c.wait(t, 10*time.Second)
 	header := regexp.MustCompile(`^goroutine [1-9]\d* .*\[`) // 0 is a thread's own
