@@ -14,6 +14,9 @@ type publishedClient struct {
 	carrier string // what is on the wire
 }
 
+// behindNginx reports whether the client goes to the nginx that ends TLS.
+func (c publishedClient) behindNginx() bool { return strings.Contains(c.name, " tls ") }
+
 func (c publishedClient) platform() string {
 	platform, _, _ := strings.Cut(c.name, " ")
 	return platform
@@ -27,6 +30,8 @@ const (
 	webH2C     = "gRPC-Web, HTTP/2 (h2c)"
 	webText    = "gRPC-Web-text, HTTP/1.1"
 	websockets = "WebSocket (`grpc-websockets`)"
+	webTLS     = "gRPC-Web, HTTP/2 to an nginx that ends TLS"
+	socketsTLS = "WebSocket to the same"
 )
 
 // clients are the published clients that people use.
@@ -58,15 +63,19 @@ var clients = []publishedClient{
 	{"chromium nice websocket", "nice-grpc-web, WebSocket", "nice-grpc-web", websockets},
 	{"chromium protobuf-ts binary", "protobuf-ts, binary", "@protobuf-ts/grpcweb-transport", webHTTP1},
 	{"chromium protobuf-ts text", "protobuf-ts, text", "@protobuf-ts/grpcweb-transport", webText},
+	{"chromium tls connect-web", "connect-web, TLS", "@connectrpc/connect-web", webTLS},
+	{"chromium tls nice fetch", "nice-grpc-web, fetch, TLS", "nice-grpc-web", webTLS},
+	{"chromium tls improbable websocket", "improbable, WebSocket, TLS", "@improbable-eng/grpc-web", socketsTLS},
 }
 
-// A limitation is what some clients can't do, whoever answers them. Its cells
+// A limitation is what some clients can't do, whoever answers them, or what stands
+// before them can't. Its cells
 // are run all the same, and have to fail: a reason that is no longer true goes.
 type limitation struct {
 	clients   []string // the ends of their names
 	scenarios []string
 	reason    string
-	// maybe: what is seen depends on buffers and on the machine's speed.
+	// maybe: what is seen depends on the machine, by its speed or its packages.
 	maybe bool
 }
 
@@ -94,6 +103,11 @@ var limitations = []limitation{
 		reason: "Chromium streams the body of a request over HTTP/2 alone, and HTTP/2 over TLS alone.",
 	},
 	{
+		clients:   []string{"chromium tls nice fetch"},
+		scenarios: []string{"bidi, each request after a reply", "replies before any request", "the client cancels while it sends"},
+		reason:    "Chromium's fetch shows nothing of a response before the request has ended.",
+	},
+	{
 		clients: []string{"node nice fetch"}, scenarios: []string{"replies before any request"},
 		reason: "Node's fetch sends nothing before it has a part of the request's body.",
 	},
@@ -115,6 +129,10 @@ var limitations = []limitation{
 			"grpc-web binary", "grpc-web text", "protobuf-ts binary", "protobuf-ts text",
 		}, scenarios: []string{"compressed requests and replies"},
 		reason: "The client doesn't compress.",
+	},
+	{
+		clients: []string{"chromium tls connect-web", "chromium tls nice fetch"}, scenarios: []string{"the header before any message"}, maybe: true,
+		reason: "nginx (1.22, perhaps not a later one) sends the header with the first byte of the body, on HTTP/2 over TLS.",
 	},
 	{
 		clients: []string{"grpc-web binary", "grpc-web text"}, scenarios: []string{"trailers with several values"},

@@ -184,7 +184,7 @@ func startGo(t *testing.T, far farPath, jobs []job) *runner {
 func runGRPC(cc *grpc.ClientConn, j job) observation {
 	began := time.Now()
 	o := observation{Client: j.Client, Scenario: j.Scenario, ID: j.ID}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(j.PatienceMS)*time.Millisecond)
 	defer cancel()
 	if j.TimeoutMS > 0 {
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(j.TimeoutMS)*time.Millisecond)

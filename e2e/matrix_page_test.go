@@ -148,7 +148,7 @@ func (rs results) page(t *testing.T) []byte {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", p.title, p.text)
 		rs.table(&b, p.name, notes)
 	}
-	b.WriteString("\n## Notes\n\nWhat a client can't do, whoever answers it. These cells are run as well and have to fail, but for those that say otherwise.\n\n")
+	b.WriteString("\n## Notes\n\nWhat a client, or the nginx before it, can't do, whoever answers. These cells are run as well and have to fail, but for those that say otherwise.\n\n")
 	for i, reason := range notes {
 		fmt.Fprintf(&b, "- **%c**: %s\n", 'a'+i, reason)
 	}
@@ -223,7 +223,7 @@ func packages() []*packageLine {
 var platforms = []struct{ name, title, text string }{
 	{"go", "In Go", "The third is a client in a company's network: its WebSocket crosses a forward proxy, tinyproxy, by CONNECT, and an\nnginx that ends TLS."},
 	{"node", "In Node", "Clients that are made for browsers run here as they are; those that need a WebSocket are given that of `ws` where Node\nhas none."},
-	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows."},
+	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. The last three cross an nginx\nthat ends TLS; it buffers as it does by default."},
 }
 
 const pageHead = `# Compatibility

@@ -22,7 +22,8 @@ import (
 
 // A farPath is the way of a client in a company's network: a forward proxy that
 // lets CONNECT through and nothing else, and at the other end a reverse proxy that
-// ends TLS. Both are Debian's, as processes of their own.
+// ends TLS. Both are Debian's, as processes of their own; that nginx buffers what
+// it may is its default.
 type farPath struct {
 	proxy string            // tinyproxy, host:port
 	front map[string]string // the port of nginx for each culvert, both as host:port
@@ -60,21 +61,23 @@ http {
 	fastcgi_temp_path fastcgi;
 	uwsgi_temp_path uwsgi;
 	scgi_temp_path scgi;
+	map $http_upgrade $connection_header { default upgrade; '' close; }
 	%s
 }
 `
 
 const nginxServer = `
 	server {
-		listen %s ssl;
+		listen %s ssl http2;
 		ssl_certificate cert.pem;
 		ssl_certificate_key key.pem;
+		client_max_body_size 0;
 		location / {
 			proxy_pass http://%s;
 			proxy_http_version 1.1;
 			proxy_set_header Host $host;
 			proxy_set_header Upgrade $http_upgrade;
-			proxy_set_header Connection upgrade;
+			proxy_set_header Connection $connection_header;
 		}
 	}
 `

@@ -86,6 +86,9 @@ func startMatrix(t *testing.T) *matrix {
 func (m *matrix) job(t *testing.T, c publishedClient, s scenario) job {
 	j := s.job(t, c.name)
 	j.Address = "http://" + m.address[s.place]
+	if c.behindNginx() {
+		j.Address = "https://" + m.far.front[m.address[s.place]]
+	}
 	j.Page = m.allowed
 	if s.place == foreign {
 		// A browser's origin is its page's. Other clients have none, but can say one.
@@ -114,7 +117,7 @@ func (m *matrix) startRunners(t *testing.T) []*runner {
 // collect waits for what the clients saw of the calls of a phase.
 func (m *matrix) collect(t *testing.T, runners []*runner, phase place) {
 	t.Helper()
-	patience := time.After(3 * time.Minute)
+	patience := time.After(5 * time.Minute)
 	for _, r := range runners {
 		for missing := m.missing(r, phase); missing > 0; missing-- {
 			select {
@@ -194,9 +197,9 @@ func (m *matrix) judge(t *testing.T, gone time.Time) results {
 // judgeLeft says what is wrong with a call whose client has gone.
 func judgeLeft(t *testing.T, b *backend, j job, gone time.Time) verdict {
 	var v verdict
-	r := b.record(t, j.ID, probe.Ended, 10*time.Second)
-	// A browser takes a moment to close its pages.
-	if after := r.Cancelled.Sub(gone); r.Cancelled.IsZero() || after > time.Second+soon(j.Client) {
+	r := b.record(t, j.ID, probe.Ended, 15*time.Second)
+	// A browser takes its time to close all its pages.
+	if after := r.Cancelled.Sub(gone); r.Cancelled.IsZero() || after > 5*time.Second+soon(j.Client) {
 		v.errorf("the backend's call was cancelled %v after its client had gone (%s)", after, r.Cause)
 	}
 	return v

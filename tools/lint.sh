@@ -29,6 +29,9 @@ vet() { CGO_ENABLED=0 GOOS=$1 go vet ./...; }
 
 page() { (cd demo/web && npm run --silent check); }
 
+# Biome is pinned with the page.
+clients() { (cd e2e/node && ../../demo/web/node_modules/.bin/biome check --error-on-warnings .); }
+
 # What git tracks, or would with the next add.
 tree() { git ls-files -z --cached --others --exclude-standard -- "$1"; }
 
@@ -77,6 +80,7 @@ for system in darwin windows; do
 	step "go vet for $system" vet "$system"
 done
 step "the demo's page: types, lint, bundle" page
+step "the published clients' programs" clients
 step "no path of this checkout in the tree" no_checkout_path
 step "no registry's host in a lock file" no_registry_hosts
 step "govulncheck" vulnerabilities

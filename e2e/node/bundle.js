@@ -1,7 +1,7 @@
 // Writes page.js, bundled for a browser, to standard output.
 
-import { build } from "esbuild";
 import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
 
 const { outputFiles } = await build({
   entryPoints: [fileURLToPath(new URL("page.js", import.meta.url))],

@@ -2,7 +2,7 @@
 
 import { ConnectError, createClient } from "@connectrpc/connect";
 import { Probe } from "./gen/probe_pb.js";
-import { only, base64 } from "./run.js";
+import { base64, only } from "./run.js";
 
 // The service with a method that no server has.
 const service = { ...Probe, methods: [...Probe.methods, { ...Probe.method.unary, name: "Missing", localName: "missing" }] };

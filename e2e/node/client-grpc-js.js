@@ -1,8 +1,8 @@
 // @grpc/grpc-js, with the methods that @grpc/proto-loader reads from the file.
 
+import { fileURLToPath } from "node:url";
 import { compressionAlgorithms, credentials, loadPackageDefinition, Metadata } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
-import { fileURLToPath } from "node:url";
 import { only } from "./run.js";
 
 const file = fileURLToPath(new URL("../e2epb/probe.proto", import.meta.url));
@@ -56,7 +56,10 @@ export async function grpcJS(call) {
   running.on("error", () => {}); // the status says it
   call.signal.addEventListener("abort", () => running.cancel());
   if (call.kind === "client" || call.kind === "bidi") {
-    send(running, call.requests);
+    send(running, call.requests).catch((e) => {
+      console.error(e);
+      running.cancel();
+    });
   }
   if (call.kind === "server" || call.kind === "bidi") {
     try {

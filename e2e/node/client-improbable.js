@@ -67,6 +67,8 @@ export function improbableClient(transport) {
 
 function pairs(metadata) {
   const out = [];
-  metadata.forEach((name, values) => out.push(...values.map((v) => [name, v])));
+  metadata.forEach((name, values) => {
+    out.push(...values.map((v) => [name, v]));
+  });
   return out;
 }

@@ -2,14 +2,12 @@
 
 import { GrpcStatusCode, GrpcWebFetchTransport } from "@protobuf-ts/grpcweb-transport";
 import { RpcError, ServiceType } from "@protobuf-ts/runtime-rpc";
-import { Probe } from "./gen/protobuf-ts/probe.js";
 import { ProbeClient } from "./gen/protobuf-ts/probe.client.js";
+import { Probe } from "./gen/protobuf-ts/probe.js";
 import { base64, only } from "./run.js";
 
 // The service with a method that no server has.
-const { methods } = new ServiceType(Probe.typeName, [
-  { name: "Missing", options: {}, I: Probe.methods[0].I, O: Probe.methods[0].O },
-]);
+const { methods } = new ServiceType(Probe.typeName, [{ name: "Missing", options: {}, I: Probe.methods[0].I, O: Probe.methods[0].O }]);
 class Client extends ProbeClient {
   missing(input, options) {
     return this._transport.unary(methods[0], input, this._transport.mergeOptions(options));
@@ -39,7 +37,10 @@ export function protobufTS(format) {
         }
         case "server": {
           const running = client.serverStream(one(await only(call.requests)), options);
-          running.headers.then((h) => call.onHeader(pairs(h)), () => {}); // the responses have the error
+          running.headers.then(
+            (h) => call.onHeader(pairs(h)),
+            () => {},
+          ); // the responses have the error
           for await (const reply of running.responses) {
             await call.onReply(reply);
           }

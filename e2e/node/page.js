@@ -3,4 +3,4 @@
 import { clients } from "./clients-browser.js";
 import { run } from "./run.js";
 
-window.runJob = (job) => run(job, clients[job.client.replace(/^chromium /, "")]);
+window.runJob = (job) => run(job, clients[job.client.replace(/^chromium (tls )?/, "")]);

@@ -130,10 +130,7 @@ function took(seen, reply) {
   });
   if (reply.metadata.length > 0) {
     seen.metadata = Object.fromEntries(
-      reply.metadata.map((f) => [
-        f.name,
-        f.values.map((v) => (f.name.endsWith("-bin") ? base64(v) : new TextDecoder().decode(v))),
-      ]),
+      reply.metadata.map((f) => [f.name, f.values.map((v) => (f.name.endsWith("-bin") ? base64(v) : new TextDecoder().decode(v)))]),
     );
   }
 }
