@@ -71,7 +71,7 @@ const chunkBytes = 32 << 10
 func newBudget(limit int64) *budget {
 	// The tiers follow the chunks: with grpc-go's own a 64 KiB buffer costs a
 	// whole MiB.
-	return &budget{limit: limit, pool: mem.NewTieredBufferPool(256, 1<<10, 4<<10, 8<<10, 16<<10, chunkBytes, 64<<10, 256<<10, 1<<20)}
+	return &budget{limit: limit, pool: mem.NewTieredBufferPool(256, 1<<10, 2<<10, 4<<10, 8<<10, 16<<10, chunkBytes, 64<<10, 256<<10, 1<<20)}
 }
 
 // pressed says whether somebody waits for room.
@@ -246,7 +246,7 @@ func (l *ledger) settle() {
 // A claim is the room of one request message. It is the mem.BufferPool of the
 // message's buffers, so that the message counts until the last reference to
 // the last of them is freed, also while grpc-go has them queued. Buffers below
-// grpc-go's pooling threshold (1 KiB) are not counted.
+// unpooledBytes are not counted.
 type claim struct {
 	ledger  *ledger
 	bytes   [classes]int
@@ -268,12 +268,21 @@ func (c *claim) reserve(ctx context.Context, of class, n int) error {
 	return nil
 }
 
+// Messages of up to unpooledBytes are cheaper made than kept in a pool; those
+// of pooledBytes and more grpc-go gives back to their pool.
+const (
+	unpooledBytes = 256
+	pooledBytes   = 1<<10 + 1
+)
+
 // buffer returns a buffer of the length; room for it is reserved.
 func (c *claim) buffer(length int) mem.Buffer {
-	if mem.IsBelowBufferPoolingThreshold(length) {
+	if length <= unpooledBytes {
 		return mem.SliceBuffer(make([]byte, length))
 	}
-	return mem.NewBuffer(c.Get(length), c)
+	buf := c.Get(max(length, pooledBytes)) // grpc-go gives a smaller one to the garbage collector
+	*buf = (*buf)[:length]
+	return mem.NewBuffer(buf, c)
 }
 
 // Get implements mem.BufferPool.

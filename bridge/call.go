@@ -65,12 +65,14 @@ type Downstream interface {
 	// away, waits for that or for Finish.
 	Recv() (mem.BufferSlice, error)
 
-	// SendHeader is called at most once, before the first Send.
-	SendHeader(md metadata.MD) error
+	// SendHeader is called at most once, before the first Send. More says
+	// that a Send or Finish follows without any wait, so that the header may
+	// go out with that.
+	SendHeader(md metadata.MD, more bool) error
 
 	// Send takes the message over and frees it. It blocks while the client
-	// can't take more.
-	Send(m mem.BufferSlice) error
+	// can't take more. More is as with SendHeader.
+	Send(m mem.BufferSlice, more bool) error
 
 	// Finish tells the client the end and makes a waiting Recv return. It is
 	// called exactly once.

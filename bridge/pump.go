@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 
 	"google.golang.org/grpc/metadata"
@@ -11,21 +12,23 @@ import (
 
 // pump carries one call's messages both ways and tells the client the end.
 // The caller's goroutine copies responses, a second one requests; a complete
-// request needs no second. It returns when both are done.
+// request needs no second. A third reads ahead while the upstream sends in
+// bursts. It returns when all are done.
 func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *running, up *upstreamCall, down Downstream) {
-	var requests sync.WaitGroup
+	var others sync.WaitGroup
 	if r.call.Complete {
 		if err := s.copyRequests(r, up, down); err != nil {
 			cancel(err)
 		}
 	} else {
-		requests.Go(func() {
+		others.Go(func() {
 			if err := s.copyRequests(r, up, down); err != nil {
 				cancel(err)
 			}
 		})
 	}
-	trailer, err := s.copyResponses(ctx, r, up, down)
+	from := newReplies(r, up, &others)
+	trailer, err := s.copyResponses(ctx, r, from, down)
 	if f := (*fault)(nil); errors.As(err, &f) && f.mute {
 		cancel(err) // at once: Finish may take seconds with a silent peer
 	}
@@ -34,10 +37,11 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 		err = cause // a status that came with real trailers always wins
 	}
 	// This order, always: the client learns the end, the upstream's stream is
-	// released, the other goroutine is gone before the caller goes on.
+	// released, the other goroutines are gone before the caller goes on.
 	s.finish(r, down, err, trailer)
 	cancel(errFinished)
-	requests.Wait()
+	from.drop()
+	others.Wait()
 }
 
 // copyRequests returns nil when the upstream has the end of the requests or
@@ -79,7 +83,8 @@ func (s *Server) copyRequests(r *running, up *upstreamCall, down Downstream) err
 
 // copyResponses returns the trailer and nil when the upstream ended with OK,
 // else why the call ends.
-func (s *Server) copyResponses(ctx context.Context, r *running, up *upstreamCall, down Downstream) (metadata.MD, error) {
+func (s *Server) copyResponses(ctx context.Context, r *running, from *replies, down Downstream) (metadata.MD, error) {
+	up := from.up
 	if header, ok := up.header(); ok {
 		if size := metadataBytes(header); size > s.limits.HeaderBytes {
 			return nil, tooMuchMetadata("response", size, s.limits.HeaderBytes)
@@ -88,12 +93,15 @@ func (s *Server) copyResponses(ctx context.Context, r *running, up *upstreamCall
 		header = responseMetadata(header, r.call.setCookies)
 		delete(header, "grpc-status-details-bin") // a status is in the trailers alone
 		s.obs.CallHeader(r.call.info, header)
-		if err := down.SendHeader(header); err != nil {
+		if !up.ended() {
+			runtime.Gosched() // what came in the header's packet is about to be known
+		}
+		if err := down.SendHeader(header, up.ended()); err != nil {
 			return nil, clientWriteError(ctx, err)
 		}
 	}
 	for {
-		m, err := up.recv()
+		m, more, err := from.next(ctx)
 		if errors.Is(err, io.EOF) {
 			return up.trailer(), nil
 		}
@@ -102,16 +110,8 @@ func (s *Server) copyResponses(ctx context.Context, r *running, up *upstreamCall
 		}
 		bytes := m.Len()
 		s.noteMessage(r, Response, bytes)
-		if classOf(bytes) == reply && up.compressed() {
-			if err := r.call.ledger.expanded(ctx, bytes); err != nil {
-				m.Free()
-				return nil, err
-			}
-		} else {
-			r.call.ledger.add(classOf(bytes), bytes)
-		}
 		r.call.progress.beginSend()
-		err = down.Send(m)
+		err = down.Send(m, more)
 		r.call.progress.endSend()
 		r.call.ledger.sub(classOf(bytes), bytes)
 		if err != nil {

@@ -150,6 +150,24 @@ func refuseArrivals(ln *boundedListener) bool {
 	return refused
 }
 
+// readNow reads what is at hand, without waiting: 0 for nothing, and for what
+// Read will tell better.
+func readNow(c net.Conn, p []byte) int {
+	raw := rawConn(c)
+	if raw == nil {
+		return 0
+	}
+	n := 0
+	err := raw.Read(func(fd uintptr) bool {
+		n, _ = unix.Read(int(fd), p) // -1 for an error, which the next Read meets
+		return true
+	})
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
+}
+
 func pollOut(fd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	n, err := unix.Poll(fds, 0)

@@ -180,13 +180,16 @@ func (h *httpDown) Recv() (mem.BufferSlice, error) {
 	return h.body.next()
 }
 
-func (h *httpDown) SendHeader(md metadata.MD) error {
+func (h *httpDown) SendHeader(md metadata.MD, more bool) error {
 	if !h.guard.begin() {
 		return errEnded
 	}
 	h.packed = h.call.packReplies && h.d.trailers
 	h.writeHeader(codec.Fields(md))
-	err := h.rc.Flush()
+	var err error
+	if !more {
+		err = h.rc.Flush()
+	}
 	if !h.guard.end() {
 		return errEnded
 	}
@@ -256,7 +259,7 @@ func (h *httpDown) contentType() string {
 	return base + "+" + subtype
 }
 
-func (h *httpDown) Send(m mem.BufferSlice) error {
+func (h *httpDown) Send(m mem.BufferSlice, more bool) error {
 	flag := byte(0)
 	if h.packed && m.Len() > 0 {
 		packed, err := compress(m, h.s.budget.pool)
@@ -273,7 +276,7 @@ func (h *httpDown) Send(m mem.BufferSlice) error {
 		h.writeHeader(codec.Fields(nil))
 	}
 	err := h.writeFrame(flag, m)
-	if err == nil {
+	if err == nil && !more {
 		err = h.rc.Flush()
 	}
 	if !h.guard.end() {

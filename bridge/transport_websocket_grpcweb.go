@@ -61,6 +61,8 @@ type socketDown struct {
 	stream socketBody
 	guard  writeGuard
 
+	prefix     [codec.FrameHeaderBytes]byte // writeFrame's own, as pieces
+	pieces     [][]byte
 	headerSent bool
 	failed     bool // a message was broken off: nothing can follow it
 }
@@ -167,7 +169,9 @@ func (s *socket) readError(err error) error {
 type socketBody struct {
 	ws     *socket
 	msg    io.Reader // what is left of the message being read
-	closed bool      // the half-close came
+	head   [1 + codec.FrameHeaderBytes]byte
+	rest   []byte // of head, before msg
+	closed bool   // the half-close came
 }
 
 func (b *socketBody) Read(p []byte) (int, error) {
@@ -178,6 +182,11 @@ func (b *socketBody) Read(p []byte) (int, error) {
 			if err := b.next(); err != nil {
 				return 0, err
 			}
+		}
+		if len(b.rest) > 0 {
+			n := copy(p, b.rest)
+			b.rest = b.rest[n:]
+			return n, nil
 		}
 		n, err := b.msg.Read(p)
 		if errors.Is(err, io.EOF) && !b.ws.broken() {
@@ -205,8 +214,7 @@ func (b *socketBody) next() error {
 	if typ != websocket.MessageBinary {
 		return newFault(ReasonBadRequest, "a WebSocket message is text, want binary")
 	}
-	var first [2]byte
-	n, err := io.ReadFull(r, first[:1])
+	n, err := io.ReadAtLeast(r, b.head[:], 1) // most often a frame begins in it
 	if err != nil && (!errors.Is(err, io.EOF) || b.ws.broken()) {
 		return b.ws.readError(err)
 	}
@@ -215,14 +223,17 @@ func (b *socketBody) next() error {
 		return newFault(ReasonBadRequest, "a WebSocket message can't be read: "+err.Error())
 	}
 	length := -1
-	if first[0] != byte(codec.MarkerData) { // only here the length matters
-		more, err := io.ReadFull(r, first[1:])
-		if err != nil && (!errors.Is(err, io.EOF) || b.ws.broken()) {
-			return b.ws.readError(err)
+	if b.head[0] != byte(codec.MarkerData) { // only here the length matters
+		more := 0
+		if n == 1 {
+			more, err = io.ReadFull(r, b.head[1:2])
+			if err != nil && (!errors.Is(err, io.EOF) || b.ws.broken()) {
+				return b.ws.readError(err)
+			}
 		}
-		length = 1 + more
+		length = n + more
 	}
-	marker, err := codec.ParseMarker(first[0], length)
+	marker, err := codec.ParseMarker(b.head[0], length)
 	if err != nil {
 		return newFault(ReasonBadRequest, "a WebSocket message can't be read: "+err.Error())
 	}
@@ -230,7 +241,7 @@ func (b *socketBody) next() error {
 		b.closed = true
 		return io.EOF
 	}
-	b.msg = r
+	b.msg, b.rest = r, b.head[1:n]
 	return nil
 }
 
@@ -238,11 +249,11 @@ func (b *socketBody) next() error {
 // see the client's close and its pongs.
 func (d *socketDown) Recv() (mem.BufferSlice, error) { return d.body.next() }
 
-func (d *socketDown) SendHeader(md metadata.MD) error {
+func (d *socketDown) SendHeader(md metadata.MD, more bool) error {
 	if !d.guard.begin() {
 		return errEnded
 	}
-	err := d.writeHeader(md)
+	err := d.writeHeader(md, more)
 	if !d.guard.end() {
 		return errEnded
 	}
@@ -250,7 +261,7 @@ func (d *socketDown) SendHeader(md metadata.MD) error {
 }
 
 // writeHeader sends the frame that must come before any other, even empty.
-func (d *socketDown) writeHeader(md metadata.MD) error {
+func (d *socketDown) writeHeader(md metadata.MD, more bool) error {
 	d.headerSent = true
 	subtype := d.call.subtype
 	if subtype == "" {
@@ -268,20 +279,20 @@ func (d *socketDown) writeHeader(md metadata.MD) error {
 		}
 		codec.Fields(md)(yield)
 	})
-	return d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)})
+	return d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)}, more)
 }
 
-func (d *socketDown) Send(m mem.BufferSlice) error {
+func (d *socketDown) Send(m mem.BufferSlice, more bool) error {
 	defer m.Free()
 	if !d.guard.begin() {
 		return errEnded
 	}
 	var err error
 	if !d.headerSent {
-		err = d.writeHeader(nil)
+		err = d.writeHeader(nil, true)
 	}
 	if err == nil {
-		err = d.writeFrame(0, m)
+		err = d.writeFrame(0, m, more)
 	}
 	if !d.guard.end() {
 		return errEnded
@@ -290,28 +301,14 @@ func (d *socketDown) Send(m mem.BufferSlice) error {
 }
 
 // writeFrame writes one frame as one message: the clients stop reading a
-// message after the first frame that holds headers. A large one goes as
-// fragments, without being joined first.
-func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice) error {
-	length := m.Len()
-	prefix := codec.FrameHeader{Flags: flag, Length: uint32(length)}
-	var err error
-	if length <= maxWebSocketBuffer {
-		buf := d.s.budget.pool.Get(codec.FrameHeaderBytes + length)
-		defer d.s.budget.pool.Put(buf)
-		out := prefix.AppendTo((*buf)[:0])
-		for _, b := range m {
-			out = append(out, b.ReadOnlyData()...)
-		}
-		err = d.ws.write(d.call.progress.sentPiece, out)
-	} else {
-		pieces := make([][]byte, 1, len(m)+1)
-		pieces[0] = prefix.AppendTo(nil)
-		for _, b := range m {
-			pieces = append(pieces, b.ReadOnlyData())
-		}
-		err = d.ws.write(d.call.progress.sentPiece, pieces...)
+// message after the first frame that holds headers.
+func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice, more bool) error {
+	d.pieces = append(d.pieces[:0], codec.FrameHeader{Flags: flag, Length: uint32(m.Len())}.AppendTo(d.prefix[:0]))
+	for _, b := range m {
+		d.pieces = append(d.pieces, b.ReadOnlyData())
 	}
+	err := d.ws.write(d.call.progress.sentPiece, more, d.pieces...)
+	clear(d.pieces) // they are freed by whoever sent m
 	d.failed = d.failed || err != nil
 	return err
 }
@@ -322,7 +319,7 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 	err := errEnded
 	if d.guard.begin() {
 		if err = d.writeEnd(st, trailer); err == nil {
-			err = awaitWritable(d.ws.net) // for the close frame, which has 5 s
+			err = awaitWritable(d.ws.net) // for what is left to write, which has 5 s
 		}
 		if !d.guard.end() {
 			err = errEnded
@@ -337,19 +334,26 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 		return err
 	}
 	code, patience := d.s.goodbye()
-	_ = d.ws.shut(code, patience) // the status is told; how the client closes changes nothing
+	_ = d.ws.shut(code, patience) // how the client closes changes nothing
+	if d.ws.net.lost.Load() {
+		return errEnded // the status, too
+	}
 	return nil
 }
+
+// smallTrailers are those that fit where a socket can be written at all.
+const smallTrailers = 4 << 10
 
 func (d *socketDown) writeEnd(st *status.Status, trailer metadata.MD) error {
 	if d.failed {
 		return errEnded
 	}
 	if !d.headerSent {
-		if err := d.writeHeader(nil); err != nil {
+		if err := d.writeHeader(nil, true); err != nil {
 			return err
 		}
 	}
 	block := codec.AppendHeaderBlock(nil, codec.BrowserTrailers(st, trailer))
-	return d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)})
+	// Ordinary trailers go out with the close frame.
+	return d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)}, len(block) <= smallTrailers)
 }

@@ -187,6 +187,11 @@ func (s *upstreamCall) compressed() bool {
 	}
 }
 
+// ended says, once there is a header, that the upstream's end has arrived and
+// nothing that is left to receive takes any wait. (A compressed message waits
+// for room to expand in.)
+func (s *upstreamCall) ended() bool { return s.facts.trailer.Load() && !s.compressed() }
+
 // recv returns one message, which the caller frees. At the end it returns
 // io.EOF for the upstream's OK, an upstreamStatus, or a fault.
 func (s *upstreamCall) recv() (mem.BufferSlice, error) {

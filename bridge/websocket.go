@@ -11,15 +11,17 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc/mem"
 )
 
 // A socket is a WebSocket and the connection under it. Deadlines are set on
 // the connection itself: a context that ends would close it, and then the
 // client couldn't be told anything any more.
 //
-// Pings and pongs are written here and not by coder/websocket, which closes
-// the connection when one can't be written within 5 s: a client that is slow
-// to read is none that is gone.
+// Messages, pings and pongs are written here and not by coder/websocket. It
+// makes a system call of each message, and closes the connection when a pong
+// can't be written within 5 s: a client that is slow to read is none that is
+// gone. It reads, and opens and closes.
 type socket struct {
 	*websocket.Conn
 	net    *socketConn
@@ -28,8 +30,7 @@ type socket struct {
 	reading atomic.Bool // a reader waits, so pongs would be seen
 	writing atomic.Bool // a message is being written: pings wait behind it
 
-	writeMu sync.Mutex // held for a whole message, so that no control frame gets into it
-	pong    pongDue
+	pong pongDue
 
 	pingMu   sync.Mutex
 	pinging  sync.WaitGroup
@@ -52,7 +53,7 @@ type pongDue struct {
 // upgrade is served.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*socket, error) {
 	ws := &socket{closed: func() {}}
-	hw := &hijackWriter{ResponseWriter: w}
+	hw := &hijackWriter{ResponseWriter: w, pool: s.budget.pool}
 	w.Header().Set("Connection", "close") // for a refusal; an upgrade replaces it
 	c, err := websocket.Accept(hw, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{subprotocol},
@@ -76,6 +77,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol stri
 // hijackWriter remembers the connection that Accept takes over.
 type hijackWriter struct {
 	http.ResponseWriter
+	pool mem.BufferPool
 	conn *socketConn
 }
 
@@ -93,29 +95,14 @@ func (h *hijackWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errors.New("this HTTP server can't upgrade connections")
 	}
 	conn, rw, err := hj.Hijack()
-	h.conn = &socketConn{Conn: conn}
-	return h.conn, rw, err
-}
-
-// socketConn remembers that reading failed: coder/websocket takes a
-// connection that ends inside a message for the message's end.
-type socketConn struct {
-	net.Conn
-	received atomic.Int64 // bytes
-	failed   atomic.Bool
-}
-
-func (c *socketConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.received.Add(int64(n))
 	if err != nil {
-		c.failed.Store(true)
+		return nil, nil, err
 	}
-	return n, err
+	h.conn = newSocketConn(conn, h.pool)
+	// The writer is for control frames alone, which must not pass by what is
+	// held. net/http's own is larger than all the rest of an idle WebSocket.
+	return h.conn, bufio.NewReadWriter(rw.Reader, bufio.NewWriterSize(h.conn, 256)), nil
 }
-
-// NetConn is the connection under it.
-func (c *socketConn) NetConn() net.Conn { return c.Conn }
 
 // broken holds once the connection can't be read any more.
 func (s *socket) broken() bool { return s.net.failed.Load() }
@@ -128,33 +115,20 @@ func (s *socket) misread(err error) bool {
 	return websocket.CloseStatus(err) == -1 && !s.broken() && !errors.Is(err, net.ErrClosed)
 }
 
-// write sends one message, given in pieces. Between them wrote is called.
-func (s *socket) write(wrote func(), pieces ...[]byte) error {
-	s.writeMu.Lock()
-	defer s.writeMu.Unlock()
+// write sends one binary message, given in pieces; between large ones it calls
+// wrote. If more follows at once, the message may wait for that.
+func (s *socket) write(wrote func(), more bool, pieces ...[]byte) error {
+	s.net.mu.Lock()
 	s.writing.Store(true)
 	defer s.writing.Store(false)
-	if err := s.writeMessage(wrote, pieces); err != nil {
-		return err
+	err := s.net.message(wrote, more, pieces)
+	if err == nil && !more {
+		err = s.sendPong()
 	}
-	return s.sendPong()
-}
-
-func (s *socket) writeMessage(wrote func(), pieces [][]byte) error {
-	if len(pieces) == 1 {
-		return s.Write(context.Background(), websocket.MessageBinary, pieces[0])
+	if late := s.net.unlock(); err == nil {
+		err = late
 	}
-	w, err := s.Writer(context.Background(), websocket.MessageBinary)
-	if err != nil {
-		return err
-	}
-	for _, p := range pieces {
-		if _, err := w.Write(p); err != nil {
-			return err
-		}
-		wrote()
-	}
-	return w.Close()
+	return err
 }
 
 // Control frames. RFC 6455 §5.5.2, §5.5.3: a server's are not masked.
@@ -179,12 +153,12 @@ const pongRetry = 250 * time.Millisecond
 // tryPong sends the pong that is due if the line is free, and else tries
 // again, unless a message that is written meanwhile brings it along.
 func (s *socket) tryPong() {
-	if s.writeMu.TryLock() {
+	if s.net.mu.TryLock() {
 		free := writable(s.net)
 		if free {
 			_ = s.sendPong() // the reader meets the same error
 		}
-		s.writeMu.Unlock()
+		_ = s.net.unlock() // likewise
 		if free {
 			return
 		}
@@ -199,18 +173,21 @@ func (s *socket) tryPong() {
 	})
 }
 
-// sendPong answers the latest ping, if none did. writeMu is held.
+// sendPong answers the latest ping, if none did. The connection's mu is held.
 func (s *socket) sendPong() error {
 	s.pong.mu.Lock()
 	due := s.pong.due
-	frame := append([]byte{framePong, byte(s.pong.length)}, s.pong.payload[:s.pong.length]...)
-	s.pong.due = false
+	var frame []byte
+	if due {
+		frame = append([]byte{framePong, byte(s.pong.length)}, s.pong.payload[:s.pong.length]...)
+		s.pong.due = false
+	}
 	s.pong.mu.Unlock()
 	if !due {
 		return nil
 	}
-	_, err := s.net.Write(frame)
-	return err
+	s.net.hold(frame)
+	return s.net.flush()
 }
 
 var errNoPong = errors.New("no pong in time")
@@ -244,15 +221,16 @@ func (s *socket) listening() bool { return s.reading.Load() && !s.writing.Load()
 
 // ping writes a ping unless a message is in its way.
 func (s *socket) ping() bool {
-	if !s.writeMu.TryLock() {
+	if !s.net.mu.TryLock() {
 		return false
 	}
-	defer s.writeMu.Unlock()
-	if !writable(s.net) {
-		return false
+	sent := false
+	if writable(s.net) {
+		s.net.hold([]byte{framePing, 0})
+		sent = s.net.flush() == nil
 	}
-	_, err := s.net.Write([]byte{framePing, 0})
-	return err == nil
+	_ = s.net.unlock() // the reader meets the same error
+	return sent
 }
 
 func (s *socket) schedulePing(after time.Duration, f func()) { s.schedule(&s.pingAt, after, f) }

@@ -221,7 +221,7 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 func (c *tunnelConn) write() {
 	var out []byte
 	for c.next(&out) {
-		if err := c.ws.write(nil, out); err != nil {
+		if err := c.ws.write(nil, false, out); err != nil {
 			c.mu.Lock()
 			c.writeErr, c.pending, c.done = err, nil, true
 			c.cond.Broadcast()

@@ -261,7 +261,7 @@ func TestWriterInTheWaySendsNoPing(t *testing.T) {
 		gone := make(chan error, 1)
 		ws.keepAlive(func(err error) { gone <- err })
 		wrote := make(chan error, 1)
-		go func() { wrote <- ws.write(nil, make([]byte, 8<<10)) }()
+		go func() { wrote <- ws.write(nil, false, make([]byte, 8<<10)) }()
 		elapse(time.Hour)
 		if len(gone) != 0 || len(wrote) != 0 {
 			t.Fatalf("given up %d times, written %d times, with a client that takes nothing", len(gone), len(wrote))
@@ -343,7 +343,7 @@ func TestPingOfTheClientsIsAnswered(t *testing.T) {
 			}
 		}
 		wrote := make(chan error, 1)
-		go func() { wrote <- ws.write(nil, make([]byte, 4<<10)) }()
+		go func() { wrote <- ws.write(nil, false, make([]byte, 4<<10)) }()
 		synctest.Wait() // it is blocked
 		c.send(t, opPing, []byte("first"))
 		c.send(t, opPing, []byte("second"))
@@ -418,7 +418,7 @@ func TestDropIsAtOnce(t *testing.T) {
 		var blocked sync.WaitGroup
 		blocked.Go(func() { readAll(ws) })
 		blocked.Go(func() {
-			if err := ws.write(nil, make([]byte, 8<<10)); err == nil {
+			if err := ws.write(nil, false, make([]byte, 8<<10)); err == nil {
 				t.Error("a message that nobody takes was written")
 			}
 		})

@@ -1,0 +1,183 @@
+package bridge
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/mem"
+)
+
+// What may be read ahead of the client: so much that what is at hand goes out
+// with one system call, and no more.
+const (
+	aheadMessages = 16
+	aheadBytes    = 64 << 10
+)
+
+// replies hands out what the upstream sends, one message after the other. It
+// reads them when they are asked for, until it sees a burst of small ones;
+// from then on a goroutine reads ahead, so that next can tell whether more is
+// at hand. An idle stream pays nothing for it.
+type replies struct {
+	r  *running
+	up *upstreamCall
+
+	quick  int // messages in a row that were there when they were asked for
+	reader *sync.WaitGroup
+	ahead  bool // the reader runs
+
+	mu      sync.Mutex
+	changed sync.Cond
+	queue   [aheadMessages]mem.BufferSlice
+	first   int // of the queue
+	count   int
+	bytes   int   // queued, or handed out and not yet sent
+	out     int   // of bytes
+	full    bool  // the reader waits for room
+	err     error // why nothing comes after the queue
+}
+
+func newReplies(r *running, up *upstreamCall, reader *sync.WaitGroup) *replies {
+	q := &replies{r: r, up: up, reader: reader}
+	q.changed.L = &q.mu
+	return q
+}
+
+// A message counts as quick when it came within quickTime of the asking: then
+// nobody had to be woken for it.
+const (
+	quickTime  = 5 * time.Microsecond
+	quickBytes = 16 << 10
+	burst      = 3
+)
+
+// next returns the next message, which the caller frees, and whether another
+// or the end is at hand. The message before it has been sent by then. The
+// message is counted to the call's ledger.
+func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err error) {
+	if q.ahead {
+		return q.take()
+	}
+	asked := time.Now()
+	m, err = q.recv(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	if q.up.ended() {
+		return m, true, nil
+	}
+	if m.Len() > quickBytes || time.Since(asked) > quickTime {
+		q.quick = 0
+	} else if q.quick++; q.quick == burst {
+		q.ahead = true
+		q.reader.Go(func() { q.readAhead(ctx) })
+	}
+	return m, false, nil
+}
+
+// recv reads a message and counts it.
+func (q *replies) recv(ctx context.Context) (mem.BufferSlice, error) {
+	m, err := q.up.recv()
+	if err != nil {
+		return nil, err
+	}
+	bytes := m.Len()
+	if classOf(bytes) == reply && q.up.compressed() {
+		if err := q.r.call.ledger.expanded(ctx, bytes); err != nil {
+			m.Free()
+			return nil, err
+		}
+	} else {
+		q.r.call.ledger.add(classOf(bytes), bytes)
+	}
+	return m, nil
+}
+
+// readAhead reads until the upstream's end, or until drop.
+func (q *replies) readAhead(ctx context.Context) {
+	for {
+		m, err := q.recv(ctx)
+		q.mu.Lock()
+		if err != nil {
+			q.err = err
+			q.changed.Signal()
+			q.mu.Unlock()
+			return
+		}
+		if q.err != nil { // dropped
+			q.mu.Unlock()
+			m.Free()
+			return
+		}
+		q.queue[(q.first+q.count)%aheadMessages] = m
+		q.count++
+		q.bytes += m.Len()
+		q.changed.Signal()
+		q.full = q.count == aheadMessages || q.bytes >= aheadBytes
+		for q.full && q.err == nil {
+			q.changed.Wait()
+		}
+		stop := q.err != nil
+		q.mu.Unlock()
+		if stop {
+			return
+		}
+	}
+}
+
+// take returns what the reader has read.
+func (q *replies) take() (mem.BufferSlice, bool, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.bytes -= q.out // it has been sent
+	q.out = 0
+	q.makeRoom()
+	for q.count == 0 && q.err == nil {
+		q.changed.Wait()
+	}
+	if q.count == 0 {
+		return nil, false, q.err
+	}
+	if q.count == 1 && q.err == nil {
+		// One more turn for the upstream's reader: what came in the same
+		// packet goes out together.
+		q.mu.Unlock()
+		runtime.Gosched()
+		q.mu.Lock()
+	}
+	m := q.queue[q.first]
+	q.queue[q.first] = nil
+	q.first = (q.first + 1) % aheadMessages
+	q.count--
+	q.out = m.Len()
+	q.makeRoom()
+	return m, q.count > 0 || q.err != nil, nil
+}
+
+// makeRoom wakes the reader when it has room for several messages.
+func (q *replies) makeRoom() {
+	if q.full && q.count <= aheadMessages/2 && q.bytes < aheadBytes {
+		q.full = false
+		q.changed.Signal()
+	}
+}
+
+// drop ends the reading ahead, once the upstream's stream has ended, and frees
+// what nobody took. The reader has returned when its WaitGroup says so.
+func (q *replies) drop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err == nil {
+		q.err = errFinished
+	}
+	q.changed.Broadcast()
+	for q.count > 0 {
+		m := q.queue[q.first]
+		q.queue[q.first] = nil
+		q.first = (q.first + 1) % aheadMessages
+		q.count--
+		m.Free()
+	}
+}

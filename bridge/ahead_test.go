@@ -1,0 +1,133 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// readingAhead opens a call whose backend sends so many messages of a size
+// after a few small ones, and takes these, so that the rest is read ahead. At
+// the test's end the call is ended, and then nothing of it may be left.
+func readingAhead(t *testing.T, messages, size int) (*replies, *ledger) {
+	t.Helper()
+	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
+		for n := range burst + messages {
+			m := make([]byte, size)
+			m[0], m[1] = byte(n>>8), byte(n)
+			if n < burst {
+				m = m[:2]
+			}
+			if err := ss.SendMsg(m); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	backend, stop := InProcess(gs)
+	budget := newBudget(1 << 30)
+	t.Cleanup(stop)
+	t.Cleanup(gs.Stop)
+	up, err := newUpstream(backend, DefaultLimits(), budget)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := up.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	l := &ledger{budget: budget}
+	call, err := up.open(ctx, &Call{Method: testMethod, ledger: l}, metadata.MD{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call.closeSend()
+	if _, ok := call.header(); !ok {
+		t.Fatal("there is no header")
+	}
+	var reader sync.WaitGroup
+	q := newReplies(&running{call: &Call{ledger: l}}, call, &reader)
+	t.Cleanup(func() {
+		cancel(errFinished)
+		q.drop()
+		reader.Wait()
+		l.settle()
+		wantUsed(t, budget, 0)
+	})
+	for n := range burst {
+		m, _, err := q.next(ctx)
+		if err != nil {
+			t.Fatalf("message %d: %v", n, err)
+		}
+		l.sub(small, m.Len())
+		m.Free()
+	}
+	if !q.ahead {
+		t.Fatalf("after %d messages that were there at once nobody reads ahead", burst)
+	}
+	return q, l
+}
+
+func TestReadingAheadIsBounded(t *testing.T) {
+	for _, c := range []struct{ messages, size, want int }{
+		{1000, 100, aheadMessages},
+		{1000, 8 << 10, aheadBytes / (8 << 10)},
+		{20, 200 << 10, 1}, // one beyond the bound is the one that is held anyway
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			q, l := readingAhead(t, c.messages, c.size)
+			synctest.Wait() // the reader has read all that it may
+			if q.count != c.want || !q.full {
+				t.Errorf("%d messages of %d bytes were read ahead, want %d", q.count, c.size, c.want)
+			}
+			if got, want := l.total(), int64(c.want*c.size); got != want {
+				t.Errorf("the call is charged with %d bytes, want %d", got, want)
+			}
+		})
+	}
+}
+
+func TestReadAheadMessagesComeInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const messages = 500
+		q, l := readingAhead(t, messages, 1000)
+		more := true
+		for n := burst; n < burst+messages; n++ {
+			synctest.Wait()
+			m, next, err := q.next(t.Context())
+			if err != nil {
+				t.Fatalf("message %d: %v", n, err)
+			}
+			if b := m.Materialize(); int(b[0])<<8|int(b[1]) != n {
+				t.Fatalf("message %d came as message %d", int(b[0])<<8|int(b[1]), n)
+			}
+			more = next
+			l.sub(small, m.Len())
+			m.Free()
+		}
+		if !more {
+			t.Error("the end was at hand when the last message was, and next didn't say so")
+		}
+		if _, _, err := q.next(t.Context()); !errors.Is(err, io.EOF) {
+			t.Errorf("after the last message came %v, want %v", err, io.EOF)
+		}
+	})
+}
+
+// TestReadingAheadEndsWithTheCall: whatever the reader does, drop ends it, and
+// nothing stays charged.
+func TestReadingAheadEndsWithTheCall(t *testing.T) {
+	for _, size := range []int{10, 50 << 10} {
+		synctest.Test(t, func(t *testing.T) {
+			readingAhead(t, 1000, size)
+		})
+	}
+}
