@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"sync"
@@ -12,7 +13,8 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// readingAhead opens a call whose backend sends so many messages of a size
+// readingAhead opens a call whose backend sends so many messages of a size (in
+// all more than its window, so that the end is not at hand)
 // after a few small ones, and takes these, so that the rest is read ahead. At
 // the test's end the call is ended, and then nothing of it may be left.
 func readingAhead(t *testing.T, messages, size int) (*replies, *ledger) {
@@ -20,7 +22,7 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *ledger) {
 	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
 		for n := range burst + messages {
 			m := make([]byte, size)
-			m[0], m[1] = byte(n>>8), byte(n)
+			binary.BigEndian.PutUint16(m, uint16(n))
 			if n < burst {
 				m = m[:2]
 			}
@@ -78,7 +80,7 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *ledger) {
 
 func TestReadingAheadIsBounded(t *testing.T) {
 	for _, c := range []struct{ messages, size, want int }{
-		{1000, 100, aheadMessages},
+		{10_000, 100, aheadMessages},
 		{1000, 8 << 10, aheadBytes / (8 << 10)},
 		{20, 200 << 10, 1}, // one beyond the bound is the one that is held anyway
 	} {
@@ -106,8 +108,8 @@ func TestReadAheadMessagesComeInOrder(t *testing.T) {
 			if err != nil {
 				t.Fatalf("message %d: %v", n, err)
 			}
-			if b := m.Materialize(); int(b[0])<<8|int(b[1]) != n {
-				t.Fatalf("message %d came as message %d", int(b[0])<<8|int(b[1]), n)
+			if got := int(binary.BigEndian.Uint16(m.Materialize())); got != n {
+				t.Fatalf("message %d came where %d was due", got, n)
 			}
 			more = next
 			l.sub(small, m.Len())
@@ -125,7 +127,7 @@ func TestReadAheadMessagesComeInOrder(t *testing.T) {
 // TestReadingAheadEndsWithTheCall: whatever the reader does, drop ends it, and
 // nothing stays charged.
 func TestReadingAheadEndsWithTheCall(t *testing.T) {
-	for _, size := range []int{10, 50 << 10} {
+	for _, size := range []int{4 << 10, 50 << 10} {
 		synctest.Test(t, func(t *testing.T) {
 			readingAhead(t, 1000, size)
 		})
