@@ -55,7 +55,7 @@ func TestWhichTransport(t *testing.T) {
 		{http.MethodGet, 1, without(socket("h2ts"), "Upgrade"), ""},
 		{http.MethodGet, 1, without(socket("h2ts"), "Connection"), ""},
 	} {
-		r := &http.Request{Method: c.method, ProtoMajor: c.major, Header: c.header}
+		r := &http.Request{Method: c.method, ProtoMajor: c.major, ProtoMinor: 2 - c.major, Header: c.header}
 		got := ""
 		if tr := transportFor(r); tr != nil {
 			got = tr.name
@@ -63,6 +63,13 @@ func TestWhichTransport(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s of HTTP/%d with %v goes to %q, want %q", c.method, c.major, c.header, got, c.want)
 		}
+	}
+}
+
+func TestNoUpgradeOverHTTP10(t *testing.T) {
+	r := &http.Request{Method: http.MethodGet, ProtoMajor: 1, Header: http.Header{"Connection": {"upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Protocol": {"h2ts"}}}
+	if tr := transportFor(r); tr != nil {
+		t.Errorf("it goes to %q", tr.name)
 	}
 }
 
