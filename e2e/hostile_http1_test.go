@@ -132,6 +132,11 @@ func lookHTTP1(conn net.Conn, _ func(string) bool) (string, error) {
 			return strings.Join(append(got, resp.Status+" cut"), ", "), err
 		}
 		text := fmt.Sprint(resp.StatusCode)
+		for code, name := range map[int]string{http.StatusMethodNotAllowed: "Allow", http.StatusUpgradeRequired: "Upgrade"} {
+			if resp.StatusCode == code && resp.Header.Get(name) == "" { // RFC 9110 §15.5.6, §15.5.22
+				text += " without " + name
+			}
+		}
 		if v := resp.Header.Get("Sec-WebSocket-Version"); v != "" {
 			text += " version " + v
 		}

@@ -224,8 +224,11 @@ type h2End struct {
 }
 
 func (e *h2End) String() string {
-	text := e.fields.Get(":status")
+	text := strings.Join(e.fields[":status"], " ")
 	if text != "" {
+		if text == "405" && e.fields["allow"] == nil {
+			text += " without allow"
+		}
 		if s, err := wire.StatusOf(e.fields); err == nil {
 			text += " " + statusText(s)
 		}
