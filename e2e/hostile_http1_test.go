@@ -144,7 +144,7 @@ func lookHTTP1(conn net.Conn, _ func(string) bool) (string, error) {
 			text += " " + webEnd(kind, body)
 		}
 		got = append(got, text)
-		if !resp.Close {
+		if !resp.Close && end != "kept" {
 			end = "kept"
 			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 				return strings.Join(got, ", "), err

@@ -67,6 +67,70 @@ var oddHTTP2 = []hostileCase{
 	{name: "https for the scheme", send: request(1, false, ":method", "POST", ":scheme", "https", ":path", wire.Unary, ":authority", "127.0.0.1", "content-type", "application/grpc", "te", "trailers") + data(1, true, string(oracleOne)), want: oddOK},
 }
 
+// oddHTTP1 is strange and allowed: RFC 9112, RFC 9110.
+var oddHTTP1 = []hostileCase{
+	{name: "a call", send: webPost(wire.Unary, webType, emptyFrame), want: "200 OK, kept"},
+	{name: "lines without CR", send: strings.ReplaceAll("POST "+wire.Unary+" HTTP/1.1\r\nHost: 127.0.0.1\r\n"+webType+"Content-Length: 5\r\n\r\n", "\r\n", "\n") + emptyFrame, want: "200 OK, kept | 400, closed"},
+	{name: "empty lines before", send: "\r\n\r\n" + webPost(wire.Unary, webType, emptyFrame), want: "200 OK, kept | 400, closed"},
+	{name: "names of any case", send: "POST " + wire.Unary + " HTTP/1.1\r\nhOST:127.0.0.1\r\ncontent-TYPE:APPLICATION/gRPC-Web+proto\r\nCONTENT-length:5\r\n\r\n" + emptyFrame, want: "200 OK, kept"},
+	{name: "a length twice the same", send: hostileCall + webType + "Content-Length: 5\r\nContent-Length: 5\r\n\r\n" + emptyFrame, want: "200 OK, kept | 400, closed"},
+	{name: "chunks of a byte", send: webChunks(strings.Repeat("1\r\n\x00\r\n", 5) + "0\r\n\r\n"), want: "200 OK, closed"},
+	{name: "chunks with zeros and extensions", send: webChunks("0005;a=b;c\r\n" + emptyFrame + "\r\n000;x=\"y\"\r\n\r\n"), want: "200 OK, closed"},
+	{name: "chunks with trailers", send: webChunks("5\r\n" + emptyFrame + "\r\n0\r\nX-Tail: 1\r\nGrpc-Status: 7\r\n\r\n"), want: "200 OK, closed"},
+	{name: "two calls in one packet", send: webPost(wire.Unary, webType, emptyFrame) + webPost(wire.Unary, webType, emptyFrame), want: "200 OK, 200 OK, kept"},
+	{name: "close asked for", send: webPost(wire.Unary, webType+"Connection: close\r\n", emptyFrame), want: "200 OK, closed"},
+	{name: "HTTP 1.0", send: "POST " + wire.Unary + " HTTP/1.0\r\nHost: 127.0.0.1\r\n" + webType + "Content-Length: 5\r\n\r\n" + emptyFrame, want: "200 OK, closed"},
+	{name: "an upgrade to what nobody knows", send: webPost(wire.Unary, webType+"Connection: upgrade\r\nUpgrade: foo/2\r\n", emptyFrame), want: "200 OK, kept | 200 OK, closed"},
+	{name: "names that nobody uses", send: webPost(wire.Unary, webType+"!#$%&'*+-.^_`|~: b\r\nX-: c\r\n", emptyFrame), want: "200 OK, kept"},
+	{name: "values that aren't ASCII", send: webPost(wire.Unary, webType+"X-A: caf\xc3\xa9\r\nX-B: \xff\r\nX-C: a\tb\r\n", emptyFrame), want: "200 OK, kept"},
+	{name: "text in lines", send: webPost(wire.Unary, webTextType, "AAAA\r\nAAA=\r\n"), want: "200 OK, kept"},
+	{name: "text that is padded twice", send: webPost(wire.Unary, webTextType, "AAA=AAAA"), want: "200 OK, kept"},
+}
+
+// oddSocketCall is a call on a WebSocket, from its metadata to the half-close.
+var oddSocketCall = binaryFrame(websocketHead) + binaryFrame("\x00"+emptyFrame) + binaryFrame("\x01")
+
+const oddSocketOK = "headers, OK, close 1000"
+
+// oddWebSocket is strange and allowed: RFC 6455, and what is said of header
+// blocks.
+var oddWebSocket = []hostileCase{
+	{name: "a call", send: oddSocketCall, want: oddSocketOK},
+	{name: "masks that aren't zeros", send: maskedFrame(fin|opBinary, websocketHead) + maskedFrame(fin|opBinary, "\x00"+emptyFrame) + maskedFrame(fin|opBinary, "\x01"), want: oddSocketOK},
+	{name: "fragments", send: socketFrame(opBinary, websocketHead[:9]) + socketFrame(opContinue, "") + socketFrame(fin|opContinue, websocketHead[9:]) + socketFrame(opBinary, "") + socketFrame(opContinue, "\x00\x00") + socketFrame(fin|opContinue, "\x00\x00\x00\x00") + socketFrame(opBinary, "\x01") + socketFrame(fin|opContinue, ""), want: oddSocketOK},
+	{name: "pings between fragments", send: socketFrame(fin|opPing, "a") + socketFrame(opBinary, websocketHead[:9]) + socketFrame(fin|opPing, strings.Repeat("b", 125)) + socketFrame(fin|opContinue, websocketHead[9:]) + socketFrame(fin|opPong, "nobody asked") + binaryFrame("\x01"), want: oddSocketOK},
+	{name: "lengths in more bytes than they need", send: longFrame(126, websocketHead) + longFrame(127, "\x00"+emptyFrame) + longFrame(127, "\x01"), want: oddSocketOK + " | close 1002"},
+	{name: "no metadata at all", send: binaryFrame("") + binaryFrame("\x01"), want: oddSocketOK},
+	{name: "metadata without CR, in any case, without an end", send: binaryFrame("Content-TYPE:application/grpc-web+proto\nX-A:1\nX-A:  2  \nX-B-Bin: AAEC, /w==") + binaryFrame("\x01"), want: oddSocketOK},
+	{name: "metadata with empty lines behind it", send: binaryFrame(websocketHead+"\r\n\r\n") + binaryFrame("\x01"), want: oddSocketOK},
+	{name: "data of nothing", send: binaryFrame(websocketHead) + strings.Repeat(binaryFrame("\x00"), 10) + binaryFrame("\x01"), want: oddSocketOK},
+	{name: "a frame in many messages, many in one", send: binaryFrame(websocketHead) + binaryFrame("\x00\x00") + binaryFrame("\x00\x00\x00\x00") + binaryFrame("\x00\x00"+emptyFrame+emptyFrame) + binaryFrame("\x01"), want: oddSocketOK},
+	{name: "a close without a code", send: binaryFrame(websocketHead) + socketFrame(fin|opClose, ""), want: "close | close 1000 | close 1005"},
+	{name: "close 1014", send: binaryFrame(websocketHead) + closeFrame(1014, ""), want: "close 1014 | close 1000"},
+	{name: "close 3000", send: binaryFrame(websocketHead) + closeFrame(3000, "a reason"), want: "close 3000 | close 1000"},
+	{name: "close 4999 of 125 bytes", send: binaryFrame(websocketHead) + closeFrame(4999, strings.Repeat("a", 123)), want: "close 4999 | close 1000"},
+}
+
+// maskedFrame is a client's frame, masked as a browser does.
+func maskedFrame(first byte, payload string) string {
+	mask := "\xde\xad\xbe\xef"
+	masked := []byte(payload)
+	for i := range masked {
+		masked[i] ^= mask[i%4]
+	}
+	return string([]byte{first, maskBit | byte(len(masked))}) + mask + string(masked)
+}
+
+// longFrame is a binary frame whose length is written in the form that 126 or 127
+// begins.
+func longFrame(form byte, payload string) string {
+	length := []byte{0, byte(len(payload))}
+	if form == 127 {
+		length = append(make([]byte, 6), length...)
+	}
+	return string([]byte{fin | opBinary, maskBit | form}) + string(length) + maskOfZeros + payload
+}
+
 // byteData is DATA in frames of a byte.
 func byteData(stream uint32, b string) string {
 	var out strings.Builder
