@@ -110,9 +110,9 @@ var hostileUpgrades = []hostileCase{
 	{name: "field name with a blank", send: upgradeLine + hostileHost + upgradeTokens + upgradeKey + upgradeV13 + upgradeWeb + "X A: b\r\n\r\n", want: "400, closed"},
 }
 
-// lookHTTP1 writes down every answer until the connection is closed. One that
-// stays open is given the client's end, so that nothing has to be waited for.
-func lookHTTP1(conn net.Conn, _ func(string) bool) (string, error) {
+// lookHTTP1 writes down every answer until the connection is closed. One that may
+// stay open is given the client's end, so that nothing has to be waited for.
+func lookHTTP1(conn net.Conn, enough func(string) bool) (string, error) {
 	in := bufio.NewReader(conn)
 	var got []string
 	end := "closed"
@@ -144,7 +144,7 @@ func lookHTTP1(conn net.Conn, _ func(string) bool) (string, error) {
 			text += " " + webEnd(kind, body)
 		}
 		got = append(got, text)
-		if !resp.Close && end != "kept" {
+		if !resp.Close && enough(strings.Join(append(got, "kept"), ", ")) {
 			end = "kept"
 			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 				return strings.Join(got, ", "), err
