@@ -81,6 +81,7 @@ type limitation struct {
 
 // What needs a request stream.
 var requestStreams = []string{
+	"a stream of no requests", "an error while the client sends",
 	"client stream", "bidi, each request after a reply", "replies after the half-close", "replies before any request",
 	"many requests in order", "many both ways at once", "the client cancels while it sends",
 }
@@ -133,6 +134,10 @@ var limitations = []limitation{
 	{
 		clients: []string{"chromium tls connect-web", "chromium tls nice fetch"}, scenarios: []string{"the header before any message"}, maybe: true,
 		reason: "nginx (1.22, perhaps not a later one) sends the header with the first byte of the body, on HTTP/2 over TLS.",
+	},
+	{
+		clients: []string{"improbable fetch"}, scenarios: []string{"metadata with nothing in it"},
+		reason: "The client gives up on a header without a value.",
 	},
 	{
 		clients: []string{"grpc-web binary", "grpc-web text"}, scenarios: []string{"trailers with several values"},

@@ -246,6 +246,9 @@ const pageTail = `
 - *Replies before any request*: the server answers a bidirectional call at once; the client sends nothing before.
 - *The header before any message*: the server sends its header and then nothing; the client sees it, and cancels.
 - *In order*: every message is numbered and has a checksum, at both ends.
+- *An error while the client sends*: the server answers after the first of 100 requests of 64 KiB; the client is told that
+  answer, and not that its connection broke.
+- *Metadata with nothing in it*: values of no bytes, in text and in ` + "`-bin`" + `, both ways.
 - *Compressed*: with gzip, as the client sends them; the server sees gzip, too.
 - *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of which nobody knows.
 - *A hostile status message*: ` + "`%`" + `, quotes, control characters, CR LF, what looks like a trailer, emoji.

@@ -105,6 +105,9 @@ func (s scenario) job(t testing.TB, client string) job {
 	if slices.Contains(phases, s.place) {
 		j.Phase = s.place
 	}
+	if j.Requests == nil {
+		j.Requests = []jobRequest{} // an empty list in JSON, too
+	}
 	if limited(client, s) != nil {
 		// What can't be done with many can't be done with a few.
 		j.Requests = j.Requests[:min(3, len(j.Requests))]

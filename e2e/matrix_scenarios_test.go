@@ -98,6 +98,15 @@ var scenarios = append([]scenario{
 		},
 	},
 	{
+		name: "a stream of no replies", method: "ServerStream",
+		script: probe.Script{Header: []probe.Field{{Name: "x-head", Value: "1"}}, Trailer: []probe.Field{{Name: "x-tail", Value: "2"}}}, requests: []jobRequest{{}},
+		check: func(v *verdict, o observation, _ probe.Record) { v.equal("x-tail", o.Trailer["x-tail"], "2") },
+	},
+	{
+		name: "a stream of no requests", method: "ClientStream", replies: 1,
+		check: func(v *verdict, o observation, r probe.Record) { v.readAll(o, r, 0) },
+	},
+	{
 		name: "empty messages", method: "ServerStream", replies: 3,
 		script: probe.Script{Replies: 3, EmptyReplies: true}, requests: []jobRequest{{}},
 		check: func(v *verdict, o observation, r probe.Record) {
@@ -164,6 +173,24 @@ var scenarios = append([]scenario{
 		},
 	},
 	{
+		name: "metadata with nothing in it", method: "Unary", replies: 1,
+		script: probe.Script{
+			EchoMetadata: true,
+			Header:       []probe.Field{{Name: "x-head", Value: ""}, {Name: "x-head-bin", Bytes: []byte{}}},
+			Trailer:      []probe.Field{{Name: "x-tail", Value: ""}, {Name: "x-tail-bin", Bytes: []byte{}}},
+		},
+		metadata: []probe.Field{{Name: "x-a", Value: ""}, {Name: "x-b-bin", Bytes: []byte{}}},
+		requests: []jobRequest{{}},
+		check: func(v *verdict, o observation, r probe.Record) {
+			v.equal("x-a at the backend", r.Values("x-a"), "")
+			v.equal("x-b-bin at the backend", r.Values("x-b-bin"), "")
+			v.equal("x-head", o.Header["x-head"], "")
+			v.equal("x-head-bin", o.Header["x-head-bin"], "")
+			v.equal("x-tail", o.Trailer["x-tail"], "")
+			v.equal("x-tail-bin", o.Trailer["x-tail-bin"], "")
+		},
+	},
+	{
 		name: "trailers with several values", method: "ServerStream", replies: 1,
 		script:   probe.Script{Replies: 1, Trailer: []probe.Field{{Name: "x-tail", Value: "a"}, {Name: "x-tail", Value: "b"}, {Name: "x-tail-bin", Bytes: []byte("\x00end")}, {Name: "x-tail-bin", Bytes: []byte("\xff")}}},
 		requests: []jobRequest{{}},
@@ -191,6 +218,12 @@ var scenarios = append([]scenario{
 			v.reasons(o, "probe", "LATE")
 			v.equal("x-tail", o.Trailer["x-tail"], "late")
 		},
+	},
+	{
+		name: "an error while the client sends", method: "ClientStream",
+		script:   probe.Script{Read: probe.ReadOne, AnyPayload: true, Code: uint32(codes.FailedPrecondition), Message: "enough"},
+		requests: many(100, jobRequest{Bytes: 64 * kib}),
+		code:     codes.FailedPrecondition, message: "enough",
 	},
 	{
 		name: "rich details, byte by byte", method: "Unary",

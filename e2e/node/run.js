@@ -28,7 +28,7 @@ export async function run(job, client) {
     address: job.address,
     method: job.method,
     kind: { ServerStream: "server", ClientStream: "client", Bidi: "bidi" }[job.method] ?? "unary",
-    metadata: job.metadata.map((f) => [f.name, f.bytes === undefined ? (f.value ?? "") : fromBase64(f.bytes)]),
+    metadata: job.metadata.map((f) => [f.name, f.name.endsWith("-bin") ? fromBase64(f.bytes ?? "") : (f.value ?? "")]),
     timeoutMS: job.timeout_ms || undefined,
     compress: job.compress,
     signal: abort.signal,
