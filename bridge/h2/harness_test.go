@@ -48,13 +48,19 @@ func newHTTPServer(handler http.Handler) *http.Server {
 // address. adjust changes the server before.
 func serve(t testing.TB, handler http.HandlerFunc, adjust ...func(*http.Server)) string {
 	t.Helper()
+	ln := listen(t)
+	serveOn(t, ln, handler, adjust...)
+	return ln.Addr().String()
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
 	var lc net.ListenConfig
 	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	serveOn(t, ln, handler, adjust...)
-	return ln.Addr().String()
+	return ln
 }
 
 func serveOn(t testing.TB, ln net.Listener, handler http.HandlerFunc, adjust ...func(*http.Server)) *http.Server {

@@ -79,10 +79,10 @@ func (w *response) Write(p []byte) (int, error) {
 	if !bodyAllowed(w.status) {
 		return 0, http.ErrBodyNotAllowed
 	}
-	w.written += int64(len(p))
-	if w.length >= 0 && w.written > w.length {
+	if w.length >= 0 && w.written+int64(len(p)) > w.length {
 		return 0, errTooMuch
 	}
+	w.written += int64(len(p))
 	if w.st.req.Method == http.MethodHead || w.keep(p) {
 		return len(p), nil
 	}

@@ -1,0 +1,324 @@
+package h2
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// inBubble runs a test of one connection in a bubble. The client's end of it
+// reads all the time and passes frames on.
+func inBubble(t *testing.T, handler http.HandlerFunc, f func(t *testing.T, hs *http.Server, p *bubblePeer)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		pipes := newPipes()
+		hs := serveOn(t, pipes, handler)
+		p := &bubblePeer{peer: newPeer(t, pipes.dial()), begun: time.Now()}
+		p.reading.Go(p.read)
+		f(t, hs, p)
+		_ = p.conn.Close() // the test may have
+		p.reading.Wait()
+	})
+}
+
+// A bubblePeer notes what came and when, and answers nothing by itself.
+type bubblePeer struct {
+	*peer
+	begun   time.Time
+	reading sync.WaitGroup
+
+	mu     sync.Mutex
+	came   []string
+	closed time.Duration // when; 0: not yet
+}
+
+func (p *bubblePeer) read() {
+	for {
+		f, err := p.framer.ReadFrame()
+		p.mu.Lock()
+		if err != nil {
+			p.closed = time.Since(p.begun)
+			p.mu.Unlock()
+			return
+		}
+		name := f.Header().Type.String()
+		switch f := f.(type) {
+		case *http2.GoAwayFrame:
+			name += " " + f.ErrCode.String()
+			if f.LastStreamID == maxWindow {
+				name += " for all"
+			}
+		case *http2.PingFrame:
+			name += " " + string(bytes.TrimRight(f.Data[:], "\x00"))
+		}
+		p.came = append(p.came, name)
+		p.mu.Unlock()
+	}
+}
+
+func (p *bubblePeer) hello() {
+	p.out.WriteString(http2.ClientPreface)
+	p.must(p.framer.WriteSettings())
+	p.flush()
+}
+
+// elapse lets time pass, and returns what came in it but SETTINGS and windows.
+func (p *bubblePeer) elapse(d time.Duration) []string {
+	<-time.After(d)
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	came := slices.DeleteFunc(p.came, func(s string) bool { return s == "SETTINGS" || s == "WINDOW_UPDATE" })
+	p.came = nil
+	return came
+}
+
+func (p *bubblePeer) wantClosed(at time.Duration) {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed != at {
+		p.t.Errorf("the connection was closed after %v, want %v", p.closed, at)
+	}
+}
+
+func wantCame(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestSilentClientIsPinged, and closed when it doesn't answer.
+func TestSilentClientIsPinged(t *testing.T) {
+	inBubble(t, stuck, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		p.headers(1, true)
+		p.flush()
+		wantCame(t, p.elapse(20*time.Second-1))
+		wantCame(t, p.elapse(1), "PING alive")
+		p.must(p.framer.WritePing(true, keepAlivePing))
+		p.flush()
+		wantCame(t, p.elapse(20*time.Second-1))
+		wantCame(t, p.elapse(1), "PING alive")
+		p.elapse(10*time.Second - 1)
+		p.wantClosed(0)
+		p.elapse(1)
+		p.wantClosed(50 * time.Second)
+	})
+}
+
+// TestClientThatSpeaksIsNotPinged.
+func TestClientThatSpeaksIsNotPinged(t *testing.T) {
+	inBubble(t, stuck, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		p.headers(1, false)
+		p.flush()
+		for range 20 {
+			wantCame(t, p.elapse(19*time.Second))
+			p.data(1, false, "x")
+			p.flush()
+		}
+	})
+}
+
+// TestIdleConnectionIsClosed with a goodbye, five minutes after its last
+// stream.
+func TestIdleConnectionIsClosed(t *testing.T) {
+	inBubble(t, func(http.ResponseWriter, *http.Request) {}, func(t *testing.T, hs *http.Server, p *bubblePeer) {
+		p.hello()
+		p.elapse(time.Second)
+		p.headers(1, true)
+		p.flush()
+		wantCame(t, p.elapse(time.Second), "HEADERS")
+		for range 16 { // it stays awake
+			p.must(p.framer.WritePing(false, [8]byte{1}))
+			p.flush()
+			wantCame(t, p.elapse(18*time.Second), "PING \x01")
+		}
+		p.must(p.framer.WritePing(false, [8]byte{1}))
+		p.flush()
+		wantCame(t, p.elapse(0), "PING \x01")
+		wantCame(t, p.elapse(hs.IdleTimeout-16*18*time.Second-time.Second), "GOAWAY NO_ERROR for all", "PING goodbye")
+		wantCame(t, p.elapse(pongTime), "GOAWAY NO_ERROR")
+		p.elapse(goodbyeTime)
+		p.wantClosed(time.Second + hs.IdleTimeout + pongTime + goodbyeTime)
+	})
+}
+
+// TestHeaderBlockThatTakesTooLong ends the connection, within a frame and
+// between frames.
+func TestHeaderBlockThatTakesTooLong(t *testing.T) {
+	for name, frame := range map[string]func(p *bubblePeer) []byte{
+		"one frame": func(p *bubblePeer) []byte {
+			p.headers(1, true)
+			return bytes.Clone(p.out.Bytes())
+		},
+		"CONTINUATION": func(p *bubblePeer) []byte {
+			for i, b := range p.fields(post...) {
+				kind := http2.FrameContinuation
+				if i == 0 {
+					kind = http2.FrameHeaders
+				}
+				p.frame(kind, 0, 1, string([]byte{b}))
+			}
+			return bytes.Clone(p.out.Bytes())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, stuck, func(t *testing.T, hs *http.Server, p *bubblePeer) {
+				p.hello()
+				b := frame(p)
+				p.out.Reset()
+				for i := 0; time.Since(p.begun) < hs.ReadHeaderTimeout-time.Second; i++ {
+					p.out.Write(b[i : i+1])
+					p.flush()
+					wantCame(t, p.elapse(time.Second/2))
+				}
+				wantCame(t, p.elapse(6*time.Second), "GOAWAY ENHANCE_YOUR_CALM")
+				if p.closed == 0 || p.closed > hs.ReadHeaderTimeout+10*frameHeaderBytes*time.Second/2 {
+					t.Errorf("it was closed after %v", p.closed)
+				}
+			})
+		})
+	}
+}
+
+// TestClientWithoutSettings is not waited for.
+func TestClientWithoutSettings(t *testing.T) {
+	inBubble(t, stuck, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.out.WriteString(http2.ClientPreface)
+		p.flush()
+		wantCame(t, p.elapse(settingsTime), "GOAWAY SETTINGS_TIMEOUT")
+		p.elapse(goodbyeTime)
+		p.wantClosed(settingsTime + goodbyeTime)
+	})
+}
+
+// TestShutdown announces the end, takes what the client began before it knew,
+// says which was the last, and closes when that has ended.
+func TestShutdown(t *testing.T) {
+	var release chan struct{} // of the bubble
+	inBubble(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/a.B/C" {
+			<-release
+		}
+	}, func(t *testing.T, hs *http.Server, p *bubblePeer) {
+		release = make(chan struct{})
+		p.hello()
+		p.headers(1, true)
+		p.flush()
+		p.elapse(time.Second)
+		done := make(chan error, 1)
+		go func() { done <- hs.Shutdown(context.Background()) }()
+		wantCame(t, p.elapse(pongTime/2), "GOAWAY NO_ERROR for all", "PING goodbye")
+		p.raw(3, true, ":method", "GET", ":scheme", "http", ":path", "/b")
+		p.flush()
+		wantCame(t, p.elapse(time.Millisecond), "HEADERS")
+		p.must(p.framer.WritePing(true, goodbyePing))
+		p.flush()
+		wantCame(t, p.elapse(0), "GOAWAY NO_ERROR")
+		p.raw(5, true, ":method", "GET", ":scheme", "http", ":path", "/b") // too late: not looked at
+		p.data(5, false, "x")
+		p.flush()
+		wantCame(t, p.elapse(19*time.Second))
+		close(release)
+		wantCame(t, p.elapse(0), "HEADERS")
+		p.elapse(goodbyeTime)
+		if p.closed == 0 {
+			t.Error("the connection stays open")
+		}
+		if err := <-done; err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+	})
+}
+
+// TestGoAwayOfAClient closes the connection behind its last stream.
+func TestGoAwayOfAClient(t *testing.T) {
+	var release chan struct{} // of the bubble
+	inBubble(t, func(http.ResponseWriter, *http.Request) { <-release }, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		release = make(chan struct{})
+		p.hello()
+		p.headers(1, true)
+		p.must(p.framer.WriteGoAway(0, http2.ErrCodeNo, nil))
+		p.flush()
+		wantCame(t, p.elapse(pongTime), "GOAWAY NO_ERROR for all", "PING goodbye", "GOAWAY NO_ERROR")
+		close(release)
+		wantCame(t, p.elapse(0), "HEADERS")
+		p.elapse(goodbyeTime)
+		p.wantClosed(pongTime + goodbyeTime)
+	})
+}
+
+// TestTLS serves by ALPN, with the state of it in requests, and refuses what
+// HTTP/2 forbids.
+func TestTLS(t *testing.T) {
+	cert := httptest.NewUnstartedServer(nil)
+	cert.StartTLS()
+	defer cert.Close()
+	ln := tls.NewListener(listen(t), &tls.Config{Certificates: cert.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}})
+	serveOn(t, ln, func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil || r.TLS.NegotiatedProtocol != "h2" {
+			t.Errorf("the request's TLS is %v", r.TLS)
+		}
+		_, _ = io.Copy(w, r.Body) // looked at by the client
+	})
+	tr := cert.Client().Transport.(*http.Transport).Clone()
+	tr.ForceAttemptHTTP2 = true
+	defer tr.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(within(t, patience), http.MethodPost, "https://"+ln.Addr().String(), bytes.NewReader(pattern(100_000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := (&http.Client{Transport: tr}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if got, err := io.ReadAll(res.Body); err != nil || !bytes.Equal(got, pattern(100_000)) || res.ProtoMajor != 2 {
+		t.Errorf("%s answers %d bytes, %v", res.Proto, len(got), err)
+	}
+
+	conf := tr.TLSClientConfig.Clone()
+	conf.NextProtos, conf.MaxVersion = []string{"h2"}, tls.VersionTLS12
+	conf.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA}
+	conf.ServerName = "example.com"
+	conn, err := (&tls.Dialer{Config: conf}).DialContext(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPeer(t, conn)
+	_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+	p.wantGoAway(http2.ErrCodeInadequateSecurity)
+}
+
+// TestConnState hears of a connection as net/http tells it.
+func TestConnState(t *testing.T) {
+	states := make(chan http.ConnState, 100)
+	address := serve(t, func(http.ResponseWriter, *http.Request) {}, func(hs *http.Server) {
+		hs.ConnState = func(_ net.Conn, s http.ConnState) { states <- s }
+	})
+	p := dialPeer(t, address)
+	p.wantAlive(1)
+	for _, want := range []http.ConnState{http.StateNew, http.StateActive, http.StateIdle, http.StateActive, http.StateIdle} {
+		if got := await(t, want.String(), states); got != want {
+			t.Errorf("the state is %v, want %v", got, want)
+		}
+	}
+	_ = p.conn.Close()
+	if got := await(t, "the end", states); got != http.StateClosed {
+		t.Errorf("the state is %v, want closed", got)
+	}
+}
