@@ -42,7 +42,11 @@ func FuzzConn(f *testing.F) {
 	seed(func(p *peer) { p.headers(1, true) })
 	seed(func(p *peer) { p.headers(1, false); p.data(1, false, "abc"); p.data(1, true, "def") })
 	seed(func(p *peer) { p.headers(1, false, "trailer", "x-a"); p.raw(1, true, "x-a", "b") })
-	seed(func(p *peer) { p.headers(1, false); p.must(p.framer.WriteRSTStream(1, http2.ErrCodeCancel)); p.data(1, true, "x") })
+	seed(func(p *peer) {
+		p.headers(1, false)
+		p.must(p.framer.WriteRSTStream(1, http2.ErrCodeCancel))
+		p.data(1, true, "x")
+	})
 	seed(func(p *peer) {
 		p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 3}))
 		p.raw(1, true, ":method", "GET", ":scheme", "http", ":path", "/2")
@@ -61,16 +65,16 @@ func FuzzConn(f *testing.F) {
 	hs := newHTTPServer(http.HandlerFunc(fuzzed))
 	hs.HTTP2.MaxConcurrentStreams = 3
 	f.Fuzz(func(t *testing.T, in []byte) {
-		client, server := net.Pipe()
+		client, conn := net.Pipe()
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			(&server{conns: make(map[*conn]struct{})}).serve(hs, server, hs.Handler, true)
+			newServer().serve(hs, conn, hs.Handler, true)
 		}()
-		go func() { _, _ = io.Copy(io.Discard, client) }() // ends with the connection
+		go func() { _, _ = io.Copy(io.Discard, client) }()    // ends with the connection
 		_ = client.SetWriteDeadline(time.Now().Add(patience)) // never fails
-		_, _ = client.Write(in) // it may be closed meanwhile
-		_ = client.Close() // the other end may be closed
+		_, _ = client.Write(in)                               // it may be closed meanwhile
+		_ = client.Close()                                    // the other end may be closed
 		select {
 		case <-ended:
 		case <-time.After(patience):

@@ -18,7 +18,7 @@ import (
 // pings), IdleTimeout, ReadHeaderTimeout, MaxHeaderBytes, ConnState and
 // ErrorLog, as they are when a connection begins. Call it before serving.
 func Configure(hs *http.Server) {
-	s := &server{conns: make(map[*conn]struct{})}
+	s := newServer()
 	if hs.TLSNextProto == nil {
 		hs.TLSNextProto = make(map[string]func(*http.Server, *tls.Conn, http.Handler))
 	}
@@ -42,6 +42,8 @@ type server struct {
 	conns    map[*conn]struct{}
 	draining bool
 }
+
+func newServer() *server { return &server{conns: make(map[*conn]struct{})} }
 
 // serve returns when the connection is closed and its last handler has
 // returned. net/http then closes it, too, and reports that.
