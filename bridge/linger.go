@@ -17,7 +17,11 @@ type clientConn struct {
 	s      *Server
 	linger atomic.Bool
 	once   sync.Once
+	batch  batch // of what is written
 }
+
+// Write writes, or holds what is a part of a batch.
+func (c *clientConn) Write(p []byte) (int, error) { return c.batch.write(c.Conn, p) }
 
 // NetConn is the connection under it.
 func (c *clientConn) NetConn() net.Conn { return c.Conn }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -75,6 +76,7 @@ type httpDown struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	r       *http.Request
+	conn    net.Conn // of HTTP/1.1; nil on HTTP/2
 	call    *Call
 	origin  originVerdict
 	guard   writeGuard
@@ -93,7 +95,7 @@ type httpDown struct {
 }
 
 func newHTTPDown(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, c *Call, a *arrival) *httpDown {
-	down := &httpDown{s: s, d: d, w: w, rc: http.NewResponseController(w), r: r, call: c, origin: a.origin, textOut: d.text}
+	down := &httpDown{s: s, d: d, w: w, rc: http.NewResponseController(w), r: r, conn: a.conn, call: c, origin: a.origin, textOut: d.text}
 	if !d.trailers && strings.Contains(strings.ToLower(r.Header.Get("Accept")), webText.contentType) {
 		down.textOut = true
 	}
@@ -275,9 +277,16 @@ func (h *httpDown) Send(m mem.BufferSlice, more bool) error {
 	if !h.headerSent {
 		h.writeHeader(codec.Fields(nil))
 	}
+	client, _ := h.conn.(*clientConn) // nil on TLS and HTTP/2
+	if more && client != nil {
+		client.batch.hold(h.s.budget.pool)
+	}
 	err := h.writeFrame(flag, m)
 	if err == nil && !more {
 		err = h.rc.Flush()
+	}
+	if err == nil && !more && client != nil {
+		err = client.batch.end(client.Conn)
 	}
 	if !h.guard.end() {
 		return errEnded
@@ -385,6 +394,14 @@ func (h *httpDown) writeTrailersFrame(st *status.Status, trailer metadata.MD) er
 	block := codec.AppendHeaderBlock(nil, codec.BrowserTrailers(st, trailer))
 	if err := h.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)}); err != nil {
 		return err
+	}
+	if client, ok := h.conn.(*clientConn); ok {
+		if err := client.batch.end(client.Conn); err != nil {
+			return err
+		}
+	}
+	if h.conn != nil && len(block) <= smallTrailers && writable(h.conn) {
+		return nil // net/http sends them at once, with the end of the body
 	}
 	return h.rc.Flush()
 }
