@@ -119,6 +119,7 @@ var symptoms = []struct {
 	{"a drain under a call", drained},
 	{"requests that are no calls", noCalls},
 	{"a box that speaks only HTTP/1.1", http1Box},
+	{"a proxy that opens TLS", tlsOpeningProxy},
 	{"a box that refuses", refusingBox},
 	{"a certificate nobody trusts", untrusted},
 	{"starts that fail", failedStarts},
@@ -432,14 +433,24 @@ func noCalls(w witness) {
 // before culvert: it speaks HTTP/1.1 to it and drops the Upgrade header.
 func http1Box(w witness) {
 	startDemoBackend(w)
-	startNginx(w, "server { listen 8081; location / { proxy_pass http://127.0.0.1:8080; } }\nserver { listen 8082 http2; location / { proxy_pass http://127.0.0.1:8080; } }\nserver { listen 443; }\n")
+	startNginx(w, "server { listen 8081; location / { proxy_pass http://127.0.0.1:8080; } }\nserver { listen 8082 http2; location / { proxy_pass http://127.0.0.1:8080; } }\nserver { listen 443 ssl; ssl_certificate /etc/nginx/tls/fullchain.pem; ssl_certificate_key /etc/nginx/tls/privkey.pem; location / { proxy_pass http://127.0.0.1:8080; } }\n")
 	w.with([]string{"--allow-origin", "http://localhost:5173"}, func() {
 		w.native("localhost:8081")
 		w.native("localhost:8082")
+		w.native("grpc.example.com:443", grpc.WithTransportCredentials(credentials.NewTLS(roots())))
 		w.page(strings.ReplaceAll(improbableSum, "ADDRESS", "http://localhost:8081"),
 			strings.ReplaceAll(niceSum, "ADDRESS", "http://localhost:8081"))
 		w.node(strings.ReplaceAll(grpcJS, "ADDRESS", "localhost:8081"))
 	})
+}
+
+// tlsOpeningProxy is Squid, whose TLS offers no HTTP/2.
+func tlsOpeningProxy(w witness) {
+	startFrontedPath(w.T)
+	startSquid(w, "bump", "")
+	if err := callNative(w.Context(), httpTransport(w, false, corporateProxy)); err != nil {
+		w.saw(err.Error())
+	}
 }
 
 const grpcJS = `
