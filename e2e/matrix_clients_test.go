@@ -34,7 +34,9 @@ const (
 	socketsTLS = "WebSocket to the same"
 )
 
-// clients are the published clients that people use.
+// clients are the published clients that people use. To add one: its file
+// node/client-NAME.js, its line in node/clients-browser.js or clients-node.js, and
+// its line here; then write the page anew.
 var clients = []publishedClient{
 	{"go native", "grpc-go", "google.golang.org/grpc", nativeGRPC},
 	{"go h2ts", "grpc-go, `h2ts`", "google.golang.org/grpc", tunnel},
