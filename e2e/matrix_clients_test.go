@@ -25,13 +25,13 @@ func (c publishedClient) platform() string {
 const (
 	nativeGRPC = "gRPC over HTTP/2 (h2c)"
 	tunnel     = "gRPC over HTTP/2 in a WebSocket (`h2ts`)"
-	farTunnel  = "the same from behind tinyproxy (CONNECT), to an nginx that ends TLS"
+	farTunnel  = "`h2ts` from behind tinyproxy (CONNECT), to an nginx that ends TLS"
 	webHTTP1   = "gRPC-Web, HTTP/1.1"
 	webH2C     = "gRPC-Web, HTTP/2 (h2c)"
 	webText    = "gRPC-Web-text, HTTP/1.1"
 	websockets = "WebSocket (`grpc-websockets`)"
 	webTLS     = "gRPC-Web, HTTP/2 to an nginx that ends TLS"
-	socketsTLS = "WebSocket to the same"
+	socketsTLS = "WebSocket to an nginx that ends TLS"
 )
 
 // clients are the published clients that people use. To add one: its file
