@@ -15,10 +15,22 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// newLogger returns the logger that the configuration asks for. Text from
-// peers can't act on a terminal in either format: slog's text handler quotes
-// what can't be printed, and escaping does so for JSON.
-func newLogger(w io.Writer, c config.Log) *slog.Logger {
+// newLoggers returns the logger that the configuration asks for, beside it one
+// for the lines of single calls, which may wait for a moment where no person
+// watches, and what writes those that wait. Text from peers can't act on a
+// terminal in either format: slog's text handler quotes what can't be printed,
+// and escaping does so for JSON.
+func newLoggers(w io.Writer, c config.Log) (everything, calls *slog.Logger, flush func()) {
+	if isTerminal(w) {
+		everything = slog.New(newHandler(w, w, c))
+		return everything, everything, func() {}
+	}
+	b := &batchingLog{w: w}
+	return slog.New(newHandler(w, b, c)), slog.New(newHandler(w, b.calls(), c)), b.close
+}
+
+// newHandler writes to out as is right for w.
+func newHandler(w, out io.Writer, c config.Log) slog.Handler {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		panic("BUG: a checked log level is none: " + err.Error())
@@ -26,11 +38,11 @@ func newLogger(w io.Writer, c config.Log) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	switch {
 	case c.Format == "json", c.Format == "auto" && !isTerminal(w):
-		return slog.New(slog.NewJSONHandler(escaping{w}, options))
+		return slog.NewJSONHandler(escaping{out}, options)
 	case hasColour(w):
-		return slog.New(slog.NewTextHandler(colouring{w}, options))
+		return slog.NewTextHandler(colouring{out}, options)
 	default:
-		return slog.New(slog.NewTextHandler(w, options))
+		return slog.NewTextHandler(out, options)
 	}
 }
 

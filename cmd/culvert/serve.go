@@ -57,11 +57,12 @@ TERM or INT drains: no new calls, and those that run may end within
 			return &misuse{errNoBackend}
 		}
 		defer runtime.KeepAlive(paceCollector())
-		log := newLogger(cmd.ErrOrStderr(), loaded.Log)
+		log, calls, flush := newLoggers(cmd.ErrOrStderr(), loaded.Log)
+		defer flush()
 		for _, w := range loaded.Warnings {
 			log.Warn("configuration", "warning", w)
 		}
-		p := &program{config: loaded, log: log}
+		p := &program{config: loaded, log: log, calls: calls}
 		if err := p.open(cmd.Context()); err != nil {
 			return err
 		}
@@ -87,6 +88,7 @@ func paceCollector() []byte {
 type program struct {
 	config *config.Loaded
 	log    *slog.Logger
+	calls  *slog.Logger // for the lines of single calls
 
 	bridge   *bridge.Server
 	listener net.Listener
@@ -107,7 +109,7 @@ func (p *program) open(ctx context.Context) error {
 	}
 	cfg.LoopbackOnly = isLoopback(p.listener.Addr())
 	cfg.Logger = p.log
-	cfg.Observer = telemetry.NewLog(p.log)
+	cfg.Observer = telemetry.NewLog(p.calls)
 	p.bridge, err = bridge.New(cfg)
 	if err == nil {
 		err = p.openHealth(ctx)
