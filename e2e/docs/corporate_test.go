@@ -226,7 +226,7 @@ func callThroughFront(t *testing.T) {
 func wantRoutes(t *testing.T, http1 *http.Transport, failing map[string]string) {
 	t.Helper()
 	for _, r := range routes {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		err := r.call(ctx, http1)
 		cancel()
 		want, fails := failing[r.name]

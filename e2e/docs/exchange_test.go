@@ -229,7 +229,7 @@ func TestWebSocketExchange(t *testing.T) {
 	}
 	startWireBackend(t)
 	startCulvert(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	ws, _, err := websocket.Dial(ctx, "ws://localhost:8080/package.Service/Method", &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}})
 	if err != nil {

@@ -115,7 +115,7 @@ func awaitPort(t testing.TB, address string) {
 	t.Helper()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
-	for deadline := time.After(10 * time.Second); ; {
+	for deadline := time.After(30 * time.Second); ; {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = conn.Close() // it was only to see

@@ -21,7 +21,7 @@ import (
 // callEcho makes one native call to the address: of the health service, which the
 // demo's server has, too.
 func callEcho(t testing.TB, address string) error {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	cc, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
 	if err != nil {
