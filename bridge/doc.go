@@ -4,7 +4,8 @@
 // # What happens to a call, in order
 //
 //   - server.go, conns.go, linger.go: a connection is accepted, counted, and
-//     closed so that its client gets the last answer.
+//     closed so that its client gets the last answer. HTTP/2 is served by
+//     package h2, HTTP/1.1 by net/http.
 //   - gate.go, origin.go: the request's facts are read (peer, host, origin,
 //     what proxies vouch for), and what may not call is refused.
 //   - transport.go: the table of client protocols; the one that accepts the
@@ -33,6 +34,7 @@
 //	windowConn.send            windowConn.Close          grpc-go closes the connection
 //	Shutdown, goodbyes         Shutdown                  the servers have shut down, or its patience is over
 //	InProcess, the server      InProcess's stop          its listener is closed
+//	handlers of HTTP/2         h2: its connection        see h2/doc.go
 //
 // Timers that run a function (pings, the registry's look, a writeGuard's
 // grace) and functions of contexts are stopped, and waited for if they run, by

@@ -1,9 +1,11 @@
 package bridge
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -25,6 +27,22 @@ func (c *clientConn) Write(p []byte) (int, error) { return c.batch.write(c.Conn,
 
 // NetConn is the connection under it.
 func (c *clientConn) NetConn() net.Conn { return c.Conn }
+
+// SyscallConn is the socket's: HTTP/2 writes to it without waiting.
+func (c *clientConn) SyscallConn() (syscall.RawConn, error) {
+	if sc, ok := c.Conn.(syscall.Conn); ok {
+		return sc.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// CloseWrite closes the sending side, where there is such a thing.
+func (c *clientConn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
 
 // Close doesn't wait for the lingering; the server's Close does, and cuts it.
 func (c *clientConn) Close() error {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/culvert-grpc/culvert/bridge/h2"
 )
 
 // Config is all that a Server is told.
@@ -174,6 +176,7 @@ func (s *Server) boundHTTP(hs *http.Server) {
 		SendPingTimeout:               pingInterval,
 		PingTimeout:                   pingTimeout,
 	}
+	h2.Configure(hs)
 }
 
 // connKey is where ConnContext keeps the net.Conn of a request.

@@ -2,6 +2,9 @@ package bridgetest
 
 import (
 	"context"
+	"errors"
+	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -143,13 +146,14 @@ func drainSaysGoodbye(t *trial) {
 		return
 	}
 	var f *fakeConn
-	var ws *websocket.Conn
+	var tunnel *tunnelEnd
 	if t.concerns("h2ts") {
-		var err error
-		if ws, err = dialWebSocket(t.ctx, t.d, "/", "h2ts"); err != nil {
+		ws, err := dialWebSocket(t.ctx, t.d, "/", "h2ts")
+		if err != nil {
 			t.Fatal(err)
 		}
-		f = newFakeConn(websocket.NetConn(context.WithoutCancel(t.ctx), ws, websocket.MessageBinary))
+		tunnel = &tunnelEnd{Conn: websocket.NetConn(context.WithoutCancel(t.ctx), ws, websocket.MessageBinary), ws: ws}
+		f = newFakeConn(tunnel)
 		f.out.WriteString(http2.ClientPreface)
 		_ = f.framer.WriteSettings() // to memory
 	} else {
@@ -166,18 +170,40 @@ func drainSaysGoodbye(t *trial) {
 	f.awaitFrame(t, http2.FramePing)
 	wait := t.drain(patience)
 	f.awaitFrame(t, http2.FrameGoAway)
-	if ws != nil {
-		// What is left on the pipe is its end.
-		_, _, err := ws.Read(t.ctx)
-		for err == nil {
-			_, _, err = ws.Read(t.ctx)
-		}
-		if code := websocket.CloseStatus(err); code != websocket.StatusGoingAway {
-			t.Errorf("tunnel closed with %v, want %v", err, websocket.StatusGoingAway)
+	if tunnel != nil {
+		_, _ = io.Copy(io.Discard, tunnel) // what is left, and then its end
+		if code := websocket.CloseStatus(tunnel.end); code != websocket.StatusGoingAway {
+			t.Errorf("tunnel closed with %v, want %v", tunnel.end, websocket.StatusGoingAway)
 		}
 	}
 	_ = f.Close() // closed by culvert
 	t.endsWithin(patience/2, "a drain without calls", wait)
+}
+
+// A tunnelEnd is the client's end of a tunnel. It keeps what ended it, which a
+// NetConn takes for io.EOF.
+type tunnelEnd struct {
+	net.Conn
+	ws  *websocket.Conn
+	r   io.Reader // of the message that is being read
+	end error
+}
+
+func (c *tunnelEnd) Read(p []byte) (int, error) {
+	for {
+		if c.r == nil {
+			if _, c.r, c.end = c.ws.Reader(context.Background()); c.end != nil {
+				return 0, io.EOF
+			}
+		}
+		n, err := c.r.Read(p)
+		if errors.Is(err, io.EOF) {
+			c.r, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
 }
 
 // awaitFrame reads to a frame of the kind.

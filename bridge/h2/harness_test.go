@@ -237,7 +237,7 @@ func (p *peer) data(id uint32, end bool, data string) {
 
 // A reply is what a stream came to.
 type reply struct {
-	header, trailer http.Header
+	header, trailer map[string][]string // names in lower case
 	body            string
 	frames          int // of DATA
 	ended           bool
@@ -245,8 +245,19 @@ type reply struct {
 	wasReset        bool
 }
 
+// status is what the header says.
+func (r *reply) status() string { return field(r.header, ":status") }
+
+// field is the first value of a name in lower case.
+func field(fields map[string][]string, name string) string {
+	if len(fields[name]) == 0 {
+		return ""
+	}
+	return fields[name][0]
+}
+
 func (r *reply) String() string {
-	s := fmt.Sprintf("%s %q", r.header.Get(":status"), r.body)
+	s := fmt.Sprintf("%s %q", r.status(), r.body)
 	if r.wasReset {
 		s += " " + r.reset.String()
 	}
@@ -281,7 +292,7 @@ func (p *peer) note(f http2.Frame, id uint32, r *reply) {
 		if f.StreamID != id {
 			return
 		}
-		h := http.Header{}
+		h := map[string][]string{}
 		for _, field := range f.Fields {
 			h[field.Name] = append(h[field.Name], field.Value)
 		}
@@ -359,7 +370,7 @@ func (p *peer) wantAlive(id uint32) {
 	p.t.Helper()
 	p.raw(id, true, ":method", "GET", ":scheme", "http", ":authority", "localhost", ":path", "/alive")
 	p.flush()
-	if r := p.await(id); r.header.Get(":status") == "" {
+	if r := p.await(id); r.status() == "" {
 		p.t.Errorf("the next request ended as %v", r)
 	}
 }

@@ -36,7 +36,7 @@ func TestHeader(t *testing.T) {
 		h["Transfer-Encoding"] = []string{"chunked"}
 		_, _ = io.WriteString(w, "<html>") // the client's end is looked at
 	})
-	if got := r.header; got.Get(":status") != "200" || !slices.Equal(got["x-lower"], []string{"b", "c"}) || !slices.Equal(got["x-upper"], []string{"a"}) ||
+	if got := r.header; r.status() != "200" || !slices.Equal(got["x-lower"], []string{"b", "c"}) || !slices.Equal(got["x-upper"], []string{"a"}) ||
 		!slices.Equal(got["x-bad"], []string{"good"}) || got["keep-alive"] != nil || got["transfer-encoding"] != nil || got["bad name"] != nil {
 		t.Errorf("the header is %v", got)
 	}
@@ -68,7 +68,7 @@ func TestHeaderIsThatOfItsTime(t *testing.T) {
 		w.Header().Set("X-B", "after")
 		w.WriteHeader(http.StatusOK) // too late
 	})
-	if got := r.header; got.Get(":status") != "418" || !slices.Equal(got["x-a"], []string{"before"}) || got["x-b"] != nil {
+	if got := r.header; r.status() != "418" || !slices.Equal(got["x-a"], []string{"before"}) || got["x-b"] != nil {
 		t.Errorf("the header is %v", got)
 	}
 }
@@ -161,7 +161,7 @@ func TestAnswersWithoutContent(t *testing.T) {
 			t.Errorf("a body with 204: %v", err)
 		}
 	})
-	if r.header.Get(":status") != "204" || r.frames != 0 || r.header["content-length"] != nil {
+	if r.status() != "204" || r.frames != 0 || r.header["content-length"] != nil {
 		t.Errorf("204 came as %v, %v, %d frames", r, r.header, r.frames)
 	}
 }
@@ -223,12 +223,12 @@ func TestExpect(t *testing.T) {
 	}
 	p.data(1, true, "body")
 	p.flush()
-	if r := p.await(1); r.header.Get(":status") != "200" || r.body != "body" {
+	if r := p.await(1); r.status() != "200" || r.body != "body" {
 		t.Errorf("then comes %v", r)
 	}
 	p.raw(3, false, ":method", "POST", ":scheme", "http", ":path", "/", "expect", "100-continue")
 	p.flush()
-	if r := p.await(3); r.header.Get(":status") != "200" || !r.ended {
+	if r := p.await(3); r.status() != "200" || !r.ended {
 		t.Errorf("a body that nobody wants is asked for: %v, %v", r, r.header)
 	}
 }
@@ -392,12 +392,4 @@ func TestUseAfterTheEnd(t *testing.T) {
 	if _, err := (<-body).Read(make([]byte, 1)); err == nil {
 		t.Error("a read after the handler's end passes")
 	}
-}
-
-// field is the first value of a name in lower case.
-func field(h http.Header, name string) string {
-	if len(h[name]) == 0 {
-		return ""
-	}
-	return h[name][0]
 }
