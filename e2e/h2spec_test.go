@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"encoding/xml"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// An h2specReport is what h2spec writes: a JUnit report.
+type h2specReport struct {
+	Suites []struct {
+		Package string `xml:"package,attr"`
+		Cases   []struct {
+			Name    string  `xml:"classname,attr"`
+			Failure *string `xml:"failure"`
+			Error   *string `xml:"error"`
+			Skipped *string `xml:"skipped"`
+		} `xml:"testcase"`
+	} `xml:"testsuite"`
+}
+
+// h2specDiffers are the cases that culvert answers otherwise, with the reason.
+var h2specDiffers = map[string]string{
+	"http2/3.5: Sends invalid connection preface": "the port speaks HTTP/1.1, too: what is no preface is answered 400, and then closed",
+}
+
+// HTTP/2 as summerwind/h2spec wants it, its strict cases included.
+func TestH2Spec(t *testing.T) {
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{})
+	host, port, err := net.SplitHostPort(c.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "report.xml")
+	output, err := exec.Command("go", "-C", "../tools", "tool", "h2spec", "--host", host, "--port", port, "--strict", "--timeout", "5", "--junit-report", file).CombinedOutput()
+	report, fileErr := os.ReadFile(file)
+	if fileErr != nil {
+		t.Fatalf("h2spec: %v\n%s", err, output)
+	}
+	var r h2specReport
+	if err := xml.Unmarshal(report, &r); err != nil {
+		t.Fatal(err)
+	}
+	passed, failed := 0, map[string]string{}
+	for _, suite := range r.Suites {
+		for _, test := range suite.Cases {
+			name := suite.Package + ": " + test.Name
+			switch {
+			case test.Failure != nil:
+				failed[name] = *test.Failure
+			case test.Error != nil:
+				failed[name] = *test.Error
+			case test.Skipped != nil:
+				failed[name] = "skipped"
+			default:
+				passed++
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		if h2specDiffers[name] == "" {
+			t.Errorf("%s: %s", name, failed[name])
+		}
+	}
+	for name := range h2specDiffers {
+		if _, ok := failed[name]; !ok {
+			t.Errorf("%s: passes, and is listed as one that doesn't", name)
+		}
+	}
+	const cases = 146 // of this version
+	if passed+len(failed) != cases {
+		t.Errorf("h2spec ran %d cases, want %d", passed+len(failed), cases)
+	}
+	t.Logf("%d cases passed", passed)
+}
