@@ -66,6 +66,15 @@ fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cac
 soak: build ## Load, cuts, stalls and a backend that comes and goes, for SOAKTIME (10m)
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
 
+bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx and no proxy: docs/benchmarks.md (20 min)
+	@tools/deps.sh test
+	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
+	@PATH="$$PATH:/usr/sbin" bin/bench -out docs/benchmarks.md $(BENCHFLAGS)
+
+# By name: nothing of culvert depends on it.
+bin/grpcwebproxy:
+	GOBIN="$(CURDIR)/bin" go install github.com/improbable-eng/grpc-web/go/grpcwebproxy@v0.15.0
+
 build: ## Build bin/culvert, static
 	$(BUILD) -o bin/culvert ./cmd/culvert
 
@@ -101,4 +110,4 @@ node_modules: e2e/node/node_modules/.package-lock.json demo/web/node_modules/.pa
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test deps lint unit e2e fuzz soak build generate proto docker clean help deps-generate node_modules
+.PHONY: demo test deps lint unit e2e fuzz bench soak build generate proto docker clean help deps-generate node_modules

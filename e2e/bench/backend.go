@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// The backend's methods. Messages are bytes to it.
+const (
+	methodEcho   = "/bench.Bench/Echo"   // answers each message with itself
+	methodSource = "/bench.Bench/Source" // sends messages of x-size bytes until the call ends
+	methodSink   = "/bench.Bench/Sink"   // reads all, then answers with their number
+	methodStuck  = "/bench.Bench/Stuck"  // sends a header and reads nothing
+)
+
+// serveBackend serves on a free port of loopback, which it prints.
+func serveBackend(out io.Writer) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, ln.Addr())
+	return grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.UnknownServiceHandler(backend), grpc.MaxConcurrentStreams(1<<20)).Serve(ln)
+}
+
+func backend(_ any, stream grpc.ServerStream) error {
+	method, _ := grpc.MethodFromServerStream(stream)
+	switch method {
+	case methodEcho:
+		return echo(stream)
+	case methodSource:
+		return source(stream)
+	case methodSink:
+		return sink(stream)
+	case methodStuck:
+		if err := stream.SendHeader(nil); err != nil {
+			return err
+		}
+		<-stream.Context().Done()
+		return nil
+	}
+	return status.Errorf(codes.Unimplemented, "no method %s", method)
+}
+
+func echo(stream grpc.ServerStream) error {
+	for {
+		var m mem.BufferSlice
+		if err := stream.RecvMsg(&m); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := stream.SendMsg(m); err != nil {
+			return err
+		}
+	}
+}
+
+func source(stream grpc.ServerStream) error {
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	size := 0
+	if v := md.Get("x-size"); len(v) > 0 {
+		size, _ = strconv.Atoi(v[0]) // what isn't a number sends empty messages
+	}
+	payload := make([]byte, size)
+	for {
+		if err := stream.SendMsg(mem.BufferSlice{mem.SliceBuffer(payload)}); err != nil {
+			return err
+		}
+	}
+}
+
+func sink(stream grpc.ServerStream) error {
+	for n := 0; ; n++ {
+		var m mem.BufferSlice
+		if err := stream.RecvMsg(&m); errors.Is(err, io.EOF) {
+			return stream.SendMsg(mem.BufferSlice{mem.SliceBuffer(strconv.AppendInt(nil, int64(n), 10))})
+		} else if err != nil {
+			return err
+		}
+		m.Free()
+	}
+}
+
+// rawCodec hands messages on as the bytes they are.
+type rawCodec struct{}
+
+func (rawCodec) Name() string { return "proto" }
+
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) { return v.(mem.BufferSlice), nil }
+
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	data.Ref() // grpc-go frees its own reference on return
+	*v.(*mem.BufferSlice) = data
+	return nil
+}

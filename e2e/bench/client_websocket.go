@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/coder/websocket"
+)
+
+// newWebSocketClient is a client of grpc-websockets: a WebSocket a call.
+func newWebSocketClient(p *peer) client { return webSocketClient{"ws://" + p.address} }
+
+type webSocketClient struct{ base string }
+
+func (webSocketClient) close() {}
+
+func (c webSocketClient) open(ctx context.Context, _ int, method string, header map[string]string) (stream, error) {
+	ws, _, err := websocket.Dial(ctx, c.base+method, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}})
+	if err != nil {
+		return nil, err
+	}
+	ws.SetReadLimit(-1)
+	block := "content-type: application/grpc-web+proto\r\nx-grpc-web: 1\r\n"
+	for k, v := range header {
+		block += k + ": " + v + "\r\n"
+	}
+	if err := ws.Write(ctx, websocket.MessageBinary, []byte(block)); err != nil {
+		return nil, err
+	}
+	s := &webSocketStream{ws: ws}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.reader.r = &messages{ctx: s.ctx, ws: ws}
+	return s, nil
+}
+
+type webSocketStream struct {
+	ctx    context.Context // its end breaks into a waiting read or write
+	cancel context.CancelFunc
+	ws     *websocket.Conn
+	out    []byte
+	reader webReader
+}
+
+func (s *webSocketStream) send(message []byte) error {
+	s.out = append(append(s.out[:0], 0), frame(message)...)
+	return s.ws.Write(s.ctx, websocket.MessageBinary, s.out)
+}
+
+func (s *webSocketStream) closeSend() error {
+	return s.ws.Write(s.ctx, websocket.MessageBinary, []byte{1})
+}
+
+func (s *webSocketStream) recv() (int, error) { return s.reader.next() }
+
+func (s *webSocketStream) close() {
+	s.cancel()
+	_ = s.ws.CloseNow() // the call is over
+}
+
+// messages joins the messages of a WebSocket.
+type messages struct {
+	ctx context.Context // the stream's
+	ws  *websocket.Conn
+	r   io.Reader
+}
+
+func (m *messages) Read(p []byte) (int, error) {
+	for {
+		if m.r == nil {
+			typ, r, err := m.ws.Reader(m.ctx)
+			if err != nil {
+				return 0, fmt.Errorf("the WebSocket ended: %s", strings.TrimSpace(err.Error()))
+			}
+			if typ != websocket.MessageBinary {
+				return 0, fmt.Errorf("a message of type %v, want binary", typ)
+			}
+			m.r = r
+		}
+		n, err := m.r.Read(p)
+		if errors.Is(err, io.EOF) {
+			m.r, err = nil, nil
+			if n == 0 {
+				continue
+			}
+		}
+		return n, err
+	}
+}

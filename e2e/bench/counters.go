@@ -1,0 +1,86 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// countersFile is added to culvert for the runs that count allocations and
+// goroutines. The program that is timed and weighed is the ordinary one.
+const countersFile = `package main
+
+import (
+	"encoding/json"
+	"net/http"
+	_ "net/http/pprof"
+	"os"
+	"runtime"
+)
+
+func init() {
+	http.HandleFunc("/counters", func(w http.ResponseWriter, _ *http.Request) {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		json.NewEncoder(w).Encode(map[string]any{"Mallocs": m.Mallocs, "Goroutines": runtime.NumGoroutine()})
+	})
+	go http.ListenAndServe(os.Getenv("BENCH_COUNTERS"), nil)
+}
+`
+
+// buildCounting builds culvert from its source with countersFile in it.
+func buildCounting(dir, source string) (string, error) {
+	root, err := filepath.Abs(source)
+	if err != nil {
+		return "", err
+	}
+	extra, overlay, bin := filepath.Join(dir, "counters.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "culvert-counting")
+	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, "cmd/culvert/counters_bench.go"): extra}})
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(extra, []byte(countersFile), 0o600); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(overlay, replace, 0o600); err != nil {
+		return "", err
+	}
+	build := exec.Command("go", "build", "-overlay", overlay, "-o", bin, "./cmd/culvert")
+	build.Dir, build.Stderr = root, os.Stderr
+	if err := build.Run(); err != nil {
+		return "", fmt.Errorf("culvert with counters: %w", err)
+	}
+	return bin, nil
+}
+
+// profile fetches a CPU profile of the time that follows. stop waits for it.
+func (p *peer) profile(file string, d time.Duration) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		resp, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.counters, int(d.Seconds())+1))
+		if err != nil {
+			return // the file is missing then, which says it
+		}
+		defer resp.Body.Close()
+		if b, err := io.ReadAll(resp.Body); err == nil {
+			_ = os.WriteFile(file, b, 0o600) // as above
+		}
+	}()
+	return func() { <-done }
+}
+
+// count asks a program for its counters.
+func (p *peer) count() (c counters, err error) {
+	resp, err := http.Get("http://" + p.counters + "/counters")
+	if err != nil {
+		return c, err
+	}
+	defer resp.Body.Close()
+	return c, json.NewDecoder(resp.Body).Decode(&c)
+}

@@ -1,0 +1,20 @@
+// Program bench measures what a proxy costs: the CPU time of its process for a
+// message, its memory, and what its clients see of it. It runs the real
+// programs one after another before the same backend, round by round, so that
+// each meets the same machine: culvert, grpcwebproxy, nginx, and no proxy.
+//
+//	bench -culvert bin/culvert -grpcwebproxy bin/grpcwebproxy -out docs/benchmarks.md
+//
+// It is a measurement and no test: it fails when a program doesn't start or a
+// call goes wrong, never because something took long.
+//
+//	main.go     the order of things
+//	backend.go  the backend, a process of its own
+//	peer.go     how each program is started
+//	process.go  what the system says of a process
+//	client*.go  clients of each protocol, as one interface
+//	load.go     shapes of load, and their measurement
+//	cells.go    what is measured with which
+//	memory.go   idle streams, stuck and slow ones, start, size
+//	report.go   the page
+package main

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// options are the flags.
+type options struct {
+	bins    programs
+	source  string
+	rounds  int
+	measure time.Duration
+	only    *regexp.Regexp
+	out     string
+	profile string
+}
+
+func run() error {
+	var o options
+	serve := flag.Bool("serve-backend", false, "be the backend")
+	flag.StringVar(&o.bins.culvert, "culvert", "bin/culvert", "culvert's program")
+	flag.StringVar(&o.bins.grpcwebproxy, "grpcwebproxy", "bin/grpcwebproxy", "grpcwebproxy's program")
+	flag.StringVar(&o.bins.nginx, "nginx", "nginx", "nginx's program")
+	flag.StringVar(&o.source, "source", ".", "culvert's source, for the build that counts allocations")
+	flag.IntVar(&o.rounds, "rounds", 5, "how often each cell is run with each program")
+	flag.DurationVar(&o.measure, "time", 2*time.Second, "how long each run is measured")
+	only := flag.String("only", "", "run only the cells whose names this regular expression matches")
+	flag.StringVar(&o.out, "out", "", "write the page to this file")
+	flag.StringVar(&o.profile, "profile", "", "leave CPU profiles of culvert in this folder")
+	flag.Parse()
+	if *serve {
+		return serveBackend(os.Stdout)
+	}
+	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		return err
+	}
+	for _, bin := range []*string{&o.bins.culvert, &o.bins.grpcwebproxy, &o.bins.nginx} {
+		if *bin, err = program(*bin); err != nil {
+			return err
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	a, err := openArena(ctx, o.bins)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	if a.bins.culvertCounting, err = buildCounting(a.dir, o.source); err != nil {
+		return err
+	}
+	page := &page{o: o}
+	for _, c := range slices.Concat(table, sweep()) {
+		if o.only.MatchString(c.name) {
+			r, err := c.run(ctx, a, o)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			page.cell(r)
+		}
+	}
+	for _, w := range weights {
+		if !o.only.MatchString(w.name) {
+			continue
+		}
+		figures := make(map[string]float64)
+		for _, name := range w.peers {
+			if figures[name], err = w.run(ctx, a, name); err != nil {
+				return fmt.Errorf("%s, %s: %w", w.name, name, err)
+			}
+		}
+		page.weight(w, figures)
+	}
+	return page.write(a)
+}
+
+// program finds an executable; the processes have a working folder of their own.
+func program(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
+}
+
+// A result is what a cell's runs gave: each peer's figures, one a round.
+type result struct {
+	cell
+	figures map[string][]figure
+	mallocs float64 // culvert's, a message
+}
+
+// run meets the peers one after the other, in each round again, so that what
+// the machine does meanwhile meets all of them.
+func (c cell) run(ctx context.Context, a *arena, o options) (*result, error) {
+	r := &result{cell: c, figures: make(map[string][]figure)}
+	for round := range o.rounds {
+		for _, name := range c.peers {
+			f, err := c.meet(ctx, a, name, o.measure)
+			if err != nil {
+				return nil, fmt.Errorf("round %d, %s: %w", round+1, name, err)
+			}
+			r.figures[name] = append(r.figures[name], f)
+		}
+	}
+	return r, c.count(ctx, a, o, r)
+}
+
+// count meets the culvert that counts its allocations.
+func (c cell) count(ctx context.Context, a *arena, o options, r *result) error {
+	p, err := a.culvertCounting(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	l := &load{client: c.client(p), streams: c.streams, size: c.size}
+	defer l.client.close()
+	if o.profile != "" {
+		stop := p.profile(filepath.Join(o.profile, strings.NewReplacer(" ", "-", ",", "", "×", "x").Replace(c.name)+".pprof"), o.measure)
+		defer stop()
+	}
+	f, err := l.run(ctx, p, c.shape, o.measure)
+	if err != nil {
+		return fmt.Errorf("counting: %w", err)
+	}
+	r.mallocs = f.mallocs
+	return nil
+}
+
+// meet starts a peer, loads it and stops it.
+func (c cell) meet(ctx context.Context, a *arena, name string, measure time.Duration) (figure, error) {
+	p, err := peerStarts[name](ctx, a)
+	if err != nil {
+		return figure{}, err
+	}
+	defer p.stop()
+	make := c.client
+	if name == "direct" {
+		make = c.direct
+	}
+	l := &load{client: make(p), streams: c.streams, size: c.size}
+	defer l.client.close()
+	return l.run(ctx, p, c.shape, measure)
+}

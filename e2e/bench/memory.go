@@ -1,0 +1,344 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A weight is what culvert promises of itself besides CPU time. run returns
+// each peer's figure.
+type weight struct {
+	name  string
+	unit  string
+	bound float64 // culvert's is to be at most that; with atLeast, at least
+	least bool
+	peers []string
+	run   func(ctx context.Context, a *arena, peer string) (float64, error)
+}
+
+var (
+	proxies = []string{"culvert", "grpcwebproxy"}
+	alone   = []string{"culvert"}
+)
+
+const (
+	idleStreams = 10_000
+	flood       = 256 << 20 // bytes that are sent to who doesn't read them
+	mib         = 1 << 20
+)
+
+var weights = []weight{
+	{"memory of an idle WebSocket stream, 10,000 of them, pings on", "KiB", 45, false, proxies, idleMemory},
+	{"goroutines of an idle WebSocket stream", "", 4, false, alone, idleGoroutines},
+	{"256 MiB sent to a handler that reads nothing, 1 stream", "MiB", 2, false, proxies, stuckMemory(1)},
+	{"256 MiB sent to a handler that reads nothing, 16 streams", "MiB", 32, false, proxies, stuckMemory(16)},
+	{"16 clients that read slowly", "MiB", 24, false, proxies, slowMemory},
+	{"ping rate kept beside 16 stuck WebSocket streams", "%", 70, true, proxies, besideStuck(newWebSocketClient, newWebSocketClient)},
+	{"ping rate kept beside 16 stuck streams on its own HTTP/2 connection", "%", 70, true, []string{"culvert", "nginx"}, besideStuckOnOne},
+	{"start to first call", "ms", 50, false, proxies, startTime},
+	{"stripped binary", "MiB", 25, false, alone, binarySize},
+	{"resident at rest", "MiB", 25, false, proxies, restMemory},
+}
+
+// with runs f with a fresh peer.
+func (a *arena) with(ctx context.Context, name string, f func(*peer) (float64, error)) (float64, error) {
+	p, err := peerStarts[name](ctx, a)
+	if err != nil {
+		return 0, err
+	}
+	defer p.stop()
+	return f(p)
+}
+
+// idleMemory opens streams that each carry one message, and weighs them after
+// everybody was pinged.
+func idleMemory(ctx context.Context, a *arena, name string) (float64, error) {
+	return a.with(ctx, name, func(p *peer) (float64, error) {
+		before, err := p.warm(ctx, newWebSocketClient(p))
+		if err != nil {
+			return 0, err
+		}
+		end, err := p.openIdle(ctx, idleStreams)
+		defer end()
+		if err != nil {
+			return 0, err
+		}
+		if err := pause(ctx, 25*time.Second); err != nil { // longer than between two pings
+			return 0, err
+		}
+		after, err := p.proc.resident()
+		return float64(after-before) / idleStreams / 1024, err
+	})
+}
+
+func idleGoroutines(ctx context.Context, a *arena, _ string) (float64, error) {
+	p, err := a.culvertCounting(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer p.stop()
+	const streams = 1000
+	before, err := p.count()
+	if err != nil {
+		return 0, err
+	}
+	end, err := p.openIdle(ctx, streams)
+	defer end()
+	if err != nil {
+		return 0, err
+	}
+	after, err := p.count()
+	return float64(after.Goroutines-before.Goroutines) / streams, err
+}
+
+// openIdle opens streams, sees each echo a message, and goes on reading, so
+// that pings are answered. end closes them and waits.
+func (p *peer) openIdle(ctx context.Context, n int) (end func(), err error) {
+	c := newWebSocketClient(p)
+	var reading sync.WaitGroup
+	var open []stream
+	end = func() {
+		for _, s := range open {
+			s.close()
+		}
+		reading.Wait()
+	}
+	for i := range n {
+		s, err := c.open(ctx, i, methodEcho, nil)
+		if err != nil {
+			return end, fmt.Errorf("stream %d: %w", i, err)
+		}
+		open = append(open, s)
+		if err := s.send([]byte("hello")); err != nil {
+			return end, err
+		}
+		if _, err := s.recv(); err != nil {
+			return end, err
+		}
+		reading.Go(func() { _, _ = s.recv() }) // it ends when the stream is closed
+	}
+	return end, nil
+}
+
+// warm makes the peer do everything once, and returns what it weighs then.
+func (p *peer) warm(ctx context.Context, c client) (int64, error) {
+	for i := range 4 {
+		s, err := c.open(ctx, i, methodEcho, nil)
+		if err != nil {
+			return 0, err
+		}
+		err = errors.Join(s.send(make([]byte, 64<<10)), s.closeSend())
+		if _, recvErr := s.recv(); recvErr != nil {
+			err = errors.Join(err, recvErr)
+		}
+		s.close()
+		if err != nil {
+			return 0, err
+		}
+	}
+	return p.proc.resident()
+}
+
+// peak watches the peer's memory until stop, which returns the most it was.
+func (p *peer) peak(ctx context.Context) (stop func() int64) {
+	ctx, cancel := context.WithCancel(ctx)
+	var most int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for pause(ctx, 20*time.Millisecond) == nil {
+			if n, err := p.proc.resident(); err == nil {
+				most = max(most, n)
+			}
+		}
+	}()
+	return func() int64 {
+		cancel()
+		<-done
+		return most
+	}
+}
+
+// stuckMemory sends to handlers that read nothing until all is sent, or
+// nothing was taken for a while.
+func stuckMemory(streams int) func(context.Context, *arena, string) (float64, error) {
+	return func(ctx context.Context, a *arena, name string) (float64, error) {
+		return a.with(ctx, name, func(p *peer) (float64, error) {
+			c := newWebSocketClient(p)
+			before, err := p.warm(ctx, c)
+			if err != nil {
+				return 0, err
+			}
+			peak := p.peak(ctx)
+			end, err := stick(ctx, c, streams, flood/streams)
+			after := peak()
+			end()
+			return float64(after-before) / mib, err
+		})
+	}
+}
+
+// stick opens calls whose handlers read nothing, and sends so many bytes on
+// each, or as much as is taken. end cuts them.
+func stick(ctx context.Context, c client, streams, bytes int) (end func(), err error) {
+	var sending sync.WaitGroup
+	var sent atomic.Int64
+	var open []stream
+	end = func() {
+		for _, s := range open {
+			s.close()
+		}
+		sending.Wait()
+	}
+	message := make([]byte, 64<<10)
+	for i := range streams {
+		s, err := c.open(ctx, i, methodStuck, nil)
+		if err != nil {
+			return end, err
+		}
+		open = append(open, s)
+		sending.Go(func() {
+			for n := 0; n < bytes; n += len(message) {
+				if s.send(message) != nil {
+					return // it was cut
+				}
+				sent.Add(1)
+			}
+		})
+	}
+	for last := int64(-1); sent.Load() != last; {
+		last = sent.Load()
+		if err := pause(ctx, 2*time.Second); err != nil {
+			return end, err
+		}
+	}
+	return end, nil
+}
+
+// slowMemory has 16 clients take a message of 64 KiB each 50 ms.
+func slowMemory(ctx context.Context, a *arena, name string) (float64, error) {
+	return a.with(ctx, name, func(p *peer) (float64, error) {
+		c := newWebSocketClient(p)
+		before, err := p.warm(ctx, c)
+		if err != nil {
+			return 0, err
+		}
+		peak := p.peak(ctx)
+		var reading sync.WaitGroup
+		failed := make(chan error, 16)
+		for i := range 16 {
+			reading.Go(func() { failed <- readSlowly(ctx, c, i) })
+		}
+		reading.Wait()
+		close(failed)
+		for e := range failed {
+			err = errors.Join(err, e)
+		}
+		return float64(peak()-before) / mib, err
+	})
+}
+
+func readSlowly(ctx context.Context, c client, n int) error {
+	s, err := c.open(ctx, n, methodSource, map[string]string{"x-size": "65536"})
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := errors.Join(s.send(nil), s.closeSend()); err != nil {
+		return err
+	}
+	for range 160 { // 8 s
+		if _, err := s.recv(); err != nil {
+			return err
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// besideStuck is what is left of a ping-pong's rate beside 16 stuck streams.
+func besideStuck(pings, stuck func(*peer) client) func(context.Context, *arena, string) (float64, error) {
+	return func(ctx context.Context, a *arena, name string) (float64, error) {
+		return a.with(ctx, name, func(p *peer) (float64, error) { return rateKept(ctx, p, pings(p), stuck(p)) })
+	}
+}
+
+// besideStuckOnOne has all of them on one connection.
+func besideStuckOnOne(ctx context.Context, a *arena, name string) (float64, error) {
+	return a.with(ctx, name, func(p *peer) (float64, error) {
+		c := newGRPCClient(1)(p)
+		defer c.close()
+		return rateKept(ctx, p, c, c)
+	})
+}
+
+func rateKept(ctx context.Context, p *peer, pings, stuck client) (float64, error) {
+	free := &load{client: pings, streams: 1, size: 100}
+	alone, err := free.run(ctx, p, pingPong, 3*time.Second)
+	if err != nil {
+		return 0, err
+	}
+	end, err := stick(ctx, stuck, 16, flood/16)
+	defer end()
+	if err != nil {
+		return 0, err
+	}
+	beside := &load{client: pings, streams: 1, size: 100}
+	kept, err := beside.run(ctx, p, pingPong, 3*time.Second)
+	return kept.rate / alone.rate * 100, err
+}
+
+// startTime is how long it takes from the start of the program to the first
+// answer: the median of nine.
+func startTime(ctx context.Context, a *arena, name string) (float64, error) {
+	var times []float64
+	for range 9 {
+		took, err := func() (time.Duration, error) {
+			began := time.Now()
+			p, err := peerStarts[name](ctx, a)
+			if err != nil {
+				return 0, err
+			}
+			defer p.stop()
+			c := newWebClient(p)
+			defer c.close()
+			l := &load{client: c}
+			for l.call(ctx, 0, []byte("hello")) != nil { // the backend may still be dialled
+				if time.Since(began) > 10*time.Second {
+					return 0, errors.New("no call succeeded within 10 s")
+				}
+			}
+			return time.Since(began), nil
+		}()
+		if err != nil {
+			return 0, err
+		}
+		times = append(times, float64(took.Microseconds())/1e3)
+	}
+	return median(times), nil
+}
+
+func binarySize(_ context.Context, a *arena, _ string) (float64, error) {
+	info, err := os.Stat(a.bins.culvert)
+	if err != nil {
+		return 0, err
+	}
+	return float64(info.Size()) / mib, nil
+}
+
+func restMemory(ctx context.Context, a *arena, name string) (float64, error) {
+	return a.with(ctx, name, func(p *peer) (float64, error) {
+		if err := pause(ctx, time.Second); err != nil {
+			return 0, err
+		}
+		n, err := p.proc.resident()
+		return float64(n) / mib, err
+	})
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// A peer is one of the programs that are compared.
+type peer struct {
+	name     string
+	address  string
+	proc     *process // nil: no proxy at all
+	counters string   // where it tells its counters; empty: nowhere
+}
+
+// counters are what a Go program knows of itself.
+type counters struct {
+	Mallocs    uint64
+	Goroutines int
+}
+
+// programs says where the executables are.
+type programs struct{ culvert, culvertCounting, grpcwebproxy, nginx string }
+
+// An arena is a folder for the processes and a backend.
+type arena struct {
+	dir     string
+	bins    programs
+	backend *process
+}
+
+func openArena(ctx context.Context, bins programs) (*arena, error) {
+	dir, err := os.MkdirTemp("", "culvert-bench-")
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	a := &arena{dir: dir, bins: bins}
+	if a.backend, err = start(ctx, dir, nil, self, true, "-serve-backend"); err != nil {
+		a.close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *arena) close() {
+	if a.backend != nil {
+		a.backend.stop()
+	}
+	_ = os.RemoveAll(a.dir) // a temporary folder that is left is no failure
+}
+
+// direct is the backend itself.
+func (a *arena) direct() *peer { return &peer{name: "direct", address: a.backend.line} }
+
+// peerStarts is how each program is started; a table so that a cell can name them.
+var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
+	"culvert":      func(ctx context.Context, a *arena) (*peer, error) { return a.culvert(ctx, a.bins.culvert) },
+	"grpcwebproxy": func(ctx context.Context, a *arena) (*peer, error) { return a.grpcwebproxy(ctx) },
+	"nginx":        func(ctx context.Context, a *arena) (*peer, error) { return a.nginx(ctx) },
+	"direct":       func(_ context.Context, a *arena) (*peer, error) { return a.direct(), nil },
+}
+
+// stop ends the peer's process, if it has one.
+func (p *peer) stop() {
+	if p.proc != nil {
+		p.proc.stop()
+	}
+}
+
+func (a *arena) culvert(ctx context.Context, bin string, env ...string) (*peer, error) {
+	address := freeAddress()
+	proc, err := start(ctx, a.dir, env, bin, false, "serve", "--backend", a.backend.line, "--listen", address, "--health-listen", "off")
+	if err != nil {
+		return nil, err
+	}
+	return awaited(ctx, &peer{name: "culvert", address: address, proc: proc})
+}
+
+// culvertCounting is culvert built with a file more, which tells its counters.
+func (a *arena) culvertCounting(ctx context.Context) (*peer, error) {
+	address := freeAddress()
+	p, err := a.culvert(ctx, a.bins.culvertCounting, "BENCH_COUNTERS="+address)
+	if err != nil {
+		return nil, err
+	}
+	p.name, p.counters = "culvert-counting", address
+	return p, nil
+}
+
+func (a *arena) grpcwebproxy(ctx context.Context) (*peer, error) {
+	address := freeAddress()
+	host, port, _ := net.SplitHostPort(address)
+	proc, err := start(ctx, a.dir, nil, a.bins.grpcwebproxy, false,
+		"--backend_addr="+a.backend.line, "--run_tls_server=false", "--allow_all_origins",
+		"--server_bind_address="+host, "--server_http_debug_port="+port,
+		"--use_websockets", "--websocket_read_limit=1048576", "--websocket_ping_interval=20s",
+		// Its defaults end streams after 10 s.
+		"--server_http_max_write_timeout=1h", "--server_http_max_read_timeout=1h")
+	if err != nil {
+		return nil, err
+	}
+	return awaited(ctx, &peer{name: "grpcwebproxy", address: address, proc: proc})
+}
+
+const nginxConfig = `
+daemon off; worker_processes auto; pid %[1]s/nginx.pid; error_log %[1]s/nginx-error.log;
+events { worker_connections 16384; }
+http {
+	access_log off;
+	client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
+	upstream backend { server %[2]s; keepalive 256; keepalive_requests 1000000000; }
+	server {
+		listen %[3]s http2;
+		http2_max_concurrent_streams 1024;
+		keepalive_requests 1000000000;
+		client_max_body_size 0;
+		grpc_read_timeout 1h; grpc_send_timeout 1h; client_body_timeout 1h;
+		location / { grpc_pass grpc://backend; }
+	}
+}
+`
+
+func (a *arena) nginx(ctx context.Context) (*peer, error) {
+	address := freeAddress()
+	file := filepath.Join(a.dir, "nginx.conf")
+	if err := os.WriteFile(file, fmt.Appendf(nil, nginxConfig, a.dir, a.backend.line, address), 0o600); err != nil {
+		return nil, err
+	}
+	proc, err := start(ctx, a.dir, nil, a.bins.nginx, false, "-c", file, "-p", a.dir, "-e", filepath.Join(a.dir, "nginx-error.log"))
+	if err != nil {
+		return nil, err
+	}
+	return awaited(ctx, &peer{name: "nginx", address: address, proc: proc})
+}
+
+// freeAddress is an address of loopback that nobody listens on.
+func freeAddress() string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic("BUG: loopback has no free port: " + err.Error())
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// awaited returns the peer once it takes connections.
+func awaited(ctx context.Context, p *peer) (*peer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", p.address)
+		if err == nil {
+			return p, conn.Close()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			p.stop()
+			return nil, errors.Join(fmt.Errorf("%s doesn't listen on %s (see %s)", p.name, p.address, p.proc.logs), err)
+		}
+	}
+}

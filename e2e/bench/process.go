@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A process is a program that was started here, with its children.
+type process struct {
+	cmd  *exec.Cmd
+	logs string // what it writes
+	line string // the first line of its standard output, if that was asked for
+}
+
+// start starts a program. With wantLine it returns when that has printed its
+// first line.
+func start(ctx context.Context, dir string, env []string, name string, wantLine bool, args ...string) (*process, error) {
+	logs := filepath.Join(dir, filepath.Base(name)+".log")
+	out, err := os.OpenFile(logs, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	p := &process{cmd: exec.CommandContext(ctx, name, args...), logs: logs}
+	p.cmd.Stderr = out
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Dir = dir
+	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
+	p.cmd.WaitDelay = 5 * time.Second
+	var stdout io.ReadCloser
+	if wantLine {
+		if stdout, err = p.cmd.StdoutPipe(); err != nil {
+			return nil, err
+		}
+	} else {
+		p.cmd.Stdout = out
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if wantLine {
+		if p.line, err = bufio.NewReader(stdout).ReadString('\n'); err != nil {
+			return nil, fmt.Errorf("%s said nothing: %w (see %s)", name, err, logs)
+		}
+		p.line = strings.TrimSpace(p.line)
+	}
+	return p, nil
+}
+
+// stop ends the process and waits for it.
+func (p *process) stop() {
+	_ = p.cmd.Cancel() // it may have ended already
+	_ = p.cmd.Wait()   // a signal is how it was to end
+}
+
+// pids are the process and its children (nginx has workers).
+func (p *process) pids() []int {
+	pids := []int{p.cmd.Process.Pid}
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pids[0]))
+	for _, file := range tasks {
+		b, _ := os.ReadFile(file)
+		for _, f := range strings.Fields(string(b)) {
+			if pid, err := strconv.Atoi(f); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// cpu is the time that the process and its children have run, user and system,
+// to the nanosecond: the sum of their threads'. No thread of these programs
+// ends while they are measured, or its share would be missing.
+func (p *process) cpu() (time.Duration, error) {
+	var sum time.Duration
+	for _, pid := range p.pids() {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+		if len(threads) == 0 {
+			return 0, errors.New("no /proc/PID/task/TID/schedstat: this needs Linux")
+		}
+		for _, file := range threads {
+			b, err := os.ReadFile(file)
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return 0, err
+			}
+			ns, err := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("%s: %w", file, err)
+			}
+			sum += time.Duration(ns)
+		}
+	}
+	return sum, nil
+}
+
+// resident is the memory of the process and its children in bytes.
+func (p *process) resident() (int64, error) {
+	var sum int64
+	for _, pid := range p.pids() {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+		if err != nil {
+			return 0, err
+		}
+		pages, err := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += pages * int64(os.Getpagesize())
+	}
+	return sum, nil
+}
+
+// median of figures; 0 of none.
+func median(figures []float64) float64 {
+	if len(figures) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(figures))
+	if n := len(sorted); n%2 == 0 {
+		return (sorted[n/2-1] + sorted[n/2]) / 2
+	}
+	return sorted[len(sorted)/2]
+}

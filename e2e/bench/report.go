@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// A page gathers what is measured, prints it as it comes, and writes it as
+// Markdown.
+type page struct {
+	o        options
+	promised []string
+	swept    []string
+	weighed  []string
+}
+
+// cell tells a result.
+func (p *page) cell(r *result) {
+	against := r.peers[1]
+	mine, other := r.medians("culvert"), r.medians(against)
+	ratio := float64(mine.perMessage) / float64(other.perMessage)
+	fmt.Printf("%-62s %.2f× of %s%s\n", r.name, ratio, against, r.verdict(ratio))
+	var columns []string
+	for _, name := range r.peers {
+		m := r.medians(name)
+		allocations := ""
+		if name == "culvert" {
+			allocations = fmt.Sprintf("  %.1f allocations", r.mallocs)
+		}
+		fmt.Printf("    %-13s %8.2f µs CPU  %9.0f/s  p50 %8s  p99 %8s%s\n", name, micros(m.perMessage), m.rate, latency(m.p50), latency(m.p99), allocations)
+		if name != "direct" {
+			columns = append(columns, fmt.Sprintf("%.2f", micros(m.perMessage)))
+		}
+		columns = append(columns, fmt.Sprintf("%.0f", m.rate), latency(m.p50)+" / "+latency(m.p99))
+	}
+	row := fmt.Sprintf("| %s | %s ", r.name, against)
+	if r.bound > 0 {
+		row += fmt.Sprintf("| **%.2f×** | %.2f× ", ratio, r.bound)
+	} else {
+		row += fmt.Sprintf("| %.2f× ", ratio)
+	}
+	row += "| " + strings.Join(columns, " | ") + fmt.Sprintf(" | %.1f |", r.mallocs)
+	if r.bound > 0 {
+		p.promised = append(p.promised, row)
+	} else {
+		p.swept = append(p.swept, row)
+	}
+}
+
+func (r *result) verdict(ratio float64) string {
+	switch {
+	case r.bound == 0:
+		return ""
+	case ratio <= r.bound:
+		return fmt.Sprintf(" (at most %.2f×)", r.bound)
+	default:
+		return fmt.Sprintf(" (at most %.2f×: MISSED)", r.bound)
+	}
+}
+
+// weight tells a figure of each peer.
+func (p *page) weight(w weight, figures map[string]float64) {
+	bound, missed := "at most", figures["culvert"] > w.bound
+	if w.least {
+		bound, missed = "at least", figures["culvert"] < w.bound
+	}
+	line := fmt.Sprintf("%-70s", w.name)
+	columns := map[string]string{}
+	for _, name := range w.peers {
+		columns[name] = strings.TrimSpace(fmt.Sprintf("%.1f %s", figures[name], w.unit))
+		line += "  " + name + " " + columns[name]
+	}
+	if missed {
+		line += "  MISSED"
+	}
+	fmt.Printf("%s  (%s %g)\n", line, bound, w.bound)
+	other := "–"
+	if len(w.peers) > 1 {
+		other = columns[w.peers[1]] + " (" + w.peers[1] + ")"
+	}
+	p.weighed = append(p.weighed, fmt.Sprintf("| %s | **%s** | %s %g | %s |", w.name, columns["culvert"], bound, w.bound, other))
+}
+
+// medians of a peer's rounds.
+func (r *result) medians(name string) figure {
+	var cpu, rate, p50, p99 []float64
+	for _, f := range r.figures[name] {
+		cpu = append(cpu, float64(f.perMessage))
+		rate = append(rate, f.rate)
+		p50 = append(p50, float64(f.p50))
+		p99 = append(p99, float64(f.p99))
+	}
+	return figure{perMessage: time.Duration(median(cpu)), rate: median(rate), p50: time.Duration(median(p50)), p99: time.Duration(median(p99))}
+}
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+func latency(d time.Duration) string {
+	if d == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1e3)
+}
+
+const pageHead = `# Benchmarks
+
+For those who choose or size a proxy. What culvert costs, beside what others cost for the same, measured by ` + "`make bench`" + `
+in one run; the ratio is what holds on other machines, the figures are this one's. %s
+
+Each cell starts the programs one after the other before the same backend (grpc-go, a process of its own), round by
+round, and shows the median of %d rounds of %v. CPU is the user and system time of the proxy's process, a message (for
+an echo: a message and its answer). Full duplex keeps 32 KiB of each stream under way, at least two messages. Allocations
+are culvert's own, a message, from a build that counts them. "direct" is grpc-go without any proxy; where the others
+speak gRPC-Web or WebSocket, it is the same load in native gRPC. What each step towards these figures gave is in the
+[decisions](decisions/).
+
+`
+
+const pageEnd = `
+## How to read them
+
+- A ratio below 1 says that culvert needs less CPU time than the other for the same work.
+- grpcwebproxy has no flow control on WebSockets: what a stuck handler doesn't read, it keeps.
+- nginx passes native gRPC on and nothing else.
+- Latency (p50 / p99) is the client's, on a machine that the client, the proxy and the backend share.
+
+Next: [what was done for it](decisions/) · [architecture](architecture.md) · [limits](configuration.md)
+`
+
+func (p *page) write(a *arena) error {
+	if p.o.out == "" {
+		return nil
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, pageHead, a.versions(), p.o.rounds, p.o.measure)
+	table := func(title, head string, rows []string) {
+		if len(rows) > 0 {
+			fmt.Fprintf(&b, "## %s\n\n%s\n%s\n", title, head, strings.Join(rows, "\n"))
+			b.WriteString("\n")
+		}
+	}
+	columns := "culvert µs | culvert /s | culvert p50 / p99 | its µs | its /s | its p50 / p99 | direct /s | direct p50 / p99 | allocations |"
+	table("CPU time a message", "| load | against | ratio | bound | "+columns+"\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|", p.promised)
+	table("Memory, start and neighbours", "| what | culvert | bound | the other |\n|---|--:|--:|--:|", p.weighed)
+	table("Streams and sizes", "| load | against | ratio | "+columns+"\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|", p.swept)
+	return os.WriteFile(p.o.out, []byte(strings.TrimRight(b.String(), "\n")+"\n"+pageEnd), 0o644) //nolint:gosec // a page of the documents
+}
+
+// versions says what was measured, on what and when.
+func (a *arena) versions() string {
+	model := "an unknown processor"
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	say := func(name string, args ...string) string {
+		out, err := exec.Command(name, args...).CombinedOutput()
+		if err != nil {
+			return "unknown version"
+		}
+		return strings.TrimSpace(string(out))
+	}
+	culvert, _, _ := strings.Cut(say(a.bins.culvert, "version"), "\n")
+	nginx := strings.TrimPrefix(say(a.bins.nginx, "-v"), "nginx version: ")
+	return fmt.Sprintf("This run: %s, %s, grpcwebproxy v0.15.0, %s, %d × %s, Linux %s, %s.",
+		time.Now().Format("2 January 2006"), culvert, nginx, runtime.NumCPU(), model, say("uname", "-r"), runtime.Version())
+}
