@@ -292,6 +292,8 @@ func (k *callFacts) openError(err error) error {
 	switch st.Code() {
 	case codes.Unavailable:
 		return &fault{reason: ReasonUpstreamUnreachable, text: "the backend could not be reached", sent: k.sentText(), cause: err}
+	case codes.DeadlineExceeded:
+		return errDeadline // grpc-go reads the clock itself, a moment before the context ends
 	case codes.Internal:
 		if isTooMuchMetadata(st.Message()) {
 			return requestTooLargeForBackend(err)

@@ -136,6 +136,27 @@ func TestCallThatWaitsEndsWithItsDeadline(t *testing.T) {
 	})
 }
 
+// lateContext is one whose deadline has passed and whose timer has not fired yet.
+type lateContext struct{ context.Context }
+
+func (lateContext) Deadline() (time.Time, bool) { return longAgo, true }
+
+// TestDeadlineThatPassesAtTheStart: grpc-go looks at the clock, and a call that
+// it doesn't even begin is late, and no defect.
+func TestDeadlineThatPassesAtTheStart(t *testing.T) {
+	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return echo(ss) }))
+	b, stop := InProcess(gs)
+	defer gs.Stop()
+	defer stop()
+	u := upstreamTo(t, b)
+	if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK {
+		t.Fatalf("the first call: %v", e.status)
+	}
+	if e := callUpstream(lateContext{within(t, patience)}, t, u, nil); e.reason != ReasonDeadlineExceeded {
+		t.Errorf("got %v for %s (%s), want %s", e.status, e.reason, e.cause, ReasonDeadlineExceeded)
+	}
+}
+
 // TestBackendThatComesBack: after any time away, calls work within 2 s of its
 // return.
 func TestBackendThatComesBack(t *testing.T) {
