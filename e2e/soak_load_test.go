@@ -107,6 +107,7 @@ var errWrong = errors.New("WRONG")
 func play(ctx context.Context, conn soakConn, id string, p soakPlan) (res *soakResult) {
 	res = &soakResult{id: id, plan: p, began: time.Now()}
 	md := wire.Metadata(id, p.script())
+	md["x-request-id"] = []string{logID(id)}
 	if p.timeout > 0 {
 		md["grpc-timeout"] = []string{fmt.Sprintf("%dm", p.timeout.Milliseconds())}
 	}
@@ -142,6 +143,15 @@ func play(ctx context.Context, conn soakConn, id string, p soakPlan) (res *soakR
 	}()
 	receivePlan(call, p, turn, res)
 	return res
+}
+
+// logID is a call's id in culvert's log.
+func logID(id string) string { return strings.ReplaceAll(id, "#", "-") }
+
+// String is the call for a test's message.
+func (res *soakResult) String() string {
+	return fmt.Sprintf("call %s %+v, after %v and %d replies (all sent: %v): status %v, error %v",
+		res.id, res.plan, time.Since(res.began).Round(time.Millisecond), res.replies, res.sentAll, res.status, res.err)
 }
 
 // sendPlan sends the requests and the half-close; it reports whether all of that was

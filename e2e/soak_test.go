@@ -241,9 +241,10 @@ func (s *soak) judge(kind soakKind, res *soakResult, cut bool) {
 	defer cancel()
 	r, err := s.b.control.Wait(ctx, res.id, probe.Now)
 	failed := s.failed(res.began)
+	late := res.plan.timeout > 0 && time.Since(res.began) > res.plan.timeout
 	known := err == nil && r.Attempts > 0
 	if err := res.wrong(r, known); err != nil {
-		s.t.Errorf("%s: call %s %+v: %v (status %v, error %v; the backend: %+v)", kind.name, res.id, res.plan, err, res.status, res.err, brief(r))
+		s.complain(kind, res, r, err.Error())
 		return
 	}
 	switch {
@@ -256,7 +257,7 @@ func (s *soak) judge(kind soakKind, res *soakResult, cut bool) {
 		}
 		s.unjudged.Add(1)
 		if !failed {
-			s.t.Errorf("%s: call %s was OK, and the backend doesn't know it (%v)", kind.name, res.id, err)
+			s.complain(kind, res, r, fmt.Sprintf("OK, and the backend doesn't know it (%v)", err))
 		}
 	case res.canceled:
 		s.canceled.Add(1)
@@ -265,22 +266,27 @@ func (s *soak) judge(kind soakKind, res *soakResult, cut bool) {
 		s.mu.Unlock()
 	case res.status != nil:
 		s.told.Add(1)
-		late := res.plan.timeout > 0 && res.status.Code == codes.DeadlineExceeded
-		if !late && !failed && !cut {
-			s.t.Errorf("%s: call %s %+v ended with %v for no reason", kind.name, res.id, res.plan, res.status)
+		if !(late && res.status.Code == codes.DeadlineExceeded) && !failed && !cut {
+			s.complain(kind, res, r, "it ended for no reason")
 		}
 	default:
 		s.unheard.Add(1)
-		if !cut {
-			s.t.Errorf("%s: call %s %+v was not told how it ended: %v", kind.name, res.id, res.plan, res.err)
+		if !cut && !late { // a message under way when the deadline passes is given a moment
+			s.complain(kind, res, r, "it was not told how it ended")
 		}
 	}
 }
 
-// brief is a record without its metadata.
-func brief(r probe.Record) probe.Record {
-	r.Metadata = nil
-	return r
+// complain fails the test with all that is known of a call.
+func (s *soak) complain(kind soakKind, res *soakResult, r probe.Record, what string) {
+	r.Metadata = nil // it holds what the plan says
+	line := "no line"
+	for _, l := range s.c.output.all() {
+		if strings.Contains(l, `"call_id":"`+logID(res.id)+`"`) {
+			line = l
+		}
+	}
+	s.t.Errorf("%s: %s\n%v\nthe backend: %+v\nculvert's log: %s", kind.name, what, res, r, line)
 }
 
 // rest waits until nothing of a round is left, and looks at what was cancelled.
