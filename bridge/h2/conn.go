@@ -50,7 +50,6 @@ type conn struct {
 	out     output
 	send    outflow
 	initial int64 // window that a stream begins with
-	frame   int   // bytes of payload that we send at most
 
 	goodbye   goodbye
 	useless   int // frames in a row that carried nothing
@@ -69,7 +68,6 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler) 
 		streams:  make(map[uint32]*stream),
 		send:     defaultWindow,
 		initial:  defaultWindow,
-		frame:    maxFrameBytes,
 		unacked:  1,
 	}
 	c.ctx, c.cancel = context.WithCancel(ctx)
@@ -141,7 +139,12 @@ func (c *conn) end() {
 	c.cancel()
 	c.goroutines.Wait()
 	c.in.release()
+	c.mu.Lock() // server.shutdown may still look
+	defer c.mu.Unlock()
 	c.out.release()
+	if c.goodbye.failed {
+		c.logf("h2: %s: %v", c.remote, c.goodbye.why)
+	}
 }
 
 // closeStreams ends every stream with an error. The caller holds mu.

@@ -21,7 +21,8 @@ type goodbye struct {
 	last   uint32 // then: the last stream that is served
 	over   bool   // nothing more will be sent
 	failed bool   // because of an error: what comes is not looked at
-	shut   bool   // the sending side is closed
+	why    connError
+	shut   bool // the sending side is closed
 }
 
 // shutdown lets the streams end, and takes no new ones.
@@ -87,10 +88,9 @@ func (c *conn) fail(e connError) {
 	if c.goodbye.failed || c.closed {
 		return
 	}
-	c.logf("h2: %s: %v", c.remote, e)
 	c.closeStreams(errConnClosed)
 	c.unstarted = nil
-	c.goodbye.begun, c.goodbye.said, c.goodbye.failed = true, true, true
+	c.goodbye.begun, c.goodbye.said, c.goodbye.failed, c.goodbye.why = true, true, true, e
 	k := &c.clock
 	k.settings, k.block, k.lastWord, k.pinged = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	f := c.frames()

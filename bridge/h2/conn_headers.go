@@ -225,11 +225,8 @@ func (st *stream) takeTrailers(b *headerBlock) error {
 		return streamError{b.stream, http2.ErrCodeEnhanceYourCalm, "trailers are too large"}
 	}
 	for _, f := range b.fields {
-		name := st.c.names.canonical(f.Name)
-		if _, declared := st.req.Trailer[name]; declared { // others are dropped, as net/http does
-			if st.trailer == nil {
-				st.trailer = make(map[string][]string)
-			}
+		if st.trailer != nil { // else none was announced
+			name := st.c.names.canonical(f.Name)
 			st.trailer[name] = append(st.trailer[name], f.Value)
 		}
 	}

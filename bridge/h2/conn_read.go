@@ -125,13 +125,14 @@ func (c *conn) readFrames() {
 	}
 }
 
-// parse takes in all the frames that are there, and then sends what they
-// asked for.
+// parse takes in all the frames that are there, up to one that ends the
+// connection, and then sends what they asked for.
 func (c *conn) parse() {
 	for {
 		h, payload, whole := c.in.next()
 		if h.length > maxFrameBytes {
 			c.failed(connError{http2.ErrCodeFrameSize, "a frame is larger than allowed"})
+			c.in.r = c.in.w
 			break
 		}
 		if !whole {
@@ -142,6 +143,7 @@ func (c *conn) parse() {
 			var e connError
 			if errors.As(err, &e) {
 				c.failed(e)
+				c.in.r = c.in.w
 				break
 			}
 			c.refuse(err.(streamError)) //nolint:errorlint // there is no other kind

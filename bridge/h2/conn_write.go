@@ -47,6 +47,7 @@ func (o *output) init() {
 func (o *output) release() {
 	if o.box != nil {
 		o.box.free()
+		o.box = nil
 	}
 }
 
@@ -164,7 +165,7 @@ func (c *conn) appendFields(id uint32, fields []hpack.HeaderField, end bool) {
 		_ = o.enc.WriteField(f) // to memory
 	}
 	f := c.frames()
-	f.b = appendBlock(f.b, id, o.block.Bytes(), c.frame, end)
+	f.b = appendBlock(f.b, id, o.block.Bytes(), maxFrameBytes, end)
 	if o.block.Cap() > 4<<10 {
 		o.block = bytes.Buffer{}
 		return

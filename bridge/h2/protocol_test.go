@@ -48,6 +48,7 @@ func TestErrorsOfTheConnection(t *testing.T) {
 		"frames of 16383":           {http2.ErrCodeProtocol, func(p *peer) { p.frame(http2.FrameSettings, 0, 0, setting(http2.SettingMaxFrameSize, 1<<14-1)) }},
 		"frames of 2^24":            {http2.ErrCodeProtocol, func(p *peer) { p.frame(http2.FrameSettings, 0, 0, setting(http2.SettingMaxFrameSize, 1<<24)) }},
 		"a frame that is too large": {http2.ErrCodeFrameSize, func(p *peer) { p.frame(http2.FrameData, 0, 1, strings.Repeat("a", maxFrameBytes+1)) }},
+		"much that is no frame":     {http2.ErrCodeFrameSize, func(p *peer) { p.out.WriteString(strings.Repeat("\xff", 300_000)) }},
 		"a large frame of no kind":  {http2.ErrCodeFrameSize, func(p *peer) { p.frame(99, 0, 1, strings.Repeat("a", maxFrameBytes+1)) }},
 		"DATA on stream 0":          {http2.ErrCodeProtocol, func(p *peer) { p.frame(http2.FrameData, 0, 0, "a") }},
 		"DATA on an idle stream":    {http2.ErrCodeProtocol, func(p *peer) { p.data(1, false, "a") }},

@@ -157,6 +157,9 @@ func (st *stream) fillBody(ended bool) malformed {
 		return ""
 	}
 	r.ContentLength, r.Body = st.declared, &st.body
+	if r.Trailer != nil {
+		st.trailer = make(http.Header)
+	}
 	if httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue") {
 		delete(r.Header, "Expect")
 		st.body.expected = true

@@ -16,7 +16,8 @@ import (
 // package, those by TLS and those by prior knowledge. Which of them it takes
 // is its Protocols' to say. Of the server it heeds HTTP2 (streams, windows,
 // pings), IdleTimeout, ReadHeaderTimeout, MaxHeaderBytes, ConnState and
-// ErrorLog, as they are when a connection begins. Call it before serving.
+// ErrorLog, as they are when a connection begins; not ReadTimeout and
+// WriteTimeout, which would cut streams. Call it before serving.
 func Configure(hs *http.Server) {
 	s := newServer()
 	if hs.TLSNextProto == nil {

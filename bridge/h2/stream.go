@@ -35,9 +35,9 @@ type stream struct {
 	uncredited int   // of the connection's window
 	declared   int64 // content-length; -1: none
 	got        int64
-	head, tail *chunk // received, and not taken by the body's reader
-	readErr    error  // what comes behind that
-	trailer    http.Header
+	head, tail *chunk      // received, and not taken by the body's reader
+	readErr    error       // what comes behind that
+	trailer    http.Header // nil: the request announced none
 	readable   sync.Cond
 	readAlarm  alarm
 

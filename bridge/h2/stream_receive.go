@@ -3,7 +3,6 @@ package h2
 import (
 	"errors"
 	"io"
-	"maps"
 	"sync"
 
 	"golang.org/x/net/http2"
@@ -176,7 +175,9 @@ func (b *body) take() error {
 		return nil
 	}
 	if errors.Is(st.readErr, io.EOF) {
-		maps.Copy(st.req.Trailer, st.trailer) // only what was declared
+		for name := range st.req.Trailer { // others are dropped, as net/http does
+			st.req.Trailer[name] = st.trailer[name]
+		}
 	}
 	return st.readErr
 }

@@ -57,7 +57,7 @@ func (st *stream) sendFrame() bool {
 			st.sent()
 		}
 	case size > 0:
-		n := min(size, c.frame, int(st.window), int(c.send))
+		n := min(size, maxFrameBytes, int(st.window), int(c.send))
 		if n <= 0 {
 			return false
 		}
