@@ -60,13 +60,30 @@ func TestMessageBeingReadCounts(t *testing.T) {
 func TestSmallBufferIsNotPooled(t *testing.T) {
 	l := newLedger(1 << 20)
 	c := roomFor(t, l, small, 1<<10)
-	for _, n := range []int{0, 1, 1 << 10} {
+	for _, n := range []int{0, 1, unpooledBytes} {
 		if got := c.buffer(n).Len(); got != n {
 			t.Errorf("a buffer of %d bytes has %d", n, got)
 		}
 	}
 	c.done()
 	wantUsed(t, l.budget, 0)
+}
+
+// TestBufferOfAnySizeGoesBackToItsPool: grpc-go leaves what is too small for
+// its own pools to the garbage collector, and would never tell.
+func TestBufferOfAnySizeGoesBackToItsPool(t *testing.T) {
+	for _, n := range []int{unpooledBytes + 1, 1 << 10, pooledBytes, chunkBytes} {
+		l := newLedger(1 << 20)
+		c := roomFor(t, l, small, n)
+		b := c.buffer(n)
+		if got := b.Len(); got != n {
+			t.Errorf("a buffer of %d bytes has %d", n, got)
+		}
+		c.done()
+		wantUsed(t, l.budget, int64(n))
+		b.Free()
+		wantUsed(t, l.budget, 0)
+	}
 }
 
 func TestCallsEndSettlesWhatIsStillOut(t *testing.T) {
