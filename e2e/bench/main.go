@@ -112,7 +112,11 @@ type result struct {
 // the machine does meanwhile meets all of them.
 func (c cell) run(ctx context.Context, a *arena, o options) (*result, error) {
 	r := &result{cell: c, figures: make(map[string][]figure)}
-	for round := range o.rounds {
+	rounds := o.rounds
+	if c.bound == 0 {
+		rounds = max(rounds/3, 1) // the many cells of the sweep only show the shape
+	}
+	for round := range rounds {
 		for _, name := range c.peers {
 			f, err := c.meet(ctx, a, name, o.measure)
 			if err != nil {
