@@ -136,7 +136,7 @@ func (c *conn) parse() {
 			break
 		}
 		if !whole {
-			c.watchBlock(h.kind == http2.FrameHeaders && h != frameHeader{} || h.kind == http2.FrameContinuation || c.block.open)
+			c.watchBlock(h.kind == http2.FrameHeaders || h.kind == http2.FrameContinuation || c.block.open)
 			break
 		}
 		if err := c.take(h, payload); err != nil {

@@ -11,13 +11,13 @@ import (
 
 // maxOutput is how much may wait to be written before streams have to wait. A
 // frame that begins below it is taken whole.
-const maxOutput = 32 << 10
+const maxOutput = 64 << 10
 
 // A box is a buffer of frames.
 type box struct{ b []byte }
 
 // maxKeptBox is the capacity of the largest one that is used again.
-const maxKeptBox = 64 << 10
+const maxKeptBox = 128 << 10
 
 var boxes = sync.Pool{New: func() any { return new(box) }}
 
