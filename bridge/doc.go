@@ -17,7 +17,8 @@
 //   - message.go, body.go, budget.go: requests are read within the budget.
 //   - upstream.go, upstream_window.go: a stream is opened at the backend, which
 //     may send large replies when the budget has room.
-//   - pump.go: messages are copied both ways; then the client is told the end
+//   - pump.go, ahead.go: messages are copied both ways, what is at hand
+//     together (websocket_conn.go, batch.go); then the client is told the end
 //     (status.go has every status that culvert makes itself), the upstream is
 //     released, and the Observer (observe.go) hears of it.
 //
@@ -27,6 +28,7 @@
 //
 //	start                      owner that waits          ends when
 //	Server.pump, requests      pump                      Recv or Send returns: Finish and the context see to it
+//	replies.readAhead          pump                      the upstream's stream has ended, or drop
 //	serveWebSocket, the call   Server.Close (tasks)      the call has ended
 //	tunnelConn.write           Server.Close (tasks)      the tunnel is closed and sent
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
@@ -39,8 +41,8 @@
 // Timers that run a function (pings, the registry's look, a writeGuard's
 // grace) and functions of contexts are stopped, and waited for if they run, by
 // the one that set them.
-// A call costs two goroutines, one when its request is complete; grpc-go adds
-// one.
+// A call costs two goroutines, one when its request is complete, and one more
+// once its upstream has sent a burst; grpc-go adds one.
 //
 // # Memory
 //
