@@ -46,6 +46,11 @@ func (c *conn) take(h frameHeader, p []byte) error {
 func (c *conn) noteUseless() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.countUseless()
+}
+
+// countUseless is noteUseless for a caller that holds mu.
+func (c *conn) countUseless() error {
 	if c.useless++; c.useless < maxUseless {
 		if c.useless == 1 {
 			c.uselessAt = c.clock.read
@@ -67,14 +72,16 @@ func (c *conn) takeData(h frameHeader, p []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(body) == 0 && !h.flags.Has(http2.FlagDataEndStream) {
-		if err := c.noteUseless(); err != nil {
-			return err
-		}
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st := c.streams[h.stream]
+	if st == nil || len(body) == 0 && !h.flags.Has(http2.FlagDataEndStream) {
+		if err := c.countUseless(); err != nil {
+			return err
+		}
+	} else if len(body) > 0 {
+		c.useless = 0
+	}
 	if st == nil && h.stream > c.lastID && !c.ignores(h.stream) {
 		return connError{http2.ErrCodeProtocol, "DATA on an idle stream"}
 	}
@@ -87,9 +94,6 @@ func (c *conn) takeData(h frameHeader, p []byte) error {
 			return nil
 		}
 		return streamError{h.stream, http2.ErrCodeStreamClosed, "DATA on a closed stream"}
-	}
-	if len(body) > 0 {
-		c.useless = 0
 	}
 	return st.receive(body, h.length, h.flags.Has(http2.FlagDataEndStream))
 }

@@ -363,13 +363,14 @@ func TestStreamsWaitForHandlers(t *testing.T) {
 func TestFloods(t *testing.T) {
 	address := serve(t, stuck)
 	for name, send := range map[string]func(p *peer){
-		"PING":           func(p *peer) { p.frame(http2.FramePing, 1, 0, "12345678") },
-		"SETTINGS":       func(p *peer) { p.frame(http2.FrameSettings, 0, 0, setting(99, 1)) },
-		"empty DATA":     func(p *peer) { p.data(1, false, "") },
-		"PRIORITY":       func(p *peer) { p.frame(http2.FramePriority, 0, 1, word(3)+"\x10") },
-		"RST_STREAM":     func(p *peer) { p.frame(http2.FrameRSTStream, 0, 3, word(8)) },
-		"WINDOW_UPDATE":  func(p *peer) { p.frame(http2.FrameWindowUpdate, 0, 0, word(1)) },
-		"unknown frames": func(p *peer) { p.frame(99, 0, 0, "") },
+		"PING":                    func(p *peer) { p.frame(http2.FramePing, 1, 0, "12345678") },
+		"SETTINGS":                func(p *peer) { p.frame(http2.FrameSettings, 0, 0, setting(99, 1)) },
+		"empty DATA":              func(p *peer) { p.data(1, false, "") },
+		"DATA on a closed stream": func(p *peer) { p.data(3, false, "") },
+		"PRIORITY":                func(p *peer) { p.frame(http2.FramePriority, 0, 1, word(3)+"\x10") },
+		"RST_STREAM":              func(p *peer) { p.frame(http2.FrameRSTStream, 0, 3, word(8)) },
+		"WINDOW_UPDATE":           func(p *peer) { p.frame(http2.FrameWindowUpdate, 0, 0, word(1)) },
+		"unknown frames":          func(p *peer) { p.frame(99, 0, 0, "") },
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			p := dialPeer(t, address)

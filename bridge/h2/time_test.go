@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -203,6 +205,52 @@ func TestClientWithoutSettings(t *testing.T) {
 		wantCame(t, p.elapse(settingsTime), "GOAWAY SETTINGS_TIMEOUT")
 		p.elapse(goodbyeTime)
 		p.wantClosed(settingsTime + goodbyeTime)
+	})
+}
+
+// TestDeadlines of a handler hold to the moment: a read returns, a write does
+// and its stream is reset.
+func TestDeadlines(t *testing.T) {
+	inBubble(t, func(w http.ResponseWriter, r *http.Request) {
+		begun := time.Now()
+		rc := http.NewResponseController(w)
+		_ = rc.SetReadDeadline(begun.Add(time.Second)) // never fails here
+		_ = rc.SetWriteDeadline(begun.Add(3 * time.Second))
+		_, err := r.Body.Read(make([]byte, 1))
+		if took := time.Since(begun); !errors.Is(err, os.ErrDeadlineExceeded) || took != time.Second {
+			t.Errorf("the read ended after %v with %v, want %v and %v", took, err, time.Second, os.ErrDeadlineExceeded)
+		}
+		_, err = w.Write(make([]byte, 1<<20))
+		if took := time.Since(begun); !errors.Is(err, os.ErrDeadlineExceeded) || took != 3*time.Second {
+			t.Errorf("the write ended after %v with %v, want %v and %v", took, err, 3*time.Second, os.ErrDeadlineExceeded)
+		}
+	}, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		p.headers(1, false)
+		p.flush()
+		p.elapse(3*time.Second - 1)
+		wantCame(t, p.elapse(1), "RST_STREAM")
+	})
+}
+
+// TestDeadlinesThatWereTakenBack do nothing.
+func TestDeadlinesThatWereTakenBack(t *testing.T) {
+	inBubble(t, func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		for _, at := range []time.Time{time.Now().Add(time.Second), {}} {
+			_ = rc.SetReadDeadline(at) // never fails here
+			_ = rc.SetWriteDeadline(at)
+		}
+		<-time.After(2 * time.Second)
+		if _, err := io.Copy(w, r.Body); err != nil {
+			t.Error(err)
+		}
+	}, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		p.headers(1, false)
+		p.data(1, true, "abc")
+		p.flush()
+		wantCame(t, p.elapse(3*time.Second), "HEADERS", "DATA")
 	})
 }
 
