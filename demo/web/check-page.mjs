@@ -3,26 +3,13 @@
 // have a check of their own.
 //
 //   node check-page.mjs http://127.0.0.1:8080/ DIRECTORY
-import { createRequire } from "node:module";
 import { join } from "node:path";
+// The browser is that of the end-to-end tests, and so is its version.
+import { launch } from "../../e2e/node/browser.js";
 
-// The library belongs to the end-to-end tests, and so does its version.
-const { chromium } = createRequire(new URL("../../e2e/node/package.json", import.meta.url))("playwright-core");
 const [url, directory] = process.argv.slice(2);
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
+const browser = await launch();
 let failed = false;
 try {
   for (const [name, viewport, colorScheme] of [

@@ -3,31 +3,12 @@
 // not get through.
 //
 //   node screenshot.mjs http://127.0.0.1:8080/ FILE.png
-import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
-import { delimiter, join } from "node:path";
+// The browser is that of the end-to-end tests, and so is its version.
+import { launch } from "../../e2e/node/browser.js";
 
-// The library belongs to the end-to-end tests, and so does its version.
-const { chromium } = createRequire(new URL("../../e2e/node/package.json", import.meta.url))("playwright-core");
 const [url, file] = process.argv.slice(2);
 
-const executablePath = (process.env.PATH ?? "")
-  .split(delimiter)
-  .flatMap((dir) => ["chromium", "chromium-browser", "google-chrome"].map((name) => join(dir, name)))
-  .find(existsSync);
-const browser = await chromium.launch({
-  executablePath,
-  args: [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage({ viewport: { width: 1080, height: 760 }, colorScheme: "light" });
   const until = (testId, text) => page.getByTestId(testId).filter({ hasText: text }).waitFor({ timeout: 15_000 });

@@ -5,14 +5,12 @@
 //   node browser.mjs MODULE...
 //
 // It ends with the last one: with 1 if one of them threw.
-import { existsSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
-import { delimiter, dirname, join } from "node:path";
+import { dirname } from "node:path";
+import { launch } from "../node/browser.js";
 
-const require = createRequire(new URL("../node/package.json", import.meta.url));
-const { build } = require("esbuild");
-const { chromium } = require("playwright-core");
+const { build } = createRequire(new URL("../node/package.json", import.meta.url))("esbuild");
 
 /** Bundles a module with what reports its end. */
 async function bundle(module) {
@@ -46,23 +44,7 @@ const server = createServer((request, response) => {
 });
 await new Promise((resolve) => server.listen(5173, "127.0.0.1", resolve));
 
-const executablePath = (process.env.PATH ?? "")
-  .split(delimiter)
-  .flatMap((dir) => ["chromium", "chromium-browser", "google-chrome"].map((name) => join(dir, name)))
-  .find(existsSync);
-const browser = await chromium.launch({
-  executablePath,
-  args: [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
+const browser = await launch();
 try {
   for (const n of modules.keys()) {
     const page = await browser.newPage();

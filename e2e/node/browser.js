@@ -1,0 +1,29 @@
+// Starts the headless Chromium of all that needs one: the published clients, the
+// documents' snippets, the demo's page.
+
+import { existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { chromium } from "playwright-core";
+
+export async function launch() {
+  const executablePath = (process.env.PATH ?? "")
+    .split(delimiter)
+    .flatMap((dir) => ["chromium", "chromium-browser", "google-chrome"].map((name) => join(dir, name)))
+    .find(existsSync);
+  if (executablePath === undefined) {
+    throw new Error("there is no chromium on PATH: install the package chromium");
+  }
+  return chromium.launch({
+    executablePath,
+    args: [
+      "--headless",
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+  });
+}
