@@ -158,6 +158,22 @@ func (l *load) took(d time.Duration) {
 	}
 }
 
+// begin opens a stream, which is cut when ctx ends. The caller calls first when
+// a message has passed, and end at last.
+func (l *load) begin(ctx context.Context, n int, method string, header map[string]string) (s stream, first, end func(), err error) {
+	first = sync.OnceFunc(l.ready.Done)
+	if s, err = l.client.open(ctx, n, method, header); err != nil {
+		first()
+		return nil, nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, s.close)
+	return s, first, func() {
+		first()
+		stop()
+		s.close()
+	}, nil
+}
+
 // windowBytes is how much of a full-duplex stream is under way: without a
 // bound a proxy that has no flow control is measured at swallowing, and not at
 // carrying.
@@ -167,14 +183,11 @@ const windowBytes = 32 << 10
 func duplex(ctx context.Context, l *load, n int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := l.client.open(ctx, n, methodEcho, nil)
+	s, first, end, err := l.begin(ctx, n, methodEcho, nil)
 	if err != nil {
-		l.ready.Done()
 		return err
 	}
-	defer s.close()
-	stop := context.AfterFunc(ctx, s.close)
-	defer stop()
+	defer end()
 	var sending sync.WaitGroup
 	var sent int64
 	var sendErr error
@@ -194,8 +207,6 @@ func duplex(ctx context.Context, l *load, n int) error {
 		}
 		sendErr = s.closeSend()
 	})
-	first := sync.OnceFunc(l.ready.Done)
-	defer first()
 	received, err := l.receive(s, func() { first(); <-window })
 	if err != nil {
 		cancel() // a sender that waits goes on
@@ -230,16 +241,11 @@ func (l *load) receive(s stream, each func()) (int64, error) {
 
 // pingPong sends a message and waits for its echo.
 func pingPong(ctx context.Context, l *load, n int) error {
-	s, err := l.client.open(ctx, n, methodEcho, nil)
+	s, first, end, err := l.begin(ctx, n, methodEcho, nil)
 	if err != nil {
-		l.ready.Done()
 		return err
 	}
-	defer s.close()
-	stop := context.AfterFunc(ctx, s.close)
-	defer stop()
-	first := sync.OnceFunc(l.ready.Done)
-	defer first()
+	defer end()
 	message := make([]byte, l.size)
 	for !l.stopping.Load() {
 		began := time.Now()
@@ -304,16 +310,11 @@ func (l *load) call(ctx context.Context, n int, message []byte) error {
 
 // serverStream reads what the backend sends without end.
 func serverStream(ctx context.Context, l *load, n int) error {
-	s, err := l.client.open(ctx, n, methodSource, map[string]string{"x-size": strconv.Itoa(l.size)})
+	s, first, end, err := l.begin(ctx, n, methodSource, map[string]string{"x-size": strconv.Itoa(l.size)})
 	if err != nil {
-		l.ready.Done()
 		return err
 	}
-	defer s.close()
-	stop := context.AfterFunc(ctx, s.close)
-	defer stop()
-	first := sync.OnceFunc(l.ready.Done)
-	defer first()
+	defer end()
 	if err := errors.Join(s.send(nil), s.closeSend()); err != nil {
 		return err
 	}
@@ -329,16 +330,11 @@ func serverStream(ctx context.Context, l *load, n int) error {
 
 // clientStream sends without end; the backend says how many it read.
 func clientStream(ctx context.Context, l *load, n int) error {
-	s, err := l.client.open(ctx, n, methodSink, nil)
+	s, first, end, err := l.begin(ctx, n, methodSink, nil)
 	if err != nil {
-		l.ready.Done()
 		return err
 	}
-	defer s.close()
-	stop := context.AfterFunc(ctx, s.close)
-	defer stop()
-	first := sync.OnceFunc(l.ready.Done)
-	defer first()
+	defer end()
 	message := make([]byte, l.size)
 	sent := 0
 	for ; !l.stopping.Load(); sent++ {
