@@ -58,6 +58,7 @@ unit: ## Unit, fuzz corpora, command line and conformance tests, with the race d
 e2e: build node_modules ## The real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
 	@go -C e2e mod download
+	@go -C tools tool -n h2spec >/dev/null # likewise: the tests may be without a network
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) $(TESTSUM) --format testname -- -race -count=1 -timeout 10m ./...
 
 fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cache
