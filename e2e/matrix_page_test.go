@@ -222,7 +222,7 @@ func packages() []*packageLine {
 
 var platforms = []struct{ name, title, text string }{
 	{"go", "In Go", "The third is a client in a company's network: its WebSocket crosses a forward proxy, tinyproxy, by CONNECT, and an\nnginx that ends TLS."},
-	{"node", "In Node", "Clients that are made for browsers run here as they are; those that need a WebSocket are given that of `ws` where Node\nhas none."},
+	{"node", "In Node", "Clients that are made for browsers run here as they are, but for those on XMLHttpRequest, which Node has not (`grpc-web`,\nand one transport of improbable-eng); those that need a WebSocket are given that of `ws` where Node has none."},
 	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. The last three cross an nginx\nthat ends TLS; it buffers as it does by default."},
 }
 
