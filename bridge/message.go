@@ -68,6 +68,9 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 // before. Where room is scarce it comes for all the rest of the message at
 // once, so that whoever holds a part can finish it.
 func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
+	if n <= unpooledBytes {
+		return m.tiny(n)
+	}
 	c := newClaim(m.ledger)
 	defer c.done()
 	defer m.gets.endRead()
@@ -95,13 +98,32 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 		read += got
 		if err != nil {
 			out.Free()
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return nil, faultf(ReasonBadRequest, "the request ended inside a message, after %d of %d bytes", read, n)
-			}
-			return nil, bodyError(err)
+			return nil, brokenOff(err, read, n)
 		}
 	}
 	return out, nil
+}
+
+// tiny reads n bytes that need no room.
+func (m *messageReader) tiny(n int) (mem.BufferSlice, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	b := make([]byte, n)
+	m.gets.readPiece()
+	defer m.gets.endRead()
+	if read, err := io.ReadFull(m.body, b); err != nil {
+		return nil, brokenOff(err, read, n)
+	}
+	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+}
+
+// brokenOff is why a message of n bytes ended before its end.
+func brokenOff(err error, read, n int) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return faultf(ReasonBadRequest, "the request ended inside a message, after %d of %d bytes", read, n)
+	}
+	return bodyError(err)
 }
 
 // room is how much of a message of n bytes has to have room once some of it

@@ -125,6 +125,8 @@ type upstreamCall struct {
 	facts  *callFacts
 	ctx    context.Context // the call's: it ends with the stream
 	up     *upstream
+
+	in, out mem.BufferSlice // recv's and send's own: grpc-go is given their addresses, so that none is allocated a message
 }
 
 // open starts the call at the backend. It waits for a connection and for a
@@ -195,8 +197,9 @@ func (s *upstreamCall) ended() bool { return s.facts.trailer.Load() && !s.compre
 // recv returns one message, which the caller frees. At the end it returns
 // io.EOF for the upstream's OK, an upstreamStatus, or a fault.
 func (s *upstreamCall) recv() (mem.BufferSlice, error) {
-	var m mem.BufferSlice
-	err := s.stream.RecvMsg(&m)
+	err := s.stream.RecvMsg(&s.in)
+	m := s.in
+	s.in = nil
 	if err == nil {
 		return m, nil
 	}
@@ -206,7 +209,9 @@ func (s *upstreamCall) recv() (mem.BufferSlice, error) {
 // send takes the message over. io.EOF says that the upstream ended the call
 // and that recv has the status.
 func (s *upstreamCall) send(m mem.BufferSlice) error {
-	err := s.stream.SendMsg(m)
+	s.out = m
+	err := s.stream.SendMsg(&s.out)
+	s.out = nil
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
@@ -230,7 +235,7 @@ func (rawCodec) Name() string { return "" }
 
 // Marshal passes the reference that SendMsg was given on to grpc-go, which
 // frees it.
-func (rawCodec) Marshal(v any) (mem.BufferSlice, error) { return v.(mem.BufferSlice), nil }
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) { return *v.(*mem.BufferSlice), nil }
 
 func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	data.Ref() // grpc-go frees its own reference on return
@@ -255,23 +260,31 @@ type facts struct{}
 func (facts) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
 func (facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
-	known, ok := ctx.Value(factsKey{}).(*callFacts)
-	if !ok { // a call of culvert's own: reflection
-		return
-	}
-	switch s := s.(type) {
+	switch s := s.(type) { // most events are messages: those cost nothing more
 	case *stats.OutHeader:
-		known.sent.Store(true)
+		if known := factsOf(ctx); known != nil {
+			known.sent.Store(true)
+		}
 	case *stats.InHeader:
-		select {
-		case <-known.header: // a stream has one; never trust a peer with a panic
-		default:
-			known.compressed = s.Compression != "" && s.Compression != "identity"
-			close(known.header)
+		if known := factsOf(ctx); known != nil {
+			select {
+			case <-known.header: // a stream has one; never trust a peer with a panic
+			default:
+				known.compressed = s.Compression != "" && s.Compression != "identity"
+				close(known.header)
+			}
 		}
 	case *stats.InTrailer:
-		known.trailer.Store(true)
+		if known := factsOf(ctx); known != nil {
+			known.trailer.Store(true)
+		}
 	}
+}
+
+// factsOf returns nil for a call of culvert's own: reflection.
+func factsOf(ctx context.Context) *callFacts {
+	known, _ := ctx.Value(factsKey{}).(*callFacts)
+	return known
 }
 
 func (facts) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }

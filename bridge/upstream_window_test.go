@@ -22,8 +22,8 @@ import (
 func serveLarge(t *testing.T, size int) Backend {
 	t.Helper()
 	reply := make([]byte, size)
-	gs := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
-		return ss.SendMsg(mem.BufferSlice{mem.SliceBuffer(reply)})
+	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
+		return ss.SendMsg(reply)
 	}))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -69,7 +69,8 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol stri
 	}
 	ws.Conn, ws.net = c, hw.conn
 	if _, counted := r.Context().Value(connKey{}).(net.Conn); counted {
-		ws.closed = sync.OnceFunc(func() { s.connEnded(hw.conn) })
+		conn := hw.conn // and not hw, which keeps the request and net/http's buffers
+		ws.closed = sync.OnceFunc(func() { s.connEnded(conn) })
 	}
 	return ws, nil
 }
@@ -122,7 +123,7 @@ func (s *socket) write(wrote func(), more bool, pieces ...[]byte) error {
 	s.writing.Store(true)
 	defer s.writing.Store(false)
 	err := s.net.message(wrote, more, pieces)
-	if err == nil && !more {
+	if err == nil && s.net.held == nil {
 		err = s.sendPong()
 	}
 	if late := s.net.unlock(); err == nil {
@@ -154,7 +155,7 @@ const pongRetry = 250 * time.Millisecond
 // again, unless a message that is written meanwhile brings it along.
 func (s *socket) tryPong() {
 	if s.net.mu.TryLock() {
-		free := writable(s.net)
+		free := s.net.free()
 		if free {
 			_ = s.sendPong() // the reader meets the same error
 		}
@@ -225,7 +226,7 @@ func (s *socket) ping() bool {
 		return false
 	}
 	sent := false
-	if writable(s.net) {
+	if s.net.free() {
 		s.net.hold([]byte{framePing, 0})
 		sent = s.net.flush() == nil
 	}
@@ -268,8 +269,8 @@ func (s *socket) stopPings() {
 // shut closes the WebSocket with a handshake that no peer can make last. What
 // was written before reaches a slow reader all the same: the kernel has it.
 func (s *socket) shut(code websocket.StatusCode, patience time.Duration) error {
-	s.stopPings()
 	_ = s.net.SetDeadline(time.Now().Add(patience)) // Close waits for a message that was left half read
+	s.stopPings()
 	err := s.Close(code, "")
 	s.closed()
 	return err
