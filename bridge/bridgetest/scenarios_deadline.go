@@ -47,7 +47,7 @@ func noDeadline(t *trial) {
 
 // soon is a deadline that a call reaches the backend before, and that a test
 // can wait for.
-const soon = "200m"
+const soon = "400m"
 
 func deadlinePasses(t *trial) {
 	t.serve(hold)
