@@ -335,7 +335,7 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 	}
 	code, patience := d.s.goodbye()
 	_ = d.ws.shut(code, patience) // how the client closes changes nothing
-	if d.ws.net.lost.Load() {
+	if d.ws.net.lost.Load() || d.ws.net.waiting() > 0 {
 		return errEnded // the status, too
 	}
 	return nil
@@ -354,6 +354,8 @@ func (d *socketDown) writeEnd(st *status.Status, trailer metadata.MD) error {
 		}
 	}
 	block := codec.AppendHeaderBlock(nil, codec.BrowserTrailers(st, trailer))
-	// Ordinary trailers go out with the close frame.
-	return d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)}, len(block) <= smallTrailers)
+	// Ordinary trailers, and little before them, go out with the close frame,
+	// which has its time: a slow reader needs more for the rest.
+	more := len(block)+d.ws.net.waiting() <= smallTrailers
+	return d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)}, more)
 }

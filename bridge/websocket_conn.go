@@ -29,9 +29,11 @@ type socketConn struct {
 	held   *[]byte    // whole frames that go out with the next; nil: none
 	header [maxFrameHeader]byte
 	lost   atomic.Bool // a write failed
+	ended  atomic.Bool // the close frame was written: no message may follow it
 
-	lateMu sync.Mutex
-	late   []byte // control frames that found the line taken
+	lateMu  sync.Mutex
+	late    []byte // a close frame that waits for the line, or goes out now
+	closing bool   // the connection closes after it
 }
 
 // Read is for coder/websocket, whose own buffer is as small as an idle
@@ -84,10 +86,11 @@ func (c *socketConn) takeUnread(p []byte) int {
 // NetConn is the connection under it.
 func (c *socketConn) NetConn() net.Conn { return c.Conn }
 
-// Write is for coder/websocket: the answer to the upgrade, and the close
-// frame. A reader that answers a close must not wait for the message that is
-// being written, so that writer sends it then.
+// Write is for coder/websocket's close frame, the only one that it writes. A
+// reader that answers a close must not wait for the message that is being
+// written, so that writer sends it then.
 func (c *socketConn) Write(p []byte) (int, error) {
+	c.ended.Store(true)
 	c.lateMu.Lock()
 	c.late = append(c.late, p...)
 	c.lateMu.Unlock()
@@ -100,14 +103,31 @@ func (c *socketConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// unlock sends the frames that came meanwhile.
+// Close leaves the closing to the writer that has a close frame to send before
+// it. That one is not held up for long: the call has ended.
+func (c *socketConn) Close() error {
+	c.lateMu.Lock()
+	later := len(c.late) > 0
+	c.closing = later
+	c.lateMu.Unlock()
+	if later {
+		return nil
+	}
+	return c.Conn.Close()
+}
+
+// unlock sends the close frame that came meanwhile.
 func (c *socketConn) unlock() error {
 	for {
 		err := c.sendLate()
 		c.mu.Unlock()
 		c.lateMu.Lock()
 		more := len(c.late) > 0
+		closing := c.closing && !more
 		c.lateMu.Unlock()
+		if closing {
+			_ = c.Conn.Close() // nobody can act on it
+		}
 		if err != nil || !more || !c.mu.TryLock() {
 			return err
 		}
@@ -117,18 +137,24 @@ func (c *socketConn) unlock() error {
 func (c *socketConn) sendLate() error {
 	c.lateMu.Lock()
 	late := c.late
-	c.late = nil
 	c.lateMu.Unlock()
 	if len(late) == 0 {
 		return nil
 	}
 	c.hold(late)
-	return c.flush()
+	err := c.flush()
+	c.lateMu.Lock()
+	c.late = c.late[len(late):]
+	c.lateMu.Unlock()
+	return err
 }
 
 // message writes one binary message, given in pieces; between large ones it
 // calls wrote. If more follows at once, the message may wait for that.
 func (c *socketConn) message(wrote func(), more bool, pieces [][]byte) error {
+	if c.ended.Load() {
+		return net.ErrClosed // RFC 6455 §5.5.1
+	}
 	length := 0
 	for _, p := range pieces {
 		length += len(p)
@@ -187,12 +213,29 @@ func (c *socketConn) hold(b []byte) {
 	*c.held = append(*c.held, b...)
 }
 
+// free holds when a control frame would be taken at once: neither the kernel
+// nor a message that is held is in its way. mu is held.
+func (c *socketConn) free() bool { return c.held == nil && writable(c.Conn) }
+
+// waiting is how much is held.
+func (c *socketConn) waiting() int {
+	c.mu.Lock()
+	defer func() { _ = c.unlock() }() // lost remembers it
+	if c.held == nil {
+		return 0
+	}
+	return len(*c.held)
+}
+
 // flush writes what is held.
 func (c *socketConn) flush() error {
 	if c.held == nil {
 		return nil
 	}
-	_, err := c.Conn.Write(*c.held)
+	err := net.ErrClosed // nothing can follow a frame that was broken off
+	if !c.lost.Load() {
+		_, err = c.Conn.Write(*c.held)
+	}
 	c.pool.Put(c.held)
 	c.held = nil
 	if err != nil {

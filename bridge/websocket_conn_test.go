@@ -124,13 +124,49 @@ func TestCloseFrameWaitsForTheMessage(t *testing.T) {
 		t.Fatalf("Write returned %d and %v, want 2 and nil", n, err)
 	}
 	wantWrites(t, w)
-	if err := c.message(nil, false, [][]byte{[]byte("m")}); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.unlock(); err != nil {
+	c.hold([]byte("\x82\x01m"))
+	if err := errors.Join(c.flush(), c.unlock()); err != nil {
 		t.Fatal(err)
 	}
 	wantWrites(t, w, []byte("\x82\x01m"), []byte{0x88, 0})
+}
+
+// TestCloseWaitsForTheCloseFrame: coder/websocket closes the connection as soon
+// as it has answered a close, or believes so.
+func TestCloseWaitsForTheCloseFrame(t *testing.T) {
+	server, client := tcpPair(t)
+	c := newSocketConn(server, mem.DefaultBufferPool())
+	c.mu.Lock() // a message is being written
+	if _, err := c.Write([]byte{0x88, 0}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.hold([]byte("m"))
+	if err := errors.Join(c.flush(), c.unlock()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(client); string(got) != "m\x88\x00" || err != nil {
+		t.Errorf("the client got %q and %v, want the message and the close frame, and the end", got, err)
+	}
+	if err := c.message(nil, false, [][]byte{[]byte("late")}); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a message after the close frame returned %v, want %v", err, net.ErrClosed)
+	}
+}
+
+// TestNothingFollowsABrokenFrame: its rest would be taken for the next.
+func TestNothingFollowsABrokenFrame(t *testing.T) {
+	w := &writes{err: io.ErrClosedPipe}
+	c := newSocketConn(w, mem.DefaultBufferPool())
+	if err := c.message(nil, false, [][]byte{make([]byte, 64<<10)}); !errors.Is(err, io.ErrClosedPipe) {
+		t.Fatalf("the message returned %v, want %v", err, io.ErrClosedPipe)
+	}
+	w.err = nil
+	if _, err := c.Write([]byte{0x88, 0}); err == nil {
+		t.Error("a close frame was written after it")
+	}
+	wantWrites(t, w)
 }
 
 func TestWriteThatFailsIsKnown(t *testing.T) {

@@ -361,6 +361,55 @@ func TestPingOfTheClientsIsAnswered(t *testing.T) {
 }
 
 // TestClosingIsBounded, whatever the client does.
+// TestPongGoesWithABurst, which may have no end.
+func TestPongGoesWithABurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws, c := socketPair(t, newServer(t, Config{Backend: nowhere}), 1<<20)
+		start := time.Now()
+		ws.net.mu.Lock() // a message is being written
+		ws.answer([]byte("p"))
+		if err := ws.net.unlock(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := ws.write(nil, true, make([]byte, 20<<10)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, want := range []byte{opBinary, opBinary, opPong} {
+			if op, _, _, err := c.next(); op != want || err != nil {
+				t.Fatalf("the frame %x came, %v; want %x", op, err, want)
+			}
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("the pong took %v", took)
+		}
+		ws.drop()
+	})
+}
+
+// TestControlFrameLeavesHeldMessages to their writer: whoever reads must not
+// wait for a client that takes nothing.
+func TestControlFrameLeavesHeldMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws, c := socketPair(t, newServer(t, Config{Backend: nowhere}), 1<<10)
+		if err := ws.write(nil, true, make([]byte, 20<<10)); err != nil {
+			t.Fatal(err)
+		}
+		ws.answer([]byte("p")) // if it waits, the bubble ends
+		if ws.ping() {
+			t.Error("a ping passed by the message that is held")
+		}
+		go func() { _ = ws.write(nil, false, []byte("x")) }() // the frames tell
+		for _, want := range []byte{opBinary, opBinary, opPong} {
+			if op, _, _, err := c.next(); op != want || err != nil {
+				t.Fatalf("the frame %x came, %v; want %x", op, err, want)
+			}
+		}
+		ws.drop()
+	})
+}
+
 func TestClosingIsBounded(t *testing.T) {
 	for name, c := range map[string]struct {
 		client func(t *testing.T, c *wireEnd)

@@ -1,0 +1,84 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+)
+
+// endingPair is a call on a WebSocket whose connection holds so many bytes.
+func endingPair(t *testing.T, ctx context.Context, holds int) (*socketDown, *wireEnd) {
+	t.Helper()
+	s := newServer(t, Config{Backend: nowhere})
+	ws, c := socketPair(t, s, holds)
+	call := &Call{info: &CallInfo{}}
+	call.progress.clock = &s.registry.clock
+	down := &socketDown{s: s, ws: ws, call: call}
+	down.guard.watch(ctx, func() { _ = ws.net.SetWriteDeadline(longAgo) }) // a closed connection needs none
+	return down, c
+}
+
+// TestSlowReaderGetsTheEnd: what waited for the end needn't go out within the
+// time that a close frame has.
+func TestSlowReaderGetsTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down, c := endingPair(t, t.Context(), 8<<10)
+		const messages = 60
+		for range messages {
+			if err := down.Send(mem.BufferSlice{mem.SliceBuffer(make([]byte, 400))}, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		finished := make(chan error, 1)
+		go func() { finished <- down.Finish(status.New(codes.OK, ""), nil) }()
+		elapse(time.Hour)
+		for n := range messages + 1 { // and the header
+			if _, _, _, err := c.next(); err != nil {
+				t.Fatalf("after %d frames: %v", n, err)
+			}
+		}
+		if _, _, payload, err := c.next(); err != nil || !bytes.Contains(payload, []byte("grpc-status: 0\r\n")) {
+			t.Errorf("the last frame is %q, %v; want the status", payload, err)
+		}
+		c.wantClose(t, websocket.StatusNormalClosure)
+		c.send(t, opClose, []byte{3, 232})
+		if err := <-finished; err != nil {
+			t.Errorf("Finish returned %v, want nil", err)
+		}
+	})
+}
+
+// TestStatusBehindTheCloseIsNotTold to a client that closed before, and nobody
+// takes it for told.
+func TestStatusBehindTheCloseIsNotTold(t *testing.T) {
+	for name, end := range map[string][]byte{"close": masked(opClose, []byte{3, 232}), "unknown opcode": {0x83, 0x80, 0, 0, 0, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			down, c := endingPair(t, ctx, 1<<20)
+			if _, err := c.Write(end); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := down.ws.Reader(context.Background()); err == nil {
+				t.Fatalf("%s: a message was read", name)
+			}
+			cancel() // as the one who reads does
+			synctest.Wait()
+			if err := down.Finish(status.New(codes.OK, ""), nil); err == nil {
+				t.Errorf("%s: the status passes for told", name)
+			}
+			if op, _, _, err := c.next(); op != opClose || err != nil {
+				t.Errorf("%s: was answered with the frame %x, %v; want a close", name, op, err)
+			}
+			if op, _, payload, err := c.next(); err == nil {
+				t.Errorf("%s: after the close frame came %x %q", name, op, payload)
+			}
+		})
+	}
+}
