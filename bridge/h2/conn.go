@@ -121,7 +121,7 @@ func (c *conn) readPreface() bool {
 		return false
 	}
 	if !bytes.Equal(preface, []byte(http2.ClientPreface)) {
-		c.logf("h2: %s speaks no HTTP/2: %q", c.remote, preface)
+		c.logf("h2: %s: the client's preface is none", c.remote)
 		return false
 	}
 	return true
@@ -134,6 +134,7 @@ func (c *conn) end() {
 	c.closeStreams(errConnClosed)
 	c.unstarted = nil
 	c.setAlarm(&c.clock.alarm, time.Time{}, nil)
+	c.setAlarm(&c.out.later, time.Time{}, nil)
 	c.mu.Unlock()
 	_ = c.nc.Close() // it is over either way; this frees a write
 	c.cancel()
@@ -228,6 +229,12 @@ const (
 )
 
 func (e *endedStreams) add(id uint32, by ender) {
+	for i := range e.last {
+		if e.last[i].id == id {
+			e.last[i].by = by
+			return
+		}
+	}
 	e.last[e.next%len(e.last)] = endedStream{id, by}
 	e.next++
 }

@@ -155,8 +155,10 @@ func (c *conn) takeReset(h frameHeader, p []byte) error {
 	}
 	c.mu.Lock()
 	st, idle := c.streams[h.stream], h.stream == 0 || h.stream > c.lastID && !c.ignores(h.stream)
+	if !idle {
+		c.ended.add(h.stream, endReset) // also if it was cut: now the client knows
+	}
 	if st != nil {
-		c.ended.add(h.stream, endReset)
 		st.close(resetError(binary.BigEndian.Uint32(p)))
 	}
 	c.mu.Unlock()

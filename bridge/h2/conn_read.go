@@ -128,6 +128,7 @@ func (c *conn) readFrames() {
 // parse takes in all the frames that are there, up to one that ends the
 // connection, and then sends what they asked for.
 func (c *conn) parse() {
+	data := false
 	for {
 		h, payload, whole := c.in.next()
 		if h.length > maxFrameBytes {
@@ -139,6 +140,7 @@ func (c *conn) parse() {
 			c.watchBlock(h.kind == http2.FrameHeaders || h.kind == http2.FrameContinuation || c.block.open)
 			break
 		}
+		data = data || h.kind == http2.FrameData && h.length > 0
 		if err := c.take(h, payload); err != nil {
 			var e connError
 			if errors.As(err, &e) {
@@ -150,8 +152,12 @@ func (c *conn) parse() {
 		}
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if data && !c.goodbye.begun {
+		c.flushSoon()
+		return
+	}
 	c.flush()
-	c.mu.Unlock()
 }
 
 // refuse resets a stream.

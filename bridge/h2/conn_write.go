@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -34,6 +35,7 @@ type output struct {
 	first, last *stream // those that wait for room or for the writer
 	writing     bool    // somebody sees to it
 	acks        int     // in the box: what the client made us say
+	later       alarm   // flushes what is there
 
 	enc   *hpack.Encoder
 	block bytes.Buffer // what enc wrote
@@ -67,9 +69,31 @@ func (c *conn) unbox() *box {
 	for c.out.first != nil && c.room() {
 		c.sendReady()
 	}
+	if c.out.later.timer != nil {
+		c.setAlarm(&c.out.later, time.Time{}, nil)
+	}
 	b := c.out.box
 	c.out.box, c.out.acks = nil, 0
 	return b
+}
+
+// answerDelay is how long the answers to a client's pings and settings wait for
+// what a handler makes of the data that came with them. grpc-go pings with data
+// to estimate its window, and each answer alone would be a write.
+const answerDelay = time.Millisecond
+
+// flushSoon is flush after answerDelay, or with the next. The caller holds mu.
+func (c *conn) flushSoon() {
+	if c.out.writing || c.closed || c.out.first != nil {
+		c.flush()
+		return
+	}
+	if c.out.box != nil && c.out.later.timer == nil {
+		c.setAlarm(&c.out.later, time.Now().Add(answerDelay), func() {
+			c.out.later.timer = nil
+			c.flush()
+		})
+	}
 }
 
 // flush sees to it that what is there gets written. The caller holds mu, which

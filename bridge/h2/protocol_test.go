@@ -255,6 +255,10 @@ func TestFramesForStreamsThatWereCut(t *testing.T) {
 	}
 	p.raw(1, true, "x-a", "b")
 	p.wantAlive(3)
+	p.must(p.framer.WriteRSTStream(1, http2.ErrCodeCancel)) // now it knows
+	p.data(1, false, "x")
+	p.flush()
+	p.wantReset(1, http2.ErrCodeStreamClosed)
 
 	p.headers(5, false, "x-stuck", "yes")
 	p.must(p.framer.WriteRSTStream(5, http2.ErrCodeCancel))

@@ -318,6 +318,29 @@ func TestCloseOfTheBody(t *testing.T) {
 	}
 }
 
+// TestBodyOfAStreamThatIsCut isn't cut short: what nobody had read is dropped,
+// so its end doesn't come either.
+func TestBodyOfAStreamThatIsCut(t *testing.T) {
+	for name, cut := range map[string]func(p *peer){
+		"by a reset":          func(p *peer) { p.must(p.framer.WriteRSTStream(1, http2.ErrCodeCancel)); p.flush() },
+		"with its connection": func(p *peer) { _ = p.conn.Close() },
+	} {
+		read := make(chan error, 1)
+		p := dialPeer(t, serve(t, func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			_, err := io.ReadAll(r.Body)
+			read <- err
+		}))
+		p.headers(1, false)
+		p.data(1, true, "all of it")
+		p.flush()
+		cut(p)
+		if err := await(t, "the body's end", read); err == nil {
+			t.Errorf("%s: a body without its bytes ends well", name)
+		}
+	}
+}
+
 // TestUseAfterTheEnd is an error, and harms nobody.
 func TestUseAfterTheEnd(t *testing.T) {
 	kept := make(chan http.ResponseWriter, 1)

@@ -168,10 +168,10 @@ func (st *stream) close(err error) {
 	delete(c.streams, st.id)
 	c.setAlarm(&st.readAlarm, time.Time{}, nil)
 	c.setAlarm(&st.writeAlarm, time.Time{}, nil)
-	st.dropUnread()
-	if st.readErr == nil {
+	if st.readErr == nil || st.head != nil { // without what is dropped, the end would make a part the whole
 		st.readErr = err
 	}
+	st.dropUnread()
 	st.cancel()
 	st.readable.Broadcast()
 	st.writable.Broadcast()

@@ -1,0 +1,46 @@
+package h2
+
+import (
+	"io"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// TestPingThatComesWithDataIsAnsweredWithIt: what the handler makes of the
+// data takes the answer along; else it leaves after a moment, by itself.
+func TestPingThatComesWithDataIsAnsweredWithIt(t *testing.T) {
+	var ready chan struct{} // of the bubble
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadFull(r.Body, make([]byte, 4)) // the client sends as much
+		<-ready
+		_, _ = io.WriteString(w, "answer")        // to a client that is there
+		_ = http.NewResponseController(w).Flush() // likewise
+		_, _ = io.Copy(io.Discard, r.Body)        // until the client goes
+	}
+	ping := [8]byte{'b', 'd', 'p'}
+	inBubble(t, handler, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		ready = make(chan struct{})
+		p.hello()
+		p.elapse(time.Second)
+
+		p.must(p.framer.WritePing(false, ping))
+		p.flush()
+		wantCame(t, p.elapse(0), "PING bdp") // alone, so at once
+
+		p.headers(1, false)
+		p.data(1, false, "data")
+		p.must(p.framer.WritePing(false, ping))
+		p.flush()
+		wantCame(t, p.elapse(answerDelay-time.Nanosecond))
+		wantCame(t, p.elapse(time.Nanosecond), "PING bdp")
+
+		p.data(1, false, "data")
+		p.must(p.framer.WritePing(false, ping))
+		p.flush()
+		wantCame(t, p.elapse(0))
+		close(ready)
+		wantCame(t, p.elapse(0), "PING bdp", "HEADERS", "DATA")
+		wantCame(t, p.elapse(time.Second)) // and nothing twice
+	})
+}
