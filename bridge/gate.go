@@ -86,8 +86,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // lengthHolds says whether the content-length of an HTTP/2 request, if it has
-// one, is what net/http goes by: that takes the first of several, and none where
-// the header ends the request, which then looks complete. RFC 9113 §8.1.1.
+// one, is what the server went by. In a program of the caller's that may be
+// net/http's, which takes the first of several, and none where the header ends
+// the request, which then looks complete. RFC 9113 §8.1.1.
 func lengthHolds(r *http.Request) bool {
 	values, ok := r.Header["Content-Length"]
 	if !ok {
