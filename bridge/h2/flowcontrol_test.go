@@ -51,6 +51,29 @@ func TestWindowOpensAsTheHandlerReads(t *testing.T) {
 	p.await(1)
 }
 
+// TestStreamsThatReadALittle give that back, all together: with a window each
+// that is as large as the connection's, what they kept would be all of it.
+func TestStreamsThatReadALittle(t *testing.T) {
+	const window, streams, each = 1 << 20, 5, 200_000
+	p := dialPeer(t, serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // until the client goes
+	}, func(hs *http.Server) {
+		hs.HTTP2.MaxReceiveBufferPerStream, hs.HTTP2.MaxReceiveBufferPerConnection = window, window
+	}))
+	for i := range uint32(streams) {
+		p.headers(2*i+1, false)
+		for range each / 10_000 {
+			p.data(2*i+1, false, strings.Repeat("a", 10_000))
+		}
+	}
+	p.flush()
+	for opened := 0; opened < streams*each-maxOwed; {
+		if u, ok := p.next().(*http2.WindowUpdateFrame); ok && u.StreamID == 0 {
+			opened += int(u.Increment)
+		}
+	}
+}
+
 // TestStreamsThatNobodyReads stop no other: the connection's window holds them
 // all.
 func TestStreamsThatNobodyReads(t *testing.T) {

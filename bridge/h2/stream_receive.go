@@ -168,6 +168,12 @@ func (b *body) take() error {
 		st.sendContinue()
 	}
 	for st.head == nil && st.readErr == nil {
+		if b.used > 0 { // it may be what the client lacks to go on, if not on this stream
+			st.credit(b.used)
+			b.used = 0
+			c.flush()
+			continue // flush lets go of mu
+		}
 		st.readable.Wait()
 	}
 	if st.head != nil {
