@@ -60,6 +60,8 @@ e2e: build node_modules ## The real program with real clients, in Node and in Ch
 	@go -C e2e mod download
 	@go -C tools tool -n h2spec >/dev/null # likewise: the tests may be without a network
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) $(TESTSUM) --format testname -- -race -count=1 -timeout 10m ./...
+	$(call say,the clients and what they can, as the run saw it)
+	@grep '^|' docs/compatibility.md
 
 fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cache
 	@tools/fuzz.sh $(FUZZTIME)

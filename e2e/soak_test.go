@@ -58,7 +58,9 @@ func TestSoak(t *testing.T) {
 	t.Cleanup(upstream.Close)
 	c := startCulvert(t, upstream.Addr(), culvertOptions{})
 	warm(t, c)
-	dice := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("the plans are those of the seed %d", seed)
+	dice := rand.New(rand.NewPCG(seed, 0))
 	faulty, err := relay.New(c.address, func(int) relay.Fate {
 		return relay.Fate{AfterUp: 1000 + rand.Int64N(300<<10), AfterDown: 1000 + rand.Int64N(300<<10), Reset: rand.IntN(2) == 0}
 	})

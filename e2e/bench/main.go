@@ -156,11 +156,11 @@ func (c cell) meet(ctx context.Context, a *arena, name string, measure time.Dura
 		return figure{}, err
 	}
 	defer p.stop()
-	make := c.client
+	dial := c.client
 	if name == "direct" {
-		make = c.direct
+		dial = c.direct
 	}
-	l := &load{client: make(p), streams: c.streams, size: c.size}
+	l := &load{client: dial(p), streams: c.streams, size: c.size}
 	defer l.client.close()
 	return l.run(ctx, p, c.shape, measure)
 }

@@ -39,7 +39,11 @@ func (p *page) cell(r *result) {
 	}
 	row := fmt.Sprintf("| %s | %s ", r.name, against)
 	if r.bound > 0 {
-		row += fmt.Sprintf("| **%.2f×** | %.2f× ", ratio, r.bound)
+		aim := "–"
+		if r.aim > 0 {
+			aim = fmt.Sprintf("%.2f×", r.aim)
+		}
+		row += fmt.Sprintf("| **%.2f×** | %.2f× | %s ", ratio, r.bound, aim)
 	} else {
 		row += fmt.Sprintf("| %.2f× ", ratio)
 	}
@@ -82,7 +86,7 @@ func (p *page) weight(w weight, figures map[string]float64) {
 	if len(w.peers) > 1 {
 		other = columns[w.peers[1]] + " (" + w.peers[1] + ")"
 	}
-	p.weighed = append(p.weighed, fmt.Sprintf("| %s | **%s** | %s %g | %s |", w.name, columns["culvert"], bound, w.bound, other))
+	p.weighed = append(p.weighed, fmt.Sprintf("| %s | **%s** | %s %g | %g | %s |", w.name, columns["culvert"], bound, w.bound, w.aim, other))
 }
 
 // medians of a peer's rounds.
@@ -144,8 +148,8 @@ func (p *page) write(a *arena) error {
 		}
 	}
 	columns := "culvert µs | culvert /s | culvert p50 / p99 | its µs | its /s | its p50 / p99 | direct /s | direct p50 / p99 | allocations |"
-	table("CPU time a message", "| load | against | ratio | bound | "+columns+"\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|", p.promised)
-	table("Memory, start and neighbours", "| what | culvert | bound | the other |\n|---|--:|--:|--:|", p.weighed)
+	table("CPU time a message", "| load | against | ratio | bound | aim | "+columns+"\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|", p.promised)
+	table("Memory, start and neighbours", "| what | culvert | bound | aim | the other |\n|---|--:|--:|--:|--:|", p.weighed)
 	table("Streams and sizes", "| load | against | ratio | "+columns+"\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|", p.swept)
 	return os.WriteFile(p.o.out, []byte(strings.TrimRight(b.String(), "\n")+"\n"+pageEnd), 0o644) //nolint:gosec // a page of the documents
 }
