@@ -153,7 +153,6 @@ func (c *conn) closeStreams(err error) {
 	for _, st := range c.streams {
 		st.close(err)
 	}
-	c.out.first, c.out.last = nil, nil
 }
 
 // tell passes ConnState on.

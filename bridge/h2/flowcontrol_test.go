@@ -5,10 +5,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"weak"
 
 	"golang.org/x/net/http2"
 )
@@ -247,6 +249,50 @@ func TestClientThatReadsNothing(t *testing.T) {
 			if err := <-ended; !errors.Is(err, errConnClosed) {
 				t.Errorf("a write ended with %v, want %v", err, errConnClosed)
 			}
+		}
+	})
+}
+
+// TestResetOfWhatWaitsToBeSent keeps nothing of it, though the client goes on
+// reading nothing: else it could pile up requests without end.
+func TestResetOfWhatWaitsToBeSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const streams = 20
+		var requests [streams]weak.Pointer[http.Request]
+		begun := 0
+		pipes := newPipes()
+		serveOn(t, pipes, func(w http.ResponseWriter, r *http.Request) {
+			requests[begun] = weak.Make(r)
+			begun++
+			for {
+				if _, err := w.Write(make([]byte, maxOutput)); err != nil {
+					return
+				}
+			}
+		})
+		p := newPeer(t, pipes.dial())
+		p.out.WriteString(http2.ClientPreface)
+		p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: maxWindow}))
+		p.must(p.framer.WriteWindowUpdate(0, 1<<30))
+		for i := range uint32(streams) {
+			p.headers(2*i+1, true)
+			p.flush()
+			synctest.Wait() // the handler is stuck
+			if i > 0 {
+				p.must(p.framer.WriteRSTStream(2*i+1, http2.ErrCodeCancel))
+				p.flush()
+				synctest.Wait()
+			}
+		}
+		runtime.GC()
+		kept := 0
+		for _, r := range requests[1:] {
+			if r.Value() != nil {
+				kept++
+			}
+		}
+		if kept > 1 { // a register may hold the last
+			t.Errorf("%d of %d requests that were reset are kept", kept, streams-1)
 		}
 	})
 }

@@ -45,7 +45,7 @@ type stream struct {
 	answered   bool // the header is in the buffer
 	pending    pending
 	queued     bool // among those that have something to send
-	next       *stream
+	prev, next *stream
 	writable   sync.Cond
 	writeAlarm alarm
 }
@@ -166,6 +166,7 @@ func (st *stream) close(err error) {
 	c := st.c
 	st.closed, st.err = true, err
 	delete(c.streams, st.id)
+	st.unqueue()
 	c.setAlarm(&st.readAlarm, time.Time{}, nil)
 	c.setAlarm(&st.writeAlarm, time.Time{}, nil)
 	if st.readErr == nil || st.head != nil { // without what is dropped, the end would make a part the whole

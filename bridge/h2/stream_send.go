@@ -92,6 +92,7 @@ func (st *stream) queue() {
 	}
 	o := &st.c.out
 	st.queued = true
+	st.prev = o.last
 	if o.last == nil {
 		o.first = st
 	} else {
@@ -100,19 +101,30 @@ func (st *stream) queue() {
 	o.last = st
 }
 
+// unqueue takes the stream from the queue, if it is there. The caller holds mu.
+func (st *stream) unqueue() {
+	if !st.queued {
+		return
+	}
+	o := &st.c.out
+	if st.prev == nil {
+		o.first = st.next
+	} else {
+		st.prev.next = st.next
+	}
+	if st.next == nil {
+		o.last = st.prev
+	} else {
+		st.next.prev = st.prev
+	}
+	st.prev, st.next, st.queued = nil, nil, false
+}
+
 // sendReady appends a frame of the stream whose turn it is; then it is the
 // next one's. The caller holds mu and has room.
 func (c *conn) sendReady() {
-	o := &c.out
-	st := o.first
-	o.first = st.next
-	if o.first == nil {
-		o.last = nil
-	}
-	st.next, st.queued = nil, false
-	if st.closed {
-		return
-	}
+	st := c.out.first
+	st.unqueue()
 	st.sendFrame()
 	if st.pending.empty() {
 		st.writable.Signal()
