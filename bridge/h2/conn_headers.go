@@ -204,10 +204,23 @@ func (c *conn) admit(id uint32) (fresh bool, err error) {
 		return false, connError{http2.ErrCodeProtocol, "HEADERS on a stream lower than the last"}
 	}
 	c.lastID = id
-	if len(c.streams) >= c.settings.streams {
+	if len(c.streams) >= c.settings.streams && c.openStreams() >= c.settings.streams {
 		return false, streamError{id, http2.ErrCodeRefusedStream, "too many streams"}
 	}
 	return true, nil
+}
+
+// openStreams is how many streams a client may take to be open. One whose end
+// has left is over there, also while its handler's goroutine is on its way out
+// here. The caller holds mu.
+func (c *conn) openStreams() int {
+	n := 0
+	for _, st := range c.streams {
+		if !st.localClosed || !st.remoteClosed {
+			n++
+		}
+	}
+	return n
 }
 
 // takeTrailers takes in the trailers of a request. The caller holds mu.

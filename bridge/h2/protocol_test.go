@@ -315,6 +315,29 @@ func TestTooManyStreams(t *testing.T) {
 	p.wantReset(5, http2.ErrCodeRefusedStream)
 }
 
+// TestStreamIsOverWithItsEnd, and makes room for the next one, though its
+// handler still runs: the client can't know of that.
+func TestStreamIsOverWithItsEnd(t *testing.T) {
+	release := make(chan struct{})
+	p := dialPeer(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			_ = http.NewResponseController(w).Flush() // to a client that is there: all that HEAD is answered
+			<-release
+		}
+	}, func(hs *http.Server) { hs.HTTP2.MaxConcurrentStreams = 1 }))
+	p.raw(1, true, ":method", "HEAD", ":scheme", "http", ":path", "/")
+	p.flush()
+	p.await(1)
+	p.headers(3, true)
+	p.headers(5, true)
+	p.flush()
+	p.wantReset(5, http2.ErrCodeRefusedStream) // with 3
+	close(release)
+	if r := p.await(3); r.status() != "200" {
+		t.Errorf("the next request ended as %v", r)
+	}
+}
+
 // TestRapidReset: handlers whose streams were reset count until they end, and
 // what waits for their places is bounded. CVE-2023-44487.
 func TestRapidReset(t *testing.T) {
