@@ -52,7 +52,7 @@ type conn struct {
 	initial int64 // window that a stream begins with
 
 	goodbye   goodbye
-	useless   int // frames in a row that carried nothing
+	useless   int // frames in a row that carried nothing; less than 0: so many more may come
 	uselessAt time.Time
 	closed    bool // the end of everything
 

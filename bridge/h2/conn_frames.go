@@ -41,8 +41,13 @@ func (c *conn) take(h frameHeader, p []byte) error {
 	return c.noteUseless() // RFC 9113 §5.5: unknown ones are ignored
 }
 
+// framesForData is how many frames that carry nothing each DATA frame accounts
+// for that was sent: some clients open both windows for each, and may do so
+// long after the last was sent.
+const framesForData = 3
+
 // noteUseless bounds the frames that carry nothing. What carries something
-// sets useless to 0.
+// begins the count anew.
 func (c *conn) noteUseless() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -80,7 +85,7 @@ func (c *conn) takeData(h frameHeader, p []byte) error {
 			return err
 		}
 	} else if len(body) > 0 {
-		c.useless = 0
+		c.useless = min(c.useless, 0)
 	}
 	if st == nil && h.stream > c.lastID && !c.ignores(h.stream) {
 		return connError{http2.ErrCodeProtocol, "DATA on an idle stream"}

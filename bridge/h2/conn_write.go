@@ -212,5 +212,5 @@ func (c *conn) appendData(st *stream, n int, end bool) {
 	p.head, p.data = p.head[k:], p.data[n-k:]
 	st.window -= outflow(n)
 	c.send -= outflow(n)
-	c.useless = 0
+	c.useless = min(c.useless, 0) - framesForData
 }

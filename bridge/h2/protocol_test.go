@@ -414,6 +414,35 @@ func TestFloods(t *testing.T) {
 	}
 }
 
+// TestWindowsThatOpenForEachMessage are no flood: some clients say so much.
+func TestWindowsThatOpenForEachMessage(t *testing.T) {
+	const messages = maxUseless
+	p := dialPeer(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			return
+		}
+		rc := http.NewResponseController(w)
+		for range messages {
+			_, _ = w.Write([]byte("a")) // to a client that is there
+			_ = rc.Flush()              // likewise
+		}
+		<-r.Context().Done()
+	}))
+	p.headers(1, true)
+	p.flush()
+	for got := 0; got < messages; {
+		if f, ok := p.next().(*http2.DataFrame); ok {
+			got += len(f.Data())
+		}
+	}
+	for range messages {
+		p.must(p.framer.WriteWindowUpdate(0, 1))
+		p.must(p.framer.WriteWindowUpdate(1, 1))
+	}
+	p.must(p.framer.WriteRSTStream(1, http2.ErrCodeCancel))
+	p.wantAlive(3)
+}
+
 // TestAnswersThatNobodyTakes are bounded, too.
 func TestAnswersThatNobodyTakes(t *testing.T) {
 	ended := make(chan struct{})
