@@ -71,9 +71,18 @@ func (c *conn) endIfDone() {
 
 func (c *conn) noMore() {
 	c.goodbye.over = true
-	c.clock.close = time.Now().Add(goodbyeTime)
-	c.arm()
+	if c.goodbye.failed {
+		c.closeSoon()
+	} // else a client may take its time for what is left, as long as it answers pings
 	c.startWriter(nil)
+}
+
+// closeSoon has the connection closed in goodbyeTime. The caller holds mu.
+func (c *conn) closeSoon() {
+	if c.clock.close.IsZero() {
+		c.clock.close = time.Now().Add(goodbyeTime)
+		c.arm()
+	}
 }
 
 // failed ends the connection because of an error.
@@ -98,6 +107,7 @@ func (c *conn) fail(e connError) {
 	if !c.goodbye.over {
 		c.noMore()
 	} else {
+		c.closeSoon()
 		c.startWriter(nil)
 	}
 }

@@ -32,7 +32,7 @@ func (c *conn) due() time.Time {
 	switch {
 	case !k.pinged.IsZero():
 		ping = k.pinged.Add(s.pingTimeout)
-	case s.pingAfter > 0 && !c.goodbye.over:
+	case s.pingAfter > 0 && !c.goodbye.shut && !c.goodbye.failed:
 		ping = k.read.Add(s.pingAfter)
 	}
 	if s.idle > 0 && len(c.streams) == 0 && !c.goodbye.begun {
@@ -78,7 +78,7 @@ func (c *conn) tick() {
 	if s := &c.settings; s.idle > 0 && len(c.streams) == 0 && over(k.idle.Add(s.idle)) {
 		c.announce()
 	}
-	if s := &c.settings; s.pingAfter > 0 && k.pinged.IsZero() && !c.goodbye.over && over(k.read.Add(s.pingAfter)) {
+	if s := &c.settings; s.pingAfter > 0 && k.pinged.IsZero() && !c.goodbye.shut && !c.goodbye.failed && over(k.read.Add(s.pingAfter)) {
 		k.pinged = now
 		f := c.frames()
 		f.b = appendPing(f.b, false, keepAlivePing)

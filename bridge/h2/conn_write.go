@@ -99,7 +99,7 @@ func (c *conn) flushSoon() {
 // flush sees to it that what is there gets written. The caller holds mu, which
 // is released for a write that doesn't wait.
 func (c *conn) flush() {
-	if c.out.writing || c.closed || c.out.box == nil && c.out.first == nil {
+	if c.out.writing || c.closed || c.goodbye.shut || c.out.box == nil && c.out.first == nil {
 		return
 	}
 	if c.try == nil || len(c.streams) > 1 {
@@ -133,7 +133,7 @@ func (c *conn) flush() {
 // startWriter starts the goroutine that writes what b holds, and then all that
 // is there. The caller holds mu.
 func (c *conn) startWriter(b *box) {
-	if c.out.writing || c.closed {
+	if c.out.writing || c.closed || c.goodbye.shut {
 		return
 	}
 	c.out.writing = true
@@ -178,6 +178,7 @@ func (c *conn) nextBox() *box {
 		c.mu.Unlock()
 		c.shut()
 		c.mu.Lock()
+		c.closeSoon()
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 	"weak"
 
 	"golang.org/x/net/http2"
@@ -248,6 +249,29 @@ func TestClientThatReadsNothing(t *testing.T) {
 		for range streams {
 			if err := <-ended; !errors.Is(err, errConnClosed) {
 				t.Errorf("a write ended with %v, want %v", err, errConnClosed)
+			}
+		}
+	})
+}
+
+// TestGoodbyeToASlowClient waits for it to take the last answers.
+func TestGoodbyeToASlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const answer = maxOutput / 2
+		pipes := newPipes()
+		serveOn(t, pipes, func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(make([]byte, answer)) // to a client that is there
+		})
+		p := newPeer(t, pipes.dial())
+		p.out.WriteString(http2.ClientPreface)
+		p.must(p.framer.WriteSettings())
+		p.headers(1, true)
+		p.must(p.framer.WriteGoAway(0, http2.ErrCodeNo, nil))
+		p.flush()
+		<-time.After(5 * goodbyeTime)
+		for got := 0; got < answer; {
+			if f, ok := p.next().(*http2.DataFrame); ok {
+				got += len(f.Data())
 			}
 		}
 	})
