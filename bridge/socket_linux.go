@@ -107,7 +107,11 @@ func writable(c net.Conn) bool {
 		return true
 	}
 	ready := false
-	_ = raw.Control(func(fd uintptr) { ready = pollOut(fd) }) // an error: the connection is closed here
+	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		n, err := unix.Poll(fds, 0)
+		ready = err != nil || n > 0 && fds[0].Revents == unix.POLLOUT // one that was reset takes nothing
+	})
 	return ready
 }
 

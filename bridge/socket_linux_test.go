@@ -176,3 +176,18 @@ func TestPeerThatAnswersIsNotSilent(t *testing.T) {
 		t.Error("a connection that takes nothing passes for writable")
 	}
 }
+
+// TestResetConnectionIsNotWritable: what is left to others to write would pass
+// for told.
+func TestResetConnectionIsNotWritable(t *testing.T) {
+	server, client := tcpPair(t)
+	if !writable(server) {
+		t.Error("a new connection is not writable")
+	}
+	_ = client.SetLinger(0)
+	_ = client.Close()
+	_, _ = io.Copy(io.Discard, server) // returns once the reset is here
+	if writable(server) {
+		t.Error("a connection that was reset passes for writable")
+	}
+}
