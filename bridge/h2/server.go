@@ -48,6 +48,8 @@ func newServer() *server { return &server{conns: make(map[*conn]struct{})} }
 
 // serve returns when the connection is closed and its last handler has
 // returned. net/http then closes it, too, and reports that.
+//
+//nolint:contextcheck // a connection's context comes with its handler
 func (s *server) serve(hs *http.Server, nc net.Conn, h http.Handler, sawPreface bool) {
 	ctx := context.Background()
 	if b, ok := h.(interface{ BaseContext() context.Context }); ok { // how net/http passes it on
