@@ -29,11 +29,37 @@ var h2specDiffers = map[string]string{
 	"http2/3.5: Sends invalid connection preface": "the port speaks HTTP/1.1, too: what is no preface is answered 400, and then closed",
 }
 
-// HTTP/2 as summerwind/h2spec wants it, its strict cases included.
+// HTTP/2 as summerwind/h2spec wants it, its strict cases included. It asks for a
+// page that isn't there, which is answered at once. A case whose second frame
+// comes behind that answer isn't what it means to be, so what fails has to fail
+// each time.
 func TestH2Spec(t *testing.T) {
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{})
-	host, port, err := net.SplitHostPort(c.address)
+	failed := runH2Spec(t, c.address)
+	for range 4 {
+		if maps.EqualFunc(failed, h2specDiffers, func(string, string) bool { return true }) {
+			break
+		}
+		again := runH2Spec(t, c.address)
+		maps.DeleteFunc(failed, func(name, _ string) bool { return again[name] == "" })
+	}
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		if h2specDiffers[name] == "" {
+			t.Errorf("%s: %s", name, failed[name])
+		}
+	}
+	for name := range h2specDiffers {
+		if failed[name] == "" {
+			t.Errorf("%s: passes, and is listed as one that doesn't", name)
+		}
+	}
+}
+
+// runH2Spec returns the cases that failed, with what came instead.
+func runH2Spec(t *testing.T, address string) map[string]string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,35 +73,21 @@ func TestH2Spec(t *testing.T) {
 	if err := xml.Unmarshal(report, &r); err != nil {
 		t.Fatal(err)
 	}
-	passed, failed := 0, map[string]string{}
+	const cases = 146 // of this version
+	ran, failed := 0, map[string]string{}
 	for _, suite := range r.Suites {
 		for _, test := range suite.Cases {
-			name := suite.Package + ": " + test.Name
-			switch {
-			case test.Failure != nil:
-				failed[name] = *test.Failure
-			case test.Error != nil:
-				failed[name] = *test.Error
-			case test.Skipped != nil:
-				failed[name] = "skipped"
-			default:
-				passed++
+			ran++
+			for _, text := range []*string{test.Failure, test.Error, test.Skipped} {
+				if text != nil {
+					failed[suite.Package+": "+test.Name] = "not as wanted: " + *text
+				}
 			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(failed)) {
-		if h2specDiffers[name] == "" {
-			t.Errorf("%s: %s", name, failed[name])
-		}
+	if ran != cases {
+		t.Fatalf("h2spec ran %d cases, want %d", ran, cases)
 	}
-	for name := range h2specDiffers {
-		if _, ok := failed[name]; !ok {
-			t.Errorf("%s: passes, and is listed as one that doesn't", name)
-		}
-	}
-	const cases = 146 // of this version
-	if passed+len(failed) != cases {
-		t.Errorf("h2spec ran %d cases, want %d", passed+len(failed), cases)
-	}
-	t.Logf("%d cases passed", passed)
+	t.Logf("%d cases pass", ran-len(failed))
+	return failed
 }
