@@ -42,6 +42,7 @@ type conn struct {
 
 	streams   map[uint32]*stream
 	lastID    uint32 // the highest that a client began
+	taken     uint32 // the highest of those that are served
 	ended     endedStreams
 	handlers  int       // that run, also those of streams that are over
 	unstarted []*stream // that wait for a handler's place

@@ -52,10 +52,10 @@ func (c *conn) lastWord() {
 	if !c.goodbye.begun || c.goodbye.said || c.closed {
 		return
 	}
-	c.goodbye.said, c.goodbye.last = true, c.lastID
+	c.goodbye.said, c.goodbye.last = true, c.taken
 	c.clock.lastWord = time.Time{}
 	f := c.frames()
-	f.b = appendGoAway(f.b, c.lastID, http2.ErrCodeNo, "")
+	f.b = appendGoAway(f.b, c.taken, http2.ErrCodeNo, "")
 	c.endIfDone()
 }
 
@@ -103,7 +103,7 @@ func (c *conn) fail(e connError) {
 	k := &c.clock
 	k.settings, k.block, k.lastWord, k.pinged = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	f := c.frames()
-	f.b = appendGoAway(f.b, c.lastID, e.code, e.text)
+	f.b = appendGoAway(f.b, c.taken, e.code, e.text)
 	if !c.goodbye.over {
 		c.noMore()
 	} else {

@@ -62,12 +62,15 @@ func newStream(c *conn, id uint32) *stream {
 // start runs the handler, now or when others have ended: those of streams that
 // were reset run on, too.
 func (c *conn) start(st *stream) error {
+	c.hookMu.Lock() // a handler that is quick to end waits to tell it
+	defer c.hookMu.Unlock()
 	c.mu.Lock()
-	if c.goodbye.failed || c.closed {
+	if c.goodbye.said || c.closed {
 		c.mu.Unlock()
-		st.cancel()
+		st.cancel() // the client was told that it isn't taken
 		return nil
 	}
+	c.taken = st.id
 	st.window = outflow(c.initial)
 	c.streams[st.id] = st
 	var err error
@@ -80,7 +83,10 @@ func (c *conn) start(st *stream) error {
 		err = connError{http2.ErrCodeEnhanceYourCalm, "streams are reset faster than they are served"}
 	}
 	c.mu.Unlock()
-	c.tellBusy()
+	if !c.busy {
+		c.busy = true
+		c.tell(http.StateActive)
+	}
 	return err
 }
 
