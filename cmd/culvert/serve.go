@@ -81,7 +81,7 @@ func paceCollector() []byte {
 		return nil // the operator knows better
 	}
 	debug.SetGCPercent(50)
-	return make([]byte, 6<<20)
+	return make([]byte, 3<<20)
 }
 
 // A program is a running serve.
