@@ -116,11 +116,11 @@ For those who choose or size a proxy. What culvert costs, beside what others cos
 in one run; the ratio is what holds on other machines, the figures are this one's. %s
 
 Each cell starts the programs one after the other before the same backend (grpc-go, a process of its own), round by
-round, and shows the median of %d rounds of %v (of a third as many where nothing is bounded). CPU is the user and system time of the proxy's process, a message (for
-an echo: a message and its answer). Full duplex keeps 32 KiB of each stream under way, at least two messages. Allocations
+round, and shows the median of %d rounds of %v (of a third as many where nothing is bounded). CPU is the user and system
+time of the proxy's process, a message (for an echo: a message and its answer). Full duplex keeps 32 KiB of each stream under way, at least two messages. Allocations
 are culvert's own, a message, from a build that counts them. "direct" is grpc-go without any proxy; where the others
 speak gRPC-Web or WebSocket, it is the same load in native gRPC. What each step towards these figures gave is in the
-[decisions](decisions/).
+[decisions](decisions/README.md).
 
 `
 
@@ -132,7 +132,7 @@ const pageEnd = `
 - nginx passes native gRPC on and nothing else.
 - Latency (p50 / p99) is the client's, on a machine that the client, the proxy and the backend share.
 
-Next: [what was done for it](decisions/) · [architecture](architecture.md) · [limits](configuration.md)
+Next: [what was done for it](decisions/README.md) · [architecture](architecture.md) · [limits](configuration.md)
 `
 
 func (p *page) write(a *arena) error {
@@ -172,7 +172,7 @@ func (a *arena) versions() string {
 		}
 		return strings.TrimSpace(string(out))
 	}
-	culvert, _, _ := strings.Cut(say(a.bins.culvert, "version"), "\n")
+	culvert, _, _ := strings.Cut(say(a.bins.culvert, "version"), " (") // which commit and Go it names
 	nginx := strings.TrimPrefix(say(a.bins.nginx, "-v"), "nginx version: ")
 	return fmt.Sprintf("This run: %s, %s, grpcwebproxy v0.15.0, %s, %d × %s, Linux %s, %s.",
 		time.Now().Format("2 January 2006"), culvert, nginx, runtime.NumCPU(), model, say("uname", "-r"), runtime.Version())
