@@ -373,9 +373,14 @@ func TestStreamsWaitForHandlers(t *testing.T) {
 	p.raw(3, true, ":method", "GET", ":scheme", "http", ":path", "/reset")
 	p.must(p.framer.WriteRSTStream(3, http2.ErrCodeCancel))
 	p.raw(5, true, ":method", "GET", ":scheme", "http", ":path", "/last")
+	p.must(p.framer.WritePing(false, [8]byte{}))
 	p.flush()
 	if path := await(t, "the first handler", begun); path != "/first" {
 		t.Errorf("the first handler serves %s", path)
+	}
+	for pong := false; !pong; { // then all before it has been read
+		ping, is := p.next().(*http2.PingFrame)
+		pong = is && ping.IsAck()
 	}
 	close(release)
 	if path := await(t, "the last handler", begun); path != "/last" {
