@@ -395,15 +395,11 @@ func (h *httpDown) writeTrailersFrame(st *status.Status, trailer metadata.MD) er
 	if err := h.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)}); err != nil {
 		return err
 	}
-	if client, ok := h.conn.(*clientConn); ok {
-		if err := client.batch.end(client.Conn); err != nil {
-			return err
-		}
+	err := h.rc.Flush()
+	if client, ok := h.conn.(*clientConn); ok && err == nil {
+		err = client.batch.end(client.Conn)
 	}
-	if h.conn != nil && len(block) <= smallTrailers && writable(h.conn) {
-		return nil // net/http sends them at once, with the end of the body
-	}
-	return h.rc.Flush()
+	return err
 }
 
 // stopReading makes a waiting Recv return. On HTTP/1.1 Close would wait behind
