@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -56,7 +54,7 @@ TERM or INT drains: no new calls, and those that run may end within
 		if loaded.Backend.Address == "" {
 			return &misuse{errNoBackend}
 		}
-		defer runtime.KeepAlive(paceCollector())
+		defer paceCollector()()
 		log, calls, flush := newLoggers(cmd.ErrOrStderr(), loaded.Log)
 		defer flush()
 		for _, w := range loaded.Warnings {
@@ -69,19 +67,6 @@ TERM or INT drains: no new calls, and those that run may end within
 		return p.run(cmd.Context(), signals)
 	}
 	return cmd
-}
-
-// paceCollector tells the garbage collector how much garbage may pile up. Most
-// of culvert's memory is buffers that are used again, so half of what lives
-// will do. Of a small heap that would be next to nothing, and the collector
-// would run without pause: the block that is returned counts as living, and
-// takes no memory since nobody ever writes to it.
-func paceCollector() []byte {
-	if os.Getenv("GOGC") != "" {
-		return nil // the operator knows better
-	}
-	debug.SetGCPercent(50)
-	return make([]byte, 3<<20)
 }
 
 // A program is a running serve.
