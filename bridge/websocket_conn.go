@@ -191,22 +191,7 @@ func appendFrameHeader(b []byte, length int) []byte {
 }
 
 // reserve makes room for n bytes more in held.
-func (c *socketConn) reserve(n int) {
-	if c.held != nil && cap(*c.held)-len(*c.held) >= n {
-		return
-	}
-	size := n
-	if c.held != nil {
-		size = max(len(*c.held)+n, 2*cap(*c.held))
-	}
-	grown := c.pool.Get(size)
-	*grown = (*grown)[:0]
-	if c.held != nil {
-		*grown = append(*grown, *c.held...)
-		c.pool.Put(c.held)
-	}
-	c.held = grown
-}
+func (c *socketConn) reserve(n int) { c.held = withRoom(c.pool, c.held, n) }
 
 func (c *socketConn) hold(b []byte) {
 	c.reserve(len(b))
@@ -221,10 +206,7 @@ func (c *socketConn) free() bool { return c.held == nil && writable(c.Conn) }
 func (c *socketConn) waiting() int {
 	c.mu.Lock()
 	defer func() { _ = c.unlock() }() // lost remembers it
-	if c.held == nil {
-		return 0
-	}
-	return len(*c.held)
+	return held(c.held)
 }
 
 // flush writes what is held.

@@ -142,14 +142,11 @@ type tunnelConn struct {
 
 	mu       sync.Mutex
 	cond     sync.Cond
-	pending  []byte // written and not yet sent
+	pending  *[]byte // written and not yet sent; nil: nothing
 	writeErr error
 	done     bool // nothing more is written
 	code     websocket.StatusCode
 }
-
-// keptTunnelBuffer is what of its write buffer a tunnel keeps.
-const keptTunnelBuffer = 8 << 10
 
 var errTunnelText = errors.New("a text message inside a tunnel")
 
@@ -197,7 +194,7 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	written := 0
 	for len(p) > 0 {
-		for c.writeErr == nil && !c.done && len(c.pending) >= maxWebSocketBuffer {
+		for c.writeErr == nil && !c.done && held(c.pending) >= maxWebSocketBuffer {
 			c.cond.Wait()
 		}
 		if c.writeErr != nil {
@@ -206,8 +203,9 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 		if c.done {
 			return written, net.ErrClosed
 		}
-		n := min(len(p), maxWebSocketBuffer-len(c.pending))
-		c.pending = append(c.pending, p[:n]...)
+		n := min(len(p), maxWebSocketBuffer-held(c.pending))
+		c.pending = withRoom(c.s.budget.pool, c.pending, n)
+		*c.pending = append(*c.pending, p[:n]...)
 		p = p[n:]
 		written += n
 		c.cond.Broadcast()
@@ -219,9 +217,14 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 // connection closes, and then closes the WebSocket, since net/http must not
 // wait for a peer when it closes.
 func (c *tunnelConn) write() {
-	var out []byte
-	for c.next(&out) {
-		if err := c.ws.write(nil, false, out); err != nil {
+	for {
+		out := c.next()
+		if out == nil {
+			break
+		}
+		err := c.ws.write(nil, false, *out)
+		c.s.budget.pool.Put(out)
+		if err != nil {
 			c.mu.Lock()
 			c.writeErr, c.pending, c.done = err, nil, true
 			c.cond.Broadcast()
@@ -233,26 +236,24 @@ func (c *tunnelConn) write() {
 	c.s.tunnels.forget(c)
 }
 
-// next swaps what was written for the buffer that was sent. It returns false
-// when all is sent and nothing more comes.
-func (c *tunnelConn) next(out *[]byte) bool {
+// next waits for what is to be sent. It returns nil when all is sent and
+// nothing more comes.
+func (c *tunnelConn) next() *[]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.pending) == 0 && !c.done {
+	for c.pending == nil && !c.done {
 		c.cond.Wait()
 	}
-	if len(c.pending) == 0 {
-		return false
+	if c.pending == nil {
+		return nil
 	}
 	if c.done { // each piece that goes out shows that the client takes them
 		c.boundWrite()
 	}
-	*out, c.pending = c.pending, (*out)[:0]
-	if cap(c.pending) > keptTunnelBuffer {
-		c.pending = nil // a burst is over: an idle tunnel keeps little
-	}
+	out := c.pending
+	c.pending = nil
 	c.cond.Broadcast()
-	return true
+	return out
 }
 
 // Close ends the WebSocket, after what was written: 1001 when culvert is

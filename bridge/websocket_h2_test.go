@@ -274,8 +274,8 @@ func TestTunnelWhoseClientIsGone(t *testing.T) {
 	}
 }
 
-// TestIdleTunnelKeepsLittle of what a burst needed.
-func TestIdleTunnelKeepsLittle(t *testing.T) {
+// TestIdleTunnelKeepsNothing of what a burst needed.
+func TestIdleTunnelKeepsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, end := tunnelPair(t, 1<<20)
 		if _, err := c.Write(make([]byte, maxWebSocketBuffer)); err != nil {
@@ -288,8 +288,8 @@ func TestIdleTunnelKeepsLittle(t *testing.T) {
 			synctest.Wait()
 		}
 		c.mu.Lock()
-		if kept := cap(c.pending); kept > keptTunnelBuffer {
-			t.Errorf("it keeps %d bytes, want at most %d", kept, keptTunnelBuffer)
+		if c.pending != nil {
+			t.Errorf("it keeps %d bytes", cap(*c.pending))
 		}
 		c.mu.Unlock()
 		_ = c.Close()
