@@ -30,8 +30,8 @@ type replies struct {
 
 	mu      sync.Mutex
 	changed sync.Cond
-	queue   [aheadMessages]mem.BufferSlice
-	first   int // of the queue
+	queue   []mem.BufferSlice // a ring of aheadMessages; nil until the reader runs
+	first   int               // of the queue
 	count   int
 	bytes   int   // queued, or handed out and not yet sent
 	out     int   // of bytes
@@ -72,6 +72,7 @@ func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err e
 		q.quick = 0
 	} else if q.quick++; q.quick == burst {
 		q.ahead = true
+		q.queue = make([]mem.BufferSlice, aheadMessages)
 		q.reader.Go(func() { q.readAhead(ctx) })
 	}
 	return m, false, nil

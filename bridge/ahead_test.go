@@ -47,7 +47,7 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *ledger) {
 	})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	l := &ledger{budget: budget}
-	call, err := up.open(ctx, &Call{Method: testMethod, ledger: l}, metadata.MD{})
+	call, err := openCall(ctx, up, &Call{Method: testMethod, ledger: l}, metadata.MD{})
 	if err != nil {
 		t.Fatal(err)
 	}

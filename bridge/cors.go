@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -72,7 +73,8 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// exposed is the list of header names that a page may read.
-func exposed(names []string) string {
+// exposed is the list of the names in a call's metadata, which a page may read.
+func exposed(header http.Header) string {
+	names := slices.Sorted(maps.Keys(header))
 	return strings.Join(append(names, "grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id"), ", ")
 }

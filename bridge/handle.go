@@ -70,11 +70,16 @@ func (c *Call) readCodings(h http.Header) error {
 // vouch adds what culvert itself says of the client.
 func (a *arrival) vouch(md metadata.MD) {
 	f := a.forward
-	for name, value := range map[string]string{"x-forwarded-for": f.forChain, "x-forwarded-proto": f.proto, "x-forwarded-host": f.host, "via": f.via} {
-		if codec.ValidValue(value) && value != "" {
-			md[name] = []string{value}
+	for _, field := range [...]struct{ name, value string }{
+		{"x-forwarded-for", f.forChain},
+		{"x-forwarded-proto", f.proto},
+		{"x-forwarded-host", f.host},
+		{"via", f.via},
+	} {
+		if codec.ValidValue(field.value) && field.value != "" {
+			md[field.name] = []string{field.value}
 		} else {
-			delete(md, name)
+			delete(md, field.name)
 		}
 	}
 }
@@ -113,7 +118,7 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	var up *upstreamCall
 	if refused == nil {
 		c.Metadata["x-request-id"] = []string{c.info.ID}
-		up, refused = to.open(timed, c, c.Metadata)
+		up, refused = to.open(timed, cancel, c, c.Metadata)
 	}
 	if refused != nil {
 		s.finish(r, down, refused, nil)
@@ -218,19 +223,4 @@ func saneID(id string) bool {
 		}
 	}
 	return true
-}
-
-// whenEnded runs f when the context ends, unless stop was called before. stop
-// waits for f if it runs: it may be about something that is gone afterwards.
-func whenEnded(ctx context.Context, f func()) (stop func()) {
-	done := make(chan struct{})
-	undo := context.AfterFunc(ctx, func() {
-		defer close(done)
-		f()
-	})
-	return func() {
-		if !undo() {
-			<-done
-		}
-	}
 }

@@ -59,7 +59,7 @@ type socketDown struct {
 	call   *Call
 	body   messageReader
 	stream socketBody
-	guard  writeGuard
+	guard  endGuard
 
 	prefix     [codec.FrameHeaderBytes]byte // writeFrame's own, as pieces
 	pieces     [][]byte
@@ -70,9 +70,9 @@ type socketDown struct {
 // readMetadata reads the first message. What it says is added to what the
 // upgrade request said, but never what only that one can say.
 func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
-	stop := whenEnded(ctx, func() { _ = d.ws.net.SetReadDeadline(longAgo) }) // a closed connection needs none
-	block, err := d.readFirst()                                              //nolint:contextcheck // a context that ends would close the WebSocket
-	stop()
+	d.guard.beginRead(func() { _ = d.ws.net.SetReadDeadline(longAgo) }) // a closed connection needs none
+	block, err := d.readFirst()                                         //nolint:contextcheck // a context that ends would close the WebSocket
+	d.guard.endRead()
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
 	}

@@ -130,13 +130,12 @@ type upstreamCall struct {
 }
 
 // open starts the call at the backend. It waits for a connection and for a
-// place among the backend's streams, but never for long.
-func (u *upstream) open(ctx context.Context, c *Call, md metadata.MD) (*upstreamCall, error) {
+// place among the backend's streams, but never for long: then it ends the
+// call with giveUp, which cancels ctx. The end of ctx releases the stream.
+func (u *upstream) open(ctx context.Context, giveUp context.CancelCauseFunc, c *Call, md metadata.MD) (*upstreamCall, error) {
 	known := &callFacts{header: make(chan struct{})}
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, md), factsKey{}, known)
-	// The end of ctx ends the stream's context too, and releases it.
-	streamCtx, cancel := context.WithCancelCause(streamCtx)
-	patience := time.AfterFunc(upstreamPatience, func() { cancel(errPatience) })
+	patience := time.AfterFunc(upstreamPatience, func() { giveUp(errPatience) })
 	opts := make([]grpc.CallOption, 0, 2)
 	if c.subtype != "" {
 		opts = append(opts, grpc.CallContentSubtype(c.subtype))
@@ -146,20 +145,23 @@ func (u *upstream) open(ctx context.Context, c *Call, md metadata.MD) (*upstream
 	}
 	stream, err := u.cc.NewStream(streamCtx, bidi, c.Method, opts...)
 	inTime := patience.Stop()
-	if err == nil && inTime {
+	if inTime && err == nil {
 		return &upstreamCall{stream: stream, facts: known, ctx: ctx, up: u}, nil
 	}
-	cancel(errFinished)
-	if cause := context.Cause(ctx); cause != nil {
-		return nil, cause
-	}
 	if !inTime {
+		giveUp(errPatience) // the timer is about to
+	}
+	cause := context.Cause(ctx)
+	if errors.Is(cause, errPatience) {
 		if u.cc.GetState() == connectivity.Ready {
 			f := faultf(ReasonOverloaded, "the backend runs as many calls at once as it allows on a connection, and none ended within %v", upstreamPatience)
 			f.sent = known.sentText()
 			return nil, f
 		}
 		return nil, &fault{reason: ReasonUpstreamUnreachable, text: "the backend could not be reached", sent: known.sentText(), cause: err}
+	}
+	if cause != nil {
+		return nil, cause
 	}
 	return nil, known.openError(err)
 }

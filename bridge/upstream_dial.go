@@ -131,3 +131,18 @@ func InProcess(s *grpc.Server) (Backend, func()) {
 		<-done
 	}
 }
+
+// whenEnded runs f when the context ends, unless stop was called before. stop
+// waits for f if it runs: it may be about something that is gone afterwards.
+func whenEnded(ctx context.Context, f func()) (stop func()) {
+	done := make(chan struct{})
+	undo := context.AfterFunc(ctx, func() {
+		defer close(done)
+		f()
+	})
+	return func() {
+		if !undo() {
+			<-done
+		}
+	}
+}

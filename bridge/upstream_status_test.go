@@ -153,7 +153,7 @@ func callUpstream(ctx context.Context, t testing.TB, u *upstream, md metadata.MD
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errFinished)
-	up, err := u.open(ctx, &Call{Method: testMethod}, md)
+	up, err := openCall(ctx, u, &Call{Method: testMethod}, md)
 	if err != nil {
 		e.verdict = judge(err, "id", false)
 		return e
@@ -524,7 +524,7 @@ func TestEndOfTheCallsOwn(t *testing.T) {
 	u := upstreamTo(t, Backend{Target: silent.address})
 	for _, cause := range []*fault{errGone, errDraining, newFault(ReasonSlowConsumer, "slow")} {
 		ctx, cancel := context.WithCancelCause(within(t, patience))
-		up, err := u.open(ctx, &Call{Method: testMethod}, nil)
+		up, err := openCall(ctx, u, &Call{Method: testMethod}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -539,4 +539,10 @@ func TestEndOfTheCallsOwn(t *testing.T) {
 	if e := callUpstream(ctx, t, u, nil); e.reason != ReasonDeadlineExceeded || e.origin != OriginCulvert {
 		t.Errorf("got %v of %s for %s, want %s of culvert", e.status, e.origin, e.reason, ReasonDeadlineExceeded)
 	}
+}
+
+// openCall opens a call whose waiting cancels what is derived from ctx.
+func openCall(ctx context.Context, u *upstream, c *Call, md metadata.MD) (*upstreamCall, error) {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	return u.open(ctx, giveUp, c, md)
 }

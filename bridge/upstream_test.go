@@ -102,7 +102,7 @@ func TestBackendAtItsStreamCap(t *testing.T) {
 			t.Fatalf("the first call: %v", e.status)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		if _, err := u.open(ctx, &Call{Method: testMethod}, metadata.Pairs("hold", "1")); err != nil {
+		if _, err := openCall(ctx, u, &Call{Method: testMethod}, metadata.Pairs("hold", "1")); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
@@ -304,7 +304,7 @@ func TestWhatTheBackendSees(t *testing.T) {
 	} {
 		u := upstreamTo(t, Backend{Target: address, Authority: c.authority})
 		ctx, cancel := context.WithCancel(within(t, patience))
-		up, err := u.open(ctx, &Call{Method: testMethod, subtype: c.subtype}, metadata.Pairs("x-b-bin", "\x00\xff", "x-a", "1", "x-a", "2"))
+		up, err := openCall(ctx, u, &Call{Method: testMethod, subtype: c.subtype}, metadata.Pairs("x-b-bin", "\x00\xff", "x-a", "1", "x-a", "2"))
 		if err != nil {
 			t.Fatal(err)
 		}

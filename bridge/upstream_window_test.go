@@ -56,7 +56,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			call, err := up.open(ctx, &Call{Method: "/test.Large/Get"}, nil)
+			call, err := openCall(ctx, up, &Call{Method: "/test.Large/Get"}, nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -110,7 +110,7 @@ func TestCancelledLargeRepliesGiveTheirRoomBack(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	for range 8 {
-		call, err := up.open(ctx, &Call{Method: "/test.Large/Get"}, nil)
+		call, err := openCall(ctx, up, &Call{Method: "/test.Large/Get"}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +223,7 @@ func TestReplyJustOverTheWindowComes(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		call, err := up.open(ctx, &Call{Method: "/test.Large/Get"}, nil)
+		call, err := openCall(ctx, up, &Call{Method: "/test.Large/Get"}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

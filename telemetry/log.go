@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/metadata"
@@ -56,7 +57,9 @@ func (o *Log) CallEnded(c *bridge.CallInfo) {
 	if c.Cause != "" {
 		attrs = append(attrs, slog.String("cause", c.Cause))
 	}
-	o.log.LogAttrs(ctx, level, "call", attrs...)
+	r := slog.NewRecord(time.Now(), level, "call", 0) // nobody asks which line of the program wrote it
+	r.AddAttrs(attrs...)
+	_ = o.log.Handler().Handle(ctx, r) // as slog.Logger does: there is nowhere to tell it
 }
 
 // ConnBegan implements bridge.Observer.

@@ -66,7 +66,7 @@ func hasColour(w io.Writer) bool {
 type escaping struct{ w io.Writer }
 
 func (e escaping) Write(line []byte) (int, error) {
-	if bytes.IndexFunc(line, isHidden) < 0 {
+	if isPlain(line) {
 		return e.w.Write(line)
 	}
 	escaped := make([]byte, 0, len(line)+64)
@@ -87,6 +87,17 @@ func (e escaping) Write(line []byte) (int, error) {
 		return 0, err
 	}
 	return len(line), nil
+}
+
+// isPlain holds for almost every line. It is asked for each call, so it
+// looks at bytes and not at characters.
+func isPlain(line []byte) bool {
+	for _, b := range line {
+		if (b < ' ' && b != '\n') || b > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 func isHidden(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }

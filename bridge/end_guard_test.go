@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A pipe is what a writeGuard guards: a write that blocks until the client
+// A pipe is what a endGuard guards: a write that blocks until the client
 // takes it, or until it is cut.
 type pipe struct {
 	taken chan struct{}
@@ -36,19 +36,19 @@ func (p *pipe) isCut() bool {
 }
 
 // guarded runs a test of one guard in a bubble.
-func guarded(t *testing.T, f func(t *testing.T, g *writeGuard, p *pipe, end context.CancelFunc)) {
+func guarded(t *testing.T, f func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		g, p := new(writeGuard), newPipe()
+		g, p := new(endGuard), newPipe()
 		g.watch(ctx, func() { close(p.cut) }) // twice would panic
 		f(t, g, p, cancel)
 	})
 }
 
 func TestBlockedWriteIsCutAfterTheGrace(t *testing.T) {
-	guarded(t, func(t *testing.T, g *writeGuard, p *pipe, end context.CancelFunc) {
+	guarded(t, func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc) {
 		if !g.begin() {
 			t.Fatal("a write can't begin, and the call goes on")
 		}
@@ -77,7 +77,7 @@ func TestBlockedWriteIsCutAfterTheGrace(t *testing.T) {
 }
 
 func TestWriteThatGetsOnIsLeftAlone(t *testing.T) {
-	guarded(t, func(t *testing.T, g *writeGuard, p *pipe, end context.CancelFunc) {
+	guarded(t, func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc) {
 		g.begin()
 		end()
 		elapse(writeGrace - time.Millisecond)
@@ -99,7 +99,7 @@ func TestWriteThatGetsOnIsLeftAlone(t *testing.T) {
 }
 
 func TestEndBetweenWritesCutsNothing(t *testing.T) {
-	guarded(t, func(t *testing.T, g *writeGuard, p *pipe, end context.CancelFunc) {
+	guarded(t, func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc) {
 		g.begin()
 		if !g.end() {
 			t.Error("a write that nobody touched passes for broken")
@@ -114,14 +114,14 @@ func TestEndBetweenWritesCutsNothing(t *testing.T) {
 
 // TestReleaseIsTheLastWord: what the caller writes after it is its own.
 func TestReleaseIsTheLastWord(t *testing.T) {
-	for name, before := range map[string]func(g *writeGuard, end context.CancelFunc){
-		"before the end": func(*writeGuard, context.CancelFunc) {},
-		"after the end": func(_ *writeGuard, end context.CancelFunc) {
+	for name, before := range map[string]func(g *endGuard, end context.CancelFunc){
+		"before the end": func(*endGuard, context.CancelFunc) {},
+		"after the end": func(_ *endGuard, end context.CancelFunc) {
 			end()
 			synctest.Wait()
 		},
-		"at the end": func(_ *writeGuard, end context.CancelFunc) { end() },
-		"within the grace": func(g *writeGuard, end context.CancelFunc) {
+		"at the end": func(_ *endGuard, end context.CancelFunc) { end() },
+		"within the grace": func(g *endGuard, end context.CancelFunc) {
 			g.begin()
 			end()
 			elapse(writeGrace / 2)
@@ -129,7 +129,7 @@ func TestReleaseIsTheLastWord(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			guarded(t, func(t *testing.T, g *writeGuard, p *pipe, end context.CancelFunc) {
+			guarded(t, func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc) {
 				before(g, end)
 				if !g.release() {
 					t.Error("the way to the client passes for broken")
@@ -151,7 +151,7 @@ func TestReleaseIsTheLastWord(t *testing.T) {
 // client can be told.
 func TestReleaseBesideTheCut(t *testing.T) {
 	for range 100 {
-		guarded(t, func(t *testing.T, g *writeGuard, p *pipe, end context.CancelFunc) {
+		guarded(t, func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc) {
 			g.begin()
 			end()
 			<-time.After(writeGrace) // the cut runs beside what follows
@@ -164,7 +164,7 @@ func TestReleaseBesideTheCut(t *testing.T) {
 }
 
 func TestGuardThatWatchesNothing(t *testing.T) {
-	var g writeGuard
+	var g endGuard
 	if !g.begin() || !g.end() || !g.release() || g.begin() {
 		t.Error("a guard without a context doesn't let one write and then release")
 	}

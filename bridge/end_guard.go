@@ -6,13 +6,14 @@ import (
 	"time"
 )
 
-// A writeGuard lets the end of a call's context break into a blocked write,
-// and only into a blocked one: a write that still gets on is given a moment,
-// since the client can be told the end only if it was not cut.
-type writeGuard struct {
+// An endGuard lets the end of a call's context break into what the call's
+// Downstream is blocked in. A read ends at once. A write that still gets on is
+// given a moment, since the client can be told the end only if it was not cut.
+type endGuard struct {
 	cut func() // makes a blocked write return, for good
 
 	mu      sync.Mutex
+	cutRead func() // makes the read under way return; nil: none is
 	ended   bool
 	writing bool
 	broken  bool
@@ -23,14 +24,31 @@ type writeGuard struct {
 }
 
 // watch ties the guard to the context until release.
-func (g *writeGuard) watch(ctx context.Context, cut func()) {
+func (g *endGuard) watch(ctx context.Context, cut func()) {
 	g.cut = cut
 	g.unwatch = context.AfterFunc(ctx, g.contextEnded)
 }
 
+// beginRead announces a read that the end of the context cuts.
+func (g *endGuard) beginRead(cut func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.cutRead = cut
+	if g.ended {
+		cut()
+	}
+}
+
+// endRead says that it has returned; nothing cuts after it.
+func (g *endGuard) endRead() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.cutRead = nil
+}
+
 // begin announces a write. It returns false when the context has ended, and
 // nothing but the end may be written any more.
-func (g *writeGuard) begin() bool {
+func (g *endGuard) begin() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended {
@@ -41,17 +59,20 @@ func (g *writeGuard) begin() bool {
 }
 
 // end returns whether the write was left alone.
-func (g *writeGuard) end() bool {
+func (g *endGuard) end() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.writing = false
 	return !g.broken
 }
 
-func (g *writeGuard) contextEnded() {
+func (g *endGuard) contextEnded() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ended = true
+	if g.cutRead != nil {
+		g.cutRead()
+	}
 	if !g.writing || g.done {
 		return
 	}
@@ -69,7 +90,7 @@ func (g *writeGuard) contextEnded() {
 
 // release ends the watch: from now on only the caller writes. It returns
 // whether the way to the client is still whole.
-func (g *writeGuard) release() bool {
+func (g *endGuard) release() bool {
 	if g.unwatch != nil {
 		g.unwatch()
 	}
