@@ -73,6 +73,7 @@ func (s *Server) copyRequests(r *running, up *upstreamCall, down Downstream) err
 	if r.call.Complete {
 		return nil
 	}
+	growStack(0) // for the words of the end; a stream that idles before doesn't need it
 	r.receiving.Store(true)
 	defer r.receiving.Store(false)
 	if _, err := down.Recv(); !errors.Is(err, io.EOF) {

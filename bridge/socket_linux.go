@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"net"
 	"syscall"
 	"time"
@@ -30,6 +31,43 @@ func setUserTimeout(c net.Conn, d time.Duration) {
 	if raw := rawConn(c); raw != nil {
 		_ = controlUserTimeout(d)("", "", raw) // a unix socket has no such option
 	}
+}
+
+// probeArrivals sets on a socket that will listen the keep-alive that watchTCP
+// sets on each connection: those that it accepts begin with it.
+func probeArrivals(_, _ string, c syscall.RawConn) error {
+	var setErr error
+	err := c.Control(func(fd uintptr) {
+		for _, o := range []struct{ level, name, value int }{
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAliveIdle.Seconds())},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAliveEvery.Seconds())},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveCount},
+		} {
+			setErr = cmp.Or(setErr, unix.SetsockoptInt(int(fd), o.level, o.name, o.value))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if setErr != nil && setErr != unix.EOPNOTSUPP && setErr != unix.ENOPROTOOPT { // a unix socket's
+		return setErr
+	}
+	return nil
+}
+
+// beganProbing looks whether a connection came through probeArrivals: neither
+// Go nor the kernel counts to the same number.
+func beganProbing(c *net.TCPConn) bool {
+	raw := rawConn(c)
+	if raw == nil {
+		return false
+	}
+	count := 0
+	_ = raw.Control(func(fd uintptr) { // an error: it is closed
+		count, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
+	})
+	return count == keepAliveCount
 }
 
 // peerHungUp looks, without reading, whether the peer has closed or reset

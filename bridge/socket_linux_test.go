@@ -191,3 +191,56 @@ func TestResetConnectionIsNotWritable(t *testing.T) {
 		t.Error("a connection that was reset passes for writable")
 	}
 }
+
+// TestAcceptedConnectionsAreProbed from their beginning where ListenConfig was
+// used.
+func TestAcceptedConnectionsAreProbed(t *testing.T) {
+	for name, c := range map[string]struct {
+		config *net.ListenConfig
+		begin  bool
+	}{"with ListenConfig": {ListenConfig(), true}, "with Go's": {new(net.ListenConfig), false}} {
+		t.Run(name, func(t *testing.T) {
+			ln, err := c.config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			client, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			conn, err := ln.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			tcp := conn.(*net.TCPConn)
+			if got := beganProbing(tcp); got != c.begin {
+				t.Errorf("it began so: %v, want %v", got, c.begin)
+			}
+			watchTCP(tcp)
+			if got := userTimeoutOf(t, tcp); got != userTimeout {
+				t.Errorf("user time-out %v, want %v", got, userTimeout)
+			}
+			raw, err := tcp.SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cerr := raw.Control(func(fd uintptr) {
+				for o, want := range map[[2]int]int{
+					{unix.SOL_SOCKET, unix.SO_KEEPALIVE}:   1,
+					{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}:  int(keepAliveIdle.Seconds()),
+					{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL}: int(keepAliveEvery.Seconds()),
+					{unix.IPPROTO_TCP, unix.TCP_KEEPCNT}:   keepAliveCount,
+				} {
+					if got, err := unix.GetsockoptInt(int(fd), o[0], o[1]); got != want || err != nil {
+						t.Errorf("option %v is %d (%v), want %d", o, got, err, want)
+					}
+				}
+			}); cerr != nil {
+				t.Error(cerr)
+			}
+		})
+	}
+}

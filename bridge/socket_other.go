@@ -17,6 +17,10 @@ func controlUserTimeout(time.Duration) func(network, address string, c syscall.R
 
 func setUserTimeout(net.Conn, time.Duration) {}
 
+var probeArrivals func(network, address string, c syscall.RawConn) error
+
+func beganProbing(*net.TCPConn) bool { return false }
+
 func peerHungUp(net.Conn) bool { return false }
 
 func peerSilent(net.Conn, time.Duration) bool { return false }

@@ -31,7 +31,10 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	}
 	ws.SetReadLimit(-1) // messages are a byte stream here; the frames in it are bounded
 	// The call outlives the HTTP handler, which gives its memory back.
-	if !s.sockets.start(func() { s.serveSocketCall(ws, c, refused) }) {
+	if !s.sockets.start(func() {
+		growStack(0)
+		s.serveSocketCall(ws, c, refused)
+	}) {
 		ws.drop() // Close cuts what is left
 	}
 }

@@ -134,8 +134,7 @@ func (p *program) close() {
 
 // listen names the address in its error, without the words of net.OpError.
 func listen(ctx context.Context, address string) (net.Listener, error) {
-	// bridge has its own idea of keep-alive; Go's would be set first, for nothing.
-	ln, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", address)
+	ln, err := bridge.ListenConfig().Listen(ctx, "tcp", address)
 	if err == nil {
 		return ln, nil
 	}
