@@ -29,7 +29,7 @@ var table = []cell{
 	{"WebSocket server stream, 1 KiB", serverStream, newWebSocketClient, newGRPCClient(1), 1, 1 << 10, webSockets, 0.47, 0.29},
 	{"WebSocket client stream, 1 KiB", clientStream, newWebSocketClient, newGRPCClient(1), 1, 1 << 10, webSockets, 0.33, 0},
 	{"WebSocket ping-pong, 64 streams, 100 B", pingPong, newWebSocketClient, newGRPCClient(64), 64, 100, webSockets, 0.50, 0},
-	{"unary, a WebSocket each, 16 at a time, 100 B", unary, newWebSocketClient, newGRPCClient(16), 16, 100, webSockets, 0.60, 0},
+	{"unary, a WebSocket each, 64 clients, 100 B", unary, newWebSocketClient, newGRPCClient(64), 64, 100, webSockets, 0.60, 0},
 	{"gRPC-Web unary, 64 clients, 100 B", unary, newWebClient, newGRPCClient(64), 64, 100, webSockets, 0.52, 0},
 	{"gRPC-Web server stream, 1 KiB", serverStream, newWebClient, newGRPCClient(1), 1, 1 << 10, webSockets, 0.56, 0},
 	{"native gRPC ping-pong, 64 connections, 100 B", pingPong, newGRPCClient(64), newGRPCClient(64), 64, 100, gRPC, 0.85, 0},

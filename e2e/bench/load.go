@@ -63,7 +63,7 @@ func (l *load) run(ctx context.Context, p *peer, do shape, measure time.Duration
 	var err error
 	select {
 	case <-warm:
-		if pause(ctx, measure/5) == nil {
+		if pause(ctx, measure/2) == nil {
 			f, err = l.measure(ctx, p, measure)
 		}
 	case <-ctx.Done():
@@ -174,10 +174,10 @@ func (l *load) begin(ctx context.Context, n int, method string, header map[strin
 	}, nil
 }
 
-// windowBytes is how much of a full-duplex stream is under way: without a
-// bound a proxy that has no flow control is measured at swallowing, and not at
-// carrying.
-const windowBytes = 32 << 10
+// window is how many messages of a full-duplex stream are under way: without
+// a bound a proxy that has no flow control is measured at swallowing, and not
+// at carrying; with few, at waking up.
+func window(size int) int { return max(min(64, 256<<10/size), 4) }
 
 // duplex sends without waiting for the echoes, which another goroutine reads.
 func duplex(ctx context.Context, l *load, n int) error {
@@ -191,7 +191,7 @@ func duplex(ctx context.Context, l *load, n int) error {
 	var sending sync.WaitGroup
 	var sent int64
 	var sendErr error
-	window := make(chan struct{}, max(windowBytes/l.size, 2)) // each echo makes room for a message
+	window := make(chan struct{}, window(l.size)) // each echo makes room for a message
 	sending.Go(func() {
 		message := make([]byte, l.size)
 		for !l.stopping.Load() {

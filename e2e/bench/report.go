@@ -116,10 +116,11 @@ For those who choose or size a proxy. What culvert costs, beside what others cos
 in one run; the ratio is what holds on other machines, the figures are this one's. %s
 
 Each cell starts the programs one after the other before the same backend (grpc-go, a process of its own), round by
-round, and shows the median of %d rounds of %v (of a third as many where nothing is bounded). CPU is the user and system
-time of the proxy's process, a message (for an echo: a message and its answer). Full duplex keeps 32 KiB of each stream under way, at least two messages. Allocations
-are culvert's own, a message, from a build that counts them. "direct" is grpc-go without any proxy; where the others
-speak gRPC-Web or WebSocket, it is the same load in native gRPC. What each step towards these figures gave is in the
+round, and shows the median of %d rounds of %v (of a third as many where nothing is bounded), each after half as long
+to warm up. CPU is the user and system time of the proxy's process, a message (for an echo: a message and its answer).
+Full duplex keeps 64 messages of each stream under way, but at most 256 KiB and at least 4 messages. Allocations are
+culvert's own, a message, from a build that counts them. "direct" is grpc-go without any proxy; where the others speak
+gRPC-Web or WebSocket, it is the same load in native gRPC. What each step towards these figures gave is in the
 [decisions](decisions/README.md).
 
 `
