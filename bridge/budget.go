@@ -250,7 +250,8 @@ func (l *ledger) settle() {
 type claim struct {
 	ledger  *ledger
 	bytes   [classes]int
-	buffers atomic.Int64 // those that are out, and one for the reader
+	buffers atomic.Int64  // those that are out, and one for the reader
+	first   [1]mem.Buffer // the message, if it is one buffer: spares the heap
 }
 
 func newClaim(l *ledger) *claim {

@@ -74,7 +74,7 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	c := newClaim(m.ledger)
 	defer c.done()
 	defer m.gets.endRead()
-	var out mem.BufferSlice
+	out := mem.BufferSlice(c.first[:0])
 	step := n
 	if n > 4<<10 {
 		step = 1 << 10

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"cmp"
+	"errors"
 	"net"
 	"syscall"
 	"time"
@@ -9,22 +10,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// controlUserTimeout bounds how long sent bytes may stay unacknowledged.
-// RFC 5482.
-func controlUserTimeout(d time.Duration) func(network, address string, c syscall.RawConn) error {
+// A socketOption is what setsockopt(2) takes.
+type socketOption struct{ level, name, value int }
+
+// withOptions sets options on a socket before it connects or listens. A unix
+// socket, and a kernel that hasn't one of them, does without.
+func withOptions(options ...socketOption) func(network, address string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {
 		var setErr error
 		err := c.Control(func(fd uintptr) {
-			setErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+			for _, o := range options {
+				err := unix.SetsockoptInt(int(fd), o.level, o.name, o.value)
+				if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOPROTOOPT) {
+					setErr = cmp.Or(setErr, err)
+				}
+			}
 		})
-		if err != nil {
-			return err
-		}
-		if setErr != nil && setErr != unix.EOPNOTSUPP && setErr != unix.ENOPROTOOPT {
-			return setErr
-		}
-		return nil
+		return cmp.Or(err, setErr)
 	}
+}
+
+// controlUserTimeout bounds how long sent bytes may stay unacknowledged.
+// RFC 5482.
+func controlUserTimeout(d time.Duration) func(network, address string, c syscall.RawConn) error {
+	return withOptions(socketOption{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds())})
 }
 
 func setUserTimeout(c net.Conn, d time.Duration) {
@@ -35,39 +44,26 @@ func setUserTimeout(c net.Conn, d time.Duration) {
 
 // probeArrivals sets on a socket that will listen the keep-alive that watchTCP
 // sets on each connection: those that it accepts begin with it.
-func probeArrivals(_, _ string, c syscall.RawConn) error {
-	var setErr error
-	err := c.Control(func(fd uintptr) {
-		for _, o := range []struct{ level, name, value int }{
-			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAliveIdle.Seconds())},
-			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAliveEvery.Seconds())},
-			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveCount},
-		} {
-			setErr = cmp.Or(setErr, unix.SetsockoptInt(int(fd), o.level, o.name, o.value))
-		}
-	})
-	if err != nil {
-		return err
-	}
-	if setErr != nil && setErr != unix.EOPNOTSUPP && setErr != unix.ENOPROTOOPT { // a unix socket's
-		return setErr
-	}
-	return nil
-}
+var probeArrivals = withOptions(
+	socketOption{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+	socketOption{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAliveIdle.Seconds())},
+	socketOption{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAliveEvery.Seconds())},
+	socketOption{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveCount},
+)
 
-// beganProbing looks whether a connection came through probeArrivals: neither
-// Go nor the kernel counts to the same number.
+// beganProbing looks whether a connection came through probeArrivals: nothing
+// else sets this time and this number.
 func beganProbing(c *net.TCPConn) bool {
 	raw := rawConn(c)
 	if raw == nil {
 		return false
 	}
-	count := 0
+	count, every := 0, 0
 	_ = raw.Control(func(fd uintptr) { // an error: it is closed
 		count, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
+		every, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
 	})
-	return count == keepAliveCount
+	return count == keepAliveCount && every == int(keepAliveEvery.Seconds())
 }
 
 // peerHungUp looks, without reading, whether the peer has closed or reset

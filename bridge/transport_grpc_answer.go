@@ -28,8 +28,8 @@ type httpAnswer struct {
 	gathered  bytes.Buffer
 }
 
-// gatherBytes is how much of an answer is gathered at most, trailers aside. With the
-// header it fits net/http's buffer.
+// gatherBytes is how much of an answer is gathered at most, base64 and trailers
+// aside. With an ordinary header it fits net/http's buffer.
 const gatherBytes = 2 << 10
 
 func (h *httpDown) SendHeader(md metadata.MD, more bool) error {

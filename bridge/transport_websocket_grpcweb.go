@@ -73,6 +73,7 @@ type socketDown struct {
 // readMetadata reads the first message. What it says is added to what the
 // upgrade request said, but never what only that one can say.
 func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
+	_ = d.ws.net.SetReadDeadline(time.Now().Add(handshakeTimeout))      // before the cut's; a closed connection fails the read
 	d.guard.beginRead(func() { _ = d.ws.net.SetReadDeadline(longAgo) }) // a closed connection needs none
 	block, err := d.readFirst()                                         //nolint:contextcheck // a context that ends would close the WebSocket
 	d.guard.endRead()
@@ -122,7 +123,6 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 }
 
 func (d *socketDown) readFirst() (map[string][]string, error) {
-	_ = d.ws.net.SetReadDeadline(time.Now().Add(handshakeTimeout)) // a closed connection fails the read
 	typ, r, err := d.ws.Reader(context.Background())
 	if err != nil {
 		return nil, d.firstError(err)

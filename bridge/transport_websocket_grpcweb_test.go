@@ -3,6 +3,9 @@ package bridge
 import (
 	"bytes"
 	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,5 +83,45 @@ func TestStatusBehindTheCloseIsNotTold(t *testing.T) {
 				t.Errorf("%s: after the close frame came %x %q", name, op, payload)
 			}
 		})
+	}
+}
+
+// TestEndOfTheCallCutsTheWaitForMetadata, also one that came before.
+func TestEndOfTheCallCutsTheWaitForMetadata(t *testing.T) {
+	s := newServer(t, Config{Backend: Backend{Target: "127.0.0.1:1"}})
+	for _, before := range []bool{true, false} {
+		took := make(chan time.Duration, 1)
+		hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ws, err := s.accept(w, r, "grpc-websockets")
+			if err != nil {
+				return
+			}
+			defer ws.drop()
+			ctx, cancel := context.WithCancel(context.Background()) //nolint:contextcheck // the call's, not the request's
+			down := &socketDown{s: s, ws: ws, stream: socketBody{ws: ws}}
+			down.guard.watch(ctx, func() {})
+			defer down.guard.release()
+			began := time.Now()
+			if before {
+				cancel()
+				for down.guard.begin() { // it hasn't heard of it yet
+					down.guard.end()
+				}
+			} else {
+				defer time.AfterFunc(50*time.Millisecond, cancel).Stop()
+			}
+			_ = down.readMetadata(ctx, &Call{})
+			took <- time.Since(began)
+			cancel()
+		}))
+		ws, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(hs.URL, "http")+"/a.B/C", &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := await(t, "the wait's end", took); d >= handshakeTimeout/2 {
+			t.Errorf("before: %v: the wait took %v", before, d)
+		}
+		_ = ws.CloseNow()
+		hs.Close()
 	}
 }

@@ -52,8 +52,9 @@ type windowConn struct {
 	mu      sync.Mutex
 	streams map[uint32]*grant // those that the upstream may still send on; nil: without a grant
 
-	readyMu sync.Mutex // taken under the budget's mu, which is taken under mu
-	ready   [][]byte   // WINDOW_UPDATE frames that may go out now
+	readyMu sync.Mutex  // taken under the budget's mu, which is taken under mu
+	ready   [][]byte    // WINDOW_UPDATE frames that may go out now
+	isReady atomic.Bool // there are some, for a look without readyMu
 
 	wake   chan struct{} // one place: there is something in ready
 	closed context.Context
@@ -127,7 +128,7 @@ func (c *windowConn) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	if c.large.Load() == 0 {
+	if !c.isReady.Load() {
 		return len(p), nil
 	}
 	return len(p), c.sendReady()
@@ -184,6 +185,7 @@ func (c *windowConn) letOut(g *grant) {
 	}
 	c.readyMu.Lock()
 	c.ready = append(c.ready, g.update)
+	c.isReady.Store(true)
 	c.readyMu.Unlock()
 	select {
 	case c.wake <- struct{}{}:
@@ -215,6 +217,7 @@ func (c *windowConn) sendReady() error {
 	c.readyMu.Lock()
 	ready := c.ready
 	c.ready = nil
+	c.isReady.Store(false)
 	c.readyMu.Unlock()
 	for _, update := range ready {
 		if _, err := c.Conn.Write(update); err != nil {

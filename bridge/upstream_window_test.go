@@ -174,8 +174,20 @@ func FuzzH2Frames(f *testing.F) {
 }
 
 // TestUpdateBetweenFrames holds that an update that is let out later never
-// lands inside another frame.
+// lands inside another frame, and lands behind it, whatever let it out.
 func TestUpdateBetweenFrames(t *testing.T) {
+	for name, letOut := range map[string]func(c *windowConn, b *budget, w *budgetWaiter){
+		"room": func(_ *windowConn, b *budget, w *budgetWaiter) { b.drop(w) },
+		"the most came without it": func(c *windowConn, _ *budget, _ *budgetWaiter) {
+			c.received(h2Frame{length: 1 << 20, kind: http2.FrameData, stream: 1})
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testUpdateBetweenFrames(t, letOut) })
+	}
+}
+
+func testUpdateBetweenFrames(t *testing.T, letOut func(c *windowConn, b *budget, w *budgetWaiter)) {
+	t.Helper()
 	near, far := net.Pipe()
 	b := newBudget(8 << 20)
 	w, _ := b.ask(reply, 3<<20, func() {}) // all that replies may fill
@@ -197,7 +209,10 @@ func TestUpdateBetweenFrames(t *testing.T) {
 	write(append([]byte(http2.ClientPreface), headers...))
 	write(update)
 	write(data[:12])
-	b.drop(w) // now the update may go, but not here
+	letOut(c, b, w) // now the update may go, but not here
+	if !eventually(t, func() bool { return len(c.wake) == 0 }) {
+		t.Error("nobody saw that it may")
+	}
 	write(data[12:])
 	if !eventually(t, func() bool { c.readyMu.Lock(); defer c.readyMu.Unlock(); return len(c.ready) == 0 }) {
 		t.Error("the update was not sent")

@@ -34,13 +34,15 @@ type pace struct {
 }
 
 const (
-	pacerPercent  = 50
-	pacerBlock    = 3 << 20
-	pacerMinExtra = 6 << 20
-	pacerMaxExtra = 16 << 20
-	fastCycle     = 80 * time.Millisecond
-	slowCycle     = time.Second
-	fastCycles    = 5 // in a row; a few are no load
+	pacerPercent = 50
+	// What lives may have grown much by the next cycle, of which the percentage then is.
+	pacerMaxPercent = 300
+	pacerBlock      = 3 << 20
+	pacerMinExtra   = 6 << 20
+	pacerMaxExtra   = 16 << 20
+	fastCycle       = 80 * time.Millisecond
+	slowCycle       = time.Second
+	fastCycles      = 5 // in a row; a few are no load
 )
 
 // paceCollector starts a pacer, unless the operator has set GOGC. stop ends it.
@@ -81,7 +83,7 @@ func (p *pacer) cycle() {
 	p.pace = p.pace.after(cycles, now.Sub(p.began)/time.Duration(cycles))
 	p.began, p.cycles = now, seen.cycles
 	if p.pace.extra > 0 || before > 0 {
-		debug.SetGCPercent(pacerPercent + p.pace.extra*100/max(seen.base, pacerBlock))
+		debug.SetGCPercent(min(pacerPercent+p.pace.extra*100/max(seen.base, pacerBlock), pacerMaxPercent))
 	}
 }
 
