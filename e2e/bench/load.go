@@ -21,6 +21,7 @@ type load struct {
 	passed    atomic.Int64 // messages carried
 	measuring atomic.Bool  // latencies are noted
 	stopping  atomic.Bool
+	stuck     func()         // called when it doesn't end; nil: nothing
 	ready     sync.WaitGroup // each stream's first message
 
 	mu        sync.Mutex
@@ -42,8 +43,11 @@ type figure struct {
 
 // run lets the load warm up, measures it for the time, and ends it.
 func (l *load) run(ctx context.Context, p *peer, do shape, measure time.Duration) (figure, error) {
-	ctx, cancel := context.WithTimeout(ctx, measure+time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*measure+time.Minute)
 	defer cancel()
+	if l.stuck != nil {
+		defer time.AfterFunc(2*measure+30*time.Second, l.stuck).Stop()
+	}
 	var streams sync.WaitGroup
 	l.ready.Add(l.streams)
 	for n := range l.streams {

@@ -162,5 +162,10 @@ func (c cell) meet(ctx context.Context, a *arena, name string, measure time.Dura
 	}
 	l := &load{client: dial(p), streams: c.streams, size: c.size}
 	defer l.client.close()
+	l.stuck = func() {
+		fmt.Fprintf(os.Stderr, "%s doesn't end: %d messages came through\n", name, l.passed.Load())
+		p.explain()
+		a.backend.explain()
+	}
 	return l.run(ctx, p, c.shape, measure)
 }

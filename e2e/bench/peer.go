@@ -69,6 +69,13 @@ var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
 	"direct":       func(_ context.Context, a *arena) (*peer, error) { return a.direct(), nil },
 }
 
+// explain writes where the goroutines of the peer's process stand.
+func (p *peer) explain() {
+	if p.proc != nil {
+		p.proc.explain()
+	}
+}
+
 // stop ends the peer's process, if it has one.
 func (p *peer) stop() {
 	if p.proc != nil {

@@ -64,6 +64,15 @@ func (p *process) stop() {
 	_ = p.cmd.Wait()   // a signal is how it was to end
 }
 
+// explain ends a Go program that hangs with SIGQUIT, and writes to standard
+// error what it says then: where its goroutines stand.
+func (p *process) explain() {
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT) // it may have ended already
+	_ = p.cmd.Wait()                          // with the runtime's exit status
+	said, err := os.ReadFile(p.logs)
+	fmt.Fprintf(os.Stderr, "%s (%v):\n%s\n", p.cmd.Path, err, said)
+}
+
 // pids are the process and its children (nginx has workers).
 func (p *process) pids() []int {
 	pids := []int{p.cmd.Process.Pid}
