@@ -38,7 +38,7 @@
 //	InProcess, the server      InProcess's stop          its listener is closed
 //	handlers of HTTP/2         h2: its connection        see h2/doc.go
 //
-// Timers that run a function (pings, the registry's look, a endGuard's
+// Timers that run a function (pings, the registry's look, an endGuard's
 // grace) and functions of contexts are stopped, and waited for if they run, by
 // the one that set them.
 // A call costs two goroutines, one when its request is complete, and one more

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A pipe is what a endGuard guards: a write that blocks until the client
+// A pipe is what an endGuard guards: a write that blocks until the client
 // takes it, or until it is cut.
 type pipe struct {
 	taken chan struct{}

@@ -230,10 +230,7 @@ func TestClientThatReadsNothing(t *testing.T) {
 				taken.Add(int64(len(message)))
 			}
 		})
-		p := newPeer(t, pipes.dial())
-		p.out.WriteString(http2.ClientPreface)
-		p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: maxWindow}))
-		p.must(p.framer.WriteWindowUpdate(0, 1<<30))
+		p := newGreedyPeer(t, pipes)
 		for i := range uint32(streams) {
 			p.headers(2*i+1, true)
 		}
@@ -294,10 +291,7 @@ func TestResetOfWhatWaitsToBeSent(t *testing.T) {
 				}
 			}
 		})
-		p := newPeer(t, pipes.dial())
-		p.out.WriteString(http2.ClientPreface)
-		p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: maxWindow}))
-		p.must(p.framer.WriteWindowUpdate(0, 1<<30))
+		p := newGreedyPeer(t, pipes)
 		for i := range uint32(streams) {
 			p.headers(2*i+1, true)
 			p.flush()
@@ -426,4 +420,14 @@ func TestConnectionThatVanishes(t *testing.T) {
 	_ = p.conn.(*net.TCPConn).SetLinger(0) // a reset
 	_ = p.conn.Close()
 	await(t, "the handler's end", ended)
+}
+
+// newGreedyPeer is a client that lets the server send as much as it likes.
+func newGreedyPeer(t *testing.T, pipes *pipeListener) *peer {
+	t.Helper()
+	p := newPeer(t, pipes.dial())
+	p.out.WriteString(http2.ClientPreface)
+	p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: maxWindow}))
+	p.must(p.framer.WriteWindowUpdate(0, 1<<30))
+	return p
 }
