@@ -6,12 +6,6 @@ import (
 	"golang.org/x/net/http2"
 )
 
-const (
-	errSettingsTimeout = http2.ErrCodeSettingsTimeout
-	errCalm            = http2.ErrCodeEnhanceYourCalm
-	errInternal        = http2.ErrCodeInternal
-)
-
 // A goodbye is how far a connection has come with its end. RFC 9113 §6.8: a
 // first GOAWAY announces it, and the last one says which streams were taken,
 // once the client can't have begun others without knowing.

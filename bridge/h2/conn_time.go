@@ -2,6 +2,8 @@ package h2
 
 import (
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // A clock is what a connection has to do at which time. The zero time is never.
@@ -68,9 +70,9 @@ func (c *conn) tick() {
 		c.cut()
 		return
 	case over(k.settings):
-		c.fail(connError{errSettingsTimeout, "no SETTINGS in time"})
+		c.fail(connError{http2.ErrCodeSettingsTimeout, "no SETTINGS in time"})
 	case over(k.block):
-		c.fail(connError{errCalm, "a header block takes too long"})
+		c.fail(connError{http2.ErrCodeEnhanceYourCalm, "a header block takes too long"})
 	}
 	if over(k.lastWord) {
 		c.lastWord()

@@ -36,7 +36,8 @@
 //	start               owner that waits   ends when
 //	stream.run          conn.serve         the handler returns: a connection that ends frees it
 //	conn.write          conn.serve         nothing is left to write, or the connection is closed
-//	conn.tick (timer)   conn.serve         at once
+//	conn.cut            conn.serve         the connection is closed, which may take a moment
+//	alarms (timers)     conn.serve         at once: conn.tick, a delayed flush, a stream's deadlines
 //
 // # Memory
 //

@@ -343,6 +343,7 @@ func TestStreamIsOverWithItsEnd(t *testing.T) {
 func TestRapidReset(t *testing.T) {
 	const streams = 4
 	release, begun := make(chan struct{}), make(chan struct{}, 100)
+	defer close(release)
 	address := serve(t, func(http.ResponseWriter, *http.Request) {
 		begun <- struct{}{}
 		<-release
@@ -357,7 +358,6 @@ func TestRapidReset(t *testing.T) {
 	if n := len(begun); n > streams {
 		t.Errorf("%d handlers ran at once, want %d", n, streams)
 	}
-	close(release)
 }
 
 // TestStreamsWaitForHandlers that outlive their own streams, and run then.

@@ -101,7 +101,9 @@ func (b *headerBlock) fillTarget(r *http.Request) malformed {
 		if r.Host == "" {
 			r.Host = hosts[0]
 		}
-		delete(r.Header, "Host") // as net/http does for HTTP/1.1
+		// As net/http does for HTTP/1.1. Beside an authority it says nothing
+		// (gRFC A41), so that no one behind can take it for the authority.
+		delete(r.Header, "Host")
 	}
 	if !httpguts.ValidHostHeader(r.Host) || strings.Contains(r.Host, "@") {
 		return "the authority"

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // response is the http.ResponseWriter of a request. As with net/http, its
@@ -198,7 +200,7 @@ func (w *response) finish() {
 		return // the answer to HEAD
 	}
 	if !head && w.length >= 0 && w.written < w.length && bodyAllowed(w.status) {
-		w.st.reset(errInternal, errHandlerEnded) // half of it must not pass for all
+		w.st.reset(http2.ErrCodeInternal, errHandlerEnded) // half of it must not pass for all
 		return
 	}
 	_ = w.st.put(p) // the handler is gone, and nobody is to be told

@@ -1,0 +1,40 @@
+package bridge
+
+import (
+	"sync"
+	"testing"
+)
+
+// TestBuffers: of the length that was asked for, in the smallest size that
+// fits, and each is had by one at a time.
+func TestBuffers(t *testing.T) {
+	b := newBuffers(256, 4<<10)
+	for _, c := range []struct{ length, capacity int }{{0, 256}, {1, 256}, {256, 256}, {257, 4 << 10}, {4 << 10, 4 << 10}, {5000, 5000}} {
+		for range 2 { // the second time it may be one that was used
+			buf := b.Get(c.length)
+			if len(*buf) != c.length || cap(*buf) < c.length || c.length <= 4<<10 && cap(*buf) != c.capacity {
+				t.Errorf("asked for %d: %d of %d bytes, want a capacity of %d", c.length, len(*buf), cap(*buf), c.capacity)
+			}
+			b.Put(buf)
+		}
+	}
+	var users sync.WaitGroup
+	for id := range byte(8) {
+		users.Go(func() {
+			for range 1000 {
+				buf := b.Get(100)
+				for i := range *buf {
+					(*buf)[i] = id
+				}
+				for _, got := range *buf {
+					if got != id {
+						t.Errorf("a buffer of %d holds what %d wrote", id, got)
+						return
+					}
+				}
+				b.Put(buf)
+			}
+		})
+	}
+	users.Wait()
+}
