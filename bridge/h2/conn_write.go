@@ -46,6 +46,14 @@ func (o *output) init() {
 	o.enc.SetMaxDynamicTableSizeLimit(headerTableBytes)
 }
 
+// size is how much is in the box.
+func (o *output) size() int {
+	if o.box == nil {
+		return 0
+	}
+	return len(o.box.b)
+}
+
 func (o *output) release() {
 	if o.box != nil {
 		o.box.free()
@@ -62,7 +70,7 @@ func (c *conn) frames() *box {
 }
 
 // room says whether a frame may be appended for a stream.
-func (c *conn) room() bool { return c.out.box == nil || len(c.out.box.b) < maxOutput }
+func (c *conn) room() bool { return c.out.size() < maxOutput }
 
 // unbox returns what is to be written, or nil. The caller holds mu.
 func (c *conn) unbox() *box {
@@ -79,8 +87,9 @@ func (c *conn) unbox() *box {
 
 // answerDelay is how long the answers to a client's pings and settings wait for
 // what a handler makes of the data that came with them. grpc-go pings with data
-// to estimate its window, and each answer alone would be a write.
-const answerDelay = time.Millisecond
+// to estimate its window, and each answer alone would be a write. A backend that
+// is busy takes milliseconds.
+const answerDelay = 5 * time.Millisecond
 
 // flushSoon is flush after answerDelay, or with the next. The caller holds mu.
 func (c *conn) flushSoon() {

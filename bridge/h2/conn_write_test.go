@@ -42,5 +42,11 @@ func TestPingThatComesWithDataIsAnsweredWithIt(t *testing.T) {
 		close(ready)
 		wantCame(t, p.elapse(0), "PING bdp", "HEADERS", "DATA")
 		wantCame(t, p.elapse(time.Second)) // and nothing twice
+
+		p.data(1, false, "data") // the handler reads it and waits for more
+		p.must(p.framer.WritePing(false, ping))
+		p.flush()
+		wantCame(t, p.elapse(answerDelay-time.Nanosecond))
+		wantCame(t, p.elapse(time.Nanosecond), "PING bdp")
 	})
 }

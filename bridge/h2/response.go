@@ -147,7 +147,7 @@ func (w *response) send(data []byte, flush bool) error {
 	c := w.st.c
 	c.mu.Lock()
 	err := w.st.put(p)
-	if flush || c.out.box != nil && len(c.out.box.b) > maxOutput/2 {
+	if flush || c.out.size() > maxOutput/2 {
 		c.flush()
 	}
 	c.mu.Unlock()

@@ -169,10 +169,13 @@ func (b *body) take() error {
 	}
 	for st.head == nil && st.readErr == nil {
 		if b.used > 0 { // it may be what the client lacks to go on, if not on this stream
+			before := c.out.size()
 			st.credit(b.used)
 			b.used = 0
-			c.flush()
-			continue // flush lets go of mu
+			if c.out.size() > before { // else answers that wait may go on waiting
+				c.flush()
+				continue // flush lets go of mu
+			}
 		}
 		st.readable.Wait()
 	}
