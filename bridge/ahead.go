@@ -25,6 +25,8 @@ type replies struct {
 	up *upstreamCall
 
 	quick  int // messages in a row that were there when they were asked for
+	unseen int // messages for which nobody looks whether they are
+	pause  int // how many that were last
 	reader *sync.WaitGroup
 	ahead  bool // the reader runs
 
@@ -46,11 +48,13 @@ func newReplies(r *running, up *upstreamCall, reader *sync.WaitGroup) *replies {
 }
 
 // A message counts as quick when it came within quickTime of the asking: then
-// nobody had to be woken for it.
+// nobody had to be woken for it. Where messages aren't, fewer and fewer of them
+// are looked at: the clock is read twice for each.
 const (
 	quickTime  = 5 * time.Microsecond
 	quickBytes = 16 << 10
 	burst      = 3
+	maxUnseen  = 63
 )
 
 // next returns the next message, which the caller frees, and whether another
@@ -60,7 +64,13 @@ func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err e
 	if q.ahead {
 		return q.take()
 	}
-	asked := time.Now()
+	looked := q.unseen == 0
+	var asked time.Time
+	if looked {
+		asked = time.Now()
+	} else {
+		q.unseen--
+	}
 	m, err = q.recv(ctx)
 	if err != nil {
 		return nil, false, err
@@ -68,14 +78,25 @@ func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err e
 	if q.up.ended() {
 		return m, true, nil
 	}
-	if m.Len() > quickBytes || time.Since(asked) > quickTime {
-		q.quick = 0
-	} else if q.quick++; q.quick == burst {
+	if looked {
+		q.look(ctx, m.Len() <= quickBytes && time.Since(asked) <= quickTime)
+	}
+	return m, false, nil
+}
+
+// look takes note of a message that was quick, or wasn't.
+func (q *replies) look(ctx context.Context, quick bool) {
+	if !quick {
+		q.quick, q.pause = 0, min(2*q.pause+1, maxUnseen)
+		q.unseen = q.pause
+		return
+	}
+	q.pause = 0
+	if q.quick++; q.quick == burst {
 		q.ahead = true
 		q.queue = make([]mem.BufferSlice, aheadMessages)
 		q.reader.Go(func() { q.readAhead(ctx) })
 	}
-	return m, false, nil
 }
 
 // recv reads a message and counts it.
