@@ -14,7 +14,8 @@
 //     prepared, and the router (route.go) says where it goes.
 //   - running.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow or gone.
-//   - message.go, body.go, budget.go: requests are read within the budget.
+//   - message.go, body.go, budget.go: requests are read within the budget; a
+//     WebSocket's by websocket_read.go.
 //   - upstream.go, upstream_window.go: a stream is opened at the backend, which
 //     may send large replies when the budget has room.
 //   - pump.go, ahead.go: messages are copied both ways, what is at hand

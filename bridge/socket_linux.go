@@ -3,11 +3,13 @@ package bridge
 import (
 	"cmp"
 	"errors"
+	"io"
 	"net"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/mem"
 )
 
 // A socketOption is what setsockopt(2) takes.
@@ -188,22 +190,58 @@ func refuseArrivals(ln *boundedListener) bool {
 	return refused
 }
 
-// readNow reads what is at hand, without waiting: 0 for nothing, and for what
-// Read will tell better.
-func readNow(c net.Conn, p []byte) int {
+// A socketReader reads a socket and holds no buffer while it waits.
+type socketReader struct {
+	raw  syscall.RawConn
+	pool mem.BufferPool
+	try  func(fd uintptr) bool // r.readNow, made once
+	got  *[]byte
+	err  error
+}
+
+// readBytes is how much is read at once.
+const readBytes = 32 << 10
+
+// newSocketReader returns nil for what isn't a socket.
+func newSocketReader(c net.Conn, pool mem.BufferPool) *socketReader {
 	raw := rawConn(c)
 	if raw == nil {
-		return 0
+		return nil
 	}
-	n := 0
-	err := raw.Read(func(fd uintptr) bool {
-		n, _ = unix.Read(int(fd), p) // -1 for an error, which the next Read meets
+	r := &socketReader{raw: raw, pool: pool}
+	r.try = r.readNow
+	return r
+}
+
+// read waits for bytes, until the read deadline. The buffer is the pool's.
+func (r *socketReader) read() (*[]byte, error) {
+	r.got, r.err = nil, nil
+	if err := r.raw.Read(r.try); err != nil {
+		return nil, err
+	}
+	return r.got, r.err
+}
+
+// readNow returns false when there is nothing to read yet.
+func (r *socketReader) readNow(fd uintptr) bool {
+	buf := r.pool.Get(readBytes)
+	n, err := unix.Read(int(fd), *buf)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Read(int(fd), *buf)
+	}
+	if n > 0 {
+		*buf = (*buf)[:n]
+		r.got = buf
 		return true
-	})
-	if err != nil {
-		return 0
 	}
-	return max(n, 0)
+	r.pool.Put(buf)
+	if errors.Is(err, unix.EAGAIN) {
+		return false
+	}
+	if r.err = err; err == nil {
+		r.err = io.EOF
+	}
+	return true
 }
 
 func pollOut(fd uintptr) bool {

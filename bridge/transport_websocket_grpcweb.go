@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/coder/websocket"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -29,7 +28,6 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	if err != nil {
 		return // it was answered
 	}
-	ws.SetReadLimit(-1) // messages are a byte stream here; the frames in it are bounded
 	// The call outlives the HTTP handler, which gives its memory back.
 	if !s.sockets.start(func() {
 		growStack(0)
@@ -75,7 +73,7 @@ type socketDown struct {
 func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 	_ = d.ws.net.SetReadDeadline(time.Now().Add(handshakeTimeout))      // before the cut's; a closed connection fails the read
 	d.guard.beginRead(func() { _ = d.ws.net.SetReadDeadline(longAgo) }) // a closed connection needs none
-	block, err := d.readFirst()                                         //nolint:contextcheck // a context that ends would close the WebSocket
+	block, err := d.readFirst()
 	d.guard.endRead()
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
@@ -123,14 +121,14 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 }
 
 func (d *socketDown) readFirst() (map[string][]string, error) {
-	typ, r, err := d.ws.Reader(context.Background())
+	op, err := d.ws.nextMessage()
 	if err != nil {
 		return nil, d.firstError(err)
 	}
-	if typ != websocket.MessageBinary {
-		return nil, newFault(ReasonBadRequest, "a WebSocket message is text, want binary")
+	if op != opBinary {
+		return nil, errSocketText()
 	}
-	block, err := io.ReadAll(io.LimitReader(r, int64(d.s.limits.HeaderBytes)+1))
+	block, err := io.ReadAll(io.LimitReader(d.ws, int64(d.s.limits.HeaderBytes)+1))
 	if err != nil {
 		return nil, d.firstError(err)
 	}
@@ -138,9 +136,6 @@ func (d *socketDown) readFirst() (map[string][]string, error) {
 		return nil, tooMuchMetadata("request", len(block), d.s.limits.HeaderBytes)
 	}
 	_ = d.ws.net.SetReadDeadline(time.Time{})
-	if d.ws.broken() { // the library takes a cut for the message's end
-		return nil, errGone
-	}
 	fields, err := codec.ParseHeaderBlock(block)
 	if err != nil {
 		return nil, newFault(ReasonBadRequest, "the metadata message can't be read: "+err.Error())
@@ -158,42 +153,36 @@ func (d *socketDown) firstError(err error) error {
 
 // readError is what a failed read of a WebSocket means.
 func (s *socket) readError(err error) error {
-	switch {
-	case errors.Is(err, websocket.ErrMessageTooBig):
-		return newFault(ReasonRequestTooLarge, "a WebSocket message is over the limit ("+keyMessageBytes+")").because(err)
-	case s.misread(err):
+	if errors.As(err, new(frameError)) {
 		return newFault(ReasonBadRequest, "a WebSocket frame can't be read").because(err)
 	}
 	return newFault(ReasonClientGone, errGone.text).because(err)
+}
+
+func errSocketText() error {
+	return newFault(ReasonBadRequest, "a WebSocket message is text, want binary")
 }
 
 // socketBody joins the data of a WebSocket's messages to one body: each
 // begins with a marker, and the one that is nothing but the marker 1 ends it.
 type socketBody struct {
 	ws     *socket
-	msg    io.Reader // what is left of the message being read
-	head   [1 + codec.FrameHeaderBytes]byte
-	rest   []byte // of head, before msg
-	closed bool   // the half-close came
+	head   [2]byte // next's own
+	open   bool    // a message of data is being read
+	closed bool    // the half-close came
 }
 
 func (b *socketBody) Read(p []byte) (int, error) {
-	b.ws.reading.Store(true)
-	defer b.ws.reading.Store(false)
 	for {
-		if b.msg == nil {
+		if !b.open {
 			if err := b.next(); err != nil {
 				return 0, err
 			}
+			continue
 		}
-		if len(b.rest) > 0 {
-			n := copy(p, b.rest)
-			b.rest = b.rest[n:]
-			return n, nil
-		}
-		n, err := b.msg.Read(p)
-		if errors.Is(err, io.EOF) && !b.ws.broken() {
-			b.msg, err = nil, nil
+		n, err := b.ws.Read(p)
+		if errors.Is(err, io.EOF) {
+			b.open, err = false, nil
 			if n == 0 {
 				continue
 			}
@@ -205,38 +194,29 @@ func (b *socketBody) Read(p []byte) (int, error) {
 	}
 }
 
-// next begins the next message that holds data.
+// next begins the next message, and opens it if it holds data.
 func (b *socketBody) next() error {
-	typ, r, err := b.ws.Reader(context.Background())
+	op, err := b.ws.nextMessage()
 	if err != nil {
 		return b.ws.readError(err)
 	}
 	if b.closed {
 		return newFault(ReasonBadRequest, "a WebSocket message came after the half-close")
 	}
-	if typ != websocket.MessageBinary {
-		return newFault(ReasonBadRequest, "a WebSocket message is text, want binary")
+	if op != opBinary {
+		return errSocketText()
 	}
-	n, err := io.ReadAtLeast(r, b.head[:], 1) // most often a frame begins in it
-	if err != nil && (!errors.Is(err, io.EOF) || b.ws.broken()) {
+	head := &b.head
+	n, err := io.ReadFull(b.ws, head[:1])
+	if n == 1 && head[0] != byte(codec.MarkerData) { // only here the length matters
+		var more int
+		more, err = io.ReadFull(b.ws, head[1:])
+		n += more
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
 		return b.ws.readError(err)
 	}
-	if n == 0 {
-		_, err := codec.ParseMarker(0, 0)
-		return newFault(ReasonBadRequest, "a WebSocket message can't be read: "+err.Error())
-	}
-	length := -1
-	if b.head[0] != byte(codec.MarkerData) { // only here the length matters
-		more := 0
-		if n == 1 {
-			more, err = io.ReadFull(r, b.head[1:2])
-			if err != nil && (!errors.Is(err, io.EOF) || b.ws.broken()) {
-				return b.ws.readError(err)
-			}
-		}
-		length = n + more
-	}
-	marker, err := codec.ParseMarker(b.head[0], length)
+	marker, err := codec.ParseMarker(head[0], n)
 	if err != nil {
 		return newFault(ReasonBadRequest, "a WebSocket message can't be read: "+err.Error())
 	}
@@ -244,7 +224,7 @@ func (b *socketBody) next() error {
 		b.closed = true
 		return io.EOF
 	}
-	b.msg, b.rest = r, b.head[1:n]
+	b.open = true
 	return nil
 }
 
@@ -337,7 +317,7 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 		return err
 	}
 	code, patience := d.s.goodbye()
-	_ = d.ws.shut(code, patience) // how the client closes changes nothing
+	d.ws.shut(code, patience)
 	if d.ws.net.lost.Load() || d.ws.net.waiting() > 0 {
 		return errEnded // the status, too
 	}

@@ -68,7 +68,7 @@ func TestStatusBehindTheCloseIsNotTold(t *testing.T) {
 			if _, err := c.Write(end); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := down.ws.Reader(context.Background()); err == nil {
+			if _, err := down.ws.nextMessage(); err == nil {
 				t.Fatalf("%s: a message was read", name)
 			}
 			cancel() // as the one who reads does

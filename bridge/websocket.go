@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -18,15 +17,15 @@ import (
 // the connection itself: a context that ends would close it, and then the
 // client couldn't be told anything any more.
 //
-// Messages, pings and pongs are written here and not by coder/websocket. It
+// coder/websocket makes the handshake. Frames are read and written here: it
 // makes a system call of each message, and closes the connection when a pong
-// can't be written within 5 s: a client that is slow to read is none that is
-// gone. It reads, and opens and closes.
+// can't be written within 5 s, but a client that is slow to read is none that
+// is gone.
 type socket struct {
-	*websocket.Conn
 	net    *socketConn
 	closed func() // tells the server that the connection is gone
 
+	in      messageSource
 	reading atomic.Bool // a reader waits, so pongs would be seen
 	writing atomic.Bool // a message is being written: pings wait behind it
 
@@ -44,7 +43,7 @@ type socket struct {
 type pongDue struct {
 	mu      sync.Mutex
 	due     bool
-	payload [125]byte
+	payload [maxControl]byte
 	length  int
 }
 
@@ -52,25 +51,21 @@ type pongDue struct {
 // it refuses; the connection closes then, so that nothing behind the refused
 // upgrade is served.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*socket, error) {
-	ws := &socket{closed: func() {}}
 	hw := &hijackWriter{ResponseWriter: w, pool: s.budget.pool}
 	w.Header().Set("Connection", "close") // for a refusal; an upgrade replaces it
 	c, err := websocket.Accept(hw, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{subprotocol},
 		InsecureSkipVerify: true, // the gate has judged the Origin
 		CompressionMode:    websocket.CompressionDisabled,
-		OnPingReceived: func(_ context.Context, payload []byte) bool {
-			ws.answer(payload)
-			return false
-		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	ws.Conn, ws.net = c, hw.conn
+	_ = c.CloseNow() // it has done its part; the connection isn't its own
+	ws := &socket{net: hw.conn, closed: func() {}}
+	ws.in.turn.ended.L = &ws.in.turn.mu
 	if _, counted := r.Context().Value(connKey{}).(net.Conn); counted {
-		conn := hw.conn // and not hw, which keeps the request and net/http's buffers
-		ws.closed = sync.OnceFunc(func() { s.connEnded(conn) })
+		ws.closed = sync.OnceFunc(func() { s.connEnded(ws.net) })
 	}
 	return ws, nil
 }
@@ -99,22 +94,15 @@ func (h *hijackWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h.conn = newSocketConn(conn, h.pool)
-	// The writer is for control frames alone, which must not pass by what is
-	// held. net/http's own is larger than all the rest of an idle WebSocket.
-	return h.conn, bufio.NewReadWriter(rw.Reader, bufio.NewWriterSize(h.conn, 256)), nil
+	unread, _ := rw.Reader.Peek(rw.Reader.Buffered()) // it has as many
+	h.conn = newSocketConn(conn, h.pool, unread)
+	return notItsOwn{conn}, rw, nil
 }
 
-// broken holds once the connection can't be read any more.
-func (s *socket) broken() bool { return s.net.failed.Load() }
+// notItsOwn is a connection that Accept may have and not close.
+type notItsOwn struct{ net.Conn }
 
-// misread holds for an error of reading that is neither the connection's nor a
-// close: the client sent a frame that RFC 6455 forbids. coder/websocket has
-// closed with 1002 for most of them, and says nothing for one that isn't masked
-// or whose length has the top bit.
-func (s *socket) misread(err error) bool {
-	return websocket.CloseStatus(err) == -1 && !s.broken() && !errors.Is(err, net.ErrClosed)
-}
+func (notItsOwn) Close() error { return nil }
 
 // write sends one binary message, given in pieces; between large ones it calls
 // wrote. If more follows at once, the message may wait for that.
@@ -131,12 +119,6 @@ func (s *socket) write(wrote func(), more bool, pieces ...[]byte) error {
 	}
 	return err
 }
-
-// Control frames. RFC 6455 §5.5.2, §5.5.3: a server's are not masked.
-const (
-	framePing = 0x89
-	framePong = 0x8a
-)
 
 // answer notes a ping, and answers it now if the line is free. Otherwise the
 // message that is being written goes first.
@@ -180,7 +162,7 @@ func (s *socket) sendPong() error {
 	due := s.pong.due
 	var frame []byte
 	if due {
-		frame = append([]byte{framePong, byte(s.pong.length)}, s.pong.payload[:s.pong.length]...)
+		frame = appendControl(nil, opPong, s.pong.payload[:s.pong.length])
 		s.pong.due = false
 	}
 	s.pong.mu.Unlock()
@@ -227,7 +209,7 @@ func (s *socket) ping() bool {
 	}
 	sent := false
 	if s.net.free() {
-		s.net.hold([]byte{framePing, 0})
+		s.net.hold(appendControl(nil, opPing, nil))
 		sent = s.net.flush() == nil
 	}
 	_ = s.net.unlock() // the reader meets the same error
@@ -268,19 +250,22 @@ func (s *socket) stopPings() {
 
 // shut closes the WebSocket with a handshake that no peer can make last. What
 // was written before reaches a slow reader all the same: the kernel has it.
-func (s *socket) shut(code websocket.StatusCode, patience time.Duration) error {
-	_ = s.net.SetDeadline(time.Now().Add(patience)) // Close waits for a message that was left half read
+// RFC 6455 §7.1.
+func (s *socket) shut(code websocket.StatusCode, patience time.Duration) {
+	_ = s.net.SetDeadline(time.Now().Add(patience)) // a closed connection needs none
 	s.stopPings()
-	err := s.Close(code, "")
+	if s.net.sendClose(code) == nil {
+		s.awaitClose()
+	}
+	_ = s.net.Close() // it is over either way
 	s.closed()
-	return err
 }
 
 // drop closes the connection at once.
 func (s *socket) drop() {
 	s.stopPings()
-	_ = s.net.SetDeadline(longAgo) // CloseNow waits behind a pending read or write
-	_ = s.CloseNow()               // it is gone either way
+	_ = s.net.SetDeadline(longAgo) // whoever writes has the line to himself
+	_ = s.net.Close()              // it is over either way
 	s.closed()
 }
 

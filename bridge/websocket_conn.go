@@ -7,146 +7,122 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/coder/websocket"
 	"google.golang.org/grpc/mem"
 )
 
-// A socketConn is the connection under a WebSocket. Binary messages are
-// written here and not by coder/websocket, which makes a system call of each:
-// those that follow one another go out together.
+// A socketConn is the connection under a WebSocket. Frames that follow one
+// another go out together, and what is at hand comes in with one system call.
 type socketConn struct {
 	net.Conn
 	pool  mem.BufferPool
 	plain bool // TCP and nothing between
 
 	received atomic.Int64 // bytes
-	failed   atomic.Bool  // coder/websocket takes a cut inside a message for the message's end
 
-	brimful bool    // Read's own: the last read filled its buffer
-	lent    *[]byte // likewise; nil: none
-	unread  []byte  // of lent
+	// The reader's own.
+	socket *socketReader // nil: it holds own while it waits
+	own    []byte
+	lent   *[]byte // the pool's; nil: none
+	unread []byte  // of own or lent
 
 	mu     sync.Mutex // held for a whole frame, so that no other gets into it
 	held   *[]byte    // whole frames that go out with the next; nil: none
 	header [maxFrameHeader]byte
 	lost   atomic.Bool // a write failed
-	ended  atomic.Bool // the close frame was written: no message may follow it
 
-	lateMu  sync.Mutex
-	late    []byte // a close frame that waits for the line, or goes out now
-	closing bool   // the connection closes after it
+	ended     atomic.Bool // the close frame is said: no message may follow it
+	closeLate atomic.Bool // it waits for the line
+	closeCode websocket.StatusCode
 }
 
-// Read is for coder/websocket, whose own buffer is as small as an idle
-// WebSocket wants it. When that was filled, more is at hand: it is fetched
-// into a larger one, which is given back when it is empty.
-func (c *socketConn) Read(p []byte) (int, error) {
-	if len(c.unread) > 0 {
-		return c.takeUnread(p), nil
-	}
-	if c.plain && c.brimful && len(p) <= maxLentTo {
-		c.lent = c.pool.Get(lentBytes)
-		n := readNow(c.Conn, *c.lent)
-		c.received.Add(int64(n))
-		c.brimful = n == lentBytes
-		c.unread = (*c.lent)[:n]
-		if taken := c.takeUnread(p); taken > 0 {
-			return taken, nil
-		}
-	}
-	n, err := c.Conn.Read(p)
-	c.received.Add(int64(n))
-	c.brimful = n == len(p)
-	if err != nil {
-		c.failed.Store(true)
-	}
-	return n, err
-}
+// ownBytes is the buffer of a connection that can't be read without one.
+const ownBytes = 4 << 10
 
-// Whoever reads into a buffer of more than maxLentTo is lent none.
-const (
-	maxLentTo = 4 << 10
-	lentBytes = 32 << 10
-)
-
-func newSocketConn(conn net.Conn, pool mem.BufferPool) *socketConn {
+// newSocketConn takes a connection over, with what was read of it already.
+func newSocketConn(conn net.Conn, pool mem.BufferPool, unread []byte) *socketConn {
 	_, plain := conn.(*clientConn)
-	return &socketConn{Conn: conn, pool: pool, plain: plain}
-}
-
-func (c *socketConn) takeUnread(p []byte) int {
-	n := copy(p, c.unread)
-	c.unread = c.unread[n:]
-	if len(c.unread) == 0 {
-		c.pool.Put(c.lent)
-		c.lent, c.unread = nil, nil
+	c := &socketConn{Conn: conn, pool: pool, plain: plain}
+	if plain {
+		c.socket = newSocketReader(conn, pool)
 	}
-	return n
+	if len(unread) > 0 {
+		c.lent = pool.Get(len(unread))
+		c.unread = *c.lent
+		copy(c.unread, unread)
+	}
+	return c
 }
 
 // NetConn is the connection under it.
 func (c *socketConn) NetConn() net.Conn { return c.Conn }
 
-// Write is for coder/websocket's close frame, the only one that it writes. A
-// reader that answers a close must not wait for the message that is being
-// written, so that writer sends it then.
-func (c *socketConn) Write(p []byte) (int, error) {
-	c.ended.Store(true)
-	c.lateMu.Lock()
-	c.late = append(c.late, p...)
-	c.lateMu.Unlock()
-	if !c.mu.TryLock() {
-		return len(p), nil
+// fill waits for bytes. Nothing is unread when it is called, and no buffer of
+// the pool's is held while it waits.
+func (c *socketConn) fill() error {
+	var err error
+	if c.socket != nil {
+		if c.lent, err = c.socket.read(); err == nil {
+			c.unread = *c.lent
+		}
+	} else {
+		if c.own == nil {
+			c.own = make([]byte, ownBytes)
+		}
+		var n int
+		if n, err = c.Conn.Read(c.own); n > 0 {
+			err = nil // it comes again
+		}
+		c.unread = c.own[:n]
 	}
-	if err := c.unlock(); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	c.received.Add(int64(len(c.unread)))
+	return err
 }
 
-// Close leaves the closing to the writer that has a close frame to send before
-// it. That one is not held up for long: the call has ended.
-func (c *socketConn) Close() error {
-	c.lateMu.Lock()
-	later := len(c.late) > 0
-	c.closing = later
-	c.lateMu.Unlock()
-	if later {
+// consume takes n bytes off what is unread.
+func (c *socketConn) consume(n int) {
+	c.unread = c.unread[n:]
+	if len(c.unread) == 0 && c.lent != nil {
+		c.pool.Put(c.lent)
+		c.lent, c.unread = nil, nil
+	}
+}
+
+// sendClose says that nothing more comes, once. It doesn't wait for the message
+// that is being written: whoever writes that sends the close frame behind it.
+func (c *socketConn) sendClose(code websocket.StatusCode) error {
+	if c.ended.Swap(true) {
 		return nil
 	}
-	return c.Conn.Close()
+	c.closeCode = code
+	c.closeLate.Store(true)
+	if !c.mu.TryLock() {
+		return nil
+	}
+	return c.unlock()
 }
 
-// unlock sends the close frame that came meanwhile.
+// unlock sends the close frame that was said meanwhile.
 func (c *socketConn) unlock() error {
 	for {
 		err := c.sendLate()
 		c.mu.Unlock()
-		c.lateMu.Lock()
-		more := len(c.late) > 0
-		closing := c.closing && !more
-		c.lateMu.Unlock()
-		if closing {
-			_ = c.Conn.Close() // nobody can act on it
-		}
-		if err != nil || !more || !c.mu.TryLock() {
+		if err != nil || !c.closeLate.Load() || !c.mu.TryLock() {
 			return err
 		}
 	}
 }
 
 func (c *socketConn) sendLate() error {
-	c.lateMu.Lock()
-	late := c.late
-	c.lateMu.Unlock()
-	if len(late) == 0 {
+	if !c.closeLate.CompareAndSwap(true, false) {
 		return nil
 	}
-	c.hold(late)
-	err := c.flush()
-	c.lateMu.Lock()
-	c.late = c.late[len(late):]
-	c.lateMu.Unlock()
-	return err
+	var payload []byte
+	if c.closeCode != websocket.StatusNoStatusRcvd {
+		payload = binary.BigEndian.AppendUint16(nil, uint16(c.closeCode))
+	}
+	c.hold(appendControl(nil, opClose, payload))
+	return c.flush()
 }
 
 // message writes one binary message, given in pieces; between large ones it
@@ -172,22 +148,6 @@ func (c *socketConn) message(wrote func(), more bool, pieces [][]byte) error {
 		return nil
 	}
 	return c.flush()
-}
-
-// maxFrameHeader is the size of the longest header of a frame without mask.
-const maxFrameHeader = 10
-
-// appendFrameHeader begins a server's binary message of one frame. RFC 6455 §5.2.
-func appendFrameHeader(b []byte, length int) []byte {
-	const finBinary = 0x82
-	switch {
-	case length < 126:
-		return append(b, finBinary, byte(length))
-	case length < 1<<16:
-		return binary.BigEndian.AppendUint16(append(b, finBinary, 126), uint16(length))
-	default:
-		return binary.BigEndian.AppendUint64(append(b, finBinary, 127), uint64(length))
-	}
 }
 
 // reserve makes room for n bytes more in held.

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/coder/websocket"
 	"google.golang.org/grpc/mem"
 )
 
@@ -41,26 +45,9 @@ func wantWrites(t *testing.T, w *writes, want ...[]byte) {
 	}
 }
 
-func TestFrameHeaders(t *testing.T) {
-	for _, c := range []struct {
-		length int
-		want   []byte
-	}{
-		{0, []byte{0x82, 0}},
-		{125, []byte{0x82, 125}},
-		{126, []byte{0x82, 126, 0, 126}},
-		{1<<16 - 1, []byte{0x82, 126, 0xff, 0xff}},
-		{1 << 16, []byte{0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0}},
-	} {
-		if got := appendFrameHeader(nil, c.length); !bytes.Equal(got, c.want) {
-			t.Errorf("the header of %d bytes is %x, want %x", c.length, got, c.want)
-		}
-	}
-}
-
 func TestMessagesThatFollowGoOutTogether(t *testing.T) {
 	w := &writes{}
-	c := newSocketConn(w, mem.DefaultBufferPool())
+	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
 	for i, more := range []bool{true, true, false, false} {
 		c.mu.Lock()
 		if err := c.message(nil, more, [][]byte{{byte(i)}, []byte("x")}); err != nil {
@@ -80,7 +67,7 @@ func TestMessagesThatFollowGoOutTogether(t *testing.T) {
 // for ever.
 func TestHeldMessagesAreBounded(t *testing.T) {
 	w := &writes{}
-	c := newSocketConn(w, mem.DefaultBufferPool())
+	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
 	message := make([]byte, 10<<10)
 	for range 4 {
 		if err := c.message(nil, true, [][]byte{message}); err != nil {
@@ -95,7 +82,7 @@ func TestHeldMessagesAreBounded(t *testing.T) {
 // TestLargeMessageTakesHeldOnesAlong: in order, and none joined or split.
 func TestLargeMessageTakesHeldOnesAlong(t *testing.T) {
 	w := &writes{}
-	c := newSocketConn(w, mem.DefaultBufferPool())
+	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
 	large, told := bytes.Repeat([]byte("l"), 300<<10), 0
 	if err := errors.Join(
 		c.message(nil, true, [][]byte{[]byte("first")}),
@@ -114,56 +101,38 @@ func TestLargeMessageTakesHeldOnesAlong(t *testing.T) {
 	}
 }
 
-// TestCloseFrameWaitsForTheMessage: coder/websocket answers a close while a
-// message is written; it must neither wait nor get into the frame.
+// TestCloseFrameWaitsForTheMessage that is being written: whoever reads a
+// close must neither wait for that nor get into the frame.
 func TestCloseFrameWaitsForTheMessage(t *testing.T) {
 	w := &writes{}
-	c := newSocketConn(w, mem.DefaultBufferPool())
+	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
 	c.mu.Lock() // a message is being written
-	if n, err := c.Write([]byte{0x88, 0}); n != 2 || err != nil {
-		t.Fatalf("Write returned %d and %v, want 2 and nil", n, err)
+	if err := c.sendClose(websocket.StatusGoingAway); err != nil {
+		t.Fatal(err)
 	}
 	wantWrites(t, w)
 	c.hold([]byte("\x82\x01m"))
 	if err := errors.Join(c.flush(), c.unlock()); err != nil {
 		t.Fatal(err)
 	}
-	wantWrites(t, w, []byte("\x82\x01m"), []byte{0x88, 0})
-}
-
-// TestCloseWaitsForTheCloseFrame: coder/websocket closes the connection as soon
-// as it has answered a close, or believes so.
-func TestCloseWaitsForTheCloseFrame(t *testing.T) {
-	server, client := tcpPair(t)
-	c := newSocketConn(server, mem.DefaultBufferPool())
-	c.mu.Lock() // a message is being written
-	if _, err := c.Write([]byte{0x88, 0}); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	c.hold([]byte("m"))
-	if err := errors.Join(c.flush(), c.unlock()); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(client); string(got) != "m\x88\x00" || err != nil {
-		t.Errorf("the client got %q and %v, want the message and the close frame, and the end", got, err)
-	}
+	wantWrites(t, w, []byte("\x82\x01m"), []byte("\x88\x02\x03\xe9"))
 	if err := c.message(nil, false, [][]byte{[]byte("late")}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a message after the close frame returned %v, want %v", err, net.ErrClosed)
+	}
+	if err := c.sendClose(websocket.StatusNormalClosure); err != nil || len(w.all) != 2 {
+		t.Errorf("a second close frame: %d writes and %v, want 2 and nil", len(w.all), err)
 	}
 }
 
 // TestNothingFollowsABrokenFrame: its rest would be taken for the next.
 func TestNothingFollowsABrokenFrame(t *testing.T) {
 	w := &writes{err: io.ErrClosedPipe}
-	c := newSocketConn(w, mem.DefaultBufferPool())
+	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
 	if err := c.message(nil, false, [][]byte{make([]byte, 64<<10)}); !errors.Is(err, io.ErrClosedPipe) {
 		t.Fatalf("the message returned %v, want %v", err, io.ErrClosedPipe)
 	}
 	w.err = nil
-	if _, err := c.Write([]byte{0x88, 0}); err == nil {
+	if err := c.sendClose(websocket.StatusNormalClosure); err == nil {
 		t.Error("a close frame was written after it")
 	}
 	wantWrites(t, w)
@@ -171,53 +140,87 @@ func TestNothingFollowsABrokenFrame(t *testing.T) {
 
 func TestWriteThatFailsIsKnown(t *testing.T) {
 	w := &writes{err: io.ErrClosedPipe}
-	c := newSocketConn(w, mem.DefaultBufferPool())
+	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
 	if err := c.message(nil, true, [][]byte{[]byte("trailers")}); err != nil {
 		t.Fatalf("a message that waits for more failed: %v", err)
 	}
-	if _, err := c.Write([]byte{0x88, 0}); !errors.Is(err, io.ErrClosedPipe) || !c.lost.Load() {
-		t.Errorf("the write returned %v and lost is %v, want %v and true", err, c.lost.Load(), io.ErrClosedPipe)
+	if err := c.sendClose(websocket.StatusNormalClosure); !errors.Is(err, io.ErrClosedPipe) || !c.lost.Load() {
+		t.Errorf("the close frame returned %v and lost is %v, want %v and true", err, c.lost.Load(), io.ErrClosedPipe)
 	}
 }
 
-// TestLentBufferIsGivenBack: whatever comes is read in order, and who waits
-// for more holds no large buffer.
-func TestLentBufferIsGivenBack(t *testing.T) {
+// TestReaderHoldsNoBufferWhileItWaits, and whatever comes is read in order,
+// also what was read with the handshake.
+func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
+	pool := &countingPool{BufferPool: mem.DefaultBufferPool()}
 	server, client := tcpPair(t)
-	c := newSocketConn(&clientConn{Conn: server}, mem.DefaultBufferPool())
 	sent := make([]byte, 300<<10)
 	for i := range sent {
 		sent[i] = byte(i >> 8)
 	}
-	for range 3 {
+	const early = 1000
+	for name, conn := range map[string]net.Conn{"a socket": &clientConn{Conn: server}, "another": server} {
+		c := newSocketConn(conn, pool, sent[:early])
 		var sending sync.WaitGroup
 		sending.Go(func() {
-			if _, err := client.Write(sent); err != nil {
+			if _, err := client.Write(sent[early:]); err != nil {
 				t.Error(err)
 			}
 		})
 		got := make([]byte, 0, len(sent))
-		p, lent := make([]byte, maxLentTo), false
 		for len(got) < len(sent) {
-			n, err := c.Read(p)
-			if err != nil {
-				t.Fatal(err)
+			if len(c.unread) == 0 {
+				if n := pool.out.Load(); n != 0 {
+					t.Fatalf("%s: %d buffers are out while nothing is unread", name, n)
+				}
+				if err := c.fill(); err != nil {
+					t.Fatal(err)
+				}
 			}
-			got = append(got, p[:n]...)
-			lent = lent || c.lent != nil
+			n := min(len(c.unread), 700)
+			got = append(got, c.unread[:n]...)
+			c.consume(n)
 		}
 		sending.Wait()
 		if !bytes.Equal(got, sent) {
-			t.Fatal("the bytes that were read differ from those that were sent")
+			t.Fatalf("%s: the bytes that were read differ from those that were sent", name)
 		}
-		if !lent {
-			t.Error("no larger buffer was lent while 300 KiB were at hand")
+		if n := c.received.Load(); n != int64(len(sent)-early) {
+			t.Errorf("%s: %d bytes are counted as received, want %d", name, n, len(sent)-early)
 		}
-		if c.lent != nil {
-			t.Error("the buffer is still lent after all was read")
+		if err := server.SetReadDeadline(longAgo); err != nil {
+			t.Fatal(err)
 		}
-		if got := c.received.Load(); got%int64(len(sent)) != 0 {
-			t.Errorf("%d bytes are counted as received, want a multiple of %d", got, len(sent))
+		if err := c.fill(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: after the deadline: %v, want %v", name, err, os.ErrDeadlineExceeded)
+		}
+		if err := server.SetReadDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
 		}
 	}
+	_ = client.Close() // the end is what is looked for
+	for name, conn := range map[string]net.Conn{"a socket": &clientConn{Conn: server}, "another": server} {
+		if err := newSocketConn(conn, pool, nil).fill(); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: at the end: %v, want %v", name, err, io.EOF)
+		}
+	}
+	if n := pool.out.Load(); n != 0 {
+		t.Errorf("%d buffers are out at the end", n)
+	}
+}
+
+// countingPool counts the buffers that are out.
+type countingPool struct {
+	mem.BufferPool
+	out atomic.Int64
+}
+
+func (p *countingPool) Get(n int) *[]byte {
+	p.out.Add(1)
+	return p.BufferPool.Get(n)
+}
+
+func (p *countingPool) Put(b *[]byte) {
+	p.out.Add(-1)
+	p.BufferPool.Put(b)
 }

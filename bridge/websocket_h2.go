@@ -36,7 +36,6 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 	if err != nil {
 		return // it was answered
 	}
-	ws.SetReadLimit(-1) // a stream: its flow control is HTTP/2's
 	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway, host: r.Host, remote: r.RemoteAddr, tls: r.TLS, header: s.outerHeader(r.Header)}
 	c.cond.L = &c.mu
 	if !s.sockets.start(c.write) {
@@ -136,7 +135,7 @@ type tunnelConn struct {
 	tls    *tls.ConnectionState
 	header http.Header
 
-	msg io.Reader // what is left of the message being read; Read's own
+	open bool // a message is being read; Read's own
 
 	writeMu sync.Mutex // held for a whole Write
 
@@ -151,38 +150,41 @@ type tunnelConn struct {
 var errTunnelText = errors.New("a text message inside a tunnel")
 
 func (c *tunnelConn) Read(p []byte) (int, error) {
-	c.ws.reading.Store(true)
-	defer c.ws.reading.Store(false)
 	for {
-		if c.msg == nil {
-			typ, r, err := c.ws.Reader(context.Background())
-			if websocket.CloseStatus(err) != -1 {
-				return 0, io.EOF // with any code
-			}
+		if !c.open {
+			op, err := c.ws.nextMessage()
 			if err != nil {
-				if c.ws.misread(err) {
-					c.closeWith(websocket.StatusProtocolError)
-				}
-				return 0, err
+				return 0, c.readError(err)
 			}
-			if typ != websocket.MessageBinary {
+			if op != opBinary {
 				c.closeWith(websocket.StatusUnsupportedData)
 				return 0, errTunnelText
 			}
-			c.msg = r
+			c.open = true
 		}
-		n, err := c.msg.Read(p)
-		if errors.Is(err, io.EOF) && c.ws.broken() {
-			return n, io.ErrUnexpectedEOF
-		}
+		n, err := c.ws.Read(p)
 		if errors.Is(err, io.EOF) {
-			c.msg, err = nil, nil
+			c.open, err = false, nil
 			if n == 0 {
 				continue
 			}
 		}
+		if err != nil {
+			err = c.readError(err)
+		}
 		return n, err
 	}
+}
+
+// readError is io.EOF for a close with any code.
+func (c *tunnelConn) readError(err error) error {
+	if websocket.CloseStatus(err) != -1 {
+		return io.EOF
+	}
+	if errors.As(err, new(frameError)) {
+		c.closeWith(websocket.StatusProtocolError)
+	}
+	return err
 }
 
 // Write takes the bytes over and returns before they are sent, unless the
@@ -232,7 +234,7 @@ func (c *tunnelConn) write() {
 		}
 	}
 	_, patience := c.s.goodbye()
-	_ = c.ws.shut(c.code, min(patience, tunnelCloseTimeout)) // the peer may be gone
+	c.ws.shut(c.code, min(patience, tunnelCloseTimeout))
 	c.s.tunnels.forget(c)
 }
 

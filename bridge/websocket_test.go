@@ -3,7 +3,6 @@ package bridge
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -68,17 +67,9 @@ type wireEnd struct {
 	r *bufio.Reader
 }
 
-const (
-	opText   = 0x1
-	opBinary = 0x2
-	opClose  = 0x8
-	opPing   = 0x9
-	opPong   = 0xa
-)
-
 // masked is one whole frame of a client, under a mask of zeros.
-func masked(op byte, payload []byte) []byte {
-	b := []byte{0x80 | op}
+func masked(op opcode, payload []byte) []byte {
+	b := []byte{finBit | byte(op)}
 	switch n := len(payload); {
 	case n < 126:
 		b = append(b, 0x80|byte(n))
@@ -90,7 +81,7 @@ func masked(op byte, payload []byte) []byte {
 	return append(append(b, 0, 0, 0, 0), payload...)
 }
 
-func (c *wireEnd) send(t testing.TB, op byte, payload []byte) {
+func (c *wireEnd) send(t testing.TB, op opcode, payload []byte) {
 	t.Helper()
 	if _, err := c.Write(masked(op, payload)); err != nil {
 		t.Error(err)
@@ -98,7 +89,7 @@ func (c *wireEnd) send(t testing.TB, op byte, payload []byte) {
 }
 
 // next reads one frame of the server's.
-func (c *wireEnd) next() (op byte, final bool, payload []byte, err error) {
+func (c *wireEnd) next() (op opcode, final bool, payload []byte, err error) {
 	var head [2]byte
 	if _, err := io.ReadFull(c.r, head[:]); err != nil {
 		return 0, false, nil, err
@@ -119,7 +110,7 @@ func (c *wireEnd) next() (op byte, final bool, payload []byte, err error) {
 	}
 	payload = make([]byte, n)
 	_, err = io.ReadFull(c.r, payload)
-	return head[0] & 0xf, head[0]&0x80 != 0, payload, err
+	return opcode(head[0] & 0xf), head[0]&0x80 != 0, payload, err
 }
 
 // wantClose reads to the close frame.
@@ -142,14 +133,11 @@ func (c *wireEnd) wantClose(t testing.TB, want websocket.StatusCode) {
 
 // readAll reads as a transport does, until the connection ends.
 func readAll(ws *socket) {
-	ws.reading.Store(true)
-	defer ws.reading.Store(false)
 	for {
-		_, r, err := ws.Reader(context.Background())
-		if err != nil {
+		if _, err := ws.nextMessage(); err != nil {
 			return
 		}
-		_, _ = io.Copy(io.Discard, r) // the next Reader has the error
+		_, _ = io.Copy(io.Discard, ws) // what comes next has the error
 	}
 }
 
@@ -376,7 +364,7 @@ func TestPongGoesWithABurst(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, want := range []byte{opBinary, opBinary, opPong} {
+		for _, want := range []opcode{opBinary, opBinary, opPong} {
 			if op, _, _, err := c.next(); op != want || err != nil {
 				t.Fatalf("the frame %x came, %v; want %x", op, err, want)
 			}
@@ -401,7 +389,7 @@ func TestControlFrameLeavesHeldMessages(t *testing.T) {
 			t.Error("a ping passed by the message that is held")
 		}
 		go func() { _ = ws.write(nil, false, []byte("x")) }() // the frames tell
-		for _, want := range []byte{opBinary, opBinary, opPong} {
+		for _, want := range []opcode{opBinary, opBinary, opPong} {
 			if op, _, _, err := c.next(); op != want || err != nil {
 				t.Fatalf("the frame %x came, %v; want %x", op, err, want)
 			}
@@ -444,7 +432,7 @@ func TestClosingIsBounded(t *testing.T) {
 				var client sync.WaitGroup
 				client.Go(func() { c.client(t, end) })
 				start := time.Now()
-				_ = ws.shut(websocket.StatusNormalClosure, closeTimeout) // what it says differs with the client
+				ws.shut(websocket.StatusNormalClosure, closeTimeout)
 				if got := time.Since(start); got != c.want {
 					t.Errorf("it took %v, want %v", got, c.want)
 				}
@@ -484,9 +472,8 @@ func TestDropIsAtOnce(t *testing.T) {
 	})
 }
 
-// TestCutIsNoEnd: coder/websocket takes a connection that ends inside a
-// message for the message's end. Cut at every byte, no message may come of it
-// and no half-close.
+// TestCutIsNoEnd: cut at every byte, no message may come of it and no
+// half-close.
 func TestCutIsNoEnd(t *testing.T) {
 	message := masked(opBinary, append([]byte{0}, framed(0, []byte("hello"))...))
 	halfClose := masked(opBinary, []byte{1})

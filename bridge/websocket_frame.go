@@ -1,0 +1,145 @@
+package bridge
+
+import (
+	"crypto/subtle"
+	"encoding/binary"
+	"math/bits"
+
+	"github.com/coder/websocket"
+)
+
+// An opcode says what a WebSocket frame is. RFC 6455 §5.2, §11.8.
+type opcode byte
+
+const (
+	opContinuation opcode = 0x0
+	opText         opcode = 0x1
+	opBinary       opcode = 0x2
+	opClose        opcode = 0x8
+	opPing         opcode = 0x9
+	opPong         opcode = 0xa
+)
+
+// Bits of a frame's first and second byte.
+const (
+	finBit  = 0x80
+	rsvBits = 0x70
+	opBits  = 0x0f
+	maskBit = 0x80
+)
+
+// maxControl is the longest payload of a control frame. RFC 6455 §5.5.
+const maxControl = 125
+
+// A frameHead is the header of a client's frame. RFC 6455 §5.2.
+type frameHead struct {
+	op     opcode
+	final  bool
+	length uint64
+	mask   uint32 // as unmask takes it
+}
+
+// startHead reads the first two bytes. It returns how many bytes of the length
+// follow, and which rule is broken, if one is: a client that breaks one may
+// never send the rest.
+func startHead(first, second byte) (h frameHead, more int, broken string) {
+	h = frameHead{op: opcode(first & opBits), final: first&finBit != 0, length: uint64(second &^ maskBit)}
+	switch {
+	case first&rsvBits != 0:
+		return h, 0, "a reserved bit is set"
+	case second&maskBit == 0:
+		return h, 0, "a client's frame isn't masked"
+	case h.op > opPong, h.op > opBinary && h.op < opClose:
+		return h, 0, "an opcode that is reserved"
+	case h.control() && !h.final:
+		return h, 0, "a control frame in fragments"
+	case h.control() && h.length > maxControl:
+		return h, 0, "a control frame of more than 125 bytes"
+	}
+	switch h.length {
+	case 126:
+		return h, 2, ""
+	case 127:
+		return h, 8, ""
+	}
+	return h, 0, ""
+}
+
+// setLength reads the bytes of the length, if there are any.
+func (h *frameHead) setLength(b []byte) (broken string) {
+	switch len(b) {
+	case 2:
+		h.length = uint64(binary.BigEndian.Uint16(b))
+	case 8:
+		h.length = binary.BigEndian.Uint64(b)
+	}
+	if h.length > 1<<63-1 {
+		return "the length has its top bit set"
+	}
+	return ""
+}
+
+func (h *frameHead) control() bool { return h.op&opClose != 0 }
+
+// unmask sets dst to src without its mask, and returns the mask for what
+// follows. The two may be the same. RFC 6455 §5.3.
+func unmask(dst, src []byte, mask uint32) uint32 {
+	if len(src) < 4<<10 {
+		var pattern [256]byte
+		return unmaskWith(pattern[:], dst, src, mask)
+	}
+	var pattern [2 << 10]byte
+	return unmaskWith(pattern[:], dst, src, mask)
+}
+
+// unmaskWith fills the pattern, whose length is a multiple of the mask's, as
+// far as it needs it.
+func unmaskWith(pattern, dst, src []byte, mask uint32) uint32 {
+	for i := 0; i < min(len(src), len(pattern)); i += 4 {
+		binary.LittleEndian.PutUint32(pattern[i:], mask)
+	}
+	for len(src) > 0 {
+		n := subtle.XORBytes(dst, src, pattern)
+		dst, src = dst[n:], src[n:]
+		mask = bits.RotateLeft32(mask, -8*(n%4))
+	}
+	return mask
+}
+
+// parseClose reads a close frame's payload: the code, 1005 if there is none. It
+// returns false for one that is against the rules. RFC 6455 §5.5.1, §7.4.
+func parseClose(payload []byte) (websocket.StatusCode, bool) {
+	if len(payload) == 0 {
+		return websocket.StatusNoStatusRcvd, true
+	}
+	if len(payload) == 1 {
+		return 0, false
+	}
+	code := websocket.StatusCode(binary.BigEndian.Uint16(payload))
+	switch code {
+	case 1004, websocket.StatusNoStatusRcvd, websocket.StatusAbnormalClosure:
+		return 0, false
+	}
+	return code, code >= 1000 && code <= 1014 || code >= 3000 && code <= 4999
+}
+
+// maxFrameHeader is the size of the longest header of a frame without mask.
+const maxFrameHeader = 10
+
+// appendFrameHeader begins a server's binary message of one frame.
+func appendFrameHeader(b []byte, length int) []byte {
+	first := finBit | byte(opBinary)
+	switch {
+	case length < 126:
+		return append(b, first, byte(length))
+	case length < 1<<16:
+		return binary.BigEndian.AppendUint16(append(b, first, 126), uint16(length))
+	default:
+		return binary.BigEndian.AppendUint64(append(b, first, 127), uint64(length))
+	}
+}
+
+// appendControl appends a server's control frame.
+func appendControl(b []byte, op opcode, payload []byte) []byte {
+	return append(append(b, finBit|byte(op), byte(len(payload))), payload...)
+}

@@ -1,0 +1,250 @@
+package bridge
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/coder/websocket"
+)
+
+// A messageSource is what a WebSocket's reader knows of the message that it is
+// in. RFC 6455 §5.4.
+type messageSource struct {
+	turn  turn
+	err   error  // nothing can be read any more
+	open  bool   // a message has begun and was not read to its end
+	final bool   // the frame is the message's last
+	left  uint64 // of the frame
+	mask  uint32 // of what is left
+}
+
+// A turn is had by one reader at a time. It is no mutex, since whoever closes
+// may wait for it as long as the client does.
+type turn struct {
+	mu    sync.Mutex
+	ended sync.Cond
+	taken bool
+}
+
+func (t *turn) take() {
+	t.mu.Lock()
+	for t.taken {
+		t.ended.Wait()
+	}
+	t.taken = true
+	t.mu.Unlock()
+}
+
+func (t *turn) end() {
+	t.mu.Lock()
+	t.taken = false
+	t.ended.Signal()
+	t.mu.Unlock()
+}
+
+// A frameError is a rule of RFC 6455 that the client broke.
+type frameError string
+
+func (e frameError) Error() string { return "WebSocket: " + string(e) }
+
+// nextMessage waits for the next data message, and answers control frames
+// meanwhile. The one before must have been read to its end. A close frame is a
+// websocket.CloseError, a broken rule a frameError; for both, the client has
+// been sent its close frame. The end of the connection is
+// io.ErrUnexpectedEOF.
+func (s *socket) nextMessage() (opcode, error) {
+	s.in.turn.take()
+	defer s.in.turn.end()
+	h, err := s.nextFrame()
+	if err != nil {
+		return 0, err
+	}
+	if h.op == opContinuation {
+		return 0, s.misread("a continuation of nothing")
+	}
+	s.in.open = true
+	s.in.begin(h)
+	return h.op, nil
+}
+
+// Read reads of the message that nextMessage found. Its end is io.EOF, which
+// comes with the last bytes where that is known.
+func (s *socket) Read(p []byte) (int, error) {
+	m := &s.in
+	m.turn.take()
+	defer m.turn.end()
+	for {
+		switch {
+		case m.err != nil:
+			return 0, m.err
+		case !m.open || m.over():
+			return 0, io.EOF
+		case m.left > 0:
+			n, err := s.readPayload(p)
+			if err == nil && m.over() {
+				err = io.EOF
+			}
+			return n, err
+		}
+		h, err := s.nextFrame()
+		if err != nil {
+			return 0, err
+		}
+		if h.op != opContinuation {
+			return 0, s.misread("a message within a message")
+		}
+		m.begin(h)
+	}
+}
+
+func (m *messageSource) begin(h frameHead) { m.final, m.left, m.mask = h.final, h.length, h.mask }
+
+// over says that the message has no bytes left.
+func (m *messageSource) over() bool {
+	if m.left == 0 && m.final {
+		m.open = false
+	}
+	return !m.open
+}
+
+// readPayload reads of the frame, of which something is left. The caller has
+// the turn.
+func (s *socket) readPayload(p []byte) (int, error) {
+	m := &s.in
+	if err := s.fill(); err != nil {
+		return 0, err
+	}
+	unread := s.net.unread
+	n := min(len(p), len(unread))
+	if uint64(n) > m.left {
+		n = int(m.left)
+	}
+	m.mask = unmask(p[:n], unread[:n], m.mask)
+	m.left -= uint64(n)
+	s.net.consume(n)
+	return n, nil
+}
+
+// nextFrame waits for a frame that isn't a control frame. The caller has the
+// turn.
+func (s *socket) nextFrame() (frameHead, error) {
+	for s.in.err == nil {
+		h, err := s.readHead()
+		if err != nil || !h.control() {
+			return h, err
+		}
+		if err := s.control(h); err != nil {
+			return frameHead{}, err
+		}
+	}
+	return frameHead{}, s.in.err
+}
+
+func (s *socket) readHead() (frameHead, error) {
+	var b [8]byte
+	if err := s.readFull(b[:2]); err != nil {
+		return frameHead{}, err
+	}
+	h, more, broken := startHead(b[0], b[1])
+	if broken != "" {
+		return h, s.misread(broken)
+	}
+	if err := s.readFull(b[:more]); err != nil {
+		return h, err
+	}
+	if broken := h.setLength(b[:more]); broken != "" {
+		return h, s.misread(broken)
+	}
+	err := s.readFull(b[:4])
+	h.mask = binary.LittleEndian.Uint32(b[:])
+	return h, err
+}
+
+// control takes in a control frame: a pong has been counted as bytes that
+// came, a ping is answered, a close, too. RFC 6455 §5.5.
+func (s *socket) control(h frameHead) error {
+	var b [maxControl]byte
+	payload := b[:h.length]
+	if err := s.readFull(payload); err != nil {
+		return err
+	}
+	unmask(payload, payload, h.mask)
+	switch h.op {
+	case opPing:
+		s.answer(payload)
+	case opClose:
+		code, ok := parseClose(payload)
+		if !ok {
+			return s.misread("a close frame that can't be read")
+		}
+		s.in.err = websocket.CloseError{Code: code}
+		_ = s.net.sendClose(code) // who sends the last word meets the same error
+		return s.in.err
+	}
+	return nil
+}
+
+// misread ends the reading: after a broken rule nobody knows where a frame
+// begins. RFC 6455 §7.1.7.
+func (s *socket) misread(broken string) error {
+	s.in.err = frameError(broken)
+	_ = s.net.sendClose(websocket.StatusProtocolError) // it is over either way
+	return s.in.err
+}
+
+// readFull fills p with bytes as they came. The caller has the turn.
+func (s *socket) readFull(p []byte) error {
+	for len(p) > 0 {
+		if err := s.fill(); err != nil {
+			return err
+		}
+		n := copy(p, s.net.unread)
+		s.net.consume(n)
+		p = p[n:]
+	}
+	return nil
+}
+
+// fill sees to it that something is unread. The caller has the turn.
+func (s *socket) fill() error {
+	if len(s.net.unread) > 0 {
+		return nil
+	}
+	s.reading.Store(true)
+	defer s.reading.Store(false)
+	err := s.net.fill()
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // a WebSocket ends with a close frame
+		s.in.err = err
+	}
+	return err
+}
+
+// awaitClose reads until the client's close frame, or until nothing can be
+// read any more, and drops what comes before.
+func (s *socket) awaitClose() {
+	m := &s.in
+	m.turn.take()
+	defer m.turn.end()
+	for m.err == nil {
+		if m.left == 0 {
+			h, err := s.nextFrame()
+			if err != nil {
+				return
+			}
+			m.begin(h)
+			continue
+		}
+		if err := s.fill(); err != nil {
+			return
+		}
+		n := len(s.net.unread)
+		if uint64(n) > m.left {
+			n = int(m.left)
+		}
+		m.left -= uint64(n)
+		s.net.consume(n)
+	}
+}
