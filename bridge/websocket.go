@@ -17,10 +17,7 @@ import (
 // the connection itself: a context that ends would close it, and then the
 // client couldn't be told anything any more.
 //
-// coder/websocket makes the handshake. Frames are read and written here: it
-// makes a system call of each message, and closes the connection when a pong
-// can't be written within 5 s, but a client that is slow to read is none that
-// is gone.
+// coder/websocket makes the handshake; frames are read and written here.
 type socket struct {
 	net    *socketConn
 	closed func() // tells the server that the connection is gone
@@ -141,7 +138,7 @@ func (s *socket) tryPong() {
 		if free {
 			_ = s.sendPong() // the reader meets the same error
 		}
-		_ = s.net.unlock() // likewise
+		s.net.leave()
 		if free {
 			return
 		}
@@ -156,10 +153,11 @@ func (s *socket) tryPong() {
 	})
 }
 
-// sendPong answers the latest ping, if none did. The connection's mu is held.
+// sendPong answers the latest ping, if none did and nothing was said to be the
+// last. The connection's mu is held.
 func (s *socket) sendPong() error {
 	s.pong.mu.Lock()
-	due := s.pong.due
+	due := s.pong.due && !s.net.ended.Load()
 	var frame []byte
 	if due {
 		frame = appendControl(nil, opPong, s.pong.payload[:s.pong.length])
@@ -208,11 +206,11 @@ func (s *socket) ping() bool {
 		return false
 	}
 	sent := false
-	if s.net.free() {
+	if s.net.free() && !s.net.ended.Load() {
 		s.net.hold(appendControl(nil, opPing, nil))
-		sent = s.net.flush() == nil
+		sent = s.net.flush() == nil // else the reader meets the same error
 	}
-	_ = s.net.unlock() // the reader meets the same error
+	s.net.leave()
 	return sent
 }
 
@@ -263,9 +261,9 @@ func (s *socket) shut(code websocket.StatusCode, patience time.Duration) {
 
 // drop closes the connection at once.
 func (s *socket) drop() {
+	_ = s.net.SetDeadline(longAgo) // a closed connection needs none
 	s.stopPings()
-	_ = s.net.SetDeadline(longAgo) // whoever writes has the line to himself
-	_ = s.net.Close()              // it is over either way
+	_ = s.net.Close() // it is over either way
 	s.closed()
 }
 

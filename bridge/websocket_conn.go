@@ -88,27 +88,51 @@ func (c *socketConn) consume(n int) {
 	}
 }
 
-// sendClose says that nothing more comes, once. It doesn't wait for the message
-// that is being written: whoever writes that sends the close frame behind it.
+// sendClose says that nothing more comes, if nobody has said so, and sends what
+// is held. The write deadline bounds it.
 func (c *socketConn) sendClose(code websocket.StatusCode) error {
-	if c.ended.Swap(true) {
-		return nil
-	}
-	c.closeCode = code
-	c.closeLate.Store(true)
-	if !c.mu.TryLock() {
-		return nil
-	}
+	c.sayClose(code)
+	c.mu.Lock()
 	return c.unlock()
 }
 
-// unlock sends the close frame that was said meanwhile.
+// answerClose is sendClose for whoever reads, who mustn't wait for the line: if
+// that isn't free, the one who writes next sends the close frame.
+func (c *socketConn) answerClose(code websocket.StatusCode) {
+	c.sayClose(code)
+	if c.mu.TryLock() {
+		c.leave()
+	}
+}
+
+func (c *socketConn) sayClose(code websocket.StatusCode) {
+	if !c.ended.Swap(true) {
+		c.closeCode = code
+		c.closeLate.Store(true)
+	}
+}
+
+// unlock sends the close frame that was said meanwhile, behind what is written.
 func (c *socketConn) unlock() error {
 	for {
 		err := c.sendLate()
 		c.mu.Unlock()
 		if err != nil || !c.closeLate.Load() || !c.mu.TryLock() {
 			return err
+		}
+	}
+}
+
+// leave is unlock for who mustn't wait for the line.
+func (c *socketConn) leave() {
+	for {
+		late := c.closeLate.Load()
+		if late && c.free() {
+			_ = c.sendLate() // lost remembers it
+		}
+		c.mu.Unlock()
+		if late || !c.closeLate.Load() || !c.mu.TryLock() {
+			return
 		}
 	}
 }
@@ -128,8 +152,8 @@ func (c *socketConn) sendLate() error {
 // message writes one binary message, given in pieces; between large ones it
 // calls wrote. If more follows at once, the message may wait for that.
 func (c *socketConn) message(wrote func(), more bool, pieces [][]byte) error {
-	if c.ended.Load() {
-		return net.ErrClosed // RFC 6455 §5.5.1
+	if c.ended.Load() || c.lost.Load() {
+		return net.ErrClosed // RFC 6455 §5.5.1; and nothing can follow half a frame
 	}
 	length := 0
 	for _, p := range pieces {

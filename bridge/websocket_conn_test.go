@@ -107,9 +107,7 @@ func TestCloseFrameWaitsForTheMessage(t *testing.T) {
 	w := &writes{}
 	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
 	c.mu.Lock() // a message is being written
-	if err := c.sendClose(websocket.StatusGoingAway); err != nil {
-		t.Fatal(err)
-	}
+	c.answerClose(websocket.StatusGoingAway)
 	wantWrites(t, w)
 	c.hold([]byte("\x82\x01m"))
 	if err := errors.Join(c.flush(), c.unlock()); err != nil {

@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"math/bits"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 )
@@ -30,6 +31,9 @@ const (
 
 // maxControl is the longest payload of a control frame. RFC 6455 §5.5.
 const maxControl = 125
+
+// maxHead is the length of the longest header of a client's frame.
+const maxHead = 14
 
 // A frameHead is the header of a client's frame. RFC 6455 §5.2.
 type frameHead struct {
@@ -106,21 +110,24 @@ func unmaskWith(pattern, dst, src []byte, mask uint32) uint32 {
 	return mask
 }
 
-// parseClose reads a close frame's payload: the code, 1005 if there is none. It
-// returns false for one that is against the rules. RFC 6455 §5.5.1, §7.4.
-func parseClose(payload []byte) (websocket.StatusCode, bool) {
+// parseClose reads a close frame's payload: the code, 1005 if there is none, and
+// the reason. For one that is against the rules it returns which, and the code
+// to answer with. RFC 6455 §5.5.1, §7.4, §8.1.
+func parseClose(payload []byte) (told websocket.CloseError, broken string) {
 	if len(payload) == 0 {
-		return websocket.StatusNoStatusRcvd, true
+		return websocket.CloseError{Code: websocket.StatusNoStatusRcvd}, ""
 	}
 	if len(payload) == 1 {
-		return 0, false
+		return websocket.CloseError{Code: websocket.StatusProtocolError}, "a close frame of one byte"
 	}
-	code := websocket.StatusCode(binary.BigEndian.Uint16(payload))
-	switch code {
-	case 1004, websocket.StatusNoStatusRcvd, websocket.StatusAbnormalClosure:
-		return 0, false
+	code, reason := websocket.StatusCode(binary.BigEndian.Uint16(payload)), payload[2:]
+	switch {
+	case code < 1000, code >= 1004 && code <= 1006, code > 1014 && code < 3000, code > 4999:
+		return websocket.CloseError{Code: websocket.StatusProtocolError}, "a close code that nobody may send"
+	case !utf8.Valid(reason):
+		return websocket.CloseError{Code: websocket.StatusInvalidFramePayloadData}, "a close reason that isn't UTF-8"
 	}
-	return code, code >= 1000 && code <= 1014 || code >= 3000 && code <= 4999
+	return websocket.CloseError{Code: code, Reason: string(reason)}, ""
 }
 
 // maxFrameHeader is the size of the longest header of a frame without mask.

@@ -109,29 +109,31 @@ func TestUnmask(t *testing.T) {
 }
 
 func TestParseClose(t *testing.T) {
+	const protocol, text = websocket.StatusProtocolError, websocket.StatusInvalidFramePayloadData
 	for _, c := range []struct {
 		payload string
-		want    websocket.StatusCode
+		want    websocket.CloseError
 		ok      bool
 	}{
-		{"", websocket.StatusNoStatusRcvd, true},
-		{"\x03", 0, false},
-		{"\x03\xe8", 1000, true},
-		{"\x03\xe8bye", 1000, true},
-		{"\x03\xf6", 1014, true},
-		{"\x0b\xb8", 3000, true},
-		{"\x13\x87", 4999, true},
-		{"\x00\x00", 0, false},
-		{"\x03\xe7", 999, false},
-		{"\x03\xec", 0, false},
-		{"\x03\xed", 0, false},
-		{"\x03\xee", 0, false},
-		{"\x03\xf7", 1015, false},
-		{"\x0b\xb7", 2999, false},
-		{"\x13\x88", 5000, false},
+		{"", websocket.CloseError{Code: websocket.StatusNoStatusRcvd}, true},
+		{"\x03", websocket.CloseError{Code: protocol}, false},
+		{"\x03\xe8", websocket.CloseError{Code: 1000}, true},
+		{"\x03\xe8bye \u00fc", websocket.CloseError{Code: 1000, Reason: "bye \u00fc"}, true},
+		{"\x03\xe8\xff\xfe", websocket.CloseError{Code: text}, false},
+		{"\x03\xf6", websocket.CloseError{Code: 1014}, true},
+		{"\x0b\xb8", websocket.CloseError{Code: 3000}, true},
+		{"\x13\x87", websocket.CloseError{Code: 4999}, true},
+		{"\x00\x00", websocket.CloseError{Code: protocol}, false},
+		{"\x03\xe7", websocket.CloseError{Code: protocol}, false},
+		{"\x03\xec", websocket.CloseError{Code: protocol}, false},
+		{"\x03\xed", websocket.CloseError{Code: protocol}, false},
+		{"\x03\xee", websocket.CloseError{Code: protocol}, false},
+		{"\x03\xf7", websocket.CloseError{Code: protocol}, false},
+		{"\x0b\xb7", websocket.CloseError{Code: protocol}, false},
+		{"\x13\x88", websocket.CloseError{Code: protocol}, false},
 	} {
-		if got, ok := parseClose([]byte(c.payload)); ok != c.ok || ok && got != c.want {
-			t.Errorf("%q is %d %v, want %d %v", c.payload, got, ok, c.want, c.ok)
+		if got, broken := parseClose([]byte(c.payload)); got != c.want || (broken == "") != c.ok {
+			t.Errorf("%q is %v, %q; want %v, %v", c.payload, got, broken, c.want, c.ok)
 		}
 	}
 }

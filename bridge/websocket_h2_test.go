@@ -110,8 +110,7 @@ func TestTextInsideATunnel(t *testing.T) {
 	end.send(t, opClose, []byte{0x03, 0xeb})
 }
 
-// TestForbiddenFrameInsideATunnel: the client is told that it was its frame,
-// also where coder/websocket says nothing.
+// TestForbiddenFrameInsideATunnel: the client is told that it was its frame.
 func TestForbiddenFrameInsideATunnel(t *testing.T) {
 	for name, frame := range map[string][]byte{
 		"not masked":              {0x82, 1, 0},

@@ -18,6 +18,9 @@ type messageSource struct {
 	final bool   // the frame is the message's last
 	left  uint64 // of the frame
 	mask  uint32 // of what is left
+
+	head [maxHead + maxControl]byte // of the frame that begins, and a control frame's payload
+	have int                        // of head: a deadline may pass inside it
 }
 
 // A turn is had by one reader at a time. It is no mutex, since whoever closes
@@ -62,7 +65,7 @@ func (s *socket) nextMessage() (opcode, error) {
 		return 0, err
 	}
 	if h.op == opContinuation {
-		return 0, s.misread("a continuation of nothing")
+		return 0, s.misread(websocket.StatusProtocolError, "a continuation of nothing")
 	}
 	s.in.open = true
 	s.in.begin(h)
@@ -93,7 +96,7 @@ func (s *socket) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		if h.op != opContinuation {
-			return 0, s.misread("a message within a message")
+			return 0, s.misread(websocket.StatusProtocolError, "a message within a message")
 		}
 		m.begin(h)
 	}
@@ -131,78 +134,89 @@ func (s *socket) readPayload(p []byte) (int, error) {
 // turn.
 func (s *socket) nextFrame() (frameHead, error) {
 	for s.in.err == nil {
-		h, err := s.readHead()
-		if err != nil || !h.control() {
+		h, size, err := s.readHead()
+		if err != nil {
 			return h, err
 		}
-		if err := s.control(h); err != nil {
-			return frameHead{}, err
+		if !h.control() {
+			s.in.have = 0
+			return h, nil
+		}
+		if err := s.await(size + int(h.length)); err != nil {
+			return h, err
+		}
+		s.in.have = 0
+		payload := s.in.head[size:][:h.length]
+		unmask(payload, payload, h.mask)
+		if err := s.control(h.op, payload); err != nil {
+			return h, err
 		}
 	}
 	return frameHead{}, s.in.err
 }
 
-func (s *socket) readHead() (frameHead, error) {
-	var b [8]byte
-	if err := s.readFull(b[:2]); err != nil {
-		return frameHead{}, err
+// readHead waits for a whole header, and returns its size. What came of it
+// before a deadline is read again.
+func (s *socket) readHead() (h frameHead, size int, err error) {
+	if err := s.await(2); err != nil {
+		return h, 0, err
 	}
+	b := s.in.head[:]
 	h, more, broken := startHead(b[0], b[1])
 	if broken != "" {
-		return h, s.misread(broken)
+		return h, 0, s.misread(websocket.StatusProtocolError, broken)
 	}
-	if err := s.readFull(b[:more]); err != nil {
-		return h, err
+	if err := s.await(2 + more); err != nil {
+		return h, 0, err
 	}
-	if broken := h.setLength(b[:more]); broken != "" {
-		return h, s.misread(broken)
+	if broken := h.setLength(b[2:][:more]); broken != "" {
+		return h, 0, s.misread(websocket.StatusProtocolError, broken)
 	}
-	err := s.readFull(b[:4])
-	h.mask = binary.LittleEndian.Uint32(b[:])
-	return h, err
+	size = 2 + more + 4
+	if err := s.await(size); err != nil {
+		return h, 0, err
+	}
+	h.mask = binary.LittleEndian.Uint32(b[2+more:])
+	return h, size, nil
 }
 
 // control takes in a control frame: a pong has been counted as bytes that
 // came, a ping is answered, a close, too. RFC 6455 §5.5.
-func (s *socket) control(h frameHead) error {
-	var b [maxControl]byte
-	payload := b[:h.length]
-	if err := s.readFull(payload); err != nil {
-		return err
-	}
-	unmask(payload, payload, h.mask)
-	switch h.op {
+func (s *socket) control(op opcode, payload []byte) error {
+	switch op {
 	case opPing:
 		s.answer(payload)
 	case opClose:
-		code, ok := parseClose(payload)
-		if !ok {
-			return s.misread("a close frame that can't be read")
+		told, broken := parseClose(payload)
+		if broken != "" {
+			return s.misread(told.Code, broken)
 		}
-		s.in.err = websocket.CloseError{Code: code}
-		_ = s.net.sendClose(code) // who sends the last word meets the same error
-		return s.in.err
+		s.in.err = told
+		s.net.answerClose(told.Code)
+		return told
 	}
 	return nil
 }
 
 // misread ends the reading: after a broken rule nobody knows where a frame
-// begins. RFC 6455 §7.1.7.
-func (s *socket) misread(broken string) error {
+// begins. RFC 6455 §7.1.7. The caller has the turn.
+func (s *socket) misread(code websocket.StatusCode, broken string) error {
 	s.in.err = frameError(broken)
-	_ = s.net.sendClose(websocket.StatusProtocolError) // it is over either way
+	s.net.answerClose(code)
 	return s.in.err
 }
 
-// readFull fills p with bytes as they came. The caller has the turn.
-func (s *socket) readFull(p []byte) error {
-	for len(p) > 0 {
+// await fills the head to n bytes, which stay there if it fails. The caller
+// has the turn.
+func (s *socket) await(n int) error {
+	m := &s.in
+	for m.have < n {
 		if err := s.fill(); err != nil {
 			return err
 		}
-		n := copy(p, s.net.unread)
-		s.net.consume(n)
-		p = p[n:]
+		took := copy(m.head[m.have:n], s.net.unread)
+		s.net.consume(took)
+		m.have += took
 	}
 	return nil
 }

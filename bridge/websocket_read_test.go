@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,11 +113,12 @@ func TestEndOfASocketIsTold(t *testing.T) {
 	for _, c := range []struct {
 		name, in, told, end string
 	}{
-		{"a close", string(masked(opClose, []byte{3, 232, 'b', 'y', 'e'})), "\x88\x02\x03\xe8", `status = StatusNormalClosure and reason = ""`},
+		{"a close", string(masked(opClose, []byte{3, 232, 'b', 'y', 'e'})), "\x88\x02\x03\xe8", `status = StatusNormalClosure and reason = "bye"`},
+		{"a reason that isn't text", string(masked(opClose, []byte("\x03\xe8\xff"))), "\x88\x02\x03\xef", "WebSocket: a close reason that isn't UTF-8"},
 		{"a close without a code", string(masked(opClose, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
 		{"data behind a close", string(masked(opClose, nil)) + string(masked(opBinary, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
 		{"two closes", string(masked(opClose, nil)) + string(masked(opClose, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
-		{"a close of one byte", string(masked(opClose, []byte{3})), "\x88\x02\x03\xea", "WebSocket: a close frame that can't be read"},
+		{"a close of one byte", string(masked(opClose, []byte{3})), "\x88\x02\x03\xea", "WebSocket: a close frame of one byte"},
 		{"a reserved bit", "\xc2\x80", "\x88\x02\x03\xea", "WebSocket: a reserved bit is set"},
 		{"a continuation of nothing", string(masked(opContinuation, nil)), "\x88\x02\x03\xea", "WebSocket: a continuation of nothing"},
 		{"a message within a message", "\x02\x80\x00\x00\x00\x00" + string(masked(opBinary, nil)), "\x88\x02\x03\xea", "WebSocket: a message within a message"},
@@ -125,5 +129,90 @@ func TestEndOfASocketIsTold(t *testing.T) {
 		if end.Error() != c.end || string(told) != c.told {
 			t.Errorf("%s: ends with %q, told %q; want %q, %q", c.name, end, told, c.end, c.told)
 		}
+	}
+}
+
+// TestDeadlineInsideAFrame: what came before it is not lost, wherever it
+// passes: a header, a ping, a message.
+func TestDeadlineInsideAFrame(t *testing.T) {
+	frames := append(masked(opPing, []byte("ping")), masked(opBinary, bytes.Repeat([]byte("m"), 200))...)
+	for cut := range frames {
+		server, client := tcpPair(t)
+		ws := &socket{net: newSocketConn(&clientConn{Conn: server}, mem.DefaultBufferPool(), nil), closed: func() {}}
+		ws.in.turn.ended.L = &ws.in.turn.mu
+		read := func(b []byte) (op opcode, message []byte, err error) {
+			if _, err := client.Write(b); err != nil {
+				t.Fatal(err)
+			}
+			if op, err = ws.nextMessage(); err == nil {
+				message, err = io.ReadAll(ws)
+			}
+			return op, message, err
+		}
+		if err := server.SetReadDeadline(time.Now().Add(5 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		op, first, err := read(frames[:cut])
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("after %d bytes: %v, want %v", cut, err, os.ErrDeadlineExceeded)
+		}
+		if err := server.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		var rest []byte
+		if op != 0 { // inside the message
+			if _, err = client.Write(frames[cut:]); err == nil {
+				rest, err = io.ReadAll(ws)
+			}
+		} else {
+			op, rest, err = read(frames[cut:])
+		}
+		if got := append(first, rest...); op != opBinary || len(got) != 200 || strings.Trim(string(got), "m") != "" || err != nil {
+			t.Errorf("a deadline after %d bytes: then %x of %q, %v", cut, op, got, err)
+		}
+		pong := make([]byte, 6)
+		if _, err := io.ReadFull(client, pong); err != nil || string(pong) != "\x8a\x04ping" {
+			t.Errorf("a deadline after %d bytes: the ping is answered %q, %v", cut, pong, err)
+		}
+		ws.drop()
+	}
+}
+
+// TestReaderDoesNotWaitForTheLine: a client that takes nothing and closes has
+// closed, and nothing follows a close frame.
+func TestReaderDoesNotWaitForTheLine(t *testing.T) {
+	server, client := tcpPair(t)
+	ws := &socket{net: newSocketConn(&clientConn{Conn: server}, mem.DefaultBufferPool(), nil), closed: func() {}}
+	ws.in.turn.ended.L = &ws.in.turn.mu
+	filled := int64(0)
+	for err := error(nil); err == nil; { // until the kernel takes no more
+		var n int
+		_ = server.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)) // it is open
+		n, err = server.Write(make([]byte, 64<<10))
+		filled += int64(n)
+	}
+	_ = server.SetWriteDeadline(time.Time{}) // likewise
+	ws.answer([]byte("p"))
+	if _, err := client.Write(masked(opClose, []byte{3, 232})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ws.nextMessage(); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
+		t.Errorf("the close reads as %v", err)
+	}
+	if ws.ping() {
+		t.Error("a ping was sent after the close")
+	}
+	var told []byte
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		if _, err := io.CopyN(io.Discard, client, filled); err != nil {
+			t.Error(err)
+		}
+		told, _ = io.ReadAll(client) // an end that isn't clean shows in what came
+	})
+	ws.shut(websocket.StatusNormalClosure, 10*time.Second)
+	reading.Wait()
+	if string(told) != "\x88\x02\x03\xe8" {
+		t.Errorf("the client is told %x, want the close frame alone", told)
 	}
 }

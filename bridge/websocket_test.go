@@ -67,7 +67,7 @@ type wireEnd struct {
 	r *bufio.Reader
 }
 
-// masked is one whole frame of a client, under a mask of zeros.
+// masked is one whole frame of a client.
 func masked(op opcode, payload []byte) []byte {
 	b := []byte{finBit | byte(op)}
 	switch n := len(payload); {
@@ -78,7 +78,12 @@ func masked(op opcode, payload []byte) []byte {
 	default:
 		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
 	}
-	return append(append(b, 0, 0, 0, 0), payload...)
+	key := [4]byte{0xa5, 0, 0x3c, 0xff}
+	b = append(b, key[:]...)
+	for i, p := range payload {
+		b = append(b, p^key[i%4])
+	}
+	return b
 }
 
 func (c *wireEnd) send(t testing.TB, op opcode, payload []byte) {
