@@ -129,7 +129,8 @@ const pageEnd = `
 ## How to read them
 
 - A ratio below 1 says that culvert needs less CPU time than the other for the same work.
-- grpcwebproxy has no flow control on WebSockets: what a stuck handler doesn't read, it keeps.
+- grpcwebproxy has no flow control on WebSockets: what a stuck handler doesn't read, it keeps. A run in which it breaks off
+  a stream is made again.
 - nginx passes native gRPC on and nothing else.
 - Latency (p50 / p99) is the client's, on a machine that the client, the proxy and the backend share.
 
