@@ -54,9 +54,9 @@ func (e frameError) Error() string { return "WebSocket: " + string(e) }
 
 // nextMessage waits for the next data message, and answers control frames
 // meanwhile. The one before must have been read to its end. A close frame is a
-// websocket.CloseError, a broken rule a frameError; for both, the client has
-// been sent its close frame. The end of the connection is
-// io.ErrUnexpectedEOF.
+// websocket.CloseError, a broken rule a frameError; both are answered with a
+// close frame, by whoever writes next if the line isn't free. The end of the
+// connection is io.ErrUnexpectedEOF.
 func (s *socket) nextMessage() (opcode, error) {
 	s.in.turn.take()
 	defer s.in.turn.end()
