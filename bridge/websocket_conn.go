@@ -57,26 +57,34 @@ func newSocketConn(conn net.Conn, pool mem.BufferPool, unread []byte) *socketCon
 // NetConn is the connection under it.
 func (c *socketConn) NetConn() net.Conn { return c.Conn }
 
-// fill waits for bytes. Nothing is unread when it is called, and no buffer of
-// the pool's is held while it waits.
-func (c *socketConn) fill() error {
-	var err error
-	if c.socket != nil {
+// directBytes is how much is read without what follows it, and so not copied.
+const directBytes = 16 << 10
+
+// fill waits for bytes: if p is large, it returns how many are in p, else they
+// are unread, and no buffer of the pool's is held while it waits. Nothing is
+// unread when it is called.
+func (c *socketConn) fill(p []byte) (direct int, err error) {
+	switch {
+	case len(p) >= directBytes:
+		direct, err = c.Conn.Read(p)
+	case c.socket != nil:
 		if c.lent, err = c.socket.read(); err == nil {
 			c.unread = *c.lent
 		}
-	} else {
+	default:
 		if c.own == nil {
 			c.own = make([]byte, ownBytes)
 		}
 		var n int
-		if n, err = c.Conn.Read(c.own); n > 0 {
-			err = nil // it comes again
-		}
+		n, err = c.Conn.Read(c.own)
 		c.unread = c.own[:n]
 	}
-	c.received.Add(int64(len(c.unread)))
-	return err
+	n := direct + len(c.unread)
+	if n > 0 {
+		err = nil // it comes again
+	}
+	c.received.Add(int64(n))
+	return direct, err
 }
 
 // consume takes n bytes off what is unread.

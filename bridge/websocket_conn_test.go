@@ -171,7 +171,7 @@ func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 				if n := pool.out.Load(); n != 0 {
 					t.Fatalf("%s: %d buffers are out while nothing is unread", name, n)
 				}
-				if err := c.fill(); err != nil {
+				if _, err := c.fill(nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -189,7 +189,7 @@ func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 		if err := server.SetReadDeadline(longAgo); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.fill(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if _, err := c.fill(nil); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: after the deadline: %v, want %v", name, err, os.ErrDeadlineExceeded)
 		}
 		if err := server.SetReadDeadline(time.Time{}); err != nil {
@@ -198,7 +198,7 @@ func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 	}
 	_ = client.Close() // the end is what is looked for
 	for name, conn := range map[string]net.Conn{"a socket": &clientConn{Conn: server}, "another": server} {
-		if err := newSocketConn(conn, pool, nil).fill(); !errors.Is(err, io.EOF) {
+		if _, err := newSocketConn(conn, pool, nil).fill(nil); !errors.Is(err, io.EOF) {
 			t.Errorf("%s: at the end: %v, want %v", name, err, io.EOF)
 		}
 	}

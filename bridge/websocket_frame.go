@@ -99,8 +99,9 @@ func unmask(dst, src []byte, mask uint32) uint32 {
 // unmaskWith fills the pattern, whose length is a multiple of the mask's, as
 // far as it needs it.
 func unmaskWith(pattern, dst, src []byte, mask uint32) uint32 {
-	for i := 0; i < min(len(src), len(pattern)); i += 4 {
-		binary.LittleEndian.PutUint32(pattern[i:], mask)
+	binary.LittleEndian.PutUint32(pattern, mask)
+	for n := 4; n < min(len(src), len(pattern)); {
+		n += copy(pattern[n:], pattern[:n])
 	}
 	for len(src) > 0 {
 		n := subtle.XORBytes(dst, src, pattern)

@@ -116,17 +116,21 @@ func (m *messageSource) over() bool {
 // the turn.
 func (s *socket) readPayload(p []byte) (int, error) {
 	m := &s.in
-	if err := s.fill(); err != nil {
+	if uint64(len(p)) > m.left {
+		p = p[:m.left]
+	}
+	n, err := s.fill(p)
+	if err != nil {
 		return 0, err
 	}
-	unread := s.net.unread
-	n := min(len(p), len(unread))
-	if uint64(n) > m.left {
-		n = int(m.left)
+	if n > 0 {
+		m.mask = unmask(p[:n], p[:n], m.mask)
+	} else {
+		n = min(len(p), len(s.net.unread))
+		m.mask = unmask(p[:n], s.net.unread[:n], m.mask)
+		s.net.consume(n)
 	}
-	m.mask = unmask(p[:n], unread[:n], m.mask)
 	m.left -= uint64(n)
-	s.net.consume(n)
 	return n, nil
 }
 
@@ -211,7 +215,7 @@ func (s *socket) misread(code websocket.StatusCode, broken string) error {
 func (s *socket) await(n int) error {
 	m := &s.in
 	for m.have < n {
-		if err := s.fill(); err != nil {
+		if _, err := s.fill(nil); err != nil {
 			return err
 		}
 		took := copy(m.head[m.have:n], s.net.unread)
@@ -221,19 +225,20 @@ func (s *socket) await(n int) error {
 	return nil
 }
 
-// fill sees to it that something is unread. The caller has the turn.
-func (s *socket) fill() error {
+// fill sees to it that something is unread, or, if p is large, that something
+// is in p. The caller has the turn.
+func (s *socket) fill(p []byte) (direct int, err error) {
 	if len(s.net.unread) > 0 {
-		return nil
+		return 0, nil
 	}
 	s.reading.Store(true)
 	defer s.reading.Store(false)
-	err := s.net.fill()
+	direct, err = s.net.fill(p)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF // a WebSocket ends with a close frame
 		s.in.err = err
 	}
-	return err
+	return direct, err
 }
 
 // awaitClose reads until the client's close frame, or until nothing can be
@@ -251,7 +256,7 @@ func (s *socket) awaitClose() {
 			m.begin(h)
 			continue
 		}
-		if err := s.fill(); err != nil {
+		if _, err := s.fill(nil); err != nil {
 			return
 		}
 		n := len(s.net.unread)

@@ -132,6 +132,87 @@ func TestEndOfASocketIsTold(t *testing.T) {
 	}
 }
 
+// TestLargeMessages are read to where they go, of frames that end anywhere, and
+// are unchanged however they arrive.
+func TestLargeMessages(t *testing.T) {
+	message := make([]byte, 100<<10+3)
+	for i := range message {
+		message[i] = byte(i % 251)
+	}
+	want := fmt.Sprintf("%x %q", opBinary, message)
+	for _, frame := range []int{directBytes - 1, directBytes, directBytes + 1, 3*directBytes + 2, len(message)} {
+		var in []byte
+		for at := 0; at < len(message); at += frame {
+			op := opContinuation
+			if at == 0 {
+				op = opBinary
+			}
+			f := masked(op, message[at:min(at+frame, len(message))])
+			if at+frame < len(message) {
+				f[0] &^= finBit
+			}
+			in = append(in, f...)
+		}
+		in = append(append(in, in...), masked(opClose, nil)...)
+		for _, arriving := range []int{97, 4097, directBytes, 40001, len(in)} {
+			for _, reading := range []int{directBytes - 1, directBytes, 2*directBytes + 1, len(message)} {
+				got, _, end := readSocket(in, arriving, reading)
+				if len(got) != 2 || got[0] != want || got[1] != want || websocket.CloseStatus(end) != websocket.StatusNoStatusRcvd {
+					t.Errorf("frames of %d bytes that arrive by %d and are read by %d: %d messages, altered, or the end is %v", frame, arriving, reading, len(got), end)
+				}
+			}
+		}
+	}
+}
+
+// TestDeadlineInsideALargeMessage: what came before it is not lost, nor is it
+// told as an error.
+func TestDeadlineInsideALargeMessage(t *testing.T) {
+	server, client := tcpPair(t)
+	ws := &socket{net: newSocketConn(&clientConn{Conn: server}, mem.DefaultBufferPool(), nil), closed: func() {}}
+	ws.in.turn.ended.L = &ws.in.turn.mu
+	want := bytes.Repeat([]byte("message"), 20<<10)
+	frame := masked(opBinary, want)
+	header := len(frame) - len(want)
+	got := make([]byte, len(want))
+	at := 0
+	for _, cut := range [][2]int{{0, header}, {header, header + 50<<10 + 1}, {header + 50<<10 + 1, len(frame) - 1}, {len(frame) - 1, len(frame)}} {
+		if _, err := client.Write(frame[cut[0]:cut[1]]); err != nil {
+			t.Fatal(err)
+		}
+		if cut[0] == 0 {
+			if op, err := ws.nextMessage(); op != opBinary || err != nil {
+				t.Fatal(op, err)
+			}
+		}
+		for at < cut[1]-header {
+			n, err := ws.Read(got[at:])
+			if at += n; err != nil && (!errors.Is(err, io.EOF) || at < len(want)) {
+				t.Fatalf("after %d bytes: %v", at, err)
+			}
+		}
+		if at == len(want) {
+			break
+		}
+		if err := server.SetReadDeadline(longAgo); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := ws.Read(got[at:]); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("after the deadline: %d bytes and %v, want 0 and %v", n, err, os.ErrDeadlineExceeded)
+		}
+		if err := server.SetReadDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("the message was altered")
+	}
+	if n := ws.net.received.Load(); n != int64(len(frame)) {
+		t.Errorf("%d bytes are counted as received, want %d", n, len(frame))
+	}
+	ws.drop()
+}
+
 // TestDeadlineInsideAFrame: what came before it is not lost, wherever it
 // passes: a header, a ping, a message.
 func TestDeadlineInsideAFrame(t *testing.T) {
