@@ -55,6 +55,7 @@ TERM or INT drains: no new calls, and those that run may end within
 			return &misuse{errNoBackend}
 		}
 		defer paceCollector()()
+		defer paceThreads()()
 		log, calls, flush := newLoggers(cmd.ErrOrStderr(), loaded.Log)
 		defer flush()
 		for _, w := range loaded.Warnings {
