@@ -79,6 +79,12 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	if n > 4<<10 {
 		step = 1 << 10
 	}
+	partial := false // a defer inside the loop would cost each message a search
+	defer func() {
+		if partial {
+			m.ledger.sub(small, partialBytes)
+		}
+	}()
 	for read, reserved := 0, 0; read < n; step = min(chunkBytes, n-read) {
 		if want := m.room(read, n); want > reserved {
 			if err := m.reserve(c, request, want-reserved, want); err != nil {
@@ -93,7 +99,7 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 		got, err := io.ReadFull(m.body, chunk.ReadOnlyData())
 		if read == 0 && got < n {
 			m.ledger.add(small, partialBytes)
-			defer m.ledger.sub(small, partialBytes)
+			partial = true
 		}
 		read += got
 		if err != nil {
