@@ -210,11 +210,12 @@ func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 // countingPool counts the buffers that are out.
 type countingPool struct {
 	mem.BufferPool
-	out atomic.Int64
+	out, gets atomic.Int64
 }
 
 func (p *countingPool) Get(n int) *[]byte {
 	p.out.Add(1)
+	p.gets.Add(1)
 	return p.BufferPool.Get(n)
 }
 

@@ -80,6 +80,7 @@ func FuzzSocket(f *testing.F) {
 		append(masked(opBinary, []byte{0}), masked(opClose, []byte{3, 232})...),
 		masked(opText, bytes.Repeat([]byte("x"), 300)),
 		masked(opBinary, make([]byte, 5<<10)),
+		masked(opBinary, bytes.Repeat([]byte("large"), directBytes/2)),
 		{0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5},
 		fragments,
 		masked(opContinuation, nil),
@@ -91,10 +92,10 @@ func FuzzSocket(f *testing.F) {
 		f.Add(seed, byte(3), byte(5))
 	}
 	f.Fuzz(func(t *testing.T, in []byte, arriving, reading byte) {
-		if len(in) > 16<<10 {
+		if len(in) > 4*directBytes {
 			return
 		}
-		want, wantTold, wantEnd := readSocket(bytes.Clone(in), max(len(in), 1), 32<<10)
+		want, wantTold, wantEnd := readSocket(bytes.Clone(in), max(len(in), 1), chunkBytes)
 		got, told, end := readSocket(bytes.Clone(in), int(arriving)+1, int(reading)+1)
 		if fmt.Sprint(got, end) != fmt.Sprint(want, wantEnd) {
 			t.Errorf("in pieces it reads as %q, %v; whole as %q, %v", got, end, want, wantEnd)
@@ -169,7 +170,8 @@ func TestLargeMessages(t *testing.T) {
 // told as an error.
 func TestDeadlineInsideALargeMessage(t *testing.T) {
 	server, client := tcpPair(t)
-	ws := &socket{net: newSocketConn(&clientConn{Conn: server}, mem.DefaultBufferPool(), nil), closed: func() {}}
+	pool := &countingPool{BufferPool: mem.DefaultBufferPool()}
+	ws := &socket{net: newSocketConn(&clientConn{Conn: server}, pool, nil), closed: func() {}}
 	ws.in.turn.ended.L = &ws.in.turn.mu
 	want := bytes.Repeat([]byte("message"), 20<<10)
 	frame := masked(opBinary, want)
@@ -206,6 +208,9 @@ func TestDeadlineInsideALargeMessage(t *testing.T) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Error("the message was altered")
+	}
+	if n := pool.gets.Load(); n != 2 {
+		t.Errorf("%d buffers were used on the way, want one for the header and one for the last byte", n)
 	}
 	if n := ws.net.received.Load(); n != int64(len(frame)) {
 		t.Errorf("%d bytes are counted as received, want %d", n, len(frame))
