@@ -55,11 +55,12 @@ unit: ## Unit, fuzz corpora, command line and conformance tests, with the race d
 	$(call say,unit: culvert with the race detector)
 	@$(TESTSUM) --format pkgname -- -race -count=1 ./...
 
+# One package after the other (-p 1): some tests are of time.
 e2e: build node_modules ## The real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
 	@go -C e2e mod download
 	@go -C tools tool -n h2spec >/dev/null # likewise: the tests may be without a network
-	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) $(TESTSUM) --format testname -- -race -count=1 -timeout 10m ./...
+	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) $(TESTSUM) --format testname -- -p 1 -race -count=1 -timeout 15m ./...
 	$(call say,the clients and what they can, as the run saw it)
 	@grep '^|' docs/compatibility.md
 

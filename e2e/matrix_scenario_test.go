@@ -53,6 +53,7 @@ const (
 	small    place = "small"   // culvert with limits.message_bytes at 1 MiB
 	foreign  place = "foreign" // culvert called from an origin that isn't allowed
 	calm     place = "calm"    // culvert and a backend that have little else to do, since time matters
+	slow     place = "slow"    // likewise, under calls that carry much and wait long
 	doomed   place = "doomed"  // a backend that is killed under the call
 	drained  place = "drained" // culvert is told to stop under the call
 	left     place = "left"    // the client goes away under the call
@@ -60,7 +61,7 @@ const (
 
 // phases are the places that have a time of their own, in their order. The calls
 // of the others run in the first.
-var phases = []place{ordinary, calm, doomed, drained, left}
+var phases = []place{ordinary, calm, slow, doomed, drained, left}
 
 type jobRequest struct {
 	Text  string `json:"text,omitempty"`
@@ -111,7 +112,7 @@ func (s scenario) job(t testing.TB, client string) job {
 	if limited(client, s) != nil {
 		// What can't be done with many can't be done with a few.
 		j.Requests = j.Requests[:min(3, len(j.Requests))]
-		j.PatienceMS = (4 * time.Second).Milliseconds()
+		j.PatienceMS = (4*time.Second + s.pause).Milliseconds()
 	}
 	j.Metadata = []jobField{{Name: probe.IDKey, Value: j.ID}, {Name: probe.ScriptKey, Value: s.script.String()}}
 	for _, f := range s.metadata {

@@ -312,7 +312,9 @@ var scenarios = append([]scenario{
 		name: "a refused origin", place: foreign, method: "Unary", requests: []jobRequest{{}},
 	},
 	{
-		name: "a slow reader stops the backend", method: "ServerStream", replies: 96, pause: 2500 * time.Millisecond,
+		// The pause is long enough to fill every buffer on the way on a busy machine,
+		// and for the backend then to be seen waiting.
+		name: "a slow reader stops the backend", place: slow, method: "ServerStream", replies: 96, pause: 8 * time.Second,
 		script: probe.Script{Replies: 96, ReplyBytes: 256 * kib}, requests: []jobRequest{{}},
 		check: func(v *verdict, o observation, r probe.Record) {
 			v.numbered(o, 256*kib)

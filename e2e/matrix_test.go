@@ -71,7 +71,7 @@ func startMatrix(t *testing.T) *matrix {
 	dying := startCulvert(t, m.dying.address, culvertOptions{args: args})
 	m.draining = startCulvert(t, m.backend.address, culvertOptions{args: args, config: "drain_timeout: 500ms\n"})
 	m.address = map[place]string{
-		ordinary: whole.address, calm: whole.address, foreign: whole.address, left: whole.address,
+		ordinary: whole.address, calm: whole.address, slow: whole.address, foreign: whole.address, left: whole.address,
 		small: low.address, doomed: dying.address, drained: m.draining.address,
 	}
 	m.far = startFarPath(t, whole.address, low.address, dying.address, m.draining.address)

@@ -6,9 +6,9 @@ import { createInterface } from "node:readline";
 
 /**
  * Runs the jobs, those of each client one after the other: the ordinary ones, a few
- * clients at once; those that want calm, which weigh little; those whose backend dies,
- * and those whose culvert ends. Then those begin that are left, and leave() makes all
- * clients go under them. open(job) resolves to the function that runs that job and
+ * clients at once; those that want calm, which weigh little; those that read slowly;
+ * those whose backend dies, and those whose culvert ends. Then those begin that are
+ * left, and leave() makes all clients go under them. open(job) resolves to the function that runs that job and
  * those like it.
  */
 export async function conduct(open, leave) {
@@ -43,6 +43,7 @@ export async function conduct(open, leave) {
 
   await phase("", 4);
   await phase("calm", clients.length);
+  await phase("slow", clients.length);
   await phase("doomed", clients.length);
   await phase("drained", clients.length);
   const left = jobs.filter((j) => j.phase === "left").map(async (job) => (await runnerFor(job))(job));
