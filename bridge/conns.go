@@ -8,20 +8,20 @@ import (
 
 // noteConn counts the connections of the servers that this Server set up.
 // A connection that a WebSocket took over goes on counting until it closes.
-func (s *Server) noteConn(c net.Conn, state http.ConnState) {
+func (s *Server) noteConn(l *listening, c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		s.countConn(c, 1)
-		s.obs.ConnBegan(connInfo(c))
+		s.obs.ConnBegan(connInfo(l, c))
 	case http.StateClosed:
-		s.connEnded(c)
+		s.connEnded(l, c)
 	case http.StateHijacked, http.StateActive, http.StateIdle:
 	}
 }
 
-func (s *Server) connEnded(c net.Conn) {
+func (s *Server) connEnded(l *listening, c net.Conn) {
 	s.countConn(c, -1)
-	s.obs.ConnEnded(connInfo(c))
+	s.obs.ConnEnded(connInfo(l, c))
 }
 
 // countConn counts sockets; a tunnel is one of them already.
@@ -31,18 +31,21 @@ func (s *Server) countConn(c net.Conn, n int64) {
 	}
 }
 
-func connInfo(c net.Conn) ConnInfo {
+func connInfo(l *listening, c net.Conn) ConnInfo {
 	_, tunnel := c.(*tunnelConn)
-	return ConnInfo{Peer: c.RemoteAddr().String(), Tunnel: tunnel}
+	return ConnInfo{Peer: c.RemoteAddr().String(), Listener: l.Name, Tunnel: tunnel}
 }
 
 // boundListener gives each connection TCP's own watch over silent peers, and
 // refuses those over the limit.
-func (s *Server) boundListener(ln net.Listener) *boundedListener { return &boundedListener{ln, s} }
+func (s *Server) boundListener(ln net.Listener, l *listening) *boundedListener {
+	return &boundedListener{ln, s, l}
+}
 
 type boundedListener struct {
 	net.Listener
-	s *Server
+	s  *Server
+	of *listening
 }
 
 func (l *boundedListener) Accept() (net.Conn, error) {
@@ -52,8 +55,9 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		watchTCP(c)
-		if _, ok := c.(*net.TCPConn); ok { // net/http has to see a tls.Conn as it is
-			c = &clientConn{Conn: c, s: l.s}
+		switch c.(type) {
+		case *net.TCPConn, *net.UnixConn: // net/http has to see a tls.Conn as it is
+			c = &clientConn{Conn: c, s: l.s, listening: l.of}
 		}
 		if l.s.conns.Load() < int64(l.s.limits.Connections) {
 			return c, nil
@@ -91,7 +95,7 @@ func watchTCP(c net.Conn) {
 
 // refuseConn tells a client of HTTP/1.1 why, before its request is read.
 func refuseConn(c net.Conn) {
-	if c, ok := c.(*clientConn); ok {
+	if c, ok := c.(*clientConn); ok && c.listening.TLS == nil {
 		_ = c.SetDeadline(time.Now().Add(time.Second))
 		_, _ = c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
 			"culvert: too many connections (" + keyConnections + ")\n"))

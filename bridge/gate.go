@@ -13,15 +13,16 @@ import (
 // who sent it, over what, to whom. Inside a tunnel all but the method and the
 // protocol is the outer request's.
 type arrival struct {
-	method   string // the gRPC method
-	host     string
-	peer     Peer
-	trusted  bool          // the peer is a trusted proxy: its forwarding headers count
-	forward  forwarding    // what culvert vouches for
-	origin   originVerdict // who the page is
-	conn     net.Conn      // of HTTP/1.1; nil on HTTP/2
-	tunnel   bool
-	protocol string // "1.1" or "2", for via
+	listening *listening // what it came in on
+	method    string     // the gRPC method
+	host      string
+	peer      Peer
+	trusted   bool          // the peer is a trusted proxy: its forwarding headers count
+	forward   forwarding    // what culvert vouches for
+	origin    originVerdict // who the page is
+	conn      net.Conn      // of HTTP/1.1; nil on HTTP/2
+	tunnel    bool
+	protocol  string // "1.1" or "2", for via
 }
 
 // forwarding is what x-forwarded-* and via say towards the backend.
@@ -50,7 +51,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r = s.throughTunnel(r)
 	a := s.arrive(r)
-	if s.cfg.LoopbackOnly && !s.origins.allowsHost(a.host) {
+	if a.listening.LoopbackOnly && !s.origins.allowsHost(a.host) {
 		s.refusals.note(Refusal{ReasonOriginDenied, "hosts", a.peer.Addr, a.host}, "add the name to hosts")
 		refuse(w, r, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
 		return
@@ -100,7 +101,7 @@ func lengthHolds(r *http.Request) bool {
 
 // arrive reads the facts of a request.
 func (s *Server) arrive(r *http.Request) *arrival {
-	a := &arrival{host: r.Host, protocol: "1.1", peer: Peer{Addr: r.RemoteAddr, TLS: r.TLS}}
+	a := &arrival{listening: s.listeningOf(r), host: r.Host, protocol: "1.1", peer: Peer{Addr: r.RemoteAddr, TLS: r.TLS}}
 	conn, _ := r.Context().Value(connKey{}).(net.Conn)
 	outer, tunnel := conn.(*tunnelConn)
 	switch {
@@ -113,10 +114,10 @@ func (s *Server) arrive(r *http.Request) *arrival {
 		a.protocol = "2"
 	}
 	direct := hostOnly(r.RemoteAddr)
-	a.trusted = s.trusts(direct)
+	a.trusted = a.listening.trusts(direct)
 	a.forward = forwarding{forChain: direct, proto: scheme(a.peer.TLS), host: r.Host, via: a.protocol + " culvert"}
 	if a.trusted {
-		a.trust(r.Header, s.trusts)
+		a.trust(r.Header, a.listening.trusts)
 	}
 	a.origin = s.origins.judge(r.Header.Get("Origin"), r.Host)
 	return a
@@ -149,13 +150,13 @@ func (a *arrival) trust(h http.Header, trusts func(string) bool) {
 	}
 }
 
-func (s *Server) trusts(ip string) bool {
+func (l *listening) trusts(ip string) bool {
 	addr, err := netip.ParseAddr(ip)
 	if err != nil {
 		return false
 	}
 	addr = addr.Unmap().WithZone("")
-	for _, p := range s.cfg.TrustedProxies {
+	for _, p := range l.TrustedProxies {
 		if p.Contains(addr) {
 			return true
 		}

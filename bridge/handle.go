@@ -25,7 +25,7 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	if !saneID(id) {
 		id = newID()
 	}
-	c.info = &CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Authority: a.host, Begin: time.Now()}
+	c.info = &CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
 	md, err := requestMetadata(r.Header, a.trusted, s.cfg.ForwardCookies && !a.origin.any, s.limits.HeaderBytes)
 	if err != nil {
 		return c, err

@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,14 +17,27 @@ import (
 // RFC 9112 §9.6.
 type clientConn struct {
 	net.Conn
-	s      *Server
-	linger atomic.Bool
-	once   sync.Once
-	batch  batch // of what is written
+	s         *Server
+	listening *listening
+	linger    atomic.Bool
+	once      sync.Once
+	batch     batch // of what is written
 }
 
 // Write writes, or holds what is a part of a batch.
 func (c *clientConn) Write(p []byte) (int, error) { return c.batch.write(c.Conn, p) }
+
+// RemoteAddr is the client's address.
+func (c *clientConn) RemoteAddr() net.Addr {
+	if _, ok := c.Conn.(*net.UnixConn); ok {
+		return unixPeer
+	}
+	return c.Conn.RemoteAddr()
+}
+
+// unixPeer stands for whoever has the other end of a unix socket: it has no
+// address, and is on this host, like whoever has one of loopback.
+var unixPeer = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0))
 
 // NetConn is the connection under it.
 func (c *clientConn) NetConn() net.Conn { return c.Conn }
@@ -58,9 +72,7 @@ func (c *clientConn) Close() error {
 
 func (c *clientConn) drop() {
 	defer c.Conn.Close()
-	if t, ok := c.Conn.(*net.TCPConn); ok {
-		_ = t.CloseWrite() // it fails when the client is gone, and so does Read
-	}
+	_ = c.CloseWrite() // it fails when the client is gone, and so does Read
 	buf := make([]byte, 4<<10)
 	for end := time.Now().Add(lingerTime); time.Now().Before(end); {
 		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerSilence)) // likewise

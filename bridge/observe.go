@@ -33,8 +33,9 @@ const (
 
 // ConnInfo is one connection from a client.
 type ConnInfo struct {
-	Peer   string // address and port
-	Tunnel bool   // it is HTTP/2 inside a WebSocket
+	Peer     string // address and port
+	Listener string // its name; "" where there is none
+	Tunnel   bool   // it is HTTP/2 inside a WebSocket
 }
 
 // Who made a call's status.
@@ -51,6 +52,7 @@ type CallInfo struct {
 	Transport string
 	Method    string
 	Peer      string
+	Listener  string // the name of the one it came in on; "" where there is none
 	Authority string
 	Begin     time.Time
 

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -32,8 +31,7 @@ type Config struct {
 	// port. Pages from them may call.
 	Hosts []string
 
-	// LoopbackOnly says that the listener is on loopback: a Host has to be an
-	// IP, localhost or one of Hosts, so that no page can rebind its own name.
+	// LoopbackOnly is Listener's, for Serve and ConfigureHTTP.
 	LoopbackOnly bool
 
 	// AllowMethods and DenyMethods are patterns as "package.Service/Method",
@@ -44,7 +42,7 @@ type Config struct {
 	// PathPrefix is cut off before the method is read: "/grpc".
 	PathPrefix string
 
-	// TrustedProxies are the peers whose forwarding headers count.
+	// TrustedProxies is Listener's, for Serve and ConfigureHTTP.
 	TrustedProxies []netip.Prefix
 
 	// VouchedHeaders are further names that only a trusted peer may set,
@@ -62,8 +60,8 @@ type Config struct {
 	Fallback http.Handler
 }
 
-// A Server bridges clients to a backend. It is an http.Handler; Serve runs it
-// on a listener of its own, ConfigureHTTP prepares an http.Server for it.
+// A Server bridges clients to a backend. It is an http.Handler; ServeListener
+// and Serve run it on listeners, ConfigureHTTP prepares an http.Server for it.
 type Server struct {
 	cfg      Config
 	limits   Limits
@@ -75,6 +73,7 @@ type Server struct {
 	budget   *budget
 	registry *registry
 	refusals *refusalLog
+	own      *listening // what Config says of one
 
 	draining   atomic.Bool
 	closing    atomic.Bool // and nobody is waited for any more
@@ -115,6 +114,7 @@ func New(cfg Config) (*Server, error) {
 	if s.router.policy, err = newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods); err != nil {
 		return nil, err
 	}
+	s.own = &listening{Listener: cfg.ownListener()}
 	s.vouched = lowerSet(cfg.VouchedHeaders)
 	s.budget = newBudget(s.limits.BufferedBytes)
 	if s.router.only, err = newUpstream(cfg.Backend, s.limits, s.budget); err != nil {
@@ -136,7 +136,9 @@ func (s *Server) MethodAllowed(method string) bool { return s.router.policy.allo
 // protocols, windows that let no call stop another on its connection, pings,
 // and bounds on headers. Time-outs that would cut streams stay off. It wraps
 // ConnContext and ConnState if they are set.
-func (s *Server) ConfigureHTTP(hs *http.Server) {
+func (s *Server) ConfigureHTTP(hs *http.Server) { s.configureHTTP(hs, s.own) }
+
+func (s *Server) configureHTTP(hs *http.Server, l *listening) {
 	hs.Protocols = new(http.Protocols)
 	hs.Protocols.SetHTTP1(true)
 	hs.Protocols.SetHTTP2(true)
@@ -147,11 +149,11 @@ func (s *Server) ConfigureHTTP(hs *http.Server) {
 		if connContext != nil {
 			ctx = connContext(ctx, c)
 		}
-		return context.WithValue(ctx, connKey{}, c)
+		return context.WithValue(context.WithValue(ctx, listenerKey{}, l), connKey{}, c)
 	}
 	connState := hs.ConnState
 	hs.ConnState = func(c net.Conn, state http.ConnState) {
-		s.noteConn(c, state)
+		s.noteConn(l, c, state)
 		if connState != nil {
 			connState(c, state)
 		}
@@ -181,28 +183,6 @@ func (s *Server) boundHTTP(hs *http.Server) {
 
 // connKey is where ConnContext keeps the net.Conn of a request.
 type connKey struct{}
-
-// Serve accepts connections on the listener until Shutdown or Close, then
-// returns http.ErrServerClosed. Where TLS is wanted, the listener is one of
-// crypto/tls whose configuration offers "h2" and "http/1.1".
-func (s *Server) Serve(ln net.Listener) error {
-	hs := &http.Server{} //nolint:gosec // ConfigureHTTP sets the time-outs
-	s.ConfigureHTTP(hs)
-	bounded := s.boundListener(ln)
-	s.mu.Lock()
-	if s.closed || s.draining.Load() {
-		s.mu.Unlock()
-		_ = ln.Close() // nobody will serve it
-		return http.ErrServerClosed
-	}
-	s.outers[hs] = bounded
-	s.mu.Unlock()
-	err := hs.Serve(bounded)
-	if s.draining.Load() && errors.Is(err, net.ErrClosed) {
-		return http.ErrServerClosed // Shutdown closes the listener first
-	}
-	return err
-}
 
 // Close ends everything at once: calls, connections, the backend's too. It
 // waits until all is gone.

@@ -62,7 +62,8 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol stri
 	ws := &socket{net: hw.conn, closed: func() {}}
 	ws.in.turn.ended.L = &ws.in.turn.mu
 	if _, counted := r.Context().Value(connKey{}).(net.Conn); counted {
-		ws.closed = sync.OnceFunc(func() { s.connEnded(ws.net) })
+		l := s.listeningOf(r) // the request itself isn't kept
+		ws.closed = sync.OnceFunc(func() { s.connEnded(l, ws.net) })
 	}
 	return ws, nil
 }

@@ -36,7 +36,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 	if err != nil {
 		return // it was answered
 	}
-	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway, host: r.Host, remote: r.RemoteAddr, tls: r.TLS, header: s.outerHeader(r.Header)}
+	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway, listening: a.listening, host: r.Host, remote: r.RemoteAddr, tls: r.TLS, header: s.outerHeader(r.Header)}
 	c.cond.L = &c.mu
 	if !s.sockets.start(c.write) {
 		ws.drop() // Close cuts what is left
@@ -54,9 +54,9 @@ func (s *Server) serveTunnels() {
 	s.inner.Protocols = new(http.Protocols)
 	s.inner.Protocols.SetUnencryptedHTTP2(true)
 	s.inner.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		return context.WithValue(ctx, connKey{}, c)
+		return context.WithValue(context.WithValue(ctx, listenerKey{}, c.(*tunnelConn).listening), connKey{}, c)
 	}
-	s.inner.ConnState = s.noteConn
+	s.inner.ConnState = func(c net.Conn, state http.ConnState) { s.noteConn(c.(*tunnelConn).listening, c, state) }
 	s.boundHTTP(s.inner)
 	s.workers.Go(func() { _ = s.inner.Serve(s.tunnels) }) // ends with http.ErrServerClosed
 }
@@ -128,12 +128,13 @@ func (a tunnelAddr) String() string { return string(a) }
 // tunnelConn is a WebSocket as a net.Conn. What is written while the
 // WebSocket is busy goes out as one message, up to a bound.
 type tunnelConn struct {
-	s      *Server
-	ws     *socket
-	host   string
-	remote string
-	tls    *tls.ConnectionState
-	header http.Header
+	s         *Server
+	ws        *socket
+	listening *listening
+	host      string
+	remote    string
+	tls       *tls.ConnectionState
+	header    http.Header
 
 	open bool // a message is being read; Read's own
 

@@ -1,0 +1,103 @@
+package bridge
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+)
+
+// A Listener is what holds for one address that a Server listens on. Of what
+// it shares with Config nothing is inherited: the zero value trusts nobody and
+// serves plaintext.
+type Listener struct {
+	Name string // in logs; empty: its address
+
+	// TLS is spoken if it isn't nil, after a PROXY header. It has to offer
+	// "h2" and "http/1.1".
+	TLS *tls.Config
+
+	// SamePolicy says whether a connection that was made for one name (the
+	// SNI, "" for none) may carry requests for another: whether clients are
+	// authenticated alike for both. A request that may not is answered 421.
+	// Nil: every name is like every other.
+	SamePolicy func(sni, host string) bool
+
+	// TrustedProxies are the peers whose forwarding headers count. A peer on
+	// a unix socket has no address, and counts as 127.0.0.1.
+	TrustedProxies []netip.Prefix
+
+	// ProxyProtocol are the peers that begin each connection with a PROXY
+	// header, of version 1 or 2. From these one is required, from others it
+	// is none.
+	ProxyProtocol []netip.Prefix
+
+	// LoopbackOnly says that the listener is on loopback: a Host has to be an
+	// IP, localhost or one of Config.Hosts, so that no page can rebind its own
+	// name.
+	LoopbackOnly bool
+
+	// Transports are the client protocols that may call, by the names that
+	// Transports returns. Empty: all.
+	Transports []string
+}
+
+// A listening is a Listener that is served.
+type listening struct {
+	Listener
+}
+
+// ownListener is what holds where no Listener was given.
+func (c *Config) ownListener() Listener {
+	return Listener{TrustedProxies: c.TrustedProxies, LoopbackOnly: c.LoopbackOnly}
+}
+
+// listenerKey is where ConnContext keeps the *listening of a request.
+type listenerKey struct{}
+
+// listeningOf is the listener that a request came in on: inside a tunnel that
+// of the WebSocket.
+func (s *Server) listeningOf(r *http.Request) *listening {
+	if l, ok := r.Context().Value(listenerKey{}).(*listening); ok {
+		return l
+	}
+	return s.own // in an http.Server that ConfigureHTTP hasn't seen
+}
+
+// Serve is ServeListener with what Config says of trust and loopback. Where
+// TLS is wanted, the listener may be one of crypto/tls whose configuration
+// offers "h2" and "http/1.1".
+func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.own) }
+
+// ServeListener accepts connections until Shutdown or Close, then returns
+// http.ErrServerClosed. It may run for several listeners at once.
+func (s *Server) ServeListener(ln net.Listener, l Listener) error {
+	if l.Name == "" {
+		l.Name = ln.Addr().String()
+	}
+	return s.serve(ln, &listening{Listener: l})
+}
+
+func (s *Server) serve(ln net.Listener, l *listening) error {
+	hs := &http.Server{} //nolint:gosec // configureHTTP sets the time-outs
+	s.configureHTTP(hs, l)
+	bounded := s.boundListener(ln, l)
+	s.mu.Lock()
+	if s.closed || s.draining.Load() {
+		s.mu.Unlock()
+		_ = ln.Close() // nobody will serve it
+		return http.ErrServerClosed
+	}
+	s.outers[hs] = bounded
+	s.mu.Unlock()
+	var served net.Listener = bounded
+	if l.TLS != nil {
+		served = tls.NewListener(bounded, l.TLS)
+	}
+	err := hs.Serve(served)
+	if s.draining.Load() && errors.Is(err, net.ErrClosed) {
+		return http.ErrServerClosed // Shutdown closes the listener first
+	}
+	return err
+}

@@ -1,0 +1,99 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+)
+
+// serveListener runs the Server on a listener and returns its address.
+func serveListener(t testing.TB, s *Server, ln net.Listener, l Listener) string {
+	t.Helper()
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := s.ServeListener(ln, l); !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("ServeListener returned %v, want %v", err, http.ErrServerClosed)
+		}
+	})
+	t.Cleanup(func() {
+		_ = s.Close() // again, in newServer's cleanup, where its error counts
+		serving.Wait()
+	})
+	return ln.Addr().String()
+}
+
+// listenUnix listens on a socket in a folder of the test's.
+func listenUnix(t testing.TB) net.Listener {
+	t.Helper()
+	var lc net.ListenConfig
+	ln, err := lc.Listen(t.Context(), "unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() }) // it may be closed already
+	return ln
+}
+
+func dialUnix(ctx context.Context, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", address)
+}
+
+// TestListenersHaveTheirOwnPolicy: TLS, trust and name are of the listener
+// that a request came in on, also for a call inside a tunnel.
+func TestListenersHaveTheirOwnPolicy(t *testing.T) {
+	obs := newObserver()
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Observer: obs, TrustedProxies: prefixes(t, "127.0.0.0/8")})
+	ca := newAuthority(t)
+	policy := &tls.Config{Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}}
+	overTLS := grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: ca.pool}))
+
+	own := serve(t, s)
+	public := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "public", TLS: policy})
+	behind := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "behind", TrustedProxies: prefixes(t, "127.0.0.1/32")})
+	socket := serveListener(t, s, listenUnix(t), Listener{TrustedProxies: prefixes(t, "127.0.0.1/32")})
+	for _, c := range []struct {
+		name     string
+		cc       *grpc.ClientConn
+		listener string
+		trusted  bool
+	}{
+		{"Serve", dial(t, own), "", true},
+		{"TLS", dial(t, public, overTLS), "public", false},
+		{"a proxy's port", dial(t, behind), "behind", true},
+		{"a tunnel to a proxy's port", dialTunnel(t, behind, http.Header{"X-Forwarded-For": {"203.0.113.9"}}), "behind", true},
+		{"a unix socket", dial(t, socket, grpc.WithContextDialer(dialUnix)), socket, true},
+	} {
+		ctx := metadata.AppendToOutgoingContext(within(t, patience), "x-forwarded-for", "203.0.113.9")
+		if err := unary(ctx, c.cc, testMethod); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		info := await(t, c.name, obs.ended)
+		if info.Listener != c.listener || (info.Peer == "203.0.113.9") != c.trusted {
+			t.Errorf("%s: a call of %s on the listener %q, want trusted %v on %q", c.name, info.Peer, info.Listener, c.trusted, c.listener)
+		}
+	}
+}
+
+// TestUnixPeerCountsAsLoopback, where an address is asked for.
+func TestUnixPeerCountsAsLoopback(t *testing.T) {
+	obs := newObserver()
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Observer: obs})
+	socket := serveListener(t, s, listenUnix(t), Listener{})
+	if err := unary(within(t, patience), dial(t, socket, grpc.WithContextDialer(dialUnix)), testMethod); err != nil {
+		t.Fatal(err)
+	}
+	if info := await(t, "the call's end", obs.ended); info.Peer != "127.0.0.1:0" {
+		t.Errorf("the peer is %q, want 127.0.0.1:0", info.Peer)
+	}
+}
