@@ -94,8 +94,11 @@ func peerSilent(c net.Conn, d time.Duration) bool {
 	silent := false
 	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		// Five retransmissions are more than 6 s: no hiccup.
-		silent = err == nil && (info.Probes >= 3 || info.Retransmits >= 5) &&
+		// Five retransmissions are more than 6 s: no hiccup. Nor are
+		// two probes in a row, and a third may be long in coming: the longer a
+		// client has read nothing, the more time lies between the probes of its
+		// closed window.
+		silent = err == nil && (info.Probes >= 2 || info.Retransmits >= 5) &&
 			time.Duration(info.Last_ack_recv)*time.Millisecond >= d
 	})
 	return silent
