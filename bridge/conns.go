@@ -62,7 +62,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if l.s.conns.Load() < int64(l.s.limits.Connections) {
 			return c, nil
 		}
-		l.s.refusals.note(Refusal{ReasonLimitExceeded, keyConnections, c.RemoteAddr().String(), ""}, "raise "+keyConnections)
+		l.s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyConnections, Peer: c.RemoteAddr().String()}, "raise "+keyConnections)
 		refuseConn(c)
 	}
 }

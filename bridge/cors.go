@@ -7,18 +7,38 @@ import (
 	"strings"
 )
 
-// corsHeaders tells a browser that its page may read the answer.
+// corsHeaders tells a browser that its page may read the answer, and whether
+// it may have sent cookies with the request.
 func corsHeaders(h http.Header, v originVerdict) {
-	if v.origin == "" {
-		return
-	}
-	h.Add("Vary", "Origin")
-	if v.any {
+	switch {
+	case v.origin == "":
+	case v.any:
 		h.Set("Access-Control-Allow-Origin", "*")
+	default:
+		h.Set("Access-Control-Allow-Origin", v.origin)
+		if v.credentials {
+			h.Set("Access-Control-Allow-Credentials", "true")
+		}
+	}
+}
+
+// varies are the request fields that every answer depends on, also one to a
+// request that lacks them: another page's would be refused. Nobody writes to it.
+var varies = []string{"Origin, Sec-Fetch-Site"}
+
+// varyAnswer tells caches so.
+func varyAnswer(h http.Header) {
+	if h["Vary"] == nil {
+		h["Vary"] = varies
 		return
 	}
-	h.Set("Access-Control-Allow-Origin", v.origin)
-	h.Set("Access-Control-Allow-Credentials", "true")
+	h.Add("Vary", varies[0])
+}
+
+// varyPreflight tells caches what else the answer to a preflight depends on.
+func varyPreflight(h http.Header) {
+	h.Add("Vary", "Access-Control-Request-Method")
+	h.Add("Vary", "Access-Control-Request-Headers")
 }
 
 // preflightMaxAge is Chrome's cap, in seconds.
@@ -29,9 +49,8 @@ const preflightMaxAge = "7200"
 // https://fetch.spec.whatwg.org/#cors-preflight-request
 func preflight(w http.ResponseWriter, r *http.Request, v originVerdict) {
 	h := w.Header()
+	varyAnswer(h)
 	corsHeaders(h, v)
-	h.Add("Vary", "Access-Control-Request-Method")
-	h.Add("Vary", "Access-Control-Request-Headers")
 	h.Set("Access-Control-Allow-Methods", "POST")
 	h.Set("Access-Control-Max-Age", preflightMaxAge)
 	var granted []string

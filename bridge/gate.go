@@ -52,11 +52,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = s.throughTunnel(r)
 	a := s.arrive(r)
 	if a.listening.LoopbackOnly && !s.origins.allowsHost(a.host) {
-		s.refusals.note(Refusal{ReasonOriginDenied, "hosts", a.peer.Addr, a.host}, "add the name to hosts")
+		s.refusals.note(Refusal{Reason: ReasonOriginDenied, Key: "hosts", Peer: a.peer.Addr, Detail: a.host}, "add the name to hosts")
 		refuse(w, r, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
 		return
 	}
-	if r.Method == http.MethodOptions && a.origin.origin != "" && r.Header.Get("Access-Control-Request-Method") != "" {
+	if r.Method == http.MethodOptions && len(r.Header["Origin"]) > 0 && r.Header.Get("Access-Control-Request-Method") != "" {
+		varyPreflight(w.Header())
 		if !s.originAllowed(w, r, a) {
 			return
 		}
@@ -119,7 +120,7 @@ func (s *Server) arrive(r *http.Request) *arrival {
 	if a.trusted {
 		a.trust(r.Header, a.listening.trusts)
 	}
-	a.origin = s.origins.judge(r.Header.Get("Origin"), r.Host)
+	a.origin = s.origins.judge(s.asker(r, a))
 	return a
 }
 
@@ -164,16 +165,25 @@ func (l *listening) trusts(ip string) bool {
 	return false
 }
 
-// originAllowed answers a page that may not call, and else tells the browser
-// that the page may read what follows.
+// originAllowed answers a page that may not call. Where origins are only tried
+// out, it lets the page pass, without cookies.
 func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arrival) bool {
-	if !a.origin.allowed {
-		w.Header().Add("Vary", "Origin")
-		s.refusals.note(Refusal{ReasonOriginDenied, "allow_origins", a.peer.Addr, a.origin.origin}, "to allow it: --allow-origin "+a.origin.origin)
-		refuse(w, r, http.StatusForbidden, "pages of this origin may not call this server")
-		return false
+	why := a.origin.denial
+	if why == nil {
+		return true
 	}
-	return true
+	hint := why.hint
+	if why == unlistedOrigin {
+		hint = "to allow it: --allow-origin " + a.origin.origin
+	}
+	s.refusals.note(Refusal{Reason: ReasonOriginDenied, Key: why.key, Peer: a.peer.Addr, Detail: a.origin.origin, ReportOnly: s.cfg.TryOrigins}, hint)
+	if s.cfg.TryOrigins {
+		a.origin.allowed = true
+		return true
+	}
+	varyAnswer(w.Header())
+	refuse(w, r, http.StatusForbidden, why.text)
+	return false
 }
 
 // serveOther answers what is not a call.

@@ -155,7 +155,7 @@ func TestBackendIsToldWhoCalls(t *testing.T) {
 	address, seen := seenBy(t)
 	forged := metadata.Pairs(
 		"x-forwarded-for", "1.2.3.4", "x-forwarded-proto", "https", "x-forwarded-host", "admin", "via", "1.1 liar", "forwarded", "for=1.2.3.4",
-		"x-real-ip", "1.2.3.4", "x-auth-request-user", "root", "x-company-user", "root", "x-request-id", "call-0001", "cookie", "a=1", "x-a", "1")
+		"x-real-ip", "1.2.3.4", "x-auth-request-user", "root", "x-company-user", "root", "x-request-id", "call-0001", "cookie", "a=1", "sec-fetch-site", "same-origin", "x-a", "1")
 	for _, c := range []struct {
 		name string
 		cfg  Config

@@ -19,14 +19,14 @@ import (
 // call's own dialect, so the Call is good for that either way.
 func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer, ledger: &ledger{budget: s.budget}}
-	c.setCookies = s.cfg.ForwardSetCookies && !a.origin.any
+	c.setCookies = s.cfg.ForwardSetCookies && a.origin.credentials
 	c.progress.clock = &s.registry.clock
 	id := r.Header.Get("X-Request-Id")
 	if !saneID(id) {
 		id = newID()
 	}
 	c.info = &CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
-	md, err := requestMetadata(r.Header, a.trusted, s.cfg.ForwardCookies && !a.origin.any, s.limits.HeaderBytes)
+	md, err := requestMetadata(r.Header, a.trusted, s.cfg.ForwardCookies && a.origin.credentials, s.limits.HeaderBytes)
 	if err != nil {
 		return c, err
 	}
@@ -133,7 +133,7 @@ func (s *Server) admit(c *Call, admitted bool) error {
 		return newFault(ReasonDraining, "this server is shutting down and takes no new calls")
 	}
 	if !admitted {
-		s.refusals.note(Refusal{ReasonLimitExceeded, keyCalls, c.Peer.Addr, c.Method}, "raise "+keyCalls)
+		s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyCalls, Peer: c.Peer.Addr, Detail: c.Method}, "raise "+keyCalls)
 		return faultf(ReasonLimitExceeded, "%d calls are running, which is the limit (%s)", s.limits.Calls, keyCalls)
 	}
 	return nil

@@ -75,6 +75,10 @@ type Refusal struct {
 	Key    string // the configuration key that decides: "limits.calls"
 	Peer   string
 	Detail string // the origin, host or method refused; text of the peer, so escape it
+
+	// ReportOnly says that the rule is only tried out: what it would have
+	// refused went on.
+	ReportOnly bool
 }
 
 // silent is the Observer of a Server that was given none.

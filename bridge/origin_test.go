@@ -1,18 +1,23 @@
 package bridge
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-func policy(t testing.TB, allow, hosts []string) originPolicy {
+func policy(t testing.TB, allow, hosts []string) *originPolicy {
 	t.Helper()
 	p, err := newOriginPolicy(allow, hosts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p
+	return &p
 }
+
+// from is a request of a page of the origin, to the host, in plaintext.
+func from(origin, host string) asker { return asker{origins: []string{origin}, host: host} }
 
 func TestOrigins(t *testing.T) {
 	allow := []string{
@@ -90,16 +95,54 @@ func TestOrigins(t *testing.T) {
 		"chrome-extension://aaaabbbbcccc": false,
 		"file://":                         false,
 	} {
-		v := p.judge(origin, "app.example.com")
+		v := p.judge(from(origin, "app.example.com"))
 		if v.allowed != want || v.any || v.origin != origin {
 			t.Errorf("%q: got %+v, want allowed %v", origin, v, want)
 		}
 	}
 }
 
-func TestNoOriginIsNoBrowser(t *testing.T) {
-	if v := policy(t, nil, nil).judge("", "evil.example"); !v.allowed || v.origin != "" {
-		t.Errorf("got %+v, want it allowed", v)
+// TestOriginThatIsAbsent: a program has none. A page has one, so what else the
+// browser says counts where it doesn't arrive; and cookies are a browser's.
+func TestOriginThatIsAbsent(t *testing.T) {
+	for _, c := range []struct {
+		site    string
+		cookies bool
+		want    *originDenial
+	}{
+		{"", false, nil},
+		{"none", false, nil}, // a person's doing
+		{"same-origin", false, nil},
+		{"same-site", false, unnamedOrigin},
+		{"cross-site", false, unnamedOrigin},
+		{"", true, cookiesAlone},
+		{"none", true, cookiesAlone},
+		{"Same-Origin", true, cookiesAlone}, // no browser writes it so
+		{"same-origin", true, nil},
+		{"same-site", true, unnamedOrigin},
+		{"cross-site", true, unnamedOrigin},
+	} {
+		v := policy(t, []string{"*"}, nil).judge(asker{host: "evil.example", site: c.site, cookies: c.cookies})
+		if v.denial != c.want || v.allowed != (c.want == nil) || v.credentials != v.allowed || v.origin != "" {
+			t.Errorf("Sec-Fetch-Site %q, cookies %v: got %+v, want the denial %+v", c.site, c.cookies, v, c.want)
+		}
+	}
+}
+
+// TestTwoOrigins are none: what stands before culvert may have judged the
+// other one.
+func TestTwoOrigins(t *testing.T) {
+	p := policy(t, []string{"*", "https://app.example.com"}, nil)
+	for _, origins := range [][]string{
+		{"https://app.example.com", "https://app.example.com"},
+		{"https://app.example.com", "https://evil.example"},
+		{"", "https://app.example.com"},
+		{"https://app.example.com", ""},
+		{""},
+	} {
+		if v := p.judge(asker{origins: origins, host: "h"}); v.allowed || v.credentials || v.denial != severalOrigins {
+			t.Errorf("%q: got %+v, want it refused", origins, v)
+		}
 	}
 }
 
@@ -108,13 +151,115 @@ func TestAnyOriginCountsWithoutCookies(t *testing.T) {
 	for origin, any := range map[string]bool{
 		"https://app.example.com": false, // it is listed as well
 		"https://evil.example":    true,
-		"null":                    true,
 		"file://":                 true,
 		"::":                      true,
 	} {
-		if v := p.judge(origin, "h"); !v.allowed || v.any != any {
-			t.Errorf("%q: got %+v, want it allowed, by the wildcard alone: %v", origin, v, any)
+		if v := p.judge(from(origin, "h")); !v.allowed || v.any != any || v.credentials == any {
+			t.Errorf("%q: got %+v, want it allowed, by the wildcard alone and without cookies: %v", origin, v, any)
 		}
+	}
+}
+
+// TestNullOriginByNameAlone: sandboxed pages of anybody say it, so no rule
+// means them that doesn't name them, and they never bring cookies.
+func TestNullOriginByNameAlone(t *testing.T) {
+	for _, c := range []struct {
+		allow []string
+		want  bool
+	}{
+		{nil, false},
+		{[]string{"*"}, false},
+		{[]string{"https://*.example.com", "~https://[a-z]+\\.example\\.com"}, false},
+		{[]string{"null"}, true},
+		{[]string{"*", "null"}, true},
+	} {
+		p := policy(t, c.allow, []string{"null"})
+		if v := p.judge(from("null", "null")); v.allowed != c.want || v.any || v.credentials {
+			t.Errorf("%q: got %+v, want it allowed %v, without cookies", c.allow, v, c.want)
+		}
+		for _, origin := range []string{"NULL", "Null", "null:80", "https://null"} {
+			if v := p.judge(from(origin, "h")); v.allowed && !v.any && origin != "https://null" {
+				t.Errorf("%q: %q is taken for null: %+v", c.allow, origin, v)
+			}
+		}
+	}
+}
+
+// TestCookiesWantAnExactOrigin: what a pattern lets in, nobody has named.
+func TestCookiesWantAnExactOrigin(t *testing.T) {
+	p := policy(t, []string{
+		"https://app.example.com", "https://*.example.com", "http://localhost:*", "vscode-webview://*", `~https://pr-[0-9]+\.example\.net`,
+		"chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+	}, []string{"grpc.example.com"})
+	for origin, want := range map[string]bool{
+		"https://app.example.com":                             true, // a pattern matches it as well
+		"https://APP.example.com":                             true,
+		"https://grpc.example.com":                            true, // own
+		"http://127.0.0.1:8080":                               true, // own
+		"chrome-extension://abcdefghijklmnopabcdefghijklmnop": true,
+		"https://other.example.com":                           false,
+		"http://localhost:3000":                               false,
+		"vscode-webview://1abc":                               false,
+		"https://pr-7.example.net":                            false,
+	} {
+		if v := p.judge(from(origin, "127.0.0.1:8080")); !v.allowed || v.credentials != want {
+			t.Errorf("%q: got %+v, want it allowed, with cookies: %v", origin, v, want)
+		}
+	}
+}
+
+func TestOriginExpressions(t *testing.T) {
+	p := policy(t, []string{
+		`~https://pr-[0-9]+\.preview\.example\.com`,
+		`~^https://(alpha|beta)\.example\.org(:[0-9]+)?$`,
+		`~https://one\.example\.net|https://two\.example\.net|http://three\.example\.net`,
+		`~https://[A-Z]\.Upper\.example`,
+		`~chrome-extension://[a-p]{32}`,
+		`~https://(?m)line\.example$`,
+	}, nil)
+	for origin, want := range map[string]bool{
+		"https://pr-12.preview.example.com":                    true,
+		"https://PR-12.preview.example.com":                    true,
+		"https://pr-.preview.example.com":                      false,
+		"https://pr-12.previewXexample.com":                    false,
+		"https://pr-12.preview.example.com.evil":               false,
+		"https://pr-12.preview.example.com:8443":               false,
+		"https://evil.pr-12.preview.example.com":               false,
+		"http://pr-12.preview.example.com":                     false,
+		"https://alpha.example.org":                            true,
+		"https://beta.example.org:8443":                        true,
+		"https://alphabeta.example.org":                        false,
+		"https://alpha.example.org.evil.example":               false,
+		"https://one.example.net":                              true,
+		"https://two.example.net":                              true,
+		"https://two.example.net.evil":                         false,
+		"https://evil.one.example.net":                         false,
+		"http://three.example.net":                             false, // each expression is of one scheme
+		"https://x.upper.example":                              true,
+		"chrome-extension://abcdefghijklmnopabcdefghijklmnop":  true,
+		"chrome-extension://abcdefghijklmnopabcdefghijklmnopa": false,
+		"https://line.example":                                 true,
+		"https://line.example\nhttps://evil":                   false,
+		"https://pr-1.preview.example.com\n":                   false,
+		"https://evil/pr-1.preview.example.com":                false,
+		"https://evil#.preview.example.com":                    false,
+		"https://evil@pr-1.preview.example.com":                false,
+		"https://pr-1.preview.example.com/":                    false,
+		"https://pr-\u0661.preview.example.com":                false,
+	} {
+		if v := p.judge(from(origin, "h")); v.allowed != want || v.credentials || v.any {
+			t.Errorf("%q: got %+v, want allowed %v, without cookies", origin, v, want)
+		}
+	}
+}
+
+// TestOriginExpressionTakesNoTime that its author didn't think of.
+func TestOriginExpressionTakesNoTime(t *testing.T) {
+	p := policy(t, []string{`~https://(a+)+(a|aa)*(a*)*\.example\.com`}, nil)
+	done := make(chan originVerdict, 1)
+	go func() { done <- p.judge(from("https://"+strings.Repeat("a", 32<<10)+".example.net", "h")) }()
+	if v := await(t, "the verdict", done); v.allowed {
+		t.Errorf("got %+v, want it refused", v)
 	}
 }
 
@@ -149,7 +294,7 @@ func TestPagesOfThisServer(t *testing.T) {
 		{"http://evillocalhost", "evillocalhost", false},
 		{"http://user@localhost:8080", "localhost:8080", false},
 	} {
-		if v := policy(t, nil, hosts).judge(c.origin, c.host); v.allowed != c.want {
+		if v := policy(t, nil, hosts).judge(from(c.origin, c.host)); v.allowed != c.want {
 			t.Errorf("a page of %q that calls %q: allowed %v, want %v", c.origin, c.host, v.allowed, c.want)
 		}
 	}
@@ -187,11 +332,64 @@ func TestHostsOfALoopbackListener(t *testing.T) {
 	}
 }
 
+// TestPagesOfThisServerOverTLS: a page that came in plaintext may be anybody's
+// on its way.
+func TestPagesOfThisServerOverTLS(t *testing.T) {
+	p := policy(t, nil, []string{"grpc.example.com"})
+	for _, c := range []struct {
+		origin, host string
+		secure, want bool
+	}{
+		{"https://grpc.example.com", "grpc.example.com", true, true},
+		{"https://grpc.example.com", "grpc.example.com", false, true}, // what ends TLS isn't trusted
+		{"http://grpc.example.com", "grpc.example.com", true, false},
+		{"http://grpc.example.com", "grpc.example.com", false, true},
+		{"https://203.0.113.7", "203.0.113.7", true, true},
+		{"http://203.0.113.7", "203.0.113.7", true, false},
+		{"http://localhost:8080", "localhost:8080", true, false},
+	} {
+		if v := p.judge(asker{origins: []string{c.origin}, host: c.host, secure: c.secure}); v.allowed != c.want {
+			t.Errorf("a page of %q that calls %q, over TLS %v: allowed %v, want %v", c.origin, c.host, c.secure, v.allowed, c.want)
+		}
+	}
+	named := policy(t, []string{"http://grpc.example.com"}, nil)
+	if v := named.judge(asker{origins: []string{"http://grpc.example.com"}, host: "grpc.example.com", secure: true}); !v.allowed {
+		t.Error("an origin in plaintext is refused though it is listed")
+	}
+}
+
+// TestOwnOriginThatTheBrowserDenies: a proxy that writes Host into Origin
+// would let every page in; the browser's other word stands against it.
+func TestOwnOriginThatTheBrowserDenies(t *testing.T) {
+	hosts := []string{"grpc.example.com", "other.example.net"}
+	for _, c := range []struct {
+		origin, host, site string
+		want               bool
+	}{
+		{"https://grpc.example.com", "grpc.example.com", "same-origin", true},
+		{"https://grpc.example.com", "grpc.example.com", "", true}, // a browser of before 2023, or plaintext
+		{"https://grpc.example.com", "grpc.example.com", "cross-site", false},
+		{"https://grpc.example.com", "grpc.example.com", "same-site", false},
+		{"https://grpc.example.com", "GRPC.example.com", "cross-site", false},
+		{"https://grpc.example.com", "other.example.net", "cross-site", true}, // one own name calls the other
+		{"http://localhost:8080", "localhost:8080", "cross-site", false},
+		{"http://localhost:8080", "localhost:8080", "same-origin", true},
+	} {
+		p := policy(t, nil, hosts)
+		if v := p.judge(asker{origins: []string{c.origin}, host: c.host, site: c.site}); v.allowed != c.want || !c.want && v.denial != foreignOwn {
+			t.Errorf("a page of %q that calls %q, %s: got %+v, want allowed %v", c.origin, c.host, c.site, v, c.want)
+		}
+	}
+}
+
 func TestOriginPatternsThatMeanNothing(t *testing.T) {
 	for _, text := range []string{
 		"", "app.example.com", "https://", "://app.example.com", "https://app.example.com/", "https://app.example.com/path",
 		"https://app.example.com?a", "https://app.example.com#a", "https://user@app.example.com", "https://a b",
 		"https://*", "http://*", "https://*:8443", "https://*.", "https://*example.com", "https://app.*.com", "https://app.*", "https://*.*.com",
+		"NULL", "~", "~^", "~app\\.example\\.com", "~.*", "~.+://app\\.example\\.com", "~https?://app\\.example\\.com",
+		"~(https|http)://app\\.example\\.com", "~https://.*", "~^https://.+$", "~https://[^/]+", "~http://[a-z.]+(:[0-9]+)?", "~https://a)|(?:.*", "~https://(",
+		"~https://[", "~https://a{2000}", "~https://www\\..*\\.com|https://app\\.example\\.com",
 	} {
 		if _, err := newOriginPolicy([]string{text}, nil); err == nil || !strings.Contains(err.Error(), "want") {
 			t.Errorf("%q: got the error %v, want one that says what is wanted", text, err)
@@ -199,41 +397,80 @@ func TestOriginPatternsThatMeanNothing(t *testing.T) {
 	}
 }
 
-// FuzzOrigin holds a wildcard to the names below it, by a reading of origins
-// that is not net/url's.
+// A reading of origins that is not net/url's: the reference for FuzzOrigin.
+type readOrigin struct{ scheme, name, port string }
+
+var originForm = regexp.MustCompile(`^([a-z][a-z0-9+.-]*)://([^\x00-\x20\x7f-\x{10ffff}/?#@\\:\[\]]+|\[[0-9a-f:.]+\])(?::([0-9]*))?$`)
+
+// read returns ok false for what no browser sends.
+func read(text string) (o readOrigin, ok bool) {
+	for i := range len(text) {
+		if text[i] >= 0x7f {
+			return o, false
+		}
+	}
+	m := originForm.FindStringSubmatch(strings.ToLower(text))
+	if m == nil {
+		return o, false
+	}
+	return readOrigin{m[1], m[2], m[3]}, true
+}
+
+// below holds for a name that ends in labels of domain and has more of its own.
+func below(name, domain string) bool {
+	labels, of := strings.Split(name, "."), strings.Split(domain, ".")
+	return len(labels) > len(of) && slices.Equal(labels[len(labels)-len(of):], of)
+}
+
+// FuzzOrigin holds each kind of rule to the hosts that it is about: whatever
+// an Origin looks like, it lets in no page of a name that somebody else could
+// have registered, and cookies only for what is named.
 func FuzzOrigin(f *testing.F) {
 	for _, seed := range []string{
 		"https://a.example.com", "https://evilexample.com", "https://a.example.com.evil", "https://evil/.example.com",
 		"https://evil#.example.com", "https://evil@a.example.com", "https://[::1].example.com", "https://.example.com",
 		"HTTPS://A.EXAMPLE.COM", "https://a.example.com:443", "null", "https://a.example.com/", "https:a.example.com",
 		"https://\u212a.example.com", "https://a%2f.example.com", "https:///a.example.com", "https://a.example.com?", "https://a.example.com#",
+		"https://pr-1.example.org", "https://pr-1.exampleXorg", "https://pr-1.example.org.evil", "https://pr-1.example.org\n", "https://app.example.net",
+		"https://\u017fapp.example.net", "http://localhost:1", "http://localhost:1.evil.example",
 	} {
-		f.Add(seed, "localhost:8080")
+		f.Add(seed, "localhost:8080", "", false)
 	}
-	f.Add("http://localhost:8080", "localhost:8080")
-	f.Add("http://evil.example", "evil.example")
-	p := policy(f, []string{"https://*.example.com"}, []string{"grpc.example.net"})
-	f.Fuzz(func(t *testing.T, origin, host string) {
-		v := p.judge(origin, host)
-		if v.origin != origin || v.any {
+	f.Add("http://localhost:8080", "localhost:8080", "cross-site", false)
+	f.Add("http://localhost:8080", "localhost:8080", "same-origin", true)
+	f.Add("http://evil.example", "evil.example", "", false)
+	f.Add("https://grpc.example.net", "grpc.example.net", "same-site", true)
+	p := policy(f, []string{"https://app.example.net", "https://*.example.com", "http://localhost:*", `~https://pr-[0-9]+\.example\.org`}, []string{"grpc.example.net"})
+	f.Fuzz(func(t *testing.T, origin, host, site string, secure bool) {
+		v := p.judge(asker{origins: []string{origin}, host: host, site: site, secure: secure})
+		if v.origin != origin || v.any || v.allowed == (v.denial != nil) || v.credentials && !v.allowed {
 			t.Fatalf("%q became %+v", origin, v)
 		}
-		if !v.allowed || origin == "" {
+		if !v.allowed {
 			return
 		}
-		lower := strings.ToLower(origin)
-		scheme, rest, _ := strings.Cut(lower, "://")
-		name, port := rest, ""
-		if i := strings.LastIndexByte(rest, ':'); i >= 0 && !strings.HasSuffix(rest, "]") {
-			name, port = rest[:i], rest[i+1:]
+		o, ok := read(origin)
+		if !ok {
+			t.Fatalf("%q is allowed, and is more or less than scheme, host and port", origin)
 		}
-		bare := strings.Trim(name, "[]")
+		at := o.name
+		if o.port != "" || strings.HasSuffix(strings.ToLower(origin), ":") {
+			at += ":" + o.port
+		}
+		own := (o.scheme == "https" || o.scheme == "http" && !secure) &&
+			(o.name == "grpc.example.net" || at == strings.ToLower(host) && unforgeable(strings.Trim(o.name, "[]")))
 		switch {
-		case strings.ContainsAny(rest, "/?#@\\ \t\r\n\x00"):
-			t.Errorf("%q is allowed, and is more than scheme, host and port", origin)
-		case scheme == "https" && port == "" && strings.HasSuffix(name, ".example.com") && len(name) > len(".example.com"):
-		case (scheme == "http" || scheme == "https") && name == "grpc.example.net":
-		case (scheme == "http" || scheme == "https") && rest == strings.ToLower(host) && unforgeable(bare):
+		case o == readOrigin{"https", "app.example.net", ""}:
+		case own && at == strings.ToLower(host) && site != "" && site != "same-origin":
+			if o.scheme != "http" || o.name != "localhost" {
+				t.Errorf("%q is allowed to call %q though the browser says %q", origin, host, site)
+			}
+		case own:
+		case v.credentials:
+			t.Errorf("%q may bring cookies to %q", origin, host)
+		case o.scheme == "https" && o.port == "" && below(o.name, "example.com"):
+		case o.scheme == "https" && o.port == "" && below(o.name, "example.org") && strings.HasPrefix(o.name, "pr-"):
+		case o.scheme == "http" && o.name == "localhost":
 		default:
 			t.Errorf("%q is allowed to call %q", origin, host)
 		}

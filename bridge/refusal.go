@@ -77,7 +77,11 @@ func (l *refusalLog) note(r Refusal, hint string) {
 	skipped := l.skipped
 	l.skipped = 0
 	l.mu.Unlock()
-	l.log.Warn("refused",
+	what := "refused"
+	if r.ReportOnly {
+		what = "would be refused"
+	}
+	l.log.Warn(what, //nolint:sloglint // one of two constants
 		slog.String("reason", string(r.Reason)), slog.String("key", r.Key), slog.String("peer", r.Peer),
 		slog.String("detail", r.Detail), slog.String("hint", hint), slog.Int("not_logged", skipped))
 }

@@ -121,7 +121,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 		obs := newObserver()
 		l := newRefusalLog(slog.New(slog.NewTextHandler(&out, nil)), obs)
 		for range 100 {
-			l.note(Refusal{ReasonOriginDenied, "allow_origins", "peer", "https://evil.example"}, "to allow it: --allow-origin https://evil.example")
+			l.note(Refusal{Reason: ReasonOriginDenied, Key: "allow_origins", Peer: "peer", Detail: "https://evil.example"}, "to allow it: --allow-origin https://evil.example")
 		}
 		lines := strings.Count(out.String(), "\n")
 		if lines == 0 || lines > 10 {
@@ -134,7 +134,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 		}
 		out.Reset()
 		elapse(time.Minute)
-		l.note(Refusal{ReasonOriginDenied, "allow_origins", "peer", ""}, "")
+		l.note(Refusal{Reason: ReasonOriginDenied, Key: "allow_origins", Peer: "peer"}, "")
 		if want := fmt.Sprintf("not_logged=%d\n", 100-lines); !strings.HasSuffix(out.String(), want) {
 			t.Errorf("a minute later the log says %q, want %q at its end", out.String(), want)
 		}
@@ -148,7 +148,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 func TestHostileTextStaysOnItsLine(t *testing.T) {
 	var out bytes.Buffer
 	l := newRefusalLog(slog.New(slog.NewTextHandler(&out, nil)), silent{})
-	l.note(Refusal{ReasonOriginDenied, "hosts", "peer", "a\r\nlevel=INFO msg=\"all is well\"\x1b[2J"}, "h")
+	l.note(Refusal{Reason: ReasonOriginDenied, Key: "hosts", Peer: "peer", Detail: "a\r\nlevel=INFO msg=\"all is well\"\x1b[2J"}, "h")
 	if got := strings.Count(out.String(), "\n"); got != 1 || strings.Contains(out.String(), "\x1b") {
 		t.Errorf("the log has %d lines: %q", got, out.String())
 	}

@@ -11,6 +11,7 @@ import (
 // several are told apart.
 type router struct {
 	policy   methodPolicy
+	try      bool // the policy is only tried out
 	refusals *refusalLog
 	only     *upstream
 }
@@ -22,10 +23,20 @@ func (rt *router) route(c *Call) (*upstream, error) {
 		if matchesAny(rt.policy.deny, c.Method[1:]) {
 			key, hint = "methods.deny", "to allow it: take the pattern that matches it out of methods.deny"
 		}
-		rt.refusals.note(Refusal{ReasonNoRoute, key, c.Peer.Addr, c.Method}, hint)
+		try := rt.tries(c.Method)
+		rt.refusals.note(Refusal{Reason: ReasonNoRoute, Key: key, Peer: c.Peer.Addr, Detail: c.Method, ReportOnly: try}, hint)
+		if try {
+			return rt.only, nil
+		}
 		return nil, faultf(ReasonNoRoute, "the method %s is not exposed here", c.Method)
 	}
 	return rt.only, nil
+}
+
+// tries holds for a method that crosses since the policy is only tried out:
+// any but those that show a backend's inside.
+func (rt *router) tries(method string) bool {
+	return rt.try && !matchesAny(deniedUnlessAllowed, strings.TrimPrefix(method, "/"))
 }
 
 // deniedUnlessAllowed are services that show a backend's inside. They cross

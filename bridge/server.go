@@ -23,9 +23,14 @@ type Config struct {
 	Observer Observer     // nil: none
 
 	// AllowOrigins are the pages that may call: "https://app.example.com",
-	// "https://*.example.com", "http://localhost:*", "vscode-webview://*", or
-	// "*", with which no cookie passes.
+	// "https://*.example.com", "http://localhost:*", "vscode-webview://*", a
+	// regular expression for the whole origin behind "~", "null", or "*" for
+	// all but "null". Cookies pass only for an origin that is listed as it is.
 	AllowOrigins []string
+
+	// TryOrigins lets pages pass that AllowOrigins would keep out, without
+	// cookies: they are only logged and counted.
+	TryOrigins bool
 
 	// Hosts are the names that this server is known by, with or without a
 	// port. Pages from them may call.
@@ -38,6 +43,10 @@ type Config struct {
 	// where * stands for any part that has no slash. Deny wins. Without an
 	// allow pattern all methods cross but those of DeniedUnlessAllowed.
 	AllowMethods, DenyMethods []string
+
+	// TryMethods lets calls pass that those patterns would refuse, but for
+	// DeniedUnlessAllowed: they are only logged and counted.
+	TryMethods bool
 
 	// PathPrefix is cut off before the method is read: "/grpc".
 	PathPrefix string
@@ -122,7 +131,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.registry = newRegistry(s.limits, s.budget)
 	s.refusals = newRefusalLog(s.log, s.obs)
-	s.router.refusals = s.refusals
+	s.router.refusals, s.router.try = s.refusals, cfg.TryMethods
 	s.handshakes = rate.NewLimiter(rate.Limit(s.limits.HandshakesPerSecond), s.limits.HandshakesPerSecond)
 	s.serveTunnels()
 	return s, nil
@@ -130,7 +139,9 @@ func New(cfg Config) (*Server, error) {
 
 // MethodAllowed reports whether calls of the method ("/package.Service/Method")
 // cross.
-func (s *Server) MethodAllowed(method string) bool { return s.router.policy.allows(method) }
+func (s *Server) MethodAllowed(method string) bool {
+	return s.router.policy.allows(method) || s.router.tries(method)
+}
 
 // ConfigureHTTP sets what an http.Server needs to serve this handler: the
 // protocols, windows that let no call stop another on its connection, pings,

@@ -81,6 +81,9 @@ func (h *httpDown) makeHeader(fields iter.Seq2[string, string]) {
 		header["Access-Control-Expose-Headers"] = []string{exposed(header)}
 		corsHeaders(header, h.origin)
 	}
+	if h.origin.origin != "" || !h.d.trailers { // to a native client it would be metadata, and no cache keeps what it gets
+		varyAnswer(header)
+	}
 	if _, told := header["x-request-id"]; !told { //nolint:staticcheck // metadata is lower case
 		header["X-Request-Id"] = []string{h.call.info.ID}
 	}

@@ -21,7 +21,7 @@ import (
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arrival) {
 	c, refused := s.newCall(r, a)
 	if refused == nil && !s.handshakes.Allow() {
-		s.refusals.note(Refusal{ReasonLimitExceeded, keyHandshakes, a.peer.Addr, ""}, "raise "+keyHandshakes)
+		s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyHandshakes, Peer: a.peer.Addr}, "raise "+keyHandshakes)
 		refused = faultf(ReasonLimitExceeded, "too many WebSockets are opened a second (%s)", keyHandshakes)
 	}
 	ws, err := s.accept(w, r, "grpc-websockets")

@@ -27,7 +27,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		return
 	}
 	if !s.handshakes.Allow() {
-		s.refusals.note(Refusal{ReasonLimitExceeded, keyHandshakes, a.peer.Addr, ""}, "raise "+keyHandshakes)
+		s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyHandshakes, Peer: a.peer.Addr}, "raise "+keyHandshakes)
 		w.Header().Set("Retry-After", "1")
 		refuse(w, r, http.StatusTooManyRequests, "too many WebSockets are opened a second ("+keyHandshakes+")")
 		return
@@ -327,7 +327,7 @@ func (s *Server) throughTunnel(r *http.Request) *http.Request {
 // ofOuter holds for a header that only the outer request may say.
 func (s *Server) ofOuter(name string) bool {
 	switch name {
-	case "Origin", "Cookie":
+	case "Origin", "Sec-Fetch-Site", "Cookie":
 		return true
 	}
 	return s.isVouched(strings.ToLower(name))

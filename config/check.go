@@ -16,6 +16,8 @@ var checks = []func(*Loaded) []error{
 	checkBackendIsNotOurselves,
 	checkKeepalive,
 	checkWildcardOrigin,
+	checkOriginsOfCookies,
+	checkTriedOut,
 	checkTrustedProxies,
 	checkDetailedErrors,
 	checkLimits,

@@ -37,6 +37,21 @@ func TestContradictionsAndDangers(t *testing.T) {
 		}, []string{
 			`proxy.yaml:1: allow_origins: "*" lets every page in the world call: list the origins, unless the backend is as public as that`,
 		}},
+		{"every origin and the opaque", `allow_origins: ["*", "null"]`, nil, []string{
+			`proxy.yaml:1: allow_origins: "*" lets every page in the world call: list the origins, unless the backend is as public as that`,
+		}},
+		{"cookies of origins that aren't named", "allow_origins: [\"https://app.example.com\", \"https://*.example.com\"]\nmetadata:\n  forward_cookies: true\n  forward_set_cookies: true", nil, []string{
+			`proxy.yaml:3: metadata.forward_cookies: cookies pass only for origins that allow_origins names as they are, not for those of a pattern: list those that need them`,
+			`proxy.yaml:4: metadata.forward_set_cookies: cookies pass only for origins that allow_origins names as they are, not for those of a pattern: list those that need them`,
+		}},
+		{"cookies of opaque origins", "allow_origins: [\"null\"]\nmetadata: {forward_cookies: true}", nil, []string{
+			`proxy.yaml:2: metadata.forward_cookies: cookies pass only for origins that allow_origins names as they are, not for those of a pattern: list those that need them`,
+		}},
+		{"cookies of origins that are named", "allow_origins: [\"https://app.example.com\"]\nmetadata: {forward_cookies: true}", nil, nil},
+		{"rules that are tried out", "enforce_origins: false\nmethods:\n  enforce: false", nil, []string{
+			`proxy.yaml:1: enforce_origins: is false, so pages of every origin may call, without cookies: make it true when the log names none that should`,
+			`proxy.yaml:3: methods.enforce: is false, so the patterns of methods refuse nothing: make it true when the log names none that should be called`,
+		}},
 		{"everybody is trusted", "trusted_proxies: [0.0.0.0/0]", nil, []string{
 			"proxy.yaml:1: trusted_proxies: believes everybody about where they come from: list the proxies' own addresses",
 		}},

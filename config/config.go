@@ -28,10 +28,18 @@ type Config struct {
 	// Origins of the pages that may call, besides those of hosts and of
 	// culvert's own address: exact with scheme and port
 	// ("https://app.example.com"), all names below one
-	// ("https://*.example.com"), any port ("http://localhost:*"), or "*" for
-	// every page, with which cookies neither count nor pass. Clients that are
-	// no browsers send no origin and need none.
+	// ("https://*.example.com"), any port ("http://localhost:*"), "~" and a
+	// regular expression for the whole origin, which begins with its scheme
+	// ("~https://pr-[0-9]+\.example\.com"), "null" for sandboxed pages of
+	// anybody, or "*" for every other page. Cookies pass only for origins that
+	// are listed as they are and for hosts. Clients that are no browsers send
+	// no origin and need none.
 	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
+
+	// Refuse pages of other origins. With false they are only logged and
+	// counted, and call without cookies: to find out what a stricter list
+	// would refuse.
+	EnforceOrigins bool `key:"enforce_origins"`
 
 	// Names that this server is known by, with or without a port
 	// ("grpc.example.com"): a page from such a host may call, and a loopback
@@ -132,6 +140,10 @@ type Methods struct {
 
 	// Patterns of methods that can't be called, whatever is allowed.
 	Deny []string `key:"deny" flag:"deny-method" is:"method pattern"`
+
+	// Refuse what these patterns refuse. With false it is only logged and
+	// counted; what is denied by default stays denied.
+	Enforce bool `key:"enforce"`
 }
 
 // Metadata says which of the fields that can do harm may cross.
@@ -208,8 +220,10 @@ type Log struct {
 // Defaults returns the configuration of a culvert that was told nothing.
 func Defaults() Config {
 	return Config{
-		Listen: ":8080",
-		Errors: "concise",
+		Listen:         ":8080",
+		EnforceOrigins: true,
+		Methods:        Methods{Enforce: true},
+		Errors:         "concise",
 		Limits: Limits{
 			MessageBytes:        16 << 20,
 			HeaderBytes:         64 << 10,

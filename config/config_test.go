@@ -65,8 +65,10 @@ allow_origins:
   - https://app.example.com
   - "http://localhost:*"
 hosts: [grpc.example.com, "grpc.example.com:8443"]
+enforce_origins: false
 path_prefix: /grpc
 methods:
+  enforce: false
   allow: [shop.v1.Orders/*]
   deny: ["shop.v1.Orders/Delete*"]
 trusted_proxies: [10.0.0.0/8, 192.0.2.1, "::1"]

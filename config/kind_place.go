@@ -96,11 +96,15 @@ func hostAndPort(rest, port string) string {
 	return host
 }
 
-// checkOrigin wants "*" or what a browser sends as Origin, with a "*" for the
-// first labels of the host, for all of it, or for the port.
+// checkOrigin wants "*", "null", "~" and a regular expression, or what a
+// browser sends as Origin, with a "*" for the first labels of the host, for
+// all of it, or for the port.
 func checkOrigin(s string) error {
-	if s == "*" {
+	if s == "*" || s == "null" {
 		return nil
+	}
+	if expression, ok := strings.CutPrefix(s, "~"); ok {
+		return checkOriginExpression(expression)
 	}
 	scheme, host, found := strings.Cut(s, "://")
 	switch {
@@ -108,8 +112,6 @@ func checkOrigin(s string) error {
 		return errors.New(`is empty: write "https://app.example.com"`)
 	case strings.Contains(s, ","):
 		return errors.New("holds a comma: one origin an entry, one entry a flag")
-	case s == "null":
-		return errors.New("is what every sandboxed page sends: serve the page from an origin of its own")
 	case !found && strings.Contains(s, "/"):
 		return errors.New(`has no scheme: write "https://app.example.com"`)
 	case !found:

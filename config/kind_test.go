@@ -6,6 +6,8 @@ import (
 	"testing"
 )
 
+const expressionForm = `doesn't begin with one scheme: write "~https://pr-[0-9]+\.example\.com"`
+
 func TestValuesByKind(t *testing.T) {
 	for kindName, c := range map[string]struct {
 		key   string
@@ -48,7 +50,7 @@ func TestValuesByKind(t *testing.T) {
 		},
 		"origin": {
 			"allow_origins",
-			[]string{"*", "https://app.example.com", "https://app.example.com:8443", "https://*.example.com", "http://localhost:*", "http://[::1]:3000", "vscode-webview://*", "chrome-extension://abcdef", "http://127.0.0.1"},
+			[]string{"*", "https://app.example.com", "https://app.example.com:8443", "https://*.example.com", "http://localhost:*", "http://[::1]:3000", "vscode-webview://*", "chrome-extension://abcdef", "http://127.0.0.1", "null", `~https://pr-[0-9]+\.example\.com`, `~^http://localhost:[0-9]{4,5}$`, `~https://.*\.example\.com`, `~chrome-extension://[a-p]{32}`},
 			map[string]string{
 				"":                            `is empty: write "https://app.example.com"`,
 				"app.example.com":             `has no scheme: write "https://app.example.com"`,
@@ -67,7 +69,17 @@ func TestValuesByKind(t *testing.T) {
 				"https://":                    `has no host: write "https://app.example.com"`,
 				"https://a@b":                 `has no host: write "https://app.example.com"`,
 				"http://localhost:port":       `has no port from 0 to 65535 after its colon`,
-				"null":                        "is what every sandboxed page sends: serve the page from an origin of its own",
+				"NULL":                        `has no scheme: write "https://NULL"`,
+				"~":                           expressionForm,
+				`~pr-[0-9]+\.example\.com`:    expressionForm,
+				`~https?://app\.example\.com`: expressionForm,
+				`~.*`:                         expressionForm,
+				"~https://app.example.com":    `has a "." that stands for any character: write "\."`,
+				"~https://a?.example.com":     `has a "." that stands for any character: write "\."`,
+				"~https://(":                  "is no regular expression: missing closing ): `https://(`",
+				`~https://a)|(?:.*`:           "is no regular expression: unexpected ): `https://a)|(?:.*`",
+				"~https://.*":                 `lets every page in: write "*" if that is meant, else the end of the host as it is`,
+				"~https://[^/]+":              `lets every page in: write "*" if that is meant, else the end of the host as it is`,
 			},
 		},
 		"host": {

@@ -26,6 +26,8 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"backend.keepalive":            {"10m", func(c bridge.Config) any { return c.Backend.Keepalive }, 10 * time.Minute},
 		"backend.use_proxy":            {"true", func(c bridge.Config) any { return c.Backend.UseEnvProxy }, true},
 		"allow_origins":                {[]string{"https://a.example"}, func(c bridge.Config) any { return c.AllowOrigins }, []string{"https://a.example"}},
+		"enforce_origins":              {"false", func(c bridge.Config) any { return c.TryOrigins }, true},
+		"methods.enforce":              {"false", func(c bridge.Config) any { return c.TryMethods }, true},
 		"hosts":                        {[]string{"a.example"}, func(c bridge.Config) any { return c.Hosts }, []string{"a.example"}},
 		"path_prefix":                  {"/grpc", func(c bridge.Config) any { return c.PathPrefix }, "/grpc"},
 		"methods.allow":                {[]string{"a.B/*"}, func(c bridge.Config) any { return c.AllowMethods }, []string{"a.B/*"}},

@@ -1,0 +1,288 @@
+package bridge
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// webCall is a gRPC-Web call of one empty message, as a browser's fetch sends it.
+func webCall(t testing.TB, fields ...string) *http.Request {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, testMethod, strings.NewReader("\x00\x00\x00\x00\x00"))
+	r.Host = "localhost"
+	r.Header.Set("Content-Type", "application/grpc-web+proto")
+	for i := 0; i+1 < len(fields); i += 2 {
+		r.Header.Add(fields[i], fields[i+1])
+	}
+	return r
+}
+
+func answerTo(s *Server, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w
+}
+
+// names are the lower-case names in all lines of a list.
+func names(lines []string) (list []string) {
+	for _, line := range lines {
+		for name := range strings.SplitSeq(line, ",") {
+			list = append(list, strings.ToLower(strings.TrimSpace(name)))
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// TestVary: each answer that another page would have got another way says so,
+// and none says it twice.
+func TestVary(t *testing.T) {
+	address, _ := seenBy(t)
+	s := newServer(t, Config{Backend: Backend{Target: address}, AllowOrigins: []string{"https://app.example.com", "https://*.example.net"}, ForwardCookies: true})
+	page, ask := []string{"origin", "sec-fetch-site"}, []string{"access-control-request-headers", "access-control-request-method", "origin", "sec-fetch-site"}
+	preflight := func(origin string) *http.Request {
+		r := webCall(t, "Origin", origin, "Access-Control-Request-Method", "POST")
+		r.Method = http.MethodOptions
+		return r
+	}
+	upgrade := webCall(t, "Origin", "https://evil.example", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Protocol", tunnelName)
+	upgrade.Method = http.MethodGet
+	for name, c := range map[string]struct {
+		r    *http.Request
+		code int
+		want []string
+	}{
+		"a call of a listed page":     {webCall(t, "Origin", "https://app.example.com"), 200, page},
+		"a call that a pattern lets":  {webCall(t, "Origin", "https://a.example.net"), 200, page},
+		"a call of no page":           {webCall(t), 200, page},
+		"a refused page":              {webCall(t, "Origin", "https://evil.example"), 403, page},
+		"two origins":                 {webCall(t, "Origin", "https://app.example.com", "Origin", "https://app.example.com"), 403, page},
+		"a page that isn't named":     {webCall(t, "Sec-Fetch-Site", "cross-site"), 403, page},
+		"cookies of nobody":           {webCall(t, "Cookie", "a=1"), 403, page},
+		"a refused upgrade":           {upgrade, 403, page},
+		"a preflight":                 {preflight("https://app.example.com"), 204, ask},
+		"a refused page's preflight":  {preflight("https://evil.example"), 403, ask},
+		"an opaque page's preflight":  {preflight("null"), 403, ask},
+		"a preflight of empty Origin": {preflight(""), 403, ask},
+	} {
+		w := answerTo(s, c.r)
+		if got := names(w.Header()["Vary"]); w.Code != c.code || !slices.Equal(got, c.want) {
+			t.Errorf("%s: answered %d with Vary %q, want %d with %q", name, w.Code, got, c.code, c.want)
+		}
+		if c.code == http.StatusForbidden && (w.Header().Get("Access-Control-Allow-Origin") != "" || w.Header().Get("Access-Control-Allow-Credentials") != "") {
+			t.Errorf("%s: a page may read the refusal: %v", name, w.Header())
+		}
+	}
+}
+
+// TestVaryOfTheBackendStays beside culvert's own.
+func TestVaryOfTheBackendStays(t *testing.T) {
+	h := http.Header{"Vary": {"Accept-Encoding"}}
+	varyAnswer(h)
+	if got := names(h["Vary"]); !slices.Equal(got, []string{"accept-encoding", "origin", "sec-fetch-site"}) {
+		t.Errorf("Vary is %q", got)
+	}
+	varyAnswer(http.Header{})
+	if len(varies) != 1 {
+		t.Errorf("what answers share became %q", varies)
+	}
+}
+
+// TestTwoOriginsOverTheWire: net/http keeps both lines; an empty one is one.
+func TestTwoOriginsOverTheWire(t *testing.T) {
+	address := serve(t, newServer(t, Config{Backend: nowhere, AllowOrigins: []string{"*", "https://app.example.com"}}))
+	const call = "POST " + testMethod + " HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc-web+proto\r\ncontent-length: 0\r\n"
+	for _, fields := range []string{
+		"origin: https://app.example.com\r\norigin: https://app.example.com\r\n",
+		"origin: https://app.example.com\r\nOrigin: https://evil.example\r\n",
+		"origin:\r\n",
+		"origin: https://app.example.com\r\norigin: \r\n",
+	} {
+		answers := exchange(t, address, call+fields+"\r\n")
+		if len(answers) != 1 || answers[0].StatusCode != http.StatusForbidden || !answers[0].Close {
+			t.Errorf("%q: got %v, want one 403 that closes", fields, answers)
+		}
+	}
+}
+
+// TestCookiesOfOrigins: they reach the backend from pages that are named, and
+// where a browser says that the page is the server's own.
+func TestCookiesOfOrigins(t *testing.T) {
+	address, seen := seenBy(t)
+	s := newServer(t, Config{
+		Backend: Backend{Target: address}, ForwardCookies: true, Hosts: []string{"grpc.example.com"},
+		AllowOrigins: []string{"https://app.example.com", "https://*.example.net", `~https://pr-[0-9]+\.example\.org`, "null"},
+	})
+	for _, c := range []struct {
+		name   string
+		fields []string
+		code   int
+		cookie string
+	}{
+		{"a listed page", []string{"Origin", "https://app.example.com"}, 200, "a=1"},
+		{"a page of hosts", []string{"Origin", "https://grpc.example.com"}, 200, "a=1"},
+		{"this server's own page", []string{"Origin", "http://localhost", "Sec-Fetch-Site", "same-origin"}, 200, "a=1"},
+		{"a page below a wildcard", []string{"Origin", "https://a.example.net"}, 200, ""},
+		{"a page of an expression", []string{"Origin", "https://pr-1.example.org"}, 200, ""},
+		{"an opaque page", []string{"Origin", "null"}, 200, ""},
+		{"a foreign page", []string{"Origin", "https://evil.example"}, 403, ""},
+		{"nobody", nil, 403, ""},
+		{"a person", []string{"Sec-Fetch-Site", "none"}, 403, ""},
+		{"an unnamed page of the same origin", []string{"Sec-Fetch-Site", "same-origin"}, 200, "a=1"},
+		{"an unnamed page of the same site", []string{"Sec-Fetch-Site", "same-site"}, 403, ""},
+	} {
+		w := answerTo(s, webCall(t, append(c.fields, "Cookie", "a=1")...))
+		if w.Code != c.code {
+			t.Errorf("%s: answered %d %s, want %d", c.name, w.Code, w.Body, c.code)
+			continue
+		}
+		if c.code == http.StatusOK {
+			if got := strings.Join(await(t, "the call", seen)["cookie"], "; "); got != c.cookie {
+				t.Errorf("%s: the cookie reached the backend as %q, want %q", c.name, got, c.cookie)
+			}
+			if credentials := w.Header().Get("Access-Control-Allow-Credentials") == "true"; credentials != (c.cookie != "" && w.Header().Get("Access-Control-Allow-Origin") != "") {
+				t.Errorf("%s: with cookies %q the answer has %v", c.name, c.cookie, w.Header())
+			}
+		}
+		if len(seen) > 0 {
+			t.Errorf("%s: a refused call reached the backend", c.name)
+		}
+	}
+	// Where no cookie is passed on, one harms nobody.
+	deaf := newServer(t, Config{Backend: Backend{Target: address}})
+	if w := answerTo(deaf, webCall(t, "Cookie", "a=1")); w.Code != http.StatusOK {
+		t.Errorf("a program with cookies that don't cross: answered %d", w.Code)
+	}
+	wantMetadata(t, await(t, "the call", seen), map[string]string{"cookie": ""})
+}
+
+// TestTunnelOriginIsTheOutersInAll: neither Origin nor Sec-Fetch-Site of an
+// inner call counts, whatever the outer request left out.
+func TestTunnelOriginIsTheOutersInAll(t *testing.T) {
+	address, seen := seenBy(t)
+	s := newServer(t, Config{Backend: Backend{Target: address}, ForwardCookies: true})
+	cc := dialTunnel(t, serve(t, s), http.Header{"Sec-Fetch-Site": {"same-origin"}, "Cookie": {"a=1"}})
+	for _, inner := range [][]string{
+		{"origin", "https://evil.example"},
+		{"sec-fetch-site", "cross-site"},
+		{"cookie", "b=2", "origin", "null"},
+	} {
+		ctx := metadata.NewOutgoingContext(within(t, patience), metadata.Pairs(inner...))
+		if err := open(ctx, t, cc, testMethod).RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
+			t.Errorf("%q: the call ended with %v", inner, err)
+		}
+		wantMetadata(t, await(t, "the call", seen), map[string]string{"cookie": "a=1"})
+	}
+}
+
+// TestTunnelWithCookiesOfNobodyIsRefused before there is any.
+func TestTunnelWithCookiesOfNobodyIsRefused(t *testing.T) {
+	address := serve(t, newServer(t, Config{Backend: nowhere, ForwardCookies: true}))
+	for _, header := range []http.Header{{"Cookie": {"a=1"}}, {"Sec-Fetch-Site": {"same-site"}}} {
+		for _, subprotocol := range []string{tunnelName, "grpc-websockets"} {
+			_, res, err := websocket.Dial(within(t, patience), "ws://"+address+testMethod, &websocket.DialOptions{
+				Subprotocols: []string{subprotocol}, HTTPHeader: header,
+			})
+			if err == nil || res == nil || res.StatusCode != http.StatusForbidden {
+				t.Errorf("%s with %v: got %v and %v, want 403", subprotocol, header, res, err)
+			}
+		}
+	}
+}
+
+// TestOriginsAreTriedOut: what would be refused is told, and passes without
+// cookies.
+func TestOriginsAreTriedOut(t *testing.T) {
+	address, seen := seenBy(t)
+	obs := newObserver()
+	s := newServer(t, Config{Backend: Backend{Target: address}, Observer: obs, TryOrigins: true, ForwardCookies: true, LoopbackOnly: true, AllowOrigins: []string{"https://app.example.com"}})
+	for _, c := range []struct {
+		name         string
+		fields       []string
+		key, detail  string // of what would be refused; no key: nothing
+		cookie, cors string
+	}{
+		{"a listed page", []string{"Origin", "https://app.example.com"}, "", "", "a=1", "https://app.example.com"},
+		{"a foreign page", []string{"Origin", "https://evil.example"}, "allow_origins", "https://evil.example", "", "https://evil.example"},
+		{"an opaque page", []string{"Origin", "null"}, "allow_origins", "null", "", "null"},
+		{"a page that isn't named", []string{"Sec-Fetch-Site", "cross-site"}, "allow_origins", "", "", ""},
+		{"cookies of nobody", nil, "metadata.forward_cookies", "", "", ""},
+	} {
+		w := answerTo(s, webCall(t, append(c.fields, "Cookie", "a=1")...))
+		if w.Code != http.StatusOK || w.Header().Get("Access-Control-Allow-Origin") != c.cors {
+			t.Errorf("%s: answered %d with %v, want 200 for %q", c.name, w.Code, w.Header(), c.cors)
+		}
+		if credentials := w.Header().Get("Access-Control-Allow-Credentials"); (credentials == "true") != (c.cookie != "") {
+			t.Errorf("%s: the page may send cookies: %q", c.name, credentials)
+		}
+		wantMetadata(t, await(t, "the call", seen), map[string]string{"cookie": c.cookie})
+		var got []Refusal
+		for len(obs.refused) > 0 {
+			got = append(got, <-obs.refused)
+		}
+		switch {
+		case c.key == "" && len(got) == 0:
+		case len(got) == 1 && got[0].Key == c.key && got[0].Detail == c.detail && got[0].ReportOnly && got[0].Reason == ReasonOriginDenied:
+		default:
+			t.Errorf("%s: told %+v, want one of %q that only reports", c.name, got, c.key)
+		}
+	}
+	preflight := webCall(t, "Origin", "https://evil.example", "Access-Control-Request-Method", "POST")
+	preflight.Method = http.MethodOptions
+	if w := answerTo(s, preflight); w.Code != http.StatusNoContent || w.Header().Get("Access-Control-Allow-Origin") != "https://evil.example" || w.Header().Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("the preflight was answered %d with %v", w.Code, w.Header())
+	}
+	// What keeps pages out of the machine they run on is no part of it.
+	rebound := webCall(t)
+	rebound.Host = "evil.example"
+	if w := answerTo(s, rebound); w.Code != http.StatusForbidden {
+		t.Errorf("a Host that isn't ours was answered %d", w.Code)
+	}
+}
+
+// TestMethodsAreTriedOut: all that rules would refuse passes and is told, but
+// for what shows the backend's inside.
+func TestMethodsAreTriedOut(t *testing.T) {
+	address, _ := seenBy(t)
+	obs := newObserver()
+	s := newServer(t, Config{Backend: Backend{Target: address}, Observer: obs, TryMethods: true, AllowMethods: []string{"shop.v1.*/*"}, DenyMethods: []string{"shop.v1.Admin/*"}})
+	cc := dial(t, serve(t, s))
+	for _, c := range []struct {
+		method, key string
+		crosses     bool
+	}{
+		{"/shop.v1.Orders/Get", "", true},
+		{"/shop.v1.Admin/Drop", "methods.deny", true},
+		{"/other.v1.Orders/Get", "methods.allow", true},
+		{"/grpc.channelz.v1.Channelz/GetServers", "methods.allow", false},
+	} {
+		err := open(within(t, patience), t, cc, c.method).RecvMsg(new([]byte))
+		if crossed := errors.Is(err, io.EOF); crossed != c.crosses || !crossed && status.Code(err) != codes.Unimplemented {
+			t.Errorf("%s: ended with %v, want it to cross: %v", c.method, err, c.crosses)
+		}
+		if got := s.MethodAllowed(c.method); got != c.crosses {
+			t.Errorf("%s: is said to cross: %v", c.method, got)
+		}
+		var keys []string
+		for len(obs.refused) > 0 {
+			r := <-obs.refused
+			if r.ReportOnly != c.crosses || r.Reason != ReasonNoRoute || r.Detail != c.method {
+				t.Errorf("%s: told %+v", c.method, r)
+			}
+			keys = append(keys, r.Key)
+		}
+		if want := c.key; strings.Join(keys, " ") != want {
+			t.Errorf("%s: told %q, want %q", c.method, keys, want)
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"strings"
+)
+
+// checkOriginExpression wants a regular expression of whole origins of one
+// scheme. What a dot lets in that was to be one, somebody can register.
+func checkOriginExpression(s string) error {
+	tree, err := syntax.Parse(s, syntax.Perl)
+	if err != nil {
+		return fmt.Errorf("is no regular expression: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+	}
+	scheme := expressionScheme.FindStringSubmatch(s)
+	if scheme == nil {
+		return errors.New(`doesn't begin with one scheme: write "~https://pr-[0-9]+\.example\.com"`)
+	}
+	if hasSingleDot(tree, false) {
+		return errors.New(`has a "." that stands for any character: write "\."`)
+	}
+	whole, err := regexp.Compile(`\A(?i:` + s + `)\z`)
+	if err != nil {
+		return fmt.Errorf("is no regular expression: %w", err)
+	}
+	for _, host := range []string{"culvertforeign.com", "www.culvertforeign.com", "culvertforeign.net", "culvertforeign.com:8443"} {
+		if (scheme[1] == "http" || scheme[1] == "https") && whole.MatchString(scheme[1]+"://"+host) {
+			return errors.New(`lets every page in: write "*" if that is meant, else the end of the host as it is`)
+		}
+	}
+	return nil
+}
+
+var expressionScheme = regexp.MustCompile(`^\^?([a-z][a-z0-9-]*)://`)
+
+// hasSingleDot finds a dot that isn't repeated: hardly anybody means it.
+func hasSingleDot(tree *syntax.Regexp, repeated bool) bool {
+	switch tree.Op {
+	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
+		return !repeated
+	case syntax.OpStar, syntax.OpPlus, syntax.OpRepeat:
+		repeated = true
+	default:
+		repeated = false
+	}
+	return slices.ContainsFunc(tree.Sub, func(sub *syntax.Regexp) bool { return hasSingleDot(sub, repeated) })
+}
+
+// namesOrigin holds for an entry that stands for one origin.
+func namesOrigin(s string) bool {
+	return s != "null" && !strings.HasPrefix(s, "~") && !strings.Contains(s, "*")
+}
+
+// checkOriginsOfCookies says which of the origins no cookie passes for; "*"
+// has an error of its own.
+func checkOriginsOfCookies(l *Loaded) []error {
+	if slices.Contains(l.AllowOrigins, "*") || !slices.ContainsFunc(l.AllowOrigins, func(s string) bool { return !namesOrigin(s) }) {
+		return nil
+	}
+	for _, o := range []struct {
+		key string
+		set bool
+	}{
+		{"metadata.forward_cookies", l.Metadata.ForwardCookies},
+		{"metadata.forward_set_cookies", l.Metadata.ForwardSetCookies},
+	} {
+		if o.set {
+			l.warn(o.key, "cookies pass only for origins that allow_origins names as they are, not for those of a pattern: list those that need them")
+		}
+	}
+	return nil
+}
+
+// checkTriedOut reminds of rules that refuse nothing yet.
+func checkTriedOut(l *Loaded) []error {
+	if !l.EnforceOrigins {
+		l.warn("enforce_origins", "is false, so pages of every origin may call, without cookies: make it true when the log names none that should")
+	}
+	if !l.Methods.Enforce {
+		l.warn("methods.enforce", "is false, so the patterns of methods refuse nothing: make it true when the log names none that should be called")
+	}
+	return nil
+}
