@@ -1,0 +1,54 @@
+package proxytls
+
+import (
+	"crypto/x509"
+	"time"
+)
+
+// A Certificate is one that is in use.
+type Certificate struct {
+	File      string   // "" for one that was made or fetched
+	Names     []string // that it is for: of hosts, and addresses
+	NotBefore time.Time
+	NotAfter  time.Time
+
+	key string // what names the file
+}
+
+// soon is how long before its end a certificate should have been replaced.
+const soon = 7 * 24 * time.Hour
+
+// Expired reports whether the certificate is past its end.
+func (c Certificate) Expired(now time.Time) bool { return now.After(c.NotAfter) }
+
+// Ending reports whether the certificate should have been replaced by now:
+// seven days before its end, or when only a quarter of its life is left.
+func (c Certificate) Ending(now time.Time) bool {
+	return c.NotAfter.Sub(now) < min(soon, c.NotAfter.Sub(c.NotBefore)/4)
+}
+
+// expired says which of the certificates are past their end.
+func expired(certificates []Certificate, now time.Time) []error {
+	var errs []error
+	for _, c := range certificates {
+		if c.Expired(now) {
+			errs = append(errs, keyErrorf(c.key, "%s: the certificate expired at %s: renew it", c.File, c.NotAfter.UTC().Format(time.RFC3339)))
+		}
+	}
+	return errs
+}
+
+func factOf(key, file string, leaf *x509.Certificate) Certificate {
+	c := Certificate{File: file, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, key: key}
+	c.Names = append(c.Names, leaf.DNSNames...)
+	for _, ip := range leaf.IPAddresses {
+		c.Names = append(c.Names, ip.String())
+	}
+	for _, uri := range leaf.URIs {
+		c.Names = append(c.Names, uri.String())
+	}
+	if len(c.Names) == 0 && leaf.Subject.CommonName != "" {
+		c.Names = []string{leaf.Subject.CommonName}
+	}
+	return c
+}

@@ -1,0 +1,92 @@
+package proxytls
+
+import (
+	"crypto/tls"
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// ClientOptions are how culvert authenticates a backend, and itself to it.
+type ClientOptions struct {
+	CA         string // file (PEM); "" is the system's
+	Cert, Key  string // files (PEM); "" is none
+	ServerName string // that the backend's certificate must have; "" is that of the address
+
+	// ConfigKey is what the configuration calls these options ("backend.tls"),
+	// for errors.
+	ConfigKey string
+
+	// As those of Options.
+	Certificate func(Certificate)
+	Problem     func(error)
+	Mended      func(error)
+}
+
+// A Client has what is needed to be a client of a backend. Its methods may be
+// called concurrently.
+type Client struct {
+	opts    ClientOptions
+	now     atomic.Pointer[clientSet]
+	watcher *watcher
+}
+
+type clientSet struct {
+	config *tls.Config
+	facts  []Certificate
+}
+
+// NewClient loads what the options name and returns a Client that loads it
+// anew when a file changes, until Close. The error has a line, a KeyError, for
+// everything that is wrong.
+func NewClient(o ClientOptions) (*Client, error) {
+	c := &Client{opts: o}
+	c.watcher = &watcher{files: distinct(o.CA, o.Cert, o.Key), load: c.load, state: c.state, certificate: o.Certificate, problem: o.Problem, mended: o.Mended}
+	if err := c.watcher.start(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Config returns what the next connection is to be opened with. The caller
+// must not change it.
+func (c *Client) Config() *tls.Config { return c.now.Load().config }
+
+// Reload loads the files now, changed or not. If the error isn't nil nothing
+// has changed.
+func (c *Client) Reload() error { return c.watcher.reload() }
+
+// Problems says what is wrong now.
+func (c *Client) Problems() []error { return c.watcher.current() }
+
+// Close ends the looking for changes. Config goes on to work.
+func (c *Client) Close() { c.watcher.close() }
+
+func (c *Client) load(files contents) error {
+	o := c.opts
+	s := &clientSet{config: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.ServerName}}
+	var errs []error
+	if o.CA != "" {
+		authorities, err := loadAuthorities(o.ConfigKey+".ca", o.CA, files)
+		errs = append(errs, split(err)...)
+		s.config.RootCAs = poolOf(authorities)
+	}
+	if o.Cert != "" {
+		pair, err := loadPair(o.ConfigKey, o.Cert, o.Key, files)
+		errs = append(errs, split(err)...)
+		if err == nil {
+			s.config.Certificates = []tls.Certificate{pair}
+			s.facts = []Certificate{factOf(o.ConfigKey+".cert", o.Cert, pair.Leaf)}
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	c.now.Store(s)
+	return nil
+}
+
+func (c *Client) state(now time.Time) (certificates []Certificate, problems []error) {
+	certificates = c.now.Load().facts
+	return certificates, expired(certificates, now)
+}

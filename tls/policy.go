@@ -1,0 +1,115 @@
+package proxytls
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"time"
+)
+
+// A policy is what clients have to show that ask for certain names.
+type policy struct {
+	key        policyKey
+	issuers    []*x509.Certificate
+	pool       *x509.CertPool // nil where nobody is asked
+	crls       revocations
+	config     *tls.Config
+	ticketKeys [][32]byte // the first seals, all open
+	rotated    time.Time  // when ticketKeys[0] was made
+}
+
+// A policyKey tells policies apart: the same file and word is one policy,
+// however many certificates have it.
+type policyKey struct {
+	auth ClientAuth
+	ca   string
+}
+
+// policy returns the set's policy for a CA and a word, which it may have
+// already.
+func (s *set) policy(auth ClientAuth, ca, configKey string, c contents) (*policy, error) {
+	switch {
+	case auth == "" && ca == "":
+		auth = None
+	case auth == "":
+		auth = Require
+	}
+	if auth == None {
+		ca = ""
+	}
+	key := policyKey{auth, ca}
+	if p, ok := s.policies[key]; ok {
+		return p, nil
+	}
+	p := &policy{key: key}
+	if auth != None {
+		if ca == "" {
+			return p, keyErrorf(configKey+".client_auth", "%s asks clients for a certificate, but nothing says who may have signed it: set client_ca (--tls-client-ca)", auth)
+		}
+		var err error
+		if p.issuers, err = loadAuthorities(configKey+".client_ca", ca, c); err != nil {
+			return p, err
+		}
+		p.pool = poolOf(p.issuers)
+	}
+	s.policies[key] = p
+	return p, nil
+}
+
+// issuers are all who may have signed a client's certificate.
+func (s *set) issuers() []*x509.Certificate {
+	var all []*x509.Certificate
+	for _, p := range s.policies {
+		all = append(all, p.issuers...)
+	}
+	return all
+}
+
+func (p *policy) auth() tls.ClientAuthType {
+	switch p.key.auth {
+	case Require:
+		return tls.RequireAndVerifyClientCert
+	case Optional:
+		return tls.VerifyClientCertIfGiven
+	default:
+		return tls.NoClientCert
+	}
+}
+
+var (
+	errNoClientCertificate = errors.New("the client showed no certificate (tls.client_auth)")
+	errRevoked             = errors.New("the client's certificate is revoked (tls.crls)")
+)
+
+// verify judges every connection, one that resumes a session, too: that has no
+// other check.
+func (p *policy) verify(cs tls.ConnectionState) error {
+	switch {
+	case p.key.auth == Require && len(cs.VerifiedChains) == 0:
+		return errNoClientCertificate
+	case len(cs.VerifiedChains) > 0 && !p.crls.leaveOne(cs.VerifiedChains):
+		return errRevoked
+	}
+	return nil
+}
+
+// ticketKeyLife is how long a key seals sessions. It opens them for as long
+// again.
+const ticketKeyLife = 24 * time.Hour
+
+// rotateTicketKeys gives a policy that asks for certificates keys of its own
+// for sessions that will be resumed: a session that was opened under another
+// policy, or under another list of authorities, is none of its own. Sessions
+// without certificates share the keys that crypto/tls makes. A policy of a set
+// has keys of its own; the watcher is the only one to call this.
+func (p *policy) rotateTicketKeys(now time.Time) {
+	if p.key.auth == None || now.Sub(p.rotated) < ticketKeyLife && len(p.ticketKeys) > 0 {
+		return
+	}
+	var key [32]byte
+	_, _ = rand.Read(key[:]) // it never fails
+	p.ticketKeys = append([][32]byte{key}, p.ticketKeys[:min(len(p.ticketKeys), 1)]...)
+	p.rotated = now
+	p.config.SetSessionTicketKeys(p.ticketKeys)
+}

@@ -1,0 +1,151 @@
+package proxytls
+
+import (
+	"crypto/tls"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// A Provider has the certificates of a listener, or of several. Its methods
+// may be called concurrently.
+type Provider struct {
+	opts      Options
+	config    *tls.Config
+	challenge *tls.Config // for ChallengeProtos
+	now       atomic.Pointer[set]
+	watcher   *watcher
+}
+
+// protocols are what ALPN offers, always: whoever asks for neither by ALPN is
+// served HTTP/1.1, and gets its WebSocket.
+var protocols = []string{"h2", "http/1.1"}
+
+var errNoCertificate = errors.New("no certificate")
+
+// New loads what the options name and returns a Provider that loads it anew
+// when a file changes, until Close. The error has a line, a KeyError, for
+// everything that is wrong.
+func New(o Options) (*Provider, error) {
+	if len(o.Certificates) == 0 && o.Fallback == nil {
+		return nil, errNoCertificate
+	}
+	if o.MinVersion == 0 {
+		o.MinVersion = tls.VersionTLS12
+	}
+	p := &Provider{opts: o}
+	p.config = &tls.Config{
+		MinVersion:         o.MinVersion,
+		NextProtos:         protocols,
+		GetConfigForClient: p.configFor,
+		GetCertificate:     p.certificateFor, // crypto/tls wants to see one
+	}
+	p.challenge = &tls.Config{
+		MinVersion:             tls.VersionTLS12,
+		NextProtos:             o.ChallengeProtos,
+		SessionTicketsDisabled: true,
+		GetCertificate:         o.Fallback,
+	}
+	p.watcher = &watcher{files: o.files(), load: p.load, state: p.state, certificate: o.Certificate, problem: o.Problem, mended: o.Mended}
+	if err := p.watcher.start(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Config returns what a listener is to be opened with. It stays the same
+// through every reload: the certificates behind it change.
+func (p *Provider) Config() *tls.Config { return p.config }
+
+// Reload loads the files now, changed or not. If the error isn't nil nothing
+// has changed.
+func (p *Provider) Reload() error { return p.watcher.reload() }
+
+// Problems says what is wrong now: files that could not be loaded, while what
+// they held before is in use, certificates and lists that are out of date.
+func (p *Provider) Problems() []error { return p.watcher.current() }
+
+// Close ends the looking for changes. Config goes on to work.
+func (p *Provider) Close() { p.watcher.close() }
+
+// SamePolicy reports whether clients that ask for the two names, one in the
+// handshake and one as the host of a request, have to show the same. Where
+// they don't, a connection that was opened for one name must carry no request
+// for the other. RFC 9110 §7.4.
+func (p *Provider) SamePolicy(sni, host string) bool {
+	s := p.now.Load()
+	return s.policyFor(sni).key == s.policyFor(host).key
+}
+
+func (p *Provider) load(c contents) error {
+	s, err := newSet(p.opts, c)
+	if err != nil {
+		return err
+	}
+	for _, policy := range s.policies {
+		policy.config = p.configOf(policy)
+		policy.rotateTicketKeys(time.Now())
+	}
+	p.now.Store(s)
+	return nil
+}
+
+// state is what time does to what was loaded.
+func (p *Provider) state(now time.Time) (certificates []Certificate, problems []error) {
+	s := p.now.Load()
+	for _, policy := range s.policies {
+		policy.rotateTicketKeys(now)
+	}
+	for _, pair := range s.pairs {
+		certificates = append(certificates, pair.fact)
+	}
+	return certificates, append(expired(certificates, now), s.crls.outdated(now)...)
+}
+
+// configOf makes what a client is served with that comes under a policy.
+func (p *Provider) configOf(policy *policy) *tls.Config {
+	return &tls.Config{
+		MinVersion:       p.opts.MinVersion,
+		NextProtos:       protocols,
+		GetCertificate:   p.certificateFor,
+		ClientCAs:        policy.pool,
+		ClientAuth:       policy.auth(),
+		VerifyConnection: policy.verify,
+	}
+}
+
+func (p *Provider) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if p.isChallenge(hello) {
+		return p.challenge, nil
+	}
+	return p.now.Load().policyFor(hello.ServerName).config, nil
+}
+
+func (p *Provider) isChallenge(hello *tls.ClientHelloInfo) bool {
+	return len(hello.SupportedProtos) == 1 && slices.Contains(p.opts.ChallengeProtos, hello.SupportedProtos[0])
+}
+
+func (p *Provider) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	s := p.now.Load()
+	named := s.named(hello.ServerName)
+	for _, pair := range named {
+		if hello.SupportsCertificate(&pair.cert) == nil {
+			return &pair.cert, nil
+		}
+	}
+	if len(named) > 0 {
+		return &named[0].cert, nil // crypto/tls says what the client lacks
+	}
+	err := errNoCertificate
+	if p.opts.Fallback != nil {
+		var cert *tls.Certificate
+		if cert, err = p.opts.Fallback(hello); err == nil {
+			return cert, nil
+		}
+	}
+	if len(s.pairs) > 0 {
+		return &s.pairs[0].cert, nil
+	}
+	return nil, err
+}

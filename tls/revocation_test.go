@@ -1,0 +1,205 @@
+package proxytls
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"math/big"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// list signs a list of the certificates.
+func (a *authority) list(nextUpdate time.Time, extra []pkix.Extension, revoked ...tls.Certificate) []byte {
+	a.t.Helper()
+	template := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: nextUpdate, ExtraExtensions: extra}
+	for _, r := range revoked {
+		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: r.Leaf.SerialNumber, RevocationTime: time.Now()})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, template, a.cert, a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return der
+}
+
+func crlPEM(ders ...[]byte) []byte {
+	var all []byte
+	for _, der := range ders {
+		all = append(all, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})...)
+	}
+	return all
+}
+
+func writeCRL(t testing.TB, dir string, ca *authority, nextUpdate time.Time, revoked ...tls.Certificate) string {
+	t.Helper()
+	name := filepath.Join(dir, "revoked-"+ca.name+".pem")
+	writeFile(t, name, crlPEM(ca.list(nextUpdate, nil, revoked...)))
+	return name
+}
+
+func TestRevokedCertificatesAreRefused(t *testing.T) {
+	ca, second, dir := newAuthority(t, "ca"), newAuthority(t, "second"), t.TempDir()
+	revoked, good, alsoRevoked := ca.issue(time.Hour, "revoked"), ca.issue(time.Hour, "good"), second.issue(time.Hour, "also")
+	later := time.Now().Add(time.Hour)
+	der := filepath.Join(dir, "list.der")
+	writeFile(t, der, ca.list(later, nil, revoked))
+	both := filepath.Join(dir, "both.pem")
+	writeFile(t, both, crlPEM(ca.list(later, nil, revoked), second.list(later, nil, alsoRevoked)))
+	for name, lists := range map[string][]string{
+		"PEM": {writeCRL(t, dir, ca, later, revoked), writeCRL(t, dir, second, later, alsoRevoked)},
+		"DER": {der, writeCRL(t, dir, second, later, alsoRevoked)},
+		"two": {both},
+	} {
+		p, _ := provider(t, Options{
+			Certificates: []Pair{write(t, dir, "a", ca.issue(time.Hour, "a.example"))}, ClientCA: writeCA(t, dir, ca, second), ClientAuth: Optional, CRLs: lists,
+		})
+		for cert, served := range map[*tls.Certificate]bool{&revoked: false, &alsoRevoked: false, &good: true, {}: true} {
+			client := as(ca, "a.example")
+			if cert.Leaf != nil {
+				client.Certificates = []tls.Certificate{*cert}
+			}
+			if _, _, err := handshake(t, p.Config(), client); (err == nil) != served {
+				t.Errorf("%s: want served %v: %v", name, served, err)
+			}
+		}
+	}
+}
+
+// Serial numbers are the signer's own: another's list says nothing about them.
+func TestListCountsForItsSignerAlone(t *testing.T) {
+	ca, second, dir := newAuthority(t, "ca"), newAuthority(t, "second"), t.TempDir()
+	good := ca.issue(time.Hour, "good")
+	p, _ := provider(t, Options{
+		Certificates: []Pair{write(t, dir, "a", ca.issue(time.Hour, "a.example"))}, ClientCA: writeCA(t, dir, ca, second),
+		CRLs: []string{writeCRL(t, dir, second, time.Now().Add(time.Hour), good)},
+	})
+	if _, _, err := handshake(t, p.Config(), as(ca, "a.example", good)); err != nil {
+		t.Errorf("refused by the list of another: %v", err)
+	}
+}
+
+func TestRevocationEndsResumption(t *testing.T) {
+	ca, dir := newAuthority(t, "ca"), t.TempDir()
+	cert, later := ca.issue(time.Hour, "client"), time.Now().Add(time.Hour)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		p, _ := provider(t, Options{
+			Certificates: []Pair{write(t, dir, "a", ca.issue(time.Hour, "a.example"))}, ClientCA: writeCA(t, dir, ca), CRLs: []string{writeCRL(t, dir, ca, later)},
+		})
+		r := newResumption(t, p, ca, "a.example", cert)
+		r.client.MaxVersion = version
+		for want := range 2 {
+			if resumed, err := r.connect(); err != nil || resumed != (want == 1) {
+				t.Fatalf("resumed is %v, %v", resumed, err)
+			}
+		}
+		writeCRL(t, dir, ca, later, cert)
+		if err := p.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		if resumed, err := r.connect(); err == nil {
+			t.Errorf("%s: served after it was revoked, resumed %v", tls.VersionName(version), resumed)
+		}
+		// Nor would it be with the old keys: every connection is judged.
+		if err := p.now.Load().unnamed.verify(tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{cert.Leaf, ca.cert}}}); err == nil {
+			t.Error("a resumed session isn't judged")
+		}
+	}
+}
+
+func TestOutdatedListIsUsedAndTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, dir := newAuthority(t, "ca"), t.TempDir()
+		revoked, good := ca.issue(100*time.Hour, "revoked"), ca.issue(100*time.Hour, "good")
+		p, told := provider(t, Options{
+			Certificates: []Pair{write(t, dir, "a", ca.issue(100*time.Hour, "a.example"))}, ClientCA: writeCA(t, dir, ca),
+			CRLs: []string{writeCRL(t, dir, ca, time.Now().Add(time.Hour), revoked)},
+		})
+		if len(told.wrong()) != 0 {
+			t.Errorf("at first: %q", told.wrong())
+		}
+		time.Sleep(time.Hour + time.Minute)
+		synctest.Wait()
+		if len(told.wrong()) != 1 || !strings.Contains(told.wrong()[0], `revoked-ca.pem: the list of "CN=ca" is out of date since 2000-01-01T01:00:00Z`) {
+			t.Errorf("told of %q", told.wrong())
+		}
+		if _, _, err := handshake(t, p.Config(), as(ca, "a.example", revoked)); err == nil {
+			t.Error("an outdated list lets in whom it refuses")
+		}
+		if _, _, err := handshake(t, p.Config(), as(ca, "a.example", good)); err != nil {
+			t.Errorf("an outdated list refuses whom it doesn't name: %v", err)
+		}
+		writeCRL(t, dir, ca, time.Now().Add(time.Hour), revoked)
+		time.Sleep(lookEvery)
+		synctest.Wait()
+		if !slices.Equal(told.right(), told.wrong()) || len(p.Problems()) != 0 {
+			t.Errorf("a new list: mended %q, left %v", told.right(), p.Problems())
+		}
+	})
+}
+
+func TestListsThatProveNothingAreErrors(t *testing.T) {
+	ca, stranger, dir := newAuthority(t, "ca"), newAuthority(t, "stranger"), t.TempDir()
+	namesake := newAuthority(t, "ca")
+	later := time.Now().Add(time.Hour)
+	point := func(p issuingDistributionPoint) []pkix.Extension {
+		value, err := asn1.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: value}}
+	}
+	for name, c := range map[string]struct {
+		list []byte
+		want string
+	}{
+		"a stranger's":            {stranger.list(later, nil), "is signed by none of the client CAs"},
+		"one of the same name":    {namesake.list(later, nil), "is signed by none of the client CAs"},
+		"garbage":                 {[]byte("garbage"), "holds no revocation list: "},
+		"a certificate":           {certPEM(ca.cert), "holds no revocation list: "},
+		"a difference":            {ca.list(later, []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}}), "lists only what changed"},
+		"one of several signers":  {ca.list(later, point(issuingDistributionPoint{Indirect: true})), "is a list of a kind"},
+		"one of a scope":          {ca.list(later, point(issuingDistributionPoint{OnlyUsers: true})), ""},
+		"one with something else": {ca.list(later, []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}), "critical extension 1.2.3"},
+	} {
+		file := filepath.Join(dir, "list")
+		writeFile(t, file, c.list)
+		p, err := New(Options{ConfigKey: "tls", Certificates: []Pair{write(t, dir, "a", ca.issue(time.Hour, "a.example"))}, ClientCA: writeCA(t, dir, ca), CRLs: []string{file}})
+		switch {
+		case err == nil:
+			p.Close()
+			if c.want != "" {
+				t.Errorf("%s: taken", name)
+			}
+		case c.want == "" || !strings.Contains(err.Error(), c.want):
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func FuzzParseRevocationLists(f *testing.F) {
+	ca := newAuthority(f, "ca")
+	list := ca.list(time.Now().Add(time.Hour), nil, ca.issue(time.Hour, "revoked"))
+	f.Add(list)
+	f.Add(crlPEM(list))
+	f.Add(crlPEM(list, list))
+	f.Add([]byte("-----BEGIN X509 CRL-----\n-----END X509 CRL-----\n"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		lists, err := parseRevocationLists(in)
+		if err == nil && len(lists) == 0 {
+			t.Error("neither a list nor an error")
+		}
+		for _, l := range lists {
+			if _, err := x509.ParseRevocationList(l.Raw); err != nil {
+				t.Errorf("a list that was taken is none: %v", err)
+			}
+		}
+	})
+}

@@ -1,0 +1,202 @@
+package proxytls
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+)
+
+// A set is everything that was loaded from the files of a Provider, at one
+// time. Nothing in it changes.
+type set struct {
+	pairs    []*pair
+	byName   map[string][]*pair // "a.example.com", "*.example.com"
+	policies map[policyKey]*policy
+	unnamed  *policy // of clients that ask for a name that no pair has
+	crls     revocations
+}
+
+type pair struct {
+	cert   tls.Certificate
+	policy *policy
+	fact   Certificate
+}
+
+// files lists each file once.
+func (o *Options) files() []string {
+	names := []string{o.ClientCA}
+	for _, p := range o.Certificates {
+		names = append(names, p.Cert, p.Key, p.ClientCA)
+	}
+	return distinct(append(names, o.CRLs...)...)
+}
+
+// distinct returns each name once, and no empty one.
+func distinct(names ...string) []string {
+	slices.Sort(names)
+	names = slices.Compact(names)
+	return slices.DeleteFunc(names, func(n string) bool { return n == "" })
+}
+
+// newSet makes a set of the contents of files. The error has a line for
+// everything that is wrong.
+func newSet(o Options, c contents) (*set, error) {
+	s := &set{byName: map[string][]*pair{}, policies: map[policyKey]*policy{}}
+	var errs []error
+	policyOf := func(auth ClientAuth, ca, configKey string) *policy {
+		p, err := s.policy(auth, ca, configKey, c)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		return p
+	}
+	s.unnamed = policyOf(o.ClientAuth, o.ClientCA, o.ConfigKey)
+	for _, from := range o.Certificates {
+		p := &pair{policy: s.unnamed}
+		var err error
+		if p.cert, err = loadPair(from.ConfigKey, from.Cert, from.Key, c); err != nil {
+			errs = append(errs, split(err)...)
+			continue
+		}
+		p.fact = factOf(from.ConfigKey+".cert", from.Cert, p.cert.Leaf)
+		switch {
+		case from.ClientAuth == "" && from.ClientCA == "":
+		case from.ClientCA == "":
+			p.policy = policyOf(from.ClientAuth, o.ClientCA, from.ConfigKey)
+		default:
+			p.policy = policyOf(from.ClientAuth, from.ClientCA, from.ConfigKey)
+		}
+		if err := s.add(p); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if o.Fallback == nil && len(s.pairs) > 0 {
+		s.unnamed = s.pairs[0].policy
+	}
+	var err error
+	if s.crls, err = loadRevocations(o, c, s.issuers()); err != nil {
+		errs = append(errs, split(err)...)
+	}
+	for _, p := range s.policies {
+		p.crls = s.crls
+	}
+	return s, errors.Join(errs...)
+}
+
+// add enters the pair under its names.
+func (s *set) add(p *pair) error {
+	s.pairs = append(s.pairs, p)
+	for _, name := range p.cert.Leaf.DNSNames {
+		name = normalName(name)
+		if others := s.byName[name]; len(others) > 0 && others[0].policy != p.policy {
+			return keyErrorf(p.fact.key, "%s and %s are both for %s, and ask clients for different certificates: give them the same client_ca and client_auth", p.fact.File, others[0].fact.File, name)
+		}
+		s.byName[name] = append(s.byName[name], p)
+	}
+	return nil
+}
+
+// named returns the pairs for a name, those of the name itself before those of
+// the wildcard above it. RFC 6125 §6.4.3: it stands for one label.
+func (s *set) named(name string) []*pair {
+	name = normalName(name)
+	if pairs := s.byName[name]; len(pairs) > 0 {
+		return pairs
+	}
+	if _, above, ok := strings.Cut(name, "."); ok {
+		return s.byName["*."+above]
+	}
+	return nil
+}
+
+func (s *set) policyFor(name string) *policy {
+	if pairs := s.named(name); len(pairs) > 0 {
+		return pairs[0].policy
+	}
+	return s.unnamed
+}
+
+// normalName is a host's name without what doesn't tell it from others: case,
+// port, the root's dot.
+func normalName(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// loadPair reads a certificate and its key. What is wrong most often is said
+// in words of its own.
+func loadPair(configKey, certFile, keyFile string, c contents) (tls.Certificate, error) {
+	certKey, keyKey := configKey+".cert", configKey+".key"
+	certPEM, certErr := c.read(certKey, certFile)
+	keyPEM, keyErr := c.read(keyKey, keyFile)
+	if err := errors.Join(certErr, keyErr); err != nil {
+		return tls.Certificate{}, err
+	}
+	hasCert, _ := kinds(certPEM)
+	_, hasKey := kinds(keyPEM)
+	switch {
+	case !hasCert:
+		return tls.Certificate{}, keyErrorf(certKey, "%s holds no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", certFile)
+	case bytes.Contains(keyPEM, []byte("ENCRYPTED")) && bytes.Contains(keyPEM, []byte("PRIVATE KEY")):
+		return tls.Certificate{}, keyErrorf(keyKey, "%s is locked with a password, which nobody is there to enter: unlock it with openssl pkey -in %[1]s -out FILE, mode 0600", keyFile)
+	case !hasKey:
+		return tls.Certificate{}, keyErrorf(keyKey, "%s holds no private key in PEM form: begin it with -----BEGIN PRIVATE KEY-----", keyFile)
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return tls.Certificate{}, keyErrorf(certKey, "%s: %w: it has to begin with the certificate that goes with the private key in %s, followed by those in between", certFile, unprefixed(err), keyFile)
+	}
+	return pair, nil
+}
+
+// kinds looks which kinds of PEM block data has.
+func kinds(data []byte) (certificate, privateKey bool) {
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		certificate = certificate || block.Type == "CERTIFICATE"
+		privateKey = privateKey || strings.HasSuffix(block.Type, "PRIVATE KEY")
+	}
+	return certificate, privateKey
+}
+
+// unprefixed drops the name of the package from the text of an error.
+func unprefixed(err error) error {
+	return errors.New(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "tls: "), "x509: "))
+}
+
+// loadAuthorities reads the certificates of those who may sign.
+func loadAuthorities(key, file string, c contents) ([]*x509.Certificate, error) {
+	data, err := c.read(key, file)
+	if err != nil {
+		return nil, err
+	}
+	var all []*x509.Certificate
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, keyErrorf(key, "%s: certificate %d: %w", file, len(all)+1, unprefixed(err))
+		}
+		all = append(all, cert)
+	}
+	if len(all) == 0 {
+		return nil, keyErrorf(key, "%s holds no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", file)
+	}
+	return all, nil
+}
+
+func poolOf(certificates []*x509.Certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, c := range certificates {
+		pool.AddCert(c)
+	}
+	return pool
+}

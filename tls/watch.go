@@ -1,0 +1,268 @@
+package proxytls
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// How often files are looked at. Looking follows links, so it sees an atomic
+// rename, a link that is swapped (as Kubernetes does with a volume) and a file
+// on a network drive, none of which the kernel's notices are sure to tell.
+const (
+	lookEvery = 5 * time.Second
+	// Of what a look found to be wrong: somebody may be in the middle of
+	// replacing a certificate and its key.
+	lookAgain = time.Second
+	// The clock of a file system may stand still between two changes.
+	coarseTime = 2 * time.Second
+	// maxFileBytes is far over every certificate, and holds a list of some
+	// hundred thousand revoked ones.
+	maxFileBytes = 32 << 20
+)
+
+// A watcher has files loaded anew when one of them changes.
+type watcher struct {
+	files []string
+	load  func(contents) error // changes everything, or nothing and says why
+	// state is called after each look: what is in use, and what is wrong with
+	// it.
+	state func(now time.Time) ([]Certificate, []error)
+
+	certificate     func(Certificate) // each may be nil
+	problem, mended func(error)
+
+	stop    chan struct{}
+	running sync.WaitGroup
+
+	mu       sync.Mutex // held during a look
+	seen     contents
+	failed   error                // of the last load
+	doubtful bool                 // failed isn't told yet
+	told     map[string]certPhase // of certificates, by file
+	problems []error              // that were told
+}
+
+// certPhase is what was told of a certificate.
+type certPhase struct {
+	notAfter time.Time
+	phase    int
+}
+
+// contents are what the files hold, by name.
+type contents map[string]content
+
+type content struct {
+	data []byte
+	sum  [sha256.Size]byte
+	err  error
+	info os.FileInfo
+	read time.Time
+}
+
+// start loads the files for the first time and goes on to look at them.
+func (w *watcher) start() error {
+	w.stop = make(chan struct{})
+	w.told = map[string]certPhase{}
+	w.seen = readAll(w.files, nil)
+	if err := w.load(w.seen); err != nil {
+		return err
+	}
+	w.seen.forgetData()
+	w.tell(time.Now())
+	if len(w.files) > 0 {
+		w.running.Go(w.watch)
+	}
+	return nil
+}
+
+func (w *watcher) close() {
+	close(w.stop)
+	w.running.Wait()
+}
+
+func (w *watcher) watch() {
+	timer := time.NewTimer(lookEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.stop:
+			return
+		case now := <-timer.C:
+			timer.Reset(w.look(now))
+		}
+	}
+}
+
+// look loads what has changed. It returns when to look again.
+func (w *watcher) look(now time.Time) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	fresh := readAll(w.files, w.seen)
+	if !fresh.same(w.seen) {
+		w.failed = w.load(fresh.withData())
+		w.doubtful = w.failed != nil
+		w.seen = fresh
+		w.seen.forgetData()
+		if w.doubtful {
+			return lookAgain
+		}
+	}
+	w.doubtful = false
+	w.tell(now)
+	return lookEvery
+}
+
+// reload is a look that somebody asked for.
+func (w *watcher) reload() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	fresh := readAll(w.files, nil)
+	w.failed, w.doubtful = w.load(fresh), false
+	w.seen = fresh
+	w.seen.forgetData()
+	w.tell(time.Now())
+	return w.failed
+}
+
+// current returns what was told to be wrong, and still is.
+func (w *watcher) current() []error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.problems
+}
+
+// tell says what is new.
+func (w *watcher) tell(now time.Time) {
+	certificates, problems := w.state(now)
+	for _, c := range certificates {
+		phase := certPhase{notAfter: c.NotAfter}
+		switch {
+		case c.Expired(now):
+			phase.phase = 2
+		case c.Ending(now):
+			phase.phase = 1
+		}
+		if w.told[c.File] != phase {
+			w.told[c.File] = phase
+			if w.certificate != nil {
+				w.certificate(c)
+			}
+		}
+	}
+	problems = append(split(w.failed), problems...)
+	before := w.problems
+	w.problems = problems
+	for _, err := range without(problems, before) {
+		if w.problem != nil {
+			w.problem(err)
+		}
+	}
+	for _, err := range without(before, problems) {
+		if w.mended != nil {
+			w.mended(err)
+		}
+	}
+}
+
+// without returns the errors of all whose text none of others has.
+func without(all, others []error) []error {
+	has := map[string]bool{}
+	for _, err := range others {
+		has[err.Error()] = true
+	}
+	var left []error
+	for _, err := range all {
+		if !has[err.Error()] {
+			left = append(left, err)
+		}
+	}
+	return left
+}
+
+// readAll reads the files but for those that can't have changed since before.
+func readAll(files []string, before contents) contents {
+	c := contents{}
+	for _, name := range files {
+		c[name] = read(name, before[name])
+	}
+	return c
+}
+
+func read(name string, before content) content {
+	now := time.Now()
+	info, err := os.Stat(name)
+	if err == nil && before.info != nil && os.SameFile(info, before.info) &&
+		info.ModTime().Equal(before.info.ModTime()) && info.Size() == before.info.Size() &&
+		before.read.Sub(info.ModTime()) > coarseTime {
+		return before
+	}
+	c := content{info: info, err: err, read: now}
+	if err == nil {
+		c.data, c.err = readBounded(name, info)
+	}
+	if c.err != nil {
+		c.info = nil
+	}
+	c.sum = sha256.Sum256(c.data)
+	return c
+}
+
+func readBounded(name string, info os.FileInfo) ([]byte, error) {
+	if !info.Mode().IsRegular() { // a pipe would be read only once, and waited for
+		return nil, errors.New("is no regular file")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err == nil && len(data) > maxFileBytes {
+		err = fmt.Errorf("is larger than %d MiB", maxFileBytes>>20)
+	}
+	return data, err
+}
+
+// same reports whether the files hold what they held, or fail as they did.
+func (c contents) same(before contents) bool {
+	for name, now := range c {
+		was := before[name]
+		if now.sum != was.sum || (now.err == nil) != (was.err == nil) || now.err != nil && now.err.Error() != was.err.Error() {
+			return false
+		}
+	}
+	return true
+}
+
+// withData reads again what was left unread or forgotten because it had not
+// changed.
+func (c contents) withData() contents {
+	for name, f := range c {
+		if f.data == nil && f.err == nil {
+			c[name] = read(name, content{})
+		}
+	}
+	return c
+}
+
+// forgetData drops what the files hold: keys need not lie in memory twice.
+func (c contents) forgetData() {
+	for name, f := range c {
+		f.data = nil
+		c[name] = f
+	}
+}
+
+// read returns what a file held that a key names.
+func (c contents) read(key, name string) ([]byte, error) {
+	f := c[name]
+	if f.err != nil {
+		return nil, keyErrorf(key, "%s: %w", name, cause(f.err))
+	}
+	return f.data, nil
+}
