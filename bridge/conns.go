@@ -12,7 +12,9 @@ func (s *Server) noteConn(l *listening, c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		s.countConn(c, 1)
-		s.obs.ConnBegan(connInfo(l, c))
+		if !unheardOf(c) {
+			s.obs.ConnBegan(connInfo(l, c))
+		}
 	case http.StateClosed:
 		s.connEnded(l, c)
 	case http.StateHijacked, http.StateActive, http.StateIdle:
@@ -21,7 +23,19 @@ func (s *Server) noteConn(l *listening, c net.Conn, state http.ConnState) {
 
 func (s *Server) connEnded(l *listening, c net.Conn) {
 	s.countConn(c, -1)
-	s.obs.ConnEnded(connInfo(l, c))
+	if !unheardOf(c) {
+		s.obs.ConnEnded(connInfo(l, c))
+	}
+}
+
+// unheardOf holds for a connection of which the Observer doesn't know: that
+// waits for its PROXY header.
+func unheardOf(c net.Conn) bool {
+	if _, tunnel := c.(*tunnelConn); tunnel {
+		return false
+	}
+	client := clientUnder(c)
+	return client != nil && client.proxied != nil && !client.proxied.announced
 }
 
 // countConn counts sockets; a tunnel is one of them already.
@@ -57,12 +71,16 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		watchTCP(c)
 		switch c.(type) {
 		case *net.TCPConn, *net.UnixConn: // net/http has to see a tls.Conn as it is
-			c = &clientConn{Conn: c, s: l.s, listening: l.of}
+			client := &clientConn{Conn: c, s: l.s, listening: l.of}
+			if l.of.expectsHeader(client) {
+				client.proxied = new(proxied)
+			}
+			c = client
 		}
 		if l.s.conns.Load() < int64(l.s.limits.Connections) {
 			return c, nil
 		}
-		l.s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyConnections, Peer: c.RemoteAddr().String()}, "raise "+keyConnections)
+		l.s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyConnections, Peer: addressOf(c).String()}, "raise "+keyConnections)
 		refuseConn(c)
 	}
 }

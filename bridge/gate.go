@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -13,20 +12,18 @@ import (
 // who sent it, over what, to whom. Inside a tunnel all but the method and the
 // protocol is the outer request's.
 type arrival struct {
-	listening *listening // what it came in on
-	method    string     // the gRPC method
-	host      string
-	peer      Peer
-	trusted   bool          // the peer is a trusted proxy: its forwarding headers count
-	forward   forwarding    // what culvert vouches for
-	origin    originVerdict // who the page is
-	conn      net.Conn      // of HTTP/1.1; nil on HTTP/2
-	tunnel    bool
-	protocol  string // "1.1" or "2", for via
+	listening  *listening // what it came in on
+	method     string     // the gRPC method
+	host       string
+	peer       Peer
+	trusted    bool          // the peer is a trusted proxy: its forwarding headers count
+	forward    forwarding    // what culvert vouches for
+	unreadable error         // why that isn't known
+	origin     originVerdict // who the page is
+	conn       net.Conn      // of HTTP/1.1; nil on HTTP/2
+	tunnel     bool
+	protocol   string // "1.1" or "2", for via
 }
-
-// forwarding is what x-forwarded-* and via say towards the backend.
-type forwarding struct{ forChain, proto, host, via string }
 
 // ServeHTTP takes one request: a call in any of the protocols, a WebSocket
 // upgrade, a browser's preflight, or what is none of these.
@@ -51,6 +48,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r = s.throughTunnel(r)
 	a := s.arrive(r)
+	if a.unreadable != nil {
+		s.refusals.note(Refusal{Reason: ReasonBadRequest, Key: keyTrustedProxies, Peer: a.peer.Addr, Detail: a.unreadable.Error()}, "let the proxy remove what its clients send of this header")
+		refuse(w, r, http.StatusBadRequest, "what proxies say of the client can't be read: "+a.unreadable.Error())
+		return
+	}
 	if a.listening.LoopbackOnly && !s.origins.allowsHost(a.host) {
 		s.refusals.note(Refusal{Reason: ReasonOriginDenied, Key: "hosts", Peer: a.peer.Addr, Detail: a.host}, "add the name to hosts")
 		refuse(w, r, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
@@ -115,54 +117,16 @@ func (s *Server) arrive(r *http.Request) *arrival {
 		a.protocol = "2"
 	}
 	direct := hostOnly(r.RemoteAddr)
-	a.trusted = a.listening.trusts(direct)
+	if addr, ok := hopAddr(direct); ok {
+		direct = addr.String()
+		a.trusted = containsAddr(a.listening.TrustedProxies, addr) && !a.listening.speaksForNobody(conn)
+	}
 	a.forward = forwarding{forChain: direct, proto: scheme(a.peer.TLS), host: r.Host, via: a.protocol + " culvert"}
 	if a.trusted {
-		a.trust(r.Header, a.listening.trusts)
+		a.unreadable = a.trust(r.Header, a.listening)
 	}
 	a.origin = s.origins.judge(s.asker(r, a))
 	return a
-}
-
-// trust takes over what a trusted proxy says of its client.
-func (a *arrival) trust(h http.Header, trusts func(string) bool) {
-	if chain := strings.Join(h.Values("X-Forwarded-For"), ", "); chain != "" {
-		a.forward.forChain = chain + ", " + a.forward.forChain
-		hops := strings.Split(chain, ",")
-		for i := len(hops) - 1; i >= 0; i-- { // the nearest that isn't trusted is the client
-			hop := hostOnly(strings.TrimSpace(hops[i]))
-			if _, err := netip.ParseAddr(hop); err != nil {
-				break
-			}
-			a.peer.Addr = hop
-			if !trusts(hop) {
-				break
-			}
-		}
-	}
-	if v := h.Get("X-Forwarded-Proto"); v != "" {
-		a.forward.proto = v
-	}
-	if v := h.Get("X-Forwarded-Host"); v != "" {
-		a.forward.host = v
-	}
-	if v := strings.Join(h.Values("Via"), ", "); v != "" {
-		a.forward.via = v + ", " + a.forward.via
-	}
-}
-
-func (l *listening) trusts(ip string) bool {
-	addr, err := netip.ParseAddr(ip)
-	if err != nil {
-		return false
-	}
-	addr = addr.Unmap().WithZone("")
-	for _, p := range l.TrustedProxies {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
 }
 
 // originAllowed answers a page that may not call. Where origins are only tried

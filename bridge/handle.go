@@ -69,6 +69,7 @@ func (c *Call) readCodings(h http.Header) error {
 
 // vouch adds what culvert itself says of the client.
 func (a *arrival) vouch(md metadata.MD) {
+	delete(md, "forwarded") // a trusted proxy's: said anew
 	f := a.forward
 	for _, field := range [...]struct{ name, value string }{
 		{"x-forwarded-for", f.forChain},

@@ -3,7 +3,6 @@ package bridge
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,23 +20,20 @@ type clientConn struct {
 	listening *listening
 	linger    atomic.Bool
 	once      sync.Once
-	batch     batch // of what is written
+	batch     batch    // of what is written
+	proxied   *proxied // nil: no PROXY header is to come
+}
+
+// Read reads what follows a PROXY header.
+func (c *clientConn) Read(p []byte) (int, error) {
+	if err := c.awaitHeader(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
 }
 
 // Write writes, or holds what is a part of a batch.
 func (c *clientConn) Write(p []byte) (int, error) { return c.batch.write(c.Conn, p) }
-
-// RemoteAddr is the client's address.
-func (c *clientConn) RemoteAddr() net.Addr {
-	if _, ok := c.Conn.(*net.UnixConn); ok {
-		return unixPeer
-	}
-	return c.Conn.RemoteAddr()
-}
-
-// unixPeer stands for whoever has the other end of a unix socket: it has no
-// address, and is on this host, like whoever has one of loopback.
-var unixPeer = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0))
 
 // NetConn is the connection under it.
 func (c *clientConn) NetConn() net.Conn { return c.Conn }

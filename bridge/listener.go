@@ -28,6 +28,11 @@ type Listener struct {
 	// a unix socket has no address, and counts as 127.0.0.1.
 	TrustedProxies []netip.Prefix
 
+	// Forwarded says that these tell of their clients by Forwarded, as in RFC
+	// 7239, and not by X-Forwarded-For, -Proto and -Host. What they send of
+	// the others isn't looked at.
+	Forwarded bool
+
 	// ProxyProtocol are the peers that begin each connection with a PROXY
 	// header, of version 1 or 2. From these one is required, from others it
 	// is none.
@@ -52,6 +57,14 @@ type listening struct {
 func (c *Config) ownListener() Listener {
 	return Listener{TrustedProxies: c.TrustedProxies, LoopbackOnly: c.LoopbackOnly}
 }
+
+// expectsHeader says whether a connection begins with a PROXY header.
+func (l *listening) expectsHeader(c *clientConn) bool {
+	return len(l.ProxyProtocol) > 0 && containsPeer(l.ProxyProtocol, c.address())
+}
+
+// keyTrustedProxies is the key that says whose word on clients counts.
+const keyTrustedProxies = "trusted_proxies"
 
 // listenerKey is where ConnContext keeps the *listening of a request.
 type listenerKey struct{}

@@ -74,7 +74,7 @@ var requestRules = []HeaderRule{
 	{"x-forwarded-user-agent", "drop", "added anew"},
 	{"cookie", "cookie", "metadata.forward_cookies"},
 	{"x-forwarded-*", "vouched", vouch},
-	{"forwarded", "vouched", vouch},
+	{"forwarded", "vouched", vouch + "; said anew as x-forwarded-*"},
 	{"via", "vouched", vouch},
 	{"x-real-ip", "vouched", vouch},
 	{"x-client-ip", "vouched", vouch},

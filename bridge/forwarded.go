@@ -1,0 +1,230 @@
+package bridge
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"unicode/utf8"
+)
+
+// forwarding is what x-forwarded-* and via say towards the backend.
+type forwarding struct{ forChain, proto, host, via string }
+
+// A hop is what a proxy says of the request that it was sent.
+type hop struct {
+	client      string // who sent it: an address, or a word that hides it
+	proto, host string // how, and to which name; "": it doesn't say
+}
+
+// trust takes over what a trusted proxy says of its client. The client is the
+// nearest hop that isn't trusted itself. It returns what can't be read.
+func (a *arrival) trust(h http.Header, l *listening) (unreadable error) {
+	if v := strings.Join(h["Via"], ", "); v != "" {
+		a.forward.via = v + ", " + a.forward.via
+	}
+	if l.Forwarded {
+		return a.trustForwarded(h["Forwarded"], l)
+	}
+	if chain := strings.Join(h["X-Forwarded-For"], ", "); chain != "" {
+		a.forward.forChain = chain + ", " + a.forward.forChain
+		for more := true; more; {
+			var last string
+			chain, last, more = cutLast(chain)
+			if !a.cameFrom(last, l) {
+				break
+			}
+		}
+	}
+	// Where a proxy adds to what its client sent, the last is its own.
+	a.heed(hop{proto: lastOf(h["X-Forwarded-Proto"]), host: lastOf(h["X-Forwarded-Host"])})
+	return nil
+}
+
+// trustForwarded is trust for the header of RFC 7239. What a client wrote in
+// front of the proxies' own hops is not read, but for a line that they wrote
+// on: a quote that the client opened there hides them all.
+func (a *arrival) trustForwarded(lines []string, l *listening) error {
+	chain := a.forward.forChain
+	client := hop{}
+	for i, walking := len(lines)-1, true; i >= 0; i-- {
+		hops, err := parseForwarded(lines[i])
+		if err != nil {
+			if walking {
+				return err
+			}
+			continue // the client's own; nobody else may see it either
+		}
+		for j := len(hops) - 1; j >= 0; j-- {
+			if hops[j].client != "" {
+				chain = hops[j].client + ", " + chain
+			}
+			if walking {
+				client = hops[j]
+				walking = a.cameFrom(hops[j].client, l)
+			}
+		}
+	}
+	a.forward.forChain = chain
+	a.heed(client)
+	return nil
+}
+
+// cameFrom notes the client of a hop and says whether that is a trusted proxy,
+// whose own client is yet to be found.
+func (a *arrival) cameFrom(client string, l *listening) bool {
+	addr, ok := hopAddr(client)
+	if !ok {
+		return false
+	}
+	a.peer.Addr = addr.String()
+	return containsAddr(l.TrustedProxies, addr)
+}
+
+// heed takes over how the client asked, and for which name.
+func (a *arrival) heed(h hop) {
+	if proto := strings.ToLower(h.proto); proto == "http" || proto == "https" {
+		a.forward.proto = proto
+	}
+	if plainHost(h.host) {
+		a.forward.host = h.host
+	}
+}
+
+// plainHost holds for what can stand in a Host, and is not empty.
+func plainHost(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("._-~:[]%!$&'()*+", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// hopAddr reads an address as proxies write it: bare, with a port, or of IPv6
+// in brackets. A zone is of the proxy's host, and is dropped.
+func hopAddr(s string) (netip.Addr, bool) {
+	host, _ := splitHostPort(s)
+	addr, err := netip.ParseAddr(host)
+	return addr.Unmap().WithZone(""), err == nil
+}
+
+// cutLast cuts the last of a list off.
+func cutLast(list string) (rest, last string, more bool) {
+	i := strings.LastIndexByte(list, ',')
+	if i >= 0 {
+		rest = list[:i]
+	}
+	return rest, strings.TrimSpace(list[i+1:]), i >= 0
+}
+
+// lastOf returns the last of a list on several lines.
+func lastOf(lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	_, last, _ := cutLast(lines[len(lines)-1])
+	return last
+}
+
+// errForwarded is a line of Forwarded that RFC 7239 doesn't know.
+const errForwarded = forwardedError("want Forwarded as in RFC 7239: for=192.0.2.1;proto=https, for=\"[2001:db8::1]\"")
+
+type forwardedError string
+
+func (e forwardedError) Error() string { return string(e) }
+
+// parseForwarded reads one line of Forwarded. Values may hold what needs
+// quotes without having them, as some proxies write it. RFC 7239 §4.
+func parseForwarded(line string) ([]hop, error) {
+	var hops []hop
+	for rest, more := line, true; more; {
+		var h hop
+		var empty bool
+		var err error
+		if h, empty, rest, more, err = cutHop(rest); err != nil {
+			return nil, err
+		}
+		if !empty { // a list may hold such. RFC 9110 §5.6.1.
+			hops = append(hops, h)
+		}
+	}
+	return hops, nil
+}
+
+// cutHop reads the pairs before the next comma.
+func cutHop(s string) (h hop, empty bool, rest string, more bool, err error) {
+	seen := make(map[string]bool, 4)
+	for {
+		s = strings.TrimLeft(s, " \t")
+		if s != "" && s[0] != ',' && s[0] != ';' {
+			name, value, after, ok := cutPair(s)
+			if !ok || seen[name] { // §4: each once
+				return hop{}, false, "", false, errForwarded
+			}
+			seen[name] = true
+			switch name {
+			case "for":
+				h.client = value
+			case "proto":
+				h.proto = value
+			case "host":
+				h.host = value
+			}
+			s = strings.TrimLeft(after, " \t")
+		}
+		switch {
+		case s == "":
+			return h, len(seen) == 0, "", false, nil
+		case s[0] == ',':
+			return h, len(seen) == 0, s[1:], true, nil
+		case s[0] == ';':
+			s = s[1:]
+		default:
+			return hop{}, false, "", false, errForwarded
+		}
+	}
+}
+
+// cutPair reads "name=value".
+func cutPair(s string) (name, value, rest string, ok bool) {
+	name, rest, ok = strings.Cut(s, "=")
+	name = strings.ToLower(name)
+	if !ok || !isToken(name) || rest == "" {
+		return "", "", "", false
+	}
+	if rest[0] == '"' {
+		value, rest, ok = cutQuoted(rest[1:])
+		return name, value, rest, ok
+	}
+	end := strings.IndexAny(rest, ",; \t")
+	if end < 0 {
+		end = len(rest)
+	}
+	value = rest[:end]
+	return name, value, rest[end:], value != "" && !strings.ContainsAny(value, "\"=")
+}
+
+// cutQuoted reads up to the closing quote. A hop is told apart by commas from
+// here on, so that none can be within. RFC 9110 §5.6.4.
+func cutQuoted(s string) (value, rest string, ok bool) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"':
+			return b.String(), s[i+1:], true
+		case c == ',', c < ' ', c >= utf8.RuneSelf:
+			return "", "", false
+		case c == '\\':
+			i++
+			if i == len(s) || s[i] < ' ' || s[i] >= utf8.RuneSelf || s[i] == ',' {
+				return "", "", false
+			}
+			b.WriteByte(s[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", "", false
+}

@@ -1,0 +1,77 @@
+package bridge
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+)
+
+// RemoteAddr is the client's address. Where a PROXY header is to come, it
+// waits for that.
+func (c *clientConn) RemoteAddr() net.Addr {
+	_ = c.awaitHeader() // Read has the error; until then the peer is all there is
+	return c.address()
+}
+
+// address is the client's as far as it is known.
+func (c *clientConn) address() net.Addr {
+	if c.proxied != nil && c.proxied.client != nil {
+		return c.proxied.client
+	}
+	if _, ok := c.Conn.(*net.UnixConn); ok {
+		return unixPeer
+	}
+	return c.Conn.RemoteAddr()
+}
+
+// addressOf is RemoteAddr without waiting for a PROXY header.
+func addressOf(c net.Conn) net.Addr {
+	if client, ok := c.(*clientConn); ok {
+		return client.address()
+	}
+	return c.RemoteAddr()
+}
+
+// unixPeer stands for whoever has the other end of a unix socket: it has no
+// address, and is on this host, like whoever has one of loopback.
+var unixPeer = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0))
+
+// clientUnder finds the connection of a client under what it carries: TLS,
+// a WebSocket, a tunnel. It returns nil where there is none of this package's.
+func clientUnder(c net.Conn) *clientConn {
+	for {
+		switch v := c.(type) {
+		case *clientConn:
+			return v
+		case *tunnelConn:
+			c = v.ws.net
+		case interface{ NetConn() net.Conn }:
+			c = v.NetConn()
+		default:
+			return nil
+		}
+	}
+}
+
+// speaksForNobody holds for a connection whose PROXY header names no client.
+// What it says of forwarding may be a client's word.
+func (l *listening) speaksForNobody(c net.Conn) bool {
+	if len(l.ProxyProtocol) == 0 {
+		return false
+	}
+	client := clientUnder(c)
+	return client != nil && client.proxied != nil && client.proxied.client == nil
+}
+
+// containsPeer looks for an address of a socket among networks.
+func containsPeer(networks []netip.Prefix, peer net.Addr) bool {
+	tcp, ok := peer.(*net.TCPAddr)
+	return ok && containsAddr(networks, tcp.AddrPort().Addr())
+}
+
+// containsAddr looks for an address among networks, one of IPv4 as that also
+// in IPv6's clothes, and whatever its zone.
+func containsAddr(networks []netip.Prefix, a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
+}

@@ -1,0 +1,290 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+)
+
+// A way is how a client's bytes come to a listener: from which address of
+// loopback (Linux has them all), behind which PROXY header, and whether over
+// TLS.
+type way struct {
+	from, header string
+	tls          *tls.Config
+}
+
+func (w way) dial(ctx context.Context, address string) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(w.from)}}
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(conn, w.header); err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (w way) httpClient(t testing.TB) *http.Client {
+	t.Helper()
+	transport := &http.Transport{
+		DialContext:     func(ctx context.Context, _, address string) (net.Conn, error) { return w.dial(ctx, address) },
+		TLSClientConfig: w.tls,
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// url is that of a method.
+func (w way) url(scheme, address string) string {
+	if w.tls != nil {
+		scheme += "s"
+	}
+	return scheme + "://" + address + testMethod
+}
+
+func (w way) socket(ctx context.Context, t testing.TB, address, subprotocol string, header http.Header) *websocket.Conn {
+	t.Helper()
+	ws, res, err := websocket.Dial(ctx, w.url("ws", address), &websocket.DialOptions{
+		Subprotocols: []string{subprotocol}, HTTPHeader: header, HTTPClient: w.httpClient(t),
+	})
+	if res != nil && res.Body != nil {
+		_ = res.Body.Close() // it has none
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ws.CloseNow() }) // culvert has closed it
+	return ws
+}
+
+// callers make one call over each client protocol, with header fields.
+var callers = map[string]func(t *testing.T, w way, address string, header http.Header){
+	"grpc": func(t *testing.T, w way, address string, header http.Header) {
+		opts := []grpc.DialOption{grpc.WithContextDialer(w.dial)}
+		if w.tls != nil {
+			opts = append(opts, grpc.WithTransportCredentials(credentials.NewTLS(w.tls)))
+		}
+		callWith(t, dial(t, address, opts...), header)
+	},
+	"grpc-web": func(t *testing.T, w way, address string, header http.Header) {
+		r, err := http.NewRequestWithContext(within(t, patience), http.MethodPost, w.url("http", address), bytes.NewReader(make([]byte, 5)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(r.Header, header)
+		r.Header.Set("Content-Type", "application/grpc-web")
+		res, err := w.httpClient(t).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body) // the backend and the Observer tell what counts
+		_ = res.Body.Close()
+	},
+	"grpc-websockets": func(t *testing.T, w way, address string, header http.Header) {
+		ctx := within(t, patience)
+		ws := w.socket(ctx, t, address, "grpc-websockets", header)
+		// What the first message forges counts for nothing.
+		for _, m := range []string{"content-type: application/grpc-web+proto\r\nx-forwarded-for: 192.0.2.66\r\nforwarded: for=192.0.2.66\r\n", "\x00\x00\x00\x00\x00\x00", "\x01"} {
+			if err := ws.Write(ctx, websocket.MessageBinary, []byte(m)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for {
+			if _, _, err := ws.Read(ctx); err != nil { // at the end the close is answered
+				return
+			}
+		}
+	},
+	"h2ts+grpc": func(t *testing.T, w way, address string, header http.Header) {
+		cc := dial(t, address, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return websocket.NetConn(context.Background(), w.socket(ctx, t, address, tunnelName, header), websocket.MessageBinary), nil
+		}))
+		callWith(t, cc, http.Header{"X-Forwarded-For": {"192.0.2.66"}, "Forwarded": {"for=192.0.2.66"}}) // as above
+	},
+}
+
+func callWith(t *testing.T, cc *grpc.ClientConn, header http.Header) {
+	t.Helper()
+	md := metadata.MD{}
+	for name, values := range header {
+		md.Append(name, values...)
+	}
+	_ = open(metadata.NewOutgoingContext(within(t, patience), md), t, cc, testMethod).RecvMsg(new([]byte)) // the backend and the Observer tell what counts
+}
+
+// TestPeerAddress: who calls is right in the log and at the backend, whatever
+// stands between, over every protocol; and nobody else can say it.
+func TestPeerAddress(t *testing.T) {
+	backend, seen := seenBy(t)
+	obs := newObserver()
+	s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs})
+	ca := newAuthority(t)
+	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}}
+	proxy := prefixes(t, "127.0.0.2/32")
+	listeners := map[string]Listener{
+		"open":            {},
+		"x-forwarded-for": {TrustedProxies: proxy},
+		"forwarded":       {TrustedProxies: proxy, Forwarded: true},
+		"PROXY":           {ProxyProtocol: proxy, TrustedProxies: prefixes(t, "127.0.0.2/32", "10.0.0.0/8", "fd00::/8")},
+	}
+	addresses := map[string]string{}
+	for name, l := range listeners {
+		addresses[name] = serveListener(t, s, listen(t, "127.0.0.1:0"), l)
+		l.TLS = serverTLS
+		addresses[name+" over TLS"] = serveListener(t, s, listen(t, "127.0.0.1:0"), l)
+	}
+	const (
+		stranger, trusted = "127.0.0.1", "127.0.0.2"
+		v1                = "PROXY TCP4 203.0.113.9 127.0.0.1 4660 80\r\n"
+	)
+	said := func(pairs ...string) http.Header {
+		h := http.Header{}
+		for i := 0; i < len(pairs); i += 2 {
+			h.Add(pairs[i], pairs[i+1])
+		}
+		return h
+	}
+	scheme := func(tls bool) string { return map[bool]string{true: "https", false: "http"}[tls] }
+	forged := said("X-Forwarded-For", "192.0.2.66", "Forwarded", "for=192.0.2.66", "X-Real-Ip", "192.0.2.66")
+	for _, c := range []struct {
+		listener, from, proxied string
+		header                  http.Header
+		peer                    string // without a port
+		chain                   string // as the backend sees it
+	}{
+		{"open", stranger, "", nil, stranger, stranger},
+		{"open", stranger, "", forged, stranger, stranger},
+		{"x-forwarded-for", stranger, "", forged, stranger, stranger},
+		{"x-forwarded-for", trusted, "", nil, trusted, trusted},
+		{"x-forwarded-for", trusted, "", said("X-Forwarded-For", "192.0.2.66, 203.0.113.9"), "203.0.113.9", "192.0.2.66, 203.0.113.9, 127.0.0.2"},
+		{"x-forwarded-for", trusted, "", said("X-Forwarded-For", "203.0.113.9, 127.0.0.2"), "203.0.113.9", "203.0.113.9, 127.0.0.2, 127.0.0.2"},
+		{"x-forwarded-for", trusted, "", said("X-Forwarded-For", "2001:db8::9", "Forwarded", "for=192.0.2.66"), "2001:db8::9", "2001:db8::9, 127.0.0.2"},
+		{"forwarded", stranger, "", forged, stranger, stranger},
+		{"forwarded", trusted, "", said("Forwarded", `for=192.0.2.66, for="[2001:db8::9]:1"`, "X-Forwarded-For", "192.0.2.66"), "2001:db8::9", "192.0.2.66, [2001:db8::9]:1, 127.0.0.2"},
+		{"PROXY", stranger, "", forged, stranger, stranger},
+		{"PROXY", trusted, v1, nil, "203.0.113.9", "203.0.113.9"},
+		{"PROXY", trusted, v1, forged, "203.0.113.9", "203.0.113.9"},
+		{"PROXY", trusted, headerV2(0x21, 0x11, bodyIPv4...), forged, "203.0.113.9", "203.0.113.9"},
+		{"PROXY", trusted, headerV2(0x21, 0x21, bodyIPv6...), forged, "2001:db8::9", "2001:db8::9"},
+		{"PROXY", trusted, headerV2(0x20, 0x00), forged, trusted, trusted}, // a health check
+		{"PROXY", trusted, "PROXY UNKNOWN\r\n", forged, trusted, trusted},
+		// A proxy that ends HTTP, and before culvert one that passes TCP on.
+		{"PROXY", trusted, "PROXY TCP4 10.0.0.7 127.0.0.1 4660 80\r\n", said("X-Forwarded-For", "192.0.2.66, 203.0.113.9"), "203.0.113.9", "192.0.2.66, 203.0.113.9, 10.0.0.7"},
+		{"PROXY", trusted, "PROXY TCP6 fd00::7 ::1 4660 80\r\n", said("X-Forwarded-For", "203.0.113.9"), "203.0.113.9", "203.0.113.9, fd00::7"},
+		{"PROXY", trusted, "PROXY TCP6 ::ffff:10.0.0.7 ::1 4660 80\r\n", said("X-Forwarded-For", "203.0.113.9"), "203.0.113.9", "203.0.113.9, 10.0.0.7"},
+	} {
+		for transport, call := range callers {
+			for _, over := range []string{"", " over TLS"} {
+				w := way{from: c.from, header: c.proxied}
+				if over != "" {
+					w.tls = &tls.Config{RootCAs: ca.pool}
+				}
+				call(t, w, addresses[c.listener+over], c.header)
+				md := await(t, "the call at the backend", seen)
+				info := await(t, "the call's end", obs.ended)
+				peer := info.Peer
+				if host, _, err := net.SplitHostPort(peer); err == nil {
+					peer = host
+				}
+				chain, proto := strings.Join(md["x-forwarded-for"], " | "), strings.Join(md["x-forwarded-proto"], " | ")
+				if peer != c.peer || info.Transport != transport || chain != c.chain || proto != scheme(over != "") || len(md["forwarded"]) > 0 {
+					t.Errorf("%s%s from %s, %q, %v: %s of %s, and the backend sees %q over %s, %q; want %s of %s, and %q",
+						c.listener, over, c.from, c.proxied, c.header, info.Transport, info.Peer, chain, proto, md["forwarded"], transport, c.peer, c.chain)
+				}
+			}
+		}
+	}
+}
+
+// TestPROXYPortWantsItsHeader from those that are listed, and from nobody else.
+func TestPROXYPortWantsItsHeader(t *testing.T) {
+	obs := newObserver()
+	s := newServer(t, Config{Backend: nowhere, Observer: obs})
+	address := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{ProxyProtocol: prefixes(t, "127.0.0.2/32")})
+	const request = "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+	answer := func(from, sent string) string {
+		conn, err := way{from: from, header: sent}.dial(within(t, patience), address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+		got, _ := io.ReadAll(conn)                     // a reset is an end, too
+		line, _, _ := strings.Cut(string(got), "\r\n")
+		return line
+	}
+	for _, c := range []struct{ name, from, sent, want string }{
+		{"a proxy", "127.0.0.2", "PROXY TCP4 203.0.113.9 127.0.0.1 4660 80\r\n" + request, "HTTP/1.1 404 Not Found"},
+		{"a proxy without a header", "127.0.0.2", request, ""},
+		{"a proxy with two", "127.0.0.2", "PROXY TCP4 203.0.113.9 127.0.0.1 4660 80\r\nPROXY TCP4 203.0.113.9 127.0.0.1 4660 80\r\n" + request, "HTTP/1.1 400 Bad Request"},
+		{"a stranger", "127.0.0.1", request, "HTTP/1.1 404 Not Found"},
+		{"a stranger with a header", "127.0.0.1", "PROXY TCP4 203.0.113.9 127.0.0.1 4660 80\r\n" + request, "HTTP/1.1 400 Bad Request"},
+		{"a stranger with a header of version 2", "127.0.0.1", headerV2(0x21, 0x11, bodyIPv4...) + request, "HTTP/1.1 400 Bad Request"},
+	} {
+		if got := answer(c.from, c.sent); got != c.want {
+			t.Errorf("%s is answered %q, want %q", c.name, got, c.want)
+		}
+	}
+	if r := await(t, "the refusal", obs.refused); r.Reason != ReasonBadRequest || r.Key != keyProxyProtocol || !strings.HasPrefix(r.Peer, "127.0.0.2:") || r.Detail != errNoHeader.Error() {
+		t.Errorf("the Observer is told of %+v", r)
+	}
+	if n := len(obs.refused); n > 0 {
+		t.Errorf("and of %d more", n)
+	}
+}
+
+// TestPROXYConnectionsAreTold of with the address that the header names, and
+// those without one not at all; all are counted.
+func TestPROXYConnectionsAreTold(t *testing.T) {
+	obs := &connObserver{anObserver: newObserver()}
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Observer: obs})
+	address := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "behind", ProxyProtocol: prefixes(t, "127.0.0.2/32")})
+	w := way{from: "127.0.0.2"}
+	waiting, err := w.dial(within(t, patience), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.header = "PROXY TCP4 203.0.113.9 127.0.0.1 4660 80\r\n"
+	// One that waits for its header holds nobody up.
+	cc := dial(t, address, grpc.WithContextDialer(w.dial))
+	if err := unary(within(t, patience), cc, testMethod); err != nil {
+		t.Fatal(err)
+	}
+	tunnel := dial(t, address, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		return websocket.NetConn(context.Background(), w.socket(ctx, t, address, tunnelName, nil), websocket.MessageBinary), nil
+	}))
+	if err := unary(within(t, patience), tunnel, testMethod); err != nil {
+		t.Fatal(err)
+	}
+	if began, tunnels, now := obs.began.Load(), obs.tunnels.Load(), s.conns.Load(); began != 3 || tunnels != 1 || now != 3 {
+		t.Errorf("%d connections began, %d of them tunnels, %d are counted; want 3, 1, 3", began, tunnels, now)
+	}
+	_, _, _ = waiting.Close(), cc.Close(), tunnel.Close()
+	for range 3 {
+		if c := await(t, "a connection's end", obs.conns); !strings.HasPrefix(c.Peer, "203.0.113.9:") || c.Listener != "behind" {
+			t.Errorf("%+v ended, want one of 203.0.113.9", c)
+		}
+	}
+	for deadline := time.Now().Add(patience); s.conns.Load() > 0; time.Sleep(time.Millisecond) { // nobody is told of the end of what never began
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections are counted after the last", s.conns.Load())
+		}
+	}
+	if n := len(obs.conns) + len(obs.refused); n > 0 {
+		t.Errorf("%d ends and refusals more are told", n)
+	}
+}
