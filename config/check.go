@@ -72,12 +72,14 @@ func checkBackendIsNotOurselves(l *Loaded) []error {
 	if err != nil {
 		return nil // a resolver's name, a socket, or nothing
 	}
-	host, port, _ := net.SplitHostPort(l.Listen)
-	reached := isWildcard(host) && isLocal(backHost) || isLocal(host) && backHost == "localhost" || host == backHost
-	if port != backPort || !reached {
-		return nil
+	for _, ln := range l.Listen {
+		host, port, _ := net.SplitHostPort(ln.Address) // empty: a unix socket
+		reached := isWildcard(host) && isLocal(backHost) || isLocal(host) && backHost == "localhost" || host == backHost
+		if port == backPort && reached {
+			return []error{l.Errorf("backend.address", "is the port that culvert itself listens on: change it, or listen (--listen)")}
+		}
 	}
-	return []error{l.Errorf("backend.address", "is the port that culvert itself listens on: change it, or listen (--listen)")}
+	return nil
 }
 
 func isLocal(host string) bool {
@@ -124,11 +126,9 @@ func checkTrustedProxies(l *Loaded) []error {
 }
 
 func checkDetailedErrors(l *Loaded) []error {
-	host, _, _ := net.SplitHostPort(l.Listen)
-	if addr, err := netip.ParseAddr(host); l.Errors != "detailed" || host == "localhost" || err == nil && addr.IsLoopback() {
-		return nil
+	if l.Errors == "detailed" && slices.ContainsFunc(l.Listen, Listener.beyondThisHost) {
+		l.warn("errors", "detailed tells addresses of the inside to every client: use concise beyond this host")
 	}
-	l.warn("errors", "detailed tells addresses of the inside to every client: use concise beyond this host")
 	return nil
 }
 
@@ -168,11 +168,13 @@ func checkHealthListen(l *Loaded) []error {
 	if err != nil || port == "0" {
 		return nil // off, or any free port
 	}
-	publicHost, publicPort, _ := net.SplitHostPort(l.Listen)
-	if port != publicPort || host != publicHost && !isWildcard(host) && !isWildcard(publicHost) {
-		return nil
+	for _, ln := range l.Listen {
+		publicHost, publicPort, _ := net.SplitHostPort(ln.Address)
+		if port == publicPort && (host == publicHost || isWildcard(host) || isWildcard(publicHost)) {
+			return []error{l.Errorf("health.listen", "is the port of listen: give it one of its own, or turn it off (--health-listen off)")}
+		}
 	}
-	return []error{l.Errorf("health.listen", "is the port of listen: give it one of its own, or turn it off (--health-listen off)")}
+	return nil
 }
 
 func isWildcard(host string) bool {

@@ -12,15 +12,22 @@ import (
 //   - flag: the flag of the same meaning, if there is one
 //   - is: the row of the table of kinds, if the field's type doesn't say it
 //   - one: the only words it can be
+//   - short: what of an entry a single value stands for, in a list of structs
+//   - needed: an entry without it is an error
+//   - like: the key or section of the file whose values an entry has that
+//     doesn't set its own; needs no default then
+//   - group: keys that belong together: an entry that sets one inherits none
+//     of the others
 //
 // The comments of fields are text for the file's readers, not for Go's: they
 // become the reference, the schema and the example by go generate.
 type Config struct {
-	// The address that clients connect to, for every protocol. ":8080" is
-	// port 8080 of all interfaces, "127.0.0.1:8080" this host alone, port 0
-	// any free one. On a loopback address a request must name an IP address,
-	// localhost or one of hosts.
-	Listen string `key:"listen" flag:"listen" is:"address"`
+	// Where clients connect to, for every protocol: one address, or a list of
+	// listeners with rules of their own. ":8080" is port 8080 of all
+	// interfaces, "127.0.0.1:8080" this host alone, port 0 any free one,
+	// "unix:/run/culvert.sock" a socket in the file system. On a loopback
+	// address a request must name an IP address, localhost or one of hosts.
+	Listen []Listener `key:"listen" flag:"listen" short:"address"`
 
 	// The gRPC server that calls are carried to.
 	Backend Backend `key:"backend"`
@@ -220,7 +227,7 @@ type Log struct {
 // Defaults returns the configuration of a culvert that was told nothing.
 func Defaults() Config {
 	return Config{
-		Listen:         ":8080",
+		Listen:         []Listener{{Address: ":8080"}},
 		EnforceOrigins: true,
 		Methods:        Methods{Enforce: true},
 		Errors:         "concise",

@@ -38,7 +38,7 @@ func TestNothingSetGivesTheDefaults(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(l.Config, Defaults()) {
 		t.Errorf("got %+v, %v, want the defaults", l.Config, err)
 	}
-	for _, k := range keys {
+	for _, k := range fileKeys.keys {
 		if l.IsSet(k.Name) {
 			t.Errorf("%s counts as set", k.Name)
 		}
@@ -96,7 +96,9 @@ log: {level: debug, format: json}
 	}
 	dir := filepath.Dir(file)
 	want := Config{
-		Listen: "127.0.0.1:0",
+		Listen: []Listener{{Address: "127.0.0.1:0", TrustedProxies: []netip.Prefix{
+			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("::1/128"),
+		}}},
 		Backend: Backend{
 			Address:   "orders:9000",
 			Authority: "orders.example.com",
@@ -140,16 +142,19 @@ func TestFlagWinsOverEnvironmentOverFileOverDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Defaults()
-	want.Listen, want.Log.Level, want.DrainTimeout = ":1003", "error", time.Second
+	want.Listen = []Listener{{Address: ":1003"}}
+	want.Log.Level, want.DrainTimeout = "error", time.Second
 	want.Hosts, want.AllowOrigins = []string{"file.example.com"}, []string{"https://flag.example.com"}
 	if !reflect.DeepEqual(l.Config, want) {
 		t.Errorf("got  %+v\nwant %+v", l.Config, want)
 	}
 	for key, want := range map[string]string{
-		"listen":        "--listen: x",
-		"log.level":     "CULVERT_LOG_LEVEL: x",
-		"drain_timeout": file + ":4: drain_timeout: x",
-		"errors":        "errors: x",
+		"listen":            "--listen: x",
+		"listen[0]":         "--listen: x",
+		"listen[0].address": "--listen: x",
+		"log.level":         "CULVERT_LOG_LEVEL: x",
+		"drain_timeout":     file + ":4: drain_timeout: x",
+		"errors":            "errors: x",
 	} {
 		if got := l.Errorf(key, "x").Error(); got != want {
 			t.Errorf("the place of %s is said as %q, want %q", key, got, want)
@@ -159,8 +164,8 @@ func TestFlagWinsOverEnvironmentOverFileOverDefault(t *testing.T) {
 
 // Each scalar key can be set by its variable, whatever the level it is at.
 func TestEveryScalarKeyHasAVariable(t *testing.T) {
-	for _, k := range keys {
-		if k.List {
+	for _, k := range fileKeys.keys {
+		if k.Env == "" {
 			continue
 		}
 		t.Run(k.Name, func(t *testing.T) {
@@ -180,7 +185,11 @@ func TestEveryScalarKeyHasAVariable(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := reflect.ValueOf(l.Config).FieldByIndex(k.index).Interface(); got != want {
+			field := reflect.ValueOf(l.Config).FieldByIndex(k.index)
+			if k.entries != nil { // the one entry's value
+				field = field.Index(0).FieldByIndex(k.entries.byPath[k.short].index)
+			}
+			if got := field.Interface(); got != want {
 				t.Errorf("%s=%s gives %v, want %v", k.Env, value, got, want)
 			}
 		})

@@ -26,8 +26,8 @@ var serviceVariable = regexp.MustCompile(`^CULVERT_([A-Z0-9_]+_)?(SERVICE_(HOST|
 func checkEnvironment(environ []string) []error {
 	byVariable := map[string]Key{}
 	lists := map[string]Key{}
-	for _, k := range keys {
-		if k.List {
+	for _, k := range fileKeys.keys {
+		if k.Env == "" {
 			lists[variable(k.Name)] = k
 			continue
 		}
@@ -65,7 +65,7 @@ func orFlag(k Key) string {
 func suggestVariable(name string) string {
 	word := strings.TrimPrefix(name, envPrefix)
 	words := []string{strings.TrimPrefix(FileVariable, envPrefix)}
-	for _, k := range keys {
+	for _, k := range fileKeys.keys {
 		switch {
 		case k.Env == "":
 		case k.Flag != "" && plain(k.Flag) == plain(word):

@@ -9,6 +9,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -55,11 +56,26 @@ type entry struct {
 // source has (comments).
 func readStruct(t testing.TB) entry {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
+	docs := map[string]string{}
+	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	docs := map[string]string{}
+	for _, name := range files {
+		if !strings.HasSuffix(name, "_test.go") {
+			readComments(t, name, docs)
+		}
+	}
+	return entry{children: entriesOf(t, reflect.TypeFor[Config](), fileKeys, "", docs)}
+}
+
+// readComments adds the comments of a file's structs, by "Type.Field".
+func readComments(t testing.TB, name string, docs map[string]string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
 		if !ok {
@@ -74,41 +90,85 @@ func readStruct(t testing.TB) entry {
 		}
 		return true
 	})
-	return entry{children: entriesOf(t, reflect.TypeFor[Config](), "", docs)}
 }
 
-func entriesOf(t testing.TB, of reflect.Type, section string, docs map[string]string) []entry {
+func entriesOf(t testing.TB, of reflect.Type, in *table, section string, docs map[string]string) []entry {
 	var entries []entry
 	for i := range of.NumField() {
 		f := of.Field(i)
+		if f.Anonymous {
+			entries = append(entries, entriesOf(t, f.Type, in, section, docs)...)
+			continue
+		}
 		e := entry{name: f.Tag.Get("key"), doc: docs[of.Name()+"."+f.Name], of: f.Type}
 		if e.doc == "" {
 			t.Errorf("%s.%s has no comment: it is the only documentation of its key", of.Name(), f.Name)
 		}
-		if k, ok := keysByName[join(section, e.name)]; ok {
+		switch k, ok := in.byPath[join(section, e.name)]; {
+		case ok && k.entries != nil:
 			e.key = &k
-		} else {
-			e.children = entriesOf(t, f.Type, join(section, e.name), docs)
+			e.children = entriesOf(t, f.Type.Elem(), k.entries, "", docs)
+		case ok:
+			e.key = &k
+		default:
+			e.children = entriesOf(t, f.Type, in, join(section, e.name), docs)
 		}
 		entries = append(entries, e)
 	}
 	return entries
 }
 
-// valueOf writes a key's value in c as the file has it.
-func valueOf(k *Key, c *Config) string {
-	switch v := k.text(c).(type) {
+// valueOf writes a key's value in its struct as the file has it.
+func valueOf(k *Key, of any) string { return written(k, k.text(reflect.ValueOf(of).Elem())) }
+
+// written writes what Key.text returns.
+func written(k *Key, text any) string {
+	switch v := text.(type) {
 	case []string:
 		quoted := make([]string, len(v))
 		for i := range v {
 			quoted[i] = quoteIfNeeded(escape(v[i]))
 		}
 		return "[" + strings.Join(quoted, ", ") + "]"
+	case []section:
+		if short, ok := k.shortForm(v); ok {
+			return quoteIfNeeded(escape(short))
+		}
+		entries := make([]string, len(v))
+		for i := range v {
+			entries[i] = flow(k.entries, v[i], "")
+		}
+		return "[" + strings.Join(entries, ", ") + "]"
 	case string:
 		return quoteIfNeeded(escape(shortDuration(k, v)))
 	default:
-		panic("BUG: a value is a string or a list of strings")
+		panic("BUG: a value is a string, a list of strings or of sections")
 	}
+}
+
+// flow writes an entry of a list of sections in one line.
+func flow(in *table, s section, below string) string {
+	var parts []string
+	opened := map[string]bool{}
+	for _, k := range in.keys {
+		value, set := s[k.path]
+		rest, inside := k.path, true
+		if below != "" {
+			rest, inside = strings.CutPrefix(k.path, below+".")
+		}
+		if !set || !inside {
+			continue
+		}
+		name, _, nested := strings.Cut(rest, ".")
+		switch {
+		case !nested:
+			parts = append(parts, name+": "+written(&k, value))
+		case !opened[name]:
+			opened[name] = true
+			parts = append(parts, name+": "+flow(in, s, join(below, name)))
+		}
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
 }
 
 // escape undoes what expansion would do.
@@ -161,6 +221,37 @@ func writeExample(b *bytes.Buffer, entries []entry, c *Config, indent string) {
 			fmt.Fprintf(b, "%s# %s\n", indent, names)
 		}
 		fmt.Fprintf(b, "%s%s: %s\n", indent, e.name, valueOf(e.key, c))
+		if e.children != nil {
+			fmt.Fprintf(b, "%s# A list, each entry with what it needs of these:\n%s# %s:\n", indent, indent, e.name)
+			writeEntryExample(b, e.children, indent+"#   - ", indent+"#     ")
+		}
+	}
+}
+
+// writeEntryExample shows, in a comment, what an entry of a list of sections
+// can hold. It shows examples, not defaults: who uses one wants to change it.
+func writeEntryExample(b *bytes.Buffer, entries []entry, first, indent string) {
+	for i, e := range entries {
+		if i > 0 {
+			first = indent
+			fmt.Fprintln(b, strings.TrimRight(indent, " "))
+		}
+		for line := range strings.Lines(e.doc) {
+			fmt.Fprintln(b, strings.TrimRight(first+"# "+line, " \n"))
+			first = indent
+		}
+		switch {
+		case e.key == nil:
+			fmt.Fprintf(b, "%s%s:\n", indent, e.name)
+			writeEntryExample(b, e.children, indent+"  ", indent+"  ")
+		case e.key.entries != nil:
+			fmt.Fprintf(b, "%s%s:\n", indent, e.name)
+			writeEntryExample(b, e.children, indent+"  - ", indent+"    ")
+		case e.key.List:
+			fmt.Fprintf(b, "%s%s: [%s]\n", indent, e.name, quoteIfNeeded(escape(e.key.example())))
+		default:
+			fmt.Fprintf(b, "%s%s: %s\n", indent, e.name, quoteIfNeeded(escape(e.key.example())))
+		}
 	}
 }
 
@@ -200,26 +291,61 @@ func schemaFile(root entry, c *Config) []byte {
 	return b.Bytes()
 }
 
-func sectionSchema(entries []entry, c *Config) schema {
-	properties := schema{}
+// sectionSchema describes a section of the struct that of points to.
+func sectionSchema(entries []entry, of any) schema {
+	properties, needed := schema{}, []string{}
 	for _, e := range entries {
 		var s schema
 		if e.key == nil {
-			s = sectionSchema(e.children, c)
+			s = sectionSchema(e.children, of)
 		} else {
-			s = keySchema(e, c)
+			s = keySchema(e, of)
+			if e.key.needed {
+				needed = append(needed, e.name)
+			}
+			if e.key.like != "" || e.key.needed { // another key has the default, or nothing
+				delete(s, "default")
+			}
 		}
 		s["description"] = oneLine(e.doc)
 		properties[e.name] = s
 	}
-	return schema{"type": []string{"object", "null"}, "additionalProperties": false, "properties": properties}
+	s := schema{"type": []string{"object", "null"}, "additionalProperties": false, "properties": properties}
+	if len(needed) > 0 {
+		s["required"] = needed
+		s["type"] = "object"
+	}
+	return s
 }
 
-func keySchema(e entry, c *Config) schema {
-	if e.key.List {
-		return schema{"type": []string{"array", "null"}, "items": schema{"type": "string", "minLength": 1}, "default": e.key.text(c)}
+// entriesSchema describes a list of sections: as a list, or as the single
+// value, which may also be an entry.
+func entriesSchema(e entry, of any) schema {
+	item := sectionSchema(e.children, reflect.New(e.of.Elem()).Interface())
+	item["type"] = "object"
+	if e.key.short == "" {
+		return schema{"type": []string{"array", "null"}, "items": item, "maxItems": maxEntries}
 	}
-	value := reflect.ValueOf(c).Elem().FieldByIndex(e.key.index)
+	single := schema{"type": "string", "minLength": 1}
+	s := schema{"oneOf": []schema{single, {"type": "array", "items": schema{"oneOf": []schema{single, item}}, "maxItems": maxEntries}}}
+	if short, ok := e.key.shortForm(e.key.text(reflect.ValueOf(of).Elem()).([]section)); ok {
+		s["default"] = short
+	}
+	return s
+}
+
+func keySchema(e entry, of any) schema {
+	if e.key.entries != nil {
+		return entriesSchema(e, of)
+	}
+	if e.key.List {
+		item := schema{"type": "string", "minLength": 1}
+		if e.key.words != nil {
+			item = schema{"anyOf": []schema{{"$ref": "#/$defs/reference"}, {"enum": e.key.words}}}
+		}
+		return schema{"type": []string{"array", "null"}, "items": item, "default": e.key.text(reflect.ValueOf(of).Elem())}
+	}
+	value := reflect.ValueOf(of).Elem().FieldByIndex(e.key.index)
 	forms := []schema{{"$ref": "#/$defs/reference"}}
 	byDefault := value.Interface()
 	switch {
@@ -288,6 +414,7 @@ What a reference brings in is never read as YAML or as another reference.
 | size | a number with ` + "`B`, `KiB`, `MiB` or `GiB`: `64KiB`, `16MiB`; `k`, `kB`, `M`, `MB` are the same units" + ` |
 | address | ` + "`host:port` or `:port`" + `; an IPv6 address in brackets |
 | list | ` + "`[a, b]`" + `, or a line with a dash for each |
+| list of sections | a dash for each, its keys indented below; in the file only |
 
 ## Keys
 `
@@ -308,26 +435,42 @@ func referenceFile(root entry, c *Config) []byte {
 	return b.Bytes()
 }
 
-func writeReference(b *bytes.Buffer, entries []entry, c *Config, section, heading string) {
+// writeReference describes the keys of the struct that of points to.
+func writeReference(b *bytes.Buffer, entries []entry, of any, section, heading string) {
 	for _, e := range entries {
 		name := join(section, e.name)
 		fmt.Fprintf(b, "\n%s `%s`\n\n%s\n", heading, name, asMarkdown(e.doc))
 		if e.key == nil {
-			writeReference(b, e.children, c, name, "####")
+			writeReference(b, e.children, of, name, "####")
 			continue
 		}
 		kind := e.key.kind.name
 		if e.key.words != nil {
 			kind = "one of `" + strings.Join(e.key.words, "`, `") + "`"
 		}
-		if e.key.List {
+		switch {
+		case e.key.List:
 			kind = "list of " + kind
+		case e.key.short != "":
+			kind += ", or list of sections"
+		case e.key.entries != nil:
+			kind = "list of sections"
 		}
-		fmt.Fprintf(b, "\n%s · default `%s`", kind, valueOf(e.key, c))
+		switch {
+		case e.key.needed:
+			fmt.Fprintf(b, "\n%s · needed", kind)
+		case e.key.like != "":
+			fmt.Fprintf(b, "\n%s · default: that of `%s`", kind, e.key.like)
+		default:
+			fmt.Fprintf(b, "\n%s · default `%s`", kind, valueOf(e.key, of))
+		}
 		if names := alsoSetBy(e.key, "`", "`"); names != "" {
 			fmt.Fprintf(b, " · %s", names)
 		}
 		b.WriteByte('\n')
+		if e.key.entries != nil {
+			writeReference(b, e.children, reflect.New(e.of.Elem()).Interface(), name+"[]", "####")
+		}
 	}
 }
 
@@ -355,7 +498,7 @@ func TestExampleEqualsTheDefaults(t *testing.T) {
 	if len(l.Warnings) > 0 {
 		t.Errorf("proxy.yaml is warned of: %q", l.Warnings)
 	}
-	for _, k := range keys {
+	for _, k := range fileKeys.keys {
 		if !l.IsSet(k.Name) {
 			t.Errorf("proxy.yaml lacks %s", k.Name)
 		}
@@ -388,7 +531,7 @@ func TestSchemaPatternsAgreeWithTheParsers(t *testing.T) {
 func TestKeysAreUnambiguous(t *testing.T) {
 	form := regexp.MustCompile(`^[a-z]+(_[a-z]+)*(\.[a-z]+(_[a-z]+)*)*$`)
 	variables, flags := map[string]string{FileVariable: "the file"}, map[string]string{"config": "the file"}
-	for _, k := range keys {
+	for _, k := range fileKeys.keys {
 		if !form.MatchString(k.Name) {
 			t.Errorf("%s is not snake_case", k.Name)
 		}
@@ -398,7 +541,7 @@ func TestKeysAreUnambiguous(t *testing.T) {
 			}
 			taken[name] = k.Name
 		}
-		if serviceVariable.MatchString(k.Env) {
+		if k.Env != "" && serviceVariable.MatchString(k.Env) {
 			t.Errorf("%s can be a variable that Kubernetes makes", k.Env)
 		}
 	}

@@ -8,15 +8,30 @@ import (
 
 // A Key is one setting.
 type Key struct {
-	Name string // its path in the file: "backend.tls.ca"
-	Env  string // its variable; "" for a list, which a variable can't hold
+	Name string // its path in the file: "backend.tls.ca"; inside a list of sections "listen[].address"
+	Env  string // its variable; "" for what a variable can't hold
 	Flag string // its flag without dashes; "" if it has none
 	List bool   // whether it holds any number of values
 
-	kind  kind
-	words []string // the only values, if they are words
-	index []int    // its field in Config
-	file  bool     // whether its value is a path
+	kind   kind     // of its value, or of the single value that stands for a list of sections
+	words  []string // the only values, if they are words
+	path   string   // its name in its table
+	index  []int    // its field in its table's struct
+	file   bool     // whether its value is a path
+	needed bool     // whether an entry must have it
+	like   string   // the key of the file whose value it has in an entry that doesn't set it
+	group  string   // what is set together: an entry that sets one of it inherits none of it
+
+	entries *table // of each entry, if the key holds a list of sections
+	short   string // the path in entries that a single value is; "" if it has to be a list
+}
+
+// A table is the keys of one struct: of the file, or of an entry in a list of
+// sections.
+type table struct {
+	keys     []Key
+	byPath   map[string]Key
+	sections map[string]bool
 }
 
 // Check says what is wrong with text as a value of k, nil if nothing is.
@@ -34,8 +49,13 @@ func (k Key) Words() []string { return k.words }
 // Default returns the default as a flag's help shows it, "" for none.
 func (k Key) Default() string {
 	defaults := Defaults()
-	if text, ok := k.text(&defaults).(string); ok {
-		return text
+	switch v := k.text(reflect.ValueOf(&defaults).Elem()).(type) {
+	case string:
+		return v
+	case []section:
+		if text, ok := k.shortForm(v); ok {
+			return text
+		}
 	}
 	return ""
 }
@@ -43,44 +63,95 @@ func (k Key) Default() string {
 // Bool says whether k is either true or false.
 func (k Key) Bool() bool { return !k.List && k.kind.name == kindsByType[reflect.TypeFor[bool]()].name }
 
-// Keys returns every key, in the order of the struct. The caller must not
-// change it.
-func Keys() []Key { return keys }
+// last is the key's name in its section.
+func (k Key) last() string { return k.path[strings.LastIndexByte(k.path, '.')+1:] }
 
-var (
-	keys       = keysOf(reflect.TypeFor[Config](), "", nil)
-	keysByName = byName(keys)
-	sections   = sectionsOf(keys)
-)
-
-// keysOf walks the struct. That a field's tags are right is held by tests, so
-// what can't be read is a bug.
-func keysOf(t reflect.Type, prefix string, index []int) []Key {
-	var all []Key
-	for i := range t.NumField() {
-		field := t.Field(i)
-		name := join(prefix, field.Tag.Get("key"))
-		at := append(index[:len(index):len(index)], i)
-		if field.Type.Kind() == reflect.Struct { // a section: no value is one
-			all = append(all, keysOf(field.Type, name, at)...)
-		} else {
-			all = append(all, keyOf(field, name, at))
-		}
+// example is a value that k can have.
+func (k Key) example() string {
+	if k.words != nil {
+		return k.words[len(k.words)-1]
 	}
-	return all
+	return k.kind.example
 }
 
-func keyOf(field reflect.StructField, name string, index []int) Key {
+// Entries returns the keys of each entry, if k holds a list of sections, else
+// nil. The caller must not change it.
+func (k Key) Entries() []Key {
+	if k.entries == nil {
+		return nil
+	}
+	return k.entries.keys
+}
+
+// Keys returns every key of the file's own sections, in the order of the
+// struct. The caller must not change it.
+func Keys() []Key { return fileKeys.keys }
+
+var fileKeys = tableOf(reflect.TypeFor[Config](), "")
+
+// tableOf makes the table of a struct whose keys' names begin with prefix.
+func tableOf(t reflect.Type, prefix string) *table {
+	w := walk{prefix: prefix}
+	w.fields(t, "", "", nil)
+	made := &table{keys: w.keys, byPath: map[string]Key{}, sections: map[string]bool{"": true}}
+	for _, k := range w.keys {
+		made.byPath[k.path] = k
+		for i, c := range k.path {
+			if c == '.' {
+				made.sections[k.path[:i]] = true
+			}
+		}
+	}
+	return made
+}
+
+// A walk through a struct collects its keys. That a field's tags are right is
+// held by tests, so what can't be read is a bug.
+type walk struct {
+	prefix string
+	keys   []Key
+}
+
+func (w *walk) fields(t reflect.Type, section, like string, index []int) {
+	for i := range t.NumField() {
+		field := t.Field(i)
+		path := join(section, field.Tag.Get("key"))
+		from := field.Tag.Get("like")
+		if from == "" && like != "" {
+			from = join(like, field.Tag.Get("key"))
+		}
+		at := append(index[:len(index):len(index)], i)
+		switch {
+		case field.Anonymous: // its keys stand in this section
+			w.fields(field.Type, section, from, at)
+		case field.Type.Kind() == reflect.Struct: // a section: no value is one
+			w.fields(field.Type, path, from, at)
+		default:
+			w.keys = append(w.keys, keyOf(field, path, w.prefix, from, at))
+		}
+	}
+}
+
+func keyOf(field reflect.StructField, path, prefix, like string, index []int) Key {
 	k := Key{
-		Name:  name,
-		Env:   variable(name),
-		Flag:  field.Tag.Get("flag"),
-		index: index,
-		file:  field.Tag.Get("is") == "file",
+		Name:   join(prefix, path),
+		path:   path,
+		index:  index,
+		file:   field.Tag.Get("is") == "file",
+		needed: field.Tag.Get("needed") != "",
+		like:   like,
+		group:  field.Tag.Get("group"),
+	}
+	if prefix == "" { // what is repeated has no name of its own
+		k.Env, k.Flag = variable(k.Name), field.Tag.Get("flag")
 	}
 	t := field.Type
 	if t.Kind() == reflect.Slice {
-		k.List, k.Env, t = true, "", t.Elem()
+		t = t.Elem()
+		if _, value := kindsByType[t]; t.Kind() == reflect.Struct && !value {
+			return k.sectionList(t, field.Tag.Get("short"))
+		}
+		k.List, k.Env = true, ""
 	}
 	switch words, is := field.Tag.Get("one"), field.Tag.Get("is"); {
 	case words != "":
@@ -92,30 +163,21 @@ func keyOf(field reflect.StructField, name string, index []int) Key {
 		k.kind = kindsByType[t]
 	}
 	if k.kind.parse == nil {
-		panic("BUG: config: no kind for " + name)
+		panic("BUG: config: no kind for " + k.Name)
 	}
 	return k
 }
 
-func byName(keys []Key) map[string]Key {
-	m := make(map[string]Key, len(keys))
-	for _, k := range keys {
-		m[k.Name] = k
+// sectionList returns k as a list of sections of that struct.
+func (k Key) sectionList(t reflect.Type, short string) Key {
+	k.entries = tableOf(t, k.Name+"[]")
+	k.short = short
+	if short == "" {
+		k.Env, k.Flag = "", ""
+		return k
 	}
-	return m
-}
-
-// sectionsOf returns what stands before the dots of names.
-func sectionsOf(keys []Key) map[string]bool {
-	m := map[string]bool{"": true}
-	for _, k := range keys {
-		for i, c := range k.Name {
-			if c == '.' {
-				m[k.Name[:i]] = true
-			}
-		}
-	}
-	return m
+	k.kind = k.entries.byPath[short].kind
+	return k
 }
 
 // variable is the name of a key in the environment.

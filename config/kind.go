@@ -46,7 +46,8 @@ type kind struct {
 // Kinds by the tag "is", else by the type of the field.
 var (
 	kindsByTag = map[string]kind{
-		"address":          {"address", ":8080", "", text(checkAddress)},
+		"listen address":   {"address or unix socket", ":8080", "", parseListenAddress},
+		"listener name":    {"name", "public", "", text(orEmpty(checkListenerName))},
 		"optional address": {"address or off", "127.0.0.1:9901", "", parseOptionalAddress},
 		"target":           {"backend address", "localhost:9000", "", text(orEmpty(checkTarget))},
 		"origin":           {"origin", "https://app.example.com", "", text(checkOrigin)},

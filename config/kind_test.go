@@ -14,18 +14,24 @@ func TestValuesByKind(t *testing.T) {
 		right []string
 		wrong map[string]string // the value, and how the sentence about it goes on
 	}{
-		"address": {
+		"address or unix socket": {
 			"listen",
-			[]string{":8080", "127.0.0.1:0", "localhost:8080", "[::1]:8080", "0.0.0.0:65535"},
+			[]string{"unix:/run/culvert.sock", "unix:///run/culvert.sock", ":8080", "127.0.0.1:0", "localhost:8080", "[::1]:8080", "0.0.0.0:65535"},
 			map[string]string{
-				"":              `is empty: write ":8080"`,
-				"8080":          `lacks a colon: write ":8080"`,
-				"localhost":     `has no port: write "localhost:8080"`,
-				"::1":           `is an IPv6 address without a port: write "[::1]:8080"`,
-				":http":         `has no port from 0 to 65535 after its colon`,
-				":65536":        `has no port from 0 to 65535 after its colon`,
-				"a:b:c":         `is no address: write "host:port" or ":port"`,
-				"http://a:8080": `is no address: write "host:port" or ":port"`,
+				"":                                  `is empty: write ":8080"`,
+				"8080":                              `lacks a colon: write ":8080"`,
+				"localhost":                         `has no port: write "localhost:8080"`,
+				"::1":                               `is an IPv6 address without a port: write "[::1]:8080"`,
+				":http":                             `has no port from 0 to 65535 after its colon`,
+				":65536":                            `has no port from 0 to 65535 after its colon`,
+				"a:b:c":                             `is no address: write "host:port" or ":port"`,
+				"http://a:8080":                     `is no address: write "host:port" or ":port"`,
+				"unix:":                             `has no path: write "unix:/run/culvert.sock"`,
+				"unix:///":                          `has no path: write "unix:/run/culvert.sock"`,
+				"unix:run/a":                        `is no plain path from the root on: write "unix:/run/culvert.sock"`,
+				"unix://run/a":                      `is no plain path from the root on: write "unix:/run/culvert.sock"`,
+				"unix:/run/../":                     `is no plain path from the root on: write "unix:/run/culvert.sock"`,
+				"unix:/" + strings.Repeat("a", 103): "is too long for a socket: write a path of at most 103 bytes",
 			},
 		},
 		"optional address": {"health.listen", []string{"", "off", ":9901"}, map[string]string{"no": `has no port: write "no:8080"`}},
@@ -179,7 +185,7 @@ func TestValuesByKind(t *testing.T) {
 		"words":   {"log.level", []string{"debug", "error"}, map[string]string{"INFO": `is none of debug, info, warn, error: did you mean "info"?`, "": "is none of debug, info, warn, error"}},
 	} {
 		t.Run(kindName, func(t *testing.T) {
-			k := keysByName[c.key]
+			k := fileKeys.byPath[c.key]
 			for _, value := range c.right {
 				if err := k.Check(value); err != nil {
 					t.Errorf("%q is refused: %v", value, err)

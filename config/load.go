@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/viper"
 )
@@ -31,9 +33,11 @@ type Loaded struct {
 type origin struct {
 	place  string
 	inFile bool
+	name   string // what stands in the file there, if not the key's name
 }
 
-// IsSet says whether somebody set the key of that name, to whatever value.
+// IsSet says whether somebody set the key of that name ("log.level",
+// "listen[1].address"), to whatever value.
 func (l *Loaded) IsSet(key string) bool {
 	_, set := l.origins[key]
 	return set
@@ -46,15 +50,26 @@ func (l *Loaded) Errorf(key, format string, args ...any) error {
 }
 
 // place names a key's value: a flag and a variable are names of it, a line of
-// the file isn't.
+// the file isn't. What an entry of a list doesn't set is missing where the
+// entry stands.
 func (l *Loaded) place(key string) string {
 	switch o, set := l.origins[key]; {
-	case !set:
-		return key
-	case o.inFile:
-		return o.place + ": " + key
-	default:
+	case set && o.inFile:
+		return o.place + ": " + cmp.Or(o.name, key)
+	case set:
 		return o.place
+	case !strings.Contains(key, "["):
+		return key
+	}
+	list, _, _ := strings.Cut(key, "[")
+	entry := key[:strings.LastIndexByte(key, ']')+1]
+	switch o, set := l.origins[entry]; {
+	case set && o.inFile && o.name == "":
+		return o.place + ": " + key
+	case set:
+		return l.place(entry)
+	default: // nobody set the list
+		return list
 	}
 }
 
@@ -98,7 +113,7 @@ func CheckFlags(flags map[string]any) error { return errors.Join(checkFlags(flag
 
 func checkFlags(flags map[string]any) []error {
 	var errs []error
-	for _, k := range keys {
+	for _, k := range fileKeys.keys {
 		given, ok := flags[k.Name]
 		if !ok {
 			continue
@@ -122,8 +137,8 @@ func checkFlags(flags map[string]any) []error {
 func (l *Loaded) merge(doc document, flags map[string]any) error {
 	v := viper.New()
 	defaults := Defaults()
-	for _, k := range keys {
-		v.SetDefault(k.Name, k.text(&defaults))
+	for _, k := range fileKeys.keys {
+		v.SetDefault(k.Name, k.text(reflect.ValueOf(&defaults).Elem()))
 		if k.Env != "" {
 			if err := v.BindEnv(k.Name, k.Env); err != nil {
 				return err
@@ -136,14 +151,18 @@ func (l *Loaded) merge(doc document, flags map[string]any) error {
 	if err := v.MergeConfigMap(doc.values); err != nil {
 		return err
 	}
-	for _, k := range keys {
-		if err := k.set(&l.Config, v.Get(k.Name)); err != nil {
+	for _, k := range fileKeys.keys {
+		if err := k.set(reflect.ValueOf(&l.Config).Elem(), v.Get(k.Name)); err != nil {
 			return fmt.Errorf("BUG: config: %s: %w", k.Name, err)
 		}
 		if o, set := originOf(k, l.File, doc, flags); set {
 			l.origins[k.Name] = o
+			if k.entries != nil {
+				l.entryOrigins(k, o, doc)
+			}
 		}
 	}
+	l.inherit()
 	return nil
 }
 
@@ -161,9 +180,17 @@ func originOf(k Key, file string, doc document, flags map[string]any) (o origin,
 	return origin{}, false
 }
 
-// set parses a value, a string or a []string, into the key's field of c.
-func (k Key) set(c *Config, value any) error {
-	field := reflect.ValueOf(c).Elem().FieldByIndex(k.index)
+// set parses a value, a string, a []string or a []section, into the key's
+// field of its struct.
+func (k Key) set(of reflect.Value, value any) error {
+	field := of.FieldByIndex(k.index)
+	if k.entries != nil {
+		list, err := k.longForm(value)
+		if err != nil {
+			return err
+		}
+		return k.setEntries(field, list)
+	}
 	if !k.List {
 		v, err := k.kind.parse(fmt.Sprint(value))
 		if err != nil {
@@ -184,17 +211,20 @@ func (k Key) set(c *Config, value any) error {
 		}
 		list = reflect.Append(list, reflect.ValueOf(v))
 	}
-	if len(texts) > 0 { // an empty list stays nil, as in Defaults
+	if len(texts) > 0 || k.path != k.Name { // an empty list stays nil, as in Defaults; in an entry it is one that is set
 		field.Set(list)
 	}
 	return nil
 }
 
-// text returns the key's value in c as a file would have it: a string, or a
-// []string for a list.
-func (k Key) text(c *Config) any {
-	field := reflect.ValueOf(c).Elem().FieldByIndex(k.index)
-	if !k.List {
+// text returns the key's value in its struct as a file would have it: a
+// string, a []string for a list, or a []section for a list of sections.
+func (k Key) text(of reflect.Value) any {
+	field := of.FieldByIndex(k.index)
+	switch {
+	case k.entries != nil:
+		return k.entriesText(field)
+	case !k.List:
 		return fmt.Sprint(field.Interface())
 	}
 	list := make([]string, field.Len())

@@ -17,8 +17,8 @@ import (
 // A document is one parsed file: the text of its values, checked to be what
 // their keys want, and the lines they stand in.
 type document struct {
-	values map[string]any // nested as the file is; a leaf is a string or a []string
-	lines  map[string]int // by the key's whole name
+	values map[string]any // nested as the file is; a leaf is a string, a []string or a []section
+	lines  map[string]int // by the key's whole name; that of a list's entry by "listen[1]"
 }
 
 // parse reads the file's content. It reports everything that is wrong, each
@@ -27,17 +27,21 @@ type document struct {
 // It walks the nodes instead of decoding into the struct, since only nodes
 // know their line, and know a key that stands twice or in another case.
 func parse(name string, data []byte, w world) (document, []error) {
+	return parseWith(fileKeys, name, data, w)
+}
+
+func parseWith(keys *table, name string, data []byte, w world) (document, []error) {
 	p := &reader{name: name, world: w, lines: map[string]int{}}
 	doc := document{values: map[string]any{}, lines: p.lines}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	var root yaml.Node
-	switch err := decoder.Decode(&root); {
+	var file yaml.Node
+	switch err := decoder.Decode(&file); {
 	case errors.Is(err, io.EOF): // nothing but comments: all defaults
 		return doc, nil
 	case err != nil:
 		return doc, []error{p.syntax(err)}
 	}
-	doc.values = p.mapping(root.Content[0], "")
+	doc.values = p.mapping(file.Content[0], scope{keys, ""}, "")
 	var second yaml.Node
 	switch err := decoder.Decode(&second); {
 	case errors.Is(err, io.EOF):
@@ -71,19 +75,41 @@ func (p *reader) syntax(err error) error {
 	return fmt.Errorf("%s: no YAML: %s", p.name, strings.TrimPrefix(text, "yaml: "))
 }
 
+// A scope is a table and where in the file it counts: "" for the file itself,
+// "listen[1]" in an entry.
+type scope struct {
+	*table
+	at string
+}
+
+// name is the whole name of what has that path in the table.
+func (s scope) name(path string) string {
+	if path == "" {
+		return s.at
+	}
+	return join(s.at, path)
+}
+
+// A target is a key that is being read, by its whole name.
+type target struct {
+	Key
+	name string
+}
+
 // mapping reads one section. Its depth is bounded by that of the struct, also
 // when an alias names a node above itself.
-func (p *reader) mapping(node *yaml.Node, section string) map[string]any {
+func (p *reader) mapping(node *yaml.Node, in scope, section string) map[string]any {
 	values := map[string]any{}
+	name := in.name(section)
 	node = p.resolve(node)
 	if isNull(node) { // a section whose keys are all comments
 		return values
 	}
 	if node.Kind != yaml.MappingNode {
-		if section == "" {
+		if name == "" {
 			p.errorf(node, `the file holds no keys: write "listen: :8080"`)
 		} else {
-			p.errorf(node, "%s holds keys of its own, not a value: write them below it, indented", section)
+			p.errorf(node, "%s holds keys of its own, not a value: write them below it, indented", name)
 		}
 		return values
 	}
@@ -99,7 +125,7 @@ func (p *reader) mapping(node *yaml.Node, section string) map[string]any {
 			continue
 		}
 		first[key.Value] = key.Line
-		if v, ok := p.entry(key, value, section); ok {
+		if v, ok := p.entry(key, value, in, section); ok {
 			values[key.Value] = v
 		}
 	}
@@ -107,36 +133,41 @@ func (p *reader) mapping(node *yaml.Node, section string) map[string]any {
 }
 
 // entry reads one key of a section and what it holds.
-func (p *reader) entry(key, value *yaml.Node, section string) (any, bool) {
-	name := join(section, key.Value)
-	if outer, inner, dotted := strings.Cut(key.Value, "."); dotted && (sections[name] || keysByName[name].Name != "") {
+func (p *reader) entry(key, value *yaml.Node, in scope, section string) (any, bool) {
+	path := join(section, key.Value)
+	if outer, inner, dotted := strings.Cut(key.Value, "."); dotted && (in.sections[path] || in.byPath[path].Name != "") {
 		p.errorf(key, "key %q holds a dot: write %s below %s, indented", key.Value, inner, outer)
 		return nil, false
 	}
-	if sections[name] && key.Value != "" {
-		return p.mapping(value, name), true
+	if in.sections[path] && key.Value != "" {
+		return p.mapping(value, in, path), true
 	}
-	k, known := keysByName[name]
+	k, known := in.byPath[path]
 	if !known {
-		p.errorf(key, "unknown key %q%s", key.Value, suggestKey(key.Value, section))
+		p.errorf(key, "unknown key %q%s", key.Value, suggestKey(key.Value, in.table, section))
 		return nil, false
 	}
-	p.lines[name] = key.Line
+	t := target{k, in.name(path)}
+	p.lines[t.name] = key.Line
 	value = p.resolve(value)
-	if k.List {
-		return p.list(value, k)
+	switch {
+	case k.entries != nil:
+		return p.sectionList(value, t)
+	case k.List:
+		return p.list(value, t)
+	default:
+		return p.scalar(value, t)
 	}
-	return p.scalar(value, k)
 }
 
 // suggestKey ends the sentence about an unknown key: with the nearest of its
 // section, else with the whole name of one that belongs elsewhere.
-func suggestKey(word, section string) string {
+func suggestKey(word string, in *table, section string) string {
 	var siblings, elsewhere []string
-	for _, k := range keys {
-		rest, inside := k.Name, section == ""
+	for _, k := range in.keys {
+		rest, inside := k.path, section == ""
 		if !inside {
-			rest, inside = strings.CutPrefix(k.Name, section+".")
+			rest, inside = strings.CutPrefix(k.path, section+".")
 		}
 		sibling, _, _ := strings.Cut(rest, ".")
 		if inside && plain(sibling) == plain(word) {
@@ -145,7 +176,7 @@ func suggestKey(word, section string) string {
 		if inside {
 			siblings = append(siblings, sibling)
 		}
-		if last := k.Name[strings.LastIndexByte(k.Name, '.')+1:]; plain(last) == plain(word) {
+		if last := k.last(); plain(last) == plain(word) {
 			elsewhere = append(elsewhere, k.Name)
 		}
 	}
@@ -158,17 +189,82 @@ func suggestKey(word, section string) string {
 	return ": " + strings.Join(slices.Compact(siblings), ", ") + " can stand here"
 }
 
-func (p *reader) list(node *yaml.Node, k Key) (any, bool) {
+// sectionList reads a list of sections: one by one, or the single value that
+// stands for one.
+func (p *reader) sectionList(node *yaml.Node, t target) (any, bool) {
+	switch {
+	case isNull(node) && t.short == "": // a list whose entries are all comments
+		return []section{}, true
+	case node.Kind == yaml.ScalarNode && t.short != "":
+		return p.scalar(node, t)
+	case node.Kind != yaml.SequenceNode:
+		also := ""
+		if t.short != "" {
+			also = fmt.Sprintf(", or write one value: %s: %s", t.last(), quoteIfNeeded(t.example()))
+		}
+		p.errorf(node, "%s is a list: begin each entry with a dash, its keys indented below%s", t.name, also)
+		return nil, false
+	case len(node.Content) > maxEntries:
+		p.errorf(node, "%s has %d entries: write at most %d", t.name, len(node.Content), maxEntries)
+		return nil, false
+	}
+	list := make([]section, 0, len(node.Content))
+	for i, entry := range node.Content {
+		if s, ok := p.sectionEntry(entry, t, Entry(t.name, i)); ok {
+			list = append(list, s)
+		}
+	}
+	return list, true
+}
+
+func (p *reader) sectionEntry(node *yaml.Node, t target, name string) (section, bool) {
+	p.lines[name] = node.Line
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	switch {
+	case isNull(node):
+		p.errorf(node, "%s holds nothing: write its keys, or remove the dash", name)
+		return nil, false
+	case node.Kind == yaml.ScalarNode && t.short != "":
+		short := target{t.entries.byPath[t.short], join(name, t.short)}
+		p.lines[short.name] = node.Line
+		value, ok := p.scalar(p.resolve(node), short)
+		return section{t.short: value}, ok
+	}
+	before := len(p.errs)
+	s := section{}
+	s.flatten(p.mapping(node, scope{t.entries, name}, ""), "")
+	for _, k := range t.entries.keys {
+		if _, set := s[k.path]; k.needed && !set && len(p.errs) == before {
+			p.errorf(node, "%s lacks %s: write %s: %s", name, k.path, k.last(), quoteIfNeeded(k.example()))
+		}
+	}
+	return s, len(p.errs) == before
+}
+
+// flatten adds nested values by their paths.
+func (s section) flatten(values map[string]any, path string) {
+	for name, value := range values {
+		if inner, nested := value.(map[string]any); nested {
+			s.flatten(inner, join(path, name))
+		} else {
+			s[join(path, name)] = value
+		}
+	}
+}
+
+func (p *reader) list(node *yaml.Node, t target) (any, bool) {
 	if isNull(node) { // a list whose entries are all comments
 		return []string{}, true
 	}
 	if node.Kind != yaml.SequenceNode {
-		p.errorf(node, "%s is a list: write [%q]", k.Name, k.kind.example)
+		p.errorf(node, "%s is a list: write [%q]", t.name, t.example())
 		return nil, false
 	}
 	values := []string{}
 	for _, entry := range node.Content {
-		if v, ok := p.scalar(p.resolve(entry), k); ok {
+		if v, ok := p.scalar(p.resolve(entry), t); ok {
 			values = append(values, v)
 		}
 	}
@@ -177,29 +273,29 @@ func (p *reader) list(node *yaml.Node, k Key) (any, bool) {
 
 // scalar reads one value. What stands in the file is what an error shows: a
 // reference may bring in a secret.
-func (p *reader) scalar(node *yaml.Node, k Key) (string, bool) {
+func (p *reader) scalar(node *yaml.Node, t target) (string, bool) {
 	switch {
 	case isNull(node):
-		p.errorf(node, "%s has no value: write one, or remove the line", k.Name)
+		p.errorf(node, "%s has no value: write one, or remove the line", t.name)
 		return "", false
-	case node.Kind != yaml.ScalarNode && k.List:
-		p.errorf(node, "an entry of %s is one value: write %q", k.Name, k.kind.example)
+	case node.Kind != yaml.ScalarNode && t.List:
+		p.errorf(node, "an entry of %s is one value: write %q", t.name, t.example())
 		return "", false
 	case node.Kind != yaml.ScalarNode:
-		p.errorf(node, "%s is one value: write %s: %s", k.Name, k.Name[strings.LastIndexByte(k.Name, '.')+1:], quoteIfNeeded(k.kind.example))
+		p.errorf(node, "%s is one value: write %s: %s", t.name, t.last(), quoteIfNeeded(t.example()))
 		return "", false
 	}
 	dir := filepath.Dir(p.name)
 	value, err := p.world.expand(node.Value, dir)
 	if err != nil {
-		p.errorf(node, "%s: %w", k.Name, err)
+		p.errorf(node, "%s: %w", t.name, err)
 		return "", false
 	}
-	if _, err := k.kind.parse(value); err != nil {
-		p.errorf(node, "%s: %q %w", k.Name, node.Value, err)
+	if _, err := t.kind.parse(value); err != nil {
+		p.errorf(node, "%s: %q %w", t.name, node.Value, err)
 		return "", false
 	}
-	if k.file && value != "" && !filepath.IsAbs(value) {
+	if t.file && value != "" && !filepath.IsAbs(value) {
 		value = filepath.Join(dir, value)
 	}
 	return value, true

@@ -58,7 +58,8 @@ func TestMistakesInTheFileAreNamedByLine(t *testing.T) {
 		"section twice":      {"log: {level: info}\nlog: {format: json}\n", `:2: key "log" stands twice, first in line 1: remove one`},
 		"key of a mapping":   {"? {a: b}\n: c\n", `:1: a key is no word`},
 		"section is a value": {"limits: 5\n", `:1: limits holds keys of its own, not a value: write them below it, indented`},
-		"value is a section": {"listen:\n  port: 80\n", `:2: listen is one value: write listen: ":8080"`},
+		"value is a section": {"drain_timeout:\n  port: 80\n", `:2: drain_timeout is one value: write drain_timeout: 30s`},
+		"list is a section":  {"listen:\n  port: 80\n", `:2: listen is a list: begin each entry with a dash, its keys indented below, or write one value: listen: ":8080"`},
 		"value is a list":    {"drain_timeout: [5s]\n", `:1: drain_timeout is one value: write drain_timeout: 30s`},
 		"list is a value":    {"allow_origins: https://a.example\n", `:1: allow_origins is a list: write ["https://app.example.com"]`},
 		"list in a list":     {"hosts: [[a]]\n", `:1: an entry of hosts is one value: write "grpc.example.com"`},
@@ -131,6 +132,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("allow_origins: [\"http://localhost:*\"]\ntrusted_proxies: [10.0.0.0/8]\nlimits: {calls: ${NONE:-7}}\n")
 	f.Add("log: &l {level: file:level}\nhealth: *l\n")
 	f.Add("listen: :80\nlisten: :80\n")
+	f.Add("trusted_proxies: [::1]\nlisten:\n- :80\n- {address: unix:/run/x, name: in, trusted_proxies: []}\n- &a {address: 'a$$b:1'}\n- *a\n")
 	f.Add("a: &a [*a]\n---\n? - b\n")
 	f.Add("path_prefix: !!binary L2E=\n\"null\": ~\n")
 	root := readStruct(f)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -76,8 +77,8 @@ type program struct {
 	log    *slog.Logger
 	calls  *slog.Logger // for the lines of single calls
 
-	bridge   *bridge.Server
-	listener net.Listener
+	bridge    *bridge.Server
+	listeners []net.Listener // of each of listen, in its order
 
 	health         admin.Health
 	healthListener net.Listener // nil: off
@@ -90,10 +91,10 @@ func (p *program) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.listener, err = listen(ctx, p.config.Listen); err != nil {
-		return p.config.Errorf("listen", "%w: %s", err, listenRemedy(err, "--listen"))
+	if err := p.bind(ctx); err != nil {
+		return err
 	}
-	cfg.LoopbackOnly = isLoopback(p.listener.Addr())
+	cfg.LoopbackOnly = !slices.ContainsFunc(p.listeners, func(ln net.Listener) bool { return !isLoopback(ln.Addr()) })
 	cfg.Logger = p.log
 	cfg.Observer = telemetry.NewLog(p.calls)
 	p.bridge, err = bridge.New(cfg)
@@ -127,39 +128,12 @@ func (p *program) openHealth(ctx context.Context) error {
 
 // close lets go of what open took, for when run is never reached.
 func (p *program) close() {
-	_ = p.listener.Close() // the error that counts is the one that led here
+	for _, ln := range p.listeners {
+		_ = ln.Close() // the error that counts is the one that led here
+	}
 	if p.bridge != nil {
 		_ = p.bridge.Close()
 	}
-}
-
-// listen names the address in its error, without the words of net.OpError.
-func listen(ctx context.Context, address string) (net.Listener, error) {
-	ln, err := bridge.ListenConfig().Listen(ctx, "tcp", address)
-	if err == nil {
-		return ln, nil
-	}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err
-		var call *os.SyscallError
-		if errors.As(err, &call) {
-			err = call.Err
-		}
-	}
-	return nil, fmt.Errorf("%s: %w", address, err)
-}
-
-func listenRemedy(err error, flag string) string {
-	if errors.Is(err, os.ErrPermission) {
-		return "choose a port from 1024 up with " + flag + ", or grant CAP_NET_BIND_SERVICE"
-	}
-	return "choose another address with " + flag + ", or end what has this one"
-}
-
-func isLoopback(addr net.Addr) bool {
-	tcp, ok := addr.(*net.TCPAddr)
-	return ok && tcp.IP.IsLoopback()
 }
 
 // run serves until a signal or an error of a listener. It waits for every
@@ -170,9 +144,11 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer running.Wait()
 	defer cancel()
 
-	failed := make(chan error, 2) // one place for each server: neither waits to tell
-	running.Go(func() { failed <- serveError("listen", p.bridge.Serve(p.listener)) })
-	p.log.Info("listening", "address", p.listener.Addr().String(), "backend", p.config.Backend.Address, "tls_to_backend", p.config.Backend.TLS.Enabled)
+	failed := make(chan error, len(p.listeners)+1) // one place for each server: none waits to tell
+	for i, ln := range p.listeners {
+		running.Go(func() { failed <- serveError(config.Entry("listen", i), p.bridge.Serve(ln)) })
+		p.log.Info("listening", "address", ln.Addr().String(), "backend", p.config.Backend.Address, "tls_to_backend", p.config.Backend.TLS.Enabled)
+	}
 	if p.healthListener != nil {
 		server := p.health.Server(p.log)
 		running.Go(func() { failed <- serveError("health.listen", server.Serve(p.healthListener)) })

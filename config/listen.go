@@ -1,0 +1,79 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// Listener is one address that clients connect to, with rules of its own.
+type Listener struct {
+	// "host:port", ":port", or "unix:/path".
+	Address string `key:"address" is:"listen address" needed:"true"`
+
+	// What the log calls the listener. Empty: its address.
+	Name string `key:"name" is:"listener name"`
+
+	// Addresses or networks of the proxies in front of this listener.
+	TrustedProxies []netip.Prefix `key:"trusted_proxies" like:"trusted_proxies"`
+}
+
+// unixPrefix begins the address of a socket in the file system.
+const unixPrefix = "unix:"
+
+// Socket returns the path of a unix socket, "" for a port.
+func (l Listener) Socket() string {
+	socket, found := strings.CutPrefix(l.Address, unixPrefix)
+	if !found {
+		return ""
+	}
+	return socket
+}
+
+// beyondThisHost says whether others than this host's processes can connect.
+func (l Listener) beyondThisHost() bool {
+	host, _, err := net.SplitHostPort(l.Address)
+	if err != nil || host == "localhost" {
+		return false
+	}
+	addr, err := netip.ParseAddr(host)
+	return err != nil || !addr.IsLoopback()
+}
+
+// maxSocketPath is what fits into an address of every system, 104 bytes with
+// the zero at its end. unix(4).
+const maxSocketPath = 103
+
+// parseListenAddress also takes a socket's path as backend.address has it:
+// "unix:///run/culvert.sock".
+func parseListenAddress(s string) (any, error) {
+	socket, isSocket := strings.CutPrefix(s, unixPrefix)
+	if !isSocket {
+		return s, checkAddress(s)
+	}
+	if rest, slashes := strings.CutPrefix(socket, "//"); slashes && strings.HasPrefix(rest, "/") {
+		socket = rest
+	}
+	switch {
+	case strings.Trim(socket, "/") == "":
+		return nil, errors.New(`has no path: write "unix:/run/culvert.sock"`)
+	case !path.IsAbs(socket) || path.Clean(socket) != socket || strings.ContainsRune(socket, 0):
+		return nil, errors.New(`is no plain path from the root on: write "unix:/run/culvert.sock"`)
+	case len(socket) > maxSocketPath:
+		return nil, fmt.Errorf("is too long for a socket: write a path of at most %d bytes", maxSocketPath)
+	}
+	return unixPrefix + socket, nil
+}
+
+var listenerNameForm = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._-]*$`)
+
+func checkListenerName(s string) error {
+	if !listenerNameForm.MatchString(s) {
+		return errors.New("is no name: write it of letters, digits, . _ and -")
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// A section is one entry of a list of sections as a source has it: what it
+// sets, by the path in its table. A value is a string, a []string or a
+// []section. What is not in it is not set, which an empty list is.
+type section map[string]any
+
+// maxEntries bounds a list of sections: with aliases, a small file could hold
+// more of them than memory.
+const maxEntries = 1000
+
+// Entry returns the name of a list's entry, for IsSet and Errorf: "listen[1]".
+func Entry(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
+
+// shortForm returns the single value that says all of a list, if there is one.
+func (k Key) shortForm(list []section) (text string, ok bool) {
+	if k.short == "" || len(list) != 1 || len(list[0]) != 1 {
+		return "", false
+	}
+	text, ok = list[0][k.short].(string)
+	return text, ok
+}
+
+// longForm returns what a source gave for a list of sections as that list.
+func (k Key) longForm(value any) ([]section, error) {
+	switch v := value.(type) {
+	case []section:
+		return v, nil
+	case string:
+		if k.short != "" {
+			return []section{{k.short: v}}, nil
+		}
+	}
+	return nil, fmt.Errorf("%T is no list of sections", value)
+}
+
+// setEntries makes the structs of a list of sections.
+func (k Key) setEntries(field reflect.Value, list []section) error {
+	if len(list) == 0 && k.path == k.Name { // an empty list stays nil, as in Defaults
+		field.SetZero()
+		return nil
+	}
+	entries := reflect.MakeSlice(field.Type(), len(list), len(list))
+	for i, given := range list {
+		for _, e := range k.entries.keys {
+			value, ok := given[e.path]
+			if !ok {
+				continue
+			}
+			if err := e.set(entries.Index(i), value); err != nil {
+				return fmt.Errorf("%s.%s: %w", Entry(k.path, i), e.path, err)
+			}
+		}
+	}
+	field.Set(entries)
+	return nil
+}
+
+// entriesText is the opposite of setEntries: each entry with what isn't zero in
+// it, and with what would be inherited if it were left out.
+func (k Key) entriesText(field reflect.Value) []section {
+	list := make([]section, field.Len())
+	for i := range list {
+		list[i] = section{}
+		for _, e := range k.entries.keys {
+			value := field.Index(i).FieldByIndex(e.index)
+			text := e.text(field.Index(i))
+			if s, isText := text.(string); value.IsZero() && (e.like == "" || !isText || e.Check(s) != nil) {
+				continue
+			}
+			list[i][e.path] = text
+		}
+	}
+	return list
+}
+
+// entryOrigins says where the parts of a list of sections were set. A single
+// value is known by the name of the list, which is where it stands.
+func (l *Loaded) entryOrigins(k Key, o origin, doc document) {
+	inside := false
+	for name, line := range doc.lines {
+		if o.inFile && strings.HasPrefix(name, k.Name+"[") {
+			l.origins[name] = origin{place: l.File + ":" + strconv.Itoa(line), inFile: true}
+			inside = true
+		}
+	}
+	if !inside && k.short != "" {
+		o.name = k.Name
+		l.origins[Entry(k.Name, 0)] = o
+		l.origins[join(Entry(k.Name, 0), k.short)] = o
+	}
+}
+
+// inherit gives the entries of each list of sections what they don't set and
+// the file's own sections say. A list that an entry sets to [] stays empty.
+func (l *Loaded) inherit() {
+	whole := reflect.ValueOf(&l.Config).Elem()
+	for _, k := range fileKeys.keys {
+		if k.entries == nil {
+			continue
+		}
+		field := whole.FieldByIndex(k.index)
+		for i := range field.Len() {
+			l.inheritEntry(k.entries, Entry(k.Name, i), field.Index(i), whole)
+		}
+	}
+}
+
+func (l *Loaded) inheritEntry(t *table, name string, entry, whole reflect.Value) {
+	own := map[string]bool{"": false} // by group
+	for _, e := range t.keys {
+		if e.group != "" && l.IsSet(join(name, e.path)) {
+			own[e.group] = true
+		}
+	}
+	for _, e := range t.keys {
+		if e.like == "" || own[e.group] || l.IsSet(join(name, e.path)) {
+			continue
+		}
+		entry.FieldByIndex(e.index).Set(whole.FieldByIndex(fileKeys.byPath[e.like].index))
+	}
+}
