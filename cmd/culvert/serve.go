@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -94,7 +93,6 @@ func (p *program) open(ctx context.Context) error {
 	if err := p.bind(ctx); err != nil {
 		return err
 	}
-	cfg.LoopbackOnly = !slices.ContainsFunc(p.listeners, func(ln net.Listener) bool { return !isLoopback(ln.Addr()) })
 	cfg.Logger = p.log
 	cfg.Observer = telemetry.NewLog(p.calls)
 	p.bridge, err = bridge.New(cfg)
@@ -146,7 +144,9 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 
 	failed := make(chan error, len(p.listeners)+1) // one place for each server: none waits to tell
 	for i, ln := range p.listeners {
-		running.Go(func() { failed <- serveError(config.Entry("listen", i), p.bridge.Serve(ln)) })
+		l := bridgeListener(p.config.Listen[i])
+		l.LoopbackOnly = isLoopback(ln.Addr())
+		running.Go(func() { failed <- serveError(config.Entry("listen", i), p.bridge.ServeListener(ln, l)) })
 		p.log.Info("listening", "address", ln.Addr().String(), "backend", p.config.Backend.Address, "tls_to_backend", p.config.Backend.TLS.Enabled)
 	}
 	if p.healthListener != nil {

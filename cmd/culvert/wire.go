@@ -13,8 +13,8 @@ import (
 )
 
 // bridgeConfig makes the bridge's configuration from the file's: the only
-// place where the two meet, so every setting can be seen here. Logger,
-// Observer and LoopbackOnly are serve's to add.
+// place where the two meet, so every setting can be seen here. Logger
+// and Observer are serve's to add.
 func bridgeConfig(c *config.Loaded) (bridge.Config, error) {
 	backendTLS, err := backendTLS(c)
 	return bridge.Config{
@@ -50,6 +50,15 @@ func bridgeConfig(c *config.Loaded) (bridge.Config, error) {
 			MaxAge:              orNone(c.Limits.MaxAge),
 		},
 	}, err
+}
+
+// bridgeListener makes the bridge's listener from one of listen. LoopbackOnly
+// is serve's to add, which knows the address that was bound.
+func bridgeListener(l config.Listener) bridge.Listener {
+	return bridge.Listener{
+		Name:           l.Name,
+		TrustedProxies: l.TrustedProxies,
+	}
 }
 
 // orNone translates "no limit": 0 in the file, negative in the bridge, whose

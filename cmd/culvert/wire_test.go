@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
@@ -51,9 +53,12 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 	// tls.txtar has the files, serve.txtar and others what serve itself does.
 	elsewhere := map[string]bool{
 		"backend.tls.ca": true, "backend.tls.cert": true, "backend.tls.key": true,
-		"listen": true, "drain_timeout": true, "health.listen": true, "log.level": true, "log.format": true,
+		"drain_timeout": true, "health.listen": true, "log.level": true, "log.format": true,
 	}
 	for _, k := range config.Keys() {
+		if k.Name == "listen" { // TestEveryKeyOfAListenerReachesTheBridge
+			continue
+		}
 		c, ok := reached[k.Name]
 		if ok == elsewhere[k.Name] {
 			t.Errorf("%s is not looked at here, or twice", k.Name)
@@ -69,6 +74,45 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		got, err := bridgeConfig(loaded)
 		if err != nil || !reflect.DeepEqual(c.read(got), c.want) {
 			t.Errorf("%s: %v arrives as %v (%v), want %v", k.Name, c.set, c.read(got), err, c.want)
+		}
+	}
+}
+
+func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
+	clearEnvironment(t)
+	reached := map[string]struct {
+		yaml string // of one entry, beside its address
+		read func(bridge.Listener) any
+		want any
+	}{
+		"listen[].name":            {"name: public", func(l bridge.Listener) any { return l.Name }, "public"},
+		"listen[].trusted_proxies": {"trusted_proxies: [10.0.0.0/8]", func(l bridge.Listener) any { return l.TrustedProxies }, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+	}
+	elsewhere := map[string]bool{"listen[].address": true} // serve.txtar
+	for _, k := range config.Keys() {
+		if k.Name != "listen" {
+			continue
+		}
+		for _, k := range k.Entries() {
+			c, ok := reached[k.Name]
+			if ok == elsewhere[k.Name] {
+				t.Errorf("%s is not looked at here, or twice", k.Name)
+			}
+			if !ok {
+				continue
+			}
+			file := filepath.Join(t.TempDir(), "proxy.yaml")
+			if err := os.WriteFile(file, []byte("listen:\n- address: :8080\n  "+c.yaml), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			loaded, err := config.Load(file, nil)
+			if err != nil {
+				t.Errorf("%s: %v", k.Name, err)
+				continue
+			}
+			if got := c.read(bridgeListener(loaded.Listen[0])); !reflect.DeepEqual(got, c.want) {
+				t.Errorf("%s: %s arrives as %v, want %v", k.Name, c.yaml, got, c.want)
+			}
 		}
 	}
 }
