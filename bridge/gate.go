@@ -20,6 +20,7 @@ type arrival struct {
 	forward    forwarding    // what culvert vouches for
 	unreadable error         // why that isn't known
 	origin     originVerdict // who the page is
+	refused    error         // why no call can come of it, if that is to be said in its own protocol
 	conn       net.Conn      // of HTTP/1.1; nil on HTTP/2
 	tunnel     bool
 	protocol   string // "1.1" or "2", for via
@@ -86,6 +87,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.tunnel {
 		a.peer.Transport = tunnelName + "+" + t.name
 	}
+	a.refused = s.transportAllowed(a, t)
 	t.serve(s, w, r, a)
 }
 

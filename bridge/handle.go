@@ -26,6 +26,9 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 		id = newID()
 	}
 	c.info = &CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
+	if a.refused != nil {
+		return c, a.refused
+	}
 	md, err := requestMetadata(r.Header, a.trusted, s.cfg.ForwardCookies && a.origin.credentials, s.limits.HeaderBytes)
 	if err != nil {
 		return c, err

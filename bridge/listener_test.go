@@ -10,9 +10,12 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/coder/websocket"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 // serveListener runs the Server on a listener and returns its address.
@@ -95,5 +98,38 @@ func TestUnixPeerCountsAsLoopback(t *testing.T) {
 	}
 	if info := await(t, "the call's end", obs.ended); info.Peer != "127.0.0.1:0" {
 		t.Errorf("the peer is %q, want 127.0.0.1:0", info.Peer)
+	}
+}
+
+// TestListenersTakeTheirTransports: any other call is refused in its own
+// protocol, and a tunnel before it is one; inside a tunnel that was let in,
+// the calls are judged as well.
+func TestListenersTakeTheirTransports(t *testing.T) {
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}})
+	only := func(names ...string) string {
+		return serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Transports: names})
+	}
+	refused := func(what string, err error) {
+		t.Helper()
+		if status.Code(err) != codes.Unimplemented || reasonFor(err) != ReasonNoRoute {
+			t.Errorf("%s: %v, want UNIMPLEMENTED for %s", what, err, ReasonNoRoute)
+		}
+	}
+	web := only("grpc-web", "grpc-websockets", tunnelName)
+	refused("a native call", unary(within(t, patience), dial(t, web), testMethod))
+	refused("a native call in a tunnel", unary(within(t, patience), dialTunnel(t, web, nil), testMethod))
+	if err := unary(within(t, patience), dialTunnel(t, only("grpc", tunnelName), nil), testMethod); err != nil {
+		t.Errorf("a native call in a tunnel, both allowed: %v", err)
+	}
+	native := only("grpc")
+	if err := unary(within(t, patience), dial(t, native), testMethod); err != nil {
+		t.Errorf("a native call where it is allowed: %v", err)
+	}
+	_, resp, err := websocket.Dial(within(t, patience), "ws://"+native, &websocket.DialOptions{Subprotocols: []string{tunnelName}})
+	if err == nil || resp.StatusCode != http.StatusForbidden {
+		t.Errorf("a tunnel where none is allowed: %v, want 403", err)
+	}
+	if resp != nil && resp.Body != nil {
+		_ = resp.Body.Close() // only read
 	}
 }

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -34,6 +35,23 @@ func Transports() []string {
 		names[i] = t.name
 	}
 	return names
+}
+
+// keyTransports is the key that says which protocols a listener takes.
+const keyTransports = "listen[].transports"
+
+// transportAllowed is nil, or why a listener doesn't take the request's
+// protocol.
+func (s *Server) transportAllowed(a *arrival, t *transport) error {
+	if allowed := a.listening.Transports; len(allowed) == 0 || slices.Contains(allowed, t.name) {
+		return nil
+	}
+	s.refusals.note(Refusal{Reason: ReasonNoRoute, Key: keyTransports, Peer: a.peer.Addr, Detail: a.peer.Transport}, "add "+t.name+" to "+keyTransports)
+	return &fault{
+		reason: ReasonNoRoute,
+		text:   "this address takes no calls by " + t.name + " (" + keyTransports + ")",
+		remedy: "call another address of this server, or have " + t.name + " allowed here",
+	}
 }
 
 func transportFor(r *http.Request) *transport {

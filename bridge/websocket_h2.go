@@ -26,6 +26,10 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		refuse(w, r, http.StatusServiceUnavailable, "this server is shutting down")
 		return
 	}
+	if a.refused != nil {
+		refuse(w, r, http.StatusForbidden, a.refused.Error())
+		return
+	}
 	if !s.handshakes.Allow() {
 		s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyHandshakes, Peer: a.peer.Addr}, "raise "+keyHandshakes)
 		w.Header().Set("Retry-After", "1")

@@ -22,6 +22,7 @@ var checks = []func(*Loaded) []error{
 	checkDetailedErrors,
 	checkLimits,
 	checkHealthListen,
+	checkListeners,
 }
 
 func (l *Loaded) check() []error {

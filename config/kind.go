@@ -64,6 +64,7 @@ var (
 		reflect.TypeFor[int]():           {"number", "100", "", parseNumber},
 		reflect.TypeFor[Size]():          {"size", "16MiB", sizePattern, parseSize},
 		reflect.TypeFor[time.Duration](): {"duration", "30s", durationPattern, parseDuration},
+		reflect.TypeFor[Mode]():          {"mode in octal", "0600", modePattern, parseMode},
 		reflect.TypeFor[netip.Prefix]():  {"address or network", "10.0.0.0/8", "", parsePrefix},
 	}
 )
@@ -101,6 +102,9 @@ func oneOf(words []string) kind {
 		return nil, fmt.Errorf("is none of %s%s", strings.Join(words, ", "), didYouMean(s, words, "%q"))
 	}}
 }
+
+// modePattern is what parseMode takes.
+const modePattern = "^0?[67][0-7]{2}$"
 
 func parseBool(s string) (any, error) {
 	b, err := strconv.ParseBool(s)

@@ -1,12 +1,15 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -18,9 +21,40 @@ type Listener struct {
 	// What the log calls the listener. Empty: its address.
 	Name string `key:"name" is:"listener name"`
 
+	// Who may connect to a unix socket, in octal: "0600" is its owner alone,
+	// "0660" its group as well. A port has none.
+	Mode Mode `key:"mode"`
+
+	// The client protocols that may call here. Empty: all. An h2ts tunnel's
+	// calls need grpc as well.
+	Transports []string `key:"transports" one:"grpc,grpc-web,grpc-web-text,grpc-websockets,h2ts"`
+
 	// Addresses or networks of the proxies in front of this listener.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies" like:"trusted_proxies"`
 }
+
+// Mode is a file's permission bits. It is written in octal: "0600".
+type Mode uint32
+
+// defaultMode lets the owner of a socket connect, and nobody else.
+const defaultMode Mode = 0o600
+
+// String writes m as chmod has it.
+func (m Mode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
+
+func parseMode(s string) (any, error) {
+	n, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || n > 0o777 {
+		return nil, errors.New(`is no mode: write it in octal, as "0660"`)
+	}
+	if n&0o600 != 0o600 {
+		return nil, errors.New(`keeps its owner out: write "0600", or more`)
+	}
+	return Mode(n), nil
+}
+
+// SocketMode returns the mode of a unix socket.
+func (l Listener) SocketMode() fs.FileMode { return fs.FileMode(cmp.Or(l.Mode, defaultMode)) }
 
 // unixPrefix begins the address of a socket in the file system.
 const unixPrefix = "unix:"

@@ -27,7 +27,7 @@ func (p *program) bind(ctx context.Context) error {
 
 func listenOn(ctx context.Context, l config.Listener) (net.Listener, error) {
 	if socket := l.Socket(); socket != "" {
-		return bridge.ListenConfig().Listen(ctx, "unix", socket)
+		return listenSocket(ctx, socket, l.SocketMode())
 	}
 	return listen(ctx, l.Address)
 }
@@ -35,22 +35,29 @@ func listenOn(ctx context.Context, l config.Listener) (net.Listener, error) {
 // listen names the address in its error, without the words of net.OpError.
 func listen(ctx context.Context, address string) (net.Listener, error) {
 	ln, err := bridge.ListenConfig().Listen(ctx, "tcp", address)
-	if err == nil {
-		return ln, nil
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", address, listenCause(err))
 	}
+	return ln, nil
+}
+
+func listenCause(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
 		err = op.Err
-		var call *os.SyscallError
-		if errors.As(err, &call) {
-			err = call.Err
-		}
 	}
-	return nil, fmt.Errorf("%s: %w", address, err)
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		err = call.Err
+	}
+	return err
 }
 
 func listenRemedy(err error, flag string) string {
-	if errors.Is(err, os.ErrPermission) {
+	switch {
+	case errors.Is(err, errSocketServed), errors.Is(err, errNoSocket):
+		return "choose another path with " + flag + ", or remove what is there"
+	case errors.Is(err, os.ErrPermission):
 		return "choose a port from 1024 up with " + flag + ", or grant CAP_NET_BIND_SERVICE"
 	}
 	return "choose another address with " + flag + ", or end what has this one"

@@ -58,6 +58,7 @@ func bridgeListener(l config.Listener) bridge.Listener {
 	return bridge.Listener{
 		Name:           l.Name,
 		TrustedProxies: l.TrustedProxies,
+		Transports:     l.Transports,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -86,9 +87,13 @@ func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
 		want any
 	}{
 		"listen[].name":            {"name: public", func(l bridge.Listener) any { return l.Name }, "public"},
+		"listen[].transports":      {"transports: [grpc, h2ts]", func(l bridge.Listener) any { return l.Transports }, []string{"grpc", "h2ts"}},
 		"listen[].trusted_proxies": {"trusted_proxies: [10.0.0.0/8]", func(l bridge.Listener) any { return l.TrustedProxies }, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 	}
-	elsewhere := map[string]bool{"listen[].address": true} // serve.txtar
+	elsewhere := map[string]bool{
+		"listen[].address": true, // serve.txtar
+		"listen[].mode":    true, // TestSocketsAreAsPrivateAsTheirMode
+	}
 	for _, k := range config.Keys() {
 		if k.Name != "listen" {
 			continue
@@ -115,6 +120,21 @@ func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The words of a list of transports are those that the bridge has.
+func TestTransportsAreThoseOfTheBridge(t *testing.T) {
+	for _, k := range config.Keys() {
+		for _, k := range k.Entries() {
+			if want := bridge.Transports(); k.Name == "listen[].transports" && !sameWords(k.Words(), want) {
+				t.Errorf("%s can be %v, want %v", k.Name, k.Words(), want)
+			}
+		}
+	}
+}
+
+func sameWords(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // The defaults of file and bridge are written down in both; 0 in the file and
