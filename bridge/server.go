@@ -189,7 +189,7 @@ func (s *Server) boundHTTP(hs *http.Server) {
 		SendPingTimeout:               pingInterval,
 		PingTimeout:                   pingTimeout,
 	}
-	h2.Configure(hs)
+	h2.Configure(hs, h2.Hooks{})
 }
 
 // connKey is where ConnContext keeps the net.Conn of a request.

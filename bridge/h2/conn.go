@@ -24,6 +24,7 @@ type conn struct {
 	remote   string
 	tls      *tls.ConnectionState
 	settings settings
+	onEnd    func(net.Conn, End)       // Hooks.Ended; nil: nobody asks
 	try      func([]byte) (int, error) // writes what goes without waiting; nil: nothing does
 
 	// The reader's own.
@@ -52,19 +53,20 @@ type conn struct {
 	send    outflow
 	initial int64 // window that a stream begins with
 
-	goodbye   goodbye
-	useless   int // frames in a row that carried nothing; less than 0: so many more may come
-	uselessAt time.Time
-	closed    bool // the end of everything
+	goodbye goodbye
+	useless allowance // frames that carried nothing
+	wasted  allowance // streams that came to nothing
+	closed  bool      // the end of everything
 
 	clock clock
 }
 
-func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler) *conn {
+func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, hooks Hooks) *conn {
 	c := &conn{
 		hs: hs, nc: nc, handler: h,
 		remote:   nc.RemoteAddr().String(),
 		settings: settingsOf(hs),
+		onEnd:    hooks.Ended,
 		try:      tryWriter(nc),
 		streams:  make(map[uint32]*stream),
 		send:     defaultWindow,
@@ -84,7 +86,15 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler) 
 		f.b = appendWord(f.b, http2.FrameWindowUpdate, 0, uint32(more))
 	}
 	now := time.Now()
-	c.clock = clock{read: now, idle: now, preface: now.Add(c.settings.headerTime)}
+	age := time.Time{}
+	if hooks.Lifetime != nil {
+		idle, most := hooks.Lifetime(nc)
+		c.settings.idle = idle
+		if most > 0 {
+			age = now.Add(most)
+		}
+	}
+	c.clock = clock{read: now, idle: now, preface: now.Add(c.settings.headerTime), age: age}
 	return c
 }
 
@@ -123,6 +133,9 @@ func (c *conn) readPreface() bool {
 	}
 	if !bytes.Equal(preface, []byte(http2.ClientPreface)) {
 		c.logf("h2: %s: the client's preface is none", c.remote)
+		c.mu.Lock()
+		c.goodbye.end = EndProtocol
+		c.mu.Unlock()
 		return false
 	}
 	return true
@@ -137,6 +150,7 @@ func (c *conn) end() {
 	c.setAlarm(&c.clock.alarm, time.Time{}, nil)
 	c.setAlarm(&c.out.later, time.Time{}, nil)
 	c.mu.Unlock()
+	c.tellEnded()
 	_ = c.nc.Close() // it is over either way; this frees a write
 	c.cancel()
 	c.goroutines.Wait()
@@ -160,6 +174,18 @@ func (c *conn) closeStreams(err error) {
 func (c *conn) tell(state http.ConnState) {
 	if c.hs.ConnState != nil {
 		c.hs.ConnState(c.nc, state)
+	}
+}
+
+// tellEnded says why this side ends the connection. It is called before each
+// close, so that what is closed can tell its client.
+func (c *conn) tellEnded() {
+	c.mu.Lock()
+	told, why := c.goodbye.told, c.goodbye.end
+	c.goodbye.told = true
+	c.mu.Unlock()
+	if !told && c.onEnd != nil {
+		c.onEnd(c.nc, why)
 	}
 }
 

@@ -38,35 +38,7 @@ func (c *conn) take(h frameHeader, p []byte) error {
 	case http2.FramePushPromise:
 		return connError{http2.ErrCodeProtocol, "PUSH_PROMISE from a client"}
 	}
-	return c.noteUseless() // RFC 9113 §5.5: unknown ones are ignored
-}
-
-// framesForData is how many frames that carry nothing each DATA frame accounts
-// for that was sent: some clients open both windows for each, and may do so
-// long after the last was sent.
-const framesForData = 3
-
-// noteUseless bounds the frames that carry nothing. What carries something
-// begins the count anew.
-func (c *conn) noteUseless() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.countUseless()
-}
-
-// countUseless is noteUseless for a caller that holds mu.
-func (c *conn) countUseless() error {
-	if c.useless++; c.useless < maxUseless {
-		if c.useless == 1 {
-			c.uselessAt = c.clock.read
-		}
-		return nil
-	}
-	c.useless = 0
-	if c.clock.read.Sub(c.uselessAt) < uselessTime {
-		return connError{http2.ErrCodeEnhanceYourCalm, "too many frames that carry nothing"}
-	}
-	return nil
+	return c.noteUseless(1) // RFC 9113 §5.5: unknown ones are ignored
 }
 
 func (c *conn) takeData(h frameHeader, p []byte) error {
@@ -80,12 +52,12 @@ func (c *conn) takeData(h frameHeader, p []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st := c.streams[h.stream]
-	if st == nil || len(body) == 0 && !h.flags.Has(http2.FlagDataEndStream) {
-		if err := c.countUseless(); err != nil {
+	if st == nil || len(body) < fewBytes && !h.flags.Has(http2.FlagDataEndStream) {
+		if err := c.countUseless(1); err != nil {
 			return err
 		}
-	} else if len(body) > 0 {
-		c.useless = min(c.useless, 0)
+	} else if len(body) >= fewBytes {
+		c.useless.earn(framesForMore, 0)
 	}
 	if st == nil && h.stream > c.lastID && !c.ignores(h.stream) {
 		return connError{http2.ErrCodeProtocol, "DATA on an idle stream"}
@@ -118,7 +90,7 @@ func (c *conn) takeWindowUpdate(h frameHeader, p []byte) error {
 	if len(p) != 4 {
 		return connError{http2.ErrCodeFrameSize, "WINDOW_UPDATE is not 4 bytes"}
 	}
-	if err := c.noteUseless(); err != nil { // what it lets go makes good for it
+	if err := c.noteUseless(1); err != nil { // what it lets go makes good for it
 		return err
 	}
 	inc := int64(binary.BigEndian.Uint32(p) & maxWindow)
@@ -163,7 +135,11 @@ func (c *conn) takeReset(h frameHeader, p []byte) error {
 	if !idle {
 		c.ended.add(h.stream, endReset) // also if it was cut: now the client knows
 	}
+	var wasted error
 	if st != nil {
+		if !st.answered && c.clock.read.Sub(st.begun) < rapidTime {
+			wasted = c.countWasted()
+		}
 		st.close(resetError(binary.BigEndian.Uint32(p)))
 	}
 	c.mu.Unlock()
@@ -171,9 +147,9 @@ func (c *conn) takeReset(h frameHeader, p []byte) error {
 		return connError{http2.ErrCodeProtocol, "RST_STREAM on an idle stream"}
 	}
 	if st != nil {
-		return nil
+		return wasted
 	}
-	return c.noteUseless()
+	return c.noteUseless(1)
 }
 
 func (c *conn) takeSettings(h frameHeader, p []byte) error {
@@ -190,7 +166,7 @@ func (c *conn) takeSettings(h frameHeader, p []byte) error {
 		}
 		return nil
 	}
-	if err := c.noteUseless(); err != nil {
+	if err := c.noteUseless(1 + len(p)/60); err != nil { // ten settings are as much work as a frame
 		return err
 	}
 	c.mu.Lock()
@@ -246,7 +222,7 @@ func (c *conn) takePing(h frameHeader, p []byte) error {
 	case len(p) != 8:
 		return connError{http2.ErrCodeFrameSize, "PING is not 8 bytes"}
 	}
-	if err := c.noteUseless(); err != nil {
+	if err := c.noteUseless(1); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -268,7 +244,7 @@ func (c *conn) takePriority(h frameHeader, p []byte) error {
 	case dependsOnItself(h.stream, p):
 		return streamError{h.stream, http2.ErrCodeProtocol, "a stream depends on itself"}
 	}
-	return c.noteUseless() // RFC 9113 §5.3.2: otherwise ignored
+	return c.noteUseless(1) // RFC 9113 §5.3.2: otherwise ignored
 }
 
 func dependsOnItself(stream uint32, priority []byte) bool {
@@ -282,9 +258,9 @@ func (c *conn) takeGoAway(h frameHeader, p []byte) error {
 	case len(p) < 8:
 		return connError{http2.ErrCodeFrameSize, "GOAWAY of less than 8 bytes"}
 	}
-	if err := c.noteUseless(); err != nil {
+	if err := c.noteUseless(1); err != nil {
 		return err
 	}
-	c.shutdown() // the client will begin no more
+	c.shutdown(EndOrderly) // it will begin no more
 	return nil
 }

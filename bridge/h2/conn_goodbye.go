@@ -10,6 +10,8 @@ import (
 // first GOAWAY announces it, and the last one says which streams were taken,
 // once the client can't have begun others without knowing.
 type goodbye struct {
+	end    End  // why, of this side's reasons the first
+	told   bool // Hooks.Ended knows
 	begun  bool
 	said   bool   // the last one is sent
 	last   uint32 // then: the last stream that is served
@@ -20,20 +22,20 @@ type goodbye struct {
 }
 
 // shutdown lets the streams end, and takes no new ones.
-func (c *conn) shutdown() {
+func (c *conn) shutdown(why End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.announce()
+	c.announce(why)
 	c.flush()
 }
 
 // announce sends the first GOAWAY. The answer to the ping behind it shows that
 // the client has seen it. The caller holds mu.
-func (c *conn) announce() {
+func (c *conn) announce(why End) {
 	if c.goodbye.begun || c.closed {
 		return
 	}
-	c.goodbye.begun = true
+	c.goodbye.begun, c.goodbye.end = true, why
 	f := c.frames()
 	f.b = appendGoAway(f.b, 1<<31-1, http2.ErrCodeNo, "")
 	f.b = appendPing(f.b, false, goodbyePing)
@@ -93,7 +95,7 @@ func (c *conn) fail(e connError) {
 	}
 	c.closeStreams(errConnClosed)
 	c.unstarted = nil
-	c.goodbye.begun, c.goodbye.said, c.goodbye.failed, c.goodbye.why = true, true, true, e
+	c.goodbye.begun, c.goodbye.said, c.goodbye.failed, c.goodbye.why, c.goodbye.end = true, true, true, e, e.end()
 	k := &c.clock
 	k.settings, k.block, k.lastWord, k.pinged = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	f := c.frames()

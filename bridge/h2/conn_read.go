@@ -148,7 +148,10 @@ func (c *conn) parse() {
 				c.in.r = c.in.w
 				break
 			}
-			c.refuse(err.(streamError)) //nolint:errorlint // there is no other kind
+			if !c.refuse(err.(streamError)) { //nolint:errorlint // there is no other kind
+				c.in.r = c.in.w
+				break
+			}
 		}
 	}
 	c.mu.Lock()
@@ -160,16 +163,22 @@ func (c *conn) parse() {
 	c.flush()
 }
 
-// refuse resets a stream.
-func (c *conn) refuse(e streamError) {
+// refuse resets a stream. It returns false when that ended the connection.
+func (c *conn) refuse(e streamError) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var flood connError
+	if errors.As(c.countWasted(), &flood) {
+		c.fail(flood)
+		return false
+	}
 	if st := c.streams[e.stream]; st != nil {
 		st.reset(e.code, e)
-		return
+		return true
 	}
 	c.ended.add(e.stream, endCut)
 	c.answer(func(b []byte) []byte { return appendWord(b, http2.FrameRSTStream, e.stream, uint32(e.code)) })
+	return true
 }
 
 // answer queues what the client made this side say. It may not be made to say

@@ -19,6 +19,7 @@ type clock struct {
 	pinged   time.Time // when a ping was sent that is not answered
 	lastWord time.Time // when the last GOAWAY goes out
 	close    time.Time // when the connection is closed
+	age      time.Time // when it takes no new streams any more
 }
 
 // pingData is what our pings hold, to know their answers by.
@@ -30,7 +31,7 @@ var (
 // due returns when the next thing has to be done. The caller holds mu.
 func (c *conn) due() time.Time {
 	k, s := &c.clock, &c.settings
-	ping, idle := time.Time{}, time.Time{}
+	ping, idle, age := time.Time{}, time.Time{}, time.Time{}
 	switch {
 	case !k.pinged.IsZero():
 		ping = k.pinged.Add(s.pingTimeout)
@@ -40,8 +41,11 @@ func (c *conn) due() time.Time {
 	if s.idle > 0 && len(c.streams) == 0 && !c.goodbye.begun {
 		idle = k.idle.Add(s.idle)
 	}
+	if !c.goodbye.begun {
+		age = k.age
+	}
 	next := time.Time{}
-	for _, t := range [...]time.Time{k.preface, k.settings, k.block, k.lastWord, k.close, ping, idle} {
+	for _, t := range [...]time.Time{k.preface, k.settings, k.block, k.lastWord, k.close, ping, idle, age} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
@@ -66,19 +70,29 @@ func (c *conn) tick() {
 	k.set = time.Time{}
 	over := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 	switch {
-	case over(k.close), over(k.preface), !k.pinged.IsZero() && over(k.pinged.Add(c.settings.pingTimeout)):
-		c.cut()
+	case over(k.close):
+		c.cut(c.goodbye.end)
+		return
+	case over(k.preface):
+		c.cut(EndSlow)
+		return
+	case !k.pinged.IsZero() && over(k.pinged.Add(c.settings.pingTimeout)):
+		c.cut(EndSilent)
 		return
 	case over(k.settings):
 		c.fail(connError{http2.ErrCodeSettingsTimeout, "no SETTINGS in time"})
 	case over(k.block):
 		c.fail(connError{http2.ErrCodeEnhanceYourCalm, "a header block takes too long"})
+		c.goodbye.end = EndSlow
 	}
 	if over(k.lastWord) {
 		c.lastWord()
 	}
 	if s := &c.settings; s.idle > 0 && len(c.streams) == 0 && over(k.idle.Add(s.idle)) {
-		c.announce()
+		c.announce(EndIdle)
+	}
+	if over(k.age) {
+		c.announce(EndAge)
 	}
 	if s := &c.settings; s.pingAfter > 0 && k.pinged.IsZero() && !c.goodbye.shut && !c.goodbye.failed && over(k.read.Add(s.pingAfter)) {
 		k.pinged = now
@@ -91,13 +105,15 @@ func (c *conn) tick() {
 
 // cut closes the connection. A close may wait for what TLS has to say, so it
 // is not done under mu; the reader sees it and ends the rest.
-func (c *conn) cut() {
+func (c *conn) cut(why End) {
 	if c.closed {
 		return
 	}
+	c.goodbye.end = why
 	c.goroutines.Add(1)
 	go func() {
 		defer c.goroutines.Done()
+		c.tellEnded()
 		_ = c.nc.Close() // serve does it again
 	}()
 }

@@ -127,7 +127,7 @@ func (c *conn) flush() {
 	switch {
 	case err != nil:
 		c.out.writing = true // for ever
-		c.cut()
+		c.cut(c.goodbye.end) // a client that is gone
 	case n < len(b.b):
 		b.b = append(b.b[:0], b.b[n:]...)
 		c.startWriter(b)
@@ -222,5 +222,7 @@ func (c *conn) appendData(st *stream, n int, end bool) {
 	p.head, p.data = p.head[k:], p.data[n-k:]
 	st.window -= outflow(n)
 	c.send -= outflow(n)
-	c.useless = min(c.useless, 0) - framesForData
+	if n >= dribbleBytes || p.size() == 0 {
+		c.useless.earn(framesForData, maxEarned)
+	}
 }

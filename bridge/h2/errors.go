@@ -13,6 +13,18 @@ type connError struct {
 	text string
 }
 
+// end is what the error says of the client.
+func (e connError) end() End {
+	switch e.code {
+	case http2.ErrCodeEnhanceYourCalm:
+		return EndFlood
+	case http2.ErrCodeSettingsTimeout:
+		return EndSlow
+	default:
+		return EndProtocol
+	}
+}
+
 func (e connError) Error() string { return fmt.Sprintf("connection error %v: %s", e.code, e.text) }
 
 // A streamError ends one stream with RST_STREAM. RFC 9113 §5.4.2.

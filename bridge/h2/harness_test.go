@@ -63,7 +63,20 @@ func listen(t testing.TB) net.Listener {
 	return ln
 }
 
+// serveHooked is serve with hooks.
+func serveHooked(t testing.TB, hooks Hooks, handler http.HandlerFunc) string {
+	t.Helper()
+	ln := listen(t)
+	serveWith(t, ln, hooks, handler)
+	return ln.Addr().String()
+}
+
 func serveOn(t testing.TB, ln net.Listener, handler http.HandlerFunc, adjust ...func(*http.Server)) *http.Server {
+	t.Helper()
+	return serveWith(t, ln, Hooks{}, handler, adjust...)
+}
+
+func serveWith(t testing.TB, ln net.Listener, hooks Hooks, handler http.HandlerFunc, adjust ...func(*http.Server)) *http.Server {
 	t.Helper()
 	hs := newHTTPServer(handler)
 	for _, f := range adjust {
@@ -82,7 +95,7 @@ func serveOn(t testing.TB, ln net.Listener, handler http.HandlerFunc, adjust ...
 			state(c, s)
 		}
 	}
-	Configure(hs)
+	Configure(hs, hooks)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = hs.Serve(ln) }) // ends with Close
 	t.Cleanup(func() {

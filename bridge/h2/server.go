@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -18,8 +19,9 @@ import (
 // pings), IdleTimeout, ReadHeaderTimeout, MaxHeaderBytes, ConnState and
 // ErrorLog, as they are when a connection begins; not ReadTimeout and
 // WriteTimeout, which would cut streams. Call it before serving.
-func Configure(hs *http.Server) {
+func Configure(hs *http.Server, hooks Hooks) {
 	s := newServer()
+	s.hooks = hooks
 	if hs.TLSNextProto == nil {
 		hs.TLSNextProto = make(map[string]func(*http.Server, *tls.Conn, http.Handler))
 	}
@@ -37,8 +39,39 @@ func Configure(hs *http.Server) {
 	hs.RegisterOnShutdown(s.shutdown)
 }
 
+// Hooks are what the owner of a server says and hears of single connections.
+// They are called from the connection's goroutines, with the net.Conn that
+// ConnState gets.
+type Hooks struct {
+	// Lifetime says after how long without a stream a connection is ended, and
+	// after how long it takes no new streams. Both ends are goodbyes: streams
+	// that run may end. 0 is no bound. If nil, IdleTimeout is all there is.
+	Lifetime func(nc net.Conn) (idle, age time.Duration)
+
+	// Ended is told once why a connection ends, before it is closed. If nil,
+	// nobody is.
+	Ended func(nc net.Conn, why End)
+}
+
+// An End is why a connection ends.
+type End string
+
+// The reasons.
+const (
+	EndOrderly  End = ""         // by the client, or by a handler
+	EndIdle     End = "idle"     // no stream for too long
+	EndAge      End = "age"      // it lived for long enough
+	EndShutdown End = "shutdown" // the server ends
+	EndSilent   End = "silent"   // pings were not answered
+	EndSlow     End = "slow"     // what had begun did not come in time
+	EndFlood    End = "flood"    // too much of what costs its sender nothing
+	EndProtocol End = "protocol" // what came is no HTTP/2
+)
+
 // A server is the set of connections of one http.Server.
 type server struct {
+	hooks Hooks
+
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
 	draining bool
@@ -55,13 +88,13 @@ func (s *server) serve(hs *http.Server, nc net.Conn, h http.Handler, sawPreface 
 	if b, ok := h.(interface{ BaseContext() context.Context }); ok { // how net/http passes it on
 		ctx = b.BaseContext()
 	}
-	c := newConn(ctx, hs, nc, h)
+	c := newConn(ctx, hs, nc, h, s.hooks)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	draining := s.draining
 	s.mu.Unlock()
 	if draining {
-		c.shutdown()
+		c.shutdown(EndShutdown)
 	}
 	c.serve(sawPreface)
 	s.mu.Lock()
@@ -76,6 +109,6 @@ func (s *server) shutdown() {
 	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	for _, c := range conns {
-		c.shutdown()
+		c.shutdown(EndShutdown)
 	}
 }

@@ -26,8 +26,6 @@ const (
 	goodbyeTime      = time.Second     // for a client to close after the last GOAWAY
 	pongTime         = 500 * time.Millisecond
 	maxQueuedAcks    = 10_000 // what the peer made us say and has not taken
-	maxUseless       = 10_000 // frames in a row that carry nothing, within uselessTime
-	uselessTime      = 10 * time.Second
 	maxContinuations = 256
 	maxSettings      = 100 // in one frame
 )

@@ -26,6 +26,7 @@ type stream struct {
 
 	// The rest is guarded by the connection's mu.
 
+	begun        time.Time
 	closed       bool  // it is over: nothing is received or sent
 	err          error // then: why the handler's reads and writes fail
 	remoteClosed bool  // the client has sent all
@@ -71,6 +72,7 @@ func (c *conn) start(st *stream) error {
 		return nil
 	}
 	c.taken = st.id
+	st.begun = c.clock.read
 	st.window = outflow(c.initial)
 	c.streams[st.id] = st
 	var err error
@@ -134,6 +136,7 @@ func (st *stream) leave() {
 	case st.closed:
 	case st.remoteClosed:
 		c.ended.add(st.id, endBoth)
+		c.wasted.earn(1, maxWasted)
 		st.close(errHandlerEnded)
 	default: // RFC 9113 §8.1: the rest of the request is not wanted
 		st.reset(http2.ErrCodeNo, errHandlerEnded)

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -23,9 +24,14 @@ import (
 // reads all the time and passes frames on.
 func inBubble(t *testing.T, handler http.HandlerFunc, f func(t *testing.T, hs *http.Server, p *bubblePeer)) {
 	t.Helper()
+	inHookedBubble(t, Hooks{}, handler, f)
+}
+
+func inHookedBubble(t *testing.T, hooks Hooks, handler http.HandlerFunc, f func(t *testing.T, hs *http.Server, p *bubblePeer)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		pipes := newPipes()
-		hs := serveOn(t, pipes, handler)
+		hs := serveWith(t, pipes, hooks, handler)
 		p := &bubblePeer{peer: newPeer(t, pipes.dial()), begun: time.Now()}
 		p.reading.Go(p.read)
 		f(t, hs, p)
@@ -157,6 +163,108 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 		p.elapse(goodbyeTime)
 		p.wantClosed(time.Second + hs.IdleTimeout + pongTime + goodbyeTime)
 	})
+}
+
+// TestLifetimeOfAConnection: after its idle time, or its age, it takes no new
+// streams; those that run may end.
+func TestLifetimeOfAConnection(t *testing.T) {
+	var ends []End
+	hooks := Hooks{
+		Lifetime: func(net.Conn) (time.Duration, time.Duration) { return 30 * time.Second, time.Minute },
+		Ended:    func(_ net.Conn, why End) { ends = append(ends, why) },
+	}
+	inHookedBubble(t, hooks, stuck, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		wantCame(t, p.elapse(20*time.Second), "PING alive")
+		p.must(p.framer.WritePing(true, keepAlivePing))
+		p.flush()
+		wantCame(t, p.elapse(10*time.Second), "GOAWAY NO_ERROR for all", "PING goodbye")
+		wantCame(t, p.elapse(pongTime), "GOAWAY NO_ERROR")
+		p.elapse(goodbyeTime)
+		p.wantClosed(30*time.Second + pongTime + goodbyeTime)
+	})
+	inHookedBubble(t, hooks, stuck, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		p.headers(1, true)
+		p.flush()
+		for range 4 {
+			wantCame(t, p.elapse(14*time.Second))
+			p.must(p.framer.WritePing(true, [8]byte{}))
+			p.flush()
+		}
+		wantCame(t, p.elapse(4*time.Second), "GOAWAY NO_ERROR for all", "PING goodbye")
+		p.must(p.framer.WritePing(true, goodbyePing))
+		p.headers(3, true) // too late
+		p.flush()
+		wantCame(t, p.elapse(15*time.Second), "GOAWAY NO_ERROR")
+		p.wantClosed(0)
+		p.must(p.framer.WriteRSTStream(1, http2.ErrCodeCancel))
+		p.flush()
+		p.elapse(goodbyeTime)
+		p.wantClosed(75*time.Second + goodbyeTime)
+	})
+	if want := []End{EndIdle, EndAge}; !slices.Equal(ends, want) {
+		t.Errorf("the connections ended as %q, want %q", ends, want)
+	}
+}
+
+// TestEndsAreTold: why a connection ended, once each.
+func TestEndsAreTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		want End
+		do   func(hs *http.Server, p *bubblePeer)
+	}{
+		"the client closes": {EndOrderly, func(_ *http.Server, p *bubblePeer) { p.hello() }},
+		"the client says goodbye": {EndOrderly, func(_ *http.Server, p *bubblePeer) {
+			p.hello()
+			p.must(p.framer.WriteGoAway(0, http2.ErrCodeNo, nil))
+			p.flush()
+			p.elapse(time.Minute)
+		}},
+		"shutdown": {EndShutdown, func(hs *http.Server, p *bubblePeer) {
+			p.hello()
+			p.elapse(time.Second)
+			_ = hs.Shutdown(p.t.Context()) // in time
+		}},
+		"silence": {EndSilent, func(_ *http.Server, p *bubblePeer) {
+			p.hello()
+			p.elapse(time.Minute)
+		}},
+		"no settings": {EndSlow, func(_ *http.Server, p *bubblePeer) {
+			p.out.WriteString(http2.ClientPreface)
+			p.flush()
+			p.elapse(time.Minute)
+		}},
+		"a header that doesn't end": {EndSlow, func(_ *http.Server, p *bubblePeer) {
+			p.hello()
+			p.frame(http2.FrameHeaders, 0, 1, "")
+			p.flush()
+			p.elapse(time.Minute)
+		}},
+		"a broken rule": {EndProtocol, func(_ *http.Server, p *bubblePeer) {
+			p.hello()
+			p.frame(http2.FrameData, 0, 0, "")
+			p.flush()
+			p.elapse(time.Minute)
+		}},
+		"a flood": {EndFlood, func(_ *http.Server, p *bubblePeer) {
+			p.hello()
+			for range maxUseless {
+				p.frame(99, 0, 0, "")
+			}
+			p.flush()
+			p.elapse(time.Minute)
+		}},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			var ends []End
+			hooks := Hooks{Ended: func(_ net.Conn, why End) { ends = append(ends, why) }}
+			inHookedBubble(t, hooks, stuck, func(_ *testing.T, hs *http.Server, p *bubblePeer) { c.do(hs, p) })
+			if want := []End{c.want}; !slices.Equal(ends, want) {
+				t.Errorf("it ended as %q, want %q", ends, want)
+			}
+		})
+	}
 }
 
 // TestHeaderBlockThatTakesTooLong ends the connection, within a frame and
