@@ -18,14 +18,18 @@ func (s *Server) noteConn(l *listening, c net.Conn, state http.ConnState) {
 	case http.StateClosed:
 		s.connEnded(l, c)
 	case http.StateHijacked, http.StateActive, http.StateIdle:
+		lifeOf(c).enterState(state)
 	}
 }
 
 func (s *Server) connEnded(l *listening, c net.Conn) {
 	s.countConn(c, -1)
-	if !unheardOf(c) {
-		s.obs.ConnEnded(connInfo(l, c))
+	if unheardOf(c) {
+		return
 	}
+	info := connInfo(l, c)
+	info.Ended = lifeOf(c).why(s.draining.Load())
+	s.obs.ConnEnded(info)
 }
 
 // unheardOf holds for a connection of which the Observer doesn't know: that
@@ -72,6 +76,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		switch c.(type) {
 		case *net.TCPConn, *net.UnixConn: // net/http has to see a tls.Conn as it is
 			client := &clientConn{Conn: c, s: l.s, listening: l.of}
+			client.life.begin(&l.s.limits)
 			if l.of.expectsHeader(client) {
 				client.proxied = new(proxied)
 			}

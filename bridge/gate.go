@@ -29,6 +29,7 @@ type arrival struct {
 // ServeHTTP takes one request: a call in any of the protocols, a WebSocket
 // upgrade, a browser's preflight, or what is none of these.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.noteRequest(w, r)
 	if r.Method == http.MethodConnect || r.RequestURI == "*" {
 		refuse(w, r, http.StatusMethodNotAllowed, "culvert is no forward proxy", "Allow", "GET, POST, OPTIONS")
 		return

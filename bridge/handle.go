@@ -94,7 +94,7 @@ func (a *arrival) vouch(md metadata.MD) {
 func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn net.Conn, refused error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(errFinished)
-	r := &running{call: c, cancel: cancel, conn: conn}
+	r := &running{call: c, cancel: cancel, conn: conn, spread: newSpread()}
 	c.bind(ctx, cancel)
 	defer s.report(r)
 	defer c.ledger.settle()
@@ -171,6 +171,7 @@ func (s *Server) finish(r *running, down Downstream, err error, trailer metadata
 	} else {
 		trailer = nil
 	}
+	noteFault(r.conn, err)
 	r.call.progress.beginSend()
 	ferr := down.Finish(v.status, trailer)
 	r.call.progress.endSend()

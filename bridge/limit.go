@@ -17,6 +17,10 @@ type Limits struct {
 	SlowConsumerTimeout time.Duration // how long a client may take nothing that is ready for it. Default 5 min.
 	IdleTimeout         time.Duration // of a call without messages. Default: none.
 	MaxAge              time.Duration // of a call. Default: none.
+
+	SlowSenderTimeout     time.Duration // how long a client may take for its message's next KiB, or its end. Default 30 s.
+	ConnectionIdleTimeout time.Duration // of a connection without a call. Default 60 s.
+	ConnectionMaxAge      time.Duration // of a connection that takes new calls. Default: none.
 }
 
 // Fixed bounds: none of them cuts a call that behaves.
@@ -36,7 +40,6 @@ const (
 	keepAliveCount     = 3
 	userTimeout        = 20 * time.Second // TCP, of clients: bytes under way and not acknowledged
 	silentTime         = 15 * time.Second // of a client that owes acknowledgements
-	idleConnTimeout    = 5 * time.Minute  // a connection without a call
 	connReceiveWindow  = 64 << 10         // HTTP/2, of one stream
 	maxWebSocketBuffer = 32 << 10
 )
@@ -52,6 +55,7 @@ const (
 	keySlowConsumer  = "limits.slow_consumer_timeout"
 	keyIdle          = "limits.idle_timeout"
 	keyMaxAge        = "limits.max_age"
+	keySlowSender    = "limits.slow_sender_timeout"
 )
 
 // noLimit stands for the absence of a limit that is counted in bytes or calls.
@@ -71,6 +75,9 @@ func (l Limits) withDefaults() Limits {
 	l.SlowConsumerTimeout = orDefault(l.SlowConsumerTimeout, 5*time.Minute, 0)
 	l.IdleTimeout = orDefault(l.IdleTimeout, 0, 0)
 	l.MaxAge = orDefault(l.MaxAge, 0, 0)
+	l.SlowSenderTimeout = orDefault(l.SlowSenderTimeout, 30*time.Second, 0)
+	l.ConnectionIdleTimeout = orDefault(l.ConnectionIdleTimeout, time.Minute, 0)
+	l.ConnectionMaxAge = orDefault(l.ConnectionMaxAge, 0, 0)
 	return l
 }
 

@@ -22,14 +22,19 @@ type clientConn struct {
 	once      sync.Once
 	batch     batch    // of what is written
 	proxied   *proxied // nil: no PROXY header is to come
+	life      life
 }
 
-// Read reads what follows a PROXY header.
+// Read reads what follows a PROXY header, and takes note of how that ends.
 func (c *clientConn) Read(p []byte) (int, error) {
 	if err := c.awaitHeader(); err != nil {
 		return 0, err
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.life.noteRead(err)
+	}
+	return n, err
 }
 
 // Write writes, or holds what is a part of a batch.

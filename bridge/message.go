@@ -28,6 +28,7 @@ type messageReader struct {
 // next returns one message, which the caller frees, io.EOF at the body's end,
 // or a fault.
 func (m *messageReader) next() (mem.BufferSlice, error) {
+	defer m.gets.endParts()
 	n, err := io.ReadAtLeast(m.body, m.prefix[:], 1)
 	if errors.Is(err, io.EOF) {
 		return nil, io.EOF
@@ -40,7 +41,10 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 	if m.prefix[0]&^codec.FlagCompressed != 0 {
 		return nil, faultf(ReasonBadRequest, "a message begins with the flag byte 0x%02x, want 0x00 or 0x01", m.prefix[0])
 	}
-	if _, err := io.ReadFull(m.body, m.prefix[n:]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if n < len(m.prefix) {
+		m.gets.readPart(n)
+	}
+	if _, err := m.readFull(m.prefix[n:]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, newFault(ReasonBadRequest, "the request ended inside a message's prefix of 5 bytes")
 	} else if err != nil {
 		return nil, bodyError(err)
@@ -96,7 +100,7 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 		chunk := c.buffer(step)
 		out = append(out, chunk)
 		m.gets.readPiece()
-		got, err := io.ReadFull(m.body, chunk.ReadOnlyData())
+		got, err := m.readFull(chunk.ReadOnlyData())
 		if read == 0 && got < n {
 			m.ledger.add(small, partialBytes)
 			partial = true
@@ -118,10 +122,28 @@ func (m *messageReader) tiny(n int) (mem.BufferSlice, error) {
 	b := make([]byte, n)
 	m.gets.readPiece()
 	defer m.gets.endRead()
-	if read, err := io.ReadFull(m.body, b); err != nil {
+	if read, err := m.readFull(b); err != nil {
 		return nil, brokenOff(err, read, n)
 	}
 	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+}
+
+// readFull is io.ReadFull that takes note of what comes in parts.
+func (m *messageReader) readFull(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var part int
+		part, err = m.body.Read(b[n:])
+		if n += part; part > 0 && (n < len(b) || m.gets.inParts()) {
+			m.gets.readPart(part)
+		}
+	}
+	switch {
+	case n == len(b):
+		return n, nil
+	case n > 0 && errors.Is(err, io.EOF):
+		return n, io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // brokenOff is why a message of n bytes ended before its end.
@@ -150,6 +172,7 @@ func (m *messageReader) room(read, n int) int {
 // reserve waits for room. Meanwhile the client isn't the one that is slow.
 func (m *messageReader) reserve(c *claim, share class, more, all int) error {
 	m.gets.endRead()
+	m.gets.endParts()
 	of := small
 	if all > smallBytes {
 		of = share
@@ -267,7 +290,7 @@ func bodyError(err error) error {
 		return newFault(ReasonBadRequest, "the request is not base64: "+err.Error())
 	}
 	if malformedBody(err) {
-		return newFault(ReasonBadRequest, "the HTTP body can't be read: its chunks or its length are wrong").because(err)
+		return newFault(ReasonBadRequest, "the HTTP body can't be read: its chunks or its length are wrong").because(err).ending(EndedProtocol)
 	}
 	return newFault(ReasonClientGone, errGone.text).because(err)
 }

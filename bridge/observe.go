@@ -36,7 +36,20 @@ type ConnInfo struct {
 	Peer     string // address and port
 	Listener string // its name; "" where there is none
 	Tunnel   bool   // it is HTTP/2 inside a WebSocket
+	Ended    string // why, after ConnEnded: EndedOrderly and the others
 }
+
+// Why a connection ended.
+const (
+	EndedOrderly  = ""         // by the client, or with its last answer
+	EndedIdle     = "idle"     // limits.connection_idle_timeout
+	EndedAge      = "age"      // limits.connection_max_age
+	EndedShutdown = "shutdown" // this server drained or closed
+	EndedSilent   = "silent"   // the client answered neither pings nor probes
+	EndedSlow     = "slow"     // what the client had begun did not come, or what it asked for was not taken, in time
+	EndedFlood    = "flood"    // the client did too much of what costs it nothing
+	EndedProtocol = "protocol" // what came can't be read
+)
 
 // Who made a call's status.
 const (

@@ -17,6 +17,7 @@ type running struct {
 	cancel context.CancelCauseFunc
 	conn   net.Conn // of an HTTP/1.1 request or a WebSocket; nil: HTTP/2, whose own pings watch it
 
+	spread    spread       // of the call's own limits of time
 	began     int64        // seconds on the registry's clock
 	lastSeen  atomic.Int64 // when the last message passed
 	receiving atomic.Bool  // Recv is reading the connection, so it notices its end
@@ -39,6 +40,9 @@ type progress struct {
 	sending atomic.Int64 // to the client
 	reading atomic.Int64 // inside a message from the client
 	passing atomic.Int64 // of a request to the upstream
+	crumbs  atomic.Int64 // since the last KiB of a message that comes in pieces
+
+	few int // bytes since then; the reader's own
 }
 
 func (p *progress) beginSend() { p.sending.Store(p.clock.Load()) }
@@ -47,6 +51,37 @@ func (p *progress) endSend()   { p.sending.Store(0) }
 
 func (p *progress) readPiece() { p.reading.Store(p.clock.Load()) }
 func (p *progress) endRead()   { p.reading.Store(0) }
+
+// slowBytes is what a message that has begun must bring of itself in
+// limits.slow_sender_timeout.
+const slowBytes = 1 << 10
+
+// readPart notes n bytes of a message of which more is to come.
+func (p *progress) readPart(n int) {
+	if p.few += n; p.few >= slowBytes || !p.inParts() {
+		p.few = 0
+		p.crumbs.Store(p.clock.Load())
+	}
+}
+
+// inParts holds within a message of which a part was noted.
+func (p *progress) inParts() bool { return p.crumbs.Load() != 0 }
+
+// endParts says that nothing of a message is being waited for.
+func (p *progress) endParts() {
+	if p.inParts() {
+		p.crumbs.Store(0)
+	}
+}
+
+// messageSince is since when a message that has begun has not got on by as much
+// as it must; 0 while none is waited for.
+func (p *progress) messageSince() int64 {
+	if since := p.crumbs.Load(); since > 0 {
+		return since
+	}
+	return p.reading.Load()
+}
 
 // A registry holds the calls under way. While there are any, it looks after
 // them once a second: this one timer stands for all the clocks that calls
@@ -161,10 +196,13 @@ func (g *registry) wait(ctx context.Context) error {
 // culvert itself is not reading or is held up in writing.
 func (r *running) look(now int64, limits Limits) error {
 	switch {
-	case limits.MaxAge > 0 && elapsed(now, r.began) >= limits.MaxAge:
+	case limits.MaxAge > 0 && elapsed(now, r.began) >= r.spread.of(limits.MaxAge):
 		return &fault{reason: ReasonMaxAge, text: "the call reached the age limit of " + limits.MaxAge.String() + " (" + keyMaxAge + ")", sent: "maybe"}
-	case limits.IdleTimeout > 0 && elapsed(now, r.lastSeen.Load()) >= limits.IdleTimeout:
+	case limits.IdleTimeout > 0 && elapsed(now, r.lastSeen.Load()) >= r.spread.of(limits.IdleTimeout):
 		return &fault{reason: ReasonIdleTimeout, text: "no message passed for " + limits.IdleTimeout.String() + " (" + keyIdle + ")", sent: "maybe"}
+	}
+	if since := r.call.progress.messageSince(); since > 0 && limits.SlowSenderTimeout > 0 && elapsed(now, since) >= limits.SlowSenderTimeout {
+		return newFault(ReasonSlowSender, "less than 1 KiB of a message came within "+limits.SlowSenderTimeout.String()+" ("+keySlowSender+")").ending(EndedSlow)
 	}
 	if since := r.call.progress.sending.Load(); since > 0 {
 		if acked := bytesAcked(r.conn); acked != r.acked {
@@ -176,7 +214,7 @@ func (r *running) look(now int64, limits Limits) error {
 		}
 		blocked := elapsed(now, since)
 		if limits.SlowConsumerTimeout > 0 && blocked >= limits.SlowConsumerTimeout {
-			return newFault(ReasonSlowConsumer, "the client took nothing for "+limits.SlowConsumerTimeout.String()+" ("+keySlowConsumer+")")
+			return newFault(ReasonSlowConsumer, "the client took nothing for "+limits.SlowConsumerTimeout.String()+" ("+keySlowConsumer+")").ending(EndedSlow)
 		}
 		if cause := r.lookAtBlocked(blocked); cause != nil {
 			return cause
@@ -185,7 +223,13 @@ func (r *running) look(now int64, limits Limits) error {
 		setUserTimeout(r.conn, userTimeout)
 		r.lifted = false
 	}
-	if r.conn != nil && now%3 == 0 && !r.receiving.Load() && (peerHungUp(r.conn) || peerSilent(r.conn, silentTime)) {
+	if r.conn == nil || now%3 != 0 || r.receiving.Load() {
+		return nil
+	}
+	if peerSilent(r.conn, silentTime) {
+		return errSilent
+	}
+	if peerHungUp(r.conn) {
 		return errGone
 	}
 	return nil
@@ -198,7 +242,7 @@ func (r *running) lookAtBlocked(blocked time.Duration) error {
 		return nil
 	}
 	if peerSilent(r.conn, silentTime) {
-		return errGone
+		return errSilent
 	}
 	if !r.lifted {
 		setUserTimeout(r.conn, 0)

@@ -86,7 +86,30 @@ func TestCallsAreLookedAfter(t *testing.T) {
 			}
 		}, never, "", ""},
 		{"a slow consumer without limit", Limits{SlowConsumerTimeout: -1}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, never, "", ""},
-		{"half a message while nobody waits", Limits{}, func(_ context.Context, _ *registry, r *running) { stopInside(r) }, never, "", ""},
+		{"a slow sender by default", Limits{}, func(_ context.Context, _ *registry, r *running) { stopInside(r) }, 30 * time.Second, ReasonSlowSender, keySlowSender},
+		{"a sender that stops inside a prefix", Limits{SlowSenderTimeout: 7 * time.Second}, func(_ context.Context, _ *registry, r *running) { r.call.progress.readPart(1) }, 7 * time.Second, ReasonSlowSender, keySlowSender},
+		{"a sender of a byte a second", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *running) {
+			stopInside(r)
+			for pause(ctx, time.Second) {
+				r.call.progress.readPart(1)
+			}
+		}, 8 * time.Second, ReasonSlowSender, keySlowSender}, // of the first byte
+		{"a sender of just enough", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *running) {
+			stopInside(r)
+			for pause(ctx, time.Second) {
+				r.call.progress.readPart(slowBytes / 5)
+			}
+		}, never, "", ""},
+		{"a sender that pauses between messages", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *running) {
+			for pause(ctx, 20*time.Second) {
+				r.call.progress.readPart(2)
+				r.call.progress.readPiece()
+				pause(ctx, 5*time.Second)
+				r.call.progress.endRead()
+				r.call.progress.endParts()
+			}
+		}, never, "", ""},
+		{"half a message while nobody waits", Limits{SlowSenderTimeout: -1}, func(_ context.Context, _ *registry, r *running) { stopInside(r) }, never, "", ""},
 		{"half a message while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
 			stopInside(r)
 			_ = g.budget.reserve(ctx, small, g.budget.limit) // waits until the call ends
@@ -109,7 +132,7 @@ func TestCallsAreLookedAfter(t *testing.T) {
 			}
 			waiter.Wait()
 		}, never, "", ""},
-		{"little held while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
+		{"little held while others wait for memory", Limits{SlowSenderTimeout: -1}, func(ctx context.Context, g *registry, r *running) {
 			r.call.ledger.add(small, 1<<10)
 			r.call.progress.readPiece()
 			for pause(ctx, time.Nanosecond) { // again when the patience is over
@@ -139,6 +162,41 @@ func TestCallsAreLookedAfter(t *testing.T) {
 				g.remove(r)
 			})
 		})
+	}
+}
+
+// TestTimesAreSpread: limits of one time aren't reached at one moment, and
+// never by more than a tenth too early or too late.
+func TestTimesAreSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := registryOf(Limits{MaxAge: 1000 * time.Second})
+		start := time.Now()
+		ends := make(map[time.Duration]int)
+		var mu sync.Mutex
+		var calls sync.WaitGroup
+		for range 200 {
+			r, ctx := watched(t, g)
+			r.spread = newSpread()
+			calls.Go(func() {
+				<-ctx.Done()
+				g.remove(r)
+				mu.Lock()
+				defer mu.Unlock()
+				ends[time.Since(start)]++
+			})
+		}
+		calls.Wait()
+		for at, n := range ends {
+			if at < 900*time.Second || at > 1101*time.Second {
+				t.Errorf("%d calls ended after %v, want 900 s to 1100 s", n, at)
+			}
+			if n > 50 {
+				t.Errorf("%d calls of 200 ended at one moment", n)
+			}
+		}
+	})
+	if got := spread(100).of(0); got != 0 {
+		t.Errorf("no limit became %v", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -175,7 +176,7 @@ func (s *Server) configureHTTP(hs *http.Server, l *listening) {
 func (s *Server) boundHTTP(hs *http.Server) {
 	hs.Handler = s
 	hs.ReadHeaderTimeout = handshakeTimeout
-	hs.IdleTimeout = idleConnTimeout
+	hs.IdleTimeout = cmp.Or(s.limits.ConnectionIdleTimeout, s.limits.ConnectionMaxAge) // an HTTP/1.1 connection says no goodbye that an idle client would see
 	hs.MaxHeaderBytes = looseHeaderBytes(s.limits.HeaderBytes)
 	hs.DisableGeneralOptionsHandler = true
 	hs.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
@@ -189,7 +190,7 @@ func (s *Server) boundHTTP(hs *http.Server) {
 		SendPingTimeout:               pingInterval,
 		PingTimeout:                   pingTimeout,
 	}
-	h2.Configure(hs, h2.Hooks{})
+	h2.Configure(hs, s.h2Hooks())
 }
 
 // connKey is where ConnContext keeps the net.Conn of a request.

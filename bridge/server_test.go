@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -77,20 +78,40 @@ func TestNewAsksNobody(t *testing.T) {
 	}
 }
 
+// everyLimit sets each number of Limits, given how many come before it and one.
+func everyLimit(value func(i int64) int64) (l Limits) {
+	i := int64(0)
+	var set func(v reflect.Value)
+	set = func(v reflect.Value) {
+		switch {
+		case v.Kind() == reflect.Struct:
+			for _, field := range v.Fields() {
+				set(field)
+			}
+		case v.CanInt():
+			i++
+			v.SetInt(value(i))
+		}
+	}
+	set(reflect.ValueOf(&l).Elem())
+	return l
+}
+
 func TestLimits(t *testing.T) {
 	got := DefaultLimits()
 	want := Limits{
 		MessageBytes: 16 << 20, HeaderBytes: 64 << 10, BufferedBytes: 256 << 20, CallsPerConnection: 100,
 		Connections: got.Connections, Calls: noLimit, HandshakesPerSecond: noLimit, SlowConsumerTimeout: 5 * time.Minute,
+		SlowSenderTimeout: 30 * time.Second, ConnectionIdleTimeout: time.Minute,
 	}
 	if got != want || got.Connections < 64 {
 		t.Errorf("the defaults are %+v, want %+v and connections by the file descriptors", got, want)
 	}
-	none := Limits{-1, -1, -1, -1, -1, -1, -1, -1, -1, -1}.withDefaults()
+	none := everyLimit(func(int64) int64 { return -1 }).withDefaults()
 	if none.MessageBytes != noLimit || none.BufferedBytes < 1<<40 || none.Connections != noLimit || none.SlowConsumerTimeout != 0 || none.MaxAge != 0 {
 		t.Errorf("without limits they are %+v", none)
 	}
-	own := Limits{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	own := everyLimit(func(i int64) int64 { return i })
 	if got := own.withDefaults(); got != own {
 		t.Errorf("%+v became %+v", own, got)
 	}
@@ -100,7 +121,7 @@ func TestLimits(t *testing.T) {
 // is put.
 func TestServerWithoutLimitsServes(t *testing.T) {
 	backend := startBackend(t, echo)
-	s := newServer(t, Config{Backend: Backend{Target: backend}, Limits: Limits{-1, -1, -1, -1, -1, -1, -1, -1, -1, -1}})
+	s := newServer(t, Config{Backend: Backend{Target: backend}, Limits: everyLimit(func(int64) int64 { return -1 })})
 	address := serve(t, s)
 	for name, cc := range map[string]*grpc.ClientConn{"native": dial(t, address), "tunnel": dialTunnel(t, address, nil)} {
 		if err := unary(within(t, patience), cc, testMethod); err != nil {

@@ -39,6 +39,7 @@ const (
 	ReasonIdleTimeout         Reason = "IDLE_TIMEOUT"
 	ReasonMaxAge              Reason = "MAX_AGE"
 	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"
+	ReasonSlowSender          Reason = "SLOW_SENDER"
 	ReasonHandshakeTimeout    Reason = "HANDSHAKE_TIMEOUT"
 	ReasonDraining            Reason = "DRAINING"
 	ReasonInternal            Reason = "INTERNAL"
@@ -76,6 +77,7 @@ var reasons = []ReasonInfo{
 	{ReasonIdleTimeout, codes.Unavailable, 408, "no message passed for too long", "send messages more often or raise limits.idle_timeout"},
 	{ReasonMaxAge, codes.Unavailable, 503, "the call reached the age limit", "call again, or raise limits.max_age"},
 	{ReasonSlowConsumer, codes.ResourceExhausted, 499, "the client took no data for too long", "read faster or raise limits.slow_consumer_timeout"},
+	{ReasonSlowSender, codes.DeadlineExceeded, 408, "a message that had begun did not come in time", "send a message without pauses, or raise limits.slow_sender_timeout"},
 	{ReasonHandshakeTimeout, codes.DeadlineExceeded, 408, "the first message did not come in time", "send the metadata message right after the WebSocket opens"},
 	{ReasonDraining, codes.Unavailable, 503, "this server is shutting down", "try again: another instance or the next start takes the call"},
 	{ReasonInternal, codes.Internal, 500, "a defect of culvert", "report it with the call id and the log"},
@@ -101,6 +103,7 @@ type fault struct {
 	sent   string     // for UNAVAILABLE: whether the call may have reached the backend, "no" or "maybe"
 	cause  error      // for the log only
 	mute   bool       // the client can't be told any more
+	ends   string     // why the call's connection ends with it; empty: it doesn't, or not for that
 }
 
 func newFault(reason Reason, text string) *fault {
@@ -118,6 +121,12 @@ func (f *fault) because(err error) *fault {
 	return f
 }
 
+// ending says that the call's connection ends with it, and why.
+func (f *fault) ending(why string) *fault {
+	f.ends = why
+	return f
+}
+
 func (f *fault) Error() string {
 	if f.cause != nil {
 		return f.text + ": " + f.cause.Error()
@@ -128,11 +137,15 @@ func (f *fault) Error() string {
 // row is the fault's line in the table.
 func (f *fault) row() ReasonInfo { return reasonRows[f.reason] }
 
+// errPeerSilent is that a client's host answers no probes.
+var errPeerSilent = errors.New("its host answers neither probes nor retransmissions")
+
 // Causes that end a call's context.
 var (
 	errFinished = errors.New("the call has ended")
 	errDeadline = newFault(ReasonDeadlineExceeded, "the deadline passed before the backend ended the call")
 	errGone     = newFault(ReasonClientGone, "the client went away")
+	errSilent   = &fault{reason: ReasonClientGone, text: errGone.text, cause: errPeerSilent, ends: EndedSilent}
 	errDraining = &fault{reason: ReasonDraining, text: "this server shut down while the call was running", sent: "maybe"}
 )
 

@@ -53,6 +53,7 @@ func TestReasons(t *testing.T) {
 		"IDLE_TIMEOUT":         {codes.Unavailable, 408},
 		"MAX_AGE":              {codes.Unavailable, 503},
 		"SLOW_CONSUMER":        {codes.ResourceExhausted, 499},
+		"SLOW_SENDER":          {codes.DeadlineExceeded, 408},
 		"HANDSHAKE_TIMEOUT":    {codes.DeadlineExceeded, 408},
 		"DRAINING":             {codes.Unavailable, 503},
 		"INTERNAL":             {codes.Internal, 500},

@@ -42,7 +42,7 @@ func (s *Server) serveSocketCall(ws *socket, c *Call, refused error) {
 	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) {
 		down.guard.watch(ctx, func() { _ = ws.net.SetWriteDeadline(longAgo) }) // a closed connection needs none
 		ws.keepAlive(func(err error) {                                         //nolint:contextcheck // pings end with the WebSocket
-			cancel(newFault(ReasonClientGone, errGone.text).because(err))
+			cancel(newFault(ReasonClientGone, errGone.text).because(err).ending(EndedSilent))
 		})
 	}
 	c.prepare = func(ctx context.Context) error {
@@ -146,15 +146,20 @@ func (d *socketDown) readFirst() (map[string][]string, error) {
 func (d *socketDown) firstError(err error) error {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return newFault(ReasonHandshakeTimeout, "no metadata came within "+handshakeTimeout.String()+" of the WebSocket's opening")
+		return newFault(ReasonHandshakeTimeout, "no metadata came within "+handshakeTimeout.String()+" of the WebSocket's opening").ending(EndedSlow)
 	}
 	return d.ws.readError(err)
 }
 
 // readError is what a failed read of a WebSocket means.
 func (s *socket) readError(err error) error {
-	if errors.As(err, new(frameError)) {
-		return newFault(ReasonBadRequest, "a WebSocket frame can't be read").because(err)
+	var broken frameError
+	switch {
+	case !errors.As(err, &broken):
+	case broken.ended == EndedFlood:
+		return newFault(ReasonLimitExceeded, "too many WebSocket frames that carry nothing").because(err).ending(EndedFlood)
+	default:
+		return newFault(ReasonBadRequest, "a WebSocket frame can't be read").because(err).ending(EndedProtocol)
 	}
 	return newFault(ReasonClientGone, errGone.text).because(err)
 }

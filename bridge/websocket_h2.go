@@ -46,7 +46,10 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		ws.drop() // Close cuts what is left
 		return
 	}
-	ws.keepAlive(func(error) { c.closeWith(websocket.StatusGoingAway) })
+	ws.keepAlive(func(error) {
+		lifeOf(ws.net).end(EndedSilent)
+		c.closeWith(websocket.StatusGoingAway)
+	})
 	s.tunnels.offer(c)
 }
 
@@ -140,6 +143,7 @@ type tunnelConn struct {
 	tls       *tls.ConnectionState
 	header    http.Header
 
+	life life
 	open bool // a message is being read; Read's own
 
 	writeMu sync.Mutex // held for a whole Write
@@ -183,11 +187,14 @@ func (c *tunnelConn) Read(p []byte) (int, error) {
 
 // readError is io.EOF for a close with any code.
 func (c *tunnelConn) readError(err error) error {
+	c.life.noteRead(err)
 	if websocket.CloseStatus(err) != -1 {
 		return io.EOF
 	}
-	if errors.As(err, new(frameError)) {
-		c.closeWith(websocket.StatusProtocolError)
+	var broken frameError
+	if errors.As(err, &broken) {
+		lifeOf(c.ws.net).end(broken.ended)
+		c.closeWith(broken.code)
 	}
 	return err
 }
@@ -263,10 +270,14 @@ func (c *tunnelConn) next() *[]byte {
 	return out
 }
 
-// Close ends the WebSocket, after what was written: 1001 when culvert is
-// shutting down, else 1000. It doesn't wait; the server's Close does.
+// Close ends the WebSocket, after what was written, with a code that says why:
+// 1001 when culvert is shutting down, 1000 when nothing is to be said. It
+// doesn't wait; the server's Close does.
 func (c *tunnelConn) Close() error {
 	code, _ := c.s.goodbye()
+	if told, any := c.life.closeCode(); any {
+		code = told
+	}
 	c.closeWith(code)
 	return nil
 }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/culvert-grpc/culvert/bridge/h2"
 )
 
 // A messageSource is what a WebSocket's reader knows of the message that it is
@@ -21,6 +24,30 @@ type messageSource struct {
 
 	head [maxHead + maxControl]byte // of the frame that begins, and a control frame's payload
 	have int                        // of head: a deadline may pass inside it
+
+	useless h2.Allowance // frames that carry nothing
+}
+
+// What a client may send of frames that carry nothing: pings and pongs that
+// nobody asked for, fragments of a few bytes. They are as many as in HTTP/2.
+const (
+	maxUselessFrames = 10_000
+	uselessFrameRate = 1000 // a second
+	fewFrameBytes    = 5    // no more than these are few: a message of gRPC has one byte more, its marker
+	framesForMore    = 4    // that a frame makes good for which carries more
+)
+
+// countFrame bounds the frames that carry nothing. The caller has the turn.
+func (s *socket) countFrame(h frameHead) error {
+	u := &s.in.useless
+	if !h.control() && h.length > fewFrameBytes {
+		u.Earn(framesForMore, 0)
+		return nil
+	}
+	if u.Spend(1, time.Now(), maxUselessFrames, uselessFrameRate) {
+		return nil
+	}
+	return s.misread(websocket.StatusPolicyViolation, "too many frames that carry nothing")
 }
 
 // A turn is had by one reader at a time. It is no mutex, since whoever closes
@@ -47,10 +74,15 @@ func (t *turn) end() {
 	t.mu.Unlock()
 }
 
-// A frameError is a rule of RFC 6455 that the client broke.
-type frameError string
+// A frameError is a rule that the client broke: of RFC 6455, or of what it may
+// do for nothing.
+type frameError struct {
+	code  websocket.StatusCode
+	ended string // EndedProtocol or EndedFlood
+	text  string
+}
 
-func (e frameError) Error() string { return "WebSocket: " + string(e) }
+func (e frameError) Error() string { return "WebSocket: " + e.text }
 
 // nextMessage waits for the next data message, and answers control frames
 // meanwhile. The one before must have been read to its end. A close frame is a
@@ -139,6 +171,9 @@ func (s *socket) readPayload(p []byte) (int, error) {
 func (s *socket) nextFrame() (frameHead, error) {
 	for s.in.err == nil {
 		h, size, err := s.readHead()
+		if err == nil {
+			err = s.countFrame(h)
+		}
 		if err != nil {
 			return h, err
 		}
@@ -205,7 +240,11 @@ func (s *socket) control(op opcode, payload []byte) error {
 // misread ends the reading: after a broken rule nobody knows where a frame
 // begins. RFC 6455 §7.1.7. The caller has the turn.
 func (s *socket) misread(code websocket.StatusCode, broken string) error {
-	s.in.err = frameError(broken)
+	ended := EndedProtocol
+	if code == websocket.StatusPolicyViolation {
+		ended = EndedFlood
+	}
+	s.in.err = frameError{code, ended, broken}
 	s.net.answerClose(code)
 	return s.in.err
 }

@@ -201,8 +201,23 @@ type Limits struct {
 	// limit.
 	IdleTimeout time.Duration `key:"idle_timeout"`
 
-	// How long a call may last; 0s is no limit.
+	// How long a call may last; 0s is no limit. Each call has up to a tenth
+	// less or more than this and idle_timeout say, so that they don't all end,
+	// and come back, at once.
 	MaxAge time.Duration `key:"max_age"`
+
+	// How long a client may take for the next KiB of a message that has begun,
+	// or for its end, before its call is ended; 0s is no limit.
+	SlowSenderTimeout time.Duration `key:"slow_sender_timeout"`
+
+	// How long a connection may be without a call before it is ended, with a
+	// goodbye (give or take a tenth); 0s is no limit.
+	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout"`
+
+	// After how long a connection takes no new calls (give or take a tenth).
+	// Those that run may end; then it is closed, and its client comes back:
+	// to whichever instance a balancer chooses. 0s is no limit.
+	ConnectionMaxAge time.Duration `key:"connection_max_age"`
 }
 
 // Health is where a supervisor asks.
@@ -232,11 +247,13 @@ func Defaults() Config {
 		Methods:        Methods{Enforce: true},
 		Errors:         "concise",
 		Limits: Limits{
-			MessageBytes:        16 << 20,
-			HeaderBytes:         64 << 10,
-			BufferedBytes:       256 << 20,
-			CallsPerConnection:  100,
-			SlowConsumerTimeout: 5 * time.Minute,
+			MessageBytes:          16 << 20,
+			HeaderBytes:           64 << 10,
+			BufferedBytes:         256 << 20,
+			CallsPerConnection:    100,
+			SlowConsumerTimeout:   5 * time.Minute,
+			SlowSenderTimeout:     30 * time.Second,
+			ConnectionIdleTimeout: time.Minute,
 		},
 		DrainTimeout: 20 * time.Second,
 		Health:       Health{Listen: "127.0.0.1:9901"},

@@ -85,6 +85,9 @@ limits:
   slow_consumer_timeout: 30s
   idle_timeout: 1h30m
   max_age: ${EMPTY:-24h}
+  slow_sender_timeout: 7s
+  connection_idle_timeout: 8s
+  connection_max_age: 9h
 drain_timeout: 0s
 health:
   listen: off
@@ -122,6 +125,7 @@ log: {level: debug, format: json}
 			MessageBytes: 1 << 20, HeaderBytes: 32 << 10, BufferedBytes: 512 << 20, CallsPerConnection: 7,
 			Connections: 1000, Calls: 500, HandshakesPerSecond: 50, SlowConsumerTimeout: 30 * time.Second,
 			IdleTimeout: 90 * time.Minute, MaxAge: 24 * time.Hour,
+			SlowSenderTimeout: 7 * time.Second, ConnectionIdleTimeout: 8 * time.Second, ConnectionMaxAge: 9 * time.Hour,
 		},
 		Log: Log{Level: "debug", Format: "json"},
 	}

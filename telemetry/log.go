@@ -3,26 +3,37 @@ package telemetry
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge"
 )
 
-// Log is an Observer that writes one line for each call that ended, and at
-// debug level the story of connections.
+// Log is an Observer that writes one line for each call that ended, a line for
+// connections that ended because of what their clients did, no more of them
+// than a person reads, and at debug level the story of every connection.
 //
 // A cause may hold text that a peer sent. slog's handlers keep it on its line;
 // where a terminal shows JSON, the writer below the handler has to escape what
 // JSON lets through.
-type Log struct{ log *slog.Logger }
+type Log struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	limit *rate.Limiter // of lines about bad ends
+	muted int           // since the last of them
+}
 
 var _ bridge.Observer = (*Log)(nil)
 
 // NewLog returns a Log that writes to l.
-func NewLog(l *slog.Logger) *Log { return &Log{l} }
+func NewLog(l *slog.Logger) *Log {
+	return &Log{log: l, limit: rate.NewLimiter(rate.Every(time.Second), 20)}
+}
 
 // CallEnded writes the call's line. A defect of culvert is an error that
 // someone must act on; whatever else became of a call is information.
@@ -63,14 +74,52 @@ func (o *Log) CallEnded(c *bridge.CallInfo) {
 }
 
 // ConnBegan implements bridge.Observer.
-func (o *Log) ConnBegan(c bridge.ConnInfo) { o.connection("connection began", c) }
+func (o *Log) ConnBegan(c bridge.ConnInfo) {
+	o.log.LogAttrs(context.Background(), slog.LevelDebug, "connection began", ofConn(c)...)
+}
 
-// ConnEnded implements bridge.Observer.
-func (o *Log) ConnEnded(c bridge.ConnInfo) { o.connection("connection ended", c) }
+// ConnEnded writes a line above debug level about a client that floods, is
+// slow, or speaks no protocol. Anybody on the internet can cause such a line,
+// so there are no more than a few: each says how many before it were left out,
+// and those are at debug level.
+func (o *Log) ConnEnded(c bridge.ConnInfo) {
+	attrs := ofConn(c)
+	level := slog.LevelDebug
+	switch c.Ended {
+	case bridge.EndedFlood:
+		level = slog.LevelWarn
+	case bridge.EndedSlow, bridge.EndedProtocol:
+		level = slog.LevelInfo
+	}
+	if c.Ended != bridge.EndedOrderly {
+		attrs = append(attrs, slog.String("reason", c.Ended))
+	}
+	if level > slog.LevelDebug {
+		told, muted := o.tell()
+		if told {
+			attrs = append(attrs, slog.Int("not_logged", muted))
+		} else {
+			level = slog.LevelDebug
+		}
+	}
+	o.log.LogAttrs(context.Background(), level, "connection ended", attrs...)
+}
 
-func (o *Log) connection(msg string, c bridge.ConnInfo) {
-	//nolint:sloglint // both messages are constants, one line above
-	o.log.LogAttrs(context.Background(), slog.LevelDebug, msg, slog.String("peer", c.Peer), slog.Bool("tunnel", c.Tunnel))
+// tell says whether a line may be written about a bad end, and how many weren't
+// since the last.
+func (o *Log) tell() (may bool, muted int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.limit.Allow() {
+		o.muted++
+		return false, 0
+	}
+	muted, o.muted = o.muted, 0
+	return true, muted
+}
+
+func ofConn(c bridge.ConnInfo) []slog.Attr {
+	return []slog.Attr{slog.String("peer", c.Peer), slog.Bool("tunnel", c.Tunnel)}
 }
 
 // CallBegan writes a debug line, for calls that last.

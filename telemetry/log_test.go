@@ -3,7 +3,9 @@ package telemetry
 import (
 	"bytes"
 	"log/slog"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -59,6 +61,39 @@ func TestOneLineACall(t *testing.T) {
 	}
 }
 
+// TestBadEndsOfConnections are told above debug level, but only a few.
+func TestBadEndsOfConnections(t *testing.T) {
+	for reason, want := range map[string]string{
+		bridge.EndedOrderly:  "",
+		bridge.EndedIdle:     "",
+		bridge.EndedAge:      "",
+		bridge.EndedShutdown: "",
+		bridge.EndedSilent:   "",
+		bridge.EndedSlow:     `level=INFO msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=slow not_logged=0` + "\n",
+		bridge.EndedProtocol: `level=INFO msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=protocol not_logged=0` + "\n",
+		bridge.EndedFlood:    `level=WARN msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=flood not_logged=0` + "\n",
+	} {
+		got := lines(slog.LevelInfo, func(o *Log) {
+			o.ConnEnded(bridge.ConnInfo{Peer: "192.0.2.1:4711", Tunnel: true, Ended: reason})
+		})
+		if got != want {
+			t.Errorf("%q:\ngot  %swant %s", reason, got, want)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		got := lines(slog.LevelInfo, func(o *Log) {
+			for range 100 {
+				o.ConnEnded(bridge.ConnInfo{Ended: bridge.EndedFlood})
+			}
+			<-time.After(time.Second) // one may be told again
+			o.ConnEnded(bridge.ConnInfo{Ended: bridge.EndedFlood})
+		})
+		if n := strings.Count(got, "\n"); n != 21 || !strings.HasSuffix(got, "not_logged=80\n") {
+			t.Errorf("%d lines, want 21 of which the last says that 80 were left out:\n%s", n, got)
+		}
+	})
+}
+
 func TestStoryOfAConnectionAtDebug(t *testing.T) {
 	tell := func(o *Log) {
 		conn := bridge.ConnInfo{Peer: "192.0.2.1:4711", Tunnel: true}
@@ -68,11 +103,12 @@ func TestStoryOfAConnectionAtDebug(t *testing.T) {
 		o.CallHeader(call, nil)
 		o.CallMessage(call, bridge.Request, 5)
 		o.Refused(bridge.Refusal{Reason: bridge.ReasonNoRoute})
+		conn.Ended = bridge.EndedIdle
 		o.ConnEnded(conn)
 	}
 	const want = `level=DEBUG msg="connection began" peer=192.0.2.1:4711 tunnel=true
 level=DEBUG msg="call began" call_id=c1 transport=h2ts+grpc method=/a.B/C peer=192.0.2.1:4711
-level=DEBUG msg="connection ended" peer=192.0.2.1:4711 tunnel=true
+level=DEBUG msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=idle
 `
 	if got := lines(slog.LevelDebug, tell); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)

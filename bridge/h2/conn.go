@@ -54,8 +54,8 @@ type conn struct {
 	initial int64 // window that a stream begins with
 
 	goodbye goodbye
-	useless allowance // frames that carried nothing
-	wasted  allowance // streams that came to nothing
+	useless Allowance // frames that carried nothing
+	wasted  Allowance // streams that came to nothing
 	closed  bool      // the end of everything
 
 	clock clock

@@ -57,7 +57,7 @@ func (c *conn) takeData(h frameHeader, p []byte) error {
 			return err
 		}
 	} else if len(body) >= fewBytes {
-		c.useless.earn(framesForMore, 0)
+		c.useless.Earn(framesForMore, 0)
 	}
 	if st == nil && h.stream > c.lastID && !c.ignores(h.stream) {
 		return connError{http2.ErrCodeProtocol, "DATA on an idle stream"}

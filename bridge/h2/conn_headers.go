@@ -163,7 +163,7 @@ func (c *conn) takeFragment(h frameHeader, p []byte) error {
 func (c *conn) takeBlock() error {
 	b := &c.block
 	c.mu.Lock()
-	c.useless.earn(framesForMore, 0)
+	c.useless.Earn(framesForMore, 0)
 	st := c.streams[b.stream]
 	if st != nil {
 		defer c.mu.Unlock()

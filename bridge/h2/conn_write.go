@@ -223,6 +223,6 @@ func (c *conn) appendData(st *stream, n int, end bool) {
 	st.window -= outflow(n)
 	c.send -= outflow(n)
 	if n >= dribbleBytes || p.size() == 0 {
-		c.useless.earn(framesForData, maxEarned)
+		c.useless.Earn(framesForData, maxEarned)
 	}
 }

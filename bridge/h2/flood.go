@@ -46,15 +46,16 @@ const (
 	rapidTime = 50 * time.Millisecond
 )
 
-// An allowance is how much of such a thing a client has done.
-type allowance struct {
+// An Allowance is how much of such a thing a client has done. The zero value is
+// good: none. It has one user at a time.
+type Allowance struct {
 	spent int       // less than 0: earned
 	at    time.Time // when some of it last came back
 }
 
-// spend returns false when more than limit is spent, of which rate comes back
+// Spend returns false when more than limit is spent, of which rate comes back
 // each second.
-func (a *allowance) spend(n int, now time.Time, limit, rate int) bool {
+func (a *Allowance) Spend(n int, now time.Time, limit, rate int) bool {
 	back := int(min(now.Sub(a.at), time.Minute) * time.Duration(rate) / time.Second)
 	if back < a.spent {
 		a.spent -= back
@@ -66,8 +67,8 @@ func (a *allowance) spend(n int, now time.Time, limit, rate int) bool {
 	return a.spent < limit
 }
 
-// earn makes good for n, and saves up to most of it.
-func (a *allowance) earn(n, most int) {
+// Earn makes good for n, and saves up to most of it.
+func (a *Allowance) Earn(n, most int) {
 	a.spent = max(a.spent-n, min(a.spent, -most))
 }
 
@@ -80,7 +81,7 @@ func (c *conn) noteUseless(frames int) error {
 
 // countUseless is noteUseless for a caller that holds mu.
 func (c *conn) countUseless(frames int) error {
-	if !c.useless.spend(frames, c.clock.read, maxUseless, uselessRate) {
+	if !c.useless.Spend(frames, c.clock.read, maxUseless, uselessRate) {
 		return connError{http2.ErrCodeEnhanceYourCalm, "too many frames that carry nothing"}
 	}
 	return nil
@@ -90,7 +91,7 @@ func (c *conn) countUseless(frames int) error {
 // those whose frames make this side reset them. CVE-2023-44487, CVE-2025-8671.
 // The caller holds mu.
 func (c *conn) countWasted() error {
-	if !c.wasted.spend(1, c.clock.read, maxWasted, wastedRate) {
+	if !c.wasted.Spend(1, c.clock.read, maxWasted, wastedRate) {
 		return connError{http2.ErrCodeEnhanceYourCalm, "too many streams that are begun for nothing"}
 	}
 	return nil

@@ -136,7 +136,7 @@ func (st *stream) leave() {
 	case st.closed:
 	case st.remoteClosed:
 		c.ended.add(st.id, endBoth)
-		c.wasted.earn(1, maxWasted)
+		c.wasted.Earn(1, maxWasted)
 		st.close(errHandlerEnded)
 	default: // RFC 9113 §8.1: the rest of the request is not wanted
 		st.reset(http2.ErrCodeNo, errHandlerEnded)

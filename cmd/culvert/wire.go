@@ -48,6 +48,10 @@ func bridgeConfig(c *config.Loaded) (bridge.Config, error) {
 			SlowConsumerTimeout: orNone(c.Limits.SlowConsumerTimeout),
 			IdleTimeout:         orNone(c.Limits.IdleTimeout),
 			MaxAge:              orNone(c.Limits.MaxAge),
+
+			SlowSenderTimeout:     orNone(c.Limits.SlowSenderTimeout),
+			ConnectionIdleTimeout: orNone(c.Limits.ConnectionIdleTimeout),
+			ConnectionMaxAge:      orNone(c.Limits.ConnectionMaxAge),
 		},
 	}, err
 }

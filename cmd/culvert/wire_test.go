@@ -50,6 +50,10 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"limits.slow_consumer_timeout": {"7s", func(c bridge.Config) any { return c.Limits.SlowConsumerTimeout }, 7 * time.Second},
 		"limits.idle_timeout":          {"7s", func(c bridge.Config) any { return c.Limits.IdleTimeout }, 7 * time.Second},
 		"limits.max_age":               {"7s", func(c bridge.Config) any { return c.Limits.MaxAge }, 7 * time.Second},
+
+		"limits.slow_sender_timeout":     {"7s", func(c bridge.Config) any { return c.Limits.SlowSenderTimeout }, 7 * time.Second},
+		"limits.connection_idle_timeout": {"7s", func(c bridge.Config) any { return c.Limits.ConnectionIdleTimeout }, 7 * time.Second},
+		"limits.connection_max_age":      {"7s", func(c bridge.Config) any { return c.Limits.ConnectionMaxAge }, 7 * time.Second},
 	}
 	// tls.txtar has the files, serve.txtar and others what serve itself does.
 	elsewhere := map[string]bool{
@@ -162,6 +166,7 @@ func TestDefaultsAreThoseOfTheBridge(t *testing.T) {
 	for name, value := range map[string]int64{
 		"Calls": int64(c.Limits.Calls), "HandshakesPerSecond": int64(c.Limits.HandshakesPerSecond),
 		"IdleTimeout": int64(c.Limits.IdleTimeout), "MaxAge": int64(c.Limits.MaxAge),
+		"ConnectionMaxAge": int64(c.Limits.ConnectionMaxAge),
 	} {
 		if value >= 0 {
 			t.Errorf("%s is %d, want negative: no limit", name, value)

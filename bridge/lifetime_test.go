@@ -1,0 +1,381 @@
+package bridge
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+	"golang.org/x/net/http2"
+)
+
+// pipes is a listener that hands out the server's ends of pipes, as Serve has
+// them of sockets, for tests in a bubble.
+type pipes struct {
+	s      *Server
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// dial returns a client whose end is read all the time.
+func (p *pipes) dial() *pipeClient {
+	near, far := net.Pipe()
+	c := &clientConn{Conn: far, s: p.s, listening: p.s.own}
+	c.life.begin(&p.s.limits)
+	p.conns <- c
+	client := &pipeClient{Conn: near, begun: time.Now(), ended: -1}
+	client.reading.Go(client.read)
+	return client
+}
+
+type pipeClient struct {
+	net.Conn
+	begun   time.Time
+	reading sync.WaitGroup
+
+	mu    sync.Mutex
+	came  []byte
+	ended time.Duration // when the server closed; less than 0: it has not
+}
+
+func (c *pipeClient) read() {
+	buf := make([]byte, 4<<10)
+	for {
+		n, err := c.Conn.Read(buf)
+		c.mu.Lock()
+		c.came = append(c.came, buf[:n]...)
+		if err != nil {
+			c.ended = time.Since(c.begun)
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+	}
+}
+
+// say sends a text, and returns when it is read and acted on.
+func (c *pipeClient) say(text string) {
+	_, _ = io.WriteString(c.Conn, text) // the server may have closed
+	synctest.Wait()
+}
+
+func (c *pipeClient) closedAt() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
+}
+
+func (c *pipeClient) heard() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return string(c.came)
+}
+
+// inLife runs a test of connections in a bubble.
+func inLife(t *testing.T, limits Limits, f func(t *testing.T, s *Server, dial func() *pipeClient, ends chan ConnInfo)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		obs := newObserver()
+		s, err := New(Config{Backend: Backend{Target: "passthrough:///nowhere"}, Limits: limits, Observer: obs, Fallback: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "a page") // to a client that is there
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &pipes{s: s, conns: make(chan net.Conn), closed: make(chan struct{})}
+		var serving sync.WaitGroup
+		serving.Go(func() { _ = s.Serve(p) }) // ends with Close
+		var clients []*pipeClient
+		f(t, s, func() *pipeClient {
+			c := p.dial()
+			clients = append(clients, c)
+			synctest.Wait()
+			return c
+		}, obs.conns)
+		for _, c := range clients {
+			_ = c.Conn.Close() // the server may have
+			c.reading.Wait()
+		}
+		_ = s.Close()
+		serving.Wait()
+		synctest.Wait()
+	})
+}
+
+// around holds for what is up to a tenth from d, or a little later.
+func around(got, d time.Duration) bool {
+	return got >= d-d/spreadParts && got <= d+d/spreadParts+2*time.Second
+}
+
+func wantEnded(t *testing.T, ends chan ConnInfo, want string) {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case c := <-ends:
+		if c.Ended != want {
+			t.Errorf("the connection ended for %q, want %q", c.Ended, want)
+		}
+	default:
+		t.Errorf("the connection has not ended, want %q", want)
+	}
+}
+
+const (
+	getPage   = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	h2Begins  = http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	badHeader = "GET / HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n"
+)
+
+// TestEndsOfConnections: when each ends, and for what reason.
+func TestEndsOfConnections(t *testing.T) {
+	limits := Limits{ConnectionIdleTimeout: time.Minute}
+	for name, c := range map[string]struct {
+		do   func(c *pipeClient)
+		at   time.Duration // less than 0: the client closes
+		want string
+	}{
+		"nothing comes":                {func(*pipeClient) {}, handshakeTimeout, EndedSlow},
+		"a byte of a header":           {func(c *pipeClient) { c.say("G") }, handshakeTimeout, EndedSlow},
+		"a header without end":         {func(c *pipeClient) { c.say(strings.TrimSuffix(getPage, "\r\n")) }, handshakeTimeout, EndedSlow},
+		"half a header, and a goodbye": {func(c *pipeClient) { c.say("GET "); _ = c.Conn.Close() }, -1, EndedOrderly},
+		"no HTTP":                      {func(c *pipeClient) { c.say("\x16\x03\x01 hello, is this TLS?\r\n\r\n") }, 0, EndedProtocol},
+		"a malformed header":           {func(c *pipeClient) { c.say(badHeader) }, 0, EndedProtocol},
+		"a malformed header behind a request": {func(c *pipeClient) {
+			c.say(getPage)
+			elapse(45 * time.Second)
+			c.say(badHeader)
+		}, 45 * time.Second, EndedProtocol},
+		"a slow header behind a request": {func(c *pipeClient) {
+			c.say(getPage)
+			elapse(30 * time.Second)
+			c.say("GET / HTTP")
+		}, 40 * time.Second, EndedSlow},
+		"idle":                     {func(c *pipeClient) { c.say(getPage) }, time.Minute, EndedIdle},
+		"idle twice":               {func(c *pipeClient) { c.say(getPage); elapse(40 * time.Second); c.say(getPage) }, 100 * time.Second, EndedIdle},
+		"a request, and a goodbye": {func(c *pipeClient) { c.say(getPage); _ = c.Conn.Close() }, -1, EndedOrderly},
+		"one request":              {func(c *pipeClient) { c.say(strings.Replace(getPage, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1)) }, 0, EndedOrderly},
+		"HTTP/2, idle":             {func(c *pipeClient) { c.say(h2Begins) }, 30 * time.Second, EndedSilent}, // it answers no pings
+		"HTTP/2 and nonsense":      {func(c *pipeClient) { c.say(h2Begins + "GET / HTTP/1.1\r\n\r\n") }, time.Second, EndedProtocol},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			inLife(t, limits, func(t *testing.T, _ *Server, dial func() *pipeClient, ends chan ConnInfo) {
+				client := dial()
+				c.do(client)
+				elapse(5 * time.Minute)
+				if at := client.closedAt(); c.at >= 0 && !around(at, c.at) {
+					t.Errorf("it was closed after %v, want about %v", at, c.at)
+				}
+				wantEnded(t, ends, c.want)
+			})
+		})
+	}
+}
+
+// TestIdleConnectionsEndApart: those that came and went idle together don't end
+// together, nor do those of one age.
+func TestIdleConnectionsEndApart(t *testing.T) {
+	for name, limits := range map[string]Limits{
+		"idle": {ConnectionIdleTimeout: 100 * time.Second},
+		"age":  {ConnectionIdleTimeout: -1, ConnectionMaxAge: 100 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLife(t, limits, func(t *testing.T, _ *Server, dial func() *pipeClient, ends chan ConnInfo) {
+				clients := make([]*pipeClient, 100)
+				for i := range clients {
+					clients[i] = dial()
+				}
+				for _, c := range clients {
+					c.say(getPage)
+				}
+				elapse(time.Hour)
+				moments := map[int]int{}
+				for _, c := range clients {
+					at := c.closedAt()
+					if !around(at, 100*time.Second) {
+						t.Errorf("one was closed after %v", at)
+					}
+					moments[int(at.Seconds())]++
+					wantEnded(t, ends, name)
+				}
+				for second, n := range moments {
+					if n > 30 {
+						t.Errorf("%d of 100 ended in second %d", n, second)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestOldConnectionServesItsLastRequest and says so.
+func TestOldConnectionServesItsLastRequest(t *testing.T) {
+	inLife(t, Limits{ConnectionIdleTimeout: time.Minute, ConnectionMaxAge: 100 * time.Second}, func(t *testing.T, s *Server, dial func() *pipeClient, ends chan ConnInfo) {
+		c := dial()
+		for range 4 { // never idle for long
+			c.say(getPage)
+			elapse(20 * time.Second)
+		}
+		if text := c.heard(); strings.Count(text, "a page") != 4 || strings.Contains(text, "Connection: close") {
+			t.Errorf("while it is young: %s", text)
+		}
+		c.say("GET / HTTP/1.1\r\n") // it comes of age within the request
+		elapse(9 * time.Second)
+		c.say("Host: localhost\r\n\r\n")
+		if at := c.closedAt(); at >= 0 { // it was of age before
+			if got := c.heard(); strings.Count(got, "a page") != 4 {
+				t.Errorf("it served after its end: %s", got)
+			}
+			wantEnded(t, ends, EndedAge)
+			return
+		}
+		_ = s
+		elapse(time.Minute)
+		wantEnded(t, ends, EndedAge)
+	})
+}
+
+// TestEndedByShutdown.
+func TestEndedByShutdown(t *testing.T) {
+	inLife(t, Limits{}, func(t *testing.T, s *Server, dial func() *pipeClient, ends chan ConnInfo) {
+		for _, begins := range []string{getPage, h2Begins} {
+			dial().say(begins)
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		wantEnded(t, ends, EndedShutdown)
+		wantEnded(t, ends, EndedShutdown)
+	})
+}
+
+// TestFramesThatCarryNothing end a WebSocket, whatever few of use are between.
+func TestFramesThatCarryNothing(t *testing.T) {
+	for name, frame := range map[string]func(n int) []byte{
+		"pings":             func(int) []byte { return masked(opPing, nil) },
+		"pongs":             func(int) []byte { return masked(opPong, []byte("12345")) },
+		"fragments of none": func(n int) []byte { return fragment(n, nil) },
+		"fragments of one":  func(n int) []byte { return fragment(n, []byte{0}) },
+		"empty messages":    func(int) []byte { return masked(opBinary, nil) },
+		"pings with a message now and then": func(n int) []byte {
+			if n%100 == 0 {
+				return masked(opBinary, []byte("a message"))
+			}
+			return masked(opPing, nil)
+		},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			var in []byte
+			for n := range 2 * maxUselessFrames {
+				in = append(in, frame(n)...)
+			}
+			_, told, err := readSocket(in, 4<<10, 1<<10)
+			var broken frameError
+			if !errors.As(err, &broken) || broken.ended != EndedFlood {
+				t.Errorf("the reading ended with %v, want that of a flood", err)
+			}
+			if want := appendControl(nil, opClose, []byte{1008 >> 8, 1008 & 0xff}); !strings.HasSuffix(string(told), string(want)) {
+				t.Errorf("the client was told %x, want the close code 1008 last", told[max(0, len(told)-16):])
+			}
+		})
+	}
+}
+
+func fragment(n int, payload []byte) []byte {
+	op := opContinuation
+	if n == 0 {
+		op = opBinary
+	}
+	b := masked(op, payload)
+	b[0] &^= finBit
+	return b
+}
+
+// TestFramesOfAClientThatMeansWell: many pings, with as much of use or with
+// time between, are no flood.
+func TestFramesOfAClientThatMeansWell(t *testing.T) {
+	var in []byte
+	for range 2 * maxUselessFrames {
+		in = append(in, masked(opPing, nil)...)
+		in = append(in, masked(opBinary, []byte("a message"))...)
+	}
+	messages, _, err := readSocket(in, 4<<10, 1<<10)
+	if !errors.Is(err, io.ErrUnexpectedEOF) || len(messages) != 2*maxUselessFrames {
+		t.Errorf("the reading ended with %v after %d messages, want all %d", err, len(messages), 2*maxUselessFrames)
+	}
+}
+
+// TestFloodEndsACallOnAWebSocket with a reason for the log, and is told of the
+// connection.
+func TestFloodEndsACallOnAWebSocket(t *testing.T) {
+	obs := newObserver()
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, hold)}, Observer: obs})
+	ws, _, err := websocket.Dial(within(t, patience), "ws://"+serve(t, s)+testMethod, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ws.CloseNow()
+	c := await(t, "the end of a connection that closed", obs.conns)
+	if c.Ended != EndedOrderly {
+		t.Errorf("a client that went away ended for %q", c.Ended)
+	}
+	await(t, "its call's end", obs.ended)
+
+	conn, r := upgraded(t, serve(t, s))
+	out := masked(opBinary, []byte("x-a: b\r\n"))
+	for range 2 * maxUselessFrames {
+		out = append(out, masked(opPing, nil)...)
+	}
+	go func() { _, _ = io.Copy(io.Discard, r) }() // ends with the connection
+	_, _ = conn.Write(out)                        // it may be cut
+	if call := await(t, "the call's end", obs.ended); call.Reason != ReasonLimitExceeded || call.Origin != OriginCulvert {
+		t.Errorf("the call ended with %v of %s, want %v", call.Reason, call.Origin, ReasonLimitExceeded)
+	}
+	if c := await(t, "the connection's end", obs.conns); c.Ended != EndedFlood {
+		t.Errorf("the connection ended for %q, want %q", c.Ended, EndedFlood)
+	}
+}
+
+// upgraded opens a WebSocket for a call and returns what is under it.
+func upgraded(t *testing.T, address string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	var d net.Dialer
+	conn, err := d.DialContext(within(t, patience), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: grpc-websockets\r\n\r\n", testMethod) // the answer shows it
+	r := bufio.NewReader(conn)
+	answer, err := http.ReadResponse(r, nil)
+	if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("the upgrade was answered %v, %v", answer, err)
+	}
+	_ = answer.Body.Close() // it has none
+	return conn, r
+}
