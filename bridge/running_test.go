@@ -14,9 +14,14 @@ import (
 // watched is a call in a registry, without a connection.
 func watched(t testing.TB, g *registry) (*running, context.Context) {
 	t.Helper()
+	return watchedApart(t, g, 0)
+}
+
+func watchedApart(t testing.TB, g *registry, apart spread) (*running, context.Context) {
+	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(errFinished) })
-	r := &running{call: &Call{ledger: &ledger{budget: g.budget}}, cancel: cancel}
+	r := &running{call: &Call{ledger: &ledger{budget: g.budget}}, cancel: cancel, spread: apart}
 	r.call.progress.clock = &g.clock
 	if !g.add(r) {
 		t.Fatal("the call isn't taken in")
@@ -175,8 +180,7 @@ func TestTimesAreSpread(t *testing.T) {
 		var mu sync.Mutex
 		var calls sync.WaitGroup
 		for range 200 {
-			r, ctx := watched(t, g)
-			r.spread = newSpread()
+			r, ctx := watchedApart(t, g, newSpread())
 			calls.Go(func() {
 				<-ctx.Done()
 				g.remove(r)
