@@ -9,6 +9,12 @@
 // towards the backend, development.go the authority of a developer's machine,
 // redirect.go what stands on port 80.
 //
-// Goroutines: a Provider and a Client have one each, which looks at the files;
-// Close ends it and waits for it.
+// acme.go is where certificates of a CA come from: acme_managed.go keeps one for
+// a name, acme_demand.go begins to when a client asks for the name,
+// acme_issuer.go orders, acme_challenge.go proves that the name is ours, and
+// acme_failure.go says what goes wrong, and when it is tried again.
+//
+// Goroutines: a Provider and a Client have one each, which looks at the files,
+// an ACME one for each name; Close ends them and waits for them. (certmagic
+// has one for each lock, which ends up to 5 s after it.)
 package proxytls

@@ -1,0 +1,168 @@
+package proxytls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// What clients can have done by asking for names, however many they think of.
+const (
+	demandBurst    = 20                  // orders at once, and
+	demandRate     = rate.Limit(1. / 10) // a second thereafter; Let's Encrypt allows 300 in 3 h
+	demandNames    = 10_000              // managed at one time, and remembered as failed
+	demandAgain    = 10 * time.Minute    // after which a name that failed may be tried again
+	demandPatience = 8 * time.Second     // of a handshake, which has 10 s
+	demandTellings = time.Minute         // between lines about failures
+)
+
+// demand is what is remembered about names that clients asked for in vain.
+type demand struct {
+	budget *rate.Limiter
+
+	mu     sync.Mutex
+	failed map[string]time.Time // until when a name isn't tried again
+	untold int                  // names that failed since told
+	told   time.Time
+}
+
+var (
+	errFailedLately = errors.New("tls: no certificate for this name could be fetched a short while ago")
+	errTooManyNames = errors.New("tls: too many certificates are fetched on demand")
+	errNotYet       = errors.New("tls: the certificate for this name is being fetched: try again")
+)
+
+// mayDemand reports whether a certificate for name may be fetched on demand.
+func (a *ACME) mayDemand(name string) bool {
+	if !nameForm.MatchString(name) {
+		return false
+	}
+	_, above, _ := strings.Cut(name, ".")
+	return slices.Contains(a.opts.OnDemand, name) || slices.Contains(a.opts.OnDemand, "*."+above)
+}
+
+// nameForm is what a name in DNS looks like that a CA gives a certificate for:
+// two labels or more, of at most 63 characters each. RFC 1123 §2.1.
+var nameForm = regexp.MustCompile(`^([0-9a-z]([0-9a-z-]{0,61}[0-9a-z])?\.)+[0-9a-z-]{0,62}[a-z]$`)
+
+// fetchOnDemand returns who keeps a certificate for name, which nobody did
+// before, when it has been fetched. A handshake that gives up leaves the order
+// to go on: the client's next one finds the certificate.
+func (a *ACME) fetchOnDemand(ctx context.Context, name string) (*managed, error) {
+	if !a.mayDemand(name) {
+		return nil, errNotManaged
+	}
+	m, err := a.manageOnDemand(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, demandPatience)
+	defer cancel()
+	select {
+	case <-m.ready:
+		return m, nil
+	case <-ctx.Done():
+		return nil, errNotYet
+	}
+}
+
+// manageOnDemand returns who keeps name from now on. What is in the storage
+// costs no order, and no budget.
+func (a *ACME) manageOnDemand(ctx context.Context, name string) (*managed, error) {
+	m := newManaged(name, true)
+	stored, err := a.load(ctx, name)
+	if err == nil {
+		m.inUse.Store(stored)
+		m.used.Store(true)
+		m.setReady()
+	}
+	other, err := a.admit(m)
+	if other != nil || err != nil {
+		return other, err
+	}
+	if stored != nil {
+		a.tellCertificate(stored.leaf)
+	}
+	return m, nil
+}
+
+// admit begins to keep m, unless there is a reason not to, or somebody keeps
+// its name already.
+func (a *ACME) admit(m *managed) (other *managed, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch other = a.names[m.name]; {
+	case other != nil:
+		return other, nil
+	case a.closed || a.ctx == nil:
+		return nil, errClosed
+	case len(a.names) >= demandNames+len(a.opts.Domains):
+		return nil, errTooManyNames
+	case m.inUse.Load() != nil:
+	case a.demand.failedLately(m.name):
+		return nil, errFailedLately
+	case !a.demand.budget.Allow():
+		return nil, errTooManyNames
+	}
+	a.manage(m)
+	return nil, nil //nolint:nilnil // nobody else, and nothing against it
+}
+
+func (d *demand) failedLately(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Now().Before(d.failed[name])
+}
+
+// demandFailed remembers a failure, and says it, summed up: who asks for names
+// chooses how many there are.
+func (a *ACME) demandFailed(m *managed, before *kept, err error) {
+	now := time.Now()
+	untold, tell := a.demand.fail(m.name, now)
+	if !tell || a.opts.Problem == nil {
+		return
+	}
+	consequence := "could not be fetched on demand"
+	if before != nil {
+		consequence = "could not be renewed: the one in use holds until " + before.leaf.NotAfter.UTC().Format(time.RFC3339)
+	}
+	if untold > 1 {
+		consequence += fmt.Sprintf(" (as %d others since this was last said)", untold-1)
+	}
+	a.telling.Lock()
+	defer a.telling.Unlock()
+	a.opts.Problem(keyErrorf(a.opts.ConfigKey+".on_demand", "the certificate for %s %s: %s", m.name, consequence, a.explain(err)))
+}
+
+// fail remembers name for a while. It returns how many have failed since that
+// was told, and whether to tell it now.
+func (d *demand) fail(name string, now time.Time) (untold int, tell bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.failed) >= demandNames {
+		for n, until := range d.failed {
+			if now.After(until) {
+				delete(d.failed, n)
+			}
+		}
+	}
+	if d.failed == nil {
+		d.failed = map[string]time.Time{}
+	}
+	if len(d.failed) < demandNames { // the budget bounds the others
+		d.failed[name] = now.Add(demandAgain)
+	}
+	d.untold++
+	if now.Sub(d.told) < demandTellings {
+		return 0, false
+	}
+	untold, d.untold, d.told = d.untold, 0, now
+	return untold, true
+}

@@ -1,0 +1,121 @@
+package proxytls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/mholt/acmez/v3/acme"
+)
+
+// How long nothing is tried after a first, a second … failure. A CA that
+// refused counts how often it is asked (Let's Encrypt: five failures an hour
+// for a name); one that wasn't reached, or is broken, has nothing to count.
+var (
+	pausesRefused     = []time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 40 * time.Minute, time.Hour}
+	pausesUnreachable = []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute}
+)
+
+// pauseAfter says how long to wait after so many failures in a row: never
+// longer than a twentieth of the life of the certificate that is in use, so
+// that one of hours is tried for more often than one of months.
+func pauseAfter(failures int, err error, before *kept) time.Duration {
+	pauses := pausesUnreachable
+	switch kindOf(err) {
+	case unreachable, acme.ProblemTypeBadNonce, acme.ProblemTypeServerInternal:
+	case acme.ProblemTypeRateLimited:
+		pauses = pausesRefused[len(pausesRefused)-1:]
+	default:
+		pauses = pausesRefused
+	}
+	pause := pauses[min(failures, len(pauses))-1]
+	if before != nil {
+		life := before.leaf.NotAfter.Sub(before.leaf.NotBefore)
+		pause = min(pause, max(life/20, time.Second))
+	}
+	// Replicas that failed together don't come again together.
+	return pause - rand.N(pause/10) //nolint:gosec // it spreads load, and is no secret
+}
+
+// unreachable is the kind of a failure without an answer; a CA that answered
+// says the others.
+const unreachable = "unreachable"
+
+func kindOf(err error) string {
+	var problem acme.Problem
+	if errors.As(err, &problem) {
+		return problem.Type
+	}
+	var network *url.Error
+	if errors.As(err, &network) {
+		return unreachable
+	}
+	return "other"
+}
+
+// tellFailure says that a try has failed, unless that was said: of the tries
+// that follow one another only the first is told, and the first of each kind,
+// and the first without a certificate that still holds.
+func (a *ACME) tellFailure(m *managed, before *kept, err error) {
+	if m.onDemand {
+		a.demandFailed(m, before, err)
+		return
+	}
+	var consequence string
+	switch {
+	case before == nil:
+		consequence = "there is no certificate for it yet"
+	case time.Now().After(before.leaf.NotAfter):
+		consequence = "its certificate expired at " + before.leaf.NotAfter.UTC().Format(time.RFC3339)
+	default:
+		consequence = "the certificate in use holds until " + before.leaf.NotAfter.UTC().Format(time.RFC3339)
+	}
+	if now := kindOf(err) + " " + consequence; now != m.told {
+		m.told = now
+		a.tellProblem(m.name, keyErrorf(a.opts.ConfigKey, "%s: %s: %s; it is tried again, less and less often", m.name, consequence, a.explain(err)))
+	}
+}
+
+// explain says what went wrong between us and the CA, without the story of
+// who called whom.
+func (a *ACME) explain(err error) string {
+	var order *orderError
+	if errors.As(err, &order) {
+		err = order.error
+	}
+	text := err.Error()
+	var (
+		problem acme.Problem
+		network *url.Error
+		op      *net.OpError
+	)
+	switch {
+	case errors.As(err, &problem):
+		text = "the CA refuses: " + problem.Detail
+		for _, sub := range problem.Subproblems {
+			text += "; " + sub.Detail
+		}
+		text += " (" + strings.TrimPrefix(problem.Type, acme.ProblemTypeNamespace) + ")"
+	case errors.As(err, &network):
+		why := network.Err
+		if errors.As(why, &op) {
+			why = op.Err
+		}
+		text = fmt.Sprintf("the CA can't be reached: %s: %v", network.URL, why)
+	case errors.Is(err, context.DeadlineExceeded):
+		text = "it took longer than " + orderPatience.String() + ": " + text
+	}
+	text = a.opts.redact(text)
+	if len(text) > maxExplanation {
+		text = strings.ToValidUTF8(text[:maxExplanation], "") + "…"
+	}
+	return text
+}
+
+// maxExplanation is how much a CA, or a provider of DNS, may have us say.
+const maxExplanation = 600

@@ -1,0 +1,214 @@
+package proxytls
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"path"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3"
+	"github.com/mholt/acmez/v3/acme"
+)
+
+// An issuer gets certificates from one CA. It is certmagic's Issuer in place of
+// its own one, which opens ports of its own, asks at the terminal for what it
+// lacks, and keeps its connections for ever.
+type issuer struct {
+	directory string
+	email     string
+	eab       *acme.EAB // nil: the CA takes accounts of anybody
+	http      *http.Client
+	log       *slog.Logger
+	storage   certmagic.Storage
+	solvers   map[string]acmez.Solver
+}
+
+// maxConnectionsToCA bounds what many names at once do to a CA.
+const maxConnectionsToCA = 4
+
+func newHTTPClient(roots *x509.CertPool) *http.Client {
+	return &http.Client{
+		Timeout: 30 * time.Second,
+		Transport: &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+			TLSHandshakeTimeout: 10 * time.Second,
+			MaxConnsPerHost:     maxConnectionsToCA,
+			IdleConnTimeout:     time.Minute,
+			ForceAttemptHTTP2:   true,
+		},
+	}
+}
+
+func (i *issuer) client() *acmez.Client {
+	return &acmez.Client{
+		Client: &acme.Client{
+			Directory:  i.directory,
+			HTTPClient: i.http,
+			UserAgent:  "culvert",
+			Logger:     i.log,
+		},
+		ChallengeSolvers: i.solvers,
+	}
+}
+
+// IssuerKey implements [certmagic.Issuer]: certificates of one CA take the
+// place of one another in the storage, those of two don't.
+func (i *issuer) IssuerKey() string { return certmagic.StorageKeys.Safe(issuerName(i.directory)) }
+
+// replacedKey is where the context of an order has the certificate that it is
+// to replace: the CA counts it as a renewal. RFC 9773 §5.
+type replacedKey struct{}
+
+// Issue implements [certmagic.Issuer].
+func (i *issuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
+	chain, err := i.order(ctx, csr)
+	var problem acme.Problem
+	if errors.As(err, &problem) && problem.Type == acme.ProblemTypeAccountDoesNotExist {
+		// The CA was set up anew: so is the account.
+		if err := i.forgetAccount(ctx); err != nil {
+			return nil, &orderError{err}
+		}
+		chain, err = i.order(ctx, csr)
+	}
+	if err != nil {
+		return nil, &orderError{err}
+	}
+	return &certmagic.IssuedCertificate{Certificate: chain.ChainPEM, Metadata: chain}, nil
+}
+
+// An orderError is what went wrong between us and the CA, found again by
+// errors.As within what certmagic says.
+type orderError struct{ error }
+
+func (e *orderError) Unwrap() error { return e.error }
+
+var errNoChain = errors.New("the CA answers without a certificate")
+
+func (i *issuer) order(ctx context.Context, csr *x509.CertificateRequest) (acme.Certificate, error) {
+	client := i.client()
+	account, err := i.account(ctx, client.Client)
+	if err != nil {
+		return acme.Certificate{}, err
+	}
+	params, err := acmez.OrderParametersFromCSR(account, csr)
+	if err != nil {
+		return acme.Certificate{}, err
+	}
+	params.Replaces, _ = ctx.Value(replacedKey{}).(*x509.Certificate)
+	chains, err := client.ObtainCertificate(ctx, params)
+	if err != nil {
+		return acme.Certificate{}, err
+	}
+	if len(chains) == 0 {
+		return acme.Certificate{}, errNoChain
+	}
+	return chains[0], nil // the one that the CA prefers
+}
+
+// renewalInfo asks the CA when a certificate of its own should be replaced.
+// RFC 9773 §4.
+func (i *issuer) renewalInfo(ctx context.Context, leaf *x509.Certificate) (acme.RenewalInfo, error) {
+	return i.client().GetRenewalInfo(ctx, leaf)
+}
+
+func (i *issuer) accountKeys() (account, key string) {
+	folder := path.Join("acme", i.IssuerKey(), "accounts", certmagic.StorageKeys.Safe("account-"+i.email))
+	return path.Join(folder, "account.json"), path.Join(folder, "account.key")
+}
+
+// account returns the account at the CA: that of the storage, or a new one.
+// Replicas share it; the first one registers it.
+func (i *issuer) account(ctx context.Context, client *acme.Client) (account acme.Account, err error) {
+	if account, err = i.storedAccount(ctx); !errors.Is(err, fs.ErrNotExist) {
+		return account, err
+	}
+	lock := "account_" + i.IssuerKey()
+	if err := i.storage.Lock(ctx, lock); err != nil {
+		return account, fmt.Errorf("lock of the account: %w", err)
+	}
+	defer i.unlock(ctx, lock, &err)
+	if account, err = i.storedAccount(ctx); !errors.Is(err, fs.ErrNotExist) {
+		return account, err // another replica was quicker
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return account, err
+	}
+	account = acme.Account{TermsOfServiceAgreed: true, PrivateKey: key}
+	if i.email != "" {
+		account.Contact = []string{"mailto:" + i.email}
+	}
+	if i.eab != nil {
+		if err := account.SetExternalAccountBinding(ctx, client, *i.eab); err != nil {
+			return account, err
+		}
+	}
+	if account, err = client.NewAccount(ctx, account); err != nil {
+		return account, fmt.Errorf("account: %w", err)
+	}
+	return account, i.storeAccount(ctx, account, key)
+}
+
+// unlock adds to err what kept the lock.
+func (i *issuer) unlock(ctx context.Context, lock string, err *error) {
+	if e := i.storage.Unlock(context.WithoutCancel(ctx), lock); e != nil {
+		*err = errors.Join(*err, fmt.Errorf("lock %s: %w", lock, e))
+	}
+}
+
+func (i *issuer) storedAccount(ctx context.Context) (acme.Account, error) {
+	accountKey, privateKey := i.accountKeys()
+	var account acme.Account
+	data, err := i.storage.Load(ctx, accountKey)
+	if err != nil {
+		return account, err
+	}
+	if err := json.Unmarshal(data, &account); err != nil {
+		return account, fmt.Errorf("%s in the storage: %w", accountKey, err)
+	}
+	data, err = i.storage.Load(ctx, privateKey)
+	if err != nil {
+		return account, err
+	}
+	account.PrivateKey, err = certmagic.PEMDecodePrivateKey(data)
+	if err != nil {
+		return account, fmt.Errorf("%s in the storage: %w", privateKey, err)
+	}
+	return account, nil
+}
+
+// storeAccount writes the key first: an account without it is none.
+func (i *issuer) storeAccount(ctx context.Context, account acme.Account, key crypto.PrivateKey) error {
+	account.ExternalAccountBinding = nil // it served once
+	accountKey, privateKey := i.accountKeys()
+	keyPEM, err := certmagic.PEMEncodePrivateKey(key)
+	if err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(account, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := i.storage.Store(ctx, privateKey, keyPEM); err != nil {
+		return err
+	}
+	return i.storage.Store(ctx, accountKey, data)
+}
+
+func (i *issuer) forgetAccount(ctx context.Context) error {
+	accountKey, _ := i.accountKeys()
+	return i.storage.Delete(ctx, accountKey)
+}

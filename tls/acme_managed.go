@@ -1,0 +1,255 @@
+package proxytls
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3/acme"
+)
+
+// A managed name is one that a certificate is kept for, by one goroutine.
+type managed struct {
+	name     string
+	onDemand bool
+	inUse    atomic.Pointer[kept]
+	used     atomic.Bool // by a client, since inUse was set
+
+	ready     chan struct{} // closed when there is a certificate, or the first try has failed
+	readyOnce sync.Once
+
+	// Of the goroutine alone.
+	failures int
+	retryAt  time.Time
+	told     string // which problem was told; "" for none
+}
+
+// kept is a certificate in use.
+type kept struct {
+	certificate *tls.Certificate
+	leaf        *x509.Certificate
+	renewAt     time.Time
+	askAt       time.Time // when to ask the CA about renewAt
+}
+
+func newManaged(name string, onDemand bool) *managed {
+	return &managed{name: name, onDemand: onDemand, ready: make(chan struct{})}
+}
+
+func (m *managed) setReady() { m.readyOnce.Do(func() { close(m.ready) }) }
+
+// keep has a certificate for m until ctx ends. One that was fetched on demand
+// is let go when the first try fails, and when it would have to be renewed and
+// nobody has asked for it, or it is too late.
+func (a *ACME) keep(ctx context.Context, m *managed) {
+	defer m.setReady()
+	if m.onDemand {
+		defer a.letGo(m)
+	}
+	for {
+		switch c := m.inUse.Load(); {
+		case c == nil:
+			a.try(ctx, m)
+			if m.onDemand && m.inUse.Load() == nil {
+				return
+			}
+		case time.Now().Before(c.renewAt):
+			a.askRenewalInfo(ctx, m, c)
+		case m.onDemand && (!m.used.Load() || time.Now().After(c.leaf.NotAfter)):
+			return
+		default:
+			a.try(ctx, m)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		m.setReady()
+		sleep(ctx, m.untilNext(time.Now()))
+	}
+}
+
+// maxSleep is how long it may take to notice that the clock was put forward.
+const maxSleep = time.Hour
+
+// untilNext is how long there is nothing to do.
+func (m *managed) untilNext(now time.Time) time.Duration {
+	if m.failures > 0 {
+		return m.retryAt.Sub(now)
+	}
+	c := m.inUse.Load()
+	return min(c.renewAt.Sub(now), max(c.askAt.Sub(now), time.Minute), maxSleep)
+}
+
+// sleep returns early when ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// try fetches a certificate for m, and says how that went if it is news.
+func (a *ACME) try(ctx context.Context, m *managed) {
+	before := m.inUse.Load()
+	c, err := a.fetch(ctx, m.name, before)
+	switch {
+	case err == nil:
+		m.failures = 0
+		a.use(m, c)
+		if m.told != "" {
+			m.told = ""
+			a.tellProblem(m.name, nil)
+		}
+	case ctx.Err() != nil: // it ends
+	default:
+		m.failures++
+		pause := pauseAfter(m.failures, err, before)
+		m.retryAt = time.Now().Add(pause)
+		a.tellFailure(m, before, err)
+	}
+}
+
+// fetch gets a certificate from the CA, unless a replica has got one since.
+func (a *ACME) fetch(ctx context.Context, name string, before *kept) (c *kept, err error) {
+	ctx, cancel := context.WithTimeout(ctx, orderPatience)
+	defer cancel()
+	select {
+	case a.orders <- struct{}{}:
+		defer func() { <-a.orders }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	// Certmagic's own lock of a name isn't held while the storage is looked at.
+	lock := "culvert_" + name
+	if err := a.storage.Lock(ctx, lock); err != nil {
+		return nil, fmt.Errorf("lock in the storage: %w", err)
+	}
+	defer a.issuer.unlock(ctx, lock, &err)
+	stored, err := a.load(ctx, name)
+	switch {
+	case err == nil && time.Now().Before(stored.renewAt) && (before == nil || !stored.leaf.Equal(before.leaf)):
+		return stored, nil
+	case errors.Is(err, fs.ErrNotExist):
+		err = a.magic.ObtainCertSync(ctx, name)
+	default: // also in place of one that can't be read
+		if stored != nil {
+			ctx = context.WithValue(ctx, replacedKey{}, stored.leaf)
+		}
+		err = a.magic.RenewCertSync(ctx, name, true)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.load(ctx, name)
+}
+
+// load reads a certificate from the storage.
+func (a *ACME) load(ctx context.Context, name string) (*kept, error) {
+	key := a.issuer.IssuerKey()
+	certPEM, err := a.storage.Load(ctx, certmagic.StorageKeys.SiteCert(key, name))
+	if err != nil {
+		return nil, err
+	}
+	keyPEM, err := a.storage.Load(ctx, certmagic.StorageKeys.SitePrivateKey(key, name))
+	if err != nil {
+		return nil, err
+	}
+	cert, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("in the storage: %w", err)
+	}
+	if err := cert.Leaf.VerifyHostname(probe(name)); err != nil {
+		return nil, fmt.Errorf("in the storage: %w", err)
+	}
+	var about struct {
+		Issued acme.Certificate `json:"issuer_data"`
+	}
+	if data, err := a.storage.Load(ctx, certmagic.StorageKeys.SiteMeta(key, name)); err == nil {
+		_ = json.Unmarshal(data, &about) // what isn't known is asked for
+	}
+	c := &kept{certificate: &cert, leaf: cert.Leaf}
+	c.plan(about.Issued.RenewalInfo, time.Now())
+	return c, nil
+}
+
+// use takes a certificate into use for the next connections.
+func (a *ACME) use(m *managed, c *kept) {
+	m.used.Store(false)
+	m.inUse.Store(c)
+	a.tellCertificate(c.leaf)
+}
+
+// letGo forgets a name that was managed on demand.
+func (a *ACME) letGo(m *managed) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.names[m.name] == m {
+		delete(a.names, m.name)
+	}
+}
+
+// askEvery is how often a CA is asked when to renew, if it doesn't say.
+const askEvery = 6 * time.Hour
+
+// plan sets when the certificate is renewed: when a third of its life is left,
+// some later than others, unless the CA wishes for another time. What it
+// wishes for is heeded between half of the certificate's life (or 6 h, if a
+// certificate that was revoked is to be replaced at once) and five sixths.
+func (c *kept) plan(info *acme.RenewalInfo, now time.Time) {
+	life := c.leaf.NotAfter.Sub(c.leaf.NotBefore)
+	c.askAt = now.Add(askEvery)
+	if info == nil || info.SelectedTime.IsZero() {
+		if c.renewAt.IsZero() {
+			c.renewAt = c.leaf.NotBefore.Add(life*2/3 + rand.N(life/30+1)) //nolint:gosec // it spreads load, and is no secret
+		}
+		return
+	}
+	earliest := c.leaf.NotBefore.Add(min(life/2, 6*time.Hour))
+	latest := c.leaf.NotBefore.Add(life * 5 / 6)
+	c.renewAt = info.SelectedTime
+	if c.renewAt.Before(earliest) {
+		c.renewAt = earliest
+	}
+	if c.renewAt.After(latest) {
+		c.renewAt = latest
+	}
+	if info.RetryAfter != nil && info.RetryAfter.After(now.Add(time.Minute)) {
+		c.askAt = *info.RetryAfter
+	}
+}
+
+// askRenewalInfo asks the CA, if it is time to, when it wants c to be renewed.
+func (a *ACME) askRenewalInfo(ctx context.Context, m *managed, c *kept) {
+	now := time.Now()
+	if now.Before(c.askAt) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	next := *c
+	if info, err := a.issuer.renewalInfo(ctx, c.leaf); err == nil {
+		next.plan(&info, now)
+	} else {
+		next.plan(nil, now) // not every CA knows, and none has to: there is a plan without it
+	}
+	m.inUse.Store(&next)
+}
+
+// probe is a name that a certificate for name has to be for.
+func probe(name string) string {
+	if len(name) > 1 && name[0] == '*' {
+		return "any" + name[1:]
+	}
+	return name
+}

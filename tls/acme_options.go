@@ -1,0 +1,283 @@
+package proxytls
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/mail"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3"
+	"github.com/mholt/acmez/v3/acme"
+)
+
+// ACMEOptions are what an ACME is told.
+type ACMEOptions struct {
+	// Domains are the names that certificates are fetched for at the start,
+	// one each. "*.example.com" takes DNS-01.
+	Domains []string
+
+	// OnDemand are patterns of names that a certificate is fetched for when a
+	// client first asks for one: "shop.example.com", "*.example.com" (one
+	// label). No other name is ever asked for.
+	OnDemand []string
+
+	Email     string // where the CA writes to; may be empty
+	Directory string // URL of the CA's directory. If empty, Let's Encrypt's
+	CARoot    string // file (PEM) with the authorities of Directory's own certificate. If empty, the system's
+	Storage   string // folder of account, certificates, keys and locks; replicas share it
+
+	// Challenges are the ways to prove that a name is ours: HTTP01, which
+	// takes HTTPHandler on port 80, TLSALPN01, which takes GetCertificate on
+	// port 443, DNS01, which takes a DNSProvider. If empty, it is DNS01 with a
+	// provider, and both others without.
+	Challenges []string
+
+	// EABKeyID and EABHMACKey (base64url) tell the CA whose account it is.
+	EABKeyID, EABHMACKey string
+
+	// DNSProvider is the name of one that was registered, DNSSettings what it
+	// is made with, DNSResolvers ("192.0.2.53:53") who is asked for the zone
+	// and whether a record can be seen. If empty, the system's are asked for
+	// the zone, and the zone's own for the record.
+	DNSProvider  string
+	DNSSettings  map[string]string
+	DNSResolvers []string
+
+	// ConfigKey is what the configuration calls these options ("tls.acme"),
+	// for errors.
+	ConfigKey string
+
+	// Log takes the story of each order, all at the level of debug. If nil,
+	// it isn't told.
+	Log *slog.Logger
+
+	// Certificate is told of each certificate that is taken into use. Problem
+	// is told of whatever keeps one from being fetched or renewed, once for a
+	// name until that changes, Mended when it no longer does. They aren't
+	// called at the same time, nor after Close, and must not call the ACME.
+	// Each may be nil.
+	Certificate func(Certificate)
+	Problem     func(error)
+	Mended      func(error)
+}
+
+// The challenges.
+const (
+	HTTP01    = acme.ChallengeTypeHTTP01
+	TLSALPN01 = acme.ChallengeTypeTLSALPN01
+	DNS01     = acme.ChallengeTypeDNS01
+)
+
+func (o *ACMEOptions) errorf(key, format string, args ...any) error {
+	return keyErrorf(o.ConfigKey+"."+key, format, args...)
+}
+
+// check says everything that is wrong, and puts defaults where nothing was
+// said. No text has a secret.
+func (o *ACMEOptions) check() error {
+	var errs []error
+	add := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(o.Domains) == 0 && len(o.OnDemand) == 0 {
+		add(o.errorf("domains", "names no domain: list those that a certificate is wanted for"))
+	}
+	if len(o.Challenges) == 0 {
+		o.Challenges = []string{TLSALPN01, HTTP01}
+		if o.DNSProvider != "" {
+			o.Challenges = []string{DNS01}
+		}
+	}
+	for i, name := range o.Domains {
+		o.Domains[i] = normalName(name)
+		add(o.checkDomain("domains", o.Domains[i]))
+	}
+	for i, pattern := range o.OnDemand {
+		o.OnDemand[i] = normalName(pattern)
+		add(o.checkPattern(o.OnDemand[i]))
+	}
+	if o.Email != "" {
+		if a, err := mail.ParseAddress(o.Email); err != nil || a.Address != o.Email {
+			add(o.errorf("email", "%q is no address of e-mail: write ops@example.com", o.Email))
+		}
+	}
+	add(o.checkDirectory())
+	add(o.checkStorage())
+	add(o.checkEAB())
+	add(o.checkDNS())
+	return errors.Join(errs...)
+}
+
+func (o *ACMEOptions) checkDomain(key, name string) error {
+	below, wildcard := strings.CutPrefix(name, "*.")
+	switch {
+	case !nameForm.MatchString(below) || len(below) > 253:
+		return o.errorf(key, "%q is no name of a host: write grpc.example.com", name)
+	case wildcard && !slices.Contains(o.Challenges, DNS01):
+		return o.errorf(key, "%s: a CA gives a certificate for a wildcard only by DNS-01: set %s.dns_provider, as docs/tls.md#by-dns shows, or list the names", name, o.ConfigKey)
+	}
+	return nil
+}
+
+func (o *ACMEOptions) checkPattern(pattern string) error {
+	below := strings.TrimPrefix(pattern, "*.")
+	if !nameForm.MatchString(below) {
+		return o.errorf("on_demand", `%q would have whoever asks choose what is fetched: write names, or "*." before a domain of your own, as *.example.com`, pattern)
+	}
+	return nil
+}
+
+func (o *ACMEOptions) checkDirectory() error {
+	if o.Directory == "" {
+		o.Directory = certmagic.LetsEncryptProductionCA
+	}
+	u, err := url.Parse(o.Directory)
+	switch {
+	case err != nil || u.Scheme != "https" || u.Host == "":
+		return o.errorf("directory", "is no URL with https: write it as the CA does, https://ca.example.com/acme/acme/directory")
+	case u.User != nil:
+		return o.errorf("directory", "has a password in it: a CA knows its clients by eab")
+	}
+	return nil
+}
+
+func (o *ACMEOptions) checkStorage() error {
+	if o.Storage == "" {
+		return o.errorf("storage", "is missing: name a folder that outlives culvert, where account, keys and certificates are kept: without it every start would fetch anew, until the CA refuses")
+	}
+	if err := os.MkdirAll(o.Storage, 0o700); err != nil {
+		return o.errorf("storage", "%s: %w: it has to be a folder that culvert can write to", o.Storage, cause(err))
+	}
+	f, err := os.CreateTemp(o.Storage, ".culvert-*")
+	if err != nil {
+		return o.errorf("storage", "%s: %w: it has to be a folder that culvert can write to", o.Storage, cause(err))
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+func (o *ACMEOptions) checkEAB() error {
+	switch {
+	case o.EABKeyID == "" && o.EABHMACKey == "":
+		return nil
+	case o.EABKeyID == "":
+		return o.errorf("eab.key_id", "is missing: the CA gives it together with the key in %s.eab.hmac_key", o.ConfigKey)
+	case o.EABHMACKey == "":
+		return o.errorf("eab.hmac_key", "is missing: the CA gives it together with the name in %s.eab.key_id", o.ConfigKey)
+	}
+	// As some CAs show it, others want it.
+	o.EABHMACKey = strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(strings.TrimSpace(o.EABHMACKey))
+	if _, err := base64.RawURLEncoding.DecodeString(o.EABHMACKey); err != nil {
+		return o.errorf("eab.hmac_key", "is not in base64url: write it as the CA shows it")
+	}
+	return nil
+}
+
+func (o *ACMEOptions) checkDNS() error {
+	switch {
+	case slices.Contains(o.Challenges, DNS01) && o.DNSProvider == "":
+		return o.errorf("challenges", "%s takes a provider of DNS: set %s.dns_provider, as docs/tls.md#by-dns shows", DNS01, o.ConfigKey)
+	case o.DNSProvider == "":
+		return nil
+	case dnsProvider(o.DNSProvider) == nil:
+		known := "none"
+		if names := DNSProviders(); len(names) > 0 {
+			known = strings.Join(names, ", ")
+		}
+		return o.errorf("dns_provider", "%q isn't in this build, which has %s: docs/tls.md#by-dns shows how to build one in", o.DNSProvider, known)
+	}
+	return nil
+}
+
+// roots are the authorities that may have signed the directory's own
+// certificate; nil: the system's.
+func (o *ACMEOptions) roots() (*x509.CertPool, error) {
+	if o.CARoot == "" {
+		return nil, nil //nolint:nilnil // nil is how crypto/tls is told of the system's
+	}
+	data, err := os.ReadFile(o.CARoot)
+	if err != nil {
+		return nil, o.errorf("ca_root", "%s: %w", o.CARoot, cause(err))
+	}
+	pool := x509.NewCertPool()
+	if block, _ := pem.Decode(data); block == nil || !pool.AppendCertsFromPEM(data) {
+		return nil, o.errorf("ca_root", "%s holds no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", o.CARoot)
+	}
+	return pool, nil
+}
+
+// solvers makes what answers each challenge.
+func (o *ACMEOptions) solvers(c *challenges, log *slog.Logger) (map[string]acmez.Solver, error) {
+	solvers := map[string]acmez.Solver{}
+	for _, kind := range o.Challenges {
+		switch kind {
+		case HTTP01, TLSALPN01:
+			solvers[kind] = solver{c, kind}
+		case DNS01:
+			provider, err := dnsProvider(o.DNSProvider)(o.DNSSettings)
+			if err != nil {
+				return nil, o.errorf("dns_settings", "%s", o.redact(err.Error()))
+			}
+			solvers[kind] = &certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{
+				DNSProvider: provider,
+				Resolvers:   o.DNSResolvers,
+				Logger:      newZap(log.Handler()),
+			}}
+		default:
+			return nil, o.errorf("challenges", "%q is none of %s, %s, %s", kind, HTTP01, TLSALPN01, DNS01)
+		}
+	}
+	return solvers, nil
+}
+
+// redact takes the secrets out of a text that somebody else wrote: a
+// provider's error may have the whole request in it.
+func (o *ACMEOptions) redact(text string) string {
+	secrets := []string{o.EABHMACKey}
+	for _, v := range o.DNSSettings {
+		secrets = append(secrets, v)
+	}
+	for _, s := range secrets {
+		if len(s) >= minSecret {
+			text = strings.ReplaceAll(text, s, "…")
+		}
+	}
+	return text
+}
+
+// minSecret keeps words like "true" and "1" in a text.
+const minSecret = 6
+
+// issuerName is what certificates of a CA lie under in the storage: its host
+// and its path, as certmagic's own issuer calls them.
+func issuerName(directory string) string {
+	u, err := url.Parse(directory)
+	if err != nil {
+		return directory
+	}
+	name := u.Host
+	if p := strings.Trim(strings.ReplaceAll(u.Path, "/", "-"), "-"); p != "" {
+		name += "-" + p
+	}
+	return name
+}
+
+// storageFolder is where errors and logs say that something is.
+func (o *ACMEOptions) storageFolder() string {
+	if abs, err := filepath.Abs(o.Storage); err == nil {
+		return abs
+	}
+	return o.Storage
+}
+
+var errNoChallenge = fmt.Errorf("no CA was asked to look here")

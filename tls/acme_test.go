@@ -1,0 +1,445 @@
+package proxytls
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/libdns/libdns"
+)
+
+const hostName = "grpc.culvert.test"
+
+// allTold are the problems, and how many ended.
+func (s *story) allTold() (problems []string, ends int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.problems), len(s.ends)
+}
+
+func TestACMEFirstIssue(t *testing.T) {
+	t.Parallel()
+	for _, challenge := range []string{HTTP01, TLSALPN01} {
+		t.Run(challenge, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			c := s.newCA(caOptions{life: time.Hour})
+			o := c.options(t.TempDir(), hostName)
+			o.Challenges = []string{challenge}
+			a, told, _ := s.serve(o)
+			s.shows(hostName, nil)
+			if certificates, problems, _ := told.counts(); certificates != 1 || problems != 0 || len(a.Problems()) != 0 {
+				t.Errorf("told of %d certificates and %d problems, want 1 and none", certificates, problems)
+			}
+			if leaf, err := s.connect("other.culvert.test"); err == nil {
+				t.Errorf("a name that isn't managed is shown the certificate of %v", leaf.DNSNames)
+			}
+			if leaf, err := s.connect(""); err != nil || leaf.VerifyHostname(hostName) != nil {
+				t.Errorf("a client that asks for no name isn't shown the first domain's certificate: %v", err)
+			}
+		})
+	}
+}
+
+// A CA may refuse a nonce of its own at any time. RFC 8555 §6.5.
+func TestACMEBadNonces(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.newCA(caOptions{life: time.Hour, badNonces: 15})
+	o := c.options(t.TempDir(), hostName)
+	o.Email = "" // nobody is asked for one
+	s.serve(o)
+	s.shows(hostName, nil)
+}
+
+func TestACMERenewsShortLived(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.newCA(caOptions{life: 24 * time.Second})
+	a, told, _ := s.serve(c.options(t.TempDir(), hostName))
+	first := s.shows(hostName, nil)
+	second := s.shows(hostName, first)
+	if !second.NotAfter.After(first.NotAfter) {
+		t.Errorf("renewed until %v, before it was %v", second.NotAfter, first.NotAfter)
+	}
+	if got := c.count(`is a replacement of`); got == 0 {
+		t.Error("the CA isn't told that an order renews")
+	}
+	if _, problems, _ := told.counts(); problems != 0 || len(a.Problems()) != 0 {
+		t.Errorf("problems are told: %v", a.Problems())
+	}
+}
+
+func TestACMERestartAsksNobody(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.newCA(caOptions{life: time.Hour})
+	o := c.options(t.TempDir(), hostName)
+	_, _, stop := s.serve(o)
+	first := s.shows(hostName, nil)
+	stop()
+	c.setDown(true)
+	a, told, _ := s.serve(o)
+	leaf, err := s.connect(hostName) // at once: Start has read the storage
+	if err != nil || !leaf.Equal(first) {
+		t.Errorf("after a restart another certificate is shown, or none: %v", err)
+	}
+	if _, problems, _ := told.counts(); problems != 0 || len(a.Problems()) != 0 {
+		t.Errorf("problems are told: %v", a.Problems())
+	}
+	if got := c.count(pebbleOrdered); got != 1 {
+		t.Errorf("%d orders, want 1", got)
+	}
+}
+
+func TestACMEStorageIsForNobodyElse(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.newCA(caOptions{life: time.Hour})
+	folder := filepath.Join(t.TempDir(), "made", "for it")
+	s.serve(c.options(folder, hostName))
+	s.shows(hostName, nil)
+	err := filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		// Locks hold two times, and no secret.
+		if info.Mode().Perm()&0o077 != 0 && !strings.Contains(path, "locks") {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // a lock that is gone
+		t.Error(err)
+	}
+}
+
+func TestACMEKeepsTheOldCertificateWhileTheCAIsDown(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.newCA(caOptions{life: 24 * time.Second})
+	a, told, _ := s.serve(c.options(t.TempDir(), hostName))
+	first := s.shows(hostName, nil)
+	c.setDown(true)
+	eventually(t, "a problem", func() bool { return len(a.Problems()) == 1 })
+	if leaf, err := s.connect(hostName); err != nil || !leaf.Equal(first) {
+		t.Errorf("the old certificate isn't shown any more: %v", err)
+	}
+	text := a.Problems()[0].Error()
+	for _, want := range []string{"tls.acme: ", hostName, "the certificate in use holds until " + first.NotAfter.Format(time.RFC3339), "the CA can't be reached: https://localhost:"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the problem is %q, without %q", text, want)
+		}
+	}
+	c.setDown(false)
+	s.shows(hostName, first)
+	eventually(t, "the end of the problem", func() bool {
+		_, ends := told.allTold()
+		return ends == 1 && len(a.Problems()) == 0
+	})
+	// One line for each thing that changed, however often it was tried.
+	problems, _ := told.allTold()
+	if slices.Sort(problems); len(problems) != len(slices.Compact(problems)) {
+		t.Errorf("told twice: %q", problems)
+	}
+}
+
+func TestACMEStartsWhileTheCAIsDown(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.newCA(caOptions{life: time.Hour})
+	c.setDown(true)
+	a, told, _ := s.serve(c.options(t.TempDir(), hostName))
+	eventually(t, "a problem", func() bool { return len(a.Problems()) == 1 })
+	text := a.Problems()[0].Error()
+	if !strings.Contains(text, "there is no certificate for it yet") || strings.Contains(text, "in use") {
+		t.Errorf("the problem is %q", text)
+	}
+	if _, err := s.connect(hostName); err == nil {
+		t.Error("a certificate is shown")
+	}
+	c.setDown(false)
+	s.shows(hostName, nil)
+	eventually(t, "the end of the problem", func() bool {
+		_, ends := told.allTold()
+		return ends == 1 && len(a.Problems()) == 0
+	})
+}
+
+func TestACMEExternalAccount(t *testing.T) {
+	t.Parallel()
+	const secret = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+	for _, tt := range []struct {
+		name, key, hmac string
+		problem         string // "" for none
+	}{
+		{"the right one", "kid-1", secret, ""},
+		{"with its padding", "kid-1", secret + "==", ""},
+		{"a wrong one", "kid-1", strings.Repeat("Abc0", 16), "the CA refuses: "},
+		{"none", "", "", "externalAccountRequired"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			c := s.newCA(caOptions{life: time.Hour, eabKeys: map[string]string{"kid-1": secret}})
+			var log syncBuffer
+			o := c.options(t.TempDir(), hostName)
+			o.EABKeyID, o.EABHMACKey = tt.key, tt.hmac
+			o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			a, _, stop := s.serve(o)
+			if tt.problem == "" {
+				s.shows(hostName, nil)
+			} else {
+				eventually(t, "a problem", func() bool { return len(a.Problems()) == 1 })
+				if text := a.Problems()[0].Error(); !strings.Contains(text, tt.problem) {
+					t.Errorf("the problem is %q, without %q", text, tt.problem)
+				}
+			}
+			stop()
+			if text := log.String(); !strings.Contains(text, "acme") || tt.hmac != "" && strings.Contains(text, tt.hmac[:20]) {
+				t.Errorf("the log is empty, or has the key:\n%s", text)
+			}
+		})
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestACMEOnDemand(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.newCA(caOptions{life: time.Hour})
+	o := c.options(t.TempDir())
+	o.OnDemand = []string{"shop.culvert.test", "*.tenants.culvert.test", refusedName}
+	a, told, stop := s.serve(o)
+
+	for _, name := range []string{"shop.culvert.test", "one.tenants.culvert.test"} {
+		leaf, err := s.connect(name)
+		if err != nil {
+			leaf = s.shows(name, nil) // the order took longer than a handshake may
+		}
+		if err := leaf.VerifyHostname(name); err != nil {
+			t.Error(err)
+		}
+	}
+	ordered := c.count(pebbleOrdered)
+	if ordered != 2 {
+		t.Errorf("%d orders for 2 names", ordered)
+	}
+	for _, name := range []string{"", hostName, "tenants.culvert.test", "a.b.tenants.culvert.test", "xtenants.culvert.test", "127.0.0.1", "*.tenants.culvert.test", "../x.tenants.culvert.test", "a_b.tenants.culvert.test", "-.tenants.culvert.test"} {
+		if leaf, err := s.connect(name); err == nil {
+			t.Errorf("%q is shown the certificate of %v", name, leaf.DNSNames)
+		}
+	}
+	if got := c.count(pebbleOrdered); got != ordered {
+		t.Errorf("%d orders for names that aren't allowed", got-ordered)
+	}
+
+	for range 5 {
+		if _, err := s.connect(refusedName); err == nil {
+			t.Error("a name that the CA refuses has a certificate")
+		}
+	}
+	problems, _ := told.allTold()
+	if len(problems) != 1 || !strings.Contains(problems[0], "tls.acme.on_demand: the certificate for "+refusedName+" could not be fetched on demand: the CA refuses: ") {
+		t.Errorf("told %q, want one line", problems)
+	}
+	if got := c.count(`POST /order-plz`); got != ordered+1 {
+		t.Errorf("a name that the CA refuses was ordered %d times, want once", got-ordered)
+	}
+	if len(a.Problems()) != 0 {
+		t.Errorf("what a client asks for in vain makes culvert look ill: %v", a.Problems())
+	}
+
+	stop() // and start again: what is in the storage takes no order
+	c.setDown(true)
+	s.serve(o)
+	if _, err := s.connect("shop.culvert.test"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACMEReplicasFetchOnce(t *testing.T) {
+	t.Parallel()
+	for _, challenge := range []string{HTTP01, TLSALPN01} {
+		t.Run(challenge, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			c := s.newCA(caOptions{life: 24 * time.Second})
+			storage := t.TempDir()
+			o := c.options(storage, hostName)
+			o.Challenges = []string{challenge}
+			// The CA finds the second, whichever of them has ordered.
+			one, toldOne, _ := s.serve(o)
+			two, toldTwo, _ := s.serve(o)
+			s.shows(hostName, nil)
+			for renewals := range 2 {
+				// Both have the same, and each order was for both.
+				eventually(t, "as many orders as certificates", func() bool {
+					ofOne, _, _ := toldOne.counts()
+					ofTwo, _, _ := toldTwo.counts()
+					orders := c.count(pebbleOrdered)
+					return orders > renewals && ofOne == orders && ofTwo == orders && inUse(one).Equal(inUse(two))
+				})
+			}
+			if got := c.count(pebbleAccount); got != 1 {
+				t.Errorf("%d accounts of two replicas, want 1", got)
+			}
+		})
+	}
+}
+
+func inUse(a *ACME) *x509.Certificate { return a.find(hostName).inUse.Load().leaf }
+
+// testDNS is a provider as those of libdns are: it writes to a name server.
+type testDNS struct {
+	server *nameServer
+	token  string
+	fail   bool
+}
+
+func (d testDNS) change(records []libdns.Record, zone string, change func(old []string, text string) []string) ([]libdns.Record, error) {
+	if d.fail {
+		return nil, errors.New("POST /zones?token=" + d.token + ": 403 Forbidden")
+	}
+	d.server.mu.Lock()
+	defer d.server.mu.Unlock()
+	for _, r := range records {
+		name := libdns.AbsoluteName(r.RR().Name, zone)
+		d.server.txt[name] = change(d.server.txt[name], r.RR().Data)
+	}
+	return records, nil
+}
+
+func (d testDNS) AppendRecords(_ context.Context, zone string, records []libdns.Record) ([]libdns.Record, error) {
+	return d.change(records, zone, func(old []string, text string) []string { return append(old, text) })
+}
+
+func (d testDNS) DeleteRecords(_ context.Context, zone string, records []libdns.Record) ([]libdns.Record, error) {
+	return d.change(records, zone, func(old []string, text string) []string {
+		return slices.DeleteFunc(old, func(s string) bool { return s == text })
+	})
+}
+
+func TestACMEByDNS(t *testing.T) {
+	t.Parallel()
+	const token = "a-token-of-dns"
+	s := newSite(t)
+	c := s.newCA(caOptions{life: time.Hour})
+	RegisterDNSProvider("test", func(settings map[string]string) (certmagic.DNSProvider, error) {
+		if settings["token"] == "" {
+			return nil, errors.New("token is missing")
+		}
+		return testDNS{s.dns, settings["token"], settings["fail"] != ""}, nil
+	})
+	var log syncBuffer
+	o := c.options(t.TempDir(), "*.culvert.test")
+	o.DNSProvider, o.DNSResolvers = "test", []string{s.dns.conn.LocalAddr().String()}
+	o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+
+	_, err := NewACME(o)
+	if err == nil || !strings.Contains(err.Error(), ".dns_settings: token is missing") {
+		t.Errorf("without a token: %v", err)
+	}
+
+	o.DNSSettings = map[string]string{"token": token, "fail": "yes"}
+	a, _, stop := s.serve(o)
+	eventually(t, "a problem", func() bool { return len(a.Problems()) == 1 })
+	text := a.Problems()[0].Error()
+	if !strings.Contains(text, "POST /zones?token=…: 403 Forbidden") {
+		t.Errorf("the problem is %q", text)
+	}
+	stop()
+
+	o.DNSSettings = map[string]string{"token": token}
+	s.serve(o)
+	s.shows("any.culvert.test", nil)
+	s.dns.mu.Lock()
+	defer s.dns.mu.Unlock()
+	for name, texts := range s.dns.txt {
+		if len(texts) > 0 {
+			t.Errorf("%s is left with %q", name, texts)
+		}
+	}
+	if strings.Contains(text+log.String(), token) {
+		t.Error("the log has the token")
+	}
+}
+
+func TestACMEAnswersTheCAAlone(t *testing.T) {
+	t.Parallel()
+	a, _ := newACME(t, ACMEOptions{Domains: []string{hostName}, Storage: t.TempDir()})
+	t.Cleanup(a.Close)
+	shown := solver{a.challenges, HTTP01}
+	challenge := acmeChallenge(hostName)
+	if err := shown.Present(t.Context(), challenge); err != nil {
+		t.Fatal(err)
+	}
+	handler := a.HTTPHandler(http.RedirectHandler("https://elsewhere", http.StatusPermanentRedirect))
+	get := func(method, host, path string) string {
+		r := httptest.NewRequest(method, path, nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code == http.StatusPermanentRedirect {
+			return "redirected"
+		}
+		return w.Body.String()
+	}
+	for _, tt := range []struct{ method, host, path, want string }{
+		{"GET", hostName, challengePath + challenge.Token, challenge.KeyAuthorization},
+		{"GET", "GRPC.culvert.test:80", challengePath + challenge.Token, challenge.KeyAuthorization},
+		{"GET", hostName, challengePath + "other", "redirected"},
+		{"GET", hostName, challengePath, "redirected"},
+		{"POST", hostName, challengePath + challenge.Token, "redirected"},
+		{"GET", "other.culvert.test", challengePath + challenge.Token, "redirected"},
+		{"GET", "..", challengePath + challenge.Token, "redirected"},
+		{"GET", hostName, "/", "redirected"},
+	} {
+		if got := get(tt.method, tt.host, tt.path); got != tt.want {
+			t.Errorf("%s http://%s%s: %q, want %q", tt.method, tt.host, tt.path, got, tt.want)
+		}
+	}
+	// A replica finds it in the storage, until it is over.
+	delete(a.challenges.open, a.challenges.key(HTTP01, hostName))
+	if got := get("GET", hostName, challengePath+challenge.Token); got != challenge.KeyAuthorization {
+		t.Errorf("a replica answers %q", got)
+	}
+	if err := shown.CleanUp(t.Context(), challenge); err != nil {
+		t.Error(err)
+	}
+	if got := get("GET", hostName, challengePath+challenge.Token); got != "redirected" {
+		t.Errorf("when it is over: %q", got)
+	}
+}
