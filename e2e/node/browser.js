@@ -5,7 +5,8 @@ import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { chromium } from "playwright-core";
 
-export async function launch() {
+/** Starts it, with further arguments. */
+export async function launch(further = []) {
   const executablePath = (process.env.PATH ?? "")
     .split(delimiter)
     .flatMap((dir) => ["chromium", "chromium-browser", "google-chrome"].map((name) => join(dir, name)))
@@ -24,6 +25,7 @@ export async function launch() {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
+      ...further,
     ],
   });
 }
