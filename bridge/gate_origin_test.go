@@ -44,6 +44,55 @@ func names(lines []string) (list []string) {
 	return list
 }
 
+// TestOriginsAreJudgedAlike, whatever they ask for.
+func TestOriginsAreJudgedAlike(t *testing.T) {
+	address, _ := seenBy(t)
+	s := newServer(t, Config{Backend: Backend{Target: address}, ForwardCookies: true, AllowOrigins: []string{"https://app.example.com", `~https://pr-[0-9]+\.example\.com`}})
+	call := func(contentType string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("Content-Type", contentType) }
+	}
+	upgrade := func(subprotocol string) func(*http.Request) {
+		return func(r *http.Request) {
+			r.Method, r.Body = http.MethodGet, http.NoBody
+			r.Header.Set("Connection", "Upgrade")
+			r.Header.Set("Upgrade", "websocket")
+			r.Header.Set("Sec-Websocket-Protocol", subprotocol)
+		}
+	}
+	ways := map[string]func(*http.Request){
+		"grpc-web": call("application/grpc-web+proto"), "grpc-web-text": call("application/grpc-web-text"), "grpc": call("application/grpc"),
+		"grpc-websockets": upgrade("grpc-websockets"), "h2ts": upgrade(tunnelName),
+		"preflight": func(r *http.Request) {
+			r.Method, r.Body = http.MethodOptions, http.NoBody
+			r.Header.Set("Access-Control-Request-Method", http.MethodPost)
+		},
+	}
+	for _, c := range []struct {
+		fields  []string
+		allowed bool
+	}{
+		{[]string{"Origin", "https://app.example.com"}, true},
+		{[]string{"Origin", "https://pr-1.example.com"}, true},
+		{[]string{"Origin", "http://localhost", "Sec-Fetch-Site", "same-origin"}, true},
+		{[]string{"Origin", "http://localhost", "Sec-Fetch-Site", "cross-site"}, false},
+		{[]string{"Origin", "https://evil.example"}, false},
+		{[]string{"Origin", "null"}, false},
+		{[]string{"Origin", ""}, false},
+		{[]string{"Origin", "https://app.example.com", "Origin", "https://evil.example"}, false},
+		{[]string{"Origin", "https://app.example.com", "Cookie", "a=1"}, true},
+		{[]string{"Origin", "https://evil.example", "Cookie", "a=1", "Sec-Fetch-Site", "same-origin"}, false},
+	} {
+		for way, prepare := range ways {
+			r := webCall(t, c.fields...)
+			prepare(r)
+			w := answerTo(s, r)
+			if refused := w.Code == http.StatusForbidden; refused == c.allowed || refused && !strings.Contains(w.Body.String(), "culvert: ") {
+				t.Errorf("%s with %q: answered %d %s, want it allowed: %v", way, c.fields, w.Code, w.Body, c.allowed)
+			}
+		}
+	}
+}
+
 // TestVary: each answer that another page would have got another way says so,
 // and none says it twice.
 func TestVary(t *testing.T) {

@@ -426,6 +426,16 @@ func noCalls(w witness) {
 		w.get("POST", "http://localhost:8080/grpc/culvert.demo.v1.Demo/Echo", "Content-Type", "application/grpc-web")
 		w.get("POST", "http://localhost:8080/culvert.demo.v1.Demo/Echo", "Host", "grpc.example.com", "Content-Type", "application/grpc-web")
 		w.get("POST", "http://localhost:8080/culvert.demo.v1.Demo/Echo", "Origin", "https://evil.example", "Content-Type", "application/grpc-web")
+		w.get("POST", "http://localhost:8080/culvert.demo.v1.Demo/Echo", "Origin", "", "Content-Type", "application/grpc-web")
+		w.get("POST", "http://localhost:8080/culvert.demo.v1.Demo/Echo", "Sec-Fetch-Site", "cross-site", "Content-Type", "application/grpc-web")
+		w.get("POST", "http://localhost:8080/culvert.demo.v1.Demo/Echo", "Origin", "http://localhost:8080", "Sec-Fetch-Site", "cross-site", "Content-Type", "application/grpc-web")
+	})
+	file := filepath.Join(w.TempDir(), "proxy.yaml")
+	if err := os.WriteFile(file, []byte("metadata: {forward_cookies: true}\n"), 0o600); err != nil {
+		w.Fatal(err)
+	}
+	w.with([]string{"--listen", "127.0.0.1:8080", "--config", file}, func() {
+		w.get("POST", "http://localhost:8080/culvert.demo.v1.Demo/Echo", "Cookie", "session=1", "Content-Type", "application/grpc-web")
 	})
 }
 
