@@ -48,6 +48,7 @@ type Call struct {
 type Peer struct {
 	Addr      string               // the client's address: an IP, with a port when the connection is its own
 	TLS       *tls.ConnectionState // nil: the connection is plaintext
+	Client    *ClientNames         // by its certificate; nil: it showed none, or none that was verified
 	Transport string               // the transport's name, as in logs: "grpc-web"
 }
 

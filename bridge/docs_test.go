@@ -73,7 +73,8 @@ case. Values of names that end in ` + "`-bin`" + ` are base64 on the wire and by
 - **cookie**: crosses only with the key that the last column names.
 
 Towards the backend culvert adds ` + "`x-forwarded-for`, `x-forwarded-proto`, `x-forwarded-host`, `via`, `x-forwarded-user-agent`" + `
-and ` + "`x-request-id`" + ` (the call's id). Towards the client it adds ` + "`x-request-id`" + `, unless the backend sends one.
+and ` + "`x-request-id`" + ` (the call's id), and by key (` + "`metadata.client_certificate`" + `) ` + "`x-forwarded-client-cert`" + `: who showed a
+verified certificate, as Envoy writes it, with ` + "`Hash`, `Subject`, `URI` and `DNS`" + `. Towards the client it adds ` + "`x-request-id`" + `, unless the backend sends one.
 
 `)
 	table := func(title string, rules []bridge.HeaderRule) {

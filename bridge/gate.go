@@ -55,6 +55,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusBadRequest, "what proxies say of the client can't be read: "+a.unreadable.Error())
 		return
 	}
+	if a.misdirected() {
+		s.refusals.note(Refusal{Reason: ReasonBadRequest, Key: keyCertificates, Peer: a.peer.Addr, Detail: a.host}, "the client has to make a connection for this host")
+		refuse(w, r, http.StatusMisdirectedRequest, misdirectedText)
+		return
+	}
 	if a.listening.LoopbackOnly && !s.origins.allowsHost(a.host) {
 		s.refusals.note(Refusal{Reason: ReasonOriginDenied, Key: "hosts", Peer: a.peer.Addr, Detail: a.host}, "add the name to hosts")
 		refuse(w, r, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
@@ -119,6 +124,7 @@ func (s *Server) arrive(r *http.Request) *arrival {
 	if r.ProtoMajor == 2 {
 		a.protocol = "2"
 	}
+	a.peer.Client = namesOf(conn, a.peer.TLS)
 	direct := hostOnly(r.RemoteAddr)
 	if addr, ok := hopAddr(direct); ok {
 		direct = addr.String()

@@ -25,7 +25,7 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	if !saneID(id) {
 		id = newID()
 	}
-	c.info = &CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
+	c.info = &CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
 	if a.refused != nil {
 		return c, a.refused
 	}
@@ -43,6 +43,7 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	}
 	c.Metadata = md
 	a.vouch(md)
+	a.vouchCertificate(md, r.Header, s.cfg.ForwardClientCertificate)
 	if t, ok := r.Header["Grpc-Timeout"]; ok {
 		if c.Timeout, err = codec.ParseTimeout(t[0]); err != nil {
 			c.Timeout = 0

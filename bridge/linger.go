@@ -20,8 +20,9 @@ type clientConn struct {
 	listening *listening
 	linger    atomic.Bool
 	once      sync.Once
-	batch     batch    // of what is written
-	proxied   *proxied // nil: no PROXY header is to come
+	batch     batch                       // of what is written
+	proxied   *proxied                    // nil: no PROXY header is to come
+	names     atomic.Pointer[ClientNames] // of its certificate, once they are asked for
 	life      life
 }
 

@@ -65,6 +65,7 @@ type CallInfo struct {
 	Transport string
 	Method    string
 	Peer      string
+	Client    string // the most telling name in its verified certificate; "" where there is none
 	Listener  string // the name of the one it came in on; "" where there is none
 	Authority string
 	Begin     time.Time

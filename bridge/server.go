@@ -61,7 +61,12 @@ type Config struct {
 
 	ForwardCookies    bool // a request's cookies reach the backend
 	ForwardSetCookies bool // a backend's set-cookie reaches the client
-	DetailedErrors    bool // culvert's own statuses tell inner causes: for development
+
+	// ForwardClientCertificate tells the backend of verified client
+	// certificates, in x-forwarded-client-cert.
+	ForwardClientCertificate bool
+
+	DetailedErrors bool // culvert's own statuses tell inner causes: for development
 
 	Limits Limits
 

@@ -46,12 +46,20 @@ func (o *Log) CallEnded(c *bridge.CallInfo) {
 	if !o.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 13)
+	attrs := make([]slog.Attr, 0, 15)
 	attrs = append(attrs,
 		slog.String("call_id", c.ID),
 		slog.String("transport", c.Transport),
 		slog.String("method", c.Method),
 		slog.String("peer", c.Peer),
+	)
+	if c.Client != "" {
+		attrs = append(attrs, slog.String("client", c.Client))
+	}
+	if c.Listener != "" {
+		attrs = append(attrs, slog.String("listener", c.Listener))
+	}
+	attrs = append(attrs,
 		slog.String("code", code.Code(c.Code).String()),
 		slog.String("origin", c.Origin),
 	)

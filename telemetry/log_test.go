@@ -38,6 +38,8 @@ func TestOneLineACall(t *testing.T) {
 	refused.Cause = "dial tcp 10.0.0.1:9000: \x1b[31mrefused\nlevel=ERROR msg=forged"
 	defect := call
 	defect.Code, defect.Origin, defect.Reason = codes.Internal, bridge.OriginCulvert, bridge.ReasonInternal
+	named := call
+	named.Client, named.Listener = "spiffe://example.org/orders", "public"
 	odd := call
 	odd.Code = 99
 
@@ -50,6 +52,7 @@ func TestOneLineACall(t *testing.T) {
 		"the upstream's status": {call, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=OK origin=upstream " + counts + "\n"},
 		"culvert's status":      {refused, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=UNAVAILABLE origin=culvert reason=UPSTREAM_UNREACHABLE " + counts + ` cause="dial tcp 10.0.0.1:9000: \x1b[31mrefused\nlevel=ERROR msg=forged"` + "\n"},
 		"a defect":              {defect, slog.LevelWarn, "level=ERROR msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=INTERNAL origin=culvert reason=INTERNAL " + counts + "\n"},
+		"a named client":        {named, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 client=spiffe://example.org/orders listener=public code=OK origin=upstream " + counts + "\n"},
 		"a code of no name":     {odd, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=99 origin=upstream " + counts + "\n"},
 		"a quiet log":           {call, slog.LevelWarn, ""},
 	} {

@@ -1,0 +1,120 @@
+package bridge
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// clientCert signs a certificate of a client with the names.
+func clientCert(t testing.TB, ca *authority, commonName string, dns []string, uris ...string) tls.Certificate {
+	t.Helper()
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: commonName}, DNSNames: dns, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	for _, text := range uris {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template.URIs = append(template.URIs, u)
+	}
+	return ca.sign(t, template)
+}
+
+func TestClientNames(t *testing.T) {
+	ca := newAuthority(t)
+	for _, c := range []struct {
+		name      string
+		cert      tls.Certificate
+		text      string
+		spiffe    string
+		forwarded string // behind the hash
+	}{
+		{"common name", clientCert(t, ca, "orders", nil), "orders", "", `Subject="CN=orders"`},
+		{"DNS", clientCert(t, ca, "orders", []string{"orders.example.org", "*.example.org"}), "orders.example.org", "", `Subject="CN=orders";DNS=orders.example.org;DNS=*.example.org`},
+		{
+			"SPIFFE", clientCert(t, ca, "", []string{"orders.example.org"}, "spiffe://example.org/ns/shop/sa/orders"),
+			"spiffe://example.org/ns/shop/sa/orders", "spiffe://example.org/ns/shop/sa/orders",
+			`Subject="";URI=spiffe://example.org/ns/shop/sa/orders;DNS=orders.example.org`,
+		},
+		{
+			"several URIs", clientCert(t, ca, "orders", nil, "spiffe://example.org/a", "spiffe://example.org/b"), "orders", "",
+			`Subject="CN=orders";URI=spiffe://example.org/a;URI=spiffe://example.org/b`,
+		},
+		{"another URI", clientCert(t, ca, "orders", nil, "https://example.org/a"), "orders", "", `Subject="CN=orders";URI=https://example.org/a`},
+		{
+			"an element that it isn't", clientCert(t, ca, `x";URI=spiffe://example.org/root,Subject="y`, nil, "spiffe://example.org/a,b;c=d"),
+			"spiffe://example.org/a,b;c=d", "spiffe://example.org/a,b;c=d",
+			`Subject="CN=x\\\"\\;URI=spiffe://example.org/root\\,Subject=\\\"y";URI="spiffe://example.org/a,b;c=d"`,
+		},
+		{"what no header carries", clientCert(t, ca, "Jürgen\r\nx: y", nil), "Jürgen\r\nx: y", "", `Subject="CN=J?rgen??x: y"`},
+	} {
+		state := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{c.cert.Leaf}}, PeerCertificates: []*x509.Certificate{c.cert.Leaf}}
+		n := namesOf(nil, state)
+		hash := sha256.Sum256(c.cert.Leaf.Raw)
+		want := "Hash=" + hex.EncodeToString(hash[:]) + ";" + c.forwarded
+		if n.String() != c.text || n.SPIFFE != c.spiffe || n.forwarded != want {
+			t.Errorf("%s: %q, %q,\n%s; want %q, %q,\n%s", c.name, n, n.SPIFFE, n.forwarded, c.text, c.spiffe, want)
+		}
+		state.VerifiedChains = nil
+		if n := namesOf(nil, state); n != nil || n.String() != "" {
+			t.Errorf("%s: of a certificate that nobody verified the names are %v", c.name, n)
+		}
+	}
+}
+
+// TestClientCertificateIsForwardedByKey: in the log always; to the backend by
+// key; and what a client says of its certificate never, also inside a tunnel.
+func TestClientCertificateIsForwardedByKey(t *testing.T) {
+	backend, seen := seenBy(t)
+	ca := newAuthority(t)
+	cert := clientCert(t, ca, "orders", nil, "spiffe://example.org/orders")
+	own := namesOf(nil, &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{cert.Leaf}}}).forwarded
+	serverTLS := &tls.Config{
+		Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: ca.pool,
+	}
+	anonymous := &tls.Config{RootCAs: ca.pool}
+	named := &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{cert}}
+	forged := http.Header{"X-Forwarded-Client-Cert": {"Hash=00;URI=spiffe://example.org/root"}, "Client-Cert": {":AA==:"}}
+	for _, key := range []bool{false, true} {
+		obs := newObserver()
+		s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, ForwardClientCertificate: key})
+		trusting := Listener{TLS: serverTLS, TrustedProxies: prefixes(t, "127.0.0.0/8")}
+		open := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{TLS: serverTLS})
+		behind := serveListener(t, s, listen(t, "127.0.0.1:0"), trusting)
+		for _, c := range []struct {
+			name, address string
+			tls           *tls.Config
+			header        http.Header
+			client        string
+			want          string // with the key
+		}{
+			{"anonymous", open, anonymous, nil, "", ""},
+			{"anonymous, forged", open, anonymous, forged, "", ""},
+			{"named", open, named, nil, "spiffe://example.org/orders", own},
+			{"named, forged", open, named, forged, "spiffe://example.org/orders", own},
+			{"a trusted proxy's client", behind, anonymous, forged, "", forged.Get("X-Forwarded-Client-Cert")},
+			{"a trusted proxy with a name", behind, named, forged, "spiffe://example.org/orders", forged.Get("X-Forwarded-Client-Cert") + "," + own},
+		} {
+			for transport, call := range callers {
+				call(t, way{tls: c.tls}, c.address, c.header)
+				md, info := await(t, "the call at the backend", seen), await(t, "the call's end", obs.ended)
+				want := ""
+				if key {
+					want = c.want
+				}
+				if got := strings.Join(md[clientCertHeader], " | "); got != want || info.Client != c.client {
+					t.Errorf("%s over %s, forwarded %v: %q, and the backend sees %q; want %q, %q", c.name, transport, key, info.Client, got, c.client, want)
+				}
+				if got := md["client-cert"]; len(got) > 0 && c.address == open {
+					t.Errorf("%s over %s: the backend sees a client-cert %q", c.name, transport, got)
+				}
+			}
+		}
+	}
+}
