@@ -4,16 +4,25 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 )
 
 // Health answers /livez and /readyz. The zero value is alive and not ready.
 // Its methods may be called concurrently.
-type Health struct{ ready atomic.Bool }
+type Health struct {
+	ready  atomic.Bool
+	detail atomic.Pointer[func() []string]
+}
 
 // SetReady says whether new calls are taken.
 func (h *Health) SetReady(ready bool) { h.ready.Store(ready) }
+
+// SetDetail gives what tells of things that are wrong and don't keep calls from
+// being taken: a certificate that could not be loaded again. /readyz has a line
+// for each, below its answer.
+func (h *Health) SetDetail(detail func() []string) { h.detail.Store(&detail) }
 
 // Handler serves GET and HEAD of /livez, 200 as long as the process can answer
 // at all, and of /readyz, 200 or 503.
@@ -24,12 +33,24 @@ func (h *Health) Handler() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if h.ready.Load() {
-			answer(w, http.StatusOK, "ready\n")
+			answer(w, http.StatusOK, "ready\n"+h.details())
 			return
 		}
-		answer(w, http.StatusServiceUnavailable, "not ready: no new calls are taken\n")
+		answer(w, http.StatusServiceUnavailable, "not ready: no new calls are taken\n"+h.details())
 	})
 	return mux
+}
+
+func (h *Health) details() string {
+	detail := h.detail.Load()
+	if detail == nil {
+		return ""
+	}
+	var text strings.Builder
+	for _, line := range (*detail)() {
+		text.WriteString(strings.ReplaceAll(line, "\n", " ") + "\n")
+	}
+	return text.String()
 }
 
 func answer(w http.ResponseWriter, status int, text string) {

@@ -36,6 +36,11 @@ func TestHealth(t *testing.T) {
 			t.Errorf("%s %s while ready is %v: got %d %q, want %d %q", step.method, step.path, step.ready, w.Code, w.Body, step.status, step.body)
 		}
 	}
+	h.SetReady(true)
+	h.SetDetail(func() []string { return []string{"tls.cert: bad", "two\nlines"} })
+	if got := ask(http.MethodGet, "/readyz").Body.String(); got != "ready\ntls.cert: bad\ntwo lines\n" {
+		t.Errorf("with details: %q", got)
+	}
 	if got := ask(http.MethodGet, "/livez").Header().Get("Cache-Control"); got != "no-store" {
 		t.Errorf("an answer may be kept: %q", got)
 	}

@@ -20,6 +20,11 @@ type Observer interface {
 	CallMessage(c *CallInfo, d Direction, bytes int)
 	CallEnded(c *CallInfo)
 	Refused(r Refusal)
+
+	// Certificate is told by whoever has the certificates, not by the Server:
+	// of each that is loaded, and again when its end is near and when it has
+	// come.
+	Certificate(c CertificateInfo)
 }
 
 // A Direction is the way a message goes.
@@ -95,6 +100,15 @@ type Refusal struct {
 	ReportOnly bool
 }
 
+// CertificateInfo is a certificate that is in use: one that clients are shown,
+// or that culvert shows the backend.
+type CertificateInfo struct {
+	File     string   // that it is from; "" if it was made or fetched
+	Names    []string // that it is for
+	NotAfter time.Time
+	Ending   bool // it should have been replaced by now
+}
+
 // silent is the Observer of a Server that was given none.
 type silent struct{}
 
@@ -105,3 +119,4 @@ func (silent) CallHeader(*CallInfo, metadata.MD)     {}
 func (silent) CallMessage(*CallInfo, Direction, int) {}
 func (silent) CallEnded(*CallInfo)                   {}
 func (silent) Refused(Refusal)                       {}
+func (silent) Certificate(CertificateInfo)           {}

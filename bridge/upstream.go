@@ -35,6 +35,10 @@ type Backend struct {
 	// TLS is for the connection to the backend. If nil, it is plaintext.
 	TLS *tls.Config
 
+	// CurrentTLS replaces TLS if it isn't nil: it is called for each
+	// connection, so that certificates can change while others last.
+	CurrentTLS func() *tls.Config
+
 	// Authority replaces the :authority that the backend sees. If empty, it
 	// is the target's.
 	Authority string
@@ -71,7 +75,10 @@ func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
 		return nil, errors.New("no backend address")
 	}
 	creds := insecure.NewCredentials()
-	if b.TLS != nil {
+	switch {
+	case b.CurrentTLS != nil:
+		creds = newCurrentCredentials(b.CurrentTLS)
+	case b.TLS != nil:
 		creds = credentials.NewTLS(b.TLS)
 	}
 	target, dial := b.dialer()

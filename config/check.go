@@ -23,6 +23,8 @@ var checks = []func(*Loaded) []error{
 	checkLimits,
 	checkHealthListen,
 	checkListeners,
+	checkTLS,
+	checkHTTPListen,
 }
 
 func (l *Loaded) check() []error {

@@ -70,6 +70,40 @@ func TestContradictionsAndDangers(t *testing.T) {
 			"proxy.yaml:4: limits.header_bytes: is too much: write at most 16MiB",
 			"proxy.yaml:5: limits.calls_per_connection: is too much: write at most 10000",
 		}, nil},
+		{"a public certificate alone", "tls: {cert: /c.pem}", []string{
+			"proxy.yaml:1: tls.cert: is a certificate without its private key: set tls.key (--tls-key)",
+		}, nil},
+		{"a public key alone", "tls: {key: /k.pem}", []string{
+			"proxy.yaml:1: tls.key: is a private key without its certificate: set tls.cert (--tls-cert)",
+		}, nil},
+		{"TLS without a certificate", "tls:\n  client_ca: /ca.pem\n  client_auth: require\n  crls: [/crl.pem]\n  min_version: 1.3\n  http_listen: :80", []string{
+			"proxy.yaml:2: tls.client_ca: has no effect without a certificate: set tls.cert and tls.key (--tls-cert, --tls-key)",
+			"proxy.yaml:3: tls.client_auth: has no effect without a certificate: set tls.cert and tls.key (--tls-cert, --tls-key)",
+			"proxy.yaml:4: tls.crls: has no effect without a certificate: set tls.cert and tls.key (--tls-cert, --tls-key)",
+			"proxy.yaml:5: tls.min_version: has no effect without a certificate: set tls.cert and tls.key (--tls-cert, --tls-key)",
+			"proxy.yaml:6: tls.http_listen: has no effect without a certificate: set tls.cert and tls.key (--tls-cert, --tls-key)",
+		}, nil},
+		{"certificates that nobody may have signed", "tls: {self_signed: true, client_auth: optional}", []string{
+			"proxy.yaml:1: tls.client_auth: asks clients for a certificate, but nothing says who may have signed it: set tls.client_ca (--tls-client-ca)",
+		}, nil},
+		{"signers of what nobody is asked for", "tls: {self_signed: true, client_ca: /ca.pem, client_auth: none}", []string{
+			"proxy.yaml:1: tls.client_ca: says who may have signed clients' certificates, but tls.client_auth asks for none: remove one of them",
+		}, nil},
+		{"revoked without signers", "tls: {self_signed: true, crls: [/crl.pem]}", []string{
+			"proxy.yaml:1: tls.crls: revokes certificates that no client is asked for: set tls.client_ca (--tls-client-ca)",
+		}, nil},
+		{"two certificates", "tls:\n  cert: /c.pem\n  key: /k.pem\n  self_signed: true", []string{
+			"proxy.yaml:4: tls.self_signed: makes a certificate, but proxy.yaml:2: tls.cert has one: remove one of them",
+		}, nil},
+		{"names of nothing", "tls: {self_signed_names: [app.test]}", []string{
+			"proxy.yaml:1: tls.self_signed_names: names a certificate that isn't made: set tls.self_signed (--tls-self-signed)",
+		}, nil},
+		{"the redirect on the port itself", "tls: {self_signed: true, http_listen: 127.0.0.1:8080}", []string{
+			"proxy.yaml:1: tls.http_listen: is the port of listen: give it one of its own, or remove it",
+		}, nil},
+		{"the redirect on the port of health checks", "tls: {self_signed: true, http_listen: 127.0.0.1:9901}", []string{
+			"proxy.yaml:1: tls.http_listen: is the port of health.listen: give it one of its own, or remove it",
+		}, nil},
 		{"one port for two", "health: {listen: 127.0.0.1:8080}", []string{
 			"proxy.yaml:1: health.listen: is the port of listen: give it one of its own, or turn it off (--health-listen off)",
 		}, nil},

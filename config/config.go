@@ -29,6 +29,10 @@ type Config struct {
 	// address a request must name an IP address, localhost or one of hosts.
 	Listen []Listener `key:"listen" flag:"listen" short:"address"`
 
+	// The certificates that clients are shown, and what they have to show.
+	// Without any the port speaks plaintext.
+	TLS TLS `key:"tls"`
+
 	// The gRPC server that calls are carried to.
 	Backend Backend `key:"backend"`
 
@@ -87,6 +91,49 @@ type Config struct {
 	// What is written to standard error.
 	Log Log `key:"log"`
 }
+
+// TLS is how culvert proves to clients who it is, and they to it.
+type TLS struct {
+	// File with the certificate chain (PEM): culvert's own first, then those
+	// in between. It is read again when it changes. A relative path starts at
+	// the directory of the file it stands in.
+	Cert string `key:"cert" flag:"tls-cert" is:"file"`
+
+	// File with the private key (PEM) of cert.
+	Key string `key:"key" flag:"tls-key" is:"file"`
+
+	// File with the certificates (PEM) of those who may have signed clients'.
+	ClientCA string `key:"client_ca" flag:"tls-client-ca" is:"file"`
+
+	// What clients have to show: "require" a certificate that client_ca
+	// signed, "optional" such a one or none, "none" nothing. Empty: require
+	// where there is a client_ca.
+	ClientAuth string `key:"client_auth" is:"client auth"`
+
+	// Files with lists (PEM or DER) of the clients' certificates that were
+	// revoked, signed by client_ca. One that is out of date goes on to count,
+	// and is warned of.
+	CRLs []string `key:"crls" is:"file"`
+
+	// The oldest version of TLS that is spoken: "1.2" or "1.3".
+	MinVersion string `key:"min_version" one:"1.2,1.3"`
+
+	// For development: a certificate for localhost, 127.0.0.1, ::1 and
+	// self_signed_names, by an authority of this machine that is made once, in
+	// the user's configuration folder, and can vouch for those names only.
+	SelfSigned bool `key:"self_signed" flag:"tls-self-signed"`
+
+	// Further names and addresses of the development certificate
+	// ("app.test", "192.168.1.10").
+	SelfSignedNames []string `key:"self_signed_names" is:"name"`
+
+	// An address (":80") that sends whoever comes in plaintext to HTTPS, and
+	// does nothing else; "" or "off" for none.
+	HTTPListen string `key:"http_listen" is:"optional address"`
+}
+
+// Enabled says whether the public port speaks TLS.
+func (t TLS) Enabled() bool { return t.Cert != "" || t.SelfSigned }
 
 // Backend is the gRPC server behind culvert.
 type Backend struct {
@@ -243,6 +290,7 @@ type Log struct {
 func Defaults() Config {
 	return Config{
 		Listen:         []Listener{{Address: ":8080"}},
+		TLS:            TLS{MinVersion: "1.2"},
 		EnforceOrigins: true,
 		Methods:        Methods{Enforce: true},
 		Errors:         "concise",

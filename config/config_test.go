@@ -51,6 +51,14 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 	t.Setenv("EMPTY", "")
 	file := write(t, "proxy.yaml", `
 listen: 127.0.0.1:0
+tls:
+  cert: tls.pem
+  key: /etc/culvert/tls.key
+  client_ca: clients.pem
+  client_auth: optional
+  crls: [revoked.pem, /etc/culvert/revoked.der]
+  min_version: 1.3
+  http_listen: ":80"
 backend:
   address: ${BACKEND}
   authority: orders.example.com
@@ -102,6 +110,10 @@ log: {level: debug, format: json}
 		Listen: []Listener{{Address: "127.0.0.1:0", TrustedProxies: []netip.Prefix{
 			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("::1/128"),
 		}}},
+		TLS: TLS{
+			Cert: filepath.Join(dir, "tls.pem"), Key: "/etc/culvert/tls.key", ClientCA: filepath.Join(dir, "clients.pem"), ClientAuth: "optional",
+			CRLs: []string{filepath.Join(dir, "revoked.pem"), "/etc/culvert/revoked.der"}, MinVersion: "1.3", HTTPListen: ":80",
+		},
 		Backend: Backend{
 			Address:   "orders:9000",
 			Authority: "orders.example.com",
@@ -181,8 +193,8 @@ func TestEveryScalarKeyHasAVariable(t *testing.T) {
 			t.Setenv("CULVERT_LISTEN", ":7777") // so that no example is in its way
 			t.Setenv(k.Env, value)
 			l, err := Load("", nil)
-			// A certificate alone is refused, after it has arrived.
-			if err != nil && !strings.Contains(err.Error(), "without its") {
+			// What needs another key is refused alone, after it has arrived.
+			if err != nil && !strings.Contains(err.Error(), "without ") {
 				t.Fatal(err)
 			}
 			want, err := k.kind.parse(value)

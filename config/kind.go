@@ -56,6 +56,7 @@ var (
 		"path prefix":      {"path prefix", "/grpc", "", text(orEmpty(checkPathPrefix))},
 		"method pattern":   {"method pattern", "shop.v1.Orders/*", "", text(checkMethodPattern)},
 		"metadata name":    {"metadata name", "x-authenticated-user", "", text(checkMetadataName)},
+		"client auth":      {"none, optional or require", "require", "", parseClientAuth},
 		"file":             {"file", "ca.pem", "", text(func(string) error { return nil })},
 		"count":            {"number, at least 1", "100", "", parseCount},
 	}

@@ -28,6 +28,7 @@ func (observer) ConnEnded(bridge.ConnInfo)                           {}
 func (observer) CallBegan(*bridge.CallInfo)                          {}
 func (observer) CallHeader(*bridge.CallInfo, metadata.MD)            {}
 func (observer) CallMessage(*bridge.CallInfo, bridge.Direction, int) {}
+func (observer) Certificate(bridge.CertificateInfo)                  {}
 
 func (o observer) CallEnded(c *bridge.CallInfo) {
 	o.BridgeConfig.CallEnded(Call{Transport: c.Transport, Method: c.Method, Status: c.Status, Duration: c.Duration})

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -145,6 +146,24 @@ func (o *Log) CallHeader(*bridge.CallInfo, metadata.MD) {}
 
 // CallMessage implements bridge.Observer. The call's line counts messages.
 func (o *Log) CallMessage(*bridge.CallInfo, bridge.Direction, int) {}
+
+// Certificate writes a line: a warning where somebody should have replaced the
+// certificate by now.
+func (o *Log) Certificate(c bridge.CertificateInfo) {
+	level, msg := slog.LevelInfo, "certificate in use"
+	switch {
+	case time.Now().After(c.NotAfter):
+		level, msg = slog.LevelWarn, "certificate expired: clients refuse it"
+	case c.Ending:
+		level, msg = slog.LevelWarn, "certificate expires soon: renew it"
+	}
+	//nolint:sloglint // the messages are constants, a few lines above
+	o.log.LogAttrs(context.Background(), level, msg,
+		slog.String("file", c.File),
+		slog.String("names", strings.Join(c.Names, " ")),
+		slog.Time("not_after", c.NotAfter.UTC()),
+	)
+}
 
 // Refused implements bridge.Observer. The bridge writes refusals itself, no
 // more of them than a person reads.

@@ -97,6 +97,24 @@ func TestBadEndsOfConnections(t *testing.T) {
 	})
 }
 
+func TestCertificatesAreToldByTheirEnd(t *testing.T) {
+	now := time.Now().UTC().Truncate(time.Second)
+	c := bridge.CertificateInfo{File: "/c.pem", Names: []string{"a.example", "*.b.example"}, NotAfter: now.Add(time.Hour)}
+	ending, expired := c, c
+	ending.Ending = true
+	expired.NotAfter = now.Add(-time.Hour)
+	for want, c := range map[string]bridge.CertificateInfo{
+		`level=INFO msg="certificate in use"`:                     c,
+		`level=WARN msg="certificate expires soon: renew it"`:     ending,
+		`level=WARN msg="certificate expired: clients refuse it"`: expired,
+	} {
+		want += ` file=/c.pem names="a.example *.b.example" not_after=` + c.NotAfter.Format("2006-01-02T15:04:05.000Z07:00") + "\n"
+		if got := lines(slog.LevelInfo, func(o *Log) { o.Certificate(c) }); got != want {
+			t.Errorf("got  %swant %s", got, want)
+		}
+	}
+}
+
 func TestStoryOfAConnectionAtDebug(t *testing.T) {
 	tell := func(o *Log) {
 		conn := bridge.ConnInfo{Peer: "192.0.2.1:4711", Tunnel: true}

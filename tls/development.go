@@ -251,3 +251,6 @@ for %[2]s only:
   grpcurl          grpcurl -cacert %[1]q
 `, d.CA, strings.Join(d.names, ", "))
 }
+
+// Names are the names and addresses that the certificate is for.
+func (d *Development) Names() []string { return d.names }

@@ -164,14 +164,15 @@ func TestBadPairChangesNothing(t *testing.T) {
 			t.Errorf("half of a set was loaded: %s", got)
 		}
 		want := "tls.certificates[0].cert: " + pairs[1].Cert + " holds no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----"
+		if err := p.Reload(); err == nil || err.Error() != want {
+			t.Errorf("Reload: %v", err)
+		}
+		want += ": what was loaded before stays in use"
 		if !slices.Equal(told.wrong(), []string{want}) {
 			t.Errorf("told of %q in a minute, want once %q", told.wrong(), want)
 		}
 		if now := p.Problems(); len(now) != 1 || now[0].Error() != want {
 			t.Errorf("the problems are %v", now)
-		}
-		if err := p.Reload(); err == nil || err.Error() != want {
-			t.Errorf("Reload: %v", err)
 		}
 
 		writeFile(t, pairs[1].Cert, certPEM(second.Leaf))
@@ -219,7 +220,7 @@ func TestFileThatVanishesIsTold(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if want := []string{"tls.key: " + pair.Key + ": no such file or directory"}; !slices.Equal(told.wrong(), want) {
+		if want := []string{"tls.key: " + pair.Key + ": no such file or directory: what was loaded before stays in use"}; !slices.Equal(told.wrong(), want) {
 			t.Errorf("told of %q, want %q", told.wrong(), want)
 		}
 		if got := shown(t, p, ca, "a.example"); got != "a.example" {

@@ -154,7 +154,7 @@ func (w *watcher) tell(now time.Time) {
 			}
 		}
 	}
-	problems = append(split(w.failed), problems...)
+	problems = append(stays(w.failed), problems...)
 	before := w.problems
 	w.problems = problems
 	for _, err := range without(problems, before) {
@@ -167,6 +167,19 @@ func (w *watcher) tell(now time.Time) {
 			w.mended(err)
 		}
 	}
+}
+
+// stays adds to what could not be loaded what that means.
+func stays(failed error) []error {
+	var errs []error
+	for _, err := range split(failed) {
+		var about *KeyError
+		if errors.As(err, &about) {
+			err = keyErrorf(about.Key, "%w: what was loaded before stays in use", about.Err)
+		}
+		errs = append(errs, err)
+	}
+	return errs
 }
 
 // without returns the errors of all whose text none of others has.

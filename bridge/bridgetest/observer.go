@@ -23,6 +23,7 @@ func (o *observer) ConnEnded(bridge.ConnInfo)                           {}
 func (o *observer) CallHeader(*bridge.CallInfo, metadata.MD)            {}
 func (o *observer) CallMessage(*bridge.CallInfo, bridge.Direction, int) {}
 func (o *observer) Refused(bridge.Refusal)                              {}
+func (o *observer) Certificate(bridge.CertificateInfo)                  {}
 
 func (o *observer) CallBegan(*bridge.CallInfo) {
 	o.mu.Lock()

@@ -84,6 +84,7 @@ func (demoObserver) ConnEnded(bridge.ConnInfo)                           {}
 func (demoObserver) CallBegan(*bridge.CallInfo)                          {}
 func (demoObserver) CallHeader(*bridge.CallInfo, metadata.MD)            {}
 func (demoObserver) CallMessage(*bridge.CallInfo, bridge.Direction, int) {}
+func (demoObserver) Certificate(bridge.CertificateInfo)                  {}
 
 // CallEnded implements bridge.Observer.
 func (o demoObserver) CallEnded(c *bridge.CallInfo) {

@@ -91,3 +91,12 @@ func (s *socket) Close() error {
 
 // Addr is the place, not the name that the socket was bound by.
 func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
+
+// cause drops the name of the file from an error that will be said with it.
+func cause(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}

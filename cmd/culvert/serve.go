@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -61,8 +62,9 @@ TERM or INT drains: no new calls, and those that run may end within
 		for _, w := range loaded.Warnings {
 			log.Warn("configuration", "warning", w)
 		}
-		p := &program{config: loaded, log: log, calls: calls}
-		if err := p.open(cmd.Context()); err != nil {
+		p := &program{config: loaded, log: log, calls: calls, out: cmd.OutOrStdout()}
+		opened, err := p.unlessEnded(signals, func() error { return p.open(cmd.Context()) })
+		if !opened {
 			return err
 		}
 		return p.run(cmd.Context(), signals)
@@ -75,34 +77,85 @@ type program struct {
 	config *config.Loaded
 	log    *slog.Logger
 	calls  *slog.Logger // for the lines of single calls
+	out    io.Writer    // for people
 
+	keys      *keyring
 	bridge    *bridge.Server
-	listeners []net.Listener // of each of listen, in its order
+	listeners []net.Listener    // of each of listen, in its order
+	policies  []bridge.Listener // of each of listeners
+
+	redirectListener net.Listener // nil: off
 
 	health         admin.Health
 	healthListener net.Listener // nil: off
 }
 
-// open binds the addresses, so that what can fail has failed before anybody is
-// told that culvert is there.
+// unlessEnded heeds signals while open runs: a name or a drive that doesn't
+// answer must not keep culvert from ending. opened is false if there is nothing
+// to run.
+func (p *program) unlessEnded(signals <-chan os.Signal, open func() error) (opened bool, err error) {
+	opening := make(chan error, 1)    // so that it need not wait for anybody
+	go func() { opening <- open() }() // received below, or the process ends
+	for {
+		select {
+		case err := <-opening:
+			return err == nil, err
+		case s := <-signals:
+			if s == syscall.SIGHUP { // everything is being read
+				continue
+			}
+			p.log.Info("ended before anything was open", "signal", s.String())
+			return false, nil
+		}
+	}
+}
+
+// open binds the addresses and reads the certificates, so that what can fail
+// has failed before anybody is told that culvert is there.
 func (p *program) open(ctx context.Context) error {
-	cfg, err := bridgeConfig(p.config)
+	cfg := bridgeConfig(p.config)
+	cfg.Logger = p.log
+	cfg.Observer = telemetry.NewLog(p.calls)
+	err := p.openKeys(&cfg)
 	if err != nil {
 		return err
 	}
 	if err := p.bind(ctx); err != nil {
 		return err
 	}
-	cfg.Logger = p.log
-	cfg.Observer = telemetry.NewLog(p.calls)
 	p.bridge, err = bridge.New(cfg)
 	if err == nil {
 		err = p.openHealth(ctx)
+	}
+	if err == nil {
+		err = p.openRedirect(ctx)
 	}
 	if err != nil {
 		p.close() //nolint:contextcheck // nothing runs yet that a context could end
 	}
 	return err
+}
+
+// openKeys reads the certificates, and says what holds for each listener.
+func (p *program) openKeys(cfg *bridge.Config) (err error) {
+	if p.keys, err = openKeyring(p.config, p.log, cfg.Observer, p.out); err != nil {
+		return err
+	}
+	p.health.SetDetail(p.keys.problems)
+	cfg.Backend.CurrentTLS = p.keys.backend()
+	for _, l := range p.config.Listen {
+		provider, err := p.keys.public()
+		if err != nil {
+			p.keys.close()
+			return err
+		}
+		policy := bridgeListener(l)
+		if provider != nil {
+			policy.TLS, policy.SamePolicy = provider.Config(), provider.SamePolicy
+		}
+		p.policies = append(p.policies, policy)
+	}
+	return nil
 }
 
 // openHealth leaves a default address that is taken: a second culvert on one
@@ -126,6 +179,7 @@ func (p *program) openHealth(ctx context.Context) error {
 
 // close lets go of what open took, for when run is never reached.
 func (p *program) close() {
+	p.keys.close()
 	for _, ln := range p.listeners {
 		_ = ln.Close() // the error that counts is the one that led here
 	}
@@ -142,12 +196,20 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer running.Wait()
 	defer cancel()
 
-	failed := make(chan error, len(p.listeners)+1) // one place for each server: none waits to tell
+	defer p.keys.close()
+
+	failed := make(chan error, len(p.listeners)+2) // one place for each server: none waits to tell
 	for i, ln := range p.listeners {
-		l := bridgeListener(p.config.Listen[i])
+		l := p.policies[i]
 		l.LoopbackOnly = isLoopback(ln.Addr())
 		running.Go(func() { failed <- serveError(config.Entry("listen", i), p.bridge.ServeListener(ln, l)) })
-		p.log.Info("listening", "address", ln.Addr().String(), "backend", p.config.Backend.Address, "tls_to_backend", p.config.Backend.TLS.Enabled)
+		p.log.Info("listening", "address", ln.Addr().String(), "backend", p.config.Backend.Address, "tls_to_backend", p.config.Backend.TLS.Enabled, "tls", l.TLS != nil)
+	}
+	if p.redirectListener != nil {
+		server := p.redirectServer()
+		running.Go(func() { failed <- serveError("tls.http_listen", server.Serve(p.redirectListener)) })
+		defer func() { _ = server.Close() }() // answers of one line: none is worth waiting for
+		p.log.Info("redirecting to HTTPS", "address", p.redirectListener.Addr().String())
 	}
 	if p.healthListener != nil {
 		server := p.health.Server(p.log)
@@ -166,7 +228,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 			return err
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				p.log.Warn("ignored: restart to apply a changed configuration", "signal", s.String())
+				p.keys.reload()
 				continue
 			}
 			return p.drain(ctx, s, signals)

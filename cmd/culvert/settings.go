@@ -19,6 +19,10 @@ type settings struct {
 // is what the help calls the value.
 var usages = map[string]string{
 	"listen":              "`address` that clients connect to",
+	"tls-cert":            "`file` with the certificate chain (PEM) that clients are shown; turns TLS on",
+	"tls-key":             "`file` with the private key (PEM) of that certificate",
+	"tls-client-ca":       "`file` with the CA certificates (PEM) that clients' are checked by; clients need one then",
+	"tls-self-signed":     "for development: a certificate for localhost, by an authority of this machine",
 	"backend":             "the gRPC server: `host:port`, dns:///host:port or unix:///path",
 	"backend-tls":         "speak TLS to the backend",
 	"backend-ca":          "`file` with the CA certificates (PEM) that the backend's is checked by; turns TLS on",

@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"io"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -52,7 +54,7 @@ func validate(cmd *cobra.Command, s *settings) error {
 		// Not wrong in a file that leaves it to the flags of each machine.
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", errNoBackend)
 	}
-	if err := checkBridge(loaded); err != nil {
+	if err := checkBridge(cmd, loaded); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", cmp.Or(loaded.File, "environment and flags"))
@@ -61,15 +63,34 @@ func validate(cmd *cobra.Command, s *settings) error {
 
 // checkBridge makes the server as serve would, and lets it go: certificates
 // are read, and what only the bridge can judge is judged.
-func checkBridge(loaded *config.Loaded) error {
-	cfg, err := bridgeConfig(loaded)
-	if err != nil {
+func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
+	if err := checkCertificates(cmd, loaded); err != nil {
 		return err
 	}
+	cfg := bridgeConfig(loaded)
 	cfg.Backend.Target = cmp.Or(cfg.Backend.Target, "localhost:50051")
 	srv, err := bridge.New(cfg)
 	if err != nil {
 		return err
 	}
 	return srv.Close()
+}
+
+// checkCertificates reads them as serve would, and lets them go. The authority
+// of --tls-self-signed isn't made for a look.
+func checkCertificates(cmd *cobra.Command, loaded *config.Loaded) error {
+	looked := *loaded
+	looked.TLS.SelfSigned = false
+	keys, err := openKeyring(&looked, slog.New(slog.DiscardHandler), nil, io.Discard)
+	if err != nil {
+		return err
+	}
+	defer keys.close()
+	if _, err := keys.public(); err != nil {
+		return err
+	}
+	for _, p := range keys.problems() {
+		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", p)
+	}
+	return nil
 }

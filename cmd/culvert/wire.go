@@ -1,11 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"io/fs"
-	"os"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
@@ -13,14 +8,12 @@ import (
 )
 
 // bridgeConfig makes the bridge's configuration from the file's: the only
-// place where the two meet, so every setting can be seen here. Logger
-// and Observer are serve's to add.
-func bridgeConfig(c *config.Loaded) (bridge.Config, error) {
-	backendTLS, err := backendTLS(c)
+// place where the two meet, so every setting can be seen here. Logger,
+// Observer and what has certificates are serve's to add.
+func bridgeConfig(c *config.Loaded) bridge.Config {
 	return bridge.Config{
 		Backend: bridge.Backend{
 			Target:      c.Backend.Address,
-			TLS:         backendTLS,
 			Authority:   c.Backend.Authority,
 			Keepalive:   c.Backend.Keepalive,
 			UseEnvProxy: c.Backend.UseProxy,
@@ -53,7 +46,7 @@ func bridgeConfig(c *config.Loaded) (bridge.Config, error) {
 			ConnectionIdleTimeout: orNone(c.Limits.ConnectionIdleTimeout),
 			ConnectionMaxAge:      orNone(c.Limits.ConnectionMaxAge),
 		},
-	}, err
+	}
 }
 
 // bridgeListener makes the bridge's listener from one of listen. LoopbackOnly
@@ -73,39 +66,4 @@ func orNone[T int | time.Duration](v T) T {
 		return -1
 	}
 	return v
-}
-
-// backendTLS returns nil where the backend speaks plaintext.
-func backendTLS(c *config.Loaded) (*tls.Config, error) {
-	if !c.Backend.TLS.Enabled {
-		return nil, nil //nolint:nilnil // nil is how the bridge is told of plaintext
-	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.Backend.TLS.ServerName}
-	var errs []error
-	if file := c.Backend.TLS.CA; file != "" {
-		pem, err := os.ReadFile(file)
-		t.RootCAs = x509.NewCertPool()
-		if err != nil {
-			errs = append(errs, c.Errorf("backend.tls.ca", "%s: %w", file, cause(err)))
-		} else if !t.RootCAs.AppendCertsFromPEM(pem) {
-			errs = append(errs, c.Errorf("backend.tls.ca", "%s holds no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", file))
-		}
-	}
-	if file := c.Backend.TLS.Cert; file != "" {
-		pair, err := tls.LoadX509KeyPair(file, c.Backend.TLS.Key)
-		if err != nil {
-			errs = append(errs, c.Errorf("backend.tls.cert", "%w: it has to go with the private key in backend.tls.key", err))
-		}
-		t.Certificates = []tls.Certificate{pair}
-	}
-	return t, errors.Join(errs...)
-}
-
-// cause drops the name of the file from an error that will be said with it.
-func cause(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
 }

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/config"
+	proxytls "github.com/culvert-grpc/culvert/tls"
+)
+
+// A keyring has all certificates: those that clients are shown, on every
+// listener, and the one for the backend. Its methods may be called
+// concurrently.
+type keyring struct {
+	config *config.Loaded
+	log    *slog.Logger
+	obs    bridge.Observer // nil: none
+	out    io.Writer       // for people: how to trust a new authority
+
+	mu          sync.Mutex
+	providers   []sharedProvider
+	client      *proxytls.Client      // nil: plaintext to the backend
+	development *proxytls.Development // nil: not asked for yet
+
+	telling sync.Mutex
+	told    map[string]toldCertificate // by file
+}
+
+// A sharedProvider serves every listener that wants the same.
+type sharedProvider struct {
+	wants    string
+	provider *proxytls.Provider
+}
+
+// openKeyring reads what is needed towards the backend; provider reads what a
+// listener needs.
+func openKeyring(c *config.Loaded, log *slog.Logger, obs bridge.Observer, out io.Writer) (*keyring, error) {
+	k := &keyring{config: c, log: log, obs: obs, out: out, told: map[string]toldCertificate{}}
+	if t := c.Backend.TLS; t.Enabled {
+		var err error
+		k.client, err = proxytls.NewClient(proxytls.ClientOptions{
+			CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName, ConfigKey: "backend.tls",
+			Certificate: k.certificate, Problem: k.problem, Mended: k.mended,
+		})
+		if err != nil {
+			return nil, k.placed(err)
+		}
+	}
+	return k, nil
+}
+
+// backend is how to connect to the backend; nil where it speaks plaintext.
+func (k *keyring) backend() func() *tls.Config {
+	if k.client == nil {
+		return nil
+	}
+	return k.client.Config
+}
+
+// public returns what the public port is opened with, nil where it speaks
+// plaintext.
+func (k *keyring) public() (*proxytls.Provider, error) {
+	t := k.config.TLS
+	if !t.Enabled() {
+		return nil, nil //nolint:nilnil // nil is plaintext
+	}
+	o := proxytls.Options{
+		ConfigKey:  "tls",
+		ClientCA:   t.ClientCA,
+		ClientAuth: proxytls.ClientAuth(t.ClientAuth),
+		CRLs:       t.CRLs,
+		MinVersion: tlsVersion(t.MinVersion),
+	}
+	if t.Cert != "" {
+		o.Certificates = append(o.Certificates, proxytls.Pair{Cert: t.Cert, Key: t.Key, ConfigKey: "tls"})
+	}
+	if t.SelfSigned {
+		d, err := k.selfSigned()
+		if err != nil {
+			return nil, err
+		}
+		o.Fallback = d.GetCertificate
+	}
+	return k.provider(o)
+}
+
+func tlsVersion(text string) uint16 {
+	if text == "1.3" {
+		return tls.VersionTLS13
+	}
+	return tls.VersionTLS12
+}
+
+// provider returns the Provider for the options, which it may have already:
+// Fallback is the same for all, and doesn't tell options apart.
+func (k *keyring) provider(o proxytls.Options) (*proxytls.Provider, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	wants := fmt.Sprint(o.Certificates, o.ClientCA, o.ClientAuth, o.CRLs, o.MinVersion, o.Fallback != nil)
+	for _, s := range k.providers {
+		if s.wants == wants {
+			return s.provider, nil
+		}
+	}
+	o.Certificate, o.Problem, o.Mended = k.certificate, k.problem, k.mended
+	p, err := proxytls.New(o)
+	if err != nil {
+		return nil, k.placed(err)
+	}
+	k.providers = append(k.providers, sharedProvider{wants, p})
+	return p, nil
+}
+
+// selfSigned opens the authority of this machine, or makes it, and then says
+// how to trust it.
+func (k *keyring) selfSigned() (*proxytls.Development, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.development != nil {
+		return k.development, nil
+	}
+	folder, err := os.UserConfigDir()
+	if err != nil {
+		return nil, k.config.Errorf("tls.self_signed", "%w: there is nowhere to keep the development CA", err)
+	}
+	d, err := proxytls.NewDevelopment(filepath.Join(folder, "culvert", "development"), k.config.TLS.SelfSignedNames)
+	if err != nil {
+		return nil, k.config.Errorf("tls.self_signed", "%w", err)
+	}
+	k.log.Info("development certificate: trust its authority on this machine only", "ca", d.CA, "names", d.Names())
+	if d.Made {
+		fmt.Fprintf(k.out, "\n%s\n", d.HowToTrust())
+	}
+	k.development = d
+	return d, nil
+}
+
+// reload loads all files now. What can't be loaded stays as it was.
+func (k *keyring) reload() {
+	k.mu.Lock()
+	providers, client := slices.Clone(k.providers), k.client
+	k.mu.Unlock()
+	var errs []error
+	for _, s := range providers {
+		errs = append(errs, s.provider.Reload())
+	}
+	if client != nil {
+		errs = append(errs, client.Reload())
+	}
+	switch err := k.placed(errors.Join(errs...)); {
+	case len(errs) == 0:
+		k.log.Warn("ignored: restart to apply a changed configuration", "signal", "hangup")
+	case err != nil:
+		k.log.Warn("certificates not loaded again: those in use stay", "cause", err.Error())
+	default:
+		k.log.Info("certificates loaded again: the rest of a changed configuration takes a restart")
+	}
+}
+
+// problems has a line for everything that is wrong now.
+func (k *keyring) problems() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var errs []error
+	for _, s := range k.providers {
+		errs = append(errs, s.provider.Problems()...)
+	}
+	if k.client != nil {
+		errs = append(errs, k.client.Problems()...)
+	}
+	var lines []string
+	for _, err := range errs {
+		lines = append(lines, k.placed(err).Error())
+	}
+	return lines
+}
+
+// close ends the looking for changes.
+func (k *keyring) close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.providers {
+		s.provider.Close()
+	}
+	if k.client != nil {
+		k.client.Close()
+	}
+}
+
+// A toldCertificate is what was told of a file.
+type toldCertificate struct {
+	notAfter        time.Time
+	ending, expired bool
+}
+
+// certificate tells of each file once, also where several listeners use it.
+func (k *keyring) certificate(c proxytls.Certificate) {
+	now := time.Now()
+	state := toldCertificate{c.NotAfter.UTC(), c.Ending(now), c.Expired(now)}
+	k.telling.Lock()
+	before, was := k.told[c.File]
+	k.told[c.File] = state
+	k.telling.Unlock()
+	if k.obs != nil && (!was || before != state) {
+		k.obs.Certificate(bridge.CertificateInfo{File: c.File, Names: c.Names, NotAfter: c.NotAfter, Ending: state.ending})
+	}
+}
+
+func (k *keyring) problem(err error) {
+	k.log.Warn("something is wrong with a certificate", "problem", k.placed(err).Error())
+}
+
+func (k *keyring) mended(err error) {
+	k.log.Info("no longer wrong with a certificate", "problem", k.placed(err).Error())
+}
+
+// placed puts the places of keys, file and line or flag, before errors about
+// them.
+func (k *keyring) placed(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var errs []error
+		for _, e := range joined.Unwrap() {
+			errs = append(errs, k.placed(e))
+		}
+		return errors.Join(errs...)
+	}
+	var about *proxytls.KeyError
+	if errors.As(err, &about) {
+		return k.config.Errorf(about.Key, "%w", about.Err)
+	}
+	return err
+}

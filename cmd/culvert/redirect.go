@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+
+	"golang.org/x/net/netutil"
+
+	proxytls "github.com/culvert-grpc/culvert/tls"
+)
+
+// maxRedirected bounds the connections to the port that redirects: each has a
+// few seconds, and those over the bound wait for a place.
+const maxRedirected = 256
+
+// openRedirect binds the port that sends plaintext to HTTPS.
+func (p *program) openRedirect(ctx context.Context) error {
+	address := p.config.TLS.HTTPListen
+	if address == "" {
+		return nil
+	}
+	ln, err := listen(ctx, address)
+	if err != nil {
+		return p.config.Errorf("tls.http_listen", "%w: %s", err, listenRemedy(err, "tls.http_listen"))
+	}
+	p.redirectListener = netutil.LimitListener(ln, maxRedirected)
+	return nil
+}
+
+// redirectServer sends to the first listener that speaks TLS on a port.
+func (p *program) redirectServer() *http.Server {
+	port := 443
+	for i := len(p.listeners) - 1; i >= 0; i-- {
+		if tcp, ok := p.listeners[i].Addr().(*net.TCPAddr); ok && p.policies[i].TLS != nil {
+			port = tcp.Port
+		}
+	}
+	return proxytls.RedirectServer(proxytls.RedirectHandler(port), p.log)
+}
