@@ -18,6 +18,7 @@ func (s *Server) noteConn(l *listening, c net.Conn, state http.ConnState) {
 	case http.StateClosed:
 		s.connEnded(l, c)
 	case http.StateHijacked, http.StateActive, http.StateIdle:
+		handshakeDone(l, c)
 		lifeOf(c).enterState(state)
 	}
 }
@@ -80,6 +81,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 			if l.of.expectsHeader(client) {
 				client.proxied = new(proxied)
 			}
+			client.linger.Store(l.of.TLS != nil) // until handshakeDone
 			c = client
 		}
 		if l.s.conns.Load() < int64(l.s.limits.Connections) {

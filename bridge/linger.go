@@ -19,6 +19,7 @@ type clientConn struct {
 	s         *Server
 	listening *listening
 	linger    atomic.Bool
+	greeted   atomic.Bool // TLS: the handshake was done
 	once      sync.Once
 	batch     batch                       // of what is written
 	proxied   *proxied                    // nil: no PROXY header is to come

@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -46,8 +47,10 @@ func endBody(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadTime)) // a foreign ResponseWriter may have none
-	if c, ok := r.Context().Value(connKey{}).(*clientConn); ok {
-		c.linger.Store(true)
+	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		if client := clientUnder(c); client != nil {
+			client.linger.Store(true)
+		}
 	}
 }
 
