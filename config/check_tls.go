@@ -2,6 +2,7 @@ package config
 
 import (
 	"net"
+	"slices"
 )
 
 var clientAuth = oneOf([]string{"none", "optional", "require"})
@@ -24,8 +25,13 @@ func checkTLS(l *Loaded) []error {
 	if t.Key != "" && t.Cert == "" {
 		errs = append(errs, l.Errorf("tls.key", "is a private key without its certificate: set tls.cert (--tls-cert)"))
 	}
-	if t.SelfSigned && t.Cert != "" {
-		errs = append(errs, l.Errorf("tls.self_signed", "makes a certificate, but %s has one: remove one of them", l.place("tls.cert")))
+	for _, o := range []struct {
+		key string
+		set bool
+	}{{"tls.cert", t.Cert != ""}, {"tls.certificates", len(t.Certificates) > 0}} {
+		if t.SelfSigned && o.set {
+			errs = append(errs, l.Errorf("tls.self_signed", "makes a certificate, but %s has one: remove one of them", l.place(o.key)))
+		}
 	}
 	if !t.SelfSigned && len(t.SelfSignedNames) > 0 {
 		errs = append(errs, l.Errorf("tls.self_signed_names", "names a certificate that isn't made: set tls.self_signed (--tls-self-signed)"))
@@ -53,7 +59,7 @@ func checkTLS(l *Loaded) []error {
 		errs = append(errs, l.Errorf("tls.client_auth", "asks clients for a certificate, but nothing says who may have signed it: set tls.client_ca (--tls-client-ca)"))
 	case t.ClientCA != "" && t.ClientAuth == "none":
 		errs = append(errs, l.Errorf("tls.client_ca", "says who may have signed clients' certificates, but tls.client_auth asks for none: remove one of them"))
-	case t.ClientCA == "" && len(t.CRLs) > 0:
+	case t.ClientCA == "" && len(t.CRLs) > 0 && !slices.ContainsFunc(t.Certificates, func(c Certificate) bool { return c.ClientCA != "" }):
 		errs = append(errs, l.Errorf("tls.crls", "revokes certificates that no client is asked for: set tls.client_ca (--tls-client-ca)"))
 	}
 	return errs

@@ -102,6 +102,11 @@ type TLS struct {
 	// File with the private key (PEM) of cert.
 	Key string `key:"key" flag:"tls-key" is:"file"`
 
+	// Further certificates: which one a client is shown goes by the name that
+	// it asks for. cert, or else the first of these, is for clients that ask
+	// for none, or for one that no certificate has.
+	Certificates []Certificate `key:"certificates"`
+
 	// File with the certificates (PEM) of those who may have signed clients'.
 	ClientCA string `key:"client_ca" flag:"tls-client-ca" is:"file"`
 
@@ -133,7 +138,27 @@ type TLS struct {
 }
 
 // Enabled says whether the public port speaks TLS.
-func (t TLS) Enabled() bool { return t.Cert != "" || t.SelfSigned }
+func (t TLS) Enabled() bool { return t.Cert != "" || len(t.Certificates) > 0 || t.SelfSigned }
+
+// Certificate is one of several that clients are shown.
+type Certificate struct {
+	// File with the certificate chain (PEM).
+	Cert string `key:"cert" is:"file" needed:"true"`
+
+	// File with the private key (PEM) of cert.
+	Key string `key:"key" is:"file" needed:"true"`
+
+	// File with the certificates (PEM) of those who may have signed clients',
+	// for clients that ask for a name of this certificate. Empty: that of
+	// tls.client_ca.
+	ClientCA string `key:"client_ca" is:"file"`
+
+	// What clients have to show that ask for a name of this certificate.
+	// Empty: what tls.client_auth says, or "require" with a client_ca. A
+	// connection for a name that asks for less carries no request for this
+	// one: those are answered 421.
+	ClientAuth string `key:"client_auth" is:"client auth"`
+}
 
 // Backend is the gRPC server behind culvert.
 type Backend struct {

@@ -2,6 +2,7 @@ package proxytls
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -58,19 +59,15 @@ func newSet(o Options, c contents) (*set, error) {
 	s.unnamed = policyOf(o.ClientAuth, o.ClientCA, o.ConfigKey)
 	for _, from := range o.Certificates {
 		p := &pair{policy: s.unnamed}
+		if from.ClientAuth != "" || from.ClientCA != "" {
+			p.policy = policyOf(from.ClientAuth, cmp.Or(from.ClientCA, o.ClientCA), from.ConfigKey)
+		}
 		var err error
 		if p.cert, err = loadPair(from.ConfigKey, from.Cert, from.Key, c); err != nil {
 			errs = append(errs, split(err)...)
 			continue
 		}
 		p.fact = factOf(from.ConfigKey+".cert", from.Cert, p.cert.Leaf)
-		switch {
-		case from.ClientAuth == "" && from.ClientCA == "":
-		case from.ClientCA == "":
-			p.policy = policyOf(from.ClientAuth, o.ClientCA, from.ConfigKey)
-		default:
-			p.policy = policyOf(from.ClientAuth, from.ClientCA, from.ConfigKey)
-		}
 		if err := s.add(p); err != nil {
 			errs = append(errs, err)
 		}

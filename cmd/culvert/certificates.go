@@ -83,6 +83,11 @@ func (k *keyring) public() (*proxytls.Provider, error) {
 	if t.Cert != "" {
 		o.Certificates = append(o.Certificates, proxytls.Pair{Cert: t.Cert, Key: t.Key, ConfigKey: "tls"})
 	}
+	for i, c := range t.Certificates {
+		o.Certificates = append(o.Certificates, proxytls.Pair{
+			Cert: c.Cert, Key: c.Key, ClientCA: c.ClientCA, ClientAuth: proxytls.ClientAuth(c.ClientAuth), ConfigKey: config.Entry("tls.certificates", i),
+		})
+	}
 	if t.SelfSigned {
 		d, err := k.selfSigned()
 		if err != nil {
