@@ -83,7 +83,7 @@ func TestClientCertificateIsForwardedByKey(t *testing.T) {
 	forged := http.Header{"X-Forwarded-Client-Cert": {"Hash=00;URI=spiffe://example.org/root"}, "Client-Cert": {":AA==:"}}
 	for _, key := range []bool{false, true} {
 		obs := newObserver()
-		s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, ForwardClientCertificate: key})
+		s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, ForwardClientCert: key})
 		trusting := Listener{TLS: serverTLS, TrustedProxies: prefixes(t, "127.0.0.0/8")}
 		open := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{TLS: serverTLS})
 		behind := serveListener(t, s, listen(t, "127.0.0.1:0"), trusting)

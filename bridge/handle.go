@@ -43,7 +43,7 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	}
 	c.Metadata = md
 	a.vouch(md)
-	a.vouchCertificate(md, r.Header, s.cfg.ForwardClientCertificate)
+	a.vouchCertificate(md, r.Header, s.cfg.ForwardClientCert)
 	if t, ok := r.Header["Grpc-Timeout"]; ok {
 		if c.Timeout, err = codec.ParseTimeout(t[0]); err != nil {
 			c.Timeout = 0

@@ -12,7 +12,7 @@ import (
 // it shares with Config nothing is inherited: the zero value trusts nobody and
 // serves plaintext.
 type Listener struct {
-	Name string // in logs; empty: its address
+	Name string // in logs; empty where there is nothing to tell apart
 
 	// TLS is spoken if it isn't nil, after a PROXY header. It has to offer
 	// "h2" and "http/1.1".
@@ -86,9 +86,6 @@ func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.own) }
 // ServeListener accepts connections until Shutdown or Close, then returns
 // http.ErrServerClosed. It may run for several listeners at once.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
-	if l.Name == "" {
-		l.Name = ln.Addr().String()
-	}
 	return s.serve(ln, &listening{Listener: l})
 }
 

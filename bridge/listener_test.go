@@ -63,7 +63,7 @@ func TestListenersHaveTheirOwnPolicy(t *testing.T) {
 	own := serve(t, s)
 	public := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "public", TLS: policy})
 	behind := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "behind", TrustedProxies: prefixes(t, "127.0.0.1/32")})
-	socket := serveListener(t, s, listenUnix(t), Listener{TrustedProxies: prefixes(t, "127.0.0.1/32")})
+	socket := serveListener(t, s, listenUnix(t), Listener{Name: "socket", TrustedProxies: prefixes(t, "127.0.0.1/32")})
 	for _, c := range []struct {
 		name     string
 		cc       *grpc.ClientConn
@@ -74,7 +74,7 @@ func TestListenersHaveTheirOwnPolicy(t *testing.T) {
 		{"TLS", dial(t, public, overTLS), "public", false},
 		{"a proxy's port", dial(t, behind), "behind", true},
 		{"a tunnel to a proxy's port", dialTunnel(t, behind, http.Header{"X-Forwarded-For": {"203.0.113.9"}}), "behind", true},
-		{"a unix socket", dial(t, socket, grpc.WithContextDialer(dialUnix)), socket, true},
+		{"a unix socket", dial(t, socket, grpc.WithContextDialer(dialUnix)), "socket", true},
 	} {
 		ctx := metadata.AppendToOutgoingContext(within(t, patience), "x-forwarded-for", "203.0.113.9")
 		if err := unary(ctx, c.cc, testMethod); err != nil {

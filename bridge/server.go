@@ -62,9 +62,9 @@ type Config struct {
 	ForwardCookies    bool // a request's cookies reach the backend
 	ForwardSetCookies bool // a backend's set-cookie reaches the client
 
-	// ForwardClientCertificate tells the backend of verified client
+	// ForwardClientCert tells the backend of verified client
 	// certificates, in x-forwarded-client-cert.
-	ForwardClientCertificate bool
+	ForwardClientCert bool
 
 	DetailedErrors bool // culvert's own statuses tell inner causes: for development
 

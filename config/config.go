@@ -66,8 +66,21 @@ type Config struct {
 
 	// Addresses or networks of the proxies in front of culvert ("10.0.0.0/8").
 	// What they say about a client (x-forwarded-for and the like) is believed;
-	// from anybody else it is removed.
+	// from anybody else it is removed. Whoever comes in on a unix socket counts
+	// as 127.0.0.1.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies"`
+
+	// Where trusted proxies say who their client is: "x-forwarded-for", with
+	// x-forwarded-proto and x-forwarded-host beside it, or "forwarded" (RFC
+	// 7239). The other isn't looked at: a proxy that sets one of them passes
+	// on what its client says in the other.
+	TrustedHeader string `key:"trusted_header" one:"x-forwarded-for,forwarded"`
+
+	// Addresses or networks of the proxies that begin each connection with a
+	// PROXY header (version 1 or 2): HAProxy's send-proxy, nginx's
+	// proxy_protocol, a network load balancer. From these it is required, from
+	// anybody else it is not understood.
+	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
 	// What crosses beside the messages.
 	Metadata Metadata `key:"metadata"`
@@ -233,6 +246,11 @@ type Metadata struct {
 	// Pass set-cookie from the backend to the browser.
 	ForwardSetCookies bool `key:"forward_set_cookies"`
 
+	// Tell the backend who a client is by its verified certificate, in
+	// x-forwarded-client-cert as Envoy writes it. What a trusted proxy says
+	// there passes, too; see that it doesn't come from the proxy's clients.
+	ClientCertificate bool `key:"client_certificate"`
+
 	// Further names that only a trusted proxy may set, besides those of
 	// docs/metadata.md: x-authenticated-user.
 	Vouched []string `key:"vouched" is:"metadata name"`
@@ -319,6 +337,7 @@ func Defaults() Config {
 		EnforceOrigins: true,
 		Methods:        Methods{Enforce: true},
 		Errors:         "concise",
+		TrustedHeader:  "x-forwarded-for",
 		Limits: Limits{
 			MessageBytes:          16 << 20,
 			HeaderBytes:           64 << 10,

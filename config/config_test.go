@@ -80,7 +80,9 @@ methods:
   allow: [shop.v1.Orders/*]
   deny: ["shop.v1.Orders/Delete*"]
 trusted_proxies: [10.0.0.0/8, 192.0.2.1, "::1"]
-metadata: {forward_cookies: true, forward_set_cookies: true}
+trusted_header: forwarded
+proxy_protocol: [10.1.2.3]
+metadata: {forward_cookies: true, forward_set_cookies: true, client_certificate: true}
 errors: concise
 limits:
   message_bytes: 1MiB
@@ -107,7 +109,7 @@ log: {level: debug, format: json}
 	}
 	dir := filepath.Dir(file)
 	want := Config{
-		Listen: []Listener{{Address: "127.0.0.1:0", TrustedProxies: []netip.Prefix{
+		Listen: []Listener{{Address: "127.0.0.1:0", ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32")}, TrustedProxies: []netip.Prefix{
 			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("::1/128"),
 		}}},
 		TLS: TLS{
@@ -131,7 +133,8 @@ log: {level: debug, format: json}
 		TrustedProxies: []netip.Prefix{
 			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("::1/128"),
 		},
-		Metadata: Metadata{ForwardCookies: true, ForwardSetCookies: true},
+		TrustedHeader: "forwarded", ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32")},
+		Metadata: Metadata{ForwardCookies: true, ForwardSetCookies: true, ClientCertificate: true},
 		Errors:   "concise",
 		Limits: Limits{
 			MessageBytes: 1 << 20, HeaderBytes: 32 << 10, BufferedBytes: 512 << 20, CallsPerConnection: 7,

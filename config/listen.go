@@ -31,6 +31,14 @@ type Listener struct {
 
 	// Addresses or networks of the proxies in front of this listener.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies" like:"trusted_proxies"`
+
+	// Where these say who their client is: "x-forwarded-for" or "forwarded". If
+	// it isn't there, the file's trusted_header says it.
+	TrustedHeader string `key:"trusted_header" one:"x-forwarded-for,forwarded"`
+
+	// Addresses or networks of those that begin each connection to this
+	// listener with a PROXY header.
+	ProxyProtocol []netip.Prefix `key:"proxy_protocol" like:"proxy_protocol"`
 }
 
 // Mode is a file's permission bits. It is written in octal: "0600".

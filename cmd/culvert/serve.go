@@ -149,7 +149,7 @@ func (p *program) openKeys(cfg *bridge.Config) (err error) {
 			p.keys.close()
 			return err
 		}
-		policy := bridgeListener(l)
+		policy := bridgeListener(p.config, l)
 		if provider != nil {
 			policy.TLS, policy.SamePolicy = provider.Config(), provider.SamePolicy
 		}

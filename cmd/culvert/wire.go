@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
@@ -25,10 +26,10 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 		DenyMethods:       c.Methods.Deny,
 		TryMethods:        !c.Methods.Enforce,
 		PathPrefix:        c.PathPrefix,
-		TrustedProxies:    c.TrustedProxies,
 		VouchedHeaders:    c.Metadata.Vouched,
 		ForwardCookies:    c.Metadata.ForwardCookies,
 		ForwardSetCookies: c.Metadata.ForwardSetCookies,
+		ForwardClientCert: c.Metadata.ClientCertificate,
 		DetailedErrors:    c.Errors == "detailed",
 		Limits: bridge.Limits{
 			MessageBytes:        int(c.Limits.MessageBytes),
@@ -51,11 +52,13 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 
 // bridgeListener makes the bridge's listener from one of listen. LoopbackOnly
 // is serve's to add, which knows the address that was bound.
-func bridgeListener(l config.Listener) bridge.Listener {
+func bridgeListener(c *config.Loaded, l config.Listener) bridge.Listener {
 	return bridge.Listener{
 		Name:           l.Name,
 		TrustedProxies: l.TrustedProxies,
 		Transports:     l.Transports,
+		Forwarded:      cmp.Or(l.TrustedHeader, c.TrustedHeader) == "forwarded",
+		ProxyProtocol:  l.ProxyProtocol,
 	}
 }
 

@@ -32,8 +32,8 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"path_prefix":                  {"/grpc", func(c bridge.Config) any { return c.PathPrefix }, "/grpc"},
 		"methods.allow":                {[]string{"a.B/*"}, func(c bridge.Config) any { return c.AllowMethods }, []string{"a.B/*"}},
 		"methods.deny":                 {[]string{"a.B/*"}, func(c bridge.Config) any { return c.DenyMethods }, []string{"a.B/*"}},
-		"trusted_proxies":              {[]string{"10.0.0.0/8"}, func(c bridge.Config) any { return c.TrustedProxies }, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 		"metadata.forward_cookies":     {"true", func(c bridge.Config) any { return c.ForwardCookies }, true},
+		"metadata.client_certificate":  {"true", func(c bridge.Config) any { return c.ForwardClientCert }, true},
 		"metadata.vouched":             {[]string{"x-user"}, func(c bridge.Config) any { return c.VouchedHeaders }, []string{"x-user"}},
 		"metadata.forward_set_cookies": {"true", func(c bridge.Config) any { return c.ForwardSetCookies }, true},
 		"errors":                       {"detailed", func(c bridge.Config) any { return c.DetailedErrors }, true},
@@ -52,6 +52,15 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"limits.connection_idle_timeout": {"7s", func(c bridge.Config) any { return c.Limits.ConnectionIdleTimeout }, 7 * time.Second},
 		"limits.connection_max_age":      {"7s", func(c bridge.Config) any { return c.Limits.ConnectionMaxAge }, 7 * time.Second},
 	}
+	atListener := map[string]struct {
+		set  any
+		read func(bridge.Listener) any
+		want any
+	}{
+		"trusted_proxies": {[]string{"10.0.0.0/8"}, func(l bridge.Listener) any { return l.TrustedProxies }, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		"trusted_header":  {"forwarded", func(l bridge.Listener) any { return l.Forwarded }, true},
+		"proxy_protocol":  {[]string{"10.0.0.0/8"}, func(l bridge.Listener) any { return l.ProxyProtocol }, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+	}
 	// tls.txtar has the files, serve.txtar and others what serve itself does.
 	elsewhere := map[string]bool{
 		"tls.cert": true, "tls.certificates": true, "tls.key": true, "tls.client_ca": true, "tls.client_auth": true, "tls.crls": true, "tls.min_version": true,
@@ -64,8 +73,17 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 			continue
 		}
 		c, ok := reached[k.Name]
-		if ok == elsewhere[k.Name] {
+		l, listens := atListener[k.Name]
+		if ok == (elsewhere[k.Name] || listens) {
 			t.Errorf("%s is not looked at here, or twice", k.Name)
+		}
+		if listens {
+			loaded, err := config.Load("", map[string]any{k.Name: l.set})
+			if err != nil {
+				t.Errorf("%s: %v", k.Name, err)
+			} else if got := l.read(bridgeListener(loaded, loaded.Listen[0])); !reflect.DeepEqual(got, l.want) {
+				t.Errorf("%s: %v arrives as %v, want %v", k.Name, l.set, got, l.want)
+			}
 		}
 		if !ok {
 			continue
@@ -91,6 +109,8 @@ func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
 	}{
 		"listen[].name":            {"name: public", func(l bridge.Listener) any { return l.Name }, "public"},
 		"listen[].transports":      {"transports: [grpc, h2ts]", func(l bridge.Listener) any { return l.Transports }, []string{"grpc", "h2ts"}},
+		"listen[].trusted_header":  {"trusted_header: forwarded", func(l bridge.Listener) any { return l.Forwarded }, true},
+		"listen[].proxy_protocol":  {"proxy_protocol: [10.0.0.0/8]", func(l bridge.Listener) any { return l.ProxyProtocol }, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 		"listen[].trusted_proxies": {"trusted_proxies: [10.0.0.0/8]", func(l bridge.Listener) any { return l.TrustedProxies }, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 	}
 	elsewhere := map[string]bool{
@@ -118,7 +138,7 @@ func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
 				t.Errorf("%s: %v", k.Name, err)
 				continue
 			}
-			if got := c.read(bridgeListener(loaded.Listen[0])); !reflect.DeepEqual(got, c.want) {
+			if got := c.read(bridgeListener(loaded, loaded.Listen[0])); !reflect.DeepEqual(got, c.want) {
 				t.Errorf("%s: %s arrives as %v, want %v", k.Name, c.yaml, got, c.want)
 			}
 		}
