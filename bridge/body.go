@@ -51,6 +51,7 @@ func malformedBody(err error) bool {
 // slow body holds up only its own call.
 type gzipBody struct {
 	src sourceReader
+	use *callUse
 	z   *gzip.Reader
 }
 
@@ -62,7 +63,11 @@ func (g *gzipBody) Read(p []byte) (int, error) {
 		}
 		g.z = z
 	}
+	if err := g.use.mayExpand(); err != nil {
+		return 0, err
+	}
 	n, err := g.z.Read(p)
+	g.use.expanded(n)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = g.fault(err)
 	}

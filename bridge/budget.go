@@ -120,7 +120,7 @@ func (b *budget) reserve(ctx context.Context, of class, n int64) error {
 }
 
 func budgetFault() *fault {
-	return faultf(ReasonLimitExceeded, "the messages being carried fill the memory that is allowed for them (%s)", keyBufferedBytes)
+	return overLimit(keyBufferedBytes, anyMoment, "the messages being carried fill the memory that is allowed for them")
 }
 
 // ask reserves n bytes, and returns whether that was at once; else ready is

@@ -32,7 +32,9 @@ type Call struct {
 	codingRefused bool // so the client is told what can be read
 
 	progress progress
-	ledger   *ledger // what is held for the call
+	messages sizeLimit // of each
+	ledger   *ledger   // what is held for the call
+	use      callUse   // what the call counts with
 
 	// bind ties the Downstream to the call's context. It is called once,
 	// before anything of the Downstream.

@@ -84,13 +84,34 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 			client.linger.Store(l.of.TLS != nil) // until handshakeDone
 			c = client
 		}
-		if l.s.conns.Load() < int64(l.s.limits.Connections) {
-			return c, nil
+		if err := l.admit(c); err != nil {
+			refuseConn(c, err)
+			continue
 		}
-		l.s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyConnections, Peer: addressOf(c).String()}, "raise "+keyConnections)
-		refuseConn(c)
+		return c, nil
 	}
 }
+
+// admit counts a connection, or returns why there are too many.
+func (l *boundedListener) admit(c net.Conn) error {
+	if l.s.conns.Load() >= int64(l.s.limits.Connections) {
+		l.s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyConnections, Peer: addressOf(c).String()}, "raise "+keyConnections)
+		return overLimit(keyConnections, connectionRetry, "too many connections")
+	}
+	if c, ok := c.(*clientConn); ok && c.proxied == nil {
+		return c.admit()
+	}
+	return nil
+}
+
+// admit counts a connection with its address, which has to be known, and its
+// listener.
+func (c *clientConn) admit() error {
+	return c.use.begin(c.s.quotas, c.address().String(), c.listening)
+}
+
+// connectionRetry is when a client may try to connect again.
+const connectionRetry = 5 * time.Second
 
 // ListenConfig is how to listen so that a connection costs few system calls:
 // on Linux it begins with the probes of silent peers that Serve would set.
@@ -118,13 +139,20 @@ func watchTCP(c net.Conn) {
 	}
 }
 
-// refuseConn tells a client of HTTP/1.1 why, before its request is read.
-func refuseConn(c net.Conn) {
-	if c, ok := c.(*clientConn); ok && c.listening.TLS == nil {
-		_ = c.SetDeadline(time.Now().Add(time.Second))
-		_, _ = c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
-			"culvert: too many connections (" + keyConnections + ")\n"))
-		c.linger.Store(true)
+// refuseConn ends a connection before anything is read.
+func refuseConn(c net.Conn, why error) {
+	if c, ok := c.(*clientConn); ok {
+		c.tellRefusal(why)
 	}
 	_ = c.Close() // all of this is for a client that may be gone
+}
+
+// tellRefusal tells a client of HTTP/1.1 why its connection will be closed.
+func (c *clientConn) tellRefusal(why error) {
+	if c.listening.TLS == nil {
+		_ = c.SetDeadline(time.Now().Add(time.Second))
+		_, _ = c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
+			"culvert: " + why.Error() + "\n"))
+		c.linger.Store(true)
+	}
 }

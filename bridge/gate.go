@@ -16,6 +16,7 @@ type arrival struct {
 	method     string     // the gRPC method
 	host       string
 	peer       Peer
+	from       *address      // what its address uses; nil: it isn't the connection's own
 	trusted    bool          // the peer is a trusted proxy: its forwarding headers count
 	forward    forwarding    // what culvert vouches for
 	unreadable error         // why that isn't known
@@ -133,6 +134,9 @@ func (s *Server) arrive(r *http.Request) *arrival {
 	a.forward = forwarding{forChain: direct, proto: scheme(a.peer.TLS), host: r.Host, via: a.protocol + " culvert"}
 	if a.trusted {
 		a.unreadable = a.trust(r.Header, a.listening)
+	}
+	if client := clientUnder(conn); client != nil && !a.trusted {
+		a.from = client.use.address
 	}
 	a.origin = s.origins.judge(s.asker(r, a))
 	return a

@@ -19,6 +19,11 @@ import (
 // call's own dialect, so the Call is good for that either way.
 func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer, ledger: &ledger{budget: s.budget}}
+	c.use = s.useOf(a)
+	c.messages = sizeLimit{s.limits.MessageBytes, keyMessageBytes}
+	if m := c.use.method; m != nil && m.messageBytes > 0 {
+		c.messages = sizeLimit{m.messageBytes, keyMethodMessageBytes}
+	}
 	c.setCookies = s.cfg.ForwardSetCookies && a.origin.credentials
 	c.progress.clock = &s.registry.clock
 	id := r.Header.Get("X-Request-Id")
@@ -99,12 +104,11 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	c.bind(ctx, cancel)
 	defer s.report(r)
 	defer c.ledger.settle()
-	admitted := s.registry.add(r)
-	if admitted {
-		defer s.registry.remove(r)
-	}
+	s.registry.add(r)
+	defer s.registry.remove(r)
+	defer c.use.end()
 	if refused == nil {
-		refused = s.admit(c, admitted)
+		refused = s.admit(c)
 	}
 	known := c.Timeout
 	timed, stop := c.limitTime(ctx, cancel)
@@ -133,15 +137,11 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 }
 
 // admit refuses calls that come too late or are too many.
-func (s *Server) admit(c *Call, admitted bool) error {
+func (s *Server) admit(c *Call) error {
 	if s.draining.Load() {
 		return newFault(ReasonDraining, "this server is shutting down and takes no new calls")
 	}
-	if !admitted {
-		s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyCalls, Peer: c.Peer.Addr, Detail: c.Method}, "raise "+keyCalls)
-		return faultf(ReasonLimitExceeded, "%d calls are running, which is the limit (%s)", s.limits.Calls, keyCalls)
-	}
-	return nil
+	return c.use.begin(c)
 }
 
 // limitTime derives the context that the upstream sees the deadline of, and

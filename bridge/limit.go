@@ -13,7 +13,8 @@ type Limits struct {
 	CallsPerConnection  int           // at once, on one HTTP/2 connection or tunnel. Default 100.
 	Connections         int           // at once. Default: what the file-descriptor limit leaves.
 	Calls               int           // at once. Default: no limit.
-	HandshakesPerSecond int           // WebSocket upgrades. Default: no limit.
+	CallsPerSecond      int           // that begin. Default: no limit.
+	HandshakesPerSecond int           // WebSocket upgrades and, counted apart from them, TLS handshakes. Default: no limit.
 	SlowConsumerTimeout time.Duration // how long a client may take nothing that is ready for it. Default 5 min.
 	IdleTimeout         time.Duration // of a call without messages. Default: none.
 	MaxAge              time.Duration // of a call. Default: none.
@@ -21,6 +22,17 @@ type Limits struct {
 	SlowSenderTimeout     time.Duration // how long a client may take for its message's next KiB, or its end. Default 30 s.
 	ConnectionIdleTimeout time.Duration // of a connection without a call. Default 60 s.
 	ConnectionMaxAge      time.Duration // of a connection that takes new calls. Default: none.
+
+	DecompressedPerSecond int   // bytes that compressed requests expand to. Default: no limit.
+	Address               Quota // of each client address: an IPv4 address or the first 64 bits of an IPv6 one. Default: generous.
+}
+
+// defaultAddress is much for one client, since an address is often not one: a
+// company's or a carrier's gateway, or a proxy that isn't trusted, stands for
+// thousands. It keeps one of them from taking all that there is.
+var defaultAddress = Quota{
+	Connections: 20_000, Calls: 20_000, CallsPerSecond: 20_000, HandshakesPerSecond: 2_000,
+	DecompressedPerSecond: 1 << 30,
 }
 
 // Fixed bounds: none of them cuts a call that behaves.
@@ -58,6 +70,16 @@ const (
 	keySlowSender    = "limits.slow_sender_timeout"
 )
 
+// What the keys of further limits begin with.
+const (
+	keyLimits         = "limits."
+	keyAddressLimits  = "limits.address."
+	keyMethodLimits   = "limits.methods[]."
+	keyListenerLimits = "listen[].limits."
+
+	keyMethodMessageBytes = keyMethodLimits + "message_bytes"
+)
+
 // noLimit stands for the absence of a limit that is counted in bytes or calls.
 const noLimit = 1<<31 - 1
 
@@ -71,7 +93,10 @@ func (l Limits) withDefaults() Limits {
 	l.CallsPerConnection = orDefault(l.CallsPerConnection, 100, noLimit)
 	l.Connections = orDefault(l.Connections, connectionsByDescriptors(), noLimit)
 	l.Calls = orDefault(l.Calls, noLimit, noLimit)
+	l.CallsPerSecond = orDefault(l.CallsPerSecond, noLimit, noLimit)
 	l.HandshakesPerSecond = orDefault(l.HandshakesPerSecond, noLimit, noLimit)
+	l.DecompressedPerSecond = orDefault(l.DecompressedPerSecond, noLimit, noLimit)
+	l.Address = l.Address.withDefaults(defaultAddress)
 	l.SlowConsumerTimeout = orDefault(l.SlowConsumerTimeout, 5*time.Minute, 0)
 	l.IdleTimeout = orDefault(l.IdleTimeout, 0, 0)
 	l.MaxAge = orDefault(l.MaxAge, 0, 0)

@@ -21,6 +21,7 @@ type clientConn struct {
 	linger    atomic.Bool
 	greeted   atomic.Bool // TLS: the handshake was done
 	once      sync.Once
+	use       connUse
 	batch     batch                       // of what is written
 	proxied   *proxied                    // nil: no PROXY header is to come
 	names     atomic.Pointer[ClientNames] // of its certificate, once they are asked for
@@ -63,6 +64,7 @@ func (c *clientConn) CloseWrite() error {
 
 // Close doesn't wait for the lingering; the server's Close does, and cuts it.
 func (c *clientConn) Close() error {
+	c.use.end()
 	if c.linger.Load() {
 		lingers := false
 		c.once.Do(func() { lingers = c.s.lingering.start(c) })

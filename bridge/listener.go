@@ -46,11 +46,15 @@ type Listener struct {
 	// Transports are the client protocols that may call, by the names that
 	// Transports returns. Empty: all.
 	Transports []string
+
+	// Limits are for all that came in here together.
+	Limits Quota
 }
 
 // A listening is a Listener that is served.
 type listening struct {
 	Listener
+	scope *scope
 }
 
 // ownListener is what holds where no Listener was given.
@@ -86,7 +90,7 @@ func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.own) }
 // ServeListener accepts connections until Shutdown or Close, then returns
 // http.ErrServerClosed. It may run for several listeners at once.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
-	return s.serve(ln, &listening{Listener: l})
+	return s.serve(ln, &listening{l, s.quotas.listener(l.Limits)})
 }
 
 func (s *Server) serve(ln net.Listener, l *listening) error {

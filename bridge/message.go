@@ -18,11 +18,18 @@ import (
 type messageReader struct {
 	ctx    context.Context // bounds the wait for memory, not the reading
 	body   io.Reader
-	limit  int
+	limit  sizeLimit
 	ledger *ledger
+	use    *callUse
 	gets   *progress
 	coding string // of the compressed messages: "" or "gzip"
 	prefix [codec.FrameHeaderBytes]byte
+}
+
+// A sizeLimit is a number of bytes, and the key that sets it.
+type sizeLimit struct {
+	bytes int
+	key   string
 }
 
 // next returns one message, which the caller frees, io.EOF at the body's end,
@@ -53,8 +60,8 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 	if err != nil {
 		return nil, newFault(ReasonBadRequest, "a message's prefix can't be read: "+err.Error())
 	}
-	if uint64(h.Length) > uint64(m.limit) {
-		return nil, faultf(ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", h.Length, m.limit, keyMessageBytes)
+	if uint64(h.Length) > uint64(m.limit.bytes) {
+		return nil, faultf(ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", h.Length, m.limit.bytes, m.limit.key)
 	}
 	payload, err := m.payload(int(h.Length))
 	if err != nil || h.Flags&codec.FlagCompressed == 0 {
@@ -182,6 +189,9 @@ func (m *messageReader) reserve(c *claim, share class, more, all int) error {
 
 // gunzip expands a message, stopping one byte beyond the limit.
 func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
+	if err := m.use.mayExpand(); err != nil {
+		return nil, err
+	}
 	src := packed.Reader()
 	defer src.Close()
 	z, err := getGunzip(src)
@@ -196,7 +206,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		// How large it grows is not known, so where room is scarce it is
 		// reserved for all that it may become. The packed message is held
 		// meanwhile: the other share's room can't wait for this one's.
-		if want := m.room(total, min(m.limit, noLimit-1)+1); want > reserved {
+		if want := m.room(total, min(m.limit.bytes, noLimit-1)+1); want > reserved {
 			if err := m.reserve(c, reply, want-reserved, want); err != nil {
 				out.Free()
 				return nil, err
@@ -205,12 +215,13 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		}
 		chunk := c.buffer(chunkBytes)
 		n, err := io.ReadFull(z, chunk.ReadOnlyData())
+		m.use.expanded(n)
 		total += n
 		out = append(out, trimmed(chunk, n))
 		switch {
-		case total > m.limit:
+		case total > m.limit.bytes:
 			out.Free()
-			return nil, faultf(ReasonRequestTooLarge, "a request message expands to more than the limit of %d bytes (%s)", m.limit, keyMessageBytes)
+			return nil, faultf(ReasonRequestTooLarge, "a request message expands to more than the limit of %d bytes (%s)", m.limit.bytes, m.limit.key)
 		case err != nil && z.eof: // io.ReadFull made of the stream's proper end what it liked
 			return out, nil
 		case err != nil:

@@ -43,7 +43,7 @@ func pattern(n int) []byte {
 
 func newReader(body io.Reader, limit int, coding string) *messageReader {
 	return &messageReader{
-		ctx: context.Background(), body: body, limit: limit, ledger: newLedger(1 << 30),
+		ctx: context.Background(), body: body, limit: sizeLimit{limit, keyMessageBytes}, ledger: newLedger(1 << 30), use: new(callUse),
 		gets: newProgress(), coding: coding,
 	}
 }

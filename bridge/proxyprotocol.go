@@ -50,6 +50,11 @@ func (c *clientConn) learnClient() {
 		return
 	}
 	p.client = clientIn(header)
+	if err := c.admit(); err != nil {
+		p.err = io.EOF
+		c.tellRefusal(err)
+		return
+	}
 	p.announced = true
 	c.s.obs.ConnBegan(ConnInfo{Peer: c.address().String(), Listener: c.listening.Name})
 }

@@ -1,10 +1,12 @@
 package bridge
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -32,6 +34,16 @@ func refuse(w http.ResponseWriter, r *http.Request, code int, text string, heade
 	}
 	w.WriteHeader(code)
 	_, _ = fmt.Fprintf(w, "culvert: %s\n", text) //nolint:gosec // plain text, see its type above; the client may be gone already
+}
+
+// refuseOverLimit answers what is not a call and too much of its kind.
+func refuseOverLimit(w http.ResponseWriter, r *http.Request, err error) {
+	retry := anyMoment
+	if f := (*fault)(nil); errors.As(err, &f) {
+		retry = f.retry
+	}
+	seconds := (retry + time.Second - 1) / time.Second
+	refuse(w, r, http.StatusTooManyRequests, err.Error(), "Retry-After", strconv.Itoa(int(seconds)))
 }
 
 // unreadTime is how long net/http may go on reading the body of an HTTP/1.1

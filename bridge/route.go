@@ -58,16 +58,24 @@ func DeniedUnlessAllowed() []string { return append([]string(nil), deniedUnlessA
 type methodPolicy struct{ allow, deny []string }
 
 func newMethodPolicy(allow, deny []string) (methodPolicy, error) {
-	allow, deny = slices.Clone(allow), slices.Clone(deny)
-	for _, list := range [][]string{allow, deny} {
-		for i, p := range list {
-			list[i] = strings.TrimPrefix(p, "/")
-			if _, err := path.Match(list[i], ""); err != nil || strings.Count(list[i], "/") != 1 {
-				return methodPolicy{}, fmt.Errorf("method pattern %q: want \"package.Service/Method\" with * for any part", p)
-			}
+	allow, err := methodPatterns(allow)
+	if err != nil {
+		return methodPolicy{}, err
+	}
+	deny, err = methodPatterns(deny)
+	return methodPolicy{allow, deny}, err
+}
+
+// methodPatterns makes patterns as they are matched with a method's name.
+func methodPatterns(patterns []string) ([]string, error) {
+	patterns = slices.Clone(patterns)
+	for i, p := range patterns {
+		patterns[i] = strings.TrimPrefix(p, "/")
+		if _, err := path.Match(patterns[i], ""); err != nil || strings.Count(patterns[i], "/") != 1 {
+			return nil, fmt.Errorf("method pattern %q: want \"package.Service/Method\" with * for any part", p)
 		}
 	}
-	return methodPolicy{allow, deny}, nil
+	return patterns, nil
 }
 
 func (p methodPolicy) allows(method string) bool {

@@ -109,20 +109,16 @@ const lookInterval = time.Second
 
 func (g *registry) now() int64 { return g.clock.Load() }
 
-// add takes a call in unless there are too many.
-func (g *registry) add(r *running) bool {
+// add takes a call in.
+func (g *registry) add(r *running) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.calls) >= g.limits.Calls {
-		return false
-	}
 	r.began = g.now()
 	r.lastSeen.Store(r.began)
 	g.calls[r] = struct{}{}
 	if g.timer == nil && !g.looking {
 		g.timer = time.AfterFunc(lookInterval, g.look)
 	}
-	return true
 }
 
 func (g *registry) remove(r *running) {
@@ -257,7 +253,7 @@ func (r *running) lookAtBlocked(blocked time.Duration) error {
 func (g *registry) relieve(now int64, stuck []*running) {
 	slices.SortFunc(stuck, func(a, b *running) int { return cmp.Compare(a.stuckSince(now), b.stuckSince(now)) })
 	for _, r := range stuck[:(len(stuck)+3)/4] {
-		r.cancel(newFault(ReasonLimitExceeded, "the memory for messages is spent ("+keyBufferedBytes+"), and what this call holds of it did not get on"))
+		r.cancel(overLimit(keyBufferedBytes, anyMoment, "the memory for messages is spent, and what this call holds of it did not get on"))
 	}
 }
 

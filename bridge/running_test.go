@@ -23,9 +23,7 @@ func watchedApart(t testing.TB, g *registry, apart spread) (*running, context.Co
 	t.Cleanup(func() { cancel(errFinished) })
 	r := &running{call: &Call{ledger: &ledger{budget: g.budget}}, cancel: cancel, spread: apart}
 	r.call.progress.clock = &g.clock
-	if !g.add(r) {
-		t.Fatal("the call isn't taken in")
-	}
+	g.add(r)
 	return r, ctx
 }
 
@@ -312,24 +310,6 @@ func TestCallThatBeginsDuringALook(t *testing.T) {
 		}
 		g.remove(first)
 		g.remove(next)
-	})
-}
-
-func TestRegistryTakesNoMoreCallsThanItsLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := registryOf(Limits{Calls: 2})
-		first, _ := watched(t, g)
-		second, _ := watched(t, g)
-		third := &running{call: &Call{ledger: &ledger{budget: g.budget}}}
-		if g.add(third) {
-			t.Error("a third of 2 calls is taken in")
-		}
-		g.remove(first)
-		if !g.add(third) {
-			t.Error("with a place free a call isn't taken in")
-		}
-		g.remove(second)
-		g.remove(third)
 	})
 }
 

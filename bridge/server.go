@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/culvert-grpc/culvert/bridge/h2"
 )
 
@@ -70,6 +68,16 @@ type Config struct {
 
 	Limits Limits
 
+	// MethodLimits hold for some methods. The first whose pattern matches
+	// counts.
+	MethodLimits []MethodQuota
+
+	// TryLimits lets connections, handshakes and calls pass that are over a
+	// limit of an address, a listener or a method, and handshakes, calls and
+	// compressed bytes over one of the server. What bounds memory holds all the
+	// same: Limits.Connections, sizes and times.
+	TryLimits bool
+
 	// Fallback serves what is neither a call, a WebSocket upgrade nor a
 	// browser's preflight. If nil, that is refused with an HTTP status.
 	Fallback http.Handler
@@ -90,10 +98,10 @@ type Server struct {
 	refusals *refusalLog
 	own      *listening // what Config says of one
 
-	draining   atomic.Bool
-	closing    atomic.Bool // and nobody is waited for any more
-	conns      atomic.Int64
-	handshakes *rate.Limiter
+	draining atomic.Bool
+	closing  atomic.Bool // and nobody is waited for any more
+	conns    atomic.Int64
+	quotas   *quotas
 
 	inner     *http.Server   // serves the HTTP/2 inside of WebSockets
 	tunnels   *tunnels       // its listener
@@ -129,16 +137,18 @@ func New(cfg Config) (*Server, error) {
 	if s.router.policy, err = newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods); err != nil {
 		return nil, err
 	}
-	s.own = &listening{Listener: cfg.ownListener()}
+	s.refusals = newRefusalLog(s.log, s.obs)
+	s.router.refusals, s.router.try = s.refusals, cfg.TryMethods
+	if s.quotas, err = newQuotas(s.limits, cfg.MethodLimits, cfg.TryLimits, s.refusals); err != nil {
+		return nil, err
+	}
+	s.own = &listening{cfg.ownListener(), s.quotas.listener(Quota{})}
 	s.vouched = lowerSet(cfg.VouchedHeaders)
 	s.budget = newBudget(s.limits.BufferedBytes)
 	if s.router.only, err = newUpstream(cfg.Backend, s.limits, s.budget); err != nil {
 		return nil, err
 	}
 	s.registry = newRegistry(s.limits, s.budget)
-	s.refusals = newRefusalLog(s.log, s.obs)
-	s.router.refusals, s.router.try = s.refusals, cfg.TryMethods
-	s.handshakes = rate.NewLimiter(rate.Limit(s.limits.HandshakesPerSecond), s.limits.HandshakesPerSecond)
 	s.serveTunnels()
 	return s, nil
 }

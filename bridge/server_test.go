@@ -101,7 +101,8 @@ func TestLimits(t *testing.T) {
 	got := DefaultLimits()
 	want := Limits{
 		MessageBytes: 16 << 20, HeaderBytes: 64 << 10, BufferedBytes: 256 << 20, CallsPerConnection: 100,
-		Connections: got.Connections, Calls: noLimit, HandshakesPerSecond: noLimit, SlowConsumerTimeout: 5 * time.Minute,
+		Connections: got.Connections, Calls: noLimit, CallsPerSecond: noLimit, HandshakesPerSecond: noLimit, DecompressedPerSecond: noLimit,
+		SlowConsumerTimeout: 5 * time.Minute, Address: defaultAddress,
 		SlowSenderTimeout: 30 * time.Second, ConnectionIdleTimeout: time.Minute,
 	}
 	if got != want || got.Connections < 64 {

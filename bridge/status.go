@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // errorDomain is the domain of the ErrorInfo that every status of culvert's
@@ -97,13 +100,15 @@ var reasonRows = func() map[Reason]ReasonInfo {
 // A fault is why culvert itself ends a call.
 type fault struct {
 	reason Reason
-	code   codes.Code // codes.OK: the reason's own
-	text   string     // for the client
-	remedy string     // empty: the row's
-	sent   string     // for UNAVAILABLE: whether the call may have reached the backend, "no" or "maybe"
-	cause  error      // for the log only
-	mute   bool       // the client can't be told any more
-	ends   string     // why the call's connection ends with it; empty: it doesn't, or not for that
+	code   codes.Code    // codes.OK: the reason's own
+	text   string        // for the client
+	remedy string        // empty: the row's
+	sent   string        // for UNAVAILABLE: whether the call may have reached the backend, "no" or "maybe"
+	cause  error         // for the log only
+	limit  string        // the key of the limit that was reached
+	retry  time.Duration // when to try again; 0: nothing is said
+	mute   bool          // the client can't be told any more
+	ends   string        // why the call's connection ends with it; empty: it doesn't, or not for that
 }
 
 func newFault(reason Reason, text string) *fault {
@@ -112,6 +117,11 @@ func newFault(reason Reason, text string) *fault {
 
 func faultf(reason Reason, format string, args ...any) *fault {
 	return newFault(reason, fmt.Sprintf(format, args...))
+}
+
+// overLimit is a limit that is reached, and when there may be room again.
+func overLimit(key string, retry time.Duration, text string) *fault {
+	return &fault{reason: ReasonLimitExceeded, text: text + " (" + key + ")", limit: key, retry: retry}
 }
 
 // because notes what lies behind the fault, for the log. A fault doesn't
@@ -219,7 +229,14 @@ func (f *fault) status(callID string, detailed bool) *status.Status {
 			info.Metadata["sent"] = f.sent
 		}
 	}
-	with, err := st.WithDetails(info)
+	if f.limit != "" {
+		info.Metadata["limit"] = f.limit
+	}
+	details := []protoadapt.MessageV1{info}
+	if f.retry > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(f.retry)})
+	}
+	with, err := st.WithDetails(details...)
 	if err != nil { // only an OK status refuses details
 		return st
 	}

@@ -101,7 +101,7 @@ func newHTTPDown(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, 
 	if r.ContentLength == 0 {
 		down.source.atEnd.Store(true)
 	}
-	down.body = messageReader{body: down.source, limit: s.limits.MessageBytes, ledger: c.ledger, gets: &c.progress, coding: c.coding}
+	down.body = messageReader{body: down.source, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding}
 	return down
 }
 
@@ -111,7 +111,7 @@ func (h *httpDown) decodeBody(r *http.Request) error {
 	switch strings.ToLower(r.Header.Get("Content-Encoding")) {
 	case "", "identity":
 	case "gzip":
-		h.body.body = &gzipBody{src: sourceReader{r: h.body.body}}
+		h.body.body = &gzipBody{src: sourceReader{r: h.body.body}, use: &h.call.use}
 	default:
 		return newFault(ReasonUnsupportedEncoding, "the body is compressed with a coding that can't be read here: want gzip or identity")
 	}

@@ -20,9 +20,8 @@ import (
 // with gRPC-Web frames, one a message.
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arrival) {
 	c, refused := s.newCall(r, a)
-	if refused == nil && !s.handshakes.Allow() {
-		s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyHandshakes, Peer: a.peer.Addr}, "raise "+keyHandshakes)
-		refused = faultf(ReasonLimitExceeded, "too many WebSockets are opened a second (%s)", keyHandshakes)
+	if refused == nil {
+		refused = c.use.handshake(c.Method)
 	}
 	ws, err := s.accept(w, r, "grpc-websockets")
 	if err != nil {
@@ -47,7 +46,7 @@ func (s *Server) serveSocketCall(ws *socket, c *Call, refused error) {
 	}
 	c.prepare = func(ctx context.Context) error {
 		err := down.readMetadata(ctx, c)
-		down.body = messageReader{ctx: ctx, body: &down.stream, limit: s.limits.MessageBytes, ledger: c.ledger, gets: &c.progress, coding: c.coding}
+		down.body = messageReader{ctx: ctx, body: &down.stream, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding}
 		return err
 	}
 	s.handle(context.Background(), c, down, ws.net, refused)

@@ -66,8 +66,8 @@ const (
 
 // An upstream is a backend and the connections to it.
 type upstream struct {
-	cc     *grpc.ClientConn
-	limits Limits
+	cc    *grpc.ClientConn
+	limit sizeLimit // of a message
 }
 
 func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
@@ -120,7 +120,7 @@ func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	cc.Connect()
-	return &upstream{cc: cc, limits: limits}, nil
+	return &upstream{cc: cc, limit: sizeLimit{limits.MessageBytes, keyMessageBytes}}, nil
 }
 
 func (u *upstream) close() error { return u.cc.Close() }
@@ -130,8 +130,8 @@ func (u *upstream) close() error { return u.cc.Close() }
 type upstreamCall struct {
 	stream grpc.ClientStream
 	facts  *callFacts
+	limit  sizeLimit       // of a message
 	ctx    context.Context // the call's: it ends with the stream
-	up     *upstream
 
 	in, out mem.BufferSlice // recv's and send's own: grpc-go is given their addresses, so that none is allocated a message
 }
@@ -143,7 +143,12 @@ func (u *upstream) open(ctx context.Context, giveUp context.CancelCauseFunc, c *
 	known := &callFacts{header: make(chan struct{})}
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, md), factsKey{}, known)
 	patience := time.AfterFunc(upstreamPatience, func() { giveUp(errPatience) })
-	opts := make([]grpc.CallOption, 0, 2)
+	opts := make([]grpc.CallOption, 0, 3)
+	limit := u.limit
+	if c.messages.key == keyMethodMessageBytes {
+		limit = c.messages
+		opts = append(opts, grpc.MaxCallRecvMsgSize(limit.bytes))
+	}
 	if c.subtype != "" {
 		opts = append(opts, grpc.CallContentSubtype(c.subtype))
 	}
@@ -153,7 +158,7 @@ func (u *upstream) open(ctx context.Context, giveUp context.CancelCauseFunc, c *
 	stream, err := u.cc.NewStream(streamCtx, bidi, c.Method, opts...)
 	inTime := patience.Stop()
 	if inTime && err == nil {
-		return &upstreamCall{stream: stream, facts: known, ctx: ctx, up: u}, nil
+		return &upstreamCall{stream: stream, facts: known, limit: limit, ctx: ctx}, nil
 	}
 	if !inTime {
 		giveUp(errPatience) // the timer is about to
@@ -212,7 +217,7 @@ func (s *upstreamCall) recv() (mem.BufferSlice, error) {
 	if err == nil {
 		return m, nil
 	}
-	return nil, s.facts.classify(s.ctx, err, s.up.limits)
+	return nil, s.facts.classify(s.ctx, err, s.limit)
 }
 
 // send takes the message over. io.EOF says that the upstream ended the call
@@ -224,7 +229,7 @@ func (s *upstreamCall) send(m mem.BufferSlice) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	return s.facts.classify(s.ctx, err, s.up.limits)
+	return s.facts.classify(s.ctx, err, s.limit)
 }
 
 // closeSend passes the client's half-close on.

@@ -30,7 +30,7 @@ type localStatus struct {
 }
 
 const (
-	saysTooLarge  = "a response message is over the limit (" + keyMessageBytes + ")"
+	saysTooLarge  = "a response message is over the limit"
 	saysNotPacked = "a response message can't be expanded"
 	saysNotGRPC   = "the backend's answer is not gRPC"
 	saysDraining  = "the backend is shutting down and did not take the call"
@@ -67,7 +67,7 @@ var localStatuses = []localStatus{
 
 // classify makes of an error that grpc-go returned what it is: the upstream's
 // own status, or a fault.
-func (k *callFacts) classify(ctx context.Context, err error, limits Limits) error {
+func (k *callFacts) classify(ctx context.Context, err error, limit sizeLimit) error {
 	if errors.Is(err, io.EOF) {
 		if k.trailer.Load() {
 			return io.EOF
@@ -75,7 +75,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limits Limits) erro
 		return newFault(ReasonMissingTrailers, "the backend ended the call without a status")
 	}
 	st, _ := status.FromError(err)
-	local, known := k.findLocal(st, limits)
+	local, known := k.findLocal(st, limit.bytes)
 	switch {
 	case k.trailer.Load() && !known && !ended(ctx, st):
 		return upstreamStatus{st}
@@ -84,7 +84,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limits Limits) erro
 	case st.Code() == codes.DeadlineExceeded:
 		return errDeadline // grpc-go reads the clock itself, a moment before the context ends
 	case known:
-		return k.localFault(local, st).because(err)
+		return k.localFault(local, st, limit).because(err)
 	case st.Code() == codes.Unavailable:
 		return &fault{reason: ReasonUpstreamReset, text: "the connection to the backend was lost", sent: k.sentText(), cause: err}
 	default:
@@ -93,12 +93,15 @@ func (k *callFacts) classify(ctx context.Context, err error, limits Limits) erro
 }
 
 // localFault is the fault of a row.
-func (k *callFacts) localFault(l localStatus, st *status.Status) *fault {
+func (k *callFacts) localFault(l localStatus, st *status.Status, limit sizeLimit) *fault {
 	if isTooMuchMetadata(l.text) {
 		return requestTooLargeForBackend(nil)
 	}
 	f := newFault(l.reason, l.says)
 	f.sent = k.sentText()
+	if l.says == saysTooLarge {
+		f.text += " (" + limit.key + ")"
+	}
 	if l.says == saysDraining || l.text == rstRefused {
 		f.sent = "no" // RFC 9113 §8.7
 	}
@@ -122,13 +125,13 @@ func ended(ctx context.Context, st *status.Status) bool {
 }
 
 // findLocal finds the row of a status that grpc-go made itself.
-func (k *callFacts) findLocal(st *status.Status, limits Limits) (localStatus, bool) {
+func (k *callFacts) findLocal(st *status.Status, messageBytes int) (localStatus, bool) {
 	trailed := k.trailer.Load()
 	for _, l := range localStatuses {
 		if !strings.HasPrefix(st.Message(), l.text) {
 			continue
 		}
-		if !trailed || l.holds(st, k.isPacked(), limits.MessageBytes) {
+		if !trailed || l.holds(st, k.isPacked(), messageBytes) {
 			return l, true
 		}
 	}

@@ -30,10 +30,9 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		refuse(w, r, http.StatusForbidden, a.refused.Error())
 		return
 	}
-	if !s.handshakes.Allow() {
-		s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyHandshakes, Peer: a.peer.Addr}, "raise "+keyHandshakes)
-		w.Header().Set("Retry-After", "1")
-		refuse(w, r, http.StatusTooManyRequests, "too many WebSockets are opened a second ("+keyHandshakes+")")
+	use := s.useOf(a)
+	if err := use.handshake(""); err != nil {
+		refuseOverLimit(w, r, err)
 		return
 	}
 	ws, err := s.accept(w, r, tunnelName)

@@ -4,6 +4,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"time"
 )
 
 // open begins a call with the scenario's client.
@@ -132,6 +133,16 @@ type result struct {
 }
 
 // reason returns the reason that culvert gave for a status of its own, or "".
+// retry is when culvert says to try again, or 0.
+func (r result) retry() time.Duration {
+	for _, d := range r.status.Details() {
+		if info, ok := d.(*errdetails.RetryInfo); ok {
+			return info.GetRetryDelay().AsDuration()
+		}
+	}
+	return 0
+}
+
 func (r result) info() *errdetails.ErrorInfo {
 	for _, d := range r.status.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == "culvert" {

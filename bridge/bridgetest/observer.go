@@ -14,6 +14,7 @@ type observer struct {
 	began   int
 	calls   []bridge.CallInfo // that ended
 	changed chan struct{}     // closed and replaced at each end
+	refused []bridge.Refusal
 }
 
 func newObserver() *observer { return &observer{changed: make(chan struct{})} }
@@ -22,13 +23,26 @@ func (o *observer) ConnBegan(bridge.ConnInfo)                           {}
 func (o *observer) ConnEnded(bridge.ConnInfo)                           {}
 func (o *observer) CallHeader(*bridge.CallInfo, metadata.MD)            {}
 func (o *observer) CallMessage(*bridge.CallInfo, bridge.Direction, int) {}
-func (o *observer) Refused(bridge.Refusal)                              {}
 func (o *observer) Certificate(bridge.CertificateInfo)                  {}
 
 func (o *observer) CallBegan(*bridge.CallInfo) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.began++
+}
+
+// Refused implements bridge.Observer.
+func (o *observer) Refused(r bridge.Refusal) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.refused = append(o.refused, r)
+}
+
+// refusals returns what was refused so far.
+func (o *observer) refusals() []bridge.Refusal {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.refused[:len(o.refused):len(o.refused)]
 }
 
 func (o *observer) CallEnded(c *bridge.CallInfo) {

@@ -26,7 +26,12 @@ var policyScenarios = []scenario{
 	{"path prefix", 0, pathPrefix},
 	{"content types", rawHeaders, contentTypes},
 	{"bodies compressed as a whole", rawFrames, compressedBodies},
-	{"limit on calls", 0, callLimit},
+	{"over a limit", 0, overLimit("limits.calls", func(c *bridge.Config) { c.Limits.Calls = 1 })},
+	{"over a limit of the address", 0, overLimit("limits.address.calls", func(c *bridge.Config) { c.Limits.Address.Calls = 1 })},
+	{"over a limit of the method", 0, overLimit("limits.methods[].calls", func(c *bridge.Config) {
+		c.MethodLimits = []bridge.MethodQuota{{Pattern: "culvert.test.*/*", Calls: 1}}
+	})},
+	{"limits that are tried out", 0, triedLimits},
 	{"limit on idle time", 0, idleLimit},
 	{"limit on age", 0, ageLimit},
 	{"limit on a slow consumer", 0, slowConsumerLimit},
@@ -168,24 +173,52 @@ func compressedBodies(t *trial) {
 	}
 }
 
-func callLimit(t *trial) {
+// overLimit: a call is refused in its own protocol, with the limit's key and
+// when to try again, and the call before gives its place back.
+func overLimit(key string, configure func(*bridge.Config)) func(*trial) {
+	return func(t *trial) {
+		next := make(chan struct{})
+		t.serve(twoReplies(next), configure)
+		first := t.open(call{})
+		first.send(hello)
+		first.closeSend()
+		first.recv()
+		r := t.unary(call{}, hello)
+		t.wantCulvert(r, codes.ResourceExhausted, bridge.ReasonLimitExceeded)
+		if got := r.info().GetMetadata()["limit"]; got != key || !strings.Contains(r.status.Message(), "("+key+")") {
+			t.Errorf("status %q with the limit %q, want %s in both", r.status.Message(), got, key)
+		}
+		if got := r.retry(); got <= 0 || got > time.Minute {
+			t.Errorf("the client is to try again after %v", got)
+		}
+		if refused := t.observer.refusals(); len(refused) != 1 || refused[0].Key != key || refused[0].Detail != defaultMethod || refused[0].ReportOnly {
+			t.Errorf("culvert told of the refusals %+v, want one for %s", refused, key)
+		}
+		close(next)
+		t.wantOK(first.end(), hello)
+		t.allEnded(t.observer)
+		t.wantOK(t.unary(call{}, hello), hello, hello)
+	}
+}
+
+// triedLimits: what is over one is told, and crosses.
+func triedLimits(t *trial) {
 	next := make(chan struct{})
-	t.serve(twoReplies(next), func(c *bridge.Config) { c.Limits.Calls = 1 })
+	t.serve(twoReplies(next), func(c *bridge.Config) { c.Limits.Calls, c.TryLimits = 1, true })
 	first := t.open(call{})
 	first.send(hello)
 	first.closeSend()
 	first.recv()
-	r := t.unary(call{}, hello)
-	if r.info().GetReason() != string(bridge.ReasonLimitExceeded) && r.info().GetReason() != string(bridge.ReasonOverloaded) {
-		t.Errorf("status %v with %v, want %s", r.status, r.info(), bridge.ReasonLimitExceeded)
-	}
-	if !strings.Contains(r.status.Message(), "limits.calls") {
-		t.Errorf("status %q doesn't name limits.calls", r.status.Message())
-	}
+	second := t.open(call{})
+	second.send(hello)
+	second.closeSend()
+	second.recv()
 	close(next)
 	t.wantOK(first.end(), hello)
-	t.allEnded(t.observer)
-	t.nextServed()
+	t.wantOK(second.end(), hello)
+	if refused := t.observer.refusals(); len(refused) != 1 || refused[0].Key != "limits.calls" || !refused[0].ReportOnly {
+		t.Errorf("culvert told of the refusals %+v, want one for limits.calls that is only a report", refused)
+	}
 }
 
 func idleLimit(t *trial) {

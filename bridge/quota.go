@@ -1,0 +1,346 @@
+package bridge
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Quota bounds what one address, or one listener, may use of a Server. A
+// zero field means its default, which is no limit but for addresses
+// (DefaultLimits has theirs); a negative one means that there is no such
+// limit. What is bounded by the second may all come at one moment of it.
+type Quota struct {
+	Connections           int // at once
+	Calls                 int // at once
+	CallsPerSecond        int
+	HandshakesPerSecond   int // WebSocket upgrades and, counted apart from them, TLS handshakes
+	DecompressedPerSecond int // bytes that compressed requests expand to
+}
+
+func (q Quota) withDefaults(def Quota) Quota {
+	q.Connections = orDefault(q.Connections, def.Connections, noLimit)
+	q.Calls = orDefault(q.Calls, def.Calls, noLimit)
+	q.CallsPerSecond = orDefault(q.CallsPerSecond, def.CallsPerSecond, noLimit)
+	q.HandshakesPerSecond = orDefault(q.HandshakesPerSecond, def.HandshakesPerSecond, noLimit)
+	q.DecompressedPerSecond = orDefault(q.DecompressedPerSecond, def.DecompressedPerSecond, noLimit)
+	return q
+}
+
+// A MethodQuota bounds the calls of the methods that match a pattern, all of
+// them together, whoever makes them. A field that isn't positive is no limit
+// of its own.
+type MethodQuota struct {
+	Pattern        string // as those of Config.AllowMethods
+	MessageBytes   int    // of one message, either way, in place of Limits.MessageBytes
+	Calls          int    // at once
+	CallsPerSecond int
+}
+
+// quotas judge connections, handshakes and calls by the limits of all that
+// they count with: their address, their method, their listener, the server.
+// The narrowest is asked first, so that what an address may not do is taken
+// from nobody else.
+type quotas struct {
+	epoch     time.Time
+	tryOut    bool // what is over a limit is told, and goes on
+	refusals  *refusalLog
+	server    scope
+	address   rules // of each
+	addresses *addressTable
+	methods   []methodScope // of which the first that matches counts
+}
+
+func newQuotas(limits Limits, methods []MethodQuota, tryOut bool, refusals *refusalLog) (*quotas, error) {
+	q := &quotas{epoch: time.Now(), tryOut: tryOut, refusals: refusals, addresses: newAddressTable()}
+	q.server.rules = rulesOf(Quota{
+		Calls: limits.Calls, CallsPerSecond: limits.CallsPerSecond,
+		HandshakesPerSecond: limits.HandshakesPerSecond, DecompressedPerSecond: limits.DecompressedPerSecond,
+	}, "", keyLimits)
+	q.address = rulesOf(limits.Address, " of this address", keyAddressLimits)
+	for _, m := range methods {
+		patterns, err := methodPatterns([]string{m.Pattern})
+		if err != nil {
+			return nil, err
+		}
+		s := &scope{rules: rulesOf(Quota{Calls: m.Calls, CallsPerSecond: m.CallsPerSecond}, " of this method", keyMethodLimits)}
+		q.methods = append(q.methods, methodScope{s, patterns, m.MessageBytes})
+	}
+	return q, nil
+}
+
+// listener makes the scope of a listener's clients.
+func (q *quotas) listener(limits Quota) *scope {
+	return &scope{rules: rulesOf(limits, " on this listener", keyListenerLimits)}
+}
+
+// now is the time on the buckets' clock.
+func (q *quotas) now() int64 { return int64(time.Since(q.epoch)) }
+
+// rules are the limits of one scope. 0 is none.
+type rules struct {
+	of                                 string // whose they are, within a sentence
+	section                            string // what their keys begin with
+	connections, calls                 int32
+	callRate, handshakes, decompressed perSecond
+}
+
+func rulesOf(q Quota, of, section string) rules {
+	return rules{
+		of: of, section: section, connections: countOf(q.Connections), calls: countOf(q.Calls),
+		callRate: rateOf(q.CallsPerSecond), handshakes: rateOf(q.HandshakesPerSecond), decompressed: rateOf(q.DecompressedPerSecond),
+	}
+}
+
+func countOf(limit int) int32 {
+	if limit <= 0 || limit >= noLimit {
+		return 0
+	}
+	return int32(limit) //nolint:gosec // it fits
+}
+
+func rateOf(limit int) perSecond { return perSecond(countOf(limit)) }
+
+// A scope is all who share a limit, and what they use of it.
+type scope struct {
+	rules
+	tally
+}
+
+// A methodScope is that of a MethodQuota.
+type methodScope struct {
+	*scope
+	patterns     []string
+	messageBytes int
+}
+
+// method returns the first scope that a method belongs to, or nil.
+func (q *quotas) method(name string) *methodScope {
+	for i := range q.methods {
+		if matchesAny(q.methods[i].patterns, strings.TrimPrefix(name, "/")) {
+			return &q.methods[i]
+		}
+	}
+	return nil
+}
+
+// A share is a scope's limits and what is used of them: an address has its
+// limits from all of them, and a tally of its own.
+type share struct {
+	*rules
+	*tally
+}
+
+// shares are those of a client: its address, then its listener and all.
+func (q *quotas) shares(from *address, l *listening) [3]share {
+	return [...]share{{&q.address, &from.tally}, {&l.scope.rules, &l.scope.tally}, {&q.server.rules, &q.server.tally}}
+}
+
+// An excess is a limit that is reached.
+type excess struct {
+	key, text string
+	wait      time.Duration // until there may be room
+}
+
+// anyMoment is what is told of room that no clock makes.
+const anyMoment = time.Second
+
+// excess is one of the share's limits. The text takes the limit and whose it is.
+func (s share) excess(key string, wait time.Duration, text string, limit any) *excess {
+	return &excess{s.section + key, fmt.Sprintf(text, limit, s.of), wait}
+}
+
+// refuse tells of an excess, and returns nil where that is all that limits
+// are for.
+func (q *quotas) refuse(x *excess, peer, detail string) error {
+	q.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: x.key, Peer: peer, Detail: detail, ReportOnly: q.tryOut}, "raise "+x.key)
+	if q.tryOut {
+		return nil
+	}
+	return overLimit(x.key, x.wait, x.text)
+}
+
+// A callUse is what a call counts with, from begin to end.
+type callUse struct {
+	quotas   *quotas
+	of       *listening
+	peer     string
+	method   *methodScope // or nil
+	address  *address     // before begin: that of the call's own connection, or nil
+	begun    bool
+	holds    bool      // the address; else its connection does
+	counting [4]*tally // the first counts of them
+	counts   int
+}
+
+// useOf is the use of what arrived.
+func (s *Server) useOf(a *arrival) callUse {
+	return callUse{quotas: s.quotas, of: a.listening, peer: a.peer.Addr, address: a.from, method: s.quotas.method(a.method)}
+}
+
+// begin counts the call until end, or returns why it may not begin.
+func (u *callUse) begin(c *Call) error {
+	now := int64(c.info.Begin.Sub(u.quotas.epoch))
+	if u.address == nil {
+		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), now), true
+	}
+	u.begun = true
+	shares := u.quotas.shares(u.address, u.of)
+	err := u.count(shares[0], c, now)
+	if m := u.method; m != nil && err == nil {
+		err = u.count(share{&m.rules, &m.tally}, c, now)
+	}
+	for _, s := range shares[1:] {
+		if err == nil {
+			err = u.count(s, c, now)
+		}
+	}
+	if err != nil {
+		u.end()
+	}
+	return err
+}
+
+// count counts the call with one of its shares.
+func (u *callUse) count(s share, c *Call, now int64) error {
+	var x *excess
+	if s.rules.calls > 0 {
+		u.counting[u.counts] = s.tally
+		u.counts++
+		if s.tally.calls.Add(1) > s.rules.calls {
+			x = s.excess("calls", anyMoment, "%d calls%s are running, which is the limit", s.rules.calls)
+		}
+	}
+	if wait := s.tally.calling.take(s.callRate, now); x == nil && wait > 0 {
+		x = s.excess("calls_per_second", wait, "more than %d calls%s begin within a second", s.callRate)
+	}
+	if x == nil {
+		return nil
+	}
+	return u.quotas.refuse(x, u.peer, c.Method)
+}
+
+// end gives back what the call counts.
+func (u *callUse) end() {
+	for _, t := range u.counting[:u.counts] {
+		t.calls.Add(-1)
+	}
+	u.counts = 0
+	if u.holds {
+		u.address.holders.Add(-1)
+	}
+	u.begun, u.holds = false, false
+}
+
+// mayExpand judges compressed bytes before they are expanded. To how many is
+// not known: what is more than the limit is a debt, which the next wait for.
+func (u *callUse) mayExpand() error {
+	if !u.begun {
+		return nil
+	}
+	now := u.quotas.now()
+	for _, s := range u.quotas.shares(u.address, u.of) {
+		if wait := s.expanding.debt(s.decompressed, now); wait > 0 {
+			x := s.excess("decompressed_bytes_per_second", wait, "compressed messages%[2]s expand to more than %[1]d bytes within a second", s.decompressed)
+			if err := u.quotas.refuse(x, u.peer, ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// expanded counts the bytes that came of it.
+func (u *callUse) expanded(n int) {
+	if !u.begun {
+		return
+	}
+	now := u.quotas.now()
+	for _, s := range u.quotas.shares(u.address, u.of) {
+		s.expanding.spend(s.decompressed, now, int64(n))
+	}
+}
+
+// handshake judges a WebSocket that is to be opened.
+func (u *callUse) handshake(method string) error {
+	now := u.quotas.now()
+	from := u.address
+	if from == nil {
+		from = u.quotas.addresses.hold(addressKey(u.peer), now)
+		defer from.holders.Add(-1)
+	}
+	for _, s := range u.quotas.shares(from, u.of) {
+		if wait := s.upgrading.take(s.rules.handshakes, now); wait > 0 {
+			x := s.excess("handshakes_per_second", wait, "more than %d WebSockets%s are opened within a second", s.rules.handshakes)
+			if err := u.quotas.refuse(x, u.peer, method); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// A connUse is what a connection counts with, from begin to end.
+type connUse struct {
+	address  *address // its own; nil until begin
+	listener *scope   // nil: not counted with it
+
+	mu    sync.Mutex
+	ended bool
+}
+
+// begin counts a connection with its address and its listener, or returns why
+// it may not begin. The server's own limit is judged by the listener's
+// Accept. It is called once, before anything is read.
+func (u *connUse) begin(q *quotas, peer string, l *listening) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ended {
+		return net.ErrClosed
+	}
+	now := q.now()
+	u.address = q.addresses.hold(addressKey(peer), now)
+	u.address.connections.Add(1)
+	u.listener = l.scope
+	u.listener.tally.connections.Add(1)
+	for _, s := range q.shares(u.address, l) {
+		x := s.connExcess(l.TLS != nil, now)
+		if x == nil {
+			continue
+		}
+		if err := q.refuse(x, peer, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connExcess looks at a connection that is counted.
+func (s share) connExcess(tls bool, now int64) *excess {
+	if limit := s.rules.connections; limit > 0 && s.tally.connections.Load() > limit {
+		return s.excess("connections", anyMoment, "%d connections%s are open, which is the limit", limit)
+	}
+	if !tls {
+		return nil
+	}
+	if wait := s.shaking.take(s.rules.handshakes, now); wait > 0 {
+		return s.excess("handshakes_per_second", wait, "more than %d TLS handshakes%s begin within a second", s.rules.handshakes)
+	}
+	return nil
+}
+
+// end gives back what the connection counts. It may be called again.
+func (u *connUse) end() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ended || u.address == nil {
+		u.ended = true
+		return
+	}
+	u.ended = true
+	u.listener.tally.connections.Add(-1)
+	u.address.connections.Add(-1)
+	u.address.holders.Add(-1)
+}

@@ -1,0 +1,65 @@
+package bridge
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// A perSecond is so many a second; 0 is any number.
+type perSecond int64
+
+// cost is the time that n take at that.
+func (r perSecond) cost(n int64) int64 { return n * int64(time.Second) / int64(r) }
+
+// A bucket holds tokens for one second of a rate, and is full at first. What
+// it stores is when it will be full again, so that nothing has to fill it.
+type bucket struct{ full atomic.Int64 }
+
+// take takes a token, or returns how long there will be none.
+func (b *bucket) take(r perSecond, now int64) (wait time.Duration) {
+	if r <= 0 {
+		return 0
+	}
+	for {
+		full := b.full.Load()
+		next := max(full, now) + r.cost(1)
+		if wait := next - now - int64(time.Second); wait > 0 {
+			return time.Duration(wait)
+		}
+		if b.full.CompareAndSwap(full, next) {
+			return 0
+		}
+	}
+}
+
+// spend takes n tokens, though there may be fewer: then they are owed.
+func (b *bucket) spend(r perSecond, now, n int64) {
+	if r <= 0 {
+		return
+	}
+	for {
+		full := b.full.Load()
+		if b.full.CompareAndSwap(full, max(full, now)+r.cost(n)) {
+			return
+		}
+	}
+}
+
+// debt is how long there will be no token.
+func (b *bucket) debt(r perSecond, now int64) (wait time.Duration) {
+	if r <= 0 {
+		return 0
+	}
+	return time.Duration(max(b.full.Load()-now-int64(time.Second), 0))
+}
+
+// A tally counts what one scope uses.
+type tally struct {
+	connections, calls                     atomic.Int32
+	calling, upgrading, shaking, expanding bucket
+}
+
+// rested holds when the buckets are full: nothing is lost by forgetting them.
+func (t *tally) rested(now int64) bool {
+	return max(t.calling.full.Load(), t.upgrading.full.Load(), t.shaking.full.Load(), t.expanding.full.Load()) <= now
+}
