@@ -3,6 +3,7 @@ package bridge
 import (
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -47,6 +48,9 @@ func unheardOf(c net.Conn) bool {
 func (s *Server) countConn(c net.Conn, n int64) {
 	if _, tunnel := c.(*tunnelConn); !tunnel {
 		s.conns.Add(n)
+		if n < 0 {
+			s.files.free()
+		}
 	}
 }
 
@@ -58,32 +62,31 @@ func connInfo(l *listening, c net.Conn) ConnInfo {
 // boundListener gives each connection TCP's own watch over silent peers, and
 // refuses those over the limit.
 func (s *Server) boundListener(ln net.Listener, l *listening) *boundedListener {
-	return &boundedListener{ln, s, l}
+	return &boundedListener{Listener: ln, s: s, of: l, closed: make(chan struct{})}
 }
 
 type boundedListener struct {
 	net.Listener
-	s  *Server
-	of *listening
+	s      *Server
+	of     *listening
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *boundedListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
 }
 
 func (l *boundedListener) Accept() (net.Conn, error) {
+	refuse := func(c net.Conn) { refuseConn(l.wrap(c), errNoDescriptor) }
 	for {
-		c, err := l.Listener.Accept()
+		c, err := l.s.files.accept(l.Listener, l.closed, l.s.files.reserve, refuse)
 		if err != nil {
 			return nil, err
 		}
 		watchTCP(c)
-		switch c.(type) {
-		case *net.TCPConn, *net.UnixConn: // net/http has to see a tls.Conn as it is
-			client := &clientConn{Conn: c, s: l.s, listening: l.of}
-			client.life.begin(&l.s.limits)
-			if l.of.expectsHeader(client) {
-				client.proxied = new(proxied)
-			}
-			client.linger.Store(l.of.TLS != nil) // until handshakeDone
-			c = client
-		}
+		c = l.wrap(c)
 		if err := l.admit(c); err != nil {
 			refuseConn(c, err)
 			continue
@@ -91,6 +94,24 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		return c, nil
 	}
 }
+
+// wrap makes a connection one that can linger. net/http has to see a tls.Conn
+// as it is.
+func (l *boundedListener) wrap(c net.Conn) net.Conn {
+	switch c.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		client := &clientConn{Conn: c, s: l.s, listening: l.of}
+		client.life.begin(&l.s.limits)
+		if l.of.expectsHeader(client) {
+			client.proxied = new(proxied)
+		}
+		client.linger.Store(l.of.TLS != nil) // until handshakeDone
+		return client
+	}
+	return c
+}
+
+var errNoDescriptor = overLimit(keyConnections, connectionRetry, "too many connections: file descriptors run out")
 
 // admit counts a connection, or returns why there are too many.
 func (l *boundedListener) admit(c net.Conn) error {

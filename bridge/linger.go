@@ -112,6 +112,7 @@ func (l *lingering) start(c *clientConn) bool {
 	l.running.Go(func() {
 		c.drop()
 		l.forget(c)
+		c.s.files.free()
 	})
 	return true
 }

@@ -102,6 +102,7 @@ type Server struct {
 	closing  atomic.Bool // and nobody is waited for any more
 	conns    atomic.Int64
 	quotas   *quotas
+	files    *descriptors
 
 	inner     *http.Server   // serves the HTTP/2 inside of WebSockets
 	tunnels   *tunnels       // its listener
@@ -142,6 +143,7 @@ func New(cfg Config) (*Server, error) {
 	if s.quotas, err = newQuotas(s.limits, cfg.MethodLimits, cfg.TryLimits, s.refusals); err != nil {
 		return nil, err
 	}
+	s.files = newDescriptors(s.refusals, s.log, fileDescriptorLimit())
 	s.own = &listening{cfg.ownListener(), s.quotas.listener(Quota{})}
 	s.vouched = lowerSet(cfg.VouchedHeaders)
 	s.budget = newBudget(s.limits.BufferedBytes)

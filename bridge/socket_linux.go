@@ -253,6 +253,15 @@ func pollOut(fd uintptr) bool {
 	return err != nil || n > 0
 }
 
+// descriptorOf is the number of a connection's file descriptor, or 0.
+func descriptorOf(c net.Conn) int {
+	number := 0
+	if raw := rawConn(c); raw != nil {
+		_ = raw.Control(func(fd uintptr) { number = int(fd) }) // an error: it is closed
+	}
+	return number
+}
+
 func fileDescriptorLimit() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<20 {

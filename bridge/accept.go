@@ -1,0 +1,133 @@
+package bridge
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Descriptors keep a reserve of the process's file descriptors from clients:
+// for connections to the backend, files, and whoever asks for its health. The
+// kernel gives the lowest number that is free, so a connection whose number is
+// in the reserve tells that all below it are taken. Then none is accepted for
+// a while, or until one closes.
+type descriptors struct {
+	refusals *refusalLog
+	log      *slog.Logger
+	reserve  int           // the first number of it
+	freed    chan struct{} // one place: one more or fewer makes no difference
+
+	short atomic.Bool // told, and not yet that it is over
+	mu    sync.Mutex
+	last  time.Time // when one was missing
+}
+
+func newDescriptors(refusals *refusalLog, log *slog.Logger, limit int) *descriptors {
+	return &descriptors{refusals: refusals, log: log, reserve: limit - min(descriptorReserve/2, limit/4), freed: make(chan struct{}, 1)}
+}
+
+const (
+	acceptPause = 250 * time.Millisecond
+	acceptCalm  = time.Second // without a shortage, until it is over
+
+	descriptorHint = "raise the limit of open files (ulimit -n), or lower " + keyConnections
+)
+
+// accept accepts the next connection for which there is a descriptor. Refuse
+// is given those for which there is none. It waits while there are none;
+// closed, the listener's end, ends that.
+func (d *descriptors) accept(ln net.Listener, closed <-chan struct{}, reserve int, refuse func(net.Conn)) (net.Conn, error) {
+	for {
+		c, err := ln.Accept()
+		if err != nil && !lacksDescriptors(err) {
+			return nil, err
+		}
+		if err == nil && descriptorOf(c) < reserve {
+			d.recovered()
+			return c, nil
+		}
+		peer := ""
+		if err == nil {
+			peer = c.RemoteAddr().String()
+			refuse(c)
+		}
+		d.lacking(peer)
+		impatient := time.NewTimer(acceptPause)
+		select {
+		case <-d.freed:
+		case <-impatient.C:
+		case <-closed:
+		}
+		impatient.Stop()
+	}
+}
+
+// free tells that a connection has closed.
+func (d *descriptors) free() {
+	select {
+	case d.freed <- struct{}{}:
+	default:
+	}
+}
+
+// lacking tells that descriptors have run out, once until recovered.
+func (d *descriptors) lacking(peer string) {
+	d.mu.Lock()
+	d.last = time.Now()
+	d.mu.Unlock()
+	if !d.short.Swap(true) {
+		d.log.Warn("accepting no connections: file descriptors run out", slog.Int("descriptors_before_the_reserve", d.reserve), slog.String("hint", descriptorHint))
+	}
+	d.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyConnections, Peer: peer, Detail: "file descriptors run out"}, descriptorHint)
+}
+
+// recovered tells that it is over.
+func (d *descriptors) recovered() {
+	if !d.short.Load() {
+		return
+	}
+	d.mu.Lock()
+	calm := time.Since(d.last) >= acceptCalm
+	d.mu.Unlock()
+	if calm && d.short.Swap(false) {
+		d.log.Info("accepting connections again: there are file descriptors")
+	}
+}
+
+func lacksDescriptors(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// LeaveDescriptors wraps a listener of the program's own, as one for health
+// checks. It may use half of what clients' connections leave of the file
+// descriptors; beyond that a connection is closed.
+func (s *Server) LeaveDescriptors(ln net.Listener) net.Listener {
+	limit := fileDescriptorLimit()
+	return &sparingListener{Listener: ln, d: s.files, reserve: (s.files.reserve + limit) / 2, closed: make(chan struct{})}
+}
+
+type sparingListener struct {
+	net.Listener
+	d       *descriptors
+	reserve int
+	once    sync.Once
+	closed  chan struct{}
+}
+
+func (l *sparingListener) Accept() (net.Conn, error) {
+	return l.d.accept(l.Listener, l.closed, l.reserve, func(c net.Conn) { _ = c.Close() }) // nobody is told more
+}
+
+func (l *sparingListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}

@@ -1,0 +1,172 @@
+package bridge
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A scriptedListener returns what it is given, in order.
+type scriptedListener struct {
+	net.Listener
+	accepts chan any // an error or a net.Conn
+	asked   int
+}
+
+func (l *scriptedListener) Accept() (net.Conn, error) {
+	l.asked++
+	switch v := (<-l.accepts).(type) {
+	case error:
+		return nil, v
+	case net.Conn:
+		return v, nil
+	default:
+		return nil, net.ErrClosed
+	}
+}
+
+func TestAcceptWaitsForDescriptors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&out, nil))
+		obs := newObserver()
+		d := newDescriptors(newRefusalLog(slog.New(slog.DiscardHandler), obs), log, 1000)
+		ln := &scriptedListener{accepts: make(chan any, 100)} // more than the test has
+		accept := func() (net.Conn, error) {
+			return d.accept(ln, make(chan struct{}), d.reserve, func(net.Conn) { t.Error("a connection is refused") })
+		}
+		conn, other := net.Pipe()
+		defer func() { _, _ = conn.Close(), other.Close() }() // pipes
+		for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS} {
+			ln.accepts <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", e)}
+		}
+		ln.accepts <- conn
+		began := time.Now()
+		if c, err := accept(); c != conn || err != nil {
+			t.Errorf("accepted %v, %v", c, err)
+		}
+		if got, want := time.Since(began), 3*acceptPause; got != want {
+			t.Errorf("without descriptors it was asked again for %v, want %v", got, want)
+		}
+		if got := strings.Count(out.String(), "file descriptors run out"); got != 1 {
+			t.Errorf("that is said %d times, want once: %s", got, out.String())
+		}
+		if len(obs.refused) != 3 || (<-obs.refused).Key != keyConnections {
+			t.Errorf("the Observer is told of %d, want 3", len(obs.refused))
+		}
+		if strings.Contains(out.String(), "again") {
+			t.Errorf("it is said to be over at once: %s", out.String())
+		}
+		time.Sleep(acceptCalm)
+		for range 2 {
+			ln.accepts <- conn
+			if _, err := accept(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := strings.Count(out.String(), "accepting connections again"); got != 1 {
+			t.Errorf("that it is over is said %d times, want once: %s", got, out.String())
+		}
+		// A connection that closes makes room at once.
+		ln.accepts <- syscall.EMFILE
+		ln.accepts <- conn
+		began = time.Now()
+		d.free()
+		d.free()
+		if _, err := accept(); err != nil || time.Since(began) != 0 {
+			t.Errorf("%v, %v after a connection closed", err, time.Since(began))
+		}
+		ln.accepts <- net.ErrClosed
+		if _, err := accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a closed listener: %v", err)
+		}
+	})
+}
+
+// TestConnectionsLeaveTheReserve: while others have all the descriptors below
+// it, a new connection is told so, and served once there is one again.
+func TestConnectionsLeaveTheReserve(t *testing.T) {
+	obs := newObserver()
+	s := newServer(t, Config{Backend: nowhere, Observer: obs})
+	address := serve(t, s)
+	exchange(t, address, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it serves
+	probe, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.files.reserve = int(probe.Fd()) + 20
+	_ = probe.Close() // it was read from by nobody
+	var d net.Dialer
+	var held []net.Conn
+	for len(obs.refused) == 0 && len(held) < 200 {
+		conn, err := d.DialContext(within(t, patience), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, conn)
+		t.Cleanup(func() { _ = conn.Close() })                                   // the test may have
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it may be refused
+		_ = conn.SetReadDeadline(time.Now().Add(patience))                       // it is open
+		_, _ = conn.Read(make([]byte, 12))                                       // whichever answer: it was accepted
+	}
+	if r := await(t, "the refusal", obs.refused); r.Reason != ReasonLimitExceeded || r.Key != keyConnections || !strings.Contains(r.Detail, "descriptors") {
+		t.Errorf("the Observer is told of %+v", r)
+	}
+	if answers := exchange(t, address, ""); len(answers) != 1 || answers[0].StatusCode != http.StatusServiceUnavailable || answers[0].Header.Get("Retry-After") == "" {
+		t.Errorf("beyond the reserve one is answered %+v, want 503 that says when to come back", answers)
+	}
+	for _, conn := range held {
+		_ = conn.Close() // the refused ones may be
+	}
+	deadline := time.Now().Add(patience)
+	for {
+		answers := exchange(t, address, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+		if len(answers) == 1 && answers[0].StatusCode == http.StatusNotFound {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("with room again one is answered %+v", answers)
+		}
+	}
+}
+
+// TestSparingListenerHasMoreRoom than clients' connections, and ends at once.
+func TestSparingListenerHasMoreRoom(t *testing.T) {
+	s := newServer(t, Config{Backend: nowhere})
+	ln := s.LeaveDescriptors(listen(t, "127.0.0.1:0"))
+	if got := ln.(*sparingListener).reserve; got <= s.files.reserve || got >= fileDescriptorLimit() {
+		t.Errorf("its reserve begins at %d of %d, clients' at %d", got, fileDescriptorLimit(), s.files.reserve)
+	}
+	accepted := make(chan error, 2) // nobody waits to tell
+	go func() {
+		for range 2 {
+			c, err := ln.Accept()
+			if err == nil {
+				_ = c.Close() // it has done its part
+			}
+			accepted <- err
+		}
+	}()
+	var d net.Dialer
+	conn, err := d.DialContext(within(t, patience), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := await(t, "the connection", accepted); err != nil {
+		t.Error(err)
+	}
+	_, _ = ln.Close(), ln.Close() // twice is once
+	if err := await(t, "the end", accepted); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a closed listener: %v", err)
+	}
+}
