@@ -21,6 +21,7 @@ var checks = []func(*Loaded) []error{
 	checkTrustedProxies,
 	checkDetailedErrors,
 	checkLimits,
+	checkUseLimits,
 	checkHealthListen,
 	checkListeners,
 	checkTLS,

@@ -104,6 +104,22 @@ func TestContradictionsAndDangers(t *testing.T) {
 		{"the redirect on the port of health checks", "tls: {self_signed: true, http_listen: 127.0.0.1:9901}", []string{
 			"proxy.yaml:1: tls.http_listen: is the port of health.listen: give it one of its own, or remove it",
 		}, nil},
+		{"a budget over the memory", "limits: {memory: 100MiB, buffered_bytes: 80MiB}", []string{
+			"proxy.yaml:1: limits.buffered_bytes: is more than three quarters of limits.memory, and connections need memory too: lower it, or raise that",
+		}, nil},
+		{"no memory to live", "limits: {memory: 16MiB}", []string{
+			"proxy.yaml:1: limits.memory: is less than culvert needs for itself: write at least 32MiB",
+		}, nil},
+		{"bytes a second beyond counting", "limits:\n  decompressed_bytes_per_second: 2GiB\n  address: {decompressed_bytes_per_second: 3GiB}", []string{
+			"proxy.yaml:2: limits.decompressed_bytes_per_second: is too much: write less than 2GiB, or 0 for no limit",
+			"proxy.yaml:3: limits.address.decompressed_bytes_per_second: is too much: write less than 2GiB, or 0 for no limit",
+		}, nil},
+		{"an address that may more than all", "limits: {calls: 10, address: {calls: 11, calls_per_second: 11}}", nil, []string{
+			"proxy.yaml:1: limits.address.calls: is more than limits.calls for all addresses together, so it never counts: lower it",
+		}},
+		{"limits that are tried out", "limits: {enforce: false}", nil, []string{
+			"proxy.yaml:1: limits.enforce: is false, so limits of calls, handshakes and addresses refuse nothing: make it true when the log names no client that should be served",
+		}},
 		{"one port for two", "health: {listen: 127.0.0.1:8080}", []string{
 			"proxy.yaml:1: health.listen: is the port of listen: give it one of its own, or turn it off (--health-listen off)",
 		}, nil},

@@ -265,8 +265,8 @@ type Limits struct {
 	// value and 32 bytes a field.
 	HeaderBytes Size `key:"header_bytes"`
 
-	// The most memory for messages under way, of all calls together. When it
-	// is used up readers wait, those of requests for at most 10s, and calls
+	// The most memory for messages under way, of all calls together; unless it
+	// is set, at most half of memory. When it is used up readers wait, those of requests for at most 10s, and calls
 	// that hold memory and have not got on for 5s are ended.
 	BufferedBytes Size `key:"buffered_bytes"`
 
@@ -280,8 +280,30 @@ type Limits struct {
 	// Calls at one time, of all connections together; 0 is no limit.
 	Calls int `key:"calls"`
 
-	// WebSockets opened in a second; 0 is no limit.
+	// Calls that begin in a second; 0 is no limit.
+	CallsPerSecond int `key:"calls_per_second"`
+
+	// WebSockets opened in a second and, counted apart from them, TLS
+	// handshakes; 0 is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
+
+	// Bytes that compressed requests expand to in a second; 0 is no limit.
+	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size or 0"`
+
+	// The memory that culvert may use. New calls are refused while it is
+	// nearly used up, and Go's garbage collector keeps below it (GOMEMLIMIT of
+	// the environment wins there). 0 is nine tenths of the container's limit,
+	// and no limit where there is none.
+	Memory Size `key:"memory" is:"size or 0"`
+
+	// What one client address may use.
+	Address AddressLimits `key:"address"`
+
+	// Whether calls, handshakes and connections that are over a limit are
+	// refused. false tries limits out: they are logged and counted, and pass.
+	// connections, memory, sizes and times hold all the same, since they keep
+	// culvert alive.
+	Enforce bool `key:"enforce"`
 
 	// How long a client may take nothing of what waits for it, before its
 	// call is cut; 0s is no limit.
@@ -308,6 +330,30 @@ type Limits struct {
 	// Those that run may end; then it is closed, and its client comes back:
 	// to whichever instance a balancer chooses. 0s is no limit.
 	ConnectionMaxAge time.Duration `key:"connection_max_age"`
+}
+
+// AddressLimits is what one client address may use: an IPv4 address, or the
+// first 64 bits of an IPv6 one. It is the client's own, behind a proxy of
+// trusted_proxies or proxy_protocol too. Its defaults are far above what one
+// client needs, since many may share an address: a company behind a proxy that
+// inspects TLS, or a carrier's network.
+type AddressLimits struct {
+	// Connections at one time; 0 is no limit.
+	Connections int `key:"connections"`
+
+	// Calls at one time; 0 is no limit.
+	Calls int `key:"calls"`
+
+	// Calls that begin in a second; 0 is no limit.
+	CallsPerSecond int `key:"calls_per_second"`
+
+	// WebSockets opened in a second and, counted apart from them, TLS
+	// handshakes; 0 is no limit.
+	HandshakesPerSecond int `key:"handshakes_per_second"`
+
+	// Bytes that compressed requests expand to in a second; 0 is no limit. A
+	// message is expanded whole: what it has too much, the next wait for.
+	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size or 0"`
 }
 
 // Health is where a supervisor asks.
@@ -346,6 +392,14 @@ func Defaults() Config {
 			SlowConsumerTimeout:   5 * time.Minute,
 			SlowSenderTimeout:     30 * time.Second,
 			ConnectionIdleTimeout: time.Minute,
+			Enforce:               true,
+			Address: AddressLimits{
+				Connections:                20_000,
+				Calls:                      20_000,
+				CallsPerSecond:             20_000,
+				HandshakesPerSecond:        2_000,
+				DecompressedBytesPerSecond: 1 << 30,
+			},
 		},
 		DrainTimeout: 20 * time.Second,
 		Health:       Health{Listen: "127.0.0.1:9901"},

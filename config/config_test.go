@@ -91,7 +91,12 @@ limits:
   calls_per_connection: 7
   connections: 1000
   calls: ${CALLS:-500}
+  calls_per_second: 1000
   handshakes_per_second: 50
+  decompressed_bytes_per_second: 100MiB
+  memory: 1GiB
+  enforce: false
+  address: {connections: 10, calls: 20, calls_per_second: 30, handshakes_per_second: 40, decompressed_bytes_per_second: 0}
   slow_consumer_timeout: 30s
   idle_timeout: 1h30m
   max_age: ${EMPTY:-24h}
@@ -138,7 +143,9 @@ log: {level: debug, format: json}
 		Errors:   "concise",
 		Limits: Limits{
 			MessageBytes: 1 << 20, HeaderBytes: 32 << 10, BufferedBytes: 512 << 20, CallsPerConnection: 7,
-			Connections: 1000, Calls: 500, HandshakesPerSecond: 50, SlowConsumerTimeout: 30 * time.Second,
+			Connections: 1000, Calls: 500, CallsPerSecond: 1000, HandshakesPerSecond: 50, SlowConsumerTimeout: 30 * time.Second,
+			DecompressedBytesPerSecond: 100 << 20, Memory: 1 << 30,
+			Address:     AddressLimits{Connections: 10, Calls: 20, CallsPerSecond: 30, HandshakesPerSecond: 40},
 			IdleTimeout: 90 * time.Minute, MaxAge: 24 * time.Hour,
 			SlowSenderTimeout: 7 * time.Second, ConnectionIdleTimeout: 8 * time.Second, ConnectionMaxAge: 9 * time.Hour,
 		},

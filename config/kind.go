@@ -58,6 +58,7 @@ var (
 		"metadata name":    {"metadata name", "x-authenticated-user", "", text(checkMetadataName)},
 		"client auth":      {"none, optional or require", "require", "", parseClientAuth},
 		"file":             {"file", "ca.pem", "", text(func(string) error { return nil })},
+		"size or 0":        {"size, or 0", "1GiB", sizePattern, parseSizeOrZero},
 		"count":            {"number, at least 1", "100", "", parseCount},
 	}
 	kindsByType = map[reflect.Type]kind{
@@ -154,6 +155,13 @@ func parseSize(s string) (any, error) {
 		return nil, errors.New("leaves no room for a byte: write a size with its unit, as 16MiB")
 	}
 	return Size(n), nil
+}
+
+func parseSizeOrZero(s string) (any, error) {
+	if s == "0" || s == "0B" {
+		return Size(0), nil
+	}
+	return parseSize(s)
 }
 
 func parseDuration(s string) (any, error) {

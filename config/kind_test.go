@@ -155,6 +155,10 @@ func TestValuesByKind(t *testing.T) {
 			},
 		},
 		"count": {"limits.calls_per_connection", []string{"1"}, map[string]string{"0": "leaves no room for a call: write 1 or more", "x": "is no whole number: write 100"}},
+		"size, or 0": {"limits.memory", []string{"0", "0B", "512MiB"}, map[string]string{
+			"0MiB": "leaves no room for a byte: write a size with its unit, as 16MiB",
+			"lots": "is no size: write a number with its unit, as 64KiB or 16MiB",
+		}},
 		"size": {
 			"limits.message_bytes",
 			[]string{"1", "16777216", "16MiB", "1.5GiB", "16m", "64 KiB", "1024TiB"},

@@ -38,6 +38,7 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 			CallsPerConnection:  c.Limits.CallsPerConnection,
 			Connections:         c.Limits.Connections, // 0 is by descriptors on both sides
 			Calls:               orNone(c.Limits.Calls),
+			CallsPerSecond:      orNone(c.Limits.CallsPerSecond),
 			HandshakesPerSecond: orNone(c.Limits.HandshakesPerSecond),
 			SlowConsumerTimeout: orNone(c.Limits.SlowConsumerTimeout),
 			IdleTimeout:         orNone(c.Limits.IdleTimeout),
@@ -46,7 +47,17 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 			SlowSenderTimeout:     orNone(c.Limits.SlowSenderTimeout),
 			ConnectionIdleTimeout: orNone(c.Limits.ConnectionIdleTimeout),
 			ConnectionMaxAge:      orNone(c.Limits.ConnectionMaxAge),
+
+			DecompressedPerSecond: orNone(int(c.Limits.DecompressedBytesPerSecond)),
+			Address: bridge.Quota{
+				Connections:           orNone(c.Limits.Address.Connections),
+				Calls:                 orNone(c.Limits.Address.Calls),
+				CallsPerSecond:        orNone(c.Limits.Address.CallsPerSecond),
+				HandshakesPerSecond:   orNone(c.Limits.Address.HandshakesPerSecond),
+				DecompressedPerSecond: orNone(int(c.Limits.Address.DecompressedBytesPerSecond)),
+			},
 		},
+		TryLimits: !c.Limits.Enforce,
 	}
 }
 

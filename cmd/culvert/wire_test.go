@@ -51,6 +51,15 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"limits.slow_sender_timeout":     {"7s", func(c bridge.Config) any { return c.Limits.SlowSenderTimeout }, 7 * time.Second},
 		"limits.connection_idle_timeout": {"7s", func(c bridge.Config) any { return c.Limits.ConnectionIdleTimeout }, 7 * time.Second},
 		"limits.connection_max_age":      {"7s", func(c bridge.Config) any { return c.Limits.ConnectionMaxAge }, 7 * time.Second},
+
+		"limits.calls_per_second":                      {"7", func(c bridge.Config) any { return c.Limits.CallsPerSecond }, 7},
+		"limits.decompressed_bytes_per_second":         {"7MiB", func(c bridge.Config) any { return c.Limits.DecompressedPerSecond }, 7 << 20},
+		"limits.address.connections":                   {"7", func(c bridge.Config) any { return c.Limits.Address.Connections }, 7},
+		"limits.address.calls":                         {"7", func(c bridge.Config) any { return c.Limits.Address.Calls }, 7},
+		"limits.address.calls_per_second":              {"7", func(c bridge.Config) any { return c.Limits.Address.CallsPerSecond }, 7},
+		"limits.address.handshakes_per_second":         {"7", func(c bridge.Config) any { return c.Limits.Address.HandshakesPerSecond }, 7},
+		"limits.address.decompressed_bytes_per_second": {"0", func(c bridge.Config) any { return c.Limits.Address.DecompressedPerSecond }, -1},
+		"limits.enforce":                               {"false", func(c bridge.Config) any { return c.TryLimits }, true},
 	}
 	atListener := map[string]struct {
 		set  any
@@ -66,6 +75,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"tls.cert": true, "tls.certificates": true, "tls.key": true, "tls.client_ca": true, "tls.client_auth": true, "tls.crls": true, "tls.min_version": true,
 		"tls.self_signed": true, "tls.self_signed_names": true, "tls.http_listen": true, "backend.tls.enabled": true, "backend.tls.server_name": true,
 		"backend.tls.ca": true, "backend.tls.cert": true, "backend.tls.key": true,
+		"limits.memory": true, // memory_test.go
 		"drain_timeout": true, "health.listen": true, "log.level": true, "log.format": true,
 	}
 	for _, k := range config.Keys() {
@@ -169,9 +179,15 @@ func TestDefaultsAreThoseOfTheBridge(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := bridgeConfig(loaded)
+	if got, want := c.Limits.Address, bridge.DefaultLimits().Address; got != want {
+		t.Errorf("the limits of an address are %+v, the bridge's default %+v", got, want)
+	}
 	got, want := reflect.ValueOf(c.Limits), reflect.ValueOf(bridge.DefaultLimits())
 	for i := range got.NumField() {
 		name := got.Type().Field(i).Name
+		if !got.Field(i).CanInt() {
+			continue
+		}
 		switch value := got.Field(i).Int(); {
 		case name == "Connections" && value != 0:
 			t.Errorf("Connections is %d, want 0: the bridge counts descriptors", value)
