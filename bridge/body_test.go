@@ -36,7 +36,7 @@ func TestGzipBody(t *testing.T) {
 		{"a client that goes inside it", io.MultiReader(bytes.NewReader(whole[:len(whole)/2]), iotest.ErrReader(reset)), ReasonClientGone},
 		{"a connection that ends inside it", io.MultiReader(bytes.NewReader(whole[:len(whole)/2]), iotest.ErrReader(io.ErrUnexpectedEOF)), ReasonClientGone},
 	} {
-		got, err := io.ReadAll(&gzipBody{src: sourceReader{r: c.body}})
+		got, err := io.ReadAll(&gzipBody{src: sourceReader{r: c.body}, use: new(callUse)})
 		if err != nil {
 			err = bodyError(err)
 		}

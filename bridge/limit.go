@@ -64,6 +64,7 @@ const (
 	keyConnections   = "limits.connections"
 	keyCalls         = "limits.calls"
 	keyHandshakes    = "limits.handshakes_per_second"
+	keyMemory        = "limits.memory"
 	keySlowConsumer  = "limits.slow_consumer_timeout"
 	keyIdle          = "limits.idle_timeout"
 	keyMaxAge        = "limits.max_age"

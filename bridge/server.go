@@ -78,6 +78,10 @@ type Config struct {
 	// same: Limits.Connections, sizes and times.
 	TryLimits bool
 
+	// MemorySpent says that the process has no memory for further calls: they
+	// are refused. It is asked for each call. Nil: never.
+	MemorySpent func() bool
+
 	// Fallback serves what is neither a call, a WebSocket upgrade nor a
 	// browser's preflight. If nil, that is refused with an HTTP status.
 	Fallback http.Handler

@@ -62,7 +62,9 @@ TERM or INT drains: no new calls, and those that run may end within
 		for _, w := range loaded.Warnings {
 			log.Warn("configuration", "warning", w)
 		}
-		p := &program{config: loaded, log: log, calls: calls, out: cmd.OutOrStdout()}
+		memory, freeMemory := limitMemory(loaded.Limits.Memory, log)
+		defer freeMemory()
+		p := &program{config: loaded, log: log, calls: calls, out: cmd.OutOrStdout(), memory: memory}
 		opened, err := p.unlessEnded(signals, func() error { return p.open(cmd.Context()) })
 		if !opened {
 			return err
@@ -78,6 +80,7 @@ type program struct {
 	log    *slog.Logger
 	calls  *slog.Logger // for the lines of single calls
 	out    io.Writer    // for people
+	memory int64        // bytes that may be used; 0: as many as there are
 
 	keys      *keyring
 	bridge    *bridge.Server
@@ -123,6 +126,7 @@ func (p *program) open(ctx context.Context) error {
 	if err := p.bind(ctx); err != nil {
 		return err
 	}
+	boundMemory(&cfg, p.memory, p.config)
 	p.bridge, err = bridge.New(cfg)
 	if err == nil {
 		err = p.openHealth(ctx)
