@@ -31,7 +31,7 @@ func newDescriptors(refusals *refusalLog, log *slog.Logger, limit int) *descript
 }
 
 const (
-	acceptPause = 250 * time.Millisecond
+	acceptPause = 50 * time.Millisecond
 	acceptCalm  = time.Second // without a shortage, until it is over
 
 	descriptorHint = "raise the limit of open files (ulimit -n), or lower " + keyConnections

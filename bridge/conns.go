@@ -174,6 +174,6 @@ func (c *clientConn) tellRefusal(why error) {
 		_ = c.SetDeadline(time.Now().Add(time.Second))
 		_, _ = c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
 			"culvert: " + why.Error() + "\n"))
-		c.linger.Store(true)
 	}
+	c.linger.Store(c.listening.TLS == nil) // else nothing can be told
 }

@@ -31,7 +31,7 @@ type Limits struct {
 // company's or a carrier's gateway, or a proxy that isn't trusted, stands for
 // thousands. It keeps one of them from taking all that there is.
 var defaultAddress = Quota{
-	Connections: 20_000, Calls: 20_000, CallsPerSecond: 20_000, HandshakesPerSecond: 2_000,
+	Connections: 20_000, Calls: 20_000, CallsPerSecond: 20_000, HandshakesPerSecond: 10_000,
 	DecompressedPerSecond: 1 << 30,
 }
 

@@ -98,7 +98,7 @@ func countOf(limit int) int32 {
 	if limit <= 0 || limit >= noLimit {
 		return 0
 	}
-	return int32(limit) //nolint:gosec // it fits
+	return int32(limit)
 }
 
 func rateOf(limit int) perSecond { return perSecond(countOf(limit)) }

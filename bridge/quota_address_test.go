@@ -120,7 +120,7 @@ func TestOneUsedShardForgetsByTheTime(t *testing.T) {
 func TestMillionsOfAddresses(t *testing.T) {
 	table := newAddressTable()
 	before := heapBytes()
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a repeatable test
+	random := rand.New(rand.NewPCG(1, 2))
 	for range 2_000_000 {
 		table.hold(random.Uint64(), 0)
 	}

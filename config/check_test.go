@@ -117,6 +117,11 @@ func TestContradictionsAndDangers(t *testing.T) {
 		{"an address that may more than all", "limits: {calls: 10, address: {calls: 11, calls_per_second: 11}}", nil, []string{
 			"proxy.yaml:1: limits.address.calls: is more than limits.calls for all addresses together, so it never counts: lower it",
 		}},
+		{"methods that can't be", "limits:\n  methods:\n  - {pattern: a.B/*, message_bytes: 2GiB}\n  - pattern: a.C/*\n    message_bytes: 257MiB\n  - pattern: a.B/*", []string{
+			"proxy.yaml:3: limits.methods[0].message_bytes: is too much: write less than 2GiB",
+			"proxy.yaml:5: limits.methods[1].message_bytes: is more than limits.buffered_bytes, so the largest message could never pass: lower it, or raise that",
+			"proxy.yaml:6: limits.methods[2].pattern: is that of proxy.yaml:3: limits.methods[0].pattern, which counts first: make one of them",
+		}, nil},
 		{"limits that are tried out", "limits: {enforce: false}", nil, []string{
 			"proxy.yaml:1: limits.enforce: is false, so limits of calls, handshakes and addresses refuse nothing: make it true when the log names no client that should be served",
 		}},

@@ -299,6 +299,10 @@ type Limits struct {
 	// What one client address may use.
 	Address AddressLimits `key:"address"`
 
+	// What the calls of some methods may use, all of them together. The first
+	// whose pattern matches counts.
+	Methods []MethodLimits `key:"methods"`
+
 	// Whether calls, handshakes and connections that are over a limit are
 	// refused. false tries limits out: they are logged and counted, and pass.
 	// connections, memory, sizes and times hold all the same, since they keep
@@ -330,30 +334,6 @@ type Limits struct {
 	// Those that run may end; then it is closed, and its client comes back:
 	// to whichever instance a balancer chooses. 0s is no limit.
 	ConnectionMaxAge time.Duration `key:"connection_max_age"`
-}
-
-// AddressLimits is what one client address may use: an IPv4 address, or the
-// first 64 bits of an IPv6 one. It is the client's own, behind a proxy of
-// trusted_proxies or proxy_protocol too. Its defaults are far above what one
-// client needs, since many may share an address: a company behind a proxy that
-// inspects TLS, or a carrier's network.
-type AddressLimits struct {
-	// Connections at one time; 0 is no limit.
-	Connections int `key:"connections"`
-
-	// Calls at one time; 0 is no limit.
-	Calls int `key:"calls"`
-
-	// Calls that begin in a second; 0 is no limit.
-	CallsPerSecond int `key:"calls_per_second"`
-
-	// WebSockets opened in a second and, counted apart from them, TLS
-	// handshakes; 0 is no limit.
-	HandshakesPerSecond int `key:"handshakes_per_second"`
-
-	// Bytes that compressed requests expand to in a second; 0 is no limit. A
-	// message is expanded whole: what it has too much, the next wait for.
-	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size or 0"`
 }
 
 // Health is where a supervisor asks.
@@ -397,7 +377,7 @@ func Defaults() Config {
 				Connections:                20_000,
 				Calls:                      20_000,
 				CallsPerSecond:             20_000,
-				HandshakesPerSecond:        2_000,
+				HandshakesPerSecond:        10_000,
 				DecompressedBytesPerSecond: 1 << 30,
 			},
 		},

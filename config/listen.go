@@ -39,6 +39,9 @@ type Listener struct {
 	// Addresses or networks of those that begin each connection to this
 	// listener with a PROXY header.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol" like:"proxy_protocol"`
+
+	// What all who come in here may use together, besides limits.
+	Limits ListenerLimits `key:"limits"`
 }
 
 // Mode is a file's permission bits. It is written in octal: "0600".

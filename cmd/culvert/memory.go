@@ -120,7 +120,7 @@ type memoryUse struct{ total, released, free, objects, live uint64 }
 // last time, stacks, and the runtime's own.
 func (u memoryUse) lives() int64 {
 	garbage := u.objects - min(u.live, u.objects)
-	return int64(u.total - u.released - u.free - garbage) //nolint:gosec // it is no more than the machine has
+	return int64(u.total - u.released - u.free - garbage)
 }
 
 func readMemory() memoryUse {

@@ -118,10 +118,7 @@ func TestMemoryBoundsTheBudget(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg, err := bridgeConfig(loaded)
-		if err != nil {
-			t.Fatal(err)
-		}
+		cfg := bridgeConfig(loaded)
 		boundMemory(&cfg, c.limit, loaded)
 		if got := cfg.Limits.BufferedBytes; got != c.want {
 			t.Errorf("%v with %d of memory: a budget of %d, want %d", c.flags, c.limit, got, c.want)

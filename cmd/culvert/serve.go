@@ -217,7 +217,9 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	if p.healthListener != nil {
 		server := p.health.Server(p.log)
-		running.Go(func() { failed <- serveError("health.listen", server.Serve(p.healthListener)) })
+		running.Go(func() {
+			failed <- serveError("health.listen", server.Serve(p.bridge.LeaveDescriptors(p.healthListener)))
+		})
 		defer func() { _ = server.Close() }() // answers of one line: none is worth waiting for
 		p.log.Info("answering health checks", "address", p.healthListener.Addr().String())
 	}

@@ -57,7 +57,8 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 				DecompressedPerSecond: orNone(int(c.Limits.Address.DecompressedBytesPerSecond)),
 			},
 		},
-		TryLimits: !c.Limits.Enforce,
+		MethodLimits: methodLimits(c.Limits.Methods),
+		TryLimits:    !c.Limits.Enforce,
 	}
 }
 
@@ -70,7 +71,26 @@ func bridgeListener(c *config.Loaded, l config.Listener) bridge.Listener {
 		Transports:     l.Transports,
 		Forwarded:      cmp.Or(l.TrustedHeader, c.TrustedHeader) == "forwarded",
 		ProxyProtocol:  l.ProxyProtocol,
+		Limits: bridge.Quota{
+			Connections:         l.Limits.Connections,
+			Calls:               l.Limits.Calls,
+			CallsPerSecond:      l.Limits.CallsPerSecond,
+			HandshakesPerSecond: l.Limits.HandshakesPerSecond,
+		},
 	}
+}
+
+func methodLimits(list []config.MethodLimits) []bridge.MethodQuota {
+	var quotas []bridge.MethodQuota
+	for _, m := range list {
+		quotas = append(quotas, bridge.MethodQuota{
+			Pattern:        m.Pattern,
+			MessageBytes:   int(m.MessageBytes),
+			Calls:          m.Calls,
+			CallsPerSecond: m.CallsPerSecond,
+		})
+	}
+	return quotas
 }
 
 // orNone translates "no limit": 0 in the file, negative in the bridge, whose
