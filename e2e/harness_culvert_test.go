@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,7 @@ type culvertOptions struct {
 	listen    string // "": a free port of 127.0.0.1
 	namespace string
 	config    string // what proxy.yaml holds
+	openFiles int    // its limit; 0: that of the tests
 	args      []string
 }
 
@@ -38,6 +40,9 @@ func startCulvert(t testing.TB, target string, o culvertOptions) *culvert {
 	}
 	argv := []string{culvertProgram, "serve", "--backend", target, "--listen", o.listen, "--health-listen", "127.0.0.1:0", "--config", file}
 	argv = append(argv, o.args...)
+	if o.openFiles > 0 {
+		argv = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, o.openFiles)}, argv...)
+	}
 	c := &culvert{process: startProcess(t, "culvert", o.namespace, argv...)}
 	c.address = c.logged(t, "listening")["address"].(string)
 	c.health = c.logged(t, "answering health checks")["address"].(string)
@@ -88,4 +93,15 @@ func (c *culvert) loggedLike(t testing.TB, wanted func(line map[string]any) bool
 		t.Fatalf("culvert's log: %v", err)
 	}
 	return found
+}
+
+// said looks whether a log line with the message msg was written so far.
+func (c *culvert) said(msg string) error {
+	for _, text := range c.output.all() {
+		var line map[string]any
+		if json.Unmarshal([]byte(text), &line) == nil && line["msg"] == msg {
+			return nil
+		}
+	}
+	return fmt.Errorf("culvert's log has no line %q", msg)
 }
