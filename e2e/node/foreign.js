@@ -18,6 +18,7 @@ const plan = JSON.parse(Buffer.concat(chunks).toString());
 const browser = await launch(["--host-resolver-rules=MAP *.test 127.0.0.1", "--ignore-certificate-errors"]);
 try {
   const user = await browser.newContext();
+  user.setDefaultTimeout(120_000); // a busy machine
   const login = await user.newPage();
   await login.goto(plan.login);
   await login.close();
@@ -157,7 +158,7 @@ async function tryOnce(_place, attempt) {
     },
   };
 
-  const patience = new Promise((resolve) => setTimeout(resolve, 30_000, { told: "nothing within 30 s" }));
+  const patience = new Promise((resolve) => setTimeout(resolve, 60_000, { told: "nothing within 60 s" }));
   const outcome = await Promise.race([ways[attempt.how](), patience]).catch((error) => ({ told: String(error) }));
   return { id: attempt.id, opened: false, read: false, ...outcome };
 }
