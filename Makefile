@@ -70,7 +70,7 @@ fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cac
 soak: build ## Load, cuts, stalls and a backend that comes and goes, for SOAKTIME (10m)
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
 
-bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx and no proxy: docs/benchmarks.md (20 min)
+bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx and no proxy: docs/benchmarks.md (30 min)
 	@tools/deps.sh test
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
 	@PATH="$$PATH:/usr/sbin" bin/bench -out docs/benchmarks.md $(BENCHFLAGS)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -14,8 +15,12 @@ import (
 func newGRPCClient(connections int) func(*peer) client {
 	return func(p *peer) client {
 		c := &grpcClient{}
+		carrier := insecure.NewCredentials()
+		if p.tls != nil {
+			carrier = credentials.NewTLS(p.tls)
+		}
 		for range connections {
-			cc, err := grpc.NewClient("passthrough:///"+p.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			cc, err := grpc.NewClient("passthrough:///"+p.address, grpc.WithTransportCredentials(carrier),
 				grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})), grpc.WithNoProxy())
 			if err != nil {
 				panic("BUG: a client without a connection: " + err.Error())

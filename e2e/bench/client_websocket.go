@@ -5,20 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	"github.com/coder/websocket"
 )
 
 // newWebSocketClient is a client of grpc-websockets: a WebSocket a call.
-func newWebSocketClient(p *peer) client { return webSocketClient{"ws://" + p.address} }
+func newWebSocketClient(p *peer) client {
+	c := webSocketClient{base: "ws://" + p.address, http: http.DefaultClient}
+	if p.tls != nil {
+		c = webSocketClient{"wss://" + p.address, &http.Client{Transport: &http.Transport{TLSClientConfig: p.tls}}}
+	}
+	return c
+}
 
-type webSocketClient struct{ base string }
+type webSocketClient struct {
+	base string
+	http *http.Client
+}
 
 func (webSocketClient) close() {}
 
 func (c webSocketClient) open(ctx context.Context, _ int, method string, header map[string]string) (stream, error) {
-	ws, _, err := websocket.Dial(ctx, c.base+method, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}})
+	ws, _, err := websocket.Dial(ctx, c.base+method, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}, HTTPClient: c.http})
 	if err != nil {
 		return nil, err
 	}

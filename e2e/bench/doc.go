@@ -15,6 +15,7 @@
 //	client*.go  clients of each protocol, as one interface
 //	load.go     shapes of load, and their measurement
 //	cells.go    what is measured with which
+//	tls.go      the same over TLS
 //	memory.go   idle streams, stuck and slow ones, start, size
 //	report.go   the page
 package main

@@ -124,9 +124,7 @@ func (p *peer) snapshot() (s snapshot, err error) {
 		}
 		s.mallocs = c.Mallocs
 	}
-	if p.proc != nil {
-		s.cpu, err = p.proc.cpu()
-	}
+	s.cpu, err = p.cpu()
 	return s, err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -14,8 +15,10 @@ import (
 type peer struct {
 	name     string
 	address  string
-	proc     *process // nil: no proxy at all
-	counters string   // where it tells its counters; empty: nowhere
+	proc     *process    // nil: no proxy at all
+	behind   *peer       // the proxy that it passes on to; nil: the backend
+	tls      *tls.Config // how clients reach it; nil: in plaintext
+	counters string      // where it tells its counters; empty: nowhere
 }
 
 // counters are what a Go program knows of itself.
@@ -32,6 +35,7 @@ type arena struct {
 	dir     string
 	bins    programs
 	backend *process
+	pair    *pair // of the programs that end TLS
 }
 
 func openArena(ctx context.Context, bins programs) (*arena, error) {
@@ -44,6 +48,10 @@ func openArena(ctx context.Context, bins programs) (*arena, error) {
 		return nil, err
 	}
 	a := &arena{dir: dir, bins: bins}
+	if a.pair, err = makePair(dir); err != nil {
+		a.close()
+		return nil, err
+	}
 	if a.backend, err = start(ctx, dir, nil, self, true, "-serve-backend"); err != nil {
 		a.close()
 		return nil, err
@@ -63,7 +71,10 @@ func (a *arena) direct() *peer { return &peer{name: "direct", address: a.backend
 
 // peerStarts is how each program is started; a table so that a cell can name them.
 var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
-	"culvert":      func(ctx context.Context, a *arena) (*peer, error) { return a.culvert(ctx, a.bins.culvert) },
+	"culvert":      func(ctx context.Context, a *arena) (*peer, error) { return a.culvert(ctx, a.bins.culvert, nil) },
+	culvertTLS:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertTLS(ctx) },
+	nginxTLS:       func(ctx context.Context, a *arena) (*peer, error) { return a.nginxTLS(ctx) },
+	nginxBefore:    func(ctx context.Context, a *arena) (*peer, error) { return a.nginxBefore(ctx) },
 	"grpcwebproxy": func(ctx context.Context, a *arena) (*peer, error) { return a.grpcwebproxy(ctx) },
 	"nginx":        func(ctx context.Context, a *arena) (*peer, error) { return a.nginx(ctx) },
 	"direct":       func(_ context.Context, a *arena) (*peer, error) { return a.direct(), nil },
@@ -76,16 +87,43 @@ func (p *peer) explain() {
 	}
 }
 
-// stop ends the peer's process, if it has one.
+// stop ends the peer's processes, if it has any.
 func (p *peer) stop() {
 	if p.proc != nil {
 		p.proc.stop()
 	}
+	if p.behind != nil {
+		p.behind.stop()
+	}
 }
 
-func (a *arena) culvert(ctx context.Context, bin string, env ...string) (*peer, error) {
+// cpu is the time that the peer's processes have run.
+func (p *peer) cpu() (time.Duration, error) {
+	if p.proc == nil {
+		return 0, nil
+	}
+	own, err := p.proc.cpu()
+	if p.behind == nil || err != nil {
+		return own, err
+	}
+	further, err := p.behind.cpu()
+	return own + further, err
+}
+
+// resident is the memory of the peer's processes in bytes.
+func (p *peer) resident() (int64, error) {
+	own, err := p.proc.resident()
+	if p.behind == nil || err != nil {
+		return own, err
+	}
+	further, err := p.behind.resident()
+	return own + further, err
+}
+
+func (a *arena) culvert(ctx context.Context, bin string, env []string, args ...string) (*peer, error) {
 	address := freeAddress()
-	proc, err := start(ctx, a.dir, env, bin, false, "serve", "--backend", a.backend.line, "--listen", address, "--health-listen", "off")
+	args = append([]string{"serve", "--backend", a.backend.line, "--listen", address, "--health-listen", "off"}, args...)
+	proc, err := start(ctx, a.dir, env, bin, false, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +133,7 @@ func (a *arena) culvert(ctx context.Context, bin string, env ...string) (*peer, 
 // culvertCounting is culvert built with a file more, which tells its counters.
 func (a *arena) culvertCounting(ctx context.Context) (*peer, error) {
 	address := freeAddress()
-	p, err := a.culvert(ctx, a.bins.culvertCounting, "BENCH_COUNTERS="+address)
+	p, err := a.culvert(ctx, a.bins.culvertCounting, []string{"BENCH_COUNTERS=" + address})
 	if err != nil {
 		return nil, err
 	}
@@ -142,11 +180,16 @@ func (a *arena) nginx(ctx context.Context) (*peer, error) {
 	if err := os.WriteFile(file, fmt.Appendf(nil, nginxConfig, a.dir, a.backend.line, address), 0o600); err != nil {
 		return nil, err
 	}
+	return a.startNginx(ctx, "nginx", address, file, nil)
+}
+
+// startNginx starts it with a configuration, which listens on the address.
+func (a *arena) startNginx(ctx context.Context, name, address, file string, tls *tls.Config) (*peer, error) {
 	proc, err := start(ctx, a.dir, nil, a.bins.nginx, false, "-c", file, "-p", a.dir, "-e", filepath.Join(a.dir, "nginx-error.log"))
 	if err != nil {
 		return nil, err
 	}
-	return awaited(ctx, &peer{name: "nginx", address: address, proc: proc})
+	return awaited(ctx, &peer{name: name, address: address, proc: proc, tls: tls})
 }
 
 // freeAddress is an address of loopback that nobody listens on.
