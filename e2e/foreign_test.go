@@ -22,9 +22,10 @@ import (
 	"github.com/culvert-grpc/culvert/e2e/wire"
 )
 
-// A site is culvert behind an nginx that ends TLS, as https://grpc.site.test, and a
-// web server that is everybody else: any other host of .test. Its users have cookies
-// for all of site.test, of which one goes to foreign sites' requests as well.
+// A site is culvert as https://grpc.site.test, over its own TLS or behind an nginx
+// that ends it, and a web server that is everybody else: any other host of .test. Its
+// users have cookies for all of site.test, of which one goes along with foreign
+// sites' requests as well.
 type site struct {
 	*culvert
 	backend *backend
@@ -36,9 +37,15 @@ type site struct {
 	seen map[string]string // the cookies that came to the web server as /seen, by id
 }
 
+// Who ends TLS before culvert.
+const (
+	itself      = ""
+	behindNginx = "trusted_proxies: [127.0.0.1]\n"
+)
+
 // startSite starts it all. allow are the names whose pages may call, and what else
 // culvert's --allow-origin takes.
-func startSite(t *testing.T, config string, allow ...string) *site {
+func startSite(t *testing.T, tls, config string, allow ...string) *site {
 	t.Helper()
 	dir := t.TempDir()
 	certificate(t, dir)
@@ -47,7 +54,10 @@ func startSite(t *testing.T, config string, allow ...string) *site {
 		return server.ServeTLS(ln, dir+"/cert.pem", dir+"/key.pem")
 	})
 	s.plain = s.serve(t, (*http.Server).Serve)
-	o := culvertOptions{config: "hosts: [grpc.site.test]\nmetadata: {forward_cookies: true}\ntrusted_proxies: [127.0.0.1]\n" + config}
+	o := culvertOptions{config: "hosts: [grpc.site.test]\nmetadata: {forward_cookies: true}\n" + tls + config}
+	if tls == itself {
+		o.args = append(o.args, "--tls-cert", dir+"/cert.pem", "--tls-key", dir+"/key.pem")
+	}
 	for _, a := range allow {
 		if strings.HasSuffix(a, ".test") && !strings.Contains(a, "/") {
 			a = s.page(a)
@@ -55,6 +65,10 @@ func startSite(t *testing.T, config string, allow ...string) *site {
 		o.args = append(o.args, "--allow-origin", a)
 	}
 	s.culvert = startCulvert(t, s.backend.address, o)
+	s.target = "https://grpc.site.test:" + port(s.address)
+	if tls == itself {
+		return s
+	}
 	front := freeAddress(t)
 	conf := write(t, dir, "nginx.conf", fmt.Sprintf(nginxConfig, fmt.Sprintf(siteServer, front, s.address)))
 	startPathProcess(t, "nginx", front, "-p", dir, "-c", conf)
@@ -316,7 +330,7 @@ func (s *site) wantCalls(t *testing.T, v visit, outcomes map[string]outcome, coo
 // logged in: by WebSocket (cross-site WebSocket hijacking), by fetch and by all that
 // needs no preflight. Nothing of it is a call; the pages that may call do.
 func TestForeignPages(t *testing.T) {
-	s := startSite(t, "", "app.site.test")
+	s := startSite(t, itself, "", "app.site.test")
 	foreign := []visit{
 		{Page: s.page("foreign.test")},                // another site
 		{Page: s.page("evil.site.test")},              // the same site: every cookie comes along
@@ -359,7 +373,7 @@ func TestForeignPages(t *testing.T) {
 // The origin of sandboxed pages calls where it is allowed by name, and never with
 // cookies, whoever sandboxed the page.
 func TestNullIsAllowedByName(t *testing.T) {
-	wildcard := startSite(t, "", "https://*.wild.test:*", `~https://[a-z]+\.site\.test(:[0-9]+)?`)
+	wildcard := startSite(t, behindNginx, "", "https://*.wild.test:*", `~https://[a-z]+\.site\.test(:[0-9]+)?`)
 	refused := visit{Page: wildcard.page("app.site.test"), Opaque: true, Attempts: wildcard.attacks(t)}
 	visits := []visit{refused}
 	for _, name := range []string{"app.site.test", "a.wild.test"} {
@@ -373,7 +387,7 @@ func TestNullIsAllowedByName(t *testing.T) {
 	}
 	wildcard.wantOnly(t, called...)
 
-	named := startSite(t, "", "null")
+	named := startSite(t, itself, "", "null")
 	sandboxed := visit{Page: named.page("app.site.test"), Opaque: true, Attempts: named.withoutCookies(t)}
 	greedy := visit{Page: named.page("app.site.test"), Opaque: true, Attempts: named.withCookies(t)}
 	whole := visit{Page: named.page("app.site.test"), Attempts: named.attacks(t)}
@@ -406,7 +420,7 @@ func (s *site) withCookies(t *testing.T) []attempt {
 // While origins are only tried out, what would be refused is told and goes on,
 // without the user's cookies.
 func TestOriginsAreTriedOut(t *testing.T) {
-	s := startSite(t, "enforce_origins: false\n", "app.site.test")
+	s := startSite(t, behindNginx, "enforce_origins: false\n", "app.site.test")
 	s.loggedLike(t, func(l map[string]any) bool { return strings.Contains(fmt.Sprint(l), "enforce_origins: is false") })
 	foreign := visit{Page: s.page("evil.site.test"), Attempts: s.withoutCookies(t)}
 	sandboxed := visit{Page: s.page("foreign.test"), Opaque: true, Attempts: s.withoutCookies(t)}
