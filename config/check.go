@@ -26,6 +26,7 @@ var checks = []func(*Loaded) []error{
 	checkListeners,
 	checkTLS,
 	checkHTTPListen,
+	checkACME,
 }
 
 func (l *Loaded) check() []error {

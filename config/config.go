@@ -146,12 +146,18 @@ type TLS struct {
 	SelfSignedNames []string `key:"self_signed_names" is:"name"`
 
 	// An address (":80") that sends whoever comes in plaintext to HTTPS, and
-	// does nothing else; "" or "off" for none.
+	// does nothing else but to answer the CA of acme; "" or "off" for none.
 	HTTPListen string `key:"http_listen" is:"optional address"`
+
+	// Certificates that a CA gives by itself (ACME, RFC 8555): Let's Encrypt,
+	// or one within a company.
+	ACME ACME `key:"acme"`
 }
 
 // Enabled says whether the public port speaks TLS.
-func (t TLS) Enabled() bool { return t.Cert != "" || len(t.Certificates) > 0 || t.SelfSigned }
+func (t TLS) Enabled() bool {
+	return t.Cert != "" || len(t.Certificates) > 0 || t.SelfSigned || t.ACME.Enabled()
+}
 
 // Certificate is one of several that clients are shown.
 type Certificate struct {

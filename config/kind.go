@@ -59,6 +59,12 @@ var (
 		"client auth":      {"none, optional or require", "require", "", parseClientAuth},
 		"file":             {"file", "ca.pem", "", text(func(string) error { return nil })},
 		"size or 0":        {"size, or 0", "1GiB", sizePattern, parseSizeOrZero},
+		"domain":           {"domain", "grpc.example.com", "", text(checkDomain)},
+		"email":            {"address of e-mail", "ops@example.com", "", text(orEmpty(checkEmail))},
+		"https url":        {"URL with https", "https://ca.example.com/acme/acme/directory", "", text(orEmpty(checkHTTPSURL))},
+		"resolver":         {"address of a name server", "192.0.2.53:53", "", text(checkResolver)},
+		"word":             {"text", "cloudflare", "", text(anyText)},
+		"secret":           {"text", "secret", "", text(anyText)},
 		"count":            {"number, at least 1", "100", "", parseCount},
 	}
 	kindsByType = map[reflect.Type]kind{

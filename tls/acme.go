@@ -76,6 +76,9 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.makeStorage(); err != nil {
+		return nil, err
+	}
 	log := slog.New(libraryLog{o.Log.Handler(), o.redact})
 	a := &ACME{
 		opts:     o,

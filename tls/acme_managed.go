@@ -29,6 +29,7 @@ type managed struct {
 
 	// Of the goroutine alone.
 	failures int
+	refused  bool // by the CA, the last time
 	retryAt  time.Time
 	told     string // which problem was told; "" for none
 }
@@ -102,10 +103,10 @@ func sleep(ctx context.Context, d time.Duration) {
 // try fetches a certificate for m, and says how that went if it is news.
 func (a *ACME) try(ctx context.Context, m *managed) {
 	before := m.inUse.Load()
-	c, err := a.fetch(ctx, m.name, before)
+	c, err := a.fetch(ctx, m, before)
 	switch {
 	case err == nil:
-		m.failures = 0
+		m.failures, m.refused = 0, false
 		a.use(m, c)
 		if m.told != "" {
 			m.told = ""
@@ -114,6 +115,7 @@ func (a *ACME) try(ctx context.Context, m *managed) {
 	case ctx.Err() != nil: // it ends
 	default:
 		m.failures++
+		m.refused = kindOf(err) != unreachable
 		pause := pauseAfter(m.failures, err, before)
 		m.retryAt = time.Now().Add(pause)
 		a.tellFailure(m, before, err)
@@ -121,7 +123,7 @@ func (a *ACME) try(ctx context.Context, m *managed) {
 }
 
 // fetch gets a certificate from the CA, unless a replica has got one since.
-func (a *ACME) fetch(ctx context.Context, name string, before *kept) (c *kept, err error) {
+func (a *ACME) fetch(ctx context.Context, m *managed, before *kept) (c *kept, err error) {
 	ctx, cancel := context.WithTimeout(ctx, orderPatience)
 	defer cancel()
 	select {
@@ -131,27 +133,28 @@ func (a *ACME) fetch(ctx context.Context, name string, before *kept) (c *kept, e
 		return nil, ctx.Err()
 	}
 	// Certmagic's own lock of a name isn't held while the storage is looked at.
-	lock := "culvert_" + name
+	lock := "culvert_" + m.name
 	if err := a.storage.Lock(ctx, lock); err != nil {
 		return nil, fmt.Errorf("lock in the storage: %w", err)
 	}
 	defer a.issuer.unlock(ctx, lock, &err)
-	stored, err := a.load(ctx, name)
+	stored, err := a.load(ctx, m.name)
 	switch {
 	case err == nil && time.Now().Before(stored.renewAt) && (before == nil || !stored.leaf.Equal(before.leaf)):
 		return stored, nil
 	case errors.Is(err, fs.ErrNotExist):
-		err = a.magic.ObtainCertSync(ctx, name)
+		err = a.magic.ObtainCertSync(ctx, m.name)
 	default: // also in place of one that can't be read
-		if stored != nil {
+		// What it replaces may be what a CA refuses: an order goes without it, too.
+		if stored != nil && !m.refused {
 			ctx = context.WithValue(ctx, replacedKey{}, stored.leaf)
 		}
-		err = a.magic.RenewCertSync(ctx, name, true)
+		err = a.magic.RenewCertSync(ctx, m.name, true)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return a.load(ctx, name)
+	return a.load(ctx, m.name)
 }
 
 // load reads a certificate from the storage.

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/mail"
 	"net/url"
@@ -79,6 +80,18 @@ const (
 
 func (o *ACMEOptions) errorf(key, format string, args ...any) error {
 	return keyErrorf(o.ConfigKey+"."+key, format, args...)
+}
+
+// Check says everything that is wrong and can be known without asking anybody
+// or changing anything. The error has a line, a KeyError, for each.
+func (o ACMEOptions) Check() error {
+	o.Domains, o.OnDemand = slices.Clone(o.Domains), slices.Clone(o.OnDemand)
+	if err := o.check(); err != nil {
+		return err
+	}
+	_, err := o.roots()
+	_, dnsErr := o.solvers(nil, slog.New(slog.DiscardHandler))
+	return errors.Join(err, dnsErr)
 }
 
 // check says everything that is wrong, and puts defaults where nothing was
@@ -156,12 +169,32 @@ func (o *ACMEOptions) checkStorage() error {
 	if o.Storage == "" {
 		return o.errorf("storage", "is missing: name a folder that outlives culvert, where account, keys and certificates are kept: without it every start would fetch anew, until the CA refuses")
 	}
+	info, err := os.Stat(o.Storage)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // it will be made
+		return nil
+	case err != nil:
+		return o.storageError(cause(err))
+	case !info.IsDir():
+		return o.storageError(errNoFolder)
+	}
+	return nil
+}
+
+var errNoFolder = errors.New("not a folder")
+
+func (o *ACMEOptions) storageError(err error) error {
+	return o.errorf("storage", "%s: %w: it has to be a folder that culvert can write to", o.Storage, err)
+}
+
+// makeStorage makes the folder, and sees that it can be written to.
+func (o *ACMEOptions) makeStorage() error {
 	if err := os.MkdirAll(o.Storage, 0o700); err != nil {
-		return o.errorf("storage", "%s: %w: it has to be a folder that culvert can write to", o.Storage, cause(err))
+		return o.storageError(cause(err))
 	}
 	f, err := os.CreateTemp(o.Storage, ".culvert-*")
 	if err != nil {
-		return o.errorf("storage", "%s: %w: it has to be a folder that culvert can write to", o.Storage, cause(err))
+		return o.storageError(cause(err))
 	}
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }

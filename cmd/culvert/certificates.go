@@ -30,6 +30,7 @@ type keyring struct {
 	providers   []sharedProvider
 	client      *proxytls.Client      // nil: plaintext to the backend
 	development *proxytls.Development // nil: not asked for yet
+	acme        *proxytls.ACME        // nil: nothing is fetched
 
 	telling sync.Mutex
 	told    map[string]toldCertificate // by file
@@ -94,6 +95,11 @@ func (k *keyring) public() (*proxytls.Provider, error) {
 			return nil, err
 		}
 		o.Fallback = d.GetCertificate
+	}
+	if t.ACME.Enabled() {
+		if err := k.fetch(&o); err != nil {
+			return nil, err
+		}
 	}
 	return k.provider(o)
 }
@@ -182,6 +188,9 @@ func (k *keyring) problems() []string {
 	if k.client != nil {
 		errs = append(errs, k.client.Problems()...)
 	}
+	if k.acme != nil {
+		errs = append(errs, k.acme.Problems()...)
+	}
 	var lines []string
 	for _, err := range errs {
 		lines = append(lines, k.placed(err).Error())
@@ -199,6 +208,9 @@ func (k *keyring) close() {
 	if k.client != nil {
 		k.client.Close()
 	}
+	if k.acme != nil {
+		k.acme.Close()
+	}
 }
 
 // A toldCertificate is what was told of a file.
@@ -208,13 +220,18 @@ type toldCertificate struct {
 }
 
 // certificate tells of each file once, also where several listeners use it.
+// One that was fetched is told once anyway.
 func (k *keyring) certificate(c proxytls.Certificate) {
 	now := time.Now()
 	state := toldCertificate{c.NotAfter.UTC(), c.Ending(now), c.Expired(now)}
-	k.telling.Lock()
-	before, was := k.told[c.File]
-	k.told[c.File] = state
-	k.telling.Unlock()
+	var before toldCertificate
+	was := false
+	if c.File != "" {
+		k.telling.Lock()
+		before, was = k.told[c.File]
+		k.told[c.File] = state
+		k.telling.Unlock()
+	}
 	if k.obs != nil && (!was || before != state) {
 		k.obs.Certificate(bridge.CertificateInfo{File: c.File, Names: c.Names, NotAfter: c.NotAfter, Ending: state.ending})
 	}

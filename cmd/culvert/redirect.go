@@ -28,7 +28,8 @@ func (p *program) openRedirect(ctx context.Context) error {
 	return nil
 }
 
-// redirectServer sends to the first listener that speaks TLS on a port.
+// redirectServer sends to the first listener that speaks TLS on a port, and
+// answers a CA that looks for proof.
 func (p *program) redirectServer() *http.Server {
 	port := 443
 	for i := len(p.listeners) - 1; i >= 0; i-- {
@@ -36,5 +37,5 @@ func (p *program) redirectServer() *http.Server {
 			port = tcp.Port
 		}
 	}
-	return proxytls.RedirectServer(proxytls.RedirectHandler(port), p.log)
+	return proxytls.RedirectServer(p.keys.answerCA(proxytls.RedirectHandler(port)), p.log)
 }

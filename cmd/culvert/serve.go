@@ -201,6 +201,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer cancel()
 
 	defer p.keys.close()
+	p.keys.startFetching(ctx)
 
 	failed := make(chan error, len(p.listeners)+2) // one place for each server: none waits to tell
 	for i, ln := range p.listeners {

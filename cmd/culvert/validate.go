@@ -77,15 +77,20 @@ func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
 }
 
 // checkCertificates reads them as serve would, and lets them go. The authority
-// of --tls-self-signed isn't made for a look.
+// of --tls-self-signed isn't made for a look, nor a folder of tls.acme.
 func checkCertificates(cmd *cobra.Command, loaded *config.Loaded) error {
 	looked := *loaded
-	looked.TLS.SelfSigned = false
+	looked.TLS.SelfSigned, looked.TLS.ACME = false, config.ACME{}
 	keys, err := openKeyring(&looked, slog.New(slog.DiscardHandler), nil, io.Discard)
 	if err != nil {
 		return err
 	}
 	defer keys.close()
+	if loaded.TLS.ACME.Enabled() {
+		if err := acmeOptions(loaded).Check(); err != nil {
+			return keys.placed(err)
+		}
+	}
 	if _, err := keys.public(); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,7 +80,8 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"drain_timeout": true, "health.listen": true, "log.level": true, "log.format": true,
 	}
 	for _, k := range config.Keys() {
-		if k.Name == "listen" || k.Name == "limits.methods" { // below, and limits_test.go
+		// Below, limits_test.go, TestEveryKeyOfACMEArrives
+		if k.Name == "listen" || k.Name == "limits.methods" || strings.HasPrefix(k.Name, "tls.acme.") {
 			continue
 		}
 		c, ok := reached[k.Name]

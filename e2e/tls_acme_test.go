@@ -1,0 +1,290 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/culvert-grpc/culvert/e2e/pebble"
+	"github.com/culvert-grpc/culvert/e2e/probe"
+	"github.com/culvert-grpc/culvert/e2e/wire"
+)
+
+// acmeName is the name that certificates are fetched for.
+const acmeName = "grpc.culvert.test"
+
+// acmePatience is for an order: the CA and culvert are other programs on a
+// machine that does other things, too.
+const acmePatience = time.Minute
+
+// An acmeWorld is a CA and what culvert is told of it.
+type acmeWorld struct {
+	*pebble.CA
+	storage string
+	backend *backend
+	yaml    string // further keys of tls.acme
+}
+
+func newACMEWorld(t *testing.T) *acmeWorld {
+	t.Helper()
+	ca, err := pebble.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ca.Close()
+		if t.Failed() {
+			t.Logf("pebble:\n%s", ca.Lines())
+		}
+	})
+	return &acmeWorld{CA: ca, storage: filepath.Join(t.TempDir(), "acme"), backend: startBackend(t, backendOptions{})}
+}
+
+// serve starts culvert with the CA. Ports "" are any free ones.
+func (w *acmeWorld) serve(t *testing.T, listen, httpListen string) (c *culvert, httpAddress string) {
+	t.Helper()
+	if httpListen == "" {
+		httpListen = "127.0.0.1:0"
+	}
+	c = startCulvert(t, w.backend.address, culvertOptions{listen: listen, config: fmt.Sprintf(`
+tls:
+  http_listen: %q
+  acme:
+    domains: [%s]
+    directory: %q
+    ca_root: %q
+    storage: %q
+%s`, httpListen, acmeName, w.Directory, w.Root, w.storage, w.yaml)})
+	return c, c.logged(t, "redirecting to HTTPS")["address"].(string)
+}
+
+// start has the CA look for proof where culvert is.
+func (w *acmeWorld) start(t *testing.T, c *culvert, httpAddress string, life time.Duration) {
+	t.Helper()
+	if err := w.Start(pebble.Options{HTTPPort: pebble.Port(httpAddress), TLSPort: pebble.Port(c.address), Life: life, Spawn: spawn}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// acmeTLS is a client's side. Who signed pebble's certificates is made up at
+// each of its starts: the name is what is looked at.
+func acmeTLS(protocol string) *tls.Config {
+	return &tls.Config{ServerName: acmeName, InsecureSkipVerify: true, NextProtos: []string{protocol}}
+}
+
+// shownCertificate is what a new connection is shown.
+func shownCertificate(address string) (*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), acmePatience)
+	defer cancel()
+	conn, err := (&tls.Dialer{Config: acmeTLS("h2")}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
+	return leaf, leaf.VerifyHostname(acmeName)
+}
+
+// awaitCertificate waits for one that isn't old.
+func awaitCertificate(t *testing.T, address string, old *x509.Certificate) *x509.Certificate {
+	t.Helper()
+	var leaf *x509.Certificate
+	if err := eventually(acmePatience, func() (err error) {
+		leaf, err = shownCertificate(address)
+		if err == nil && old != nil && leaf.Equal(old) {
+			return errors.New("it is still the old certificate")
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return leaf
+}
+
+// overTLS returns an address whose connections go on to culvert's within TLS.
+func overTLS(t *testing.T, address, protocol string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				defer in.Close()
+				out, err := tls.Dial("tcp", address, acmeTLS(protocol))
+				if err != nil {
+					return
+				}
+				defer out.Close()
+				running.Go(func() {
+					_, _ = io.Copy(out, in)
+					_ = out.CloseWrite()
+				})
+				_, _ = io.Copy(in, out)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		running.Wait()
+	})
+	return l.Addr().String()
+}
+
+// A talk is a call that is always read from: a WebSocket whose client doesn't
+// read answers no ping.
+type talk struct {
+	*call
+	replies chan error // one for each reply, and the end
+}
+
+func startTalk(c *call) *talk {
+	k := &talk{c, make(chan error, 16)} // more than a test asks for: the reader waits for nobody
+	go func() {                         // ends with the call, which ends with the test
+		for n := uint64(0); ; n++ {
+			_, err := wire.RecvReply(c, n)
+			k.replies <- err
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return k
+}
+
+func readiness(t *testing.T, c *culvert) string {
+	t.Helper()
+	res, err := http.Get("http://" + c.health + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Errorf("/readyz: %s, %v", res.Status, err)
+	}
+	return string(text)
+}
+
+// The first certificate, by each challenge, and again from the storage.
+func TestACMEFirstIssue(t *testing.T) {
+	t.Parallel()
+	for _, challenge := range []string{"http-01", "tls-alpn-01"} {
+		t.Run(challenge, func(t *testing.T) {
+			t.Parallel()
+			w := newACMEWorld(t)
+			w.yaml = "    challenges: [" + challenge + "]\n"
+			c, plain := w.serve(t, "", "")
+			w.start(t, c, plain, time.Hour)
+			first := awaitCertificate(t, c.address, nil)
+			if text := readiness(t, c); text != "ready\n" {
+				t.Errorf("/readyz has %q", text)
+			}
+			if line := c.logged(t, "certificate in use"); line["names"] != acmeName {
+				t.Errorf("the log has %v", line)
+			}
+			if err := works(t, wire.GRPC, overTLS(t, c.address, "h2"), acmePatience); err != nil {
+				t.Error(err)
+			}
+
+			c.signal(t, 15)
+			c.wait(t, acmePatience)
+			w.SetDown(true) // nobody is asked
+			c, _ = w.serve(t, "", "")
+			leaf, err := shownCertificate(c.address)
+			if err != nil || !leaf.Equal(first) {
+				t.Errorf("after a restart it isn't the certificate from the storage: %v", err)
+			}
+			if got := w.Said(pebble.Ordered); got != 1 {
+				t.Errorf("%d orders, want 1", got)
+			}
+		})
+	}
+}
+
+// A certificate is renewed while streams of three transports are open, and none
+// is cut.
+func TestACMERenewalUnderOpenStreams(t *testing.T) {
+	t.Parallel()
+	w := newACMEWorld(t)
+	c, plain := w.serve(t, "", "")
+	w.start(t, c, plain, 20*time.Second)
+	leaf := awaitCertificate(t, c.address, nil)
+
+	var streams []*talk
+	for transport, protocol := range map[wire.Transport]string{wire.GRPC: "h2", wire.WebSocket: "http/1.1", wire.Web: "http/1.1"} {
+		conn := dial(t, transport, overTLS(t, c.address, protocol))
+		streams = append(streams, startTalk(open(t, conn, wire.Bidi, probe.Script{Echo: true})))
+	}
+	const renewals = 2
+	for n := range uint64(renewals + 1) {
+		for _, s := range streams { // there and back
+			if err := s.Send(wire.Request(n, 100)); err != nil {
+				t.Errorf("%s: request %d: %v", s.conn.Transport, n, err)
+			}
+			if err := <-s.replies; err != nil {
+				t.Fatalf("%s: after %d renewals: %v", s.conn.Transport, n, err)
+			}
+		}
+		if n < renewals {
+			leaf = awaitCertificate(t, c.address, leaf)
+		}
+	}
+	for _, s := range streams {
+		if err := s.CloseSend(); err != nil {
+			t.Errorf("%s: %v", s.conn.Transport, err)
+		}
+		if err := <-s.replies; !errors.Is(err, io.EOF) || s.Status() == nil || s.Status().Code != codes.OK {
+			t.Errorf("%s ended with %v, %v", s.conn.Transport, s.Status(), err)
+		}
+	}
+}
+
+// While the CA can't be reached culvert serves all the same, says so, and gets
+// there when it can.
+func TestACMEStartsWithoutTheCA(t *testing.T) {
+	t.Parallel()
+	w := newACMEWorld(t)
+	w.SetDown(true)
+	c, plain := w.serve(t, "", "")
+	w.start(t, c, plain, time.Hour)
+	line := c.logged(t, "something is wrong with a certificate")
+	for _, text := range []string{line["problem"].(string), readiness(t, c)} {
+		for _, want := range []string{acmeName + ": there is no certificate for it yet: the CA can't be reached: " + w.Directory} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%q lacks %q", text, want)
+			}
+		}
+	}
+	if _, err := shownCertificate(c.address); err == nil {
+		t.Error("a certificate is shown")
+	}
+	w.SetDown(false)
+	awaitCertificate(t, c.address, nil)
+	c.logged(t, "no longer wrong with a certificate")
+	if text := readiness(t, c); text != "ready\n" {
+		t.Errorf("/readyz has %q", text)
+	}
+	if info, err := os.Stat(w.storage); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the storage: %v, %v", info.Mode(), err)
+	}
+}
