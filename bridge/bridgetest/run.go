@@ -198,17 +198,42 @@ func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 	if t.transport.tls {
 		ln = tlsListener(ln)
 	}
-	served := make(chan error, 1) // the goroutine ends though nobody may ask
-	var serving sync.WaitGroup
-	serving.Go(func() { served <- s.Serve(ln) })
+	ended := t.whileServing(func() error { return s.Serve(ln) })
 	o := t.observer
 	t.atEnd(func() {
 		t.stopCulvert(s, o)
+		ended()
+	})
+}
+
+// whileServing runs a Serve of culvert's and returns what waits for its end.
+func (t *trial) whileServing(serve func() error) (ended func()) {
+	served := make(chan error, 1) // the goroutine ends though nobody may ask
+	var serving sync.WaitGroup
+	serving.Go(func() { served <- serve() })
+	return func() {
 		serving.Wait()
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			t.Errorf("Serve returned %v, want %v", err, http.ErrServerClosed)
 		}
-	})
+	}
+}
+
+// listenAlso opens one more address of culvert's and returns it.
+func (t *trial) listenAlso(l bridge.Listener) (address string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address = ln.Addr().String()
+	if t.transport.tls {
+		ln = tlsListener(ln)
+	}
+	s := t.server
+	ended := t.whileServing(func() error { return s.ServeListener(ln, l) })
+	t.onEnd = slices.Insert(t.onEnd, 0, ended) // after culvert has been stopped
+	return address
 }
 
 // stopCulvert judges the end of a scenario.

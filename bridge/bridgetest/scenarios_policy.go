@@ -35,6 +35,7 @@ var policyScenarios = []scenario{
 	{"limit on idle time", 0, idleLimit},
 	{"limit on age", 0, ageLimit},
 	{"limit on a slow consumer", 0, slowConsumerLimit},
+	{"transports of a listener", 0, listenerTransports},
 	{"nothing is smuggled behind an early answer", rawFrames, nothingSmuggled},
 }
 
@@ -252,6 +253,24 @@ func slowConsumerLimit(t *trial) {
 	calls, _, _ := t.observer.ended()
 	if len(calls) != 1 || calls[0].Reason != bridge.ReasonSlowConsumer {
 		t.Errorf("culvert told of %+v, want %s", calls, bridge.ReasonSlowConsumer)
+	}
+}
+
+// listenerTransports: what a listener doesn't take is told so in its own
+// dialect, inside a tunnel too.
+func listenerTransports(t *trial) {
+	t.serve(echo)
+	allowed := strings.Split(t.transport.label, "+") // and what it comes in
+	t.startClient(t.listenAlso(bridge.Listener{Transports: allowed}))
+	t.wantOK(t.unary(call{}, hello), hello)
+
+	refused := allowed[len(allowed)-1]
+	others := slices.DeleteFunc(bridge.Transports(), func(name string) bool { return name == refused })
+	t.startClient(t.listenAlso(bridge.Listener{Transports: others}))
+	r := t.unary(call{}, hello)
+	t.wantCulvert(r, codes.Unimplemented, bridge.ReasonNoRoute)
+	if !strings.Contains(r.status.Message(), "listen[].transports") {
+		t.Errorf("status %q doesn't name listen[].transports", r.status.Message())
 	}
 }
 

@@ -18,11 +18,29 @@ func (p *program) bind(ctx context.Context) error {
 		ln, err := listenOn(ctx, l)
 		if err != nil {
 			p.close() //nolint:contextcheck // nothing runs yet that a context could end
-			return p.config.Errorf(config.Entry("listen", i)+".address", "%w: %s", err, listenRemedy(err, "--listen"))
+			return p.config.Errorf(config.Entry("listen", i)+".address", "%w: %s", err, p.bindRemedy(err, l))
 		}
 		p.listeners = append(p.listeners, ln)
 	}
 	return nil
+}
+
+// bindRemedy names the flag only where it stands for all of listen.
+func (p *program) bindRemedy(err error, l config.Listener) string {
+	key := "listen"
+	if len(p.config.Listen) == 1 {
+		key = "--listen"
+	}
+	switch {
+	case l.Socket() == "":
+		return listenRemedy(err, key)
+	case errors.Is(err, os.ErrNotExist):
+		return "make the folder, or choose another path with " + key
+	case errors.Is(err, os.ErrPermission):
+		return "let this user write to the folder, or choose another path with " + key
+	default:
+		return "choose another path with " + key + ", or remove what is there"
+	}
 }
 
 func listenOn(ctx context.Context, l config.Listener) (net.Listener, error) {
@@ -53,14 +71,12 @@ func listenCause(err error) error {
 	return err
 }
 
-func listenRemedy(err error, flag string) string {
-	switch {
-	case errors.Is(err, errSocketServed), errors.Is(err, errNoSocket):
-		return "choose another path with " + flag + ", or remove what is there"
-	case errors.Is(err, os.ErrPermission):
-		return "choose a port from 1024 up with " + flag + ", or grant CAP_NET_BIND_SERVICE"
+// listenRemedy is for ports, which that flag or key names.
+func listenRemedy(err error, key string) string {
+	if errors.Is(err, os.ErrPermission) {
+		return "choose a port from 1024 up with " + key + ", or grant CAP_NET_BIND_SERVICE"
 	}
-	return "choose another address with " + flag + ", or end what has this one"
+	return "choose another address with " + key + ", or end what has this one"
 }
 
 func isLoopback(addr net.Addr) bool {

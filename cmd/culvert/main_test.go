@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"notified":     notified,
 			"occupy":       occupy,
 			"signal":       sendSignal,
+			"socket":       socketPath,
 			"start":        start,
 			"systemd":      systemd,
 		},

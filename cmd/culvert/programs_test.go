@@ -97,9 +97,13 @@ func (testService) FullDuplexCall(stream grpc.BidiStreamingServer[testpb.Streami
 	}
 }
 
-// dial is for clients of one argument, an address.
+// dial is for clients of one argument, an address or unix:path.
 func dial() (testpb.TestServiceClient, func()) {
-	cc, err := grpc.NewClient("passthrough:///"+os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	target := os.Args[1]
+	if !strings.HasPrefix(target, "unix:") {
+		target = "passthrough:///" + target
+	}
+	cc, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(err)
 	return testpb.NewTestServiceClient(cc), func() { must(cc.Close()) }
 }

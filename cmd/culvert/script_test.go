@@ -23,8 +23,9 @@ import (
 //	start NAME PROGRAM ARG...   run a program beside the script
 //	await NAME PATTERN          wait for a line of its standard error; named
 //	                            groups of the pattern become variables
-//	signal NAME TERM|INT|HUP    send it a signal
+//	signal NAME TERM|INT|HUP|KILL  send it a signal
 //	exits NAME CODE             wait for its end
+//	socket                      set SOCKET to the path of one that isn't there
 //	occupy ADDRESS              see that an address is taken
 //	systemd                     set NOTIFY_SOCKET to a socket of the script's
 //	notified STATE              wait for a message there
@@ -165,8 +166,8 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 2, "signal name TERM|INT|HUP")
-	signals := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}
+	wantArgs(ts, neg, args, 2, "signal name TERM|INT|HUP|KILL")
+	signals := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}
 	ts.Check(jobOf(ts, args[0]).cmd.Process.Signal(signals[args[1]]))
 }
 
@@ -193,6 +194,15 @@ func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv("OCCUPIED", ln.Addr().String())
 	ts.Defer(func() { _ = ln.Close() }) // the test is over
+}
+
+// socket names one in a directory of its own: the script's may be too long.
+func socketPath(ts *testscript.TestScript, neg bool, args []string) {
+	wantArgs(ts, neg, args, 0, "socket")
+	dir, err := os.MkdirTemp("", "socket")
+	ts.Check(err)
+	ts.Defer(func() { _ = os.RemoveAll(dir) }) // the test is over
+	ts.Setenv("SOCKET", filepath.Join(dir, "s"))
 }
 
 // socketKey is where a script keeps its notification socket.
