@@ -18,13 +18,14 @@ var checks = []func(*Loaded) []error{
 	checkWildcardOrigin,
 	checkOriginsOfCookies,
 	checkTriedOut,
-	checkTrustedProxies,
+	checkTrust,
+	checkTLS,
+	checkPlaintext,
 	checkDetailedErrors,
 	checkLimits,
 	checkUseLimits,
 	checkHealthListen,
 	checkListeners,
-	checkTLS,
 	checkHTTPListen,
 	checkACME,
 }
@@ -121,15 +122,6 @@ func checkWildcardOrigin(l *Loaded) []error {
 	return errs
 }
 
-func checkTrustedProxies(l *Loaded) []error {
-	for _, p := range l.TrustedProxies {
-		if p.Bits() == 0 {
-			l.warn("trusted_proxies", "believes everybody about where they come from: list the proxies' own addresses")
-		}
-	}
-	return nil
-}
-
 func checkDetailedErrors(l *Loaded) []error {
 	if l.Errors == "detailed" && slices.ContainsFunc(l.Listen, Listener.beyondThisHost) {
 		l.warn("errors", "detailed tells addresses of the inside to every client: use concise beyond this host")
@@ -169,13 +161,8 @@ const (
 )
 
 func checkHealthListen(l *Loaded) []error {
-	host, port, err := net.SplitHostPort(l.Health.Listen)
-	if err != nil || port == "0" {
-		return nil // off, or any free port
-	}
 	for _, ln := range l.Listen {
-		publicHost, publicPort, _ := net.SplitHostPort(ln.Address)
-		if port == publicPort && (host == publicHost || isWildcard(host) || isWildcard(publicHost)) {
+		if collide(l.Health.Listen, ln.Address) {
 			return []error{l.Errorf("health.listen", "is the port of listen: give it one of its own, or turn it off (--health-listen off)")}
 		}
 	}

@@ -9,20 +9,30 @@ func checkListeners(l *Loaded) []error {
 	if len(l.Listen) == 0 {
 		errs = append(errs, l.Errorf("listen", `names no address: write ":8080", or leave it out`))
 	}
-	addresses, names := map[string]bool{}, map[string]bool{}
 	for i, ln := range l.Listen {
 		entry := Entry("listen", i)
-		_, port, _ := net.SplitHostPort(ln.Address)
-		if addresses[ln.Address] && port != "0" {
-			errs = append(errs, l.Errorf(entry+".address", "stands twice: one listener has an address"))
+		for j, other := range l.Listen[:i] {
+			if collide(ln.Address, other.Address) {
+				errs = append(errs, l.Errorf(entry+".address", "is taken by %s: one listener has an address", Entry("listen", j)))
+			}
+			if ln.Name != "" && ln.Name == other.Name {
+				errs = append(errs, l.Errorf(entry+".name", "is that of %s: the log couldn't tell them apart", Entry("listen", j)))
+			}
 		}
-		if ln.Name != "" && names[ln.Name] {
-			errs = append(errs, l.Errorf(entry+".name", "stands twice: the log couldn't tell them apart"))
-		}
-		addresses[ln.Address], names[ln.Name] = true, true
 		if l.IsSet(entry+".mode") && ln.Socket() == "" {
 			errs = append(errs, l.Errorf(entry+".mode", "is for unix sockets, and address is a port: remove it"))
 		}
 	}
 	return errs
+}
+
+// collide says whether two addresses can't be listened on together: a port of
+// all interfaces is one of each.
+func collide(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil { // off, or a unix socket
+		return a == b && a != ""
+	}
+	return portA == portB && portA != "0" && (hostA == hostB || isWildcard(hostA) || isWildcard(hostB))
 }

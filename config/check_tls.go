@@ -1,9 +1,6 @@
 package config
 
-import (
-	"net"
-	"slices"
-)
+import "slices"
 
 var clientAuth = oneOf([]string{"none", "optional", "require"})
 
@@ -15,72 +12,136 @@ func parseClientAuth(s string) (any, error) {
 	return clientAuth.parse(s)
 }
 
-// checkTLS is about keys that need each other.
-func checkTLS(l *Loaded) []error {
+// ListenerTLS returns all that holds for TLS of a listener: its own, and of the
+// rest what the file says for every listener.
+func (l *Loaded) ListenerTLS(i int) TLS {
 	t := l.TLS
-	var errs []error
-	if t.Cert != "" && t.Key == "" {
-		errs = append(errs, l.Errorf("tls.cert", "is a certificate without its private key: set tls.key (--tls-key)"))
+	t.ServerTLS = l.Listen[i].TLS.ServerTLS
+	return t
+}
+
+// speaksTLS says whether one of the listeners does.
+func (l *Loaded) speaksTLS() bool {
+	return slices.ContainsFunc(l.Listen, func(ln Listener) bool { return ln.TLS.Enabled })
+}
+
+// checkTLS is about keys that need each other. It also turns TLS on where
+// there is a certificate.
+func checkTLS(l *Loaded) []error {
+	errs := checkCertificate(l, "tls", l.TLS)
+	if !l.TLS.SelfSigned && len(l.TLS.SelfSignedNames) > 0 && !slices.ContainsFunc(l.Listen, func(ln Listener) bool { return ln.TLS.SelfSigned }) {
+		errs = append(errs, l.Errorf("tls.self_signed_names", "names a certificate that isn't made: set tls.self_signed (--tls-self-signed)"))
 	}
-	if t.Key != "" && t.Cert == "" {
-		errs = append(errs, l.Errorf("tls.key", "is a private key without its certificate: set tls.cert (--tls-cert)"))
+	for i := range l.Listen {
+		errs = append(errs, checkListenerTLS(l, i)...)
 	}
+	if l.TLS.Key != "" && l.TLS.Cert == "" {
+		return errs // which is what is wrong
+	}
+	if l.speaksTLS() || l.TLS.Enabled() {
+		return append(errs, checkClients(l, "tls", l.TLS.ServerTLS)...)
+	}
+	// Whoever sets these believes that the port speaks TLS.
 	for _, o := range []struct {
 		key string
 		set bool
-	}{{"tls.cert", t.Cert != ""}, {"tls.certificates", len(t.Certificates) > 0}} {
-		if t.SelfSigned && o.set {
-			errs = append(errs, l.Errorf("tls.self_signed", "makes a certificate, but %s has one: remove one of them", l.place(o.key)))
+	}{
+		{"tls.client_ca", l.TLS.ClientCA != ""},
+		{"tls.client_auth", l.TLS.ClientAuth != "" && l.TLS.ClientAuth != "none"},
+		{"tls.crls", len(l.TLS.CRLs) > 0},
+		{"tls.min_version", l.TLS.MinVersion != Defaults().TLS.MinVersion},
+		{"tls.http_listen", l.TLS.HTTPListen != ""},
+	} {
+		if o.set {
+			errs = append(errs, l.Errorf(o.key, "has no effect without a certificate: set tls.cert and tls.key (--tls-cert, --tls-key)"))
 		}
-	}
-	if !t.SelfSigned && len(t.SelfSignedNames) > 0 {
-		errs = append(errs, l.Errorf("tls.self_signed_names", "names a certificate that isn't made: set tls.self_signed (--tls-self-signed)"))
-	}
-	if !t.Enabled() && t.Key == "" {
-		// Whoever sets these believes that the port speaks TLS.
-		for _, o := range []struct {
-			key string
-			set bool
-		}{
-			{"tls.client_ca", t.ClientCA != ""},
-			{"tls.client_auth", t.ClientAuth != "" && t.ClientAuth != "none"},
-			{"tls.crls", len(t.CRLs) > 0},
-			{"tls.min_version", t.MinVersion != Defaults().TLS.MinVersion},
-			{"tls.http_listen", t.HTTPListen != ""},
-		} {
-			if o.set {
-				errs = append(errs, l.Errorf(o.key, "has no effect without a certificate: set tls.cert and tls.key (--tls-cert, --tls-key)"))
-			}
-		}
-		return errs
-	}
-	switch {
-	case t.ClientCA == "" && (t.ClientAuth == "require" || t.ClientAuth == "optional"):
-		errs = append(errs, l.Errorf("tls.client_auth", "asks clients for a certificate, but nothing says who may have signed it: set tls.client_ca (--tls-client-ca)"))
-	case t.ClientCA != "" && t.ClientAuth == "none":
-		errs = append(errs, l.Errorf("tls.client_ca", "says who may have signed clients' certificates, but tls.client_auth asks for none: remove one of them"))
-	case t.ClientCA == "" && len(t.CRLs) > 0 && !slices.ContainsFunc(t.Certificates, func(c Certificate) bool { return c.ClientCA != "" }):
-		errs = append(errs, l.Errorf("tls.crls", "revokes certificates that no client is asked for: set tls.client_ca (--tls-client-ca)"))
 	}
 	return errs
 }
 
-// checkHTTPListen finds two listeners on one port.
-func checkHTTPListen(l *Loaded) []error {
-	host, port, err := net.SplitHostPort(l.TLS.HTTPListen)
-	if err != nil || port == "0" {
-		return nil // off, or any free port
+// checkListenerTLS is about what one listener sets of its own.
+func checkListenerTLS(l *Loaded, i int) []error {
+	at := Entry("listen", i) + ".tls"
+	own, t := &l.Listen[i].TLS, l.ListenerTLS(i)
+	entries := fileKeys.byPath["listen"].entries
+	certificate, trust := l.setsGroup(entries, Entry("listen", i), "certificate"), l.setsGroup(entries, Entry("listen", i), "trust")
+	var errs []error
+	if certificate {
+		errs = checkCertificate(l, at, t)
 	}
-	taken := func(key, address string) []error {
-		otherHost, otherPort, err := net.SplitHostPort(address)
-		if err != nil || port != otherPort || host != otherHost && !isWildcard(host) && !isWildcard(otherHost) {
-			return nil
-		}
-		return []error{l.Errorf("tls.http_listen", "is the port of %s: give it one of its own, or remove it", key)}
+	switch set := l.IsSet(at + ".enabled"); {
+	case !set:
+		own.Enabled = t.Enabled()
+	case own.Enabled && !t.Enabled():
+		errs = append(errs, l.Errorf(at+".enabled", "turns TLS on without a certificate: set cert and key beside it, or tls.cert and tls.key for all listeners"))
+	case !own.Enabled && (certificate || trust):
+		errs = append(errs, l.Errorf(at+".enabled", "turns TLS off, which has keys beside it: remove one of them"))
 	}
-	errs := taken("health.listen", l.Health.Listen)
-	for _, ln := range l.Listen {
-		errs = append(errs, taken("listen", ln.Address)...)
+	switch {
+	case own.Enabled && trust:
+		errs = append(errs, checkClients(l, at, t.ServerTLS)...)
+	case trust && !certificate && !l.IsSet(at+".enabled"):
+		errs = append(errs, l.Errorf(at, "has no effect without a certificate: set cert and key there, or tls.cert and tls.key for all listeners"))
 	}
 	return errs
+}
+
+// alsoFlag names a key of a TLS section, with its flag where it has one.
+func alsoFlag(at, name string) string {
+	k := fileKeys.byPath[join(at, name)]
+	if k.Flag == "" {
+		return join(at, name)
+	}
+	return k.Name + " (--" + k.Flag + ")"
+}
+
+// checkCertificate is about where the certificate comes from.
+func checkCertificate(l *Loaded, at string, t TLS) []error {
+	var errs []error
+	if t.Cert != "" && t.Key == "" {
+		errs = append(errs, l.Errorf(at+".cert", "is a certificate without its private key: set %s", alsoFlag(at, "key")))
+	}
+	if t.Key != "" && t.Cert == "" {
+		errs = append(errs, l.Errorf(at+".key", "is a private key without its certificate: set %s", alsoFlag(at, "cert")))
+	}
+	for _, o := range []struct {
+		key string
+		set bool
+	}{{at + ".cert", t.Cert != ""}, {at + ".certificates", len(t.Certificates) > 0}} {
+		if t.SelfSigned && o.set {
+			errs = append(errs, l.Errorf(at+".self_signed", "makes a certificate, but %s has one: remove one of them", l.place(o.key)))
+		}
+	}
+	return errs
+}
+
+// checkClients is about what clients have to show.
+func checkClients(l *Loaded, at string, t ServerTLS) []error {
+	switch {
+	case t.ClientCA == "" && (t.ClientAuth == "require" || t.ClientAuth == "optional"):
+		return []error{l.Errorf(at+".client_auth", "asks clients for a certificate, but nothing says who may have signed it: set %s", alsoFlag(at, "client_ca"))}
+	case t.ClientCA != "" && t.ClientAuth == "none":
+		return []error{l.Errorf(at+".client_ca", "says who may have signed clients' certificates, but %s.client_auth asks for none: remove one of them", at)}
+	case t.ClientCA == "" && len(t.CRLs) > 0 && !slices.ContainsFunc(t.Certificates, func(c Certificate) bool { return c.ClientCA != "" }):
+		return []error{l.Errorf(at+".crls", "revokes certificates that no client is asked for: set %s", alsoFlag(at, "client_ca"))}
+	}
+	return nil
+}
+
+// checkHTTPListen finds two listeners on one port.
+func checkHTTPListen(l *Loaded) []error {
+	var errs []error
+	if collide(l.TLS.HTTPListen, l.Health.Listen) {
+		errs = append(errs, l.httpListenTaken("health.listen"))
+	}
+	for _, ln := range l.Listen {
+		if collide(l.TLS.HTTPListen, ln.Address) {
+			errs = append(errs, l.httpListenTaken("listen"))
+		}
+	}
+	return errs
+}
+
+func (l *Loaded) httpListenTaken(key string) error {
+	return l.Errorf("tls.http_listen", "is the port of %s: give it one of its own, or remove it", key)
 }

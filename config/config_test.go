@@ -113,14 +113,15 @@ log: {level: debug, format: json}
 		t.Fatal(err)
 	}
 	dir := filepath.Dir(file)
+	tls := ServerTLS{
+		Cert: filepath.Join(dir, "tls.pem"), Key: "/etc/culvert/tls.key", ClientCA: filepath.Join(dir, "clients.pem"), ClientAuth: "optional",
+		CRLs: []string{filepath.Join(dir, "revoked.pem"), "/etc/culvert/revoked.der"}, MinVersion: "1.3",
+	}
 	want := Config{
-		Listen: []Listener{{Address: "127.0.0.1:0", ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32")}, TrustedProxies: []netip.Prefix{
+		Listen: []Listener{{Address: "127.0.0.1:0", TLS: ListenerTLS{true, tls}, TrustedHeader: "forwarded", ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32")}, TrustedProxies: []netip.Prefix{
 			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("::1/128"),
 		}}},
-		TLS: TLS{
-			Cert: filepath.Join(dir, "tls.pem"), Key: "/etc/culvert/tls.key", ClientCA: filepath.Join(dir, "clients.pem"), ClientAuth: "optional",
-			CRLs: []string{filepath.Join(dir, "revoked.pem"), "/etc/culvert/revoked.der"}, MinVersion: "1.3", HTTPListen: ":80",
-		},
+		TLS: TLS{ServerTLS: tls, HTTPListen: ":80"},
 		Backend: Backend{
 			Address:   "orders:9000",
 			Authority: "orders.example.com",
@@ -168,7 +169,7 @@ func TestFlagWinsOverEnvironmentOverFileOverDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Defaults()
-	want.Listen = []Listener{{Address: ":1003"}}
+	want.Listen[0].Address = ":1003"
 	want.Log.Level, want.DrainTimeout = "error", time.Second
 	want.Hosts, want.AllowOrigins = []string{"file.example.com"}, []string{"https://flag.example.com"}
 	if !reflect.DeepEqual(l.Config, want) {

@@ -29,12 +29,16 @@ type Listener struct {
 	// calls need grpc as well.
 	Transports []string `key:"transports" one:"grpc,grpc-web,grpc-web-text,grpc-websockets,h2ts"`
 
+	// TLS of this listener. What it doesn't set is that of tls; its own
+	// certificate, or what it says of clients, replaces all that tls says of
+	// that.
+	TLS ListenerTLS `key:"tls"`
+
 	// Addresses or networks of the proxies in front of this listener.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies" like:"trusted_proxies"`
 
-	// Where these say who their client is: "x-forwarded-for" or "forwarded". If
-	// it isn't there, the file's trusted_header says it.
-	TrustedHeader string `key:"trusted_header" one:"x-forwarded-for,forwarded"`
+	// Where these say who their client is: "x-forwarded-for" or "forwarded".
+	TrustedHeader string `key:"trusted_header" one:"x-forwarded-for,forwarded" like:"trusted_header"`
 
 	// Addresses or networks of those that begin each connection to this
 	// listener with a PROXY header.
@@ -42,6 +46,15 @@ type Listener struct {
 
 	// What all who come in here may use together, besides limits.
 	Limits ListenerLimits `key:"limits"`
+}
+
+// ListenerTLS is how one listener proves to clients who it is, and they to it.
+type ListenerTLS struct {
+	// Whether the listener speaks TLS: "false" for plaintext beside listeners
+	// with TLS. Not set: where there is a certificate.
+	Enabled bool `key:"enabled"`
+
+	ServerTLS `like:"tls"`
 }
 
 // Mode is a file's permission bits. It is written in octal: "0600".
@@ -82,7 +95,7 @@ func (l Listener) Socket() string {
 // beyondThisHost says whether others than this host's processes can connect.
 func (l Listener) beyondThisHost() bool {
 	host, _, err := net.SplitHostPort(l.Address)
-	if err != nil || host == "localhost" {
+	if err != nil || l.Socket() != "" || host == "localhost" {
 		return false
 	}
 	addr, err := netip.ParseAddr(host)

@@ -61,6 +61,9 @@ func (l *Loaded) place(key string) string {
 	case !strings.Contains(key, "["):
 		return key
 	}
+	if from := l.Source(key); from != key {
+		return l.place(from)
+	}
 	list, _, _ := strings.Cut(key, "[")
 	entry := key[:strings.LastIndexByte(key, ']')+1]
 	switch o, set := l.origins[entry]; {
@@ -223,7 +226,7 @@ func (k Key) text(of reflect.Value) any {
 	field := of.FieldByIndex(k.index)
 	switch {
 	case k.entries != nil:
-		return k.entriesText(field)
+		return k.entriesText(of)
 	case !k.List:
 		return fmt.Sprint(field.Interface())
 	}

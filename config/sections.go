@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -63,19 +64,22 @@ func (k Key) setEntries(field reflect.Value, list []section) error {
 	return nil
 }
 
-// entriesText is the opposite of setEntries: each entry with what isn't zero in
-// it, and with what would be inherited if it were left out.
-func (k Key) entriesText(field reflect.Value) []section {
+// entriesText is the opposite of setEntries and inherit: each entry of a list
+// in a struct, with what isn't zero in it, or not what it would inherit.
+func (k Key) entriesText(of reflect.Value) []section {
+	field := of.FieldByIndex(k.index)
 	list := make([]section, field.Len())
 	for i := range list {
 		list[i] = section{}
 		for _, e := range k.entries.keys {
 			value := field.Index(i).FieldByIndex(e.index)
-			text := e.text(field.Index(i))
-			if s, isText := text.(string); value.IsZero() && (e.like == "" || !isText || e.Check(s) != nil) {
-				continue
+			byItself := reflect.Zero(value.Type())
+			if e.like != "" {
+				byItself = of.FieldByIndex(fileKeys.byPath[e.like].index)
 			}
-			list[i][e.path] = text
+			if !reflect.DeepEqual(value.Interface(), byItself.Interface()) {
+				list[i][e.path] = e.text(field.Index(i))
+			}
 		}
 	}
 	return list
@@ -114,16 +118,42 @@ func (l *Loaded) inherit() {
 }
 
 func (l *Loaded) inheritEntry(t *table, name string, entry, whole reflect.Value) {
-	own := map[string]bool{"": false} // by group
 	for _, e := range t.keys {
-		if e.group != "" && l.IsSet(join(name, e.path)) {
-			own[e.group] = true
+		field := entry.FieldByIndex(e.index)
+		switch {
+		case e.like == "" || l.IsSet(join(name, e.path)):
+		case !l.setsGroup(t, name, e.group):
+			field.Set(whole.FieldByIndex(fileKeys.byPath[e.like].index))
+		case field.Kind() == reflect.Slice: // none, and not left to anybody
+			field.Set(reflect.MakeSlice(field.Type(), 0, 0))
 		}
 	}
-	for _, e := range t.keys {
-		if e.like == "" || own[e.group] || l.IsSet(join(name, e.path)) {
-			continue
-		}
-		entry.FieldByIndex(e.index).Set(whole.FieldByIndex(fileKeys.byPath[e.like].index))
+}
+
+// Source returns the key whose value a key has: another one's where an entry
+// inherits it, "tls.certificates[0].cert" for
+// "listen[1].tls.certificates[0].cert".
+func (l *Loaded) Source(key string) string {
+	list, rest, _ := strings.Cut(key, "[")
+	index, path, _ := strings.Cut(rest, "].")
+	path, inner, deep := strings.Cut(path, "[")
+	k := fileKeys.byPath[list]
+	if k.entries == nil {
+		return key
 	}
+	entry := list + "[" + index + "]"
+	e := k.entries.byPath[path]
+	switch {
+	case e.like == "" || l.IsSet(join(entry, path)) || l.setsGroup(k.entries, entry, e.group):
+		return key
+	case deep:
+		return e.like + "[" + inner
+	default:
+		return e.like
+	}
+}
+
+// setsGroup says whether an entry sets a key of the group.
+func (l *Loaded) setsGroup(t *table, entry, group string) bool {
+	return group != "" && slices.ContainsFunc(t.keys, func(k Key) bool { return k.group == group && l.IsSet(join(entry, k.path)) })
 }

@@ -132,7 +132,7 @@ func TestEntriesInheritWhatTheyDontSet(t *testing.T) {
 		"nothing":     {nil, room{}, room{Proxies: []netip.Prefix{one}, Hosts: []string{"a"}, Level: "info"}},
 		"its own":     {[]string{"level"}, room{Level: "debug"}, room{Proxies: []netip.Prefix{one}, Hosts: []string{"a"}, Level: "debug"}},
 		"empty":       {[]string{"proxies", "hosts"}, room{Proxies: []netip.Prefix{}}, room{Proxies: []netip.Prefix{}, Level: "info"}},
-		"of the same": {[]string{"proxies"}, room{Proxies: []netip.Prefix{two}}, room{Proxies: []netip.Prefix{two}, Level: "info"}},
+		"of the same": {[]string{"proxies"}, room{Proxies: []netip.Prefix{two}}, room{Proxies: []netip.Prefix{two}, Hosts: []string{}, Level: "info"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := Loaded{Config: Defaults(), origins: map[string]origin{}}
@@ -151,6 +151,7 @@ func TestEntriesInheritWhatTheyDontSet(t *testing.T) {
 
 func TestListenersComeFromAListOrAnAddress(t *testing.T) {
 	ten := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	tls := ListenerTLS{ServerTLS: Defaults().TLS.ServerTLS}
 	for name, c := range map[string]struct {
 		file     string
 		flags    map[string]any
@@ -160,34 +161,34 @@ func TestListenersComeFromAListOrAnAddress(t *testing.T) {
 	}{
 		"default": {
 			"", nil, "",
-			[]Listener{{Address: ":8080"}},
+			[]Listener{{Address: ":8080", TLS: tls, TrustedHeader: "x-forwarded-for"}},
 			map[string]string{"listen": "listen", "listen[0]": "listen", "listen[0].address": "listen"},
 		},
 		"one address": {
 			"log: {}\nlisten: :80", nil, "",
-			[]Listener{{Address: ":80"}},
+			[]Listener{{Address: ":80", TLS: tls, TrustedHeader: "x-forwarded-for"}},
 			map[string]string{"listen": "FILE:2: listen", "listen[0].address": "FILE:2: listen", "listen[0].name": "FILE:2: listen"},
 		},
 		"addresses": {
 			"trusted_proxies: [10.0.0.0/8]\nlisten:\n- :80\n- unix:///run/x", nil, "",
-			[]Listener{{Address: ":80", TrustedProxies: ten}, {Address: "unix:/run/x", TrustedProxies: ten}},
+			[]Listener{{Address: ":80", TLS: tls, TrustedHeader: "x-forwarded-for", TrustedProxies: ten}, {Address: "unix:/run/x", TLS: tls, TrustedHeader: "x-forwarded-for", TrustedProxies: ten}},
 			map[string]string{"listen[1].address": "FILE:4: listen[1].address", "listen[1]": "FILE:4: listen[1]"},
 		},
 		"sections": {
 			"trusted_proxies: [10.0.0.0/8]\nlisten:\n- address: :80\n  name: in\n- :81\n- address: :82\n  trusted_proxies: []", nil, "",
-			[]Listener{{Address: ":80", Name: "in", TrustedProxies: ten}, {Address: ":81", TrustedProxies: ten}, {Address: ":82", TrustedProxies: []netip.Prefix{}}},
+			[]Listener{{Address: ":80", TLS: tls, TrustedHeader: "x-forwarded-for", Name: "in", TrustedProxies: ten}, {Address: ":81", TLS: tls, TrustedHeader: "x-forwarded-for", TrustedProxies: ten}, {Address: ":82", TLS: tls, TrustedHeader: "x-forwarded-for", TrustedProxies: []netip.Prefix{}}},
 			map[string]string{"listen": "FILE:2: listen", "listen[0].name": "FILE:4: listen[0].name", "listen[2].name": "FILE:6: listen[2].name"},
 		},
 		"variable": {
 			"listen: [':80', ':81']", nil, ":82",
-			[]Listener{{Address: ":82"}},
+			[]Listener{{Address: ":82", TLS: tls, TrustedHeader: "x-forwarded-for"}},
 			map[string]string{"listen": "CULVERT_LISTEN", "listen[0].address": "CULVERT_LISTEN"},
 		},
 		"flag": {
 			"listen: [':80', ':81']",
 			map[string]any{"listen": ":83"},
 			":82",
-			[]Listener{{Address: ":83"}},
+			[]Listener{{Address: ":83", TLS: tls, TrustedHeader: "x-forwarded-for"}},
 			map[string]string{"listen": "--listen", "listen[0].address": "--listen"},
 		},
 	} {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,26 +68,26 @@ func (k *keyring) backend() func() *tls.Config {
 	return k.client.Config
 }
 
-// public returns what the public port is opened with, nil where it speaks
+// listener returns what one of listen is opened with, nil where it speaks
 // plaintext.
-func (k *keyring) public() (*proxytls.Provider, error) {
-	t := k.config.TLS
-	if !t.Enabled() {
+func (k *keyring) listener(i int) (*proxytls.Provider, error) {
+	if !k.config.Listen[i].TLS.Enabled {
 		return nil, nil //nolint:nilnil // nil is plaintext
 	}
+	t, at := k.config.ListenerTLS(i), config.Entry("listen", i)+".tls"
 	o := proxytls.Options{
-		ConfigKey:  "tls",
+		ConfigKey:  k.sectionOf(at, "client_ca"),
 		ClientCA:   t.ClientCA,
 		ClientAuth: proxytls.ClientAuth(t.ClientAuth),
 		CRLs:       t.CRLs,
 		MinVersion: tlsVersion(t.MinVersion),
 	}
 	if t.Cert != "" {
-		o.Certificates = append(o.Certificates, proxytls.Pair{Cert: t.Cert, Key: t.Key, ConfigKey: "tls"})
+		o.Certificates = append(o.Certificates, proxytls.Pair{Cert: t.Cert, Key: t.Key, ConfigKey: k.sectionOf(at, "cert")})
 	}
 	for i, c := range t.Certificates {
 		o.Certificates = append(o.Certificates, proxytls.Pair{
-			Cert: c.Cert, Key: c.Key, ClientCA: c.ClientCA, ClientAuth: proxytls.ClientAuth(c.ClientAuth), ConfigKey: config.Entry("tls.certificates", i),
+			Cert: c.Cert, Key: c.Key, ClientCA: c.ClientCA, ClientAuth: proxytls.ClientAuth(c.ClientAuth), ConfigKey: k.sectionOf(config.Entry(at+".certificates", i), "cert"),
 		})
 	}
 	if t.SelfSigned {
@@ -102,6 +103,12 @@ func (k *keyring) public() (*proxytls.Provider, error) {
 		}
 	}
 	return k.provider(o)
+}
+
+// sectionOf returns where a key of a listener's section stands: there, or in
+// the section of the file that it is inherited from.
+func (k *keyring) sectionOf(section, key string) string {
+	return strings.TrimSuffix(k.config.Source(section+"."+key), "."+key)
 }
 
 func tlsVersion(text string) uint16 {

@@ -147,8 +147,8 @@ func (p *program) openKeys(cfg *bridge.Config) (err error) {
 	}
 	p.health.SetDetail(p.keys.problems)
 	cfg.Backend.CurrentTLS = p.keys.backend()
-	for _, l := range p.config.Listen {
-		provider, err := p.keys.public()
+	for i, l := range p.config.Listen {
+		provider, err := p.keys.listener(i)
 		if err != nil {
 			p.keys.close()
 			return err

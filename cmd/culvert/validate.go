@@ -80,7 +80,7 @@ func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
 // of --tls-self-signed isn't made for a look, nor a folder of tls.acme.
 func checkCertificates(cmd *cobra.Command, loaded *config.Loaded) error {
 	looked := *loaded
-	looked.TLS.SelfSigned, looked.TLS.ACME = false, config.ACME{}
+	looked.TLS.ACME = config.ACME{}
 	keys, err := openKeyring(&looked, slog.New(slog.DiscardHandler), nil, io.Discard)
 	if err != nil {
 		return err
@@ -91,8 +91,13 @@ func checkCertificates(cmd *cobra.Command, loaded *config.Loaded) error {
 			return keys.placed(err)
 		}
 	}
-	if _, err := keys.public(); err != nil {
-		return err
+	for i, l := range loaded.Listen {
+		if l.TLS.SelfSigned || !looked.ListenerTLS(i).Enabled() {
+			continue // nothing is there to be read
+		}
+		if _, err := keys.listener(i); err != nil {
+			return err
+		}
 	}
 	for _, p := range keys.problems() {
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", p)

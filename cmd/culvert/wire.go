@@ -65,11 +65,15 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 // bridgeListener makes the bridge's listener from one of listen. LoopbackOnly
 // is serve's to add, which knows the address that was bound.
 func bridgeListener(c *config.Loaded, l config.Listener) bridge.Listener {
+	name := l.Name
+	if len(c.Listen) > 1 {
+		name = cmp.Or(name, l.Address)
+	}
 	return bridge.Listener{
-		Name:           l.Name,
+		Name:           name,
 		TrustedProxies: l.TrustedProxies,
 		Transports:     l.Transports,
-		Forwarded:      cmp.Or(l.TrustedHeader, c.TrustedHeader) == "forwarded",
+		Forwarded:      l.TrustedHeader == "forwarded",
 		ProxyProtocol:  l.ProxyProtocol,
 		Limits: bridge.Quota{
 			Connections:         l.Limits.Connections,

@@ -133,6 +133,9 @@ func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
 	elsewhere := map[string]bool{
 		"listen[].address": true, // serve.txtar
 		"listen[].mode":    true, // TestSocketsAreAsPrivateAsTheirMode
+		// TestListenersTLS
+		"listen[].tls.enabled": true, "listen[].tls.cert": true, "listen[].tls.key": true, "listen[].tls.certificates": true, "listen[].tls.client_ca": true,
+		"listen[].tls.client_auth": true, "listen[].tls.crls": true, "listen[].tls.min_version": true, "listen[].tls.self_signed": true,
 	}
 	for _, k := range config.Keys() {
 		if k.Name != "listen" {

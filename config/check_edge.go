@@ -1,0 +1,97 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+)
+
+// Below is what endangers where clients come in: the sum of keys that are
+// harmless by themselves.
+
+// checkPlaintext finds ports that speak plaintext where nobody can want it. A
+// proxy that is named is believed to have brought TLS as far as it goes.
+func checkPlaintext(l *Loaded) []error {
+	for i, ln := range l.Listen {
+		key := Entry("listen", i) + ".address"
+		switch {
+		case ln.TLS.Enabled || ln.Socket() != "" || len(ln.TrustedProxies)+len(ln.ProxyProtocol) > 0:
+		case ln.isPublic():
+			l.warn(key, "speaks plaintext on a public address, where anybody on the way can read and change it: "+plaintextRemedy)
+		case l.speaksTLS() && ln.beyondThisHost():
+			l.warn(key, "speaks plaintext beyond this host, while other listeners speak TLS: "+plaintextRemedy)
+		}
+	}
+	return nil
+}
+
+const plaintextRemedy = "give it a certificate (tls), name the proxies that bring TLS in front of it (trusted_proxies, proxy_protocol), or listen on 127.0.0.1"
+
+// isPublic says whether the internet comes here: to one of its addresses, or to
+// a port that browsers take by themselves, on all of a machine's addresses.
+// Of any other port of all addresses there is no saying: in a container, which
+// is where most culverts are, it is the one that a proxy or a service sends to.
+func (l Listener) isPublic() bool {
+	host, port, err := net.SplitHostPort(l.Address)
+	if err != nil {
+		return false
+	}
+	if isWildcard(host) {
+		return port == "80" || port == "443"
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && isPublicAddr(addr)
+}
+
+// sharedAddresses are of networks behind a carrier's translation. RFC 6598.
+var sharedAddresses = netip.MustParsePrefix("100.64.0.0/10")
+
+func isPublicAddr(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	return addr.IsGlobalUnicast() && !addr.IsPrivate() && !sharedAddresses.Contains(addr)
+}
+
+// checkTrust finds networks that are believed and too wide to be anybody's
+// own.
+func checkTrust(l *Loaded) []error {
+	for _, o := range l.trust() {
+		switch {
+		case slices.ContainsFunc(o.networks, isEverybody):
+			l.warn(o.key, "believes everybody about where they come from: list the proxies' own addresses")
+		case slices.ContainsFunc(o.networks, tooWide):
+			l.warn(o.key, "believes whole parts of the internet about where they come from: list the proxies' own addresses")
+		}
+	}
+	return nil
+}
+
+// A trusting key lists whose word counts.
+type trusting struct {
+	key      string
+	networks []netip.Prefix
+}
+
+// trust returns what was set of that, for the whole and for listeners.
+func (l *Loaded) trust() []trusting {
+	all := []trusting{{"trusted_proxies", l.TrustedProxies}, {"proxy_protocol", l.ProxyProtocol}}
+	for i, ln := range l.Listen {
+		at := Entry("listen", i)
+		for _, own := range []trusting{{at + ".trusted_proxies", ln.TrustedProxies}, {at + ".proxy_protocol", ln.ProxyProtocol}} {
+			if l.IsSet(own.key) {
+				all = append(all, own)
+			}
+		}
+	}
+	return all
+}
+
+func isEverybody(p netip.Prefix) bool { return p.Bits() == 0 }
+
+// tooWide holds for a network that nobody has alone: the widest that one can
+// are 10.0.0.0/8 and fc00::/7, and a provider's /16 of IPv6.
+func tooWide(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() < 8
+	}
+	return p.Bits() < 16 && !p.Addr().IsPrivate()
+}
