@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/config"
@@ -48,6 +49,17 @@ func listenOn(ctx context.Context, l config.Listener) (net.Listener, error) {
 		return listenSocket(ctx, socket, l.SocketMode())
 	}
 	return listen(ctx, l.Address)
+}
+
+// aboutListener is what the log says besides of a listener that isn't like any.
+func aboutListener(l bridge.Listener) (attrs []any) {
+	if l.Name != "" {
+		attrs = append(attrs, "listener", l.Name)
+	}
+	if len(l.Transports) > 0 {
+		attrs = append(attrs, "transports", strings.Join(l.Transports, " "))
+	}
+	return attrs
 }
 
 // listen names the address in its error, without the words of net.OpError.

@@ -208,7 +208,9 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 		l := p.policies[i]
 		l.LoopbackOnly = isLoopback(ln.Addr())
 		running.Go(func() { failed <- serveError(config.Entry("listen", i), p.bridge.ServeListener(ln, l)) })
-		p.log.Info("listening", "address", ln.Addr().String(), "backend", p.config.Backend.Address, "tls_to_backend", p.config.Backend.TLS.Enabled, "tls", l.TLS != nil)
+		p.log.Info("listening", append([]any{
+			"address", ln.Addr().String(), "backend", p.config.Backend.Address, "tls_to_backend", p.config.Backend.TLS.Enabled, "tls", l.TLS != nil,
+		}, aboutListener(l)...)...)
 	}
 	if p.redirectListener != nil {
 		server := p.redirectServer()

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/culvert-grpc/culvert/config"
+	proxytls "github.com/culvert-grpc/culvert/tls"
+)
+
+// loadFile reads a configuration as serve would.
+func loadFile(t *testing.T, content string) *config.Loaded {
+	t.Helper()
+	clearEnvironment(t)
+	file := filepath.Join(t.TempDir(), "proxy.yaml")
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := config.Load(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loaded
+}
+
+// TestListenersAreBoundAllOrNone: one that can't be had gives the others back,
+// and says where it stands.
+func TestListenersAreBoundAllOrNone(t *testing.T) {
+	taken, err := listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }() // the test is over
+	socket := filepath.Join(t.TempDir(), "s")
+	loaded := loadFile(t, "listen:\n- unix:"+socket+"\n- address: "+taken.Addr().String()+"\n- 127.0.0.1:0\n")
+	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), keys: &keyring{}}
+	err = p.bind(t.Context())
+	if want := "proxy.yaml:3: listen[1].address: " + taken.Addr().String() + ": address already in use: choose another address with listen, or end what has this one"; err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
+		t.Errorf("the first listener's socket is still there: %v", err)
+	}
+}
+
+// writeTestPair writes a self-signed certificate for a name, and its key.
+func writeTestPair(t *testing.T, dir, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: der}, name + ".key": {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// shown is what a client that asks for no name gets: the certificate's name,
+// and whether it is asked for one itself.
+func shown(t *testing.T, server *tls.Config) (name string, asked bool) {
+	t.Helper()
+	near, far := net.Pipe()
+	defer func() { _, _ = near.Close(), far.Close() }() // nothing is to come
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = tls.Server(far, server).HandshakeContext(t.Context()) // it may refuse a client that shows nothing
+	}()
+	client := tls.Client(near, &tls.Config{
+		InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, //nolint:gosec // what is shown is looked at, and TLS 1.2 ends the handshake for both
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			asked = true
+			return new(tls.Certificate), nil
+		},
+		VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) error {
+			leaf, err := x509.ParseCertificate(chain[0])
+			if err == nil {
+				name = leaf.Subject.CommonName
+			}
+			return err
+		},
+	})
+	_ = client.HandshakeContext(t.Context()) // it is refused where it is asked
+	_ = near.Close()
+	<-done
+	return name, asked
+}
+
+// TestListenersTLS: what a listener has of its own, what it inherits, and that
+// listeners of the same share what is loaded.
+func TestListenersTLS(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"all", "own", "second"} {
+		writeTestPair(t, dir, name)
+	}
+	loaded := loadFile(t, strings.ReplaceAll(`
+tls: {cert: DIR/all.pem, key: DIR/all.key, client_ca: DIR/all.pem, min_version: "1.2"}
+listen:
+- :1
+- {address: ':2', tls: {enabled: false}}
+- {address: ':3', tls: {cert: DIR/own.pem, key: DIR/own.key}}
+- {address: ':4', tls: {client_auth: none}}
+- {address: ':5', tls: {certificates: [{cert: DIR/second.pem, key: DIR/second.key}], min_version: "1.3"}}
+- :6
+`, "DIR", dir))
+	keys, err := openKeyring(loaded, slog.New(slog.DiscardHandler), nil, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keys.close()
+	var providers []*proxytls.Provider
+	for i := range loaded.Listen {
+		p, err := keys.listener(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		providers = append(providers, p)
+	}
+	if providers[1] != nil {
+		t.Error("the listener without TLS has a certificate")
+	}
+	if providers[0] != providers[5] {
+		t.Error("what two listeners inherit is loaded twice")
+	}
+	for i, want := range map[int]struct {
+		name  string
+		asked bool
+	}{0: {"all", true}, 2: {"own", true}, 3: {"all", false}} {
+		if name, asked := shown(t, providers[i].Config()); name != want.name || asked != want.asked {
+			t.Errorf("listen[%d] shows %q and asks for a certificate: %v, want %q and %v", i, name, asked, want.name, want.asked)
+		}
+	}
+	if got := providers[4].Config().MinVersion; got != tls.VersionTLS13 {
+		t.Errorf("listen[4] takes version %x, want TLS 1.3 at least", got)
+	}
+}
+
+// TestListenersMissingFiles: what is wrong is said of the key that names it.
+func TestListenersMissingFiles(t *testing.T) {
+	loaded := loadFile(t, "tls: {cert: /nowhere/a.pem, key: /nowhere/a.key}\nlisten:\n- :1\n- address: :2\n  tls:\n    cert: /nowhere/b.pem\n    key: /nowhere/b.key\n")
+	keys, err := openKeyring(loaded, slog.New(slog.DiscardHandler), nil, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keys.close()
+	for i, want := range []string{"proxy.yaml:1: tls.cert: ", "proxy.yaml:6: listen[1].tls.cert: "} {
+		if _, err := keys.listener(i); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("listen[%d]: %v, want it to name %q", i, err, want)
+		}
+	}
+}
