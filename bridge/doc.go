@@ -3,13 +3,16 @@
 //
 // # What happens to a call, in order
 //
-//   - server.go, conns.go, linger.go: a connection is accepted, counted, and
-//     closed so that its client gets the last answer. HTTP/2 is served by
+//   - server.go, accept.go, conns.go, linger.go: a connection is accepted where
+//     there is a descriptor for it, counted, and closed so that its client
+//     gets the last answer. HTTP/2 is served by
 //     package h2, HTTP/1.1 by net/http.
 //   - gate.go, origin.go: the request's facts are read (peer, host, origin,
 //     what proxies vouch for), and what may not call is refused.
 //   - transport.go: the table of client protocols; the one that accepts the
 //     request makes of it a Call and a Downstream (call.go).
+//   - quota.go, quota_*.go: what connections, handshakes and calls count with:
+//     their address, method, listener, and the server.
 //   - handle.go: the call is registered, its deadline set, its request
 //     prepared, and the router (route.go) says where it goes.
 //   - running.go: the registry of calls, whose one timer ends those that are

@@ -46,7 +46,8 @@ A status of the backend passes untouched. A status that culvert makes carries
 ` + "`google.rpc.ErrorInfo`" + ` with the domain ` + "`culvert`" + `, one of the reasons below, and the metadata
 ` + "`call_id`" + `: the log has one line of the same ` + "`call_id`" + ` with the inner cause. Where the
 code is UNAVAILABLE, the metadata ` + "`sent`" + ` says whether the call may have reached the backend:
-` + "`no`" + ` (repeating it is safe) or ` + "`maybe`" + `.
+` + "`no`" + ` (repeating it is safe) or ` + "`maybe`" + `. Where a limit is reached, ` + "`limit`" + ` is its key, and
+` + "`google.rpc.RetryInfo`" + ` beside it says when there may be room.
 
 `)
 	for _, r := range bridge.Reasons() {
