@@ -13,7 +13,7 @@ import (
 
 // useHTTP1 makes c speak gRPC-Web over HTTP/1.1. Calls follow one another.
 func (c *Conn) useHTTP1() {
-	in := bufio.NewReader(c.TCP)
+	in := bufio.NewReader(c.over)
 	c.open = func(_ context.Context, method string, md http.Header, complete []byte) (Call, error) {
 		call := &http1Call{conn: c, in: in, text: c.Transport == WebText}
 		call.contentType = "application/grpc-web+proto"
@@ -35,9 +35,9 @@ func (c *Conn) useHTTP1() {
 			fmt.Fprintf(&head, "Content-Length: %d\r\n\r\n%s", len(complete), complete)
 		} else {
 			head.WriteString("Transfer-Encoding: chunked\r\n\r\n")
-			call.out = httputil.NewChunkedWriter(c.TCP)
+			call.out = httputil.NewChunkedWriter(c.over)
 		}
-		if _, err := io.WriteString(c.TCP, head.String()); err != nil {
+		if _, err := io.WriteString(c.over, head.String()); err != nil {
 			return nil, err
 		}
 		return call, nil
@@ -71,7 +71,7 @@ func (c *http1Call) CloseSend() error {
 	if err := c.out.Close(); err != nil { // writes the last chunk
 		return err
 	}
-	_, err := io.WriteString(c.conn.TCP, "\r\n") // no trailers
+	_, err := io.WriteString(c.conn.over, "\r\n") // no trailers
 	return err
 }
 

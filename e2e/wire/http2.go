@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +13,7 @@ import (
 )
 
 // useHTTP2 makes c speak gRPC or gRPC-Web over HTTP/2 on inner, which is the TCP
-// connection itself or the tunnel in it.
+// or TLS connection itself or the tunnel in it.
 func (c *Conn) useHTTP2(ctx context.Context, inner net.Conn) error {
 	transport := &http.Transport{
 		DisableCompression: true,
@@ -22,7 +23,13 @@ func (c *Conn) useHTTP2(ctx context.Context, inner net.Conn) error {
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return inner, nil },
 	}
 	transport.Protocols.SetUnencryptedHTTP2(true)
-	conn, err := transport.NewClientConn(ctx, "http", c.TCP.RemoteAddr().String())
+	scheme := "http"
+	if _, ok := inner.(*tls.Conn); ok {
+		scheme = "https"
+		transport.Protocols.SetHTTP2(true)
+		transport.DialTLSContext = transport.DialContext
+	}
+	conn, err := transport.NewClientConn(ctx, scheme, c.TCP.RemoteAddr().String())
 	if err != nil {
 		_ = inner.Close() // the error of the connection says more
 		return err
@@ -41,7 +48,7 @@ func (c *Conn) useHTTP2(ctx context.Context, inner net.Conn) error {
 		if complete != nil {
 			in = bytes.NewReader(complete)
 		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.TCP.RemoteAddr().String()+method, in)
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://"+c.TCP.RemoteAddr().String()+method, in)
 		if err != nil {
 			cancel()
 			return nil, err

@@ -44,7 +44,7 @@ func DialTunnel(ctx context.Context, tcp net.Conn) (net.Conn, error) {
 // useWebSocket makes c speak grpc-websockets. It carries one call.
 func (c *Conn) useWebSocket() {
 	c.open = func(ctx context.Context, method string, md http.Header, complete []byte) (Call, error) {
-		ws, err := upgrade(ctx, c.TCP, method, "grpc-websockets", nil)
+		ws, err := upgrade(ctx, c.over, method, "grpc-websockets", nil)
 		if err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ package wire
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -46,6 +47,8 @@ func (t Transport) Multiplexed() bool {
 type Conn struct {
 	Transport Transport
 	TCP       *net.TCPConn
+	TLS       *tls.ConnectionState // nil: plaintext
+	over      net.Conn             // TCP, or TLS on it
 	open      func(ctx context.Context, method string, md http.Header, complete []byte) (Call, error)
 	close     func()
 }
@@ -82,12 +85,38 @@ func Dial(ctx context.Context, t Transport, address string) (*Conn, error) {
 	return New(ctx, t, c.(*net.TCPConn))
 }
 
+// DialTLS is Dial over TLS. The configuration's protocols are those of the
+// transport, unless it has some.
+func DialTLS(ctx context.Context, t Transport, address string, config *tls.Config) (*Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	config = config.Clone()
+	if config.NextProtos == nil {
+		config.NextProtos = []string{"http/1.1"}
+		if t == GRPC || t == WebH2 {
+			config.NextProtos = []string{"h2"}
+		}
+	}
+	over := tls.Client(c, config)
+	if err := over.HandshakeContext(ctx); err != nil {
+		_ = c.Close() // the error of the handshake says more
+		return nil, err
+	}
+	state := over.ConnectionState()
+	return start(ctx, &Conn{Transport: t, TCP: c.(*net.TCPConn), TLS: &state, over: over})
+}
+
 // New makes a Conn of a TCP connection, which it owns from then on.
 func New(ctx context.Context, t Transport, tcp *net.TCPConn) (*Conn, error) {
-	c := &Conn{Transport: t, TCP: tcp}
-	switch t {
+	return start(ctx, &Conn{Transport: t, TCP: tcp, over: tcp})
+}
+
+func start(ctx context.Context, c *Conn) (*Conn, error) {
+	switch c.Transport {
 	case GRPC, WebH2:
-		if err := c.useHTTP2(ctx, tcp); err != nil {
+		if err := c.useHTTP2(ctx, c.over); err != nil {
 			return nil, err
 		}
 	case Web, WebText:
@@ -95,16 +124,16 @@ func New(ctx context.Context, t Transport, tcp *net.TCPConn) (*Conn, error) {
 	case WebSocket:
 		c.useWebSocket()
 	case Tunnel, TunnelWeb:
-		inner, err := DialTunnel(ctx, tcp)
+		inner, err := DialTunnel(ctx, c.over)
 		if err != nil {
-			_ = tcp.Close() // the error of the handshake says more
+			_ = c.TCP.Close() // the error of the handshake says more
 			return nil, err
 		}
 		if err := c.useHTTP2(ctx, inner); err != nil {
 			return nil, err
 		}
 	default:
-		return nil, fmt.Errorf("no transport %q", t)
+		return nil, fmt.Errorf("no transport %q", c.Transport)
 	}
 	return c, nil
 }
