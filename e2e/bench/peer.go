@@ -120,8 +120,16 @@ func (p *peer) resident() (int64, error) {
 	return own + further, err
 }
 
+// unreached lets one address have all: the limits are counted as ever, and no
+// machine is so fast that it meets them.
+var unreached = []string{
+	"CULVERT_LIMITS_ADDRESS_CONNECTIONS=1000000000", "CULVERT_LIMITS_ADDRESS_CALLS=1000000000",
+	"CULVERT_LIMITS_ADDRESS_CALLS_PER_SECOND=1000000000", "CULVERT_LIMITS_ADDRESS_HANDSHAKES_PER_SECOND=1000000000",
+}
+
 func (a *arena) culvert(ctx context.Context, bin string, env []string, args ...string) (*peer, error) {
 	address := freeAddress()
+	env = append(env, unreached...)
 	args = append([]string{"serve", "--backend", a.backend.line, "--listen", address, "--health-listen", "off"}, args...)
 	proc, err := start(ctx, a.dir, env, bin, false, args...)
 	if err != nil {
