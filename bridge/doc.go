@@ -7,6 +7,8 @@
 //     there is a descriptor for it, counted, and closed so that its client
 //     gets the last answer. HTTP/2 is served by
 //     package h2, HTTP/1.1 by net/http.
+//   - peer.go, proxyprotocol.go, forwarded.go, client_names.go: who is at the
+//     other end: what a PROXY header, a trusted proxy and a certificate say.
 //   - gate.go, origin.go: the request's facts are read (peer, host, origin,
 //     what proxies vouch for), and what may not call is refused.
 //   - transport.go: the table of client protocols; the one that accepts the

@@ -24,6 +24,14 @@ var runners = map[string]runner{
 	"json":    wantEvidence,
 	"nginx":   runNginx,
 	"squid":   runSquid,
+	"haproxy": runHAProxy,
+}
+
+// runnersOf are chosen by the first two words.
+var runnersOf = map[string]runner{
+	"nginx stream": runNginxStream,
+	"yaml alb":     runBehindLoadBalancer,
+	"yaml nlb":     runBehindLoadBalancer,
 }
 
 // notRun lists the blocks that can't be run as they stand, each with what shows
@@ -59,6 +67,9 @@ func TestBlocks(t *testing.T) {
 					}
 				}
 				run, known := runners[b.language]
+				if special, ok := runnersOf[b.language+" "+strings.Join(b.options, " ")]; ok {
+					run = special
+				}
 				if !known {
 					t.Fatalf("no way to run a block of the language %q; give it one, or list it in notRun", b.language)
 				}

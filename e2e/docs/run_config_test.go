@@ -11,7 +11,7 @@ import (
 // runYAML has culvert check the block as its configuration.
 func runYAML(t *testing.T, b block) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "proxy.yaml"), []byte(b.text), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "proxy.yaml"), []byte(culvertFiles(b.text)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	text, err := output(t, dir, 10*time.Second, culvertProgram, "validate", "proxy.yaml")

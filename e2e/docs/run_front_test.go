@@ -1,0 +1,130 @@
+package docs
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+)
+
+// culvertFiles are the files of a configuration of culvert's, here.
+func culvertFiles(text string) string {
+	return strings.NewReplacer("/etc/culvert/tls/fullchain.pem", filepath.Join(worldDir, "cert.pem"),
+		"/etc/culvert/tls/privkey.pem", filepath.Join(worldDir, "key.pem")).Replace(text)
+}
+
+// A client of the loopback that is not who stands in front of culvert.
+const someClient = "127.0.0.5"
+
+// startFronted starts culvert with the configuration that a page shows for the
+// one of b: in the same section, or else the last before it.
+func startFronted(t *testing.T, b block) *process {
+	t.Helper()
+	startDemoBackend(t)
+	config, found := "", false // in the section of b
+	for _, p := range readPages(t) {
+		for _, beside := range p.blocks {
+			if beside.page != b.page || beside.language != "yaml" || found {
+				continue
+			}
+			found = beside.section == b.section
+			if found || beside.line < b.line {
+				config = beside.text
+			}
+		}
+	}
+	if config == "" {
+		t.Fatalf("%s: no configuration of culvert goes with it", b.place())
+	}
+	return startCulvert(t, "--config", writeFile(t, "proxy.yaml", culvertFiles(config)))
+}
+
+// runHAProxy starts HAProxy with the block before culvert, and calls through it.
+func runHAProxy(t *testing.T, b block) {
+	culvert := startFronted(t, b)
+	startProcess(t, t.TempDir(), "haproxy", "-db", "-f", writeFile(t, "haproxy.cfg", b.text))
+	awaitPort(t, "127.0.0.1:443")
+	callThroughFront(t)
+	wantClient(t, culvert, someClient, "127.0.0.1:443", "")
+}
+
+// runNginxStream starts nginx with the block in its stream section before
+// culvert, and calls through it.
+func runNginxStream(t *testing.T, b block) {
+	culvert := startFronted(t, b)
+	dir := t.TempDir()
+	config := "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\nuser root root; daemon off; master_process off; pid " + dir + "/pid; error_log stderr notice;\n" +
+		"events {}\nstream {\n" + b.text + "}\n"
+	startProcess(t, dir, "nginx", "-e", "stderr", "-p", dir, "-c", writeFile(t, "nginx.conf", config))
+	awaitPort(t, "127.0.0.1:443")
+	callThroughFront(t)
+	wantClient(t, culvert, someClient, "127.0.0.1:443", "")
+}
+
+// runBehindLoadBalancer starts culvert with the block, and calls it as the load
+// balancer does that it is for: from its subnet, here a part of the loopback.
+func runBehindLoadBalancer(t *testing.T, b block) {
+	runYAML(t, b)
+	startDemoBackend(t)
+	here := strings.NewReplacer("10.0.1.0/24", "127.0.1.0/24", "10.0.2.0/24", "127.0.2.0/24").Replace(culvertFiles(b.text))
+	culvert := startCulvert(t, "--config", writeFile(t, "proxy.yaml", here))
+	const balancer = "127.0.1.7"
+	if slices.Contains(b.options, "alb") {
+		wantClient(t, culvert, balancer, "127.0.0.1:8080", "x-forwarded-for")
+		return
+	}
+	wantClient(t, culvert, balancer, "127.0.0.1:8443", "PROXY")
+}
+
+// wantClient calls natively from an address of the loopback, and wants someClient
+// in culvert's log: that is who calls, or whom the caller says that it calls for.
+func wantClient(t *testing.T, culvert *process, from, address, says string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	secure := credentials.NewTLS(&tls.Config{RootCAs: roots().RootCAs, MinVersion: tls.VersionTLS12, ServerName: "grpc.example.com"})
+	if says == "x-forwarded-for" {
+		secure = insecure.NewCredentials()
+	}
+	cc, err := grpc.NewClient("passthrough:///"+address, grpc.WithNoProxy(), grpc.WithTransportCredentials(secure),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+			conn, err := d.DialContext(ctx, "tcp", address)
+			if err == nil && says == "PROXY" { // version 2, with a TLV as the load balancer's
+				_, err = io.WriteString(conn, "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x11\x7f\x00\x00\x05\x7f\x00\x00\x01\x9c\x40\x01\xbb\xea\x00\x02ab")
+			}
+			return conn, err
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cc.Close() }() // it has done its part
+	call := ctx
+	if says == "x-forwarded-for" {
+		call = metadata.AppendToOutgoingContext(ctx, says, "6.6.6.6, "+someClient)
+	}
+	if _, err := healthpb.NewHealthClient(cc).Check(call, &healthpb.HealthCheckRequest{}); err != nil {
+		t.Fatalf("a call from %s: %v", from, err)
+	}
+	culvert.await(t, "a call of "+someClient, func(line string) bool {
+		var fields map[string]any
+		if json.Unmarshal([]byte(line), &fields) != nil || fields["msg"] != "call" {
+			return false
+		}
+		peer := fmt.Sprint(fields["peer"])
+		return peer == someClient || strings.HasPrefix(peer, someClient+":")
+	})
+}
