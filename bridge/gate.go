@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -127,8 +128,10 @@ func (s *Server) arrive(r *http.Request) *arrival {
 	}
 	a.peer.Client = namesOf(conn, a.peer.TLS)
 	direct := hostOnly(r.RemoteAddr)
-	if addr, ok := hopAddr(direct); ok {
-		direct = addr.String()
+	if addr, err := netip.ParseAddr(direct); err == nil {
+		if bare := addr.Unmap().WithZone(""); bare != addr {
+			addr, direct = bare, bare.String()
+		}
 		a.trusted = containsAddr(a.listening.TrustedProxies, addr) && !a.listening.speaksForNobody(conn)
 	}
 	a.forward = forwarding{forChain: direct, proto: scheme(a.peer.TLS), host: r.Host, via: a.protocol + " culvert"}

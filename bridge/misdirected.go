@@ -11,7 +11,7 @@ const misdirectedText = "this connection was made for another name, of which cli
 // requests where a certificate is good for both. RFC 9110 §7.4, §15.5.20.
 func (a *arrival) misdirected() bool {
 	l, state := a.listening, a.peer.TLS
-	if l.SamePolicy == nil || state == nil {
+	if l.SamePolicy == nil || state == nil || state.ServerName == a.host {
 		return false
 	}
 	host := hostOnly(a.host)

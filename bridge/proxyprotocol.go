@@ -29,7 +29,8 @@ type proxied struct {
 	err       error
 }
 
-// awaitHeader returns when the PROXY header is read, where one is to come. After an error the connection is of no use.
+// awaitHeader returns when the PROXY header is read, where one is to come.
+// After an error the connection is of no use.
 func (c *clientConn) awaitHeader() error {
 	if c.proxied == nil {
 		return nil
@@ -46,6 +47,7 @@ func (c *clientConn) learnClient() {
 	_ = c.Conn.SetReadDeadline(time.Time{}) // likewise
 	if err != nil {
 		p.err = io.EOF // an end that net/http has no answer for
+		c.linger.Store(false)
 		c.refuseHeader(err)
 		return
 	}
