@@ -50,9 +50,23 @@ func malformedBody(err error) bool {
 // gzipBody expands a body. Its header is read with the first bytes, so that a
 // slow body holds up only its own call.
 type gzipBody struct {
-	src sourceReader
-	use *callUse
-	z   *gzip.Reader
+	src      sourceReader
+	use      *callUse
+	z        *gzip.Reader
+	messages int // that were read of it
+}
+
+// freeMessages is how many messages a compressed body may hold whatever its
+// size.
+const freeMessages = 1000
+
+// count bounds the messages. Empty ones are expanded from next to nothing, and
+// each is as much work as another: here and at the backend.
+func (g *gzipBody) count() error {
+	if g.messages++; g.messages > freeMessages+g.src.bytes {
+		return newFault(ReasonBadRequest, "the compressed body holds more messages than it has bytes")
+	}
+	return nil
 }
 
 func (g *gzipBody) Read(p []byte) (int, error) {
@@ -85,12 +99,14 @@ func (g *gzipBody) fault(err error) error {
 // sourceReader remembers its own error: a decoder's may stem from it or from
 // the bytes.
 type sourceReader struct {
-	r   io.Reader
-	err error
+	r     io.Reader
+	bytes int // read
+	err   error
 }
 
 func (s *sourceReader) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
+	s.bytes += n
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.err = err
 	}

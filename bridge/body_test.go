@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/culvert-grpc/culvert/codec"
 )
 
 func TestGzipBody(t *testing.T) {
@@ -42,6 +44,39 @@ func TestGzipBody(t *testing.T) {
 		}
 		if reasonOf(err) != c.reason || c.reason == "" && !bytes.Equal(got, want) {
 			t.Errorf("%s: read %d bytes and %v, want %q", c.name, len(got), err, c.reason)
+		}
+	}
+}
+
+// TestCompressedBodyOfEmptyMessages: each is as much work as another, so a few
+// bytes can't stand for millions.
+func TestCompressedBodyOfEmptyMessages(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		messages int
+		packed   bool
+		reason   Reason // empty: all are read
+	}{
+		{"many", 1_000_000, true, ReasonBadRequest},
+		{"as many as anybody may", freeMessages, true, ""},
+		{"many that aren't compressed", 1_000_000, false, ""},
+	} {
+		body := make([]byte, c.messages*codec.FrameHeaderBytes)
+		m := newReader(bytes.NewReader(body), 1<<20, "")
+		if c.packed {
+			m.packed = &gzipBody{src: sourceReader{r: bytes.NewReader(gzipped(body))}, use: new(callUse)}
+			m.body = m.packed
+		}
+		n := 0
+		var err error
+		for ; err == nil; n++ {
+			_, err = m.next()
+		}
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		if n--; reasonOf(err) != c.reason || c.reason == "" && n != c.messages || c.reason != "" && n > 20_000 {
+			t.Errorf("%s: %d messages of %d were read, and %v; want %q", c.name, n, c.messages, err, c.reason)
 		}
 	}
 }

@@ -22,7 +22,8 @@ type messageReader struct {
 	ledger *ledger
 	use    *callUse
 	gets   *progress
-	coding string // of the compressed messages: "" or "gzip"
+	coding string    // of the compressed messages: "" or "gzip"
+	packed *gzipBody // what body reads, if all of it is compressed
 	prefix [codec.FrameHeaderBytes]byte
 }
 
@@ -47,6 +48,11 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 	// send the rest.
 	if m.prefix[0]&^codec.FlagCompressed != 0 {
 		return nil, faultf(ReasonBadRequest, "a message begins with the flag byte 0x%02x, want 0x00 or 0x01", m.prefix[0])
+	}
+	if m.packed != nil {
+		if err := m.packed.count(); err != nil {
+			return nil, err
+		}
 	}
 	if n < len(m.prefix) {
 		m.gets.readPart(n)

@@ -111,7 +111,8 @@ func (h *httpDown) decodeBody(r *http.Request) error {
 	switch strings.ToLower(r.Header.Get("Content-Encoding")) {
 	case "", "identity":
 	case "gzip":
-		h.body.body = &gzipBody{src: sourceReader{r: h.body.body}, use: &h.call.use}
+		h.body.packed = &gzipBody{src: sourceReader{r: h.body.body}, use: &h.call.use}
+		h.body.body = h.body.packed
 	default:
 		return newFault(ReasonUnsupportedEncoding, "the body is compressed with a coding that can't be read here: want gzip or identity")
 	}

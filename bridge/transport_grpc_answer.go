@@ -103,7 +103,7 @@ func (h *httpDown) makeHeader(fields iter.Seq2[string, string]) {
 		header["X-Accel-Buffering"] = noBuffering
 		header["X-Content-Type-Options"] = noSniffing
 	}
-	if h.r.ProtoMajor == 1 && (h.readCut || !h.source.atEnd.Load() || h.s.draining.Load()) {
+	if h.r.ProtoMajor == 1 && (h.readCut || !h.source.atEnd.Load() || h.s.draining.Load() || lifeOf(h.conn).old()) {
 		// What is left of the body would be served as the next request, and
 		// a connection whose context has ended can serve none.
 		header["Connection"] = []string{"close"}

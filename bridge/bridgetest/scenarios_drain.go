@@ -21,6 +21,8 @@ var drainScenarios = []scenario{
 	{"drain ends a call whose request is unfinished", fullDuplex, drainEndsUnfinished},
 	{"drain refuses new calls", 0, drainRefuses},
 	{"drain says goodbye to an idle connection", oneConnection, drainSaysGoodbye},
+	{"a connection without a call ends with a goodbye", oneConnection, idleSaysGoodbye},
+	{"a connection that is old ends with a goodbye", oneConnection, ageSaysGoodbye},
 	{"drain with a client that takes nothing", 0, drainUnread},
 	{"close at once", 0, closeAtOnce},
 }
@@ -145,8 +147,33 @@ func drainSaysGoodbye(t *trial) {
 		t.Log("looked at in plaintext")
 		return
 	}
-	var f *fakeConn
-	var tunnel *tunnelEnd
+	f, tunnel := t.idleConn()
+	wait := t.drain(patience)
+	t.wantGoodbye(f, tunnel)
+	t.endsWithin(patience/2, "a drain without calls", wait)
+}
+
+func idleSaysGoodbye(t *trial) {
+	t.saysGoodbye(func(c *bridge.Config) { c.Limits.ConnectionIdleTimeout = 200 * time.Millisecond })
+}
+
+func ageSaysGoodbye(t *trial) {
+	t.saysGoodbye(func(c *bridge.Config) { c.Limits.ConnectionMaxAge = 200 * time.Millisecond })
+}
+
+// saysGoodbye looks at the end of a connection that has a limit of time.
+func (t *trial) saysGoodbye(limit func(*bridge.Config)) {
+	t.serve(echo, limit)
+	if t.transport.tls {
+		t.Log("looked at in plaintext")
+		return
+	}
+	t.wantGoodbye(t.idleConn())
+}
+
+// idleConn opens a connection of HTTP/2 that is up; tunnel is not nil if that
+// is inside one.
+func (t *trial) idleConn() (f *fakeConn, tunnel *tunnelEnd) {
 	if t.concerns("h2ts") {
 		ws, err := dialWebSocket(t.ctx, t.d, "/", "h2ts")
 		if err != nil {
@@ -168,7 +195,10 @@ func drainSaysGoodbye(t *trial) {
 		t.Fatal(err)
 	}
 	f.awaitFrame(t, http2.FramePing)
-	wait := t.drain(patience)
+	return f, tunnel
+}
+
+func (t *trial) wantGoodbye(f *fakeConn, tunnel *tunnelEnd) {
 	f.awaitFrame(t, http2.FrameGoAway)
 	if tunnel != nil {
 		_, _ = io.Copy(io.Discard, tunnel) // what is left, and then its end
@@ -177,7 +207,6 @@ func drainSaysGoodbye(t *trial) {
 		}
 	}
 	_ = f.Close() // closed by culvert
-	t.endsWithin(patience/2, "a drain without calls", wait)
 }
 
 // A tunnelEnd is the client's end of a tunnel. It keeps what ended it, which a

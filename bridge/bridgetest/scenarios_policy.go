@@ -35,6 +35,7 @@ var policyScenarios = []scenario{
 	{"limit on idle time", 0, idleLimit},
 	{"limit on age", 0, ageLimit},
 	{"limit on a slow consumer", 0, slowConsumerLimit},
+	{"limit on a slow sender", rawFrames, slowSenderLimit},
 	{"transports of a listener", 0, listenerTransports},
 	{"nothing is smuggled behind an early answer", rawFrames, nothingSmuggled},
 }
@@ -236,6 +237,16 @@ func ageLimit(t *trial) {
 	t.wantCulvert(r, codes.Unavailable, bridge.ReasonMaxAge)
 	t.wantSent(r, "maybe")
 	t.wantCancelled(t.nextCall(), goneIsSeen, false)
+}
+
+// slowSenderLimit: half a message, and then nothing.
+func slowSenderLimit(t *trial) {
+	t.serve(echo, func(c *bridge.Config) { c.Limits.SlowSenderTimeout = 200 * time.Millisecond })
+	s := t.open(call{})
+	s.sendHalf()
+	t.wantCulvert(s.end(), codes.DeadlineExceeded, bridge.ReasonSlowSender)
+	t.allEnded(t.observer)
+	t.nextServed()
 }
 
 // slowConsumerLimit: one that takes nothing can't be told why; the log can.
