@@ -236,6 +236,7 @@ type tunnelConn struct {
 	net.Conn
 	in   *bufio.Reader
 	rest []byte
+	code uint16 // of the close frame, valid after io.EOF
 }
 
 func (c *tunnelConn) Read(p []byte) (int, error) {
@@ -245,6 +246,9 @@ func (c *tunnelConn) Read(p []byte) (int, error) {
 		case err != nil:
 			return 0, err
 		case op == opClose:
+			if len(payload) >= 2 {
+				c.code = binary.BigEndian.Uint16([]byte(payload))
+			}
 			_, _ = io.WriteString(c.Conn, socketFrame(fin|opClose, string(payload))) // culvert may not read it any more
 			return 0, io.EOF
 		case op == opBinary:
