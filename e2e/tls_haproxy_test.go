@@ -63,6 +63,43 @@ func TestBehindHAProxy(t *testing.T) {
 	}
 }
 
+// The same where TLS ends in culvert: the header stands before it, and the
+// client's certificate comes through.
+func TestTLSBehindHAProxy(t *testing.T) {
+	ca, clients, dir := newIssuer(t, "ca"), newIssuer(t, "clients"), t.TempDir()
+	certFile, keyFile := writePair(t, dir, "server", ca.issue("server", "localhost"))
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{config: fmt.Sprintf(`
+tls: {cert: %s, key: %s, client_ca: %s}
+proxy_protocol: [%s]
+metadata: {client_certificate: true}
+`, certFile, keyFile, clients.file, frontIP)})
+	fronts := startHAProxy(t, c.address, map[string]string{"v1": "send-proxy", "v2": "send-proxy-v2"})
+	config := named(ca.trusting(clients.issue("alice")), "localhost")
+	for name, front := range fronts {
+		t.Run(name, func(t *testing.T) {
+			perTransport(t, wire.All, func(t *testing.T, transport wire.Transport) {
+				conn := dialTLS(t, transport, front, config)
+				r, line := wantPeer(t, conn, b, c, conn.TCP.LocalAddr().String(), "127.0.0.1")
+				if line["client"] != "spiffe://example.org/alice" {
+					t.Errorf("the log says that the client is %v, want her SPIFFE ID", line["client"])
+				}
+				if got := strings.Join(r.Values("x-forwarded-client-cert"), " | "); !strings.HasPrefix(got, "Hash=") || !strings.HasSuffix(got, `;Subject="CN=alice";URI=spiffe://example.org/alice`) {
+					t.Errorf("the backend is told x-forwarded-client-cert: %q", got)
+				}
+				if got := strings.Join(r.Values("x-forwarded-proto"), " | "); got != "https" {
+					t.Errorf("the backend is told x-forwarded-proto: %q", got)
+				}
+			})
+		})
+	}
+	for _, line := range c.output.all() {
+		if strings.Contains(line, `"msg":"refused"`) {
+			t.Errorf("the log tells of a refusal: %s", line)
+		}
+	}
+}
+
 // Nobody but those in proxy_protocol can say who they are, and these have to.
 func TestPROXYHeaderOfAStrangerIsNone(t *testing.T) {
 	b := startBackend(t, backendOptions{})
