@@ -20,12 +20,15 @@ type culvert struct {
 }
 
 type culvertOptions struct {
-	listen    string // "": a free port of 127.0.0.1
+	listen    string // "": a free port of 127.0.0.1; or listenByConfig
 	namespace string
 	config    string // what proxy.yaml holds
 	openFiles int    // its limit; 0: that of the tests
 	args      []string
 }
+
+// listenByConfig leaves it to config where culvert listens.
+const listenByConfig = "by config"
 
 // startCulvert starts culvert in front of the server at target and returns once
 // it listens.
@@ -38,7 +41,10 @@ func startCulvert(t testing.TB, target string, o culvertOptions) *culvert {
 	if err := os.WriteFile(file, []byte(o.config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	argv := []string{culvertProgram, "serve", "--backend", target, "--listen", o.listen, "--health-listen", "127.0.0.1:0", "--config", file}
+	argv := []string{culvertProgram, "serve", "--backend", target, "--health-listen", "127.0.0.1:0", "--config", file}
+	if o.listen != listenByConfig {
+		argv = append(argv, "--listen", o.listen)
+	}
 	argv = append(argv, o.args...)
 	if o.openFiles > 0 {
 		argv = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, o.openFiles)}, argv...)
