@@ -21,6 +21,7 @@ var checks = []func(*Loaded) []error{
 	checkTrust,
 	checkTLS,
 	checkPlaintext,
+	checkReachableByCA,
 	checkDetailedErrors,
 	checkLimits,
 	checkUseLimits,

@@ -95,3 +95,28 @@ func tooWide(p netip.Prefix) bool {
 	}
 	return p.Bits() < 16 && !p.Addr().IsPrivate()
 }
+
+// checkReachableByCA finds a CA that can't come where culvert proves that its
+// names are its own: the port is the CA's to choose.
+func checkReachableByCA(l *Loaded) []error {
+	if !l.TLS.ACME.Enabled() || l.TLS.ACME.DNSProvider != "" {
+		return nil
+	}
+	addresses := []string{l.TLS.HTTPListen}
+	for i, ln := range l.Listen {
+		if ln.TLS.Enabled && l.ListenerTLS(i).ACME.Enabled() {
+			addresses = append(addresses, ln.Address)
+		}
+	}
+	for _, address := range addresses {
+		if (Listener{Address: address}).beyondThisHost() {
+			return nil
+		}
+	}
+	key := "tls.acme.domains"
+	if len(l.TLS.ACME.Domains) == 0 {
+		key = "tls.acme.on_demand"
+	}
+	l.warn(key, "has a CA ask on port 443 or 80, and culvert listens with its certificates on this host alone: listen on :443, set tls.http_listen to :80, forward one of them here, or use a tls.acme.dns_provider")
+	return nil
+}

@@ -30,6 +30,11 @@ func TestDangers(t *testing.T) {
 		}},
 		{"TLS everywhere", "tls: {cert: /c, key: /k}\nlisten: [':443', '203.0.113.7:8443']", nil, nil},
 
+		{"a CA that can't come", "tls: {acme: {domains: [a.example.com], storage: /s}}\nlisten: ['127.0.0.1:443', {address: ':8443', tls: {cert: /c, key: /k}}]", nil, []string{
+			"p.yaml:1: tls.acme.domains: has a CA ask on port 443 or 80, and culvert listens with its certificates on this host alone: listen on :443, set tls.http_listen to :80, forward one of them here, or use a tls.acme.dns_provider",
+		}},
+		{"a CA that can come", "tls: {acme: {domains: [a.example.com], storage: /s}, http_listen: ':80'}\nlisten: 127.0.0.1:443", nil, nil},
+
 		{"half of everybody is trusted", "trusted_proxies: [0.0.0.0/1, 128.0.0.0/1]", nil, []string{
 			"p.yaml:1: trusted_proxies: believes whole parts of the internet about where they come from: list the proxies' own addresses",
 		}},
@@ -125,6 +130,7 @@ func TestPlacesOfWhatIsInherited(t *testing.T) {
   certificates:
   - {cert: /d, key: /e}
   client_ca: /a
+  acme: {domains: [a.example.com], storage: /s}
 listen:
 - :1
 - address: :2
@@ -137,14 +143,17 @@ listen:
 	for key, want := range map[string]string{
 		"listen[0].tls.cert":                 "p.yaml:2: tls.cert",
 		"listen[0].tls.certificates[0].cert": "p.yaml:5: tls.certificates[0].cert",
-		"listen[1].tls.cert":                 "p.yaml:10: listen[1].tls.cert",
+		"listen[1].tls.cert":                 "p.yaml:11: listen[1].tls.cert",
 		"listen[1].tls.client_ca":            "p.yaml:6: tls.client_ca",
-		"listen[1].tls.certificates":         "p.yaml:9: listen[1].tls.certificates",
+		"listen[1].tls.certificates":         "p.yaml:10: listen[1].tls.certificates",
 		"listen[1].tls.min_version":          "tls.min_version",
 	} {
 		if got := l.place(key); got != want {
 			t.Errorf("%s is said to stand in %q, want %q", key, got, want)
 		}
+	}
+	if l.ListenerTLS(1).ACME.Enabled() || !l.ListenerTLS(0).ACME.Enabled() {
+		t.Error("a listener with its own certificate has them fetched, or one without doesn't")
 	}
 	if got := l.Listen[1].TLS; got.Cert != "/f" || len(got.Certificates) != 0 || got.ClientCA != "/a" || !got.Enabled {
 		t.Errorf("listen[1].tls is %+v, want its own certificate alone, and client_ca", got)

@@ -17,6 +17,9 @@ func parseClientAuth(s string) (any, error) {
 func (l *Loaded) ListenerTLS(i int) TLS {
 	t := l.TLS
 	t.ServerTLS = l.Listen[i].TLS.ServerTLS
+	if l.setsGroup(fileKeys.byPath["listen"].entries, Entry("listen", i), "certificate") {
+		t.ACME = ACME{} // it has its own
+	}
 	return t
 }
 

@@ -82,6 +82,7 @@ func startListeners(t *testing.T, target string) threeListeners {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // nothing is asked of it any more
 	l := threeListeners{ca: ca, path: filepath.Join(dir, "s")}
 	l.culvert = startCulvert(t, target, culvertOptions{listen: listenByConfig, config: fmt.Sprintf(`
+drain_timeout: 3m
 trusted_proxies: [127.0.0.1]
 tls: {cert: %q, key: %q}
 listen:
@@ -211,7 +212,7 @@ func TestListenersDrain(t *testing.T) {
 	}
 	l.signal(t, syscall.SIGTERM)
 	for address, network := range map[string]string{l.public: "tcp", l.inside: "tcp", l.path: "unix"} {
-		if err := eventually(10*time.Second, func() error {
+		if err := eventually(tlsPatience, func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			conn, err := new(net.Dialer).DialContext(ctx, network, address)
@@ -224,8 +225,13 @@ func TestListenersDrain(t *testing.T) {
 			t.Errorf("after TERM: %v", err)
 		}
 	}
-	if code := l.ask("/readyz"); code != http.StatusServiceUnavailable {
-		t.Errorf("readyz is %d while draining, want 503", code)
+	if err := eventually(tlsPatience, func() error {
+		if code := l.ask("/readyz"); code != http.StatusServiceUnavailable {
+			return fmt.Errorf("readyz is %d, want 503", code)
+		}
+		return nil
+	}); err != nil {
+		t.Errorf("while draining: %v", err)
 	}
 	for _, talk := range talks {
 		say(t, talk, 1)
