@@ -46,9 +46,14 @@ func (d *descriptors) accept(ln net.Listener, closed <-chan struct{}, reserve in
 		if err != nil && !lacksDescriptors(err) {
 			return nil, err
 		}
-		if err == nil && descriptorOf(c) < reserve {
-			d.recovered()
-			return c, nil
+		if err == nil {
+			number := descriptorOf(c)
+			if number < d.reserve {
+				d.recovered()
+			}
+			if number < reserve {
+				return c, nil
+			}
 		}
 		peer := ""
 		if err == nil {
@@ -96,6 +101,15 @@ func (d *descriptors) recovered() {
 	if calm && d.short.Swap(false) {
 		d.log.Info("accepting connections again: there are file descriptors")
 	}
+}
+
+// Problems tells what is wrong and doesn't keep those from being served who are
+// there, a line each.
+func (s *Server) Problems() []string {
+	if s.files.short.Load() {
+		return []string{"file descriptors run out: no connections are accepted; " + descriptorHint}
+	}
+	return nil
 }
 
 func lacksDescriptors(err error) bool {

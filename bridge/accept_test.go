@@ -1,13 +1,14 @@
 package bridge
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,6 +64,10 @@ func TestAcceptWaitsForDescriptors(t *testing.T) {
 		if len(obs.refused) != 3 || (<-obs.refused).Key != keyConnections {
 			t.Errorf("the Observer is told of %d, want 3", len(obs.refused))
 		}
+		s := &Server{files: d}
+		if got := s.Problems(); len(got) != 1 || !strings.Contains(got[0], "ulimit") {
+			t.Errorf("the problems are %q, want one about descriptors", got)
+		}
 		if strings.Contains(out.String(), "again") {
 			t.Errorf("it is said to be over at once: %s", out.String())
 		}
@@ -75,6 +80,9 @@ func TestAcceptWaitsForDescriptors(t *testing.T) {
 		}
 		if got := strings.Count(out.String(), "accepting connections again"); got != 1 {
 			t.Errorf("that it is over is said %d times, want once: %s", got, out.String())
+		}
+		if got := s.Problems(); got != nil {
+			t.Errorf("when it is over the problems are %q", got)
 		}
 		// A connection that closes makes room at once.
 		ln.accepts <- syscall.EMFILE
@@ -97,33 +105,40 @@ func TestAcceptWaitsForDescriptors(t *testing.T) {
 func TestConnectionsLeaveTheReserve(t *testing.T) {
 	obs := newObserver()
 	s := newServer(t, Config{Backend: nowhere, Observer: obs})
-	address := serve(t, s)
-	exchange(t, address, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it serves
 	probe, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.files.reserve = int(probe.Fd()) + 20
 	_ = probe.Close() // it was read from by nobody
+	address := serve(t, s)
 	var d net.Dialer
 	var held []net.Conn
-	for len(obs.refused) == 0 && len(held) < 200 {
-		conn, err := d.DialContext(within(t, patience), "tcp", address)
+	ctx := within(t, patience)
+	for len(obs.refused) == 0 {
+		conn, err := d.DialContext(ctx, "tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		held = append(held, conn)
-		t.Cleanup(func() { _ = conn.Close() })                                   // the test may have
-		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it may be refused
-		_ = conn.SetReadDeadline(time.Now().Add(patience))                       // it is open
-		_, _ = conn.Read(make([]byte, 12))                                       // whichever answer: it was accepted
+		t.Cleanup(func() { _ = conn.Close() }) // the test may have
+		for s.conns.Load() < int64(len(held)) && len(obs.refused) == 0 {
+			if ctx.Err() != nil {
+				t.Fatalf("%d connections are neither accepted nor refused", len(held))
+			}
+			runtime.Gosched()
+		}
 	}
 	if r := await(t, "the refusal", obs.refused); r.Reason != ReasonLimitExceeded || r.Key != keyConnections || !strings.Contains(r.Detail, "descriptors") {
 		t.Errorf("the Observer is told of %+v", r)
 	}
-	if answers := exchange(t, address, ""); len(answers) != 1 || answers[0].StatusCode != http.StatusServiceUnavailable || answers[0].Header.Get("Retry-After") == "" {
-		t.Errorf("beyond the reserve one is answered %+v, want 503 that says when to come back", answers)
+	last := held[len(held)-1]
+	_ = last.SetReadDeadline(time.Now().Add(patience)) // it is open here
+	answer, err := http.ReadResponse(bufio.NewReader(last), nil)
+	if err != nil || answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
+		t.Fatalf("beyond the reserve one is answered %+v (%v), want 503 that says when to come back", answer, err)
 	}
+	_ = answer.Body.Close() // its header is all
 	for _, conn := range held {
 		_ = conn.Close() // the refused ones may be
 	}

@@ -22,6 +22,7 @@ var compressionScenarios = []scenario{
 	{"mixed replies", 0, mixedReplies},
 	{"gzip bomb in the request", rawFrames, requestBomb},
 	{"gzip bomb in the reply", 0, replyBomb},
+	{"more compressed bytes than a second's", 0, muchToExpand},
 	{"requests that aren't gzip", rawFrames, badGzipRequests},
 	{"replies that aren't gzip", 0, badGzipReplies},
 	{"a compressed request without a coding", rawFrames, compressedWithoutCoding},
@@ -62,6 +63,22 @@ func mixedFlags(t *trial) {
 	}
 	s.closeSend()
 	t.wantOK(s.end(), hello, compressible, nil, nil, compressible)
+}
+
+// muchToExpand: a message is expanded whole, and the next only when the limit
+// has caught up. What isn't compressed passes.
+func muchToExpand(t *trial) {
+	t.serve(echo, func(c *bridge.Config) { c.Limits.Address.DecompressedPerSecond = len(compressible) / 1000 })
+	t.wantOK(t.unary(call{encoding: "gzip"}, compressible), compressible)
+	r := t.unary(call{encoding: "gzip"}, compressible)
+	t.wantCulvert(r, codes.ResourceExhausted, bridge.ReasonLimitExceeded)
+	if got := r.info().GetMetadata()["limit"]; got != "limits.address.decompressed_bytes_per_second" {
+		t.Errorf("status %q for the limit %q", r.status.Message(), got)
+	}
+	if r.retry() <= 0 {
+		t.Errorf("the client isn't told when to try again: %v", r.status)
+	}
+	t.wantOK(t.unary(call{}, compressible), compressible)
 }
 
 // compressing answers with gzip whatever the request came in.

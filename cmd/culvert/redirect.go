@@ -24,7 +24,7 @@ func (p *program) openRedirect(ctx context.Context) error {
 	if err != nil {
 		return p.config.Errorf("tls.http_listen", "%w: %s", err, listenRemedy(err, "tls.http_listen"))
 	}
-	p.redirectListener = netutil.LimitListener(ln, maxRedirected)
+	p.redirectListener = netutil.LimitListener(p.bridge.LeaveDescriptors(ln), maxRedirected)
 	return nil
 }
 

@@ -145,7 +145,7 @@ func (p *program) openKeys(cfg *bridge.Config) (err error) {
 	if p.keys, err = openKeyring(p.config, p.log, cfg.Observer, p.out); err != nil {
 		return err
 	}
-	p.health.SetDetail(p.keys.problems)
+	p.health.SetDetail(func() []string { return append(p.keys.problems(), p.bridge.Problems()...) })
 	cfg.Backend.CurrentTLS = p.keys.backend()
 	for i, l := range p.config.Listen {
 		provider, err := p.keys.listener(i)

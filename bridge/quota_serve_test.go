@@ -1,0 +1,122 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// serveOn serves a listener with limits of its own, and returns its address.
+func serveOn(t *testing.T, s *Server, l Listener) string {
+	t.Helper()
+	ln := listen(t, "127.0.0.1:0")
+	served := make(chan error, 1) // nobody may ask
+	go func() { served <- s.ServeListener(ln, l) }()
+	t.Cleanup(func() {
+		_ = s.Close() // newServer's says how it went
+		<-served
+	})
+	return ln.Addr().String()
+}
+
+// TestListenersHaveLimitsOfTheirOwn: one that is full leaves the other alone,
+// and a connection too many is told which key it was.
+func TestListenersHaveLimitsOfTheirOwn(t *testing.T) {
+	obs := newObserver()
+	s := newServer(t, Config{Backend: nowhere, Observer: obs})
+	full := serveOn(t, s, Listener{Limits: Quota{Connections: 1}})
+	free := serveOn(t, s, Listener{})
+	var d net.Dialer
+	held, err := d.DialContext(within(t, patience), "tcp", full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	wantTooMany(t, full, "", keyListenerLimits+"connections")
+	if r := await(t, "the refusal", obs.refused); r.Key != keyListenerLimits+"connections" {
+		t.Errorf("the Observer is told of %+v", r)
+	}
+	const get = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+	if answers := exchange(t, free, get); len(answers) != 1 || answers[0].StatusCode != http.StatusNotFound {
+		t.Errorf("the other listener answers %+v", answers)
+	}
+	_ = held.Close()
+	await(t, "the connection's end", obs.conns)
+	deadline := time.Now().Add(patience)
+	for answers := exchange(t, full, get); len(answers) != 1 || answers[0].StatusCode != http.StatusNotFound; answers = exchange(t, full, get) {
+		if time.Now().After(deadline) {
+			t.Fatalf("with a place free again it answers %+v", answers)
+		}
+	}
+}
+
+// wantTooMany wants a connection to be refused with an explanation.
+func wantTooMany(t *testing.T, address, first, key string) {
+	t.Helper()
+	answers := exchange(t, address, first)
+	if len(answers) != 1 || answers[0].StatusCode != http.StatusServiceUnavailable || answers[0].Header.Get("Retry-After") == "" {
+		t.Fatalf("got %+v, want one 503 that says when to come back", answers)
+	}
+	if body, _ := io.ReadAll(answers[0].Body); !strings.Contains(string(body), key) { // it was read whole before
+		t.Errorf("the answer %q doesn't name %s", body, key)
+	}
+}
+
+// TestConnectionsCountWithTheAddressOfTheirHeader, and not with the balancer's.
+func TestConnectionsCountWithTheAddressOfTheirHeader(t *testing.T) {
+	const header = "PROXY TCP4 203.0.113.9 127.0.0.1 4660 80\r\n"
+	obs := newObserver()
+	s := newServer(t, Config{Backend: nowhere, Observer: obs, Limits: Limits{Address: Quota{Connections: 1}}})
+	address := serveOn(t, s, Listener{ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	var d net.Dialer
+	for _, client := range []string{"203.0.113.9", "203.0.113.10"} { // both come from one peer
+		conn, err := d.DialContext(within(t, patience), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, strings.Replace(header, "203.0.113.9", client, 1)+"GET / HTTP/1.1\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deadline := time.Now().Add(patience)
+	for key := addressKey("203.0.113.9"); s.quotas.addresses.hold(key, s.quotas.now()).connections.Load() == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the connection isn't counted with its client's address")
+		}
+	}
+	wantTooMany(t, address, header, keyAddressLimits+"connections")
+	if r := await(t, "the refusal", obs.refused); r.Key != keyAddressLimits+"connections" || r.Peer != "203.0.113.9:4660" {
+		t.Errorf("the Observer is told of %+v", r)
+	}
+}
+
+// TestTLSHandshakesOverTheLimit end before they cost anything.
+func TestTLSHandshakesOverTheLimit(t *testing.T) {
+	obs := newObserver()
+	s := newServer(t, Config{Backend: nowhere, Observer: obs})
+	address := serveOn(t, s, Listener{TLS: new(tls.Config), Limits: Quota{HandshakesPerSecond: 1}})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for len(obs.refused) == 0 {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience)) // it is open
+		if tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx) == nil {
+			t.Fatal("a handshake without any certificate succeeds")
+		}
+		_ = conn.Close() // it is of no use
+	}
+	if r := await(t, "the refusal", obs.refused); r.Key != keyListenerLimits+"handshakes_per_second" {
+		t.Errorf("the Observer is told of %+v", r)
+	}
+}
