@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -42,6 +44,29 @@ var dawdlers = []dawdler{
 	{"nothing behind a call", oneCall, "", "idle"},
 }
 
+// tlsDawdlers are those of an address that speaks TLS.
+func tlsDawdlers() []dawdler {
+	var hello bytes.Buffer
+	client := tls.Client(recorder{&hello}, &tls.Config{ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12})
+	_ = client.Handshake() // it gets no answer
+	return []dawdler{
+		{"TLS: nothing comes", nil, "", "slow"},
+		{"TLS: a handshake", nil, hello.String(), "slow"},
+		{"TLS: half a handshake", sends(hello.String()), "", "slow"},
+	}
+}
+
+// recorder is a connection that takes what is written, and ends.
+type recorder struct{ *bytes.Buffer }
+
+func (recorder) Read([]byte) (int, error)         { return 0, io.EOF }
+func (recorder) Close() error                     { return nil }
+func (recorder) LocalAddr() net.Addr              { return nil }
+func (recorder) RemoteAddr() net.Addr             { return nil }
+func (recorder) SetDeadline(time.Time) error      { return nil }
+func (recorder) SetReadDeadline(time.Time) error  { return nil }
+func (recorder) SetWriteDeadline(time.Time) error { return nil }
+
 // sends begins a connection with these bytes.
 func sends(text string) func(net.Conn) error {
 	return func(conn net.Conn) error {
@@ -79,12 +104,18 @@ func TestDawdlers(t *testing.T) {
 		config: "limits: {connection_idle_timeout: 30s}\n",
 		args:   []string{"--log-level", "debug"},
 	})
+	certFile, keyFile := writePair(t, t.TempDir(), "tls", newIssuer(t, "ca").issue("culvert"))
+	secure := startCulvert(t, b.address, culvertOptions{args: []string{"--tls-cert", certFile, "--tls-key", keyFile, "--log-level", "debug"}})
 	warm(t, c)
 	descriptors := c.descriptors(t)
 	t.Run("kinds", func(t *testing.T) { // ends when all of them have
 		stop := unharmed(t, c.address)
 		t.Cleanup(stop)
-		for _, d := range dawdlers {
+		for _, d := range append(tlsDawdlers(), dawdlers...) {
+			c := c
+			if strings.HasPrefix(d.name, "TLS: ") {
+				c = secure
+			}
 			t.Run(strings.ReplaceAll(d.name, " ", "_"), func(t *testing.T) {
 				t.Parallel() // beside one another; other tests are kept out
 				var all sync.WaitGroup
