@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -20,7 +21,9 @@ func serveOn(t *testing.T, s *Server, l Listener) string {
 	go func() { served <- s.ServeListener(ln, l) }()
 	t.Cleanup(func() {
 		_ = s.Close() // newServer's says how it went
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("ServeListener returned %v", err)
+		}
 	})
 	return ln.Addr().String()
 }

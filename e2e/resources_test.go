@@ -78,6 +78,33 @@ func TestConnectionsLeaveDescriptors(t *testing.T) {
 	}
 }
 
+// The port of health checks leaves descriptors, too: for the backend and for
+// who is there.
+func TestPlainPortLeavesDescriptors(t *testing.T) {
+	const openFiles = 200
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{openFiles: openFiles})
+	talk := open(t, dial(t, wire.Tunnel, c.address), wire.Bidi, probe.Script{Echo: true})
+	say(t, talk, 0)
+	stop := hoard(t, c.health, 2*openFiles)
+	c.logged(t, "accepting no connections: file descriptors run out")
+	say(t, talk, 1)
+	if err := unary(t.Context(), talk.conn, newID(t)); err != nil {
+		t.Errorf("a new call: %v", err)
+	}
+	if used := c.descriptors(t); used > openFiles*19/20 {
+		t.Errorf("%d of %d descriptors are used", used, openFiles)
+	}
+	stop()
+	if err := eventually(30*time.Second, func() error { return isReady(c) }); err != nil {
+		t.Errorf("health after the others have left: %v", err)
+	}
+	if err := eventually(30*time.Second, func() error { return works(t, wire.Web, c.address, 10*time.Second) }); err != nil {
+		t.Errorf("after the others have left: %v", err)
+	}
+	awaitAgain(t, c)
+}
+
 // awaitAgain waits for culvert to say that descriptors are there again, which
 // it does with a connection that comes after a calm.
 func awaitAgain(t *testing.T, c *culvert) {
