@@ -159,3 +159,25 @@ listen:
 		t.Errorf("listen[1].tls is %+v, want its own certificate alone, and client_ca", got)
 	}
 }
+
+func TestModesOfSockets(t *testing.T) {
+	for text, want := range map[string]string{
+		"0600": "", "660": "", "0777": "",
+		"":     `is no mode: write it in octal, as "0660"`,
+		"rw":   `is no mode: write it in octal, as "0660"`,
+		"0680": `is no mode: write it in octal, as "0660"`,
+		"4600": `is no mode: write it in octal, as "0660"`,
+		"0060": `keeps its owner out: write "0600", or more`,
+	} {
+		got := ""
+		if _, err := parseMode(text); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	if got := (Listener{}).SocketMode(); got != 0o600 {
+		t.Errorf("a socket of no mode has %v, want 0600", got)
+	}
+}

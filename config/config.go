@@ -16,6 +16,8 @@ import (
 //   - needed: an entry without it is an error
 //   - like: the key or section of the file whose values an entry has that
 //     doesn't set its own; needs no default then
+//   - unset: what holds where an entry doesn't set it, if that isn't its zero
+//     value
 //   - group: keys that belong together: an entry that sets one inherits none
 //     of the others
 //

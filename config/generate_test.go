@@ -303,6 +303,9 @@ func sectionSchema(entries []entry, of any) schema {
 			if e.key.needed {
 				needed = append(needed, e.name)
 			}
+			if e.key.unset != "" {
+				s["default"] = e.key.unset
+			}
 			if e.key.like != "" || e.key.needed { // another key has the default, or nothing
 				delete(s, "default")
 			}
@@ -461,6 +464,8 @@ func writeReference(b *bytes.Buffer, entries []entry, of any, section, heading s
 			fmt.Fprintf(b, "\n%s · needed", kind)
 		case e.key.like != "":
 			fmt.Fprintf(b, "\n%s · default: that of `%s`", kind, e.key.like)
+		case e.key.unset != "":
+			fmt.Fprintf(b, "\n%s · default `%s`", kind, e.key.unset)
 		default:
 			fmt.Fprintf(b, "\n%s · default `%s`", kind, valueOf(e.key, of))
 		}

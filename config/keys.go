@@ -20,6 +20,7 @@ type Key struct {
 	file   bool     // whether its value is a path
 	needed bool     // whether an entry must have it
 	like   string   // the key of the file whose value it has in an entry that doesn't set it
+	unset  string   // what holds in an entry that doesn't set it, for the reference; "": the zero value
 	group  string   // what is set together: an entry that sets one of it inherits none of it
 
 	entries *table // of each entry, if the key holds a list of sections
@@ -140,6 +141,7 @@ func keyOf(field reflect.StructField, path, prefix, like string, index []int) Ke
 		file:   field.Tag.Get("is") == "file",
 		needed: field.Tag.Get("needed") != "",
 		like:   like,
+		unset:  field.Tag.Get("unset"),
 		group:  field.Tag.Get("group"),
 	}
 	if prefix == "" { // what is repeated has no name of its own

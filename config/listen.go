@@ -23,7 +23,7 @@ type Listener struct {
 
 	// Who may connect to a unix socket, in octal: "0600" is its owner alone,
 	// "0660" its group as well. A port has none.
-	Mode Mode `key:"mode"`
+	Mode Mode `key:"mode" unset:"0600"`
 
 	// The client protocols that may call here. Empty: all. An h2ts tunnel's
 	// calls need grpc as well.

@@ -95,7 +95,7 @@ func shown(t *testing.T, server *tls.Config) (name string, asked bool) {
 		_ = tls.Server(far, server).HandshakeContext(t.Context()) // it may refuse a client that shows nothing
 	}()
 	client := tls.Client(near, &tls.Config{
-		InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, //nolint:gosec // what is shown is looked at, and TLS 1.2 ends the handshake for both
+		InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, // what is shown is looked at, and TLS 1.2 ends the handshake for both
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			asked = true
 			return new(tls.Certificate), nil
