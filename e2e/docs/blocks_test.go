@@ -48,6 +48,7 @@ var notRun = []struct {
 	{"demo/web/README.md", "npm ci", wantScripts, "make lint runs check, of which build is a part; TestScreenshot runs screenshot.mjs"},
 	{"docs/coming-from-grpcwebproxy.md", "grpcwebproxy --backend_addr", wantForeignFlags, "what is to be left behind: its flags are held to the page's table, which was made from its source"},
 	{"docs/coming-from-envoy.md", "static_resources:", wantYAML, "Envoy isn't installed for the tests: that it is YAML is checked"},
+	{"docs/tls.md", "openssl req", runOpenSSL, "it writes files: it is run elsewhere, and served with"},
 	{"docs/operations.md", "docker compose", nil, "it takes a container engine; tools/image_linux_test.go builds and runs the image without one, tools/compose_test.go holds the file to the program"},
 }
 

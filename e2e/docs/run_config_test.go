@@ -10,6 +10,10 @@ import (
 
 // runYAML has culvert check the block as its configuration.
 func runYAML(t *testing.T, b block) {
+	if holdsCertificates(b) {
+		runTLS(t, b)
+		return
+	}
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "proxy.yaml"), []byte(culvertFiles(b.text)), 0o600); err != nil {
 		t.Fatal(err)

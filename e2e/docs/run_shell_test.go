@@ -99,6 +99,10 @@ func wantOK(t testing.TB, command string) string {
 
 // useServe starts culvert as the command says, calls through it and ends it.
 func useServe(t *testing.T, command string) {
+	if strings.Contains(command, "--tls-self-signed") {
+		useSelfSigned(t, command)
+		return
+	}
 	p := startProcess(t, root, shell("exec "+command)...)
 	address := fmt.Sprint(p.logged(t, "listening")["address"])
 	address = strings.Replace(address, "[::]", "localhost", 1)
