@@ -147,8 +147,8 @@ func (c *corporation) trusting(host string, certs ...tls.Certificate) *tls.Confi
 func holdsCertificates(b block) bool { return tlsFile.MatchString(b.text) }
 
 // runTLS serves by an example with files like its own, calls through it, replaces
-// the files and waits for the new certificate. What needs a backend that isn't
-// here is checked only.
+// the files and waits for the new certificate. What needs a backend or a proxy
+// that isn't here is checked only: the tests of e2e have those.
 func runTLS(t *testing.T, b block) {
 	corp, dir := newCorporation(t), t.TempDir()
 	corp.fill(t, dir, b.text)
@@ -158,7 +158,7 @@ func runTLS(t *testing.T, b block) {
 	if err != nil || strings.Contains(said, "warning") {
 		t.Errorf("culvert validate: %v\n%s", err, said)
 	}
-	if !strings.Contains(text, "address: "+demoBackend) {
+	if !strings.Contains(text, "address: "+demoBackend) || !strings.Contains(text, `listen: ":443"`) || strings.Contains(text, "proxy_protocol") {
 		return
 	}
 	startDemoBackend(t)
