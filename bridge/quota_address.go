@@ -2,7 +2,7 @@ package bridge
 
 import (
 	"encoding/binary"
-	"math/rand/v2"
+	"hash/maphash"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -16,7 +16,7 @@ import (
 // entry a shard, with the limits of one address: some are then refused that an
 // entry of their own would let in, and no memory is taken.
 type addressTable struct {
-	seed   uint64 // odd; nobody outside knows it, so that nobody can fill one shard
+	seed   maphash.Seed // nobody outside knows it, so that nobody can fill one shard
 	shards [1 << addressShardBits]addressShard
 }
 
@@ -50,7 +50,7 @@ type address struct {
 }
 
 func newAddressTable() *addressTable {
-	t := &addressTable{seed: rand.Uint64() | 1} //nolint:gosec // guessing it is worth no more than a place in a shard
+	t := &addressTable{seed: maphash.MakeSeed()}
 	for i := range t.shards {
 		t.shards[i].entries, t.shards[i].sweepAt = make(map[uint64]*address), minSweep
 	}
@@ -81,7 +81,7 @@ func ipKey(addr netip.Addr) uint64 {
 // hold returns the entry of an address, which is held until its holders are
 // one less.
 func (t *addressTable) hold(key uint64, now int64) *address {
-	s := &t.shards[key*t.seed>>(64-addressShardBits)]
+	s := &t.shards[maphash.Comparable(t.seed, key)>>(64-addressShardBits)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.entries) > minSweep && now-s.swept >= int64(sweepEvery) {

@@ -106,7 +106,7 @@ func TestOneUsedShardForgetsByTheTime(t *testing.T) {
 		a.holders.Add(-1)
 	}
 	for key := range uint64(10_000) { // every shard
-		table.hold(key%1000, int64(sweepEvery)).holders.Add(-1)
+		table.hold(key%5000, int64(sweepEvery)).holders.Add(-1)
 	}
 	for i := range table.shards {
 		if n := len(table.shards[i].entries); n > minSweep {

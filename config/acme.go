@@ -76,7 +76,7 @@ type EAB struct {
 
 // DNSSetting is one thing that a provider of DNS is told.
 type DNSSetting struct {
-	// What the provider calls it: "api_token".
+	// What the provider calls it, as its own documents say.
 	Name string `key:"name" is:"word" needed:"true"`
 
 	// Its value: better "file:dns.token" or "${DNS_TOKEN}" than a token
