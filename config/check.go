@@ -22,6 +22,7 @@ var checks = []func(*Loaded) []error{
 	checkTLS,
 	checkPlaintext,
 	checkReachableByCA,
+	checkDevelopmentCertificate,
 	checkDetailedErrors,
 	checkLimits,
 	checkUseLimits,

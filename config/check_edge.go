@@ -120,3 +120,14 @@ func checkReachableByCA(l *Loaded) []error {
 	l.warn(key, "has a CA ask on port 443 or 80, and culvert listens with its certificates on this host alone: listen on :443, set tls.http_listen to :80, forward one of them here, or use a tls.acme.dns_provider")
 	return nil
 }
+
+// checkDevelopmentCertificate finds a certificate that no stranger trusts where
+// strangers come: they would be taught to click warnings away.
+func checkDevelopmentCertificate(l *Loaded) []error {
+	for i, ln := range l.Listen {
+		if ln.TLS.SelfSigned && ln.isPublic() {
+			l.warn(Entry("listen", i)+".tls.self_signed", "shows the development certificate on a public address, where nobody trusts it: give it a real one (tls.cert, tls.acme), or listen on 127.0.0.1")
+		}
+	}
+	return nil
+}

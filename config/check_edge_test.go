@@ -35,6 +35,11 @@ func TestDangers(t *testing.T) {
 		}},
 		{"a CA that can come", "tls: {acme: {domains: [a.example.com], storage: /s}, http_listen: ':80'}\nlisten: 127.0.0.1:443", nil, nil},
 
+		{"a development certificate for the world", "tls: {self_signed: true}\nlisten: [':443', '127.0.0.1:8443']", nil, []string{
+			"p.yaml:1: tls.self_signed: shows the development certificate on a public address, where nobody trusts it: give it a real one (tls.cert, tls.acme), or listen on 127.0.0.1",
+		}},
+		{"a development certificate at home", "tls: {self_signed: true}\nlisten: ':8443'", nil, nil},
+
 		{"half of everybody is trusted", "trusted_proxies: [0.0.0.0/1, 128.0.0.0/1]", nil, []string{
 			"p.yaml:1: trusted_proxies: believes whole parts of the internet about where they come from: list the proxies' own addresses",
 		}},
