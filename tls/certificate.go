@@ -1,6 +1,7 @@
 package proxytls
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"time"
 )
@@ -11,6 +12,10 @@ type Certificate struct {
 	Names     []string // that it is for: of hosts, and addresses
 	NotBefore time.Time
 	NotAfter  time.Time
+
+	// Fingerprint is the SHA-256 of the whole, which tells two of one file
+	// apart that have the same end.
+	Fingerprint [sha256.Size]byte
 
 	key string // what names the file
 }
@@ -39,7 +44,7 @@ func expired(certificates []Certificate, now time.Time) []error {
 }
 
 func factOf(key, file string, leaf *x509.Certificate) Certificate {
-	c := Certificate{File: file, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, key: key}
+	c := Certificate{File: file, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Fingerprint: sha256.Sum256(leaf.Raw), key: key}
 	c.Names = append(c.Names, leaf.DNSNames...)
 	for _, ip := range leaf.IPAddresses {
 		c.Names = append(c.Names, ip.String())

@@ -229,6 +229,23 @@ func TestFileThatVanishesIsTold(t *testing.T) {
 	})
 }
 
+// A certificate that is replaced by one of the same end is another, all the same.
+func TestReplacementOfTheSameEndIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, dir := newAuthority(t, "ca"), t.TempDir()
+		p, told := provider(t, Options{Certificates: []Pair{write(t, dir, "a", ca.issue(time.Hour, "a.example"))}})
+		write(t, dir, "a", ca.issue(time.Hour, "a.example"))
+		for range 2 {
+			if err := p.Reload(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, _, _ := told.counts(); n != 2 {
+			t.Errorf("told of %d certificates, want 2", n)
+		}
+	})
+}
+
 func TestReloadIsAtOnce(t *testing.T) {
 	ca, dir := newAuthority(t, "ca"), t.TempDir()
 	p, _ := provider(t, Options{Certificates: []Pair{write(t, dir, "a", ca.issue(time.Hour, "old.example"))}})

@@ -49,8 +49,8 @@ type watcher struct {
 
 // certPhase is what was told of a certificate.
 type certPhase struct {
-	notAfter time.Time
-	phase    int
+	fingerprint [sha256.Size]byte
+	phase       int
 }
 
 // contents are what the files hold, by name.
@@ -140,7 +140,7 @@ func (w *watcher) current() []error {
 func (w *watcher) tell(now time.Time) {
 	certificates, problems := w.state(now)
 	for _, c := range certificates {
-		phase := certPhase{notAfter: c.NotAfter}
+		phase := certPhase{fingerprint: c.Fingerprint}
 		switch {
 		case c.Expired(now):
 			phase.phase = 2

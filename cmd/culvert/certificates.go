@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -222,7 +223,7 @@ func (k *keyring) close() {
 
 // A toldCertificate is what was told of a file.
 type toldCertificate struct {
-	notAfter        time.Time
+	fingerprint     [sha256.Size]byte
 	ending, expired bool
 }
 
@@ -230,7 +231,7 @@ type toldCertificate struct {
 // One that was fetched is told once anyway.
 func (k *keyring) certificate(c proxytls.Certificate) {
 	now := time.Now()
-	state := toldCertificate{c.NotAfter.UTC(), c.Ending(now), c.Expired(now)}
+	state := toldCertificate{c.Fingerprint, c.Ending(now), c.Expired(now)}
 	var before toldCertificate
 	was := false
 	if c.File != "" {
