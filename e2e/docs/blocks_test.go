@@ -48,6 +48,9 @@ var notRun = []struct {
 	{"demo/web/README.md", "npm ci", wantScripts, "make lint runs check, of which build is a part; TestScreenshot runs screenshot.mjs"},
 	{"docs/coming-from-grpcwebproxy.md", "grpcwebproxy --backend_addr", wantForeignFlags, "what is to be left behind: its flags are held to the page's table, which was made from its source"},
 	{"docs/coming-from-envoy.md", "static_resources:", wantYAML, "Envoy isn't installed for the tests: that it is YAML is checked"},
+	{"docs/tls.md", "RegisterDNSProvider", buildWithProvider, "it is a file of culvert's own program, which is built with it and judges the configuration below it"},
+	{"docs/tls.md", "go get github.com/libdns", wantPinnedProvider, "it changes go.mod: the program is built with a copy of that"},
+	{"docs/tls.md", "dns_provider:", nil, "it takes the program that is built with the file above it, which judges it"},
 	{"docs/tls.md", "openssl req", runOpenSSL, "it writes files: it is run elsewhere, and served with"},
 	{"docs/operations.md", "docker compose", nil, "it takes a container engine; tools/image_linux_test.go builds and runs the image without one, tools/compose_test.go holds the file to the program"},
 }

@@ -10,6 +10,10 @@ import (
 
 // runYAML has culvert check the block as its configuration.
 func runYAML(t *testing.T, b block) {
+	if fetchesCertificates(b) {
+		runACME(t, b)
+		return
+	}
 	if holdsCertificates(b) {
 		runTLS(t, b)
 		return

@@ -1,0 +1,135 @@
+package docs
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	_ "github.com/libdns/cloudflare" // of docs/tls.md: it has to be at hand without a network
+
+	"github.com/culvert-grpc/culvert/e2e/pebble"
+)
+
+// fetchesCertificates reports whether a block of a configuration has them fetched.
+func fetchesCertificates(b block) bool { return strings.Contains(b.text, "\n  acme:\n") }
+
+// runACME serves by an example with a CA of this machine in the place of Let's
+// Encrypt, until a call gets through, and once more with what is then in storage.
+func runACME(t *testing.T, b block) {
+	ca, err := pebble.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ca.Close()
+	if err := ca.Start(pebble.Options{HTTPPort: 80, TLSPort: 443, Life: time.Hour, Hosts: true}); err != nil {
+		t.Fatal(err)
+	}
+	const storage = "/var/lib/culvert/acme"
+	text := strings.Replace(b.text, storage, t.TempDir()+storage+"\n    directory: "+ca.Directory+"\n    ca_root: "+ca.Root, 1)
+	file := writeFile(t, "proxy.yaml", text)
+	if said, err := output(t, root, time.Minute, culvertProgram, "validate", file); err != nil || strings.Contains(said, "warning") {
+		t.Errorf("culvert validate: %v\n%s", err, said)
+	}
+	startDemoBackend(t)
+	// Who signs pebble's certificates is made up at each of its starts.
+	trusting := &tls.Config{ServerName: "grpc.example.com", InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+	for range 2 {
+		p := startProcess(t, root, culvertProgram, "serve", "--config", file)
+		p.logged(t, "listening")
+		for deadline := time.Now().Add(time.Minute); ; {
+			err := callOverTLS(t, "grpc.example.com:443", trusting)
+			if err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("no certificate is fetched: %v\n%s", err, ca.Lines())
+			}
+		}
+		p.end(t)
+	}
+	if n := ca.Said(pebble.Ordered); n != 1 {
+		t.Errorf("%d certificates were ordered, want one", n)
+	}
+}
+
+// providerModule is the provider of DNS that the page builds culvert with.
+const providerModule = "github.com/libdns/cloudflare"
+
+// buildWithProvider builds culvert with the block as one of its files, and has that
+// program judge the configuration of the page that names the provider.
+func buildWithProvider(t *testing.T, b block) {
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	read := func(name string) []byte {
+		t.Helper()
+		data, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	// Beside the tree, which stays as it is.
+	source := write("provider.go", []byte(b.text))
+	where, err := filepath.Abs(filepath.Join(root, "cmd", "culvert", "dns_provider.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{where: source}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod := write("go.mod", append(read("go.mod"), "\nrequire "+providerModule+" "+providerVersion(t)+"\n"...))
+	write("go.sum", bytes.Join([][]byte{read("go.sum"), read("e2e/go.sum")}, nil))
+	program := filepath.Join(dir, "culvert")
+	said, err := output(t, root, 10*time.Minute, "go", "build", "-mod=mod", "-modfile", mod, "-overlay", write("overlay.json", overlay), "-o", program, "./cmd/culvert")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	for _, p := range readPages(t) {
+		for _, other := range p.blocks {
+			if p.path != b.page || !strings.Contains(other.text, "dns_provider:") {
+				continue
+			}
+			token := write("token", []byte("secret"))
+			file := write("proxy.yaml", []byte(strings.ReplaceAll(other.text, "/etc/culvert/dns.token", token)))
+			if said, err := output(t, dir, time.Minute, program, "validate", file); err != nil || strings.Contains(said, "warning") {
+				t.Errorf("culvert validate: %v\n%s", err, said)
+			}
+			if said, err := output(t, dir, time.Minute, culvertProgram, "validate", file); err == nil || !strings.Contains(said, "docs/tls.md#by-dns") {
+				t.Errorf("a program without the provider: %v\n%s", err, said)
+			}
+			return
+		}
+	}
+	t.Error("no configuration of the page names a provider of DNS")
+}
+
+// providerVersion is that of this module's own requirement.
+func providerVersion(t *testing.T) string {
+	t.Helper()
+	said, err := output(t, filepath.Join(root, "e2e"), time.Minute, "go", "list", "-m", "-f", "{{.Version}}", providerModule)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	return strings.TrimSpace(said)
+}
+
+// wantPinnedProvider holds the page's version of the provider to the one that it is
+// built with.
+func wantPinnedProvider(t *testing.T, b block) {
+	if want := "go get " + providerModule + "@" + providerVersion(t) + "\n"; !strings.Contains(b.text, want) {
+		t.Errorf("want %q", want)
+	}
+}
