@@ -74,11 +74,12 @@ func (a *ACME) fetchOnDemand(ctx context.Context, name string) (*managed, error)
 }
 
 // manageOnDemand returns who keeps name from now on. What is in the storage
-// costs no order, and no budget.
+// costs no order, and no budget, unless it is past its end.
 func (a *ACME) manageOnDemand(ctx context.Context, name string) (*managed, error) {
 	m := newManaged(name, true)
 	stored, err := a.load(ctx, name)
-	if err == nil {
+	holds := err == nil && time.Now().Before(stored.leaf.NotAfter)
+	if holds {
 		m.inUse.Store(stored)
 		m.used.Store(true)
 		m.setReady()
@@ -87,7 +88,7 @@ func (a *ACME) manageOnDemand(ctx context.Context, name string) (*managed, error
 	if other != nil || err != nil {
 		return other, err
 	}
-	if stored != nil {
+	if holds {
 		a.tellCertificate(stored.leaf)
 	}
 	return m, nil

@@ -290,6 +290,25 @@ func TestACMEOnDemand(t *testing.T) {
 	}
 }
 
+// A name that nobody has asked for in a certificate's life has it in the
+// storage only.
+func TestACMEOnDemandFetchesAgainWhatHasExpired(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.newCA(caOptions{life: 6 * time.Second})
+	o := c.options(t.TempDir())
+	o.OnDemand = []string{"shop.culvert.test"}
+	_, _, stop := s.serve(o)
+	old := s.shows("shop.culvert.test", nil)
+	stop() // nobody renews it
+	eventually(t, "the certificate's end", func() bool { return time.Now().After(old.NotAfter) })
+
+	s.serve(o)
+	if leaf := s.shows("shop.culvert.test", nil); leaf.NotAfter.Equal(old.NotAfter) {
+		t.Errorf("a client is shown the certificate that expired at %v", old.NotAfter)
+	}
+}
+
 func TestACMEReplicasFetchOnce(t *testing.T) {
 	t.Parallel()
 	for _, challenge := range []string{HTTP01, TLSALPN01} {
