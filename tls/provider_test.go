@@ -187,6 +187,34 @@ func TestBadPairChangesNothing(t *testing.T) {
 	})
 }
 
+// /readyz is asked while a look waits for a drive that doesn't answer.
+func TestProblemsAreKnownDuringALook(t *testing.T) {
+	pair := write(t, t.TempDir(), "a", newAuthority(t, "ca").issue(100*time.Hour, "a.example"))
+	looking, goOn := make(chan struct{}), make(chan struct{})
+	p, err := New(Options{Certificates: []Pair{pair}, ConfigKey: "tls", Problem: func(error) {
+		close(looking)
+		<-goOn
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	defer close(goOn)
+	writeFile(t, pair.Cert, []byte("no certificate"))
+	go func() { _ = p.Reload() }() // ends with goOn
+	<-looking
+	known := make(chan []error, 1)
+	go func() { known <- p.Problems() }()
+	select {
+	case problems := <-known:
+		if len(problems) != 1 {
+			t.Errorf("the problems are %v, want one", problems)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("whoever asks for problems waits for the look")
+	}
+}
+
 // Whoever replaces a certificate and its key does so in two steps.
 func TestPairInTheMiddleOfItsReplacementIsNoProblem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

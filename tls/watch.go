@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,12 +40,13 @@ type watcher struct {
 	stop    chan struct{}
 	running sync.WaitGroup
 
+	problems atomic.Pointer[[]error] // that were told; whoever asks needn't wait for a drive that doesn't answer
+
 	mu       sync.Mutex // held during a look
 	seen     contents
 	failed   error                // of the last load
 	doubtful bool                 // failed isn't told yet
 	told     map[string]certPhase // of certificates, by file
-	problems []error              // that were told
 }
 
 // certPhase is what was told of a certificate.
@@ -131,9 +133,10 @@ func (w *watcher) reload() error {
 
 // current returns what was told to be wrong, and still is.
 func (w *watcher) current() []error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.problems
+	if problems := w.problems.Load(); problems != nil {
+		return *problems
+	}
+	return nil
 }
 
 // tell says what is new.
@@ -155,8 +158,8 @@ func (w *watcher) tell(now time.Time) {
 		}
 	}
 	problems = append(stays(w.failed), problems...)
-	before := w.problems
-	w.problems = problems
+	before := w.current()
+	w.problems.Store(&problems)
 	for _, err := range without(problems, before) {
 		if w.problem != nil {
 			w.problem(err)
