@@ -128,7 +128,12 @@ func (o *Log) tell() (may bool, muted int) {
 }
 
 func ofConn(c bridge.ConnInfo) []slog.Attr {
-	return []slog.Attr{slog.String("peer", c.Peer), slog.Bool("tunnel", c.Tunnel)}
+	attrs := make([]slog.Attr, 0, 5)
+	attrs = append(attrs, slog.String("peer", c.Peer))
+	if c.Listener != "" {
+		attrs = append(attrs, slog.String("listener", c.Listener))
+	}
+	return append(attrs, slog.Bool("tunnel", c.Tunnel))
 }
 
 // CallBegan writes a debug line, for calls that last.

@@ -117,7 +117,7 @@ func TestCertificatesAreToldByTheirEnd(t *testing.T) {
 
 func TestStoryOfAConnectionAtDebug(t *testing.T) {
 	tell := func(o *Log) {
-		conn := bridge.ConnInfo{Peer: "192.0.2.1:4711", Tunnel: true}
+		conn := bridge.ConnInfo{Peer: "192.0.2.1:4711", Listener: "public", Tunnel: true}
 		call := &bridge.CallInfo{ID: "c1", Transport: "h2ts+grpc", Method: "/a.B/C", Peer: conn.Peer}
 		o.ConnBegan(conn)
 		o.CallBegan(call)
@@ -127,9 +127,9 @@ func TestStoryOfAConnectionAtDebug(t *testing.T) {
 		conn.Ended = bridge.EndedIdle
 		o.ConnEnded(conn)
 	}
-	const want = `level=DEBUG msg="connection began" peer=192.0.2.1:4711 tunnel=true
+	const want = `level=DEBUG msg="connection began" peer=192.0.2.1:4711 listener=public tunnel=true
 level=DEBUG msg="call began" call_id=c1 transport=h2ts+grpc method=/a.B/C peer=192.0.2.1:4711
-level=DEBUG msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=idle
+level=DEBUG msg="connection ended" peer=192.0.2.1:4711 listener=public tunnel=true reason=idle
 `
 	if got := lines(slog.LevelDebug, tell); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
