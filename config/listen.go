@@ -103,8 +103,9 @@ func (l Listener) beyondThisHost() bool {
 }
 
 // maxSocketPath is what fits into an address of every system, 104 bytes with
-// the zero at its end. unix(4).
-const maxSocketPath = 103
+// the zero at its end (unix(4)), less what a socket's name has besides while
+// it is made: a dot and a process's id.
+const maxSocketPath = 103 - 8
 
 // parseListenAddress also takes a socket's path as backend.address has it:
 // "unix:///run/culvert.sock".

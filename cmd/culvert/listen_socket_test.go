@@ -8,7 +8,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/config"
 )
 
 // openSocket listens until the test's end.
@@ -47,6 +50,24 @@ func TestSocketsAreAsPrivateAsTheirMode(t *testing.T) {
 			t.Errorf("%v is left behind (%v)", left, err)
 		}
 	}
+}
+
+// TestLongPathOfASocket is as long as config takes one.
+func TestLongPathOfASocket(t *testing.T) {
+	folder, err := os.MkdirTemp("/tmp", "s") // t.TempDir() is longer than that
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(folder) }()
+	longest := ""
+	for n := 1; n < 200; n++ {
+		path := folder + "/" + strings.Repeat("s", n)
+		if _, err := config.Load("", map[string]any{"listen": "unix:" + path}); err != nil {
+			break
+		}
+		longest = path
+	}
+	openSocket(t, longest, 0o600)
 }
 
 // TestSocketsOfTheDeadAreReplaced, those of the living and other files not.
