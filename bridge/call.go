@@ -33,6 +33,7 @@ type Call struct {
 
 	progress progress
 	messages sizeLimit // of each
+	headers  sizeLimit // of the metadata, either way
 	ledger   *ledger   // what is held for the call
 	use      callUse   // what the call counts with
 

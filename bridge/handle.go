@@ -20,10 +20,7 @@ import (
 func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer, ledger: &ledger{budget: s.budget}}
 	c.use = s.useOf(a)
-	c.messages = sizeLimit{s.limits.MessageBytes, keyMessageBytes}
-	if m := c.use.method; m != nil && m.messageBytes > 0 {
-		c.messages = sizeLimit{m.messageBytes, keyMethodMessageBytes}
-	}
+	c.messages, c.headers = s.sizes(a.listening, c.use.method)
 	c.setCookies = s.cfg.ForwardSetCookies && a.origin.credentials
 	c.progress.clock = &s.registry.clock
 	id := r.Header.Get("X-Request-Id")
@@ -34,7 +31,7 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	if a.refused != nil {
 		return c, a.refused
 	}
-	md, err := requestMetadata(r.Header, a.trusted, s.cfg.ForwardCookies && a.origin.credentials, s.limits.HeaderBytes)
+	md, err := requestMetadata(r.Header, a.trusted, s.cfg.ForwardCookies && a.origin.credentials, c.headers)
 	if err != nil {
 		return c, err
 	}
@@ -170,8 +167,8 @@ func (s *Server) finish(r *running, down Downstream, err error, trailer metadata
 	info := r.call.info
 	v := judge(err, info.ID, s.cfg.DetailedErrors)
 	if v.origin == OriginUpstream {
-		if size := metadataBytes(trailer); size > s.limits.HeaderBytes {
-			v = judge(tooMuchMetadata("response", size, s.limits.HeaderBytes), info.ID, s.cfg.DetailedErrors)
+		if size := metadataBytes(trailer); size > r.call.headers.bytes {
+			v = judge(tooMuchMetadata("response", size, r.call.headers), info.ID, s.cfg.DetailedErrors)
 		}
 	}
 	if v.origin == OriginUpstream {

@@ -69,20 +69,29 @@ func (l *life) begin(limits *Limits) {
 // lifeOf returns what is known of a connection, or nil: it was accepted by a
 // listener of the caller's own.
 func lifeOf(c net.Conn) *life {
-	for c != nil {
-		switch c := c.(type) {
-		case *clientConn:
-			return &c.life
-		case *tunnelConn:
-			return &c.life
+	switch c := ownConn(c).(type) {
+	case *clientConn:
+		return &c.life
+	case *tunnelConn:
+		return &c.life
+	}
+	return nil
+}
+
+// ownConn is the clientConn or tunnelConn below a connection that the HTTP
+// server has, or nil in an http.Server that has others.
+func ownConn(c net.Conn) net.Conn {
+	for {
+		switch c.(type) {
+		case *clientConn, *tunnelConn:
+			return c
 		}
 		w, ok := c.(interface{ NetConn() net.Conn })
 		if !ok {
-			break
+			return nil
 		}
 		c = w.NetConn()
 	}
-	return nil
 }
 
 func (l *life) enter(p phase) {
@@ -205,6 +214,7 @@ func (l *life) closeCode() (code websocket.StatusCode, told bool) {
 // h2Hooks are what HTTP/2 asks and tells of its connections.
 func (s *Server) h2Hooks() h2.Hooks {
 	return h2.Hooks{
+		Streams: func(c net.Conn) int { return s.cameInOn(c).CallsPerConnection },
 		Lifetime: func(net.Conn) (idle, age time.Duration) {
 			p := newSpread()
 			return p.of(s.limits.ConnectionIdleTimeout), p.of(s.limits.ConnectionMaxAge)

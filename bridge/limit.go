@@ -78,7 +78,10 @@ const (
 	keyMethodLimits   = "limits.methods[]."
 	keyListenerLimits = "listen[].limits."
 
-	keyMethodMessageBytes = keyMethodLimits + "message_bytes"
+	keyMethodMessageBytes   = keyMethodLimits + "message_bytes"
+	keyMethodHeaderBytes    = keyMethodLimits + "header_bytes"
+	keyListenerMessageBytes = keyListenerLimits + "message_bytes"
+	keyListenerHeaderBytes  = keyListenerLimits + "header_bytes"
 )
 
 // noLimit stands for the absence of a limit that is counted in bytes or calls.

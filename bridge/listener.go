@@ -49,6 +49,10 @@ type Listener struct {
 
 	// Limits are for all that came in here together.
 	Limits Quota
+
+	// MessageBytes, HeaderBytes and CallsPerConnection are those of Config's
+	// Limits, where they are less. What isn't positive is none.
+	MessageBytes, HeaderBytes, CallsPerConnection int
 }
 
 // A listening is a Listener that is served.
@@ -80,6 +84,18 @@ func (s *Server) listeningOf(r *http.Request) *listening {
 		return l
 	}
 	return s.own // in an http.Server that ConfigureHTTP hasn't seen
+}
+
+// cameInOn is the listener that a connection came in on, a tunnel's WebSocket
+// for a tunnel.
+func (s *Server) cameInOn(c net.Conn) *listening {
+	switch c := ownConn(c).(type) {
+	case *clientConn:
+		return c.listening
+	case *tunnelConn:
+		return c.listening
+	}
+	return s.own // in an http.Server that Serve hasn't made
 }
 
 // Serve is ServeListener with what Config says of trust and loopback. Where

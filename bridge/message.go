@@ -33,6 +33,29 @@ type sizeLimit struct {
 	key   string
 }
 
+// or returns the smaller of l and another limit, which is none if it isn't
+// positive.
+func (l sizeLimit) or(bytes int, key string) sizeLimit {
+	if bytes > 0 && bytes < l.bytes {
+		return sizeLimit{bytes, key}
+	}
+	return l
+}
+
+// sizes are the limits of a call's messages and metadata. What a method says of
+// its messages replaces what holds for all; a listener's word is the last, since
+// it is about who comes in there.
+func (s *Server) sizes(l *listening, m *methodScope) (messages, headers sizeLimit) {
+	messages, headers = sizeLimit{s.limits.MessageBytes, keyMessageBytes}, sizeLimit{s.limits.HeaderBytes, keyHeaderBytes}
+	if m != nil {
+		if m.messageBytes > 0 {
+			messages = sizeLimit{m.messageBytes, keyMethodMessageBytes}
+		}
+		headers = headers.or(m.headerBytes, keyMethodHeaderBytes)
+	}
+	return messages.or(l.MessageBytes, keyListenerMessageBytes), headers.or(l.HeaderBytes, keyListenerHeaderBytes)
+}
+
 // next returns one message, which the caller frees, io.EOF at the body's end,
 // or a fault.
 func (m *messageReader) next() (mem.BufferSlice, error) {

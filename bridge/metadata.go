@@ -181,7 +181,7 @@ var (
 
 // requestMetadata makes a call's metadata of the headers that brought it.
 // Names that Connection lists are of that connection, so they don't cross.
-func requestMetadata(h http.Header, trusted, cookies bool, maxBytes int) (metadata.MD, error) {
+func requestMetadata(h http.Header, trusted, cookies bool, limit sizeLimit) (metadata.MD, error) {
 	hop := connectionNames(h)
 	size := 0
 	kept := make(map[string][]string, len(h))
@@ -208,8 +208,8 @@ func requestMetadata(h http.Header, trusted, cookies bool, maxBytes int) (metada
 		}
 		kept[name] = append(kept[name], values...)
 	}
-	if size > maxBytes {
-		return nil, tooMuchMetadata("request", size, maxBytes)
+	if size > limit.bytes {
+		return nil, tooMuchMetadata("request", size, limit)
 	}
 	return sane(kept)
 }
@@ -303,6 +303,6 @@ func metadataBytes(md metadata.MD) int {
 	return n
 }
 
-func tooMuchMetadata(what string, size, limit int) *fault {
-	return faultf(ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit, keyHeaderBytes)
+func tooMuchMetadata(what string, size int, limit sizeLimit) *fault {
+	return faultf(ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit.bytes, limit.key)
 }

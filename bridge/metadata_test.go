@@ -91,7 +91,7 @@ func TestRequestMetadata(t *testing.T) {
 		},
 		{"what nobody may say, of a trusted peer", header("grpc-status: 0", "Culvert-Identity: root", "x-request-id: 1"), true, true, metadata.MD{}},
 	} {
-		got, err := requestMetadata(c.in, c.trusted, c.cookies, limit)
+		got, err := requestMetadata(c.in, c.trusted, c.cookies, sizeLimit{limit, keyHeaderBytes})
 		if err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %q, %v; want %q", c.name, got, err, c.want)
 		}
@@ -111,7 +111,7 @@ func TestRequestMetadataThatIsRefused(t *testing.T) {
 		{"x-b-bin", "AAEC,!", ReasonBadRequest},
 	} {
 		h := http.Header{c.name: {c.value}}
-		if md, err := requestMetadata(h, true, true, 64<<10); reasonOf(err) != c.want {
+		if md, err := requestMetadata(h, true, true, sizeLimit{64 << 10, keyHeaderBytes}); reasonOf(err) != c.want {
 			t.Errorf("%s: %q: got %q, %v; want %v", c.name, c.value, md, err, c.want)
 		} else if strings.Contains(err.Error(), c.value) {
 			t.Errorf("%s: the error %q tells the value", c.name, err)
@@ -127,10 +127,10 @@ func TestRequestMetadataThatIsRefused(t *testing.T) {
 func TestRequestMetadataIsCountedAsHTTP2Does(t *testing.T) {
 	h := http.Header{"X-A": {"12345", "12345"}, "Accept": {"*/*"}}
 	const size = (3 + 5 + 32) + (3 + 5 + 32) + (6 + 3 + 32)
-	if _, err := requestMetadata(h, false, false, size); err != nil {
+	if _, err := requestMetadata(h, false, false, sizeLimit{size, keyHeaderBytes}); err != nil {
 		t.Errorf("%d bytes with a limit of %d: %v", size, size, err)
 	}
-	_, err := requestMetadata(h, false, false, size-1)
+	_, err := requestMetadata(h, false, false, sizeLimit{size - 1, keyHeaderBytes})
 	if reasonOf(err) != ReasonMetadataTooLarge || !strings.Contains(err.Error(), keyHeaderBytes) {
 		t.Errorf("%d bytes with a limit of %d: got %v, want %v that names %s", size, size-1, err, ReasonMetadataTooLarge, keyHeaderBytes)
 	}
@@ -141,20 +141,20 @@ func TestNamesThatNeverGoUp(t *testing.T) {
 	for _, name := range examples(neverUp) {
 		h.Set(name, "1")
 	}
-	md, err := requestMetadata(h, true, true, 64<<10)
+	md, err := requestMetadata(h, true, true, sizeLimit{64 << 10, keyHeaderBytes})
 	if err != nil || len(md) != 0 {
 		t.Errorf("from a trusted peer %q, %v crosses; want nothing", md, err)
 	}
 	for _, name := range examples(onlyVouched) {
 		h := http.Header{textproto.CanonicalMIMEHeaderKey(name): {"1"}}
-		if md, err := requestMetadata(h, false, true, 64<<10); err != nil || len(md) != 0 {
+		if md, err := requestMetadata(h, false, true, sizeLimit{64 << 10, keyHeaderBytes}); err != nil || len(md) != 0 {
 			t.Errorf("%s from anybody: %q, %v crosses; want nothing", name, md, err)
 		}
 		if md, err := blockMetadata(map[string][]string{name: {"1"}}); err != nil || len(md) != 0 {
 			t.Errorf("%s from a WebSocket's message: %q, %v crosses; want nothing", name, md, err)
 		}
 		// culvert's own of these are set by vouch, over what is here.
-		if md, err := requestMetadata(h, true, true, 64<<10); err != nil || len(md) != 1 {
+		if md, err := requestMetadata(h, true, true, sizeLimit{64 << 10, keyHeaderBytes}); err != nil || len(md) != 1 {
 			t.Errorf("%s from a trusted peer: %q, %v; want it to cross", name, md, err)
 		}
 	}
@@ -238,7 +238,7 @@ func FuzzRequestMetadata(f *testing.F) {
 		}
 		h := http.Header{name: {value, value}, "Connection": {connection}}
 		before := maps.Clone(h)
-		md, err := requestMetadata(h, trusted, cookies, 64<<10)
+		md, err := requestMetadata(h, trusted, cookies, sizeLimit{64 << 10, keyHeaderBytes})
 		if !reflect.DeepEqual(h, before) {
 			t.Fatalf("the request's header became %q", h)
 		}

@@ -35,8 +35,11 @@ func (q Quota) withDefaults(def Quota) Quota {
 type MethodQuota struct {
 	Pattern        string // as those of Config.AllowMethods
 	MessageBytes   int    // of one message, either way, in place of Limits.MessageBytes
+	HeaderBytes    int    // of one metadata block, either way, if that is less than Limits.HeaderBytes
 	Calls          int    // at once
 	CallsPerSecond int
+
+	DecompressedPerSecond int // bytes that compressed requests expand to
 }
 
 // quotas judge connections, handshakes and calls by the limits of all that
@@ -65,8 +68,8 @@ func newQuotas(limits Limits, methods []MethodQuota, tryOut bool, refusals *refu
 		if err != nil {
 			return nil, err
 		}
-		s := &scope{rules: rulesOf(Quota{Calls: m.Calls, CallsPerSecond: m.CallsPerSecond}, " of this method", keyMethodLimits)}
-		q.methods = append(q.methods, methodScope{s, patterns, m.MessageBytes})
+		s := &scope{rules: rulesOf(Quota{Calls: m.Calls, CallsPerSecond: m.CallsPerSecond, DecompressedPerSecond: m.DecompressedPerSecond}, " of this method", keyMethodLimits)}
+		q.methods = append(q.methods, methodScope{s, patterns, m.MessageBytes, m.HeaderBytes})
 	}
 	return q, nil
 }
@@ -114,6 +117,7 @@ type methodScope struct {
 	*scope
 	patterns     []string
 	messageBytes int
+	headerBytes  int
 }
 
 // method returns the first scope that a method belongs to, or nil.
@@ -234,6 +238,15 @@ func (u *callUse) end() {
 	u.begun, u.holds = false, false
 }
 
+// shares are all that the call counts with.
+func (u *callUse) shares() []share {
+	shares := u.quotas.shares(u.address, u.of)
+	if m := u.method; m != nil {
+		return append(shares[:], share{&m.rules, &m.tally})
+	}
+	return shares[:]
+}
+
 // mayExpand judges compressed bytes before they are expanded. To how many is
 // not known: what is more than the limit is a debt, which the next wait for.
 func (u *callUse) mayExpand() error {
@@ -241,7 +254,7 @@ func (u *callUse) mayExpand() error {
 		return nil
 	}
 	now := u.quotas.now()
-	for _, s := range u.quotas.shares(u.address, u.of) {
+	for _, s := range u.shares() {
 		if wait := s.expanding.debt(s.decompressed, now); wait > 0 {
 			x := s.excess("decompressed_bytes_per_second", wait, "compressed messages%[2]s expand to more than %[1]d bytes within a second", s.decompressed)
 			if err := u.quotas.refuse(x, u.peer, ""); err != nil {
@@ -258,7 +271,7 @@ func (u *callUse) expanded(n int) {
 		return
 	}
 	now := u.quotas.now()
-	for _, s := range u.quotas.shares(u.address, u.of) {
+	for _, s := range u.shares() {
 		s.expanding.spend(s.decompressed, now, int64(n))
 	}
 }

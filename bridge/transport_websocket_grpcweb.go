@@ -72,7 +72,7 @@ type socketDown struct {
 func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 	_ = d.ws.net.SetReadDeadline(time.Now().Add(handshakeTimeout))      // before the cut's; a closed connection fails the read
 	d.guard.beginRead(func() { _ = d.ws.net.SetReadDeadline(longAgo) }) // a closed connection needs none
-	block, err := d.readFirst()
+	block, err := d.readFirst(c.headers)
 	d.guard.endRead()
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
@@ -89,8 +89,8 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 			c.Metadata[name] = values
 		}
 	}
-	if size := metadataBytes(c.Metadata); size > d.s.limits.HeaderBytes {
-		return tooMuchMetadata("request", size, d.s.limits.HeaderBytes)
+	if size := metadataBytes(c.Metadata); size > c.headers.bytes {
+		return tooMuchMetadata("request", size, c.headers)
 	}
 	if ua := block["x-user-agent"]; len(ua) > 0 && c.Metadata["x-user-agent"] == nil && codec.ValidValue(ua[0]) {
 		c.Metadata["x-user-agent"] = ua[:1]
@@ -119,7 +119,7 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 	return nil
 }
 
-func (d *socketDown) readFirst() (map[string][]string, error) {
+func (d *socketDown) readFirst(limit sizeLimit) (map[string][]string, error) {
 	op, err := d.ws.nextMessage()
 	if err != nil {
 		return nil, d.firstError(err)
@@ -127,12 +127,12 @@ func (d *socketDown) readFirst() (map[string][]string, error) {
 	if op != opBinary {
 		return nil, errSocketText()
 	}
-	block, err := io.ReadAll(io.LimitReader(d.ws, int64(d.s.limits.HeaderBytes)+1))
+	block, err := io.ReadAll(io.LimitReader(d.ws, int64(limit.bytes)+1))
 	if err != nil {
 		return nil, d.firstError(err)
 	}
-	if len(block) > d.s.limits.HeaderBytes {
-		return nil, tooMuchMetadata("request", len(block), d.s.limits.HeaderBytes)
+	if len(block) > limit.bytes {
+		return nil, tooMuchMetadata("request", len(block), limit)
 	}
 	_ = d.ws.net.SetReadDeadline(time.Time{})
 	fields, err := codec.ParseHeaderBlock(block)

@@ -122,6 +122,13 @@ func TestContradictionsAndDangers(t *testing.T) {
 			"proxy.yaml:5: limits.methods[1].message_bytes: is more than limits.buffered_bytes, so the largest message could never pass: lower it, or raise that",
 			"proxy.yaml:6: limits.methods[2].pattern: is that of proxy.yaml:3: limits.methods[0].pattern, which counts first: make one of them",
 		}, nil},
+		{"sizes that can't count", "limits:\n  methods:\n  - {pattern: a.B/*, header_bytes: 1MiB}\nlisten:\n- address: :80\n  trusted_proxies: [10.0.0.1]\n  limits: {header_bytes: 1MiB, calls_per_connection: 101, message_bytes: 3GiB}", []string{
+			"proxy.yaml:7: listen[0].limits.message_bytes: is too much: write less than 2GiB, or 0 for no limit",
+		}, []string{
+			"proxy.yaml:3: limits.methods[0].header_bytes: is more than limits.header_bytes, so it never counts: lower it",
+			"proxy.yaml:7: listen[0].limits.header_bytes: is more than limits.header_bytes, so it never counts: lower it",
+			"proxy.yaml:7: listen[0].limits.calls_per_connection: is more than limits.calls_per_connection, so it never counts: lower it",
+		}},
 		{"limits that are tried out", "limits: {enforce: false}", nil, []string{
 			"proxy.yaml:1: limits.enforce: is false, so limits of calls, handshakes and addresses refuse nothing: make it true when the log names no client that should be served",
 		}},

@@ -35,11 +35,19 @@ type MethodLimits struct {
 	// limits.message_bytes.
 	MessageBytes Size `key:"message_bytes"`
 
+	// The most metadata of such a call, each way, where that is less than
+	// limits.header_bytes.
+	HeaderBytes Size `key:"header_bytes"`
+
 	// Such calls at one time; 0 is no limit.
 	Calls int `key:"calls"`
 
 	// Such calls that begin in a second; 0 is no limit.
 	CallsPerSecond int `key:"calls_per_second"`
+
+	// Bytes that the compressed requests of such calls expand to in a second;
+	// 0 is no limit.
+	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size or 0"`
 }
 
 // ListenerLimits is what all who come in on one listener may use together.
@@ -57,6 +65,21 @@ type ListenerLimits struct {
 	// WebSockets opened in a second and, counted apart from them, TLS
 	// handshakes; 0 is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
+
+	// Bytes that compressed requests expand to in a second; 0 is no limit.
+	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size or 0"`
+
+	// The largest message that comes in or goes out here, where that is less
+	// than limits.message_bytes, and than what limits.methods says.
+	MessageBytes Size `key:"message_bytes"`
+
+	// The most metadata of one call, each way, where that is less than
+	// limits.header_bytes.
+	HeaderBytes Size `key:"header_bytes"`
+
+	// Calls at one time on one HTTP/2 connection, or in one tunnel, where that
+	// is less than limits.calls_per_connection.
+	CallsPerConnection int `key:"calls_per_connection"`
 }
 
 func checkUseLimits(l *Loaded) []error {
@@ -93,6 +116,7 @@ func checkUseLimits(l *Loaded) []error {
 			l.warn(o.key, "is more than "+o.allAnswer+" for all addresses together, so it never counts: lower it")
 		}
 	}
+	errs = append(errs, checkSizes(l)...)
 	for i, m := range lim.Methods {
 		key := Entry("limits.methods", i) + ".message_bytes"
 		switch {
@@ -109,6 +133,46 @@ func checkUseLimits(l *Loaded) []error {
 	}
 	if !lim.Enforce {
 		l.warn("limits.enforce", "is false, so limits of calls, handshakes and addresses refuse nothing: make it true when the log names no client that should be served")
+	}
+	return errs
+}
+
+// checkSizes looks at the sizes of methods and listeners: they can't be over
+// what numbers hold, and have no effect over what holds for all.
+func checkSizes(l *Loaded) []error {
+	type size struct {
+		key      string
+		one, all Size // all 0: nothing for all
+		holds    string
+	}
+	lim := l.Limits
+	var sizes []size
+	for i, m := range lim.Methods {
+		at := Entry("limits.methods", i)
+		sizes = append(
+			sizes,
+			size{at + ".header_bytes", m.HeaderBytes, lim.HeaderBytes, "limits.header_bytes"},
+			size{at + ".decompressed_bytes_per_second", m.DecompressedBytesPerSecond, lim.DecompressedBytesPerSecond, "limits.decompressed_bytes_per_second"},
+		)
+	}
+	for i, ln := range l.Listen {
+		at, own := Entry("listen", i)+".limits", ln.Limits
+		sizes = append(
+			sizes,
+			size{at + ".header_bytes", own.HeaderBytes, lim.HeaderBytes, "limits.header_bytes"},
+			size{at + ".message_bytes", own.MessageBytes, 0, ""},
+			size{at + ".calls_per_connection", Size(own.CallsPerConnection), Size(lim.CallsPerConnection), "limits.calls_per_connection"},
+			size{at + ".decompressed_bytes_per_second", own.DecompressedBytesPerSecond, lim.DecompressedBytesPerSecond, "limits.decompressed_bytes_per_second"},
+		)
+	}
+	var errs []error
+	for _, s := range sizes {
+		switch {
+		case s.one > math.MaxInt32:
+			errs = append(errs, l.Errorf(s.key, "is too much: write less than 2GiB, or 0 for no limit"))
+		case s.all > 0 && s.one > s.all:
+			l.warn(s.key, "is more than "+s.holds+", so it never counts: lower it")
+		}
 	}
 	return errs
 }

@@ -73,6 +73,9 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 		initial:  defaultWindow,
 		unacked:  1,
 	}
+	if hooks.Streams != nil {
+		c.settings.streams = min(c.settings.streams, orDefault(hooks.Streams(nc), c.settings.streams))
+	}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.recv = newInflow(c.settings.connWindow)
 	c.block.init(c.settings.headerList)

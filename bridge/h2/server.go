@@ -43,6 +43,10 @@ func Configure(hs *http.Server, hooks Hooks) {
 // They are called from the connection's goroutines, with the net.Conn that
 // ConnState gets.
 type Hooks struct {
+	// Streams says how many streams the client may have at once, where that is
+	// less than the http.Server says. 0, and a nil Streams, say nothing.
+	Streams func(nc net.Conn) int
+
 	// Lifetime says after how long without a stream a connection is ended, and
 	// after how long it takes no new streams. Both ends are goodbyes: streams
 	// that run may end. 0 is no bound. If nil, IdleTimeout is all there is.

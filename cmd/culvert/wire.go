@@ -80,7 +80,12 @@ func bridgeListener(c *config.Loaded, l config.Listener) bridge.Listener {
 			Calls:               l.Limits.Calls,
 			CallsPerSecond:      l.Limits.CallsPerSecond,
 			HandshakesPerSecond: l.Limits.HandshakesPerSecond,
+
+			DecompressedPerSecond: int(l.Limits.DecompressedBytesPerSecond),
 		},
+		MessageBytes:       int(l.Limits.MessageBytes),
+		HeaderBytes:        int(l.Limits.HeaderBytes),
+		CallsPerConnection: l.Limits.CallsPerConnection,
 	}
 }
 
@@ -90,8 +95,11 @@ func methodLimits(list []config.MethodLimits) []bridge.MethodQuota {
 		quotas = append(quotas, bridge.MethodQuota{
 			Pattern:        m.Pattern,
 			MessageBytes:   int(m.MessageBytes),
+			HeaderBytes:    int(m.HeaderBytes),
 			Calls:          m.Calls,
 			CallsPerSecond: m.CallsPerSecond,
+
+			DecompressedPerSecond: int(m.DecompressedBytesPerSecond),
 		})
 	}
 	return quotas

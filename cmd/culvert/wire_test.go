@@ -125,10 +125,14 @@ func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
 		"listen[].proxy_protocol":  {"proxy_protocol: [10.0.0.0/8]", func(l bridge.Listener) any { return l.ProxyProtocol }, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 		"listen[].trusted_proxies": {"trusted_proxies: [10.0.0.0/8]", func(l bridge.Listener) any { return l.TrustedProxies }, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 
-		"listen[].limits.connections":           {"limits: {connections: 7}", func(l bridge.Listener) any { return l.Limits.Connections }, 7},
-		"listen[].limits.calls":                 {"limits: {calls: 7}", func(l bridge.Listener) any { return l.Limits.Calls }, 7},
-		"listen[].limits.calls_per_second":      {"limits: {calls_per_second: 7}", func(l bridge.Listener) any { return l.Limits.CallsPerSecond }, 7},
-		"listen[].limits.handshakes_per_second": {"limits: {handshakes_per_second: 7}", func(l bridge.Listener) any { return l.Limits.HandshakesPerSecond }, 7},
+		"listen[].limits.connections":                   {"limits: {connections: 7}", func(l bridge.Listener) any { return l.Limits.Connections }, 7},
+		"listen[].limits.calls":                         {"limits: {calls: 7}", func(l bridge.Listener) any { return l.Limits.Calls }, 7},
+		"listen[].limits.calls_per_second":              {"limits: {calls_per_second: 7}", func(l bridge.Listener) any { return l.Limits.CallsPerSecond }, 7},
+		"listen[].limits.message_bytes":                 {"limits: {message_bytes: 7KiB}", func(l bridge.Listener) any { return l.MessageBytes }, 7 << 10},
+		"listen[].limits.header_bytes":                  {"limits: {header_bytes: 7KiB}", func(l bridge.Listener) any { return l.HeaderBytes }, 7 << 10},
+		"listen[].limits.calls_per_connection":          {"limits: {calls_per_connection: 7}", func(l bridge.Listener) any { return l.CallsPerConnection }, 7},
+		"listen[].limits.decompressed_bytes_per_second": {"limits: {decompressed_bytes_per_second: 7KiB}", func(l bridge.Listener) any { return l.Limits.DecompressedPerSecond }, 7 << 10},
+		"listen[].limits.handshakes_per_second":         {"limits: {handshakes_per_second: 7}", func(l bridge.Listener) any { return l.Limits.HandshakesPerSecond }, 7},
 	}
 	elsewhere := map[string]bool{
 		"listen[].address": true, // serve.txtar
