@@ -91,19 +91,21 @@ func (k *keyring) listener(i int) (*proxytls.Provider, error) {
 			Cert: c.Cert, Key: c.Key, ClientCA: c.ClientCA, ClientAuth: proxytls.ClientAuth(c.ClientAuth), ConfigKey: k.sectionOf(config.Entry(at+".certificates", i), "cert"),
 		})
 	}
+	fallback := ""
 	if t.SelfSigned {
 		d, err := k.selfSigned()
 		if err != nil {
 			return nil, err
 		}
-		o.Fallback = d.GetCertificate
+		o.Fallback, fallback = d.GetCertificate, "self_signed"
 	}
 	if t.ACME.Enabled() {
 		if err := k.fetch(&o); err != nil {
 			return nil, err
 		}
+		fallback = "acme"
 	}
-	return k.provider(o)
+	return k.provider(o, fallback)
 }
 
 // sectionOf returns where a key of a listener's section stands: there, or in
@@ -119,12 +121,12 @@ func tlsVersion(text string) uint16 {
 	return tls.VersionTLS12
 }
 
-// provider returns the Provider for the options, which it may have already:
-// Fallback is the same for all, and doesn't tell options apart.
-func (k *keyring) provider(o proxytls.Options) (*proxytls.Provider, error) {
+// provider returns the Provider for the options, which it may have already.
+// Functions can't be compared: fallback says whose Fallback is.
+func (k *keyring) provider(o proxytls.Options, fallback string) (*proxytls.Provider, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	wants := fmt.Sprint(o.Certificates, o.ClientCA, o.ClientAuth, o.CRLs, o.MinVersion, o.Fallback != nil)
+	wants := fmt.Sprint(o.Certificates, o.ClientCA, o.ClientAuth, o.CRLs, o.MinVersion, fallback)
 	for _, s := range k.providers {
 		if s.wants == wants {
 			return s.provider, nil

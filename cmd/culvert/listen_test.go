@@ -163,6 +163,35 @@ listen:
 	}
 }
 
+// TestListenersOfTwoAuthorities: a port with the development certificate beside
+// one whose certificate a CA gives.
+func TestListenersOfTwoAuthorities(t *testing.T) {
+	dir := t.TempDir()
+	for _, folder := range []string{"XDG_CONFIG_HOME", "HOME", "AppData"} {
+		t.Setenv(folder, dir)
+	}
+	loaded := loadFile(t, strings.ReplaceAll(`
+tls: {acme: {domains: [grpc.example.com], storage: DIR/acme, directory: 'https://127.0.0.1:1/'}}
+listen:
+- :1
+- {address: '127.0.0.1:2', tls: {self_signed: true}}
+`, "DIR", dir))
+	keys, err := openKeyring(loaded, slog.New(slog.DiscardHandler), nil, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keys.close()
+	for i, want := range []string{"", "culvert development"} {
+		p, err := keys.listener(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name, _ := shown(t, p.Config()); name != want {
+			t.Errorf("listen[%d] shows %q, want %q", i, name, want)
+		}
+	}
+}
+
 // TestListenersMissingFiles: what is wrong is said of the key that names it.
 func TestListenersMissingFiles(t *testing.T) {
 	loaded := loadFile(t, "tls: {cert: /nowhere/a.pem, key: /nowhere/a.key}\nlisten:\n- :1\n- address: :2\n  tls:\n    cert: /nowhere/b.pem\n    key: /nowhere/b.key\n")
