@@ -184,8 +184,10 @@ func (p *program) openHealth(ctx context.Context) error {
 // close lets go of what open took, for when run is never reached.
 func (p *program) close() {
 	p.keys.close()
-	for _, ln := range p.listeners {
-		_ = ln.Close() // the error that counts is the one that led here
+	for _, ln := range append(p.listeners, p.healthListener, p.redirectListener) {
+		if ln != nil {
+			_ = ln.Close() // the error that counts is the one that led here
+		}
 	}
 	if p.bridge != nil {
 		_ = p.bridge.Close()
@@ -201,6 +203,8 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer cancel()
 
 	defer p.keys.close()
+	var reloading sync.WaitGroup // a drive that doesn't answer must not keep culvert from draining
+	defer reloading.Wait()
 	p.keys.startFetching(ctx)
 
 	failed := make(chan error, len(p.listeners)+2) // one place for each server: none waits to tell
@@ -237,7 +241,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 			return err
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				p.keys.reload()
+				reloading.Go(p.keys.reload)
 				continue
 			}
 			return p.drain(ctx, s, signals)
