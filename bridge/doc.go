@@ -5,8 +5,8 @@
 //
 //   - server.go, accept.go, conns.go, linger.go: a connection is accepted where
 //     there is a descriptor for it, counted, and closed so that its client
-//     gets the last answer. HTTP/2 is served by
-//     package h2, HTTP/1.1 by net/http.
+//     gets the last answer; lifetime.go bounds its idle time and its age, and
+//     knows why it ended. HTTP/2 is served by package h2, HTTP/1.1 by net/http.
 //   - peer.go, proxyprotocol.go, forwarded.go, client_names.go: who is at the
 //     other end: what a PROXY header, a trusted proxy and a certificate say.
 //   - gate.go, origin.go: the request's facts are read (peer, host, origin,

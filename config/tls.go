@@ -8,8 +8,9 @@ type TLS struct {
 	// ("app.test", "192.168.1.10").
 	SelfSignedNames []string `key:"self_signed_names" is:"name"`
 
-	// An address (":80") that sends whoever comes in plaintext to HTTPS, and
-	// does nothing else but to answer the CA of acme; "" or "off" for none.
+	// An address (":80") that sends whoever comes in plaintext to HTTPS, at the
+	// port that the first listener with TLS has here, and does nothing else but
+	// to answer the CA of acme; "" or "off" for none.
 	HTTPListen string `key:"http_listen" is:"optional address"`
 
 	// Certificates that a CA gives by itself (ACME, RFC 8555): Let's Encrypt,
