@@ -40,7 +40,7 @@ type ACME struct {
 	// Its life is that of everything that Start starts. It is kept, since
 	// names on demand are started by handshakes, which they outlive.
 	ctx     context.Context
-	cancel  context.CancelFunc
+	cancel  context.CancelCauseFunc
 	running sync.WaitGroup
 
 	telling sync.Mutex // held while somebody is told
@@ -144,7 +144,7 @@ func (a *ACME) Start(ctx context.Context) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.ctx, a.cancel = context.WithCancel(ctx)
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	for _, m := range names {
 		a.manage(m)
 	}
@@ -163,7 +163,7 @@ func (a *ACME) Close() {
 	again := a.closed
 	a.closed = true
 	if a.cancel != nil {
-		a.cancel()
+		a.cancel(errClosed)
 	}
 	a.mu.Unlock()
 	if again {
