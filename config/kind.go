@@ -53,6 +53,7 @@ var (
 		"origin":           {"origin", "https://app.example.com", "", text(checkOrigin)},
 		"host":             {"host", "grpc.example.com", "", text(orEmpty(checkHost))},
 		"name":             {"host name", "grpc.example.com", "", text(orEmpty(checkName))},
+		"own name":         {"host name", "grpc.example.com", "", text(checkOwnName)},
 		"path prefix":      {"path prefix", "/grpc", "", text(orEmpty(checkPathPrefix))},
 		"method pattern":   {"method pattern", "shop.v1.Orders/*", "", text(checkMethodPattern)},
 		"metadata name":    {"metadata name", "x-authenticated-user", "", text(checkMetadataName)},
@@ -198,6 +199,9 @@ func parsePrefix(s string) (any, error) {
 	}
 	if p != p.Masked() {
 		return nil, fmt.Errorf("has address bits beyond its length: write %v", p.Masked())
+	}
+	if p.Addr().Is4In6() { // clients of IPv4 are compared as such, so that none would be in it
+		return nil, fmt.Errorf("is a network of IPv4 in IPv6's clothes: write %v", netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, 0)))
 	}
 	return p, nil
 }

@@ -173,6 +173,22 @@ func checkName(s string) error {
 	return nil
 }
 
+// checkOwnName wants a name or an address that can be somebody's own: an
+// authority that may vouch for "com", or for the empty name, may vouch for
+// everybody.
+func checkOwnName(s string) error {
+	if s == "" {
+		return errors.New(`is empty: write "app.test", or remove it`)
+	}
+	if err := checkName(s); err != nil {
+		return err
+	}
+	if net.ParseIP(s) == nil && !strings.HasPrefix(s, ".") && isPublicSuffix(strings.ToLower(strings.TrimRight(s, "."))) {
+		return fmt.Errorf("is a domain that everybody has names in: write %q", "app."+s)
+	}
+	return nil
+}
+
 // Underscores are no letters of a host's name, but names of containers and
 // services have them.
 var nameForm = regexp.MustCompile(`^[0-9A-Za-z_]([0-9A-Za-z_.-]*[0-9A-Za-z_.])?$`)

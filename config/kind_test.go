@@ -98,6 +98,16 @@ func TestValuesByKind(t *testing.T) {
 			},
 		},
 		"host name": {"backend.tls.server_name", []string{"", "grpc.example.com", "10.0.0.1"}, map[string]string{"a:1": `is no host name: write "grpc.example.com"`}},
+		"own name": {
+			"tls.self_signed_names",
+			[]string{"app.test", "my_host", "192.168.1.10", "fd00::1", "example.com", "app.internal"},
+			map[string]string{
+				"":       `is empty: write "app.test", or remove it`,
+				"a:1":    `is no host name: write "grpc.example.com"`,
+				"com":    `is a domain that everybody has names in: write "app.com"`,
+				"co.uk.": `is a domain that everybody has names in: write "app.co.uk."`,
+			},
+		},
 		"path prefix": {
 			"path_prefix",
 			[]string{"", "/grpc", "/a/b.c~d_e-f"},
@@ -137,10 +147,12 @@ func TestValuesByKind(t *testing.T) {
 			"trusted_proxies",
 			[]string{"10.0.0.0/8", "10.1.2.3", "::1", "2001:db8::/32", "0.0.0.0/0"},
 			map[string]string{
-				"":              "is neither an IP address nor a network: write 10.1.2.3 or 10.0.0.0/8",
-				"proxy.example": "is neither an IP address nor a network: write 10.1.2.3 or 10.0.0.0/8",
-				"10.0.0.1/8":    "has address bits beyond its length: write 10.0.0.0/8",
-				"fe80::1%eth0":  "has a zone: write the address without it",
+				"":                    "is neither an IP address nor a network: write 10.1.2.3 or 10.0.0.0/8",
+				"proxy.example":       "is neither an IP address nor a network: write 10.1.2.3 or 10.0.0.0/8",
+				"10.0.0.1/8":          "has address bits beyond its length: write 10.0.0.0/8",
+				"fe80::1%eth0":        "has a zone: write the address without it",
+				"::ffff:10.0.0.0/104": "is a network of IPv4 in IPv6's clothes: write 10.0.0.0/8",
+				"::ffff:0:0/96":       "is a network of IPv4 in IPv6's clothes: write 0.0.0.0/0",
 			},
 		},
 		"number": {

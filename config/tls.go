@@ -6,7 +6,7 @@ type TLS struct {
 
 	// Further names and addresses of the development certificate
 	// ("app.test", "192.168.1.10").
-	SelfSignedNames []string `key:"self_signed_names" is:"name"`
+	SelfSignedNames []string `key:"self_signed_names" is:"own name"`
 
 	// An address (":80") that sends whoever comes in plaintext to HTTPS, at the
 	// port that the first listener with TLS has here, and does nothing else but

@@ -53,10 +53,17 @@ const (
 	caKeyFile = "ca.key"
 )
 
+// errEmptyName is about a constraint that every name satisfies. RFC 5280
+// §4.2.1.10.
+var errEmptyName = errors.New("development CA: one of its names is empty, and would let it vouch for every other: remove it")
+
 // NewDevelopment opens the authority in the folder, and makes it if there is
 // none. Two processes may do so at once: both get the same. The certificate
 // that it gives is for localhost, 127.0.0.1, ::1 and the names.
 func NewDevelopment(folder string, names []string) (*Development, error) {
+	if slices.ContainsFunc(names, func(n string) bool { return strings.Trim(n, "*.") == "" }) {
+		return nil, errEmptyName
+	}
 	d := &Development{CA: filepath.Join(folder, caFile), names: append([]string{"localhost", "127.0.0.1", "::1"}, names...)}
 	_, err := os.Stat(folder)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -3,6 +3,7 @@ package proxytls
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -184,6 +185,20 @@ func TestHowToTrustNamesTheFile(t *testing.T) {
 	for _, want := range []string{d.CA, "localhost, 127.0.0.1, ::1, app.test", "update-ca-certificates", "NODE_EXTRA_CA_CERTS", "Firefox"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q lacks %q", text, want)
+		}
+	}
+}
+
+// TestDevelopmentAuthorityVouchesForNobodyElse: an empty name is a constraint
+// that every name satisfies.
+func TestDevelopmentAuthorityVouchesForNobodyElse(t *testing.T) {
+	for _, name := range []string{"", "*.", "."} {
+		folder := filepath.Join(t.TempDir(), "development")
+		if _, err := NewDevelopment(folder, []string{"app.test", name}); !errors.Is(err, errEmptyName) {
+			t.Errorf("%q: %v, want %v", name, err, errEmptyName)
+		}
+		if _, err := os.Stat(folder); err == nil {
+			t.Errorf("%q: an authority was made", name)
 		}
 	}
 }
