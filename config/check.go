@@ -16,6 +16,7 @@ var checks = []func(*Loaded) []error{
 	checkBackendIsNotOurselves,
 	checkKeepalive,
 	checkWildcardOrigin,
+	checkOriginsOfStrangers,
 	checkOriginsOfCookies,
 	checkTriedOut,
 	checkTrust,

@@ -35,6 +35,10 @@ func TestDangers(t *testing.T) {
 		}},
 		{"a CA that can come", "tls: {acme: {domains: [a.example.com], storage: /s}, http_listen: ':80'}\nlisten: 127.0.0.1:443", nil, nil},
 
+		{"pages of strangers", "allow_origins:\n- https://app.example.com\n- '~https://app\\.example\\.com.*'", nil, []string{
+			`p.yaml:1: allow_origins: lets https://app.example.com.culvertforeign.com in, too, which anybody can register: write the domain that is yours as it is, and in an expression \. before it and nothing but a port behind it`,
+		}},
+
 		{"a development certificate for the world", "tls: {self_signed: true}\nlisten: [':443', '127.0.0.1:8443']", nil, []string{
 			"p.yaml:1: tls.self_signed: shows the development certificate on a public address, where nobody trusts it: give it a real one (tls.cert, tls.acme), or listen on 127.0.0.1",
 		}},

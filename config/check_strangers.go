@@ -1,0 +1,130 @@
+package config
+
+import (
+	"net/url"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"strings"
+)
+
+// checkOriginsOfStrangers finds entries of allow_origins that let in pages of
+// hosts that anybody can register: "https://*.com", or an expression that is
+// open at an end of the host.
+func checkOriginsOfStrangers(l *Loaded) []error {
+	for _, entry := range l.AllowOrigins {
+		if stranger := strangerIn(entry); stranger != "" {
+			l.warn("allow_origins", "lets "+stranger+" in, too, which anybody can register: write the domain that is yours as it is, and in an expression \\. before it and nothing but a port behind it")
+		}
+	}
+	return nil
+}
+
+// strangerIn returns an origin that an entry allows, and that may belong to
+// others than those whom the entry is for; "" if none is found.
+func strangerIn(entry string) string {
+	scheme, host, _ := strings.Cut(strings.TrimLeft(entry, "~^"), "://")
+	if scheme != "http" && scheme != "https" {
+		return ""
+	}
+	expression, ok := strings.CutPrefix(entry, "~")
+	if !ok {
+		host, _, _ = cutPort(host)
+		if domain, ok := strings.CutPrefix(host, "*."); ok && isPublicSuffix(domain) {
+			return scheme + "://" + stranger + "." + domain
+		}
+		return ""
+	}
+	tree, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil {
+		return "" // which was told
+	}
+	whole, err := regexp.Compile(`\A(?i:` + expression + `)\z`)
+	if err != nil {
+		return ""
+	}
+	for _, sample := range samples(tree) {
+		u, err := url.Parse(sample)
+		if err != nil {
+			continue
+		}
+		host := strings.Trim(u.Hostname(), ".-")
+		port := strings.TrimPrefix(u.Host, u.Hostname())
+		own := registrable(host)
+		for _, other := range []string{
+			stranger + host, stranger + "-" + host, host + "." + stranger + ".com", host + stranger + ".com", host + "-" + stranger + ".com", host + ".dev", host + "m",
+		} {
+			if theirs := registrable(other); theirs == "" || theirs == own {
+				continue
+			}
+			if origin := scheme + "://" + other + port; whole.MatchString(origin) {
+				return origin
+			}
+		}
+	}
+	return ""
+}
+
+// stranger is the name of nobody.
+const stranger = "culvertforeign"
+
+// maxSamples bounds what alternatives multiply to.
+const maxSamples = 64
+
+// samples are short texts that an expression matches: of its alternatives each,
+// of what may be repeated as little as may be.
+func samples(re *syntax.Regexp) []string {
+	switch re.Op {
+	case syntax.OpLiteral:
+		return []string{strings.ToLower(string(re.Rune))}
+	case syntax.OpCharClass:
+		return []string{string(hostRune(re.Rune))}
+	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
+		return []string{"a"}
+	case syntax.OpCapture, syntax.OpPlus:
+		return samples(re.Sub[0])
+	case syntax.OpRepeat:
+		return joined(slices.Repeat([]*syntax.Regexp{re.Sub[0]}, re.Min))
+	case syntax.OpConcat:
+		return joined(re.Sub)
+	case syntax.OpAlternate:
+		var all []string
+		for _, sub := range re.Sub {
+			all = append(all, samples(sub)...)
+		}
+		return all[:min(len(all), maxSamples)]
+	default: // what may be left out, and what stands between characters
+		return []string{""}
+	}
+}
+
+// joined are the samples of one expression after the other.
+func joined(sequence []*syntax.Regexp) []string {
+	all := []string{""}
+	for _, re := range sequence {
+		var longer []string
+		next := samples(re)
+		for _, before := range all {
+			for _, after := range next {
+				longer = append(longer, before+after)
+			}
+		}
+		all = longer[:min(len(longer), maxSamples)]
+	}
+	return all
+}
+
+// hostRune picks one of a class that can stand in a host.
+func hostRune(ranges []rune) rune {
+	for _, r := range "a0z9-" {
+		for i := 0; i+1 < len(ranges); i += 2 {
+			if ranges[i] <= r && r <= ranges[i+1] {
+				return r
+			}
+		}
+	}
+	if len(ranges) == 0 {
+		return 'a'
+	}
+	return ranges[0]
+}
