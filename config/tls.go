@@ -76,8 +76,7 @@ type Certificate struct {
 
 	// What clients have to show that ask for a name of this certificate.
 	// Empty: what the client_auth beside certificates says, or "require" with
-	// a client_ca. A
-	// connection for a name that asks for less carries no request for this
-	// one: those are answered 421.
+	// a client_ca. A connection for a name that asks for less carries no
+	// request for this one: those are answered 421.
 	ClientAuth string `key:"client_auth" is:"client auth"`
 }

@@ -93,6 +93,10 @@ type program struct {
 	healthListener net.Listener // nil: off
 }
 
+// openingPatience is how long an end waits for what is being opened, since a
+// unix socket would stay behind.
+const openingPatience = time.Second
+
 // unlessEnded heeds signals while open runs: a name or a drive that doesn't
 // answer must not keep culvert from ending. opened is false if there is nothing
 // to run.
@@ -107,7 +111,14 @@ func (p *program) unlessEnded(signals <-chan os.Signal, open func() error) (open
 			if s == syscall.SIGHUP { // everything is being read
 				continue
 			}
-			p.log.Info("ended before anything was open", "signal", s.String())
+			p.log.Info("ended before anything was served", "signal", s.String())
+			select {
+			case err := <-opening:
+				if err == nil {
+					p.close()
+				}
+			case <-time.After(openingPatience): // the process's end closes what it has by then
+			}
 			return false, nil
 		}
 	}

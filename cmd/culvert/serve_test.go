@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -112,5 +113,27 @@ func TestNothingStaysBoundAfterAFailedStart(t *testing.T) {
 	}
 	if err := p.healthListener.(*net.TCPListener).SetDeadline(time.Now()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the port for health checks is still open: %v", err)
+	}
+}
+
+// TestEndWhileOpeningLeavesNoSocket: what is open by then is closed.
+func TestEndWhileOpeningLeavesNoSocket(t *testing.T) {
+	clearEnvironment(t)
+	path := filepath.Join(t.TempDir(), "s")
+	loaded, err := config.Load("", map[string]any{"listen": "unix:" + path, "health.listen": "off", "backend.address": "localhost:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), calls: slog.New(slog.DiscardHandler), out: io.Discard}
+	signals := make(chan os.Signal)
+	opened, err := p.unlessEnded(signals, func() error {
+		signals <- syscall.SIGTERM // it is heeded before this goes on
+		return p.open(t.Context())
+	})
+	if opened || err != nil {
+		t.Errorf("opened is %v, %v, want an end without error", opened, err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket is left behind: %v", err)
 	}
 }
