@@ -25,7 +25,7 @@ var (
 		"access-control-*", "x-grpc-web", "grpc-*", "connect-*", "lb-token", "user-agent", "culvert-*",
 	}
 	onlyVouched = []string{
-		"x-forwarded-*", "forwarded", "x-real-ip", "x-forwarded-client-cert", "x-auth-request-*", "via",
+		"x-forwarded-*", "forwarded", "x-real-ip", "x-forwarded-client-cert", "x-auth-request-*", "x-ssl-client-*", "x-amzn-mtls-*", "x-goog-iap-*", "x-ms-client-principal*", "via",
 	}
 	neverDown = []string{
 		"connection", "keep-alive", "proxy-*", "upgrade", "te", "trailer", "transfer-encoding", "content-*", "date",
@@ -83,6 +83,12 @@ func TestRequestMetadata(t *testing.T) {
 		{"a cookie", header("Cookie: a=1"), false, false, metadata.MD{}},
 		{"a cookie by key", header("Cookie: a=1", "Cookie: b=2"), false, true, metadata.MD{"cookie": {"a=1", "b=2"}}},
 		{"names that Connection lists", header("Connection: keep-alive, X-Hop", "Connection: x-too", "x-hop: 1", "X-Too: 1", "x-stays: 1"), false, false, metadata.MD{"x-stays": {"1"}}},
+		{
+			"what only balancers say of certificates and users",
+			header("x-amzn-mtls-clientcert-subject: CN=root", "x-ssl-client-verify: SUCCESS", "x-amzn-oidc-data: e30", "x-goog-iap-jwt-assertion: e30", "x-ms-client-principal: e30", "fastly-client-ip: 10.0.0.1"),
+			false, false,
+			metadata.MD{},
+		},
 		{"what only a trusted peer says", header("x-real-ip: 10.0.0.1", "Forwarded: for=1.2.3.4"), false, false, metadata.MD{}},
 		{
 			"what a trusted peer says", header("x-real-ip: 10.0.0.1", "Forwarded: for=1.2.3.4"),
