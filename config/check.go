@@ -20,6 +20,7 @@ var checks = []func(*Loaded) []error{
 	checkOriginsOfCookies,
 	checkTriedOut,
 	checkTrust,
+	checkSocketTrust,
 	checkTLS,
 	checkPlaintext,
 	checkReachableByCA,

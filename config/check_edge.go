@@ -96,6 +96,24 @@ func tooWide(p netip.Prefix) bool {
 	return p.Bits() < 16 && !p.Addr().IsPrivate()
 }
 
+// everyUser is the permission of whoever has an account on this host.
+const everyUser = 0o002
+
+// checkSocketTrust finds unix sockets whose every client is believed: whoever
+// connects counts as 127.0.0.1, so that the mode alone says who that is.
+func checkSocketTrust(l *Loaded) []error {
+	for i, ln := range l.Listen {
+		believed := slices.ContainsFunc(slices.Concat(ln.TrustedProxies, ln.ProxyProtocol), func(p netip.Prefix) bool { return p.Contains(unixClient) })
+		if ln.Socket() != "" && ln.SocketMode()&everyUser != 0 && believed {
+			l.warn(Entry("listen", i)+".mode", `lets everybody on this host say where clients come from, since a unix socket's clients count as 127.0.0.1, which is trusted: write "0660", or take it out of trusted_proxies and proxy_protocol`)
+		}
+	}
+	return nil
+}
+
+// unixClient is what clients on unix sockets count as.
+var unixClient = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
 // checkReachableByCA finds a CA that can't come where culvert proves that its
 // names are its own: the port is the CA's to choose.
 func checkReachableByCA(l *Loaded) []error {

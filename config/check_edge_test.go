@@ -35,6 +35,10 @@ func TestDangers(t *testing.T) {
 		}},
 		{"a CA that can come", "tls: {acme: {domains: [a.example.com], storage: /s}, http_listen: ':80'}\nlisten: 127.0.0.1:443", nil, nil},
 
+		{"a socket where everybody is believed", "trusted_proxies: [127.0.0.0/8]\nlisten:\n- {address: unix:/run/a, mode: '0660'}\n- {address: unix:/run/b, mode: '0666', trusted_proxies: [10.0.0.1]}\n- {address: unix:/run/c, mode: '0666'}", nil, []string{
+			`p.yaml:5: listen[2].mode: lets everybody on this host say where clients come from, since a unix socket's clients count as 127.0.0.1, which is trusted: write "0660", or take it out of trusted_proxies and proxy_protocol`,
+		}},
+
 		{"pages of strangers", "allow_origins:\n- https://app.example.com\n- '~https://app\\.example\\.com.*'", nil, []string{
 			`p.yaml:1: allow_origins: lets https://app.example.com.culvertforeign.com in, too, which anybody can register: write the domain that is yours as it is, and in an expression \. before it and nothing but a port behind it`,
 		}},
