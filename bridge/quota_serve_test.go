@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -11,30 +10,17 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// serveOn serves a listener with limits of its own, and returns its address.
-func serveOn(t *testing.T, s *Server, l Listener) string {
-	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
-	served := make(chan error, 1) // nobody may ask
-	go func() { served <- s.ServeListener(ln, l) }()
-	t.Cleanup(func() {
-		_ = s.Close() // newServer's says how it went
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			t.Errorf("ServeListener returned %v", err)
-		}
-	})
-	return ln.Addr().String()
-}
+	"github.com/coder/websocket"
+)
 
 // TestListenersHaveLimitsOfTheirOwn: one that is full leaves the other alone,
 // and a connection too many is told which key it was.
 func TestListenersHaveLimitsOfTheirOwn(t *testing.T) {
 	obs := newObserver()
 	s := newServer(t, Config{Backend: nowhere, Observer: obs})
-	full := serveOn(t, s, Listener{Limits: Quota{Connections: 1}})
-	free := serveOn(t, s, Listener{})
+	full := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Limits: Quota{Connections: 1}})
+	free := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{})
 	var d net.Dialer
 	held, err := d.DialContext(within(t, patience), "tcp", full)
 	if err != nil {
@@ -76,7 +62,7 @@ func TestConnectionsCountWithTheAddressOfTheirHeader(t *testing.T) {
 	const header = "PROXY TCP4 203.0.113.9 127.0.0.1 4660 80\r\n"
 	obs := newObserver()
 	s := newServer(t, Config{Backend: nowhere, Observer: obs, Limits: Limits{Address: Quota{Connections: 1}}})
-	address := serveOn(t, s, Listener{ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	address := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	var d net.Dialer
 	for _, client := range []string{"203.0.113.9", "203.0.113.10"} { // both come from one peer
 		conn, err := d.DialContext(within(t, patience), "tcp", address)
@@ -104,7 +90,7 @@ func TestConnectionsCountWithTheAddressOfTheirHeader(t *testing.T) {
 func TestTLSHandshakesOverTheLimit(t *testing.T) {
 	obs := newObserver()
 	s := newServer(t, Config{Backend: nowhere, Observer: obs})
-	address := serveOn(t, s, Listener{TLS: new(tls.Config), Limits: Quota{HandshakesPerSecond: 1}})
+	address := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{TLS: new(tls.Config), Limits: Quota{HandshakesPerSecond: 1}})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for len(obs.refused) == 0 {
@@ -120,6 +106,27 @@ func TestTLSHandshakesOverTheLimit(t *testing.T) {
 		_ = conn.Close() // it is of no use
 	}
 	if r := await(t, "the refusal", obs.refused); r.Key != keyListenerLimits+"handshakes_per_second" {
+		t.Errorf("the Observer is told of %+v", r)
+	}
+}
+
+// TestRefusedCallsOpenWebSocketsToo: what is wrong with a call is told after
+// the upgrade, which counts all the same.
+func TestRefusedCallsOpenWebSocketsToo(t *testing.T) {
+	obs := newObserver()
+	s := newServer(t, Config{Backend: nowhere, Observer: obs, Limits: Limits{HandshakesPerSecond: 1}})
+	address := serve(t, s)
+	ctx := within(t, patience)
+	for len(obs.refused) == 0 && ctx.Err() == nil {
+		ws, _, err := websocket.Dial(ctx, "ws://"+address+testMethod, &websocket.DialOptions{
+			Subprotocols: []string{"grpc-websockets"}, HTTPHeader: http.Header{"Grpc-Timeout": {"no time"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = ws.CloseNow() // its time is over
+	}
+	if r := await(t, "the refusal", obs.refused); r.Key != keyHandshakes {
 		t.Errorf("the Observer is told of %+v", r)
 	}
 }

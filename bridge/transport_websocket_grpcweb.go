@@ -20,8 +20,8 @@ import (
 // with gRPC-Web frames, one a message.
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arrival) {
 	c, refused := s.newCall(r, a)
-	if refused == nil {
-		refused = c.use.handshake(c.Method)
+	if err := c.use.handshake(c.Method); refused == nil { // a refused call opens one, too
+		refused = err
 	}
 	ws, err := s.accept(w, r, "grpc-websockets")
 	if err != nil {
