@@ -32,7 +32,7 @@ type Call struct {
 	codingRefused bool // so the client is told what can be read
 
 	progress progress
-	messages sizeLimit // of each
+	messages sizeLimit // of each; zero: the upstream's
 	headers  sizeLimit // of the metadata, either way
 	ledger   *ledger   // what is held for the call
 	use      callUse   // what the call counts with

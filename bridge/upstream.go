@@ -145,7 +145,7 @@ func (u *upstream) open(ctx context.Context, giveUp context.CancelCauseFunc, c *
 	patience := time.AfterFunc(upstreamPatience, func() { giveUp(errPatience) })
 	opts := make([]grpc.CallOption, 0, 3)
 	limit := u.limit
-	if c.messages != limit {
+	if c.messages.bytes > 0 && c.messages != limit {
 		limit = c.messages
 		opts = append(opts, grpc.MaxCallRecvMsgSize(limit.bytes))
 	}
