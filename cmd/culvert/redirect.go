@@ -5,13 +5,11 @@ import (
 	"net"
 	"net/http"
 
-	"golang.org/x/net/netutil"
-
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
 
 // maxRedirected bounds the connections to the port that redirects: each has a
-// few seconds, and those over the bound wait for a place.
+// few seconds, and one over the bound takes the place of the oldest.
 const maxRedirected = 256
 
 // openRedirect binds the port that sends plaintext to HTTPS.
@@ -24,7 +22,7 @@ func (p *program) openRedirect(ctx context.Context) error {
 	if err != nil {
 		return p.config.Errorf("tls.http_listen", "%w: %s", err, listenRemedy(err, "tls.http_listen"))
 	}
-	p.redirectListener = netutil.LimitListener(p.bridge.LeaveDescriptors(ln), maxRedirected)
+	p.redirectListener = &newestListener{Listener: p.bridge.LeaveDescriptors(ln), most: maxRedirected}
 	return nil
 }
 

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"container/list"
+	"net"
+	"sync"
+)
+
+// A newestListener keeps no more than most connections: one that comes beyond
+// takes the place of the oldest. On a port where a request takes a moment that
+// is somebody who holds a place, and none who waits for an answer.
+type newestListener struct {
+	net.Listener
+	most int
+
+	mu   sync.Mutex
+	open list.List // of *newestConn, the oldest first
+}
+
+type newestConn struct {
+	net.Conn
+	of *newestListener
+	at *list.Element // nil once it is closed; guarded by of.mu
+}
+
+func (l *newestListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &newestConn{Conn: conn, of: l}
+	l.mu.Lock()
+	c.at = l.open.PushBack(c)
+	var oldest *newestConn
+	if l.open.Len() > l.most {
+		oldest, _ = l.open.Front().Value.(*newestConn)
+	}
+	l.mu.Unlock()
+	if oldest != nil {
+		_ = oldest.Close() // its server learns of it by the next read
+	}
+	return c, nil
+}
+
+// Close gives the place back. It may be called again.
+func (c *newestConn) Close() error {
+	c.of.mu.Lock()
+	if c.at != nil {
+		c.of.open.Remove(c.at)
+		c.at = nil
+	}
+	c.of.mu.Unlock()
+	return c.Conn.Close()
+}
