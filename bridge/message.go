@@ -90,7 +90,7 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 		return nil, newFault(ReasonBadRequest, "a message's prefix can't be read: "+err.Error())
 	}
 	if uint64(h.Length) > uint64(m.limit.bytes) {
-		return nil, faultf(ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", h.Length, m.limit.bytes, m.limit.key)
+		return nil, faultf(ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", h.Length, m.limit.bytes, m.limit.key).unlessRaised(m.limit.key)
 	}
 	payload, err := m.payload(int(h.Length))
 	if err != nil || h.Flags&codec.FlagCompressed == 0 {
@@ -250,7 +250,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		switch {
 		case total > m.limit.bytes:
 			out.Free()
-			return nil, faultf(ReasonRequestTooLarge, "a request message expands to more than the limit of %d bytes (%s)", m.limit.bytes, m.limit.key)
+			return nil, faultf(ReasonRequestTooLarge, "a request message expands to more than the limit of %d bytes (%s)", m.limit.bytes, m.limit.key).unlessRaised(m.limit.key)
 		case err != nil && z.eof: // io.ReadFull made of the stream's proper end what it liked
 			return out, nil
 		case err != nil:

@@ -312,5 +312,5 @@ func metadataBytes(md metadata.MD) int {
 }
 
 func tooMuchMetadata(what string, size int, limit sizeLimit) *fault {
-	return faultf(ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit.bytes, limit.key)
+	return faultf(ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit.bytes, limit.key).unlessRaised(limit.key)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -122,6 +123,14 @@ func faultf(reason Reason, format string, args ...any) *fault {
 // overLimit is a limit that is reached, and when there may be room again.
 func overLimit(key string, retry time.Duration, text string) *fault {
 	return &fault{reason: ReasonLimitExceeded, text: text + " (" + key + ")", limit: key, retry: retry}
+}
+
+// unlessRaised has the remedy name the limit that was met: a listener's or a
+// method's own, where the reason's row names that of all.
+func (f *fault) unlessRaised(key string) *fault {
+	instead, _, _ := strings.Cut(f.row().Remedy, " or raise ")
+	f.remedy = instead + " or raise " + key
+	return f
 }
 
 // because notes what lies behind the fault, for the log. A fault doesn't

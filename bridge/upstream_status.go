@@ -101,6 +101,7 @@ func (k *callFacts) localFault(l localStatus, st *status.Status, limit sizeLimit
 	f.sent = k.sentText()
 	if l.says == saysTooLarge {
 		f.text += " (" + limit.key + ")"
+		f = f.unlessRaised(limit.key)
 	}
 	if l.says == saysDraining || l.text == rstRefused {
 		f.sent = "no" // RFC 9113 §8.7
