@@ -200,8 +200,9 @@ type Limits struct {
 	HeaderBytes Size `key:"header_bytes"`
 
 	// The most memory for messages under way, of all calls together; unless it
-	// is set, at most half of memory. When it is used up readers wait, those of requests for at most 10s, and calls
-	// that hold memory and have not got on for 5s are ended.
+	// is set, at most half of memory. When it is used up readers wait, those of
+	// requests for at most 10s, and calls that hold memory and have not got on
+	// for 5s are ended.
 	BufferedBytes Size `key:"buffered_bytes"`
 
 	// Calls at one time on one HTTP/2 connection, or in one tunnel (h2ts).
