@@ -64,6 +64,11 @@ func run() error {
 		return err
 	}
 	defer a.close()
+	if o.profile != "" {
+		if err := os.MkdirAll(o.profile, 0o700); err != nil {
+			return err
+		}
+	}
 	if a.bins.culvertCounting, err = buildCounting(a.dir, o.source); err != nil {
 		return err
 	}
