@@ -60,25 +60,29 @@ type gzipBody struct {
 // size.
 const freeMessages = 1000
 
-// count bounds the messages. Empty ones are expanded from next to nothing, and
-// each is as much work as another: here and at the backend.
-func (g *gzipBody) count() error {
+// begin judges a message that begins. Empty ones are expanded from next to
+// nothing, and each is as much work as another, here and at the backend: so
+// they are bounded. What has begun is expanded whole.
+func (g *gzipBody) begin() error {
 	if g.messages++; g.messages > freeMessages+g.src.bytes {
 		return newFault(ReasonBadRequest, "the compressed body holds more messages than it has bytes")
 	}
-	return nil
+	if g.messages == 1 {
+		return nil // Read has asked
+	}
+	return g.use.mayExpand()
 }
 
 func (g *gzipBody) Read(p []byte) (int, error) {
 	if g.z == nil {
+		if err := g.use.mayExpand(); err != nil {
+			return 0, err
+		}
 		z, err := gzip.NewReader(&g.src)
 		if err != nil {
 			return 0, g.fault(err)
 		}
 		g.z = z
-	}
-	if err := g.use.mayExpand(); err != nil {
-		return 0, err
 	}
 	n, err := g.z.Read(p)
 	g.use.expanded(n)

@@ -73,7 +73,7 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 		return nil, faultf(ReasonBadRequest, "a message begins with the flag byte 0x%02x, want 0x00 or 0x01", m.prefix[0])
 	}
 	if m.packed != nil {
-		if err := m.packed.count(); err != nil {
+		if err := m.packed.begin(); err != nil {
 			return nil, err
 		}
 	}

@@ -135,6 +135,10 @@ type share struct {
 	*tally
 }
 
+// noScope stands for one that isn't there: it has no limits, so it counts
+// nothing.
+var noScope scope
+
 // shares are those of a client: its address, then its listener and all.
 func (q *quotas) shares(from *address, l *listening) [3]share {
 	return [...]share{{&q.address, &from.tally}, {&l.scope.rules, &l.scope.tally}, {&q.server.rules, &q.server.tally}}
@@ -155,7 +159,8 @@ func (s share) excess(key string, wait time.Duration, text string, limit any) *e
 }
 
 // refuse tells of an excess, and returns nil where that is all that limits
-// are for.
+// are for. What is over a limit counts no further either way: else what is
+// only tried out would be told of more than limits would refuse.
 func (q *quotas) refuse(x *excess, peer, detail string) error {
 	q.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: x.key, Peer: peer, Detail: detail, ReportOnly: q.tryOut}, "raise "+x.key)
 	if q.tryOut {
@@ -166,15 +171,13 @@ func (q *quotas) refuse(x *excess, peer, detail string) error {
 
 // A callUse is what a call counts with, from begin to end.
 type callUse struct {
-	quotas   *quotas
-	of       *listening
-	peer     string
-	method   *methodScope // or nil
-	address  *address     // before begin: that of the call's own connection, or nil
-	begun    bool
-	holds    bool      // the address; else its connection does
-	counting [4]*tally // the first counts of them
-	counts   int
+	quotas  *quotas
+	of      *listening
+	peer    string
+	method  *methodScope // or nil
+	address *address     // before begin: that of the call's own connection, or nil
+	begun   bool
+	holds   bool // the address; else its connection does
 }
 
 // useOf is the use of what arrived.
@@ -183,66 +186,81 @@ func (s *Server) useOf(a *arrival) callUse {
 }
 
 // begin counts the call until end, or returns why it may not begin.
+//
+// A call that is refused takes neither a place nor a token from any of its
+// scopes: most are others' too, and it has had nothing for its own. An attacker
+// gains no attempts by that: what begins is bounded all the same, and to be
+// refused by a full server is as cheap, for both sides, as by an empty bucket.
+// A call that fails later, for whatever other reason, has begun, and its token
+// is spent.
 func (u *callUse) begin(c *Call) error {
 	now := int64(c.info.Begin.Sub(u.quotas.epoch))
 	if u.address == nil {
 		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), now), true
 	}
-	u.begun = true
-	shares := u.quotas.shares(u.address, u.of)
-	err := u.count(shares[0], c, now)
-	if m := u.method; m != nil && err == nil {
-		err = u.count(share{&m.rules, &m.tally}, c, now)
-	}
-	for _, s := range shares[1:] {
-		if err == nil {
-			err = u.count(s, c, now)
+	shares := u.shares()
+	for i := range shares {
+		x := shares[i].beginCall(now)
+		if x == nil {
+			continue
 		}
+		for _, before := range shares[:i] {
+			before.endCall()
+			before.tally.calling.give(before.callRate)
+		}
+		u.release()
+		return u.quotas.refuse(x, u.peer, c.Method)
 	}
-	if err != nil {
-		u.end()
-	}
-	return err
+	u.begun = true
+	return nil
 }
 
-// count counts the call with one of its shares.
-func (u *callUse) count(s share, c *Call, now int64) error {
-	var x *excess
+// beginCall counts a call, or says why it may not begin: then it counts nothing.
+func (s *share) beginCall(now int64) *excess {
+	if limit := s.rules.calls; limit > 0 && !enter(&s.tally.calls, limit) {
+		return s.excess("calls", anyMoment, "%d calls%s are running, which is the limit", limit)
+	}
+	if wait := s.tally.calling.take(s.callRate, now); wait > 0 {
+		s.endCall()
+		return s.excess("calls_per_second", wait, "more than %d calls%s begin within a second", s.callRate)
+	}
+	return nil
+}
+
+// endCall counts a call less.
+func (s share) endCall() {
 	if s.rules.calls > 0 {
-		u.counting[u.counts] = s.tally
-		u.counts++
-		if s.tally.calls.Add(1) > s.rules.calls {
-			x = s.excess("calls", anyMoment, "%d calls%s are running, which is the limit", s.rules.calls)
-		}
+		s.tally.calls.Add(-1)
 	}
-	if wait := s.tally.calling.take(s.callRate, now); x == nil && wait > 0 {
-		x = s.excess("calls_per_second", wait, "more than %d calls%s begin within a second", s.callRate)
-	}
-	if x == nil {
-		return nil
-	}
-	return u.quotas.refuse(x, u.peer, c.Method)
 }
 
 // end gives back what the call counts.
 func (u *callUse) end() {
-	for _, t := range u.counting[:u.counts] {
-		t.calls.Add(-1)
+	if !u.begun {
+		return
 	}
-	u.counts = 0
-	if u.holds {
-		u.address.holders.Add(-1)
+	u.begun = false
+	for _, s := range u.shares() {
+		s.endCall()
 	}
-	u.begun, u.holds = false, false
+	u.release()
 }
 
-// shares are all that the call counts with.
-func (u *callUse) shares() []share {
-	shares := u.quotas.shares(u.address, u.of)
-	if m := u.method; m != nil {
-		return append(shares[:], share{&m.rules, &m.tally})
+// release lets go of the address, if the call holds it itself.
+func (u *callUse) release() {
+	if u.holds {
+		u.holds = false
+		u.address.holders.Add(-1)
 	}
-	return shares[:]
+}
+
+// shares are all that the call counts with, the narrowest first.
+func (u *callUse) shares() [4]share {
+	q, l, method := u.quotas, u.of.scope, &noScope
+	if u.method != nil {
+		method = u.method.scope
+	}
+	return [...]share{{&q.address, &u.address.tally}, {&method.rules, &method.tally}, {&l.rules, &l.tally}, {&q.server.rules, &q.server.tally}}
 }
 
 // mayExpand judges compressed bytes before they are expanded. To how many is
@@ -254,10 +272,10 @@ func (u *callUse) mayExpand() error {
 	now := u.quotas.now()
 	for _, s := range u.shares() {
 		if wait := s.expanding.debt(s.decompressed, now); wait > 0 {
-			x := s.excess("decompressed_bytes_per_second", wait, "compressed messages%[2]s expand to more than %[1]d bytes within a second", s.decompressed)
-			if err := u.quotas.refuse(x, u.peer, ""); err != nil {
-				return err
+			if u.quotas.tryOut {
+				u.end() // it goes on, and was told of
 			}
+			return u.quotas.refuse(s.excess("decompressed_bytes_per_second", wait, "compressed messages%[2]s expand to more than %[1]d bytes within a second", s.decompressed), u.peer, "")
 		}
 	}
 	return nil
@@ -274,7 +292,8 @@ func (u *callUse) expanded(n int) {
 	}
 }
 
-// handshake judges a WebSocket that is to be opened.
+// handshake judges a WebSocket that is to be opened. One that is refused takes
+// no token, as with begin.
 func (u *callUse) handshake(method string) error {
 	now := u.quotas.now()
 	from := u.address
@@ -282,13 +301,16 @@ func (u *callUse) handshake(method string) error {
 		from = u.quotas.addresses.hold(addressKey(u.peer), now)
 		defer from.holders.Add(-1)
 	}
-	for _, s := range u.quotas.shares(from, u.of) {
-		if wait := s.upgrading.take(s.rules.handshakes, now); wait > 0 {
-			x := s.excess("handshakes_per_second", wait, "more than %d WebSockets%s are opened within a second", s.rules.handshakes)
-			if err := u.quotas.refuse(x, u.peer, method); err != nil {
-				return err
-			}
+	shares := u.quotas.shares(from, u.of)
+	for i, s := range shares {
+		wait := s.upgrading.take(s.rules.handshakes, now)
+		if wait == 0 {
+			continue
 		}
+		for _, before := range shares[:i] {
+			before.upgrading.give(before.rules.handshakes)
+		}
+		return u.quotas.refuse(s.excess("handshakes_per_second", wait, "more than %d WebSockets%s are opened within a second", s.rules.handshakes), u.peer, method)
 	}
 	return nil
 }

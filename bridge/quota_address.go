@@ -112,7 +112,7 @@ func (s *addressShard) add(key uint64, now int64) *address {
 func (s *addressShard) sweep(now int64) {
 	kept := make(map[uint64]*address) // a map doesn't shrink
 	for key, a := range s.entries {
-		if a.holders.Load() > 0 || !a.rested(now) {
+		if a.holders.Load() > 0 || a.calls.Load() > 0 || !a.rested(now) { // calls end after the connection that held it
 			kept[key] = a
 		}
 	}

@@ -94,6 +94,37 @@ func TestAddressesAreForgotten(t *testing.T) {
 	}
 }
 
+// TestNobodyComesBackAnew: an address whose tokens are spent gets no others by
+// being forgotten, whoever else comes meanwhile, nor does one whose calls are
+// still ending when its connection has gone.
+func TestNobodyComesBackAnew(t *testing.T) {
+	const second = int64(time.Second)
+	table := newAddressTable()
+	visit := func(key uint64, now int64) *address {
+		a := table.hold(key, now)
+		a.holders.Add(-1)
+		return a
+	}
+	visit(2, 0).calls.Store(1)
+	taken, key := 0, uint64(1000)
+	for now := int64(0); now < 20*second; now += second / 10 {
+		for visit(1, now).calling.take(100, now) == 0 {
+			taken++
+		}
+		for range 10_000 {
+			visit(key, now).calling.take(1, now) // each is kept for a second
+			key++
+		}
+	}
+	// One second's worth at first, and then what time brings.
+	if want := 100 + 100*20; taken > want || taken < want-100 {
+		t.Errorf("in 20 s an address took %d tokens of 100 a second, want %d or a few less", taken, want)
+	}
+	if n := visit(2, 20*second).calls.Load(); n != 1 {
+		t.Errorf("an address with a call that is ending has %d", n)
+	}
+}
+
 // TestOneUsedShardForgetsByTheTime: what an attack leaves goes, although no
 // new address comes.
 func TestOneUsedShardForgetsByTheTime(t *testing.T) {

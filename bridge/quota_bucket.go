@@ -45,6 +45,14 @@ func (b *bucket) spend(r perSecond, now, n int64) {
 	}
 }
 
+// give gives a token back that was taken for nothing, at once: a bucket that was
+// full in between would hold one too many.
+func (b *bucket) give(r perSecond) {
+	if r > 0 {
+		b.full.Add(-r.cost(1))
+	}
+}
+
 // debt is how long there will be no token.
 func (b *bucket) debt(r perSecond, now int64) (wait time.Duration) {
 	if r <= 0 {
@@ -57,6 +65,21 @@ func (b *bucket) debt(r perSecond, now int64) (wait time.Duration) {
 type tally struct {
 	connections, calls                     atomic.Int32
 	calling, upgrading, shaking, expanding bucket
+}
+
+// enter counts one more, unless as many as the limit are counted. Whoever is
+// refused has not been counted even for a moment, so that nobody else is
+// refused for it.
+func enter(n *atomic.Int32, limit int32) bool {
+	for {
+		have := n.Load()
+		if have >= limit {
+			return false
+		}
+		if n.CompareAndSwap(have, have+1) {
+			return true
+		}
+	}
 }
 
 // rested holds when the buckets are full: nothing is lost by forgetting them.

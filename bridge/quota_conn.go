@@ -7,8 +7,9 @@ import (
 
 // A connUse is what a connection counts with, from begin to end.
 type connUse struct {
-	address  *address // its own; nil until begin
-	listener *scope   // nil: not counted with it
+	quotas  *quotas
+	of      *listening
+	address *address // its own; nil: the connection counts with nobody
 
 	mu    sync.Mutex
 	ended bool
@@ -18,52 +19,78 @@ type connUse struct {
 // it may not begin. The server's own limit is judged by the listener's
 // Accept. It is called once, before anything is read.
 func (u *connUse) begin(q *quotas, peer string, l *listening) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.ended {
-		return net.ErrClosed
-	}
 	now := q.now()
-	u.address = q.addresses.hold(addressKey(peer), now)
-	u.address.connections.Add(1)
-	u.listener = l.scope
-	u.listener.tally.connections.Add(1)
-	for _, s := range q.shares(u.address, l) {
-		x := s.connExcess(l.TLS != nil, now)
-		if x == nil {
-			continue
-		}
-		if err := q.refuse(x, peer, ""); err != nil {
-			return err
-		}
+	from := q.addresses.hold(addressKey(peer), now)
+	if x := q.beginConn(from, l, now); x != nil {
+		from.holders.Add(-1)
+		return q.refuse(x, peer, "")
+	}
+	u.mu.Lock()
+	ended := u.ended
+	u.quotas, u.of, u.address = q, l, from
+	u.mu.Unlock()
+	if ended {
+		u.giveBack()
+		return net.ErrClosed
 	}
 	return nil
 }
 
-// connExcess looks at a connection that is counted.
-func (s share) connExcess(tls bool, now int64) *excess {
-	if limit := s.rules.connections; limit > 0 && s.tally.connections.Load() > limit {
+// beginConn counts a connection, or says why it may not begin: then it counts
+// nothing, as with calls.
+func (q *quotas) beginConn(from *address, l *listening, now int64) *excess {
+	shares := q.shares(from, l)
+	for i, s := range shares {
+		x := s.beginConn(l.TLS != nil, now)
+		if x == nil {
+			continue
+		}
+		for _, before := range shares[:i] {
+			before.endConn()
+			if l.TLS != nil {
+				before.shaking.give(before.rules.handshakes)
+			}
+		}
+		return x
+	}
+	return nil
+}
+
+func (s share) beginConn(tls bool, now int64) *excess {
+	if limit := s.rules.connections; limit > 0 && !enter(&s.tally.connections, limit) {
 		return s.excess("connections", anyMoment, "%d connections%s are open, which is the limit", limit)
 	}
 	if !tls {
 		return nil
 	}
 	if wait := s.shaking.take(s.rules.handshakes, now); wait > 0 {
+		s.endConn()
 		return s.excess("handshakes_per_second", wait, "more than %d TLS handshakes%s begin within a second", s.rules.handshakes)
 	}
 	return nil
 }
 
+// endConn counts a connection less.
+func (s share) endConn() {
+	if s.rules.connections > 0 {
+		s.tally.connections.Add(-1)
+	}
+}
+
 // end gives back what the connection counts. It may be called again.
 func (u *connUse) end() {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.ended || u.address == nil {
-		u.ended = true
-		return
-	}
+	counts := !u.ended && u.address != nil
 	u.ended = true
-	u.listener.tally.connections.Add(-1)
-	u.address.connections.Add(-1)
+	u.mu.Unlock()
+	if counts {
+		u.giveBack()
+	}
+}
+
+func (u *connUse) giveBack() {
+	for _, s := range u.quotas.shares(u.address, u.of) {
+		s.endConn()
+	}
 	u.address.holders.Add(-1)
 }

@@ -1,15 +1,19 @@
 package bridge
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 )
@@ -237,26 +241,92 @@ func TestRetryIsWhenThereIsRoom(t *testing.T) {
 	})
 }
 
-// TestLimitsAreTriedOut: all goes on, and is told of.
-func TestLimitsAreTriedOut(t *testing.T) {
-	q, obs := newTestQuotas(t, Limits{Calls: 1, HandshakesPerSecond: 1, DecompressedPerSecond: 1, Address: Quota{Connections: 1}})
-	q.tryOut = true
-	l := q.anyListener()
-	var calls []*Call
-	for range 3 {
-		c, err := q.call(l, "192.0.2.1:1", "/a.B/C")
-		if err == nil {
-			err = errors.Join(c.use.handshake("/a.B/C"), c.use.mayExpand())
-			c.use.expanded(10)
-		}
-		if err == nil {
-			err = new(connUse).begin(q, "192.0.2.1:1", l)
-		}
-		if err != nil {
-			t.Errorf("refused: %v", err)
-		}
-		calls = append(calls, c)
+// TestPlacesAreGivenBack: a call that one of its scopes refuses takes neither a
+// place nor a token from the others.
+func TestPlacesAreGivenBack(t *testing.T) {
+	const peer, method = "192.0.2.1:1", "/a.B/C"
+	narrow := func() (Limits, Quota, []MethodQuota) {
+		return Limits{Calls: 9, CallsPerSecond: 9, Address: Quota{Calls: 9, CallsPerSecond: 9}},
+			Quota{Calls: 9, CallsPerSecond: 9},
+			[]MethodQuota{{Pattern: "a.B/*", Calls: 9, CallsPerSecond: 9}}
 	}
+	for key, lower := range map[string]func(*Limits, *Quota, *MethodQuota){
+		"limits.calls":                      func(l *Limits, _ *Quota, _ *MethodQuota) { l.Calls = 1 },
+		"limits.calls_per_second":           func(l *Limits, _ *Quota, _ *MethodQuota) { l.CallsPerSecond = 1 },
+		"limits.address.calls":              func(l *Limits, _ *Quota, _ *MethodQuota) { l.Address.Calls = 1 },
+		"limits.address.calls_per_second":   func(l *Limits, _ *Quota, _ *MethodQuota) { l.Address.CallsPerSecond = 1 },
+		"listen[].limits.calls":             func(_ *Limits, l *Quota, _ *MethodQuota) { l.Calls = 1 },
+		"listen[].limits.calls_per_second":  func(_ *Limits, l *Quota, _ *MethodQuota) { l.CallsPerSecond = 1 },
+		"limits.methods[].calls":            func(_ *Limits, _ *Quota, m *MethodQuota) { m.Calls = 1 },
+		"limits.methods[].calls_per_second": func(_ *Limits, _ *Quota, m *MethodQuota) { m.CallsPerSecond = 1 },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			limits, own, methods := narrow()
+			lower(&limits, &own, &methods[0])
+			q, _ := newTestQuotas(t, limits, methods...)
+			l := &listening{scope: q.listener(own)}
+			first, err := q.call(l, peer, method)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 100 {
+				_, err := q.call(l, peer, method)
+				wantKey(t, err, key)
+			}
+			for name, s := range map[string]share{
+				"address": {&q.address, &first.use.address.tally}, "method": {&q.methods[0].rules, &q.methods[0].tally},
+				"listener": {&l.scope.rules, &l.scope.tally}, "server": {&q.server.rules, &q.server.tally},
+			} {
+				if n := s.tally.calls.Load(); n != 1 {
+					t.Errorf("%s: by 100 refused calls the %s has %d running, want the 1 that is", key, name, n)
+				}
+				left := 0
+				for s.tally.calling.take(s.callRate, q.now()) == 0 {
+					left++
+				}
+				if want := int(s.callRate) - 1; left != want {
+					t.Errorf("%s: by 100 refused calls the %s has %d tokens, want %d", key, name, left, want)
+				}
+			}
+			if n := first.use.address.holders.Load(); n != 1 {
+				t.Errorf("%s: the address is held by %d, want 1", key, n)
+			}
+		})
+	}
+}
+
+// TestTokensOfWebSocketsAndConnectionsAreGivenBack, as those of calls.
+func TestTokensOfWebSocketsAndConnectionsAreGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, _ := newTestQuotas(t, Limits{Address: Quota{Connections: 3, HandshakesPerSecond: 3}})
+		l := &listening{scope: q.listener(Quota{Connections: 1, HandshakesPerSecond: 1})}
+		l.TLS = new(tls.Config)
+		conn := new(connUse)
+		if err := conn.begin(q, "192.0.2.1:1", l); err != nil {
+			t.Fatal(err)
+		}
+		upgrade := callUse{quotas: q, of: l, peer: "192.0.2.1:1"}
+		if err := upgrade.handshake(""); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			wantKey(t, new(connUse).begin(q, "192.0.2.1:1", l), "listen[].limits.connections")
+			wantKey(t, upgrade.handshake(""), "listen[].limits.handshakes_per_second")
+		}
+		elsewhere := q.anyListener()
+		elsewhere.TLS = l.TLS
+		for range 2 {
+			if err := errors.Join(new(connUse).begin(q, "192.0.2.1:2", elsewhere), (&callUse{quotas: q, of: elsewhere, peer: "192.0.2.1:2"}).handshake("")); err != nil {
+				t.Errorf("by what the listener refused the address is refused elsewhere: %v", err)
+			}
+		}
+		wantKey(t, new(connUse).begin(q, "192.0.2.1:2", elsewhere), "limits.address.connections")
+	})
+}
+
+// seenByKey counts what the Observer was told of.
+func seenByKey(t *testing.T, obs *anObserver) map[string]int {
+	t.Helper()
 	seen := map[string]int{}
 	for len(obs.refused) > 0 {
 		r := <-obs.refused
@@ -265,17 +335,107 @@ func TestLimitsAreTriedOut(t *testing.T) {
 		}
 		seen[r.Key]++
 	}
-	for _, key := range []string{"limits.calls", "limits.handshakes_per_second", "limits.decompressed_bytes_per_second", "limits.address.connections"} {
-		if seen[key] != 2 {
-			t.Errorf("%s: the Observer is told of %d, want 2", key, seen[key])
+	return seen
+}
+
+// TestLimitsAreTriedOut: all goes on, and is told of as often as it would be
+// refused. What is over a limit counts no further.
+func TestLimitsAreTriedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, obs := newTestQuotas(t, Limits{Calls: 2, HandshakesPerSecond: 1, DecompressedPerSecond: 1, Address: Quota{Connections: 1, Calls: 3}})
+		q.tryOut = true
+		l := q.anyListener()
+		var calls []*Call
+		var conns []*connUse
+		for range 4 {
+			c, err := q.call(l, "192.0.2.1:1", "/a.B/C")
+			conn := new(connUse)
+			if err := errors.Join(err, c.use.handshake("/a.B/C"), conn.begin(q, "192.0.2.1:1", l)); err != nil {
+				t.Errorf("refused: %v", err)
+			}
+			calls, conns = append(calls, c), append(conns, conn)
+		}
+		for _, c := range calls {
+			for range 5 { // a message each
+				if err := c.use.mayExpand(); err != nil {
+					t.Errorf("refused: %v", err)
+				}
+				c.use.expanded(10)
+			}
+		}
+		want := map[string]int{
+			"limits.calls": 2, "limits.handshakes_per_second": 3, "limits.address.connections": 3,
+			"limits.decompressed_bytes_per_second": 2, // the calls that would be there
+		}
+		if seen := seenByKey(t, obs); !maps.Equal(seen, want) {
+			t.Errorf("the Observer is told of %v, want %v", seen, want)
+		}
+		time.Sleep(9 * time.Second) // until the 10 bytes of the one message are paid that would be there
+		if wait := q.server.expanding.debt(1, q.now()); wait != 0 {
+			t.Errorf("of messages that would be refused %v is owed", wait)
+		}
+		for _, c := range calls {
+			c.use.end()
+		}
+		for _, c := range conns {
+			c.end()
+		}
+		from := q.addresses.hold(addressKey("192.0.2.1"), 0)
+		if calls, conns, holders := q.server.tally.calls.Load(), from.connections.Load(), from.holders.Load(); calls != 0 || conns != 0 || holders != 1 {
+			t.Errorf("after the last %d calls and %d connections are counted, and the address is held by %d", calls, conns, holders-1)
+		}
+	})
+}
+
+// TestBodyThatIsTriedOutIsToldOfOnce, in however many parts it is read.
+func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
+	q, obs := newTestQuotas(t, Limits{DecompressedPerSecond: 1})
+	q.tryOut = true
+	for i := range 3 {
+		c, err := q.call(q.anyListener(), "192.0.2.1:1", "/a.B/C")
+		if err != nil {
+			t.Fatal(err)
+		}
+		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
+		m := newReader(nil, 1<<20, "")
+		m.packed = &gzipBody{src: sourceReader{r: iotest.OneByteReader(bytes.NewReader(gzipped(slices.Concat(message, message, message))))}, use: &c.use}
+		m.body, m.use = m.packed, &c.use
+		for range 3 {
+			payload, err := m.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			payload.Free()
+		}
+		c.use.end()
+		if got := seenByKey(t, obs)["limits.decompressed_bytes_per_second"]; got != 1 {
+			t.Errorf("of call %d the Observer is told %d times, want once", i, got)
 		}
 	}
-	for _, c := range calls {
+}
+
+// TestCompressedBodyIsExpandedByMessages: one that has begun is expanded whole,
+// as where messages are compressed each for itself.
+func TestCompressedBodyIsExpandedByMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, _ := newTestQuotas(t, Limits{DecompressedPerSecond: 1000})
+		c, err := q.call(q.anyListener(), "192.0.2.1:1", "/a.B/C")
+		if err != nil {
+			t.Fatal(err)
+		}
+		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
+		m := newReader(nil, 1<<20, "")
+		m.packed = &gzipBody{src: sourceReader{r: bytes.NewReader(gzipped(slices.Concat(message, message)))}, use: &c.use}
+		m.body = m.packed
+		payload, err := m.next()
+		if err != nil {
+			t.Fatalf("the first message: %v", err)
+		}
+		payload.Free()
+		_, err = m.next()
+		wantKey(t, err, "limits.decompressed_bytes_per_second")
 		c.use.end()
-	}
-	if n := q.server.tally.calls.Load(); n != 0 {
-		t.Errorf("%d calls are counted after the last", n)
-	}
+	})
 }
 
 func TestConnectionsCountWhereTheyBelong(t *testing.T) {
@@ -309,8 +469,45 @@ func TestConnectionsCountWhereTheyBelong(t *testing.T) {
 	}
 	early := new(connUse)
 	early.end()
-	if err := early.begin(q, "192.0.2.3:1", l); !errors.Is(err, net.ErrClosed) {
+	if err := early.begin(q, "192.0.2.3:1", q.anyListener()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a connection that has closed begins with %v", err)
+	}
+	if n := early.address.holders.Load(); n != 0 {
+		t.Errorf("it holds its address %d times", n)
+	}
+}
+
+// endsConns is an Observer that ends a connection while it is told of one that
+// is refused, as its close may.
+type endsConns struct {
+	silent
+	ends *connUse
+	told bool
+}
+
+func (o *endsConns) Refused(Refusal) {
+	o.ends.end()
+	o.told = true
+}
+
+// TestNoLockIsHeldOverTheObserver: what is told of a connection's refusal may
+// take its time.
+func TestNoLockIsHeldOverTheObserver(t *testing.T) {
+	obs := new(endsConns)
+	q, err := newQuotas(Limits{Address: Quota{Connections: 1}}, nil, false, newRefusalLog(slog.New(slog.DiscardHandler), obs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := q.anyListener()
+	if err := new(connUse).begin(q, "192.0.2.1:1", l); err != nil {
+		t.Fatal(err)
+	}
+	obs.ends = new(connUse)
+	refused := make(chan error, 1)
+	go func() { refused <- obs.ends.begin(q, "192.0.2.1:1", l) }()
+	wantKey(t, await(t, "the refusal", refused), "limits.address.connections")
+	if !obs.told {
+		t.Error("the Observer isn't told")
 	}
 }
 
@@ -445,5 +642,21 @@ func BenchmarkQuotas(b *testing.B) {
 				c.use.end()
 			}
 		})
+	}
+}
+
+// BenchmarkExpanding is what limits add to a compressed message.
+func BenchmarkExpanding(b *testing.B) {
+	q, _ := newTestQuotas(b, Limits{}, MethodQuota{Pattern: "a.B/*", DecompressedPerSecond: noLimit - 1})
+	c, err := q.call(q.anyListener(), "192.0.2.1:1000", "/a.B/C")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.use.mayExpand(); err != nil {
+			b.Fatal(err)
+		}
+		c.use.expanded(1)
 	}
 }
