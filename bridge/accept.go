@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // Descriptors keep a reserve of the process's file descriptors from clients:
@@ -47,7 +49,7 @@ func (d *descriptors) accept(ln net.Listener, closed <-chan struct{}, reserve in
 			return nil, err
 		}
 		if err == nil {
-			number := descriptorOf(c)
+			number := socket.Descriptor(c)
 			if number < d.reserve {
 				d.recovered()
 			}
@@ -125,7 +127,7 @@ func lacksDescriptors(err error) bool {
 // checks. It may use half of what clients' connections leave of the file
 // descriptors; beyond that a connection is closed.
 func (s *Server) LeaveDescriptors(ln net.Listener) net.Listener {
-	limit := fileDescriptorLimit()
+	limit := socket.DescriptorLimit()
 	return &sparingListener{Listener: ln, d: s.files, reserve: (s.files.reserve + limit) / 2, closed: make(chan struct{})}
 }
 

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // A scriptedListener returns what it is given, in order.
@@ -158,8 +160,8 @@ func TestConnectionsLeaveTheReserve(t *testing.T) {
 func TestSparingListenerHasMoreRoom(t *testing.T) {
 	s := newServer(t, Config{Backend: nowhere})
 	ln := s.LeaveDescriptors(listen(t, "127.0.0.1:0"))
-	if got := ln.(*sparingListener).reserve; got <= s.files.reserve || got >= fileDescriptorLimit() {
-		t.Errorf("its reserve begins at %d of %d, clients' at %d", got, fileDescriptorLimit(), s.files.reserve)
+	if got := ln.(*sparingListener).reserve; got <= s.files.reserve || got >= socket.DescriptorLimit() {
+		t.Errorf("its reserve begins at %d of %d, clients' at %d", got, socket.DescriptorLimit(), s.files.reserve)
 	}
 	accepted := make(chan error, 2) // nobody waits to tell
 	go func() {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/buffer"
 )
 
 // A budget bounds the message bytes that are held for all calls together.
@@ -71,7 +73,7 @@ const chunkBytes = 32 << 10
 func newBudget(limit int64) *budget {
 	// The tiers follow the chunks: with grpc-go's own a 64 KiB buffer costs a
 	// whole MiB.
-	return &budget{limit: limit, pool: newBuffers(256, 1<<10, 2<<10, 4<<10, 8<<10, 16<<10, chunkBytes, 64<<10, 256<<10, 1<<20)}
+	return &budget{limit: limit, pool: buffer.NewPool(256, 1<<10, 2<<10, 4<<10, 8<<10, 16<<10, chunkBytes, 64<<10, 256<<10, 1<<20)}
 }
 
 // pressed says whether somebody waits for room.

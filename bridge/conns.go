@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // noteConn counts the connections of the servers that this Server set up.
@@ -137,8 +139,11 @@ const connectionRetry = 5 * time.Second
 // ListenConfig is how to listen so that a connection costs few system calls:
 // on Linux it begins with the probes of silent peers that Serve would set.
 func ListenConfig() *net.ListenConfig {
-	return &net.ListenConfig{KeepAlive: -1, Control: probeArrivals}
+	return &net.ListenConfig{KeepAlive: -1, Control: socket.ControlProbes(probes)}
 }
+
+// probes is TCP's own keep-alive of clients' connections.
+var probes = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount}
 
 // watchTCP notices a peer that vanished: an idle one by probes within 30 s,
 // one that owes acknowledgements within userTimeout. Go's defaults take 150 s
@@ -153,10 +158,10 @@ func watchTCP(c net.Conn) {
 		under = w.NetConn()
 	}
 	if t, ok := under.(*net.TCPConn); ok {
-		if !beganProbing(t) {
-			_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount}) // it is closed then
+		if !socket.BeganProbing(t, probes) {
+			_ = t.SetKeepAliveConfig(probes) // it is closed then
 		}
-		setUserTimeout(t, userTimeout)
+		socket.SetUserTimeout(t, userTimeout)
 	}
 }
 

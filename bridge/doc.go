@@ -6,7 +6,8 @@
 //   - server.go, accept.go, conns.go, linger.go: a connection is accepted where
 //     there is a descriptor for it, counted, and closed so that its client
 //     gets the last answer; lifetime.go bounds its idle time and its age, and
-//     knows why it ended. HTTP/2 is served by package h2, HTTP/1.1 by net/http.
+//     knows why it ended. What the kernel knows of it is asked of package
+//     socket. HTTP/2 is served by package h2, HTTP/1.1 by net/http.
 //   - peer.go, proxyprotocol.go, forwarded.go, client_names.go: who is at the
 //     other end: what a PROXY header, a trusted proxy and a certificate say.
 //   - gate.go, origin.go: the request's facts are read (peer, host, origin,
@@ -54,5 +55,6 @@
 //
 // A mem.BufferSlice has one owner: Recv's and recv's callers free what they
 // got, Send and send take over. The budget (budget.go) counts what is held;
-// each call's part of it is settled when the call ends.
+// each call's part of it is settled when the call ends. Its buffers are those
+// of package buffer.
 package bridge

@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // Limits bound what clients can make culvert hold or do. A zero field means
@@ -127,7 +129,7 @@ const descriptorReserve = 128
 // connectionsByDescriptors is how many connections the file-descriptor limit
 // leaves room for, with a reserve for files, logs and backends.
 func connectionsByDescriptors() int {
-	return max(fileDescriptorLimit()-descriptorReserve, descriptorReserve)
+	return max(socket.DescriptorLimit()-descriptorReserve, descriptorReserve)
 }
 
 // looseHeaderBytes is what HTTP/2 itself is told of limits.header_bytes. A

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // running is one call under way, as the pump marks it and the watch sees it.
@@ -201,7 +203,7 @@ func (r *running) look(now int64, limits Limits) error {
 		return newFault(ReasonSlowSender, "less than 1 KiB of a message came within "+limits.SlowSenderTimeout.String()+" ("+keySlowSender+")").ending(EndedSlow)
 	}
 	if since := r.call.progress.sending.Load(); since > 0 {
-		if acked := bytesAcked(r.conn); acked != r.acked {
+		if acked := socket.BytesAcked(r.conn); acked != r.acked {
 			// A blocked write wakes only when a third of the socket's buffer
 			// is free; the client reads all the same.
 			r.acked = acked
@@ -216,16 +218,16 @@ func (r *running) look(now int64, limits Limits) error {
 			return cause
 		}
 	} else if r.lifted {
-		setUserTimeout(r.conn, userTimeout)
+		socket.SetUserTimeout(r.conn, userTimeout)
 		r.lifted = false
 	}
 	if r.conn == nil || now%3 != 0 || r.receiving.Load() {
 		return nil
 	}
-	if peerSilent(r.conn, silentTime) {
+	if socket.Silent(r.conn, silentTime) {
 		return errSilent
 	}
-	if peerHungUp(r.conn) {
+	if socket.HungUp(r.conn) {
 		return errGone
 	}
 	return nil
@@ -237,11 +239,11 @@ func (r *running) lookAtBlocked(blocked time.Duration) error {
 	if r.conn == nil || blocked < userTimeout/2 {
 		return nil
 	}
-	if peerSilent(r.conn, silentTime) {
+	if socket.Silent(r.conn, silentTime) {
 		return errSilent
 	}
 	if !r.lifted {
-		setUserTimeout(r.conn, 0)
+		socket.SetUserTimeout(r.conn, 0)
 		r.lifted = true
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // Config is all that a Server is told.
@@ -147,7 +148,7 @@ func New(cfg Config) (*Server, error) {
 	if s.quotas, err = newQuotas(s.limits, cfg.MethodLimits, cfg.TryLimits, s.refusals); err != nil {
 		return nil, err
 	}
-	s.files = newDescriptors(s.refusals, s.log, fileDescriptorLimit())
+	s.files = newDescriptors(s.refusals, s.log, socket.DescriptorLimit())
 	s.own = &listening{cfg.ownListener(), s.quotas.listener(Quota{})}
 	s.vouched = lowerSet(cfg.VouchedHeaders)
 	s.budget = newBudget(s.limits.BufferedBytes)
@@ -265,14 +266,14 @@ func (s *Server) closeListeners(ctx context.Context) {
 	defer s.mu.Unlock()
 	closing := false
 	for _, ln := range s.outers {
-		closing = refuseArrivals(ln) || closing
+		closing = socket.RefuseArrivals(ln.Listener) || closing
 	}
 	if closing {
 		settle(ctx)
 	}
 	for _, ln := range s.outers {
 		for range 20 { // a busy machine is given up to 2 s more
-			if queueEmpty(ln) || ctx.Err() != nil {
+			if socket.QueueEmpty(ln.Listener) || ctx.Err() != nil {
 				break
 			}
 			settle(ctx)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -36,7 +37,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	}
 }
 
-func (s *Server) serveSocketCall(ws *socket, c *Call, refused error) {
+func (s *Server) serveSocketCall(ws *webSocket, c *Call, refused error) {
 	down := &socketDown{s: s, ws: ws, call: c, stream: socketBody{ws: ws}}
 	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) {
 		down.guard.watch(ctx, func() { _ = ws.net.SetWriteDeadline(longAgo) }) // a closed connection needs none
@@ -55,7 +56,7 @@ func (s *Server) serveSocketCall(ws *socket, c *Call, refused error) {
 // socketDown is the client's end of a call that has a WebSocket for itself.
 type socketDown struct {
 	s      *Server
-	ws     *socket
+	ws     *webSocket
 	call   *Call
 	body   messageReader
 	stream socketBody
@@ -151,7 +152,7 @@ func (d *socketDown) firstError(err error) error {
 }
 
 // readError is what a failed read of a WebSocket means.
-func (s *socket) readError(err error) error {
+func (s *webSocket) readError(err error) error {
 	var broken frameError
 	switch {
 	case !errors.As(err, &broken):
@@ -170,7 +171,7 @@ func errSocketText() error {
 // socketBody joins the data of a WebSocket's messages to one body: each
 // begins with a marker, and the one that is nothing but the marker 1 ends it.
 type socketBody struct {
-	ws     *socket
+	ws     *webSocket
 	head   [2]byte // next's own
 	open   bool    // a message of data is being read
 	closed bool    // the half-close came
@@ -306,7 +307,7 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 	err := errEnded
 	if d.guard.begin() {
 		if err = d.writeEnd(st, trailer); err == nil {
-			err = awaitWritable(d.ws.net) // for what is left to write, which has 5 s
+			err = socket.AwaitWritable(d.ws.net) // for what is left to write, which has 5 s
 		}
 		if !d.guard.end() {
 			err = errEnded

@@ -13,6 +13,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // TCP's own watch over a backend: a host that is gone is noticed within 30 s
@@ -32,7 +34,7 @@ func (b Backend) dialer() (string, func(context.Context, string) (net.Conn, erro
 	}
 	d := &net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: backendKeepAliveIdle, Interval: backendKeepAliveEvery, Count: backendKeepAliveCount},
-		Control:         controlUserTimeout(backendUserTimeout),
+		Control:         socket.ControlUserTimeout(backendUserTimeout),
 	}
 	direct := func(ctx context.Context, address string) (net.Conn, error) {
 		if path, ok := strings.CutPrefix(address, "unix://"); ok {

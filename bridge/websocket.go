@@ -13,12 +13,12 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// A socket is a WebSocket and the connection under it. Deadlines are set on
+// A webSocket is a WebSocket and the connection under it. Deadlines are set on
 // the connection itself: a context that ends would close it, and then the
 // client couldn't be told anything any more.
 //
 // coder/websocket makes the handshake; frames are read and written here.
-type socket struct {
+type webSocket struct {
 	net    *socketConn
 	closed func() // tells the server that the connection is gone
 
@@ -47,7 +47,7 @@ type pongDue struct {
 // accept upgrades a request whose Origin is already judged. It answers what
 // it refuses; the connection closes then, so that nothing behind the refused
 // upgrade is served.
-func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*socket, error) {
+func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*webSocket, error) {
 	hw := &hijackWriter{ResponseWriter: w, pool: s.budget.pool}
 	w.Header().Set("Connection", "close") // for a refusal; an upgrade replaces it
 	c, err := websocket.Accept(hw, r, &websocket.AcceptOptions{
@@ -59,7 +59,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol stri
 		return nil, err
 	}
 	_ = c.CloseNow() // it has done its part; the connection isn't its own
-	ws := &socket{net: hw.conn, closed: func() {}}
+	ws := &webSocket{net: hw.conn, closed: func() {}}
 	ws.in.turn.ended.L = &ws.in.turn.mu
 	if _, counted := r.Context().Value(connKey{}).(net.Conn); counted {
 		l := s.listeningOf(r) // the request itself isn't kept
@@ -104,7 +104,7 @@ func (notItsOwn) Close() error { return nil }
 
 // write sends one binary message, given in pieces; between large ones it calls
 // wrote. If more follows at once, the message may wait for that.
-func (s *socket) write(wrote func(), more bool, pieces ...[]byte) error {
+func (s *webSocket) write(wrote func(), more bool, pieces ...[]byte) error {
 	s.net.mu.Lock()
 	s.writing.Store(true)
 	defer s.writing.Store(false)
@@ -120,7 +120,7 @@ func (s *socket) write(wrote func(), more bool, pieces ...[]byte) error {
 
 // answer notes a ping, and answers it now if the line is free. Otherwise the
 // message that is being written goes first.
-func (s *socket) answer(payload []byte) {
+func (s *webSocket) answer(payload []byte) {
 	s.pong.mu.Lock()
 	s.pong.length = copy(s.pong.payload[:], payload)
 	s.pong.due = true
@@ -133,7 +133,7 @@ const pongRetry = 250 * time.Millisecond
 
 // tryPong sends the pong that is due if the line is free, and else tries
 // again, unless a message that is written meanwhile brings it along.
-func (s *socket) tryPong() {
+func (s *webSocket) tryPong() {
 	if s.net.mu.TryLock() {
 		free := s.net.free()
 		if free {
@@ -156,7 +156,7 @@ func (s *socket) tryPong() {
 
 // sendPong answers the latest ping, if none did and nothing was said to be the
 // last. The connection's mu is held.
-func (s *socket) sendPong() error {
+func (s *webSocket) sendPong() error {
 	s.pong.mu.Lock()
 	due := s.pong.due && !s.net.ended.Load()
 	var frame []byte
@@ -179,7 +179,7 @@ var errNoPong = errors.New("no pong in time")
 // although somebody was reading all the time. While culvert holds the reader
 // back, or the client reads nothing, silence says nothing: the registry's
 // look watches those. It costs a timer and no goroutine.
-func (s *socket) keepAlive(gone func(error)) {
+func (s *webSocket) keepAlive(gone func(error)) {
 	var ping func()
 	ping = func() {
 		before, listening := s.net.received.Load(), s.listening()
@@ -199,10 +199,10 @@ func (s *socket) keepAlive(gone func(error)) {
 }
 
 // listening holds while a pong would be seen and isn't held up itself.
-func (s *socket) listening() bool { return s.reading.Load() && !s.writing.Load() }
+func (s *webSocket) listening() bool { return s.reading.Load() && !s.writing.Load() }
 
 // ping writes a ping unless a message is in its way.
-func (s *socket) ping() bool {
+func (s *webSocket) ping() bool {
 	if !s.net.mu.TryLock() {
 		return false
 	}
@@ -215,11 +215,11 @@ func (s *socket) ping() bool {
 	return sent
 }
 
-func (s *socket) schedulePing(after time.Duration, f func()) { s.schedule(&s.pingAt, after, f) }
+func (s *webSocket) schedulePing(after time.Duration, f func()) { s.schedule(&s.pingAt, after, f) }
 
 // schedule runs f later, in place of what the timer was to do before, unless
 // stopPings comes first.
-func (s *socket) schedule(at **time.Timer, after time.Duration, f func()) {
+func (s *webSocket) schedule(at **time.Timer, after time.Duration, f func()) {
 	s.pingMu.Lock()
 	defer s.pingMu.Unlock()
 	if s.pingsOff {
@@ -235,7 +235,7 @@ func (s *socket) schedule(at **time.Timer, after time.Duration, f func()) {
 	})
 }
 
-func (s *socket) stopPings() {
+func (s *webSocket) stopPings() {
 	s.pingMu.Lock()
 	s.pingsOff = true
 	for _, at := range []*time.Timer{s.pingAt, s.pongAt} {
@@ -250,7 +250,7 @@ func (s *socket) stopPings() {
 // shut closes the WebSocket with a handshake that no peer can make last. What
 // was written before reaches a slow reader all the same: the kernel has it.
 // RFC 6455 §7.1.
-func (s *socket) shut(code websocket.StatusCode, patience time.Duration) {
+func (s *webSocket) shut(code websocket.StatusCode, patience time.Duration) {
 	_ = s.net.SetDeadline(time.Now().Add(patience)) // a closed connection needs none
 	s.stopPings()
 	if s.net.sendClose(code) == nil {
@@ -261,7 +261,7 @@ func (s *socket) shut(code websocket.StatusCode, patience time.Duration) {
 }
 
 // drop closes the connection at once.
-func (s *socket) drop() {
+func (s *webSocket) drop() {
 	_ = s.net.SetDeadline(longAgo) // a closed connection needs none
 	s.stopPings()
 	_ = s.net.Close() // it is over either way

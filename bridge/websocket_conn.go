@@ -9,6 +9,9 @@ import (
 
 	"github.com/coder/websocket"
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/buffer"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // A socketConn is the connection under a WebSocket. Frames that follow one
@@ -21,7 +24,7 @@ type socketConn struct {
 	received atomic.Int64 // bytes
 
 	// The reader's own.
-	socket *socketReader // nil: it holds own while it waits
+	socket *socket.Reader // nil: it holds own while it waits
 	own    []byte
 	lent   *[]byte // the pool's; nil: none
 	unread []byte  // of own or lent
@@ -44,7 +47,7 @@ func newSocketConn(conn net.Conn, pool mem.BufferPool, unread []byte) *socketCon
 	_, plain := conn.(*clientConn)
 	c := &socketConn{Conn: conn, pool: pool, plain: plain}
 	if plain {
-		c.socket = newSocketReader(conn, pool)
+		c.socket = socket.NewReader(conn, pool)
 	}
 	if len(unread) > 0 {
 		c.lent = pool.Get(len(unread))
@@ -68,7 +71,7 @@ func (c *socketConn) fill(p []byte) (direct int, err error) {
 	case len(p) >= directBytes:
 		direct, err = c.Conn.Read(p)
 	case c.socket != nil:
-		if c.lent, err = c.socket.read(); err == nil {
+		if c.lent, err = c.socket.Read(); err == nil {
 			c.unread = *c.lent
 		}
 	default:
@@ -183,7 +186,7 @@ func (c *socketConn) message(wrote func(), more bool, pieces [][]byte) error {
 }
 
 // reserve makes room for n bytes more in held.
-func (c *socketConn) reserve(n int) { c.held = withRoom(c.pool, c.held, n) }
+func (c *socketConn) reserve(n int) { c.held = buffer.WithRoom(c.pool, c.held, n) }
 
 func (c *socketConn) hold(b []byte) {
 	c.reserve(len(b))
@@ -192,13 +195,13 @@ func (c *socketConn) hold(b []byte) {
 
 // free holds when a control frame would be taken at once: neither the kernel
 // nor a message that is held is in its way. mu is held.
-func (c *socketConn) free() bool { return c.held == nil && writable(c.Conn) }
+func (c *socketConn) free() bool { return c.held == nil && socket.Writable(c.Conn) }
 
 // waiting is how much is held.
 func (c *socketConn) waiting() int {
 	c.mu.Lock()
 	defer func() { _ = c.unlock() }() // lost remembers it
-	return held(c.held)
+	return buffer.Len(c.held)
 }
 
 // flush writes what is held.

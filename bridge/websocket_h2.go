@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/culvert-grpc/culvert/bridge/buffer"
 )
 
 // tunnelName is the WebSocket subprotocol whose binary messages, joined, are
@@ -135,7 +137,7 @@ func (a tunnelAddr) String() string { return string(a) }
 // WebSocket is busy goes out as one message, up to a bound.
 type tunnelConn struct {
 	s         *Server
-	ws        *socket
+	ws        *webSocket
 	listening *listening
 	host      string
 	remote    string
@@ -207,7 +209,7 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	written := 0
 	for len(p) > 0 {
-		for c.writeErr == nil && !c.done && held(c.pending) >= maxWebSocketBuffer {
+		for c.writeErr == nil && !c.done && buffer.Len(c.pending) >= maxWebSocketBuffer {
 			c.cond.Wait()
 		}
 		if c.writeErr != nil {
@@ -216,8 +218,8 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 		if c.done {
 			return written, net.ErrClosed
 		}
-		n := min(len(p), maxWebSocketBuffer-held(c.pending))
-		c.pending = withRoom(c.s.budget.pool, c.pending, n)
+		n := min(len(p), maxWebSocketBuffer-buffer.Len(c.pending))
+		c.pending = buffer.WithRoom(c.s.budget.pool, c.pending, n)
 		*c.pending = append(*c.pending, p[:n]...)
 		p = p[n:]
 		written += n

@@ -38,7 +38,7 @@ const (
 )
 
 // countFrame bounds the frames that carry nothing. The caller has the turn.
-func (s *socket) countFrame(h frameHead) error {
+func (s *webSocket) countFrame(h frameHead) error {
 	u := &s.in.useless
 	if !h.control() && h.length > fewFrameBytes {
 		u.Earn(framesForMore, 0)
@@ -89,7 +89,7 @@ func (e frameError) Error() string { return "WebSocket: " + e.text }
 // websocket.CloseError, a broken rule a frameError; both are answered with a
 // close frame, by whoever writes next if the line isn't free. The end of the
 // connection is io.ErrUnexpectedEOF.
-func (s *socket) nextMessage() (opcode, error) {
+func (s *webSocket) nextMessage() (opcode, error) {
 	s.in.turn.take()
 	defer s.in.turn.end()
 	h, err := s.nextFrame()
@@ -106,7 +106,7 @@ func (s *socket) nextMessage() (opcode, error) {
 
 // Read reads of the message that nextMessage found. Its end is io.EOF, which
 // comes with the last bytes where that is known.
-func (s *socket) Read(p []byte) (int, error) {
+func (s *webSocket) Read(p []byte) (int, error) {
 	m := &s.in
 	m.turn.take()
 	defer m.turn.end()
@@ -146,7 +146,7 @@ func (m *messageSource) over() bool {
 
 // readPayload reads of the frame, of which something is left. The caller has
 // the turn.
-func (s *socket) readPayload(p []byte) (int, error) {
+func (s *webSocket) readPayload(p []byte) (int, error) {
 	m := &s.in
 	if uint64(len(p)) > m.left {
 		p = p[:m.left]
@@ -168,7 +168,7 @@ func (s *socket) readPayload(p []byte) (int, error) {
 
 // nextFrame waits for a frame that isn't a control frame. The caller has the
 // turn.
-func (s *socket) nextFrame() (frameHead, error) {
+func (s *webSocket) nextFrame() (frameHead, error) {
 	for s.in.err == nil {
 		h, size, err := s.readHead()
 		if err == nil {
@@ -196,7 +196,7 @@ func (s *socket) nextFrame() (frameHead, error) {
 
 // readHead waits for a whole header, and returns its size. What came of it
 // before a deadline is read again.
-func (s *socket) readHead() (h frameHead, size int, err error) {
+func (s *webSocket) readHead() (h frameHead, size int, err error) {
 	if err := s.await(2); err != nil {
 		return h, 0, err
 	}
@@ -221,7 +221,7 @@ func (s *socket) readHead() (h frameHead, size int, err error) {
 
 // control takes in a control frame: a pong has been counted as bytes that
 // came, a ping is answered, a close, too. RFC 6455 §5.5.
-func (s *socket) control(op opcode, payload []byte) error {
+func (s *webSocket) control(op opcode, payload []byte) error {
 	switch op {
 	case opPing:
 		s.answer(payload)
@@ -239,7 +239,7 @@ func (s *socket) control(op opcode, payload []byte) error {
 
 // misread ends the reading: after a broken rule nobody knows where a frame
 // begins. RFC 6455 §7.1.7. The caller has the turn.
-func (s *socket) misread(code websocket.StatusCode, broken string) error {
+func (s *webSocket) misread(code websocket.StatusCode, broken string) error {
 	ended := EndedProtocol
 	if code == websocket.StatusPolicyViolation {
 		ended = EndedFlood
@@ -251,7 +251,7 @@ func (s *socket) misread(code websocket.StatusCode, broken string) error {
 
 // await fills the head to n bytes, which stay there if it fails. The caller
 // has the turn.
-func (s *socket) await(n int) error {
+func (s *webSocket) await(n int) error {
 	m := &s.in
 	for m.have < n {
 		if _, err := s.fill(nil); err != nil {
@@ -266,7 +266,7 @@ func (s *socket) await(n int) error {
 
 // fill sees to it that something is unread, or, if p is large, that something
 // is in p. The caller has the turn.
-func (s *socket) fill(p []byte) (direct int, err error) {
+func (s *webSocket) fill(p []byte) (direct int, err error) {
 	if len(s.net.unread) > 0 {
 		return 0, nil
 	}
@@ -282,7 +282,7 @@ func (s *socket) fill(p []byte) (direct int, err error) {
 
 // awaitClose reads until the client's close frame, or until nothing can be
 // read any more, and drops what comes before.
-func (s *socket) awaitClose() {
+func (s *webSocket) awaitClose() {
 	m := &s.in
 	m.turn.take()
 	defer m.turn.end()

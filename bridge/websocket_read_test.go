@@ -44,7 +44,7 @@ func (p *pieces) SetWriteDeadline(time.Time) error { return nil }
 // bytes, and returns them, the end, and what the client was told.
 func readSocket(in []byte, arriving, reading int) (messages []string, told []byte, end error) {
 	conn := &pieces{rest: in, size: arriving}
-	ws := &socket{net: newSocketConn(conn, mem.DefaultBufferPool(), nil), closed: func() {}}
+	ws := &webSocket{net: newSocketConn(conn, mem.DefaultBufferPool(), nil), closed: func() {}}
 	ws.in.turn.ended.L = &ws.in.turn.mu
 	defer func() {
 		ws.drop()
@@ -171,7 +171,7 @@ func TestLargeMessages(t *testing.T) {
 func TestDeadlineInsideALargeMessage(t *testing.T) {
 	server, client := tcpPair(t)
 	pool := &countingPool{BufferPool: mem.DefaultBufferPool()}
-	ws := &socket{net: newSocketConn(&clientConn{Conn: server}, pool, nil), closed: func() {}}
+	ws := &webSocket{net: newSocketConn(&clientConn{Conn: server}, pool, nil), closed: func() {}}
 	ws.in.turn.ended.L = &ws.in.turn.mu
 	want := bytes.Repeat([]byte("message"), 20<<10)
 	frame := masked(opBinary, want)
@@ -224,7 +224,7 @@ func TestDeadlineInsideAFrame(t *testing.T) {
 	frames := append(masked(opPing, []byte("ping")), masked(opBinary, bytes.Repeat([]byte("m"), 200))...)
 	for cut := range frames {
 		server, client := tcpPair(t)
-		ws := &socket{net: newSocketConn(&clientConn{Conn: server}, mem.DefaultBufferPool(), nil), closed: func() {}}
+		ws := &webSocket{net: newSocketConn(&clientConn{Conn: server}, mem.DefaultBufferPool(), nil), closed: func() {}}
 		ws.in.turn.ended.L = &ws.in.turn.mu
 		read := func(b []byte) (op opcode, message []byte, err error) {
 			if _, err := client.Write(b); err != nil {
@@ -268,7 +268,7 @@ func TestDeadlineInsideAFrame(t *testing.T) {
 // closed, and nothing follows a close frame.
 func TestReaderDoesNotWaitForTheLine(t *testing.T) {
 	server, client := tcpPair(t)
-	ws := &socket{net: newSocketConn(&clientConn{Conn: server}, mem.DefaultBufferPool(), nil), closed: func() {}}
+	ws := &webSocket{net: newSocketConn(&clientConn{Conn: server}, mem.DefaultBufferPool(), nil), closed: func() {}}
 	ws.in.turn.ended.L = &ws.in.turn.mu
 	filled := int64(0)
 	for err := error(nil); err == nil; { // until the kernel takes no more

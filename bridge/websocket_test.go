@@ -20,10 +20,10 @@ import (
 
 // socketPair returns a WebSocket as the server has it, and the client's end
 // of the connection under it, of which the kernel would hold so many bytes.
-func socketPair(t testing.TB, s *Server, holds int) (*socket, *wireEnd) {
+func socketPair(t testing.TB, s *Server, holds int) (*webSocket, *wireEnd) {
 	t.Helper()
 	ln := bufconn.Listen(holds)
-	accepted := make(chan *socket, 1)
+	accepted := make(chan *webSocket, 1)
 	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ws, err := s.accept(w, r, tunnelName)
 		if err != nil {
@@ -137,7 +137,7 @@ func (c *wireEnd) wantClose(t testing.TB, want websocket.StatusCode) {
 }
 
 // readAll reads as a transport does, until the connection ends.
-func readAll(ws *socket) {
+func readAll(ws *webSocket) {
 	for {
 		if _, err := ws.nextMessage(); err != nil {
 			return
@@ -147,7 +147,7 @@ func readAll(ws *socket) {
 }
 
 // pinged runs a test of keepAlive in a bubble.
-func pinged(t *testing.T, f func(t *testing.T, ws *socket, c *wireEnd, gone <-chan error)) {
+func pinged(t *testing.T, f func(t *testing.T, ws *webSocket, c *wireEnd, gone <-chan error)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ws, c := socketPair(t, newServer(t, Config{Backend: nowhere}), 1<<20)
@@ -159,7 +159,7 @@ func pinged(t *testing.T, f func(t *testing.T, ws *socket, c *wireEnd, gone <-ch
 }
 
 func TestSilentPeerIsGivenUp(t *testing.T) {
-	pinged(t, func(t *testing.T, ws *socket, c *wireEnd, gone <-chan error) {
+	pinged(t, func(t *testing.T, ws *webSocket, c *wireEnd, gone <-chan error) {
 		start := time.Now()
 		go readAll(ws)
 		err := <-gone
@@ -174,7 +174,7 @@ func TestSilentPeerIsGivenUp(t *testing.T) {
 
 // TestPeerThatAnswersStays, and is pinged every interval.
 func TestPeerThatAnswersStays(t *testing.T) {
-	pinged(t, func(t *testing.T, ws *socket, c *wireEnd, gone <-chan error) {
+	pinged(t, func(t *testing.T, ws *webSocket, c *wireEnd, gone <-chan error) {
 		go readAll(ws)
 		pings := 0
 		var answering sync.WaitGroup
@@ -205,7 +205,7 @@ func TestPeerThatAnswersStays(t *testing.T) {
 // TestPeerThatSendsStays though it answers no ping: a large message on a slow
 // line has no place for a pong.
 func TestPeerThatSendsStays(t *testing.T) {
-	pinged(t, func(t *testing.T, ws *socket, c *wireEnd, gone <-chan error) {
+	pinged(t, func(t *testing.T, ws *webSocket, c *wireEnd, gone <-chan error) {
 		go readAll(ws)
 		message := masked(opBinary, make([]byte, 600))
 		for _, b := range message {
@@ -229,7 +229,7 @@ func TestPeerThatSendsStays(t *testing.T) {
 
 // TestHeldReaderSeesNoPong, so that none is missed while nobody reads.
 func TestHeldReaderSeesNoPong(t *testing.T) {
-	pinged(t, func(t *testing.T, ws *socket, _ *wireEnd, gone <-chan error) {
+	pinged(t, func(t *testing.T, ws *webSocket, _ *wireEnd, gone <-chan error) {
 		elapse(time.Hour)
 		if len(gone) != 0 {
 			t.Fatalf("given up with %v while culvert held its reader", <-gone)

@@ -1,14 +1,14 @@
-package bridge
+package buffer
 
 import (
 	"sync"
 	"testing"
 )
 
-// TestBuffers: of the length that was asked for, in the smallest size that
+// TestPool: of the length that was asked for, in the smallest size that
 // fits, and each is had by one at a time.
-func TestBuffers(t *testing.T) {
-	b := newBuffers(256, 4<<10)
+func TestPool(t *testing.T) {
+	b := NewPool(256, 4<<10)
 	for _, c := range []struct{ length, capacity int }{{0, 256}, {1, 256}, {256, 256}, {257, 4 << 10}, {4 << 10, 4 << 10}, {5000, 5000}} {
 		for range 2 { // the second time it may be one that was used
 			buf := b.Get(c.length)

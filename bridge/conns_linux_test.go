@@ -4,52 +4,13 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
-	"os"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// TestPeerThatHungUpIsSeenWithoutReading, through TLS and this package's own
-// wrappers, with bytes that nobody read before the end.
-func TestPeerThatHungUpIsSeenWithoutReading(t *testing.T) {
-	for name, hangUp := range map[string]func(c *net.TCPConn){
-		"FIN":        func(c *net.TCPConn) { _ = c.Close() },
-		"half a FIN": func(c *net.TCPConn) { _ = c.CloseWrite() },
-		"RST": func(c *net.TCPConn) {
-			_ = c.SetLinger(0)
-			_ = c.Close()
-		},
-	} {
-		server, client := tcpPair(t)
-		if _, err := client.Write([]byte("unread")); err != nil {
-			t.Fatal(err)
-		}
-		for wrapper, conn := range map[string]net.Conn{"bare": server, "TLS": tls.Server(server, &tls.Config{}), "socketConn": &socketConn{Conn: server}} {
-			if peerHungUp(conn) {
-				t.Errorf("%s: seen through %s before it", name, wrapper)
-			}
-		}
-		hangUp(client)
-		_, _ = io.Copy(io.Discard, server) // returns once the end is here
-		for wrapper, conn := range map[string]net.Conn{"bare": server, "TLS": tls.Server(server, &tls.Config{}), "socketConn": &socketConn{Conn: server}} {
-			if !peerHungUp(conn) {
-				t.Errorf("%s: not seen through %s", name, wrapper)
-			}
-		}
-		_ = server.Close()
-		if peerHungUp(server) {
-			t.Errorf("%s: a connection that is closed here is the peer's doing", name)
-		}
-	}
-	one, other := net.Pipe()
-	defer one.Close()
-	_ = other.Close()
-	if peerHungUp(one) {
-		t.Error("a connection without a socket was looked at")
-	}
-}
+	"github.com/culvert-grpc/culvert/bridge/socket"
+)
 
 // TestRunningCallOfAPeerThatHungUpEnds while nobody reads its connection, and
 // is left to the reader while somebody does.
@@ -157,41 +118,6 @@ func TestConnectionToABackendIsWatched(t *testing.T) {
 	}
 }
 
-// TestPeerThatAnswersIsNotSilent, though it reads nothing.
-func TestPeerThatAnswersIsNotSilent(t *testing.T) {
-	server, _ := tcpPair(t)
-	_ = server.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-	for {
-		if _, err := server.Write(make([]byte, 64<<10)); err != nil {
-			if !os.IsTimeout(err) {
-				t.Fatal(err)
-			}
-			break
-		}
-	}
-	if peerSilent(server, 0) || peerHungUp(server) {
-		t.Error("a peer that reads nothing passes for one that is gone")
-	}
-	if writable(server) {
-		t.Error("a connection that takes nothing passes for writable")
-	}
-}
-
-// TestResetConnectionIsNotWritable: what is left to others to write would pass
-// for told.
-func TestResetConnectionIsNotWritable(t *testing.T) {
-	server, client := tcpPair(t)
-	if !writable(server) {
-		t.Error("a new connection is not writable")
-	}
-	_ = client.SetLinger(0)
-	_ = client.Close()
-	_, _ = io.Copy(io.Discard, server) // returns once the reset is here
-	if writable(server) {
-		t.Error("a connection that was reset passes for writable")
-	}
-}
-
 // TestAcceptedConnectionsAreProbed from their beginning where ListenConfig was
 // used.
 func TestAcceptedConnectionsAreProbed(t *testing.T) {
@@ -216,7 +142,7 @@ func TestAcceptedConnectionsAreProbed(t *testing.T) {
 			}
 			defer conn.Close()
 			tcp := conn.(*net.TCPConn)
-			if got := beganProbing(tcp); got != c.begin {
+			if got := socket.BeganProbing(tcp, probes); got != c.begin {
 				t.Errorf("it began so: %v, want %v", got, c.begin)
 			}
 			watchTCP(tcp)

@@ -1,4 +1,4 @@
-package bridge
+package buffer
 
 import (
 	"bytes"
@@ -13,10 +13,10 @@ func TestWithRoomKeepsWhatIsHeld(t *testing.T) {
 	var want []byte
 	for i := range 100 {
 		more := bytes.Repeat([]byte{byte(i)}, i%7)
-		buf = withRoom(pool, buf, len(more))
+		buf = WithRoom(pool, buf, len(more))
 		*buf = append(*buf, more...)
 		want = append(want, more...)
-		if !bytes.Equal(*buf, want) || held(buf) != len(want) {
+		if !bytes.Equal(*buf, want) || Len(buf) != len(want) {
 			t.Fatalf("after %d pieces: %v, want %v", i+1, *buf, want)
 		}
 	}

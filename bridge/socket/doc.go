@@ -1,0 +1,17 @@
+// Package socket is what the kernel knows of a connection, and what it does for
+// one: looks that read nothing, TCP's own watch over a peer, reads that hold no
+// buffer while they wait, a listener that takes no more.
+//
+// A connection is given as whatever stands for it: the socket is found under
+// TLS and under each wrapper that has NetConn() net.Conn. Where there is none, as
+// under a pipe, a look says that all is well. So it does where only Linux could
+// tell: there TCP keep-alive and pings tell, later. Nothing here blocks but what
+// says so, and nothing starts a goroutine.
+//
+//   - socket.go: the socket under a connection.
+//   - look_linux.go: what became of the peer, and of what was sent.
+//   - option_linux.go: what is set on a socket.
+//   - listen_linux.go: the end of a listener; how many descriptors there are.
+//   - read_linux.go: a Reader.
+//   - other.go: all of these elsewhere.
+package socket

@@ -1,0 +1,124 @@
+package socket
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+)
+
+// tcpPair returns both ends of a connection on loopback.
+func tcpPair(t testing.TB) (server, client *net.TCPConn) {
+	t.Helper()
+	ln := listen(t)
+	c := dial(t, ln)
+	s, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() }) // a test may have
+	return s.(*net.TCPConn), c.(*net.TCPConn)
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	var lc net.ListenConfig
+	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() }) // it may be closed already
+	return ln
+}
+
+func dial(t testing.TB, ln net.Listener) net.Conn {
+	t.Helper()
+	var d net.Dialer
+	c, err := d.DialContext(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() }) // a test may have
+	return c
+}
+
+// wrapper is a connection that says what it stands for.
+type wrapper struct{ net.Conn }
+
+func (w wrapper) NetConn() net.Conn { return w.Conn }
+
+// TestPeerThatHungUpIsSeenWithoutReading, through TLS and a wrapper, with bytes that nobody read before the end.
+func TestPeerThatHungUpIsSeenWithoutReading(t *testing.T) {
+	for name, hangUp := range map[string]func(c *net.TCPConn){
+		"FIN":        func(c *net.TCPConn) { _ = c.Close() },
+		"half a FIN": func(c *net.TCPConn) { _ = c.CloseWrite() },
+		"RST": func(c *net.TCPConn) {
+			_ = c.SetLinger(0)
+			_ = c.Close()
+		},
+	} {
+		server, client := tcpPair(t)
+		if _, err := client.Write([]byte("unread")); err != nil {
+			t.Fatal(err)
+		}
+		for through, conn := range map[string]net.Conn{"bare": server, "TLS": tls.Server(server, &tls.Config{}), "a wrapper": wrapper{server}} {
+			if HungUp(conn) {
+				t.Errorf("%s: seen through %s before it", name, through)
+			}
+		}
+		hangUp(client)
+		_, _ = io.Copy(io.Discard, server) // returns once the end is here
+		for through, conn := range map[string]net.Conn{"bare": server, "TLS": tls.Server(server, &tls.Config{}), "a wrapper": wrapper{server}} {
+			if !HungUp(conn) {
+				t.Errorf("%s: not seen through %s", name, through)
+			}
+		}
+		_ = server.Close()
+		if HungUp(server) {
+			t.Errorf("%s: a connection that is closed here is the peer's doing", name)
+		}
+	}
+	one, other := net.Pipe()
+	defer one.Close()
+	_ = other.Close()
+	if HungUp(one) {
+		t.Error("a connection without a socket was looked at")
+	}
+}
+
+// TestPeerThatAnswersIsNotSilent, though it reads nothing.
+func TestPeerThatAnswersIsNotSilent(t *testing.T) {
+	server, _ := tcpPair(t)
+	_ = server.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+	for {
+		if _, err := server.Write(make([]byte, 64<<10)); err != nil {
+			if !os.IsTimeout(err) {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	if Silent(server, 0) || HungUp(server) {
+		t.Error("a peer that reads nothing passes for one that is gone")
+	}
+	if Writable(server) {
+		t.Error("a connection that takes nothing passes for writable")
+	}
+}
+
+// TestResetConnectionIsNotWritable: what is left to others to write would pass
+// for told.
+func TestResetConnectionIsNotWritable(t *testing.T) {
+	server, client := tcpPair(t)
+	if !Writable(server) {
+		t.Error("a new connection is not writable")
+	}
+	_ = client.SetLinger(0)
+	_ = client.Close()
+	_, _ = io.Copy(io.Discard, server) // returns once the reset is here
+	if Writable(server) {
+		t.Error("a connection that was reset passes for writable")
+	}
+}

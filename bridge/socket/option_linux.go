@@ -1,0 +1,72 @@
+package socket
+
+import (
+	"cmp"
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// An option is what setsockopt(2) takes.
+type option struct{ level, name, value int }
+
+// withOptions sets options on a socket before it connects or listens. A unix
+// socket, and a kernel that hasn't one of them, does without.
+func withOptions(options ...option) func(network, address string, c syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		var setErr error
+		err := c.Control(func(fd uintptr) {
+			for _, o := range options {
+				err := unix.SetsockoptInt(int(fd), o.level, o.name, o.value)
+				if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOPROTOOPT) {
+					setErr = cmp.Or(setErr, err)
+				}
+			}
+		})
+		return cmp.Or(err, setErr)
+	}
+}
+
+// ControlUserTimeout is SetUserTimeout for the Control of a net.Dialer; nil
+// where there is no such option.
+func ControlUserTimeout(d time.Duration) func(network, address string, c syscall.RawConn) error {
+	return withOptions(option{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds())})
+}
+
+// SetUserTimeout bounds how long sent bytes may stay unacknowledged; 0 leaves
+// it to the kernel. RFC 5482.
+func SetUserTimeout(c net.Conn, d time.Duration) {
+	if raw := rawConn(c); raw != nil {
+		_ = ControlUserTimeout(d)("", "", raw) // a unix socket has no such option
+	}
+}
+
+// ControlProbes is for the Control of a net.ListenConfig: connections that the
+// listener accepts begin with TCP keep-alive as p says it, in whole seconds,
+// which spares the calls that set it on each. It is nil where that isn't so.
+func ControlProbes(p net.KeepAliveConfig) func(network, address string, c syscall.RawConn) error {
+	return withOptions(
+		option{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		option{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(p.Idle.Seconds())},
+		option{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(p.Interval.Seconds())},
+		option{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, p.Count},
+	)
+}
+
+// BeganProbing looks whether a connection came through ControlProbes: nothing
+// else sets this interval and this number.
+func BeganProbing(c *net.TCPConn, p net.KeepAliveConfig) bool {
+	raw := rawConn(c)
+	if raw == nil {
+		return false
+	}
+	count, every := 0, 0
+	_ = raw.Control(func(fd uintptr) { // an error: it is closed
+		count, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
+		every, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
+	})
+	return count == p.Count && every == int(p.Interval.Seconds())
+}

@@ -1,0 +1,64 @@
+//go:build !linux
+
+package socket
+
+import (
+	"net"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc/mem"
+)
+
+// What only Linux offers says here what doc.go promises: that all is well.
+
+// ControlUserTimeout is nil: there is no such option.
+func ControlUserTimeout(time.Duration) func(network, address string, c syscall.RawConn) error {
+	return nil
+}
+
+// SetUserTimeout does nothing.
+func SetUserTimeout(net.Conn, time.Duration) {}
+
+// ControlProbes is nil: each connection is set on its own.
+func ControlProbes(net.KeepAliveConfig) func(network, address string, c syscall.RawConn) error {
+	return nil
+}
+
+// BeganProbing is false.
+func BeganProbing(*net.TCPConn, net.KeepAliveConfig) bool { return false }
+
+// HungUp is false.
+func HungUp(net.Conn) bool { return false }
+
+// Silent is false.
+func Silent(net.Conn, time.Duration) bool { return false }
+
+// BytesAcked is 0.
+func BytesAcked(net.Conn) uint64 { return 0 }
+
+// Writable is true.
+func Writable(net.Conn) bool { return true }
+
+// AwaitWritable doesn't wait.
+func AwaitWritable(net.Conn) error { return nil }
+
+// RefuseArrivals can't.
+func RefuseArrivals(net.Listener) bool { return false }
+
+// QueueEmpty is true.
+func QueueEmpty(net.Listener) bool { return true }
+
+// DescriptorLimit is a guess.
+func DescriptorLimit() int { return 1 << 12 }
+
+// A Reader is never made.
+type Reader struct{}
+
+// NewReader returns nil.
+func NewReader(net.Conn, mem.BufferPool) *Reader { return nil }
+
+// Read is never called.
+func (*Reader) Read() (*[]byte, error) { panic("BUG: there is none") }
+
+func descriptor(syscall.RawConn) int { return 0 } // not everywhere are they numbers in order

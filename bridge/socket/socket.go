@@ -1,0 +1,30 @@
+package socket
+
+import (
+	"net"
+	"syscall"
+)
+
+// rawConn finds the socket under a connection, whatever is between, or nil.
+func rawConn(c net.Conn) syscall.RawConn {
+	for {
+		switch v := c.(type) {
+		case nil:
+			return nil
+		case interface{ NetConn() net.Conn }: // TLS, and culvert's own wrappers
+			c = v.NetConn()
+		case syscall.Conn:
+			raw, err := v.SyscallConn()
+			if err != nil {
+				return nil
+			}
+			return raw
+		default:
+			return nil
+		}
+	}
+}
+
+// Descriptor is the number of a connection's file descriptor; 0 where it has
+// none, or where descriptors aren't numbered in order from 0.
+func Descriptor(c net.Conn) int { return descriptor(rawConn(c)) }
