@@ -117,6 +117,9 @@ var errNoDescriptor = overLimit(keyConnections, connectionRetry, "too many conne
 
 // admit counts a connection, or returns why there are too many.
 func (l *boundedListener) admit(c net.Conn) error {
+	if l.s.cfg.MemoryGone() {
+		return l.s.noMemory(addressOf(c).String(), "", "connections")
+	}
 	if l.s.conns.Load() >= int64(l.s.limits.Connections) {
 		l.s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyConnections, Peer: addressOf(c).String()}, "raise "+keyConnections)
 		return overLimit(keyConnections, connectionRetry, "too many connections")

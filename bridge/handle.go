@@ -138,15 +138,20 @@ func (s *Server) admit(c *Call) error {
 	if s.draining.Load() {
 		return newFault(ReasonDraining, "this server is shutting down and takes no new calls")
 	}
-	if s.cfg.MemorySpent != nil && s.cfg.MemorySpent() {
-		s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyMemory, Peer: c.Peer.Addr, Detail: c.Method}, "give culvert more memory, or raise "+keyMemory)
-		return overLimit(keyMemory, memoryRetry, "this server has no memory for more calls")
+	if s.cfg.MemorySpent() {
+		return s.noMemory(c.Peer.Addr, c.Method, "calls")
 	}
 	return c.use.begin(c)
 }
 
-// memoryRetry is when a call may be tried again for which there was no memory.
+// memoryRetry is when may be tried again for what there was no memory.
 const memoryRetry = 5 * time.Second
+
+// noMemory notes that a peer's call or connection is refused, and says it.
+func (s *Server) noMemory(peer, detail, what string) error {
+	s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyMemory, Peer: peer, Detail: detail}, "give culvert more memory, or raise "+keyMemory)
+	return overLimit(keyMemory, memoryRetry, "this server has no memory for more "+what)
+}
 
 // limitTime derives the context that the upstream sees the deadline of, and
 // lets the deadline end the whole call.

@@ -36,14 +36,15 @@ func refuse(w http.ResponseWriter, r *http.Request, code int, text string, heade
 	_, _ = fmt.Fprintf(w, "culvert: %s\n", text) //nolint:gosec // plain text, see its type above; the client may be gone already
 }
 
-// refuseOverLimit answers what is not a call and too much of its kind.
-func refuseOverLimit(w http.ResponseWriter, r *http.Request, err error) {
+// refuseOverLimit answers what is not a call and too much of its kind: with
+// 429 where it is its client's, with 503 where it is everybody's. RFC 6585 §4.
+func refuseOverLimit(w http.ResponseWriter, r *http.Request, code int, err error) {
 	retry := anyMoment
 	if f := (*fault)(nil); errors.As(err, &f) {
 		retry = f.retry
 	}
 	seconds := (retry + time.Second - 1) / time.Second
-	refuse(w, r, http.StatusTooManyRequests, err.Error(), "Retry-After", strconv.Itoa(int(seconds)))
+	refuse(w, r, code, err.Error(), "Retry-After", strconv.Itoa(int(seconds)))
 }
 
 // unreadTime is how long net/http may go on reading the body of an HTTP/1.1

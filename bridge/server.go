@@ -80,8 +80,10 @@ type Config struct {
 	TryLimits bool
 
 	// MemorySpent says that the process has no memory for further calls: they
-	// are refused. It is asked for each call. Nil: never.
-	MemorySpent func() bool
+	// are refused, each in its own protocol. MemoryGone says that there is none
+	// for connections either: new ones are closed, and no WebSocket is opened.
+	// They are asked for each call, and for each connection. Nil: never.
+	MemorySpent, MemoryGone func() bool
 
 	// Fallback serves what is neither a call, a WebSocket upgrade nor a
 	// browser's preflight. If nil, that is refused with an HTTP status.
@@ -132,6 +134,13 @@ func New(cfg Config) (*Server, error) {
 	}
 	if s.obs == nil {
 		s.obs = silent{}
+	}
+	never := func() bool { return false }
+	if cfg.MemorySpent == nil {
+		s.cfg.MemorySpent = never
+	}
+	if cfg.MemoryGone == nil {
+		s.cfg.MemoryGone = never
 	}
 	if p := cfg.PathPrefix; p != "" && (p[0] != '/' || p[len(p)-1] == '/') {
 		return nil, fmt.Errorf("path prefix %q: want it to begin with a slash and not to end with one", p)

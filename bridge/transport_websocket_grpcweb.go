@@ -21,6 +21,10 @@ import (
 // with gRPC-Web frames, one a message.
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arrival) {
 	c, refused := s.newCall(r, a)
+	if s.cfg.MemoryGone() { // not even to be told by a WebSocket
+		refuseOverLimit(w, r, http.StatusServiceUnavailable, s.noMemory(c.Peer.Addr, c.Method, "WebSockets"))
+		return
+	}
 	if err := c.use.handshake(c.Method); refused == nil { // a refused call opens one, too
 		refused = err
 	}

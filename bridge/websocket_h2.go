@@ -33,8 +33,12 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		return
 	}
 	use := s.useOf(a)
+	if s.cfg.MemorySpent() { // it would be for calls that are all refused
+		refuseOverLimit(w, r, http.StatusServiceUnavailable, s.noMemory(use.peer, tunnelName, "tunnels"))
+		return
+	}
 	if err := use.handshake(""); err != nil {
-		refuseOverLimit(w, r, err)
+		refuseOverLimit(w, r, http.StatusTooManyRequests, err)
 		return
 	}
 	ws, err := s.accept(w, r, tunnelName)

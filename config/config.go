@@ -226,8 +226,8 @@ type Limits struct {
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size or 0"`
 
 	// The memory that culvert may use. New calls are refused while it is
-	// nearly used up, and Go's garbage collector keeps below it (GOMEMLIMIT of
-	// the environment wins there). 0 is nine tenths of the container's limit,
+	// nearly used up, then new connections, too, and Go's garbage collector
+	// keeps below it (GOMEMLIMIT of the environment wins there). 0 is nine tenths of the container's limit,
 	// and no limit where there is none.
 	Memory Size `key:"memory" is:"size or 0"`
 

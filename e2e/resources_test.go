@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"testing"
@@ -229,4 +230,48 @@ func TestMemoryLimit(t *testing.T) {
 	if err := eventually(time.Minute, func() error { return works(t, wire.Web, c.address, 10*time.Second) }); err != nil {
 		t.Errorf("with memory again: %v", err)
 	}
+}
+
+// Connections alone don't use memory up either: who comes when there is none is
+// cut before the handshake, and who is there goes on.
+func TestMemoryLimitOfConnections(t *testing.T) {
+	const limit = 48 * mib
+	ca := newIssuer(t, "ca")
+	b := startBackend(t, backendOptions{})
+	c := startTLS(t, ca, b.address, "limits: {memory: 48MiB}\n")
+	talk := open(t, dialTLS(t, wire.WebSocket, c.address, ca.trusting()), wire.Bidi, probe.Script{Echo: true})
+	say(t, talk, 0)
+
+	config := ca.trusting()
+	var conns []net.Conn
+	leave := func() {
+		for _, conn := range conns {
+			_ = conn.Close() // culvert may have
+		}
+	}
+	defer leave()
+	refused := false
+	for len(conns) < 6000 && !refused {
+		conn, err := (&tls.Dialer{Config: config}).DialContext(t.Context(), "tcp", c.address)
+		if refused = err != nil; !refused {
+			conns = append(conns, conn)
+		}
+	}
+	if !refused {
+		t.Fatalf("%d connections are open in %d KiB, and none was refused", len(conns), c.rss(t)/kib)
+	}
+	c.loggedLike(t, func(l map[string]any) bool { return l["msg"] == "refused" && l["key"] == "limits.memory" })
+	t.Logf("%d connections were open when one was refused, with a peak of %d KiB", len(conns), c.peak(t)/kib)
+	if len(conns) < 100 {
+		t.Errorf("only %d connections are open in 48 MiB", len(conns))
+	}
+	if peak := c.peak(t); peak > 2*limit { // the program's text and the kernel's part come on top
+		t.Errorf("a peak of %d KiB, with a limit of %d", peak/kib, limit/kib)
+	}
+	say(t, talk, 1)
+	leave()
+	if err := eventually(time.Minute, func() error { return worksTLS(t, wire.Web, c.address, config) }); err != nil {
+		t.Errorf("with memory again: %v", err)
+	}
+	say(t, talk, 2)
 }

@@ -58,43 +58,70 @@ func boundMemory(cfg *bridge.Config, limit int64, c *config.Loaded) {
 	if !c.IsSet("limits.buffered_bytes") {
 		cfg.Limits.BufferedBytes = max(min(cfg.Limits.BufferedBytes, limit/2), int64(cfg.Limits.MessageBytes))
 	}
-	cfg.MemorySpent = newMemoryWatch(limit, readMemory, runtime.GC).spent
+	w := newMemoryWatch(limit, readMemory, runtime.GC)
+	cfg.MemorySpent, cfg.MemoryGone = w.spent, w.gone
 }
 
-// A memoryWatch looks whether so much memory lives that new calls could be the
-// end of the process. It looks when it is asked, and not more often than
-// memoryLook.
+// A memoryWatch looks whether so much memory lives that new calls, or new
+// connections, could be the end of the process. It looks when it is asked, and
+// not more often than memoryLook.
 type memoryWatch struct {
 	began         time.Time
-	full, calm    int64 // bytes: from when on it is spent, and until when
+	calls, conns  memoryMark
 	read          func() memoryUse
 	collect       func()
 	next          atomic.Int64 // look, since began
-	isSpent       atomic.Bool
-	mu            sync.Mutex // held for a look
+	mu            sync.Mutex   // held for a look
 	lastCollected int64
+}
+
+// A memoryMark is passed from full on, until less than calm lives. Both are
+// bytes.
+type memoryMark struct {
+	full, calm int64
+	passed     atomic.Bool
+}
+
+func (m *memoryMark) judge(lives int64) {
+	bound := m.full
+	if m.passed.Load() {
+		bound = m.calm
+	}
+	m.passed.Store(lives >= bound)
 }
 
 const (
 	memoryLook    = 100 * time.Millisecond
 	memoryCollect = time.Second
-	memoryFull    = 85 // percent of the limit
-	memoryCalm    = 75
+
+	// Percent of the limit. A call that is refused is told so on a connection,
+	// which takes memory, too.
+	callsFull = 85
+	callsCalm = 75
+	connsFull = 93
+	connsCalm = 85
 )
 
 func newMemoryWatch(limit int64, read func() memoryUse, collect func()) *memoryWatch {
-	return &memoryWatch{began: time.Now(), full: limit / 100 * memoryFull, calm: limit / 100 * memoryCalm, read: read, collect: collect, lastCollected: -int64(memoryCollect)}
+	w := &memoryWatch{began: time.Now(), read: read, collect: collect, lastCollected: -int64(memoryCollect)}
+	w.calls.full, w.calls.calm = limit/100*callsFull, limit/100*callsCalm
+	w.conns.full, w.conns.calm = limit/100*connsFull, limit/100*connsCalm
+	return w
 }
 
-// spent says whether new calls have to wait. It costs a call a look at the
-// clock.
-func (w *memoryWatch) spent() bool {
+// spent says whether new calls have to wait, and gone whether new connections
+// have to as well. It costs each a look at the clock.
+func (w *memoryWatch) spent() bool { return w.passed(&w.calls) }
+
+func (w *memoryWatch) gone() bool { return w.passed(&w.conns) }
+
+func (w *memoryWatch) passed(m *memoryMark) bool {
 	now := int64(time.Since(w.began))
 	if now >= w.next.Load() && w.mu.TryLock() {
 		w.look(now)
 		w.mu.Unlock()
 	}
-	return w.isSpent.Load()
+	return m.passed.Load()
 }
 
 // look reads what is used. What lives is known from the collector's last
@@ -102,15 +129,13 @@ func (w *memoryWatch) spent() bool {
 // allocated, so look has one.
 func (w *memoryWatch) look(now int64) {
 	w.next.Store(now + int64(memoryLook))
-	bound := w.full
-	if w.isSpent.Load() {
-		bound = w.calm
-		if now-w.lastCollected >= int64(memoryCollect) {
-			w.lastCollected = now
-			w.collect()
-		}
+	if w.calls.passed.Load() && now-w.lastCollected >= int64(memoryCollect) {
+		w.lastCollected = now
+		w.collect()
 	}
-	w.isSpent.Store(w.read().lives() >= bound)
+	lives := w.read().lives()
+	w.calls.judge(lives)
+	w.conns.judge(lives)
 }
 
 // A memoryUse is what the Go runtime has of the system, in bytes.

@@ -22,30 +22,34 @@ func TestMemoryWatch(t *testing.T) {
 			looks++
 			return memoryUse{total: used + 500, released: 300, free: 200}
 		}, func() { collections++ })
-		for _, step := range []struct {
-			used uint64
-			want bool
+		steps := []struct {
+			used        uint64
+			spent, gone bool
 		}{
-			{0, false},
-			{849, false},
-			{850, true},
-			{800, true}, // not yet calm
-			{750, true},
-			{749, false},
-			{849, false},
-			{2000, true},
-			{0, false},
-		} {
+			{0, false, false},
+			{849, false, false},
+			{850, true, false},
+			{929, true, false},
+			{930, true, true},
+			{850, true, true}, // not yet calm
+			{849, true, false},
+			{750, true, false}, // nor here
+			{749, false, false},
+			{849, false, false},
+			{2000, true, true},
+			{0, false, false},
+		}
+		for _, step := range steps {
 			used = step.used
 			time.Sleep(memoryLook)
 			for range 10 {
-				if got := w.spent(); got != step.want {
-					t.Errorf("with %d of %d used it is spent: %v", used, limit, got)
+				if spent, gone := w.spent(), w.gone(); spent != step.spent || gone != step.gone {
+					t.Errorf("with %d of %d used it is spent: %v, gone: %v", used, limit, spent, gone)
 				}
 			}
 		}
-		if looks != 9 {
-			t.Errorf("%d looks in %v, want 9", looks, 9*memoryLook)
+		if looks != len(steps) {
+			t.Errorf("%d looks in %d times %v", looks, len(steps), memoryLook)
 		}
 		if collections != 1 {
 			t.Errorf("%d collections in less than two seconds of too much, want one", collections)
@@ -123,8 +127,8 @@ func TestMemoryBoundsTheBudget(t *testing.T) {
 		if got := cfg.Limits.BufferedBytes; got != c.want {
 			t.Errorf("%v with %d of memory: a budget of %d, want %d", c.flags, c.limit, got, c.want)
 		}
-		if (cfg.MemorySpent != nil) != (c.limit > 0) {
-			t.Errorf("with %d of memory it is watched: %v", c.limit, cfg.MemorySpent != nil)
+		if watched := cfg.MemorySpent != nil && cfg.MemoryGone != nil; watched != (c.limit > 0) {
+			t.Errorf("with %d of memory it is watched: %v", c.limit, watched)
 		}
 	}
 	var none bridge.Config
