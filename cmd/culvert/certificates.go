@@ -34,6 +34,8 @@ type keyring struct {
 	development *proxytls.Development // nil: not asked for yet
 	acme        *proxytls.ACME        // nil: nothing is fetched
 
+	reloading sync.WaitGroup
+
 	telling sync.Mutex
 	told    map[string]toldCertificate // by file
 }
@@ -165,6 +167,10 @@ func (k *keyring) selfSigned() (*proxytls.Development, error) {
 	return d, nil
 }
 
+// startReload has all files loaded now, in a goroutine that close waits for: a
+// drive that doesn't answer must not keep culvert from heeding signals.
+func (k *keyring) startReload() { k.reloading.Go(k.reload) }
+
 // reload loads all files now. What can't be loaded stays as it was.
 func (k *keyring) reload() {
 	k.mu.Lock()
@@ -208,18 +214,38 @@ func (k *keyring) problems() []string {
 	return lines
 }
 
-// close ends the looking for changes.
+// closingPatience is how long close waits: a drive that doesn't answer must not
+// keep culvert from ending either.
+const closingPatience = 5 * time.Second
+
+// close ends the looking for changes and the fetching. Who hangs in a look is
+// left to the end of the process.
 func (k *keyring) close() {
 	k.mu.Lock()
-	defer k.mu.Unlock()
+	waits := []func(){k.reloading.Wait}
 	for _, s := range k.providers {
-		s.provider.Close()
+		waits = append(waits, s.provider.Close)
 	}
 	if k.client != nil {
-		k.client.Close()
+		waits = append(waits, k.client.Close)
 	}
 	if k.acme != nil {
-		k.acme.Close()
+		waits = append(waits, k.acme.Close)
+	}
+	k.mu.Unlock()
+	var closing sync.WaitGroup // at once: one that hangs keeps no other from its end
+	for _, wait := range waits {
+		closing.Go(wait)
+	}
+	closed := make(chan struct{})
+	go func() { // received below, or the process ends
+		closing.Wait()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closingPatience):
+		k.log.Warn("not waited for: certificates are still being read or written", "patience", closingPatience.String(), "hint", "a drive with files of tls, backend.tls or tls.acme.storage doesn't answer")
 	}
 }
 

@@ -147,8 +147,10 @@ func (p *program) open(ctx context.Context) error {
 	}
 	if err != nil {
 		p.close() //nolint:contextcheck // nothing runs yet that a context could end
+		return err
 	}
-	return err
+	p.keys.startFetching(ctx)
+	return nil
 }
 
 // openKeys reads the certificates, and says what holds for each listener.
@@ -206,7 +208,8 @@ func (p *program) close() {
 }
 
 // run serves until a signal or an error of a listener. It waits for every
-// goroutine that it starts, except after a second signal.
+// goroutine that it starts, except after a second signal and for a drive that
+// doesn't answer.
 func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -214,9 +217,6 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer cancel()
 
 	defer p.keys.close()
-	var reloading sync.WaitGroup // a drive that doesn't answer must not keep culvert from draining
-	defer reloading.Wait()
-	p.keys.startFetching(ctx)
 
 	failed := make(chan error, len(p.listeners)+2) // one place for each server: none waits to tell
 	for i, ln := range p.listeners {
@@ -252,7 +252,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 			return err
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				reloading.Go(p.keys.reload)
+				p.keys.startReload()
 				continue
 			}
 			return p.drain(ctx, s, signals)
