@@ -151,11 +151,11 @@ func (k *keyring) selfSigned() (*proxytls.Development, error) {
 	if k.development != nil {
 		return k.development, nil
 	}
-	folder, err := os.UserConfigDir()
+	folder, err := developmentFolder()
 	if err != nil {
-		return nil, k.config.Errorf("tls.self_signed", "%w: there is nowhere to keep the development CA", err)
+		return nil, k.config.Errorf("tls.self_signed", "%w", err)
 	}
-	d, err := proxytls.NewDevelopment(filepath.Join(folder, "culvert", "development"), k.config.TLS.SelfSignedNames)
+	d, err := proxytls.NewDevelopment(folder, k.config.TLS.SelfSignedNames)
 	if err != nil {
 		return nil, k.config.Errorf("tls.self_signed", "%w", err)
 	}
@@ -165,6 +165,22 @@ func (k *keyring) selfSigned() (*proxytls.Development, error) {
 	}
 	k.development = d
 	return d, nil
+}
+
+var errRelativeHome = errors.New("$HOME is relative")
+
+// developmentFolder is where the authority of this machine is kept: one place,
+// wherever culvert is started. The XDG base directory specification calls a
+// relative path invalid.
+func developmentFolder() (string, error) {
+	folder, err := os.UserConfigDir()
+	if err == nil && !filepath.IsAbs(folder) {
+		err = errRelativeHome
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w: there is nowhere to keep the development CA: set HOME or XDG_CONFIG_HOME to the whole path of a folder", err)
+	}
+	return filepath.Join(folder, "culvert", "development"), nil
 }
 
 // startReload has all files loaded now, in a goroutine that close waits for: a
