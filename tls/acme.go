@@ -29,6 +29,7 @@ import (
 // concurrently, Start once.
 type ACME struct {
 	opts       ACMEOptions
+	secrets    redactor
 	storage    certmagic.Storage
 	challenges *challenges
 	issuer     *issuer
@@ -79,9 +80,11 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 	if err := o.makeStorage(); err != nil {
 		return nil, err
 	}
-	log := slog.New(libraryLog{o.Log.Handler(), o.redact})
+	secrets := o.redactor()
+	log := slog.New(libraryLog{o.Log.Handler(), secrets})
 	a := &ACME{
 		opts:     o,
+		secrets:  secrets,
 		storage:  &certmagic.FileStorage{Path: o.storageFolder()},
 		orders:   make(chan struct{}, maxOrders),
 		demand:   demand{budget: rate.NewLimiter(demandRate, demandBurst)},

@@ -110,7 +110,7 @@ func (a *ACME) explain(err error) string {
 	case errors.Is(err, context.DeadlineExceeded):
 		text = "it took longer than " + orderPatience.String() + ": " + text
 	}
-	text = a.opts.redact(text)
+	text = a.secrets.redact(text)
 	if len(text) > maxExplanation {
 		text = strings.ToValidUTF8(text[:maxExplanation], "") + "…"
 	}

@@ -15,7 +15,7 @@ import (
 // not by everybody who saw it fail.
 type libraryLog struct {
 	slog.Handler
-	redact func(string) string // takes secrets out of a text
+	redactor
 }
 
 func (l libraryLog) Enabled(ctx context.Context, _ slog.Level) bool {
@@ -24,7 +24,7 @@ func (l libraryLog) Enabled(ctx context.Context, _ slog.Level) bool {
 
 func (l libraryLog) Handle(ctx context.Context, r slog.Record) error {
 	quiet := slog.NewRecord(r.Time, slog.LevelDebug, "acme", r.PC)
-	quiet.AddAttrs(slog.String("event", r.Message))
+	quiet.AddAttrs(slog.String("event", l.redact(r.Message)))
 	r.Attrs(func(a slog.Attr) bool { quiet.AddAttrs(l.clean(a)); return true })
 	return l.Handler.Handle(ctx, quiet)
 }
@@ -34,11 +34,11 @@ func (l libraryLog) WithAttrs(attrs []slog.Attr) slog.Handler {
 	for i, a := range attrs {
 		clean[i] = l.clean(a)
 	}
-	return libraryLog{l.Handler.WithAttrs(clean), l.redact}
+	return libraryLog{l.Handler.WithAttrs(clean), l.redactor}
 }
 
 func (l libraryLog) WithGroup(name string) slog.Handler {
-	return libraryLog{l.Handler.WithGroup(name), l.redact}
+	return libraryLog{l.Handler.WithGroup(name), l.redactor}
 }
 
 // clean is a without secrets. What isn't a number becomes text.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/mail"
 	"net/url"
 	"os"
@@ -259,7 +260,7 @@ func (o *ACMEOptions) solvers(c *challenges, log *slog.Logger) (map[string]acmez
 		case DNS01:
 			provider, err := dnsProvider(o.DNSProvider)(o.DNSSettings)
 			if err != nil {
-				return nil, o.errorf("dns_settings", "%s", o.redact(err.Error()))
+				return nil, o.errorf("dns_settings", "%s", o.redactor().redact(err.Error()))
 			}
 			solvers[kind] = &certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{
 				DNSProvider: provider,
@@ -273,23 +274,10 @@ func (o *ACMEOptions) solvers(c *challenges, log *slog.Logger) (map[string]acmez
 	return solvers, nil
 }
 
-// redact takes the secrets out of a text that somebody else wrote: a
-// provider's error may have the whole request in it.
-func (o *ACMEOptions) redact(text string) string {
-	secrets := []string{o.EABHMACKey}
-	for _, v := range o.DNSSettings {
-		secrets = append(secrets, v)
-	}
-	for _, s := range secrets {
-		if len(s) >= minSecret {
-			text = strings.ReplaceAll(text, s, "…")
-		}
-	}
-	return text
+// redactor knows the secrets of o.
+func (o *ACMEOptions) redactor() redactor {
+	return newRedactor(append(slices.Collect(maps.Values(o.DNSSettings)), o.EABHMACKey)...)
 }
-
-// minSecret keeps words like "true" and "1" in a text.
-const minSecret = 6
 
 // issuerName is what certificates of a CA lie under in the storage: its host
 // and its path, as certmagic's own issuer calls them.

@@ -1,0 +1,78 @@
+package proxytls
+
+import (
+	"encoding/base64"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// A redactor takes secrets out of texts that others wrote: a provider's error
+// may have the whole request in it, in the clear, in the form of a URL or of
+// JSON, or within base64. The zero value knows none.
+type redactor struct{ secrets *regexp.Regexp }
+
+const (
+	minSecret  = 6       // keeps words like "true" and "1" in a text
+	maxSpelled = 4 << 10 // a longer one is no token: it is looked for as it is
+)
+
+func newRedactor(secrets ...string) redactor {
+	var forms []string
+	for _, s := range secrets {
+		switch {
+		case len(s) < minSecret:
+		case len(s) > maxSpelled:
+			forms = append(forms, regexp.QuoteMeta(s))
+		default:
+			forms = append(append(forms, spelled(s)), encoded(s)...)
+		}
+	}
+	if len(forms) == 0 {
+		return redactor{}
+	}
+	// One may begin with another: the longer is looked for first.
+	slices.SortStableFunc(forms, func(a, b string) int { return len(b) - len(a) })
+	return redactor{regexp.MustCompile(strings.Join(forms, "|"))}
+}
+
+func (r redactor) redact(text string) string {
+	if r.secrets == nil {
+		return text
+	}
+	return r.secrets.ReplaceAllLiteralString(text, "…")
+}
+
+// spelled is an expression for s with any of its characters escaped, as often
+// as may be: "%2F", "%252f", `\/`, `\u002f`, and "+" for a blank.
+func spelled(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		fmt.Fprintf(&b, `(?:\\*%s|\\+(?i:u%04x)|`, regexp.QuoteMeta(string(r)), r)
+		for _, c := range []byte(s[:size]) {
+			fmt.Fprintf(&b, `%%(?:25)*(?i:%02x)`, c)
+		}
+		if r == ' ' {
+			b.WriteString(`|\+|%(?:25)*2[bB]`)
+		}
+		b.WriteString(`)`)
+		s = s[size:]
+	}
+	return b.String()
+}
+
+// encoded are expressions for what of s stays the same within base64, whatever
+// stands around it: s may begin with each of the three bytes that make four
+// characters.
+func encoded(s string) []string {
+	var forms []string
+	for before := range 3 {
+		text := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("\x00", before) + s))
+		text = text[(before*8+5)/6 : (before+len(s))*8/6]
+		forms = append(forms, strings.NewReplacer("+", `(?:[+-]|%2[bB])`, "/", `(?:\\*[/_]|%2[fF])`).Replace(text))
+	}
+	return forms
+}
