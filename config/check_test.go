@@ -104,6 +104,9 @@ func TestContradictionsAndDangers(t *testing.T) {
 		{"the redirect on the port of health checks", "tls: {self_signed: true, http_listen: 127.0.0.1:9901}", []string{
 			"proxy.yaml:1: tls.http_listen: is the port of health.listen: give it one of its own, or remove it",
 		}, nil},
+		{"a redirect of nobody", "tls: {self_signed: true, http_target: 443}", []string{
+			"proxy.yaml:1: tls.http_target: has no effect without tls.http_listen: set that, as \":80\"",
+		}, nil},
 		{"a budget over the memory", "limits: {memory: 100MiB, buffered_bytes: 80MiB}", []string{
 			"proxy.yaml:1: limits.buffered_bytes: is more than three quarters of limits.memory, and connections need memory too: lower it, or raise that",
 		}, nil},

@@ -131,9 +131,12 @@ func checkClients(l *Loaded, at string, t ServerTLS) []error {
 	return nil
 }
 
-// checkHTTPListen finds two listeners on one port.
+// checkHTTPListen finds two listeners on one port, and one that isn't there.
 func checkHTTPListen(l *Loaded) []error {
 	var errs []error
+	if l.TLS.HTTPTarget != 0 && l.TLS.HTTPListen == "" {
+		errs = append(errs, l.Errorf("tls.http_target", `has no effect without tls.http_listen: set that, as ":80"`))
+	}
 	if collide(l.TLS.HTTPListen, l.Health.Listen) {
 		errs = append(errs, l.httpListenTaken("health.listen"))
 	}

@@ -59,6 +59,7 @@ tls:
   crls: [revoked.pem, /etc/culvert/revoked.der]
   min_version: 1.3
   http_listen: ":80"
+  http_target: 8443
 backend:
   address: ${BACKEND}
   authority: orders.example.com
@@ -121,7 +122,7 @@ log: {level: debug, format: json}
 		Listen: []Listener{{Address: "127.0.0.1:0", TLS: ListenerTLS{true, tls}, TrustedHeader: "forwarded", ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32")}, TrustedProxies: []netip.Prefix{
 			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("::1/128"),
 		}}},
-		TLS: TLS{ServerTLS: tls, HTTPListen: ":80"},
+		TLS: TLS{ServerTLS: tls, HTTPListen: ":80", HTTPTarget: 8443},
 		Backend: Backend{
 			Address:   "orders:9000",
 			Authority: "orders.example.com",

@@ -66,6 +66,7 @@ var (
 		"resolver":         {"address of a name server", "192.0.2.53:53", "", text(checkResolver)},
 		"word":             {"text", "cloudflare", "", text(anyText)},
 		"secret":           {"text", "secret", "", text(anyText)},
+		"port or 0":        {"port, or 0", "443", "", parsePortOrZero},
 		"count":            {"number, at least 1", "100", "", parseCount},
 	}
 	kindsByType = map[reflect.Type]kind{
@@ -137,6 +138,14 @@ func parseNumber(s string) (any, error) {
 		return nil, fmt.Errorf("is too much: write at most %d", maxNumber)
 	}
 	return int(n), nil
+}
+
+func parsePortOrZero(s string) (any, error) {
+	n, err := parseNumber(s)
+	if port, ok := n.(int); ok && port > math.MaxUint16 {
+		return nil, errors.New("is no port: write 443")
+	}
+	return n, err
 }
 
 func parseCount(s string) (any, error) {

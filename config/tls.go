@@ -8,10 +8,15 @@ type TLS struct {
 	// ("app.test", "192.168.1.10").
 	SelfSignedNames []string `key:"self_signed_names" is:"own name"`
 
-	// An address (":80") that sends whoever comes in plaintext to HTTPS, at the
-	// port that the first listener with TLS has here, and does nothing else but
-	// to answer the CA of acme; "" or "off" for none.
+	// An address (":80") that sends whoever comes in plaintext to HTTPS, for
+	// hosts that a certificate is for and those in hosts, and does nothing else
+	// but to answer the CA of acme; "" or "off" for none.
 	HTTPListen string `key:"http_listen" is:"optional address"`
+
+	// The port that http_listen sends to, where clients find TLS at another one
+	// than it has here: 443 behind a load balancer that sends it to 8443. 0 for
+	// the port of the first listener with TLS.
+	HTTPTarget int `key:"http_target" is:"port or 0"`
 
 	// Certificates that a CA gives by itself (ACME, RFC 8555): Let's Encrypt,
 	// or one within a company.

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -43,8 +45,19 @@ func (c *culvert) plainGet(t *testing.T, address, path, host string) plainAnswer
 	return plainAnswer{resp.StatusCode, resp.Header.Get("Location")}
 }
 
+// writeConfig returns a file with a configuration.
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "proxy.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // The plain port sends to the same place over TLS, keeps no connection, and
-// makes no other host of a client's words.
+// makes no other host of a client's words: it knows whom its certificates are
+// for.
 func TestRedirectToHTTPS(t *testing.T) {
 	t.Parallel()
 	ca := newIssuer(t, "ca")
@@ -52,20 +65,42 @@ func TestRedirectToHTTPS(t *testing.T) {
 	c := startTLS(t, ca, b.address, "tls: {http_listen: \"127.0.0.1:0\"}\n")
 	plain := c.logged(t, "redirecting to HTTPS")["address"].(string)
 	_, tlsPort, _ := net.SplitHostPort(c.address)
-	for _, row := range []struct{ path, host, want string }{
-		{"/a?b=c", "", "https://127.0.0.1:" + tlsPort + "/a?b=c"},
-		{"/", "culvert.example", "https://culvert.example:" + tlsPort + "/"},
-		{"//evil.example/", "culvert.example:80", "https://culvert.example:" + tlsPort + "//evil.example/"},
-		{"/", "culvert.example@evil.example", ""},
-		{"http://evil.example/", "culvert.example", ""},
+	for _, row := range []struct {
+		path, host, want string
+		status           int
+	}{
+		{"/a?b=c", "", "https://127.0.0.1:" + tlsPort + "/a?b=c", 308},
+		{"/", "culvert.example", "https://culvert.example:" + tlsPort + "/", 308},
+		{"//evil.example/", "culvert.example:80", "https://culvert.example:" + tlsPort + "//evil.example/", 308},
+		{"/", "evil.example", "", 421},
+		{"/", "192.0.2.1", "", 421},
+		{"/", "evil.example:99999", "", 400},
+		{"/", "culvert.example@evil.example", "", 400},
+		{"http://evil.example/", "culvert.example", "", 400},
 	} {
-		got := c.plainGet(t, plain, row.path, row.host)
-		status := http.StatusPermanentRedirect
-		if row.want == "" {
-			status = http.StatusBadRequest
+		if got, want := c.plainGet(t, plain, row.path, row.host), (plainAnswer{row.status, row.want}); got != want {
+			t.Errorf("%s of %q: %+v, want %+v", row.path, row.host, got, want)
 		}
-		if got.status != status || got.location != row.want {
-			t.Errorf("%s of %q: %+v, want %d to %q", row.path, row.host, got, status, row.want)
+	}
+}
+
+// A load balancer shows clients other ports than culvert has, and a
+// certificate of its own, whose names are in hosts. The development
+// certificate has names, too.
+func TestRedirectBehindALoadBalancer(t *testing.T) {
+	t.Parallel()
+	c, _ := startSelfSigned(t, "127.0.0.1:1", t.TempDir(), "--config", writeConfig(t, `
+tls: {http_listen: "127.0.0.1:0", http_target: 443}
+hosts: [grpc.example.com]
+`))
+	plain := c.logged(t, "redirecting to HTTPS")["address"].(string)
+	for host, want := range map[string]plainAnswer{
+		"grpc.example.com:80": {308, "https://grpc.example.com/"},
+		"localhost":           {308, "https://localhost/"},
+		"www.example.com":     {421, ""},
+	} {
+		if got := c.plainGet(t, plain, "/", host); got != want {
+			t.Errorf("%s: %+v, want %+v", host, got, want)
 		}
 	}
 }

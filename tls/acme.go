@@ -228,6 +228,12 @@ func (a *ACME) find(name string) *managed {
 	return nil
 }
 
+// Serves reports whether there is to be a certificate for a host.
+func (a *ACME) Serves(host string) bool {
+	_, above, _ := strings.Cut(host, ".")
+	return a.serves(host) || slices.Contains(a.opts.Domains, "*."+above)
+}
+
 // serves reports whether a CA may ask about a name.
 func (a *ACME) serves(name string) bool {
 	return slices.Contains(a.opts.Domains, name) || a.mayDemand(name)

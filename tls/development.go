@@ -259,5 +259,11 @@ for %[2]s only:
 `, d.CA, strings.Join(d.names, ", "))
 }
 
+// Serves reports whether the certificate is for the host, a name or an address.
+func (d *Development) Serves(host string) bool {
+	cert, err := d.GetCertificate(nil)
+	return err == nil && cert.Leaf.VerifyHostname(host) == nil
+}
+
 // Names are the names and addresses that the certificate is for.
 func (d *Development) Names() []string { return d.names }

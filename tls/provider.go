@@ -78,6 +78,14 @@ func (p *Provider) SamePolicy(sni, host string) bool {
 	return s.policyFor(sni).key == s.policyFor(host).key
 }
 
+// Serves reports whether a certificate of a file is for the host, a name or an
+// address.
+func (p *Provider) Serves(host string) bool {
+	return slices.ContainsFunc(p.now.Load().pairs, func(pair *pair) bool {
+		return pair.cert.Leaf.VerifyHostname(host) == nil || slices.Contains(pair.fact.Names, host)
+	})
+}
+
 func (p *Provider) load(c contents) error {
 	s, err := newSet(p.opts, c)
 	if err != nil {

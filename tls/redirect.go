@@ -10,20 +10,33 @@ import (
 	"time"
 )
 
+// redirectAge is how long a browser may go to HTTPS without asking. Without a
+// word on it a 308 is kept for good (RFC 9110 §15.4.9), also where it led to a
+// port that was given up since; and caches that are shared would keep what one
+// client's Host has made for all others.
+const redirectAge = "private, max-age=3600"
+
 // RedirectHandler sends whoever asks in plaintext to the same place over TLS,
 // on the port given: with 308, which keeps the method. It takes no answer from
-// the request but its host, which has to be one, and its path.
-func RedirectHandler(port int) http.Handler {
+// the request but its host, which has to be one that is served (in lower case,
+// without port and brackets), or the address that the request came to, and its
+// path.
+func RedirectHandler(port int, serves func(host string) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close") // nothing more is to be had here
 		host := bareHost(r.Host)
-		if host == "" || !strings.HasPrefix(r.RequestURI, "/") {
+		switch name := normalName(strings.Trim(host, "[]")); {
+		case host == "" || !strings.HasPrefix(r.RequestURI, "/"):
 			http.Error(w, "culvert: this port only redirects to HTTPS: the request names no host", http.StatusBadRequest)
+			return
+		case !isOwnAddress(name, r) && !serves(name):
+			http.Error(w, "culvert: this port only redirects to HTTPS, and no certificate here is for this host (tls, hosts)", http.StatusMisdirectedRequest)
 			return
 		}
 		if port != 443 {
 			host = net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
 		}
+		w.Header().Set("Cache-Control", redirectAge)
 		// The host stands before the path, whatever that begins with: "//" in
 		// it leads nowhere else.
 		w.Header().Set("Location", "https://"+host+r.RequestURI)
@@ -31,15 +44,26 @@ func RedirectHandler(port int) http.Handler {
 	})
 }
 
+// isOwnAddress holds for the address that the request's connection was made to:
+// health checks of a load balancer name no other host.
+func isOwnAddress(host string, r *http.Request) bool {
+	own, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	ip := net.ParseIP(host)
+	return ok && ip != nil && ip.Equal(own.IP)
+}
+
 // hostForm is a name, or an address with IPv6 in brackets.
 var hostForm = regexp.MustCompile(`^([0-9A-Za-z_]([0-9A-Za-z_.-]{0,252}[0-9A-Za-z_.])?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
 
 // bareHost returns the host without its port, "" if it is none.
 func bareHost(host string) string {
-	if !hostForm.MatchString(host) {
+	if !hostForm.MatchString(host) || strings.Contains(host, "..") {
 		return ""
 	}
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		if _, err := strconv.ParseUint(host[i+1:], 10, 16); err != nil {
+			return ""
+		}
 		host = host[:i]
 	}
 	if host[0] == '[' && net.ParseIP(strings.Trim(host, "[]")) == nil {

@@ -167,6 +167,14 @@ func (k *keyring) selfSigned() (*proxytls.Development, error) {
 	return d, nil
 }
 
+// serves reports whether there is a certificate for a host, or will be.
+func (k *keyring) serves(host string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.ContainsFunc(k.providers, func(s sharedProvider) bool { return s.provider.Serves(host) }) ||
+		k.acme != nil && k.acme.Serves(host) || k.development != nil && k.development.Serves(host)
+}
+
 var errRelativeHome = errors.New("$HOME is relative")
 
 // developmentFolder is where the authority of this machine is kept: one place,

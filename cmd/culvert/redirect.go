@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
@@ -26,14 +28,33 @@ func (p *program) openRedirect(ctx context.Context) error {
 	return nil
 }
 
-// redirectServer sends to the first listener that speaks TLS on a port, and
-// answers a CA that looks for proof.
+// redirectServer sends to HTTPS, and answers a CA that looks for proof.
 func (p *program) redirectServer() *http.Server {
-	port := 443
-	for i := len(p.listeners) - 1; i >= 0; i-- {
-		if tcp, ok := p.listeners[i].Addr().(*net.TCPAddr); ok && p.policies[i].TLS != nil {
-			port = tcp.Port
+	return proxytls.RedirectServer(p.keys.answerCA(proxytls.RedirectHandler(p.httpsPort(), p.isServed)), p.log)
+}
+
+// httpsPort is where clients find TLS: at the first listener that speaks it on
+// a port, if nothing else is said.
+func (p *program) httpsPort() int {
+	if port := p.config.TLS.HTTPTarget; port != 0 {
+		return port
+	}
+	for i, ln := range p.listeners {
+		if tcp, ok := ln.Addr().(*net.TCPAddr); ok && p.policies[i].TLS != nil {
+			return tcp.Port
 		}
 	}
-	return proxytls.RedirectServer(p.keys.answerCA(proxytls.RedirectHandler(port)), p.log)
+	return 443
+}
+
+// isServed holds for a host that a certificate is for, or that the operator has
+// named.
+func (p *program) isServed(host string) bool {
+	named := slices.ContainsFunc(p.config.Hosts, func(h string) bool {
+		if name, _, err := net.SplitHostPort(h); err == nil {
+			h = name
+		}
+		return strings.EqualFold(strings.Trim(h, "[]"), host)
+	})
+	return named || p.keys.serves(host)
 }

@@ -74,7 +74,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 	// tls.txtar has the files, serve.txtar and others what serve itself does.
 	elsewhere := map[string]bool{
 		"tls.cert": true, "tls.certificates": true, "tls.key": true, "tls.client_ca": true, "tls.client_auth": true, "tls.crls": true, "tls.min_version": true,
-		"tls.self_signed": true, "tls.self_signed_names": true, "tls.http_listen": true, "backend.tls.enabled": true, "backend.tls.server_name": true,
+		"tls.self_signed": true, "tls.self_signed_names": true, "tls.http_listen": true, "tls.http_target": true, "backend.tls.enabled": true, "backend.tls.server_name": true,
 		"backend.tls.ca": true, "backend.tls.cert": true, "backend.tls.key": true,
 		"limits.memory": true, // memory_test.go
 		"drain_timeout": true, "health.listen": true, "log.level": true, "log.format": true,
