@@ -51,6 +51,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	r = s.throughTunnel(r)
+	if _, _, ok := parseAuthority(r.Host); !ok && r.Host != "" { // of HTTP/1.0 none may come
+		refuse(w, r, http.StatusBadRequest, malformedAuthority)
+		return
+	}
 	a := s.arrive(r)
 	if a.unreadable != nil {
 		s.refusals.note(Refusal{Reason: ReasonBadRequest, Key: keyTrustedProxies, Peer: a.peer.Addr, Detail: a.unreadable.Error()}, "let the proxy remove what its clients send of this header")

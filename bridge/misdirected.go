@@ -14,6 +14,6 @@ func (a *arrival) misdirected() bool {
 	if l.SamePolicy == nil || state == nil || state.ServerName == a.host {
 		return false
 	}
-	host := hostOnly(a.host)
+	host, _, _ := parseAuthority(a.host) // it is one, or there is none
 	return state.ServerName != host && !l.SamePolicy(state.ServerName, host)
 }

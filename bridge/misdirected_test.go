@@ -9,7 +9,8 @@ import (
 )
 
 // TestMisdirectedRequests: a connection that was made for one name carries no
-// request for another whose clients have to show more, over any protocol.
+// request for another whose clients have to show more, over any protocol and in
+// no other spelling.
 func TestMisdirectedRequests(t *testing.T) {
 	backend, _ := seenBy(t)
 	obs := newObserver()
@@ -36,6 +37,13 @@ func TestMisdirectedRequests(t *testing.T) {
 		{"closed.example", "open.example", http.StatusMisdirectedRequest},
 		{"", "closed.example", http.StatusMisdirectedRequest},
 		{"", "open.example", http.StatusNotFound},
+		{"open.example", "closed.example.", http.StatusMisdirectedRequest},
+		{"open.example", "closed.example.:8443", http.StatusMisdirectedRequest},
+		{"closed.example", "closed.example.", http.StatusNotFound},
+		{"open.example", "closed.example..", http.StatusBadRequest},
+		{"open.example", "closed.example:8443:443", http.StatusBadRequest},
+		{"open.example", "closed%2Eexample", http.StatusBadRequest},
+		{"open.example", "open.example..", http.StatusBadRequest},
 	} {
 		for _, protocols := range []string{"h2", "http/1.1"} {
 			transport := &http.Transport{
@@ -48,17 +56,17 @@ func TestMisdirectedRequests(t *testing.T) {
 				{"Origin": {"https://evil.example"}, "Access-Control-Request-Method": {"POST"}},
 			} {
 				method, path := http.MethodGet, "/"
-				if header.Get("Content-Type") != "" && c.want == http.StatusMisdirectedRequest {
+				if header.Get("Content-Type") != "" && c.want != http.StatusNotFound {
 					method, path = http.MethodPost, testMethod
 				}
-				if header.Get("Origin") != "" && c.want == http.StatusMisdirectedRequest {
+				if header.Get("Origin") != "" && c.want != http.StatusNotFound {
 					method = http.MethodOptions
 				}
-				r, err := http.NewRequestWithContext(within(t, patience), method, "https://"+c.host+path, http.NoBody)
+				r, err := http.NewRequestWithContext(within(t, patience), method, "https://culvert.example"+path, http.NoBody)
 				if err != nil {
 					t.Fatal(err)
 				}
-				r.Header = header
+				r.Host, r.Header = c.host, header
 				res, err := transport.RoundTrip(r)
 				if err != nil {
 					t.Errorf("%q for %q over %s: %v", c.sni, c.host, protocols, err)

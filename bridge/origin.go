@@ -195,8 +195,10 @@ func (s *Server) asker(r *http.Request, a *arrival) asker {
 // to a loopback listener by pointing a name of its own at it.
 func (p *originPolicy) allowsHost(host string) bool {
 	host = strings.ToLower(host)
-	name, _ := splitHostPort(host)
-	return unforgeable(name) || slices.Contains(p.hosts, host) || slices.Contains(p.hosts, name)
+	name, port, _ := parseAuthority(host) // it is one, or there is none
+	return unforgeable(name) || slices.ContainsFunc(p.hosts, func(h string) bool {
+		return h == host || h == name || port != "" && h == name+":"+port
+	})
 }
 
 func unforgeable(name string) bool {

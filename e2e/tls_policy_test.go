@@ -26,21 +26,23 @@ tls:
 		t.Error("closed.example lets in a client without a certificate")
 	}
 	for _, row := range []struct {
-		sni, host   string
-		certs       []tls.Certificate
-		misdirected bool
+		sni, host string
+		certs     []tls.Certificate
+		want      int
 	}{
-		{"open.example", "open.example", nil, false},
-		{"open.example", "closed.example", nil, true},
-		{"open.example", "CLOSED.example.:443", nil, true},
-		{"closed.example", "open.example", []tls.Certificate{clients.issue("alice")}, true},
-		{"closed.example", "closed.example", []tls.Certificate{clients.issue("alice")}, false},
+		{"open.example", "open.example", nil, http.StatusNotFound},
+		{"open.example", "closed.example", nil, http.StatusMisdirectedRequest},
+		{"open.example", "CLOSED.example.:443", nil, http.StatusMisdirectedRequest},
+		{"open.example", "closed.example..", nil, http.StatusBadRequest},
+		{"open.example", "closed.example:443:443", nil, http.StatusBadRequest},
+		{"closed.example", "open.example", []tls.Certificate{clients.issue("alice")}, http.StatusMisdirectedRequest},
+		{"closed.example", "closed.example", []tls.Certificate{clients.issue("alice")}, http.StatusNotFound},
 	} {
 		got, err := getOverTLS(c.address, named(ca.trusting(row.certs...), row.sni), row.host)
 		if err != nil {
 			t.Errorf("a connection for %s asks for %s: %v", row.sni, row.host, err)
-		} else if (got == http.StatusMisdirectedRequest) != row.misdirected {
-			t.Errorf("a connection for %s asks for %s: %d, want misdirected %v", row.sni, row.host, got, row.misdirected)
+		} else if got != row.want {
+			t.Errorf("a connection for %s asks for %s: %d, want %d", row.sni, row.host, got, row.want)
 		}
 	}
 }

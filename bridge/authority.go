@@ -1,0 +1,117 @@
+package bridge
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// maxHostName is what a name can have at most. RFC 3986 §3.2.2.
+const maxHostName = 255
+
+const malformedAuthority = "the host that the request is for is none: want a name or an IP address, IPv6 in brackets, and maybe a port"
+
+// parseAuthority reads a Host or an :authority: a host, without the brackets of
+// IPv6 and without the dot that may end a name, and a port, which may be empty.
+// A name has one spelling but for its case, so that no rule for it is passed by
+// another: no empty label, and nothing encoded that needn't be. It allocates
+// nothing for what is well-formed.
+// RFC 9110 §4.2, §7.2; RFC 9113 §8.3.1; RFC 3986 §3.2.2, §6.2.2.2.
+func parseAuthority(s string) (host, port string, ok bool) {
+	host = s
+	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
+		host, port = s[:i], s[i+1:]
+	}
+	if !isPort(port) {
+		return "", "", false
+	}
+	if host == "" || host[0] != '[' {
+		host = strings.TrimSuffix(host, ".")
+		return host, port, isHostName(host)
+	}
+	host, bracketed := strings.CutSuffix(host[1:], "]")
+	if !bracketed || !isIPv6(host) {
+		return "", "", false
+	}
+	return host, port, true
+}
+
+func isPort(s string) bool {
+	n := 0
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+		if n = 10*n + int(s[i]-'0'); n > 1<<16-1 {
+			return false
+		}
+	}
+	return true
+}
+
+// isIPv6 holds for an address with or without a zone, which some clients leave
+// there although it means nothing here. RFC 6874 §4.
+func isIPv6(s string) bool {
+	bare, zone, zoned := strings.Cut(s, "%")
+	addr, err := netip.ParseAddr(bare)
+	if err != nil || !addr.Is6() || zoned && zone == "" {
+		return false
+	}
+	for i := range len(zone) {
+		if !unreserved(zone[i]) && zone[i] != '%' {
+			return false
+		}
+	}
+	return true
+}
+
+// isHostName holds for a name or an IPv4 address, without a dot at its end.
+func isHostName(s string) bool {
+	if len(s) > maxHostName {
+		return false
+	}
+	label := 0 // bytes of it
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '.' && label == 0:
+			return false
+		case c == '.':
+			label = 0
+			continue
+		case c == '%':
+			if b, ok := unhex(s[i+1:]); !ok || unreserved(b) {
+				return false
+			}
+			i += 2
+		case !unreserved(c) && strings.IndexByte("!$&'()*+,;=", c) < 0:
+			return false
+		}
+		label++
+	}
+	return label > 0
+}
+
+// unhex reads the two digits of an encoded byte.
+func unhex(s string) (b byte, ok bool) {
+	if len(s) < 2 {
+		return 0, false
+	}
+	for i := range 2 {
+		b <<= 4
+		switch c := s[i]; {
+		case '0' <= c && c <= '9':
+			b |= c - '0'
+		case 'a' <= c && c <= 'f':
+			b |= c - 'a' + 10
+		case 'A' <= c && c <= 'F':
+			b |= c - 'A' + 10
+		default:
+			return 0, false
+		}
+	}
+	return b, true
+}
+
+// unreserved holds for what is never encoded. RFC 3986 §2.3.
+func unreserved(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
+}
