@@ -155,7 +155,8 @@ func TestBackendIsToldWhoCalls(t *testing.T) {
 	address, seen := seenBy(t)
 	forged := metadata.Pairs(
 		"x-forwarded-for", "1.2.3.4", "x-forwarded-proto", "https", "x-forwarded-host", "admin", "via", "1.1 liar", "forwarded", "for=1.2.3.4",
-		"x-real-ip", "1.2.3.4", "x-auth-request-user", "root", "x-company-user", "root", "x-request-id", "call-0001", "cookie", "a=1", "sec-fetch-site", "same-origin", "x-a", "1")
+		"x-real-ip", "1.2.3.4", "x-auth-request-user", "root", "x-company-user", "root", "x-request-id", "call-0001", "cookie", "a=1", "sec-fetch-site", "same-origin", "x-a", "1",
+		"x_forwarded_for", "1.2.3.4", "x_company_user", "root")
 	for _, c := range []struct {
 		name string
 		cfg  Config
@@ -164,10 +165,12 @@ func TestBackendIsToldWhoCalls(t *testing.T) {
 		{"of anybody", Config{VouchedHeaders: []string{"X-Company-User"}}, map[string]string{
 			"x-forwarded-for": "127.0.0.1", "x-forwarded-proto": "http", "via": "2 culvert", "forwarded": "", "x-real-ip": "",
 			"x-auth-request-user": "", "x-company-user": "", "x-request-id": "call-0001", "cookie": "", "x-a": "1",
+			"x_forwarded_for": "", "x_company_user": "",
 		}},
 		{"of a trusted proxy", Config{VouchedHeaders: []string{"X-Company-User"}, TrustedProxies: prefixes(t, "127.0.0.0/8"), ForwardCookies: true}, map[string]string{
 			"x-forwarded-for": "1.2.3.4, 127.0.0.1", "x-forwarded-proto": "https", "x-forwarded-host": "admin", "via": "1.1 liar, 2 culvert",
 			"forwarded": "", "x-real-ip": "1.2.3.4", "x-auth-request-user": "root", "x-company-user": "root", "cookie": "a=1", "x-a": "1",
+			"x_forwarded_for": "", "x_company_user": "",
 		}},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
@@ -214,10 +217,12 @@ func TestInsideATunnelTheOuterRequestSpeaks(t *testing.T) {
 	outer := http.Header{
 		"Origin": {"https://app.example.com"}, "Cookie": {"outer=1"}, "Authorization": {"Bearer outer"},
 		"X-Forwarded-For": {"203.0.113.9"}, "X-Real-Ip": {"203.0.113.9"}, "X-A": {"outer"},
+		"X_real_ip": {"1.2.3.4"},
 	}
 	forged := []string{
 		"origin", "https://evil.example", "cookie", "inner=1", "x-forwarded-for", "1.2.3.4", "x-forwarded-proto", "https",
 		"x-forwarded-host", "admin", "via", "1.1 liar", "x-real-ip", "1.2.3.4", "x-auth-request-user", "root", "x-a", "inner",
+		"x_forwarded_for", "1.2.3.4", "x_auth_request_user", "root",
 	}
 	cc := dialTunnel(t, serve(t, s), outer, grpc.WithAuthority("admin.internal"))
 	for _, c := range []struct {
@@ -227,6 +232,7 @@ func TestInsideATunnelTheOuterRequestSpeaks(t *testing.T) {
 		{forged, map[string]string{
 			"cookie": "outer=1", "authorization": "Bearer outer", "x-forwarded-for": "203.0.113.9, 127.0.0.1", "x-forwarded-proto": "http",
 			"x-real-ip": "203.0.113.9", "x-auth-request-user": "", "x-a": "inner", "via": "2 culvert",
+			"x_forwarded_for": "", "x_auth_request_user": "", "x_real_ip": "",
 		}},
 		{append(forged, "authorization", "Bearer inner"), map[string]string{"authorization": "Bearer inner", "cookie": "outer=1"}},
 	} {

@@ -35,11 +35,7 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	if err != nil {
 		return c, err
 	}
-	for name := range s.vouched {
-		if !a.trusted {
-			delete(md, name)
-		}
-	}
+	s.vouched.strike(md, a.trusted)
 	if ua := r.Header.Get("User-Agent"); codec.ValidValue(ua) && ua != "" {
 		md["x-forwarded-user-agent"] = []string{ua}
 	}

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -39,6 +40,7 @@ const (
 	ofGRPC    = "gRPC's own; it is made anew"
 	vouch     = "only a trusted front proxy may say it"
 	ofFront   = "commands a proxy in front"
+	ofCulvert = "culvert's own"
 	ofOrigin  = "speaks for the origin to a browser"
 )
 
@@ -69,7 +71,7 @@ var requestRules = []HeaderRule{
 	{"grpc-*", "drop", ofGRPC},
 	{"connect-*", "drop", "Connect's own"},
 	{"lb-token", "drop", "a balancer's word to its backend"},
-	{"culvert-*", "drop", "culvert's own"},
+	{"culvert-*", "drop", ofCulvert},
 	{"x-request-id", "drop", "the call's id; added anew"},
 	{"x-forwarded-user-agent", "drop", "added anew"},
 	{"cookie", "cookie", "metadata.forward_cookies"},
@@ -141,7 +143,7 @@ var responseRules = []HeaderRule{
 	{"use-as-dictionary", "drop", ofOrigin},
 	{"x-accel-*", "drop", ofFront},
 	{"x-sendfile", "drop", ofFront},
-	{"culvert-*", "drop", "culvert's own"},
+	{"culvert-*", "drop", ofCulvert},
 	{"set-cookie", "cookie", "metadata.forward_set_cookies"},
 }
 
@@ -149,6 +151,11 @@ var responseRules = []HeaderRule{
 type ruleset struct {
 	exact    map[string]rule
 	prefixes []prefixRule
+
+	// What nobody but culvert and trusted proxies may say, in names and in
+	// what names begin with.
+	spoofable         map[string]bool
+	spoofablePrefixes []string
 }
 
 type prefixRule struct {
@@ -158,9 +165,17 @@ type prefixRule struct {
 
 func compileRules(table []HeaderRule) ruleset {
 	words := map[string]rule{"drop": drop, "vouched": vouched, "cookie": cookie}
-	rs := ruleset{exact: make(map[string]rule, len(table))}
+	rs := ruleset{exact: make(map[string]rule, len(table)), spoofable: make(map[string]bool)}
 	for _, row := range table {
-		if prefix, ok := strings.CutSuffix(row.Name, "*"); ok {
+		prefix, open := strings.CutSuffix(row.Name, "*")
+		spoofable := row.Rule == "vouched" || row.Why == ofCulvert
+		switch {
+		case open && spoofable:
+			rs.spoofablePrefixes = append(rs.spoofablePrefixes, prefix)
+		case spoofable:
+			rs.spoofable[row.Name] = true
+		}
+		if open {
 			rs.prefixes = append(rs.prefixes, prefixRule{prefix, words[row.Rule]})
 		} else {
 			rs.exact[row.Name] = words[row.Rule]
@@ -174,12 +189,50 @@ func (rs ruleset) of(name string) rule {
 	if r, ok := rs.exact[name]; ok {
 		return r
 	}
+	if strings.IndexByte(name, '_') >= 0 && rs.imitated(hyphened(name)) {
+		return drop
+	}
 	for _, p := range rs.prefixes {
 		if strings.HasPrefix(name, p.prefix) {
 			return p.rule
 		}
 	}
 	return pass
+}
+
+// imitated holds for a name that another one looks like which has underscores
+// for some of its hyphens. Backends that hand headers on as CGI does
+// (HTTP_X_FORWARDED_FOR) take the two for one, so nobody may say it, no proxy
+// either: what it means it writes with hyphens, and what its client wrote with
+// underscores it may have passed on.
+func (rs ruleset) imitated(name string) bool {
+	return rs.spoofable[name] || slices.ContainsFunc(rs.spoofablePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+func hyphened(name string) string { return strings.ReplaceAll(name, "_", "-") }
+
+// vouchedNames are those that the operator adds to the table's.
+type vouchedNames struct{ exact, hyphened map[string]bool }
+
+func newVouchedNames(names []string) vouchedNames {
+	v := vouchedNames{exact: lowerSet(names), hyphened: make(map[string]bool, len(names))}
+	for name := range v.exact {
+		v.hyphened[hyphened(name)] = true
+	}
+	return v
+}
+
+// strike takes out of md what is one of these, unless a trusted peer says it,
+// and what looks like one.
+func (v vouchedNames) strike(md metadata.MD, trusted bool) {
+	if len(v.exact) == 0 {
+		return
+	}
+	for name := range md {
+		if v.exact[name] && !trusted || !v.exact[name] && v.hyphened[hyphened(name)] {
+			delete(md, name)
+		}
+	}
 }
 
 var (

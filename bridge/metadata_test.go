@@ -40,6 +40,17 @@ func named(name string, list []string) bool {
 	})
 }
 
+// imitations are names that a backend may take for one of the list, since they
+// have underscores for hyphens.
+func imitations(list []string) (names []string) {
+	for _, n := range examples(list) {
+		if first, rest, ok := strings.Cut(n, "-"); ok {
+			names = append(names, first+"_"+rest, strings.ReplaceAll(n, "-", "_"))
+		}
+	}
+	return names
+}
+
 // examples makes a name of each entry.
 func examples(list []string) (names []string) {
 	for _, n := range list {
@@ -166,11 +177,70 @@ func TestNamesThatNeverGoUp(t *testing.T) {
 	}
 }
 
+// TestNamesThatLookVouchedFor: what a backend may take for a name that only
+// culvert and trusted proxies may say crosses from nobody. What merely looks like
+// a name of HTTP's or gRPC's is an application's own.
+func TestNamesThatLookVouchedFor(t *testing.T) {
+	like := imitations(append(slices.Clone(onlyVouched), "culvert-identity", "x-forwarded-user-agent"))
+	if !slices.Contains(like, "x_forwarded_client_cert") {
+		t.Fatalf("%q", like)
+	}
+	for _, name := range append(like, "x_forwarded_for", "x_forwarded-for", "x-forwarded_for", "x-forwarded-client_cert") {
+		h := http.Header{textproto.CanonicalMIMEHeaderKey(name): {"1"}}
+		for _, trusted := range []bool{false, true} {
+			if md, err := requestMetadata(h, trusted, true, sizeLimit{64 << 10, keyHeaderBytes}); err != nil || len(md) != 0 {
+				t.Errorf("%s, trusted %v: %q, %v crosses; want nothing", name, trusted, md, err)
+			}
+		}
+		if md, err := blockMetadata(map[string][]string{name: {"1"}}); err != nil || len(md) != 0 {
+			t.Errorf("%s from a WebSocket's message: %q, %v crosses; want nothing", name, md, err)
+		}
+		if mayRequest(name) {
+			t.Errorf("a preflight grants %s", name)
+		}
+	}
+	own := map[string][]string{}
+	for _, name := range []string{"x_a", "_", "user_agent", "content_type", "grpc_client", "connect_id", "sec_token", "x_request_id", "forwarded_by", "viaduct_id", "x_forward", "lb_token"} {
+		own[name] = []string{"1"}
+	}
+	if md, err := requestMetadata(own, false, false, sizeLimit{64 << 10, keyHeaderBytes}); err != nil || len(md) != len(own) {
+		t.Errorf("of %d own names %q crosses, %v", len(own), md, err)
+	}
+}
+
+// TestOwnVouchedNamesAndWhatLooksLikeThem, whichever of the two the operator
+// has named.
+func TestOwnVouchedNamesAndWhatLooksLikeThem(t *testing.T) {
+	v := newVouchedNames([]string{"X-Company-User", "x_team", "x_both", "x-both"})
+	for _, c := range []struct {
+		name              string
+		trusted, anybodys bool
+	}{
+		{"x-company-user", true, false},
+		{"x_company_user", false, false},
+		{"x-company_user", false, false},
+		{"x_team", true, false},
+		{"x-team", false, false},
+		{"x_both", true, false},
+		{"x-both", true, false},
+		{"x-company-users", true, true},
+		{"x_a", true, true},
+	} {
+		for trusted, want := range map[bool]bool{true: c.trusted, false: c.anybodys} {
+			md := metadata.MD{c.name: {"1"}, "x-a": {"1"}}
+			v.strike(md, trusted)
+			if crosses := md[c.name] != nil; crosses != want || md["x-a"] == nil {
+				t.Errorf("%s, trusted %v: %q is left, want it there: %v", c.name, trusted, md, want)
+			}
+		}
+	}
+}
+
 // TestBlockMayNotSayWhatTheUpgradeSays: a WebSocket's first message adds
 // application keys and nothing of the browser's or a proxy's.
 func TestBlockMayNotSayWhatTheUpgradeSays(t *testing.T) {
 	block := map[string][]string{"authorization": {"Bearer t"}, "x-a": {"1", "2"}, "x-b-bin": {"AAE=,/w"}, "cookie": {"a=1"}, ":path": {"/x"}}
-	for _, name := range append(examples(neverUp), examples(onlyVouched)...) {
+	for _, name := range slices.Concat(examples(neverUp), examples(onlyVouched), imitations(onlyVouched)) {
 		block[name] = []string{"1"}
 	}
 	got, err := blockMetadata(block)
@@ -231,6 +301,7 @@ func FuzzRequestMetadata(f *testing.F) {
 	f.Add("Cookie", "a=1", "", true, true)
 	f.Add("X-Forwarded-For", "1.2.3.4", "", false, false)
 	f.Add("X-Forwarded-For", "1.2.3.4", "", true, false)
+	f.Add("X_forwarded-For", "1.2.3.4", "", true, false)
 	f.Add("X-B-Bin", "AAEC, /w==", "", false, false)
 	f.Add("X-B-Bin", "A\r\nB", "", false, false)
 	f.Add("X-Hop", "1", "close, x-hop", false, false)
@@ -265,6 +336,8 @@ func FuzzRequestMetadata(f *testing.F) {
 					t.Errorf("%s: %q crosses", where, got)
 				case named(got, onlyVouched) && (!trusted || where == "block"):
 					t.Errorf("%s: %q crosses, and nobody vouches for it", where, got)
+				case strings.Contains(got, "_") && named(strings.ReplaceAll(got, "_", "-"), append(onlyVouched, "culvert-*")):
+					t.Errorf("%s: %q crosses, which a backend may take for another name", where, got)
 				case got == "cookie" && (!cookies || where == "block"):
 					t.Errorf("%s: a cookie crosses", where)
 				case where == "header" && headerHasToken([]string{connection}, got):

@@ -98,7 +98,7 @@ type Server struct {
 	log      *slog.Logger
 	obs      Observer
 	origins  originPolicy
-	vouched  map[string]bool
+	vouched  vouchedNames
 	router   router
 	budget   *budget
 	registry *registry
@@ -159,7 +159,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.files = newDescriptors(s.refusals, s.log, socket.DescriptorLimit())
 	s.own = &listening{cfg.ownListener(), s.quotas.listener(Quota{})}
-	s.vouched = lowerSet(cfg.VouchedHeaders)
+	s.vouched = newVouchedNames(cfg.VouchedHeaders)
 	s.budget = newBudget(s.limits.BufferedBytes)
 	if s.router.only, err = newUpstream(cfg.Backend, s.limits, s.budget); err != nil {
 		return nil, err

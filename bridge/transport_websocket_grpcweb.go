@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"time"
 
@@ -89,11 +90,8 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
-	for name, values := range md {
-		if !d.s.vouched[name] {
-			c.Metadata[name] = values
-		}
-	}
+	d.s.vouched.strike(md, false)
+	maps.Copy(c.Metadata, md)
 	if size := metadataBytes(c.Metadata); size > c.headers.bytes {
 		return tooMuchMetadata("request", size, c.headers)
 	}

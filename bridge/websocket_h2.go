@@ -354,7 +354,7 @@ func (s *Server) ofOuter(name string) bool {
 }
 
 func (s *Server) isVouched(name string) bool {
-	return toUpstream.of(name) == vouched || s.vouched[name]
+	return toUpstream.of(name) == vouched || s.vouched.exact[name]
 }
 
 // outerHeader is what of an upgrade request holds for all calls inside its

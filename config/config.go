@@ -186,7 +186,8 @@ type Metadata struct {
 	ClientCertificate bool `key:"client_certificate"`
 
 	// Further names that only a trusted proxy may set, besides those of
-	// docs/metadata.md: x-authenticated-user.
+	// docs/metadata.md: x-authenticated-user. What differs from one of them
+	// only in "-" and "_" crosses from nobody.
 	Vouched []string `key:"vouched" is:"metadata name"`
 }
 

@@ -27,6 +27,9 @@ func TestClientsCannotVouchForThemselves(t *testing.T) {
 		"x-forwarded-for": {"6.6.6.6"}, "x-forwarded-proto": {"https"}, "x-forwarded-host": {"evil.example"},
 		"forwarded": {"for=6.6.6.6"}, "x-real-ip": {"6.6.6.6"}, "x-forwarded-client-cert": {"Subject=evil"},
 		"x-auth-request-user": {"root"}, "via": {"1.1 evil"}, "lb-token": {"evil"}, "grpc-previous-rpc-attempts": {"6"},
+		// What backends take for these that read headers as CGI does.
+		"x_forwarded_for": {"6.6.6.6"}, "x_forwarded-host": {"evil.example"}, "x_forwarded_client_cert": {"Subject=evil"},
+		"x_real_ip": {"6.6.6.6"}, "x_auth_request_user": {"root"},
 	}
 	perTransport(t, wire.All, func(t *testing.T, transport wire.Transport) {
 		id := newID(t)

@@ -205,6 +205,8 @@ var notForBackends = []string{
 	"grpc-tags-bin", "grpc-trace-bin", "grpc-previous-rpc-attempts", "grpc-unheard-of",
 	"connect-protocol-version", "connect-timeout-ms",
 	"lb-token", "cookie", "culvert-identity",
+	// What some backends take for names that only culvert may say.
+	"x_forwarded_for", "x_forwarded-host", "x-forwarded_proto", "x_forwarded_client_cert", "client_cert", "x_real_ip", "x_auth_request_user", "culvert_identity",
 }
 
 func forbiddenRequestMetadata(t *trial) {
