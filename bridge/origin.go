@@ -151,10 +151,11 @@ func parseOrigin(text string) (*url.URL, bool) {
 	}
 	lower := strings.ToLower(text)
 	u, err := url.Parse(lower)
-	if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != lower {
+	if err != nil || u.Scheme+"://"+u.Host != lower {
 		return nil, false
 	}
-	return u, true
+	_, _, ok := parseAuthority(u.Host)
+	return u, ok
 }
 
 // isOwn holds for a page of this server: of one of its configured names, or of

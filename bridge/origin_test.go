@@ -68,7 +68,7 @@ func TestOrigins(t *testing.T) {
 		"https://evil:80.wild.example":    false,
 		"https://a.ports.example":         true,
 		"https://a.ports.example:1":       true,
-		"https://a.ports.example:99999":   true, // not a port, but nobody's page either
+		"https://a.ports.example:99999":   false,
 		"https://a.ports.example:x":       false,
 		"https://ports.example:1":         false,
 		"https://port.example:8443":       true,
@@ -432,7 +432,7 @@ func FuzzOrigin(f *testing.F) {
 		"HTTPS://A.EXAMPLE.COM", "https://a.example.com:443", "null", "https://a.example.com/", "https:a.example.com",
 		"https://\u212a.example.com", "https://a%2f.example.com", "https:///a.example.com", "https://a.example.com?", "https://a.example.com#",
 		"https://pr-1.example.org", "https://pr-1.exampleXorg", "https://pr-1.example.org.evil", "https://pr-1.example.org\n", "https://app.example.net",
-		"https://\u017fapp.example.net", "http://localhost:1", "http://localhost:1.evil.example",
+		"https://].example.com", "https://\u017fapp.example.net", "http://localhost:1", "http://localhost:1.evil.example",
 	} {
 		f.Add(seed, "localhost:8080", "", false)
 	}

@@ -131,6 +131,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("listen: 127.0.0.1:0\nbackend: {address: 'unix:///run/x', tls: {ca: \"a$$b\\u0007\", server_name: x}}\n")
 	f.Add("allow_origins: [\"http://localhost:*\"]\ntrusted_proxies: [10.0.0.0/8]\nlimits: {calls: ${NONE:-7}}\n")
 	f.Add("tls: {cert: a, key: b, client_ca: c, client_auth: optional, certificates: [{cert: f, key: g}]}\nlisten: [{address: ':1', mode: 660, tls: {cert: d, key: e}}, {address: ':2', tls: {enabled: false, client_auth: none, min_version: '1.3'}}]\n")
+	f.Add("tls: {cert: a, key: b, certificates: [{cert: f, key: g}]}\nlisten: [{address: ':1', tls: {cert: a, key: b}}]\n")
 	f.Add("log: &l {level: file:level}\nhealth: *l\n")
 	f.Add("listen: :80\nlisten: :80\n")
 	f.Add("trusted_proxies: [::1]\nlisten:\n- :80\n- {address: unix:/run/x, name: in, trusted_proxies: []}\n- &a {address: 'a$$b:1'}\n- *a\n")

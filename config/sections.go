@@ -70,20 +70,29 @@ func (k Key) entriesText(of reflect.Value) []section {
 	field := of.FieldByIndex(k.index)
 	list := make([]section, field.Len())
 	for i := range list {
+		entry, inherited := field.Index(i), func(e Key) reflect.Value { return of.FieldByIndex(fileKeys.byPath[e.like].index) }
+		own := map[string]bool{} // groups: what sets one of its keys inherits none of the others
+		for _, e := range k.entries.keys {
+			if e.group != "" && !sameValue(entry.FieldByIndex(e.index), inherited(e)) {
+				own[e.group] = true
+			}
+		}
 		list[i] = section{}
 		for _, e := range k.entries.keys {
-			value := field.Index(i).FieldByIndex(e.index)
+			value := entry.FieldByIndex(e.index)
 			byItself := reflect.Zero(value.Type())
-			if e.like != "" {
-				byItself = of.FieldByIndex(fileKeys.byPath[e.like].index)
+			if e.like != "" && !own[e.group] {
+				byItself = inherited(e)
 			}
-			if !reflect.DeepEqual(value.Interface(), byItself.Interface()) {
-				list[i][e.path] = e.text(field.Index(i))
+			if !sameValue(value, byItself) {
+				list[i][e.path] = e.text(entry)
 			}
 		}
 	}
 	return list
 }
+
+func sameValue(a, b reflect.Value) bool { return reflect.DeepEqual(a.Interface(), b.Interface()) }
 
 // entryOrigins says where the parts of a list of sections were set. A single
 // value is known by the name of the list, which is where it stands.
