@@ -232,7 +232,8 @@ type Limits struct {
 	// and no limit where there is none.
 	Memory Size `key:"memory" is:"size or 0"`
 
-	// What one client address may use.
+	// What one client address may use. Sizes and calls_per_connection bound one
+	// message, call or connection: for an address they are its listener's.
 	Address AddressLimits `key:"address"`
 
 	// What the calls of some methods may use, all of them together. The first
