@@ -21,13 +21,16 @@
 //   - running.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow or gone.
 //   - message.go, body.go, budget.go: requests are read within the budget; a
-//     WebSocket's by websocket_read.go.
+//     WebSocket's messages by package websocket.
 //   - upstream.go, upstream_window.go: a stream is opened at the backend, which
 //     may send large replies when the budget has room.
 //   - pump.go, ahead.go: messages are copied both ways, what is at hand
-//     together (websocket_conn.go, batch.go); then the client is told the end
+//     together (package websocket, batch.go); then the client is told the end
 //     (status.go has every status that culvert makes itself), the upstream is
 //     released, and the Observer (observe.go) hears of it.
+//
+// What knows no calls is a package below this one, which it imports and which
+// doesn't import it: h2, websocket, socket, buffer.
 //
 // # Who waits for whom
 //
@@ -45,9 +48,9 @@
 //	InProcess, the server      InProcess's stop          its listener is closed
 //	handlers of HTTP/2         h2: its connection        see h2/doc.go
 //
-// Timers that run a function (pings, the registry's look, an endGuard's
-// grace) and functions of contexts are stopped, and waited for if they run, by
-// the one that set them.
+// Timers that run a function (the registry's look, an endGuard's grace; a
+// WebSocket's: websocket/doc.go) and functions of contexts are stopped, and
+// waited for if they run, by the one that set them.
 // A call costs two goroutines, one when its request is complete, and one more
 // once its upstream has sent a burst; grpc-go adds one.
 //

@@ -1,9 +1,6 @@
 package bridge
 
 import (
-	"bufio"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,6 +12,8 @@ import (
 
 	"github.com/coder/websocket"
 	"golang.org/x/net/http2"
+
+	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
 // pipes is a listener that hands out the server's ends of pipes, as Serve has
@@ -273,62 +272,6 @@ func TestEndedByShutdown(t *testing.T) {
 	})
 }
 
-// TestFramesThatCarryNothing end a WebSocket, whatever few of use are between.
-func TestFramesThatCarryNothing(t *testing.T) {
-	for name, frame := range map[string]func(n int) []byte{
-		"pings":             func(int) []byte { return masked(opPing, nil) },
-		"pongs":             func(int) []byte { return masked(opPong, []byte("12345")) },
-		"fragments of none": func(n int) []byte { return fragment(n, nil) },
-		"fragments of one":  func(n int) []byte { return fragment(n, []byte{0}) },
-		"empty messages":    func(int) []byte { return masked(opBinary, nil) },
-		"pings with a message now and then": func(n int) []byte {
-			if n%100 == 0 {
-				return masked(opBinary, []byte("a message"))
-			}
-			return masked(opPing, nil)
-		},
-	} {
-		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
-			var in []byte
-			for n := range 2 * maxUselessFrames {
-				in = append(in, frame(n)...)
-			}
-			_, told, err := readSocket(in, 4<<10, 1<<10)
-			var broken frameError
-			if !errors.As(err, &broken) || broken.ended != EndedFlood {
-				t.Errorf("the reading ended with %v, want that of a flood", err)
-			}
-			if want := "\x88\x02\x03\xf0"; !strings.HasSuffix(string(told), want) { // a close frame with it
-				t.Errorf("the client was told %x, want the close code 1008 last", told[max(0, len(told)-16):])
-			}
-		})
-	}
-}
-
-func fragment(n int, payload []byte) []byte {
-	op := opContinuation
-	if n == 0 {
-		op = opBinary
-	}
-	b := masked(op, payload)
-	b[0] &^= finBit
-	return b
-}
-
-// TestFramesOfAClientThatMeansWell: many pings, with as much of use or with
-// time between, are no flood.
-func TestFramesOfAClientThatMeansWell(t *testing.T) {
-	var in []byte
-	for range 2 * maxUselessFrames {
-		in = append(in, masked(opPing, nil)...)
-		in = append(in, masked(opBinary, []byte("a message"))...)
-	}
-	messages, _, err := readSocket(in, 4<<10, 1<<10)
-	if !errors.Is(err, io.ErrUnexpectedEOF) || len(messages) != 2*maxUselessFrames {
-		t.Errorf("the reading ended with %v after %d messages, want all %d", err, len(messages), 2*maxUselessFrames)
-	}
-}
-
 // TestFloodEndsACallOnAWebSocket with a reason for the log, and is told of the
 // connection.
 func TestFloodEndsACallOnAWebSocket(t *testing.T) {
@@ -345,37 +288,22 @@ func TestFloodEndsACallOnAWebSocket(t *testing.T) {
 	}
 	await(t, "its call's end", obs.ended)
 
-	conn, r := upgraded(t, serve(t, s))
-	out := masked(opBinary, []byte("x-a: b\r\n"))
-	for range 2 * maxUselessFrames {
-		out = append(out, masked(opPing, nil)...)
+	var d net.Dialer
+	conn, err := d.DialContext(within(t, patience), "tcp", serve(t, s))
+	if err != nil {
+		t.Fatal(err)
 	}
-	go func() { _, _ = io.Copy(io.Discard, r) }() // ends with the connection
-	_, _ = conn.Write(out)                        // it may be cut
+	client := wstest.Open(t, conn, testMethod, "grpc-websockets")
+	out := wstest.Masked(wstest.Binary, []byte("x-a: b\r\n"))
+	for range 20_000 { // half of that is one too many
+		out = append(out, wstest.Masked(wstest.Ping, nil)...)
+	}
+	go func() { _, _ = io.Copy(io.Discard, client.R) }() // ends with the connection
+	_, _ = client.Write(out)                             // it may be cut
 	if call := await(t, "the call's end", obs.ended); call.Reason != ReasonLimitExceeded || call.Origin != OriginCulvert {
 		t.Errorf("the call ended with %v of %s, want %v", call.Reason, call.Origin, ReasonLimitExceeded)
 	}
 	if c := await(t, "the connection's end", obs.conns); c.Ended != EndedFlood {
 		t.Errorf("the connection ended for %q, want %q", c.Ended, EndedFlood)
 	}
-}
-
-// upgraded opens a WebSocket for a call and returns what is under it.
-func upgraded(t *testing.T, address string) (net.Conn, *bufio.Reader) {
-	t.Helper()
-	var d net.Dialer
-	conn, err := d.DialContext(within(t, patience), "tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: grpc-websockets\r\n\r\n", testMethod) // the answer shows it
-	r := bufio.NewReader(conn)
-	answer, err := http.ReadResponse(r, nil)
-	if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("the upgrade was answered %v, %v", answer, err)
-	}
-	_ = answer.Body.Close() // it has none
-	return conn, r
 }

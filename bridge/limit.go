@@ -55,7 +55,7 @@ const (
 	userTimeout        = 20 * time.Second // TCP, of clients: bytes under way and not acknowledged
 	silentTime         = 15 * time.Second // of a client that owes acknowledgements
 	connReceiveWindow  = 64 << 10         // HTTP/2, of one stream
-	maxWebSocketBuffer = 32 << 10
+	maxTunnelMessage   = 32 << 10         // a WebSocket's, of what HTTP/2 writes meanwhile
 )
 
 // The keys that set the limits, as errors and refusals name them.

@@ -44,7 +44,7 @@ func clientUnder(c net.Conn) *clientConn {
 		case *clientConn:
 			return v
 		case *tunnelConn:
-			c = v.ws.net
+			c = v.ws.NetConn()
 		case interface{ NetConn() net.Conn }:
 			c = v.NetConn()
 		default:

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/websocket"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -38,15 +39,15 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 		growStack(0)
 		s.serveSocketCall(ws, c, refused)
 	}) {
-		ws.drop() // Close cuts what is left
+		ws.Drop() // Close cuts what is left
 	}
 }
 
-func (s *Server) serveSocketCall(ws *webSocket, c *Call, refused error) {
+func (s *Server) serveSocketCall(ws *websocket.Conn, c *Call, refused error) {
 	down := &socketDown{s: s, ws: ws, call: c, stream: socketBody{ws: ws}}
 	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) {
-		down.guard.watch(ctx, func() { _ = ws.net.SetWriteDeadline(longAgo) }) // a closed connection needs none
-		ws.keepAlive(func(err error) {                                         //nolint:contextcheck // pings end with the WebSocket
+		down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(longAgo) }) // a closed connection needs none
+		ws.KeepAlive(pingInterval, pingTimeout, func(err error) {          //nolint:contextcheck // pings end with the WebSocket
 			cancel(newFault(ReasonClientGone, errGone.text).because(err).ending(EndedSilent))
 		})
 	}
@@ -55,13 +56,13 @@ func (s *Server) serveSocketCall(ws *webSocket, c *Call, refused error) {
 		down.body = messageReader{ctx: ctx, body: &down.stream, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding}
 		return err
 	}
-	s.handle(context.Background(), c, down, ws.net, refused)
+	s.handle(context.Background(), c, down, ws.NetConn(), refused)
 }
 
 // socketDown is the client's end of a call that has a WebSocket for itself.
 type socketDown struct {
 	s      *Server
-	ws     *webSocket
+	ws     *websocket.Conn
 	call   *Call
 	body   messageReader
 	stream socketBody
@@ -76,8 +77,8 @@ type socketDown struct {
 // readMetadata reads the first message. What it says is added to what the
 // upgrade request said, but never what only that one can say.
 func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
-	_ = d.ws.net.SetReadDeadline(time.Now().Add(handshakeTimeout))      // before the cut's; a closed connection fails the read
-	d.guard.beginRead(func() { _ = d.ws.net.SetReadDeadline(longAgo) }) // a closed connection needs none
+	_ = d.ws.SetReadDeadline(time.Now().Add(handshakeTimeout))      // before the cut's; a closed connection fails the read
+	d.guard.beginRead(func() { _ = d.ws.SetReadDeadline(longAgo) }) // a closed connection needs none
 	block, err := d.readFirst(c.headers)
 	d.guard.endRead()
 	if cause := context.Cause(ctx); err != nil && cause != nil {
@@ -123,11 +124,11 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 }
 
 func (d *socketDown) readFirst(limit sizeLimit) (map[string][]string, error) {
-	op, err := d.ws.nextMessage()
+	op, err := d.ws.NextMessage()
 	if err != nil {
 		return nil, d.firstError(err)
 	}
-	if op != opBinary {
+	if op != websocket.Binary {
 		return nil, errSocketText()
 	}
 	block, err := io.ReadAll(io.LimitReader(d.ws, int64(limit.bytes)+1))
@@ -137,7 +138,7 @@ func (d *socketDown) readFirst(limit sizeLimit) (map[string][]string, error) {
 	if len(block) > limit.bytes {
 		return nil, tooMuchMetadata("request", len(block), limit)
 	}
-	_ = d.ws.net.SetReadDeadline(time.Time{})
+	_ = d.ws.SetReadDeadline(time.Time{})
 	fields, err := codec.ParseHeaderBlock(block)
 	if err != nil {
 		return nil, newFault(ReasonBadRequest, "the metadata message can't be read: "+err.Error())
@@ -150,20 +151,20 @@ func (d *socketDown) firstError(err error) error {
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return newFault(ReasonHandshakeTimeout, "no metadata came within "+handshakeTimeout.String()+" of the WebSocket's opening").ending(EndedSlow)
 	}
-	return d.ws.readError(err)
+	return webSocketError(err)
 }
 
-// readError is what a failed read of a WebSocket means.
-func (s *webSocket) readError(err error) error {
-	var broken frameError
-	switch {
-	case !errors.As(err, &broken):
-	case broken.ended == EndedFlood:
-		return newFault(ReasonLimitExceeded, "too many WebSocket frames that carry nothing").because(err).ending(EndedFlood)
-	default:
-		return newFault(ReasonBadRequest, "a WebSocket frame can't be read").because(err).ending(EndedProtocol)
+// webSocketError is what a failed read of a WebSocket means.
+func webSocketError(err error) error {
+	var broken websocket.RuleError
+	if !errors.As(err, &broken) {
+		return newFault(ReasonClientGone, errGone.text).because(err)
 	}
-	return newFault(ReasonClientGone, errGone.text).because(err)
+	ended := endedBy(broken)
+	if ended == EndedFlood {
+		return newFault(ReasonLimitExceeded, "too many WebSocket frames that carry nothing").because(err).ending(ended)
+	}
+	return newFault(ReasonBadRequest, "a WebSocket frame can't be read").because(err).ending(ended)
 }
 
 func errSocketText() error {
@@ -173,7 +174,7 @@ func errSocketText() error {
 // socketBody joins the data of a WebSocket's messages to one body: each
 // begins with a marker, and the one that is nothing but the marker 1 ends it.
 type socketBody struct {
-	ws     *webSocket
+	ws     *websocket.Conn
 	head   [2]byte // next's own
 	open   bool    // a message of data is being read
 	closed bool    // the half-close came
@@ -195,7 +196,7 @@ func (b *socketBody) Read(p []byte) (int, error) {
 			}
 		}
 		if err != nil {
-			err = b.ws.readError(err)
+			err = webSocketError(err)
 		}
 		return n, err
 	}
@@ -203,14 +204,14 @@ func (b *socketBody) Read(p []byte) (int, error) {
 
 // next begins the next message, and opens it if it holds data.
 func (b *socketBody) next() error {
-	op, err := b.ws.nextMessage()
+	op, err := b.ws.NextMessage()
 	if err != nil {
-		return b.ws.readError(err)
+		return webSocketError(err)
 	}
 	if b.closed {
 		return newFault(ReasonBadRequest, "a WebSocket message came after the half-close")
 	}
-	if op != opBinary {
+	if op != websocket.Binary {
 		return errSocketText()
 	}
 	head := &b.head
@@ -221,7 +222,7 @@ func (b *socketBody) next() error {
 		n += more
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		return b.ws.readError(err)
+		return webSocketError(err)
 	}
 	marker, err := codec.ParseMarker(head[0], n)
 	if err != nil {
@@ -297,7 +298,7 @@ func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice, more bool) error {
 	for _, b := range m {
 		d.pieces = append(d.pieces, b.ReadOnlyData())
 	}
-	err := d.ws.write(d.call.progress.sentPiece, more, d.pieces...)
+	err := d.ws.WriteMessage(d.call.progress.sentPiece, more, d.pieces...)
 	clear(d.pieces) // they are freed by whoever sent m
 	d.failed = d.failed || err != nil
 	return err
@@ -309,23 +310,23 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 	err := errEnded
 	if d.guard.begin() {
 		if err = d.writeEnd(st, trailer); err == nil {
-			err = socket.AwaitWritable(d.ws.net) // for what is left to write, which has 5 s
+			err = socket.AwaitWritable(d.ws.NetConn()) // for what is left to write, which has 5 s
 		}
 		if !d.guard.end() {
 			err = errEnded
 		}
 		d.guard.release()
 	} else if d.guard.release() && !d.failed {
-		_ = d.ws.net.SetWriteDeadline(time.Now().Add(closeTimeout)) // a closed connection fails the write
+		_ = d.ws.SetWriteDeadline(time.Now().Add(closeTimeout)) // a closed connection fails the write
 		err = d.writeEnd(st, trailer)
 	}
 	if err != nil {
-		d.ws.drop()
+		d.ws.Drop()
 		return err
 	}
 	code, patience := d.s.goodbye()
-	d.ws.shut(code, patience)
-	if d.ws.net.lost.Load() || d.ws.net.waiting() > 0 {
+	d.ws.Close(code, patience)
+	if !d.ws.Sent() {
 		return errEnded // the status, too
 	}
 	return nil
@@ -346,6 +347,6 @@ func (d *socketDown) writeEnd(st *status.Status, trailer metadata.MD) error {
 	block := codec.AppendHeaderBlock(nil, codec.BrowserTrailers(st, trailer))
 	// Ordinary trailers, and little before them, go out with the close frame,
 	// which has its time: a slow reader needs more for the rest.
-	more := len(block)+d.ws.net.waiting() <= smallTrailers
+	more := len(block)+d.ws.Held() <= smallTrailers
 	return d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)}, more)
 }

@@ -14,17 +14,19 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
 // endingPair is a call on a WebSocket whose connection holds so many bytes.
-func endingPair(t *testing.T, ctx context.Context, holds int) (*socketDown, *wireEnd) {
+func endingPair(t *testing.T, ctx context.Context, holds int) (*socketDown, *wstest.Client) {
 	t.Helper()
 	s := newServer(t, Config{Backend: nowhere})
 	ws, c := socketPair(t, s, holds)
 	call := &Call{info: &CallInfo{}}
 	call.progress.clock = &s.registry.clock
 	down := &socketDown{s: s, ws: ws, call: call}
-	down.guard.watch(ctx, func() { _ = ws.net.SetWriteDeadline(longAgo) }) // a closed connection needs none
+	down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(longAgo) }) // a closed connection needs none
 	return down, c
 }
 
@@ -43,15 +45,15 @@ func TestSlowReaderGetsTheEnd(t *testing.T) {
 		go func() { finished <- down.Finish(status.New(codes.OK, ""), nil) }()
 		elapse(time.Hour)
 		for n := range messages + 1 { // and the header
-			if _, _, _, err := c.next(); err != nil {
+			if _, _, _, err := c.Next(); err != nil {
 				t.Fatalf("after %d frames: %v", n, err)
 			}
 		}
-		if _, _, payload, err := c.next(); err != nil || !bytes.Contains(payload, []byte("grpc-status: 0\r\n")) {
+		if _, _, payload, err := c.Next(); err != nil || !bytes.Contains(payload, []byte("grpc-status: 0\r\n")) {
 			t.Errorf("the last frame is %q, %v; want the status", payload, err)
 		}
-		c.wantClose(t, websocket.StatusNormalClosure)
-		c.send(t, opClose, []byte{3, 232})
+		c.WantClose(t, websocket.StatusNormalClosure)
+		c.Send(t, wstest.Close, []byte{3, 232})
 		if err := <-finished; err != nil {
 			t.Errorf("Finish returned %v, want nil", err)
 		}
@@ -61,14 +63,14 @@ func TestSlowReaderGetsTheEnd(t *testing.T) {
 // TestStatusBehindTheCloseIsNotTold to a client that closed before, and nobody
 // takes it for told.
 func TestStatusBehindTheCloseIsNotTold(t *testing.T) {
-	for name, end := range map[string][]byte{"close": masked(opClose, []byte{3, 232}), "unknown opcode": {0x83, 0x80, 0, 0, 0, 0}} {
+	for name, end := range map[string][]byte{"close": wstest.Masked(wstest.Close, []byte{3, 232}), "unknown opcode": {0x83, 0x80, 0, 0, 0, 0}} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			down, c := endingPair(t, ctx, 1<<20)
 			if _, err := c.Write(end); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := down.ws.nextMessage(); err == nil {
+			if _, err := down.ws.NextMessage(); err == nil {
 				t.Fatalf("%s: a message was read", name)
 			}
 			cancel() // as the one who reads does
@@ -76,10 +78,10 @@ func TestStatusBehindTheCloseIsNotTold(t *testing.T) {
 			if err := down.Finish(status.New(codes.OK, ""), nil); err == nil {
 				t.Errorf("%s: the status passes for told", name)
 			}
-			if op, _, _, err := c.next(); op != opClose || err != nil {
+			if op, _, _, err := c.Next(); op != wstest.Close || err != nil {
 				t.Errorf("%s: was answered with the frame %x, %v; want a close", name, op, err)
 			}
-			if op, _, payload, err := c.next(); err == nil {
+			if op, _, payload, err := c.Next(); err == nil {
 				t.Errorf("%s: after the close frame came %x %q", name, op, payload)
 			}
 		})
@@ -96,7 +98,7 @@ func TestEndOfTheCallCutsTheWaitForMetadata(t *testing.T) {
 			if err != nil {
 				return
 			}
-			defer ws.drop()
+			defer ws.Drop()
 			ctx, cancel := context.WithCancel(context.Background()) //nolint:contextcheck // the call's, not the request's
 			down := &socketDown{s: s, ws: ws, stream: socketBody{ws: ws}}
 			down.guard.watch(ctx, func() {})

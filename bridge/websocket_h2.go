@@ -11,9 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/culvert-grpc/culvert/bridge/buffer"
+	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
 // tunnelName is the WebSocket subprotocol whose binary messages, joined, are
@@ -48,11 +47,11 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway, listening: a.listening, host: r.Host, remote: r.RemoteAddr, tls: r.TLS, header: s.outerHeader(r.Header)}
 	c.cond.L = &c.mu
 	if !s.sockets.start(c.write) {
-		ws.drop() // Close cuts what is left
+		ws.Drop() // Close cuts what is left
 		return
 	}
-	ws.keepAlive(func(error) {
-		lifeOf(ws.net).end(EndedSilent)
+	ws.KeepAlive(pingInterval, pingTimeout, func(error) {
+		lifeOf(ws.NetConn()).end(EndedSilent)
 		c.closeWith(websocket.StatusGoingAway)
 	})
 	s.tunnels.offer(c)
@@ -141,7 +140,7 @@ func (a tunnelAddr) String() string { return string(a) }
 // WebSocket is busy goes out as one message, up to a bound.
 type tunnelConn struct {
 	s         *Server
-	ws        *webSocket
+	ws        *websocket.Conn
 	listening *listening
 	host      string
 	remote    string
@@ -166,11 +165,11 @@ var errTunnelText = errors.New("a text message inside a tunnel")
 func (c *tunnelConn) Read(p []byte) (int, error) {
 	for {
 		if !c.open {
-			op, err := c.ws.nextMessage()
+			op, err := c.ws.NextMessage()
 			if err != nil {
 				return 0, c.readError(err)
 			}
-			if op != opBinary {
+			if op != websocket.Binary {
 				c.closeWith(websocket.StatusUnsupportedData)
 				return 0, errTunnelText
 			}
@@ -196,10 +195,10 @@ func (c *tunnelConn) readError(err error) error {
 	if websocket.CloseStatus(err) != -1 {
 		return io.EOF
 	}
-	var broken frameError
+	var broken websocket.RuleError
 	if errors.As(err, &broken) {
-		lifeOf(c.ws.net).end(broken.ended)
-		c.closeWith(broken.code)
+		lifeOf(c.ws.NetConn()).end(endedBy(broken))
+		c.closeWith(broken.Code)
 	}
 	return err
 }
@@ -213,7 +212,7 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	written := 0
 	for len(p) > 0 {
-		for c.writeErr == nil && !c.done && buffer.Len(c.pending) >= maxWebSocketBuffer {
+		for c.writeErr == nil && !c.done && buffer.Len(c.pending) >= maxTunnelMessage {
 			c.cond.Wait()
 		}
 		if c.writeErr != nil {
@@ -222,7 +221,7 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 		if c.done {
 			return written, net.ErrClosed
 		}
-		n := min(len(p), maxWebSocketBuffer-buffer.Len(c.pending))
+		n := min(len(p), maxTunnelMessage-buffer.Len(c.pending))
 		c.pending = buffer.WithRoom(c.s.budget.pool, c.pending, n)
 		*c.pending = append(*c.pending, p[:n]...)
 		p = p[n:]
@@ -241,7 +240,7 @@ func (c *tunnelConn) write() {
 		if out == nil {
 			break
 		}
-		err := c.ws.write(nil, false, *out)
+		err := c.ws.WriteMessage(nil, false, *out)
 		c.s.budget.pool.Put(out)
 		if err != nil {
 			c.mu.Lock()
@@ -251,7 +250,7 @@ func (c *tunnelConn) write() {
 		}
 	}
 	_, patience := c.s.goodbye()
-	c.ws.shut(c.code, min(patience, tunnelCloseTimeout))
+	c.ws.Close(c.code, min(patience, tunnelCloseTimeout))
 	c.s.tunnels.forget(c)
 }
 
@@ -290,7 +289,7 @@ func (c *tunnelConn) Close() error {
 // boundWrite gives the piece that is being written its time.
 func (c *tunnelConn) boundWrite() {
 	_, patience := c.s.goodbye()
-	_ = c.ws.net.SetWriteDeadline(time.Now().Add(patience)) // a closed connection needs none
+	_ = c.ws.SetWriteDeadline(time.Now().Add(patience)) // a closed connection needs none
 }
 
 func (c *tunnelConn) closeWith(code websocket.StatusCode) {
@@ -305,20 +304,20 @@ func (c *tunnelConn) closeWith(code websocket.StatusCode) {
 }
 
 // LocalAddr is the address of the listener the WebSocket came in on.
-func (c *tunnelConn) LocalAddr() net.Addr { return c.ws.net.LocalAddr() }
+func (c *tunnelConn) LocalAddr() net.Addr { return c.ws.NetConn().LocalAddr() }
 
 // RemoteAddr is the address of the WebSocket's client.
-func (c *tunnelConn) RemoteAddr() net.Addr { return c.ws.net.RemoteAddr() }
+func (c *tunnelConn) RemoteAddr() net.Addr { return c.ws.NetConn().RemoteAddr() }
 
 // SetDeadline is for reading and writing; a deadline that passes ends the
 // connection, as with TLS.
-func (c *tunnelConn) SetDeadline(t time.Time) error { return c.ws.net.SetDeadline(t) }
+func (c *tunnelConn) SetDeadline(t time.Time) error { return c.ws.SetDeadline(t) }
 
 // SetReadDeadline is SetDeadline for reading.
-func (c *tunnelConn) SetReadDeadline(t time.Time) error { return c.ws.net.SetReadDeadline(t) }
+func (c *tunnelConn) SetReadDeadline(t time.Time) error { return c.ws.SetReadDeadline(t) }
 
 // SetWriteDeadline is SetDeadline for writing.
-func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.ws.net.SetWriteDeadline(t) }
+func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.ws.SetWriteDeadline(t) }
 
 // throughTunnel replaces what the inner request of a tunnel claims by what
 // the outer one showed: host, origin, cookies and all that proxies vouch for.

@@ -18,11 +18,13 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
 // tunnelPair returns a tunnel's connection as the server has it, outside of
 // any HTTP/2 server, and the client's end.
-func tunnelPair(t testing.TB, holds int) (*tunnelConn, *wireEnd) {
+func tunnelPair(t testing.TB, holds int) (*tunnelConn, *wstest.Client) {
 	t.Helper()
 	s := newServer(t, Config{Backend: nowhere})
 	ws, end := socketPair(t, s, holds)
@@ -40,10 +42,10 @@ func tunnelPair(t testing.TB, holds int) (*tunnelConn, *wireEnd) {
 func TestTunnelIsAStream(t *testing.T) {
 	c, end := tunnelPair(t, 1<<20)
 	want := pattern(10 << 10)
-	fragment := masked(opBinary, want[:100])
+	fragment := wstest.Masked(wstest.Binary, want[:100])
 	fragment[0] &^= 0x80                              // not the last
-	go func() { _, _ = io.Copy(io.Discard, end.r) }() // a pong
-	for _, f := range [][]byte{fragment, masked(0, want[100:5000]), masked(opBinary, nil), masked(opPing, nil), masked(opBinary, want[5000:])} {
+	go func() { _, _ = io.Copy(io.Discard, end.R) }() // a pong
+	for _, f := range [][]byte{fragment, wstest.Masked(0, want[100:5000]), wstest.Masked(wstest.Binary, nil), wstest.Masked(wstest.Ping, nil), wstest.Masked(wstest.Binary, want[5000:])} {
 		if _, err := end.Write(f); err != nil {
 			t.Fatal(err)
 		}
@@ -65,15 +67,15 @@ func TestTunnelIsAStream(t *testing.T) {
 // TestTunnelEndsAsAStreamEnds: a close with any code is the end of the file,
 // and a message that breaks off is none.
 func TestTunnelEndsAsAStreamEnds(t *testing.T) {
-	message := masked(opBinary, []byte("hello"))
+	message := wstest.Masked(wstest.Binary, []byte("hello"))
 	for name, c := range map[string]struct {
 		send []byte
 		eof  bool
 	}{
-		"1000":           {masked(opClose, []byte{0x03, 0xe8}), true},
-		"1001":           {masked(opClose, []byte{0x03, 0xe9}), true},
-		"4000":           {masked(opClose, []byte{0x0f, 0xa0}), true},
-		"no code":        {masked(opClose, nil), true},
+		"1000":           {wstest.Masked(wstest.Close, []byte{0x03, 0xe8}), true},
+		"1001":           {wstest.Masked(wstest.Close, []byte{0x03, 0xe9}), true},
+		"4000":           {wstest.Masked(wstest.Close, []byte{0x0f, 0xa0}), true},
+		"no code":        {wstest.Masked(wstest.Close, nil), true},
 		"cut in a frame": {message[:9], false},
 		"a wrong frame":  {[]byte("GET / HTTP/1.1\r\n\r\n"), false},
 	} {
@@ -102,12 +104,12 @@ func TestTunnelEndsAsAStreamEnds(t *testing.T) {
 
 func TestTextInsideATunnel(t *testing.T) {
 	c, end := tunnelPair(t, 1<<10)
-	end.send(t, opText, []byte("PRI * HTTP/2.0"))
+	end.Send(t, wstest.Text, []byte("PRI * HTTP/2.0"))
 	if _, err := c.Read(make([]byte, 10)); !errors.Is(err, errTunnelText) {
 		t.Errorf("text reads as %v, want %v", err, errTunnelText)
 	}
-	end.wantClose(t, websocket.StatusUnsupportedData)
-	end.send(t, opClose, []byte{0x03, 0xeb})
+	end.WantClose(t, websocket.StatusUnsupportedData)
+	end.Send(t, wstest.Close, []byte{0x03, 0xeb})
 }
 
 // TestForbiddenFrameInsideATunnel: the client is told that it was its frame.
@@ -126,11 +128,11 @@ func TestForbiddenFrameInsideATunnel(t *testing.T) {
 				t.Errorf("it reads as %v", err)
 			}
 			_ = c.Close() // as net/http does then
-			op, _, payload, err := end.next()
-			if err != nil || op != opClose || len(payload) < 2 || binary.BigEndian.Uint16(payload) != uint16(websocket.StatusProtocolError) {
+			op, _, payload, err := end.Next()
+			if err != nil || op != wstest.Close || len(payload) < 2 || binary.BigEndian.Uint16(payload) != uint16(websocket.StatusProtocolError) {
 				t.Errorf("told by %x %q, %v; want a close with %d", op, payload, err, websocket.StatusProtocolError)
 			}
-			end.send(t, opClose, []byte{0x03, 0xea})
+			end.Send(t, wstest.Close, []byte{0x03, 0xea})
 		})
 	}
 }
@@ -155,11 +157,11 @@ func TestTunnelCloses(t *testing.T) {
 			if n, err := conn.Write([]byte("x")); n != 0 || !errors.Is(err, net.ErrClosed) {
 				t.Errorf("after the close wrote %d, %v; want %v", n, err, net.ErrClosed)
 			}
-			if op, _, payload, err := end.next(); op != opBinary || string(payload) != "last words" || err != nil {
+			if op, _, payload, err := end.Next(); op != wstest.Binary || string(payload) != "last words" || err != nil {
 				t.Errorf("before the close came %x %q, %v", op, payload, err)
 			}
-			end.wantClose(t, c.want)
-			end.send(t, opClose, []byte{0x03, 0xe8})
+			end.WantClose(t, c.want)
+			end.Send(t, wstest.Close, []byte{0x03, 0xe8})
 		})
 	}
 }
@@ -183,15 +185,15 @@ func TestTunnelCoalesces(t *testing.T) {
 			}
 		})
 		synctest.Wait() // the client takes nothing
-		if written < maxWebSocketBuffer || written > 2*maxWebSocketBuffer+2<<10 {
+		if written < maxTunnelMessage || written > 2*maxTunnelMessage+2<<10 {
 			t.Errorf("with a client that takes nothing %d bytes were written, want one message and one buffer at most", written)
 		}
 		var got []byte
 		messages := 0
 		for len(got) < len(want) {
-			op, final, payload, err := end.next()
-			if op != opBinary || !final || len(payload) > maxWebSocketBuffer || err != nil {
-				t.Fatalf("the frame %x of %d bytes, final %v, %v; want a message of at most %d", op, len(payload), final, err, maxWebSocketBuffer)
+			op, final, payload, err := end.Next()
+			if op != wstest.Binary || !final || len(payload) > maxTunnelMessage || err != nil {
+				t.Fatalf("the frame %x of %d bytes, final %v, %v; want a message of at most %d", op, len(payload), final, err, maxTunnelMessage)
 			}
 			got = append(got, payload...)
 			messages++
@@ -204,8 +206,8 @@ func TestTunnelCoalesces(t *testing.T) {
 			t.Errorf("2000 writes became %d messages, want few", messages)
 		}
 		_ = c.Close()
-		end.wantClose(t, websocket.StatusNormalClosure)
-		end.send(t, opClose, []byte{0x03, 0xe8})
+		end.WantClose(t, websocket.StatusNormalClosure)
+		end.Send(t, wstest.Close, []byte{0x03, 0xe8})
 	})
 }
 
@@ -230,8 +232,8 @@ func TestTunnelKeepsEachWriteWhole(t *testing.T) {
 		var text []byte
 		next := make([]int, writers)
 		for whole := 0; whole < writers*lines; {
-			op, _, payload, err := end.next()
-			if op != opBinary || err != nil {
+			op, _, payload, err := end.Next()
+			if op != wstest.Binary || err != nil {
 				t.Errorf("after %d lines: %x, %v", whole, op, err)
 				return
 			}
@@ -277,7 +279,7 @@ func TestTunnelWhoseClientIsGone(t *testing.T) {
 func TestIdleTunnelKeepsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, end := tunnelPair(t, 1<<20)
-		if _, err := c.Write(make([]byte, maxWebSocketBuffer)); err != nil {
+		if _, err := c.Write(make([]byte, maxTunnelMessage)); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
@@ -292,8 +294,8 @@ func TestIdleTunnelKeepsNothing(t *testing.T) {
 		}
 		c.mu.Unlock()
 		_ = c.Close()
-		end.wantClose(t, websocket.StatusNormalClosure)
-		end.send(t, opClose, []byte{0x03, 0xe8})
+		end.WantClose(t, websocket.StatusNormalClosure)
+		end.Send(t, wstest.Close, []byte{0x03, 0xe8})
 	})
 }
 
@@ -302,14 +304,14 @@ func TestIdleTunnelKeepsNothing(t *testing.T) {
 func TestSilentTunnelIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, end := tunnelPair(t, 1<<20)
-		c.ws.keepAlive(func(error) { c.closeWith(websocket.StatusGoingAway) })
+		c.ws.KeepAlive(pingInterval, pingTimeout, func(error) { c.closeWith(websocket.StatusGoingAway) })
 		start := time.Now()
 		ended := make(chan time.Duration, 1)
 		go func() {
 			_, _ = c.Read(make([]byte, 10)) // whatever it says
 			ended <- time.Since(start)
 		}()
-		end.wantClose(t, websocket.StatusGoingAway)
+		end.WantClose(t, websocket.StatusGoingAway)
 		if got, want := time.Since(start), pingInterval+pingTimeout; got != want {
 			t.Errorf("the client is told after %v, want %v", got, want)
 		}

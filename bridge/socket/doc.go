@@ -8,7 +8,7 @@
 // tell: there TCP keep-alive and pings tell, later. Nothing here blocks but what
 // says so, and nothing starts a goroutine.
 //
-//   - socket.go: the socket under a connection.
+//   - socket.go: the socket under a connection, and whether anything is between.
 //   - look_linux.go: what became of the peer, and of what was sent.
 //   - option_linux.go: what is set on a socket.
 //   - listen_linux.go: the end of a listener; how many descriptors there are.

@@ -23,10 +23,10 @@ type Reader struct {
 // readBytes is how much is read at once.
 const readBytes = 32 << 10
 
-// NewReader returns nil for what isn't a socket. What is between c and its
-// socket is passed by: c has to be one whose bytes cross the socket as they are.
+// NewReader returns nil for a connection that has no Plain socket: its bytes
+// can't be read past it.
 func NewReader(c net.Conn, pool mem.BufferPool) *Reader {
-	raw := rawConn(c)
+	raw := rawConn(Plain(c))
 	if raw == nil {
 		return nil
 	}

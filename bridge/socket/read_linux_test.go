@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -35,7 +36,7 @@ func (p *countingPool) Put(b *[]byte) {
 func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 	server, client := tcpPair(t)
 	pool := &countingPool{BufferPool: mem.DefaultBufferPool()}
-	r := NewReader(wrapper{server}, pool)
+	r := NewReader(seeThrough{server}, pool)
 	if err := server.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
@@ -80,11 +81,37 @@ func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 	}
 }
 
-func TestNoReaderWithoutASocket(t *testing.T) {
-	one, other := net.Pipe()
-	defer one.Close()
+// seeThrough is a wrapper whose bytes are the socket's.
+type seeThrough struct{ *net.TCPConn }
+
+func (s seeThrough) NetConn() net.Conn { return s.TCPConn }
+
+// TestPlainIsTheSocketItself, and nothing that changes what crosses it.
+func TestPlainIsTheSocketItself(t *testing.T) {
+	server, _ := tcpPair(t)
+	pipe, other := net.Pipe()
+	defer pipe.Close()
 	defer other.Close()
-	if NewReader(one, mem.DefaultBufferPool()) != nil {
-		t.Error("a pipe is read as a socket")
+	for _, c := range []struct {
+		name string
+		conn net.Conn
+		want net.Conn
+	}{
+		{"a socket", server, server},
+		{"a wrapper that is seen through", seeThrough{server}, server},
+		{"one of those in another", struct{ seeThrough }{seeThrough{server}}, server},
+		{"a wrapper", wrapper{server}, nil},
+		{"a wrapper that hides what it is", struct{ *net.TCPConn }{server}, nil},
+		{"TLS", tls.Server(server, &tls.Config{}), nil},
+		{"TLS over a wrapper", tls.Server(seeThrough{server}, &tls.Config{}), nil},
+		{"a pipe", pipe, nil},
+		{"nothing", nil, nil},
+	} {
+		if got := Plain(c.conn); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+		if r := NewReader(c.conn, mem.DefaultBufferPool()); (r != nil) != (c.want != nil) {
+			t.Errorf("%s: it has the reader %v", c.name, r)
+		}
 	}
 }

@@ -25,6 +25,25 @@ func rawConn(c net.Conn) syscall.RawConn {
 	}
 }
 
+// Plain returns the socket whose bytes are the connection's, or nil where
+// something else is between, as TLS is: *net.TCPConn or *net.UnixConn. A wrapper
+// says so of itself by SyscallConn beside its NetConn.
+func Plain(c net.Conn) net.Conn {
+	for {
+		switch v := c.(type) {
+		case *net.TCPConn, *net.UnixConn:
+			return c
+		case interface {
+			syscall.Conn
+			NetConn() net.Conn
+		}:
+			c = v.NetConn()
+		default:
+			return nil
+		}
+	}
+}
+
 // Descriptor is the number of a connection's file descriptor; 0 where it has
 // none, or where descriptors aren't numbered in order from 0.
 func Descriptor(c net.Conn) int { return descriptor(rawConn(c)) }

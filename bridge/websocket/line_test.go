@@ -1,4 +1,4 @@
-package bridge
+package websocket
 
 import (
 	"bytes"
@@ -11,9 +11,30 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
 	"google.golang.org/grpc/mem"
 )
+
+// tcpPair returns both ends of a connection on loopback.
+func tcpPair(t testing.TB) (server, client net.Conn) {
+	t.Helper()
+	var lc net.ListenConfig
+	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var d net.Dialer
+	client, err = d.DialContext(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() }) // a test may have
+	if server, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() }) // likewise
+	return server, client
+}
 
 // writes is a connection whose writes can be waited for, and held up.
 type writes struct {
@@ -47,7 +68,7 @@ func wantWrites(t *testing.T, w *writes, want ...[]byte) {
 
 func TestMessagesThatFollowGoOutTogether(t *testing.T) {
 	w := &writes{}
-	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
+	c := newLine(w, mem.DefaultBufferPool(), nil)
 	for i, more := range []bool{true, true, false, false} {
 		c.mu.Lock()
 		if err := c.message(nil, more, [][]byte{{byte(i)}, []byte("x")}); err != nil {
@@ -67,14 +88,14 @@ func TestMessagesThatFollowGoOutTogether(t *testing.T) {
 // for ever.
 func TestHeldMessagesAreBounded(t *testing.T) {
 	w := &writes{}
-	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
+	c := newLine(w, mem.DefaultBufferPool(), nil)
 	message := make([]byte, 10<<10)
 	for range 4 {
 		if err := c.message(nil, true, [][]byte{message}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(w.all) != 1 || len(w.all[0]) < maxWebSocketBuffer {
+	if len(w.all) != 1 || len(w.all[0]) < maxHeld {
 		t.Errorf("after 40 KiB there were %d writes, want one of 32 KiB and more", len(w.all))
 	}
 }
@@ -82,7 +103,7 @@ func TestHeldMessagesAreBounded(t *testing.T) {
 // TestLargeMessageTakesHeldOnesAlong: in order, and none joined or split.
 func TestLargeMessageTakesHeldOnesAlong(t *testing.T) {
 	w := &writes{}
-	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
+	c := newLine(w, mem.DefaultBufferPool(), nil)
 	large, told := bytes.Repeat([]byte("l"), 300<<10), 0
 	if err := errors.Join(
 		c.message(nil, true, [][]byte{[]byte("first")}),
@@ -105,9 +126,9 @@ func TestLargeMessageTakesHeldOnesAlong(t *testing.T) {
 // close must neither wait for that nor get into the frame.
 func TestCloseFrameWaitsForTheMessage(t *testing.T) {
 	w := &writes{}
-	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
+	c := newLine(w, mem.DefaultBufferPool(), nil)
 	c.mu.Lock() // a message is being written
-	c.answerClose(websocket.StatusGoingAway)
+	c.answerClose(StatusGoingAway)
 	wantWrites(t, w)
 	c.hold([]byte("\x82\x01m"))
 	if err := errors.Join(c.flush(), c.unlock()); err != nil {
@@ -117,7 +138,7 @@ func TestCloseFrameWaitsForTheMessage(t *testing.T) {
 	if err := c.message(nil, false, [][]byte{[]byte("late")}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a message after the close frame returned %v, want %v", err, net.ErrClosed)
 	}
-	if err := c.sendClose(websocket.StatusNormalClosure); err != nil || len(w.all) != 2 {
+	if err := c.sendClose(StatusNormalClosure); err != nil || len(w.all) != 2 {
 		t.Errorf("a second close frame: %d writes and %v, want 2 and nil", len(w.all), err)
 	}
 }
@@ -125,12 +146,12 @@ func TestCloseFrameWaitsForTheMessage(t *testing.T) {
 // TestNothingFollowsABrokenFrame: its rest would be taken for the next.
 func TestNothingFollowsABrokenFrame(t *testing.T) {
 	w := &writes{err: io.ErrClosedPipe}
-	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
+	c := newLine(w, mem.DefaultBufferPool(), nil)
 	if err := c.message(nil, false, [][]byte{make([]byte, 64<<10)}); !errors.Is(err, io.ErrClosedPipe) {
 		t.Fatalf("the message returned %v, want %v", err, io.ErrClosedPipe)
 	}
 	w.err = nil
-	if err := c.sendClose(websocket.StatusNormalClosure); err == nil {
+	if err := c.sendClose(StatusNormalClosure); err == nil {
 		t.Error("a close frame was written after it")
 	}
 	wantWrites(t, w)
@@ -138,11 +159,11 @@ func TestNothingFollowsABrokenFrame(t *testing.T) {
 
 func TestWriteThatFailsIsKnown(t *testing.T) {
 	w := &writes{err: io.ErrClosedPipe}
-	c := newSocketConn(w, mem.DefaultBufferPool(), nil)
+	c := newLine(w, mem.DefaultBufferPool(), nil)
 	if err := c.message(nil, true, [][]byte{[]byte("trailers")}); err != nil {
 		t.Fatalf("a message that waits for more failed: %v", err)
 	}
-	if err := c.sendClose(websocket.StatusNormalClosure); !errors.Is(err, io.ErrClosedPipe) || !c.lost.Load() {
+	if err := c.sendClose(StatusNormalClosure); !errors.Is(err, io.ErrClosedPipe) || !c.lost.Load() {
 		t.Errorf("the close frame returned %v and lost is %v, want %v and true", err, c.lost.Load(), io.ErrClosedPipe)
 	}
 }
@@ -157,8 +178,8 @@ func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 		sent[i] = byte(i >> 8)
 	}
 	const early = 1000
-	for name, conn := range map[string]net.Conn{"a socket": &clientConn{Conn: server}, "another": server} {
-		c := newSocketConn(conn, pool, sent[:early])
+	for name, conn := range map[string]net.Conn{"a socket": server, "another": struct{ net.Conn }{server}} {
+		c := newLine(conn, pool, sent[:early])
 		var sending sync.WaitGroup
 		sending.Go(func() {
 			if _, err := client.Write(sent[early:]); err != nil {
@@ -197,8 +218,8 @@ func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 		}
 	}
 	_ = client.Close() // the end is what is looked for
-	for name, conn := range map[string]net.Conn{"a socket": &clientConn{Conn: server}, "another": server} {
-		if _, err := newSocketConn(conn, pool, nil).fill(nil); !errors.Is(err, io.EOF) {
+	for name, conn := range map[string]net.Conn{"a socket": server, "another": struct{ net.Conn }{server}} {
+		if _, err := newLine(conn, pool, nil).fill(nil); !errors.Is(err, io.EOF) {
 			t.Errorf("%s: at the end: %v, want %v", name, err, io.EOF)
 		}
 	}

@@ -1,11 +1,11 @@
-package bridge
+package websocket
 
 import (
 	"bytes"
 	"encoding/binary"
 	"testing"
 
-	"github.com/coder/websocket"
+	coder "github.com/coder/websocket"
 )
 
 func TestFrameHeaders(t *testing.T) {
@@ -40,9 +40,9 @@ func TestFrameHeads(t *testing.T) {
 		name, in, broken string
 		want             frameHead
 	}{
-		{"small", "\x82\xfd", "", frameHead{op: opBinary, final: true, length: 125}},
-		{"two bytes", "\x02\xfe\xff\xff", "", frameHead{op: opBinary, length: 1<<16 - 1}},
-		{"eight bytes", "\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff", "", frameHead{op: opText, final: true, length: 1<<63 - 1}},
+		{"small", "\x82\xfd", "", frameHead{op: Binary, final: true, length: 125}},
+		{"two bytes", "\x02\xfe\xff\xff", "", frameHead{op: Binary, length: 1<<16 - 1}},
+		{"eight bytes", "\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff", "", frameHead{op: Text, final: true, length: 1<<63 - 1}},
 		{"longer than it needs", "\x80\xff\x00\x00\x00\x00\x00\x00\x00\x01", "", frameHead{op: opContinuation, final: true, length: 1}},
 		{"a close", "\x88\x80", "", frameHead{op: opClose, final: true}},
 		{"the longest ping", "\x89\xfd", "", frameHead{op: opPing, final: true, length: 125}},
@@ -109,28 +109,28 @@ func TestUnmask(t *testing.T) {
 }
 
 func TestParseClose(t *testing.T) {
-	const protocol, text = websocket.StatusProtocolError, websocket.StatusInvalidFramePayloadData
+	const protocol, text = StatusProtocolError, StatusInvalidFramePayloadData
 	for _, c := range []struct {
 		payload string
-		want    websocket.CloseError
+		want    coder.CloseError
 		ok      bool
 	}{
-		{"", websocket.CloseError{Code: websocket.StatusNoStatusRcvd}, true},
-		{"\x03", websocket.CloseError{Code: protocol}, false},
-		{"\x03\xe8", websocket.CloseError{Code: 1000}, true},
-		{"\x03\xe8bye \u00fc", websocket.CloseError{Code: 1000, Reason: "bye \u00fc"}, true},
-		{"\x03\xe8\xff\xfe", websocket.CloseError{Code: text}, false},
-		{"\x03\xf6", websocket.CloseError{Code: 1014}, true},
-		{"\x0b\xb8", websocket.CloseError{Code: 3000}, true},
-		{"\x13\x87", websocket.CloseError{Code: 4999}, true},
-		{"\x00\x00", websocket.CloseError{Code: protocol}, false},
-		{"\x03\xe7", websocket.CloseError{Code: protocol}, false},
-		{"\x03\xec", websocket.CloseError{Code: protocol}, false},
-		{"\x03\xed", websocket.CloseError{Code: protocol}, false},
-		{"\x03\xee", websocket.CloseError{Code: protocol}, false},
-		{"\x03\xf7", websocket.CloseError{Code: protocol}, false},
-		{"\x0b\xb7", websocket.CloseError{Code: protocol}, false},
-		{"\x13\x88", websocket.CloseError{Code: protocol}, false},
+		{"", coder.CloseError{Code: StatusNoStatusRcvd}, true},
+		{"\x03", coder.CloseError{Code: protocol}, false},
+		{"\x03\xe8", coder.CloseError{Code: 1000}, true},
+		{"\x03\xe8bye \u00fc", coder.CloseError{Code: 1000, Reason: "bye \u00fc"}, true},
+		{"\x03\xe8\xff\xfe", coder.CloseError{Code: text}, false},
+		{"\x03\xf6", coder.CloseError{Code: 1014}, true},
+		{"\x0b\xb8", coder.CloseError{Code: 3000}, true},
+		{"\x13\x87", coder.CloseError{Code: 4999}, true},
+		{"\x00\x00", coder.CloseError{Code: protocol}, false},
+		{"\x03\xe7", coder.CloseError{Code: protocol}, false},
+		{"\x03\xec", coder.CloseError{Code: protocol}, false},
+		{"\x03\xed", coder.CloseError{Code: protocol}, false},
+		{"\x03\xee", coder.CloseError{Code: protocol}, false},
+		{"\x03\xf7", coder.CloseError{Code: protocol}, false},
+		{"\x0b\xb7", coder.CloseError{Code: protocol}, false},
+		{"\x13\x88", coder.CloseError{Code: protocol}, false},
 	} {
 		if got, broken := parseClose([]byte(c.payload)); got != c.want || (broken == "") != c.ok {
 			t.Errorf("%q is %v, %q; want %v, %v", c.payload, got, broken, c.want, c.ok)

@@ -1,4 +1,4 @@
-package bridge
+package websocket
 
 import (
 	"encoding/binary"
@@ -6,8 +6,6 @@ import (
 	"io"
 	"sync"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"github.com/culvert-grpc/culvert/bridge/h2"
 )
@@ -38,8 +36,8 @@ const (
 )
 
 // countFrame bounds the frames that carry nothing. The caller has the turn.
-func (s *webSocket) countFrame(h frameHead) error {
-	u := &s.in.useless
+func (c *Conn) countFrame(h frameHead) error {
+	u := &c.in.useless
 	if !h.control() && h.length > fewFrameBytes {
 		u.Earn(framesForMore, 0)
 		return nil
@@ -47,7 +45,7 @@ func (s *webSocket) countFrame(h frameHead) error {
 	if u.Spend(1, time.Now(), maxUselessFrames, uselessFrameRate) {
 		return nil
 	}
-	return s.misread(websocket.StatusPolicyViolation, "too many frames that carry nothing")
+	return c.misread(StatusPolicyViolation, "too many frames that carry nothing")
 }
 
 // A turn is had by one reader at a time. It is no mutex, since whoever closes
@@ -74,40 +72,31 @@ func (t *turn) end() {
 	t.mu.Unlock()
 }
 
-// A frameError is a rule that the client broke: of RFC 6455, or of what it may
-// do for nothing.
-type frameError struct {
-	code  websocket.StatusCode
-	ended string // EndedProtocol or EndedFlood
-	text  string
-}
-
-func (e frameError) Error() string { return "WebSocket: " + e.text }
-
-// nextMessage waits for the next data message, and answers control frames
-// meanwhile. The one before must have been read to its end. A close frame is a
-// websocket.CloseError, a broken rule a frameError; both are answered with a
-// close frame, by whoever writes next if the line isn't free. The end of the
-// connection is io.ErrUnexpectedEOF.
-func (s *webSocket) nextMessage() (opcode, error) {
-	s.in.turn.take()
-	defer s.in.turn.end()
-	h, err := s.nextFrame()
+// NextMessage waits for the next message, and answers control frames meanwhile.
+// The one before must have been read to its end. A close frame is an error that
+// has a CloseStatus, a broken rule a RuleError; both are answered with a close
+// frame, by whoever writes next if the line isn't free. The end of the
+// connection is io.ErrUnexpectedEOF. After these every read returns the same; a
+// deadline that passes loses nothing, and the next read goes on.
+func (c *Conn) NextMessage() (Opcode, error) {
+	c.in.turn.take()
+	defer c.in.turn.end()
+	h, err := c.nextFrame()
 	if err != nil {
 		return 0, err
 	}
 	if h.op == opContinuation {
-		return 0, s.misread(websocket.StatusProtocolError, "a continuation of nothing")
+		return 0, c.misread(StatusProtocolError, "a continuation of nothing")
 	}
-	s.in.open = true
-	s.in.begin(h)
+	c.in.open = true
+	c.in.begin(h)
 	return h.op, nil
 }
 
-// Read reads of the message that nextMessage found. Its end is io.EOF, which
-// comes with the last bytes where that is known.
-func (s *webSocket) Read(p []byte) (int, error) {
-	m := &s.in
+// Read reads of the message that NextMessage found. Its end is io.EOF, which
+// comes with the last bytes where that is known; other errors are NextMessage's.
+func (c *Conn) Read(p []byte) (int, error) {
+	m := &c.in
 	m.turn.take()
 	defer m.turn.end()
 	for {
@@ -117,18 +106,18 @@ func (s *webSocket) Read(p []byte) (int, error) {
 		case !m.open || m.over():
 			return 0, io.EOF
 		case m.left > 0:
-			n, err := s.readPayload(p)
+			n, err := c.readPayload(p)
 			if err == nil && m.over() {
 				err = io.EOF
 			}
 			return n, err
 		}
-		h, err := s.nextFrame()
+		h, err := c.nextFrame()
 		if err != nil {
 			return 0, err
 		}
 		if h.op != opContinuation {
-			return 0, s.misread(websocket.StatusProtocolError, "a message within a message")
+			return 0, c.misread(StatusProtocolError, "a message within a message")
 		}
 		m.begin(h)
 	}
@@ -146,21 +135,21 @@ func (m *messageSource) over() bool {
 
 // readPayload reads of the frame, of which something is left. The caller has
 // the turn.
-func (s *webSocket) readPayload(p []byte) (int, error) {
-	m := &s.in
+func (c *Conn) readPayload(p []byte) (int, error) {
+	m := &c.in
 	if uint64(len(p)) > m.left {
 		p = p[:m.left]
 	}
-	n, err := s.fill(p)
+	n, err := c.fill(p)
 	if err != nil {
 		return 0, err
 	}
 	if n > 0 {
 		m.mask = unmask(p[:n], p[:n], m.mask)
 	} else {
-		n = min(len(p), len(s.net.unread))
-		m.mask = unmask(p[:n], s.net.unread[:n], m.mask)
-		s.net.consume(n)
+		n = min(len(p), len(c.line.unread))
+		m.mask = unmask(p[:n], c.line.unread[:n], m.mask)
+		c.line.consume(n)
 	}
 	m.left -= uint64(n)
 	return n, nil
@@ -168,51 +157,51 @@ func (s *webSocket) readPayload(p []byte) (int, error) {
 
 // nextFrame waits for a frame that isn't a control frame. The caller has the
 // turn.
-func (s *webSocket) nextFrame() (frameHead, error) {
-	for s.in.err == nil {
-		h, size, err := s.readHead()
+func (c *Conn) nextFrame() (frameHead, error) {
+	for c.in.err == nil {
+		h, size, err := c.readHead()
 		if err == nil {
-			err = s.countFrame(h)
+			err = c.countFrame(h)
 		}
 		if err != nil {
 			return h, err
 		}
 		if !h.control() {
-			s.in.have = 0
+			c.in.have = 0
 			return h, nil
 		}
-		if err := s.await(size + int(h.length)); err != nil {
+		if err := c.await(size + int(h.length)); err != nil {
 			return h, err
 		}
-		s.in.have = 0
-		payload := s.in.head[size:][:h.length]
+		c.in.have = 0
+		payload := c.in.head[size:][:h.length]
 		unmask(payload, payload, h.mask)
-		if err := s.control(h.op, payload); err != nil {
+		if err := c.control(h.op, payload); err != nil {
 			return h, err
 		}
 	}
-	return frameHead{}, s.in.err
+	return frameHead{}, c.in.err
 }
 
 // readHead waits for a whole header, and returns its size. What came of it
 // before a deadline is read again.
-func (s *webSocket) readHead() (h frameHead, size int, err error) {
-	if err := s.await(2); err != nil {
+func (c *Conn) readHead() (h frameHead, size int, err error) {
+	if err := c.await(2); err != nil {
 		return h, 0, err
 	}
-	b := s.in.head[:]
+	b := c.in.head[:]
 	h, more, broken := startHead(b[0], b[1])
 	if broken != "" {
-		return h, 0, s.misread(websocket.StatusProtocolError, broken)
+		return h, 0, c.misread(StatusProtocolError, broken)
 	}
-	if err := s.await(2 + more); err != nil {
+	if err := c.await(2 + more); err != nil {
 		return h, 0, err
 	}
 	if broken := h.setLength(b[2:][:more]); broken != "" {
-		return h, 0, s.misread(websocket.StatusProtocolError, broken)
+		return h, 0, c.misread(StatusProtocolError, broken)
 	}
 	size = 2 + more + 4
-	if err := s.await(size); err != nil {
+	if err := c.await(size); err != nil {
 		return h, 0, err
 	}
 	h.mask = binary.LittleEndian.Uint32(b[2+more:])
@@ -221,17 +210,17 @@ func (s *webSocket) readHead() (h frameHead, size int, err error) {
 
 // control takes in a control frame: a pong has been counted as bytes that
 // came, a ping is answered, a close, too. RFC 6455 §5.5.
-func (s *webSocket) control(op opcode, payload []byte) error {
+func (c *Conn) control(op Opcode, payload []byte) error {
 	switch op {
 	case opPing:
-		s.answer(payload)
+		c.answer(payload)
 	case opClose:
 		told, broken := parseClose(payload)
 		if broken != "" {
-			return s.misread(told.Code, broken)
+			return c.misread(told.Code, broken)
 		}
-		s.in.err = told
-		s.net.answerClose(told.Code)
+		c.in.err = told
+		c.line.answerClose(told.Code)
 		return told
 	}
 	return nil
@@ -239,26 +228,22 @@ func (s *webSocket) control(op opcode, payload []byte) error {
 
 // misread ends the reading: after a broken rule nobody knows where a frame
 // begins. RFC 6455 §7.1.7. The caller has the turn.
-func (s *webSocket) misread(code websocket.StatusCode, broken string) error {
-	ended := EndedProtocol
-	if code == websocket.StatusPolicyViolation {
-		ended = EndedFlood
-	}
-	s.in.err = frameError{code, ended, broken}
-	s.net.answerClose(code)
-	return s.in.err
+func (c *Conn) misread(code StatusCode, broken string) error {
+	c.in.err = RuleError{code, broken}
+	c.line.answerClose(code)
+	return c.in.err
 }
 
 // await fills the head to n bytes, which stay there if it fails. The caller
 // has the turn.
-func (s *webSocket) await(n int) error {
-	m := &s.in
+func (c *Conn) await(n int) error {
+	m := &c.in
 	for m.have < n {
-		if _, err := s.fill(nil); err != nil {
+		if _, err := c.fill(nil); err != nil {
 			return err
 		}
-		took := copy(m.head[m.have:n], s.net.unread)
-		s.net.consume(took)
+		took := copy(m.head[m.have:n], c.line.unread)
+		c.line.consume(took)
 		m.have += took
 	}
 	return nil
@@ -266,43 +251,43 @@ func (s *webSocket) await(n int) error {
 
 // fill sees to it that something is unread, or, if p is large, that something
 // is in p. The caller has the turn.
-func (s *webSocket) fill(p []byte) (direct int, err error) {
-	if len(s.net.unread) > 0 {
+func (c *Conn) fill(p []byte) (direct int, err error) {
+	if len(c.line.unread) > 0 {
 		return 0, nil
 	}
-	s.reading.Store(true)
-	defer s.reading.Store(false)
-	direct, err = s.net.fill(p)
+	c.reading.Store(true)
+	defer c.reading.Store(false)
+	direct, err = c.line.fill(p)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF // a WebSocket ends with a close frame
-		s.in.err = err
+		c.in.err = err
 	}
 	return direct, err
 }
 
 // awaitClose reads until the client's close frame, or until nothing can be
 // read any more, and drops what comes before.
-func (s *webSocket) awaitClose() {
-	m := &s.in
+func (c *Conn) awaitClose() {
+	m := &c.in
 	m.turn.take()
 	defer m.turn.end()
 	for m.err == nil {
 		if m.left == 0 {
-			h, err := s.nextFrame()
+			h, err := c.nextFrame()
 			if err != nil {
 				return
 			}
 			m.begin(h)
 			continue
 		}
-		if _, err := s.fill(nil); err != nil {
+		if _, err := c.fill(nil); err != nil {
 			return
 		}
-		n := len(s.net.unread)
+		n := len(c.line.unread)
 		if uint64(n) > m.left {
 			n = int(m.left)
 		}
 		m.left -= uint64(n)
-		s.net.consume(n)
+		c.line.consume(n)
 	}
 }

@@ -1,4 +1,4 @@
-package bridge
+package websocket
 
 import (
 	"crypto/subtle"
@@ -6,19 +6,24 @@ import (
 	"math/bits"
 	"unicode/utf8"
 
-	"github.com/coder/websocket"
+	coder "github.com/coder/websocket"
 )
 
-// An opcode says what a WebSocket frame is. RFC 6455 §5.2, §11.8.
-type opcode byte
+// An Opcode says what a frame is, and its first frame what a message is. RFC
+// 6455 §5.2, §11.8.
+type Opcode byte
+
+// The kinds of messages.
+const (
+	Text   Opcode = 0x1
+	Binary Opcode = 0x2
+)
 
 const (
-	opContinuation opcode = 0x0
-	opText         opcode = 0x1
-	opBinary       opcode = 0x2
-	opClose        opcode = 0x8
-	opPing         opcode = 0x9
-	opPong         opcode = 0xa
+	opContinuation Opcode = 0x0
+	opClose        Opcode = 0x8
+	opPing         Opcode = 0x9
+	opPong         Opcode = 0xa
 )
 
 // Bits of a frame's first and second byte.
@@ -37,7 +42,7 @@ const maxHead = 14
 
 // A frameHead is the header of a client's frame. RFC 6455 §5.2.
 type frameHead struct {
-	op     opcode
+	op     Opcode
 	final  bool
 	length uint64
 	mask   uint32 // as unmask takes it
@@ -47,13 +52,13 @@ type frameHead struct {
 // follow, and which rule is broken, if one is: a client that breaks one may
 // never send the rest.
 func startHead(first, second byte) (h frameHead, more int, broken string) {
-	h = frameHead{op: opcode(first & opBits), final: first&finBit != 0, length: uint64(second &^ maskBit)}
+	h = frameHead{op: Opcode(first & opBits), final: first&finBit != 0, length: uint64(second &^ maskBit)}
 	switch {
 	case first&rsvBits != 0:
 		return h, 0, "a reserved bit is set"
 	case second&maskBit == 0:
 		return h, 0, "a client's frame isn't masked"
-	case h.op > opPong, h.op > opBinary && h.op < opClose:
+	case h.op > opPong, h.op > Binary && h.op < opClose:
 		return h, 0, "an opcode that is reserved"
 	case h.control() && !h.final:
 		return h, 0, "a control frame in fragments"
@@ -114,21 +119,21 @@ func unmaskWith(pattern, dst, src []byte, mask uint32) uint32 {
 // parseClose reads a close frame's payload: the code, 1005 if there is none, and
 // the reason. For one that is against the rules it returns which, and the code
 // to answer with. RFC 6455 §5.5.1, §7.4, §8.1.
-func parseClose(payload []byte) (told websocket.CloseError, broken string) {
+func parseClose(payload []byte) (told coder.CloseError, broken string) {
 	if len(payload) == 0 {
-		return websocket.CloseError{Code: websocket.StatusNoStatusRcvd}, ""
+		return coder.CloseError{Code: StatusNoStatusRcvd}, ""
 	}
 	if len(payload) == 1 {
-		return websocket.CloseError{Code: websocket.StatusProtocolError}, "a close frame of one byte"
+		return coder.CloseError{Code: StatusProtocolError}, "a close frame of one byte"
 	}
-	code, reason := websocket.StatusCode(binary.BigEndian.Uint16(payload)), payload[2:]
+	code, reason := StatusCode(binary.BigEndian.Uint16(payload)), payload[2:]
 	switch {
 	case code < 1000, code >= 1004 && code <= 1006, code > 1014 && code < 3000, code > 4999:
-		return websocket.CloseError{Code: websocket.StatusProtocolError}, "a close code that nobody may send"
+		return coder.CloseError{Code: StatusProtocolError}, "a close code that nobody may send"
 	case !utf8.Valid(reason):
-		return websocket.CloseError{Code: websocket.StatusInvalidFramePayloadData}, "a close reason that isn't UTF-8"
+		return coder.CloseError{Code: StatusInvalidFramePayloadData}, "a close reason that isn't UTF-8"
 	}
-	return websocket.CloseError{Code: code, Reason: string(reason)}, ""
+	return coder.CloseError{Code: code, Reason: string(reason)}, ""
 }
 
 // maxFrameHeader is the size of the longest header of a frame without mask.
@@ -136,7 +141,7 @@ const maxFrameHeader = 10
 
 // appendFrameHeader begins a server's binary message of one frame.
 func appendFrameHeader(b []byte, length int) []byte {
-	first := finBit | byte(opBinary)
+	first := finBit | byte(Binary)
 	switch {
 	case length < 126:
 		return append(b, first, byte(length))
@@ -148,6 +153,6 @@ func appendFrameHeader(b []byte, length int) []byte {
 }
 
 // appendControl appends a server's control frame.
-func appendControl(b []byte, op opcode, payload []byte) []byte {
+func appendControl(b []byte, op Opcode, payload []byte) []byte {
 	return append(append(b, finBit|byte(op), byte(len(payload))), payload...)
 }

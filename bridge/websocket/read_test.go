@@ -1,4 +1,4 @@
-package bridge
+package websocket
 
 import (
 	"bytes"
@@ -12,8 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
 // pieces is a connection that hands out bytes so many at a time, and takes
@@ -44,15 +46,14 @@ func (p *pieces) SetWriteDeadline(time.Time) error { return nil }
 // bytes, and returns them, the end, and what the client was told.
 func readSocket(in []byte, arriving, reading int) (messages []string, told []byte, end error) {
 	conn := &pieces{rest: in, size: arriving}
-	ws := &webSocket{net: newSocketConn(conn, mem.DefaultBufferPool(), nil), closed: func() {}}
-	ws.in.turn.ended.L = &ws.in.turn.mu
+	ws := newConn(newLine(conn, mem.DefaultBufferPool(), nil), nil)
 	defer func() {
-		ws.drop()
+		ws.Drop()
 		told = conn.written.Bytes()
 	}()
 	buf := make([]byte, reading)
 	for {
-		op, err := ws.nextMessage()
+		op, err := ws.NextMessage()
 		if err != nil {
 			return messages, nil, err
 		}
@@ -74,18 +75,18 @@ func readSocket(in []byte, arriving, reading int) (messages []string, told []byt
 // FuzzSocket: whatever comes, it is read alike however it arrives and however
 // large the reads are, and the end is one that is known.
 func FuzzSocket(f *testing.F) {
-	fragments := append([]byte{0x02, 0x83, 1, 2, 3, 4, 'a', 'b', 'c'}, masked(opPing, []byte("p"))...)
-	fragments = append(fragments, masked(opContinuation, []byte("d"))...)
+	fragments := append([]byte{0x02, 0x83, 1, 2, 3, 4, 'a', 'b', 'c'}, wstest.Masked(wstest.Ping, []byte("p"))...)
+	fragments = append(fragments, wstest.Masked(wstest.Continuation, []byte("d"))...)
 	for _, seed := range [][]byte{
-		append(masked(opBinary, []byte{0}), masked(opClose, []byte{3, 232})...),
-		masked(opText, bytes.Repeat([]byte("x"), 300)),
-		masked(opBinary, make([]byte, 5<<10)),
-		masked(opBinary, bytes.Repeat([]byte("large"), directBytes/2)),
+		append(wstest.Masked(wstest.Binary, []byte{0}), wstest.Masked(wstest.Close, []byte{3, 232})...),
+		wstest.Masked(wstest.Text, bytes.Repeat([]byte("x"), 300)),
+		wstest.Masked(wstest.Binary, make([]byte, 5<<10)),
+		wstest.Masked(wstest.Binary, bytes.Repeat([]byte("large"), directBytes/2)),
 		{0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5},
 		fragments,
-		masked(opContinuation, nil),
-		append([]byte{0x02, 0x80, 0, 0, 0, 0}, masked(opBinary, nil)...),
-		masked(opClose, []byte{3}),
+		wstest.Masked(wstest.Continuation, nil),
+		append([]byte{0x02, 0x80, 0, 0, 0, 0}, wstest.Masked(wstest.Binary, nil)...),
+		wstest.Masked(wstest.Close, []byte{3}),
 		{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0},
 		[]byte("GET / HTTP/1.1\r\n\r\n"),
 	} {
@@ -95,7 +96,7 @@ func FuzzSocket(f *testing.F) {
 		if len(in) > 4*directBytes {
 			return
 		}
-		want, wantTold, wantEnd := readSocket(bytes.Clone(in), max(len(in), 1), chunkBytes)
+		want, wantTold, wantEnd := readSocket(bytes.Clone(in), max(len(in), 1), 32<<10)
 		got, told, end := readSocket(bytes.Clone(in), int(arriving)+1, int(reading)+1)
 		if fmt.Sprint(got, end) != fmt.Sprint(want, wantEnd) {
 			t.Errorf("in pieces it reads as %q, %v; whole as %q, %v", got, end, want, wantEnd)
@@ -103,7 +104,7 @@ func FuzzSocket(f *testing.F) {
 		if !bytes.Equal(told, wantTold) { // of several pings each is answered: nothing is in the way
 			t.Errorf("in pieces the client is told %x, whole %x", told, wantTold)
 		}
-		if !errors.Is(end, io.ErrUnexpectedEOF) && !errors.As(end, new(frameError)) && websocket.CloseStatus(end) < 0 {
+		if !errors.Is(end, io.ErrUnexpectedEOF) && !errors.As(end, new(RuleError)) && CloseStatus(end) < 0 {
 			t.Errorf("it ends with %v", end)
 		}
 	})
@@ -114,16 +115,16 @@ func TestEndOfASocketIsTold(t *testing.T) {
 	for _, c := range []struct {
 		name, in, told, end string
 	}{
-		{"a close", string(masked(opClose, []byte{3, 232, 'b', 'y', 'e'})), "\x88\x02\x03\xe8", `status = StatusNormalClosure and reason = "bye"`},
-		{"a reason that isn't text", string(masked(opClose, []byte("\x03\xe8\xff"))), "\x88\x02\x03\xef", "WebSocket: a close reason that isn't UTF-8"},
-		{"a close without a code", string(masked(opClose, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
-		{"data behind a close", string(masked(opClose, nil)) + string(masked(opBinary, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
-		{"two closes", string(masked(opClose, nil)) + string(masked(opClose, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
-		{"a close of one byte", string(masked(opClose, []byte{3})), "\x88\x02\x03\xea", "WebSocket: a close frame of one byte"},
+		{"a close", string(wstest.Masked(wstest.Close, []byte{3, 232, 'b', 'y', 'e'})), "\x88\x02\x03\xe8", `status = StatusNormalClosure and reason = "bye"`},
+		{"a reason that isn't text", string(wstest.Masked(wstest.Close, []byte("\x03\xe8\xff"))), "\x88\x02\x03\xef", "WebSocket: a close reason that isn't UTF-8"},
+		{"a close without a code", string(wstest.Masked(wstest.Close, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
+		{"data behind a close", string(wstest.Masked(wstest.Close, nil)) + string(wstest.Masked(wstest.Binary, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
+		{"two closes", string(wstest.Masked(wstest.Close, nil)) + string(wstest.Masked(wstest.Close, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
+		{"a close of one byte", string(wstest.Masked(wstest.Close, []byte{3})), "\x88\x02\x03\xea", "WebSocket: a close frame of one byte"},
 		{"a reserved bit", "\xc2\x80", "\x88\x02\x03\xea", "WebSocket: a reserved bit is set"},
-		{"a continuation of nothing", string(masked(opContinuation, nil)), "\x88\x02\x03\xea", "WebSocket: a continuation of nothing"},
-		{"a message within a message", "\x02\x80\x00\x00\x00\x00" + string(masked(opBinary, nil)), "\x88\x02\x03\xea", "WebSocket: a message within a message"},
-		{"a ping and a cut", string(masked(opPing, []byte("p"))) + "\x82", "\x8a\x01p", "unexpected EOF"},
+		{"a continuation of nothing", string(wstest.Masked(wstest.Continuation, nil)), "\x88\x02\x03\xea", "WebSocket: a continuation of nothing"},
+		{"a message within a message", "\x02\x80\x00\x00\x00\x00" + string(wstest.Masked(wstest.Binary, nil)), "\x88\x02\x03\xea", "WebSocket: a message within a message"},
+		{"a ping and a cut", string(wstest.Masked(wstest.Ping, []byte("p"))) + "\x82", "\x8a\x01p", "unexpected EOF"},
 		{"nothing", "", "", "unexpected EOF"},
 	} {
 		_, told, end := readSocket([]byte(c.in), 100, 100)
@@ -140,25 +141,25 @@ func TestLargeMessages(t *testing.T) {
 	for i := range message {
 		message[i] = byte(i % 251)
 	}
-	want := fmt.Sprintf("%x %q", opBinary, message)
+	want := fmt.Sprintf("%x %q", wstest.Binary, message)
 	for _, frame := range []int{directBytes - 1, directBytes, directBytes + 1, 3*directBytes + 2, len(message)} {
 		var in []byte
 		for at := 0; at < len(message); at += frame {
-			op := opContinuation
+			op := byte(wstest.Continuation)
 			if at == 0 {
-				op = opBinary
+				op = wstest.Binary
 			}
-			f := masked(op, message[at:min(at+frame, len(message))])
+			f := wstest.Masked(op, message[at:min(at+frame, len(message))])
 			if at+frame < len(message) {
 				f[0] &^= finBit
 			}
 			in = append(in, f...)
 		}
-		in = append(append(in, in...), masked(opClose, nil)...)
+		in = append(append(in, in...), wstest.Masked(wstest.Close, nil)...)
 		for _, arriving := range []int{97, 4097, directBytes, 40001, len(in)} {
 			for _, reading := range []int{directBytes - 1, directBytes, 2*directBytes + 1, len(message)} {
 				got, _, end := readSocket(in, arriving, reading)
-				if len(got) != 2 || got[0] != want || got[1] != want || websocket.CloseStatus(end) != websocket.StatusNoStatusRcvd {
+				if len(got) != 2 || got[0] != want || got[1] != want || CloseStatus(end) != StatusNoStatusRcvd {
 					t.Errorf("frames of %d bytes that arrive by %d and are read by %d: %d messages, altered, or the end is %v", frame, arriving, reading, len(got), end)
 				}
 			}
@@ -171,10 +172,9 @@ func TestLargeMessages(t *testing.T) {
 func TestDeadlineInsideALargeMessage(t *testing.T) {
 	server, client := tcpPair(t)
 	pool := &countingPool{BufferPool: mem.DefaultBufferPool()}
-	ws := &webSocket{net: newSocketConn(&clientConn{Conn: server}, pool, nil), closed: func() {}}
-	ws.in.turn.ended.L = &ws.in.turn.mu
+	ws := newConn(newLine(server, pool, nil), nil)
 	want := bytes.Repeat([]byte("message"), 20<<10)
-	frame := masked(opBinary, want)
+	frame := wstest.Masked(wstest.Binary, want)
 	header := len(frame) - len(want)
 	got := make([]byte, len(want))
 	at := 0
@@ -183,7 +183,7 @@ func TestDeadlineInsideALargeMessage(t *testing.T) {
 			t.Fatal(err)
 		}
 		if cut[0] == 0 {
-			if op, err := ws.nextMessage(); op != opBinary || err != nil {
+			if op, err := ws.NextMessage(); op != wstest.Binary || err != nil {
 				t.Fatal(op, err)
 			}
 		}
@@ -212,25 +212,24 @@ func TestDeadlineInsideALargeMessage(t *testing.T) {
 	if n := pool.gets.Load(); n != 2 {
 		t.Errorf("%d buffers were used on the way, want one for the header and one for the last byte", n)
 	}
-	if n := ws.net.received.Load(); n != int64(len(frame)) {
+	if n := ws.line.received.Load(); n != int64(len(frame)) {
 		t.Errorf("%d bytes are counted as received, want %d", n, len(frame))
 	}
-	ws.drop()
+	ws.Drop()
 }
 
 // TestDeadlineInsideAFrame: what came before it is not lost, wherever it
 // passes: a header, a ping, a message.
 func TestDeadlineInsideAFrame(t *testing.T) {
-	frames := append(masked(opPing, []byte("ping")), masked(opBinary, bytes.Repeat([]byte("m"), 200))...)
+	frames := append(wstest.Masked(wstest.Ping, []byte("ping")), wstest.Masked(wstest.Binary, bytes.Repeat([]byte("m"), 200))...)
 	for cut := range frames {
 		server, client := tcpPair(t)
-		ws := &webSocket{net: newSocketConn(&clientConn{Conn: server}, mem.DefaultBufferPool(), nil), closed: func() {}}
-		ws.in.turn.ended.L = &ws.in.turn.mu
-		read := func(b []byte) (op opcode, message []byte, err error) {
+		ws := newConn(newLine(server, mem.DefaultBufferPool(), nil), nil)
+		read := func(b []byte) (op Opcode, message []byte, err error) {
 			if _, err := client.Write(b); err != nil {
 				t.Fatal(err)
 			}
-			if op, err = ws.nextMessage(); err == nil {
+			if op, err = ws.NextMessage(); err == nil {
 				message, err = io.ReadAll(ws)
 			}
 			return op, message, err
@@ -253,14 +252,14 @@ func TestDeadlineInsideAFrame(t *testing.T) {
 		} else {
 			op, rest, err = read(frames[cut:])
 		}
-		if got := append(first, rest...); op != opBinary || len(got) != 200 || strings.Trim(string(got), "m") != "" || err != nil {
+		if got := append(first, rest...); op != wstest.Binary || len(got) != 200 || strings.Trim(string(got), "m") != "" || err != nil {
 			t.Errorf("a deadline after %d bytes: then %x of %q, %v", cut, op, got, err)
 		}
 		pong := make([]byte, 6)
 		if _, err := io.ReadFull(client, pong); err != nil || string(pong) != "\x8a\x04ping" {
 			t.Errorf("a deadline after %d bytes: the ping is answered %q, %v", cut, pong, err)
 		}
-		ws.drop()
+		ws.Drop()
 	}
 }
 
@@ -268,21 +267,20 @@ func TestDeadlineInsideAFrame(t *testing.T) {
 // closed, and nothing follows a close frame.
 func TestReaderDoesNotWaitForTheLine(t *testing.T) {
 	server, client := tcpPair(t)
-	ws := &webSocket{net: newSocketConn(&clientConn{Conn: server}, mem.DefaultBufferPool(), nil), closed: func() {}}
-	ws.in.turn.ended.L = &ws.in.turn.mu
+	ws := newConn(newLine(server, mem.DefaultBufferPool(), nil), nil)
 	filled := int64(0)
-	for err := error(nil); err == nil; { // until the kernel takes no more
-		var n int
+	for full := false; !full; { // until the kernel takes no more
 		_ = server.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)) // it is open
-		n, err = server.Write(make([]byte, 64<<10))
+		n, err := server.Write(make([]byte, 64<<10))
 		filled += int64(n)
+		full = err != nil && !socket.Writable(server) // the time may have passed without a try
 	}
 	_ = server.SetWriteDeadline(time.Time{}) // likewise
 	ws.answer([]byte("p"))
-	if _, err := client.Write(masked(opClose, []byte{3, 232})); err != nil {
+	if _, err := client.Write(wstest.Masked(wstest.Close, []byte{3, 232})); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ws.nextMessage(); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
+	if _, err := ws.NextMessage(); CloseStatus(err) != StatusNormalClosure {
 		t.Errorf("the close reads as %v", err)
 	}
 	if ws.ping() {
@@ -296,7 +294,7 @@ func TestReaderDoesNotWaitForTheLine(t *testing.T) {
 		}
 		told, _ = io.ReadAll(client) // an end that isn't clean shows in what came
 	})
-	ws.shut(websocket.StatusNormalClosure, 10*time.Second)
+	ws.Close(StatusNormalClosure, 10*time.Second)
 	reading.Wait()
 	if string(told) != "\x88\x02\x03\xe8" {
 		t.Errorf("the client is told %x, want the close frame alone", told)

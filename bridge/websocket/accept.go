@@ -1,0 +1,84 @@
+package websocket
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+
+	coder "github.com/coder/websocket"
+	"google.golang.org/grpc/mem"
+)
+
+// Options are what Accept needs besides the request.
+type Options struct {
+	Subprotocol string         // is chosen if the client offers it
+	Pool        mem.BufferPool // lends what holds frames on their way
+
+	// Closed is told, once, that the connection under the WebSocket is closed.
+	// Nil: nobody is.
+	Closed func(net.Conn)
+}
+
+// Accept upgrades a request whose Origin is already judged. It answers what
+// it refuses; the connection closes then, so that nothing behind the refused
+// upgrade is served. The WebSocket is the caller's, who has to close or drop it.
+// RFC 6455 §4.2.
+func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
+	t := &takeover{ResponseWriter: w, pool: o.Pool}
+	w.Header().Set("Connection", "close") // for a refusal; an upgrade replaces it
+	hs, err := coder.Accept(t, r, &coder.AcceptOptions{
+		Subprotocols:       []string{o.Subprotocol},
+		InsecureSkipVerify: true, // the caller has judged the Origin
+		CompressionMode:    coder.CompressionDisabled,
+	})
+	if err != nil {
+		return nil, err
+	}
+	_ = hs.CloseNow() // it has done its part; the connection isn't its own
+	return newConn(t.line, o.Closed), nil
+}
+
+func newConn(l *line, closed func(net.Conn)) *Conn {
+	c := &Conn{line: l, closed: func() {}}
+	c.in.turn.ended.L = &c.in.turn.mu
+	if closed != nil {
+		c.closed = sync.OnceFunc(func() { closed(l.conn) })
+	}
+	return c
+}
+
+// A takeover remembers the connection that the handshake takes over.
+type takeover struct {
+	http.ResponseWriter
+	pool mem.BufferPool
+	line *line
+}
+
+// WriteHeader keeps a refused handshake from being followed by anything.
+func (t *takeover) WriteHeader(code int) {
+	if code != http.StatusSwitchingProtocols {
+		t.Header().Set("Connection", "close")
+	}
+	t.ResponseWriter.WriteHeader(code)
+}
+
+func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	hj, ok := t.ResponseWriter.(http.Hijacker)
+	if !ok {
+		return nil, nil, errors.New("this HTTP server can't upgrade connections")
+	}
+	conn, rw, err := hj.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	unread, _ := rw.Reader.Peek(rw.Reader.Buffered()) // it has as many
+	t.line = newLine(conn, t.pool, unread)
+	return notItsOwn{conn}, rw, nil
+}
+
+// notItsOwn is a connection that the handshake may have and not close.
+type notItsOwn struct{ net.Conn }
+
+func (notItsOwn) Close() error { return nil }

@@ -1,0 +1,268 @@
+package websocket
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
+)
+
+// pinged runs a test of KeepAlive in a bubble.
+func pinged(t *testing.T, f func(t *testing.T, ws *Conn, c *wstest.Client, gone <-chan error)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ws, c := pair(t, 1<<20)
+		gone := make(chan error, 1)
+		ws.KeepAlive(interval, patience, func(err error) { gone <- err }) // twice would hang
+		f(t, ws, c, gone)
+		ws.Drop()
+	})
+}
+
+func TestSilentPeerIsGivenUp(t *testing.T) {
+	pinged(t, func(t *testing.T, ws *Conn, c *wstest.Client, gone <-chan error) {
+		start := time.Now()
+		go readAll(ws)
+		err := <-gone
+		if got, want := time.Since(start), interval+patience; got != want || !errors.Is(err, errNoPong) {
+			t.Errorf("gave up after %v with %v, want %v with %v", got, err, want, errNoPong)
+		}
+		if op, final, payload, err := c.Next(); op != wstest.Ping || !final || len(payload) != 0 || err != nil {
+			t.Errorf("the peer was sent the frame %x %q, %v; want a ping", op, payload, err)
+		}
+	})
+}
+
+// TestPeerThatAnswersStays, and is pinged every interval.
+func TestPeerThatAnswersStays(t *testing.T) {
+	pinged(t, func(t *testing.T, ws *Conn, c *wstest.Client, gone <-chan error) {
+		go readAll(ws)
+		pings := 0
+		var answering sync.WaitGroup
+		answering.Go(func() {
+			for {
+				op, _, payload, err := c.Next()
+				if err != nil {
+					return
+				}
+				if op == wstest.Ping {
+					pings++
+					c.Send(t, wstest.Pong, payload)
+				}
+			}
+		})
+		elapse(time.Hour + time.Second)
+		if len(gone) != 0 {
+			t.Errorf("given up with %v", <-gone)
+		}
+		ws.Drop()
+		answering.Wait()
+		if want := int(time.Hour / interval); pings != want {
+			t.Errorf("%d pings in an hour, want %d", pings, want)
+		}
+	})
+}
+
+// TestPeerThatSendsStays though it answers no ping: a large message on a slow
+// line has no place for a pong.
+func TestPeerThatSendsStays(t *testing.T) {
+	pinged(t, func(t *testing.T, ws *Conn, c *wstest.Client, gone <-chan error) {
+		go readAll(ws)
+		message := wstest.Masked(wstest.Binary, make([]byte, 600))
+		for _, b := range message {
+			if _, err := c.Write([]byte{b}); err != nil {
+				t.Fatal(err)
+			}
+			elapse(time.Second)
+		}
+		if len(gone) != 0 {
+			t.Errorf("given up with %v inside a message that gets on", <-gone)
+		}
+		start := time.Now()
+		if err := <-gone; !errors.Is(err, errNoPong) { // it falls silent
+			t.Errorf("given up with %v, want %v", err, errNoPong)
+		}
+		if got := time.Since(start); got > 2*interval+patience {
+			t.Errorf("a peer that fell silent was given up after %v", got)
+		}
+	})
+}
+
+// TestHeldReaderSeesNoPong, so that none is missed while nobody reads.
+func TestHeldReaderSeesNoPong(t *testing.T) {
+	pinged(t, func(t *testing.T, ws *Conn, _ *wstest.Client, gone <-chan error) {
+		elapse(time.Hour)
+		if len(gone) != 0 {
+			t.Fatalf("given up with %v while culvert held its reader", <-gone)
+		}
+		start := time.Now()
+		go readAll(ws)
+		if err := <-gone; !errors.Is(err, errNoPong) {
+			t.Errorf("given up with %v, want %v", err, errNoPong)
+		}
+		if got := time.Since(start); got < patience || got > interval+2*patience {
+			t.Errorf("a silent peer was given up %v after the reader began", got)
+		}
+	})
+}
+
+// TestWriterInTheWaySendsNoPing: a client that takes nothing isn't one that
+// is gone.
+func TestWriterInTheWaySendsNoPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws, c := pair(t, 1<<10)
+		go readAll(ws)
+		gone := make(chan error, 1)
+		ws.KeepAlive(interval, patience, func(err error) { gone <- err })
+		wrote := make(chan error, 1)
+		go func() { wrote <- ws.WriteMessage(nil, false, make([]byte, 8<<10)) }()
+		elapse(time.Hour)
+		if len(gone) != 0 || len(wrote) != 0 {
+			t.Fatalf("given up %d times, written %d times, with a client that takes nothing", len(gone), len(wrote))
+		}
+		var answering sync.WaitGroup
+		answering.Go(func() {
+			for {
+				op, _, payload, err := c.Next()
+				if err != nil {
+					return
+				}
+				if op == wstest.Ping {
+					c.Send(t, wstest.Pong, payload)
+				}
+			}
+		})
+		if err := <-wrote; err != nil {
+			t.Errorf("the message that was held up: %v", err)
+		}
+		elapse(time.Hour)
+		if len(gone) != 0 {
+			t.Errorf("given up with %v, and the client answers", <-gone)
+		}
+		ws.Drop()
+		answering.Wait()
+	})
+}
+
+// TestStopPingsWaits for one that is under way, and none comes after.
+func TestStopPingsWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws, c := pair(t, 1<<20)
+		begun, finish := make(chan struct{}), make(chan struct{})
+		go readAll(ws)
+		ws.KeepAlive(interval, patience, func(error) {
+			close(begun)
+			<-finish
+		})
+		<-begun
+		stopped := make(chan struct{})
+		go func() {
+			ws.stopPings()
+			close(stopped)
+		}()
+		synctest.Wait()
+		select {
+		case <-stopped:
+			t.Error("stopPings returned beside a callback")
+		default:
+		}
+		close(finish)
+		<-stopped
+		ws.stopPings() // again is fine
+		ws.KeepAlive(interval, patience, func(error) { t.Error("called after stopPings") })
+		if _, _, _, err := c.Next(); err != nil { // the one ping that was sent
+			t.Fatal(err)
+		}
+		elapse(time.Hour)
+		if n := c.R.Buffered(); n != 0 {
+			t.Errorf("after stopPings %d bytes were sent", n)
+		}
+		ws.Drop()
+		if _, _, _, err := c.Next(); err == nil {
+			t.Error("after stopPings a frame was sent")
+		}
+	})
+}
+
+// TestPingOfTheClientsIsAnswered, between messages and not inside one, and of
+// several the latest.
+func TestPingOfTheClientsIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws, c := pair(t, 1<<10)
+		go readAll(ws)
+		for _, payload := range [][]byte{nil, []byte("hello"), bytes.Repeat([]byte{0xff}, 125)} {
+			c.Send(t, wstest.Ping, payload)
+			if op, final, got, err := c.Next(); op != wstest.Pong || !final || !bytes.Equal(got, payload) || err != nil {
+				t.Errorf("the ping %q was answered %x %q, %v", payload, op, got, err)
+			}
+		}
+		wrote := make(chan error, 1)
+		go func() { wrote <- ws.WriteMessage(nil, false, make([]byte, 4<<10)) }()
+		synctest.Wait() // it is blocked
+		c.Send(t, wstest.Ping, []byte("first"))
+		c.Send(t, wstest.Ping, []byte("second"))
+		synctest.Wait()
+		if op, _, got, err := c.Next(); op != wstest.Binary || len(got) != 4<<10 || err != nil {
+			t.Errorf("the next frame is %x of %d bytes, %v; want the message", op, len(got), err)
+		}
+		if op, _, got, err := c.Next(); op != wstest.Pong || string(got) != "second" || err != nil {
+			t.Errorf("then comes %x %q, %v; want the latest ping answered", op, got, err)
+		}
+		if err := <-wrote; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPongGoesWithABurst, which may have no end.
+func TestPongGoesWithABurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws, c := pair(t, 1<<20)
+		start := time.Now()
+		ws.line.mu.Lock() // a message is being written
+		ws.answer([]byte("p"))
+		if err := ws.line.unlock(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := ws.WriteMessage(nil, true, make([]byte, 20<<10)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, want := range []byte{wstest.Binary, wstest.Binary, wstest.Pong} {
+			if op, _, _, err := c.Next(); op != want || err != nil {
+				t.Fatalf("the frame %x came, %v; want %x", op, err, want)
+			}
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("the pong took %v", took)
+		}
+		ws.Drop()
+	})
+}
+
+// TestControlFrameLeavesHeldMessages to their writer: whoever reads must not
+// wait for a client that takes nothing.
+func TestControlFrameLeavesHeldMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ws, c := pair(t, 1<<10)
+		if err := ws.WriteMessage(nil, true, make([]byte, 20<<10)); err != nil {
+			t.Fatal(err)
+		}
+		ws.answer([]byte("p")) // if it waits, the bubble ends
+		if ws.ping() {
+			t.Error("a ping passed by the message that is held")
+		}
+		go func() { _ = ws.WriteMessage(nil, false, []byte("x")) }() // the frames tell
+		for _, want := range []byte{wstest.Binary, wstest.Binary, wstest.Pong} {
+			if op, _, _, err := c.Next(); op != want || err != nil {
+				t.Fatalf("the frame %x came, %v; want %x", op, err, want)
+			}
+		}
+		ws.Drop()
+	})
+}

@@ -1,0 +1,253 @@
+package websocket
+
+import (
+	"encoding/binary"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/buffer"
+	"github.com/culvert-grpc/culvert/bridge/socket"
+)
+
+// A line is the connection under a WebSocket, and what is between its frames
+// and the kernel. Frames that follow one another go out together, and what is
+// at hand comes in with one system call.
+type line struct {
+	conn  net.Conn
+	plain net.Conn // the socket, if nothing is between; else nil
+	pool  mem.BufferPool
+
+	received atomic.Int64 // bytes
+
+	// The reader's own.
+	reader *socket.Reader // nil: it holds own while it waits
+	own    []byte
+	lent   *[]byte // the pool's; nil: none
+	unread []byte  // of own or lent
+
+	mu     sync.Mutex // held for a whole frame, so that no other gets into it
+	held   *[]byte    // whole frames that go out with the next; nil: none
+	header [maxFrameHeader]byte
+	lost   atomic.Bool // a write failed
+
+	ended     atomic.Bool // the close frame is said: no message may follow it
+	closeLate atomic.Bool // it waits for the line
+	closeCode StatusCode
+}
+
+// ownBytes is the buffer of a connection that can't be read without one.
+const ownBytes = 4 << 10
+
+// maxHeld bounds what waits for more to follow, and what is joined at all.
+const maxHeld = 32 << 10
+
+// newLine takes a connection over, with what was read of it already.
+func newLine(conn net.Conn, pool mem.BufferPool, unread []byte) *line {
+	l := &line{conn: conn, plain: socket.Plain(conn), pool: pool, reader: socket.NewReader(conn, pool)}
+	if len(unread) > 0 {
+		l.lent = pool.Get(len(unread))
+		l.unread = *l.lent
+		copy(l.unread, unread)
+	}
+	return l
+}
+
+// directBytes is how much is read without what follows it, and so not copied.
+const directBytes = 16 << 10
+
+// fill waits for bytes: if p is large, it returns how many are in p, else they
+// are unread, and no buffer of the pool's is held while it waits. Nothing is
+// unread when it is called.
+func (l *line) fill(p []byte) (direct int, err error) {
+	switch {
+	case len(p) >= directBytes:
+		direct, err = l.conn.Read(p)
+	case l.reader != nil:
+		if l.lent, err = l.reader.Read(); err == nil {
+			l.unread = *l.lent
+		}
+	default:
+		if l.own == nil {
+			l.own = make([]byte, ownBytes)
+		}
+		var n int
+		n, err = l.conn.Read(l.own)
+		l.unread = l.own[:n]
+	}
+	n := direct + len(l.unread)
+	if n > 0 {
+		err = nil // it comes again
+	}
+	l.received.Add(int64(n))
+	return direct, err
+}
+
+// consume takes n bytes off what is unread.
+func (l *line) consume(n int) {
+	l.unread = l.unread[n:]
+	if len(l.unread) == 0 && l.lent != nil {
+		l.pool.Put(l.lent)
+		l.lent, l.unread = nil, nil
+	}
+}
+
+// sendClose says that nothing more comes, if nobody has said so, and sends what
+// is held. The write deadline bounds it.
+func (l *line) sendClose(code StatusCode) error {
+	l.sayClose(code)
+	l.mu.Lock()
+	return l.unlock()
+}
+
+// answerClose is sendClose for whoever reads, who mustn't wait for the line: if
+// that isn't free, the one who writes next sends the close frame.
+func (l *line) answerClose(code StatusCode) {
+	l.sayClose(code)
+	if l.mu.TryLock() {
+		l.leave()
+	}
+}
+
+func (l *line) sayClose(code StatusCode) {
+	if !l.ended.Swap(true) {
+		l.closeCode = code
+		l.closeLate.Store(true)
+	}
+}
+
+// unlock sends the close frame that was said meanwhile, behind what is written.
+func (l *line) unlock() error {
+	for {
+		err := l.sendLate()
+		l.mu.Unlock()
+		if err != nil || !l.closeLate.Load() || !l.mu.TryLock() {
+			return err
+		}
+	}
+}
+
+// leave is unlock for who mustn't wait for the line.
+func (l *line) leave() {
+	for {
+		late := l.closeLate.Load()
+		if late && l.free() {
+			_ = l.sendLate() // lost remembers it
+		}
+		l.mu.Unlock()
+		if late || !l.closeLate.Load() || !l.mu.TryLock() {
+			return
+		}
+	}
+}
+
+func (l *line) sendLate() error {
+	if !l.closeLate.CompareAndSwap(true, false) {
+		return nil
+	}
+	var payload []byte
+	if l.closeCode != StatusNoStatusRcvd {
+		payload = binary.BigEndian.AppendUint16(nil, uint16(l.closeCode))
+	}
+	l.hold(appendControl(nil, opClose, payload))
+	return l.flush()
+}
+
+// message writes one binary message, given in pieces; between large ones it
+// calls wrote. If more follows at once, the message may wait for that.
+func (l *line) message(wrote func(), more bool, pieces [][]byte) error {
+	if l.ended.Load() || l.lost.Load() {
+		return net.ErrClosed // RFC 6455 §5.5.1; and nothing can follow half a frame
+	}
+	length := 0
+	for _, p := range pieces {
+		length += len(p)
+	}
+	head := appendFrameHeader(l.header[:0], length)
+	if len(head)+length > maxHeld {
+		return l.writeLarge(wrote, append([][]byte{head}, pieces...))
+	}
+	l.reserve(len(head) + length)
+	l.hold(head)
+	for _, p := range pieces {
+		l.hold(p)
+	}
+	if more && len(*l.held) < maxHeld {
+		return nil
+	}
+	return l.flush()
+}
+
+// reserve makes room for n bytes more in held.
+func (l *line) reserve(n int) { l.held = buffer.WithRoom(l.pool, l.held, n) }
+
+func (l *line) hold(b []byte) {
+	l.reserve(len(b))
+	*l.held = append(*l.held, b...)
+}
+
+// free holds when a control frame would be taken at once: neither the kernel
+// nor a message that is held is in its way. mu is held.
+func (l *line) free() bool { return l.held == nil && socket.Writable(l.conn) }
+
+// waiting is how much is held.
+func (l *line) waiting() int {
+	l.mu.Lock()
+	defer func() { _ = l.unlock() }() // lost remembers it
+	return buffer.Len(l.held)
+}
+
+// flush writes what is held.
+func (l *line) flush() error {
+	if l.held == nil {
+		return nil
+	}
+	err := net.ErrClosed // nothing can follow a frame that was broken off
+	if !l.lost.Load() {
+		_, err = l.conn.Write(*l.held)
+	}
+	l.pool.Put(l.held)
+	l.held = nil
+	if err != nil {
+		l.lost.Store(true)
+	}
+	return err
+}
+
+// writeLarge writes what is held and the pieces without joining them.
+func (l *line) writeLarge(wrote func(), pieces [][]byte) error {
+	if l.held != nil {
+		pieces = slices.Insert(pieces, 0, *l.held)
+		defer func() {
+			l.pool.Put(l.held)
+			l.held = nil
+		}()
+	}
+	to := l.conn
+	if l.plain != nil {
+		to = l.plain // net.Buffers knows a socket, and no other
+	}
+	for len(pieces) > 0 {
+		n, size := 0, 0
+		for n < len(pieces) && size < maxWriteBytes {
+			size += len(pieces[n])
+			n++
+		}
+		group := net.Buffers(pieces[:n])
+		if _, err := group.WriteTo(to); err != nil {
+			l.lost.Store(true)
+			return err
+		}
+		pieces = pieces[n:]
+		if wrote != nil {
+			wrote()
+		}
+	}
+	return nil
+}
+
+// maxWriteBytes is about how much is written before wrote is called.
+const maxWriteBytes = 256 << 10

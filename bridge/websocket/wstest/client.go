@@ -1,0 +1,125 @@
+// Package wstest is a WebSocket's client frame by frame, for tests: it says
+// what no library lets a client say. RFC 6455.
+package wstest
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+
+	"github.com/coder/websocket"
+)
+
+// Opcodes. RFC 6455 §11.8.
+const (
+	Continuation = 0x0
+	Text         = 0x1
+	Binary       = 0x2
+	Close        = 0x8
+	Ping         = 0x9
+	Pong         = 0xa
+)
+
+// Fin is the bit of a frame's first byte that says that its message ends there.
+const Fin = 0x80
+
+// Masked is one whole frame of a client.
+func Masked(op byte, payload []byte) []byte {
+	b := []byte{Fin | op}
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, 0x80|byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
+	}
+	key := [4]byte{0xa5, 0, 0x3c, 0xff}
+	b = append(b, key[:]...)
+	for i, p := range payload {
+		b = append(b, p^key[i%4])
+	}
+	return b
+}
+
+// A Client is the client's end of a WebSocket.
+type Client struct {
+	net.Conn
+	R *bufio.Reader // of what the server sent
+}
+
+// Open makes the handshake on a connection, which closes with the test.
+func Open(t testing.TB, conn net.Conn, path, subprotocol string) *Client {
+	t.Helper()
+	t.Cleanup(func() { _ = conn.Close() }) // a test may have
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n", path, subprotocol); err != nil {
+		t.Fatal(err)
+	}
+	c := &Client{Conn: conn, R: bufio.NewReader(conn)}
+	answer, err := http.ReadResponse(c.R, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close() // it has none
+	if answer.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("the handshake was answered %s", answer.Status)
+	}
+	return c
+}
+
+// Send writes one whole frame.
+func (c *Client) Send(t testing.TB, op byte, payload []byte) {
+	t.Helper()
+	if _, err := c.Write(Masked(op, payload)); err != nil {
+		t.Error(err)
+	}
+}
+
+// Next reads one frame of the server's, which has no mask.
+func (c *Client) Next() (op byte, final bool, payload []byte, err error) {
+	var head [2]byte
+	if _, err := io.ReadFull(c.R, head[:]); err != nil {
+		return 0, false, nil, err
+	}
+	n := uint64(head[1])
+	switch n {
+	case 126:
+		var b [2]byte
+		_, err = io.ReadFull(c.R, b[:])
+		n = uint64(binary.BigEndian.Uint16(b[:]))
+	case 127:
+		var b [8]byte
+		_, err = io.ReadFull(c.R, b[:])
+		n = binary.BigEndian.Uint64(b[:])
+	}
+	if err != nil {
+		return 0, false, nil, err
+	}
+	payload = make([]byte, n)
+	_, err = io.ReadFull(c.R, payload)
+	return head[0] & 0xf, head[0]&Fin != 0, payload, err
+}
+
+// WantClose reads to the close frame, which has a code and no reason.
+func (c *Client) WantClose(t testing.TB, want websocket.StatusCode) {
+	t.Helper()
+	for {
+		op, _, payload, err := c.Next()
+		if err != nil {
+			t.Errorf("the connection ended with %v, want the close code %d", err, want)
+			return
+		}
+		if op != Close {
+			continue
+		}
+		if len(payload) != 2 || websocket.StatusCode(binary.BigEndian.Uint16(payload)) != want {
+			t.Errorf("closed with %q, want the code %d and no reason", payload, want)
+		}
+		return
+	}
+}
