@@ -13,8 +13,9 @@ const malformedAuthority = "the host that the request is for is none: want a nam
 // parseAuthority reads a Host or an :authority: a host, without the brackets of
 // IPv6 and without the dot that may end a name, and a port, which may be empty.
 // A name has one spelling but for its case, so that no rule for it is passed by
-// another: no empty label, and nothing encoded that needn't be. It allocates
-// nothing for what is well-formed.
+// another: no empty label, and nothing encoded that needn't be. Nor has it what
+// parts a list, which x-forwarded-host may be read as. It allocates nothing for
+// what is well-formed.
 // RFC 9110 §4.2, §7.2; RFC 9113 §8.3.1; RFC 3986 §3.2.2, §6.2.2.2.
 func parseAuthority(s string) (host, port string, ok bool) {
 	host = s
@@ -82,7 +83,7 @@ func isHostName(s string) bool {
 				return false
 			}
 			i += 2
-		case !unreserved(c) && strings.IndexByte("!$&'()*+,;=", c) < 0:
+		case !unreserved(c) && strings.IndexByte("!$&'()*+", c) < 0:
 			return false
 		}
 		label++

@@ -85,21 +85,9 @@ func (a *arrival) heed(h hop) {
 	if proto := strings.ToLower(h.proto); proto == "http" || proto == "https" {
 		a.forward.proto = proto
 	}
-	if plainHost(h.host) {
+	if _, _, ok := parseAuthority(h.host); ok {
 		a.forward.host = h.host
 	}
-}
-
-// plainHost holds for what can stand in a Host, and is not empty.
-func plainHost(s string) bool {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("._-~:[]%!$&'()*+", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return s != ""
 }
 
 // hopAddr reads an address as proxies write it: bare, with a port, or of IPv6

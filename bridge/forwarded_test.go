@@ -105,6 +105,7 @@ func TestWhoCallsByForwarded(t *testing.T) {
 		{"a liar's line", []string{`for="`, "for=203.0.113.9"}, "203.0.113.9", forwarding{"203.0.113.9, 10.1.2.3", "http", "culvert.example", "1.1 culvert"}},
 		{"nobody", []string{"for=198.51.100.6, by=_x"}, "10.1.2.3:555", forwarding{"198.51.100.6, 10.1.2.3", "http", "culvert.example", "1.1 culvert"}},
 		{"a hidden one", []string{"for=198.51.100.6, for=_hidden;proto=https"}, "10.1.2.3:555", forwarding{"198.51.100.6, _hidden, 10.1.2.3", "https", "culvert.example", "1.1 culvert"}},
+		{"a host that is none", []string{"for=203.0.113.9;host=app.example.."}, "203.0.113.9", forwarding{"203.0.113.9, 10.1.2.3", "http", "culvert.example", "1.1 culvert"}},
 		{"an odd protocol and host", []string{`for=203.0.113.9;proto=gopher;host="a b"`}, "203.0.113.9", forwarding{"203.0.113.9, 10.1.2.3", "http", "culvert.example", "1.1 culvert"}},
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, testMethod, http.NoBody)

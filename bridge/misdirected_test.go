@@ -43,6 +43,7 @@ func TestMisdirectedRequests(t *testing.T) {
 		{"open.example", "closed.example..", http.StatusBadRequest},
 		{"open.example", "closed.example:8443:443", http.StatusBadRequest},
 		{"open.example", "closed%2Eexample", http.StatusBadRequest},
+		{"open.example", "open.example,closed.example", http.StatusBadRequest},
 		{"open.example", "open.example..", http.StatusBadRequest},
 	} {
 		for _, protocols := range []string{"h2", "http/1.1"} {
