@@ -204,6 +204,22 @@ var hostileHTTP2 = []hostileCase{
 	{name: "gRPC: an escape in the path", send: headers(1, true, "/culvert.e2e.v1.Probe/%42idi"), want: "1: 404, alive"},
 }
 
+// hostileHosts are what is no host, on the public port: inside a tunnel what a
+// call says of it counts for nothing. RFC 9113 §8.3.1.
+var hostileHosts = []hostileCase{
+	{name: "two ports", send: requestTo("127.0.0.1:80:80"), want: "1: 400, alive"},
+	{name: "two dots at its end", send: requestTo("localhost.."), want: "1: 400, alive"},
+	{name: "a list", send: requestTo("localhost,localhost"), want: "1: 400, alive"},
+	{name: "a user", send: requestTo("root@localhost"), want: malformed},
+	{name: "in Host alone", send: request(1, true, ":method", "POST", ":scheme", "http", ":path", wire.Bidi, "host", "localhost..", "content-type", "application/grpc", "te", "trailers"), want: "1: 400, alive"},
+	{name: "somebody else's", send: requestTo("evil.example"), want: "1: 403, alive"},
+}
+
+// requestTo is a call with this authority.
+func requestTo(authority string) string {
+	return request(1, true, ":method", "POST", ":scheme", "http", ":path", wire.Bidi, ":authority", authority, "content-type", "application/grpc", "te", "trailers")
+}
+
 // inFrames is b as DATA in frames of a size that every server takes.
 func inFrames(stream uint32, b string) string {
 	var out strings.Builder

@@ -42,6 +42,7 @@ var hostileFamilies = []hostileFamily{
 	{name: "grpc-websockets", table: hostileWebSocket, after: wire.WebSocket, begin: beginWebSocket, look: lookWebSocket},
 	{name: "h2ts", table: hostileTunnel, after: wire.Tunnel, begin: beginTunnel, look: lookWebSocket},
 	{name: "HTTP-2", table: hostileHTTP2, after: wire.GRPC, begin: beginHTTP2, end: h2(http2.FramePing, 0, 0, areYouThere), look: lookHTTP2},
+	{name: "HTTP-2_hosts", table: hostileHosts, after: wire.GRPC, begin: beginHTTP2, end: h2(http2.FramePing, 0, 0, areYouThere), look: lookHTTP2},
 	{name: "HTTP-1.1_odd", table: oddHTTP1, after: wire.Web, look: lookHTTP1},
 	{name: "grpc-websockets_odd", table: oddWebSocket, after: wire.WebSocket, begin: beginWebSocket, look: lookWebSocket},
 	{name: "HTTP-2_odd", table: oddHTTP2, after: wire.GRPC, begin: beginHTTP2, end: h2(http2.FramePing, 0, 0, areYouThere), look: lookHTTP2},
