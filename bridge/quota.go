@@ -199,8 +199,8 @@ func (u *callUse) begin(c *Call) error {
 		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), now), true
 	}
 	shares := u.shares()
-	for i := range shares {
-		x := shares[i].beginCall(now)
+	for i, s := range shares {
+		x := s.beginCall(now)
 		if x == nil {
 			continue
 		}
@@ -216,7 +216,7 @@ func (u *callUse) begin(c *Call) error {
 }
 
 // beginCall counts a call, or says why it may not begin: then it counts nothing.
-func (s *share) beginCall(now int64) *excess {
+func (s share) beginCall(now int64) *excess {
 	if limit := s.rules.calls; limit > 0 && !enter(&s.tally.calls, limit) {
 		return s.excess("calls", anyMoment, "%d calls%s are running, which is the limit", limit)
 	}

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc"
 )
 
 // TestListenersHaveLimitsOfTheirOwn: one that is full leaves the other alone,
@@ -128,5 +130,37 @@ func TestRefusedCallsOpenWebSocketsToo(t *testing.T) {
 	}
 	if r := await(t, "the refusal", obs.refused); r.Key != keyHandshakes {
 		t.Errorf("the Observer is told of %+v", r)
+	}
+}
+
+// TestCallsThatAreTriedOutGoOn whole, also those that limits would end when
+// they have begun, and each is told of once.
+func TestCallsThatAreTriedOutGoOn(t *testing.T) {
+	obs := newObserver()
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Observer: obs, TryLimits: true, Limits: Limits{DecompressedPerSecond: 1}})
+	cc := dial(t, serve(t, s))
+	for i := range 3 {
+		stream := open(within(t, patience), t, cc, testMethod, grpc.UseCompressor("gzip"))
+		for range 5 {
+			if err := stream.SendMsg(pattern(100)); err != nil {
+				t.Fatal(err)
+			}
+			if err := stream.RecvMsg(new([]byte)); err != nil {
+				t.Fatalf("call %d: %v", i, err)
+			}
+		}
+		if err := stream.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
+			t.Errorf("call %d ended with %v", i, err)
+		}
+		await(t, "the call's end", obs.ended)
+		if n := len(obs.refused); n != 1 {
+			t.Errorf("of call %d the Observer is told %d times, want once", i, n)
+		}
+		for len(obs.refused) > 0 {
+			<-obs.refused
+		}
 	}
 }
