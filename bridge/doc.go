@@ -30,7 +30,7 @@
 //     released, and the Observer (observe.go) hears of it.
 //
 // What knows no calls is a package below this one, which it imports and which
-// doesn't import it: h2, websocket, socket, buffer.
+// doesn't import it: h2, websocket, socket, buffer, flood.
 //
 // # Who waits for whom
 //

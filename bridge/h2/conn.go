@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/culvert-grpc/culvert/bridge/flood"
 )
 
 // A conn is one connection of a client.
@@ -54,9 +56,9 @@ type conn struct {
 	initial int64 // window that a stream begins with
 
 	goodbye goodbye
-	useless Allowance // frames that carried nothing
-	wasted  Allowance // streams that came to nothing
-	closed  bool      // the end of everything
+	useless flood.Allowance // frames that carried nothing
+	wasted  flood.Allowance // streams that came to nothing
+	closed  bool            // the end of everything
 
 	clock clock
 }

@@ -46,32 +46,6 @@ const (
 	rapidTime = 50 * time.Millisecond
 )
 
-// An Allowance is how much of such a thing a client has done. The zero value is
-// good: none. It has one user at a time.
-type Allowance struct {
-	spent int       // less than 0: earned
-	at    time.Time // when some of it last came back
-}
-
-// Spend returns false when more than limit is spent, of which rate comes back
-// each second.
-func (a *Allowance) Spend(n int, now time.Time, limit, rate int) bool {
-	back := int(min(now.Sub(a.at), time.Minute) * time.Duration(rate) / time.Second)
-	if back < a.spent {
-		a.spent -= back
-		a.at = a.at.Add(time.Duration(back) * time.Second / time.Duration(rate))
-	} else {
-		a.spent, a.at = min(a.spent, 0), now
-	}
-	a.spent += n
-	return a.spent < limit
-}
-
-// Earn makes good for n, and saves up to most of it.
-func (a *Allowance) Earn(n, most int) {
-	a.spent = max(a.spent-n, min(a.spent, -most))
-}
-
 // noteUseless bounds the frames that carry nothing. RFC 9113 §10.5.
 func (c *conn) noteUseless(frames int) error {
 	c.mu.Lock()

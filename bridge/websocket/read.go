@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/flood"
 )
 
 // A messageSource is what a WebSocket's reader knows of the message that it is
@@ -23,7 +23,7 @@ type messageSource struct {
 	head [maxHead + maxControl]byte // of the frame that begins, and a control frame's payload
 	have int                        // of head: a deadline may pass inside it
 
-	useless h2.Allowance // frames that carry nothing
+	useless flood.Allowance // frames that carry nothing
 }
 
 // What a client may send of frames that carry nothing: pings and pongs that
