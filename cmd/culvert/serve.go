@@ -130,6 +130,9 @@ func (p *program) open(ctx context.Context) error {
 	cfg := bridgeConfig(p.config)
 	cfg.Logger = p.log
 	cfg.Observer = telemetry.NewLog(p.calls)
+	for _, w := range exposedSecrets(p.config) { // here, since a drive may hang
+		p.log.Warn("configuration", "warning", w)
+	}
 	err := p.openKeys(&cfg)
 	if err != nil {
 		return err

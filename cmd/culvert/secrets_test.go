@@ -1,0 +1,140 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// openFolder returns a folder that everybody on this host can enter, as those
+// of t.TempDir aren't.
+func openFolder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "culvert-open-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // left behind in a temporary directory
+	chmod(t, dir, 0o755)
+	return dir
+}
+
+func chmod(t *testing.T, name string, mode fs.FileMode) {
+	t.Helper()
+	if err := os.Chmod(name, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func makeFile(t *testing.T, name string, mode fs.FileMode) string {
+	t.Helper()
+	if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	chmod(t, name, mode)
+	return name
+}
+
+func makeFolder(t *testing.T, name string, mode fs.FileMode) string {
+	t.Helper()
+	if err := os.Mkdir(name, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	chmod(t, name, mode)
+	return name
+}
+
+func TestKeysThatOthersCanGetAt(t *testing.T) {
+	const (
+		read    = "can be read by everybody on this host"
+		changed = "can be changed by everybody on this host"
+	)
+	for mode, want := range map[fs.FileMode]string{
+		0o600: "", 0o400: "", 0o640: "", 0o440: "", 0o660: "", 0o601: "",
+		0o644: read, 0o604: read, 0o444: read, 0o602: changed, 0o666: changed, 0o777: changed,
+	} {
+		dir := openFolder(t)
+		key := makeFile(t, filepath.Join(dir, "tls.key"), mode)
+		inside := makeFile(t, filepath.Join(makeFolder(t, filepath.Join(dir, "private"), 0o700), "tls.key"), mode)
+		// As in a volume of Kubernetes: tls.key -> ..data/tls.key, ..data -> ..2026.
+		mounted := makeFile(t, filepath.Join(makeFolder(t, filepath.Join(dir, "..2026"), 0o755), "tls.key"), mode)
+		chmod(t, dir, 0o755)
+		for link, to := range map[string]string{"..data": "..2026", "link.key": "..data/tls.key"} {
+			if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for file, want := range map[string]string{key: want, inside: "", filepath.Join(dir, "link.key"): want, mounted + "-none": ""} {
+			var wants []string
+			if want != "" {
+				wants = []string{file + " " + want}
+			}
+			wantExposed(t, "tls:\n  cert: c.pem\n  key: "+file+"\n", "tls.key: ", wants)
+			wantExposed(t, "backend: {tls: {cert: c.pem, key: "+file+"}}\n", "backend.tls.key: ", wants)
+		}
+	}
+}
+
+// wantExposed compares what is said of a file's secrets.
+func wantExposed(t *testing.T, text, key string, want []string) {
+	t.Helper()
+	got := exposedSecrets(loadFile(t, text))
+	if len(got) != len(want) {
+		t.Errorf("%s has %q, want %q", text, got, want)
+		return
+	}
+	for i := range want {
+		if !strings.Contains(got[i], key+want[i]+": ") {
+			t.Errorf("%s has %q, want %q", text, got[i], key+want[i])
+		}
+	}
+}
+
+// Each file is told of once, where it stands.
+func TestExposedKeysAreToldOnce(t *testing.T) {
+	dir := openFolder(t)
+	a, b, c := makeFile(t, filepath.Join(dir, "a.key"), 0o644), makeFile(t, filepath.Join(dir, "b.key"), 0o644), makeFile(t, filepath.Join(dir, "c.key"), 0o644)
+	got := exposedSecrets(loadFile(t, `
+listen:
+  - 127.0.0.1:1
+  - 127.0.0.1:2
+  - address: 127.0.0.1:3
+    tls:
+      certificates:
+        - {cert: c.pem, key: `+c+`}
+tls:
+  cert: a.pem
+  key: `+a+`
+  certificates:
+    - {cert: b.pem, key: `+b+`}
+`))
+	want := []string{":11: tls.key: " + a, ":13: tls.certificates[0].key: " + b, ":8: listen[2].tls.certificates[0].key: " + c}
+	if len(got) != len(want) {
+		t.Fatalf("%q, want %q", got, want)
+	}
+	for i := range want {
+		if !strings.Contains(got[i], want[i]+" can be read") {
+			t.Errorf("%q, want %q", got[i], want[i])
+		}
+	}
+}
+
+func TestStorageThatOthersCanGetAt(t *testing.T) {
+	for mode, want := range map[fs.FileMode]string{
+		0o700: "", 0o770: "", 0o711: "", 0o704: "", 0o706: "",
+		0o755:                 "everybody on this host can look into ",
+		0o777:                 "everybody on this host can write to ",
+		0o777 | os.ModeSticky: "everybody on this host can write to ",
+	} {
+		dir := openFolder(t)
+		for folder, want := range map[string]string{makeFolder(t, filepath.Join(dir, "acme"), mode): want, filepath.Join(dir, "none"): ""} {
+			var wants []string
+			if want != "" {
+				wants = []string{want + folder + ", which is to hold private keys"}
+			}
+			wantExposed(t, "tls: {acme: {domains: [a.example.com], storage: "+folder+"}}\n", "tls.acme.storage: ", wants)
+		}
+	}
+}
