@@ -30,7 +30,8 @@ type ACME struct {
 	Directory string `key:"directory" is:"https url"`
 
 	// File with the certificates (PEM) of those who signed the directory's own
-	// certificate, for a CA within a company. Empty: the system's.
+	// certificate, for a CA within a company. Empty: the system's. It is read
+	// again on HUP.
 	CARoot string `key:"ca_root" is:"file"`
 
 	// How the CA is shown that a name is ours: "tls-alpn-01" where it reaches

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ const acmePatience = time.Minute
 // An acmeWorld is a CA and what culvert is told of it.
 type acmeWorld struct {
 	*pebble.CA
+	trusted string // file with who vouches for it
 	storage string
 	backend *backend
 	yaml    string // further keys of tls.acme
@@ -50,7 +52,7 @@ func newACMEWorld(t *testing.T) *acmeWorld {
 			t.Logf("pebble:\n%s", ca.Lines())
 		}
 	})
-	return &acmeWorld{CA: ca, storage: filepath.Join(t.TempDir(), "acme"), backend: startBackend(t, backendOptions{})}
+	return &acmeWorld{CA: ca, trusted: ca.Root, storage: filepath.Join(t.TempDir(), "acme"), backend: startBackend(t, backendOptions{})}
 }
 
 // serve starts culvert with the CA. Ports "" are any free ones.
@@ -67,7 +69,7 @@ tls:
     directory: %q
     ca_root: %q
     storage: %q
-%s`, httpListen, acmeName, w.Directory, w.Root, w.storage, w.yaml)})
+%s`, httpListen, acmeName, w.Directory, w.trusted, w.storage, w.yaml)})
 	return c, c.logged(t, "redirecting to HTTPS")["address"].(string)
 }
 
@@ -256,6 +258,29 @@ func TestACMERenewalUnderOpenStreams(t *testing.T) {
 		if err := <-s.replies; !errors.Is(err, io.EOF) || s.Status() == nil || s.Status().Code != codes.OK {
 			t.Errorf("%s ended with %v, %v", s.conn.Transport, s.Status(), err)
 		}
+	}
+}
+
+// A hangup has who vouches for the CA read again, and the CA asked at once.
+func TestACMEHangup(t *testing.T) {
+	t.Parallel()
+	w := newACMEWorld(t)
+	right, err := os.ReadFile(w.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.trusted = newIssuer(t, "stranger").file
+	c, plain := w.serve(t, "", "")
+	w.start(t, c, plain, time.Hour)
+	c.awaitLogged(t, func(line map[string]any) bool {
+		text, _ := line["problem"].(string)
+		return strings.Contains(text, "the CA can't be reached: "+w.Directory+": tls: failed to verify certificate")
+	})
+	replaceFile(t, w.trusted, right)
+	c.signal(t, syscall.SIGHUP)
+	awaitCertificate(t, c.address, nil)
+	for _, want := range []string{"certificates loaded again: the rest of a changed configuration takes a restart", "no longer wrong with a certificate"} {
+		c.awaitLogged(t, func(line map[string]any) bool { return line["msg"] == want })
 	}
 }
 

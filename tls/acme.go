@@ -103,11 +103,11 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 	a.issuer = &issuer{
 		directory: o.Directory,
 		email:     o.Email,
-		http:      newHTTPClient(roots),
 		log:       log,
 		storage:   a.storage,
 		solvers:   solvers,
 	}
+	a.issuer.trust(roots)
 	if o.EABKeyID != "" {
 		a.issuer.eab = &acme.EAB{KeyID: o.EABKeyID, MACKey: o.EABHMACKey}
 	}
@@ -159,6 +159,27 @@ func (a *ACME) manage(m *managed) {
 	a.running.Go(func() { a.keep(a.ctx, m) })
 }
 
+// Reload reads the file of who signed the directory's certificate, and has what
+// has failed tried again now, at once and with a word on how that went: whoever
+// asks for it has mended something. If the error isn't nil that file could not
+// be read, and the CA is known as before.
+func (a *ACME) Reload() error {
+	roots, err := a.opts.roots()
+	if err == nil && roots != nil {
+		a.issuer.trust(roots)
+	}
+	a.demand.forget()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, m := range a.names {
+		select {
+		case m.wake <- struct{}{}:
+		default: // it was told already
+		}
+	}
+	return err
+}
+
 // Close ends what Start has begun and waits for it. Certificates can be had
 // from then on as they are.
 func (a *ACME) Close() {
@@ -174,7 +195,7 @@ func (a *ACME) Close() {
 	}
 	a.running.Wait()
 	a.cache.Stop()
-	a.issuer.http.CloseIdleConnections()
+	a.issuer.http.Load().CloseIdleConnections()
 }
 
 // NextProtos are what ALPN has to offer besides the clients' own, so that the

@@ -122,6 +122,13 @@ func (d *demand) failedLately(name string) bool {
 	return time.Now().Before(d.failed[name])
 }
 
+// forget has names that failed tried again when a client asks for them.
+func (d *demand) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.failed)
+}
+
 // demandFailed remembers a failure, and says it, summed up: who asks for names
 // chooses how many there are.
 func (a *ACME) demandFailed(m *managed, before *kept, err error) {

@@ -60,7 +60,8 @@ func kindOf(err error) string {
 
 // tellFailure says that a try has failed, unless that was said: of the tries
 // that follow one another only the first is told, and the first of each kind,
-// and the first without a certificate that still holds.
+// the first without a certificate that still holds, and those that somebody
+// asked for.
 func (a *ACME) tellFailure(m *managed, before *kept, err error) {
 	if m.onDemand {
 		a.demandFailed(m, before, err)
@@ -75,7 +76,7 @@ func (a *ACME) tellFailure(m *managed, before *kept, err error) {
 	default:
 		consequence = "the certificate in use holds until " + before.leaf.NotAfter.UTC().Format(time.RFC3339)
 	}
-	if now := kindOf(err) + " " + consequence; now != m.told {
+	if now := kindOf(err) + " " + consequence; now != m.told || m.asked {
 		m.told = now
 		a.tellProblem(m.name, keyErrorf(a.opts.ConfigKey, "%s: %s: %s; it is tried again, less and less often", m.name, consequence, a.explain(err)))
 	}

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,7 @@ type site struct {
 	mu          sync.Mutex
 	acme        *ACME
 	provider    *Provider
+	deaf        atomic.Bool // whoever comes to http finds nothing
 }
 
 func newSite(t testing.TB) *site {
@@ -98,6 +100,10 @@ func (s *site) handshakes() {
 }
 
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.deaf.Load() {
+		http.NotFound(w, r)
+		return
+	}
 	s.mu.Lock()
 	a := s.acme
 	s.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -29,7 +30,7 @@ type issuer struct {
 	directory string
 	email     string
 	eab       *acme.EAB // nil: the CA takes accounts of anybody
-	http      *http.Client
+	http      atomic.Pointer[http.Client]
 	log       *slog.Logger
 	storage   certmagic.Storage
 	solvers   map[string]acmez.Solver
@@ -52,11 +53,18 @@ func newHTTPClient(roots *x509.CertPool) *http.Client {
 	}
 }
 
+// trust has the next orders go to a CA that one of roots vouches for.
+func (i *issuer) trust(roots *x509.CertPool) {
+	if before := i.http.Swap(newHTTPClient(roots)); before != nil {
+		before.CloseIdleConnections()
+	}
+}
+
 func (i *issuer) client() *acmez.Client {
 	return &acmez.Client{
 		Client: &acme.Client{
 			Directory:  i.directory,
-			HTTPClient: i.http,
+			HTTPClient: i.http.Load(),
 			UserAgent:  "culvert",
 			Logger:     i.log,
 		},

@@ -26,12 +26,14 @@ type managed struct {
 
 	ready     chan struct{} // closed when there is a certificate, or the first try has failed
 	readyOnce sync.Once
+	wake      chan struct{} // has one if a try that failed is to be repeated now
 
 	// Of the goroutine alone.
 	failures int
 	refused  bool // by the CA, the last time
 	retryAt  time.Time
 	told     string // which problem was told; "" for none
+	asked    bool   // somebody waits for how the next try goes
 }
 
 // kept is a certificate in use.
@@ -43,7 +45,7 @@ type kept struct {
 }
 
 func newManaged(name string, onDemand bool) *managed {
-	return &managed{name: name, onDemand: onDemand, ready: make(chan struct{})}
+	return &managed{name: name, onDemand: onDemand, ready: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 func (m *managed) setReady() { m.readyOnce.Do(func() { close(m.ready) }) }
@@ -74,7 +76,7 @@ func (a *ACME) keep(ctx context.Context, m *managed) {
 			return
 		}
 		m.setReady()
-		sleep(ctx, m.untilNext(time.Now()))
+		m.asked = sleep(ctx, m.untilNext(time.Now()), m.wake)
 	}
 }
 
@@ -90,13 +92,17 @@ func (m *managed) untilNext(now time.Time) time.Duration {
 	return min(c.renewAt.Sub(now), max(c.askAt.Sub(now), time.Minute), maxSleep)
 }
 
-// sleep returns early when ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
+// sleep returns early when ctx ends, or when it is woken, which it reports.
+func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) (woken bool) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
+		return false
 	case <-timer.C:
+		return false
+	case <-wake:
+		return true
 	}
 }
 

@@ -239,9 +239,10 @@ func (o *ACMEOptions) roots() (*x509.CertPool, error) {
 	if o.CARoot == "" {
 		return nil, nil //nolint:nilnil // nil is how crypto/tls is told of the system's
 	}
-	data, err := os.ReadFile(o.CARoot)
+	read := contents{o.CARoot: read(o.CARoot, content{})}
+	data, err := read.read(o.ConfigKey+".ca_root", o.CARoot)
 	if err != nil {
-		return nil, o.errorf("ca_root", "%s: %w", o.CARoot, cause(err))
+		return nil, err
 	}
 	pool := x509.NewCertPool()
 	if block, _ := pem.Decode(data); block == nil || !pool.AppendCertsFromPEM(data) {

@@ -183,6 +183,85 @@ func TestACMEStartsWhileTheCAIsDown(t *testing.T) {
 	})
 }
 
+// A CA that refuses isn't asked again for a minute, then two; whoever has mended
+// what was wrong need not wait for that, and learns how it went.
+func TestACMEReloadTriesAgain(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.deaf.Store(true)
+	c := s.newCA(caOptions{life: time.Hour})
+	o := c.options(t.TempDir(), hostName)
+	o.Challenges = []string{HTTP01}
+	a, told, _ := s.serve(o)
+	for tries := range 2 {
+		eventually(t, "a problem", func() bool { problems, _ := told.allTold(); return len(problems) == tries+1 })
+		if tries == 1 {
+			s.deaf.Store(false)
+		}
+		if err := a.Reload(); err != nil {
+			t.Error(err)
+		}
+	}
+	s.shows(hostName, nil)
+	eventually(t, "the end of the problem", func() bool {
+		problems, ends := told.allTold()
+		return len(problems) == 2 && ends == 1 && len(a.Problems()) == 0
+	})
+}
+
+// Who vouches for the CA's own certificate is read again; a file that doesn't
+// say it changes nothing.
+func TestACMEReloadReadsWhoVouchesForTheCA(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.newCA(caOptions{life: time.Hour})
+	o := c.options(t.TempDir(), hostName)
+	right, err := os.ReadFile(o.CARoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.CARoot = writeCA(t, t.TempDir(), newAuthority(t, "stranger"))
+	a, _, _ := s.serve(o)
+	eventually(t, "a problem", func() bool { return len(a.Problems()) == 1 })
+	if text := a.Problems()[0].Error(); !strings.Contains(text, "certificate") {
+		t.Errorf("the problem is %q", text)
+	}
+	writeFile(t, o.CARoot, []byte("no certificate"))
+	var about *KeyError
+	if err := a.Reload(); !errors.As(err, &about) || about.Key != "tls.acme.ca_root" {
+		t.Errorf("a file that holds none: %v", err)
+	}
+	writeFile(t, o.CARoot, right)
+	if err := a.Reload(); err != nil {
+		t.Error(err)
+	}
+	s.shows(hostName, nil)
+}
+
+// A name that failed on demand isn't tried again for a while, unless something
+// was mended.
+func TestACMEReloadForgetsWhatFailedOnDemand(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.deaf.Store(true)
+	c := s.newCA(caOptions{life: time.Hour})
+	o := c.options(t.TempDir())
+	o.Challenges, o.OnDemand = []string{HTTP01}, []string{"shop.culvert.test"}
+	a, told, _ := s.serve(o)
+	if _, err := s.connect("shop.culvert.test"); err == nil {
+		t.Fatal("a certificate is shown")
+	}
+	eventually(t, "a problem", func() bool {
+		problems, _ := told.allTold()
+		return len(problems) == 1 && a.find("shop.culvert.test") == nil
+	})
+	s.deaf.Store(false)
+	if err := a.Reload(); err != nil {
+		t.Error(err)
+	}
+	s.shows("shop.culvert.test", nil)
+}
+
 func TestACMEExternalAccount(t *testing.T) {
 	t.Parallel()
 	const secret = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"

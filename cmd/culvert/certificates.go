@@ -198,7 +198,7 @@ func (k *keyring) startReload() { k.reloading.Go(k.reload) }
 // reload loads all files now. What can't be loaded stays as it was.
 func (k *keyring) reload() {
 	k.mu.Lock()
-	providers, client := slices.Clone(k.providers), k.client
+	providers, client, acme := slices.Clone(k.providers), k.client, k.acme
 	k.mu.Unlock()
 	var errs []error
 	for _, s := range providers {
@@ -206,6 +206,9 @@ func (k *keyring) reload() {
 	}
 	if client != nil {
 		errs = append(errs, client.Reload())
+	}
+	if acme != nil {
+		errs = append(errs, acme.Reload())
 	}
 	switch err := k.placed(errors.Join(errs...)); {
 	case len(errs) == 0:

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -19,18 +20,30 @@ import (
 func fetchesCertificates(b block) bool { return strings.Contains(b.text, "\n  acme:\n") }
 
 // runACME serves by an example with a CA of this machine in the place of Let's
-// Encrypt, until a call gets through, and once more with what is then in storage.
+// Encrypt, or of the company's, until a call gets through, and once more with what
+// is then in storage.
 func runACME(t *testing.T, b block) {
 	ca, err := pebble.New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ca.Close()
-	if err := ca.Start(pebble.Options{HTTPPort: 80, TLSPort: 443, Life: time.Hour, Hosts: true}); err != nil {
+	options := pebble.Options{HTTPPort: 80, TLSPort: 443, Life: time.Hour, Hosts: true}
+	const storage = "/var/lib/culvert/acme"
+	text := strings.Replace(b.text, storage, t.TempDir()+storage, 1)
+	if name := regexp.MustCompile(`key_id: (\S+)`).FindStringSubmatch(text); name != nil {
+		const key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+		options.Accounts = map[string]string{name[1]: key}
+		text = strings.Replace(text, "/etc/culvert/acme/eab.key", writeFile(t, "eab.key", key+"\n"), 1)
+	}
+	if err := ca.Start(options); err != nil {
 		t.Fatal(err)
 	}
-	const storage = "/var/lib/culvert/acme"
-	text := strings.Replace(b.text, storage, t.TempDir()+storage+"\n    directory: "+ca.Directory+"\n    ca_root: "+ca.Root, 1)
+	if strings.Contains(text, "directory:") {
+		text = strings.NewReplacer("https://ca.corp.example/acme/acme/directory", ca.Directory, "/etc/culvert/acme/root.pem", ca.Root).Replace(text)
+	} else {
+		text = strings.Replace(text, "  acme:\n", "  acme:\n    directory: "+ca.Directory+"\n    ca_root: "+ca.Root+"\n", 1)
+	}
 	file := writeFile(t, "proxy.yaml", text)
 	if said, err := output(t, root, time.Minute, culvertProgram, "validate", file); err != nil || strings.Contains(said, "warning") {
 		t.Errorf("culvert validate: %v\n%s", err, said)

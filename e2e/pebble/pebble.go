@@ -47,9 +47,10 @@ type CA struct {
 
 // Options are what differs from test to test.
 type Options struct {
-	HTTPPort, TLSPort int           // where it looks for proof
-	Life              time.Duration // of its certificates
-	Hosts             bool          // names are looked up as this machine does, and not all here
+	HTTPPort, TLSPort int               // where it looks for proof
+	Life              time.Duration     // of its certificates
+	Accounts          map[string]string // keys (base64url) by name, if who orders has to have one
+	Hosts             bool              // names are looked up as this machine does, and not all here
 	// Spawn starts a command. If nil, it is (*exec.Cmd).Start.
 	Spawn func(*exec.Cmd) error
 }
@@ -187,6 +188,7 @@ func (c *CA) writeSettings(o Options) error {
 		"listenAddress": free.Addr().String(), "managementListenAddress": "",
 		"certificate": c.Root, "privateKey": filepath.Join(c.folder, "pebble.key"),
 		"httpPort": o.HTTPPort, "tlsPort": o.TLSPort, "keyAlgorithm": "ecdsa",
+		"externalAccountBindingRequired": len(o.Accounts) > 0, "externalAccountMACKeys": o.Accounts,
 		"retryAfter": map[string]int{"authz": 1, "order": 1},
 		"profiles":   map[string]any{"default": map[string]any{"description": "", "validityPeriod": int(o.Life / time.Second)}},
 	}})
