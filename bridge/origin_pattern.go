@@ -8,13 +8,24 @@ import (
 	"strings"
 )
 
+// An OriginError is about an entry of Config.AllowOrigins.
+type OriginError struct {
+	Entry string
+	why   string
+	want  string
+}
+
+func (e *OriginError) Error() string {
+	return fmt.Sprintf("origin %q: %s: want %s", e.Entry, e.why, e.want)
+}
+
 // An originPattern is one allowed origin: scheme, host and port, of which the
 // host may begin with "*." and host or port may be "*".
 type originPattern struct{ scheme, host, port string }
 
 func parseOriginPattern(text string) (originPattern, error) {
 	bad := func(why string) (originPattern, error) {
-		return originPattern{}, fmt.Errorf("origin %q: %s: want \"https://app.example.com\", \"https://*.example.com\", \"http://localhost:*\", \"~\" and a regular expression, \"null\" or \"*\"", text, why)
+		return originPattern{}, &OriginError{text, why, `"https://app.example.com", "https://*.example.com", "http://localhost:*", "~" and a regular expression, "null" or "*"`}
 	}
 	scheme, rest, ok := strings.Cut(strings.ToLower(text), "://")
 	if !ok || scheme == "" || rest == "" {
@@ -28,7 +39,7 @@ func parseOriginPattern(text string) (originPattern, error) {
 		return bad("* stands for a whole host or its first labels")
 	}
 	if host == "*." || (host == "*" && isWeb(scheme)) {
-		return bad("this allows every page")
+		return bad(`lets pages of every origin in, which "*" stands for if that is meant`)
 	}
 	if (scheme == "https" && port == "443") || (scheme == "http" && port == "80") {
 		port = "" // as browsers write it
@@ -66,7 +77,7 @@ var expressionScheme = regexp.MustCompile(`^\^?([a-z][a-z0-9-]*)://`)
 // parseOriginExpression takes the expression without its "~".
 func parseOriginExpression(text string) (originExpression, error) {
 	bad := func(why string) (originExpression, error) {
-		return originExpression{}, fmt.Errorf(`origin expression %q: %s: want "~https://pr-[0-9]+\.example\.com"`, "~"+text, why)
+		return originExpression{}, &OriginError{"~" + text, why, `"~https://pr-[0-9]+\.example\.com"`}
 	}
 	// By itself first: brackets that don't match could open the anchors.
 	if _, err := regexp.Compile(text); err != nil {
@@ -81,7 +92,7 @@ func parseOriginExpression(text string) (originExpression, error) {
 		return bad(err.Error()) // it is too large by now
 	}
 	if isWeb(scheme[1]) && slices.ContainsFunc(foreignHosts, func(host string) bool { return whole.MatchString(scheme[1] + "://" + host) }) {
-		return bad("this allows every page")
+		return bad(`lets pages of every origin in, which "*" stands for if that is meant`)
 	}
 	return originExpression{scheme[1], whole}, nil
 }

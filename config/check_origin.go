@@ -10,32 +10,26 @@ import (
 )
 
 // checkOriginExpression wants a regular expression of whole origins of one
-// scheme. What a dot lets in that was to be one, somebody can register.
+// scheme. What a dot lets in that was to be one, somebody can register. Whether
+// it lets everybody in is judged by who uses it.
 func checkOriginExpression(s string) error {
 	tree, err := syntax.Parse(s, syntax.Perl)
 	if err != nil {
 		return fmt.Errorf("is no regular expression: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	}
-	scheme := expressionScheme.FindStringSubmatch(s)
-	if scheme == nil {
+	if !expressionScheme.MatchString(s) {
 		return errors.New(`doesn't begin with one scheme: write "~https://pr-[0-9]+\.example\.com"`)
 	}
 	if hasSingleDot(tree, false) {
 		return errors.New(`has a "." that stands for any character: write "\."`)
 	}
-	whole, err := regexp.Compile(`\A(?i:` + s + `)\z`)
-	if err != nil {
+	if _, err := regexp.Compile(`\A(?i:` + s + `)\z`); err != nil {
 		return fmt.Errorf("is no regular expression: %w", err)
-	}
-	for _, host := range []string{"culvertforeign.com", "www.culvertforeign.com", "culvertforeign.net", "culvertforeign.com:8443"} {
-		if (scheme[1] == "http" || scheme[1] == "https") && whole.MatchString(scheme[1]+"://"+host) {
-			return errors.New(`lets every page in: write "*" if that is meant, else the end of the host as it is`)
-		}
 	}
 	return nil
 }
 
-var expressionScheme = regexp.MustCompile(`^\^?([a-z][a-z0-9-]*)://`)
+var expressionScheme = regexp.MustCompile(`^\^?[a-z][a-z0-9-]*://`)
 
 // hasSingleDot finds a dot that isn't repeated: hardly anybody means it.
 func hasSingleDot(tree *syntax.Regexp, repeated bool) bool {

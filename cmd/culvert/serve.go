@@ -141,7 +141,7 @@ func (p *program) open(ctx context.Context) error {
 		return err
 	}
 	boundMemory(&cfg, p.memory, p.config)
-	p.bridge, err = bridge.New(cfg)
+	p.bridge, err = newBridge(cfg, p.config)
 	if err == nil {
 		err = p.openHealth(ctx)
 	}

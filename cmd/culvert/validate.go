@@ -2,13 +2,13 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 
 	"github.com/spf13/cobra"
 
-	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -67,16 +67,14 @@ func validate(cmd *cobra.Command, s *settings) error {
 // checkBridge makes the server as serve would, and lets it go: certificates
 // are read, and what only the bridge can judge is judged.
 func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
-	if err := checkCertificates(cmd, loaded); err != nil {
-		return err
-	}
+	err := checkCertificates(cmd, loaded)
 	cfg := bridgeConfig(loaded)
 	cfg.Backend.Target = cmp.Or(cfg.Backend.Target, "localhost:50051")
-	srv, err := bridge.New(cfg)
-	if err != nil {
-		return err
+	srv, bridgeErr := newBridge(cfg, loaded)
+	if bridgeErr == nil {
+		bridgeErr = srv.Close()
 	}
-	return srv.Close()
+	return errors.Join(err, bridgeErr)
 }
 
 // checkCertificates reads them as serve would, and lets them go. The authority

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
@@ -60,6 +61,16 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 		MethodLimits: methodLimits(c.Limits.Methods),
 		TryLimits:    !c.Limits.Enforce,
 	}
+}
+
+// newBridge makes the bridge, and says where stands what it refuses.
+func newBridge(cfg bridge.Config, c *config.Loaded) (*bridge.Server, error) {
+	s, err := bridge.New(cfg)
+	var about *bridge.OriginError
+	if errors.As(err, &about) {
+		err = c.Errorf("allow_origins", "%w", err)
+	}
+	return s, err
 }
 
 // bridgeListener makes the bridge's listener from one of listen. LoopbackOnly
