@@ -55,8 +55,8 @@ type Config struct {
 	EnforceOrigins bool `key:"enforce_origins"`
 
 	// Names that this server is known by, with or without a port
-	// ("grpc.example.com"): a page from such a host may call, and a loopback
-	// address answers to it.
+	// ("grpc.example.com"): a page from such a host may call, a loopback
+	// address answers to it, and tls.http_listen sends it to HTTPS.
 	Hosts []string `key:"hosts" is:"host"`
 
 	// Removed from the front of a request's path before the method is read:
