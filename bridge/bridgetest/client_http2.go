@@ -61,9 +61,7 @@ func (c *http2Client) open(ctx context.Context, rq call) (stream, error) {
 	s := &http2Stream{client: c, call: rq, req: req, stop: cancel, answer: make(chan http2Answer, 1)}
 	s.reply = reply{dialect: c.dialect, await: s.awaitHead}
 	if !c.whole {
-		body, w := io.Pipe()
-		s.body = w
-		s.start(body, -1)
+		s.start(s.pipe(), -1)
 	}
 	return s, nil
 }
@@ -82,6 +80,16 @@ type http2Stream struct {
 	body   *io.PipeWriter   // the request's stream
 	saved  bytes.Buffer     // or its whole body
 	answer chan http2Answer // holds one, so that start's goroutine never waits
+}
+
+// pipe returns the body of a request that is sent as it comes. It ends with the
+// client: once an answer has ended, net/http waits for more of a body until the
+// server resets the stream, even when the connection is gone.
+func (s *http2Stream) pipe() io.Reader {
+	body, w := io.Pipe()
+	s.body = w
+	context.AfterFunc(s.client.ctx, func() { _ = w.CloseWithError(context.Canceled) }) // it never fails
+	return body
 }
 
 // start sends the request. net/http returns from RoundTrip when the answer's
@@ -127,10 +135,8 @@ func (s *http2Stream) sendPart(b []byte) error {
 	if !s.client.whole {
 		return s.sendRaw(b)
 	}
-	body, w := io.Pipe()
-	s.body = w
-	s.start(body, int64(2*len(b)))
-	_, err := w.Write(b)
+	s.start(s.pipe(), int64(2*len(b)))
+	_, err := s.body.Write(b)
 	return err
 }
 

@@ -48,6 +48,7 @@ type conn struct {
 	taken     uint32 // the highest of those that are served
 	ended     endedStreams
 	handlers  int       // that run, also those of streams that are over
+	lingering int       // streams whose handlers have ended before the request
 	unstarted []*stream // that wait for a handler's place
 	recv      inflow
 
@@ -194,7 +195,8 @@ func (c *conn) tellEnded() {
 	}
 }
 
-// tellBusy says whether there are streams, if that changed.
+// tellBusy says whether there are streams with something to do, if that
+// changed.
 func (c *conn) tellBusy() {
 	if c.hs.ConnState == nil {
 		return
@@ -202,7 +204,7 @@ func (c *conn) tellBusy() {
 	c.hookMu.Lock()
 	defer c.hookMu.Unlock()
 	c.mu.Lock()
-	busy := len(c.streams) > 0
+	busy := len(c.streams) > c.lingering
 	c.mu.Unlock()
 	switch {
 	case busy == c.busy:

@@ -26,6 +26,7 @@ func (c *conn) shutdown(why End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.announce(why)
+	c.hurryRests()
 	c.flush()
 }
 

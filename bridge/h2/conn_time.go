@@ -20,6 +20,7 @@ type clock struct {
 	lastWord time.Time // when the last GOAWAY goes out
 	close    time.Time // when the connection is closed
 	age      time.Time // when it takes no new streams any more
+	rests    time.Time // when a stream that lingers is to end, at the earliest
 }
 
 // pingData is what our pings hold, to know their answers by.
@@ -45,7 +46,7 @@ func (c *conn) due() time.Time {
 		age = k.age
 	}
 	next := time.Time{}
-	for _, t := range [...]time.Time{k.preface, k.settings, k.block, k.lastWord, k.close, ping, idle, age} {
+	for _, t := range [...]time.Time{k.preface, k.settings, k.block, k.lastWord, k.close, k.rests, ping, idle, age} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
@@ -90,6 +91,9 @@ func (c *conn) tick() {
 	}
 	if s := &c.settings; s.idle > 0 && len(c.streams) == 0 && over(k.idle.Add(s.idle)) {
 		c.announce(EndIdle)
+	}
+	if over(k.rests) {
+		c.endRests(now)
 	}
 	if over(k.age) {
 		c.announce(EndAge)

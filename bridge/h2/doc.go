@@ -18,6 +18,7 @@
 //   - flood.go: what a client may do for nothing.
 //   - stream.go, stream_receive.go, stream_send.go: one request's states, its
 //     body, and what is sent for it.
+//   - stream_linger.go: what still comes of a request that has been answered.
 //   - response.go, response_header.go: the http.ResponseWriter.
 //
 // # Who does what

@@ -47,5 +47,18 @@ func (w *inflow) give(n int) int {
 	return n
 }
 
+// advance returns an increment to be told now, however little was used: of 1 at
+// least, which what is used next makes up for. It is 0 where no window may be
+// larger.
+func (w *inflow) advance() int {
+	n := max(w.owed, 1)
+	if w.left+n > maxWindow {
+		return 0
+	}
+	w.owed -= n
+	w.left += n
+	return n
+}
+
 // maxOwed bounds what a connection's window, which is large, keeps back.
 const maxOwed = 256 << 10

@@ -42,6 +42,9 @@ type stream struct {
 	readable   sync.Cond
 	readAlarm  alarm
 
+	lingers bool // the answer is sent, the handler gone
+	rest    rest // then
+
 	window     outflow
 	answered   bool // the header is in the buffer
 	pending    pending
@@ -135,11 +138,9 @@ func (st *stream) leave() {
 	switch {
 	case st.closed:
 	case st.remoteClosed:
-		c.ended.add(st.id, endBoth)
-		c.wasted.Earn(1, maxWasted)
-		st.close(errHandlerEnded)
-	default: // RFC 9113 §8.1: the rest of the request is not wanted
-		st.reset(http2.ErrCodeNo, errHandlerEnded)
+		st.complete()
+	default:
+		st.linger()
 	}
 	c.handlers--
 	for len(c.unstarted) > 0 && c.handlers < c.settings.streams && !c.closed {
@@ -154,6 +155,13 @@ func (st *stream) leave() {
 	c.flush()
 	c.mu.Unlock()
 	c.tellBusy()
+}
+
+// complete ends the stream as both sides meant to. The caller holds mu.
+func (st *stream) complete() {
+	st.c.ended.add(st.id, endBoth)
+	st.c.wasted.Earn(1, maxWasted)
+	st.close(errHandlerEnded)
 }
 
 // reset tells the client that the stream is over. The caller holds mu.
@@ -175,6 +183,9 @@ func (st *stream) close(err error) {
 	c := st.c
 	st.closed, st.err = true, err
 	delete(c.streams, st.id)
+	if st.lingers {
+		c.lingering--
+	}
 	st.unqueue()
 	c.setAlarm(&st.readAlarm, time.Time{}, nil)
 	c.setAlarm(&st.writeAlarm, time.Time{}, nil)

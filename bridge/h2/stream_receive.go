@@ -55,7 +55,7 @@ func (st *stream) receive(data []byte, length int, end bool) error {
 	}
 	st.uncredited += length
 	st.got += int64(len(data))
-	if st.declared >= 0 && (st.got > st.declared || end && st.got != st.declared) {
+	if st.declared >= 0 && !st.localClosed && (st.got > st.declared || end && st.got != st.declared) {
 		err := &LengthError{st.declared, st.got}
 		st.readErr = err
 		st.reset(http2.ErrCodeProtocol, err)
@@ -66,6 +66,10 @@ func (st *stream) receive(data []byte, length int, end bool) error {
 	}
 	if end {
 		st.remoteClosed = true
+	}
+	if st.lingers {
+		st.drop(len(data), end)
+		return nil
 	}
 	if st.readErr != nil { // nobody reads any more
 		c.giveBack(len(data))

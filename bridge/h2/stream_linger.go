@@ -1,0 +1,167 @@
+package h2
+
+import (
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// A request that is answered before all of it came is not wanted any more, and
+// RST_STREAM with NO_ERROR may say so. RFC 9113 §8.1. But a client that reads
+// the reset with the answer may lose the answer: curl 7.88 drops what it has
+// not handed on, and takes even an answer that it has for none if it was still
+// sending. So the answer leaves alone, and the stream lingers: what still comes
+// is dropped. Most clients end or reset it by themselves once they have the
+// answer. The others are told when they fall silent, or send too much, or for
+// too long; net/http's stops to send only then.
+const (
+	restSilence = 5 * time.Second  // far more than a round trip: who has something to send sends
+	restTime    = 30 * time.Second // in all
+	restBytes   = 4 << 20          // the largest message that gRPC servers take by default
+
+	// Behind a goodbye the connection is waited for.
+	lastRestSilence = 100 * time.Millisecond
+	lastRestTime    = 500 * time.Millisecond
+)
+
+// A rest is what a stream that lingers still may get.
+type rest struct {
+	bytes int
+	until time.Time // if nothing comes
+	end   time.Time // whatever comes
+}
+
+func newRest(now time.Time) rest {
+	return rest{restBytes, now.Add(restSilence), now.Add(restTime)}
+}
+
+// came notes n bytes. It returns false when they were too many.
+func (r *rest) came(n int, now time.Time) bool {
+	r.bytes -= n
+	r.until = now.Add(restSilence)
+	return r.bytes >= 0
+}
+
+// hurry leaves no more time than there is behind a goodbye.
+func (r *rest) hurry(now time.Time) {
+	r.until = earlier(r.until, now.Add(lastRestSilence))
+	r.end = earlier(r.end, now.Add(lastRestTime))
+}
+
+func (r *rest) due() time.Time { return earlier(r.until, r.end) }
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// linger ends the handler's part of a stream whose request isn't whole. The
+// caller holds mu and flushes.
+func (st *stream) linger() {
+	c := st.c
+	now := time.Now()
+	st.lingers = true
+	c.lingering++
+	st.rest = newRest(now)
+	if c.goodbye.begun {
+		st.rest.hurry(now)
+	}
+	c.setAlarm(&st.readAlarm, time.Time{}, nil)
+	c.setAlarm(&st.writeAlarm, time.Time{}, nil)
+	st.readErr = errHandlerEnded
+	st.dropUnread()
+	st.recv.owed = 0
+	if inc := st.recv.give(st.recv.size - st.recv.left); inc > 0 { // also for what was read and dropped
+		f := c.frames()
+		f.b = appendWord(f.b, http2.FrameWindowUpdate, st.id, uint32(inc))
+	}
+	st.cancel()
+	st.readable.Broadcast()
+	st.req, st.handler = nil, nil // what they hold may go
+	if c.lingering > max(c.settings.streams/2, 1) {
+		c.oldestRest().endRest() // the other places are for requests
+	}
+	if !st.closed {
+		c.armRests(st.rest.due())
+	}
+}
+
+// drop takes in n bytes that nobody reads. The caller holds mu.
+func (st *stream) drop(n int, end bool) {
+	c := st.c
+	st.credit(n)
+	whole := st.rest.came(n, c.clock.read)
+	switch {
+	case end:
+		st.complete()
+		c.nudge()
+	case !whole:
+		st.endRest()
+	case c.goodbye.begun:
+		st.rest.hurry(c.clock.read)
+	}
+}
+
+// oldestRest returns the stream that is to end first. The caller holds mu.
+func (c *conn) oldestRest() (oldest *stream) {
+	for _, st := range c.streams {
+		if st.lingers && (oldest == nil || st.rest.due().Before(oldest.rest.due())) {
+			oldest = st
+		}
+	}
+	return oldest
+}
+
+// endRest tells the client that no more is wanted. The caller holds mu.
+func (st *stream) endRest() { st.reset(http2.ErrCodeNo, errHandlerEnded) }
+
+// endRests does so on streams that have lingered for long enough. The caller
+// holds mu.
+func (c *conn) endRests(now time.Time) {
+	c.clock.rests = time.Time{}
+	next := time.Time{}
+	for _, st := range c.streams {
+		switch due := st.rest.due(); {
+		case !st.lingers:
+		case !now.Before(due):
+			st.endRest()
+		case next.IsZero() || due.Before(next):
+			next = due
+		}
+	}
+	c.clock.rests = next // tick arms
+}
+
+// hurryRests is for a goodbye. The caller holds mu.
+func (c *conn) hurryRests() {
+	now := time.Now()
+	for _, st := range c.streams {
+		if st.lingers {
+			st.rest.hurry(now)
+			c.armRests(st.rest.due())
+		}
+	}
+}
+
+// armRests has streams looked at then. The caller holds mu.
+func (c *conn) armRests(due time.Time) {
+	if c.clock.rests.IsZero() || due.Before(c.clock.rests) {
+		c.clock.rests = due
+		c.arm()
+	}
+}
+
+// nudge sends a frame that means next to nothing. curl 7.88 looks whether its
+// stream is over only when something comes, and its own end may have been the
+// last. The caller holds mu.
+func (c *conn) nudge() {
+	if c.closed || c.goodbye.failed {
+		return
+	}
+	if inc := c.recv.advance(); inc > 0 {
+		f := c.frames()
+		f.b = appendWord(f.b, http2.FrameWindowUpdate, 0, uint32(inc))
+	}
+}
