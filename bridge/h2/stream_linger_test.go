@@ -83,7 +83,7 @@ func TestClientThatEndsItsRequestIsNotReset(t *testing.T) {
 // TestRestOfARequestIsTaken: the windows open for it, and the frame comes that
 // has curl see that its stream is over.
 func TestRestOfARequestIsTaken(t *testing.T) {
-	const size = 1 << 20
+	const size = 1<<20 - 1000 // less than the connection's window opens by
 	p := dialPeer(t, serve(t, refuse))
 	p.headers(1, false)
 	p.flush()
@@ -210,15 +210,23 @@ func TestGoodbyeWaitsLittleForRests(t *testing.T) {
 		wantCame(t, p.elapse(lastRestSilence-1), "GOAWAY NO_ERROR for all", "PING goodbye")
 		wantCame(t, p.elapse(1), "RST_STREAM")
 		p.headers(3, false) // before it knew
+		p.headers(5, false)
 		p.flush()
-		wantCame(t, p.elapse(0), "HEADERS")
+		wantCame(t, p.elapse(0), "HEADERS", "HEADERS")
 		p.must(p.framer.WritePing(true, goodbyePing))
 		p.flush()
 		wantCame(t, p.elapse(0), "GOAWAY NO_ERROR")
-		for range 9 {
-			p.data(3, false, "a message")
+		p.data(3, false, "a message")
+		p.flush()
+		for elapsed := lastRestTime / 10; elapsed < lastRestTime; elapsed += lastRestTime / 10 {
+			p.data(5, false, "a message")
 			p.flush()
-			wantCame(t, p.elapse(lastRestTime/10))
+			got := p.elapse(lastRestTime / 10)
+			if elapsed == lastRestSilence {
+				wantCame(t, got, "RST_STREAM")
+			} else {
+				wantCame(t, got)
+			}
 		}
 		wantCame(t, p.elapse(lastRestTime/10), "RST_STREAM")
 		p.elapse(goodbyeTime)
@@ -254,6 +262,25 @@ func TestStreamThatLingersIsNoRequest(t *testing.T) {
 	p.data(1, true, "x")
 	p.flush()
 	p.wantAlive(3)
+}
+
+// TestReadBehindTheHandlersEnd returns, also one that waits.
+func TestReadBehindTheHandlersEnd(t *testing.T) {
+	inBubble(t, func(_ http.ResponseWriter, r *http.Request) {
+		go func() {
+			begun := time.Now()
+			if _, err := r.Body.Read(make([]byte, 1)); !errors.Is(err, errHandlerEnded) || time.Since(begun) != time.Second {
+				t.Errorf("the read ended after %v with %v, want it to end with the handler", time.Since(begun), err)
+			}
+		}()
+		<-time.After(time.Second)
+	}, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		p.headers(1, false)
+		p.flush()
+		wantCame(t, p.elapse(time.Second), "HEADERS")
+		wantCame(t, p.elapse(time.Second))
+	})
 }
 
 // An endless body has nothing to give until it is closed.
