@@ -58,6 +58,8 @@ var floodsHTTP2 = []flood{
 	{name: "empty DATA", first: deaf, times: 200_000, read: true, ends: "flood", frame: again(data(1, false, ""))},
 	{name: "DATA of padding", first: deaf, times: 200_000, read: true, ends: "flood", frame: again(h2(http2.FrameData, http2.FlagDataPadded, 1, "\xff"+strings.Repeat("\x00", 255)))},
 	{name: "DATA of a byte", first: begun, times: 200_000, read: true, ends: "flood", frame: again(data(1, false, "\x00"))},
+	{name: "DATA behind a refusal", first: headers(1, false, "/nothing"), times: 2000, read: true, frame: again(data(1, false, strings.Repeat("\x00", 16000)))},
+	{name: "DATA of a byte behind a refusal", first: headers(1, false, "/nothing"), times: 200_000, read: true, ends: "flood", frame: again(data(1, false, "\x00"))},
 	{name: "windows that grow by one", first: deaf, times: 200_000, read: true, ends: "flood", frame: again(h2(http2.FrameWindowUpdate, 0, 1, word(1)))},
 	{name: "windows that let a byte through", first: dribbled, times: 200_000, read: true, ends: "flood", frame: again(h2(http2.FrameWindowUpdate, 0, 1, word(1)))},
 	{name: "priorities", times: 200_000, read: true, ends: "flood", frame: func(n int) string {
