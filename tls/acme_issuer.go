@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -117,6 +118,12 @@ func (i *issuer) order(ctx context.Context, csr *x509.CertificateRequest) (acme.
 	}
 	params.Replaces, _ = ctx.Value(replacedKey{}).(*x509.Certificate)
 	chains, err := client.ObtainCertificate(ctx, params)
+	if params.Replaces != nil && isRefusedOrder(err) {
+		// What it is to replace may be all that the CA has against it: another
+		// account's certificate, or one that the CA has forgotten.
+		params.Replaces = nil
+		chains, err = client.ObtainCertificate(ctx, params)
+	}
 	if err != nil {
 		return acme.Certificate{}, err
 	}
@@ -124,6 +131,13 @@ func (i *issuer) order(ctx context.Context, csr *x509.CertificateRequest) (acme.
 		return acme.Certificate{}, errNoChain
 	}
 	return chains[0], nil // the one that the CA prefers
+}
+
+// isRefusedOrder holds for an order that the CA doesn't take, and has asked for
+// no proof yet.
+func isRefusedOrder(err error) bool {
+	var problem acme.Problem
+	return errors.As(err, &problem) && problem.Type != acme.ProblemTypeRateLimited && strings.HasPrefix(err.Error(), "creating new order: ") // as acmez says
 }
 
 // renewalInfo asks the CA when a certificate of its own should be replaced.

@@ -77,12 +77,33 @@ func TestACMERenewsShortLived(t *testing.T) {
 	if !second.NotAfter.After(first.NotAfter) {
 		t.Errorf("renewed until %v, before it was %v", second.NotAfter, first.NotAfter)
 	}
-	// An order says what it replaces. One pebble in sixteen then doesn't find
-	// that (a serial number that begins with 0), and the next goes without.
+	// An order says what it replaces, and goes without if the CA doesn't find
+	// that: one pebble in sixteen, for a serial number that begins with 0.
 	for last := second; c.count(`is a replacement of`) == 0; {
 		last = s.shows(hostName, last)
 	}
 	eventually(t, "no problem", func() bool { return len(a.Problems()) == 0 })
+}
+
+// A CA that doesn't want what an order says to replace is asked without it, and
+// nobody is alarmed: here the certificate is another account's.
+func TestACMERenewsWhatAnotherAccountHasOrdered(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.newCA(caOptions{life: 24 * time.Second})
+	o := c.options(t.TempDir(), hostName)
+	_, _, stop := s.serve(o)
+	first := s.shows(hostName, nil)
+	stop()
+	o.Email = "other@culvert.test"
+	_, told, _ := s.serve(o)
+	s.shows(hostName, first)
+	if problems, _ := told.allTold(); len(problems) != 0 {
+		t.Errorf("told %q, want nothing", problems)
+	}
+	if got := c.count(`POST /order-plz`); got != 3 {
+		t.Errorf("%d orders were sent, want one that is refused and another than the first", got)
+	}
 }
 
 func TestACMERestartAsksNobody(t *testing.T) {
