@@ -55,6 +55,7 @@ func TestHungDriveKeepsNobodyFromEnding(t *testing.T) {
 	if err := os.Rename(freshKey, keyFile); err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	c.signal(t, syscall.SIGHUP)
 	asked()
 	if err := worksTLS(t, wire.GRPC, c.address, ca.trusting()); err != nil {
@@ -64,7 +65,8 @@ func TestHungDriveKeepsNobodyFromEnding(t *testing.T) {
 	if code := c.wait(t, 30*time.Second); code != 0 { // before the kernel takes the lease away
 		t.Errorf("exit code %d", code)
 	}
-	if err := c.said("not waited for: certificates are still being read or written"); err != nil {
+	// On a machine that took so long for this the kernel may have ended the wait.
+	if err := c.said("not waited for: certificates are still being read or written"); err != nil && time.Since(began) < 40*time.Second {
 		t.Error(err)
 	}
 }
