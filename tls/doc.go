@@ -12,7 +12,8 @@
 // acme.go is where certificates of a CA come from: acme_managed.go keeps one for
 // a name, acme_demand.go begins to when a client asks for the name,
 // acme_issuer.go orders, acme_challenge.go proves that the name is ours, and
-// acme_failure.go says what goes wrong, and when it is tried again.
+// acme_failure.go says what goes wrong, and when it is tried again; redact.go
+// keeps secrets out of that.
 //
 // Goroutines: a Provider and a Client have one each, which looks at the files,
 // an ACME one for each name; Close ends them and waits for them. (certmagic
