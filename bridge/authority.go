@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 )
@@ -115,4 +116,20 @@ func unhex(s string) (b byte, ok bool) {
 // unreserved holds for what is never encoded. RFC 3986 §2.3.
 func unreserved(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
+}
+
+// hostOnly returns an address without its port, if it has one, and without the
+// brackets of IPv6.
+func hostOnly(addr string) string {
+	host, _ := splitHostPort(addr)
+	return host
+}
+
+// splitHostPort splits at a port if there is one; brackets of an IPv6 address
+// are removed.
+func splitHostPort(s string) (host, port string) {
+	if h, p, err := net.SplitHostPort(s); err == nil {
+		return h, p
+	}
+	return strings.Trim(s, "[]"), ""
 }

@@ -149,6 +149,17 @@ func (s *Server) arrive(r *http.Request) *arrival {
 	return a
 }
 
+// asker reads what the request says of its page.
+func (s *Server) asker(r *http.Request, a *arrival) asker {
+	return asker{
+		origins: r.Header["Origin"],
+		site:    r.Header.Get("Sec-Fetch-Site"),
+		cookies: s.cfg.ForwardCookies && len(r.Header["Cookie"]) > 0,
+		host:    r.Host,
+		secure:  a.forward.proto == "https",
+	}
+}
+
 // originAllowed answers a page that may not call. Where origins are only tried
 // out, it lets the page pass, without cookies.
 func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arrival) bool {
@@ -200,11 +211,6 @@ func scheme(t *tls.ConnectionState) string {
 		return "https"
 	}
 	return "http"
-}
-
-func hostOnly(addr string) string {
-	host, _ := splitHostPort(addr)
-	return host
 }
 
 func lowerSet(names []string) map[string]bool {

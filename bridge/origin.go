@@ -1,8 +1,6 @@
 package bridge
 
 import (
-	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -181,17 +179,6 @@ func (p *originPolicy) matches(u *url.URL) bool {
 		slices.ContainsFunc(p.expressions, func(e originExpression) bool { return e.matches(u) })
 }
 
-// asker reads what the request says of its page.
-func (s *Server) asker(r *http.Request, a *arrival) asker {
-	return asker{
-		origins: r.Header["Origin"],
-		site:    r.Header.Get("Sec-Fetch-Site"),
-		cookies: s.cfg.ForwardCookies && len(r.Header["Cookie"]) > 0,
-		host:    r.Host,
-		secure:  a.forward.proto == "https",
-	}
-}
-
 // allowsHost holds for a Host that a page elsewhere can't make a browser send
 // to a loopback listener by pointing a name of its own at it.
 func (p *originPolicy) allowsHost(host string) bool {
@@ -208,13 +195,4 @@ func unforgeable(name string) bool {
 	}
 	_, err := netip.ParseAddr(strings.Trim(name, "[]"))
 	return err == nil
-}
-
-// splitHostPort splits at a port if there is one; brackets of an IPv6 address
-// are removed.
-func splitHostPort(s string) (host, port string) {
-	if h, p, err := net.SplitHostPort(s); err == nil {
-		return h, p
-	}
-	return strings.Trim(s, "[]"), ""
 }
