@@ -9,14 +9,14 @@ import (
 
 // corsHeaders tells a browser that its page may read the answer, and whether
 // it may have sent cookies with the request.
-func corsHeaders(h http.Header, v originVerdict) {
+func corsHeaders(h http.Header, v Verdict) {
 	switch {
-	case v.origin == "":
-	case v.any:
+	case v.Origin == "":
+	case v.Any:
 		h.Set("Access-Control-Allow-Origin", "*")
 	default:
-		h.Set("Access-Control-Allow-Origin", v.origin)
-		if v.credentials {
+		h.Set("Access-Control-Allow-Origin", v.Origin)
+		if v.Credentials {
 			h.Set("Access-Control-Allow-Credentials", "true")
 		}
 	}
@@ -47,7 +47,7 @@ const preflightMaxAge = "7200"
 // preflight answers what a browser asks before it sends a call. The headers
 // it asks for are granted when a call may carry them at all.
 // https://fetch.spec.whatwg.org/#cors-preflight-request
-func preflight(w http.ResponseWriter, r *http.Request, v originVerdict) {
+func preflight(w http.ResponseWriter, r *http.Request, v Verdict) {
 	h := w.Header()
 	varyAnswer(h)
 	corsHeaders(h, v)

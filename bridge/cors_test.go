@@ -10,10 +10,10 @@ import (
 )
 
 func TestPreflight(t *testing.T) {
-	listed := originVerdict{allowed: true, credentials: true, origin: "https://app.example.com"}
+	listed := Verdict{Allowed: true, Credentials: true, Origin: "https://app.example.com"}
 	for _, c := range []struct {
 		name    string
-		verdict originVerdict
+		verdict Verdict
 		asks    []string
 		grants  string // of Allow-Headers
 		want    map[string]string
@@ -33,7 +33,7 @@ func TestPreflight(t *testing.T) {
 		{"Connect's", listed, []string{"connect-protocol-version, connect-timeout-ms"}, "connect-protocol-version, connect-timeout-ms", nil},
 		{
 			"from anywhere",
-			originVerdict{allowed: true, any: true, origin: "null"},
+			Verdict{Allowed: true, Any: true, Origin: "null"},
 			[]string{"x-a"},
 			"x-a",
 			map[string]string{"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Credentials": ""},
@@ -61,7 +61,7 @@ func TestPreflightGrantsNoMoreThanItReads(t *testing.T) {
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodOptions, testMethod, http.NoBody)
 	r.Header.Set("Access-Control-Request-Headers", strings.Repeat("x-a,", 100_000))
 	w := httptest.NewRecorder()
-	preflight(w, r, originVerdict{allowed: true, origin: "https://app.example.com"})
+	preflight(w, r, Verdict{Allowed: true, Origin: "https://app.example.com"})
 	if got := len(w.Header().Get("Access-Control-Allow-Headers")); got > 1<<10 {
 		t.Errorf("100000 names asked for are answered with %d bytes, want few", got)
 	}
@@ -69,15 +69,15 @@ func TestPreflightGrantsNoMoreThanItReads(t *testing.T) {
 
 func TestAnswersNameTheOrigin(t *testing.T) {
 	for _, c := range []struct {
-		verdict originVerdict
+		verdict Verdict
 		want    http.Header
 	}{
-		{originVerdict{allowed: true}, http.Header{}},
-		{originVerdict{allowed: true, credentials: true}, http.Header{}}, // no browser
-		{originVerdict{allowed: true, any: true, origin: "https://a.example"}, http.Header{"Access-Control-Allow-Origin": {"*"}}},
-		{originVerdict{allowed: true, origin: "https://a.example"}, http.Header{"Access-Control-Allow-Origin": {"https://a.example"}}},
+		{Verdict{Allowed: true}, http.Header{}},
+		{Verdict{Allowed: true, Credentials: true}, http.Header{}}, // no browser
+		{Verdict{Allowed: true, Any: true, Origin: "https://a.example"}, http.Header{"Access-Control-Allow-Origin": {"*"}}},
+		{Verdict{Allowed: true, Origin: "https://a.example"}, http.Header{"Access-Control-Allow-Origin": {"https://a.example"}}},
 		{
-			originVerdict{allowed: true, credentials: true, origin: "https://a.example"},
+			Verdict{Allowed: true, Credentials: true, Origin: "https://a.example"},
 			http.Header{"Access-Control-Allow-Origin": {"https://a.example"}, "Access-Control-Allow-Credentials": {"true"}},
 		},
 	} {

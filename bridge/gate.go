@@ -17,13 +17,13 @@ type arrival struct {
 	method     string     // the gRPC method
 	host       string
 	peer       Peer
-	from       *address      // what its address uses; nil: it isn't the connection's own
-	trusted    bool          // the peer is a trusted proxy: its forwarding headers count
-	forward    forwarding    // what culvert vouches for
-	unreadable error         // why that isn't known
-	origin     originVerdict // who the page is
-	refused    error         // why no call can come of it, if that is to be said in its own protocol
-	conn       net.Conn      // of HTTP/1.1; nil on HTTP/2
+	from       *address   // what its address uses; nil: it isn't the connection's own
+	trusted    bool       // the peer is a trusted proxy: its forwarding headers count
+	forward    forwarding // what culvert vouches for
+	unreadable error      // why that isn't known
+	origin     Verdict    // who the page is
+	refused    error      // why no call can come of it, if that is to be said in its own protocol
+	conn       net.Conn   // of HTTP/1.1; nil on HTTP/2
 	tunnel     bool
 	protocol   string // "1.1" or "2", for via
 }
@@ -66,7 +66,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusMisdirectedRequest, misdirectedText)
 		return
 	}
-	if a.listening.LoopbackOnly && !s.origins.allowsHost(a.host) {
+	if a.listening.LoopbackOnly && !s.origins.AllowsHost(a.host) {
 		s.refusals.note(Refusal{Reason: ReasonOriginDenied, Key: "hosts", Peer: a.peer.Addr, Detail: a.host}, "add the name to hosts")
 		refuse(w, r, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
 		return
@@ -145,39 +145,39 @@ func (s *Server) arrive(r *http.Request) *arrival {
 	if client := clientUnder(conn); client != nil && !a.trusted {
 		a.from = client.use.address
 	}
-	a.origin = s.origins.judge(s.asker(r, a))
+	a.origin = s.origins.Judge(s.asker(r, a))
 	return a
 }
 
 // asker reads what the request says of its page.
-func (s *Server) asker(r *http.Request, a *arrival) asker {
-	return asker{
-		origins: r.Header["Origin"],
-		site:    r.Header.Get("Sec-Fetch-Site"),
-		cookies: s.cfg.ForwardCookies && len(r.Header["Cookie"]) > 0,
-		host:    r.Host,
-		secure:  a.forward.proto == "https",
+func (s *Server) asker(r *http.Request, a *arrival) Asker {
+	return Asker{
+		Origins: r.Header["Origin"],
+		Site:    r.Header.Get("Sec-Fetch-Site"),
+		Cookies: s.cfg.ForwardCookies && len(r.Header["Cookie"]) > 0,
+		Host:    r.Host,
+		Secure:  a.forward.proto == "https",
 	}
 }
 
 // originAllowed answers a page that may not call. Where origins are only tried
 // out, it lets the page pass, without cookies.
 func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arrival) bool {
-	why := a.origin.denial
+	why := a.origin.Denial
 	if why == nil {
 		return true
 	}
-	hint := why.hint
+	hint := why.Hint
 	if why == unlistedOrigin {
-		hint = "to allow it: --allow-origin " + a.origin.origin
+		hint = "to allow it: --allow-origin " + a.origin.Origin
 	}
-	s.refusals.note(Refusal{Reason: ReasonOriginDenied, Key: why.key, Peer: a.peer.Addr, Detail: a.origin.origin, ReportOnly: s.cfg.TryOrigins}, hint)
+	s.refusals.note(Refusal{Reason: ReasonOriginDenied, Key: why.Key, Peer: a.peer.Addr, Detail: a.origin.Origin, ReportOnly: s.cfg.TryOrigins}, hint)
 	if s.cfg.TryOrigins {
-		a.origin.allowed = true
+		a.origin.Allowed = true
 		return true
 	}
 	varyAnswer(w.Header())
-	refuse(w, r, http.StatusForbidden, why.text)
+	refuse(w, r, http.StatusForbidden, why.Text)
 	return false
 }
 

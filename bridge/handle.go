@@ -21,7 +21,7 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer, ledger: &ledger{budget: s.budget}}
 	c.use = s.useOf(a)
 	c.messages, c.headers = s.sizes(a.listening, c.use.method)
-	c.setCookies = s.cfg.ForwardSetCookies && a.origin.credentials
+	c.setCookies = s.cfg.ForwardSetCookies && a.origin.Credentials
 	c.progress.clock = &s.registry.clock
 	id := r.Header.Get("X-Request-Id")
 	if !saneID(id) {
@@ -31,7 +31,7 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	if a.refused != nil {
 		return c, a.refused
 	}
-	md, err := requestMetadata(r.Header, a.trusted, s.cfg.ForwardCookies && a.origin.credentials, c.headers)
+	md, err := requestMetadata(r.Header, a.trusted, s.cfg.ForwardCookies && a.origin.Credentials, c.headers)
 	if err != nil {
 		return c, err
 	}

@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// An originPolicy decides which pages may call, and as which host this server
-// may be addressed.
-type originPolicy struct {
+// Origins decide which pages may call, and as which host this server may be
+// addressed. The zero value lets in this server's own pages at addresses that
+// nobody can forge.
+type Origins struct {
 	any         bool // "*"
 	null        bool // "null"
 	patterns    []originPattern
@@ -17,21 +18,24 @@ type originPolicy struct {
 	hosts       []string // lower case, with or without a port
 }
 
-func newOriginPolicy(allow, hosts []string) (originPolicy, error) {
-	p := originPolicy{}
+// NewOrigins reads the entries: "https://app.example.com",
+// "https://*.example.com", "http://localhost:*", "~" and a regular expression,
+// "null", "*". The hosts are this server's own names, with or without a port.
+func NewOrigins(allow, hosts []string) (Origins, error) {
+	p := Origins{}
 	for _, h := range hosts {
 		p.hosts = append(p.hosts, strings.ToLower(h))
 	}
 	for _, text := range allow {
 		if err := p.allow(text); err != nil {
-			return originPolicy{}, err
+			return Origins{}, err
 		}
 	}
 	return p, nil
 }
 
 // allow adds one entry.
-func (p *originPolicy) allow(text string) error {
+func (p *Origins) allow(text string) error {
 	switch {
 	case text == "*":
 		p.any = true
@@ -53,73 +57,73 @@ func (p *originPolicy) allow(text string) error {
 	return nil
 }
 
-// An asker is what a request says of the page that it comes from.
-type asker struct {
-	origins []string // the Origin fields
-	site    string   // Sec-Fetch-Site
-	cookies bool     // it brings cookies, and they would reach the backend
-	host    string   // the Host it is addressed to
-	secure  bool     // it came over TLS, to here or to a trusted proxy
+// An Asker is what a request says of the page that it comes from.
+type Asker struct {
+	Origins []string // the Origin fields
+	Site    string   // Sec-Fetch-Site
+	Cookies bool     // it brings cookies, and they would reach the backend
+	Host    string   // the Host it is addressed to
+	Secure  bool     // it came over TLS, to here or to a trusted proxy
 }
 
-// A verdict on an origin.
-type originVerdict struct {
-	origin  string // as the browser sent it; empty: not a browser
-	allowed bool
-	any     bool // only the wildcard allowed it: the answer is for everybody
+// A Verdict on an origin.
+type Verdict struct {
+	Origin  string // as the browser sent it; empty: not a browser
+	Allowed bool
+	Any     bool // only the wildcard allowed it: the answer is for everybody
 
-	// credentials says that cookies count: the origin is this server's own,
+	// Credentials says that cookies count: the origin is this server's own,
 	// is listed as it is, or there is none. What a pattern lets in, the
 	// operator hasn't named.
-	credentials bool
+	Credentials bool
 
-	denial *originDenial // why it isn't allowed
+	Denial *Denial // why it isn't allowed
 }
 
-// An originDenial is why a page may not call.
-type originDenial struct {
-	key  string // that decides
-	text string // for the client
-	hint string // for the operator
+// A Denial is why a page may not call.
+type Denial struct {
+	Key  string // the setting that decides
+	Text string // for the client
+	Hint string // for the operator; empty: list the origin
 }
 
 var (
-	unlistedOrigin = &originDenial{"allow_origins", "pages of this origin may not call this server (allow_origins)", ""}
-	severalOrigins = &originDenial{"allow_origins", "the request has no one origin: want one Origin field, and not an empty one", "a client or a proxy on the way has written Origin wrongly"}
-	unnamedOrigin  = &originDenial{"allow_origins", "a page sent this and doesn't say of which origin: want the browser's Origin field", "a proxy on the way removes Origin: let it pass"}
-	foreignOwn     = &originDenial{"allow_origins", "the browser says that the page is of another origin than its Origin field: want the browser's own Origin", "a proxy on the way rewrites Origin: let it pass as it is"}
-	cookiesAlone   = &originDenial{"metadata.forward_cookies", "a request with cookies has to say which page sent it: want Origin, or no Cookie", "the client sends cookies and no Origin: let it send one of them"}
+	unlistedOrigin = &Denial{"allow_origins", "pages of this origin may not call this server (allow_origins)", ""}
+	severalOrigins = &Denial{"allow_origins", "the request has no one origin: want one Origin field, and not an empty one", "a client or a proxy on the way has written Origin wrongly"}
+	unnamedOrigin  = &Denial{"allow_origins", "a page sent this and doesn't say of which origin: want the browser's Origin field", "a proxy on the way removes Origin: let it pass"}
+	foreignOwn     = &Denial{"allow_origins", "the browser says that the page is of another origin than its Origin field: want the browser's own Origin", "a proxy on the way rewrites Origin: let it pass as it is"}
+	cookiesAlone   = &Denial{"metadata.forward_cookies", "a request with cookies has to say which page sent it: want Origin, or no Cookie", "the client sends cookies and no Origin: let it send one of them"}
 )
 
-// judge decides on the page that a request comes from: the one function that
+// Judge decides on the page that a request comes from: the one function that
 // does, for upgrades, calls and preflights alike.
-func (p *originPolicy) judge(a asker) originVerdict {
+func (p *Origins) Judge(a Asker) Verdict {
 	switch {
-	case len(a.origins) == 0:
+	case len(a.Origins) == 0:
 		return judgeAbsent(a)
-	case len(a.origins) > 1 || a.origins[0] == "":
-		return originVerdict{origin: strings.Join(a.origins, ", "), denial: severalOrigins}
+	case len(a.Origins) > 1 || a.Origins[0] == "":
+		return Verdict{Origin: strings.Join(a.Origins, ", "), Denial: severalOrigins}
 	}
-	v := originVerdict{origin: a.origins[0]}
-	u, ok := parseOrigin(v.origin)
+	v := Verdict{Origin: a.Origins[0]}
+	u, ok := parseOrigin(v.Origin)
 	switch {
-	case v.origin == "null":
-		v.allowed = p.null // and never with cookies: every sandboxed page says it
+	case v.Origin == "null":
+		v.Allowed = p.null // and never with cookies: every sandboxed page says it
 	case ok && p.lists(u):
-		v.allowed, v.credentials = true, true
+		v.Allowed, v.Credentials = true, true
 	case ok && p.isOwn(u, a):
-		if u.Host == strings.ToLower(a.host) && a.site != "" && a.site != "same-origin" {
-			v.denial = foreignOwn
+		if u.Host == strings.ToLower(a.Host) && a.Site != "" && a.Site != "same-origin" {
+			v.Denial = foreignOwn
 			return v
 		}
-		v.allowed, v.credentials = true, true
+		v.Allowed, v.Credentials = true, true
 	case ok && p.matches(u):
-		v.allowed = true
+		v.Allowed = true
 	case p.any:
-		v.allowed, v.any = true, true
+		v.Allowed, v.Any = true, true
 	}
-	if !v.allowed {
-		v.denial = unlistedOrigin
+	if !v.Allowed {
+		v.Denial = unlistedOrigin
 	}
 	return v
 }
@@ -128,15 +132,15 @@ func (p *originPolicy) judge(a asker) originVerdict {
 // and each WebSocket, so what comes without is a program; unless the browser's
 // other word says that it is a page, or cookies say that a browser's trust is
 // being used. https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
-func judgeAbsent(a asker) originVerdict {
+func judgeAbsent(a Asker) Verdict {
 	switch {
-	case a.site == "same-origin":
-	case a.site == "cross-site" || a.site == "same-site":
-		return originVerdict{denial: unnamedOrigin}
-	case a.cookies:
-		return originVerdict{denial: cookiesAlone}
+	case a.Site == "same-origin":
+	case a.Site == "cross-site" || a.Site == "same-site":
+		return Verdict{Denial: unnamedOrigin}
+	case a.Cookies:
+		return Verdict{Denial: cookiesAlone}
 	}
-	return originVerdict{allowed: true, credentials: true}
+	return Verdict{Allowed: true, Credentials: true}
 }
 
 // parseOrigin reads an origin as browsers write it, in any case: scheme, host
@@ -160,28 +164,28 @@ func parseOrigin(text string) (*url.URL, bool) {
 // the address that it was called at, where no name server can forge that. A
 // page that came in plaintext, which anybody on its way may have written, is
 // none of a server that is called over TLS.
-func (p *originPolicy) isOwn(u *url.URL, a asker) bool {
-	if u.Scheme != "https" && (u.Scheme != "http" || a.secure) {
+func (p *Origins) isOwn(u *url.URL, a Asker) bool {
+	if u.Scheme != "https" && (u.Scheme != "http" || a.Secure) {
 		return false
 	}
 	return slices.Contains(p.hosts, u.Host) || slices.Contains(p.hosts, u.Hostname()) ||
-		u.Host == strings.ToLower(a.host) && unforgeable(u.Hostname())
+		u.Host == strings.ToLower(a.Host) && unforgeable(u.Hostname())
 }
 
 // lists holds for an origin that an entry names as it is.
-func (p *originPolicy) lists(u *url.URL) bool {
+func (p *Origins) lists(u *url.URL) bool {
 	return slices.ContainsFunc(p.patterns, func(o originPattern) bool { return o.exact() && o.matches(u) })
 }
 
 // matches holds for an origin that an entry describes.
-func (p *originPolicy) matches(u *url.URL) bool {
+func (p *Origins) matches(u *url.URL) bool {
 	return slices.ContainsFunc(p.patterns, func(o originPattern) bool { return o.matches(u) }) ||
 		slices.ContainsFunc(p.expressions, func(e originExpression) bool { return e.matches(u) })
 }
 
-// allowsHost holds for a Host that a page elsewhere can't make a browser send
+// AllowsHost holds for a Host that a page elsewhere can't make a browser send
 // to a loopback listener by pointing a name of its own at it.
-func (p *originPolicy) allowsHost(host string) bool {
+func (p *Origins) AllowsHost(host string) bool {
 	host = strings.ToLower(host)
 	name, port, _ := parseAuthority(host) // it is one, or there is none
 	return unforgeable(name) || slices.ContainsFunc(p.hosts, func(h string) bool {

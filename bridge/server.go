@@ -97,7 +97,7 @@ type Server struct {
 	limits   Limits
 	log      *slog.Logger
 	obs      Observer
-	origins  originPolicy
+	origins  Origins
 	vouched  vouchedNames
 	router   router
 	budget   *budget
@@ -146,7 +146,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("path prefix %q: want it to begin with a slash and not to end with one", p)
 	}
 	var err error
-	if s.origins, err = newOriginPolicy(cfg.AllowOrigins, cfg.Hosts); err != nil {
+	if s.origins, err = NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
 		return nil, err
 	}
 	if s.router.policy, err = newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods); err != nil {

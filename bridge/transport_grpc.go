@@ -73,7 +73,7 @@ type httpDown struct {
 	r       *http.Request
 	conn    net.Conn // of HTTP/1.1; nil on HTTP/2
 	call    *Call
-	origin  originVerdict
+	origin  Verdict
 	guard   endGuard
 	textOut bool
 

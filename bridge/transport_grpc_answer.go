@@ -77,11 +77,11 @@ func (h *httpDown) makeHeader(fields iter.Seq2[string, string]) {
 	for name, value := range fields {
 		header[name] = append(header[name], value)
 	}
-	if h.origin.origin != "" {
+	if h.origin.Origin != "" {
 		header["Access-Control-Expose-Headers"] = []string{exposed(header)}
 		corsHeaders(header, h.origin)
 	}
-	if h.origin.origin != "" || !h.d.trailers { // to a native client it would be metadata, and no cache keeps what it gets
+	if h.origin.Origin != "" || !h.d.trailers { // to a native client it would be metadata, and no cache keeps what it gets
 		varyAnswer(header)
 	}
 	if _, told := header["x-request-id"]; !told { //nolint:staticcheck // metadata is lower case
