@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
 )
 
 // A Call is one RPC, whatever protocol carried it here.
@@ -51,7 +53,7 @@ type Call struct {
 type Peer struct {
 	Addr      string               // the client's address: an IP, with a port when the connection is its own
 	TLS       *tls.ConnectionState // nil: the connection is plaintext
-	Client    *ClientNames         // by its certificate; nil: it showed none, or none that was verified
+	Client    *gate.ClientNames    // by its certificate; nil: it showed none, or none that was verified
 	Transport string               // the transport's name, as in logs: "grpc-web"
 }
 

@@ -1,15 +1,15 @@
 package bridge
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
 )
 
 // clientCert signs a certificate of a client with the names.
@@ -26,55 +26,13 @@ func clientCert(t testing.TB, ca *authority, commonName string, dns []string, ur
 	return ca.sign(t, template)
 }
 
-func TestClientNames(t *testing.T) {
-	ca := newAuthority(t)
-	for _, c := range []struct {
-		name      string
-		cert      tls.Certificate
-		text      string
-		spiffe    string
-		forwarded string // behind the hash
-	}{
-		{"common name", clientCert(t, ca, "orders", nil), "orders", "", `Subject="CN=orders"`},
-		{"DNS", clientCert(t, ca, "orders", []string{"orders.example.org", "*.example.org"}), "orders.example.org", "", `Subject="CN=orders";DNS=orders.example.org;DNS=*.example.org`},
-		{
-			"SPIFFE", clientCert(t, ca, "", []string{"orders.example.org"}, "spiffe://example.org/ns/shop/sa/orders"),
-			"spiffe://example.org/ns/shop/sa/orders", "spiffe://example.org/ns/shop/sa/orders",
-			`Subject="";URI=spiffe://example.org/ns/shop/sa/orders;DNS=orders.example.org`,
-		},
-		{
-			"several URIs", clientCert(t, ca, "orders", nil, "spiffe://example.org/a", "spiffe://example.org/b"), "orders", "",
-			`Subject="CN=orders";URI=spiffe://example.org/a;URI=spiffe://example.org/b`,
-		},
-		{"another URI", clientCert(t, ca, "orders", nil, "https://example.org/a"), "orders", "", `Subject="CN=orders";URI=https://example.org/a`},
-		{
-			"an element that it isn't", clientCert(t, ca, `x";URI=spiffe://example.org/root,Subject="y`, nil, "spiffe://example.org/a,b;c=d"),
-			"spiffe://example.org/a,b;c=d", "spiffe://example.org/a,b;c=d",
-			`Subject="CN=x\\\"\\;URI=spiffe://example.org/root\\,Subject=\\\"y";URI="spiffe://example.org/a,b;c=d"`,
-		},
-		{"what no header carries", clientCert(t, ca, "Jürgen\r\nx: y", nil), "Jürgen\r\nx: y", "", `Subject="CN=J?rgen??x: y"`},
-	} {
-		state := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{c.cert.Leaf}}, PeerCertificates: []*x509.Certificate{c.cert.Leaf}}
-		n := namesOf(nil, state)
-		hash := sha256.Sum256(c.cert.Leaf.Raw)
-		want := "Hash=" + hex.EncodeToString(hash[:]) + ";" + c.forwarded
-		if n.String() != c.text || n.SPIFFE != c.spiffe || n.forwarded != want {
-			t.Errorf("%s: %q, %q,\n%s; want %q, %q,\n%s", c.name, n, n.SPIFFE, n.forwarded, c.text, c.spiffe, want)
-		}
-		state.VerifiedChains = nil
-		if n := namesOf(nil, state); n != nil || n.String() != "" {
-			t.Errorf("%s: of a certificate that nobody verified the names are %v", c.name, n)
-		}
-	}
-}
-
 // TestClientCertificateIsForwardedByKey: in the log always; to the backend by
 // key; and what a client says of its certificate never, also inside a tunnel.
 func TestClientCertificateIsForwardedByKey(t *testing.T) {
 	backend, seen := seenBy(t)
 	ca := newAuthority(t)
 	cert := clientCert(t, ca, "orders", nil, "spiffe://example.org/orders")
-	own := namesOf(nil, &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{cert.Leaf}}}).forwarded
+	own := gate.NamesOf(&tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{cert.Leaf}}}).Forwarded()
 	serverTLS := &tls.Config{
 		Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: ca.pool,
 	}

@@ -8,10 +8,11 @@
 //     gets the last answer; lifetime.go bounds its idle time and its age, and
 //     knows why it ended. What the kernel knows of it is asked of package
 //     socket. HTTP/2 is served by package h2, HTTP/1.1 by net/http.
-//   - peer.go, proxyprotocol.go, forwarded.go, client_names.go: who is at the
-//     other end: what a PROXY header, a trusted proxy and a certificate say.
-//   - gate.go, origin.go: the request's facts are read (peer, host, origin,
-//     what proxies vouch for), and what may not call is refused.
+//   - peer.go, proxyprotocol.go, client_names.go: who has the connection, by its
+//     socket, its PROXY header, its certificate.
+//   - gate.go, misdirected.go: the request's facts are read (peer, host, origin,
+//     what proxies vouch for), and what may not call is refused. What all that
+//     is said means is asked of package gate.
 //   - transport.go: the table of client protocols; the one that accepts the
 //     request makes of it a Call and a Downstream (call.go).
 //   - quota.go, quota_*.go: what connections, handshakes and calls count with:
@@ -30,7 +31,7 @@
 //     released, and the Observer (observe.go) hears of it.
 //
 // What knows no calls is a package below this one, which it imports and which
-// doesn't import it: h2, websocket, socket, buffer, flood.
+// doesn't import it: gate, h2, websocket, socket, buffer, flood.
 //
 // # Who waits for whom
 //

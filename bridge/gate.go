@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
 )
 
 // An arrival is what is known of a request before any of its bytes count:
@@ -17,16 +19,18 @@ type arrival struct {
 	method     string     // the gRPC method
 	host       string
 	peer       Peer
-	from       *address   // what its address uses; nil: it isn't the connection's own
-	trusted    bool       // the peer is a trusted proxy: its forwarding headers count
-	forward    forwarding // what culvert vouches for
-	unreadable error      // why that isn't known
-	origin     Verdict    // who the page is
-	refused    error      // why no call can come of it, if that is to be said in its own protocol
-	conn       net.Conn   // of HTTP/1.1; nil on HTTP/2
+	from       *address        // what its address uses; nil: it isn't the connection's own
+	trusted    bool            // the peer is a trusted proxy: its forwarding headers count
+	forward    gate.Forwarding // what culvert vouches for
+	unreadable error           // why that isn't known
+	origin     gate.Verdict    // who the page is
+	refused    error           // why no call can come of it, if that is to be said in its own protocol
+	conn       net.Conn        // of HTTP/1.1; nil on HTTP/2
 	tunnel     bool
 	protocol   string // "1.1" or "2", for via
 }
+
+const malformedAuthority = "the host that the request is for is none: want a name or an IP address, IPv6 in brackets, and maybe a port"
 
 // ServeHTTP takes one request: a call in any of the protocols, a WebSocket
 // upgrade, a browser's preflight, or what is none of these.
@@ -51,7 +55,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	r = s.throughTunnel(r)
-	if _, _, ok := parseAuthority(r.Host); !ok && r.Host != "" { // of HTTP/1.0 none may come
+	if _, _, ok := gate.ParseAuthority(r.Host); !ok && r.Host != "" { // of HTTP/1.0 none may come
 		refuse(w, r, http.StatusBadRequest, malformedAuthority)
 		return
 	}
@@ -72,11 +76,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodOptions && len(r.Header["Origin"]) > 0 && r.Header.Get("Access-Control-Request-Method") != "" {
-		varyPreflight(w.Header())
+		gate.VaryPreflight(w.Header())
 		if !s.originAllowed(w, r, a) {
 			return
 		}
-		preflight(w, r, a.origin)
+		gate.Preflight(w, r, a.origin, crosses)
 		return
 	}
 	t := transportFor(r)
@@ -131,16 +135,20 @@ func (s *Server) arrive(r *http.Request) *arrival {
 		a.protocol = "2"
 	}
 	a.peer.Client = namesOf(conn, a.peer.TLS)
-	direct := hostOnly(r.RemoteAddr)
+	direct := gate.HostOf(r.RemoteAddr)
 	if addr, err := netip.ParseAddr(direct); err == nil {
 		if bare := addr.Unmap().WithZone(""); bare != addr {
 			addr, direct = bare, bare.String()
 		}
-		a.trusted = containsAddr(a.listening.TrustedProxies, addr) && !a.listening.speaksForNobody(conn)
+		a.trusted = gate.Contains(a.listening.TrustedProxies, addr) && !a.listening.speaksForNobody(conn)
 	}
-	a.forward = forwarding{forChain: direct, proto: scheme(a.peer.TLS), host: r.Host, via: a.protocol + " culvert"}
+	a.forward = gate.Forwarding{For: direct, Proto: scheme(a.peer.TLS), Host: r.Host, Via: a.protocol + " culvert"}
 	if a.trusted {
-		a.unreadable = a.trust(r.Header, a.listening)
+		var client string
+		client, a.unreadable = a.forward.Trust(r.Header, gate.Proxies{Trusted: a.listening.TrustedProxies, Forwarded: a.listening.Forwarded})
+		if client != "" {
+			a.peer.Addr = client
+		}
 	}
 	if client := clientUnder(conn); client != nil && !a.trusted {
 		a.from = client.use.address
@@ -150,13 +158,13 @@ func (s *Server) arrive(r *http.Request) *arrival {
 }
 
 // asker reads what the request says of its page.
-func (s *Server) asker(r *http.Request, a *arrival) Asker {
-	return Asker{
+func (s *Server) asker(r *http.Request, a *arrival) gate.Asker {
+	return gate.Asker{
 		Origins: r.Header["Origin"],
 		Site:    r.Header.Get("Sec-Fetch-Site"),
 		Cookies: s.cfg.ForwardCookies && len(r.Header["Cookie"]) > 0,
 		Host:    r.Host,
-		Secure:  a.forward.proto == "https",
+		Secure:  a.forward.Proto == "https",
 	}
 }
 
@@ -168,7 +176,7 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 		return true
 	}
 	hint := why.Hint
-	if why == unlistedOrigin {
+	if hint == "" {
 		hint = "to allow it: --allow-origin " + a.origin.Origin
 	}
 	s.refusals.note(Refusal{Reason: ReasonOriginDenied, Key: why.Key, Peer: a.peer.Addr, Detail: a.origin.Origin, ReportOnly: s.cfg.TryOrigins}, hint)
@@ -176,7 +184,7 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 		a.origin.Allowed = true
 		return true
 	}
-	varyAnswer(w.Header())
+	gate.VaryAnswer(w.Header())
 	refuse(w, r, http.StatusForbidden, why.Text)
 	return false
 }

@@ -134,19 +134,6 @@ func TestVary(t *testing.T) {
 	}
 }
 
-// TestVaryOfTheBackendStays beside culvert's own.
-func TestVaryOfTheBackendStays(t *testing.T) {
-	h := http.Header{"Vary": {"Accept-Encoding"}}
-	varyAnswer(h)
-	if got := names(h["Vary"]); !slices.Equal(got, []string{"accept-encoding", "origin", "sec-fetch-site"}) {
-		t.Errorf("Vary is %q", got)
-	}
-	varyAnswer(http.Header{})
-	if len(varies) != 1 {
-		t.Errorf("what answers share became %q", varies)
-	}
-}
-
 // TestTwoOriginsOverTheWire: net/http keeps both lines; an empty one is one.
 func TestTwoOriginsOverTheWire(t *testing.T) {
 	address := serve(t, newServer(t, Config{Backend: nowhere, AllowOrigins: []string{"*", "https://app.example.com"}}))
@@ -332,6 +319,22 @@ func TestMethodsAreTriedOut(t *testing.T) {
 		}
 		if want := c.key; strings.Join(keys, " ") != want {
 			t.Errorf("%s: told %q, want %q", c.method, keys, want)
+		}
+	}
+}
+
+// TestPreflightOverTheWire is answered before anything else is known, also
+// where no method is, and the connection goes on. It grants what may cross.
+func TestPreflightOverTheWire(t *testing.T) {
+	address := serve(t, newServer(t, Config{Backend: nowhere, AllowOrigins: []string{"https://app.example.com"}}))
+	ask := "OPTIONS /any/where HTTP/1.1\r\nhost: localhost\r\norigin: https://app.example.com\r\naccess-control-request-method: POST\r\naccess-control-request-headers: x-grpc-web, cookie, x-a, x-forwarded-for, host, origin, sec-fetch-mode, te, x-real-ip, grpc-status, culvert-identity\r\n"
+	answers := exchange(t, address, ask+"\r\n"+ask+"connection: close\r\n\r\n")
+	if len(answers) != 2 {
+		t.Fatalf("%d answers to two preflights", len(answers))
+	}
+	for _, a := range answers {
+		if a.StatusCode != http.StatusNoContent || a.Header.Get("Access-Control-Allow-Origin") != "https://app.example.com" || a.Header.Get("Access-Control-Allow-Headers") != "x-grpc-web, x-a" {
+			t.Errorf("got %s %v", a.Status, a.Header)
 		}
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
 )
 
 func prefixes(t testing.TB, texts ...string) (list []netip.Prefix) {
@@ -49,30 +51,30 @@ func TestWhoCalls(t *testing.T) {
 		header       http.Header
 		peer         string
 		trusted      bool
-		want         forwarding
+		want         gate.Forwarding
 	}{
-		{"a client", "198.51.100.1:555", false, nil, "198.51.100.1:555", false, forwarding{"198.51.100.1", "http", "culvert.example", "1.1 culvert"}},
-		{"a client over TLS", "[2001:db8::1]:555", true, nil, "[2001:db8::1]:555", false, forwarding{"2001:db8::1", "https", "culvert.example", "1.1 culvert"}},
+		{"a client", "198.51.100.1:555", false, nil, "198.51.100.1:555", false, forwards("198.51.100.1", "http", "culvert.example", "1.1 culvert")},
+		{"a client over TLS", "[2001:db8::1]:555", true, nil, "[2001:db8::1]:555", false, forwards("2001:db8::1", "https", "culvert.example", "1.1 culvert")},
 		{"a liar", "198.51.100.1:555", false, http.Header{
 			"X-Forwarded-For": {"127.0.0.1"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"admin"}, "Via": {"1.1 liar"},
-		}, "198.51.100.1:555", false, forwarding{"198.51.100.1", "http", "culvert.example", "1.1 culvert"}},
-		{"a proxy that says nothing", "10.1.2.3:555", false, nil, "10.1.2.3:555", true, forwarding{"10.1.2.3", "http", "culvert.example", "1.1 culvert"}},
+		}, "198.51.100.1:555", false, forwards("198.51.100.1", "http", "culvert.example", "1.1 culvert")},
+		{"a proxy that says nothing", "10.1.2.3:555", false, nil, "10.1.2.3:555", true, forwards("10.1.2.3", "http", "culvert.example", "1.1 culvert")},
 		{"a proxy", "10.1.2.3:555", false, http.Header{
 			"X-Forwarded-For": {"203.0.113.9"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"app.example"}, "Via": {"2 edge"},
-		}, "203.0.113.9", true, forwarding{"203.0.113.9, 10.1.2.3", "https", "app.example", "2 edge, 1.1 culvert"}},
+		}, "203.0.113.9", true, forwards("203.0.113.9, 10.1.2.3", "https", "app.example", "2 edge, 1.1 culvert")},
 		{"a chain of proxies", "10.1.2.3:555", false, http.Header{
 			"X-Forwarded-For": {"203.0.113.9, 10.9.9.9", "192.0.2.7"},
-		}, "203.0.113.9", true, forwarding{"203.0.113.9, 10.9.9.9, 192.0.2.7, 10.1.2.3", "http", "culvert.example", "1.1 culvert"}},
+		}, "203.0.113.9", true, forwards("203.0.113.9, 10.9.9.9, 192.0.2.7, 10.1.2.3", "http", "culvert.example", "1.1 culvert")},
 		{"a liar behind a proxy", "10.1.2.3:555", false, http.Header{
 			"X-Forwarded-For": {"127.0.0.1, 203.0.113.9"},
-		}, "203.0.113.9", true, forwarding{"127.0.0.1, 203.0.113.9, 10.1.2.3", "http", "culvert.example", "1.1 culvert"}},
-		{"proxies alone", "10.1.2.3:555", false, http.Header{"X-Forwarded-For": {"10.0.0.1, 10.0.0.2"}}, "10.0.0.1", true, forwarding{"10.0.0.1, 10.0.0.2, 10.1.2.3", "http", "culvert.example", "1.1 culvert"}},
-		{"an address that is none", "10.1.2.3:555", false, http.Header{"X-Forwarded-For": {"203.0.113.9, unknown, 10.0.0.2"}}, "10.0.0.2", true, forwarding{"203.0.113.9, unknown, 10.0.0.2, 10.1.2.3", "http", "culvert.example", "1.1 culvert"}},
-		{"addresses with ports", "10.1.2.3:555", false, http.Header{"X-Forwarded-For": {"[2001:db8::9]:77 , 192.0.2.7:80"}}, "2001:db8::9", true, forwarding{"[2001:db8::9]:77 , 192.0.2.7:80, 10.1.2.3", "http", "culvert.example", "1.1 culvert"}},
-		{"a proxy on IPv6", "[fd00::1]:555", false, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "203.0.113.9", true, forwarding{"203.0.113.9, fd00::1", "http", "culvert.example", "1.1 culvert"}},
-		{"a proxy on IPv4 in IPv6", "[::ffff:10.1.2.3]:555", false, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "203.0.113.9", true, forwarding{"203.0.113.9, 10.1.2.3", "http", "culvert.example", "1.1 culvert"}},
-		{"a neighbour of a proxy", "192.0.2.8:555", false, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "192.0.2.8:555", false, forwarding{"192.0.2.8", "http", "culvert.example", "1.1 culvert"}},
-		{"no address at all", "@", false, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "@", false, forwarding{"@", "http", "culvert.example", "1.1 culvert"}},
+		}, "203.0.113.9", true, forwards("127.0.0.1, 203.0.113.9, 10.1.2.3", "http", "culvert.example", "1.1 culvert")},
+		{"proxies alone", "10.1.2.3:555", false, http.Header{"X-Forwarded-For": {"10.0.0.1, 10.0.0.2"}}, "10.0.0.1", true, forwards("10.0.0.1, 10.0.0.2, 10.1.2.3", "http", "culvert.example", "1.1 culvert")},
+		{"an address that is none", "10.1.2.3:555", false, http.Header{"X-Forwarded-For": {"203.0.113.9, unknown, 10.0.0.2"}}, "10.0.0.2", true, forwards("203.0.113.9, unknown, 10.0.0.2, 10.1.2.3", "http", "culvert.example", "1.1 culvert")},
+		{"addresses with ports", "10.1.2.3:555", false, http.Header{"X-Forwarded-For": {"[2001:db8::9]:77 , 192.0.2.7:80"}}, "2001:db8::9", true, forwards("[2001:db8::9]:77 , 192.0.2.7:80, 10.1.2.3", "http", "culvert.example", "1.1 culvert")},
+		{"a proxy on IPv6", "[fd00::1]:555", false, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "203.0.113.9", true, forwards("203.0.113.9, fd00::1", "http", "culvert.example", "1.1 culvert")},
+		{"a proxy on IPv4 in IPv6", "[::ffff:10.1.2.3]:555", false, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "203.0.113.9", true, forwards("203.0.113.9, 10.1.2.3", "http", "culvert.example", "1.1 culvert")},
+		{"a neighbour of a proxy", "192.0.2.8:555", false, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "192.0.2.8:555", false, forwards("192.0.2.8", "http", "culvert.example", "1.1 culvert")},
+		{"no address at all", "@", false, http.Header{"X-Forwarded-For": {"203.0.113.9"}}, "@", false, forwards("@", "http", "culvert.example", "1.1 culvert")},
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, testMethod, http.NoBody)
 		r.Host, r.RemoteAddr = "culvert.example", c.remote
@@ -124,7 +126,7 @@ func TestViaNamesTheProtocol(t *testing.T) {
 	for major, want := range map[int]string{1: "1.1 culvert", 2: "2 culvert"} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, testMethod, http.NoBody)
 		r.ProtoMajor = major
-		if got := s.arrive(r).forward.via; got != want {
+		if got := s.arrive(r).forward.Via; got != want {
 			t.Errorf("HTTP/%d: via %q, want %q", major, got, want)
 		}
 	}

@@ -74,10 +74,10 @@ func (a *arrival) vouch(md metadata.MD) {
 	delete(md, "forwarded") // a trusted proxy's: said anew
 	f := a.forward
 	for _, field := range [...]struct{ name, value string }{
-		{"x-forwarded-for", f.forChain},
-		{"x-forwarded-proto", f.proto},
-		{"x-forwarded-host", f.host},
-		{"via", f.via},
+		{"x-forwarded-for", f.For},
+		{"x-forwarded-proto", f.Proto},
+		{"x-forwarded-host", f.Host},
+		{"via", f.Via},
 	} {
 		if codec.ValidValue(field.value) && field.value != "" {
 			md[field.name] = []string{field.value}

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
 )
 
 // A clientConn can linger when it closes. A close with bytes unread makes the
@@ -22,9 +24,9 @@ type clientConn struct {
 	greeted   atomic.Bool // TLS: the handshake was done
 	once      sync.Once
 	use       connUse
-	batch     batch                       // of what is written
-	proxied   *proxied                    // nil: no PROXY header is to come
-	names     atomic.Pointer[ClientNames] // of its certificate, once they are asked for
+	batch     batch                            // of what is written
+	proxied   *proxied                         // nil: no PROXY header is to come
+	names     atomic.Pointer[gate.ClientNames] // of its certificate, once they are asked for
 	life      life
 }
 

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
 )
 
 // A Listener is what holds for one address that a Server listens on. Of what
@@ -68,7 +70,7 @@ func (c *Config) ownListener() Listener {
 
 // expectsHeader says whether a connection begins with a PROXY header.
 func (l *listening) expectsHeader(c *clientConn) bool {
-	return len(l.ProxyProtocol) > 0 && containsPeer(l.ProxyProtocol, c.address())
+	return len(l.ProxyProtocol) > 0 && gate.ContainsPeer(l.ProxyProtocol, c.address())
 }
 
 // keyTrustedProxies is the key that says whose word on clients counts.

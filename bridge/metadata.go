@@ -240,6 +240,9 @@ var (
 	toDownstream = compileRules(responseRules)
 )
 
+// crosses holds for metadata that anybody may send.
+func crosses(name string) bool { return toUpstream.of(name) == pass }
+
 // requestMetadata makes a call's metadata of the headers that brought it.
 // Names that Connection lists are of that connection, so they don't cross.
 func requestMetadata(h http.Header, trusted, cookies bool, limit sizeLimit) (metadata.MD, error) {

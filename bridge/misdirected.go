@@ -1,5 +1,7 @@
 package bridge
 
+import "github.com/culvert-grpc/culvert/bridge/gate"
+
 // keyCertificates is the key that says what clients have to show for a name.
 const keyCertificates = "tls.certificates"
 
@@ -14,6 +16,6 @@ func (a *arrival) misdirected() bool {
 	if l.SamePolicy == nil || state == nil || state.ServerName == a.host {
 		return false
 	}
-	host, _, _ := parseAuthority(a.host) // it is one, or there is none
+	host, _, _ := gate.ParseAuthority(a.host) // it is one, or there is none
 	return state.ServerName != host && !l.SamePolicy(state.ServerName, host)
 }

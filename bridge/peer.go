@@ -3,7 +3,6 @@ package bridge
 import (
 	"net"
 	"net/netip"
-	"slices"
 )
 
 // RemoteAddr is the client's address. Where a PROXY header is to come, it
@@ -61,17 +60,4 @@ func (l *listening) speaksForNobody(c net.Conn) bool {
 	}
 	client := clientUnder(c)
 	return client != nil && client.proxied != nil && client.proxied.client == nil
-}
-
-// containsPeer looks for an address of a socket among networks.
-func containsPeer(networks []netip.Prefix, peer net.Addr) bool {
-	tcp, ok := peer.(*net.TCPAddr)
-	return ok && containsAddr(networks, tcp.AddrPort().Addr())
-}
-
-// containsAddr looks for an address among networks, one of IPv4 as that also
-// in IPv6's clothes, and whatever its zone.
-func containsAddr(networks []netip.Prefix, a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
-	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
 }

@@ -1,19 +1,15 @@
 package bridge
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
 
-	"github.com/pires/go-proxyproto"
+	"github.com/culvert-grpc/culvert/bridge/gate"
 )
 
 // A proxied is what the PROXY header of a connection says. It is read by
@@ -43,7 +39,7 @@ func (c *clientConn) awaitHeader() error {
 func (c *clientConn) learnClient() {
 	p := c.proxied
 	_ = c.Conn.SetReadDeadline(time.Now().Add(handshakeTimeout)) // a closed connection needs none
-	header, err := readProxyHeader(c.Conn)
+	client, err := gate.ReadPROXYHeader(c.Conn)
 	_ = c.Conn.SetReadDeadline(time.Time{}) // likewise
 	if err != nil {
 		p.err = io.EOF // an end that net/http has no answer for
@@ -51,7 +47,7 @@ func (c *clientConn) learnClient() {
 		c.refuseHeader(err)
 		return
 	}
-	p.client = clientIn(header)
+	p.client = client
 	if err := c.admit(); err != nil {
 		p.err = io.EOF
 		c.tellRefusal(err)
@@ -64,7 +60,7 @@ func (c *clientConn) learnClient() {
 // refuseHeader says why a connection ends, but for one that came and went
 // without a byte: so look health checks and port scans.
 func (c *clientConn) refuseHeader(err error) {
-	if errors.Is(err, errNothingCame) {
+	if errors.Is(err, gate.ErrNothingCame) {
 		return
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -76,102 +72,3 @@ func (c *clientConn) refuseHeader(err error) {
 
 // keyProxyProtocol is the key that says who sends PROXY headers.
 const keyProxyProtocol = "proxy_protocol"
-
-// clientIn returns the client that a header names, nil if none: a health check
-// of the proxy's own has none, nor has who reached the proxy without an
-// address.
-func clientIn(h *proxyproto.Header) net.Addr {
-	if h.Command.IsLocal() { // in version 1: UNKNOWN
-		return nil
-	}
-	ip, _, ok := h.IPs()
-	port, _, _ := h.Ports() // as ok
-	addr, valid := netip.AddrFromSlice(ip)
-	if !ok || !valid {
-		return nil
-	}
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr.Unmap(), uint16(port)))
-}
-
-// What a header has at least: "PROXY UNKNOWN" and its line's end, which is
-// less than version 2 has before its length, and at most.
-const (
-	leastHeader   = 15
-	fixedHeader   = 16
-	maxHeaderLine = 107     // version 1
-	maxHeaderBody = 4 << 10 // version 2: as much as go-proxyproto takes
-)
-
-var (
-	errNothingCame = errors.New("the peer left before its PROXY header")
-	errNoHeader    = errors.New("the connection begins without a PROXY header")
-	errLongHeader  = errors.New("the PROXY header is too long")
-)
-
-// readProxyHeader reads a PROXY header and not one byte behind it: whoever
-// comes next may read the socket itself.
-func readProxyHeader(r io.Reader) (*proxyproto.Header, error) {
-	header := make([]byte, leastHeader, 2*maxHeaderLine)
-	if n, err := io.ReadFull(r, header); err != nil {
-		if n == 0 && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil, errNothingCame
-		}
-		return nil, broken(err)
-	}
-	var err error
-	switch {
-	case bytes.HasPrefix(header, proxyproto.SIGV1):
-		header, err = readHeaderLine(r, header)
-	case bytes.HasPrefix(header, proxyproto.SIGV2):
-		header, err = readHeaderBody(r, header)
-	default:
-		err = errNoHeader
-	}
-	if err != nil {
-		return nil, err
-	}
-	rest := bytes.NewReader(header)
-	buffered := bufio.NewReaderSize(rest, len(header)) // it wants all of it with one read
-	h, err := proxyproto.Read(buffered)
-	if err != nil {
-		return nil, err
-	}
-	if buffered.Buffered() > 0 || rest.Len() > 0 {
-		return nil, proxyproto.ErrInvalidLength
-	}
-	return h, nil
-}
-
-// readHeaderLine reads on to the end of the line.
-func readHeaderLine(r io.Reader, line []byte) ([]byte, error) {
-	for line[len(line)-1] != '\n' {
-		if len(line) == maxHeaderLine {
-			return nil, errLongHeader
-		}
-		line = append(line, 0)
-		if _, err := io.ReadFull(r, line[len(line)-1:]); err != nil {
-			return nil, broken(err)
-		}
-	}
-	return line, nil
-}
-
-// readHeaderBody reads what the length says.
-func readHeaderBody(r io.Reader, header []byte) ([]byte, error) {
-	header = append(header, make([]byte, fixedHeader-leastHeader)...)
-	if _, err := io.ReadFull(r, header[leastHeader:]); err != nil {
-		return nil, broken(err)
-	}
-	body := int(binary.BigEndian.Uint16(header[fixedHeader-2:]))
-	if body > maxHeaderBody {
-		return nil, errLongHeader
-	}
-	header = append(header, make([]byte, body)...)
-	if _, err := io.ReadFull(r, header[fixedHeader:]); err != nil {
-		return nil, broken(err)
-	}
-	return header, nil
-}
-
-// broken says that a header ended within; a deadline's error stays one.
-func broken(err error) error { return fmt.Errorf("the PROXY header breaks off: %w", err) }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
 )
 
 // An addressTable has what each client address uses. An entry takes about 100
@@ -62,7 +64,7 @@ func newAddressTable() *addressTable {
 // that no IPv6 client can come from (multicast). What isn't an address has 0,
 // as has IPv6's loopback.
 func addressKey(peer string) uint64 {
-	addr, err := netip.ParseAddr(hostOnly(peer))
+	addr, err := netip.ParseAddr(gate.HostOf(peer))
 	if err != nil {
 		return 0
 	}

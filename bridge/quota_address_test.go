@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
 )
 
 func TestAddressKey(t *testing.T) {
@@ -44,7 +46,7 @@ func FuzzAddressKey(f *testing.F) {
 	f.Add("unix", "")
 	f.Fuzz(func(t *testing.T, a, b string) {
 		network := func(peer string) netip.Prefix {
-			addr, err := netip.ParseAddr(hostOnly(peer))
+			addr, err := netip.ParseAddr(gate.HostOf(peer))
 			if err != nil {
 				addr = netip.IPv6Loopback()
 			}

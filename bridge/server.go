@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
@@ -26,6 +27,7 @@ type Config struct {
 	// "https://*.example.com", "http://localhost:*", "vscode-webview://*", a
 	// regular expression for the whole origin behind "~", "null", or "*" for
 	// all but "null". Cookies pass only for an origin that is listed as it is.
+	// New fails with a *gate.OriginError for an entry that is none of these.
 	AllowOrigins []string
 
 	// TryOrigins lets pages pass that AllowOrigins would keep out, without
@@ -97,7 +99,7 @@ type Server struct {
 	limits   Limits
 	log      *slog.Logger
 	obs      Observer
-	origins  Origins
+	origins  gate.Origins
 	vouched  vouchedNames
 	router   router
 	budget   *budget
@@ -146,7 +148,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("path prefix %q: want it to begin with a slash and not to end with one", p)
 	}
 	var err error
-	if s.origins, err = NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
+	if s.origins, err = gate.NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
 		return nil, err
 	}
 	if s.router.policy, err = newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods); err != nil {

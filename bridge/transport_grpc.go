@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -73,7 +74,7 @@ type httpDown struct {
 	r       *http.Request
 	conn    net.Conn // of HTTP/1.1; nil on HTTP/2
 	call    *Call
-	origin  Verdict
+	origin  gate.Verdict
 	guard   endGuard
 	textOut bool
 

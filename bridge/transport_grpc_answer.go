@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -78,11 +79,11 @@ func (h *httpDown) makeHeader(fields iter.Seq2[string, string]) {
 		header[name] = append(header[name], value)
 	}
 	if h.origin.Origin != "" {
-		header["Access-Control-Expose-Headers"] = []string{exposed(header)}
-		corsHeaders(header, h.origin)
+		header["Access-Control-Expose-Headers"] = []string{gate.Exposed(header)}
+		gate.CORSHeaders(header, h.origin)
 	}
 	if h.origin.Origin != "" || !h.d.trailers { // to a native client it would be metadata, and no cache keeps what it gets
-		varyAnswer(header)
+		gate.VaryAnswer(header)
 	}
 	if _, told := header["x-request-id"]; !told { //nolint:staticcheck // metadata is lower case
 		header["X-Request-Id"] = []string{h.call.info.ID}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -66,7 +67,7 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 // newBridge makes the bridge, and says where stands what it refuses.
 func newBridge(cfg bridge.Config, c *config.Loaded) (*bridge.Server, error) {
 	s, err := bridge.New(cfg)
-	var about *bridge.OriginError
+	var about *gate.OriginError
 	if errors.As(err, &about) {
 		err = c.Errorf("allow_origins", "%w", err)
 	}

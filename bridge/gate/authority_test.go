@@ -1,4 +1,4 @@
-package bridge
+package gate
 
 import (
 	"net/netip"
@@ -23,11 +23,11 @@ func TestParseAuthority(t *testing.T) {
 		{"my%20backend", "my%20backend", ""}, // as grpc-go writes a name of its own resolver
 		{"a!b", "a!b", ""},
 	} {
-		host, port, ok := parseAuthority(c.in)
+		host, port, ok := ParseAuthority(c.in)
 		if !ok || host != c.host || port != c.port {
 			t.Errorf("%q: %q, %q, %v; want %q, %q", c.in, host, port, ok, c.host, c.port)
 		}
-		if n := testing.AllocsPerRun(100, func() { parseAuthority(c.in) }); n > 0 {
+		if n := testing.AllocsPerRun(100, func() { ParseAuthority(c.in) }); n > 0 {
 			t.Errorf("%q: %v allocations", c.in, n)
 		}
 	}
@@ -37,7 +37,7 @@ func TestParseAuthority(t *testing.T) {
 		"[fe80::1%]", "[fe80::1%a]b]", "a[::1]", "a]", "u@a.example", "u:p@a.example", "a.example,b.example", "a;b", "a=b", "a/b", "a b", "a\tb", "a\x00", "caf\u00e9",
 		"a%", "a%2", "a%zz", "%61.example", "a%2eexample", "a%2Eexample", strings.Repeat("a", 256),
 	} {
-		if host, port, ok := parseAuthority(in); ok {
+		if host, port, ok := ParseAuthority(in); ok {
 			t.Errorf("%q is taken for %q, %q", in, host, port)
 		}
 	}
@@ -50,7 +50,7 @@ func FuzzParseAuthority(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
-		host, port, ok := parseAuthority(in)
+		host, port, ok := ParseAuthority(in)
 		if !ok {
 			return
 		}
@@ -73,10 +73,10 @@ func FuzzParseAuthority(f *testing.F) {
 		}
 		// With a dot at its end it is the same host, with two it is none.
 		again := host + "."
-		if same, _, ok := parseAuthority(again); !ok || same != host {
+		if same, _, ok := ParseAuthority(again); !ok || same != host {
 			t.Errorf("%q is %q, %v; want %q", again, same, ok, host)
 		}
-		if _, _, ok := parseAuthority(again + "."); ok {
+		if _, _, ok := ParseAuthority(again + "."); ok {
 			t.Errorf("%q. is taken", again)
 		}
 	})

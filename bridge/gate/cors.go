@@ -1,4 +1,4 @@
-package bridge
+package gate
 
 import (
 	"maps"
@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// corsHeaders tells a browser that its page may read the answer, and whether
+// CORSHeaders tells a browser that its page may read the answer, and whether
 // it may have sent cookies with the request.
-func corsHeaders(h http.Header, v Verdict) {
+func CORSHeaders(h http.Header, v Verdict) {
 	switch {
 	case v.Origin == "":
 	case v.Any:
@@ -26,8 +26,9 @@ func corsHeaders(h http.Header, v Verdict) {
 // request that lacks them: another page's would be refused. Nobody writes to it.
 var varies = []string{"Origin, Sec-Fetch-Site"}
 
-// varyAnswer tells caches so.
-func varyAnswer(h http.Header) {
+// VaryAnswer tells caches what every answer depends on: the page, also where a
+// request names none.
+func VaryAnswer(h http.Header) {
 	if h["Vary"] == nil {
 		h["Vary"] = varies
 		return
@@ -35,8 +36,8 @@ func varyAnswer(h http.Header) {
 	h.Add("Vary", varies[0])
 }
 
-// varyPreflight tells caches what else the answer to a preflight depends on.
-func varyPreflight(h http.Header) {
+// VaryPreflight tells caches what else the answer to a preflight depends on.
+func VaryPreflight(h http.Header) {
 	h.Add("Vary", "Access-Control-Request-Method")
 	h.Add("Vary", "Access-Control-Request-Headers")
 }
@@ -44,20 +45,21 @@ func varyPreflight(h http.Header) {
 // preflightMaxAge is Chrome's cap, in seconds.
 const preflightMaxAge = "7200"
 
-// preflight answers what a browser asks before it sends a call. The headers
-// it asks for are granted when a call may carry them at all.
+// Preflight answers what a browser asks before it sends a call. The headers
+// it asks for are granted that web clients' protocols have, and those of which
+// crosses says that a call may carry them; their names are in lower case.
 // https://fetch.spec.whatwg.org/#cors-preflight-request
-func preflight(w http.ResponseWriter, r *http.Request, v Verdict) {
+func Preflight(w http.ResponseWriter, r *http.Request, v Verdict, crosses func(name string) bool) {
 	h := w.Header()
-	varyAnswer(h)
-	corsHeaders(h, v)
+	VaryAnswer(h)
+	CORSHeaders(h, v)
 	h.Set("Access-Control-Allow-Methods", "POST")
 	h.Set("Access-Control-Max-Age", preflightMaxAge)
 	var granted []string
 	for _, line := range r.Header["Access-Control-Request-Headers"] {
 		for name := range strings.SplitSeq(line, ",") {
 			name = strings.ToLower(strings.TrimSpace(name))
-			if mayRequest(name) && len(granted) < 128 {
+			if len(granted) < 128 && (slices.Contains(protocolHeaders, name) || isToken(name) && crosses(name)) {
 				granted = append(granted, name)
 			}
 		}
@@ -75,11 +77,6 @@ var protocolHeaders = []string{
 	"connect-protocol-version", "connect-timeout-ms", "connect-content-encoding", "connect-accept-encoding",
 }
 
-// mayRequest holds for a header that a page may send with a call.
-func mayRequest(name string) bool {
-	return slices.Contains(protocolHeaders, name) || (isToken(name) && toUpstream.of(name) == pass)
-}
-
 // isToken holds for an HTTP field name in lower case. RFC 9110 §5.6.2.
 func isToken(s string) bool {
 	for i := range len(s) {
@@ -92,8 +89,8 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// exposed is the list of the names in a call's metadata, which a page may read.
-func exposed(header http.Header) string {
+// Exposed is the list of the names in a call's metadata, which a page may read.
+func Exposed(header http.Header) string {
 	names := slices.Sorted(maps.Keys(header))
 	return strings.Join(append(names, "grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id"), ", ")
 }

@@ -1,4 +1,4 @@
-package bridge
+package gate
 
 import (
 	"net"
@@ -9,16 +9,14 @@ import (
 // maxHostName is what a name can have at most. RFC 3986 §3.2.2.
 const maxHostName = 255
 
-const malformedAuthority = "the host that the request is for is none: want a name or an IP address, IPv6 in brackets, and maybe a port"
-
-// parseAuthority reads a Host or an :authority: a host, without the brackets of
+// ParseAuthority reads a Host or an :authority: a host, without the brackets of
 // IPv6 and without the dot that may end a name, and a port, which may be empty.
 // A name has one spelling but for its case, so that no rule for it is passed by
 // another: no empty label, and nothing encoded that needn't be. Nor has it what
 // parts a list, which x-forwarded-host may be read as. It allocates nothing for
 // what is well-formed.
 // RFC 9110 §4.2, §7.2; RFC 9113 §8.3.1; RFC 3986 §3.2.2, §6.2.2.2.
-func parseAuthority(s string) (host, port string, ok bool) {
+func ParseAuthority(s string) (host, port string, ok bool) {
 	host = s
 	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
 		host, port = s[:i], s[i+1:]
@@ -118,10 +116,10 @@ func unreserved(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
 }
 
-// hostOnly returns an address without its port, if it has one, and without the
+// HostOf returns an address without its port, if it has one, and without the
 // brackets of IPv6.
-func hostOnly(addr string) string {
-	host, _ := splitHostPort(addr)
+func HostOf(address string) string {
+	host, _ := splitHostPort(address)
 	return host
 }
 

@@ -1,4 +1,4 @@
-package bridge
+package gate
 
 import (
 	"net/http"
@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// forwarding is what x-forwarded-* and via say towards the backend.
-type forwarding struct{ forChain, proto, host, via string }
+// Forwarding is what x-forwarded-* and via say towards the backend.
+type Forwarding struct{ For, Proto, Host, Via string }
 
 // A hop is what a proxy says of the request that it was sent.
 type hop struct {
@@ -16,35 +16,54 @@ type hop struct {
 	proto, host string // how, and to which name; "": it doesn't say
 }
 
-// trust takes over what a trusted proxy says of its client. The client is the
-// nearest hop that isn't trusted itself. It returns what can't be read.
-func (a *arrival) trust(h http.Header, l *listening) (unreadable error) {
+// Proxies are the peers whose word on their clients counts.
+type Proxies struct {
+	Trusted []netip.Prefix
+
+	// Forwarded says that they tell of their clients by Forwarded, as in RFC
+	// 7239, and not by X-Forwarded-For, -Proto and -Host.
+	Forwarded bool
+}
+
+// A trail leads from a trusted proxy to its client, which is the nearest hop
+// that isn't trusted itself.
+type trail struct {
+	*Forwarding
+	trusted []netip.Prefix
+	client  string // so far; "" when no hop was found
+}
+
+// Trust takes over what a trusted proxy says of its client, and returns the
+// client's address, "" if the proxy names none. It fails for what can't be read.
+func (f *Forwarding) Trust(h http.Header, p Proxies) (client string, err error) {
 	if v := strings.Join(h["Via"], ", "); v != "" {
-		a.forward.via = v + ", " + a.forward.via
+		f.Via = v + ", " + f.Via
 	}
-	if l.Forwarded {
-		return a.trustForwarded(h["Forwarded"], l)
+	t := trail{Forwarding: f, trusted: p.Trusted}
+	if p.Forwarded {
+		err := t.followForwarded(h["Forwarded"])
+		return t.client, err
 	}
 	if chain := strings.Join(h["X-Forwarded-For"], ", "); chain != "" {
-		a.forward.forChain = chain + ", " + a.forward.forChain
+		f.For = chain + ", " + f.For
 		for more := true; more; {
 			var last string
 			chain, last, more = cutLast(chain)
-			if !a.cameFrom(last, l) {
+			if !t.cameFrom(last) {
 				break
 			}
 		}
 	}
 	// Where a proxy adds to what its client sent, the last is its own.
-	a.heed(hop{proto: lastOf(h["X-Forwarded-Proto"]), host: lastOf(h["X-Forwarded-Host"])})
-	return nil
+	f.heed(hop{proto: lastOf(h["X-Forwarded-Proto"]), host: lastOf(h["X-Forwarded-Host"])})
+	return t.client, nil
 }
 
-// trustForwarded is trust for the header of RFC 7239. What a client wrote in
+// followForwarded is for the header of RFC 7239. What a client wrote in
 // front of the proxies' own hops is not read, but for a line that they wrote
 // on: a quote that the client opened there hides them all.
-func (a *arrival) trustForwarded(lines []string, l *listening) error {
-	chain := a.forward.forChain
+func (t *trail) followForwarded(lines []string) error {
+	chain := t.For
 	client := hop{}
 	for i, walking := len(lines)-1, true; i >= 0; i-- {
 		hops, err := parseForwarded(lines[i])
@@ -60,33 +79,33 @@ func (a *arrival) trustForwarded(lines []string, l *listening) error {
 			}
 			if walking {
 				client = hops[j]
-				walking = a.cameFrom(hops[j].client, l)
+				walking = t.cameFrom(hops[j].client)
 			}
 		}
 	}
-	a.forward.forChain = chain
-	a.heed(client)
+	t.For = chain
+	t.heed(client)
 	return nil
 }
 
 // cameFrom notes the client of a hop and says whether that is a trusted proxy,
 // whose own client is yet to be found.
-func (a *arrival) cameFrom(client string, l *listening) bool {
+func (t *trail) cameFrom(client string) bool {
 	addr, ok := hopAddr(client)
 	if !ok {
 		return false
 	}
-	a.peer.Addr = addr.String()
-	return containsAddr(l.TrustedProxies, addr)
+	t.client = addr.String()
+	return Contains(t.trusted, addr)
 }
 
 // heed takes over how the client asked, and for which name.
-func (a *arrival) heed(h hop) {
+func (f *Forwarding) heed(h hop) {
 	if proto := strings.ToLower(h.proto); proto == "http" || proto == "https" {
-		a.forward.proto = proto
+		f.Proto = proto
 	}
-	if _, _, ok := parseAuthority(h.host); ok {
-		a.forward.host = h.host
+	if _, _, ok := ParseAuthority(h.host); ok {
+		f.Host = h.host
 	}
 }
 

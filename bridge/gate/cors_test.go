@@ -1,4 +1,4 @@
-package bridge
+package gate
 
 import (
 	"maps"
@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 )
+
+// crosses holds for an application's own names.
+func crosses(name string) bool { return strings.HasPrefix(name, "x-") && name != "x-real-ip" }
 
 func TestPreflight(t *testing.T) {
 	listed := Verdict{Allowed: true, Credentials: true, Origin: "https://app.example.com"}
@@ -28,7 +31,7 @@ func TestPreflight(t *testing.T) {
 			},
 		},
 		{"an application's own, in any case and several lines", listed, []string{"X-Tenant , x-trace-bin", "X-B"}, "x-tenant, x-trace-bin, x-b", nil},
-		{"what may not cross", listed, []string{"cookie, x-forwarded-for, host, origin, sec-fetch-mode, te, x-real-ip, grpc-status, culvert-identity"}, "", nil},
+		{"what may not cross", listed, []string{"cookie, host, te, x-real-ip, culvert-identity"}, "", nil},
 		{"what is no name", listed, []string{"x a, x\tb, (, , x-\u00e9, x:y"}, "", nil},
 		{"Connect's", listed, []string{"connect-protocol-version, connect-timeout-ms"}, "connect-protocol-version, connect-timeout-ms", nil},
 		{
@@ -39,10 +42,10 @@ func TestPreflight(t *testing.T) {
 			map[string]string{"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Credentials": ""},
 		},
 	} {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodOptions, testMethod, http.NoBody)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodOptions, "/a.B/C", http.NoBody)
 		r.Header["Access-Control-Request-Headers"] = c.asks
 		w := httptest.NewRecorder()
-		preflight(w, r, c.verdict)
+		Preflight(w, r, c.verdict, crosses)
 		if w.Code != http.StatusNoContent || w.Body.Len() != 0 {
 			t.Errorf("%s: got %d with %d bytes, want 204 with none", c.name, w.Code, w.Body.Len())
 		}
@@ -58,10 +61,10 @@ func TestPreflight(t *testing.T) {
 }
 
 func TestPreflightGrantsNoMoreThanItReads(t *testing.T) {
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodOptions, testMethod, http.NoBody)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodOptions, "/a.B/C", http.NoBody)
 	r.Header.Set("Access-Control-Request-Headers", strings.Repeat("x-a,", 100_000))
 	w := httptest.NewRecorder()
-	preflight(w, r, Verdict{Allowed: true, Origin: "https://app.example.com"})
+	Preflight(w, r, Verdict{Allowed: true, Origin: "https://app.example.com"}, crosses)
 	if got := len(w.Header().Get("Access-Control-Allow-Headers")); got > 1<<10 {
 		t.Errorf("100000 names asked for are answered with %d bytes, want few", got)
 	}
@@ -82,25 +85,22 @@ func TestAnswersNameTheOrigin(t *testing.T) {
 		},
 	} {
 		got := http.Header{}
-		corsHeaders(got, c.verdict)
+		CORSHeaders(got, c.verdict)
 		if !maps.EqualFunc(got, c.want, slices.Equal) {
 			t.Errorf("%+v: got %v, want %v", c.verdict, got, c.want)
 		}
 	}
 }
 
-// TestPreflightOverTheWire is answered before anything else is known, also
-// where no method is, and the connection goes on.
-func TestPreflightOverTheWire(t *testing.T) {
-	address := serve(t, newServer(t, Config{Backend: nowhere, AllowOrigins: []string{"https://app.example.com"}}))
-	ask := "OPTIONS /any/where HTTP/1.1\r\nhost: localhost\r\norigin: https://app.example.com\r\naccess-control-request-method: POST\r\naccess-control-request-headers: x-grpc-web\r\n"
-	answers := exchange(t, address, ask+"\r\n"+ask+"connection: close\r\n\r\n")
-	if len(answers) != 2 {
-		t.Fatalf("%d answers to two preflights", len(answers))
+// TestVaryOfTheBackendStays beside culvert's own.
+func TestVaryOfTheBackendStays(t *testing.T) {
+	h := http.Header{"Vary": {"Accept-Encoding"}}
+	VaryAnswer(h)
+	if got := strings.Join(h["Vary"], ", "); got != "Accept-Encoding, Origin, Sec-Fetch-Site" {
+		t.Errorf("Vary is %q", got)
 	}
-	for _, a := range answers {
-		if a.StatusCode != http.StatusNoContent || a.Header.Get("Access-Control-Allow-Origin") != "https://app.example.com" || a.Header.Get("Access-Control-Allow-Headers") != "x-grpc-web" {
-			t.Errorf("got %s %v", a.Status, a.Header)
-		}
+	VaryAnswer(http.Header{})
+	if len(varies) != 1 {
+		t.Errorf("what answers share became %q", varies)
 	}
 }

@@ -1,4 +1,4 @@
-package bridge
+package gate
 
 import (
 	"net/netip"
@@ -156,7 +156,7 @@ func parseOrigin(text string) (*url.URL, bool) {
 	if err != nil || u.Scheme+"://"+u.Host != lower {
 		return nil, false
 	}
-	_, _, ok := parseAuthority(u.Host)
+	_, _, ok := ParseAuthority(u.Host)
 	return u, ok
 }
 
@@ -187,7 +187,7 @@ func (p *Origins) matches(u *url.URL) bool {
 // to a loopback listener by pointing a name of its own at it.
 func (p *Origins) AllowsHost(host string) bool {
 	host = strings.ToLower(host)
-	name, port, _ := parseAuthority(host) // it is one, or there is none
+	name, port, _ := ParseAuthority(host) // it is one, or there is none
 	return unforgeable(name) || slices.ContainsFunc(p.hosts, func(h string) bool {
 		return h == host || h == name || port != "" && h == name+":"+port
 	})

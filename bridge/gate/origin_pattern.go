@@ -1,4 +1,4 @@
-package bridge
+package gate
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// An OriginError is about an entry of Config.AllowOrigins.
+// An OriginError is about an entry of those that NewOrigins reads.
 type OriginError struct {
 	Entry string
 	why   string

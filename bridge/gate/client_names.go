@@ -1,0 +1,99 @@
+package gate
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"strings"
+)
+
+// ClientNames are the names in a client's verified certificate. They are who
+// made the connection: behind a proxy that ends TLS, that is the proxy.
+type ClientNames struct {
+	SPIFFE     string   // its SPIFFE ID: "spiffe://example.org/ns/shop/sa/orders"; "" if it has none
+	DNS        []string // as they stand there, wildcards too
+	CommonName string   // of its subject
+
+	forwarded string // as x-forwarded-client-cert says it
+}
+
+// String is the name that tells most.
+func (n *ClientNames) String() string {
+	switch {
+	case n == nil:
+		return ""
+	case n.SPIFFE != "":
+		return n.SPIFFE
+	case len(n.DNS) > 0:
+		return n.DNS[0]
+	default:
+		return n.CommonName
+	}
+}
+
+// Forwarded is an element of x-forwarded-client-cert, as Envoy writes it.
+// https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert
+func (n *ClientNames) Forwarded() string { return n.forwarded }
+
+// NamesOf returns the names of whoever has a connection, nil for one who showed
+// no certificate, or one that nobody verified.
+func NamesOf(state *tls.ConnectionState) *ClientNames {
+	if state == nil || len(state.VerifiedChains) == 0 {
+		return nil
+	}
+	leaf := state.VerifiedChains[0][0]
+	n := &ClientNames{DNS: leaf.DNSNames, CommonName: leaf.Subject.CommonName, forwarded: forwardedCertificate(leaf)}
+	// Of several URIs none is its name. X509-SVID §2, "SPIFFE ID".
+	if len(leaf.URIs) == 1 && strings.EqualFold(leaf.URIs[0].Scheme, "spiffe") {
+		n.SPIFFE = leaf.URIs[0].String()
+	}
+	return n
+}
+
+// forwardedCertificate is one element of x-forwarded-client-cert. By, the name
+// of culvert's own certificate, is left out: it may have any number of them.
+func forwardedCertificate(leaf *x509.Certificate) string {
+	hash := sha256.Sum256(leaf.Raw)
+	var b strings.Builder
+	b.WriteString("Hash=")
+	b.WriteString(hex.EncodeToString(hash[:]))
+	b.WriteString(";Subject=")
+	b.WriteString(quoted(leaf.Subject.String()))
+	for _, u := range leaf.URIs {
+		b.WriteString(";URI=")
+		b.WriteString(quotedIfNeeded(u.String()))
+	}
+	for _, name := range leaf.DNSNames {
+		b.WriteString(";DNS=")
+		b.WriteString(quotedIfNeeded(name))
+	}
+	return b.String()
+}
+
+func quotedIfNeeded(s string) string {
+	if strings.ContainsAny(s, `,;="\`) {
+		return quoted(s)
+	}
+	return s
+}
+
+// quoted writes a value of any text as one that ends nowhere within. What no
+// header can carry becomes a question mark: the hash tells certificates apart.
+func quoted(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < ' ' || r > '~':
+			b.WriteByte('?')
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
