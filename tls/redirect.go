@@ -24,9 +24,9 @@ const redirectAge = "private, max-age=3600"
 func RedirectHandler(port int, serves func(host string) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close") // nothing more is to be had here
-		host := bareHost(r.Host)
+		host, target := bareHost(r.Host), targetOf(r)
 		switch name := normalName(strings.Trim(host, "[]")); {
-		case host == "" || !strings.HasPrefix(r.RequestURI, "/"):
+		case host == "" || target == "":
 			http.Error(w, "culvert: this port only redirects to HTTPS: the request names no host", http.StatusBadRequest)
 			return
 		case !isOwnAddress(name, r) && !serves(name):
@@ -39,9 +39,22 @@ func RedirectHandler(port int, serves func(host string) bool) http.Handler {
 		w.Header().Set("Cache-Control", redirectAge)
 		// The host stands before the path, whatever that begins with: "//" in
 		// it leads nowhere else.
-		w.Header().Set("Location", "https://"+host+r.RequestURI)
+		w.Header().Set("Location", "https://"+host+target)
 		w.WriteHeader(http.StatusPermanentRedirect)
 	})
+}
+
+// targetOf returns path and query as the client wrote them, "" where it named
+// none. The form with the whole URL, which clients of proxies write, has to be
+// taken as well (RFC 9112 §3.2.2); net/http has its host then.
+func targetOf(r *http.Request) string {
+	switch {
+	case strings.HasPrefix(r.RequestURI, "/"):
+		return r.RequestURI
+	case r.URL.Scheme != "http" || r.URL.Host == "" || r.URL.User != nil:
+		return ""
+	}
+	return r.URL.RequestURI()
 }
 
 // isOwnAddress holds for the address that the request's connection was made to:

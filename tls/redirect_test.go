@@ -1,6 +1,7 @@
 package proxytls
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -14,11 +15,21 @@ import (
 
 func redirected(port int, method, host, uri string) *http.Response {
 	serves := func(host string) bool { return host == "a.example" || host == "2001:db8::1" || host == "192.0.2.1" }
-	r := &http.Request{Method: method, Host: host, RequestURI: uri, URL: &url.URL{}}
+	at, host := asked(host, uri)
+	r := &http.Request{Method: method, Host: host, RequestURI: uri, URL: at}
 	own := &net.TCPAddr{IP: net.IPv6loopback, Port: 80}
 	w := httptest.NewRecorder()
 	RedirectHandler(port, serves).ServeHTTP(w, r.WithContext(context.WithValue(context.Background(), http.LocalAddrContextKey, own)))
 	return w.Result()
+}
+
+// asked is what net/http makes of a host and what stands in the request's line.
+func asked(host, uri string) (*url.URL, string) {
+	at, err := url.ParseRequestURI(uri)
+	if err != nil {
+		return &url.URL{}, host
+	}
+	return at, cmp.Or(at.Host, host)
 }
 
 func TestRedirectKeepsHostPathAndMethod(t *testing.T) {
@@ -51,7 +62,13 @@ func TestRedirectKeepsHostPathAndMethod(t *testing.T) {
 		{443, "GET", "a.example\r\nx: y", "/", ""},
 		{443, "GET", "[not-an-address]", "/", ""},
 		{443, "OPTIONS", "a.example", "*", ""},
-		{443, "GET", "a.example", "http://evil.example/", ""},
+		{443, "GET", "a.example", "http://evil.example/", "unknown"},
+		{8443, "GET", "other.example", "http://a.example:80/x?y=%2F", "https://a.example:8443/x?y=%2F"},
+		{443, "GET", "other.example", "http://a.example", "https://a.example/"},
+		{443, "GET", "other.example", "http://a.example//evil.example/", "https://a.example//evil.example/"},
+		{443, "GET", "a.example", "http://user@a.example/", ""},
+		{443, "GET", "a.example", "ftp://a.example/", ""},
+		{443, "GET", "a.example", "http:evil.example", ""},
 		{443, "CONNECT", "a.example:443", "a.example:443", ""},
 	} {
 		res := redirected(c.port, c.method, c.host, c.uri)
@@ -115,6 +132,7 @@ func FuzzRedirect(f *testing.F) {
 	f.Add("a.example:80", "/x?y")
 	f.Add("[::1]:80", "//evil.example")
 	f.Add("a.example@evil", "/\\evil")
+	f.Add("other.example", "http://a.example/x")
 	f.Fuzz(func(t *testing.T, host, uri string) {
 		res := redirected(8443, "GET", host, uri)
 		location := res.Header.Get("Location")
@@ -123,6 +141,7 @@ func FuzzRedirect(f *testing.F) {
 		}
 		rest, ok := strings.CutPrefix(location, "https://")
 		authority, _, _ := strings.Cut(rest, "/")
+		_, host = asked(host, uri)
 		if !ok || authority != bareHost(host)+":8443" || normalName(authority) != "a.example" && authority != "[::1]:8443" && authority != "[2001:db8::1]:8443" && authority != "192.0.2.1:8443" || strings.ContainsAny(authority, "@\\?# \r\n") {
 			t.Errorf("%q %q is sent to %q", host, uri, location)
 		}
