@@ -3,7 +3,6 @@ package proxytls
 import (
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -245,7 +244,10 @@ func (o *ACMEOptions) roots() (*x509.CertPool, error) {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
-	if block, _ := pem.Decode(data); block == nil || !pool.AppendCertsFromPEM(data) {
+	switch _, err := pemBlocks(data); {
+	case err != nil:
+		return nil, o.errorf("ca_root", "%s: %w", o.CARoot, err)
+	case !pool.AppendCertsFromPEM(data):
 		return nil, o.errorf("ca_root", "%s holds no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", o.CARoot)
 	}
 	return pool, nil

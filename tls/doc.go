@@ -4,10 +4,10 @@
 //
 // A reader begins at provider.go: what a listener's *tls.Config is made of.
 // set.go loads all files of a Provider as one set, and chooses from it by the
-// name that a client asks for; policy.go and revocation.go judge clients.
-// watch.go has files loaded anew when they change. client.go is the side
-// towards the backend, development.go the authority of a developer's machine,
-// redirect.go what stands on port 80.
+// name that a client asks for; pem.go is how the files are read, policy.go and
+// revocation.go judge clients. watch.go has files loaded anew when they change.
+// client.go is the side towards the backend, development.go the authority of a
+// developer's machine, redirect.go what stands on port 80.
 //
 // acme.go is where certificates of a CA come from: acme_managed.go keeps one for
 // a name, acme_demand.go begins to when a client asks for the name,

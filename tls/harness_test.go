@@ -62,6 +62,17 @@ func (a *authority) sign(template, parent *x509.Certificate, key *ecdsa.PrivateK
 	return cert
 }
 
+// between makes an authority that this one has signed.
+func (a *authority) between(name string) *authority {
+	a.t.Helper()
+	b := &authority{t: a.t, name: name, key: newKey(a.t)}
+	b.cert = a.sign(&x509.Certificate{
+		SerialNumber: newSerial(), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
+	}, a.cert, b.key)
+	return b
+}
+
 // issue makes a certificate for names, whose first is also its common name.
 func (a *authority) issue(life time.Duration, names ...string) tls.Certificate {
 	a.t.Helper()

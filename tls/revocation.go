@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/pem"
 	"errors"
 	"time"
 )
@@ -56,8 +55,12 @@ func parseRevocationLists(data []byte) ([]*x509.RevocationList, error) {
 	var all []*x509.RevocationList
 	ders := [][]byte{data}
 	if bytes.Contains(data, []byte("-----BEGIN ")) {
+		blocks, err := pemBlocks(data)
+		if err != nil {
+			return nil, err
+		}
 		ders = nil
-		for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		for _, block := range blocks {
 			if block.Type == "X509 CRL" {
 				ders = append(ders, block.Bytes)
 			}
@@ -134,19 +137,28 @@ func (r revocations) leaveOne(chains [][]*x509.Certificate) bool {
 }
 
 // revoke reports whether a certificate of the chain is revoked: by a list of
-// the key that signed it, under whichever certificate that key is known.
+// the key that signed it, under whichever certificate that key is known. The
+// chain's end counts, too: client_ca may have an authority in between, whose
+// own list needs it there, and the one above it may have revoked it.
 func (r revocations) revoke(chain []*x509.Certificate) bool {
-	for i := range len(chain) - 1 {
-		cert, issuer := chain[i], chain[i+1]
+	for i, cert := range chain {
 		for _, l := range r {
-			if l.serials[string(cert.SerialNumber.Bytes())] &&
-				bytes.Equal(l.issuer.RawSubject, issuer.RawSubject) &&
-				bytes.Equal(l.issuer.RawSubjectPublicKeyInfo, issuer.RawSubjectPublicKeyInfo) {
+			if l.serials[string(cert.SerialNumber.Bytes())] && l.isOf(cert, chain[i+1:]) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// isOf reports whether the list is of the key that signed the certificate,
+// which above begins with, or else is to be found out.
+func (l *revocationList) isOf(cert *x509.Certificate, above []*x509.Certificate) bool {
+	if len(above) == 0 {
+		return bytes.Equal(l.issuer.RawSubject, cert.RawIssuer) && cert.CheckSignatureFrom(l.issuer) == nil
+	}
+	return bytes.Equal(l.issuer.RawSubject, above[0].RawSubject) &&
+		bytes.Equal(l.issuer.RawSubjectPublicKeyInfo, above[0].RawSubjectPublicKeyInfo)
 }
 
 // outdated is about lists that should have been replaced. They go on to count:

@@ -86,6 +86,32 @@ func TestListCountsForItsSignerAlone(t *testing.T) {
 	}
 }
 
+// An authority in between is in client_ca so that its own list counts, and is
+// where a chain may end: the list of the one above it counts there all the same.
+func TestAuthorityInBetweenIsRevoked(t *testing.T) {
+	root, dir, later := newAuthority(t, "root"), t.TempDir(), time.Now().Add(time.Hour)
+	between := root.between("between")
+	client := between.issue(time.Hour, "client")
+	options := Options{
+		Certificates: []Pair{write(t, dir, "a", root.issue(time.Hour, "a.example"))}, ClientCA: writeCA(t, dir, root, between),
+		CRLs: []string{writeCRL(t, dir, between, later), writeCRL(t, dir, root, later)},
+	}
+	p, _ := provider(t, options)
+	if _, _, err := handshake(t, p.Config(), as(root, "a.example", client)); err != nil {
+		t.Errorf("refused before it was revoked: %v", err)
+	}
+	writeCRL(t, dir, root, later, tls.Certificate{Leaf: between.cert})
+	if err := p.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := handshake(t, p.Config(), as(root, "a.example", client)); err == nil {
+		t.Error("whom a revoked authority signed is let in")
+	}
+	if _, _, err := handshake(t, p.Config(), as(root, "a.example", root.issue(time.Hour, "other"))); err != nil {
+		t.Errorf("whom the root signed is refused: %v", err)
+	}
+}
+
 func TestRevocationEndsResumption(t *testing.T) {
 	ca, dir := newAuthority(t, "ca"), t.TempDir()
 	cert, later := ca.issue(time.Hour, "client"), time.Now().Add(time.Hour)

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"net"
 	"slices"
@@ -136,9 +135,15 @@ func loadPair(configKey, certFile, keyFile string, c contents) (tls.Certificate,
 	if err := errors.Join(certErr, keyErr); err != nil {
 		return tls.Certificate{}, err
 	}
-	hasCert, _ := kinds(certPEM)
-	_, hasKey := kinds(keyPEM)
+	certBlocks, certErr := pemBlocks(certPEM)
+	keyBlocks, keyErr := pemBlocks(keyPEM)
+	hasCert, _ := kinds(certBlocks)
+	_, hasKey := kinds(keyBlocks)
 	switch {
+	case certErr != nil:
+		return tls.Certificate{}, keyErrorf(certKey, "%s: %w", certFile, certErr)
+	case keyErr != nil:
+		return tls.Certificate{}, keyErrorf(keyKey, "%s: %w", keyFile, keyErr)
 	case !hasCert:
 		return tls.Certificate{}, keyErrorf(certKey, "%s holds no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", certFile)
 	case bytes.Contains(keyPEM, []byte("ENCRYPTED")) && bytes.Contains(keyPEM, []byte("PRIVATE KEY")):
@@ -153,15 +158,6 @@ func loadPair(configKey, certFile, keyFile string, c contents) (tls.Certificate,
 	return pair, nil
 }
 
-// kinds looks which kinds of PEM block data has.
-func kinds(data []byte) (certificate, privateKey bool) {
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		certificate = certificate || block.Type == "CERTIFICATE"
-		privateKey = privateKey || strings.HasSuffix(block.Type, "PRIVATE KEY")
-	}
-	return certificate, privateKey
-}
-
 // unprefixed drops the name of the package from the text of an error.
 func unprefixed(err error) error {
 	return errors.New(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "tls: "), "x509: "))
@@ -173,8 +169,12 @@ func loadAuthorities(key, file string, c contents) ([]*x509.Certificate, error) 
 	if err != nil {
 		return nil, err
 	}
+	blocks, err := pemBlocks(data)
+	if err != nil {
+		return nil, keyErrorf(key, "%s: %w", file, err)
+	}
 	var all []*x509.Certificate
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+	for _, block := range blocks {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}

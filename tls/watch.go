@@ -1,6 +1,7 @@
 package proxytls
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -280,5 +281,9 @@ func (c contents) read(key, name string) ([]byte, error) {
 	if f.err != nil {
 		return nil, keyErrorf(key, "%s: %w", name, cause(f.err))
 	}
-	return f.data, nil
+	return bytes.TrimPrefix(f.data, byteOrderMark), nil
 }
+
+// byteOrderMark is what editors of Windows begin a file with. PEM would begin
+// with the second block then.
+var byteOrderMark = []byte("\xef\xbb\xbf")
