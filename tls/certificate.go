@@ -32,12 +32,17 @@ func (c Certificate) Ending(now time.Time) bool {
 	return c.NotAfter.Sub(now) < min(soon, c.NotAfter.Sub(c.NotBefore)/4)
 }
 
-// expired says which of the certificates are past their end.
-func expired(certificates []Certificate, now time.Time) []error {
+// outOfTime says which of the certificates are past their end, or before their
+// beginning: no client takes one of those, and it is in use all the same, since
+// nobody can say that this host's clock is the right one.
+func outOfTime(certificates []Certificate, now time.Time) []error {
 	var errs []error
 	for _, c := range certificates {
-		if c.Expired(now) {
+		switch {
+		case c.Expired(now):
 			errs = append(errs, keyErrorf(c.key, "%s: the certificate expired at %s: renew it", c.File, c.NotAfter.UTC().Format(time.RFC3339)))
+		case now.Before(c.NotBefore):
+			errs = append(errs, keyErrorf(c.key, "%s: the certificate is good from %s only: bring it then, or look at the clocks of this host and of the CA", c.File, c.NotBefore.UTC().Format(time.RFC3339)))
 		}
 	}
 	return errs

@@ -88,5 +88,5 @@ func (c *Client) load(files contents) error {
 
 func (c *Client) state(now time.Time) (certificates []Certificate, problems []error) {
 	certificates = c.now.Load().facts
-	return certificates, expired(certificates, now)
+	return certificates, outOfTime(certificates, now)
 }

@@ -108,7 +108,7 @@ func (p *Provider) state(now time.Time) (certificates []Certificate, problems []
 	for _, pair := range s.pairs {
 		certificates = append(certificates, pair.fact)
 	}
-	return certificates, append(expired(certificates, now), s.crls.outdated(now)...)
+	return certificates, append(outOfTime(certificates, now), s.crls.outdated(now)...)
 }
 
 // configOf makes what a client is served with that comes under a policy.
@@ -136,14 +136,8 @@ func (p *Provider) isChallenge(hello *tls.ClientHelloInfo) bool {
 
 func (p *Provider) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s := p.now.Load()
-	named := s.named(hello.ServerName)
-	for _, pair := range named {
-		if hello.SupportsCertificate(&pair.cert) == nil {
-			return &pair.cert, nil
-		}
-	}
-	if len(named) > 0 {
-		return &named[0].cert, nil // crypto/tls says what the client lacks
+	if named := s.named(hello.ServerName); len(named) > 0 {
+		return supported(hello, named), nil
 	}
 	err := errNoCertificate
 	if p.opts.Fallback != nil {
@@ -152,8 +146,21 @@ func (p *Provider) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate,
 			return cert, nil
 		}
 	}
-	if len(s.pairs) > 0 {
-		return &s.pairs[0].cert, nil
+	if len(s.first) > 0 {
+		unnamed := *hello
+		unnamed.ServerName = "" // which none of them is for
+		return supported(&unnamed, s.first), nil
 	}
 	return nil, err
+}
+
+// supported returns the first certificate that the client can check, or else
+// the first: crypto/tls says what the client lacks.
+func supported(hello *tls.ClientHelloInfo, pairs []*pair) *tls.Certificate {
+	for _, pair := range pairs {
+		if hello.SupportsCertificate(&pair.cert) == nil {
+			return &pair.cert
+		}
+	}
+	return &pairs[0].cert
 }

@@ -1,7 +1,11 @@
 package proxytls
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,6 +36,42 @@ func TestCertificateIsChosenByName(t *testing.T) {
 	} {
 		if got := shown(t, p, ca, name); got != want {
 			t.Errorf("%q is shown %s, want %s", name, got, want)
+		}
+	}
+}
+
+// Two certificates for the same names, one of them for clients that know no
+// ECDSA: those that ask for no name, or one that nobody has, get theirs, too.
+func TestCertificateIsChosenByWhatTheClientKnows(t *testing.T) {
+	ca, dir := newAuthority(t, "ca"), t.TempDir()
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: newSerial(), Subject: pkix.Name{CommonName: "in RSA"}, DNSNames: []string{"a.example"}, NotAfter: time.Now().Add(time.Hour),
+	}, ca.cert, rsaKey.Public(), ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := provider(t, Options{Certificates: []Pair{
+		write(t, dir, "ecdsa", ca.issue(time.Hour, "a.example")),
+		write(t, dir, "other", ca.issue(time.Hour, "b.example")),
+		write(t, dir, "rsa", tls.Certificate{Certificate: [][]byte{der}, PrivateKey: rsaKey, Leaf: leaf}),
+	}})
+	for _, name := range []string{"", "a.example", "nobody.example"} {
+		if got := shown(t, p, ca, name); got != "a.example" {
+			t.Errorf("%q is shown %s, want the first", name, got)
+		}
+		seen, _, err := handshake(t, p.Config(), &tls.Config{
+			ServerName: name, InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},
+		})
+		if err != nil || seen.PeerCertificates[0].Subject.CommonName != "in RSA" {
+			t.Errorf("%q, a client that knows RSA alone: %v, want the one in RSA", name, err)
 		}
 	}
 }
@@ -309,6 +349,27 @@ func TestEndOfACertificateIsToldInTime(t *testing.T) {
 		}
 		if now := p.Problems(); len(now) != 1 || !strings.Contains(now[0].Error(), "the certificate expired at ") {
 			t.Errorf("the problems are %v", now)
+		}
+	})
+}
+
+func TestCertificateBeforeItsBeginningIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newAuthority(t, "ca")
+		key := newKey(t)
+		leaf := ca.sign(&x509.Certificate{
+			SerialNumber: newSerial(), DNSNames: []string{"a.example"}, NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(100 * time.Hour),
+		}, ca.cert, key)
+		p, told := provider(t, Options{Certificates: []Pair{
+			write(t, t.TempDir(), "a", tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}),
+		}})
+		if wrong := told.wrong(); len(wrong) != 1 || !strings.Contains(wrong[0], "a.pem: the certificate is good from 2000-01-01T01:00:00Z only") {
+			t.Errorf("told of %q", wrong)
+		}
+		time.Sleep(time.Hour + lookEvery)
+		synctest.Wait()
+		if len(told.right()) != 1 || len(p.Problems()) != 0 {
+			t.Errorf("when it has begun: mended %q, left %v", told.right(), p.Problems())
 		}
 	})
 }

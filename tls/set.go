@@ -16,6 +16,7 @@ import (
 type set struct {
 	pairs    []*pair
 	byName   map[string][]*pair // "a.example.com", "*.example.com"
+	first    []*pair            // the first of pairs, and those that share a name with it
 	policies map[policyKey]*policy
 	unnamed  *policy // of clients that ask for a name that no pair has
 	crls     revocations
@@ -74,6 +75,7 @@ func newSet(o Options, c contents) (*set, error) {
 	if o.Fallback == nil && len(s.pairs) > 0 {
 		s.unnamed = s.pairs[0].policy
 	}
+	s.first = s.alike()
 	var err error
 	if s.crls, err = loadRevocations(o, c, s.issuers()); err != nil {
 		errs = append(errs, split(err)...)
@@ -108,6 +110,23 @@ func (s *set) named(name string) []*pair {
 		return s.byName["*."+above]
 	}
 	return nil
+}
+
+// alike returns the first pair and those that share a name with it, and so its
+// policy: the same in RSA for clients that know no ECDSA, most of all.
+func (s *set) alike() []*pair {
+	if len(s.pairs) == 0 {
+		return nil
+	}
+	alike := s.pairs[:1:1]
+	for _, name := range s.pairs[0].cert.Leaf.DNSNames {
+		for _, p := range s.byName[normalName(name)] {
+			if !slices.Contains(alike, p) {
+				alike = append(alike, p)
+			}
+		}
+	}
+	return alike
 }
 
 func (s *set) policyFor(name string) *policy {
