@@ -25,7 +25,8 @@ func newRedactor(secrets ...string) redactor {
 		switch {
 		case len(s) < minSecret:
 		case len(s) > maxSpelled:
-			forms = append(forms, regexp.QuoteMeta(s))
+			// An expression has no bytes that aren't UTF-8: U+FFFD stands for each.
+			forms = append(forms, regexp.QuoteMeta(string([]rune(s))))
 		default:
 			forms = append(append(forms, spelled(s)), encoded(s)...)
 		}

@@ -81,6 +81,12 @@ func TestShortAndLongSecrets(t *testing.T) {
 			t.Errorf("%.40q becomes %.40q, want %q", text, got, want)
 		}
 	}
+	for _, size := range []int{minSecret, maxSpelled, maxSpelled + 1} { // of bytes, as a file may hold them
+		secret := strings.Repeat("\xff", size)
+		if got := newRedactor(secret).redact("a " + secret + "."); got != "a …." {
+			t.Errorf("%d bytes that are no text become %.40q", size, got)
+		}
+	}
 	if got := newRedactor("").redact("text"); got != "text" {
 		t.Errorf("without a secret a text becomes %q", got)
 	}
