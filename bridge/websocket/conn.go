@@ -37,11 +37,11 @@ type Conn struct {
 func (c *Conn) WriteMessage(wrote func(), more bool, pieces ...[]byte) error {
 	c.line.mu.Lock()
 	c.writing.Store(true)
-	defer c.writing.Store(false)
 	err := c.line.message(wrote, more, pieces)
 	if err == nil && c.line.held == nil {
 		err = c.sendPong()
 	}
+	c.writing.Store(false) // before another has the line
 	if late := c.line.unlock(); err == nil {
 		err = late
 	}
