@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"bufio"
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"testing"
@@ -233,12 +236,14 @@ func TestMemoryLimit(t *testing.T) {
 }
 
 // Connections alone don't use memory up either: who comes when there is none is
-// cut before the handshake, and who is there goes on.
+// cut before the handshake, and who is there goes on. Each has had an answer:
+// one that never asks for anything has no more than 10 s, which a busy machine
+// may need for as many as fill the memory.
 func TestMemoryLimitOfConnections(t *testing.T) {
 	const limit = 48 * mib
 	ca := newIssuer(t, "ca")
 	b := startBackend(t, backendOptions{})
-	c := startTLS(t, ca, b.address, "limits: {memory: 48MiB}\n")
+	c := startTLS(t, ca, b.address, "limits: {memory: 48MiB, connection_idle_timeout: 10m}\n")
 	talk := open(t, dialTLS(t, wire.WebSocket, c.address, ca.trusting()), wire.Bidi, probe.Script{Echo: true})
 	say(t, talk, 0)
 
@@ -253,8 +258,12 @@ func TestMemoryLimitOfConnections(t *testing.T) {
 	refused := false
 	for len(conns) < 6000 && !refused {
 		conn, err := (&tls.Dialer{Config: config}).DialContext(t.Context(), "tcp", c.address)
-		if refused = err != nil; !refused {
-			conns = append(conns, conn)
+		if refused = err != nil; refused {
+			continue
+		}
+		conns = append(conns, conn)
+		if err := askAndStay(conn); err != nil {
+			t.Fatalf("connection %d: %v", len(conns), err)
 		}
 	}
 	if !refused {
@@ -274,4 +283,22 @@ func TestMemoryLimitOfConnections(t *testing.T) {
 		t.Errorf("with memory again: %v", err)
 	}
 	say(t, talk, 2)
+}
+
+// askAndStay makes a call that may fail, and leaves the connection as it is.
+func askAndStay(conn net.Conn) error {
+	_ = conn.SetDeadline(time.Now().Add(time.Minute)) // it is open
+	if _, err := io.WriteString(conn, webPost(wire.Unary, webType, emptyFrame)); err != nil {
+		return err
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	_, err = io.Copy(io.Discard, answer.Body)
+	if err == nil && answer.Close {
+		err = errors.New("the answer closes the connection")
+	}
+	return err
 }
