@@ -22,7 +22,12 @@ func stall(t *testing.T, name string) (asked func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() }) // lets go of the lease, too
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+	// A program that a test beside this one is just starting may hold what wrote
+	// the file until its exec.
+	if err := eventually(tlsPatience, func() error {
+		_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+		return err
+	}); err != nil {
 		t.Fatalf("a lease on %s: %v", name, err)
 	}
 	return func() {
