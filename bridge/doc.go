@@ -30,8 +30,8 @@
 //     (status.go has every status that culvert makes itself), the upstream is
 //     released, and the Observer (observe.go) hears of it.
 //
-// What knows no calls is a package below this one, which it imports and which
-// doesn't import it: gate, h2, websocket, socket, buffer, flood.
+// What knows no calls is a package below this one, and doesn't import it: gate,
+// h2, websocket, socket, buffer, and flood, which h2 and websocket count with.
 //
 // # Who waits for whom
 //

@@ -228,8 +228,8 @@ type Limits struct {
 
 	// The memory that culvert may use. New calls are refused while it is
 	// nearly used up, then new connections, too, and Go's garbage collector
-	// keeps below it (GOMEMLIMIT of the environment wins there). 0 is nine tenths of the container's limit,
-	// and no limit where there is none.
+	// keeps below it (GOMEMLIMIT of the environment wins there). 0 is nine
+	// tenths of the container's limit, and no limit where there is none.
 	Memory Size `key:"memory" is:"size or 0"`
 
 	// What one client address may use. Sizes and calls_per_connection bound one
