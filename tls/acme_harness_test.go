@@ -396,6 +396,16 @@ func (c *ca) count(text string) int {
 	return n
 }
 
+// wantCount waits until so many lines have a text, since what pebble says may
+// come behind what it does, and wants no more of them.
+func (c *ca) wantCount(text string, want int, what string) {
+	c.t.Helper()
+	eventually(c.t, what, func() bool { return c.count(text) >= want })
+	if got := c.count(text); got != want {
+		c.t.Errorf("%s: %d, want %d", what, got, want)
+	}
+}
+
 // What pebble says.
 const (
 	pebbleIssued  = `Issued certificate`

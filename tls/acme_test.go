@@ -101,9 +101,7 @@ func TestACMERenewsWhatAnotherAccountHasOrdered(t *testing.T) {
 	if problems, _ := told.allTold(); len(problems) != 0 {
 		t.Errorf("told %q, want nothing", problems)
 	}
-	if got := c.count(`POST /order-plz`); got != 3 {
-		t.Errorf("%d orders were sent, want one that is refused and another than the first", got)
-	}
+	c.wantCount(`POST /order-plz`, 3, "orders: the first, one that is refused, another")
 }
 
 func TestACMERestartAsksNobody(t *testing.T) {
@@ -357,10 +355,8 @@ func TestACMEOnDemand(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	ordered := c.count(pebbleOrdered)
-	if ordered != 2 {
-		t.Errorf("%d orders for 2 names", ordered)
-	}
+	const ordered = 2
+	c.wantCount(pebbleOrdered, ordered, "orders for 2 names")
 	for _, name := range []string{"", hostName, "tenants.culvert.test", "a.b.tenants.culvert.test", "xtenants.culvert.test", "127.0.0.1", "*.tenants.culvert.test", "../x.tenants.culvert.test", "a_b.tenants.culvert.test", "-.tenants.culvert.test"} {
 		if leaf, err := s.connect(name); err == nil {
 			t.Errorf("%q is shown the certificate of %v", name, leaf.DNSNames)
@@ -379,9 +375,7 @@ func TestACMEOnDemand(t *testing.T) {
 	if len(problems) != 1 || !strings.Contains(problems[0], "tls.acme.on_demand: the certificate for "+refusedName+" could not be fetched on demand: the CA refuses: ") {
 		t.Errorf("told %q, want one line", problems)
 	}
-	if got := c.count(`POST /order-plz`); got != ordered+1 {
-		t.Errorf("a name that the CA refuses was ordered %d times, want once", got-ordered)
-	}
+	c.wantCount(`POST /order-plz`, ordered+1, "orders with one of a name that the CA refuses")
 	if len(a.Problems()) != 0 {
 		t.Errorf("what a client asks for in vain makes culvert look ill: %v", a.Problems())
 	}
