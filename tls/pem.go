@@ -18,7 +18,8 @@ func pemBlocks(data []byte) ([]*pem.Block, error) {
 	}
 	begun := 0
 	for line := range bytes.Lines(data) {
-		if bytes.HasPrefix(bytes.TrimSpace(line), []byte("-----BEGIN")) {
+		line = bytes.TrimPrefix(bytes.TrimSpace(line), byteOrderMark) // of a file that was put behind another
+		if bytes.HasPrefix(line, []byte("-----BEGIN")) {
 			begun++
 		}
 	}

@@ -32,6 +32,7 @@ func TestFilesThatAreCutOffAreErrors(t *testing.T) {
 		"an indented chain":       {Certificates: []Pair{{Cert: file("indented", bytes.ReplaceAll(chain, []byte("-----B"), []byte("  -----B"))), Key: good.Key}}},
 		"a key":                   {Certificates: []Pair{{Cert: good.Cert, Key: file("key", cut(keyPEM(t, cert)))}}},
 		"authorities":             {Certificates: []Pair{good}, ClientCA: file("authorities", cut(certPEM(ca.cert, second.cert)))},
+		"a mark in between":       {Certificates: []Pair{good}, ClientCA: file("marks", slices.Concat(certPEM(ca.cert), byteOrderMark, certPEM(second.cert)))},
 		"two lines in one":        {Certificates: []Pair{good}, ClientCA: file("glued", glued)},
 		"lists":                   {Certificates: []Pair{good}, ClientCA: caFile, CRLs: []string{file("lists", cut(crlPEM(second.list(later, nil), ca.list(later, nil, cert))))}},
 		"the first of two lists":  {Certificates: []Pair{good}, ClientCA: caFile, CRLs: []string{file("first", firstDamaged)}},
