@@ -35,7 +35,8 @@ func newServeCommand() *cobra.Command {
 each call to the backend. The backend need not be up yet.
 
 TERM or INT drains: no new calls, and those that run may end within
---drain-timeout. A second one ends at once. HUP loads certificates again.`,
+--drain-timeout. A second one ends at once. HUP loads certificates again, and
+has a CA asked again that failed.`,
 		Example: `  culvert serve --backend localhost:9000
   culvert serve --backend localhost:9000 --listen 127.0.0.1:8080 --allow-origin https://app.example.com
   culvert serve --backend orders.example.com:443 --backend-tls --deny-method 'admin.v1.*/*'
