@@ -251,6 +251,7 @@ func (u *callUse) release() {
 	if u.holds {
 		u.holds = false
 		u.address.holders.Add(-1)
+		u.address = nil
 	}
 }
 

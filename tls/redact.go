@@ -12,38 +12,35 @@ import (
 // A redactor takes secrets out of texts that others wrote: a provider's error
 // may have the whole request in it, in the clear, in the form of a URL or of
 // JSON, or within base64. The zero value knows none.
-type redactor struct{ secrets *regexp.Regexp }
+type redactor struct{ secrets []*regexp.Regexp }
 
 const (
 	minSecret  = 6       // keeps words like "true" and "1" in a text
 	maxSpelled = 4 << 10 // a longer one is no token: it is looked for as it is
 )
 
-func newRedactor(secrets ...string) redactor {
-	var forms []string
+func newRedactor(secrets ...string) (r redactor) {
+	// One may begin with another: the longer is looked for first.
+	secrets = slices.SortedStableFunc(slices.Values(secrets), func(a, b string) int { return len(b) - len(a) })
 	for _, s := range secrets {
 		switch {
 		case len(s) < minSecret:
 		case len(s) > maxSpelled:
 			// An expression has no bytes that aren't UTF-8: U+FFFD stands for each.
-			forms = append(forms, regexp.QuoteMeta(string([]rune(s))))
+			r.secrets = append(r.secrets, regexp.MustCompile(regexp.QuoteMeta(string([]rune(s)))))
 		default:
-			forms = append(append(forms, spelled(s)), encoded(s)...)
+			forms := append(encoded(s), spelled(s))
+			r.secrets = append(r.secrets, regexp.MustCompile(strings.Join(forms, "|")))
 		}
 	}
-	if len(forms) == 0 {
-		return redactor{}
-	}
-	// One may begin with another: the longer is looked for first.
-	slices.SortStableFunc(forms, func(a, b string) int { return len(b) - len(a) })
-	return redactor{regexp.MustCompile(strings.Join(forms, "|"))}
+	return r
 }
 
 func (r redactor) redact(text string) string {
-	if r.secrets == nil {
-		return text
+	for _, secret := range r.secrets {
+		text = secret.ReplaceAllLiteralString(text, "…")
 	}
-	return r.secrets.ReplaceAllLiteralString(text, "…")
+	return text
 }
 
 // spelled is an expression for s with any of its characters escaped, as often

@@ -112,3 +112,19 @@ func FuzzRedact(f *testing.F) {
 		}
 	})
 }
+
+// TestManyLongSecrets: an expression for all of them together would be larger
+// than any may be.
+func TestManyLongSecrets(t *testing.T) {
+	t.Parallel()
+	var secrets []string
+	for i := range 40 {
+		secrets = append(secrets, fmt.Sprintf("%d%s", i, strings.Repeat("k/", maxSpelled/2-2)))
+	}
+	r := newRedactor(secrets...)
+	for _, s := range secrets {
+		if got := r.redact("token=" + url.QueryEscape(s)); got != "token=…" {
+			t.Fatalf("%.20q… became %.40q…", s, got)
+		}
+	}
+}

@@ -13,6 +13,7 @@ type goodbye struct {
 	end    End  // why, of this side's reasons the first
 	told   bool // Hooks.Ended knows
 	begun  bool
+	hurry  bool   // the server shuts down: somebody waits for the connection
 	said   bool   // the last one is sent
 	last   uint32 // then: the last stream that is served
 	over   bool   // nothing more will be sent
@@ -26,7 +27,10 @@ func (c *conn) shutdown(why End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.announce(why)
-	c.hurryRests()
+	if why == EndShutdown {
+		c.goodbye.hurry = true
+		c.hurryRests()
+	}
 	c.flush()
 }
 

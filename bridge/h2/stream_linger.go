@@ -19,7 +19,7 @@ const (
 	restTime    = 30 * time.Second // in all
 	restBytes   = 4 << 20          // the largest message that gRPC servers take by default
 
-	// Behind a goodbye the connection is waited for.
+	// While the server shuts down, the connection is waited for.
 	lastRestSilence = 100 * time.Millisecond
 	lastRestTime    = 500 * time.Millisecond
 )
@@ -42,7 +42,7 @@ func (r *rest) came(n int, now time.Time) bool {
 	return r.bytes >= 0
 }
 
-// hurry leaves no more time than there is behind a goodbye.
+// hurry leaves no more time than a shutdown gives.
 func (r *rest) hurry(now time.Time) {
 	r.until = earlier(r.until, now.Add(lastRestSilence))
 	r.end = earlier(r.end, now.Add(lastRestTime))
@@ -65,7 +65,7 @@ func (st *stream) linger() {
 	st.lingers = true
 	c.lingering++
 	st.rest = newRest(now)
-	if c.goodbye.begun {
+	if c.goodbye.hurry {
 		st.rest.hurry(now)
 	}
 	c.setAlarm(&st.readAlarm, time.Time{}, nil)
@@ -99,7 +99,7 @@ func (st *stream) drop(n int, end bool) {
 		c.nudge()
 	case !whole:
 		st.endRest()
-	case c.goodbye.begun:
+	case c.goodbye.hurry:
 		st.rest.hurry(c.clock.read)
 	}
 }
@@ -134,7 +134,7 @@ func (c *conn) endRests(now time.Time) {
 	c.clock.rests = next // tick arms
 }
 
-// hurryRests is for a goodbye. The caller holds mu.
+// hurryRests is for a shutdown. The caller holds mu.
 func (c *conn) hurryRests() {
 	now := time.Now()
 	for _, st := range c.streams {

@@ -239,6 +239,22 @@ func TestGoodbyeWaitsLittleForRests(t *testing.T) {
 	})
 }
 
+// TestGoodbyeOfTheClientLeavesRestsTheirTime: where nobody waits for the connection,
+// a goodbye takes no time from who gets an answer.
+func TestGoodbyeOfTheClientLeavesRestsTheirTime(t *testing.T) {
+	inBubble(t, refuse, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		p.headers(1, false)
+		p.flush()
+		wantCame(t, p.elapse(0), "HEADERS")
+		p.must(p.framer.WriteGoAway(0, http2.ErrCodeNo, nil))
+		p.must(p.framer.WritePing(true, goodbyePing))
+		p.flush()
+		wantCame(t, p.elapse(restSilence-1), "GOAWAY NO_ERROR for all", "PING goodbye", "GOAWAY NO_ERROR")
+		wantCame(t, p.elapse(1), "RST_STREAM")
+	})
+}
+
 // TestStreamThatLingersIsNoRequest: its context has ended, and the connection
 // is told to be idle.
 func TestStreamThatLingersIsNoRequest(t *testing.T) {
