@@ -8,6 +8,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
+
+	"golang.org/x/net/idna"
 )
 
 // Below are the kinds of text that name a place: an address, a backend, an
@@ -129,7 +132,7 @@ func checkOrigin(s string) error {
 }
 
 func checkOriginHost(scheme, host string) error {
-	web := scheme == "http" || scheme == "https"
+	web, whole := scheme == "http" || scheme == "https", host
 	host, port, hasPort := cutPort(host)
 	switch {
 	case host == "" || strings.ContainsAny(host, "@?# "):
@@ -140,12 +143,28 @@ func checkOriginHost(scheme, host string) error {
 		return errors.New(`has a "*" that is neither the first label of the host nor the port: write "https://*.example.com" or "http://localhost:*"`)
 	case strings.ToLower(host) != host:
 		return fmt.Errorf("has capitals, which no browser sends: write %q", scheme+"://"+strings.ToLower(host))
+	case web && asciiHost(host) != host:
+		return fmt.Errorf("has letters that no browser sends as they are: write %q", strings.Replace(scheme+"://"+whole, host, asciiHost(host), 1))
 	case hasPort && port != "*" && !isPort(port):
 		return errors.New("has no port from 0 to 65535 after its colon")
 	case scheme == "http" && port == "80" || scheme == "https" && port == "443":
 		return fmt.Errorf("names the scheme's own port, which no browser sends: write %q", scheme+"://"+host)
 	}
 	return nil
+}
+
+// asciiHost returns a host as browsers write it: bücher.example is
+// xn--bcher-kva.example.
+func asciiHost(host string) string {
+	name := strings.TrimPrefix(host, "*.")
+	if strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) < 0 {
+		return host
+	}
+	ascii, err := idna.Lookup.ToASCII(name)
+	if err != nil {
+		ascii = "xn--bcher-kva.example" // it is no name; so look those that are
+	}
+	return strings.TrimSuffix(host, name) + ascii
 }
 
 // cutPort splits host[:port]; the colons of an IPv6 address are in brackets.
