@@ -125,6 +125,10 @@ func TestContradictionsAndDangers(t *testing.T) {
 			"proxy.yaml:5: limits.methods[1].message_bytes: is more than limits.buffered_bytes, so the largest message could never pass: lower it, or raise that",
 			"proxy.yaml:6: limits.methods[2].pattern: is that of proxy.yaml:3: limits.methods[0].pattern, which counts first: make one of them",
 		}, nil},
+		{"methods that another pattern has first", "limits:\n  methods:\n  - {pattern: shop.v1.*/Get*, calls: 1}\n  - {pattern: shop.v1.Orders/GetAll, calls: 2}\n  - {pattern: shop.v1.Orders/*, calls: 3}\n  - {pattern: /shop.v1.*/Get*One, calls: 4}", nil, []string{
+			"proxy.yaml:4: limits.methods[1].pattern: never counts, since all its calls are of proxy.yaml:3: limits.methods[0].pattern, which comes first: write it before that",
+			"proxy.yaml:6: limits.methods[3].pattern: never counts, since all its calls are of proxy.yaml:3: limits.methods[0].pattern, which comes first: write it before that",
+		}},
 		{"sizes that can't count", "limits:\n  methods:\n  - {pattern: a.B/*, header_bytes: 1MiB}\nlisten:\n- address: :80\n  trusted_proxies: [10.0.0.1]\n  limits: {header_bytes: 1MiB, calls_per_connection: 101, message_bytes: 3GiB}", []string{
 			"proxy.yaml:7: listen[0].limits.message_bytes: is too much: write less than 2GiB, or 0 for no limit",
 		}, []string{

@@ -1,6 +1,10 @@
 package config
 
-import "math"
+import (
+	"math"
+	"path"
+	"strings"
+)
 
 // AddressLimits is what one client address may use: an IPv4 address, or the
 // first 64 bits of an IPv6 one. It is the client's own, behind a proxy of
@@ -125,16 +129,31 @@ func checkUseLimits(l *Loaded) []error {
 		case m.MessageBytes > lim.BufferedBytes:
 			errs = append(errs, l.Errorf(key, "is more than limits.buffered_bytes, so the largest message could never pass: lower it, or raise that"))
 		}
-		for j, before := range lim.Methods[:i] {
-			if before.Pattern == m.Pattern {
-				errs = append(errs, l.Errorf(Entry("limits.methods", i)+".pattern", "is that of %s, which counts first: make one of them", l.place(Entry("limits.methods", j)+".pattern")))
-			}
-		}
+		errs = append(errs, checkPatternCounts(l, i)...)
 	}
 	if !lim.Enforce {
 		l.warn("limits.enforce", "is false, so limits of calls, handshakes and addresses refuse nothing: make it true when the log names no client that should be served")
 	}
 	return errs
+}
+
+// checkPatternCounts finds an entry of limits.methods whose calls are all those
+// of one before it, which counts.
+func checkPatternCounts(l *Loaded, i int) []error {
+	key, pattern := Entry("limits.methods", i)+".pattern", l.Limits.Methods[i].Pattern
+	for j, before := range l.Limits.Methods[:i] {
+		first := l.place(Entry("limits.methods", j) + ".pattern")
+		if before.Pattern == pattern {
+			return []error{l.Errorf(key, "is that of %s, which counts first: make one of them", first)}
+		}
+		// A "*" stands for what has no slash, as it does for a file, and so it
+		// also stands for whatever a "*" of the other does.
+		if covers, _ := path.Match(strings.TrimPrefix(before.Pattern, "/"), strings.TrimPrefix(pattern, "/")); covers {
+			l.warn(key, "never counts, since all its calls are of "+first+", which comes first: write it before that")
+			return nil
+		}
+	}
+	return nil
 }
 
 // checkSizes looks at the sizes of methods and listeners: they can't be over
