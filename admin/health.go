@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 )
 
 // Health answers /livez and /readyz. The zero value is alive and not ready.
@@ -48,9 +49,21 @@ func (h *Health) details() string {
 	}
 	var text strings.Builder
 	for _, line := range (*detail)() {
-		text.WriteString(strings.ReplaceAll(line, "\n", " ") + "\n")
+		text.WriteString(strings.Map(visible, line) + "\n")
 	}
 	return text.String()
+}
+
+// visible is what a terminal is shown for r: a line may hold what a CA has
+// answered, and who reads it is a person with curl.
+func visible(r rune) rune {
+	switch {
+	case r == '\n':
+		return ' '
+	case unicode.IsPrint(r):
+		return r
+	}
+	return unicode.ReplacementChar
 }
 
 func answer(w http.ResponseWriter, status int, text string) {

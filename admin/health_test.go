@@ -37,8 +37,8 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	h.SetReady(true)
-	h.SetDetail(func() []string { return []string{"tls.cert: bad", "two\nlines"} })
-	if got := ask(http.MethodGet, "/readyz").Body.String(); got != "ready\ntls.cert: bad\ntwo lines\n" {
+	h.SetDetail(func() []string { return []string{"tls.cert: bad", "two\nlines", "a\x1b[2J\r\u009b\u202eé"} })
+	if got := ask(http.MethodGet, "/readyz").Body.String(); got != "ready\ntls.cert: bad\ntwo lines\na\ufffd[2J\ufffd\ufffd\ufffdé\n" {
 		t.Errorf("with details: %q", got)
 	}
 	if got := ask(http.MethodGet, "/livez").Header().Get("Cache-Control"); got != "no-store" {
