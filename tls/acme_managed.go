@@ -208,8 +208,13 @@ func (a *ACME) letGo(m *managed) {
 	}
 }
 
-// askEvery is how often a CA is asked when to renew, if it doesn't say.
-const askEvery = 6 * time.Hour
+// askEvery is how often a CA is asked when to renew, if it doesn't say, and
+// askAtLeastEvery if it does: one that is asked later can't say in time that a
+// certificate was revoked. RFC 9773 §4.3.2.
+const (
+	askEvery        = 6 * time.Hour
+	askAtLeastEvery = 24 * time.Hour
+)
 
 // plan sets when the certificate is renewed: when a third of its life is left,
 // some later than others, unless the CA wishes for another time. What it
@@ -234,7 +239,7 @@ func (c *kept) plan(info *acme.RenewalInfo, now time.Time) {
 		c.renewAt = latest
 	}
 	if info.RetryAfter != nil && info.RetryAfter.After(now.Add(time.Minute)) {
-		c.askAt = *info.RetryAfter
+		c.askAt = now.Add(min(info.RetryAfter.Sub(now), askAtLeastEvery))
 	}
 }
 

@@ -102,6 +102,25 @@ func TestACMERenewalIsPlanned(t *testing.T) {
 	}
 }
 
+func TestACMEAsksTheCAOnceADay(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	for says, want := range map[time.Duration]time.Duration{
+		0: askEvery, time.Second: askEvery, time.Hour: time.Hour, 23 * time.Hour: 23 * time.Hour, 1000 * 24 * time.Hour: 24 * time.Hour,
+	} {
+		info := &acme.RenewalInfo{SelectedTime: now.AddDate(0, 0, 60)}
+		if says > 0 {
+			later := now.Add(says)
+			info.RetryAfter = &later
+		}
+		c := &kept{leaf: &x509.Certificate{NotBefore: now, NotAfter: now.AddDate(0, 0, 90)}}
+		c.plan(info, now)
+		if got := c.askAt.Sub(now); got != want {
+			t.Errorf("a CA that wants to be asked in %v is asked in %v, want %v", says, got, want)
+		}
+	}
+}
+
 func TestACMEBacksOff(t *testing.T) {
 	t.Parallel()
 	refused := fmt.Errorf("order: %w", acme.Problem{Type: acme.ProblemTypeUnauthorized})
