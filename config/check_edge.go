@@ -20,6 +20,8 @@ func checkPlaintext(l *Loaded) []error {
 			l.warn(key, "speaks plaintext on a public address, where anybody on the way can read and change it: "+plaintextRemedy)
 		case l.speaksTLS() && ln.beyondThisHost():
 			l.warn(key, "speaks plaintext beyond this host, while other listeners speak TLS: "+plaintextRemedy)
+		case ln.everywhere() && !l.IsSet(Entry("listen", i)+".tls.enabled"):
+			l.warn(key, "speaks plaintext on every address of this host, public ones too if it has any: "+plaintextRemedy+"; if only what brings TLS comes here, say so: tls: {enabled: false} at the listener")
 		}
 	}
 	return nil
@@ -29,8 +31,6 @@ const plaintextRemedy = "give it a certificate (tls), name the proxies that brin
 
 // isPublic says whether the internet comes here: to one of its addresses, or to
 // a port that browsers take by themselves, on all of a machine's addresses.
-// Of any other port of all addresses there is no saying: in a container, which
-// is where most culverts are, it is the one that a proxy or a service sends to.
 func (l Listener) isPublic() bool {
 	host, port, err := net.SplitHostPort(l.Address)
 	if err != nil {
@@ -41,6 +41,15 @@ func (l Listener) isPublic() bool {
 	}
 	addr, err := netip.ParseAddr(host)
 	return err == nil && isPublicAddr(addr)
+}
+
+// everywhere holds for 0.0.0.0 and [::]: whoever writes them means everybody,
+// and is asked whether that is meant in plaintext. A port alone, as the default
+// is, says nothing: in a container, which is where most culverts are, it is the
+// one that a proxy or a service sends to.
+func (l Listener) everywhere() bool {
+	addr, err := netip.ParseAddrPort(l.Address)
+	return err == nil && addr.Addr().IsUnspecified()
 }
 
 // sharedAddresses are of networks behind a carrier's translation. RFC 6598.

@@ -22,6 +22,10 @@ func TestDangers(t *testing.T) {
 		{"plaintext where browsers come", "listen:\n- 127.0.0.1:8080\n- address: :443", nil, []string{
 			"p.yaml:3: listen[1].address: speaks plaintext on a public address, where anybody on the way can read and change it" + plaintext,
 		}},
+		{"plaintext on every address", "listen: ['0.0.0.0:8080', '[::]:8081', {address: '0.0.0.0:8082', tls: {enabled: false}}, {address: '0.0.0.0:8083', trusted_proxies: [10.0.0.1]}]", nil, []string{
+			"p.yaml:1: listen[0].address: speaks plaintext on every address of this host, public ones too if it has any" + plaintext + "; if only what brings TLS comes here, say so: tls: {enabled: false} at the listener",
+			"p.yaml:1: listen[1].address: speaks plaintext on every address of this host, public ones too if it has any" + plaintext + "; if only what brings TLS comes here, say so: tls: {enabled: false} at the listener",
+		}},
 		{"plaintext on addresses of the inside", "listen: ['10.1.2.3:80', '[fd00::1]:80', '100.64.0.1:80', 'localhost:80', '[::1]:80', ':8080', 'unix:/run/x']", nil, nil},
 		{"plaintext behind a proxy", "listen: [{address: ':80', trusted_proxies: [203.0.113.9]}]", nil, nil},
 		{"plaintext behind a proxy of all", "listen: ':80'\ntrusted_proxies: [203.0.113.9]", nil, nil},
