@@ -76,7 +76,8 @@ func TestRedirectToHTTPS(t *testing.T) {
 		{"/", "192.0.2.1", "", 421},
 		{"/", "evil.example:99999", "", 400},
 		{"/", "culvert.example@evil.example", "", 400},
-		{"http://evil.example/", "culvert.example", "", 400},
+		{"http://evil.example/", "culvert.example", "", 421}, // RFC 9112 §3.2.2: a target's host counts
+		{"http://culvert.example/a", "evil.example", "https://culvert.example:" + tlsPort + "/a", 308},
 	} {
 		if got, want := c.plainGet(t, plain, row.path, row.host), (plainAnswer{row.status, row.want}); got != want {
 			t.Errorf("%s of %q: %+v, want %+v", row.path, row.host, got, want)
