@@ -101,7 +101,7 @@ func (s scenario) job(t testing.TB, client string) job {
 		Client: client, Scenario: s.name, ID: newID(t), Method: s.method, Requests: s.requests,
 		TimeoutMS: s.timeout.Milliseconds(), Compress: s.compress, PingPong: s.pingPong, RepliesFirst: s.repliesFirst,
 		CancelAfter: s.cancelAt, CancelOnHeader: s.cancelOnHeader, PauseMS: s.pause.Milliseconds(),
-		PatienceMS: time.Minute.Milliseconds(), // megabytes take a busy machine long
+		PatienceMS: (2 * time.Minute).Milliseconds(), // megabytes take a busy machine long
 	}
 	if slices.Contains(phases, s.place) {
 		j.Phase = s.place

@@ -313,8 +313,9 @@ var scenarios = append([]scenario{
 	},
 	{
 		// The pause is long enough to fill every buffer on the way on a busy machine,
-		// and for the backend then to be seen waiting.
-		name: "a slow reader stops the backend", place: slow, method: "ServerStream", replies: 96, pause: 8 * time.Second,
+		// and for the backend then to be seen waiting: clients that read on take half
+		// a gigabyte meanwhile, all of them in one browser.
+		name: "a slow reader stops the backend", place: slow, method: "ServerStream", replies: 96, pause: 25 * time.Second,
 		script: probe.Script{Replies: 96, ReplyBytes: 256 * kib}, requests: []jobRequest{{}},
 		check: func(v *verdict, o observation, r probe.Record) {
 			v.numbered(o, 256*kib)
