@@ -49,8 +49,8 @@ const (
 	budgetPatience     = 10 * time.Second // waiting for room in limits.buffered_bytes
 	upstreamPatience   = 5 * time.Second  // waiting for a connection or a stream to the backend
 	writeGrace         = 250 * time.Millisecond
-	keepAliveIdle      = 15 * time.Second // TCP, of clients
-	keepAliveEvery     = 5 * time.Second
+	keepAliveIdle      = 10 * time.Second // TCP, of clients: several probes before userTimeout, which ends a connection at one unanswered
+	keepAliveEvery     = 3 * time.Second
 	keepAliveCount     = 3
 	userTimeout        = 20 * time.Second // TCP, of clients: bytes under way and not acknowledged
 	silentTime         = 15 * time.Second // of a client that owes acknowledgements
