@@ -170,3 +170,20 @@ func TestAcceptedConnectionsAreProbed(t *testing.T) {
 		})
 	}
 }
+
+// TestALostProbeEndsNothing: beside TCP_USER_TIMEOUT the kernel doesn't count
+// keep-alive's probes, and ends a connection that was idle for that long if the
+// last one is unanswered. So several have to come before. tcp(7), tcp_timer.c.
+func TestALostProbeEndsNothing(t *testing.T) {
+	for _, side := range []struct {
+		name               string
+		idle, every, until time.Duration
+	}{
+		{"of a client", keepAliveIdle, keepAliveEvery, userTimeout},
+		{"of a backend", backendKeepAliveIdle, backendKeepAliveEvery, backendUserTimeout},
+	} {
+		if probes := 1 + int((side.until-side.idle-1)/side.every); probes < 2 {
+			t.Errorf("a connection %s is probed %d times before it ends, want 2 or more", side.name, probes)
+		}
+	}
+}
