@@ -71,8 +71,8 @@ case. Values of names that end in ` + "`-bin`" + ` are base64 on the wire and by
 - **drop**: never crosses.
 - **vouched**: crosses only when the connection comes from one of ` + "`trusted_proxies`" + `, and only from
   the request itself: never from a WebSocket's first message, never from inside a tunnel. With an
-  underscore for a hyphen (` + "`x_forwarded_for`" + `) none of these names crosses at all, nor one of
-  ` + "`metadata.vouched`" + ` or ` + "`culvert-*`" + `: backends that read headers as CGI does take the two for one.
+  underscore or a dot for a hyphen (` + "`x_forwarded_for`, `x.forwarded.for`" + `) none of these names crosses at
+  all, nor one of ` + "`metadata.vouched`, `culvert-*` or `x-culvert-*`" + `: some backends read them as the same name.
 - **cookie**: crosses only with the key that the last column names.
 
 Towards the backend culvert adds ` + "`x-forwarded-for`, `x-forwarded-proto`, `x-forwarded-host`, `via`, `x-forwarded-user-agent`" + `

@@ -72,6 +72,7 @@ var requestRules = []HeaderRule{
 	{"connect-*", "drop", "Connect's own"},
 	{"lb-token", "drop", "a balancer's word to its backend"},
 	{"culvert-*", "drop", ofCulvert},
+	{"x-culvert-*", "drop", ofCulvert},
 	{"x-request-id", "drop", "the call's id; added anew"},
 	{"x-forwarded-user-agent", "drop", "added anew"},
 	{"cookie", "cookie", "metadata.forward_cookies"},
@@ -144,6 +145,7 @@ var responseRules = []HeaderRule{
 	{"x-accel-*", "drop", ofFront},
 	{"x-sendfile", "drop", ofFront},
 	{"culvert-*", "drop", ofCulvert},
+	{"x-culvert-*", "drop", ofCulvert},
 	{"set-cookie", "cookie", "metadata.forward_set_cookies"},
 }
 
@@ -189,7 +191,7 @@ func (rs ruleset) of(name string) rule {
 	if r, ok := rs.exact[name]; ok {
 		return r
 	}
-	if strings.IndexByte(name, '_') >= 0 && rs.imitated(hyphened(name)) {
+	if strings.ContainsAny(name, "_.") && rs.imitated(hyphened(name)) {
 		return drop
 	}
 	for _, p := range rs.prefixes {
@@ -200,16 +202,19 @@ func (rs ruleset) of(name string) rule {
 	return pass
 }
 
-// imitated holds for a name that another one looks like which has underscores
-// for some of its hyphens. Backends that hand headers on as CGI does
-// (HTTP_X_FORWARDED_FOR) take the two for one, so nobody may say it, no proxy
-// either: what it means it writes with hyphens, and what its client wrote with
-// underscores it may have passed on.
+// imitated reports whether name is reserved for culvert and its trusted
+// proxies. It is asked about the hyphenated form of a name that has underscores
+// or dots. Backends that turn headers into CGI variables read x_forwarded_for as
+// HTTP_X_FORWARDED_FOR; PHP also reads x.forwarded.for so. Nobody may send such a
+// name, not even a trusted proxy: a proxy writes hyphens itself, and may pass on
+// what its client wrote.
 func (rs ruleset) imitated(name string) bool {
 	return rs.spoofable[name] || slices.ContainsFunc(rs.spoofablePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
-func hyphened(name string) string { return strings.ReplaceAll(name, "_", "-") }
+func hyphened(name string) string { return hyphens.Replace(name) }
+
+var hyphens = strings.NewReplacer("_", "-", ".", "-")
 
 // vouchedNames are those that the operator adds to the table's.
 type vouchedNames struct{ exact, hyphened map[string]bool }

@@ -22,14 +22,14 @@ var (
 	neverUp = []string{
 		"connection", "keep-alive", "proxy-*", "upgrade", "te", "trailer", "transfer-encoding", "host", "content-length",
 		"content-type", "content-encoding", "accept", "accept-encoding", "accept-language", "origin", "referer", "sec-*",
-		"access-control-*", "x-grpc-web", "grpc-*", "connect-*", "lb-token", "user-agent", "culvert-*",
+		"access-control-*", "x-grpc-web", "grpc-*", "connect-*", "lb-token", "user-agent", "culvert-*", "x-culvert-*",
 	}
 	onlyVouched = []string{
 		"x-forwarded-*", "forwarded", "x-real-ip", "x-forwarded-client-cert", "x-auth-request-*", "x-ssl-client-*", "x-amzn-mtls-*", "x-goog-iap-*", "x-ms-client-principal*", "via",
 	}
 	neverDown = []string{
 		"connection", "keep-alive", "proxy-*", "upgrade", "te", "trailer", "transfer-encoding", "content-*", "date",
-		"access-control-*", "alt-svc", "location", "refresh", "clear-site-data", "strict-transport-security", "culvert-*",
+		"access-control-*", "alt-svc", "location", "refresh", "clear-site-data", "strict-transport-security", "culvert-*", "x-culvert-*",
 	}
 )
 
@@ -41,11 +41,11 @@ func named(name string, list []string) bool {
 }
 
 // imitations are names that a backend may take for one of the list, since they
-// have underscores for hyphens.
+// have underscores or dots for hyphens.
 func imitations(list []string) (names []string) {
 	for _, n := range examples(list) {
 		if first, rest, ok := strings.Cut(n, "-"); ok {
-			names = append(names, first+"_"+rest, strings.ReplaceAll(n, "-", "_"))
+			names = append(names, first+"_"+rest, strings.ReplaceAll(n, "-", "_"), first+"."+rest, strings.ReplaceAll(n, "-", "."))
 		}
 	}
 	return names
@@ -181,11 +181,11 @@ func TestNamesThatNeverGoUp(t *testing.T) {
 // culvert and trusted proxies may say crosses from nobody. What merely looks like
 // a name of HTTP's or gRPC's is an application's own.
 func TestNamesThatLookVouchedFor(t *testing.T) {
-	like := imitations(append(slices.Clone(onlyVouched), "culvert-identity", "x-forwarded-user-agent"))
+	like := imitations(append(slices.Clone(onlyVouched), "culvert-identity", "x-culvert-identity", "x-forwarded-user-agent"))
 	if !slices.Contains(like, "x_forwarded_client_cert") {
 		t.Fatalf("%q", like)
 	}
-	for _, name := range append(like, "x_forwarded_for", "x_forwarded-for", "x-forwarded_for", "x-forwarded-client_cert") {
+	for _, name := range append(like, "x_forwarded_for", "x.forwarded.for", "x.forwarded_for", "x_forwarded-for", "x-forwarded_for", "x-forwarded-client_cert") {
 		h := http.Header{textproto.CanonicalMIMEHeaderKey(name): {"1"}}
 		for _, trusted := range []bool{false, true} {
 			if md, err := requestMetadata(h, trusted, true, sizeLimit{64 << 10, keyHeaderBytes}); err != nil || len(md) != 0 {
@@ -200,7 +200,7 @@ func TestNamesThatLookVouchedFor(t *testing.T) {
 		}
 	}
 	own := map[string][]string{}
-	for _, name := range []string{"x_a", "_", "user_agent", "content_type", "grpc_client", "connect_id", "sec_token", "x_request_id", "forwarded_by", "viaduct_id", "x_forward", "lb_token"} {
+	for _, name := range []string{"x_a", "_", "user_agent", "content_type", "grpc_client", "connect_id", "sec_token", "x_request_id", "forwarded_by", "viaduct_id", "x_forward", "lb_token", "x.a", ".", "forwarded.by", "culvert", "x-culverts"} {
 		own[name] = []string{"1"}
 	}
 	if md, err := requestMetadata(own, false, false, sizeLimit{64 << 10, keyHeaderBytes}); err != nil || len(md) != len(own) {
@@ -219,6 +219,7 @@ func TestOwnVouchedNamesAndWhatLooksLikeThem(t *testing.T) {
 		{"x-company-user", true, false},
 		{"x_company_user", false, false},
 		{"x-company_user", false, false},
+		{"x.company.user", false, false},
 		{"x_team", true, false},
 		{"x-team", false, false},
 		{"x_both", true, false},

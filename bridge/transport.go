@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
 )
 
 // A transport is one client protocol: it knows its requests, and turns one
@@ -75,15 +77,21 @@ func posts(contentType string) func(*http.Request) bool {
 	}
 }
 
-// contentSubtype returns what follows the "+" of a request's content type, if
-// it is the given one.
+// contentSubtype returns what follows the "+" of a request's content type, and
+// whether that is the given type. A subtype that isn't a token is dropped: it
+// would stand in the answer's header and in the backend's request.
+// RFC 9110 §8.3.1.
 func contentSubtype(r *http.Request, contentType string) (string, bool) {
 	have, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	rest, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(have)), contentType)
 	if !ok || (rest != "" && rest[0] != '+') {
 		return "", false
 	}
-	return strings.TrimPrefix(rest, "+"), true
+	subtype := strings.TrimPrefix(rest, "+")
+	if !gate.IsToken(subtype) {
+		subtype = ""
+	}
+	return subtype, true
 }
 
 // offers accepts a WebSocket upgrade that offers the subprotocol.

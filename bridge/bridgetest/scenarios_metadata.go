@@ -207,6 +207,8 @@ var notForBackends = []string{
 	"lb-token", "cookie", "culvert-identity",
 	// What some backends take for names that only culvert may say.
 	"x_forwarded_for", "x_forwarded-host", "x-forwarded_proto", "x_forwarded_client_cert", "client_cert", "x_real_ip", "x_auth_request_user", "culvert_identity",
+	"x.forwarded.for", "x-forwarded.proto", "x.forwarded_client-cert", "client.cert", "x.real.ip", "culvert.identity",
+	"x-culvert-identity", "x-culvert-", "x_culvert_identity", "x.culvert.identity", "x-culvert_identity",
 }
 
 func forbiddenRequestMetadata(t *trial) {

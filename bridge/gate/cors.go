@@ -45,9 +45,10 @@ func VaryPreflight(h http.Header) {
 // preflightMaxAge is Chrome's cap, in seconds.
 const preflightMaxAge = "7200"
 
-// Preflight answers what a browser asks before it sends a call. The headers
-// it asks for are granted that web clients' protocols have, and those of which
-// crosses says that a call may carry them; their names are in lower case.
+// Preflight answers what a browser asks before it sends a call. It grants the
+// headers of web clients' protocols and those that crosses lets through, whose
+// names are in lower case. It never grants "*": that is a name in the request,
+// and stands for every name in the answer.
 // https://fetch.spec.whatwg.org/#cors-preflight-request
 func Preflight(w http.ResponseWriter, r *http.Request, v Verdict, crosses func(name string) bool) {
 	h := w.Header()
@@ -59,7 +60,7 @@ func Preflight(w http.ResponseWriter, r *http.Request, v Verdict, crosses func(n
 	for _, line := range r.Header["Access-Control-Request-Headers"] {
 		for name := range strings.SplitSeq(line, ",") {
 			name = strings.ToLower(strings.TrimSpace(name))
-			if len(granted) < 128 && (slices.Contains(protocolHeaders, name) || isToken(name) && crosses(name)) {
+			if len(granted) < 128 && name != "*" && (slices.Contains(protocolHeaders, name) || IsToken(name) && crosses(name)) {
 				granted = append(granted, name)
 			}
 		}
@@ -77,8 +78,9 @@ var protocolHeaders = []string{
 	"connect-protocol-version", "connect-timeout-ms", "connect-content-encoding", "connect-accept-encoding",
 }
 
-// isToken holds for an HTTP field name in lower case. RFC 9110 §5.6.2.
-func isToken(s string) bool {
+// IsToken reports whether s is a token in lower case, as names of header fields
+// are. RFC 9110 §5.6.2.
+func IsToken(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {
 		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:

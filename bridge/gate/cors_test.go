@@ -9,8 +9,10 @@ import (
 	"testing"
 )
 
-// crosses holds for an application's own names.
-func crosses(name string) bool { return strings.HasPrefix(name, "x-") && name != "x-real-ip" }
+// crosses reports whether a name is an application's own.
+func crosses(name string) bool {
+	return name == "*" || strings.HasPrefix(name, "x-") && name != "x-real-ip"
+}
 
 func TestPreflight(t *testing.T) {
 	listed := Verdict{Allowed: true, Credentials: true, Origin: "https://app.example.com"}
@@ -33,6 +35,7 @@ func TestPreflight(t *testing.T) {
 		{"an application's own, in any case and several lines", listed, []string{"X-Tenant , x-trace-bin", "X-B"}, "x-tenant, x-trace-bin, x-b", nil},
 		{"what may not cross", listed, []string{"cookie, host, te, x-real-ip, culvert-identity"}, "", nil},
 		{"what is no name", listed, []string{"x a, x\tb, (, , x-\u00e9, x:y"}, "", nil},
+		{"every name, which a wildcard would be", Verdict{Allowed: true, Any: true, Origin: "https://a.example"}, []string{"*, x-a", "*"}, "x-a", nil},
 		{"Connect's", listed, []string{"connect-protocol-version, connect-timeout-ms"}, "connect-protocol-version, connect-timeout-ms", nil},
 		{
 			"from anywhere",

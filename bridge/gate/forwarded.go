@@ -198,7 +198,7 @@ func cutHop(s string) (h hop, empty bool, rest string, more bool, err error) {
 func cutPair(s string) (name, value, rest string, ok bool) {
 	name, rest, ok = strings.Cut(s, "=")
 	name = strings.ToLower(name)
-	if !ok || !isToken(name) || rest == "" {
+	if !ok || !IsToken(name) || rest == "" {
 		return "", "", "", false
 	}
 	if rest[0] == '"' {

@@ -120,6 +120,11 @@ func readHeaderBody(r io.Reader, header []byte) ([]byte, error) {
 	if _, err := io.ReadFull(r, header[fixedHeader:]); err != nil {
 		return nil, broken(err)
 	}
+	if header[fixedHeader-4] == byte(proxyproto.PROXY) && header[fixedHeader-3] == byte(proxyproto.UNSPEC) {
+		// PROXY without an address family names no client. The receiver may
+		// take it for LOCAL; go-proxyproto refuses it. §2.2.
+		header[fixedHeader-4] = byte(proxyproto.LOCAL)
+	}
 	return header, nil
 }
 

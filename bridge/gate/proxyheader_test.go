@@ -42,6 +42,9 @@ var proxyHeaders = []struct{ name, header, client string }{
 	{"version 2, as much as there may be", headerV2(0x21, 0x11, append(slices.Clone(bodyIPv4), make([]byte, maxHeaderBody-12)...)...), "203.0.113.9:4660"},
 	{"version 2, a health check", headerV2(0x20, 0x00), ""},
 	{"version 2, a health check with an address", headerV2(0x20, 0x11, bodyIPv4...), ""},
+	{"version 2, no address family", headerV2(0x21, 0x00), ""},
+	{"version 2, no address family, with TLVs", headerV2(0x21, 0x00, aTLV...), ""},
+	{"version 2, no address family, with an address", headerV2(0x21, 0x00, bodyIPv4...), ""},
 	{"version 2, a unix socket", headerV2(0x21, 0x31, make([]byte, 216)...), ""},
 }
 
