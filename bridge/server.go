@@ -35,7 +35,8 @@ type Config struct {
 	TryOrigins bool
 
 	// Hosts are the names that this server is known by, with or without a
-	// port. Pages from them may call.
+	// port. Pages from them may call. A name without a port stands for the
+	// scheme's usual port and for the port in a request's Host.
 	Hosts []string
 
 	// LoopbackOnly is Listener's, for Serve and ConfigureHTTP.

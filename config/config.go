@@ -56,7 +56,10 @@ type Config struct {
 
 	// Names that this server is known by, with or without a port
 	// ("grpc.example.com"): a page from such a host may call, a loopback
-	// address answers to it, and tls.http_listen sends it to HTTPS.
+	// address answers to it, and tls.http_listen sends it to HTTPS. A name
+	// without a port stands for pages of the scheme's own port (443 or 80) and
+	// of the port in the request's Host. Behind a proxy that serves another
+	// port and drops it from Host, name the port ("grpc.example.com:8443").
 	Hosts []string `key:"hosts" is:"host"`
 
 	// Removed from the front of a request's path before the method is read:

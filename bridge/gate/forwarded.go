@@ -1,8 +1,11 @@
 package gate
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -45,6 +48,9 @@ func (f *Forwarding) Trust(h http.Header, p Proxies) (client string, err error) 
 		return t.client, err
 	}
 	if chain := strings.Join(h["X-Forwarded-For"], ", "); chain != "" {
+		if strings.Count(chain, ",") >= maxHops {
+			return "", tooManyHops("X-Forwarded-For")
+		}
 		f.For = chain + ", " + f.For
 		for more := true; more; {
 			var last string
@@ -63,27 +69,30 @@ func (f *Forwarding) Trust(h http.Header, p Proxies) (client string, err error) 
 // front of the proxies' own hops is not read, but for a line that they wrote
 // on: a quote that the client opened there hides them all.
 func (t *trail) followForwarded(lines []string) error {
-	chain := t.For
+	chain := []string{t.For} // the nearest first
 	client := hop{}
+	left := maxHops
 	for i, walking := len(lines)-1, true; i >= 0; i-- {
-		hops, err := parseForwarded(lines[i])
+		hops, err := parseForwarded(lines[i], left)
 		if err != nil {
-			if walking {
+			if walking || errors.Is(err, errHops) {
 				return err
 			}
 			continue // the client's own; nobody else may see it either
 		}
-		for j := len(hops) - 1; j >= 0; j-- {
-			if hops[j].client != "" {
-				chain = hops[j].client + ", " + chain
+		left -= len(hops)
+		for _, h := range slices.Backward(hops) {
+			if h.client != "" {
+				chain = append(chain, h.client)
 			}
 			if walking {
-				client = hops[j]
-				walking = t.cameFrom(hops[j].client)
+				client = h
+				walking = t.cameFrom(h.client)
 			}
 		}
 	}
-	t.For = chain
+	slices.Reverse(chain)
+	t.For = strings.Join(chain, ", ")
 	t.heed(client)
 	return nil
 }
@@ -135,6 +144,14 @@ func lastOf(lines []string) string {
 	return last
 }
 
+// maxHops bounds the proxies that a request may name: far more than any chain
+// has, and few enough that a long header costs little.
+const maxHops = 100
+
+func tooManyHops(header string) error { return fmt.Errorf("more than %d hops in %s", maxHops, header) }
+
+var errHops = tooManyHops("Forwarded")
+
 // errForwarded is a line of Forwarded that RFC 7239 doesn't know.
 const errForwarded = forwardedError("want Forwarded as in RFC 7239: for=192.0.2.1;proto=https, for=\"[2001:db8::1]\"")
 
@@ -142,9 +159,10 @@ type forwardedError string
 
 func (e forwardedError) Error() string { return string(e) }
 
-// parseForwarded reads one line of Forwarded. Values may hold what needs
-// quotes without having them, as some proxies write it. RFC 7239 §4.
-func parseForwarded(line string) ([]hop, error) {
+// parseForwarded reads one line of Forwarded, of at most limit hops. Values may
+// hold what needs quotes without having them, as some proxies write it.
+// RFC 7239 §4.
+func parseForwarded(line string, limit int) ([]hop, error) {
 	var hops []hop
 	for rest, more := line, true; more; {
 		var h hop
@@ -153,22 +171,29 @@ func parseForwarded(line string) ([]hop, error) {
 		if h, empty, rest, more, err = cutHop(rest); err != nil {
 			return nil, err
 		}
-		if !empty { // a list may hold such. RFC 9110 §5.6.1.
-			hops = append(hops, h)
+		if empty { // a list may hold such. RFC 9110 §5.6.1.
+			continue
 		}
+		if len(hops) == limit {
+			return nil, errHops
+		}
+		hops = append(hops, h)
 	}
 	return hops, nil
 }
 
 // cutHop reads the pairs before the next comma.
 func cutHop(s string) (h hop, empty bool, rest string, more bool, err error) {
-	seen := make(map[string]bool, 4)
+	var seen map[string]bool
 	for {
 		s = strings.TrimLeft(s, " \t")
 		if s != "" && s[0] != ',' && s[0] != ';' {
 			name, value, after, ok := cutPair(s)
 			if !ok || seen[name] { // §4: each once
 				return hop{}, false, "", false, errForwarded
+			}
+			if seen == nil {
+				seen = make(map[string]bool, 4)
 			}
 			seen[name] = true
 			switch name {

@@ -15,7 +15,7 @@ type Origins struct {
 	null        bool // "null"
 	patterns    []originPattern
 	expressions []originExpression
-	hosts       []string // lower case, with or without a port
+	hosts       []place // of the port "" where none is given
 }
 
 // NewOrigins reads the entries: "https://app.example.com",
@@ -24,7 +24,7 @@ type Origins struct {
 func NewOrigins(allow, hosts []string) (Origins, error) {
 	p := Origins{}
 	for _, h := range hosts {
-		p.hosts = append(p.hosts, strings.ToLower(h))
+		p.hosts = append(p.hosts, placeOf(h, ""))
 	}
 	for _, text := range allow {
 		if err := p.allow(text); err != nil {
@@ -110,9 +110,14 @@ func (p *Origins) Judge(a Asker) Verdict {
 	case v.Origin == "null":
 		v.Allowed = p.null // and never with cookies: every sandboxed page says it
 	case ok && p.lists(u):
+		// Between http and https of one name the browser says cross-site.
+		if u.Scheme == "https" && deniedByBrowser(u, a) {
+			v.Denial = foreignOwn
+			return v
+		}
 		v.Allowed, v.Credentials = true, true
 	case ok && p.isOwn(u, a):
-		if u.Host == strings.ToLower(a.Host) && a.Site != "" && a.Site != "same-origin" {
+		if deniedByBrowser(u, a) {
 			v.Denial = foreignOwn
 			return v
 		}
@@ -160,16 +165,74 @@ func parseOrigin(text string) (*url.URL, bool) {
 	return u, ok
 }
 
-// isOwn holds for a page of this server: of one of its configured names, or of
-// the address that it was called at, where no name server can forge that. A
-// page that came in plaintext, which anybody on its way may have written, is
-// none of a server that is called over TLS.
+// A place is a host and a port in one spelling: lower case, without brackets, a
+// zone or a dot at the end.
+type place struct{ host, port string }
+
+// placeOf reads a Host. Where it has no port, that is usual.
+func placeOf(authority, usual string) place {
+	host, port, ok := ParseAuthority(strings.ToLower(authority))
+	if !ok { // IPv6 without brackets, maybe: else no page's host is equal to it
+		host, port = authority, ""
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		host = addr.WithZone("").String()
+	}
+	if port = strings.TrimLeft(port, "0"); port == "" {
+		port = usual
+	}
+	return place{host, port}
+}
+
+// pageOf reads an origin as the browser writes it. A dot at the end of its name
+// stays: to the browser that is another origin.
+func pageOf(u *url.URL) place {
+	if port := u.Port(); port != "" {
+		return place{u.Hostname(), port}
+	}
+	return place{u.Hostname(), usualPort(u.Scheme)}
+}
+
+func usualPort(scheme string) string {
+	switch scheme {
+	case "https":
+		return "443"
+	case "http":
+		return "80"
+	}
+	return ""
+}
+
+// isOwn reports whether a page is this server's own: of one of its configured
+// names, or of the address that was called, where no name server can forge that.
+// A configured name without a port stands for the scheme's usual port and for
+// the port that was called. A page that came in plaintext, which anybody on its
+// way may have written, isn't a page of a server that is called over TLS.
 func (p *Origins) isOwn(u *url.URL, a Asker) bool {
 	if u.Scheme != "https" && (u.Scheme != "http" || a.Secure) {
 		return false
 	}
-	return slices.Contains(p.hosts, u.Host) || slices.Contains(p.hosts, u.Hostname()) ||
-		u.Host == strings.ToLower(a.Host) && unforgeable(u.Hostname())
+	usual := usualPort(u.Scheme)
+	page, called := pageOf(u), placeOf(a.Host, usual)
+	if page == called && unforgeable(page.host) {
+		return true
+	}
+	return slices.ContainsFunc(p.hosts, func(own place) bool {
+		return own.host == page.host && (own.port == page.port || own.port == "" && (page.port == usual || page.port == called.port))
+	})
+}
+
+// deniedByBrowser reports whether the browser's Sec-Fetch-Site shows that Origin
+// was rewritten on the way: the page is said to be of the host that is called,
+// and the browser says that it isn't. Ports count for same-site alone: behind a
+// proxy Host may have another than the browser called.
+// https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
+func deniedByBrowser(u *url.URL, a Asker) bool {
+	if a.Site == "" || a.Site == "same-origin" {
+		return false
+	}
+	page, called := pageOf(u), placeOf(a.Host, usualPort(u.Scheme))
+	return page == called || page.host == called.host && a.Site == "cross-site"
 }
 
 // lists holds for an origin that an entry names as it is.
@@ -183,13 +246,13 @@ func (p *Origins) matches(u *url.URL) bool {
 		slices.ContainsFunc(p.expressions, func(e originExpression) bool { return e.matches(u) })
 }
 
-// AllowsHost holds for a Host that a page elsewhere can't make a browser send
-// to a loopback listener by pointing a name of its own at it.
+// AllowsHost reports whether a request for this Host may be answered on a
+// loopback listener: a page elsewhere can make a browser call it by a name of its
+// own that points here.
 func (p *Origins) AllowsHost(host string) bool {
-	host = strings.ToLower(host)
-	name, port, _ := ParseAuthority(host) // it is one, or there is none
-	return unforgeable(name) || slices.ContainsFunc(p.hosts, func(h string) bool {
-		return h == host || h == name || port != "" && h == name+":"+port
+	called := placeOf(host, "")
+	return unforgeable(called.host) || called.host != "" && slices.ContainsFunc(p.hosts, func(own place) bool {
+		return own.host == called.host && (own.port == "" || own.port == called.port)
 	})
 }
 

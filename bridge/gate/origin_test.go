@@ -272,7 +272,7 @@ func TestOriginExpressionTakesNoTime(t *testing.T) {
 // TestPagesOfThisServer: a page calls home when home is a configured name, or
 // an address that no name server can point elsewhere.
 func TestPagesOfThisServer(t *testing.T) {
-	hosts := []string{"grpc.example.com", "Other.Example.com:8443"}
+	hosts := []string{"grpc.example.com", "Other.Example.com:8443", "default.example.com:443", "2001:db8::7"}
 	for _, c := range []struct {
 		origin, host string
 		want         bool
@@ -285,6 +285,20 @@ func TestPagesOfThisServer(t *testing.T) {
 		{"https://other.example.com:8443", "other.example.com:8443", true},
 		{"https://other.example.com", "other.example.com", false},
 		{"https://evilgrpc.example.com", "evilgrpc.example.com", false},
+		// A name without a port is that of the default port and of the port that was called.
+		{"https://grpc.example.com:8443", "grpc.example.com", false},
+		{"https://grpc.example.com:8443", "grpc.example.com:443", false},
+		{"https://grpc.example.com:8443", "anything", false},
+		{"https://grpc.example.com:8443", "grpc.example.com:8443", true},
+		{"https://grpc.example.com:8443", "grpc.example.com.:8443", true},
+		{"http://grpc.example.com:443", "grpc.example.com:443", true},
+		{"http://grpc.example.com:443", "grpc.example.com", false},
+		{"https://[2001:db8::7]", "anything", true},
+		{"https://[2001:db8::7]:8443", "anything", false},
+		{"https://grpc.example.com.", "grpc.example.com.", false}, // another name to the browser
+		{"https://default.example.com", "default.example.com", true},
+		{"https://default.example.com:8443", "default.example.com:8443", false},
+		{"http://default.example.com", "default.example.com", false},
 		{"http://localhost:8080", "localhost:8080", true},
 		{"http://LOCALHOST:8080", "localhost:8080", true},
 		{"http://demo.localhost:8080", "demo.localhost:8080", true},
@@ -380,8 +394,29 @@ func TestOwnOriginThatTheBrowserDenies(t *testing.T) {
 		{"https://grpc.example.com", "other.example.net", "cross-site", true}, // one own name calls the other
 		{"http://localhost:8080", "localhost:8080", "cross-site", false},
 		{"http://localhost:8080", "localhost:8080", "same-origin", true},
+		// The same host in another spelling.
+		{"https://grpc.example.com", "grpc.example.com:443", "cross-site", false},
+		{"https://grpc.example.com", "grpc.example.com.", "cross-site", false},
+		{"https://grpc.example.com", "grpc.example.com.:443", "cross-site", false},
+		{"https://grpc.example.com", "GRPC.example.com:0443", "cross-site", false},
+		{"https://grpc.example.com", "grpc.example.com:", "cross-site", false},
+		{"https://grpc.example.com", "grpc.example.com:8080", "cross-site", false}, // the port behind the proxy
+		{"https://grpc.example.com", "grpc.example.com:443", "same-site", false},
+		{"https://grpc.example.com", "grpc.example.com:443", "same-origin", true},
+		{"https://grpc.example.com", "grpc.example.com:443", "", true},
+		{"https://grpc.example.com", "grpc.example.com:8443", "same-site", true}, // a page of another port
+		{"http://[::1]:8080", "[0:0::1]:8080", "cross-site", false},
+		{"http://[::1]:8080", "[0:0::1]:8080", "same-origin", true},
+		{"http://localhost", "localhost:80", "cross-site", false},
+		{"http://localhost", "localhost:80", "same-origin", true},
+		// Listed, and still the host that is called.
+		{"https://listed.example.com", "listed.example.com", "cross-site", false},
+		{"https://listed.example.com", "listed.example.com.:443", "cross-site", false},
+		{"https://listed.example.com", "listed.example.com", "same-origin", true},
+		{"https://listed.example.com", "grpc.example.com", "cross-site", true},
+		{"http://listed.example.com", "listed.example.com", "cross-site", true}, // another scheme is another site
 	} {
-		p := policy(t, nil, hosts)
+		p := policy(t, []string{"https://listed.example.com", "http://listed.example.com"}, hosts)
 		if v := p.Judge(Asker{Origins: []string{c.origin}, Host: c.host, Site: c.site}); v.Allowed != c.want || !c.want && v.Denial != foreignOwn {
 			t.Errorf("a page of %q that calls %q, %s: got %+v, want allowed %v", c.origin, c.host, c.site, v, c.want)
 		}
@@ -422,6 +457,23 @@ func read(text string) (o readOrigin, ok bool) {
 	return readOrigin{m[1], m[2], m[3]}, true
 }
 
+var defaults = map[string]string{"http": "80", "https": "443"}
+
+var hostForm = regexp.MustCompile(`^(\[[0-9a-f:.]+\]|[^:\[\]]*?)\.?(?::0*([0-9]*))?$`)
+
+// readHost reads a host as one that is called by a URL of the scheme.
+func readHost(text, scheme string) (o readOrigin) {
+	m := hostForm.FindStringSubmatch(strings.ToLower(text))
+	if m == nil {
+		return o
+	}
+	o = readOrigin{name: m[1], port: m[2]}
+	if o.port == "" {
+		o.port = defaults[scheme]
+	}
+	return o
+}
+
 // below holds for a name that ends in labels of domain and has more of its own.
 func below(name, domain string) bool {
 	labels, of := strings.Split(name, "."), strings.Split(domain, ".")
@@ -444,6 +496,8 @@ func FuzzOrigin(f *testing.F) {
 	}
 	f.Add("http://localhost:8080", "localhost:8080", "cross-site", false)
 	f.Add("http://localhost:8080", "localhost:8080", "same-origin", true)
+	f.Add("https://grpc.example.net", "grpc.example.net.:443", "cross-site", true)
+	f.Add("https://app.example.net", "app.example.net:443", "cross-site", true)
 	f.Add("http://evil.example", "evil.example", "", false)
 	f.Add("https://grpc.example.net", "grpc.example.net", "same-site", true)
 	p := policy(f, []string{"https://app.example.net", "https://*.example.com", "http://localhost:*", `~https://pr-[0-9]+\.example\.org`}, []string{"grpc.example.net"})
@@ -463,14 +517,18 @@ func FuzzOrigin(f *testing.F) {
 		if o.port != "" || strings.HasSuffix(strings.ToLower(origin), ":") {
 			at += ":" + o.port
 		}
+		called := readHost(host, o.scheme)
+		page := readHost(at, o.scheme)
 		own := (o.scheme == "https" || o.scheme == "http" && !secure) &&
-			(o.name == "grpc.example.net" || at == strings.ToLower(host) && unforgeable(strings.Trim(o.name, "[]")))
+			(o.name == "grpc.example.net" && (page.port == defaults[o.scheme] || page.port == called.port) ||
+				page == called && unforgeable(strings.Trim(o.name, "[]")))
+		denied := page.name == called.name && site == "cross-site" || page == called && site != "" && site != "same-origin"
 		switch {
-		case o == readOrigin{"https", "app.example.net", ""}:
-		case own && at == strings.ToLower(host) && site != "" && site != "same-origin":
-			if o.scheme != "http" || o.name != "localhost" {
+		case denied && (own || o.scheme == "https") && (o.scheme != "http" || o.name != "localhost"):
+			if own || o == (readOrigin{"https", "app.example.net", ""}) {
 				t.Errorf("%q is allowed to call %q though the browser says %q", origin, host, site)
 			}
+		case o == readOrigin{"https", "app.example.net", ""}:
 		case own:
 		case v.Credentials:
 			t.Errorf("%q may bring cookies to %q", origin, host)
