@@ -18,6 +18,7 @@ type arrival struct {
 	listening  *listening // what it came in on
 	method     string     // the gRPC method
 	host       string
+	local      net.Addr // that the client connected to; nil: unknown
 	peer       Peer
 	from       *address        // what its address uses; nil: it isn't the connection's own
 	trusted    bool            // the peer is a trusted proxy: its forwarding headers count
@@ -123,6 +124,7 @@ func lengthHolds(r *http.Request) bool {
 // arrive reads the facts of a request.
 func (s *Server) arrive(r *http.Request) *arrival {
 	a := &arrival{listening: s.listeningOf(r), host: r.Host, protocol: "1.1", peer: Peer{Addr: r.RemoteAddr, TLS: r.TLS}}
+	a.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	conn, _ := r.Context().Value(connKey{}).(net.Conn)
 	outer, tunnel := conn.(*tunnelConn)
 	switch {

@@ -20,11 +20,12 @@ type Listener struct {
 	// "h2" and "http/1.1".
 	TLS *tls.Config
 
-	// SamePolicy says whether a connection that was made for one name (the
-	// SNI, "" for none) may carry requests for another: whether clients are
-	// authenticated alike for both. A request that may not is answered 421.
-	// Nil: every name is like every other.
-	SamePolicy func(sni, host string) bool
+	// SamePolicy reports whether a connection may carry requests for a host:
+	// whether clients are authenticated alike for both. The connection is
+	// known by its SNI ("" for none) and by the local address that the client
+	// connected to. Other requests are answered 421. Nil: every host is like
+	// every other.
+	SamePolicy func(sni string, local net.Addr, host string) bool
 
 	// TrustedProxies are the peers whose forwarding headers count. A peer on
 	// a unix socket has no address, and counts as 127.0.0.1.

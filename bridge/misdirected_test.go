@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"crypto/tls"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,7 +20,10 @@ func TestMisdirectedRequests(t *testing.T) {
 	var asked [][2]string
 	address := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{
 		TLS: &tls.Config{Certificates: []tls.Certificate{ca.server(t, "open.example", "also-open.example", "closed.example")}, NextProtos: []string{"h2", "http/1.1"}},
-		SamePolicy: func(sni, host string) bool {
+		SamePolicy: func(sni string, local net.Addr, host string) bool {
+			if local == nil || !strings.HasPrefix(local.String(), "127.0.0.1:") {
+				t.Errorf("asked with the local address %v", local)
+			}
 			asked = append(asked, [2]string{sni, host})
 			return (sni == "closed.example") == (host == "closed.example")
 		},

@@ -12,6 +12,16 @@ func (c *clientConn) RemoteAddr() net.Addr {
 	return c.address()
 }
 
+// LocalAddr is the address that the client connected to: with a PROXY header
+// that of the proxy. It waits for the header.
+func (c *clientConn) LocalAddr() net.Addr {
+	_ = c.awaitHeader() // Read has the error
+	if c.proxied != nil && c.proxied.local != nil {
+		return c.proxied.local
+	}
+	return c.Conn.LocalAddr()
+}
+
 // address is the client's as far as it is known.
 func (c *clientConn) address() net.Addr {
 	if c.proxied != nil && c.proxied.client != nil {

@@ -21,6 +21,7 @@ type proxied struct {
 
 	// Written before once is done.
 	client    net.Addr // nil: the header names none
+	local     net.Addr // that the client connected to; nil likewise
 	announced bool     // the Observer knows the connection
 	err       error
 }
@@ -39,7 +40,7 @@ func (c *clientConn) awaitHeader() error {
 func (c *clientConn) learnClient() {
 	p := c.proxied
 	_ = c.Conn.SetReadDeadline(time.Now().Add(handshakeTimeout)) // a closed connection needs none
-	client, err := gate.ReadPROXYHeader(c.Conn)
+	client, local, err := gate.ReadPROXYHeader(c.Conn)
 	_ = c.Conn.SetReadDeadline(time.Time{}) // likewise
 	if err != nil {
 		p.err = io.EOF // an end that net/http has no answer for
@@ -47,7 +48,7 @@ func (c *clientConn) learnClient() {
 		c.refuseHeader(err)
 		return
 	}
-	p.client = client
+	p.client, p.local = client, local
 	if err := c.admit(); err != nil {
 		p.err = io.EOF
 		c.tellRefusal(err)

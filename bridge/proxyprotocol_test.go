@@ -73,6 +73,25 @@ func TestBareConnectToAProxyPortIsNoRefusal(t *testing.T) {
 	}
 }
 
+// TestLocalAddressIsTheProxys: what the client connected to is what the header
+// says, on which a certificate for an IP address depends.
+func TestLocalAddressIsTheProxys(t *testing.T) {
+	for header, want := range map[string]string{
+		"PROXY TCP4 203.0.113.9 198.51.100.7 4660 443\r\n":     "198.51.100.7:443",
+		"PROXY TCP6 2001:db8::9 2001:db8::7 4660 443\r\n":      "[2001:db8::7]:443",
+		"PROXY TCP6 2001:db8::9 ::ffff:198.51.100.7 1 443\r\n": "198.51.100.7:443",
+		"PROXY UNKNOWN\r\n":    "pipe",
+		headerV2(t, ""):        "pipe",
+		"no header of a proxy": "pipe",
+	} {
+		c, peer := headerConn(t, newObserver())
+		go func() { _, _ = io.WriteString(peer, header) }() // it ends with the pipe
+		if got := c.LocalAddr().String(); got != want {
+			t.Errorf("%q: the local address is %s, want %s", header, got, want)
+		}
+	}
+}
+
 // TestHeaderIsReadOnce, by whoever comes first, and its deadline doesn't last.
 func TestHeaderIsReadOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

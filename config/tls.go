@@ -36,9 +36,10 @@ type ServerTLS struct {
 	// File with the private key (PEM) of cert.
 	Key string `key:"key" flag:"tls-key" is:"file" group:"certificate"`
 
-	// Further certificates: which one a client is shown goes by the name that
-	// it asks for. cert, or else the first of these, is for clients that ask
-	// for none, or for one that no certificate has.
+	// Further certificates, selected by SNI or, for a client without SNI, by
+	// the IP address that it connected to. cert, or else the first of these, is
+	// the default. Each of the others needs a DNS name or an IP address in its
+	// subjectAltName.
 	Certificates []Certificate `key:"certificates" group:"certificate"`
 
 	// File with the certificates (PEM) of those who may have signed clients'.
@@ -75,13 +76,13 @@ type Certificate struct {
 	Key string `key:"key" is:"file" needed:"true"`
 
 	// File with the certificates (PEM) of those who may have signed clients',
-	// for clients that ask for a name of this certificate. Empty: those of
-	// the client_ca beside certificates.
+	// for clients that select this certificate. Empty: those of the client_ca
+	// beside certificates.
 	ClientCA string `key:"client_ca" is:"file"`
 
-	// What clients have to show that ask for a name of this certificate.
-	// Empty: what the client_auth beside certificates says, or "require" with
-	// a client_ca. A connection for a name that asks for less carries no
-	// request for this one: those are answered 421.
+	// What clients that select this certificate have to show. Empty: what the
+	// client_auth beside certificates says, or "require" with a client_ca. A
+	// connection with another client_ca or client_auth carries no request for
+	// a name or an IP address of this certificate: those are answered 421.
 	ClientAuth string `key:"client_auth" is:"client auth"`
 }

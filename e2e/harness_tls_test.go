@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -82,14 +83,27 @@ func (i *issuer) sign(template, parent *x509.Certificate, key *ecdsa.PrivateKey)
 // for 127.0.0.1 and names.
 func (i *issuer) issue(commonName string, names ...string) tls.Certificate {
 	i.t.Helper()
+	return i.issueFor(commonName, append(slices.Clone(names), "127.0.0.1")...)
+}
+
+// issueFor is issue for names and IP addresses, and nothing else.
+func (i *issuer) issueFor(commonName string, names ...string) tls.Certificate {
+	i.t.Helper()
 	key := newECKey(i.t)
-	leaf := i.sign(&x509.Certificate{
+	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1 + lastSerial.Add(1)), Subject: pkix.Name{CommonName: commonName},
-		DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		URIs:      []*url.URL{{Scheme: "spiffe", Host: "example.org", Path: "/" + commonName}},
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(900 * time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, i.cert, key)
+	}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
+	}
+	leaf := i.sign(template, i.cert, key)
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
 }
 

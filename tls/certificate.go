@@ -9,7 +9,7 @@ import (
 // A Certificate is one that is in use.
 type Certificate struct {
 	File      string   // "" for one that was made or fetched
-	Names     []string // that it is for: of hosts, and addresses
+	Names     []string // hosts, addresses and URIs; if none, the common name
 	NotBefore time.Time
 	NotAfter  time.Time
 

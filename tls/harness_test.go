@@ -73,15 +73,30 @@ func (a *authority) between(name string) *authority {
 	return b
 }
 
-// issue makes a certificate for names, whose first is also its common name.
+// issue makes a certificate for names and IP addresses, whose first is also
+// its common name.
 func (a *authority) issue(life time.Duration, names ...string) tls.Certificate {
 	a.t.Helper()
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: names[0]}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(life)}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
+	}
+	return a.issueFrom(template)
+}
+
+// issueFrom makes a certificate of what the template names.
+func (a *authority) issueFrom(template *x509.Certificate) tls.Certificate {
+	a.t.Helper()
 	key := newKey(a.t)
-	leaf := a.sign(&x509.Certificate{
-		SerialNumber: newSerial(), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(life),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, a.cert, key)
+	if template.NotAfter.IsZero() {
+		template.NotBefore, template.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
+	}
+	template.SerialNumber, template.ExtKeyUsage = newSerial(), []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	leaf := a.sign(template, a.cert, key)
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
 }
 

@@ -6,8 +6,8 @@ import (
 
 // Options are what a Provider is told.
 type Options struct {
-	// Certificates are chosen by the name that a client asks for; the first
-	// is for clients that ask for none, or for one that nobody has.
+	// Certificates are selected by SNI or, for a client without SNI, by the
+	// address that it connected to. The first is the default.
 	Certificates []Pair
 
 	// ClientCA is the file (PEM) with the certificates of those who may have
@@ -26,9 +26,10 @@ type Options struct {
 	// "listen[1].tls"), for errors.
 	ConfigKey string
 
-	// Fallback has the certificate for a name that no pair has: from ACME, or
-	// of the development CA. It is called concurrently. If nil, or if it
-	// returns an error, the first pair is used.
+	// Fallback returns the certificate for an SNI that no pair has: from ACME,
+	// or of the development CA. Without SNI it is asked only if there is no
+	// pair. It is called concurrently. If it is nil or returns an error, the
+	// first pair is used.
 	Fallback func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
 	// ChallengeProtos are the protocols of ALPN ("acme-tls/1") by which
@@ -51,9 +52,9 @@ type Options struct {
 type Pair struct {
 	Cert, Key string
 
-	// ClientCA and ClientAuth replace those of Options for clients that ask
-	// for a name of this certificate, if ClientAuth isn't empty. An empty
-	// ClientCA is then that of Options.
+	// ClientCA and ClientAuth replace those of Options for clients that select
+	// this certificate, if one of them isn't empty. An empty ClientCA is then
+	// that of Options.
 	ClientCA   string
 	ClientAuth ClientAuth
 

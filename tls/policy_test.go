@@ -2,7 +2,11 @@ package proxytls
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -83,9 +87,139 @@ func TestPolicyGoesByTheNameAskedFor(t *testing.T) {
 		{"", "[::1]:8443", true},
 		{"closed.example", "10.0.0.1:8443", false},
 	} {
-		if got := p.SamePolicy(c.sni, c.host); got != c.same {
+		if got := p.SamePolicy(c.sni, nil, c.host); got != c.same {
 			t.Errorf("SamePolicy(%q, %q) is %v", c.sni, c.host, got)
 		}
+	}
+}
+
+// SNI carries no IP address: the address that the client connected to selects
+// the certificate, and its policy.
+func TestPolicyGoesByTheAddressConnectedTo(t *testing.T) {
+	ca, own, dir := newAuthority(t, "ca"), newAuthority(t, "own"), t.TempDir()
+	open := write(t, dir, "open", ca.issue(time.Hour, "open.example"))
+	closed := write(t, dir, "closed", ca.issue(time.Hour, "closed.example", "127.0.0.1", "2001:db8::1"))
+	closed.ClientCA = writeCA(t, dir, own)
+	p, _ := provider(t, Options{Certificates: []Pair{open, closed}})
+	known := own.issue(time.Hour, "client")
+	for _, c := range []struct {
+		sni    string
+		cert   []tls.Certificate
+		served string // common name of what it is shown; "" if it is refused
+	}{
+		{"", nil, ""},
+		{"", []tls.Certificate{known}, "closed.example"},
+		{"", []tls.Certificate{ca.issue(time.Hour, "client")}, ""},
+		{"open.example", nil, "open.example"},
+		{"nobody.example", nil, "open.example"},
+	} {
+		client := as(ca, c.sni, c.cert...)
+		client.InsecureSkipVerify = true
+		seen, _, err := handshake(t, p.Config(), client)
+		shown := ""
+		if err == nil {
+			shown = seen.PeerCertificates[0].Subject.CommonName
+		}
+		if shown != c.served {
+			t.Errorf("SNI %q with %d certificates is shown %q, want %q: %v", c.sni, len(c.cert), shown, c.served, err)
+		}
+	}
+	for _, c := range []struct {
+		sni, local, host string
+		same             bool
+	}{
+		{"", "127.0.0.1", "127.0.0.1", true},
+		{"", "127.0.0.1", "closed.example:8443", true},
+		{"", "127.0.0.1", "open.example", false},
+		{"", "::ffff:127.0.0.1", "127.0.0.1:8443", true},
+		{"", "2001:db8::1", "[2001:DB8:0::1]:8443", true},
+		{"", "2001:db8::1", "[2001:db8::1]", true},
+		// An address of no pair, as behind NAT: the first pair's policy.
+		{"", "10.0.0.1", "open.example", true},
+		{"", "10.0.0.1", "10.0.0.1", true},
+		{"", "10.0.0.1", "127.0.0.1", false},
+		{"", "10.0.0.1", "127.0.0.1.:8443", false},
+		{"", "10.0.0.1", "[::ffff:127.0.0.1]:8443", false},
+		{"", "10.0.0.1", "[2001:db8:0:0::1]", false},
+		{"", "10.0.0.1", "closed.example", false},
+		{"", "", "127.0.0.1", false}, // a unix socket
+		{"open.example", "127.0.0.1", "127.0.0.1", false},
+		{"open.example", "127.0.0.1", "open.example", true},
+		{"closed.example", "127.0.0.1", "127.0.0.1", true},
+		{"127.0.0.1", "10.0.0.1", "127.0.0.1", true}, // against RFC 6066, and it is asked for a certificate
+	} {
+		var local net.Addr = &net.UnixAddr{}
+		if c.local != "" {
+			local = &net.TCPAddr{IP: net.ParseIP(c.local), Port: 8443}
+		}
+		if got := p.SamePolicy(c.sni, local, c.host); got != c.same {
+			t.Errorf("SamePolicy(%q, %v, %q) is %v", c.sni, local, c.host, got)
+		}
+	}
+}
+
+// A client without SNI is shown the first pair, and authenticated as that pair
+// says, also where another source has certificates for other names.
+func TestFirstPairIsForClientsWithoutSNI(t *testing.T) {
+	ca, own, dir := newAuthority(t, "ca"), newAuthority(t, "own"), t.TempDir()
+	closed, fetched := write(t, dir, "closed", ca.issue(time.Hour, "closed.example")), ca.issue(time.Hour, "fetched.example")
+	closed.ClientCA = writeCA(t, dir, own)
+	p, _ := provider(t, Options{
+		Certificates: []Pair{closed},
+		Fallback:     func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &fetched, nil },
+	})
+	if _, _, err := handshake(t, p.Config(), &tls.Config{InsecureSkipVerify: true}); err == nil {
+		t.Error("a client without SNI and certificate is let in")
+	}
+	client := as(ca, "", own.issue(time.Hour, "client"))
+	client.InsecureSkipVerify = true
+	if seen, _, err := handshake(t, p.Config(), client); err != nil || seen.PeerCertificates[0].Subject.CommonName != "closed.example" {
+		t.Errorf("a client without SNI: %v", err)
+	}
+	if got := shown(t, p, ca, "fetched.example"); got != "fetched.example" {
+		t.Errorf("fetched.example is shown %s", got)
+	}
+}
+
+// What no client can select would protect nothing.
+func TestPairThatNoClientSelectsIsAnError(t *testing.T) {
+	ca, dir := newAuthority(t, "ca"), t.TempDir()
+	uri, err := url.Parse("spiffe://example/closed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := write(t, dir, "first", ca.issue(time.Hour, "a.example"))
+	for what, c := range map[string]struct {
+		template *x509.Certificate
+		good     bool
+	}{
+		"common name":      {&x509.Certificate{Subject: pkix.Name{CommonName: "closed.example"}}, false},
+		"URI":              {&x509.Certificate{URIs: []*url.URL{uri}}, false},
+		"mail":             {&x509.Certificate{EmailAddresses: []string{"a@closed.example"}}, false},
+		"inner wildcard":   {&x509.Certificate{DNSNames: []string{"a.*.example"}}, false},
+		"partial wildcard": {&x509.Certificate{DNSNames: []string{"a*.example"}}, false},
+		"bare wildcard":    {&x509.Certificate{DNSNames: []string{"*"}}, false},
+		"two wildcards":    {&x509.Certificate{DNSNames: []string{"*.*.example"}}, false},
+		"wildcard":         {&x509.Certificate{DNSNames: []string{"*.b.example"}}, true},
+		"IPv4":             {&x509.Certificate{IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1)}}, true},
+		"IPv6":             {&x509.Certificate{IPAddresses: []net.IP{net.IPv6loopback}}, true},
+		"URI and name":     {&x509.Certificate{URIs: []*url.URL{uri}, DNSNames: []string{"b.example"}}, true},
+	} {
+		second := write(t, dir, "second", ca.issueFrom(c.template))
+		second.ConfigKey = "tls.certificates[0]"
+		p, err := New(Options{Certificates: []Pair{first, second}, ConfigKey: "tls"})
+		if err == nil {
+			p.Close()
+		}
+		if (err == nil) != c.good || err != nil && !strings.HasPrefix(err.Error(), "tls.certificates[0].cert: "+second.Cert+": no client can select it") {
+			t.Errorf("%s: %v", what, err)
+		}
+		// The first is for every client that selects none.
+		if p, err = New(Options{Certificates: []Pair{second, first}, ConfigKey: "tls"}); err != nil {
+			t.Errorf("%s, as the first: %v", what, err)
+			continue
+		}
+		p.Close()
 	}
 }
 

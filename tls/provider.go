@@ -3,6 +3,7 @@ package proxytls
 import (
 	"crypto/tls"
 	"errors"
+	"net"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -69,22 +70,18 @@ func (p *Provider) Problems() []error { return p.watcher.current() }
 // Close ends the looking for changes. Config goes on to work.
 func (p *Provider) Close() { p.watcher.close() }
 
-// SamePolicy reports whether clients that ask for the two names, one in the
-// handshake and one as the host of a request, have to show the same. Where
-// they don't, a connection that was opened for one name must carry no request
-// for the other. RFC 9110 §7.4.
-func (p *Provider) SamePolicy(sni, host string) bool {
+// SamePolicy reports whether clients are authenticated alike on a connection,
+// by its SNI and the local address that the client connected to, and for a
+// host. If not, the connection must carry no request for that host. RFC 9110
+// §7.4.
+func (p *Provider) SamePolicy(sni string, local net.Addr, host string) bool {
 	s := p.now.Load()
-	return s.policyFor(sni).key == s.policyFor(host).key
+	return s.connectionPolicy(sni, local).key == s.hostPolicy(host).key
 }
 
 // Serves reports whether a certificate of a file is for the host, a name or an
 // address.
-func (p *Provider) Serves(host string) bool {
-	return slices.ContainsFunc(p.now.Load().pairs, func(pair *pair) bool {
-		return pair.cert.Leaf.VerifyHostname(host) == nil || slices.Contains(pair.fact.Names, host)
-	})
-}
+func (p *Provider) Serves(host string) bool { return len(p.now.Load().named(host)) > 0 }
 
 func (p *Provider) load(c contents) error {
 	s, err := newSet(p.opts, c)
@@ -127,7 +124,7 @@ func (p *Provider) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if p.isChallenge(hello) {
 		return p.challenge, nil
 	}
-	return p.now.Load().policyFor(hello.ServerName).config, nil
+	return p.now.Load().connectionPolicy(hello.ServerName, hello.Conn.LocalAddr()).config, nil
 }
 
 func (p *Provider) isChallenge(hello *tls.ClientHelloInfo) bool {
@@ -136,11 +133,11 @@ func (p *Provider) isChallenge(hello *tls.ClientHelloInfo) bool {
 
 func (p *Provider) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s := p.now.Load()
-	if named := s.named(hello.ServerName); len(named) > 0 {
-		return supported(hello, named), nil
+	if selected := s.selected(hello.ServerName, hello.Conn.LocalAddr()); len(selected) > 0 {
+		return supported(hello, selected), nil
 	}
 	err := errNoCertificate
-	if p.opts.Fallback != nil {
+	if p.opts.Fallback != nil && (hello.ServerName != "" || len(s.first) == 0) {
 		var cert *tls.Certificate
 		if cert, err = p.opts.Fallback(hello); err == nil {
 			return cert, nil

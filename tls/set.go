@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -15,15 +16,16 @@ import (
 // time. Nothing in it changes.
 type set struct {
 	pairs    []*pair
-	byName   map[string][]*pair // "a.example.com", "*.example.com"
+	byName   map[string][]*pair // "a.example.com", "*.example.com", "192.0.2.1"
 	first    []*pair            // the first of pairs, and those that share a name with it
 	policies map[policyKey]*policy
-	unnamed  *policy // of clients that ask for a name that no pair has
+	unnamed  *policy // of clients whose SNI no pair has
 	crls     revocations
 }
 
 type pair struct {
 	cert   tls.Certificate
+	names  []string // by which clients select it
 	policy *policy
 	fact   Certificate
 }
@@ -57,7 +59,7 @@ func newSet(o Options, c contents) (*set, error) {
 		return p
 	}
 	s.unnamed = policyOf(o.ClientAuth, o.ClientCA, o.ConfigKey)
-	for _, from := range o.Certificates {
+	for i, from := range o.Certificates {
 		p := &pair{policy: s.unnamed}
 		if from.ClientAuth != "" || from.ClientCA != "" {
 			p.policy = policyOf(from.ClientAuth, cmp.Or(from.ClientCA, o.ClientCA), from.ConfigKey)
@@ -68,6 +70,9 @@ func newSet(o Options, c contents) (*set, error) {
 			continue
 		}
 		p.fact = factOf(from.ConfigKey+".cert", from.Cert, p.cert.Leaf)
+		if p.names = selectors(p.cert.Leaf); len(p.names) == 0 && i > 0 {
+			errs = append(errs, keyErrorf(p.fact.key, "%s: no client can select it, since it names neither a host nor an IP address (its common name and URIs don't count): add a subjectAltName, or list it first", p.fact.File))
+		}
 		if err := s.add(p); err != nil {
 			errs = append(errs, err)
 		}
@@ -86,11 +91,27 @@ func newSet(o Options, c contents) (*set, error) {
 	return s, errors.Join(errs...)
 }
 
+// selectors returns the names and addresses by which a client selects a
+// certificate. SNI can't carry a URI. Clients ignore the common name: RFC 9525
+// §6.3. A wildcard counts only as the whole first label.
+func selectors(leaf *x509.Certificate) []string {
+	var names []string
+	for _, name := range leaf.DNSNames {
+		name = normalName(name)
+		if host := strings.TrimPrefix(name, "*."); host != "" && !strings.Contains(host, "*") {
+			names = append(names, name)
+		}
+	}
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, normalName(ip.String()))
+	}
+	return distinct(names...)
+}
+
 // add enters the pair under its names.
 func (s *set) add(p *pair) error {
 	s.pairs = append(s.pairs, p)
-	for _, name := range p.cert.Leaf.DNSNames {
-		name = normalName(name)
+	for _, name := range p.names {
 		if others := s.byName[name]; len(others) > 0 && others[0].policy != p.policy {
 			return keyErrorf(p.fact.key, "%s and %s are both for %s, and ask clients for different certificates: give them the same client_ca and client_auth", p.fact.File, others[0].fact.File, name)
 		}
@@ -99,8 +120,9 @@ func (s *set) add(p *pair) error {
 	return nil
 }
 
-// named returns the pairs for a name, those of the name itself before those of
-// the wildcard above it. RFC 6125 §6.4.3: it stands for one label.
+// named returns the pairs for a name or an IP address, those of the name itself
+// before those of the wildcard above it. RFC 6125 §6.4.3: it stands for one
+// label.
 func (s *set) named(name string) []*pair {
 	name = normalName(name)
 	if pairs := s.byName[name]; len(pairs) > 0 {
@@ -112,6 +134,18 @@ func (s *set) named(name string) []*pair {
 	return nil
 }
 
+// selected returns the pairs that a client selects: by SNI, or else by the
+// address that it connected to, since SNI carries no IP address. RFC 6066 §3.
+func (s *set) selected(sni string, local net.Addr) []*pair {
+	if sni != "" {
+		return s.named(sni)
+	}
+	if tcp, ok := local.(*net.TCPAddr); ok {
+		return s.byName[normalName(tcp.IP.String())]
+	}
+	return nil
+}
+
 // alike returns the first pair and those that share a name with it, and so its
 // policy: the same in RSA for clients that know no ECDSA, most of all.
 func (s *set) alike() []*pair {
@@ -119,8 +153,8 @@ func (s *set) alike() []*pair {
 		return nil
 	}
 	alike := s.pairs[:1:1]
-	for _, name := range s.pairs[0].cert.Leaf.DNSNames {
-		for _, p := range s.byName[normalName(name)] {
+	for _, name := range s.pairs[0].names {
+		for _, p := range s.byName[name] {
 			if !slices.Contains(alike, p) {
 				alike = append(alike, p)
 			}
@@ -129,20 +163,39 @@ func (s *set) alike() []*pair {
 	return alike
 }
 
-func (s *set) policyFor(name string) *policy {
-	if pairs := s.named(name); len(pairs) > 0 {
+// connectionPolicy returns the policy of a connection. A client without SNI
+// that came to an address of no pair is shown the first pair, so the policy of
+// that pair applies.
+func (s *set) connectionPolicy(sni string, local net.Addr) *policy {
+	if pairs := s.selected(sni, local); len(pairs) > 0 {
+		return pairs[0].policy
+	}
+	if sni == "" && len(s.pairs) > 0 {
+		return s.pairs[0].policy
+	}
+	return s.unnamed
+}
+
+// hostPolicy returns the policy of a host, a name or an IP address.
+func (s *set) hostPolicy(host string) *policy {
+	if pairs := s.named(host); len(pairs) > 0 {
 		return pairs[0].policy
 	}
 	return s.unnamed
 }
 
-// normalName is a host's name without what doesn't tell it from others: case,
-// port, the root's dot.
+// normalName returns a host in the form in which hosts are compared: without
+// port, brackets, the root's dot and an IPv6 zone, in lower case, and an
+// IPv4-mapped address as IPv4.
 func normalName(host string) string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	return strings.ToLower(strings.TrimSuffix(host, "."))
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil {
+		return addr.Unmap().WithZone("").String()
+	}
+	return host
 }
 
 // loadPair reads a certificate and its key. What is wrong most often is said

@@ -15,28 +15,38 @@ import (
 )
 
 // ReadPROXYHeader reads a PROXY header and not one byte behind it: whoever comes
-// next may read the socket itself. It returns the client that the header names,
-// nil if that is none. Its caller bounds the time by the connection's deadline.
+// next may read the socket itself. It returns the client that the header names
+// and the address that the client connected to, both nil if the header names
+// none. Its caller bounds the time by the connection's deadline.
 // https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt
-func ReadPROXYHeader(r io.Reader) (client net.Addr, err error) {
+func ReadPROXYHeader(r io.Reader) (client, local net.Addr, err error) {
 	h, err := readProxyHeader(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return clientIn(h), nil
+	client, local = addressesIn(h)
+	return client, local, nil
 }
 
-// clientIn returns the client that a header names, nil if none: a health check
-// of the proxy's own has none, nor has who reached the proxy without an
-// address.
-func clientIn(h *proxyproto.Header) net.Addr {
+// addressesIn returns the client that a header names and the address that the
+// client connected to, nil if none: a health check of the proxy's own has none,
+// nor has a client that reached the proxy without an address.
+func addressesIn(h *proxyproto.Header) (client, local net.Addr) {
 	if h.Command.IsLocal() { // in version 1: UNKNOWN
-		return nil
+		return nil, nil
 	}
-	ip, _, ok := h.IPs()
-	port, _, _ := h.Ports() // as ok
-	addr, valid := netip.AddrFromSlice(ip)
-	if !ok || !valid {
+	source, destination, ok := h.IPs()
+	if !ok {
+		return nil, nil
+	}
+	sourcePort, destinationPort, _ := h.Ports() // as IPs
+	return tcpAddr(source, sourcePort), tcpAddr(destination, destinationPort)
+}
+
+// tcpAddr returns nil for what is no address.
+func tcpAddr(ip net.IP, port int) net.Addr {
+	addr, ok := netip.AddrFromSlice(ip)
+	if !ok {
 		return nil
 	}
 	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr.Unmap(), uint16(port)))

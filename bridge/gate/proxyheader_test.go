@@ -82,7 +82,7 @@ func TestReadProxyHeader(t *testing.T) {
 				continue
 			}
 			client := ""
-			if addr := clientIn(h); addr != nil {
+			if addr, _ := addressesIn(h); addr != nil {
 				client = addr.String()
 			}
 			rest, _ := io.ReadAll(under) // a strings.Reader has no error
@@ -125,7 +125,7 @@ func FuzzReadProxyHeader(f *testing.F) {
 		if err != nil || !again.EqualsTo(h) {
 			t.Errorf("%q: %+v, alone %+v, %v", used, h, again, err)
 		}
-		if client := clientIn(h); client != nil && client.(*net.TCPAddr).AddrPort().Addr().Is4In6() {
+		if client, _ := addressesIn(h); client != nil && client.(*net.TCPAddr).AddrPort().Addr().Is4In6() {
 			t.Errorf("%q: the client is %v", used, client)
 		}
 	})

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"net/http"
 
 	"github.com/culvert-grpc/culvert/config"
@@ -55,21 +53,7 @@ func (k *keyring) fetch(o *proxytls.Options) error {
 		}
 	}
 	o.Fallback, o.ChallengeProtos = k.acme.GetCertificate, k.acme.NextProtos()
-	if len(o.Certificates) > 0 {
-		o.Fallback = k.fetchedByName
-	}
 	return nil
-}
-
-var errNoName = errors.New("tls: the client asks for no name")
-
-// fetchedByName leaves clients that ask for no name to the first certificate
-// of a file.
-func (k *keyring) fetchedByName(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if hello.ServerName == "" {
-		return nil, errNoName
-	}
-	return k.acme.GetCertificate(hello)
 }
 
 // startFetching begins with what isn't in the storage; what is can be shown
