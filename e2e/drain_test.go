@@ -192,14 +192,47 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
+			if second == syscall.SIGTERM { // sooner it counts as the first one's echo
+				echo := time.NewTimer(1100 * time.Millisecond)
+				<-echo.C
+			}
 			began := time.Now()
 			c.signal(t, second)
-			code := c.wait(t, 10*time.Second)
+			if code := c.wait(t, 10*time.Second); code != 1 {
+				t.Errorf("exit code %d, want 1", code)
+			}
 			if took := time.Since(began); took > time.Second {
 				t.Errorf("it took %v", took)
 			}
-			t.Logf("exit code %d", code)
+			if cut := c.logged(t, "ended at once: calls were cut"); cut["calls"] != 1.0 {
+				t.Errorf("the log says %v calls were cut, want 1", cut["calls"])
+			}
 		})
+	}
+}
+
+// A second signal while no call runs doesn't claim to have cut any. The drain
+// waits for a request that isn't whole yet.
+func TestSecondSignalTellsOfNoCallsThatWerentThere(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{})
+	conn, err := net.Dial("tcp", c.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }() // culvert is gone then
+	if _, err := io.WriteString(conn, "POST "+wire.Unary+" HTTP/1.1\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	c.signal(t, syscall.SIGTERM)
+	c.loggedLike(t, func(l map[string]any) bool { return strings.HasPrefix(l["msg"].(string), "draining") })
+	c.signal(t, syscall.SIGINT)
+	if code := c.wait(t, 10*time.Second); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	if c.logged(t, "ended at once")["calls"] != nil {
+		t.Error("calls are told of that there were not")
 	}
 }
 

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"runtime"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -15,18 +18,52 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// newLoggers returns the logger that the configuration asks for, beside it one
-// for the lines of single calls, which may wait for a moment where no person
-// watches, and what writes those that wait. Text from peers can't act on a
-// terminal in either format: slog's text handler quotes what can't be printed,
-// and escaping does so for JSON.
-func newLoggers(w io.Writer, c config.Log) (everything, calls *slog.Logger, flush func()) {
-	if isTerminal(w) {
-		everything = slog.New(newHandler(w, w, c))
-		return everything, everything, func() {}
+// loggers write a program's log.
+type loggers struct {
+	*slog.Logger              // every line but those of calls
+	calls        *slog.Logger // lines of single calls, which may wait for a moment where no person watches
+	queue        *logQueue
+}
+
+// openLog returns the loggers that the configuration asks for. The caller
+// closes them. Text from peers can't act on a terminal in either format: slog's
+// text handler quotes what can't be printed, and escaping does so for JSON.
+func openLog(w io.Writer, c config.Log) *loggers {
+	q := newLogQueue(w, func(dropped int, cause error) []byte { return droppedLine(w, c, dropped, cause) })
+	l := &loggers{Logger: slog.New(newHandler(w, q, c)), queue: q}
+	l.calls = l.Logger
+	if !isTerminal(w) {
+		l.calls = slog.New(newHandler(w, q.calls(), c))
 	}
-	b := &batchingLog{w: w}
-	return slog.New(newHandler(w, b, c)), slog.New(newHandler(w, b.calls(), c)), b.close
+	return l
+}
+
+// close waits for the log to be written, but not for long.
+func (l *loggers) close() { l.queue.close() }
+
+// end is close for a program that ends with err, which it writes behind the
+// log: whoever doesn't read the log would hold up main, too.
+func (l *loggers) end(err error) error {
+	var m *misuse
+	if err == nil || errors.As(err, &m) {
+		l.close()
+		return err
+	}
+	_, _ = l.queue.Write([]byte(errorText(err))) // a queue takes every line
+	l.close()
+	return &reported{err}
+}
+
+// droppedLine is the log line about lines that were dropped, whatever the level.
+func droppedLine(w io.Writer, c config.Log, dropped int, cause error) []byte {
+	var line bytes.Buffer
+	r := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines were dropped: nobody read the log", 0)
+	r.AddAttrs(slog.Int("dropped", dropped))
+	if cause != nil {
+		r.AddAttrs(slog.String("cause", cause.Error()))
+	}
+	_ = newHandler(w, &line, c).Handle(context.Background(), r) // a buffer takes every line
+	return line.Bytes()
 }
 
 // newHandler writes to out as is right for w.

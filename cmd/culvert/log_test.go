@@ -19,8 +19,9 @@ const hostile = "\x1b[2J \u009b2J \x7f \n level=ERROR \u202e gnp \U000e0041 \xff
 func TestTextFromPeersCantActOnATerminal(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		var out bytes.Buffer
-		log, _, _ := newLoggers(&out, config.Log{Level: "info", Format: format})
+		log := openLog(&out, config.Log{Level: "info", Format: format})
 		log.Info("call", "cause", hostile)
+		log.close()
 		line := strings.TrimSuffix(out.String(), "\n")
 		for _, r := range line {
 			if !unicode.IsPrint(r) {
@@ -42,11 +43,12 @@ func TestTextFromPeersCantActOnATerminal(t *testing.T) {
 func TestLevels(t *testing.T) {
 	for level, want := range map[string]string{"debug": "DIWE", "info": "IWE", "warn": "WE", "error": "E"} {
 		var out bytes.Buffer
-		log, _, _ := newLoggers(&out, config.Log{Level: level, Format: "json"})
+		log := openLog(&out, config.Log{Level: level, Format: "json"})
 		log.Debug("D")
 		log.Info("I")
 		log.Warn("W")
 		log.Error("E")
+		log.close()
 		got := ""
 		for line := range strings.Lines(out.String()) {
 			var l struct{ Msg string }

@@ -32,8 +32,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
-	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(stderr, "culvert: %s\n", strings.TrimRight(line, "\n"))
+	var told *reported
+	if !errors.As(err, &told) {
+		_, _ = io.WriteString(stderr, errorText(err)) // there is nowhere else to tell it
 	}
 	var failed *failure
 	if errors.As(err, &failed) {
@@ -42,6 +43,20 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fmt.Fprintf(stderr, "culvert: see \"%s --help\"\n", cmd.CommandPath())
 	return exitMisuse
 }
+
+// errorText is an error as a person reads it.
+func errorText(err error) string {
+	var text strings.Builder
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(&text, "culvert: %s\n", strings.TrimRight(line, "\n"))
+	}
+	return text.String()
+}
+
+// A reported error has been written to standard error already.
+type reported struct{ error }
+
+func (r *reported) Unwrap() error { return r.error }
 
 // A failure is an error of a command that was understood. What cobra says
 // before a command runs is none, nor is a misuse.

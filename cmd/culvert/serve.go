@@ -27,6 +27,9 @@ import (
 
 var errNoBackend = errors.New("backend.address is missing: name the gRPC server with --backend host:port, CULVERT_BACKEND_ADDRESS or backend.address in the file")
 
+// documents is where the pages about culvert are.
+const documents = "https://github.com/culvert-grpc/culvert/tree/main/docs"
+
 func newServeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve --backend host:port",
@@ -34,9 +37,19 @@ func newServeCommand() *cobra.Command {
 		Long: `serve takes gRPC, gRPC-Web and gRPC over WebSocket on one port and carries
 each call to the backend. The backend need not be up yet.
 
-TERM or INT drains: no new calls, and those that run may end within
---drain-timeout. A second one ends at once. HUP loads certificates again, and
-has a CA asked again that failed.`,
+TERM or INT drains: no new calls, and running calls may go on for
+--drain-timeout. A second signal ends at once; the same signal within a second
+of the first counts as one with it. HUP reloads certificates and retries failed
+ACME orders.
+
+Every key of the configuration has a variable: backend.address is
+CULVERT_BACKEND_ADDRESS. A flag wins over the environment, the environment over
+the file. CULVERT_CONFIG names the file.
+
+Documents: ` + documents + `
+  configuration.md     every key, its variable and its flag
+  operations.md        proxies in front, health, signals, the log
+  troubleshooting.md   what an error means`,
 		Example: `  culvert serve --backend localhost:9000
   culvert serve --backend localhost:9000 --listen 127.0.0.1:8080 --allow-origin https://app.example.com
   culvert serve --backend orders.example.com:443 --backend-tls --deny-method 'admin.v1.*/*'
@@ -44,11 +57,13 @@ has a CA asked again that failed.`,
 		Args: noArguments,
 	}
 	s := addSettings(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		// First of all, so that no signal finds Go's own handling.
 		signals := make(chan os.Signal, 8) // room for a few that come while one is acted on
 		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 		defer signal.Stop(signals)
+		// A reader of the log that goes away doesn't end culvert.
+		signal.Ignore(syscall.SIGPIPE)
 		loaded, err := s.load()
 		if err != nil {
 			return err
@@ -58,14 +73,14 @@ has a CA asked again that failed.`,
 		}
 		defer paceCollector()()
 		defer paceThreads()()
-		log, calls, flush := newLoggers(cmd.ErrOrStderr(), loaded.Log)
-		defer flush()
+		log := openLog(cmd.ErrOrStderr(), loaded.Log)
+		defer func() { err = log.end(err) }()
 		for _, w := range loaded.Warnings {
 			log.Warn("configuration", "warning", w)
 		}
-		memory, freeMemory := limitMemory(loaded.Limits.Memory, log)
+		memory, freeMemory := limitMemory(loaded.Limits.Memory, log.Logger)
 		defer freeMemory()
-		p := &program{config: loaded, log: log, calls: calls, out: cmd.OutOrStdout(), memory: memory}
+		p := &program{config: loaded, log: log.Logger, calls: log.calls, closeLog: log.close, out: cmd.OutOrStdout(), memory: memory}
 		opened, err := p.unlessEnded(signals, func() error { return p.open(cmd.Context()) })
 		if !opened {
 			return err
@@ -77,11 +92,12 @@ has a CA asked again that failed.`,
 
 // A program is a running serve.
 type program struct {
-	config *config.Loaded
-	log    *slog.Logger
-	calls  *slog.Logger // for the lines of single calls
-	out    io.Writer    // for people
-	memory int64        // bytes that may be used; 0: as many as there are
+	config   *config.Loaded
+	log      *slog.Logger
+	calls    *slog.Logger // for the lines of single calls
+	out      io.Writer    // for people
+	closeLog func()       // before os.Exit
+	memory   int64        // bytes that may be used; 0: as many as there are
 
 	keys      *keyring
 	bridge    *bridge.Server
@@ -272,14 +288,19 @@ func serveError(key string, err error) error {
 	return fmt.Errorf("%s: %w", key, err)
 }
 
-// drain lets running calls end. A second signal leaves them where they are:
-// whoever sends it doesn't want to wait for goodbyes.
+// echoTime is how long the signal that began the drain may come once more and
+// mean the same: timeout(1) and terminals signal the process and its group.
+const echoTime = time.Second
+
+// drain lets running calls end. A second signal cuts them: its sender doesn't
+// want to wait for goodbyes.
 func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) error {
 	p.health.SetReady(false)
 	p.notify(ctx, "STOPPING=1")
 	p.log.Info("draining: no new calls are taken", "signal", first.String(), "drain_timeout", p.config.DrainTimeout.String())
 	limit, cancel := context.WithTimeout(ctx, p.config.DrainTimeout)
 	defer cancel()
+	began := time.Now()
 	done := make(chan error)
 	go func() { done <- p.bridge.Shutdown(limit) }() // received below, or the process ends
 	for {
@@ -288,13 +309,23 @@ func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.
 			p.log.Info("stopped")
 			return err
 		case s := <-signals:
-			if s == syscall.SIGHUP {
+			if s == syscall.SIGHUP || s == first && time.Since(began) < echoTime {
 				continue
 			}
-			p.log.Warn("ended at once: calls were cut", "signal", s.String())
+			p.logCut(s)
+			p.closeLog()
 			os.Exit(exitFailed)
 		}
 	}
+}
+
+// logCut says how many calls the end by a second signal costs.
+func (p *program) logCut(second os.Signal) {
+	if n := p.bridge.RunningCalls(); n > 0 {
+		p.log.Warn("ended at once: calls were cut", "signal", second.String(), "calls", n)
+		return
+	}
+	p.log.Info("ended at once", "signal", second.String())
 }
 
 func (p *program) notify(ctx context.Context, state string) {

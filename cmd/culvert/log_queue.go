@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"sync"
+	"time"
+)
+
+// A logQueue holds lines of log until its own goroutine has written them, so
+// that no call, signal or drain waits for the log's reader. The lines of single
+// calls, of which there may be tens of thousands a second, wait for one another
+// for a moment; any other line goes out at once, behind the lines that wait.
+//
+// Lines that don't fit are dropped and counted. The count is written behind the
+// lines that were queued before it.
+type logQueue struct {
+	w      io.Writer
+	notice func(dropped int, cause error) []byte // the line that tells of dropped lines
+	ended  chan struct{}                         // closed when the goroutine is done
+
+	mu      sync.Mutex
+	changed sync.Cond // due or closed was set
+	held    []byte    // whole lines
+	writing int       // bytes that the goroutine is writing
+	due     bool      // held must be written now
+	closed  bool
+	timer   *time.Timer // sets due; nil: no line waits
+	dropped int         // lines, since the last notice
+	cause   error       // of the last failed write, since the last notice
+}
+
+const (
+	maxQueuedLog = 4 << 20                // bytes, with those that are being written
+	maxHeldLog   = 32 << 10               // bytes of lines that wait for one another
+	maxLogDelay  = 100 * time.Millisecond // of those lines
+	maxSpareLog  = 256 << 10              // a larger buffer isn't kept
+	lastLog      = time.Second            // how long the end of culvert waits for the log
+)
+
+// newLogQueue starts the queue's goroutine, which close ends.
+func newLogQueue(w io.Writer, notice func(dropped int, cause error) []byte) *logQueue {
+	q := &logQueue{w: w, notice: notice, ended: make(chan struct{})}
+	q.changed.L = &q.mu
+	go q.run() // close waits for it, unless the log has no reader
+	return q
+}
+
+// Write queues a line that is to be written at once. It never fails or blocks.
+func (q *logQueue) Write(line []byte) (int, error) {
+	q.add(line, true)
+	return len(line), nil
+}
+
+// calls returns the writer for lines that may wait.
+func (q *logQueue) calls() io.Writer { return callLines{q} }
+
+type callLines struct{ q *logQueue }
+
+func (c callLines) Write(line []byte) (int, error) {
+	c.q.add(line, false)
+	return len(line), nil
+}
+
+func (q *logQueue) add(line []byte, now bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.writing+len(q.held)+len(line) > maxQueuedLog {
+		q.dropped += bytes.Count(line, []byte("\n"))
+		return
+	}
+	q.held = append(q.held, line...)
+	switch {
+	case now || len(q.held) >= maxHeldLog:
+		q.flushLocked()
+	case q.timer == nil:
+		q.timer = time.AfterFunc(maxLogDelay, q.flush)
+	}
+}
+
+// flush has the goroutine write what is held. It doesn't wait for it.
+func (q *logQueue) flush() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.flushLocked()
+}
+
+func (q *logQueue) flushLocked() {
+	q.due = true
+	q.changed.Signal()
+}
+
+// close writes what is held and ends the goroutine. It waits for lastLog at
+// most: a goroutine whose write nobody reads is left to the process's end.
+func (q *logQueue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.flushLocked()
+	q.mu.Unlock()
+	patience := time.NewTimer(lastLog)
+	defer patience.Stop()
+	select {
+	case <-q.ended:
+	case <-patience.C:
+	}
+}
+
+// run writes until the queue is closed and empty.
+func (q *logQueue) run() {
+	defer close(q.ended)
+	var spare []byte
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for {
+		for !q.due && !q.closed {
+			q.changed.Wait()
+		}
+		q.due = false
+		if q.timer != nil {
+			q.timer.Stop()
+			q.timer = nil
+		}
+		if len(q.held) > 0 || q.dropped > 0 {
+			spare = q.writeHeld(spare)
+		}
+		if q.closed && len(q.held) == 0 { // what couldn't be written isn't tried again
+			return
+		}
+	}
+}
+
+// writeHeld writes the held lines and returns their buffer. mu is held, but not
+// while it writes.
+func (q *logQueue) writeHeld(spare []byte) []byte {
+	batch, dropped, cause := q.held, q.dropped, q.cause
+	q.held, q.writing, q.dropped, q.cause = spare[:0], len(batch), 0, nil
+	q.mu.Unlock()
+	lines := len(batch)
+	if dropped > 0 {
+		batch = append(batch, q.notice(dropped, cause)...)
+	}
+	n, err := q.w.Write(batch)
+	q.mu.Lock()
+	q.writing = 0
+	if err != nil {
+		q.cause = err
+		q.dropped += bytes.Count(batch[min(n, lines):lines], []byte("\n"))
+		if n < len(batch) {
+			q.dropped += dropped
+		}
+	}
+	if cap(batch) > maxSpareLog {
+		return nil
+	}
+	return batch
+}

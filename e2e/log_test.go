@@ -1,0 +1,264 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/culvert-grpc/culvert/e2e/probe"
+	"github.com/culvert-grpc/culvert/e2e/wire"
+)
+
+// A heldLog is culvert's standard error: a pipe that is read only when the test
+// reads it.
+type heldLog struct {
+	pipe  *os.File
+	lines *bufio.Reader
+}
+
+// startWithHeldLog starts culvert with its log in a pipe, of which nothing is
+// read once culvert serves.
+func startWithHeldLog(t *testing.T, target string, args ...string) (*culvert, *heldLog) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() }) // a test may have closed it
+	argv := append([]string{"serve", "--backend", target, "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"}, args...)
+	cmd := exec.Command(culvertProgram, argv...)
+	cmd.Stderr, cmd.Env = w, environment()
+	c := &culvert{process: &process{name: "culvert", cmd: cmd, output: newOutput(), exited: make(chan struct{})}}
+	c.follow(t, io.NopCloser(strings.NewReader("")), w)
+	log := &heldLog{pipe: r, lines: bufio.NewReader(r)}
+	c.address = log.until(t, "listening")["address"].(string)
+	c.health = log.until(t, "answering health checks")["address"].(string)
+	return c, log
+}
+
+// next returns the fields of the next line, nil at the log's end. A line that
+// isn't whole fails the test.
+func (l *heldLog) next(t *testing.T) map[string]any {
+	t.Helper()
+	text, err := l.lines.ReadString('\n')
+	if errors.Is(err, io.EOF) && text == "" {
+		return nil
+	}
+	var line map[string]any
+	if jsonErr := json.Unmarshal([]byte(text), &line); err != nil || jsonErr != nil {
+		t.Fatalf("the log has the line %.300q: %v, %v", text, err, jsonErr)
+	}
+	return line
+}
+
+// until reads to the line with that message.
+func (l *heldLog) until(t *testing.T, msg string) map[string]any {
+	t.Helper()
+	if err := l.pipe.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		line := l.next(t)
+		if line == nil {
+			t.Fatalf("the log ended without %q", msg)
+		}
+		if line["msg"] == msg {
+			return line
+		}
+	}
+}
+
+// callAll makes n calls over one connection, each of which has a log line.
+func callAll(t *testing.T, c *culvert, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	conn := dial(t, wire.GRPC, c.address)
+	for i := range n {
+		if err := unary(ctx, conn, fmt.Sprintf("log-%d", i)); err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
+	}
+}
+
+// fillLog makes n calls of methods whose names are long, so that their lines
+// fill the pipe and all that culvert keeps for it.
+func fillLog(t *testing.T, c *culvert, n int) {
+	t.Helper()
+	const clients = 8
+	var work sync.WaitGroup
+	for worker := range clients {
+		conn := dial(t, wire.GRPC, c.address)
+		work.Go(func() {
+			for i := range n / clients {
+				method := fmt.Sprintf("/fill.%d.%d.%s/Method", worker, i, strings.Repeat("x", 980))
+				call, err := conn.Post(t.Context(), method, wire.Metadata("fill", probe.Script{}), wire.Request(0, 0))
+				if err != nil {
+					t.Errorf("call %d of %d: %v", i, worker, err)
+					return
+				}
+				if e := finish(call, 0); e.status == nil {
+					t.Errorf("call %d of %d: %v", i, worker, e)
+					return
+				}
+				call.Close()
+			}
+		})
+	}
+	work.Wait()
+}
+
+func wantHealthy(t *testing.T, c *culvert) {
+	t.Helper()
+	for _, page := range []string{"/livez", "/readyz"} {
+		if code := c.ask(page); code != http.StatusOK {
+			t.Errorf("%s is %d", page, code)
+		}
+	}
+}
+
+// Nobody reads the log: calls go on, what doesn't fit is counted, and the count
+// is in the log once it is read again.
+func TestUnreadLogStopsNoCall(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	c, log := startWithHeldLog(t, b.address)
+	const calls, fill = 1000, 4000
+	callAll(t, c, calls)
+	fillLog(t, c, fill)
+	wantHealthy(t, c)
+
+	told := make(chan float64, 1)
+	ids := 0
+	seen := 0
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		defer close(told)
+		for {
+			switch line := log.next(t); {
+			case line == nil:
+				return
+			case line["msg"] == "log lines were dropped: nobody read the log":
+				told <- line["dropped"].(float64)
+			case line["msg"] == "call":
+				seen++
+				if method, _ := line["method"].(string); method == wire.Unary {
+					ids++
+				}
+			}
+		}
+	})
+	if err := log.pipe.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	dropped := await(t, told, 30*time.Second, "the count of dropped lines")
+	if ids != calls {
+		t.Errorf("%d of %d calls that were made before the log was full are in it", ids, calls)
+	}
+	t.Logf("%v lines dropped", dropped)
+	if dropped < 1 {
+		t.Error("no lines were dropped: the test doesn't fill the log")
+	}
+	c.signal(t, syscall.SIGTERM)
+	if code := c.wait(t, 10*time.Second); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	for more := range told {
+		dropped += more
+	}
+	reading.Wait()
+	if seen+int(dropped) != calls+fill {
+		t.Errorf("%d lines of calls and %v dropped ones are not the %d calls", seen, dropped, calls+fill)
+	}
+}
+
+// Nobody reads the log: TERM drains as ever, and the end waits for the log for
+// a second.
+func TestUnreadLogDoesntHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, signals := range []int{1, 2} {
+		t.Run(fmt.Sprintf("%d signals", signals), func(t *testing.T) {
+			t.Parallel()
+			b := startBackend(t, backendOptions{})
+			c, _ := startWithHeldLog(t, b.address)
+			fillLog(t, c, 4000)
+			want := 0
+			if signals == 2 {
+				want = 1
+				post(t, dial(t, wire.Web, c.address), wire.ServerStream, probe.Script{Hang: true})
+			}
+			began := time.Now()
+			c.signal(t, syscall.SIGTERM)
+			if signals == 2 {
+				if err := eventually(5*time.Second, func() error {
+					if code := c.ask("/readyz"); code != http.StatusServiceUnavailable {
+						return fmt.Errorf("readyz is %d", code)
+					}
+					return nil
+				}); err != nil {
+					t.Error(err)
+				}
+				c.signal(t, syscall.SIGINT)
+			}
+			if code := c.wait(t, 15*time.Second); code != want {
+				t.Errorf("exit code %d, want %d", code, want)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("the end took %v", took)
+			}
+		})
+	}
+}
+
+// An error that ends culvert doesn't wait for a reader either.
+func TestUnreadLogDoesntHoldUpAFailure(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }() // nobody reads it
+	full := make([]byte, 1<<16)
+	if _, err := w.Write(full); err != nil {
+		t.Fatal(err)
+	}
+	b := startBackend(t, backendOptions{})
+	cmd := exec.Command(culvertProgram, "serve", "--backend", "localhost:1", "--health-listen", "off", "--listen", b.address) // taken
+	cmd.Stderr, cmd.Env = w, environment()
+	p := &process{name: "culvert", cmd: cmd, output: newOutput(), exited: make(chan struct{})}
+	p.follow(t, io.NopCloser(strings.NewReader("")), w)
+	if code := p.wait(t, 15*time.Second); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+}
+
+// The log's reader goes away: culvert doesn't.
+func TestClosedLogEndsNothing(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	c, log := startWithHeldLog(t, b.address)
+	if err := log.pipe.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // lines of calls are written after a moment
+		callAll(t, c, 50)
+		pause := time.NewTimer(200 * time.Millisecond)
+		<-pause.C
+	}
+	wantHealthy(t, c)
+	c.signal(t, syscall.SIGTERM)
+	if code := c.wait(t, 10*time.Second); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
