@@ -132,7 +132,14 @@ func connectionsByDescriptors() int {
 	return max(socket.DescriptorLimit()-descriptorReserve, descriptorReserve)
 }
 
-// looseHeaderBytes is what HTTP/2 itself is told of limits.header_bytes. A
-// block of more than twice that ends the whole connection and every call on
-// it, so the limit proper is judged by culvert, call by call.
-func looseHeaderBytes(limit int) int { return min(4*limit, noLimit) }
+// looseHeaderBytes is what HTTP itself is told of limits.header_bytes. Beyond
+// it a call has no answer in its own protocol, and a block of more than twice
+// that ends the whole connection and every call on it. So the limit proper is
+// judged by culvert, call by call. Clients get less room than the backend,
+// since each of their connections may take it at once.
+func looseHeaderBytes(limit int, clients bool) int {
+	if clients {
+		return min(2*limit, noLimit)
+	}
+	return min(4*limit, noLimit)
+}

@@ -211,7 +211,7 @@ func (s *Server) boundHTTP(hs *http.Server) {
 	hs.Handler = s
 	hs.ReadHeaderTimeout = handshakeTimeout
 	hs.IdleTimeout = cmp.Or(s.limits.ConnectionIdleTimeout, s.limits.ConnectionMaxAge) // an HTTP/1.1 connection says no goodbye that an idle client would see
-	hs.MaxHeaderBytes = looseHeaderBytes(s.limits.HeaderBytes)
+	hs.MaxHeaderBytes = looseHeaderBytes(s.limits.HeaderBytes, true)
 	hs.DisableGeneralOptionsHandler = true
 	hs.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	streams := min(s.limits.CallsPerConnection, 1<<16)

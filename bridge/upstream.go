@@ -91,7 +91,7 @@ func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 		grpc.WithStaticStreamWindowSize(upstreamStreamWindow),
 		grpc.WithStaticConnWindowSize(upstreamConnWindow),
-		grpc.WithMaxHeaderListSize(uint32(looseHeaderBytes(limits.HeaderBytes))),
+		grpc.WithMaxHeaderListSize(uint32(looseHeaderBytes(limits.HeaderBytes, false))),
 		grpc.WithStatsHandler(facts{}),
 		grpc.WithIdleTimeout(0),
 		experimental.WithBufferPool(budget.pool),

@@ -15,7 +15,8 @@ type headerBlock struct {
 	stream  uint32
 	end     bool // END_STREAM
 	frames  int
-	encoded int // bytes so far
+	encoded int    // bytes so far
+	pieces  []byte // what came of one in several frames
 
 	invalid   string // why the message is malformed; "": it is not
 	truncated bool   // the list is larger than the limit
@@ -34,14 +35,33 @@ func (b *headerBlock) init(limit int) {
 	b.limit = limit
 	b.pseudo.seen = make(map[string]bool)
 	b.dec = hpack.NewDecoder(headerTableBytes, b.field)
-	b.dec.SetMaxStringLength(limit)
+	b.dec.SetMaxStringLength(2 * limit) // as long as a block: one that is over the limit is answered
 }
 
 func (b *headerBlock) begin(stream uint32, end bool) {
-	clear(b.fields) // what the last one held may go
-	clear(b.pseudo.seen)
-	*b = headerBlock{dec: b.dec, limit: b.limit, left: b.limit, fields: b.fields[:0], pseudo: pseudoFields{seen: b.pseudo.seen}, open: true, stream: stream, end: end}
+	*b = headerBlock{dec: b.dec, limit: b.limit, left: b.limit, fields: b.fields, pseudo: pseudoFields{seen: b.pseudo.seen}, open: true, stream: stream, end: end}
 	b.dec.SetEmitEnabled(true)
+}
+
+// maxKeptFields is for how many fields a connection keeps room between blocks:
+// more than ordinary requests have.
+const maxKeptFields = 64
+
+// anyField is an indexed field of HPACK's static table, which changes nothing.
+var anyField = []byte{0x80 | 2}
+
+// release frees what the block held. The decoder refers to the bytes that it
+// was given last, so it is given others.
+func (b *headerBlock) release() {
+	clear(b.fields)
+	clear(b.pseudo.seen)
+	b.fields, b.pseudo = b.fields[:0], pseudoFields{seen: b.pseudo.seen}
+	if cap(b.fields) > maxKeptFields {
+		b.fields = nil
+	}
+	b.dec.SetEmitEnabled(false)
+	_, _ = b.dec.Write(anyField) // never fails
+	_ = b.dec.Close()            // likewise
 }
 
 // field takes in one field. What comes after a fault is decoded, since the
@@ -137,8 +157,10 @@ func (c *conn) takeContinuation(h frameHeader, p []byte) error {
 	return c.takeFragment(h, p)
 }
 
-// takeFragment decodes a piece of the block. One that goes on for too long is
-// not read to its end, so the connection can't go on.
+// takeFragment takes in a piece of the block. The whole is decoded at once: the
+// decoder would keep a buffer as large as the largest string that came in
+// pieces. A block that goes on for too long is not read to its end, so the
+// connection can't go on.
 func (c *conn) takeFragment(h frameHeader, p []byte) error {
 	b := &c.block
 	b.frames++
@@ -146,13 +168,18 @@ func (c *conn) takeFragment(h frameHeader, p []byte) error {
 	if b.frames > maxContinuations || b.encoded > 2*b.limit {
 		return connError{http2.ErrCodeEnhanceYourCalm, "a header block is too long"}
 	}
+	if !h.flags.Has(http2.FlagHeadersEndHeaders) {
+		b.pieces = append(b.pieces, p...)
+		return nil
+	}
+	if b.pieces != nil {
+		p = append(b.pieces, p...)
+	}
+	b.open, b.pieces = false, nil
+	defer b.release()
 	if _, err := b.dec.Write(p); err != nil {
 		return connError{http2.ErrCodeCompression, err.Error()}
 	}
-	if !h.flags.Has(http2.FlagHeadersEndHeaders) {
-		return nil
-	}
-	b.open = false
 	if err := b.dec.Close(); err != nil {
 		return connError{http2.ErrCodeCompression, err.Error()}
 	}
