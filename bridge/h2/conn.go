@@ -35,6 +35,8 @@ type conn struct {
 	names   nameCache
 	greeted bool // the client's first SETTINGS came
 	unacked int  // SETTINGS of ours
+	blocks  int  // header blocks that have come whole
+	watched int  // what blocks was when clock.block was set
 
 	goroutines sync.WaitGroup // handlers, the writer, ticks; none is added once closed
 

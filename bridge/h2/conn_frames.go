@@ -59,7 +59,7 @@ func (c *conn) takeData(h frameHeader, p []byte) error {
 	} else if len(body) >= fewBytes {
 		c.useless.Earn(framesForMore, 0)
 	}
-	if st == nil && h.stream > c.lastID && !c.ignores(h.stream) {
+	if st == nil && c.idle(h.stream) {
 		return connError{http2.ErrCodeProtocol, "DATA on an idle stream"}
 	}
 	if !c.recv.take(h.length) {
@@ -77,6 +77,13 @@ func (c *conn) takeData(h frameHeader, p []byte) error {
 
 // ignores holds for streams that came after the last that a GOAWAY named.
 func (c *conn) ignores(id uint32) bool { return c.goodbye.said && id > c.goodbye.last }
+
+// idle reports whether the client hasn't begun the stream. Those with even
+// numbers are the server's to begin by a push, and this one never does. RFC
+// 9113 §5.1, §5.1.1. The caller holds mu.
+func (c *conn) idle(id uint32) bool {
+	return id%2 == 0 || id > c.lastID && !c.ignores(id)
+}
 
 // giveBack opens the connection's window again. The caller holds mu.
 func (c *conn) giveBack(n int) {
@@ -113,7 +120,7 @@ func (c *conn) takeWindowUpdate(h frameHeader, p []byte) error {
 	}
 	st := c.streams[h.stream]
 	switch {
-	case st == nil && h.stream > c.lastID && !c.ignores(h.stream):
+	case st == nil && c.idle(h.stream):
 		return connError{http2.ErrCodeProtocol, "WINDOW_UPDATE on an idle stream"}
 	case st == nil:
 		return nil // RFC 9113 §5.1: may come on a closed one
@@ -131,7 +138,7 @@ func (c *conn) takeReset(h frameHeader, p []byte) error {
 		return connError{http2.ErrCodeFrameSize, "RST_STREAM is not 4 bytes"}
 	}
 	c.mu.Lock()
-	st, idle := c.streams[h.stream], h.stream == 0 || h.stream > c.lastID && !c.ignores(h.stream)
+	st, idle := c.streams[h.stream], c.idle(h.stream)
 	if !idle {
 		c.ended.add(h.stream, endReset) // also if it was cut: now the client knows
 	}
@@ -189,9 +196,9 @@ func (c *conn) set(s http2.Setting) error {
 	switch s.ID {
 	case http2.SettingHeaderTableSize:
 		c.out.enc.SetMaxDynamicTableSize(s.Val)
-	case http2.SettingEnablePush:
-		if s.Val > 1 {
-			return connError{http2.ErrCodeProtocol, "ENABLE_PUSH is neither 0 nor 1"}
+	case http2.SettingEnablePush, http2.SettingEnableConnectProtocol, http2.SettingNoRFC7540Priorities:
+		if s.Val > 1 { // RFC 9113 §6.5.2, RFC 8441 §3, RFC 9218 §2.1
+			return connError{http2.ErrCodeProtocol, s.ID.String() + " is neither 0 nor 1"}
 		}
 	case http2.SettingInitialWindowSize:
 		if s.Val > maxWindow {
@@ -209,8 +216,8 @@ func (c *conn) set(s http2.Setting) error {
 		if s.Val < maxFrameBytes || s.Val > 1<<24-1 {
 			return connError{http2.ErrCodeProtocol, fmt.Sprintf("MAX_FRAME_SIZE of %d", s.Val)}
 		}
-	case http2.SettingMaxConcurrentStreams, http2.SettingMaxHeaderListSize, http2.SettingEnableConnectProtocol, http2.SettingNoRFC7540Priorities:
-		// Nothing is pushed; a handler decides what it sends; the rest is a server's to say.
+	case http2.SettingMaxConcurrentStreams, http2.SettingMaxHeaderListSize:
+		// Nothing is pushed, and a handler decides what it sends.
 	}
 	return nil
 }
@@ -236,15 +243,24 @@ func (c *conn) takePing(h frameHeader, p []byte) error {
 }
 
 func (c *conn) takePriority(h frameHeader, p []byte) error {
-	switch {
-	case h.stream == 0:
+	if h.stream == 0 {
 		return connError{http2.ErrCodeProtocol, "PRIORITY on stream 0"}
-	case len(p) != 5:
-		return streamError{h.stream, http2.ErrCodeFrameSize, "PRIORITY is not 5 bytes"}
-	case dependsOnItself(h.stream, p):
-		return streamError{h.stream, http2.ErrCodeProtocol, "a stream depends on itself"}
 	}
-	return c.noteUseless(1) // RFC 9113 §5.3.2: otherwise ignored
+	e := streamError{stream: h.stream}
+	switch {
+	case len(p) != 5:
+		e.code, e.text = http2.ErrCodeFrameSize, "PRIORITY is not 5 bytes"
+	case dependsOnItself(h.stream, p):
+		e.code, e.text = http2.ErrCodeProtocol, "a stream depends on itself"
+	default:
+		return c.noteUseless(1) // RFC 9113 §5.3.2: otherwise ignored
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idle(h.stream) { // no RST_STREAM may say it, RFC 9113 §6.4
+		return connError{e.code, e.text}
+	}
+	return e
 }
 
 func dependsOnItself(stream uint32, priority []byte) bool {

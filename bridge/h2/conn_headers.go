@@ -189,14 +189,18 @@ func (c *conn) takeFragment(h frameHeader, p []byte) error {
 // takeBlock takes in a whole header block: a request or its trailers.
 func (c *conn) takeBlock() error {
 	b := &c.block
+	c.blocks++
 	c.mu.Lock()
-	c.useless.Earn(framesForMore, 0)
 	st := c.streams[b.stream]
 	if st != nil {
 		defer c.mu.Unlock()
+		c.useless.Earn(framesForMore, 0)
 		return st.takeTrailers(b)
 	}
 	fresh, err := c.admit(b.stream)
+	if fresh {
+		c.useless.Earn(framesForMore, 0)
+	}
 	c.mu.Unlock()
 	if err != nil || !fresh {
 		return err
@@ -212,16 +216,17 @@ func (c *conn) takeBlock() error {
 }
 
 // admit judges the number of a stream that isn't there: a new one is taken,
-// refused, or not looked at. RFC 9113 §5.1, §5.1.1, §5.1.2. The caller holds
-// mu.
+// refused, or not looked at. RFC 9113 §5.1, §5.1.1, §5.1.2. Header blocks that
+// nobody looks at may be under way; many of them are a flood, since each is
+// decoded. The caller holds mu.
 func (c *conn) admit(id uint32) (fresh bool, err error) {
 	if c.ignores(id) {
-		return false, nil
+		return false, c.countWasted()
 	}
 	if id <= c.lastID {
 		switch c.ended.of(id) {
 		case endCut:
-			return false, nil
+			return false, c.countWasted()
 		case endReset:
 			return false, streamError{id, http2.ErrCodeStreamClosed, "HEADERS on a stream that was reset"}
 		case endBoth:

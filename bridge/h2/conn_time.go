@@ -139,14 +139,16 @@ func (c *conn) nowIdle() {
 	c.arm()
 }
 
-// watchBlock bounds the time of a header block that has begun.
+// watchBlock bounds the time of a header block that has begun. Each has its
+// own time: the next may have begun in the same read in which one ended.
 func (c *conn) watchBlock(begun bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case !begun:
 		c.clock.block = time.Time{}
-	case c.clock.block.IsZero():
+	case c.clock.block.IsZero() || c.watched != c.blocks:
+		c.watched = c.blocks
 		c.clock.block = time.Now().Add(c.settings.headerTime)
 		c.arm()
 	}

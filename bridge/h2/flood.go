@@ -14,7 +14,7 @@ const (
 	maxUseless  = 10_000 // frames that carry nothing
 	uselessRate = 1000   // of them a second
 
-	maxWasted  = 2000 // streams that were begun for nothing
+	maxWasted  = 2000 // streams that were begun for nothing, and header blocks for streams that are over
 	wastedRate = 100  // of them a second
 )
 
@@ -61,8 +61,9 @@ func (c *conn) countUseless(frames int) error {
 	return nil
 }
 
-// countWasted bounds the streams that are reset as soon as they began, and
-// those whose frames make this side reset them. CVE-2023-44487, CVE-2025-8671.
+// countWasted bounds the streams that are reset as soon as they began, those
+// whose frames make this side reset them, and the header blocks that come for
+// streams that this side has reset. CVE-2023-44487, CVE-2025-8671.
 // The caller holds mu.
 func (c *conn) countWasted() error {
 	if !c.wasted.Spend(1, c.clock.read, maxWasted, wastedRate) {

@@ -97,6 +97,27 @@ func TestFloodsBesideWork(t *testing.T) {
 	}
 }
 
+// TestRequestsBehindTheGoodbye are not served, and many of them end the
+// connection: each is decoded.
+func TestRequestsBehindTheGoodbye(t *testing.T) {
+	inBubble(t, stuck, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		p.headers(1, false)
+		p.must(p.framer.WriteGoAway(0, http2.ErrCodeNo, nil))
+		p.must(p.framer.WritePing(true, goodbyePing))
+		p.flush()
+		wantCame(t, p.elapse(0), "GOAWAY NO_ERROR for all", "PING goodbye", "GOAWAY NO_ERROR")
+		for n := range uint32(maxWasted - 1) {
+			p.headers(2*n+3, true)
+		}
+		p.flush()
+		wantCame(t, p.elapse(0))
+		p.headers(2*maxWasted+3, true)
+		p.flush()
+		wantCame(t, p.elapse(0), "GOAWAY ENHANCE_YOUR_CALM")
+	})
+}
+
 // TestStreamsForNothing end their connection: those that are reset as soon as
 // they began, and those that this side is made to reset. CVE-2023-44487,
 // CVE-2025-8671.
@@ -123,6 +144,13 @@ func TestStreamsForNothing(t *testing.T) {
 		"DATA behind the end": func(p *peer, id uint32) {
 			p.headers(id, true)
 			p.data(id, false, "a message")
+		},
+		"HEADERS behind a reset of this side": func(p *peer, id uint32) {
+			if id == 1 {
+				p.headers(1, false)
+				p.must(p.framer.WriteWindowUpdate(1, 0))
+			}
+			p.raw(1, true, "x-a", "b")
 		},
 		"malformed": func(p *peer, id uint32) { p.raw(id, true, ":method", "POST") },
 		"priority on itself": func(p *peer, id uint32) {

@@ -55,6 +55,19 @@ func TestErrorsOfTheConnection(t *testing.T) {
 		"DATA padded beyond itself": {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false); p.frame(http2.FrameData, http2.FlagDataPadded, 1, "\x05abc") }},
 		"HEADERS on stream 0":       {http2.ErrCodeProtocol, func(p *peer) { p.headers(0, true) }},
 		"HEADERS on stream 2":       {http2.ErrCodeProtocol, func(p *peer) { p.headers(2, true) }},
+		"DATA on stream 2":          {http2.ErrCodeProtocol, func(p *peer) { p.headers(3, false); p.data(2, false, "a message") }},
+		"RST_STREAM on stream 2":    {http2.ErrCodeProtocol, func(p *peer) { p.headers(3, false); p.frame(http2.FrameRSTStream, 0, 2, word(8)) }},
+		"WINDOW_UPDATE on stream 2": {http2.ErrCodeProtocol, func(p *peer) { p.headers(3, false); p.frame(http2.FrameWindowUpdate, 0, 2, word(1)) }},
+		"PRIORITY of 4 bytes on an idle stream": {http2.ErrCodeFrameSize, func(p *peer) {
+			p.frame(http2.FramePriority, 0, 1, "abcd")
+			p.headers(1, true)
+		}},
+		"an idle stream that waits for itself": {http2.ErrCodeProtocol, func(p *peer) {
+			p.frame(http2.FramePriority, 0, 1, word(1)+"\x00")
+			p.headers(1, true)
+		}},
+		"extended CONNECT of 2":     {http2.ErrCodeProtocol, func(p *peer) { p.frame(http2.FrameSettings, 0, 0, setting(http2.SettingEnableConnectProtocol, 2)) }},
+		"no priorities of 2":        {http2.ErrCodeProtocol, func(p *peer) { p.frame(http2.FrameSettings, 0, 0, setting(http2.SettingNoRFC7540Priorities, 2)) }},
 		"HEADERS on a lower stream": {http2.ErrCodeProtocol, func(p *peer) { p.headers(5, true); p.headers(3, true) }},
 		"HEADERS too short for priority": {http2.ErrCodeFrameSize, func(p *peer) {
 			p.frame(http2.FrameHeaders, http2.FlagHeadersPriority|http2.FlagHeadersEndHeaders, 1, "abc")
@@ -201,6 +214,9 @@ func TestWhatMayCome(t *testing.T) {
 			p.frame(http2.FrameWindowUpdate, 0, 1, word(1))
 		},
 		"RST_STREAM on a closed stream":   func(p *peer) { p.headers(1, true); p.flush(); p.await(1); p.frame(http2.FrameRSTStream, 0, 1, word(8)) },
+		"PRIORITY on stream 2":            func(p *peer) { p.frame(http2.FramePriority, 0, 2, word(3)+"\x10") },
+		"an unknown frame on stream 2":    func(p *peer) { p.frame(99, 0, 2, "abc") },
+		"extended CONNECT of 1":           func(p *peer) { p.frame(http2.FrameSettings, 0, 0, setting(http2.SettingEnableConnectProtocol, 1)) },
 		"PRIORITY on an idle stream":      func(p *peer) { p.frame(http2.FramePriority, 0, 99, word(3)+"\x10") },
 		"flags that a frame doesn't have": func(p *peer) { p.frame(http2.FramePing, 0xfe, 0, "12345678") },
 		"empty DATA":                      func(p *peer) { p.headers(1, false); p.data(1, false, ""); p.data(1, true, "") },
