@@ -41,6 +41,7 @@ func (c *conn) newStream(b *headerBlock) (*stream, error) {
 		st.cancel()
 		return nil, streamError{b.stream, http2.ErrCodeProtocol, string(why)}
 	}
+	_, st.browser = r.Header["Sec-Fetch-Site"] // https://www.w3.org/TR/fetch-metadata
 	st.handler = c.handler
 	if b.truncated {
 		st.handler = http.HandlerFunc(headerTooLarge)

@@ -42,6 +42,7 @@ type stream struct {
 	readable   sync.Cond
 	readAlarm  alarm
 
+	browser bool // a browser sent the request
 	lingers bool // the answer is sent, the handler gone
 	rest    rest // then
 
@@ -139,6 +140,8 @@ func (st *stream) leave() {
 	case st.closed:
 	case st.remoteClosed:
 		st.complete()
+	case st.browser:
+		st.endRest()
 	default:
 		st.linger()
 	}

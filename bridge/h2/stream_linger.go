@@ -14,6 +14,9 @@ import (
 // is dropped. Most clients end or reset it by themselves once they have the
 // answer. The others are told when they fall silent, or send too much, or for
 // too long; net/http's stops to send only then.
+//
+// A browser is told at once, by RST_STREAM right behind the answer: Chromium
+// gives a page no part of an answer before its request has ended or is reset.
 const (
 	restSilence = 5 * time.Second  // far more than a round trip: who has something to send sends
 	restTime    = 30 * time.Second // in all
