@@ -27,8 +27,13 @@ func TestHeaderBeyondTwiceItsLimit(t *testing.T) {
 		var block strings.Builder
 		enc := hpack.NewEncoder(&block)
 		for _, f := range [][2]string{
-			{":method", "POST"}, {":scheme", "http"}, {":authority", address}, {":path", testMethod},
-			{"content-type", "application/grpc"}, {"te", "trailers"}, {"x-large", strings.Repeat("a", bytes-32-7)},
+			{":method", "POST"},
+			{":scheme", "http"},
+			{":authority", address},
+			{":path", testMethod},
+			{"content-type", "application/grpc"},
+			{"te", "trailers"},
+			{"x-large", strings.Repeat("a", bytes-32-7)},
 		} {
 			_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) // to memory
 		}
