@@ -30,8 +30,13 @@ type authority struct {
 
 func newAuthority(t testing.TB, name string) *authority {
 	t.Helper()
+	return newAuthorityOf(t, name, pkix.Name{CommonName: name})
+}
+
+func newAuthorityOf(t testing.TB, name string, subject pkix.Name) *authority {
+	t.Helper()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), Subject: subject, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
 	}
 	key := newKey(t)

@@ -13,7 +13,7 @@ type policy struct {
 	key        policyKey
 	issuers    []*x509.Certificate
 	pool       *x509.CertPool // nil where nobody is asked
-	crls       revocations
+	crls       revocations    // those that its issuers signed
 	config     *tls.Config
 	ticketKeys [][32]byte // the first seals, all open
 	rotated    time.Time  // when ticketKeys[0] was made
@@ -55,15 +55,6 @@ func (s *set) policy(auth ClientAuth, ca, configKey string, c contents) (*policy
 	}
 	s.policies[key] = p
 	return p, nil
-}
-
-// issuers are all who may have signed a client's certificate.
-func (s *set) issuers() []*x509.Certificate {
-	var all []*x509.Certificate
-	for _, p := range s.policies {
-		all = append(all, p.issuers...)
-	}
-	return all
 }
 
 func (p *policy) auth() tls.ClientAuthType {

@@ -3,8 +3,12 @@ package proxytls
 import (
 	"bytes"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -13,14 +17,16 @@ type revocations []*revocationList
 
 type revocationList struct {
 	key, file  string
-	issuer     *x509.Certificate
+	issuer     pkix.Name
+	issuerKey  string // as nameKey makes it
 	serials    map[string]bool
 	nextUpdate time.Time // zero: it doesn't say
 }
 
-// loadRevocations reads the lists. Each has to be signed by one of issuers: a
-// list that nobody vouches for could let in whom it leaves out.
-func loadRevocations(o Options, c contents, issuers []*x509.Certificate) (revocations, error) {
+// loadRevocations reads the lists and gives each to the policies that trust
+// its signer. A list that no policy trusts is an error: it could let in the
+// clients that it leaves out.
+func loadRevocations(o Options, c contents, policies map[policyKey]*policy) (revocations, error) {
 	var all revocations
 	var errs []error
 	key := o.ConfigKey + ".crls"
@@ -36,18 +42,63 @@ func loadRevocations(o Options, c contents, issuers []*x509.Certificate) (revoca
 			continue
 		}
 		for _, parsed := range lists {
-			l := &revocationList{key: key, file: file, serials: map[string]bool{}, nextUpdate: parsed.NextUpdate}
-			if l.issuer = signerOf(parsed, issuers); l.issuer == nil {
-				errs = append(errs, keyErrorf(key, "%s: the list of %q is signed by none of the client CAs: add its signer's certificate to client_ca", file, parsed.Issuer))
+			l := newRevocationList(key, file, parsed)
+			if err := l.share(parsed, policies); err != nil {
+				errs = append(errs, keyErrorf(key, "%s: %w", file, err))
 				continue
-			}
-			for _, e := range parsed.RevokedCertificateEntries {
-				l.serials[string(e.SerialNumber.Bytes())] = true
 			}
 			all = append(all, l)
 		}
 	}
 	return all, errors.Join(errs...)
+}
+
+func newRevocationList(key, file string, parsed *x509.RevocationList) *revocationList {
+	l := &revocationList{
+		key: key, file: file, issuer: parsed.Issuer, issuerKey: nameKey(parsed.RawIssuer),
+		serials: map[string]bool{}, nextUpdate: parsed.NextUpdate,
+	}
+	for _, e := range parsed.RevokedCertificateEntries {
+		l.serials[string(e.SerialNumber.Bytes())] = true
+	}
+	return l
+}
+
+// share gives the list to each policy with an authority that signed it.
+func (l *revocationList) share(parsed *x509.RevocationList, policies map[policyKey]*policy) error {
+	trusted, why := false, ""
+	for _, p := range policies {
+		err := l.checkSignature(parsed, p.issuers)
+		switch {
+		case err == nil:
+			trusted = true
+			p.crls = append(p.crls, l)
+		case !errors.Is(err, errNoSigner):
+			why = fmt.Sprintf(" (the one of that name: %v)", unprefixed(err))
+		}
+	}
+	if !trusted {
+		return fmt.Errorf("the list of %q is signed by none of the client CAs%s: add its signer's certificate to client_ca", l.issuer, why)
+	}
+	return nil
+}
+
+var errNoSigner = errors.New("no authority has the name of the list's issuer")
+
+// checkSignature returns nil if one of the authorities with the name of the
+// list's issuer signed the list. A CA has several certificates of one name when
+// it has renewed its key.
+func (l *revocationList) checkSignature(parsed *x509.RevocationList, authorities []*x509.Certificate) error {
+	err := errNoSigner
+	for _, a := range authorities {
+		if nameKey(a.RawSubject) != l.issuerKey {
+			continue
+		}
+		if err = parsed.CheckSignatureFrom(a); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // parseRevocationLists reads one list as DER, or any number as PEM.
@@ -61,8 +112,12 @@ func parseRevocationLists(data []byte) ([]*x509.RevocationList, error) {
 		}
 		ders = nil
 		for _, block := range blocks {
-			if block.Type == "X509 CRL" {
+			switch block.Type {
+			case "X509 CRL":
 				ders = append(ders, block.Bytes)
+			case "CERTIFICATE": // the signer's, say
+			default:
+				return nil, fmt.Errorf("holds a PEM block of the kind %q: begin each list with -----BEGIN X509 CRL-----", block.Type)
 			}
 		}
 	}
@@ -74,6 +129,9 @@ func parseRevocationLists(data []byte) ([]*x509.RevocationList, error) {
 		if err != nil {
 			return nil, errors.New("holds no revocation list: " + unprefixed(err).Error())
 		}
+		if len(l.Raw) != len(der) { // another list, which nobody would read
+			return nil, fmt.Errorf("has %d bytes behind its revocation list: give several lists in PEM form", len(der)-len(l.Raw))
+		}
 		if err := complete(l); err != nil {
 			return nil, err
 		}
@@ -82,17 +140,17 @@ func parseRevocationLists(data []byte) ([]*x509.RevocationList, error) {
 	return all, nil
 }
 
-// RFC 5280 §5.2: what makes a list more than the serial numbers that its own
-// signer revoked has to be marked critical.
+// complete returns an error for a list that isn't all the serial numbers that
+// its own signer revoked. RFC 5280 §5.2 has signers mark as critical what makes
+// a list another thing; the kinds that culvert knows count unmarked, too.
 func complete(l *x509.RevocationList) error {
 	for _, e := range l.Extensions {
-		switch {
-		case !e.Critical:
-		case e.Id.String() == "2.5.29.28" && !indirect(e.Value): // issuingDistributionPoint: only which certificates it is about
-		case e.Id.String() == "2.5.29.27":
+		switch id := e.Id.String(); {
+		case id == "2.5.29.27":
 			return errors.New("lists only what changed since another list: give the whole list")
-		default:
-			return errors.New("is a list of a kind that culvert doesn't read (critical extension " + e.Id.String() + "): give the signer's own, whole list")
+		case id == "2.5.29.28" && !indirect(e.Value): // issuingDistributionPoint: only which certificates it is about
+		case id == "2.5.29.28" || e.Critical:
+			return errors.New("is a list of a kind that culvert doesn't read (extension " + id + "): give the signer's own, whole list")
 		}
 	}
 	return nil
@@ -117,13 +175,27 @@ func indirect(extension []byte) bool {
 	return err != nil || len(rest) > 0 || point.Indirect
 }
 
-func signerOf(l *x509.RevocationList, issuers []*x509.Certificate) *x509.Certificate {
-	for _, issuer := range issuers {
-		if bytes.Equal(issuer.RawSubject, l.RawIssuer) && l.CheckSignatureFrom(issuer) == nil {
-			return issuer
-		}
+// nameKey returns a distinguished name in a form in which equal names are
+// equal: case, runs of blanks and the kind of string don't count. RFC 5280 §7.1.
+func nameKey(raw []byte) string {
+	var name pkix.RDNSequence
+	if rest, err := asn1.Unmarshal(raw, &name); err != nil || len(rest) > 0 {
+		return string(raw)
 	}
-	return nil
+	var key strings.Builder
+	for _, set := range name {
+		var parts []string
+		for _, a := range set {
+			text, ok := a.Value.(string)
+			if !ok { // encoding/asn1 doesn't decode every kind
+				return string(raw)
+			}
+			parts = append(parts, fmt.Sprintf("%v=%q", a.Type, strings.Join(strings.Fields(strings.ToLower(text)), " ")))
+		}
+		slices.Sort(parts)
+		fmt.Fprintf(&key, "%s,", strings.Join(parts, "+"))
+	}
+	return key.String()
 }
 
 // leaveOne reports whether one of the chains holds no revoked certificate.
@@ -137,28 +209,20 @@ func (r revocations) leaveOne(chains [][]*x509.Certificate) bool {
 }
 
 // revoke reports whether a certificate of the chain is revoked: by a list of
-// the key that signed it, under whichever certificate that key is known. The
-// chain's end counts, too: client_ca may have an authority in between, whose
-// own list needs it there, and the one above it may have revoked it.
+// the CA that issued it, found by name, whichever of the CA's keys signed the
+// two. RFC 5280 §6.3.3. The chain's end counts, too: client_ca may have an
+// authority in between, whose own list needs it there, and the one above it may
+// have revoked it.
 func (r revocations) revoke(chain []*x509.Certificate) bool {
-	for i, cert := range chain {
+	for _, cert := range chain {
+		serial := cert.SerialNumber.Bytes()
 		for _, l := range r {
-			if l.serials[string(cert.SerialNumber.Bytes())] && l.isOf(cert, chain[i+1:]) {
+			if l.serials[string(serial)] && l.issuerKey == nameKey(cert.RawIssuer) {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// isOf reports whether the list is of the key that signed the certificate,
-// which above begins with, or else is to be found out.
-func (l *revocationList) isOf(cert *x509.Certificate, above []*x509.Certificate) bool {
-	if len(above) == 0 {
-		return bytes.Equal(l.issuer.RawSubject, cert.RawIssuer) && cert.CheckSignatureFrom(l.issuer) == nil
-	}
-	return bytes.Equal(l.issuer.RawSubject, above[0].RawSubject) &&
-		bytes.Equal(l.issuer.RawSubjectPublicKeyInfo, above[0].RawSubjectPublicKeyInfo)
 }
 
 // outdated is about lists that should have been replaced. They go on to count:
@@ -168,7 +232,7 @@ func (r revocations) outdated(now time.Time) []error {
 	var errs []error
 	for _, l := range r {
 		if !l.nextUpdate.IsZero() && now.After(l.nextUpdate) {
-			errs = append(errs, keyErrorf(l.key, "%s: the list of %q is out of date since %s, so it lacks what was revoked since: bring a new one", l.file, l.issuer.Subject, l.nextUpdate.UTC().Format(time.RFC3339)))
+			errs = append(errs, keyErrorf(l.key, "%s: the list of %q is out of date since %s, so it lacks what was revoked since: bring a new one", l.file, l.issuer, l.nextUpdate.UTC().Format(time.RFC3339)))
 		}
 	}
 	return errs

@@ -86,6 +86,118 @@ func TestListCountsForItsSignerAlone(t *testing.T) {
 	}
 }
 
+// A CA that renews its key keeps its name, and goes on to list what it issued
+// before. RFC 5280 §6.3.3 finds a certificate's lists by the issuer's name.
+func TestListOfARenewedKeyCounts(t *testing.T) {
+	old, renewed, dir := newAuthority(t, "ca"), newAuthority(t, "ca"), t.TempDir()
+	later := time.Now().Add(time.Hour)
+	// The same name in other words: in UTF-8, in capitals and with more blanks.
+	spelled := newAuthorityOf(t, "ca", pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{{
+		Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: asn1.RawValue{Tag: asn1.TagUTF8String, Bytes: []byte(" CA")},
+	}}})
+	for what, signer := range map[string]*authority{"renewed": renewed, "spelled in another way": spelled} {
+		for order, authorities := range map[string][]*authority{"old first": {old, signer}, "new first": {signer, old}} {
+			byOld, byNew := old.issue(time.Hour, "old"), signer.issue(time.Hour, "new")
+			goodOld, goodNew := old.issue(time.Hour, "good old"), signer.issue(time.Hour, "good new")
+			for which, lists := range map[string][]byte{
+				"new key's": crlPEM(signer.list(later, nil, byOld, byNew)),
+				"old key's": crlPEM(old.list(later, nil, byOld, byNew)),
+				"both":      crlPEM(old.list(later, nil, byOld), signer.list(later, nil, byNew)),
+			} {
+				list := filepath.Join(dir, "lists.pem")
+				writeFile(t, list, lists)
+				p, _ := provider(t, Options{
+					Certificates: []Pair{write(t, dir, "a", old.issue(time.Hour, "a.example"))}, ClientCA: writeCA(t, dir, authorities...), CRLs: []string{list},
+				})
+				for cert, served := range map[*tls.Certificate]bool{&byOld: false, &byNew: false, &goodOld: true, &goodNew: true} {
+					_, _, err := handshake(t, p.Config(), as(old, "a.example", *cert))
+					if (err == nil) != served {
+						t.Errorf("%s, %s, the %s list: the client %q: want served %v: %v", what, order, which, cert.Leaf.Subject, served, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A key that client_ca lacks may be anybody's: its list is refused, though its
+// name is that of a client CA, and the error says so.
+func TestListOfAnUnknownKeyIsRefused(t *testing.T) {
+	ca, stranger, dir := newAuthority(t, "ca"), newAuthority(t, "ca"), t.TempDir()
+	good := ca.issue(time.Hour, "good")
+	_, err := New(Options{
+		ConfigKey: "tls", Certificates: []Pair{write(t, dir, "a", ca.issue(time.Hour, "a.example"))}, ClientCA: writeCA(t, dir, ca),
+		CRLs: []string{writeCRL(t, dir, stranger, time.Now().Add(time.Hour), good)},
+	})
+	const want = `the list of "CN=ca" is signed by none of the client CAs (the one of that name: ECDSA verification failure): add its signer's certificate to client_ca`
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %q", err, want)
+	}
+}
+
+// Two CAs of one name, each trusted for other names: what one of them revokes
+// is nothing to the other's clients.
+func TestListCountsWhereItsSignerIsTrusted(t *testing.T) {
+	ca, other, dir, otherDir := newAuthority(t, "ca"), newAuthority(t, "ca"), t.TempDir(), t.TempDir()
+	client := ca.issue(time.Hour, "client")
+	first := write(t, dir, "a", ca.issue(time.Hour, "a.example"))
+	second := write(t, dir, "b", ca.issue(time.Hour, "b.example"))
+	first.ClientCA, second.ClientCA = writeCA(t, dir, ca), writeCA(t, otherDir, other)
+	later := time.Now().Add(time.Hour)
+	for _, c := range []struct {
+		signer *authority
+		served bool
+	}{{ca, false}, {other, true}} {
+		p, _ := provider(t, Options{Certificates: []Pair{first, second}, CRLs: []string{writeCRL(t, dir, c.signer, later, client)}})
+		if _, _, err := handshake(t, p.Config(), as(ca, "a.example", client)); (err == nil) != c.served {
+			t.Errorf("want served %v: %v", c.served, err)
+		}
+	}
+}
+
+// Names that differ are never one, and a name that can't be read is itself.
+func TestNameKey(t *testing.T) {
+	raw := func(name pkix.RDNSequence) []byte {
+		der, err := asn1.Marshal(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	value := func(oid asn1.ObjectIdentifier, v any) pkix.AttributeTypeAndValue {
+		return pkix.AttributeTypeAndValue{Type: oid, Value: v}
+	}
+	cn, o := asn1.ObjectIdentifier{2, 5, 4, 3}, asn1.ObjectIdentifier{2, 5, 4, 10}
+	same := [][]byte{
+		raw(pkix.RDNSequence{{value(cn, "My CA"), value(o, "Corp")}}),
+		raw(pkix.RDNSequence{{value(o, "corp"), value(cn, "my  ca ")}}),
+		raw(pkix.RDNSequence{{value(cn, asn1.RawValue{Tag: asn1.TagUTF8String, Bytes: []byte("MY CA")}), value(o, "Corp")}}),
+	}
+	other := [][]byte{
+		raw(pkix.RDNSequence{{value(cn, "My CA")}}),
+		raw(pkix.RDNSequence{{value(cn, "My CA")}, {value(o, "Corp")}}),
+		raw(pkix.RDNSequence{{value(o, "My CA"), value(cn, "Corp")}}),
+		raw(pkix.RDNSequence{{value(cn, "My CA"), value(o, "Corp\"+2.5.4.3=\"")}}),
+		raw(pkix.RDNSequence{{value(cn, asn1.RawValue{Tag: 28, Bytes: []byte("univ")})}}), // UniversalString
+		raw(pkix.RDNSequence{{value(cn, asn1.RawValue{Tag: 28, Bytes: []byte("UNIV")})}}),
+		raw(nil),
+		[]byte("no name"),
+	}
+	seen := map[string]bool{nameKey(same[0]): true}
+	for _, der := range same[1:] {
+		if nameKey(der) != nameKey(same[0]) {
+			t.Errorf("%q, want %q", nameKey(der), nameKey(same[0]))
+		}
+	}
+	for _, der := range other {
+		if key := nameKey(der); seen[key] {
+			t.Errorf("%q is that of another name", key)
+		} else {
+			seen[key] = true
+		}
+	}
+}
+
 // An authority in between is in client_ca so that its own list counts, and is
 // where a chain may end: the list of the one above it counts there all the same.
 func TestAuthorityInBetweenIsRevoked(t *testing.T) {
@@ -193,7 +305,14 @@ func TestListsThatProveNothingAreErrors(t *testing.T) {
 		"a difference":            {ca.list(later, []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}}), "lists only what changed"},
 		"one of several signers":  {ca.list(later, point(issuingDistributionPoint{Indirect: true})), "is a list of a kind"},
 		"one of a scope":          {ca.list(later, point(issuingDistributionPoint{OnlyUsers: true})), ""},
-		"one with something else": {ca.list(later, []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}), "critical extension 1.2.3"},
+		"one with something else": {ca.list(later, []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}), "extension 1.2.3"},
+		"one with a note":         {ca.list(later, []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte{5, 0}}}), ""},
+		"an unmarked difference":  {ca.list(later, []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Value: []byte{2, 1, 1}}}), "lists only what changed"},
+		"an unmarked indirect":    {ca.list(later, []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Value: point(issuingDistributionPoint{Indirect: true})[0].Value}}), "is a list of a kind"},
+		"two lists in a row":      {append(ca.list(later, nil), ca.list(later, nil)...), "bytes behind its revocation list"},
+		"two in one block":        {crlPEM(append(ca.list(later, nil), ca.list(later, nil)...)), "bytes behind its revocation list"},
+		"one under another name":  {append(crlPEM(ca.list(later, nil)), pem.EncodeToMemory(&pem.Block{Type: "CRL", Bytes: ca.list(later, nil)})...), `a PEM block of the kind "CRL"`},
+		"one with its signer":     {append(certPEM(ca.cert), crlPEM(ca.list(later, nil))...), ""},
 	} {
 		file := filepath.Join(dir, "list")
 		writeFile(t, file, c.list)

@@ -82,11 +82,8 @@ func newSet(o Options, c contents) (*set, error) {
 	}
 	s.first = s.alike()
 	var err error
-	if s.crls, err = loadRevocations(o, c, s.issuers()); err != nil {
+	if s.crls, err = loadRevocations(o, c, s.policies); err != nil {
 		errs = append(errs, split(err)...)
-	}
-	for _, p := range s.policies {
-		p.crls = s.crls
 	}
 	return s, errors.Join(errs...)
 }
