@@ -148,9 +148,9 @@ func ListenConfig() *net.ListenConfig {
 // probes is TCP's own keep-alive of clients' connections.
 var probes = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount}
 
-// watchTCP notices a peer that vanished: an idle one by probes within 30 s,
-// one that owes acknowledgements within userTimeout. Go's defaults take 150 s
-// and 15 min.
+// watchTCP has TCP notice a peer that vanished while nothing was under way to
+// it, within 20 s. Go's defaults take 150 s. What is under way is lookAtConn's
+// and the pings' to watch, and boundRest's once the connection is closed.
 func watchTCP(c net.Conn) {
 	under := c
 	for {
@@ -164,7 +164,6 @@ func watchTCP(c net.Conn) {
 		if !socket.BeganProbing(t, probes) {
 			_ = t.SetKeepAliveConfig(probes) // it is closed then
 		}
-		socket.SetUserTimeout(t, userTimeout)
 	}
 }
 

@@ -54,37 +54,32 @@ func userTimeoutOf(t testing.TB, c *net.TCPConn) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
-// TestUserTimeoutIsLiftedForSlowReaders and comes back: a client that takes
-// nothing but answers TCP's probes isn't gone.
-func TestUserTimeoutIsLiftedForSlowReaders(t *testing.T) {
-	server, _ := tcpPair(t)
-	watchTCP(tls.Server(server, &tls.Config{}))
-	if got := userTimeoutOf(t, server); got != userTimeout {
-		t.Errorf("an accepted connection has the user time-out %v, want %v", got, userTimeout)
-	}
-	g := registryOf(Limits{})
-	r, _ := watched(t, g)
-	defer g.remove(r)
-	r.conn = server
-	limits := Limits{SlowConsumerTimeout: time.Minute}.withDefaults()
-	r.call.progress.beginSend()
-	for _, c := range []struct {
-		after int64
-		want  time.Duration
-	}{{5, userTimeout}, {15, 0}, {25, 0}} {
-		if cause := r.look(g.now()+c.after, limits); cause != nil {
-			t.Errorf("after %d s the call is ended with %v", c.after, cause)
+// TestUserTimeoutIsForClosedConnections: it would cut a client that takes
+// nothing for a while and answers TCP's probes.
+func TestUserTimeoutIsForClosedConnections(t *testing.T) {
+	s := newServer(t, Config{Backend: nowhere, Limits: Limits{SlowConsumerTimeout: time.Minute}})
+	for name, c := range map[string]struct {
+		unread int // bytes that the client has not taken
+		ended  string
+		want   time.Duration
+	}{
+		"all is taken":                 {0, EndedOrderly, userTimeout},
+		"the client is slow":           {8 << 20, EndedOrderly, time.Minute},
+		"the client has been too slow": {8 << 20, EndedSlow, userTimeout},
+	} {
+		server, _ := tcpPair(t)
+		watchTCP(tls.Server(server, &tls.Config{}))
+		if got := userTimeoutOf(t, server); got != 0 {
+			t.Errorf("%s: an accepted connection has the user time-out %v, want none", name, got)
 		}
+		_ = server.SetWriteDeadline(time.Now().Add(time.Second)) // it is open
+		_, _ = server.Write(make([]byte, c.unread))              // as much as the kernel takes
+		conn := &clientConn{Conn: server, s: s}
+		conn.life.end(c.ended)
+		conn.boundRest()
 		if got := userTimeoutOf(t, server); got != c.want {
-			t.Errorf("after %d s of a blocked write the user time-out is %v, want %v", c.after, got, c.want)
+			t.Errorf("%s: the user time-out is %v, want %v", name, got, c.want)
 		}
-	}
-	r.call.progress.endSend()
-	if cause := r.look(g.now()+26, limits); cause != nil {
-		t.Errorf("the call is ended with %v", cause)
-	}
-	if got := userTimeoutOf(t, server); got != userTimeout {
-		t.Errorf("after the write the user time-out is %v, want %v", got, userTimeout)
 	}
 }
 
@@ -146,8 +141,8 @@ func TestAcceptedConnectionsAreProbed(t *testing.T) {
 				t.Errorf("it began so: %v, want %v", got, c.begin)
 			}
 			watchTCP(tcp)
-			if got := userTimeoutOf(t, tcp); got != userTimeout {
-				t.Errorf("user time-out %v, want %v", got, userTimeout)
+			if got := userTimeoutOf(t, tcp); got != 0 {
+				t.Errorf("user time-out %v, want none", got)
 			}
 			raw, err := tcp.SyscallConn()
 			if err != nil {
@@ -179,7 +174,6 @@ func TestALostProbeEndsNothing(t *testing.T) {
 		name               string
 		idle, every, until time.Duration
 	}{
-		{"of a client", keepAliveIdle, keepAliveEvery, userTimeout},
 		{"of a backend", backendKeepAliveIdle, backendKeepAliveEvery, backendUserTimeout},
 	} {
 		if probes := 1 + int((side.until-side.idle-1)/side.every); probes < 2 {

@@ -31,7 +31,7 @@
 //     released, and the Observer (observe.go) hears of it.
 //
 // What knows no calls is a package below this one, and doesn't import it: gate,
-// h2, websocket, socket, buffer, and flood, which h2 and websocket count with.
+// h2, websocket, socket, which both ask, buffer, and flood, which both count with.
 //
 // # Who waits for whom
 //

@@ -194,12 +194,20 @@ func (l *life) why(draining bool) string {
 	return EndedOrderly
 }
 
-// closeCode is what the WebSocket under a tunnel is closed with, if there is
-// something to be said. RFC 6455 §7.4.1.
-func (l *life) closeCode() (code websocket.StatusCode, told bool) {
+// endedAs returns what end has noted.
+func (l *life) endedAs() string {
+	if l == nil {
+		return EndedOrderly
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch l.ended {
+	return l.ended
+}
+
+// closeCode is what the WebSocket under a tunnel is closed with when its
+// connection ended so, if there is something to be said. RFC 6455 §7.4.1.
+func closeCode(ended string) (code websocket.StatusCode, told bool) {
+	switch ended {
 	case EndedIdle, EndedAge, EndedShutdown, EndedSilent:
 		return websocket.StatusGoingAway, true
 	case EndedSlow, EndedFlood:
@@ -218,7 +226,8 @@ func (s *Server) h2Hooks() h2.Hooks {
 			p := newSpread()
 			return p.of(s.limits.ConnectionIdleTimeout), p.of(s.limits.ConnectionMaxAge)
 		},
-		Ended: func(c net.Conn, why h2.End) { lifeOf(c).settle(string(why)) },
+		SlowConsumer: s.limits.SlowConsumerTimeout,
+		Ended:        func(c net.Conn, why h2.End) { lifeOf(c).settle(string(why)) },
 	}
 }
 

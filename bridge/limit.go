@@ -49,11 +49,10 @@ const (
 	budgetPatience     = 10 * time.Second // waiting for room in limits.buffered_bytes
 	upstreamPatience   = 5 * time.Second  // waiting for a connection or a stream to the backend
 	writeGrace         = 250 * time.Millisecond
-	keepAliveIdle      = 10 * time.Second // TCP, of clients: several probes before userTimeout, which ends a connection at one unanswered
+	keepAliveIdle      = 10 * time.Second // TCP, of clients
 	keepAliveEvery     = 3 * time.Second
 	keepAliveCount     = 3
-	userTimeout        = 20 * time.Second // TCP, of clients: bytes under way and not acknowledged
-	silentTime         = 15 * time.Second // of a client that owes acknowledgements
+	userTimeout        = 20 * time.Second // TCP, of clients whose connection is closed: bytes that they don't acknowledge or take
 	connReceiveWindow  = 64 << 10         // HTTP/2, of one stream
 	maxTunnelMessage   = 32 << 10         // a WebSocket's, of what HTTP/2 writes meanwhile
 )

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // A clientConn can linger when it closes. A close with bytes unread makes the
@@ -67,6 +68,7 @@ func (c *clientConn) CloseWrite() error {
 // Close doesn't wait for the lingering; the server's Close does, and cuts it.
 func (c *clientConn) Close() error {
 	c.use.end()
+	c.boundRest()
 	if c.linger.Load() {
 		lingers := false
 		c.once.Do(func() { lingers = c.s.lingering.start(c) })
@@ -75,6 +77,21 @@ func (c *clientConn) Close() error {
 		}
 	}
 	return c.Conn.Close()
+}
+
+// boundRest bounds how long the kernel keeps a closed connection for what the
+// client has not taken yet. A client that acknowledges may read the rest as
+// slowly as it may read a call.
+func (c *clientConn) boundRest() {
+	limit := userTimeout
+	switch c.life.endedAs() {
+	case EndedSlow, EndedSilent, EndedFlood, EndedProtocol:
+	default:
+		if s := socket.Look(c.Conn); s.Outstanding && s.Retransmits == 0 {
+			limit = max(limit, c.s.limits.SlowConsumerTimeout)
+		}
+	}
+	socket.SetUserTimeout(c.Conn, limit)
 }
 
 func (c *clientConn) drop() {

@@ -97,6 +97,7 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies, d
 		if !up.ended() {
 			runtime.Gosched() // what came in the header's packet is about to be known
 		}
+		r.call.progress.sends.Add(1)
 		if err := down.SendHeader(header, up.ended()); err != nil {
 			return nil, clientWriteError(ctx, err)
 		}

@@ -26,8 +26,10 @@ type running struct {
 
 	in, out traffic
 
-	acked  uint64 // look's own: bytes that the client acknowledged so far
-	lifted bool   // look's own: TCP's bound on unacknowledged bytes is off
+	// look's own.
+	watch   socket.Watch
+	seen    int64 // progress.sends at the last look at the connection
+	settled int64 // those of which the client has acknowledged all
 }
 
 // traffic counts one direction. Two goroutines of a call may end at different
@@ -43,11 +45,16 @@ type progress struct {
 	reading atomic.Int64 // inside a message from the client
 	passing atomic.Int64 // of a request to the upstream
 	crumbs  atomic.Int64 // since the last KiB of a message that comes in pieces
+	sends   atomic.Int64 // how often something was sent to the client
 
 	few int // bytes since then; the reader's own
 }
 
-func (p *progress) beginSend() { p.sending.Store(p.clock.Load()) }
+func (p *progress) beginSend() {
+	p.sending.Store(p.clock.Load())
+	p.sends.Add(1)
+}
+
 func (p *progress) sentPiece() { p.sending.Store(p.clock.Load()) }
 func (p *progress) endSend()   { p.sending.Store(0) }
 
@@ -209,49 +216,48 @@ func (r *running) look(now int64, limits Limits) error {
 	if since := r.call.progress.messageSince(); since > 0 && limits.SlowSenderTimeout > 0 && elapsed(now, since) >= limits.SlowSenderTimeout {
 		return newFault(ReasonSlowSender, "less than 1 KiB of a message came within "+limits.SlowSenderTimeout.String()+" ("+keySlowSender+")").ending(EndedSlow)
 	}
-	if since := r.call.progress.sending.Load(); since > 0 {
-		if acked := socket.BytesAcked(r.conn); acked != r.acked {
-			// A blocked write wakes only when a third of the socket's buffer
-			// is free; the client reads all the same.
-			r.acked = acked
-			r.call.progress.sending.CompareAndSwap(since, now)
-			since = now
-		}
-		blocked := elapsed(now, since)
-		if limits.SlowConsumerTimeout > 0 && blocked >= limits.SlowConsumerTimeout {
-			return newFault(ReasonSlowConsumer, "the client took nothing for "+limits.SlowConsumerTimeout.String()+" ("+keySlowConsumer+")").ending(EndedSlow)
-		}
-		if cause := r.lookAtBlocked(blocked); cause != nil {
-			return cause
-		}
-	} else if r.lifted {
-		socket.SetUserTimeout(r.conn, userTimeout)
-		r.lifted = false
+	if cause := r.lookAtConn(now, limits); cause != nil {
+		return cause
 	}
-	if r.conn == nil || now%3 != 0 || r.receiving.Load() {
-		return nil
-	}
-	if socket.Silent(r.conn, silentTime) {
-		return errSilent
-	}
-	if socket.HungUp(r.conn) {
-		return errGone
+	if since := r.call.progress.sending.Load(); since > 0 && limits.SlowConsumerTimeout > 0 && elapsed(now, since) >= limits.SlowConsumerTimeout {
+		return slowConsumer(limits)
 	}
 	return nil
 }
 
-// lookAtBlocked tells a client that is silent from one that only reads
-// nothing. TCP_USER_TIMEOUT would cut both, so it is lifted for the second.
-func (r *running) lookAtBlocked(blocked time.Duration) error {
-	if r.conn == nil || blocked < userTimeout/2 {
+func slowConsumer(limits Limits) error {
+	return newFault(ReasonSlowConsumer, "the client took nothing for "+limits.SlowConsumerTimeout.String()+" ("+keySlowConsumer+")").ending(EndedSlow)
+}
+
+// lookAtConn asks the kernel about a connection that the call has for itself. It
+// does so while a write is held up, while the client may not have acknowledged
+// all that was sent, and while culvert isn't reading: the kernel's buffer may
+// have room for more although the client's window is closed, so no write blocks.
+func (r *running) lookAtConn(now int64, limits Limits) error {
+	p := &r.call.progress
+	since, sends, reads := p.sending.Load(), p.sends.Load(), r.receiving.Load()
+	if r.conn == nil || since == 0 && (now%3 != 0 || reads && sends == r.settled) {
 		return nil
 	}
-	if socket.Silent(r.conn, silentTime) {
-		return errSilent
+	at := time.Unix(now, 0)
+	s := r.watch.Look(r.conn, at, false)
+	if !s.Outstanding && sends == r.seen { // a write that began before the last look is in the kernel by now
+		r.settled = sends
 	}
-	if !r.lifted {
-		socket.SetUserTimeout(r.conn, 0)
-		r.lifted = true
+	r.seen = sends
+	stalled := r.watch.Stalled(at)
+	if since > 0 && stalled == 0 && s.Known {
+		// A blocked write wakes only when a third of the socket's buffer is
+		// free; the client reads all the same.
+		p.sending.CompareAndSwap(since, now)
+	}
+	switch {
+	case r.watch.Silent():
+		return errSilent
+	case limits.SlowConsumerTimeout > 0 && stalled >= limits.SlowConsumerTimeout:
+		return slowConsumer(limits)
+	case !reads && socket.HungUp(r.conn):
+		return errGone
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // errorDomain is the domain of the ErrorInfo that every status of culvert's
@@ -40,6 +42,7 @@ const (
 	ReasonMissingTrailers     Reason = "MISSING_TRAILERS"
 	ReasonDeadlineExceeded    Reason = "DEADLINE_EXCEEDED"
 	ReasonClientGone          Reason = "CLIENT_GONE"
+	ReasonClientSilent        Reason = "CLIENT_SILENT"
 	ReasonIdleTimeout         Reason = "IDLE_TIMEOUT"
 	ReasonMaxAge              Reason = "MAX_AGE"
 	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"
@@ -78,6 +81,7 @@ var reasons = []ReasonInfo{
 	{ReasonMissingTrailers, codes.Internal, 502, "the backend ended the call without a status", "the backend or a proxy before it drops trailers; the log has the cause under this call id"},
 	{ReasonDeadlineExceeded, codes.DeadlineExceeded, 504, "the call's deadline passed", "set a later deadline or find what is slow"},
 	{ReasonClientGone, codes.Canceled, 499, "the client went away", "it cancelled or lost its connection"},
+	{ReasonClientSilent, codes.Unavailable, 408, "the client answered no ping in time", "call again; a client must answer the pings of WebSockets and HTTP/2"},
 	{ReasonIdleTimeout, codes.Unavailable, 408, "no message passed for too long", "send messages more often or raise limits.idle_timeout"},
 	{ReasonMaxAge, codes.Unavailable, 503, "the call reached the age limit", "call again, or raise limits.max_age"},
 	{ReasonSlowConsumer, codes.ResourceExhausted, 499, "the client took no data for too long", "read faster or raise limits.slow_consumer_timeout"},
@@ -156,17 +160,30 @@ func (f *fault) Error() string {
 // row is the fault's line in the table.
 func (f *fault) row() ReasonInfo { return reasonRows[f.reason] }
 
-// errPeerSilent is that a client's host answers no probes.
-var errPeerSilent = errors.New("its host answers neither probes nor retransmissions")
-
 // Causes that end a call's context.
 var (
 	errFinished = errors.New("the call has ended")
 	errDeadline = newFault(ReasonDeadlineExceeded, "the deadline passed before the backend ended the call")
 	errGone     = newFault(ReasonClientGone, "the client went away")
-	errSilent   = &fault{reason: ReasonClientGone, text: errGone.text, cause: errPeerSilent, ends: EndedSilent}
+	errSilent   = &fault{reason: ReasonClientGone, text: errGone.text, cause: socket.ErrSilent, ends: EndedSilent}
+	errNoPong   = &fault{reason: ReasonClientSilent, text: "the client answered no ping within " + pingTimeout.String(), sent: "maybe", cause: socket.ErrNoPong, ends: EndedSilent}
+	errStalled  = newFault(ReasonSlowConsumer, "the client answered no ping and took nothing of what was sent for too long ("+keySlowConsumer+")").because(socket.ErrStalled).ending(EndedSlow)
 	errDraining = &fault{reason: ReasonDraining, text: "this server shut down while the call was running", sent: "maybe"}
 )
+
+// silenceFault is the fault of a client that was given up with an error of
+// package socket, or nil for other errors.
+func silenceFault(err error) *fault {
+	switch {
+	case errors.Is(err, socket.ErrNoPong):
+		return errNoPong
+	case errors.Is(err, socket.ErrStalled):
+		return errStalled
+	case errors.Is(err, socket.ErrSilent):
+		return errSilent
+	}
+	return nil
+}
 
 // An upstreamStatus is a status that really came in the upstream's trailers.
 type upstreamStatus struct{ *status.Status }
@@ -192,6 +209,8 @@ func judge(err error, callID string, detailed bool) verdict {
 	case errors.As(err, &up):
 		return verdict{status: up.Status, origin: OriginUpstream}
 	case errors.As(err, &f):
+	case silenceFault(err) != nil:
+		f = silenceFault(err)
 	case errors.Is(err, context.DeadlineExceeded):
 		f = errDeadline
 	case errors.Is(err, context.Canceled):

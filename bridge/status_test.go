@@ -50,6 +50,7 @@ func TestReasons(t *testing.T) {
 		"MISSING_TRAILERS":     {codes.Internal, 502},
 		"DEADLINE_EXCEEDED":    {codes.DeadlineExceeded, 504},
 		"CLIENT_GONE":          {codes.Canceled, 499},
+		"CLIENT_SILENT":        {codes.Unavailable, 408},
 		"IDLE_TIMEOUT":         {codes.Unavailable, 408},
 		"MAX_AGE":              {codes.Unavailable, 503},
 		"SLOW_CONSUMER":        {codes.ResourceExhausted, 499},

@@ -46,10 +46,8 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 func (s *Server) serveSocketCall(ws *websocket.Conn, c *Call, refused error) {
 	down := &socketDown{s: s, ws: ws, call: c, stream: socketBody{ws: ws}}
 	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) {
-		down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(longAgo) }) // a closed connection needs none
-		ws.KeepAlive(pingInterval, pingTimeout, func(err error) {          //nolint:contextcheck // pings end with the WebSocket
-			cancel(newFault(ReasonClientGone, errGone.text).because(err).ending(EndedSilent))
-		})
+		down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(longAgo) })   // a closed connection needs none
+		ws.Watch(s.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
 	}
 	c.prepare = func(ctx context.Context) error {
 		err := down.readMetadata(ctx, c)
@@ -325,6 +323,9 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 		return err
 	}
 	code, patience := d.s.goodbye()
+	if lifeOf(d.ws.NetConn()).endedAs() == EndedSilent {
+		code = websocket.StatusGoingAway // applications don't call again after 1000
+	}
 	d.ws.Close(code, patience)
 	if !d.ws.Sent() {
 		return errEnded // the status, too

@@ -19,6 +19,11 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol stri
 	return websocket.Accept(w, r, o)
 }
 
+// keepAlive is how a WebSocket's client is watched.
+func (s *Server) keepAlive(gone func(error)) websocket.KeepAlive {
+	return websocket.KeepAlive{Interval: pingInterval, Timeout: pingTimeout, SlowConsumer: s.limits.SlowConsumerTimeout, Gone: gone}
+}
+
 // endedBy is why a connection ended whose client broke a rule.
 func endedBy(broken websocket.RuleError) string {
 	if broken.Code == websocket.StatusPolicyViolation {

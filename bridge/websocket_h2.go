@@ -50,11 +50,18 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		ws.Drop() // Close cuts what is left
 		return
 	}
-	ws.KeepAlive(pingInterval, pingTimeout, func(error) {
-		lifeOf(ws.NetConn()).end(EndedSilent)
-		c.closeWith(websocket.StatusGoingAway)
-	})
+	c.watch()
 	s.tunnels.offer(c)
+}
+
+// watch gives up a client that answers no pings.
+func (c *tunnelConn) watch() {
+	c.ws.Watch(c.s.keepAlive(func(err error) {
+		ended := silenceFault(err).ends
+		lifeOf(c.ws.NetConn()).end(ended)
+		code, _ := closeCode(ended)
+		c.closeWith(code)
+	}))
 }
 
 // serveTunnels starts the server inside the tunnels: prior-knowledge HTTP/2
@@ -279,7 +286,7 @@ func (c *tunnelConn) next() *[]byte {
 // doesn't wait; the server's Close does.
 func (c *tunnelConn) Close() error {
 	code, _ := c.s.goodbye()
-	if told, any := c.life.closeCode(); any {
+	if told, any := closeCode(c.life.endedAs()); any {
 		code = told
 	}
 	c.closeWith(code)
@@ -303,6 +310,9 @@ func (c *tunnelConn) closeWith(code websocket.StatusCode) {
 	c.cond.Broadcast()
 }
 
+// NetConn is the connection under the WebSocket, to be looked at.
+func (c *tunnelConn) NetConn() net.Conn { return c.ws.NetConn() }
+
 // LocalAddr is the address of the listener the WebSocket came in on.
 func (c *tunnelConn) LocalAddr() net.Addr { return c.ws.NetConn().LocalAddr() }
 
@@ -314,7 +324,14 @@ func (c *tunnelConn) RemoteAddr() net.Addr { return c.ws.NetConn().RemoteAddr() 
 func (c *tunnelConn) SetDeadline(t time.Time) error { return c.ws.SetDeadline(t) }
 
 // SetReadDeadline is SetDeadline for reading.
-func (c *tunnelConn) SetReadDeadline(t time.Time) error { return c.ws.SetReadDeadline(t) }
+func (c *tunnelConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return nil // the close handshake has its own
+	}
+	return c.ws.SetReadDeadline(t)
+}
 
 // SetWriteDeadline is SetDeadline for writing.
 func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.ws.SetWriteDeadline(t) }

@@ -304,7 +304,7 @@ func TestIdleTunnelKeepsNothing(t *testing.T) {
 func TestSilentTunnelIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, end := tunnelPair(t, 1<<20)
-		c.ws.KeepAlive(pingInterval, pingTimeout, func(error) { c.closeWith(websocket.StatusGoingAway) })
+		c.watch()
 		start := time.Now()
 		ended := make(chan time.Duration, 1)
 		go func() {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/culvert-grpc/culvert/bridge/flood"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // A conn is one connection of a client.
@@ -22,7 +23,7 @@ type conn struct {
 	nc       net.Conn
 	handler  http.Handler
 	ctx      context.Context // the connection's own: its end cancels every request
-	cancel   context.CancelFunc
+	cancel   context.CancelCauseFunc
 	remote   string
 	tls      *tls.ConnectionState
 	settings settings
@@ -64,6 +65,10 @@ type conn struct {
 	closed  bool            // the end of everything
 
 	clock clock
+
+	pulse      socket.Pulse
+	sent       uint64 // bytes of DATA and header blocks
+	sentBefore uint64 // those before the client was last heard
 }
 
 func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, hooks Hooks) *conn {
@@ -77,11 +82,12 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 		send:     defaultWindow,
 		initial:  defaultWindow,
 		unacked:  1,
+		pulse:    socket.Pulse{Conn: nc, Patience: hooks.SlowConsumer},
 	}
 	if hooks.Streams != nil {
 		c.settings.streams = min(c.settings.streams, orDefault(hooks.Streams(nc), c.settings.streams))
 	}
-	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	c.recv = newInflow(c.settings.connWindow)
 	c.block.init(c.settings.headerList)
 	c.out.init()
@@ -136,7 +142,7 @@ func (c *conn) serve(sawPreface bool) {
 
 func (c *conn) readPreface() bool {
 	preface := make([]byte, len(http2.ClientPreface))
-	if _, err := io.ReadFull(c.nc, preface); err != nil {
+	if _, err := io.ReadFull(c, preface); err != nil {
 		return false
 	}
 	if !bytes.Equal(preface, []byte(http2.ClientPreface)) {
@@ -160,7 +166,7 @@ func (c *conn) end() {
 	c.mu.Unlock()
 	c.tellEnded()
 	_ = c.nc.Close() // it is over either way; this frees a write
-	c.cancel()
+	c.cancel(nil)
 	c.goroutines.Wait()
 	c.in.release()
 	c.mu.Lock() // server.shutdown may still look

@@ -102,7 +102,8 @@ func (c *conn) fail(e connError) {
 	c.unstarted = nil
 	c.goodbye.begun, c.goodbye.said, c.goodbye.failed, c.goodbye.why, c.goodbye.end = true, true, true, e, e.end()
 	k := &c.clock
-	k.settings, k.block, k.lastWord, k.pinged = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	k.settings, k.block, k.lastWord = time.Time{}, time.Time{}, time.Time{}
+	k.pinged, k.missed, k.silence = time.Time{}, time.Time{}, nil
 	f := c.frames()
 	f.b = appendGoAway(f.b, c.taken, e.code, e.text)
 	if !c.goodbye.over {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -109,9 +108,9 @@ func (in *input) next() (h frameHeader, payload []byte, whole bool) {
 // readFrames reads until the connection is over.
 func (c *conn) readFrames() {
 	for {
-		err := c.in.fill(c.nc)
+		err := c.in.fill(c)
 		c.mu.Lock()
-		c.clock.read = time.Now()
+		c.heard()
 		broken := c.goodbye.failed
 		c.mu.Unlock()
 		if broken {

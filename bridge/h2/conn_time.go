@@ -1,10 +1,6 @@
 package h2
 
-import (
-	"time"
-
-	"golang.org/x/net/http2"
-)
+import "time"
 
 // A clock is what a connection has to do at which time. The zero time is never.
 type clock struct {
@@ -16,7 +12,11 @@ type clock struct {
 	preface  time.Time // by when it must have come
 	settings time.Time // likewise
 	block    time.Time // by when the header block that has begun must be whole
-	pinged   time.Time // when a ping was sent that is not answered
+	pinged   time.Time // when a ping was sent and nothing came since
+	missed   time.Time // then: when the client's silence is judged
+	silence  error     // what that came to, until the reader has confirmed it
+	doubted  bool      // something is overdue, and the reader is to say whether it has come
+	again    time.Time // before then the reader isn't asked again
 	lastWord time.Time // when the last GOAWAY goes out
 	close    time.Time // when the connection is closed
 	age      time.Time // when it takes no new streams any more
@@ -33,10 +33,7 @@ var (
 func (c *conn) due() time.Time {
 	k, s := &c.clock, &c.settings
 	ping, idle, age := time.Time{}, time.Time{}, time.Time{}
-	switch {
-	case !k.pinged.IsZero():
-		ping = k.pinged.Add(s.pingTimeout)
-	case s.pingAfter > 0 && !c.goodbye.shut && !c.goodbye.failed:
+	if k.pinged.IsZero() && s.pingAfter > 0 && !c.goodbye.shut && !c.goodbye.failed {
 		ping = k.read.Add(s.pingAfter)
 	}
 	if s.idle > 0 && len(c.streams) == 0 && !c.goodbye.begun {
@@ -45,13 +42,26 @@ func (c *conn) due() time.Time {
 	if !c.goodbye.begun {
 		age = k.age
 	}
-	next := time.Time{}
-	for _, t := range [...]time.Time{k.preface, k.settings, k.block, k.lastWord, k.close, k.rests, ping, idle, age} {
-		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
-			next = t
+	next := earliest(k.lastWord, k.close, k.rests, ping, idle, age)
+	if k.doubted {
+		return next
+	}
+	wait := earliest(k.preface, k.settings, k.block, k.missed)
+	if !wait.IsZero() && wait.Before(k.again) {
+		wait = k.again
+	}
+	return earliest(next, wait)
+}
+
+// earliest returns the first of the times, of which the zero ones are never.
+func earliest(times ...time.Time) time.Time {
+	first := time.Time{}
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
 		}
 	}
-	return next
+	return first
 }
 
 // arm sets the timer, if something is due earlier than it was to go off. The
@@ -70,21 +80,16 @@ func (c *conn) tick() {
 	k, now := &c.clock, time.Now()
 	k.set = time.Time{}
 	over := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
-	switch {
-	case over(k.close):
+	if over(k.close) {
 		c.cut(c.goodbye.end)
 		return
-	case over(k.preface):
-		c.cut(EndSlow)
-		return
-	case !k.pinged.IsZero() && over(k.pinged.Add(c.settings.pingTimeout)):
-		c.cut(EndSilent)
-		return
-	case over(k.settings):
-		c.fail(connError{http2.ErrCodeSettingsTimeout, "no SETTINGS in time"})
-	case over(k.block):
-		c.fail(connError{http2.ErrCodeEnhanceYourCalm, "a header block takes too long"})
-		c.goodbye.end = EndSlow
+	}
+	if over(k.missed) {
+		c.judgeSilence(now)
+	}
+	if !k.doubted && !now.Before(k.again) && (over(k.preface) || over(k.settings) || over(k.block) || k.silence != nil) {
+		k.doubted = true
+		_ = c.nc.SetReadDeadline(longAgo) // Read sees it; a closed connection needs none
 	}
 	if over(k.lastWord) {
 		c.lastWord()
@@ -99,9 +104,7 @@ func (c *conn) tick() {
 		c.announce(EndAge)
 	}
 	if s := &c.settings; s.pingAfter > 0 && k.pinged.IsZero() && !c.goodbye.shut && !c.goodbye.failed && over(k.read.Add(s.pingAfter)) {
-		k.pinged = now
-		f := c.frames()
-		f.b = appendPing(f.b, false, keepAlivePing)
+		c.ping(now)
 	}
 	c.arm()
 	c.flush()
@@ -120,17 +123,6 @@ func (c *conn) cut(why End) {
 		c.tellEnded()
 		_ = c.nc.Close() // serve does it again
 	}()
-}
-
-// pong takes in the answer to a ping of ours. The caller holds mu.
-func (c *conn) pong(data [8]byte) {
-	switch data {
-	case keepAlivePing:
-		c.clock.pinged = time.Time{}
-		c.arm()
-	case goodbyePing:
-		c.lastWord()
-	}
 }
 
 // nowIdle notes that the last stream has ended. The caller holds mu.

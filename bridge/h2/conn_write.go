@@ -198,6 +198,7 @@ func (c *conn) appendFields(id uint32, fields []hpack.HeaderField, end bool) {
 	for _, f := range fields {
 		_ = o.enc.WriteField(f) // to memory
 	}
+	c.sent += uint64(o.block.Len())
 	f := c.frames()
 	f.b = appendBlock(f.b, id, o.block.Bytes(), maxFrameBytes, end)
 	if o.block.Cap() > 4<<10 {
@@ -222,6 +223,7 @@ func (c *conn) appendData(st *stream, n int, end bool) {
 	p.head, p.data = p.head[k:], p.data[n-k:]
 	st.window -= outflow(n)
 	c.send -= outflow(n)
+	c.sent += uint64(n)
 	if n >= dribbleBytes || p.size() == 0 {
 		c.useless.Earn(framesForData, maxEarned)
 	}

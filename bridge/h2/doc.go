@@ -15,6 +15,7 @@
 //   - conn_headers.go, request.go: a header block becomes an http.Request.
 //   - conn_write.go, write_*.go: what is to be sent, and who writes it.
 //   - conn_goodbye.go, conn_time.go: GOAWAY; the connection's one timer.
+//   - conn_silence.go: pings, and what the reader decides when the timer doubts.
 //   - flood.go: what a client may do for nothing.
 //   - stream.go, stream_receive.go, stream_send.go: one request's states, its
 //     body, and what is sent for it.

@@ -40,7 +40,7 @@ func Configure(hs *http.Server, hooks Hooks) {
 }
 
 // Hooks are what the owner of a server says and hears of single connections.
-// They are called from the connection's goroutines, with the net.Conn that
+// The functions are called from the connection's goroutines, with the net.Conn that
 // ConnState gets.
 type Hooks struct {
 	// Streams says how many streams the client may have at once, where that is
@@ -51,6 +51,10 @@ type Hooks struct {
 	// after how long it takes no new streams. Both ends are goodbyes: streams
 	// that run may end. 0 is no bound. If nil, IdleTimeout is all there is.
 	Lifetime func(nc net.Conn) (idle, age time.Duration)
+
+	// SlowConsumer is for how long a client may leave a ping unanswered that
+	// waits behind data, and take nothing of it. 0 is no bound.
+	SlowConsumer time.Duration
 
 	// Ended is told once why a connection ends, before it is closed. If nil,
 	// nobody is.

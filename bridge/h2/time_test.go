@@ -122,8 +122,9 @@ func TestSilentClientIsPinged(t *testing.T) {
 		wantCame(t, p.elapse(1), "PING alive")
 		p.elapse(10*time.Second - 1)
 		p.wantClosed(0)
-		p.elapse(1)
-		p.wantClosed(50 * time.Second)
+		wantCame(t, p.elapse(1), "GOAWAY NO_ERROR for all", "PING goodbye", "GOAWAY NO_ERROR", "HEADERS")
+		p.elapse(goodbyeTime)
+		p.wantClosed(50*time.Second + goodbyeTime)
 	})
 }
 

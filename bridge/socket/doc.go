@@ -10,6 +10,7 @@
 //
 //   - socket.go: the socket under a connection, and whether anything is between.
 //   - look_linux.go: what became of the peer, and of what was sent.
+//   - watch.go: what successive looks, and pings without an answer, tell of a peer.
 //   - option_linux.go: what is set on a socket.
 //   - listen_linux.go: the end of a listener; how many descriptors there are.
 //   - read_linux.go: a Reader.

@@ -24,39 +24,43 @@ func HungUp(c net.Conn) bool {
 	return gone
 }
 
-// Silent looks whether the peer has left probes or retransmissions unanswered
-// for the time. A peer that reads nothing still answers them.
-func Silent(c net.Conn, d time.Duration) bool {
+// Readable reports whether bytes, or the connection's end, wait to be read.
+func Readable(c net.Conn) bool {
 	raw := rawConn(c)
 	if raw == nil {
 		return false
 	}
-	silent := false
+	ready := false
 	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
-		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		// Five retransmissions are more than 6 s: no hiccup. Nor are
-		// two probes in a row, and a third may be long in coming: the longer a
-		// client has read nothing, the more time lies between the probes of its
-		// closed window.
-		silent = err == nil && (info.Probes >= 2 || info.Retransmits >= 5) &&
-			time.Duration(info.Last_ack_recv)*time.Millisecond >= d
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		ready = err == nil && n > 0
 	})
-	return silent
+	return ready
 }
 
-// BytesAcked is how much of what was sent the peer has acknowledged.
-func BytesAcked(c net.Conn) uint64 {
+// Look asks the kernel what the peer has acknowledged.
+func Look(c net.Conn) Sight {
 	raw := rawConn(c)
 	if raw == nil {
-		return 0
+		return Sight{}
 	}
-	acked := uint64(0)
+	s := Sight{}
 	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			acked = info.Bytes_acked
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return // a unix socket
+		}
+		s = Sight{
+			Known:       true,
+			Acked:       info.Bytes_acked,
+			Outstanding: info.Unacked > 0 || info.Notsent_bytes > 0,
+			Probes:      int(info.Probes),
+			Retransmits: int(info.Retransmits),
+			AckAt:       time.Now().Add(-time.Duration(info.Last_ack_recv) * time.Millisecond),
 		}
 	})
-	return acked
+	return s
 }
 
 // Writable looks whether a small write would be taken at once.

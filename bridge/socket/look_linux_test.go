@@ -104,8 +104,12 @@ func TestPeerThatAnswersIsNotSilent(t *testing.T) {
 			}
 		}
 	}
-	if Silent(server, 0) || HungUp(server) {
-		t.Error("a peer that reads nothing passes for one that is gone")
+	s := Look(server)
+	if s.unanswered() || HungUp(server) {
+		t.Errorf("a peer that reads nothing passes for one that is gone: %+v", s)
+	}
+	if !s.Known || !s.Outstanding || s.Acked == 0 || time.Since(s.AckAt) > time.Minute {
+		t.Errorf("the kernel tells %+v of bytes that wait", s)
 	}
 }
 

@@ -31,11 +31,11 @@ func BeganProbing(*net.TCPConn, net.KeepAliveConfig) bool { return false }
 // HungUp is false.
 func HungUp(net.Conn) bool { return false }
 
-// Silent is false.
-func Silent(net.Conn, time.Duration) bool { return false }
+// Readable is false.
+func Readable(net.Conn) bool { return false }
 
-// BytesAcked is 0.
-func BytesAcked(net.Conn) uint64 { return 0 }
+// Look tells nothing.
+func Look(net.Conn) Sight { return Sight{} }
 
 // Writable is true.
 func Writable(net.Conn) bool { return true }

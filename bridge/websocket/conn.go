@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,8 @@ type Conn struct {
 	reading atomic.Bool // a reader waits, so pongs would be seen
 	writing atomic.Bool // a message is being written: pings wait behind it
 
-	pong pongDue
+	pong   pongDue
+	doubts doubts
 
 	pingMu   sync.Mutex
 	pinging  sync.WaitGroup
@@ -55,15 +57,16 @@ func (c *Conn) Held() int { return c.line.waiting() }
 // kernel has it.
 func (c *Conn) Sent() bool { return !c.line.lost.Load() && c.line.waiting() == 0 }
 
-// NetConn is the connection under the WebSocket. It may be looked at, and its
-// deadlines are the WebSocket's.
+// NetConn is the connection under the WebSocket, to be looked at.
 func (c *Conn) NetConn() net.Conn { return c.line.conn }
 
 // SetDeadline sets both deadlines.
-func (c *Conn) SetDeadline(t time.Time) error { return c.line.conn.SetDeadline(t) }
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.setReadDeadline(t), c.SetWriteDeadline(t))
+}
 
 // SetReadDeadline sets when NextMessage and Read give up.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.line.conn.SetReadDeadline(t) }
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.setReadDeadline(t) }
 
 // SetWriteDeadline sets when WriteMessage gives up, and with it every write
 // that follows: half a frame can't be taken back.

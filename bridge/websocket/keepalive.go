@@ -1,9 +1,10 @@
 package websocket
 
 import (
-	"errors"
 	"sync"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // pongDue is the ping that is still to be answered. RFC 6455 §5.5.3: only the
@@ -69,35 +70,113 @@ func (c *Conn) sendPong() error {
 	return c.line.flush()
 }
 
-var errNoPong = errors.New("no pong in time")
+// KeepAlive is how a client is watched by pings.
+type KeepAlive struct {
+	Interval time.Duration // between pings
+	Timeout  time.Duration // for an answer
 
-// KeepAlive pings the client at every interval until the WebSocket is closed.
-// It calls gone, once, when nothing came from the client for so much patience
-// after a ping although somebody was reading all the time. While its owner holds
-// the reader back, or the client reads nothing, silence says nothing. It costs a
-// timer and no goroutine: gone must not block, nor close the WebSocket, which
-// waits for it.
-func (c *Conn) KeepAlive(interval, patience time.Duration, gone func(error)) {
-	var ping func()
-	ping = func() {
-		before, listening := c.line.received.Load(), c.listening()
-		if !c.ping() {
-			c.schedulePing(interval, ping)
-			return
-		}
-		c.schedulePing(patience, func() {
-			if listening && c.listening() && c.line.received.Load() == before {
-				gone(errNoPong)
-				return
-			}
-			c.schedulePing(interval-patience, ping)
-		})
-	}
-	c.schedulePing(interval, ping)
+	// SlowConsumer is for how long a client may leave a ping unanswered that
+	// waits behind messages, and take nothing of them. 0 is no bound.
+	SlowConsumer time.Duration
+
+	// Gone is called once, with an error of package socket, when the client is
+	// given up. It must not block, nor close the WebSocket, which waits for it.
+	Gone func(error)
 }
 
-// listening holds while a pong would be seen and isn't held up itself.
-func (c *Conn) listening() bool { return c.reading.Load() && !c.writing.Load() }
+// Watch pings the client until the WebSocket is closed. Silence counts only while
+// somebody reads: the reader decides, once it has read all there is. It costs a
+// timer and no goroutine.
+func (c *Conn) Watch(k KeepAlive) {
+	w := &watch{c: c, KeepAlive: k, pulse: socket.Pulse{Conn: c.line.conn, Patience: k.SlowConsumer}}
+	c.schedulePing(k.Interval, w.ping)
+}
+
+// A watch is a WebSocket's KeepAlive at work. Its functions run one at a time, on
+// the WebSocket's timer.
+type watch struct {
+	KeepAlive
+	c        *Conn
+	pulse    socket.Pulse
+	received int64     // when the ping was sent
+	due      time.Time // when its answer is missed
+}
+
+func (w *watch) ping() {
+	now := time.Now()
+	w.received = w.c.line.received.Load()
+	w.pulse.Ping(now, w.c.line.sent.Load())
+	if !w.c.ping() {
+		w.c.schedulePing(w.Interval, w.ping)
+		return
+	}
+	w.missedIn(now, w.Timeout)
+}
+
+func (w *watch) missedIn(now time.Time, d time.Duration) {
+	w.due = now.Add(d)
+	w.c.schedulePing(d, w.missed)
+}
+
+// stoodStill is how late a timer is that shows that this process stood still.
+// What the client sent meanwhile may be lost, and be on its way again.
+const stoodStill = 2 * time.Second
+
+func (w *watch) missed() {
+	now := time.Now()
+	if w.c.line.received.Load() != w.received || !w.c.reading.Load() || now.Sub(w.due) >= stoodStill {
+		w.c.schedulePing(w.Interval-w.Timeout, w.ping)
+		return
+	}
+	sent := w.c.line.sent.Load()
+	quiet := sent == w.c.line.sentBefore.Load() && !w.c.writing.Load()
+	why := w.pulse.Missed(now, sent, quiet)
+	w.missedIn(now, socket.PulseAgain)
+	if why != nil {
+		w.c.doubt(func() { w.c.schedulePing(0, func() { w.Gone(why) }) })
+	}
+}
+
+// A doubt is what becomes of a client that has not answered, if the reader finds
+// that nothing has come.
+type doubts struct {
+	mu      sync.Mutex
+	until   time.Time // the read deadline of the WebSocket's owner
+	confirm func()    // nil: no doubt
+}
+
+// setReadDeadline sets the owner's deadline.
+func (c *Conn) setReadDeadline(t time.Time) error {
+	c.doubts.mu.Lock()
+	defer c.doubts.mu.Unlock()
+	c.doubts.until = t
+	return c.line.conn.SetReadDeadline(t)
+}
+
+// doubt has the reader call confirm if nothing is left to read.
+func (c *Conn) doubt(confirm func()) {
+	c.doubts.mu.Lock()
+	defer c.doubts.mu.Unlock()
+	c.doubts.confirm = confirm
+	_ = c.line.conn.SetReadDeadline(longAgo) // a closed connection needs none
+}
+
+// settleDoubt is called by the reader when a deadline has passed. It returns
+// false if the deadline was the owner's.
+func (c *Conn) settleDoubt() bool {
+	c.doubts.mu.Lock()
+	defer c.doubts.mu.Unlock()
+	confirm := c.doubts.confirm
+	if confirm == nil {
+		return false
+	}
+	c.doubts.confirm = nil
+	_ = c.line.conn.SetReadDeadline(c.doubts.until) // likewise
+	if !socket.Readable(c.line.conn) {
+		confirm()
+	}
+	return true
+}
 
 // ping writes a ping unless a message is in its way.
 func (c *Conn) ping() bool {

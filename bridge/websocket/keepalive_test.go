@@ -8,16 +8,17 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
-// pinged runs a test of KeepAlive in a bubble.
+// pinged runs a test of Watch in a bubble.
 func pinged(t *testing.T, f func(t *testing.T, ws *Conn, c *wstest.Client, gone <-chan error)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ws, c := pair(t, 1<<20)
 		gone := make(chan error, 1)
-		ws.KeepAlive(interval, patience, func(err error) { gone <- err }) // twice would hang
+		ws.Watch(KeepAlive{Interval: interval, Timeout: patience, Gone: func(err error) { gone <- err }}) // twice would hang
 		f(t, ws, c, gone)
 		ws.Drop()
 	})
@@ -28,8 +29,8 @@ func TestSilentPeerIsGivenUp(t *testing.T) {
 		start := time.Now()
 		go readAll(ws)
 		err := <-gone
-		if got, want := time.Since(start), interval+patience; got != want || !errors.Is(err, errNoPong) {
-			t.Errorf("gave up after %v with %v, want %v with %v", got, err, want, errNoPong)
+		if got, want := time.Since(start), interval+patience; got != want || !errors.Is(err, socket.ErrNoPong) {
+			t.Errorf("gave up after %v with %v, want %v with %v", got, err, want, socket.ErrNoPong)
 		}
 		if op, final, payload, err := c.Next(); op != wstest.Ping || !final || len(payload) != 0 || err != nil {
 			t.Errorf("the peer was sent the frame %x %q, %v; want a ping", op, payload, err)
@@ -83,8 +84,8 @@ func TestPeerThatSendsStays(t *testing.T) {
 			t.Errorf("given up with %v inside a message that gets on", <-gone)
 		}
 		start := time.Now()
-		if err := <-gone; !errors.Is(err, errNoPong) { // it falls silent
-			t.Errorf("given up with %v, want %v", err, errNoPong)
+		if err := <-gone; !errors.Is(err, socket.ErrNoPong) { // it falls silent
+			t.Errorf("given up with %v, want %v", err, socket.ErrNoPong)
 		}
 		if got := time.Since(start); got > 2*interval+patience {
 			t.Errorf("a peer that fell silent was given up after %v", got)
@@ -101,8 +102,8 @@ func TestHeldReaderSeesNoPong(t *testing.T) {
 		}
 		start := time.Now()
 		go readAll(ws)
-		if err := <-gone; !errors.Is(err, errNoPong) {
-			t.Errorf("given up with %v, want %v", err, errNoPong)
+		if err := <-gone; !errors.Is(err, socket.ErrNoPong) {
+			t.Errorf("given up with %v, want %v", err, socket.ErrNoPong)
 		}
 		if got := time.Since(start); got < patience || got > interval+2*patience {
 			t.Errorf("a silent peer was given up %v after the reader began", got)
@@ -117,7 +118,7 @@ func TestWriterInTheWaySendsNoPing(t *testing.T) {
 		ws, c := pair(t, 1<<10)
 		go readAll(ws)
 		gone := make(chan error, 1)
-		ws.KeepAlive(interval, patience, func(err error) { gone <- err })
+		ws.Watch(KeepAlive{Interval: interval, Timeout: patience, Gone: func(err error) { gone <- err }})
 		wrote := make(chan error, 1)
 		go func() { wrote <- ws.WriteMessage(nil, false, make([]byte, 8<<10)) }()
 		elapse(time.Hour)
@@ -154,10 +155,10 @@ func TestStopPingsWaits(t *testing.T) {
 		ws, c := pair(t, 1<<20)
 		begun, finish := make(chan struct{}), make(chan struct{})
 		go readAll(ws)
-		ws.KeepAlive(interval, patience, func(error) {
+		ws.Watch(KeepAlive{Interval: interval, Timeout: patience, Gone: func(error) {
 			close(begun)
 			<-finish
-		})
+		}})
 		<-begun
 		stopped := make(chan struct{})
 		go func() {
@@ -173,7 +174,7 @@ func TestStopPingsWaits(t *testing.T) {
 		close(finish)
 		<-stopped
 		ws.stopPings() // again is fine
-		ws.KeepAlive(interval, patience, func(error) { t.Error("called after stopPings") })
+		ws.Watch(KeepAlive{Interval: interval, Timeout: patience, Gone: func(error) { t.Error("called after stopPings") }})
 		if _, _, _, err := c.Next(); err != nil { // the one ping that was sent
 			t.Fatal(err)
 		}

@@ -21,7 +21,9 @@ type line struct {
 	plain net.Conn // the socket, if nothing is between; else nil
 	pool  mem.BufferPool
 
-	received atomic.Int64 // bytes
+	received   atomic.Int64  // bytes
+	sent       atomic.Uint64 // bytes of messages
+	sentBefore atomic.Uint64 // those before the client was last heard
 
 	// The reader's own.
 	reader *socket.Reader // nil: it holds own while it waits
@@ -81,8 +83,9 @@ func (l *line) fill(p []byte) (direct int, err error) {
 	n := direct + len(l.unread)
 	if n > 0 {
 		err = nil // it comes again
+		l.received.Add(int64(n))
+		l.sentBefore.Store(l.sent.Load())
 	}
-	l.received.Add(int64(n))
 	return direct, err
 }
 
@@ -166,6 +169,7 @@ func (l *line) message(wrote func(), more bool, pieces [][]byte) error {
 	for _, p := range pieces {
 		length += len(p)
 	}
+	l.sent.Add(uint64(length) + 1) // an empty one is something
 	head := appendFrameHeader(l.header[:0], length)
 	if len(head)+length > maxHeld {
 		return l.writeLarge(wrote, append([][]byte{head}, pieces...))

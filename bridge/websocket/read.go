@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -257,7 +258,13 @@ func (c *Conn) fill(p []byte) (direct int, err error) {
 	}
 	c.reading.Store(true)
 	defer c.reading.Store(false)
-	direct, err = c.line.fill(p)
+	for {
+		direct, err = c.line.fill(p)
+		var timeout net.Error
+		if !errors.As(err, &timeout) || !timeout.Timeout() || !c.settleDoubt() {
+			break
+		}
+	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF // a WebSocket ends with a close frame
 		c.in.err = err

@@ -1,0 +1,133 @@
+package h2
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
+)
+
+// A client whose answer, SETTINGS or header is overdue by the clock may have sent
+// it long ago: this process may have stood still, or may not get to read what has
+// come. So the timer only doubts, by a read deadline that has passed, and the
+// reader decides, once it has read all there is.
+
+// longAgo as a deadline makes the reader return now.
+var longAgo = time.Unix(1, 0)
+
+// doubtAgain is how soon the reader is asked again after it found something to
+// read.
+const doubtAgain = time.Second
+
+// Read reads for the reader, who must see the errors of the connection alone.
+func (c *conn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.nc.Read(p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.settleDoubt() {
+			return n, err
+		}
+	}
+}
+
+// settleDoubt decides what tick has doubted. It returns false if it hasn't.
+func (c *conn) settleDoubt() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := &c.clock
+	if !k.doubted || c.closed {
+		return false
+	}
+	_ = c.nc.SetReadDeadline(time.Time{}) // a closed connection needs none
+	k.doubted = false
+	now := time.Now()
+	if socket.Readable(c.nc) {
+		k.again = now.Add(doubtAgain)
+	} else {
+		c.decide(now)
+	}
+	c.arm()
+	c.flush()
+	return true
+}
+
+// decide ends what is overdue, now that nothing is left to read. The caller
+// holds mu.
+func (c *conn) decide(now time.Time) {
+	k := &c.clock
+	over := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	switch {
+	case over(k.preface):
+		c.cut(EndSlow)
+	case over(k.settings):
+		c.fail(connError{http2.ErrCodeSettingsTimeout, "no SETTINGS in time"})
+	case over(k.block):
+		c.fail(connError{http2.ErrCodeEnhanceYourCalm, "a header block takes too long"})
+		c.goodbye.end = EndSlow
+	case k.silence != nil:
+		c.giveUp(k.silence)
+	}
+}
+
+// ping asks a client that is silent whether it is there. The caller holds mu.
+func (c *conn) ping(now time.Time) {
+	k := &c.clock
+	k.pinged, k.missed = now, now.Add(c.settings.pingTimeout)
+	c.pulse.Ping(now, c.sent)
+	f := c.frames()
+	f.b = appendPing(f.b, false, keepAlivePing)
+}
+
+// heard notes that something was read. The caller holds mu.
+func (c *conn) heard() {
+	k := &c.clock
+	k.read, c.sentBefore = time.Now(), c.sent
+	k.pinged, k.missed, k.silence = time.Time{}, time.Time{}, nil
+}
+
+// stoodStill is how late a timer is that shows that this process stood still.
+// What the client sent meanwhile may be lost, and be on its way again.
+const stoodStill = 2 * time.Second
+
+// judgeSilence judges a client that has left a ping unanswered. The caller holds
+// mu.
+func (c *conn) judgeSilence(now time.Time) {
+	k := &c.clock
+	if now.Sub(k.missed) >= stoodStill {
+		k.read, k.pinged, k.missed = now, time.Time{}, time.Time{}
+		return
+	}
+	k.silence = c.pulse.Missed(now, c.sent, c.sent == c.sentBefore)
+	k.missed = now.Add(socket.PulseAgain)
+}
+
+// giveUp ends the connection of a client that doesn't answer. If its host is
+// there, it is told, in case that it still reads. The caller holds mu.
+func (c *conn) giveUp(why error) {
+	end := EndSilent
+	if errors.Is(why, socket.ErrStalled) {
+		end = EndSlow
+	}
+	if errors.Is(why, socket.ErrSilent) || c.goodbye.shut || c.goodbye.failed {
+		c.cut(end)
+		return
+	}
+	k := &c.clock
+	k.missed, k.silence = time.Time{}, nil
+	c.cancel(why) // handlers tell it to their clients
+	c.announce(end)
+	c.goodbye.end = end
+	c.lastWord()
+	if at := time.Now().Add(goodbyeTime); k.close.IsZero() || at.Before(k.close) {
+		k.close = at
+	}
+}
+
+// pong takes in the answer to a ping of ours. The caller holds mu.
+func (c *conn) pong(data [8]byte) {
+	if data == goodbyePing {
+		c.lastWord()
+	}
+}
