@@ -45,8 +45,8 @@ type MethodQuota struct {
 // The narrowest is asked first, so that what an address may not do is taken
 // from nobody else.
 type quotas struct {
-	epoch     time.Time
-	tryOut    bool // what is over a limit is told, and goes on
+	now       clock // of the buckets
+	tryOut    bool  // what is over a limit is told, and goes on
 	refusals  *refusalLog
 	server    scope
 	address   rules // of each
@@ -55,7 +55,9 @@ type quotas struct {
 }
 
 func newQuotas(limits Limits, methods []MethodQuota, tryOut bool, refusals *refusalLog) (*quotas, error) {
-	q := &quotas{epoch: time.Now(), tryOut: tryOut, refusals: refusals, addresses: newAddressTable()}
+	epoch := time.Now()
+	now := func() int64 { return int64(time.Since(epoch)) }
+	q := &quotas{now: now, tryOut: tryOut, refusals: refusals, addresses: newAddressTable()}
 	q.server.rules = rulesOf(Quota{
 		Calls: limits.Calls, CallsPerSecond: limits.CallsPerSecond,
 		HandshakesPerSecond: limits.HandshakesPerSecond, DecompressedPerSecond: limits.DecompressedPerSecond,
@@ -76,9 +78,6 @@ func newQuotas(limits Limits, methods []MethodQuota, tryOut bool, refusals *refu
 func (q *quotas) listener(limits Quota) *scope {
 	return &scope{rules: rulesOf(limits, " on this listener", keyListenerLimits)}
 }
-
-// now is the time on the buckets' clock.
-func (q *quotas) now() int64 { return int64(time.Since(q.epoch)) }
 
 // rules are the limits of one scope. 0 is none.
 type rules struct {
@@ -194,13 +193,12 @@ func (s *Server) useOf(a *arrival) callUse {
 // A call that fails later, for whatever other reason, has begun, and its token
 // is spent.
 func (u *callUse) begin(c *Call) error {
-	now := int64(c.info.Begin.Sub(u.quotas.epoch))
 	if u.address == nil {
-		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), now), true
+		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now()), true
 	}
 	shares := u.shares()
 	for i, s := range shares {
-		x := s.beginCall(now)
+		x := s.beginCall(u.quotas.now)
 		if x == nil {
 			continue
 		}
@@ -216,7 +214,7 @@ func (u *callUse) begin(c *Call) error {
 }
 
 // beginCall counts a call, or says why it may not begin: then it counts nothing.
-func (s share) beginCall(now int64) *excess {
+func (s share) beginCall(now clock) *excess {
 	if limit := s.rules.calls; limit > 0 && !enter(&s.tally.calls, limit) {
 		return s.excess("calls", anyMoment, "%d calls%s are running, which is the limit", limit)
 	}
@@ -270,9 +268,8 @@ func (u *callUse) mayExpand() error {
 	if !u.begun {
 		return nil
 	}
-	now := u.quotas.now()
 	for _, s := range u.shares() {
-		if wait := s.expanding.debt(s.decompressed, now); wait > 0 {
+		if wait := s.expanding.debt(s.decompressed, u.quotas.now); wait > 0 {
 			if u.quotas.tryOut {
 				u.end() // it goes on, and was told of
 			}
@@ -296,15 +293,14 @@ func (u *callUse) expanded(n int) {
 // handshake judges a WebSocket that is to be opened. One that is refused takes
 // no token, as with begin.
 func (u *callUse) handshake(method string) error {
-	now := u.quotas.now()
 	from := u.address
 	if from == nil {
-		from = u.quotas.addresses.hold(addressKey(u.peer), now)
+		from = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now())
 		defer from.holders.Add(-1)
 	}
 	shares := u.quotas.shares(from, u.of)
 	for i, s := range shares {
-		wait := s.upgrading.take(s.rules.handshakes, now)
+		wait := s.upgrading.take(s.rules.handshakes, u.quotas.now)
 		if wait == 0 {
 			continue
 		}

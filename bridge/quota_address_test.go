@@ -110,11 +110,11 @@ func TestNobodyComesBackAnew(t *testing.T) {
 	visit(2, 0).calls.Store(1)
 	taken, key := 0, uint64(1000)
 	for now := int64(0); now < 20*second; now += second / 10 {
-		for visit(1, now).calling.take(100, now) == 0 {
+		for visit(1, now).calling.take(100, at(now)) == 0 {
 			taken++
 		}
 		for range 2000 {
-			visit(key, now).calling.take(1, now) // each is kept for a second
+			visit(key, now).calling.take(1, at(now)) // each is kept for a second
 			key++
 		}
 	}

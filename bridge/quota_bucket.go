@@ -11,17 +11,25 @@ type perSecond int64
 // cost is the time that n take at that.
 func (r perSecond) cost(n int64) int64 { return n * int64(time.Second) / int64(r) }
 
+// A clock returns the time in nanoseconds since some epoch. It never goes back.
+type clock func() int64
+
 // A bucket holds tokens for one second of a rate, and is full at first. What
 // it stores is when it will be full again, so that nothing has to fill it.
 type bucket struct{ full atomic.Int64 }
 
 // take takes a token, or returns how long there will be none.
-func (b *bucket) take(r perSecond, now int64) (wait time.Duration) {
+//
+// It reads the clock after the bucket. A time that was read earlier, by a
+// goroutine or a process that was then stopped, may be long before the last
+// token was taken, and a full bucket would look empty.
+func (b *bucket) take(r perSecond, clock clock) (wait time.Duration) {
 	if r <= 0 {
 		return 0
 	}
 	for {
 		full := b.full.Load()
+		now := clock()
 		next := max(full, now) + r.cost(1)
 		if wait := next - now - int64(time.Second); wait > 0 {
 			return time.Duration(wait)
@@ -53,12 +61,13 @@ func (b *bucket) give(r perSecond) {
 	}
 }
 
-// debt is how long there will be no token.
-func (b *bucket) debt(r perSecond, now int64) (wait time.Duration) {
+// debt returns how long there will be no token. It reads the clock as take does.
+func (b *bucket) debt(r perSecond, clock clock) (wait time.Duration) {
 	if r <= 0 {
 		return 0
 	}
-	return time.Duration(max(b.full.Load()-now-int64(time.Second), 0))
+	full := b.full.Load()
+	return time.Duration(max(full-clock()-int64(time.Second), 0))
 }
 
 // A tally counts what one scope uses.

@@ -19,9 +19,8 @@ type connUse struct {
 // it may not begin. The server's own limit is judged by the listener's
 // Accept. It is called once, before anything is read.
 func (u *connUse) begin(q *quotas, peer string, l *listening) error {
-	now := q.now()
-	from := q.addresses.hold(addressKey(peer), now)
-	if x := q.beginConn(from, l, now); x != nil {
+	from := q.addresses.hold(addressKey(peer), q.now())
+	if x := q.beginConn(from, l); x != nil {
 		from.holders.Add(-1)
 		return q.refuse(x, peer, "")
 	}
@@ -38,10 +37,10 @@ func (u *connUse) begin(q *quotas, peer string, l *listening) error {
 
 // beginConn counts a connection, or says why it may not begin: then it counts
 // nothing, as with calls.
-func (q *quotas) beginConn(from *address, l *listening, now int64) *excess {
+func (q *quotas) beginConn(from *address, l *listening) *excess {
 	shares := q.shares(from, l)
 	for i, s := range shares {
-		x := s.beginConn(l.TLS != nil, now)
+		x := s.beginConn(l.TLS != nil, q.now)
 		if x == nil {
 			continue
 		}
@@ -56,7 +55,7 @@ func (q *quotas) beginConn(from *address, l *listening, now int64) *excess {
 	return nil
 }
 
-func (s share) beginConn(tls bool, now int64) *excess {
+func (s share) beginConn(tls bool, now clock) *excess {
 	if limit := s.rules.connections; limit > 0 && !enter(&s.tally.connections, limit) {
 		return s.excess("connections", anyMoment, "%d connections%s are open, which is the limit", limit)
 	}

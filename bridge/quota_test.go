@@ -18,33 +18,77 @@ import (
 	"time"
 )
 
+// at is a clock that stands still.
+func at(now int64) clock { return func() int64 { return now } }
+
 func TestBucket(t *testing.T) {
 	const second = int64(time.Second)
 	b, r := new(bucket), perSecond(4)
 	for i := range 4 {
-		if wait := b.take(r, 0); wait != 0 {
+		if wait := b.take(r, at(0)); wait != 0 {
 			t.Fatalf("token %d of a full bucket of 4 comes after %v", i, wait)
 		}
 	}
-	if got, want := b.take(r, 0), time.Second/4; got != want {
+	if got, want := b.take(r, at(0)), time.Second/4; got != want {
 		t.Errorf("an empty bucket has a token after %v, want %v", got, want)
 	}
-	if got, want := b.take(r, second/8), time.Second/8; got != want {
+	if got, want := b.take(r, at(second/8)), time.Second/8; got != want {
 		t.Errorf("halfway to the next token it comes after %v, want %v", got, want)
 	}
-	if wait := b.take(r, second/4); wait != 0 {
+	if wait := b.take(r, at(second/4)); wait != 0 {
 		t.Errorf("the token that is due comes after %v", wait)
 	}
 	taken := 0
-	for b.take(r, 100*second) == 0 {
+	for b.take(r, at(100*second)) == 0 {
 		taken++
 	}
 	if taken != 4 {
 		t.Errorf("after a long rest there are %d tokens, want 4", taken)
 	}
-	if wait := new(bucket).take(0, 0); wait != 0 {
+	if wait := new(bucket).take(0, at(0)); wait != 0 {
 		t.Errorf("without a rate a token comes after %v", wait)
 	}
+}
+
+// A goroutine that is stopped for a while with the time in its hand doesn't
+// find the bucket empty because others went on.
+func TestBucketIsJudgedByTheTimeThatIs(t *testing.T) {
+	const second = int64(time.Second)
+	b, r := new(bucket), perSecond(4)
+	now, stopped := int64(0), false
+	clock := func() int64 {
+		read := now
+		if !stopped {
+			stopped = true
+			now = 60 * second
+			if wait := b.take(r, at(now)); wait != 0 {
+				t.Errorf("the other's token comes after %v", wait)
+			}
+		}
+		return read
+	}
+	if wait := b.take(r, clock); wait != 0 {
+		t.Errorf("one of four tokens is taken, and the next comes after %v", wait)
+	}
+}
+
+// A call is judged at its admission. It may have begun long before: culvert may
+// have been stopped in between.
+func TestCallThatBeganLongAgoIsntOneTooMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, _ := newTestQuotas(t, Limits{Address: Quota{CallsPerSecond: 20000}})
+		l := &listening{scope: q.listener(Quota{})}
+		began := time.Now()
+		<-time.After(3 * time.Second)
+		if _, err := q.call(l, "192.0.2.1:1", "/a/b"); err != nil {
+			t.Fatal(err)
+		}
+		late := &Call{Method: "/a/b", info: &CallInfo{Begin: began}}
+		late.use = callUse{quotas: q, of: l, peer: "192.0.2.1:2"}
+		if err := late.use.begin(late); err != nil {
+			t.Errorf("the second call of 20000 within a second, which began 3 s ago: %v", err)
+		}
+	})
 }
 
 // TestBucketInDebt: what is spent may be more than there is, and then nothing
@@ -52,22 +96,22 @@ func TestBucket(t *testing.T) {
 func TestBucketInDebt(t *testing.T) {
 	const second = int64(time.Second)
 	b, r := new(bucket), perSecond(1000)
-	if wait := b.debt(r, 0); wait != 0 {
+	if wait := b.debt(r, at(0)); wait != 0 {
 		t.Errorf("a full bucket has a debt of %v", wait)
 	}
 	b.spend(r, 0, 1000)
-	if wait := b.debt(r, 0); wait != 0 {
+	if wait := b.debt(r, at(0)); wait != 0 {
 		t.Errorf("what was there has been spent, and the debt is %v", wait)
 	}
 	b.spend(r, 0, 5000)
-	if got, want := b.debt(r, second), 4*time.Second; got != want {
+	if got, want := b.debt(r, at(second)), 4*time.Second; got != want {
 		t.Errorf("5000 were owed at 1000 a second; a second later it is %v, want %v", got, want)
 	}
-	if wait := b.debt(r, 5*second); wait != 0 {
+	if wait := b.debt(r, at(5*second)); wait != 0 {
 		t.Errorf("after 5 s the debt is %v", wait)
 	}
 	b.spend(0, 0, 1<<40)
-	if wait := b.debt(0, 0); wait != 0 {
+	if wait := b.debt(0, at(0)); wait != 0 {
 		t.Errorf("without a rate there is a debt of %v", wait)
 	}
 }
@@ -79,7 +123,7 @@ func TestBucketUnderConcurrentUse(t *testing.T) {
 	for range 8 {
 		takers.Go(func() {
 			for range 1000 {
-				if b.take(r, 0) == 0 {
+				if b.take(r, at(0)) == 0 {
 					taken.Add(1)
 				}
 			}
@@ -281,7 +325,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 					t.Errorf("%s: by 100 refused calls the %s has %d running, want the 1 that is", key, name, n)
 				}
 				left := 0
-				for s.tally.calling.take(s.callRate, q.now()) == 0 {
+				for s.tally.calling.take(s.callRate, q.now) == 0 {
 					left++
 				}
 				if want := int(s.callRate) - 1; left != want {
@@ -371,7 +415,7 @@ func TestLimitsAreTriedOut(t *testing.T) {
 			t.Errorf("the Observer is told of %v, want %v", seen, want)
 		}
 		time.Sleep(9 * time.Second) // until the 10 bytes of the one message are paid that would be there
-		if wait := q.server.expanding.debt(1, q.now()); wait != 0 {
+		if wait := q.server.expanding.debt(1, q.now); wait != 0 {
 			t.Errorf("of messages that would be refused %v is owed", wait)
 		}
 		for _, c := range calls {
