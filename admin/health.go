@@ -75,10 +75,15 @@ func answer(w http.ResponseWriter, status int, text string) {
 }
 
 // Server returns an http.Server for the handler with bounds on what a caller
-// can hold: questions and answers are a line each.
-func (h *Health) Server(log *slog.Logger) *http.Server {
+// can hold: questions and answers are a line each. If unforgeable isn't nil, the
+// server is on loopback and answers only to a Host that it accepts.
+func (h *Health) Server(log *slog.Logger, unforgeable func(host string) bool) *http.Server {
+	handler := h.Handler()
+	if unforgeable != nil {
+		handler = checkHost(handler, unforgeable)
+	}
 	return &http.Server{
-		Handler:           h.Handler(),
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       5 * time.Second,
 		WriteTimeout:      5 * time.Second,
@@ -86,4 +91,17 @@ func (h *Health) Server(log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+}
+
+// checkHost keeps pages out that point a name of their own at loopback (DNS
+// rebinding): the browser takes them for the same origin as this address. Without
+// a Host no browser asks, but health checks over HTTP/1.0 do.
+func checkHost(next http.Handler, unforgeable func(host string) bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != "" && !unforgeable(r.Host) {
+			answer(w, http.StatusForbidden, "culvert: this address is on loopback and answers to localhost and IP addresses only, not to the name in Host\n")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }

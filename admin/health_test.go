@@ -1,8 +1,10 @@
 package admin
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 )
 
@@ -43,5 +45,34 @@ func TestHealth(t *testing.T) {
 	}
 	if got := ask(http.MethodGet, "/livez").Header().Get("Cache-Control"); got != "no-store" {
 		t.Errorf("an answer may be kept: %q", got)
+	}
+}
+
+// TestHealthOnLoopbackChecksHost: a page can point a name of its own at
+// loopback (DNS rebinding), and would be the same origin then.
+func TestHealthOnLoopbackChecksHost(t *testing.T) {
+	h := new(Health)
+	h.SetReady(true)
+	loopback := func(host string) bool { return host == "localhost:9901" }
+	for _, c := range []struct {
+		unforgeable func(string) bool
+		host        string
+		visible     bool
+	}{
+		{loopback, "localhost:9901", true},
+		{loopback, "", true}, // HTTP/1.0: no browser speaks it
+		{loopback, "evil.example:9901", false},
+		{nil, "culvert.example:9901", true},
+	} {
+		server := h.Server(slog.New(slog.DiscardHandler), c.unforgeable)
+		for _, path := range []string{"/livez", "/readyz", "/"} {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+			r.Host = c.host
+			w := httptest.NewRecorder()
+			server.Handler.ServeHTTP(w, r)
+			if visible := w.Code != http.StatusForbidden; visible != c.visible || !visible && !strings.Contains(w.Body.String(), "localhost") {
+				t.Errorf("%s of %q: %d %q", path, c.host, w.Code, w.Body)
+			}
+		}
 	}
 }

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -35,10 +36,14 @@ const clientCertHeader = "x-forwarded-client-cert"
 
 // vouchCertificate adds who the client is by its certificate, behind what a
 // trusted proxy says of its own client, or removes all of that.
-func (a *arrival) vouchCertificate(md metadata.MD, h http.Header, forward bool) {
+//
+// It fails if the names make the metadata larger than the limit. They are never
+// cut: a backend that takes a single URI for an identity would read one out of a
+// list that was cut to one.
+func (a *arrival) vouchCertificate(md metadata.MD, h http.Header, forward bool, limit sizeLimit) error {
 	delete(md, clientCertHeader)
 	if !forward {
-		return
+		return nil
 	}
 	var said []string
 	if a.trusted {
@@ -54,4 +59,10 @@ func (a *arrival) vouchCertificate(md metadata.MD, h http.Header, forward bool) 
 	if len(said) > 0 {
 		md[clientCertHeader] = []string{strings.Join(said, ",")}
 	}
+	if size := metadataBytes(md); a.peer.Client != nil && size > limit.bytes {
+		f := tooMuchMetadata("request", size, limit)
+		f.text += fmt.Sprintf("; %d of them are the names in the client's certificate (%s)", codec.FieldBytes(clientCertHeader, md[clientCertHeader][0]), clientCertHeader)
+		return f
+	}
+	return nil
 }

@@ -4,10 +4,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 )
@@ -73,6 +76,62 @@ func TestClientCertificateIsForwardedByKey(t *testing.T) {
 					t.Errorf("%s over %s: the backend sees a client-cert %q", c.name, transport, got)
 				}
 			}
+		}
+	}
+}
+
+// TestClientCertificateThatNoHeaderCarries: its names are escaped, and the call
+// goes on.
+func TestClientCertificateThatNoHeaderCarries(t *testing.T) {
+	backend, seen := seenBy(t)
+	ca := newAuthority(t)
+	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool}
+	obs := newObserver()
+	s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, ForwardClientCert: true})
+	address := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{TLS: serverTLS})
+	odd := &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{clientCert(t, ca, "or\x01ders", []string{"a\r\nx: y", "b\x00"})}}
+	for transport, call := range callers {
+		call(t, way{tls: odd}, address, nil)
+		md, info := await(t, "the call at the backend", seen), await(t, "the call's end", obs.ended)
+		got := strings.Join(md[clientCertHeader], " | ")
+		if info.Code != codes.OK || !strings.HasSuffix(got, `;Subject="CN=or?ders";DNS="a??x: y";DNS="b?"`) {
+			t.Errorf("over %s: %v, and the backend sees %q", transport, info.Status, got)
+		}
+	}
+}
+
+// TestClientCertificateCountsAsMetadata: the names that culvert adds are part of
+// what limits.header_bytes bounds. They are sent whole or the call is refused:
+// of two SPIFFE IDs one would be an identity.
+func TestClientCertificateCountsAsMetadata(t *testing.T) {
+	backend, seen := seenBy(t)
+	ca := newAuthority(t)
+	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool}
+	many := make([]string, 4000)
+	for i := range many {
+		many[i] = fmt.Sprintf("orders-%d.of.a.long.name.example.org", i)
+	}
+	large := &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{clientCert(t, ca, "orders", many)}}
+	for _, key := range []bool{false, true} {
+		obs := newObserver()
+		s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, ForwardClientCert: key})
+		address := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{TLS: serverTLS})
+		for transport, call := range callers {
+			call(t, way{tls: large}, address, nil)
+			info := await(t, "the call's end", obs.ended)
+			if !key {
+				await(t, "the call at the backend", seen)
+				if info.Code != codes.OK {
+					t.Errorf("over %s, not forwarded: %v", transport, info.Status)
+				}
+				continue
+			}
+			if info.Reason != ReasonMetadataTooLarge || !strings.Contains(info.Status.Message(), keyHeaderBytes) || !strings.Contains(info.Status.Message(), clientCertHeader) {
+				t.Errorf("over %s: %v, want %s that names %s and %s", transport, info.Status, ReasonMetadataTooLarge, keyHeaderBytes, clientCertHeader)
+			}
+		}
+		if len(seen) > 0 {
+			t.Error("a refused call reached the backend")
 		}
 	}
 }

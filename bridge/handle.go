@@ -41,7 +41,9 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	}
 	c.Metadata = md
 	a.vouch(md)
-	a.vouchCertificate(md, r.Header, s.cfg.ForwardClientCert)
+	if err := a.vouchCertificate(md, r.Header, s.cfg.ForwardClientCert, c.headers); err != nil {
+		return c, err
+	}
 	if t, ok := r.Header["Grpc-Timeout"]; ok {
 		if c.Timeout, err = codec.ParseTimeout(t[0]); err != nil {
 			c.Timeout = 0

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"strings"
+	"sync"
 )
 
 // ClientNames are the names in a client's verified certificate. They are who
@@ -15,7 +16,7 @@ type ClientNames struct {
 	DNS        []string // as they stand there, wildcards too
 	CommonName string   // of its subject
 
-	forwarded string // as x-forwarded-client-cert says it
+	forwarded func() string // as x-forwarded-client-cert says it; made once, since it may be long
 }
 
 // String is the name that tells most.
@@ -34,7 +35,8 @@ func (n *ClientNames) String() string {
 
 // Forwarded is an element of x-forwarded-client-cert, as Envoy writes it.
 // https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert
-func (n *ClientNames) Forwarded() string { return n.forwarded }
+// It consists of printable ASCII.
+func (n *ClientNames) Forwarded() string { return n.forwarded() }
 
 // NamesOf returns the names of whoever has a connection, nil for one who showed
 // no certificate, or one that nobody verified.
@@ -43,7 +45,8 @@ func NamesOf(state *tls.ConnectionState) *ClientNames {
 		return nil
 	}
 	leaf := state.VerifiedChains[0][0]
-	n := &ClientNames{DNS: leaf.DNSNames, CommonName: leaf.Subject.CommonName, forwarded: forwardedCertificate(leaf)}
+	n := &ClientNames{DNS: leaf.DNSNames, CommonName: leaf.Subject.CommonName}
+	n.forwarded = sync.OnceValue(func() string { return forwardedCertificate(leaf) })
 	// Of several URIs none is its name. X509-SVID §2, "SPIFFE ID".
 	if len(leaf.URIs) == 1 && strings.EqualFold(leaf.URIs[0].Scheme, "spiffe") {
 		n.SPIFFE = leaf.URIs[0].String()
@@ -71,15 +74,18 @@ func forwardedCertificate(leaf *x509.Certificate) string {
 	return b.String()
 }
 
+// quotedIfNeeded quotes what could end an element, and what no header carries: a
+// DNS name in a certificate may hold any ASCII byte.
 func quotedIfNeeded(s string) string {
-	if strings.ContainsAny(s, `,;="\`) {
+	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`,;="\`, r) }) {
 		return quoted(s)
 	}
 	return s
 }
 
-// quoted writes a value of any text as one that ends nowhere within. What no
-// header can carry becomes a question mark: the hash tells certificates apart.
+// quoted returns s as a quoted string that ends nowhere within. What no header
+// carries becomes a question mark, which no DNS name has: the hash tells
+// certificates apart.
 func quoted(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

@@ -65,6 +65,10 @@ func TestClientNames(t *testing.T) {
 			"spiffe://example.org/a,b;c=d", "spiffe://example.org/a,b;c=d",
 			`Subject="CN=x\\\"\\;URI=spiffe://example.org/root\\,Subject=\\\"y";URI="spiffe://example.org/a,b;c=d"`,
 		},
+		{
+			"control bytes in DNS names", named(t, "orders", []string{"a\nb", "c\x00d", "e\x7f", "f g"}), "a\nb", "",
+			`Subject="CN=orders";DNS="a?b";DNS="c?d";DNS="e?";DNS="f g"`,
+		},
 		{"what no header carries", named(t, "Jürgen\r\nx: y", nil), "Jürgen\r\nx: y", "", `Subject="CN=J?rgen??x: y"`},
 	} {
 		state := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{c.cert}}, PeerCertificates: []*x509.Certificate{c.cert}}

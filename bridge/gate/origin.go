@@ -256,6 +256,11 @@ func (p *Origins) AllowsHost(host string) bool {
 	})
 }
 
+// Unforgeable reports whether a Host names an IP address or localhost: a page
+// can't point such a host at another server (DNS rebinding).
+func Unforgeable(host string) bool { return unforgeable(placeOf(host, "").host) }
+
+// unforgeable takes the host alone, in lower case.
 func unforgeable(name string) bool {
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
 		return true

@@ -540,3 +540,14 @@ func FuzzOrigin(f *testing.F) {
 		}
 	})
 }
+
+func TestUnforgeable(t *testing.T) {
+	for host, want := range map[string]bool{
+		"127.0.0.1:9901": true, "[::1]:9901": true, "10.0.0.1": true, "localhost:9901": true, "LOCALHOST.": true, "a.localhost": true,
+		"": false, "evil.example:9901": false, "localhost.evil.example": false, "127.0.0.1.evil.example": false, "localhost:1:1": false, "a b": false,
+	} {
+		if got := Unforgeable(host); got != want {
+			t.Errorf("%q: got %v, want %v", host, got, want)
+		}
+	}
+}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/admin"
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
@@ -254,7 +255,11 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 		p.log.Info("redirecting to HTTPS", "address", p.redirectListener.Addr().String())
 	}
 	if p.healthListener != nil {
-		server := p.health.Server(p.log)
+		var unforgeable func(host string) bool
+		if isLoopback(p.healthListener.Addr()) {
+			unforgeable = gate.Unforgeable
+		}
+		server := p.health.Server(p.log, unforgeable)
 		running.Go(func() {
 			failed <- serveError("health.listen", server.Serve(p.bridge.LeaveDescriptors(p.healthListener)))
 		})
