@@ -35,7 +35,7 @@ type ACME struct {
 	issuer     *issuer
 	magic      *certmagic.Config
 	cache      *certmagic.Cache // certmagic wants one; nothing is in it
-	orders     chan struct{}    // has a place for each that may be under way
+	orders     chan struct{}    // has a place for each order of Domains under way
 	demand     demand
 
 	// Its life is that of everything that Start starts. It is kept, since
@@ -52,10 +52,13 @@ type ACME struct {
 	problems map[string]error // by name
 }
 
-// How much is done at one time, and how long it may take.
+// How many orders are under way at one time, and how long each may take. Those
+// on demand have places of their own: clients choose how many there are, and
+// Domains must not wait for them.
 const (
-	maxOrders     = 4
-	orderPatience = 10 * time.Minute // DNS takes its time to be seen
+	maxOrders       = 4
+	maxDemandOrders = 2
+	orderPatience   = 10 * time.Minute // DNS takes its time to be seen
 )
 
 var (
@@ -87,7 +90,7 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 		secrets:  secrets,
 		storage:  &certmagic.FileStorage{Path: o.storageFolder()},
 		orders:   make(chan struct{}, maxOrders),
-		demand:   demand{budget: rate.NewLimiter(demandRate, demandBurst)},
+		demand:   demand{budget: rate.NewLimiter(demandRate, demandBurst), orders: make(chan struct{}, maxDemandOrders)},
 		names:    map[string]*managed{},
 		problems: map[string]error{},
 	}

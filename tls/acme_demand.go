@@ -15,8 +15,8 @@ import (
 
 // What clients can have done by asking for names, however many they think of.
 const (
-	demandBurst    = 20                  // orders at once, and
-	demandRate     = rate.Limit(1. / 10) // a second thereafter; Let's Encrypt allows 300 in 3 h
+	demandBurst    = 20                  // orders at first, and
+	demandRate     = rate.Limit(1. / 45) // a second thereafter: 260 in 3 h, of the 300 that Let's Encrypt allows
 	demandNames    = 10_000              // managed at one time, and remembered as failed
 	demandAgain    = 10 * time.Minute    // after which a name that failed may be tried again
 	demandPatience = 8 * time.Second     // of a handshake, which has 10 s
@@ -26,6 +26,7 @@ const (
 // demand is what is remembered about names that clients asked for in vain.
 type demand struct {
 	budget *rate.Limiter
+	orders chan struct{} // has a place for each under way
 
 	mu     sync.Mutex
 	failed map[string]time.Time // until when a name isn't tried again

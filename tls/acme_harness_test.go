@@ -38,6 +38,7 @@ type site struct {
 	acme        *ACME
 	provider    *Provider
 	deaf        atomic.Bool // whoever comes to http finds nothing
+	slow        slowNames
 }
 
 func newSite(t testing.TB) *site {
@@ -99,7 +100,46 @@ func (s *site) handshakes() {
 	}
 }
 
+// slowNames are those for which the CA waits for its proof.
+type slowNames struct {
+	mu      sync.Mutex
+	suffix  string // "" for none
+	asked   map[string]bool
+	release chan struct{}
+}
+
+// hold has the CA wait for names that end so, until the test ends.
+func (s *site) hold(suffix string) {
+	release := make(chan struct{})
+	s.t.Cleanup(func() { close(release) })
+	s.slow.mu.Lock()
+	defer s.slow.mu.Unlock()
+	s.slow.suffix, s.slow.asked, s.slow.release = suffix, map[string]bool{}, release
+}
+
+// wait returns when the CA may have its proof for a name.
+func (n *slowNames) wait(host string) {
+	n.mu.Lock()
+	name, release := normalName(host), n.release
+	slow := n.suffix != "" && strings.HasSuffix(name, n.suffix)
+	if slow {
+		n.asked[name] = true
+	}
+	n.mu.Unlock()
+	if slow {
+		<-release
+	}
+}
+
+// held is for how many names the CA has asked.
+func (n *slowNames) held() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.asked)
+}
+
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.slow.wait(r.Host)
 	if s.deaf.Load() {
 		http.NotFound(w, r)
 		return

@@ -37,8 +37,9 @@ type issuer struct {
 	solvers   map[string]acmez.Solver
 }
 
-// maxConnectionsToCA bounds what many names at once do to a CA.
-const maxConnectionsToCA = 4
+// maxConnectionsToCA bounds what many names at once do to a CA. Each order uses
+// one connection at a time.
+const maxConnectionsToCA = maxOrders + maxDemandOrders
 
 func newHTTPClient(roots *x509.CertPool) *http.Client {
 	return &http.Client{

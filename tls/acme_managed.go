@@ -130,14 +130,13 @@ func (a *ACME) try(ctx context.Context, m *managed) {
 
 // fetch gets a certificate from the CA, unless a replica has got one since.
 func (a *ACME) fetch(ctx context.Context, m *managed, before *kept) (c *kept, err error) {
+	release, err := a.place(ctx, m, orderPatience)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, orderPatience)
 	defer cancel()
-	select {
-	case a.orders <- struct{}{}:
-		defer func() { <-a.orders }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 	// Certmagic's own lock of a name isn't held while the storage is looked at.
 	lock := "culvert_" + m.name
 	if err := a.storage.Lock(ctx, lock); err != nil {
@@ -161,6 +160,24 @@ func (a *ACME) fetch(ctx context.Context, m *managed, before *kept) (c *kept, er
 		return nil, err
 	}
 	return a.load(ctx, m.name)
+}
+
+// place waits until the CA may be asked for m. The caller must call release.
+// Only a name on demand gives up waiting: all of Domains get their turn.
+func (a *ACME) place(ctx context.Context, m *managed, patience time.Duration) (release func(), err error) {
+	places := a.orders
+	if m.onDemand {
+		places = a.demand.orders
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // load reads a certificate from the storage.
@@ -214,6 +231,8 @@ func (a *ACME) letGo(m *managed) {
 const (
 	askEvery        = 6 * time.Hour
 	askAtLeastEvery = 24 * time.Hour
+
+	renewalInfoPatience = time.Minute
 )
 
 // plan sets when the certificate is renewed: when a third of its life is left,
@@ -249,15 +268,28 @@ func (a *ACME) askRenewalInfo(ctx context.Context, m *managed, c *kept) {
 	if now.Before(c.askAt) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
 	next := *c
-	if info, err := a.issuer.renewalInfo(ctx, c.leaf); err == nil {
-		next.plan(&info, now)
-	} else {
-		next.plan(nil, now) // not every CA knows, and none has to: there is a plan without it
-	}
+	next.plan(a.renewalInfo(ctx, m, c), now)
 	m.inUse.Store(&next)
+}
+
+// renewalInfo returns what the CA answers, nil if it doesn't: not every CA
+// knows, and none has to.
+func (a *ACME) renewalInfo(ctx context.Context, m *managed, c *kept) *acme.RenewalInfo {
+	if m.onDemand { // Domains are few; names on demand could take all connections to a slow CA
+		release, err := a.place(ctx, m, renewalInfoPatience)
+		if err != nil {
+			return nil
+		}
+		defer release()
+	}
+	ctx, cancel := context.WithTimeout(ctx, renewalInfoPatience)
+	defer cancel()
+	info, err := a.issuer.renewalInfo(ctx, c.leaf)
+	if err != nil {
+		return nil
+	}
+	return &info
 }
 
 // probe is a name that a certificate for name has to be for.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -404,6 +405,64 @@ func TestACMEOnDemandFetchesAgainWhatHasExpired(t *testing.T) {
 	s.serve(o)
 	if leaf := s.shows("shop.culvert.test", nil); leaf.NotAfter.Equal(old.NotAfter) {
 		t.Errorf("a client is shown the certificate that expired at %v", old.NotAfter)
+	}
+}
+
+// Names on demand are as many as clients think of, and a CA may be slow with
+// each: the domains of the configuration don't wait for them.
+func TestACMEDomainsDontWaitForNamesOnDemand(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.deaf.Store(true)
+	s.hold(".tenants.culvert.test")
+	c := s.newCA(caOptions{life: time.Hour})
+	o := c.options(t.TempDir(), hostName)
+	o.Challenges, o.OnDemand = []string{HTTP01}, []string{"*.tenants.culvert.test"}
+	a, told, _ := s.serve(o)
+	eventually(t, "a problem", func() bool { problems, _ := told.allTold(); return len(problems) == 1 })
+	var clients sync.WaitGroup
+	t.Cleanup(clients.Wait)
+	for i := range demandBurst {
+		clients.Go(func() { _, _ = s.connect(fmt.Sprintf("t%d.tenants.culvert.test", i)) }) // it gives up first
+	}
+	eventually(t, "all orders", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.names) == demandBurst+1
+	})
+	eventually(t, "a CA that waits", func() bool { return s.slow.held() >= maxDemandOrders })
+	s.deaf.Store(false)
+	if err := a.Reload(); err != nil { // the domain's order comes last
+		t.Fatal(err)
+	}
+	s.shows(hostName, nil)
+	if begun := s.slow.held(); begun > demandBurst-maxOrders {
+		t.Errorf("the domain waited until %d of %d orders on demand were begun", begun, demandBurst)
+	}
+}
+
+// Nor do they take the connections to the CA by asking when to renew.
+func TestACMERenewalInfoOnDemandWaitsItsTurn(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.newCA(caOptions{life: time.Hour})
+	a, _, _ := s.serve(c.options(t.TempDir(), hostName))
+	s.shows(hostName, nil)
+	eventually(t, "no order", func() bool { return len(a.orders) == 0 })
+	for range maxDemandOrders {
+		a.demand.orders <- struct{}{}
+	}
+	for range maxOrders {
+		a.orders <- struct{}{}
+	}
+	held := a.find(hostName).inUse.Load()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if info := a.renewalInfo(ctx, newManaged("t.tenants.culvert.test", true), held); info != nil {
+		t.Errorf("without a place the CA is asked: %+v", info)
+	}
+	if info := a.renewalInfo(t.Context(), newManaged(hostName, false), held); info == nil {
+		t.Error("for a domain the CA isn't asked")
 	}
 }
 
