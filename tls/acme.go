@@ -34,6 +34,7 @@ type ACME struct {
 	challenges *challenges
 	issuer     *issuer
 	magic      *certmagic.Config
+	unwritable error            // why NewACME couldn't write to the storage
 	cache      *certmagic.Cache // certmagic wants one; nothing is in it
 	orders     chan struct{}    // has a place for each order of Domains under way
 	demand     demand
@@ -80,9 +81,6 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.makeStorage(); err != nil {
-		return nil, err
-	}
 	secrets := o.redactor()
 	log := slog.New(libraryLog{o.Log.Handler(), secrets})
 	a := &ACME{
@@ -114,6 +112,13 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 	if o.EABKeyID != "" {
 		a.issuer.eab = &acme.EAB{KeyID: o.EABKeyID, MACKey: o.EABHMACKey}
 	}
+	if err := o.makeStorage(); err != nil {
+		if !a.hasCertificate() {
+			return nil, err
+		}
+		a.unwritable = err
+	}
+	routeStorageLog(log.Handler())
 	a.useCertmagic(newZap(log.Handler()))
 	return a, nil
 }
@@ -148,6 +153,9 @@ func (a *ACME) Start(ctx context.Context) {
 		}
 		names[name] = m
 	}
+	if a.unwritable != nil {
+		a.tellProblem(storageProblem, a.unwritable)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
@@ -172,6 +180,7 @@ func (a *ACME) Reload() error {
 		a.issuer.trust(roots)
 	}
 	a.demand.forget()
+	a.tellProblem(storageProblem, a.opts.makeStorage())
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, m := range a.names {

@@ -183,6 +183,9 @@ func newACME(t testing.TB, o ACMEOptions) (*ACME, *story) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // t can't be logged to any more
+		routeStorageLog(slog.DiscardHandler)
+	})
 	return a, told
 }
 

@@ -187,18 +187,6 @@ func (o *ACMEOptions) storageError(err error) error {
 	return o.errorf("storage", "%s: %w: it has to be a folder that culvert can write to", o.Storage, err)
 }
 
-// makeStorage makes the folder, and sees that it can be written to.
-func (o *ACMEOptions) makeStorage() error {
-	if err := os.MkdirAll(o.Storage, 0o700); err != nil {
-		return o.storageError(cause(err))
-	}
-	f, err := os.CreateTemp(o.Storage, ".culvert-*")
-	if err != nil {
-		return o.storageError(cause(err))
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
 func (o *ACMEOptions) checkEAB() error {
 	switch {
 	case o.EABKeyID == "" && o.EABHMACKey == "":

@@ -1,0 +1,74 @@
+package proxytls
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// storageProblem stands for the storage among the names that problems are kept
+// by. No name is empty.
+const storageProblem = ""
+
+// makeStorage makes the folder, and returns an error if it can't be written to.
+func (o *ACMEOptions) makeStorage() error {
+	if err := os.MkdirAll(o.Storage, 0o700); err != nil {
+		return o.storageError(cause(err))
+	}
+	f, err := os.CreateTemp(o.Storage, ".culvert-*")
+	if err != nil {
+		return o.storageError(cause(err))
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// hasCertificate reports whether the storage has a certificate for a domain
+// that is good now. Serving it is better than not to start.
+func (a *ACME) hasCertificate() bool {
+	for _, name := range a.opts.Domains {
+		if c, err := a.load(context.Background(), name); err == nil && time.Now().Before(c.leaf.NotAfter) {
+			return true
+		}
+	}
+	return false
+}
+
+// storageLog is where certmagic's storage says what it does: the log of the
+// last ACME that was made.
+var storageLog struct {
+	route sync.Once
+	to    atomic.Pointer[slog.Handler]
+}
+
+// routeStorageLog has certmagic's storage log to h. The storage takes no logger:
+// it has the one that certmagic.Default begins with, which writes text to
+// standard error.
+func routeStorageLog(h slog.Handler) {
+	storageLog.to.Store(&h)
+	storageLog.route.Do(func() { *certmagic.Default.Logger = *newZap(storageHandler{}) })
+}
+
+// A storageHandler is the handler in storageLog.
+type storageHandler struct{}
+
+func (storageHandler) Enabled(ctx context.Context, l slog.Level) bool {
+	return (*storageLog.to.Load()).Enabled(ctx, l)
+}
+
+func (storageHandler) Handle(ctx context.Context, r slog.Record) error {
+	return (*storageLog.to.Load()).Handle(ctx, r)
+}
+
+func (storageHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return (*storageLog.to.Load()).WithAttrs(attrs)
+}
+
+func (storageHandler) WithGroup(name string) slog.Handler {
+	return (*storageLog.to.Load()).WithGroup(name)
+}
