@@ -426,11 +426,16 @@ func TestFloods(t *testing.T) {
 			p.headers(1, false)
 			p.headers(3, true)
 			p.must(p.framer.WriteRSTStream(3, http2.ErrCodeCancel))
-			for range maxUseless + 100 {
-				send(p)
-			}
-			go func() { _, _ = p.conn.Write(p.out.Bytes()) }() // cut, or not
+			go func() { // ends with the connection
+				for err := error(nil); err == nil; p.out.Reset() {
+					for range 1000 {
+						send(p)
+					}
+					_, err = p.conn.Write(p.out.Bytes())
+				}
+			}()
 			p.wantGoAway(http2.ErrCodeEnhanceYourCalm)
+			_ = p.conn.Close() // frees the writer
 		})
 	}
 }
