@@ -74,6 +74,18 @@ func answer(w http.ResponseWriter, status int, text string) {
 	_, _ = io.WriteString(w, text) // whoever asked is gone: nobody to tell
 }
 
+// closing closes the connection behind each request of HTTP/1.0. net/http drops
+// its Transfer-Encoding and would take the body for the next request. RFC 9112
+// §6.1.
+func closing(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !r.ProtoAtLeast(1, 1) {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // Server returns an http.Server for the handler with bounds on what a caller
 // can hold: questions and answers are a line each. If unforgeable isn't nil, the
 // server is on loopback and answers only to a Host that it accepts.
@@ -83,7 +95,7 @@ func (h *Health) Server(log *slog.Logger, unforgeable func(host string) bool) *h
 		handler = checkHost(handler, unforgeable)
 	}
 	return &http.Server{
-		Handler:           handler,
+		Handler:           closing(handler),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       5 * time.Second,
 		WriteTimeout:      5 * time.Second,

@@ -37,6 +37,12 @@ const malformedAuthority = "the host that the request is for is none: want a nam
 // upgrade, a browser's preflight, or what is none of these.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.noteRequest(w, r)
+	if r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) {
+		// net/http drops a Content-Length that stands beside chunks, and
+		// Transfer-Encoding of HTTP/1.0. So culvert can't know what another hop
+		// took for the body's end. RFC 9112 §6.1.
+		w.Header().Set("Connection", "close")
+	}
 	if r.Method == http.MethodConnect || r.RequestURI == "*" {
 		refuse(w, r, http.StatusMethodNotAllowed, "culvert is no forward proxy", "Allow", "GET, POST, OPTIONS")
 		return
@@ -49,11 +55,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 2 && !lengthHolds(r) {
 		refuse(w, r, http.StatusBadRequest, "the content-length is not that of the content")
 		return
-	}
-	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
-		// net/http drops a Content-Length that stands beside chunks, so what
-		// another hop took for the body's end can't be known. RFC 9112 §6.1.
-		w.Header().Set("Connection", "close")
 	}
 	r = s.throughTunnel(r)
 	if _, _, ok := gate.ParseAuthority(r.Host); !ok && r.Host != "" { // of HTTP/1.0 none may come

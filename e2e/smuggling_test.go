@@ -73,6 +73,9 @@ func TestNothingIsServedBehindARefusal(t *testing.T) {
 	upgrade := func(headers ...string) string {
 		return "GET " + wire.Bidi + " HTTP/1.1\r\nHost: " + c.address + "\r\n" + strings.Join(append(headers, "", ""), "\r\n")
 	}
+	http10 := func(request string) string { // from a client that would go on
+		return strings.Replace(request, "HTTP/1.1", "HTTP/1.0", 1) + "Connection: keep-alive\r\n\r\n"
+	}
 	const socket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: grpc-websockets"
 	script := func(s probe.Script) string { return probe.ScriptKey + ": " + s.String() }
 	ends := script(probe.Script{Read: probe.ReadOne, Code: 7, Message: "enough"})
@@ -104,6 +107,15 @@ func TestNothingIsServedBehindARefusal(t *testing.T) {
 		{"unknown content type", true, false, strings.Replace(call(wire.Bidi), "grpc-web+proto", "octet-stream", 1) + "%s", 415},
 		{"native gRPC over HTTP/1.1", true, false, strings.Replace(call(wire.Bidi), "grpc-web+proto", "grpc", 1) + "%s", 505},
 		{"PUT", true, false, "PUT" + strings.TrimPrefix(call(wire.Bidi), "POST") + "%s", 405},
+		{"HTTP/1.0 with chunks", false, false, http10(call(wire.ClientStream, "Transfer-Encoding: chunked")), 200},
+		{"HTTP/1.0 with another coding", false, false, http10(call(wire.ClientStream, "Transfer-Encoding: identity")), 200},
+		{"HTTP/1.0 with chunks and a length", false, false, http10(call(wire.ClientStream, "Transfer-Encoding: chunked", "Content-Length: 5")) + frame(0, 0, ""), 200},
+		{"HTTP/1.0 with a length", false, false, http10(call(wire.ClientStream, "Content-Length: 5")) + frame(0, 0, ""), 200},
+		{"HTTP/1.0, denied method", false, false, http10(call("/grpc.channelz.v1.Channelz/GetServers", "Transfer-Encoding: chunked")), 200},
+		{"HTTP/1.0, refused origin", false, false, http10(call(wire.ClientStream, "Transfer-Encoding: chunked", "Origin: https://evil.example")), 403},
+		{"HTTP/1.0, no method", false, false, http10(call("/nothing", "Transfer-Encoding: chunked")), 404},
+		{"HTTP/1.0, preflight", false, false, http10("OPTIONS" + strings.TrimPrefix(call(wire.Unary, "Transfer-Encoding: chunked", "Origin: https://app.example.com", "Access-Control-Request-Method: POST"), "POST")), 204},
+		{"HTTP/1.0, upgrade", false, false, http10(strings.TrimSuffix(upgrade(socket, "Transfer-Encoding: chunked"), "\r\n")), 426},
 		{"upgrade: refused origin", false, false, upgrade(socket, "Origin: https://evil.example"), 403},
 		{"upgrade: refused host", false, false, strings.Replace(upgrade(socket), c.address, "evil.example", 1), 403},
 		{"upgrade: unknown subprotocol", false, false, upgrade(strings.Replace(socket, "grpc-websockets", "chat", 1)), 400},

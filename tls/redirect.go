@@ -23,7 +23,6 @@ const redirectAge = "private, max-age=3600"
 // path.
 func RedirectHandler(port int, serves func(host string) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Connection", "close") // nothing more is to be had here
 		host, target := bareHost(r.Host), targetOf(r)
 		switch name := normalName(strings.Trim(host, "[]")); {
 		case host == "" || target == "":
@@ -85,11 +84,21 @@ func bareHost(host string) string {
 	return host
 }
 
+// closing closes the connection behind each request. Nothing more is to be had
+// here, and net/http takes the body of an HTTP/1.0 request with
+// Transfer-Encoding for the next request. RFC 9112 §6.1.
+func closing(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		h.ServeHTTP(w, r)
+	})
+}
+
 // RedirectServer returns an http.Server for what stands on the plaintext port,
 // RedirectHandler or one around it, with bounds on what a caller can hold.
 func RedirectServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           closing(h),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       5 * time.Second,
 		WriteTimeout:      5 * time.Second,
