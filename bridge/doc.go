@@ -24,7 +24,8 @@
 //   - message.go, body.go, budget.go: requests are read within the budget; a
 //     WebSocket's messages by package websocket.
 //   - upstream.go, upstream_window.go: a stream is opened at the backend, which
-//     may send large replies when the budget has room.
+//     may send large replies when the budget has room. upstream_silence.go asks
+//     a silent backend whether it is there, and gives it up.
 //   - pump.go, ahead.go: messages are copied both ways, what is at hand
 //     together (package websocket, batch.go); then the client is told the end
 //     (status.go has every status that culvert makes itself), the upstream is
@@ -45,6 +46,7 @@
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
 //	clientConn.drop            Server.Close (lingering)  the client closes, is silent, or its time is over
 //	windowConn.send            windowConn.Close          grpc-go closes the connection
+//	silenceWatch.run           windowConn.Close          the same
 //	Shutdown, goodbyes         Shutdown                  the servers have shut down, or its patience is over
 //	InProcess, the server      InProcess's stop          its listener is closed
 //	handlers of HTTP/2         h2: its connection        see h2/doc.go

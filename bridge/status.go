@@ -38,6 +38,7 @@ const (
 	ReasonOverloaded          Reason = "OVERLOADED"
 	ReasonUpstreamUnreachable Reason = "UPSTREAM_UNREACHABLE"
 	ReasonUpstreamReset       Reason = "UPSTREAM_RESET"
+	ReasonUpstreamSilent      Reason = "UPSTREAM_SILENT"
 	ReasonUpstreamNotGRPC     Reason = "UPSTREAM_NOT_GRPC"
 	ReasonMissingTrailers     Reason = "MISSING_TRAILERS"
 	ReasonDeadlineExceeded    Reason = "DEADLINE_EXCEEDED"
@@ -77,6 +78,7 @@ var reasons = []ReasonInfo{
 	{ReasonOverloaded, codes.Unavailable, 503, "the backend takes no more calls at the moment", "try again later; raise the backend's cap on concurrent streams"},
 	{ReasonUpstreamUnreachable, codes.Unavailable, 503, "the backend can't be reached", "try again; the log has the cause under this call id"},
 	{ReasonUpstreamReset, codes.Unavailable, 502, "the backend broke the call off", "the log has the cause under this call id"},
+	{ReasonUpstreamSilent, codes.Unavailable, 504, "the backend answers nothing, not even a ping", "try again, calls use a new connection; see whether the backend's process hangs"},
 	{ReasonUpstreamNotGRPC, codes.Unknown, 502, "what answers at the backend's address does not speak gRPC", "check the backend's address and whether it wants TLS; the log has its answer under this call id"},
 	{ReasonMissingTrailers, codes.Internal, 502, "the backend ended the call without a status", "the backend or a proxy before it drops trailers; the log has the cause under this call id"},
 	{ReasonDeadlineExceeded, codes.DeadlineExceeded, 504, "the call's deadline passed", "set a later deadline or find what is slow"},

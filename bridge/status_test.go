@@ -46,6 +46,7 @@ func TestReasons(t *testing.T) {
 		"OVERLOADED":           {codes.Unavailable, 503},
 		"UPSTREAM_UNREACHABLE": {codes.Unavailable, 503},
 		"UPSTREAM_RESET":       {codes.Unavailable, 502},
+		"UPSTREAM_SILENT":      {codes.Unavailable, 504},
 		"UPSTREAM_NOT_GRPC":    {codes.Unknown, 502},
 		"MISSING_TRAILERS":     {codes.Internal, 502},
 		"DEADLINE_EXCEEDED":    {codes.DeadlineExceeded, 504},

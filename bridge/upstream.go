@@ -43,9 +43,11 @@ type Backend struct {
 	// is the target's.
 	Authority string
 
-	// Keepalive is how long a connection with calls on it may be silent before
-	// an HTTP/2 ping asks; less than 10 s counts as 10 s. If zero there are no
-	// pings: a grpc server that isn't told to allow them answers with GOAWAY.
+	// Keepalive is how long a connection with calls on it may be quiet before
+	// an HTTP/2 ping asks; less than 10 s counts as 10 s. A grpc server that
+	// isn't told to allow these pings answers with GOAWAY. If zero, a backend is
+	// asked only if something was sent to it and nothing came for 10 s, as
+	// rarely as every server allows.
 	Keepalive time.Duration
 
 	// UseEnvProxy honours HTTPS_PROXY and NO_PROXY.

@@ -85,11 +85,21 @@ func (k *callFacts) classify(ctx context.Context, err error, limit sizeLimit) er
 		return errDeadline // grpc-go reads the clock itself, a moment before the context ends
 	case known:
 		return k.localFault(local, st, limit).because(err)
+	case isSilent(st):
+		return &fault{reason: ReasonUpstreamSilent, text: "the backend has fallen silent: it doesn't answer a ping either", sent: k.sentText(), cause: err}
 	case st.Code() == codes.Unavailable:
 		return &fault{reason: ReasonUpstreamReset, text: "the connection to the backend was lost", sent: k.sentText(), cause: err}
 	default:
 		return &fault{reason: ReasonUpstreamReset, code: st.Code(), text: "the backend broke the call off", sent: k.sentText(), cause: err}
 	}
+}
+
+// isSilent reports whether the connection was given up because the backend
+// answered no ping, of culvert's or of grpc-go's (backend.keepalive). What else
+// grpc-go knows of the connection's end may stand around the text.
+func isSilent(st *status.Status) bool {
+	return st.Code() == codes.Unavailable && (strings.Contains(st.Message(), errBackendSilent.Error()) ||
+		strings.Contains(st.Message(), "keepalive ping failed to receive ACK"))
 }
 
 // localFault is the fault of a row.

@@ -187,37 +187,6 @@ func TestBackendThatComesBack(t *testing.T) {
 	})
 }
 
-// TestKeepaliveNoticesASilentBackend, and without it no ping is sent, which a
-// default grpc server would answer with GOAWAY.
-func TestKeepaliveNoticesASilentBackend(t *testing.T) {
-	for _, keepalive := range []time.Duration{0, 15 * time.Second} {
-		synctest.Test(t, func(t *testing.T) {
-			ln := bufconn.Listen(1 << 20)
-			var pings atomic.Int64
-			var serving sync.WaitGroup
-			serving.Go(func() { countPings(ln, &pings) })
-			t.Cleanup(func() { // after the upstream's connections are closed
-				_ = ln.Close() // nobody dials any more
-				serving.Wait()
-			})
-			b := inBubble(ln)
-			b.Keepalive = keepalive
-			u := upstreamTo(t, b)
-			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Hour, errDeadline)
-			defer cancel()
-			start := time.Now()
-			e := callUpstream(ctx, t, u, nil)
-			if keepalive == 0 {
-				if pings.Load() != 0 || e.reason != ReasonDeadlineExceeded {
-					t.Errorf("without keep-alive %d pings were sent, and the call ended with %v (%s)", pings.Load(), e.status, e.cause)
-				}
-			} else if got, want := time.Since(start), keepalive+pingTimeout; got != want || e.reason != ReasonUpstreamReset {
-				t.Errorf("with keep-alive the call ended after %v with %v (%s), want %s after %v", got, e.status, e.cause, ReasonUpstreamReset, want)
-			}
-		})
-	}
-}
-
 // countPings is a backend that reads and answers nothing but the handshake.
 func countPings(ln net.Listener, pings *atomic.Int64) {
 	for {

@@ -30,7 +30,8 @@ func (w windowCredentials) Clone() credentials.TransportCredentials {
 	return windowCredentials{w.TransportCredentials.Clone(), w.budget}
 }
 
-// A windowConn keeps large response messages within the budget.
+// A windowConn keeps large response messages within the budget, and asks a
+// backend that is silent whether it is there (silence).
 //
 // grpc-go gives a stream the whole window that a message needs as soon as it
 // has read the message's length; from then on nothing stops the upstream until
@@ -43,7 +44,10 @@ type windowConn struct {
 	net.Conn
 	budget *budget
 
-	in h2Frames // of what is read; Read's own
+	watch *silenceWatch // sends a PING if the backend is silent
+
+	in        h2Frames // of what is read; Read's own
+	inMessage bool     // HEADERS or DATA were in what was read; Read's own
 
 	writeMu sync.Mutex // held for a Write, and for what is put between frames
 	out     h2Frames
@@ -53,7 +57,7 @@ type windowConn struct {
 	streams map[uint32]*grant // those that the upstream may still send on; nil: without a grant
 
 	readyMu sync.Mutex  // taken under the budget's mu, which is taken under mu
-	ready   [][]byte    // WINDOW_UPDATE frames that may go out now
+	ready   [][]byte    // frames of culvert's own that may go out now: WINDOW_UPDATE, PING
 	isReady atomic.Bool // there are some, for a look without readyMu
 
 	wake   chan struct{} // one place: there is something in ready
@@ -74,7 +78,9 @@ func newWindowConn(conn net.Conn, b *budget) *windowConn {
 	c := &windowConn{Conn: conn, budget: b, streams: make(map[uint32]*grant), wake: make(chan struct{}, 1)}
 	c.out.skip = len(http2.ClientPreface)
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
+	c.watch = newSilenceWatch(conn, func() { c.offer(silencePing) })
 	c.sender.Go(c.send)
+	c.sender.Go(func() { c.watch.run(c.closed.Done()) })
 	return c
 }
 
@@ -96,12 +102,20 @@ func (c *windowConn) Close() error {
 
 func (c *windowConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.in.scan(p[:n], c.received)
+	if n > 0 {
+		c.inMessage = false
+		c.in.scan(p[:n], c.received)
+		c.watch.heard(c.inMessage)
+	}
+	if err != nil && c.watch.silent.Load() {
+		err = errBackendSilent
+	}
 	return n, err
 }
 
 // received follows the streams to their end.
 func (c *windowConn) received(f h2Frame) bool {
+	c.inMessage = c.inMessage || f.kind == http2.FrameHeaders || f.kind == http2.FrameData
 	if !f.ends() && (f.kind != http2.FrameData || c.large.Load() == 0) {
 		return true
 	}
@@ -114,8 +128,7 @@ func (c *windowConn) received(f h2Frame) bool {
 		}
 	}
 	if f.ends() {
-		c.drop(f.stream)
-		delete(c.streams, f.stream)
+		c.forget(f.stream)
 	}
 	return true
 }
@@ -144,12 +157,17 @@ func (c *windowConn) sending(f h2Frame) bool {
 		defer c.mu.Unlock()
 		if _, known := c.streams[f.stream]; !known { // and no trailers
 			c.streams[f.stream] = nil
+			c.watch.streams(len(c.streams))
 		}
+		c.watch.sent()
+	case f.kind == http2.FrameData:
+		c.watch.sent()
+	case f.kind == http2.FramePing && !f.flags.Has(http2.FlagPingAck):
+		c.watch.grpcPinged()
 	case f.kind == http2.FrameRSTStream:
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.drop(f.stream)
-		delete(c.streams, f.stream)
+		c.forget(f.stream)
 	}
 	return true
 }
@@ -180,11 +198,19 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 
 // letOut sends what is withheld as soon as no frame is under way.
 func (c *windowConn) letOut(g *grant) {
-	if g.sent.Swap(true) {
-		return
+	if !g.sent.Swap(true) {
+		c.offer(g.update)
 	}
+}
+
+// silencePing is a PING whose payload grpc-go never sends. The answer is passed
+// on to grpc-go, which ignores it but for its own keepalive. RFC 9113 §6.7.
+var silencePing = append([]byte{0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0}, "culvert?"...)
+
+// offer sends a frame as soon as no other is under way.
+func (c *windowConn) offer(frame []byte) {
 	c.readyMu.Lock()
-	c.ready = append(c.ready, g.update)
+	c.ready = append(c.ready, frame)
 	c.isReady.Store(true)
 	c.readyMu.Unlock()
 	select {
@@ -219,12 +245,26 @@ func (c *windowConn) sendReady() error {
 	c.ready = nil
 	c.isReady.Store(false)
 	c.readyMu.Unlock()
-	for _, update := range ready {
-		if _, err := c.Conn.Write(update); err != nil {
+	for _, frame := range ready {
+		isPing := frame[frameKindAt] == byte(http2.FramePing)
+		if isPing && !c.watch.wants() { // something was heard meanwhile
+			continue
+		}
+		if _, err := c.Conn.Write(frame); err != nil {
 			return err
+		}
+		if isPing {
+			c.watch.pinged()
 		}
 	}
 	return nil
+}
+
+// forget ends what is known of a stream. mu is held.
+func (c *windowConn) forget(stream uint32) {
+	c.drop(stream)
+	delete(c.streams, stream)
+	c.watch.streams(len(c.streams))
 }
 
 // drop ends a stream's claim. mu is held.
@@ -260,8 +300,14 @@ func (f h2Frame) ends() bool {
 		((f.kind == http2.FrameData || f.kind == http2.FrameHeaders) && f.flags.Has(http2.FlagDataEndStream))
 }
 
+// goesOn reports whether a header block goes on in the frame after this one.
+func (f h2Frame) goesOn() bool {
+	return (f.kind == http2.FrameHeaders || f.kind == http2.FrameContinuation) && !f.flags.Has(http2.FlagHeadersEndHeaders)
+}
+
 const (
 	frameHeaderBytes  = 9
+	frameKindAt       = 3
 	windowUpdateBytes = frameHeaderBytes + 4
 )
 
@@ -269,10 +315,12 @@ const (
 type h2Frames struct {
 	skip  int    // bytes of the frame under way, or of the preface
 	carry []byte // a header, or a WINDOW_UPDATE, that isn't whole yet
+	block bool   // the last frame was of a header block that goes on in the next
 }
 
-// between holds when the next byte begins a frame.
-func (s *h2Frames) between() bool { return s.skip == 0 && len(s.carry) == 0 }
+// between reports whether another frame may stand here: the next byte begins a
+// frame, and not one of a header block. RFC 9113 §6.10.
+func (s *h2Frames) between() bool { return s.skip == 0 && len(s.carry) == 0 && !s.block }
 
 // scan calls pass for each frame whose header ends in p, and returns what to
 // hand on: all but the WINDOW_UPDATEs that pass held back, and but the
@@ -296,6 +344,7 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
 			s.carry = append([]byte(nil), p[at:]...)
 			break
 		}
+		s.block = f.goesOn()
 		if !pass(f) {
 			parts = append(parts, p[start:at])
 			start = at + n

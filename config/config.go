@@ -124,11 +124,14 @@ type Backend struct {
 	// on by itself.
 	TLS BackendTLS `key:"tls"`
 
-	// How long a connection with calls on it may be silent before an HTTP/2
-	// ping checks it: 10s or more, 0s never. Without an answer in 10s it is
-	// given up. TCP notices a dead host without it. Set it only if the backend
-	// allows it: an ordinary gRPC server closes connections that ping more
-	// often than every 5m.
+	// How long a connection with calls on it may be quiet before an HTTP/2
+	// ping checks it: 10s or more. Without an answer in 10s the connection is
+	// closed and its calls end. With 0s culvert pings only a backend that it has
+	// sent something to and heard nothing from for 10s, within what every gRPC
+	// server tolerates. That is enough unless streams on which nothing is sent
+	// must end, too, when a backend hangs. Set it only if the backend allows
+	// it: an ordinary gRPC server closes connections that ping more often than
+	// every 5m.
 	Keepalive time.Duration `key:"keepalive"`
 
 	// Go through the proxy that HTTPS_PROXY and NO_PROXY of the environment

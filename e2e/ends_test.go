@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/e2e/probe"
+	"github.com/culvert-grpc/culvert/e2e/relay"
 	"github.com/culvert-grpc/culvert/e2e/wire"
 )
 
@@ -136,48 +137,109 @@ func TestBackendThatComesLater(t *testing.T) {
 	}
 }
 
-// A stopped process, whose kernel goes on acknowledging, is seen by deadlines at
-// once and by backend.keepalive if that is set.
+// A stopped process's kernel goes on acknowledging. Deadlines end calls in time.
+// The others end within 30 s of something being sent to it, because it answers
+// no ping. Calls work again, on a new connection, once the process goes on.
 func TestStoppedBackend(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t, backendOptions{})
-	plain := startCulvert(t, b.address, culvertOptions{})
-	pinging := startCulvert(t, b.address, culvertOptions{config: "backend:\n  keepalive: 10s\n"})
-	calls := every(t, pinging.address)
+	c := startCulvert(t, b.address, culvertOptions{})
+	calls := every(t, c.address)
 	for _, call := range calls {
 		b.record(t, call.id, probe.Began, 5*time.Second)
 	}
-	if err := works(t, wire.GRPC, plain.address, 5*time.Second); err != nil {
-		t.Fatal(err)
+	b.signal(t, syscall.SIGSTOP)
+	for _, transport := range wire.All {
+		calls = append(calls, post(t, dial(t, transport, c.address), wire.Unary, probe.Script{}))
 	}
 	ends := finishing(calls)
-	b.signal(t, syscall.SIGSTOP)
-	began := time.Now()
 
 	for _, transport := range wire.All {
 		md := wire.Metadata(newID(t), probe.Script{})
 		md["grpc-timeout"] = []string{"1500m"}
 		began := time.Now()
-		c, err := dial(t, transport, plain.address).Post(context.Background(), wire.Unary, md, wire.Request(0, 0))
+		call, err := dial(t, transport, c.address).Post(context.Background(), wire.Unary, md, wire.Request(0, 0))
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := finish(c, 0)
+		e := finish(call, 0)
 		if took := time.Since(began); e.status == nil || e.status.Code != codes.DeadlineExceeded || took > 3*time.Second {
 			t.Errorf("%s: a call with a deadline of 1.5 s: %v after %v", transport, e, took)
 		}
-		c.Close()
+		call.Close()
 	}
 
-	for i, e := range await(t, ends, time.Minute, "the ends of the calls with keepalive") {
-		if e.status == nil || e.status.Code != codes.Unavailable {
-			t.Errorf("%s with keepalive: %v, want UNAVAILABLE", calls[i].conn.Transport, e)
+	longest := time.Duration(0)
+	for i, e := range await(t, ends, time.Minute, "the calls' ends") {
+		longest = max(longest, e.after)
+		if !e.is(codes.Unavailable, "UPSTREAM_SILENT") || e.after > 30*time.Second {
+			t.Errorf("%s: %v after %v, want UNAVAILABLE with UPSTREAM_SILENT within 30 s", calls[i].conn.Transport, e, e.after)
 		}
 	}
-	t.Logf("keepalive ended the calls after %v", time.Since(began).Round(time.Second))
+	t.Logf("the last call ended after %v", longest.Round(100*time.Millisecond))
 	b.signal(t, syscall.SIGCONT)
-	if err := eventually(5*time.Second, func() error { return works(t, wire.GRPC, pinging.address, 2*time.Second) }); err != nil {
+	if err := eventually(5*time.Second, func() error { return works(t, wire.GRPC, c.address, 2*time.Second) }); err != nil {
 		t.Errorf("after the backend went on: %v", err)
+	}
+}
+
+// A stopped backend that nothing is sent to is noticed with backend.keepalive.
+func TestStoppedBackendWithKeepalive(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{config: "backend:\n  keepalive: 10s\n"})
+	calls := every(t, c.address)
+	for _, call := range calls {
+		b.record(t, call.id, probe.Began, 5*time.Second)
+	}
+	ends := finishing(calls)
+	b.signal(t, syscall.SIGSTOP)
+	for i, e := range await(t, ends, time.Minute, "the ends of the calls with keepalive") {
+		if !e.is(codes.Unavailable, "UPSTREAM_SILENT") || e.after > 30*time.Second {
+			t.Errorf("%s with keepalive: %v after %v, want UNAVAILABLE with UPSTREAM_SILENT within 30 s", calls[i].conn.Transport, e, e.after)
+		}
+	}
+	b.signal(t, syscall.SIGCONT)
+	if err := eventually(5*time.Second, func() error { return works(t, wire.GRPC, c.address, 2*time.Second) }); err != nil {
+		t.Errorf("after the backend went on: %v", err)
+	}
+}
+
+// Streams on which nothing happens make culvert ask a stock backend whether it
+// is there. That costs no stream and no connection.
+func TestQuietStreamsOnAStockBackend(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	var connections atomic.Int64
+	between, err := relay.New(b.address, func(int) relay.Fate {
+		connections.Add(1)
+		return relay.Fate{}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(between.Close)
+	c := startCulvert(t, between.Addr(), culvertOptions{})
+	conn := dial(t, wire.GRPC, c.address)
+	var calls []*call
+	every := time.NewTicker(13 * time.Second) // a header that nothing answers for more than 10 s
+	defer every.Stop()
+	for range 6 {
+		call := open(t, conn, wire.Bidi, probe.Script{Echo: true})
+		b.record(t, call.id, probe.Began, 5*time.Second)
+		calls = append(calls, call)
+		<-every.C
+	}
+	for _, call := range calls {
+		if err := call.Send(wire.Request(0, 16)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := wire.RecvReply(call, 0); err != nil {
+			t.Errorf("a quiet stream afterwards: %v, %v", err, call.Status())
+		}
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("culvert made %d connections, want one that lasts", n)
 	}
 }
 

@@ -63,6 +63,23 @@ func Look(c net.Conn) Sight {
 	return s
 }
 
+// Sent is how much of what was sent the peer has acknowledged, and how much is
+// still on its way or waits here to be sent.
+func Sent(c net.Conn) (acked, pending uint64) {
+	raw := rawConn(c)
+	if raw == nil {
+		return 0, 0
+	}
+	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
+		n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+		info, infoErr := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil && infoErr == nil {
+			acked, pending = info.Bytes_acked, uint64(n)
+		}
+	})
+	return acked, pending
+}
+
 // Writable looks whether a small write would be taken at once.
 func Writable(c net.Conn) bool {
 	raw := rawConn(c)

@@ -2,9 +2,11 @@ package socket
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -125,5 +127,67 @@ func TestResetConnectionIsNotWritable(t *testing.T) {
 	_, _ = io.Copy(io.Discard, server) // returns once the reset is here
 	if Writable(server) {
 		t.Error("a connection that was reset passes for writable")
+	}
+}
+
+// TestSentCountsWhatIsUnderWay: a peer's kernel acknowledges what it has room
+// for, whether or not the peer reads.
+func TestSentCountsWhatIsUnderWay(t *testing.T) {
+	server, _ := tcpPair(t)
+	before, _ := Sent(wrapper{server})
+	if _, err := server.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	until := time.Now().Add(10 * time.Second)
+	acked, pending := Sent(wrapper{server})
+	for ; acked != before+5 && time.Now().Before(until); acked, pending = Sent(wrapper{server}) {
+		if acked+pending < before+5 {
+			t.Fatalf("%d acknowledged and %d on their way, want %d in all", acked, pending, before+5)
+		}
+		runtime.Gosched()
+	}
+	if acked != before+5 || pending != 0 {
+		t.Errorf("%d acknowledged and %d on their way, want %d and none", acked, pending, before+5)
+	}
+	one, _ := net.Pipe()
+	if acked, pending := Sent(one); acked != 0 || pending != 0 {
+		t.Error("a connection without a socket was looked at")
+	}
+}
+
+func TestReadableBeforeItIsRead(t *testing.T) {
+	server, client := tcpPair(t)
+	if Readable(wrapper{server}) {
+		t.Error("nothing was sent and something can be read")
+	}
+	if _, err := client.Write([]byte("!")); err != nil {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(10 * time.Second); !Readable(wrapper{server}); runtime.Gosched() {
+		if time.Now().After(until) {
+			t.Fatal("what was sent can't be read")
+		}
+	}
+	if _, err := server.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if Readable(wrapper{server}) {
+		t.Error("what was read can be read again")
+	}
+	one, _ := net.Pipe()
+	if Readable(one) {
+		t.Error("a connection without a socket was looked at")
+	}
+}
+
+// TestCutEndsReadsUnderTLS, without a word of TLS.
+func TestCutEndsReadsUnderTLS(t *testing.T) {
+	server, client := tcpPair(t)
+	Cut(wrapper{tls.Server(server, &tls.Config{})})
+	if _, err := server.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("read: %v, want %v", err, net.ErrClosed)
+	}
+	if rest, err := io.ReadAll(client); len(rest) != 0 || err != nil {
+		t.Errorf("the peer read %q, %v, want the end", rest, err)
 	}
 }

@@ -37,6 +37,9 @@ func Readable(net.Conn) bool { return false }
 // Look tells nothing.
 func Look(net.Conn) Sight { return Sight{} }
 
+// Sent is 0.
+func Sent(net.Conn) (acked, pending uint64) { return 0, 0 }
+
 // Writable is true.
 func Writable(net.Conn) bool { return true }
 

@@ -47,3 +47,16 @@ func Plain(c net.Conn) net.Conn {
 // Descriptor is the number of a connection's file descriptor; 0 where it has
 // none, or where descriptors aren't numbered in order from 0.
 func Descriptor(c net.Conn) int { return descriptor(rawConn(c)) }
+
+// Cut closes the connection at the bottom, under TLS and each wrapper. Nothing
+// is written first, as TLS would, so it doesn't wait for the peer.
+func Cut(c net.Conn) {
+	for {
+		under, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		c = under.NetConn()
+	}
+	_ = c.Close() // it is of no use any more
+}

@@ -1,0 +1,273 @@
+package bridge
+
+import (
+	"errors"
+	"math"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
+)
+
+// A backend is suspected once it has sent nothing for silencePatience after
+// culvert sent HEADERS or DATA, and asked with a PING then. Stock servers end a
+// connection at the third PING in a row that they find too early, and forgive
+// the earlier ones when they send HEADERS or DATA: grpc-go's handlePing,
+// grpc-java's KeepAliveEnforcer, C++'s PingAbusePolicy. One PING in 5 minutes is
+// never too early. Of the two that come early here, one may cross the backend's
+// HEADERS or DATA on the way and count after them.
+const (
+	silencePatience = 10 * time.Second
+	silenceLook     = 2 * time.Second // between looks at an unanswered PING
+	earlyPings      = 2
+	latePingEvery   = 5*time.Minute + 10*time.Second
+)
+
+// errBackendSilent is what grpc-go reads from a connection that was closed
+// because the backend is silent. Calls that end with it are known by its text.
+var errBackendSilent = errors.New("culvert: nothing came from the backend, not even the answer to a ping")
+
+// A silence decides when a backend must be asked whether it is there, and when
+// it is given up. It has no clock: its owner tells it the time.
+type silence struct {
+	open  int       // streams
+	since time.Time // when the first HEADERS or DATA was sent after which nothing was read; zero: something was
+
+	pings    int // since the backend last sent HEADERS or DATA
+	lastPing time.Time
+
+	asked    bool      // the backend has been asked, or is as soon as the connection takes a PING
+	position uint64    // the PING's place in the bytes sent, as acked counts them
+	acked    uint64    // at the last look
+	answerBy time.Time // when the backend is given up
+	nextLook time.Time
+}
+
+// A silenceStep is what a look asks its caller to do.
+type silenceStep int
+
+const (
+	silenceNothing silenceStep = iota
+	silenceAsk                 // send a PING
+	silenceGiveUp              // close the connection
+)
+
+// sent notes that HEADERS or DATA go out.
+func (s *silence) sent(now time.Time) {
+	if s.since.IsZero() {
+		s.since = now
+	}
+}
+
+// heard notes that the backend sent something. Its HEADERS and DATA forgive
+// the pings before them.
+func (s *silence) heard(message bool) {
+	s.since = time.Time{}
+	s.asked = false
+	if message {
+		s.pings = 0
+	}
+}
+
+// pinged notes that a PING went out, culvert's or grpc-go's own.
+func (s *silence) pinged(now time.Time) {
+	s.pings++
+	s.lastPing = now
+}
+
+// next returns when to look, or the zero time if there is no reason to.
+func (s *silence) next() time.Time {
+	switch {
+	case s.since.IsZero():
+		return time.Time{}
+	case s.asked:
+		return s.nextLook
+	case s.open == 0: // nobody waits: the next stream's HEADERS begin it
+		return time.Time{}
+	}
+	return s.due()
+}
+
+// due returns when the PING may go.
+func (s *silence) due() time.Time {
+	due := s.since.Add(silencePatience)
+	if s.pings < earlyPings {
+		return due
+	}
+	if allowed := s.lastPing.Add(latePingEvery); allowed.After(due) {
+		return allowed
+	}
+	return due
+}
+
+// look decides what is to be done. acked is how much of what was sent the
+// backend's kernel has acknowledged. unread says that bytes wait to be read:
+// then the backend isn't silent, it only wasn't listened to.
+func (s *silence) look(now time.Time, acked uint64, unread bool) silenceStep {
+	next := s.next()
+	if next.IsZero() || now.Before(next) {
+		return silenceNothing
+	}
+	if !s.asked {
+		s.asked = true
+		s.position = math.MaxUint64 // it isn't sent
+		s.wait(now, acked)
+		return silenceAsk
+	}
+	// A PING that is behind other bytes on a slow path has yet to arrive. And a
+	// process that was stopped for a while has yet to read what came meanwhile.
+	onItsWay := s.acked < s.position && acked > s.acked
+	wasStopped := now.Sub(s.nextLook) > silenceLook
+	if onItsWay || wasStopped || unread {
+		s.wait(now, acked)
+		return silenceNothing
+	}
+	if !now.Before(s.answerBy) {
+		return silenceGiveUp
+	}
+	s.acked = acked
+	s.lookAgain(now)
+	return silenceNothing
+}
+
+// wait gives the backend the whole time to answer.
+func (s *silence) wait(now time.Time, acked uint64) {
+	s.acked = acked
+	s.answerBy = now.Add(pingTimeout)
+	s.lookAgain(now)
+}
+
+func (s *silence) lookAgain(now time.Time) {
+	s.nextLook = now.Add(silenceLook)
+	if s.answerBy.Before(s.nextLook) {
+		s.nextLook = s.answerBy
+	}
+}
+
+// A silenceWatch is the silence of one connection with its clock: it asks and
+// gives up.
+type silenceWatch struct {
+	conn   net.Conn
+	asks   func()        // has the connection send a PING, if the watch still wants one then
+	wake   chan struct{} // one place: there is something to look at
+	silent atomic.Bool   // the connection was closed for it
+
+	mu    sync.Mutex
+	s     silence
+	armed bool // run has a timer, or is about to
+}
+
+func newSilenceWatch(conn net.Conn, asks func()) *silenceWatch {
+	return &silenceWatch{conn: conn, asks: asks, wake: make(chan struct{}, 1)}
+}
+
+// sent notes that HEADERS or DATA are about to be written. It is called for
+// each, so the clock is read only for the first after something was heard.
+func (w *silenceWatch) sent() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.s.since.IsZero() {
+		w.s.sent(time.Now())
+	}
+	if w.armed || w.s.open == 0 {
+		return
+	}
+	w.armed = true
+	select {
+	case w.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// heard notes that something was read, and whether HEADERS or DATA were in it.
+func (w *silenceWatch) heard(message bool) {
+	w.mu.Lock()
+	w.s.heard(message)
+	w.mu.Unlock()
+}
+
+// streams notes how many streams are open.
+func (w *silenceWatch) streams(n int) {
+	w.mu.Lock()
+	w.s.open = n
+	w.mu.Unlock()
+}
+
+// wants reports whether the PING that was asked for must still be written.
+func (w *silenceWatch) wants() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.s.asked && w.s.position == math.MaxUint64
+}
+
+// pinged notes that the PING was written.
+func (w *silenceWatch) pinged() {
+	acked, pending := socket.Sent(w.conn)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.s.pinged(time.Now())
+	w.s.position = acked + pending
+}
+
+// grpcPinged notes that grpc-go writes a PING of its own (backend.keepalive).
+func (w *silenceWatch) grpcPinged() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.s.pinged(time.Now())
+}
+
+// run looks at the connection when that is due, until done. Between, it sleeps
+// without a timer unless something was sent and nothing heard.
+func (w *silenceWatch) run(done <-chan struct{}) {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.wake:
+			timer.Reset(w.untilDue())
+		case <-timer.C:
+			if next := w.look(); !next.IsZero() {
+				timer.Reset(time.Until(next))
+			}
+		case <-done:
+			return
+		}
+	}
+}
+
+// untilDue returns how long run can sleep. Most often the backend has answered
+// meanwhile; the timer is set all the same, since there will be more to send.
+func (w *silenceWatch) untilDue() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if next := w.s.next(); !next.IsZero() {
+		return time.Until(next)
+	}
+	return silencePatience
+}
+
+// look does what is due, and returns when to look again.
+func (w *silenceWatch) look() time.Time {
+	unread := socket.Readable(w.conn)
+	acked, _ := socket.Sent(w.conn)
+	w.mu.Lock()
+	step := w.s.look(time.Now(), acked, unread)
+	next := w.s.next()
+	if step == silenceGiveUp {
+		next = time.Time{}
+	}
+	w.armed = !next.IsZero()
+	w.mu.Unlock()
+	switch step {
+	case silenceAsk:
+		w.asks()
+	case silenceGiveUp:
+		w.silent.Store(true)
+		socket.Cut(w.conn)
+	case silenceNothing:
+	}
+	return next
+}
