@@ -26,8 +26,9 @@ type records struct {
 
 // entry is the record of one call. Its fields are guarded by all.mu.
 type entry struct {
-	all    *records
-	record probe.Record
+	all      *records
+	record   probe.Record
+	released chan struct{} // closed by Control.Release
 }
 
 func newRecords() *records {
@@ -37,7 +38,10 @@ func newRecords() *records {
 func (rs *records) begin(ctx context.Context, method, id string, md metadata.MD) *entry {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	e := &entry{rs, probe.Record{ID: id, Method: method, Began: time.Now(), Metadata: map[string][][]byte{}}}
+	e := &entry{
+		all: rs, released: make(chan struct{}),
+		record: probe.Record{ID: id, Method: method, Began: time.Now(), Metadata: map[string][][]byte{}},
+	}
 	if encoding, ok := ctx.Value(encodingKey{}).(*string); ok {
 		e.record.Encoding = *encoding
 	}
@@ -103,6 +107,9 @@ func (rs *records) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = rs.sent
 	case "/idle":
 		answer = func() (any, bool) { return rs.running, rs.running == 0 }
+	case "/release":
+		id := r.URL.Query().Get("id")
+		answer = func() (any, bool) { return rs.release(id) }
 	case "/record":
 		id, state := r.URL.Query().Get("id"), r.URL.Query().Get("wait")
 		answer = func() (any, bool) { return rs.find(id, state) }
@@ -145,6 +152,19 @@ func (rs *records) sent() (any, bool) {
 		}
 	}
 	return n, true
+}
+
+func (rs *records) release(id string) (any, bool) {
+	e, ok := rs.entries[id]
+	if !ok {
+		return false, false
+	}
+	select {
+	case <-e.released:
+	default:
+		close(e.released)
+	}
+	return true, true
 }
 
 func (rs *records) find(id, state string) (any, bool) {

@@ -147,7 +147,7 @@ func (c *call) readRequests() error {
 		return nil
 	}
 	for {
-		if err := c.pause(c.script.ReadEvery); err != nil {
+		if err := c.pause(c.script.ReadEvery.Duration()); err != nil {
 			return err
 		}
 		in, err := c.recv()
@@ -171,8 +171,9 @@ func (c *call) readRequests() error {
 }
 
 func (c *call) sendReplies() error {
-	for range c.script.Replies {
-		if err := c.pause(c.script.ReplyEvery); err != nil {
+	began := time.Now()
+	for i := range c.script.Replies {
+		if err := c.awaitTurn(i, began); err != nil {
 			return err
 		}
 		if err := c.reply(c.script.ReplyBytes); err != nil {
@@ -182,12 +183,29 @@ func (c *call) sendReplies() error {
 	return nil
 }
 
-func (c *call) pause(d probe.Millis) error {
-	if d == 0 {
+// awaitTurn waits until reply i is to be sent. The first was due at began.
+func (c *call) awaitTurn(i int, began time.Time) error {
+	every := c.script.ReplyEvery.Duration()
+	switch {
+	case c.script.HoldAfter > 0 && i >= c.script.HoldAfter:
+		select {
+		case <-c.record.released:
+			return nil
+		case <-c.ctx.Done():
+			return status.FromContextError(c.ctx.Err()).Err()
+		}
+	case c.script.KeepPace:
+		every = time.Until(began.Add(time.Duration(i) * every))
+	}
+	return c.pause(every)
+}
+
+func (c *call) pause(d time.Duration) error {
+	if d <= 0 {
 		return nil
 	}
 	select {
-	case <-time.After(d.Duration()):
+	case <-time.After(d):
 		return nil
 	case <-c.ctx.Done():
 		return status.FromContextError(c.ctx.Err()).Err()

@@ -49,6 +49,13 @@ func (c *Control) Records(ctx context.Context) (map[string]Record, error) {
 	return r, err
 }
 
+// Release sends the replies of the call id that Script.HoldAfter holds back. It
+// waits until the call has begun.
+func (c *Control) Release(ctx context.Context, id string) error {
+	var ok bool
+	return c.get(ctx, "/release?"+url.Values{"id": {id}}.Encode(), &ok)
+}
+
 // WaitIdle waits until no call runs.
 func (c *Control) WaitIdle(ctx context.Context) error {
 	var n int

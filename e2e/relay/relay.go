@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // A Fate is what becomes of one relayed connection. The zero Fate: nothing.
@@ -16,6 +17,8 @@ type Fate struct {
 	AfterUp, AfterDown int64
 	// Reset cuts with RST, else with FIN.
 	Reset bool
+	// Delay is how late bytes arrive, each way. Such a connection isn't cut at a byte.
+	Delay time.Duration
 }
 
 // A Relay accepts connections and carries each to its target.
@@ -113,7 +116,12 @@ type pair struct {
 // copy carries bytes one way until they end or limit is reached. The end of one
 // direction is passed on; an error or the limit cuts both.
 func (p *pair) copy(to, from *net.TCPConn, limit int64) {
-	if limit > 0 {
+	if p.fate.Delay > 0 {
+		if err := p.copyLate(to, from); err != nil {
+			p.cut(true)
+			return
+		}
+	} else if limit > 0 {
 		_, err := io.CopyN(to, from, limit)
 		if err == nil {
 			p.cut(p.fate.Reset)
@@ -128,6 +136,44 @@ func (p *pair) copy(to, from *net.TCPConn, limit int64) {
 		return
 	}
 	_ = to.CloseWrite() // closed by then if the other direction was cut
+}
+
+// copyLate carries bytes one way, each Delay after it came.
+func (p *pair) copyLate(to, from *net.TCPConn) error {
+	type parcel struct {
+		bytes []byte
+		due   time.Time
+	}
+	parcels := make(chan parcel, 64) // under way
+	var readErr error
+	go func() { // ends with from, and closes parcels
+		defer close(parcels)
+		for {
+			b := make([]byte, 4<<10)
+			n, err := from.Read(b)
+			if n > 0 {
+				parcels <- parcel{b[:n], time.Now().Add(p.fate.Delay)}
+			}
+			if err != nil {
+				readErr = err
+				return
+			}
+		}
+	}()
+	var err error
+	for parcel := range parcels {
+		if err != nil {
+			continue // until the cut ends from, too
+		}
+		<-time.After(time.Until(parcel.due))
+		if _, err = to.Write(parcel.bytes); err != nil {
+			p.cut(true)
+		}
+	}
+	if err == nil && !errors.Is(readErr, io.EOF) {
+		err = readErr
+	}
+	return err
 }
 
 // cut may be called at any time, by anyone. Only its first call counts: a closed
