@@ -191,9 +191,15 @@ func developmentFolder() (string, error) {
 	return filepath.Join(folder, "culvert", "development"), nil
 }
 
-// startReload has all files loaded now, in a goroutine that close waits for: a
-// drive that doesn't answer must not keep culvert from heeding signals.
-func (k *keyring) startReload() { k.reloading.Go(k.reload) }
+// startReload loads all files now and then calls done, in a goroutine that close
+// waits for: a drive that doesn't answer must not keep culvert from heeding
+// signals.
+func (k *keyring) startReload(done func()) {
+	k.reloading.Go(func() {
+		k.reload()
+		done()
+	})
+}
 
 // reload loads all files now. What can't be loaded stays as it was.
 func (k *keyring) reload() {

@@ -28,7 +28,7 @@ import (
 //	socket                      set SOCKET to the path of one that isn't there
 //	occupy ADDRESS              see that an address is taken
 //	systemd                     set NOTIFY_SOCKET to a socket of the script's
-//	notified STATE              wait for a message there
+//	notified PATTERN            wait for a message there, all of which matches
 //	certificates                write ca.pem, server.pem, server.key,
 //	                            client.pem and client.key
 
@@ -85,7 +85,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	j := &job{cmd: exec.CommandContext(context.Background(), program, args[2:]...), ended: make(chan struct{}), changed: make(chan struct{})}
 	j.cmd.Dir = ts.MkAbs(".")
 	// testscript doesn't tell a script's other variables: "start x env A=b …".
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "NOTIFY_SOCKET", "GOCOVERDIR", "GORACE"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "GOCOVERDIR", "GORACE"} {
 		if value := ts.Getenv(name); value != "" {
 			j.cmd.Env = append(j.cmd.Env, name+"="+value)
 		}
@@ -229,13 +229,15 @@ func socketOf(ts *testscript.TestScript) *net.PacketConn {
 }
 
 func notified(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 1, "notified state")
+	wantArgs(ts, neg, args, 1, "notified pattern")
 	conn := *socketOf(ts)
 	ts.Check(conn.SetReadDeadline(time.Now().Add(patience)))
 	message := make([]byte, 1024)
 	n, _, err := conn.ReadFrom(message)
 	ts.Check(err)
-	if got := string(message[:n]); got != args[0] {
-		ts.Fatalf("systemd was told %q, want %q", got, args[0])
+	pattern, err := regexp.Compile("^(?:" + args[0] + ")$")
+	ts.Check(err)
+	if got := string(message[:n]); !pattern.MatchString(got) {
+		ts.Fatalf("systemd was told %q, want %s", got, args[0])
 	}
 }

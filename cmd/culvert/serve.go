@@ -269,6 +269,9 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	p.health.SetReady(true)
 	p.notify(ctx, "READY=1")
 	running.Go(func() { p.announceServices(ctx) })
+	if interval := watchdogInterval(); interval > 0 && os.Getenv("NOTIFY_SOCKET") != "" {
+		running.Go(func() { p.watchdog(ctx, interval) })
+	}
 
 	for {
 		select {
@@ -277,7 +280,8 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 			return err
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				p.keys.startReload()
+				p.notify(ctx, reloadingState())
+				p.keys.startReload(func() { p.notify(ctx, "READY=1") })
 				continue
 			}
 			return p.drain(ctx, s, signals)

@@ -1,0 +1,17 @@
+package bridge
+
+import "sync"
+
+// Probe takes the locks that calls and connections take, one after the other,
+// and returns once it has had them all. A watchdog calls it: if Probe doesn't
+// return, a lock is held for ever and the process can't serve.
+func (s *Server) Probe() {
+	locks := []*sync.Mutex{&s.registry.mu, &s.budget.mu, &s.refusals.mu, &s.files.mu}
+	for i := range s.quotas.addresses.shards {
+		locks = append(locks, &s.quotas.addresses.shards[i].mu)
+	}
+	for _, l := range locks {
+		l.Lock()
+		l.Unlock() //nolint:staticcheck // to have had it is all
+	}
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// watchdogInterval returns how often systemd wants to hear that culvert works,
+// 0 for never. It asks for that by WATCHDOG_USEC, and by WATCHDOG_PID of whom.
+// https://www.freedesktop.org/software/systemd/man/latest/sd_watchdog_enabled.html
+func watchdogInterval() time.Duration {
+	if pid := os.Getenv("WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return 0
+	}
+	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	if err != nil || usec <= 0 {
+		return 0
+	}
+	return time.Duration(usec) * time.Microsecond / 2 // half of what may pass, as systemd advises
+}
+
+// watchdog tells systemd at each interval that culvert works, if a look at
+// itself says so within the interval. systemd ends a service that is silent.
+func (p *program) watchdog(ctx context.Context, interval time.Duration) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		looked := make(chan error, 1) // so that a look that hangs need not find anybody
+		go func() { looked <- p.look(ctx, interval) }()
+		select {
+		case err := <-looked:
+			if err == nil {
+				p.notify(ctx, "WATCHDOG=1")
+			} else if ctx.Err() == nil {
+				p.log.Error("culvert doesn't answer itself: systemd isn't told that it works", "cause", err.Error())
+			}
+		case <-ctx.Done(): // a look that hangs ends with the process
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// look makes sure that culvert can do what each call needs: locks are free, and
+// the health listener accepts and answers. The public ports aren't asked: they
+// refuse connections over their limits, which is no reason to be ended.
+func (p *program) look(ctx context.Context, patience time.Duration) error {
+	p.bridge.Probe()
+	if p.healthListener == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := askLivez(ctx, p.healthListener.Addr())
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		return nil // connections hold all descriptors, and go on
+	}
+	return err
+}
+
+func askLivez(ctx context.Context, at net.Addr) error {
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, at.Network(), at.String())
+		},
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/livez", nil)
+	if err != nil {
+		return err
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return fmt.Errorf("/livez: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }() // read to its end
+	_, err = io.Copy(io.Discard, response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("/livez: %s", response.Status)
+	}
+	return err
+}
