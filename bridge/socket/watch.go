@@ -52,9 +52,10 @@ const sameAck = 500 * time.Millisecond
 
 func (w *Watch) see(s Sight, now time.Time, owed bool) {
 	before := w.last
+	waits := s.Outstanding && before.Outstanding || owed
 	// An acknowledgement of what was sent just now only shows that the peer's
 	// kernel has room. That of what had to wait shows that its program reads.
-	if !w.looked || s.Acked != before.Acked && before.Outstanding || !s.Outstanding && !owed {
+	if !w.looked || !waits || before.Outstanding && s.Acked != before.Acked {
 		w.moved = now
 	}
 	answered := w.looked && s.AckAt.Sub(before.AckAt) > sameAck
