@@ -326,7 +326,7 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 	if lifeOf(d.ws.NetConn()).endedAs() == EndedSilent {
 		code = websocket.StatusGoingAway // applications don't call again after 1000
 	}
-	d.ws.Close(code, patience)
+	d.ws.Close(code, patience, d.s.closing.Load)
 	if !d.ws.Sent() {
 		return errEnded // the status, too
 	}

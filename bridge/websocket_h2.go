@@ -257,7 +257,7 @@ func (c *tunnelConn) write() {
 		}
 	}
 	_, patience := c.s.goodbye()
-	c.ws.Close(c.code, min(patience, tunnelCloseTimeout))
+	c.ws.Close(c.code, min(patience, tunnelCloseTimeout), c.s.closing.Load)
 	c.s.tunnels.forget(c)
 }
 

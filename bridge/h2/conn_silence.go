@@ -125,6 +125,13 @@ func (c *conn) giveUp(why error) {
 	}
 }
 
+// mayTakeRest reports whether the connection, which has said all, is to be kept
+// for a client that still takes what was sent. The caller holds mu.
+func (c *conn) mayTakeRest(now time.Time) bool {
+	g := &c.goodbye
+	return !g.failed && !g.hurry && g.end != EndSilent && g.end != EndSlow && c.pulse.Busy(now)
+}
+
 // pong takes in the answer to a ping of ours. The caller holds mu.
 func (c *conn) pong(data [8]byte) {
 	if data == goodbyePing {

@@ -1,6 +1,10 @@
 package h2
 
-import "time"
+import (
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
+)
 
 // A clock is what a connection has to do at which time. The zero time is never.
 type clock struct {
@@ -81,8 +85,11 @@ func (c *conn) tick() {
 	k.set = time.Time{}
 	over := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 	if over(k.close) {
-		c.cut(c.goodbye.end)
-		return
+		if !c.mayTakeRest(now) {
+			c.cut(c.goodbye.end)
+			return
+		}
+		k.close = now.Add(socket.PulseAgain)
 	}
 	if over(k.missed) {
 		c.judgeSilence(now)
@@ -95,7 +102,11 @@ func (c *conn) tick() {
 		c.lastWord()
 	}
 	if s := &c.settings; s.idle > 0 && len(c.streams) == 0 && over(k.idle.Add(s.idle)) {
-		c.announce(EndIdle)
+		if socket.Look(c.nc).Outstanding {
+			k.idle = now // a slow reader of the last answer isn't idle
+		} else {
+			c.announce(EndIdle)
+		}
 	}
 	if over(k.rests) {
 		c.endRests(now)

@@ -94,9 +94,10 @@ type Pulse struct {
 	Conn     net.Conn
 	Patience time.Duration // limits.slow_consumer_timeout; 0: no bound
 
-	watch  Watch
-	behind bool   // data was outstanding when the ping was sent
-	sent   uint64 // at the last look
+	watch   Watch
+	behind  bool   // data was outstanding when the ping was sent
+	sent    uint64 // at the last look
+	closing bool   // watch is Busy's
 }
 
 // PulseAgain is how soon Missed wants to be asked again.
@@ -105,7 +106,7 @@ const PulseAgain = time.Second
 // Ping notes that a ping is about to be sent; the caller has sent that many
 // bytes of data before.
 func (p *Pulse) Ping(now time.Time, sent uint64) {
-	p.watch = Watch{asked: now}
+	p.watch, p.closing = Watch{asked: now}, false
 	p.behind, p.sent = p.watch.Look(p.Conn, now, true).Outstanding, sent
 }
 
@@ -127,4 +128,16 @@ func (p *Pulse) Missed(now time.Time, sent uint64, quiet bool) error {
 		return ErrStalled
 	}
 	return nil
+}
+
+// Busy reports whether a connection that is to be closed should wait for its
+// peer, which goes on taking what was sent before. A close would answer the
+// next frame of the peer's with a reset, and that takes the rest from it. Ask
+// again after PulseAgain.
+func (p *Pulse) Busy(now time.Time) bool {
+	if !p.closing {
+		p.watch, p.closing = Watch{}, true
+	}
+	s := p.watch.Look(p.Conn, now, true)
+	return s.Outstanding && !p.watch.Silent() && (p.Patience == 0 || p.watch.Stalled(now) < p.Patience)
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // A Conn is the server's end of a WebSocket. One goroutine at a time reads,
@@ -21,8 +23,9 @@ type Conn struct {
 	reading atomic.Bool // a reader waits, so pongs would be seen
 	writing atomic.Bool // a message is being written: pings wait behind it
 
-	pong   pongDue
-	doubts doubts
+	pong         pongDue
+	doubts       doubts
+	slowConsumer time.Duration // KeepAlive's; Close heeds it
 
 	pingMu   sync.Mutex
 	pinging  sync.WaitGroup
@@ -76,14 +79,23 @@ func (c *Conn) SetWriteDeadline(t time.Time) error { return c.line.conn.SetWrite
 var longAgo = time.Unix(1, 0)
 
 // Close closes the WebSocket with a handshake that no peer can make last longer
-// than patience. What was written before reaches a slow reader all the same: the
-// kernel has it. If a close frame was said already, the code is not. RFC 6455
-// §7.1.
-func (c *Conn) Close(code StatusCode, patience time.Duration) {
+// than patience from when it has taken what was written before. A slow reader may
+// take that as long as it could take a message, unless hurry returns true. If a
+// close frame was said already, the code is not. RFC 6455 §7.1.
+func (c *Conn) Close(code StatusCode, patience time.Duration, hurry func() bool) {
 	_ = c.SetDeadline(time.Now().Add(patience)) // a closed connection needs none
 	c.stopPings()
 	if c.line.sendClose(code) == nil {
-		c.awaitClose()
+		p := socket.Pulse{Conn: c.line.conn, Patience: c.slowConsumer}
+		waited := false
+		for now := time.Now(); !c.awaitClose() && !hurry() && p.Busy(now); now = time.Now() {
+			_ = c.SetReadDeadline(now.Add(socket.PulseAgain)) // a closed connection needs none
+			waited = true
+		}
+		if waited && !hurry() {
+			_ = c.SetReadDeadline(time.Now().Add(patience)) // likewise
+			c.awaitClose()
+		}
 	}
 	_ = c.line.conn.Close() // it is over either way
 	c.closed()

@@ -104,7 +104,7 @@ func TestClosingIsBounded(t *testing.T) {
 				var client sync.WaitGroup
 				client.Go(func() { c.client(t, end) })
 				start := time.Now()
-				ws.Close(StatusNormalClosure, patience)
+				ws.Close(StatusNormalClosure, patience, func() bool { return false })
 				if got := time.Since(start); got != c.want {
 					t.Errorf("it took %v, want %v", got, c.want)
 				}
@@ -167,3 +167,5 @@ func TestRefusedUpgradeIsTheLast(t *testing.T) {
 		}
 	}
 }
+
+func inNoHurry() bool { return false }

@@ -88,6 +88,7 @@ type KeepAlive struct {
 // somebody reads: the reader decides, once it has read all there is. It costs a
 // timer and no goroutine.
 func (c *Conn) Watch(k KeepAlive) {
+	c.slowConsumer = k.SlowConsumer
 	w := &watch{c: c, KeepAlive: k, pulse: socket.Pulse{Conn: c.line.conn, Patience: k.SlowConsumer}}
 	c.schedulePing(k.Interval, w.ping)
 }

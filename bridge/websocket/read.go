@@ -258,12 +258,9 @@ func (c *Conn) fill(p []byte) (direct int, err error) {
 	}
 	c.reading.Store(true)
 	defer c.reading.Store(false)
-	for {
+	direct, err = c.line.fill(p)
+	for timedOut(err) && c.settleDoubt() {
 		direct, err = c.line.fill(p)
-		var timeout net.Error
-		if !errors.As(err, &timeout) || !timeout.Timeout() || !c.settleDoubt() {
-			break
-		}
 	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF // a WebSocket ends with a close frame
@@ -273,8 +270,9 @@ func (c *Conn) fill(p []byte) (direct int, err error) {
 }
 
 // awaitClose reads until the client's close frame, or until nothing can be
-// read any more, and drops what comes before.
-func (c *Conn) awaitClose() {
+// read any more, and drops what comes before. It returns false if only the read
+// deadline has passed.
+func (c *Conn) awaitClose() bool {
 	m := &c.in
 	m.turn.take()
 	defer m.turn.end()
@@ -282,13 +280,13 @@ func (c *Conn) awaitClose() {
 		if m.left == 0 {
 			h, err := c.nextFrame()
 			if err != nil {
-				return
+				return !timedOut(err)
 			}
 			m.begin(h)
 			continue
 		}
 		if _, err := c.fill(nil); err != nil {
-			return
+			return !timedOut(err)
 		}
 		n := len(c.line.unread)
 		if uint64(n) > m.left {
@@ -297,4 +295,11 @@ func (c *Conn) awaitClose() {
 		m.left -= uint64(n)
 		c.line.consume(n)
 	}
+	return true
+}
+
+// timedOut reports whether a read deadline has passed.
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }

@@ -1,0 +1,176 @@
+package h2
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
+)
+
+// TestPingBehindData: a client that was sent data since it was last heard may be
+// reading that. It is given up when it has taken nothing for too long.
+func TestPingBehindData(t *testing.T) {
+	const patience = 2 * time.Minute
+	var ends []End
+	hooks := Hooks{SlowConsumer: patience, Ended: func(_ net.Conn, why End) { ends = append(ends, why) }}
+	var causes []error
+	inHookedBubble(t, hooks, func(w http.ResponseWriter, r *http.Request) {
+		<-time.After(15 * time.Second)
+		_, _ = w.Write([]byte("some data"))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		causes = append(causes, context.Cause(r.Context()))
+	}, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		p.headers(1, true)
+		p.flush()
+		wantCame(t, p.elapse(20*time.Second), "HEADERS", "DATA", "PING alive")
+		wantCame(t, p.elapse(30*time.Second))
+		p.must(p.framer.WritePing(true, keepAlivePing)) // it has read all
+		p.flush()
+		wantCame(t, p.elapse(20*time.Second), "PING alive")
+		wantCame(t, p.elapse(10*time.Second), "GOAWAY NO_ERROR for all", "PING goodbye", "GOAWAY NO_ERROR", "DATA")
+		p.elapse(goodbyeTime)
+		p.wantClosed(80*time.Second + goodbyeTime)
+	})
+	inHookedBubble(t, hooks, func(w http.ResponseWriter, r *http.Request) {
+		<-time.After(15 * time.Second)
+		_, _ = w.Write([]byte("some data"))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		causes = append(causes, context.Cause(r.Context()))
+	}, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		p.headers(1, true)
+		p.flush()
+		wantCame(t, p.elapse(20*time.Second), "HEADERS", "DATA", "PING alive")
+		wantCame(t, p.elapse(patience-1))
+		wantCame(t, p.elapse(1), "GOAWAY NO_ERROR for all", "PING goodbye", "GOAWAY NO_ERROR", "DATA")
+		p.elapse(goodbyeTime)
+		p.wantClosed(20*time.Second + patience + goodbyeTime)
+	})
+	if want := []End{EndSilent, EndSlow}; !slices.Equal(ends, want) {
+		t.Errorf("the connections ended as %q, want %q", ends, want)
+	}
+	if len(causes) != 2 || !errors.Is(causes[0], socket.ErrNoPong) || !errors.Is(causes[1], socket.ErrStalled) {
+		t.Errorf("the requests' contexts ended with %v", causes)
+	}
+}
+
+// A hold keeps a connection's reader from reading: as when this process stands
+// still, or has too much else to do.
+type hold struct {
+	on    atomic.Bool
+	began chan struct{} // one place: a read waits
+	over  chan struct{}
+}
+
+type heldConn struct {
+	net.Conn
+	*hold
+}
+
+func (c heldConn) NetConn() net.Conn { return c.Conn }
+
+func (c heldConn) Read(p []byte) (int, error) {
+	if c.on.Load() {
+		select {
+		case c.began <- struct{}{}:
+		default:
+		}
+		<-c.over
+	}
+	return c.Conn.Read(p)
+}
+
+type heldListener struct {
+	net.Listener
+	*hold
+}
+
+func (l heldListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return heldConn{c, l.hold}, nil
+}
+
+// TestWaitingBytesAreReadFirst: SETTINGS and pongs that have come in time count,
+// although nobody got to read them in time.
+func TestWaitingBytesAreReadFirst(t *testing.T) {
+	for name, c := range map[string]struct {
+		first string // bytes that the reader still gets
+		rest  func(p *peer)
+		late  time.Duration // when the reader goes on
+	}{
+		"SETTINGS": {"\x00", func(p *peer) { p.out.WriteString("\x00\x00\x04\x00\x00\x00\x00\x00") }, settingsTime + 500*time.Millisecond},
+		"pong": {"\x00\x00\x00\x04\x00\x00\x00\x00\x00", func(p *peer) {
+			p.wantPing(keepAlivePing)
+			p.must(p.framer.WritePing(true, keepAlivePing))
+		}, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := &hold{began: make(chan struct{}, 1), over: make(chan struct{})}
+			ln := listen(t)
+			ends := make(chan End, 1)
+			hooks := Hooks{Ended: func(_ net.Conn, why End) { ends <- why }}
+			serveWith(t, heldListener{ln, h}, hooks, stuck, func(hs *http.Server) {
+				hs.HTTP2.SendPingTimeout, hs.HTTP2.PingTimeout = 300*time.Millisecond, 300*time.Millisecond
+			})
+			var d net.Dialer
+			conn, err := d.DialContext(t.Context(), "tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newPeer(t, conn)
+			_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+			p.out.WriteString(http2.ClientPreface)
+			p.flush()
+			if f, ok := p.next().(*http2.SettingsFrame); !ok {
+				t.Fatalf("%v came, want SETTINGS", f)
+			}
+			h.on.Store(true)
+			p.out.WriteString(c.first)
+			p.flush()
+			<-h.began
+			c.rest(p)
+			p.flush()
+			<-time.After(c.late)
+			h.on.Store(false)
+			close(h.over)
+			p.must(p.framer.WritePing(false, [8]byte{1}))
+			p.flush()
+			p.wantPing([8]byte{1})
+			select {
+			case why := <-ends:
+				t.Errorf("the connection has ended: %q", why)
+			default:
+			}
+		})
+	}
+}
+
+// wantPing reads to a PING, or an answer to one, with the data.
+func (p *peer) wantPing(data [8]byte) {
+	p.t.Helper()
+	for {
+		switch f := p.next().(type) {
+		case *http2.PingFrame:
+			if f.Data == data {
+				return
+			}
+		case *http2.GoAwayFrame:
+			p.t.Fatalf("GOAWAY %v came, want PING %q", f.ErrCode, data)
+		}
+	}
+}
