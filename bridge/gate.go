@@ -43,38 +43,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// took for the body's end. RFC 9112 §6.1.
 		w.Header().Set("Connection", "close")
 	}
-	if r.Method == http.MethodConnect || r.RequestURI == "*" {
-		refuse(w, r, http.StatusMethodNotAllowed, "culvert is no forward proxy", "Allow", "GET, POST, OPTIONS")
-		return
-	}
-	if r.ProtoMajor == 1 && r.URL.Host != "" {
-		// net/http drops the Host line then, so that it can't be compared.
-		refuse(w, r, http.StatusBadRequest, "the request target is a whole URL; want its path alone")
-		return
-	}
-	if r.ProtoMajor == 2 && !lengthHolds(r) {
-		refuse(w, r, http.StatusBadRequest, "the content-length is not that of the content")
-		return
-	}
+	claimed := r
 	r = s.throughTunnel(r)
-	if _, _, ok := gate.ParseAuthority(r.Host); !ok && r.Host != "" { // of HTTP/1.0 none may come
-		refuse(w, r, http.StatusBadRequest, malformedAuthority)
+	a := s.arrive(r)
+	if m := malformed(claimed, r.Host); m != nil {
+		s.refuseMistake(w, r, a, m)
 		return
 	}
-	a := s.arrive(r)
 	if a.unreadable != nil {
 		s.refusals.note(Refusal{Reason: ReasonBadRequest, Key: keyTrustedProxies, Peer: a.peer.Addr, Detail: a.unreadable.Error()}, "let the proxy remove what its clients send of this header")
-		refuse(w, r, http.StatusBadRequest, "what proxies say of the client can't be read: "+a.unreadable.Error())
+		s.refuse(w, r, a, http.StatusBadRequest, "what proxies say of the client can't be read: "+a.unreadable.Error())
 		return
 	}
 	if a.misdirected() {
 		s.refusals.note(Refusal{Reason: ReasonBadRequest, Key: keyCertificates, Peer: a.peer.Addr, Detail: a.host}, "the client has to make a connection for this host")
-		refuse(w, r, http.StatusMisdirectedRequest, misdirectedText)
+		s.refuse(w, r, a, http.StatusMisdirectedRequest, misdirectedText)
 		return
 	}
 	if a.listening.LoopbackOnly && !s.origins.AllowsHost(a.host) {
 		s.refusals.note(Refusal{Reason: ReasonOriginDenied, Key: "hosts", Peer: a.peer.Addr, Detail: a.host}, "add the name to hosts")
-		refuse(w, r, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
+		s.refuse(w, r, a, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
 		return
 	}
 	if r.Method == http.MethodOptions && len(r.Header["Origin"]) > 0 && r.Header.Get("Access-Control-Request-Method") != "" {
@@ -87,7 +75,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	t := transportFor(r)
 	if t == nil {
-		s.serveOther(w, r, a.tunnel)
+		s.serveOther(w, r, a)
 		return
 	}
 	if !s.originAllowed(w, r, a) {
@@ -96,7 +84,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if t.needsMethod {
 		method, ok := parseMethod(r.RequestURI, s.cfg.PathPrefix)
 		if !ok {
-			refuse(w, r, http.StatusNotFound, "the path is not that of a method: want "+s.cfg.PathPrefix+"/package.Service/Method")
+			s.refuseMistake(w, r, a, s.wrongPath(r, true))
 			return
 		}
 		a.method = method
@@ -107,6 +95,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a.refused = s.transportAllowed(a, t)
 	t.serve(s, w, r, a)
+}
+
+// malformed returns why a request is no request to a server like this one, or
+// nil. host is whom it is for.
+func malformed(r *http.Request, host string) *mistake {
+	switch {
+	case r.Method == http.MethodConnect || r.RequestURI == "*":
+		return &mistake{code: http.StatusMethodNotAllowed, text: "culvert is no forward proxy", headers: []string{"Allow", "GET, POST, OPTIONS"}}
+	case r.ProtoMajor == 1 && r.URL.Host != "":
+		// net/http drops the Host line then, so that it can't be compared.
+		return &mistake{code: http.StatusBadRequest, text: "the request target is a whole URL; want its path alone"}
+	case r.ProtoMajor == 2 && !lengthHolds(r):
+		return &mistake{code: http.StatusBadRequest, text: "the content-length is not that of the content"}
+	}
+	if _, _, ok := gate.ParseAuthority(host); !ok && host != "" { // of HTTP/1.0 none may come
+		return &mistake{code: http.StatusBadRequest, text: malformedAuthority}
+	}
+	return nil
 }
 
 // lengthHolds says whether the content-length of an HTTP/2 request, if it has
@@ -187,30 +193,22 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 		a.origin.Allowed = true
 		return true
 	}
-	gate.VaryAnswer(w.Header())
-	refuse(w, r, http.StatusForbidden, why.Text)
+	s.refuse(w, r, a, http.StatusForbidden, why.Text)
 	return false
 }
 
 // serveOther answers what is not a call.
-func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, tunnel bool) {
-	_, isMethod := parseMethod(r.RequestURI, s.cfg.PathPrefix)
+func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) {
 	offersSocket := r.Header.Get("Sec-Websocket-Key") != "" || r.Header.Get("Sec-Websocket-Protocol") != "" || r.Header.Get("Sec-Websocket-Version") != ""
 	switch {
 	case isUpgrade(r):
-		refuse(w, r, http.StatusBadRequest, "no known WebSocket subprotocol is offered: want grpc-websockets or h2ts")
+		s.refuseMistake(w, r, a, &mistake{code: http.StatusBadRequest, text: "no known WebSocket subprotocol is offered: want grpc-websockets or h2ts"})
 	case offersSocket:
-		refuse(w, r, http.StatusUpgradeRequired, strippedUpgrade, "Upgrade", "websocket")
-	case s.cfg.Fallback != nil && !tunnel:
+		s.refuseMistake(w, r, a, &mistake{code: http.StatusUpgradeRequired, text: strippedUpgrade, headers: []string{"Upgrade", "websocket"}, likely: true})
+	case s.cfg.Fallback != nil && !a.tunnel:
 		s.cfg.Fallback.ServeHTTP(w, r)
-	case !isMethod:
-		refuse(w, r, http.StatusNotFound, "nothing is here: calls go to "+s.cfg.PathPrefix+"/package.Service/Method")
-	case r.Method == http.MethodGet:
-		refuse(w, r, http.StatusUpgradeRequired, strippedUpgrade, "Upgrade", "websocket")
-	case r.Method != http.MethodPost:
-		refuse(w, r, http.StatusMethodNotAllowed, "a call is a POST", "Allow", "POST")
 	default:
-		refuse(w, r, http.StatusUnsupportedMediaType, "the content type is none of a call's", "Accept-Post", "application/grpc, application/grpc-web, application/grpc-web-text")
+		s.refuseMistake(w, r, a, s.mistakeIn(r))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,7 +16,7 @@ import (
 // the call has an answer of its own.
 func TestHeaderBeyondTwiceItsLimit(t *testing.T) {
 	const limit = 8 << 10
-	s := newServer(t, Config{Backend: nowhere, Limits: Limits{HeaderBytes: limit}})
+	s := newServer(t, Config{Backend: nowhere, Limits: Limits{HeaderBytes: limit}, AllowOrigins: []string{pageOfTest}})
 	address := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{})
 	for bytes, want := range map[int]string{limit * 3 / 2: "200", limit*2 + 400: "431"} {
 		conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", address)
@@ -33,6 +34,7 @@ func TestHeaderBeyondTwiceItsLimit(t *testing.T) {
 			{":path", testMethod},
 			{"content-type", "application/grpc"},
 			{"te", "trailers"},
+			{"origin", pageOfTest},
 			{"x-large", strings.Repeat("a", bytes-32-7)},
 		} {
 			_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) // to memory
@@ -51,6 +53,12 @@ func TestHeaderBeyondTwiceItsLimit(t *testing.T) {
 			if h, ok := f.(*http2.MetaHeadersFrame); ok {
 				if got := h.PseudoValue("status"); got != want {
 					t.Errorf("%d bytes of metadata are answered %s, want %s: %v", bytes, got, want, h.Fields)
+				}
+				allowed := slices.ContainsFunc(h.Fields, func(f hpack.HeaderField) bool {
+					return f.Name == "access-control-allow-origin" && f.Value == pageOfTest
+				})
+				if !allowed {
+					t.Errorf("%d bytes: the page may not read the answer: %v", bytes, h.Fields)
 				}
 				break
 			}

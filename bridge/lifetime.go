@@ -226,6 +226,7 @@ func (s *Server) h2Hooks() h2.Hooks {
 			p := newSpread()
 			return p.of(s.limits.ConnectionIdleTimeout), p.of(s.limits.ConnectionMaxAge)
 		},
+		TooLarge:     s.refuseHeader,
 		SlowConsumer: s.limits.SlowConsumerTimeout,
 		Ended:        func(c net.Conn, why h2.End) { lifeOf(c).settle(string(why)) },
 	}

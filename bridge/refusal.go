@@ -1,17 +1,89 @@
 package bridge
 
 import (
+	"encoding/json"
 	"errors"
-	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
+	"google.golang.org/grpc/codes"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/codec"
 )
+
+// refuseMistake answers a request that no call comes of, and logs it: a warning
+// where a page that may call sent it or its client seems to have got something
+// wrong, else for debugging.
+func (s *Server) refuseMistake(w http.ResponseWriter, r *http.Request, a *arrival, m *mistake) {
+	path, _, _ := strings.Cut(r.RequestURI, "?") // a query may hold secrets
+	detail := strings.TrimSpace(r.Method + " " + path[:min(len(path), 256)] + " " + mediaType(r))
+	if m.likely || a.origin.Origin != "" && s.readable(a) {
+		reason := ReasonBadRequest
+		if m.code == http.StatusNotFound {
+			reason = ReasonNoRoute
+		}
+		s.mistakes.note(Refusal{Reason: reason, Peer: a.peer.Addr, Detail: detail}, m.text)
+	} else {
+		s.log.Debug("refused", slog.String("peer", a.peer.Addr), slog.String("detail", detail), slog.String("hint", m.text))
+	}
+	s.refuse(w, r, a, m.code, m.text, m.headers...)
+}
+
+// refuseHeader answers a request of HTTP/2 whose header is over the limit, by
+// those of its fields that were read.
+func (s *Server) refuseHeader(w http.ResponseWriter, r *http.Request) {
+	r = s.throughTunnel(r)
+	s.refuseMistake(w, r, s.arrive(r), &mistake{
+		code: http.StatusRequestHeaderFieldsTooLarge, text: "the request's header is over twice the limit (" + keyHeaderBytes + ")", likely: true,
+	})
+}
+
+// readable reports whether the page that a request comes from may read its
+// answer.
+func (s *Server) readable(a *arrival) bool { return a.origin.Allowed || s.cfg.TryOrigins }
+
+// exposed are the fields of a refusal that a page may read.
+const exposed = "Grpc-Status, Grpc-Message, Retry-After, Allow, Accept-Post"
+
+// refuse answers a request that no call comes of. A page that may call can read
+// the answer, and a gRPC-Web client finds the text where it looks for it.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, code int, text string, headers ...string) {
+	h := w.Header()
+	if a.origin.Origin != "" && s.readable(a) {
+		gate.CORSHeaders(h, a.origin)
+		h.Set("Access-Control-Expose-Headers", exposed)
+	}
+	gate.VaryAnswer(h)
+	if strings.HasPrefix(mediaType(r), web.contentType) {
+		h.Set("Grpc-Status", strconv.Itoa(int(codeOfHTTP(code))))
+		h.Set("Grpc-Message", codec.EncodeMessage("culvert: "+text))
+	}
+	refuse(w, r, code, text, headers...)
+}
+
+// codeOfHTTP is what gRPC clients make of an HTTP status.
+// https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
+func codeOfHTTP(status int) codes.Code {
+	switch status {
+	case http.StatusBadRequest:
+		return codes.Internal
+	case http.StatusForbidden:
+		return codes.PermissionDenied
+	case http.StatusNotFound:
+		return codes.Unimplemented
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return codes.Unavailable
+	}
+	return codes.Unknown
+}
 
 // refuse answers what is not a call. On HTTP/1.1 the connection closes, so
 // that nothing behind the refused request is taken for another one.
@@ -20,7 +92,11 @@ func refuse(w http.ResponseWriter, r *http.Request, code int, text string, heade
 	for i := 0; i+1 < len(headers); i += 2 {
 		h.Set(headers[i], headers[i+1])
 	}
-	h.Set("Content-Type", "text/plain; charset=utf-8")
+	contentType, body := "text/plain; charset=utf-8", "culvert: "+text+"\n"
+	if unary := mediaType(r); r.Header.Get("Connect-Protocol-Version") != "" && (unary == "application/json" || unary == "application/proto") {
+		contentType, body = "application/json", connectError(text)
+	}
+	h.Set("Content-Type", contentType)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	if r.ProtoMajor == 1 {
@@ -33,18 +109,25 @@ func refuse(w http.ResponseWriter, r *http.Request, code int, text string, heade
 		h.Del("Upgrade") // RFC 9113 §8.2.2
 	}
 	w.WriteHeader(code)
-	_, _ = fmt.Fprintf(w, "culvert: %s\n", text) //nolint:gosec // plain text, see its type above; the client may be gone already
+	_, _ = io.WriteString(w, body) // the client may be gone already
+}
+
+// connectError is an error as clients of the Connect protocol show it.
+// https://connectrpc.com/docs/protocol#error-end-stream
+func connectError(text string) string {
+	b, _ := json.Marshal(map[string]string{"code": "unimplemented", "message": "culvert: " + text}) // strings always marshal
+	return string(b) + "\n"
 }
 
 // refuseOverLimit answers what is not a call and too much of its kind: with
 // 429 where it is its client's, with 503 where it is everybody's. RFC 6585 §4.
-func refuseOverLimit(w http.ResponseWriter, r *http.Request, code int, err error) {
+func (s *Server) refuseOverLimit(w http.ResponseWriter, r *http.Request, a *arrival, code int, err error) {
 	retry := anyMoment
 	if f := (*fault)(nil); errors.As(err, &f) {
 		retry = f.retry
 	}
 	seconds := (retry + time.Second - 1) / time.Second
-	refuse(w, r, code, err.Error(), "Retry-After", strconv.Itoa(int(seconds)))
+	s.refuse(w, r, a, code, err.Error(), "Retry-After", strconv.Itoa(int(seconds)))
 }
 
 // unreadTime is how long net/http may go on reading the body of an HTTP/1.1
@@ -97,7 +180,10 @@ func (l *refusalLog) note(r Refusal, hint string) {
 	if r.ReportOnly {
 		what = "would be refused"
 	}
-	l.log.Warn(what, //nolint:sloglint // one of two constants
-		slog.String("reason", string(r.Reason)), slog.String("key", r.Key), slog.String("peer", r.Peer),
-		slog.String("detail", r.Detail), slog.String("hint", hint), slog.Int("not_logged", skipped))
+	facts := []any{slog.String("reason", string(r.Reason))}
+	if r.Key != "" {
+		facts = append(facts, slog.String("key", r.Key))
+	}
+	facts = append(facts, slog.String("peer", r.Peer), slog.String("detail", r.Detail), slog.String("hint", hint), slog.Int("not_logged", skipped))
+	l.log.Warn(what, facts...) //nolint:sloglint // one of two constants
 }

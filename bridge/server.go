@@ -106,7 +106,8 @@ type Server struct {
 	budget   *budget
 	registry *registry
 	refusals *refusalLog
-	own      *listening // what Config says of one
+	mistakes *refusalLog // of requests that no call comes of, which shall hide no refusal
+	own      *listening  // what Config says of one
 
 	draining atomic.Bool
 	closing  atomic.Bool // and nobody is waited for any more
@@ -156,6 +157,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.refusals = newRefusalLog(s.log, s.obs)
+	s.mistakes = newRefusalLog(s.log, silent{})
 	s.router.refusals, s.router.try = s.refusals, cfg.TryMethods
 	if s.quotas, err = newQuotas(s.limits, cfg.MethodLimits, cfg.TryLimits, s.refusals); err != nil {
 		return nil, err

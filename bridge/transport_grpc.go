@@ -33,7 +33,7 @@ var (
 func serveFramed(d *dialect) func(*Server, http.ResponseWriter, *http.Request, *arrival) {
 	return func(s *Server, w http.ResponseWriter, r *http.Request, a *arrival) {
 		if d.trailers && r.ProtoMajor == 1 {
-			refuse(w, r, http.StatusHTTPVersionNotSupported, "native gRPC needs HTTP/2 all the way: a proxy on it speaks HTTP/1.1. Use gRPC-Web or a WebSocket")
+			s.refuseMistake(w, r, a, &mistake{code: http.StatusHTTPVersionNotSupported, text: "native gRPC needs HTTP/2 all the way: a proxy on it speaks HTTP/1.1. Use gRPC-Web or a WebSocket", likely: true})
 			return
 		}
 		s.serveHTTPCall(d, w, r, a)

@@ -24,7 +24,7 @@ import (
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arrival) {
 	c, refused := s.newCall(r, a)
 	if s.cfg.MemoryGone() { // not even to be told by a WebSocket
-		refuseOverLimit(w, r, http.StatusServiceUnavailable, s.noMemory(c.Peer.Addr, c.Method, "WebSockets"))
+		s.refuseOverLimit(w, r, a, http.StatusServiceUnavailable, s.noMemory(c.Peer.Addr, c.Method, "WebSockets"))
 		return
 	}
 	if err := c.use.handshake(c.Method); refused == nil { // a refused call opens one, too

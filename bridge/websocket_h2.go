@@ -24,20 +24,20 @@ const tunnelName = "h2ts"
 func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival) {
 	if s.draining.Load() {
 		w.Header().Set("Retry-After", "1")
-		refuse(w, r, http.StatusServiceUnavailable, "this server is shutting down")
+		s.refuse(w, r, a, http.StatusServiceUnavailable, "this server is shutting down")
 		return
 	}
 	if a.refused != nil {
-		refuse(w, r, http.StatusForbidden, a.refused.Error())
+		s.refuse(w, r, a, http.StatusForbidden, a.refused.Error())
 		return
 	}
 	use := s.useOf(a)
 	if s.cfg.MemorySpent() { // it would be for calls that are all refused
-		refuseOverLimit(w, r, http.StatusServiceUnavailable, s.noMemory(use.peer, tunnelName, "tunnels"))
+		s.refuseOverLimit(w, r, a, http.StatusServiceUnavailable, s.noMemory(use.peer, tunnelName, "tunnels"))
 		return
 	}
 	if err := use.handshake(""); err != nil {
-		refuseOverLimit(w, r, http.StatusTooManyRequests, err)
+		s.refuseOverLimit(w, r, a, http.StatusTooManyRequests, err)
 		return
 	}
 	ws, err := s.accept(w, r, tunnelName)

@@ -22,7 +22,8 @@ type conn struct {
 	hs       *http.Server
 	nc       net.Conn
 	handler  http.Handler
-	ctx      context.Context // the connection's own: its end cancels every request
+	tooLarge http.HandlerFunc // for a header over the limit
+	ctx      context.Context  // the connection's own: its end cancels every request
 	cancel   context.CancelCauseFunc
 	remote   string
 	tls      *tls.ConnectionState
@@ -77,12 +78,16 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 		remote:   nc.RemoteAddr().String(),
 		settings: settingsOf(hs),
 		onEnd:    hooks.Ended,
+		tooLarge: hooks.TooLarge,
 		try:      tryWriter(nc),
 		streams:  make(map[uint32]*stream),
 		send:     defaultWindow,
 		initial:  defaultWindow,
 		unacked:  1,
 		pulse:    socket.Pulse{Conn: nc, Patience: hooks.SlowConsumer},
+	}
+	if c.tooLarge == nil {
+		c.tooLarge = headerTooLarge
 	}
 	if hooks.Streams != nil {
 		c.settings.streams = min(c.settings.streams, orDefault(hooks.Streams(nc), c.settings.streams))

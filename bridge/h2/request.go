@@ -44,7 +44,7 @@ func (c *conn) newStream(b *headerBlock) (*stream, error) {
 	_, st.browser = r.Header["Sec-Fetch-Site"] // https://www.w3.org/TR/fetch-metadata
 	st.handler = c.handler
 	if b.truncated {
-		st.handler = http.HandlerFunc(headerTooLarge)
+		st.handler = c.tooLarge
 	}
 	return st, nil
 }

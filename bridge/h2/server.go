@@ -56,6 +56,10 @@ type Hooks struct {
 	// waits behind data, and take nothing of it. 0 is no bound.
 	SlowConsumer time.Duration
 
+	// TooLarge answers a request whose header is over the limit; the fields
+	// beyond it are missing. If nil, that is answered with 431.
+	TooLarge http.HandlerFunc
+
 	// Ended is told once why a connection ends, before it is closed. If nil,
 	// nobody is.
 	Ended func(nc net.Conn, why End)

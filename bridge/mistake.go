@@ -1,0 +1,92 @@
+package bridge
+
+import (
+	"net/http"
+	"strings"
+)
+
+// A mistake is a request that no call comes of, as its client is told.
+type mistake struct {
+	code    int
+	text    string
+	headers []string // names and values in turn
+
+	// likely says that a client of this server made it. The rest is what
+	// anybody asks a web server for.
+	likely bool
+}
+
+// mistakeIn returns what is wrong with a request that is in no transport's form.
+func (s *Server) mistakeIn(r *http.Request) *mistake {
+	_, isMethod := parseMethod(r.RequestURI, s.cfg.PathPrefix)
+	contentType := mediaType(r)
+	switch {
+	case !isMethod:
+		return s.wrongPath(r, false)
+	case isConnect(contentType) && r.Method == http.MethodPost:
+		return &mistake{http.StatusUnsupportedMediaType, contentType + notSpoken, acceptPost, true}
+	case r.Method == http.MethodGet && strings.Contains("&"+r.URL.RawQuery+"&", "&connect=v1&"):
+		return &mistake{http.StatusMethodNotAllowed, "Connect" + notSpoken, []string{"Allow", "POST"}, true}
+	case r.Method == http.MethodGet:
+		return &mistake{http.StatusUpgradeRequired, strippedUpgrade, []string{"Upgrade", "websocket"}, false}
+	case r.Method != http.MethodPost:
+		return &mistake{http.StatusMethodNotAllowed, "a call is a POST", []string{"Allow", "POST"}, false}
+	default:
+		return &mistake{http.StatusUnsupportedMediaType, "the content type is none of a call's: want " + callTypes, acceptPost, false}
+	}
+}
+
+const (
+	notSpoken = " isn't spoken here: use createGrpcWebTransport in place of createConnectTransport, or another client of gRPC-Web"
+	callTypes = "application/grpc, application/grpc-web, application/grpc-web-text"
+)
+
+var acceptPost = []string{"Accept-Post", callTypes}
+
+// wrongPath is a path that is no method's. call says that the rest is a call's.
+func (s *Server) wrongPath(r *http.Request, call bool) *mistake {
+	want := s.cfg.PathPrefix + "/package.Service/Method"
+	if meant := didYouMean(r.RequestURI, s.cfg.PathPrefix, call); meant != "" {
+		return &mistake{http.StatusNotFound, "the path is not that of a method: did you mean " + meant + "? Check the client's base URL for a path or a slash at its end (path_prefix)", nil, true}
+	}
+	if call {
+		return &mistake{http.StatusNotFound, "the path is not that of a method: want " + want, nil, false}
+	}
+	return &mistake{http.StatusNotFound, "nothing is here: calls go to " + want, nil, false}
+}
+
+// didYouMean returns the path of the method that a request target ends in, or
+// "". Where nothing else shows a call, only a service with a package counts, so
+// that the paths of web pages don't.
+func didYouMean(target, prefix string, call bool) string {
+	path, _, _ := strings.Cut(target, "?")
+	parts := strings.FieldsFunc(path, func(c rune) bool { return c == '/' })
+	if len(parts) < 2 {
+		return ""
+	}
+	service, name := parts[len(parts)-2], parts[len(parts)-1]
+	meant := prefix + "/" + service + "/" + name
+	if _, ok := parseMethod(meant, prefix); !ok || meant == path || strings.Contains(name, ".") || strings.HasPrefix(service, ".") {
+		return ""
+	}
+	if !call && !strings.Contains(service, ".") {
+		return ""
+	}
+	return meant
+}
+
+// isConnect reports whether a media type is one of the Connect protocol's.
+// https://connectrpc.com/docs/protocol
+func isConnect(mediaType string) bool {
+	switch mediaType {
+	case "application/json", "application/proto", "application/connect+json", "application/connect+proto":
+		return true
+	}
+	return false
+}
+
+// mediaType returns a request's content type without its parameters.
+func mediaType(r *http.Request) string {
+	have, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(have))
+}
