@@ -47,7 +47,7 @@ const (
 	lingerSilence      = 5 * time.Second  // of a client that is still sending to a closed connection
 	lingerTime         = 30 * time.Second // all in all
 	budgetPatience     = 10 * time.Second // waiting for room in limits.buffered_bytes
-	upstreamPatience   = 5 * time.Second  // waiting for a connection or a stream to the backend
+	upstreamPatience   = 5 * time.Second  // waiting for a connection to the backend
 	writeGrace         = 250 * time.Millisecond
 	keepAliveIdle      = 10 * time.Second // TCP, of clients
 	keepAliveEvery     = 3 * time.Second
@@ -70,6 +70,9 @@ const (
 	keyIdle          = "limits.idle_timeout"
 	keyMaxAge        = "limits.max_age"
 	keySlowSender    = "limits.slow_sender_timeout"
+
+	keyMaxConnections = "backend.max_connections"
+	keyQueueTimeout   = "backend.queue_timeout"
 )
 
 // What the keys of further limits begin with.

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding"
@@ -49,6 +48,21 @@ type Backend struct {
 	// asked only if something was sent to it and nothing came for 10 s, as
 	// rarely as every server allows.
 	Keepalive time.Duration
+
+	// MaxConnections bounds the connections to each address of the backend. A
+	// second one is opened when the first has as many calls as the backend
+	// allows on a connection. If zero, 64; if negative, there is no bound.
+	MaxConnections int
+
+	// QueueTimeout is how long a call may wait while every connection has as
+	// many calls as the backend allows. If zero, 5 s; if negative, it doesn't
+	// wait.
+	QueueTimeout time.Duration
+
+	// ResolveInterval is how often a name is resolved again. If zero, 30 s; if
+	// negative, only when there is no connection. It isn't used with Dial or
+	// UseEnvProxy and for targets other than names.
+	ResolveInterval time.Duration
 
 	// UseEnvProxy honours HTTPS_PROXY and NO_PROXY.
 	UseEnvProxy bool
@@ -90,7 +104,8 @@ func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
 		grpc.WithNoProxy(),
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
+		grpc.WithDefaultServiceConfig(b.pool().serviceConfig()),
+		grpc.WithResolvers(nameBuilder{b.resolveInterval()}),
 		grpc.WithStaticStreamWindowSize(upstreamStreamWindow),
 		grpc.WithStaticConnWindowSize(upstreamConnWindow),
 		grpc.WithMaxHeaderListSize(uint32(looseHeaderBytes(limits.HeaderBytes, false))),
@@ -138,13 +153,14 @@ type upstreamCall struct {
 	in, out mem.BufferSlice // recv's and send's own: grpc-go is given their addresses, so that none is allocated a message
 }
 
-// open starts the call at the backend. It waits for a connection and for a
-// place among the backend's streams, but never for long: then it ends the
-// call with giveUp, which cancels ctx. The end of ctx releases the stream.
+// open starts the call at the backend. It waits for a connection, but never for
+// long: then it ends the call with giveUp, which cancels ctx. Waiting for a
+// place on a connection is the pool's, with its own bound. The end of ctx
+// releases the stream.
 func (u *upstream) open(ctx context.Context, giveUp context.CancelCauseFunc, c *Call, md metadata.MD) (*upstreamCall, error) {
-	known := &callFacts{header: make(chan struct{})}
-	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, md), factsKey{}, known)
 	patience := time.AfterFunc(upstreamPatience, func() { giveUp(errPatience) })
+	known := &callFacts{header: make(chan struct{}), patience: patience}
+	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, md), factsKey{}, known)
 	opts := make([]grpc.CallOption, 0, 3)
 	limit := u.limit
 	if c.messages.bytes > 0 && c.messages != limit {
@@ -162,16 +178,14 @@ func (u *upstream) open(ctx context.Context, giveUp context.CancelCauseFunc, c *
 	if inTime && err == nil {
 		return &upstreamCall{stream: stream, facts: known, limit: limit, ctx: ctx}, nil
 	}
+	if f := known.refusal.Load(); f != nil {
+		return nil, f
+	}
 	if !inTime {
 		giveUp(errPatience) // the timer is about to
 	}
 	cause := context.Cause(ctx)
 	if errors.Is(cause, errPatience) {
-		if u.cc.GetState() == connectivity.Ready {
-			f := faultf(ReasonOverloaded, "the backend runs as many calls at once as it allows on a connection, and none ended within %v", upstreamPatience)
-			f.sent = known.sentText()
-			return nil, f
-		}
 		return nil, &fault{reason: ReasonUpstreamUnreachable, text: "the backend could not be reached", sent: known.sentText(), cause: err}
 	}
 	if cause != nil {
@@ -266,6 +280,18 @@ type callFacts struct {
 	trailer    atomic.Bool // HEADERS with END_STREAM came
 	compressed bool        // the header names a coding; valid once header is closed
 	header     chan struct{}
+
+	patience *time.Timer           // gives the call up that gets no stream
+	refusal  atomic.Pointer[fault] // why it got no place, if it got none
+}
+
+// suspendPatience stops the timer until resume is called, if it still runs. It
+// doesn't once the call has a stream. k may be nil.
+func (k *callFacts) suspendPatience() (resume func()) {
+	if k == nil || k.patience == nil || !k.patience.Stop() {
+		return func() {}
+	}
+	return func() { k.patience.Reset(upstreamPatience) }
 }
 
 type factsKey struct{}

@@ -74,6 +74,9 @@ func (k *callFacts) classify(ctx context.Context, err error, limit sizeLimit) er
 		}
 		return newFault(ReasonMissingTrailers, "the backend ended the call without a status")
 	}
+	if f := k.refusal.Load(); f != nil { // of a second attempt
+		return f
+	}
 	st, _ := status.FromError(err)
 	local, known := k.findLocal(st, limit.bytes)
 	switch {

@@ -97,7 +97,9 @@ func TestBackendAtItsStreamCap(t *testing.T) {
 			}
 			return echo(ss)
 		}, grpc.MaxConcurrentStreams(1))
-		u := upstreamTo(t, inBubble(ln))
+		b := inBubble(ln)
+		b.MaxConnections = 1
+		u := upstreamTo(t, b)
 		if e := callUpstream(t.Context(), t, u, nil); e.status.Code() != codes.OK { // the settings are known now
 			t.Fatalf("the first call: %v", e.status)
 		}

@@ -23,7 +23,9 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 	if err != nil {
 		return nil, nil, err
 	}
-	return newWindowConn(conn, w.budget), info, nil
+	c := newWindowConn(conn, w.budget)
+	c.link = newBackendLink(ctx)
+	return c, info, nil
 }
 
 func (w windowCredentials) Clone() credentials.TransportCredentials {
@@ -45,6 +47,7 @@ type windowConn struct {
 	budget *budget
 
 	watch *silenceWatch // sends a PING if the backend is silent
+	link  *backendLink  // told how many streams the backend allows; nil: nobody is
 
 	in        h2Frames // of what is read; Read's own
 	inMessage bool     // HEADERS or DATA were in what was read; Read's own
@@ -116,6 +119,9 @@ func (c *windowConn) Read(p []byte) (int, error) {
 // received follows the streams to their end.
 func (c *windowConn) received(f h2Frame) bool {
 	c.inMessage = c.inMessage || f.kind == http2.FrameHeaders || f.kind == http2.FrameData
+	if f.settings && c.link != nil {
+		c.link.allow(f.streams)
+	}
 	if !f.ends() && (f.kind != http2.FrameData || c.large.Load() == 0) {
 		return true
 	}
@@ -285,6 +291,8 @@ type h2Frame struct {
 	flags     http2.Flags
 	stream    uint32
 	increment uint32 // of a WINDOW_UPDATE
+	streams   uint32 // of SETTINGS, if settings: MAX_CONCURRENT_STREAMS
+	settings  bool
 }
 
 // append writes a WINDOW_UPDATE. RFC 9113 §6.9.
@@ -309,6 +317,8 @@ const (
 	frameHeaderBytes  = 9
 	frameKindAt       = 3
 	windowUpdateBytes = frameHeaderBytes + 4
+	settingBytes      = 6
+	maxSettingsBytes  = 1 << 10 // of SETTINGS that are looked into; six settings are defined
 )
 
 // h2Frames finds the frames in a stream of bytes that comes in any pieces.
@@ -355,8 +365,8 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
 	return append(parts, p[start:at])
 }
 
-// parseFrame reads a frame's header, and with it a WINDOW_UPDATE's increment.
-// It returns the bytes used, 0 when b holds too few.
+// parseFrame reads a frame's header, and with it a WINDOW_UPDATE's increment
+// and the MAX_CONCURRENT_STREAMS of SETTINGS. It returns the bytes used, 0 when b holds too few.
 func parseFrame(b []byte) (f h2Frame, n int) {
 	if len(b) < frameHeaderBytes {
 		return h2Frame{}, 0
@@ -367,6 +377,9 @@ func parseFrame(b []byte) (f h2Frame, n int) {
 		flags:  http2.Flags(b[4]),
 		stream: binary.BigEndian.Uint32(b[5:]) &^ (1 << 31),
 	}
+	if f.kind == http2.FrameSettings && f.stream == 0 && 0 < f.length && f.length <= maxSettingsBytes {
+		return f.parseSettings(b)
+	}
 	if f.kind != http2.FrameWindowUpdate || f.length != 4 {
 		return f, frameHeaderBytes
 	}
@@ -375,4 +388,19 @@ func parseFrame(b []byte) (f h2Frame, n int) {
 	}
 	f.increment = binary.BigEndian.Uint32(b[frameHeaderBytes:]) &^ (1 << 31)
 	return f, windowUpdateBytes
+}
+
+// parseSettings reads the payload of SETTINGS behind the header, as parseFrame
+// does. RFC 9113 §6.5.1.
+func (f h2Frame) parseSettings(b []byte) (h2Frame, int) {
+	n := frameHeaderBytes + int(f.length)
+	if len(b) < n {
+		return h2Frame{}, 0
+	}
+	for s := b[frameHeaderBytes:n]; len(s) >= settingBytes; s = s[settingBytes:] {
+		if http2.SettingID(binary.BigEndian.Uint16(s)) == http2.SettingMaxConcurrentStreams {
+			f.streams, f.settings = binary.BigEndian.Uint32(s[2:]), true // of two, the last counts
+		}
+	}
+	return f, n
 }

@@ -113,7 +113,8 @@ type Config struct {
 // Backend is the gRPC server behind culvert.
 type Backend struct {
 	// Where it is: "host:port", "dns:///host:port" or "unix:///path". All
-	// addresses of a name take turns. Needed to serve.
+	// addresses of a name take turns. "dns://192.0.2.53/host:port" asks that
+	// name server. Needed to serve.
 	Address string `key:"address" flag:"backend" is:"target"`
 
 	// The name to call it by (the ":authority" of a call), if not that of the
@@ -133,6 +134,22 @@ type Backend struct {
 	// it: an ordinary gRPC server closes connections that ping more often than
 	// every 5m.
 	Keepalive time.Duration `key:"keepalive"`
+
+	// How many connections to open to each address of the backend; 0 is no
+	// limit. culvert opens a second one when the first has as many calls as the
+	// backend allows on a connection (MAX_CONCURRENT_STREAMS, often 100), and
+	// closes it when the calls fit on fewer again.
+	MaxConnections int `key:"max_connections"`
+
+	// How long a call may wait while every connection has as many calls as the
+	// backend allows. Calls are served in the order in which they came. 0s
+	// refuses them at once.
+	QueueTimeout time.Duration `key:"queue_timeout"`
+
+	// How often culvert resolves the backend's name again. Without a connection
+	// to the backend it resolves the name every second. If a lookup fails,
+	// culvert keeps the addresses it has. 0s resolves only without a connection.
+	ResolveInterval time.Duration `key:"resolve_interval" is:"seconds or 0"`
 
 	// Go through the proxy that HTTPS_PROXY and NO_PROXY of the environment
 	// name.
@@ -325,6 +342,7 @@ func Defaults() Config {
 				DecompressedBytesPerSecond: 1 << 30,
 			},
 		},
+		Backend:      Backend{MaxConnections: 64, QueueTimeout: 5 * time.Second, ResolveInterval: 30 * time.Second},
 		DrainTimeout: 20 * time.Second,
 		Health:       Health{Listen: "127.0.0.1:9901"},
 		Log:          Log{Level: "info", Format: "auto"},

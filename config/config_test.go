@@ -69,6 +69,9 @@ backend:
     key: key.pem
     server_name: orders.internal
   keepalive: 10m
+  max_connections: 3
+  queue_timeout: 1m
+  resolve_interval: 10s
   use_proxy: true
 allow_origins:
   - https://app.example.com
@@ -131,7 +134,9 @@ log: {level: debug, format: json}
 				Key: filepath.Join(dir, "key.pem"), ServerName: "orders.internal",
 			},
 			Keepalive: 10 * time.Minute,
-			UseProxy:  true,
+
+			MaxConnections: 3, QueueTimeout: time.Minute, ResolveInterval: 10 * time.Second,
+			UseProxy: true,
 		},
 		AllowOrigins: []string{"https://app.example.com", "http://localhost:*"},
 		Hosts:        []string{"grpc.example.com", "grpc.example.com:8443"},

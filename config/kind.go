@@ -67,6 +67,7 @@ var (
 		"word":             {"text", "cloudflare", "", text(anyText)},
 		"secret":           {"text", "secret", "", text(anyText)},
 		"port or 0":        {"port, or 0", "443", "", parsePortOrZero},
+		"seconds or 0":     {"duration of 1s or more, or 0s", "30s", durationPattern, parseSeconds},
 		"count":            {"number, at least 1", "100", "", parseCount},
 	}
 	kindsByType = map[reflect.Type]kind{
@@ -192,6 +193,16 @@ func parseDuration(s string) (any, error) {
 		return nil, fmt.Errorf("lacks its unit: write %ss for seconds", s)
 	}
 	return nil, errors.New("is no duration: write 500ms, 30s, 5m or 1h30m")
+}
+
+// parseSeconds is for what would do harm if it happened more often than once a
+// second.
+func parseSeconds(s string) (any, error) {
+	v, err := parseDuration(s)
+	if d, ok := v.(time.Duration); ok && 0 < d && d < time.Second {
+		return nil, errors.New("is too often: write 1s or more, or 0s for never")
+	}
+	return v, err
 }
 
 func parsePrefix(s string) (any, error) {

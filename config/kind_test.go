@@ -168,7 +168,10 @@ func TestValuesByKind(t *testing.T) {
 			},
 		},
 		"port or 0": {"tls.http_target", []string{"0", "443", "65535"}, map[string]string{"65536": "is no port: write 443", "-1": "is below zero: write 0 or more", "https": "is no whole number: write 100"}},
-		"count":     {"limits.calls_per_connection", []string{"1"}, map[string]string{"0": "leaves no room for a call: write 1 or more", "x": "is no whole number: write 100"}},
+		"duration of 1s or more, or 0s": {"backend.resolve_interval", []string{"0s", "0", "1s", "5m"}, map[string]string{
+			"999ms": "is too often: write 1s or more, or 0s for never", "-1s": "is below zero: write 0s or more", "5": "lacks its unit: write 5s for seconds",
+		}},
+		"count": {"limits.calls_per_connection", []string{"1"}, map[string]string{"0": "leaves no room for a call: write 1 or more", "x": "is no whole number: write 100"}},
 		"size, or 0": {"limits.memory", []string{"0", "0B", "512MiB"}, map[string]string{
 			"0MiB": "leaves no room for a byte: write a size with its unit, as 16MiB",
 			"lots": "is no size: write a number with its unit, as 64KiB or 16MiB",

@@ -343,13 +343,14 @@ func wantCancelled(t *testing.T, b *backend, calls []*call, began time.Time, wit
 	t.Logf("%d calls were cancelled, the last after %v", len(calls), time.Duration(slowest.Load()).Round(time.Millisecond))
 }
 
-// A backend at its cap of streams: UNAVAILABLE with OVERLOADED after five seconds,
-// not a wait without an end, and the calls that are on go on.
+// A backend at its cap of streams on the only connection: UNAVAILABLE with
+// OVERLOADED after five seconds, not a wait without an end, and the calls that
+// are on go on.
 func TestBackendAtItsStreamCap(t *testing.T) {
 	t.Parallel()
 	const streams = 10
 	b := startBackend(t, backendOptions{streams: streams})
-	c := startCulvert(t, b.address, culvertOptions{})
+	c := startCulvert(t, b.address, culvertOptions{config: "backend:\n  max_connections: 1\n"})
 	var on []*call
 	for range streams {
 		call := open(t, dial(t, wire.Web, c.address), wire.Bidi, probe.Script{Echo: true})

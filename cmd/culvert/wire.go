@@ -20,6 +20,10 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 			Authority:   c.Backend.Authority,
 			Keepalive:   c.Backend.Keepalive,
 			UseEnvProxy: c.Backend.UseProxy,
+
+			MaxConnections:  orNone(c.Backend.MaxConnections),
+			QueueTimeout:    orNone(c.Backend.QueueTimeout),
+			ResolveInterval: orNone(c.Backend.ResolveInterval),
 		},
 		AllowOrigins:      c.AllowOrigins,
 		Hosts:             c.Hosts,

@@ -1,0 +1,431 @@
+package bridge
+
+import (
+	"container/list"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/serviceconfig"
+)
+
+// What holds where a Backend doesn't say it.
+const (
+	defaultMaxConnections  = 64
+	defaultQueueTimeout    = 5 * time.Second
+	defaultResolveInterval = 30 * time.Second
+)
+
+func (b Backend) pool() poolConfig {
+	return poolConfig{
+		MaxConnections: orDefault(b.MaxConnections, defaultMaxConnections, noLimit),
+		QueueTimeout:   orDefault(b.QueueTimeout, defaultQueueTimeout, 0),
+	}
+}
+
+func (b Backend) resolveInterval() time.Duration {
+	return orDefault(b.ResolveInterval, defaultResolveInterval, 0)
+}
+
+// poolPolicy is the pool's name in grpc-go's registry of balancing policies.
+const poolPolicy = "culvert_pool"
+
+func init() { balancer.Register(poolBuilder{}) }
+
+// A poolConfig is the pool's part of grpc-go's service config.
+type poolConfig struct {
+	serviceconfig.LoadBalancingConfig `json:"-"`
+
+	MaxConnections int           // to each address
+	QueueTimeout   time.Duration // of a call that waits for a place
+}
+
+// serviceConfig returns the service config that selects the pool.
+func (c poolConfig) serviceConfig() string {
+	b, err := json.Marshal(map[string]any{"loadBalancingConfig": []any{map[string]poolConfig{poolPolicy: c}}})
+	if err != nil { // two numbers always encode
+		panic("BUG: service config: " + err.Error())
+	}
+	return string(b)
+}
+
+// poolBuilder is the pool's entry in grpc-go's registry.
+type poolBuilder struct{}
+
+// Name is the policy's name in a service config.
+func (poolBuilder) Name() string { return poolPolicy }
+
+// ParseConfig reads what serviceConfig wrote.
+func (poolBuilder) ParseConfig(js json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
+	var c poolConfig
+	err := json.Unmarshal(js, &c)
+	return c, err
+}
+
+// Build returns the balancer of one upstream.
+func (poolBuilder) Build(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
+	return &pool{cc: cc}
+}
+
+// A pool is grpc-go's balancer for one upstream, and its picker.
+//
+// It calls the backend's addresses in turn. To each address it has one
+// connection, and opens further ones when a call finds no place on any: a
+// place is what the backend's MAX_CONCURRENT_STREAMS leaves room for. A call
+// without a place waits in one queue for all addresses. Connections that are no
+// longer needed are closed, once their calls have ended.
+//
+// grpc-go calls the methods of balancer.Balancer and the listeners of
+// connections one after the other, Pick from each call's goroutine.
+type pool struct {
+	cc       balancer.ClientConn
+	trimming sync.WaitGroup // a timer of trim, until it has run or is stopped
+
+	mu        sync.Mutex
+	config    poolConfig
+	addresses []*backendAddress
+	ready     []*backendAddress // those with a connection that takes calls
+	turn      int               // the place in ready of the address called last
+	queue     list.List         // of *placeWaiter, those that came first in front
+	failure   error             // why there is no connection, when attempts have failed
+	watcher   connectionWatcher // nil: the target's resolver doesn't care
+	trimTimer *time.Timer       // nil: no address has more than one connection
+	closed    bool
+	unused    []balancer.SubConn // to shut down once mu is free
+}
+
+// A connectionWatcher is told whether there is any connection to the backend.
+// It must not wait.
+type connectionWatcher interface{ connected(yes bool) }
+
+// watcherKey is the resolver.State attribute for the connectionWatcher.
+type watcherKey struct{}
+
+// A backendAddress is one address of the backend. Its fields are guarded by
+// the pool's mu.
+type backendAddress struct {
+	pool     *pool
+	key      string
+	endpoint resolver.Endpoint
+	conns    []*backendConn // at least one
+	streams  int            // MAX_CONCURRENT_STREAMS, as last announced here
+	calls    int            // on its connections
+	peak     int            // the most calls since the last trim
+}
+
+// A backendConn is a connection to an address, and those that replace it when
+// it is lost. Its fields are guarded by the pool's mu.
+type backendConn struct {
+	address *backendAddress
+	sub     balancer.SubConn
+	link    *backendLink // the connection that takes calls; nil: there is none
+	next    *backendLink // the connection whose handshake ended last
+	failure error        // of the last attempt, until one succeeds
+	spare   bool         // it takes calls only when the others are full
+	closed  bool
+}
+
+// unlock also shuts down the connections that are no longer used: that may
+// wait for the goroutine that reads from them, which may wait for mu.
+func (p *pool) unlock() {
+	unused := p.unused
+	p.unused = nil
+	p.mu.Unlock()
+	for _, sub := range unused {
+		sub.Shutdown() // the calls on it go on
+	}
+}
+
+// UpdateClientConnState takes the addresses that the target resolves to now.
+func (p *pool) UpdateClientConnState(s balancer.ClientConnState) error {
+	p.mu.Lock()
+	defer p.unlock()
+	if config, ok := s.BalancerConfig.(poolConfig); ok {
+		p.config = config
+	}
+	p.watcher, _ = s.ResolverState.Attributes.Value(watcherKey{}).(connectionWatcher)
+	before := p.addresses
+	p.addresses = nil
+	for _, e := range s.ResolverState.Endpoints {
+		key := endpointKey(e)
+		if p.find(p.addresses, key) != nil {
+			continue // named twice
+		}
+		a := p.find(before, key)
+		if a == nil {
+			a = &backendAddress{pool: p, key: key, endpoint: e}
+			a.connect()
+		}
+		p.addresses = append(p.addresses, a)
+	}
+	for _, a := range before {
+		if p.find(p.addresses, a.key) == nil {
+			for _, c := range a.conns {
+				c.close()
+			}
+		}
+	}
+	p.publish()
+	if len(p.addresses) == 0 {
+		return balancer.ErrBadResolverState
+	}
+	return nil
+}
+
+func (p *pool) find(in []*backendAddress, key string) *backendAddress {
+	i := slices.IndexFunc(in, func(a *backendAddress) bool { return a.key == key })
+	if i < 0 {
+		return nil
+	}
+	return in[i]
+}
+
+// endpointKey tells endpoints apart.
+func endpointKey(e resolver.Endpoint) string {
+	var key strings.Builder
+	for _, a := range e.Addresses {
+		key.WriteString(a.Addr + " " + a.ServerName + "\n")
+	}
+	return key.String()
+}
+
+// ResolverError is why there is no address. Addresses that are known stay.
+func (p *pool) ResolverError(err error) {
+	p.mu.Lock()
+	defer p.unlock()
+	if len(p.addresses) == 0 {
+		p.failure = err
+		p.publish()
+	}
+}
+
+// UpdateSubConnState is not called: each connection has a listener.
+func (p *pool) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
+
+// ExitIdle does nothing: the pool connects without being asked.
+func (p *pool) ExitIdle() {}
+
+// Close ends the pool's work. grpc-go closes the connections.
+func (p *pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	if p.trimTimer != nil && p.trimTimer.Stop() {
+		p.trimming.Done()
+	}
+	for _, a := range p.addresses {
+		for _, c := range a.conns {
+			c.close()
+		}
+	}
+	p.fail(errors.New("the upstream is closed"))
+	p.unlock()
+	p.trimming.Wait()
+}
+
+// poolConnKey is the address attribute that tells a handshake whose connection it
+// is for.
+type poolConnKey struct{}
+
+// connect opens a further connection. mu is held.
+func (a *backendAddress) connect() {
+	c := &backendConn{address: a}
+	addresses := slices.Clone(a.endpoint.Addresses)
+	for i := range addresses {
+		addresses[i].Attributes = addresses[i].Attributes.WithValue(poolConnKey{}, c)
+	}
+	sub, err := a.pool.cc.NewSubConn(addresses, balancer.NewSubConnOptions{StateListener: c.changed}) //nolint:staticcheck // deprecated for several addresses alone, and an endpoint of DNS has one
+	if err != nil {
+		return // grpc-go refuses only when the upstream is being closed
+	}
+	c.sub = sub
+	a.conns = append(a.conns, c)
+	sub.Connect()
+	if len(a.conns) > 1 {
+		a.pool.startTrimming()
+	}
+}
+
+// changed follows one connection's state.
+func (c *backendConn) changed(s balancer.SubConnState) {
+	p := c.address.pool
+	p.mu.Lock()
+	defer p.unlock()
+	if c.closed {
+		return
+	}
+	switch s.ConnectivityState {
+	case connectivity.Ready:
+		c.link, c.failure = c.next, nil
+		c.address.streams = c.link.max
+	case connectivity.TransientFailure:
+		c.lose()
+		c.failure = s.ConnectionError
+	case connectivity.Idle: // it was lost, or the wait after a failure is over
+		c.lose()
+		if p.queue.Len() == 0 && c.address.hasOther(c) {
+			c.close()
+		} else {
+			c.sub.Connect()
+		}
+	default:
+	}
+	p.publish()
+}
+
+// hasOther reports whether the address does without c. mu is held.
+func (a *backendAddress) hasOther(c *backendConn) bool {
+	return slices.ContainsFunc(a.conns, func(other *backendConn) bool {
+		return other != c && other.failure == nil
+	})
+}
+
+// lose forgets a connection that takes no further calls. The calls on it may
+// go on: their places are gone all the same. mu is held.
+func (c *backendConn) lose() {
+	if c.link == nil {
+		return
+	}
+	c.link.lost = true
+	c.address.calls -= c.link.calls
+	c.link, c.spare = nil, false
+}
+
+// close gives c up. mu is held.
+func (c *backendConn) close() {
+	c.lose()
+	c.closed = true
+	a := c.address
+	a.conns = slices.DeleteFunc(slices.Clone(a.conns), func(other *backendConn) bool { return other == c })
+	a.pool.unused = append(a.pool.unused, c.sub)
+}
+
+// publish tells grpc-go the state of the connections, which makes calls that
+// wait for a change pick again, and gives out the places there are. mu is held.
+func (p *pool) publish() {
+	if p.closed {
+		return
+	}
+	p.ready = nil
+	var failed error
+	connecting := false
+	for _, a := range p.addresses {
+		if slices.ContainsFunc(a.conns, func(c *backendConn) bool { return c.link != nil }) {
+			p.ready = append(p.ready, a)
+		}
+		for _, c := range a.conns {
+			if c.failure == nil {
+				connecting = true
+			} else {
+				failed = c.failure
+			}
+		}
+	}
+	state := connectivity.TransientFailure
+	switch {
+	case len(p.ready) > 0:
+		state, p.failure = connectivity.Ready, nil
+	case connecting:
+		state, p.failure = connectivity.Connecting, nil
+	case failed != nil:
+		p.failure = failed
+	case p.failure == nil:
+		p.failure = errors.New("the backend's name has no addresses")
+	}
+	if p.watcher != nil {
+		p.watcher.connected(state == connectivity.Ready)
+	}
+	p.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: p})
+	if state == connectivity.TransientFailure {
+		p.fail(p.failure)
+	}
+	p.grant()
+	p.grow()
+}
+
+// grow opens the connections that the calls in the queue need. mu is held.
+func (p *pool) grow() {
+	coming := 0 // places on connections that are being opened
+	for _, a := range p.ready {
+		for _, c := range a.conns {
+			if c.link == nil {
+				coming += a.streams
+			}
+		}
+	}
+	for coming < p.queue.Len() {
+		a := p.growable()
+		if a == nil {
+			return
+		}
+		a.connect()
+		coming += a.streams
+	}
+}
+
+// growable returns the address with the fewest connections among those that
+// may have a further one. It returns nil if there is none. mu is held.
+func (p *pool) growable() *backendAddress {
+	var best *backendAddress
+	for _, a := range p.ready {
+		if len(a.conns) >= p.config.MaxConnections || a.streams == 0 || best != nil && len(a.conns) >= len(best.conns) {
+			continue
+		}
+		if !slices.ContainsFunc(a.conns, func(c *backendConn) bool { return c.failure != nil }) {
+			best = a
+		}
+	}
+	return best
+}
+
+// trimInterval is how long there must have been room to spare before a
+// connection is closed.
+const trimInterval = 10 * time.Second
+
+// startTrimming has trim called after the interval. mu is held.
+func (p *pool) startTrimming() {
+	if p.trimTimer == nil && !p.closed {
+		p.trimming.Add(1)
+		p.trimTimer = time.AfterFunc(trimInterval, p.trim)
+	}
+}
+
+// trim closes connections that were not needed for an interval.
+func (p *pool) trim() {
+	defer p.trimming.Done()
+	p.mu.Lock()
+	defer p.unlock()
+	p.trimTimer = nil
+	for _, a := range p.addresses {
+		a.trim(p.queue.Len() == 0)
+		if len(a.conns) > 1 {
+			p.startTrimming()
+		}
+	}
+}
+
+// trim gives no further calls to connections that the calls of the last
+// interval did without, and closes those that have none. mu is held.
+func (a *backendAddress) trim(unqueued bool) {
+	var used []*backendConn
+	for _, c := range a.conns {
+		if c.link != nil && !c.spare {
+			used = append(used, c)
+		}
+	}
+	slices.SortFunc(used, func(a, b *backendConn) int { return a.link.calls - b.link.calls })
+	for n := len(used) - 1; unqueued && n > 0 && a.peak <= n*a.streams-a.streams/4; n-- {
+		used[len(used)-1-n].spare = true
+	}
+	a.peak = a.calls
+	for _, c := range slices.Clone(a.conns) {
+		if c.spare && c.link.calls == 0 {
+			c.close()
+		}
+	}
+}

@@ -1,0 +1,461 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/test/bufconn"
+)
+
+// A countedBackend is a backend in memory that counts its connections and the
+// calls on each. A call lasts until its client ends it.
+type countedBackend struct {
+	Backend
+
+	ln *bufconn.Listener
+
+	mu       sync.Mutex
+	open     map[net.Conn]bool
+	most     int // of them at once
+	down     bool
+	attempts *atomic.Int64   // to connect; nil: nobody asks
+	calls    []*atomic.Int64 // by connection, in the order in which they came
+}
+
+type callsKey struct{}
+
+// TagConn gives a connection its counter.
+func (b *countedBackend) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	calls := new(atomic.Int64)
+	b.calls = append(b.calls, calls)
+	return context.WithValue(ctx, callsKey{}, calls)
+}
+
+func (b *countedBackend) HandleConn(context.Context, stats.ConnStats) {}
+
+func (b *countedBackend) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+func (b *countedBackend) HandleRPC(context.Context, stats.RPCStats) {}
+
+// callsBy returns the calls by connection.
+func (b *countedBackend) callsBy() (calls []int) {
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.calls {
+		calls = append(calls, int(c.Load()))
+	}
+	return calls
+}
+
+func newCountedBackend(t *testing.T, streams uint32) *countedBackend {
+	t.Helper()
+	b := &countedBackend{ln: bufconn.Listen(1 << 20), open: map[net.Conn]bool{}}
+	stop := serveBackend(t, b.ln, func(ss grpc.ServerStream) error {
+		calls := ss.Context().Value(callsKey{}).(*atomic.Int64)
+		calls.Add(1)
+		defer calls.Add(-1)
+		return hold(ss)
+	}, grpc.MaxConcurrentStreams(streams), grpc.StatsHandler(b))
+	t.Cleanup(stop)
+	b.Backend = Backend{Target: "passthrough:///bubble", Dial: b.dial}
+	return b
+}
+
+type countedConn struct {
+	net.Conn
+	closed func()
+}
+
+func (c *countedConn) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+func (b *countedBackend) dial(ctx context.Context, _ string) (net.Conn, error) {
+	b.mu.Lock()
+	down := b.down
+	if b.attempts != nil {
+		b.attempts.Add(1)
+	}
+	b.mu.Unlock()
+	if down {
+		return nil, errors.New("the backend is down")
+	}
+	conn, err := b.ln.DialContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open[conn] = true
+	b.most = max(b.most, len(b.open))
+	return &countedConn{conn, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.open, conn)
+	}}, nil
+}
+
+// connections returns how many there are now.
+func (b *countedBackend) connections() int {
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.open)
+}
+
+// crash cuts all connections, and refuses further ones until up.
+func (b *countedBackend) crash() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.down = true
+	for conn := range b.open {
+		_ = conn.Close() // its other end learns of it
+	}
+}
+
+func (b *countedBackend) up() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.down = false
+}
+
+// holding opens n calls one after the other. end ends one of them.
+func holding(t *testing.T, u *upstream, n int) (ends []func()) {
+	t.Helper()
+	for i := range n {
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := openCall(ctx, u, &Call{Method: testMethod}, nil); err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
+		ends = append(ends, cancel)
+		synctest.Wait() // the backend has it
+	}
+	return ends
+}
+
+func endAll(ends []func()) {
+	for _, end := range ends {
+		end()
+	}
+	synctest.Wait()
+}
+
+// TestFurtherConnections: a connection is opened for the first call that finds
+// no place, and not before; those that stay without use are closed.
+func TestFurtherConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 100)
+		u := upstreamTo(t, b.Backend)
+		ends := holding(t, u, 100)
+		if got := b.connections(); got != 1 {
+			t.Errorf("%d connections for 100 calls, want 1", got)
+		}
+		ends = append(ends, holding(t, u, 150)...)
+		if got := b.connections(); got != 3 {
+			t.Errorf("%d connections for 250 calls, want 3", got)
+		}
+		endAll(ends[50:])
+		time.Sleep(trimInterval + time.Second)
+		if got := b.connections(); got != 3 {
+			t.Errorf("%d connections behind a busy interval, want 3", got)
+		}
+		time.Sleep(trimInterval)
+		if got := b.connections(); got != 1 {
+			t.Errorf("%d connections for 50 calls on the first, want 1", got)
+		}
+		endAll(ends[:50])
+		time.Sleep(time.Hour)
+		if got := b.connections(); got != 1 {
+			t.Errorf("%d connections without a call, want 1", got)
+		}
+	})
+}
+
+// TestEmptiestConnection: a new call goes where the fewest are.
+func TestEmptiestConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 10)
+		u := upstreamTo(t, b.Backend)
+		ends := holding(t, u, 20)
+		endAll(ends[:6])
+		endAll(ends[10:12])
+		for _, want := range [][]int{{5, 8}, {6, 8}, {7, 8}, {8, 8}} {
+			holding(t, u, 1)
+			if got := b.callsBy(); !slices.Equal(got, want) {
+				t.Errorf("%v calls, want %v", got, want)
+			}
+		}
+	})
+}
+
+// TestSpareConnectionIsUsedAgain, rather than another one opened.
+func TestSpareConnectionIsUsedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 10)
+		u := upstreamTo(t, b.Backend)
+		ends := holding(t, u, 15)
+		endAll(ends[:9])
+		endAll(ends[11:]) // one call on the first connection, one on the second
+		time.Sleep(2*trimInterval + time.Second)
+		if got := b.connections(); got != 2 {
+			t.Errorf("%d connections, want 2: each has a call", got)
+		}
+		holding(t, u, 18)
+		if got := b.connections(); got != 2 || b.most != 2 {
+			t.Errorf("%d connections, %d at most, want 2 for 20 calls", got, b.most)
+		}
+	})
+}
+
+// TestQueueOfCalls: calls that wait for a place get one in the order in which
+// they came.
+func TestQueueOfCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 2)
+		b.MaxConnections, b.QueueTimeout = 1, time.Hour
+		u := upstreamTo(t, b.Backend)
+		ends := holding(t, u, 2)
+		const n = 50
+		opened := make(chan int, n)
+		for i := range n {
+			go func() {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel() // gives the place to the next
+				if _, err := openCall(ctx, u, &Call{Method: testMethod}, nil); err != nil {
+					t.Errorf("call %d: %v", i, err)
+				}
+				opened <- i
+			}()
+			synctest.Wait() // it waits
+			if len(opened) > 0 {
+				t.Fatalf("call %d has a place, and all were taken", i)
+			}
+		}
+		ends[0]()
+		for want := range n {
+			if got := <-opened; got != want {
+				t.Errorf("call %d came through, want %d", got, want)
+			}
+		}
+	})
+}
+
+// TestQueuedCallEnds with the time for it, as OVERLOADED, and with its own
+// deadline.
+func TestQueuedCallEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 3)
+		b.MaxConnections, b.QueueTimeout = 2, 7*time.Second
+		u := upstreamTo(t, b.Backend)
+		holding(t, u, 6)
+		start := time.Now()
+		e := callUpstream(t.Context(), t, u, nil)
+		if got := time.Since(start); got != b.QueueTimeout || e.status.Code() != codes.Unavailable || e.reason != ReasonOverloaded {
+			t.Errorf("got %v for %s after %v, want UNAVAILABLE for %s after %v", e.status, e.reason, got, ReasonOverloaded, b.QueueTimeout)
+		}
+		info := errorInfo(t, e.status).GetMetadata()
+		if text := e.status.Message(); !strings.Contains(text, keyMaxConnections) || !strings.Contains(text, keyQueueTimeout) || info["limit"] != keyMaxConnections || info["sent"] != "no" {
+			t.Errorf("%q with %v doesn't name the keys", text, info)
+		}
+		start = time.Now()
+		ctx, cancel := context.WithDeadlineCause(t.Context(), start.Add(time.Second), errDeadline)
+		defer cancel()
+		if e := callUpstream(ctx, t, u, nil); e.reason != ReasonDeadlineExceeded || time.Since(start) != time.Second {
+			t.Errorf("got %v for %s after %v, want %s after 1s", e.status, e.reason, time.Since(start), ReasonDeadlineExceeded)
+		}
+	})
+}
+
+// TestQueueOutlastsTheWaitForAConnection: the two have bounds of their own.
+func TestQueueOutlastsTheWaitForAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 1)
+		b.MaxConnections, b.QueueTimeout = 1, time.Minute
+		u := upstreamTo(t, b.Backend)
+		ends := holding(t, u, 1)
+		timer := time.AfterFunc(2*upstreamPatience, ends[0])
+		defer timer.Stop()
+		start := time.Now()
+		ends = holding(t, u, 1)
+		if got := time.Since(start); got != 2*upstreamPatience {
+			t.Errorf("the call has its place after %v, want %v", got, 2*upstreamPatience)
+		}
+		time.Sleep(time.Hour) // and nothing cuts it later
+		if got := b.callsBy(); !slices.Equal(got, []int{1}) {
+			t.Errorf("%v calls, want 1", got)
+		}
+		endAll(ends)
+	})
+}
+
+// TestNoWaitForAPlace: 0s in the configuration.
+func TestNoWaitForAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 1)
+		b.MaxConnections, b.QueueTimeout = 1, -1
+		u := upstreamTo(t, b.Backend)
+		holding(t, u, 1)
+		start := time.Now()
+		if e := callUpstream(t.Context(), t, u, nil); e.reason != ReasonOverloaded || time.Since(start) != 0 {
+			t.Errorf("got %v after %v, want %s at once", e.status, time.Since(start), ReasonOverloaded)
+		}
+	})
+}
+
+// TestCrashUnderSeveralConnections: all calls end, one connection is opened
+// again, and the calls that wait for it get more as they need them.
+func TestCrashUnderSeveralConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 10)
+		u := upstreamTo(t, b.Backend)
+		var ended sync.WaitGroup
+		for i := range 35 {
+			call, err := openCall(t.Context(), u, &Call{Method: testMethod}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended.Go(func() {
+				_, err := call.recv()
+				if f := (*fault)(nil); !errors.As(err, &f) || f.reason != ReasonUpstreamReset {
+					t.Errorf("call %d ended with %v, want %s", i, err, ReasonUpstreamReset)
+				}
+			})
+		}
+		b.crash()
+		ended.Wait()
+		time.Sleep(time.Minute)
+		if got := b.connections(); got != 0 {
+			t.Fatalf("%d connections to a backend that is down", got)
+		}
+		b.up()
+		time.Sleep(2 * time.Second) // the next attempt
+		if got := b.connections(); got != 1 {
+			t.Errorf("%d connections without calls, want 1", got)
+		}
+		holding(t, u, 35)
+		if got := b.connections(); got != 4 {
+			t.Errorf("%d connections for 35 calls, want 4", got)
+		}
+	})
+}
+
+// TestFurtherConnectionThatFails: the calls that have a place go on, those in
+// the queue wait for one of theirs, and no attempt follows without a pause.
+func TestFurtherConnectionThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 1)
+		u := upstreamTo(t, b.Backend)
+		ends := holding(t, u, 1)
+		var attempts atomic.Int64
+		b.mu.Lock()
+		b.down, b.attempts = true, &attempts
+		b.mu.Unlock()
+		for range 20 {
+			if e := callUpstream(t.Context(), t, u, nil); e.reason != ReasonOverloaded || !strings.Contains(e.status.Message(), "no further connection could be opened") {
+				t.Fatalf("got %v for %s, want %s", e.status, e.reason, ReasonOverloaded)
+			}
+		}
+		if took, got := 20*defaultQueueTimeout, attempts.Load(); got > int64(took/(700*time.Millisecond)) || got < 20 {
+			t.Errorf("%d attempts in %v", got, took)
+		}
+		b.up()
+		ends = append(ends, holding(t, u, 1)...)
+		if got := b.callsBy(); !slices.Equal(got, []int{1, 1}) {
+			t.Errorf("%v calls by connection, want 1 on each", got)
+		}
+		endAll(ends)
+	})
+}
+
+// TestLostConnectionsPlaces: calls that a connection took with it leave no
+// place taken.
+func TestLostConnectionsPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 5)
+		b.MaxConnections = 1
+		u := upstreamTo(t, b.Backend)
+		for range 10 {
+			holding(t, u, 5)
+			b.crash()
+			synctest.Wait()
+			b.up()
+			time.Sleep(2 * time.Second)
+		}
+		if got := b.connections(); got != 1 {
+			t.Errorf("%d connections, want 1", got)
+		}
+	})
+}
+
+// TestSettingsThatChange: the backend says at any time how many calls it takes.
+func TestSettingsThatChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := bufconn.Listen(1 << 20)
+		b := inBubble(ln)
+		b.MaxConnections = 1
+		u := upstreamTo(t, b)
+		raw, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		framer := http2.NewFramer(raw, raw)
+		var reading sync.WaitGroup
+		reading.Go(func() { _, _ = io.Copy(io.Discard, raw) })
+		set := func(max uint32) {
+			t.Helper()
+			if err := framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 16}, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: max}); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+		}
+		set(2)
+		ends := holding(t, u, 2)
+		opened := make(chan error, 2)
+		for range 2 {
+			go func() {
+				_, err := openCall(t.Context(), u, &Call{Method: testMethod}, nil)
+				opened <- err
+			}()
+		}
+		synctest.Wait()
+		if len(opened) != 0 {
+			t.Error("a third call has a place, and two are allowed")
+		}
+		set(3)
+		if len(opened) != 1 {
+			t.Errorf("%d calls came through, want 1", len(opened))
+		}
+		set(1)
+		endAll(ends)
+		if len(opened) != 1 {
+			t.Errorf("%d calls came through, want 1: one is allowed, and it is there", len(opened))
+		}
+		set(0)
+		set(100)
+		for range 2 {
+			if err := <-opened; err != nil {
+				t.Error(err)
+			}
+		}
+		_ = raw.Close() // ends the reading
+		_ = ln.Close()
+		reading.Wait()
+	})
+}

@@ -1,0 +1,213 @@
+package bridge
+
+import (
+	"container/list"
+	"context"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+)
+
+// maxPlaces bounds the places on a connection, so that their sum is a number.
+const maxPlaces = 1 << 20
+
+// A backendLink is one HTTP/2 connection to the backend and the places on it.
+// Its fields are guarded by the pool's mu.
+type backendLink struct {
+	conn  *backendConn
+	max   int  // MAX_CONCURRENT_STREAMS
+	calls int  // that have a place
+	lost  bool // it takes no further calls
+	done  func(balancer.DoneInfo)
+}
+
+// newBackendLink returns the link of a handshake that has ended. It returns
+// nil if the context isn't of a pool's connection.
+func newBackendLink(ctx context.Context) *backendLink {
+	c, ok := credentials.ClientHandshakeInfoFromContext(ctx).Attributes.Value(poolConnKey{}).(*backendConn)
+	if !ok {
+		return nil
+	}
+	l := &backendLink{conn: c, max: maxPlaces} // RFC 9113 §6.5.2: initially, there is no limit
+	l.done = l.release
+	p := c.address.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.next = l
+	return l
+}
+
+// allow takes the backend's MAX_CONCURRENT_STREAMS.
+func (l *backendLink) allow(streams uint32) {
+	p := l.conn.address.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.max = int(min(streams, maxPlaces))
+	if l == l.conn.link {
+		l.conn.address.streams = l.max
+		p.grant()
+		p.grow()
+	}
+}
+
+// release gives a call's place back.
+func (l *backendLink) release(balancer.DoneInfo) {
+	p := l.conn.address.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.calls--
+	if !l.lost {
+		l.conn.address.calls--
+		p.grant()
+	}
+}
+
+func (l *backendLink) result() balancer.PickResult {
+	return balancer.PickResult{SubConn: l.conn.sub, Done: l.done}
+}
+
+// A placeWaiter is a call that waits for a place.
+type placeWaiter struct {
+	place *list.Element
+	ended chan struct{} // closed once link or err is set
+	link  *backendLink
+	err   error
+}
+
+// end is called once, with the waiter out of the queue.
+func (w *placeWaiter) end(l *backendLink, err error) {
+	w.link, w.err = l, err
+	close(w.ended)
+}
+
+// Pick gives a call its place. Without a connection it has grpc-go wait for
+// one. When all places are taken it waits itself, against grpc-go's advice: an
+// error would make grpc-go wake all calls for each place, in no order. grpc-go
+// holds no lock meanwhile, and the call's context ends the wait.
+func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	p.mu.Lock()
+	if len(p.ready) == 0 {
+		defer p.mu.Unlock()
+		if p.failure != nil {
+			return balancer.PickResult{}, p.failure
+		}
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	}
+	if p.queue.Len() == 0 {
+		if l := p.take(); l != nil {
+			p.mu.Unlock()
+			return l.result(), nil
+		}
+	}
+	w := &placeWaiter{ended: make(chan struct{})}
+	w.place = p.queue.PushBack(w)
+	p.grow()
+	patience := p.config.QueueTimeout
+	p.mu.Unlock()
+	return p.wait(info.Ctx, w, patience)
+}
+
+// take takes a place for a call: on the address whose turn it is, or on the
+// next one with room. It returns nil if all places are taken. mu is held.
+func (p *pool) take() *backendLink {
+	for _, spare := range [...]bool{false, true} {
+		for range p.ready {
+			p.turn = (p.turn + 1) % len(p.ready)
+			if l := p.ready[p.turn].take(spare); l != nil {
+				return l
+			}
+		}
+	}
+	return nil
+}
+
+// take takes a place on the emptiest connection. mu is held.
+func (a *backendAddress) take(spare bool) *backendLink {
+	var best *backendLink
+	for _, c := range a.conns {
+		if l := c.link; l != nil && c.spare == spare && l.calls < l.max && (best == nil || l.calls < best.calls) {
+			best = l
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	best.conn.spare = false
+	best.calls++
+	a.calls++
+	a.peak = max(a.peak, a.calls)
+	return best
+}
+
+// grant gives the places there are to the calls that wait. mu is held.
+func (p *pool) grant() {
+	for p.queue.Len() > 0 {
+		l := p.take()
+		if l == nil {
+			return
+		}
+		p.queue.Remove(p.queue.Front()).(*placeWaiter).end(l, nil)
+	}
+}
+
+// fail ends the waiting of all calls. mu is held.
+func (p *pool) fail(err error) {
+	for p.queue.Len() > 0 {
+		p.queue.Remove(p.queue.Front()).(*placeWaiter).end(nil, err)
+	}
+}
+
+// wait returns when the call has its place, or never gets one.
+func (p *pool) wait(ctx context.Context, w *placeWaiter, patience time.Duration) (balancer.PickResult, error) {
+	known := factsOf(ctx)
+	defer known.suspendPatience()()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	var err error
+	select {
+	case <-w.ended:
+	case <-ctx.Done():
+		err = status.FromContextError(ctx.Err()).Err()
+	case <-late.C:
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-w.ended:
+		if w.err != nil {
+			return balancer.PickResult{}, w.err
+		}
+		return w.link.result(), nil
+	default:
+		p.queue.Remove(w.place)
+	}
+	if err == nil {
+		f := p.refusal(patience)
+		if known != nil {
+			known.refusal.Store(f)
+		}
+		err = status.Error(codes.Unavailable, f.text)
+	}
+	return balancer.PickResult{}, err
+}
+
+// refusal is why a call gets no place after the patience. mu is held.
+func (p *pool) refusal(patience time.Duration) *fault {
+	if len(p.ready) == 0 {
+		return newFault(ReasonUpstreamUnreachable, "the backend could not be reached")
+	}
+	for _, a := range p.ready {
+		if len(a.conns) < p.config.MaxConnections {
+			f := faultf(ReasonOverloaded, "the backend takes no more calls on its connections, no further connection could be opened, and none of the calls ended within %v (%s)", patience, keyQueueTimeout)
+			f.limit = keyQueueTimeout
+			return f
+		}
+	}
+	f := faultf(ReasonOverloaded, "the backend takes no more calls on a connection, culvert opens no more than %d of them to an address (%s), and none of the calls ended within %v (%s)",
+		p.config.MaxConnections, keyMaxConnections, patience, keyQueueTimeout)
+	f.limit = keyMaxConnections
+	return f
+}

@@ -1,0 +1,222 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/attributes"
+	"google.golang.org/grpc/resolver"
+)
+
+// Bounds of the lookups of one name.
+const (
+	lookupPause   = time.Second      // at least, between two of them, while there is no connection
+	lookupRetry   = 5 * time.Second  // at most, behind one that failed, while there is no connection
+	lookupTimeout = 10 * time.Second // of one
+)
+
+// nameBuilder is the grpc resolver.Builder for names in DNS. It replaces
+// grpc-go's own, which resolves a name only after a connection is lost, and at
+// most every 30 s.
+type nameBuilder struct {
+	interval time.Duration // 0: only while there is no connection
+}
+
+// Scheme is that of targets such as "dns:///host:port". It is also the scheme
+// of those without any.
+func (nameBuilder) Scheme() string { return "dns" }
+
+// Build begins to resolve the target. Its authority is the name server to ask,
+// if it isn't the system's.
+func (b nameBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	host, port, err := splitTarget(target.Endpoint(), "443")
+	if err != nil {
+		return nil, err
+	}
+	r := &nameResolver{cc: cc, host: host, port: port, interval: b.interval, lookup: net.DefaultResolver.LookupHost, changed: make(chan struct{}, 1)}
+	if _, err := netip.ParseAddr(host); err == nil {
+		r.cancel = func() {}
+		r.update([]string{host})
+		return r, nil
+	}
+	if target.URL.Host != "" {
+		server, port, err := splitTarget(target.URL.Host, "53")
+		if err != nil {
+			return nil, err
+		}
+		server = net.JoinHostPort(server, port)
+		var d net.Dialer
+		own := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, network, server)
+		}}
+		r.lookup = own.LookupHost
+	}
+	var ctx context.Context
+	ctx, r.cancel = context.WithCancel(context.Background()) // ended by Close
+	r.watching.Go(func() { r.watch(ctx) })
+	return r, nil
+}
+
+// splitTarget splits "host:port", "host", "[v6]:port", "[v6]" or "v6". Without
+// a host it is this machine.
+func splitTarget(target, defaultPort string) (host, port string, err error) {
+	if target == "" {
+		return "", "", errors.New("no address")
+	}
+	if _, err := netip.ParseAddr(target); err == nil {
+		return target, defaultPort, nil
+	}
+	host, port, err = net.SplitHostPort(target)
+	if err != nil {
+		host, port, err = net.SplitHostPort(target + ":" + defaultPort)
+	}
+	switch {
+	case err != nil:
+		return "", "", fmt.Errorf("address %q: %w", target, err)
+	case port == "":
+		return "", "", fmt.Errorf("address %q ends with a colon: write a port behind it", target)
+	case host == "":
+		host = "localhost"
+	}
+	return host, port, nil
+}
+
+// A nameResolver resolves one name again and again: at an interval while there
+// is a connection to the backend, else every second. A lookup that fails
+// changes nothing: the addresses of the last one stay.
+type nameResolver struct {
+	cc         resolver.ClientConn
+	host, port string
+	interval   time.Duration
+	lookup     func(ctx context.Context, host string) ([]string, error)
+	cancel     context.CancelFunc
+	watching   sync.WaitGroup
+
+	changed chan struct{} // one place: connectedNow has changed
+
+	mu           sync.Mutex
+	connectedNow bool
+}
+
+// connected is told by the pool whether there is any connection.
+func (r *nameResolver) connected(yes bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.connectedNow == yes {
+		return
+	}
+	r.connectedNow = yes
+	select {
+	case r.changed <- struct{}{}:
+	default: // watch has yet to look
+	}
+}
+
+func (r *nameResolver) isConnected() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.connectedNow
+}
+
+// ResolveNow does nothing: grpc-go calls it for each connection that is lost
+// or fails, and connected tells when that matters.
+func (r *nameResolver) ResolveNow(resolver.ResolveNowOptions) {}
+
+// Close ends the lookups.
+func (r *nameResolver) Close() {
+	r.cancel()
+	r.watching.Wait()
+}
+
+// watch is the resolver's goroutine.
+func (r *nameResolver) watch(ctx context.Context) {
+	var known []string
+	failures := 0
+	for ctx.Err() == nil {
+		began := time.Now()
+		found, err := r.resolve(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			failures++
+			if known == nil {
+				r.cc.ReportError(err)
+			}
+		default:
+			failures = 0
+			if !slices.Equal(found, known) {
+				known = found
+				r.update(found)
+			}
+		}
+		r.rest(ctx, began, failures)
+	}
+}
+
+// rest returns when the time has come for the next lookup.
+func (r *nameResolver) rest(ctx context.Context, began time.Time, failures int) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		if pause, again := r.pause(failures); again {
+			timer.Reset(time.Until(began.Add(pause)))
+		} else {
+			timer.Stop()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-r.changed:
+		}
+	}
+}
+
+// pause returns the time from one lookup to the next, after a number of
+// failures in succession. again is false if there is none.
+func (r *nameResolver) pause(failures int) (pause time.Duration, again bool) {
+	pause = lookupPause
+	if failures > 0 {
+		pause = min(lookupPause<<min(failures-1, 5), lookupRetry)
+	}
+	if r.isConnected() {
+		pause = r.interval
+	}
+	return pause + rand.N(pause/10+1), pause > 0 //nolint:gosec // it spreads lookups
+}
+
+// resolve returns the name's addresses, sorted.
+func (r *nameResolver) resolve(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	found, err := r.lookup(ctx, r.host)
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound, err == nil && len(found) == 0:
+		return nil, fmt.Errorf("%s: no such host", r.host)
+	case err != nil:
+		return nil, err
+	}
+	slices.Sort(found)
+	return slices.Compact(found), nil
+}
+
+// update tells grpc-go the addresses, and the pool whom to tell of connections.
+func (r *nameResolver) update(hosts []string) {
+	s := resolver.State{Attributes: attributes.New(watcherKey{}, r)}
+	for _, host := range hosts {
+		a := resolver.Address{Addr: net.JoinHostPort(host, r.port)}
+		s.Addresses = append(s.Addresses, a)
+		s.Endpoints = append(s.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{a}})
+	}
+	_ = r.cc.UpdateState(s) // an error is about a list without addresses
+}
