@@ -18,21 +18,22 @@ type world struct {
 // that begins with file: by that file's content without its last line's end.
 //
 // What a reference brings in is never looked at again, so a value can't name
-// another one.
-func (w world) expand(text, dir string) (string, error) {
+// another one. It returns the file that it read, too, "" if none.
+func (w world) expand(text, dir string) (value, file string, err error) {
 	name, isFile := strings.CutPrefix(text, "file:")
-	value, err := w.variables(name)
+	value, err = w.variables(name)
 	if err != nil || !isFile {
-		return value, err
+		return value, "", err
 	}
-	if !filepath.IsAbs(value) {
-		value = filepath.Join(dir, value)
+	file = value
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(dir, file)
 	}
-	content, err := w.read(value)
+	content, err := w.read(file)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r"), nil
+	return strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r"), file, nil
 }
 
 var variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)

@@ -21,12 +21,18 @@ type Loaded struct {
 	// File is the file that was read, "" if none was.
 	File string
 
+	// References are the files that values of File name by "file:".
+	References []Reference
+
 	// Warnings say what is legal and yet probably not meant, each with place
 	// and remedy.
 	Warnings []string
 
 	origins map[string]origin // of the keys that somebody set
 }
+
+// A Reference is a value that stands in a file of its own.
+type Reference struct{ Key, File string }
 
 // An origin is the place where a person finds a value: a flag, a variable, or
 // a line of the file.
@@ -165,6 +171,7 @@ func (l *Loaded) merge(doc document, flags map[string]any) error {
 			}
 		}
 	}
+	l.References = doc.references
 	l.inherit()
 	return nil
 }

@@ -19,6 +19,8 @@ import (
 type document struct {
 	values map[string]any // nested as the file is; a leaf is a string, a []string or a []section
 	lines  map[string]int // by the key's whole name; that of a list's entry by "listen[1]"
+
+	references []Reference
 }
 
 // parse reads the file's content. It reports everything that is wrong, each
@@ -42,6 +44,7 @@ func parseWith(keys *table, name string, data []byte, w world) (document, []erro
 		return doc, []error{p.syntax(err)}
 	}
 	doc.values = p.mapping(file.Content[0], scope{keys, ""}, "")
+	doc.references = p.references
 	var second yaml.Node
 	switch err := decoder.Decode(&second); {
 	case errors.Is(err, io.EOF):
@@ -54,10 +57,11 @@ func parseWith(keys *table, name string, data []byte, w world) (document, []erro
 }
 
 type reader struct {
-	name  string
-	world world
-	lines map[string]int
-	errs  []error
+	name       string
+	world      world
+	lines      map[string]int
+	references []Reference
+	errs       []error
 }
 
 func (p *reader) errorf(at *yaml.Node, format string, args ...any) {
@@ -286,10 +290,13 @@ func (p *reader) scalar(node *yaml.Node, t target) (string, bool) {
 		return "", false
 	}
 	dir := filepath.Dir(p.name)
-	value, err := p.world.expand(node.Value, dir)
+	value, file, err := p.world.expand(node.Value, dir)
 	if err != nil {
 		p.errorf(node, "%s: %w", t.name, err)
 		return "", false
+	}
+	if file != "" {
+		p.references = append(p.references, Reference{t.name, file})
 	}
 	if _, err := t.kind.parse(value); err != nil {
 		p.errorf(node, "%s: %q %w", t.name, node.Value, err)

@@ -1,94 +1,105 @@
 package main
 
 import (
-	"io/fs"
-	"os"
-	"path/filepath"
-	"runtime"
+	"fmt"
 	"slices"
 
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// What everybody who has an account on a host may do with a file or a folder.
+// A guardedFile is a file on which it depends who may enter, and what names it.
+type guardedFile struct {
+	key    string // "" for the configuration itself
+	file   string
+	secret bool // nobody else may read it, either
+}
+
 const (
-	everybodyEnters fs.FileMode = 0o001
-	everybodyWrites fs.FileMode = 0o002
-	everybodyReads  fs.FileMode = 0o004
+	narrowRemedy = "chmod 640 it, or less; a secret of Kubernetes wants defaultMode 0440, and an fsGroup"
+	fileRemedy   = "chmod 644 it, or less"
 )
 
-// exposedSecrets says which of the files that hold private keys somebody else
-// than culvert's user and group can get at. A group is nothing to warn of: it is
-// how Kubernetes gives a secret to a program that isn't root (fsGroup).
-func exposedSecrets(c *config.Loaded) []string {
+// exposedFiles says which files that decide who may enter can be changed by
+// others than root and culvert's user and groups, themselves or by the folders
+// on the way, and which of those that hold secrets everybody can read. A group
+// that reads is nothing to warn of: it is how Kubernetes gives a secret to a
+// program that isn't root (fsGroup).
+func exposedFiles(c *config.Loaded) []string {
 	var warnings []string
-	for _, k := range keyFiles(c) {
-		const remedy = "chmod 640 it, or less; a secret of Kubernetes wants defaultMode 0440, and an fsGroup"
-		switch mode := everybodyMay(k.file); {
-		case mode&everybodyWrites != 0:
-			warnings = append(warnings, c.Errorf(k.key, "%s can be changed by everybody on this host: %s", k.file, remedy).Error())
-		case mode&everybodyReads != 0:
-			warnings = append(warnings, c.Errorf(k.key, "%s can be read by everybody on this host: %s", k.file, remedy).Error())
+	warn := func(key, format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		if key != "" {
+			text = c.Errorf(key, "%s", text).Error()
+		}
+		warnings = append(warnings, text)
+	}
+	w := newWriters()
+	for _, f := range guardedFiles(c) {
+		remedy := fileRemedy
+		if f.secret {
+			remedy = narrowRemedy
+		}
+		changed := false
+		for _, e := range w.exposures(f.file) {
+			changed = changed || !e.folder
+			if e.folder {
+				warn(f.key, "%s can be replaced by %s, since the folder %s %s: %s", f.file, e.who, e.path, e.why, e.remedy)
+			} else {
+				warn(f.key, "%s can be changed by %s: %s", f.file, e.who, remedy)
+			}
+		}
+		if f.secret && !changed && everybodyMay(f.file)&everybodyReads != 0 {
+			warn(f.key, "%s can be read by everybody on this host: %s", f.file, remedy)
 		}
 	}
 	if folder := c.TLS.ACME.Storage; c.TLS.ACME.Enabled() && folder != "" {
-		const remedy = "chmod 700 it, or name a folder in it, which culvert makes for itself"
+		const key, remedy = "tls.acme.storage", "chmod 700 it, or name a folder in it, which culvert makes for itself"
 		switch mode := everybodyMay(folder); {
 		case mode&everybodyEnters == 0:
 		case mode&everybodyWrites != 0:
-			warnings = append(warnings, c.Errorf("tls.acme.storage", "everybody on this host can write to %s, which is to hold private keys: %s", folder, remedy).Error())
+			warn(key, "everybody on this host can write to %s, which is to hold private keys: %s", folder, remedy)
 		case mode&everybodyReads != 0:
-			warnings = append(warnings, c.Errorf("tls.acme.storage", "everybody on this host can look into %s, which is to hold private keys: %s", folder, remedy).Error())
+			warn(key, "everybody on this host can look into %s, which is to hold private keys: %s", folder, remedy)
 		}
 	}
 	return warnings
 }
 
-// A keyFile is a file with a private key, and what names it.
-type keyFile struct{ key, file string }
-
-// keyFiles lists each file once.
-func keyFiles(c *config.Loaded) []keyFile {
-	var files []keyFile
-	add := func(key, file string) {
-		if file != "" && !slices.ContainsFunc(files, func(k keyFile) bool { return k.file == file }) {
-			files = append(files, keyFile{key, file})
+// guardedFiles lists each file once, a secret before all else.
+func guardedFiles(c *config.Loaded) []guardedFile {
+	var files []guardedFile
+	add := func(key, file string, secret bool) {
+		if file != "" && !slices.ContainsFunc(files, func(f guardedFile) bool { return f.file == file }) {
+			files = append(files, guardedFile{key, file, secret})
 		}
 	}
 	for i := range c.Listen {
 		at, t := config.Entry("listen", i)+".tls", c.ListenerTLS(i)
-		add(at+".key", t.Key)
+		add(at+".key", t.Key, true)
 		for j, pair := range t.Certificates {
-			add(config.Entry(at+".certificates", j)+".key", pair.Key)
+			add(config.Entry(at+".certificates", j)+".key", pair.Key, true)
 		}
 	}
-	add("backend.tls.key", c.Backend.TLS.Key)
+	add("backend.tls.key", c.Backend.TLS.Key, true)
+	for _, r := range c.References {
+		add(r.Key, r.File, true)
+	}
+	add("", c.File, false)
+	for i := range c.Listen {
+		at, t := config.Entry("listen", i)+".tls", c.ListenerTLS(i)
+		add(at+".client_ca", t.ClientCA, false)
+		add(at+".cert", t.Cert, false)
+		for j, pair := range t.Certificates {
+			entry := config.Entry(at+".certificates", j)
+			add(entry+".client_ca", pair.ClientCA, false)
+			add(entry+".cert", pair.Cert, false)
+		}
+		for _, list := range t.CRLs {
+			add(at+".crls", list, false)
+		}
+	}
+	add("backend.tls.ca", c.Backend.TLS.CA, false)
+	add("backend.tls.cert", c.Backend.TLS.Cert, false)
+	add("tls.acme.ca_root", c.TLS.ACME.CARoot, false)
 	return files
-}
-
-// everybodyMay returns what everybody may do with what a path leads to: nothing
-// that is in a folder that not everybody can enter, and nothing of what isn't
-// there.
-func everybodyMay(path string) fs.FileMode {
-	if runtime.GOOS == "windows" { // which makes modes up
-		return 0
-	}
-	path, err := filepath.EvalSymlinks(path) // as Kubernetes has them
-	if err == nil {
-		path, err = filepath.Abs(path)
-	}
-	if err != nil {
-		return 0
-	}
-	mode := fs.FileMode(0o007)
-	for below := ""; path != below; path, below = filepath.Dir(path), path {
-		info, err := os.Stat(path)
-		if err != nil || below != "" && info.Mode()&everybodyEnters == 0 {
-			return 0
-		}
-		if below == "" {
-			mode &= info.Mode()
-		}
-	}
-	return mode
 }

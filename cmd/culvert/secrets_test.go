@@ -80,7 +80,7 @@ func TestKeysThatOthersCanGetAt(t *testing.T) {
 // wantExposed compares what is said of a file's secrets.
 func wantExposed(t *testing.T, text, key string, want []string) {
 	t.Helper()
-	got := exposedSecrets(loadFile(t, text))
+	got := exposedFiles(loadFile(t, text))
 	if len(got) != len(want) {
 		t.Errorf("%s has %q, want %q", text, got, want)
 		return
@@ -96,7 +96,7 @@ func wantExposed(t *testing.T, text, key string, want []string) {
 func TestExposedKeysAreToldOnce(t *testing.T) {
 	dir := openFolder(t)
 	a, b, c := makeFile(t, filepath.Join(dir, "a.key"), 0o644), makeFile(t, filepath.Join(dir, "b.key"), 0o644), makeFile(t, filepath.Join(dir, "c.key"), 0o644)
-	got := exposedSecrets(loadFile(t, `
+	got := exposedFiles(loadFile(t, `
 listen:
   - 127.0.0.1:1
   - 127.0.0.1:2
@@ -136,5 +136,72 @@ func TestStorageThatOthersCanGetAt(t *testing.T) {
 			}
 			wantExposed(t, "tls: {acme: {domains: [a.example.com], storage: "+folder+"}}\n", "tls.acme.storage: ", wants)
 		}
+	}
+}
+
+// All files that decide who may enter are looked at, and told of once, where
+// they stand.
+func TestFilesThatDecideWhoMayEnter(t *testing.T) {
+	dir := openFolder(t)
+	for _, name := range []string{"c.pem", "d.pem", "clients.pem", "vips.pem", "crl.pem", "backend.pem", "own.pem", "root.pem"} {
+		makeFile(t, filepath.Join(dir, name), 0o646)
+	}
+	eab := makeFile(t, filepath.Join(dir, "eab"), 0o604)
+	if err := os.WriteFile(eab, []byte("c2VjcmV0"), 0o604); err != nil {
+		t.Fatal(err)
+	}
+	c := loadFile(t, strings.ReplaceAll(`
+listen: 127.0.0.1:1
+tls:
+  cert: DIR/c.pem
+  key: DIR/none.key
+  certificates:
+    - {cert: DIR/d.pem, key: DIR/none.key, client_ca: DIR/vips.pem}
+  client_ca: DIR/clients.pem
+  crls: [DIR/crl.pem]
+  acme:
+    domains: [a.example.com]
+    ca_root: DIR/root.pem
+    storage: DIR/none
+    eab: {key_id: kid, hmac_key: "file:DIR/eab"}
+backend:
+  address: localhost:2
+  tls: {ca: DIR/backend.pem, cert: DIR/own.pem, key: DIR/none.key}
+`, "DIR", dir))
+	c.File = makeFile(t, filepath.Join(dir, "proxy.yaml"), 0o646)
+	got := exposedFiles(c)
+	want := []string{"tls.acme.eab.hmac_key: " + dir + "/eab can be read"}
+	for _, f := range [][2]string{
+		{"", "proxy.yaml"},
+		{"tls.client_ca: ", "clients.pem"},
+		{"tls.cert: ", "c.pem"},
+		{"tls.certificates[0].client_ca: ", "vips.pem"},
+		{"tls.certificates[0].cert: ", "d.pem"},
+		{"tls.crls: ", "crl.pem"},
+		{"backend.tls.ca: ", "backend.pem"},
+		{"backend.tls.cert: ", "own.pem"},
+		{"tls.acme.ca_root: ", "root.pem"},
+	} {
+		want = append(want, f[0]+dir+"/"+f[1]+" can be changed")
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%d warnings, want %d:\n%s", len(got), len(want), strings.Join(got, "\n"))
+	}
+	for i := range want {
+		if !strings.Contains(got[i], want[i]+" by everybody on this host: chmod ") {
+			t.Errorf("%q, want %q", got[i], want[i])
+		}
+	}
+
+	// One folder, one line.
+	chmod(t, dir, 0o777)
+	folders := 0
+	for _, w := range exposedFiles(c) {
+		if strings.Contains(w, " can be replaced by everybody on this host, since the folder "+dir+" can be written to by them: chmod go-w the folder") {
+			folders++
+		}
+	}
+	if folders != 1 {
+		t.Errorf("the folder is told of %d times", folders)
 	}
 }

@@ -148,7 +148,7 @@ func (p *program) open(ctx context.Context) error {
 	cfg := bridgeConfig(p.config)
 	cfg.Logger = p.log
 	cfg.Observer = telemetry.NewLog(p.calls)
-	for _, w := range exposedSecrets(p.config) { // here, since a drive may hang
+	for _, w := range exposedFiles(p.config) { // here, since a drive may hang
 		p.log.Warn("configuration", "warning", w)
 	}
 	err := p.openKeys(&cfg)

@@ -54,7 +54,7 @@ func validate(cmd *cobra.Command, s *settings) error {
 		// Not wrong in a file that leaves it to the flags of each machine.
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", errNoBackend)
 	}
-	for _, w := range exposedSecrets(loaded) {
+	for _, w := range exposedFiles(loaded) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", w)
 	}
 	if err := checkBridge(cmd, loaded); err != nil {

@@ -1,0 +1,191 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// writers finds who else can write to files, and to the folders on the way to
+// them: whoever can write to a folder can put another file in a file's place.
+// Root and culvert's own user and groups are no one else; nor is an owner, who
+// was given the file. Each folder is told of once.
+type writers struct {
+	user   uint32
+	groups []uint32
+	pod    bool
+	told   map[string]bool
+}
+
+// firstUserGroup is where the numbers of groups begin that distributions don't
+// use. /usr/local is often a folder of a system's group (staff).
+const firstUserGroup = 1000
+
+func newWriters() *writers {
+	w := &writers{user: uint32(os.Geteuid()), groups: []uint32{0, uint32(os.Getegid())}, told: map[string]bool{}}
+	more, _ := os.Getgroups() // what isn't known is warned of
+	for _, g := range more {
+		w.groups = append(w.groups, uint32(g))
+	}
+	_, w.pod = os.LookupEnv("KUBERNETES_SERVICE_HOST")
+	return w
+}
+
+// A place is what a path leads to.
+type place struct {
+	path          string
+	mode          fs.FileMode
+	user, group   uint32
+	device        uint64
+	folder, mount bool
+}
+
+func placeAt(path string) (p place, err error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return p, err
+	}
+	p = place{path: path, mode: info.Mode(), folder: info.IsDir()}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		p.user, p.group, p.device = s.Uid, s.Gid, uint64(s.Dev) //nolint:unconvert // its type is the system's
+	}
+	return p, nil
+}
+
+// maxLinks is how many links the kernel follows.
+const maxLinks = 40
+
+// exposures walks to path as the kernel does. It looks at each folder on the
+// way, also at those that hold the links that lead on. It ends where nothing
+// is: that is told by whoever opens the file.
+func (w *writers) exposures(path string) []exposure {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil
+	}
+	var found []exposure
+	for range maxLinks {
+		next := ""
+		if found, next = w.walk(found, path); next == "" {
+			break
+		}
+		path = next
+	}
+	return found
+}
+
+// walk goes to path or to the first link. It returns where that leads.
+func (w *writers) walk(found []exposure, path string) (_ []exposure, next string) {
+	at, err := placeAt("/")
+	if err != nil {
+		return found, ""
+	}
+	reach := reach{everybody: true}
+	rest := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	for i, name := range rest {
+		found = w.look(found, at, reach)
+		reach.through(at)
+		inside, err := placeAt(filepath.Join(at.path, name))
+		if err != nil {
+			return found, ""
+		}
+		if at.mode&fs.ModeSticky != 0 && at.mode&everybodyWrites != 0 && reach.everybody && !readOnly(at.path) && inside.user != 0 && inside.user != w.user && w.news(inside.path) {
+			found = append(found, exposure{
+				path: at.path, folder: true, who: "the user " + userName(inside.user),
+				why: "can be written to by everybody and " + inside.path + " in it belongs to that user", remedy: "keep it in a folder that only root and culvert's user can write to",
+			})
+		}
+		if inside.mode&fs.ModeSymlink != 0 {
+			target, err := os.Readlink(inside.path)
+			if err != nil {
+				return found, ""
+			}
+			if !filepath.IsAbs(target) {
+				target = filepath.Join(at.path, target)
+			}
+			return found, filepath.Join(append([]string{target}, rest[i+1:]...)...)
+		}
+		inside.mount = inside.device != at.device
+		at = inside
+	}
+	return w.look(found, at, reach), ""
+}
+
+// look tells who else can write to a place.
+func (w *writers) look(found []exposure, at place, r reach) []exposure {
+	who := ""
+	switch {
+	case at.folder && at.mode&fs.ModeSticky != 0: // others' files in it stay
+	case at.folder && at.mount && w.pod: // a volume, which the pod's containers share by intent
+	case readOnly(at.path): // as Kubernetes mounts secrets, whatever their modes
+	case at.mode&everybodyWrites != 0 && r.everybody:
+		who = "everybody on this host"
+	case at.mode&groupWrites != 0 && r.group(at.group) && !w.ownGroup(at):
+		who = "the group " + groupName(at.group)
+	}
+	if who == "" || !w.news(at.path) {
+		return found
+	}
+	e := exposure{path: at.path, folder: at.folder, who: who}
+	if at.folder {
+		e.why, e.remedy = "can be written to by them", "chmod go-w the folder"
+	}
+	return append(found, e)
+}
+
+// ownGroup reports whether a group is nobody else: root's, culvert's, that of
+// its owner alone (many systems give each user a group of the same number), or
+// of a folder a group of the system.
+func (w *writers) ownGroup(at place) bool {
+	return slices.Contains(w.groups, at.group) || at.group == at.user || at.folder && at.group < firstUserGroup
+}
+
+func (w *writers) news(path string) bool {
+	was := w.told[path]
+	w.told[path] = true
+	return !was
+}
+
+// A reach is who gets through the folders on the way.
+type reach struct {
+	everybody bool
+	closed    bool     // to all groups
+	groups    []uint32 // those that folders are open to that aren't to everybody
+}
+
+func (r *reach) through(folder place) {
+	if folder.mode&everybodyEnters != 0 {
+		return
+	}
+	r.everybody = false
+	if folder.mode&groupEnters == 0 {
+		r.closed = true
+	}
+	r.groups = append(r.groups, folder.group)
+}
+
+func (r *reach) group(group uint32) bool {
+	return !r.closed && !slices.ContainsFunc(r.groups, func(g uint32) bool { return g != group })
+}
+
+func groupName(id uint32) string {
+	if g, err := user.LookupGroupId(strconv.FormatUint(uint64(id), 10)); err == nil {
+		return g.Name
+	}
+	return fmt.Sprint(id)
+}
+
+func userName(id uint32) string {
+	if u, err := user.LookupId(strconv.FormatUint(uint64(id), 10)); err == nil {
+		return u.Username
+	}
+	return fmt.Sprint(id)
+}
