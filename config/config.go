@@ -270,7 +270,8 @@ type Limits struct {
 	Enforce bool `key:"enforce"`
 
 	// How long a client may take nothing of what waits for it, before its
-	// call is cut; 0s is no limit.
+	// call is cut; 0s is no limit. A client that stops reading for less
+	// than this goes on where it was.
 	SlowConsumerTimeout time.Duration `key:"slow_consumer_timeout"`
 
 	// How long a call may carry no message before it is ended; 0s is no
