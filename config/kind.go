@@ -59,7 +59,7 @@ var (
 		"metadata name":    {"metadata name", "x-authenticated-user", "", text(checkMetadataName)},
 		"client auth":      {"none, optional or require", "require", "", parseClientAuth},
 		"file":             {"file", "ca.pem", "", text(func(string) error { return nil })},
-		"size or 0":        {"size, or 0", "1GiB", sizePattern, parseSizeOrZero},
+		"size or 0":        {"size, or 0", "1GiB", sizeOrZeroPattern, parseSizeOrZero},
 		"domain":           {"domain", "grpc.example.com", "", text(checkDomain)},
 		"email":            {"address of e-mail", "ops@example.com", "", text(orEmpty(checkEmail))},
 		"https url":        {"URL with https", "https://ca.example.com/acme/acme/directory", "", text(orEmpty(checkHTTPSURL))},
@@ -81,8 +81,9 @@ var (
 )
 
 const (
-	sizePattern     = `^[0-9]+(\.[0-9]+)? ?([kKmMgGtT]([iI]?[bB])?|[bB])?$`
-	durationPattern = `^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`
+	sizePattern       = `^[0-9]+(\.[0-9]+)? ?([kKmMgGtT]([iI]?[bB])?|[bB])$`
+	sizeOrZeroPattern = `^(0|[0-9]+(\.[0-9]+)? ?([kKmMgGtT]([iI]?[bB])?|[bB]))$`
+	durationPattern   = `^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`
 )
 
 var sizeForm = regexp.MustCompile(sizePattern)
@@ -161,7 +162,10 @@ func parseSize(s string) (any, error) {
 	if strings.HasPrefix(s, "-") {
 		return nil, errors.New("is below zero: write a size with its unit, as 16MiB")
 	}
-	if !sizeForm.MatchString(s) {
+	if n, err := strconv.ParseFloat(s, 64); err == nil && n > 0 && !strings.ContainsAny(s, "eExX_pPnN") {
+		return nil, fmt.Errorf("lacks its unit: write %sB for bytes, or %sMiB", s, s)
+	}
+	if s != "0" && !sizeForm.MatchString(s) {
 		return nil, errors.New("is no size: write a number with its unit, as 64KiB or 16MiB")
 	}
 	n, err := units.RAMInBytes(s)

@@ -151,7 +151,7 @@ func (p *program) open(ctx context.Context) error {
 	for _, w := range exposedFiles(p.config) { // here, since a drive may hang
 		p.log.Warn("configuration", "warning", w)
 	}
-	err := p.openKeys(&cfg)
+	err := p.openKeys(&cfg) //nolint:contextcheck // it reads files, which no context ends
 	if err != nil {
 		return err
 	}
