@@ -32,7 +32,7 @@ func (s *Server) connEnded(l *listening, c net.Conn) {
 		return
 	}
 	info := connInfo(l, c)
-	info.Ended = lifeOf(c).why(s.draining.Load())
+	info.Ended, info.Cause = s.endOf(c)
 	s.obs.ConnEnded(info)
 }
 

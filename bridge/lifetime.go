@@ -52,6 +52,7 @@ type life struct {
 	late    atomic.Bool // a read met its deadline since the last request
 	left    atomic.Bool // the client has closed or reset the connection
 	settled atomic.Bool // ended is final
+	heard   atomic.Bool // the client has sent a byte
 
 	mu    sync.Mutex
 	ended string

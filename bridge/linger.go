@@ -37,6 +37,9 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := c.Conn.Read(p)
+	if n > 0 && !c.life.heard.Load() {
+		c.life.heard.Store(true)
+	}
 	if err != nil {
 		c.life.noteRead(err)
 	}

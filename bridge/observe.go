@@ -42,6 +42,7 @@ type ConnInfo struct {
 	Listener string // its name; "" where there is none
 	Tunnel   bool   // it is HTTP/2 inside a WebSocket
 	Ended    string // why, after ConnEnded: EndedOrderly and the others
+	Cause    string // what lay behind it, after ConnEnded; "" if nothing is known
 }
 
 // Why a connection ended.
@@ -54,6 +55,7 @@ const (
 	EndedSlow     = "slow"     // what the client had begun did not come, or what it asked for was not taken, in time
 	EndedFlood    = "flood"    // the client did too much of what costs it nothing
 	EndedProtocol = "protocol" // what came can't be read
+	EndedProbe    = "probe"    // by the client, which never sent a request: as load balancers check health
 )
 
 // Who made a call's status.

@@ -24,9 +24,10 @@ import (
 type Log struct {
 	log *slog.Logger
 
-	mu    sync.Mutex
-	limit *rate.Limiter // of lines about bad ends
-	muted int           // since the last of them
+	mu     sync.Mutex
+	limit  *rate.Limiter // of lines about bad ends
+	muted  int           // since the last of them
+	probes int           // likewise: connections that ended as EndedProbe
 }
 
 var _ bridge.Observer = (*Log)(nil)
@@ -103,10 +104,19 @@ func (o *Log) ConnEnded(c bridge.ConnInfo) {
 	if c.Ended != bridge.EndedOrderly {
 		attrs = append(attrs, slog.String("reason", c.Ended))
 	}
+	if c.Cause != "" {
+		attrs = append(attrs, slog.String("cause", c.Cause))
+	}
+	if c.Ended == bridge.EndedProbe {
+		o.countProbe()
+	}
 	if level > slog.LevelDebug {
-		told, muted := o.tell()
+		told, muted, probes := o.tell()
 		if told {
 			attrs = append(attrs, slog.Int("not_logged", muted))
+			if probes > 0 {
+				attrs = append(attrs, slog.Int("probes", probes))
+			}
 		} else {
 			level = slog.LevelDebug
 		}
@@ -114,17 +124,25 @@ func (o *Log) ConnEnded(c bridge.ConnInfo) {
 	o.log.LogAttrs(context.Background(), level, "connection ended", attrs...)
 }
 
-// tell says whether a line may be written about a bad end, and how many weren't
-// since the last.
-func (o *Log) tell() (may bool, muted int) {
+func (o *Log) countProbe() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.probes++
+}
+
+// tell reports whether a line may be written about a bad end. If so, it also
+// returns how many lines weren't written since the last one, and how many probes
+// there were.
+func (o *Log) tell() (may bool, muted, probes int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.limit.Allow() {
 		o.muted++
-		return false, 0
+		return false, 0, 0
 	}
-	muted, o.muted = o.muted, 0
-	return true, muted
+	muted, probes = o.muted, o.probes
+	o.muted, o.probes = 0, 0
+	return true, muted, probes
 }
 
 func ofConn(c bridge.ConnInfo) []slog.Attr {

@@ -72,6 +72,7 @@ func TestBadEndsOfConnections(t *testing.T) {
 		bridge.EndedAge:      "",
 		bridge.EndedShutdown: "",
 		bridge.EndedSilent:   "",
+		bridge.EndedProbe:    "",
 		bridge.EndedSlow:     `level=INFO msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=slow not_logged=0` + "\n",
 		bridge.EndedProtocol: `level=INFO msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=protocol not_logged=0` + "\n",
 		bridge.EndedFlood:    `level=WARN msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=flood not_logged=0` + "\n",
@@ -82,6 +83,17 @@ func TestBadEndsOfConnections(t *testing.T) {
 		if got != want {
 			t.Errorf("%q:\ngot  %swant %s", reason, got, want)
 		}
+	}
+	got := lines(slog.LevelInfo, func(o *Log) {
+		for range 3 {
+			o.ConnEnded(bridge.ConnInfo{Ended: bridge.EndedProbe})
+		}
+		o.ConnEnded(bridge.ConnInfo{Ended: bridge.EndedProtocol, Cause: "the client rejected the certificate: bad certificate"})
+		o.ConnEnded(bridge.ConnInfo{Ended: bridge.EndedProtocol})
+	})
+	if want := `level=INFO msg="connection ended" peer="" tunnel=false reason=protocol cause="the client rejected the certificate: bad certificate" not_logged=0 probes=3` + "\n" +
+		`level=INFO msg="connection ended" peer="" tunnel=false reason=protocol not_logged=0` + "\n"; got != want {
+		t.Errorf("got  %swant %s", got, want)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		got := lines(slog.LevelInfo, func(o *Log) {

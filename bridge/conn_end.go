@@ -1,0 +1,57 @@
+package bridge
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strings"
+)
+
+// endOf returns why a connection ended, once it has, and what lay behind it if
+// TLS knows. A health check of a load balancer, which connects and closes, isn't
+// taken for a client that speaks no protocol.
+func (s *Server) endOf(c net.Conn) (ended, cause string) {
+	l := lifeOf(c)
+	ended = l.why(s.draining.Load())
+	if l == nil || ended != EndedOrderly && ended != EndedProtocol || l.settled.Load() {
+		return ended, ""
+	}
+	if _, tunnel := ownConn(c).(*tunnelConn); tunnel {
+		return ended, ""
+	}
+	fresh := phase(l.phase.Load()) == phaseFresh
+	t, isTLS := c.(*tls.Conn)
+	switch {
+	case !isTLS && !l.heard.Load() && l.left.Load():
+		return EndedProbe, ""
+	case !isTLS:
+		return ended, ""
+	case t.ConnectionState().HandshakeComplete && fresh:
+		return EndedProbe, ""
+	case t.ConnectionState().HandshakeComplete:
+		return ended, ""
+	}
+	err := t.Handshake() //nolint:noctx // it is over, and returns the error that it ended with
+	if errors.Is(err, io.EOF) {
+		return EndedProbe, ""
+	}
+	return ended, handshakeCause(err)
+}
+
+// handshakeCause says what ended a handshake. Go calls each alert of the
+// client's a remote error.
+func handshakeCause(err error) string {
+	var op *net.OpError
+	switch {
+	case err == nil:
+		return ""
+	case !errors.As(err, &op) || op.Op != "remote error":
+		return strings.TrimPrefix(err.Error(), "tls: ")
+	}
+	alert := strings.TrimPrefix(op.Err.Error(), "tls: ")
+	if strings.Contains(alert, "certificate") { // RFC 8446 §6.2: it is about the one that it was shown
+		return "the client rejected the certificate: " + alert
+	}
+	return "the client ended the handshake: " + alert
+}

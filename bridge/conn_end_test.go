@@ -1,0 +1,70 @@
+package bridge
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// What the log says of connections that brought no call: health checks of load
+// balancers are told from clients that reject the certificate, and those from
+// clients that are refused.
+func TestEndsOfConnectionsWithoutACall(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	obs := newObserver()
+	s := newServer(t, Config{Backend: nowhere, Observer: obs})
+	plain := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{})
+	secured := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{TLS: &tls.Config{
+		Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"http/1.1"},
+	}})
+	strict := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{TLS: &tls.Config{
+		Certificates: []tls.Certificate{ca.server(t)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool,
+	}})
+	handshake := func(conn net.Conn, config *tls.Config) *tls.Conn {
+		c := tls.Client(conn, config)
+		_ = c.HandshakeContext(t.Context()) // the server's view of it is what counts
+		return c
+	}
+	trusting := &tls.Config{RootCAs: ca.pool, ServerName: "127.0.0.1"}
+	for name, c := range map[string]struct {
+		address      string
+		client       func(conn net.Conn) net.Conn
+		ended, cause string
+	}{
+		"TCP, closed":        {plain, func(c net.Conn) net.Conn { return c }, EndedProbe, ""},
+		"half a header":      {plain, func(c net.Conn) net.Conn { _, _ = io.WriteString(c, "GET "); return c }, EndedOrderly, ""},
+		"TCP to TLS, closed": {secured, func(c net.Conn) net.Conn { return c }, EndedProbe, ""},
+		"TLS, closed":        {secured, func(c net.Conn) net.Conn { return handshake(c, trusting) }, EndedProbe, ""},
+		"TLS 1.2, closed": {secured, func(c net.Conn) net.Conn {
+			return handshake(c, &tls.Config{RootCAs: ca.pool, ServerName: "127.0.0.1", MaxVersion: tls.VersionTLS12})
+		}, EndedProbe, ""},
+		"another CA": {secured, func(c net.Conn) net.Conn {
+			return handshake(c, &tls.Config{RootCAs: other.pool, ServerName: "127.0.0.1"})
+		}, EndedProtocol, "the client rejected the certificate: bad certificate"},
+		"another name": {secured, func(c net.Conn) net.Conn {
+			return handshake(c, &tls.Config{RootCAs: ca.pool, ServerName: "other.test"})
+		}, EndedProtocol, "the client rejected the certificate: bad certificate"},
+		"no client certificate": {strict, func(c net.Conn) net.Conn { return handshake(c, trusting) }, EndedProtocol, "client didn't provide a certificate"},
+		"plaintext to TLS":      {secured, func(c net.Conn) net.Conn { _, _ = io.WriteString(c, getPage); return c }, EndedProtocol, "first record does not look like a TLS handshake"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", c.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+			_ = c.client(conn).Close()                     // the server may have
+			var got ConnInfo
+			select {
+			case got = <-obs.conns:
+			case <-time.After(patience):
+				t.Fatal("the end isn't told")
+			}
+			if got.Ended != c.ended || got.Cause != c.cause {
+				t.Errorf("ended for %q by %q, want %q by %q", got.Ended, got.Cause, c.ended, c.cause)
+			}
+		})
+	}
+}
