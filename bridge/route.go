@@ -20,6 +20,9 @@ type router struct {
 func (rt *router) route(c *Call) (*upstream, error) {
 	if !rt.policy.allows(c.Method) {
 		key, hint := "methods.allow", "to allow it: --allow-method "+c.Method[1:]
+		if len(rt.policy.allow) == 0 {
+			hint += ". That list then names all that may be called: add a pattern for each other service, too"
+		}
 		if matchesAny(rt.policy.deny, c.Method[1:]) {
 			key, hint = "methods.deny", "to allow it: take the pattern that matches it out of methods.deny"
 		}

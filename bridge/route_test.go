@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"log/slog"
 	"net/url"
 	"path"
@@ -192,4 +193,23 @@ func FuzzParseMethod(f *testing.F) {
 			t.Errorf("%q is read as %+v, %v", method, u, err)
 		}
 	})
+}
+
+// TestHintForADeniedMethod: where there is no list of methods yet, a first
+// pattern refuses everything else, and the hint says so.
+func TestHintForADeniedMethod(t *testing.T) {
+	const warning = "That list then names all that may be called"
+	for _, c := range []struct {
+		allow []string
+		want  bool
+	}{{nil, true}, {[]string{"acme.Shop/*"}, false}} {
+		var out bytes.Buffer
+		s := newServer(t, Config{Backend: nowhere, AllowMethods: c.allow, Logger: slog.New(slog.NewTextHandler(&out, nil))})
+		r := webCall(t)
+		r.RequestURI, r.URL.Path = "/grpc.channelz.v1.Channelz/GetServers", "/grpc.channelz.v1.Channelz/GetServers"
+		answerTo(s, r)
+		if !strings.Contains(out.String(), "--allow-method grpc.channelz.v1.Channelz/GetServers") || strings.Contains(out.String(), warning) != c.want {
+			t.Errorf("with %q allowed: %s", c.allow, &out)
+		}
+	}
 }

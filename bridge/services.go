@@ -16,37 +16,52 @@ import (
 var ErrNoReflection = errors.New("the backend has no server reflection")
 
 // Services asks the backend, by server reflection, which services it offers,
-// and returns those of which calls may cross, sorted. It waits for a backend
-// that isn't there yet until the context ends.
-func (s *Server) Services(ctx context.Context) ([]string, error) {
+// and returns, sorted, the open ones, of which calls may cross, and the unnamed
+// ones: AllowMethods keeps those out although DenyMethods doesn't name them. The
+// unnamed leave out reflection, health and what shows a backend's inside. It waits
+// for a backend that isn't there yet until the context ends.
+func (s *Server) Services(ctx context.Context) (open, unnamed []string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream
 	cc := s.router.only.cc
 	stream, err := reflectionpb.NewServerReflectionClient(cc).ServerReflectionInfo(ctx, grpc.ForceCodecV2(protoCodec()), grpc.WaitForReady(true))
 	if err != nil {
-		return nil, reflectionError(err)
+		return nil, nil, reflectionError(err)
 	}
 	ask := &reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}
 	if err := stream.Send(ask); err != nil { // io.EOF: Recv has the status
 		_, err = stream.Recv()
-		return nil, reflectionError(err)
+		return nil, nil, reflectionError(err)
 	}
 	answer, err := stream.Recv()
 	if err != nil {
-		return nil, reflectionError(err)
+		return nil, nil, reflectionError(err)
 	}
 	if e := answer.GetErrorResponse(); e != nil {
-		return nil, fmt.Errorf("server reflection: %s", e.GetErrorMessage())
+		return nil, nil, fmt.Errorf("server reflection: %s", e.GetErrorMessage())
 	}
-	var names []string
 	for _, service := range answer.GetListServicesResponse().GetService() {
-		if s.exposes(service.GetName()) {
-			names = append(names, service.GetName())
+		name := service.GetName()
+		switch {
+		case s.exposes(name):
+			open = append(open, name)
+		case !s.leavesOut(name):
+			unnamed = append(unnamed, name)
 		}
 	}
-	slices.Sort(names)
-	return names, nil
+	slices.Sort(open)
+	slices.Sort(unnamed)
+	return open, unnamed, nil
 }
+
+// leavesOut reports whether calls of the service don't cross because somebody
+// wants that: a deny pattern names it, or few allow it.
+func (s *Server) leavesOut(service string) bool {
+	return matchesService(s.router.policy.deny, service) || matchesService(deniedUnlessAllowed, service) || matchesService(ofServers, service)
+}
+
+// ofServers are services that a gRPC server offers beside its own.
+var ofServers = []string{"grpc.health.*/*", "grpc.reflection.*/*"}
 
 // exposes holds when calls of some method of the service may cross.
 func (s *Server) exposes(service string) bool {

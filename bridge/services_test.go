@@ -51,20 +51,22 @@ func TestServicesThatAreExposed(t *testing.T) {
 		name        string
 		allow, deny []string
 		want        []string
+		unnamed     []string
 	}{
-		{"by default", nil, nil, []string{admin, shop, healthy, reflect, reflectOld}},
-		{"without one", nil, []string{"acme.Admin/*"}, []string{shop, healthy, reflect, reflectOld}},
-		{"without one's method", nil, []string{"acme.Admin/Do"}, []string{admin, shop, healthy, reflect, reflectOld}},
-		{"one alone", []string{"acme.Shop/*"}, nil, []string{shop}},
-		{"one's method alone", []string{"acme.Shop/Do"}, nil, []string{shop}},
-		{"what shows insides, by name", []string{"grpc.channelz.v1.*/*"}, nil, []string{insides}},
-		{"all but one", []string{"acme.*/*"}, []string{"*.Admin/*"}, []string{shop}},
-		{"none", nil, []string{"*/*"}, nil},
+		{"by default", nil, nil, []string{admin, shop, healthy, reflect, reflectOld}, nil},
+		{"without one", nil, []string{"acme.Admin/*"}, []string{shop, healthy, reflect, reflectOld}, nil},
+		{"without one's method", nil, []string{"acme.Admin/Do"}, []string{admin, shop, healthy, reflect, reflectOld}, nil},
+		{"one alone", []string{"acme.Shop/*"}, nil, []string{shop}, []string{admin}},
+		{"one alone, and the other denied", []string{"acme.Shop/*"}, []string{"acme.Admin/*"}, []string{shop}, nil},
+		{"one's method alone", []string{"acme.Shop/Do"}, nil, []string{shop}, []string{admin}},
+		{"what shows insides, by name", []string{"grpc.channelz.v1.*/*"}, nil, []string{insides}, []string{admin, shop}},
+		{"all but one", []string{"acme.*/*"}, []string{"*.Admin/*"}, []string{shop}, nil},
+		{"none", nil, []string{"*/*"}, nil, nil},
 	} {
 		s := newServer(t, Config{Backend: backend, AllowMethods: c.allow, DenyMethods: c.deny})
-		got, err := s.Services(within(t, patience))
-		if err != nil || !slices.Equal(got, c.want) {
-			t.Errorf("%s: got %q, %v; want %q", c.name, got, err, c.want)
+		got, unnamed, err := s.Services(within(t, patience))
+		if err != nil || !slices.Equal(got, c.want) || !slices.Equal(unnamed, c.unnamed) {
+			t.Errorf("%s: got %q, %q, %v; want %q, %q", c.name, got, unnamed, err, c.want, c.unnamed)
 		}
 	}
 }
@@ -72,7 +74,7 @@ func TestServicesThatAreExposed(t *testing.T) {
 func TestServicesOfABackendWithoutReflection(t *testing.T) {
 	address := startBackend(t, func(grpc.ServerStream) error { return status.Error(codes.Unimplemented, "unknown service") })
 	s := newServer(t, Config{Backend: Backend{Target: address}})
-	if got, err := s.Services(within(t, patience)); !errors.Is(err, ErrNoReflection) || got != nil {
+	if got, _, err := s.Services(within(t, patience)); !errors.Is(err, ErrNoReflection) || got != nil {
 		t.Errorf("got %q, %v; want %v", got, err, ErrNoReflection)
 	}
 }
@@ -90,7 +92,7 @@ func TestServicesOfABackendThatFails(t *testing.T) {
 	} {
 		address := startBackend(t, handle)
 		s := newServer(t, Config{Backend: Backend{Target: address}})
-		if got, err := s.Services(within(t, patience)); err == nil || errors.Is(err, ErrNoReflection) || got != nil || !strings.HasPrefix(err.Error(), "server reflection: ") {
+		if got, _, err := s.Services(within(t, patience)); err == nil || errors.Is(err, ErrNoReflection) || got != nil || !strings.HasPrefix(err.Error(), "server reflection: ") {
 			t.Errorf("%s: got %q, %v; want an error of server reflection", name, got, err)
 		}
 	}
@@ -116,7 +118,7 @@ func TestServicesWaitsForTheBackend(t *testing.T) {
 	var names []string
 	var err error
 	var asking sync.WaitGroup
-	asking.Go(func() { names, err = s.Services(within(t, patience)) })
+	asking.Go(func() { names, _, err = s.Services(within(t, patience)) })
 	for range 3 {
 		await(t, "an attempt to connect", tried)
 	}
@@ -129,7 +131,7 @@ func TestServicesWaitsForTheBackend(t *testing.T) {
 	gone := newServer(t, Config{Backend: nowhere})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got, err := gone.Services(ctx); err == nil {
+	if got, _, err := gone.Services(ctx); err == nil {
 		t.Errorf("got %q of a backend that isn't there", got)
 	}
 }

@@ -355,12 +355,16 @@ const (
 // backend tells.
 func (p *program) announceServices(ctx context.Context) {
 	for patience := firstAnswer; ; patience = nextAnswer {
-		services, err := p.services(ctx, patience)
+		services, unnamed, err := p.services(ctx, patience)
 		switch code := status.Code(err); {
 		case ctx.Err() != nil || code == codes.Canceled: // serve ends, or the bridge has let the backend go
 			return
 		case err == nil:
 			p.log.Info("services of the backend that can be called", "services", strings.Join(services, " "), "count", len(services))
+			if len(unnamed) > 0 {
+				p.log.Warn("services of the backend that no pattern names can't be called", "services", strings.Join(unnamed, " "), "count", len(unnamed),
+					"key", "methods.allow", "hint", "add a pattern for them (--allow-method), or name them in methods.deny to end this warning")
+			}
 			return
 		case errors.Is(err, bridge.ErrNoReflection):
 			p.log.Info("the backend has no reflection: its services can be called, but not listed")
@@ -379,7 +383,7 @@ func (p *program) announceServices(ctx context.Context) {
 	}
 }
 
-func (p *program) services(ctx context.Context, patience time.Duration) ([]string, error) {
+func (p *program) services(ctx context.Context, patience time.Duration) (open, unnamed []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return p.bridge.Services(ctx)
