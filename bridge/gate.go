@@ -82,7 +82,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t.needsMethod {
-		method, ok := parseMethod(r.RequestURI, s.cfg.PathPrefix)
+		method, ok := parseMethod(r.URL.EscapedPath(), s.cfg.PathPrefix)
 		if !ok {
 			s.refuseMistake(w, r, a, s.wrongPath(r, true))
 			return

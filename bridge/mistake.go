@@ -18,7 +18,7 @@ type mistake struct {
 
 // mistakeIn returns what is wrong with a request that is in no transport's form.
 func (s *Server) mistakeIn(r *http.Request) *mistake {
-	_, isMethod := parseMethod(r.RequestURI, s.cfg.PathPrefix)
+	_, isMethod := parseMethod(r.URL.EscapedPath(), s.cfg.PathPrefix)
 	contentType := mediaType(r)
 	switch {
 	case !isMethod:
@@ -46,7 +46,7 @@ var acceptPost = []string{"Accept-Post", callTypes}
 // wrongPath is a path that is no method's. call says that the rest is a call's.
 func (s *Server) wrongPath(r *http.Request, call bool) *mistake {
 	want := s.cfg.PathPrefix + "/package.Service/Method"
-	if meant := didYouMean(r.RequestURI, s.cfg.PathPrefix, call); meant != "" {
+	if meant := didYouMean(r.URL.EscapedPath(), s.cfg.PathPrefix, call); meant != "" {
 		return &mistake{http.StatusNotFound, "the path is not that of a method: did you mean " + meant + "? Check the client's base URL for a path or a slash at its end (path_prefix)", nil, true}
 	}
 	if call {

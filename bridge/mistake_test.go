@@ -99,7 +99,7 @@ func TestRefusalsInTheClientsForm(t *testing.T) {
 		t.Errorf("Connect: answered %d %v %q", w.Code, w.Header(), got)
 	}
 	r := webCall(t, "Origin", pageOfTest)
-	r.RequestURI = "/api" + testMethod
+	r.URL.Path = "/api" + testMethod
 	w = answerTo(s, r)
 	if w.Code != 404 || w.Header().Get("Grpc-Status") != "12" || !strings.HasPrefix(w.Header().Get("Grpc-Message"), "culvert: the path is not that of a method: did you mean "+testMethod+"?") {
 		t.Errorf("gRPC-Web: answered %d %v %q", w.Code, w.Header(), w.Body)

@@ -102,9 +102,11 @@ func matchesAny(patterns []string, name string) bool {
 	return false
 }
 
-// parseMethod makes the method of a request target: its very bytes, so that
-// routing, policy, log and upstream see the same. Anything that another
-// component could read differently is refused.
+// parseMethod makes the method of a request's path as it was sent, so that
+// routing, policy, log and upstream see the same bytes. That is what
+// URL.EscapedPath returns wherever the path is a method's, less what an
+// http.StripPrefix took off. Anything that another component could read
+// differently is refused.
 func parseMethod(target, prefix string) (string, bool) {
 	method, _, _ := strings.Cut(target, "?")
 	method, ok := strings.CutPrefix(method, prefix)

@@ -181,9 +181,12 @@ func (s *Server) MethodAllowed(method string) bool {
 }
 
 // ConfigureHTTP sets what an http.Server needs to serve this handler: the
-// protocols, windows that let no call stop another on its connection, pings,
-// and bounds on headers. Time-outs that would cut streams stay off. It wraps
-// ConnContext and ConnState if they are set.
+// protocols, windows that let no call stop another on its connection, pings, and
+// bounds on headers. It sets Handler only if that is nil: a mux of the caller's
+// stays, and may mount the Server below a path with http.StripPrefix. It wraps
+// ConnContext and ConnState if they are set. ReadTimeout and WriteTimeout stay as
+// they are and hold for the caller's own handlers: calls and WebSockets outlive
+// them.
 func (s *Server) ConfigureHTTP(hs *http.Server) { s.configureHTTP(hs, s.own) }
 
 func (s *Server) configureHTTP(hs *http.Server, l *listening) {
@@ -210,7 +213,9 @@ func (s *Server) configureHTTP(hs *http.Server, l *listening) {
 
 // boundHTTP is what the public server and the one inside tunnels share.
 func (s *Server) boundHTTP(hs *http.Server) {
-	hs.Handler = s
+	if hs.Handler == nil {
+		hs.Handler = s
+	}
 	hs.ReadHeaderTimeout = handshakeTimeout
 	hs.IdleTimeout = cmp.Or(s.limits.ConnectionIdleTimeout, s.limits.ConnectionMaxAge) // an HTTP/1.1 connection says no goodbye that an idle client would see
 	hs.MaxHeaderBytes = looseHeaderBytes(s.limits.HeaderBytes, true)

@@ -41,6 +41,7 @@ func serveFramed(d *dialect) func(*Server, http.ResponseWriter, *http.Request, *
 }
 
 func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Request, a *arrival) {
+	liftTimeouts(w, r)
 	c, refused := s.newCall(r, a)
 	c.subtype, _ = contentSubtype(r, d.contentType)
 	down := newHTTPDown(s, d, w, r, c, a)
@@ -60,6 +61,17 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 	if down.aborted {
 		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
 	}
+}
+
+// liftTimeouts takes from a call what an embedder's server sets for each request
+// of HTTP/1.1: a call may take longer, and has limits of its own.
+func liftTimeouts(w http.ResponseWriter, r *http.Request) {
+	hs, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+	if hs == nil || hs.ReadTimeout <= 0 && hs.WriteTimeout <= 0 {
+		return
+	}
+	rc := http.NewResponseController(w)
+	_ = errors.Join(rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{})) // a foreign ResponseWriter may have none
 }
 
 // longAgo as a deadline makes what waits return now.

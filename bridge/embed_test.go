@@ -1,0 +1,137 @@
+package bridge
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// serveEmbedded runs a server of an embedder's.
+func serveEmbedded(t *testing.T, hs *http.Server) string {
+	t.Helper()
+	ln := listen(t, "127.0.0.1:0")
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = hs.Serve(ln) }) // ends with Close
+	t.Cleanup(func() {
+		_ = hs.Close() // its listener
+		serving.Wait()
+	})
+	return ln.Addr().String()
+}
+
+// TestStripPrefix: the handler works below a path of a program's own, whose
+// handler ConfigureHTTP leaves in place.
+func TestStripPrefix(t *testing.T) {
+	backend := startBackend(t, echo)
+	s := newServer(t, Config{Backend: Backend{Target: backend}})
+	mux := http.NewServeMux()
+	mux.Handle("/rpc/", http.StripPrefix("/rpc", s))
+	mux.HandleFunc("/own", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	hs := &http.Server{Handler: mux}
+	s.ConfigureHTTP(hs)
+	address := serveEmbedded(t, hs)
+	for request, want := range map[string]int{
+		"POST /rpc" + testMethod:          http.StatusOK,
+		"POST /rpc/pkg.Service/Method%21": http.StatusNotFound, // bytes as they came
+		"POST /rpc/x" + testMethod:        http.StatusNotFound,
+		"POST /rpc" + testMethod + "?a=b": http.StatusOK,
+		"GET /own":                        http.StatusTeapot,
+	} {
+		answers := exchange(t, address, request+" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/grpc-web\r\ncontent-length: 5\r\n\r\n\x00\x00\x00\x00\x00")
+		if len(answers) != 1 || answers[0].StatusCode != want {
+			t.Errorf("%s: answered %v, want %d", request, answers, want)
+			continue
+		}
+		if body, _ := io.ReadAll(answers[0].Body); want == http.StatusOK && !strings.Contains(string(body), "grpc-status: 0") { // it was read whole before
+			t.Errorf("%s: answered %q", request, body)
+		}
+	}
+	cc := dial(t, address)
+	if err := unary(within(t, patience), cc, "/rpc"+testMethod); err != nil {
+		t.Errorf("native gRPC: %v", err)
+	}
+}
+
+// FuzzRequestPath: what a request's URL says of the path is what came, or no
+// method: routing, policy and the backend see the same bytes.
+func FuzzRequestPath(f *testing.F) {
+	for _, seed := range []string{"/a.B/C", "/a.B/%43", "//a.B/C", "/a.B/C?x", "/a.B/C#x", "/a.B/C!*", "/a.B/[C]", "/a%2fB/C", "/a.B/\"C", "/a.B/~C$:@+"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, target string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			return
+		}
+		want, wantOK := parseMethod(target, "")
+		if got, ok := parseMethod(u.EscapedPath(), ""); got != want || ok != wantOK {
+			t.Errorf("%q: %q, %v; want %q, %v", target, got, ok, want, wantOK)
+		}
+	})
+}
+
+// TestEmbeddersTimeoutsCutNoCall: an embedder's WriteTimeout and ReadTimeout are
+// for its own handlers.
+func TestEmbeddersTimeoutsCutNoCall(t *testing.T) {
+	release := make(chan struct{})
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		<-release
+		return status.Error(codes.FailedPrecondition, "a teapot")
+	})
+	s := newServer(t, Config{Backend: Backend{Target: backend}})
+	const timeout = 50 * time.Millisecond
+	hs := &http.Server{WriteTimeout: timeout, ReadTimeout: timeout}
+	s.ConfigureHTTP(hs)
+	address := serveEmbedded(t, hs)
+	begin := time.Now()
+	type answer struct {
+		how, text string
+	}
+	answers := make(chan answer, 2)
+	var asking sync.WaitGroup
+	ask := func(how, request string, rest ...string) {
+		conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", address)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+		_, err = io.WriteString(conn, request)
+		for _, more := range rest {
+			<-release
+			_, _ = io.WriteString(conn, more) // the answer shows whether it arrived
+		}
+		text, _ := io.ReadAll(conn) // a reset shows in what is missing
+		if err != nil {
+			t.Error(err)
+		}
+		answers <- answer{how, string(text)}
+	}
+	const head = "POST " + testMethod + " HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/grpc-web\r\n"
+	asking.Go(func() {
+		ask("an answer", head+"content-length: 5\r\n\r\n\x00\x00\x00\x00\x00")
+	})
+	asking.Go(func() {
+		ask("a request", head+"content-length: 10\r\n\r\n\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x00")
+	})
+	timer := time.NewTimer(4*timeout - time.Since(begin))
+	<-timer.C // net/http has a clock of its own for sockets
+	close(release)
+	asking.Wait()
+	close(answers)
+	for a := range answers {
+		if !strings.Contains(a.text, "200 OK") || !strings.Contains(a.text, "a%20teapot") && !strings.Contains(a.text, "a teapot") {
+			t.Errorf("%s after the time-out: %q", a.how, a.text)
+		}
+	}
+}
