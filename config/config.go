@@ -60,7 +60,7 @@ type Config struct {
 	// without a port stands for pages of the scheme's own port (443 or 80) and
 	// of the port in the request's Host. Behind a proxy that serves another
 	// port and drops it from Host, name the port ("grpc.example.com:8443").
-	Hosts []string `key:"hosts" is:"host"`
+	Hosts []string `key:"hosts" flag:"host" is:"host"`
 
 	// Removed from the front of a request's path before the method is read:
 	// with "/grpc", "/grpc/pkg.Service/Method" calls "/pkg.Service/Method".

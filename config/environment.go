@@ -25,7 +25,7 @@ var serviceVariable = regexp.MustCompile(`^CULVERT_([A-Z0-9_]+_)?(SERVICE_(HOST|
 // is what compose files make of a variable that isn't.
 func checkEnvironment(environ []string) []error {
 	byVariable := map[string]Key{}
-	lists := map[string]Key{}
+	lists := map[string]Key{} // of sections
 	for _, k := range fileKeys.keys {
 		if k.Env == "" {
 			lists[variable(k.Name)] = k
@@ -41,23 +41,24 @@ func checkEnvironment(environ []string) []error {
 			continue
 		}
 		if k, ok := byVariable[name]; ok {
-			if err := k.Check(value); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			values := []string{value}
+			if k.List {
+				values = strings.Fields(value)
+			}
+			for _, v := range values {
+				if err := k.Check(v); err != nil {
+					errs = append(errs, fmt.Errorf("%s: %w", name, err))
+				}
 			}
 		} else if k, ok := lists[name]; ok {
-			errs = append(errs, fmt.Errorf("%s: %s is a list, which a variable can't hold: write it in the file%s", name, k.Name, orFlag(k)))
+			errs = append(errs, fmt.Errorf("%s: %s is a list of sections, which a variable can't hold: write it in the file", name, k.Name))
+		} else if name == envPrefix+"PORT" && isPort(value) { // Kubernetes makes it a URL
+			errs = append(errs, fmt.Errorf("%s: unknown variable: did you mean CULVERT_LISTEN=:%s?", name, value))
 		} else if !serviceVariable.MatchString(name) {
 			errs = append(errs, fmt.Errorf("%s: unknown variable%s", name, suggestVariable(name)))
 		}
 	}
 	return errs
-}
-
-func orFlag(k Key) string {
-	if k.Flag == "" {
-		return ""
-	}
-	return ", or repeat --" + k.Flag
 }
 
 // suggestVariable ends the sentence about an unknown variable: with that of the

@@ -391,8 +391,8 @@ the default.
   doesn't know, or that stands twice, is an error with its line.
 - **Environment**: ` + "`CULVERT_`" + ` and the key in upper case, with ` + "`_`" + ` for each dot. An
   empty variable counts as not set; one that means nothing is an error, except
-  those that Kubernetes makes for a service named culvert. Lists can't be set
-  here.
+  those that Kubernetes makes for a service named culvert. The values of a list
+  stand with blanks between them; lists of sections can't be set here.
 - **Flags**: a list's flag is repeated for each entry, and replaces the file's
   list.
 

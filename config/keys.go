@@ -153,7 +153,7 @@ func keyOf(field reflect.StructField, path, prefix, like string, index []int) Ke
 		if _, value := kindsByType[t]; t.Kind() == reflect.Struct && !value {
 			return k.sectionList(t, field.Tag.Get("short"))
 		}
-		k.List, k.Env = true, ""
+		k.List = true
 	}
 	switch words, is := field.Tag.Get("one"), field.Tag.Get("is"); {
 	case words != "":

@@ -117,6 +117,8 @@ func checkOrigin(s string) error {
 		return errors.New("holds a comma: one origin an entry, one entry a flag")
 	case !found && strings.Contains(s, "/"):
 		return errors.New(`has no scheme: write "https://app.example.com"`)
+	case !found && isThisHost(s):
+		return fmt.Errorf("has no scheme: write %q", "http://"+s)
 	case !found:
 		return fmt.Errorf("has no scheme: write %q", "https://"+s)
 	case scheme == "" || strings.ToLower(scheme) != scheme || strings.ContainsAny(scheme, "*/ "):
@@ -129,6 +131,13 @@ func checkOrigin(s string) error {
 		return fmt.Errorf("has a path, which no browser sends: write %q", scheme+"://"+before)
 	}
 	return checkOriginHost(scheme, host)
+}
+
+// isThisHost reports whether host[:port] is loopback, where pages come by http.
+func isThisHost(s string) bool {
+	host, _, _ := cutPort(s)
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
 func checkOriginHost(scheme, host string) error {

@@ -59,6 +59,10 @@ func TestValuesByKind(t *testing.T) {
 			[]string{"*", "https://app.example.com", "https://app.example.com:8443", "https://*.example.com", "http://localhost:*", "http://[::1]:3000", "vscode-webview://*", "chrome-extension://abcdef", "http://127.0.0.1", "null", `~https://pr-[0-9]+\.example\.com`, `~^http://localhost:[0-9]{4,5}$`, `~https://.*\.example\.com`, `~chrome-extension://[a-p]{32}`},
 			map[string]string{
 				"":                            `is empty: write "https://app.example.com"`,
+				"localhost:5173":              `has no scheme: write "http://localhost:5173"`,
+				"app.localhost":               `has no scheme: write "http://app.localhost"`,
+				"127.0.0.1:8000":              `has no scheme: write "http://127.0.0.1:8000"`,
+				"[::1]:8000":                  `has no scheme: write "http://[::1]:8000"`,
 				"app.example.com":             `has no scheme: write "https://app.example.com"`,
 				"app.example.com/x":           `has no scheme: write "https://app.example.com"`,
 				"https://app.example.com/":    `ends in a slash, which no browser sends: write "https://app.example.com"`,

@@ -210,6 +210,9 @@ func (k Key) set(of reflect.Value, value any) error {
 		return nil
 	}
 	texts, ok := value.([]string)
+	if text, variable := value.(string); variable { // patterns may hold commas, and no blanks
+		texts, ok = strings.Fields(text), true
+	}
 	if !ok {
 		return fmt.Errorf("%T is no list", value)
 	}

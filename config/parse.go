@@ -33,7 +33,7 @@ func parse(name string, data []byte, w world) (document, []error) {
 }
 
 func parseWith(keys *table, name string, data []byte, w world) (document, []error) {
-	p := &reader{name: name, world: w, lines: map[string]int{}}
+	p := &reader{name: name, data: data, world: w, lines: map[string]int{}}
 	doc := document{values: map[string]any{}, lines: p.lines}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var file yaml.Node
@@ -58,6 +58,7 @@ func parseWith(keys *table, name string, data []byte, w world) (document, []erro
 
 type reader struct {
 	name       string
+	data       []byte
 	world      world
 	lines      map[string]int
 	references []Reference
@@ -73,10 +74,27 @@ var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
 // syntax gives an error of the YAML library the form of ours.
 func (p *reader) syntax(err error) error {
 	text := err.Error()
+	if line := tabbedLine(p.data); line > 0 {
+		return fmt.Errorf("%s:%d: a tab indents this line, which YAML doesn't allow: use blanks", p.name, line)
+	}
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		return fmt.Errorf("%s:%s: no YAML: %s", p.name, m[1], text[len(m[0]):])
 	}
 	return fmt.Errorf("%s: no YAML: %s", p.name, strings.TrimPrefix(text, "yaml: "))
+}
+
+// tabbedLine returns the number of the first line that a tab indents, 0 if there
+// is none.
+func tabbedLine(data []byte) int {
+	number := 0
+	for line := range bytes.Lines(data) {
+		number++
+		text := bytes.TrimLeft(line, " \t")
+		if len(bytes.TrimSpace(text)) > 0 && bytes.ContainsRune(line[:len(line)-len(text)], '\t') {
+			return number
+		}
+	}
+	return 0
 }
 
 // A scope is a table and where in the file it counts: "" for the file itself,

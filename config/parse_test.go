@@ -69,6 +69,8 @@ func TestMistakesInTheFileAreNamedByLine(t *testing.T) {
 		"file is a word":     {"listen\n", `:1: the file holds no keys: write "listen: :8080"`},
 		"two documents":      {"listen: :80\n---\nlisten: :81\n", `:2: a second document begins here: keep one, without "---"`},
 		"own tag":            {"listen: !secret x:1\n", `:1: the tag !secret means nothing here: remove it`},
+		"a tab":              {"backend:\n\taddress: x:1\n", `:2: a tab indents this line, which YAML doesn't allow: use blanks`},
+		"a tab further down": {"listen: :80\nlog:\n  level: info\n\tformat: json\n", `:4: a tab indents this line, which YAML doesn't allow: use blanks`},
 		"no YAML":            {"listen: :80\n  log: {\n", `:2: no YAML: mapping values are not allowed in this context`},
 		"alias of itself":    {"backend: &b\n  tls: *b\n", `:2: unknown key "tls": enabled, ca, cert, key, server_name can stand here`},
 		"unset variable":     {"log:\n  level: ${LEVLE}\n", `:2: log.level: ${LEVLE} is not set in the environment: set it, or write ${LEVLE:-default}`},

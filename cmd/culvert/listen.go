@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/config"
@@ -87,6 +88,9 @@ func listenCause(err error) error {
 func listenRemedy(err error, key string) string {
 	if errors.Is(err, os.ErrPermission) {
 		return "choose a port from 1024 up with " + key + ", or grant CAP_NET_BIND_SERVICE"
+	}
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return "this host doesn't have the address: write one of its own with " + key + ", or only the port for all of them, as :8080"
 	}
 	return "choose another address with " + key + ", or end what has this one"
 }

@@ -30,6 +30,7 @@ var usages = map[string]string{
 	"backend-key":         "`file` with the private key (PEM) of the client certificate",
 	"backend-server-name": "`name` that the backend's certificate must have; turns TLS on",
 	"allow-origin":        "`origin` of a page that may call, as https://app.example.com, https://*.example.com or http://localhost:*; repeatable",
+	"host":                "`name` that this server is known by, as grpc.example.com; repeatable",
 	"allow-method":        "`pattern` of the only methods that can be called, as shop.v1.Orders/*; repeatable",
 	"deny-method":         "`pattern` of methods that can't be called; repeatable",
 	"path-prefix":         "`path` to remove before the method, as /grpc",
