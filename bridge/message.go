@@ -8,6 +8,7 @@ import (
 	"io"
 	"sync"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/codec"
@@ -98,7 +99,8 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 	}
 	defer payload.Free()
 	if m.coding != "gzip" {
-		return nil, newFault(ReasonBadRequest, "a message is marked as compressed, but the request names no grpc-encoding")
+		// https://github.com/grpc/grpc/blob/master/doc/compression.md
+		return nil, &fault{reason: ReasonBadRequest, code: codes.Internal, text: "a message is marked as compressed, but the request names no grpc-encoding"}
 	}
 	return m.gunzip(payload)
 }

@@ -162,6 +162,11 @@ func webSocketError(err error) error {
 	if ended == EndedFlood {
 		return newFault(ReasonLimitExceeded, "too many WebSocket frames that carry nothing").because(err).ending(ended)
 	}
+	if broken.Code == websocket.StatusMessageTooBig {
+		f := newFault(ReasonRequestTooLarge, "a WebSocket frame is over 4 GiB").because(err).ending(ended)
+		f.remedy = "send smaller messages"
+		return f
+	}
 	return newFault(ReasonBadRequest, "a WebSocket frame can't be read").because(err).ending(ended)
 }
 

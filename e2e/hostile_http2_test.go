@@ -190,7 +190,7 @@ var hostileHTTP2 = []hostileCase{
 	{name: "gRPC: a reserved flag", send: begun + data(1, false, prefixed(2, 0, "")), want: "1: 200 InvalidArgument BAD_REQUEST, alive"},
 	{name: "gRPC: trailers of the client", send: begun + data(1, false, prefixed(0x80, 0, "")), want: "1: 200 InvalidArgument BAD_REQUEST, alive"},
 	{name: "gRPC: a length over the limit", send: begun + data(1, false, prefixed(0, 1<<20+1, "a")), want: "1: 200 ResourceExhausted REQUEST_TOO_LARGE, alive"},
-	{name: "gRPC: compressed without a coding", send: begun + data(1, false, prefixed(1, 1, "a")), want: "1: 200 InvalidArgument BAD_REQUEST, alive"},
+	{name: "gRPC: compressed without a coding", send: begun + data(1, false, prefixed(1, 1, "a")), want: "1: 200 Internal BAD_REQUEST, alive"},
 	{name: "gRPC: an unknown coding", send: headers(1, false, wire.Bidi, "grpc-encoding", "br") + data(1, false, prefixed(1, 1, "a")), want: "1: 200 Unimplemented UNSUPPORTED_ENCODING, alive"},
 	{name: "gRPC: a gzip bomb", send: headers(1, false, wire.Bidi, "grpc-encoding", "gzip") + inFrames(1, prefixed(1, uint32(len(gzipBomb)), gzipBomb)), want: "1: 200 ResourceExhausted REQUEST_TOO_LARGE, alive"},
 	{name: "gRPC: a bad time-out", send: headers(1, true, wire.Bidi, "grpc-timeout", "soon"), want: "1: 200 InvalidArgument BAD_REQUEST, alive"},

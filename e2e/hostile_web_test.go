@@ -68,7 +68,7 @@ var hostileWeb = []hostileCase{
 	{name: "message cut by the connection", send: hostileCall + webType + "Content-Length: 100\r\n\r\n" + prefixed(0, 95, "world"), fin: true, want: "200 Canceled CLIENT_GONE, closed | closed"},
 	{name: "length over the limit", send: webPost(wire.Unary, webType, prefixed(0, 1<<20+1, "world")), want: "200 ResourceExhausted REQUEST_TOO_LARGE, closed"},
 	{name: "length of 32 bits", send: webPost(wire.Unary, webType, prefixed(0, 0xffffffff, "world")), want: "200 ResourceExhausted REQUEST_TOO_LARGE, closed"},
-	{name: "compressed without a coding", send: webPost(wire.Unary, webType, prefixed(1, 5, "world")), want: "200 InvalidArgument BAD_REQUEST, kept"},
+	{name: "compressed without a coding", send: webPost(wire.Unary, webType, prefixed(1, 5, "world")), want: "200 Internal BAD_REQUEST, kept"},
 	{name: "unknown coding", send: webPost(wire.Unary, webType+"Grpc-Encoding: br\r\n", prefixed(1, 5, "world")), want: "200 Unimplemented UNSUPPORTED_ENCODING, kept"},
 	{name: "two codings", send: webPost(wire.Unary, webType+"Grpc-Encoding: gzip, gzip\r\n", prefixed(1, 5, "world")), want: "200 Unimplemented UNSUPPORTED_ENCODING, kept"},
 	{name: "no gzip", send: webPost(wire.Unary, gzipType, prefixed(1, 5, "world")), want: "200 InvalidArgument BAD_REQUEST, kept"},

@@ -179,8 +179,8 @@ func badGzipReplies(t *trial) {
 	t.wantBroken(cases)
 }
 
-// compressedWithoutCoding is the sender's slip. protocols.md §1.4 and gRPC call
-// it INTERNAL, §10's table a malformed frame; either tells the client.
+// compressedWithoutCoding is the sender's slip, and INTERNAL by gRPC's
+// compression.md.
 func compressedWithoutCoding(t *trial) {
 	t.serve(untilCancelled)
 	for _, encoding := range []string{"", "identity"} {
@@ -190,8 +190,8 @@ func compressedWithoutCoding(t *trial) {
 		}
 		_ = s.stream.closeSend() // refused already, maybe
 		r := s.end()
-		if code := r.status.Code(); code != codes.Internal && code != codes.InvalidArgument || r.info().GetReason() != string(bridge.ReasonBadRequest) {
-			t.Errorf("grpc-encoding %q: status %v with %v, want %s", encoding, r.status, r.info(), bridge.ReasonBadRequest)
+		if r.status.Code() != codes.Internal || r.info().GetReason() != string(bridge.ReasonBadRequest) {
+			t.Errorf("grpc-encoding %q: status %v with %v, want INTERNAL with %s", encoding, r.status, r.info(), bridge.ReasonBadRequest)
 		}
 	}
 	t.neverWhole(t.backend.seen(), 0)

@@ -37,6 +37,10 @@ const (
 // maxControl is the longest payload of a control frame. RFC 6455 §5.5.
 const maxControl = 125
 
+// maxFrame is the longest payload of a frame. A message of gRPC has at most
+// 2^32-1 bytes behind a prefix of 5 and a marker. RFC 6455 §10.4.
+const maxFrame = 1<<32 + 5
+
 // maxHead is the length of the longest header of a client's frame.
 const maxHead = 14
 

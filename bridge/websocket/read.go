@@ -201,6 +201,9 @@ func (c *Conn) readHead() (h frameHead, size int, err error) {
 	if broken := h.setLength(b[2:][:more]); broken != "" {
 		return h, 0, c.misread(StatusProtocolError, broken)
 	}
+	if h.length > maxFrame {
+		return h, 0, c.misread(StatusMessageTooBig, "a frame of more than 4 GiB")
+	}
 	size = 2 + more + 4
 	if err := c.await(size); err != nil {
 		return h, 0, err

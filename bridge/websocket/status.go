@@ -14,16 +14,17 @@ const (
 	StatusNoStatusRcvd            = coder.StatusNoStatusRcvd // nothing is sent
 	StatusInvalidFramePayloadData = coder.StatusInvalidFramePayloadData
 	StatusPolicyViolation         = coder.StatusPolicyViolation
+	StatusMessageTooBig           = coder.StatusMessageTooBig
 )
 
 // CloseStatus is the code of the close frame that made a read return err, or
 // -1 if it was none.
 func CloseStatus(err error) StatusCode { return coder.CloseStatus(err) }
 
-// A RuleError is a rule that the client broke: of RFC 6455, or of what it may
-// do for nothing. The client is told its code.
+// A RuleError is a rule that the client broke: of RFC 6455, of what it may do for
+// nothing, or of a frame's length. The client is told its code.
 type RuleError struct {
-	Code   StatusCode // StatusPolicyViolation for what it did for nothing
+	Code   StatusCode // StatusPolicyViolation for what it did for nothing, StatusMessageTooBig for a length
 	Broken string     // the rule
 }
 
