@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -16,6 +17,8 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/test/bufconn"
 )
@@ -63,7 +66,7 @@ func (b *countedBackend) callsBy() (calls []int) {
 	return calls
 }
 
-func newCountedBackend(t *testing.T, streams uint32) *countedBackend {
+func newCountedBackend(t *testing.T, streams uint32, opts ...grpc.ServerOption) *countedBackend {
 	t.Helper()
 	b := &countedBackend{ln: bufconn.Listen(1 << 20), open: map[net.Conn]bool{}}
 	stop := serveBackend(t, b.ln, func(ss grpc.ServerStream) error {
@@ -71,7 +74,7 @@ func newCountedBackend(t *testing.T, streams uint32) *countedBackend {
 		calls.Add(1)
 		defer calls.Add(-1)
 		return hold(ss)
-	}, grpc.MaxConcurrentStreams(streams), grpc.StatsHandler(b))
+	}, append(opts, grpc.MaxConcurrentStreams(streams), grpc.StatsHandler(b))...)
 	t.Cleanup(stop)
 	b.Backend = Backend{Target: "passthrough:///bubble", Dial: b.dial}
 	return b
@@ -458,4 +461,85 @@ func TestSettingsThatChange(t *testing.T) {
 		_ = ln.Close()
 		reading.Wait()
 	})
+}
+
+// TestGoAwayUnderSeveralConnections: the calls go on, further ones have new
+// connections, and the old ones end with their calls.
+func TestGoAwayUnderSeveralConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const age = time.Minute
+		b := newCountedBackend(t, 3, grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: age, MaxConnectionAgeGrace: 24 * time.Hour}))
+		b.MaxConnections = 2
+		u := upstreamTo(t, b.Backend)
+		ends := holding(t, u, 6)
+		time.Sleep(age + age/2) // the age varies by a tenth
+		more := holding(t, u, 6)
+		if got := b.callsBy(); len(got) < 4 || got[0] != 3 || got[1] != 3 {
+			t.Errorf("%v calls by connection, want 3 on the first two, and more connections", got)
+		}
+		endAll(ends)
+		endAll(more)
+		time.Sleep(age / 2)
+		if got := b.connections(); got != 1 {
+			t.Errorf("%d connections without a call, want 1", got)
+		}
+	})
+}
+
+// TestFurtherConnectionsOverTLS: SETTINGS are read inside of TLS.
+func TestFurtherConnectionsOverTLS(t *testing.T) {
+	ca := newAuthority(t)
+	address := startBackend(t, hold, grpc.MaxConcurrentStreams(1), grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{ca.server(t, "backend.example")}})))
+	for name, b := range map[string]Backend{
+		"fixed":   {TLS: &tls.Config{RootCAs: ca.pool}},
+		"current": {CurrentTLS: func() *tls.Config { return &tls.Config{RootCAs: ca.pool} }},
+	} {
+		b.Target, b.MaxConnections = address, 3
+		u := upstreamTo(t, b)
+		ctx, cancel := context.WithCancel(within(t, patience))
+		for i := range 3 {
+			if _, err := openCall(ctx, u, &Call{Method: testMethod}, nil); err != nil {
+				t.Errorf("%s: call %d: %v", name, i, err)
+			}
+		}
+		cancel()
+	}
+}
+
+// TestCallsThatComeAndGo: whatever order calls begin and end in, each place is
+// given out once and given back.
+func TestCallsThatComeAndGo(t *testing.T) {
+	b := newCountedBackend(t, 3)
+	b.MaxConnections, b.QueueTimeout = 4, patience
+	u := upstreamTo(t, b.Backend)
+	var all sync.WaitGroup
+	for i := range 64 {
+		all.Go(func() {
+			for round := range 30 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+(i*7+round*13)%10)*time.Millisecond)
+				_, err := openCall(ctx, u, &Call{Method: testMethod}, nil)
+				if f := (*fault)(nil); err != nil && !errors.Is(err, context.DeadlineExceeded) && !(errors.As(err, &f) && f.reason == ReasonDeadlineExceeded) {
+					t.Errorf("call %d.%d: %v", i, round, err)
+				}
+				if round%3 > 0 {
+					cancel()
+				}
+				<-ctx.Done()
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for i := range 12 {
+		if _, err := openCall(ctx, u, &Call{Method: testMethod}, nil); err != nil {
+			t.Fatalf("call %d of 12: %v", i, err)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.most > 4 {
+		t.Errorf("%d connections at once, want 4 at most", b.most)
+	}
 }

@@ -151,11 +151,20 @@ func FuzzH2Frames(f *testing.F) {
 	f.Add([]byte("\x00\x00\x04\x08\x00\x00\x00\x00\x01\x00\x10\x00\x00"), uint8(3))
 	f.Add([]byte("\x00\x00\x05\x00\x01\x00\x00\x00\x01hello\x00\x00\x04\x08\x00\x00\x00\x00\x03\x00\x00\x00\x07"), uint8(1))
 	f.Add([]byte("\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08\x00"), uint8(7))
+	f.Add([]byte("\x00\x00\x0c\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x10\x00\x00\x03\x00\x00\x00\x64\x00\x00\x00\x04\x01\x00\x00\x00\x00"), uint8(6)) // SETTINGS and their acknowledgement
 	f.Fuzz(func(t *testing.T, in []byte, cut uint8) {
 		step := int(cut)%16 + 1
-		held := func(f h2Frame) bool { return f.kind != http2.FrameWindowUpdate || f.increment <= 1<<16 }
+		var limits []uint32
+		held := func(f h2Frame) bool {
+			if f.settings {
+				limits = append(limits, f.streams)
+			}
+			return f.kind != http2.FrameWindowUpdate || f.increment <= 1<<16
+		}
 		var whole, pieces h2Frames
 		want := bytes.Join(whole.scan(bytes.Clone(in), held), nil)
+		wantLimits := limits
+		limits = nil
 		var got []byte
 		for rest := in; len(rest) > 0; {
 			n := min(step, len(rest))
@@ -164,6 +173,9 @@ func FuzzH2Frames(f *testing.F) {
 		}
 		if !bytes.Equal(got, want) || !bytes.Equal(whole.carry, pieces.carry) || whole.skip != pieces.skip {
 			t.Errorf("in pieces of %d: %x, want %x", step, got, want)
+		}
+		if !slices.Equal(limits, wantLimits) {
+			t.Errorf("in pieces of %d, %x allows %v streams, want %v", step, in, limits, wantLimits)
 		}
 		var all h2Frames
 		same := bytes.Join(all.scan(bytes.Clone(in), func(h2Frame) bool { return true }), nil)
