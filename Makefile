@@ -36,7 +36,7 @@ say = @printf '\n==> %s\n' "$(1)"
 demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
-test: deps lint unit e2e ## Check everything, as CI does
+test: deps lint unit e2e ## Check everything but what takes long
 	@took=$$(($$(date +%s) - $(BEGAN))); \
 	printf '\nmake test: all passed in %d min %d s\n' $$((took / 60)) $$((took % 60))
 
@@ -64,6 +64,10 @@ e2e: build node_modules ## The real program with real clients, in Node and in Ch
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) $(TESTSUM) --format testname -- -p 1 -race -count=1 -timeout 15m ./...
 	$(call say,the clients and what they can, as the run saw it)
 	@grep '^|' docs/compatibility.md
+
+slow: build node_modules ## Readers that stop for 30 s and 75 s at every rate: a table of docs/compatibility.md (2 min)
+	$(call say,e2e: readers that stop and go on)
+	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(TESTSUM) --format pkgname -- -race -count=1 -timeout 10m -run '^TestPausedReaders$$' . -slow
 
 fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cache
 	@tools/fuzz.sh $(FUZZTIME)
@@ -115,4 +119,4 @@ node_modules: e2e/node/node_modules/.package-lock.json demo/web/node_modules/.pa
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test deps lint unit e2e fuzz bench soak build generate proto docker clean help deps-generate node_modules
+.PHONY: demo test deps lint unit e2e slow fuzz bench soak build generate proto docker clean help deps-generate node_modules

@@ -152,7 +152,12 @@ func (rs results) page(t *testing.T) []byte {
 	for i, reason := range notes {
 		fmt.Fprintf(&b, "- **%c**: %s\n", 'a'+i, reason)
 	}
-	b.WriteString(pageTail)
+	committed, err := os.ReadFile(pageFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, paused, _ := cutPauseTable(t, string(committed)) // another test's
+	b.WriteString(pageTail + pausedHead + pauseTableBegin + paused + pauseTableEnd + pageEnd)
 	return b.Bytes()
 }
 
@@ -260,6 +265,8 @@ const pageTail = `
 - *A refused origin*: nothing reaches the server. Clients outside of a browser send the origin as a header.
 - *A slow reader stops the backend*: the client pauses in the midst of 24 MiB; the server's send blocks meanwhile.
 - *Every status code*: 1 to 16, with their message.
+`
 
+const pageEnd = `
 Next: [what is on the wire](protocols.md), [which metadata crosses](metadata.md), [errors](errors.md).
 `

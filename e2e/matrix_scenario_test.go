@@ -87,6 +87,7 @@ type job struct {
 	CancelOnHeader bool         `json:"cancel_on_header"`
 	PauseMS        int64        `json:"pause_ms"`
 	PatienceMS     int64        `json:"patience_ms"` // for a call that should have ended
+	PagePause      *pagePause   `json:"page_pause,omitempty"`
 }
 
 type jobField struct {
@@ -135,6 +136,8 @@ type observation struct {
 	Cancelled bool                `json:"cancelled"`
 	Error     string              `json:"error"` // what went wrong beside the status
 	Millis    int                 `json:"millis"`
+	Paused    bool                `json:"paused"`    // no more: the page stands still, and the call goes on
+	PausedAt  int                 `json:"paused_at"` // how many replies had come when the page was paused
 
 	// The details, as the client shows them: decoded once or not at all.
 	DetailsBin string           `json:"details_bin"`

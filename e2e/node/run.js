@@ -18,9 +18,13 @@
 //
 // Text is what the client shows; binary values may be bytes or base64.
 
+/** What was seen so far in the calls that run. */
+export const running = new Set();
+
 export async function run(job, client) {
   const began = performance.now();
   const seen = { client: job.client, scenario: job.scenario, id: job.id, replies: [], header: {}, trailer: {} };
+  running.add(seen);
   const abort = new AbortController();
   let over = false;
   const replies = new Progress(() => seen.replies.length);
@@ -63,6 +67,7 @@ export async function run(job, client) {
     abort.abort();
   }
   over = true;
+  running.delete(seen);
   replies.tell();
   for (const reply of seen.replies) {
     reply.sha256 = hex(await sha256(reply.payload));
