@@ -1,12 +1,17 @@
 package websocket
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
@@ -266,4 +271,101 @@ func TestControlFrameLeavesHeldMessages(t *testing.T) {
 		}
 		ws.Drop()
 	})
+}
+
+// TestPingBehindMessages: a client that was sent a message since it was last
+// heard may be reading that. It is given up when it has taken nothing for too
+// long.
+func TestPingBehindMessages(t *testing.T) {
+	const slow = 2 * time.Minute
+	for name, c := range map[string]struct {
+		answer time.Duration // when the client answers; 0: never
+		want   time.Duration
+		why    error
+	}{
+		"it reads nothing":           {0, interval + slow, socket.ErrStalled},
+		"it reads, and falls silent": {interval + time.Minute, interval + time.Minute + interval, socket.ErrNoPong},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ws, client := pair(t, 1<<20)
+				gone := make(chan error, 1)
+				start := time.Now()
+				ws.Watch(KeepAlive{Interval: interval, Timeout: patience, SlowConsumer: slow, Gone: func(err error) { gone <- err }})
+				go readAll(ws)
+				elapse(interval - time.Second)
+				if err := ws.WriteMessage(nil, false, []byte("data")); err != nil {
+					t.Fatal(err)
+				}
+				if c.answer > 0 {
+					elapse(c.answer - time.Since(start))
+					client.Send(t, wstest.Pong, nil)
+				}
+				err := <-gone
+				if got := time.Since(start); !errors.Is(err, c.why) || got < c.want || got > c.want+interval {
+					t.Errorf("given up after %v with %v, want %v with %v", got, err, c.want, c.why)
+				}
+				ws.Drop()
+			})
+		})
+	}
+}
+
+// A heldConn is a connection whose reader doesn't get to read.
+type heldConn struct {
+	net.Conn
+	reads chan struct{} // closed: reads may begin
+}
+
+func (c heldConn) NetConn() net.Conn { return c.Conn }
+
+func (c heldConn) Read(p []byte) (int, error) {
+	<-c.reads
+	return c.Conn.Read(p)
+}
+
+// TestPongThatWaitsIsReadFirst: it counts although nobody got to read it in time.
+func TestPongThatWaitsIsReadFirst(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	_ = client.SetDeadline(time.Now().Add(time.Minute)) // a test that hangs fails
+	server, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := heldConn{server, make(chan struct{})}
+	ws := &Conn{line: newLine(held, mem.DefaultBufferPool(), nil), closed: func() {}}
+	const every = 300 * time.Millisecond
+	gone := make(chan error, 1)
+	ws.Watch(KeepAlive{Interval: every, Timeout: every, Gone: func(err error) { gone <- err }})
+	var reading sync.WaitGroup
+	reading.Go(func() { readAll(ws) })
+	c := &wstest.Client{Conn: client, R: bufio.NewReader(client)}
+	if op, _, _, err := c.Next(); op != wstest.Ping || err != nil {
+		t.Fatalf("the frame %x came, %v; want a ping", op, err)
+	}
+	c.Send(t, wstest.Pong, nil) // into the socket: its reader doesn't get to it
+	<-time.After(3 * every)
+	close(held.reads)
+	pinged := make(chan struct{})
+	reading.Go(func() {
+		if op, _, _, err := c.Next(); op == wstest.Ping && err == nil { // and so it was heard
+			close(pinged)
+		}
+	})
+	select {
+	case err := <-gone:
+		t.Errorf("given up with %v", err)
+	case <-pinged:
+	}
+	ws.Drop()
+	reading.Wait()
 }
