@@ -14,6 +14,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
 // errorInfo returns the one ErrorInfo of a status.
@@ -237,6 +240,31 @@ func TestSharedFaultsStayAsTheyAre(t *testing.T) {
 		judge(f, "id", true)
 		if f.cause != nil || f.mute {
 			t.Errorf("%v was changed: cause %v, mute %v", f, f.cause, f.mute)
+		}
+	}
+}
+
+// TestSilenceIsToldApart: a client that answers no ping is told to call again; one
+// that takes nothing has been too slow; a host that is gone can't be told.
+func TestSilenceIsToldApart(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		code   codes.Code
+		reason Reason
+		ends   string
+		close  websocket.StatusCode
+	}{
+		{socket.ErrNoPong, codes.Unavailable, ReasonClientSilent, EndedSilent, websocket.StatusGoingAway},
+		{socket.ErrStalled, codes.ResourceExhausted, ReasonSlowConsumer, EndedSlow, websocket.StatusPolicyViolation},
+		{socket.ErrSilent, codes.Canceled, ReasonClientGone, EndedSilent, websocket.StatusGoingAway},
+	} {
+		v := judge(c.err, "id", false) // as the cause of an HTTP/2 request's context
+		if v.status.Code() != c.code || v.reason != c.reason || !strings.Contains(v.cause, c.err.Error()) {
+			t.Errorf("%v: %v, %s because of %q; want %v, %s", c.err, v.status, v.reason, v.cause, c.code, c.reason)
+		}
+		ends := silenceFault(c.err).ends
+		if code, _ := closeCode(ends); ends != c.ends || code != c.close {
+			t.Errorf("%v: its connection ends as %q with %d, want %q with %d", c.err, ends, code, c.ends, c.close)
 		}
 	}
 }
