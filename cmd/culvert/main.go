@@ -28,7 +28,10 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	root := newRootCommand(stdout, stderr)
 	root.SetArgs(args)
-	cmd, err := root.ExecuteContextC(context.Background())
+	cmd, err := root, checkFirstWord(root, args)
+	if err == nil {
+		cmd, err = root.ExecuteContextC(context.Background())
+	}
 	if err == nil {
 		return exitDone
 	}

@@ -26,7 +26,9 @@ each message to an unmodified gRPC server.`,
 		// run prints errors, with their remedy instead of the whole usage.
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       thisBuild().Version, // has cobra add --version
 	}
+	root.SetVersionTemplate(thisBuild().String())
 	root.SetOut(stdout) // cobra's completion command keeps what is set when it is made
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(flagError)
@@ -96,6 +98,19 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q: %s", args[0], hint)
 }
 
+// checkFirstWord refuses a command that isn't there before its flags are read:
+// they would be looked for at the root.
+func checkFirstWord(root *cobra.Command, args []string) error {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") || strings.HasPrefix(args[0], "__") { // __complete is cobra's own
+		return nil
+	}
+	cmd, rest, err := root.Find(args[:1])
+	if err != nil || cmd != root {
+		return err
+	}
+	return knownCommand(root, rest)
+}
+
 // noArguments refuses arguments of a command that has only flags.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
@@ -108,10 +123,27 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("%s takes no arguments, but got %q%s", cmd.Name(), args[0], hint)
 }
 
-// flagError adds the nearest flag to what pflag says of an unknown one.
+// foreignFlags are flags of similar programs, with what to use here.
+var foreignFlags = map[string]string{
+	"port":           "use --listen :8080",
+	"insecure":       "culvert speaks plaintext to the backend unless --backend-tls is set, and to clients unless --tls-cert is",
+	"verbose":        "use --log-level debug",
+	"v":              "use --log-level debug",
+	"c":              "use --config",
+	"use_websockets": "remove it: WebSockets are always on",
+}
+
+// flagError adds the flag that was probably meant to what pflag says of an
+// unknown one.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown interface{ GetSpecifiedName() string }
-	if errors.As(err, &unknown) && strings.HasPrefix(err.Error(), "unknown flag") {
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	if hint, ok := foreignFlags[unknown.GetSpecifiedName()]; ok && cmd.Flags().Lookup("backend") != nil {
+		return fmt.Errorf("%w: %s", err, hint)
+	}
+	if strings.HasPrefix(err.Error(), "unknown flag") {
 		if near := config.Nearest(unknown.GetSpecifiedName(), flagNames(cmd)); near != "" {
 			err = fmt.Errorf("%w: did you mean --%s?", err, near)
 		}

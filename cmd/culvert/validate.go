@@ -21,9 +21,12 @@ flags, and says everything that is wrong. It opens certificates, but no ports
 and no connections.`,
 		Example: `  culvert validate proxy.yaml
   culvert validate --config proxy.yaml --backend orders:9000
+  culvert validate --partial common.yaml
   CULVERT_LOG_LEVEL=debug culvert validate`,
 	}
 	s := addSettings(cmd)
+	var partial bool
+	cmd.Flags().BoolVar(&partial, "partial", false, "accept a file that leaves backend.address to flags or the environment of each machine")
 	cmd.Args = func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) > 1:
@@ -36,11 +39,11 @@ and no connections.`,
 		return nil
 	}
 	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return validate(cmd, s) }
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return validate(cmd, s, partial) }
 	return cmd
 }
 
-func validate(cmd *cobra.Command, s *settings) error {
+func validate(cmd *cobra.Command, s *settings, partial bool) error {
 	loaded, err := s.load()
 	if loaded != nil {
 		for _, w := range loaded.Warnings {
@@ -50,14 +53,14 @@ func validate(cmd *cobra.Command, s *settings) error {
 	if err != nil {
 		return err
 	}
-	if loaded.Backend.Address == "" {
-		// Not wrong in a file that leaves it to the flags of each machine.
-		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", errNoBackend)
+	var missing error
+	if loaded.Backend.Address == "" && !partial {
+		missing = fmt.Errorf("%w; to check a file that leaves it to others, use --partial", errNoBackend)
 	}
 	for _, w := range exposedFiles(loaded) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", w)
 	}
-	if err := checkBridge(cmd, loaded); err != nil {
+	if err := errors.Join(missing, checkBridge(cmd, loaded)); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", cmp.Or(loaded.File, "environment and flags"))

@@ -22,6 +22,11 @@ type build struct {
 	Platform string `json:"platform"`
 }
 
+// String returns the line for a person.
+func (b build) String() string {
+	return fmt.Sprintf("culvert %s (commit %s, %s, %s)\n", b.Version, b.Commit, b.Go, b.Platform)
+}
+
 func thisBuild() build {
 	b := build{Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
@@ -56,7 +61,7 @@ func newVersionCommand() *cobra.Command {
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(b)
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "culvert %s (commit %s, %s, %s)\n", b.Version, b.Commit, b.Go, b.Platform)
+			_, err := fmt.Fprint(cmd.OutOrStdout(), b)
 			return err
 		},
 	}

@@ -22,8 +22,8 @@ func runYAML(t *testing.T, b block) {
 	if err := os.WriteFile(filepath.Join(dir, "proxy.yaml"), []byte(culvertFiles(b.text)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text, err := output(t, dir, 10*time.Second, culvertProgram, "validate", "proxy.yaml")
-	if err != nil || strings.Contains(text, "warning") && !strings.Contains(text, "backend.address is missing") {
+	text, err := output(t, dir, 10*time.Second, culvertProgram, "validate", "--partial", "proxy.yaml")
+	if err != nil || strings.Contains(text, "warning") {
 		t.Errorf("culvert validate: %v\n%s", err, text)
 	}
 }
