@@ -112,6 +112,13 @@ func TestDangers(t *testing.T) {
 		{"a listener that doesn't ask", "tls: {cert: /c, key: /k}\nlisten: [{address: ':1', tls: {client_ca: /a, client_auth: none}}]", []string{
 			"p.yaml:2: listen[0].tls.client_ca: says who may have signed clients' certificates, but listen[0].tls.client_auth asks for none: remove one of them",
 		}, nil},
+		{"a certificate that doesn't ask", "tls: {certificates: [{cert: /c, key: /k}, {cert: /d, key: /l, client_ca: /a, client_auth: none}]}", []string{
+			"p.yaml:1: tls.certificates[1].client_ca: says who may have signed clients' certificates, but tls.certificates[1].client_auth asks for none: remove one of them",
+		}, nil},
+		{"lists that a listener doesn't take", "tls: {cert: /c, key: /k, client_ca: /a, crls: [/r]}\nlisten: [':1', {address: ':2', tls: {client_ca: /b}}]", []string{
+			"p.yaml:2: listen[1].tls.client_ca: has no revocation lists, since the listener takes none of tls.crls with a client_ca of its own: set listen[1].tls.crls, to [] for none",
+		}, nil},
+		{"no lists for a listener", "tls: {cert: /c, key: /k, client_ca: /a, crls: [/r]}\nlisten: [':1', {address: ':2', tls: {client_ca: /b, crls: []}}]", nil, nil},
 		{"a listener's clients without TLS", "listen: [{address: ':1', tls: {client_ca: /a}}]", []string{
 			"p.yaml:1: listen[0].tls: has no effect without a certificate: set cert and key there, or tls.cert and tls.key for all listeners",
 		}, nil},

@@ -80,6 +80,9 @@ func checkListenerTLS(l *Loaded, i int) []error {
 	case !own.Enabled && (certificate || trust):
 		errs = append(errs, l.Errorf(at+".enabled", "turns TLS off, which has keys beside it: remove one of them"))
 	}
+	if trust && own.ClientCA != "" && len(l.TLS.CRLs) > 0 && !l.IsSet(at+".crls") {
+		errs = append(errs, l.Errorf(at+".client_ca", "has no revocation lists, since the listener takes none of tls.crls with a client_ca of its own: set %s.crls, to [] for none", at))
+	}
 	switch {
 	case own.Enabled && trust:
 		errs = append(errs, checkClients(l, at, t.ServerTLS)...)
@@ -106,6 +109,11 @@ func checkCertificate(l *Loaded, at string, t TLS) []error {
 	}
 	if t.Key != "" && t.Cert == "" {
 		errs = append(errs, l.Errorf(at+".key", "is a private key without its certificate: set %s", alsoFlag(at, "cert")))
+	}
+	for i, c := range t.Certificates {
+		if entry := Entry(at+".certificates", i); c.ClientCA != "" && c.ClientAuth == "none" {
+			errs = append(errs, l.Errorf(entry+".client_ca", "says who may have signed clients' certificates, but %s.client_auth asks for none: remove one of them", entry))
+		}
 	}
 	for _, o := range []struct {
 		key string

@@ -320,6 +320,11 @@ func (p *reader) scalar(node *yaml.Node, t target) (string, bool) {
 		p.errorf(node, "%s: %q %w", t.name, node.Value, err)
 		return "", false
 	}
+	if t.file && value == "" && node.Value != "" && !strings.Contains(node.Value, ":-") {
+		// An empty client_ca would let in everybody.
+		p.errorf(node, "%s: %q is empty: name a file, or write ${NAME:-} if it may be empty", t.name, node.Value)
+		return "", false
+	}
 	if t.file && value != "" && !filepath.IsAbs(value) {
 		value = filepath.Join(dir, value)
 	}

@@ -111,14 +111,18 @@ func parseRevocationLists(data []byte) ([]*x509.RevocationList, error) {
 			return nil, err
 		}
 		ders = nil
+		other := "" // kind of a block that nobody would read
 		for _, block := range blocks {
 			switch block.Type {
 			case "X509 CRL":
 				ders = append(ders, block.Bytes)
 			case "CERTIFICATE": // the signer's, say
 			default:
-				return nil, fmt.Errorf("holds a PEM block of the kind %q: begin each list with -----BEGIN X509 CRL-----", block.Type)
+				other = block.Type
 			}
+		}
+		if len(ders) > 0 && other != "" {
+			return nil, fmt.Errorf("holds a PEM block of the kind %q beside its lists: begin each list with -----BEGIN X509 CRL-----", other)
 		}
 	}
 	if len(ders) == 0 || len(data) == 0 {

@@ -311,7 +311,7 @@ func TestListsThatProveNothingAreErrors(t *testing.T) {
 		"an unmarked indirect":    {ca.list(later, []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Value: point(issuingDistributionPoint{Indirect: true})[0].Value}}), "is a list of a kind"},
 		"two lists in a row":      {append(ca.list(later, nil), ca.list(later, nil)...), "bytes behind its revocation list"},
 		"two in one block":        {crlPEM(append(ca.list(later, nil), ca.list(later, nil)...)), "bytes behind its revocation list"},
-		"one under another name":  {append(crlPEM(ca.list(later, nil)), pem.EncodeToMemory(&pem.Block{Type: "CRL", Bytes: ca.list(later, nil)})...), `a PEM block of the kind "CRL"`},
+		"one under another name":  {append(crlPEM(ca.list(later, nil)), pem.EncodeToMemory(&pem.Block{Type: "CRL", Bytes: ca.list(later, nil)})...), `a PEM block of the kind "CRL" beside its lists`},
 		"one with its signer":     {append(certPEM(ca.cert), crlPEM(ca.list(later, nil))...), ""},
 	} {
 		file := filepath.Join(dir, "list")

@@ -27,6 +27,7 @@ type keyring struct {
 	log    *slog.Logger
 	obs    bridge.Observer // nil: none
 	out    io.Writer       // for people: how to trust a new authority
+	look   bool            // of validate: no authority is made, no CA is asked
 
 	mu          sync.Mutex
 	providers   []sharedProvider
@@ -94,14 +95,16 @@ func (k *keyring) listener(i int) (*proxytls.Provider, error) {
 		})
 	}
 	fallback := ""
-	if t.SelfSigned {
+	switch {
+	case k.look && (t.SelfSigned || t.ACME.Enabled()):
+		o.Fallback = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errOnlyLooks }
+	case t.SelfSigned:
 		d, err := k.selfSigned()
 		if err != nil {
 			return nil, err
 		}
 		o.Fallback, fallback = d.GetCertificate, "self_signed"
-	}
-	if t.ACME.Enabled() {
+	case t.ACME.Enabled():
 		if err := k.fetch(&o); err != nil {
 			return nil, err
 		}
@@ -109,6 +112,8 @@ func (k *keyring) listener(i int) (*proxytls.Provider, error) {
 	}
 	return k.provider(o, fallback)
 }
+
+var errOnlyLooks = errors.New("nobody is served")
 
 // sectionOf returns where a key of a listener's section stands: there, or in
 // the section of the file that it is inherited from.

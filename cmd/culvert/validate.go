@@ -83,22 +83,18 @@ func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
 // checkCertificates reads them as serve would, and lets them go. The authority
 // of --tls-self-signed isn't made for a look, nor a folder of tls.acme.
 func checkCertificates(cmd *cobra.Command, loaded *config.Loaded) error {
-	looked := *loaded
-	looked.TLS.ACME = config.ACME{}
-	keys, err := openKeyring(&looked, slog.New(slog.DiscardHandler), nil, io.Discard)
+	keys, err := openKeyring(loaded, slog.New(slog.DiscardHandler), nil, io.Discard)
 	if err != nil {
 		return err
 	}
+	keys.look = true
 	defer keys.close()
 	if loaded.TLS.ACME.Enabled() {
 		if err := acmeOptions(loaded).Check(); err != nil {
 			return keys.placed(err)
 		}
 	}
-	for i, l := range loaded.Listen {
-		if l.TLS.SelfSigned || !looked.ListenerTLS(i).Enabled() {
-			continue // nothing is there to be read
-		}
+	for i := range loaded.Listen {
 		if _, err := keys.listener(i); err != nil {
 			return err
 		}
