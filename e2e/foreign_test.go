@@ -177,6 +177,7 @@ type outcome struct {
 	Opened bool   `json:"opened"` // a WebSocket
 	Read   bool   `json:"read"`   // the page read the call's answer
 	Told   string `json:"told"`
+	Said   string `json:"said"` // culvert's words that the page read
 }
 
 // make fills in what all attempts have in common.

@@ -4,8 +4,8 @@
 //
 //   plan     { login: "https://…", visits: [{ page, opaque, attempts }] }
 //   attempt  { id, url, how, type, mode, credentials, subprotocol, headers, body }
-//   outcome  { id, opened, read, told }: a WebSocket opened; the page read the call's
-//            answer; what else it was told
+//   outcome  { id, opened, read, told, said }: a WebSocket opened; the page read the
+//            call's answer; what else it was told; culvert's words that it read
 
 import { launch } from "./browser.js";
 
@@ -76,7 +76,8 @@ async function tryOnce(_place, attempt) {
         keepalive: attempt.keepalive ?? false,
       });
       const text = response.type === "opaque" ? "" : latin(await response.arrayBuffer());
-      return { read: ok(text), told: `${response.type} ${response.status}` };
+      const said = text.startsWith("culvert: ") ? text : "";
+      return { read: ok(text), told: `${response.type} ${response.status}`, said };
     },
     xhr() {
       return new Promise((resolve) => {
