@@ -54,7 +54,7 @@ func startSite(t *testing.T, tls, config string, allow ...string) *site {
 		return server.ServeTLS(ln, dir+"/cert.pem", dir+"/key.pem")
 	})
 	s.plain = s.serve(t, (*http.Server).Serve)
-	o := culvertOptions{config: "hosts: [grpc.site.test]\nmetadata: {forward_cookies: true}\n" + tls + config}
+	o := culvertOptions{config: "hosts: [grpc.site.test, \"grpc.site.test:" + s.pages + "\"]\nmetadata: {forward_cookies: true}\n" + tls + config}
 	if tls == itself {
 		o.args = append(o.args, "--tls-cert", dir+"/cert.pem", "--tls-key", dir+"/key.pem")
 	}
