@@ -29,7 +29,7 @@ func TestUnansweredPingEndsUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ws.CloseNow()
+	defer func() { _ = ws.CloseNow() }() // it may be closed
 	id := newID(t)
 	var head bytes.Buffer
 	head.WriteString("content-type: application/grpc-web+proto\r\n")

@@ -104,7 +104,7 @@ func TestClosingIsBounded(t *testing.T) {
 				var client sync.WaitGroup
 				client.Go(func() { c.client(t, end) })
 				start := time.Now()
-				ws.Close(StatusNormalClosure, patience, func() bool { return false })
+				ws.Close(StatusNormalClosure, patience, inNoHurry)
 				if got := time.Since(start); got != c.want {
 					t.Errorf("it took %v, want %v", got, c.want)
 				}
