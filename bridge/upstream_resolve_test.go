@@ -374,6 +374,14 @@ func TestTimesOfLookups(t *testing.T) {
 		pass(10*time.Second, 11, 9) // no connection
 		r.connected(true)
 		pass(10*time.Minute, 20, 18)
+		last := func() time.Duration { // time since the last lookup
+			mu.Lock()
+			defer mu.Unlock()
+			return time.Since(start) - asked[len(asked)-1]
+		}
+		for last() < 2*time.Second || last() > 20*time.Second {
+			time.Sleep(time.Second)
+		}
 		r.connected(false)
 		pass(0, 1, 1)             // at once
 		pass(time.Second, 1, 0)   // and not again
