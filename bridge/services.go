@@ -76,5 +76,5 @@ func reflectionError(err error) error {
 	if status.Code(err) == codes.Unimplemented {
 		return ErrNoReflection
 	}
-	return fmt.Errorf("server reflection: %w", err)
+	return fmt.Errorf("server reflection: %w", causeOf(err))
 }

@@ -90,7 +90,7 @@ var reasons = []ReasonInfo{
 	{ReasonSlowSender, codes.DeadlineExceeded, 408, "a message that had begun did not come in time", "send a message without pauses, or raise limits.slow_sender_timeout"},
 	{ReasonHandshakeTimeout, codes.DeadlineExceeded, 408, "the first message did not come in time", "send the metadata message right after the WebSocket opens"},
 	{ReasonDraining, codes.Unavailable, 503, "this server is shutting down", "try again: another instance or the next start takes the call"},
-	{ReasonInternal, codes.Internal, 500, "a defect of culvert", "report it with the call id and the log"},
+	{ReasonInternal, codes.Internal, 500, "a defect of culvert", "report it with this call id and the log"},
 }
 
 // Reasons returns the table of the statuses that culvert makes itself.
@@ -247,6 +247,9 @@ func (f *fault) status(callID string, detailed bool) *status.Status {
 	remedy := f.remedy
 	if remedy == "" {
 		remedy = row.Remedy
+	}
+	if callID != "" {
+		remedy = strings.Replace(remedy, "this call id", "call id "+callID, 1)
 	}
 	st := status.New(code, text+" ("+remedy+")")
 	info := &errdetails.ErrorInfo{Reason: string(f.reason), Domain: errorDomain, Metadata: map[string]string{}}

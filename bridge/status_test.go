@@ -94,8 +94,8 @@ func TestEveryReasonAsAStatus(t *testing.T) {
 		if v.status.Code() != row.Code || info.GetReason() != string(row.Reason) || info.GetDomain() != "culvert" || info.GetMetadata()["call_id"] != "call-0001" {
 			t.Errorf("%s: got %v with %v", row.Reason, v.status, info)
 		}
-		if msg := v.status.Message(); !strings.HasPrefix(msg, "it happened") || !strings.Contains(msg, row.Remedy) {
-			t.Errorf("%s: the message %q lacks what happened or the remedy %q", row.Reason, msg, row.Remedy)
+		if msg := v.status.Message(); !strings.HasPrefix(msg, "it happened") || !strings.Contains(msg, strings.Replace(row.Remedy, "this call id", "call id call-0001", 1)) {
+			t.Errorf("%s: the message %q lacks what happened, the remedy %q or the call's id", row.Reason, msg, row.Remedy)
 		}
 		sent, said := info.GetMetadata()["sent"]
 		if said != (row.Code == codes.Unavailable) || said && sent != "no" {

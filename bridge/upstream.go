@@ -186,7 +186,7 @@ func (u *upstream) open(ctx context.Context, giveUp context.CancelCauseFunc, c *
 	}
 	cause := context.Cause(ctx)
 	if errors.Is(cause, errPatience) {
-		return nil, &fault{reason: ReasonUpstreamUnreachable, text: "the backend could not be reached", sent: known.sentText(), cause: err}
+		return nil, known.unreachable(err)
 	}
 	if cause != nil {
 		return nil, cause
@@ -346,7 +346,7 @@ func (k *callFacts) openError(err error) error {
 	st, _ := status.FromError(err)
 	switch st.Code() {
 	case codes.Unavailable:
-		return &fault{reason: ReasonUpstreamUnreachable, text: "the backend could not be reached", sent: k.sentText(), cause: err}
+		return k.unreachable(err)
 	case codes.DeadlineExceeded:
 		return errDeadline // grpc-go reads the clock itself, a moment before the context ends
 	case codes.Internal:

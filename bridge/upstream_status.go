@@ -87,13 +87,13 @@ func (k *callFacts) classify(ctx context.Context, err error, limit sizeLimit) er
 	case st.Code() == codes.DeadlineExceeded:
 		return errDeadline // grpc-go reads the clock itself, a moment before the context ends
 	case known:
-		return k.localFault(local, st, limit).because(err)
+		return k.localFault(local, st, limit).because(causeOf(err))
 	case isSilent(st):
-		return &fault{reason: ReasonUpstreamSilent, text: "the backend has fallen silent: it doesn't answer a ping either", sent: k.sentText(), cause: err}
+		return &fault{reason: ReasonUpstreamSilent, text: "the backend has fallen silent: it doesn't answer a ping either", sent: k.sentText(), cause: causeOf(err)}
 	case st.Code() == codes.Unavailable:
-		return &fault{reason: ReasonUpstreamReset, text: "the connection to the backend was lost", sent: k.sentText(), cause: err}
+		return &fault{reason: ReasonUpstreamReset, text: "the connection to the backend was lost", sent: k.sentText(), cause: causeOf(err)}
 	default:
-		return &fault{reason: ReasonUpstreamReset, code: st.Code(), text: "the backend broke the call off", sent: k.sentText(), cause: err}
+		return &fault{reason: ReasonUpstreamReset, code: st.Code(), text: "the backend broke the call off", sent: k.sentText(), cause: causeOf(err)}
 	}
 }
 

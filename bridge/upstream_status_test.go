@@ -301,7 +301,7 @@ func TestBackendsThatMisbehave(t *testing.T) {
 		{"html 403", page("403", "text/html", html), codes.PermissionDenied, ReasonUpstreamNotGRPC},
 		{"html 404", page("404", "text/html", html), codes.Unimplemented, ReasonUpstreamNotGRPC},
 		{"html 429", page("429", "text/html", html), codes.Unavailable, ReasonUpstreamNotGRPC},
-		{"html 431", page("431", "text/html", html), codes.Internal, ReasonUpstreamNotGRPC},
+		{"html 431", page("431", "text/html", html), codes.Unknown, ReasonUpstreamNotGRPC},
 		{"html 500", page("500", "text/html", html), codes.Unknown, ReasonUpstreamNotGRPC},
 		{"html 502", page("502", "text/html", html), codes.Unavailable, ReasonUpstreamNotGRPC},
 		{"html 503", page("503", "text/html", html), codes.Unavailable, ReasonUpstreamNotGRPC},

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"net"
@@ -25,6 +26,7 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 	}
 	c := newWindowConn(conn, w.budget)
 	c.link = newBackendLink(ctx)
+	c.plaintext = w.Info().SecurityProtocol == "insecure"
 	return c, info, nil
 }
 
@@ -49,8 +51,10 @@ type windowConn struct {
 	watch *silenceWatch // sends a PING if the backend is silent
 	link  *backendLink  // told how many streams the backend allows; nil: nobody is
 
-	in        h2Frames // of what is read; Read's own
-	inMessage bool     // HEADERS or DATA were in what was read; Read's own
+	in        h2Frames    // of what is read; Read's own
+	inMessage bool        // HEADERS or DATA were in what was read; Read's own
+	greeted   atomic.Bool // something was read
+	plaintext bool        // without TLS
 
 	writeMu sync.Mutex // held for a Write, and for what is put between frames
 	out     h2Frames
@@ -105,6 +109,12 @@ func (c *windowConn) Close() error {
 
 func (c *windowConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	if !c.greeted.Load() && (n > 0 || err != nil) {
+		c.greeted.Store(n > 0)
+		if odd := checkGreeting(p[:n], err, c.plaintext); odd != nil {
+			return 0, odd
+		}
+	}
 	if n > 0 {
 		c.inMessage = false
 		c.in.scan(p[:n], c.received)
@@ -144,6 +154,9 @@ func (c *windowConn) Write(p []byte) (int, error) {
 	defer c.writeMu.Unlock()
 	for _, part := range c.out.scan(p, c.sending) {
 		if _, err := c.Conn.Write(part); err != nil {
+			if !c.greeted.Load() {
+				err = cmp.Or(checkGreeting(nil, err, c.plaintext), err)
+			}
 			return 0, err
 		}
 	}

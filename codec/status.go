@@ -129,7 +129,7 @@ func codeText(code codes.Code) string {
 // https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
 func CodeFromHTTP(httpStatus int) codes.Code {
 	switch httpStatus {
-	case 400, 431:
+	case 400:
 		return codes.Internal
 	case 401:
 		return codes.Unauthenticated

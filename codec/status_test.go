@@ -292,8 +292,8 @@ func TestTrailersStopWhenAsked(t *testing.T) {
 
 func TestCodeFromHTTP(t *testing.T) {
 	for httpStatus, want := range map[int]codes.Code{
-		400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 431: 13, 502: 14, 503: 14, 504: 14,
-		0: 2, 200: 2, 204: 2, 302: 2, 405: 2, 415: 2, 426: 2, 499: 2, 500: 2, 501: 2, 999: 2,
+		400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14,
+		0: 2, 200: 2, 204: 2, 302: 2, 405: 2, 415: 2, 426: 2, 431: 2, 499: 2, 500: 2, 501: 2, 999: 2,
 	} {
 		if got := CodeFromHTTP(httpStatus); got != want {
 			t.Errorf("CodeFromHTTP(%d) = %v, want %v", httpStatus, got, want)

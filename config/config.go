@@ -93,7 +93,7 @@ type Config struct {
 	// What a client is told of an error that culvert made: "concise" gives
 	// reason, remedy and a call id that finds the rest in the log, "detailed"
 	// adds addresses and causes. Detailed is for development.
-	Errors string `key:"errors" one:"concise,detailed"`
+	Errors string `key:"errors" flag:"errors" one:"concise,detailed"`
 
 	// What is bounded. An error or a log line about a limit names its key.
 	Limits Limits `key:"limits"`

@@ -223,7 +223,7 @@ func isNotGRPC(t *trial) {
 	var cases []broken
 	for status, code := range map[string]codes.Code{
 		"200": codes.Unknown, "400": codes.Internal, "401": codes.Unauthenticated, "403": codes.PermissionDenied,
-		"404": codes.Unimplemented, "429": codes.Unavailable, "500": codes.Unknown, "502": codes.Unavailable,
+		"404": codes.Unimplemented, "429": codes.Unavailable, "431": codes.Unknown, "500": codes.Unknown, "502": codes.Unavailable,
 		"503": codes.Unavailable, "504": codes.Unavailable, "418": codes.Unknown,
 	} {
 		cases = append(cases, broken{status, page(status), code, bridge.ReasonUpstreamNotGRPC})

@@ -38,6 +38,7 @@ var usages = map[string]string{
 	"health-listen":       "`address` of /livez and /readyz, or off",
 	"log-level":           "the `least` that is logged: debug, info, warn or error",
 	"log-format":          "`form` of the log: text, json, or auto for text on a terminal",
+	"errors":              "`what` clients are told of errors that culvert makes: concise, or detailed with causes and addresses, for development",
 }
 
 // addSettings gives a command the flags of the configuration.

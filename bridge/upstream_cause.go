@@ -1,0 +1,120 @@
+package bridge
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"google.golang.org/grpc/status"
+)
+
+// What grpc-go puts around the error that counts.
+const (
+	quotedCause = `connection error: desc = "`
+	hintTLS     = "does it want TLS? --backend-tls"
+)
+
+var wrappings = []string{
+	"latest balancer error: ", "last connection error: ", "name resolver error: ", "closing transport due to: ",
+	"error reading server preface: ", "transport: Error while dialing: ", "transport: authentication handshake failed: ",
+}
+
+// causeOf returns what lies behind an error of grpc-go, for the log: the cause
+// alone, and what to try where that is known.
+func causeOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	st, _ := status.FromError(err)
+	text := unwrapCause(st.Message())
+	switch {
+	case strings.Contains(text, "first record does not look like a TLS handshake"):
+		text += ": does it speak plain text? leave --backend-tls out"
+	case strings.Contains(text, "tls: no application protocol"), strings.Contains(text, "missing selected ALPN property"):
+		text = saysOtherProtocol + text + ": is it a gRPC server?"
+	}
+	return &cause{text, st}
+}
+
+// A cause is the text that matters of an error of grpc-go, which it stands for.
+type cause struct {
+	text string
+	st   *status.Status
+}
+
+func (c *cause) Error() string { return c.text }
+
+// GRPCStatus lets status.Code find the code.
+func (c *cause) GRPCStatus() *status.Status { return c.st }
+
+// unwrapCause takes grpc-go's wrapping off, however often it wrapped.
+func unwrapCause(text string) string {
+	for {
+		was := text
+		if before, after, ok := strings.Cut(text, quotedCause); ok {
+			quoted, err := strconv.QuotedPrefix(`"` + after)
+			inner, unquoteErr := strconv.Unquote(quoted)
+			if err == nil && unquoteErr == nil {
+				text = before + inner + after[len(quoted)-1:]
+			}
+		}
+		if text != was {
+			continue
+		}
+		for _, w := range wrappings {
+			if _, after, ok := strings.Cut(text, w); ok {
+				text = after
+			}
+		}
+		if text == was {
+			return text
+		}
+	}
+}
+
+// unreachable is the fault of a call that got no connection.
+func (k *callFacts) unreachable(err error) *fault {
+	f := &fault{reason: ReasonUpstreamUnreachable, text: "the backend could not be reached", sent: k.sentText(), cause: causeOf(err)}
+	if strings.Contains(f.cause.Error(), saysOtherProtocol) {
+		f.reason, f.text, f.code = ReasonUpstreamNotGRPC, saysNotGRPC, reasonRows[ReasonUpstreamUnreachable].Code
+	}
+	return f
+}
+
+// saysOtherProtocol begins the cause where something answers and it isn't
+// HTTP/2.
+const saysOtherProtocol = "no HTTP/2: "
+
+// checkGreeting looks at the first that a backend says, which in HTTP/2 is a
+// SETTINGS frame, or at the error that came instead. It returns what to say of
+// anything else, or nil. plaintext says that TLS wasn't used. RFC 9113 §3.4.
+func checkGreeting(first []byte, err error, plaintext bool) error {
+	remedy := "is it a gRPC server?"
+	if plaintext {
+		remedy += " " + hintTLS
+	}
+	switch {
+	case bytes.HasPrefix(first, []byte("HTTP/")):
+		line, _, _ := bytes.Cut(first, []byte("\r\n"))
+		return fmt.Errorf("%sthe backend says %.60q: %s", saysOtherProtocol, line, remedy)
+	case plaintext && len(first) > 1 && first[0] == tlsAlert && first[1] == tlsMajor:
+		return fmt.Errorf("%sthe backend answers in TLS: %s", saysOtherProtocol, hintTLS)
+	case len(first) > frameKindAt && first[frameKindAt] != frameSettings:
+		return fmt.Errorf("%sthe backend begins with %.20q: %s", saysOtherProtocol, first, remedy)
+	case len(first) > 0 || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE):
+		return nil
+	case plaintext:
+		return fmt.Errorf("the backend closed the connection without an answer: %s", hintTLS)
+	}
+	return errors.New("the backend closed the connection without an answer, after TLS's handshake")
+}
+
+const (
+	tlsAlert      = 21 // RFC 8446 §5.1
+	tlsMajor      = 3
+	frameSettings = 4
+)

@@ -1,0 +1,109 @@
+package bridge
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+)
+
+func TestCauseWithoutItsWrapping(t *testing.T) {
+	for text, want := range map[string]string{
+		`connection error: desc = "error reading server preface: EOF"`:                                                                        "EOF",
+		`last connection error: connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`: "dial tcp 127.0.0.1:1: connect: connection refused",
+		`received context error while waiting for new LB policy update: context canceled; latest balancer error: last connection error: connection error: desc = "transport: Error while dialing: dial unix /x: connect: permission denied"`: "dial unix /x: connect: permission denied",
+		`closing transport due to: connection error: desc = "error reading from server: EOF", received prior goaway: code: NO_ERROR, debug data: "a \"quoted\" word"`:                                                                        `error reading from server: EOF, received prior goaway: code: NO_ERROR, debug data: "a \"quoted\" word"`,
+		`connection error: desc = "transport: authentication handshake failed: x509: certificate is valid for \"a\""`:                                                                                                                        `x509: certificate is valid for "a"`,
+		`connection error: desc = "cut off`: `connection error: desc = "cut off`,
+		"anything else":                     "anything else",
+		"":                                  "",
+	} {
+		for _, err := range []error{errors.New(text), status.Error(codes.Unavailable, text)} {
+			if got := causeOf(err).Error(); got != want {
+				t.Errorf("%q: got %q, want %q", text, got, want)
+			}
+		}
+	}
+}
+
+// TestCausesOfUnreachableBackends calls real servers that a backend's address
+// may name by mistake. The log says what is wrong and what to try; the client
+// learns no address.
+func TestCausesOfUnreachableBackends(t *testing.T) {
+	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) })
+	web := httptest.NewServer(page)
+	t.Cleanup(web.Close)
+	webTLS := httptest.NewUnstartedServer(page)
+	webTLS.Config.ErrorLog = log.New(io.Discard, "", 0)
+	webTLS.StartTLS()
+	t.Cleanup(webTLS.Close)
+	plain, overTLS, nobody := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	serveBackend(t, plain, echo)
+	serveBackend(t, overTLS, echo, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: webTLS.TLS.Certificates, MinVersion: tls.VersionTLS12})))
+	_ = nobody.Close() // its port is free
+	closing := listen(t, "127.0.0.1:0")
+	closed := make(chan struct{})
+	go func() { // ends with the listener
+		defer close(closed)
+		for {
+			c, err := closing.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Read(make([]byte, 1)) // so that the greeting is under way
+			_ = c.Close()                  // without a word
+		}
+	}()
+	t.Cleanup(func() { _ = closing.Close(); <-closed })
+
+	trusting := &tls.Config{InsecureSkipVerify: true} // who it is doesn't matter here
+	for name, c := range map[string]struct {
+		to     net.Addr
+		tls    *tls.Config
+		reason Reason
+		cause  []string
+	}{
+		"nobody listens":                            {nobody.Addr(), nil, ReasonUpstreamUnreachable, []string{"dial tcp " + nobody.Addr().String() + ": connect: connection refused"}},
+		"TLS called in plaintext":                   {overTLS.Addr(), nil, ReasonUpstreamUnreachable, []string{"without an answer: does it want TLS? --backend-tls"}},
+		"closed without a word":                     {closing.Addr(), nil, ReasonUpstreamUnreachable, []string{"without an answer: does it want TLS? --backend-tls"}},
+		"plaintext called over TLS":                 {plain.Addr(), trusting, ReasonUpstreamUnreachable, []string{"first record does not look like a TLS handshake: does it speak plain text? leave --backend-tls out"}},
+		"a web server":                              {web.Listener.Addr(), nil, ReasonUpstreamNotGRPC, []string{`no HTTP/2: the backend says "HTTP/1.1 `, "is it a gRPC server? does it want TLS? --backend-tls"}},
+		"a web server over TLS":                     {webTLS.Listener.Addr(), trusting, ReasonUpstreamNotGRPC, []string{"no HTTP/2: ", "is it a gRPC server?"}},
+		"a web server over TLS called in plaintext": {webTLS.Listener.Addr(), nil, ReasonUpstreamUnreachable, []string{"does it want TLS? --backend-tls"}},
+		"an unknown certificate":                    {overTLS.Addr(), &tls.Config{ServerName: "example.com", MinVersion: tls.VersionTLS12}, ReasonUpstreamUnreachable, []string{"x509: "}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := upstreamTo(t, Backend{Target: c.to.String(), TLS: c.tls})
+			e := callUpstream(within(t, patience), t, u, nil)
+			if e.reason != c.reason || e.status.Code() != codes.Unavailable {
+				t.Errorf("got %v with %s, want UNAVAILABLE with %s", e.status, e.reason, c.reason)
+			}
+			for _, part := range c.cause {
+				if !strings.Contains(e.cause, part) {
+					t.Errorf("the cause is %q, want %q in it", e.cause, part)
+				}
+			}
+			for _, wrapping := range []string{"rpc error", "desc =", "balancer", "last connection error", "server preface"} {
+				if strings.Contains(e.cause, wrapping) {
+					t.Errorf("the cause is %q, want it without %q", e.cause, wrapping)
+				}
+			}
+			if strings.Contains(e.status.Message(), c.to.String()) || strings.Contains(e.status.Message(), "HTTP/1.1") {
+				t.Errorf("the client is told %q", e.status.Message())
+			}
+			if !strings.Contains(e.status.Message(), "under call id id)") {
+				t.Errorf("the client is told %q, want the call's id in it", e.status.Message())
+			}
+		})
+	}
+}
