@@ -60,7 +60,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, a, http.StatusMisdirectedRequest, misdirectedText)
 		return
 	}
-	if a.listening.LoopbackOnly && !s.origins.AllowsHost(a.host) {
+	if a.listening.LoopbackOnly && !s.origins.AllowsHost(a.host) && !a.listening.serves(a.host) {
 		s.refusals.note(Refusal{Reason: ReasonOriginDenied, Key: "hosts", Peer: a.peer.Addr, Detail: a.host}, "add the name to hosts")
 		s.refuse(w, r, a, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
 		return

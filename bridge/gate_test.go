@@ -272,6 +272,29 @@ func TestTunnelFromAnotherOriginIsRefused(t *testing.T) {
 	}
 }
 
+// On loopback a name that a certificate is for counts as this server's own.
+func TestNamesOfCertificatesCountOnLoopback(t *testing.T) {
+	s := newServer(t, Config{Backend: nowhere})
+	address := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{LoopbackOnly: true, Serves: func(host string) bool { return host == "grpc.example.com" }})
+	for host, want := range map[string]int{
+		"grpc.example.com": http.StatusNotFound, "GRPC.example.com:8443": http.StatusNotFound, "localhost": http.StatusNotFound, "other.example.com": http.StatusForbidden,
+	} {
+		r, err := http.NewRequestWithContext(within(t, patience), http.MethodGet, "http://"+address+"/", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host, r.Close = host, true
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close() // the status is all
+		if response.StatusCode != want {
+			t.Errorf("%s: %d, want %d", host, response.StatusCode, want)
+		}
+	}
+}
+
 func TestFallbackServesWhatIsNoCall(t *testing.T) {
 	s := newServer(t, Config{Backend: nowhere, LoopbackOnly: true, Fallback: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, "page %s", r.URL.Path) // to a recorder

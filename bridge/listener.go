@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 )
@@ -42,9 +43,13 @@ type Listener struct {
 	ProxyProtocol []netip.Prefix
 
 	// LoopbackOnly says that the listener is on loopback: a Host has to be an
-	// IP, localhost or one of Config.Hosts, so that no page can rebind its own
-	// name.
+	// IP, localhost, one of Config.Hosts or a host that Serves accepts, so that
+	// no page can rebind its own name.
 	LoopbackOnly bool
+
+	// Serves reports whether a certificate is for the host. Nobody has one for a
+	// name that isn't theirs. It may be nil.
+	Serves func(host string) bool
 
 	// Transports are the client protocols that may call, by the names that
 	// Transports returns. Empty: all.
@@ -56,6 +61,11 @@ type Listener struct {
 	// MessageBytes, HeaderBytes and CallsPerConnection are those of Config's
 	// Limits, where they are less. What isn't positive is none.
 	MessageBytes, HeaderBytes, CallsPerConnection int
+}
+
+// serves reports whether a certificate is for the host, which may have a port.
+func (l *Listener) serves(host string) bool {
+	return l.Serves != nil && l.Serves(strings.TrimSuffix(strings.ToLower(gate.HostOf(host)), "."))
 }
 
 // A listening is a Listener that is served.

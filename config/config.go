@@ -28,7 +28,8 @@ type Config struct {
 	// listeners with rules of their own. ":8080" is port 8080 of all
 	// interfaces, "127.0.0.1:8080" this host alone, port 0 any free one,
 	// "unix:/run/culvert.sock" a socket in the file system. On a loopback
-	// address a request must name an IP address, localhost or one of hosts.
+	// address a request must name an IP address, localhost, one of hosts or a
+	// name of a certificate.
 	Listen []Listener `key:"listen" flag:"listen" short:"address"`
 
 	// The certificates that clients are shown, and what they have to show.

@@ -189,7 +189,7 @@ func (p *program) openKeys(cfg *bridge.Config) (err error) {
 		}
 		policy := bridgeListener(p.config, l)
 		if provider != nil {
-			policy.TLS, policy.SamePolicy = provider.Config(), provider.SamePolicy
+			policy.TLS, policy.SamePolicy, policy.Serves = provider.Config(), provider.SamePolicy, p.keys.serves
 		}
 		p.policies = append(p.policies, policy)
 	}
