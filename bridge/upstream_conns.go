@@ -353,7 +353,7 @@ func (p *pool) grow() {
 	coming := 0 // places on connections that are being opened
 	for _, a := range p.ready {
 		for _, c := range a.conns {
-			if c.link == nil {
+			if c.link == nil && c.failure == nil {
 				coming += a.streams
 			}
 		}

@@ -276,6 +276,40 @@ func TestNameThatComesLate(t *testing.T) {
 	}
 }
 
+// TestFurtherConnectionIsMadeElsewhere: a further connection to one address fails,
+// and a waiting call gets a place on one to another address.
+func TestFurtherConnectionIsMadeElsewhere(t *testing.T) {
+	first := listen(t, "127.0.0.2:0")
+	_, port, _ := net.SplitHostPort(first.Addr().String())
+	serveBackend(t, &firstConnListener{Listener: first}, hold, grpc.MaxConcurrentStreams(1))
+	serveBackend(t, listen(t, net.JoinHostPort("127.0.0.3", port)), hold, grpc.MaxConcurrentStreams(1))
+	names := startNameServer(t, "127.0.0.2", "127.0.0.3")
+	u := upstreamTo(t, Backend{Target: names.target(port), MaxConnections: 2})
+	ctx, cancel := context.WithCancel(within(t, patience))
+	defer cancel()
+	for i := range 3 {
+		if _, err := openCall(ctx, u, &Call{Method: testMethod}, nil); err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
+	}
+}
+
+// A firstConnListener closes all connections but the first.
+type firstConnListener struct {
+	net.Listener
+	accepted bool
+}
+
+func (l *firstConnListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	for err == nil && l.accepted {
+		_ = conn.Close() // nothing was sent
+		conn, err = l.Listener.Accept()
+	}
+	l.accepted = true
+	return conn, err
+}
+
 // TestPlacesOnSeveralAddresses: a call goes to the address that has room.
 func TestPlacesOnSeveralAddresses(t *testing.T) {
 	var held [2]atomic.Int64
