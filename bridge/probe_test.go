@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"regexp"
+	"runtime"
 	"sync"
 	"testing"
 )
@@ -22,12 +24,24 @@ func TestProbeNoticesALockThatIsHeld(t *testing.T) {
 			s.Probe()
 			close(done)
 		}()
-		select {
-		case <-done:
-			t.Errorf("the lock of %s is held, and Probe has returned", name)
-		default:
+		for waiting := false; !waiting; runtime.Gosched() {
+			select {
+			case <-done:
+				lock.Unlock()
+				t.Fatalf("the lock of %s is held, and Probe has returned", name)
+			default:
+				waiting = waitsForALock.Match(stacks())
+			}
 		}
 		lock.Unlock()
 		<-done
 	}
+}
+
+// waitsForALock matches the stack of a goroutine that waits for a lock in Probe.
+var waitsForALock = regexp.MustCompile(`(?m)^goroutine .*\[sync\.Mutex\.Lock.*\]:\n(?:.+\n)*.*\.Probe\(`)
+
+func stacks() []byte {
+	buf := make([]byte, 1<<20)
+	return buf[:runtime.Stack(buf, true)]
 }
