@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
-	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/codec"
@@ -63,26 +62,10 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, code
 	}
 	gate.VaryAnswer(h)
 	if strings.HasPrefix(mediaType(r), web.contentType) {
-		h.Set("Grpc-Status", strconv.Itoa(int(codeOfHTTP(code))))
+		h.Set("Grpc-Status", strconv.Itoa(int(codec.CodeFromHTTP(code))))
 		h.Set("Grpc-Message", codec.EncodeMessage("culvert: "+text))
 	}
 	refuse(w, r, code, text, headers...)
-}
-
-// codeOfHTTP is what gRPC clients make of an HTTP status.
-// https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
-func codeOfHTTP(status int) codes.Code {
-	switch status {
-	case http.StatusBadRequest:
-		return codes.Internal
-	case http.StatusForbidden:
-		return codes.PermissionDenied
-	case http.StatusNotFound:
-		return codes.Unimplemented
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		return codes.Unavailable
-	}
-	return codes.Unknown
 }
 
 // refuse answers what is not a call. On HTTP/1.1 the connection closes, so

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc/status"
 )
 
@@ -103,7 +104,7 @@ func checkGreeting(first []byte, err error, plaintext bool) error {
 		return fmt.Errorf("%sthe backend says %.60q: %s", saysOtherProtocol, line, remedy)
 	case plaintext && len(first) > 1 && first[0] == tlsAlert && first[1] == tlsMajor:
 		return fmt.Errorf("%sthe backend answers in TLS: %s", saysOtherProtocol, hintTLS)
-	case len(first) > frameKindAt && first[frameKindAt] != frameSettings:
+	case len(first) > frameKindAt && first[frameKindAt] != byte(http2.FrameSettings):
 		return fmt.Errorf("%sthe backend begins with %.20q: %s", saysOtherProtocol, first, remedy)
 	case len(first) > 0 || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE):
 		return nil
@@ -114,7 +115,6 @@ func checkGreeting(first []byte, err error, plaintext bool) error {
 }
 
 const (
-	tlsAlert      = 21 // RFC 8446 §5.1
-	tlsMajor      = 3
-	frameSettings = 4
+	tlsAlert = 21 // RFC 8446 §5.1
+	tlsMajor = 3
 )

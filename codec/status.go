@@ -124,8 +124,8 @@ func codeText(code codes.Code) string {
 	return strconv.FormatUint(uint64(code), 10)
 }
 
-// CodeFromHTTP is the code of an HTTP answer that has no grpc-status. It is for
-// a reader of such answers; a server never chooses an HTTP status by it.
+// CodeFromHTTP returns the code that a gRPC client gives to an HTTP answer without
+// a grpc-status. A server never chooses an HTTP status by it.
 // https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
 func CodeFromHTTP(httpStatus int) codes.Code {
 	switch httpStatus {
