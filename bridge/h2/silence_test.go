@@ -22,13 +22,14 @@ func TestPingBehindData(t *testing.T) {
 	var ends []End
 	hooks := Hooks{SlowConsumer: patience, Ended: func(_ net.Conn, why End) { ends = append(ends, why) }}
 	var causes []error
-	inHookedBubble(t, hooks, func(w http.ResponseWriter, r *http.Request) {
+	answer := func(w http.ResponseWriter, r *http.Request) {
 		<-time.After(15 * time.Second)
 		_, _ = w.Write([]byte("some data"))
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 		causes = append(causes, context.Cause(r.Context()))
-	}, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+	}
+	inHookedBubble(t, hooks, answer, func(t *testing.T, _ *http.Server, p *bubblePeer) {
 		p.hello()
 		p.headers(1, true)
 		p.flush()
@@ -41,13 +42,7 @@ func TestPingBehindData(t *testing.T) {
 		p.elapse(goodbyeTime)
 		p.wantClosed(80*time.Second + goodbyeTime)
 	})
-	inHookedBubble(t, hooks, func(w http.ResponseWriter, r *http.Request) {
-		<-time.After(15 * time.Second)
-		_, _ = w.Write([]byte("some data"))
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-		causes = append(causes, context.Cause(r.Context()))
-	}, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+	inHookedBubble(t, hooks, answer, func(t *testing.T, _ *http.Server, p *bubblePeer) {
 		p.hello()
 		p.headers(1, true)
 		p.flush()

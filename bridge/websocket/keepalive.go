@@ -138,8 +138,8 @@ func (w *watch) missed() {
 	}
 }
 
-// A doubt is what becomes of a client that has not answered, if the reader finds
-// that nothing has come.
+// doubts is how the timer asks the reader about a client that hasn't answered its
+// ping: the reader calls confirm if nothing is left to read.
 type doubts struct {
 	mu      sync.Mutex
 	until   time.Time // the read deadline of the WebSocket's owner
