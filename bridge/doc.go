@@ -24,7 +24,8 @@
 //   - message.go, body.go, budget.go: requests are read within the budget; a
 //     WebSocket's messages by package websocket.
 //   - upstream.go, upstream_window.go: a stream is opened at the backend, which
-//     may send large replies when the budget has room. upstream_silence.go asks
+//     may send large replies when the budget has room. upstream_frames.go finds
+//     the frames in a connection's bytes. upstream_silence.go asks
 //     a silent backend whether it is there, and gives it up. upstream_conns.go
 //     and upstream_places.go say on which connection, upstream_resolve.go to
 //     which addresses.

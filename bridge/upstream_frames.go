@@ -1,0 +1,128 @@
+package bridge
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/net/http2"
+)
+
+// An h2Frame is the header of an HTTP/2 frame. RFC 9113 §4.1.
+type h2Frame struct {
+	length    uint32
+	kind      http2.FrameType
+	flags     http2.Flags
+	stream    uint32
+	increment uint32 // of a WINDOW_UPDATE
+	streams   uint32 // of SETTINGS, if settings: MAX_CONCURRENT_STREAMS
+	settings  bool
+}
+
+// append writes a WINDOW_UPDATE. RFC 9113 §6.9.
+func (f h2Frame) append(b []byte) []byte {
+	b = append(b, 0, 0, 4, byte(http2.FrameWindowUpdate), 0)
+	b = binary.BigEndian.AppendUint32(b, f.stream)
+	return binary.BigEndian.AppendUint32(b, f.increment)
+}
+
+// ends holds for a frame after which its sender says no more on the stream.
+func (f h2Frame) ends() bool {
+	return f.kind == http2.FrameRSTStream ||
+		((f.kind == http2.FrameData || f.kind == http2.FrameHeaders) && f.flags.Has(http2.FlagDataEndStream))
+}
+
+// goesOn reports whether a header block goes on in the frame after this one.
+func (f h2Frame) goesOn() bool {
+	return (f.kind == http2.FrameHeaders || f.kind == http2.FrameContinuation) && !f.flags.Has(http2.FlagHeadersEndHeaders)
+}
+
+const (
+	frameHeaderBytes  = 9
+	frameKindAt       = 3
+	windowUpdateBytes = frameHeaderBytes + 4
+	settingBytes      = 6
+	maxSettingsBytes  = 1 << 10 // of SETTINGS that are looked into; six settings are defined
+)
+
+// h2Frames finds the frames in a stream of bytes that comes in any pieces.
+type h2Frames struct {
+	skip  int    // bytes of the frame under way, or of the preface
+	carry []byte // a header, or a WINDOW_UPDATE, that isn't whole yet
+	block bool   // the last frame was of a header block that goes on in the next
+}
+
+// between reports whether another frame may stand here: the next byte begins a
+// frame, and not one of a header block. RFC 9113 §6.10.
+func (s *h2Frames) between() bool { return s.skip == 0 && len(s.carry) == 0 && !s.block }
+
+// scan calls pass for each frame whose header ends in p, and returns what to
+// hand on: all but the WINDOW_UPDATEs that pass held back, and but the
+// beginning of a header that p ends in, which comes with the next piece.
+func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
+	if len(s.carry) > 0 {
+		p = append(s.carry, p...)
+		s.carry = nil
+	}
+	var parts [][]byte
+	start, at := 0, 0
+	for at < len(p) {
+		if s.skip > 0 {
+			n := min(s.skip, len(p)-at)
+			s.skip -= n
+			at += n
+			continue
+		}
+		f, n := parseFrame(p[at:])
+		if n == 0 {
+			s.carry = append([]byte(nil), p[at:]...)
+			break
+		}
+		s.block = f.goesOn()
+		if !pass(f) {
+			parts = append(parts, p[start:at])
+			start = at + n
+		}
+		at += n
+		s.skip = int(f.length) + frameHeaderBytes - n
+	}
+	return append(parts, p[start:at])
+}
+
+// parseFrame reads a frame's header, and with it a WINDOW_UPDATE's increment
+// and the MAX_CONCURRENT_STREAMS of SETTINGS. It returns the bytes used, 0 when b holds too few.
+func parseFrame(b []byte) (f h2Frame, n int) {
+	if len(b) < frameHeaderBytes {
+		return h2Frame{}, 0
+	}
+	f = h2Frame{
+		length: uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2]),
+		kind:   http2.FrameType(b[3]),
+		flags:  http2.Flags(b[4]),
+		stream: binary.BigEndian.Uint32(b[5:]) &^ (1 << 31),
+	}
+	if f.kind == http2.FrameSettings && f.stream == 0 && 0 < f.length && f.length <= maxSettingsBytes {
+		return f.parseSettings(b)
+	}
+	if f.kind != http2.FrameWindowUpdate || f.length != 4 {
+		return f, frameHeaderBytes
+	}
+	if len(b) < windowUpdateBytes {
+		return h2Frame{}, 0
+	}
+	f.increment = binary.BigEndian.Uint32(b[frameHeaderBytes:]) &^ (1 << 31)
+	return f, windowUpdateBytes
+}
+
+// parseSettings reads the payload of SETTINGS behind the header, as parseFrame
+// does. RFC 9113 §6.5.1.
+func (f h2Frame) parseSettings(b []byte) (h2Frame, int) {
+	n := frameHeaderBytes + int(f.length)
+	if len(b) < n {
+		return h2Frame{}, 0
+	}
+	for s := b[frameHeaderBytes:n]; len(s) >= settingBytes; s = s[settingBytes:] {
+		if http2.SettingID(binary.BigEndian.Uint16(s)) == http2.SettingMaxConcurrentStreams {
+			f.streams, f.settings = binary.BigEndian.Uint32(s[2:]), true // of two, the last counts
+		}
+	}
+	return f, n
+}
