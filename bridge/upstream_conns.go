@@ -84,8 +84,8 @@ func (poolBuilder) Build(cc balancer.ClientConn, _ balancer.BuildOptions) balanc
 // grpc-go calls the methods of balancer.Balancer and the listeners of
 // connections one after the other, Pick from each call's goroutine.
 type pool struct {
-	cc       balancer.ClientConn
-	trimming sync.WaitGroup // a timer of trim, until it has run or is stopped
+	cc     balancer.ClientConn
+	timers sync.WaitGroup // until they have run or are stopped
 
 	mu        sync.Mutex
 	config    poolConfig
@@ -128,6 +128,7 @@ type backendConn struct {
 	next    *backendLink // the connection whose handshake ended last
 	failure error        // of the last attempt, until one succeeds
 	spare   bool         // it takes calls only when the others are full
+	pause   *time.Timer  // before it connects again; nil: it doesn't wait
 	closed  bool
 }
 
@@ -215,9 +216,7 @@ func (p *pool) ExitIdle() {}
 func (p *pool) Close() {
 	p.mu.Lock()
 	p.closed = true
-	if p.trimTimer != nil && p.trimTimer.Stop() {
-		p.trimming.Done()
-	}
+	p.stop(p.trimTimer)
 	for _, a := range p.addresses {
 		for _, c := range a.conns {
 			c.close()
@@ -225,7 +224,25 @@ func (p *pool) Close() {
 	}
 	p.fail(errors.New("the upstream is closed"))
 	p.unlock()
-	p.trimming.Wait()
+	p.timers.Wait()
+}
+
+// after has f called with mu held, unless the timer is stopped before. mu is held.
+func (p *pool) after(d time.Duration, f func()) *time.Timer {
+	p.timers.Add(1)
+	return time.AfterFunc(d, func() {
+		defer p.timers.Done()
+		p.mu.Lock()
+		defer p.unlock()
+		f()
+	})
+}
+
+// stop stops a timer of after. It may be nil. mu is held.
+func (p *pool) stop(timer *time.Timer) {
+	if timer != nil && timer.Stop() {
+		p.timers.Done()
+	}
 }
 
 // poolConnKey is the address attribute that tells a handshake whose connection it
@@ -271,11 +288,25 @@ func (c *backendConn) changed(s balancer.SubConnState) {
 		if p.queue.Len() == 0 && c.address.hasOther(c) {
 			c.close()
 		} else {
-			c.sub.Connect()
+			c.reconnect(c.next.pause())
 		}
 	default:
 	}
 	p.publish()
+}
+
+// reconnect connects again after the pause. mu is held.
+func (c *backendConn) reconnect(pause time.Duration) {
+	if pause <= 0 {
+		c.sub.Connect()
+		return
+	}
+	c.pause = c.address.pool.after(pause, func() {
+		c.pause = nil
+		if !c.closed {
+			c.sub.Connect()
+		}
+	})
 }
 
 // hasOther reports whether the address does without c. mu is held.
@@ -300,6 +331,7 @@ func (c *backendConn) lose() {
 func (c *backendConn) close() {
 	c.lose()
 	c.closed = true
+	c.address.pool.stop(c.pause)
 	a := c.address
 	a.conns = slices.DeleteFunc(slices.Clone(a.conns), func(other *backendConn) bool { return other == c })
 	a.pool.unused = append(a.pool.unused, c.sub)
@@ -390,16 +422,12 @@ const trimInterval = 10 * time.Second
 // startTrimming has trim called after the interval. mu is held.
 func (p *pool) startTrimming() {
 	if p.trimTimer == nil && !p.closed {
-		p.trimming.Add(1)
-		p.trimTimer = time.AfterFunc(trimInterval, p.trim)
+		p.trimTimer = p.after(trimInterval, p.trim)
 	}
 }
 
-// trim closes connections that were not needed for an interval.
+// trim closes connections that were not needed for an interval. mu is held.
 func (p *pool) trim() {
-	defer p.trimming.Done()
-	p.mu.Lock()
-	defer p.unlock()
 	p.trimTimer = nil
 	for _, a := range p.addresses {
 		a.trim(p.queue.Len() == 0)
@@ -423,8 +451,8 @@ func (a *backendAddress) trim(unqueued bool) {
 		used[len(used)-1-n].spare = true
 	}
 	a.peak = a.calls
-	for _, c := range slices.Clone(a.conns) {
-		if c.spare && c.link.calls == 0 {
+	for _, c := range a.conns {
+		if c.spare && c.link.calls == 0 && a.hasOther(c) {
 			c.close()
 		}
 	}

@@ -543,3 +543,73 @@ func TestCallsThatComeAndGo(t *testing.T) {
 		t.Errorf("%d connections at once, want 4 at most", b.most)
 	}
 }
+
+// TestLastConnectionStays, although it was to be closed beside another one that
+// is lost.
+func TestLastConnectionStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 10)
+		var conns []net.Conn
+		dial := b.Backend.Dial
+		b.Backend.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			c, err := dial(ctx, address)
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			conns = append(conns, c)
+			return c, err
+		}
+		u := upstreamTo(t, b.Backend)
+		ends := holding(t, u, 15)
+		endAll(ends[2:10])
+		endAll(ends[11:]) // two calls on the first connection, one on the second
+		time.Sleep(2*trimInterval + time.Second)
+		if got := b.callsBy(); !slices.Equal(got, []int{2, 1}) {
+			t.Fatalf("%v calls by connection, want 2 and 1", got)
+		}
+		_ = conns[0].Close() // it is lost, and the second does
+		endAll(ends)
+		time.Sleep(trimInterval + time.Second)
+		if got := b.connections(); got != 1 {
+			t.Errorf("%d connections without a call, want 1", got)
+		}
+	})
+}
+
+// TestConnectionsThatEndAtOnce: a backend that ends each connection as soon as it
+// stands is tried again with a pause.
+func TestConnectionsThatEndAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := bufconn.Listen(1 << 20)
+		attempts := 0
+		var serving sync.WaitGroup
+		serving.Go(func() {
+			for attempts < 500 { // else it would never end
+				raw, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				attempts++
+				framer := http2.NewFramer(raw, raw)
+				_ = framer.WriteSettings() // what fails is counted as well
+				_ = framer.WriteGoAway(0, http2.ErrCodeNo, nil)
+				serving.Go(func() {
+					_, _ = io.Copy(io.Discard, raw) // until culvert closes it
+					_ = raw.Close()
+				})
+			}
+		})
+		u, err := newUpstream(inBubble(ln), testLimits, newBudget(1<<30))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if err := u.close(); err != nil {
+			t.Error(err)
+		}
+		_ = ln.Close()
+		serving.Wait()
+		if attempts < 30 || attempts > 61 {
+			t.Errorf("%d connections within a minute, want one a second", attempts)
+		}
+	})
+}

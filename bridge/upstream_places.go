@@ -20,7 +20,9 @@ type backendLink struct {
 	conn  *backendConn
 	max   int  // MAX_CONCURRENT_STREAMS
 	calls int  // that have a place
+	used  bool // a call has had a place
 	lost  bool // it takes no further calls
+	began time.Time
 	done  func(balancer.DoneInfo)
 }
 
@@ -31,13 +33,26 @@ func newBackendLink(ctx context.Context) *backendLink {
 	if !ok {
 		return nil
 	}
-	l := &backendLink{conn: c, max: maxPlaces} // RFC 9113 §6.5.2: initially, there is no limit
+	l := &backendLink{conn: c, max: maxPlaces, began: time.Now()} // RFC 9113 §6.5.2: initially, there is no limit
 	l.done = l.release
 	p := c.address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.next = l
 	return l
+}
+
+// unusedPause is how far apart connections to an address begin whose backend
+// ends them before any call. grpc-go pauses only behind failed attempts.
+const unusedPause = time.Second
+
+// pause returns how long to wait until the connection that replaces this one.
+// l is nil if there was none. The pool's mu is held.
+func (l *backendLink) pause() time.Duration {
+	if l == nil || l.used {
+		return 0
+	}
+	return time.Until(l.began.Add(unusedPause))
 }
 
 // allow takes the backend's MAX_CONCURRENT_STREAMS.
@@ -135,7 +150,7 @@ func (a *backendAddress) take(spare bool) *backendLink {
 	if best == nil {
 		return nil
 	}
-	best.conn.spare = false
+	best.conn.spare, best.used = false, true
 	best.calls++
 	a.calls++
 	a.peak = max(a.peak, a.calls)

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func (b nameBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ res
 	if err != nil {
 		return nil, err
 	}
-	r := &nameResolver{cc: cc, host: host, port: port, interval: b.interval, lookup: net.DefaultResolver.LookupHost, changed: make(chan struct{}, 1)}
+	r := &nameResolver{cc: cc, host: host, port: port, interval: b.interval, lookup: newLookup(""), changed: make(chan struct{}, 1)}
 	if _, err := netip.ParseAddr(host); err == nil {
 		r.cancel = func() {}
 		r.update([]string{host})
@@ -51,17 +52,30 @@ func (b nameBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ res
 		if err != nil {
 			return nil, err
 		}
-		server = net.JoinHostPort(server, port)
-		var d net.Dialer
-		own := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return d.DialContext(ctx, network, server)
-		}}
-		r.lookup = own.LookupHost
+		r.lookup = newLookup(net.JoinHostPort(server, port))
 	}
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancel(context.Background()) // ended by Close
 	r.watching.Go(func() { r.watch(ctx) })
 	return r, nil
+}
+
+// newLookup returns the lookup of a name server, or of the system's if it is
+// empty. It ends with its context; Go's own waits for the answer all the same.
+func newLookup(server string) func(ctx context.Context, host string) ([]string, error) {
+	own := &net.Resolver{PreferGo: server != "" || net.DefaultResolver.PreferGo, StrictErrors: net.DefaultResolver.StrictErrors}
+	dial := net.DefaultResolver.Dial
+	if dial == nil || server != "" {
+		dial = new(net.Dialer).DialContext
+	}
+	own.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, cmp.Or(server, address))
+		if err == nil {
+			context.AfterFunc(ctx, func() { _ = conn.Close() }) // it is over either way
+		}
+		return conn, err
+	}
+	return own.LookupHost
 }
 
 // splitTarget splits "host:port", "host", "[v6]:port", "[v6]" or "v6". Without

@@ -254,6 +254,25 @@ func TestLookupThatFails(t *testing.T) {
 	}
 }
 
+// TestCloseDuringALookup: nobody waits for a name server that is silent.
+func TestCloseDuringALookup(t *testing.T) {
+	names := startNameServer(t)
+	names.fail(dnsmessage.RCodeSuccess, true)
+	asked := names.question()
+	u, err := newUpstream(Backend{Target: names.target("443")}, testLimits, newBudget(1<<30))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	began := time.Now()
+	if err := u.close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // TestNameThatComesLate: a start before the name exists is no start for nothing.
 func TestNameThatComesLate(t *testing.T) {
 	b := startNamed(t, "127.0.0.2", "0")
