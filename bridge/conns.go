@@ -148,9 +148,9 @@ func ListenConfig() *net.ListenConfig {
 // probes is TCP's own keep-alive of clients' connections.
 var probes = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount}
 
-// watchTCP has TCP notice a peer that vanished while nothing was under way to
-// it, within 20 s. Go's defaults take 150 s. What is under way is lookAtConn's
-// and the pings' to watch, and boundRest's once the connection is closed.
+// watchTCP has TCP notice within 20 s that an idle peer has vanished. Go's
+// defaults take 150 s. While data is under way, lookAtConn and the pings watch
+// the peer; boundRest does once the connection is closed.
 func watchTCP(c net.Conn) {
 	under := c
 	for {

@@ -97,8 +97,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.serve(s, w, r, a)
 }
 
-// malformed returns why a request is no request to a server like this one, or
-// nil. host is whom it is for.
+// malformed returns the mistake in a request that culvert can't serve whatever
+// its path, or nil. host is the request's host.
 func malformed(r *http.Request, host string) *mistake {
 	switch {
 	case r.Method == http.MethodConnect || r.RequestURI == "*":

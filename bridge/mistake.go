@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// A mistake is a request that no call comes of, as its client is told.
+// A mistake is the answer to a request that isn't a call.
 type mistake struct {
 	code    int
 	text    string
 	headers []string // names and values in turn
 
-	// likely says that a client of this server made it. The rest is what
-	// anybody asks a web server for.
+	// likely reports whether a client of this server probably made it. Other
+	// requests are those that every web server gets.
 	likely bool
 }
 
-// mistakeIn returns what is wrong with a request that is in no transport's form.
+// mistakeIn returns the mistake in a request that matches no transport.
 func (s *Server) mistakeIn(r *http.Request) *mistake {
 	_, isMethod := parseMethod(r.URL.EscapedPath(), s.cfg.PathPrefix)
 	contentType := mediaType(r)
@@ -43,7 +43,8 @@ const (
 
 var acceptPost = []string{"Accept-Post", callTypes}
 
-// wrongPath is a path that is no method's. call says that the rest is a call's.
+// wrongPath returns the mistake of a path that isn't a method's. call reports
+// whether the rest of the request is a call's.
 func (s *Server) wrongPath(r *http.Request, call bool) *mistake {
 	want := s.cfg.PathPrefix + "/package.Service/Method"
 	if meant := didYouMean(r.URL.EscapedPath(), s.cfg.PathPrefix, call); meant != "" {

@@ -18,9 +18,8 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// refuseMistake answers a request that no call comes of, and logs it: a warning
-// where a page that may call sent it or its client seems to have got something
-// wrong, else for debugging.
+// refuseMistake answers a request that isn't a call, and logs it: as a warning if
+// an allowed page sent it or if it is a likely mistake, else at debug.
 func (s *Server) refuseMistake(w http.ResponseWriter, r *http.Request, a *arrival, m *mistake) {
 	path, _, _ := strings.Cut(r.RequestURI, "?") // a query may hold secrets
 	detail := strings.TrimSpace(r.Method + " " + path[:min(len(path), 256)] + " " + mediaType(r))
@@ -36,8 +35,8 @@ func (s *Server) refuseMistake(w http.ResponseWriter, r *http.Request, a *arriva
 	s.refuse(w, r, a, m.code, m.text, m.headers...)
 }
 
-// refuseHeader answers a request of HTTP/2 whose header is over the limit, by
-// those of its fields that were read.
+// refuseHeader answers an HTTP/2 request whose header is over the limit. It has
+// only those fields that were read.
 func (s *Server) refuseHeader(w http.ResponseWriter, r *http.Request) {
 	r = s.throughTunnel(r)
 	s.refuseMistake(w, r, s.arrive(r), &mistake{
@@ -49,11 +48,11 @@ func (s *Server) refuseHeader(w http.ResponseWriter, r *http.Request) {
 // answer.
 func (s *Server) readable(a *arrival) bool { return a.origin.Allowed || s.cfg.TryOrigins }
 
-// exposed are the fields of a refusal that a page may read.
+// exposed lists the header fields of a refusal that a page may read.
 const exposed = "Grpc-Status, Grpc-Message, Retry-After, Allow, Accept-Post"
 
-// refuse answers a request that no call comes of. A page that may call can read
-// the answer, and a gRPC-Web client finds the text where it looks for it.
+// refuse answers a request that isn't a call. An allowed page can read the
+// answer, and a gRPC-Web client finds the text in grpc-message.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, code int, text string, headers ...string) {
 	h := w.Header()
 	if a.origin.Origin != "" && s.readable(a) {

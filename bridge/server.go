@@ -106,7 +106,7 @@ type Server struct {
 	budget   *budget
 	registry *registry
 	refusals *refusalLog
-	mistakes *refusalLog // of requests that no call comes of, which shall hide no refusal
+	mistakes *refusalLog // of requests that aren't calls; apart, so that they hide no refusal
 	own      *listening  // what Config says of one
 
 	draining atomic.Bool

@@ -54,8 +54,8 @@ func (s *Server) Services(ctx context.Context) (open, unnamed []string, err erro
 	return open, unnamed, nil
 }
 
-// leavesOut reports whether calls of the service don't cross because somebody
-// wants that: a deny pattern names it, or few allow it.
+// leavesOut reports whether the service is kept out on purpose: DenyMethods names
+// it, or it is one that a gRPC server offers beside its own.
 func (s *Server) leavesOut(service string) bool {
 	return matchesService(s.router.policy.deny, service) || matchesService(deniedUnlessAllowed, service) || matchesService(ofServers, service)
 }

@@ -209,7 +209,7 @@ func (p *pool) wait(ctx context.Context, w *placeWaiter, patience time.Duration)
 	return balancer.PickResult{}, err
 }
 
-// refusal is why a call gets no place after the patience. mu is held.
+// refusal returns the fault of a call that got no place in time. mu is held.
 func (p *pool) refusal(patience time.Duration) *fault {
 	if len(p.ready) == 0 {
 		return newFault(ReasonUpstreamUnreachable, "the backend could not be reached")

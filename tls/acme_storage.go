@@ -29,7 +29,7 @@ func (o *ACMEOptions) makeStorage() error {
 }
 
 // hasCertificate reports whether the storage has a certificate for a domain
-// that is good now. Serving it is better than not to start.
+// that is valid now. To serve it is better than not to start.
 func (a *ACME) hasCertificate() bool {
 	for _, name := range a.opts.Domains {
 		if c, err := a.load(context.Background(), name); err == nil && time.Now().Before(c.leaf.NotAfter) {

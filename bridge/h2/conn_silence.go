@@ -32,7 +32,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// settleDoubt decides what tick has doubted. It returns false if it hasn't.
+// settleDoubt decides what tick has doubted. It returns false if there is no doubt.
 func (c *conn) settleDoubt() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,8 +103,8 @@ func (c *conn) judgeSilence(now time.Time) {
 	k.missed = now.Add(socket.PulseAgain)
 }
 
-// giveUp ends the connection of a client that doesn't answer. If its host is
-// there, it is told, in case that it still reads. The caller holds mu.
+// giveUp ends the connection of a client that doesn't answer. If the client's host
+// still answers, it gets a GOAWAY, since it may read again. The caller holds mu.
 func (c *conn) giveUp(why error) {
 	end := EndSilent
 	if errors.Is(why, socket.ErrStalled) {
@@ -125,8 +125,8 @@ func (c *conn) giveUp(why error) {
 	}
 }
 
-// mayTakeRest reports whether the connection, which has said all, is to be kept
-// for a client that still takes what was sent. The caller holds mu.
+// mayTakeRest reports whether a connection that has sent everything must stay open
+// for a client that still reads it. The caller holds mu.
 func (c *conn) mayTakeRest(now time.Time) bool {
 	g := &c.goodbye
 	return !g.failed && !g.hurry && g.end != EndSilent && g.end != EndSlow && c.pulse.Busy(now)

@@ -41,8 +41,8 @@ func openLog(w io.Writer, c config.Log) *loggers {
 // close waits for the log to be written, but not for long.
 func (l *loggers) close() { l.queue.close() }
 
-// end is close for a program that ends with err, which it writes behind the
-// log: whoever doesn't read the log would hold up main, too.
+// end closes the log of a program that ends with err. It writes err behind the
+// log's lines, since main would wait for a log that nobody reads.
 func (l *loggers) end(err error) error {
 	var m *misuse
 	if err == nil || errors.As(err, &m) {

@@ -7,7 +7,7 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// A guardedFile is a file on which it depends who may enter, and what names it.
+// A guardedFile is a file that decides who may call, and the key that names it.
 type guardedFile struct {
 	key    string // "" for the configuration itself
 	file   string
@@ -19,11 +19,10 @@ const (
 	fileRemedy   = "chmod 644 it, or less"
 )
 
-// exposedFiles says which files that decide who may enter can be changed by
-// others than root and culvert's user and groups, themselves or by the folders
-// on the way, and which of those that hold secrets everybody can read. A group
-// that reads is nothing to warn of: it is how Kubernetes gives a secret to a
-// program that isn't root (fsGroup).
+// exposedFiles returns a warning for each guarded file that others than root and
+// culvert's user and groups can change or replace, and for each secret that
+// everybody can read. A group may read a secret: Kubernetes gives secrets to a
+// program that isn't root in this way (fsGroup).
 func exposedFiles(c *config.Loaded) []string {
 	var warnings []string
 	warn := func(key, format string, args ...any) {
@@ -65,7 +64,7 @@ func exposedFiles(c *config.Loaded) []string {
 	return warnings
 }
 
-// guardedFiles lists each file once, a secret before all else.
+// guardedFiles lists each file once, the secrets first.
 func guardedFiles(c *config.Loaded) []guardedFile {
 	var files []guardedFile
 	add := func(key, file string, secret bool) {

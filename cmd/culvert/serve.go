@@ -328,7 +328,7 @@ func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.
 	}
 }
 
-// logCut says how many calls the end by a second signal costs.
+// logCut logs how many calls a second signal cuts.
 func (p *program) logCut(second os.Signal) {
 	if n := p.bridge.RunningCalls(); n > 0 {
 		p.log.Warn("ended at once: calls were cut", "signal", second.String(), "calls", n)

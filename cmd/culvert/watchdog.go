@@ -27,13 +27,13 @@ func watchdogInterval() time.Duration {
 	return time.Duration(usec) * time.Microsecond / 2 // half of what may pass, as systemd advises
 }
 
-// watchdog tells systemd at each interval that culvert works, if a look at
-// itself says so within the interval. systemd ends a service that is silent.
+// watchdog checks culvert at each interval and then tells systemd that it works.
+// systemd ends a service that it doesn't hear of.
 func (p *program) watchdog(ctx context.Context, interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
-		looked := make(chan error, 1) // so that a look that hangs need not find anybody
+		looked := make(chan error, 1) // so that a look that ends late doesn't wait
 		go func() { looked <- p.look(ctx, interval) }()
 		select {
 		case err := <-looked:

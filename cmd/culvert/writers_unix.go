@@ -14,10 +14,10 @@ import (
 	"syscall"
 )
 
-// writers finds who else can write to files, and to the folders on the way to
-// them: whoever can write to a folder can put another file in a file's place.
-// Root and culvert's own user and groups are no one else; nor is an owner, who
-// was given the file. Each folder is told of once.
+// writers finds the users and groups who can write to files and to the folders
+// on the way to them: a user who can write to a folder can replace a file in it.
+// Root, culvert's own user and groups, and a file's owner don't count. Each folder
+// is reported once.
 type writers struct {
 	user   uint32
 	groups []uint32
@@ -63,9 +63,9 @@ func placeAt(path string) (p place, err error) {
 // maxLinks is how many links the kernel follows.
 const maxLinks = 40
 
-// exposures walks to path as the kernel does. It looks at each folder on the
-// way, also at those that hold the links that lead on. It ends where nothing
-// is: that is told by whoever opens the file.
+// exposures walks to path as the kernel does, and looks at each folder on the
+// way, those that hold symbolic links too. It ends at a file that doesn't exist:
+// opening it reports that.
 func (w *writers) exposures(path string) []exposure {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -82,7 +82,7 @@ func (w *writers) exposures(path string) []exposure {
 	return found
 }
 
-// walk goes to path or to the first link. It returns where that leads.
+// walk goes to path or to the first symbolic link, and returns the link's target.
 func (w *writers) walk(found []exposure, path string) (_ []exposure, next string) {
 	at, err := placeAt("/")
 	if err != nil {
@@ -119,7 +119,7 @@ func (w *writers) walk(found []exposure, path string) (_ []exposure, next string
 	return w.look(found, at, reach), ""
 }
 
-// look tells who else can write to a place.
+// look adds an exposure to found if others can write to the place.
 func (w *writers) look(found []exposure, at place, r reach) []exposure {
 	who := ""
 	switch {
@@ -141,9 +141,9 @@ func (w *writers) look(found []exposure, at place, r reach) []exposure {
 	return append(found, e)
 }
 
-// ownGroup reports whether a group is nobody else: root's, culvert's, that of
-// its owner alone (many systems give each user a group of the same number), or
-// of a folder a group of the system.
+// ownGroup reports whether the place's group doesn't count: root's, culvert's, or
+// the owner's own (many systems give each user a group of the same number). The
+// system's groups don't count for folders.
 func (w *writers) ownGroup(at place) bool {
 	return slices.Contains(w.groups, at.group) || at.group == at.user || at.folder && at.group < firstUserGroup
 }
