@@ -10,7 +10,9 @@ import (
 // harmless by themselves.
 
 // checkPlaintext finds ports that speak plaintext where nobody can want it. A
-// proxy that is named is believed to have brought TLS as far as it goes.
+// proxy that is named is believed to have brought TLS as far as it goes. The
+// default address isn't warned of: nobody chose it, and in a container, where
+// most culverts run, only a proxy or a service reaches it.
 func checkPlaintext(l *Loaded) []error {
 	for i, ln := range l.Listen {
 		key := Entry("listen", i) + ".address"
@@ -20,7 +22,7 @@ func checkPlaintext(l *Loaded) []error {
 			l.warn(key, "speaks plaintext on a public address, where anybody on the way can read and change it: "+plaintextRemedy)
 		case l.speaksTLS() && ln.beyondThisHost():
 			l.warn(key, "speaks plaintext beyond this host, while other listeners speak TLS: "+plaintextRemedy)
-		case ln.everywhere() && !l.IsSet(Entry("listen", i)+".tls.enabled"):
+		case ln.everywhere() && l.IsSet(l.Source(key)) && !l.IsSet(Entry("listen", i)+".tls.enabled"):
 			l.warn(key, "speaks plaintext on every address of this host, public ones too if it has any: "+plaintextRemedy+"; if only what brings TLS comes here, say so: tls: {enabled: false} at the listener")
 		}
 	}
@@ -43,13 +45,11 @@ func (l Listener) isPublic() bool {
 	return err == nil && isPublicAddr(addr)
 }
 
-// everywhere holds for 0.0.0.0 and [::]: whoever writes them means everybody,
-// and is asked whether that is meant in plaintext. A port alone, as the default
-// is, says nothing: in a container, which is where most culverts are, it is the
-// one that a proxy or a service sends to.
+// everywhere reports whether the listener takes every address of this host:
+// ":8080", "0.0.0.0:8080" or "[::]:8080".
 func (l Listener) everywhere() bool {
-	addr, err := netip.ParseAddrPort(l.Address)
-	return err == nil && addr.Addr().IsUnspecified()
+	host, _, err := net.SplitHostPort(l.Address)
+	return err == nil && isWildcard(host)
 }
 
 // sharedAddresses are of networks behind a carrier's translation. RFC 6598.

@@ -9,6 +9,8 @@ import (
 // TestDangers are what only the sum of keys tells, of listeners most of all.
 func TestDangers(t *testing.T) {
 	const plaintext = ": give it a certificate (tls), name the proxies that bring TLS in front of it (trusted_proxies, proxy_protocol), or listen on 127.0.0.1"
+	const everywhere = ": speaks plaintext on every address of this host, public ones too if it has any" + plaintext +
+		"; if only what brings TLS comes here, say so: tls: {enabled: false} at the listener"
 	for _, c := range []struct {
 		name, file     string
 		errs, warnings []string
@@ -22,11 +24,12 @@ func TestDangers(t *testing.T) {
 		{"plaintext where browsers come", "listen:\n- 127.0.0.1:8080\n- address: :443", nil, []string{
 			"p.yaml:3: listen[1].address: speaks plaintext on a public address, where anybody on the way can read and change it" + plaintext,
 		}},
-		{"plaintext on every address", "listen: ['0.0.0.0:8080', '[::]:8081', {address: '0.0.0.0:8082', tls: {enabled: false}}, {address: '0.0.0.0:8083', trusted_proxies: [10.0.0.1]}]", nil, []string{
-			"p.yaml:1: listen[0].address: speaks plaintext on every address of this host, public ones too if it has any" + plaintext + "; if only what brings TLS comes here, say so: tls: {enabled: false} at the listener",
-			"p.yaml:1: listen[1].address: speaks plaintext on every address of this host, public ones too if it has any" + plaintext + "; if only what brings TLS comes here, say so: tls: {enabled: false} at the listener",
+		{"plaintext on every address", "listen: [':8080', '0.0.0.0:8081', '[::]:8082', {address: ':8083', tls: {enabled: false}}, {address: '0.0.0.0:8084', trusted_proxies: [10.0.0.1]}]", nil, []string{
+			"p.yaml:1: listen[0].address" + everywhere, "p.yaml:1: listen[1].address" + everywhere, "p.yaml:1: listen[2].address" + everywhere,
 		}},
-		{"plaintext on addresses of the inside", "listen: ['10.1.2.3:80', '[fd00::1]:80', '100.64.0.1:80', 'localhost:80', '[::1]:80', ':8080', 'unix:/run/x']", nil, nil},
+		{"plaintext on every address of one listener", "listen: :8080", nil, []string{"p.yaml:1: listen" + everywhere}},
+		{"plaintext on addresses of the inside", "listen: ['10.1.2.3:80', '[fd00::1]:80', '100.64.0.1:80', 'localhost:80', '[::1]:80', 'unix:/run/x']", nil, nil},
+		{"plaintext on the default address", "log: {level: info}", nil, nil},
 		{"plaintext behind a proxy", "listen: [{address: ':80', trusted_proxies: [203.0.113.9]}]", nil, nil},
 		{"plaintext behind a proxy of all", "listen: ':80'\ntrusted_proxies: [203.0.113.9]", nil, nil},
 		{"plaintext beside TLS", "tls: {cert: /c, key: /k}\nlisten:\n- :8443\n- {address: 10.1.2.3:8080, tls: {enabled: false}}\n- {address: 127.0.0.1:8081, tls: {enabled: false}}\n- {address: unix:/run/x, tls: {enabled: false}}", nil, []string{
@@ -66,38 +69,38 @@ func TestDangers(t *testing.T) {
 			"p.yaml:1: proxy_protocol: believes everybody about where they come from: list the proxies' own addresses",
 			"p.yaml:2: listen[1].proxy_protocol: believes everybody about where they come from: list the proxies' own addresses",
 		}},
-		{"a listener trusts everybody", "listen:\n- :8080\n- address: :8081\n  trusted_proxies: [0.0.0.0/0]", nil, []string{
+		{"a listener trusts everybody", "listen:\n- 127.0.0.1:8080\n- address: :8081\n  trusted_proxies: [0.0.0.0/0]", nil, []string{
 			"p.yaml:4: listen[1].trusted_proxies: believes everybody about where they come from: list the proxies' own addresses",
 		}},
 
-		{"details beyond one of the listeners", "errors: detailed\nlisten: [':8080', '127.0.0.1:8081']", nil, []string{
+		{"details beyond one of the listeners", "errors: detailed\nlisten: ['10.1.2.3:8080', '127.0.0.1:8081']", nil, []string{
 			"p.yaml:1: errors: detailed tells addresses of the inside to every client: use concise beyond this host",
 		}},
 		{"details on this host", "errors: detailed\nlisten: ['unix:/run/x', '127.0.0.1:8081']", nil, nil},
 
 		{"no listener", "listen: []", []string{`p.yaml:1: listen: names no address: write ":8080", or leave it out`}, nil},
-		{"an address twice", "listen: [':8080', '127.0.0.1:8081', '127.0.0.1:8080', ':8081', 'unix:/a', 'unix:///a', ':0', ':0']", []string{
-			"p.yaml:1: listen[2].address: is taken by listen[0]: one listener has an address",
-			"p.yaml:1: listen[3].address: is taken by listen[1]: one listener has an address",
-			"p.yaml:1: listen[5].address: is taken by listen[4]: one listener has an address",
+		{"an address twice", "trusted_proxies: [10.0.0.1]\nlisten: [':8080', '127.0.0.1:8081', '127.0.0.1:8080', ':8081', 'unix:/a', 'unix:///a', ':0', ':0']", []string{
+			"p.yaml:2: listen[2].address: is taken by listen[0]: one listener has an address",
+			"p.yaml:2: listen[3].address: is taken by listen[1]: one listener has an address",
+			"p.yaml:2: listen[5].address: is taken by listen[4]: one listener has an address",
 		}, nil},
-		{"a name twice", "listen:\n- {address: ':1', name: a}\n- {address: ':2', name: b}\n- {address: ':3', name: a}", []string{
+		{"a name twice", "listen:\n- {address: '127.0.0.1:1', name: a}\n- {address: '127.0.0.1:2', name: b}\n- {address: '127.0.0.1:3', name: a}", []string{
 			"p.yaml:4: listen[2].name: is that of listen[0]: the log couldn't tell them apart",
 		}, nil},
-		{"a port's mode", "listen: [{address: ':8080', mode: '0660'}]", []string{
+		{"a port's mode", "listen: [{address: '127.0.0.1:8080', mode: '0660'}]", []string{
 			"p.yaml:1: listen[0].mode: is for unix sockets, and address is a port: remove it",
 		}, nil},
-		{"the backend is a listener", "backend: {address: localhost:8081}\nlisten: [':8080', '127.0.0.1:8081']", []string{
+		{"the backend is a listener", "backend: {address: localhost:8081}\nlisten: ['127.0.0.1:8080', '127.0.0.1:8081']", []string{
 			"p.yaml:1: backend.address: is the port that culvert itself listens on: change it, or listen (--listen)",
 		}, nil},
-		{"health checks on a listener's port", "health: {listen: ':8081'}\nlisten: [':8080', '127.0.0.1:8081']", []string{
+		{"health checks on a listener's port", "health: {listen: ':8081'}\nlisten: ['127.0.0.1:8080', '127.0.0.1:8081']", []string{
 			"p.yaml:1: health.listen: is the port of listen: give it one of its own, or turn it off (--health-listen off)",
 		}, nil},
 
 		{"TLS without a certificate", "listen: [{address: ':1', tls: {enabled: true}}]", []string{
 			"p.yaml:1: listen[0].tls.enabled: turns TLS on without a certificate: set cert and key beside it, or tls.cert and tls.key for all listeners",
 		}, nil},
-		{"a certificate without TLS", "listen:\n- {address: ':1', tls: {enabled: false, cert: /c, key: /k}}\n- :2", []string{
+		{"a certificate without TLS", "listen:\n- {address: ':1', tls: {enabled: false, cert: /c, key: /k}}\n- 127.0.0.1:2", []string{
 			"p.yaml:2: listen[0].tls.enabled: turns TLS off, which has keys beside it: remove one of them",
 		}, nil},
 		{"a listener's certificate alone", "listen: [{address: ':1', tls: {cert: /c}}]", []string{
@@ -119,7 +122,7 @@ func TestDangers(t *testing.T) {
 			"p.yaml:2: listen[1].tls.client_ca: has no revocation lists, since the listener takes none of tls.crls with a client_ca of its own: set listen[1].tls.crls, to [] for none",
 		}, nil},
 		{"no lists for a listener", "tls: {cert: /c, key: /k, client_ca: /a, crls: [/r]}\nlisten: [':1', {address: ':2', tls: {client_ca: /b, crls: []}}]", nil, nil},
-		{"a listener's clients without TLS", "listen: [{address: ':1', tls: {client_ca: /a}}]", []string{
+		{"a listener's clients without TLS", "listen: [{address: '127.0.0.1:1', tls: {client_ca: /a}}]", []string{
 			"p.yaml:1: listen[0].tls: has no effect without a certificate: set cert and key there, or tls.cert and tls.key for all listeners",
 		}, nil},
 		{"one listener asks nobody", "tls: {cert: /c, key: /k, client_ca: /a}\nlisten: [':1', {address: ':2', tls: {client_auth: none}}]", nil, nil},
@@ -141,6 +144,32 @@ func TestDangers(t *testing.T) {
 				t.Errorf("warnings\n%s\nwant\n%s", strings.Join(l.Warnings, "\n"), strings.Join(c.warnings, "\n"))
 			}
 		})
+	}
+}
+
+// TestPlaintextEverywhereByName checks that the warning names the flag or the
+// variable that set the address.
+func TestPlaintextEverywhereByName(t *testing.T) {
+	for _, c := range []struct {
+		variable string
+		flags    map[string]any
+		want     string
+	}{
+		{"", nil, ""},
+		{":8080", nil, "CULVERT_LISTEN: speaks plaintext on every address of this host"},
+		{"", map[string]any{"listen": ":8080"}, "--listen: speaks plaintext on every address of this host"},
+	} {
+		clearEnvironment(t)
+		if c.variable != "" {
+			t.Setenv("CULVERT_LISTEN", c.variable)
+		}
+		l, err := Load("", c.flags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(l.Warnings, "\n"); !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("CULVERT_LISTEN=%s, flags %v: warned of %q, want %q", c.variable, c.flags, got, c.want)
+		}
 	}
 }
 
