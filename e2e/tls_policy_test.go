@@ -50,6 +50,43 @@ tls:
 	}
 }
 
+// On loopback the names of each configured certificate count as hosts, whatever
+// name the client sent by SNI; any other name in Host is refused.
+func TestNamesOfCertificatesAreHostsOnLoopback(t *testing.T) {
+	t.Parallel()
+	ca, dir := newIssuer(t, "ca"), t.TempDir()
+	writePair(t, dir, "app", ca.issueFor("app", "app.example.test"))
+	writePair(t, dir, "wild", ca.issueFor("wild", "*.wild.example.test"))
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{config: fmt.Sprintf(`
+tls:
+  certificates:
+    - {cert: %[1]s/app.pem, key: %[1]s/app.key}
+    - {cert: %[1]s/wild.pem, key: %[1]s/wild.key}
+`, dir)})
+	_, port, err := net.SplitHostPort(c.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]int{
+		"app.example.test:" + port:      http.StatusNotFound, // let in, and GET / is no call
+		"APP.example.test":              http.StatusNotFound,
+		"a.wild.example.test:" + port:   http.StatusNotFound,
+		"localhost:" + port:             http.StatusNotFound,
+		"foreign.example.test:" + port:  http.StatusForbidden,
+		"wild.example.test:" + port:     http.StatusForbidden,
+		"a.b.wild.example.test:" + port: http.StatusForbidden,
+		"a.app.example.test:" + port:    http.StatusForbidden,
+		"app.example.test.evil.example": http.StatusForbidden,
+		"evil.example:" + port:          http.StatusForbidden,
+	} {
+		got, err := getOverTLS(c.address, named(ca.trusting(), "app.example.test"), host)
+		if err != nil || got != want {
+			t.Errorf("Host %s: answered %d (%v), want %d", host, got, err, want)
+		}
+	}
+}
+
 // A certificate for an IP address asks clients of that address for theirs: SNI
 // names none, so the address that the client connected to decides.
 func TestPolicyByAddress(t *testing.T) {
