@@ -68,8 +68,9 @@ type conn struct {
 	clock clock
 
 	pulse      socket.Pulse
-	sent       uint64 // bytes of DATA and header blocks
-	sentBefore uint64 // those before the client was last heard
+	rest       socket.Pulse // of what the last stream left to be taken
+	sent       uint64       // bytes of DATA and header blocks
+	sentBefore uint64       // those before the client was last heard
 }
 
 func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, hooks Hooks) *conn {
@@ -85,6 +86,7 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 		initial:  defaultWindow,
 		unacked:  1,
 		pulse:    socket.Pulse{Conn: nc, Patience: hooks.SlowConsumer},
+		rest:     socket.Pulse{Conn: nc, Patience: hooks.SlowConsumer},
 	}
 	if c.tooLarge == nil {
 		c.tooLarge = headerTooLarge

@@ -40,7 +40,7 @@ func (c *conn) due() time.Time {
 	if k.pinged.IsZero() && s.pingAfter > 0 && !c.goodbye.shut && !c.goodbye.failed {
 		ping = k.read.Add(s.pingAfter)
 	}
-	if s.idle > 0 && len(c.streams) == 0 && !c.goodbye.begun {
+	if s.idle > 0 && len(c.streams) == 0 && !c.goodbye.shut && !c.goodbye.failed {
 		idle = k.idle.Add(s.idle)
 	}
 	if !c.goodbye.begun {
@@ -101,12 +101,8 @@ func (c *conn) tick() {
 	if over(k.lastWord) {
 		c.lastWord()
 	}
-	if s := &c.settings; s.idle > 0 && len(c.streams) == 0 && over(k.idle.Add(s.idle)) {
-		if socket.Look(c.nc).Outstanding {
-			k.idle = now // a slow reader of the last answer isn't idle
-		} else {
-			c.announce(EndIdle)
-		}
+	if s := &c.settings; s.idle > 0 && len(c.streams) == 0 && !c.goodbye.shut && !c.goodbye.failed && over(k.idle.Add(s.idle)) {
+		c.judgeIdle(now)
 	}
 	if over(k.rests) {
 		c.endRests(now)
@@ -139,7 +135,22 @@ func (c *conn) cut(why End) {
 // nowIdle notes that the last stream has ended. The caller holds mu.
 func (c *conn) nowIdle() {
 	c.clock.idle = time.Now()
+	c.rest = socket.Pulse{Conn: c.nc, Patience: c.pulse.Patience}
 	c.arm()
+}
+
+// judgeIdle judges a connection that has had no stream for its idle time. A slow
+// reader of the last answer isn't idle. One that takes nothing is cut, whatever
+// it sends: what the kernel holds for it is counted nowhere. The caller holds mu.
+func (c *conn) judgeIdle(now time.Time) {
+	c.clock.idle = now
+	switch {
+	case c.rest.Busy(now):
+	case socket.Look(c.nc).Outstanding:
+		c.cut(EndSlow)
+	default:
+		c.announce(EndIdle)
+	}
 }
 
 // watchBlock bounds the time of a header block that has begun. Each has its

@@ -169,3 +169,46 @@ func (p *peer) wantPing(data [8]byte) {
 		}
 	}
 }
+
+// TestClientThatOnlySpeaks: a client that takes nothing of what its last stream
+// left is cut, although it goes on sending.
+func TestClientThatOnlySpeaks(t *testing.T) {
+	ln := listen(t)
+	ends := make(chan End, 1)
+	hooks := Hooks{
+		SlowConsumer: time.Second,
+		Lifetime:     func(net.Conn) (time.Duration, time.Duration) { return 300 * time.Millisecond, time.Second },
+		Ended:        func(_ net.Conn, why End) { ends <- why },
+	}
+	filled := make(chan struct{})
+	serveWith(t, ln, hooks, func(w http.ResponseWriter, _ *http.Request) {
+		wrote := time.AfterFunc(time.Second, func() { close(filled) })
+		for piece := make([]byte, 64<<10); ; wrote.Reset(time.Second) {
+			if _, err := w.Write(piece); err != nil {
+				return
+			}
+		}
+	})
+	p := dialPeer(t, ln.Addr().String(), http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
+	p.must(p.framer.WriteWindowUpdate(0, 1<<30))
+	p.headers(1, true)
+	p.flush()
+	<-filled
+	p.must(p.framer.WriteRSTStream(1, http2.ErrCodeCancel))
+	p.flush()
+	speak := time.NewTicker(100 * time.Millisecond)
+	defer speak.Stop()
+	for late := time.After(patience); ; {
+		select {
+		case why := <-ends:
+			if why != EndSlow {
+				t.Errorf("it ended as %q, want %q", why, EndSlow)
+			}
+			return
+		case <-speak.C:
+			_ = http2.NewFramer(p.conn, nil).WriteWindowUpdate(0, 1) // it may be over
+		case <-late:
+			t.Fatal("the connection is still there")
+		}
+	}
+}
