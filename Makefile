@@ -29,6 +29,10 @@ TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pk
 
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
+# Tests of a minute and more. They have "make slow" to themselves: beside the
+# floods of "make test" they would judge the machine.
+SLOW = ^(TestPausedReaders|TestStoppedCulvert|TestReaderThatStandsStill|TestQuietStreamsOnAStockBackend)$$
+
 say = @printf '\n==> %s\n' "$(1)"
 
 ##@ A newcomer's two
@@ -61,13 +65,13 @@ e2e: build node_modules ## The real program with real clients, in Node and in Ch
 	@go -C e2e mod download
 	@go -C tools tool -n h2spec >/dev/null # likewise: the tests may be without a network
 	@go -C tools tool -n pebble >/dev/null # likewise
-	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) $(TESTSUM) --format testname -- -p 1 -race -count=1 -timeout 15m ./...
+	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) $(TESTSUM) --format testname -- -p 1 -race -count=1 -timeout 15m -skip '$(SLOW)' ./...
 	$(call say,the clients and what they can, as the run saw it)
 	@grep '^|' docs/compatibility.md
 
-slow: build node_modules ## Readers that stop for 30 s and 75 s at every rate: a table of docs/compatibility.md (2 min)
-	$(call say,e2e: readers that stop and go on)
-	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(TESTSUM) --format pkgname -- -race -count=1 -timeout 10m -run '^TestPausedReaders$$' . -slow
+slow: build node_modules ## What takes minutes: readers, backends and culvert itself that stop and go on (2 min)
+	$(call say,e2e: what stops and goes on)
+	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) $(TESTSUM) --format testname -- -race -count=1 -timeout 10m -run '$(SLOW)' . -slow
 
 fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cache
 	@tools/fuzz.sh $(FUZZTIME)

@@ -89,7 +89,7 @@ order, with the status OK.
 - *WebSocket* and *XHR* are improbable-eng's client, *fetch* is connect-web. *TLS* and *h2* are culvert's own TLS.
 
 A reader may stop for up to ` + "[`limits.slow_consumer_timeout`](configuration.md#limitsslow_consumer_timeout)" + ` (5 min).
-` + "`make slow`" + ` runs all of it; ` + "`make test`" + ` runs a part. To write the table anew:
+` + "`make slow`" + ` runs it. To write the table anew:
 ` + "`cd e2e && go test -run TestPausedReaders -slow -update`" + `.
 
 `

@@ -72,7 +72,7 @@ func TestMoreCallsThanAConnectionTakes(t *testing.T) {
 			if got := b.connections(t); got != 1 {
 				t.Errorf("%d connections for %d calls, want 1", got, n.streams)
 			}
-			calls = append(calls, holdMany(t, b, c, wire.WebSocket, 50)...)
+			calls = append(calls, holdMany(t, b, c, wire.Web, 50)...) // a WebSocket that isn't read answers no pings
 			calls = append(calls, holdMany(t, b, c, wire.GRPC, n.calls-len(calls))...)
 			if got := b.connections(t); got != n.connections {
 				t.Errorf("%d connections for %d calls, want %d", got, len(calls), n.connections)
