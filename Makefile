@@ -31,7 +31,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
 # Tests of a minute and more. They have "make slow" to themselves: beside the
 # floods of "make test" they would judge the machine.
-SLOW = ^(TestPausedReaders|TestStoppedCulvert|TestReaderThatStandsStill|TestQuietStreamsOnAStockBackend)$$
+SLOW = ^(TestPausedReaders|TestStoppedCulvert|TestReaderThatStandsStill|TestMoreCallsThanAConnectionTakes|TestQuietStreamsOnAStockBackend)$$
 
 say = @printf '\n==> %s\n' "$(1)"
 

@@ -232,30 +232,31 @@ func TestSlowConsumerLimit(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{config: "limits: {slow_consumer_timeout: 3s}\n"})
-	var calls, slow []*call
+	var calls []*call
 	began := time.Now() // of the first call: a busy machine takes long to begin them all
+	var work sync.WaitGroup
+	readSlowly := func(call *call) {
+		pace := time.NewTicker(100 * time.Millisecond)
+		defer pace.Stop()
+		for i := uint64(0); ; i++ {
+			<-pace.C
+			if _, err := wire.RecvReply(call, i); err != nil {
+				if call.Status() == nil || call.Status().Code != codes.OK {
+					t.Errorf("%s: a slow reader was cut after %d replies: %v (%v)", call.conn.Transport, i, err, call.Status())
+				}
+				return
+			}
+		}
+	}
 	for _, transport := range wire.All {
 		calls = append(calls, post(t, dial(t, transport, c.address), wire.ServerStream, probe.Script{Replies: 1 << 30, ReplyBytes: 64 * kib}))
-		// One that reads a little, but always some.
-		slow = append(slow, post(t, dial(t, transport, c.address), wire.ServerStream, probe.Script{Replies: 100, ReplyBytes: 64 * kib}))
-		// And one that is idle: nothing waits for it.
-		slow = append(slow, post(t, dial(t, transport, c.address), wire.ServerStream, probe.Script{Replies: 2, ReplyEvery: 4000}))
-	}
-	var work sync.WaitGroup
-	for _, call := range slow {
-		work.Go(func() {
-			pace := time.NewTicker(100 * time.Millisecond)
-			defer pace.Stop()
-			for i := uint64(0); ; i++ {
-				<-pace.C
-				if _, err := wire.RecvReply(call, i); err != nil {
-					if call.Status() == nil || call.Status().Code != codes.OK {
-						t.Errorf("%s: a slow reader was cut after %d replies: %v (%v)", call.conn.Transport, i, err, call.Status())
-					}
-					return
-				}
-			}
-		})
+		for _, script := range []probe.Script{
+			{Replies: 100, ReplyBytes: 64 * kib}, // one that reads a little, but always some
+			{Replies: 2, ReplyEvery: 4000},       // and one that is idle: nothing waits for it
+		} {
+			slow := post(t, dial(t, transport, c.address), wire.ServerStream, script)
+			work.Go(func() { readSlowly(slow) })
+		}
 	}
 	wantCancelled(t, b, calls, began, 20*time.Second)
 	for _, call := range calls {

@@ -130,8 +130,7 @@ func wantHealthy(t *testing.T, c *culvert) {
 
 // Nobody reads the log: calls go on, what doesn't fit is counted, and the count
 // is in the log once it is read again.
-func TestUnreadLogStopsNoCall(t *testing.T) {
-	t.Parallel()
+func TestUnreadLogStopsNoCall(t *testing.T) { // alone: thousands of calls take all of the machine
 	b := startBackend(t, backendOptions{})
 	c, log := startWithHeldLog(t, b.address)
 	const calls, fill = 1000, 4000
@@ -185,8 +184,7 @@ func TestUnreadLogStopsNoCall(t *testing.T) {
 
 // Nobody reads the log: TERM drains as ever, and the end waits for the log for
 // a second.
-func TestUnreadLogDoesntHoldUpTheEnd(t *testing.T) {
-	t.Parallel()
+func TestUnreadLogDoesntHoldUpTheEnd(t *testing.T) { // likewise
 	for _, signals := range []int{1, 2} {
 		t.Run(fmt.Sprintf("%d signals", signals), func(t *testing.T) {
 			t.Parallel()
