@@ -65,7 +65,7 @@ e2e: build node_modules ## The real program with real clients, in Node and in Ch
 	@go -C e2e mod download
 	@go -C tools tool -n h2spec >/dev/null # likewise: the tests may be without a network
 	@go -C tools tool -n pebble >/dev/null # likewise
-	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) $(TESTSUM) --format testname -- -p 1 -race -count=1 -timeout 15m -skip '$(SLOW)' ./...
+	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(AS_ROOT) $(TESTSUM) --format testname -- -p 1 -race -count=1 -timeout 20m -skip '$(SLOW)' ./...
 	$(call say,the clients and what they can, as the run saw it)
 	@grep '^|' docs/compatibility.md
 

@@ -35,7 +35,7 @@ func every(t testing.TB, address string) []*call {
 		calls = append(calls,
 			post(t, next(), wire.ServerStream, probe.Script{Hang: true}),
 			post(t, next(), wire.ServerStream, probe.Script{HeaderEarly: true, Hang: true}),
-			post(t, next(), wire.ServerStream, probe.Script{Replies: 1 << 30, ReplyBytes: kib, ReplyEvery: 10}),
+			post(t, next(), wire.ServerStream, probe.Script{Replies: 1 << 30, ReplyBytes: kib, ReplyEvery: 50}),
 			post(t, next(), wire.Unary, probe.Script{Hang: true}),
 			open(t, next(), wire.ClientStream, probe.Script{}),
 			open(t, next(), wire.Bidi, probe.Script{Echo: true}))

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	// Parallel tests wait for time-outs of half a minute: their number is not
 	// a matter of cores.
 	if !isSet("test.parallel") {
-		_ = flag.Set("test.parallel", "64") // a valid number
+		_ = flag.Set("test.parallel", "32") // a valid number
 	}
 	os.Exit(run(m))
 }
