@@ -85,7 +85,8 @@ order, with the status OK.
 - A reader stops some 4 s after its call began. The stream ends some 4 s after it goes on, or after 16 MB. In the last
   column the server sends 600 kB as soon as the reader stands still, and ends the call.
 - *curl* is stopped by SIGSTOP. *grpc-go* is frozen at its connection: it doesn't answer pings either. A page of
-  *Chromium* waits for a synchronous request, which blocks it as a busy loop does, or in a debugger.
+  *Chromium* waits for a synchronous request, which blocks it as a busy loop does, or in a debugger. While a debugger
+  holds a page, Chromium may read all of a ` + "`fetch`" + ` or an XHR into its own memory.
 - *WebSocket* and *XHR* are improbable-eng's client, *fetch* is connect-web. *TLS* and *h2* are culvert's own TLS.
 
 A reader may stop for up to ` + "[`limits.slow_consumer_timeout`](configuration.md#limitsslow_consumer_timeout)" + ` (5 min).
