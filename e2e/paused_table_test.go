@@ -26,8 +26,11 @@ func pauseTable(failed map[string]bool) string {
 		for _, pause := range pauses {
 			fmt.Fprintf(&b, "| %s | %.0f s |", reader.name, pause.Seconds())
 			for _, rate := range pauseRates {
-				mark := "✓"
-				if failed[(pauseCell{reader: reader, rate: rate, pause: pause}).String()] {
+				mark, cell := "✓", pauseCell{reader: reader, rate: rate, pause: pause}
+				switch {
+				case cell.readAhead():
+					mark = "–"
+				case failed[cell.String()]:
 					mark = "✗"
 				}
 				fmt.Fprintf(&b, " %s |", mark)
@@ -86,7 +89,7 @@ order, with the status OK.
   column the server sends 600 kB as soon as the reader stands still, and ends the call.
 - *curl* is stopped by SIGSTOP. *grpc-go* is frozen at its connection: it doesn't answer pings either. A page of
   *Chromium* waits for a synchronous request, which blocks it as a busy loop does, or in a debugger. While a debugger
-  holds a page, Chromium may read all of a ` + "`fetch`" + ` or an XHR into its own memory.
+  holds a page, Chromium may read all of a ` + "`fetch`" + ` or an XHR into its own memory: **–**, nothing stands still.
 - *WebSocket* and *XHR* are improbable-eng's client, *fetch* is connect-web. *TLS* and *h2* are culvert's own TLS.
 
 A reader may stop for up to ` + "[`limits.slow_consumer_timeout`](configuration.md#limitsslow_consumer_timeout)" + ` (5 min).
