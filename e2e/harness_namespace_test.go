@@ -1,11 +1,12 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 )
 
@@ -18,10 +19,18 @@ type network struct {
 	device  string // inside
 }
 
-var lastNetwork atomic.Int64
+// networks are those that were made.
+var networks struct {
+	mu  sync.Mutex
+	all []*network
+}
 
-// newNetwork makes a network that goes with the test. Silence can't be tested
-// without it, so where it can't be made the test fails.
+// newNetwork makes a network that stays until all tests have ended. Silence can't
+// be tested without it, so where it can't be made the test fails.
+//
+// Call it before t.Parallel: when an address of its host comes or goes, Chromium
+// gives up its HTTP/2 connections, also those to other addresses, and the browser
+// may be another test's.
 func newNetwork(t testing.TB) *network {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -32,9 +41,11 @@ func newNetwork(t testing.TB) *network {
 			t.Fatalf("a network namespace needs the package %s: %v", pkg, err)
 		}
 	}
-	index := lastNetwork.Add(1)
+	networks.mu.Lock()
+	defer networks.mu.Unlock()
+	index := len(networks.all) + 1
 	// A network of 4 addresses out of 198.18.0.0/15, which RFC 2544 keeps for tests.
-	at := (os.Getpid()*16 + int(index)) % (1 << 15) * 4
+	at := (os.Getpid()*16 + index) % (1 << 15) * 4
 	n := &network{
 		name:    fmt.Sprintf("e2e-%d-%d", os.Getpid(), index),
 		inside:  fmt.Sprintf("198.%d.%d.%d", 18+at>>16, at>>8&0xff, at&0xff|2),
@@ -43,7 +54,7 @@ func newNetwork(t testing.TB) *network {
 	}
 	ours := fmt.Sprintf("o%x-%d", os.Getpid(), index)
 	command(t, "ip", "netns", "add", n.name)
-	t.Cleanup(func() { command(t, "ip", "netns", "del", n.name) }) // takes the cable with it
+	networks.all = append(networks.all, n)
 	command(t, "ip", "link", "add", ours, "type", "veth", "peer", "name", n.device, "netns", n.name)
 	command(t, "ip", "address", "add", n.outside+"/30", "dev", ours)
 	command(t, "ip", "link", "set", ours, "up")
@@ -51,6 +62,17 @@ func newNetwork(t testing.TB) *network {
 	command(t, "ip", "-n", n.name, "link", "set", n.device, "up")
 	command(t, "ip", "-n", n.name, "link", "set", "lo", "up")
 	return n
+}
+
+// removeNetworks takes the cables with it.
+func removeNetworks() error {
+	var errs []error
+	for _, n := range networks.all {
+		if text, err := exec.Command("ip", "netns", "del", n.name).CombinedOutput(); err != nil {
+			errs = append(errs, fmt.Errorf("ip netns del: %w: %s", err, text))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // silence drops every packet on the cable, both ways.

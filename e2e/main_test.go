@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -49,7 +50,7 @@ func run(m *testing.M) int {
 	stop := startSpawner()
 	code := m.Run()
 	stop()
-	if err := goleak.Find(); err != nil && code == 0 {
+	if err := errors.Join(removeNetworks(), goleak.Find()); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -70,21 +70,22 @@ func curlReader(version, contentType string) func(t *testing.T, s *pauseStage, c
 		}
 		var replies atomic.Int64
 		stopped := make(chan int, 1) // read below
-		stop := time.AfterFunc(pauseLead, func() {
+		p := &pausing{pauseCell: c, stop: func() {
 			_ = cmd.Process.Signal(syscall.SIGSTOP) // one that has ended shows in what was read
 			stopped <- int(replies.Load())
 			s.release(t, c)
-		})
-		goOn := time.AfterFunc(pauseLead+c.pause, func() { _ = cmd.Process.Signal(syscall.SIGCONT) })
+		}, goOn: func() { _ = cmd.Process.Signal(syscall.SIGCONT) }}
 		overdue := time.AfterFunc(pauseLead+c.pause+pauseTail+pausePatience, func() { _ = cmd.Process.Kill() })
-		seen := readCurl(out, &replies)
+		seen := readCurl(out, func(n int) {
+			replies.Store(int64(n))
+			p.begin()
+		})
 		_, _ = io.Copy(io.Discard, out) // else curl may wait for a reader
 		if err := cmd.Wait(); err != nil {
 			seen.err += fmt.Sprintf(" curl: %v: %s", err, bytes.TrimSpace(stderr.Bytes()))
 		}
-		goOn.Stop()
 		overdue.Stop()
-		if !stop.Stop() {
+		if p.end() {
 			seen.stopped = <-stopped
 		}
 		if seen.code == "" {
@@ -94,8 +95,34 @@ func curlReader(version, contentType string) func(t *testing.T, s *pauseStage, c
 	}
 }
 
+// A pausing is the pause of a reader. It counts from the first reply, which is
+// late on a busy machine.
+type pausing struct {
+	pauseCell
+	stop, goOn  func()
+	begun       sync.Once
+	stops, goes *time.Timer
+}
+
+// begin is called with each reply.
+func (p *pausing) begin() {
+	p.begun.Do(func() {
+		p.stops = time.AfterFunc(pauseLead, p.stop)
+		p.goes = time.AfterFunc(pauseLead+p.pause, p.goOn)
+	})
+}
+
+// end reports whether the reader has been stopped, or is being stopped now.
+func (p *pausing) end() bool {
+	if p.stops == nil {
+		return false
+	}
+	p.goes.Stop()
+	return !p.stops.Stop()
+}
+
 // readCurl reads the frames of a body. The status may be in its last one.
-func readCurl(body io.Reader, replies *atomic.Int64) (seen pauseSeen) {
+func readCurl(body io.Reader, took func(replies int)) (seen pauseSeen) {
 	for {
 		flags, payload, err := wire.ReadFrame(body)
 		if errors.Is(err, io.EOF) {
@@ -119,7 +146,7 @@ func readCurl(body io.Reader, replies *atomic.Int64) (seen pauseSeen) {
 			return seen
 		}
 		seen.took(reply)
-		replies.Store(int64(seen.replies))
+		took(seen.replies)
 	}
 }
 
@@ -153,14 +180,12 @@ func frozenGRPC(tunnel bool) func(t *testing.T, s *pauseStage, c pauseCell) paus
 		ctx, cancel := context.WithTimeout(t.Context(), pauseLead+c.pause+pauseTail+pausePatience)
 		defer cancel()
 		var replies, stopped atomic.Int64
-		freeze := time.AfterFunc(pauseLead, func() {
+		p := &pausing{pauseCell: c, stop: func() {
 			ice.freeze()
 			stopped.Store(replies.Load())
 			s.release(t, c)
-		})
-		defer freeze.Stop()
-		thaw := time.AfterFunc(pauseLead+c.pause, ice.thaw)
-		defer thaw.Stop()
+		}, goOn: ice.thaw}
+		defer p.end()
 		ctx = metadata.AppendToOutgoingContext(ctx, probe.IDKey, c.id, probe.ScriptKey, c.script().String())
 		stream, err := e2epb.NewProbeClient(cc).ServerStream(ctx, new(e2epb.Request))
 		for err == nil {
@@ -168,6 +193,7 @@ func frozenGRPC(tunnel bool) func(t *testing.T, s *pauseStage, c pauseCell) paus
 			if r, err = stream.Recv(); err == nil {
 				seen.took(r)
 				replies.Store(int64(seen.replies))
+				p.begin()
 			}
 		}
 		seen.stopped = int(stopped.Load())

@@ -14,8 +14,8 @@ import (
 // ends its calls with UNAVAILABLE within 30 seconds, those that wait as well as
 // those with bytes under way, and calls work again when the host is back.
 func TestSilentBackendHost(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
+	t.Parallel()
 	b := startBackend(t, backendOptions{namespace: n.name, listen: n.inside + ":0"})
 	busy := startCulvert(t, b.address, culvertOptions{})
 	idle := startCulvert(t, b.address, culvertOptions{})
@@ -75,8 +75,8 @@ func heldUpload(t *testing.T, address string) *call {
 // A client that falls silent has its calls cancelled at the backend within 45
 // seconds, whether culvert reads from it, writes to it or holds it back.
 func TestSilentClient(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
+	t.Parallel()
 	// culvert and its backend are on the silent side of the cable, so that they
 	// still have each other.
 	b := startBackend(t, backendOptions{namespace: n.name})

@@ -99,8 +99,19 @@ func (c *conn) judgeSilence(now time.Time) {
 		k.read, k.pinged, k.missed = now, time.Time{}, time.Time{}
 		return
 	}
-	k.silence = c.pulse.Missed(now, c.sent, c.sent == c.sentBefore)
+	k.silence = c.pulse.Missed(now, c.sent, c.sent == c.sentBefore && !c.waitsForWindow())
 	k.missed = now.Add(socket.PulseAgain)
+}
+
+// waitsForWindow reports whether data waits for the client to open a window: the
+// client has been slow to read, and may stand still now. The caller holds mu.
+func (c *conn) waitsForWindow() bool {
+	for _, st := range c.streams {
+		if st.pending.size() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // giveUp ends the connection of a client that doesn't answer. If the client's host

@@ -60,6 +60,33 @@ func TestPingBehindData(t *testing.T) {
 	}
 }
 
+// TestPingBehindAClosedWindow: data that waits for a window is on its way, too.
+func TestPingBehindAClosedWindow(t *testing.T) {
+	const patience = 2 * time.Minute
+	var ends []End
+	hooks := Hooks{SlowConsumer: patience, Ended: func(_ net.Conn, why End) { ends = append(ends, why) }}
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(make([]byte, 100_000)) // more than the window of 65,535 bytes
+		<-r.Context().Done()
+	}
+	inHookedBubble(t, hooks, answer, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+		p.hello()
+		p.headers(1, true)
+		p.flush()
+		p.elapse(10 * time.Second)
+		p.must(p.framer.WritePing(false, [8]byte{1})) // it has read all, and stands still from here on
+		p.flush()
+		wantCame(t, p.elapse(20*time.Second), "PING \x01", "PING alive")
+		wantCame(t, p.elapse(patience-1))
+		wantCame(t, p.elapse(1), "GOAWAY NO_ERROR for all", "PING goodbye", "GOAWAY NO_ERROR")
+		p.elapse(goodbyeTime)
+		p.wantClosed(30*time.Second + patience + goodbyeTime)
+	})
+	if want := []End{EndSlow}; !slices.Equal(ends, want) {
+		t.Errorf("the connection ended as %q, want %q", ends, want)
+	}
+}
+
 // A hold keeps a connection's reader from reading: as when this process stands
 // still, or has too much else to do.
 type hold struct {
