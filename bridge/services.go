@@ -51,6 +51,9 @@ func (s *Server) Services(ctx context.Context) (open, unnamed []string, err erro
 	}
 	slices.Sort(open)
 	slices.Sort(unnamed)
+	// The end is the backend's, as in any call: else it would see a cancelled one.
+	_ = stream.CloseSend() // an error shows in Recv, and the answer is there
+	_, _ = stream.Recv()
 	return open, unnamed, nil
 }
 

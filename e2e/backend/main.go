@@ -57,7 +57,7 @@ func run(listen, control string, streams uint32) error {
 	records := newRecords()
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(probe.MaxPayload), // the tests look at culvert's limits
-		grpc.StatsHandler(encodings{}),
+		grpc.StatsHandler(observer{records}),
 	}
 	if streams > 0 {
 		options = append(options, grpc.MaxConcurrentStreams(streams))

@@ -22,6 +22,8 @@ type records struct {
 	entries map[string]*entry
 	running int
 	changed chan struct{} // closed and replaced when a call began, was cancelled or ended
+
+	connections int
 }
 
 // entry is the record of one call. Its fields are guarded by all.mu.
@@ -105,6 +107,8 @@ func (rs *records) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = rs.all
 	case "/sent":
 		answer = rs.sent
+	case "/connections":
+		answer = func() (any, bool) { return rs.connections, true }
 	case "/idle":
 		answer = func() (any, bool) { return rs.running, rs.running == 0 }
 	case "/release":
@@ -181,22 +185,30 @@ func (rs *records) find(id, state string) (any, bool) {
 	return e.record, ok
 }
 
-// encodings is the stats.Handler that notes how a call's requests are encoded,
-// which grpc-go tells nobody else.
-type encodings struct{}
+// observer is the stats.Handler that notes what grpc-go tells nobody else: how a
+// call's requests are encoded, and how many connections there are.
+type observer struct{ *records }
 
 type encodingKey struct{} // its value: *string, written before the handler runs
 
-func (encodings) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+func (observer) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
 	return context.WithValue(ctx, encodingKey{}, new(string))
 }
 
-func (encodings) HandleRPC(ctx context.Context, s stats.RPCStats) {
+func (observer) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	if in, ok := s.(*stats.InHeader); ok {
 		*ctx.Value(encodingKey{}).(*string) = in.Compression
 	}
 }
 
-func (encodings) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (observer) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 
-func (encodings) HandleConn(context.Context, stats.ConnStats) {}
+func (o observer) HandleConn(_ context.Context, s stats.ConnStats) {
+	change := -1
+	if _, begins := s.(*stats.ConnBegin); begins {
+		change = 1
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.connections += change
+}

@@ -56,6 +56,13 @@ func (c *Control) Release(ctx context.Context, id string) error {
 	return c.get(ctx, "/release?"+url.Values{"id": {id}}.Encode(), &ok)
 }
 
+// Connections returns how many connections the backend has.
+func (c *Control) Connections(ctx context.Context) (int, error) {
+	var n int
+	err := c.get(ctx, "/connections", &n)
+	return n, err
+}
+
 // WaitIdle waits until no call runs.
 func (c *Control) WaitIdle(ctx context.Context) error {
 	var n int
