@@ -66,7 +66,7 @@ func (s *Server) leavesOut(service string) bool {
 // ofServers are services that a gRPC server offers beside its own.
 var ofServers = []string{"grpc.health.*/*", "grpc.reflection.*/*"}
 
-// exposes holds when calls of some method of the service may cross.
+// exposes reports whether some method of the service can be called.
 func (s *Server) exposes(service string) bool {
 	p := s.router.policy
 	if p.allows("/" + service + "/*") {

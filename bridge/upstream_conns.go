@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 )
 
-// What holds where a Backend doesn't say it.
+// Defaults for what a Backend leaves at 0.
 const (
 	defaultMaxConnections  = 64
 	defaultQueueTimeout    = 5 * time.Second

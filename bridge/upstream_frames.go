@@ -24,7 +24,7 @@ func (f h2Frame) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, f.increment)
 }
 
-// ends holds for a frame after which its sender says no more on the stream.
+// ends reports whether the frame is its sender's last one on the stream.
 func (f h2Frame) ends() bool {
 	return f.kind == http2.FrameRSTStream ||
 		((f.kind == http2.FrameData || f.kind == http2.FrameHeaders) && f.flags.Has(http2.FlagDataEndStream))

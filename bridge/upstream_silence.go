@@ -102,9 +102,9 @@ func (s *silence) due() time.Time {
 	return due
 }
 
-// look decides what is to be done. acked is how much of what was sent the
-// backend's kernel has acknowledged. unread says that bytes wait to be read:
-// then the backend isn't silent, it only wasn't listened to.
+// look decides what to do now. acked is how many of the sent bytes the backend's
+// kernel has acknowledged. If unread is set, bytes wait to be read: then the
+// backend isn't silent, culvert just hasn't read them.
 func (s *silence) look(now time.Time, acked uint64, unread bool) silenceStep {
 	next := s.next()
 	if next.IsZero() || now.Before(next) {

@@ -181,7 +181,6 @@ func TestFirstPairIsForClientsWithoutSNI(t *testing.T) {
 	}
 }
 
-// What no client can select would protect nothing.
 func TestPairThatNoClientSelectsIsAnError(t *testing.T) {
 	ca, dir := newAuthority(t, "ca"), t.TempDir()
 	uri, err := url.Parse("spiffe://example/closed")

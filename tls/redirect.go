@@ -84,8 +84,8 @@ func bareHost(host string) string {
 	return host
 }
 
-// closing closes the connection behind each request. Nothing more is to be had
-// here, and net/http takes the body of an HTTP/1.0 request with
+// closing closes the connection after each request: clients have no second one
+// to send here, and net/http takes the body of an HTTP/1.0 request with
 // Transfer-Encoding for the next request. RFC 9112 §6.1.
 func closing(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

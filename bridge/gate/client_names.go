@@ -74,8 +74,8 @@ func forwardedCertificate(leaf *x509.Certificate) string {
 	return b.String()
 }
 
-// quotedIfNeeded quotes what could end an element, and what no header carries: a
-// DNS name in a certificate may hold any ASCII byte.
+// quotedIfNeeded quotes a name with a byte that could end an element or that a
+// header can't carry: a DNS name in a certificate may have any ASCII byte.
 func quotedIfNeeded(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`,;="\`, r) }) {
 		return quoted(s)
@@ -83,9 +83,8 @@ func quotedIfNeeded(s string) string {
 	return s
 }
 
-// quoted returns s as a quoted string that ends nowhere within. What no header
-// carries becomes a question mark, which no DNS name has: the hash tells
-// certificates apart.
+// quoted returns s as a quoted string. A byte that a header can't carry becomes a
+// question mark, which no DNS name has: the hash tells certificates apart.
 func quoted(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

@@ -46,7 +46,7 @@ func newLogQueue(w io.Writer, notice func(dropped int, cause error) []byte) *log
 	return q
 }
 
-// Write queues a line that is to be written at once. It never fails or blocks.
+// Write queues a line and has it written at once. It never fails or blocks.
 func (q *logQueue) Write(line []byte) (int, error) {
 	q.add(line, true)
 	return len(line), nil
