@@ -57,37 +57,6 @@ const (
 	maxTunnelMessage   = 32 << 10         // a WebSocket's, of what HTTP/2 writes meanwhile
 )
 
-// The keys that set the limits, as errors and refusals name them.
-const (
-	keyMessageBytes  = "limits.message_bytes"
-	keyHeaderBytes   = "limits.header_bytes"
-	keyBufferedBytes = "limits.buffered_bytes"
-	keyConnections   = "limits.connections"
-	keyCalls         = "limits.calls"
-	keyHandshakes    = "limits.handshakes_per_second"
-	keyMemory        = "limits.memory"
-	keySlowConsumer  = "limits.slow_consumer_timeout"
-	keyIdle          = "limits.idle_timeout"
-	keyMaxAge        = "limits.max_age"
-	keySlowSender    = "limits.slow_sender_timeout"
-
-	keyMaxConnections = "backend.max_connections"
-	keyQueueTimeout   = "backend.queue_timeout"
-)
-
-// What the keys of further limits begin with.
-const (
-	keyLimits         = "limits."
-	keyAddressLimits  = "limits.address."
-	keyMethodLimits   = "limits.methods[]."
-	keyListenerLimits = "listen[].limits."
-
-	keyMethodMessageBytes   = keyMethodLimits + "message_bytes"
-	keyMethodHeaderBytes    = keyMethodLimits + "header_bytes"
-	keyListenerMessageBytes = keyListenerLimits + "message_bytes"
-	keyListenerHeaderBytes  = keyListenerLimits + "header_bytes"
-)
-
 // noLimit stands for the absence of a limit that is counted in bytes or calls.
 const noLimit = 1<<31 - 1
 

@@ -84,9 +84,6 @@ func (l *listening) expectsHeader(c *clientConn) bool {
 	return len(l.ProxyProtocol) > 0 && gate.ContainsPeer(l.ProxyProtocol, c.address())
 }
 
-// keyTrustedProxies is the key that says whose word on clients counts.
-const keyTrustedProxies = "trusted_proxies"
-
 // listenerKey is where ConnContext keeps the *listening of a request.
 type listenerKey struct{}
 

@@ -2,9 +2,6 @@ package bridge
 
 import "github.com/culvert-grpc/culvert/bridge/gate"
 
-// keyCertificates is the key that says what clients have to show for a name.
-const keyCertificates = "tls.certificates"
-
 const misdirectedText = "this connection was made for another name, of which clients are asked for another certificate: make one for this"
 
 // misdirected reports whether a request names a host for which clients are

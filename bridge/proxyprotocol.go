@@ -70,6 +70,3 @@ func (c *clientConn) refuseHeader(err error) {
 	c.s.refusals.note(Refusal{Reason: ReasonBadRequest, Key: keyProxyProtocol, Peer: c.address().String(), Detail: err.Error()},
 		"let the peer send a PROXY header, or take it out of "+keyProxyProtocol)
 }
-
-// keyProxyProtocol is the key that says who sends PROXY headers.
-const keyProxyProtocol = "proxy_protocol"

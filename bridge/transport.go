@@ -39,9 +39,6 @@ func Transports() []string {
 	return names
 }
 
-// keyTransports is the key that says which protocols a listener takes.
-const keyTransports = "listen[].transports"
-
 // transportAllowed is nil, or why a listener doesn't take the request's
 // protocol.
 func (s *Server) transportAllowed(a *arrival, t *transport) error {

@@ -1,0 +1,86 @@
+package bridge
+
+import "google.golang.org/grpc/codes"
+
+// A Reason says why culvert itself ended a call: the reason of the ErrorInfo
+// in the status.
+type Reason string
+
+// The reasons, each a row of the table that Reasons returns.
+const (
+	ReasonNoRoute             Reason = "NO_ROUTE"
+	ReasonOriginDenied        Reason = "ORIGIN_DENIED"
+	ReasonBadRequest          Reason = "BAD_REQUEST"
+	ReasonUnsupportedEncoding Reason = "UNSUPPORTED_ENCODING"
+	ReasonRequestTooLarge     Reason = "REQUEST_TOO_LARGE"
+	ReasonResponseTooLarge    Reason = "RESPONSE_TOO_LARGE"
+	ReasonMetadataTooLarge    Reason = "METADATA_TOO_LARGE"
+	ReasonLimitExceeded       Reason = "LIMIT_EXCEEDED"
+	ReasonOverloaded          Reason = "OVERLOADED"
+	ReasonUpstreamUnreachable Reason = "UPSTREAM_UNREACHABLE"
+	ReasonUpstreamReset       Reason = "UPSTREAM_RESET"
+	ReasonUpstreamSilent      Reason = "UPSTREAM_SILENT"
+	ReasonUpstreamNotGRPC     Reason = "UPSTREAM_NOT_GRPC"
+	ReasonMissingTrailers     Reason = "MISSING_TRAILERS"
+	ReasonDeadlineExceeded    Reason = "DEADLINE_EXCEEDED"
+	ReasonClientGone          Reason = "CLIENT_GONE"
+	ReasonClientSilent        Reason = "CLIENT_SILENT"
+	ReasonIdleTimeout         Reason = "IDLE_TIMEOUT"
+	ReasonMaxAge              Reason = "MAX_AGE"
+	ReasonSlowConsumer        Reason = "SLOW_CONSUMER"
+	ReasonSlowSender          Reason = "SLOW_SENDER"
+	ReasonHandshakeTimeout    Reason = "HANDSHAKE_TIMEOUT"
+	ReasonDraining            Reason = "DRAINING"
+	ReasonInternal            Reason = "INTERNAL"
+)
+
+// A ReasonInfo is one row of the table of culvert's own statuses.
+type ReasonInfo struct {
+	Reason  Reason
+	Code    codes.Code
+	HTTP    int    // the HTTP status where the answer is not a call's
+	Meaning string // what happened
+	Remedy  string // what to do about it
+}
+
+//go:generate go test -count=1 -run TestGeneratedPages . -update
+
+// reasons is the table. A reason whose code depends on what the upstream said
+// has the code that it most often has.
+var reasons = []ReasonInfo{
+	{ReasonNoRoute, codes.Unimplemented, 404, "the method is not exposed here", "ask for another one, or have it exposed: methods.allow and methods.deny decide"},
+	{ReasonOriginDenied, codes.PermissionDenied, 403, "the page's origin may not call this server", "allow it with --allow-origin (allow_origins)"},
+	{ReasonBadRequest, codes.InvalidArgument, 400, "what the client sent can't be read", "correct the client; the message says which byte or field is wrong"},
+	{ReasonUnsupportedEncoding, codes.Unimplemented, 415, "the messages are compressed in a way that can't be read here", "compress with gzip or not at all"},
+	{ReasonRequestTooLarge, codes.ResourceExhausted, 413, "a request message is over the limit", "send smaller messages or raise limits.message_bytes"},
+	{ReasonResponseTooLarge, codes.ResourceExhausted, 502, "a response message is over the limit", "send smaller messages or raise limits.message_bytes"},
+	{ReasonMetadataTooLarge, codes.ResourceExhausted, 431, "the metadata is over the limit", "send less metadata or raise limits.header_bytes"},
+	{ReasonLimitExceeded, codes.ResourceExhausted, 429, "a limit of this server is reached", "try again later, or raise the limit that the message names"},
+	{ReasonOverloaded, codes.Unavailable, 503, "the backend takes no more calls at the moment", "try again later; raise backend.max_connections, backend.queue_timeout or the backend's cap on concurrent streams"},
+	{ReasonUpstreamUnreachable, codes.Unavailable, 503, "the backend can't be reached", "try again; the log has the cause under this call id"},
+	{ReasonUpstreamReset, codes.Unavailable, 502, "the backend broke the call off", "the log has the cause under this call id"},
+	{ReasonUpstreamSilent, codes.Unavailable, 504, "the backend answers nothing, not even a ping", "try again, calls use a new connection; see whether the backend's process hangs"},
+	{ReasonUpstreamNotGRPC, codes.Unknown, 502, "what answers at the backend's address does not speak gRPC", "check the backend's address and whether it wants TLS; the log has its answer under this call id"},
+	{ReasonMissingTrailers, codes.Internal, 502, "the backend ended the call without a status", "the backend or a proxy before it drops trailers; the log has the cause under this call id"},
+	{ReasonDeadlineExceeded, codes.DeadlineExceeded, 504, "the call's deadline passed", "set a later deadline or find what is slow"},
+	{ReasonClientGone, codes.Canceled, 499, "the client went away", "it cancelled or lost its connection"},
+	{ReasonClientSilent, codes.Unavailable, 408, "the client answered no ping in time", "call again; a client must answer the pings of WebSockets and HTTP/2"},
+	{ReasonIdleTimeout, codes.Unavailable, 408, "no message passed for too long", "send messages more often or raise limits.idle_timeout"},
+	{ReasonMaxAge, codes.Unavailable, 503, "the call reached the age limit", "call again, or raise limits.max_age"},
+	{ReasonSlowConsumer, codes.ResourceExhausted, 499, "the client took no data for too long", "read faster or raise limits.slow_consumer_timeout"},
+	{ReasonSlowSender, codes.DeadlineExceeded, 408, "a message that had begun did not come in time", "send a message without pauses, or raise limits.slow_sender_timeout"},
+	{ReasonHandshakeTimeout, codes.DeadlineExceeded, 408, "the first message did not come in time", "send the metadata message right after the WebSocket opens"},
+	{ReasonDraining, codes.Unavailable, 503, "this server is shutting down", "try again: another instance or the next start takes the call"},
+	{ReasonInternal, codes.Internal, 500, "a defect of culvert", "report it with this call id and the log"},
+}
+
+// Reasons returns the table of the statuses that culvert makes itself.
+func Reasons() []ReasonInfo { return append([]ReasonInfo(nil), reasons...) }
+
+var reasonRows = func() map[Reason]ReasonInfo {
+	rows := make(map[Reason]ReasonInfo, len(reasons))
+	for _, row := range reasons {
+		rows[row.Reason] = row
+	}
+	return rows
+}()
