@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -18,7 +19,7 @@ import (
 // in the reserve tells that all below it are taken. Then none is accepted for
 // a while, or until one closes.
 type descriptors struct {
-	refusals *refusalLog
+	refusals *report.Refusals
 	log      *slog.Logger
 	reserve  int           // the first number of it
 	freed    chan struct{} // one place: one more or fewer makes no difference
@@ -28,7 +29,7 @@ type descriptors struct {
 	last  time.Time // when one was missing
 }
 
-func newDescriptors(refusals *refusalLog, log *slog.Logger, limit int) *descriptors {
+func newDescriptors(refusals *report.Refusals, log *slog.Logger, limit int) *descriptors {
 	return &descriptors{refusals: refusals, log: log, reserve: limit - min(descriptorReserve/2, limit/4), freed: make(chan struct{}, 1)}
 }
 
@@ -36,7 +37,7 @@ const (
 	acceptPause = 50 * time.Millisecond
 	acceptCalm  = time.Second // without a shortage, until it is over
 
-	descriptorHint = "raise the limit of open files (ulimit -n), or lower " + keyConnections
+	descriptorHint = "raise the limit of open files (ulimit -n), or lower " + report.KeyConnections
 )
 
 // accept accepts the next connection for which there is a descriptor. Refuse
@@ -89,7 +90,7 @@ func (d *descriptors) lacking(peer string) {
 	if !d.short.Swap(true) {
 		d.log.Warn("accepting no connections: file descriptors run out", slog.Int("descriptors_before_the_reserve", d.reserve), slog.String("hint", descriptorHint))
 	}
-	d.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyConnections, Peer: peer, Detail: "file descriptors run out"}, descriptorHint)
+	d.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: peer, Detail: "file descriptors run out"}, descriptorHint)
 }
 
 // recovered tells that it is over.

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -42,7 +43,7 @@ func TestAcceptWaitsForDescriptors(t *testing.T) {
 		var out bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&out, nil))
 		obs := newObserver()
-		d := newDescriptors(newRefusalLog(slog.New(slog.DiscardHandler), obs), log, 1000)
+		d := newDescriptors(report.NewRefusals(slog.New(slog.DiscardHandler), obs), log, 1000)
 		ln := &scriptedListener{accepts: make(chan any, 100)} // more than the test has
 		accept := func() (net.Conn, error) {
 			return d.accept(ln, make(chan struct{}), d.reserve, func(net.Conn) { t.Error("a connection is refused") })
@@ -63,7 +64,7 @@ func TestAcceptWaitsForDescriptors(t *testing.T) {
 		if got := strings.Count(out.String(), "file descriptors run out"); got != 1 {
 			t.Errorf("that is said %d times, want once: %s", got, out.String())
 		}
-		if len(obs.refused) != 3 || (<-obs.refused).Key != keyConnections {
+		if len(obs.refused) != 3 || (<-obs.refused).Key != report.KeyConnections {
 			t.Errorf("the Observer is told of %d, want 3", len(obs.refused))
 		}
 		s := &Server{files: d}
@@ -131,7 +132,7 @@ func TestConnectionsLeaveTheReserve(t *testing.T) {
 			runtime.Gosched()
 		}
 	}
-	if r := await(t, "the refusal", obs.refused); r.Reason != ReasonLimitExceeded || r.Key != keyConnections || !strings.Contains(r.Detail, "descriptors") {
+	if r := await(t, "the refusal", obs.refused); r.Reason != report.ReasonLimitExceeded || r.Key != report.KeyConnections || !strings.Contains(r.Detail, "descriptors") {
 		t.Errorf("the Observer is told of %+v", r)
 	}
 	last := held[len(held)-1]

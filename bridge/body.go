@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // requestBody notes the end of a request's body, which the answer's header
@@ -65,7 +66,7 @@ const freeMessages = 1000
 // they are bounded. What has begun is expanded whole.
 func (g *gzipBody) begin() error {
 	if g.messages++; g.messages > freeMessages+g.src.bytes {
-		return newFault(ReasonBadRequest, "the compressed body holds more messages than it has bytes")
+		return report.New(report.ReasonBadRequest, "the compressed body holds more messages than it has bytes")
 	}
 	if g.messages == 1 {
 		return nil // Read has asked
@@ -97,7 +98,7 @@ func (g *gzipBody) fault(err error) error {
 	if g.src.err != nil {
 		return g.src.err
 	}
-	return newFault(ReasonBadRequest, "the body is marked as gzip and is not").because(err)
+	return report.New(report.ReasonBadRequest, "the body is marked as gzip and is not").Because(err)
 }
 
 // sourceReader remembers its own error: a decoder's may stem from it or from

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -20,23 +21,23 @@ func TestGzipBody(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		body   io.Reader
-		reason Reason // empty: it is read whole
+		reason report.Reason // empty: it is read whole
 	}{
 		{"whole", bytes.NewReader(whole), ""},
 		{"by bytes", iotest.OneByteReader(bytes.NewReader(whole)), ""},
 		{"two members", bytes.NewReader(append(bytes.Clone(gzipped(want[:500])), gzipped(want[500:])...)), ""},
-		{"plain", strings.NewReader("not gzip, by any means"), ReasonBadRequest},
-		{"nothing", strings.NewReader(""), ReasonBadRequest},
-		{"half its head", bytes.NewReader(whole[:5]), ReasonBadRequest},
-		{"half of it", bytes.NewReader(whole[:len(whole)/2]), ReasonBadRequest},
-		{"without its sum", bytes.NewReader(whole[:len(whole)-8]), ReasonBadRequest},
-		{"a wrong sum", bytes.NewReader(flip(whole, len(whole)-6)), ReasonBadRequest},
-		{"wrong bytes inside", bytes.NewReader(flip(flip(whole, 30), 31)), ReasonBadRequest},
-		{"more behind it", bytes.NewReader(append(bytes.Clone(whole), "more"...)), ReasonBadRequest},
-		{"a client that goes before it", iotest.ErrReader(reset), ReasonClientGone},
-		{"a client that goes inside its head", io.MultiReader(bytes.NewReader(whole[:5]), iotest.ErrReader(reset)), ReasonClientGone},
-		{"a client that goes inside it", io.MultiReader(bytes.NewReader(whole[:len(whole)/2]), iotest.ErrReader(reset)), ReasonClientGone},
-		{"a connection that ends inside it", io.MultiReader(bytes.NewReader(whole[:len(whole)/2]), iotest.ErrReader(io.ErrUnexpectedEOF)), ReasonClientGone},
+		{"plain", strings.NewReader("not gzip, by any means"), report.ReasonBadRequest},
+		{"nothing", strings.NewReader(""), report.ReasonBadRequest},
+		{"half its head", bytes.NewReader(whole[:5]), report.ReasonBadRequest},
+		{"half of it", bytes.NewReader(whole[:len(whole)/2]), report.ReasonBadRequest},
+		{"without its sum", bytes.NewReader(whole[:len(whole)-8]), report.ReasonBadRequest},
+		{"a wrong sum", bytes.NewReader(flip(whole, len(whole)-6)), report.ReasonBadRequest},
+		{"wrong bytes inside", bytes.NewReader(flip(flip(whole, 30), 31)), report.ReasonBadRequest},
+		{"more behind it", bytes.NewReader(append(bytes.Clone(whole), "more"...)), report.ReasonBadRequest},
+		{"a client that goes before it", iotest.ErrReader(reset), report.ReasonClientGone},
+		{"a client that goes inside its head", io.MultiReader(bytes.NewReader(whole[:5]), iotest.ErrReader(reset)), report.ReasonClientGone},
+		{"a client that goes inside it", io.MultiReader(bytes.NewReader(whole[:len(whole)/2]), iotest.ErrReader(reset)), report.ReasonClientGone},
+		{"a connection that ends inside it", io.MultiReader(bytes.NewReader(whole[:len(whole)/2]), iotest.ErrReader(io.ErrUnexpectedEOF)), report.ReasonClientGone},
 	} {
 		got, err := io.ReadAll(&gzipBody{src: sourceReader{r: c.body}, use: new(callUse)})
 		if err != nil {
@@ -55,9 +56,9 @@ func TestCompressedBodyOfEmptyMessages(t *testing.T) {
 		name     string
 		messages int
 		packed   bool
-		reason   Reason // empty: all are read
+		reason   report.Reason // empty: all are read
 	}{
-		{"many", 1_000_000, true, ReasonBadRequest},
+		{"many", 1_000_000, true, report.ReasonBadRequest},
 		{"as many as anybody may", freeMessages, true, ""},
 		{"many that aren't compressed", 1_000_000, false, ""},
 	} {
@@ -105,21 +106,21 @@ func TestRequestBodyNotesItsEnd(t *testing.T) {
 func TestMalformedBody(t *testing.T) {
 	for _, c := range []struct {
 		name, head, body string
-		reason           Reason
+		reason           report.Reason
 	}{
-		{"a size that isn't hex", "Transfer-Encoding: chunked", "zz\r\n", ReasonBadRequest},
-		{"no size", "Transfer-Encoding: chunked", "\r\n", ReasonBadRequest},
-		{"a size beyond 64 bits", "Transfer-Encoding: chunked", "fffffffffffffffff\r\n", ReasonBadRequest},
-		{"a size's line without CR", "Transfer-Encoding: chunked", "1\na\n", ReasonBadRequest},
-		{"a size's line with a CR inside", "Transfer-Encoding: chunked", "1;\ra\r\na\r\n", ReasonBadRequest},
-		{"a size's line that never ends", "Transfer-Encoding: chunked", "1;" + strings.Repeat("a", 64<<10), ReasonBadRequest},
-		{"extensions without end", "Transfer-Encoding: chunked", strings.Repeat("1;"+strings.Repeat("a", 1000)+"\r\na\r\n", 100), ReasonBadRequest},
-		{"a chunk longer than its size", "Transfer-Encoding: chunked", "1\r\nabc\r\n", ReasonBadRequest},
-		{"trailers without end", "Transfer-Encoding: chunked", "0\r\nA: " + strings.Repeat("a", 64<<10), ReasonBadRequest},
-		{"an end inside a chunk", "Transfer-Encoding: chunked", "5\r\nab", ReasonClientGone},
-		{"an end inside a size", "Transfer-Encoding: chunked", "5", ReasonClientGone},
-		{"an end before the last chunk", "Transfer-Encoding: chunked", "1\r\na\r\n", ReasonClientGone},
-		{"an end before the length", "Content-Length: 5", "ab", ReasonClientGone},
+		{"a size that isn't hex", "Transfer-Encoding: chunked", "zz\r\n", report.ReasonBadRequest},
+		{"no size", "Transfer-Encoding: chunked", "\r\n", report.ReasonBadRequest},
+		{"a size beyond 64 bits", "Transfer-Encoding: chunked", "fffffffffffffffff\r\n", report.ReasonBadRequest},
+		{"a size's line without CR", "Transfer-Encoding: chunked", "1\na\n", report.ReasonBadRequest},
+		{"a size's line with a CR inside", "Transfer-Encoding: chunked", "1;\ra\r\na\r\n", report.ReasonBadRequest},
+		{"a size's line that never ends", "Transfer-Encoding: chunked", "1;" + strings.Repeat("a", 64<<10), report.ReasonBadRequest},
+		{"extensions without end", "Transfer-Encoding: chunked", strings.Repeat("1;"+strings.Repeat("a", 1000)+"\r\na\r\n", 100), report.ReasonBadRequest},
+		{"a chunk longer than its size", "Transfer-Encoding: chunked", "1\r\nabc\r\n", report.ReasonBadRequest},
+		{"trailers without end", "Transfer-Encoding: chunked", "0\r\nA: " + strings.Repeat("a", 64<<10), report.ReasonBadRequest},
+		{"an end inside a chunk", "Transfer-Encoding: chunked", "5\r\nab", report.ReasonClientGone},
+		{"an end inside a size", "Transfer-Encoding: chunked", "5", report.ReasonClientGone},
+		{"an end before the last chunk", "Transfer-Encoding: chunked", "1\r\na\r\n", report.ReasonClientGone},
+		{"an end before the length", "Content-Length: 5", "ab", report.ReasonClientGone},
 	} {
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("POST / HTTP/1.1\r\nHost: a\r\n" + c.head + "\r\n\r\n" + c.body)))
 		if err != nil {

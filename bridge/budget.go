@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/buffer"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A budget bounds the message bytes that are held for all calls together.
@@ -121,8 +122,8 @@ func (b *budget) reserve(ctx context.Context, of class, n int64) error {
 	return err
 }
 
-func budgetFault() *fault {
-	return overLimit(keyBufferedBytes, anyMoment, "the messages being carried fill the memory that is allowed for them")
+func budgetFault() *report.Fault {
+	return report.OverLimit(report.KeyBufferedBytes, anyMoment, "the messages being carried fill the memory that is allowed for them")
 }
 
 // ask reserves n bytes, and returns whether that was at once; else ready is

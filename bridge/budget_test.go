@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // roomFor is a claim with room for so many bytes, which are there.
@@ -286,8 +288,8 @@ func TestBudgetsPatience(t *testing.T) {
 			if got := time.Since(start); got != budgetPatience {
 				t.Errorf("class %d gave up after %v, want %v", of, got, budgetPatience)
 			}
-			if reasonOf(err) != ReasonLimitExceeded || !strings.Contains(err.Error(), keyBufferedBytes) {
-				t.Errorf("class %d gave up with %v, want %v that names %s", of, err, ReasonLimitExceeded, keyBufferedBytes)
+			if reasonOf(err) != report.ReasonLimitExceeded || !strings.Contains(err.Error(), report.KeyBufferedBytes) {
+				t.Errorf("class %d gave up with %v, want %v that names %s", of, err, report.ReasonLimitExceeded, report.KeyBufferedBytes)
 			}
 			if b.pressed() {
 				t.Error("somebody is said to wait, and nobody does")
@@ -380,8 +382,8 @@ func TestRepliesThatGrewOutOfGzip(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if err := (&ledger{budget: b}).expanded(t.Context(), 1<<20); reasonOf(err) != ReasonLimitExceeded {
-			t.Errorf("one too many: %v, want %s", err, ReasonLimitExceeded)
+		if err := (&ledger{budget: b}).expanded(t.Context(), 1<<20); reasonOf(err) != report.ReasonLimitExceeded {
+			t.Errorf("one too many: %v, want %s", err, report.ReasonLimitExceeded)
 		}
 		first.settle()
 		waiting.Wait()

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A Call is one RPC, whatever protocol carried it here.
@@ -28,7 +29,7 @@ type Call struct {
 	coding      string // what the client compresses its messages with: "" or "gzip"
 	takesGzip   bool   // the client can read compressed messages
 	packReplies bool   // and the upstream compresses its own
-	info        *CallInfo
+	info        *report.CallInfo
 
 	setCookies    bool // the backend's set-cookie may pass
 	codingRefused bool // so the client is told what can be read

@@ -61,7 +61,7 @@ func (a *arrival) vouchCertificate(md metadata.MD, h http.Header, forward bool, 
 	}
 	if size := metadataBytes(md); a.peer.Client != nil && size > limit.bytes {
 		f := tooMuchMetadata("request", size, limit)
-		f.text += fmt.Sprintf("; %d of them are the names in the client's certificate (%s)", codec.FieldBytes(clientCertHeader, md[clientCertHeader][0]), clientCertHeader)
+		f.Text += fmt.Sprintf("; %d of them are the names in the client's certificate (%s)", codec.FieldBytes(clientCertHeader, md[clientCertHeader][0]), clientCertHeader)
 		return f
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // clientCert signs a certificate of a client with the names.
@@ -126,8 +127,8 @@ func TestClientCertificateCountsAsMetadata(t *testing.T) {
 				}
 				continue
 			}
-			if info.Reason != ReasonMetadataTooLarge || !strings.Contains(info.Status.Message(), keyHeaderBytes) || !strings.Contains(info.Status.Message(), clientCertHeader) {
-				t.Errorf("over %s: %v, want %s that names %s and %s", transport, info.Status, ReasonMetadataTooLarge, keyHeaderBytes, clientCertHeader)
+			if info.Reason != report.ReasonMetadataTooLarge || !strings.Contains(info.Status.Message(), report.KeyHeaderBytes) || !strings.Contains(info.Status.Message(), clientCertHeader) {
+				t.Errorf("over %s: %v, want %s that names %s and %s", transport, info.Status, report.ReasonMetadataTooLarge, report.KeyHeaderBytes, clientCertHeader)
 			}
 		}
 		if len(seen) > 0 {

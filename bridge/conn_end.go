@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // endOf returns why a connection ended, once it has, and what lay behind it if
@@ -14,7 +16,7 @@ import (
 func (s *Server) endOf(c net.Conn) (ended, cause string) {
 	l := lifeOf(c)
 	ended = l.why(s.draining.Load())
-	if l == nil || ended != EndedOrderly && ended != EndedProtocol || l.settled.Load() {
+	if l == nil || ended != report.EndedOrderly && ended != report.EndedProtocol || l.settled.Load() {
 		return ended, ""
 	}
 	if _, tunnel := ownConn(c).(*tunnelConn); tunnel {
@@ -24,17 +26,17 @@ func (s *Server) endOf(c net.Conn) (ended, cause string) {
 	t, isTLS := c.(*tls.Conn)
 	switch {
 	case !isTLS && !l.heard.Load() && l.left.Load():
-		return EndedProbe, ""
+		return report.EndedProbe, ""
 	case !isTLS:
 		return ended, ""
 	case t.ConnectionState().HandshakeComplete && fresh:
-		return EndedProbe, ""
+		return report.EndedProbe, ""
 	case t.ConnectionState().HandshakeComplete:
 		return ended, ""
 	}
 	err := t.Handshake() //nolint:noctx // it is over, and returns the error that it ended with
 	if errors.Is(err, io.EOF) {
-		return EndedProbe, ""
+		return report.EndedProbe, ""
 	}
 	return ended, handshakeCause(err)
 }

@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // What the log says of connections that brought no call: health checks of load
@@ -33,21 +35,21 @@ func TestEndsOfConnectionsWithoutACall(t *testing.T) {
 		client       func(conn net.Conn) net.Conn
 		ended, cause string
 	}{
-		"TCP, closed":        {plain, func(c net.Conn) net.Conn { return c }, EndedProbe, ""},
-		"half a header":      {plain, func(c net.Conn) net.Conn { _, _ = io.WriteString(c, "GET "); return c }, EndedOrderly, ""},
-		"TCP to TLS, closed": {secured, func(c net.Conn) net.Conn { return c }, EndedProbe, ""},
-		"TLS, closed":        {secured, func(c net.Conn) net.Conn { return handshake(c, trusting) }, EndedProbe, ""},
+		"TCP, closed":        {plain, func(c net.Conn) net.Conn { return c }, report.EndedProbe, ""},
+		"half a header":      {plain, func(c net.Conn) net.Conn { _, _ = io.WriteString(c, "GET "); return c }, report.EndedOrderly, ""},
+		"TCP to TLS, closed": {secured, func(c net.Conn) net.Conn { return c }, report.EndedProbe, ""},
+		"TLS, closed":        {secured, func(c net.Conn) net.Conn { return handshake(c, trusting) }, report.EndedProbe, ""},
 		"TLS 1.2, closed": {secured, func(c net.Conn) net.Conn {
 			return handshake(c, &tls.Config{RootCAs: ca.pool, ServerName: "127.0.0.1", MaxVersion: tls.VersionTLS12})
-		}, EndedProbe, ""},
+		}, report.EndedProbe, ""},
 		"another CA": {secured, func(c net.Conn) net.Conn {
 			return handshake(c, &tls.Config{RootCAs: other.pool, ServerName: "127.0.0.1"})
-		}, EndedProtocol, "the client rejected the certificate: bad certificate"},
+		}, report.EndedProtocol, "the client rejected the certificate: bad certificate"},
 		"another name": {secured, func(c net.Conn) net.Conn {
 			return handshake(c, &tls.Config{RootCAs: ca.pool, ServerName: "other.test"})
-		}, EndedProtocol, "the client rejected the certificate: bad certificate"},
-		"no client certificate": {strict, func(c net.Conn) net.Conn { return handshake(c, trusting) }, EndedProtocol, "client didn't provide a certificate"},
-		"plaintext to TLS":      {secured, func(c net.Conn) net.Conn { _, _ = io.WriteString(c, getPage); return c }, EndedProtocol, "first record does not look like a TLS handshake"},
+		}, report.EndedProtocol, "the client rejected the certificate: bad certificate"},
+		"no client certificate": {strict, func(c net.Conn) net.Conn { return handshake(c, trusting) }, report.EndedProtocol, "client didn't provide a certificate"},
+		"plaintext to TLS":      {secured, func(c net.Conn) net.Conn { _, _ = io.WriteString(c, getPage); return c }, report.EndedProtocol, "first record does not look like a TLS handshake"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", c.address)
@@ -56,7 +58,7 @@ func TestEndsOfConnectionsWithoutACall(t *testing.T) {
 			}
 			_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
 			_ = c.client(conn).Close()                     // the server may have
-			var got ConnInfo
+			var got report.ConnInfo
 			select {
 			case got = <-obs.conns:
 			case <-time.After(patience):

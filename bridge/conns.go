@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -56,9 +57,9 @@ func (s *Server) countConn(c net.Conn, n int64) {
 	}
 }
 
-func connInfo(l *listening, c net.Conn) ConnInfo {
+func connInfo(l *listening, c net.Conn) report.ConnInfo {
 	_, tunnel := c.(*tunnelConn)
-	return ConnInfo{Peer: c.RemoteAddr().String(), Listener: l.Name, Tunnel: tunnel}
+	return report.ConnInfo{Peer: c.RemoteAddr().String(), Listener: l.Name, Tunnel: tunnel}
 }
 
 // boundListener gives each connection TCP's own watch over silent peers, and
@@ -113,7 +114,7 @@ func (l *boundedListener) wrap(c net.Conn) net.Conn {
 	return c
 }
 
-var errNoDescriptor = overLimit(keyConnections, connectionRetry, "too many connections: file descriptors run out")
+var errNoDescriptor = report.OverLimit(report.KeyConnections, connectionRetry, "too many connections: file descriptors run out")
 
 // admit counts a connection, or returns why there are too many.
 func (l *boundedListener) admit(c net.Conn) error {
@@ -121,8 +122,8 @@ func (l *boundedListener) admit(c net.Conn) error {
 		return l.s.noMemory(addressOf(c).String(), "", "connections")
 	}
 	if l.s.conns.Load() >= int64(l.s.limits.Connections) {
-		l.s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyConnections, Peer: addressOf(c).String()}, "raise "+keyConnections)
-		return overLimit(keyConnections, connectionRetry, "too many connections")
+		l.s.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: addressOf(c).String()}, "raise "+report.KeyConnections)
+		return report.OverLimit(report.KeyConnections, connectionRetry, "too many connections")
 	}
 	if c, ok := c.(*clientConn); ok && c.proxied == nil {
 		return c.admit()

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -36,8 +37,8 @@ func TestRunningCallOfAPeerThatHungUpEnds(t *testing.T) {
 			cause = c
 		}
 	}
-	if reasonOf(cause) != ReasonClientGone {
-		t.Errorf("within 5 looks the call is ended with %v, want %s", cause, ReasonClientGone)
+	if reasonOf(cause) != report.ReasonClientGone {
+		t.Errorf("within 5 looks the call is ended with %v, want %s", cause, report.ReasonClientGone)
 	}
 }
 
@@ -63,9 +64,9 @@ func TestUserTimeoutIsForClosedConnections(t *testing.T) {
 		ended  string
 		want   time.Duration
 	}{
-		"all is taken":                 {0, EndedOrderly, userTimeout},
-		"the client is slow":           {8 << 20, EndedOrderly, time.Minute},
-		"the client has been too slow": {8 << 20, EndedSlow, userTimeout},
+		"all is taken":                 {0, report.EndedOrderly, userTimeout},
+		"the client is slow":           {8 << 20, report.EndedOrderly, time.Minute},
+		"the client has been too slow": {8 << 20, report.EndedSlow, userTimeout},
 	} {
 		server, _ := tcpPair(t)
 		watchTCP(tls.Server(server, &tls.Config{}))

@@ -68,3 +68,5 @@
 // each call's part of it is settled when the call ends. Its buffers are those
 // of package buffer.
 package bridge
+
+//go:generate go test -count=1 -run TestGeneratedPages . -update

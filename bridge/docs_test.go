@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 var update = flag.Bool("update", false, "write the pages of docs/ that are made from tables")
@@ -40,7 +41,7 @@ func errorsPage() []byte {
 	b.WriteString(`# Errors that culvert makes itself
 
 For whoever got one, and for operators. Made from the table in
-` + "`bridge/status.go`" + `; don't edit it here.
+` + "`bridge/report/reasons.go`" + `; don't edit it here.
 
 A status of the backend passes untouched. A status that culvert makes carries
 ` + "`google.rpc.ErrorInfo`" + ` with the domain ` + "`culvert`" + `, one of the reasons below, and the metadata
@@ -50,7 +51,7 @@ code is UNAVAILABLE, the metadata ` + "`sent`" + ` says whether the call may hav
 ` + "`google.rpc.RetryInfo`" + ` beside it says when there may be room.
 
 `)
-	for _, r := range bridge.Reasons() {
+	for _, r := range report.Reasons() {
 		fmt.Fprintf(&b, "## %s\n\n%s.\n\n- Code: %s\n- Remedy: %s.\n\n",
 			r.Reason, sentence(r.Meaning), r.Code, r.Remedy)
 	}

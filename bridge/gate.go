@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // An arrival is what is known of a request before any of its bytes count:
@@ -51,17 +52,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if a.unreadable != nil {
-		s.refusals.note(Refusal{Reason: ReasonBadRequest, Key: keyTrustedProxies, Peer: a.peer.Addr, Detail: a.unreadable.Error()}, "let the proxy remove what its clients send of this header")
+		s.refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyTrustedProxies, Peer: a.peer.Addr, Detail: a.unreadable.Error()}, "let the proxy remove what its clients send of this header")
 		s.refuse(w, r, a, http.StatusBadRequest, "what proxies say of the client can't be read: "+a.unreadable.Error())
 		return
 	}
 	if a.misdirected() {
-		s.refusals.note(Refusal{Reason: ReasonBadRequest, Key: keyCertificates, Peer: a.peer.Addr, Detail: a.host}, "the client has to make a connection for this host")
+		s.refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyCertificates, Peer: a.peer.Addr, Detail: a.host}, "the client has to make a connection for this host")
 		s.refuse(w, r, a, http.StatusMisdirectedRequest, misdirectedText)
 		return
 	}
 	if a.listening.LoopbackOnly && !s.origins.AllowsHost(a.host) && !a.listening.serves(a.host) {
-		s.refusals.note(Refusal{Reason: ReasonOriginDenied, Key: "hosts", Peer: a.peer.Addr, Detail: a.host}, "add the name to hosts")
+		s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "hosts", Peer: a.peer.Addr, Detail: a.host}, "add the name to hosts")
 		s.refuse(w, r, a, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
 		return
 	}
@@ -188,7 +189,7 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 	if hint == "" {
 		hint = "to allow it: --allow-origin " + a.origin.Origin
 	}
-	s.refusals.note(Refusal{Reason: ReasonOriginDenied, Key: why.Key, Peer: a.peer.Addr, Detail: a.origin.Origin, ReportOnly: s.cfg.TryOrigins}, hint)
+	s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: why.Key, Peer: a.peer.Addr, Detail: a.origin.Origin, ReportOnly: s.cfg.TryOrigins}, hint)
 	if s.cfg.TryOrigins {
 		a.origin.Allowed = true
 		return true

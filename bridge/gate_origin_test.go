@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // webCall is a gRPC-Web call of one empty message, as a browser's fetch sends it.
@@ -262,13 +264,13 @@ func TestOriginsAreTriedOut(t *testing.T) {
 			t.Errorf("%s: the page may send cookies: %q", c.name, credentials)
 		}
 		wantMetadata(t, await(t, "the call", seen), map[string]string{"cookie": c.cookie})
-		var got []Refusal
+		var got []report.Refusal
 		for len(obs.refused) > 0 {
 			got = append(got, <-obs.refused)
 		}
 		switch {
 		case c.key == "" && len(got) == 0:
-		case len(got) == 1 && got[0].Key == c.key && got[0].Detail == c.detail && got[0].ReportOnly && got[0].Reason == ReasonOriginDenied:
+		case len(got) == 1 && got[0].Key == c.key && got[0].Detail == c.detail && got[0].ReportOnly && got[0].Reason == report.ReasonOriginDenied:
 		default:
 			t.Errorf("%s: told %+v, want one of %q that only reports", c.name, got, c.key)
 		}
@@ -312,7 +314,7 @@ func TestMethodsAreTriedOut(t *testing.T) {
 		var keys []string
 		for len(obs.refused) > 0 {
 			r := <-obs.refused
-			if r.ReportOnly != c.crosses || r.Reason != ReasonNoRoute || r.Detail != c.method {
+			if r.ReportOnly != c.crosses || r.Reason != report.ReasonNoRoute || r.Detail != c.method {
 				t.Errorf("%s: told %+v", c.method, r)
 			}
 			keys = append(keys, r.Key)

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -27,7 +28,7 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	if !saneID(id) {
 		id = newID()
 	}
-	c.info = &CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
+	c.info = &report.CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
 	if a.refused != nil {
 		return c, a.refused
 	}
@@ -47,7 +48,7 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	if t, ok := r.Header["Grpc-Timeout"]; ok {
 		if c.Timeout, err = codec.ParseTimeout(t[0]); err != nil {
 			c.Timeout = 0
-			return c, newFault(ReasonBadRequest, err.Error())
+			return c, report.New(report.ReasonBadRequest, err.Error())
 		}
 		c.Timeout = max(c.Timeout, 1)
 	}
@@ -65,7 +66,7 @@ func (c *Call) readCodings(h http.Header) error {
 		c.coding = "gzip"
 	default:
 		c.codingRefused = true
-		return newFault(ReasonUnsupportedEncoding, "messages are compressed with a coding that can't be read here: want gzip or identity")
+		return report.New(report.ReasonUnsupportedEncoding, "messages are compressed with a coding that can't be read here: want gzip or identity")
 	}
 	c.takesGzip = headerHasToken(h["Grpc-Accept-Encoding"], "gzip")
 	return nil
@@ -134,7 +135,7 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 // admit refuses calls that come too late or are too many.
 func (s *Server) admit(c *Call) error {
 	if s.draining.Load() {
-		return newFault(ReasonDraining, "this server is shutting down and takes no new calls")
+		return report.New(report.ReasonDraining, "this server is shutting down and takes no new calls")
 	}
 	if s.cfg.MemorySpent() {
 		return s.noMemory(c.Peer.Addr, c.Method, "calls")
@@ -147,8 +148,8 @@ const memoryRetry = 5 * time.Second
 
 // noMemory notes that a peer's call or connection is refused, and says it.
 func (s *Server) noMemory(peer, detail, what string) error {
-	s.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: keyMemory, Peer: peer, Detail: detail}, "give culvert more memory, or raise "+keyMemory)
-	return overLimit(keyMemory, memoryRetry, "this server has no memory for more "+what)
+	s.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyMemory, Peer: peer, Detail: detail}, "give culvert more memory, or raise "+report.KeyMemory)
+	return report.OverLimit(report.KeyMemory, memoryRetry, "this server has no memory for more "+what)
 }
 
 // limitTime derives the context that the upstream sees the deadline of, and
@@ -169,12 +170,12 @@ func (c *Call) limitTime(ctx context.Context, cancel context.CancelCauseFunc) (c
 func (s *Server) finish(r *running, down Downstream, err error, trailer metadata.MD) {
 	info := r.call.info
 	v := judge(err, info.ID, s.cfg.DetailedErrors)
-	if v.origin == OriginUpstream {
+	if v.origin == report.OriginUpstream {
 		if size := metadataBytes(trailer); size > r.call.headers.bytes {
 			v = judge(tooMuchMetadata("response", size, r.call.headers), info.ID, s.cfg.DetailedErrors)
 		}
 	}
-	if v.origin == OriginUpstream {
+	if v.origin == report.OriginUpstream {
 		trailer = responseMetadata(trailer, r.call.setCookies)
 	} else {
 		trailer = nil
@@ -185,8 +186,8 @@ func (s *Server) finish(r *running, down Downstream, err error, trailer metadata
 	r.call.progress.endSend()
 	switch {
 	case ferr == nil:
-	case v.origin == OriginUpstream: // a status that nobody got is not how the call ended
-		v = judge(newFault(ReasonClientGone, errGone.text).because(fmt.Errorf("the status %v could not be told: %w", v.status.Code(), ferr)), info.ID, false)
+	case v.origin == report.OriginUpstream: // a status that nobody got is not how the call ended
+		v = judge(report.New(report.ReasonClientGone, errGone.Text).Because(fmt.Errorf("the status %v could not be told: %w", v.status.Code(), ferr)), info.ID, false)
 	case v.cause == "":
 		v.cause = ferr.Error()
 	}
@@ -204,9 +205,9 @@ func (s *Server) report(r *running) {
 }
 
 // noteMessage counts a message that passes.
-func (s *Server) noteMessage(r *running, d Direction, bytes int) {
+func (s *Server) noteMessage(r *running, d report.Direction, bytes int) {
 	n := &r.in
-	if d == Response {
+	if d == report.Response {
 		n = &r.out
 	}
 	n.messages.Add(1)

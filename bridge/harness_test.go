@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // patience is how long an event may take that ought to come at once: two cores
@@ -221,17 +223,17 @@ func elapse(d time.Duration) {
 
 // anObserver is a small working Observer: it passes each end on.
 type anObserver struct {
-	silent
-	ended   chan *CallInfo
-	refused chan Refusal
-	conns   chan ConnInfo // that ended
+	report.Discard
+	ended   chan *report.CallInfo
+	refused chan report.Refusal
+	conns   chan report.ConnInfo // that ended
 }
 
 func newObserver() *anObserver {
 	const most = 4096 // more than any test makes
-	return &anObserver{ended: make(chan *CallInfo, most), refused: make(chan Refusal, most), conns: make(chan ConnInfo, most)}
+	return &anObserver{ended: make(chan *report.CallInfo, most), refused: make(chan report.Refusal, most), conns: make(chan report.ConnInfo, most)}
 }
 
-func (o *anObserver) CallEnded(c *CallInfo) { o.ended <- c }
-func (o *anObserver) Refused(r Refusal)     { o.refused <- r }
-func (o *anObserver) ConnEnded(c ConnInfo)  { o.conns <- c }
+func (o *anObserver) CallEnded(c *report.CallInfo) { o.ended <- c }
+func (o *anObserver) Refused(r report.Refusal)     { o.refused <- r }
+func (o *anObserver) ConnEnded(c report.ConnInfo)  { o.conns <- c }

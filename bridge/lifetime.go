@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
@@ -170,35 +171,35 @@ func (l *life) settle(why string) {
 // what net/http must have had for a reason.
 func (l *life) why(draining bool) string {
 	if l == nil {
-		return EndedOrderly
+		return report.EndedOrderly
 	}
 	l.mu.Lock()
 	ended := l.ended
 	l.mu.Unlock()
 	late, left := l.late.Load(), l.left.Load()
 	switch p := phase(l.phase.Load()); {
-	case ended != EndedOrderly || l.settled.Load():
+	case ended != report.EndedOrderly || l.settled.Load():
 		return ended
 	case draining:
-		return EndedShutdown
+		return report.EndedShutdown
 	case p == phaseWaiting && late && l.old():
-		return EndedAge
+		return report.EndedAge
 	case p == phaseWaiting && late:
-		return EndedIdle
+		return report.EndedIdle
 	case p == phaseServing && !left && l.old():
-		return EndedAge
+		return report.EndedAge
 	case (p == phaseFresh || p == phaseReading) && late:
-		return EndedSlow
+		return report.EndedSlow
 	case (p == phaseFresh || p == phaseReading) && !left:
-		return EndedProtocol // it was closed because of what had come
+		return report.EndedProtocol // it was closed because of what had come
 	}
-	return EndedOrderly
+	return report.EndedOrderly
 }
 
 // endedAs returns what end has noted.
 func (l *life) endedAs() string {
 	if l == nil {
-		return EndedOrderly
+		return report.EndedOrderly
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -209,11 +210,11 @@ func (l *life) endedAs() string {
 // connection ended so, if there is something to be said. RFC 6455 §7.4.1.
 func closeCode(ended string) (code websocket.StatusCode, told bool) {
 	switch ended {
-	case EndedIdle, EndedAge, EndedShutdown, EndedSilent:
+	case report.EndedIdle, report.EndedAge, report.EndedShutdown, report.EndedSilent:
 		return websocket.StatusGoingAway, true
-	case EndedSlow, EndedFlood:
+	case report.EndedSlow, report.EndedFlood:
 		return websocket.StatusPolicyViolation, true
-	case EndedProtocol:
+	case report.EndedProtocol:
 		return websocket.StatusProtocolError, true
 	}
 	return 0, false
@@ -248,9 +249,9 @@ func (s *Server) noteRequest(w http.ResponseWriter, r *http.Request) {
 
 // noteFault takes note of a call's end that is its connection's, too.
 func noteFault(c net.Conn, err error) {
-	var f *fault
+	var f *report.Fault
 	if c != nil && errors.As(err, &f) {
-		lifeOf(c).end(f.ends)
+		lifeOf(c).end(f.Ends)
 	}
 }
 

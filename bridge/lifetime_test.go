@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 	"golang.org/x/net/http2"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
@@ -96,7 +97,7 @@ func (c *pipeClient) heard() string {
 }
 
 // inLife runs a test of connections in a bubble.
-func inLife(t *testing.T, limits Limits, f func(t *testing.T, s *Server, dial func() *pipeClient, ends chan ConnInfo)) {
+func inLife(t *testing.T, limits Limits, f func(t *testing.T, s *Server, dial func() *pipeClient, ends chan report.ConnInfo)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		obs := newObserver()
@@ -131,7 +132,7 @@ func around(got, d time.Duration) bool {
 	return got >= d-d/spreadParts && got <= d+d/spreadParts+2*time.Second
 }
 
-func wantEnded(t *testing.T, ends chan ConnInfo, want string) {
+func wantEnded(t *testing.T, ends chan report.ConnInfo, want string) {
 	t.Helper()
 	synctest.Wait()
 	select {
@@ -158,31 +159,31 @@ func TestEndsOfConnections(t *testing.T) {
 		at   time.Duration // less than 0: the client closes
 		want string
 	}{
-		"nothing comes":                {func(*pipeClient) {}, handshakeTimeout, EndedSlow},
-		"a byte of a header":           {func(c *pipeClient) { c.say("G") }, handshakeTimeout, EndedSlow},
-		"a header without end":         {func(c *pipeClient) { c.say(strings.TrimSuffix(getPage, "\r\n")) }, handshakeTimeout, EndedSlow},
-		"half a header, and a goodbye": {func(c *pipeClient) { c.say("GET "); _ = c.Conn.Close() }, -1, EndedOrderly},
-		"no HTTP":                      {func(c *pipeClient) { c.say("\x16\x03\x01 hello, is this TLS?\r\n\r\n") }, 0, EndedProtocol},
-		"a malformed header":           {func(c *pipeClient) { c.say(badHeader) }, 0, EndedProtocol},
+		"nothing comes":                {func(*pipeClient) {}, handshakeTimeout, report.EndedSlow},
+		"a byte of a header":           {func(c *pipeClient) { c.say("G") }, handshakeTimeout, report.EndedSlow},
+		"a header without end":         {func(c *pipeClient) { c.say(strings.TrimSuffix(getPage, "\r\n")) }, handshakeTimeout, report.EndedSlow},
+		"half a header, and a goodbye": {func(c *pipeClient) { c.say("GET "); _ = c.Conn.Close() }, -1, report.EndedOrderly},
+		"no HTTP":                      {func(c *pipeClient) { c.say("\x16\x03\x01 hello, is this TLS?\r\n\r\n") }, 0, report.EndedProtocol},
+		"a malformed header":           {func(c *pipeClient) { c.say(badHeader) }, 0, report.EndedProtocol},
 		"a malformed header behind a request": {func(c *pipeClient) {
 			c.say(getPage)
 			elapse(45 * time.Second)
 			c.say(badHeader)
-		}, 45 * time.Second, EndedProtocol},
+		}, 45 * time.Second, report.EndedProtocol},
 		"a slow header behind a request": {func(c *pipeClient) {
 			c.say(getPage)
 			elapse(30 * time.Second)
 			c.say("GET / HTTP")
-		}, 40 * time.Second, EndedSlow},
-		"idle":                     {func(c *pipeClient) { c.say(getPage) }, time.Minute, EndedIdle},
-		"idle twice":               {func(c *pipeClient) { c.say(getPage); elapse(40 * time.Second); c.say(getPage) }, 100 * time.Second, EndedIdle},
-		"a request, and a goodbye": {func(c *pipeClient) { c.say(getPage); _ = c.Conn.Close() }, -1, EndedOrderly},
-		"one request":              {func(c *pipeClient) { c.say(strings.Replace(getPage, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1)) }, 0, EndedOrderly},
-		"HTTP/2, idle":             {func(c *pipeClient) { c.say(h2Begins) }, 30 * time.Second, EndedSilent}, // it answers no pings
-		"HTTP/2 and nonsense":      {func(c *pipeClient) { c.say(h2Begins + "GET / HTTP/1.1\r\n\r\n") }, time.Second, EndedProtocol},
+		}, 40 * time.Second, report.EndedSlow},
+		"idle":                     {func(c *pipeClient) { c.say(getPage) }, time.Minute, report.EndedIdle},
+		"idle twice":               {func(c *pipeClient) { c.say(getPage); elapse(40 * time.Second); c.say(getPage) }, 100 * time.Second, report.EndedIdle},
+		"a request, and a goodbye": {func(c *pipeClient) { c.say(getPage); _ = c.Conn.Close() }, -1, report.EndedOrderly},
+		"one request":              {func(c *pipeClient) { c.say(strings.Replace(getPage, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1)) }, 0, report.EndedOrderly},
+		"HTTP/2, idle":             {func(c *pipeClient) { c.say(h2Begins) }, 30 * time.Second, report.EndedSilent}, // it answers no pings
+		"HTTP/2 and nonsense":      {func(c *pipeClient) { c.say(h2Begins + "GET / HTTP/1.1\r\n\r\n") }, time.Second, report.EndedProtocol},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
-			inLife(t, limits, func(t *testing.T, _ *Server, dial func() *pipeClient, ends chan ConnInfo) {
+			inLife(t, limits, func(t *testing.T, _ *Server, dial func() *pipeClient, ends chan report.ConnInfo) {
 				client := dial()
 				c.do(client)
 				elapse(5 * time.Minute)
@@ -203,7 +204,7 @@ func TestIdleConnectionsEndApart(t *testing.T) {
 		"age":  {ConnectionIdleTimeout: -1, ConnectionMaxAge: 100 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inLife(t, limits, func(t *testing.T, _ *Server, dial func() *pipeClient, ends chan ConnInfo) {
+			inLife(t, limits, func(t *testing.T, _ *Server, dial func() *pipeClient, ends chan report.ConnInfo) {
 				clients := make([]*pipeClient, 100)
 				for i := range clients {
 					clients[i] = dial()
@@ -233,7 +234,7 @@ func TestIdleConnectionsEndApart(t *testing.T) {
 
 // TestOldConnectionServesItsLastRequest and says so.
 func TestOldConnectionServesItsLastRequest(t *testing.T) {
-	inLife(t, Limits{ConnectionIdleTimeout: time.Minute, ConnectionMaxAge: 100 * time.Second}, func(t *testing.T, s *Server, dial func() *pipeClient, ends chan ConnInfo) {
+	inLife(t, Limits{ConnectionIdleTimeout: time.Minute, ConnectionMaxAge: 100 * time.Second}, func(t *testing.T, s *Server, dial func() *pipeClient, ends chan report.ConnInfo) {
 		c := dial()
 		for range 4 { // never idle for long
 			c.say(getPage)
@@ -249,26 +250,26 @@ func TestOldConnectionServesItsLastRequest(t *testing.T) {
 			if got := c.heard(); strings.Count(got, "a page") != 4 {
 				t.Errorf("it served after its end: %s", got)
 			}
-			wantEnded(t, ends, EndedAge)
+			wantEnded(t, ends, report.EndedAge)
 			return
 		}
 		_ = s
 		elapse(time.Minute)
-		wantEnded(t, ends, EndedAge)
+		wantEnded(t, ends, report.EndedAge)
 	})
 }
 
 // TestEndedByShutdown.
 func TestEndedByShutdown(t *testing.T) {
-	inLife(t, Limits{}, func(t *testing.T, s *Server, dial func() *pipeClient, ends chan ConnInfo) {
+	inLife(t, Limits{}, func(t *testing.T, s *Server, dial func() *pipeClient, ends chan report.ConnInfo) {
 		for _, begins := range []string{getPage, h2Begins} {
 			dial().say(begins)
 		}
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
-		wantEnded(t, ends, EndedShutdown)
-		wantEnded(t, ends, EndedShutdown)
+		wantEnded(t, ends, report.EndedShutdown)
+		wantEnded(t, ends, report.EndedShutdown)
 	})
 }
 
@@ -283,7 +284,7 @@ func TestFloodEndsACallOnAWebSocket(t *testing.T) {
 	}
 	_ = ws.CloseNow()
 	c := await(t, "the end of a connection that closed", obs.conns)
-	if c.Ended != EndedOrderly {
+	if c.Ended != report.EndedOrderly {
 		t.Errorf("a client that went away ended for %q", c.Ended)
 	}
 	await(t, "its call's end", obs.ended)
@@ -300,10 +301,10 @@ func TestFloodEndsACallOnAWebSocket(t *testing.T) {
 	}
 	go func() { _, _ = io.Copy(io.Discard, client.R) }() // ends with the connection
 	_, _ = client.Write(out)                             // it may be cut
-	if call := await(t, "the call's end", obs.ended); call.Reason != ReasonLimitExceeded || call.Origin != OriginCulvert {
-		t.Errorf("the call ended with %v of %s, want %v", call.Reason, call.Origin, ReasonLimitExceeded)
+	if call := await(t, "the call's end", obs.ended); call.Reason != report.ReasonLimitExceeded || call.Origin != report.OriginCulvert {
+		t.Errorf("the call ended with %v of %s, want %v", call.Reason, call.Origin, report.ReasonLimitExceeded)
 	}
-	if c := await(t, "the connection's end", obs.conns); c.Ended != EndedFlood {
-		t.Errorf("the connection ended for %q, want %q", c.Ended, EndedFlood)
+	if c := await(t, "the connection's end", obs.conns); c.Ended != report.EndedFlood {
+		t.Errorf("the connection ended for %q, want %q", c.Ended, report.EndedFlood)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -88,7 +89,7 @@ func (c *clientConn) Close() error {
 func (c *clientConn) boundRest() {
 	limit := userTimeout
 	switch c.life.endedAs() {
-	case EndedSlow, EndedSilent, EndedFlood, EndedProtocol:
+	case report.EndedSlow, report.EndedSilent, report.EndedFlood, report.EndedProtocol:
 	default:
 		if s := socket.Look(c.Conn); s.Outstanding && s.Retransmits == 0 {
 			limit = max(limit, c.s.limits.SlowConsumerTimeout)

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // serveListener runs the Server on a listener and returns its address.
@@ -111,8 +113,8 @@ func TestListenersTakeTheirTransports(t *testing.T) {
 	}
 	refused := func(what string, err error) {
 		t.Helper()
-		if status.Code(err) != codes.Unimplemented || reasonFor(err) != ReasonNoRoute {
-			t.Errorf("%s: %v, want UNIMPLEMENTED for %s", what, err, ReasonNoRoute)
+		if status.Code(err) != codes.Unimplemented || reasonFor(err) != report.ReasonNoRoute {
+			t.Errorf("%s: %v, want UNIMPLEMENTED for %s", what, err, report.ReasonNoRoute)
 		}
 	}
 	web := only("grpc-web", "grpc-websockets", tunnelName)

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestWithoutMemory: without memory for calls a WebSocket is still opened, to
@@ -76,14 +78,14 @@ func TestWithoutMemory(t *testing.T) {
 			}
 			if row.want == http.StatusServiceUnavailable {
 				body, _ := io.ReadAll(res.Body) // what came is judged
-				if res.Header.Get("Retry-After") != "5" || !strings.Contains(string(body), keyMemory) {
-					t.Errorf("the answer %q, Retry-After %q, doesn't name %s or when to come back", body, res.Header.Get("Retry-After"), keyMemory)
+				if res.Header.Get("Retry-After") != "5" || !strings.Contains(string(body), report.KeyMemory) {
+					t.Errorf("the answer %q, Retry-After %q, doesn't name %s or when to come back", body, res.Header.Get("Retry-After"), report.KeyMemory)
 				}
 			}
 			if !row.spent {
 				return
 			}
-			if r := await(t, "the refusal", obs.refused); r.Key != keyMemory || r.Reason != ReasonLimitExceeded || r.Peer == "" {
+			if r := await(t, "the refusal", obs.refused); r.Key != report.KeyMemory || r.Reason != report.ReasonLimitExceeded || r.Peer == "" {
 				t.Errorf("the Observer is told of %+v", r)
 			}
 		})

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -47,14 +48,14 @@ func (l sizeLimit) or(bytes int, key string) sizeLimit {
 // its messages replaces what holds for all; a listener's word is the last, since
 // it is about who comes in there.
 func (s *Server) sizes(l *listening, m *methodScope) (messages, headers sizeLimit) {
-	messages, headers = sizeLimit{s.limits.MessageBytes, keyMessageBytes}, sizeLimit{s.limits.HeaderBytes, keyHeaderBytes}
+	messages, headers = sizeLimit{s.limits.MessageBytes, report.KeyMessageBytes}, sizeLimit{s.limits.HeaderBytes, report.KeyHeaderBytes}
 	if m != nil {
 		if m.messageBytes > 0 {
-			messages = sizeLimit{m.messageBytes, keyMethodMessageBytes}
+			messages = sizeLimit{m.messageBytes, report.KeyMethodMessageBytes}
 		}
-		headers = headers.or(m.headerBytes, keyMethodHeaderBytes)
+		headers = headers.or(m.headerBytes, report.KeyMethodHeaderBytes)
 	}
-	return messages.or(l.MessageBytes, keyListenerMessageBytes), headers.or(l.HeaderBytes, keyListenerHeaderBytes)
+	return messages.or(l.MessageBytes, report.KeyListenerMessageBytes), headers.or(l.HeaderBytes, report.KeyListenerHeaderBytes)
 }
 
 // next returns one message, which the caller frees, io.EOF at the body's end,
@@ -71,7 +72,7 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 	// The flag is judged at once: a client that sends a wrong one may never
 	// send the rest.
 	if m.prefix[0]&^codec.FlagCompressed != 0 {
-		return nil, faultf(ReasonBadRequest, "a message begins with the flag byte 0x%02x, want 0x00 or 0x01", m.prefix[0])
+		return nil, report.Newf(report.ReasonBadRequest, "a message begins with the flag byte 0x%02x, want 0x00 or 0x01", m.prefix[0])
 	}
 	if m.packed != nil {
 		if err := m.packed.begin(); err != nil {
@@ -82,16 +83,16 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 		m.gets.readPart(n)
 	}
 	if _, err := m.readFull(m.prefix[n:]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, newFault(ReasonBadRequest, "the request ended inside a message's prefix of 5 bytes")
+		return nil, report.New(report.ReasonBadRequest, "the request ended inside a message's prefix of 5 bytes")
 	} else if err != nil {
 		return nil, bodyError(err)
 	}
 	h, _, err := codec.ParseFrameHeader(m.prefix[:])
 	if err != nil {
-		return nil, newFault(ReasonBadRequest, "a message's prefix can't be read: "+err.Error())
+		return nil, report.New(report.ReasonBadRequest, "a message's prefix can't be read: "+err.Error())
 	}
 	if uint64(h.Length) > uint64(m.limit.bytes) {
-		return nil, faultf(ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", h.Length, m.limit.bytes, m.limit.key).unlessRaised(m.limit.key)
+		return nil, report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", h.Length, m.limit.bytes, m.limit.key).UnlessRaised(m.limit.key)
 	}
 	payload, err := m.payload(int(h.Length))
 	if err != nil || h.Flags&codec.FlagCompressed == 0 {
@@ -100,7 +101,7 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 	defer payload.Free()
 	if m.coding != "gzip" {
 		// https://github.com/grpc/grpc/blob/master/doc/compression.md
-		return nil, &fault{reason: ReasonBadRequest, code: codes.Internal, text: "a message is marked as compressed, but the request names no grpc-encoding"}
+		return nil, &report.Fault{Reason: report.ReasonBadRequest, Code: codes.Internal, Text: "a message is marked as compressed, but the request names no grpc-encoding"}
 	}
 	return m.gunzip(payload)
 }
@@ -187,7 +188,7 @@ func (m *messageReader) readFull(b []byte) (n int, err error) {
 // brokenOff is why a message of n bytes ended before its end.
 func brokenOff(err error, read, n int) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return faultf(ReasonBadRequest, "the request ended inside a message, after %d of %d bytes", read, n)
+		return report.Newf(report.ReasonBadRequest, "the request ended inside a message, after %d of %d bytes", read, n)
 	}
 	return bodyError(err)
 }
@@ -227,7 +228,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 	defer src.Close()
 	z, err := getGunzip(src)
 	if err != nil {
-		return nil, newFault(ReasonBadRequest, "a compressed message is not gzip").because(err)
+		return nil, report.New(report.ReasonBadRequest, "a compressed message is not gzip").Because(err)
 	}
 	defer putGunzip(z)
 	c := newClaim(m.ledger)
@@ -252,12 +253,12 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		switch {
 		case total > m.limit.bytes:
 			out.Free()
-			return nil, faultf(ReasonRequestTooLarge, "a request message expands to more than the limit of %d bytes (%s)", m.limit.bytes, m.limit.key).unlessRaised(m.limit.key)
+			return nil, report.Newf(report.ReasonRequestTooLarge, "a request message expands to more than the limit of %d bytes (%s)", m.limit.bytes, m.limit.key).UnlessRaised(m.limit.key)
 		case err != nil && z.eof: // io.ReadFull made of the stream's proper end what it liked
 			return out, nil
 		case err != nil:
 			out.Free()
-			return nil, newFault(ReasonBadRequest, "a compressed message can't be expanded").because(err)
+			return nil, report.New(report.ReasonBadRequest, "a compressed message can't be expanded").Because(err)
 		}
 	}
 }
@@ -324,15 +325,15 @@ func compress(m mem.BufferSlice, pool mem.BufferPool) (mem.BufferSlice, error) {
 // bodyError is what a broken body means: a fault when the bytes are wrong,
 // else that the client is gone.
 func bodyError(err error) error {
-	var f *fault
+	var f *report.Fault
 	if errors.As(err, &f) {
 		return f
 	}
 	if errors.Is(err, codec.ErrTextTruncated) || errors.Is(err, codec.ErrTextMalformed) {
-		return newFault(ReasonBadRequest, "the request is not base64: "+err.Error())
+		return report.New(report.ReasonBadRequest, "the request is not base64: "+err.Error())
 	}
 	if malformedBody(err) {
-		return newFault(ReasonBadRequest, "the HTTP body can't be read: its chunks or its length are wrong").because(err).ending(EndedProtocol)
+		return report.New(report.ReasonBadRequest, "the HTTP body can't be read: its chunks or its length are wrong").Because(err).Ending(report.EndedProtocol)
 	}
-	return newFault(ReasonClientGone, errGone.text).because(err)
+	return report.New(report.ReasonClientGone, errGone.Text).Because(err)
 }

@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -43,7 +44,7 @@ func pattern(n int) []byte {
 
 func newReader(body io.Reader, limit int, coding string) *messageReader {
 	return &messageReader{
-		ctx: context.Background(), body: body, limit: sizeLimit{limit, keyMessageBytes}, ledger: newLedger(1 << 30), use: new(callUse),
+		ctx: context.Background(), body: body, limit: sizeLimit{limit, report.KeyMessageBytes}, ledger: newLedger(1 << 30), use: new(callUse),
 		gets: newProgress(), coding: coding,
 	}
 }
@@ -70,10 +71,10 @@ func readMessages(m *messageReader) (messages [][]byte, err error) {
 	}
 }
 
-func reasonOf(err error) Reason {
-	var f *fault
+func reasonOf(err error) report.Reason {
+	var f *report.Fault
 	if errors.As(err, &f) {
-		return f.reason
+		return f.Reason
 	}
 	return ""
 }
@@ -132,25 +133,25 @@ func TestMessagesThatAreRefused(t *testing.T) {
 	cut := gzipped(pattern(50))
 	for _, c := range []struct {
 		name, body, coding string
-		want               Reason
+		want               report.Reason
 		says               string
 	}{
-		{"trailers flag", "\x80\x00\x00\x00\x00", "", ReasonBadRequest, "0x80"},
-		{"compressed trailers flag", "\x81\x00\x00\x00\x00", "", ReasonBadRequest, "0x81"},
-		{"reserved flag", "\x02\x00\x00\x00\x00", "", ReasonBadRequest, "0x02"},
-		{"text", "GET / HTTP/1.1\r\n\r\n", "", ReasonBadRequest, "0x47"},
-		{"end in the prefix", "\x00\x00\x00", "", ReasonBadRequest, "prefix"},
-		{"end after the prefix", "\x00\x00\x00\x00\x05", "", ReasonBadRequest, "0 of 5"},
-		{"end in the message", "\x00\x00\x00\x00\x05abc", "", ReasonBadRequest, "3 of 5"},
-		{"one over the limit", "\x00\x00\x00\x00\x65", "", ReasonRequestTooLarge, keyMessageBytes},
-		{"4 GiB announced", "\x00\xff\xff\xff\xff", "", ReasonRequestTooLarge, "4294967295"},
-		{"compressed without a coding", string(framed(1, cut)), "", ReasonBadRequest, "grpc-encoding"},
-		{"compressed and empty", "\x01\x00\x00\x00\x00", "gzip", ReasonBadRequest, "gzip"},
-		{"not gzip", string(framed(1, []byte("not gzip, by any means"))), "gzip", ReasonBadRequest, "gzip"},
-		{"gzip without its end", string(framed(1, cut[:len(cut)-9])), "gzip", ReasonBadRequest, "expanded"},
-		{"gzip with a wrong sum", string(framed(1, flip(cut, len(cut)-6))), "gzip", ReasonBadRequest, "expanded"},
-		{"gzip and then something else", string(framed(1, append(bytes.Clone(cut), "more"...))), "gzip", ReasonBadRequest, "expanded"},
-		{"gzip of one over the limit", string(framed(1, gzipped(zeros))), "gzip", ReasonRequestTooLarge, keyMessageBytes},
+		{"trailers flag", "\x80\x00\x00\x00\x00", "", report.ReasonBadRequest, "0x80"},
+		{"compressed trailers flag", "\x81\x00\x00\x00\x00", "", report.ReasonBadRequest, "0x81"},
+		{"reserved flag", "\x02\x00\x00\x00\x00", "", report.ReasonBadRequest, "0x02"},
+		{"text", "GET / HTTP/1.1\r\n\r\n", "", report.ReasonBadRequest, "0x47"},
+		{"end in the prefix", "\x00\x00\x00", "", report.ReasonBadRequest, "prefix"},
+		{"end after the prefix", "\x00\x00\x00\x00\x05", "", report.ReasonBadRequest, "0 of 5"},
+		{"end in the message", "\x00\x00\x00\x00\x05abc", "", report.ReasonBadRequest, "3 of 5"},
+		{"one over the limit", "\x00\x00\x00\x00\x65", "", report.ReasonRequestTooLarge, report.KeyMessageBytes},
+		{"4 GiB announced", "\x00\xff\xff\xff\xff", "", report.ReasonRequestTooLarge, "4294967295"},
+		{"compressed without a coding", string(framed(1, cut)), "", report.ReasonBadRequest, "grpc-encoding"},
+		{"compressed and empty", "\x01\x00\x00\x00\x00", "gzip", report.ReasonBadRequest, "gzip"},
+		{"not gzip", string(framed(1, []byte("not gzip, by any means"))), "gzip", report.ReasonBadRequest, "gzip"},
+		{"gzip without its end", string(framed(1, cut[:len(cut)-9])), "gzip", report.ReasonBadRequest, "expanded"},
+		{"gzip with a wrong sum", string(framed(1, flip(cut, len(cut)-6))), "gzip", report.ReasonBadRequest, "expanded"},
+		{"gzip and then something else", string(framed(1, append(bytes.Clone(cut), "more"...))), "gzip", report.ReasonBadRequest, "expanded"},
+		{"gzip of one over the limit", string(framed(1, gzipped(zeros))), "gzip", report.ReasonRequestTooLarge, report.KeyMessageBytes},
 	} {
 		m := newReader(strings.NewReader(c.body), limit, c.coding)
 		got, err := readMessages(m)
@@ -188,8 +189,8 @@ func TestBombIsNotExpanded(t *testing.T) {
 	m := newReader(bytes.NewReader(framed(1, bomb)), limit, "gzip")
 	most := &peakPool{BufferPool: m.ledger.budget.pool}
 	m.ledger.budget.pool = most
-	if _, err := readMessages(m); reasonOf(err) != ReasonRequestTooLarge {
-		t.Errorf("got %v, want %v", err, ReasonRequestTooLarge)
+	if _, err := readMessages(m); reasonOf(err) != report.ReasonRequestTooLarge {
+		t.Errorf("got %v, want %v", err, report.ReasonRequestTooLarge)
 	}
 	if packed := int64(len(bomb)) + chunkBytes; most.peak > limit+chunkBytes+packed {
 		t.Errorf("a bomb of %d bytes made a reader hold %d, with a limit of %d", len(bomb), most.peak, limit)
@@ -223,8 +224,8 @@ func TestFlagIsJudgedBeforeTheRestComes(t *testing.T) {
 		return 0, io.EOF
 	})
 	m := newReader(io.MultiReader(strings.NewReader("\x04"), silent), 100, "")
-	if _, err := m.next(); reasonOf(err) != ReasonBadRequest {
-		t.Errorf("got %v, want %v", err, ReasonBadRequest)
+	if _, err := m.next(); reasonOf(err) != report.ReasonBadRequest {
+		t.Errorf("got %v, want %v", err, report.ReasonBadRequest)
 	}
 }
 
@@ -262,8 +263,8 @@ func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 		return n, nil
 	})
 	m = newReader(io.MultiReader(bytes.NewReader(prefix), body), length, "")
-	if _, err := m.next(); reasonOf(err) != ReasonBadRequest {
-		t.Errorf("got %v, want %v", err, ReasonBadRequest)
+	if _, err := m.next(); reasonOf(err) != report.ReasonBadRequest {
+		t.Errorf("got %v, want %v", err, report.ReasonBadRequest)
 	}
 	if m.gets.reading.Load() != 0 {
 		t.Error("after the end the message is still noted as half read")
@@ -286,15 +287,15 @@ func TestReaderThatWaitsForMemoryEndsWithItsCall(t *testing.T) {
 
 func TestBrokenBody(t *testing.T) {
 	reset := errors.New("read tcp: connection reset by peer")
-	own := newFault(ReasonUnsupportedEncoding, "its own")
+	own := report.New(report.ReasonUnsupportedEncoding, "its own")
 	for _, c := range []struct {
 		err  error
-		want Reason
+		want report.Reason
 	}{
-		{reset, ReasonClientGone},
-		{fmt.Errorf("%w: at byte 7", codec.ErrTextMalformed), ReasonBadRequest},
-		{codec.ErrTextTruncated, ReasonBadRequest},
-		{own, ReasonUnsupportedEncoding},
+		{reset, report.ReasonClientGone},
+		{fmt.Errorf("%w: at byte 7", codec.ErrTextMalformed), report.ReasonBadRequest},
+		{codec.ErrTextTruncated, report.ReasonBadRequest},
+		{own, report.ReasonUnsupportedEncoding},
 	} {
 		for _, before := range []string{"", "\x00", "\x00\x00\x00\x00\x05ab"} {
 			m := newReader(io.MultiReader(strings.NewReader(before), iotest.ErrReader(c.err)), 100, "")

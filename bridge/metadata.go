@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -310,7 +311,7 @@ func sane(h map[string][]string) (metadata.MD, error) {
 		kept := values[:0:0]
 		for _, v := range values {
 			if strings.ContainsAny(v, "\r\n\x00") {
-				return nil, faultf(ReasonBadRequest, "the metadata %q holds a line end or NUL", name)
+				return nil, report.Newf(report.ReasonBadRequest, "the metadata %q holds a line end or NUL", name)
 			}
 			if codec.ValidValue(v) {
 				kept = append(kept, v)
@@ -324,7 +325,7 @@ func sane(h map[string][]string) (metadata.MD, error) {
 	}
 	md, err := codec.DecodeMetadata(h)
 	if err != nil {
-		return nil, newFault(ReasonBadRequest, "the metadata can't be read: "+err.Error())
+		return nil, report.New(report.ReasonBadRequest, "the metadata can't be read: "+err.Error())
 	}
 	return md, nil
 }
@@ -372,6 +373,6 @@ func metadataBytes(md metadata.MD) int {
 	return n
 }
 
-func tooMuchMetadata(what string, size int, limit sizeLimit) *fault {
-	return faultf(ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit.bytes, limit.key).unlessRaised(limit.key)
+func tooMuchMetadata(what string, size int, limit sizeLimit) *report.Fault {
+	return report.Newf(report.ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit.bytes, limit.key).UnlessRaised(limit.key)
 }

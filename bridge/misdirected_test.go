@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestMisdirectedRequests: a connection that was made for one name carries no
@@ -82,7 +84,7 @@ func TestMisdirectedRequests(t *testing.T) {
 					t.Errorf("%s on a connection for %q to %q over %s is answered %d over %s, want %d", method, c.sni, c.host, protocols, res.StatusCode, res.Proto, c.want)
 				}
 				if c.want == http.StatusMisdirectedRequest {
-					if refused := await(t, "the refusal", obs.refused); refused.Key != keyCertificates || refused.Detail != c.host {
+					if refused := await(t, "the refusal", obs.refused); refused.Key != report.KeyCertificates || refused.Detail != c.host {
 						t.Errorf("the Observer is told of %+v", refused)
 					}
 				}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A proxied is what the PROXY header of a connection says. It is read by
@@ -55,7 +56,7 @@ func (c *clientConn) learnClient() {
 		return
 	}
 	p.announced = true
-	c.s.obs.ConnBegan(ConnInfo{Peer: c.address().String(), Listener: c.listening.Name})
+	c.s.obs.ConnBegan(report.ConnInfo{Peer: c.address().String(), Listener: c.listening.Name})
 }
 
 // refuseHeader says why a connection ends, but for one that came and went
@@ -67,6 +68,6 @@ func (c *clientConn) refuseHeader(err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("no whole PROXY header came within %v", handshakeTimeout)
 	}
-	c.s.refusals.note(Refusal{Reason: ReasonBadRequest, Key: keyProxyProtocol, Peer: c.address().String(), Detail: err.Error()},
-		"let the peer send a PROXY header, or take it out of "+keyProxyProtocol)
+	c.s.refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyProxyProtocol, Peer: c.address().String(), Detail: err.Error()},
+		"let the peer send a PROXY header, or take it out of "+report.KeyProxyProtocol)
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // headerV2 is a header of version 2 that names a client, or of a health check.
@@ -29,7 +31,7 @@ func headerV2(t *testing.T, client string) string {
 }
 
 // headerConn is a connection that waits for its PROXY header, in a bubble.
-func headerConn(t *testing.T, obs Observer) (c *clientConn, peer net.Conn) {
+func headerConn(t *testing.T, obs report.Observer) (c *clientConn, peer net.Conn) {
 	t.Helper()
 	s := newServer(t, Config{Backend: nowhere, Observer: obs})
 	server, peer := net.Pipe()
@@ -50,7 +52,7 @@ func TestSilentPeerOfAProxyPortIsCut(t *testing.T) {
 			if took := time.Since(start); n != 0 || !errors.Is(err, io.EOF) || took != handshakeTimeout {
 				t.Errorf("%q: read %d, %v after %v; want an end after %v", sent, n, err, took, handshakeTimeout)
 			}
-			if r := <-obs.refused; r.Reason != ReasonBadRequest || r.Key != keyProxyProtocol || !strings.Contains(r.Detail, "10s") {
+			if r := <-obs.refused; r.Reason != report.ReasonBadRequest || r.Key != report.KeyProxyProtocol || !strings.Contains(r.Detail, "10s") {
 				t.Errorf("%q: the Observer is told of %+v", sent, r)
 			}
 			if got := c.RemoteAddr().String(); got != "pipe" {

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // pump carries one call's messages both ways and tells the client the end.
@@ -29,7 +31,7 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 	}
 	from := newReplies(r, up, &others)
 	trailer, err := s.copyResponses(ctx, r, from, down)
-	if f := (*fault)(nil); errors.As(err, &f) && f.mute {
+	if f := (*report.Fault)(nil); errors.As(err, &f) && f.Mute {
 		cancel(err) // at once: Finish may take seconds with a silent peer
 	}
 	var own upstreamStatus
@@ -58,7 +60,7 @@ func (s *Server) copyRequests(r *running, up *upstreamCall, down Downstream) err
 			return err
 		}
 		bytes := m.Len()
-		s.noteMessage(r, Request, bytes)
+		s.noteMessage(r, report.Request, bytes)
 		r.call.progress.passing.Store(s.registry.now())
 		err = up.send(m)
 		r.call.progress.passing.Store(0)
@@ -111,7 +113,7 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies, d
 			return up.trailer(), err
 		}
 		bytes := m.Len()
-		s.noteMessage(r, Response, bytes)
+		s.noteMessage(r, report.Response, bytes)
 		r.call.progress.beginSend()
 		err = down.Send(m, more)
 		r.call.progress.endSend()
@@ -128,9 +130,9 @@ func clientWriteError(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	var f *fault
+	var f *report.Fault
 	if errors.As(err, &f) {
 		return f
 	}
-	return &fault{reason: ReasonClientGone, text: errGone.text, cause: err, mute: true}
+	return &report.Fault{Reason: report.ReasonClientGone, Text: errGone.Text, Cause: err, Mute: true}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A Quota bounds what one address, or one listener, may use of a Server. A
@@ -47,28 +49,28 @@ type MethodQuota struct {
 type quotas struct {
 	now       clock // of the buckets
 	tryOut    bool  // what is over a limit is told, and goes on
-	refusals  *refusalLog
+	refusals  *report.Refusals
 	server    scope
 	address   rules // of each
 	addresses *addressTable
 	methods   []methodScope // of which the first that matches counts
 }
 
-func newQuotas(limits Limits, methods []MethodQuota, tryOut bool, refusals *refusalLog) (*quotas, error) {
+func newQuotas(limits Limits, methods []MethodQuota, tryOut bool, refusals *report.Refusals) (*quotas, error) {
 	epoch := time.Now()
 	now := func() int64 { return int64(time.Since(epoch)) }
 	q := &quotas{now: now, tryOut: tryOut, refusals: refusals, addresses: newAddressTable()}
 	q.server.rules = rulesOf(Quota{
 		Calls: limits.Calls, CallsPerSecond: limits.CallsPerSecond,
 		HandshakesPerSecond: limits.HandshakesPerSecond, DecompressedPerSecond: limits.DecompressedPerSecond,
-	}, "", keyLimits)
-	q.address = rulesOf(limits.Address, " of this address", keyAddressLimits)
+	}, "", report.KeyLimits)
+	q.address = rulesOf(limits.Address, " of this address", report.KeyAddressLimits)
 	for _, m := range methods {
 		patterns, err := methodPatterns([]string{m.Pattern})
 		if err != nil {
 			return nil, err
 		}
-		s := &scope{rules: rulesOf(Quota{Calls: m.Calls, CallsPerSecond: m.CallsPerSecond, DecompressedPerSecond: m.DecompressedPerSecond}, " of this method", keyMethodLimits)}
+		s := &scope{rules: rulesOf(Quota{Calls: m.Calls, CallsPerSecond: m.CallsPerSecond, DecompressedPerSecond: m.DecompressedPerSecond}, " of this method", report.KeyMethodLimits)}
 		q.methods = append(q.methods, methodScope{s, patterns, m.MessageBytes, m.HeaderBytes})
 	}
 	return q, nil
@@ -76,7 +78,7 @@ func newQuotas(limits Limits, methods []MethodQuota, tryOut bool, refusals *refu
 
 // listener makes the scope of a listener's clients.
 func (q *quotas) listener(limits Quota) *scope {
-	return &scope{rules: rulesOf(limits, " on this listener", keyListenerLimits)}
+	return &scope{rules: rulesOf(limits, " on this listener", report.KeyListenerLimits)}
 }
 
 // rules are the limits of one scope. 0 is none.
@@ -161,11 +163,11 @@ func (s share) excess(key string, wait time.Duration, text string, limit any) *e
 // are for. What is over a limit counts no further either way: else what is
 // only tried out would be told of more than limits would refuse.
 func (q *quotas) refuse(x *excess, peer, detail string) error {
-	q.refusals.note(Refusal{Reason: ReasonLimitExceeded, Key: x.key, Peer: peer, Detail: detail, ReportOnly: q.tryOut}, "raise "+x.key)
+	q.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: x.key, Peer: peer, Detail: detail, ReportOnly: q.tryOut}, "raise "+x.key)
 	if q.tryOut {
 		return nil
 	}
-	return overLimit(x.key, x.wait, x.text)
+	return report.OverLimit(x.key, x.wait, x.text)
 }
 
 // A callUse is what a call counts with, from begin to end.

@@ -14,6 +14,8 @@ import (
 
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestListenersHaveLimitsOfTheirOwn: one that is full leaves the other alone,
@@ -29,8 +31,8 @@ func TestListenersHaveLimitsOfTheirOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.Close()
-	wantTooMany(t, full, "", keyListenerLimits+"connections")
-	if r := await(t, "the refusal", obs.refused); r.Key != keyListenerLimits+"connections" {
+	wantTooMany(t, full, "", report.KeyListenerLimits+"connections")
+	if r := await(t, "the refusal", obs.refused); r.Key != report.KeyListenerLimits+"connections" {
 		t.Errorf("the Observer is told of %+v", r)
 	}
 	const get = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -82,8 +84,8 @@ func TestConnectionsCountWithTheAddressOfTheirHeader(t *testing.T) {
 			t.Fatal("the connection isn't counted with its client's address")
 		}
 	}
-	wantTooMany(t, address, header, keyAddressLimits+"connections")
-	if r := await(t, "the refusal", obs.refused); r.Key != keyAddressLimits+"connections" || r.Peer != "203.0.113.9:4660" {
+	wantTooMany(t, address, header, report.KeyAddressLimits+"connections")
+	if r := await(t, "the refusal", obs.refused); r.Key != report.KeyAddressLimits+"connections" || r.Peer != "203.0.113.9:4660" {
 		t.Errorf("the Observer is told of %+v", r)
 	}
 }
@@ -107,7 +109,7 @@ func TestTLSHandshakesOverTheLimit(t *testing.T) {
 		}
 		_ = conn.Close() // it is of no use
 	}
-	if r := await(t, "the refusal", obs.refused); r.Key != keyListenerLimits+"handshakes_per_second" {
+	if r := await(t, "the refusal", obs.refused); r.Key != report.KeyListenerLimits+"handshakes_per_second" {
 		t.Errorf("the Observer is told of %+v", r)
 	}
 }
@@ -128,7 +130,7 @@ func TestRefusedCallsOpenWebSocketsToo(t *testing.T) {
 		}
 		_ = ws.CloseNow() // its time is over
 	}
-	if r := await(t, "the refusal", obs.refused); r.Key != keyHandshakes {
+	if r := await(t, "the refusal", obs.refused); r.Key != report.KeyHandshakes {
 		t.Errorf("the Observer is told of %+v", r)
 	}
 }

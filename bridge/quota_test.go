@@ -16,6 +16,8 @@ import (
 	"testing/iotest"
 	"testing/synctest"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // at is a clock that stands still.
@@ -83,7 +85,7 @@ func TestCallThatBeganLongAgoIsntOneTooMany(t *testing.T) {
 		if _, err := q.call(l, "192.0.2.1:1", "/a/b"); err != nil {
 			t.Fatal(err)
 		}
-		late := &Call{Method: "/a/b", info: &CallInfo{Begin: began}}
+		late := &Call{Method: "/a/b", info: &report.CallInfo{Begin: began}}
 		late.use = callUse{quotas: q, of: l, peer: "192.0.2.1:2"}
 		if err := late.use.begin(late); err != nil {
 			t.Errorf("the second call of 20000 within a second, which began 3 s ago: %v", err)
@@ -139,7 +141,7 @@ func TestBucketUnderConcurrentUse(t *testing.T) {
 func newTestQuotas(t testing.TB, limits Limits, methods ...MethodQuota) (*quotas, *anObserver) {
 	t.Helper()
 	obs := newObserver()
-	q, err := newQuotas(limits.withDefaults(), methods, false, newRefusalLog(slog.New(slog.DiscardHandler), obs))
+	q, err := newQuotas(limits.withDefaults(), methods, false, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +150,7 @@ func newTestQuotas(t testing.TB, limits Limits, methods ...MethodQuota) (*quotas
 
 // call is one from a peer that begins now.
 func (q *quotas) call(l *listening, peer, method string) (*Call, error) {
-	c := &Call{Method: method, info: &CallInfo{Begin: time.Now()}}
+	c := &Call{Method: method, info: &report.CallInfo{Begin: time.Now()}}
 	c.use = callUse{quotas: q, of: l, peer: peer, method: q.method(method)}
 	return c, c.use.begin(c)
 }
@@ -158,9 +160,9 @@ func (q *quotas) anyListener() *listening { return &listening{scope: q.listener(
 // wantKey wants a refusal that names the key and when to try again.
 func wantKey(t *testing.T, err error, key string) {
 	t.Helper()
-	var f *fault
-	if !errors.As(err, &f) || f.reason != ReasonLimitExceeded || f.limit != key || f.retry <= 0 || !strings.Contains(f.text, "("+key+")") {
-		t.Errorf("got %v (%+v), want %s for %s", err, f, ReasonLimitExceeded, key)
+	var f *report.Fault
+	if !errors.As(err, &f) || f.Reason != report.ReasonLimitExceeded || f.Limit != key || f.Retry <= 0 || !strings.Contains(f.Text, "("+key+")") {
+		t.Errorf("got %v (%+v), want %s for %s", err, f, report.ReasonLimitExceeded, key)
 	}
 }
 
@@ -200,7 +202,7 @@ func TestCallsCountWhereTheyBelong(t *testing.T) {
 				}
 				_, err := q.call(here, one, "/a.B/C")
 				wantKey(t, err, c.key)
-				if r := await(t, "the refusal", obs.refused); r.Reason != ReasonLimitExceeded || r.Key != c.key || r.Peer != one || r.Detail != "/a.B/C" || r.ReportOnly {
+				if r := await(t, "the refusal", obs.refused); r.Reason != report.ReasonLimitExceeded || r.Key != c.key || r.Peer != one || r.Detail != "/a.B/C" || r.ReportOnly {
 					t.Errorf("the Observer is told of %+v", r)
 				}
 				for _, o := range []struct {
@@ -270,15 +272,15 @@ func TestRetryIsWhenThereIsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, _ := newTestQuotas(t, Limits{CallsPerSecond: 2})
 		l := q.anyListener()
-		var f *fault
+		var f *report.Fault
 		for f == nil {
 			_, err := q.call(l, "192.0.2.1", "/a.B/C")
 			errors.As(err, &f)
 		}
-		if want := time.Second / 2; f.retry != want {
-			t.Errorf("at 2 a second one is to come again after %v, want %v", f.retry, want)
+		if want := time.Second / 2; f.Retry != want {
+			t.Errorf("at 2 a second one is to come again after %v, want %v", f.Retry, want)
 		}
-		time.Sleep(f.retry)
+		time.Sleep(f.Retry)
 		if _, err := q.call(l, "192.0.2.1", "/a.B/C"); err != nil {
 			t.Errorf("after that time: %v", err)
 		}
@@ -524,12 +526,12 @@ func TestConnectionsCountWhereTheyBelong(t *testing.T) {
 // endsConns is an Observer that ends a connection while it is told of one that
 // is refused, as its close may.
 type endsConns struct {
-	silent
+	report.Discard
 	ends *connUse
 	told bool
 }
 
-func (o *endsConns) Refused(Refusal) {
+func (o *endsConns) Refused(report.Refusal) {
 	o.ends.end()
 	o.told = true
 }
@@ -538,7 +540,7 @@ func (o *endsConns) Refused(Refusal) {
 // take its time.
 func TestNoLockIsHeldOverTheObserver(t *testing.T) {
 	obs := new(endsConns)
-	q, err := newQuotas(Limits{Address: Quota{Connections: 1}}, nil, false, newRefusalLog(slog.New(slog.DiscardHandler), obs))
+	q, err := newQuotas(Limits{Address: Quota{Connections: 1}}, nil, false, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -673,7 +675,7 @@ func BenchmarkQuotas(b *testing.B) {
 	if err := conn.begin(q, "192.0.2.1:1000", l); err != nil {
 		b.Fatal(err)
 	}
-	c := &Call{Method: "/a.B/C", info: &CallInfo{Begin: time.Now()}}
+	c := &Call{Method: "/a.B/C", info: &report.CallInfo{Begin: time.Now()}}
 	for name, from := range map[string]*address{"own connection": conn.address, "behind a proxy": nil} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -21,11 +22,11 @@ func (s *Server) refuseMistake(w http.ResponseWriter, r *http.Request, a *arriva
 	path, _, _ := strings.Cut(r.RequestURI, "?") // a query may hold secrets
 	detail := strings.TrimSpace(r.Method + " " + path[:min(len(path), 256)] + " " + mediaType(r))
 	if m.likely || a.origin.Origin != "" && s.readable(a) {
-		reason := ReasonBadRequest
+		reason := report.ReasonBadRequest
 		if m.code == http.StatusNotFound {
-			reason = ReasonNoRoute
+			reason = report.ReasonNoRoute
 		}
-		s.mistakes.note(Refusal{Reason: reason, Peer: a.peer.Addr, Detail: detail}, m.text)
+		s.mistakes.Note(report.Refusal{Reason: reason, Peer: a.peer.Addr, Detail: detail}, m.text)
 	} else {
 		s.log.Debug("refused", slog.String("peer", a.peer.Addr), slog.String("detail", detail), slog.String("hint", m.text))
 	}
@@ -37,7 +38,7 @@ func (s *Server) refuseMistake(w http.ResponseWriter, r *http.Request, a *arriva
 func (s *Server) refuseHeader(w http.ResponseWriter, r *http.Request) {
 	r = s.throughTunnel(r)
 	s.refuseMistake(w, r, s.arrive(r), &mistake{
-		code: http.StatusRequestHeaderFieldsTooLarge, text: "the request's header is over twice the limit (" + keyHeaderBytes + ")", likely: true,
+		code: http.StatusRequestHeaderFieldsTooLarge, text: "the request's header is over twice the limit (" + report.KeyHeaderBytes + ")", likely: true,
 	})
 }
 
@@ -102,8 +103,8 @@ func connectError(text string) string {
 // 429 where it is its client's, with 503 where it is everybody's. RFC 6585 §4.
 func (s *Server) refuseOverLimit(w http.ResponseWriter, r *http.Request, a *arrival, code int, err error) {
 	retry := anyMoment
-	if f := (*fault)(nil); errors.As(err, &f) {
-		retry = f.retry
+	if f := (*report.Fault)(nil); errors.As(err, &f) {
+		retry = f.Retry
 	}
 	seconds := (retry + time.Second - 1) / time.Second
 	s.refuse(w, r, a, code, err.Error(), "Retry-After", strconv.Itoa(int(seconds)))

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestRefusedRequestsCloseTheirConnection: what follows one on its connection
@@ -69,7 +71,7 @@ func TestRefusedRequestsCloseTheirConnection(t *testing.T) {
 		}
 	}
 	for len(obs.refused) > 0 {
-		if r := <-obs.refused; r.Reason != ReasonOriginDenied || r.Key == "" {
+		if r := <-obs.refused; r.Reason != report.ReasonOriginDenied || r.Key == "" {
 			t.Errorf("the Observer is told of %+v", r)
 		}
 	}
@@ -119,9 +121,9 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		obs := newObserver()
-		l := newRefusalLog(slog.New(slog.NewTextHandler(&out, nil)), obs)
+		l := report.NewRefusals(slog.New(slog.NewTextHandler(&out, nil)), obs)
 		for range 100 {
-			l.note(Refusal{Reason: ReasonOriginDenied, Key: "allow_origins", Peer: "peer", Detail: "https://evil.example"}, "to allow it: --allow-origin https://evil.example")
+			l.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "allow_origins", Peer: "peer", Detail: "https://evil.example"}, "to allow it: --allow-origin https://evil.example")
 		}
 		lines := strings.Count(out.String(), "\n")
 		if lines == 0 || lines > 10 {
@@ -134,7 +136,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 		}
 		out.Reset()
 		elapse(time.Minute)
-		l.note(Refusal{Reason: ReasonOriginDenied, Key: "allow_origins", Peer: "peer"}, "")
+		l.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "allow_origins", Peer: "peer"}, "")
 		if want := fmt.Sprintf("not_logged=%d\n", 100-lines); !strings.HasSuffix(out.String(), want) {
 			t.Errorf("a minute later the log says %q, want %q at its end", out.String(), want)
 		}
@@ -147,8 +149,8 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 // TestHostileTextStaysOnItsLine of the log.
 func TestHostileTextStaysOnItsLine(t *testing.T) {
 	var out bytes.Buffer
-	l := newRefusalLog(slog.New(slog.NewTextHandler(&out, nil)), silent{})
-	l.note(Refusal{Reason: ReasonOriginDenied, Key: "hosts", Peer: "peer", Detail: "a\r\nlevel=INFO msg=\"all is well\"\x1b[2J"}, "h")
+	l := report.NewRefusals(slog.New(slog.NewTextHandler(&out, nil)), report.Discard{})
+	l.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "hosts", Peer: "peer", Detail: "a\r\nlevel=INFO msg=\"all is well\"\x1b[2J"}, "h")
 	if got := strings.Count(out.String(), "\n"); got != 1 || strings.Contains(out.String(), "\x1b") {
 		t.Errorf("the log has %d lines: %q", got, out.String())
 	}

@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A router finds the upstream of a call. There is one upstream; this is where
@@ -12,7 +14,7 @@ import (
 type router struct {
 	policy   methodPolicy
 	try      bool // the policy is only tried out
-	refusals *refusalLog
+	refusals *report.Refusals
 	only     *upstream
 }
 
@@ -27,11 +29,11 @@ func (rt *router) route(c *Call) (*upstream, error) {
 			key, hint = "methods.deny", "to allow it: take the pattern that matches it out of methods.deny"
 		}
 		try := rt.tries(c.Method)
-		rt.refusals.note(Refusal{Reason: ReasonNoRoute, Key: key, Peer: c.Peer.Addr, Detail: c.Method, ReportOnly: try}, hint)
+		rt.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: key, Peer: c.Peer.Addr, Detail: c.Method, ReportOnly: try}, hint)
 		if try {
 			return rt.only, nil
 		}
-		return nil, faultf(ReasonNoRoute, "the method %s is not exposed here", c.Method)
+		return nil, report.Newf(report.ReasonNoRoute, "the method %s is not exposed here", c.Method)
 	}
 	return rt.only, nil
 }

@@ -7,6 +7,8 @@ import (
 	"path"
 	"strings"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 func TestParseMethod(t *testing.T) {
@@ -149,11 +151,11 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 	}
 	only := &upstream{}
 	obs := newObserver()
-	rt := &router{policy: p, only: only, refusals: newRefusalLog(slog.New(slog.DiscardHandler), obs)}
-	if _, err := rt.route(&Call{Method: "/acme.Admin/Drop"}); reasonOf(err) != ReasonNoRoute || !strings.Contains(err.Error(), "/acme.Admin/Drop") {
-		t.Errorf("got %v, want %v that names the method", err, ReasonNoRoute)
+	rt := &router{policy: p, only: only, refusals: report.NewRefusals(slog.New(slog.DiscardHandler), obs)}
+	if _, err := rt.route(&Call{Method: "/acme.Admin/Drop"}); reasonOf(err) != report.ReasonNoRoute || !strings.Contains(err.Error(), "/acme.Admin/Drop") {
+		t.Errorf("got %v, want %v that names the method", err, report.ReasonNoRoute)
 	}
-	if r := <-obs.refused; r.Reason != ReasonNoRoute || r.Detail != "/acme.Admin/Drop" {
+	if r := <-obs.refused; r.Reason != report.ReasonNoRoute || r.Detail != "/acme.Admin/Drop" {
 		t.Errorf("the Observer is told of %+v", r)
 	}
 	if got, err := rt.route(&Call{Method: testMethod}); err != nil || got != only {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -209,12 +210,12 @@ func (g *registry) wait(ctx context.Context) error {
 func (r *running) look(now int64, limits Limits) error {
 	switch {
 	case limits.MaxAge > 0 && elapsed(now, r.began) >= r.spread.of(limits.MaxAge):
-		return &fault{reason: ReasonMaxAge, text: "the call reached the age limit of " + limits.MaxAge.String() + " (" + keyMaxAge + ")", sent: "maybe"}
+		return &report.Fault{Reason: report.ReasonMaxAge, Text: "the call reached the age limit of " + limits.MaxAge.String() + " (" + report.KeyMaxAge + ")", Sent: "maybe"}
 	case limits.IdleTimeout > 0 && elapsed(now, r.lastSeen.Load()) >= r.spread.of(limits.IdleTimeout):
-		return &fault{reason: ReasonIdleTimeout, text: "no message passed for " + limits.IdleTimeout.String() + " (" + keyIdle + ")", sent: "maybe"}
+		return &report.Fault{Reason: report.ReasonIdleTimeout, Text: "no message passed for " + limits.IdleTimeout.String() + " (" + report.KeyIdle + ")", Sent: "maybe"}
 	}
 	if since := r.call.progress.messageSince(); since > 0 && limits.SlowSenderTimeout > 0 && elapsed(now, since) >= limits.SlowSenderTimeout {
-		return newFault(ReasonSlowSender, "less than 1 KiB of a message came within "+limits.SlowSenderTimeout.String()+" ("+keySlowSender+")").ending(EndedSlow)
+		return report.New(report.ReasonSlowSender, "less than 1 KiB of a message came within "+limits.SlowSenderTimeout.String()+" ("+report.KeySlowSender+")").Ending(report.EndedSlow)
 	}
 	if cause := r.lookAtConn(now, limits); cause != nil {
 		return cause
@@ -226,7 +227,7 @@ func (r *running) look(now int64, limits Limits) error {
 }
 
 func slowConsumer(limits Limits) error {
-	return newFault(ReasonSlowConsumer, "the client took nothing for "+limits.SlowConsumerTimeout.String()+" ("+keySlowConsumer+")").ending(EndedSlow)
+	return report.New(report.ReasonSlowConsumer, "the client took nothing for "+limits.SlowConsumerTimeout.String()+" ("+report.KeySlowConsumer+")").Ending(report.EndedSlow)
 }
 
 // lookAtConn asks the kernel about a connection that the call has for itself. It
@@ -268,7 +269,7 @@ func (r *running) lookAtConn(now int64, limits Limits) error {
 func (g *registry) relieve(now int64, stuck []*running) {
 	slices.SortFunc(stuck, func(a, b *running) int { return cmp.Compare(a.stuckSince(now), b.stuckSince(now)) })
 	for _, r := range stuck[:(len(stuck)+3)/4] {
-		r.cancel(overLimit(keyBufferedBytes, anyMoment, "the memory for messages is spent, and what this call holds of it did not get on"))
+		r.cancel(report.OverLimit(report.KeyBufferedBytes, anyMoment, "the memory for messages is spent, and what this call holds of it did not get on"))
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // watched is a call in a registry, without a connection.
@@ -49,7 +51,7 @@ func registryOf(limits Limits) *registry {
 
 // wantEnd holds that the call is ended for the reason after the time: not a
 // moment before, and at most one look later.
-func wantEnd(t testing.TB, ctx context.Context, start time.Time, want time.Duration, reason Reason, key string) {
+func wantEnd(t testing.TB, ctx context.Context, start time.Time, want time.Duration, reason report.Reason, key string) {
 	t.Helper()
 	<-ctx.Done()
 	cause := context.Cause(ctx)
@@ -65,23 +67,23 @@ func TestCallsAreLookedAfter(t *testing.T) {
 		limits Limits
 		during func(ctx context.Context, g *registry, r *running) // beside the call
 		want   time.Duration                                      // never: the call may last
-		reason Reason
+		reason report.Reason
 		key    string
 	}{
 		{"without limits", Limits{}, nil, never, "", ""},
-		{"age", Limits{MaxAge: time.Minute}, nil, time.Minute, ReasonMaxAge, keyMaxAge},
+		{"age", Limits{MaxAge: time.Minute}, nil, time.Minute, report.ReasonMaxAge, report.KeyMaxAge},
 		{"age, though messages pass", Limits{MaxAge: time.Minute, IdleTimeout: 10 * time.Second}, func(ctx context.Context, g *registry, r *running) {
 			for pause(ctx, time.Second) {
 				r.lastSeen.Store(g.now())
 			}
-		}, time.Minute, ReasonMaxAge, keyMaxAge},
-		{"idle", Limits{IdleTimeout: 30 * time.Second}, nil, 30 * time.Second, ReasonIdleTimeout, keyIdle},
+		}, time.Minute, report.ReasonMaxAge, report.KeyMaxAge},
+		{"idle", Limits{IdleTimeout: 30 * time.Second}, nil, 30 * time.Second, report.ReasonIdleTimeout, report.KeyIdle},
 		{"idle after a message", Limits{IdleTimeout: 30 * time.Second}, func(ctx context.Context, g *registry, r *running) {
 			pause(ctx, 20*time.Second+time.Millisecond)
 			r.lastSeen.Store(g.now())
-		}, 50 * time.Second, ReasonIdleTimeout, keyIdle},
-		{"a slow consumer", Limits{SlowConsumerTimeout: 7 * time.Second}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, 7 * time.Second, ReasonSlowConsumer, keySlowConsumer},
-		{"a slow consumer by default", Limits{}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, 5 * time.Minute, ReasonSlowConsumer, keySlowConsumer},
+		}, 50 * time.Second, report.ReasonIdleTimeout, report.KeyIdle},
+		{"a slow consumer", Limits{SlowConsumerTimeout: 7 * time.Second}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, 7 * time.Second, report.ReasonSlowConsumer, report.KeySlowConsumer},
+		{"a slow consumer by default", Limits{}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, 5 * time.Minute, report.ReasonSlowConsumer, report.KeySlowConsumer},
 		{"a consumer that takes something now and then", Limits{SlowConsumerTimeout: 7 * time.Second}, func(ctx context.Context, g *registry, r *running) {
 			for more := true; more; r.call.progress.endSend() {
 				r.call.progress.beginSend()
@@ -89,14 +91,14 @@ func TestCallsAreLookedAfter(t *testing.T) {
 			}
 		}, never, "", ""},
 		{"a slow consumer without limit", Limits{SlowConsumerTimeout: -1}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, never, "", ""},
-		{"a slow sender by default", Limits{}, func(_ context.Context, _ *registry, r *running) { stopInside(r) }, 30 * time.Second, ReasonSlowSender, keySlowSender},
-		{"a sender that stops inside a prefix", Limits{SlowSenderTimeout: 7 * time.Second}, func(_ context.Context, _ *registry, r *running) { r.call.progress.readPart(1) }, 7 * time.Second, ReasonSlowSender, keySlowSender},
+		{"a slow sender by default", Limits{}, func(_ context.Context, _ *registry, r *running) { stopInside(r) }, 30 * time.Second, report.ReasonSlowSender, report.KeySlowSender},
+		{"a sender that stops inside a prefix", Limits{SlowSenderTimeout: 7 * time.Second}, func(_ context.Context, _ *registry, r *running) { r.call.progress.readPart(1) }, 7 * time.Second, report.ReasonSlowSender, report.KeySlowSender},
 		{"a sender of a byte a second", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *running) {
 			stopInside(r)
 			for pause(ctx, time.Second) {
 				r.call.progress.readPart(1)
 			}
-		}, 8 * time.Second, ReasonSlowSender, keySlowSender}, // of the first byte
+		}, 8 * time.Second, report.ReasonSlowSender, report.KeySlowSender}, // of the first byte
 		{"a sender of just enough", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *running) {
 			stopInside(r)
 			for pause(ctx, time.Second) {
@@ -116,12 +118,12 @@ func TestCallsAreLookedAfter(t *testing.T) {
 		{"half a message while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
 			stopInside(r)
 			_ = g.budget.reserve(ctx, small, g.budget.limit) // waits until the call ends
-		}, budgetPatience / 2, ReasonLimitExceeded, keyBufferedBytes},
+		}, budgetPatience / 2, report.ReasonLimitExceeded, report.KeyBufferedBytes},
 		{"a message not taken while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
 			r.call.ledger.add(small, chunkBytes)
 			r.call.progress.beginSend()
 			_ = g.budget.reserve(ctx, small, g.budget.limit) // waits until the call ends
-		}, budgetPatience / 2, ReasonLimitExceeded, keyBufferedBytes},
+		}, budgetPatience / 2, report.ReasonLimitExceeded, report.KeyBufferedBytes},
 		{"a message that gets on while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
 			stopInside(r)
 			var waiter sync.WaitGroup
@@ -209,12 +211,12 @@ func TestEachCallHasItsOwnTimes(t *testing.T) {
 		first, ctx1 := watched(t, g)
 		elapse(4 * time.Second)
 		second, ctx2 := watched(t, g)
-		wantEnd(t, ctx1, start, 10*time.Second, ReasonMaxAge, keyMaxAge)
+		wantEnd(t, ctx1, start, 10*time.Second, report.ReasonMaxAge, report.KeyMaxAge)
 		if ctx2.Err() != nil {
 			t.Error("the second call ended with the first")
 		}
 		g.remove(first)
-		wantEnd(t, ctx2, start, 14*time.Second, ReasonMaxAge, keyMaxAge)
+		wantEnd(t, ctx2, start, 14*time.Second, report.ReasonMaxAge, report.KeyMaxAge)
 		g.remove(second)
 	})
 }

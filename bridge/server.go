@@ -14,14 +14,15 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // Config is all that a Server is told.
 type Config struct {
 	Backend  Backend
-	Logger   *slog.Logger // what an operator should know; nil: discarded
-	Observer Observer     // nil: none
+	Logger   *slog.Logger    // what an operator should know; nil: discarded
+	Observer report.Observer // nil: none
 
 	// AllowOrigins are the pages that may call: "https://app.example.com",
 	// "https://*.example.com", "http://localhost:*", "vscode-webview://*", a
@@ -99,15 +100,15 @@ type Server struct {
 	cfg      Config
 	limits   Limits
 	log      *slog.Logger
-	obs      Observer
+	obs      report.Observer
 	origins  gate.Origins
 	vouched  vouchedNames
 	router   router
 	budget   *budget
 	registry *registry
-	refusals *refusalLog
-	mistakes *refusalLog // of requests that aren't calls; apart, so that they hide no refusal
-	own      *listening  // what Config says of one
+	refusals *report.Refusals
+	mistakes *report.Refusals // of requests that aren't calls; apart, so that they hide no refusal
+	own      *listening       // what Config says of one
 
 	draining atomic.Bool
 	closing  atomic.Bool // and nobody is waited for any more
@@ -137,7 +138,7 @@ func New(cfg Config) (*Server, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.obs == nil {
-		s.obs = silent{}
+		s.obs = report.Discard{}
 	}
 	never := func() bool { return false }
 	if cfg.MemorySpent == nil {
@@ -156,8 +157,8 @@ func New(cfg Config) (*Server, error) {
 	if s.router.policy, err = newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods); err != nil {
 		return nil, err
 	}
-	s.refusals = newRefusalLog(s.log, s.obs)
-	s.mistakes = newRefusalLog(s.log, silent{})
+	s.refusals = report.NewRefusals(s.log, s.obs)
+	s.mistakes = report.NewRefusals(s.log, report.Discard{})
 	s.router.refusals, s.router.try = s.refusals, cfg.TryMethods
 	if s.quotas, err = newQuotas(s.limits, cfg.MethodLimits, cfg.TryLimits, s.refusals); err != nil {
 		return nil, err

@@ -24,13 +24,15 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // reasonFor is the reason in the ErrorInfo of a status that culvert made.
-func reasonFor(err error) Reason {
+func reasonFor(err error) report.Reason {
 	for _, d := range status.Convert(err).Details() {
-		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
-			return Reason(info.GetReason())
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == report.ErrorDomain {
+			return report.Reason(info.GetReason())
 		}
 	}
 	return ""
@@ -182,7 +184,7 @@ type connObserver struct {
 	began, tunnels atomic.Int64
 }
 
-func (o *connObserver) ConnBegan(c ConnInfo) {
+func (o *connObserver) ConnBegan(c report.ConnInfo) {
 	o.began.Add(1)
 	if c.Tunnel {
 		o.tunnels.Add(1)
@@ -244,10 +246,10 @@ func TestConnectionsOverTheLimitAreRefused(t *testing.T) {
 	if len(answers) != 1 || answers[0].StatusCode != http.StatusServiceUnavailable || answers[0].Header.Get("Retry-After") == "" || !answers[0].Close {
 		t.Fatalf("got %+v, want one 503 that closes and says when to come back", answers)
 	}
-	if body, _ := io.ReadAll(answers[0].Body); !strings.Contains(string(body), keyConnections) { // it was read whole before
-		t.Errorf("the answer %q doesn't name %s", body, keyConnections)
+	if body, _ := io.ReadAll(answers[0].Body); !strings.Contains(string(body), report.KeyConnections) { // it was read whole before
+		t.Errorf("the answer %q doesn't name %s", body, report.KeyConnections)
 	}
-	if r := await(t, "the refusal", obs.refused); r.Reason != ReasonLimitExceeded || r.Key != keyConnections {
+	if r := await(t, "the refusal", obs.refused); r.Reason != report.ReasonLimitExceeded || r.Key != report.KeyConnections {
 		t.Errorf("the Observer is told of %+v", r)
 	}
 	_ = held[0].Close()
@@ -271,10 +273,10 @@ func TestCallsOverTheLimitAreRefused(t *testing.T) {
 	first, cancel := context.WithCancel(ctx)
 	open(first, t, cc, testMethod)
 	await(t, "the first call at the backend", begun)
-	if err := unary(ctx, cc, testMethod); status.Code(err) != codes.ResourceExhausted || reasonFor(err) != ReasonLimitExceeded || !strings.Contains(err.Error(), keyCalls) {
-		t.Errorf("got %v, want %s that names %s", err, ReasonLimitExceeded, keyCalls)
+	if err := unary(ctx, cc, testMethod); status.Code(err) != codes.ResourceExhausted || reasonFor(err) != report.ReasonLimitExceeded || !strings.Contains(err.Error(), report.KeyCalls) {
+		t.Errorf("got %v, want %s that names %s", err, report.ReasonLimitExceeded, report.KeyCalls)
 	}
-	if r := await(t, "the refusal", obs.refused); r.Key != keyCalls {
+	if r := await(t, "the refusal", obs.refused); r.Key != report.KeyCalls {
 		t.Errorf("the Observer is told of %+v", r)
 	}
 	await(t, "the refused call's end", obs.ended)
@@ -377,10 +379,10 @@ func TestShutdownEndsWhatIsLeft(t *testing.T) {
 		t.Errorf("Shutdown took %v with 0.2 s of patience", took)
 	}
 	for i, stream := range streams {
-		if err := stream.RecvMsg(new([]byte)); status.Code(err) != codes.Unavailable || reasonFor(err) != ReasonDraining {
-			t.Errorf("call %d ended with %v, want UNAVAILABLE and %s", i, err, ReasonDraining)
+		if err := stream.RecvMsg(new([]byte)); status.Code(err) != codes.Unavailable || reasonFor(err) != report.ReasonDraining {
+			t.Errorf("call %d ended with %v, want UNAVAILABLE and %s", i, err, report.ReasonDraining)
 		}
-		if info := await(t, "the call's end", obs.ended); info.Reason != ReasonDraining || info.Origin != OriginCulvert {
+		if info := await(t, "the call's end", obs.ended); info.Reason != report.ReasonDraining || info.Origin != report.OriginCulvert {
 			t.Errorf("the Observer is told of %s by %s", info.Reason, info.Origin)
 		}
 	}
@@ -439,8 +441,8 @@ func TestNewCallOnAnOldConnectionIsRefusedWhileDraining(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.draining.Store(true) // Shutdown's first step, before any goodbye
-	if err := unary(ctx, cc, testMethod); status.Code(err) != codes.Unavailable || reasonFor(err) != ReasonDraining {
-		t.Errorf("a call while draining: %v, want UNAVAILABLE and %s", err, ReasonDraining)
+	if err := unary(ctx, cc, testMethod); status.Code(err) != codes.Unavailable || reasonFor(err) != report.ReasonDraining {
+		t.Errorf("a call while draining: %v, want UNAVAILABLE and %s", err, report.ReasonDraining)
 	}
 }
 
@@ -499,8 +501,8 @@ func TestOversizeMetadataCostsItsOwnCall(t *testing.T) {
 				t.Fatal(err)
 			}
 			err := open(ctx, t, cc, testMethod).RecvMsg(new([]byte))
-			if status.Code(err) != codes.ResourceExhausted || reasonFor(err) != ReasonMetadataTooLarge || !strings.Contains(err.Error(), keyHeaderBytes) {
-				t.Errorf("got %v, want %s that names %s", err, ReasonMetadataTooLarge, keyHeaderBytes)
+			if status.Code(err) != codes.ResourceExhausted || reasonFor(err) != report.ReasonMetadataTooLarge || !strings.Contains(err.Error(), report.KeyHeaderBytes) {
+				t.Errorf("got %v, want %s that names %s", err, report.ReasonMetadataTooLarge, report.KeyHeaderBytes)
 			}
 			if err := other.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
 				t.Errorf("the other call ended with %v, want its own OK", err)
@@ -533,7 +535,7 @@ func TestNothingIsCountedAfterCallsThatWereCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			cancel()
-			if info := await(t, "the call's end", obs.ended); info.Origin != OriginClient || info.Code != codes.Canceled {
+			if info := await(t, "the call's end", obs.ended); info.Origin != report.OriginClient || info.Code != codes.Canceled {
 				t.Errorf("the call ended %v by %s (%s)", info.Code, info.Origin, info.Cause)
 			}
 		}

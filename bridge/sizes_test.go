@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 func TestSizesOfListenersAndMethods(t *testing.T) {
@@ -22,12 +24,12 @@ func TestSizesOfListenersAndMethods(t *testing.T) {
 		method            *methodScope
 		messages, headers sizeLimit
 	}{
-		"none":                       {Listener{}, nil, sizeLimit{100, keyMessageBytes}, sizeLimit{100, keyHeaderBytes}},
-		"a listener that takes less": {Listener{MessageBytes: 50, HeaderBytes: 60}, nil, sizeLimit{50, keyListenerMessageBytes}, sizeLimit{60, keyListenerHeaderBytes}},
-		"a listener that takes more": {Listener{MessageBytes: 150, HeaderBytes: 160}, nil, sizeLimit{100, keyMessageBytes}, sizeLimit{100, keyHeaderBytes}},
-		"a method that takes more":   {Listener{}, &methodScope{messageBytes: 200, headerBytes: 200}, sizeLimit{200, keyMethodMessageBytes}, sizeLimit{100, keyHeaderBytes}},
-		"a method that takes less":   {Listener{}, &methodScope{messageBytes: 20, headerBytes: 30}, sizeLimit{20, keyMethodMessageBytes}, sizeLimit{30, keyMethodHeaderBytes}},
-		"both":                       {Listener{MessageBytes: 50, HeaderBytes: 10}, &methodScope{messageBytes: 200, headerBytes: 30}, sizeLimit{50, keyListenerMessageBytes}, sizeLimit{10, keyListenerHeaderBytes}},
+		"none":                       {Listener{}, nil, sizeLimit{100, report.KeyMessageBytes}, sizeLimit{100, report.KeyHeaderBytes}},
+		"a listener that takes less": {Listener{MessageBytes: 50, HeaderBytes: 60}, nil, sizeLimit{50, report.KeyListenerMessageBytes}, sizeLimit{60, report.KeyListenerHeaderBytes}},
+		"a listener that takes more": {Listener{MessageBytes: 150, HeaderBytes: 160}, nil, sizeLimit{100, report.KeyMessageBytes}, sizeLimit{100, report.KeyHeaderBytes}},
+		"a method that takes more":   {Listener{}, &methodScope{messageBytes: 200, headerBytes: 200}, sizeLimit{200, report.KeyMethodMessageBytes}, sizeLimit{100, report.KeyHeaderBytes}},
+		"a method that takes less":   {Listener{}, &methodScope{messageBytes: 20, headerBytes: 30}, sizeLimit{20, report.KeyMethodMessageBytes}, sizeLimit{30, report.KeyMethodHeaderBytes}},
+		"both":                       {Listener{MessageBytes: 50, HeaderBytes: 10}, &methodScope{messageBytes: 200, headerBytes: 30}, sizeLimit{50, report.KeyListenerMessageBytes}, sizeLimit{10, report.KeyListenerHeaderBytes}},
 	} {
 		messages, headers := s.sizes(&listening{Listener: c.listener}, c.method)
 		if messages != c.messages || headers != c.headers {
@@ -48,12 +50,12 @@ func TestListenersTakeTheirSizes(t *testing.T) {
 			t.Errorf("%s: a small call: %v", name, err)
 		}
 		err := cc.Invoke(within(t, patience), testMethod, message, new([]byte))
-		if status.Code(err) != codes.ResourceExhausted || !strings.HasSuffix(status.Convert(err).Message(), "(send smaller messages or raise "+keyListenerMessageBytes+")") {
-			t.Errorf("%s: a large message: %v, want RESOURCE_EXHAUSTED by %s", name, err, keyListenerMessageBytes)
+		if status.Code(err) != codes.ResourceExhausted || !strings.HasSuffix(status.Convert(err).Message(), "(send smaller messages or raise "+report.KeyListenerMessageBytes+")") {
+			t.Errorf("%s: a large message: %v, want RESOURCE_EXHAUSTED by %s", name, err, report.KeyListenerMessageBytes)
 		}
 		err = unary(metadata.AppendToOutgoingContext(within(t, patience), "x-large", field), cc, testMethod)
-		if status.Code(err) != codes.ResourceExhausted || !strings.HasSuffix(status.Convert(err).Message(), "(send less metadata or raise "+keyListenerHeaderBytes+")") {
-			t.Errorf("%s: much metadata: %v, want RESOURCE_EXHAUSTED by %s", name, err, keyListenerHeaderBytes)
+		if status.Code(err) != codes.ResourceExhausted || !strings.HasSuffix(status.Convert(err).Message(), "(send less metadata or raise "+report.KeyListenerHeaderBytes+")") {
+			t.Errorf("%s: much metadata: %v, want RESOURCE_EXHAUSTED by %s", name, err, report.KeyListenerHeaderBytes)
 		}
 	}
 	if err := unary(metadata.AppendToOutgoingContext(within(t, patience), "x-large", field), dial(t, large), testMethod); err != nil {

@@ -8,23 +8,24 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // Causes that end a call's context.
 var (
 	errFinished = errors.New("the call has ended")
-	errDeadline = newFault(ReasonDeadlineExceeded, "the deadline passed before the backend ended the call")
-	errGone     = newFault(ReasonClientGone, "the client went away")
-	errSilent   = &fault{reason: ReasonClientGone, text: errGone.text, cause: socket.ErrSilent, ends: EndedSilent}
-	errNoPong   = &fault{reason: ReasonClientSilent, text: "the client answered no ping within " + pingTimeout.String(), sent: "maybe", cause: socket.ErrNoPong, ends: EndedSilent}
-	errStalled  = newFault(ReasonSlowConsumer, "the client answered no ping and took nothing of what was sent for too long ("+keySlowConsumer+")").because(socket.ErrStalled).ending(EndedSlow)
-	errDraining = &fault{reason: ReasonDraining, text: "this server shut down while the call was running", sent: "maybe"}
+	errDeadline = report.New(report.ReasonDeadlineExceeded, "the deadline passed before the backend ended the call")
+	errGone     = report.New(report.ReasonClientGone, "the client went away")
+	errSilent   = &report.Fault{Reason: report.ReasonClientGone, Text: errGone.Text, Cause: socket.ErrSilent, Ends: report.EndedSilent}
+	errNoPong   = &report.Fault{Reason: report.ReasonClientSilent, Text: "the client answered no ping within " + pingTimeout.String(), Sent: "maybe", Cause: socket.ErrNoPong, Ends: report.EndedSilent}
+	errStalled  = report.New(report.ReasonSlowConsumer, "the client answered no ping and took nothing of what was sent for too long ("+report.KeySlowConsumer+")").Because(socket.ErrStalled).Ending(report.EndedSlow)
+	errDraining = &report.Fault{Reason: report.ReasonDraining, Text: "this server shut down while the call was running", Sent: "maybe"}
 )
 
 // silenceFault is the fault of a client that was given up with an error of
 // package socket, or nil for other errors.
-func silenceFault(err error) *fault {
+func silenceFault(err error) *report.Fault {
 	switch {
 	case errors.Is(err, socket.ErrNoPong):
 		return errNoPong
@@ -45,7 +46,7 @@ func (u upstreamStatus) Error() string { return "upstream: " + u.Message() }
 type verdict struct {
 	status *status.Status
 	origin string
-	reason Reason
+	reason report.Reason
 	cause  string
 }
 
@@ -53,12 +54,12 @@ type verdict struct {
 // upstream's OK; a wire's io.EOF is never an end, so it is a defect here.
 func judge(err error, callID string, detailed bool) verdict {
 	var up upstreamStatus
-	var f *fault
+	var f *report.Fault
 	switch {
 	case err == nil:
-		return verdict{status: status.New(codes.OK, ""), origin: OriginUpstream}
+		return verdict{status: status.New(codes.OK, ""), origin: report.OriginUpstream}
 	case errors.As(err, &up):
-		return verdict{status: up.Status, origin: OriginUpstream}
+		return verdict{status: up.Status, origin: report.OriginUpstream}
 	case errors.As(err, &f):
 	case silenceFault(err) != nil:
 		f = silenceFault(err)
@@ -67,16 +68,16 @@ func judge(err error, callID string, detailed bool) verdict {
 	case errors.Is(err, context.Canceled):
 		f = errGone
 	case errors.Is(err, io.EOF):
-		f = newFault(ReasonInternal, "internal error").because(errors.New("BUG: a bare end of file ended a call"))
+		f = report.New(report.ReasonInternal, "internal error").Because(errors.New("BUG: a bare end of file ended a call"))
 	default:
-		f = newFault(ReasonInternal, "internal error").because(err)
+		f = report.New(report.ReasonInternal, "internal error").Because(err)
 	}
-	v := verdict{status: f.status(callID, detailed), origin: OriginCulvert, reason: f.reason}
-	if f.reason == ReasonClientGone {
-		v.origin = OriginClient
+	v := verdict{status: f.Status(callID, detailed), origin: report.OriginCulvert, reason: f.Reason}
+	if f.Reason == report.ReasonClientGone {
+		v.origin = report.OriginClient
 	}
-	if f.cause != nil {
-		v.cause = f.cause.Error()
+	if f.Cause != nil {
+		v.cause = f.Cause.Error()
 	}
 	return v
 }

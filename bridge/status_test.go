@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
@@ -34,7 +35,7 @@ func errorInfo(t testing.TB, st *status.Status) *errdetails.ErrorInfo {
 // TestReasons holds the table to the published one: code and HTTP status of
 // each reason.
 func TestReasons(t *testing.T) {
-	want := map[Reason]struct {
+	want := map[report.Reason]struct {
 		code codes.Code
 		http int
 	}{
@@ -63,8 +64,8 @@ func TestReasons(t *testing.T) {
 		"DRAINING":             {codes.Unavailable, 503},
 		"INTERNAL":             {codes.Internal, 500},
 	}
-	seen := make(map[Reason]bool)
-	for _, row := range Reasons() {
+	seen := make(map[report.Reason]bool)
+	for _, row := range report.Reasons() {
 		w, ok := want[row.Reason]
 		if !ok || seen[row.Reason] {
 			t.Errorf("%s: not in the published table, or twice", row.Reason)
@@ -88,8 +89,8 @@ func TestReasons(t *testing.T) {
 // and an ErrorInfo of culvert's domain with the call's id; sent is said where
 // the client has to decide on trying again, and only there.
 func TestEveryReasonAsAStatus(t *testing.T) {
-	for _, row := range Reasons() {
-		v := judge(newFault(row.Reason, "it happened"), "call-0001", false)
+	for _, row := range report.Reasons() {
+		v := judge(report.New(row.Reason, "it happened"), "call-0001", false)
 		info := errorInfo(t, v.status)
 		if v.status.Code() != row.Code || info.GetReason() != string(row.Reason) || info.GetDomain() != "culvert" || info.GetMetadata()["call_id"] != "call-0001" {
 			t.Errorf("%s: got %v with %v", row.Reason, v.status, info)
@@ -101,9 +102,9 @@ func TestEveryReasonAsAStatus(t *testing.T) {
 		if said != (row.Code == codes.Unavailable) || said && sent != "no" {
 			t.Errorf("%s: sent is %q, said: %v; want \"no\" for UNAVAILABLE and nothing else", row.Reason, sent, said)
 		}
-		origin := OriginCulvert
-		if row.Reason == ReasonClientGone {
-			origin = OriginClient
+		origin := report.OriginCulvert
+		if row.Reason == report.ReasonClientGone {
+			origin = report.OriginClient
 		}
 		if v.origin != origin || v.reason != row.Reason || v.cause != "" {
 			t.Errorf("%s: got the verdict %+v, want the origin %s and no cause", row.Reason, v, origin)
@@ -112,7 +113,7 @@ func TestEveryReasonAsAStatus(t *testing.T) {
 }
 
 func TestFaultSaysWhetherItWasSent(t *testing.T) {
-	v := judge(&fault{reason: ReasonUpstreamReset, text: "lost", sent: "maybe"}, "", false)
+	v := judge(&report.Fault{Reason: report.ReasonUpstreamReset, Text: "lost", Sent: "maybe"}, "", false)
 	info := errorInfo(t, v.status)
 	if got := info.GetMetadata()["sent"]; got != "maybe" {
 		t.Errorf("sent is %q, want maybe", got)
@@ -123,7 +124,7 @@ func TestFaultSaysWhetherItWasSent(t *testing.T) {
 }
 
 func TestFaultsOwnCodeWins(t *testing.T) {
-	v := judge(&fault{reason: ReasonUpstreamReset, code: codes.ResourceExhausted, text: "reset"}, "", false)
+	v := judge(&report.Fault{Reason: report.ReasonUpstreamReset, Code: codes.ResourceExhausted, Text: "reset"}, "", false)
 	info := errorInfo(t, v.status)
 	if v.status.Code() != codes.ResourceExhausted || info.GetReason() != "UPSTREAM_RESET" {
 		t.Errorf("got %v with %v, want RESOURCE_EXHAUSTED and UPSTREAM_RESET", v.status, info)
@@ -146,7 +147,7 @@ func TestVectorOfABridgeStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := status.FromProto(&p)
-	got := judge(newFault(ReasonUpstreamUnreachable, want.Message()), "", false).status
+	got := judge(report.New(report.ReasonUpstreamUnreachable, want.Message()), "", false).status
 	wantInfo, gotInfo := errorInfo(t, want), errorInfo(t, got)
 	if got.Code() != want.Code() || gotInfo.GetReason() != wantInfo.GetReason() || gotInfo.GetDomain() != wantInfo.GetDomain() {
 		t.Errorf("got %v with %v, want %v with %v", got, gotInfo, want, wantInfo)
@@ -157,7 +158,7 @@ func TestVectorOfABridgeStatus(t *testing.T) {
 // where the operator wants that.
 func TestInsideStaysInside(t *testing.T) {
 	cause := errors.New("dial tcp 10.0.0.7:9000: connect: connection refused")
-	f := newFault(ReasonUpstreamUnreachable, "the backend could not be reached").because(cause)
+	f := report.New(report.ReasonUpstreamUnreachable, "the backend could not be reached").Because(cause)
 	v := judge(f, "", false)
 	if strings.Contains(v.status.String(), "10.0.0.7") || strings.Contains(fmt.Sprint(v.status.Details()), "10.0.0.7") {
 		t.Errorf("the client is told %v", v.status)
@@ -181,28 +182,28 @@ func TestJudge(t *testing.T) {
 		name   string
 		err    error
 		origin string
-		reason Reason
+		reason report.Reason
 		code   codes.Code
 	}{
-		{"the upstream's OK", nil, OriginUpstream, "", codes.OK},
-		{"the upstream's status", upstreamStatus{own}, OriginUpstream, "", codes.ResourceExhausted},
-		{"the upstream's status, wrapped", fmt.Errorf("recv: %w", upstreamStatus{own}), OriginUpstream, "", codes.ResourceExhausted},
-		{"the upstream's status of no known code", upstreamStatus{status.New(codes.Code(99), "")}, OriginUpstream, "", codes.Code(99)},
-		{"a fault", newFault(ReasonNoRoute, ""), OriginCulvert, ReasonNoRoute, codes.Unimplemented},
-		{"a fault, wrapped", fmt.Errorf("recv: %w", newFault(ReasonNoRoute, "")), OriginCulvert, ReasonNoRoute, codes.Unimplemented},
-		{"a fault because of the end of a file", newFault(ReasonUpstreamReset, "").because(io.EOF), OriginCulvert, ReasonUpstreamReset, codes.Unavailable},
-		{"a fault because of a status", newFault(ReasonUpstreamReset, "").because(upstreamStatus{own}), OriginCulvert, ReasonUpstreamReset, codes.Unavailable},
-		{"the deadline", errDeadline, OriginCulvert, ReasonDeadlineExceeded, codes.DeadlineExceeded},
-		{"a context's deadline", context.DeadlineExceeded, OriginCulvert, ReasonDeadlineExceeded, codes.DeadlineExceeded},
-		{"the client's going", errGone, OriginClient, ReasonClientGone, codes.Canceled},
-		{"a context's cancellation", context.Canceled, OriginClient, ReasonClientGone, codes.Canceled},
-		{"shutting down", errDraining, OriginCulvert, ReasonDraining, codes.Unavailable},
-		{"a bare end of file", io.EOF, OriginCulvert, ReasonInternal, codes.Internal},
-		{"a wrapped end of file", fmt.Errorf("read: %w", io.EOF), OriginCulvert, ReasonInternal, codes.Internal},
-		{"half an end of file", io.ErrUnexpectedEOF, OriginCulvert, ReasonInternal, codes.Internal},
-		{"a status that never came in trailers", status.Error(codes.NotFound, "x"), OriginCulvert, ReasonInternal, codes.Internal},
-		{"something else", errors.New("x"), OriginCulvert, ReasonInternal, codes.Internal},
-		{"the call's own end", errFinished, OriginCulvert, ReasonInternal, codes.Internal},
+		{"the upstream's OK", nil, report.OriginUpstream, "", codes.OK},
+		{"the upstream's status", upstreamStatus{own}, report.OriginUpstream, "", codes.ResourceExhausted},
+		{"the upstream's status, wrapped", fmt.Errorf("recv: %w", upstreamStatus{own}), report.OriginUpstream, "", codes.ResourceExhausted},
+		{"the upstream's status of no known code", upstreamStatus{status.New(codes.Code(99), "")}, report.OriginUpstream, "", codes.Code(99)},
+		{"a fault", report.New(report.ReasonNoRoute, ""), report.OriginCulvert, report.ReasonNoRoute, codes.Unimplemented},
+		{"a fault, wrapped", fmt.Errorf("recv: %w", report.New(report.ReasonNoRoute, "")), report.OriginCulvert, report.ReasonNoRoute, codes.Unimplemented},
+		{"a fault because of the end of a file", report.New(report.ReasonUpstreamReset, "").Because(io.EOF), report.OriginCulvert, report.ReasonUpstreamReset, codes.Unavailable},
+		{"a fault because of a status", report.New(report.ReasonUpstreamReset, "").Because(upstreamStatus{own}), report.OriginCulvert, report.ReasonUpstreamReset, codes.Unavailable},
+		{"the deadline", errDeadline, report.OriginCulvert, report.ReasonDeadlineExceeded, codes.DeadlineExceeded},
+		{"a context's deadline", context.DeadlineExceeded, report.OriginCulvert, report.ReasonDeadlineExceeded, codes.DeadlineExceeded},
+		{"the client's going", errGone, report.OriginClient, report.ReasonClientGone, codes.Canceled},
+		{"a context's cancellation", context.Canceled, report.OriginClient, report.ReasonClientGone, codes.Canceled},
+		{"shutting down", errDraining, report.OriginCulvert, report.ReasonDraining, codes.Unavailable},
+		{"a bare end of file", io.EOF, report.OriginCulvert, report.ReasonInternal, codes.Internal},
+		{"a wrapped end of file", fmt.Errorf("read: %w", io.EOF), report.OriginCulvert, report.ReasonInternal, codes.Internal},
+		{"half an end of file", io.ErrUnexpectedEOF, report.OriginCulvert, report.ReasonInternal, codes.Internal},
+		{"a status that never came in trailers", status.Error(codes.NotFound, "x"), report.OriginCulvert, report.ReasonInternal, codes.Internal},
+		{"something else", errors.New("x"), report.OriginCulvert, report.ReasonInternal, codes.Internal},
+		{"the call's own end", errFinished, report.OriginCulvert, report.ReasonInternal, codes.Internal},
 	} {
 		v := judge(c.err, "id", false)
 		if v.origin != c.origin || v.reason != c.reason || v.status.Code() != c.code {
@@ -224,11 +225,11 @@ func TestJudge(t *testing.T) {
 // the client's half-close, nor its deadline the call's.
 func TestFaultsHideTheirCauseFromTheirCallers(t *testing.T) {
 	for _, cause := range []error{io.EOF, context.Canceled, context.DeadlineExceeded} {
-		if err := newFault(ReasonClientGone, "gone").because(cause); errors.Is(err, cause) {
+		if err := report.New(report.ReasonClientGone, "gone").Because(cause); errors.Is(err, cause) {
 			t.Errorf("a fault because of %v reads as it", cause)
 		}
 	}
-	f := newFault(ReasonClientGone, "gone").because(io.EOF)
+	f := report.New(report.ReasonClientGone, "gone").Because(io.EOF)
 	if got, want := f.Error(), "gone: EOF"; got != want {
 		t.Errorf("the log reads %q, want %q", got, want)
 	}
@@ -236,10 +237,10 @@ func TestFaultsHideTheirCauseFromTheirCallers(t *testing.T) {
 
 // TestSharedFaultsStayAsTheyAre: causes of contexts are shared by all calls.
 func TestSharedFaultsStayAsTheyAre(t *testing.T) {
-	for _, f := range []*fault{errDeadline, errGone, errDraining} {
+	for _, f := range []*report.Fault{errDeadline, errGone, errDraining} {
 		judge(f, "id", true)
-		if f.cause != nil || f.mute {
-			t.Errorf("%v was changed: cause %v, mute %v", f, f.cause, f.mute)
+		if f.Cause != nil || f.Mute {
+			t.Errorf("%v was changed: cause %v, mute %v", f, f.Cause, f.Mute)
 		}
 	}
 }
@@ -250,19 +251,19 @@ func TestSilenceIsToldApart(t *testing.T) {
 	for _, c := range []struct {
 		err    error
 		code   codes.Code
-		reason Reason
+		reason report.Reason
 		ends   string
 		close  websocket.StatusCode
 	}{
-		{socket.ErrNoPong, codes.Unavailable, ReasonClientSilent, EndedSilent, websocket.StatusGoingAway},
-		{socket.ErrStalled, codes.ResourceExhausted, ReasonSlowConsumer, EndedSlow, websocket.StatusPolicyViolation},
-		{socket.ErrSilent, codes.Canceled, ReasonClientGone, EndedSilent, websocket.StatusGoingAway},
+		{socket.ErrNoPong, codes.Unavailable, report.ReasonClientSilent, report.EndedSilent, websocket.StatusGoingAway},
+		{socket.ErrStalled, codes.ResourceExhausted, report.ReasonSlowConsumer, report.EndedSlow, websocket.StatusPolicyViolation},
+		{socket.ErrSilent, codes.Canceled, report.ReasonClientGone, report.EndedSilent, websocket.StatusGoingAway},
 	} {
 		v := judge(c.err, "id", false) // as the cause of an HTTP/2 request's context
 		if v.status.Code() != c.code || v.reason != c.reason || !strings.Contains(v.cause, c.err.Error()) {
 			t.Errorf("%v: %v, %s because of %q; want %v, %s", c.err, v.status, v.reason, v.cause, c.code, c.reason)
 		}
-		ends := silenceFault(c.err).ends
+		ends := silenceFault(c.err).Ends
 		if code, _ := closeCode(ends); ends != c.ends || code != c.close {
 			t.Errorf("%v: its connection ends as %q with %d, want %q with %d", c.err, ends, code, c.ends, c.close)
 		}

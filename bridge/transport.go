@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A transport is one client protocol: it knows its requests, and turns one
@@ -45,11 +46,11 @@ func (s *Server) transportAllowed(a *arrival, t *transport) error {
 	if allowed := a.listening.Transports; len(allowed) == 0 || slices.Contains(allowed, t.name) {
 		return nil
 	}
-	s.refusals.note(Refusal{Reason: ReasonNoRoute, Key: keyTransports, Peer: a.peer.Addr, Detail: a.peer.Transport}, "add "+t.name+" to "+keyTransports)
-	return &fault{
-		reason: ReasonNoRoute,
-		text:   "this address takes no calls by " + t.name + " (" + keyTransports + ")",
-		remedy: "call another address of this server, or have " + t.name + " allowed here",
+	s.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: report.KeyTransports, Peer: a.peer.Addr, Detail: a.peer.Transport}, "add "+t.name+" to "+report.KeyTransports)
+	return &report.Fault{
+		Reason: report.ReasonNoRoute,
+		Text:   "this address takes no calls by " + t.name + " (" + report.KeyTransports + ")",
+		Remedy: "call another address of this server, or have " + t.name + " allowed here",
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -127,7 +128,7 @@ func (h *httpDown) decodeBody(r *http.Request) error {
 		h.body.packed = &gzipBody{src: sourceReader{r: h.body.body}, use: &h.call.use}
 		h.body.body = h.body.packed
 	default:
-		return newFault(ReasonUnsupportedEncoding, "the body is compressed with a coding that can't be read here: want gzip or identity")
+		return report.New(report.ReasonUnsupportedEncoding, "the body is compressed with a coding that can't be read here: want gzip or identity")
 	}
 	if h.d.text {
 		h.body.body = codec.NewTextReader(h.body.body)
@@ -156,7 +157,7 @@ func (h *httpDown) readComplete(ctx context.Context) error {
 			return cause
 		}
 		if errors.Is(err, io.EOF) { // nothing but padding
-			return newFault(ReasonBadRequest, "the request holds no message")
+			return report.New(report.ReasonBadRequest, "the request holds no message")
 		}
 		return err
 	}

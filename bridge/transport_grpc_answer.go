@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -136,7 +137,7 @@ func (h *httpDown) Send(m mem.BufferSlice, more bool) error {
 	if h.answer.packed && m.Len() > 0 {
 		packed, err := compress(m, h.s.budget.pool)
 		if err != nil {
-			return newFault(ReasonInternal, "internal error").because(err)
+			return report.New(report.ReasonInternal, "internal error").Because(err)
 		}
 		m, flag = packed, codec.FlagCompressed
 	}
@@ -261,7 +262,7 @@ func (h *httpDown) writeEnd(st *status.Status, trailer metadata.MD) error {
 }
 
 // isGone says that the status is for nobody.
-func isGone(st *status.Status) bool { return st.Code() == errGone.row().Code }
+func isGone(st *status.Status) bool { return st.Code() == errGone.Row().Code }
 
 // writeTrailers sets HTTP trailers, which net/http sends when the handler
 // returns. Without a header before, it is a Trailers-Only answer: one HEADERS

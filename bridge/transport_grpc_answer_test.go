@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestShortAnswerOverHTTP1GoesOutWhole with its length, and any other in
@@ -43,7 +45,7 @@ func TestShortAnswerOverHTTP1GoesOutWhole(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				call := &Call{info: &CallInfo{ID: "1"}, ledger: newLedger(1 << 20), progress: progress{clock: new(atomic.Int64)}}
+				call := &Call{info: &report.CallInfo{ID: "1"}, ledger: newLedger(1 << 20), progress: progress{clock: new(atomic.Int64)}}
 				down := newHTTPDown(s, c.dialect, w, r, call, &arrival{})
 				if c.header {
 					if err := down.SendHeader(metadata.Pairs("x-a", "b"), true); err != nil {

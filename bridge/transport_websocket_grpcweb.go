@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 	"github.com/culvert-grpc/culvert/codec"
@@ -114,7 +115,7 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 	if t, ok := block["grpc-timeout"]; ok {
 		timeout, err := codec.ParseTimeout(t[0])
 		if err != nil {
-			return newFault(ReasonBadRequest, err.Error())
+			return report.New(report.ReasonBadRequest, err.Error())
 		}
 		c.Timeout = max(timeout, 1)
 	}
@@ -139,7 +140,7 @@ func (d *socketDown) readFirst(limit sizeLimit) (map[string][]string, error) {
 	_ = d.ws.SetReadDeadline(time.Time{})
 	fields, err := codec.ParseHeaderBlock(block)
 	if err != nil {
-		return nil, newFault(ReasonBadRequest, "the metadata message can't be read: "+err.Error())
+		return nil, report.New(report.ReasonBadRequest, "the metadata message can't be read: "+err.Error())
 	}
 	return fields, nil
 }
@@ -147,7 +148,7 @@ func (d *socketDown) readFirst(limit sizeLimit) (map[string][]string, error) {
 func (d *socketDown) firstError(err error) error {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return newFault(ReasonHandshakeTimeout, "no metadata came within "+handshakeTimeout.String()+" of the WebSocket's opening").ending(EndedSlow)
+		return report.New(report.ReasonHandshakeTimeout, "no metadata came within "+handshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
 	}
 	return webSocketError(err)
 }
@@ -156,22 +157,22 @@ func (d *socketDown) firstError(err error) error {
 func webSocketError(err error) error {
 	var broken websocket.RuleError
 	if !errors.As(err, &broken) {
-		return newFault(ReasonClientGone, errGone.text).because(err)
+		return report.New(report.ReasonClientGone, errGone.Text).Because(err)
 	}
 	ended := endedBy(broken)
-	if ended == EndedFlood {
-		return newFault(ReasonLimitExceeded, "too many WebSocket frames that carry nothing").because(err).ending(ended)
+	if ended == report.EndedFlood {
+		return report.New(report.ReasonLimitExceeded, "too many WebSocket frames that carry nothing").Because(err).Ending(ended)
 	}
 	if broken.Code == websocket.StatusMessageTooBig {
-		f := newFault(ReasonRequestTooLarge, "a WebSocket frame is over 4 GiB").because(err).ending(ended)
-		f.remedy = "send smaller messages"
+		f := report.New(report.ReasonRequestTooLarge, "a WebSocket frame is over 4 GiB").Because(err).Ending(ended)
+		f.Remedy = "send smaller messages"
 		return f
 	}
-	return newFault(ReasonBadRequest, "a WebSocket frame can't be read").because(err).ending(ended)
+	return report.New(report.ReasonBadRequest, "a WebSocket frame can't be read").Because(err).Ending(ended)
 }
 
 func errSocketText() error {
-	return newFault(ReasonBadRequest, "a WebSocket message is text, want binary")
+	return report.New(report.ReasonBadRequest, "a WebSocket message is text, want binary")
 }
 
 // socketBody joins the data of a WebSocket's messages to one body: each
@@ -212,7 +213,7 @@ func (b *socketBody) next() error {
 		return webSocketError(err)
 	}
 	if b.closed {
-		return newFault(ReasonBadRequest, "a WebSocket message came after the half-close")
+		return report.New(report.ReasonBadRequest, "a WebSocket message came after the half-close")
 	}
 	if op != websocket.Binary {
 		return errSocketText()
@@ -229,7 +230,7 @@ func (b *socketBody) next() error {
 	}
 	marker, err := codec.ParseMarker(head[0], n)
 	if err != nil {
-		return newFault(ReasonBadRequest, "a WebSocket message can't be read: "+err.Error())
+		return report.New(report.ReasonBadRequest, "a WebSocket message can't be read: "+err.Error())
 	}
 	if marker == codec.MarkerHalfClose {
 		b.closed = true
@@ -328,7 +329,7 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 		return err
 	}
 	code, patience := d.s.goodbye()
-	if lifeOf(d.ws.NetConn()).endedAs() == EndedSilent {
+	if lifeOf(d.ws.NetConn()).endedAs() == report.EndedSilent {
 		code = websocket.StatusGoingAway // applications don't call again after 1000
 	}
 	d.ws.Close(code, patience, d.s.closing.Load)

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
@@ -23,7 +24,7 @@ func endingPair(t *testing.T, ctx context.Context, holds int) (*socketDown, *wst
 	t.Helper()
 	s := newServer(t, Config{Backend: nowhere})
 	ws, c := socketPair(t, s, holds)
-	call := &Call{info: &CallInfo{}}
+	call := &Call{info: &report.CallInfo{}}
 	call.progress.clock = &s.registry.clock
 	down := &socketDown{s: s, ws: ws, call: call}
 	down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(longAgo) }) // a closed connection needs none

@@ -23,6 +23,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A Backend is where calls go.
@@ -137,7 +139,7 @@ func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	cc.Connect()
-	return &upstream{cc: cc, limit: sizeLimit{limits.MessageBytes, keyMessageBytes}}, nil
+	return &upstream{cc: cc, limit: sizeLimit{limits.MessageBytes, report.KeyMessageBytes}}, nil
 }
 
 func (u *upstream) close() error { return u.cc.Close() }
@@ -281,8 +283,8 @@ type callFacts struct {
 	compressed bool        // the header names a coding; valid once header is closed
 	header     chan struct{}
 
-	patience *time.Timer           // gives the call up that gets no stream
-	refusal  atomic.Pointer[fault] // why it got no place, if it got none
+	patience *time.Timer                  // gives the call up that gets no stream
+	refusal  atomic.Pointer[report.Fault] // why it got no place, if it got none
 }
 
 // suspendPatience stops the timer until resume is called, if it still runs. It
@@ -355,12 +357,12 @@ func (k *callFacts) openError(err error) error {
 		}
 	default:
 	}
-	return newFault(ReasonInternal, "internal error").because(err)
+	return report.New(report.ReasonInternal, "internal error").Because(err)
 }
 
 // requestTooLargeForBackend is about a limit that isn't culvert's.
-func requestTooLargeForBackend(err error) *fault {
-	return &fault{reason: ReasonMetadataTooLarge, text: "the request metadata is larger than the backend accepts", remedy: "send less, or raise the backend's own limit", cause: err}
+func requestTooLargeForBackend(err error) *report.Fault {
+	return &report.Fault{Reason: report.ReasonMetadataTooLarge, Text: "the request metadata is larger than the backend accepts", Remedy: "send less, or raise the backend's own limit", Cause: err}
 }
 
 // protoCodec is grpc-go's own, for culvert's own calls.

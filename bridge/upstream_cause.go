@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // What grpc-go puts around the error that counts.
@@ -78,10 +80,10 @@ func unwrapCause(text string) string {
 }
 
 // unreachable is the fault of a call that got no connection.
-func (k *callFacts) unreachable(err error) *fault {
-	f := &fault{reason: ReasonUpstreamUnreachable, text: "the backend could not be reached", sent: k.sentText(), cause: causeOf(err)}
-	if strings.Contains(f.cause.Error(), saysOtherProtocol) {
-		f.reason, f.text, f.code = ReasonUpstreamNotGRPC, saysNotGRPC, reasonRows[ReasonUpstreamUnreachable].Code
+func (k *callFacts) unreachable(err error) *report.Fault {
+	f := &report.Fault{Reason: report.ReasonUpstreamUnreachable, Text: "the backend could not be reached", Sent: k.sentText(), Cause: causeOf(err)}
+	if strings.Contains(f.Cause.Error(), saysOtherProtocol) {
+		f.Reason, f.Text, f.Code = report.ReasonUpstreamNotGRPC, saysNotGRPC, report.ReasonUpstreamUnreachable.Row().Code
 	}
 	return f
 }

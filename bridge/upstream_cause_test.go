@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 func TestCauseWithoutItsWrapping(t *testing.T) {
@@ -70,17 +72,17 @@ func TestCausesOfUnreachableBackends(t *testing.T) {
 	for name, c := range map[string]struct {
 		to     net.Addr
 		tls    *tls.Config
-		reason Reason
+		reason report.Reason
 		cause  []string
 	}{
-		"nobody listens":                            {nobody.Addr(), nil, ReasonUpstreamUnreachable, []string{"dial tcp " + nobody.Addr().String() + ": connect: connection refused"}},
-		"TLS called in plaintext":                   {overTLS.Addr(), nil, ReasonUpstreamUnreachable, []string{"without an answer: does it want TLS? --backend-tls"}},
-		"closed without a word":                     {closing.Addr(), nil, ReasonUpstreamUnreachable, []string{"without an answer: does it want TLS? --backend-tls"}},
-		"plaintext called over TLS":                 {plain.Addr(), trusting, ReasonUpstreamUnreachable, []string{"first record does not look like a TLS handshake: does it speak plain text? leave --backend-tls out"}},
-		"a web server":                              {web.Listener.Addr(), nil, ReasonUpstreamNotGRPC, []string{`no HTTP/2: the backend says "HTTP/1.1 `, "is it a gRPC server? does it want TLS? --backend-tls"}},
-		"a web server over TLS":                     {webTLS.Listener.Addr(), trusting, ReasonUpstreamNotGRPC, []string{"no HTTP/2: ", "is it a gRPC server?"}},
-		"a web server over TLS called in plaintext": {webTLS.Listener.Addr(), nil, ReasonUpstreamUnreachable, []string{"does it want TLS? --backend-tls"}},
-		"an unknown certificate":                    {overTLS.Addr(), &tls.Config{ServerName: "example.com", MinVersion: tls.VersionTLS12}, ReasonUpstreamUnreachable, []string{"x509: "}},
+		"nobody listens":                            {nobody.Addr(), nil, report.ReasonUpstreamUnreachable, []string{"dial tcp " + nobody.Addr().String() + ": connect: connection refused"}},
+		"TLS called in plaintext":                   {overTLS.Addr(), nil, report.ReasonUpstreamUnreachable, []string{"without an answer: does it want TLS? --backend-tls"}},
+		"closed without a word":                     {closing.Addr(), nil, report.ReasonUpstreamUnreachable, []string{"without an answer: does it want TLS? --backend-tls"}},
+		"plaintext called over TLS":                 {plain.Addr(), trusting, report.ReasonUpstreamUnreachable, []string{"first record does not look like a TLS handshake: does it speak plain text? leave --backend-tls out"}},
+		"a web server":                              {web.Listener.Addr(), nil, report.ReasonUpstreamNotGRPC, []string{`no HTTP/2: the backend says "HTTP/1.1 `, "is it a gRPC server? does it want TLS? --backend-tls"}},
+		"a web server over TLS":                     {webTLS.Listener.Addr(), trusting, report.ReasonUpstreamNotGRPC, []string{"no HTTP/2: ", "is it a gRPC server?"}},
+		"a web server over TLS called in plaintext": {webTLS.Listener.Addr(), nil, report.ReasonUpstreamUnreachable, []string{"does it want TLS? --backend-tls"}},
+		"an unknown certificate":                    {overTLS.Addr(), &tls.Config{ServerName: "example.com", MinVersion: tls.VersionTLS12}, report.ReasonUpstreamUnreachable, []string{"x509: "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := upstreamTo(t, Backend{Target: c.to.String(), TLS: c.tls})

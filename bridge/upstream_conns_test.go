@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A countedBackend is a backend in memory that counts its connections and the
@@ -270,18 +272,18 @@ func TestQueuedCallEnds(t *testing.T) {
 		holding(t, u, 6)
 		start := time.Now()
 		e := callUpstream(t.Context(), t, u, nil)
-		if got := time.Since(start); got != b.QueueTimeout || e.status.Code() != codes.Unavailable || e.reason != ReasonOverloaded {
-			t.Errorf("got %v for %s after %v, want UNAVAILABLE for %s after %v", e.status, e.reason, got, ReasonOverloaded, b.QueueTimeout)
+		if got := time.Since(start); got != b.QueueTimeout || e.status.Code() != codes.Unavailable || e.reason != report.ReasonOverloaded {
+			t.Errorf("got %v for %s after %v, want UNAVAILABLE for %s after %v", e.status, e.reason, got, report.ReasonOverloaded, b.QueueTimeout)
 		}
 		info := errorInfo(t, e.status).GetMetadata()
-		if text := e.status.Message(); !strings.Contains(text, keyMaxConnections) || !strings.Contains(text, keyQueueTimeout) || info["limit"] != keyMaxConnections || info["sent"] != "no" {
+		if text := e.status.Message(); !strings.Contains(text, report.KeyMaxConnections) || !strings.Contains(text, report.KeyQueueTimeout) || info["limit"] != report.KeyMaxConnections || info["sent"] != "no" {
 			t.Errorf("%q with %v doesn't name the keys", text, info)
 		}
 		start = time.Now()
 		ctx, cancel := context.WithDeadlineCause(t.Context(), start.Add(time.Second), errDeadline)
 		defer cancel()
-		if e := callUpstream(ctx, t, u, nil); e.reason != ReasonDeadlineExceeded || time.Since(start) != time.Second {
-			t.Errorf("got %v for %s after %v, want %s after 1s", e.status, e.reason, time.Since(start), ReasonDeadlineExceeded)
+		if e := callUpstream(ctx, t, u, nil); e.reason != report.ReasonDeadlineExceeded || time.Since(start) != time.Second {
+			t.Errorf("got %v for %s after %v, want %s after 1s", e.status, e.reason, time.Since(start), report.ReasonDeadlineExceeded)
 		}
 	})
 }
@@ -316,8 +318,8 @@ func TestNoWaitForAPlace(t *testing.T) {
 		u := upstreamTo(t, b.Backend)
 		holding(t, u, 1)
 		start := time.Now()
-		if e := callUpstream(t.Context(), t, u, nil); e.reason != ReasonOverloaded || time.Since(start) != 0 {
-			t.Errorf("got %v after %v, want %s at once", e.status, time.Since(start), ReasonOverloaded)
+		if e := callUpstream(t.Context(), t, u, nil); e.reason != report.ReasonOverloaded || time.Since(start) != 0 {
+			t.Errorf("got %v after %v, want %s at once", e.status, time.Since(start), report.ReasonOverloaded)
 		}
 	})
 }
@@ -336,8 +338,8 @@ func TestCrashUnderSeveralConnections(t *testing.T) {
 			}
 			ended.Go(func() {
 				_, err := call.recv()
-				if f := (*fault)(nil); !errors.As(err, &f) || f.reason != ReasonUpstreamReset {
-					t.Errorf("call %d ended with %v, want %s", i, err, ReasonUpstreamReset)
+				if f := (*report.Fault)(nil); !errors.As(err, &f) || f.Reason != report.ReasonUpstreamReset {
+					t.Errorf("call %d ended with %v, want %s", i, err, report.ReasonUpstreamReset)
 				}
 			})
 		}
@@ -371,8 +373,8 @@ func TestFurtherConnectionThatFails(t *testing.T) {
 		b.down, b.attempts = true, &attempts
 		b.mu.Unlock()
 		for range 20 {
-			if e := callUpstream(t.Context(), t, u, nil); e.reason != ReasonOverloaded || !strings.Contains(e.status.Message(), "no further connection could be opened") {
-				t.Fatalf("got %v for %s, want %s", e.status, e.reason, ReasonOverloaded)
+			if e := callUpstream(t.Context(), t, u, nil); e.reason != report.ReasonOverloaded || !strings.Contains(e.status.Message(), "no further connection could be opened") {
+				t.Fatalf("got %v for %s, want %s", e.status, e.reason, report.ReasonOverloaded)
 			}
 		}
 		if took, got := 20*defaultQueueTimeout, attempts.Load(); got > int64(took/(700*time.Millisecond)) || got < 20 {
@@ -518,7 +520,7 @@ func TestCallsThatComeAndGo(t *testing.T) {
 			for round := range 30 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+(i*7+round*13)%10)*time.Millisecond)
 				_, err := openCall(ctx, u, &Call{Method: testMethod}, nil)
-				if f := (*fault)(nil); err != nil && !errors.Is(err, context.DeadlineExceeded) && !(errors.As(err, &f) && f.reason == ReasonDeadlineExceeded) {
+				if f := (*report.Fault)(nil); err != nil && !errors.Is(err, context.DeadlineExceeded) && !(errors.As(err, &f) && f.Reason == report.ReasonDeadlineExceeded) {
 					t.Errorf("call %d.%d: %v", i, round, err)
 				}
 				if round%3 > 0 {

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // maxPlaces bounds the places on a connection, so that their sum is a number.
@@ -204,25 +206,25 @@ func (p *pool) wait(ctx context.Context, w *placeWaiter, patience time.Duration)
 		if known != nil {
 			known.refusal.Store(f)
 		}
-		err = status.Error(codes.Unavailable, f.text)
+		err = status.Error(codes.Unavailable, f.Text)
 	}
 	return balancer.PickResult{}, err
 }
 
 // refusal returns the fault of a call that got no place in time. mu is held.
-func (p *pool) refusal(patience time.Duration) *fault {
+func (p *pool) refusal(patience time.Duration) *report.Fault {
 	if len(p.ready) == 0 {
-		return newFault(ReasonUpstreamUnreachable, "the backend could not be reached")
+		return report.New(report.ReasonUpstreamUnreachable, "the backend could not be reached")
 	}
 	for _, a := range p.ready {
 		if len(a.conns) < p.config.MaxConnections {
-			f := faultf(ReasonOverloaded, "the backend takes no more calls on its connections, no further connection could be opened, and none of the calls ended within %v (%s)", patience, keyQueueTimeout)
-			f.limit = keyQueueTimeout
+			f := report.Newf(report.ReasonOverloaded, "the backend takes no more calls on its connections, no further connection could be opened, and none of the calls ended within %v (%s)", patience, report.KeyQueueTimeout)
+			f.Limit = report.KeyQueueTimeout
 			return f
 		}
 	}
-	f := faultf(ReasonOverloaded, "the backend takes no more calls on a connection, culvert opens no more than %d of them to an address (%s), and none of the calls ended within %v (%s)",
-		p.config.MaxConnections, keyMaxConnections, patience, keyQueueTimeout)
-	f.limit = keyMaxConnections
+	f := report.Newf(report.ReasonOverloaded, "the backend takes no more calls on a connection, culvert opens no more than %d of them to an address (%s), and none of the calls ended within %v (%s)",
+		p.config.MaxConnections, report.KeyMaxConnections, patience, report.KeyQueueTimeout)
+	f.Limit = report.KeyMaxConnections
 	return f
 }

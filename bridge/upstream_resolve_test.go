@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/resolver"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A nameServer is a DNS server on loopback that knows one set of addresses
@@ -189,7 +191,7 @@ func wantUnreachableSoon(t *testing.T, u *upstream) {
 	t.Helper()
 	for ctx := within(t, patience); ; {
 		e := callUpstream(ctx, t, u, nil)
-		if e.reason == ReasonUpstreamUnreachable {
+		if e.reason == report.ReasonUpstreamUnreachable {
 			return
 		}
 		if ctx.Err() != nil {

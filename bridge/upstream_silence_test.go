@@ -20,6 +20,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A silenceScript drives a silence through time as its watch does: it looks
@@ -216,8 +218,8 @@ func TestSilentBackendEndsItsCalls(t *testing.T) {
 			u := upstreamTo(t, b)
 			start := time.Now()
 			e := callUpstream(t.Context(), t, u, nil)
-			if got, want := time.Since(start), silencePatience+pingTimeout; got != want || e.reason != ReasonUpstreamSilent || e.status.Code() != codes.Unavailable {
-				t.Errorf("with keep-alive %v the call ended after %v with %v (%s), want %s after %v", keepalive, got, e.status, e.cause, ReasonUpstreamSilent, want)
+			if got, want := time.Since(start), silencePatience+pingTimeout; got != want || e.reason != report.ReasonUpstreamSilent || e.status.Code() != codes.Unavailable {
+				t.Errorf("with keep-alive %v the call ended after %v with %v (%s), want %s after %v", keepalive, got, e.status, e.cause, report.ReasonUpstreamSilent, want)
 			}
 			if e := callUpstream(t.Context(), t, u, nil); e.status.Code() != codes.OK {
 				t.Errorf("the next call: %v (%s)", e.status, e.cause)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -20,7 +21,7 @@ import (
 type localStatus struct {
 	text   string // its beginning; all of it, where exact
 	code   codes.Code
-	reason Reason
+	reason report.Reason
 	says   string
 	keep   bool // keep grpc-go's code (it follows gRPC's own mapping), not the reason's
 
@@ -39,30 +40,30 @@ const (
 )
 
 var localStatuses = []localStatus{
-	{text: "grpc: received message larger than max (", code: codes.ResourceExhausted, reason: ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, overLimit: true},
-	{text: "grpc: received message after decompression larger than max", code: codes.ResourceExhausted, reason: ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, packed: true},
-	{text: "grpc: message after decompression larger than max", code: codes.ResourceExhausted, reason: ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, packed: true},
-	{text: "unexpected EOF", code: codes.Internal, reason: ReasonUpstreamReset, says: "the backend ended the call inside a message", keep: true, evenTrailed: true, exact: true},
-	{text: "grpc: failed to decompress", code: codes.Internal, reason: ReasonUpstreamReset, says: saysNotPacked, keep: true, evenTrailed: true, packed: true},
-	{text: "grpc: failed to read decompressed data", code: codes.Internal, reason: ReasonUpstreamReset, says: saysNotPacked, keep: true, evenTrailed: true, packed: true},
-	{text: "grpc: Decompressor is not installed", code: codes.Internal, reason: ReasonUpstreamReset, says: "the backend compressed a response in a way that can't be read here", keep: true, evenTrailed: true, packed: true},
-	{text: "grpc: compressed flag set with identity or empty encoding", code: codes.Internal, reason: ReasonUpstreamReset, says: "a response message is marked as compressed, but the backend names no coding", keep: true, evenTrailed: true},
-	{text: "grpc: received unexpected payload format", code: codes.Internal, reason: ReasonUpstreamReset, says: "a response message begins with an unknown flag", keep: true, evenTrailed: true},
-	{text: "transport: malformed grpc-status", code: codes.Unknown, reason: ReasonUpstreamReset, says: "the backend's status is not a number", keep: true},
-	{text: "transport: malformed http-status", code: codes.Internal, reason: ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
-	{text: "transport: malformed ", code: codes.Internal, reason: ReasonUpstreamReset, says: "the backend's metadata can't be read", keep: true, evenTrailed: true},
-	{text: "server closed the stream without sending trailers", code: codes.Internal, reason: ReasonMissingTrailers, says: "the backend ended the call without a status"},
-	{text: "a HEADERS frame cannot appear in the middle of a stream", code: codes.Internal, reason: ReasonUpstreamReset, says: "the backend broke HTTP/2's rules", keep: true},
-	{text: "peer header list size exceeded limit", code: codes.Internal, reason: ReasonMetadataTooLarge, says: "the response metadata is over the limit (" + keyHeaderBytes + ")", evenTrailed: true, exact: true},
-	{text: "header list size to send violates the maximum size", code: codes.Internal, reason: ReasonMetadataTooLarge, says: "the request metadata is larger than the backend accepts"},
-	{text: httpStatus, code: codes.Unknown, reason: ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
-	{text: "malformed header: missing HTTP", code: codes.Internal, reason: ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
-	{text: "protocol error: informational header", code: codes.Internal, reason: ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
-	{text: "transport: received unexpected content-type", code: codes.Unknown, reason: ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
-	{text: rstRefused, code: codes.Unavailable, reason: ReasonUpstreamReset, says: "the backend refused the call", keep: true},
-	{text: "stream terminated by RST_STREAM", code: codes.Internal, reason: ReasonUpstreamReset, says: "the backend reset the call", keep: true},
-	{text: "the stream is rejected because server is draining", code: codes.Unavailable, reason: ReasonUpstreamReset, says: saysDraining, keep: true},
-	{text: "the connection is draining", code: codes.Unavailable, reason: ReasonUpstreamReset, says: saysDraining, keep: true},
+	{text: "grpc: received message larger than max (", code: codes.ResourceExhausted, reason: report.ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, overLimit: true},
+	{text: "grpc: received message after decompression larger than max", code: codes.ResourceExhausted, reason: report.ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, packed: true},
+	{text: "grpc: message after decompression larger than max", code: codes.ResourceExhausted, reason: report.ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, packed: true},
+	{text: "unexpected EOF", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend ended the call inside a message", keep: true, evenTrailed: true, exact: true},
+	{text: "grpc: failed to decompress", code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysNotPacked, keep: true, evenTrailed: true, packed: true},
+	{text: "grpc: failed to read decompressed data", code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysNotPacked, keep: true, evenTrailed: true, packed: true},
+	{text: "grpc: Decompressor is not installed", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend compressed a response in a way that can't be read here", keep: true, evenTrailed: true, packed: true},
+	{text: "grpc: compressed flag set with identity or empty encoding", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message is marked as compressed, but the backend names no coding", keep: true, evenTrailed: true},
+	{text: "grpc: received unexpected payload format", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message begins with an unknown flag", keep: true, evenTrailed: true},
+	{text: "transport: malformed grpc-status", code: codes.Unknown, reason: report.ReasonUpstreamReset, says: "the backend's status is not a number", keep: true},
+	{text: "transport: malformed http-status", code: codes.Internal, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	{text: "transport: malformed ", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend's metadata can't be read", keep: true, evenTrailed: true},
+	{text: "server closed the stream without sending trailers", code: codes.Internal, reason: report.ReasonMissingTrailers, says: "the backend ended the call without a status"},
+	{text: "a HEADERS frame cannot appear in the middle of a stream", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend broke HTTP/2's rules", keep: true},
+	{text: "peer header list size exceeded limit", code: codes.Internal, reason: report.ReasonMetadataTooLarge, says: "the response metadata is over the limit (" + report.KeyHeaderBytes + ")", evenTrailed: true, exact: true},
+	{text: "header list size to send violates the maximum size", code: codes.Internal, reason: report.ReasonMetadataTooLarge, says: "the request metadata is larger than the backend accepts"},
+	{text: httpStatus, code: codes.Unknown, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	{text: "malformed header: missing HTTP", code: codes.Internal, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	{text: "protocol error: informational header", code: codes.Internal, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	{text: "transport: received unexpected content-type", code: codes.Unknown, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
+	{text: rstRefused, code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend refused the call", keep: true},
+	{text: "stream terminated by RST_STREAM", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend reset the call", keep: true},
+	{text: "the stream is rejected because server is draining", code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: saysDraining, keep: true},
+	{text: "the connection is draining", code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: saysDraining, keep: true},
 }
 
 // classify makes of an error that grpc-go returned what it is: the upstream's
@@ -72,7 +73,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limit sizeLimit) er
 		if k.trailer.Load() {
 			return io.EOF
 		}
-		return newFault(ReasonMissingTrailers, "the backend ended the call without a status")
+		return report.New(report.ReasonMissingTrailers, "the backend ended the call without a status")
 	}
 	if f := k.refusal.Load(); f != nil { // of a second attempt
 		return f
@@ -87,13 +88,13 @@ func (k *callFacts) classify(ctx context.Context, err error, limit sizeLimit) er
 	case st.Code() == codes.DeadlineExceeded:
 		return errDeadline // grpc-go reads the clock itself, a moment before the context ends
 	case known:
-		return k.localFault(local, st, limit).because(causeOf(err))
+		return k.localFault(local, st, limit).Because(causeOf(err))
 	case isSilent(st):
-		return &fault{reason: ReasonUpstreamSilent, text: "the backend has fallen silent: it doesn't answer a ping either", sent: k.sentText(), cause: causeOf(err)}
+		return &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has fallen silent: it doesn't answer a ping either", Sent: k.sentText(), Cause: causeOf(err)}
 	case st.Code() == codes.Unavailable:
-		return &fault{reason: ReasonUpstreamReset, text: "the connection to the backend was lost", sent: k.sentText(), cause: causeOf(err)}
+		return &report.Fault{Reason: report.ReasonUpstreamReset, Text: "the connection to the backend was lost", Sent: k.sentText(), Cause: causeOf(err)}
 	default:
-		return &fault{reason: ReasonUpstreamReset, code: st.Code(), text: "the backend broke the call off", sent: k.sentText(), cause: causeOf(err)}
+		return &report.Fault{Reason: report.ReasonUpstreamReset, Code: st.Code(), Text: "the backend broke the call off", Sent: k.sentText(), Cause: causeOf(err)}
 	}
 }
 
@@ -106,25 +107,25 @@ func isSilent(st *status.Status) bool {
 }
 
 // localFault is the fault of a row.
-func (k *callFacts) localFault(l localStatus, st *status.Status, limit sizeLimit) *fault {
+func (k *callFacts) localFault(l localStatus, st *status.Status, limit sizeLimit) *report.Fault {
 	if isTooMuchMetadata(l.text) {
 		return requestTooLargeForBackend(nil)
 	}
-	f := newFault(l.reason, l.says)
-	f.sent = k.sentText()
+	f := report.New(l.reason, l.says)
+	f.Sent = k.sentText()
 	if l.says == saysTooLarge {
-		f.text += " (" + limit.key + ")"
-		f = f.unlessRaised(limit.key)
+		f.Text += " (" + limit.key + ")"
+		f = f.UnlessRaised(limit.key)
 	}
 	if l.says == saysDraining || l.text == rstRefused {
-		f.sent = "no" // RFC 9113 §8.7
+		f.Sent = "no" // RFC 9113 §8.7
 	}
 	if l.keep {
-		f.code = st.Code()
+		f.Code = st.Code()
 	}
 	if digits, ok := strings.CutPrefix(st.Message(), httpStatus); ok && len(digits) >= 3 {
 		if code, err := strconv.Atoi(digits[:3]); err == nil {
-			f.code = codec.CodeFromHTTP(code)
+			f.Code = codec.CodeFromHTTP(code)
 		}
 	}
 	return f

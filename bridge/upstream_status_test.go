@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A frameBackend is the upstream's end of HTTP/2, frame by frame, so that it can
@@ -231,128 +233,128 @@ func TestBackendsThatMisbehave(t *testing.T) {
 		name   string
 		script func(*frameConn, uint32)
 		code   codes.Code
-		reason Reason
+		reason report.Reason
 	}{
 		// RST_STREAM, by gRPC's own table of codes.
-		{"RST NO_ERROR", reset(http2.ErrCodeNo), codes.Internal, ReasonUpstreamReset},
-		{"RST PROTOCOL_ERROR", reset(http2.ErrCodeProtocol), codes.Internal, ReasonUpstreamReset},
-		{"RST INTERNAL_ERROR", reset(http2.ErrCodeInternal), codes.Internal, ReasonUpstreamReset},
-		{"RST FLOW_CONTROL_ERROR", reset(http2.ErrCodeFlowControl), codes.ResourceExhausted, ReasonUpstreamReset},
-		{"RST SETTINGS_TIMEOUT", reset(http2.ErrCodeSettingsTimeout), codes.Internal, ReasonUpstreamReset},
-		{"RST STREAM_CLOSED", reset(http2.ErrCodeStreamClosed), codes.Internal, ReasonUpstreamReset},
-		{"RST FRAME_SIZE_ERROR", reset(http2.ErrCodeFrameSize), codes.Internal, ReasonUpstreamReset},
-		{"RST REFUSED_STREAM", reset(http2.ErrCodeRefusedStream), codes.Unavailable, ReasonUpstreamReset},
-		{"RST CANCEL", reset(http2.ErrCodeCancel), codes.Canceled, ReasonUpstreamReset},
-		{"RST COMPRESSION_ERROR", reset(http2.ErrCodeCompression), codes.Internal, ReasonUpstreamReset},
-		{"RST CONNECT_ERROR", reset(http2.ErrCodeConnect), codes.Internal, ReasonUpstreamReset},
-		{"RST ENHANCE_YOUR_CALM", reset(http2.ErrCodeEnhanceYourCalm), codes.ResourceExhausted, ReasonUpstreamReset},
-		{"RST INADEQUATE_SECURITY", reset(http2.ErrCodeInadequateSecurity), codes.PermissionDenied, ReasonUpstreamReset},
-		{"RST HTTP_1_1_REQUIRED", reset(http2.ErrCodeHTTP11Required), codes.Internal, ReasonUpstreamReset},
-		{"RST of an unknown code", reset(0xff), codes.Unknown, ReasonUpstreamReset},
+		{"RST NO_ERROR", reset(http2.ErrCodeNo), codes.Internal, report.ReasonUpstreamReset},
+		{"RST PROTOCOL_ERROR", reset(http2.ErrCodeProtocol), codes.Internal, report.ReasonUpstreamReset},
+		{"RST INTERNAL_ERROR", reset(http2.ErrCodeInternal), codes.Internal, report.ReasonUpstreamReset},
+		{"RST FLOW_CONTROL_ERROR", reset(http2.ErrCodeFlowControl), codes.ResourceExhausted, report.ReasonUpstreamReset},
+		{"RST SETTINGS_TIMEOUT", reset(http2.ErrCodeSettingsTimeout), codes.Internal, report.ReasonUpstreamReset},
+		{"RST STREAM_CLOSED", reset(http2.ErrCodeStreamClosed), codes.Internal, report.ReasonUpstreamReset},
+		{"RST FRAME_SIZE_ERROR", reset(http2.ErrCodeFrameSize), codes.Internal, report.ReasonUpstreamReset},
+		{"RST REFUSED_STREAM", reset(http2.ErrCodeRefusedStream), codes.Unavailable, report.ReasonUpstreamReset},
+		{"RST CANCEL", reset(http2.ErrCodeCancel), codes.Canceled, report.ReasonUpstreamReset},
+		{"RST COMPRESSION_ERROR", reset(http2.ErrCodeCompression), codes.Internal, report.ReasonUpstreamReset},
+		{"RST CONNECT_ERROR", reset(http2.ErrCodeConnect), codes.Internal, report.ReasonUpstreamReset},
+		{"RST ENHANCE_YOUR_CALM", reset(http2.ErrCodeEnhanceYourCalm), codes.ResourceExhausted, report.ReasonUpstreamReset},
+		{"RST INADEQUATE_SECURITY", reset(http2.ErrCodeInadequateSecurity), codes.PermissionDenied, report.ReasonUpstreamReset},
+		{"RST HTTP_1_1_REQUIRED", reset(http2.ErrCodeHTTP11Required), codes.Internal, report.ReasonUpstreamReset},
+		{"RST of an unknown code", reset(0xff), codes.Unknown, report.ReasonUpstreamReset},
 		{"RST after a message", func(c *frameConn, id uint32) {
 			c.ok(id)
 			c.data(id, false, framed(0, []byte("one")))
 			_ = c.framer.WriteRSTStream(id, http2.ErrCodeInternal)
-		}, codes.Internal, ReasonUpstreamReset},
+		}, codes.Internal, report.ReasonUpstreamReset},
 
 		// Ends without a status.
 		{"END_STREAM on data", func(c *frameConn, id uint32) {
 			c.ok(id)
 			c.data(id, true, framed(0, []byte("one")))
-		}, codes.Internal, ReasonMissingTrailers},
+		}, codes.Internal, report.ReasonMissingTrailers},
 		{"END_STREAM on empty data", func(c *frameConn, id uint32) {
 			c.ok(id)
 			c.data(id, true, nil)
-		}, codes.Internal, ReasonMissingTrailers},
+		}, codes.Internal, report.ReasonMissingTrailers},
 
 		// The connection's end.
-		{"connection closed", func(c *frameConn, _ uint32) { _ = c.Close() }, codes.Unavailable, ReasonUpstreamReset},
+		{"connection closed", func(c *frameConn, _ uint32) { _ = c.Close() }, codes.Unavailable, report.ReasonUpstreamReset},
 		{"connection closed after a message", func(c *frameConn, id uint32) {
 			c.ok(id)
 			c.data(id, false, framed(0, []byte("one")))
 			_ = c.flush()
 			_ = c.Close()
-		}, codes.Unavailable, ReasonUpstreamReset},
+		}, codes.Unavailable, report.ReasonUpstreamReset},
 		{"connection closed inside a message", func(c *frameConn, id uint32) {
 			c.ok(id)
 			c.data(id, false, framed(0, []byte("one"))[:6])
 			_ = c.flush()
 			_ = c.Close()
-		}, codes.Unavailable, ReasonUpstreamReset},
+		}, codes.Unavailable, report.ReasonUpstreamReset},
 		{"GOAWAY that leaves the call out", func(c *frameConn, _ uint32) {
 			_ = c.framer.WriteGoAway(0, http2.ErrCodeNo, nil)
-		}, codes.Unavailable, ReasonUpstreamReset},
+		}, codes.Unavailable, report.ReasonUpstreamReset},
 		{"GOAWAY and then the end", func(c *frameConn, id uint32) {
 			c.ok(id)
 			_ = c.framer.WriteGoAway(id, http2.ErrCodeNo, nil)
 			_ = c.flush()
 			_ = c.Close()
-		}, codes.Unavailable, ReasonUpstreamReset},
+		}, codes.Unavailable, report.ReasonUpstreamReset},
 		{"garbage instead of frames", func(c *frameConn, _ uint32) {
 			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n"))
 			_ = c.Close()
-		}, codes.Unavailable, ReasonUpstreamReset},
+		}, codes.Unavailable, report.ReasonUpstreamReset},
 
 		// Answers that aren't gRPC, by the HTTP status.
-		{"html 200", page("200", "text/html", html), codes.Unknown, ReasonUpstreamNotGRPC},
-		{"html 302", page("302", "text/html", html), codes.Unknown, ReasonUpstreamNotGRPC},
-		{"html 400", page("400", "text/html", html), codes.Internal, ReasonUpstreamNotGRPC},
-		{"html 401", page("401", "text/html", html), codes.Unauthenticated, ReasonUpstreamNotGRPC},
-		{"html 403", page("403", "text/html", html), codes.PermissionDenied, ReasonUpstreamNotGRPC},
-		{"html 404", page("404", "text/html", html), codes.Unimplemented, ReasonUpstreamNotGRPC},
-		{"html 429", page("429", "text/html", html), codes.Unavailable, ReasonUpstreamNotGRPC},
-		{"html 431", page("431", "text/html", html), codes.Unknown, ReasonUpstreamNotGRPC},
-		{"html 500", page("500", "text/html", html), codes.Unknown, ReasonUpstreamNotGRPC},
-		{"html 502", page("502", "text/html", html), codes.Unavailable, ReasonUpstreamNotGRPC},
-		{"html 503", page("503", "text/html", html), codes.Unavailable, ReasonUpstreamNotGRPC},
-		{"html 504", page("504", "text/html", html), codes.Unavailable, ReasonUpstreamNotGRPC},
-		{"html of 1 MiB", page("502", "text/html", strings.Repeat(html, 400)), codes.Unavailable, ReasonUpstreamNotGRPC},
-		{"502 without a body", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "502") }, codes.Unavailable, ReasonUpstreamNotGRPC},
-		{"200 of gRPC-Web", page("200", "application/grpc-web", "\x80\x00\x00\x00\x0fgrpc-status: 0\n"), codes.Unknown, ReasonUpstreamNotGRPC},
-		{"no content type", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "200") }, codes.Unknown, ReasonUpstreamNotGRPC},
-		{"no status of HTTP", func(c *frameConn, id uint32) { c.headers(id, true, "x-a", "1") }, codes.Internal, ReasonUpstreamNotGRPC},
-		{"a status of HTTP that is no number", page("abc", "text/html", html), codes.Internal, ReasonUpstreamNotGRPC},
-		{"100 and the end", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "100") }, codes.Internal, ReasonUpstreamNotGRPC},
+		{"html 200", page("200", "text/html", html), codes.Unknown, report.ReasonUpstreamNotGRPC},
+		{"html 302", page("302", "text/html", html), codes.Unknown, report.ReasonUpstreamNotGRPC},
+		{"html 400", page("400", "text/html", html), codes.Internal, report.ReasonUpstreamNotGRPC},
+		{"html 401", page("401", "text/html", html), codes.Unauthenticated, report.ReasonUpstreamNotGRPC},
+		{"html 403", page("403", "text/html", html), codes.PermissionDenied, report.ReasonUpstreamNotGRPC},
+		{"html 404", page("404", "text/html", html), codes.Unimplemented, report.ReasonUpstreamNotGRPC},
+		{"html 429", page("429", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+		{"html 431", page("431", "text/html", html), codes.Unknown, report.ReasonUpstreamNotGRPC},
+		{"html 500", page("500", "text/html", html), codes.Unknown, report.ReasonUpstreamNotGRPC},
+		{"html 502", page("502", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+		{"html 503", page("503", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+		{"html 504", page("504", "text/html", html), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+		{"html of 1 MiB", page("502", "text/html", strings.Repeat(html, 400)), codes.Unavailable, report.ReasonUpstreamNotGRPC},
+		{"502 without a body", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "502") }, codes.Unavailable, report.ReasonUpstreamNotGRPC},
+		{"200 of gRPC-Web", page("200", "application/grpc-web", "\x80\x00\x00\x00\x0fgrpc-status: 0\n"), codes.Unknown, report.ReasonUpstreamNotGRPC},
+		{"no content type", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "200") }, codes.Unknown, report.ReasonUpstreamNotGRPC},
+		{"no status of HTTP", func(c *frameConn, id uint32) { c.headers(id, true, "x-a", "1") }, codes.Internal, report.ReasonUpstreamNotGRPC},
+		{"a status of HTTP that is no number", page("abc", "text/html", html), codes.Internal, report.ReasonUpstreamNotGRPC},
+		{"100 and the end", func(c *frameConn, id uint32) { c.headers(id, true, ":status", "100") }, codes.Internal, report.ReasonUpstreamNotGRPC},
 
 		// Statuses and metadata that can't be read.
 		{"a status that is no number", func(c *frameConn, id uint32) {
 			c.ok(id)
 			c.end(id, "grpc-status", "OK")
-		}, codes.Unknown, ReasonUpstreamReset},
+		}, codes.Unknown, report.ReasonUpstreamReset},
 		{"a status of 12 digits", func(c *frameConn, id uint32) {
 			c.ok(id)
 			c.end(id, "grpc-status", "123456789012")
-		}, codes.Unknown, ReasonUpstreamReset},
+		}, codes.Unknown, report.ReasonUpstreamReset},
 		{"an empty status", func(c *frameConn, id uint32) {
 			c.ok(id)
 			c.end(id, "grpc-status", "")
-		}, codes.Unknown, ReasonUpstreamReset},
-		{"binary metadata that isn't", func(c *frameConn, id uint32) { c.ok(id, "x-b-bin", "?") }, codes.Internal, ReasonUpstreamReset},
+		}, codes.Unknown, report.ReasonUpstreamReset},
+		{"binary metadata that isn't", func(c *frameConn, id uint32) { c.ok(id, "x-b-bin", "?") }, codes.Internal, report.ReasonUpstreamReset},
 		{"headers in the middle", func(c *frameConn, id uint32) {
 			c.ok(id)
 			c.headers(id, false, "x-a", "1")
-		}, codes.Internal, ReasonUpstreamReset},
-		{"a name in upper case", func(c *frameConn, id uint32) { c.ok(id, "X-A", "1") }, codes.Internal, ReasonUpstreamReset},
+		}, codes.Internal, report.ReasonUpstreamReset},
+		{"a name in upper case", func(c *frameConn, id uint32) { c.ok(id, "X-A", "1") }, codes.Internal, report.ReasonUpstreamReset},
 
 		// Messages that can't be read, with trailers of OK behind them.
-		{"half a prefix", answer([]byte{0, 0, 0}), codes.Internal, ReasonUpstreamReset},
-		{"a prefix alone", answer(framed(0, []byte("hello"))[:5]), codes.Internal, ReasonUpstreamReset},
-		{"half a message", answer(framed(0, []byte("hello"))[:7]), codes.Internal, ReasonUpstreamReset},
-		{"a reserved flag", answer(framed(2, []byte("hello"))), codes.Internal, ReasonUpstreamReset},
-		{"compressed without a coding", answer(framed(1, gzipped([]byte("hello")))), codes.Internal, ReasonUpstreamReset},
-		{"compressed with identity", answer(framed(1, []byte("hello")), "grpc-encoding", "identity"), codes.Internal, ReasonUpstreamReset},
-		{"compressed with an unknown coding", answer(framed(1, []byte("hello")), "grpc-encoding", "br"), codes.Internal, ReasonUpstreamReset},
-		{"not gzip", answer(framed(1, []byte("hello")), "grpc-encoding", "gzip"), codes.Internal, ReasonUpstreamReset},
-		{"broken gzip", answer(framed(1, flip(gzipped(pattern(5000)), 200)), "grpc-encoding", "gzip"), codes.Internal, ReasonUpstreamReset},
-		{"half a gzip", answer(framed(1, gzipped(pattern(5000))[:200]), "grpc-encoding", "gzip"), codes.Internal, ReasonUpstreamReset},
-		{"over the limit", answer(framed(0, pattern(64<<10+1))), codes.ResourceExhausted, ReasonResponseTooLarge},
-		{"4 GiB announced", answer([]byte{0, 0xff, 0xff, 0xff, 0xff, 0}), codes.ResourceExhausted, ReasonResponseTooLarge},
-		{"a bomb", answer(framed(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip"), codes.ResourceExhausted, ReasonResponseTooLarge},
+		{"half a prefix", answer([]byte{0, 0, 0}), codes.Internal, report.ReasonUpstreamReset},
+		{"a prefix alone", answer(framed(0, []byte("hello"))[:5]), codes.Internal, report.ReasonUpstreamReset},
+		{"half a message", answer(framed(0, []byte("hello"))[:7]), codes.Internal, report.ReasonUpstreamReset},
+		{"a reserved flag", answer(framed(2, []byte("hello"))), codes.Internal, report.ReasonUpstreamReset},
+		{"compressed without a coding", answer(framed(1, gzipped([]byte("hello")))), codes.Internal, report.ReasonUpstreamReset},
+		{"compressed with identity", answer(framed(1, []byte("hello")), "grpc-encoding", "identity"), codes.Internal, report.ReasonUpstreamReset},
+		{"compressed with an unknown coding", answer(framed(1, []byte("hello")), "grpc-encoding", "br"), codes.Internal, report.ReasonUpstreamReset},
+		{"not gzip", answer(framed(1, []byte("hello")), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
+		{"broken gzip", answer(framed(1, flip(gzipped(pattern(5000)), 200)), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
+		{"half a gzip", answer(framed(1, gzipped(pattern(5000))[:200]), "grpc-encoding", "gzip"), codes.Internal, report.ReasonUpstreamReset},
+		{"over the limit", answer(framed(0, pattern(64<<10+1))), codes.ResourceExhausted, report.ReasonResponseTooLarge},
+		{"4 GiB announced", answer([]byte{0, 0xff, 0xff, 0xff, 0xff, 0}), codes.ResourceExhausted, report.ReasonResponseTooLarge},
+		{"a bomb", answer(framed(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip"), codes.ResourceExhausted, report.ReasonResponseTooLarge},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			u := upstreamTo(t, Backend{Target: startFrames(t, c.script).address})
 			e := callUpstream(within(t, patience), t, u, nil)
-			if e.status.Code() != c.code || e.reason != c.reason || e.origin != OriginCulvert {
+			if e.status.Code() != c.code || e.reason != c.reason || e.origin != report.OriginCulvert {
 				t.Fatalf("got %v, %s of %s (%s); want %v, %s of culvert", e.status.Code(), e.reason, e.origin, e.cause, c.code, c.reason)
 			}
 			info := errorInfo(t, e.status)
@@ -365,7 +367,7 @@ func TestBackendsThatMisbehave(t *testing.T) {
 			if e.cause == "" {
 				t.Error("the log has no cause")
 			}
-			if e.reason == ReasonUpstreamNotGRPC && len(e.cause) > 4<<10 {
+			if e.reason == report.ReasonUpstreamNotGRPC && len(e.cause) > 4<<10 {
 				t.Errorf("the log's cause has %d bytes", len(e.cause))
 			}
 		})
@@ -458,7 +460,7 @@ func TestBackendsOwnWordsPass(t *testing.T) {
 	u := upstreamTo(t, Backend{Target: address})
 	for _, next = range own {
 		e := callUpstream(within(t, patience), t, u, nil)
-		if e.origin != OriginUpstream || e.status.Code() != next.Code() || e.status.Message() != next.Message() || len(e.status.Details()) != len(next.Details()) {
+		if e.origin != report.OriginUpstream || e.status.Code() != next.Code() || e.status.Message() != next.Message() || len(e.status.Details()) != len(next.Details()) {
 			t.Errorf("%v became %v of %s (%s)", next, e.status, e.origin, e.reason)
 		}
 		if got := e.trailer.Get("x-t"); len(got) != 1 {
@@ -496,11 +498,11 @@ func TestTrailersOnlyAnswerHasNoHeader(t *testing.T) {
 		c.headers(id, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "5", "grpc-message", "no caf%C3%A9", "x-t", "1")
 	}).address})
 	e := callUpstream(within(t, patience), t, u, nil)
-	if e.hasHead || e.origin != OriginUpstream || e.status.Code() != codes.NotFound || e.status.Message() != "no caf\u00e9" || len(e.trailer.Get("x-t")) != 1 {
+	if e.hasHead || e.origin != report.OriginUpstream || e.status.Code() != codes.NotFound || e.status.Message() != "no caf\u00e9" || len(e.trailer.Get("x-t")) != 1 {
 		t.Errorf("got a header: %v, %v of %s, the trailer %v; want NOT_FOUND of the upstream alone", e.hasHead, e.status, e.origin, e.trailer)
 	}
 	u = upstreamTo(t, Backend{Target: startFrames(t, answer(framed(0, nil))).address})
-	if e := callUpstream(within(t, patience), t, u, nil); !e.hasHead || e.origin != OriginUpstream || e.status.Code() != codes.OK || len(e.messages) != 1 {
+	if e := callUpstream(within(t, patience), t, u, nil); !e.hasHead || e.origin != report.OriginUpstream || e.status.Code() != codes.OK || len(e.messages) != 1 {
 		t.Errorf("got a header: %v, %v of %s, %d messages; want a header, one message and OK", e.hasHead, e.status, e.origin, len(e.messages))
 	}
 }
@@ -512,8 +514,8 @@ func TestRequestMetadataThatTheBackendRefuses(t *testing.T) {
 		t.Fatalf("a small request: %v", e.status)
 	}
 	e := callUpstream(within(t, patience), t, u, metadata.Pairs("x-a", strings.Repeat("a", 5<<10)))
-	if e.status.Code() != codes.ResourceExhausted || e.reason != ReasonMetadataTooLarge {
-		t.Errorf("got %v, %s (%s); want RESOURCE_EXHAUSTED, %s", e.status, e.reason, e.cause, ReasonMetadataTooLarge)
+	if e.status.Code() != codes.ResourceExhausted || e.reason != report.ReasonMetadataTooLarge {
+		t.Errorf("got %v, %s (%s); want RESOURCE_EXHAUSTED, %s", e.status, e.reason, e.cause, report.ReasonMetadataTooLarge)
 	}
 }
 
@@ -522,7 +524,7 @@ func TestRequestMetadataThatTheBackendRefuses(t *testing.T) {
 func TestEndOfTheCallsOwn(t *testing.T) {
 	silent := startFrames(t, func(*frameConn, uint32) {})
 	u := upstreamTo(t, Backend{Target: silent.address})
-	for _, cause := range []*fault{errGone, errDraining, newFault(ReasonSlowConsumer, "slow")} {
+	for _, cause := range []*report.Fault{errGone, errDraining, report.New(report.ReasonSlowConsumer, "slow")} {
 		ctx, cancel := context.WithCancelCause(within(t, patience))
 		up, err := openCall(ctx, u, &Call{Method: testMethod}, nil)
 		if err != nil {
@@ -530,14 +532,14 @@ func TestEndOfTheCallsOwn(t *testing.T) {
 		}
 		cancel(cause)
 		_, err = up.recv()
-		if v := judge(err, "id", false); v.reason != cause.reason {
-			t.Errorf("got %v of %s, want %s", v.status, v.reason, cause.reason)
+		if v := judge(err, "id", false); v.reason != cause.Reason {
+			t.Errorf("got %v of %s, want %s", v.status, v.reason, cause.Reason)
 		}
 	}
 	ctx, stop := context.WithDeadlineCause(within(t, patience), time.Now().Add(50*time.Millisecond), errDeadline)
 	defer stop()
-	if e := callUpstream(ctx, t, u, nil); e.reason != ReasonDeadlineExceeded || e.origin != OriginCulvert {
-		t.Errorf("got %v of %s for %s, want %s of culvert", e.status, e.origin, e.reason, ReasonDeadlineExceeded)
+	if e := callUpstream(ctx, t, u, nil); e.reason != report.ReasonDeadlineExceeded || e.origin != report.OriginCulvert {
+		t.Errorf("got %v of %s for %s, want %s of culvert", e.status, e.origin, e.reason, report.ReasonDeadlineExceeded)
 	}
 }
 

@@ -34,12 +34,14 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 func wantUnreachable(t testing.TB, e ending) {
 	t.Helper()
-	if e.status.Code() != codes.Unavailable || e.reason != ReasonUpstreamUnreachable || e.cause == "" {
-		t.Errorf("got %v for %s (%q), want UNAVAILABLE for %s and a cause", e.status, e.reason, e.cause, ReasonUpstreamUnreachable)
+	if e.status.Code() != codes.Unavailable || e.reason != report.ReasonUpstreamUnreachable || e.cause == "" {
+		t.Errorf("got %v for %s (%q), want UNAVAILABLE for %s and a cause", e.status, e.reason, e.cause, report.ReasonUpstreamUnreachable)
 	}
 	if got := errorInfo(t, e.status).GetMetadata()["sent"]; got != "no" {
 		t.Errorf("sent=%s, want no", got)
@@ -109,8 +111,8 @@ func TestBackendAtItsStreamCap(t *testing.T) {
 		}
 		start := time.Now()
 		e := callUpstream(t.Context(), t, u, nil)
-		if e.status.Code() != codes.Unavailable || e.reason != ReasonOverloaded || errorInfo(t, e.status).GetMetadata()["sent"] != "no" {
-			t.Errorf("got %v for %s, want UNAVAILABLE for %s, not sent", e.status, e.reason, ReasonOverloaded)
+		if e.status.Code() != codes.Unavailable || e.reason != report.ReasonOverloaded || errorInfo(t, e.status).GetMetadata()["sent"] != "no" {
+			t.Errorf("got %v for %s, want UNAVAILABLE for %s, not sent", e.status, e.reason, report.ReasonOverloaded)
 		}
 		if got := time.Since(start); got != upstreamPatience {
 			t.Errorf("gave up after %v, want %v", got, upstreamPatience)
@@ -131,8 +133,8 @@ func TestCallThatWaitsEndsWithItsDeadline(t *testing.T) {
 		start := time.Now()
 		ctx, cancel := context.WithDeadlineCause(t.Context(), start.Add(time.Second), errDeadline)
 		defer cancel()
-		if e := callUpstream(ctx, t, u, nil); e.reason != ReasonDeadlineExceeded || time.Since(start) != time.Second {
-			t.Errorf("got %v for %s after %v, want %s after 1s", e.status, e.reason, time.Since(start), ReasonDeadlineExceeded)
+		if e := callUpstream(ctx, t, u, nil); e.reason != report.ReasonDeadlineExceeded || time.Since(start) != time.Second {
+			t.Errorf("got %v for %s after %v, want %s after 1s", e.status, e.reason, time.Since(start), report.ReasonDeadlineExceeded)
 		}
 		_ = ln.Close()
 	})
@@ -154,8 +156,8 @@ func TestDeadlineThatPassesAtTheStart(t *testing.T) {
 	if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK {
 		t.Fatalf("the first call: %v", e.status)
 	}
-	if e := callUpstream(lateContext{within(t, patience)}, t, u, nil); e.reason != ReasonDeadlineExceeded {
-		t.Errorf("got %v for %s (%s), want %s", e.status, e.reason, e.cause, ReasonDeadlineExceeded)
+	if e := callUpstream(lateContext{within(t, patience)}, t, u, nil); e.reason != report.ReasonDeadlineExceeded {
+		t.Errorf("got %v for %s (%s), want %s", e.status, e.reason, e.cause, report.ReasonDeadlineExceeded)
 	}
 }
 
@@ -249,7 +251,7 @@ func TestInProcessBackend(t *testing.T) {
 	// The connection's end may still be on its way; then comes no other.
 	for ctx := within(t, patience); ; {
 		e := callUpstream(ctx, t, u, nil)
-		if e.reason == ReasonUpstreamUnreachable {
+		if e.reason == report.ReasonUpstreamUnreachable {
 			break
 		}
 		if e.status.Code() != codes.Unavailable {
@@ -428,7 +430,7 @@ func TestBackendOverTLS(t *testing.T) {
 				}
 				return
 			}
-			if e.status.Code() != codes.Unavailable || e.origin != OriginCulvert || e.cause == "" {
+			if e.status.Code() != codes.Unavailable || e.origin != report.OriginCulvert || e.cause == "" {
 				t.Errorf("got %v of %s (%s), want UNAVAILABLE of culvert", e.status, e.origin, e.cause)
 			}
 			if msg := e.status.Message(); strings.Contains(msg, "x509") || strings.Contains(msg, "tls") {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
@@ -27,9 +28,9 @@ func (s *Server) keepAlive(gone func(error)) websocket.KeepAlive {
 // endedBy is why a connection ended whose client broke a rule.
 func endedBy(broken websocket.RuleError) string {
 	if broken.Code == websocket.StatusPolicyViolation {
-		return EndedFlood
+		return report.EndedFlood
 	}
-	return EndedProtocol
+	return report.EndedProtocol
 }
 
 // goodbye is the code with which a finished WebSocket is closed, and how long

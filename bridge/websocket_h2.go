@@ -57,7 +57,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 // watch gives up a client that answers no pings.
 func (c *tunnelConn) watch() {
 	c.ws.Watch(c.s.keepAlive(func(err error) {
-		ended := silenceFault(err).ends
+		ended := silenceFault(err).Ends
 		lifeOf(c.ws.NetConn()).end(ended)
 		code, _ := closeCode(ended)
 		c.closeWith(code)

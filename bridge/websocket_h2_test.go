@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
@@ -351,7 +352,7 @@ func TestHandshakesOverTheLimit(t *testing.T) {
 	if refused == nil || refused.StatusCode != http.StatusTooManyRequests || refused.Header.Get("Retry-After") == "" {
 		t.Errorf("of 20 tunnels at once one is answered %v, want 429 that says when to come back", refused)
 	}
-	if r := await(t, "the refusal", obs.refused); r.Key != keyHandshakes {
+	if r := await(t, "the refusal", obs.refused); r.Key != report.KeyHandshakes {
 		t.Errorf("the Observer is told of %+v", r)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
@@ -61,8 +62,8 @@ func TestCutIsNoEnd(t *testing.T) {
 		if n >= len(message) {
 			whole = 1
 		}
-		if len(messages) != whole || reasonOf(err) != ReasonClientGone {
-			t.Errorf("cut after %d of %d bytes: %d messages and %v; want %d and %s", n, len(message)+len(halfClose), len(messages), err, whole, ReasonClientGone)
+		if len(messages) != whole || reasonOf(err) != report.ReasonClientGone {
+			t.Errorf("cut after %d of %d bytes: %d messages and %v; want %d and %s", n, len(message)+len(halfClose), len(messages), err, whole, report.ReasonClientGone)
 		}
 		ws.Drop()
 	}
@@ -73,8 +74,8 @@ func TestCutIsNoEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = c.Close()
-	if _, err := (&socketBody{ws: ws}).Read(make([]byte, 10)); reasonOf(err) != ReasonClientGone {
-		t.Errorf("cut after the marker of a half-close: %v, want %s", err, ReasonClientGone)
+	if _, err := (&socketBody{ws: ws}).Read(make([]byte, 10)); reasonOf(err) != report.ReasonClientGone {
+		t.Errorf("cut after the marker of a half-close: %v, want %s", err, report.ReasonClientGone)
 	}
 	ws.Drop()
 }
@@ -91,7 +92,7 @@ func TestSocketBody(t *testing.T) {
 		name   string
 		frames [][]byte
 		want   [][]byte
-		reason Reason // of the end; empty: the half-close
+		reason report.Reason // of the end; empty: the half-close
 	}{
 		{"one message", [][]byte{data(body), wstest.Masked(wstest.Binary, []byte{1})}, whole, ""},
 		{"a message a byte", func() (f [][]byte) {
@@ -103,16 +104,16 @@ func TestSocketBody(t *testing.T) {
 		{"empty data between", [][]byte{data(body[:3]), data(""), data(""), data(body[3:]), wstest.Masked(wstest.Binary, []byte{1})}, whole, ""},
 		{"fragments", [][]byte{split, wstest.Masked(0, nil), wstest.Masked(wstest.Binary, []byte{1})}, whole, ""},
 		{"a ping between", [][]byte{data(body[:3]), wstest.Masked(wstest.Ping, []byte("p")), data(body[3:]), wstest.Masked(wstest.Binary, []byte{1})}, whole, ""},
-		{"half-close inside a message", [][]byte{data(body[:3]), wstest.Masked(wstest.Binary, []byte{1})}, nil, ReasonBadRequest},
-		{"an empty message", [][]byte{wstest.Masked(wstest.Binary, nil)}, nil, ReasonBadRequest},
-		{"another marker", [][]byte{wstest.Masked(wstest.Binary, []byte{2})}, nil, ReasonBadRequest},
-		{"a half-close with more", [][]byte{wstest.Masked(wstest.Binary, []byte{1, 0})}, nil, ReasonBadRequest},
-		{"text", [][]byte{wstest.Masked(wstest.Text, []byte("\x00"))}, nil, ReasonBadRequest},
-		{"a close", [][]byte{wstest.Masked(wstest.Close, []byte{0x03, 0xe8})}, nil, ReasonClientGone},
-		{"a close without a code", [][]byte{wstest.Masked(wstest.Close, nil)}, nil, ReasonClientGone},
-		{"no frame", [][]byte{[]byte("GET / HTTP/1.1\r\n\r\n")}, nil, ReasonBadRequest},
-		{"a frame that isn't masked", [][]byte{{0x82, 1, 0}}, nil, ReasonBadRequest},
-		{"a length with the top bit", [][]byte{{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}, nil, ReasonBadRequest},
+		{"half-close inside a message", [][]byte{data(body[:3]), wstest.Masked(wstest.Binary, []byte{1})}, nil, report.ReasonBadRequest},
+		{"an empty message", [][]byte{wstest.Masked(wstest.Binary, nil)}, nil, report.ReasonBadRequest},
+		{"another marker", [][]byte{wstest.Masked(wstest.Binary, []byte{2})}, nil, report.ReasonBadRequest},
+		{"a half-close with more", [][]byte{wstest.Masked(wstest.Binary, []byte{1, 0})}, nil, report.ReasonBadRequest},
+		{"text", [][]byte{wstest.Masked(wstest.Text, []byte("\x00"))}, nil, report.ReasonBadRequest},
+		{"a close", [][]byte{wstest.Masked(wstest.Close, []byte{0x03, 0xe8})}, nil, report.ReasonClientGone},
+		{"a close without a code", [][]byte{wstest.Masked(wstest.Close, nil)}, nil, report.ReasonClientGone},
+		{"no frame", [][]byte{[]byte("GET / HTTP/1.1\r\n\r\n")}, nil, report.ReasonBadRequest},
+		{"a frame that isn't masked", [][]byte{{0x82, 1, 0}}, nil, report.ReasonBadRequest},
+		{"a length with the top bit", [][]byte{{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}, nil, report.ReasonBadRequest},
 	} {
 		ws, end := socketPair(t, newServer(t, Config{Backend: nowhere}), 1<<10)
 		go func() { _, _ = io.Copy(io.Discard, end.R) }() // the pong, or a close
@@ -146,7 +147,7 @@ func TestDataAfterTheHalfClose(t *testing.T) {
 		t.Errorf("the half-close reads as %v, want EOF", err)
 	}
 	c.Send(t, wstest.Binary, []byte{0, 1})
-	if _, err := b.Read(make([]byte, 10)); reasonOf(err) != ReasonBadRequest {
-		t.Errorf("data after it reads as %v, want %s", err, ReasonBadRequest)
+	if _, err := b.Read(make([]byte, 10)); reasonOf(err) != report.ReasonBadRequest {
+		t.Errorf("data after it reads as %v, want %s", err, report.ReasonBadRequest)
 	}
 }

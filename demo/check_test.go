@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // newBridge is a real culvert, as cmd/culvert makes it for the demo.
@@ -23,18 +24,18 @@ func newBridge(c BridgeConfig) (Bridge, error) {
 
 type observer struct{ BridgeConfig }
 
-func (observer) ConnBegan(bridge.ConnInfo)                           {}
-func (observer) ConnEnded(bridge.ConnInfo)                           {}
-func (observer) CallBegan(*bridge.CallInfo)                          {}
-func (observer) CallHeader(*bridge.CallInfo, metadata.MD)            {}
-func (observer) CallMessage(*bridge.CallInfo, bridge.Direction, int) {}
-func (observer) Certificate(bridge.CertificateInfo)                  {}
+func (observer) ConnBegan(report.ConnInfo)                           {}
+func (observer) ConnEnded(report.ConnInfo)                           {}
+func (observer) CallBegan(*report.CallInfo)                          {}
+func (observer) CallHeader(*report.CallInfo, metadata.MD)            {}
+func (observer) CallMessage(*report.CallInfo, report.Direction, int) {}
+func (observer) Certificate(report.CertificateInfo)                  {}
 
-func (o observer) CallEnded(c *bridge.CallInfo) {
+func (o observer) CallEnded(c *report.CallInfo) {
 	o.BridgeConfig.CallEnded(Call{Transport: c.Transport, Method: c.Method, Status: c.Status, Duration: c.Duration})
 }
 
-func (o observer) Refused(r bridge.Refusal) {
+func (o observer) Refused(r report.Refusal) {
 	o.BridgeConfig.Refused(Refusal{Reason: string(r.Reason), Peer: r.Peer, Detail: r.Detail})
 }
 

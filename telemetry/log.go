@@ -11,7 +11,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // Log is an Observer that writes one line for each call that ended, a line for
@@ -30,7 +30,7 @@ type Log struct {
 	probes int           // likewise: connections that ended as EndedProbe
 }
 
-var _ bridge.Observer = (*Log)(nil)
+var _ report.Observer = (*Log)(nil)
 
 // NewLog returns a Log that writes to l.
 func NewLog(l *slog.Logger) *Log {
@@ -39,9 +39,9 @@ func NewLog(l *slog.Logger) *Log {
 
 // CallEnded writes the call's line. A defect of culvert is an error that
 // someone must act on; whatever else became of a call is information.
-func (o *Log) CallEnded(c *bridge.CallInfo) {
+func (o *Log) CallEnded(c *report.CallInfo) {
 	level := slog.LevelInfo
-	if c.Reason == bridge.ReasonInternal {
+	if c.Reason == report.ReasonInternal {
 		level = slog.LevelError
 	}
 	ctx := context.Background() // the call's own has ended
@@ -84,7 +84,7 @@ func (o *Log) CallEnded(c *bridge.CallInfo) {
 }
 
 // ConnBegan implements bridge.Observer.
-func (o *Log) ConnBegan(c bridge.ConnInfo) {
+func (o *Log) ConnBegan(c report.ConnInfo) {
 	o.log.LogAttrs(context.Background(), slog.LevelDebug, "connection began", ofConn(c)...)
 }
 
@@ -92,22 +92,22 @@ func (o *Log) ConnBegan(c bridge.ConnInfo) {
 // slow, or speaks no protocol. Anybody on the internet can cause such a line,
 // so there are no more than a few: each says how many before it were left out,
 // and those are at debug level.
-func (o *Log) ConnEnded(c bridge.ConnInfo) {
+func (o *Log) ConnEnded(c report.ConnInfo) {
 	attrs := ofConn(c)
 	level := slog.LevelDebug
 	switch c.Ended {
-	case bridge.EndedFlood:
+	case report.EndedFlood:
 		level = slog.LevelWarn
-	case bridge.EndedSlow, bridge.EndedProtocol:
+	case report.EndedSlow, report.EndedProtocol:
 		level = slog.LevelInfo
 	}
-	if c.Ended != bridge.EndedOrderly {
+	if c.Ended != report.EndedOrderly {
 		attrs = append(attrs, slog.String("reason", c.Ended))
 	}
 	if c.Cause != "" {
 		attrs = append(attrs, slog.String("cause", c.Cause))
 	}
-	if c.Ended == bridge.EndedProbe {
+	if c.Ended == report.EndedProbe {
 		o.countProbe()
 	}
 	if level > slog.LevelDebug {
@@ -145,7 +145,7 @@ func (o *Log) tell() (may bool, muted, probes int) {
 	return true, muted, probes
 }
 
-func ofConn(c bridge.ConnInfo) []slog.Attr {
+func ofConn(c report.ConnInfo) []slog.Attr {
 	attrs := make([]slog.Attr, 0, 5)
 	attrs = append(attrs, slog.String("peer", c.Peer))
 	if c.Listener != "" {
@@ -155,7 +155,7 @@ func ofConn(c bridge.ConnInfo) []slog.Attr {
 }
 
 // CallBegan writes a debug line, for calls that last.
-func (o *Log) CallBegan(c *bridge.CallInfo) {
+func (o *Log) CallBegan(c *report.CallInfo) {
 	o.log.LogAttrs(context.Background(), slog.LevelDebug, "call began",
 		slog.String("call_id", c.ID),
 		slog.String("transport", c.Transport),
@@ -165,14 +165,14 @@ func (o *Log) CallBegan(c *bridge.CallInfo) {
 }
 
 // CallHeader implements bridge.Observer. Metadata isn't logged.
-func (o *Log) CallHeader(*bridge.CallInfo, metadata.MD) {}
+func (o *Log) CallHeader(*report.CallInfo, metadata.MD) {}
 
 // CallMessage implements bridge.Observer. The call's line counts messages.
-func (o *Log) CallMessage(*bridge.CallInfo, bridge.Direction, int) {}
+func (o *Log) CallMessage(*report.CallInfo, report.Direction, int) {}
 
 // Certificate writes a line: a warning where somebody should have replaced the
 // certificate by now.
-func (o *Log) Certificate(c bridge.CertificateInfo) {
+func (o *Log) Certificate(c report.CertificateInfo) {
 	level, msg := slog.LevelInfo, "certificate in use"
 	switch {
 	case time.Now().After(c.NotAfter):
@@ -190,4 +190,4 @@ func (o *Log) Certificate(c bridge.CertificateInfo) {
 
 // Refused implements bridge.Observer. The bridge writes refusals itself, no
 // more of them than a person reads.
-func (o *Log) Refused(bridge.Refusal) {}
+func (o *Log) Refused(report.Refusal) {}

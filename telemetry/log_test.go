@@ -10,7 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // withoutTime makes lines that a test can compare.
@@ -28,16 +28,16 @@ func lines(level slog.Level, tell func(*Log)) string {
 }
 
 func TestOneLineACall(t *testing.T) {
-	call := bridge.CallInfo{
+	call := report.CallInfo{
 		ID: "c1", Transport: "grpc-web", Method: "/shop.v1.Orders/Get", Peer: "192.0.2.1:4711",
-		Duration: 12345678 * time.Nanosecond, Code: codes.OK, Origin: bridge.OriginUpstream,
+		Duration: 12345678 * time.Nanosecond, Code: codes.OK, Origin: report.OriginUpstream,
 		MessagesIn: 1, MessagesOut: 2, BytesIn: 3, BytesOut: 4,
 	}
 	refused := call
-	refused.Code, refused.Origin, refused.Reason = codes.Unavailable, bridge.OriginCulvert, bridge.ReasonUpstreamUnreachable
+	refused.Code, refused.Origin, refused.Reason = codes.Unavailable, report.OriginCulvert, report.ReasonUpstreamUnreachable
 	refused.Cause = "dial tcp 10.0.0.1:9000: \x1b[31mrefused\nlevel=ERROR msg=forged"
 	defect := call
-	defect.Code, defect.Origin, defect.Reason = codes.Internal, bridge.OriginCulvert, bridge.ReasonInternal
+	defect.Code, defect.Origin, defect.Reason = codes.Internal, report.OriginCulvert, report.ReasonInternal
 	named := call
 	named.Client, named.Listener = "spiffe://example.org/orders", "public"
 	odd := call
@@ -45,7 +45,7 @@ func TestOneLineACall(t *testing.T) {
 
 	const counts = "messages_in=1 messages_out=2 bytes_in=3 bytes_out=4 duration_ms=12.345"
 	for name, c := range map[string]struct {
-		call  bridge.CallInfo
+		call  report.CallInfo
 		level slog.Level
 		want  string
 	}{
@@ -67,18 +67,18 @@ func TestOneLineACall(t *testing.T) {
 // TestBadEndsOfConnections are told above debug level, but only a few.
 func TestBadEndsOfConnections(t *testing.T) {
 	for reason, want := range map[string]string{
-		bridge.EndedOrderly:  "",
-		bridge.EndedIdle:     "",
-		bridge.EndedAge:      "",
-		bridge.EndedShutdown: "",
-		bridge.EndedSilent:   "",
-		bridge.EndedProbe:    "",
-		bridge.EndedSlow:     `level=INFO msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=slow not_logged=0` + "\n",
-		bridge.EndedProtocol: `level=INFO msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=protocol not_logged=0` + "\n",
-		bridge.EndedFlood:    `level=WARN msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=flood not_logged=0` + "\n",
+		report.EndedOrderly:  "",
+		report.EndedIdle:     "",
+		report.EndedAge:      "",
+		report.EndedShutdown: "",
+		report.EndedSilent:   "",
+		report.EndedProbe:    "",
+		report.EndedSlow:     `level=INFO msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=slow not_logged=0` + "\n",
+		report.EndedProtocol: `level=INFO msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=protocol not_logged=0` + "\n",
+		report.EndedFlood:    `level=WARN msg="connection ended" peer=192.0.2.1:4711 tunnel=true reason=flood not_logged=0` + "\n",
 	} {
 		got := lines(slog.LevelInfo, func(o *Log) {
-			o.ConnEnded(bridge.ConnInfo{Peer: "192.0.2.1:4711", Tunnel: true, Ended: reason})
+			o.ConnEnded(report.ConnInfo{Peer: "192.0.2.1:4711", Tunnel: true, Ended: reason})
 		})
 		if got != want {
 			t.Errorf("%q:\ngot  %swant %s", reason, got, want)
@@ -86,10 +86,10 @@ func TestBadEndsOfConnections(t *testing.T) {
 	}
 	got := lines(slog.LevelInfo, func(o *Log) {
 		for range 3 {
-			o.ConnEnded(bridge.ConnInfo{Ended: bridge.EndedProbe})
+			o.ConnEnded(report.ConnInfo{Ended: report.EndedProbe})
 		}
-		o.ConnEnded(bridge.ConnInfo{Ended: bridge.EndedProtocol, Cause: "the client rejected the certificate: bad certificate"})
-		o.ConnEnded(bridge.ConnInfo{Ended: bridge.EndedProtocol})
+		o.ConnEnded(report.ConnInfo{Ended: report.EndedProtocol, Cause: "the client rejected the certificate: bad certificate"})
+		o.ConnEnded(report.ConnInfo{Ended: report.EndedProtocol})
 	})
 	if want := `level=INFO msg="connection ended" peer="" tunnel=false reason=protocol cause="the client rejected the certificate: bad certificate" not_logged=0 probes=3` + "\n" +
 		`level=INFO msg="connection ended" peer="" tunnel=false reason=protocol not_logged=0` + "\n"; got != want {
@@ -98,10 +98,10 @@ func TestBadEndsOfConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		got := lines(slog.LevelInfo, func(o *Log) {
 			for range 100 {
-				o.ConnEnded(bridge.ConnInfo{Ended: bridge.EndedFlood})
+				o.ConnEnded(report.ConnInfo{Ended: report.EndedFlood})
 			}
 			<-time.After(time.Second) // one may be told again
-			o.ConnEnded(bridge.ConnInfo{Ended: bridge.EndedFlood})
+			o.ConnEnded(report.ConnInfo{Ended: report.EndedFlood})
 		})
 		if n := strings.Count(got, "\n"); n != 21 || !strings.HasSuffix(got, "not_logged=80\n") {
 			t.Errorf("%d lines, want 21 of which the last says that 80 were left out:\n%s", n, got)
@@ -111,11 +111,11 @@ func TestBadEndsOfConnections(t *testing.T) {
 
 func TestCertificatesAreToldByTheirEnd(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
-	c := bridge.CertificateInfo{File: "/c.pem", Names: []string{"a.example", "*.b.example"}, NotAfter: now.Add(time.Hour)}
+	c := report.CertificateInfo{File: "/c.pem", Names: []string{"a.example", "*.b.example"}, NotAfter: now.Add(time.Hour)}
 	ending, expired := c, c
 	ending.Ending = true
 	expired.NotAfter = now.Add(-time.Hour)
-	for want, c := range map[string]bridge.CertificateInfo{
+	for want, c := range map[string]report.CertificateInfo{
 		`level=INFO msg="certificate in use"`:                     c,
 		`level=WARN msg="certificate expires soon: renew it"`:     ending,
 		`level=WARN msg="certificate expired: clients refuse it"`: expired,
@@ -129,14 +129,14 @@ func TestCertificatesAreToldByTheirEnd(t *testing.T) {
 
 func TestStoryOfAConnectionAtDebug(t *testing.T) {
 	tell := func(o *Log) {
-		conn := bridge.ConnInfo{Peer: "192.0.2.1:4711", Listener: "public", Tunnel: true}
-		call := &bridge.CallInfo{ID: "c1", Transport: "h2ts+grpc", Method: "/a.B/C", Peer: conn.Peer}
+		conn := report.ConnInfo{Peer: "192.0.2.1:4711", Listener: "public", Tunnel: true}
+		call := &report.CallInfo{ID: "c1", Transport: "h2ts+grpc", Method: "/a.B/C", Peer: conn.Peer}
 		o.ConnBegan(conn)
 		o.CallBegan(call)
 		o.CallHeader(call, nil)
-		o.CallMessage(call, bridge.Request, 5)
-		o.Refused(bridge.Refusal{Reason: bridge.ReasonNoRoute})
-		conn.Ended = bridge.EndedIdle
+		o.CallMessage(call, report.Request, 5)
+		o.Refused(report.Refusal{Reason: report.ReasonNoRoute})
+		conn.Ended = report.EndedIdle
 		o.ConnEnded(conn)
 	}
 	const want = `level=DEBUG msg="connection began" peer=192.0.2.1:4711 listener=public tunnel=true

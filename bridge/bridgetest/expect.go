@@ -9,7 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // wantUpstream wants a status that the backend made.
@@ -33,7 +33,7 @@ func (t *trial) wantOK(r result, messages ...[]byte) {
 }
 
 // wantCulvert wants a status that culvert made, for the reason.
-func (t *trial) wantCulvert(r result, code codes.Code, reason bridge.Reason) {
+func (t *trial) wantCulvert(r result, code codes.Code, reason report.Reason) {
 	t.Helper()
 	info := r.info()
 	if r.status.Code() != code || info.GetReason() != string(reason) {

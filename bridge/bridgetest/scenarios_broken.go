@@ -6,7 +6,7 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
 
-	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // brokenBackendScenarios have backends that no library would make. In all of
@@ -55,8 +55,8 @@ func diesAtEachByte(t *trial, how cut) {
 			c.cutAt(n, how)
 		})
 		r := t.unary(call{}, hello)
-		if r.status.Code() != codes.Unavailable || r.info().GetReason() != string(bridge.ReasonUpstreamReset) || r.info().GetMetadata()["sent"] != "maybe" {
-			t.Errorf("cut after %d bytes: status %v with %v, want UNAVAILABLE, %s, sent=maybe", n, r.status, r.info(), bridge.ReasonUpstreamReset)
+		if r.status.Code() != codes.Unavailable || r.info().GetReason() != string(report.ReasonUpstreamReset) || r.info().GetMetadata()["sent"] != "maybe" {
+			t.Errorf("cut after %d bytes: status %v with %v, want UNAVAILABLE, %s, sent=maybe", n, r.status, r.info(), report.ReasonUpstreamReset)
 		}
 		if len(r.messages) > 1 || len(r.messages) == 1 && string(r.messages[0]) != string(hello) {
 			t.Errorf("cut after %d bytes: messages %s", n, abridged(r.messages))
@@ -69,7 +69,7 @@ type broken struct {
 	name   string
 	script func(c *fakeConn, stream uint32)
 	code   codes.Code
-	reason bridge.Reason
+	reason report.Reason
 }
 
 func (t *trial) wantBroken(cases []broken) {
@@ -92,11 +92,11 @@ func endsWithoutTrailers(t *trial) {
 		{"a message ends the stream", func(c *fakeConn, stream uint32) {
 			c.ok(stream)
 			c.data(stream, true, frame(0, hello))
-		}, codes.Internal, bridge.ReasonMissingTrailers},
+		}, codes.Internal, report.ReasonMissingTrailers},
 		{"an empty frame ends the stream", func(c *fakeConn, stream uint32) {
 			c.ok(stream)
 			c.data(stream, true, nil)
-		}, codes.Internal, bridge.ReasonMissingTrailers},
+		}, codes.Internal, report.ReasonMissingTrailers},
 	})
 }
 
@@ -130,7 +130,7 @@ func endsInsideMessage(t *trial) {
 			c.ok(stream)
 			c.data(stream, false, whole[:n])
 			c.headers(stream, true, "grpc-status", "0")
-		}, codes.Internal, bridge.ReasonUpstreamReset})
+		}, codes.Internal, report.ReasonUpstreamReset})
 	}
 	t.wantBroken(cases)
 }
@@ -156,7 +156,7 @@ func resetsCall(t *trial) {
 	} {
 		cases = append(cases, broken{c.reset.String(), func(f *fakeConn, stream uint32) {
 			_ = f.framer.WriteRSTStream(stream, c.reset) // to memory
-		}, c.code, bridge.ReasonUpstreamReset})
+		}, c.code, report.ReasonUpstreamReset})
 	}
 	t.wantBroken(cases)
 }
@@ -169,7 +169,7 @@ func resetsAfterMessage(t *trial) {
 		_ = c.framer.WriteRSTStream(stream, http2.ErrCodeInternal) // to memory
 	})
 	r := t.unary(call{}, hello)
-	t.wantCulvert(r, codes.Internal, bridge.ReasonUpstreamReset)
+	t.wantCulvert(r, codes.Internal, report.ReasonUpstreamReset)
 }
 
 // refusesCall: REFUSED_STREAM says that nothing was processed, so the call may
@@ -181,7 +181,7 @@ func refusesCall(t *trial) {
 	}
 	answer(refuse)
 	answer(refuse)
-	t.wantCulvert(t.unary(call{}, hello), codes.Unavailable, bridge.ReasonUpstreamReset)
+	t.wantCulvert(t.unary(call{}, hello), codes.Unavailable, report.ReasonUpstreamReset)
 }
 
 // goesAway says that it hasn't processed the call. It may be tried once more,
@@ -198,7 +198,7 @@ func goesAway(t *trial) {
 		t.wantOK(r, hello)
 		return
 	}
-	t.wantCulvert(r, codes.Unavailable, bridge.ReasonUpstreamReset)
+	t.wantCulvert(r, codes.Unavailable, report.ReasonUpstreamReset)
 }
 
 func goesAwayAndFinishes(t *trial) {
@@ -226,16 +226,16 @@ func isNotGRPC(t *trial) {
 		"404": codes.Unimplemented, "429": codes.Unavailable, "431": codes.Unknown, "500": codes.Unknown, "502": codes.Unavailable,
 		"503": codes.Unavailable, "504": codes.Unavailable, "418": codes.Unknown,
 	} {
-		cases = append(cases, broken{status, page(status), code, bridge.ReasonUpstreamNotGRPC})
+		cases = append(cases, broken{status, page(status), code, report.ReasonUpstreamNotGRPC})
 	}
 	cases = append(cases,
-		broken{"a status in HTML's header", page("200", "grpc-status", "0"), codes.Unknown, bridge.ReasonUpstreamNotGRPC},
-		broken{"no body", func(c *fakeConn, stream uint32) { c.headers(stream, true, ":status", "502") }, codes.Unavailable, bridge.ReasonUpstreamNotGRPC},
+		broken{"a status in HTML's header", page("200", "grpc-status", "0"), codes.Unknown, report.ReasonUpstreamNotGRPC},
+		broken{"no body", func(c *fakeConn, stream uint32) { c.headers(stream, true, ":status", "502") }, codes.Unavailable, report.ReasonUpstreamNotGRPC},
 		broken{"HTML with trailers that say OK", func(c *fakeConn, stream uint32) {
 			c.headers(stream, false, ":status", "200", "content-type", "text/html")
 			c.data(stream, false, []byte("<html></html>"))
 			c.headers(stream, true, "grpc-status", "0")
-		}, codes.Unknown, bridge.ReasonUpstreamNotGRPC},
+		}, codes.Unknown, report.ReasonUpstreamNotGRPC},
 	)
 	t.wantBroken(cases)
 }
@@ -289,7 +289,7 @@ func unknownReplyFlag(t *trial) {
 			c.ok(stream)
 			c.data(stream, false, frame(flag, hello))
 			c.headers(stream, true, "grpc-status", "0")
-		}, codes.Internal, bridge.ReasonUpstreamReset})
+		}, codes.Internal, report.ReasonUpstreamReset})
 	}
 	t.wantBroken(cases)
 }
@@ -299,13 +299,13 @@ func breaksHTTP2(t *trial) {
 		{"header in the middle", func(c *fakeConn, stream uint32) {
 			c.ok(stream)
 			c.headers(stream, false, "x-again", "1")
-		}, codes.Internal, bridge.ReasonUpstreamReset},
+		}, codes.Internal, report.ReasonUpstreamReset},
 		{"bad binary metadata", func(c *fakeConn, stream uint32) {
 			c.ok(stream, "x-b-bin", "!!!")
 			c.headers(stream, true, "grpc-status", "0")
-		}, codes.Internal, bridge.ReasonUpstreamReset},
+		}, codes.Internal, report.ReasonUpstreamReset},
 		{"garbage instead of frames", func(c *fakeConn, _ uint32) {
 			c.out.WriteString("HTTP/1.1 400 Bad Request\r\n\r\n")
-		}, codes.Unavailable, bridge.ReasonUpstreamReset},
+		}, codes.Unavailable, report.ReasonUpstreamReset},
 	})
 }

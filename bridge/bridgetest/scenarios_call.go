@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 var callScenarios = []scenario{
@@ -496,7 +496,7 @@ func culvertTells(t *trial) {
 		t.Fatalf("culvert told of %d calls, want 1", len(calls))
 	}
 	c := calls[0]
-	if c.Transport != t.transport.label || c.Method != defaultMethod || c.ID == "" || c.Origin != bridge.OriginUpstream || c.Code != codes.OK {
+	if c.Transport != t.transport.label || c.Method != defaultMethod || c.ID == "" || c.Origin != report.OriginUpstream || c.Code != codes.OK {
 		t.Errorf("culvert told of %+v", c)
 	}
 	if c.MessagesIn != 1 || c.MessagesOut != 2 || c.BytesIn != int64(len(hello)) || c.BytesOut != int64(len(hello)) {

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 var cancelScenarios = []scenario{
@@ -273,7 +273,7 @@ func nothingLeft(t *trial) {
 		refused := t.openWith(cl, call{method: "/grpc.channelz.v1.Channelz/GetTopChannels"})
 		_ = refused.stream.send(hello) // refused at once
 		_ = refused.stream.closeSend()
-		t.wantCulvert(refused.end(), codes.Unimplemented, bridge.ReasonNoRoute)
+		t.wantCulvert(refused.end(), codes.Unimplemented, report.ReasonNoRoute)
 		cl.close()
 	}
 	if stacks := t.label.atMost(settled); stacks != "" {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 var compressionScenarios = []scenario{
@@ -71,7 +72,7 @@ func muchToExpand(t *trial) {
 	t.serve(echo, func(c *bridge.Config) { c.Limits.Address.DecompressedPerSecond = len(compressible) / 1000 })
 	t.wantOK(t.unary(call{encoding: "gzip"}, compressible), compressible)
 	r := t.unary(call{encoding: "gzip"}, compressible)
-	t.wantCulvert(r, codes.ResourceExhausted, bridge.ReasonLimitExceeded)
+	t.wantCulvert(r, codes.ResourceExhausted, report.ReasonLimitExceeded)
 	if got := r.info().GetMetadata()["limit"]; got != "limits.address.decompressed_bytes_per_second" {
 		t.Errorf("status %q for the limit %q", r.status.Message(), got)
 	}
@@ -132,7 +133,7 @@ func requestBomb(t *trial) {
 		t.Fatal(err)
 	}
 	_ = s.stream.closeSend() // refused already, maybe
-	t.wantTooLarge(s.end(), bridge.ReasonRequestTooLarge)
+	t.wantTooLarge(s.end(), report.ReasonRequestTooLarge)
 	t.neverWhole(t.backend.seen(), 0)
 	t.nextServed()
 }
@@ -144,7 +145,7 @@ func replyBomb(t *trial) {
 		c.data(stream, false, frame(flagCompressed, bomb()))
 		c.headers(stream, true, "grpc-status", "0")
 	})
-	t.wantTooLarge(t.unary(call{}, hello), bridge.ReasonResponseTooLarge)
+	t.wantTooLarge(t.unary(call{}, hello), report.ReasonResponseTooLarge)
 	answer(wholeAnswer)
 	t.wantOK(t.unary(call{}, hello), hello)
 }
@@ -160,7 +161,7 @@ func badGzipRequests(t *trial) {
 			t.Fatal(err)
 		}
 		_ = s.stream.closeSend() // refused already, maybe
-		t.wantCulvert(s.end(), codes.InvalidArgument, bridge.ReasonBadRequest)
+		t.wantCulvert(s.end(), codes.InvalidArgument, report.ReasonBadRequest)
 	}
 	t.neverWhole(t.backend.seen(), 0)
 	t.nextServed()
@@ -174,7 +175,7 @@ func badGzipReplies(t *trial) {
 			c.ok(stream, "grpc-encoding", "gzip")
 			c.data(stream, false, frame(flagCompressed, bad))
 			c.headers(stream, true, "grpc-status", "0")
-		}, codes.Internal, bridge.ReasonUpstreamReset})
+		}, codes.Internal, report.ReasonUpstreamReset})
 	}
 	t.wantBroken(cases)
 }
@@ -190,8 +191,8 @@ func compressedWithoutCoding(t *trial) {
 		}
 		_ = s.stream.closeSend() // refused already, maybe
 		r := s.end()
-		if r.status.Code() != codes.Internal || r.info().GetReason() != string(bridge.ReasonBadRequest) {
-			t.Errorf("grpc-encoding %q: status %v with %v, want INTERNAL with %s", encoding, r.status, r.info(), bridge.ReasonBadRequest)
+		if r.status.Code() != codes.Internal || r.info().GetReason() != string(report.ReasonBadRequest) {
+			t.Errorf("grpc-encoding %q: status %v with %v, want INTERNAL with %s", encoding, r.status, r.info(), report.ReasonBadRequest)
 		}
 	}
 	t.neverWhole(t.backend.seen(), 0)
@@ -203,7 +204,7 @@ func compressedReplyWithoutCoding(t *trial) {
 		c.ok(stream)
 		c.data(stream, false, frame(flagCompressed, gzipped(hello)))
 		c.headers(stream, true, "grpc-status", "0")
-	}, codes.Internal, bridge.ReasonUpstreamReset}})
+	}, codes.Internal, report.ReasonUpstreamReset}})
 }
 
 func unknownRequestCoding(t *trial) {
@@ -212,7 +213,7 @@ func unknownRequestCoding(t *trial) {
 	_ = s.stream.send(hello) // refused already, maybe
 	_ = s.stream.closeSend()
 	r := s.end()
-	t.wantCulvert(r, codes.Unimplemented, bridge.ReasonUnsupportedEncoding)
+	t.wantCulvert(r, codes.Unimplemented, report.ReasonUnsupportedEncoding)
 	accepts := append(r.header["grpc-accept-encoding"], r.trailer["grpc-accept-encoding"]...)
 	if !strings.Contains(strings.Join(accepts, ","), "gzip") {
 		t.Errorf("grpc-accept-encoding %q, want gzip among it", accepts)

@@ -7,7 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 var deadlineScenarios = []scenario{
@@ -64,8 +64,8 @@ func (t *trial) wantDeadline(r result) {
 	if r.status.Code() != codes.DeadlineExceeded {
 		t.Errorf("status %v, want DEADLINE_EXCEEDED", r.status)
 	}
-	if info := r.info(); info != nil && info.GetReason() != string(bridge.ReasonDeadlineExceeded) {
-		t.Errorf("reason %s, want %s", info.GetReason(), bridge.ReasonDeadlineExceeded)
+	if info := r.info(); info != nil && info.GetReason() != string(report.ReasonDeadlineExceeded) {
+		t.Errorf("reason %s, want %s", info.GetReason(), report.ReasonDeadlineExceeded)
 	}
 }
 
@@ -107,7 +107,7 @@ func expiredDeadline(t *trial) {
 		s := t.open(call{timeout: text})
 		_ = s.stream.send(hello) // the answer may be there already
 		_ = s.stream.closeSend()
-		t.wantCulvert(s.end(), codes.DeadlineExceeded, bridge.ReasonDeadlineExceeded)
+		t.wantCulvert(s.end(), codes.DeadlineExceeded, report.ReasonDeadlineExceeded)
 	}
 }
 
@@ -124,15 +124,15 @@ func absurdDeadline(t *trial) {
 func malformedDeadline(t *trial) {
 	t.serve(echo)
 	for _, text := range []string{"1", "S", "123456789S", "5s", "-1S", "+5S", "1.5S", "1 S", "0x1S", "1S2", "nonsense", "１S"} {
-		t.wantRefused(call{timeout: text}, codes.InvalidArgument, bridge.ReasonBadRequest)
+		t.wantRefused(call{timeout: text}, codes.InvalidArgument, report.ReasonBadRequest)
 	}
-	t.wantRefused(call{lines: [][2]string{{"grpc-timeout", ""}}}, codes.InvalidArgument, bridge.ReasonBadRequest)
+	t.wantRefused(call{lines: [][2]string{{"grpc-timeout", ""}}}, codes.InvalidArgument, report.ReasonBadRequest)
 	t.noneReached()
 }
 
 // wantRefused wants a call to end with culvert's own status. The scenario ends
 // with noneReached.
-func (t *trial) wantRefused(c call, code codes.Code, reason bridge.Reason) {
+func (t *trial) wantRefused(c call, code codes.Code, reason report.Reason) {
 	t.Helper()
 	s := t.open(c)
 	_ = s.stream.send(hello) // the answer may be there already

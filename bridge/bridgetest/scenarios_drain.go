@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 var drainScenarios = []scenario{
@@ -93,7 +94,7 @@ func drainEnds(t *trial) {
 	c := t.nextCall()
 	wait := t.drain(200 * time.Millisecond)
 	r := s.end()
-	t.wantCulvert(r, codes.Unavailable, bridge.ReasonDraining)
+	t.wantCulvert(r, codes.Unavailable, report.ReasonDraining)
 	t.wantSent(r, "maybe")
 	t.wantGoingAway(s)
 	wait()
@@ -106,7 +107,7 @@ func drainEndsUnfinished(t *trial) {
 	s.send(hello)
 	c := t.nextCall()
 	wait := t.drain(200 * time.Millisecond)
-	t.wantCulvert(s.end(), codes.Unavailable, bridge.ReasonDraining)
+	t.wantCulvert(s.end(), codes.Unavailable, report.ReasonDraining)
 	wait()
 	t.wantCancelled(c, goneIsSeen, false)
 }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 var flowScenarios = []scenario{
@@ -221,7 +222,7 @@ const small = 100 << 10
 
 func smallMessages(c *bridge.Config) { c.Limits.MessageBytes = small }
 
-func (t *trial) wantTooLarge(r result, reason bridge.Reason) {
+func (t *trial) wantTooLarge(r result, reason report.Reason) {
 	t.Helper()
 	t.wantCulvert(r, codes.ResourceExhausted, reason)
 	if m := r.status.Message(); !strings.Contains(m, "limits.message_bytes") {
@@ -245,7 +246,7 @@ func requestOverLimit(t *trial) {
 	s := t.open(call{})
 	_ = s.stream.send(patterned(small + 1)) // refused by its prefix, maybe before it is sent
 	_ = s.stream.closeSend()
-	t.wantTooLarge(s.end(), bridge.ReasonRequestTooLarge)
+	t.wantTooLarge(s.end(), report.ReasonRequestTooLarge)
 	t.neverWhole(t.backend.seen(), 0)
 	t.nextServed()
 }
@@ -270,7 +271,7 @@ func requestClaimsOverLimit(t *trial) {
 		if t.transport.lacks(fullDuplex) != "" {
 			s.closeSend()
 		}
-		t.wantTooLarge(s.end(), bridge.ReasonRequestTooLarge)
+		t.wantTooLarge(s.end(), report.ReasonRequestTooLarge)
 	}
 	t.neverWhole(t.backend.seen(), 0)
 	t.nextServed()
@@ -284,14 +285,14 @@ func requestOverLimitLater(t *trial) {
 		t.Errorf("got %q", got)
 	}
 	_ = s.stream.send(patterned(small + 1)) // refused by its prefix, maybe before it is sent
-	t.wantTooLarge(s.end(), bridge.ReasonRequestTooLarge)
+	t.wantTooLarge(s.end(), report.ReasonRequestTooLarge)
 	t.neverWhole(t.backend.seen(), 1)
 }
 
 func replyOverLimit(t *trial) {
 	t.serve(replyWith(hello, patterned(small+1), hello), smallMessages)
 	r := t.unary(call{}, hello)
-	t.wantTooLarge(r, bridge.ReasonResponseTooLarge)
+	t.wantTooLarge(r, report.ReasonResponseTooLarge)
 	if len(r.messages) != 1 || !bytes.Equal(r.messages[0], hello) {
 		t.Errorf("messages %s, want the one before", abridged(r.messages))
 	}
@@ -305,6 +306,6 @@ func replyClaimsOverLimit(t *trial) {
 			c.ok(stream)
 			c.data(stream, false, binary.BigEndian.AppendUint32([]byte{0}, length))
 		})
-		t.wantTooLarge(t.unary(call{}, hello), bridge.ReasonResponseTooLarge)
+		t.wantTooLarge(t.unary(call{}, hello), report.ReasonResponseTooLarge)
 	}
 }

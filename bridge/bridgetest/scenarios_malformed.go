@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
 
-	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // malformedScenarios: what can't be read costs the sender its call, with a
@@ -41,8 +41,8 @@ func (t *trial) refusedFrames(name string, whole int64, b []byte) {
 	_ = s.sendRaw(b)         // refused already, maybe
 	_ = s.stream.closeSend() // likewise
 	r := s.end()
-	if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(bridge.ReasonBadRequest) {
-		t.Errorf("%s: status %v with %v, want %s", name, r.status, r.info(), bridge.ReasonBadRequest)
+	if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(report.ReasonBadRequest) {
+		t.Errorf("%s: status %v with %v, want %s", name, r.status, r.info(), report.ReasonBadRequest)
 	}
 	t.neverWhole(t.backend.seen(), whole)
 }
@@ -96,7 +96,7 @@ func splitFrames(t *trial) {
 func badBinaryMetadata(t *trial) {
 	t.serve(echo)
 	for _, value := range []string{"!!!", "A", "AAEC,!", "AA=A", "===="} {
-		t.wantRefused(call{lines: [][2]string{{"x-b-bin", value}}}, codes.InvalidArgument, bridge.ReasonBadRequest)
+		t.wantRefused(call{lines: [][2]string{{"x-b-bin", value}}}, codes.InvalidArgument, report.ReasonBadRequest)
 	}
 	t.noneReached()
 }
@@ -136,8 +136,8 @@ func badText(t *trial) {
 		_ = s.stream.(wireSender).sendWire([]byte(text)) // refused already, maybe
 		_ = s.stream.closeSend()
 		r := s.end()
-		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(bridge.ReasonBadRequest) {
-			t.Errorf("%q: status %v with %v, want %s", text, r.status, r.info(), bridge.ReasonBadRequest)
+		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(report.ReasonBadRequest) {
+			t.Errorf("%q: status %v with %v, want %s", text, r.status, r.info(), report.ReasonBadRequest)
 		}
 		for _, c := range t.backend.seen() {
 			t.awaitEvent("the backend's call ends", c.ended)

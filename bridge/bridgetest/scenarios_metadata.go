@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 var metadataScenarios = []scenario{
@@ -375,9 +375,9 @@ func metadataOverTheLimit(t *trial) {
 		var he *httpError
 		switch {
 		case r.status != nil:
-			t.wantCulvert(r, codes.ResourceExhausted, bridge.ReasonMetadataTooLarge)
+			t.wantCulvert(r, codes.ResourceExhausted, report.ReasonMetadataTooLarge)
 		case !asHTTP(r.err, &he) || he.code != 431:
-			t.Errorf("ended with %v, want HTTP status 431 or %s", r.err, bridge.ReasonMetadataTooLarge)
+			t.Errorf("ended with %v, want HTTP status 431 or %s", r.err, report.ReasonMetadataTooLarge)
 		}
 	} else {
 		t.Errorf("open: %v", err)
@@ -397,5 +397,5 @@ func responseMetadataOverTheLimit(t *trial) {
 		c.ok(stream, fields...)
 		c.headers(stream, true, "grpc-status", "0")
 	})
-	t.wantCulvert(t.unary(call{}, hello), codes.ResourceExhausted, bridge.ReasonMetadataTooLarge)
+	t.wantCulvert(t.unary(call{}, hello), codes.ResourceExhausted, report.ReasonMetadataTooLarge)
 }

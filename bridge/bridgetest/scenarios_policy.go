@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // policyScenarios are about what an operator sets, and about what culvert adds
@@ -59,7 +60,7 @@ func callID(t *trial) {
 		return // a refusal doesn't wait for the message that has the id
 	}
 	r = t.unary(call{method: "/grpc.channelz.v1.Channelz/GetServers", metadata: metadata.Pairs("x-request-id", "request-0043")}, hello)
-	t.wantCulvert(r, codes.Unimplemented, bridge.ReasonNoRoute)
+	t.wantCulvert(r, codes.Unimplemented, report.ReasonNoRoute)
 	if got := r.info().GetMetadata()["call_id"]; got != "request-0043" {
 		t.Errorf("call_id of the status is %q, want request-0043", got)
 	}
@@ -163,11 +164,11 @@ func compressedBodies(t *trial) {
 	t.wantOK(send("identity", text(frame(0, hello))), hello)
 	t.allEnded(t.observer)
 	t.backend.handleNext(untilCancelled)
-	t.wantTooLarge(send("gzip", gzipped(text(frame(0, make([]byte, 100*small))))), bridge.ReasonRequestTooLarge)
-	t.wantCulvert(send("gzip", []byte("no gzip")), codes.InvalidArgument, bridge.ReasonBadRequest)
+	t.wantTooLarge(send("gzip", gzipped(text(frame(0, make([]byte, 100*small))))), report.ReasonRequestTooLarge)
+	t.wantCulvert(send("gzip", []byte("no gzip")), codes.InvalidArgument, report.ReasonBadRequest)
 	whole := gzipped(text(frame(0, hello)))
-	t.wantCulvert(send("gzip", whole[:len(whole)-3]), codes.InvalidArgument, bridge.ReasonBadRequest)
-	t.wantCulvert(send("br", whole), codes.Unimplemented, bridge.ReasonUnsupportedEncoding)
+	t.wantCulvert(send("gzip", whole[:len(whole)-3]), codes.InvalidArgument, report.ReasonBadRequest)
+	t.wantCulvert(send("br", whole), codes.Unimplemented, report.ReasonUnsupportedEncoding)
 	for _, c := range t.backend.seen() {
 		t.awaitEvent("the backend's call ends", c.ended)
 		if c.halfClosed.Load() && c.ctx().Err() == nil {
@@ -187,7 +188,7 @@ func overLimit(key string, configure func(*bridge.Config)) func(*trial) {
 		first.closeSend()
 		first.recv()
 		r := t.unary(call{}, hello)
-		t.wantCulvert(r, codes.ResourceExhausted, bridge.ReasonLimitExceeded)
+		t.wantCulvert(r, codes.ResourceExhausted, report.ReasonLimitExceeded)
 		if got := r.info().GetMetadata()["limit"]; got != key || !strings.Contains(r.status.Message(), "("+key+")") {
 			t.Errorf("status %q with the limit %q, want %s in both", r.status.Message(), got, key)
 		}
@@ -227,7 +228,7 @@ func triedLimits(t *trial) {
 func idleLimit(t *trial) {
 	t.serve(trickle(nil), func(c *bridge.Config) { c.Limits.IdleTimeout = 150 * time.Millisecond })
 	r := t.unary(call{}, hello)
-	t.wantCulvert(r, codes.Unavailable, bridge.ReasonIdleTimeout)
+	t.wantCulvert(r, codes.Unavailable, report.ReasonIdleTimeout)
 	t.wantSent(r, "maybe")
 	t.wantCancelled(t.nextCall(), goneIsSeen, false)
 }
@@ -235,7 +236,7 @@ func idleLimit(t *trial) {
 func ageLimit(t *trial) {
 	t.serve(trickle(nil), func(c *bridge.Config) { c.Limits.MaxAge = 150 * time.Millisecond })
 	r := t.unary(call{}, hello)
-	t.wantCulvert(r, codes.Unavailable, bridge.ReasonMaxAge)
+	t.wantCulvert(r, codes.Unavailable, report.ReasonMaxAge)
 	t.wantSent(r, "maybe")
 	t.wantCancelled(t.nextCall(), goneIsSeen, false)
 }
@@ -245,7 +246,7 @@ func slowSenderLimit(t *trial) {
 	t.serve(echo, func(c *bridge.Config) { c.Limits.SlowSenderTimeout = 200 * time.Millisecond })
 	s := t.open(call{})
 	s.sendHalf()
-	t.wantCulvert(s.end(), codes.DeadlineExceeded, bridge.ReasonSlowSender)
+	t.wantCulvert(s.end(), codes.DeadlineExceeded, report.ReasonSlowSender)
 	t.allEnded(t.observer)
 	t.nextServed()
 }
@@ -263,8 +264,8 @@ func slowConsumerLimit(t *trial) {
 	}
 	t.allEnded(t.observer)
 	calls, _, _ := t.observer.ended()
-	if len(calls) != 1 || calls[0].Reason != bridge.ReasonSlowConsumer {
-		t.Errorf("culvert told of %+v, want %s", calls, bridge.ReasonSlowConsumer)
+	if len(calls) != 1 || calls[0].Reason != report.ReasonSlowConsumer {
+		t.Errorf("culvert told of %+v, want %s", calls, report.ReasonSlowConsumer)
 	}
 }
 
@@ -280,7 +281,7 @@ func listenerTransports(t *trial) {
 	others := slices.DeleteFunc(bridge.Transports(), func(name string) bool { return name == refused })
 	t.startClient(t.listenAlso(bridge.Listener{Transports: others}))
 	r := t.unary(call{}, hello)
-	t.wantCulvert(r, codes.Unimplemented, bridge.ReasonNoRoute)
+	t.wantCulvert(r, codes.Unimplemented, report.ReasonNoRoute)
 	if !strings.Contains(r.status.Message(), "listen[].transports") {
 		t.Errorf("status %q doesn't name listen[].transports", r.status.Message())
 	}

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 var statusScenarios = []scenario{
@@ -215,7 +215,7 @@ func statusInLibraryWords(t *trial) {
 // its status passes with its details.
 func statusClaimsCulvert(t *trial) {
 	st, err := status.New(codes.Unavailable, "inner").WithDetails(&errdetails.ErrorInfo{
-		Reason: string(bridge.ReasonDraining), Domain: "culvert", Metadata: map[string]string{"call_id": "inner-1", "sent": "no"},
+		Reason: string(report.ReasonDraining), Domain: "culvert", Metadata: map[string]string{"call_id": "inner-1", "sent": "no"},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 var upstreamScenarios = []scenario{
@@ -43,7 +44,7 @@ func backendDownThenUp(t *trial) {
 	t.startClient(t.address)
 	for range 2 {
 		r := t.unary(call{}, hello)
-		t.wantCulvert(r, codes.Unavailable, bridge.ReasonUpstreamUnreachable)
+		t.wantCulvert(r, codes.Unavailable, report.ReasonUpstreamUnreachable)
 		t.wantSent(r, "no")
 	}
 	b, err := startBackend(address, echo)
@@ -89,7 +90,7 @@ func backendStops(t *trial) {
 		if r.status == nil {
 			t.Fatalf("the call ended without a status: %v", r.err)
 		}
-		t.wantCulvert(r, codes.Unavailable, bridge.ReasonUpstreamReset)
+		t.wantCulvert(r, codes.Unavailable, report.ReasonUpstreamReset)
 		t.wantSent(r, "maybe")
 	})
 }
@@ -152,7 +153,7 @@ func backendRestarts(t *trial) {
 
 func deniedMethod(t *trial) {
 	t.serve(echo, func(c *bridge.Config) { c.DenyMethods = []string{"culvert.test.Scenario/Den*"} })
-	t.wantRefused(call{method: "/culvert.test.Scenario/Denied"}, codes.Unimplemented, bridge.ReasonNoRoute)
+	t.wantRefused(call{method: "/culvert.test.Scenario/Denied"}, codes.Unimplemented, report.ReasonNoRoute)
 	t.noneReached()
 }
 
@@ -160,7 +161,7 @@ func allowedMethods(t *trial) {
 	t.serve(echo, func(c *bridge.Config) {
 		c.AllowMethods = []string{"culvert.test.Scenario/*", "grpc.channelz.v1.Channelz/*"}
 	})
-	t.wantRefused(call{method: "/culvert.test.Other/Call"}, codes.Unimplemented, bridge.ReasonNoRoute)
+	t.wantRefused(call{method: "/culvert.test.Other/Call"}, codes.Unimplemented, report.ReasonNoRoute)
 	t.noneReached()
 	t.wantOK(t.unary(call{method: "/grpc.channelz.v1.Channelz/GetServers"}, hello), hello)
 }
@@ -168,7 +169,7 @@ func allowedMethods(t *trial) {
 func insideServices(t *trial) {
 	t.serve(echo)
 	for _, method := range []string{"/grpc.channelz.v1.Channelz/GetServers", "/grpc.binarylog.v1.BinaryLog/Read"} {
-		t.wantRefused(call{method: method}, codes.Unimplemented, bridge.ReasonNoRoute)
+		t.wantRefused(call{method: method}, codes.Unimplemented, report.ReasonNoRoute)
 	}
 	t.noneReached()
 }

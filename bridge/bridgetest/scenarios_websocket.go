@@ -7,7 +7,7 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/grpc/codes"
 
-	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // onWebSocket opens the WebSocket of a call and lets a table write to it.
@@ -61,8 +61,8 @@ func badWebSocketMessages(t *trial) {
 		"unknown marker after a call": {block, dataMessage(whole), binaryMessage(0xff)},
 	} {
 		r := t.onWebSocket(func(s *websocketStream) { s.write(messages...) })
-		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(bridge.ReasonBadRequest) {
-			t.Errorf("%s: status %v with %v, want %s", name, r.status, r.info(), bridge.ReasonBadRequest)
+		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(report.ReasonBadRequest) {
+			t.Errorf("%s: status %v with %v, want %s", name, r.status, r.info(), report.ReasonBadRequest)
 		}
 		for _, c := range t.backend.seen() {
 			t.awaitEvent("the backend's call ends", c.ended)
@@ -75,7 +75,7 @@ func badWebSocketMessages(t *trial) {
 	// After the half-close nothing can be said; saying more is no cut, though.
 	t.backend.handleNext(untilCancelled)
 	r := t.onWebSocket(func(s *websocketStream) { s.write(block, dataMessage(whole), binaryMessage(1), dataMessage(whole)) })
-	t.wantCulvert(r, codes.InvalidArgument, bridge.ReasonBadRequest)
+	t.wantCulvert(r, codes.InvalidArgument, report.ReasonBadRequest)
 }
 
 func badHeaderBlocks(t *trial) {
@@ -89,13 +89,13 @@ func badHeaderBlocks(t *trial) {
 		headerBlock + "grpc-timeout: soon\r\n",
 	} {
 		r := t.onWebSocket(func(s *websocketStream) { s.write(binaryMessage([]byte(block)...), binaryMessage(1)) })
-		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(bridge.ReasonBadRequest) {
-			t.Errorf("%q: status %v with %v, want %s", block, r.status, r.info(), bridge.ReasonBadRequest)
+		if r.status.Code() != codes.InvalidArgument || r.info().GetReason() != string(report.ReasonBadRequest) {
+			t.Errorf("%q: status %v with %v, want %s", block, r.status, r.info(), report.ReasonBadRequest)
 		}
 	}
 	big := headerBlock + strings.Repeat("x-big: "+strings.Repeat("v", 1000)+"\r\n", 200)
 	r := t.onWebSocket(func(s *websocketStream) { s.write(binaryMessage([]byte(big)...), binaryMessage(1)) })
-	t.wantCulvert(r, codes.ResourceExhausted, bridge.ReasonMetadataTooLarge)
+	t.wantCulvert(r, codes.ResourceExhausted, report.ReasonMetadataTooLarge)
 	t.noneReached()
 }
 

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
@@ -25,7 +25,7 @@ import (
 type keyring struct {
 	config *config.Loaded
 	log    *slog.Logger
-	obs    bridge.Observer // nil: none
+	obs    report.Observer // nil: none
 	out    io.Writer       // for people: how to trust a new authority
 	look   bool            // of validate: no authority is made, no CA is asked
 
@@ -49,7 +49,7 @@ type sharedProvider struct {
 
 // openKeyring reads what is needed towards the backend; provider reads what a
 // listener needs.
-func openKeyring(c *config.Loaded, log *slog.Logger, obs bridge.Observer, out io.Writer) (*keyring, error) {
+func openKeyring(c *config.Loaded, log *slog.Logger, obs report.Observer, out io.Writer) (*keyring, error) {
 	k := &keyring{config: c, log: log, obs: obs, out: out, told: map[string]toldCertificate{}}
 	if t := c.Backend.TLS; t.Enabled {
 		var err error
@@ -307,7 +307,7 @@ func (k *keyring) certificate(c proxytls.Certificate) {
 		k.telling.Unlock()
 	}
 	if k.obs != nil && (!was || before != state) {
-		k.obs.Certificate(bridge.CertificateInfo{File: c.File, Names: c.Names, NotAfter: c.NotAfter, Ending: state.ending})
+		k.obs.Certificate(report.CertificateInfo{File: c.File, Names: c.Names, NotAfter: c.NotAfter, Ending: state.ending})
 	}
 }
 

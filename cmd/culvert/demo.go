@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/demo"
 )
 
@@ -79,15 +80,15 @@ func newDemoBridge(c demo.BridgeConfig) (demo.Bridge, error) {
 type demoObserver struct{ to demo.BridgeConfig }
 
 // The demo doesn't show these.
-func (demoObserver) ConnBegan(bridge.ConnInfo)                           {}
-func (demoObserver) ConnEnded(bridge.ConnInfo)                           {}
-func (demoObserver) CallBegan(*bridge.CallInfo)                          {}
-func (demoObserver) CallHeader(*bridge.CallInfo, metadata.MD)            {}
-func (demoObserver) CallMessage(*bridge.CallInfo, bridge.Direction, int) {}
-func (demoObserver) Certificate(bridge.CertificateInfo)                  {}
+func (demoObserver) ConnBegan(report.ConnInfo)                           {}
+func (demoObserver) ConnEnded(report.ConnInfo)                           {}
+func (demoObserver) CallBegan(*report.CallInfo)                          {}
+func (demoObserver) CallHeader(*report.CallInfo, metadata.MD)            {}
+func (demoObserver) CallMessage(*report.CallInfo, report.Direction, int) {}
+func (demoObserver) Certificate(report.CertificateInfo)                  {}
 
 // CallEnded implements bridge.Observer.
-func (o demoObserver) CallEnded(c *bridge.CallInfo) {
+func (o demoObserver) CallEnded(c *report.CallInfo) {
 	o.to.CallEnded(demo.Call{
 		Transport:   c.Transport,
 		Method:      c.Method,
@@ -101,6 +102,6 @@ func (o demoObserver) CallEnded(c *bridge.CallInfo) {
 }
 
 // Refused implements bridge.Observer.
-func (o demoObserver) Refused(r bridge.Refusal) {
+func (o demoObserver) Refused(r report.Refusal) {
 	o.to.Refused(demo.Refusal{Reason: string(r.Reason), Peer: r.Peer, Detail: r.Detail})
 }

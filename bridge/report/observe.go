@@ -1,4 +1,4 @@
-package bridge
+package report
 
 import (
 	"time"
@@ -111,14 +111,14 @@ type CertificateInfo struct {
 	Ending   bool // it should have been replaced by now
 }
 
-// silent is the Observer of a Server that was given none.
-type silent struct{}
+// Discard is an Observer that does nothing.
+type Discard struct{}
 
-func (silent) ConnBegan(ConnInfo)                    {}
-func (silent) ConnEnded(ConnInfo)                    {}
-func (silent) CallBegan(*CallInfo)                   {}
-func (silent) CallHeader(*CallInfo, metadata.MD)     {}
-func (silent) CallMessage(*CallInfo, Direction, int) {}
-func (silent) CallEnded(*CallInfo)                   {}
-func (silent) Refused(Refusal)                       {}
-func (silent) Certificate(CertificateInfo)           {}
+func (Discard) ConnBegan(ConnInfo)                    {}
+func (Discard) ConnEnded(ConnInfo)                    {}
+func (Discard) CallBegan(*CallInfo)                   {}
+func (Discard) CallHeader(*CallInfo, metadata.MD)     {}
+func (Discard) CallMessage(*CallInfo, Direction, int) {}
+func (Discard) CallEnded(*CallInfo)                   {}
+func (Discard) Refused(Refusal)                       {}
+func (Discard) Certificate(CertificateInfo)           {}

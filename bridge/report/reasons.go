@@ -1,4 +1,4 @@
-package bridge
+package report
 
 import "google.golang.org/grpc/codes"
 
@@ -43,8 +43,6 @@ type ReasonInfo struct {
 	Remedy  string // what to do about it
 }
 
-//go:generate go test -count=1 -run TestGeneratedPages . -update
-
 // reasons is the table. A reason whose code depends on what the upstream said
 // has the code that it most often has.
 var reasons = []ReasonInfo{
@@ -77,7 +75,10 @@ var reasons = []ReasonInfo{
 // Reasons returns the table of the statuses that culvert makes itself.
 func Reasons() []ReasonInfo { return append([]ReasonInfo(nil), reasons...) }
 
-var reasonRows = func() map[Reason]ReasonInfo {
+// Row is the reason's line in the table.
+func (r Reason) Row() ReasonInfo { return rows[r] }
+
+var rows = func() map[Reason]ReasonInfo {
 	rows := make(map[Reason]ReasonInfo, len(reasons))
 	for _, row := range reasons {
 		rows[row.Reason] = row

@@ -1,4 +1,4 @@
-package bridge
+package report
 
 import (
 	"log/slog"
@@ -8,9 +8,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A refusalLog tells the operator which key would allow what was refused,
-// and not more often than a person reads.
-type refusalLog struct {
+// Refusals tells the operator which key would allow what was refused, and not more
+// often than a person reads.
+type Refusals struct {
 	log   *slog.Logger
 	obs   Observer
 	limit *rate.Limiter
@@ -19,11 +19,13 @@ type refusalLog struct {
 	skipped int
 }
 
-func newRefusalLog(log *slog.Logger, obs Observer) *refusalLog {
-	return &refusalLog{log: log, obs: obs, limit: rate.NewLimiter(rate.Every(5*time.Second), 5)}
+// NewRefusals returns a Refusals that also tells the Observer of each refusal.
+func NewRefusals(log *slog.Logger, obs Observer) *Refusals {
+	return &Refusals{log: log, obs: obs, limit: rate.NewLimiter(rate.Every(5*time.Second), 5)}
 }
 
-func (l *refusalLog) note(r Refusal, hint string) {
+// Note tells of a refusal. The hint says what would allow it.
+func (l *Refusals) Note(r Refusal, hint string) {
 	l.obs.Refused(r)
 	l.mu.Lock()
 	if !l.limit.Allow() {
@@ -45,3 +47,7 @@ func (l *refusalLog) note(r Refusal, hint string) {
 	facts = append(facts, slog.String("peer", r.Peer), slog.String("detail", r.Detail), slog.String("hint", hint), slog.Int("not_logged", skipped))
 	l.log.Warn(what, facts...) //nolint:sloglint // one of two constants
 }
+
+// Mutex returns the log's lock, for a watchdog that asks whether it is held for
+// ever.
+func (l *Refusals) Mutex() *sync.Mutex { return &l.mu }

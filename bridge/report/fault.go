@@ -1,0 +1,122 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// ErrorDomain is the domain of the ErrorInfo that every status of culvert's own
+// carries. The statuses of an upstream never get one.
+const ErrorDomain = "culvert"
+
+// A Fault is why culvert itself ends a call.
+type Fault struct {
+	Reason Reason
+	Code   codes.Code    // codes.OK: the reason's own
+	Text   string        // for the client
+	Remedy string        // empty: the row's
+	Sent   string        // for UNAVAILABLE: whether the call may have reached the backend, "no" or "maybe"
+	Cause  error         // for the log only
+	Limit  string        // the key of the limit that was reached
+	Retry  time.Duration // when to try again; 0: nothing is said
+	Mute   bool          // the client can't be told any more
+	Ends   string        // why the call's connection ends with it; empty: it doesn't, or not for that
+}
+
+// New returns the fault of a reason, with a text for the client.
+func New(reason Reason, text string) *Fault {
+	return &Fault{Reason: reason, Text: text}
+}
+
+// Newf is New with a format.
+func Newf(reason Reason, format string, args ...any) *Fault {
+	return New(reason, fmt.Sprintf(format, args...))
+}
+
+// OverLimit is the fault of a limit that is reached: its key, and when there may be
+// room again (0: nothing is said).
+func OverLimit(key string, retry time.Duration, text string) *Fault {
+	return &Fault{Reason: ReasonLimitExceeded, Text: text + " (" + key + ")", Limit: key, Retry: retry}
+}
+
+// UnlessRaised has the remedy name the limit that was met: a listener's or a
+// method's own, where the reason's row names that of all.
+func (f *Fault) UnlessRaised(key string) *Fault {
+	instead, _, _ := strings.Cut(f.Row().Remedy, " or raise ")
+	f.Remedy = instead + " or raise " + key
+	return f
+}
+
+// Because notes what lies behind the fault, for the log. A fault doesn't
+// unwrap to it: a connection's end of file is not the client's half-close.
+func (f *Fault) Because(err error) *Fault {
+	f.Cause = err
+	return f
+}
+
+// Ending says that the call's connection ends with it, and why.
+func (f *Fault) Ending(why string) *Fault {
+	f.Ends = why
+	return f
+}
+
+func (f *Fault) Error() string {
+	if f.Cause != nil {
+		return f.Text + ": " + f.Cause.Error()
+	}
+	return f.Text
+}
+
+// Row is the fault's line in the table.
+func (f *Fault) Row() ReasonInfo { return f.Reason.Row() }
+
+// Status renders the fault for a client: what happened, what to do, and the
+// call's id, under which the log has the rest.
+func (f *Fault) Status(callID string, detailed bool) *status.Status {
+	row := f.Row()
+	code := f.Code
+	if code == codes.OK {
+		code = row.Code
+	}
+	text := f.Text
+	if detailed && f.Cause != nil {
+		text = f.Error()
+	}
+	remedy := f.Remedy
+	if remedy == "" {
+		remedy = row.Remedy
+	}
+	if callID != "" {
+		remedy = strings.Replace(remedy, "this call id", "call id "+callID, 1)
+	}
+	st := status.New(code, text+" ("+remedy+")")
+	info := &errdetails.ErrorInfo{Reason: string(f.Reason), Domain: ErrorDomain, Metadata: map[string]string{}}
+	if callID != "" {
+		info.Metadata["call_id"] = callID
+	}
+	if code == codes.Unavailable {
+		info.Metadata["sent"] = "no"
+		if f.Sent != "" {
+			info.Metadata["sent"] = f.Sent
+		}
+	}
+	if f.Limit != "" {
+		info.Metadata["limit"] = f.Limit
+	}
+	details := []protoadapt.MessageV1{info}
+	if f.Retry > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(f.Retry)})
+	}
+	with, err := st.WithDetails(details...)
+	if err != nil { // only an OK status refuses details
+		return st
+	}
+	return with
+}

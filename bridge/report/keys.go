@@ -1,0 +1,37 @@
+package report
+
+// The keys that set the limits, as errors and refusals name them.
+const (
+	KeyMessageBytes  = "limits.message_bytes"
+	KeyHeaderBytes   = "limits.header_bytes"
+	KeyBufferedBytes = "limits.buffered_bytes"
+	KeyConnections   = "limits.connections"
+	KeyCalls         = "limits.calls"
+	KeyHandshakes    = "limits.handshakes_per_second"
+	KeyMemory        = "limits.memory"
+	KeySlowConsumer  = "limits.slow_consumer_timeout"
+	KeyIdle          = "limits.idle_timeout"
+	KeyMaxAge        = "limits.max_age"
+	KeySlowSender    = "limits.slow_sender_timeout"
+
+	KeyTrustedProxies = "trusted_proxies"     // whose word on clients counts
+	KeyProxyProtocol  = "proxy_protocol"      // who sends PROXY headers
+	KeyCertificates   = "tls.certificates"    // what clients have to show for a name
+	KeyTransports     = "listen[].transports" // which protocols a listener takes
+
+	KeyMaxConnections = "backend.max_connections"
+	KeyQueueTimeout   = "backend.queue_timeout"
+)
+
+// What the keys of further limits begin with.
+const (
+	KeyLimits         = "limits."
+	KeyAddressLimits  = "limits.address."
+	KeyMethodLimits   = "limits.methods[]."
+	KeyListenerLimits = "listen[].limits."
+
+	KeyMethodMessageBytes   = KeyMethodLimits + "message_bytes"
+	KeyMethodHeaderBytes    = KeyMethodLimits + "header_bytes"
+	KeyListenerMessageBytes = KeyListenerLimits + "message_bytes"
+	KeyListenerHeaderBytes  = KeyListenerLimits + "header_bytes"
+)
