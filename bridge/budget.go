@@ -122,8 +122,11 @@ func (b *budget) reserve(ctx context.Context, of class, n int64) error {
 	return err
 }
 
+// budgetPatience is how long to wait for room in limits.buffered_bytes.
+const budgetPatience = 10 * time.Second
+
 func budgetFault() *report.Fault {
-	return report.OverLimit(report.KeyBufferedBytes, anyMoment, "the messages being carried fill the memory that is allowed for them")
+	return report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the messages being carried fill the memory that is allowed for them")
 }
 
 // ask reserves n bytes, and returns whether that was at once; else ready is
@@ -217,9 +220,13 @@ func (l *ledger) sub(of class, n int) {
 	}
 }
 
-// classOf is the class of a reply: what fits the fixed window came unasked.
+// unaskedBytes is the largest reply that an upstream may send unasked: it fits the
+// window that each stream has from the beginning.
+const unaskedBytes = 256 << 10
+
+// classOf is the class of a reply.
 func classOf(bytes int) class {
-	if bytes > upstreamStreamWindow {
+	if bytes > unaskedBytes {
 		return reply
 	}
 	return small

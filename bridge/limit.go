@@ -46,7 +46,6 @@ const (
 	tunnelCloseTimeout = 2 * time.Second  // the same, where HTTP/2 has said goodbye already
 	lingerSilence      = 5 * time.Second  // of a client that is still sending to a closed connection
 	lingerTime         = 30 * time.Second // all in all
-	budgetPatience     = 10 * time.Second // waiting for room in limits.buffered_bytes
 	upstreamPatience   = 5 * time.Second  // waiting for a connection to the backend
 	writeGrace         = 250 * time.Millisecond
 	keepAliveIdle      = 10 * time.Second // TCP, of clients

@@ -151,9 +151,6 @@ type excess struct {
 	wait      time.Duration // until there may be room
 }
 
-// anyMoment is what is told of room that no clock makes.
-const anyMoment = time.Second
-
 // excess is one of the share's limits. The text takes the limit and whose it is.
 func (s share) excess(key string, wait time.Duration, text string, limit any) *excess {
 	return &excess{s.section + key, fmt.Sprintf(text, limit, s.of), wait}
@@ -218,7 +215,7 @@ func (u *callUse) begin(c *Call) error {
 // beginCall counts a call, or says why it may not begin: then it counts nothing.
 func (s share) beginCall(now clock) *excess {
 	if limit := s.rules.calls; limit > 0 && !enter(&s.tally.calls, limit) {
-		return s.excess("calls", anyMoment, "%d calls%s are running, which is the limit", limit)
+		return s.excess("calls", report.AnyMoment, "%d calls%s are running, which is the limit", limit)
 	}
 	if wait := s.tally.calling.take(s.callRate, now); wait > 0 {
 		s.endCall()

@@ -3,6 +3,8 @@ package bridge
 import (
 	"net"
 	"sync"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A connUse is what a connection counts with, from begin to end.
@@ -57,7 +59,7 @@ func (q *quotas) beginConn(from *address, l *listening) *excess {
 
 func (s share) beginConn(tls bool, now clock) *excess {
 	if limit := s.rules.connections; limit > 0 && !enter(&s.tally.connections, limit) {
-		return s.excess("connections", anyMoment, "%d connections%s are open, which is the limit", limit)
+		return s.excess("connections", report.AnyMoment, "%d connections%s are open, which is the limit", limit)
 	}
 	if !tls {
 		return nil

@@ -102,7 +102,7 @@ func connectError(text string) string {
 // refuseOverLimit answers what is not a call and too much of its kind: with
 // 429 where it is its client's, with 503 where it is everybody's. RFC 6585 §4.
 func (s *Server) refuseOverLimit(w http.ResponseWriter, r *http.Request, a *arrival, code int, err error) {
-	retry := anyMoment
+	retry := report.AnyMoment
 	if f := (*report.Fault)(nil); errors.As(err, &f) {
 		retry = f.Retry
 	}

@@ -269,7 +269,7 @@ func (r *running) lookAtConn(now int64, limits Limits) error {
 func (g *registry) relieve(now int64, stuck []*running) {
 	slices.SortFunc(stuck, func(a, b *running) int { return cmp.Compare(a.stuckSince(now), b.stuckSince(now)) })
 	for _, r := range stuck[:(len(stuck)+3)/4] {
-		r.cancel(report.OverLimit(report.KeyBufferedBytes, anyMoment, "the memory for messages is spent, and what this call holds of it did not get on"))
+		r.cancel(report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the memory for messages is spent, and what this call holds of it did not get on"))
 	}
 }
 

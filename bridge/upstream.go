@@ -78,7 +78,7 @@ type Backend struct {
 // to 16 MiB, and one slow reader then holds as much; the connection's costs no
 // memory, since its credit returns on arrival.
 const (
-	upstreamStreamWindow = 256 << 10
+	upstreamStreamWindow = unaskedBytes
 	upstreamConnWindow   = 16 << 20
 )
 

@@ -40,6 +40,9 @@ func Newf(reason Reason, format string, args ...any) *Fault {
 	return New(reason, fmt.Sprintf(format, args...))
 }
 
+// AnyMoment is when to try again where no clock makes room.
+const AnyMoment = time.Second
+
 // OverLimit is the fault of a limit that is reached: its key, and when there may be
 // room again (0: nothing is said).
 func OverLimit(key string, retry time.Duration, text string) *Fault {
