@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/memory"
 )
 
 // What may be read ahead of the client: so much that what is at hand goes out
@@ -106,13 +108,13 @@ func (q *replies) recv(ctx context.Context) (mem.BufferSlice, error) {
 		return nil, err
 	}
 	bytes := m.Len()
-	if classOf(bytes) == reply && q.up.compressed() {
-		if err := q.r.call.ledger.expanded(ctx, bytes); err != nil {
+	if memory.ClassOf(bytes) == memory.Reply && q.up.compressed() {
+		if err := q.r.call.ledger.Expanded(ctx, bytes); err != nil {
 			m.Free()
 			return nil, err
 		}
 	} else {
-		q.r.call.ledger.add(classOf(bytes), bytes)
+		q.r.call.ledger.Add(memory.ClassOf(bytes), bytes)
 	}
 	return m, nil
 }

@@ -11,13 +11,15 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge/memory"
 )
 
 // readingAhead opens a call whose backend sends so many messages of a size (in
 // all more than its window, so that the end is not at hand)
 // after a few small ones, and takes these, so that the rest is read ahead. At
 // the test's end the call is ended, and then nothing of it may be left.
-func readingAhead(t *testing.T, messages, size int) (*replies, *ledger) {
+func readingAhead(t *testing.T, messages, size int) (*replies, *memory.Ledger) {
 	t.Helper()
 	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
 		for n := range burst + messages {
@@ -33,7 +35,7 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *ledger) {
 		return nil
 	}))
 	backend, stop := InProcess(gs)
-	budget := newBudget(1 << 30)
+	budget := memory.New(1 << 30)
 	t.Cleanup(stop)
 	t.Cleanup(gs.Stop)
 	up, err := newUpstream(backend, DefaultLimits(), budget)
@@ -46,7 +48,7 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *ledger) {
 		}
 	})
 	ctx, cancel := context.WithCancelCause(t.Context())
-	l := &ledger{budget: budget}
+	l := &memory.Ledger{Budget: budget}
 	call, err := openCall(ctx, up, &Call{Method: testMethod, ledger: l}, metadata.MD{})
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +63,7 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *ledger) {
 		cancel(errFinished)
 		q.drop()
 		reader.Wait()
-		l.settle()
+		l.Settle()
 		wantUsed(t, budget, 0)
 	})
 	for n := range burst {
@@ -69,7 +71,7 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *ledger) {
 		if err != nil {
 			t.Fatalf("message %d: %v", n, err)
 		}
-		l.sub(small, m.Len())
+		l.Sub(memory.Small, m.Len())
 		m.Free()
 	}
 	if !q.ahead {
@@ -90,7 +92,7 @@ func TestReadingAheadIsBounded(t *testing.T) {
 			if q.count != c.want || !q.full {
 				t.Errorf("%d messages of %d bytes were read ahead, want %d", q.count, c.size, c.want)
 			}
-			if got, want := l.total(), int64(c.want*c.size); got != want {
+			if got, want := l.Total(), int64(c.want*c.size); got != want {
 				t.Errorf("the call is charged with %d bytes, want %d", got, want)
 			}
 		})
@@ -112,7 +114,7 @@ func TestReadAheadMessagesComeInOrder(t *testing.T) {
 				t.Fatalf("message %d came where %d was due", got, n)
 			}
 			more = next
-			l.sub(small, m.Len())
+			l.Sub(memory.Small, m.Len())
 			m.Free()
 		}
 		if !more {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -35,10 +36,10 @@ type Call struct {
 	codingRefused bool // so the client is told what can be read
 
 	progress progress
-	messages sizeLimit // of each; zero: the upstream's
-	headers  sizeLimit // of the metadata, either way
-	ledger   *ledger   // what is held for the call
-	use      callUse   // what the call counts with
+	messages sizeLimit      // of each; zero: the upstream's
+	headers  sizeLimit      // of the metadata, either way
+	ledger   *memory.Ledger // what is held for the call
+	use      callUse        // what the call counts with
 
 	// bind ties the Downstream to the call's context. It is called once,
 	// before anything of the Downstream.

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -19,7 +20,7 @@ import (
 // newCall makes the Call of a request that arrived. An error is told in the
 // call's own dialect, so the Call is good for that either way.
 func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
-	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer, ledger: &ledger{budget: s.budget}}
+	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer, ledger: &memory.Ledger{Budget: s.budget}}
 	c.use = s.useOf(a)
 	c.messages, c.headers = s.sizes(a.listening, c.use.method)
 	c.setCookies = s.cfg.ForwardSetCookies && a.origin.Credentials
@@ -99,7 +100,7 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	r := &running{call: c, cancel: cancel, conn: conn, spread: newSpread()}
 	c.bind(ctx, cancel)
 	defer s.report(r)
-	defer c.ledger.settle()
+	defer c.ledger.Settle()
 	s.registry.add(r)
 	defer s.registry.remove(r)
 	defer c.use.end()

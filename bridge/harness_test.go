@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -116,11 +117,11 @@ func hold(ss grpc.ServerStream) error {
 }
 
 // newLedger is the account of one call with a budget of its own.
-func newLedger(limit int64) *ledger { return &ledger{budget: newBudget(limit)} }
+func newLedger(limit int64) *memory.Ledger { return &memory.Ledger{Budget: memory.New(limit)} }
 
-func wantUsed(t testing.TB, b *budget, want int64) {
+func wantUsed(t testing.TB, b *memory.Budget, want int64) {
 	t.Helper()
-	if got := b.used.Load(); got != want {
+	if got := b.Used(); got != want {
 		t.Errorf("%d bytes are counted, want %d", got, want)
 	}
 }
@@ -137,7 +138,7 @@ func newServer(t testing.TB, cfg Config) *Server {
 		if err := s.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
-		if used := s.budget.used.Load(); used != 0 {
+		if used := s.budget.Used(); used != 0 {
 			t.Errorf("after the end %d bytes of messages are counted, want 0", used)
 		}
 	})
@@ -223,7 +224,7 @@ func elapse(d time.Duration) {
 
 // anObserver is a small working Observer: it passes each end on.
 type anObserver struct {
-	report.Discard
+	report.Observer
 	ended   chan *report.CallInfo
 	refused chan report.Refusal
 	conns   chan report.ConnInfo // that ended
@@ -231,7 +232,7 @@ type anObserver struct {
 
 func newObserver() *anObserver {
 	const most = 4096 // more than any test makes
-	return &anObserver{ended: make(chan *report.CallInfo, most), refused: make(chan report.Refusal, most), conns: make(chan report.ConnInfo, most)}
+	return &anObserver{Observer: report.Discard(), ended: make(chan *report.CallInfo, most), refused: make(chan report.Refusal, most), conns: make(chan report.ConnInfo, most)}
 }
 
 func (o *anObserver) CallEnded(c *report.CallInfo) { o.ended <- c }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -21,7 +22,7 @@ type messageReader struct {
 	ctx    context.Context // bounds the wait for memory, not the reading
 	body   io.Reader
 	limit  sizeLimit
-	ledger *ledger
+	ledger *memory.Ledger
 	use    *callUse
 	gets   *progress
 	coding string    // of the compressed messages: "" or "gzip"
@@ -111,13 +112,13 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 // before. Where room is scarce it comes for all the rest of the message at
 // once, so that whoever holds a part can finish it.
 func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
-	if n <= unpooledBytes {
+	if n <= memory.UnpooledBytes {
 		return m.tiny(n)
 	}
-	c := newClaim(m.ledger)
-	defer c.done()
+	c := memory.NewClaim(m.ledger)
+	defer c.Done()
 	defer m.gets.endRead()
-	out := mem.BufferSlice(c.first[:0])
+	out := c.Slice()
 	step := n
 	if n > 4<<10 {
 		step = 1 << 10
@@ -125,23 +126,23 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	partial := false // a defer inside the loop would cost each message a search
 	defer func() {
 		if partial {
-			m.ledger.sub(small, partialBytes)
+			m.ledger.Sub(memory.Small, memory.PartialBytes)
 		}
 	}()
-	for read, reserved := 0, 0; read < n; step = min(chunkBytes, n-read) {
+	for read, reserved := 0, 0; read < n; step = min(memory.ChunkBytes, n-read) {
 		if want := m.room(read, n); want > reserved {
-			if err := m.reserve(c, request, want-reserved, want); err != nil {
+			if err := m.reserve(c, memory.Request, want-reserved, want); err != nil {
 				out.Free()
 				return nil, err
 			}
 			reserved = want
 		}
-		chunk := c.buffer(step)
+		chunk := c.Buffer(step)
 		out = append(out, chunk)
 		m.gets.readPiece()
 		got, err := m.readFull(chunk.ReadOnlyData())
 		if read == 0 && got < n {
-			m.ledger.add(small, partialBytes)
+			m.ledger.Add(memory.Small, memory.PartialBytes)
 			partial = true
 		}
 		read += got
@@ -199,24 +200,24 @@ func (m *messageReader) room(read, n int) int {
 	switch {
 	case n <= 1<<10, read == 0 && n > 4<<10:
 		return 0
-	case read < smallBytes:
-		return min(n, smallBytes)
-	case m.ledger.budget.roomy():
-		return min(n, read+chunkBytes)
+	case read < memory.SmallBytes:
+		return min(n, memory.SmallBytes)
+	case m.ledger.Budget.Roomy():
+		return min(n, read+memory.ChunkBytes)
 	default:
 		return n
 	}
 }
 
 // reserve waits for room. Meanwhile the client isn't the one that is slow.
-func (m *messageReader) reserve(c *claim, share class, more, all int) error {
+func (m *messageReader) reserve(c *memory.Claim, share memory.Class, more, all int) error {
 	m.gets.endRead()
 	m.gets.endParts()
-	of := small
-	if all > smallBytes {
+	of := memory.Small
+	if all > memory.SmallBytes {
 		of = share
 	}
-	return c.reserve(m.ctx, of, more)
+	return c.Reserve(m.ctx, of, more)
 }
 
 // gunzip expands a message, stopping one byte beyond the limit.
@@ -231,21 +232,21 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		return nil, report.New(report.ReasonBadRequest, "a compressed message is not gzip").Because(err)
 	}
 	defer putGunzip(z)
-	c := newClaim(m.ledger)
-	defer c.done()
+	c := memory.NewClaim(m.ledger)
+	defer c.Done()
 	var out mem.BufferSlice
 	for total, reserved := 0, 0; ; {
 		// How large it grows is not known, so where room is scarce it is
 		// reserved for all that it may become. The packed message is held
 		// meanwhile: the other share's room can't wait for this one's.
 		if want := m.room(total, min(m.limit.bytes, noLimit-1)+1); want > reserved {
-			if err := m.reserve(c, reply, want-reserved, want); err != nil {
+			if err := m.reserve(c, memory.Reply, want-reserved, want); err != nil {
 				out.Free()
 				return nil, err
 			}
 			reserved = want
 		}
-		chunk := c.buffer(chunkBytes)
+		chunk := c.Buffer(memory.ChunkBytes)
 		n, err := io.ReadFull(z, chunk.ReadOnlyData())
 		m.use.expanded(n)
 		total += n

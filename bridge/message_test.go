@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -83,7 +84,7 @@ func reasonOf(err error) report.Reason {
 // one chunk, its borders, several chunks.
 func someMessages() [][]byte {
 	var messages [][]byte
-	for _, n := range []int{0, 1, 7, 1 << 10, 1<<10 + 1, chunkBytes - 1, chunkBytes, chunkBytes + 1, 3*chunkBytes + 100, 0} {
+	for _, n := range []int{0, 1, 7, 1 << 10, 1<<10 + 1, memory.ChunkBytes - 1, memory.ChunkBytes, memory.ChunkBytes + 1, 3*memory.ChunkBytes + 100, 0} {
 		messages = append(messages, pattern(n))
 	}
 	return messages
@@ -112,7 +113,7 @@ func TestMessagesAreTheSameWhateverTheChunks(t *testing.T) {
 		if !slices.EqualFunc(got, someMessages(), bytes.Equal) {
 			t.Errorf("%s: the messages differ", name)
 		}
-		wantUsed(t, m.ledger.budget, 0)
+		wantUsed(t, m.ledger.Budget, 0)
 	}
 }
 
@@ -158,7 +159,7 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		if reasonOf(err) != c.want || !strings.Contains(fmt.Sprint(err), c.says) {
 			t.Errorf("%s: got %d messages and %v, want %v that says %q", c.name, len(got), err, c.want, c.says)
 		}
-		wantUsed(t, m.ledger.budget, 0)
+		wantUsed(t, m.ledger.Budget, 0)
 	}
 }
 
@@ -177,7 +178,7 @@ func TestMessageAtTheLimitPasses(t *testing.T) {
 		if err != nil || len(got) != 1 || !bytes.Equal(got[0], want) {
 			t.Errorf("flag %d: got %d messages, %v; want the one of %d bytes", body[0], len(got), err, limit)
 		}
-		wantUsed(t, m.ledger.budget, 0)
+		wantUsed(t, m.ledger.Budget, 0)
 	}
 }
 
@@ -187,15 +188,15 @@ func TestBombIsNotExpanded(t *testing.T) {
 	const limit = 256 << 10
 	bomb := gzipped(make([]byte, 8<<20))
 	m := newReader(bytes.NewReader(framed(1, bomb)), limit, "gzip")
-	most := &peakPool{BufferPool: m.ledger.budget.pool}
-	m.ledger.budget.pool = most
+	most := &peakPool{BufferPool: m.ledger.Budget.Pool}
+	m.ledger.Budget.Pool = most
 	if _, err := readMessages(m); reasonOf(err) != report.ReasonRequestTooLarge {
 		t.Errorf("got %v, want %v", err, report.ReasonRequestTooLarge)
 	}
-	if packed := int64(len(bomb)) + chunkBytes; most.peak > limit+chunkBytes+packed {
+	if packed := int64(len(bomb)) + memory.ChunkBytes; most.peak > limit+memory.ChunkBytes+packed {
 		t.Errorf("a bomb of %d bytes made a reader hold %d, with a limit of %d", len(bomb), most.peak, limit)
 	}
-	wantUsed(t, m.ledger.budget, 0)
+	wantUsed(t, m.ledger.Budget, 0)
 }
 
 // peakPool notes the most that was out of the pool at once.
@@ -242,12 +243,12 @@ func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 	var m *messageReader
 	came := 0
 	body := readerFunc(func(p []byte) (int, error) {
-		held, bound := m.ledger.budget.used.Load(), int64(length+partialBytes)
+		held, bound := m.ledger.Budget.Used(), int64(length+memory.PartialBytes)
 		switch {
 		case came < 1<<10:
 			bound = 0
-		case came < smallBytes:
-			bound = smallBytes + partialBytes
+		case came < memory.SmallBytes:
+			bound = memory.SmallBytes + memory.PartialBytes
 		}
 		if held > bound {
 			t.Fatalf("with %d bytes of the message there, %d are held, want at most %d", came, held, bound)
@@ -269,20 +270,20 @@ func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 	if m.gets.reading.Load() != 0 {
 		t.Error("after the end the message is still noted as half read")
 	}
-	wantUsed(t, m.ledger.budget, 0)
+	wantUsed(t, m.ledger.Budget, 0)
 }
 
 func TestReaderThatWaitsForMemoryEndsWithItsCall(t *testing.T) {
 	cause := errors.New("the call ended")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	m := newReader(bytes.NewReader(framed(0, pattern(4*chunkBytes))), 1<<20, "")
+	m := newReader(bytes.NewReader(framed(0, pattern(4*memory.ChunkBytes))), 1<<20, "")
 	m.ctx = ctx
-	m.ledger.budget.limit = 3 * chunkBytes
+	m.ledger.Budget.Limit = 3 * memory.ChunkBytes
 	cancel(cause)
 	if _, err := m.next(); !errors.Is(err, cause) {
 		t.Errorf("got %v, want %v", err, cause)
 	}
-	wantUsed(t, m.ledger.budget, 0)
+	wantUsed(t, m.ledger.Budget, 0)
 }
 
 func TestBrokenBody(t *testing.T) {
@@ -340,7 +341,7 @@ func FuzzMessageReader(f *testing.F) {
 	f.Add(append(framed(0, []byte("hello")), framed(0, nil)...), uint8(3), 100, false)
 	f.Add(framed(1, gzipped([]byte("hello"))), uint8(2), 100, true)
 	f.Add(framed(1, gzipped(bytes.Repeat([]byte{0}, 10<<10))), uint8(7), 1<<10, true)
-	f.Add(framed(0, pattern(chunkBytes+1)), uint8(200), 1<<20, false)
+	f.Add(framed(0, pattern(memory.ChunkBytes+1)), uint8(200), 1<<20, false)
 	f.Add(framed(0, []byte("hello"))[:7], uint8(1), 100, false)
 	f.Add([]byte{0x80, 0, 0, 0, 0}, uint8(1), 100, false)
 	f.Add([]byte{0, 0xff, 0xff, 0xff, 0xff}, uint8(1), 1<<30, false)
@@ -381,8 +382,8 @@ func FuzzMessageReader(f *testing.F) {
 			t.Errorf("%x: %d bytes were left out in silence", body, len(body)-len(again))
 		}
 		for _, m := range []*messageReader{whole, inSteps} {
-			wantUsed(t, m.ledger.budget, 0)
-			if held := m.ledger.total(); held != 0 {
+			wantUsed(t, m.ledger.Budget, 0)
+			if held := m.ledger.Total(); held != 0 {
 				t.Errorf("%x: the call still holds %d bytes", body, held)
 			}
 		}

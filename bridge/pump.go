@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -117,7 +118,7 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies, d
 		r.call.progress.beginSend()
 		err = down.Send(m, more)
 		r.call.progress.endSend()
-		r.call.ledger.sub(classOf(bytes), bytes)
+		r.call.ledger.Sub(memory.ClassOf(bytes), bytes)
 		if err != nil {
 			return nil, clientWriteError(ctx, err)
 		}

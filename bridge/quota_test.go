@@ -526,7 +526,7 @@ func TestConnectionsCountWhereTheyBelong(t *testing.T) {
 // endsConns is an Observer that ends a connection while it is told of one that
 // is refused, as its close may.
 type endsConns struct {
-	report.Discard
+	report.Observer
 	ends *connUse
 	told bool
 }

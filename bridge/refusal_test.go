@@ -149,7 +149,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 // TestHostileTextStaysOnItsLine of the log.
 func TestHostileTextStaysOnItsLine(t *testing.T) {
 	var out bytes.Buffer
-	l := report.NewRefusals(slog.New(slog.NewTextHandler(&out, nil)), report.Discard{})
+	l := report.NewRefusals(slog.New(slog.NewTextHandler(&out, nil)), report.Discard())
 	l.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "hosts", Peer: "peer", Detail: "a\r\nlevel=INFO msg=\"all is well\"\x1b[2J"}, "h")
 	if got := strings.Count(out.String(), "\n"); got != 1 || strings.Contains(out.String(), "\x1b") {
 		t.Errorf("the log has %d lines: %q", got, out.String())

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
@@ -98,7 +99,7 @@ func (p *progress) messageSince() int64 {
 // would need.
 type registry struct {
 	limits Limits
-	budget *budget
+	budget *memory.Budget
 	clock  atomic.Int64 // seconds of looks so far, from 1; a coarse clock that costs nothing to read
 
 	mu      sync.Mutex
@@ -108,7 +109,7 @@ type registry struct {
 	looking bool
 }
 
-func newRegistry(limits Limits, budget *budget) *registry {
+func newRegistry(limits Limits, budget *memory.Budget) *registry {
 	g := &registry{limits: limits, budget: budget, calls: make(map[*running]struct{})}
 	g.changed.L = &g.mu
 	g.clock.Store(1)
@@ -157,7 +158,7 @@ func (g *registry) look() {
 	calls := slices.Collect(maps.Keys(g.calls))
 	g.mu.Unlock()
 	var stuck []*running
-	pressed := g.budget.pressed()
+	pressed := g.budget.Pressed()
 	for _, r := range calls {
 		if cause := r.look(now, g.limits); cause != nil {
 			r.cancel(cause)
@@ -276,13 +277,13 @@ func (g *registry) relieve(now int64, stuck []*running) {
 // stuckSince is since when a call that holds memory has not got on, if that
 // is long ago; else 0.
 func (r *running) stuckSince(now int64) int64 {
-	if r.call.ledger.total() <= chunkBytes/2 {
+	if r.call.ledger.Total() <= memory.ChunkBytes/2 {
 		return 0
 	}
 	p := &r.call.progress
 	oldest := int64(0)
 	for _, since := range []int64{p.sending.Load(), p.reading.Load(), p.passing.Load()} {
-		if since > 0 && elapsed(now, since) >= budgetPatience/2 && (oldest == 0 || since < oldest) {
+		if since > 0 && elapsed(now, since) >= memory.Patience/2 && (oldest == 0 || since < oldest) {
 			oldest = since
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -23,7 +24,7 @@ func watchedApart(t testing.TB, g *registry, apart spread) (*running, context.Co
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(errFinished) })
-	r := &running{call: &Call{ledger: &ledger{budget: g.budget}}, cancel: cancel, spread: apart}
+	r := &running{call: &Call{ledger: &memory.Ledger{Budget: g.budget}}, cancel: cancel, spread: apart}
 	r.call.progress.clock = &g.clock
 	g.add(r)
 	return r, ctx
@@ -31,7 +32,7 @@ func watchedApart(t testing.TB, g *registry, apart spread) (*running, context.Co
 
 // stopInside is a client that stops inside a message.
 func stopInside(r *running) {
-	r.call.ledger.add(small, chunkBytes)
+	r.call.ledger.Add(memory.Small, memory.ChunkBytes)
 	r.call.progress.readPiece()
 }
 
@@ -46,7 +47,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 func registryOf(limits Limits) *registry {
-	return newRegistry(limits.withDefaults(), newBudget(chunkBytes))
+	return newRegistry(limits.withDefaults(), memory.New(memory.ChunkBytes))
 }
 
 // wantEnd holds that the call is ended for the reason after the time: not a
@@ -117,19 +118,19 @@ func TestCallsAreLookedAfter(t *testing.T) {
 		{"half a message while nobody waits", Limits{SlowSenderTimeout: -1}, func(_ context.Context, _ *registry, r *running) { stopInside(r) }, never, "", ""},
 		{"half a message while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
 			stopInside(r)
-			_ = g.budget.reserve(ctx, small, g.budget.limit) // waits until the call ends
-		}, budgetPatience / 2, report.ReasonLimitExceeded, report.KeyBufferedBytes},
+			_ = g.budget.Reserve(ctx, memory.Small, g.budget.Limit) // waits until the call ends
+		}, memory.Patience / 2, report.ReasonLimitExceeded, report.KeyBufferedBytes},
 		{"a message not taken while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
-			r.call.ledger.add(small, chunkBytes)
+			r.call.ledger.Add(memory.Small, memory.ChunkBytes)
 			r.call.progress.beginSend()
-			_ = g.budget.reserve(ctx, small, g.budget.limit) // waits until the call ends
-		}, budgetPatience / 2, report.ReasonLimitExceeded, report.KeyBufferedBytes},
+			_ = g.budget.Reserve(ctx, memory.Small, g.budget.Limit) // waits until the call ends
+		}, memory.Patience / 2, report.ReasonLimitExceeded, report.KeyBufferedBytes},
 		{"a message that gets on while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
 			stopInside(r)
 			var waiter sync.WaitGroup
 			waiter.Go(func() {
 				for pause(ctx, time.Nanosecond) { // again when the patience is over
-					_ = g.budget.reserve(ctx, small, g.budget.limit)
+					_ = g.budget.Reserve(ctx, memory.Small, g.budget.Limit)
 				}
 			})
 			for pause(ctx, 3*time.Second) {
@@ -138,10 +139,10 @@ func TestCallsAreLookedAfter(t *testing.T) {
 			waiter.Wait()
 		}, never, "", ""},
 		{"little held while others wait for memory", Limits{SlowSenderTimeout: -1}, func(ctx context.Context, g *registry, r *running) {
-			r.call.ledger.add(small, 1<<10)
+			r.call.ledger.Add(memory.Small, 1<<10)
 			r.call.progress.readPiece()
 			for pause(ctx, time.Nanosecond) { // again when the patience is over
-				_ = g.budget.reserve(ctx, small, g.budget.limit)
+				_ = g.budget.Reserve(ctx, memory.Small, g.budget.Limit)
 			}
 		}, never, "", ""},
 	} {
@@ -293,10 +294,10 @@ func TestCallsComeAndGoDuringLooks(t *testing.T) {
 func TestCallThatBeginsDuringALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{MaxAge: time.Second})
-		next := &running{call: &Call{ledger: &ledger{budget: g.budget}}, cancel: func(error) {}}
+		next := &running{call: &Call{ledger: &memory.Ledger{Budget: g.budget}}, cancel: func(error) {}}
 		next.call.progress.clock = &g.clock
 		begun := false
-		first := &running{call: &Call{ledger: &ledger{budget: g.budget}}, cancel: func(error) {
+		first := &running{call: &Call{ledger: &memory.Ledger{Budget: g.budget}}, cancel: func(error) {
 			if !begun {
 				begun = true
 				g.add(next)

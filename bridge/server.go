@@ -14,6 +14,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
@@ -104,7 +105,7 @@ type Server struct {
 	origins  gate.Origins
 	vouched  vouchedNames
 	router   router
-	budget   *budget
+	budget   *memory.Budget
 	registry *registry
 	refusals *report.Refusals
 	mistakes *report.Refusals // of requests that aren't calls; apart, so that they hide no refusal
@@ -138,7 +139,7 @@ func New(cfg Config) (*Server, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.obs == nil {
-		s.obs = report.Discard{}
+		s.obs = report.Discard()
 	}
 	never := func() bool { return false }
 	if cfg.MemorySpent == nil {
@@ -158,7 +159,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.refusals = report.NewRefusals(s.log, s.obs)
-	s.mistakes = report.NewRefusals(s.log, report.Discard{})
+	s.mistakes = report.NewRefusals(s.log, report.Discard())
 	s.router.refusals, s.router.try = s.refusals, cfg.TryMethods
 	if s.quotas, err = newQuotas(s.limits, cfg.MethodLimits, cfg.TryLimits, s.refusals); err != nil {
 		return nil, err
@@ -166,7 +167,7 @@ func New(cfg Config) (*Server, error) {
 	s.files = newDescriptors(s.refusals, s.log, socket.DescriptorLimit())
 	s.own = &listening{cfg.ownListener(), s.quotas.listener(Quota{})}
 	s.vouched = newVouchedNames(cfg.VouchedHeaders)
-	s.budget = newBudget(s.limits.BufferedBytes)
+	s.budget = memory.New(s.limits.BufferedBytes)
 	if s.router.only, err = newUpstream(cfg.Backend, s.limits, s.budget); err != nil {
 		return nil, err
 	}

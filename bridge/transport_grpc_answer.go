@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -135,7 +136,7 @@ func (h *httpDown) contentType() string {
 func (h *httpDown) Send(m mem.BufferSlice, more bool) error {
 	flag := byte(0)
 	if h.answer.packed && m.Len() > 0 {
-		packed, err := compress(m, h.s.budget.pool)
+		packed, err := compress(m, h.s.budget.Pool)
 		if err != nil {
 			return report.New(report.ReasonInternal, "internal error").Because(err)
 		}
@@ -165,7 +166,7 @@ func (h *httpDown) sendFrame(flag byte, m mem.BufferSlice, more bool) error {
 		}
 	}
 	if client, ok := h.conn.(*clientConn); ok && more { // not on TLS and HTTP/2
-		client.batch.hold(h.s.budget.pool)
+		client.batch.hold(h.s.budget.Pool)
 	}
 	err := h.writeFrame(h.w, flag, m)
 	if err == nil && !more {
@@ -243,7 +244,7 @@ func (h *httpDown) Finish(st *status.Status, trailer metadata.MD) error {
 // readRest reads the short body of a call that was refused before anybody read
 // it, so that its HTTP/1.1 connection can go on.
 func (h *httpDown) readRest() {
-	if h.received || h.r.ProtoMajor != 1 || h.source.atEnd.Load() || h.r.ContentLength < 0 || h.r.ContentLength > smallBytes {
+	if h.received || h.r.ProtoMajor != 1 || h.source.atEnd.Load() || h.r.ContentLength < 0 || h.r.ContentLength > memory.SmallBytes {
 		return
 	}
 	_ = h.rc.SetReadDeadline(time.Now().Add(unreadTime)) // a foreign ResponseWriter may have none

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -78,7 +79,7 @@ type Backend struct {
 // to 16 MiB, and one slow reader then holds as much; the connection's costs no
 // memory, since its credit returns on arrival.
 const (
-	upstreamStreamWindow = unaskedBytes
+	upstreamStreamWindow = memory.UnaskedBytes
 	upstreamConnWindow   = 16 << 20
 )
 
@@ -88,7 +89,7 @@ type upstream struct {
 	limit sizeLimit // of a message
 }
 
-func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
+func newUpstream(b Backend, limits Limits, budget *memory.Budget) (*upstream, error) {
 	if b.Target == "" {
 		return nil, errors.New("no backend address")
 	}
@@ -113,7 +114,7 @@ func newUpstream(b Backend, limits Limits, budget *budget) (*upstream, error) {
 		grpc.WithMaxHeaderListSize(uint32(looseHeaderBytes(limits.HeaderBytes, false))),
 		grpc.WithStatsHandler(facts{}),
 		grpc.WithIdleTimeout(0),
-		experimental.WithBufferPool(budget.pool),
+		experimental.WithBufferPool(budget.Pool),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			// A backend that comes back is used within a second or so.
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -600,7 +601,7 @@ func TestConnectionsThatEndAtOnce(t *testing.T) {
 				})
 			}
 		})
-		u, err := newUpstream(inBubble(ln), testLimits, newBudget(1<<30))
+		u, err := newUpstream(inBubble(ln), testLimits, memory.New(1<<30))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/resolver"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -261,7 +262,7 @@ func TestCloseDuringALookup(t *testing.T) {
 	names := startNameServer(t)
 	names.fail(dnsmessage.RCodeSuccess, true)
 	asked := names.question()
-	u, err := newUpstream(Backend{Target: names.target("443")}, testLimits, newBudget(1<<30))
+	u, err := newUpstream(Backend{Target: names.target("443")}, testLimits, memory.New(1<<30))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -515,7 +516,7 @@ func TestTargetsThatAreAddresses(t *testing.T) {
 		wantOK(t, upstreamTo(t, Backend{Target: target}))
 	}
 	for _, target := range []string{"dns:///", "dns:///host:", "dns://[::1/host:1"} {
-		if u, err := newUpstream(Backend{Target: target}, testLimits, newBudget(1<<30)); err == nil {
+		if u, err := newUpstream(Backend{Target: target}, testLimits, memory.New(1<<30)); err == nil {
 			e := callUpstream(within(t, patience), t, u, nil)
 			wantUnreachable(t, e)
 			_ = u.close() // it never had a connection

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -360,7 +361,7 @@ func FuzzPingsBetweenFrames(f *testing.F) {
 			return
 		}
 		conn := &recordingConn{}
-		c := newWindowConn(conn, newBudget(1<<30))
+		c := newWindowConn(conn, memory.New(1<<30))
 		in := slices.Concat([]byte(http2.ClientPreface), one, two, one)
 		for rest := in; len(rest) > 0; {
 			n := len(rest)

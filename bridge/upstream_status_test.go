@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -185,7 +186,7 @@ var testLimits = Limits{MessageBytes: 64 << 10, HeaderBytes: 8 << 10}.withDefaul
 
 func upstreamTo(t testing.TB, b Backend) *upstream {
 	t.Helper()
-	budget := newBudget(1 << 30)
+	budget := memory.New(1 << 30)
 	u, err := newUpstream(b, testLimits, budget)
 	if err != nil {
 		t.Fatal(err)

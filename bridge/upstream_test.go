@@ -35,6 +35,7 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -343,7 +344,7 @@ func TestHeaderIsNeverLost(t *testing.T) {
 }
 
 func TestBackendWithoutAnAddress(t *testing.T) {
-	if u, err := newUpstream(Backend{}, testLimits, newBudget(1<<30)); err == nil {
+	if u, err := newUpstream(Backend{}, testLimits, memory.New(1<<30)); err == nil {
 		t.Error("no error")
 		_ = u.close() // it should not be there
 	}

@@ -9,13 +9,15 @@ import (
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/credentials"
+
+	"github.com/culvert-grpc/culvert/bridge/memory"
 )
 
 // windowCredentials puts a windowConn on every connection to a backend, above
 // TLS if there is any.
 type windowCredentials struct {
 	credentials.TransportCredentials
-	budget *budget
+	budget *memory.Budget
 }
 
 func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -45,7 +47,7 @@ func (w windowCredentials) Clone() credentials.TransportCredentials {
 // RFC 9113 §6.9.
 type windowConn struct {
 	net.Conn
-	budget *budget
+	budget *memory.Budget
 
 	watch *silenceWatch // sends a PING if the backend is silent
 	link  *backendLink  // told how many streams the backend allows; nil: nobody is
@@ -74,13 +76,13 @@ type windowConn struct {
 
 // A grant is the room that one stream's large message has, or waits for.
 type grant struct {
-	waiter *budgetWaiter
+	waiter *memory.Waiter
 	left   int64       // bytes that are to come before the rest fits the fixed window
 	update []byte      // the WINDOW_UPDATE that is withheld
 	sent   atomic.Bool // or no more
 }
 
-func newWindowConn(conn net.Conn, b *budget) *windowConn {
+func newWindowConn(conn net.Conn, b *memory.Budget) *windowConn {
 	c := &windowConn{Conn: conn, budget: b, streams: make(map[uint32]*grant), wake: make(chan struct{}, 1)}
 	c.out.skip = len(http2.ClientPreface)
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
@@ -203,12 +205,12 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 	c.streams[f.stream] = g
 	c.large.Add(1)
 	c.mu.Unlock()
-	w, atOnce := c.budget.ask(reply, int64(f.increment), func() { c.letOut(g) })
+	w, atOnce := c.budget.Ask(memory.Reply, int64(f.increment), func() { c.letOut(g) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g.waiter = w
 	if c.streams[f.stream] != g { // the stream ended meanwhile
-		c.budget.drop(w)
+		c.budget.Drop(w)
 	}
 	// If most of the message came meanwhile, received has let it out.
 	return atOnce && !g.sent.Swap(true)
@@ -291,7 +293,7 @@ func (c *windowConn) drop(stream uint32) {
 		c.streams[stream] = nil
 		c.large.Add(-1)
 		if g.waiter != nil {
-			c.budget.drop(g.waiter)
+			c.budget.Drop(g.waiter)
 		}
 	}
 }

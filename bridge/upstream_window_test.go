@@ -15,6 +15,8 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/memory"
 )
 
 // serveLarge runs a real backend that answers every call with one message of
@@ -41,7 +43,7 @@ func serveLarge(t *testing.T, size int) Backend {
 func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	const size, calls = 4 << 20, 32
 	limits := Limits{BufferedBytes: 16 << 20}.withDefaults()
-	b := newBudget(limits.BufferedBytes)
+	b := memory.New(limits.BufferedBytes)
 	up, err := newUpstream(serveLarge(t, size), limits, b)
 	if err != nil {
 		t.Fatal(err)
@@ -67,17 +69,17 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			l := &ledger{budget: b}
-			l.add(reply, m.Len())
+			l := &memory.Ledger{Budget: b}
+			l.Add(memory.Reply, m.Len())
 			turn <- struct{}{}
 			mu.Lock()
-			most = max(most, b.used.Load())
+			most = max(most, b.Used())
 			mu.Unlock()
 			if m.Len() != size {
 				t.Errorf("a reply of %d bytes, want %d", m.Len(), size)
 			}
 			m.Free()
-			l.settle()
+			l.Settle()
 			<-turn
 			if _, err := call.recv(); !errors.Is(err, io.EOF) {
 				t.Errorf("the end is %v, want io.EOF", err)
@@ -92,7 +94,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	if err := up.close(); err != nil {
 		t.Error(err)
 	}
-	if used := b.used.Load(); used != 0 {
+	if used := b.Used(); used != 0 {
 		t.Errorf("%d bytes are still counted", used)
 	}
 }
@@ -101,7 +103,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 // calls that wait for it.
 func TestCancelledLargeRepliesGiveTheirRoomBack(t *testing.T) {
 	limits := Limits{BufferedBytes: 4 << 20}.withDefaults()
-	b := newBudget(limits.BufferedBytes)
+	b := memory.New(limits.BufferedBytes)
 	up, err := newUpstream(serveLarge(t, 2<<20), limits, b)
 	if err != nil {
 		t.Fatal(err)
@@ -121,13 +123,13 @@ func TestCancelledLargeRepliesGiveTheirRoomBack(t *testing.T) {
 			}
 		})
 	}
-	if !eventually(t, b.pressed) {
+	if !eventually(t, b.Pressed) {
 		t.Error("no call waits for room, want some to")
 	}
 	cancel()
 	all.Wait()
-	if !eventually(t, func() bool { return b.used.Load() == 0 && !b.pressed() }) {
-		t.Errorf("%d bytes are still counted, waiting: %v", b.used.Load(), b.pressed())
+	if !eventually(t, func() bool { return b.Used() == 0 && !b.Pressed() }) {
+		t.Errorf("%d bytes are still counted, waiting: %v", b.Used(), b.Pressed())
 	}
 }
 
@@ -188,9 +190,9 @@ func FuzzH2Frames(f *testing.F) {
 // TestUpdateBetweenFrames holds that an update that is let out later never
 // lands inside another frame, and lands behind it, whatever let it out.
 func TestUpdateBetweenFrames(t *testing.T) {
-	for name, letOut := range map[string]func(c *windowConn, b *budget, w *budgetWaiter){
-		"room": func(_ *windowConn, b *budget, w *budgetWaiter) { b.drop(w) },
-		"the most came without it": func(c *windowConn, _ *budget, _ *budgetWaiter) {
+	for name, letOut := range map[string]func(c *windowConn, b *memory.Budget, w *memory.Waiter){
+		"room": func(_ *windowConn, b *memory.Budget, w *memory.Waiter) { b.Drop(w) },
+		"the most came without it": func(c *windowConn, _ *memory.Budget, _ *memory.Waiter) {
 			c.received(h2Frame{length: 1 << 20, kind: http2.FrameData, stream: 1})
 		},
 	} {
@@ -198,11 +200,11 @@ func TestUpdateBetweenFrames(t *testing.T) {
 	}
 }
 
-func testUpdateBetweenFrames(t *testing.T, letOut func(c *windowConn, b *budget, w *budgetWaiter)) {
+func testUpdateBetweenFrames(t *testing.T, letOut func(c *windowConn, b *memory.Budget, w *memory.Waiter)) {
 	t.Helper()
 	near, far := net.Pipe()
-	b := newBudget(8 << 20)
-	w, _ := b.ask(reply, 3<<20, func() {}) // all that replies may fill
+	b := memory.New(8 << 20)
+	w, _ := b.Ask(memory.Reply, 3<<20, func() {}) // all that replies may fill
 	c := newWindowConn(near, b)
 	defer c.Close()
 	got := make(chan []byte, 1)
@@ -240,8 +242,8 @@ func testUpdateBetweenFrames(t *testing.T, letOut func(c *windowConn, b *budget,
 // in the fixed window isn't forgotten while it waits for room.
 func TestReplyJustOverTheWindowComes(t *testing.T) {
 	for _, size := range []int{upstreamStreamWindow + 1, 300_000, 2*upstreamStreamWindow - 1, 1 << 20} {
-		b := newBudget(8 << 20)
-		full, atOnce := b.ask(reply, 3<<20, func() {}) // all that replies may fill
+		b := memory.New(8 << 20)
+		full, atOnce := b.Ask(memory.Reply, 3<<20, func() {}) // all that replies may fill
 		if !atOnce {
 			t.Fatal("the budget isn't empty at the beginning")
 		}
@@ -259,10 +261,10 @@ func TestReplyJustOverTheWindowComes(t *testing.T) {
 		var recvErr error
 		var receiving sync.WaitGroup
 		receiving.Go(func() { reply, recvErr = call.recv() })
-		if size > 2*upstreamStreamWindow && !eventually(t, b.pressed) {
+		if size > 2*upstreamStreamWindow && !eventually(t, b.Pressed) {
 			t.Errorf("a reply of %d bytes doesn't wait", size)
 		}
-		b.drop(full)
+		b.Drop(full)
 		receiving.Wait()
 		if recvErr != nil || reply.Len() != size {
 			t.Errorf("a reply of %d bytes came as %d: %v", size, reply.Len(), recvErr)

@@ -12,7 +12,7 @@ import (
 // accept upgrades a request whose Origin is already judged, and counts the
 // connection until it closes. It answers what it refuses.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*websocket.Conn, error) {
-	o := websocket.Options{Subprotocol: subprotocol, Pool: s.budget.pool}
+	o := websocket.Options{Subprotocol: subprotocol, Pool: s.budget.Pool}
 	if _, counted := r.Context().Value(connKey{}).(net.Conn); counted {
 		l := s.listeningOf(r) // the request itself isn't kept
 		o.Closed = func(c net.Conn) { s.connEnded(l, c) }

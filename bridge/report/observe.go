@@ -111,14 +111,16 @@ type CertificateInfo struct {
 	Ending   bool // it should have been replaced by now
 }
 
-// Discard is an Observer that does nothing.
-type Discard struct{}
+// Discard returns an Observer that does nothing.
+func Discard() Observer { return discard{} }
 
-func (Discard) ConnBegan(ConnInfo)                    {}
-func (Discard) ConnEnded(ConnInfo)                    {}
-func (Discard) CallBegan(*CallInfo)                   {}
-func (Discard) CallHeader(*CallInfo, metadata.MD)     {}
-func (Discard) CallMessage(*CallInfo, Direction, int) {}
-func (Discard) CallEnded(*CallInfo)                   {}
-func (Discard) Refused(Refusal)                       {}
-func (Discard) Certificate(CertificateInfo)           {}
+type discard struct{}
+
+func (discard) ConnBegan(ConnInfo)                    {}
+func (discard) ConnEnded(ConnInfo)                    {}
+func (discard) CallBegan(*CallInfo)                   {}
+func (discard) CallHeader(*CallInfo, metadata.MD)     {}
+func (discard) CallMessage(*CallInfo, Direction, int) {}
+func (discard) CallEnded(*CallInfo)                   {}
+func (discard) Refused(Refusal)                       {}
+func (discard) Certificate(CertificateInfo)           {}

@@ -1,4 +1,4 @@
-package bridge
+package memory
 
 import (
 	"context"
@@ -18,10 +18,10 @@ import (
 )
 
 // roomFor is a claim with room for so many bytes, which are there.
-func roomFor(t testing.TB, l *ledger, of class, n int) *claim {
+func roomFor(t testing.TB, l *Ledger, of Class, n int) *Claim {
 	t.Helper()
-	c := newClaim(l)
-	if err := c.reserve(t.Context(), of, n); err != nil {
+	c := NewClaim(l)
+	if err := c.Reserve(t.Context(), of, n); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -29,78 +29,78 @@ func roomFor(t testing.TB, l *ledger, of class, n int) *claim {
 
 func TestMessageCountsUntilItsLastReferenceIsFreed(t *testing.T) {
 	l := newLedger(1 << 20)
-	c := roomFor(t, l, small, 60<<10)
-	first, second := c.buffer(chunkBytes), c.buffer(28<<10)
-	c.done() // it is read
-	wantUsed(t, l.budget, 60<<10)
+	c := roomFor(t, l, Small, 60<<10)
+	first, second := c.Buffer(ChunkBytes), c.Buffer(28<<10)
+	c.Done() // it is read
+	wantUsed(t, l.Budget, 60<<10)
 	first.Ref() // grpc-go queues it
 	first.Free()
 	second.Free()
-	wantUsed(t, l.budget, 60<<10)
+	wantUsed(t, l.Budget, 60<<10)
 	first.Free()
-	wantUsed(t, l.budget, 0)
+	wantUsed(t, l.Budget, 0)
 }
 
 func TestMessageBeingReadCounts(t *testing.T) {
 	l := newLedger(1 << 20)
-	c := roomFor(t, l, small, 60<<10)
-	c.buffer(chunkBytes).Free() // before the next is there
-	wantUsed(t, l.budget, 60<<10)
-	if err := c.reserve(t.Context(), request, 100<<10); err != nil {
+	c := roomFor(t, l, Small, 60<<10)
+	c.Buffer(ChunkBytes).Free() // before the next is there
+	wantUsed(t, l.Budget, 60<<10)
+	if err := c.Reserve(t.Context(), Request, 100<<10); err != nil {
 		t.Fatal(err)
 	}
-	wantUsed(t, l.budget, 160<<10)
-	if got := l.total(); got != 160<<10 {
+	wantUsed(t, l.Budget, 160<<10)
+	if got := l.Total(); got != 160<<10 {
 		t.Errorf("the call holds %d, want %d", got, 160<<10)
 	}
-	c.done()
-	wantUsed(t, l.budget, 0)
+	c.Done()
+	wantUsed(t, l.Budget, 0)
 }
 
 // TestSmallBufferIsNotPooled, so nobody frees it, and the message's end does
 // not wait for that.
 func TestSmallBufferIsNotPooled(t *testing.T) {
 	l := newLedger(1 << 20)
-	c := roomFor(t, l, small, 1<<10)
-	for _, n := range []int{0, 1, unpooledBytes} {
-		if got := c.buffer(n).Len(); got != n {
+	c := roomFor(t, l, Small, 1<<10)
+	for _, n := range []int{0, 1, UnpooledBytes} {
+		if got := c.Buffer(n).Len(); got != n {
 			t.Errorf("a buffer of %d bytes has %d", n, got)
 		}
 	}
-	c.done()
-	wantUsed(t, l.budget, 0)
+	c.Done()
+	wantUsed(t, l.Budget, 0)
 }
 
 // TestBufferOfAnySizeGoesBackToItsPool: grpc-go leaves what is too small for
 // its own pools to the garbage collector, and would never tell.
 func TestBufferOfAnySizeGoesBackToItsPool(t *testing.T) {
-	for _, n := range []int{unpooledBytes + 1, 1 << 10, pooledBytes, chunkBytes} {
+	for _, n := range []int{UnpooledBytes + 1, 1 << 10, pooledBytes, ChunkBytes} {
 		l := newLedger(1 << 20)
-		c := roomFor(t, l, small, n)
-		b := c.buffer(n)
+		c := roomFor(t, l, Small, n)
+		b := c.Buffer(n)
 		if got := b.Len(); got != n {
 			t.Errorf("a buffer of %d bytes has %d", n, got)
 		}
-		c.done()
-		wantUsed(t, l.budget, int64(n))
+		c.Done()
+		wantUsed(t, l.Budget, int64(n))
 		b.Free()
-		wantUsed(t, l.budget, 0)
+		wantUsed(t, l.Budget, 0)
 	}
 }
 
 func TestCallsEndSettlesWhatIsStillOut(t *testing.T) {
-	b := newBudget(1 << 20)
-	first, second := &ledger{budget: b}, &ledger{budget: b}
-	lost, late, kept := roomFor(t, first, small, 100), roomFor(t, first, request, 200), roomFor(t, second, small, 400)
+	b := New(1 << 20)
+	first, second := &Ledger{Budget: b}, &Ledger{Budget: b}
+	lost, late, kept := roomFor(t, first, Small, 100), roomFor(t, first, Request, 200), roomFor(t, second, Small, 400)
 	_ = lost // grpc-go never frees what a cancelled stream had queued
-	first.add(reply, 800)
-	first.settle()
+	first.Add(Reply, 800)
+	first.Settle()
 	wantUsed(t, b, 400)
-	late.done() // and some it does, after the end
-	first.sub(reply, 800)
-	first.settle()
+	late.Done() // and some it does, after the end
+	first.Sub(Reply, 800)
+	first.Settle()
 	wantUsed(t, b, 400)
-	kept.done()
+	kept.Done()
 	wantUsed(t, b, 0)
 	for of := range classes {
 		if n := b.by[of].Load(); n != 0 {
@@ -112,47 +112,47 @@ func TestCallsEndSettlesWhatIsStillOut(t *testing.T) {
 // TestSettlingRacesWithFreeing holds that each byte is given back once, by
 // whoever comes first.
 func TestSettlingRacesWithFreeing(t *testing.T) {
-	b := newBudget(1 << 30)
+	b := New(1 << 30)
 	for range 200 {
-		l := &ledger{budget: b}
+		l := &Ledger{Budget: b}
 		var buffers []mem.Buffer
 		for range 8 {
-			c := roomFor(t, l, request, 4<<10)
-			buffers = append(buffers, c.buffer(4<<10))
-			c.done()
+			c := roomFor(t, l, Request, 4<<10)
+			buffers = append(buffers, c.Buffer(4<<10))
+			c.Done()
 		}
 		var freeing sync.WaitGroup
 		for _, buf := range buffers {
 			freeing.Go(buf.Free)
 		}
-		l.settle()
+		l.Settle()
 		freeing.Wait()
 	}
 	wantUsed(t, b, 0)
 }
 
 // waits begins to reserve, and returns whether that is done and how.
-func waits(ctx context.Context, b *budget, of class, n int64) <-chan error {
+func waits(ctx context.Context, b *Budget, of Class, n int64) <-chan error {
 	done := make(chan error, 1)
-	go func() { done <- b.reserve(ctx, of, n) }()
+	go func() { done <- b.Reserve(ctx, of, n) }()
 	synctest.Wait()
 	return done
 }
 
 func TestSettlingLetsWaitersIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(1000)
-		l := &ledger{budget: b}
-		_ = roomFor(t, l, small, 900) // lost
-		waiter := waits(t.Context(), b, small, 200)
-		if len(waiter) != 0 || !b.pressed() {
+		b := New(1000)
+		l := &Ledger{Budget: b}
+		_ = roomFor(t, l, Small, 900) // lost
+		waiter := waits(t.Context(), b, Small, 200)
+		if len(waiter) != 0 || !b.Pressed() {
 			t.Error("nobody waits for the memory that is held")
 		}
-		l.settle()
+		l.Settle()
 		if err := <-waiter; err != nil {
 			t.Error(err)
 		}
-		b.release(small, 200)
+		b.release(Small, 200)
 		wantUsed(t, b, 0)
 	})
 }
@@ -162,11 +162,11 @@ func TestSettlingLetsWaitersIn(t *testing.T) {
 func TestBudgetIsGrantedInTheOrderOfAsking(t *testing.T) {
 	for of := range classes {
 		synctest.Test(t, func(t *testing.T) {
-			b := newBudget(800) // large ones may fill 300 each way
-			if of == small {
-				b.limit = 300
+			b := New(800) // large ones may fill 300 each way
+			if of == Small {
+				b.Limit = 300
 			}
-			if err := b.reserve(t.Context(), of, 270); err != nil {
+			if err := b.Reserve(t.Context(), of, 270); err != nil {
 				t.Fatal(err)
 			}
 			big, little, middle := waits(t.Context(), b, of, 240), waits(t.Context(), b, of, 15), waits(t.Context(), b, of, 90)
@@ -195,11 +195,11 @@ func TestBudgetIsGrantedInTheOrderOfAsking(t *testing.T) {
 func TestNewcomerWaitsBehindThoseWhoWait(t *testing.T) {
 	for of := range classes {
 		synctest.Test(t, func(t *testing.T) {
-			b := newBudget(800)
-			if of == small {
-				b.limit = 300
+			b := New(800)
+			if of == Small {
+				b.Limit = 300
 			}
-			_ = b.reserve(t.Context(), of, 150) // there is room
+			_ = b.Reserve(t.Context(), of, 150) // there is room
 			first := waits(t.Context(), b, of, 200)
 			second := waits(t.Context(), b, of, 10) // would fit now
 			if len(first) != 0 || len(second) != 0 {
@@ -218,18 +218,18 @@ func TestNewcomerWaitsBehindThoseWhoWait(t *testing.T) {
 // TestBulkLeavesRoom for small messages and for the other direction's, also
 // while it waits.
 func TestBulkLeavesRoom(t *testing.T) {
-	for _, of := range []class{request, reply} {
+	for _, of := range []Class{Request, Reply} {
 		synctest.Test(t, func(t *testing.T) {
-			b := newBudget(800)
-			if err := b.reserve(t.Context(), of, b.share()); err != nil {
+			b := New(800)
+			if err := b.Reserve(t.Context(), of, b.share()); err != nil {
 				t.Fatal(err)
 			}
 			bulk := waits(t.Context(), b, of, 10)
 			if len(bulk) != 0 {
 				t.Errorf("class %d: with its share full, bulk is let in", of)
 			}
-			other := request + reply - of
-			for _, free := range []class{small, other} {
+			other := Request + Reply - of
+			for _, free := range []Class{Small, other} {
 				if err := <-waits(t.Context(), b, free, 100); err != nil {
 					t.Errorf("class %d beside bulk of class %d: %v", free, of, err)
 				}
@@ -242,7 +242,7 @@ func TestBulkLeavesRoom(t *testing.T) {
 				t.Errorf("class %d: bulk, with room for it: %v", of, err)
 			}
 			b.release(of, 10)
-			b.release(small, 100)
+			b.release(Small, 100)
 			b.release(other, 100)
 			wantUsed(t, b, 0)
 		})
@@ -250,10 +250,10 @@ func TestBulkLeavesRoom(t *testing.T) {
 }
 
 func TestOneMessageLargerThanItsShareGoesAlone(t *testing.T) {
-	for _, of := range []class{request, reply} {
+	for _, of := range []Class{Request, Reply} {
 		synctest.Test(t, func(t *testing.T) {
-			b := newBudget(100)
-			_ = b.reserve(t.Context(), of, 1) // there is room
+			b := New(100)
+			_ = b.Reserve(t.Context(), of, 1) // there is room
 			alone := waits(t.Context(), b, of, 500)
 			if len(alone) != 0 {
 				t.Errorf("class %d: 500 of 100 bytes were let in beside another", of)
@@ -278,24 +278,24 @@ func TestOneMessageLargerThanItsShareGoesAlone(t *testing.T) {
 
 func TestBudgetsPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(100)
-		b.add(small, 100)
+		b := New(100)
+		b.add(Small, 100)
 		for of := range classes {
-			_ = b.reserve(t.Context(), request, 10) // one is always let in
-			_ = b.reserve(t.Context(), reply, 10)
+			_ = b.Reserve(t.Context(), Request, 10) // one is always let in
+			_ = b.Reserve(t.Context(), Reply, 10)
 			start := time.Now()
-			err := b.reserve(t.Context(), of, 50)
-			if got := time.Since(start); got != budgetPatience {
-				t.Errorf("class %d gave up after %v, want %v", of, got, budgetPatience)
+			err := b.Reserve(t.Context(), of, 50)
+			if got := time.Since(start); got != Patience {
+				t.Errorf("class %d gave up after %v, want %v", of, got, Patience)
 			}
 			if reasonOf(err) != report.ReasonLimitExceeded || !strings.Contains(err.Error(), report.KeyBufferedBytes) {
 				t.Errorf("class %d gave up with %v, want %v that names %s", of, err, report.ReasonLimitExceeded, report.KeyBufferedBytes)
 			}
-			if b.pressed() {
+			if b.Pressed() {
 				t.Error("somebody is said to wait, and nobody does")
 			}
-			b.release(request, b.by[request].Load())
-			b.release(reply, b.by[reply].Load())
+			b.release(Request, b.by[Request].Load())
+			b.release(Reply, b.by[Reply].Load())
 		}
 		wantUsed(t, b, 100)
 	})
@@ -303,10 +303,10 @@ func TestBudgetsPatience(t *testing.T) {
 
 func TestCancelledWaiterMakesWayForTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(100)
-		_ = b.reserve(t.Context(), small, 50) // there is room
+		b := New(100)
+		_ = b.Reserve(t.Context(), Small, 50) // there is room
 		ctx, cancel := context.WithCancelCause(t.Context())
-		first, second := waits(ctx, b, small, 80), waits(t.Context(), b, small, 50)
+		first, second := waits(ctx, b, Small, 80), waits(t.Context(), b, Small, 50)
 		cause := errors.New("the call has other troubles")
 		cancel(cause)
 		if err := <-first; !errors.Is(err, cause) {
@@ -316,7 +316,7 @@ func TestCancelledWaiterMakesWayForTheNext(t *testing.T) {
 			t.Errorf("the one behind it: %v, want it let in", err)
 		}
 		wantUsed(t, b, 100)
-		b.release(small, 100)
+		b.release(Small, 100)
 		wantUsed(t, b, 0)
 	})
 }
@@ -325,19 +325,19 @@ func TestCancelledWaiterMakesWayForTheNext(t *testing.T) {
 // share, and all comes back, whoever gives up.
 func TestBudgetUnderLoad(t *testing.T) {
 	const limit, workers, rounds = 800, 16, 300
-	b := newBudget(limit)
+	b := New(limit)
 	var held, most [classes]atomic.Int64
 	var working sync.WaitGroup
 	for w := range workers {
 		working.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(w), 1))
 			for range rounds {
-				of, n := class(rnd.IntN(int(classes))), 1+rnd.Int64N(b.share())
+				of, n := Class(rnd.IntN(int(classes))), 1+rnd.Int64N(b.share())
 				ctx, cancel := context.WithCancel(t.Context())
 				if rnd.IntN(3) == 0 {
 					go cancel() // at some moment or other
 				}
-				if err := b.reserve(ctx, of, n); err == nil {
+				if err := b.Reserve(ctx, of, n); err == nil {
 					now := held[of].Add(n)
 					for old := most[of].Load(); now > old && !most[of].CompareAndSwap(old, now); old = most[of].Load() {
 					}
@@ -350,7 +350,7 @@ func TestBudgetUnderLoad(t *testing.T) {
 	}
 	working.Wait()
 	wantUsed(t, b, 0)
-	for _, of := range []class{request, reply} {
+	for _, of := range []Class{Request, Reply} {
 		if got := most[of].Load(); got > b.share() || got == 0 {
 			t.Errorf("at most %d bytes of class %d were granted at once, want up to %d", got, of, b.share())
 		}
@@ -366,27 +366,44 @@ func TestBudgetUnderLoad(t *testing.T) {
 // wait, and only a few may.
 func TestRepliesThatGrewOutOfGzip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(8 << 20)
-		first := &ledger{budget: b}
-		if err := first.expanded(t.Context(), 100<<20); err != nil {
+		b := New(8 << 20)
+		first := &Ledger{Budget: b}
+		if err := first.Expanded(t.Context(), 100<<20); err != nil {
 			t.Errorf("alone: %v, want it let through", err)
 		}
 		var waiting sync.WaitGroup
 		for range maxExpanded {
 			waiting.Go(func() {
-				l := &ledger{budget: b}
-				if err := l.expanded(t.Context(), 1<<20); err != nil {
+				l := &Ledger{Budget: b}
+				if err := l.Expanded(t.Context(), 1<<20); err != nil {
 					t.Errorf("one that waits: %v, want it let through", err)
 				}
-				l.settle()
+				l.Settle()
 			})
 		}
 		synctest.Wait()
-		if err := (&ledger{budget: b}).expanded(t.Context(), 1<<20); reasonOf(err) != report.ReasonLimitExceeded {
+		if err := (&Ledger{Budget: b}).Expanded(t.Context(), 1<<20); reasonOf(err) != report.ReasonLimitExceeded {
 			t.Errorf("one too many: %v, want %s", err, report.ReasonLimitExceeded)
 		}
-		first.settle()
+		first.Settle()
 		waiting.Wait()
 		wantUsed(t, b, 0)
 	})
+}
+
+func newLedger(limit int64) *Ledger { return &Ledger{Budget: New(limit)} }
+
+func wantUsed(t testing.TB, b *Budget, want int64) {
+	t.Helper()
+	if got := b.Used(); got != want {
+		t.Errorf("%d bytes are counted, want %d", got, want)
+	}
+}
+
+func reasonOf(err error) report.Reason {
+	var f *report.Fault
+	if errors.As(err, &f) {
+		return f.Reason
+	}
+	return ""
 }
