@@ -1,0 +1,256 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// A channelDown is the smallest Downstream that keeps the contract: a client that
+// is a few channels. It shows what the pump asks of a transport.
+type channelDown struct {
+	t        *testing.T
+	ctx      context.Context // the call's, once it has begun
+	cancel   context.CancelCauseFunc
+	requests chan string // closed: the client's half-close
+	gone     chan error  // what Recv returns when the client breaks off
+	headers  chan metadata.MD
+	replies  chan string // unbuffered: who doesn't take holds Send up
+	end      chan channelEnd
+	finished chan struct{} // closed by Finish: a waiting Recv returns
+	over     atomic.Bool   // Finish has returned
+}
+
+type channelEnd struct {
+	status  *status.Status
+	trailer metadata.MD
+}
+
+func newChannelDown(t *testing.T) *channelDown {
+	return &channelDown{
+		t: t, requests: make(chan string), gone: make(chan error, 1), headers: make(chan metadata.MD, 1),
+		replies: make(chan string), end: make(chan channelEnd, 1), finished: make(chan struct{}),
+	}
+}
+
+func (d *channelDown) enter(method string) {
+	if d.over.Load() {
+		d.t.Errorf("%s is called after Finish", method)
+	}
+}
+
+// Recv returns the client's messages, io.EOF at its half-close, and then waits for
+// Finish, as a transport does that watches for the client going away.
+func (d *channelDown) Recv() (mem.BufferSlice, error) {
+	d.enter("Recv")
+	select {
+	case m, ok := <-d.requests:
+		if ok {
+			return mem.BufferSlice{mem.SliceBuffer(m)}, nil
+		}
+		d.requests = nil
+		return nil, io.EOF
+	case err := <-d.gone:
+		return nil, err
+	case <-d.finished:
+		return nil, io.EOF
+	}
+}
+
+// SendHeader keeps the header.
+func (d *channelDown) SendHeader(md metadata.MD, _ bool) error {
+	d.enter("SendHeader")
+	d.headers <- md
+	return nil
+}
+
+// Send waits until the client takes the message or the call's context ends.
+func (d *channelDown) Send(m mem.BufferSlice, _ bool) error {
+	d.enter("Send")
+	defer m.Free()
+	select {
+	case d.replies <- string(m.Materialize()):
+		return nil
+	case <-d.ctx.Done():
+		return errEnded
+	}
+}
+
+// Finish keeps the end.
+func (d *channelDown) Finish(st *status.Status, trailer metadata.MD) error {
+	d.enter("Finish")
+	d.end <- channelEnd{st, trailer}
+	close(d.finished)
+	return nil
+}
+
+// pumped runs a call between the client and a backend's handler until it has
+// ended. It returns a function that waits for that.
+func pumped(t *testing.T, d *channelDown, handler func(grpc.ServerStream) error) (wait func() *report.CallInfo) {
+	t.Helper()
+	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.WaitForHandlers(true),
+		grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return handler(ss) }))
+	backend, stop := InProcess(gs)
+	t.Cleanup(stop)
+	t.Cleanup(gs.Stop)
+	obs := newObserver()
+	s := newServer(t, Config{Backend: backend, Observer: obs})
+	c := &Call{Method: testMethod, Metadata: metadata.MD{}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, ledger: &memory.Ledger{Budget: s.budget}}
+	c.use = callUse{quotas: s.quotas, of: s.own, peer: "192.0.2.1"}
+	c.messages, c.headers = s.sizes(s.own, nil)
+	c.progress.clock = &s.registry.clock
+	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) { d.ctx, d.cancel = ctx, cancel }
+	c.prepare = func(context.Context) error { return nil }
+	done := make(chan struct{})
+	go func() { // ends with the call, which the test waits for
+		defer close(done)
+		s.handle(t.Context(), c, d, nil, nil)
+		d.over.Store(true)
+	}()
+	return func() *report.CallInfo {
+		t.Helper()
+		await(t, "the end of the call", done)
+		return <-obs.ended
+	}
+}
+
+// TestPumpCarriesACall: requests, the half-close, the header, replies, status and
+// trailers, each in its order.
+func TestPumpCarriesACall(t *testing.T) {
+	d := newChannelDown(t)
+	wait := pumped(t, d, func(ss grpc.ServerStream) error {
+		if err := ss.SetHeader(metadata.Pairs("answer", "header")); err != nil {
+			return err
+		}
+		if err := echo(ss); err != nil {
+			return err
+		}
+		ss.SetTrailer(metadata.Pairs("answer", "trailer"))
+		return status.Error(codes.DataLoss, "as the backend says")
+	})
+	var got []string
+	for _, m := range []string{"one", "", "three"} {
+		d.requests <- m
+		if m == "one" {
+			got = append(got, "header "+(<-d.headers)["answer"][0])
+		}
+		got = append(got, <-d.replies)
+	}
+	close(d.requests)
+	end := <-d.end
+	got = append(got, end.status.Message(), "trailer "+end.trailer["answer"][0])
+	if want := []string{"header header", "one", "", "three", "as the backend says", "trailer trailer"}; !slices.Equal(got, want) {
+		t.Errorf("the client saw %q, want %q", got, want)
+	}
+	info := wait()
+	if info.Code != codes.DataLoss || info.Origin != report.OriginUpstream || info.MessagesIn != 3 || info.MessagesOut != 3 {
+		t.Errorf("%v of %s after %d and %d messages", info.Code, info.Origin, info.MessagesIn, info.MessagesOut)
+	}
+}
+
+// TestPumpHoldsBack: a client that takes nothing holds up the backend, and its
+// messages all come once it goes on.
+func TestPumpHoldsBack(t *testing.T) {
+	const messages, size = 200, 64 << 10
+	synctest.Test(t, func(t *testing.T) {
+		var sent atomic.Int64
+		d := newChannelDown(t)
+		wait := pumped(t, d, func(ss grpc.ServerStream) error {
+			for range messages {
+				if err := ss.SendMsg(make([]byte, size)); err != nil {
+					return err
+				}
+				sent.Add(1)
+			}
+			return nil
+		})
+		close(d.requests)
+		<-d.headers
+		synctest.Wait() // everybody waits for the client
+		// A stream's window of 256 KiB, as much again under way in the backend,
+		// and the message that waits in Send.
+		if n := sent.Load(); n < 1 || n > 12 {
+			t.Errorf("the backend has sent %d messages, and the client took none", n)
+		}
+		for i := range messages {
+			if m := <-d.replies; len(m) != size {
+				t.Fatalf("reply %d has %d bytes, want %d", i, len(m), size)
+			}
+		}
+		if end := <-d.end; end.status.Code() != codes.OK {
+			t.Errorf("it ended with %v", end.status)
+		}
+		wait()
+	})
+}
+
+// TestPumpEndsInOneOrder: whatever ends the call, the client is told once, the
+// backend's context ends, a waiting Recv and a waiting Send return, and nothing of
+// the Downstream is called afterwards.
+func TestPumpEndsInOneOrder(t *testing.T) {
+	gone := report.New(report.ReasonClientGone, "the client went away")
+	for name, c := range map[string]struct {
+		end  func(d *channelDown)
+		code codes.Code
+		by   string
+	}{
+		"the client breaks off":      {func(d *channelDown) { d.gone <- gone }, codes.Canceled, report.OriginClient},
+		"the client sends nonsense":  {func(d *channelDown) { d.gone <- report.New(report.ReasonBadRequest, "nonsense") }, codes.InvalidArgument, report.OriginCulvert},
+		"the call's context ends":    {func(d *channelDown) { d.cancel(errDraining) }, codes.Unavailable, report.OriginCulvert},
+		"an error that nobody knows": {func(d *channelDown) { d.gone <- errors.New("odd") }, codes.Internal, report.OriginCulvert},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			released := make(chan struct{})
+			d := newChannelDown(t)
+			wait := pumped(t, d, func(ss grpc.ServerStream) error {
+				defer close(released)
+				for ss.Context().Err() == nil && ss.SendMsg([]byte("nobody takes it")) == nil {
+				}
+				return nil
+			})
+			<-d.headers // now a Recv waits, and soon a Send
+			c.end(d)
+			if end := <-d.end; end.status.Code() != c.code {
+				t.Errorf("the client is told %v, want %v", end.status, c.code)
+			}
+			await(t, "the end at the backend", released)
+			if info := wait(); info.Origin != c.by {
+				t.Errorf("it was ended by %s, want %s", info.Origin, c.by)
+			}
+		})
+	}
+}
+
+// TestPumpAfterTheBackendsEnd: a backend may end a call of which the client still
+// sends. Its status wins, and the client's messages go nowhere.
+func TestPumpAfterTheBackendsEnd(t *testing.T) {
+	d := newChannelDown(t)
+	wait := pumped(t, d, func(ss grpc.ServerStream) error {
+		var m []byte
+		if err := ss.RecvMsg(&m); err != nil {
+			return err
+		}
+		return status.Error(codes.ResourceExhausted, "enough")
+	})
+	d.requests <- "first"
+	end := <-d.end
+	if end.status.Code() != codes.ResourceExhausted || end.status.Message() != "enough" {
+		t.Errorf("the client is told %v", end.status)
+	}
+	wait()
+}
