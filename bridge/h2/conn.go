@@ -28,7 +28,6 @@ type conn struct {
 	remote   string
 	tls      *tls.ConnectionState
 	settings settings
-	onEnd    func(net.Conn, End)       // Hooks.Ended; nil: nobody asks
 	try      func([]byte) (int, error) // writes what goes without waiting; nil: nothing does
 
 	// The reader's own.
@@ -61,9 +60,10 @@ type conn struct {
 	initial int64 // window that a stream begins with
 
 	goodbye goodbye
-	useless flood.Allowance // frames that carried nothing
-	wasted  flood.Allowance // streams that came to nothing
-	closed  bool            // the end of everything
+	onEnd   func(net.Conn, End) // Hooks.Ended; nil: not set, or already called
+	useless flood.Allowance     // frames that carried nothing
+	wasted  flood.Allowance     // streams that came to nothing
+	closed  bool                // the end of everything
 
 	clock clock
 
@@ -179,8 +179,8 @@ func (c *conn) end() {
 	c.mu.Lock() // server.shutdown may still look
 	defer c.mu.Unlock()
 	c.out.release()
-	if c.goodbye.failed {
-		c.logf("h2: %s: %v", c.remote, c.goodbye.why)
+	if c.goodbye.fault != nil {
+		c.logf("h2: %s: %v", c.remote, c.goodbye.fault)
 	}
 }
 
@@ -202,11 +202,11 @@ func (c *conn) tell(state http.ConnState) {
 // close, so that what is closed can tell its client.
 func (c *conn) tellEnded() {
 	c.mu.Lock()
-	told, why := c.goodbye.told, c.goodbye.end
-	c.goodbye.told = true
+	onEnd, why := c.onEnd, c.goodbye.end
+	c.onEnd = nil
 	c.mu.Unlock()
-	if !told && c.onEnd != nil {
-		c.onEnd(c.nc, why)
+	if onEnd != nil {
+		onEnd(c.nc, why)
 	}
 }
 

@@ -76,7 +76,7 @@ func (c *conn) takeData(h frameHeader, p []byte) error {
 }
 
 // ignores holds for streams that came after the last that a GOAWAY named.
-func (c *conn) ignores(id uint32) bool { return c.goodbye.said && id > c.goodbye.last }
+func (c *conn) ignores(id uint32) bool { return c.goodbye.stage >= stageNamed && id > c.goodbye.last }
 
 // idle reports whether the client hasn't begun the stream. Those with even
 // numbers are the server's to begin by a push, and this one never does. RFC
@@ -87,7 +87,7 @@ func (c *conn) idle(id uint32) bool {
 
 // giveBack opens the connection's window again. The caller holds mu.
 func (c *conn) giveBack(n int) {
-	if inc := c.recv.give(n); inc > 0 && !c.closed && !c.goodbye.failed {
+	if inc := c.recv.give(n); inc > 0 && !c.closed && c.goodbye.fault == nil {
 		f := c.frames()
 		f.b = appendWord(f.b, http2.FrameWindowUpdate, 0, uint32(inc))
 	}

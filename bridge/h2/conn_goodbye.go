@@ -6,21 +6,31 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// A goodbye is how far a connection has come with its end. RFC 9113 §6.8: a
-// first GOAWAY announces it, and the last one says which streams were taken,
-// once the client can't have begun others without knowing.
+// A stage is how far a connection has come with its end. A connection never
+// returns to an earlier stage.
+type stage uint8
+
+const (
+	stageOpen      stage = iota
+	stageAnnounced       // the first GOAWAY is queued; new streams are still served
+	stageNamed           // the last GOAWAY is queued, and names the last stream that is served
+	stageEnding          // no frame will follow those that are queued
+	stageShut            // the sending side is closed
+)
+
+// A goodbye is the end of a connection. RFC 9113 §6.8: a first GOAWAY announces
+// it. The last GOAWAY names the last stream that is served, once the client
+// can't have begun others without knowing of the first.
 type goodbye struct {
-	end    End  // why, of this side's reasons the first
-	told   bool // Hooks.Ended knows
-	begun  bool
-	hurry  bool   // the server shuts down: somebody waits for the connection
-	said   bool   // the last one is sent
-	last   uint32 // then: the last stream that is served
-	over   bool   // nothing more will be sent
-	failed bool   // because of an error: what comes is not looked at
-	why    connError
-	shut   bool // the sending side is closed
+	stage stage
+	end   End        // this side's first reason
+	last  uint32     // from stageNamed on: the last stream that is served
+	fault *connError // the error that ended the connection: input is then ignored; nil: none
+	hurry bool       // the server shuts down, at any stage, and waits for the connection
 }
+
+// finished reports whether the client can be told nothing more.
+func (g *goodbye) finished() bool { return g.stage == stageShut || g.fault != nil }
 
 // shutdown lets the streams end, and takes no new ones.
 func (c *conn) shutdown(why End) {
@@ -37,10 +47,10 @@ func (c *conn) shutdown(why End) {
 // announce sends the first GOAWAY. The answer to the ping behind it shows that
 // the client has seen it. The caller holds mu.
 func (c *conn) announce(why End) {
-	if c.goodbye.begun || c.closed {
+	if c.goodbye.stage > stageOpen || c.closed {
 		return
 	}
-	c.goodbye.begun, c.goodbye.end = true, why
+	c.goodbye.stage, c.goodbye.end = stageAnnounced, why
 	f := c.frames()
 	f.b = appendGoAway(f.b, 1<<31-1, http2.ErrCodeNo, "")
 	f.b = appendPing(f.b, false, goodbyePing)
@@ -50,10 +60,10 @@ func (c *conn) announce(why End) {
 
 // lastWord sends the last GOAWAY. The caller holds mu.
 func (c *conn) lastWord() {
-	if !c.goodbye.begun || c.goodbye.said || c.closed {
+	if c.goodbye.stage != stageAnnounced || c.closed {
 		return
 	}
-	c.goodbye.said, c.goodbye.last = true, c.taken
+	c.goodbye.stage, c.goodbye.last = stageNamed, c.taken
 	c.clock.lastWord = time.Time{}
 	f := c.frames()
 	f.b = appendGoAway(f.b, c.taken, http2.ErrCodeNo, "")
@@ -65,14 +75,16 @@ func (c *conn) lastWord() {
 // later: a close with bytes unread would take what was sent from under it. The
 // caller holds mu.
 func (c *conn) endIfDone() {
-	if c.goodbye.said && len(c.streams) == 0 && !c.goodbye.over {
+	if c.goodbye.stage == stageNamed && len(c.streams) == 0 {
 		c.noMore()
 	}
 }
 
+// noMore closes the sending side once what is queued is written. The caller
+// holds mu.
 func (c *conn) noMore() {
-	c.goodbye.over = true
-	if c.goodbye.failed {
+	c.goodbye.stage = stageEnding
+	if c.goodbye.fault != nil {
 		c.closeSoon()
 	} // else a client may take its time for what is left, as long as it answers pings
 	c.startWriter(nil)
@@ -95,18 +107,18 @@ func (c *conn) failed(e connError) {
 
 // fail is failed for a caller that holds mu.
 func (c *conn) fail(e connError) {
-	if c.goodbye.failed || c.closed {
+	if c.goodbye.fault != nil || c.closed {
 		return
 	}
 	c.closeStreams(errConnClosed)
 	c.unstarted = nil
-	c.goodbye.begun, c.goodbye.said, c.goodbye.failed, c.goodbye.why, c.goodbye.end = true, true, true, e, e.end()
+	c.goodbye.fault, c.goodbye.end = &e, e.end()
 	k := &c.clock
 	k.settings, k.block, k.lastWord = time.Time{}, time.Time{}, time.Time{}
 	k.pinged, k.missed, k.silence = time.Time{}, time.Time{}, nil
 	f := c.frames()
 	f.b = appendGoAway(f.b, c.taken, e.code, e.text)
-	if !c.goodbye.over {
+	if c.goodbye.stage < stageEnding {
 		c.noMore()
 	} else {
 		c.closeSoon()

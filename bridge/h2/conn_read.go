@@ -111,7 +111,7 @@ func (c *conn) readFrames() {
 		err := c.in.fill(c)
 		c.mu.Lock()
 		c.heard()
-		broken := c.goodbye.failed
+		broken := c.goodbye.fault != nil
 		c.mu.Unlock()
 		if broken {
 			c.in.r = c.in.w // the client may still be sending
@@ -155,7 +155,7 @@ func (c *conn) parse() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if data && !c.goodbye.begun {
+	if data && c.goodbye.stage == stageOpen {
 		c.flushSoon()
 		return
 	}
@@ -183,7 +183,7 @@ func (c *conn) refuse(e streamError) bool {
 // answer queues what the client made this side say. It may not be made to say
 // more than it takes.
 func (c *conn) answer(frame func(b []byte) []byte) {
-	if c.closed || c.goodbye.failed {
+	if c.closed || c.goodbye.fault != nil {
 		return
 	}
 	if c.out.acks++; c.out.acks > maxQueuedAcks {

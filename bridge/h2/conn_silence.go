@@ -121,7 +121,7 @@ func (c *conn) giveUp(why error) {
 	if errors.Is(why, socket.ErrStalled) {
 		end = EndSlow
 	}
-	if errors.Is(why, socket.ErrSilent) || c.goodbye.shut || c.goodbye.failed {
+	if errors.Is(why, socket.ErrSilent) || c.goodbye.finished() {
 		c.cut(end)
 		return
 	}
@@ -140,7 +140,7 @@ func (c *conn) giveUp(why error) {
 // for a client that still reads it. The caller holds mu.
 func (c *conn) mayTakeRest(now time.Time) bool {
 	g := &c.goodbye
-	return !g.failed && !g.hurry && g.end != EndSilent && g.end != EndSlow && c.pulse.Busy(now)
+	return g.fault == nil && !g.hurry && g.end != EndSilent && g.end != EndSlow && c.pulse.Busy(now)
 }
 
 // pong takes in the answer to a ping of ours. The caller holds mu.

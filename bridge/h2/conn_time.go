@@ -37,13 +37,13 @@ var (
 func (c *conn) due() time.Time {
 	k, s := &c.clock, &c.settings
 	ping, idle, age := time.Time{}, time.Time{}, time.Time{}
-	if k.pinged.IsZero() && s.pingAfter > 0 && !c.goodbye.shut && !c.goodbye.failed {
+	if k.pinged.IsZero() && s.pingAfter > 0 && !c.goodbye.finished() {
 		ping = k.read.Add(s.pingAfter)
 	}
-	if s.idle > 0 && len(c.streams) == 0 && !c.goodbye.shut && !c.goodbye.failed {
+	if s.idle > 0 && len(c.streams) == 0 && !c.goodbye.finished() {
 		idle = k.idle.Add(s.idle)
 	}
-	if !c.goodbye.begun {
+	if c.goodbye.stage == stageOpen {
 		age = k.age
 	}
 	next := earliest(k.lastWord, k.close, k.rests, ping, idle, age)
@@ -101,7 +101,7 @@ func (c *conn) tick() {
 	if over(k.lastWord) {
 		c.lastWord()
 	}
-	if s := &c.settings; s.idle > 0 && len(c.streams) == 0 && !c.goodbye.shut && !c.goodbye.failed && over(k.idle.Add(s.idle)) {
+	if s := &c.settings; s.idle > 0 && len(c.streams) == 0 && !c.goodbye.finished() && over(k.idle.Add(s.idle)) {
 		c.judgeIdle(now)
 	}
 	if over(k.rests) {
@@ -110,7 +110,7 @@ func (c *conn) tick() {
 	if over(k.age) {
 		c.announce(EndAge)
 	}
-	if s := &c.settings; s.pingAfter > 0 && k.pinged.IsZero() && !c.goodbye.shut && !c.goodbye.failed && over(k.read.Add(s.pingAfter)) {
+	if s := &c.settings; s.pingAfter > 0 && k.pinged.IsZero() && !c.goodbye.finished() && over(k.read.Add(s.pingAfter)) {
 		c.ping(now)
 	}
 	c.arm()

@@ -108,7 +108,7 @@ func (c *conn) flushSoon() {
 // flush sees to it that what is there gets written. The caller holds mu, which
 // is released for a write that doesn't wait.
 func (c *conn) flush() {
-	if c.out.writing || c.closed || c.goodbye.shut || c.out.box == nil && c.out.first == nil {
+	if c.out.writing || c.closed || c.goodbye.stage == stageShut || c.out.box == nil && c.out.first == nil {
 		return
 	}
 	if c.try == nil || len(c.streams) > 1 {
@@ -133,7 +133,7 @@ func (c *conn) flush() {
 		c.startWriter(b)
 	default:
 		b.free()
-		if c.out.box != nil || c.out.first != nil || c.goodbye.over {
+		if c.out.box != nil || c.out.first != nil || c.goodbye.stage == stageEnding {
 			c.startWriter(nil)
 		}
 	}
@@ -142,7 +142,7 @@ func (c *conn) flush() {
 // startWriter starts the goroutine that writes what b holds, and then all that
 // is there. The caller holds mu.
 func (c *conn) startWriter(b *box) {
-	if c.out.writing || c.closed || c.goodbye.shut {
+	if c.out.writing || c.closed || c.goodbye.stage == stageShut {
 		return
 	}
 	c.out.writing = true
@@ -182,8 +182,8 @@ func (c *conn) nextBox() *box {
 		return b
 	}
 	c.out.writing = false
-	if c.goodbye.over && !c.goodbye.shut {
-		c.goodbye.shut = true
+	if c.goodbye.stage == stageEnding {
+		c.goodbye.stage = stageShut
 		c.mu.Unlock()
 		c.shut()
 		c.mu.Lock()

@@ -70,7 +70,7 @@ func (c *conn) start(st *stream) error {
 	c.hookMu.Lock() // a handler that is quick to end waits to tell it
 	defer c.hookMu.Unlock()
 	c.mu.Lock()
-	if c.goodbye.said || c.closed {
+	if c.goodbye.stage >= stageNamed || c.closed {
 		c.mu.Unlock()
 		st.cancel() // the client was told that it isn't taken
 		return nil

@@ -160,7 +160,7 @@ func (c *conn) armRests(due time.Time) {
 // stream is over only when something comes, and its own end may have been the
 // last. The caller holds mu.
 func (c *conn) nudge() {
-	if c.closed || c.goodbye.failed {
+	if c.closed || c.goodbye.fault != nil {
 		return
 	}
 	if inc := c.recv.advance(); inc > 0 {
