@@ -125,7 +125,7 @@ func (c *conn) serve(sawPreface bool) {
 	defer c.end()
 	c.mu.Lock()
 	c.arm()
-	c.flush()
+	c.releaseToFlush()
 	c.mu.Unlock()
 	if tc, ok := c.nc.(*tls.Conn); ok {
 		state := tc.ConnectionState()

@@ -41,7 +41,7 @@ func (c *conn) shutdown(why End) {
 		c.goodbye.hurry = true
 		c.hurryRests()
 	}
-	c.flush()
+	c.releaseToFlush()
 }
 
 // announce sends the first GOAWAY. The answer to the ping behind it shows that

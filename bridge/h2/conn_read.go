@@ -155,11 +155,10 @@ func (c *conn) parse() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if data && c.goodbye.stage == stageOpen {
-		c.flushSoon()
+	if data && c.goodbye.stage == stageOpen && c.flushLater() {
 		return
 	}
-	c.flush()
+	c.releaseToFlush()
 }
 
 // refuse resets a stream. It returns false when that ended the connection.

@@ -49,7 +49,7 @@ func (c *conn) settleDoubt() bool {
 		c.decide(now)
 	}
 	c.arm()
-	c.flush()
+	c.releaseToFlush()
 	return true
 }
 

@@ -114,7 +114,7 @@ func (c *conn) tick() {
 		c.ping(now)
 	}
 	c.arm()
-	c.flush()
+	c.releaseToFlush()
 }
 
 // cut closes the connection. A close may wait for what TLS has to say, so it

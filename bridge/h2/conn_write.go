@@ -91,23 +91,26 @@ func (c *conn) unbox() *box {
 // is busy takes milliseconds.
 const answerDelay = 5 * time.Millisecond
 
-// flushSoon is flush after answerDelay, or with the next. The caller holds mu.
-func (c *conn) flushSoon() {
+// flushLater has what is queued written after answerDelay, or with the next
+// flush. It returns false if a writer is at work or a stream waits to send: then
+// the caller flushes. The caller holds mu.
+func (c *conn) flushLater() bool {
 	if c.out.writing || c.closed || c.out.first != nil {
-		c.flush()
-		return
+		return false
 	}
 	if c.out.box != nil && c.out.later.timer == nil {
 		c.setAlarm(&c.out.later, time.Now().Add(answerDelay), func() {
 			c.out.later.timer = nil
-			c.flush()
+			c.releaseToFlush()
 		})
 	}
+	return true
 }
 
-// flush sees to it that what is there gets written. The caller holds mu, which
-// is released for a write that doesn't wait.
-func (c *conn) flush() {
+// releaseToFlush has what is queued written. The caller holds mu. During a write
+// that doesn't wait, mu is released; it is held again on return. What the caller
+// read under mu before may then have changed.
+func (c *conn) releaseToFlush() {
 	if c.out.writing || c.closed || c.goodbye.stage == stageShut || c.out.box == nil && c.out.first == nil {
 		return
 	}

@@ -68,7 +68,7 @@ func (w *response) inform(status int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_ = w.st.put(pending{fields: list.fields}) // what is written next has the error
-	c.flush()
+	c.releaseToFlush()
 }
 
 func (w *response) Write(p []byte) (int, error) {
@@ -148,7 +148,7 @@ func (w *response) send(data []byte, flush bool) error {
 	c.mu.Lock()
 	err := w.st.put(p)
 	if flush || c.out.size() > maxOutput/2 {
-		c.flush()
+		c.releaseToFlush()
 	}
 	c.mu.Unlock()
 	w.release()

@@ -126,7 +126,7 @@ func (st *stream) aborted(v any) {
 	st.c.mu.Lock()
 	defer st.c.mu.Unlock()
 	st.reset(http2.ErrCodeInternal, errHandlerEnded)
-	st.c.flush()
+	st.c.releaseToFlush()
 }
 
 // leave ends the stream of a handler that has ended, and lets others begin.
@@ -155,7 +155,7 @@ func (st *stream) leave() {
 		}
 	}
 	c.endIfDone()
-	c.flush()
+	c.releaseToFlush()
 	c.mu.Unlock()
 	c.tellBusy()
 }
@@ -223,7 +223,7 @@ func (st *stream) setReadDeadline(t time.Time) {
 func (st *stream) setWriteDeadline(t time.Time) {
 	st.setDeadline(&st.writeAlarm, t, func() {
 		st.reset(http2.ErrCodeInternal, errDeadline)
-		st.c.flush()
+		st.c.releaseToFlush()
 	})
 }
 

@@ -177,8 +177,8 @@ func (b *body) take() error {
 			st.credit(b.used)
 			b.used = 0
 			if c.out.size() > before { // else answers that wait may go on waiting
-				c.flush()
-				continue // flush lets go of mu
+				c.releaseToFlush()
+				continue // the state may have changed meanwhile
 			}
 		}
 		st.readable.Wait()
@@ -201,7 +201,7 @@ func (b *body) giveBack() {
 	defer c.mu.Unlock()
 	b.st.credit(b.used)
 	b.used = 0
-	c.flush()
+	c.releaseToFlush()
 }
 
 // Close makes reads fail, also one that waits, and drops what has not been
@@ -217,6 +217,6 @@ func (b *body) Close() error {
 	st.readErr = errBodyClosed
 	st.dropUnread()
 	st.readable.Broadcast()
-	c.flush()
+	c.releaseToFlush()
 	return nil
 }

@@ -30,8 +30,8 @@ func (st *stream) put(p pending) error {
 	}
 	for !st.pending.empty() && !st.closed {
 		st.queue()
-		st.c.flush()
-		if st.pending.empty() || st.closed { // flush lets go of mu
+		st.c.releaseToFlush()
+		if st.pending.empty() || st.closed { // changed while mu was released
 			break
 		}
 		st.writable.Wait()
@@ -140,5 +140,5 @@ func (st *stream) sendContinue() {
 		return
 	}
 	st.c.appendFields(st.id, []hpack.HeaderField{{Name: ":status", Value: "100"}}, false)
-	st.c.flush()
+	st.c.releaseToFlush()
 }
