@@ -10,15 +10,18 @@ type cell struct {
 	direct  func(*peer) client // the same load without a proxy
 	streams int
 	size    int
-	peers   []string // the first is culvert, the second is what it is measured against
-	bound   float64  // culvert's CPU time is to be at most so many times the second's; 0: none
+	peers   []string // in plaintext: culvertOne, culvert, the proxy they are compared with, and direct
+	bound   float64  // the CPU time of culvertOne must be at most this many times the other proxy's; 0: none
 	aim     float64  // and better at most so many times; 0: none
 }
 
 var (
-	webSockets = []string{"culvert", "grpcwebproxy", "direct"}
-	gRPC       = []string{"culvert", "nginx", "direct"}
+	webSockets = []string{culvertOne, "culvert", "grpcwebproxy", "direct"}
+	gRPC       = []string{culvertOne, "culvert", "nginx", "direct"}
 )
+
+// against returns the proxy that culvert is compared with.
+func (c cell) against() string { return c.peers[2] }
 
 // table is what culvert promises of itself against others.
 var table = []cell{

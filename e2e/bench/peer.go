@@ -69,9 +69,15 @@ func (a *arena) close() {
 // direct is the backend itself.
 func (a *arena) direct() *peer { return &peer{name: "direct", address: a.backend.line} }
 
+// culvertOne is culvert with GOMAXPROCS=1, as a sidecar with a small CPU share
+// runs it. It is judged by CPU time. The peer "culvert" runs with Go's default and
+// is judged by everything else.
+const culvertOne = "culvert, GOMAXPROCS=1"
+
 // peerStarts is how each program is started; a table so that a cell can name them.
 var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
 	"culvert":      func(ctx context.Context, a *arena) (*peer, error) { return a.culvert(ctx, a.bins.culvert, nil) },
+	culvertOne:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertOne(ctx) },
 	culvertTLS:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertTLS(ctx) },
 	nginxTLS:       func(ctx context.Context, a *arena) (*peer, error) { return a.nginxTLS(ctx) },
 	nginxBefore:    func(ctx context.Context, a *arena) (*peer, error) { return a.nginxBefore(ctx) },
@@ -136,6 +142,15 @@ func (a *arena) culvert(ctx context.Context, bin string, env []string, args ...s
 		return nil, err
 	}
 	return awaited(ctx, &peer{name: "culvert", address: address, proc: proc})
+}
+
+func (a *arena) culvertOne(ctx context.Context) (*peer, error) {
+	p, err := a.culvert(ctx, a.bins.culvert, []string{"GOMAXPROCS=1"})
+	if err != nil {
+		return nil, err
+	}
+	p.name = culvertOne
+	return p, nil
 }
 
 // culvertCounting is culvert built with a file more, which tells its counters.
