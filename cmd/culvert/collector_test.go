@@ -1,66 +1,83 @@
 package main
 
 import (
+	"bytes"
+	"io"
+	"os"
 	"runtime"
 	"runtime/debug"
+	"syscall"
 	"testing"
-	"time"
 )
 
-func TestPace(t *testing.T) {
-	const fast, fair, slow = fastCycle / 2, 2 * fastCycle, 2 * slowCycle
-	for _, c := range []struct {
-		name   string
-		cycles []time.Duration
-		want   int
-	}{
-		{"a start", []time.Duration{fast, fast, fast, slow}, 0},
-		{"a load", []time.Duration{fast, fast, fast, fast, fast}, pacerMinExtra},
-		{"broken off", []time.Duration{fast, fast, fast, fast, fair, fast}, 0},
-		{"fair with it", []time.Duration{fast, fast, fast, fast, fast, fair, fair}, pacerMinExtra},
-		{"not fair yet", []time.Duration{fast, fast, fast, fast, fast, fast, fast, fast, fast, fast}, 2 * pacerMinExtra},
-		{"over", []time.Duration{fast, fast, fast, fast, fast, slow}, 0},
-		{"without end", make([]time.Duration, 100), pacerMaxExtra},
-	} {
-		var p pace
-		for _, each := range c.cycles {
-			p = p.after(1, each)
-		}
-		if p.extra != c.want {
-			t.Errorf("%s: %d bytes on top, want %d", c.name, p.extra, c.want)
-		}
-	}
-	if p := (pace{}).after(fastCycles, fast); p.extra != pacerMinExtra {
-		t.Errorf("cycles told at once: %d bytes on top, want %d", p.extra, pacerMinExtra)
-	}
+// gcPercent returns the GOGC in force.
+func gcPercent() int {
+	percent := debug.SetGCPercent(100)
+	debug.SetGCPercent(percent)
+	return percent
 }
 
-var garbage []byte // it has to be the heap's
-
-// TestPacerFollowsTheCollector: garbage without end makes it give more, and
-// at its end all is as before.
-func TestPacerFollowsTheCollector(t *testing.T) {
+func TestCollectorIsConstant(t *testing.T) {
 	t.Setenv("GOGC", "")
-	before := debug.SetGCPercent(100)
-	defer debug.SetGCPercent(before)
-	stop := paceCollector()
-	percent := func() int {
-		p := debug.SetGCPercent(100)
-		debug.SetGCPercent(p)
-		return p
-	}
-	deadline := time.Now().Add(20 * time.Second)
-	for percent() <= pacerPercent {
-		for range 1000 {
-			garbage = make([]byte, 4<<10)
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("garbage without end and %d %% are left", percent())
+	before := gcPercent()
+	stop := setCollector()
+	for range 20 { // cycles in a row, as under a load of short calls
+		runtime.GC()
+		if got := gcPercent(); got != collectorPercent {
+			t.Fatalf("GOGC is %d, want %d", got, collectorPercent)
 		}
 	}
 	stop()
-	runtime.GC() // the cleanup that is still armed does nothing
-	if got := percent(); got != 100 {
-		t.Errorf("%d %% afterwards, want 100", got)
+	if got := gcPercent(); got != before {
+		t.Errorf("GOGC is %d after stop, want %d", got, before)
+	}
+}
+
+func TestOperatorSetsGOGC(t *testing.T) {
+	before := debug.SetGCPercent(77)
+	defer debug.SetGCPercent(before)
+	t.Setenv("GOGC", "77")
+	defer setCollector()()
+	if got := gcPercent(); got != 77 {
+		t.Errorf("GOGC is %d, want the operator's 77", got)
+	}
+}
+
+// A writerFunc is a function as a writer.
+type writerFunc func(line []byte)
+
+func (f writerFunc) Write(line []byte) (int, error) {
+	f(line)
+	return len(line), nil
+}
+
+// TestServeLeavesGOMAXPROCS checks that culvert runs with what Go, or the
+// operator, has chosen.
+func TestServeLeavesGOMAXPROCS(t *testing.T) {
+	clearEnvironment(t)
+	t.Setenv("GOMAXPROCS", "") // for this process it is set below
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listening, ended int
+	stderr := writerFunc(func(line []byte) {
+		switch {
+		case bytes.Contains(line, []byte("listening")):
+			listening = runtime.GOMAXPROCS(0)
+			if err := self.Signal(syscall.SIGTERM); err != nil { // serve has a handler by now
+				t.Error(err)
+			}
+		case bytes.Contains(line, []byte("stopped")):
+			ended = runtime.GOMAXPROCS(0)
+		}
+	})
+	args := []string{"serve", "--backend", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--health-listen", "off", "--log-format", "json"}
+	if code := run(args, io.Discard, stderr); code != exitDone {
+		t.Errorf("serve exits with %d", code)
+	}
+	if listening != 3 || ended != 3 {
+		t.Errorf("GOMAXPROCS was %d at the start and %d at the end, want 3", listening, ended)
 	}
 }

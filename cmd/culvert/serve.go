@@ -72,8 +72,7 @@ Documents: ` + documents + `
 		if loaded.Backend.Address == "" {
 			return &misuse{errNoBackend}
 		}
-		defer paceCollector()()
-		defer paceThreads()()
+		defer setCollector()()
 		log := openLog(cmd.ErrOrStderr(), loaded.Log)
 		defer func() { err = log.end(err) }()
 		for _, w := range loaded.Warnings {
