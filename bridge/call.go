@@ -36,10 +36,10 @@ type Call struct {
 	codingRefused bool // so the client is told what can be read
 
 	progress progress
-	messages sizeLimit      // of each; zero: the upstream's
-	headers  sizeLimit      // of the metadata, either way
-	ledger   *memory.Ledger // what is held for the call
-	use      callUse        // what the call counts with
+	messages report.SizeLimit // of each; zero: the upstream's
+	headers  report.SizeLimit // of the metadata, either way
+	ledger   *memory.Ledger   // what is held for the call
+	use      callUse          // what the call counts with
 
 	// bind ties the Downstream to the call's context. It is called once,
 	// before anything of the Downstream.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -40,7 +41,7 @@ const clientCertHeader = "x-forwarded-client-cert"
 // It fails if the names make the metadata larger than the limit. They are never
 // cut: a backend that takes a single URI for an identity would read one out of a
 // list that was cut to one.
-func (a *arrival) vouchCertificate(md metadata.MD, h http.Header, forward bool, limit sizeLimit) error {
+func (a *arrival) vouchCertificate(md metadata.MD, h http.Header, forward bool, limit report.SizeLimit) error {
 	delete(md, clientCertHeader)
 	if !forward {
 		return nil
@@ -59,7 +60,7 @@ func (a *arrival) vouchCertificate(md metadata.MD, h http.Header, forward bool, 
 	if len(said) > 0 {
 		md[clientCertHeader] = []string{strings.Join(said, ",")}
 	}
-	if size := metadataBytes(md); a.peer.Client != nil && size > limit.bytes {
+	if size := metadataBytes(md); a.peer.Client != nil && size > limit.Bytes {
 		f := tooMuchMetadata("request", size, limit)
 		f.Text += fmt.Sprintf("; %d of them are the names in the client's certificate (%s)", codec.FieldBytes(clientCertHeader, md[clientCertHeader][0]), clientCertHeader)
 		return f

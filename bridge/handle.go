@@ -172,7 +172,7 @@ func (s *Server) finish(r *running, down Downstream, err error, trailer metadata
 	info := r.call.info
 	v := judge(err, info.ID, s.cfg.DetailedErrors)
 	if v.origin == report.OriginUpstream {
-		if size := metadataBytes(trailer); size > r.call.headers.bytes {
+		if size := metadataBytes(trailer); size > r.call.headers.Bytes {
 			v = judge(tooMuchMetadata("response", size, r.call.headers), info.ID, s.cfg.DetailedErrors)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 type messageReader struct {
 	ctx    context.Context // bounds the wait for memory, not the reading
 	body   io.Reader
-	limit  sizeLimit
+	limit  report.SizeLimit
 	ledger *memory.Ledger
 	use    *callUse
 	gets   *progress
@@ -30,33 +30,18 @@ type messageReader struct {
 	prefix [codec.FrameHeaderBytes]byte
 }
 
-// A sizeLimit is a number of bytes, and the key that sets it.
-type sizeLimit struct {
-	bytes int
-	key   string
-}
-
-// or returns the smaller of l and another limit, which is none if it isn't
-// positive.
-func (l sizeLimit) or(bytes int, key string) sizeLimit {
-	if bytes > 0 && bytes < l.bytes {
-		return sizeLimit{bytes, key}
-	}
-	return l
-}
-
 // sizes are the limits of a call's messages and metadata. What a method says of
 // its messages replaces what holds for all; a listener's word is the last, since
 // it is about who comes in there.
-func (s *Server) sizes(l *listening, m *methodScope) (messages, headers sizeLimit) {
-	messages, headers = sizeLimit{s.limits.MessageBytes, report.KeyMessageBytes}, sizeLimit{s.limits.HeaderBytes, report.KeyHeaderBytes}
+func (s *Server) sizes(l *listening, m *methodScope) (messages, headers report.SizeLimit) {
+	messages, headers = report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}, report.SizeLimit{Bytes: s.limits.HeaderBytes, Key: report.KeyHeaderBytes}
 	if m != nil {
 		if m.messageBytes > 0 {
-			messages = sizeLimit{m.messageBytes, report.KeyMethodMessageBytes}
+			messages = report.SizeLimit{Bytes: m.messageBytes, Key: report.KeyMethodMessageBytes}
 		}
-		headers = headers.or(m.headerBytes, report.KeyMethodHeaderBytes)
+		headers = headers.Or(m.headerBytes, report.KeyMethodHeaderBytes)
 	}
-	return messages.or(l.MessageBytes, report.KeyListenerMessageBytes), headers.or(l.HeaderBytes, report.KeyListenerHeaderBytes)
+	return messages.Or(l.MessageBytes, report.KeyListenerMessageBytes), headers.Or(l.HeaderBytes, report.KeyListenerHeaderBytes)
 }
 
 // next returns one message, which the caller frees, io.EOF at the body's end,
@@ -92,8 +77,8 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 	if err != nil {
 		return nil, report.New(report.ReasonBadRequest, "a message's prefix can't be read: "+err.Error())
 	}
-	if uint64(h.Length) > uint64(m.limit.bytes) {
-		return nil, report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", h.Length, m.limit.bytes, m.limit.key).UnlessRaised(m.limit.key)
+	if uint64(h.Length) > uint64(m.limit.Bytes) {
+		return nil, report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", h.Length, m.limit.Bytes, m.limit.Key).UnlessRaised(m.limit.Key)
 	}
 	payload, err := m.payload(int(h.Length))
 	if err != nil || h.Flags&codec.FlagCompressed == 0 {
@@ -239,7 +224,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		// How large it grows is not known, so where room is scarce it is
 		// reserved for all that it may become. The packed message is held
 		// meanwhile: the other share's room can't wait for this one's.
-		if want := m.room(total, min(m.limit.bytes, noLimit-1)+1); want > reserved {
+		if want := m.room(total, min(m.limit.Bytes, noLimit-1)+1); want > reserved {
 			if err := m.reserve(c, memory.Reply, want-reserved, want); err != nil {
 				out.Free()
 				return nil, err
@@ -252,9 +237,9 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		total += n
 		out = append(out, trimmed(chunk, n))
 		switch {
-		case total > m.limit.bytes:
+		case total > m.limit.Bytes:
 			out.Free()
-			return nil, report.Newf(report.ReasonRequestTooLarge, "a request message expands to more than the limit of %d bytes (%s)", m.limit.bytes, m.limit.key).UnlessRaised(m.limit.key)
+			return nil, report.Newf(report.ReasonRequestTooLarge, "a request message expands to more than the limit of %d bytes (%s)", m.limit.Bytes, m.limit.Key).UnlessRaised(m.limit.Key)
 		case err != nil && z.eof: // io.ReadFull made of the stream's proper end what it liked
 			return out, nil
 		case err != nil:

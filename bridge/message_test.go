@@ -45,7 +45,7 @@ func pattern(n int) []byte {
 
 func newReader(body io.Reader, limit int, coding string) *messageReader {
 	return &messageReader{
-		ctx: context.Background(), body: body, limit: sizeLimit{limit, report.KeyMessageBytes}, ledger: newLedger(1 << 30), use: new(callUse),
+		ctx: context.Background(), body: body, limit: report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, ledger: newLedger(1 << 30), use: new(callUse),
 		gets: newProgress(), coding: coding,
 	}
 }

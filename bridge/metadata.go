@@ -251,7 +251,7 @@ func crosses(name string) bool { return toUpstream.of(name) == pass }
 
 // requestMetadata makes a call's metadata of the headers that brought it.
 // Names that Connection lists are of that connection, so they don't cross.
-func requestMetadata(h http.Header, trusted, cookies bool, limit sizeLimit) (metadata.MD, error) {
+func requestMetadata(h http.Header, trusted, cookies bool, limit report.SizeLimit) (metadata.MD, error) {
 	hop := connectionNames(h)
 	size := 0
 	kept := make(map[string][]string, len(h))
@@ -278,7 +278,7 @@ func requestMetadata(h http.Header, trusted, cookies bool, limit sizeLimit) (met
 		}
 		kept[name] = append(kept[name], values...)
 	}
-	if size > limit.bytes {
+	if size > limit.Bytes {
 		return nil, tooMuchMetadata("request", size, limit)
 	}
 	return sane(kept)
@@ -373,6 +373,6 @@ func metadataBytes(md metadata.MD) int {
 	return n
 }
 
-func tooMuchMetadata(what string, size int, limit sizeLimit) *report.Fault {
-	return report.Newf(report.ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit.bytes, limit.key).UnlessRaised(limit.key)
+func tooMuchMetadata(what string, size int, limit report.SizeLimit) *report.Fault {
+	return report.Newf(report.ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit.Bytes, limit.Key).UnlessRaised(limit.Key)
 }

@@ -109,7 +109,7 @@ func TestRequestMetadata(t *testing.T) {
 		},
 		{"what nobody may say, of a trusted peer", header("grpc-status: 0", "Culvert-Identity: root", "x-request-id: 1"), true, true, metadata.MD{}},
 	} {
-		got, err := requestMetadata(c.in, c.trusted, c.cookies, sizeLimit{limit, report.KeyHeaderBytes})
+		got, err := requestMetadata(c.in, c.trusted, c.cookies, report.SizeLimit{Bytes: limit, Key: report.KeyHeaderBytes})
 		if err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %q, %v; want %q", c.name, got, err, c.want)
 		}
@@ -129,7 +129,7 @@ func TestRequestMetadataThatIsRefused(t *testing.T) {
 		{"x-b-bin", "AAEC,!", report.ReasonBadRequest},
 	} {
 		h := http.Header{c.name: {c.value}}
-		if md, err := requestMetadata(h, true, true, sizeLimit{64 << 10, report.KeyHeaderBytes}); reasonOf(err) != c.want {
+		if md, err := requestMetadata(h, true, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}); reasonOf(err) != c.want {
 			t.Errorf("%s: %q: got %q, %v; want %v", c.name, c.value, md, err, c.want)
 		} else if strings.Contains(err.Error(), c.value) {
 			t.Errorf("%s: the error %q tells the value", c.name, err)
@@ -145,10 +145,10 @@ func TestRequestMetadataThatIsRefused(t *testing.T) {
 func TestRequestMetadataIsCountedAsHTTP2Does(t *testing.T) {
 	h := http.Header{"X-A": {"12345", "12345"}, "Accept": {"*/*"}}
 	const size = (3 + 5 + 32) + (3 + 5 + 32) + (6 + 3 + 32)
-	if _, err := requestMetadata(h, false, false, sizeLimit{size, report.KeyHeaderBytes}); err != nil {
+	if _, err := requestMetadata(h, false, false, report.SizeLimit{Bytes: size, Key: report.KeyHeaderBytes}); err != nil {
 		t.Errorf("%d bytes with a limit of %d: %v", size, size, err)
 	}
-	_, err := requestMetadata(h, false, false, sizeLimit{size - 1, report.KeyHeaderBytes})
+	_, err := requestMetadata(h, false, false, report.SizeLimit{Bytes: size - 1, Key: report.KeyHeaderBytes})
 	if reasonOf(err) != report.ReasonMetadataTooLarge || !strings.Contains(err.Error(), report.KeyHeaderBytes) {
 		t.Errorf("%d bytes with a limit of %d: got %v, want %v that names %s", size, size-1, err, report.ReasonMetadataTooLarge, report.KeyHeaderBytes)
 	}
@@ -159,20 +159,20 @@ func TestNamesThatNeverGoUp(t *testing.T) {
 	for _, name := range examples(neverUp) {
 		h.Set(name, "1")
 	}
-	md, err := requestMetadata(h, true, true, sizeLimit{64 << 10, report.KeyHeaderBytes})
+	md, err := requestMetadata(h, true, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes})
 	if err != nil || len(md) != 0 {
 		t.Errorf("from a trusted peer %q, %v crosses; want nothing", md, err)
 	}
 	for _, name := range examples(onlyVouched) {
 		h := http.Header{textproto.CanonicalMIMEHeaderKey(name): {"1"}}
-		if md, err := requestMetadata(h, false, true, sizeLimit{64 << 10, report.KeyHeaderBytes}); err != nil || len(md) != 0 {
+		if md, err := requestMetadata(h, false, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}); err != nil || len(md) != 0 {
 			t.Errorf("%s from anybody: %q, %v crosses; want nothing", name, md, err)
 		}
 		if md, err := blockMetadata(map[string][]string{name: {"1"}}); err != nil || len(md) != 0 {
 			t.Errorf("%s from a WebSocket's message: %q, %v crosses; want nothing", name, md, err)
 		}
 		// culvert's own of these are set by vouch, over what is here.
-		if md, err := requestMetadata(h, true, true, sizeLimit{64 << 10, report.KeyHeaderBytes}); err != nil || len(md) != 1 {
+		if md, err := requestMetadata(h, true, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}); err != nil || len(md) != 1 {
 			t.Errorf("%s from a trusted peer: %q, %v; want it to cross", name, md, err)
 		}
 	}
@@ -189,7 +189,7 @@ func TestNamesThatLookVouchedFor(t *testing.T) {
 	for _, name := range append(like, "x_forwarded_for", "x.forwarded.for", "x.forwarded_for", "x_forwarded-for", "x-forwarded_for", "x-forwarded-client_cert") {
 		h := http.Header{textproto.CanonicalMIMEHeaderKey(name): {"1"}}
 		for _, trusted := range []bool{false, true} {
-			if md, err := requestMetadata(h, trusted, true, sizeLimit{64 << 10, report.KeyHeaderBytes}); err != nil || len(md) != 0 {
+			if md, err := requestMetadata(h, trusted, true, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}); err != nil || len(md) != 0 {
 				t.Errorf("%s, trusted %v: %q, %v crosses; want nothing", name, trusted, md, err)
 			}
 		}
@@ -204,7 +204,7 @@ func TestNamesThatLookVouchedFor(t *testing.T) {
 	for _, name := range []string{"x_a", "_", "user_agent", "content_type", "grpc_client", "connect_id", "sec_token", "x_request_id", "forwarded_by", "viaduct_id", "x_forward", "lb_token", "x.a", ".", "forwarded.by", "culvert", "x-culverts"} {
 		own[name] = []string{"1"}
 	}
-	if md, err := requestMetadata(own, false, false, sizeLimit{64 << 10, report.KeyHeaderBytes}); err != nil || len(md) != len(own) {
+	if md, err := requestMetadata(own, false, false, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes}); err != nil || len(md) != len(own) {
 		t.Errorf("of %d own names %q crosses, %v", len(own), md, err)
 	}
 }
@@ -317,7 +317,7 @@ func FuzzRequestMetadata(f *testing.F) {
 		}
 		h := http.Header{name: {value, value}, "Connection": {connection}}
 		before := maps.Clone(h)
-		md, err := requestMetadata(h, trusted, cookies, sizeLimit{64 << 10, report.KeyHeaderBytes})
+		md, err := requestMetadata(h, trusted, cookies, report.SizeLimit{Bytes: 64 << 10, Key: report.KeyHeaderBytes})
 		if !reflect.DeepEqual(h, before) {
 			t.Fatalf("the request's header became %q", h)
 		}

@@ -90,7 +90,7 @@ func (s *Server) copyRequests(r *running, up *upstreamCall, down Downstream) err
 func (s *Server) copyResponses(ctx context.Context, r *running, from *replies, down Downstream) (metadata.MD, error) {
 	up := from.up
 	if header, ok := up.header(); ok {
-		if size := metadataBytes(header); size > r.call.headers.bytes {
+		if size := metadataBytes(header); size > r.call.headers.Bytes {
 			return nil, tooMuchMetadata("response", size, r.call.headers)
 		}
 		r.call.packReplies = r.call.takesGzip && up.compressed()

@@ -92,7 +92,7 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 	}
 	d.s.vouched.strike(md, false)
 	maps.Copy(c.Metadata, md)
-	if size := metadataBytes(c.Metadata); size > c.headers.bytes {
+	if size := metadataBytes(c.Metadata); size > c.headers.Bytes {
 		return tooMuchMetadata("request", size, c.headers)
 	}
 	if ua := block["x-user-agent"]; len(ua) > 0 && c.Metadata["x-user-agent"] == nil && codec.ValidValue(ua[0]) {
@@ -122,7 +122,7 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 	return nil
 }
 
-func (d *socketDown) readFirst(limit sizeLimit) (map[string][]string, error) {
+func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, error) {
 	op, err := d.ws.NextMessage()
 	if err != nil {
 		return nil, d.firstError(err)
@@ -130,11 +130,11 @@ func (d *socketDown) readFirst(limit sizeLimit) (map[string][]string, error) {
 	if op != websocket.Binary {
 		return nil, errSocketText()
 	}
-	block, err := io.ReadAll(io.LimitReader(d.ws, int64(limit.bytes)+1))
+	block, err := io.ReadAll(io.LimitReader(d.ws, int64(limit.Bytes)+1))
 	if err != nil {
 		return nil, d.firstError(err)
 	}
-	if len(block) > limit.bytes {
+	if len(block) > limit.Bytes {
 		return nil, tooMuchMetadata("request", len(block), limit)
 	}
 	_ = d.ws.SetReadDeadline(time.Time{})

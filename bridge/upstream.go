@@ -86,7 +86,7 @@ const (
 // An upstream is a backend and the connections to it.
 type upstream struct {
 	cc    *grpc.ClientConn
-	limit sizeLimit // of a message
+	limit report.SizeLimit // of a message
 }
 
 func newUpstream(b Backend, limits Limits, budget *memory.Budget) (*upstream, error) {
@@ -140,7 +140,7 @@ func newUpstream(b Backend, limits Limits, budget *memory.Budget) (*upstream, er
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	cc.Connect()
-	return &upstream{cc: cc, limit: sizeLimit{limits.MessageBytes, report.KeyMessageBytes}}, nil
+	return &upstream{cc: cc, limit: report.SizeLimit{Bytes: limits.MessageBytes, Key: report.KeyMessageBytes}}, nil
 }
 
 func (u *upstream) close() error { return u.cc.Close() }
@@ -150,8 +150,8 @@ func (u *upstream) close() error { return u.cc.Close() }
 type upstreamCall struct {
 	stream grpc.ClientStream
 	facts  *callFacts
-	limit  sizeLimit       // of a message
-	ctx    context.Context // the call's: it ends with the stream
+	limit  report.SizeLimit // of a message
+	ctx    context.Context  // the call's: it ends with the stream
 
 	in, out mem.BufferSlice // recv's and send's own: grpc-go is given their addresses, so that none is allocated a message
 }
@@ -166,9 +166,9 @@ func (u *upstream) open(ctx context.Context, giveUp context.CancelCauseFunc, c *
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, md), factsKey{}, known)
 	opts := make([]grpc.CallOption, 0, 3)
 	limit := u.limit
-	if c.messages.bytes > 0 && c.messages != limit {
+	if c.messages.Bytes > 0 && c.messages != limit {
 		limit = c.messages
-		opts = append(opts, grpc.MaxCallRecvMsgSize(limit.bytes))
+		opts = append(opts, grpc.MaxCallRecvMsgSize(limit.Bytes))
 	}
 	if c.subtype != "" {
 		opts = append(opts, grpc.CallContentSubtype(c.subtype))

@@ -68,7 +68,7 @@ var localStatuses = []localStatus{
 
 // classify makes of an error that grpc-go returned what it is: the upstream's
 // own status, or a fault.
-func (k *callFacts) classify(ctx context.Context, err error, limit sizeLimit) error {
+func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLimit) error {
 	if errors.Is(err, io.EOF) {
 		if k.trailer.Load() {
 			return io.EOF
@@ -79,7 +79,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limit sizeLimit) er
 		return f
 	}
 	st, _ := status.FromError(err)
-	local, known := k.findLocal(st, limit.bytes)
+	local, known := k.findLocal(st, limit.Bytes)
 	switch {
 	case k.trailer.Load() && !known && !ended(ctx, st):
 		return upstreamStatus{st}
@@ -107,15 +107,15 @@ func isSilent(st *status.Status) bool {
 }
 
 // localFault is the fault of a row.
-func (k *callFacts) localFault(l localStatus, st *status.Status, limit sizeLimit) *report.Fault {
+func (k *callFacts) localFault(l localStatus, st *status.Status, limit report.SizeLimit) *report.Fault {
 	if isTooMuchMetadata(l.text) {
 		return requestTooLargeForBackend(nil)
 	}
 	f := report.New(l.reason, l.says)
 	f.Sent = k.sentText()
 	if l.says == saysTooLarge {
-		f.Text += " (" + limit.key + ")"
-		f = f.UnlessRaised(limit.key)
+		f.Text += " (" + limit.Key + ")"
+		f = f.UnlessRaised(limit.Key)
 	}
 	if l.says == saysDraining || l.text == rstRefused {
 		f.Sent = "no" // RFC 9113 §8.7

@@ -35,3 +35,18 @@ const (
 	KeyListenerMessageBytes = KeyListenerLimits + "message_bytes"
 	KeyListenerHeaderBytes  = KeyListenerLimits + "header_bytes"
 )
+
+// A SizeLimit is a number of bytes, and the key that sets it.
+type SizeLimit struct {
+	Bytes int
+	Key   string
+}
+
+// Or returns the smaller of l and another limit. A limit that isn't positive
+// is none.
+func (l SizeLimit) Or(bytes int, key string) SizeLimit {
+	if bytes > 0 && bytes < l.Bytes {
+		return SizeLimit{bytes, key}
+	}
+	return l
+}
