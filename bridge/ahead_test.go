@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // readingAhead opens a call whose backend sends so many messages of a size (in
@@ -38,7 +39,7 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *memory.Ledger) {
 	budget := memory.New(1 << 30)
 	t.Cleanup(stop)
 	t.Cleanup(gs.Stop)
-	up, err := newUpstream(backend, DefaultLimits(), budget)
+	up, err := newUpstream(backend, report.SizeLimit{Bytes: 1 << 20, Key: report.KeyMessageBytes}, 64<<10, budget)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *memory.Ledger) {
 	})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	l := &memory.Ledger{Budget: budget}
-	call, err := openCall(ctx, up, &Call{Method: testMethod, ledger: l}, metadata.MD{})
+	call, err := openCall(ctx, up, upstreamRequest{Method: testMethod, Metadata: metadata.MD{}})
 	if err != nil {
 		t.Fatal(err)
 	}

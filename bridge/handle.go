@@ -124,7 +124,7 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	var up *upstreamCall
 	if refused == nil {
 		c.Metadata["x-request-id"] = []string{c.info.ID}
-		up, refused = to.open(timed, cancel, c, c.Metadata)
+		up, refused = to.open(timed, cancel, upstreamRequest{Method: c.Method, Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages})
 	}
 	if refused != nil {
 		s.finish(r, down, refused, nil)

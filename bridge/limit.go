@@ -46,7 +46,6 @@ const (
 	tunnelCloseTimeout = 2 * time.Second  // the same, where HTTP/2 has said goodbye already
 	lingerSilence      = 5 * time.Second  // of a client that is still sending to a closed connection
 	lingerTime         = 30 * time.Second // all in all
-	upstreamPatience   = 5 * time.Second  // waiting for a connection to the backend
 	writeGrace         = 250 * time.Millisecond
 	keepAliveIdle      = 10 * time.Second // TCP, of clients
 	keepAliveEvery     = 3 * time.Second
@@ -107,9 +106,4 @@ func connectionsByDescriptors() int {
 // that ends the whole connection and every call on it. So the limit proper is
 // judged by culvert, call by call. Clients get less room than the backend,
 // since each of their connections may take it at once.
-func looseHeaderBytes(limit int, clients bool) int {
-	if clients {
-		return min(2*limit, noLimit)
-	}
-	return min(4*limit, noLimit)
-}
+func looseHeaderBytes(limit int) int { return min(2*limit, noLimit) }

@@ -168,7 +168,8 @@ func New(cfg Config) (*Server, error) {
 	s.own = &listening{cfg.ownListener(), s.quotas.listener(Quota{})}
 	s.vouched = newVouchedNames(cfg.VouchedHeaders)
 	s.budget = memory.New(s.limits.BufferedBytes)
-	if s.router.only, err = newUpstream(cfg.Backend, s.limits, s.budget); err != nil {
+	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
+	if s.router.only, err = newUpstream(cfg.Backend, messages, s.limits.HeaderBytes, s.budget); err != nil {
 		return nil, err
 	}
 	s.registry = newRegistry(s.limits, s.budget)
@@ -220,7 +221,7 @@ func (s *Server) boundHTTP(hs *http.Server) {
 	}
 	hs.ReadHeaderTimeout = handshakeTimeout
 	hs.IdleTimeout = cmp.Or(s.limits.ConnectionIdleTimeout, s.limits.ConnectionMaxAge) // an HTTP/1.1 connection says no goodbye that an idle client would see
-	hs.MaxHeaderBytes = looseHeaderBytes(s.limits.HeaderBytes, true)
+	hs.MaxHeaderBytes = looseHeaderBytes(s.limits.HeaderBytes)
 	hs.DisableGeneralOptionsHandler = true
 	hs.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	streams := min(s.limits.CallsPerConnection, 1<<16)

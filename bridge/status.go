@@ -37,11 +37,6 @@ func silenceFault(err error) *report.Fault {
 	return nil
 }
 
-// An upstreamStatus is a status that really came in the upstream's trailers.
-type upstreamStatus struct{ *status.Status }
-
-func (u upstreamStatus) Error() string { return "upstream: " + u.Message() }
-
 // A verdict is how a call ended, for the client and for the log.
 type verdict struct {
 	status *status.Status

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"sync/atomic"
 	"time"
@@ -83,13 +84,21 @@ const (
 	upstreamConnWindow   = 16 << 20
 )
 
+const (
+	upstreamPatience    = 5 * time.Second  // how long a call waits for a connection to the backend
+	upstreamPingTimeout = 10 * time.Second // for the backend to answer a ping
+)
+
 // An upstream is a backend and the connections to it.
 type upstream struct {
 	cc    *grpc.ClientConn
 	limit report.SizeLimit // of a message
 }
 
-func newUpstream(b Backend, limits Limits, budget *memory.Budget) (*upstream, error) {
+// newUpstream begins to connect to the backend. messages limits what one message
+// of an answer may have; headerBytes is the limit of a block of metadata, which
+// the caller has to check.
+func newUpstream(b Backend, messages report.SizeLimit, headerBytes int, budget *memory.Budget) (*upstream, error) {
 	if b.Target == "" {
 		return nil, errors.New("no backend address")
 	}
@@ -111,7 +120,7 @@ func newUpstream(b Backend, limits Limits, budget *memory.Budget) (*upstream, er
 		grpc.WithResolvers(nameBuilder{b.resolveInterval()}),
 		grpc.WithStaticStreamWindowSize(upstreamStreamWindow),
 		grpc.WithStaticConnWindowSize(upstreamConnWindow),
-		grpc.WithMaxHeaderListSize(uint32(looseHeaderBytes(limits.HeaderBytes, false))),
+		grpc.WithMaxHeaderListSize(looseBackendHeaderBytes(headerBytes)),
 		grpc.WithStatsHandler(facts{}),
 		grpc.WithIdleTimeout(0),
 		experimental.WithBufferPool(budget.Pool),
@@ -122,8 +131,8 @@ func newUpstream(b Backend, limits Limits, budget *memory.Budget) (*upstream, er
 		}),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(rawCodec{}),
-			grpc.MaxCallRecvMsgSize(limits.MessageBytes),
-			grpc.MaxCallSendMsgSize(noLimit),
+			grpc.MaxCallRecvMsgSize(messages.Bytes),
+			grpc.MaxCallSendMsgSize(math.MaxInt32),
 			// What a transparent retry (only of a call that the backend
 			// certainly never saw) may keep of the first messages.
 			grpc.MaxRetryRPCBufferSize(16<<10),
@@ -133,15 +142,20 @@ func newUpstream(b Backend, limits Limits, budget *memory.Budget) (*upstream, er
 		opts = append(opts, grpc.WithAuthority(b.Authority))
 	}
 	if b.Keepalive > 0 {
-		opts = append(opts, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: b.Keepalive, Timeout: pingTimeout}))
+		opts = append(opts, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: b.Keepalive, Timeout: upstreamPingTimeout}))
 	}
 	cc, err := grpc.NewClient(target, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	cc.Connect()
-	return &upstream{cc: cc, limit: report.SizeLimit{Bytes: limits.MessageBytes, Key: report.KeyMessageBytes}}, nil
+	return &upstream{cc: cc, limit: messages}, nil
 }
+
+// looseBackendHeaderBytes is the limit of a block of metadata that grpc-go is
+// told. grpc-go ends the whole connection, and every call on it, for a block that
+// is much larger. The limit proper costs only the call.
+func looseBackendHeaderBytes(limit int) uint32 { return uint32(min(4*limit, math.MaxInt32)) }
 
 func (u *upstream) close() error { return u.cc.Close() }
 
@@ -156,27 +170,40 @@ type upstreamCall struct {
 	in, out mem.BufferSlice // recv's and send's own: grpc-go is given their addresses, so that none is allocated a message
 }
 
+// An upstreamRequest is what the backend is told of a call before the first
+// message.
+type upstreamRequest struct {
+	Method   string // as in the path: "/package.Service/Method"
+	Metadata metadata.MD
+	Subtype  string // of the content-type; empty: it is plain application/grpc
+	Coding   string // of the messages that are marked as compressed: empty or "gzip"
+
+	// Messages limits the messages of the answer. If zero, the upstream's limit
+	// is used.
+	Messages report.SizeLimit
+}
+
 // open starts the call at the backend. It waits for a connection, but never for
 // long: then it ends the call with giveUp, which cancels ctx. Waiting for a
 // place on a connection is the pool's, with its own bound. The end of ctx
 // releases the stream.
-func (u *upstream) open(ctx context.Context, giveUp context.CancelCauseFunc, c *Call, md metadata.MD) (*upstreamCall, error) {
+func (u *upstream) open(ctx context.Context, giveUp context.CancelCauseFunc, r upstreamRequest) (*upstreamCall, error) {
 	patience := time.AfterFunc(upstreamPatience, func() { giveUp(errPatience) })
 	known := &callFacts{header: make(chan struct{}), patience: patience}
-	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, md), factsKey{}, known)
+	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
 	opts := make([]grpc.CallOption, 0, 3)
 	limit := u.limit
-	if c.messages.Bytes > 0 && c.messages != limit {
-		limit = c.messages
+	if r.Messages.Bytes > 0 && r.Messages != limit {
+		limit = r.Messages
 		opts = append(opts, grpc.MaxCallRecvMsgSize(limit.Bytes))
 	}
-	if c.subtype != "" {
-		opts = append(opts, grpc.CallContentSubtype(c.subtype))
+	if r.Subtype != "" {
+		opts = append(opts, grpc.CallContentSubtype(r.Subtype))
 	}
-	if c.coding == "gzip" {
+	if r.Coding == "gzip" {
 		opts = append(opts, grpc.UseCompressor("gzip"))
 	}
-	stream, err := u.cc.NewStream(streamCtx, bidi, c.Method, opts...)
+	stream, err := u.cc.NewStream(streamCtx, bidi, r.Method, opts...)
 	inTime := patience.Stop()
 	if inTime && err == nil {
 		return &upstreamCall{stream: stream, facts: known, limit: limit, ctx: ctx}, nil
@@ -351,7 +378,7 @@ func (k *callFacts) openError(err error) error {
 	case codes.Unavailable:
 		return k.unreachable(err)
 	case codes.DeadlineExceeded:
-		return errDeadline // grpc-go reads the clock itself, a moment before the context ends
+		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
 	case codes.Internal:
 		if isTooMuchMetadata(st.Message()) {
 			return requestTooLargeForBackend(err)

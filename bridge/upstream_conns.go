@@ -1,9 +1,11 @@
 package bridge
 
 import (
+	"cmp"
 	"container/list"
 	"encoding/json"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -23,14 +25,15 @@ const (
 )
 
 func (b Backend) pool() poolConfig {
-	return poolConfig{
-		MaxConnections: orDefault(b.MaxConnections, defaultMaxConnections, noLimit),
-		QueueTimeout:   orDefault(b.QueueTimeout, defaultQueueTimeout, 0),
+	most := cmp.Or(b.MaxConnections, defaultMaxConnections)
+	if most < 0 {
+		most = math.MaxInt32
 	}
+	return poolConfig{MaxConnections: most, QueueTimeout: max(0, cmp.Or(b.QueueTimeout, defaultQueueTimeout))}
 }
 
 func (b Backend) resolveInterval() time.Duration {
-	return orDefault(b.ResolveInterval, defaultResolveInterval, 0)
+	return max(0, cmp.Or(b.ResolveInterval, defaultResolveInterval))
 }
 
 // poolPolicy is the pool's name in grpc-go's registry of balancing policies.

@@ -147,7 +147,7 @@ func holding(t *testing.T, u *upstream, n int) (ends []func()) {
 	t.Helper()
 	for i := range n {
 		ctx, cancel := context.WithCancel(t.Context())
-		if _, err := openCall(ctx, u, &Call{Method: testMethod}, nil); err != nil {
+		if _, err := openCall(ctx, u, upstreamRequest{Method: testMethod}); err != nil {
 			t.Fatalf("call %d: %v", i, err)
 		}
 		ends = append(ends, cancel)
@@ -244,7 +244,7 @@ func TestQueueOfCalls(t *testing.T) {
 			go func() {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel() // gives the place to the next
-				if _, err := openCall(ctx, u, &Call{Method: testMethod}, nil); err != nil {
+				if _, err := openCall(ctx, u, upstreamRequest{Method: testMethod}); err != nil {
 					t.Errorf("call %d: %v", i, err)
 				}
 				opened <- i
@@ -333,7 +333,7 @@ func TestCrashUnderSeveralConnections(t *testing.T) {
 		u := upstreamTo(t, b.Backend)
 		var ended sync.WaitGroup
 		for i := range 35 {
-			call, err := openCall(t.Context(), u, &Call{Method: testMethod}, nil)
+			call, err := openCall(t.Context(), u, upstreamRequest{Method: testMethod})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -436,7 +436,7 @@ func TestSettingsThatChange(t *testing.T) {
 		opened := make(chan error, 2)
 		for range 2 {
 			go func() {
-				_, err := openCall(t.Context(), u, &Call{Method: testMethod}, nil)
+				_, err := openCall(t.Context(), u, upstreamRequest{Method: testMethod})
 				opened <- err
 			}()
 		}
@@ -501,7 +501,7 @@ func TestFurtherConnectionsOverTLS(t *testing.T) {
 		u := upstreamTo(t, b)
 		ctx, cancel := context.WithCancel(within(t, patience))
 		for i := range 3 {
-			if _, err := openCall(ctx, u, &Call{Method: testMethod}, nil); err != nil {
+			if _, err := openCall(ctx, u, upstreamRequest{Method: testMethod}); err != nil {
 				t.Errorf("%s: call %d: %v", name, i, err)
 			}
 		}
@@ -520,7 +520,7 @@ func TestCallsThatComeAndGo(t *testing.T) {
 		all.Go(func() {
 			for round := range 30 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+(i*7+round*13)%10)*time.Millisecond)
-				_, err := openCall(ctx, u, &Call{Method: testMethod}, nil)
+				_, err := openCall(ctx, u, upstreamRequest{Method: testMethod})
 				if f := (*report.Fault)(nil); err != nil && !errors.Is(err, context.DeadlineExceeded) && !(errors.As(err, &f) && f.Reason == report.ReasonDeadlineExceeded) {
 					t.Errorf("call %d.%d: %v", i, round, err)
 				}
@@ -536,7 +536,7 @@ func TestCallsThatComeAndGo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for i := range 12 {
-		if _, err := openCall(ctx, u, &Call{Method: testMethod}, nil); err != nil {
+		if _, err := openCall(ctx, u, upstreamRequest{Method: testMethod}); err != nil {
 			t.Fatalf("call %d of 12: %v", i, err)
 		}
 	}
@@ -601,7 +601,7 @@ func TestConnectionsThatEndAtOnce(t *testing.T) {
 				})
 			}
 		})
-		u, err := newUpstream(inBubble(ln), testLimits, memory.New(1<<30))
+		u, err := newUpstream(inBubble(ln), testMessages, testHeaderBytes, memory.New(1<<30))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -262,7 +262,7 @@ func TestCloseDuringALookup(t *testing.T) {
 	names := startNameServer(t)
 	names.fail(dnsmessage.RCodeSuccess, true)
 	asked := names.question()
-	u, err := newUpstream(Backend{Target: names.target("443")}, testLimits, memory.New(1<<30))
+	u, err := newUpstream(Backend{Target: names.target("443")}, testMessages, testHeaderBytes, memory.New(1<<30))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ func TestFurtherConnectionIsMadeElsewhere(t *testing.T) {
 	ctx, cancel := context.WithCancel(within(t, patience))
 	defer cancel()
 	for i := range 3 {
-		if _, err := openCall(ctx, u, &Call{Method: testMethod}, nil); err != nil {
+		if _, err := openCall(ctx, u, upstreamRequest{Method: testMethod}); err != nil {
 			t.Fatalf("call %d: %v", i, err)
 		}
 	}
@@ -352,7 +352,7 @@ func TestPlacesOnSeveralAddresses(t *testing.T) {
 	ctx, cancel := context.WithCancel(within(t, patience))
 	defer cancel()
 	for opened, refused := 0, 0; opened < 8; {
-		call, err := openCall(ctx, u, &Call{Method: testMethod}, nil)
+		call, err := openCall(ctx, u, upstreamRequest{Method: testMethod})
 		if err != nil { // only one address is connected yet, and full
 			if refused++; refused > 100_000 {
 				t.Fatalf("%d calls have a place, then %v", opened, err)
@@ -516,7 +516,7 @@ func TestTargetsThatAreAddresses(t *testing.T) {
 		wantOK(t, upstreamTo(t, Backend{Target: target}))
 	}
 	for _, target := range []string{"dns:///", "dns:///host:", "dns://[::1/host:1"} {
-		if u, err := newUpstream(Backend{Target: target}, testLimits, memory.New(1<<30)); err == nil {
+		if u, err := newUpstream(Backend{Target: target}, testMessages, testHeaderBytes, memory.New(1<<30)); err == nil {
 			e := callUpstream(within(t, patience), t, u, nil)
 			wantUnreachable(t, e)
 			_ = u.close() // it never had a connection

@@ -219,7 +219,7 @@ func TestSilentBackendEndsItsCalls(t *testing.T) {
 			u := upstreamTo(t, b)
 			start := time.Now()
 			e := callUpstream(t.Context(), t, u, nil)
-			if got, want := time.Since(start), silencePatience+pingTimeout; got != want || e.reason != report.ReasonUpstreamSilent || e.status.Code() != codes.Unavailable {
+			if got, want := time.Since(start), silencePatience+upstreamPingTimeout; got != want || e.reason != report.ReasonUpstreamSilent || e.status.Code() != codes.Unavailable {
 				t.Errorf("with keep-alive %v the call ended after %v with %v (%s), want %s after %v", keepalive, got, e.status, e.cause, report.ReasonUpstreamSilent, want)
 			}
 			if e := callUpstream(t.Context(), t, u, nil); e.status.Code() != codes.OK {
@@ -272,7 +272,7 @@ func testStockServer(t *testing.T, hours, every time.Duration, answer int) {
 		return &pingCounter{Conn: conn, pings: &pings}, err
 	}
 	u := upstreamTo(t, b)
-	call, err := openCall(t.Context(), u, &Call{Method: testMethod}, nil)
+	call, err := openCall(t.Context(), u, upstreamRequest{Method: testMethod})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,6 +66,11 @@ var localStatuses = []localStatus{
 	{text: "the connection is draining", code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: saysDraining, keep: true},
 }
 
+// An upstreamStatus is a status that really came in the upstream's trailers.
+type upstreamStatus struct{ *status.Status }
+
+func (u upstreamStatus) Error() string { return "upstream: " + u.Message() }
+
 // classify makes of an error that grpc-go returned what it is: the upstream's
 // own status, or a fault.
 func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLimit) error {
@@ -86,7 +91,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 	case ctx.Err() != nil && (st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded):
 		return context.Cause(ctx)
 	case st.Code() == codes.DeadlineExceeded:
-		return errDeadline // grpc-go reads the clock itself, a moment before the context ends
+		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
 	case known:
 		return k.localFault(local, st, limit).Because(causeOf(err))
 	case isSilent(st):

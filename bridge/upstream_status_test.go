@@ -156,7 +156,7 @@ func callUpstream(ctx context.Context, t testing.TB, u *upstream, md metadata.MD
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errFinished)
-	up, err := openCall(ctx, u, &Call{Method: testMethod}, md)
+	up, err := openCall(ctx, u, upstreamRequest{Method: testMethod, Metadata: md})
 	if err != nil {
 		e.verdict = judge(err, "id", false)
 		return e
@@ -181,13 +181,15 @@ func callUpstream(ctx context.Context, t testing.TB, u *upstream, md metadata.MD
 	}
 }
 
-// testLimits are small where a test goes over them.
-var testLimits = Limits{MessageBytes: 64 << 10, HeaderBytes: 8 << 10}.withDefaults()
+// Limits that are small where a test goes over them.
+var testMessages = report.SizeLimit{Bytes: 64 << 10, Key: report.KeyMessageBytes}
+
+const testHeaderBytes = 8 << 10
 
 func upstreamTo(t testing.TB, b Backend) *upstream {
 	t.Helper()
 	budget := memory.New(1 << 30)
-	u, err := newUpstream(b, testLimits, budget)
+	u, err := newUpstream(b, testMessages, testHeaderBytes, budget)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -527,7 +529,7 @@ func TestEndOfTheCallsOwn(t *testing.T) {
 	u := upstreamTo(t, Backend{Target: silent.address})
 	for _, cause := range []*report.Fault{errGone, errDraining, report.New(report.ReasonSlowConsumer, "slow")} {
 		ctx, cancel := context.WithCancelCause(within(t, patience))
-		up, err := openCall(ctx, u, &Call{Method: testMethod}, nil)
+		up, err := openCall(ctx, u, upstreamRequest{Method: testMethod})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -545,7 +547,7 @@ func TestEndOfTheCallsOwn(t *testing.T) {
 }
 
 // openCall opens a call whose waiting cancels what is derived from ctx.
-func openCall(ctx context.Context, u *upstream, c *Call, md metadata.MD) (*upstreamCall, error) {
+func openCall(ctx context.Context, u *upstream, r upstreamRequest) (*upstreamCall, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
-	return u.open(ctx, giveUp, c, md)
+	return u.open(ctx, giveUp, r)
 }

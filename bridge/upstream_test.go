@@ -107,7 +107,7 @@ func TestBackendAtItsStreamCap(t *testing.T) {
 			t.Fatalf("the first call: %v", e.status)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		if _, err := openCall(ctx, u, &Call{Method: testMethod}, metadata.Pairs("hold", "1")); err != nil {
+		if _, err := openCall(ctx, u, upstreamRequest{Method: testMethod, Metadata: metadata.Pairs("hold", "1")}); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
@@ -278,7 +278,7 @@ func TestWhatTheBackendSees(t *testing.T) {
 	} {
 		u := upstreamTo(t, Backend{Target: address, Authority: c.authority})
 		ctx, cancel := context.WithCancel(within(t, patience))
-		up, err := openCall(ctx, u, &Call{Method: testMethod, subtype: c.subtype}, metadata.Pairs("x-b-bin", "\x00\xff", "x-a", "1", "x-a", "2"))
+		up, err := openCall(ctx, u, upstreamRequest{Method: testMethod, Subtype: c.subtype, Metadata: metadata.Pairs("x-b-bin", "\x00\xff", "x-a", "1", "x-a", "2")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -344,7 +344,7 @@ func TestHeaderIsNeverLost(t *testing.T) {
 }
 
 func TestBackendWithoutAnAddress(t *testing.T) {
-	if u, err := newUpstream(Backend{}, testLimits, memory.New(1<<30)); err == nil {
+	if u, err := newUpstream(Backend{}, testMessages, testHeaderBytes, memory.New(1<<30)); err == nil {
 		t.Error("no error")
 		_ = u.close() // it should not be there
 	}

@@ -17,7 +17,11 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
+
+// largeMessages is more than any reply here has.
+var largeMessages = report.SizeLimit{Bytes: 16 << 20, Key: report.KeyMessageBytes}
 
 // serveLarge runs a real backend that answers every call with one message of
 // the size, and returns what New needs to reach it.
@@ -42,9 +46,9 @@ func serveLarge(t *testing.T, size int) Backend {
 // only what there is room for, and every reply comes whole all the same.
 func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	const size, calls = 4 << 20, 32
-	limits := Limits{BufferedBytes: 16 << 20}.withDefaults()
-	b := memory.New(limits.BufferedBytes)
-	up, err := newUpstream(serveLarge(t, size), limits, b)
+	const budget = 16 << 20
+	b := memory.New(budget)
+	up, err := newUpstream(serveLarge(t, size), largeMessages, testHeaderBytes, b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +62,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			call, err := openCall(ctx, up, &Call{Method: "/test.Large/Get"}, nil)
+			call, err := openCall(ctx, up, upstreamRequest{Method: "/test.Large/Get"})
 			if err != nil {
 				t.Error(err)
 				return
@@ -88,8 +92,8 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	}
 	all.Wait()
 	// What a stream's fixed window lets in unasked may come on top.
-	if most > limits.BufferedBytes+size || most < size {
-		t.Errorf("at most %d bytes were held, want up to the budget of %d", most, limits.BufferedBytes)
+	if most > budget+size || most < size {
+		t.Errorf("at most %d bytes were held, want up to the budget of %d", most, budget)
 	}
 	if err := up.close(); err != nil {
 		t.Error(err)
@@ -102,9 +106,8 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 // TestCancelledLargeRepliesGiveTheirRoomBack cancels calls that have room and
 // calls that wait for it.
 func TestCancelledLargeRepliesGiveTheirRoomBack(t *testing.T) {
-	limits := Limits{BufferedBytes: 4 << 20}.withDefaults()
-	b := memory.New(limits.BufferedBytes)
-	up, err := newUpstream(serveLarge(t, 2<<20), limits, b)
+	b := memory.New(4 << 20)
+	up, err := newUpstream(serveLarge(t, 2<<20), largeMessages, testHeaderBytes, b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +115,7 @@ func TestCancelledLargeRepliesGiveTheirRoomBack(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	for range 8 {
-		call, err := openCall(ctx, up, &Call{Method: "/test.Large/Get"}, nil)
+		call, err := openCall(ctx, up, upstreamRequest{Method: "/test.Large/Get"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,12 +250,12 @@ func TestReplyJustOverTheWindowComes(t *testing.T) {
 		if !atOnce {
 			t.Fatal("the budget isn't empty at the beginning")
 		}
-		up, err := newUpstream(serveLarge(t, size), DefaultLimits(), b)
+		up, err := newUpstream(serveLarge(t, size), largeMessages, testHeaderBytes, b)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		call, err := openCall(ctx, up, &Call{Method: "/test.Large/Get"}, nil)
+		call, err := openCall(ctx, up, upstreamRequest{Method: "/test.Large/Get"})
 		if err != nil {
 			t.Fatal(err)
 		}
