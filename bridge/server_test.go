@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -478,22 +479,29 @@ func TestCloseEndsCallsAtOnce(t *testing.T) {
 // TestOversizeMetadataCostsItsOwnCall, not the others on the connection to
 // the backend.
 func TestOversizeMetadataCostsItsOwnCall(t *testing.T) {
-	for name, oversize := range map[string]func(c *frameConn, id uint32, value string){
-		"header":  func(c *frameConn, id uint32, value string) { c.ok(id, "x-a", value); c.end(id, "grpc-status", "0") },
-		"trailer": func(c *frameConn, id uint32, value string) { c.ok(id); c.end(id, "grpc-status", "0", "x-a", value) },
+	for name, oversize := range map[string]func(ss grpc.ServerStream, md metadata.MD){
+		"header":  func(ss grpc.ServerStream, md metadata.MD) { _ = ss.SetHeader(md) }, // it isn't sent yet
+		"trailer": func(ss grpc.ServerStream, md metadata.MD) { ss.SetTrailer(md) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			first := true
-			backend := startFrames(t, func(c *frameConn, id uint32) {
-				if first {
-					first = false
-					c.ok(id) // and stays open
-					return
+			refused := make(chan struct{})
+			var calls atomic.Int64
+			backend := startBackend(t, func(ss grpc.ServerStream) error {
+				if calls.Add(1) == 1 {
+					if err := ss.SendHeader(nil); err != nil {
+						return err
+					}
+					select {
+					case <-refused:
+						return nil
+					case <-ss.Context().Done():
+						return ss.Context().Err()
+					}
 				}
-				oversize(c, id, strings.Repeat("a", 100<<10))
-				c.end(1, "grpc-status", "0")
+				oversize(ss, metadata.Pairs("x-a", strings.Repeat("a", 100<<10)))
+				return nil
 			})
-			s := newServer(t, Config{Backend: Backend{Target: backend.address}})
+			s := newServer(t, Config{Backend: Backend{Target: backend}})
 			cc := dial(t, serve(t, s))
 			ctx := within(t, patience)
 			other := open(ctx, t, cc, testMethod)
@@ -504,6 +512,7 @@ func TestOversizeMetadataCostsItsOwnCall(t *testing.T) {
 			if status.Code(err) != codes.ResourceExhausted || reasonFor(err) != report.ReasonMetadataTooLarge || !strings.Contains(err.Error(), report.KeyHeaderBytes) {
 				t.Errorf("got %v, want %s that names %s", err, report.ReasonMetadataTooLarge, report.KeyHeaderBytes)
 			}
+			close(refused)
 			if err := other.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
 				t.Errorf("the other call ended with %v, want its own OK", err)
 			}

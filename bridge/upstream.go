@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/gzip" // without it a compressed reply is INTERNAL
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
@@ -392,6 +391,3 @@ func (k *callFacts) openError(err error) error {
 func requestTooLargeForBackend(err error) *report.Fault {
 	return &report.Fault{Reason: report.ReasonMetadataTooLarge, Text: "the request metadata is larger than the backend accepts", Remedy: "send less, or raise the backend's own limit", Cause: err}
 }
-
-// protoCodec is grpc-go's own, for culvert's own calls.
-func protoCodec() encoding.CodecV2 { return encoding.GetCodecV2("proto") }

@@ -1,0 +1,85 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+)
+
+func TestServicesOfABackendWithoutReflection(t *testing.T) {
+	address := startBackend(t, func(grpc.ServerStream) error { return status.Error(codes.Unimplemented, "unknown service") })
+	u := upstreamTo(t, Backend{Target: address})
+	if got, err := u.services(within(t, patience)); !errors.Is(err, ErrNoReflection) || got != nil {
+		t.Errorf("got %q, %v; want %v", got, err, ErrNoReflection)
+	}
+}
+
+func TestServicesOfABackendThatFails(t *testing.T) {
+	for name, handle := range map[string]func(ss grpc.ServerStream) error{
+		"with a status": func(grpc.ServerStream) error { return status.Error(codes.PermissionDenied, "no reflection for you") },
+		"with garbage": func(ss grpc.ServerStream) error {
+			if err := ss.RecvMsg(new([]byte)); err != nil {
+				return err
+			}
+			return ss.SendMsg([]byte{0xff})
+		},
+		"with nothing": func(ss grpc.ServerStream) error { return ss.RecvMsg(new([]byte)) },
+	} {
+		address := startBackend(t, handle)
+		u := upstreamTo(t, Backend{Target: address})
+		if got, err := u.services(within(t, patience)); err == nil || errors.Is(err, ErrNoReflection) || got != nil || !strings.HasPrefix(err.Error(), "server reflection: ") {
+			t.Errorf("%s: got %q, %v; want an error of server reflection", name, got, err)
+		}
+	}
+}
+
+// TestServicesWaitsForTheBackend, and no longer than it may.
+func TestServicesWaitsForTheBackend(t *testing.T) {
+	gs := grpc.NewServer()
+	reflection.Register(gs)
+	backend, stop := InProcess(gs)
+	t.Cleanup(stop)
+	t.Cleanup(gs.Stop)
+	var there atomic.Bool
+	tried := make(chan struct{}, 64) // more than come
+	direct := backend.Dial
+	backend.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+		tried <- struct{}{}
+		if !there.Load() {
+			return nil, io.ErrClosedPipe
+		}
+		return direct(ctx, address)
+	}
+	u := upstreamTo(t, backend)
+	var names []string
+	var err error
+	var asking sync.WaitGroup
+	asking.Go(func() { names, err = u.services(within(t, patience)) })
+	for range 3 {
+		await(t, "an attempt to connect", tried)
+	}
+	there.Store(true)
+	asking.Wait()
+	if err != nil || len(names) != 2 {
+		t.Errorf("got %q, %v; want reflection's two", names, err)
+	}
+
+	gone := upstreamTo(t, Backend{Target: "passthrough:///nowhere", Dial: func(context.Context, string) (net.Conn, error) {
+		return nil, errors.New("nobody is there")
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got, err := gone.services(ctx); err == nil {
+		t.Errorf("got %q of a backend that isn't there", got)
+	}
+}
