@@ -97,7 +97,7 @@ func (a *arrival) vouch(md metadata.MD) {
 func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn net.Conn, refused error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(errFinished)
-	r := &running{call: c, cancel: cancel, conn: conn, spread: newSpread()}
+	r := &running{call: c, cancel: cancel, conn: conn, obs: report.DiscardCall(), spread: newSpread()}
 	c.bind(ctx, cancel)
 	defer s.report(r)
 	defer c.ledger.Settle()
@@ -116,7 +116,7 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	if known == 0 { // prepare may have found it
 		timed, stop = c.limitTime(ctx, cancel)
 	}
-	s.obs.CallBegan(c.info) // now its id is certain
+	s.tellBegan(ctx, r) // now its id is certain
 	var to *upstream
 	if refused == nil {
 		to, refused = s.router.route(c)
@@ -197,12 +197,22 @@ func (s *Server) finish(r *running, down Downstream, err error, trailer metadata
 	info.Origin, info.Reason, info.Cause = v.origin, v.reason, v.cause
 }
 
+// tellBegan tells the Observer of the call.
+func (s *Server) tellBegan(ctx context.Context, r *running) {
+	if r.call.Metadata == nil {
+		r.call.Metadata = metadata.MD{}
+	}
+	if o := s.obs.CallBegan(ctx, r.call.info, r.call.Metadata); o != nil {
+		r.obs = o
+	}
+}
+
 // report tells the Observer that the call is over; nothing of it goes on.
 func (s *Server) report(r *running) {
 	info := r.call.info
 	info.MessagesIn, info.BytesIn = r.in.messages.Load(), r.in.bytes.Load()
 	info.MessagesOut, info.BytesOut = r.out.messages.Load(), r.out.bytes.Load()
-	s.obs.CallEnded(info)
+	r.obs.Ended(info)
 }
 
 // noteMessage counts a message that passes.
@@ -214,7 +224,7 @@ func (s *Server) noteMessage(r *running, d report.Direction, bytes int) {
 	n.messages.Add(1)
 	n.bytes.Add(int64(bytes))
 	r.lastSeen.Store(s.registry.now())
-	s.obs.CallMessage(r.call.info, d, bytes)
+	r.obs.Message(d, bytes)
 }
 
 // newID makes a call's id. It is to be unique and no secret, so it needn't

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
@@ -235,6 +236,17 @@ func newObserver() *anObserver {
 	return &anObserver{Observer: report.Discard(), ended: make(chan *report.CallInfo, most), refused: make(chan report.Refusal, most), conns: make(chan report.ConnInfo, most)}
 }
 
-func (o *anObserver) CallEnded(c *report.CallInfo) { o.ended <- c }
-func (o *anObserver) Refused(r report.Refusal)     { o.refused <- r }
-func (o *anObserver) ConnEnded(c report.ConnInfo)  { o.conns <- c }
+// CallBegan implements report.Observer.
+func (o *anObserver) CallBegan(context.Context, *report.CallInfo, metadata.MD) report.CallObserver {
+	return anEnd{report.DiscardCall(), o}
+}
+
+// anEnd is told of one call's end.
+type anEnd struct {
+	report.CallObserver
+	*anObserver
+}
+
+func (o anEnd) Ended(c *report.CallInfo)          { o.ended <- c }
+func (o *anObserver) Refused(r report.Refusal)    { o.refused <- r }
+func (o *anObserver) ConnEnded(c report.ConnInfo) { o.conns <- c }

@@ -96,7 +96,7 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies, d
 		r.call.packReplies = r.call.takesGzip && up.compressed()
 		header = responseMetadata(header, r.call.setCookies)
 		delete(header, "grpc-status-details-bin") // a status is in the trailers alone
-		s.obs.CallHeader(r.call.info, header)
+		r.obs.Header(header)
 		if !up.ended() {
 			runtime.Gosched() // what came in the header's packet is about to be known
 		}

@@ -100,7 +100,7 @@ func (d *channelDown) Finish(st *status.Status, trailer metadata.MD) error {
 
 // pumped runs a call between the client and a backend's handler until it has
 // ended. It returns a function that waits for that.
-func pumped(t *testing.T, d *channelDown, handler func(grpc.ServerStream) error) (wait func() *report.CallInfo) {
+func pumped(t *testing.T, d *channelDown, handler func(grpc.ServerStream) error, further ...report.Observer) (wait func() *report.CallInfo) {
 	t.Helper()
 	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.WaitForHandlers(true),
 		grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return handler(ss) }))
@@ -108,7 +108,7 @@ func pumped(t *testing.T, d *channelDown, handler func(grpc.ServerStream) error)
 	t.Cleanup(stop)
 	t.Cleanup(gs.Stop)
 	obs := newObserver()
-	s := newServer(t, Config{Backend: backend, Observer: obs})
+	s := newServer(t, Config{Backend: backend, Observer: report.Observers(append(further, obs)...)})
 	c := &Call{Method: testMethod, Metadata: metadata.MD{}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, ledger: &memory.Ledger{Budget: s.budget}}
 	c.use = callUse{quotas: s.quotas, of: s.own, peer: "192.0.2.1"}
 	c.messages, c.headers = s.sizes(s.own, nil)
@@ -251,6 +251,44 @@ func TestPumpAfterTheBackendsEnd(t *testing.T) {
 	end := <-d.end
 	if end.status.Code() != codes.ResourceExhausted || end.status.Message() != "enough" {
 		t.Errorf("the client is told %v", end.status)
+	}
+	wait()
+}
+
+// A tracer is an Observer that adds to each call's metadata.
+type tracer struct {
+	report.Observer
+	header chan metadata.MD
+}
+
+// CallBegan implements report.Observer.
+func (o tracer) CallBegan(_ context.Context, _ *report.CallInfo, md metadata.MD) report.CallObserver {
+	md.Set("traceparent", "00-1-2-01")
+	return tracedCall{report.DiscardCall(), o.header}
+}
+
+type tracedCall struct {
+	report.CallObserver
+	header chan metadata.MD
+}
+
+func (o tracedCall) Header(md metadata.MD) { o.header <- md }
+
+// TestObserverAddsMetadata: what an Observer adds at a call's beginning reaches the
+// backend, and the observer that it returns is told of that call.
+func TestObserverAddsMetadata(t *testing.T) {
+	d := newChannelDown(t)
+	trace := tracer{report.Discard(), make(chan metadata.MD, 1)}
+	wait := pumped(t, d, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		return ss.SetHeader(metadata.MD{"saw": md["traceparent"]})
+	}, trace)
+	close(d.requests)
+	if end := <-d.end; end.status.Code() != codes.OK {
+		t.Errorf("it ended with %v", end.status)
+	}
+	if got := append((<-trace.header)["saw"], (<-d.headers)["saw"]...); !slices.Equal(got, []string{"00-1-2-01", "00-1-2-01"}) {
+		t.Errorf("the backend saw %q", got)
 	}
 	wait()
 }

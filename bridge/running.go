@@ -21,10 +21,11 @@ type running struct {
 	cancel context.CancelCauseFunc
 	conn   net.Conn // of an HTTP/1.1 request or a WebSocket; nil: HTTP/2, whose own pings watch it
 
-	spread    spread       // of the call's own limits of time
-	began     int64        // seconds on the registry's clock
-	lastSeen  atomic.Int64 // when the last message passed
-	receiving atomic.Bool  // Recv is reading the connection, so it notices its end
+	obs       report.CallObserver // of this call
+	spread    spread              // of the call's own limits of time
+	began     int64               // seconds on the registry's clock
+	lastSeen  atomic.Int64        // when the last message passed
+	receiving atomic.Bool         // Recv is reading the connection, so it notices its end
 
 	in, out traffic
 

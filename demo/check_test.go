@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"testing"
 
@@ -24,14 +25,19 @@ func newBridge(c BridgeConfig) (Bridge, error) {
 
 type observer struct{ BridgeConfig }
 
-func (observer) ConnBegan(report.ConnInfo)                           {}
-func (observer) ConnEnded(report.ConnInfo)                           {}
-func (observer) CallBegan(*report.CallInfo)                          {}
-func (observer) CallHeader(*report.CallInfo, metadata.MD)            {}
-func (observer) CallMessage(*report.CallInfo, report.Direction, int) {}
-func (observer) Certificate(report.CertificateInfo)                  {}
+func (observer) ConnBegan(report.ConnInfo) {}
+func (observer) ConnEnded(report.ConnInfo) {}
 
-func (o observer) CallEnded(c *report.CallInfo) {
+func (o observer) CallBegan(context.Context, *report.CallInfo, metadata.MD) report.CallObserver {
+	return callObserver(o)
+}
+
+type callObserver struct{ BridgeConfig }
+
+func (callObserver) Header(metadata.MD)            {}
+func (callObserver) Message(report.Direction, int) {}
+
+func (o callObserver) Ended(c *report.CallInfo) {
 	o.BridgeConfig.CallEnded(Call{Transport: c.Transport, Method: c.Method, Status: c.Status, Duration: c.Duration})
 }
 

@@ -37,9 +37,18 @@ func NewLog(l *slog.Logger) *Log {
 	return &Log{log: l, limit: rate.NewLimiter(rate.Every(time.Second), 20)}
 }
 
-// CallEnded writes the call's line. A defect of culvert is an error that
+// call is the report.CallObserver of every call: what it writes is in the CallInfo.
+type call struct{ *Log }
+
+// Header implements report.CallObserver. Metadata isn't logged.
+func (call) Header(metadata.MD) {}
+
+// Message implements report.CallObserver. The call's line counts messages.
+func (call) Message(report.Direction, int) {}
+
+// Ended writes the call's line. A defect of culvert is an error that
 // someone must act on; whatever else became of a call is information.
-func (o *Log) CallEnded(c *report.CallInfo) {
+func (o call) Ended(c *report.CallInfo) {
 	level := slog.LevelInfo
 	if c.Reason == report.ReasonInternal {
 		level = slog.LevelError
@@ -83,7 +92,7 @@ func (o *Log) CallEnded(c *report.CallInfo) {
 	_ = o.log.Handler().Handle(ctx, r) // as slog.Logger does: there is nowhere to tell it
 }
 
-// ConnBegan implements bridge.Observer.
+// ConnBegan implements report.Observer.
 func (o *Log) ConnBegan(c report.ConnInfo) {
 	o.log.LogAttrs(context.Background(), slog.LevelDebug, "connection began", ofConn(c)...)
 }
@@ -155,22 +164,18 @@ func ofConn(c report.ConnInfo) []slog.Attr {
 }
 
 // CallBegan writes a debug line, for calls that last.
-func (o *Log) CallBegan(c *report.CallInfo) {
-	o.log.LogAttrs(context.Background(), slog.LevelDebug, "call began",
+func (o *Log) CallBegan(ctx context.Context, c *report.CallInfo, _ metadata.MD) report.CallObserver {
+	o.log.LogAttrs(ctx, slog.LevelDebug, "call began",
 		slog.String("call_id", c.ID),
 		slog.String("transport", c.Transport),
 		slog.String("method", c.Method),
 		slog.String("peer", c.Peer),
 	)
+	return call{o}
 }
 
-// CallHeader implements bridge.Observer. Metadata isn't logged.
-func (o *Log) CallHeader(*report.CallInfo, metadata.MD) {}
-
-// CallMessage implements bridge.Observer. The call's line counts messages.
-func (o *Log) CallMessage(*report.CallInfo, report.Direction, int) {}
-
-// Certificate writes a line: a warning where somebody should have replaced the
+// Certificate writes a line about a certificate in use, when it is loaded, when
+// its end is near and when it has come: a warning where somebody should have replaced the
 // certificate by now.
 func (o *Log) Certificate(c report.CertificateInfo) {
 	level, msg := slog.LevelInfo, "certificate in use"
@@ -188,6 +193,6 @@ func (o *Log) Certificate(c report.CertificateInfo) {
 	)
 }
 
-// Refused implements bridge.Observer. The bridge writes refusals itself, no
+// Refused implements report.Observer. The bridge writes refusals itself, no
 // more of them than a person reads.
 func (o *Log) Refused(report.Refusal) {}

@@ -57,7 +57,7 @@ func TestOneLineACall(t *testing.T) {
 		"a quiet log":           {call, slog.LevelWarn, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := lines(c.level, func(o *Log) { o.CallEnded(&c.call) }); got != c.want {
+			if got := lines(c.level, func(o *Log) { o.CallBegan(t.Context(), &c.call, nil).Ended(&c.call) }); got != c.want {
 				t.Errorf("got  %swant %s", got, c.want)
 			}
 		})
@@ -132,9 +132,9 @@ func TestStoryOfAConnectionAtDebug(t *testing.T) {
 		conn := report.ConnInfo{Peer: "192.0.2.1:4711", Listener: "public", Tunnel: true}
 		call := &report.CallInfo{ID: "c1", Transport: "h2ts+grpc", Method: "/a.B/C", Peer: conn.Peer}
 		o.ConnBegan(conn)
-		o.CallBegan(call)
-		o.CallHeader(call, nil)
-		o.CallMessage(call, report.Request, 5)
+		c := o.CallBegan(t.Context(), call, nil)
+		c.Header(nil)
+		c.Message(report.Request, 5)
 		o.Refused(report.Refusal{Reason: report.ReasonNoRoute})
 		conn.Ended = report.EndedIdle
 		o.ConnEnded(conn)

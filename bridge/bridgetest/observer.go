@@ -1,6 +1,7 @@
 package bridgetest
 
 import (
+	"context"
 	"sync"
 
 	"google.golang.org/grpc/metadata"
@@ -19,19 +20,22 @@ type observer struct {
 
 func newObserver() *observer { return &observer{changed: make(chan struct{})} }
 
-func (o *observer) ConnBegan(report.ConnInfo)                           {}
-func (o *observer) ConnEnded(report.ConnInfo)                           {}
-func (o *observer) CallHeader(*report.CallInfo, metadata.MD)            {}
-func (o *observer) CallMessage(*report.CallInfo, report.Direction, int) {}
-func (o *observer) Certificate(report.CertificateInfo)                  {}
+func (o *observer) ConnBegan(report.ConnInfo) {}
+func (o *observer) ConnEnded(report.ConnInfo) {}
 
-func (o *observer) CallBegan(*report.CallInfo) {
+func (o *observer) CallBegan(context.Context, *report.CallInfo, metadata.MD) report.CallObserver {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.began++
+	return callObserver{o}
 }
 
-// Refused implements bridge.Observer.
+type callObserver struct{ *observer }
+
+func (callObserver) Header(metadata.MD)            {}
+func (callObserver) Message(report.Direction, int) {}
+
+// Refused implements report.Observer.
 func (o *observer) Refused(r report.Refusal) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -45,7 +49,7 @@ func (o *observer) refusals() []report.Refusal {
 	return o.refused[:len(o.refused):len(o.refused)]
 }
 
-func (o *observer) CallEnded(c *report.CallInfo) {
+func (o callObserver) Ended(c *report.CallInfo) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.calls = append(o.calls, *c)

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"context"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -10,21 +11,84 @@ import (
 
 // An Observer is told what happens. Its methods are called concurrently, on
 // the path of the calls, so they return quickly; what they are handed is
-// theirs to read only until they return, but for a CallInfo after CallEnded,
+// theirs to read only until they return, but for a CallInfo after Ended,
 // which nobody writes any more.
 type Observer interface {
 	ConnBegan(c ConnInfo)
 	ConnEnded(c ConnInfo)
-	CallBegan(c *CallInfo)
-	CallHeader(c *CallInfo, header metadata.MD)
-	CallMessage(c *CallInfo, d Direction, bytes int)
-	CallEnded(c *CallInfo)
 	Refused(r Refusal)
 
-	// Certificate is told by whoever has the certificates, not by the Server:
-	// of each that is loaded, and again when its end is near and when it has
-	// come.
-	Certificate(c CertificateInfo)
+	// CallBegan is told of each call once its request metadata is read, and
+	// returns who is told of the rest of that call; nil: nobody. The context is
+	// the call's. The metadata is what the backend will get: what is added here,
+	// as a traceparent, reaches it. It is empty where the call is refused already.
+	CallBegan(ctx context.Context, c *CallInfo, md metadata.MD) CallObserver
+}
+
+// A CallObserver is told what happens in one call. Two goroutines may call Message
+// at a time, one for each direction. After Ended nothing is called.
+type CallObserver interface {
+	Header(header metadata.MD) // the backend's, before the first reply; not if there is none
+	Message(d Direction, bytes int)
+	Ended(c *CallInfo)
+}
+
+// Observers returns an Observer that tells all of them, in their order.
+func Observers(all ...Observer) Observer {
+	if len(all) == 1 {
+		return all[0]
+	}
+	return observers(all)
+}
+
+type observers []Observer
+
+func (os observers) ConnBegan(c ConnInfo) {
+	for _, o := range os {
+		o.ConnBegan(c)
+	}
+}
+
+func (os observers) ConnEnded(c ConnInfo) {
+	for _, o := range os {
+		o.ConnEnded(c)
+	}
+}
+
+func (os observers) Refused(r Refusal) {
+	for _, o := range os {
+		o.Refused(r)
+	}
+}
+
+func (os observers) CallBegan(ctx context.Context, c *CallInfo, md metadata.MD) CallObserver {
+	calls := make(callObservers, 0, len(os))
+	for _, o := range os {
+		if call := o.CallBegan(ctx, c, md); call != nil {
+			calls = append(calls, call)
+		}
+	}
+	return calls
+}
+
+type callObservers []CallObserver
+
+func (os callObservers) Header(header metadata.MD) {
+	for _, o := range os {
+		o.Header(header)
+	}
+}
+
+func (os callObservers) Message(d Direction, bytes int) {
+	for _, o := range os {
+		o.Message(d, bytes)
+	}
+}
+
+func (os callObservers) Ended(c *CallInfo) {
+	for _, o := range os {
+		o.Ended(c)
+	}
 }
 
 // A Direction is the way a message goes.
@@ -65,7 +129,7 @@ const (
 	OriginClient   = "client"   // the client went away or cancelled
 )
 
-// CallInfo is one call as an Observer sees it. Until CallEnded only the
+// CallInfo is one call as an Observer sees it. Until Ended only the
 // fields up to Begin are set.
 type CallInfo struct {
 	ID        string // in culvert's own statuses and in the response header x-request-id
@@ -116,11 +180,10 @@ func Discard() Observer { return discard{} }
 
 type discard struct{}
 
-func (discard) ConnBegan(ConnInfo)                    {}
-func (discard) ConnEnded(ConnInfo)                    {}
-func (discard) CallBegan(*CallInfo)                   {}
-func (discard) CallHeader(*CallInfo, metadata.MD)     {}
-func (discard) CallMessage(*CallInfo, Direction, int) {}
-func (discard) CallEnded(*CallInfo)                   {}
-func (discard) Refused(Refusal)                       {}
-func (discard) Certificate(CertificateInfo)           {}
+func (discard) ConnBegan(ConnInfo)                                             {}
+func (discard) ConnEnded(ConnInfo)                                             {}
+func (discard) Refused(Refusal)                                                {}
+func (discard) CallBegan(context.Context, *CallInfo, metadata.MD) CallObserver { return nil }
+
+// DiscardCall returns a CallObserver that does nothing.
+func DiscardCall() CallObserver { return callObservers(nil) }

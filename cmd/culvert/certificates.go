@@ -25,9 +25,9 @@ import (
 type keyring struct {
 	config *config.Loaded
 	log    *slog.Logger
-	obs    report.Observer // nil: none
-	out    io.Writer       // for people: how to trust a new authority
-	look   bool            // of validate: no authority is made, no CA is asked
+	obs    certificateObserver // nil: none
+	out    io.Writer           // for people: how to trust a new authority
+	look   bool                // of validate: no authority is made, no CA is asked
 
 	mu          sync.Mutex
 	providers   []sharedProvider
@@ -47,9 +47,16 @@ type sharedProvider struct {
 	provider *proxytls.Provider
 }
 
+// A certificateObserver is told of each certificate that is loaded, and again when
+// its end is near and when it has come.
+type certificateObserver interface {
+	Certificate(c report.CertificateInfo)
+}
+
 // openKeyring reads what is needed towards the backend; provider reads what a
 // listener needs.
-func openKeyring(c *config.Loaded, log *slog.Logger, obs report.Observer, out io.Writer) (*keyring, error) {
+
+func openKeyring(c *config.Loaded, log *slog.Logger, obs certificateObserver, out io.Writer) (*keyring, error) {
 	k := &keyring{config: c, log: log, obs: obs, out: out, told: map[string]toldCertificate{}}
 	if t := c.Backend.TLS; t.Enabled {
 		var err error

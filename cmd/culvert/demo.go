@@ -80,15 +80,23 @@ func newDemoBridge(c demo.BridgeConfig) (demo.Bridge, error) {
 type demoObserver struct{ to demo.BridgeConfig }
 
 // The demo doesn't show these.
-func (demoObserver) ConnBegan(report.ConnInfo)                           {}
-func (demoObserver) ConnEnded(report.ConnInfo)                           {}
-func (demoObserver) CallBegan(*report.CallInfo)                          {}
-func (demoObserver) CallHeader(*report.CallInfo, metadata.MD)            {}
-func (demoObserver) CallMessage(*report.CallInfo, report.Direction, int) {}
-func (demoObserver) Certificate(report.CertificateInfo)                  {}
+func (demoObserver) ConnBegan(report.ConnInfo) {}
+func (demoObserver) ConnEnded(report.ConnInfo) {}
 
-// CallEnded implements bridge.Observer.
-func (o demoObserver) CallEnded(c *report.CallInfo) {
+// CallBegan implements report.Observer.
+func (o demoObserver) CallBegan(context.Context, *report.CallInfo, metadata.MD) report.CallObserver {
+	return demoCall(o)
+}
+
+// demoCall tells the demo of a call's end.
+type demoCall struct{ to demo.BridgeConfig }
+
+// The demo doesn't show these.
+func (demoCall) Header(metadata.MD)            {}
+func (demoCall) Message(report.Direction, int) {}
+
+// Ended implements report.CallObserver.
+func (o demoCall) Ended(c *report.CallInfo) {
 	o.to.CallEnded(demo.Call{
 		Transport:   c.Transport,
 		Method:      c.Method,
@@ -101,7 +109,7 @@ func (o demoObserver) CallEnded(c *report.CallInfo) {
 	})
 }
 
-// Refused implements bridge.Observer.
+// Refused implements report.Observer.
 func (o demoObserver) Refused(r report.Refusal) {
 	o.to.Refused(demo.Refusal{Reason: string(r.Reason), Peer: r.Peer, Detail: r.Detail})
 }

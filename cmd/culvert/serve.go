@@ -146,11 +146,12 @@ func (p *program) unlessEnded(signals <-chan os.Signal, open func() error) (open
 func (p *program) open(ctx context.Context) error {
 	cfg := bridgeConfig(p.config)
 	cfg.Logger = p.log
-	cfg.Observer = telemetry.NewLog(p.calls)
+	told := telemetry.NewLog(p.calls)
+	cfg.Observer = told
 	for _, w := range exposedFiles(p.config) { // here, since a drive may hang
 		p.log.Warn("configuration", "warning", w)
 	}
-	err := p.openKeys(&cfg) //nolint:contextcheck // it reads files, which no context ends
+	err := p.openKeys(&cfg, told) //nolint:contextcheck // it reads files, which no context ends
 	if err != nil {
 		return err
 	}
@@ -174,8 +175,8 @@ func (p *program) open(ctx context.Context) error {
 }
 
 // openKeys reads the certificates, and says what holds for each listener.
-func (p *program) openKeys(cfg *bridge.Config) (err error) {
-	if p.keys, err = openKeyring(p.config, p.log, cfg.Observer, p.out); err != nil {
+func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err error) {
+	if p.keys, err = openKeyring(p.config, p.log, obs, p.out); err != nil {
 		return err
 	}
 	p.health.SetDetail(func() []string { return append(p.keys.problems(), p.bridge.Problems()...) })
