@@ -5,10 +5,13 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
@@ -131,4 +134,60 @@ func TestMalformedBody(t *testing.T) {
 			t.Errorf("%s: %v is taken for %s, want %s", c.name, err, reasonOf(bodyError(err)), c.reason)
 		}
 	}
+}
+
+// TestBodyThatIsTriedOutIsToldOfOnce, in however many parts it is read.
+func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
+	obs := newObserver()
+	q := newQuotas(Quota{DecompressedPerSecond: 1}, Quota{}, true, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
+	for i := range 3 {
+		use := q.call(newListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
+		if err := use.begin("/a.B/C"); err != nil {
+			t.Fatal(err)
+		}
+		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
+		m := newReader(nil, 1<<20, "")
+		m.packed = &gzipBody{src: sourceReader{r: iotest.OneByteReader(bytes.NewReader(gzipped(slices.Concat(message, message, message))))}, use: &use}
+		m.body, m.use = m.packed, &use
+		for range 3 {
+			payload, err := m.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			payload.Free()
+		}
+		use.end()
+		if got := len(obs.refused); got != 1 {
+			t.Fatalf("of call %d the Observer is told %d times, want once", i, got)
+		}
+		if r := <-obs.refused; r.Key != "limits.decompressed_bytes_per_second" || !r.ReportOnly {
+			t.Errorf("of call %d the Observer is told of %+v", i, r)
+		}
+	}
+}
+
+// TestCompressedBodyIsExpandedByMessages: one that has begun is expanded whole,
+// as where messages are compressed each for itself.
+func TestCompressedBodyIsExpandedByMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQuotas(Quota{DecompressedPerSecond: 1000}, Quota{}, false, report.NewRefusals(slog.New(slog.DiscardHandler), newObserver()))
+		use := q.call(newListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
+		if err := use.begin("/a.B/C"); err != nil {
+			t.Fatal(err)
+		}
+		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
+		m := newReader(nil, 1<<20, "")
+		m.packed = &gzipBody{src: sourceReader{r: bytes.NewReader(gzipped(slices.Concat(message, message)))}, use: &use}
+		m.body = m.packed
+		payload, err := m.next()
+		if err != nil {
+			t.Fatalf("the first message: %v", err)
+		}
+		payload.Free()
+		_, err = m.next()
+		if f := (*report.Fault)(nil); !errors.As(err, &f) || f.Limit != "limits.decompressed_bytes_per_second" {
+			t.Errorf("the second message: %v, want it over the limit", err)
+		}
+		use.end()
+	})
 }

@@ -161,7 +161,7 @@ func (s *Server) arrive(r *http.Request) *arrival {
 		}
 	}
 	if client := clientUnder(conn); client != nil && !a.trusted {
-		a.from = client.use.address
+		a.from = client.use.from()
 	}
 	a.origin = s.origins.Judge(s.asker(r, a))
 	return a

@@ -21,8 +21,9 @@ import (
 // call's own dialect, so the Call is good for that either way.
 func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer, ledger: &memory.Ledger{Budget: s.budget}}
-	c.use = s.useOf(a)
-	c.messages, c.headers = s.sizes(a.listening, c.use.method)
+	use, method := s.use(a)
+	c.use = use
+	c.messages, c.headers = s.sizes(a.listening, method)
 	c.setCookies = s.cfg.ForwardSetCookies && a.origin.Credentials
 	c.progress.clock = &s.registry.clock
 	id := r.Header.Get("X-Request-Id")
@@ -141,7 +142,7 @@ func (s *Server) admit(c *Call) error {
 	if s.cfg.MemorySpent() {
 		return s.noMemory(c.Peer.Addr, c.Method, "calls")
 	}
-	return c.use.begin(c)
+	return c.use.begin(c.Method)
 }
 
 // memoryRetry is when may be tried again for what there was no memory.

@@ -71,7 +71,7 @@ func (l Limits) withDefaults() Limits {
 	l.CallsPerSecond = orDefault(l.CallsPerSecond, noLimit, noLimit)
 	l.HandshakesPerSecond = orDefault(l.HandshakesPerSecond, noLimit, noLimit)
 	l.DecompressedPerSecond = orDefault(l.DecompressedPerSecond, noLimit, noLimit)
-	l.Address = l.Address.withDefaults(defaultAddress)
+	l.Address = addressLimits(l.Address)
 	l.SlowConsumerTimeout = orDefault(l.SlowConsumerTimeout, 5*time.Minute, 0)
 	l.IdleTimeout = orDefault(l.IdleTimeout, 0, 0)
 	l.MaxAge = orDefault(l.MaxAge, 0, 0)
@@ -79,6 +79,25 @@ func (l Limits) withDefaults() Limits {
 	l.ConnectionIdleTimeout = orDefault(l.ConnectionIdleTimeout, time.Minute, 0)
 	l.ConnectionMaxAge = orDefault(l.ConnectionMaxAge, 0, 0)
 	return l
+}
+
+// addressLimits returns the limits of an address with their defaults.
+func addressLimits(q Quota) Quota {
+	q.Connections = orDefault(q.Connections, defaultAddress.Connections, noLimit)
+	q.Calls = orDefault(q.Calls, defaultAddress.Calls, noLimit)
+	q.CallsPerSecond = orDefault(q.CallsPerSecond, defaultAddress.CallsPerSecond, noLimit)
+	q.HandshakesPerSecond = orDefault(q.HandshakesPerSecond, defaultAddress.HandshakesPerSecond, noLimit)
+	q.DecompressedPerSecond = orDefault(q.DecompressedPerSecond, defaultAddress.DecompressedPerSecond, noLimit)
+	return q
+}
+
+// shared returns the limits of all clients together that are quotas. The limit of
+// connections isn't: the listeners judge it.
+func (l *Limits) shared() Quota {
+	return Quota{
+		Calls: l.Calls, CallsPerSecond: l.CallsPerSecond,
+		HandshakesPerSecond: l.HandshakesPerSecond, DecompressedPerSecond: l.DecompressedPerSecond,
+	}
 }
 
 func orDefault[T int | int64 | time.Duration](v, def, none T) T {

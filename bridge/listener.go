@@ -116,7 +116,7 @@ func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.own) }
 // ServeListener accepts connections until Shutdown or Close, then returns
 // http.ErrServerClosed. It may run for several listeners at once.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
-	return s.serve(ln, &listening{l, s.quotas.listener(l.Limits)})
+	return s.serve(ln, &listening{l, newListenerScope(l.Limits)})
 }
 
 func (s *Server) serve(ln net.Listener, l *listening) error {

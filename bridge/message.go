@@ -33,7 +33,7 @@ type messageReader struct {
 // sizes are the limits of a call's messages and metadata. What a method says of
 // its messages replaces what holds for all; a listener's word is the last, since
 // it is about who comes in there.
-func (s *Server) sizes(l *listening, m *methodScope) (messages, headers report.SizeLimit) {
+func (s *Server) sizes(l *listening, m *methodLimit) (messages, headers report.SizeLimit) {
 	messages, headers = report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}, report.SizeLimit{Bytes: s.limits.HeaderBytes, Key: report.KeyHeaderBytes}
 	if m != nil {
 		if m.messageBytes > 0 {

@@ -2,7 +2,8 @@ package bridge
 
 import (
 	"fmt"
-	"strings"
+	"math"
+	"sync"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -10,35 +11,13 @@ import (
 
 // A Quota bounds what one address, or one listener, may use of a Server. A
 // zero field means its default, which is no limit but for addresses
-// (DefaultLimits has theirs); a negative one means that there is no such
+// (bridge.DefaultLimits has theirs); a negative one means that there is no such
 // limit. What is bounded by the second may all come at one moment of it.
 type Quota struct {
 	Connections           int // at once
 	Calls                 int // at once
 	CallsPerSecond        int
 	HandshakesPerSecond   int // WebSocket upgrades and, counted apart from them, TLS handshakes
-	DecompressedPerSecond int // bytes that compressed requests expand to
-}
-
-func (q Quota) withDefaults(def Quota) Quota {
-	q.Connections = orDefault(q.Connections, def.Connections, noLimit)
-	q.Calls = orDefault(q.Calls, def.Calls, noLimit)
-	q.CallsPerSecond = orDefault(q.CallsPerSecond, def.CallsPerSecond, noLimit)
-	q.HandshakesPerSecond = orDefault(q.HandshakesPerSecond, def.HandshakesPerSecond, noLimit)
-	q.DecompressedPerSecond = orDefault(q.DecompressedPerSecond, def.DecompressedPerSecond, noLimit)
-	return q
-}
-
-// A MethodQuota bounds the calls of the methods that match a pattern, all of
-// them together, whoever makes them. A field that isn't positive is no limit
-// of its own.
-type MethodQuota struct {
-	Pattern        string // as those of Config.AllowMethods
-	MessageBytes   int    // of one message, either way, in place of Limits.MessageBytes
-	HeaderBytes    int    // of one metadata block, either way, if that is less than Limits.HeaderBytes
-	Calls          int    // at once
-	CallsPerSecond int
-
 	DecompressedPerSecond int // bytes that compressed requests expand to
 }
 
@@ -53,32 +32,36 @@ type quotas struct {
 	server    scope
 	address   rules // of each
 	addresses *addressTable
-	methods   []methodScope // of which the first that matches counts
 }
 
-func newQuotas(limits Limits, methods []MethodQuota, tryOut bool, refusals *report.Refusals) (*quotas, error) {
+// newQuotas returns quotas by the limits of all clients together and of each
+// address. With tryOut, what is over a limit is reported and goes on.
+func newQuotas(server, address Quota, tryOut bool, refusals *report.Refusals) *quotas {
 	epoch := time.Now()
 	now := func() int64 { return int64(time.Since(epoch)) }
 	q := &quotas{now: now, tryOut: tryOut, refusals: refusals, addresses: newAddressTable()}
-	q.server.rules = rulesOf(Quota{
-		Calls: limits.Calls, CallsPerSecond: limits.CallsPerSecond,
-		HandshakesPerSecond: limits.HandshakesPerSecond, DecompressedPerSecond: limits.DecompressedPerSecond,
-	}, "", report.KeyLimits)
-	q.address = rulesOf(limits.Address, " of this address", report.KeyAddressLimits)
-	for _, m := range methods {
-		patterns, err := methodPatterns([]string{m.Pattern})
-		if err != nil {
-			return nil, err
-		}
-		s := &scope{rules: rulesOf(Quota{Calls: m.Calls, CallsPerSecond: m.CallsPerSecond, DecompressedPerSecond: m.DecompressedPerSecond}, " of this method", report.KeyMethodLimits)}
-		q.methods = append(q.methods, methodScope{s, patterns, m.MessageBytes, m.HeaderBytes})
-	}
-	return q, nil
+	q.server.rules = rulesOf(server, "", report.KeyLimits)
+	q.address = rulesOf(address, " of this address", report.KeyAddressLimits)
+	return q
 }
 
-// listener makes the scope of a listener's clients.
-func (q *quotas) listener(limits Quota) *scope {
+// newListenerScope returns the scope of a listener's clients.
+func newListenerScope(limits Quota) *scope {
 	return &scope{rules: rulesOf(limits, " on this listener", report.KeyListenerLimits)}
+}
+
+// newMethodScope returns the scope of the methods that share a limit.
+func newMethodScope(limits Quota) *scope {
+	return &scope{rules: rulesOf(limits, " of this method", report.KeyMethodLimits)}
+}
+
+// locks returns the locks that connections and calls take, for a watchdog.
+func (q *quotas) locks() []*sync.Mutex {
+	locks := make([]*sync.Mutex, len(q.addresses.shards))
+	for i := range q.addresses.shards {
+		locks[i] = &q.addresses.shards[i].mu
+	}
+	return locks
 }
 
 // rules are the limits of one scope. 0 is none.
@@ -97,7 +80,7 @@ func rulesOf(q Quota, of, section string) rules {
 }
 
 func countOf(limit int) int32 {
-	if limit <= 0 || limit >= noLimit {
+	if limit <= 0 || limit >= math.MaxInt32 {
 		return 0
 	}
 	return int32(limit)
@@ -109,24 +92,6 @@ func rateOf(limit int) perSecond { return perSecond(countOf(limit)) }
 type scope struct {
 	rules
 	tally
-}
-
-// A methodScope is that of a MethodQuota.
-type methodScope struct {
-	*scope
-	patterns     []string
-	messageBytes int
-	headerBytes  int
-}
-
-// method returns the first scope that a method belongs to, or nil.
-func (q *quotas) method(name string) *methodScope {
-	for i := range q.methods {
-		if matchesAny(q.methods[i].patterns, strings.TrimPrefix(name, "/")) {
-			return &q.methods[i]
-		}
-	}
-	return nil
 }
 
 // A share is a scope's limits and what is used of them: an address has its
@@ -141,8 +106,8 @@ type share struct {
 var noScope scope
 
 // shares are those of a client: its address, then its listener and all.
-func (q *quotas) shares(from *address, l *listening) [3]share {
-	return [...]share{{&q.address, &from.tally}, {&l.scope.rules, &l.scope.tally}, {&q.server.rules, &q.server.tally}}
+func (q *quotas) shares(from *address, l *scope) [3]share {
+	return [...]share{{&q.address, &from.tally}, {&l.rules, &l.tally}, {&q.server.rules, &q.server.tally}}
 }
 
 // An excess is a limit that is reached.
@@ -169,21 +134,27 @@ func (q *quotas) refuse(x *excess, peer, detail string) error {
 
 // A callUse is what a call counts with, from begin to end.
 type callUse struct {
-	quotas  *quotas
-	of      *listening
-	peer    string
-	method  *methodScope // or nil
-	address *address     // before begin: that of the call's own connection, or nil
-	begun   bool
-	holds   bool // the address; else its connection does
+	quotas   *quotas
+	listener *scope
+	method   *scope // noScope: the call's method has no limits of its own
+	peer     string
+	address  *address // before begin: that of the call's own connection, or nil
+	begun    bool
+	holds    bool // the address; else its connection does
 }
 
-// useOf is the use of what arrived.
-func (s *Server) useOf(a *arrival) callUse {
-	return callUse{quotas: s.quotas, of: a.listening, peer: a.peer.Addr, address: a.from, method: s.quotas.method(a.method)}
+// call returns the use of a call, or of a WebSocket, that came in on a listener.
+// method is the scope of the call's method, or nil. from is what the address of
+// the call's own connection uses; it is nil if the peer is another address.
+func (q *quotas) call(listener, method *scope, peer string, from *address) callUse {
+	if method == nil {
+		method = &noScope
+	}
+	return callUse{quotas: q, listener: listener, method: method, peer: peer, address: from}
 }
 
-// begin counts the call until end, or returns why it may not begin.
+// begin counts the call until end, or returns why it may not begin. The method
+// is for the log.
 //
 // A call that is refused takes neither a place nor a token from any of its
 // scopes: most are others' too, and it has had nothing for its own. An attacker
@@ -191,7 +162,7 @@ func (s *Server) useOf(a *arrival) callUse {
 // refused by a full server is as cheap, for both sides, as by an empty bucket.
 // A call that fails later, for whatever other reason, has begun, and its token
 // is spent.
-func (u *callUse) begin(c *Call) error {
+func (u *callUse) begin(method string) error {
 	if u.address == nil {
 		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now()), true
 	}
@@ -206,7 +177,7 @@ func (u *callUse) begin(c *Call) error {
 			before.tally.calling.give(before.callRate)
 		}
 		u.release()
-		return u.quotas.refuse(x, u.peer, c.Method)
+		return u.quotas.refuse(x, u.peer, method)
 	}
 	u.begun = true
 	return nil
@@ -254,11 +225,8 @@ func (u *callUse) release() {
 
 // shares are all that the call counts with, the narrowest first.
 func (u *callUse) shares() [4]share {
-	q, l, method := u.quotas, u.of.scope, &noScope
-	if u.method != nil {
-		method = u.method.scope
-	}
-	return [...]share{{&q.address, &u.address.tally}, {&method.rules, &method.tally}, {&l.rules, &l.tally}, {&q.server.rules, &q.server.tally}}
+	q, l, m := u.quotas, u.listener, u.method
+	return [...]share{{&q.address, &u.address.tally}, {&m.rules, &m.tally}, {&l.rules, &l.tally}, {&q.server.rules, &q.server.tally}}
 }
 
 // mayExpand judges compressed bytes before they are expanded. To how many is
@@ -297,7 +265,7 @@ func (u *callUse) handshake(method string) error {
 		from = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now())
 		defer from.holders.Add(-1)
 	}
-	shares := u.quotas.shares(from, u.of)
+	shares := u.quotas.shares(from, u.listener)
 	for i, s := range shares {
 		wait := s.upgrading.take(s.rules.handshakes, u.quotas.now)
 		if wait == 0 {

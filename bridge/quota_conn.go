@@ -10,7 +10,7 @@ import (
 // A connUse is what a connection counts with, from begin to end.
 type connUse struct {
 	quotas  *quotas
-	of      *listening
+	of      *scope   // its listener
 	address *address // its own; nil: the connection counts with nobody
 
 	mu    sync.Mutex
@@ -19,10 +19,11 @@ type connUse struct {
 
 // begin counts a connection with its address and its listener, or returns why
 // it may not begin. The server's own limit is judged by the listener's
-// Accept. It is called once, before anything is read.
-func (u *connUse) begin(q *quotas, peer string, l *listening) error {
+// Accept. With tls the connection begins with a handshake, which counts too.
+// begin is called once, before anything is read.
+func (u *connUse) begin(q *quotas, peer string, l *scope, tls bool) error {
 	from := q.addresses.hold(addressKey(peer), q.now())
-	if x := q.beginConn(from, l); x != nil {
+	if x := q.beginConn(from, l, tls); x != nil {
 		from.holders.Add(-1)
 		return q.refuse(x, peer, "")
 	}
@@ -39,16 +40,16 @@ func (u *connUse) begin(q *quotas, peer string, l *listening) error {
 
 // beginConn counts a connection, or says why it may not begin: then it counts
 // nothing, as with calls.
-func (q *quotas) beginConn(from *address, l *listening) *excess {
+func (q *quotas) beginConn(from *address, l *scope, tls bool) *excess {
 	shares := q.shares(from, l)
 	for i, s := range shares {
-		x := s.beginConn(l.TLS != nil, q.now)
+		x := s.beginConn(tls, q.now)
 		if x == nil {
 			continue
 		}
 		for _, before := range shares[:i] {
 			before.endConn()
-			if l.TLS != nil {
+			if tls {
 				before.shaking.give(before.rules.handshakes)
 			}
 		}
@@ -88,6 +89,9 @@ func (u *connUse) end() {
 		u.giveBack()
 	}
 }
+
+// from returns what the connection's address uses. It is nil before begin.
+func (u *connUse) from() *address { return u.address }
 
 func (u *connUse) giveBack() {
 	for _, s := range u.quotas.shares(u.address, u.of) {

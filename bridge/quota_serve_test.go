@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -165,4 +166,22 @@ func TestCallsThatAreTriedOutGoOn(t *testing.T) {
 			<-obs.refused
 		}
 	}
+}
+
+// A call is judged at its admission. It may have begun long before: culvert may
+// have been stopped in between.
+func TestCallThatBeganLongAgoIsntOneTooMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{quotas: newQuotas(Quota{}, Quota{CallsPerSecond: 20000}, false, nil)}
+		s.cfg.MemorySpent = func() bool { return false }
+		began := time.Now()
+		<-time.After(3 * time.Second)
+		for i, begin := range []time.Time{time.Now(), began} {
+			c := &Call{Method: "/a/b", info: &report.CallInfo{Begin: begin}}
+			c.use = s.quotas.call(newListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
+			if err := s.admit(c); err != nil {
+				t.Errorf("call %d of 20000 within a second: %v", i+1, err)
+			}
+		}
+	})
 }

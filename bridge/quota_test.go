@@ -1,19 +1,15 @@
 package bridge
 
 import (
-	"bytes"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -74,25 +70,6 @@ func TestBucketIsJudgedByTheTimeThatIs(t *testing.T) {
 	}
 }
 
-// A call is judged at its admission. It may have begun long before: culvert may
-// have been stopped in between.
-func TestCallThatBeganLongAgoIsntOneTooMany(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, Limits{Address: Quota{CallsPerSecond: 20000}})
-		l := &listening{scope: q.listener(Quota{})}
-		began := time.Now()
-		<-time.After(3 * time.Second)
-		if _, err := q.call(l, "192.0.2.1:1", "/a/b"); err != nil {
-			t.Fatal(err)
-		}
-		late := &Call{Method: "/a/b", info: &report.CallInfo{Begin: began}}
-		late.use = callUse{quotas: q, of: l, peer: "192.0.2.1:2"}
-		if err := late.use.begin(late); err != nil {
-			t.Errorf("the second call of 20000 within a second, which began 3 s ago: %v", err)
-		}
-	})
-}
-
 // TestBucketInDebt: what is spent may be more than there is, and then nothing
 // goes on until it is paid.
 func TestBucketInDebt(t *testing.T) {
@@ -138,24 +115,43 @@ func TestBucketUnderConcurrentUse(t *testing.T) {
 }
 
 // newTestQuotas returns quotas, and where refusals are told.
-func newTestQuotas(t testing.TB, limits Limits, methods ...MethodQuota) (*quotas, *anObserver) {
+func newTestQuotas(t testing.TB, limits scopeLimits) (*testQuotas, *told) {
 	t.Helper()
-	obs := newObserver()
-	q, err := newQuotas(limits.withDefaults(), methods, false, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
-	if err != nil {
-		t.Fatal(err)
+	obs := &told{Observer: report.Discard(), refused: make(chan report.Refusal, 10_000)}
+	q := newQuotas(limits.server, limits.address, false, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
+	return &testQuotas{q, newMethodScope(limits.method)}, obs
+}
+
+// scopeLimits are those of the server, of an address, and of limitedMethod.
+type scopeLimits struct{ server, address, method Quota }
+
+// limitedMethod is the one method that has a scope.
+const limitedMethod = "/a.B/C"
+
+type testQuotas struct {
+	*quotas
+	method *scope
+}
+
+// told is an Observer that keeps the refusals that it is told of.
+type told struct {
+	report.Observer
+	refused chan report.Refusal
+}
+
+func (o *told) Refused(r report.Refusal) { o.refused <- r }
+
+// start begins a call from a peer.
+func (q *testQuotas) start(l *scope, peer, method string) (*callUse, error) {
+	var own *scope
+	if method == limitedMethod {
+		own = q.method
 	}
-	return q, obs
+	u := q.call(l, own, peer, nil)
+	return &u, u.begin(method)
 }
 
-// call is one from a peer that begins now.
-func (q *quotas) call(l *listening, peer, method string) (*Call, error) {
-	c := &Call{Method: method, info: &report.CallInfo{Begin: time.Now()}}
-	c.use = callUse{quotas: q, of: l, peer: peer, method: q.method(method)}
-	return c, c.use.begin(c)
-}
-
-func (q *quotas) anyListener() *listening { return &listening{scope: q.listener(Quota{})} }
+func anyListener() *scope { return newListenerScope(Quota{}) }
 
 // wantKey wants a refusal that names the key and when to try again.
 func wantKey(t *testing.T, err error, key string) {
@@ -171,67 +167,66 @@ func wantKey(t *testing.T, err error, key string) {
 func TestCallsCountWhereTheyBelong(t *testing.T) {
 	const one, other = "192.0.2.1:1000", "192.0.2.2:1000"
 	for _, c := range []struct {
-		name    string
-		limits  Limits
-		quota   Quota // of the listener
-		methods []MethodQuota
-		key     string
+		name   string
+		limits scopeLimits
+		quota  Quota // of the listener
+		key    string
 		// what is let in although the call from one to /a.B/C is not
 		elsewhere, otherAddress, otherMethod bool
 	}{
-		{name: "server", limits: Limits{Calls: 2}, key: "limits.calls"},
-		{name: "server's rate", limits: Limits{CallsPerSecond: 2}, key: "limits.calls_per_second"},
+		{name: "server", limits: scopeLimits{server: Quota{Calls: 2}}, key: "limits.calls"},
+		{name: "server's rate", limits: scopeLimits{server: Quota{CallsPerSecond: 2}}, key: "limits.calls_per_second"},
 		{name: "listener", quota: Quota{Calls: 2}, key: "listen[].limits.calls", elsewhere: true},
 		{name: "listener's rate", quota: Quota{CallsPerSecond: 2}, key: "listen[].limits.calls_per_second", elsewhere: true},
-		{name: "address", limits: Limits{Address: Quota{Calls: 2}}, key: "limits.address.calls", otherAddress: true},
-		{name: "address's rate", limits: Limits{Address: Quota{CallsPerSecond: 2}}, key: "limits.address.calls_per_second", otherAddress: true},
-		{name: "method", methods: []MethodQuota{{Pattern: "a.B/*", Calls: 2}}, key: "limits.methods[].calls", otherMethod: true},
-		{name: "method's rate", methods: []MethodQuota{{Pattern: "/a.B/C", CallsPerSecond: 2}}, key: "limits.methods[].calls_per_second", otherMethod: true},
+		{name: "address", limits: scopeLimits{address: Quota{Calls: 2}}, key: "limits.address.calls", otherAddress: true},
+		{name: "address's rate", limits: scopeLimits{address: Quota{CallsPerSecond: 2}}, key: "limits.address.calls_per_second", otherAddress: true},
+		{name: "method", limits: scopeLimits{method: Quota{Calls: 2}}, key: "limits.methods[].calls", otherMethod: true},
+		{name: "method's rate", limits: scopeLimits{method: Quota{CallsPerSecond: 2}}, key: "limits.methods[].calls_per_second", otherMethod: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				q, obs := newTestQuotas(t, c.limits, c.methods...)
-				here, there := &listening{scope: q.listener(c.quota)}, q.anyListener()
-				var running []*Call
+				q, obs := newTestQuotas(t, c.limits)
+				here, there := newListenerScope(c.quota), anyListener()
+				var running []*callUse
 				for range 2 {
-					call, err := q.call(here, one, "/a.B/C")
+					call, err := q.start(here, one, limitedMethod)
 					if err != nil {
 						t.Fatal(err)
 					}
 					running = append(running, call)
 				}
-				_, err := q.call(here, one, "/a.B/C")
+				_, err := q.start(here, one, limitedMethod)
 				wantKey(t, err, c.key)
-				if r := await(t, "the refusal", obs.refused); r.Reason != report.ReasonLimitExceeded || r.Key != c.key || r.Peer != one || r.Detail != "/a.B/C" || r.ReportOnly {
+				if r := <-obs.refused; r.Reason != report.ReasonLimitExceeded || r.Key != c.key || r.Peer != one || r.Detail != limitedMethod || r.ReportOnly {
 					t.Errorf("the Observer is told of %+v", r)
 				}
 				for _, o := range []struct {
 					what         string
-					l            *listening
+					l            *scope
 					peer, method string
 					letIn        bool
 				}{
-					{"another listener", there, one, "/a.B/C", c.elsewhere},
-					{"another address", here, other, "/a.B/C", c.otherAddress},
+					{"another listener", there, one, limitedMethod, c.elsewhere},
+					{"another address", here, other, limitedMethod, c.otherAddress},
 					{"another method", here, one, "/other.B/C", c.otherMethod},
 				} {
-					call, err := q.call(o.l, o.peer, o.method)
+					call, err := q.start(o.l, o.peer, o.method)
 					if (err == nil) != o.letIn {
 						t.Errorf("%s: %v, want it let in: %v", o.what, err, o.letIn)
 					}
-					call.use.end()
+					call.end()
 				}
 				for _, call := range running {
-					call.use.end()
-					call.use.end() // once is enough
+					call.end()
+					call.end() // once is enough
 				}
 				time.Sleep(time.Second)
 				for range 2 {
-					if _, err := q.call(here, one, "/a.B/C"); err != nil {
+					if _, err := q.start(here, one, limitedMethod); err != nil {
 						t.Errorf("with room again: %v", err)
 					}
 				}
-				_, err = q.call(here, one, "/a.B/C")
+				_, err = q.start(here, one, limitedMethod)
 				wantKey(t, err, c.key)
 			})
 		})
@@ -242,26 +237,26 @@ func TestCallsCountWhereTheyBelong(t *testing.T) {
 // from the others nor from itself.
 func TestRefusedCallsTakeNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, Limits{Calls: 5, CallsPerSecond: 5, Address: Quota{Calls: 1}})
-		l := q.anyListener()
-		first, err := q.call(l, "192.0.2.1", "/a.B/C")
+		q, _ := newTestQuotas(t, scopeLimits{server: Quota{Calls: 5, CallsPerSecond: 5}, address: Quota{Calls: 1}})
+		l := anyListener()
+		first, err := q.start(l, "192.0.2.1", limitedMethod)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 100 {
-			_, err := q.call(l, "192.0.2.1", "/a.B/C")
+			_, err := q.start(l, "192.0.2.1", limitedMethod)
 			wantKey(t, err, "limits.address.calls")
 		}
 		for i := range 4 {
-			if _, err := q.call(l, fmt.Sprintf("192.0.2.%d", 10+i), "/a.B/C"); err != nil {
+			if _, err := q.start(l, fmt.Sprintf("192.0.2.%d", 10+i), limitedMethod); err != nil {
 				t.Errorf("another address: %v", err)
 			}
 		}
-		_, err = q.call(l, "192.0.2.99", "/a.B/C")
+		_, err = q.start(l, "192.0.2.99", limitedMethod)
 		wantKey(t, err, "limits.calls")
-		first.use.end()
+		first.end()
 		time.Sleep(time.Second)
-		if _, err := q.call(l, "192.0.2.1", "/a.B/C"); err != nil {
+		if _, err := q.start(l, "192.0.2.1", limitedMethod); err != nil {
 			t.Errorf("after its end the next: %v", err)
 		}
 	})
@@ -270,18 +265,18 @@ func TestRefusedCallsTakeNothing(t *testing.T) {
 // TestRetryIsWhenThereIsRoom: the time that a refused client is told is right.
 func TestRetryIsWhenThereIsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, Limits{CallsPerSecond: 2})
-		l := q.anyListener()
+		q, _ := newTestQuotas(t, scopeLimits{server: Quota{CallsPerSecond: 2}})
+		l := anyListener()
 		var f *report.Fault
 		for f == nil {
-			_, err := q.call(l, "192.0.2.1", "/a.B/C")
+			_, err := q.start(l, "192.0.2.1", limitedMethod)
 			errors.As(err, &f)
 		}
 		if want := time.Second / 2; f.Retry != want {
 			t.Errorf("at 2 a second one is to come again after %v, want %v", f.Retry, want)
 		}
 		time.Sleep(f.Retry)
-		if _, err := q.call(l, "192.0.2.1", "/a.B/C"); err != nil {
+		if _, err := q.start(l, "192.0.2.1", limitedMethod); err != nil {
 			t.Errorf("after that time: %v", err)
 		}
 	})
@@ -290,38 +285,35 @@ func TestRetryIsWhenThereIsRoom(t *testing.T) {
 // TestPlacesAreGivenBack: a call that one of its scopes refuses takes neither a
 // place nor a token from the others.
 func TestPlacesAreGivenBack(t *testing.T) {
-	const peer, method = "192.0.2.1:1", "/a.B/C"
-	narrow := func() (Limits, Quota, []MethodQuota) {
-		return Limits{Calls: 9, CallsPerSecond: 9, Address: Quota{Calls: 9, CallsPerSecond: 9}},
-			Quota{Calls: 9, CallsPerSecond: 9},
-			[]MethodQuota{{Pattern: "a.B/*", Calls: 9, CallsPerSecond: 9}}
-	}
-	for key, lower := range map[string]func(*Limits, *Quota, *MethodQuota){
-		"limits.calls":                      func(l *Limits, _ *Quota, _ *MethodQuota) { l.Calls = 1 },
-		"limits.calls_per_second":           func(l *Limits, _ *Quota, _ *MethodQuota) { l.CallsPerSecond = 1 },
-		"limits.address.calls":              func(l *Limits, _ *Quota, _ *MethodQuota) { l.Address.Calls = 1 },
-		"limits.address.calls_per_second":   func(l *Limits, _ *Quota, _ *MethodQuota) { l.Address.CallsPerSecond = 1 },
-		"listen[].limits.calls":             func(_ *Limits, l *Quota, _ *MethodQuota) { l.Calls = 1 },
-		"listen[].limits.calls_per_second":  func(_ *Limits, l *Quota, _ *MethodQuota) { l.CallsPerSecond = 1 },
-		"limits.methods[].calls":            func(_ *Limits, _ *Quota, m *MethodQuota) { m.Calls = 1 },
-		"limits.methods[].calls_per_second": func(_ *Limits, _ *Quota, m *MethodQuota) { m.CallsPerSecond = 1 },
+	const peer, method = "192.0.2.1:1", limitedMethod
+	type lowered = func(server, address, listener, method *Quota)
+	for key, lower := range map[string]lowered{
+		"limits.calls":                      func(s, _, _, _ *Quota) { s.Calls = 1 },
+		"limits.calls_per_second":           func(s, _, _, _ *Quota) { s.CallsPerSecond = 1 },
+		"limits.address.calls":              func(_, a, _, _ *Quota) { a.Calls = 1 },
+		"limits.address.calls_per_second":   func(_, a, _, _ *Quota) { a.CallsPerSecond = 1 },
+		"listen[].limits.calls":             func(_, _, l, _ *Quota) { l.Calls = 1 },
+		"listen[].limits.calls_per_second":  func(_, _, l, _ *Quota) { l.CallsPerSecond = 1 },
+		"limits.methods[].calls":            func(_, _, _, m *Quota) { m.Calls = 1 },
+		"limits.methods[].calls_per_second": func(_, _, _, m *Quota) { m.CallsPerSecond = 1 },
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			limits, own, methods := narrow()
-			lower(&limits, &own, &methods[0])
-			q, _ := newTestQuotas(t, limits, methods...)
-			l := &listening{scope: q.listener(own)}
-			first, err := q.call(l, peer, method)
+			many := Quota{Calls: 9, CallsPerSecond: 9}
+			limits, own := scopeLimits{server: many, address: many, method: many}, many
+			lower(&limits.server, &limits.address, &own, &limits.method)
+			q, _ := newTestQuotas(t, limits)
+			l := newListenerScope(own)
+			first, err := q.start(l, peer, method)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for range 100 {
-				_, err := q.call(l, peer, method)
+				_, err := q.start(l, peer, method)
 				wantKey(t, err, key)
 			}
 			for name, s := range map[string]share{
-				"address": {&q.address, &first.use.address.tally}, "method": {&q.methods[0].rules, &q.methods[0].tally},
-				"listener": {&l.scope.rules, &l.scope.tally}, "server": {&q.server.rules, &q.server.tally},
+				"address": {&q.address, &first.address.tally}, "method": {&q.method.rules, &q.method.tally},
+				"listener": {&l.rules, &l.tally}, "server": {&q.server.rules, &q.server.tally},
 			} {
 				if n := s.tally.calls.Load(); n != 1 {
 					t.Errorf("%s: by 100 refused calls the %s has %d running, want the 1 that is", key, name, n)
@@ -334,7 +326,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 					t.Errorf("%s: by 100 refused calls the %s has %d tokens, want %d", key, name, left, want)
 				}
 			}
-			if n := first.use.address.holders.Load(); n != 1 {
+			if n := first.address.holders.Load(); n != 1 {
 				t.Errorf("%s: the address is held by %d, want 1", key, n)
 			}
 		})
@@ -344,34 +336,32 @@ func TestPlacesAreGivenBack(t *testing.T) {
 // TestTokensOfWebSocketsAndConnectionsAreGivenBack, as those of calls.
 func TestTokensOfWebSocketsAndConnectionsAreGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, Limits{Address: Quota{Connections: 3, HandshakesPerSecond: 3}})
-		l := &listening{scope: q.listener(Quota{Connections: 1, HandshakesPerSecond: 1})}
-		l.TLS = new(tls.Config)
-		conn := new(connUse)
-		if err := conn.begin(q, "192.0.2.1:1", l); err != nil {
-			t.Fatal(err)
+		q, _ := newTestQuotas(t, scopeLimits{address: Quota{Connections: 3, HandshakesPerSecond: 3}})
+		l := newListenerScope(Quota{Connections: 1, HandshakesPerSecond: 1})
+		begin := func(peer string, l *scope) error { return new(connUse).begin(q.quotas, peer, l, true) }
+		upgrade := func(peer string, l *scope) error {
+			u := q.call(l, nil, peer, nil)
+			return u.handshake("")
 		}
-		upgrade := callUse{quotas: q, of: l, peer: "192.0.2.1:1"}
-		if err := upgrade.handshake(""); err != nil {
+		if err := errors.Join(begin("192.0.2.1:1", l), upgrade("192.0.2.1:1", l)); err != nil {
 			t.Fatal(err)
 		}
 		for range 100 {
-			wantKey(t, new(connUse).begin(q, "192.0.2.1:1", l), "listen[].limits.connections")
-			wantKey(t, upgrade.handshake(""), "listen[].limits.handshakes_per_second")
+			wantKey(t, begin("192.0.2.1:1", l), "listen[].limits.connections")
+			wantKey(t, upgrade("192.0.2.1:1", l), "listen[].limits.handshakes_per_second")
 		}
-		elsewhere := q.anyListener()
-		elsewhere.TLS = l.TLS
+		elsewhere := anyListener()
 		for range 2 {
-			if err := errors.Join(new(connUse).begin(q, "192.0.2.1:2", elsewhere), (&callUse{quotas: q, of: elsewhere, peer: "192.0.2.1:2"}).handshake("")); err != nil {
+			if err := errors.Join(begin("192.0.2.1:2", elsewhere), upgrade("192.0.2.1:2", elsewhere)); err != nil {
 				t.Errorf("by what the listener refused the address is refused elsewhere: %v", err)
 			}
 		}
-		wantKey(t, new(connUse).begin(q, "192.0.2.1:2", elsewhere), "limits.address.connections")
+		wantKey(t, begin("192.0.2.1:2", elsewhere), "limits.address.connections")
 	})
 }
 
 // seenByKey counts what the Observer was told of.
-func seenByKey(t *testing.T, obs *anObserver) map[string]int {
+func seenByKey(t *testing.T, obs *told) map[string]int {
 	t.Helper()
 	seen := map[string]int{}
 	for len(obs.refused) > 0 {
@@ -388,25 +378,25 @@ func seenByKey(t *testing.T, obs *anObserver) map[string]int {
 // refused. What is over a limit counts no further.
 func TestLimitsAreTriedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, obs := newTestQuotas(t, Limits{Calls: 2, HandshakesPerSecond: 1, DecompressedPerSecond: 1, Address: Quota{Connections: 1, Calls: 3}})
+		q, obs := newTestQuotas(t, scopeLimits{server: Quota{Calls: 2, HandshakesPerSecond: 1, DecompressedPerSecond: 1}, address: Quota{Connections: 1, Calls: 3}})
 		q.tryOut = true
-		l := q.anyListener()
-		var calls []*Call
+		l := anyListener()
+		var calls []*callUse
 		var conns []*connUse
 		for range 4 {
-			c, err := q.call(l, "192.0.2.1:1", "/a.B/C")
+			c, err := q.start(l, "192.0.2.1:1", limitedMethod)
 			conn := new(connUse)
-			if err := errors.Join(err, c.use.handshake("/a.B/C"), conn.begin(q, "192.0.2.1:1", l)); err != nil {
+			if err := errors.Join(err, c.handshake(limitedMethod), conn.begin(q.quotas, "192.0.2.1:1", l, false)); err != nil {
 				t.Errorf("refused: %v", err)
 			}
 			calls, conns = append(calls, c), append(conns, conn)
 		}
 		for _, c := range calls {
 			for range 5 { // a message each
-				if err := c.use.mayExpand(); err != nil {
+				if err := c.mayExpand(); err != nil {
 					t.Errorf("refused: %v", err)
 				}
-				c.use.expanded(10)
+				c.expanded(10)
 			}
 		}
 		want := map[string]int{
@@ -421,7 +411,7 @@ func TestLimitsAreTriedOut(t *testing.T) {
 			t.Errorf("of messages that would be refused %v is owed", wait)
 		}
 		for _, c := range calls {
-			c.use.end()
+			c.end()
 		}
 		for _, c := range conns {
 			c.end()
@@ -433,63 +423,12 @@ func TestLimitsAreTriedOut(t *testing.T) {
 	})
 }
 
-// TestBodyThatIsTriedOutIsToldOfOnce, in however many parts it is read.
-func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
-	q, obs := newTestQuotas(t, Limits{DecompressedPerSecond: 1})
-	q.tryOut = true
-	for i := range 3 {
-		c, err := q.call(q.anyListener(), "192.0.2.1:1", "/a.B/C")
-		if err != nil {
-			t.Fatal(err)
-		}
-		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
-		m := newReader(nil, 1<<20, "")
-		m.packed = &gzipBody{src: sourceReader{r: iotest.OneByteReader(bytes.NewReader(gzipped(slices.Concat(message, message, message))))}, use: &c.use}
-		m.body, m.use = m.packed, &c.use
-		for range 3 {
-			payload, err := m.next()
-			if err != nil {
-				t.Fatal(err)
-			}
-			payload.Free()
-		}
-		c.use.end()
-		if got := seenByKey(t, obs)["limits.decompressed_bytes_per_second"]; got != 1 {
-			t.Errorf("of call %d the Observer is told %d times, want once", i, got)
-		}
-	}
-}
-
-// TestCompressedBodyIsExpandedByMessages: one that has begun is expanded whole,
-// as where messages are compressed each for itself.
-func TestCompressedBodyIsExpandedByMessages(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, Limits{DecompressedPerSecond: 1000})
-		c, err := q.call(q.anyListener(), "192.0.2.1:1", "/a.B/C")
-		if err != nil {
-			t.Fatal(err)
-		}
-		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
-		m := newReader(nil, 1<<20, "")
-		m.packed = &gzipBody{src: sourceReader{r: bytes.NewReader(gzipped(slices.Concat(message, message)))}, use: &c.use}
-		m.body = m.packed
-		payload, err := m.next()
-		if err != nil {
-			t.Fatalf("the first message: %v", err)
-		}
-		payload.Free()
-		_, err = m.next()
-		wantKey(t, err, "limits.decompressed_bytes_per_second")
-		c.use.end()
-	})
-}
-
 func TestConnectionsCountWhereTheyBelong(t *testing.T) {
-	q, _ := newTestQuotas(t, Limits{Address: Quota{Connections: 2, HandshakesPerSecond: 1}})
-	l := &listening{scope: q.listener(Quota{Connections: 3})}
+	q, _ := newTestQuotas(t, scopeLimits{address: Quota{Connections: 2, HandshakesPerSecond: 1}})
+	l := newListenerScope(Quota{Connections: 3})
 	open := func(peer string) (*connUse, error) {
 		u := new(connUse)
-		return u, u.begin(q, peer, l)
+		return u, u.begin(q.quotas, peer, l, false)
 	}
 	var uses []*connUse
 	for _, peer := range []string{"[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1"} {
@@ -510,12 +449,12 @@ func TestConnectionsCountWhereTheyBelong(t *testing.T) {
 	if _, err := open("[2001:db8::3]:1"); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
-	if n := l.scope.tally.connections.Load(); n != 3 {
+	if n := l.tally.connections.Load(); n != 3 {
 		t.Errorf("the listener has %d connections, want 3", n)
 	}
 	early := new(connUse)
 	early.end()
-	if err := early.begin(q, "192.0.2.3:1", q.anyListener()); !errors.Is(err, net.ErrClosed) {
+	if err := early.begin(q.quotas, "192.0.2.3:1", anyListener(), false); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a connection that has closed begins with %v", err)
 	}
 	if n := early.address.holders.Load(); n != 0 {
@@ -540,33 +479,30 @@ func (o *endsConns) Refused(report.Refusal) {
 // take its time.
 func TestNoLockIsHeldOverTheObserver(t *testing.T) {
 	obs := new(endsConns)
-	q, err := newQuotas(Limits{Address: Quota{Connections: 1}}, nil, false, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := q.anyListener()
-	if err := new(connUse).begin(q, "192.0.2.1:1", l); err != nil {
+	q := newQuotas(Quota{}, Quota{Connections: 1}, false, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
+	l := anyListener()
+	if err := new(connUse).begin(q, "192.0.2.1:1", l, false); err != nil {
 		t.Fatal(err)
 	}
 	obs.ends = new(connUse)
 	refused := make(chan error, 1)
-	go func() { refused <- obs.ends.begin(q, "192.0.2.1:1", l) }()
-	wantKey(t, await(t, "the refusal", refused), "limits.address.connections")
+	go func() { refused <- obs.ends.begin(q, "192.0.2.1:1", l, false) }()
+	wantKey(t, <-refused, "limits.address.connections")
 	if !obs.told {
 		t.Error("the Observer isn't told")
 	}
 }
 
 // TestHandshakesCountApart: a TLS handshake and a WebSocket's don't take each
-// other's place, and the listener says whether there is TLS.
+// other's place.
 func TestHandshakesCountApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, Limits{Address: Quota{HandshakesPerSecond: 1}})
-		plain, secure := q.anyListener(), q.anyListener()
-		secure.TLS = new(tls.Config)
-		begin := func(l *listening) error { return new(connUse).begin(q, "192.0.2.1:1", l) }
+		q, _ := newTestQuotas(t, scopeLimits{address: Quota{HandshakesPerSecond: 1}})
+		const plain, secure = false, true
+		l := anyListener()
+		begin := func(tls bool) error { return new(connUse).begin(q.quotas, "192.0.2.1:1", l, tls) }
 		upgrade := func() error {
-			u := callUse{quotas: q, of: plain, peer: "192.0.2.1:2"}
+			u := q.call(l, nil, "192.0.2.1:2", nil)
 			return u.handshake("")
 		}
 		for _, f := range []func() error{
@@ -593,19 +529,19 @@ func TestHandshakesCountApart(t *testing.T) {
 
 // TestUseIsGivenBackOnce, however many begin and end at once.
 func TestUseIsGivenBackOnce(t *testing.T) {
-	q, _ := newTestQuotas(t, Limits{Calls: 10, Address: Quota{Calls: 4}}, MethodQuota{Pattern: "*/*", Calls: 7})
-	l := &listening{scope: q.listener(Quota{Calls: 9})}
+	q, _ := newTestQuotas(t, scopeLimits{server: Quota{Calls: 10}, address: Quota{Calls: 4}, method: Quota{Calls: 7}})
+	l := newListenerScope(Quota{Calls: 9})
 	var work sync.WaitGroup
 	var most atomic.Int64
 	for i := range 8 {
 		peer := fmt.Sprintf("192.0.2.%d", i%3)
 		work.Go(func() {
 			for range 400 { // all refused, they fit the observer
-				c, err := q.call(l, peer, "/a.B/C")
+				c, err := q.start(l, peer, limitedMethod)
 				if err == nil {
 					most.Store(max(most.Load(), int64(q.server.tally.calls.Load())))
 				}
-				c.use.end()
+				c.end()
 			}
 		})
 	}
@@ -613,7 +549,7 @@ func TestUseIsGivenBackOnce(t *testing.T) {
 	if most.Load() == 0 {
 		t.Error("no call was let in")
 	}
-	for name, tally := range map[string]*tally{"server": &q.server.tally, "listener": &l.scope.tally, "method": &q.methods[0].tally} {
+	for name, tally := range map[string]*tally{"server": &q.server.tally, "listener": &l.tally, "method": &q.method.tally} {
 		if n := tally.calls.Load(); n != 0 {
 			t.Errorf("%s: %d calls are counted after the last", name, n)
 		}
@@ -630,62 +566,47 @@ func TestUseIsGivenBackOnce(t *testing.T) {
 // TestExpandingIsADebt: a message is expanded whole or not at all.
 func TestExpandingIsADebt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := newTestQuotas(t, Limits{DecompressedPerSecond: 1000})
-		c, err := q.call(q.anyListener(), "192.0.2.1", "/a.B/C")
+		q, _ := newTestQuotas(t, scopeLimits{server: Quota{DecompressedPerSecond: 1000}})
+		c, err := q.start(anyListener(), "192.0.2.1", limitedMethod)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.use.mayExpand(); err != nil {
+		if err := c.mayExpand(); err != nil {
 			t.Fatal(err)
 		}
-		c.use.expanded(3000)
-		wantKey(t, c.use.mayExpand(), "limits.decompressed_bytes_per_second")
+		c.expanded(3000)
+		wantKey(t, c.mayExpand(), "limits.decompressed_bytes_per_second")
 		time.Sleep(2*time.Second - time.Nanosecond)
-		wantKey(t, c.use.mayExpand(), "limits.decompressed_bytes_per_second")
+		wantKey(t, c.mayExpand(), "limits.decompressed_bytes_per_second")
 		time.Sleep(time.Nanosecond)
-		if err := c.use.mayExpand(); err != nil {
+		if err := c.mayExpand(); err != nil {
 			t.Errorf("with the debt paid: %v", err)
 		}
-		c.use.end()
+		c.end()
 		new(callUse).expanded(1) // one that never began counts with nobody
 	})
 }
 
-func TestFirstMethodThatMatchesCounts(t *testing.T) {
-	q, _ := newTestQuotas(t, Limits{}, MethodQuota{Pattern: "shop.v1.Orders/Get", MessageBytes: 1}, MethodQuota{Pattern: "shop.*/*", MessageBytes: 2})
-	for method, want := range map[string]int{"/shop.v1.Orders/Get": 1, "/shop.v1.Orders/Put": 2, "/other.v1.Orders/Get": 0} {
-		got := 0
-		if m := q.method(method); m != nil {
-			got = m.messageBytes
-		}
-		if got != want {
-			t.Errorf("%s has the limit %d, want %d", method, got, want)
-		}
-	}
-	if _, err := newQuotas(Limits{}, []MethodQuota{{Pattern: "nothing"}}, false, nil); err == nil {
-		t.Error("a pattern without a slash is taken")
-	}
-}
+// generous are limits of an address that no benchmark reaches.
+var generous = Quota{Connections: 20_000, Calls: 20_000, CallsPerSecond: 1e8, HandshakesPerSecond: 10_000, DecompressedPerSecond: 1 << 30}
 
 // BenchmarkQuotas is what a call costs with the default limits.
 func BenchmarkQuotas(b *testing.B) {
-	q, _ := newTestQuotas(b, Limits{})
-	l := q.anyListener()
+	q, _ := newTestQuotas(b, scopeLimits{address: generous})
+	l := anyListener()
 	conn := new(connUse)
-	if err := conn.begin(q, "192.0.2.1:1000", l); err != nil {
+	if err := conn.begin(q.quotas, "192.0.2.1:1000", l, false); err != nil {
 		b.Fatal(err)
 	}
-	c := &Call{Method: "/a.B/C", info: &report.CallInfo{Begin: time.Now()}}
 	for name, from := range map[string]*address{"own connection": conn.address, "behind a proxy": nil} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				c.info.Begin = c.info.Begin.Add(time.Millisecond) // the limit isn't the matter
-				c.use = callUse{quotas: q, of: l, peer: "192.0.2.1:1000", address: from}
-				if err := c.use.begin(c); err != nil {
+				u := q.call(l, nil, "192.0.2.1:1000", from)
+				if err := u.begin(limitedMethod); err != nil {
 					b.Fatal(err)
 				}
-				c.use.end()
+				u.end()
 			}
 		})
 	}
@@ -693,16 +614,16 @@ func BenchmarkQuotas(b *testing.B) {
 
 // BenchmarkExpanding is what limits add to a compressed message.
 func BenchmarkExpanding(b *testing.B) {
-	q, _ := newTestQuotas(b, Limits{}, MethodQuota{Pattern: "a.B/*", DecompressedPerSecond: noLimit - 1})
-	c, err := q.call(q.anyListener(), "192.0.2.1:1000", "/a.B/C")
+	q, _ := newTestQuotas(b, scopeLimits{address: generous, method: Quota{DecompressedPerSecond: 1<<31 - 2}})
+	c, err := q.start(anyListener(), "192.0.2.1:1000", limitedMethod)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := c.use.mayExpand(); err != nil {
+		if err := c.mayExpand(); err != nil {
 			b.Fatal(err)
 		}
-		c.use.expanded(1)
+		c.expanded(1)
 	}
 }

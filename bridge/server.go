@@ -115,6 +115,7 @@ type Server struct {
 	closing  atomic.Bool // and nobody is waited for any more
 	conns    atomic.Int64
 	quotas   *quotas
+	methods  methodLimits
 	files    *descriptors
 
 	inner     *http.Server   // serves the HTTP/2 inside of WebSockets
@@ -161,11 +162,12 @@ func New(cfg Config) (*Server, error) {
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.mistakes = report.NewRefusals(s.log, report.Discard())
 	s.router.refusals, s.router.try = s.refusals, cfg.TryMethods
-	if s.quotas, err = newQuotas(s.limits, cfg.MethodLimits, cfg.TryLimits, s.refusals); err != nil {
+	if s.methods, err = newMethodLimits(cfg.MethodLimits); err != nil {
 		return nil, err
 	}
+	s.quotas = newQuotas(s.limits.shared(), s.limits.Address, cfg.TryLimits, s.refusals)
 	s.files = newDescriptors(s.refusals, s.log, socket.DescriptorLimit())
-	s.own = &listening{cfg.ownListener(), s.quotas.listener(Quota{})}
+	s.own = &listening{cfg.ownListener(), newListenerScope(Quota{})}
 	s.vouched = newVouchedNames(cfg.VouchedHeaders)
 	s.budget = memory.New(s.limits.BufferedBytes)
 	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}

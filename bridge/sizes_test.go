@@ -21,15 +21,15 @@ func TestSizesOfListenersAndMethods(t *testing.T) {
 	s := newServer(t, Config{Backend: nowhere, Limits: Limits{MessageBytes: 100, HeaderBytes: 100}})
 	for name, c := range map[string]struct {
 		listener          Listener
-		method            *methodScope
+		method            *methodLimit
 		messages, headers report.SizeLimit
 	}{
 		"none":                       {Listener{}, nil, report.SizeLimit{Bytes: 100, Key: report.KeyMessageBytes}, report.SizeLimit{Bytes: 100, Key: report.KeyHeaderBytes}},
 		"a listener that takes less": {Listener{MessageBytes: 50, HeaderBytes: 60}, nil, report.SizeLimit{Bytes: 50, Key: report.KeyListenerMessageBytes}, report.SizeLimit{Bytes: 60, Key: report.KeyListenerHeaderBytes}},
 		"a listener that takes more": {Listener{MessageBytes: 150, HeaderBytes: 160}, nil, report.SizeLimit{Bytes: 100, Key: report.KeyMessageBytes}, report.SizeLimit{Bytes: 100, Key: report.KeyHeaderBytes}},
-		"a method that takes more":   {Listener{}, &methodScope{messageBytes: 200, headerBytes: 200}, report.SizeLimit{Bytes: 200, Key: report.KeyMethodMessageBytes}, report.SizeLimit{Bytes: 100, Key: report.KeyHeaderBytes}},
-		"a method that takes less":   {Listener{}, &methodScope{messageBytes: 20, headerBytes: 30}, report.SizeLimit{Bytes: 20, Key: report.KeyMethodMessageBytes}, report.SizeLimit{Bytes: 30, Key: report.KeyMethodHeaderBytes}},
-		"both":                       {Listener{MessageBytes: 50, HeaderBytes: 10}, &methodScope{messageBytes: 200, headerBytes: 30}, report.SizeLimit{Bytes: 50, Key: report.KeyListenerMessageBytes}, report.SizeLimit{Bytes: 10, Key: report.KeyListenerHeaderBytes}},
+		"a method that takes more":   {Listener{}, &methodLimit{messageBytes: 200, headerBytes: 200}, report.SizeLimit{Bytes: 200, Key: report.KeyMethodMessageBytes}, report.SizeLimit{Bytes: 100, Key: report.KeyHeaderBytes}},
+		"a method that takes less":   {Listener{}, &methodLimit{messageBytes: 20, headerBytes: 30}, report.SizeLimit{Bytes: 20, Key: report.KeyMethodMessageBytes}, report.SizeLimit{Bytes: 30, Key: report.KeyMethodHeaderBytes}},
+		"both":                       {Listener{MessageBytes: 50, HeaderBytes: 10}, &methodLimit{messageBytes: 200, headerBytes: 30}, report.SizeLimit{Bytes: 50, Key: report.KeyListenerMessageBytes}, report.SizeLimit{Bytes: 10, Key: report.KeyListenerHeaderBytes}},
 	} {
 		messages, headers := s.sizes(&listening{Listener: c.listener}, c.method)
 		if messages != c.messages || headers != c.headers {

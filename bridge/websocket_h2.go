@@ -31,9 +31,9 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		s.refuse(w, r, a, http.StatusForbidden, a.refused.Error())
 		return
 	}
-	use := s.useOf(a)
+	use, _ := s.use(a)
 	if s.cfg.MemorySpent() { // it would be for calls that are all refused
-		s.refuseOverLimit(w, r, a, http.StatusServiceUnavailable, s.noMemory(use.peer, tunnelName, "tunnels"))
+		s.refuseOverLimit(w, r, a, http.StatusServiceUnavailable, s.noMemory(a.peer.Addr, tunnelName, "tunnels"))
 		return
 	}
 	if err := use.handshake(""); err != nil {

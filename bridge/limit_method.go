@@ -1,0 +1,61 @@
+package bridge
+
+import "strings"
+
+// A MethodQuota bounds the calls of the methods that match a pattern, all of
+// them together, whoever makes them. A field that isn't positive is no limit
+// of its own.
+type MethodQuota struct {
+	Pattern        string // as those of Config.AllowMethods
+	MessageBytes   int    // of one message, either way, in place of Limits.MessageBytes
+	HeaderBytes    int    // of one metadata block, either way, if that is less than Limits.HeaderBytes
+	Calls          int    // at once
+	CallsPerSecond int
+
+	DecompressedPerSecond int // bytes that compressed requests expand to
+}
+
+// methodLimits are those of Config.MethodLimits, in their order.
+type methodLimits []methodLimit
+
+// A methodLimit is a MethodQuota, and what its methods use of it.
+type methodLimit struct {
+	patterns     []string
+	scope        *scope
+	messageBytes int
+	headerBytes  int
+}
+
+func newMethodLimits(quotas []MethodQuota) (methodLimits, error) {
+	limits := make(methodLimits, 0, len(quotas))
+	for _, q := range quotas {
+		patterns, err := methodPatterns([]string{q.Pattern})
+		if err != nil {
+			return nil, err
+		}
+		scope := newMethodScope(Quota{Calls: q.Calls, CallsPerSecond: q.CallsPerSecond, DecompressedPerSecond: q.DecompressedPerSecond})
+		limits = append(limits, methodLimit{patterns, scope, q.MessageBytes, q.HeaderBytes})
+	}
+	return limits, nil
+}
+
+// of returns the first limit whose pattern matches the method, or nil.
+func (l methodLimits) of(method string) *methodLimit {
+	for i := range l {
+		if matchesAny(l[i].patterns, strings.TrimPrefix(method, "/")) {
+			return &l[i]
+		}
+	}
+	return nil
+}
+
+// use returns what a call counts with that arrived, and the limit of its method
+// or nil.
+func (s *Server) use(a *arrival) (callUse, *methodLimit) {
+	m := s.methods.of(a.method)
+	var scope *scope
+	if m != nil {
+		scope = m.scope
+	}
+	return s.quotas.call(a.listening.scope, scope, a.peer.Addr, a.from), m
+}

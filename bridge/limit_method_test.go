@@ -1,0 +1,22 @@
+package bridge
+
+import "testing"
+
+func TestFirstMethodThatMatchesCounts(t *testing.T) {
+	limits, err := newMethodLimits([]MethodQuota{{Pattern: "shop.v1.Orders/Get", MessageBytes: 1}, {Pattern: "/shop.*/*", MessageBytes: 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for method, want := range map[string]int{"/shop.v1.Orders/Get": 1, "/shop.v1.Orders/Put": 2, "/other.v1.Orders/Get": 0} {
+		got := 0
+		if m := limits.of(method); m != nil {
+			got = m.messageBytes
+		}
+		if got != want {
+			t.Errorf("%s has the limit %d, want %d", method, got, want)
+		}
+	}
+	if _, err := newMethodLimits([]MethodQuota{{Pattern: "nothing"}}); err == nil {
+		t.Error("a pattern without a slash is taken")
+	}
+}
