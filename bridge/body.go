@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -52,7 +53,7 @@ func malformedBody(err error) bool {
 // slow body holds up only its own call.
 type gzipBody struct {
 	src      sourceReader
-	use      *callUse
+	use      *quota.Call
 	z        *gzip.Reader
 	messages int // that were read of it
 }
@@ -71,12 +72,12 @@ func (g *gzipBody) begin() error {
 	if g.messages == 1 {
 		return nil // Read has asked
 	}
-	return g.use.mayExpand()
+	return g.use.MayExpand()
 }
 
 func (g *gzipBody) Read(p []byte) (int, error) {
 	if g.z == nil {
-		if err := g.use.mayExpand(); err != nil {
+		if err := g.use.MayExpand(); err != nil {
 			return 0, err
 		}
 		z, err := gzip.NewReader(&g.src)
@@ -86,7 +87,7 @@ func (g *gzipBody) Read(p []byte) (int, error) {
 		g.z = z
 	}
 	n, err := g.z.Read(p)
-	g.use.expanded(n)
+	g.use.Expanded(n)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = g.fault(err)
 	}

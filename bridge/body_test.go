@@ -13,6 +13,7 @@ import (
 	"testing/iotest"
 	"testing/synctest"
 
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -42,7 +43,7 @@ func TestGzipBody(t *testing.T) {
 		{"a client that goes inside it", io.MultiReader(bytes.NewReader(whole[:len(whole)/2]), iotest.ErrReader(reset)), report.ReasonClientGone},
 		{"a connection that ends inside it", io.MultiReader(bytes.NewReader(whole[:len(whole)/2]), iotest.ErrReader(io.ErrUnexpectedEOF)), report.ReasonClientGone},
 	} {
-		got, err := io.ReadAll(&gzipBody{src: sourceReader{r: c.body}, use: new(callUse)})
+		got, err := io.ReadAll(&gzipBody{src: sourceReader{r: c.body}, use: new(quota.Call)})
 		if err != nil {
 			err = bodyError(err)
 		}
@@ -68,7 +69,7 @@ func TestCompressedBodyOfEmptyMessages(t *testing.T) {
 		body := make([]byte, c.messages*codec.FrameHeaderBytes)
 		m := newReader(bytes.NewReader(body), 1<<20, "")
 		if c.packed {
-			m.packed = &gzipBody{src: sourceReader{r: bytes.NewReader(gzipped(body))}, use: new(callUse)}
+			m.packed = &gzipBody{src: sourceReader{r: bytes.NewReader(gzipped(body))}, use: new(quota.Call)}
 			m.body = m.packed
 		}
 		n := 0
@@ -139,10 +140,10 @@ func TestMalformedBody(t *testing.T) {
 // TestBodyThatIsTriedOutIsToldOfOnce, in however many parts it is read.
 func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
 	obs := newObserver()
-	q := newQuotas(Quota{DecompressedPerSecond: 1}, Quota{}, true, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
+	q := quota.New(Quota{DecompressedPerSecond: 1}, Quota{}, true, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
 	for i := range 3 {
-		use := q.call(newListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
-		if err := use.begin("/a.B/C"); err != nil {
+		use := q.Call(quota.NewListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
+		if err := use.Begin("/a.B/C"); err != nil {
 			t.Fatal(err)
 		}
 		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
@@ -156,7 +157,7 @@ func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
 			}
 			payload.Free()
 		}
-		use.end()
+		use.End()
 		if got := len(obs.refused); got != 1 {
 			t.Fatalf("of call %d the Observer is told %d times, want once", i, got)
 		}
@@ -170,9 +171,9 @@ func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
 // as where messages are compressed each for itself.
 func TestCompressedBodyIsExpandedByMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQuotas(Quota{DecompressedPerSecond: 1000}, Quota{}, false, report.NewRefusals(slog.New(slog.DiscardHandler), newObserver()))
-		use := q.call(newListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
-		if err := use.begin("/a.B/C"); err != nil {
+		q := quota.New(Quota{DecompressedPerSecond: 1000}, Quota{}, false, report.NewRefusals(slog.New(slog.DiscardHandler), newObserver()))
+		use := q.Call(quota.NewListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
+		if err := use.Begin("/a.B/C"); err != nil {
 			t.Fatal(err)
 		}
 		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
@@ -188,6 +189,6 @@ func TestCompressedBodyIsExpandedByMessages(t *testing.T) {
 		if f := (*report.Fault)(nil); !errors.As(err, &f) || f.Limit != "limits.decompressed_bytes_per_second" {
 			t.Errorf("the second message: %v, want it over the limit", err)
 		}
-		use.end()
+		use.End()
 	})
 }

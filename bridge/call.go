@@ -11,6 +11,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -39,7 +40,7 @@ type Call struct {
 	messages report.SizeLimit // of each; zero: the upstream's
 	headers  report.SizeLimit // of the metadata, either way
 	ledger   *memory.Ledger   // what is held for the call
-	use      callUse          // what the call counts with
+	use      quota.Call       // what the call counts with
 
 	// bind ties the Downstream to the call's context. It is called once,
 	// before anything of the Downstream.

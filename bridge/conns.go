@@ -134,7 +134,7 @@ func (l *boundedListener) admit(c net.Conn) error {
 // admit counts a connection with its address, which has to be known, and its
 // listener.
 func (c *clientConn) admit() error {
-	return c.use.begin(c.s.quotas, c.address().String(), c.listening.scope, c.listening.TLS != nil)
+	return c.use.Begin(c.s.quotas, c.address().String(), c.listening.scope, c.listening.TLS != nil)
 }
 
 // connectionRetry is when a client may try to connect again.

@@ -15,8 +15,9 @@
 //     is said means is asked of package gate.
 //   - transport.go: the table of client protocols; the one that accepts the
 //     request makes of it a Call and a Downstream (call.go).
-//   - quota.go, quota_*.go: what connections, handshakes and calls count with:
-//     their address, method, listener, and the server.
+//   - limit.go, limit_method.go: the limits. Connections, handshakes and calls
+//     count in package quota: with their address, method, listener, and the
+//     server.
 //   - handle.go: the call is registered, its deadline set, its request
 //     prepared, and the router (route.go) says where it goes.
 //   - running.go: the registry of calls, whose one timer ends those that are

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -21,7 +22,7 @@ type arrival struct {
 	host       string
 	local      net.Addr // that the client connected to; nil: unknown
 	peer       Peer
-	from       *address        // what its address uses; nil: it isn't the connection's own
+	from       *quota.Address  // what its address uses; nil: it isn't the connection's own
 	trusted    bool            // the peer is a trusted proxy: its forwarding headers count
 	forward    gate.Forwarding // what culvert vouches for
 	unreadable error           // why that isn't known
@@ -161,7 +162,7 @@ func (s *Server) arrive(r *http.Request) *arrival {
 		}
 	}
 	if client := clientUnder(conn); client != nil && !a.trusted {
-		a.from = client.use.from()
+		a.from = client.use.From()
 	}
 	a.origin = s.origins.Judge(s.asker(r, a))
 	return a

@@ -104,7 +104,7 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	defer c.ledger.Settle()
 	s.registry.add(r)
 	defer s.registry.remove(r)
-	defer c.use.end()
+	defer c.use.End()
 	if refused == nil {
 		refused = s.admit(c)
 	}
@@ -142,7 +142,7 @@ func (s *Server) admit(c *Call) error {
 	if s.cfg.MemorySpent() {
 		return s.noMemory(c.Peer.Addr, c.Method, "calls")
 	}
-	return c.use.begin(c.Method)
+	return c.use.Begin(c.Method)
 }
 
 // memoryRetry is when may be tried again for what there was no memory.

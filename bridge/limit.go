@@ -3,6 +3,7 @@ package bridge
 import (
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -28,6 +29,9 @@ type Limits struct {
 	DecompressedPerSecond int   // bytes that compressed requests expand to. Default: no limit.
 	Address               Quota // of each client address: an IPv4 address or the first 64 bits of an IPv6 one. Default: generous.
 }
+
+// A Quota bounds what one address, or one listener, may use of a Server.
+type Quota = quota.Quota
 
 // defaultAddress is much for one client, since an address is often not one: a
 // company's or a carrier's gateway, or a proxy that isn't trusted, stands for

@@ -1,6 +1,10 @@
 package bridge
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/quota"
+)
 
 // A MethodQuota bounds the calls of the methods that match a pattern, all of
 // them together, whoever makes them. A field that isn't positive is no limit
@@ -21,7 +25,7 @@ type methodLimits []methodLimit
 // A methodLimit is a MethodQuota, and what its methods use of it.
 type methodLimit struct {
 	patterns     []string
-	scope        *scope
+	scope        *quota.Scope
 	messageBytes int
 	headerBytes  int
 }
@@ -33,7 +37,7 @@ func newMethodLimits(quotas []MethodQuota) (methodLimits, error) {
 		if err != nil {
 			return nil, err
 		}
-		scope := newMethodScope(Quota{Calls: q.Calls, CallsPerSecond: q.CallsPerSecond, DecompressedPerSecond: q.DecompressedPerSecond})
+		scope := quota.NewMethodScope(Quota{Calls: q.Calls, CallsPerSecond: q.CallsPerSecond, DecompressedPerSecond: q.DecompressedPerSecond})
 		limits = append(limits, methodLimit{patterns, scope, q.MessageBytes, q.HeaderBytes})
 	}
 	return limits, nil
@@ -51,11 +55,11 @@ func (l methodLimits) of(method string) *methodLimit {
 
 // use returns what a call counts with that arrived, and the limit of its method
 // or nil.
-func (s *Server) use(a *arrival) (callUse, *methodLimit) {
+func (s *Server) use(a *arrival) (quota.Call, *methodLimit) {
 	m := s.methods.of(a.method)
-	var scope *scope
+	var scope *quota.Scope
 	if m != nil {
 		scope = m.scope
 	}
-	return s.quotas.call(a.listening.scope, scope, a.peer.Addr, a.from), m
+	return s.quotas.Call(a.listening.scope, scope, a.peer.Addr, a.from), m
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
@@ -25,7 +26,7 @@ type clientConn struct {
 	linger    atomic.Bool
 	greeted   atomic.Bool // TLS: the handshake was done
 	once      sync.Once
-	use       connUse
+	use       quota.Conn
 	batch     batch                            // of what is written
 	proxied   *proxied                         // nil: no PROXY header is to come
 	names     atomic.Pointer[gate.ClientNames] // of its certificate, once they are asked for
@@ -71,7 +72,7 @@ func (c *clientConn) CloseWrite() error {
 
 // Close doesn't wait for the lingering; the server's Close does, and cuts it.
 func (c *clientConn) Close() error {
-	c.use.end()
+	c.use.End()
 	c.boundRest()
 	if c.linger.Load() {
 		lingers := false

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 )
 
 // A Listener is what holds for one address that a Server listens on. Of what
@@ -71,7 +72,7 @@ func (l *Listener) serves(host string) bool {
 // A listening is a Listener that is served.
 type listening struct {
 	Listener
-	scope *scope
+	scope *quota.Scope
 }
 
 // ownListener is what holds where no Listener was given.
@@ -116,7 +117,7 @@ func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.own) }
 // ServeListener accepts connections until Shutdown or Close, then returns
 // http.ErrServerClosed. It may run for several listeners at once.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
-	return s.serve(ln, &listening{l, newListenerScope(l.Limits)})
+	return s.serve(ln, &listening{l, quota.NewListenerScope(l.Limits)})
 }
 
 func (s *Server) serve(ln net.Listener, l *listening) error {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -23,7 +24,7 @@ type messageReader struct {
 	body   io.Reader
 	limit  report.SizeLimit
 	ledger *memory.Ledger
-	use    *callUse
+	use    *quota.Call
 	gets   *progress
 	coding string    // of the compressed messages: "" or "gzip"
 	packed *gzipBody // what body reads, if all of it is compressed
@@ -207,7 +208,7 @@ func (m *messageReader) reserve(c *memory.Claim, share memory.Class, more, all i
 
 // gunzip expands a message, stopping one byte beyond the limit.
 func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
-	if err := m.use.mayExpand(); err != nil {
+	if err := m.use.MayExpand(); err != nil {
 		return nil, err
 	}
 	src := packed.Reader()
@@ -233,7 +234,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		}
 		chunk := c.Buffer(memory.ChunkBytes)
 		n, err := io.ReadFull(z, chunk.ReadOnlyData())
-		m.use.expanded(n)
+		m.use.Expanded(n)
 		total += n
 		out = append(out, trimmed(chunk, n))
 		switch {

@@ -7,7 +7,7 @@ import "sync"
 // return, a lock is held for ever and the process can't serve.
 func (s *Server) Probe() {
 	locks := []*sync.Mutex{&s.registry.mu, s.budget.Mutex(), s.refusals.Mutex(), &s.files.mu}
-	for _, l := range append(locks, s.quotas.locks()...) {
+	for _, l := range append(locks, s.quotas.Locks()...) {
 		l.Lock()
 		l.Unlock() //nolint:staticcheck // to have had it is all
 	}

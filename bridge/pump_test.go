@@ -110,7 +110,7 @@ func pumped(t *testing.T, d *channelDown, handler func(grpc.ServerStream) error,
 	obs := newObserver()
 	s := newServer(t, Config{Backend: backend, Observer: report.Observers(append(further, obs)...)})
 	c := &Call{Method: testMethod, Metadata: metadata.MD{}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, ledger: &memory.Ledger{Budget: s.budget}}
-	c.use = s.quotas.call(s.own.scope, nil, "192.0.2.1", nil)
+	c.use = s.quotas.Call(s.own.scope, nil, "192.0.2.1", nil)
 	c.messages, c.headers = s.sizes(s.own, nil)
 	c.progress.clock = &s.registry.clock
 	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) { d.ctx, d.cancel = ctx, cancel }

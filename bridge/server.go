@@ -15,6 +15,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
@@ -114,7 +115,7 @@ type Server struct {
 	draining atomic.Bool
 	closing  atomic.Bool // and nobody is waited for any more
 	conns    atomic.Int64
-	quotas   *quotas
+	quotas   *quota.Limiter
 	methods  methodLimits
 	files    *descriptors
 
@@ -165,9 +166,9 @@ func New(cfg Config) (*Server, error) {
 	if s.methods, err = newMethodLimits(cfg.MethodLimits); err != nil {
 		return nil, err
 	}
-	s.quotas = newQuotas(s.limits.shared(), s.limits.Address, cfg.TryLimits, s.refusals)
+	s.quotas = quota.New(s.limits.shared(), s.limits.Address, cfg.TryLimits, s.refusals)
 	s.files = newDescriptors(s.refusals, s.log, socket.DescriptorLimit())
-	s.own = &listening{cfg.ownListener(), newListenerScope(Quota{})}
+	s.own = &listening{cfg.ownListener(), quota.NewListenerScope(Quota{})}
 	s.vouched = newVouchedNames(cfg.VouchedHeaders)
 	s.budget = memory.New(s.limits.BufferedBytes)
 	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}

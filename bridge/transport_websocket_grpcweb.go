@@ -28,7 +28,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 		s.refuseOverLimit(w, r, a, http.StatusServiceUnavailable, s.noMemory(c.Peer.Addr, c.Method, "WebSockets"))
 		return
 	}
-	if err := c.use.handshake(c.Method); refused == nil { // a refused call opens one, too
+	if err := c.use.Handshake(c.Method); refused == nil { // a refused call opens one, too
 		refused = err
 	}
 	ws, err := s.accept(w, r, "grpc-websockets")

@@ -36,7 +36,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		s.refuseOverLimit(w, r, a, http.StatusServiceUnavailable, s.noMemory(a.peer.Addr, tunnelName, "tunnels"))
 		return
 	}
-	if err := use.handshake(""); err != nil {
+	if err := use.Handshake(""); err != nil {
 		s.refuseOverLimit(w, r, a, http.StatusTooManyRequests, err)
 		return
 	}

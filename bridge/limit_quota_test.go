@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
 
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -174,13 +175,13 @@ func TestCallsThatAreTriedOutGoOn(t *testing.T) {
 // have been stopped in between.
 func TestCallThatBeganLongAgoIsntOneTooMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &Server{quotas: newQuotas(Quota{}, Quota{CallsPerSecond: 20000}, false, nil)}
+		s := &Server{quotas: quota.New(Quota{}, Quota{CallsPerSecond: 20000}, false, nil)}
 		s.cfg.MemorySpent = func() bool { return false }
 		began := time.Now()
 		<-time.After(3 * time.Second)
 		for i, begin := range []time.Time{time.Now(), began} {
 			c := &Call{Method: "/a/b", info: &report.CallInfo{Begin: begin}}
-			c.use = s.quotas.call(newListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
+			c.use = s.quotas.Call(quota.NewListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
 			if err := s.admit(c); err != nil {
 				t.Errorf("call %d of 20000 within a second: %v", i+1, err)
 			}

@@ -1,4 +1,4 @@
-package bridge
+package quota
 
 import (
 	"errors"
@@ -118,8 +118,8 @@ func TestBucketUnderConcurrentUse(t *testing.T) {
 func newTestQuotas(t testing.TB, limits scopeLimits) (*testQuotas, *told) {
 	t.Helper()
 	obs := &told{Observer: report.Discard(), refused: make(chan report.Refusal, 10_000)}
-	q := newQuotas(limits.server, limits.address, false, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
-	return &testQuotas{q, newMethodScope(limits.method)}, obs
+	q := New(limits.server, limits.address, false, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
+	return &testQuotas{q, NewMethodScope(limits.method)}, obs
 }
 
 // scopeLimits are those of the server, of an address, and of limitedMethod.
@@ -129,8 +129,8 @@ type scopeLimits struct{ server, address, method Quota }
 const limitedMethod = "/a.B/C"
 
 type testQuotas struct {
-	*quotas
-	method *scope
+	*Limiter
+	method *Scope
 }
 
 // told is an Observer that keeps the refusals that it is told of.
@@ -142,16 +142,16 @@ type told struct {
 func (o *told) Refused(r report.Refusal) { o.refused <- r }
 
 // start begins a call from a peer.
-func (q *testQuotas) start(l *scope, peer, method string) (*callUse, error) {
-	var own *scope
+func (q *testQuotas) start(l *Scope, peer, method string) (*Call, error) {
+	var own *Scope
 	if method == limitedMethod {
 		own = q.method
 	}
-	u := q.call(l, own, peer, nil)
-	return &u, u.begin(method)
+	u := q.Call(l, own, peer, nil)
+	return &u, u.Begin(method)
 }
 
-func anyListener() *scope { return newListenerScope(Quota{}) }
+func anyListener() *Scope { return NewListenerScope(Quota{}) }
 
 // wantKey wants a refusal that names the key and when to try again.
 func wantKey(t *testing.T, err error, key string) {
@@ -186,8 +186,8 @@ func TestCallsCountWhereTheyBelong(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q, obs := newTestQuotas(t, c.limits)
-				here, there := newListenerScope(c.quota), anyListener()
-				var running []*callUse
+				here, there := NewListenerScope(c.quota), anyListener()
+				var running []*Call
 				for range 2 {
 					call, err := q.start(here, one, limitedMethod)
 					if err != nil {
@@ -202,7 +202,7 @@ func TestCallsCountWhereTheyBelong(t *testing.T) {
 				}
 				for _, o := range []struct {
 					what         string
-					l            *scope
+					l            *Scope
 					peer, method string
 					letIn        bool
 				}{
@@ -214,11 +214,11 @@ func TestCallsCountWhereTheyBelong(t *testing.T) {
 					if (err == nil) != o.letIn {
 						t.Errorf("%s: %v, want it let in: %v", o.what, err, o.letIn)
 					}
-					call.end()
+					call.End()
 				}
 				for _, call := range running {
-					call.end()
-					call.end() // once is enough
+					call.End()
+					call.End() // once is enough
 				}
 				time.Sleep(time.Second)
 				for range 2 {
@@ -254,7 +254,7 @@ func TestRefusedCallsTakeNothing(t *testing.T) {
 		}
 		_, err = q.start(l, "192.0.2.99", limitedMethod)
 		wantKey(t, err, "limits.calls")
-		first.end()
+		first.End()
 		time.Sleep(time.Second)
 		if _, err := q.start(l, "192.0.2.1", limitedMethod); err != nil {
 			t.Errorf("after its end the next: %v", err)
@@ -302,7 +302,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 			limits, own := scopeLimits{server: many, address: many, method: many}, many
 			lower(&limits.server, &limits.address, &own, &limits.method)
 			q, _ := newTestQuotas(t, limits)
-			l := newListenerScope(own)
+			l := NewListenerScope(own)
 			first, err := q.start(l, peer, method)
 			if err != nil {
 				t.Fatal(err)
@@ -337,11 +337,11 @@ func TestPlacesAreGivenBack(t *testing.T) {
 func TestTokensOfWebSocketsAndConnectionsAreGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, _ := newTestQuotas(t, scopeLimits{address: Quota{Connections: 3, HandshakesPerSecond: 3}})
-		l := newListenerScope(Quota{Connections: 1, HandshakesPerSecond: 1})
-		begin := func(peer string, l *scope) error { return new(connUse).begin(q.quotas, peer, l, true) }
-		upgrade := func(peer string, l *scope) error {
-			u := q.call(l, nil, peer, nil)
-			return u.handshake("")
+		l := NewListenerScope(Quota{Connections: 1, HandshakesPerSecond: 1})
+		begin := func(peer string, l *Scope) error { return new(Conn).Begin(q.Limiter, peer, l, true) }
+		upgrade := func(peer string, l *Scope) error {
+			u := q.Call(l, nil, peer, nil)
+			return u.Handshake("")
 		}
 		if err := errors.Join(begin("192.0.2.1:1", l), upgrade("192.0.2.1:1", l)); err != nil {
 			t.Fatal(err)
@@ -381,22 +381,22 @@ func TestLimitsAreTriedOut(t *testing.T) {
 		q, obs := newTestQuotas(t, scopeLimits{server: Quota{Calls: 2, HandshakesPerSecond: 1, DecompressedPerSecond: 1}, address: Quota{Connections: 1, Calls: 3}})
 		q.tryOut = true
 		l := anyListener()
-		var calls []*callUse
-		var conns []*connUse
+		var calls []*Call
+		var conns []*Conn
 		for range 4 {
 			c, err := q.start(l, "192.0.2.1:1", limitedMethod)
-			conn := new(connUse)
-			if err := errors.Join(err, c.handshake(limitedMethod), conn.begin(q.quotas, "192.0.2.1:1", l, false)); err != nil {
+			conn := new(Conn)
+			if err := errors.Join(err, c.Handshake(limitedMethod), conn.Begin(q.Limiter, "192.0.2.1:1", l, false)); err != nil {
 				t.Errorf("refused: %v", err)
 			}
 			calls, conns = append(calls, c), append(conns, conn)
 		}
 		for _, c := range calls {
 			for range 5 { // a message each
-				if err := c.mayExpand(); err != nil {
+				if err := c.MayExpand(); err != nil {
 					t.Errorf("refused: %v", err)
 				}
-				c.expanded(10)
+				c.Expanded(10)
 			}
 		}
 		want := map[string]int{
@@ -411,10 +411,10 @@ func TestLimitsAreTriedOut(t *testing.T) {
 			t.Errorf("of messages that would be refused %v is owed", wait)
 		}
 		for _, c := range calls {
-			c.end()
+			c.End()
 		}
 		for _, c := range conns {
-			c.end()
+			c.End()
 		}
 		from := q.addresses.hold(addressKey("192.0.2.1"), 0)
 		if calls, conns, holders := q.server.tally.calls.Load(), from.connections.Load(), from.holders.Load(); calls != 0 || conns != 0 || holders != 1 {
@@ -425,12 +425,12 @@ func TestLimitsAreTriedOut(t *testing.T) {
 
 func TestConnectionsCountWhereTheyBelong(t *testing.T) {
 	q, _ := newTestQuotas(t, scopeLimits{address: Quota{Connections: 2, HandshakesPerSecond: 1}})
-	l := newListenerScope(Quota{Connections: 3})
-	open := func(peer string) (*connUse, error) {
-		u := new(connUse)
-		return u, u.begin(q.quotas, peer, l, false)
+	l := NewListenerScope(Quota{Connections: 3})
+	open := func(peer string) (*Conn, error) {
+		u := new(Conn)
+		return u, u.Begin(q.Limiter, peer, l, false)
 	}
-	var uses []*connUse
+	var uses []*Conn
 	for _, peer := range []string{"[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1"} {
 		u, err := open(peer)
 		if err != nil {
@@ -440,21 +440,21 @@ func TestConnectionsCountWhereTheyBelong(t *testing.T) {
 	}
 	refused, err := open("[2001:db8::ffff]:1")
 	wantKey(t, err, "limits.address.connections")
-	refused.end()
+	refused.End()
 	refused, err = open("192.0.2.2:1")
 	wantKey(t, err, "listen[].limits.connections")
-	refused.end()
-	uses[0].end()
-	uses[0].end()
+	refused.End()
+	uses[0].End()
+	uses[0].End()
 	if _, err := open("[2001:db8::3]:1"); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
 	if n := l.tally.connections.Load(); n != 3 {
 		t.Errorf("the listener has %d connections, want 3", n)
 	}
-	early := new(connUse)
-	early.end()
-	if err := early.begin(q.quotas, "192.0.2.3:1", anyListener(), false); !errors.Is(err, net.ErrClosed) {
+	early := new(Conn)
+	early.End()
+	if err := early.Begin(q.Limiter, "192.0.2.3:1", anyListener(), false); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a connection that has closed begins with %v", err)
 	}
 	if n := early.address.holders.Load(); n != 0 {
@@ -466,12 +466,12 @@ func TestConnectionsCountWhereTheyBelong(t *testing.T) {
 // is refused, as its close may.
 type endsConns struct {
 	report.Observer
-	ends *connUse
+	ends *Conn
 	told bool
 }
 
 func (o *endsConns) Refused(report.Refusal) {
-	o.ends.end()
+	o.ends.End()
 	o.told = true
 }
 
@@ -479,14 +479,14 @@ func (o *endsConns) Refused(report.Refusal) {
 // take its time.
 func TestNoLockIsHeldOverTheObserver(t *testing.T) {
 	obs := new(endsConns)
-	q := newQuotas(Quota{}, Quota{Connections: 1}, false, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
+	q := New(Quota{}, Quota{Connections: 1}, false, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
 	l := anyListener()
-	if err := new(connUse).begin(q, "192.0.2.1:1", l, false); err != nil {
+	if err := new(Conn).Begin(q, "192.0.2.1:1", l, false); err != nil {
 		t.Fatal(err)
 	}
-	obs.ends = new(connUse)
+	obs.ends = new(Conn)
 	refused := make(chan error, 1)
-	go func() { refused <- obs.ends.begin(q, "192.0.2.1:1", l, false) }()
+	go func() { refused <- obs.ends.Begin(q, "192.0.2.1:1", l, false) }()
 	wantKey(t, <-refused, "limits.address.connections")
 	if !obs.told {
 		t.Error("the Observer isn't told")
@@ -500,10 +500,10 @@ func TestHandshakesCountApart(t *testing.T) {
 		q, _ := newTestQuotas(t, scopeLimits{address: Quota{HandshakesPerSecond: 1}})
 		const plain, secure = false, true
 		l := anyListener()
-		begin := func(tls bool) error { return new(connUse).begin(q.quotas, "192.0.2.1:1", l, tls) }
+		begin := func(tls bool) error { return new(Conn).Begin(q.Limiter, "192.0.2.1:1", l, tls) }
 		upgrade := func() error {
-			u := q.call(l, nil, "192.0.2.1:2", nil)
-			return u.handshake("")
+			u := q.Call(l, nil, "192.0.2.1:2", nil)
+			return u.Handshake("")
 		}
 		for _, f := range []func() error{
 			func() error { return begin(plain) },
@@ -530,7 +530,7 @@ func TestHandshakesCountApart(t *testing.T) {
 // TestUseIsGivenBackOnce, however many begin and end at once.
 func TestUseIsGivenBackOnce(t *testing.T) {
 	q, _ := newTestQuotas(t, scopeLimits{server: Quota{Calls: 10}, address: Quota{Calls: 4}, method: Quota{Calls: 7}})
-	l := newListenerScope(Quota{Calls: 9})
+	l := NewListenerScope(Quota{Calls: 9})
 	var work sync.WaitGroup
 	var most atomic.Int64
 	for i := range 8 {
@@ -541,7 +541,7 @@ func TestUseIsGivenBackOnce(t *testing.T) {
 				if err == nil {
 					most.Store(max(most.Load(), int64(q.server.tally.calls.Load())))
 				}
-				c.end()
+				c.End()
 			}
 		})
 	}
@@ -571,19 +571,19 @@ func TestExpandingIsADebt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.mayExpand(); err != nil {
+		if err := c.MayExpand(); err != nil {
 			t.Fatal(err)
 		}
-		c.expanded(3000)
-		wantKey(t, c.mayExpand(), "limits.decompressed_bytes_per_second")
+		c.Expanded(3000)
+		wantKey(t, c.MayExpand(), "limits.decompressed_bytes_per_second")
 		time.Sleep(2*time.Second - time.Nanosecond)
-		wantKey(t, c.mayExpand(), "limits.decompressed_bytes_per_second")
+		wantKey(t, c.MayExpand(), "limits.decompressed_bytes_per_second")
 		time.Sleep(time.Nanosecond)
-		if err := c.mayExpand(); err != nil {
+		if err := c.MayExpand(); err != nil {
 			t.Errorf("with the debt paid: %v", err)
 		}
-		c.end()
-		new(callUse).expanded(1) // one that never began counts with nobody
+		c.End()
+		new(Call).Expanded(1) // one that never began counts with nobody
 	})
 }
 
@@ -594,19 +594,19 @@ var generous = Quota{Connections: 20_000, Calls: 20_000, CallsPerSecond: 1e8, Ha
 func BenchmarkQuotas(b *testing.B) {
 	q, _ := newTestQuotas(b, scopeLimits{address: generous})
 	l := anyListener()
-	conn := new(connUse)
-	if err := conn.begin(q.quotas, "192.0.2.1:1000", l, false); err != nil {
+	conn := new(Conn)
+	if err := conn.Begin(q.Limiter, "192.0.2.1:1000", l, false); err != nil {
 		b.Fatal(err)
 	}
-	for name, from := range map[string]*address{"own connection": conn.address, "behind a proxy": nil} {
+	for name, from := range map[string]*Address{"own connection": conn.address, "behind a proxy": nil} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				u := q.call(l, nil, "192.0.2.1:1000", from)
-				if err := u.begin(limitedMethod); err != nil {
+				u := q.Call(l, nil, "192.0.2.1:1000", from)
+				if err := u.Begin(limitedMethod); err != nil {
 					b.Fatal(err)
 				}
-				u.end()
+				u.End()
 			}
 		})
 	}
@@ -621,9 +621,9 @@ func BenchmarkExpanding(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := c.mayExpand(); err != nil {
+		if err := c.MayExpand(); err != nil {
 			b.Fatal(err)
 		}
-		c.expanded(1)
+		c.Expanded(1)
 	}
 }

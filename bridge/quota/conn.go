@@ -1,4 +1,4 @@
-package bridge
+package quota
 
 import (
 	"net"
@@ -7,21 +7,21 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A connUse is what a connection counts with, from begin to end.
-type connUse struct {
-	quotas  *quotas
-	of      *scope   // its listener
-	address *address // its own; nil: the connection counts with nobody
+// A Conn is what a connection counts with, from Begin to End.
+type Conn struct {
+	quotas  *Limiter
+	of      *Scope   // its listener
+	address *Address // its own; nil: the connection counts with nobody
 
 	mu    sync.Mutex
 	ended bool
 }
 
-// begin counts a connection with its address and its listener, or returns why
+// Begin counts a connection with its address and its listener, or returns why
 // it may not begin. The server's own limit is judged by the listener's
 // Accept. With tls the connection begins with a handshake, which counts too.
-// begin is called once, before anything is read.
-func (u *connUse) begin(q *quotas, peer string, l *scope, tls bool) error {
+// Begin is called once, before anything is read.
+func (u *Conn) Begin(q *Limiter, peer string, l *Scope, tls bool) error {
 	from := q.addresses.hold(addressKey(peer), q.now())
 	if x := q.beginConn(from, l, tls); x != nil {
 		from.holders.Add(-1)
@@ -40,7 +40,7 @@ func (u *connUse) begin(q *quotas, peer string, l *scope, tls bool) error {
 
 // beginConn counts a connection, or says why it may not begin: then it counts
 // nothing, as with calls.
-func (q *quotas) beginConn(from *address, l *scope, tls bool) *excess {
+func (q *Limiter) beginConn(from *Address, l *Scope, tls bool) *excess {
 	shares := q.shares(from, l)
 	for i, s := range shares {
 		x := s.beginConn(tls, q.now)
@@ -79,8 +79,8 @@ func (s share) endConn() {
 	}
 }
 
-// end gives back what the connection counts. It may be called again.
-func (u *connUse) end() {
+// End gives back what the connection counts. It may be called again.
+func (u *Conn) End() {
 	u.mu.Lock()
 	counts := !u.ended && u.address != nil
 	u.ended = true
@@ -90,10 +90,10 @@ func (u *connUse) end() {
 	}
 }
 
-// from returns what the connection's address uses. It is nil before begin.
-func (u *connUse) from() *address { return u.address }
+// From returns what the connection's address uses. It is nil before Begin.
+func (u *Conn) From() *Address { return u.address }
 
-func (u *connUse) giveBack() {
+func (u *Conn) giveBack() {
 	for _, s := range u.quotas.shares(u.address, u.of) {
 		s.endConn()
 	}

@@ -1,4 +1,4 @@
-package bridge
+package quota
 
 import (
 	"fmt"
@@ -21,42 +21,42 @@ type Quota struct {
 	DecompressedPerSecond int // bytes that compressed requests expand to
 }
 
-// quotas judge connections, handshakes and calls by the limits of all that
-// they count with: their address, their method, their listener, the server.
-// The narrowest is asked first, so that what an address may not do is taken
-// from nobody else.
-type quotas struct {
+// A Limiter judges connections, handshakes and calls by the limits of each scope
+// that they count with: their address, their method, their listener, the server.
+// It asks the narrowest scope first, so that an address that is over its own
+// limit takes nothing from the others.
+type Limiter struct {
 	now       clock // of the buckets
 	tryOut    bool  // what is over a limit is told, and goes on
 	refusals  *report.Refusals
-	server    scope
+	server    Scope
 	address   rules // of each
 	addresses *addressTable
 }
 
-// newQuotas returns quotas by the limits of all clients together and of each
+// New returns a Limiter by the limits of all clients together and of each
 // address. With tryOut, what is over a limit is reported and goes on.
-func newQuotas(server, address Quota, tryOut bool, refusals *report.Refusals) *quotas {
+func New(server, address Quota, tryOut bool, refusals *report.Refusals) *Limiter {
 	epoch := time.Now()
 	now := func() int64 { return int64(time.Since(epoch)) }
-	q := &quotas{now: now, tryOut: tryOut, refusals: refusals, addresses: newAddressTable()}
+	q := &Limiter{now: now, tryOut: tryOut, refusals: refusals, addresses: newAddressTable()}
 	q.server.rules = rulesOf(server, "", report.KeyLimits)
 	q.address = rulesOf(address, " of this address", report.KeyAddressLimits)
 	return q
 }
 
-// newListenerScope returns the scope of a listener's clients.
-func newListenerScope(limits Quota) *scope {
-	return &scope{rules: rulesOf(limits, " on this listener", report.KeyListenerLimits)}
+// NewListenerScope returns the scope of a listener's clients.
+func NewListenerScope(limits Quota) *Scope {
+	return &Scope{rules: rulesOf(limits, " on this listener", report.KeyListenerLimits)}
 }
 
-// newMethodScope returns the scope of the methods that share a limit.
-func newMethodScope(limits Quota) *scope {
-	return &scope{rules: rulesOf(limits, " of this method", report.KeyMethodLimits)}
+// NewMethodScope returns the scope of the methods that share a limit.
+func NewMethodScope(limits Quota) *Scope {
+	return &Scope{rules: rulesOf(limits, " of this method", report.KeyMethodLimits)}
 }
 
-// locks returns the locks that connections and calls take, for a watchdog.
-func (q *quotas) locks() []*sync.Mutex {
+// Locks returns the locks that connections and calls take, for a watchdog.
+func (q *Limiter) Locks() []*sync.Mutex {
 	locks := make([]*sync.Mutex, len(q.addresses.shards))
 	for i := range q.addresses.shards {
 		locks[i] = &q.addresses.shards[i].mu
@@ -88,8 +88,8 @@ func countOf(limit int) int32 {
 
 func rateOf(limit int) perSecond { return perSecond(countOf(limit)) }
 
-// A scope is all who share a limit, and what they use of it.
-type scope struct {
+// A Scope is all who share a limit, and what they use of it.
+type Scope struct {
 	rules
 	tally
 }
@@ -103,10 +103,10 @@ type share struct {
 
 // noScope stands for one that isn't there: it has no limits, so it counts
 // nothing.
-var noScope scope
+var noScope Scope
 
 // shares are those of a client: its address, then its listener and all.
-func (q *quotas) shares(from *address, l *scope) [3]share {
+func (q *Limiter) shares(from *Address, l *Scope) [3]share {
 	return [...]share{{&q.address, &from.tally}, {&l.rules, &l.tally}, {&q.server.rules, &q.server.tally}}
 }
 
@@ -124,7 +124,7 @@ func (s share) excess(key string, wait time.Duration, text string, limit any) *e
 // refuse tells of an excess, and returns nil where that is all that limits
 // are for. What is over a limit counts no further either way: else what is
 // only tried out would be told of more than limits would refuse.
-func (q *quotas) refuse(x *excess, peer, detail string) error {
+func (q *Limiter) refuse(x *excess, peer, detail string) error {
 	q.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: x.key, Peer: peer, Detail: detail, ReportOnly: q.tryOut}, "raise "+x.key)
 	if q.tryOut {
 		return nil
@@ -132,28 +132,29 @@ func (q *quotas) refuse(x *excess, peer, detail string) error {
 	return report.OverLimit(x.key, x.wait, x.text)
 }
 
-// A callUse is what a call counts with, from begin to end.
-type callUse struct {
-	quotas   *quotas
-	listener *scope
-	method   *scope // noScope: the call's method has no limits of its own
+// A Call is what a call counts with, from Begin to End. A call that hasn't begun
+// counts nothing.
+type Call struct {
+	quotas   *Limiter
+	listener *Scope
+	method   *Scope // noScope: the call's method has no limits of its own
 	peer     string
-	address  *address // before begin: that of the call's own connection, or nil
+	address  *Address // before begin: that of the call's own connection, or nil
 	begun    bool
 	holds    bool // the address; else its connection does
 }
 
-// call returns the use of a call, or of a WebSocket, that came in on a listener.
+// Call returns the use of a call, or of a WebSocket, that came in on a listener.
 // method is the scope of the call's method, or nil. from is what the address of
 // the call's own connection uses; it is nil if the peer is another address.
-func (q *quotas) call(listener, method *scope, peer string, from *address) callUse {
+func (q *Limiter) Call(listener, method *Scope, peer string, from *Address) Call {
 	if method == nil {
 		method = &noScope
 	}
-	return callUse{quotas: q, listener: listener, method: method, peer: peer, address: from}
+	return Call{quotas: q, listener: listener, method: method, peer: peer, address: from}
 }
 
-// begin counts the call until end, or returns why it may not begin. The method
+// Begin counts the call until end, or returns why it may not begin. The method
 // is for the log.
 //
 // A call that is refused takes neither a place nor a token from any of its
@@ -162,7 +163,7 @@ func (q *quotas) call(listener, method *scope, peer string, from *address) callU
 // refused by a full server is as cheap, for both sides, as by an empty bucket.
 // A call that fails later, for whatever other reason, has begun, and its token
 // is spent.
-func (u *callUse) begin(method string) error {
+func (u *Call) Begin(method string) error {
 	if u.address == nil {
 		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now()), true
 	}
@@ -202,8 +203,8 @@ func (s share) endCall() {
 	}
 }
 
-// end gives back what the call counts.
-func (u *callUse) end() {
+// End gives back what the call counts.
+func (u *Call) End() {
 	if !u.begun {
 		return
 	}
@@ -215,7 +216,7 @@ func (u *callUse) end() {
 }
 
 // release lets go of the address, if the call holds it itself.
-func (u *callUse) release() {
+func (u *Call) release() {
 	if u.holds {
 		u.holds = false
 		u.address.holders.Add(-1)
@@ -224,21 +225,21 @@ func (u *callUse) release() {
 }
 
 // shares are all that the call counts with, the narrowest first.
-func (u *callUse) shares() [4]share {
+func (u *Call) shares() [4]share {
 	q, l, m := u.quotas, u.listener, u.method
 	return [...]share{{&q.address, &u.address.tally}, {&m.rules, &m.tally}, {&l.rules, &l.tally}, {&q.server.rules, &q.server.tally}}
 }
 
-// mayExpand judges compressed bytes before they are expanded. To how many is
+// MayExpand judges compressed bytes before they are expanded. To how many is
 // not known: what is more than the limit is a debt, which the next wait for.
-func (u *callUse) mayExpand() error {
+func (u *Call) MayExpand() error {
 	if !u.begun {
 		return nil
 	}
 	for _, s := range u.shares() {
 		if wait := s.expanding.debt(s.decompressed, u.quotas.now); wait > 0 {
 			if u.quotas.tryOut {
-				u.end() // it goes on, and was told of
+				u.End() // it goes on, and was told of
 			}
 			return u.quotas.refuse(s.excess("decompressed_bytes_per_second", wait, "compressed messages%[2]s expand to more than %[1]d bytes within a second", s.decompressed), u.peer, "")
 		}
@@ -246,8 +247,8 @@ func (u *callUse) mayExpand() error {
 	return nil
 }
 
-// expanded counts the bytes that came of it.
-func (u *callUse) expanded(n int) {
+// Expanded counts the bytes that came of it.
+func (u *Call) Expanded(n int) {
 	if !u.begun {
 		return
 	}
@@ -257,9 +258,9 @@ func (u *callUse) expanded(n int) {
 	}
 }
 
-// handshake judges a WebSocket that is to be opened. One that is refused takes
-// no token, as with begin.
-func (u *callUse) handshake(method string) error {
+// Handshake judges a WebSocket that is to be opened. One that is refused takes
+// no token, as with Begin.
+func (u *Call) Handshake(method string) error {
 	from := u.address
 	if from == nil {
 		from = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now())

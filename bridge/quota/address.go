@@ -1,4 +1,4 @@
-package bridge
+package quota
 
 import (
 	"encoding/binary"
@@ -38,15 +38,15 @@ const (
 
 type addressShard struct {
 	mu      sync.Mutex
-	entries map[uint64]*address
+	entries map[uint64]*Address
 	sweepAt int     // entries
 	swept   int64   // when
-	crowd   address // who found no place
+	crowd   Address // who found no place
 }
 
-// An address is what a client address uses. Only the table gives its first
+// An Address is what a client address uses. Only the table gives its first
 // holder to an entry, with mu held; whoever is one may add another.
-type address struct {
+type Address struct {
 	holders atomic.Int32
 	tally
 }
@@ -54,7 +54,7 @@ type address struct {
 func newAddressTable() *addressTable {
 	t := &addressTable{seed: maphash.MakeSeed()}
 	for i := range t.shards {
-		t.shards[i].entries, t.shards[i].sweepAt = make(map[uint64]*address), minSweep
+		t.shards[i].entries, t.shards[i].sweepAt = make(map[uint64]*Address), minSweep
 	}
 	return t
 }
@@ -82,7 +82,7 @@ func ipKey(addr netip.Addr) uint64 {
 
 // hold returns the entry of an address, which is held until its holders are
 // one less.
-func (t *addressTable) hold(key uint64, now int64) *address {
+func (t *addressTable) hold(key uint64, now int64) *Address {
 	s := &t.shards[maphash.Comparable(t.seed, key)>>(64-addressShardBits)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,21 +98,21 @@ func (t *addressTable) hold(key uint64, now int64) *address {
 }
 
 // add makes an entry, if there is a place. mu is held.
-func (s *addressShard) add(key uint64, now int64) *address {
+func (s *addressShard) add(key uint64, now int64) *Address {
 	if len(s.entries) >= s.sweepAt && (s.sweepAt < shardAddresses || now-s.swept >= int64(fullSweepEvery)) {
 		s.sweep(now)
 	}
 	if len(s.entries) >= shardAddresses {
 		return &s.crowd
 	}
-	a := new(address)
+	a := new(Address)
 	s.entries[key] = a
 	return a
 }
 
 // sweep forgets who is not there any more. mu is held.
 func (s *addressShard) sweep(now int64) {
-	kept := make(map[uint64]*address) // a map doesn't shrink
+	kept := make(map[uint64]*Address) // a map doesn't shrink
 	for key, a := range s.entries {
 		if a.holders.Load() > 0 || a.calls.Load() > 0 || !a.rested(now) { // calls end after the connection that held it
 			kept[key] = a

@@ -1,4 +1,4 @@
-package bridge
+package quota
 
 import (
 	"sync/atomic"

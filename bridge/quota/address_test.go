@@ -1,4 +1,4 @@
-package bridge
+package quota
 
 import (
 	"fmt"
@@ -102,7 +102,7 @@ func TestAddressesAreForgotten(t *testing.T) {
 func TestNobodyComesBackAnew(t *testing.T) {
 	const second = int64(time.Second)
 	table := newAddressTable()
-	visit := func(key uint64, now int64) *address {
+	visit := func(key uint64, now int64) *Address {
 		a := table.hold(key, now)
 		a.holders.Add(-1)
 		return a
@@ -131,7 +131,7 @@ func TestNobodyComesBackAnew(t *testing.T) {
 // new address comes.
 func TestOneUsedShardForgetsByTheTime(t *testing.T) {
 	table := newAddressTable()
-	var attack []*address
+	var attack []*Address
 	for key := range uint64(10_000) {
 		attack = append(attack, table.hold(key, 0))
 	}
