@@ -29,20 +29,53 @@ TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pk
 
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
-# Tests of a minute and more. They have "make slow" to themselves: beside the
-# floods of "make test" they would judge the machine.
-SLOW = ^(TestPausedReaders|TestStoppedCulvert|TestReaderThatStandsStill|TestMoreCallsThanAConnectionTakes|TestQuietStreamsOnAStockBackend)$$
+# The tests that flood, move gigabytes or wait for minutes, in any module: "make
+# test" skips them, "make test-long" runs them. In TestBlocks they are the blocks
+# of the pages in docs/.
+LONG_NAMES = \
+	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestConnectionAges TestDawdlers \
+	TestFloods TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestMemoryLimitOfConnections \
+	TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestPausedReaders TestPublishedClients \
+	TestQuietStreamsOnAStockBackend TestReaderThatStandsStill TestSilentBackendHost TestSilentClient \
+	TestSlowConsumerLimit TestSoak TestStalledLargeMessagesStayWithinTheBudget TestStoppedBackend \
+	TestStoppedBackendWithKeepalive TestStoppedCulvert TestTenThousandConnections TestTricklersAreClosed \
+	TestUnansweredPingEndsUnavailable TestUnreadCallsLeaveTheirConnectionAlone
+LONG = ^($(subst $(space),|,$(strip $(LONG_NAMES))))$$|^TestBlocks$$/^docs$$
+space := $(subst ,, )
+
+# The race detector doubles the time of "make test". CI sets RACE=-race;
+# "make test-long" has it on in any case.
+RACE ?=
 
 say = @printf '\n==> %s\n' "$(1)"
+took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min %d s\n' $$((took / 60)) $$((took % 60))
+
+# e2e runs the tests with real clients, with go test's flags. They may be without
+# a network, so all that they build is fetched before. One package runs after the
+# other (-p 1): some tests are of time.
+define e2e
+@go -C e2e mod download
+@go -C tools tool -n h2spec >/dev/null
+@go -C tools tool -n pebble >/dev/null
+@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -p 1 -count=1 $(1) ./...
+endef
 
 ##@ A newcomer's two
 
 demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
-test: deps lint unit e2e ## Check everything but what takes long
-	@took=$$(($$(date +%s) - $(BEGAN))); \
-	printf '\nmake test: all passed in %d min %d s\n' $$((took / 60)) $$((took % 60))
+test: deps lint unit e2e ## Check everything but what takes long (5 min, on a fresh machine 8)
+	@$(call took,make test)
+
+test-long: deps build node_modules ## The rest, with the race detector: floods, gigabytes, minutes of silence (10 min)
+	$(call say,unit: the long tests)
+	@$(TESTSUM) --format pkgname -- -race -count=1 -run '$(LONG)' ./...
+	$(call say,e2e: the long tests)
+	$(call e2e,-race -timeout 30m -run '$(LONG)')
+	$(call say,the clients and what they can)
+	@grep '^|' docs/compatibility.md
+	@$(call took,make test-long)
 
 ##@ One at a time
 
@@ -53,25 +86,15 @@ lint: node_modules ## Lint all modules, vet for other systems, look for known vu
 	$(call say,lint)
 	@tools/lint.sh
 
-unit: ## Unit, fuzz corpora, command line and conformance tests, with the race detector
+unit: ## Unit, fuzz corpora, command line and conformance tests
 	$(call say,unit: the tools)
 	@cd tools && $(TESTSUM) --format testname -- -count=1 ./...
-	$(call say,unit: culvert with the race detector)
-	@$(TESTSUM) --format pkgname -- -race -count=1 ./...
+	$(call say,unit: culvert)
+	@$(TESTSUM) --format pkgname -- $(RACE) -count=1 -skip '$(LONG)' ./...
 
-# One package after the other (-p 1): some tests are of time.
 e2e: build node_modules ## The real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
-	@go -C e2e mod download
-	@go -C tools tool -n h2spec >/dev/null # likewise: the tests may be without a network
-	@go -C tools tool -n pebble >/dev/null # likewise
-	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -p 1 -race -count=1 -timeout 20m -skip '$(SLOW)' ./...
-	$(call say,the clients and what they can, as the run saw it)
-	@grep '^|' docs/compatibility.md
-
-slow: build node_modules ## What takes minutes: readers, backends and culvert itself that stop and go on (2 min)
-	$(call say,e2e: what stops and goes on)
-	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -race -count=1 -timeout 10m -run '$(SLOW)' . -slow
+	$(call e2e,$(RACE) -timeout 20m -skip '$(LONG)')
 
 fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cache
 	@tools/fuzz.sh $(FUZZTIME)
@@ -123,4 +146,4 @@ node_modules: e2e/node/node_modules/.package-lock.json demo/web/node_modules/.pa
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test deps lint unit e2e slow fuzz bench soak build generate proto docker clean help deps-generate node_modules
+.PHONY: demo test test-long deps lint unit e2e fuzz bench soak build generate proto docker clean help deps-generate node_modules

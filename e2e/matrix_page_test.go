@@ -235,7 +235,7 @@ const pageHead = `# Compatibility
 
 For whoever has a gRPC client and wants to know whether it works through culvert, and what that client can't do.
 
-The tests wrote this page, and fail when a run sees anything else: ` + "`make e2e`" + ` runs the program between each of these
+The tests wrote this page, and fail when a run sees anything else: ` + "`make test-long`" + ` runs the program between each of these
 published, unmodified clients and a server in grpc-go. What the server saw (the deadline, every message, how the call
 ended) comes from the server itself, over a side channel, not from what a client believes. **✓** is a call that went as it
 should at both ends; a letter is a note below. To write the page anew:

@@ -54,14 +54,14 @@ func comparePauseTable(t *testing.T, table string) {
 		t.Fatal(err)
 	}
 	before, committed, after := cutPauseTable(t, string(page))
-	if *update && *slowTests {
+	if *update {
 		if err := os.WriteFile(pageFile, []byte(before+table+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
 	if committed != table {
-		t.Errorf("the table of paused readers in %s is not what this run saw; write it with: go test -run TestPausedReaders -slow -update", pageFile)
+		t.Errorf("the table of paused readers in %s is not what this run saw; write it with: go test -run TestPausedReaders -update", pageFile)
 	}
 }
 
@@ -93,7 +93,7 @@ order, with the status OK.
 - *WebSocket* and *XHR* are improbable-eng's client, *fetch* is connect-web. *TLS* and *h2* are culvert's own TLS.
 
 A reader may stop for up to ` + "[`limits.slow_consumer_timeout`](configuration.md#limitsslow_consumer_timeout)" + ` (5 min).
-` + "`make slow`" + ` runs it. To write the table anew:
-` + "`cd e2e && go test -run TestPausedReaders -slow -update`" + `.
+` + "`make test-long`" + ` runs it. To write the table anew:
+` + "`cd e2e && go test -run TestPausedReaders -update`" + `.
 
 `

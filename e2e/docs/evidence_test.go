@@ -514,5 +514,3 @@ func failedStarts(w witness) {
 	w.end(second)
 	w.end(first)
 }
-
-func filtered() bool { return len(testFilter()) > 0 }

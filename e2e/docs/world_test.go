@@ -229,9 +229,6 @@ func (p *process) signal(t testing.TB, s syscall.Signal) {
 	}
 }
 
-// testFilter is what -run says.
-func testFilter() string { return flag.Lookup("test.run").Value.String() }
-
 // end asks the process to end and wants it to do so well.
 func (p *process) end(t testing.TB) {
 	t.Helper()

@@ -1,0 +1,87 @@
+package tools
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	// goTest finds a run of all packages of a module: "make -n" prints it.
+	goTest = regexp.MustCompile(`(?m)^(cd (\w+) && )?.* -count=1 .*\./\.\.\.$`)
+
+	selection = regexp.MustCompile(`-(run|skip) '([^']*)'`)
+	testName  = regexp.MustCompile(`Test\w+`)
+	testFunc  = regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
+)
+
+// TestEachTestIsInOneOfTheTargets checks that "make test-long" runs exactly those
+// tests that "make test" skips, in both modules, and that they exist.
+func TestEachTestIsInOneOfTheTargets(t *testing.T) {
+	skipped, run := selections(t, "test"), selections(t, "test-long")
+	var names []string
+	for _, module := range []string{"", "e2e"} {
+		skip, long := skipped[module], run[module]
+		if len(skip) != 3 || len(long) != 3 || skip[1] != "skip" || long[1] != "run" || skip[2] != long[2] {
+			t.Fatalf("module %q: make test selects by %q, make test-long by %q: want -skip and -run of one list", module, skip, long)
+		}
+		names = testName.FindAllString(long[2], -1)
+	}
+	if tools, selected := skipped["tools"]; !selected || tools != nil {
+		t.Errorf("make test selects tests of the tools by %q, want all to run", tools)
+	}
+
+	there := testFunctions(t)
+	for _, name := range names {
+		if !slices.Contains(there, name) {
+			t.Errorf("LONG_NAMES in the Makefile has %s: no such test", name)
+		}
+	}
+}
+
+// selections returns by module how a target selects tests: the match, the flag
+// and its value, or nil if all tests run.
+func selections(t *testing.T, target string) map[string][]string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "make", "-n", target)
+	cmd.Dir = ".."
+	// Else a make that runs this test passes its own flags and RACE on.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
+	text, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("make -n %s: %v\n%s", target, err, text)
+	}
+	by := map[string][]string{}
+	for _, m := range goTest.FindAllStringSubmatch(string(text), -1) {
+		if _, twice := by[m[2]]; twice {
+			t.Errorf("make %s runs the tests of module %q twice", target, m[2])
+		}
+		by[m[2]] = selection.FindStringSubmatch(m[0])
+	}
+	return by
+}
+
+// testFunctions returns the names of the tests in the repository.
+func testFunctions(t *testing.T) []string {
+	t.Helper()
+	list := exec.CommandContext(t.Context(), "git", "ls-files", "--cached", "--others", "--exclude-standard", "*_test.go")
+	list.Dir = ".."
+	files, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, file := range strings.Fields(string(files)) {
+		text, err := os.ReadFile("../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range testFunc.FindAllSubmatch(text, -1) {
+			names = append(names, string(m[1]))
+		}
+	}
+	return names
+}
