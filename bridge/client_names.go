@@ -1,36 +1,15 @@
 package bridge
 
 import (
-	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
 
-	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
-
-// namesOf returns the names of whoever has the connection. They are read once
-// where the connection is one of this package's.
-func namesOf(c net.Conn, state *tls.ConnectionState) *gate.ClientNames {
-	if state == nil || len(state.VerifiedChains) == 0 {
-		return nil
-	}
-	client := clientUnder(c)
-	if client == nil {
-		return gate.NamesOf(state)
-	}
-	n := client.names.Load()
-	if n == nil {
-		n = gate.NamesOf(state)
-		client.names.Store(n)
-	}
-	return n
-}
 
 // clientCertHeader carries client certificates as Envoy does.
 const clientCertHeader = "x-forwarded-client-cert"

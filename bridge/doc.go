@@ -8,6 +8,8 @@
 //     gets the last answer; lifetime.go bounds its idle time and its age, and
 //     knows why it ended. What the kernel knows of it is asked of package
 //     socket. HTTP/2 is served by package h2, HTTP/1.1 by net/http.
+//   - connection.go: what requests on one connection share, and how a request
+//     finds it.
 //   - peer.go, proxyprotocol.go, client_names.go: who has the connection, by its
 //     socket, its PROXY header, its certificate.
 //   - gate.go, misdirected.go: the request's facts are read (peer, host, origin,

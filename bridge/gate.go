@@ -17,6 +17,7 @@ import (
 // who sent it, over what, to whom. Inside a tunnel all but the method and the
 // protocol is the outer request's.
 type arrival struct {
+	on         *connection
 	listening  *listening // what it came in on
 	method     string     // the gRPC method
 	host       string
@@ -132,26 +133,25 @@ func lengthHolds(r *http.Request) bool {
 
 // arrive reads the facts of a request.
 func (s *Server) arrive(r *http.Request) *arrival {
-	a := &arrival{listening: s.listeningOf(r), host: r.Host, protocol: "1.1", peer: Peer{Addr: r.RemoteAddr, TLS: r.TLS}}
+	on := s.connectionOf(r)
+	a := &arrival{on: on, listening: on.listening, host: r.Host, protocol: "1.1", peer: Peer{Addr: r.RemoteAddr, TLS: r.TLS}}
 	a.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	conn, _ := r.Context().Value(connKey{}).(net.Conn)
-	outer, tunnel := conn.(*tunnelConn)
 	switch {
-	case tunnel:
-		a.tunnel, a.peer.TLS = true, outer.tls
+	case on.tunnel != nil:
+		a.tunnel, a.peer.TLS = true, on.tunnel.tls
 	case r.ProtoMajor == 1:
-		a.conn = conn
+		a.conn = on.conn
 	}
 	if r.ProtoMajor == 2 {
 		a.protocol = "2"
 	}
-	a.peer.Client = namesOf(conn, a.peer.TLS)
+	a.peer.Client = on.names(a.peer.TLS)
 	direct := gate.HostOf(r.RemoteAddr)
 	if addr, err := netip.ParseAddr(direct); err == nil {
 		if bare := addr.Unmap().WithZone(""); bare != addr {
 			addr, direct = bare, bare.String()
 		}
-		a.trusted = gate.Contains(a.listening.TrustedProxies, addr) && !a.listening.speaksForNobody(conn)
+		a.trusted = gate.Contains(a.listening.TrustedProxies, addr) && !on.speaksForNobody()
 	}
 	a.forward = gate.Forwarding{For: direct, Proto: scheme(a.peer.TLS), Host: r.Host, Via: a.protocol + " culvert"}
 	if a.trusted {
@@ -161,8 +161,8 @@ func (s *Server) arrive(r *http.Request) *arrival {
 			a.peer.Addr = client
 		}
 	}
-	if client := clientUnder(conn); client != nil && !a.trusted {
-		a.from = client.use.From()
+	if !a.trusted {
+		a.from = on.uses()
 	}
 	a.origin = s.origins.Judge(s.asker(r, a))
 	return a

@@ -240,8 +240,7 @@ func (s *Server) noteRequest(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 {
 		return
 	}
-	c, _ := r.Context().Value(connKey{}).(net.Conn)
-	l := lifeOf(c)
+	l := s.connectionOf(r).life
 	if l.enter(phaseServing); l.old() {
 		w.Header().Set("Connection", "close") // an upgrade replaces it
 	}

@@ -85,18 +85,6 @@ func (l *listening) expectsHeader(c *clientConn) bool {
 	return len(l.ProxyProtocol) > 0 && gate.ContainsPeer(l.ProxyProtocol, c.address())
 }
 
-// listenerKey is where ConnContext keeps the *listening of a request.
-type listenerKey struct{}
-
-// listeningOf is the listener that a request came in on: inside a tunnel that
-// of the WebSocket.
-func (s *Server) listeningOf(r *http.Request) *listening {
-	if l, ok := r.Context().Value(listenerKey{}).(*listening); ok {
-		return l
-	}
-	return s.own // in an http.Server that ConfigureHTTP hasn't seen
-}
-
 // cameInOn is the listener that a connection came in on, a tunnel's WebSocket
 // for a tunnel.
 func (s *Server) cameInOn(c net.Conn) *listening {
@@ -104,7 +92,7 @@ func (s *Server) cameInOn(c net.Conn) *listening {
 	case *clientConn:
 		return c.listening
 	case *tunnelConn:
-		return c.listening
+		return c.outer.listening
 	}
 	return s.own // in an http.Server that Serve hasn't made
 }

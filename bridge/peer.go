@@ -53,21 +53,11 @@ func clientUnder(c net.Conn) *clientConn {
 		case *clientConn:
 			return v
 		case *tunnelConn:
-			c = v.ws.NetConn()
+			return v.outer.client
 		case interface{ NetConn() net.Conn }:
 			c = v.NetConn()
 		default:
 			return nil
 		}
 	}
-}
-
-// speaksForNobody holds for a connection whose PROXY header names no client.
-// What it says of forwarding may be a client's word.
-func (l *listening) speaksForNobody(c net.Conn) bool {
-	if len(l.ProxyProtocol) == 0 {
-		return false
-	}
-	client := clientUnder(c)
-	return client != nil && client.proxied != nil && client.proxied.client == nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -62,12 +61,12 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, code
 		h.Set("Grpc-Status", strconv.Itoa(int(codec.CodeFromHTTP(code))))
 		h.Set("Grpc-Message", codec.EncodeMessage("culvert: "+text))
 	}
-	refuse(w, r, code, text, headers...)
+	refuse(w, r, a.on, code, text, headers...)
 }
 
 // refuse answers what is not a call. On HTTP/1.1 the connection closes, so
 // that nothing behind the refused request is taken for another one.
-func refuse(w http.ResponseWriter, r *http.Request, code int, text string, headers ...string) {
+func refuse(w http.ResponseWriter, r *http.Request, on *connection, code int, text string, headers ...string) {
 	h := w.Header()
 	for i := 0; i+1 < len(headers); i += 2 {
 		h.Set(headers[i], headers[i+1])
@@ -81,7 +80,7 @@ func refuse(w http.ResponseWriter, r *http.Request, code int, text string, heade
 	h.Set("Cache-Control", "no-store")
 	if r.ProtoMajor == 1 {
 		h.Set("Connection", "close")
-		endBody(w, r)
+		endBody(w, r, on)
 		if code == http.StatusUpgradeRequired {
 			h["Connection"] = []string{"close", "Upgrade"} // net/http closes for what comes first
 		}
@@ -118,14 +117,10 @@ const unreadTime = 250 * time.Millisecond
 // not read to its end: net/http reads on for a moment only, and the connection
 // lingers, so that a client that is still sending gets the answer and not a
 // reset.
-func endBody(w http.ResponseWriter, r *http.Request) {
+func endBody(w http.ResponseWriter, r *http.Request, on *connection) {
 	if r.ContentLength == 0 {
 		return
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadTime)) // a foreign ResponseWriter may have none
-	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
-		if client := clientUnder(c); client != nil {
-			client.linger.Store(true)
-		}
-	}
+	on.lingerOn()
 }

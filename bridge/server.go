@@ -111,6 +111,7 @@ type Server struct {
 	refusals *report.Refusals
 	mistakes *report.Refusals // of requests that aren't calls; apart, so that they hide no refusal
 	own      *listening       // what Config says of one
+	unknown  *connection      // of requests from servers that ConfigureHTTP hasn't seen
 
 	draining atomic.Bool
 	closing  atomic.Bool // and nobody is waited for any more
@@ -169,6 +170,7 @@ func New(cfg Config) (*Server, error) {
 	s.quotas = quota.New(s.limits.shared(), s.limits.Address, cfg.TryLimits, s.refusals)
 	s.files = newDescriptors(s.refusals, s.log, socket.DescriptorLimit())
 	s.own = &listening{cfg.ownListener(), quota.NewListenerScope(Quota{})}
+	s.unknown = &connection{listening: s.own}
 	s.vouched = newVouchedNames(cfg.VouchedHeaders)
 	s.budget = memory.New(s.limits.BufferedBytes)
 	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
@@ -206,7 +208,7 @@ func (s *Server) configureHTTP(hs *http.Server, l *listening) {
 		if connContext != nil {
 			ctx = connContext(ctx, c)
 		}
-		return context.WithValue(context.WithValue(ctx, listenerKey{}, l), connKey{}, c)
+		return withConnection(ctx, c, l)
 	}
 	connState := hs.ConnState
 	hs.ConnState = func(c net.Conn, state http.ConnState) {
@@ -239,9 +241,6 @@ func (s *Server) boundHTTP(hs *http.Server) {
 	}
 	h2.Configure(hs, s.h2Hooks())
 }
-
-// connKey is where ConnContext keeps the net.Conn of a request.
-type connKey struct{}
 
 // Close ends everything at once: calls, connections, the backend's too. It
 // waits until all is gone.

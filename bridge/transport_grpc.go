@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -57,7 +56,7 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 	s.handle(r.Context(), c, down, a.conn, refused)
 	down.first.Free() // read ahead and never asked for
 	if r.ProtoMajor == 1 && !down.source.atEnd.Load() {
-		endBody(w, r)
+		endBody(w, r, a.on)
 	}
 	if down.aborted {
 		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
@@ -85,7 +84,8 @@ type httpDown struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	r       *http.Request
-	conn    net.Conn // of HTTP/1.1; nil on HTTP/2
+	on      *connection
+	socket  *clientConn // what an HTTP/1.1 answer is written to if there is no TLS; else nil
 	call    *Call
 	origin  gate.Verdict
 	guard   endGuard
@@ -103,11 +103,12 @@ type httpDown struct {
 }
 
 func newHTTPDown(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, c *Call, a *arrival) *httpDown {
-	down := &httpDown{s: s, d: d, w: w, rc: http.NewResponseController(w), r: r, conn: a.conn, call: c, origin: a.origin, textOut: d.text}
+	down := &httpDown{s: s, d: d, w: w, rc: http.NewResponseController(w), r: r, on: a.on, call: c, origin: a.origin, textOut: d.text}
 	if !d.trailers && strings.Contains(strings.ToLower(r.Header.Get("Accept")), webText.contentType) {
 		down.textOut = true
 	}
 	if r.ProtoMajor == 1 {
+		down.socket = a.on.plain()
 		// Without it the first write swallows what of the body is unread.
 		_ = down.rc.EnableFullDuplex() // only a foreign ResponseWriter refuses
 	}

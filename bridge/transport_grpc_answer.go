@@ -106,7 +106,7 @@ func (h *httpDown) makeHeader(fields iter.Seq2[string, string]) {
 		header["X-Accel-Buffering"] = noBuffering
 		header["X-Content-Type-Options"] = noSniffing
 	}
-	if h.r.ProtoMajor == 1 && (h.readCut || !h.source.atEnd.Load() || h.s.draining.Load() || lifeOf(h.conn).old()) {
+	if h.r.ProtoMajor == 1 && (h.readCut || !h.source.atEnd.Load() || h.s.draining.Load() || h.on.life.old()) {
 		// What is left of the body would be served as the next request, and
 		// a connection whose context has ended can serve none.
 		header["Connection"] = []string{"close"}
@@ -165,8 +165,8 @@ func (h *httpDown) sendFrame(flag byte, m mem.BufferSlice, more bool) error {
 			return err
 		}
 	}
-	if client, ok := h.conn.(*clientConn); ok && more { // not on TLS and HTTP/2
-		client.batch.hold(h.s.budget.Pool)
+	if h.socket != nil && more {
+		h.socket.batch.hold(h.s.budget.Pool)
 	}
 	err := h.writeFrame(h.w, flag, m)
 	if err == nil && !more {
@@ -186,8 +186,8 @@ func (h *httpDown) stopGathering() error {
 // flush sends all that was written.
 func (h *httpDown) flush() error {
 	err := h.rc.Flush()
-	if client, ok := h.conn.(*clientConn); ok && err == nil {
-		err = client.batch.end(client.Conn)
+	if h.socket != nil && err == nil {
+		err = h.socket.batch.end(h.socket.Conn)
 	}
 	return err
 }

@@ -36,16 +36,17 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 		return // it was answered
 	}
 	// The call outlives the HTTP handler, which gives its memory back.
+	on := a.on
 	if !s.sockets.start(func() {
 		growStack(0)
-		s.serveSocketCall(ws, c, refused)
+		s.serveSocketCall(ws, on, c, refused)
 	}) {
 		ws.Drop() // Close cuts what is left
 	}
 }
 
-func (s *Server) serveSocketCall(ws *websocket.Conn, c *Call, refused error) {
-	down := &socketDown{s: s, ws: ws, call: c, stream: socketBody{ws: ws}}
+func (s *Server) serveSocketCall(ws *websocket.Conn, on *connection, c *Call, refused error) {
+	down := &socketDown{s: s, ws: ws, life: on.life, call: c, stream: socketBody{ws: ws}}
 	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) {
 		down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(longAgo) })   // a closed connection needs none
 		ws.Watch(s.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
@@ -62,6 +63,7 @@ func (s *Server) serveSocketCall(ws *websocket.Conn, c *Call, refused error) {
 type socketDown struct {
 	s      *Server
 	ws     *websocket.Conn
+	life   *life // of the connection under it
 	call   *Call
 	body   messageReader
 	stream socketBody
@@ -179,6 +181,7 @@ func errSocketText() error {
 // begins with a marker, and the one that is nothing but the marker 1 ends it.
 type socketBody struct {
 	ws     *websocket.Conn
+	life   *life   // of the connection under it
 	head   [2]byte // next's own
 	open   bool    // a message of data is being read
 	closed bool    // the half-close came
@@ -329,7 +332,7 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 		return err
 	}
 	code, patience := d.s.goodbye()
-	if lifeOf(d.ws.NetConn()).endedAs() == report.EndedSilent {
+	if d.life.endedAs() == report.EndedSilent {
 		code = websocket.StatusGoingAway // applications don't call again after 1000
 	}
 	d.ws.Close(code, patience, d.s.closing.Load)

@@ -13,8 +13,8 @@ import (
 // connection until it closes. It answers what it refuses.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*websocket.Conn, error) {
 	o := websocket.Options{Subprotocol: subprotocol, Pool: s.budget.Pool}
-	if _, counted := r.Context().Value(connKey{}).(net.Conn); counted {
-		l := s.listeningOf(r) // the request itself isn't kept
+	if on := s.connectionOf(r); on.counted() {
+		l := on.listening // the request itself isn't kept
 		o.Closed = func(c net.Conn) { s.connEnded(l, c) }
 	}
 	return websocket.Accept(w, r, o)

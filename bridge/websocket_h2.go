@@ -44,7 +44,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 	if err != nil {
 		return // it was answered
 	}
-	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway, listening: a.listening, host: r.Host, remote: r.RemoteAddr, tls: r.TLS, header: s.outerHeader(r.Header)}
+	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway, outer: a.on, host: r.Host, remote: r.RemoteAddr, tls: r.TLS, header: s.outerHeader(r.Header)}
 	c.cond.L = &c.mu
 	if !s.sockets.start(c.write) {
 		ws.Drop() // Close cuts what is left
@@ -58,7 +58,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 func (c *tunnelConn) watch() {
 	c.ws.Watch(c.s.keepAlive(func(err error) {
 		ended := silenceFault(err).Ends
-		lifeOf(c.ws.NetConn()).end(ended)
+		c.outer.life.end(ended)
 		code, _ := closeCode(ended)
 		c.closeWith(code)
 	}))
@@ -72,9 +72,9 @@ func (s *Server) serveTunnels() {
 	s.inner.Protocols = new(http.Protocols)
 	s.inner.Protocols.SetUnencryptedHTTP2(true)
 	s.inner.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		return context.WithValue(context.WithValue(ctx, listenerKey{}, c.(*tunnelConn).listening), connKey{}, c)
+		return withConnection(ctx, c, s.own) // a tunnel names its listener itself
 	}
-	s.inner.ConnState = func(c net.Conn, state http.ConnState) { s.noteConn(c.(*tunnelConn).listening, c, state) }
+	s.inner.ConnState = func(c net.Conn, state http.ConnState) { s.noteConn(c.(*tunnelConn).outer.listening, c, state) }
 	s.boundHTTP(s.inner)
 	s.workers.Go(func() { _ = s.inner.Serve(s.tunnels) }) // ends with http.ErrServerClosed
 }
@@ -146,13 +146,13 @@ func (a tunnelAddr) String() string { return string(a) }
 // tunnelConn is a WebSocket as a net.Conn. What is written while the
 // WebSocket is busy goes out as one message, up to a bound.
 type tunnelConn struct {
-	s         *Server
-	ws        *websocket.Conn
-	listening *listening
-	host      string
-	remote    string
-	tls       *tls.ConnectionState
-	header    http.Header
+	s      *Server
+	ws     *websocket.Conn
+	outer  *connection // that the WebSocket came in on
+	host   string
+	remote string
+	tls    *tls.ConnectionState
+	header http.Header
 
 	life life
 	open bool // a message is being read; Read's own
@@ -204,7 +204,7 @@ func (c *tunnelConn) readError(err error) error {
 	}
 	var broken websocket.RuleError
 	if errors.As(err, &broken) {
-		lifeOf(c.ws.NetConn()).end(endedBy(broken))
+		c.outer.life.end(endedBy(broken))
 		c.closeWith(broken.Code)
 	}
 	return err
@@ -339,8 +339,8 @@ func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.ws.SetWriteD
 // throughTunnel replaces what the inner request of a tunnel claims by what
 // the outer one showed: host, origin, cookies and all that proxies vouch for.
 func (s *Server) throughTunnel(r *http.Request) *http.Request {
-	outer, ok := r.Context().Value(connKey{}).(*tunnelConn)
-	if !ok {
+	outer := s.connectionOf(r).tunnel
+	if outer == nil {
 		return r
 	}
 	inner := r.WithContext(r.Context())
