@@ -34,7 +34,7 @@ func TestEachPublishedClient(t *testing.T) {
 	for _, name := range []string{
 		"unary", "server stream", "client stream", "bidi, each request after a reply", "empty messages", "unicode in messages",
 		"metadata of the request", "metadata of the response", "an error after replies", "rich details, byte by byte",
-		"the client cancels", "culvert is told to stop", "a request over culvert's limit", "a refused origin",
+		"the client cancels", "culvert is told to stop", "a request over culvert's limit",
 	} {
 		i := slices.IndexFunc(scenarios, func(s scenario) bool { return s.name == name })
 		if i < 0 {
