@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
@@ -218,20 +217,6 @@ func closeCode(ended string) (code websocket.StatusCode, told bool) {
 		return websocket.StatusProtocolError, true
 	}
 	return 0, false
-}
-
-// h2Hooks are what HTTP/2 asks and tells of its connections.
-func (s *Server) h2Hooks() h2.Hooks {
-	return h2.Hooks{
-		Streams: func(c net.Conn) int { return s.cameInOn(c).CallsPerConnection },
-		Lifetime: func(net.Conn) (idle, age time.Duration) {
-			p := newSpread()
-			return p.of(s.limits.ConnectionIdleTimeout), p.of(s.limits.ConnectionMaxAge)
-		},
-		TooLarge:     s.refuseHeader,
-		SlowConsumer: s.limits.SlowConsumerTimeout,
-		Ended:        func(c net.Conn, why h2.End) { lifeOf(c).settle(string(why)) },
-	}
 }
 
 // noteRequest is told of each request before anything else. On a connection of
