@@ -2,10 +2,32 @@ package bridge
 
 import (
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/h2"
 )
+
+// configureHTTP2 chooses the server of an http.Server's HTTP/2. net/http's has
+// no hooks: docs/security.md lists what is lost with it.
+func (s *Server) configureHTTP2(hs *http.Server) {
+	if !s.cfg.StandardHTTP2 {
+		h2.Configure(hs, s.h2Hooks())
+	}
+}
+
+// configureStandardHTTP2 gives net/http's HTTP/2 server what a hook says to
+// bridge/h2. It is not for tunnels: all listeners share one http.Server there,
+// and a tunnel's Write never waits for its client.
+func (s *Server) configureStandardHTTP2(hs *http.Server, l *listening) {
+	if !s.cfg.StandardHTTP2 {
+		return
+	}
+	if n := l.CallsPerConnection; n > 0 {
+		hs.HTTP2.MaxConcurrentStreams = min(hs.HTTP2.MaxConcurrentStreams, n)
+	}
+	hs.HTTP2.WriteByteTimeout = s.limits.SlowConsumerTimeout
+}
 
 // h2Hooks are what HTTP/2 asks and tells of its connections.
 func (s *Server) h2Hooks() h2.Hooks {

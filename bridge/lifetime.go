@@ -40,7 +40,7 @@ const (
 	phaseServing
 	phaseIdle    // between requests
 	phaseWaiting // likewise, and the wait is bounded
-	phaseOver    // it is a WebSocket
+	phaseOver    // it is a WebSocket, or HTTP/2 of net/http, which doesn't tell why it ends a connection
 )
 
 // A life is what is known of a connection, up to why it ended.
@@ -219,14 +219,20 @@ func closeCode(ended string) (code websocket.StatusCode, told bool) {
 	return 0, false
 }
 
-// noteRequest is told of each request before anything else. On a connection of
-// HTTP/1.1 that is old enough it is the last.
+// noteRequest is told of each request before anything else. On a connection that
+// is old enough it announces the end: HTTP/1.1 serves no further request, and
+// net/http's HTTP/2 sends a GOAWAY. bridge/h2 looks at ages by itself.
 func (s *Server) noteRequest(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor != 1 {
+	if r.ProtoMajor != 1 && !s.cfg.StandardHTTP2 {
 		return
 	}
 	l := s.connectionOf(r).life
-	if l.enter(phaseServing); l.old() {
+	if r.ProtoMajor == 1 {
+		l.enter(phaseServing)
+	} else {
+		l.enter(phaseOver)
+	}
+	if l.old() {
 		w.Header().Set("Connection", "close") // an upgrade replaces it
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
-	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -90,6 +89,11 @@ type Config struct {
 	// for connections either: new ones are closed, and no WebSocket is opened.
 	// They are asked for each call, and for each connection. Nil: never.
 	MemorySpent, MemoryGone func() bool
+
+	// StandardHTTP2 serves HTTP/2 by net/http's own server instead of by
+	// bridge/h2: on all listeners, inside tunnels, and in every http.Server that
+	// ConfigureHTTP prepares. docs/security.md lists what is lost.
+	StandardHTTP2 bool
 
 	// Fallback serves what is neither a call, a WebSocket upgrade nor a
 	// browser's preflight. If nil, that is refused with an HTTP status.
@@ -203,6 +207,7 @@ func (s *Server) configureHTTP(hs *http.Server, l *listening) {
 	hs.Protocols.SetHTTP2(true)
 	hs.Protocols.SetUnencryptedHTTP2(true)
 	s.boundHTTP(hs)
+	s.configureStandardHTTP2(hs, l)
 	connContext := hs.ConnContext
 	hs.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		if connContext != nil {
@@ -239,7 +244,7 @@ func (s *Server) boundHTTP(hs *http.Server) {
 		SendPingTimeout:               pingInterval,
 		PingTimeout:                   pingTimeout,
 	}
-	h2.Configure(hs, s.h2Hooks())
+	s.configureHTTP2(hs)
 }
 
 // Close ends everything at once: calls, connections, the backend's too. It

@@ -46,6 +46,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 	}
 	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway, outer: a.on, host: r.Host, remote: r.RemoteAddr, tls: r.TLS, header: s.outerHeader(r.Header)}
 	c.cond.L = &c.mu
+	c.life.begin(&s.limits)
 	if !s.sockets.start(c.write) {
 		ws.Drop() // Close cuts what is left
 		return
@@ -286,6 +287,9 @@ func (c *tunnelConn) next() *[]byte {
 // doesn't wait; the server's Close does.
 func (c *tunnelConn) Close() error {
 	code, _ := c.s.goodbye()
+	if c.s.cfg.StandardHTTP2 && !c.life.left.Load() {
+		code = websocket.StatusGoingAway // net/http ends the connection, and doesn't tell why
+	}
 	if told, any := closeCode(c.life.endedAs()); any {
 		code = told
 	}

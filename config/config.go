@@ -99,6 +99,12 @@ type Config struct {
 	// What is bounded. An error or a log line about a limit names its key.
 	Limits Limits `key:"limits"`
 
+	// Which implementation serves HTTP/2, also inside tunnels: "culvert" is its
+	// own, "standard" that of Go's standard library. Change it to "standard" if
+	// an attack on culvert's own becomes known, until a fixed version is there.
+	// Calls then cost more CPU, and some limits don't hold (docs/security.md).
+	HTTP2Server string `key:"http2_server" one:"culvert,standard"`
+
 	// How long calls may go on after TERM or INT, before they are ended with
 	// UNAVAILABLE. Keep it below the time after which the supervisor kills
 	// (Kubernetes: 30s).
@@ -327,6 +333,7 @@ func Defaults() Config {
 		Methods:        Methods{Enforce: true},
 		Errors:         "concise",
 		TrustedHeader:  trustedHeader,
+		HTTP2Server:    "culvert",
 		Limits: Limits{
 			MessageBytes:          16 << 20,
 			HeaderBytes:           64 << 10,

@@ -86,6 +86,7 @@ methods:
   deny: ["shop.v1.Orders/Delete*"]
 trusted_proxies: [10.0.0.0/8, 192.0.2.1, "::1"]
 trusted_header: forwarded
+http2_server: standard
 proxy_protocol: [10.1.2.3]
 metadata: {forward_cookies: true, forward_set_cookies: true, client_certificate: true}
 errors: concise
@@ -148,7 +149,7 @@ log: {level: debug, format: json}
 		},
 		TrustedHeader: "forwarded", ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32")},
 		Metadata: Metadata{ForwardCookies: true, ForwardSetCookies: true, ClientCertificate: true},
-		Errors:   "concise",
+		Errors:   "concise", HTTP2Server: "standard",
 		Limits: Limits{
 			MessageBytes: 1 << 20, HeaderBytes: 32 << 10, BufferedBytes: 512 << 20, CallsPerConnection: 7,
 			Connections: 1000, Calls: 500, CallsPerSecond: 1000, HandshakesPerSecond: 50, SlowConsumerTimeout: 30 * time.Second,

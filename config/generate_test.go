@@ -535,7 +535,7 @@ func TestSchemaPatternsAgreeWithTheParsers(t *testing.T) {
 // A key without a row for its kind is found when the package is loaded; this
 // finds what would be ambiguous.
 func TestKeysAreUnambiguous(t *testing.T) {
-	form := regexp.MustCompile(`^[a-z]+(_[a-z]+)*(\.[a-z]+(_[a-z]+)*)*$`)
+	form := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*(\.[a-z][a-z0-9]*(_[a-z0-9]+)*)*$`)
 	variables, flags := map[string]string{FileVariable: "the file"}, map[string]string{"config": "the file"}
 	for _, k := range fileKeys.keys {
 		if !form.MatchString(k.Name) {

@@ -53,7 +53,7 @@ func TestMistakesInTheFileAreNamedByLine(t *testing.T) {
 		"nothing near":       {"log:\n  xyzzy: 1\n", `:2: unknown key "xyzzy": level, format can stand here`},
 		"merge key":          {"log: {<<: {level: info}}\n", `:1: unknown key "<<": level, format can stand here`},
 		"dotted key":         {"backend.tls.ca: x\n", `:1: key "backend.tls.ca" holds a dot: write tls.ca below backend, indented`},
-		"empty key":          {"\"\": 1\n", `:1: unknown key "": listen, tls, backend, allow_origins, enforce_origins, hosts, path_prefix, methods, trusted_proxies, trusted_header, proxy_protocol, metadata, errors, limits, drain_timeout, health, log can stand here`},
+		"empty key":          {"\"\": 1\n", `:1: unknown key "": listen, tls, backend, allow_origins, enforce_origins, hosts, path_prefix, methods, trusted_proxies, trusted_header, proxy_protocol, metadata, errors, limits, http2_server, drain_timeout, health, log can stand here`},
 		"twice":              {"listen: :80\nlog: {}\nlisten: :81\n", `:3: key "listen" stands twice, first in line 1: remove one`},
 		"section twice":      {"log: {level: info}\nlog: {format: json}\n", `:2: key "log" stands twice, first in line 1: remove one`},
 		"key of a mapping":   {"? {a: b}\n: c\n", `:1: a key is no word`},

@@ -219,6 +219,11 @@ func TestTransportsSayWhatTheyCannot(t *testing.T) {
 		}
 		names[sc.name] = true
 	}
+	for name, why := range standardLacks {
+		if !names[name] || why == "" {
+			t.Errorf("net/http lacks %q, which is no scenario or has no reason: %q", name, why)
+		}
+	}
 }
 
 func TestLeftGoroutineIsFound(t *testing.T) {

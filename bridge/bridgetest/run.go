@@ -28,14 +28,15 @@ type scenario struct {
 // -test.parallel.
 const rowsAtOnce = 4
 
-// Run runs every scenario over every transport, those of one transport after
-// one another.
+// Run runs every scenario over every transport, and those on HTTP/2 also with
+// net/http's server of HTTP/2. The scenarios of one transport run one after
+// another.
 func Run(t *testing.T) {
 	t.Cleanup(noneLinger) // for a goleak at the end of the whole test
 	var rows sync.WaitGroup
 	defer rows.Wait()
 	places := make(chan struct{}, rowsAtOnce)
-	for _, tr := range transports {
+	for _, tr := range withStandardHTTP2(transports) {
 		rows.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
@@ -48,7 +49,11 @@ func Run(t *testing.T) {
 // printed with the reason.
 func (tr transport) runAll(t *testing.T) {
 	for _, sc := range scenarios {
-		if why := tr.lacks(sc.needs); why != "" {
+		why := tr.lacks(sc.needs)
+		if tr.standard && why == "" {
+			why = standardLacks[sc.name]
+		}
+		if why != "" {
 			t.Logf("not carried: %s: %s", sc.name, why)
 			continue
 		}
@@ -181,6 +186,8 @@ func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 		Backend:  bridge.Backend{Target: target},
 		Logger:   slog.New(slog.NewTextHandler(&t.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Observer: t.observer,
+
+		StandardHTTP2: t.transport.standard,
 	}
 	for _, f := range configure {
 		f(&cfg)

@@ -45,6 +45,9 @@ type transport struct {
 	name  string
 	label string // how culvert's log names it
 	tls   bool
+	http2 bool // its calls are streams of HTTP/2
+	// standard says that net/http serves its HTTP/2.
+	standard bool
 	// browser says that its clients know the codes 0 to 16 only.
 	browser bool
 	cannot  map[need]string // with the reasons
@@ -73,16 +76,16 @@ func fetch(more map[need]string) map[need]string {
 // transports is the table: every scenario runs over every row.
 var transports = []transport{
 	{
-		name: "grpc h2c", label: "grpc", cannot: grpcGo,
+		name: "grpc h2c", label: "grpc", http2: true, cannot: grpcGo,
 		dial: func(d *dialer, _ *tls.Config) (client, error) { return newGRPCClient(d, direct(d), nil) },
 	},
 	{
-		name: "grpc tls", label: "grpc", tls: true,
+		name: "grpc tls", label: "grpc", http2: true, tls: true,
 		cannot: map[need]string{rawFrames: grpcGoFrames, rawHeaders: grpcGoHeaders, nativeReplies: grpcGoReplies, plaintext: insideTLS},
 		dial:   func(d *dialer, tc *tls.Config) (client, error) { return newGRPCClient(d, direct(d), tc) },
 	},
 	{
-		name: "grpc h2c by hand", label: "grpc",
+		name: "grpc h2c by hand", label: "grpc", http2: true,
 		dial: func(d *dialer, _ *tls.Config) (client, error) {
 			return newHTTP2Client(d, direct(d), dialectGRPC, false), nil
 		},
@@ -102,14 +105,14 @@ var transports = []transport{
 		},
 	},
 	{
-		name: "grpc-web h2c fetch", label: "grpc-web", browser: true,
+		name: "grpc-web h2c fetch", label: "grpc-web", http2: true, browser: true,
 		cannot: fetch(nil),
 		dial: func(d *dialer, _ *tls.Config) (client, error) {
 			return newHTTP2Client(d, direct(d), dialectWeb, true), nil
 		},
 	},
 	{
-		name: "grpc-web h2c", label: "grpc-web", browser: true,
+		name: "grpc-web h2c", label: "grpc-web", http2: true, browser: true,
 		cannot: map[need]string{nativeReplies: browserReplies},
 		dial: func(d *dialer, _ *tls.Config) (client, error) {
 			return newHTTP2Client(d, direct(d), dialectWeb, false), nil
@@ -145,11 +148,11 @@ var transports = []transport{
 		},
 	},
 	{
-		name: "h2ts grpc", label: "h2ts+grpc", cannot: grpcGo,
+		name: "h2ts grpc", label: "h2ts+grpc", http2: true, cannot: grpcGo,
 		dial: func(d *dialer, _ *tls.Config) (client, error) { return newGRPCClient(d, inTunnel(d), nil) },
 	},
 	{
-		name: "h2ts grpc-web", label: "h2ts+grpc-web", browser: true,
+		name: "h2ts grpc-web", label: "h2ts+grpc-web", http2: true, browser: true,
 		cannot: map[need]string{nativeReplies: browserReplies},
 		dial: func(d *dialer, _ *tls.Config) (client, error) {
 			return newHTTP2Client(d, inTunnel(d), dialectWeb, false), nil

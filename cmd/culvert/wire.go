@@ -65,6 +65,8 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 		},
 		MethodLimits: methodLimits(c.Limits.Methods),
 		TryLimits:    !c.Limits.Enforce,
+
+		StandardHTTP2: c.HTTP2Server == "standard",
 	}
 }
 
