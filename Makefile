@@ -39,7 +39,7 @@ LONG_NAMES = \
 	TestQuietStreamsOnAStockBackend TestReaderThatStandsStill TestSilentBackendHost TestSilentClient \
 	TestSlowConsumerLimit TestSoak TestStalledLargeMessagesStayWithinTheBudget TestStoppedBackend \
 	TestStoppedBackendWithKeepalive TestStoppedCulvert TestTenThousandConnections TestTricklersAreClosed \
-	TestUnansweredPingEndsUnavailable TestUnreadCallsLeaveTheirConnectionAlone
+	TestTextsInTablesWereSeen TestUnansweredPingEndsUnavailable TestUnreadCallsLeaveTheirConnectionAlone
 LONG = ^($(subst $(space),|,$(strip $(LONG_NAMES))))$$|^TestBlocks$$/^docs$$
 space := $(subst ,, )
 
