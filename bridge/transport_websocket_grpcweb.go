@@ -181,7 +181,6 @@ func errSocketText() error {
 // begins with a marker, and the one that is nothing but the marker 1 ends it.
 type socketBody struct {
 	ws     *websocket.Conn
-	life   *life   // of the connection under it
 	head   [2]byte // next's own
 	open   bool    // a message of data is being read
 	closed bool    // the half-close came
