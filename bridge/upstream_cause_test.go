@@ -95,7 +95,7 @@ func TestCausesOfUnreachableBackends(t *testing.T) {
 					t.Errorf("the cause is %q, want %q in it", e.cause, part)
 				}
 			}
-			for _, wrapping := range []string{"rpc error", "desc =", "balancer", "last connection error", "server preface"} {
+			for _, wrapping := range []string{"rpc error", "desc =", "balancer", "last connection error", "server preface", "transport: "} {
 				if strings.Contains(e.cause, wrapping) {
 					t.Errorf("the cause is %q, want it without %q", e.cause, wrapping)
 				}

@@ -1,0 +1,149 @@
+package bridge
+
+import (
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// unprovoked are the rows of localStatuses whose text grpc-go doesn't produce
+// for culvert, with the reason.
+var unprovoked = map[string]string{
+	"grpc: message after decompression larger than max": "only with grpc.WithDecompressor, which culvert doesn't set",
+	"transport: received unexpected content-type":       "grpc-go puts the HTTP status before it",
+	"the stream is rejected because server is draining": "a read returns \"the connection is draining\" first",
+}
+
+// TestTextsOfGRPC checks that grpc-go still words its statuses as localStatuses
+// has them: real backends provoke each row, and the log shows grpc-go's text.
+func TestTextsOfGRPC(t *testing.T) {
+	large := metadata.Pairs("x-a", strings.Repeat("a", 5<<10))
+	smallHeaders := http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 4 << 10}
+	provoked := map[string]bool{}
+	for _, c := range []struct {
+		text     string // of the row
+		script   func(*frameConn, uint32)
+		settings []http2.Setting
+		md       metadata.MD // of a second call
+	}{
+		{text: "grpc: received message larger than max (", script: answer(framed(0, pattern(64<<10+1)))},
+		{text: "grpc: received message after decompression larger than max", script: answer(framed(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip")},
+		{text: "unexpected EOF", script: answer(framed(0, []byte("hello"))[:7])},
+		{text: "grpc: failed to decompress", script: answer(framed(1, []byte("hello")), "grpc-encoding", "gzip")},
+		{text: "grpc: failed to read decompressed data", script: answer(framed(1, gzipped(pattern(5000))[:200]), "grpc-encoding", "gzip")},
+		{text: "grpc: Decompressor is not installed", script: answer(framed(1, []byte("hello")), "grpc-encoding", "br")},
+		{text: "grpc: compressed flag set with identity or empty encoding", script: answer(framed(1, []byte("hello")))},
+		{text: "grpc: received unexpected payload format", script: answer(framed(2, []byte("hello")))},
+		{text: "transport: malformed grpc-status", script: func(c *frameConn, id uint32) {
+			c.ok(id)
+			c.end(id, "grpc-status", "OK")
+		}},
+		{text: "transport: malformed http-status", script: page("abc", "text/html", "")},
+		{text: "transport: malformed ", script: func(c *frameConn, id uint32) { c.ok(id, "x-b-bin", "?") }},
+		{text: "server closed the stream without sending trailers", script: func(c *frameConn, id uint32) {
+			c.ok(id)
+			c.data(id, true, framed(0, []byte("one")))
+		}},
+		{text: "a HEADERS frame cannot appear in the middle of a stream", script: func(c *frameConn, id uint32) {
+			c.ok(id)
+			c.headers(id, false, "x-a", "1")
+		}},
+		{text: "peer header list size exceeded limit", script: func(c *frameConn, id uint32) {
+			c.ok(id, slices.Repeat([]string{"x-a", strings.Repeat("a", 100)}, 400)...)
+			c.end(id, "grpc-status", "0")
+		}},
+		{text: "header list size to send violates the maximum size", script: answer(framed(0, nil)), settings: []http2.Setting{smallHeaders}, md: large},
+		{text: httpStatus, script: page("502", "text/html", "")},
+		{text: "malformed header: missing HTTP", script: func(c *frameConn, id uint32) { c.headers(id, true, "x-a", "1") }},
+		{text: "protocol error: informational header", script: func(c *frameConn, id uint32) { c.headers(id, true, ":status", "100") }},
+		{text: rstRefused, script: reset(http2.ErrCodeRefusedStream)},
+		{text: "stream terminated by RST_STREAM", script: reset(http2.ErrCodeInternal)},
+		{text: "the connection is draining", script: func(c *frameConn, _ uint32) {
+			_ = c.framer.WriteGoAway(0, http2.ErrCodeNo, nil) // the call isn't among those it goes on with
+		}},
+	} {
+		u := upstreamTo(t, Backend{Target: startFrames(t, c.script, c.settings...).address})
+		e := callUpstream(within(t, patience), t, u, nil)
+		if c.md != nil { // the backend's settings are known by now
+			e = callUpstream(within(t, patience), t, u, c.md)
+		}
+		got := e.cause
+		if _, text, ok := strings.Cut(got, "desc = "); ok { // the cause may be the whole status
+			got = text
+		}
+		i := slices.IndexFunc(localStatuses, func(l localStatus) bool { return strings.HasPrefix(got, l.text) })
+		if i < 0 || localStatuses[i].text != c.text {
+			t.Errorf("grpc-go says %q, want %q", got, c.text)
+			continue
+		}
+		provoked[c.text] = true
+	}
+	for _, l := range localStatuses {
+		if unprovoked[l.text] == "" && !provoked[l.text] {
+			t.Errorf("nothing provokes %q", l.text)
+		}
+	}
+}
+
+// TestKeepaliveOfGRPC checks that culvert recognizes grpc-go's own keepalive by
+// its text. culvert itself sends no ping here: all that it sent was answered.
+func TestKeepaliveOfGRPC(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := bufconn.Listen(1 << 20)
+		var serving sync.WaitGroup
+		serving.Go(func() { answerHeaderAlone(ln) })
+		t.Cleanup(func() { // after the upstream's connections are closed
+			_ = ln.Close() // nobody dials any more
+			serving.Wait()
+		})
+		b := inBubble(ln)
+		b.Keepalive = 10 * time.Second
+		e := callUpstream(t.Context(), t, upstreamTo(t, b), nil)
+		if e.reason != report.ReasonUpstreamSilent || !strings.Contains(e.cause, "keepalive ping failed to receive ACK") {
+			t.Errorf("got %v, %s (%s); want %s by grpc-go's keepalive", e.status, e.reason, e.cause, report.ReasonUpstreamSilent)
+		}
+	})
+}
+
+// answerHeaderAlone serves one connection. It answers a request that has ended
+// with a header, and no ping.
+func answerHeaderAlone(ln net.Listener) {
+	conn, err := ln.Accept()
+	if err != nil {
+		return
+	}
+	c := &frameConn{Conn: conn}
+	c.framer = http2.NewFramer(&c.out, conn)
+	c.hpack = hpack.NewEncoder(&c.block)
+	_, _ = io.ReadFull(conn, make([]byte, len(http2.ClientPreface))) // ReadFrame fails then, too
+	_ = c.framer.WriteSettings()                                     // to memory
+	for c.flush() == nil {
+		f, err := c.framer.ReadFrame()
+		if err != nil {
+			break
+		}
+		switch f := f.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				_ = c.framer.WriteSettingsAck()
+			}
+		case *http2.DataFrame:
+			if f.StreamEnded() {
+				c.ok(f.StreamID)
+			}
+		}
+	}
+	_ = conn.Close() // it is broken
+}
