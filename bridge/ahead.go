@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // What may be read ahead of the client: so much that what is at hand goes out
@@ -24,7 +25,7 @@ const (
 // at hand. An idle stream pays nothing for it.
 type replies struct {
 	r  *running
-	up *upstreamCall
+	up *upstream.Stream
 
 	quick  int // messages in a row that were there when they were asked for
 	unseen int // messages for which nobody looks whether they are
@@ -43,7 +44,7 @@ type replies struct {
 	err     error // why nothing comes after the queue
 }
 
-func newReplies(r *running, up *upstreamCall, reader *sync.WaitGroup) *replies {
+func newReplies(r *running, up *upstream.Stream, reader *sync.WaitGroup) *replies {
 	q := &replies{r: r, up: up, reader: reader}
 	q.changed.L = &q.mu
 	return q
@@ -77,7 +78,7 @@ func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err e
 	if err != nil {
 		return nil, false, err
 	}
-	if q.up.ended() {
+	if q.up.Ended() {
 		return m, true, nil
 	}
 	if looked {
@@ -103,12 +104,12 @@ func (q *replies) look(ctx context.Context, quick bool) {
 
 // recv reads a message and counts it.
 func (q *replies) recv(ctx context.Context) (mem.BufferSlice, error) {
-	m, err := q.up.recv()
+	m, err := q.up.Recv()
 	if err != nil {
 		return nil, err
 	}
 	bytes := m.Len()
-	if memory.ClassOf(bytes) == memory.Reply && q.up.compressed() {
+	if memory.ClassOf(bytes) == memory.Reply && q.up.Compressed() {
 		if err := q.r.call.ledger.Expanded(ctx, bytes); err != nil {
 			m.Free()
 			return nil, err

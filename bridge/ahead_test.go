@@ -10,10 +10,10 @@ import (
 	"testing/synctest"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // readingAhead opens a call whose backend sends so many messages of a size (in
@@ -39,23 +39,23 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *memory.Ledger) {
 	budget := memory.New(1 << 30)
 	t.Cleanup(stop)
 	t.Cleanup(gs.Stop)
-	up, err := newUpstream(backend, report.SizeLimit{Bytes: 1 << 20, Key: report.KeyMessageBytes}, 64<<10, budget)
+	up, err := upstream.New(backend, report.SizeLimit{Bytes: 1 << 20, Key: report.KeyMessageBytes}, 64<<10, budget)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := up.close(); err != nil {
+		if err := up.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	l := &memory.Ledger{Budget: budget}
-	call, err := openCall(ctx, up, upstreamRequest{Method: testMethod, Metadata: metadata.MD{}})
+	call, err := up.Open(ctx, cancel, upstream.Request{Method: testMethod})
 	if err != nil {
 		t.Fatal(err)
 	}
-	call.closeSend()
-	if _, ok := call.header(); !ok {
+	call.CloseSend()
+	if _, ok := call.Header(); !ok {
 		t.Fatal("there is no header")
 	}
 	var reader sync.WaitGroup

@@ -60,8 +60,3 @@ func (a *authority) server(t testing.TB, names ...string) tls.Certificate {
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 }
-
-func (a *authority) client(t testing.TB) tls.Certificate {
-	t.Helper()
-	return a.sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "client"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-}

@@ -26,19 +26,16 @@
 //     too old, idle, slow or gone.
 //   - message.go, body.go, budget.go: requests are read within the budget; a
 //     WebSocket's messages by package websocket.
-//   - upstream.go, upstream_window.go: a stream is opened at the backend, which
-//     may send large replies when the budget has room. upstream_frames.go finds
-//     the frames in a connection's bytes. upstream_silence.go asks
-//     a silent backend whether it is there, and gives it up. upstream_conns.go
-//     and upstream_places.go say on which connection, upstream_resolve.go to
-//     which addresses.
+//   - package upstream opens a stream at the backend; it has the connections
+//     (backend.go, services.go: what embedders see of it).
 //   - pump.go, ahead.go: messages are copied both ways, what is at hand
 //     together (package websocket, batch.go); then the client is told the end
 //     (status.go has every status that culvert makes itself), the upstream is
 //     released, and the Observer (observe.go) hears of it.
 //
 // What knows no calls is a package below this one, and doesn't import it: gate,
-// h2, websocket, socket, which both ask, buffer, and flood, which both count with.
+// h2, upstream and websocket; socket, which they and this package ask; buffer;
+// and flood, which h2 and websocket count with.
 //
 // # Who waits for whom
 //
@@ -51,23 +48,19 @@
 //	tunnelConn.write           Server.Close (tasks)      the tunnel is closed and sent
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
 //	clientConn.drop            Server.Close (lingering)  the client closes, is silent, or its time is over
-//	nameResolver.watch         nameResolver.Close        the upstream is closed
-//	windowConn.send            windowConn.Close          grpc-go closes the connection
-//	silenceWatch.run           windowConn.Close          the same
 //	Shutdown, goodbyes         Shutdown                  the servers have shut down, or its patience is over
-//	InProcess, the server      InProcess's stop          its listener is closed
 //	handlers of HTTP/2         h2: its connection        see h2/doc.go
+//	connections to a backend   Server.Close              see upstream/doc.go
 //
-// Timers that run a function (the registry's look, an endGuard's grace, the
-// pool's trim; a WebSocket's: websocket/doc.go) and functions of contexts are stopped, and
+// Timers that run a function (the registry's look, an endGuard's grace; a WebSocket's: websocket/doc.go) and functions of contexts are stopped, and
 // waited for if they run, by the one that set them.
 // A call costs two goroutines, one when its request is complete, and one more
 // once its upstream has sent a burst; grpc-go adds one.
 //
 // # Memory
 //
-// A mem.BufferSlice has one owner: Recv's and recv's callers free what they
-// got, Send and send take over. The budget (budget.go) counts what is held;
+// A mem.BufferSlice has one owner: Recv's callers free what they got, Send takes
+// over. The budget (budget.go) counts what is held;
 // each call's part of it is settled when the call ends. Its buffers are those
 // of package buffer.
 package bridge

@@ -14,6 +14,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -118,14 +119,14 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 		timed, stop = c.limitTime(ctx, cancel)
 	}
 	s.tellBegan(ctx, r) // now its id is certain
-	var to *upstream
+	var to *upstream.Upstream
 	if refused == nil {
 		to, refused = s.router.route(c)
 	}
-	var up *upstreamCall
+	var up *upstream.Stream
 	if refused == nil {
 		c.Metadata["x-request-id"] = []string{c.info.ID}
-		up, refused = to.open(timed, cancel, upstreamRequest{Method: c.Method, Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages})
+		up, refused = to.Open(timed, cancel, upstream.Request{Method: c.Method, Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages})
 	}
 	if refused != nil {
 		s.finish(r, down, refused, nil)

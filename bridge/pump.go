@@ -11,13 +11,14 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // pump carries one call's messages both ways and tells the client the end.
 // The caller's goroutine copies responses, a second one requests; a complete
 // request needs no second. A third reads ahead while the upstream sends in
 // bursts. It returns when all are done.
-func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *running, up *upstreamCall, down Downstream) {
+func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *running, up *upstream.Stream, down Downstream) {
 	var others sync.WaitGroup
 	if r.call.Complete {
 		if err := s.copyRequests(r, up, down); err != nil {
@@ -35,7 +36,7 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 	if f := (*report.Fault)(nil); errors.As(err, &f) && f.Mute {
 		cancel(err) // at once: Finish may take seconds with a silent peer
 	}
-	var own upstreamStatus
+	var own upstream.Status
 	if cause := context.Cause(ctx); cause != nil && err != nil && !errors.As(err, &own) {
 		err = cause // a status that came with real trailers always wins
 	}
@@ -49,7 +50,7 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 
 // copyRequests returns nil when the upstream has the end of the requests or
 // has ended the call itself, else why the call has to end.
-func (s *Server) copyRequests(r *running, up *upstreamCall, down Downstream) error {
+func (s *Server) copyRequests(r *running, up *upstream.Stream, down Downstream) error {
 	for {
 		r.receiving.Store(true)
 		m, err := down.Recv()
@@ -63,16 +64,16 @@ func (s *Server) copyRequests(r *running, up *upstreamCall, down Downstream) err
 		bytes := m.Len()
 		s.noteMessage(r, report.Request, bytes)
 		r.call.progress.passing.Store(s.registry.now())
-		err = up.send(m)
+		err = up.Send(m)
 		r.call.progress.passing.Store(0)
 		if errors.Is(err, io.EOF) {
-			return nil // recv has the status
+			return nil // Recv has the status
 		}
 		if err != nil {
 			return err
 		}
 	}
-	up.closeSend()
+	up.CloseSend()
 	if r.call.Complete {
 		return nil
 	}
@@ -89,29 +90,29 @@ func (s *Server) copyRequests(r *running, up *upstreamCall, down Downstream) err
 // else why the call ends.
 func (s *Server) copyResponses(ctx context.Context, r *running, from *replies, down Downstream) (metadata.MD, error) {
 	up := from.up
-	if header, ok := up.header(); ok {
+	if header, ok := up.Header(); ok {
 		if size := metadataBytes(header); size > r.call.headers.Bytes {
 			return nil, tooMuchMetadata("response", size, r.call.headers)
 		}
-		r.call.packReplies = r.call.takesGzip && up.compressed()
+		r.call.packReplies = r.call.takesGzip && up.Compressed()
 		header = responseMetadata(header, r.call.setCookies)
 		delete(header, "grpc-status-details-bin") // a status is in the trailers alone
 		r.obs.Header(header)
-		if !up.ended() {
+		if !up.Ended() {
 			runtime.Gosched() // what came in the header's packet is about to be known
 		}
 		r.call.progress.sends.Add(1)
-		if err := down.SendHeader(header, up.ended()); err != nil {
+		if err := down.SendHeader(header, up.Ended()); err != nil {
 			return nil, clientWriteError(ctx, err)
 		}
 	}
 	for {
 		m, more, err := from.next(ctx)
 		if errors.Is(err, io.EOF) {
-			return up.trailer(), nil
+			return up.Trailer(), nil
 		}
 		if err != nil {
-			return up.trailer(), err
+			return up.Trailer(), err
 		}
 		bytes := m.Len()
 		s.noteMessage(r, report.Response, bytes)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // A router finds the upstream of a call. There is one upstream; this is where
@@ -15,11 +16,11 @@ type router struct {
 	policy   methodPolicy
 	try      bool // the policy is only tried out
 	refusals *report.Refusals
-	only     *upstream
+	only     *upstream.Upstream
 }
 
 // route returns where the call goes, or a fault.
-func (rt *router) route(c *Call) (*upstream, error) {
+func (rt *router) route(c *Call) (*upstream.Upstream, error) {
 	if !rt.policy.allows(c.Method) {
 		key, hint := "methods.allow", "to allow it: --allow-method "+c.Method[1:]
 		if len(rt.policy.allow) == 0 {

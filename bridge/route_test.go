@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 func TestParseMethod(t *testing.T) {
@@ -149,7 +150,7 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	only := &upstream{}
+	only := &upstream.Upstream{}
 	obs := newObserver()
 	rt := &router{policy: p, only: only, refusals: report.NewRefusals(slog.New(slog.DiscardHandler), obs)}
 	if _, err := rt.route(&Call{Method: "/acme.Admin/Drop"}); reasonOf(err) != report.ReasonNoRoute || !strings.Contains(err.Error(), "/acme.Admin/Drop") {

@@ -17,6 +17,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // Config is all that a Server is told.
@@ -178,7 +179,7 @@ func New(cfg Config) (*Server, error) {
 	s.vouched = newVouchedNames(cfg.VouchedHeaders)
 	s.budget = memory.New(s.limits.BufferedBytes)
 	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
-	if s.router.only, err = newUpstream(cfg.Backend, messages, s.limits.HeaderBytes, s.budget); err != nil {
+	if s.router.only, err = upstream.New(cfg.Backend, messages, s.limits.HeaderBytes, s.budget); err != nil {
 		return nil, err
 	}
 	s.registry = newRegistry(s.limits, s.budget)
@@ -262,7 +263,7 @@ func (s *Server) Close() error {
 	s.lingering.stop()
 	_ = s.registry.wait(context.Background()) // no error without a deadline
 	s.workers.Wait()
-	s.closeUpstream.Do(func() { s.closeErr = s.router.only.close() })
+	s.closeUpstream.Do(func() { s.closeErr = s.router.only.Close() })
 	return s.closeErr
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // Causes that end a call's context.
@@ -48,7 +49,7 @@ type verdict struct {
 // judge is the one place that makes a status from an error. nil is the
 // upstream's OK; a wire's io.EOF is never an end, so it is a defect here.
 func judge(err error, callID string, detailed bool) verdict {
-	var up upstreamStatus
+	var up upstream.Status
 	var f *report.Fault
 	switch {
 	case err == nil:

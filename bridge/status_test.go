@@ -17,6 +17,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
@@ -186,13 +187,13 @@ func TestJudge(t *testing.T) {
 		code   codes.Code
 	}{
 		{"the upstream's OK", nil, report.OriginUpstream, "", codes.OK},
-		{"the upstream's status", upstreamStatus{own}, report.OriginUpstream, "", codes.ResourceExhausted},
-		{"the upstream's status, wrapped", fmt.Errorf("recv: %w", upstreamStatus{own}), report.OriginUpstream, "", codes.ResourceExhausted},
-		{"the upstream's status of no known code", upstreamStatus{status.New(codes.Code(99), "")}, report.OriginUpstream, "", codes.Code(99)},
+		{"the upstream's status", upstream.Status{Status: own}, report.OriginUpstream, "", codes.ResourceExhausted},
+		{"the upstream's status, wrapped", fmt.Errorf("recv: %w", upstream.Status{Status: own}), report.OriginUpstream, "", codes.ResourceExhausted},
+		{"the upstream's status of no known code", upstream.Status{Status: status.New(codes.Code(99), "")}, report.OriginUpstream, "", codes.Code(99)},
 		{"a fault", report.New(report.ReasonNoRoute, ""), report.OriginCulvert, report.ReasonNoRoute, codes.Unimplemented},
 		{"a fault, wrapped", fmt.Errorf("recv: %w", report.New(report.ReasonNoRoute, "")), report.OriginCulvert, report.ReasonNoRoute, codes.Unimplemented},
 		{"a fault because of the end of a file", report.New(report.ReasonUpstreamReset, "").Because(io.EOF), report.OriginCulvert, report.ReasonUpstreamReset, codes.Unavailable},
-		{"a fault because of a status", report.New(report.ReasonUpstreamReset, "").Because(upstreamStatus{own}), report.OriginCulvert, report.ReasonUpstreamReset, codes.Unavailable},
+		{"a fault because of a status", report.New(report.ReasonUpstreamReset, "").Because(upstream.Status{Status: own}), report.OriginCulvert, report.ReasonUpstreamReset, codes.Unavailable},
 		{"the deadline", errDeadline, report.OriginCulvert, report.ReasonDeadlineExceeded, codes.DeadlineExceeded},
 		{"a context's deadline", context.DeadlineExceeded, report.OriginCulvert, report.ReasonDeadlineExceeded, codes.DeadlineExceeded},
 		{"the client's going", errGone, report.OriginClient, report.ReasonClientGone, codes.Canceled},
@@ -210,7 +211,7 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: got %v of %q for %q, want %v of %q for %q", c.name, v.status.Code(), v.origin, v.reason, c.code, c.origin, c.reason)
 		}
 	}
-	if v := judge(upstreamStatus{own}, "id", false); v.status != own {
+	if v := judge(upstream.Status{Status: own}, "id", false); v.status != own {
 		t.Errorf("the upstream's status became %v", v.status)
 	}
 	if v := judge(io.EOF, "id", false); !strings.Contains(v.cause, "BUG:") || strings.Contains(v.status.Message(), "BUG:") {

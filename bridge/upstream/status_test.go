@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"bytes"
@@ -152,22 +152,22 @@ type ending struct {
 
 // callUpstream makes one call as the pump does: a message and the half-close,
 // then everything that comes.
-func callUpstream(ctx context.Context, t testing.TB, u *upstream, md metadata.MD) (e ending) {
+func callUpstream(ctx context.Context, t testing.TB, u *Upstream, md metadata.MD) (e ending) {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errFinished)
-	up, err := openCall(ctx, u, upstreamRequest{Method: testMethod, Metadata: md})
+	up, err := openCall(ctx, u, Request{Method: testMethod, Metadata: md})
 	if err != nil {
-		e.verdict = judge(err, "id", false)
+		e.verdict = judge(err)
 		return e
 	}
-	if err := up.send(mem.BufferSlice{mem.SliceBuffer("hello")}); err != nil && !errors.Is(err, io.EOF) {
+	if err := up.Send(mem.BufferSlice{mem.SliceBuffer("hello")}); err != nil && !errors.Is(err, io.EOF) {
 		t.Errorf("send: %v", err)
 	}
-	up.closeSend()
-	e.header, e.hasHead = up.header()
+	up.CloseSend()
+	e.header, e.hasHead = up.Header()
 	for {
-		m, err := up.recv()
+		m, err := up.Recv()
 		if err == nil {
 			e.messages = append(e.messages, m.Materialize())
 			m.Free()
@@ -176,7 +176,7 @@ func callUpstream(ctx context.Context, t testing.TB, u *upstream, md metadata.MD
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
-		e.verdict, e.trailer = judge(err, "id", false), up.trailer()
+		e.verdict, e.trailer = judge(err), up.Trailer()
 		return e
 	}
 }
@@ -186,15 +186,15 @@ var testMessages = report.SizeLimit{Bytes: 64 << 10, Key: report.KeyMessageBytes
 
 const testHeaderBytes = 8 << 10
 
-func upstreamTo(t testing.TB, b Backend) *upstream {
+func upstreamTo(t testing.TB, b Backend) *Upstream {
 	t.Helper()
 	budget := memory.New(1 << 30)
-	u, err := newUpstream(b, testMessages, testHeaderBytes, budget)
+	u, err := New(b, testMessages, testHeaderBytes, budget)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := u.close(); err != nil {
+		if err := u.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
 		wantUsed(t, budget, 0)
@@ -527,15 +527,15 @@ func TestRequestMetadataThatTheBackendRefuses(t *testing.T) {
 func TestEndOfTheCallsOwn(t *testing.T) {
 	silent := startFrames(t, func(*frameConn, uint32) {})
 	u := upstreamTo(t, Backend{Target: silent.address})
-	for _, cause := range []*report.Fault{errGone, errDraining, report.New(report.ReasonSlowConsumer, "slow")} {
+	for _, cause := range []*report.Fault{report.New(report.ReasonClientGone, "gone"), report.New(report.ReasonDraining, "draining"), report.New(report.ReasonSlowConsumer, "slow")} {
 		ctx, cancel := context.WithCancelCause(within(t, patience))
-		up, err := openCall(ctx, u, upstreamRequest{Method: testMethod})
+		up, err := openCall(ctx, u, Request{Method: testMethod})
 		if err != nil {
 			t.Fatal(err)
 		}
 		cancel(cause)
-		_, err = up.recv()
-		if v := judge(err, "id", false); v.reason != cause.Reason {
+		_, err = up.Recv()
+		if v := judge(err); v.reason != cause.Reason {
 			t.Errorf("got %v of %s, want %s", v.status, v.reason, cause.Reason)
 		}
 	}
@@ -547,7 +547,7 @@ func TestEndOfTheCallsOwn(t *testing.T) {
 }
 
 // openCall opens a call whose waiting cancels what is derived from ctx.
-func openCall(ctx context.Context, u *upstream, r upstreamRequest) (*upstreamCall, error) {
+func openCall(ctx context.Context, u *Upstream, r Request) (*Stream, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
-	return u.open(ctx, giveUp, r)
+	return u.Open(ctx, giveUp, r)
 }

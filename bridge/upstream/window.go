@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"cmp"
@@ -170,7 +170,7 @@ func (c *windowConn) Write(p []byte) (int, error) {
 // sending says whether a frame may go out.
 func (c *windowConn) sending(f h2Frame) bool {
 	switch {
-	case f.kind == http2.FrameWindowUpdate && f.stream != 0 && f.increment > upstreamStreamWindow:
+	case f.kind == http2.FrameWindowUpdate && f.stream != 0 && f.increment > streamWindow:
 		return c.askRoom(f)
 	case f.kind == http2.FrameHeaders:
 		c.mu.Lock()
@@ -194,7 +194,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 
 // askRoom reserves what a message needs, and returns whether it has it.
 func (c *windowConn) askRoom(f h2Frame) bool {
-	g := &grant{left: int64(f.increment) - upstreamStreamWindow, update: f.append(make([]byte, 0, windowUpdateBytes))}
+	g := &grant{left: int64(f.increment) - streamWindow, update: f.append(make([]byte, 0, windowUpdateBytes))}
 
 	c.mu.Lock()
 	if _, open := c.streams[f.stream]; !open { // grpc-go asks for a stream that it has reset

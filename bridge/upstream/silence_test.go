@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"bytes"
@@ -219,7 +219,7 @@ func TestSilentBackendEndsItsCalls(t *testing.T) {
 			u := upstreamTo(t, b)
 			start := time.Now()
 			e := callUpstream(t.Context(), t, u, nil)
-			if got, want := time.Since(start), silencePatience+upstreamPingTimeout; got != want || e.reason != report.ReasonUpstreamSilent || e.status.Code() != codes.Unavailable {
+			if got, want := time.Since(start), silencePatience+pingTimeout; got != want || e.reason != report.ReasonUpstreamSilent || e.status.Code() != codes.Unavailable {
 				t.Errorf("with keep-alive %v the call ended after %v with %v (%s), want %s after %v", keepalive, got, e.status, e.cause, report.ReasonUpstreamSilent, want)
 			}
 			if e := callUpstream(t.Context(), t, u, nil); e.status.Code() != codes.OK {
@@ -272,14 +272,14 @@ func testStockServer(t *testing.T, hours, every time.Duration, answer int) {
 		return &pingCounter{Conn: conn, pings: &pings}, err
 	}
 	u := upstreamTo(t, b)
-	call, err := openCall(t.Context(), u, upstreamRequest{Method: testMethod})
+	call, err := openCall(t.Context(), u, Request{Method: testMethod})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var receiving sync.WaitGroup
 	receiving.Go(func() {
 		for {
-			m, err := call.recv()
+			m, err := call.Recv()
 			if errors.Is(err, io.EOF) {
 				return
 			}
@@ -293,12 +293,12 @@ func testStockServer(t *testing.T, hours, every time.Duration, answer int) {
 	elapse(time.Second) // past the handshake's last frames, which are heard, too
 	sent := 0
 	for start := time.Now(); time.Since(start) < hours; elapse(every) {
-		if err := call.send(mem.BufferSlice{mem.SliceBuffer("hello")}); err != nil {
+		if err := call.Send(mem.BufferSlice{mem.SliceBuffer("hello")}); err != nil {
 			t.Fatalf("after %v: %v", time.Since(start), err)
 		}
 		sent++
 	}
-	call.closeSend()
+	call.CloseSend()
 	receiving.Wait()
 	if dialled.Load() != 1 {
 		t.Errorf("%d connections, want one that lasts", dialled.Load())
@@ -388,7 +388,7 @@ func wholeFrames(b []byte) bool {
 	var s h2Frames
 	small := true
 	out := s.scan(bytes.Clone(b), func(f h2Frame) bool {
-		small = small && f.increment <= upstreamStreamWindow && f.kind != http2.FramePing
+		small = small && f.increment <= streamWindow && f.kind != http2.FramePing
 		return true
 	})
 	return small && s.skip == 0 && len(s.carry) == 0 && !s.block && len(bytes.Join(out, nil)) == len(b)

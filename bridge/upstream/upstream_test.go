@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"bufio"
@@ -54,7 +54,7 @@ func TestBackendThatIsDown(t *testing.T) {
 	for range 3 {
 		wantUnreachable(t, callUpstream(within(t, patience), t, u, nil))
 	}
-	if took := time.Since(start); took > upstreamPatience {
+	if took := time.Since(start); took > connectPatience {
 		t.Errorf("three calls to a port that refuses took %v", took)
 	}
 }
@@ -72,8 +72,8 @@ func TestBackendThatSaysNothing(t *testing.T) {
 		u := upstreamTo(t, inBubble(ln))
 		start := time.Now()
 		wantUnreachable(t, callUpstream(t.Context(), t, u, nil))
-		if got := time.Since(start); got != upstreamPatience {
-			t.Errorf("gave up after %v, want %v", got, upstreamPatience)
+		if got := time.Since(start); got != connectPatience {
+			t.Errorf("gave up after %v, want %v", got, connectPatience)
 		}
 		_ = ln.Close()
 	})
@@ -101,7 +101,7 @@ func TestBackendAtItsStreamCap(t *testing.T) {
 			t.Fatalf("the first call: %v", e.status)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		if _, err := openCall(ctx, u, upstreamRequest{Method: testMethod, Metadata: metadata.Pairs("hold", "1")}); err != nil {
+		if _, err := openCall(ctx, u, Request{Method: testMethod, Metadata: metadata.Pairs("hold", "1")}); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
@@ -109,8 +109,8 @@ func TestBackendAtItsStreamCap(t *testing.T) {
 		if e.status.Code() != codes.Unavailable || e.reason != report.ReasonOverloaded || errorInfo(t, e.status).GetMetadata()["sent"] != "no" {
 			t.Errorf("got %v for %s, want UNAVAILABLE for %s, not sent", e.status, e.reason, report.ReasonOverloaded)
 		}
-		if got := time.Since(start); got != upstreamPatience {
-			t.Errorf("gave up after %v, want %v", got, upstreamPatience)
+		if got := time.Since(start); got != connectPatience {
+			t.Errorf("gave up after %v, want %v", got, connectPatience)
 		}
 		cancel()
 		if e := callUpstream(t.Context(), t, u, nil); e.status.Code() != codes.OK {
@@ -138,7 +138,7 @@ func TestCallThatWaitsEndsWithItsDeadline(t *testing.T) {
 // lateContext is one whose deadline has passed and whose timer has not fired yet.
 type lateContext struct{ context.Context }
 
-func (lateContext) Deadline() (time.Time, bool) { return longAgo, true }
+func (lateContext) Deadline() (time.Time, bool) { return time.Unix(1, 0), true }
 
 // TestDeadlineThatPassesAtTheStart: grpc-go looks at the clock, and a call that
 // it doesn't even begin is late, and no defect.
@@ -272,11 +272,11 @@ func TestWhatTheBackendSees(t *testing.T) {
 	} {
 		u := upstreamTo(t, Backend{Target: address, Authority: c.authority})
 		ctx, cancel := context.WithCancel(within(t, patience))
-		up, err := openCall(ctx, u, upstreamRequest{Method: testMethod, Subtype: c.subtype, Metadata: metadata.Pairs("x-b-bin", "\x00\xff", "x-a", "1", "x-a", "2")})
+		up, err := openCall(ctx, u, Request{Method: testMethod, Subtype: c.subtype, Metadata: metadata.Pairs("x-b-bin", "\x00\xff", "x-a", "1", "x-a", "2")})
 		if err != nil {
 			t.Fatal(err)
 		}
-		up.closeSend()
+		up.CloseSend()
 		md := await(t, "the call at the backend", seen)
 		if got := md["content-type"][0]; got != c.contentType {
 			t.Errorf("%q: content-type %q, want %q", c.subtype, got, c.contentType)
@@ -314,12 +314,12 @@ func TestHeaderIsNeverLost(t *testing.T) {
 			known := &callFacts{header: make(chan struct{})}
 			ctx, cancel := context.WithCancel(context.WithValue(t.Context(), factsKey{}, known))
 			defer cancel()
-			up := &upstreamCall{stream: headerStream{md: metadata.Pairs("content-type", "application/grpc")}, facts: known, ctx: ctx}
-			if _, ok := up.header(); !ok {
+			up := &Stream{stream: headerStream{md: metadata.Pairs("content-type", "application/grpc")}, facts: known, ctx: ctx}
+			if _, ok := up.Header(); !ok {
 				t.Error("a header that is there is lost")
 			}
 			compressed := make(chan bool, 1)
-			go func() { compressed <- up.compressed() }()
+			go func() { compressed <- up.Compressed() }()
 			synctest.Wait()
 			if len(compressed) != 0 {
 				t.Error("the coding is judged before it is known")
@@ -331,16 +331,16 @@ func TestHeaderIsNeverLost(t *testing.T) {
 			facts{}.HandleRPC(ctx, &stats.InHeader{Compression: c.coding}) // a peer that sends two
 		})
 	}
-	none := &upstreamCall{stream: headerStream{}, facts: &callFacts{header: make(chan struct{})}}
-	if _, ok := none.header(); ok {
+	none := &Stream{stream: headerStream{}, facts: &callFacts{header: make(chan struct{})}}
+	if _, ok := none.Header(); ok {
 		t.Error("a trailers-only answer has a header")
 	}
 }
 
 func TestBackendWithoutAnAddress(t *testing.T) {
-	if u, err := newUpstream(Backend{}, testMessages, testHeaderBytes, memory.New(1<<30)); err == nil {
+	if u, err := New(Backend{}, testMessages, testHeaderBytes, memory.New(1<<30)); err == nil {
 		t.Error("no error")
-		_ = u.close() // it should not be there
+		_ = u.Close() // it should not be there
 	}
 }
 

@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 func TestServicesOfABackendWithoutReflection(t *testing.T) {
 	address := startBackend(t, func(grpc.ServerStream) error { return status.Error(codes.Unimplemented, "unknown service") })
 	u := upstreamTo(t, Backend{Target: address})
-	if got, err := u.services(within(t, patience)); !errors.Is(err, ErrNoReflection) || got != nil {
+	if got, err := u.Services(within(t, patience)); !errors.Is(err, ErrNoReflection) || got != nil {
 		t.Errorf("got %q, %v; want %v", got, err, ErrNoReflection)
 	}
 }
@@ -37,7 +37,7 @@ func TestServicesOfABackendThatFails(t *testing.T) {
 	} {
 		address := startBackend(t, handle)
 		u := upstreamTo(t, Backend{Target: address})
-		if got, err := u.services(within(t, patience)); err == nil || errors.Is(err, ErrNoReflection) || got != nil || !strings.HasPrefix(err.Error(), "server reflection: ") {
+		if got, err := u.Services(within(t, patience)); err == nil || errors.Is(err, ErrNoReflection) || got != nil || !strings.HasPrefix(err.Error(), "server reflection: ") {
 			t.Errorf("%s: got %q, %v; want an error of server reflection", name, got, err)
 		}
 	}
@@ -64,7 +64,7 @@ func TestServicesWaitsForTheBackend(t *testing.T) {
 	var names []string
 	var err error
 	var asking sync.WaitGroup
-	asking.Go(func() { names, err = u.services(within(t, patience)) })
+	asking.Go(func() { names, err = u.Services(within(t, patience)) })
 	for range 3 {
 		await(t, "an attempt to connect", tried)
 	}
@@ -79,7 +79,7 @@ func TestServicesWaitsForTheBackend(t *testing.T) {
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got, err := gone.services(ctx); err == nil {
+	if got, err := gone.Services(ctx); err == nil {
 		t.Errorf("got %q of a backend that isn't there", got)
 	}
 }

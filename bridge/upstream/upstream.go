@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"context"
@@ -79,25 +79,25 @@ type Backend struct {
 // to 16 MiB, and one slow reader then holds as much; the connection's costs no
 // memory, since its credit returns on arrival.
 const (
-	upstreamStreamWindow = memory.UnaskedBytes
-	upstreamConnWindow   = 16 << 20
+	streamWindow = memory.UnaskedBytes
+	connWindow   = 16 << 20
 )
 
 const (
-	upstreamPatience    = 5 * time.Second  // how long a call waits for a connection to the backend
-	upstreamPingTimeout = 10 * time.Second // for the backend to answer a ping
+	connectPatience = 5 * time.Second  // how long a call waits for a connection to the backend
+	pingTimeout     = 10 * time.Second // for the backend to answer a ping
 )
 
-// An upstream is a backend and the connections to it.
-type upstream struct {
+// An Upstream is a backend and the connections to it.
+type Upstream struct {
 	cc    *grpc.ClientConn
 	limit report.SizeLimit // of a message
 }
 
-// newUpstream begins to connect to the backend. messages limits what one message
+// New begins to connect to the backend. messages limits what one message
 // of an answer may have; headerBytes is the limit of a block of metadata, which
 // the caller has to check.
-func newUpstream(b Backend, messages report.SizeLimit, headerBytes int, budget *memory.Budget) (*upstream, error) {
+func New(b Backend, messages report.SizeLimit, headerBytes int, budget *memory.Budget) (*Upstream, error) {
 	if b.Target == "" {
 		return nil, errors.New("no backend address")
 	}
@@ -117,16 +117,16 @@ func newUpstream(b Backend, messages report.SizeLimit, headerBytes int, budget *
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(b.pool().serviceConfig()),
 		grpc.WithResolvers(nameBuilder{b.resolveInterval()}),
-		grpc.WithStaticStreamWindowSize(upstreamStreamWindow),
-		grpc.WithStaticConnWindowSize(upstreamConnWindow),
-		grpc.WithMaxHeaderListSize(looseBackendHeaderBytes(headerBytes)),
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(connWindow),
+		grpc.WithMaxHeaderListSize(looseHeaderBytes(headerBytes)),
 		grpc.WithStatsHandler(facts{}),
 		grpc.WithIdleTimeout(0),
 		experimental.WithBufferPool(budget.Pool),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			// A backend that comes back is used within a second or so.
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: upstreamPatience,
+			MinConnectTimeout: connectPatience,
 		}),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(rawCodec{}),
@@ -141,37 +141,38 @@ func newUpstream(b Backend, messages report.SizeLimit, headerBytes int, budget *
 		opts = append(opts, grpc.WithAuthority(b.Authority))
 	}
 	if b.Keepalive > 0 {
-		opts = append(opts, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: b.Keepalive, Timeout: upstreamPingTimeout}))
+		opts = append(opts, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: b.Keepalive, Timeout: pingTimeout}))
 	}
 	cc, err := grpc.NewClient(target, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	cc.Connect()
-	return &upstream{cc: cc, limit: messages}, nil
+	return &Upstream{cc: cc, limit: messages}, nil
 }
 
-// looseBackendHeaderBytes is the limit of a block of metadata that grpc-go is
+// looseHeaderBytes is the limit of a block of metadata that grpc-go is
 // told. grpc-go ends the whole connection, and every call on it, for a block that
 // is much larger. The limit proper costs only the call.
-func looseBackendHeaderBytes(limit int) uint32 { return uint32(min(4*limit, math.MaxInt32)) }
+func looseHeaderBytes(limit int) uint32 { return uint32(min(4*limit, math.MaxInt32)) }
 
-func (u *upstream) close() error { return u.cc.Close() }
+// Close ends the streams and closes the connections.
+func (u *Upstream) Close() error { return u.cc.Close() }
 
-// An upstreamCall is one stream to a backend. As with any grpc.ClientStream,
+// A Stream is one call to a backend. As with any grpc.ClientStream,
 // one goroutine may send while another receives.
-type upstreamCall struct {
+type Stream struct {
 	stream grpc.ClientStream
 	facts  *callFacts
 	limit  report.SizeLimit // of a message
 	ctx    context.Context  // the call's: it ends with the stream
 
-	in, out mem.BufferSlice // recv's and send's own: grpc-go is given their addresses, so that none is allocated a message
+	in, out mem.BufferSlice // Recv's and Send's own: grpc-go is given their addresses, so that none is allocated a message
 }
 
-// An upstreamRequest is what the backend is told of a call before the first
+// A Request is what the backend is told of a call before the first
 // message.
-type upstreamRequest struct {
+type Request struct {
 	Method   string // as in the path: "/package.Service/Method"
 	Metadata metadata.MD
 	Subtype  string // of the content-type; empty: it is plain application/grpc
@@ -182,12 +183,12 @@ type upstreamRequest struct {
 	Messages report.SizeLimit
 }
 
-// open starts the call at the backend. It waits for a connection, but never for
+// Open starts the call at the backend. It waits for a connection, but never for
 // long: then it ends the call with giveUp, which cancels ctx. Waiting for a
 // place on a connection is the pool's, with its own bound. The end of ctx
 // releases the stream.
-func (u *upstream) open(ctx context.Context, giveUp context.CancelCauseFunc, r upstreamRequest) (*upstreamCall, error) {
-	patience := time.AfterFunc(upstreamPatience, func() { giveUp(errPatience) })
+func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r Request) (*Stream, error) {
+	patience := time.AfterFunc(connectPatience, func() { giveUp(errPatience) })
 	known := &callFacts{header: make(chan struct{}), patience: patience}
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
 	opts := make([]grpc.CallOption, 0, 3)
@@ -205,7 +206,7 @@ func (u *upstream) open(ctx context.Context, giveUp context.CancelCauseFunc, r u
 	stream, err := u.cc.NewStream(streamCtx, bidi, r.Method, opts...)
 	inTime := patience.Stop()
 	if inTime && err == nil {
-		return &upstreamCall{stream: stream, facts: known, limit: limit, ctx: ctx}, nil
+		return &Stream{stream: stream, facts: known, limit: limit, ctx: ctx}, nil
 	}
 	if f := known.refusal.Load(); f != nil {
 		return nil, f
@@ -228,18 +229,18 @@ var (
 	errPatience = errors.New("waited long enough for a stream")
 )
 
-// header waits for the upstream's header. It returns false when there is
+// Header waits for the upstream's header. It returns false when there is
 // none: the answer is trailers-only, or the call failed. A header always has
 // a content-type, so it is never empty.
-func (s *upstreamCall) header() (metadata.MD, bool) {
+func (s *Stream) Header() (metadata.MD, bool) {
 	md, err := s.stream.Header()
 	return md, err == nil && len(md) > 0
 }
 
-// compressed says, once there is a header, whether the upstream names a
+// Compressed says, once there is a header, whether the upstream names a
 // coding for its messages. grpc-go hands out a header a moment before it
 // tells the rest of it, hence the wait.
-func (s *upstreamCall) compressed() bool {
+func (s *Stream) Compressed() bool {
 	select {
 	case <-s.facts.header:
 		return s.facts.compressed
@@ -248,14 +249,14 @@ func (s *upstreamCall) compressed() bool {
 	}
 }
 
-// ended says, once there is a header, that the upstream's end has arrived and
+// Ended says, once there is a header, that the upstream's end has arrived and
 // nothing that is left to receive takes any wait. (A compressed message waits
 // for room to expand in.)
-func (s *upstreamCall) ended() bool { return s.facts.trailer.Load() && !s.compressed() }
+func (s *Stream) Ended() bool { return s.facts.trailer.Load() && !s.Compressed() }
 
-// recv returns one message, which the caller frees. At the end it returns
-// io.EOF for the upstream's OK, an upstreamStatus, or a fault.
-func (s *upstreamCall) recv() (mem.BufferSlice, error) {
+// Recv returns one message, which the caller frees. At the end it returns
+// io.EOF for the upstream's OK, a Status, or a fault.
+func (s *Stream) Recv() (mem.BufferSlice, error) {
 	err := s.stream.RecvMsg(&s.in)
 	m := s.in
 	s.in = nil
@@ -265,9 +266,9 @@ func (s *upstreamCall) recv() (mem.BufferSlice, error) {
 	return nil, s.facts.classify(s.ctx, err, s.limit)
 }
 
-// send takes the message over. io.EOF says that the upstream ended the call
-// and that recv has the status.
-func (s *upstreamCall) send(m mem.BufferSlice) error {
+// Send takes the message over. io.EOF says that the upstream ended the call
+// and that Recv has the status.
+func (s *Stream) Send(m mem.BufferSlice) error {
 	s.out = m
 	err := s.stream.SendMsg(&s.out)
 	s.out = nil
@@ -277,13 +278,13 @@ func (s *upstreamCall) send(m mem.BufferSlice) error {
 	return s.facts.classify(s.ctx, err, s.limit)
 }
 
-// closeSend passes the client's half-close on.
-func (s *upstreamCall) closeSend() {
-	_ = s.stream.CloseSend() // always nil; the status comes from recv
+// CloseSend passes the client's half-close on.
+func (s *Stream) CloseSend() {
+	_ = s.stream.CloseSend() // always nil; the status comes from Recv
 }
 
-// trailer is valid after recv returned an error.
-func (s *upstreamCall) trailer() metadata.MD { return s.stream.Trailer() }
+// Trailer is valid after Recv returned an error.
+func (s *Stream) Trailer() metadata.MD { return s.stream.Trailer() }
 
 // rawCodec hands messages through as the bytes they are.
 type rawCodec struct{}
@@ -320,7 +321,7 @@ func (k *callFacts) suspendPatience() (resume func()) {
 	if k == nil || k.patience == nil || !k.patience.Stop() {
 		return func() {}
 	}
-	return func() { k.patience.Reset(upstreamPatience) }
+	return func() { k.patience.Reset(connectPatience) }
 }
 
 type factsKey struct{}

@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"context"
@@ -66,10 +66,10 @@ var localStatuses = []localStatus{
 	{text: "the connection is draining", code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: saysDraining, keep: true},
 }
 
-// An upstreamStatus is a status that really came in the upstream's trailers.
-type upstreamStatus struct{ *status.Status }
+// A Status is a status that really came in the upstream's trailers.
+type Status struct{ *status.Status }
 
-func (u upstreamStatus) Error() string { return "upstream: " + u.Message() }
+func (u Status) Error() string { return "upstream: " + u.Message() }
 
 // classify makes of an error that grpc-go returned what it is: the upstream's
 // own status, or a fault.
@@ -87,7 +87,7 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 	local, known := k.findLocal(st, limit.Bytes)
 	switch {
 	case k.trailer.Load() && !known && !ended(ctx, st):
-		return upstreamStatus{st}
+		return Status{st}
 	case ctx.Err() != nil && (st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded):
 		return context.Cause(ctx)
 	case st.Code() == codes.DeadlineExceeded:

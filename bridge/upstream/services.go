@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"context"
@@ -15,9 +15,9 @@ import (
 // ErrNoReflection says that the backend doesn't offer gRPC server reflection.
 var ErrNoReflection = errors.New("the backend has no server reflection")
 
-// services asks the backend for the names of its services, by server reflection.
+// Services asks the backend for the names of its services, by server reflection.
 // It waits for a backend that isn't there yet until the context ends.
-func (u *upstream) services(ctx context.Context) ([]string, error) {
+func (u *Upstream) Services(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream
 	stream, err := reflectionpb.NewServerReflectionClient(u.cc).ServerReflectionInfo(ctx, grpc.ForceCodecV2(protoCodec()), grpc.WaitForReady(true))

@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"errors"
@@ -135,7 +135,7 @@ func (s *silence) look(now time.Time, acked uint64, unread bool) silenceStep {
 // wait gives the backend the whole time to answer.
 func (s *silence) wait(now time.Time, acked uint64) {
 	s.acked = acked
-	s.answerBy = now.Add(upstreamPingTimeout)
+	s.answerBy = now.Add(pingTimeout)
 	s.lookAgain(now)
 }
 

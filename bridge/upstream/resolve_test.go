@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"context"
@@ -144,7 +144,7 @@ func startNamed(t *testing.T, address, port string, opts ...grpc.ServerOption) *
 	return b
 }
 
-func wantOK(t *testing.T, u *upstream) {
+func wantOK(t *testing.T, u *Upstream) {
 	t.Helper()
 	if e := callUpstream(within(t, patience), t, u, nil); e.status.Code() != codes.OK {
 		t.Fatalf("%v (%s)", e.status, e.cause)
@@ -188,7 +188,7 @@ func TestAddressesThatMove(t *testing.T) {
 }
 
 // wantUnreachableSoon waits until calls fail.
-func wantUnreachableSoon(t *testing.T, u *upstream) {
+func wantUnreachableSoon(t *testing.T, u *Upstream) {
 	t.Helper()
 	for ctx := within(t, patience); ; {
 		e := callUpstream(ctx, t, u, nil)
@@ -262,13 +262,13 @@ func TestCloseDuringALookup(t *testing.T) {
 	names := startNameServer(t)
 	names.fail(dnsmessage.RCodeSuccess, true)
 	asked := names.question()
-	u, err := newUpstream(Backend{Target: names.target("443")}, testMessages, testHeaderBytes, memory.New(1<<30))
+	u, err := New(Backend{Target: names.target("443")}, testMessages, testHeaderBytes, memory.New(1<<30))
 	if err != nil {
 		t.Fatal(err)
 	}
 	<-asked
 	began := time.Now()
-	if err := u.close(); err != nil {
+	if err := u.Close(); err != nil {
 		t.Error(err)
 	}
 	if took := time.Since(began); took > 2*time.Second {
@@ -310,7 +310,7 @@ func TestFurtherConnectionIsMadeElsewhere(t *testing.T) {
 	ctx, cancel := context.WithCancel(within(t, patience))
 	defer cancel()
 	for i := range 3 {
-		if _, err := openCall(ctx, u, upstreamRequest{Method: testMethod}); err != nil {
+		if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
 			t.Fatalf("call %d: %v", i, err)
 		}
 	}
@@ -352,14 +352,14 @@ func TestPlacesOnSeveralAddresses(t *testing.T) {
 	ctx, cancel := context.WithCancel(within(t, patience))
 	defer cancel()
 	for opened, refused := 0, 0; opened < 8; {
-		call, err := openCall(ctx, u, upstreamRequest{Method: testMethod})
+		call, err := openCall(ctx, u, Request{Method: testMethod})
 		if err != nil { // only one address is connected yet, and full
 			if refused++; refused > 100_000 {
 				t.Fatalf("%d calls have a place, then %v", opened, err)
 			}
 			continue
 		}
-		if _, ok := call.header(); !ok {
+		if _, ok := call.Header(); !ok {
 			t.Fatal("no header")
 		}
 		opened++
@@ -516,10 +516,10 @@ func TestTargetsThatAreAddresses(t *testing.T) {
 		wantOK(t, upstreamTo(t, Backend{Target: target}))
 	}
 	for _, target := range []string{"dns:///", "dns:///host:", "dns://[::1/host:1"} {
-		if u, err := newUpstream(Backend{Target: target}, testMessages, testHeaderBytes, memory.New(1<<30)); err == nil {
+		if u, err := New(Backend{Target: target}, testMessages, testHeaderBytes, memory.New(1<<30)); err == nil {
 			e := callUpstream(within(t, patience), t, u, nil)
 			wantUnreachable(t, e)
-			_ = u.close() // it never had a connection
+			_ = u.Close() // it never had a connection
 		}
 	}
 }

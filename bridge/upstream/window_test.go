@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"bytes"
@@ -48,11 +48,11 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	const size, calls = 4 << 20, 32
 	const budget = 16 << 20
 	b := memory.New(budget)
-	up, err := newUpstream(serveLarge(t, size), largeMessages, testHeaderBytes, b)
+	up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer up.close()
+	defer up.Close()
 
 	var most int64
 	var mu sync.Mutex
@@ -62,13 +62,13 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			call, err := openCall(ctx, up, upstreamRequest{Method: "/test.Large/Get"})
+			call, err := openCall(ctx, up, Request{Method: "/test.Large/Get"})
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			call.closeSend()
-			m, err := call.recv()
+			call.CloseSend()
+			m, err := call.Recv()
 			if err != nil {
 				t.Error(err)
 				return
@@ -85,7 +85,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 			m.Free()
 			l.Settle()
 			<-turn
-			if _, err := call.recv(); !errors.Is(err, io.EOF) {
+			if _, err := call.Recv(); !errors.Is(err, io.EOF) {
 				t.Errorf("the end is %v, want io.EOF", err)
 			}
 		})
@@ -95,7 +95,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	if most > budget+size || most < size {
 		t.Errorf("at most %d bytes were held, want up to the budget of %d", most, budget)
 	}
-	if err := up.close(); err != nil {
+	if err := up.Close(); err != nil {
 		t.Error(err)
 	}
 	if used := b.Used(); used != 0 {
@@ -107,21 +107,21 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 // calls that wait for it.
 func TestCancelledLargeRepliesGiveTheirRoomBack(t *testing.T) {
 	b := memory.New(4 << 20)
-	up, err := newUpstream(serveLarge(t, 2<<20), largeMessages, testHeaderBytes, b)
+	up, err := New(serveLarge(t, 2<<20), largeMessages, testHeaderBytes, b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer up.close()
+	defer up.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	for range 8 {
-		call, err := openCall(ctx, up, upstreamRequest{Method: "/test.Large/Get"})
+		call, err := openCall(ctx, up, Request{Method: "/test.Large/Get"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		call.closeSend()
+		call.CloseSend()
 		all.Go(func() {
-			if m, err := call.recv(); err == nil {
+			if m, err := call.Recv(); err == nil {
 				m.Free()
 			}
 		})
@@ -244,27 +244,27 @@ func testUpdateBetweenFrames(t *testing.T, letOut func(c *windowConn, b *memory.
 // TestReplyJustOverTheWindowComes holds that a reply of which the most comes
 // in the fixed window isn't forgotten while it waits for room.
 func TestReplyJustOverTheWindowComes(t *testing.T) {
-	for _, size := range []int{upstreamStreamWindow + 1, 300_000, 2*upstreamStreamWindow - 1, 1 << 20} {
+	for _, size := range []int{streamWindow + 1, 300_000, 2*streamWindow - 1, 1 << 20} {
 		b := memory.New(8 << 20)
 		full, atOnce := b.Ask(memory.Reply, 3<<20, func() {}) // all that replies may fill
 		if !atOnce {
 			t.Fatal("the budget isn't empty at the beginning")
 		}
-		up, err := newUpstream(serveLarge(t, size), largeMessages, testHeaderBytes, b)
+		up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, b)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		call, err := openCall(ctx, up, upstreamRequest{Method: "/test.Large/Get"})
+		call, err := openCall(ctx, up, Request{Method: "/test.Large/Get"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		call.closeSend()
+		call.CloseSend()
 		var reply mem.BufferSlice
 		var recvErr error
 		var receiving sync.WaitGroup
-		receiving.Go(func() { reply, recvErr = call.recv() })
-		if size > 2*upstreamStreamWindow && !eventually(t, b.Pressed) {
+		receiving.Go(func() { reply, recvErr = call.Recv() })
+		if size > 2*streamWindow && !eventually(t, b.Pressed) {
 			t.Errorf("a reply of %d bytes doesn't wait", size)
 		}
 		b.Drop(full)
@@ -274,6 +274,6 @@ func TestReplyJustOverTheWindowComes(t *testing.T) {
 		}
 		reply.Free()
 		cancel()
-		_ = up.close()
+		_ = up.Close()
 	}
 }

@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"context"
@@ -143,11 +143,11 @@ func (b *countedBackend) up() {
 }
 
 // holding opens n calls one after the other. end ends one of them.
-func holding(t *testing.T, u *upstream, n int) (ends []func()) {
+func holding(t *testing.T, u *Upstream, n int) (ends []func()) {
 	t.Helper()
 	for i := range n {
 		ctx, cancel := context.WithCancel(t.Context())
-		if _, err := openCall(ctx, u, upstreamRequest{Method: testMethod}); err != nil {
+		if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
 			t.Fatalf("call %d: %v", i, err)
 		}
 		ends = append(ends, cancel)
@@ -244,7 +244,7 @@ func TestQueueOfCalls(t *testing.T) {
 			go func() {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel() // gives the place to the next
-				if _, err := openCall(ctx, u, upstreamRequest{Method: testMethod}); err != nil {
+				if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
 					t.Errorf("call %d: %v", i, err)
 				}
 				opened <- i
@@ -296,12 +296,12 @@ func TestQueueOutlastsTheWaitForAConnection(t *testing.T) {
 		b.MaxConnections, b.QueueTimeout = 1, time.Minute
 		u := upstreamTo(t, b.Backend)
 		ends := holding(t, u, 1)
-		timer := time.AfterFunc(2*upstreamPatience, ends[0])
+		timer := time.AfterFunc(2*connectPatience, ends[0])
 		defer timer.Stop()
 		start := time.Now()
 		ends = holding(t, u, 1)
-		if got := time.Since(start); got != 2*upstreamPatience {
-			t.Errorf("the call has its place after %v, want %v", got, 2*upstreamPatience)
+		if got := time.Since(start); got != 2*connectPatience {
+			t.Errorf("the call has its place after %v, want %v", got, 2*connectPatience)
 		}
 		time.Sleep(time.Hour) // and nothing cuts it later
 		if got := b.callsBy(); !slices.Equal(got, []int{1}) {
@@ -333,12 +333,12 @@ func TestCrashUnderSeveralConnections(t *testing.T) {
 		u := upstreamTo(t, b.Backend)
 		var ended sync.WaitGroup
 		for i := range 35 {
-			call, err := openCall(t.Context(), u, upstreamRequest{Method: testMethod})
+			call, err := openCall(t.Context(), u, Request{Method: testMethod})
 			if err != nil {
 				t.Fatal(err)
 			}
 			ended.Go(func() {
-				_, err := call.recv()
+				_, err := call.Recv()
 				if f := (*report.Fault)(nil); !errors.As(err, &f) || f.Reason != report.ReasonUpstreamReset {
 					t.Errorf("call %d ended with %v, want %s", i, err, report.ReasonUpstreamReset)
 				}
@@ -436,7 +436,7 @@ func TestSettingsThatChange(t *testing.T) {
 		opened := make(chan error, 2)
 		for range 2 {
 			go func() {
-				_, err := openCall(t.Context(), u, upstreamRequest{Method: testMethod})
+				_, err := openCall(t.Context(), u, Request{Method: testMethod})
 				opened <- err
 			}()
 		}
@@ -501,7 +501,7 @@ func TestFurtherConnectionsOverTLS(t *testing.T) {
 		u := upstreamTo(t, b)
 		ctx, cancel := context.WithCancel(within(t, patience))
 		for i := range 3 {
-			if _, err := openCall(ctx, u, upstreamRequest{Method: testMethod}); err != nil {
+			if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
 				t.Errorf("%s: call %d: %v", name, i, err)
 			}
 		}
@@ -520,7 +520,7 @@ func TestCallsThatComeAndGo(t *testing.T) {
 		all.Go(func() {
 			for round := range 30 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+(i*7+round*13)%10)*time.Millisecond)
-				_, err := openCall(ctx, u, upstreamRequest{Method: testMethod})
+				_, err := openCall(ctx, u, Request{Method: testMethod})
 				if f := (*report.Fault)(nil); err != nil && !errors.Is(err, context.DeadlineExceeded) && !(errors.As(err, &f) && f.Reason == report.ReasonDeadlineExceeded) {
 					t.Errorf("call %d.%d: %v", i, round, err)
 				}
@@ -536,7 +536,7 @@ func TestCallsThatComeAndGo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for i := range 12 {
-		if _, err := openCall(ctx, u, upstreamRequest{Method: testMethod}); err != nil {
+		if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
 			t.Fatalf("call %d of 12: %v", i, err)
 		}
 	}
@@ -601,12 +601,12 @@ func TestConnectionsThatEndAtOnce(t *testing.T) {
 				})
 			}
 		})
-		u, err := newUpstream(inBubble(ln), testMessages, testHeaderBytes, memory.New(1<<30))
+		u, err := New(inBubble(ln), testMessages, testHeaderBytes, memory.New(1<<30))
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		if err := u.close(); err != nil {
+		if err := u.Close(); err != nil {
 			t.Error(err)
 		}
 		_ = ln.Close()

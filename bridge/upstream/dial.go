@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"bufio"
@@ -20,10 +20,10 @@ import (
 // TCP's own watch over a backend: a host that is gone is noticed within 30 s
 // without asking the backend's HTTP/2 for anything.
 const (
-	backendKeepAliveIdle  = 10 * time.Second
-	backendKeepAliveEvery = 5 * time.Second
-	backendKeepAliveCount = 3
-	backendUserTimeout    = 20 * time.Second
+	keepAliveIdle  = 10 * time.Second
+	keepAliveEvery = 5 * time.Second
+	keepAliveCount = 3
+	userTimeout    = 20 * time.Second
 )
 
 // dialer returns the target for grpc-go and the function that opens
@@ -33,8 +33,8 @@ func (b Backend) dialer() (string, func(context.Context, string) (net.Conn, erro
 		return b.Target, b.Dial
 	}
 	d := &net.Dialer{
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: backendKeepAliveIdle, Interval: backendKeepAliveEvery, Count: backendKeepAliveCount},
-		Control:         socket.ControlUserTimeout(backendUserTimeout),
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount},
+		Control:         socket.ControlUserTimeout(userTimeout),
 	}
 	direct := func(ctx context.Context, address string) (net.Conn, error) {
 		if path, ok := strings.CutPrefix(address, "unix://"); ok {

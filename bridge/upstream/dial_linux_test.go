@@ -1,4 +1,4 @@
-package bridge
+package upstream
 
 import (
 	"net"
@@ -7,6 +7,19 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+func userTimeoutOf(t testing.TB, c *net.TCPConn) time.Duration {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ms int
+	if cerr := raw.Control(func(fd uintptr) { ms, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) }); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
+	}
+	return time.Duration(ms) * time.Millisecond
+}
 
 // TestConnectionToABackendIsWatched by TCP itself.
 func TestConnectionToABackendIsWatched(t *testing.T) {
@@ -18,15 +31,15 @@ func TestConnectionToABackendIsWatched(t *testing.T) {
 	}
 	defer conn.Close()
 	tcp := conn.(*net.TCPConn)
-	if got := userTimeoutOf(t, tcp); got != backendUserTimeout {
-		t.Errorf("the user time-out is %v, want %v", got, backendUserTimeout)
+	if got := userTimeoutOf(t, tcp); got != userTimeout {
+		t.Errorf("the user time-out is %v, want %v", got, userTimeout)
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for option, want := range map[int]int{
-		unix.TCP_KEEPIDLE: int(backendKeepAliveIdle.Seconds()), unix.TCP_KEEPINTVL: int(backendKeepAliveEvery.Seconds()), unix.TCP_KEEPCNT: backendKeepAliveCount,
+		unix.TCP_KEEPIDLE: int(keepAliveIdle.Seconds()), unix.TCP_KEEPINTVL: int(keepAliveEvery.Seconds()), unix.TCP_KEEPCNT: keepAliveCount,
 	} {
 		var got int
 		if cerr := raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, option) }); cerr != nil || err != nil {
@@ -46,7 +59,7 @@ func TestALostProbeEndsNothing(t *testing.T) {
 		name               string
 		idle, every, until time.Duration
 	}{
-		{"of a backend", backendKeepAliveIdle, backendKeepAliveEvery, backendUserTimeout},
+		{"of a backend", keepAliveIdle, keepAliveEvery, userTimeout},
 	} {
 		if probes := 1 + int((side.until-side.idle-1)/side.every); probes < 2 {
 			t.Errorf("a connection %s is probed %d times before it ends, want 2 or more", side.name, probes)

@@ -1,0 +1,21 @@
+// Package upstream calls a backend: it resolves its name, keeps a pool of
+// connections to it, and opens streams on them.
+//
+// [New] returns an [Upstream], and its Open a [Stream]. How a stream ended is
+// io.EOF for the backend's OK, a [Status] for the status in the backend's trailers,
+// a [report.Fault] for everything that culvert or grpc-go found out by itself, and
+// the cause of the call's context where that ended first.
+//
+// To read it, begin with upstream.go: options of grpc-go, opening, sending and
+// receiving. status.go and cause.go tell the backend's own status from the texts of
+// grpc-go. conns.go and places.go are the pool, resolve.go the names, dial.go and
+// tls.go the way to an address. window.go sits on the connection: frames.go finds
+// HTTP/2's frames in the bytes, so that large replies stay within the budget and
+// silence.go can ask a backend whether it is there.
+//
+// It starts, beside grpc-go's own goroutines: for each connection one that writes
+// its frames and one that watches over silence, which end when the connection is
+// closed; for each name one that resolves it, which ends with
+// Close; and InProcess serves until it is stopped. Who closes waits for them, and for
+// the timers of the pool.
+package upstream
