@@ -65,7 +65,7 @@ endef
 demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
-test: deps lint unit e2e ## Check everything but what takes long (5 min, on a fresh machine 8)
+test: deps lint unit e2e ## Check everything but what takes long (up to 15 min on two cores)
 	@$(call took,make test)
 
 test-long: deps build node_modules ## The rest, with the race detector: floods, gigabytes, minutes of silence (10 min)
