@@ -24,14 +24,14 @@
 //     prepared, and the router (route.go) says where it goes.
 //   - running.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow or gone.
-//   - message.go, body.go, budget.go: requests are read within the budget; a
+//   - message.go, body.go, package memory: requests are read within the budget; a
 //     WebSocket's messages by package websocket.
 //   - package upstream opens a stream at the backend; it has the connections
 //     (backend.go, services.go: what embedders see of it).
 //   - pump.go, ahead.go: messages are copied both ways, what is at hand
 //     together (package websocket, batch.go); then the client is told the end
-//     (status.go has every status that culvert makes itself), the upstream is
-//     released, and the Observer (observe.go) hears of it.
+//     (status.go; package report has the table of what culvert says itself), the
+//     upstream is released, and the Observer hears of it.
 //
 // What knows no calls is a package below this one, and doesn't import it: gate,
 // h2, upstream and websocket; socket, which they and this package ask; buffer;
@@ -60,7 +60,7 @@
 // # Memory
 //
 // A mem.BufferSlice has one owner: Recv's callers free what they got, Send takes
-// over. The budget (budget.go) counts what is held;
+// over. The budget (package memory) counts what is held;
 // each call's part of it is settled when the call ends. Its buffers are those
 // of package buffer.
 package bridge

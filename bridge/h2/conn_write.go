@@ -107,9 +107,9 @@ func (c *conn) flushLater() bool {
 	return true
 }
 
-// releaseToFlush has what is queued written. The caller holds mu. During a write
-// that doesn't wait, mu is released; it is held again on return. What the caller
-// read under mu before may then have changed.
+// releaseToFlush writes what is queued. The caller holds mu. The function releases
+// mu while it writes and takes it again before it returns, so whatever the caller
+// read under mu may have changed.
 func (c *conn) releaseToFlush() {
 	if c.out.writing || c.closed || c.goodbye.stage == stageShut || c.out.box == nil && c.out.first == nil {
 		return

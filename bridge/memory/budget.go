@@ -20,8 +20,8 @@ import (
 // bulk of the other direction. A request's bytes are reserved before they are
 // read; where room is scarce, all the rest of a message at once, so that
 // whoever holds a part can finish it. A reply's are reserved before the upstream
-// may send them (windows of bridge/upstream). What doesn't fit waits. While anybody
-// waits, calls that hold memory and don't get on are ended (bridge/running.go).
+// may send them (bridge/upstream/window.go). Messages without room wait. While any
+// waits, calls that hold memory and make no progress are ended (bridge/running.go).
 type Budget struct {
 	Limit int64          // bytes: limits.buffered_bytes
 	Pool  mem.BufferPool // of the buffers of messages

@@ -121,9 +121,9 @@ func (s share) excess(key string, wait time.Duration, text string, limit any) *e
 	return &excess{s.section + key, fmt.Sprintf(text, limit, s.of), wait}
 }
 
-// refuse tells of an excess, and returns nil where that is all that limits
-// are for. What is over a limit counts no further either way: else what is
-// only tried out would be told of more than limits would refuse.
+// refuse reports an excess. If limits are only tried out, it returns nil. The
+// caller then stops counting what it let pass: otherwise limits that are tried out
+// would report more than real ones would refuse.
 func (q *Limiter) refuse(x *excess, peer, detail string) error {
 	q.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: x.key, Peer: peer, Detail: detail, ReportOnly: q.tryOut}, "raise "+x.key)
 	if q.tryOut {

@@ -374,8 +374,8 @@ func seenByKey(t *testing.T, obs *told) map[string]int {
 	return seen
 }
 
-// TestLimitsAreTriedOut: all goes on, and is told of as often as it would be
-// refused. What is over a limit counts no further.
+// TestLimitsAreTriedOut: nothing is refused, and each refusal that there would have
+// been is reported once.
 func TestLimitsAreTriedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, obs := newTestQuotas(t, scopeLimits{server: Quota{Calls: 2, HandshakesPerSecond: 1, DecompressedPerSecond: 1}, address: Quota{Connections: 1, Calls: 3}})

@@ -40,7 +40,8 @@ func Newf(reason Reason, format string, args ...any) *Fault {
 	return New(reason, fmt.Sprintf(format, args...))
 }
 
-// AnyMoment is when to try again where no clock makes room.
+// AnyMoment is how long a client is told to wait if there may be room at any time:
+// when a call or a connection of somebody else's ends.
 const AnyMoment = time.Second
 
 // OverLimit is the fault of a limit that is reached: its key, and when there may be

@@ -23,7 +23,7 @@ const (
 	KeyQueueTimeout   = "backend.queue_timeout"
 )
 
-// What the keys of further limits begin with.
+// The sections of the configuration that have limits of their own.
 const (
 	KeyLimits         = "limits."
 	KeyAddressLimits  = "limits.address."

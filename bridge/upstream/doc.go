@@ -13,9 +13,8 @@
 // HTTP/2's frames in the bytes, so that large replies stay within the budget and
 // silence.go can ask a backend whether it is there.
 //
-// It starts, beside grpc-go's own goroutines: for each connection one that writes
-// its frames and one that watches over silence, which end when the connection is
-// closed; for each name one that resolves it, which ends with
-// Close; and InProcess serves until it is stopped. Who closes waits for them, and for
-// the timers of the pool.
+// Beside grpc-go's own goroutines it starts two for each connection, which write its
+// frames and watch whether the backend answers, and end with the connection; and
+// one for each name, which resolves it, and ends with Close. InProcess serves until
+// it is stopped. Close waits for all of them, and for the timers of the pool.
 package upstream
