@@ -35,7 +35,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 LONG_NAMES = \
 	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestConnectionAges TestDawdlers \
 	TestFloods TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestMemoryLimitOfConnections \
-	TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestPausedReaders TestPublishedClients TestPublishedClientsOverTLS \
+	TestManyLongSecrets TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestPausedReaders TestPublishedClients TestPublishedClientsOverTLS \
 	TestQuietStreamsOnAStockBackend TestReaderThatStandsStill TestSilentBackendHost TestSilentClient \
 	TestSlowConsumerLimit TestSoak TestStalledLargeMessagesStayWithinTheBudget TestStoppedBackend \
 	TestStoppedBackendWithKeepalive TestStoppedCulvert TestTenThousandConnections TestTricklersAreClosed \

@@ -118,17 +118,13 @@ func FuzzRedact(f *testing.F) {
 func TestManyLongSecrets(t *testing.T) {
 	t.Parallel()
 	var secrets []string
-	for i := range 40 { // all of one length: the redactor keeps their order
-		secrets = append(secrets, fmt.Sprintf("%02d%s", i, strings.Repeat("k/", maxSpelled/2-2)))
+	for i := range 40 {
+		secrets = append(secrets, fmt.Sprintf("%d%s", i, strings.Repeat("k/", maxSpelled/2-2)))
 	}
 	r := newRedactor(secrets...)
-	for i, s := range secrets {
-		own := redactor{r.secrets[i : i+1]} // 40 texts through 40 expressions take minutes
-		if got := own.redact("token=" + url.QueryEscape(s)); got != "token=…" {
+	for _, s := range secrets {
+		if got := r.redact("token=" + url.QueryEscape(s)); got != "token=…" {
 			t.Fatalf("%.20q… became %.40q…", s, got)
 		}
-	}
-	if got := r.redact("token=" + url.QueryEscape(secrets[39])); got != "token=…" {
-		t.Errorf("the last secret became %.40q…", got)
 	}
 }
