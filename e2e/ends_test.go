@@ -329,7 +329,7 @@ func wantCancelled(t *testing.T, b *backend, calls []*call, began time.Time, wit
 			after := ended.Sub(began)
 			if err != nil || ended.IsZero() || after > within {
 				r, _ = b.saw(t, call.id)
-				t.Errorf("%s %s: not cancelled within %v (%v); the backend has read %d, sent %d", call.conn.Transport, r.Method, within, err, r.Received, r.Sent)
+				t.Errorf("%s %s: not cancelled within %v (but after %v; %v); the backend has read %d, sent %d", call.conn.Transport, r.Method, within, after, err, r.Received, r.Sent)
 				return
 			}
 			if r.HalfClosed {
