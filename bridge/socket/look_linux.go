@@ -3,7 +3,6 @@ package socket
 import (
 	"net"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,7 +56,7 @@ func Look(c net.Conn) Sight {
 			Outstanding: info.Unacked > 0 || info.Notsent_bytes > 0,
 			Probes:      int(info.Probes),
 			Retransmits: int(info.Retransmits),
-			AckAt:       time.Now().Add(-time.Duration(info.Last_ack_recv) * time.Millisecond),
+			Heard:       info.Segs_in,
 		}
 	})
 	return s

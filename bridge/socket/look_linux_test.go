@@ -110,8 +110,27 @@ func TestPeerThatAnswersIsNotSilent(t *testing.T) {
 	if s.unanswered() || HungUp(server) {
 		t.Errorf("a peer that reads nothing passes for one that is gone: %+v", s)
 	}
-	if !s.Known || !s.Outstanding || s.Acked == 0 || time.Since(s.AckAt) > time.Minute {
+	if !s.Known || !s.Outstanding || s.Acked == 0 || s.Heard == 0 {
 		t.Errorf("the kernel tells %+v of bytes that wait", s)
+	}
+}
+
+// TestHeardCountsWhatComes, and nothing else.
+func TestHeardCountsWhatComes(t *testing.T) {
+	server, client := tcpPair(t)
+	silent := Look(server)
+	if _, err := client.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	after := Look(server)
+	if after.Heard != silent.Heard+1 {
+		t.Errorf("%d segments were counted after one byte, want %d", after.Heard, silent.Heard+1)
+	}
+	if again := Look(server); again.Heard != after.Heard {
+		t.Errorf("%d segments were counted, and then %d although none came", after.Heard, again.Heard)
 	}
 }
 

@@ -8,12 +8,12 @@ import (
 
 // A Sight is what the kernel knows of a connection's peer at one moment.
 type Sight struct {
-	Known       bool      // if false, the kernel tells nothing and the rest is zero
-	Acked       uint64    // bytes that the peer has acknowledged so far
-	Outstanding bool      // bytes are sent or queued and not acknowledged
-	Probes      int       // probes in a row that the peer has not answered
-	Retransmits int       // retransmissions in a row that the peer has not acknowledged
-	AckAt       time.Time // when the peer's last acknowledgement came
+	Known       bool   // if false, the kernel tells nothing and the rest is zero
+	Acked       uint64 // bytes that the peer has acknowledged so far
+	Outstanding bool   // bytes are sent or queued and not acknowledged
+	Probes      int    // probes in a row that the peer has not answered
+	Retransmits int    // retransmissions in a row that the peer has not acknowledged
+	Heard       uint32 // segments that came from the peer so far; wraps around
 }
 
 // unanswered reports whether enough is unanswered to tell a silent peer from a
@@ -34,6 +34,7 @@ type Watch struct {
 	looked bool
 	moved  time.Time // when the peer last took something, or nothing waited for it
 	asked  time.Time // when something was sent that the peer must acknowledge; zero: unknown
+	heard  uint32    // Sight.Heard at the first look
 	since  time.Time // since when probes or retransmissions are unanswered; zero: none is
 	silent bool
 }
@@ -46,10 +47,6 @@ func (w *Watch) Look(c net.Conn, now time.Time, owed bool) Sight {
 	return s
 }
 
-// sameAck is how far two readings of one acknowledgement's time may be apart:
-// the kernel counts it in its own ticks.
-const sameAck = 500 * time.Millisecond
-
 func (w *Watch) see(s Sight, now time.Time, owed bool) {
 	before := w.last
 	waits := s.Outstanding && before.Outstanding || owed
@@ -58,13 +55,18 @@ func (w *Watch) see(s Sight, now time.Time, owed bool) {
 	if !w.looked || !waits || before.Outstanding && s.Acked != before.Acked {
 		w.moved = now
 	}
-	answered := w.looked && s.AckAt.Sub(before.AckAt) > sameAck
+	// Segments are counted, since the age of the last one can't be compared
+	// between two looks: the kernel tells it by another clock.
+	answered := w.looked && s.Heard != before.Heard
+	if !w.looked {
+		w.heard = s.Heard
+	}
 	switch {
 	case s.Probes == 0 && s.Retransmits == 0:
 		w.since = time.Time{}
 	case w.since.IsZero() || answered:
 		w.since = now
-		if s.Retransmits > 0 && !w.asked.IsZero() && s.AckAt.Before(w.asked) {
+		if s.Retransmits > 0 && !w.asked.IsZero() && s.Heard == w.heard {
 			w.since = w.asked
 		}
 	}
