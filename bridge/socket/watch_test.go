@@ -74,7 +74,7 @@ func TestWatch(t *testing.T) {
 			now = epoch.Add(time.Duration(l.after) * time.Second)
 			w.see(Sight{
 				Known: true, Acked: l.acked, Outstanding: l.waits, Probes: l.probes, Retransmits: l.retransmits,
-				Heard: uint32(l.heard), //nolint:gosec // as the kernel counts
+				Heard: uint32(l.heard),
 			}, now, false)
 		}
 		if w.Silent() != c.silent || w.Stalled(now) != c.stalled {
