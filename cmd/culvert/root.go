@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -143,7 +144,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	if hint, ok := foreignFlags[unknown.GetSpecifiedName()]; ok && cmd.Flags().Lookup("backend") != nil {
 		return fmt.Errorf("%w: %s", err, hint)
 	}
-	if strings.HasPrefix(err.Error(), "unknown flag") {
+	var long *pflag.NotExistError
+	if errors.As(err, &long) && long.GetSpecifiedShortnames() == "" {
 		if near := config.Nearest(unknown.GetSpecifiedName(), flagNames(cmd)); near != "" {
 			err = fmt.Errorf("%w: did you mean --%s?", err, near)
 		}
