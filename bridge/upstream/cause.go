@@ -22,7 +22,7 @@ const (
 )
 
 var wrappings = []string{
-	"latest balancer error: ", "last connection error: ", "name resolver error: ", "closing transport due to: ",
+	"latest balancer error: ", "closing transport due to: ",
 	"error reading server preface: ", "transport: Error while dialing: ", "transport: authentication handshake failed: ",
 }
 

@@ -42,7 +42,6 @@ const (
 var localStatuses = []localStatus{
 	{text: "grpc: received message larger than max (", code: codes.ResourceExhausted, reason: report.ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, overLimit: true},
 	{text: "grpc: received message after decompression larger than max", code: codes.ResourceExhausted, reason: report.ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, packed: true},
-	{text: "grpc: message after decompression larger than max", code: codes.ResourceExhausted, reason: report.ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, packed: true},
 	{text: "unexpected EOF", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend ended the call inside a message", keep: true, evenTrailed: true, exact: true},
 	{text: "grpc: failed to decompress", code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysNotPacked, keep: true, evenTrailed: true, packed: true},
 	{text: "grpc: failed to read decompressed data", code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysNotPacked, keep: true, evenTrailed: true, packed: true},
@@ -59,10 +58,8 @@ var localStatuses = []localStatus{
 	{text: httpStatus, code: codes.Unknown, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
 	{text: "malformed header: missing HTTP", code: codes.Internal, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
 	{text: "protocol error: informational header", code: codes.Internal, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
-	{text: "transport: received unexpected content-type", code: codes.Unknown, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
 	{text: rstRefused, code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend refused the call", keep: true},
 	{text: "stream terminated by RST_STREAM", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend reset the call", keep: true},
-	{text: "the stream is rejected because server is draining", code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: saysDraining, keep: true},
 	{text: "the connection is draining", code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: saysDraining, keep: true},
 }
 

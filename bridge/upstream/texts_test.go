@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/metadata"
@@ -17,14 +18,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-// unprovoked are the rows of localStatuses whose text grpc-go doesn't produce
-// for culvert, with the reason.
-var unprovoked = map[string]string{
-	"grpc: message after decompression larger than max": "only with grpc.WithDecompressor, which culvert doesn't set",
-	"transport: received unexpected content-type":       "grpc-go puts the HTTP status before it",
-	"the stream is rejected because server is draining": "a read returns \"the connection is draining\" first",
-}
 
 // TestTextsOfGRPC checks that grpc-go still words its statuses as localStatuses
 // has them: real backends provoke each row, and the log shows grpc-go's text.
@@ -91,9 +84,31 @@ func TestTextsOfGRPC(t *testing.T) {
 		provoked[c.text] = true
 	}
 	for _, l := range localStatuses {
-		if unprovoked[l.text] == "" && !provoked[l.text] {
+		if !provoked[l.text] {
 			t.Errorf("nothing provokes %q", l.text)
 		}
+	}
+}
+
+// TestWrappingsOfGRPC checks that grpc-go still puts the texts of wrappings before
+// the error that counts. TestCausesOfUnreachableBackends provokes the others.
+func TestWrappingsOfGRPC(t *testing.T) {
+	restarting := upstreamTo(t, Backend{Target: startFrames(t, func(c *frameConn, id uint32) {
+		_ = c.framer.WriteGoAway(id, http2.ErrCodeNo, []byte("restarting"))
+		_ = c.flush()
+		_ = c.Close()
+	}).address})
+	if e := callUpstream(within(t, patience), t, restarting, nil); !strings.HasPrefix(e.cause, "error reading from server: ") {
+		t.Errorf("a connection that ends after GOAWAY: the cause is %q, want the error of reading first", e.cause)
+	}
+
+	names := startNameServer(t)
+	names.fail(dnsmessage.RCodeNameError, false)
+	unnamed := upstreamTo(t, Backend{Target: names.target("443")})
+	callUpstream(within(t, patience), t, unnamed, nil) // returns when the lookup has failed
+	ctx := within(t, 50*time.Millisecond)
+	if _, err := unnamed.Services(ctx); err == nil || err.Error() != "server reflection: backend.test: no such host" {
+		t.Errorf("a wait for a backend without an address: got %v, want that there is no such host", err)
 	}
 }
 
