@@ -38,7 +38,6 @@ func malformedBody(err error) bool {
 	for _, part := range []string{
 		"chunk",                     // RFC 9112 §7.1
 		"header line too long",      // a chunk's extensions
-		"suspiciously long trailer", // what comes after the last chunk
 		"declared Content-Length",   // more DATA than that, in a server of the caller's: RFC 9113 §8.1.1
 		"declared a Content-Length", // less
 	} {

@@ -6,12 +6,17 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -134,6 +139,54 @@ func TestMalformedBody(t *testing.T) {
 		if err == nil || reasonOf(bodyError(err)) != c.reason {
 			t.Errorf("%s: %v is taken for %s, want %s", c.name, err, reasonOf(bodyError(err)), c.reason)
 		}
+	}
+}
+
+// TestLengthsThatNetHTTP2Finds: net/http's HTTP/2 server tells a body of another
+// length than content-length by its text alone.
+func TestLengthsThatNetHTTP2Finds(t *testing.T) {
+	errs := make(chan error, 1)
+	hs := &http.Server{Protocols: new(http.Protocols), ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		errs <- err
+	})}
+	hs.Protocols.SetUnencryptedHTTP2(true)
+	ln := listen(t, "127.0.0.1:0")
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = hs.Serve(ln) }) // until it is closed
+	t.Cleanup(func() {
+		_ = hs.Close() // clients may be connected
+		serving.Wait()
+	})
+	for name, body := range map[string]string{"less": "1234", "more": "123456"} {
+		conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, http2.ClientPreface) // the next write fails then, too
+		frames := http2.NewFramer(conn, conn)
+		var block bytes.Buffer
+		fields := hpack.NewEncoder(&block)
+		for _, f := range []hpack.HeaderField{
+			{Name: ":method", Value: "POST"},
+			{Name: ":scheme", Value: "http"},
+			{Name: ":path", Value: "/"},
+			{Name: ":authority", Value: "localhost"},
+			{Name: "content-length", Value: "5"},
+		} {
+			_ = fields.WriteField(f) // to memory
+		}
+		if err := errors.Join(
+			frames.WriteSettings(),
+			frames.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}),
+			frames.WriteData(1, true, []byte(body)),
+		); err != nil {
+			t.Fatal(err)
+		}
+		if err := await(t, "the body's end", errs); err == nil || reasonOf(bodyError(err)) != report.ReasonBadRequest {
+			t.Errorf("%s than content-length: %v is taken for %s, want %s", name, err, reasonOf(bodyError(err)), report.ReasonBadRequest)
+		}
+		_ = conn.Close() // the server may have
 	}
 }
 

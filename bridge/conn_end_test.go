@@ -42,6 +42,12 @@ func TestEndsOfConnectionsWithoutACall(t *testing.T) {
 		"TLS 1.2, closed": {secured, func(c net.Conn) net.Conn {
 			return handshake(c, &tls.Config{RootCAs: ca.pool, ServerName: "127.0.0.1", MaxVersion: tls.VersionTLS12})
 		}, report.EndedProbe, ""},
+		"TLS, a malformed header": {secured, func(c net.Conn) net.Conn {
+			secure := handshake(c, trusting)
+			_, _ = io.WriteString(secure, badHeader)
+			_, _ = io.Copy(io.Discard, secure) // until the server closes it
+			return secure
+		}, report.EndedProtocol, ""},
 		"another CA": {secured, func(c net.Conn) net.Conn {
 			return handshake(c, &tls.Config{RootCAs: other.pool, ServerName: "127.0.0.1"})
 		}, report.EndedProtocol, "the client rejected the certificate: bad certificate"},

@@ -72,6 +72,7 @@ func TestMistakesInTheFileAreNamedByLine(t *testing.T) {
 		"a tab":              {"backend:\n\taddress: x:1\n", `:2: a tab indents this line, which YAML doesn't allow: use blanks`},
 		"a tab further down": {"listen: :80\nlog:\n  level: info\n\tformat: json\n", `:4: a tab indents this line, which YAML doesn't allow: use blanks`},
 		"no YAML":            {"listen: :80\n  log: {\n", `:2: no YAML: mapping values are not allowed in this context`},
+		"no text":            {"listen: \x01\n", `: no YAML: control characters are not allowed`},
 		"alias of itself":    {"backend: &b\n  tls: *b\n", `:2: unknown key "tls": enabled, ca, cert, key, server_name can stand here`},
 		"unset variable":     {"log:\n  level: ${LEVLE}\n", `:2: log.level: ${LEVLE} is not set in the environment: set it, or write ${LEVLE:-default}`},
 		"open reference":     {"log: {level: '${LEVEL'}\n", `:1: log.level: "${" lacks its "}": write ${NAME}, or $$ for a dollar sign`},

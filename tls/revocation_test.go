@@ -300,7 +300,7 @@ func TestListsThatProveNothingAreErrors(t *testing.T) {
 	}{
 		"a stranger's":            {stranger.list(later, nil), "is signed by none of the client CAs"},
 		"one of the same name":    {namesake.list(later, nil), "is signed by none of the client CAs"},
-		"garbage":                 {[]byte("garbage"), "holds no revocation list: "},
+		"garbage":                 {[]byte("garbage"), "holds no revocation list: malformed crl"},
 		"a certificate":           {certPEM(ca.cert), "holds no revocation list: "},
 		"a difference":            {ca.list(later, []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}}), "lists only what changed"},
 		"one of several signers":  {ca.list(later, point(issuingDistributionPoint{Indirect: true})), "is a list of a kind"},
