@@ -90,8 +90,9 @@ const (
 
 // An Upstream is a backend and the connections to it.
 type Upstream struct {
-	cc    *grpc.ClientConn
-	limit report.SizeLimit // of a message
+	cc      *grpc.ClientConn
+	limit   report.SizeLimit // of a message
+	holders holders          // while it is in a Set
 }
 
 // New begins to connect to the backend. messages limits what one message
@@ -148,7 +149,9 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, budget *memory.B
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	cc.Connect()
-	return &Upstream{cc: cc, limit: messages}, nil
+	u := &Upstream{cc: cc, limit: messages, holders: holders{none: make(chan struct{})}}
+	u.holders.n.Store(1) // the Set that it may come into
+	return u, nil
 }
 
 // looseHeaderBytes is the limit of a block of metadata that grpc-go is

@@ -1,0 +1,197 @@
+package upstream
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// A Set is the upstreams of a server, by name. They can be added, replaced and
+// removed while calls are under way.
+//
+// A call acquires an upstream and releases it at its end. An upstream that was
+// replaced or removed takes no further calls, and is closed once its last call
+// has released it. A Set is made by NewSet.
+type Set struct {
+	byName atomic.Pointer[map[string]*Upstream] // the map is never changed: a change stores another one
+
+	mu      sync.Mutex // held for a change
+	closed  bool
+	closing chan struct{}  // closed by Close
+	retired sync.WaitGroup // upstreams that a goroutine closes
+}
+
+// NewSet returns a Set without upstreams.
+func NewSet() *Set {
+	s := &Set{closing: make(chan struct{})}
+	s.byName.Store(&map[string]*Upstream{})
+	return s
+}
+
+// Acquire returns the upstream of that name for one call, which must release it.
+// It takes no lock and allocates nothing. The error is a *report.Fault: a call
+// that was routed just before its upstream was removed may try again.
+func (s *Set) Acquire(name string) (*Upstream, error) {
+	for {
+		u := (*s.byName.Load())[name]
+		if u == nil {
+			return nil, &report.Fault{Reason: report.ReasonUpstreamUnreachable, Text: "the backend could not be reached", Sent: "no", Cause: fmt.Errorf("there is no upstream %q", name)}
+		}
+		if u.holders.acquire() {
+			return u, nil
+		}
+		// It was replaced and released after the lookup: the map is another one now.
+	}
+}
+
+// Release ends what Acquire began. The caller uses no stream of the upstream
+// afterwards.
+func (u *Upstream) Release() { u.holders.release() }
+
+// Add gives the Set an upstream of a new name. If Add returns an error, the
+// upstream stays the caller's to close.
+func (s *Set) Add(name string, u *Upstream) error {
+	return s.change(func(byName map[string]*Upstream) (*Upstream, error) {
+		if byName[name] != nil {
+			return nil, fmt.Errorf("upstream %q: there is one of this name already", name)
+		}
+		byName[name] = u
+		return nil, nil
+	})
+}
+
+// Replace has new calls to the name go to u, which the Set doesn't hold yet. The
+// upstream before it ends as after Remove. If Replace returns an error, u stays
+// the caller's to close.
+func (s *Set) Replace(name string, u *Upstream) error {
+	return s.change(func(byName map[string]*Upstream) (*Upstream, error) {
+		old := byName[name]
+		if old == nil {
+			return nil, errUnknown(name)
+		}
+		byName[name] = u
+		return old, nil
+	})
+}
+
+// Remove takes the upstream out of the Set, which closes it after its last call.
+func (s *Set) Remove(name string) error {
+	return s.change(func(byName map[string]*Upstream) (*Upstream, error) {
+		old := byName[name]
+		if old == nil {
+			return nil, errUnknown(name)
+		}
+		delete(byName, name)
+		return old, nil
+	})
+}
+
+func errUnknown(name string) error {
+	return fmt.Errorf("upstream %q: there is none of this name", name)
+}
+
+var errSetClosed = errors.New("the upstreams are closed")
+
+// change stores a map that f has changed, and retires the upstream that f returns.
+func (s *Set) change(f func(byName map[string]*Upstream) (old *Upstream, err error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errSetClosed
+	}
+	byName := maps.Clone(*s.byName.Load())
+	old, err := f(byName)
+	if err != nil {
+		return err
+	}
+	s.byName.Store(&byName)
+	if old != nil {
+		s.retire(old)
+	}
+	return nil
+}
+
+// retire closes an upstream after its last call, or when the Set is closed. It
+// must be out of the map: Acquire relies on that. mu is held.
+func (s *Set) retire(u *Upstream) {
+	u.holders.release()
+	s.retired.Go(func() {
+		select {
+		case <-u.holders.none:
+		case <-s.closing:
+		}
+		_ = u.Close() // only that it is closed already
+	})
+}
+
+// Close closes all upstreams, those too that calls still hold: their streams end
+// with an error. It returns when all connections are closed. It may be called
+// again.
+func (s *Set) Close() {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.closing)
+		for _, u := range *s.byName.Swap(&map[string]*Upstream{}) {
+			s.retire(u)
+		}
+	}
+	s.mu.Unlock()
+	s.retired.Wait()
+}
+
+// A State is what is known of an upstream in a Set.
+type State struct {
+	Name  string
+	Conns connectivity.State // Ready: at least one connection takes calls
+	Calls int                // that hold it
+}
+
+// States returns the state of each upstream that takes calls, sorted by name.
+func (s *Set) States() []State {
+	byName := *s.byName.Load()
+	states := make([]State, 0, len(byName))
+	for name, u := range byName {
+		states = append(states, State{name, u.cc.GetState(), u.holders.calls()})
+	}
+	slices.SortFunc(states, func(a, b State) int { return cmp.Compare(a.Name, b.Name) })
+	return states
+}
+
+// holders counts what needs an upstream: the Set that it is in, and the calls that
+// acquired it.
+type holders struct {
+	n    atomic.Int64
+	none chan struct{} // closed when the last one has released it
+}
+
+// acquire reports whether the upstream takes calls. Once its count is 0 it is
+// being closed, and stays at 0.
+func (h *holders) acquire() bool {
+	for {
+		n := h.n.Load()
+		if n == 0 {
+			return false
+		}
+		if h.n.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (h *holders) release() {
+	if h.n.Add(-1) == 0 {
+		close(h.none)
+	}
+}
+
+// calls leaves out the Set.
+func (h *holders) calls() int { return int(max(0, h.n.Load()-1)) }
