@@ -21,7 +21,8 @@
 //     count in package quota: with their address, method, listener, and the
 //     server.
 //   - handle.go: the call is registered, its deadline set, its request
-//     prepared, and the router (route.go) says where it goes.
+//     prepared, and the router (route.go) acquires the upstream that it goes to,
+//     by name, until the call's end.
 //   - running.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow or gone.
 //   - message.go, body.go, package memory: requests are read within the budget; a

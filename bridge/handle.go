@@ -123,6 +123,9 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	if refused == nil {
 		to, refused = s.router.route(c)
 	}
+	if to != nil {
+		defer to.Release()
+	}
 	var up *upstream.Stream
 	if refused == nil {
 		c.Metadata["x-request-id"] = []string{c.info.ID}

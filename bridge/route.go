@@ -13,13 +13,17 @@ import (
 // A router finds the upstream of a call. There is one upstream; this is where
 // several are told apart.
 type router struct {
-	policy   methodPolicy
-	try      bool // the policy is only tried out
-	refusals *report.Refusals
-	only     *upstream.Upstream
+	policy    methodPolicy
+	try       bool // the policy is only tried out
+	refusals  *report.Refusals
+	upstreams *upstream.Set
 }
 
-// route returns where the call goes, or a fault.
+// theBackend is the name of the upstream that all calls go to.
+const theBackend = "backend"
+
+// route acquires the upstream that the call goes to, or returns a fault. The call
+// releases it at its end.
 func (rt *router) route(c *Call) (*upstream.Upstream, error) {
 	if !rt.policy.allows(c.Method) {
 		key, hint := "methods.allow", "to allow it: --allow-method "+c.Method[1:]
@@ -31,12 +35,11 @@ func (rt *router) route(c *Call) (*upstream.Upstream, error) {
 		}
 		try := rt.tries(c.Method)
 		rt.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: key, Peer: c.Peer.Addr, Detail: c.Method, ReportOnly: try}, hint)
-		if try {
-			return rt.only, nil
+		if !try {
+			return nil, report.Newf(report.ReasonNoRoute, "the method %s is not exposed here", c.Method)
 		}
-		return nil, report.Newf(report.ReasonNoRoute, "the method %s is not exposed here", c.Method)
 	}
-	return rt.only, nil
+	return rt.upstreams.Acquire(theBackend)
 }
 
 // tries holds for a method that crosses since the policy is only tried out:

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
@@ -150,9 +151,17 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	only := &upstream.Upstream{}
+	only, err := upstream.New(nowhere, report.SizeLimit{}, 1<<10, memory.New(1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := upstream.NewSet()
+	defer set.Close()
+	if err := set.Add(theBackend, only); err != nil {
+		t.Fatal(err)
+	}
 	obs := newObserver()
-	rt := &router{policy: p, only: only, refusals: report.NewRefusals(slog.New(slog.DiscardHandler), obs)}
+	rt := &router{policy: p, upstreams: set, refusals: report.NewRefusals(slog.New(slog.DiscardHandler), obs)}
 	if _, err := rt.route(&Call{Method: "/acme.Admin/Drop"}); reasonOf(err) != report.ReasonNoRoute || !strings.Contains(err.Error(), "/acme.Admin/Drop") {
 		t.Errorf("got %v, want %v that names the method", err, report.ReasonNoRoute)
 	}
@@ -161,6 +170,8 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 	}
 	if got, err := rt.route(&Call{Method: testMethod}); err != nil || got != only {
 		t.Errorf("got %p, %v; want the upstream", got, err)
+	} else {
+		got.Release()
 	}
 }
 

@@ -104,19 +104,20 @@ type Config struct {
 // A Server bridges clients to a backend. It is an http.Handler; ServeListener
 // and Serve run it on listeners, ConfigureHTTP prepares an http.Server for it.
 type Server struct {
-	cfg      Config
-	limits   Limits
-	log      *slog.Logger
-	obs      report.Observer
-	origins  gate.Origins
-	vouched  vouchedNames
-	router   router
-	budget   *memory.Budget
-	registry *registry
-	refusals *report.Refusals
-	mistakes *report.Refusals // of requests that aren't calls; apart, so that they hide no refusal
-	own      *listening       // what Config says of one
-	unknown  *connection      // of requests from servers that ConfigureHTTP hasn't seen
+	cfg       Config
+	limits    Limits
+	log       *slog.Logger
+	obs       report.Observer
+	origins   gate.Origins
+	vouched   vouchedNames
+	router    router
+	upstreams *upstream.Set
+	budget    *memory.Budget
+	registry  *registry
+	refusals  *report.Refusals
+	mistakes  *report.Refusals // of requests that aren't calls; apart, so that they hide no refusal
+	own       *listening       // what Config says of one
+	unknown   *connection      // of requests from servers that ConfigureHTTP hasn't seen
 
 	draining atomic.Bool
 	closing  atomic.Bool // and nobody is waited for any more
@@ -134,9 +135,6 @@ type Server struct {
 	mu     sync.Mutex
 	outers map[*http.Server]*boundedListener // what Serve runs
 	closed bool
-
-	closeUpstream sync.Once
-	closeErr      error
 }
 
 // New returns a Server. The backend needs not be there yet: until it is,
@@ -179,9 +177,15 @@ func New(cfg Config) (*Server, error) {
 	s.vouched = newVouchedNames(cfg.VouchedHeaders)
 	s.budget = memory.New(s.limits.BufferedBytes)
 	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
-	if s.router.only, err = upstream.New(cfg.Backend, messages, s.limits.HeaderBytes, s.budget); err != nil {
+	backend, err := upstream.New(cfg.Backend, messages, s.limits.HeaderBytes, s.budget)
+	if err != nil {
 		return nil, err
 	}
+	s.upstreams = upstream.NewSet()
+	if err := s.upstreams.Add(theBackend, backend); err != nil { // the Set is empty
+		panic("BUG: " + err.Error())
+	}
+	s.router.upstreams = s.upstreams
 	s.registry = newRegistry(s.limits, s.budget)
 	s.serveTunnels()
 	return s, nil
@@ -263,8 +267,8 @@ func (s *Server) Close() error {
 	s.lingering.stop()
 	_ = s.registry.wait(context.Background()) // no error without a deadline
 	s.workers.Wait()
-	s.closeUpstream.Do(func() { s.closeErr = s.router.only.Close() })
-	return s.closeErr
+	s.upstreams.Close()
+	return nil
 }
 
 func (s *Server) takeOuters() []*http.Server {

@@ -11,7 +11,12 @@ import (
 // unnamed leave out reflection, health and what shows a backend's inside. It waits
 // for a backend that isn't there yet until the context ends.
 func (s *Server) Services(ctx context.Context) (open, unnamed []string, err error) {
-	names, err := s.router.only.Services(ctx)
+	u, err := s.upstreams.Acquire(theBackend)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer u.Release()
+	names, err := u.Services(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
