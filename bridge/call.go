@@ -36,6 +36,7 @@ type Call struct {
 	setCookies    bool // the backend's set-cookie may pass
 	codingRefused bool // so the client is told what can be read
 
+	policy   *policy // the one when its request arrived
 	progress progress
 	messages report.SizeLimit // of each; zero: the upstream's
 	headers  report.SizeLimit // of the metadata, either way

@@ -12,6 +12,8 @@
 //     finds it.
 //   - peer.go, proxyprotocol.go, client_names.go: who has the connection, by its
 //     socket, its PROXY header, its certificate.
+//   - policy.go: the request takes the Server's policy, which judges it and its
+//     call to the end.
 //   - gate.go, misdirected.go: the request's facts are read (peer, host, origin,
 //     what proxies vouch for), and what may not call is refused. What all that
 //     is said means is asked of package gate.

@@ -17,6 +17,7 @@ import (
 // who sent it, over what, to whom. Inside a tunnel all but the method and the
 // protocol is the outer request's.
 type arrival struct {
+	policy     *policy
 	on         *connection
 	listening  *listening // what it came in on
 	method     string     // the gRPC method
@@ -47,8 +48,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	claimed := r
-	r = s.throughTunnel(r)
-	a := s.arrive(r)
+	p := s.policy.Load()
+	r = s.throughTunnel(r, p)
+	a := s.arrive(r, p)
 	if m := malformed(claimed, r.Host); m != nil {
 		s.refuseMistake(w, r, a, m)
 		return
@@ -63,7 +65,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, a, http.StatusMisdirectedRequest, misdirectedText)
 		return
 	}
-	if a.listening.LoopbackOnly && !s.origins.AllowsHost(a.host) && !a.listening.serves(a.host) {
+	if a.listening.LoopbackOnly && !p.origins.AllowsHost(a.host) && !a.listening.serves(a.host) {
 		s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "hosts", Peer: a.peer.Addr, Detail: a.host}, "add the name to hosts")
 		s.refuse(w, r, a, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
 		return
@@ -85,9 +87,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t.needsMethod {
-		method, ok := parseMethod(r.URL.EscapedPath(), s.cfg.PathPrefix)
+		method, ok := parseMethod(r.URL.EscapedPath(), p.pathPrefix)
 		if !ok {
-			s.refuseMistake(w, r, a, s.wrongPath(r, true))
+			s.refuseMistake(w, r, a, p.wrongPath(r, true))
 			return
 		}
 		a.method = method
@@ -131,10 +133,10 @@ func lengthHolds(r *http.Request) bool {
 	return len(values) == 1 && err == nil && n == r.ContentLength
 }
 
-// arrive reads the facts of a request.
-func (s *Server) arrive(r *http.Request) *arrival {
+// arrive reads the facts of a request, which the policy is for.
+func (s *Server) arrive(r *http.Request, p *policy) *arrival {
 	on := s.connectionOf(r)
-	a := &arrival{on: on, listening: on.listening, host: r.Host, protocol: "1.1", peer: Peer{Addr: r.RemoteAddr, TLS: r.TLS}}
+	a := &arrival{policy: p, on: on, listening: on.listening, host: r.Host, protocol: "1.1", peer: Peer{Addr: r.RemoteAddr, TLS: r.TLS}}
 	a.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	switch {
 	case on.tunnel != nil:
@@ -164,16 +166,16 @@ func (s *Server) arrive(r *http.Request) *arrival {
 	if !a.trusted {
 		a.from = on.uses()
 	}
-	a.origin = s.origins.Judge(s.asker(r, a))
+	a.origin = p.origins.Judge(a.asker(r))
 	return a
 }
 
 // asker reads what the request says of its page.
-func (s *Server) asker(r *http.Request, a *arrival) gate.Asker {
+func (a *arrival) asker(r *http.Request) gate.Asker {
 	return gate.Asker{
 		Origins: r.Header["Origin"],
 		Site:    r.Header.Get("Sec-Fetch-Site"),
-		Cookies: s.cfg.ForwardCookies && len(r.Header["Cookie"]) > 0,
+		Cookies: a.policy.forwardCookies && len(r.Header["Cookie"]) > 0,
 		Host:    r.Host,
 		Secure:  a.forward.Proto == "https",
 	}
@@ -190,8 +192,8 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 	if hint == "" {
 		hint = "to allow it: --allow-origin " + a.origin.Origin
 	}
-	s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: why.Key, Peer: a.peer.Addr, Detail: a.origin.Origin, ReportOnly: s.cfg.TryOrigins}, hint)
-	if s.cfg.TryOrigins {
+	s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: why.Key, Peer: a.peer.Addr, Detail: a.origin.Origin, ReportOnly: a.policy.tryOrigins}, hint)
+	if a.policy.tryOrigins {
 		a.origin.Allowed = true
 		return true
 	}
@@ -210,7 +212,7 @@ func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) 
 	case s.cfg.Fallback != nil && !a.tunnel:
 		s.cfg.Fallback.ServeHTTP(w, r)
 	default:
-		s.refuseMistake(w, r, a, s.mistakeIn(r))
+		s.refuseMistake(w, r, a, a.policy.mistakeIn(r))
 	}
 }
 

@@ -21,11 +21,11 @@ import (
 // newCall makes the Call of a request that arrived. An error is told in the
 // call's own dialect, so the Call is good for that either way.
 func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
-	c := &Call{Method: a.method, Authority: a.host, Peer: a.peer, ledger: &memory.Ledger{Budget: s.budget}}
+	c := &Call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, ledger: &memory.Ledger{Budget: s.budget}}
 	use, method := s.use(a)
 	c.use = use
-	c.messages, c.headers = s.sizes(a.listening, method)
-	c.setCookies = s.cfg.ForwardSetCookies && a.origin.Credentials
+	c.messages, c.headers = a.policy.sizes(a.listening, method)
+	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
 	c.progress.clock = &s.registry.clock
 	id := r.Header.Get("X-Request-Id")
 	if !saneID(id) {
@@ -35,17 +35,17 @@ func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	if a.refused != nil {
 		return c, a.refused
 	}
-	md, err := requestMetadata(r.Header, a.trusted, s.cfg.ForwardCookies && a.origin.Credentials, c.headers)
+	md, err := requestMetadata(r.Header, a.trusted, a.policy.forwardCookies && a.origin.Credentials, c.headers)
 	if err != nil {
 		return c, err
 	}
-	s.vouched.strike(md, a.trusted)
+	a.policy.vouched.strike(md, a.trusted)
 	if ua := r.Header.Get("User-Agent"); codec.ValidValue(ua) && ua != "" {
 		md["x-forwarded-user-agent"] = []string{ua}
 	}
 	c.Metadata = md
 	a.vouch(md)
-	if err := a.vouchCertificate(md, r.Header, s.cfg.ForwardClientCert, c.headers); err != nil {
+	if err := a.vouchCertificate(md, r.Header, a.policy.forwardClientCert, c.headers); err != nil {
 		return c, err
 	}
 	if t, ok := r.Header["Grpc-Timeout"]; ok {
@@ -121,7 +121,7 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	s.tellBegan(ctx, r) // now its id is certain
 	var to *upstream.Upstream
 	if refused == nil {
-		to, refused = s.router.route(c)
+		to, refused = c.policy.router.route(c)
 	}
 	if to != nil {
 		defer to.Release()
@@ -175,10 +175,10 @@ func (c *Call) limitTime(ctx context.Context, cancel context.CancelCauseFunc) (c
 // finish tells the client how the call ended and notes it.
 func (s *Server) finish(r *running, down Downstream, err error, trailer metadata.MD) {
 	info := r.call.info
-	v := judge(err, info.ID, s.cfg.DetailedErrors)
+	v := judge(err, info.ID, r.call.policy.detailedErrors)
 	if v.origin == report.OriginUpstream {
 		if size := metadataBytes(trailer); size > r.call.headers.Bytes {
-			v = judge(tooMuchMetadata("response", size, r.call.headers), info.ID, s.cfg.DetailedErrors)
+			v = judge(tooMuchMetadata("response", size, r.call.headers), info.ID, r.call.policy.detailedErrors)
 		}
 	}
 	if v.origin == report.OriginUpstream {

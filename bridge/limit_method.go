@@ -56,7 +56,7 @@ func (l methodLimits) of(method string) *methodLimit {
 // use returns what a call counts with that arrived, and the limit of its method
 // or nil.
 func (s *Server) use(a *arrival) (quota.Call, *methodLimit) {
-	m := s.methods.of(a.method)
+	m := a.policy.methods.of(a.method)
 	var scope *quota.Scope
 	if m != nil {
 		scope = m.scope

@@ -34,8 +34,8 @@ type messageReader struct {
 // sizes are the limits of a call's messages and metadata. What a method says of
 // its messages replaces what holds for all; a listener's word is the last, since
 // it is about who comes in there.
-func (s *Server) sizes(l *listening, m *methodLimit) (messages, headers report.SizeLimit) {
-	messages, headers = report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}, report.SizeLimit{Bytes: s.limits.HeaderBytes, Key: report.KeyHeaderBytes}
+func (p *policy) sizes(l *listening, m *methodLimit) (messages, headers report.SizeLimit) {
+	messages, headers = report.SizeLimit{Bytes: p.limits.MessageBytes, Key: report.KeyMessageBytes}, report.SizeLimit{Bytes: p.limits.HeaderBytes, Key: report.KeyHeaderBytes}
 	if m != nil {
 		if m.messageBytes > 0 {
 			messages = report.SizeLimit{Bytes: m.messageBytes, Key: report.KeyMethodMessageBytes}

@@ -17,12 +17,12 @@ type mistake struct {
 }
 
 // mistakeIn returns the mistake in a request that matches no transport.
-func (s *Server) mistakeIn(r *http.Request) *mistake {
-	_, isMethod := parseMethod(r.URL.EscapedPath(), s.cfg.PathPrefix)
+func (p *policy) mistakeIn(r *http.Request) *mistake {
+	_, isMethod := parseMethod(r.URL.EscapedPath(), p.pathPrefix)
 	contentType := mediaType(r)
 	switch {
 	case !isMethod:
-		return s.wrongPath(r, false)
+		return p.wrongPath(r, false)
 	case isConnect(contentType) && r.Method == http.MethodPost:
 		return &mistake{http.StatusUnsupportedMediaType, contentType + notSpoken, acceptPost, true}
 	case r.Method == http.MethodGet && strings.Contains("&"+r.URL.RawQuery+"&", "&connect=v1&"):
@@ -45,9 +45,9 @@ var acceptPost = []string{"Accept-Post", callTypes}
 
 // wrongPath returns the mistake of a path that isn't a method's. call reports
 // whether the rest of the request is a call's.
-func (s *Server) wrongPath(r *http.Request, call bool) *mistake {
-	want := s.cfg.PathPrefix + "/package.Service/Method"
-	if meant := didYouMean(r.URL.EscapedPath(), s.cfg.PathPrefix, call); meant != "" {
+func (p *policy) wrongPath(r *http.Request, call bool) *mistake {
+	want := p.pathPrefix + "/package.Service/Method"
+	if meant := didYouMean(r.URL.EscapedPath(), p.pathPrefix, call); meant != "" {
 		return &mistake{http.StatusNotFound, "the path is not that of a method: did you mean " + meant + "? Check the client's base URL for a path or a slash at its end (path_prefix)", nil, true}
 	}
 	if call {

@@ -20,7 +20,7 @@ import (
 func (s *Server) refuseMistake(w http.ResponseWriter, r *http.Request, a *arrival, m *mistake) {
 	path, _, _ := strings.Cut(r.RequestURI, "?") // a query may hold secrets
 	detail := strings.TrimSpace(r.Method + " " + path[:min(len(path), 256)] + " " + mediaType(r))
-	if m.likely || a.origin.Origin != "" && s.readable(a) {
+	if m.likely || a.origin.Origin != "" && a.readable() {
 		reason := report.ReasonBadRequest
 		if m.code == http.StatusNotFound {
 			reason = report.ReasonNoRoute
@@ -35,15 +35,16 @@ func (s *Server) refuseMistake(w http.ResponseWriter, r *http.Request, a *arriva
 // refuseHeader answers an HTTP/2 request whose header is over the limit. It has
 // only those fields that were read.
 func (s *Server) refuseHeader(w http.ResponseWriter, r *http.Request) {
-	r = s.throughTunnel(r)
-	s.refuseMistake(w, r, s.arrive(r), &mistake{
+	p := s.policy.Load()
+	r = s.throughTunnel(r, p)
+	s.refuseMistake(w, r, s.arrive(r, p), &mistake{
 		code: http.StatusRequestHeaderFieldsTooLarge, text: "the request's header is over twice the limit (" + report.KeyHeaderBytes + ")", likely: true,
 	})
 }
 
 // readable reports whether the page that a request comes from may read its
 // answer.
-func (s *Server) readable(a *arrival) bool { return a.origin.Allowed || s.cfg.TryOrigins }
+func (a *arrival) readable() bool { return a.origin.Allowed || a.policy.tryOrigins }
 
 // exposed lists the header fields of a refusal that a page may read.
 const exposed = "Grpc-Status, Grpc-Message, Retry-After, Allow, Accept-Post"
@@ -52,7 +53,7 @@ const exposed = "Grpc-Status, Grpc-Message, Retry-After, Allow, Accept-Post"
 // answer, and a gRPC-Web client finds the text in grpc-message.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, code int, text string, headers ...string) {
 	h := w.Header()
-	if a.origin.Origin != "" && s.readable(a) {
+	if a.origin.Origin != "" && a.readable() {
 		gate.CORSHeaders(h, a.origin)
 		h.Set("Access-Control-Expose-Headers", exposed)
 	}

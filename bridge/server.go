@@ -3,7 +3,6 @@ package bridge
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -108,9 +106,7 @@ type Server struct {
 	limits    Limits
 	log       *slog.Logger
 	obs       report.Observer
-	origins   gate.Origins
-	vouched   vouchedNames
-	router    router
+	policy    atomic.Pointer[policy] // what requests are judged by
 	upstreams *upstream.Set
 	budget    *memory.Budget
 	registry  *registry
@@ -123,7 +119,6 @@ type Server struct {
 	closing  atomic.Bool // and nobody is waited for any more
 	conns    atomic.Int64
 	quotas   *quota.Limiter
-	methods  methodLimits
 	files    *descriptors
 
 	inner     *http.Server   // serves the HTTP/2 inside of WebSockets
@@ -154,38 +149,27 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MemoryGone == nil {
 		s.cfg.MemoryGone = never
 	}
-	if p := cfg.PathPrefix; p != "" && (p[0] != '/' || p[len(p)-1] == '/') {
-		return nil, fmt.Errorf("path prefix %q: want it to begin with a slash and not to end with one", p)
-	}
-	var err error
-	if s.origins, err = gate.NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
-		return nil, err
-	}
-	if s.router.policy, err = newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods); err != nil {
-		return nil, err
-	}
+	s.upstreams = upstream.NewSet()
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.mistakes = report.NewRefusals(s.log, report.Discard())
-	s.router.refusals, s.router.try = s.refusals, cfg.TryMethods
-	if s.methods, err = newMethodLimits(cfg.MethodLimits); err != nil {
+	p, err := s.newPolicy(&cfg)
+	if err != nil {
 		return nil, err
 	}
+	s.policy.Store(p)
 	s.quotas = quota.New(s.limits.shared(), s.limits.Address, cfg.TryLimits, s.refusals)
 	s.files = newDescriptors(s.refusals, s.log, socket.DescriptorLimit())
 	s.own = &listening{cfg.ownListener(), quota.NewListenerScope(Quota{})}
 	s.unknown = &connection{listening: s.own}
-	s.vouched = newVouchedNames(cfg.VouchedHeaders)
 	s.budget = memory.New(s.limits.BufferedBytes)
 	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
 	backend, err := upstream.New(cfg.Backend, messages, s.limits.HeaderBytes, s.budget)
 	if err != nil {
 		return nil, err
 	}
-	s.upstreams = upstream.NewSet()
 	if err := s.upstreams.Add(theBackend, backend); err != nil { // the Set is empty
 		panic("BUG: " + err.Error())
 	}
-	s.router.upstreams = s.upstreams
 	s.registry = newRegistry(s.limits, s.budget)
 	s.serveTunnels()
 	return s, nil
@@ -194,7 +178,8 @@ func New(cfg Config) (*Server, error) {
 // MethodAllowed reports whether calls of the method ("/package.Service/Method")
 // cross.
 func (s *Server) MethodAllowed(method string) bool {
-	return s.router.policy.allows(method) || s.router.tries(method)
+	rt := &s.policy.Load().router
+	return rt.policy.allows(method) || rt.tries(method)
 }
 
 // ConfigureHTTP sets what an http.Server needs to serve this handler: the

@@ -16,15 +16,16 @@ func (s *Server) Services(ctx context.Context) (open, unnamed []string, err erro
 		return nil, nil, err
 	}
 	defer u.Release()
+	policy := s.policy.Load().router.policy
 	names, err := u.Services(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, name := range names {
 		switch {
-		case s.exposes(name):
+		case policy.exposes(name):
 			open = append(open, name)
-		case !s.leavesOut(name):
+		case !policy.leavesOut(name):
 			unnamed = append(unnamed, name)
 		}
 	}
@@ -35,16 +36,15 @@ func (s *Server) Services(ctx context.Context) (open, unnamed []string, err erro
 
 // leavesOut reports whether the service is kept out on purpose: DenyMethods names
 // it, or it is one that a gRPC server offers beside its own.
-func (s *Server) leavesOut(service string) bool {
-	return matchesService(s.router.policy.deny, service) || matchesService(deniedUnlessAllowed, service) || matchesService(ofServers, service)
+func (p methodPolicy) leavesOut(service string) bool {
+	return matchesService(p.deny, service) || matchesService(deniedUnlessAllowed, service) || matchesService(ofServers, service)
 }
 
 // ofServers are services that a gRPC server offers beside its own.
 var ofServers = []string{"grpc.health.*/*", "grpc.reflection.*/*"}
 
 // exposes reports whether some method of the service can be called.
-func (s *Server) exposes(service string) bool {
-	p := s.router.policy
+func (p methodPolicy) exposes(service string) bool {
 	if p.allows("/" + service + "/*") {
 		return true
 	}

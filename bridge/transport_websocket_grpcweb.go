@@ -92,7 +92,7 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
-	d.s.vouched.strike(md, false)
+	c.policy.vouched.strike(md, false)
 	maps.Copy(c.Metadata, md)
 	if size := metadataBytes(c.Metadata); size > c.headers.Bytes {
 		return tooMuchMetadata("request", size, c.headers)

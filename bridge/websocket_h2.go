@@ -44,7 +44,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 	if err != nil {
 		return // it was answered
 	}
-	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway, outer: a.on, host: r.Host, remote: r.RemoteAddr, tls: r.TLS, header: s.outerHeader(r.Header)}
+	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway, outer: a.on, host: r.Host, remote: r.RemoteAddr, tls: r.TLS, header: a.policy.outerHeader(r.Header)}
 	c.cond.L = &c.mu
 	c.life.begin(&s.limits)
 	if !s.sockets.start(c.write) {
@@ -342,7 +342,7 @@ func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.ws.SetWriteD
 
 // throughTunnel replaces what the inner request of a tunnel claims by what
 // the outer one showed: host, origin, cookies and all that proxies vouch for.
-func (s *Server) throughTunnel(r *http.Request) *http.Request {
+func (s *Server) throughTunnel(r *http.Request, p *policy) *http.Request {
 	outer := s.connectionOf(r).tunnel
 	if outer == nil {
 		return r
@@ -352,7 +352,7 @@ func (s *Server) throughTunnel(r *http.Request) *http.Request {
 	inner.RemoteAddr = outer.remote
 	inner.Header = make(http.Header, len(r.Header)+len(outer.header))
 	for name, values := range r.Header {
-		if !s.ofOuter(name) {
+		if !p.ofOuter(name) {
 			inner.Header[name] = values
 		}
 	}
@@ -365,24 +365,24 @@ func (s *Server) throughTunnel(r *http.Request) *http.Request {
 }
 
 // ofOuter holds for a header that only the outer request may say.
-func (s *Server) ofOuter(name string) bool {
+func (p *policy) ofOuter(name string) bool {
 	switch name {
 	case "Origin", "Sec-Fetch-Site", "Cookie":
 		return true
 	}
-	return s.isVouched(strings.ToLower(name))
+	return p.isVouched(strings.ToLower(name))
 }
 
-func (s *Server) isVouched(name string) bool {
-	return toUpstream.of(name) == vouched || s.vouched.exact[name]
+func (p *policy) isVouched(name string) bool {
+	return toUpstream.of(name) == vouched || p.vouched.exact[name]
 }
 
 // outerHeader is what of an upgrade request holds for all calls inside its
 // tunnel.
-func (s *Server) outerHeader(h http.Header) http.Header {
+func (p *policy) outerHeader(h http.Header) http.Header {
 	kept := make(http.Header)
 	for name, values := range h {
-		if name == "Authorization" || s.ofOuter(name) {
+		if name == "Authorization" || p.ofOuter(name) {
 			kept[name] = values
 		}
 	}

@@ -1,0 +1,54 @@
+package bridge
+
+import (
+	"fmt"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
+)
+
+// A policy is what requests and calls are judged by. It is never changed. A
+// request takes the Server's policy once, when it arrives, and its call keeps it
+// to the end. What is counted lives apart from it.
+type policy struct {
+	limits  Limits // with their defaults
+	origins gate.Origins
+	router  router
+	methods methodLimits
+	vouched vouchedNames
+
+	tryOrigins     bool
+	pathPrefix     string
+	detailedErrors bool
+
+	forwardCookies, forwardSetCookies, forwardClientCert bool
+}
+
+// newPolicy returns the policy of a Config, or why that is wrong.
+func (s *Server) newPolicy(cfg *Config) (*policy, error) {
+	p := &policy{
+		limits:            cfg.Limits.withDefaults(),
+		vouched:           newVouchedNames(cfg.VouchedHeaders),
+		tryOrigins:        cfg.TryOrigins,
+		pathPrefix:        cfg.PathPrefix,
+		detailedErrors:    cfg.DetailedErrors,
+		forwardCookies:    cfg.ForwardCookies,
+		forwardSetCookies: cfg.ForwardSetCookies,
+		forwardClientCert: cfg.ForwardClientCert,
+	}
+	if prefix := p.pathPrefix; prefix != "" && (prefix[0] != '/' || prefix[len(prefix)-1] == '/') {
+		return nil, fmt.Errorf("path prefix %q: want it to begin with a slash and not to end with one", prefix)
+	}
+	var err error
+	if p.origins, err = gate.NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
+		return nil, err
+	}
+	methods, err := newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods)
+	if err != nil {
+		return nil, err
+	}
+	p.router = router{policy: methods, try: cfg.TryMethods, refusals: s.refusals, upstreams: s.upstreams}
+	if p.methods, err = newMethodLimits(cfg.MethodLimits); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
