@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -27,6 +28,48 @@ type endGuard struct {
 func (g *endGuard) watch(ctx context.Context, cut func()) {
 	g.cut = cut
 	g.unwatch = context.AfterFunc(ctx, g.contextEnded)
+}
+
+// errEnded says that a write was not made or not finished because the call
+// had ended.
+var errEnded = errors.New("the call ended before the write")
+
+// write runs a write to the client. Once the context has ended it runs nothing.
+// It returns errEnded then, and if the end of the context cut the write.
+func (g *endGuard) write(do func() error) error {
+	if !g.begin() {
+		return errEnded
+	}
+	err := do()
+	if !g.end() {
+		return errEnded
+	}
+	return err
+}
+
+// lastWrite runs the write of the call's end, and ends the watch. If the context
+// has ended, late is true: nothing but do bounds its time then. If a write was cut,
+// it runs nothing and returns errEnded.
+func (g *endGuard) lastWrite(do func(late bool) error) error {
+	if g.begin() {
+		err := do(false)
+		if !g.end() {
+			err = errEnded
+		}
+		g.release()
+		return err
+	}
+	if !g.release() {
+		return errEnded
+	}
+	return do(true)
+}
+
+// read runs a read that the end of the context breaks off with cut.
+func (g *endGuard) read(cut func(), do func() error) error {
+	g.beginRead(cut)
+	defer g.endRead()
+	return do()
 }
 
 // beginRead announces a read that the end of the context cuts.

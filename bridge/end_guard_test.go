@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,6 +161,55 @@ func TestReleaseBesideTheCut(t *testing.T) {
 			if released := g.release(); released != whole || p.isCut() == whole {
 				t.Errorf("the write was whole: %v, the way is: %v, cut: %v", whole, released, p.isCut())
 			}
+		})
+	}
+}
+
+// TestLastWrite: the end is told as long as nothing broke into a write, and do
+// learns whether the context has ended.
+func TestLastWrite(t *testing.T) {
+	for name, c := range map[string]struct {
+		before func(g *endGuard, p *pipe, end context.CancelFunc)
+		within func(end context.CancelFunc) // of the last write, which blocks then
+		want   []bool                       // what do is told
+		err    error
+	}{
+		"the call goes on": {func(*endGuard, *pipe, context.CancelFunc) {}, nil, []bool{false}, nil},
+		"the call has ended": {func(_ *endGuard, _ *pipe, end context.CancelFunc) {
+			end()
+			synctest.Wait()
+		}, nil, []bool{true}, nil},
+		"a write was cut": {func(g *endGuard, p *pipe, end context.CancelFunc) {
+			err := g.write(func() error {
+				end()
+				p.write()
+				return nil
+			})
+			if !errors.Is(err, errEnded) {
+				t.Errorf("the write that was cut returned %v", err)
+			}
+		}, nil, nil, errEnded},
+		"it is cut itself": {func(*endGuard, *pipe, context.CancelFunc) {}, func(end context.CancelFunc) { end() }, []bool{false}, errEnded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			guarded(t, func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc) {
+				c.before(g, p, end)
+				var told []bool
+				err := g.lastWrite(func(late bool) error {
+					told = append(told, late)
+					if c.within != nil {
+						c.within(end)
+						p.write()
+					}
+					return nil
+				})
+				if !slices.Equal(told, c.want) || !errors.Is(err, c.err) {
+					t.Errorf("do ran with %v, and the end returned %v; want %v and %v", told, err, c.want, c.err)
+				}
+				if err := g.write(func() error { return nil }); !errors.Is(err, errEnded) {
+					t.Errorf("a write after the last one returned %v, want %v", err, errEnded)
+				}
+			})
 		})
 	}
 }

@@ -147,12 +147,16 @@ func (h *httpDown) readComplete(ctx context.Context) error {
 	if h.d == native || length <= 0 || h.r.Header.Get("Content-Encoding") != "" {
 		return nil
 	}
-	h.guard.beginRead(func() {
+	cut := func() {
 		h.readCut = true
 		_ = h.rc.SetReadDeadline(longAgo) // a stream that is gone needs none
-	})
-	defer h.guard.endRead()
-	var err error
+	}
+	return h.guard.read(cut, func() error { return h.readSingle(ctx, length) })
+}
+
+// readSingle reads the first message of a body of that length, and whether it is
+// the only one.
+func (h *httpDown) readSingle(ctx context.Context, length int64) (err error) {
 	if h.first, err = h.body.next(); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause

@@ -3,7 +3,6 @@ package bridge
 import (
 	"bytes"
 	"encoding/base64"
-	"errors"
 	"io"
 	"iter"
 	"net/http"
@@ -36,24 +35,15 @@ type httpAnswer struct {
 const gatherBytes = 2 << 10
 
 func (h *httpDown) SendHeader(md metadata.MD, more bool) error {
-	if !h.guard.begin() {
-		return errEnded
-	}
-	h.answer.packed = h.call.packReplies && h.d.trailers
-	h.beginAnswer(codec.Fields(md), more)
-	var err error
-	if !more {
-		err = h.rc.Flush()
-	}
-	if !h.guard.end() {
-		return errEnded
-	}
-	return err
+	return h.guard.write(func() error {
+		h.answer.packed = h.call.packReplies && h.d.trailers
+		h.beginAnswer(codec.Fields(md), more)
+		if more {
+			return nil
+		}
+		return h.rc.Flush()
+	})
 }
-
-// errEnded says that a write was not made or not finished because the call
-// had ended.
-var errEnded = errors.New("the call ended before the write")
 
 // beginAnswer sends HTTP 200 and the fields, unless all of a short answer can
 // go out together.
@@ -143,14 +133,7 @@ func (h *httpDown) Send(m mem.BufferSlice, more bool) error {
 		m, flag = packed, codec.FlagCompressed
 	}
 	defer m.Free()
-	if !h.guard.begin() {
-		return errEnded
-	}
-	err := h.sendFrame(flag, m, more)
-	if !h.guard.end() {
-		return errEnded
-	}
-	return err
+	return h.guard.write(func() error { return h.sendFrame(flag, m, more) })
 }
 
 func (h *httpDown) sendFrame(flag byte, m mem.BufferSlice, more bool) error {
@@ -221,22 +204,18 @@ func (h *httpDown) writeFrame(w io.Writer, flag byte, m mem.BufferSlice) error {
 func (h *httpDown) Finish(st *status.Status, trailer metadata.MD) error {
 	defer h.stopReading()
 	h.readRest()
-	var err error
-	var whole bool
-	if h.guard.begin() {
-		err = h.writeEnd(st, trailer)
-		whole = h.guard.end()
-		h.guard.release()
-	} else if whole = h.guard.release(); whole && (h.r.Context().Err() == nil || !isGone(st)) {
+	err := h.guard.lastWrite(func(late bool) error {
+		if !late {
+			return h.writeEnd(st, trailer)
+		}
+		if h.r.Context().Err() != nil && isGone(st) {
+			return errEnded
+		}
 		_ = h.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // a foreign ResponseWriter may have none
-		err = h.writeEnd(st, trailer)
+		err := h.writeEnd(st, trailer)
 		_ = h.rc.SetWriteDeadline(time.Time{}) // the connection may go on
-	} else {
-		err = errEnded
-	}
-	if err == nil && !whole {
-		err = errEnded
-	}
+		return err
+	})
 	h.aborted = err != nil
 	return err
 }

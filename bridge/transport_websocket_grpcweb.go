@@ -78,10 +78,13 @@ type socketDown struct {
 // readMetadata reads the first message. What it says is added to what the
 // upgrade request said, but never what only that one can say.
 func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
-	_ = d.ws.SetReadDeadline(time.Now().Add(handshakeTimeout))      // before the cut's; a closed connection fails the read
-	d.guard.beginRead(func() { _ = d.ws.SetReadDeadline(longAgo) }) // a closed connection needs none
-	block, err := d.readFirst(c.headers)
-	d.guard.endRead()
+	_ = d.ws.SetReadDeadline(time.Now().Add(handshakeTimeout)) // before the cut's; a closed connection fails the read
+	cut := func() { _ = d.ws.SetReadDeadline(longAgo) }        // a closed connection needs none
+	var block map[string][]string
+	err := d.guard.read(cut, func() (err error) {
+		block, err = d.readFirst(c.headers)
+		return err
+	})
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
 	}
@@ -247,14 +250,7 @@ func (b *socketBody) next() error {
 func (d *socketDown) Recv() (mem.BufferSlice, error) { return d.body.next() }
 
 func (d *socketDown) SendHeader(md metadata.MD, more bool) error {
-	if !d.guard.begin() {
-		return errEnded
-	}
-	err := d.writeHeader(md, more)
-	if !d.guard.end() {
-		return errEnded
-	}
-	return err
+	return d.guard.write(func() error { return d.writeHeader(md, more) })
 }
 
 // writeHeader sends the frame that must come before any other, even empty.
@@ -281,20 +277,14 @@ func (d *socketDown) writeHeader(md metadata.MD, more bool) error {
 
 func (d *socketDown) Send(m mem.BufferSlice, more bool) error {
 	defer m.Free()
-	if !d.guard.begin() {
-		return errEnded
-	}
-	var err error
-	if !d.headerSent {
-		err = d.writeHeader(nil, true)
-	}
-	if err == nil {
-		err = d.writeFrame(0, m, more)
-	}
-	if !d.guard.end() {
-		return errEnded
-	}
-	return err
+	return d.guard.write(func() error {
+		if !d.headerSent {
+			if err := d.writeHeader(nil, true); err != nil {
+				return err
+			}
+		}
+		return d.writeFrame(0, m, more)
+	})
 }
 
 // writeFrame writes one frame as one message: the clients stop reading a
@@ -313,19 +303,16 @@ func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice, more bool) error {
 // Finish waits for a slow reader like any Send while the call's context
 // lives. When that has ended, the client has a moment to take what is left.
 func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
-	err := errEnded
-	if d.guard.begin() {
-		if err = d.writeEnd(st, trailer); err == nil {
-			err = socket.AwaitWritable(d.ws.NetConn()) // for what is left to write, which has 5 s
+	err := d.guard.lastWrite(func(late bool) error {
+		if late {
+			_ = d.ws.SetWriteDeadline(time.Now().Add(closeTimeout)) // a closed connection fails the write
+			return d.writeEnd(st, trailer)
 		}
-		if !d.guard.end() {
-			err = errEnded
+		if err := d.writeEnd(st, trailer); err != nil {
+			return err
 		}
-		d.guard.release()
-	} else if d.guard.release() && !d.failed {
-		_ = d.ws.SetWriteDeadline(time.Now().Add(closeTimeout)) // a closed connection fails the write
-		err = d.writeEnd(st, trailer)
-	}
+		return socket.AwaitWritable(d.ws.NetConn()) // for what is left to write, which has 5 s
+	})
 	if err != nil {
 		d.ws.Drop()
 		return err
