@@ -38,38 +38,42 @@ func (u *Conn) Begin(q *Limiter, peer string, l *Scope, tls bool) error {
 	return nil
 }
 
-// beginConn counts a connection, or says why it may not begin: then it counts
-// nothing, as with calls.
+// beginConn counts a connection, or returns why it may not begin.
 func (q *Limiter) beginConn(from *Address, l *Scope, tls bool) *excess {
+	take, give := share.beginConn, share.endConn
+	if tls {
+		take, give = share.beginTLS, share.cancelTLS
+	}
 	shares := q.shares(from, l)
-	for i, s := range shares {
-		x := s.beginConn(tls, q.now)
-		if x == nil {
-			continue
-		}
-		for _, before := range shares[:i] {
-			before.endConn()
-			if tls {
-				before.shaking.give(before.rules.handshakes)
-			}
-		}
-		return x
+	return takeAll(shares[:], q.now, take, give)
+}
+
+// beginConn counts a connection, or returns why it may not begin: then it counts
+// nothing.
+func (s share) beginConn(clock) *excess {
+	if limit := s.rules.connections; limit > 0 && !enter(&s.tally.connections, limit) {
+		return s.excess("connections", report.AnyMoment, "%d connections%s are open, which is the limit", limit)
 	}
 	return nil
 }
 
-func (s share) beginConn(tls bool, now clock) *excess {
-	if limit := s.rules.connections; limit > 0 && !enter(&s.tally.connections, limit) {
-		return s.excess("connections", report.AnyMoment, "%d connections%s are open, which is the limit", limit)
+// beginTLS is beginConn for a connection that begins with a handshake, which
+// counts too.
+func (s share) beginTLS(now clock) *excess {
+	if x := s.beginConn(now); x != nil {
+		return x
 	}
-	if !tls {
-		return nil
-	}
-	if wait := s.shaking.take(s.rules.handshakes, now); wait > 0 {
+	if wait := s.shaking.take(s.handshakes, now); wait > 0 {
 		s.endConn()
-		return s.excess("handshakes_per_second", wait, "more than %d TLS handshakes%s begin within a second", s.rules.handshakes)
+		return s.excess("handshakes_per_second", wait, "more than %d TLS handshakes%s begin within a second", s.handshakes)
 	}
 	return nil
+}
+
+// cancelTLS undoes beginTLS.
+func (s share) cancelTLS() {
+	s.endConn()
+	s.shaking.give(s.handshakes)
 }
 
 // endConn counts a connection less.

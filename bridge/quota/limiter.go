@@ -121,6 +121,23 @@ func (s share) excess(key string, wait time.Duration, text string, limit any) *e
 	return &excess{s.section + key, fmt.Sprintf(text, limit, s.of), wait}
 }
 
+// takeAll takes something from each of the shares, in order. If a share refuses,
+// takeAll gives back what it took from those before, and returns the excess. So
+// what is refused takes nothing.
+func takeAll(shares []share, now clock, take func(share, clock) *excess, give func(share)) *excess {
+	for i, s := range shares {
+		x := take(s, now)
+		if x == nil {
+			continue
+		}
+		for _, before := range shares[:i] {
+			give(before)
+		}
+		return x
+	}
+	return nil
+}
+
 // refuse reports an excess. If limits are only tried out, it returns nil. The
 // caller then stops counting what it let pass: otherwise limits that are tried out
 // would report more than real ones would refuse.
@@ -168,15 +185,7 @@ func (u *Call) Begin(method string) error {
 		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now()), true
 	}
 	shares := u.shares()
-	for i, s := range shares {
-		x := s.beginCall(u.quotas.now)
-		if x == nil {
-			continue
-		}
-		for _, before := range shares[:i] {
-			before.endCall()
-			before.tally.calling.give(before.callRate)
-		}
+	if x := takeAll(shares[:], u.quotas.now, share.beginCall, share.cancelCall); x != nil {
 		u.release()
 		return u.quotas.refuse(x, u.peer, method)
 	}
@@ -194,6 +203,12 @@ func (s share) beginCall(now clock) *excess {
 		return s.excess("calls_per_second", wait, "more than %d calls%s begin within a second", s.callRate)
 	}
 	return nil
+}
+
+// cancelCall undoes beginCall.
+func (s share) cancelCall() {
+	s.endCall()
+	s.calling.give(s.callRate)
 }
 
 // endCall counts a call less.
@@ -267,15 +282,19 @@ func (u *Call) Handshake(method string) error {
 		defer from.holders.Add(-1)
 	}
 	shares := u.quotas.shares(from, u.listener)
-	for i, s := range shares {
-		wait := s.upgrading.take(s.rules.handshakes, u.quotas.now)
-		if wait == 0 {
-			continue
-		}
-		for _, before := range shares[:i] {
-			before.upgrading.give(before.rules.handshakes)
-		}
-		return u.quotas.refuse(s.excess("handshakes_per_second", wait, "more than %d WebSockets%s are opened within a second", s.rules.handshakes), u.peer, method)
+	if x := takeAll(shares[:], u.quotas.now, share.beginUpgrade, share.cancelUpgrade); x != nil {
+		return u.quotas.refuse(x, u.peer, method)
 	}
 	return nil
 }
+
+// beginUpgrade counts a WebSocket that is opened, or returns why it may not be.
+func (s share) beginUpgrade(now clock) *excess {
+	if wait := s.upgrading.take(s.handshakes, now); wait > 0 {
+		return s.excess("handshakes_per_second", wait, "more than %d WebSockets%s are opened within a second", s.handshakes)
+	}
+	return nil
+}
+
+// cancelUpgrade undoes beginUpgrade.
+func (s share) cancelUpgrade() { s.upgrading.give(s.handshakes) }
