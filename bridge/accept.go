@@ -40,6 +40,15 @@ const (
 	descriptorHint = "raise the limit of open files (ulimit -n), or lower " + report.KeyConnections
 )
 
+// descriptorReserve is what connections of clients leave of the descriptors.
+const descriptorReserve = 128
+
+// DefaultConnections returns how many connections the file-descriptor limit leaves
+// room for, with a reserve for files, logs and backends.
+func DefaultConnections() int {
+	return max(socket.DescriptorLimit()-descriptorReserve, descriptorReserve)
+}
+
 // accept accepts the next connection for which there is a descriptor. Refuse
 // is given those for which there is none. It waits while there are none;
 // closed, the listener's end, ends that.
@@ -108,8 +117,8 @@ func (d *descriptors) recovered() {
 
 // Problems tells what is wrong and doesn't keep those from being served who are
 // there, a line each.
-func (s *Server) Problems() []string {
-	if s.files.short.Load() {
+func (e *edge) Problems() []string {
+	if e.files.short.Load() {
 		return []string{"file descriptors run out: no connections are accepted; " + descriptorHint}
 	}
 	return nil
@@ -127,9 +136,9 @@ func lacksDescriptors(err error) bool {
 // LeaveDescriptors wraps a listener of the program's own, as one for health
 // checks. It may use half of what clients' connections leave of the file
 // descriptors; beyond that a connection is closed.
-func (s *Server) LeaveDescriptors(ln net.Listener) net.Listener {
+func (e *edge) LeaveDescriptors(ln net.Listener) net.Listener {
 	limit := socket.DescriptorLimit()
-	return &sparingListener{Listener: ln, d: s.files, reserve: (s.files.reserve + limit) / 2, closed: make(chan struct{})}
+	return &sparingListener{Listener: ln, d: e.files, reserve: (e.files.reserve + limit) / 2, closed: make(chan struct{})}
 }
 
 type sparingListener struct {

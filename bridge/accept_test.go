@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -67,8 +68,8 @@ func TestAcceptWaitsForDescriptors(t *testing.T) {
 		if len(obs.refused) != 3 || (<-obs.refused).Key != report.KeyConnections {
 			t.Errorf("the Observer is told of %d, want 3", len(obs.refused))
 		}
-		s := &Server{files: d}
-		if got := s.Problems(); len(got) != 1 || !strings.Contains(got[0], "ulimit") {
+		e := &edge{files: d}
+		if got := e.Problems(); len(got) != 1 || !strings.Contains(got[0], "ulimit") {
 			t.Errorf("the problems are %q, want one about descriptors", got)
 		}
 		if strings.Contains(out.String(), "again") {
@@ -84,7 +85,7 @@ func TestAcceptWaitsForDescriptors(t *testing.T) {
 		if got := strings.Count(out.String(), "accepting connections again"); got != 1 {
 			t.Errorf("that it is over is said %d times, want once: %s", got, out.String())
 		}
-		if got := s.Problems(); got != nil {
+		if got := e.Problems(); got != nil {
 			t.Errorf("when it is over the problems are %q", got)
 		}
 		// A connection that closes makes room at once.
@@ -107,14 +108,14 @@ func TestAcceptWaitsForDescriptors(t *testing.T) {
 // it, a new connection is told so, and served once there is one again.
 func TestConnectionsLeaveTheReserve(t *testing.T) {
 	obs := newObserver()
-	s := newServer(t, Config{Backend: nowhere, Observer: obs})
+	e := testEdge(t, edgeOptions{Observer: obs})
 	probe, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.files.reserve = int(probe.Fd()) + 20
+	e.files.reserve = int(probe.Fd()) + 20
 	_ = probe.Close() // it was read from by nobody
-	address := serve(t, s)
+	address := servePages(t, e)
 	var d net.Dialer
 	var held []net.Conn
 	ctx := within(t, patience)
@@ -125,7 +126,7 @@ func TestConnectionsLeaveTheReserve(t *testing.T) {
 		}
 		held = append(held, conn)
 		t.Cleanup(func() { _ = conn.Close() }) // the test may have
-		for s.conns.Load() < int64(len(held)) && len(obs.refused) == 0 {
+		for e.Open() < int64(len(held)) && len(obs.refused) == 0 {
 			if ctx.Err() != nil {
 				t.Fatalf("%d connections are neither accepted nor refused", len(held))
 			}
@@ -147,22 +148,29 @@ func TestConnectionsLeaveTheReserve(t *testing.T) {
 	}
 	deadline := time.Now().Add(patience)
 	for {
-		answers := exchange(t, address, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
-		if len(answers) == 1 && answers[0].StatusCode == http.StatusNotFound {
+		conn, err := d.DialContext(ctx, "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(deadline)                                                                // it is open here
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n") // it may be refused
+		text, _ := io.ReadAll(conn)                                                                   // likewise
+		_ = conn.Close()                                                                              // it is over
+		if strings.HasSuffix(string(text), "a page") {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("with room again one is answered %+v", answers)
+			t.Fatalf("with room again one is answered %q", text)
 		}
 	}
 }
 
 // TestSparingListenerHasMoreRoom than clients' connections, and ends at once.
 func TestSparingListenerHasMoreRoom(t *testing.T) {
-	s := newServer(t, Config{Backend: nowhere})
-	ln := s.LeaveDescriptors(listen(t, "127.0.0.1:0"))
-	if got := ln.(*sparingListener).reserve; got <= s.files.reserve || got >= socket.DescriptorLimit() {
-		t.Errorf("its reserve begins at %d of %d, clients' at %d", got, socket.DescriptorLimit(), s.files.reserve)
+	e := testEdge(t, edgeOptions{})
+	ln := e.LeaveDescriptors(listen(t, "127.0.0.1:0"))
+	if got := ln.(*sparingListener).reserve; got <= e.files.reserve || got >= socket.DescriptorLimit() {
+		t.Errorf("its reserve begins at %d of %d, clients' at %d", got, socket.DescriptorLimit(), e.files.reserve)
 	}
 	accepted := make(chan error, 2) // nobody waits to tell
 	go func() {

@@ -57,3 +57,21 @@ func (b *batch) end(c net.Conn) error {
 	_, err := c.Write(*held)
 	return err
 }
+
+// HoldWrites begins to gather what is written of an HTTP/1.1 answer, where the HTTP
+// server writes to the client's socket with no TLS in between.
+func (c *edgeConn) HoldWrites(pool mem.BufferPool) {
+	if c.plain() {
+		c.client.batch.hold(pool)
+	}
+}
+
+// SendHeld sends what was gathered.
+func (c *edgeConn) SendHeld() error {
+	if c.plain() {
+		return c.client.batch.end(c.client.Conn)
+	}
+	return nil
+}
+
+func (c *edgeConn) plain() bool { return c.client != nil && c.conn == net.Conn(c.client) }

@@ -42,6 +42,7 @@ type Call struct {
 	headers  report.SizeLimit // of the metadata, either way
 	ledger   *memory.Ledger   // what is held for the call
 	use      quota.Call       // what the call counts with
+	on       *edgeConn        // that it came in on
 
 	// bind ties the Downstream to the call's context. It is called once,
 	// before anything of the Downstream.

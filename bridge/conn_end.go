@@ -10,20 +10,17 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// endOf returns why a connection ended, once it has, and what lay behind it if
+// why returns why the connection ended, once it has, and what lay behind it if
 // TLS knows. A health check of a load balancer, which connects and closes, isn't
 // taken for a client that speaks no protocol.
-func (s *Server) endOf(c net.Conn) (ended, cause string) {
-	l := lifeOf(c)
-	ended = l.why(s.draining.Load())
-	if l == nil || ended != report.EndedOrderly && ended != report.EndedProtocol || l.settled.Load() {
-		return ended, ""
-	}
-	if _, tunnel := ownConn(c).(*tunnelConn); tunnel {
+func (c *edgeConn) why() (ended, cause string) {
+	l := c.life
+	ended = l.why(c.edge.o.Draining())
+	if l == nil || c.tunnel != nil || ended != report.EndedOrderly && ended != report.EndedProtocol || l.settled.Load() {
 		return ended, ""
 	}
 	fresh := phase(l.phase.Load()) == phaseFresh
-	t, isTLS := c.(*tls.Conn)
+	t, isTLS := c.conn.(*tls.Conn)
 	switch {
 	case !isTLS && !l.heard.Load() && l.left.Load():
 		return report.EndedProbe, ""

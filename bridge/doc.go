@@ -3,12 +3,13 @@
 //
 // # What happens to a call, in order
 //
-//   - server.go, accept.go, conns.go, linger.go: a connection is accepted where
+//   - edge.go, accept.go, bound.go, linger.go: a connection is accepted where
 //     there is a descriptor for it, counted, and closed so that its client
-//     gets the last answer; lifetime.go bounds its idle time and its age, and
-//     knows why it ended. What the kernel knows of it is asked of package
+//     gets the last answer; lifetime.go and phase.go bound its idle time and its
+//     age, and know why it ended; closing.go decides when one of HTTP/1.1 closes
+//     behind an answer. What the kernel knows of it is asked of package
 //     socket. HTTP/2 is served by package h2, HTTP/1.1 by net/http.
-//   - connection.go: what requests on one connection share, and how a request
+//   - conn.go: what requests on one connection share, and how a request
 //     finds it.
 //   - peer.go, proxyprotocol.go, client_names.go: who has the connection, by its
 //     socket, its PROXY header, its certificate.

@@ -18,7 +18,7 @@ import (
 // protocol is the outer request's.
 type arrival struct {
 	policy     *policy
-	on         *connection
+	on         *edgeConn
 	listening  *listening // what it came in on
 	method     string     // the gRPC method
 	host       string
@@ -40,13 +40,7 @@ const malformedAuthority = "the host that the request is for is none: want a nam
 // ServeHTTP takes one request: a call in any of the protocols, a WebSocket
 // upgrade, a browser's preflight, or what is none of these.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.noteRequest(w, r)
-	if r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) {
-		// net/http drops a Content-Length that stands beside chunks, and
-		// Transfer-Encoding of HTTP/1.0. So culvert can't know what another hop
-		// took for the body's end. RFC 9112 §6.1.
-		w.Header().Set("Connection", "close")
-	}
+	s.edge.Of(r).BeginRequest(w, r)
 	claimed := r
 	p := s.policy.Load()
 	r = s.throughTunnel(r, p)
@@ -65,7 +59,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, a, http.StatusMisdirectedRequest, misdirectedText)
 		return
 	}
-	if a.listening.LoopbackOnly && !p.origins.AllowsHost(a.host) && !a.listening.serves(a.host) {
+	if a.listening.LoopbackOnly && !p.origins.AllowsHost(a.host) && !a.listening.ServesHost(a.host) {
 		s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "hosts", Peer: a.peer.Addr, Detail: a.host}, "add the name to hosts")
 		s.refuse(w, r, a, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
 		return
@@ -135,25 +129,23 @@ func lengthHolds(r *http.Request) bool {
 
 // arrive reads the facts of a request, which the policy is for.
 func (s *Server) arrive(r *http.Request, p *policy) *arrival {
-	on := s.connectionOf(r)
-	a := &arrival{policy: p, on: on, listening: on.listening, host: r.Host, protocol: "1.1", peer: Peer{Addr: r.RemoteAddr, TLS: r.TLS}}
+	on := s.edge.Of(r)
+	a := &arrival{policy: p, on: on, listening: on.Listener(), host: r.Host, protocol: "1.1", tunnel: on.Tunnel() != nil}
+	a.peer.Addr, a.peer.TLS = on.Peer(r)
 	a.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	switch {
-	case on.tunnel != nil:
-		a.tunnel, a.peer.TLS = true, on.tunnel.tls
-	case r.ProtoMajor == 1:
-		a.conn = on.conn
+	if r.ProtoMajor == 1 && !a.tunnel {
+		a.conn = on.NetConn()
 	}
 	if r.ProtoMajor == 2 {
 		a.protocol = "2"
 	}
-	a.peer.Client = on.names(a.peer.TLS)
-	direct := gate.HostOf(r.RemoteAddr)
+	a.peer.Client = on.Names(a.peer.TLS)
+	direct := gate.HostOf(a.peer.Addr)
 	if addr, err := netip.ParseAddr(direct); err == nil {
 		if bare := addr.Unmap().WithZone(""); bare != addr {
 			addr, direct = bare, bare.String()
 		}
-		a.trusted = gate.Contains(a.listening.TrustedProxies, addr) && !on.speaksForNobody()
+		a.trusted = on.Trusts(addr)
 	}
 	a.forward = gate.Forwarding{For: direct, Proto: scheme(a.peer.TLS), Host: r.Host, Via: a.protocol + " culvert"}
 	if a.trusted {
@@ -164,7 +156,7 @@ func (s *Server) arrive(r *http.Request, p *policy) *arrival {
 		}
 	}
 	if !a.trusted {
-		a.from = on.uses()
+		a.from = on.Uses()
 	}
 	a.origin = p.origins.Judge(a.asker(r))
 	return a

@@ -18,7 +18,8 @@ func forwards(chain, proto, host, via string) gate.Forwarding {
 // for nothing, and a line that can't be read is not passed over.
 func TestWhoCallsByForwarded(t *testing.T) {
 	s := newServer(t, Config{Backend: nowhere})
-	s.own.TrustedProxies, s.own.Forwarded = prefixes(t, "10.0.0.0/8", "fd00::/8"), true
+	own := s.edge.Own()
+	own.TrustedProxies, own.Forwarded = prefixes(t, "10.0.0.0/8", "fd00::/8"), true
 	for _, c := range []struct {
 		name  string
 		lines []string

@@ -21,7 +21,7 @@ import (
 // newCall makes the Call of a request that arrived. An error is told in the
 // call's own dialect, so the Call is good for that either way.
 func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
-	c := &Call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, ledger: &memory.Ledger{Budget: s.budget}}
+	c := &Call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, ledger: &memory.Ledger{Budget: s.budget}}
 	use, method := s.use(a)
 	c.use = use
 	c.messages, c.headers = a.policy.sizes(a.listening, method)
@@ -186,7 +186,9 @@ func (s *Server) finish(r *running, down Downstream, err error, trailer metadata
 	} else {
 		trailer = nil
 	}
-	noteFault(r.conn, err)
+	if r.conn != nil {
+		r.call.on.EndFor(err)
+	}
 	r.call.progress.beginSend()
 	ferr := down.Finish(v.status, trailer)
 	r.call.progress.endSend()

@@ -32,13 +32,13 @@ func (s *Server) configureStandardHTTP2(hs *http.Server, l *listening) {
 // h2Hooks are what HTTP/2 asks and tells of its connections.
 func (s *Server) h2Hooks() h2.Hooks {
 	return h2.Hooks{
-		Streams: func(c net.Conn) int { return s.cameInOn(c).CallsPerConnection },
+		Streams: s.edge.Streams,
 		Lifetime: func(net.Conn) (idle, age time.Duration) {
 			p := newSpread()
-			return p.of(s.limits.ConnectionIdleTimeout), p.of(s.limits.ConnectionMaxAge)
+			return p.Of(s.limits.ConnectionIdleTimeout), p.Of(s.limits.ConnectionMaxAge)
 		},
 		TooLarge:     s.refuseHeader,
 		SlowConsumer: s.limits.SlowConsumerTimeout,
-		Ended:        func(c net.Conn, why h2.End) { lifeOf(c).settle(string(why)) },
+		Ended:        func(c net.Conn, why h2.End) { s.edge.Settle(c, string(why)) },
 	}
 }

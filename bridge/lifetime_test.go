@@ -3,24 +3,22 @@ package bridge
 import (
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/coder/websocket"
 	"golang.org/x/net/http2"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
 // pipes is a listener that hands out the server's ends of pipes, as Serve has
 // them of sockets, for tests in a bubble.
 type pipes struct {
-	s      *Server
+	e      *edge
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
@@ -45,9 +43,7 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 // dial returns a client whose end is read all the time.
 func (p *pipes) dial() *pipeClient {
 	near, far := net.Pipe()
-	c := &clientConn{Conn: far, s: p.s, listening: p.s.own}
-	c.life.begin(&p.s.limits)
-	p.conns <- c
+	p.conns <- p.e.newClient(far, p.e.own)
 	client := &pipeClient{Conn: near, begun: time.Now(), ended: -1}
 	client.reading.Go(client.read)
 	return client
@@ -97,21 +93,23 @@ func (c *pipeClient) heard() string {
 }
 
 // inLife runs a test of connections in a bubble.
-func inLife(t *testing.T, limits Limits, f func(t *testing.T, s *Server, dial func() *pipeClient, ends chan report.ConnInfo)) {
+func inLife(t *testing.T, idle, maxAge time.Duration, f func(t *testing.T, shutDown func() error, dial func() *pipeClient, ends chan report.ConnInfo)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		obs := newObserver()
-		s, err := New(Config{Backend: Backend{Target: "passthrough:///nowhere"}, Limits: limits, Observer: obs, Fallback: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(w, "a page") // to a client that is there
-		})})
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := &pipes{s: s, conns: make(chan net.Conn), closed: make(chan struct{})}
+		var draining atomic.Bool
+		e := testEdge(t, edgeOptions{Observer: obs, MaxAge: maxAge, Draining: draining.Load})
+		p := &pipes{e: e, conns: make(chan net.Conn), closed: make(chan struct{})}
+		hs := pageServer(e, e.own, idle)
 		var serving sync.WaitGroup
-		serving.Go(func() { _ = s.Serve(p) }) // ends with Close
+		serving.Go(func() { _ = e.serve(hs, p, e.own) }) // ends with Close
 		var clients []*pipeClient
-		f(t, s, func() *pipeClient {
+		shutDown := func() error {
+			draining.Store(true)
+			e.closeListeners(t.Context())
+			return hs.Shutdown(t.Context())
+		}
+		f(t, shutDown, func() *pipeClient {
 			c := p.dial()
 			clients = append(clients, c)
 			synctest.Wait()
@@ -121,7 +119,7 @@ func inLife(t *testing.T, limits Limits, f func(t *testing.T, s *Server, dial fu
 			_ = c.Conn.Close() // the server may have
 			c.reading.Wait()
 		}
-		_ = s.Close()
+		_ = hs.Close() // only the listener's error
 		serving.Wait()
 		synctest.Wait()
 	})
@@ -153,15 +151,14 @@ const (
 
 // TestEndsOfConnections: when each ends, and for what reason.
 func TestEndsOfConnections(t *testing.T) {
-	limits := Limits{ConnectionIdleTimeout: time.Minute}
 	for name, c := range map[string]struct {
 		do   func(c *pipeClient)
 		at   time.Duration // less than 0: the client closes
 		want string
 	}{
-		"nothing comes":                {func(*pipeClient) {}, handshakeTimeout, report.EndedSlow},
-		"a byte of a header":           {func(c *pipeClient) { c.say("G") }, handshakeTimeout, report.EndedSlow},
-		"a header without end":         {func(c *pipeClient) { c.say(strings.TrimSuffix(getPage, "\r\n")) }, handshakeTimeout, report.EndedSlow},
+		"nothing comes":                {func(*pipeClient) {}, HandshakeTimeout, report.EndedSlow},
+		"a byte of a header":           {func(c *pipeClient) { c.say("G") }, HandshakeTimeout, report.EndedSlow},
+		"a header without end":         {func(c *pipeClient) { c.say(strings.TrimSuffix(getPage, "\r\n")) }, HandshakeTimeout, report.EndedSlow},
 		"half a header, and a goodbye": {func(c *pipeClient) { c.say("GET "); _ = c.Conn.Close() }, -1, report.EndedOrderly},
 		"no HTTP":                      {func(c *pipeClient) { c.say("\x16\x03\x01 hello, is this TLS?\r\n\r\n") }, 0, report.EndedProtocol},
 		"a malformed header":           {func(c *pipeClient) { c.say(badHeader) }, 0, report.EndedProtocol},
@@ -183,7 +180,7 @@ func TestEndsOfConnections(t *testing.T) {
 		"HTTP/2 and nonsense":      {func(c *pipeClient) { c.say(h2Begins + "GET / HTTP/1.1\r\n\r\n") }, time.Second, report.EndedProtocol},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
-			inLife(t, limits, func(t *testing.T, _ *Server, dial func() *pipeClient, ends chan report.ConnInfo) {
+			inLife(t, time.Minute, 0, func(t *testing.T, _ func() error, dial func() *pipeClient, ends chan report.ConnInfo) {
 				client := dial()
 				c.do(client)
 				elapse(5 * time.Minute)
@@ -199,12 +196,12 @@ func TestEndsOfConnections(t *testing.T) {
 // TestIdleConnectionsEndApart: those that came and went idle together don't end
 // together, nor do those of one age.
 func TestIdleConnectionsEndApart(t *testing.T) {
-	for name, limits := range map[string]Limits{
-		"idle": {ConnectionIdleTimeout: 100 * time.Second},
-		"age":  {ConnectionIdleTimeout: -1, ConnectionMaxAge: 100 * time.Second},
+	for name, limits := range map[string]struct{ idle, age time.Duration }{
+		"idle": {idle: 100 * time.Second},
+		"age":  {age: 100 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inLife(t, limits, func(t *testing.T, _ *Server, dial func() *pipeClient, ends chan report.ConnInfo) {
+			inLife(t, limits.idle, limits.age, func(t *testing.T, _ func() error, dial func() *pipeClient, ends chan report.ConnInfo) {
 				clients := make([]*pipeClient, 100)
 				for i := range clients {
 					clients[i] = dial()
@@ -234,7 +231,7 @@ func TestIdleConnectionsEndApart(t *testing.T) {
 
 // TestOldConnectionServesItsLastRequest and says so.
 func TestOldConnectionServesItsLastRequest(t *testing.T) {
-	inLife(t, Limits{ConnectionIdleTimeout: time.Minute, ConnectionMaxAge: 100 * time.Second}, func(t *testing.T, s *Server, dial func() *pipeClient, ends chan report.ConnInfo) {
+	inLife(t, time.Minute, 100*time.Second, func(t *testing.T, _ func() error, dial func() *pipeClient, ends chan report.ConnInfo) {
 		c := dial()
 		for range 4 { // never idle for long
 			c.say(getPage)
@@ -253,7 +250,6 @@ func TestOldConnectionServesItsLastRequest(t *testing.T) {
 			wantEnded(t, ends, report.EndedAge)
 			return
 		}
-		_ = s
 		elapse(time.Minute)
 		wantEnded(t, ends, report.EndedAge)
 	})
@@ -261,50 +257,14 @@ func TestOldConnectionServesItsLastRequest(t *testing.T) {
 
 // TestEndedByShutdown.
 func TestEndedByShutdown(t *testing.T) {
-	inLife(t, Limits{}, func(t *testing.T, s *Server, dial func() *pipeClient, ends chan report.ConnInfo) {
+	inLife(t, time.Minute, 0, func(t *testing.T, shutDown func() error, dial func() *pipeClient, ends chan report.ConnInfo) {
 		for _, begins := range []string{getPage, h2Begins} {
 			dial().say(begins)
 		}
-		if err := s.Shutdown(t.Context()); err != nil {
+		if err := shutDown(); err != nil {
 			t.Error(err)
 		}
 		wantEnded(t, ends, report.EndedShutdown)
 		wantEnded(t, ends, report.EndedShutdown)
 	})
-}
-
-// TestFloodEndsACallOnAWebSocket with a reason for the log, and is told of the
-// connection.
-func TestFloodEndsACallOnAWebSocket(t *testing.T) {
-	obs := newObserver()
-	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, hold)}, Observer: obs})
-	ws, _, err := websocket.Dial(within(t, patience), "ws://"+serve(t, s)+testMethod, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = ws.CloseNow()
-	c := await(t, "the end of a connection that closed", obs.conns)
-	if c.Ended != report.EndedOrderly {
-		t.Errorf("a client that went away ended for %q", c.Ended)
-	}
-	await(t, "its call's end", obs.ended)
-
-	var d net.Dialer
-	conn, err := d.DialContext(within(t, patience), "tcp", serve(t, s))
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := wstest.Open(t, conn, testMethod, "grpc-websockets")
-	out := wstest.Masked(wstest.Binary, []byte("x-a: b\r\n"))
-	for range 20_000 { // half of that is one too many
-		out = append(out, wstest.Masked(wstest.Ping, nil)...)
-	}
-	go func() { _, _ = io.Copy(io.Discard, client.R) }() // ends with the connection
-	_, _ = client.Write(out)                             // it may be cut
-	if call := await(t, "the call's end", obs.ended); call.Reason != report.ReasonLimitExceeded || call.Origin != report.OriginCulvert {
-		t.Errorf("the call ended with %v of %s, want %v", call.Reason, call.Origin, report.ReasonLimitExceeded)
-	}
-	if c := await(t, "the connection's end", obs.conns); c.Ended != report.EndedFlood {
-		t.Errorf("the connection ended for %q, want %q", c.Ended, report.EndedFlood)
-	}
 }

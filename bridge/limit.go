@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/quota"
-	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // Limits bound what clients can make culvert hold or do. A zero field means
@@ -43,20 +42,13 @@ var defaultAddress = Quota{
 
 // Fixed bounds: none of them cuts a call that behaves.
 const (
-	handshakeTimeout   = 10 * time.Second // headers of a request, first message of a WebSocket
 	pingInterval       = 20 * time.Second // towards clients
 	pingTimeout        = 10 * time.Second
-	closeTimeout       = 5 * time.Second  // for a peer to answer a WebSocket close
-	tunnelCloseTimeout = 2 * time.Second  // the same, where HTTP/2 has said goodbye already
-	lingerSilence      = 5 * time.Second  // of a client that is still sending to a closed connection
-	lingerTime         = 30 * time.Second // all in all
+	closeTimeout       = 5 * time.Second // for a peer to answer a WebSocket close
+	tunnelCloseTimeout = 2 * time.Second // the same, where HTTP/2 has said goodbye already
 	writeGrace         = 250 * time.Millisecond
-	keepAliveIdle      = 10 * time.Second // TCP, of clients
-	keepAliveEvery     = 3 * time.Second
-	keepAliveCount     = 3
-	userTimeout        = 20 * time.Second // TCP, of clients whose connection is closed: bytes that they don't acknowledge or take
-	connReceiveWindow  = 64 << 10         // HTTP/2, of one stream
-	maxTunnelMessage   = 32 << 10         // a WebSocket's, of what HTTP/2 writes meanwhile
+	connReceiveWindow  = 64 << 10 // HTTP/2, of one stream
+	maxTunnelMessage   = 32 << 10 // a WebSocket's, of what HTTP/2 writes meanwhile
 )
 
 // noLimit stands for the absence of a limit that is counted in bytes or calls.
@@ -70,7 +62,7 @@ func (l Limits) withDefaults() Limits {
 	l.HeaderBytes = orDefault(l.HeaderBytes, 64<<10, noLimit)
 	l.BufferedBytes = orDefault(l.BufferedBytes, 256<<20, 1<<62)
 	l.CallsPerConnection = orDefault(l.CallsPerConnection, 100, noLimit)
-	l.Connections = orDefault(l.Connections, connectionsByDescriptors(), noLimit)
+	l.Connections = orDefault(l.Connections, DefaultConnections(), noLimit)
 	l.Calls = orDefault(l.Calls, noLimit, noLimit)
 	l.CallsPerSecond = orDefault(l.CallsPerSecond, noLimit, noLimit)
 	l.HandshakesPerSecond = orDefault(l.HandshakesPerSecond, noLimit, noLimit)
@@ -113,15 +105,6 @@ func orDefault[T int | int64 | time.Duration](v, def, none T) T {
 	default:
 		return v
 	}
-}
-
-// descriptorReserve is what connections of clients leave of the descriptors.
-const descriptorReserve = 128
-
-// connectionsByDescriptors is how many connections the file-descriptor limit
-// leaves room for, with a reserve for files, logs and backends.
-func connectionsByDescriptors() int {
-	return max(socket.DescriptorLimit()-descriptorReserve, descriptorReserve)
 }
 
 // looseHeaderBytes is what HTTP itself is told of limits.header_bytes. Beyond

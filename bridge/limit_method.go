@@ -61,5 +61,5 @@ func (s *Server) use(a *arrival) (quota.Call, *methodLimit) {
 	if m != nil {
 		scope = m.scope
 	}
-	return s.quotas.Call(a.listening.scope, scope, a.peer.Addr, a.from), m
+	return s.quotas.Call(a.listening.Scope(), scope, a.peer.Addr, a.from), m
 }

@@ -21,17 +21,26 @@ import (
 // RFC 9112 §9.6.
 type clientConn struct {
 	net.Conn
-	s         *Server
-	listening *listening
-	linger    atomic.Bool
-	greeted   atomic.Bool // TLS: the handshake was done
-	once      sync.Once
-	use       quota.Conn
-	batch     batch                            // of what is written
-	proxied   *proxied                         // nil: no PROXY header is to come
-	names     atomic.Pointer[gate.ClientNames] // of its certificate, once they are asked for
-	life      life
+	on      edgeConn
+	life    life
+	linger  atomic.Bool
+	greeted atomic.Bool // TLS: the handshake was done
+	once    sync.Once
+	use     quota.Conn
+	batch   batch                            // of what is written
+	proxied *proxied                         // nil: no PROXY header is to come
+	names   atomic.Pointer[gate.ClientNames] // of its certificate, once they are asked for
 }
+
+func (e *edge) newClient(c net.Conn, l *listening) *clientConn {
+	client := &clientConn{Conn: c}
+	client.on = edgeConn{edge: e, listening: l, client: client, life: &client.life}
+	client.life.begin(e.o.MaxAge)
+	return client
+}
+
+// EdgeConn is how find finds the connection.
+func (c *clientConn) EdgeConn() *edgeConn { return &c.on }
 
 // Read reads what follows a PROXY header, and takes note of how that ends.
 func (c *clientConn) Read(p []byte) (int, error) {
@@ -76,7 +85,7 @@ func (c *clientConn) Close() error {
 	c.boundRest()
 	if c.linger.Load() {
 		lingers := false
-		c.once.Do(func() { lingers = c.s.lingering.start(c) })
+		c.once.Do(func() { lingers = c.on.edge.lingering.start(c) })
 		if lingers {
 			return nil
 		}
@@ -93,7 +102,7 @@ func (c *clientConn) boundRest() {
 	case report.EndedSlow, report.EndedSilent, report.EndedFlood, report.EndedProtocol:
 	default:
 		if s := socket.Look(c.Conn); s.Outstanding && s.Retransmits == 0 {
-			limit = max(limit, c.s.limits.SlowConsumerTimeout)
+			limit = max(limit, c.on.edge.o.SlowConsumerTimeout)
 		}
 	}
 	socket.SetUserTimeout(c.Conn, limit)
@@ -110,6 +119,12 @@ func (c *clientConn) drop() {
 		}
 	}
 }
+
+const (
+	lingerSilence = 5 * time.Second  // of a client that is still sending to a closed connection
+	lingerTime    = 30 * time.Second // all in all
+	userTimeout   = 20 * time.Second // TCP, of a closed connection: bytes that its client doesn't acknowledge or take
+)
 
 // maxLingering bounds the connections that linger; more are cut. They use the
 // reserve of descriptors, since they don't count as open any more.
@@ -136,7 +151,7 @@ func (l *lingering) start(c *clientConn) bool {
 	l.running.Go(func() {
 		c.drop()
 		l.forget(c)
-		c.s.files.free()
+		c.on.edge.files.free()
 	})
 	return true
 }
@@ -156,4 +171,12 @@ func (l *lingering) stop() {
 	}
 	l.mu.Unlock()
 	l.running.Wait()
+}
+
+// lingerOn lets the client read the answer when the connection closes with bytes
+// unread.
+func (c *edgeConn) lingerOn() {
+	if c.client != nil {
+		c.client.linger.Store(true)
+	}
 }

@@ -1,12 +1,11 @@
 package bridge
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,13 +14,13 @@ import (
 // TestClientThatStillSendsReadsItsAnswer: a close with bytes unread would be a
 // reset, which takes the answer from under the client.
 func TestClientThatStillSendsReadsItsAnswer(t *testing.T) {
-	s := newServer(t, Config{Backend: nowhere})
+	e := testEdge(t, edgeOptions{})
 	for range 20 {
 		server, client := tcpPair(t)
 		if _, err := client.Write(make([]byte, 64<<10)); err != nil { // which nobody reads
 			t.Fatal(err)
 		}
-		c := &clientConn{Conn: server, s: s}
+		c := e.newClient(server, e.own)
 		c.linger.Store(true)
 		if _, err := io.WriteString(c, "the answer"); err != nil {
 			t.Fatal(err)
@@ -41,28 +40,28 @@ func TestClientThatStillSendsReadsItsAnswer(t *testing.T) {
 }
 
 // lingers runs a test of one connection that lingers, in a bubble.
-func lingers(t *testing.T, f func(t *testing.T, s *Server, client net.Conn, ended func() bool)) {
+func lingers(t *testing.T, f func(t *testing.T, e *edge, client net.Conn, ended func() bool)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := newServer(t, Config{Backend: nowhere})
+		e := testEdge(t, edgeOptions{})
 		server, client := net.Pipe()
-		c := &clientConn{Conn: server, s: s}
+		c := e.newClient(server, e.own)
 		c.linger.Store(true)
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
-		f(t, s, client, func() bool {
+		f(t, e, client, func() bool {
 			synctest.Wait()
-			s.lingering.mu.Lock()
-			defer s.lingering.mu.Unlock()
-			return len(s.lingering.conns) == 0
+			e.lingering.mu.Lock()
+			defer e.lingering.mu.Unlock()
+			return len(e.lingering.conns) == 0
 		})
 		_ = client.Close() // the test may have
 	})
 }
 
 func TestLingeringEndsWithItsClient(t *testing.T) {
-	lingers(t, func(t *testing.T, _ *Server, client net.Conn, ended func() bool) {
+	lingers(t, func(t *testing.T, _ *edge, client net.Conn, ended func() bool) {
 		elapse(time.Second)
 		if ended() {
 			t.Error("it was cut after a second")
@@ -75,7 +74,7 @@ func TestLingeringEndsWithItsClient(t *testing.T) {
 }
 
 func TestLingeringEndsWithSilence(t *testing.T) {
-	lingers(t, func(t *testing.T, _ *Server, _ net.Conn, ended func() bool) {
+	lingers(t, func(t *testing.T, _ *edge, _ net.Conn, ended func() bool) {
 		elapse(lingerSilence - time.Millisecond)
 		if ended() {
 			t.Error("it was cut early")
@@ -89,7 +88,7 @@ func TestLingeringEndsWithSilence(t *testing.T) {
 
 // TestLingeringEndsAfterItsTime, however long the client sends.
 func TestLingeringEndsAfterItsTime(t *testing.T) {
-	lingers(t, func(t *testing.T, _ *Server, client net.Conn, ended func() bool) {
+	lingers(t, func(t *testing.T, _ *edge, client net.Conn, ended func() bool) {
 		start := time.Now()
 		for !ended() {
 			if time.Since(start) > lingerTime+lingerSilence {
@@ -106,14 +105,12 @@ func TestLingeringEndsAfterItsTime(t *testing.T) {
 	})
 }
 
-func TestCloseCutsWhatLingers(t *testing.T) {
-	lingers(t, func(t *testing.T, s *Server, client net.Conn, ended func() bool) {
+func TestEndCutsWhatLingers(t *testing.T) {
+	lingers(t, func(t *testing.T, e *edge, client net.Conn, ended func() bool) {
 		start := time.Now()
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+		e.cutLingering()
 		if took := time.Since(start); took > 0 || !ended() {
-			t.Errorf("Close took %v, and nothing lingers: %v", took, ended())
+			t.Errorf("cutLingering took %v, and nothing lingers: %v", took, ended())
 		}
 		if _, err := client.Read(make([]byte, 1)); err == nil {
 			t.Error("the client's connection is open")
@@ -124,12 +121,12 @@ func TestCloseCutsWhatLingers(t *testing.T) {
 // TestFewLinger at once: the others are cut, as is any that has no reason to.
 func TestFewLinger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newServer(t, Config{Backend: nowhere})
+		e := testEdge(t, edgeOptions{})
 		var clients []net.Conn
 		closeOne := func(linger bool) (cut bool) {
 			server, client := net.Pipe()
 			clients = append(clients, client)
-			c := &clientConn{Conn: server, s: s}
+			c := e.newClient(server, e.own)
 			c.linger.Store(linger)
 			_ = c.Close() // nothing to tell
 			synctest.Wait()
@@ -161,29 +158,21 @@ func TestFewLinger(t *testing.T) {
 	})
 }
 
-// TestRefusedUploadReadsWhy over the wire: the answer comes whole, though the
-// body that nobody reads is still being sent.
-func TestRefusedUploadReadsWhy(t *testing.T) {
-	address := serve(t, newServer(t, Config{Backend: nowhere}))
-	const size = 8 << 20
-	for range 2 {
-		var d net.Dialer
-		conn, err := d.DialContext(within(t, patience), "tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
-		head := "POST /a.B/C HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 8388608\r\n\r\n"
-		if _, err := io.WriteString(conn, head); err != nil {
-			t.Fatal(err)
-		}
-		var sending sync.WaitGroup
-		sending.Go(func() { _, _ = conn.Write(make([]byte, size)) }) // as much as is taken
-		answer, err := io.ReadAll(conn)
-		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 415 ") || !strings.HasSuffix(string(answer), "\n") {
-			t.Errorf("read %q, %v; want all of a %d", answer, err, http.StatusUnsupportedMediaType)
-		}
-		_ = conn.Close() // ends the sending
-		sending.Wait()
+// TestGreetedConnectionDoesNotLinger: what ends after its handshake has no
+// reason to, unless another gives one.
+func TestGreetedConnectionDoesNotLinger(t *testing.T) {
+	e := testEdge(t, edgeOptions{})
+	l := newListening(Listener{TLS: new(tls.Config)})
+	c := e.newClient(nil, l)
+	c.linger.Store(true)
+	outer := tls.Server(c, l.TLS)
+	e.noteState(l, outer, http.StateActive)
+	if c.linger.Load() {
+		t.Error("it lingers after the handshake")
+	}
+	c.on.lingerOn() // LeaveBody
+	e.noteState(l, outer, http.StateActive)
+	if !c.linger.Load() {
+		t.Error("the next request took another's reason away")
 	}
 }

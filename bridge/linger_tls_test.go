@@ -39,21 +39,3 @@ func TestRefusedHandshakeReadsWhy(t *testing.T) {
 		_ = raw.Close() // or it lingers
 	}
 }
-
-// TestGreetedConnectionDoesNotLinger: what ends after its handshake has no
-// reason to, unless another gives one.
-func TestGreetedConnectionDoesNotLinger(t *testing.T) {
-	l := &listening{Listener: Listener{TLS: new(tls.Config)}}
-	c := &clientConn{listening: l}
-	c.linger.Store(true)
-	outer := tls.Server(c, l.TLS)
-	handshakeDone(l, outer)
-	if c.linger.Load() {
-		t.Error("it lingers after the handshake")
-	}
-	c.linger.Store(true) // endBody
-	handshakeDone(l, outer)
-	if !c.linger.Load() {
-		t.Error("the next request took another's reason away")
-	}
-}

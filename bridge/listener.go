@@ -2,9 +2,7 @@ package bridge
 
 import (
 	"crypto/tls"
-	"errors"
 	"net"
-	"net/http"
 	"net/netip"
 	"strings"
 
@@ -57,76 +55,30 @@ type Listener struct {
 	Transports []string
 
 	// Limits are for all that came in here together.
-	Limits Quota
+	Limits quota.Quota
 
 	// MessageBytes, HeaderBytes and CallsPerConnection are those of Config's
 	// Limits, where they are less. What isn't positive is none.
 	MessageBytes, HeaderBytes, CallsPerConnection int
 }
 
-// serves reports whether a certificate is for the host, which may have a port.
-func (l *Listener) serves(host string) bool {
+// ServesHost reports whether a certificate is for the host, which may have a port.
+func (l *Listener) ServesHost(host string) bool {
 	return l.Serves != nil && l.Serves(strings.TrimSuffix(strings.ToLower(gate.HostOf(host)), "."))
 }
 
 // A listening is a Listener that is served.
 type listening struct {
 	Listener
-	scope *quota.Scope
+	scope *quota.Scope // what its connections and calls count with
 }
 
-// ownListener is what holds where no Listener was given.
-func (c *Config) ownListener() Listener {
-	return Listener{TrustedProxies: c.TrustedProxies, LoopbackOnly: c.LoopbackOnly}
-}
+func newListening(l Listener) *listening { return &listening{l, quota.NewListenerScope(l.Limits)} }
+
+// Scope returns what the listener's connections and calls count with.
+func (l *listening) Scope() *quota.Scope { return l.scope }
 
 // expectsHeader says whether a connection begins with a PROXY header.
 func (l *listening) expectsHeader(c *clientConn) bool {
 	return len(l.ProxyProtocol) > 0 && gate.ContainsPeer(l.ProxyProtocol, c.address())
-}
-
-// cameInOn is the listener that a connection came in on, a tunnel's WebSocket
-// for a tunnel.
-func (s *Server) cameInOn(c net.Conn) *listening {
-	switch c := ownConn(c).(type) {
-	case *clientConn:
-		return c.listening
-	case *tunnelConn:
-		return c.outer.listening
-	}
-	return s.own // in an http.Server that Serve hasn't made
-}
-
-// Serve is ServeListener with what Config says of trust and loopback. Where
-// TLS is wanted, the listener may be one of crypto/tls whose configuration
-// offers "h2" and "http/1.1".
-func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.own) }
-
-// ServeListener accepts connections until Shutdown or Close, then returns
-// http.ErrServerClosed. It may run for several listeners at once.
-func (s *Server) ServeListener(ln net.Listener, l Listener) error {
-	return s.serve(ln, &listening{l, quota.NewListenerScope(l.Limits)})
-}
-
-func (s *Server) serve(ln net.Listener, l *listening) error {
-	hs := &http.Server{} //nolint:gosec // configureHTTP sets the time-outs
-	s.configureHTTP(hs, l)
-	bounded := s.boundListener(ln, l)
-	s.mu.Lock()
-	if s.closed || s.draining.Load() {
-		s.mu.Unlock()
-		_ = ln.Close() // nobody will serve it
-		return http.ErrServerClosed
-	}
-	s.outers[hs] = bounded
-	s.mu.Unlock()
-	var served net.Listener = bounded
-	if l.TLS != nil {
-		served = tls.NewListener(bounded, l.TLS)
-	}
-	err := hs.Serve(served)
-	if s.draining.Load() && errors.Is(err, net.ErrClosed) {
-		return http.ErrServerClosed // Shutdown closes the listener first
-	}
-	return err
 }

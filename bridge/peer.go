@@ -44,20 +44,3 @@ func addressOf(c net.Conn) net.Addr {
 // unixPeer stands for whoever has the other end of a unix socket: it has no
 // address, and is on this host, like whoever has one of loopback.
 var unixPeer = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0))
-
-// clientUnder finds the connection of a client under what it carries: TLS,
-// a WebSocket, a tunnel. It returns nil where there is none of this package's.
-func clientUnder(c net.Conn) *clientConn {
-	for {
-		switch v := c.(type) {
-		case *clientConn:
-			return v
-		case *tunnelConn:
-			return v.outer.client
-		case interface{ NetConn() net.Conn }:
-			c = v.NetConn()
-		default:
-			return nil
-		}
-	}
-}

@@ -160,7 +160,7 @@ func TestPROXYConnectionsAreTold(t *testing.T) {
 	if err := unary(within(t, patience), tunnel, testMethod); err != nil {
 		t.Fatal(err)
 	}
-	if began, tunnels, now := obs.began.Load(), obs.tunnels.Load(), s.conns.Load(); began != 3 || tunnels != 1 || now != 3 {
+	if began, tunnels, now := obs.began.Load(), obs.tunnels.Load(), s.edge.Open(); began != 3 || tunnels != 1 || now != 3 {
 		t.Errorf("%d connections began, %d of them tunnels, %d are counted; want 3, 1, 3", began, tunnels, now)
 	}
 	_, _, _ = waiting.Close(), cc.Close(), tunnel.Close()
@@ -169,9 +169,9 @@ func TestPROXYConnectionsAreTold(t *testing.T) {
 			t.Errorf("%+v ended, want one of 203.0.113.9", c)
 		}
 	}
-	for deadline := time.Now().Add(patience); s.conns.Load() > 0; time.Sleep(time.Millisecond) { // nobody is told of the end of what never began
+	for deadline := time.Now().Add(patience); s.edge.Open() > 0; time.Sleep(time.Millisecond) { // nobody is told of the end of what never began
 		if time.Now().After(deadline) {
-			t.Fatalf("%d connections are counted after the last", s.conns.Load())
+			t.Fatalf("%d connections are counted after the last", s.edge.Open())
 		}
 	}
 	if n := len(obs.conns) + len(obs.refused); n > 0 {

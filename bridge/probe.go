@@ -6,7 +6,7 @@ import "sync"
 // and returns once it has had them all. A watchdog calls it: if Probe doesn't
 // return, a lock is held for ever and the process can't serve.
 func (s *Server) Probe() {
-	locks := []*sync.Mutex{&s.registry.mu, s.budget.Mutex(), s.refusals.Mutex(), &s.files.mu}
+	locks := []*sync.Mutex{&s.registry.mu, s.budget.Mutex(), s.refusals.Mutex(), s.edge.Mutex()}
 	for _, l := range append(locks, s.quotas.Locks()...) {
 		l.Lock()
 		l.Unlock() //nolint:staticcheck // to have had it is all

@@ -13,6 +13,10 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
+// HandshakeTimeout bounds what a client has to send before culvert knows what it
+// wants: a PROXY header, the headers of a request, the first message of a WebSocket.
+const HandshakeTimeout = 10 * time.Second
+
 // A proxied is what the PROXY header of a connection says. It is read by
 // whoever first reads the connection or asks for its client: a goroutine of
 // the connection's own, so that nobody else waits for it.
@@ -40,7 +44,7 @@ func (c *clientConn) awaitHeader() error {
 // learnClient reads the header. It runs once.
 func (c *clientConn) learnClient() {
 	p := c.proxied
-	_ = c.Conn.SetReadDeadline(time.Now().Add(handshakeTimeout)) // a closed connection needs none
+	_ = c.Conn.SetReadDeadline(time.Now().Add(HandshakeTimeout)) // a closed connection needs none
 	client, local, err := gate.ReadPROXYHeader(c.Conn)
 	_ = c.Conn.SetReadDeadline(time.Time{}) // likewise
 	if err != nil {
@@ -56,7 +60,7 @@ func (c *clientConn) learnClient() {
 		return
 	}
 	p.announced = true
-	c.s.obs.ConnBegan(report.ConnInfo{Peer: c.address().String(), Listener: c.listening.Name})
+	c.on.edge.o.Observer.ConnBegan(report.ConnInfo{Peer: c.address().String(), Listener: c.on.listening.Name})
 }
 
 // refuseHeader says why a connection ends, but for one that came and went
@@ -66,8 +70,8 @@ func (c *clientConn) refuseHeader(err error) {
 		return
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("no whole PROXY header came within %v", handshakeTimeout)
+		err = fmt.Errorf("no whole PROXY header came within %v", HandshakeTimeout)
 	}
-	c.s.refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyProxyProtocol, Peer: c.address().String(), Detail: err.Error()},
+	c.on.edge.o.Refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyProxyProtocol, Peer: c.address().String(), Detail: err.Error()},
 		"let the peer send a PROXY header, or take it out of "+report.KeyProxyProtocol)
 }

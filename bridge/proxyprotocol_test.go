@@ -33,10 +33,12 @@ func headerV2(t *testing.T, client string) string {
 // headerConn is a connection that waits for its PROXY header, in a bubble.
 func headerConn(t *testing.T, obs report.Observer) (c *clientConn, peer net.Conn) {
 	t.Helper()
-	s := newServer(t, Config{Backend: nowhere, Observer: obs})
+	e := testEdge(t, edgeOptions{Observer: obs})
 	server, peer := net.Pipe()
 	t.Cleanup(func() { _, _ = server.Close(), peer.Close() }) // a test may have
-	return &clientConn{Conn: server, s: s, listening: s.own, proxied: new(proxied)}, peer
+	c = e.newClient(server, e.own)
+	c.proxied = new(proxied)
+	return c, peer
 }
 
 // TestSilentPeerOfAProxyPortIsCut after the time of a handshake, wherever in
@@ -49,8 +51,8 @@ func TestSilentPeerOfAProxyPortIsCut(t *testing.T) {
 			go func() { _, _ = io.WriteString(peer, sent) }() // it ends with the bubble
 			start := time.Now()
 			n, err := c.Read(make([]byte, 1))
-			if took := time.Since(start); n != 0 || !errors.Is(err, io.EOF) || took != handshakeTimeout {
-				t.Errorf("%q: read %d, %v after %v; want an end after %v", sent, n, err, took, handshakeTimeout)
+			if took := time.Since(start); n != 0 || !errors.Is(err, io.EOF) || took != HandshakeTimeout {
+				t.Errorf("%q: read %d, %v after %v; want an end after %v", sent, n, err, took, HandshakeTimeout)
 			}
 			if r := <-obs.refused; r.Reason != report.ReasonBadRequest || r.Key != report.KeyProxyProtocol || !strings.Contains(r.Detail, "10s") {
 				t.Errorf("%q: the Observer is told of %+v", sent, r)

@@ -110,8 +110,8 @@ func pumped(t *testing.T, d *channelDown, handler func(grpc.ServerStream) error,
 	obs := newObserver()
 	s := newServer(t, Config{Backend: backend, Observer: report.Observers(append(further, obs)...)})
 	c := &Call{policy: s.policy.Load(), Method: testMethod, Metadata: metadata.MD{}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, ledger: &memory.Ledger{Budget: s.budget}}
-	c.use = s.quotas.Call(s.own.scope, nil, "192.0.2.1", nil)
-	c.messages, c.headers = s.policy.Load().sizes(s.own, nil)
+	c.use = s.quotas.Call(s.edge.Own().Scope(), nil, "192.0.2.1", nil)
+	c.messages, c.headers = s.policy.Load().sizes(s.edge.Own(), nil)
 	c.progress.clock = &s.registry.clock
 	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) { d.ctx, d.cancel = ctx, cancel }
 	c.prepare = func(context.Context) error { return nil }

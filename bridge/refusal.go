@@ -65,9 +65,8 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, code
 	refuse(w, r, a.on, code, text, headers...)
 }
 
-// refuse answers what is not a call. On HTTP/1.1 the connection closes, so
-// that nothing behind the refused request is taken for another one.
-func refuse(w http.ResponseWriter, r *http.Request, on *connection, code int, text string, headers ...string) {
+// refuse answers what is not a call. On HTTP/1.1 the connection closes.
+func refuse(w http.ResponseWriter, r *http.Request, on *edgeConn, code int, text string, headers ...string) {
 	h := w.Header()
 	for i := 0; i+1 < len(headers); i += 2 {
 		h.Set(headers[i], headers[i+1])
@@ -79,9 +78,7 @@ func refuse(w http.ResponseWriter, r *http.Request, on *connection, code int, te
 	h.Set("Content-Type", contentType)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
-	if r.ProtoMajor == 1 {
-		h.Set("Connection", "close")
-		endBody(w, r, on)
+	if on.CloseBehind(w, r) {
 		if code == http.StatusUpgradeRequired {
 			h["Connection"] = []string{"close", "Upgrade"} // net/http closes for what comes first
 		}
@@ -108,20 +105,4 @@ func (s *Server) refuseOverLimit(w http.ResponseWriter, r *http.Request, a *arri
 	}
 	seconds := (retry + time.Second - 1) / time.Second
 	s.refuse(w, r, a, code, err.Error(), "Retry-After", strconv.Itoa(int(seconds)))
-}
-
-// unreadTime is how long net/http may go on reading the body of an HTTP/1.1
-// request that is answered.
-const unreadTime = 250 * time.Millisecond
-
-// endBody prepares the end of an HTTP/1.1 connection whose request's body is
-// not read to its end: net/http reads on for a moment only, and the connection
-// lingers, so that a client that is still sending gets the answer and not a
-// reset.
-func endBody(w http.ResponseWriter, r *http.Request, on *connection) {
-	if r.ContentLength == 0 {
-		return
-	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadTime)) // a foreign ResponseWriter may have none
-	on.lingerOn()
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,5 +154,32 @@ func TestHostileTextStaysOnItsLine(t *testing.T) {
 	l.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "hosts", Peer: "peer", Detail: "a\r\nlevel=INFO msg=\"all is well\"\x1b[2J"}, "h")
 	if got := strings.Count(out.String(), "\n"); got != 1 || strings.Contains(out.String(), "\x1b") {
 		t.Errorf("the log has %d lines: %q", got, out.String())
+	}
+}
+
+// TestRefusedUploadReadsWhy over the wire: the answer comes whole, though the
+// body that nobody reads is still being sent.
+func TestRefusedUploadReadsWhy(t *testing.T) {
+	address := serve(t, newServer(t, Config{Backend: nowhere}))
+	const size = 8 << 20
+	for range 2 {
+		var d net.Dialer
+		conn, err := d.DialContext(within(t, patience), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+		head := "POST /a.B/C HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 8388608\r\n\r\n"
+		if _, err := io.WriteString(conn, head); err != nil {
+			t.Fatal(err)
+		}
+		var sending sync.WaitGroup
+		sending.Go(func() { _, _ = conn.Write(make([]byte, size)) }) // as much as is taken
+		answer, err := io.ReadAll(conn)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 415 ") || !strings.HasSuffix(string(answer), "\n") {
+			t.Errorf("read %q, %v; want all of a %d", answer, err, http.StatusUnsupportedMediaType)
+		}
+		_ = conn.Close() // ends the sending
+		sending.Wait()
 	}
 }

@@ -211,9 +211,9 @@ func (g *registry) wait(ctx context.Context) error {
 // culvert itself is not reading or is held up in writing.
 func (r *running) look(now int64, limits Limits) error {
 	switch {
-	case limits.MaxAge > 0 && elapsed(now, r.began) >= r.spread.of(limits.MaxAge):
+	case limits.MaxAge > 0 && elapsed(now, r.began) >= r.spread.Of(limits.MaxAge):
 		return &report.Fault{Reason: report.ReasonMaxAge, Text: "the call reached the age limit of " + limits.MaxAge.String() + " (" + report.KeyMaxAge + ")", Sent: "maybe"}
-	case limits.IdleTimeout > 0 && elapsed(now, r.lastSeen.Load()) >= r.spread.of(limits.IdleTimeout):
+	case limits.IdleTimeout > 0 && elapsed(now, r.lastSeen.Load()) >= r.spread.Of(limits.IdleTimeout):
 		return &report.Fault{Reason: report.ReasonIdleTimeout, Text: "no message passed for " + limits.IdleTimeout.String() + " (" + report.KeyIdle + ")", Sent: "maybe"}
 	}
 	if since := r.call.progress.messageSince(); since > 0 && limits.SlowSenderTimeout > 0 && elapsed(now, since) >= limits.SlowSenderTimeout {

@@ -200,9 +200,6 @@ func TestTimesAreSpread(t *testing.T) {
 			}
 		}
 	})
-	if got := spread(100).of(0); got != 0 {
-		t.Errorf("no limit became %v", got)
-	}
 }
 
 func TestEachCallHasItsOwnTimes(t *testing.T) {

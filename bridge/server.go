@@ -14,7 +14,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
@@ -112,30 +111,22 @@ type Server struct {
 	registry  *registry
 	refusals  *report.Refusals
 	mistakes  *report.Refusals // of requests that aren't calls; apart, so that they hide no refusal
-	own       *listening       // what Config says of one
-	unknown   *connection      // of requests from servers that ConfigureHTTP hasn't seen
+	edge      *edge            // its clients' connections
 
 	draining atomic.Bool
 	closing  atomic.Bool // and nobody is waited for any more
-	conns    atomic.Int64
 	quotas   *quota.Limiter
-	files    *descriptors
 
-	inner     *http.Server   // serves the HTTP/2 inside of WebSockets
-	tunnels   *tunnels       // its listener
-	sockets   tasks          // calls and tunnels on WebSockets, which outlive their HTTP handlers
-	workers   sync.WaitGroup // inner's Serve
-	lingering lingering      // connections that close once their client has
-
-	mu     sync.Mutex
-	outers map[*http.Server]*boundedListener // what Serve runs
-	closed bool
+	inner   *http.Server   // serves the HTTP/2 inside of WebSockets
+	tunnels *tunnels       // its listener
+	sockets tasks          // calls and tunnels on WebSockets, which outlive their HTTP handlers
+	workers sync.WaitGroup // inner's Serve
 }
 
 // New returns a Server. The backend needs not be there yet: until it is,
 // calls end UNAVAILABLE. Close or Shutdown ends what New started.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, obs: cfg.Observer, outers: make(map[*http.Server]*boundedListener)}
+	s := &Server{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, obs: cfg.Observer}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -158,9 +149,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.policy.Store(p)
 	s.quotas = quota.New(s.limits.shared(), s.limits.Address, cfg.TryLimits, s.refusals)
-	s.files = newDescriptors(s.refusals, s.log, socket.DescriptorLimit())
-	s.own = &listening{cfg.ownListener(), quota.NewListenerScope(Quota{})}
-	s.unknown = &connection{listening: s.own}
+	s.edge = s.newEdge()
 	s.budget = memory.New(s.limits.BufferedBytes)
 	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
 	backend, err := upstream.New(cfg.Backend, messages, s.limits.HeaderBytes, s.budget)
@@ -189,7 +178,7 @@ func (s *Server) MethodAllowed(method string) bool {
 // ConnContext and ConnState if they are set. ReadTimeout and WriteTimeout stay as
 // they are and hold for the caller's own handlers: calls and WebSockets outlive
 // them.
-func (s *Server) ConfigureHTTP(hs *http.Server) { s.configureHTTP(hs, s.own) }
+func (s *Server) ConfigureHTTP(hs *http.Server) { s.configureHTTP(hs, s.edge.Own()) }
 
 func (s *Server) configureHTTP(hs *http.Server, l *listening) {
 	hs.Protocols = new(http.Protocols)
@@ -198,28 +187,58 @@ func (s *Server) configureHTTP(hs *http.Server, l *listening) {
 	hs.Protocols.SetUnencryptedHTTP2(true)
 	s.boundHTTP(hs)
 	s.configureStandardHTTP2(hs, l)
-	connContext := hs.ConnContext
-	hs.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		if connContext != nil {
-			ctx = connContext(ctx, c)
-		}
-		return withConnection(ctx, c, l)
-	}
-	connState := hs.ConnState
-	hs.ConnState = func(c net.Conn, state http.ConnState) {
-		s.noteConn(l, c, state)
-		if connState != nil {
-			connState(c, state)
-		}
-	}
+	s.edge.watch(hs, l)
 }
+
+// newEdge returns the connections of the server's clients.
+func (s *Server) newEdge() *edge {
+	return newEdge(edgeOptions{
+		Log: s.log, Observer: s.obs, Refusals: s.refusals, Quotas: s.quotas,
+		Own:         Listener{TrustedProxies: s.cfg.TrustedProxies, LoopbackOnly: s.cfg.LoopbackOnly},
+		Connections: s.limits.Connections, MaxAge: s.limits.ConnectionMaxAge, SlowConsumerTimeout: s.limits.SlowConsumerTimeout,
+		Refuse: func(peer net.Addr) error {
+			if s.cfg.MemoryGone() {
+				return s.noMemory(peer.String(), "", "connections")
+			}
+			return nil
+		},
+		Draining:      s.draining.Load,
+		StandardHTTP2: s.cfg.StandardHTTP2,
+	})
+}
+
+// Serve is ServeListener with what Config says of trust and loopback. Where
+// TLS is wanted, the listener may be one of crypto/tls whose configuration
+// offers "h2" and "http/1.1".
+func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.edge.Own()) }
+
+// ServeListener accepts connections until Shutdown or Close, then returns
+// http.ErrServerClosed. It may run for several listeners at once.
+func (s *Server) ServeListener(ln net.Listener, l Listener) error {
+	return s.serve(ln, newListening(l))
+}
+
+func (s *Server) serve(ln net.Listener, l *listening) error {
+	hs := &http.Server{} //nolint:gosec // configureHTTP sets the time-outs
+	s.configureHTTP(hs, l)
+	return s.edge.serve(hs, ln, l)
+}
+
+// LeaveDescriptors wraps a listener of the program's own, as one for health
+// checks. It may use half of what clients' connections leave of the file
+// descriptors; beyond that a connection is closed.
+func (s *Server) LeaveDescriptors(ln net.Listener) net.Listener { return s.edge.LeaveDescriptors(ln) }
+
+// Problems tells what is wrong and doesn't keep those from being served who are
+// there, a line each.
+func (s *Server) Problems() []string { return s.edge.Problems() }
 
 // boundHTTP is what the public server and the one inside tunnels share.
 func (s *Server) boundHTTP(hs *http.Server) {
 	if hs.Handler == nil {
 		hs.Handler = s
 	}
-	hs.ReadHeaderTimeout = handshakeTimeout
+	hs.ReadHeaderTimeout = HandshakeTimeout
 	hs.IdleTimeout = cmp.Or(s.limits.ConnectionIdleTimeout, s.limits.ConnectionMaxAge) // an HTTP/1.1 connection says no goodbye that an idle client would see
 	hs.MaxHeaderBytes = looseHeaderBytes(s.limits.HeaderBytes)
 	hs.DisableGeneralOptionsHandler = true
@@ -243,62 +262,17 @@ func (s *Server) Close() error {
 	s.draining.Store(true)
 	s.closing.Store(true)
 	s.registry.cancelAll(errDraining)
-	for _, hs := range s.takeOuters() {
+	for _, hs := range s.edge.takeServers() {
 		_ = hs.Close() // only listeners' errors, of no use now
 	}
 	_ = s.inner.Close()
 	s.tunnels.closeAll()
 	s.sockets.stop()
-	s.lingering.stop()
+	s.edge.cutLingering()
 	_ = s.registry.wait(context.Background()) // no error without a deadline
 	s.workers.Wait()
 	s.upstreams.Close()
 	return nil
-}
-
-func (s *Server) takeOuters() []*http.Server {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	servers := make([]*http.Server, 0, len(s.outers))
-	for hs := range s.outers {
-		servers = append(servers, hs)
-	}
-	return servers
-}
-
-// settleTime is how long Shutdown lets connections that were just accepted
-// bring their first request, after the listeners are closed.
-const settleTime = 100 * time.Millisecond
-
-// settle waits for settleTime or the context.
-func settle(ctx context.Context) {
-	settled, stop := context.WithTimeout(ctx, settleTime)
-	defer stop()
-	<-settled.Done()
-}
-
-// closeListeners first keeps new connections out and lets those be accepted
-// that are in the kernel's queue: it would reset them.
-func (s *Server) closeListeners(ctx context.Context) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	closing := false
-	for _, ln := range s.outers {
-		closing = socket.RefuseArrivals(ln.Listener) || closing
-	}
-	if closing {
-		settle(ctx)
-	}
-	for _, ln := range s.outers {
-		for range 20 { // a busy machine is given up to 2 s more
-			if socket.QueueEmpty(ln.Listener) || ctx.Err() != nil {
-				break
-			}
-			settle(ctx)
-		}
-		_ = ln.Close() // nobody can act on it
-	}
 }
 
 // Shutdown drains: new calls are refused with DRAINING, clients are told in
@@ -307,13 +281,12 @@ func (s *Server) closeListeners(ctx context.Context) {
 // ended so.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
-	s.closeListeners(ctx)
-	settle(ctx)
+	s.edge.closeListeners(ctx)
 
 	var goodbyes sync.WaitGroup // GOAWAY, Connection: close
 	farewell, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	for _, hs := range append(s.takeOuters(), s.inner) {
+	for _, hs := range append(s.edge.takeServers(), s.inner) {
 		goodbyes.Go(func() { _ = hs.Shutdown(farewell) })
 	}
 	if err := s.registry.wait(ctx); err != nil {

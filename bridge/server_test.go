@@ -215,7 +215,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 	}
 	// Native, the tunnel's outer one and the one inside it, and the socket. A
 	// tunnel is no socket of its own.
-	if began, tunnels, now := obs.began.Load(), obs.tunnels.Load(), s.conns.Load(); began != 4 || tunnels != 1 || now != 3 {
+	if began, tunnels, now := obs.began.Load(), obs.tunnels.Load(), s.edge.Open(); began != 4 || tunnels != 1 || now != 3 {
 		t.Errorf("%d connections began, %d of them tunnels, %d are counted; want 4, 1, 3", began, tunnels, now)
 	}
 	_ = ws.CloseNow() // gone without a word
@@ -224,7 +224,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 	for range 4 {
 		await(t, "a connection's end", obs.conns)
 	}
-	if now := s.conns.Load(); now != 0 {
+	if now := s.edge.Open(); now != 0 {
 		t.Errorf("%d connections are counted after the last", now)
 	}
 }

@@ -55,8 +55,8 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 	c.prepare = down.readComplete
 	s.handle(r.Context(), c, down, a.conn, refused)
 	down.first.Free() // read ahead and never asked for
-	if r.ProtoMajor == 1 && !down.source.atEnd.Load() {
-		endBody(w, r, a.on)
+	if !down.source.atEnd.Load() {
+		a.on.LeaveBody(w, r)
 	}
 	if down.aborted {
 		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
@@ -84,8 +84,7 @@ type httpDown struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	r       *http.Request
-	on      *connection
-	socket  *clientConn // what an HTTP/1.1 answer is written to if there is no TLS; else nil
+	on      *edgeConn
 	call    *Call
 	origin  gate.Verdict
 	guard   endGuard
@@ -108,7 +107,6 @@ func newHTTPDown(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, 
 		down.textOut = true
 	}
 	if r.ProtoMajor == 1 {
-		down.socket = a.on.plain()
 		// Without it the first write swallows what of the body is unread.
 		_ = down.rc.EnableFullDuplex() // only a foreign ResponseWriter refuses
 	}

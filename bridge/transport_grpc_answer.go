@@ -96,9 +96,7 @@ func (h *httpDown) makeHeader(fields iter.Seq2[string, string]) {
 		header["X-Accel-Buffering"] = noBuffering
 		header["X-Content-Type-Options"] = noSniffing
 	}
-	if h.r.ProtoMajor == 1 && (h.readCut || !h.source.atEnd.Load() || h.s.draining.Load() || h.on.life.old()) {
-		// What is left of the body would be served as the next request, and
-		// a connection whose context has ended can serve none.
+	if h.on.MustClose(h.r, h.readCut || !h.source.atEnd.Load()) {
 		header["Connection"] = []string{"close"}
 	}
 }
@@ -148,8 +146,8 @@ func (h *httpDown) sendFrame(flag byte, m mem.BufferSlice, more bool) error {
 			return err
 		}
 	}
-	if h.socket != nil && more {
-		h.socket.batch.hold(h.s.budget.Pool)
+	if more && h.r.ProtoMajor == 1 {
+		h.on.HoldWrites(h.s.budget.Pool)
 	}
 	err := h.writeFrame(h.w, flag, m)
 	if err == nil && !more {
@@ -169,8 +167,8 @@ func (h *httpDown) stopGathering() error {
 // flush sends all that was written.
 func (h *httpDown) flush() error {
 	err := h.rc.Flush()
-	if h.socket != nil && err == nil {
-		err = h.socket.batch.end(h.socket.Conn)
+	if err == nil && h.r.ProtoMajor == 1 {
+		err = h.on.SendHeld()
 	}
 	return err
 }
@@ -226,7 +224,7 @@ func (h *httpDown) readRest() {
 	if h.received || h.r.ProtoMajor != 1 || h.source.atEnd.Load() || h.r.ContentLength < 0 || h.r.ContentLength > memory.SmallBytes {
 		return
 	}
-	_ = h.rc.SetReadDeadline(time.Now().Add(unreadTime)) // a foreign ResponseWriter may have none
+	_ = h.rc.SetReadDeadline(time.Now().Add(UnreadTime)) // a foreign ResponseWriter may have none
 	_, _ = io.Copy(io.Discard, h.source)                 // if it fails the connection closes
 	if h.source.atEnd.Load() {
 		_ = h.rc.SetReadDeadline(time.Time{})

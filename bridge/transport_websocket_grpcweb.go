@@ -45,8 +45,8 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	}
 }
 
-func (s *Server) serveSocketCall(ws *websocket.Conn, on *connection, c *Call, refused error) {
-	down := &socketDown{s: s, ws: ws, life: on.life, call: c, stream: socketBody{ws: ws}}
+func (s *Server) serveSocketCall(ws *websocket.Conn, on *edgeConn, c *Call, refused error) {
+	down := &socketDown{s: s, ws: ws, on: on, call: c, stream: socketBody{ws: ws}}
 	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) {
 		down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(longAgo) })   // a closed connection needs none
 		ws.Watch(s.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
@@ -63,7 +63,7 @@ func (s *Server) serveSocketCall(ws *websocket.Conn, on *connection, c *Call, re
 type socketDown struct {
 	s      *Server
 	ws     *websocket.Conn
-	life   *life // of the connection under it
+	on     *edgeConn // under it
 	call   *Call
 	body   messageReader
 	stream socketBody
@@ -78,7 +78,7 @@ type socketDown struct {
 // readMetadata reads the first message. What it says is added to what the
 // upgrade request said, but never what only that one can say.
 func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
-	_ = d.ws.SetReadDeadline(time.Now().Add(handshakeTimeout)) // before the cut's; a closed connection fails the read
+	_ = d.ws.SetReadDeadline(time.Now().Add(HandshakeTimeout)) // before the cut's; a closed connection fails the read
 	cut := func() { _ = d.ws.SetReadDeadline(longAgo) }        // a closed connection needs none
 	var block map[string][]string
 	err := d.guard.read(cut, func() (err error) {
@@ -153,7 +153,7 @@ func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, err
 func (d *socketDown) firstError(err error) error {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return report.New(report.ReasonHandshakeTimeout, "no metadata came within "+handshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
+		return report.New(report.ReasonHandshakeTimeout, "no metadata came within "+HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
 	}
 	return webSocketError(err)
 }
@@ -318,7 +318,7 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 		return err
 	}
 	code, patience := d.s.goodbye()
-	if d.life.endedAs() == report.EndedSilent {
+	if d.on.Ended() == report.EndedSilent {
 		code = websocket.StatusGoingAway // applications don't call again after 1000
 	}
 	d.ws.Close(code, patience, d.s.closing.Load)

@@ -3,6 +3,8 @@ package bridge
 import (
 	"bytes"
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -26,7 +28,7 @@ func endingPair(t *testing.T, ctx context.Context, holds int) (*socketDown, *wst
 	ws, c := socketPair(t, s, holds)
 	call := &Call{info: &report.CallInfo{}}
 	call.progress.clock = &s.registry.clock
-	down := &socketDown{s: s, ws: ws, call: call}
+	down := &socketDown{s: s, ws: ws, on: s.edge.Of(new(http.Request)), call: call}
 	down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(longAgo) }) // a closed connection needs none
 	return down, c
 }
@@ -121,10 +123,46 @@ func TestEndOfTheCallCutsTheWaitForMetadata(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := await(t, "the wait's end", took); d >= handshakeTimeout/2 {
+		if d := await(t, "the wait's end", took); d >= HandshakeTimeout/2 {
 			t.Errorf("before: %v: the wait took %v", before, d)
 		}
 		_ = ws.CloseNow()
 		hs.Close()
+	}
+}
+
+// TestFloodEndsACallOnAWebSocket with a reason for the log, and is told of the
+// connection.
+func TestFloodEndsACallOnAWebSocket(t *testing.T) {
+	obs := newObserver()
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, hold)}, Observer: obs})
+	ws, _, err := websocket.Dial(within(t, patience), "ws://"+serve(t, s)+testMethod, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ws.CloseNow()
+	c := await(t, "the end of a connection that closed", obs.conns)
+	if c.Ended != report.EndedOrderly {
+		t.Errorf("a client that went away ended for %q", c.Ended)
+	}
+	await(t, "its call's end", obs.ended)
+
+	var d net.Dialer
+	conn, err := d.DialContext(within(t, patience), "tcp", serve(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := wstest.Open(t, conn, testMethod, "grpc-websockets")
+	out := wstest.Masked(wstest.Binary, []byte("x-a: b\r\n"))
+	for range 20_000 { // half of that is one too many
+		out = append(out, wstest.Masked(wstest.Ping, nil)...)
+	}
+	go func() { _, _ = io.Copy(io.Discard, client.R) }() // ends with the connection
+	_, _ = client.Write(out)                             // it may be cut
+	if call := await(t, "the call's end", obs.ended); call.Reason != report.ReasonLimitExceeded || call.Origin != report.OriginCulvert {
+		t.Errorf("the call ended with %v of %s, want %v", call.Reason, call.Origin, report.ReasonLimitExceeded)
+	}
+	if c := await(t, "the connection's end", obs.conns); c.Ended != report.EndedFlood {
+		t.Errorf("the connection ended for %q, want %q", c.Ended, report.EndedFlood)
 	}
 }

@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"net"
 	"net/http"
 	"time"
 
@@ -12,12 +11,7 @@ import (
 // accept upgrades a request whose Origin is already judged, and counts the
 // connection until it closes. It answers what it refuses.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*websocket.Conn, error) {
-	o := websocket.Options{Subprotocol: subprotocol, Pool: s.budget.Pool}
-	if on := s.connectionOf(r); on.counted() {
-		l := on.listening // the request itself isn't kept
-		o.Closed = func(c net.Conn) { s.connEnded(l, c) }
-	}
-	return websocket.Accept(w, r, o)
+	return websocket.Accept(w, r, websocket.Options{Subprotocol: subprotocol, Pool: s.budget.Pool, Closed: s.edge.Of(r).Taken()})
 }
 
 // keepAlive is how a WebSocket's client is watched.

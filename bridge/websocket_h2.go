@@ -1,8 +1,6 @@
 package bridge
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/buffer"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
@@ -44,9 +43,9 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 	if err != nil {
 		return // it was answered
 	}
-	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway, outer: a.on, host: r.Host, remote: r.RemoteAddr, tls: r.TLS, header: a.policy.outerHeader(r.Header)}
+	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway}
 	c.cond.L = &c.mu
-	c.life.begin(&s.limits)
+	c.on = s.edge.newTunnel(&tunnelInfo{Outer: a.on, Addr: r.RemoteAddr, Host: r.Host, TLS: r.TLS, Header: a.policy.outerHeader(r.Header)})
 	if !s.sockets.start(c.write) {
 		ws.Drop() // Close cuts what is left
 		return
@@ -59,7 +58,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 func (c *tunnelConn) watch() {
 	c.ws.Watch(c.s.keepAlive(func(err error) {
 		ended := silenceFault(err).Ends
-		c.outer.life.end(ended)
+		c.on.Tunnel().Outer.End(ended)
 		code, _ := closeCode(ended)
 		c.closeWith(code)
 	}))
@@ -72,11 +71,8 @@ func (s *Server) serveTunnels() {
 	s.inner = &http.Server{} //nolint:gosec // boundHTTP sets the time-outs
 	s.inner.Protocols = new(http.Protocols)
 	s.inner.Protocols.SetUnencryptedHTTP2(true)
-	s.inner.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		return withConnection(ctx, c, s.own) // a tunnel names its listener itself
-	}
-	s.inner.ConnState = func(c net.Conn, state http.ConnState) { s.noteConn(c.(*tunnelConn).outer.listening, c, state) }
 	s.boundHTTP(s.inner)
+	s.edge.watch(s.inner, s.edge.Own())                   // a tunnel names its listener itself
 	s.workers.Go(func() { _ = s.inner.Serve(s.tunnels) }) // ends with http.ErrServerClosed
 }
 
@@ -147,15 +143,9 @@ func (a tunnelAddr) String() string { return string(a) }
 // tunnelConn is a WebSocket as a net.Conn. What is written while the
 // WebSocket is busy goes out as one message, up to a bound.
 type tunnelConn struct {
-	s      *Server
-	ws     *websocket.Conn
-	outer  *connection // that the WebSocket came in on
-	host   string
-	remote string
-	tls    *tls.ConnectionState
-	header http.Header
-
-	life life
+	s    *Server
+	ws   *websocket.Conn
+	on   *edgeConn
 	open bool // a message is being read; Read's own
 
 	writeMu sync.Mutex // held for a whole Write
@@ -199,13 +189,13 @@ func (c *tunnelConn) Read(p []byte) (int, error) {
 
 // readError is io.EOF for a close with any code.
 func (c *tunnelConn) readError(err error) error {
-	c.life.noteRead(err)
+	c.on.NoteRead(err)
 	if websocket.CloseStatus(err) != -1 {
 		return io.EOF
 	}
 	var broken websocket.RuleError
 	if errors.As(err, &broken) {
-		c.outer.life.end(endedBy(broken))
+		c.on.Tunnel().Outer.End(endedBy(broken))
 		c.closeWith(broken.Code)
 	}
 	return err
@@ -287,14 +277,28 @@ func (c *tunnelConn) next() *[]byte {
 // doesn't wait; the server's Close does.
 func (c *tunnelConn) Close() error {
 	code, _ := c.s.goodbye()
-	if c.s.cfg.StandardHTTP2 && !c.life.left.Load() {
+	if c.s.cfg.StandardHTTP2 && !c.on.Left() {
 		code = websocket.StatusGoingAway // net/http ends the connection, and doesn't tell why
 	}
-	if told, any := closeCode(c.life.endedAs()); any {
+	if told, any := closeCode(c.on.Ended()); any {
 		code = told
 	}
 	c.closeWith(code)
 	return nil
+}
+
+// closeCode is what the WebSocket under a tunnel is closed with when its
+// connection ended so, if there is something to be said. RFC 6455 §7.4.1.
+func closeCode(ended string) (code websocket.StatusCode, told bool) {
+	switch ended {
+	case report.EndedIdle, report.EndedAge, report.EndedShutdown, report.EndedSilent:
+		return websocket.StatusGoingAway, true
+	case report.EndedSlow, report.EndedFlood:
+		return websocket.StatusPolicyViolation, true
+	case report.EndedProtocol:
+		return websocket.StatusProtocolError, true
+	}
+	return 0, false
 }
 
 // boundWrite gives the piece that is being written its time.
@@ -313,6 +317,9 @@ func (c *tunnelConn) closeWith(code websocket.StatusCode) {
 	c.boundWrite()
 	c.cond.Broadcast()
 }
+
+// EdgeConn returns what is known of the connection.
+func (c *tunnelConn) EdgeConn() *edgeConn { return c.on }
 
 // NetConn is the connection under the WebSocket, to be looked at.
 func (c *tunnelConn) NetConn() net.Conn { return c.ws.NetConn() }
@@ -343,20 +350,20 @@ func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.ws.SetWriteD
 // throughTunnel replaces what the inner request of a tunnel claims by what
 // the outer one showed: host, origin, cookies and all that proxies vouch for.
 func (s *Server) throughTunnel(r *http.Request, p *policy) *http.Request {
-	outer := s.connectionOf(r).tunnel
+	outer := s.edge.Of(r).Tunnel()
 	if outer == nil {
 		return r
 	}
 	inner := r.WithContext(r.Context())
-	inner.Host = outer.host
-	inner.RemoteAddr = outer.remote
-	inner.Header = make(http.Header, len(r.Header)+len(outer.header))
+	inner.Host = outer.Host
+	inner.RemoteAddr = outer.Addr
+	inner.Header = make(http.Header, len(r.Header)+len(outer.Header))
 	for name, values := range r.Header {
 		if !p.ofOuter(name) {
 			inner.Header[name] = values
 		}
 	}
-	for name, values := range outer.header {
+	for name, values := range outer.Header {
 		if name != "Authorization" || len(inner.Header[name]) == 0 { // a call's own wins
 			inner.Header[name] = values
 		}

@@ -29,7 +29,7 @@ func tunnelPair(t testing.TB, holds int) (*tunnelConn, *wstest.Client) {
 	t.Helper()
 	s := newServer(t, Config{Backend: nowhere})
 	ws, end := socketPair(t, s, holds)
-	c := &tunnelConn{s: s, ws: ws, outer: &connection{}, code: websocket.StatusGoingAway}
+	c := &tunnelConn{s: s, ws: ws, on: s.edge.newTunnel(&tunnelInfo{Outer: s.edge.Of(new(http.Request))}), code: websocket.StatusGoingAway}
 	c.cond.L = &c.mu
 	if !s.sockets.start(c.write) {
 		t.Fatal("the tunnel can't start")

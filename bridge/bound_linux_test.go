@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"crypto/tls"
-	"io"
 	"net"
 	"testing"
 	"time"
@@ -12,35 +11,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
-
-// TestRunningCallOfAPeerThatHungUpEnds while nobody reads its connection, and
-// is left to the reader while somebody does.
-func TestRunningCallOfAPeerThatHungUpEnds(t *testing.T) {
-	server, client := tcpPair(t)
-	_ = client.Close()
-	_, _ = io.Copy(io.Discard, server) // returns once the end is here
-	g := registryOf(Limits{})
-	r, _ := watched(t, g)
-	defer g.remove(r)
-	r.conn = server
-	r.receiving.Store(true)
-	limits := Limits{}.withDefaults()
-	for now := range int64(6) {
-		if cause := r.look(now, limits); cause != nil {
-			t.Errorf("beside a reader the call is ended with %v", cause)
-		}
-	}
-	r.receiving.Store(false)
-	var cause error
-	for now := range int64(6) {
-		if c := r.look(now, limits); c != nil {
-			cause = c
-		}
-	}
-	if reasonOf(cause) != report.ReasonClientGone {
-		t.Errorf("within 5 looks the call is ended with %v, want %s", cause, report.ReasonClientGone)
-	}
-}
 
 func userTimeoutOf(t testing.TB, c *net.TCPConn) time.Duration {
 	t.Helper()
@@ -58,7 +28,7 @@ func userTimeoutOf(t testing.TB, c *net.TCPConn) time.Duration {
 // TestUserTimeoutIsForClosedConnections: it would cut a client that takes
 // nothing for a while and answers TCP's probes.
 func TestUserTimeoutIsForClosedConnections(t *testing.T) {
-	s := newServer(t, Config{Backend: nowhere, Limits: Limits{SlowConsumerTimeout: time.Minute}})
+	e := testEdge(t, edgeOptions{SlowConsumerTimeout: time.Minute})
 	for name, c := range map[string]struct {
 		unread int // bytes that the client has not taken
 		ended  string
@@ -75,7 +45,7 @@ func TestUserTimeoutIsForClosedConnections(t *testing.T) {
 		}
 		_ = server.SetWriteDeadline(time.Now().Add(time.Second)) // it is open
 		_, _ = server.Write(make([]byte, c.unread))              // as much as the kernel takes
-		conn := &clientConn{Conn: server, s: s}
+		conn := e.newClient(server, e.own)
 		conn.life.end(c.ended)
 		conn.boundRest()
 		if got := userTimeoutOf(t, server); got != c.want {

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
@@ -10,67 +9,47 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// noteConn counts the connections of the servers that this Server set up.
-// A connection that a WebSocket took over goes on counting until it closes.
-func (s *Server) noteConn(l *listening, c net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		s.countConn(c, 1)
-		if !unheardOf(c) {
-			s.obs.ConnBegan(connInfo(l, c))
-		}
-	case http.StateClosed:
-		s.connEnded(l, c)
-	case http.StateHijacked, http.StateActive, http.StateIdle:
-		handshakeDone(l, c)
-		lifeOf(c).enterState(state)
-	}
-}
-
-func (s *Server) connEnded(l *listening, c net.Conn) {
-	s.countConn(c, -1)
-	if unheardOf(c) {
+// noteEnd is called once the connection is closed. c is what the server had.
+func (c *edgeConn) noteEnd(as net.Conn) {
+	c.count(-1)
+	if c.unheardOf() {
 		return
 	}
-	info := connInfo(l, c)
-	info.Ended, info.Cause = s.endOf(c)
-	s.obs.ConnEnded(info)
+	info := c.info(as)
+	info.Ended, info.Cause = c.why()
+	c.edge.o.Observer.ConnEnded(info)
 }
 
-// unheardOf holds for a connection of which the Observer doesn't know: that
-// waits for its PROXY header.
-func unheardOf(c net.Conn) bool {
-	if _, tunnel := c.(*tunnelConn); tunnel {
-		return false
+// unheardOf reports whether the Observer doesn't know the connection yet, because
+// it waits for its PROXY header.
+func (c *edgeConn) unheardOf() bool {
+	return c.tunnel == nil && c.client != nil && c.client.proxied != nil && !c.client.proxied.announced
+}
+
+// count counts sockets; a tunnel is one of them already.
+func (c *edgeConn) count(n int64) {
+	if c.tunnel != nil {
+		return
 	}
-	client := clientUnder(c)
-	return client != nil && client.proxied != nil && !client.proxied.announced
-}
-
-// countConn counts sockets; a tunnel is one of them already.
-func (s *Server) countConn(c net.Conn, n int64) {
-	if _, tunnel := c.(*tunnelConn); !tunnel {
-		s.conns.Add(n)
-		if n < 0 {
-			s.files.free()
-		}
+	c.edge.open.Add(n)
+	if n < 0 {
+		c.edge.files.free()
 	}
 }
 
-func connInfo(l *listening, c net.Conn) report.ConnInfo {
-	_, tunnel := c.(*tunnelConn)
-	return report.ConnInfo{Peer: c.RemoteAddr().String(), Listener: l.Name, Tunnel: tunnel}
+func (c *edgeConn) info(as net.Conn) report.ConnInfo {
+	return report.ConnInfo{Peer: as.RemoteAddr().String(), Listener: c.listening.Name, Tunnel: c.tunnel != nil}
 }
 
-// boundListener gives each connection TCP's own watch over silent peers, and
-// refuses those over the limit.
-func (s *Server) boundListener(ln net.Listener, l *listening) *boundedListener {
-	return &boundedListener{Listener: ln, s: s, of: l, closed: make(chan struct{})}
+// bound gives each connection TCP's own watch over silent peers, and refuses those
+// over the limit.
+func (e *edge) bound(ln net.Listener, l *listening) *boundedListener {
+	return &boundedListener{Listener: ln, edge: e, of: l, closed: make(chan struct{})}
 }
 
 type boundedListener struct {
 	net.Listener
-	s      *Server
+	edge   *edge
 	of     *listening
 	once   sync.Once
 	closed chan struct{}
@@ -84,7 +63,7 @@ func (l *boundedListener) Close() error {
 func (l *boundedListener) Accept() (net.Conn, error) {
 	refuse := func(c net.Conn) { refuseConn(l.wrap(c), errNoDescriptor) }
 	for {
-		c, err := l.s.files.accept(l.Listener, l.closed, l.s.files.reserve, refuse)
+		c, err := l.edge.files.accept(l.Listener, l.closed, l.edge.files.reserve, refuse)
 		if err != nil {
 			return nil, err
 		}
@@ -103,8 +82,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 func (l *boundedListener) wrap(c net.Conn) net.Conn {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
-		client := &clientConn{Conn: c, s: l.s, listening: l.of}
-		client.life.begin(&l.s.limits)
+		client := l.edge.newClient(c, l.of)
 		if l.of.expectsHeader(client) {
 			client.proxied = new(proxied)
 		}
@@ -118,11 +96,11 @@ var errNoDescriptor = report.OverLimit(report.KeyConnections, connectionRetry, "
 
 // admit counts a connection, or returns why there are too many.
 func (l *boundedListener) admit(c net.Conn) error {
-	if l.s.cfg.MemoryGone() {
-		return l.s.noMemory(addressOf(c).String(), "", "connections")
+	if err := l.edge.o.Refuse(addressOf(c)); err != nil {
+		return err
 	}
-	if l.s.conns.Load() >= int64(l.s.limits.Connections) {
-		l.s.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: addressOf(c).String()}, "raise "+report.KeyConnections)
+	if l.edge.open.Load() >= int64(l.edge.o.Connections) {
+		l.edge.o.Refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: addressOf(c).String()}, "raise "+report.KeyConnections)
 		return report.OverLimit(report.KeyConnections, connectionRetry, "too many connections")
 	}
 	if c, ok := c.(*clientConn); ok && c.proxied == nil {
@@ -134,8 +112,15 @@ func (l *boundedListener) admit(c net.Conn) error {
 // admit counts a connection with its address, which has to be known, and its
 // listener.
 func (c *clientConn) admit() error {
-	return c.use.Begin(c.s.quotas, c.address().String(), c.listening.scope, c.listening.TLS != nil)
+	return c.use.Begin(c.on.edge.o.Quotas, c.address().String(), c.on.listening.scope, c.on.listening.TLS != nil)
 }
+
+// Of TCP's own keep-alive.
+const (
+	keepAliveIdle  = 10 * time.Second
+	keepAliveEvery = 3 * time.Second
+	keepAliveCount = 3
+)
 
 // connectionRetry is when a client may try to connect again.
 const connectionRetry = 5 * time.Second
@@ -178,10 +163,10 @@ func refuseConn(c net.Conn, why error) {
 
 // tellRefusal tells a client of HTTP/1.1 why its connection will be closed.
 func (c *clientConn) tellRefusal(why error) {
-	if c.listening.TLS == nil {
+	if c.on.listening.TLS == nil {
 		_ = c.SetDeadline(time.Now().Add(time.Second))
 		_, _ = c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
 			"culvert: " + why.Error() + "\n"))
 	}
-	c.linger.Store(c.listening.TLS == nil) // else nothing can be told
+	c.linger.Store(c.on.listening.TLS == nil) // else nothing can be told
 }

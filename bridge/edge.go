@@ -1,0 +1,202 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/quota"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
+)
+
+// edgeOptions say what connections need of the server that they belong to. All
+// fields but the bounds are required.
+type edgeOptions struct {
+	Log      *slog.Logger
+	Observer report.Observer
+	Refusals *report.Refusals
+	Quotas   *quota.Limiter // what connections count with
+
+	Own Listener // the rules of connections that no listener of their own was given for
+
+	Connections         int           // at once
+	MaxAge              time.Duration // of a connection that takes new requests; 0: no limit
+	SlowConsumerTimeout time.Duration // how long a client may take nothing that is ready for it; 0: no limit
+
+	// Refuse returns why no connection can be taken now, or nil. It is asked for
+	// each connection.
+	Refuse func(peer net.Addr) error
+
+	// Draining reports whether every connection is to end.
+	Draining func() bool
+
+	// StandardHTTP2 reports that net/http serves HTTP/2.
+	StandardHTTP2 bool
+}
+
+// An edge has the connections of one server: it accepts them, counts them, and
+// knows each until it has ended.
+type edge struct {
+	o         edgeOptions
+	own       *listening
+	unknown   *edgeConn // of requests from servers that watch hasn't seen
+	open      atomic.Int64
+	files     *descriptors
+	lingering lingering // connections that close once their client has
+
+	mu      sync.Mutex
+	servers map[*http.Server]*boundedListener // what serve runs
+	closed  bool
+}
+
+func newEdge(o edgeOptions) *edge {
+	e := &edge{o: o, own: newListening(o.Own), servers: make(map[*http.Server]*boundedListener)}
+	e.unknown = &edgeConn{edge: e, listening: e.own}
+	e.files = newDescriptors(o.Refusals, o.Log, socket.DescriptorLimit())
+	return e
+}
+
+// Own returns the rules of connections that no listener of their own was given
+// for.
+func (e *edge) Own() *listening { return e.own }
+
+// Open returns how many connections are open. A tunnel isn't one: its WebSocket is.
+func (e *edge) Open() int64 { return e.open.Load() }
+
+// Mutex returns the lock that every accepted connection takes, for a watchdog.
+func (e *edge) Mutex() *sync.Mutex { return &e.files.mu }
+
+// watch has the connections of an http.Server known, and found by their requests.
+// It wraps ConnContext and ConnState if they are set.
+func (e *edge) watch(hs *http.Server, l *listening) {
+	connContext := hs.ConnContext
+	hs.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if connContext != nil {
+			ctx = connContext(ctx, c)
+		}
+		return context.WithValue(ctx, connKey{}, e.meet(c, l))
+	}
+	connState := hs.ConnState
+	hs.ConnState = func(c net.Conn, state http.ConnState) {
+		e.noteState(l, c, state)
+		if connState != nil {
+			connState(c, state)
+		}
+	}
+}
+
+// serve accepts connections for hs, which watch has seen, until closeListeners or
+// the listener's end. It then returns http.ErrServerClosed.
+func (e *edge) serve(hs *http.Server, ln net.Listener, l *listening) error {
+	bounded := e.bound(ln, l)
+	e.mu.Lock()
+	if e.closed || e.o.Draining() {
+		e.mu.Unlock()
+		_ = ln.Close() // nobody will serve it
+		return http.ErrServerClosed
+	}
+	e.servers[hs] = bounded
+	e.mu.Unlock()
+	var served net.Listener = bounded
+	if l.TLS != nil {
+		served = tls.NewListener(bounded, l.TLS)
+	}
+	err := hs.Serve(served)
+	if e.o.Draining() && errors.Is(err, net.ErrClosed) {
+		return http.ErrServerClosed // closeListeners comes first
+	}
+	return err
+}
+
+// takeServers returns what serve runs. It runs nothing more from then on.
+func (e *edge) takeServers() []*http.Server {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	servers := make([]*http.Server, 0, len(e.servers))
+	for hs := range e.servers {
+		servers = append(servers, hs)
+	}
+	return servers
+}
+
+// settleTime is how long closeListeners lets connections that were just accepted
+// bring their first request.
+const settleTime = 100 * time.Millisecond
+
+// settle waits for settleTime or the context.
+func settle(ctx context.Context) {
+	settled, stop := context.WithTimeout(ctx, settleTime)
+	defer stop()
+	<-settled.Done()
+}
+
+// closeListeners first keeps new connections out and lets those be accepted
+// that are in the kernel's queue: it would reset them. It returns when those that
+// were accepted last have had the time to bring a request.
+func (e *edge) closeListeners(ctx context.Context) {
+	e.closeQueues(ctx)
+	settle(ctx)
+}
+
+func (e *edge) closeQueues(ctx context.Context) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	closing := false
+	for _, ln := range e.servers {
+		closing = socket.RefuseArrivals(ln.Listener) || closing
+	}
+	if closing {
+		settle(ctx)
+	}
+	for _, ln := range e.servers {
+		for range 20 { // a busy machine is given up to 2 s more
+			if socket.QueueEmpty(ln.Listener) || ctx.Err() != nil {
+				break
+			}
+			settle(ctx)
+		}
+		_ = ln.Close() // nobody can act on it
+	}
+}
+
+// cutLingering closes the connections that linger, and waits for them. None
+// lingers from then on.
+func (e *edge) cutLingering() { e.lingering.stop() }
+
+// noteState counts the connections of the servers that watch has seen. A
+// connection that a WebSocket took over goes on counting until it closes.
+func (e *edge) noteState(l *listening, c net.Conn, state http.ConnState) {
+	on := find(c)
+	switch state {
+	case http.StateNew:
+		e.began(on, l, c)
+	case http.StateClosed:
+		if on == nil {
+			on = e.foreign(c, l)
+		}
+		on.noteEnd(c)
+	case http.StateHijacked, http.StateActive, http.StateIdle:
+		if on != nil {
+			on.greet()
+			on.life.enterState(state)
+		}
+	}
+}
+
+func (e *edge) began(on *edgeConn, l *listening, c net.Conn) {
+	if on == nil {
+		on = e.foreign(c, l)
+	}
+	on.count(1)
+	if !on.unheardOf() {
+		e.o.Observer.ConnBegan(on.info(c))
+	}
+}

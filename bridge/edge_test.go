@@ -1,0 +1,71 @@
+package bridge
+
+import (
+	"cmp"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/quota"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// testEdge returns the connections of a server. What o leaves out refuses nothing.
+func testEdge(t testing.TB, o edgeOptions) *edge {
+	t.Helper()
+	o.Log = slog.New(slog.DiscardHandler)
+	if o.Observer == nil {
+		o.Observer = report.Discard()
+	}
+	o.Refusals = report.NewRefusals(o.Log, o.Observer)
+	o.Quotas = quota.New(quota.Quota{}, quota.Quota{}, false, o.Refusals)
+	o.Connections = DefaultConnections()
+	o.Refuse = func(net.Addr) error { return nil }
+	if o.Draining == nil {
+		o.Draining = func() bool { return false }
+	}
+	e := newEdge(o)
+	t.Cleanup(e.cutLingering)
+	return e
+}
+
+// pageServer returns an http.Server as bridge would set it up, which serves a page
+// instead of calls.
+func pageServer(e *edge, l *listening, idle time.Duration) *http.Server {
+	hs := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			e.Of(r).BeginRequest(w, r)
+			_, _ = w.Write([]byte("a page")) // to a client that is there
+		}),
+		Protocols: new(http.Protocols), ReadHeaderTimeout: HandshakeTimeout, IdleTimeout: cmp.Or(idle, e.o.MaxAge),
+		HTTP2:    &http.HTTP2Config{SendPingTimeout: 20 * time.Second, PingTimeout: 10 * time.Second},
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+	}
+	hs.Protocols.SetHTTP1(true)
+	hs.Protocols.SetUnencryptedHTTP2(true)
+	h2.Configure(hs, h2.Hooks{
+		Streams:  e.Streams,
+		Lifetime: func(net.Conn) (time.Duration, time.Duration) { return newSpread().Of(idle), newSpread().Of(e.o.MaxAge) },
+		Ended:    func(c net.Conn, why h2.End) { e.Settle(c, string(why)) },
+	})
+	e.watch(hs, l)
+	return hs
+}
+
+// servePages serves pages on a loopback port and returns the address.
+func servePages(t testing.TB, e *edge) string {
+	t.Helper()
+	ln := listen(t, "127.0.0.1:0")
+	hs := pageServer(e, e.own, time.Minute)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = e.serve(hs, ln, e.own) }) // ends with Close
+	t.Cleanup(func() {
+		_ = hs.Close() // only the listener's error
+		serving.Wait()
+	})
+	return ln.Addr().String()
+}
