@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
@@ -42,7 +43,7 @@ type Call struct {
 	headers  report.SizeLimit // of the metadata, either way
 	ledger   *memory.Ledger   // what is held for the call
 	use      quota.Call       // what the call counts with
-	on       *edgeConn        // that it came in on
+	on       *edge.Conn       // that it came in on
 
 	// bind ties the Downstream to the call's context. It is called once,
 	// before anything of the Downstream.

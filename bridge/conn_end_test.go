@@ -10,6 +10,11 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
+const (
+	getPage   = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	badHeader = "GET / HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n"
+)
+
 // What the log says of connections that brought no call: health checks of load
 // balancers are told from clients that reject the certificate, and those from
 // clients that are refused.

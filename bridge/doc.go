@@ -3,19 +3,12 @@
 //
 // # What happens to a call, in order
 //
-//   - edge.go, accept.go, bound.go, linger.go: a connection is accepted where
-//     there is a descriptor for it, counted, and closed so that its client
-//     gets the last answer; lifetime.go and phase.go bound its idle time and its
-//     age, and know why it ended; closing.go decides when one of HTTP/1.1 closes
-//     behind an answer. What the kernel knows of it is asked of package
-//     socket. HTTP/2 is served by package h2, HTTP/1.1 by net/http.
-//   - conn.go: what requests on one connection share, and how a request
-//     finds it.
-//   - peer.go, proxyprotocol.go, client_names.go: who has the connection, by its
-//     socket, its PROXY header, its certificate.
+//   - server.go, package edge: a connection is accepted, counted and watched until
+//     its end. A request finds its connection, which knows the listener, the client
+//     and its certificate. HTTP/2 is served by package h2, HTTP/1.1 by net/http.
 //   - policy.go: the request takes the Server's policy, which judges it and its
 //     call to the end.
-//   - gate.go, misdirected.go: the request's facts are read (peer, host, origin,
+//   - gate.go, misdirected.go, client_names.go: the request's facts are read (peer, host, origin,
 //     what proxies vouch for), and what may not call is refused. What all that
 //     is said means is asked of package gate.
 //   - transport.go: the table of client protocols; the one that accepts the
@@ -33,12 +26,12 @@
 //   - package upstream opens a stream at the backend; it has the connections
 //     (backend.go, services.go: what embedders see of it).
 //   - pump.go, ahead.go: messages are copied both ways, what is at hand
-//     together (package websocket, batch.go); then the client is told the end
+//     together (packages websocket and edge); then the client is told the end
 //     (status.go; package report has the table of what culvert says itself), the
 //     upstream is released, and the Observer hears of it.
 //
-// What knows no calls is a package below this one, and doesn't import it: gate,
-// h2, upstream and websocket; socket, which they and this package ask; buffer;
+// What knows no calls is a package below this one, and doesn't import it: edge,
+// gate, h2, upstream and websocket; socket, which they and this package ask; buffer;
 // and flood, which h2 and websocket count with.
 //
 // # Who waits for whom
@@ -51,7 +44,7 @@
 //	serveWebSocket, the call   Server.Close (tasks)      the call has ended
 //	tunnelConn.write           Server.Close (tasks)      the tunnel is closed and sent
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
-//	clientConn.drop            Server.Close (lingering)  the client closes, is silent, or its time is over
+//	connections that linger    Server.Close              see edge/doc.go
 //	Shutdown, goodbyes         Shutdown                  the servers have shut down, or its patience is over
 //	handlers of HTTP/2         h2: its connection        see h2/doc.go
 //	connections to a backend   Server.Close              see upstream/doc.go

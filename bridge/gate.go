@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -18,9 +19,9 @@ import (
 // protocol is the outer request's.
 type arrival struct {
 	policy     *policy
-	on         *edgeConn
-	listening  *listening // what it came in on
-	method     string     // the gRPC method
+	on         *edge.Conn
+	listening  *edge.Listening // what it came in on
+	method     string          // the gRPC method
 	host       string
 	local      net.Addr // that the client connected to; nil: unknown
 	peer       Peer

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
@@ -99,7 +100,7 @@ func (a *arrival) vouch(md metadata.MD) {
 func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn net.Conn, refused error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(errFinished)
-	r := &running{call: c, cancel: cancel, conn: conn, obs: report.DiscardCall(), spread: newSpread()}
+	r := &running{call: c, cancel: cancel, conn: conn, obs: report.DiscardCall(), spread: edge.NewSpread()}
 	c.bind(ctx, cancel)
 	defer s.report(r)
 	defer c.ledger.Settle()

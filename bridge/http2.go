@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/h2"
 )
 
@@ -19,7 +20,7 @@ func (s *Server) configureHTTP2(hs *http.Server) {
 // configureStandardHTTP2 gives net/http's HTTP/2 server what a hook says to
 // bridge/h2. It is not for tunnels: all listeners share one http.Server there,
 // and a tunnel's Write never waits for its client.
-func (s *Server) configureStandardHTTP2(hs *http.Server, l *listening) {
+func (s *Server) configureStandardHTTP2(hs *http.Server, l *edge.Listening) {
 	if !s.cfg.StandardHTTP2 {
 		return
 	}
@@ -34,7 +35,7 @@ func (s *Server) h2Hooks() h2.Hooks {
 	return h2.Hooks{
 		Streams: s.edge.Streams,
 		Lifetime: func(net.Conn) (idle, age time.Duration) {
-			p := newSpread()
+			p := edge.NewSpread()
 			return p.Of(s.limits.ConnectionIdleTimeout), p.Of(s.limits.ConnectionMaxAge)
 		},
 		TooLarge:     s.refuseHeader,

@@ -3,6 +3,7 @@ package bridge
 import (
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 )
 
@@ -62,7 +63,7 @@ func (l Limits) withDefaults() Limits {
 	l.HeaderBytes = orDefault(l.HeaderBytes, 64<<10, noLimit)
 	l.BufferedBytes = orDefault(l.BufferedBytes, 256<<20, 1<<62)
 	l.CallsPerConnection = orDefault(l.CallsPerConnection, 100, noLimit)
-	l.Connections = orDefault(l.Connections, DefaultConnections(), noLimit)
+	l.Connections = orDefault(l.Connections, edge.DefaultConnections(), noLimit)
 	l.Calls = orDefault(l.Calls, noLimit, noLimit)
 	l.CallsPerSecond = orDefault(l.CallsPerSecond, noLimit, noLimit)
 	l.HandshakesPerSecond = orDefault(l.HandshakesPerSecond, noLimit, noLimit)

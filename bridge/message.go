@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -34,7 +35,7 @@ type messageReader struct {
 // sizes are the limits of a call's messages and metadata. What a method says of
 // its messages replaces what holds for all; a listener's word is the last, since
 // it is about who comes in there.
-func (p *policy) sizes(l *listening, m *methodLimit) (messages, headers report.SizeLimit) {
+func (p *policy) sizes(l *edge.Listening, m *methodLimit) (messages, headers report.SizeLimit) {
 	messages, headers = report.SizeLimit{Bytes: p.limits.MessageBytes, Key: report.KeyMessageBytes}, report.SizeLimit{Bytes: p.limits.HeaderBytes, Key: report.KeyHeaderBytes}
 	if m != nil {
 		if m.messageBytes > 0 {

@@ -6,11 +6,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/pires/go-proxyproto"
 	"google.golang.org/grpc"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -177,4 +179,19 @@ func TestPROXYConnectionsAreTold(t *testing.T) {
 	if n := len(obs.conns) + len(obs.refused); n > 0 {
 		t.Errorf("%d ends and refusals more are told", n)
 	}
+}
+
+// headerV2 is a header of version 2 that names a client, or of a health check.
+func headerV2(t *testing.T, client string) string {
+	t.Helper()
+	h := &proxyproto.Header{Version: 2, Command: proxyproto.LOCAL}
+	if client != "" {
+		source := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(client))
+		h = proxyproto.HeaderProxyFromAddrs(2, source, source)
+	}
+	b, err := h.Format()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

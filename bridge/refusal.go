@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
@@ -66,7 +67,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, code
 }
 
 // refuse answers what is not a call. On HTTP/1.1 the connection closes.
-func refuse(w http.ResponseWriter, r *http.Request, on *edgeConn, code int, text string, headers ...string) {
+func refuse(w http.ResponseWriter, r *http.Request, on *edge.Conn, code int, text string, headers ...string) {
 	h := w.Header()
 	for i := 0; i+1 < len(headers); i += 2 {
 		h.Set(headers[i], headers[i+1])

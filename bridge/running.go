@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
@@ -22,7 +23,7 @@ type running struct {
 	conn   net.Conn // of an HTTP/1.1 request or a WebSocket; nil: HTTP/2, whose own pings watch it
 
 	obs       report.CallObserver // of this call
-	spread    spread              // of the call's own limits of time
+	spread    edge.Spread         // of the call's own limits of time
 	began     int64               // seconds on the registry's clock
 	lastSeen  atomic.Int64        // when the last message passed
 	receiving atomic.Bool         // Recv is reading the connection, so it notices its end

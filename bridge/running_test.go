@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -20,7 +21,7 @@ func watched(t testing.TB, g *registry) (*running, context.Context) {
 	return watchedApart(t, g, 0)
 }
 
-func watchedApart(t testing.TB, g *registry, apart spread) (*running, context.Context) {
+func watchedApart(t testing.TB, g *registry, apart edge.Spread) (*running, context.Context) {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(errFinished) })
@@ -181,7 +182,7 @@ func TestTimesAreSpread(t *testing.T) {
 		var mu sync.Mutex
 		var calls sync.WaitGroup
 		for range 200 {
-			r, ctx := watchedApart(t, g, newSpread())
+			r, ctx := watchedApart(t, g, edge.NewSpread())
 			calls.Go(func() {
 				<-ctx.Done()
 				g.remove(r)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -111,7 +112,7 @@ type Server struct {
 	registry  *registry
 	refusals  *report.Refusals
 	mistakes  *report.Refusals // of requests that aren't calls; apart, so that they hide no refusal
-	edge      *edge            // its clients' connections
+	edge      *edge.Edge       // its clients' connections
 
 	draining atomic.Bool
 	closing  atomic.Bool // and nobody is waited for any more
@@ -180,19 +181,25 @@ func (s *Server) MethodAllowed(method string) bool {
 // them.
 func (s *Server) ConfigureHTTP(hs *http.Server) { s.configureHTTP(hs, s.edge.Own()) }
 
-func (s *Server) configureHTTP(hs *http.Server, l *listening) {
+func (s *Server) configureHTTP(hs *http.Server, l *edge.Listening) {
 	hs.Protocols = new(http.Protocols)
 	hs.Protocols.SetHTTP1(true)
 	hs.Protocols.SetHTTP2(true)
 	hs.Protocols.SetUnencryptedHTTP2(true)
 	s.boundHTTP(hs)
 	s.configureStandardHTTP2(hs, l)
-	s.edge.watch(hs, l)
+	s.edge.Watch(hs, l)
 }
 
+// A Listener is what holds for one address that a Server listens on.
+type Listener = edge.Listener
+
+// ListenConfig is how to listen so that a connection costs few system calls.
+func ListenConfig() *net.ListenConfig { return edge.ListenConfig() }
+
 // newEdge returns the connections of the server's clients.
-func (s *Server) newEdge() *edge {
-	return newEdge(edgeOptions{
+func (s *Server) newEdge() *edge.Edge {
+	return edge.New(edge.Options{
 		Log: s.log, Observer: s.obs, Refusals: s.refusals, Quotas: s.quotas,
 		Own:         Listener{TrustedProxies: s.cfg.TrustedProxies, LoopbackOnly: s.cfg.LoopbackOnly},
 		Connections: s.limits.Connections, MaxAge: s.limits.ConnectionMaxAge, SlowConsumerTimeout: s.limits.SlowConsumerTimeout,
@@ -215,13 +222,13 @@ func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.edge.Own())
 // ServeListener accepts connections until Shutdown or Close, then returns
 // http.ErrServerClosed. It may run for several listeners at once.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
-	return s.serve(ln, newListening(l))
+	return s.serve(ln, edge.NewListening(l))
 }
 
-func (s *Server) serve(ln net.Listener, l *listening) error {
+func (s *Server) serve(ln net.Listener, l *edge.Listening) error {
 	hs := &http.Server{} //nolint:gosec // configureHTTP sets the time-outs
 	s.configureHTTP(hs, l)
-	return s.edge.serve(hs, ln, l)
+	return s.edge.Serve(hs, ln, l)
 }
 
 // LeaveDescriptors wraps a listener of the program's own, as one for health
@@ -238,7 +245,7 @@ func (s *Server) boundHTTP(hs *http.Server) {
 	if hs.Handler == nil {
 		hs.Handler = s
 	}
-	hs.ReadHeaderTimeout = HandshakeTimeout
+	hs.ReadHeaderTimeout = edge.HandshakeTimeout
 	hs.IdleTimeout = cmp.Or(s.limits.ConnectionIdleTimeout, s.limits.ConnectionMaxAge) // an HTTP/1.1 connection says no goodbye that an idle client would see
 	hs.MaxHeaderBytes = looseHeaderBytes(s.limits.HeaderBytes)
 	hs.DisableGeneralOptionsHandler = true
@@ -262,13 +269,13 @@ func (s *Server) Close() error {
 	s.draining.Store(true)
 	s.closing.Store(true)
 	s.registry.cancelAll(errDraining)
-	for _, hs := range s.edge.takeServers() {
+	for _, hs := range s.edge.TakeServers() {
 		_ = hs.Close() // only listeners' errors, of no use now
 	}
 	_ = s.inner.Close()
 	s.tunnels.closeAll()
 	s.sockets.stop()
-	s.edge.cutLingering()
+	s.edge.CutLingering()
 	_ = s.registry.wait(context.Background()) // no error without a deadline
 	s.workers.Wait()
 	s.upstreams.Close()
@@ -281,12 +288,12 @@ func (s *Server) Close() error {
 // ended so.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
-	s.edge.closeListeners(ctx)
+	s.edge.CloseListeners(ctx)
 
 	var goodbyes sync.WaitGroup // GOAWAY, Connection: close
 	farewell, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	for _, hs := range append(s.edge.takeServers(), s.inner) {
+	for _, hs := range append(s.edge.TakeServers(), s.inner) {
 		goodbyes.Go(func() { _ = hs.Shutdown(farewell) })
 	}
 	if err := s.registry.wait(ctx); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
@@ -84,7 +85,7 @@ type httpDown struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	r       *http.Request
-	on      *edgeConn
+	on      *edge.Conn
 	call    *Call
 	origin  gate.Verdict
 	guard   endGuard

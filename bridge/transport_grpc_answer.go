@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -224,8 +225,8 @@ func (h *httpDown) readRest() {
 	if h.received || h.r.ProtoMajor != 1 || h.source.atEnd.Load() || h.r.ContentLength < 0 || h.r.ContentLength > memory.SmallBytes {
 		return
 	}
-	_ = h.rc.SetReadDeadline(time.Now().Add(UnreadTime)) // a foreign ResponseWriter may have none
-	_, _ = io.Copy(io.Discard, h.source)                 // if it fails the connection closes
+	_ = h.rc.SetReadDeadline(time.Now().Add(edge.UnreadTime)) // a foreign ResponseWriter may have none
+	_, _ = io.Copy(io.Discard, h.source)                      // if it fails the connection closes
 	if h.source.atEnd.Load() {
 		_ = h.rc.SetReadDeadline(time.Time{})
 	}

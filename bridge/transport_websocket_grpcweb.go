@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
@@ -45,7 +46,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	}
 }
 
-func (s *Server) serveSocketCall(ws *websocket.Conn, on *edgeConn, c *Call, refused error) {
+func (s *Server) serveSocketCall(ws *websocket.Conn, on *edge.Conn, c *Call, refused error) {
 	down := &socketDown{s: s, ws: ws, on: on, call: c, stream: socketBody{ws: ws}}
 	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) {
 		down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(longAgo) })   // a closed connection needs none
@@ -63,7 +64,7 @@ func (s *Server) serveSocketCall(ws *websocket.Conn, on *edgeConn, c *Call, refu
 type socketDown struct {
 	s      *Server
 	ws     *websocket.Conn
-	on     *edgeConn // under it
+	on     *edge.Conn // under it
 	call   *Call
 	body   messageReader
 	stream socketBody
@@ -78,8 +79,8 @@ type socketDown struct {
 // readMetadata reads the first message. What it says is added to what the
 // upgrade request said, but never what only that one can say.
 func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
-	_ = d.ws.SetReadDeadline(time.Now().Add(HandshakeTimeout)) // before the cut's; a closed connection fails the read
-	cut := func() { _ = d.ws.SetReadDeadline(longAgo) }        // a closed connection needs none
+	_ = d.ws.SetReadDeadline(time.Now().Add(edge.HandshakeTimeout)) // before the cut's; a closed connection fails the read
+	cut := func() { _ = d.ws.SetReadDeadline(longAgo) }             // a closed connection needs none
 	var block map[string][]string
 	err := d.guard.read(cut, func() (err error) {
 		block, err = d.readFirst(c.headers)
@@ -153,7 +154,7 @@ func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, err
 func (d *socketDown) firstError(err error) error {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return report.New(report.ReasonHandshakeTimeout, "no metadata came within "+HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
+		return report.New(report.ReasonHandshakeTimeout, "no metadata came within "+edge.HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
 	}
 	return webSocketError(err)
 }

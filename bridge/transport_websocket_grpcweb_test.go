@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
@@ -123,7 +124,7 @@ func TestEndOfTheCallCutsTheWaitForMetadata(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := await(t, "the wait's end", took); d >= HandshakeTimeout/2 {
+		if d := await(t, "the wait's end", took); d >= edge.HandshakeTimeout/2 {
 			t.Errorf("before: %v: the wait took %v", before, d)
 		}
 		_ = ws.CloseNow()

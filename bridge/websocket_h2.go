@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/buffer"
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
@@ -45,7 +46,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 	}
 	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway}
 	c.cond.L = &c.mu
-	c.on = s.edge.newTunnel(&tunnelInfo{Outer: a.on, Addr: r.RemoteAddr, Host: r.Host, TLS: r.TLS, Header: a.policy.outerHeader(r.Header)})
+	c.on = s.edge.NewTunnel(&edge.Tunnel{Outer: a.on, Addr: r.RemoteAddr, Host: r.Host, TLS: r.TLS, Header: a.policy.outerHeader(r.Header)})
 	if !s.sockets.start(c.write) {
 		ws.Drop() // Close cuts what is left
 		return
@@ -72,7 +73,7 @@ func (s *Server) serveTunnels() {
 	s.inner.Protocols = new(http.Protocols)
 	s.inner.Protocols.SetUnencryptedHTTP2(true)
 	s.boundHTTP(s.inner)
-	s.edge.watch(s.inner, s.edge.Own())                   // a tunnel names its listener itself
+	s.edge.Watch(s.inner, s.edge.Own())                   // a tunnel names its listener itself
 	s.workers.Go(func() { _ = s.inner.Serve(s.tunnels) }) // ends with http.ErrServerClosed
 }
 
@@ -145,7 +146,7 @@ func (a tunnelAddr) String() string { return string(a) }
 type tunnelConn struct {
 	s    *Server
 	ws   *websocket.Conn
-	on   *edgeConn
+	on   *edge.Conn
 	open bool // a message is being read; Read's own
 
 	writeMu sync.Mutex // held for a whole Write
@@ -319,7 +320,7 @@ func (c *tunnelConn) closeWith(code websocket.StatusCode) {
 }
 
 // EdgeConn returns what is known of the connection.
-func (c *tunnelConn) EdgeConn() *edgeConn { return c.on }
+func (c *tunnelConn) EdgeConn() *edge.Conn { return c.on }
 
 // NetConn is the connection under the WebSocket, to be looked at.
 func (c *tunnelConn) NetConn() net.Conn { return c.ws.NetConn() }

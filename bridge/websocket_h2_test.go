@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
@@ -29,7 +30,7 @@ func tunnelPair(t testing.TB, holds int) (*tunnelConn, *wstest.Client) {
 	t.Helper()
 	s := newServer(t, Config{Backend: nowhere})
 	ws, end := socketPair(t, s, holds)
-	c := &tunnelConn{s: s, ws: ws, on: s.edge.newTunnel(&tunnelInfo{Outer: s.edge.Of(new(http.Request))}), code: websocket.StatusGoingAway}
+	c := &tunnelConn{s: s, ws: ws, on: s.edge.NewTunnel(&edge.Tunnel{Outer: s.edge.Of(new(http.Request))}), code: websocket.StatusGoingAway}
 	c.cond.L = &c.mu
 	if !s.sockets.start(c.write) {
 		t.Fatal("the tunnel can't start")

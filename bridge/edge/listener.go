@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"crypto/tls"
@@ -67,18 +67,19 @@ func (l *Listener) ServesHost(host string) bool {
 	return l.Serves != nil && l.Serves(strings.TrimSuffix(strings.ToLower(gate.HostOf(host)), "."))
 }
 
-// A listening is a Listener that is served.
-type listening struct {
+// A Listening is a Listener that is served.
+type Listening struct {
 	Listener
 	scope *quota.Scope // what its connections and calls count with
 }
 
-func newListening(l Listener) *listening { return &listening{l, quota.NewListenerScope(l.Limits)} }
+// NewListening returns the rules of a listener that counts for itself.
+func NewListening(l Listener) *Listening { return &Listening{l, quota.NewListenerScope(l.Limits)} }
 
 // Scope returns what the listener's connections and calls count with.
-func (l *listening) Scope() *quota.Scope { return l.scope }
+func (l *Listening) Scope() *quota.Scope { return l.scope }
 
 // expectsHeader says whether a connection begins with a PROXY header.
-func (l *listening) expectsHeader(c *clientConn) bool {
+func (l *Listening) expectsHeader(c *clientConn) bool {
 	return len(l.ProxyProtocol) > 0 && gate.ContainsPeer(l.ProxyProtocol, c.address())
 }

@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"net/http"
@@ -13,7 +13,7 @@ import (
 // of the connection if that is certain by then: HTTP/1.1 serves no further
 // request, and net/http's HTTP/2 sends a GOAWAY. bridge/h2 looks at ages by
 // itself.
-func (c *edgeConn) BeginRequest(w http.ResponseWriter, r *http.Request) {
+func (c *Conn) BeginRequest(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.ProtoMajor == 1:
 		c.life.enter(phaseServing)
@@ -38,14 +38,14 @@ func ambiguous(r *http.Request) bool {
 // whose header is made now. unread reports whether some of the request's body may
 // be left, or its reading was broken off: the rest would be served as the next
 // request, and a connection whose context has ended can serve none.
-func (c *edgeConn) MustClose(r *http.Request, unread bool) bool {
+func (c *Conn) MustClose(r *http.Request, unread bool) bool {
 	return r.ProtoMajor == 1 && (unread || c.edge.o.Draining() || c.life.old())
 }
 
 // CloseBehind lets an HTTP/1.1 connection close behind the answer to a refused
 // request, so that nothing behind that is taken for another one. It reports
 // whether the connection does.
-func (c *edgeConn) CloseBehind(w http.ResponseWriter, r *http.Request) bool {
+func (c *Conn) CloseBehind(w http.ResponseWriter, r *http.Request) bool {
 	if r.ProtoMajor != 1 {
 		return false
 	}
@@ -62,7 +62,7 @@ const UnreadTime = 250 * time.Millisecond
 // not read to its end: net/http reads on for a moment only, and the connection
 // lingers, so that a client that is still sending gets the answer and not a
 // reset.
-func (c *edgeConn) LeaveBody(w http.ResponseWriter, r *http.Request) {
+func (c *Conn) LeaveBody(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 || r.ContentLength == 0 {
 		return
 	}

@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"io"
@@ -18,7 +18,7 @@ import (
 // pipes is a listener that hands out the server's ends of pipes, as Serve has
 // them of sockets, for tests in a bubble.
 type pipes struct {
-	e      *edge
+	e      *Edge
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
@@ -98,15 +98,15 @@ func inLife(t *testing.T, idle, maxAge time.Duration, f func(t *testing.T, shutD
 	synctest.Test(t, func(t *testing.T) {
 		obs := newObserver()
 		var draining atomic.Bool
-		e := testEdge(t, edgeOptions{Observer: obs, MaxAge: maxAge, Draining: draining.Load})
+		e := testEdge(t, Options{Observer: obs, MaxAge: maxAge, Draining: draining.Load})
 		p := &pipes{e: e, conns: make(chan net.Conn), closed: make(chan struct{})}
 		hs := pageServer(e, e.own, idle)
 		var serving sync.WaitGroup
-		serving.Go(func() { _ = e.serve(hs, p, e.own) }) // ends with Close
+		serving.Go(func() { _ = e.Serve(hs, p, e.own) }) // ends with Close
 		var clients []*pipeClient
 		shutDown := func() error {
 			draining.Store(true)
-			e.closeListeners(t.Context())
+			e.CloseListeners(t.Context())
 			return hs.Shutdown(t.Context())
 		}
 		f(t, shutDown, func() *pipeClient {

@@ -1,9 +1,9 @@
-package bridge
+package edge
 
 import "testing"
 
 func TestSpreadKeepsNoLimit(t *testing.T) {
-	if got := spread(100).Of(0); got != 0 {
+	if got := Spread(100).Of(0); got != 0 {
 		t.Errorf("no limit became %v", got)
 	}
 }

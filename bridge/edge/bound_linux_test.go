@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"crypto/tls"
@@ -28,7 +28,7 @@ func userTimeoutOf(t testing.TB, c *net.TCPConn) time.Duration {
 // TestUserTimeoutIsForClosedConnections: it would cut a client that takes
 // nothing for a while and answers TCP's probes.
 func TestUserTimeoutIsForClosedConnections(t *testing.T) {
-	e := testEdge(t, edgeOptions{SlowConsumerTimeout: time.Minute})
+	e := testEdge(t, Options{SlowConsumerTimeout: time.Minute})
 	for name, c := range map[string]struct {
 		unread int // bytes that the client has not taken
 		ended  string

@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"cmp"
@@ -15,7 +15,7 @@ import (
 )
 
 // testEdge returns the connections of a server. What o leaves out refuses nothing.
-func testEdge(t testing.TB, o edgeOptions) *edge {
+func testEdge(t testing.TB, o Options) *Edge {
 	t.Helper()
 	o.Log = slog.New(slog.DiscardHandler)
 	if o.Observer == nil {
@@ -28,14 +28,14 @@ func testEdge(t testing.TB, o edgeOptions) *edge {
 	if o.Draining == nil {
 		o.Draining = func() bool { return false }
 	}
-	e := newEdge(o)
-	t.Cleanup(e.cutLingering)
+	e := New(o)
+	t.Cleanup(e.CutLingering)
 	return e
 }
 
 // pageServer returns an http.Server as bridge would set it up, which serves a page
 // instead of calls.
-func pageServer(e *edge, l *listening, idle time.Duration) *http.Server {
+func pageServer(e *Edge, l *Listening, idle time.Duration) *http.Server {
 	hs := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			e.Of(r).BeginRequest(w, r)
@@ -49,20 +49,20 @@ func pageServer(e *edge, l *listening, idle time.Duration) *http.Server {
 	hs.Protocols.SetUnencryptedHTTP2(true)
 	h2.Configure(hs, h2.Hooks{
 		Streams:  e.Streams,
-		Lifetime: func(net.Conn) (time.Duration, time.Duration) { return newSpread().Of(idle), newSpread().Of(e.o.MaxAge) },
+		Lifetime: func(net.Conn) (time.Duration, time.Duration) { return NewSpread().Of(idle), NewSpread().Of(e.o.MaxAge) },
 		Ended:    func(c net.Conn, why h2.End) { e.Settle(c, string(why)) },
 	})
-	e.watch(hs, l)
+	e.Watch(hs, l)
 	return hs
 }
 
 // servePages serves pages on a loopback port and returns the address.
-func servePages(t testing.TB, e *edge) string {
+func servePages(t testing.TB, e *Edge) string {
 	t.Helper()
 	ln := listen(t, "127.0.0.1:0")
 	hs := pageServer(e, e.own, time.Minute)
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = e.serve(hs, ln, e.own) }) // ends with Close
+	serving.Go(func() { _ = e.Serve(hs, ln, e.own) }) // ends with Close
 	t.Cleanup(func() {
 		_ = hs.Close() // only the listener's error
 		serving.Wait()

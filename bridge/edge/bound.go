@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"net"
@@ -10,7 +10,7 @@ import (
 )
 
 // noteEnd is called once the connection is closed. c is what the server had.
-func (c *edgeConn) noteEnd(as net.Conn) {
+func (c *Conn) noteEnd(as net.Conn) {
 	c.count(-1)
 	if c.unheardOf() {
 		return
@@ -22,12 +22,12 @@ func (c *edgeConn) noteEnd(as net.Conn) {
 
 // unheardOf reports whether the Observer doesn't know the connection yet, because
 // it waits for its PROXY header.
-func (c *edgeConn) unheardOf() bool {
+func (c *Conn) unheardOf() bool {
 	return c.tunnel == nil && c.client != nil && c.client.proxied != nil && !c.client.proxied.announced
 }
 
 // count counts sockets; a tunnel is one of them already.
-func (c *edgeConn) count(n int64) {
+func (c *Conn) count(n int64) {
 	if c.tunnel != nil {
 		return
 	}
@@ -37,20 +37,20 @@ func (c *edgeConn) count(n int64) {
 	}
 }
 
-func (c *edgeConn) info(as net.Conn) report.ConnInfo {
+func (c *Conn) info(as net.Conn) report.ConnInfo {
 	return report.ConnInfo{Peer: as.RemoteAddr().String(), Listener: c.listening.Name, Tunnel: c.tunnel != nil}
 }
 
 // bound gives each connection TCP's own watch over silent peers, and refuses those
 // over the limit.
-func (e *edge) bound(ln net.Listener, l *listening) *boundedListener {
+func (e *Edge) bound(ln net.Listener, l *Listening) *boundedListener {
 	return &boundedListener{Listener: ln, edge: e, of: l, closed: make(chan struct{})}
 }
 
 type boundedListener struct {
 	net.Listener
-	edge   *edge
-	of     *listening
+	edge   *Edge
+	of     *Listening
 	once   sync.Once
 	closed chan struct{}
 }

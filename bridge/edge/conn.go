@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"crypto/tls"
@@ -12,32 +12,32 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// An edgeConn is one connection of a client, and what the requests that come in on
+// A Conn is one connection of a client, and what the requests that come in on
 // it share. Its methods may be called at the same time.
-type edgeConn struct {
-	edge      *edge
-	conn      net.Conn    // as the HTTP server has it; nil: watch hasn't seen that server
-	listening *listening  // what it came in on; inside a tunnel, what the WebSocket came in on
-	tunnel    *tunnelInfo // nil: it isn't one
+type Conn struct {
+	edge      *Edge
+	conn      net.Conn    // as the HTTP server has it; nil: Watch hasn't seen that server
+	listening *Listening  // what it came in on; inside a tunnel, what the WebSocket came in on
+	tunnel    *Tunnel     // nil: it isn't one
 	client    *clientConn // the client's socket; nil: a listener of the caller's own accepted it
 	life      *life       // nil: nothing is known of it
 }
 
-// A tunnelInfo is what the request for a WebSocket showed that became a tunnel. It
+// A Tunnel is what the request for a WebSocket showed that became a tunnel. It
 // holds for every request inside.
-type tunnelInfo struct {
-	Outer  *edgeConn // that the WebSocket came in on
-	Addr   string    // of the client
+type Tunnel struct {
+	Outer  *Conn  // that the WebSocket came in on
+	Addr   string // of the client
 	Host   string
 	TLS    *tls.ConnectionState
 	Header http.Header // what only this request may say
 }
 
-// connKey is where watch keeps the connection in the context of its requests.
+// connKey is where Watch keeps the connection in the context of its requests.
 type connKey struct{}
 
 // meet returns the connection that an HTTP server has accepted.
-func (e *edge) meet(c net.Conn, l *listening) *edgeConn {
+func (e *Edge) meet(c net.Conn, l *Listening) *Conn {
 	on := find(c)
 	if on == nil {
 		return e.foreign(c, l)
@@ -47,14 +47,14 @@ func (e *edge) meet(c net.Conn, l *listening) *edgeConn {
 }
 
 // foreign returns a connection that a listener of the caller's own accepted.
-func (e *edge) foreign(c net.Conn, l *listening) *edgeConn {
-	return &edgeConn{edge: e, conn: c, listening: l}
+func (e *Edge) foreign(c net.Conn, l *Listening) *Conn {
+	return &Conn{edge: e, conn: c, listening: l}
 }
 
-// newTunnel returns the connection inside a WebSocket. The net.Conn that carries it
+// NewTunnel returns the connection inside a WebSocket. The net.Conn that carries it
 // has to return it from EdgeConn.
-func (e *edge) newTunnel(t *tunnelInfo) *edgeConn {
-	on := &edgeConn{edge: e, listening: t.Outer.listening, tunnel: t, client: t.Outer.client, life: new(life)}
+func (e *Edge) NewTunnel(t *Tunnel) *Conn {
+	on := &Conn{edge: e, listening: t.Outer.listening, tunnel: t, client: t.Outer.client, life: new(life)}
 	on.life.begin(e.o.MaxAge)
 	return on
 }
@@ -62,10 +62,10 @@ func (e *edge) newTunnel(t *tunnelInfo) *edgeConn {
 // find returns what is known of a connection by what is under it: TLS, a client's
 // socket, a tunnel. It returns nil if a listener of the caller's own accepted it.
 // ConnState and the hooks of HTTP/2 need it, since they have no request.
-func find(c net.Conn) *edgeConn {
+func find(c net.Conn) *Conn {
 	for {
 		switch v := c.(type) {
-		case interface{ EdgeConn() *edgeConn }:
+		case interface{ EdgeConn() *Conn }:
 			return v.EdgeConn()
 		case interface{ NetConn() net.Conn }:
 			c = v.NetConn()
@@ -78,27 +78,27 @@ func find(c net.Conn) *edgeConn {
 // Of returns the connection that a request came in on. In an http.Server that
 // watch hasn't seen, that is one for all requests, and the request itself has
 // all that is known.
-func (e *edge) Of(r *http.Request) *edgeConn {
-	if c, ok := r.Context().Value(connKey{}).(*edgeConn); ok {
+func (e *Edge) Of(r *http.Request) *Conn {
+	if c, ok := r.Context().Value(connKey{}).(*Conn); ok {
 		return c
 	}
 	return e.unknown
 }
 
 // Listener returns what the connection came in on.
-func (c *edgeConn) Listener() *listening { return c.listening }
+func (c *Conn) Listener() *Listening { return c.listening }
 
 // Tunnel returns what the WebSocket's request showed if the connection is a
 // tunnel, else nil.
-func (c *edgeConn) Tunnel() *tunnelInfo { return c.tunnel }
+func (c *Conn) Tunnel() *Tunnel { return c.tunnel }
 
 // NetConn returns the connection as the HTTP server has it, so that package socket
-// can look at it. It is nil in an http.Server that watch hasn't seen.
-func (c *edgeConn) NetConn() net.Conn { return c.conn }
+// can look at it. It is nil in an http.Server that Watch hasn't seen.
+func (c *Conn) NetConn() net.Conn { return c.conn }
 
 // Peer returns the address of a request's client, and the state of its TLS or nil.
 // Inside a tunnel these are the WebSocket's.
-func (c *edgeConn) Peer(r *http.Request) (string, *tls.ConnectionState) {
+func (c *Conn) Peer(r *http.Request) (string, *tls.ConnectionState) {
 	if c.tunnel != nil {
 		return c.tunnel.Addr, c.tunnel.TLS
 	}
@@ -107,7 +107,7 @@ func (c *edgeConn) Peer(r *http.Request) (string, *tls.ConnectionState) {
 
 // Names returns the names in the client's verified certificate, or nil. They are
 // read once where the socket is known.
-func (c *edgeConn) Names(state *tls.ConnectionState) *gate.ClientNames {
+func (c *Conn) Names(state *tls.ConnectionState) *gate.ClientNames {
 	if state == nil || len(state.VerifiedChains) == 0 {
 		return nil
 	}
@@ -125,16 +125,16 @@ func (c *edgeConn) Names(state *tls.ConnectionState) *gate.ClientNames {
 // Trusts reports whether the peer with the address is a trusted proxy. A proxy
 // whose PROXY header names no client isn't: its forwarding headers may be a
 // client's own then.
-func (c *edgeConn) Trusts(peer netip.Addr) bool {
+func (c *Conn) Trusts(peer netip.Addr) bool {
 	return gate.Contains(c.listening.TrustedProxies, peer) && !c.speaksForNobody()
 }
 
-func (c *edgeConn) speaksForNobody() bool {
+func (c *Conn) speaksForNobody() bool {
 	return len(c.listening.ProxyProtocol) > 0 && c.client != nil && c.client.proxied != nil && c.client.proxied.client == nil
 }
 
 // Uses returns what the address of the client's socket uses, or nil.
-func (c *edgeConn) Uses() *quota.Address {
+func (c *Conn) Uses() *quota.Address {
 	if c.client == nil {
 		return nil
 	}
@@ -142,10 +142,10 @@ func (c *edgeConn) Uses() *quota.Address {
 }
 
 // End notes why the connection is about to end, unless that is known.
-func (c *edgeConn) End(why string) { c.life.end(why) }
+func (c *Conn) End(why string) { c.life.end(why) }
 
 // EndFor notes the end of a call that is its connection's, too.
-func (c *edgeConn) EndFor(err error) {
+func (c *Conn) EndFor(err error) {
 	var f *report.Fault
 	if errors.As(err, &f) {
 		c.life.end(f.Ends)
@@ -153,18 +153,18 @@ func (c *edgeConn) EndFor(err error) {
 }
 
 // Ended returns what End has noted.
-func (c *edgeConn) Ended() string { return c.life.endedAs() }
+func (c *Conn) Ended() string { return c.life.endedAs() }
 
 // NoteRead takes note of a read that failed. Only the carrier of a tunnel has to
 // call it.
-func (c *edgeConn) NoteRead(err error) { c.life.noteRead(err) }
+func (c *Conn) NoteRead(err error) { c.life.noteRead(err) }
 
 // Left reports whether the client has closed the connection.
-func (c *edgeConn) Left() bool { return c.life.left.Load() }
+func (c *Conn) Left() bool { return c.life.left.Load() }
 
 // Taken returns what a WebSocket that takes the connection over has to call when
-// it closes. It is nil in an http.Server that watch hasn't seen.
-func (c *edgeConn) Taken() func(net.Conn) {
+// it closes. It is nil in an http.Server that Watch hasn't seen.
+func (c *Conn) Taken() func(net.Conn) {
 	if c.conn == nil {
 		return nil
 	}
@@ -173,7 +173,7 @@ func (c *edgeConn) Taken() func(net.Conn) {
 
 // Streams returns the listener's own limit of calls at once on a connection of
 // HTTP/2, or 0.
-func (e *edge) Streams(c net.Conn) int {
+func (e *Edge) Streams(c net.Conn) int {
 	if on := find(c); on != nil {
 		return on.listening.CallsPerConnection
 	}
@@ -181,7 +181,7 @@ func (e *edge) Streams(c net.Conn) int {
 }
 
 // Settle notes why a connection of HTTP/2 ends. The HTTP/2 server knows best.
-func (e *edge) Settle(c net.Conn, why string) {
+func (e *Edge) Settle(c net.Conn, why string) {
 	if on := find(c); on != nil {
 		on.life.settle(why)
 	}

@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"bufio"
@@ -68,7 +68,7 @@ func TestAcceptWaitsForDescriptors(t *testing.T) {
 		if len(obs.refused) != 3 || (<-obs.refused).Key != report.KeyConnections {
 			t.Errorf("the Observer is told of %d, want 3", len(obs.refused))
 		}
-		e := &edge{files: d}
+		e := &Edge{files: d}
 		if got := e.Problems(); len(got) != 1 || !strings.Contains(got[0], "ulimit") {
 			t.Errorf("the problems are %q, want one about descriptors", got)
 		}
@@ -108,7 +108,7 @@ func TestAcceptWaitsForDescriptors(t *testing.T) {
 // it, a new connection is told so, and served once there is one again.
 func TestConnectionsLeaveTheReserve(t *testing.T) {
 	obs := newObserver()
-	e := testEdge(t, edgeOptions{Observer: obs})
+	e := testEdge(t, Options{Observer: obs})
 	probe, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +167,7 @@ func TestConnectionsLeaveTheReserve(t *testing.T) {
 
 // TestSparingListenerHasMoreRoom than clients' connections, and ends at once.
 func TestSparingListenerHasMoreRoom(t *testing.T) {
-	e := testEdge(t, edgeOptions{})
+	e := testEdge(t, Options{})
 	ln := e.LeaveDescriptors(listen(t, "127.0.0.1:0"))
 	if got := ln.(*sparingListener).reserve; got <= e.files.reserve || got >= socket.DescriptorLimit() {
 		t.Errorf("its reserve begins at %d of %d, clients' at %d", got, socket.DescriptorLimit(), e.files.reserve)

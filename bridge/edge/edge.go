@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// edgeOptions say what connections need of the server that they belong to. All
+// Options say what connections need of the server that they belong to. All
 // fields but the bounds are required.
-type edgeOptions struct {
+type Options struct {
 	Log      *slog.Logger
 	Observer report.Observer
 	Refusals *report.Refusals
@@ -41,41 +41,42 @@ type edgeOptions struct {
 	StandardHTTP2 bool
 }
 
-// An edge has the connections of one server: it accepts them, counts them, and
+// An Edge has the connections of one server: it accepts them, counts them, and
 // knows each until it has ended.
-type edge struct {
-	o         edgeOptions
-	own       *listening
-	unknown   *edgeConn // of requests from servers that watch hasn't seen
+type Edge struct {
+	o         Options
+	own       *Listening
+	unknown   *Conn // of requests from servers that Watch hasn't seen
 	open      atomic.Int64
 	files     *descriptors
 	lingering lingering // connections that close once their client has
 
 	mu      sync.Mutex
-	servers map[*http.Server]*boundedListener // what serve runs
+	servers map[*http.Server]*boundedListener // what Serve runs
 	closed  bool
 }
 
-func newEdge(o edgeOptions) *edge {
-	e := &edge{o: o, own: newListening(o.Own), servers: make(map[*http.Server]*boundedListener)}
-	e.unknown = &edgeConn{edge: e, listening: e.own}
+// New returns an Edge without connections.
+func New(o Options) *Edge {
+	e := &Edge{o: o, own: NewListening(o.Own), servers: make(map[*http.Server]*boundedListener)}
+	e.unknown = &Conn{edge: e, listening: e.own}
 	e.files = newDescriptors(o.Refusals, o.Log, socket.DescriptorLimit())
 	return e
 }
 
 // Own returns the rules of connections that no listener of their own was given
 // for.
-func (e *edge) Own() *listening { return e.own }
+func (e *Edge) Own() *Listening { return e.own }
 
 // Open returns how many connections are open. A tunnel isn't one: its WebSocket is.
-func (e *edge) Open() int64 { return e.open.Load() }
+func (e *Edge) Open() int64 { return e.open.Load() }
 
 // Mutex returns the lock that every accepted connection takes, for a watchdog.
-func (e *edge) Mutex() *sync.Mutex { return &e.files.mu }
+func (e *Edge) Mutex() *sync.Mutex { return &e.files.mu }
 
-// watch has the connections of an http.Server known, and found by their requests.
+// Watch has the connections of an http.Server known, and found by their requests.
 // It wraps ConnContext and ConnState if they are set.
-func (e *edge) watch(hs *http.Server, l *listening) {
+func (e *Edge) Watch(hs *http.Server, l *Listening) {
 	connContext := hs.ConnContext
 	hs.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		if connContext != nil {
@@ -92,9 +93,9 @@ func (e *edge) watch(hs *http.Server, l *listening) {
 	}
 }
 
-// serve accepts connections for hs, which watch has seen, until closeListeners or
+// Serve accepts connections for hs, which Watch has seen, until CloseListeners or
 // the listener's end. It then returns http.ErrServerClosed.
-func (e *edge) serve(hs *http.Server, ln net.Listener, l *listening) error {
+func (e *Edge) Serve(hs *http.Server, ln net.Listener, l *Listening) error {
 	bounded := e.bound(ln, l)
 	e.mu.Lock()
 	if e.closed || e.o.Draining() {
@@ -110,13 +111,13 @@ func (e *edge) serve(hs *http.Server, ln net.Listener, l *listening) error {
 	}
 	err := hs.Serve(served)
 	if e.o.Draining() && errors.Is(err, net.ErrClosed) {
-		return http.ErrServerClosed // closeListeners comes first
+		return http.ErrServerClosed // CloseListeners comes first
 	}
 	return err
 }
 
-// takeServers returns what serve runs. It runs nothing more from then on.
-func (e *edge) takeServers() []*http.Server {
+// TakeServers returns what Serve runs. It runs nothing more from then on.
+func (e *Edge) TakeServers() []*http.Server {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closed = true
@@ -127,7 +128,7 @@ func (e *edge) takeServers() []*http.Server {
 	return servers
 }
 
-// settleTime is how long closeListeners lets connections that were just accepted
+// settleTime is how long CloseListeners lets connections that were just accepted
 // bring their first request.
 const settleTime = 100 * time.Millisecond
 
@@ -138,15 +139,15 @@ func settle(ctx context.Context) {
 	<-settled.Done()
 }
 
-// closeListeners first keeps new connections out and lets those be accepted
+// CloseListeners first keeps new connections out and lets those be accepted
 // that are in the kernel's queue: it would reset them. It returns when those that
 // were accepted last have had the time to bring a request.
-func (e *edge) closeListeners(ctx context.Context) {
+func (e *Edge) CloseListeners(ctx context.Context) {
 	e.closeQueues(ctx)
 	settle(ctx)
 }
 
-func (e *edge) closeQueues(ctx context.Context) {
+func (e *Edge) closeQueues(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	closing := false
@@ -167,13 +168,13 @@ func (e *edge) closeQueues(ctx context.Context) {
 	}
 }
 
-// cutLingering closes the connections that linger, and waits for them. None
+// CutLingering closes the connections that linger, and waits for them. None
 // lingers from then on.
-func (e *edge) cutLingering() { e.lingering.stop() }
+func (e *Edge) CutLingering() { e.lingering.stop() }
 
-// noteState counts the connections of the servers that watch has seen. A
+// noteState counts the connections of the servers that Watch has seen. A
 // connection that a WebSocket took over goes on counting until it closes.
-func (e *edge) noteState(l *listening, c net.Conn, state http.ConnState) {
+func (e *Edge) noteState(l *Listening, c net.Conn, state http.ConnState) {
 	on := find(c)
 	switch state {
 	case http.StateNew:
@@ -191,7 +192,7 @@ func (e *edge) noteState(l *listening, c net.Conn, state http.ConnState) {
 	}
 }
 
-func (e *edge) began(on *edgeConn, l *listening, c net.Conn) {
+func (e *Edge) began(on *Conn, l *Listening, c net.Conn) {
 	if on == nil {
 		on = e.foreign(c, l)
 	}

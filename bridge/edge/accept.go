@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"errors"
@@ -117,7 +117,7 @@ func (d *descriptors) recovered() {
 
 // Problems tells what is wrong and doesn't keep those from being served who are
 // there, a line each.
-func (e *edge) Problems() []string {
+func (e *Edge) Problems() []string {
 	if e.files.short.Load() {
 		return []string{"file descriptors run out: no connections are accepted; " + descriptorHint}
 	}
@@ -136,7 +136,7 @@ func lacksDescriptors(err error) bool {
 // LeaveDescriptors wraps a listener of the program's own, as one for health
 // checks. It may use half of what clients' connections leave of the file
 // descriptors; beyond that a connection is closed.
-func (e *edge) LeaveDescriptors(ln net.Listener) net.Listener {
+func (e *Edge) LeaveDescriptors(ln net.Listener) net.Listener {
 	limit := socket.DescriptorLimit()
 	return &sparingListener{Listener: ln, d: e.files, reserve: (e.files.reserve + limit) / 2, closed: make(chan struct{})}
 }

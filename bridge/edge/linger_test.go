@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"crypto/tls"
@@ -14,7 +14,7 @@ import (
 // TestClientThatStillSendsReadsItsAnswer: a close with bytes unread would be a
 // reset, which takes the answer from under the client.
 func TestClientThatStillSendsReadsItsAnswer(t *testing.T) {
-	e := testEdge(t, edgeOptions{})
+	e := testEdge(t, Options{})
 	for range 20 {
 		server, client := tcpPair(t)
 		if _, err := client.Write(make([]byte, 64<<10)); err != nil { // which nobody reads
@@ -40,10 +40,10 @@ func TestClientThatStillSendsReadsItsAnswer(t *testing.T) {
 }
 
 // lingers runs a test of one connection that lingers, in a bubble.
-func lingers(t *testing.T, f func(t *testing.T, e *edge, client net.Conn, ended func() bool)) {
+func lingers(t *testing.T, f func(t *testing.T, e *Edge, client net.Conn, ended func() bool)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		e := testEdge(t, edgeOptions{})
+		e := testEdge(t, Options{})
 		server, client := net.Pipe()
 		c := e.newClient(server, e.own)
 		c.linger.Store(true)
@@ -61,7 +61,7 @@ func lingers(t *testing.T, f func(t *testing.T, e *edge, client net.Conn, ended 
 }
 
 func TestLingeringEndsWithItsClient(t *testing.T) {
-	lingers(t, func(t *testing.T, _ *edge, client net.Conn, ended func() bool) {
+	lingers(t, func(t *testing.T, _ *Edge, client net.Conn, ended func() bool) {
 		elapse(time.Second)
 		if ended() {
 			t.Error("it was cut after a second")
@@ -74,7 +74,7 @@ func TestLingeringEndsWithItsClient(t *testing.T) {
 }
 
 func TestLingeringEndsWithSilence(t *testing.T) {
-	lingers(t, func(t *testing.T, _ *edge, _ net.Conn, ended func() bool) {
+	lingers(t, func(t *testing.T, _ *Edge, _ net.Conn, ended func() bool) {
 		elapse(lingerSilence - time.Millisecond)
 		if ended() {
 			t.Error("it was cut early")
@@ -88,7 +88,7 @@ func TestLingeringEndsWithSilence(t *testing.T) {
 
 // TestLingeringEndsAfterItsTime, however long the client sends.
 func TestLingeringEndsAfterItsTime(t *testing.T) {
-	lingers(t, func(t *testing.T, _ *edge, client net.Conn, ended func() bool) {
+	lingers(t, func(t *testing.T, _ *Edge, client net.Conn, ended func() bool) {
 		start := time.Now()
 		for !ended() {
 			if time.Since(start) > lingerTime+lingerSilence {
@@ -106,9 +106,9 @@ func TestLingeringEndsAfterItsTime(t *testing.T) {
 }
 
 func TestEndCutsWhatLingers(t *testing.T) {
-	lingers(t, func(t *testing.T, e *edge, client net.Conn, ended func() bool) {
+	lingers(t, func(t *testing.T, e *Edge, client net.Conn, ended func() bool) {
 		start := time.Now()
-		e.cutLingering()
+		e.CutLingering()
 		if took := time.Since(start); took > 0 || !ended() {
 			t.Errorf("cutLingering took %v, and nothing lingers: %v", took, ended())
 		}
@@ -121,7 +121,7 @@ func TestEndCutsWhatLingers(t *testing.T) {
 // TestFewLinger at once: the others are cut, as is any that has no reason to.
 func TestFewLinger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := testEdge(t, edgeOptions{})
+		e := testEdge(t, Options{})
 		var clients []net.Conn
 		closeOne := func(linger bool) (cut bool) {
 			server, client := net.Pipe()
@@ -161,8 +161,8 @@ func TestFewLinger(t *testing.T) {
 // TestGreetedConnectionDoesNotLinger: what ends after its handshake has no
 // reason to, unless another gives one.
 func TestGreetedConnectionDoesNotLinger(t *testing.T) {
-	e := testEdge(t, edgeOptions{})
-	l := newListening(Listener{TLS: new(tls.Config)})
+	e := testEdge(t, Options{})
+	l := NewListening(Listener{TLS: new(tls.Config)})
 	c := e.newClient(nil, l)
 	c.linger.Store(true)
 	outer := tls.Server(c, l.TLS)

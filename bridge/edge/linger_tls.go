@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 // A handshake of TLS that fails ends with an alert that says why. With TLS 1.3
 // a client believes that it is done before its certificate was looked at, and
@@ -7,7 +7,7 @@ package bridge
 //
 // greet is called when a connection gets on: it lingers no longer without another
 // reason.
-func (c *edgeConn) greet() {
+func (c *Conn) greet() {
 	if c.listening.TLS == nil || c.tunnel != nil {
 		return
 	}

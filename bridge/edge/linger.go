@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ import (
 // RFC 9112 §9.6.
 type clientConn struct {
 	net.Conn
-	on      edgeConn
+	on      Conn
 	life    life
 	linger  atomic.Bool
 	greeted atomic.Bool // TLS: the handshake was done
@@ -32,15 +32,15 @@ type clientConn struct {
 	names   atomic.Pointer[gate.ClientNames] // of its certificate, once they are asked for
 }
 
-func (e *edge) newClient(c net.Conn, l *listening) *clientConn {
+func (e *Edge) newClient(c net.Conn, l *Listening) *clientConn {
 	client := &clientConn{Conn: c}
-	client.on = edgeConn{edge: e, listening: l, client: client, life: &client.life}
+	client.on = Conn{edge: e, listening: l, client: client, life: &client.life}
 	client.life.begin(e.o.MaxAge)
 	return client
 }
 
 // EdgeConn is how find finds the connection.
-func (c *clientConn) EdgeConn() *edgeConn { return &c.on }
+func (c *clientConn) EdgeConn() *Conn { return &c.on }
 
 // Read reads what follows a PROXY header, and takes note of how that ends.
 func (c *clientConn) Read(p []byte) (int, error) {
@@ -175,7 +175,7 @@ func (l *lingering) stop() {
 
 // lingerOn lets the client read the answer when the connection closes with bytes
 // unread.
-func (c *edgeConn) lingerOn() {
+func (c *Conn) lingerOn() {
 	if c.client != nil {
 		c.client.linger.Store(true)
 	}

@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"crypto/tls"
@@ -13,7 +13,7 @@ import (
 // why returns why the connection ended, once it has, and what lay behind it if
 // TLS knows. A health check of a load balancer, which connects and closes, isn't
 // taken for a client that speaks no protocol.
-func (c *edgeConn) why() (ended, cause string) {
+func (c *Conn) why() (ended, cause string) {
 	l := c.life
 	ended = l.why(c.edge.o.Draining())
 	if l == nil || c.tunnel != nil || ended != report.EndedOrderly && ended != report.EndedProtocol || l.settled.Load() {

@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"math/rand/v2"
@@ -10,15 +10,15 @@ import (
 // to a tenth less or more than what was configured.
 const spreadParts = 10
 
-// A spread is how far one connection or call is from what was configured, in
+// A Spread is how far one connection or call is from what was configured, in
 // thousandths.
-type spread int
+type Spread int
 
-// newSpread returns one by chance.
-func newSpread() spread {
+// NewSpread returns one by chance.
+func NewSpread() Spread {
 	const most = 1000 / spreadParts
-	return spread(rand.IntN(2*most+1) - most) //nolint:gosec // it is no secret
+	return Spread(rand.IntN(2*most+1) - most) //nolint:gosec // it is no secret
 }
 
 // Of is 0, which stands for no limit, only of 0.
-func (s spread) Of(d time.Duration) time.Duration { return d + d/1000*time.Duration(s) }
+func (s Spread) Of(d time.Duration) time.Duration { return d + d/1000*time.Duration(s) }

@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 
 // A life is what is known of a connection, up to why it ended.
 type life struct {
-	spread spread
+	spread Spread
 	age    time.Time // from when on an HTTP/1.1 connection serves one request more at most; zero: never
 
 	phase   atomic.Int32
@@ -28,7 +28,7 @@ type life struct {
 
 // begin is called before the connection is served.
 func (l *life) begin(maxAge time.Duration) {
-	l.spread = newSpread()
+	l.spread = NewSpread()
 	if maxAge > 0 {
 		l.age = time.Now().Add(l.spread.Of(maxAge))
 	}

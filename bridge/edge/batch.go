@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"net"
@@ -60,18 +60,18 @@ func (b *batch) end(c net.Conn) error {
 
 // HoldWrites begins to gather what is written of an HTTP/1.1 answer, where the HTTP
 // server writes to the client's socket with no TLS in between.
-func (c *edgeConn) HoldWrites(pool mem.BufferPool) {
+func (c *Conn) HoldWrites(pool mem.BufferPool) {
 	if c.plain() {
 		c.client.batch.hold(pool)
 	}
 }
 
 // SendHeld sends what was gathered.
-func (c *edgeConn) SendHeld() error {
+func (c *Conn) SendHeld() error {
 	if c.plain() {
 		return c.client.batch.end(c.client.Conn)
 	}
 	return nil
 }
 
-func (c *edgeConn) plain() bool { return c.client != nil && c.conn == net.Conn(c.client) }
+func (c *Conn) plain() bool { return c.client != nil && c.conn == net.Conn(c.client) }

@@ -1,4 +1,4 @@
-package bridge
+package edge
 
 import (
 	"errors"
@@ -33,7 +33,7 @@ func headerV2(t *testing.T, client string) string {
 // headerConn is a connection that waits for its PROXY header, in a bubble.
 func headerConn(t *testing.T, obs report.Observer) (c *clientConn, peer net.Conn) {
 	t.Helper()
-	e := testEdge(t, edgeOptions{Observer: obs})
+	e := testEdge(t, Options{Observer: obs})
 	server, peer := net.Pipe()
 	t.Cleanup(func() { _, _ = server.Close(), peer.Close() }) // a test may have
 	c = e.newClient(server, e.own)
