@@ -39,20 +39,34 @@ type Limiter struct {
 func New(server, address Quota, tryOut bool, refusals *report.Refusals) *Limiter {
 	epoch := time.Now()
 	now := func() int64 { return int64(time.Since(epoch)) }
-	q := &Limiter{now: now, tryOut: tryOut, refusals: refusals, addresses: newAddressTable()}
-	q.server.rules = rulesOf(server, "", report.KeyLimits)
-	q.address = rulesOf(address, " of this address", report.KeyAddressLimits)
-	return q
+	q := &Limiter{now: now, refusals: refusals, addresses: newAddressTable(), server: Scope{tally: new(tally)}}
+	return q.With(server, address, tryOut)
+}
+
+// With returns a Limiter of other limits that goes on counting where q is. What
+// began with q ends with q. Where q has no limit it doesn't count: a limit that is
+// new counts what begins from now on.
+func (q *Limiter) With(server, address Quota, tryOut bool) *Limiter {
+	with := *q
+	with.tryOut = tryOut
+	with.server.rules = rulesOf(server, "", report.KeyLimits)
+	with.address = rulesOf(address, " of this address", report.KeyAddressLimits)
+	return &with
 }
 
 // NewListenerScope returns the scope of a listener's clients.
 func NewListenerScope(limits Quota) *Scope {
-	return &Scope{rules: rulesOf(limits, " on this listener", report.KeyListenerLimits)}
+	return &Scope{rulesOf(limits, " on this listener", report.KeyListenerLimits), new(tally)}
 }
 
 // NewMethodScope returns the scope of the methods that share a limit.
 func NewMethodScope(limits Quota) *Scope {
-	return &Scope{rules: rulesOf(limits, " of this method", report.KeyMethodLimits)}
+	return &Scope{rulesOf(limits, " of this method", report.KeyMethodLimits), new(tally)}
+}
+
+// With returns the scope with other limits, as Limiter.With does.
+func (s *Scope) With(limits Quota) *Scope {
+	return &Scope{rulesOf(limits, s.of, s.section), s.tally}
 }
 
 // Locks returns the locks that connections and calls take, for a watchdog.
@@ -91,7 +105,7 @@ func rateOf(limit int) perSecond { return perSecond(countOf(limit)) }
 // A Scope is all who share a limit, and what they use of it.
 type Scope struct {
 	rules
-	tally
+	*tally
 }
 
 // A share is a scope's limits and what is used of them: an address has its
@@ -103,11 +117,11 @@ type share struct {
 
 // noScope stands for one that isn't there: it has no limits, so it counts
 // nothing.
-var noScope Scope
+var noScope = Scope{tally: new(tally)}
 
 // shares are those of a client: its address, then its listener and all.
 func (q *Limiter) shares(from *Address, l *Scope) [3]share {
-	return [...]share{{&q.address, &from.tally}, {&l.rules, &l.tally}, {&q.server.rules, &q.server.tally}}
+	return [...]share{{&q.address, &from.tally}, {&l.rules, l.tally}, {&q.server.rules, q.server.tally}}
 }
 
 // An excess is a limit that is reached.
@@ -242,7 +256,7 @@ func (u *Call) release() {
 // shares are all that the call counts with, the narrowest first.
 func (u *Call) shares() [4]share {
 	q, l, m := u.quotas, u.listener, u.method
-	return [...]share{{&q.address, &u.address.tally}, {&m.rules, &m.tally}, {&l.rules, &l.tally}, {&q.server.rules, &q.server.tally}}
+	return [...]share{{&q.address, &u.address.tally}, {&m.rules, m.tally}, {&l.rules, l.tally}, {&q.server.rules, q.server.tally}}
 }
 
 // MayExpand judges compressed bytes before they are expanded. To how many is

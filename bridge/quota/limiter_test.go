@@ -312,8 +312,8 @@ func TestPlacesAreGivenBack(t *testing.T) {
 				wantKey(t, err, key)
 			}
 			for name, s := range map[string]share{
-				"address": {&q.address, &first.address.tally}, "method": {&q.method.rules, &q.method.tally},
-				"listener": {&l.rules, &l.tally}, "server": {&q.server.rules, &q.server.tally},
+				"address": {&q.address, &first.address.tally}, "method": {&q.method.rules, q.method.tally},
+				"listener": {&l.rules, l.tally}, "server": {&q.server.rules, q.server.tally},
 			} {
 				if n := s.tally.calls.Load(); n != 1 {
 					t.Errorf("%s: by 100 refused calls the %s has %d running, want the 1 that is", key, name, n)
@@ -549,7 +549,7 @@ func TestUseIsGivenBackOnce(t *testing.T) {
 	if most.Load() == 0 {
 		t.Error("no call was let in")
 	}
-	for name, tally := range map[string]*tally{"server": &q.server.tally, "listener": &l.tally, "method": &q.method.tally} {
+	for name, tally := range map[string]*tally{"server": q.server.tally, "listener": l.tally, "method": q.method.tally} {
 		if n := tally.calls.Load(); n != 0 {
 			t.Errorf("%s: %d calls are counted after the last", name, n)
 		}

@@ -1,0 +1,103 @@
+package quota
+
+import (
+	"testing"
+	"testing/synctest"
+)
+
+// changed returns quotas of other limits that go on counting where q is.
+func (q *testQuotas) changed(limits scopeLimits) *testQuotas {
+	return &testQuotas{q.With(limits.server, limits.address, false), q.method.With(limits.method)}
+}
+
+// TestCountsOutliveTheirLimits: calls that began with other limits count, until
+// they end.
+func TestCountsOutliveTheirLimits(t *testing.T) {
+	for name, of := range map[string]func(calls int) (scopeLimits, Quota){
+		"server":   func(calls int) (scopeLimits, Quota) { return scopeLimits{server: Quota{Calls: calls}}, Quota{} },
+		"address":  func(calls int) (scopeLimits, Quota) { return scopeLimits{address: Quota{Calls: calls}}, Quota{} },
+		"method":   func(calls int) (scopeLimits, Quota) { return scopeLimits{method: Quota{Calls: calls}}, Quota{} },
+		"listener": func(calls int) (scopeLimits, Quota) { return scopeLimits{}, Quota{Calls: calls} },
+	} {
+		three, l := of(3)
+		q, _ := newTestQuotas(t, three)
+		listener := NewListenerScope(l)
+		start := func() *Call {
+			t.Helper()
+			c, err := q.start(listener, "192.0.2.1", limitedMethod)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			return c
+		}
+		refused := func(when string) {
+			t.Helper()
+			if _, err := q.start(listener, "192.0.2.1", limitedMethod); err == nil {
+				t.Errorf("%s: a call too many begins %s", name, when)
+			}
+		}
+		change := func(calls int) {
+			limits, l := of(calls)
+			q, listener = q.changed(limits), listener.With(l)
+		}
+		first, second := start(), start()
+		change(2)
+		refused("when two run and the limit is lowered to two")
+		first.End()
+		third := start()
+		refused("when one has ended and another has begun")
+		change(0)
+		uncounted := start()
+		change(3)
+		fourth := start()
+		refused("when three count, and one began without a limit")
+		for _, c := range []*Call{second, third, uncounted, fourth} {
+			c.End()
+		}
+		for range 3 {
+			defer start().End()
+		}
+		refused("when three run anew")
+	}
+}
+
+// TestConnectionsOutliveTheirLimits, as calls do.
+func TestConnectionsOutliveTheirLimits(t *testing.T) {
+	q, _ := newTestQuotas(t, scopeLimits{address: Quota{Connections: 2}})
+	l := anyListener()
+	var before, uncounted, after Conn
+	if err := before.Begin(q.Limiter, "192.0.2.1", l, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := uncounted.Begin(q.changed(scopeLimits{}).Limiter, "192.0.2.1", l, false); err != nil {
+		t.Fatal(err)
+	}
+	one := q.changed(scopeLimits{address: Quota{Connections: 1}})
+	if err := after.Begin(one.Limiter, "192.0.2.1", l, false); err == nil {
+		t.Error("a second connection begins when the limit is lowered to one")
+	}
+	uncounted.End()
+	before.End()
+	after = Conn{}
+	if err := after.Begin(one.Limiter, "192.0.2.1", l, false); err != nil {
+		t.Errorf("after the last connection: %v", err)
+	}
+	after.End()
+}
+
+// TestBucketsOutliveTheirRates: a swap gives nobody a full bucket.
+func TestBucketsOutliveTheirRates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, _ := newTestQuotas(t, scopeLimits{server: Quota{CallsPerSecond: 4}})
+		l := anyListener()
+		for range 4 {
+			if _, err := q.start(l, "192.0.2.1", limitedMethod); err != nil {
+				t.Fatal(err)
+			}
+		}
+		q = q.changed(scopeLimits{server: Quota{CallsPerSecond: 4}})
+		if _, err := q.start(l, "192.0.2.1", limitedMethod); err == nil {
+			t.Error("a fifth call begins within the second")
+		}
+	})
+}
