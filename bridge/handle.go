@@ -23,7 +23,7 @@ import (
 // call's own dialect, so the Call is good for that either way.
 func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
 	c := &Call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, ledger: &memory.Ledger{Budget: s.budget}}
-	use, method := s.use(a)
+	use, method := a.use()
 	c.use = use
 	c.messages, c.headers = a.policy.sizes(a.listening, method)
 	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
@@ -100,7 +100,7 @@ func (a *arrival) vouch(md metadata.MD) {
 func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn net.Conn, refused error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(errFinished)
-	r := &running{call: c, cancel: cancel, conn: conn, obs: report.DiscardCall(), spread: edge.NewSpread()}
+	r := &running{call: c, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread()}
 	c.bind(ctx, cancel)
 	defer s.report(r)
 	defer c.ledger.Settle()

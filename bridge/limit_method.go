@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/quota"
@@ -30,14 +31,20 @@ type methodLimit struct {
 	headerBytes  int
 }
 
-func newMethodLimits(quotas []MethodQuota) (methodLimits, error) {
+// newMethodLimits returns the limits, which go on counting where the limits of the
+// same patterns before are.
+func newMethodLimits(quotas []MethodQuota, before methodLimits) (methodLimits, error) {
 	limits := make(methodLimits, 0, len(quotas))
 	for _, q := range quotas {
 		patterns, err := methodPatterns([]string{q.Pattern})
 		if err != nil {
 			return nil, err
 		}
-		scope := quota.NewMethodScope(Quota{Calls: q.Calls, CallsPerSecond: q.CallsPerSecond, DecompressedPerSecond: q.DecompressedPerSecond})
+		bounds := Quota{Calls: q.Calls, CallsPerSecond: q.CallsPerSecond, DecompressedPerSecond: q.DecompressedPerSecond}
+		scope := quota.NewMethodScope(bounds)
+		if i := slices.IndexFunc(before, func(m methodLimit) bool { return slices.Equal(m.patterns, patterns) }); i >= 0 {
+			scope = before[i].scope.With(bounds)
+		}
 		limits = append(limits, methodLimit{patterns, scope, q.MessageBytes, q.HeaderBytes})
 	}
 	return limits, nil
@@ -55,11 +62,11 @@ func (l methodLimits) of(method string) *methodLimit {
 
 // use returns what a call counts with that arrived, and the limit of its method
 // or nil.
-func (s *Server) use(a *arrival) (quota.Call, *methodLimit) {
+func (a *arrival) use() (quota.Call, *methodLimit) {
 	m := a.policy.methods.of(a.method)
 	var scope *quota.Scope
 	if m != nil {
 		scope = m.scope
 	}
-	return s.quotas.Call(a.listening.Scope(), scope, a.peer.Addr, a.from), m
+	return a.policy.quotas.Call(a.listening.Scope(), scope, a.peer.Addr, a.from), m
 }

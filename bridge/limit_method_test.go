@@ -3,7 +3,7 @@ package bridge
 import "testing"
 
 func TestFirstMethodThatMatchesCounts(t *testing.T) {
-	limits, err := newMethodLimits([]MethodQuota{{Pattern: "shop.v1.Orders/Get", MessageBytes: 1}, {Pattern: "/shop.*/*", MessageBytes: 2}})
+	limits, err := newMethodLimits([]MethodQuota{{Pattern: "shop.v1.Orders/Get", MessageBytes: 1}, {Pattern: "/shop.*/*", MessageBytes: 2}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -16,7 +16,7 @@ func TestFirstMethodThatMatchesCounts(t *testing.T) {
 			t.Errorf("%s has the limit %d, want %d", method, got, want)
 		}
 	}
-	if _, err := newMethodLimits([]MethodQuota{{Pattern: "nothing"}}); err == nil {
+	if _, err := newMethodLimits([]MethodQuota{{Pattern: "nothing"}}, nil); err == nil {
 		t.Error("a pattern without a slash is taken")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 )
 
 // A policy is what requests and calls are judged by. It is never changed. A
@@ -13,6 +14,7 @@ type policy struct {
 	limits  Limits // with their defaults
 	origins gate.Origins
 	router  router
+	quotas  *quota.Limiter // what calls count with
 	methods methodLimits
 	vouched vouchedNames
 
@@ -23,8 +25,10 @@ type policy struct {
 	forwardCookies, forwardSetCookies, forwardClientCert bool
 }
 
-// newPolicy returns the policy of a Config, or why that is wrong.
-func (s *Server) newPolicy(cfg *Config) (*policy, error) {
+// newPolicy returns the policy of a Config, or why that is wrong. Where the policy
+// before has limits of the same methods, their calls go on counting. before may be
+// nil.
+func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	p := &policy{
 		limits:            cfg.Limits.withDefaults(),
 		vouched:           newVouchedNames(cfg.VouchedHeaders),
@@ -47,7 +51,12 @@ func (s *Server) newPolicy(cfg *Config) (*policy, error) {
 		return nil, err
 	}
 	p.router = router{policy: methods, try: cfg.TryMethods, refusals: s.refusals, upstreams: s.upstreams}
-	if p.methods, err = newMethodLimits(cfg.MethodLimits); err != nil {
+	p.quotas = s.quotas.With(p.limits.shared(), p.limits.Address, cfg.TryLimits)
+	var counted methodLimits
+	if before != nil {
+		counted = before.methods
+	}
+	if p.methods, err = newMethodLimits(cfg.MethodLimits, counted); err != nil {
 		return nil, err
 	}
 	return p, nil

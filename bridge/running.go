@@ -23,6 +23,7 @@ type running struct {
 	conn   net.Conn // of an HTTP/1.1 request or a WebSocket; nil: HTTP/2, whose own pings watch it
 
 	obs       report.CallObserver // of this call
+	limits    *Limits             // of its policy
 	spread    edge.Spread         // of the call's own limits of time
 	began     int64               // seconds on the registry's clock
 	lastSeen  atomic.Int64        // when the last message passed
@@ -100,7 +101,6 @@ func (p *progress) messageSince() int64 {
 // them once a second: this one timer stands for all the clocks that calls
 // would need.
 type registry struct {
-	limits Limits
 	budget *memory.Budget
 	clock  atomic.Int64 // seconds of looks so far, from 1; a coarse clock that costs nothing to read
 
@@ -111,8 +111,8 @@ type registry struct {
 	looking bool
 }
 
-func newRegistry(limits Limits, budget *memory.Budget) *registry {
-	g := &registry{limits: limits, budget: budget, calls: make(map[*running]struct{})}
+func newRegistry(budget *memory.Budget) *registry {
+	g := &registry{budget: budget, calls: make(map[*running]struct{})}
 	g.changed.L = &g.mu
 	g.clock.Store(1)
 	return g
@@ -162,7 +162,7 @@ func (g *registry) look() {
 	var stuck []*running
 	pressed := g.budget.Pressed()
 	for _, r := range calls {
-		if cause := r.look(now, g.limits); cause != nil {
+		if cause := r.look(now, r.limits); cause != nil {
 			r.cancel(cause)
 		} else if pressed && r.stuckSince(now) > 0 {
 			stuck = append(stuck, r)
@@ -210,7 +210,7 @@ func (g *registry) wait(ctx context.Context) error {
 // look returns why the call has to end now, or nil. The fields that only the
 // connection's owner could tell are asked of the kernel, and only while
 // culvert itself is not reading or is held up in writing.
-func (r *running) look(now int64, limits Limits) error {
+func (r *running) look(now int64, limits *Limits) error {
 	switch {
 	case limits.MaxAge > 0 && elapsed(now, r.began) >= r.spread.Of(limits.MaxAge):
 		return &report.Fault{Reason: report.ReasonMaxAge, Text: "the call reached the age limit of " + limits.MaxAge.String() + " (" + report.KeyMaxAge + ")", Sent: "maybe"}
@@ -229,7 +229,7 @@ func (r *running) look(now int64, limits Limits) error {
 	return nil
 }
 
-func slowConsumer(limits Limits) error {
+func slowConsumer(limits *Limits) error {
 	return report.New(report.ReasonSlowConsumer, "the client took nothing for "+limits.SlowConsumerTimeout.String()+" ("+report.KeySlowConsumer+")").Ending(report.EndedSlow)
 }
 
@@ -237,7 +237,7 @@ func slowConsumer(limits Limits) error {
 // does so while a write is held up, while the client may not have acknowledged
 // all that was sent, and while culvert isn't reading: the kernel's buffer may
 // have room for more although the client's window is closed, so no write blocks.
-func (r *running) lookAtConn(now int64, limits Limits) error {
+func (r *running) lookAtConn(now int64, limits *Limits) error {
 	p := &r.call.progress
 	since, sends, reads := p.sending.Load(), p.sends.Load(), r.receiving.Load()
 	if r.conn == nil || since == 0 && (now%3 != 0 || reads && sends == r.settled) {

@@ -18,16 +18,15 @@ func TestRunningCallOfAPeerThatHungUpEnds(t *testing.T) {
 	defer g.remove(r)
 	r.conn = server
 	r.receiving.Store(true)
-	limits := Limits{}.withDefaults()
 	for now := range int64(6) {
-		if cause := r.look(now, limits); cause != nil {
+		if cause := r.look(now, r.limits); cause != nil {
 			t.Errorf("beside a reader the call is ended with %v", cause)
 		}
 	}
 	r.receiving.Store(false)
 	var cause error
 	for now := range int64(6) {
-		if c := r.look(now, limits); c != nil {
+		if c := r.look(now, r.limits); c != nil {
 			cause = c
 		}
 	}

@@ -16,16 +16,16 @@ import (
 )
 
 // watched is a call in a registry, without a connection.
-func watched(t testing.TB, g *registry) (*running, context.Context) {
+func watched(t testing.TB, g *testRegistry) (*running, context.Context) {
 	t.Helper()
 	return watchedApart(t, g, 0)
 }
 
-func watchedApart(t testing.TB, g *registry, apart edge.Spread) (*running, context.Context) {
+func watchedApart(t testing.TB, g *testRegistry, apart edge.Spread) (*running, context.Context) {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(errFinished) })
-	r := &running{call: &Call{ledger: &memory.Ledger{Budget: g.budget}}, cancel: cancel, spread: apart}
+	r := &running{call: &Call{ledger: &memory.Ledger{Budget: g.budget}}, cancel: cancel, limits: &g.limits, spread: apart}
 	r.call.progress.clock = &g.clock
 	g.add(r)
 	return r, ctx
@@ -47,8 +47,14 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func registryOf(limits Limits) *registry {
-	return newRegistry(limits.withDefaults(), memory.New(memory.ChunkBytes))
+// A testRegistry is a registry of calls that have the same limits.
+type testRegistry struct {
+	*registry
+	limits Limits
+}
+
+func registryOf(limits Limits) *testRegistry {
+	return &testRegistry{newRegistry(memory.New(memory.ChunkBytes)), limits.withDefaults()}
 }
 
 // wantEnd holds that the call is ended for the reason after the time: not a
@@ -154,7 +160,7 @@ func TestCallsAreLookedAfter(t *testing.T) {
 				start := time.Now()
 				var beside sync.WaitGroup
 				if c.during != nil {
-					beside.Go(func() { c.during(ctx, g, r) })
+					beside.Go(func() { c.during(ctx, g.registry, r) })
 				}
 				if c.want == never {
 					elapse(24 * time.Hour)
@@ -292,10 +298,10 @@ func TestCallsComeAndGoDuringLooks(t *testing.T) {
 func TestCallThatBeginsDuringALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{MaxAge: time.Second})
-		next := &running{call: &Call{ledger: &memory.Ledger{Budget: g.budget}}, cancel: func(error) {}}
+		next := &running{call: &Call{ledger: &memory.Ledger{Budget: g.budget}}, limits: &g.limits, cancel: func(error) {}}
 		next.call.progress.clock = &g.clock
 		begun := false
-		first := &running{call: &Call{ledger: &memory.Ledger{Budget: g.budget}}, cancel: func(error) {
+		first := &running{call: &Call{ledger: &memory.Ledger{Budget: g.budget}}, limits: &g.limits, cancel: func(error) {
 			if !begun {
 				begun = true
 				g.add(next)

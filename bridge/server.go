@@ -107,6 +107,7 @@ type Server struct {
 	log       *slog.Logger
 	obs       report.Observer
 	policy    atomic.Pointer[policy] // what requests are judged by
+	applying  sync.Mutex             // held while the policy is replaced
 	upstreams *upstream.Set
 	budget    *memory.Budget
 	registry  *registry
@@ -115,8 +116,8 @@ type Server struct {
 	edge      *edge.Edge       // its clients' connections
 
 	draining atomic.Bool
-	closing  atomic.Bool // and nobody is waited for any more
-	quotas   *quota.Limiter
+	closing  atomic.Bool    // and nobody is waited for any more
+	quotas   *quota.Limiter // what connections count with
 
 	inner   *http.Server   // serves the HTTP/2 inside of WebSockets
 	tunnels *tunnels       // its listener
@@ -144,12 +145,12 @@ func New(cfg Config) (*Server, error) {
 	s.upstreams = upstream.NewSet()
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.mistakes = report.NewRefusals(s.log, report.Discard())
-	p, err := s.newPolicy(&cfg)
+	s.quotas = quota.New(s.limits.shared(), s.limits.Address, cfg.TryLimits, s.refusals)
+	p, err := s.newPolicy(&cfg, nil)
 	if err != nil {
 		return nil, err
 	}
 	s.policy.Store(p)
-	s.quotas = quota.New(s.limits.shared(), s.limits.Address, cfg.TryLimits, s.refusals)
 	s.edge = s.newEdge()
 	s.budget = memory.New(s.limits.BufferedBytes)
 	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
@@ -160,7 +161,7 @@ func New(cfg Config) (*Server, error) {
 	if err := s.upstreams.Add(theBackend, backend); err != nil { // the Set is empty
 		panic("BUG: " + err.Error())
 	}
-	s.registry = newRegistry(s.limits, s.budget)
+	s.registry = newRegistry(s.budget)
 	s.serveTunnels()
 	return s, nil
 }

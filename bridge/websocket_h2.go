@@ -31,7 +31,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		s.refuse(w, r, a, http.StatusForbidden, a.refused.Error())
 		return
 	}
-	use, _ := s.use(a)
+	use, _ := a.use()
 	if s.cfg.MemorySpent() { // it would be for calls that are all refused
 		s.refuseOverLimit(w, r, a, http.StatusServiceUnavailable, s.noMemory(a.peer.Addr, tunnelName, "tunnels"))
 		return

@@ -1,0 +1,348 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+func apply(t testing.TB, s *Server, cfg Config) {
+	t.Helper()
+	if err := s.Apply(cfg); err != nil {
+		t.Fatalf("Apply: %v", err)
+	}
+}
+
+// TestThousandPoliciesUnderLoad: each call is judged by one policy and no mixture,
+// and what calls count with is back at nothing after the last.
+func TestThousandPoliciesUnderLoad(t *testing.T) {
+	const swaps, callers = 1000, 4
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		for ss.RecvMsg(new([]byte)) == nil {
+			if err := ss.SendMsg([]byte(strings.Join(md["x-a"], "") + strings.Join(md["x-b"], ""))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	// Each policy exposes one service, and removes one header.
+	policies := []Config{
+		{AllowMethods: []string{"test.A/*"}, VouchedHeaders: []string{"x-a"}},
+		{AllowMethods: []string{"test.B/*"}, VouchedHeaders: []string{"x-b"}},
+	}
+	for i := range policies {
+		policies[i].Backend = Backend{Target: backend}
+		policies[i].MethodLimits = []MethodQuota{{Pattern: "test.*/*", Calls: callers + i}}
+		policies[i].Limits.Calls = 2*callers - i
+	}
+	s := newServer(t, policies[0])
+	cc := dial(t, serve(t, s))
+	var passed atomic.Int64
+	call := func(ctx context.Context, service string) error {
+		var out []byte
+		err := cc.Invoke(metadata.AppendToOutgoingContext(ctx, "x-a", "a", "x-b", "b"), "/test."+service+"/M", []byte{}, &out)
+		left := map[string]string{"A": "b", "B": "a"}[service]
+		switch {
+		case err == nil && string(out) == left:
+			passed.Add(1)
+		case err == nil:
+			t.Errorf("a call to %s reached the backend with the headers %q, want %q", service, out, left)
+		case status.Code(err) != codes.Unimplemented:
+			t.Errorf("a call to %s: %v", service, err)
+		}
+		return err
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{}) // of each call
+	var load sync.WaitGroup
+	for i := range callers {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				_ = call(t.Context(), []string{"A", "B"}[i%2]) // it is judged above
+				select {
+				case ended <- struct{}{}:
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	for n := range swaps {
+		<-ended
+		apply(t, s, policies[(n+1)%2])
+	}
+	stop()
+	load.Wait()
+	if passed.Load() == 0 {
+		t.Error("no call passed")
+	}
+	if err := s.registry.wait(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	for i, service := range []string{"A", "B"} {
+		apply(t, s, policies[i])
+		if err := call(within(t, patience), service); err != nil {
+			t.Errorf("after the last swap, %s: %v", service, err)
+		}
+	}
+	// As many as the method's limit may run: none is left over, none too few.
+	policies[0].AllowMethods = nil
+	apply(t, s, policies[0])
+	for range callers {
+		holdOpen(t, cc, "/test.A/M")
+	}
+	if err := unary(within(t, patience), cc, "/test.A/M"); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), report.KeyMethodLimits+"calls") {
+		t.Errorf("a call too many: %v, want %s named", err, report.KeyMethodLimits+"calls")
+	}
+}
+
+// holdOpen begins a call that ends with the test, and waits until it has an answer.
+func holdOpen(t testing.TB, cc *grpc.ClientConn, method string) grpc.ClientStream {
+	t.Helper()
+	stream := open(within(t, 2*patience), t, cc, method)
+	if err := stream.SendMsg([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.RecvMsg(new([]byte)); err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
+// TestRunningCallsKeepTheirPolicy: a message that the new policy would refuse
+// passes a stream that was open. The stream counts with the new limits.
+func TestRunningCallsKeepTheirPolicy(t *testing.T) {
+	backend := startBackend(t, echo)
+	for key, limit := range map[string]func(c *Config, calls int){
+		report.KeyCalls:                   func(c *Config, calls int) { c.Limits.Calls = calls },
+		report.KeyAddressLimits + "calls": func(c *Config, calls int) { c.Limits.Address.Calls = calls },
+		report.KeyMethodLimits + "calls":  func(c *Config, calls int) { c.MethodLimits = []MethodQuota{{Pattern: "*/*", Calls: calls}} },
+	} {
+		cfg := Config{Backend: Backend{Target: backend}}
+		limit(&cfg, 2)
+		s := newServer(t, cfg)
+		cc := dial(t, serve(t, s))
+		stream := holdOpen(t, cc, testMethod)
+		limit(&cfg, 1)
+		cfg.Limits.MessageBytes = 1 << 10
+		apply(t, s, cfg)
+		large := make([]byte, 2<<10)
+		if err := stream.SendMsg(large); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(new([]byte)); err != nil {
+			t.Errorf("a large message of the stream that was open: %v", err)
+		}
+		if err := unary(within(t, patience), cc, testMethod); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), key) {
+			t.Errorf("a second call, where one runs and one may: %v, want %s named", err, key)
+		}
+		if err := stream.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
+			t.Errorf("the stream ends with %v", err)
+		}
+		if err := s.registry.wait(within(t, patience)); err != nil {
+			t.Fatal(err)
+		}
+		if err := cc.Invoke(within(t, patience), testMethod, large, new([]byte)); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), report.KeyMessageBytes) {
+			t.Errorf("a large message of a new call: %v", err)
+		}
+		if err := unary(within(t, patience), cc, testMethod); err != nil {
+			t.Errorf("a small message of a new call: %v", err)
+		}
+	}
+}
+
+// TestApplyRefusesWhatIsWrong, and the policy stays as it was.
+func TestApplyRefusesWhatIsWrong(t *testing.T) {
+	cfg := Config{Backend: nowhere, DenyMethods: []string{"test.Denied/*"}}
+	s := newServer(t, cfg)
+	for name, change := range map[string]func(*Config){
+		"an origin":                func(c *Config) { c.AllowOrigins = []string{"no origin"} },
+		"a method":                 func(c *Config) { c.AllowMethods = []string{"nothing"} },
+		"a limited method":         func(c *Config) { c.MethodLimits = []MethodQuota{{Pattern: "nothing"}} },
+		"a prefix":                 func(c *Config) { c.PathPrefix = "grpc/" },
+		"what needs a restart too": func(c *Config) { c.StandardHTTP2 = true },
+	} {
+		wrong := Config{Backend: nowhere}
+		change(&wrong)
+		before := s.policy.Load()
+		if err := s.Apply(wrong); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+		if s.policy.Load() != before || s.MethodAllowed("/test.Denied/M") {
+			t.Errorf("%s: the policy has changed", name)
+		}
+	}
+	apply(t, s, Config{Backend: nowhere})
+	if !s.MethodAllowed("/test.Denied/M") {
+		t.Error("a method that is no longer denied is refused")
+	}
+}
+
+// How Apply treats a field of Config: it takes the change, refuses it, or doesn't
+// look.
+const (
+	takes   = "takes"
+	ignores = "ignores" // a program's own
+)
+
+var appliedFields = map[string]string{ // else the key that it refuses
+	"Backend.Target":          "backend.address",
+	"Backend.TLS":             ignores,
+	"Backend.CurrentTLS":      ignores,
+	"Backend.Authority":       "backend.authority",
+	"Backend.Keepalive":       "backend.keepalive",
+	"Backend.MaxConnections":  report.KeyMaxConnections,
+	"Backend.QueueTimeout":    report.KeyQueueTimeout,
+	"Backend.ResolveInterval": "backend.resolve_interval",
+	"Backend.UseEnvProxy":     "backend.use_proxy",
+	"Backend.Dial":            ignores,
+
+	"Logger":            ignores,
+	"Observer":          ignores,
+	"AllowOrigins":      takes,
+	"TryOrigins":        takes,
+	"Hosts":             takes,
+	"LoopbackOnly":      "listen",
+	"AllowMethods":      takes,
+	"DenyMethods":       takes,
+	"TryMethods":        takes,
+	"PathPrefix":        takes,
+	"TrustedProxies":    report.KeyTrustedProxies,
+	"VouchedHeaders":    takes,
+	"ForwardCookies":    takes,
+	"ForwardSetCookies": takes,
+	"ForwardClientCert": takes,
+	"DetailedErrors":    takes,
+	"MethodLimits":      takes,
+	"TryLimits":         "limits.enforce",
+	"MemorySpent":       ignores,
+	"MemoryGone":        ignores,
+	"StandardHTTP2":     "http2_server",
+	"Fallback":          ignores,
+
+	"Limits.MessageBytes":                  takes,
+	"Limits.HeaderBytes":                   report.KeyHeaderBytes,
+	"Limits.BufferedBytes":                 report.KeyBufferedBytes,
+	"Limits.CallsPerConnection":            "limits.calls_per_connection",
+	"Limits.Connections":                   report.KeyConnections,
+	"Limits.Calls":                         takes,
+	"Limits.CallsPerSecond":                takes,
+	"Limits.HandshakesPerSecond":           report.KeyHandshakes,
+	"Limits.SlowConsumerTimeout":           report.KeySlowConsumer,
+	"Limits.IdleTimeout":                   takes,
+	"Limits.MaxAge":                        takes,
+	"Limits.SlowSenderTimeout":             takes,
+	"Limits.ConnectionIdleTimeout":         "limits.connection_idle_timeout",
+	"Limits.ConnectionMaxAge":              "limits.connection_max_age",
+	"Limits.DecompressedPerSecond":         takes,
+	"Limits.Address.Connections":           "limits.address.connections",
+	"Limits.Address.Calls":                 takes,
+	"Limits.Address.CallsPerSecond":        takes,
+	"Limits.Address.HandshakesPerSecond":   "limits.address.handshakes_per_second",
+	"Limits.Address.DecompressedPerSecond": takes,
+}
+
+// values are what a field is changed to, by its type.
+var values = []any{
+	"/changed", true, 7, int64(7), time.Duration(7),
+	[]string{"a.B/*"},
+	[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+	[]MethodQuota{{Pattern: "a.B/*"}},
+	&tls.Config{MinVersion: tls.VersionTLS13}, func() *tls.Config { return nil }, func() bool { return false },
+	func(context.Context, string) (net.Conn, error) { return nil, errors.New("nowhere") },
+	slog.New(slog.DiscardHandler), report.Discard(), http.Handler(http.NotFoundHandler()),
+}
+
+// leaves calls f for each field below v that isn't a struct of settings itself.
+func leaves(v reflect.Value, path string, f func(path string, v reflect.Value)) {
+	for i := range v.NumField() {
+		field, name := v.Field(i), strings.TrimPrefix(path+"."+v.Type().Field(i).Name, ".")
+		if field.Kind() == reflect.Struct {
+			leaves(field, name, f)
+			continue
+		}
+		f(name, field)
+	}
+}
+
+// TestApplyKnowsEachField of Config: a new one must be in the table above.
+func TestApplyKnowsEachField(t *testing.T) {
+	s := newServer(t, Config{Backend: nowhere})
+	var known []string
+	cfg := Config{Backend: nowhere}
+	leaves(reflect.ValueOf(&cfg).Elem(), "", func(path string, field reflect.Value) {
+		known = append(known, path)
+		i := slices.IndexFunc(values, func(v any) bool { return reflect.TypeOf(v).AssignableTo(field.Type()) })
+		if i < 0 {
+			t.Errorf("%s: no value of the type %v", path, field.Type())
+			return
+		}
+		was := reflect.ValueOf(field.Interface())
+		value := reflect.ValueOf(values[i])
+		if path == "AllowOrigins" {
+			value = reflect.ValueOf([]string{"https://app.example.com"})
+		}
+		field.Set(value)
+		before := s.policy.Load()
+		err := s.Apply(cfg)
+		var restart *RestartError
+		switch want := appliedFields[path]; want {
+		case takes, ignores:
+			if err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+			if took := reflect.DeepEqual(s.policy.Load().settings(), before.settings()); took != (want == ignores) {
+				t.Errorf("%s: Apply changes nothing: %v, want %v", path, took, want == ignores)
+			}
+		default:
+			if !errors.As(err, &restart) || !slices.Equal(restart.Keys, []string{want}) || !strings.Contains(err.Error(), "restart") {
+				t.Errorf("%s: got %v, want a RestartError of %q", path, err, want)
+			}
+		}
+		if was.IsValid() {
+			field.Set(was)
+		} else {
+			field.SetZero()
+		}
+		apply(t, s, cfg)
+	})
+	for path := range appliedFields {
+		if !slices.Contains(known, path) {
+			t.Errorf("%s is no field of Config", path)
+		}
+	}
+}
+
+// settings returns the policy's values without what is made anew for each.
+func (p *policy) settings() any {
+	s := *p
+	s.quotas, s.router.refusals, s.router.upstreams = nil, nil, nil
+	var methods []string
+	for _, m := range p.methods {
+		methods = append(methods, m.patterns...)
+	}
+	s.methods = nil
+	return []any{s, methods}
+}
