@@ -8,9 +8,9 @@
 //     and its certificate. HTTP/2 is served by package h2, HTTP/1.1 by net/http.
 //   - policy.go: the request takes the Server's policy, which judges it and its
 //     call to the end; apply.go replaces the policy.
-//   - gate.go, misdirected.go, client_names.go: the request's facts are read (peer, host, origin,
-//     what proxies vouch for), and what may not call is refused. What all that
-//     is said means is asked of package gate.
+//   - request.go, arrival.go, misdirected.go, client_names.go: the request's facts
+//     are read (peer, host, origin, what proxies vouch for), and what may not call
+//     is refused. What all that is said means is asked of package gate.
 //   - transport.go: the table of client protocols; the one that accepts the
 //     request makes of it a Call and a Downstream (call.go).
 //   - limit.go, limit_method.go: the limits. Connections, handshakes and calls

@@ -43,13 +43,10 @@ var defaultAddress = Quota{
 
 // Fixed bounds: none of them cuts a call that behaves.
 const (
-	pingInterval       = 20 * time.Second // towards clients
-	pingTimeout        = 10 * time.Second
-	closeTimeout       = 5 * time.Second // for a peer to answer a WebSocket close
-	tunnelCloseTimeout = 2 * time.Second // the same, where HTTP/2 has said goodbye already
-	writeGrace         = 250 * time.Millisecond
-	connReceiveWindow  = 64 << 10 // HTTP/2, of one stream
-	maxTunnelMessage   = 32 << 10 // a WebSocket's, of what HTTP/2 writes meanwhile
+	pingInterval = 20 * time.Second // towards clients
+	pingTimeout  = 10 * time.Second
+	closeTimeout = 5 * time.Second // for a peer to answer a WebSocket close
+	writeGrace   = 250 * time.Millisecond
 )
 
 // noLimit stands for the absence of a limit that is counted in bytes or calls.

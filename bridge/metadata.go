@@ -376,3 +376,11 @@ func metadataBytes(md metadata.MD) int {
 func tooMuchMetadata(what string, size int, limit report.SizeLimit) *report.Fault {
 	return report.Newf(report.ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit.Bytes, limit.Key).UnlessRaised(limit.Key)
 }
+
+func lowerSet(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, n := range names {
+		set[strings.ToLower(n)] = true
+	}
+	return set
+}

@@ -43,6 +43,9 @@ const (
 
 var acceptPost = []string{"Accept-Post", callTypes}
 
+const strippedUpgrade = "this path is for a WebSocket or a POST. If a WebSocket was asked for, a proxy on the way has removed " +
+	"the Upgrade header: allow WebSocket upgrades there, or use gRPC-Web"
+
 // wrongPath returns the mistake of a path that isn't a method's. call reports
 // whether the rest of the request is a call's.
 func (p *policy) wrongPath(r *http.Request, call bool) *mistake {

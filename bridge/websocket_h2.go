@@ -19,6 +19,11 @@ import (
 // one HTTP/2 connection.
 const tunnelName = "h2ts"
 
+const (
+	tunnelCloseTimeout = 2 * time.Second // to answer a WebSocket close, where HTTP/2 has said goodbye already
+	maxTunnelMessage   = 32 << 10        // of what HTTP/2 writes while the WebSocket is busy
+)
+
 // serveTunnel makes a net.Conn of a WebSocket and hands it to the inner
 // server. Each call inside passes the gate like any other.
 func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival) {

@@ -1,40 +1,12 @@
 package bridge
 
 import (
-	"crypto/tls"
-	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
-	"strings"
 
-	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
-	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-// An arrival is what is known of a request before any of its bytes count:
-// who sent it, over what, to whom. Inside a tunnel all but the method and the
-// protocol is the outer request's.
-type arrival struct {
-	policy     *policy
-	on         *edge.Conn
-	listening  *edge.Listening // what it came in on
-	method     string          // the gRPC method
-	host       string
-	local      net.Addr // that the client connected to; nil: unknown
-	peer       Peer
-	from       *quota.Address  // what its address uses; nil: it isn't the connection's own
-	trusted    bool            // the peer is a trusted proxy: its forwarding headers count
-	forward    gate.Forwarding // what culvert vouches for
-	unreadable error           // why that isn't known
-	origin     gate.Verdict    // who the page is
-	refused    error           // why no call can come of it, if that is to be said in its own protocol
-	conn       net.Conn        // of HTTP/1.1; nil on HTTP/2
-	tunnel     bool
-	protocol   string // "1.1" or "2", for via
-}
 
 const malformedAuthority = "the host that the request is for is none: want a name or an IP address, IPv6 in brackets, and maybe a port"
 
@@ -128,52 +100,6 @@ func lengthHolds(r *http.Request) bool {
 	return len(values) == 1 && err == nil && n == r.ContentLength
 }
 
-// arrive reads the facts of a request, which the policy is for.
-func (s *Server) arrive(r *http.Request, p *policy) *arrival {
-	on := s.edge.Of(r)
-	a := &arrival{policy: p, on: on, listening: on.Listener(), host: r.Host, protocol: "1.1", tunnel: on.Tunnel() != nil}
-	a.peer.Addr, a.peer.TLS = on.Peer(r)
-	a.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if r.ProtoMajor == 1 && !a.tunnel {
-		a.conn = on.NetConn()
-	}
-	if r.ProtoMajor == 2 {
-		a.protocol = "2"
-	}
-	a.peer.Client = on.Names(a.peer.TLS)
-	direct := gate.HostOf(a.peer.Addr)
-	if addr, err := netip.ParseAddr(direct); err == nil {
-		if bare := addr.Unmap().WithZone(""); bare != addr {
-			addr, direct = bare, bare.String()
-		}
-		a.trusted = on.Trusts(addr)
-	}
-	a.forward = gate.Forwarding{For: direct, Proto: scheme(a.peer.TLS), Host: r.Host, Via: a.protocol + " culvert"}
-	if a.trusted {
-		var client string
-		client, a.unreadable = a.forward.Trust(r.Header, gate.Proxies{Trusted: a.listening.TrustedProxies, Forwarded: a.listening.Forwarded})
-		if client != "" {
-			a.peer.Addr = client
-		}
-	}
-	if !a.trusted {
-		a.from = on.Uses()
-	}
-	a.origin = p.origins.Judge(a.asker(r))
-	return a
-}
-
-// asker reads what the request says of its page.
-func (a *arrival) asker(r *http.Request) gate.Asker {
-	return gate.Asker{
-		Origins: r.Header["Origin"],
-		Site:    r.Header.Get("Sec-Fetch-Site"),
-		Cookies: a.policy.forwardCookies && len(r.Header["Cookie"]) > 0,
-		Host:    r.Host,
-		Secure:  a.forward.Proto == "https",
-	}
-}
-
 // originAllowed answers a page that may not call. Where origins are only tried
 // out, it lets the page pass, without cookies.
 func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arrival) bool {
@@ -207,22 +133,4 @@ func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) 
 	default:
 		s.refuseMistake(w, r, a, a.policy.mistakeIn(r))
 	}
-}
-
-const strippedUpgrade = "this path is for a WebSocket or a POST. If a WebSocket was asked for, a proxy on the way has removed " +
-	"the Upgrade header: allow WebSocket upgrades there, or use gRPC-Web"
-
-func scheme(t *tls.ConnectionState) string {
-	if t != nil {
-		return "https"
-	}
-	return "http"
-}
-
-func lowerSet(names []string) map[string]bool {
-	set := make(map[string]bool, len(names))
-	for _, n := range names {
-		set[strings.ToLower(n)] = true
-	}
-	return set
 }
