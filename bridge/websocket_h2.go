@@ -160,21 +160,63 @@ type tunnelConn struct {
 	cond     sync.Cond
 	pending  *[]byte // written and not yet sent; nil: nothing
 	writeErr error
-	done     bool // nothing more is written
+	done     bool // it is closed: nothing more is read or written
+	reading  bool // Read is at work
 	code     websocket.StatusCode
 }
 
 var errTunnelText = errors.New("a text message inside a tunnel")
 
+// Read reads from the WebSocket's binary messages, joined. Once the tunnel is closed
+// it returns net.ErrClosed, since what still comes is the close handshake's.
 func (c *tunnelConn) Read(p []byte) (int, error) {
+	if !c.beginRead() {
+		return 0, net.ErrClosed
+	}
+	n, err := c.readMessages(p)
+	closed := c.endRead()
+	switch {
+	case err == nil:
+	case errors.Is(err, errTunnelText):
+		c.closeWith(websocket.StatusUnsupportedData)
+	case closed && timedOut(err):
+		err = net.ErrClosed
+	default:
+		err = c.readError(err)
+	}
+	return n, err
+}
+
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// beginRead returns false if the tunnel is closed.
+func (c *tunnelConn) beginRead() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading = !c.done
+	return c.reading
+}
+
+// endRead reports whether the tunnel has been closed.
+func (c *tunnelConn) endRead() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading = false
+	c.cond.Broadcast()
+	return c.done
+}
+
+func (c *tunnelConn) readMessages(p []byte) (int, error) {
 	for {
 		if !c.open {
 			op, err := c.ws.NextMessage()
 			if err != nil {
-				return 0, c.readError(err)
+				return 0, err
 			}
 			if op != websocket.Binary {
-				c.closeWith(websocket.StatusUnsupportedData)
 				return 0, errTunnelText
 			}
 			c.open = true
@@ -185,9 +227,6 @@ func (c *tunnelConn) Read(p []byte) (int, error) {
 			if n == 0 {
 				continue
 			}
-		}
-		if err != nil {
-			err = c.readError(err)
 		}
 		return n, err
 	}
@@ -248,14 +287,24 @@ func (c *tunnelConn) write() {
 		c.s.budget.Pool.Put(out)
 		if err != nil {
 			c.mu.Lock()
-			c.writeErr, c.pending, c.done = err, nil, true
-			c.cond.Broadcast()
+			c.writeErr, c.pending = err, nil
+			c.stop(c.code)
 			c.mu.Unlock()
 		}
 	}
+	c.awaitReader()
 	_, patience := c.s.goodbye()
 	c.ws.Close(c.code, min(patience, tunnelCloseTimeout), c.s.closing.Load)
 	c.s.tunnels.forget(c)
+}
+
+// awaitReader waits until nobody reads any more. Nobody begins to.
+func (c *tunnelConn) awaitReader() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.reading {
+		c.cond.Wait()
+	}
 }
 
 // next waits for what is to be sent. It returns nil when all is sent and
@@ -316,11 +365,18 @@ func (c *tunnelConn) boundWrite() {
 func (c *tunnelConn) closeWith(code websocket.StatusCode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.done {
-		c.code = code
-	}
-	c.done = true
+	c.stop(code)
 	c.boundWrite()
+}
+
+// stop lets nobody read or write any more. The caller holds mu.
+func (c *tunnelConn) stop(code websocket.StatusCode) {
+	if !c.done {
+		c.done, c.code = true, code
+		if c.reading {
+			_ = c.ws.SetReadDeadline(longAgo) // a closed connection needs none
+		}
+	}
 	c.cond.Broadcast()
 }
 

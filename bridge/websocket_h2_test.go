@@ -134,7 +134,6 @@ func TestForbiddenFrameInsideATunnel(t *testing.T) {
 			if err != nil || op != wstest.Close || len(payload) < 2 || binary.BigEndian.Uint16(payload) != uint16(websocket.StatusProtocolError) {
 				t.Errorf("told by %x %q, %v; want a close with %d", op, payload, err, websocket.StatusProtocolError)
 			}
-			end.Send(t, wstest.Close, []byte{0x03, 0xea})
 		})
 	}
 }
@@ -317,9 +316,33 @@ func TestSilentTunnelIsClosed(t *testing.T) {
 		if got, want := time.Since(start), pingInterval+pingTimeout; got != want {
 			t.Errorf("the client is told after %v, want %v", got, want)
 		}
-		if got, want := <-ended, pingInterval+pingTimeout+closeTimeout; got > want {
-			t.Errorf("its reader returned after %v, want %v at most", got, want)
+		if got, want := <-ended, pingInterval+pingTimeout; got != want {
+			t.Errorf("its reader returned after %v, want %v", got, want)
 		}
+	})
+}
+
+// TestClosedTunnelIsNotRead: the reader returns at once, although the client takes
+// its time with the close handshake.
+func TestClosedTunnelIsNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, end := tunnelPair(t, 1<<20)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := c.Read(make([]byte, 10))
+			ended <- err
+		}()
+		synctest.Wait()
+		start := time.Now()
+		_ = c.Close()
+		if err := <-ended; !errors.Is(err, net.ErrClosed) || time.Since(start) != 0 {
+			t.Errorf("the reader returned %v after %v, want %v at once", err, time.Since(start), net.ErrClosed)
+		}
+		if _, err := c.Read(make([]byte, 10)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the next read: %v, want %v", err, net.ErrClosed)
+		}
+		end.WantClose(t, websocket.StatusNormalClosure)
+		end.Send(t, wstest.Close, []byte{0x03, 0xe8})
 	})
 }
 
