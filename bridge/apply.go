@@ -18,8 +18,9 @@ func (e *RestartError) Error() string {
 
 // Apply has the requests that arrive from now on judged by cfg: its origins,
 // hosts, methods, sizes, limits of calls, and what it says of headers, cookies and
-// errors. Calls under way end on what they began with. What they count goes on
-// counting, but where there was no limit before.
+// errors. Connections that are accepted from now on take its limits of connections
+// and handshakes. Calls and connections under way end on what they began with. What
+// they count goes on counting, but where there was no limit before.
 //
 // If Apply returns an error, nothing has changed. It is a *RestartError if cfg
 // differs in something else that a configuration file says. Apply doesn't look
@@ -60,20 +61,15 @@ func restartKeys(a, b *Config) []string {
 	differs("http2_server", a.StandardHTTP2 != b.StandardHTTP2)
 	differs("listen", a.LoopbackOnly != b.LoopbackOnly)
 	differs(report.KeyTrustedProxies, !slices.Equal(a.TrustedProxies, b.TrustedProxies))
-	differs("limits.enforce", a.TryLimits != b.TryLimits)
 
-	// What is set up with a listener, taken at accept, or shared by all calls.
+	// What is set up with a listener, or shared by all calls.
 	old, now := a.Limits.withDefaults(), b.Limits.withDefaults()
 	differs(report.KeyHeaderBytes, old.HeaderBytes != now.HeaderBytes)
 	differs(report.KeyBufferedBytes, old.BufferedBytes != now.BufferedBytes)
 	differs("limits.calls_per_connection", old.CallsPerConnection != now.CallsPerConnection)
-	differs(report.KeyConnections, old.Connections != now.Connections)
-	differs(report.KeyHandshakes, old.HandshakesPerSecond != now.HandshakesPerSecond)
 	differs(report.KeySlowConsumer, old.SlowConsumerTimeout != now.SlowConsumerTimeout)
 	differs("limits.connection_idle_timeout", old.ConnectionIdleTimeout != now.ConnectionIdleTimeout)
 	differs("limits.connection_max_age", old.ConnectionMaxAge != now.ConnectionMaxAge)
-	differs(report.KeyAddressLimits+"connections", old.Address.Connections != now.Address.Connections)
-	differs(report.KeyAddressLimits+"handshakes_per_second", old.Address.HandshakesPerSecond != now.Address.HandshakesPerSecond)
 	slices.Sort(keys)
 	return keys
 }

@@ -173,6 +173,35 @@ func TestRunningCallsKeepTheirPolicy(t *testing.T) {
 	}
 }
 
+// TestApplyBoundsConnections: those that are open count, and stay. The next one is
+// judged by the new limit.
+func TestApplyBoundsConnections(t *testing.T) {
+	for key, limit := range map[string]func(l *Limits, n int){
+		report.KeyConnections:                   func(l *Limits, n int) { l.Connections = n },
+		report.KeyAddressLimits + "connections": func(l *Limits, n int) { l.Address.Connections = n },
+	} {
+		cfg := Config{Backend: Backend{Target: startBackend(t, echo)}}
+		limit(&cfg.Limits, 2)
+		s := newServer(t, cfg)
+		address := serve(t, s)
+		stream := holdOpen(t, dial(t, address), testMethod)
+		limit(&cfg.Limits, 1)
+		apply(t, s, cfg)
+		wantTooMany(t, address, "", key)
+		if err := stream.SendMsg([]byte("still there?")); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(new([]byte)); err != nil {
+			t.Errorf("%s: the connection that was open: %v", key, err)
+		}
+		limit(&cfg.Limits, 2)
+		apply(t, s, cfg)
+		if err := unary(within(t, patience), dial(t, address), testMethod); err != nil {
+			t.Errorf("%s: with room for two: %v", key, err)
+		}
+	}
+}
+
 // TestApplyRefusesWhatIsWrong, and the policy stays as it was.
 func TestApplyRefusesWhatIsWrong(t *testing.T) {
 	cfg := Config{Backend: nowhere, DenyMethods: []string{"test.Denied/*"}}
@@ -236,7 +265,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"ForwardClientCert": takes,
 	"DetailedErrors":    takes,
 	"MethodLimits":      takes,
-	"TryLimits":         "limits.enforce",
+	"TryLimits":         takes,
 	"MemorySpent":       ignores,
 	"MemoryGone":        ignores,
 	"StandardHTTP2":     "http2_server",
@@ -246,10 +275,10 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Limits.HeaderBytes":                   report.KeyHeaderBytes,
 	"Limits.BufferedBytes":                 report.KeyBufferedBytes,
 	"Limits.CallsPerConnection":            "limits.calls_per_connection",
-	"Limits.Connections":                   report.KeyConnections,
+	"Limits.Connections":                   takes,
 	"Limits.Calls":                         takes,
 	"Limits.CallsPerSecond":                takes,
-	"Limits.HandshakesPerSecond":           report.KeyHandshakes,
+	"Limits.HandshakesPerSecond":           takes,
 	"Limits.SlowConsumerTimeout":           report.KeySlowConsumer,
 	"Limits.IdleTimeout":                   takes,
 	"Limits.MaxAge":                        takes,
@@ -257,10 +286,10 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Limits.ConnectionIdleTimeout":         "limits.connection_idle_timeout",
 	"Limits.ConnectionMaxAge":              "limits.connection_max_age",
 	"Limits.DecompressedPerSecond":         takes,
-	"Limits.Address.Connections":           "limits.address.connections",
+	"Limits.Address.Connections":           takes,
 	"Limits.Address.Calls":                 takes,
 	"Limits.Address.CallsPerSecond":        takes,
-	"Limits.Address.HandshakesPerSecond":   "limits.address.handshakes_per_second",
+	"Limits.Address.HandshakesPerSecond":   takes,
 	"Limits.Address.DecompressedPerSecond": takes,
 }
 
@@ -338,11 +367,12 @@ func TestApplyKnowsEachField(t *testing.T) {
 // settings returns the policy's values without what is made anew for each.
 func (p *policy) settings() any {
 	s := *p
+	tryOut := reflect.ValueOf(p.quotas).Elem().FieldByName("tryOut").Bool()
 	s.quotas, s.router.refusals, s.router.upstreams = nil, nil, nil
 	var methods []string
 	for _, m := range p.methods {
 		methods = append(methods, m.patterns...)
 	}
 	s.methods = nil
-	return []any{s, methods}
+	return []any{s, methods, tryOut}
 }

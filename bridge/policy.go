@@ -14,7 +14,7 @@ type policy struct {
 	limits  Limits // with their defaults
 	origins gate.Origins
 	router  router
-	quotas  *quota.Limiter // what calls count with
+	quotas  *quota.Limiter // what connections and calls count with
 	methods methodLimits
 	vouched vouchedNames
 

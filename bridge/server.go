@@ -35,7 +35,7 @@ type Server struct {
 
 	draining atomic.Bool
 	closing  atomic.Bool    // and nobody is waited for any more
-	quotas   *quota.Limiter // what connections count with
+	quotas   *quota.Limiter // its counts are those of every policy
 
 	inner   *http.Server   // serves the HTTP/2 inside of WebSockets
 	tunnels *tunnels       // its listener
@@ -119,9 +119,13 @@ func ListenConfig() *net.ListenConfig { return edge.ListenConfig() }
 // newEdge returns the connections of the server's clients.
 func (s *Server) newEdge() *edge.Edge {
 	return edge.New(edge.Options{
-		Log: s.log, Observer: s.obs, Refusals: s.refusals, Quotas: s.quotas,
-		Own:         Listener{TrustedProxies: s.cfg.TrustedProxies, LoopbackOnly: s.cfg.LoopbackOnly},
-		Connections: s.limits.Connections, MaxAge: s.limits.ConnectionMaxAge, SlowConsumerTimeout: s.limits.SlowConsumerTimeout,
+		Log: s.log, Observer: s.obs, Refusals: s.refusals,
+		Own:    Listener{TrustedProxies: s.cfg.TrustedProxies, LoopbackOnly: s.cfg.LoopbackOnly},
+		MaxAge: s.limits.ConnectionMaxAge, SlowConsumerTimeout: s.limits.SlowConsumerTimeout,
+		Bounds: func() edge.Bounds {
+			p := s.policy.Load()
+			return edge.Bounds{Quotas: p.quotas, Connections: p.limits.Connections}
+		},
 		Refuse: func(peer net.Addr) error {
 			if s.cfg.MemoryGone() {
 				return s.noMemory(peer.String(), "", "connections")

@@ -22,13 +22,14 @@ type Options struct {
 	Log      *slog.Logger
 	Observer report.Observer
 	Refusals *report.Refusals
-	Quotas   *quota.Limiter // what connections count with
 
 	Own Listener // the rules of connections that no listener of their own was given for
 
-	Connections         int           // at once
 	MaxAge              time.Duration // of a connection that takes new requests; 0: no limit
 	SlowConsumerTimeout time.Duration // how long a client may take nothing that is ready for it; 0: no limit
+
+	// Bounds returns the bounds of a connection that is accepted now.
+	Bounds func() Bounds
 
 	// Refuse returns why no connection can be taken now, or nil. It is asked for
 	// each connection.
@@ -39,6 +40,13 @@ type Options struct {
 
 	// StandardHTTP2 reports that net/http serves HTTP/2.
 	StandardHTTP2 bool
+}
+
+// Bounds bound connections when they are accepted. They may change while an Edge
+// serves.
+type Bounds struct {
+	Quotas      *quota.Limiter // what the connection counts with
+	Connections int            // at once
 }
 
 // An Edge has the connections of one server: it accepts them, counts them, and

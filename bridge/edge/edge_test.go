@@ -22,8 +22,8 @@ func testEdge(t testing.TB, o Options) *Edge {
 		o.Observer = report.Discard()
 	}
 	o.Refusals = report.NewRefusals(o.Log, o.Observer)
-	o.Quotas = quota.New(quota.Quota{}, quota.Quota{}, false, o.Refusals)
-	o.Connections = DefaultConnections()
+	bounds := Bounds{Quotas: quota.New(quota.Quota{}, quota.Quota{}, false, o.Refusals), Connections: DefaultConnections()}
+	o.Bounds = func() Bounds { return bounds }
 	o.Refuse = func(net.Addr) error { return nil }
 	if o.Draining == nil {
 		o.Draining = func() bool { return false }
