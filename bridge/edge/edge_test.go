@@ -59,10 +59,16 @@ func pageServer(e *Edge, l *Listening, idle time.Duration) *http.Server {
 // servePages serves pages on a loopback port and returns the address.
 func servePages(t testing.TB, e *Edge) string {
 	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
 	hs := pageServer(e, e.own, time.Minute)
+	return serveHTTP(t, hs, func(ln net.Listener) error { return e.Serve(hs, ln, e.own) })
+}
+
+// serveHTTP serves on a loopback port and returns the address.
+func serveHTTP(t testing.TB, hs *http.Server, serve func(net.Listener) error) string {
+	t.Helper()
+	ln := listen(t, "127.0.0.1:0")
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = e.Serve(hs, ln, e.own) }) // ends with Close
+	serving.Go(func() { _ = serve(ln) }) // ends with Close
 	t.Cleanup(func() {
 		_ = hs.Close() // only the listener's error
 		serving.Wait()

@@ -1,0 +1,90 @@
+package edge
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+)
+
+// connOf returns a connection that is old enough to end, or isn't.
+func connOf(t *testing.T, o Options, old bool) *Conn {
+	t.Helper()
+	if old {
+		o.MaxAge = time.Nanosecond
+	}
+	e := testEdge(t, o)
+	c := e.newClient(nil, e.own)
+	if old != c.life.old() {
+		t.Fatalf("old is %v", !old)
+	}
+	return &c.on
+}
+
+// TestWhenHTTP1Closes behind a call's answer.
+func TestWhenHTTP1Closes(t *testing.T) {
+	yes := func() bool { return true }
+	for name, c := range map[string]struct {
+		major       int
+		o           Options
+		old, unread bool
+		want        bool
+	}{
+		"young and read":            {major: 1},
+		"old":                       {major: 1, old: true, want: true},
+		"with a rest of the body":   {major: 1, unread: true, want: true},
+		"while draining":            {major: 1, o: Options{Draining: yes}, want: true},
+		"HTTP/2, with all of these": {major: 2, o: Options{Draining: yes}, old: true, unread: true},
+	} {
+		if got := connOf(t, c.o, c.old).MustClose(&http.Request{ProtoMajor: c.major}, c.unread); got != c.want {
+			t.Errorf("%s: the connection closes: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// TestWhatARequestAnnounces before anybody answers it.
+func TestWhatARequestAnnounces(t *testing.T) {
+	for name, c := range map[string]struct {
+		r    http.Request
+		o    Options
+		old  bool
+		want string
+	}{
+		"HTTP/1.1":                       {r: http.Request{ProtoMajor: 1, ProtoMinor: 1}},
+		"HTTP/1.0":                       {r: http.Request{ProtoMajor: 1}, want: "close"},
+		"chunks":                         {r: http.Request{ProtoMajor: 1, ProtoMinor: 1, TransferEncoding: []string{"chunked"}}, want: "close"},
+		"an old connection":              {r: http.Request{ProtoMajor: 1, ProtoMinor: 1}, old: true, want: "close"},
+		"an old one of HTTP/2":           {r: http.Request{ProtoMajor: 2}, old: true},
+		"an old one of net/http's":       {r: http.Request{ProtoMajor: 2}, o: Options{StandardHTTP2: true}, old: true, want: "close"},
+		"a young one of net/http's":      {r: http.Request{ProtoMajor: 2}, o: Options{StandardHTTP2: true}},
+		"HTTP/2 whose body has no end":   {r: http.Request{ProtoMajor: 2, ContentLength: -1}},
+		"HTTP/1.1 with a body, no chunk": {r: http.Request{ProtoMajor: 1, ProtoMinor: 1, ContentLength: 5}},
+	} {
+		w := httptest.NewRecorder()
+		connOf(t, c.o, c.old).BeginRequest(w, &c.r)
+		if got := w.Header().Get("Connection"); got != c.want {
+			t.Errorf("%s: Connection is %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// TestRefusalClosesHTTP1, and lets the client read why if its body is left.
+func TestRefusalClosesHTTP1(t *testing.T) {
+	for name, c := range map[string]struct {
+		r              http.Request
+		closes, linger bool
+	}{
+		"HTTP/1.1":             {http.Request{ProtoMajor: 1, ProtoMinor: 1}, true, false},
+		"HTTP/1.1 with a body": {http.Request{ProtoMajor: 1, ProtoMinor: 1, ContentLength: -1}, true, true},
+		"HTTP/2 with a body":   {http.Request{ProtoMajor: 2, ContentLength: -1}, false, false},
+	} {
+		on := connOf(t, Options{}, false)
+		w := httptest.NewRecorder()
+		if got := on.CloseBehind(w, &c.r); got != c.closes || (w.Header().Get("Connection") == "close") != c.closes {
+			t.Errorf("%s: closes: %v with Connection %q, want %v", name, got, w.Header().Get("Connection"), c.closes)
+		}
+		if got := on.client.linger.Load(); got != c.linger {
+			t.Errorf("%s: lingers: %v, want %v", name, got, c.linger)
+		}
+	}
+}
