@@ -4,7 +4,6 @@ import (
 	"context"
 	"runtime"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc/mem"
 
@@ -27,9 +26,7 @@ type replies struct {
 	r  *running
 	up *upstream.Stream
 
-	quick  int // messages in a row that were there when they were asked for
-	unseen int // messages for which nobody looks whether they are
-	pause  int // how many that were last
+	ready  int // small messages in a row that were there when they were asked for
 	reader *sync.WaitGroup
 	ahead  bool // the reader runs
 
@@ -50,14 +47,11 @@ func newReplies(r *running, up *upstream.Stream, reader *sync.WaitGroup) *replie
 	return q
 }
 
-// A message counts as quick when it came within quickTime of the asking: then
-// nobody had to be woken for it. Where messages aren't, fewer and fewer of them
-// are looked at: the clock is read twice for each.
+// A burst is so many small messages in a row that were there when they were asked
+// for.
 const (
-	quickTime  = 5 * time.Microsecond
-	quickBytes = 16 << 10
 	burst      = 3
-	maxUnseen  = 63
+	burstBytes = 16 << 10 // of each, at most
 )
 
 // next returns the next message, which the caller frees, and whether another
@@ -67,13 +61,7 @@ func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err e
 	if q.ahead {
 		return q.take()
 	}
-	looked := q.unseen == 0
-	var asked time.Time
-	if looked {
-		asked = time.Now()
-	} else {
-		q.unseen--
-	}
+	arrivals := q.up.Arrivals()
 	m, err = q.recv(ctx)
 	if err != nil {
 		return nil, false, err
@@ -81,25 +69,14 @@ func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err e
 	if q.up.Ended() {
 		return m, true, nil
 	}
-	if looked {
-		q.look(ctx, m.Len() <= quickBytes && time.Since(asked) <= quickTime)
-	}
-	return m, false, nil
-}
-
-// look takes note of a message that was quick, or wasn't.
-func (q *replies) look(ctx context.Context, quick bool) {
-	if !quick {
-		q.quick, q.pause = 0, min(2*q.pause+1, maxUnseen)
-		q.unseen = q.pause
-		return
-	}
-	q.pause = 0
-	if q.quick++; q.quick == burst {
+	if q.up.Arrivals() != arrivals || m.Len() > burstBytes {
+		q.ready = 0
+	} else if q.ready++; q.ready == burst {
 		q.ahead = true
 		q.queue = make([]mem.BufferSlice, aheadMessages)
 		q.reader.Go(func() { q.readAhead(ctx) })
 	}
+	return m, false, nil
 }
 
 // recv reads a message and counts it.

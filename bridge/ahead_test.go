@@ -10,31 +10,18 @@ import (
 	"testing/synctest"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
-// readingAhead opens a call whose backend sends so many messages of a size (in
-// all more than its window, so that the end is not at hand)
-// after a few small ones, and takes these, so that the rest is read ahead. At
-// the test's end the call is ended, and then nothing of it may be left.
-func readingAhead(t *testing.T, messages, size int) (*replies, *memory.Ledger) {
+// repliesOf opens a call of a backend's handler. At the test's end the call is
+// ended, and then nothing of it may be left.
+func repliesOf(t *testing.T, handler func(ss grpc.ServerStream) error) (*replies, *memory.Ledger) {
 	t.Helper()
-	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
-		for n := range burst + messages {
-			m := make([]byte, size)
-			binary.BigEndian.PutUint16(m, uint16(n))
-			if n < burst {
-				m = m[:2]
-			}
-			if err := ss.SendMsg(m); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
+	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return handler(ss) }))
 	backend, stop := InProcess(gs)
 	budget := memory.New(1 << 30)
 	t.Cleanup(stop)
@@ -54,10 +41,6 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *memory.Ledger) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	call.CloseSend()
-	if _, ok := call.Header(); !ok {
-		t.Fatal("there is no header")
-	}
 	var reader sync.WaitGroup
 	q := newReplies(&running{call: &Call{ledger: l}}, call, &reader)
 	t.Cleanup(func() {
@@ -67,18 +50,67 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *memory.Ledger) {
 		l.Settle()
 		wantUsed(t, budget, 0)
 	})
-	for n := range burst {
-		m, _, err := q.next(ctx)
-		if err != nil {
-			t.Fatalf("message %d: %v", n, err)
+	return q, l
+}
+
+// takeNext takes a message, and gives its bytes back.
+func takeNext(t *testing.T, q *replies, l *memory.Ledger) {
+	t.Helper()
+	m, _, err := q.next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Sub(memory.ClassOf(m.Len()), m.Len())
+	m.Free()
+}
+
+// readingAhead opens a call whose backend sends so many messages of a size (in
+// all more than its window, so that the end is not at hand)
+// after a few small ones, and takes these, so that the rest is read ahead.
+func readingAhead(t *testing.T, messages, size int) (*replies, *memory.Ledger) {
+	t.Helper()
+	q, l := repliesOf(t, func(ss grpc.ServerStream) error {
+		for n := range burst + messages {
+			m := make([]byte, size)
+			binary.BigEndian.PutUint16(m, uint16(n))
+			if n < burst {
+				m = m[:2]
+			}
+			if err := ss.SendMsg(m); err != nil {
+				return err
+			}
 		}
-		l.Sub(memory.Small, m.Len())
-		m.Free()
+		return nil
+	})
+	q.up.CloseSend()
+	if _, ok := q.up.Header(); !ok {
+		t.Fatal("there is no header")
+	}
+	synctest.Wait() // the backend has sent what fits the window
+	for range burst {
+		takeNext(t, q, l)
 	}
 	if !q.ahead {
 		t.Fatalf("after %d messages that were there at once nobody reads ahead", burst)
 	}
 	return q, l
+}
+
+// TestPingPongIsNotReadAhead: each answer has to be waited for, however short
+// the wait is. In a bubble it takes no time.
+func TestPingPongIsNotReadAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, l := repliesOf(t, echo)
+		for range 10 * burst {
+			if err := q.up.Send(mem.BufferSlice{mem.SliceBuffer("ping")}); err != nil {
+				t.Fatal(err)
+			}
+			takeNext(t, q, l)
+		}
+		if q.ahead {
+			t.Error("a goroutine reads ahead of a client that waits for each answer")
+		}
+	})
 }
 
 func TestReadingAheadIsBounded(t *testing.T) {

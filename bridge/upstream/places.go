@@ -3,6 +3,7 @@ package upstream
 import (
 	"container/list"
 	"context"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -26,6 +27,8 @@ type backendLink struct {
 	lost  bool // it takes no further calls
 	began time.Time
 	done  func(balancer.DoneInfo)
+
+	arrivals atomic.Uint64 // reads that brought HEADERS or DATA; not guarded
 }
 
 // newBackendLink returns the link of a handshake that has ended. It returns
@@ -82,7 +85,11 @@ func (l *backendLink) release(balancer.DoneInfo) {
 	}
 }
 
-func (l *backendLink) result() balancer.PickResult {
+// result is a place on the link for the call of ctx.
+func (l *backendLink) result(ctx context.Context) balancer.PickResult {
+	if k := factsOf(ctx); k != nil {
+		k.link.Store(l)
+	}
 	return balancer.PickResult{SubConn: l.conn.sub, Done: l.done}
 }
 
@@ -116,7 +123,7 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if p.queue.Len() == 0 {
 		if l := p.take(); l != nil {
 			p.mu.Unlock()
-			return l.result(), nil
+			return l.result(info.Ctx), nil
 		}
 	}
 	w := &placeWaiter{ended: make(chan struct{})}
@@ -197,7 +204,7 @@ func (p *pool) wait(ctx context.Context, w *placeWaiter, patience time.Duration)
 		if w.err != nil {
 			return balancer.PickResult{}, w.err
 		}
-		return w.link.result(), nil
+		return w.link.result(ctx), nil
 	default:
 		p.queue.Remove(w.place)
 	}

@@ -269,6 +269,16 @@ func (s *Stream) Recv() (mem.BufferSlice, error) {
 	return nil, s.facts.classify(s.ctx, err, s.limit)
 }
 
+// Arrivals counts the reads of the stream's connection that brought messages. If
+// Recv returns and the count is as before, the message was there already.
+func (s *Stream) Arrivals() uint64 {
+	l := s.facts.link.Load()
+	if l == nil {
+		return 0
+	}
+	return l.arrivals.Load()
+}
+
 // Send takes the message over. io.EOF says that the upstream ended the call
 // and that Recv has the status.
 func (s *Stream) Send(m mem.BufferSlice) error {
@@ -314,6 +324,7 @@ type callFacts struct {
 	compressed bool        // the header names a coding; valid once header is closed
 	header     chan struct{}
 
+	link     atomic.Pointer[backendLink]  // the connection that the call has a place on
 	patience *time.Timer                  // gives the call up that gets no stream
 	refusal  atomic.Pointer[report.Fault] // why it got no place, if it got none
 }

@@ -120,6 +120,9 @@ func (c *windowConn) Read(p []byte) (int, error) {
 		c.inMessage = false
 		c.in.scan(p[:n], c.received)
 		c.watch.heard(c.inMessage)
+		if c.inMessage && c.link != nil {
+			c.link.arrivals.Add(1) // before grpc-go hands out what has come
+		}
 	}
 	if err != nil && c.watch.silent.Load() {
 		err = errBackendSilent
