@@ -16,9 +16,9 @@
 //   - limit.go, limit_method.go: the limits. Connections, handshakes and calls
 //     count in package quota: with their address, method, listener, and the
 //     server.
-//   - handle.go: the call is registered, its deadline set, its request
-//     prepared, and the router (route.go) acquires the upstream that it goes to,
-//     by name, until the call's end.
+//   - handle.go, steps.go: the call is registered, its deadline set, and it
+//     passes the steps, each of which may refuse it; the router (route.go) knows
+//     which methods are exposed and which of its upstreams a call goes to.
 //   - running.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow or gone.
 //   - message.go, body.go, package memory: requests are read within the budget; a

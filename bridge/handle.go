@@ -15,7 +15,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/upstream"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -95,8 +94,8 @@ func (a *arrival) vouch(md metadata.MD) {
 }
 
 // handle carries one call from its beginning to its end. refused is why the
-// call can't be made, if that is known already. conn is the connection that
-// the call has for itself, if it has.
+// transport can't make the call, or nil. conn is the connection that the call
+// has for itself, if it has.
 func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn net.Conn, refused error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(errFinished)
@@ -107,47 +106,18 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	s.registry.add(r)
 	defer s.registry.remove(r)
 	defer c.use.End()
+	r.limitTime(ctx)
+	defer func() { r.stopTime() }()
+	defer r.releaseUpstream()
 	if refused == nil {
-		refused = s.admit(c)
-	}
-	known := c.Timeout
-	timed, stop := c.limitTime(ctx, cancel)
-	defer func() { stop() }()
-	if refused == nil {
-		refused = c.prepare(ctx)
-	}
-	if known == 0 { // prepare may have found it
-		timed, stop = c.limitTime(ctx, cancel)
-	}
-	s.tellBegan(ctx, r) // now its id is certain
-	var to *upstream.Upstream
-	if refused == nil {
-		to, refused = c.policy.router.route(c)
-	}
-	if to != nil {
-		defer to.Release()
-	}
-	var up *upstream.Stream
-	if refused == nil {
-		c.Metadata["x-request-id"] = []string{c.info.ID}
-		up, refused = to.Open(timed, cancel, upstream.Request{Method: c.Method, Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages})
+		refused = s.take(ctx, r)
 	}
 	if refused != nil {
+		s.tellBegan(ctx, r)
 		s.finish(r, down, refused, nil)
 		return
 	}
-	s.pump(ctx, cancel, r, up, down)
-}
-
-// admit refuses calls that come too late or are too many.
-func (s *Server) admit(c *Call) error {
-	if s.draining.Load() {
-		return report.New(report.ReasonDraining, "this server is shutting down and takes no new calls")
-	}
-	if s.cfg.MemorySpent() {
-		return s.noMemory(c.Peer.Addr, c.Method, "calls")
-	}
-	return c.use.Begin(c.Method)
+	s.pump(ctx, cancel, r, r.up, down)
 }
 
 // memoryRetry is when may be tried again for what there was no memory.
@@ -157,20 +127,6 @@ const memoryRetry = 5 * time.Second
 func (s *Server) noMemory(peer, detail, what string) error {
 	s.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyMemory, Peer: peer, Detail: detail}, "give culvert more memory, or raise "+report.KeyMemory)
 	return report.OverLimit(report.KeyMemory, memoryRetry, "this server has no memory for more "+what)
-}
-
-// limitTime derives the context that the upstream sees the deadline of, and
-// lets the deadline end the whole call.
-func (c *Call) limitTime(ctx context.Context, cancel context.CancelCauseFunc) (context.Context, func()) {
-	if c.Timeout <= 0 {
-		return ctx, func() {}
-	}
-	timed, stop := context.WithDeadlineCause(ctx, c.info.Begin.Add(c.Timeout), errDeadline)
-	unwatch := context.AfterFunc(timed, func() { cancel(context.Cause(timed)) })
-	return timed, func() {
-		unwatch()
-		stop()
-	}
 }
 
 // finish tells the client how the call ended and notes it.
@@ -205,8 +161,12 @@ func (s *Server) finish(r *running, down Downstream, err error, trailer metadata
 	info.Origin, info.Reason, info.Cause = v.origin, v.reason, v.cause
 }
 
-// tellBegan tells the Observer of the call.
+// tellBegan tells the Observer of the call, once.
 func (s *Server) tellBegan(ctx context.Context, r *running) {
+	if r.told {
+		return
+	}
+	r.told = true
 	if r.call.Metadata == nil {
 		r.call.Metadata = metadata.MD{}
 	}

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -16,7 +15,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -109,12 +107,7 @@ func pumped(t *testing.T, d *channelDown, handler func(grpc.ServerStream) error,
 	t.Cleanup(gs.Stop)
 	obs := newObserver()
 	s := newServer(t, Config{Backend: backend, Observer: report.Observers(append(further, obs)...)})
-	c := &Call{policy: s.policy.Load(), Method: testMethod, Metadata: metadata.MD{}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, ledger: &memory.Ledger{Budget: s.budget}}
-	c.use = s.quotas.Call(s.edge.Own().Scope(), nil, "192.0.2.1", nil)
-	c.messages, c.headers = s.policy.Load().sizes(s.edge.Own(), nil)
-	c.progress.clock = &s.registry.clock
-	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) { d.ctx, d.cancel = ctx, cancel }
-	c.prepare = func(context.Context) error { return nil }
+	c := newCallOf(s, d)
 	done := make(chan struct{})
 	go func() { // ends with the call, which the test waits for
 		defer close(done)

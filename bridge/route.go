@@ -22,25 +22,29 @@ type router struct {
 // theBackend is the name of the upstream that all calls go to.
 const theBackend = "backend"
 
-// route acquires the upstream that the call goes to, or returns a fault. The call
-// releases it at its end.
-func (rt *router) route(c *Call) (*upstream.Upstream, error) {
-	if !rt.policy.allows(c.Method) {
-		key, hint := "methods.allow", "to allow it: --allow-method "+c.Method[1:]
-		if len(rt.policy.allow) == 0 {
-			hint += ". That list then names all that may be called: add a pattern for each other service, too"
-		}
-		if matchesAny(rt.policy.deny, c.Method[1:]) {
-			key, hint = "methods.deny", "to allow it: take the pattern that matches it out of methods.deny"
-		}
-		try := rt.tries(c.Method)
-		rt.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: key, Peer: c.Peer.Addr, Detail: c.Method, ReportOnly: try}, hint)
-		if !try {
-			return nil, report.Newf(report.ReasonNoRoute, "the method %s is not exposed here", c.Method)
-		}
+// authorize returns why a method that the peer calls isn't exposed, or nil.
+func (rt *router) authorize(method, peer string) error {
+	if rt.policy.allows(method) {
+		return nil
 	}
-	return rt.upstreams.Acquire(theBackend)
+	key, hint := "methods.allow", "to allow it: --allow-method "+method[1:]
+	if len(rt.policy.allow) == 0 {
+		hint += ". That list then names all that may be called: add a pattern for each other service, too"
+	}
+	if matchesAny(rt.policy.deny, method[1:]) {
+		key, hint = "methods.deny", "to allow it: take the pattern that matches it out of methods.deny"
+	}
+	try := rt.tries(method)
+	rt.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: key, Peer: peer, Detail: method, ReportOnly: try}, hint)
+	if try {
+		return nil
+	}
+	return report.Newf(report.ReasonNoRoute, "the method %s is not exposed here", method)
 }
+
+// route acquires the upstream that calls go to, or returns a fault. The call
+// releases it at its end.
+func (rt *router) route() (*upstream.Upstream, error) { return rt.upstreams.Acquire(theBackend) }
 
 // tries holds for a method that crosses since the policy is only tried out:
 // any but those that show a backend's inside.

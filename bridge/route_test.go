@@ -162,13 +162,16 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 	}
 	obs := newObserver()
 	rt := &router{policy: p, upstreams: set, refusals: report.NewRefusals(slog.New(slog.DiscardHandler), obs)}
-	if _, err := rt.route(&Call{Method: "/acme.Admin/Drop"}); reasonOf(err) != report.ReasonNoRoute || !strings.Contains(err.Error(), "/acme.Admin/Drop") {
+	if err := rt.authorize("/acme.Admin/Drop", "192.0.2.1"); reasonOf(err) != report.ReasonNoRoute || !strings.Contains(err.Error(), "/acme.Admin/Drop") {
 		t.Errorf("got %v, want %v that names the method", err, report.ReasonNoRoute)
 	}
 	if r := <-obs.refused; r.Reason != report.ReasonNoRoute || r.Detail != "/acme.Admin/Drop" {
 		t.Errorf("the Observer is told of %+v", r)
 	}
-	if got, err := rt.route(&Call{Method: testMethod}); err != nil || got != only {
+	if err := rt.authorize(testMethod, "192.0.2.1"); err != nil {
+		t.Errorf("a method that no pattern denies: %v", err)
+	}
+	if got, err := rt.route(); err != nil || got != only {
 		t.Errorf("got %p, %v; want the upstream", got, err)
 	} else {
 		got.Release()

@@ -14,6 +14,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 // running is one call under way, as the pump marks it and the watch sees it.
@@ -30,6 +31,13 @@ type running struct {
 	receiving atomic.Bool         // Recv is reading the connection, so it notices its end
 
 	in, out traffic
+
+	// What the steps find, for those after them and for the pump.
+	timed    context.Context // the call's, with its deadline
+	stopTime func()          // ends timed
+	told     bool            // the Observer knows of the call
+	to       *upstream.Upstream
+	up       *upstream.Stream
 
 	// look's own.
 	watch   socket.Watch

@@ -1,0 +1,110 @@
+package bridge
+
+import (
+	"context"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
+)
+
+// steps are what a call passes before its messages are pumped, in this order.
+// Each step may end the call with a fault: a row of the table of reasons. The
+// steps after it don't run then. The order has reasons:
+//
+//   - admit is first, because a server that drains or is full must do no work
+//     for a call.
+//   - read comes before everything that looks at metadata: a WebSocket's
+//     metadata and deadline are in its first message.
+//   - authorize comes before route, so that a method that isn't exposed never
+//     reaches the choice of an upstream.
+//   - open is last: a call that culvert refuses costs the backend nothing.
+var steps = [...]step{
+	{"admit", (*Server).admit},
+	{"read", (*Server).read},
+	{"authorize", (*Server).authorize},
+	{"route", (*Server).route},
+	{"open", (*Server).open},
+}
+
+// A step looks at one thing about a call. It keeps what it finds in running.
+type step struct {
+	name string
+	run  func(*Server, context.Context, *running) error
+}
+
+// take takes a call through the steps. It returns why one of them refused the
+// call, or nil.
+func (s *Server) take(ctx context.Context, r *running) error {
+	for _, step := range steps {
+		if err := step.run(s, ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// admit refuses calls that come too late or are too many.
+func (s *Server) admit(_ context.Context, r *running) error {
+	c := r.call
+	if s.draining.Load() {
+		return report.New(report.ReasonDraining, "this server is shutting down and takes no new calls")
+	}
+	if s.cfg.MemorySpent() {
+		return s.noMemory(c.Peer.Addr, c.Method, "calls")
+	}
+	return c.use.Begin(c.Method)
+}
+
+// read reads what of the request can be read before the upstream is asked, and
+// tells the Observer that the call began: now the call's id is certain.
+func (s *Server) read(ctx context.Context, r *running) error {
+	known := r.call.Timeout != 0
+	err := r.call.prepare(ctx)
+	if !known {
+		r.limitTime(ctx)
+	}
+	s.tellBegan(ctx, r)
+	return err
+}
+
+// authorize refuses a method that isn't exposed.
+func (*Server) authorize(_ context.Context, r *running) error {
+	return r.call.policy.router.authorize(r.call.Method, r.call.Peer.Addr)
+}
+
+// route acquires the upstream.
+func (*Server) route(_ context.Context, r *running) (err error) {
+	r.to, err = r.call.policy.router.route()
+	return err
+}
+
+// open opens the stream at the upstream.
+func (*Server) open(_ context.Context, r *running) (err error) {
+	c := r.call
+	c.Metadata["x-request-id"] = []string{c.info.ID}
+	r.up, err = r.to.Open(r.timed, r.cancel, upstream.Request{Method: c.Method, Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages})
+	return err
+}
+
+// limitTime derives the context that the upstream sees the deadline of, and
+// lets the deadline end the whole call. stopTime undoes it.
+func (r *running) limitTime(ctx context.Context) {
+	r.timed, r.stopTime = ctx, func() {}
+	if r.call.Timeout <= 0 {
+		return
+	}
+	timed, stop := context.WithDeadlineCause(ctx, r.call.info.Begin.Add(r.call.Timeout), errDeadline)
+	unwatch := context.AfterFunc(timed, func() { r.cancel(context.Cause(timed)) })
+	r.timed = timed
+	r.stopTime = func() {
+		unwatch()
+		stop()
+	}
+}
+
+// releaseUpstream undoes route.
+func (r *running) releaseUpstream() {
+	if r.to != nil {
+		r.to.Release()
+	}
+}

@@ -1,0 +1,88 @@
+package bridge
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// newCallOf returns a call of testMethod by a client that is a few channels.
+func newCallOf(s *Server, d *channelDown) *Call {
+	c := &Call{policy: s.policy.Load(), Method: testMethod, Metadata: metadata.MD{}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, ledger: &memory.Ledger{Budget: s.budget}}
+	c.use = s.quotas.Call(s.edge.Own().Scope(), nil, "192.0.2.1", nil)
+	c.messages, c.headers = s.policy.Load().sizes(s.edge.Own(), nil)
+	c.progress.clock = &s.registry.clock
+	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) { d.ctx, d.cancel = ctx, cancel }
+	c.prepare = func(context.Context) error { return nil }
+	return c
+}
+
+// TestFirstStepThatRefusesEndsTheCall: each case spoils one step and all that
+// come after it. The status says what the first of them found, and the Observer
+// is told of the call's beginning and of its end.
+func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
+	keep := func(*Config) {}
+	leave := func(*Server, *Call) {}
+	spoil := map[string]struct {
+		config func(*Config)
+		call   func(*Server, *Call)
+		want   report.Reason
+	}{
+		"admit": {keep, func(s *Server, _ *Call) { s.draining.Store(true) }, report.ReasonDraining},
+		"read": {keep, func(_ *Server, c *Call) {
+			c.prepare = func(context.Context) error { return report.New(report.ReasonBadRequest, "spoiled") }
+		}, report.ReasonBadRequest},
+		"authorize": {func(cfg *Config) { cfg.DenyMethods = []string{"*/*"} }, leave, report.ReasonNoRoute},
+		"route":     {keep, leave, report.ReasonUpstreamUnreachable}, // there is one upstream, so only open can go wrong
+		"open":      {keep, leave, report.ReasonUpstreamUnreachable}, // nobody is at the address
+	}
+	for i, step := range steps {
+		t.Run(step.name, func(t *testing.T) {
+			obs := newObserver()
+			cfg := Config{Backend: nowhere, Observer: obs}
+			for _, s := range steps[i:] {
+				spoil[s.name].config(&cfg)
+			}
+			s := newServer(t, cfg)
+			d := newChannelDown(t)
+			c := newCallOf(s, d)
+			for _, later := range steps[i:] {
+				spoil[later.name].call(s, c)
+			}
+			s.handle(t.Context(), c, d, nil, nil)
+			st := (<-d.end).status
+			if got := errorInfo(t, st).GetReason(); got != string(spoil[step.name].want) {
+				t.Errorf("the call ended with %v, want the reason %s", st, spoil[step.name].want)
+			}
+			if info := await(t, "the call's end", obs.ended); info.Reason != spoil[step.name].want || info.Origin != report.OriginCulvert {
+				t.Errorf("the Observer is told of %s by %s, want %s", info.Reason, info.Origin, spoil[step.name].want)
+			}
+		})
+	}
+}
+
+// TestStepsAreDocumented in their order.
+func TestStepsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented, want []string
+	for _, m := range regexp.MustCompile(`(?m)^ +- \*\*([a-z]+)\*\*: `).FindAllSubmatch(page, -1) {
+		documented = append(documented, string(m[1]))
+	}
+	for _, step := range steps {
+		want = append(want, step.name)
+	}
+	if !slices.Equal(documented, want) {
+		t.Errorf("docs/architecture.md has the steps %q, want %q", documented, want)
+	}
+}
