@@ -61,6 +61,7 @@ type Peer struct {
 	TLS       *tls.ConnectionState // nil: the connection is plaintext
 	Client    *gate.ClientNames    // by its certificate; nil: it showed none, or none that was verified
 	Transport string               // the transport's name, as in logs: "grpc-web"
+	Identity  Identity             // as Config.Authenticator says, once it was asked
 }
 
 // A Downstream is the client's end of one Call. Recv may run beside the

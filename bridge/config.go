@@ -38,6 +38,11 @@ type Config struct {
 	// allow pattern all methods cross but those of DeniedUnlessAllowed.
 	AllowMethods, DenyMethods []string
 
+	// Authenticator says who makes each call, or refuses it. It is asked before
+	// the method rules. Nil: nobody is asked, and every call passes. Apply
+	// replaces it, also by nil.
+	Authenticator Authenticator
+
 	// TryMethods lets calls pass that those patterns would refuse, but for
 	// DeniedUnlessAllowed: they are only logged and counted.
 	TryMethods bool

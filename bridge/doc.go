@@ -18,7 +18,8 @@
 //     server.
 //   - handle.go, steps.go: the call is registered, its deadline set, and it
 //     passes the steps, each of which may refuse it; the router (route.go) knows
-//     which methods are exposed and which of its upstreams a call goes to.
+//     which methods are exposed and which of its upstreams a call goes to;
+//     authenticate.go asks an embedder's Authenticator who calls.
 //   - running.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow or gone.
 //   - message.go, body.go, package memory: requests are read within the budget; a

@@ -110,7 +110,7 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	defer func() { r.stopTime() }()
 	defer r.releaseUpstream()
 	if refused == nil {
-		refused = s.take(ctx, r)
+		refused = s.take(r)
 	}
 	if refused != nil {
 		s.tellBegan(ctx, r)

@@ -42,6 +42,8 @@ func TestReasons(t *testing.T) {
 	}{
 		"NO_ROUTE":             {codes.Unimplemented, 404},
 		"ORIGIN_DENIED":        {codes.PermissionDenied, 403},
+		"UNAUTHENTICATED":      {codes.Unauthenticated, 401},
+		"PERMISSION_DENIED":    {codes.PermissionDenied, 403},
 		"BAD_REQUEST":          {codes.InvalidArgument, 400},
 		"UNSUPPORTED_ENCODING": {codes.Unimplemented, 415},
 		"REQUEST_TOO_LARGE":    {codes.ResourceExhausted, 413},

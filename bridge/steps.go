@@ -15,18 +15,22 @@ import (
 //     for a call.
 //   - read comes before everything that looks at metadata: a WebSocket's
 //     metadata and deadline are in its first message.
+//   - authenticate comes before authorize: only a client that may call here is
+//     told which methods there are.
 //   - authorize comes before route, so that a method that isn't exposed never
 //     reaches the choice of an upstream.
 //   - open is last: a call that culvert refuses costs the backend nothing.
 var steps = [...]step{
 	{"admit", (*Server).admit},
 	{"read", (*Server).read},
+	{"authenticate", (*Server).authenticate},
 	{"authorize", (*Server).authorize},
 	{"route", (*Server).route},
 	{"open", (*Server).open},
 }
 
-// A step looks at one thing about a call. It keeps what it finds in running.
+// A step looks at one thing about a call. It keeps what it finds in running. The
+// context is the call's, with its deadline as far as that is known.
 type step struct {
 	name string
 	run  func(*Server, context.Context, *running) error
@@ -34,9 +38,9 @@ type step struct {
 
 // take takes a call through the steps. It returns why one of them refused the
 // call, or nil.
-func (s *Server) take(ctx context.Context, r *running) error {
+func (s *Server) take(r *running) error {
 	for _, step := range steps {
-		if err := step.run(s, ctx, r); err != nil {
+		if err := step.run(s, r.timed, r); err != nil {
 			return err
 		}
 	}
@@ -79,10 +83,10 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 }
 
 // open opens the stream at the upstream.
-func (*Server) open(_ context.Context, r *running) (err error) {
+func (*Server) open(ctx context.Context, r *running) (err error) {
 	c := r.call
 	c.Metadata["x-request-id"] = []string{c.info.ID}
-	r.up, err = r.to.Open(r.timed, r.cancel, upstream.Request{Method: c.Method, Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages})
+	r.up, err = r.to.Open(ctx, r.cancel, upstream.Request{Method: c.Method, Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages})
 	return err
 }
 

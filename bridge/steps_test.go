@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"os"
 	"regexp"
 	"slices"
@@ -40,6 +41,11 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 		"read": {keep, func(_ *Server, c *Call) {
 			c.prepare = func(context.Context) error { return report.New(report.ReasonBadRequest, "spoiled") }
 		}, report.ReasonBadRequest},
+		"authenticate": {func(cfg *Config) {
+			cfg.Authenticator = authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
+				return Identity{}, errors.New("spoiled")
+			})
+		}, leave, report.ReasonUnauthenticated},
 		"authorize": {func(cfg *Config) { cfg.DenyMethods = []string{"*/*"} }, leave, report.ReasonNoRoute},
 		"route":     {keep, leave, report.ReasonUpstreamUnreachable}, // there is one upstream, so only open can go wrong
 		"open":      {keep, leave, report.ReasonUpstreamUnreachable}, // nobody is at the address

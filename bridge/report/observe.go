@@ -141,6 +141,7 @@ type CallInfo struct {
 	Authority string
 	Begin     time.Time
 
+	Identity string // its name, as the Authenticator says; "" where nobody said
 	Duration time.Duration
 	Code     codes.Code
 	Origin   string // OriginUpstream, OriginCulvert or OriginClient

@@ -10,6 +10,8 @@ type Reason string
 const (
 	ReasonNoRoute             Reason = "NO_ROUTE"
 	ReasonOriginDenied        Reason = "ORIGIN_DENIED"
+	ReasonUnauthenticated     Reason = "UNAUTHENTICATED"
+	ReasonPermissionDenied    Reason = "PERMISSION_DENIED"
 	ReasonBadRequest          Reason = "BAD_REQUEST"
 	ReasonUnsupportedEncoding Reason = "UNSUPPORTED_ENCODING"
 	ReasonRequestTooLarge     Reason = "REQUEST_TOO_LARGE"
@@ -43,11 +45,13 @@ type ReasonInfo struct {
 	Remedy  string // what to do about it
 }
 
-// reasons is the table. A reason whose code depends on what the upstream said
-// has the code that it most often has.
+// reasons is the table. A reason whose code depends on what the upstream or an
+// Authenticator said has the code that it most often has.
 var reasons = []ReasonInfo{
 	{ReasonNoRoute, codes.Unimplemented, 404, "the method is not exposed here", "ask for another one, or have it exposed: methods.allow and methods.deny decide"},
 	{ReasonOriginDenied, codes.PermissionDenied, 403, "the page's origin may not call this server", "allow it with --allow-origin (allow_origins)"},
+	{ReasonUnauthenticated, codes.Unauthenticated, 401, "the call can't be authenticated", "send valid credentials; the message says what is wrong with them"},
+	{ReasonPermissionDenied, codes.PermissionDenied, 403, "the client is known and may not make this call", "ask for the permission, or call with other credentials"},
 	{ReasonBadRequest, codes.InvalidArgument, 400, "what the client sent can't be read", "correct the client; the message says which byte or field is wrong"},
 	{ReasonUnsupportedEncoding, codes.Unimplemented, 415, "the messages are compressed in a way that can't be read here", "compress with gzip or not at all"},
 	{ReasonRequestTooLarge, codes.ResourceExhausted, 413, "a request message is over the limit", "send smaller messages or raise limits.message_bytes"},

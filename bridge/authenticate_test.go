@@ -1,0 +1,211 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// An authenticator is an Authenticator that is one function.
+type authenticator func(ctx context.Context, method string, p Peer, md metadata.MD) (Identity, error)
+
+func (a authenticator) Authenticate(ctx context.Context, method string, p Peer, md metadata.MD) (Identity, error) {
+	return a(ctx, method, p, md)
+}
+
+// byToken knows the clients whose bearer token is "token-" and a name. It gives
+// the backend the name in place of the token.
+func byToken(_ context.Context, method string, p Peer, md metadata.MD) (Identity, error) {
+	name, ok := strings.CutPrefix(strings.Join(md["authorization"], ","), "Bearer token-")
+	if !ok {
+		return Identity{}, status.Error(codes.Unauthenticated, "want a bearer token")
+	}
+	if name == "mallory" {
+		return Identity{}, status.Errorf(codes.PermissionDenied, "%s may not call %s by %s", name, method, p.Transport)
+	}
+	delete(md, "authorization")
+	md["x-user"] = []string{name}
+	return Identity{Name: name}, nil
+}
+
+// TestAuthenticatorSaysWhoCalls over each client protocol. The Observer gets the
+// name. The backend gets the metadata as the Authenticator leaves it.
+func TestAuthenticatorSaysWhoCalls(t *testing.T) {
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		return status.Errorf(codes.DataLoss, "user %q, token %q", md["x-user"], md["authorization"])
+	})
+	obs := newObserver()
+	address := serve(t, newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, Authenticator: authenticator(byToken)}))
+	inFirstMessage := "grpc-websockets, its first message"
+	calls := maps.Clone(callers)
+	delete(calls, "h2ts+grpc") // its calls have a header of their own
+	calls[inFirstMessage] = func(t *testing.T, w way, address string, header http.Header) {
+		ctx := within(t, patience)
+		ws := w.socket(ctx, t, address, "grpc-websockets", nil)
+		for _, m := range []string{"authorization: " + header.Get("Authorization") + "\r\n", "\x01"} {
+			if err := ws.Write(ctx, websocket.MessageBinary, []byte(m)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for {
+			if _, _, err := ws.Read(ctx); err != nil { // at the end the close is answered
+				return
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(calls)) {
+		for user, want := range map[string]struct {
+			identity string
+			origin   string
+			code     codes.Code
+			reason   report.Reason
+			text     string
+		}{
+			"Bearer token-alice":   {"alice", report.OriginUpstream, codes.DataLoss, "", `user ["alice"], token []`},
+			"Bearer token-mallory": {"", report.OriginCulvert, codes.PermissionDenied, report.ReasonPermissionDenied, "mallory may not call " + testMethod + " by " + strings.TrimSuffix(name, ", its first message")},
+			"Basic YTpi":           {"", report.OriginCulvert, codes.Unauthenticated, report.ReasonUnauthenticated, "want a bearer token"},
+		} {
+			calls[name](t, way{}, address, http.Header{"Authorization": {user}})
+			info := await(t, "the end of a call by "+name, obs.ended)
+			if info.Identity != want.identity || info.Origin != want.origin || info.Code != want.code || info.Reason != want.reason || !strings.HasPrefix(info.Status.Message(), want.text) {
+				t.Errorf("%s, %s: the call by %q ended with %v of %s (%s), want %q, %v of %s (%s) and %q",
+					name, user, info.Identity, info.Status, info.Origin, info.Reason, want.identity, want.code, want.origin, want.reason, want.text)
+			}
+		}
+	}
+}
+
+// TestRefusalsOfAnAuthenticator: the client gets code and message of a status,
+// with culvert's domain and a reason, and nothing of any other error. The backend
+// never sees the call.
+func TestRefusalsOfAnAuthenticator(t *testing.T) {
+	const unsaid = "the call can't be authenticated"
+	detailed, err := status.New(codes.Unauthenticated, "expired").WithDetails(&errdetails.ErrorInfo{Reason: "ITS_OWN", Domain: "example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		err    error
+		code   codes.Code
+		reason report.Reason
+		text   string
+		sent   string
+	}{
+		"a status":                   {status.Error(codes.Unauthenticated, "expired"), codes.Unauthenticated, report.ReasonUnauthenticated, "expired", ""},
+		"a status with details":      {detailed.Err(), codes.Unauthenticated, report.ReasonUnauthenticated, "expired", ""},
+		"a wrapped status":           {fmt.Errorf("secret: %w", status.Error(codes.PermissionDenied, "not you")), codes.PermissionDenied, report.ReasonPermissionDenied, "not you", ""},
+		"a status of a key server":   {status.Error(codes.Unavailable, "the key server is away"), codes.Unavailable, report.ReasonUnauthenticated, "the key server is away", "no"},
+		"a status without a message": {status.Error(codes.PermissionDenied, ""), codes.PermissionDenied, report.ReasonPermissionDenied, unsaid, ""},
+		"a status that is OK":        {okError{}, codes.Unauthenticated, report.ReasonUnauthenticated, unsaid, ""},
+		"any error":                  {errors.New("dial 10.0.0.7:443: secret"), codes.Unauthenticated, report.ReasonUnauthenticated, unsaid, ""},
+		"a context's error":          {context.DeadlineExceeded, codes.Unauthenticated, report.ReasonUnauthenticated, unsaid, ""},
+	} {
+		obs := newObserver()
+		backend := startBackend(t, func(grpc.ServerStream) error {
+			t.Errorf("%s: the call reached the backend", name)
+			return nil
+		})
+		s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, Authenticator: authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
+			return Identity{Name: "nobody"}, c.err
+		})})
+		st := status.Convert(unary(within(t, patience), dial(t, serve(t, s)), testMethod))
+		info := errorInfo(t, st)
+		if st.Code() != c.code || !strings.HasPrefix(st.Message(), c.text+" (") || strings.Contains(st.Message(), "secret") {
+			t.Errorf("%s: the client got %v, want %v and %q", name, st, c.code, c.text)
+		}
+		if info.GetReason() != string(c.reason) || info.GetDomain() != report.ErrorDomain || info.GetMetadata()["sent"] != c.sent {
+			t.Errorf("%s: the status has %v, want %s of %s, sent=%s", name, info, c.reason, report.ErrorDomain, c.sent)
+		}
+		if end := await(t, "the call's end", obs.ended); end.Origin != report.OriginCulvert || end.Cause != c.err.Error() || end.Identity != "" {
+			t.Errorf("%s: the Observer is told of %s, %q, %q, want the error", name, end.Origin, end.Cause, end.Identity)
+		}
+	}
+}
+
+// An okError is an error whose status is none.
+type okError struct{}
+
+func (okError) Error() string              { return "no error" }
+func (okError) GRPCStatus() *status.Status { return nil }
+
+// TestAuthenticatorEndsWithTheCall: what ends the call ends the Authenticator's
+// context, and is what the client gets, whatever the Authenticator returns.
+func TestAuthenticatorEndsWithTheCall(t *testing.T) {
+	for name, c := range map[string]struct {
+		timeout time.Duration
+		end     func(s *Server, gone func())
+		want    report.Reason
+	}{
+		"its deadline":         {time.Second, func(*Server, func()) {}, report.ReasonDeadlineExceeded},
+		"a client that leaves": {0, func(_ *Server, gone func()) { gone() }, report.ReasonClientGone},
+		"a shutdown":           {0, func(s *Server, _ func()) { s.registry.cancelAll(errDraining) }, report.ReasonDraining},
+	} {
+		for returns, err := range map[string]error{"nothing": nil, "an error": status.Error(codes.PermissionDenied, "too late")} {
+			synctest.Test(t, func(t *testing.T) {
+				obs := newObserver()
+				asked := make(chan struct{})
+				s := newServer(t, Config{Backend: nowhere, Observer: obs, Authenticator: authenticator(func(ctx context.Context, _ string, _ Peer, _ metadata.MD) (Identity, error) {
+					close(asked)
+					<-ctx.Done()
+					return Identity{Name: "late"}, err
+				})})
+				d := newChannelDown(t)
+				call := newCallOf(s, d)
+				call.Timeout = c.timeout
+				client, gone := context.WithCancel(t.Context())
+				defer gone()
+				handled := make(chan struct{})
+				go func() { // ends with the call, which the test waits for
+					defer close(handled)
+					s.handle(client, call, d, nil, nil)
+				}()
+				<-asked
+				c.end(s, gone)
+				<-handled
+				if info := <-obs.ended; info.Reason != c.want || info.Identity != "" {
+					t.Errorf("%s, the Authenticator returns %s: the call of %q ended with %s, want %s", name, returns, info.Identity, info.Reason, c.want)
+				}
+			})
+		}
+	}
+}
+
+// TestAuthenticatorThatPanics costs its own call: the client learns nothing of
+// the panic, the log does, and the next call passes.
+func TestAuthenticatorThatPanics(t *testing.T) {
+	obs := newObserver()
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Observer: obs, Authenticator: authenticator(func(_ context.Context, _ string, _ Peer, md metadata.MD) (Identity, error) {
+		if len(md["x-panic"]) > 0 {
+			panic("out of tokens")
+		}
+		return Identity{}, nil
+	})})
+	cc := dial(t, serve(t, s))
+	st := status.Convert(unary(metadata.AppendToOutgoingContext(within(t, patience), "x-panic", "1"), cc, testMethod))
+	if info := errorInfo(t, st); info.GetReason() != string(report.ReasonInternal) || strings.Contains(st.Message(), "tokens") {
+		t.Errorf("the client got %v, want INTERNAL and nothing of the panic", st)
+	}
+	if end := await(t, "the call's end", obs.ended); !strings.Contains(end.Cause, "out of tokens") {
+		t.Errorf("the cause is %q, want the panic", end.Cause)
+	}
+	if err := unary(within(t, patience), cc, testMethod); err != nil {
+		t.Errorf("the next call: %v", err)
+	}
+}
