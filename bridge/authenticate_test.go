@@ -167,7 +167,7 @@ func TestAuthenticatorEndsWithTheCall(t *testing.T) {
 					return Identity{Name: "late"}, err
 				})})
 				d := newChannelDown(t)
-				call := newCallOf(s, d)
+				call := newCallOf(s)
 				call.Timeout = c.timeout
 				client, gone := context.WithCancel(t.Context())
 				defer gone()

@@ -34,8 +34,7 @@ type Call struct {
 	packReplies bool   // and the upstream compresses its own
 	info        *report.CallInfo
 
-	setCookies    bool // the backend's set-cookie may pass
-	codingRefused bool // so the client is told what can be read
+	setCookies bool // the backend's set-cookie may pass
 
 	policy   *policy // the one when its request arrived
 	progress progress
@@ -44,15 +43,23 @@ type Call struct {
 	ledger   *memory.Ledger   // what is held for the call
 	use      quota.Call       // what the call counts with
 	on       *edge.Conn       // that it came in on
+}
 
-	// bind ties the Downstream to the call's context. It is called once,
-	// before anything of the Downstream.
-	bind func(ctx context.Context, cancel context.CancelCauseFunc)
-
-	// prepare reads what of the request can be read before the upstream is
-	// asked; it may set Timeout and Complete. It is called once, unless the
-	// call is refused before. An error ends the call.
-	prepare func(ctx context.Context) error
+// newCall makes the call of a request that arrived. Its transport adds what the
+// request says in words of the protocol: metadata, time-out, codings. id is the
+// call's id as the client has it; one that isn't safe to use is replaced.
+func (s *Server) newCall(a *arrival, id string) *Call {
+	c := &Call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, ledger: &memory.Ledger{Budget: s.budget}}
+	use, method := a.use()
+	c.use = use
+	c.messages, c.headers = a.policy.sizes(a.listening, method)
+	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
+	c.progress.clock = &s.registry.clock
+	if !saneID(id) {
+		id = newID()
+	}
+	c.info = &report.CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
+	return c
 }
 
 // A Peer is who called, as far as the connection and trusted proxies tell.
@@ -72,6 +79,15 @@ type Peer struct {
 // Recv return, since on a WebSocket that would close the connection that
 // Finish needs; Finish does. After Finish nothing is called.
 type Downstream interface {
+	// Bind ties the Downstream to the call's context. It is called once, before
+	// the other methods.
+	Bind(ctx context.Context, cancel context.CancelCauseFunc)
+
+	// Prepare reads what of the request can be read before the upstream is
+	// asked. It may add to the call: metadata, Timeout, Complete. It is called
+	// once, unless the call is refused before. An error ends the call.
+	Prepare(ctx context.Context) error
+
 	// Recv returns one message, which the caller frees. io.EOF is the
 	// client's half-close; called once more after it, Recv returns io.EOF
 	// again or, where the transport has to be watched for the client going

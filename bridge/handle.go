@@ -7,91 +7,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"time"
 
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
-	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/codec"
 )
-
-// newCall makes the Call of a request that arrived. An error is told in the
-// call's own dialect, so the Call is good for that either way.
-func (s *Server) newCall(r *http.Request, a *arrival) (*Call, error) {
-	c := &Call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, ledger: &memory.Ledger{Budget: s.budget}}
-	use, method := a.use()
-	c.use = use
-	c.messages, c.headers = a.policy.sizes(a.listening, method)
-	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
-	c.progress.clock = &s.registry.clock
-	id := r.Header.Get("X-Request-Id")
-	if !saneID(id) {
-		id = newID()
-	}
-	c.info = &report.CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
-	if a.refused != nil {
-		return c, a.refused
-	}
-	md, err := requestMetadata(r.Header, a.trusted, a.policy.forwardCookies && a.origin.Credentials, c.headers)
-	if err != nil {
-		return c, err
-	}
-	a.policy.vouched.strike(md, a.trusted)
-	if ua := r.Header.Get("User-Agent"); codec.ValidValue(ua) && ua != "" {
-		md["x-forwarded-user-agent"] = []string{ua}
-	}
-	c.Metadata = md
-	a.vouch(md)
-	if err := a.vouchCertificate(md, r.Header, a.policy.forwardClientCert, c.headers); err != nil {
-		return c, err
-	}
-	if t, ok := r.Header["Grpc-Timeout"]; ok {
-		if c.Timeout, err = codec.ParseTimeout(t[0]); err != nil {
-			c.Timeout = 0
-			return c, report.New(report.ReasonBadRequest, err.Error())
-		}
-		c.Timeout = max(c.Timeout, 1)
-	}
-	return c, c.readCodings(r.Header)
-}
-
-// readableCodings is grpc-accept-encoding, where it is told.
-const readableCodings = "gzip, identity"
-
-// readCodings takes note of how the client compresses and what it can read.
-func (c *Call) readCodings(h http.Header) error {
-	switch coding := h.Get("Grpc-Encoding"); coding {
-	case "", "identity":
-	case "gzip":
-		c.coding = "gzip"
-	default:
-		c.codingRefused = true
-		return report.New(report.ReasonUnsupportedEncoding, "messages are compressed with a coding that can't be read here: want gzip or identity")
-	}
-	c.takesGzip = headerHasToken(h["Grpc-Accept-Encoding"], "gzip")
-	return nil
-}
-
-// vouch adds what culvert itself says of the client.
-func (a *arrival) vouch(md metadata.MD) {
-	delete(md, "forwarded") // a trusted proxy's: said anew
-	f := a.forward
-	for _, field := range [...]struct{ name, value string }{
-		{"x-forwarded-for", f.For},
-		{"x-forwarded-proto", f.Proto},
-		{"x-forwarded-host", f.Host},
-		{"via", f.Via},
-	} {
-		if codec.ValidValue(field.value) && field.value != "" {
-			md[field.name] = []string{field.value}
-		} else {
-			delete(md, field.name)
-		}
-	}
-}
 
 // handle carries one call from its beginning to its end. refused is why the
 // transport can't make the call, or nil. conn is the connection that the call
@@ -99,8 +21,8 @@ func (a *arrival) vouch(md metadata.MD) {
 func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn net.Conn, refused error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(errFinished)
-	r := &running{call: c, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread()}
-	c.bind(ctx, cancel)
+	r := &running{call: c, down: down, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread()}
+	down.Bind(ctx, cancel)
 	defer s.report(r)
 	defer c.ledger.Settle()
 	s.registry.add(r)
@@ -114,7 +36,7 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 	}
 	if refused != nil {
 		s.tellBegan(ctx, r)
-		s.finish(r, down, refused, nil)
+		s.finish(r, refused, nil)
 		return
 	}
 	s.pump(ctx, cancel, r, r.up, down)
@@ -130,7 +52,7 @@ func (s *Server) noMemory(peer, detail, what string) error {
 }
 
 // finish tells the client how the call ended and notes it.
-func (s *Server) finish(r *running, down Downstream, err error, trailer metadata.MD) {
+func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 	info := r.call.info
 	v := judge(err, info.ID, r.call.policy.detailedErrors)
 	if v.origin == report.OriginUpstream {
@@ -147,7 +69,7 @@ func (s *Server) finish(r *running, down Downstream, err error, trailer metadata
 		r.call.on.EndFor(err)
 	}
 	r.call.progress.beginSend()
-	ferr := down.Finish(v.status, trailer)
+	ferr := r.down.Finish(v.status, trailer)
 	r.call.progress.endSend()
 	switch {
 	case ferr == nil:

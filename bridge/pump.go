@@ -42,7 +42,7 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 	}
 	// This order, always: the client learns the end, the upstream's stream is
 	// released, the other goroutines are gone before the caller goes on.
-	s.finish(r, down, err, trailer)
+	s.finish(r, err, trailer)
 	cancel(errFinished)
 	from.drop()
 	others.Wait()

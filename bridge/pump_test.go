@@ -31,6 +31,7 @@ type channelDown struct {
 	end      chan channelEnd
 	finished chan struct{} // closed by Finish: a waiting Recv returns
 	over     atomic.Bool   // Finish has returned
+	refused  error         // what Prepare returns
 }
 
 type channelEnd struct {
@@ -49,6 +50,18 @@ func (d *channelDown) enter(method string) {
 	if d.over.Load() {
 		d.t.Errorf("%s is called after Finish", method)
 	}
+}
+
+// Bind keeps the context.
+func (d *channelDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
+	d.enter("Bind")
+	d.ctx, d.cancel = ctx, cancel
+}
+
+// Prepare has nothing to read.
+func (d *channelDown) Prepare(context.Context) error {
+	d.enter("Prepare")
+	return d.refused
 }
 
 // Recv returns the client's messages, io.EOF at its half-close, and then waits for
@@ -107,7 +120,7 @@ func pumped(t *testing.T, d *channelDown, handler func(grpc.ServerStream) error,
 	t.Cleanup(gs.Stop)
 	obs := newObserver()
 	s := newServer(t, Config{Backend: backend, Observer: report.Observers(append(further, obs)...)})
-	c := newCallOf(s, d)
+	c := newCallOf(s)
 	done := make(chan struct{})
 	go func() { // ends with the call, which the test waits for
 		defer close(done)

@@ -63,7 +63,7 @@ func (s *Server) admit(_ context.Context, r *running) error {
 // tells the Observer that the call began: now the call's id is certain.
 func (s *Server) read(ctx context.Context, r *running) error {
 	known := r.call.Timeout != 0
-	err := r.call.prepare(ctx)
+	err := r.down.Prepare(ctx)
 	if !known {
 		r.limitTime(ctx)
 	}

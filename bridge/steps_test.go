@@ -15,14 +15,12 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// newCallOf returns a call of testMethod by a client that is a few channels.
-func newCallOf(s *Server, d *channelDown) *Call {
+// newCallOf returns a call of testMethod.
+func newCallOf(s *Server) *Call {
 	c := &Call{policy: s.policy.Load(), Method: testMethod, Metadata: metadata.MD{}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, ledger: &memory.Ledger{Budget: s.budget}}
 	c.use = s.quotas.Call(s.edge.Own().Scope(), nil, "192.0.2.1", nil)
 	c.messages, c.headers = s.policy.Load().sizes(s.edge.Own(), nil)
 	c.progress.clock = &s.registry.clock
-	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) { d.ctx, d.cancel = ctx, cancel }
-	c.prepare = func(context.Context) error { return nil }
 	return c
 }
 
@@ -31,16 +29,14 @@ func newCallOf(s *Server, d *channelDown) *Call {
 // is told of the call's beginning and of its end.
 func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 	keep := func(*Config) {}
-	leave := func(*Server, *Call) {}
+	leave := func(*Server, *channelDown) {}
 	spoil := map[string]struct {
 		config func(*Config)
-		call   func(*Server, *Call)
+		call   func(*Server, *channelDown)
 		want   report.Reason
 	}{
-		"admit": {keep, func(s *Server, _ *Call) { s.draining.Store(true) }, report.ReasonDraining},
-		"read": {keep, func(_ *Server, c *Call) {
-			c.prepare = func(context.Context) error { return report.New(report.ReasonBadRequest, "spoiled") }
-		}, report.ReasonBadRequest},
+		"admit": {keep, func(s *Server, _ *channelDown) { s.draining.Store(true) }, report.ReasonDraining},
+		"read":  {keep, func(_ *Server, d *channelDown) { d.refused = report.New(report.ReasonBadRequest, "spoiled") }, report.ReasonBadRequest},
 		"authenticate": {func(cfg *Config) {
 			cfg.Authenticator = authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
 				return Identity{}, errors.New("spoiled")
@@ -59,9 +55,9 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 			}
 			s := newServer(t, cfg)
 			d := newChannelDown(t)
-			c := newCallOf(s, d)
+			c := newCallOf(s)
 			for _, later := range steps[i:] {
-				spoil[later.name].call(s, c)
+				spoil[later.name].call(s, d)
 			}
 			s.handle(t.Context(), c, d, nil, nil)
 			st := (<-d.end).status

@@ -70,17 +70,17 @@ func posts(contentType string) func(*http.Request) bool {
 		if r.Method != http.MethodPost {
 			return false
 		}
-		_, ok := contentSubtype(r, contentType)
+		_, ok := contentSubtype(r.Header.Get("Content-Type"), contentType)
 		return ok
 	}
 }
 
-// contentSubtype returns what follows the "+" of a request's content type, and
-// whether that is the given type. A subtype that isn't a token is dropped: it
+// contentSubtype returns what follows the "+" of the content type value, and
+// whether that is the type contentType. A subtype that isn't a token is dropped: it
 // would stand in the answer's header and in the backend's request.
 // RFC 9110 §8.3.1.
-func contentSubtype(r *http.Request, contentType string) (string, bool) {
-	have, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+func contentSubtype(value, contentType string) (string, bool) {
+	have, _, _ := strings.Cut(value, ";")
 	rest, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(have)), contentType)
 	if !ok || (rest != "" && rest[0] != '+') {
 		return "", false

@@ -41,19 +41,56 @@ func serveFramed(d *dialect) func(*Server, http.ResponseWriter, *http.Request, *
 	}
 }
 
+// readTimeout reads a grpc-timeout, if there is one.
+func (c *Call) readTimeout(values []string) error {
+	if len(values) == 0 {
+		return nil
+	}
+	timeout, err := codec.ParseTimeout(values[0])
+	if err != nil {
+		return report.New(report.ReasonBadRequest, err.Error())
+	}
+	c.Timeout = max(timeout, 1)
+	return nil
+}
+
+// readableCodings is grpc-accept-encoding, where it is told.
+const readableCodings = "gzip, identity"
+
+// errCoding refuses a grpc-encoding. The answer then has grpc-accept-encoding.
+var errCoding = report.New(report.ReasonUnsupportedEncoding, "messages are compressed with a coding that can't be read here: want gzip or identity")
+
+// readCodings reads a grpc-encoding and a grpc-accept-encoding: how the client
+// compresses, and what it can read.
+func (c *Call) readCodings(encoding, accepted []string) error {
+	if len(encoding) > 0 {
+		switch encoding[0] {
+		case "", "identity":
+		case "gzip":
+			c.coding = "gzip"
+		default:
+			return errCoding
+		}
+	}
+	c.takesGzip = headerHasToken(accepted, "gzip")
+	return nil
+}
+
 func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Request, a *arrival) {
 	liftTimeouts(w, r)
-	c, refused := s.newCall(r, a)
-	c.subtype, _ = contentSubtype(r, d.contentType)
+	c, refused := s.newHTTPCall(r, a)
+	if refused == nil {
+		refused = c.readTimeout(r.Header["Grpc-Timeout"])
+	}
+	if refused == nil {
+		refused = c.readCodings(r.Header["Grpc-Encoding"], r.Header["Grpc-Accept-Encoding"])
+	}
+	c.subtype, _ = contentSubtype(r.Header.Get("Content-Type"), d.contentType)
 	down := newHTTPDown(s, d, w, r, c, a)
+	down.codingRefused = errors.Is(refused, errCoding)
 	if refused == nil {
 		refused = down.decodeBody(r)
 	}
-	c.bind = func(ctx context.Context, _ context.CancelCauseFunc) {
-		down.body.ctx = ctx
-		down.guard.watch(ctx, func() { _ = down.rc.SetWriteDeadline(longAgo) }) // a stream that is gone needs none
-	}
-	c.prepare = down.readComplete
 	s.handle(r.Context(), c, down, a.conn, refused)
 	down.first.Free() // read ahead and never asked for
 	if !down.source.atEnd.Load() {
@@ -91,6 +128,8 @@ type httpDown struct {
 	guard   endGuard
 	textOut bool
 
+	codingRefused bool // so the client is told what can be read
+
 	body     messageReader
 	source   *requestBody
 	first    mem.BufferSlice // read ahead, if ahead
@@ -119,6 +158,12 @@ func newHTTPDown(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, 
 	return down
 }
 
+// Bind implements Downstream.
+func (h *httpDown) Bind(ctx context.Context, _ context.CancelCauseFunc) {
+	h.body.ctx = ctx
+	h.guard.watch(ctx, func() { _ = h.rc.SetWriteDeadline(longAgo) }) // a stream that is gone needs none
+}
+
 // decodeBody puts the decoders of the whole body before the reader of frames:
 // the content coding is the outermost (RFC 9110 §8.4).
 func (h *httpDown) decodeBody(r *http.Request) error {
@@ -136,11 +181,11 @@ func (h *httpDown) decodeBody(r *http.Request) error {
 	return nil
 }
 
-// readComplete reads a request that is one message of known length. Then the
+// Prepare reads a request that is one message of known length. Then the
 // call needs one goroutine, and net/http, which looks for a disconnect only
 // after the body's end, can see one. Native gRPC doesn't show where the
 // request ends.
-func (h *httpDown) readComplete(ctx context.Context) error {
+func (h *httpDown) Prepare(ctx context.Context) error {
 	h.received = true
 	length := h.r.ContentLength
 	if h.d == native || length <= 0 || h.r.Header.Get("Content-Encoding") != "" {

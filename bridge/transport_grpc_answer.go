@@ -83,7 +83,7 @@ func (h *httpDown) makeHeader(fields iter.Seq2[string, string]) {
 	}
 	header["Content-Type"] = []string{h.contentType()}
 	header["Date"] = nil // else the client sees it as metadata
-	if h.d.trailers || h.call.codingRefused {
+	if h.d.trailers || h.codingRefused {
 		header["grpc-accept-encoding"] = canRead
 	}
 	if h.answer.packed {

@@ -24,7 +24,13 @@ import (
 // further one a marker byte and bytes of a gRPC-Web body; the server answers
 // with gRPC-Web frames, one a message.
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arrival) {
-	c, refused := s.newCall(r, a)
+	c, refused := s.newHTTPCall(r, a)
+	if refused == nil {
+		refused = c.readTimeout(r.Header["Grpc-Timeout"])
+	}
+	if refused == nil {
+		refused = c.readCodings(r.Header["Grpc-Encoding"], r.Header["Grpc-Accept-Encoding"])
+	}
 	if s.cfg.MemoryGone() { // not even to be told by a WebSocket
 		s.refuseOverLimit(w, r, a, http.StatusServiceUnavailable, s.noMemory(c.Peer.Addr, c.Method, "WebSockets"))
 		return
@@ -47,16 +53,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 }
 
 func (s *Server) serveSocketCall(ws *websocket.Conn, on *edge.Conn, c *Call, refused error) {
-	down := &socketDown{s: s, ws: ws, on: on, call: c, stream: socketBody{ws: ws}}
-	c.bind = func(ctx context.Context, cancel context.CancelCauseFunc) {
-		down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(longAgo) })   // a closed connection needs none
-		ws.Watch(s.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
-	}
-	c.prepare = func(ctx context.Context) error {
-		err := down.readMetadata(ctx, c)
-		down.body = messageReader{ctx: ctx, body: &down.stream, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding}
-		return err
-	}
+	down := &socketDown{s: s, ws: ws, on: on, call: c, stream: socketBody{ws: ws}, codingRefused: errors.Is(refused, errCoding)}
 	s.handle(context.Background(), c, down, ws.NetConn(), refused)
 }
 
@@ -70,10 +67,26 @@ type socketDown struct {
 	stream socketBody
 	guard  endGuard
 
+	codingRefused bool // so the client is told what can be read
+
 	prefix     [codec.FrameHeaderBytes]byte // writeFrame's own, as pieces
 	pieces     [][]byte
 	headerSent bool
 	failed     bool // a message was broken off: nothing can follow it
+}
+
+// Bind implements Downstream.
+func (d *socketDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
+	d.guard.watch(ctx, func() { _ = d.ws.SetWriteDeadline(longAgo) })        // a closed connection needs none
+	d.ws.Watch(d.s.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
+}
+
+// Prepare implements Downstream.
+func (d *socketDown) Prepare(ctx context.Context) error {
+	c := d.call
+	err := d.readMetadata(ctx, c)
+	d.body = messageReader{ctx: ctx, body: &d.stream, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding}
+	return err
 }
 
 // readMetadata reads the first message. What it says is added to what the
@@ -107,25 +120,14 @@ func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
 	if id := block["x-request-id"]; len(id) > 0 && saneID(id[0]) {
 		c.info.ID = id[0]
 	}
-	h := http.Header{}
-	if v := block["grpc-encoding"]; len(v) > 0 {
-		h["Grpc-Encoding"] = v
-	}
-	if err := c.readCodings(h); err != nil {
+	if err := c.readCodings(block["grpc-encoding"], nil); err != nil {
+		d.codingRefused = true
 		return err
 	}
 	for _, v := range block["content-type"] {
-		r := http.Request{Header: http.Header{"Content-Type": {v}}}
-		c.subtype, _ = contentSubtype(&r, web.contentType)
+		c.subtype, _ = contentSubtype(v, web.contentType)
 	}
-	if t, ok := block["grpc-timeout"]; ok {
-		timeout, err := codec.ParseTimeout(t[0])
-		if err != nil {
-			return report.New(report.ReasonBadRequest, err.Error())
-		}
-		c.Timeout = max(timeout, 1)
-	}
-	return nil
+	return c.readTimeout(block["grpc-timeout"])
 }
 
 func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, error) {
@@ -268,7 +270,7 @@ func (d *socketDown) writeHeader(md metadata.MD, more bool) error {
 		if len(md["x-request-id"]) == 0 && !yield("x-request-id", d.call.info.ID) {
 			return
 		}
-		if d.call.codingRefused && !yield("grpc-accept-encoding", readableCodings) {
+		if d.codingRefused && !yield("grpc-accept-encoding", readableCodings) {
 			return
 		}
 		codec.Fields(md)(yield)
