@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	"google.golang.org/grpc/mem"
 
@@ -82,42 +83,69 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 		refused = c.readCodings(r.Header["Grpc-Encoding"], r.Header["Grpc-Accept-Encoding"])
 	}
 	c.subtype, _ = contentSubtype(r.Header.Get("Content-Type"), d.contentType)
-	down := newHTTPDown(s, d, w, r, c, a)
-	down.codingRefused = errors.Is(refused, errCoding)
+	g := newGRPCStream(s, d, w, r, c, a)
+	g.answer.codingRefused = errors.Is(refused, errCoding)
 	if refused == nil {
-		refused = down.decodeBody(r)
+		refused = g.decodeBody()
 	}
-	s.handle(r.Context(), c, down, a.conn, refused)
-	down.first.Free() // read ahead and never asked for
-	if !down.source.atEnd.Load() {
-		a.on.LeaveBody(w, r)
+	s.handle(r.Context(), c, g, a.conn, refused)
+	g.first.Free() // read ahead and never asked for
+	g.close()
+}
+
+// A grpcStream is the client's end of a call of the gRPC family over HTTP.
+type grpcStream struct {
+	httpStream
+	d      *dialect
+	answer grpcAnswer
+
+	body  messageReader
+	first mem.BufferSlice // read ahead, if ahead
+	ahead bool
+}
+
+func newGRPCStream(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, c *Call, a *arrival) *grpcStream {
+	g := &grpcStream{d: d, answer: grpcAnswer{d: d, text: d.text}}
+	if !d.trailers && strings.Contains(strings.ToLower(r.Header.Get("Accept")), webText.contentType) {
+		g.answer.text = true
 	}
-	if down.aborted {
-		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
+	g.open(s, w, r, c, a, &g.answer)
+	g.body = messageReader{body: g.source, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding}
+	return g
+}
+
+// Bind implements Downstream.
+func (g *grpcStream) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
+	g.body.ctx = ctx
+	g.httpStream.Bind(ctx, cancel)
+}
+
+// decodeBody puts the decoders of the whole body before the reader of frames.
+func (g *grpcStream) decodeBody() (err error) {
+	g.body.body, g.body.packed, err = g.unpacked()
+	if g.d.text {
+		g.body.body = codec.NewTextReader(g.body.body)
 	}
+	return err
 }
 
 // Prepare reads a request that is one message of known length. Then the
 // call needs one goroutine, and net/http, which looks for a disconnect only
 // after the body's end, can see one. Native gRPC doesn't show where the
 // request ends.
-func (h *httpDown) Prepare(ctx context.Context) error {
-	h.received = true
-	length := h.r.ContentLength
-	if h.d == native || length <= 0 || h.r.Header.Get("Content-Encoding") != "" {
+func (g *grpcStream) Prepare(ctx context.Context) error {
+	g.received = true
+	length := g.r.ContentLength
+	if g.d == native || length <= 0 || g.r.Header.Get("Content-Encoding") != "" {
 		return nil
 	}
-	cut := func() {
-		h.readCut = true
-		_ = h.rc.SetReadDeadline(longAgo) // a stream that is gone needs none
-	}
-	return h.guard.read(cut, func() error { return h.readSingle(ctx, length) })
+	return g.early(func() error { return g.readSingle(ctx, length) })
 }
 
 // readSingle reads the first message of a body of that length, and whether it is
 // the only one.
-func (h *httpDown) readSingle(ctx context.Context, length int64) (err error) {
-	if h.first, err = h.body.next(); err != nil {
+func (g *grpcStream) readSingle(ctx context.Context, length int64) (err error) {
+	if g.first, err = g.body.next(); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}
@@ -126,32 +154,33 @@ func (h *httpDown) readSingle(ctx context.Context, length int64) (err error) {
 		}
 		return err
 	}
-	h.ahead = true
-	want := int64(codec.FrameHeaderBytes) + h.frameBytes()
-	if h.d.text {
+	g.ahead = true
+	want := int64(codec.FrameHeaderBytes) + g.frameBytes()
+	if g.d.text {
 		want = (want + 2) / 3 * 4
 	}
 	if length != want {
 		return nil
 	}
 	var probe [1]byte
-	if n, err := h.body.body.Read(probe[:]); n == 0 && errors.Is(err, io.EOF) {
-		h.call.Complete = true
+	if n, err := g.body.body.Read(probe[:]); n == 0 && errors.Is(err, io.EOF) {
+		g.call.Complete = true
 	}
 	return nil
 }
 
 // frameBytes is the length that the last prefix announced.
-func (h *httpDown) frameBytes() int64 {
-	f, _, _ := codec.ParseFrameHeader(h.body.prefix[:]) // it was read before
+func (g *grpcStream) frameBytes() int64 {
+	f, _, _ := codec.ParseFrameHeader(g.body.prefix[:]) // it was read before
 	return int64(f.Length)
 }
 
-func (h *httpDown) Recv() (mem.BufferSlice, error) {
-	if h.ahead {
-		m := h.first
-		h.first, h.ahead = nil, false
+// Recv implements Downstream.
+func (g *grpcStream) Recv() (mem.BufferSlice, error) {
+	if g.ahead {
+		m := g.first
+		g.first, g.ahead = nil, false
 		return m, nil
 	}
-	return h.body.next()
+	return g.body.next()
 }

@@ -3,11 +3,11 @@ package bridge
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
@@ -69,10 +69,12 @@ func liftTimeouts(w http.ResponseWriter, r *http.Request) {
 // longAgo as a deadline makes what waits return now.
 var longAgo = time.Unix(1, 0)
 
-// httpDown is the client's end of a call that is one HTTP request.
-type httpDown struct {
+// An httpStream is the client's end of a call that is one HTTP request. It reads
+// the body, writes the answer's header, body and trailers, and knows how either
+// ends in each version of HTTP. The encoder says what the answer looks like in the
+// client's protocol; Prepare and Recv are that protocol's, too.
+type httpStream struct {
 	s       *Server
-	d       *dialect
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	r       *http.Request
@@ -80,64 +82,71 @@ type httpDown struct {
 	call    *Call
 	origin  gate.Verdict
 	guard   endGuard
-	textOut bool
+	encoder encoder
 
-	codingRefused bool // so the client is told what can be read
-
-	body     messageReader
 	source   *requestBody
-	first    mem.BufferSlice // read ahead, if ahead
-	ahead    bool
 	received bool // the body is being read from here on
+	readCut  bool // a past deadline broke off the reading: net/http then ends the connection's context
 
-	answer  httpAnswer
+	out     httpAnswer
 	aborted bool
-	readCut bool // a past deadline broke off the reading: net/http then ends the connection's context
 }
 
-func newHTTPDown(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, c *Call, a *arrival) *httpDown {
-	down := &httpDown{s: s, d: d, w: w, rc: http.NewResponseController(w), r: r, on: a.on, call: c, origin: a.origin, textOut: d.text}
-	if !d.trailers && strings.Contains(strings.ToLower(r.Header.Get("Accept")), webText.contentType) {
-		down.textOut = true
-	}
+// open fills in the stream of a request.
+func (h *httpStream) open(s *Server, w http.ResponseWriter, r *http.Request, c *Call, a *arrival, e encoder) {
+	*h = httpStream{s: s, w: w, rc: http.NewResponseController(w), r: r, on: a.on, call: c, origin: a.origin, encoder: e}
 	if r.ProtoMajor == 1 {
 		// Without it the first write swallows what of the body is unread.
-		_ = down.rc.EnableFullDuplex() // only a foreign ResponseWriter refuses
+		_ = h.rc.EnableFullDuplex() // only a foreign ResponseWriter refuses
 	}
-	down.source = &requestBody{ReadCloser: r.Body}
+	h.source = &requestBody{ReadCloser: r.Body}
 	if r.ContentLength == 0 {
-		down.source.atEnd.Store(true)
+		h.source.atEnd.Store(true)
 	}
-	down.body = messageReader{body: down.source, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding}
-	return down
+}
+
+// close ends the request, once the call has ended.
+func (h *httpStream) close() {
+	if !h.source.atEnd.Load() {
+		h.on.LeaveBody(h.w, h.r)
+	}
+	if h.aborted {
+		panic(http.ErrAbortHandler) // RST_STREAM, or a cut connection
+	}
 }
 
 // Bind implements Downstream.
-func (h *httpDown) Bind(ctx context.Context, _ context.CancelCauseFunc) {
-	h.body.ctx = ctx
+func (h *httpStream) Bind(ctx context.Context, _ context.CancelCauseFunc) {
 	h.guard.watch(ctx, func() { _ = h.rc.SetWriteDeadline(longAgo) }) // a stream that is gone needs none
 }
 
-// decodeBody puts the decoders of the whole body before the reader of frames:
-// the content coding is the outermost (RFC 9110 §8.4).
-func (h *httpDown) decodeBody(r *http.Request) error {
-	switch strings.ToLower(r.Header.Get("Content-Encoding")) {
+// unpacked returns the body without its content coding, and what removes that if
+// there is one. The content coding is the outermost of a body's. RFC 9110 §8.4.
+func (h *httpStream) unpacked() (io.Reader, *gzipBody, error) {
+	switch strings.ToLower(h.r.Header.Get("Content-Encoding")) {
 	case "", "identity":
+		return h.source, nil, nil
 	case "gzip":
-		h.body.packed = &gzipBody{src: sourceReader{r: h.body.body}, use: &h.call.use}
-		h.body.body = h.body.packed
+		g := &gzipBody{src: sourceReader{r: h.source}, use: &h.call.use}
+		return g, g, nil
 	default:
-		return report.New(report.ReasonUnsupportedEncoding, "the body is compressed with a coding that can't be read here: want gzip or identity")
+		return h.source, nil, report.New(report.ReasonUnsupportedEncoding, "the body is compressed with a coding that can't be read here: want gzip or identity")
 	}
-	if h.d.text {
-		h.body.body = codec.NewTextReader(h.body.body)
+}
+
+// early runs a read of the body before the pump runs. The end of the call's context
+// cuts it.
+func (h *httpStream) early(read func() error) error {
+	cut := func() {
+		h.readCut = true
+		_ = h.rc.SetReadDeadline(longAgo) // a stream that is gone needs none
 	}
-	return nil
+	return h.guard.read(cut, read)
 }
 
 // stopReading makes a waiting Recv return. On HTTP/1.1 Close would wait behind
 // the read, so a past deadline frees it; the connection closes anyway then.
-func (h *httpDown) stopReading() {
+func (h *httpStream) stopReading() {
 	if h.r.ProtoMajor == 1 {
 		if !h.source.atEnd.Load() {
 			_ = h.rc.SetReadDeadline(longAgo) // a foreign ResponseWriter may have none

@@ -1,0 +1,161 @@
+package bridge
+
+import (
+	"encoding/base64"
+	"io"
+	"iter"
+	"net/http"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// A grpcAnswer is the encoder of the gRPC family: frames, and a status in HTTP
+// trailers or in a last frame.
+type grpcAnswer struct {
+	d             *dialect
+	text          bool // the body is base64
+	codingRefused bool // so the client is told what can be read
+	packed        bool // messages are compressed
+}
+
+// header implements encoder.
+func (e *grpcAnswer) header(h *httpStream, md metadata.MD, more bool) error {
+	e.packed = h.call.packReplies && e.d.trailers
+	e.begin(h, codec.Fields(md), more)
+	if more {
+		return nil
+	}
+	return h.flush()
+}
+
+// canRead is grpc-accept-encoding. Nobody writes to it.
+var canRead = []string{readableCodings}
+
+// begin sends HTTP 200 and the fields, unless all of a short answer can go out
+// together.
+func (e *grpcAnswer) begin(h *httpStream, fields iter.Seq2[string, string], more bool) {
+	var header http.Header
+	if e.d.trailers {
+		header = h.makeHeader(fields)
+	} else {
+		header = h.makeWebHeader(fields)
+	}
+	header["Content-Type"] = []string{e.contentType(h.call.subtype)}
+	if e.d.trailers || e.codingRefused {
+		header["grpc-accept-encoding"] = canRead
+	}
+	if e.packed {
+		header["grpc-encoding"] = []string{"gzip"}
+	}
+	h.begin(http.StatusOK, more && !e.d.trailers)
+}
+
+// contentType is the request's family, without parameters, since a client
+// compares the whole.
+func (e *grpcAnswer) contentType(subtype string) string {
+	base := e.d.contentType
+	switch {
+	case e.d.trailers:
+	case e.text:
+		base = webText.contentType
+	default:
+		base = web.contentType
+		if subtype == "" {
+			subtype = "proto"
+		}
+	}
+	if subtype == "" {
+		return base
+	}
+	return base + "+" + subtype
+}
+
+// message implements encoder.
+func (e *grpcAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error {
+	flag := byte(0)
+	if e.packed && m.Len() > 0 {
+		packed, err := compress(m, h.s.budget.Pool)
+		if err != nil {
+			return report.New(report.ReasonInternal, "internal error").Because(err)
+		}
+		m, flag = packed, codec.FlagCompressed
+	}
+	defer m.Free()
+	if !h.out.begun {
+		e.begin(h, codec.Fields(nil), more)
+	}
+	w, err := h.room(codec.FrameHeaderBytes+m.Len(), more)
+	if err != nil {
+		return err
+	}
+	if err := e.writeFrame(h, w, flag, m); err != nil || more {
+		return err
+	}
+	return h.flush()
+}
+
+// writeFrame writes one frame; as text it is one chunk of base64, padded.
+func (e *grpcAnswer) writeFrame(h *httpStream, w io.Writer, flag byte, m mem.BufferSlice) error {
+	var text io.WriteCloser
+	if e.text {
+		text = base64.NewEncoder(base64.StdEncoding, w)
+		w = text
+	}
+	var prefix [codec.FrameHeaderBytes]byte
+	length := uint32(m.Len())
+	if _, err := w.Write(codec.FrameHeader{Flags: flag, Length: length}.AppendTo(prefix[:0])); err != nil {
+		return err
+	}
+	for _, b := range m {
+		if _, err := w.Write(b.ReadOnlyData()); err != nil {
+			return err
+		}
+		h.call.progress.sentPiece()
+	}
+	if text != nil {
+		return text.Close()
+	}
+	return nil
+}
+
+// end implements encoder.
+func (e *grpcAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD) error {
+	if e.d.trailers {
+		e.writeTrailers(h, st, trailer)
+		return nil
+	}
+	return e.writeTrailersFrame(h, st, trailer)
+}
+
+// writeTrailers puts the status into HTTP trailers. Without a header before, it is
+// a Trailers-Only answer: one HEADERS frame. gRPC PROTOCOL-HTTP2, "Responses".
+func (e *grpcAnswer) writeTrailers(h *httpStream, st *status.Status, trailer metadata.MD) {
+	fields := codec.Trailers(st, trailer)
+	if h.out.begun {
+		h.trailers(fields)
+		return
+	}
+	h.w.Header()["Content-Length"] = nil // net/http would add "0", which the client sees as metadata
+	e.begin(h, fields, false)
+}
+
+// writeTrailersFrame ends a gRPC-Web body: exactly one frame, and the status
+// nowhere else.
+func (e *grpcAnswer) writeTrailersFrame(h *httpStream, st *status.Status, trailer metadata.MD) error {
+	if !h.out.begun {
+		e.begin(h, codec.Fields(nil), true)
+	}
+	block := codec.AppendHeaderBlock(make([]byte, 0, usualTrailers), codec.BrowserTrailers(st, trailer))
+	if err := e.writeFrame(h, h.last(), codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)}); err != nil {
+		return err
+	}
+	return h.endBody()
+}
+
+// usualTrailers is what most calls' trailers fit.
+const usualTrailers = 128
