@@ -24,8 +24,8 @@ func (e *RestartError) Error() string {
 //
 // If Apply returns an error, nothing has changed. It is a *RestartError if cfg
 // differs in something else that a configuration file says. Apply doesn't look
-// at what only a program can set: Logger, Observer, Fallback, MemorySpent,
-// MemoryGone, and the TLS, CurrentTLS and Dial of the Backend.
+// at what only a program can set: Logger, Observer, Authenticator, Fallback,
+// MemorySpent, MemoryGone, and the TLS, CurrentTLS and Dial of the Backend.
 //
 // Apply may be called at any time, and by several goroutines.
 func (s *Server) Apply(cfg Config) error {

@@ -250,6 +250,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 
 	"Logger":            ignores,
 	"Observer":          ignores,
+	"Authenticator":     ignores,
 	"AllowOrigins":      takes,
 	"TryOrigins":        takes,
 	"Hosts":             takes,
@@ -301,7 +302,7 @@ var values = []any{
 	[]MethodQuota{{Pattern: "a.B/*"}},
 	&tls.Config{MinVersion: tls.VersionTLS13}, func() *tls.Config { return nil }, func() bool { return false },
 	func(context.Context, string) (net.Conn, error) { return nil, errors.New("nowhere") },
-	slog.New(slog.DiscardHandler), report.Discard(), http.Handler(http.NotFoundHandler()),
+	slog.New(slog.DiscardHandler), report.Discard(), authenticator(byToken), http.Handler(http.NotFoundHandler()),
 }
 
 // leaves calls f for each field below v that isn't a struct of settings itself.

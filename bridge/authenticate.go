@@ -41,12 +41,12 @@ type Identity struct {
 }
 
 // authenticate asks the Authenticator, if there is one.
-func (*Server) authenticate(ctx context.Context, r *running) error {
-	c := r.call
-	if c.policy.auth == nil {
+func (s *Server) authenticate(ctx context.Context, r *running) error {
+	if s.cfg.Authenticator == nil {
 		return nil
 	}
-	id, err := askWho(ctx, c.policy.auth, c)
+	c := r.call
+	id, err := askWho(ctx, s.cfg.Authenticator, c)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}

@@ -39,8 +39,7 @@ type Config struct {
 	AllowMethods, DenyMethods []string
 
 	// Authenticator says who makes each call, or refuses it. It is asked before
-	// the method rules. Nil: nobody is asked, and every call passes. Apply
-	// replaces it, also by nil.
+	// the method rules. Nil: nobody is asked, and every call passes.
 	Authenticator Authenticator
 
 	// TryMethods lets calls pass that those patterns would refuse, but for

@@ -17,7 +17,6 @@ type policy struct {
 	quotas  *quota.Limiter // what connections and calls count with
 	methods methodLimits
 	vouched vouchedNames
-	auth    Authenticator // nil: every call passes
 
 	tryOrigins     bool
 	pathPrefix     string
@@ -33,7 +32,6 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	p := &policy{
 		limits:            cfg.Limits.withDefaults(),
 		vouched:           newVouchedNames(cfg.VouchedHeaders),
-		auth:              cfg.Authenticator,
 		tryOrigins:        cfg.TryOrigins,
 		pathPrefix:        cfg.PathPrefix,
 		detailedErrors:    cfg.DetailedErrors,
