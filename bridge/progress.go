@@ -1,0 +1,59 @@
+package bridge
+
+import "sync/atomic"
+
+// progress says since when a call's two ends have not got on, in seconds on
+// the registry's clock; 0 while nothing is under way. Each piece of a message
+// that passes moves it on.
+type progress struct {
+	clock   *atomic.Int64
+	sending atomic.Int64 // to the client
+	reading atomic.Int64 // inside a message from the client
+	passing atomic.Int64 // of a request to the upstream
+	crumbs  atomic.Int64 // since the last KiB of a message that comes in pieces
+	sends   atomic.Int64 // how often something was sent to the client
+
+	few int // bytes since then; the reader's own
+}
+
+func (p *progress) beginSend() {
+	p.sending.Store(p.clock.Load())
+	p.sends.Add(1)
+}
+
+func (p *progress) sentPiece() { p.sending.Store(p.clock.Load()) }
+func (p *progress) endSend()   { p.sending.Store(0) }
+
+func (p *progress) readPiece() { p.reading.Store(p.clock.Load()) }
+func (p *progress) endRead()   { p.reading.Store(0) }
+
+// slowBytes is what a message that has begun must bring of itself in
+// limits.slow_sender_timeout.
+const slowBytes = 1 << 10
+
+// readPart notes n bytes of a message of which more is to come.
+func (p *progress) readPart(n int) {
+	if p.few += n; p.few >= slowBytes || !p.inParts() {
+		p.few = 0
+		p.crumbs.Store(p.clock.Load())
+	}
+}
+
+// inParts holds within a message of which a part was noted.
+func (p *progress) inParts() bool { return p.crumbs.Load() != 0 }
+
+// endParts says that nothing of a message is being waited for.
+func (p *progress) endParts() {
+	if p.inParts() {
+		p.crumbs.Store(0)
+	}
+}
+
+// messageSince is since when a message that has begun has not got on by as much
+// as it must; 0 while none is waited for.
+func (p *progress) messageSince() int64 {
+	if since := p.crumbs.Load(); since > 0 {
+		return since
+	}
+	return p.reading.Load()
+}
