@@ -39,7 +39,7 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 		s.finish(r, refused, nil)
 		return
 	}
-	s.pump(ctx, cancel, r, r.up, down)
+	s.pump(ctx, cancel, r)
 }
 
 // memoryRetry is when may be tried again for what there was no memory.
@@ -68,9 +68,7 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 	if r.conn != nil {
 		r.call.on.EndFor(err)
 	}
-	r.call.progress.beginSend()
-	ferr := r.down.Finish(v.status, trailer)
-	r.call.progress.endSend()
+	ferr := r.finish(v.status, trailer)
 	switch {
 	case ferr == nil:
 	case v.origin == report.OriginUpstream: // a status that nobody got is not how the call ended

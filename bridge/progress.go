@@ -1,17 +1,64 @@
 package bridge
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// The pump calls the client and the backend through these methods alone. So every
+// wait is noted in one place.
+
+// recv returns the client's next message.
+func (r *running) recv() (mem.BufferSlice, error) {
+	p := &r.call.progress
+	p.receiving.Store(true)
+	defer p.receiving.Store(false)
+	return r.down.Recv()
+}
+
+// pass sends a message to the backend.
+func (r *running) pass(m mem.BufferSlice) error {
+	p := &r.call.progress
+	p.passing.Store(p.clock.Load())
+	defer p.passing.Store(0)
+	return r.up.Send(m)
+}
+
+// sendHeader sends the client the header. How long that takes isn't noted: it comes
+// first, so there is room for it.
+func (r *running) sendHeader(md metadata.MD, more bool) error {
+	r.call.progress.sends.Add(1)
+	return r.down.SendHeader(md, more)
+}
+
+// send sends the client a message.
+func (r *running) send(m mem.BufferSlice, more bool) error {
+	r.call.progress.beginSend()
+	defer r.call.progress.endSend()
+	return r.down.Send(m, more)
+}
+
+// finish tells the client the end.
+func (r *running) finish(st *status.Status, trailer metadata.MD) error {
+	r.call.progress.beginSend()
+	defer r.call.progress.endSend()
+	return r.down.Finish(st, trailer)
+}
 
 // progress says since when a call's two ends have not got on, in seconds on
-// the registry's clock; 0 while nothing is under way. Each piece of a message
-// that passes moves it on.
+// the registry's clock; 0 while nothing is under way. running notes where a
+// message begins and ends. Within a message the transport notes each piece.
 type progress struct {
-	clock   *atomic.Int64
-	sending atomic.Int64 // to the client
-	reading atomic.Int64 // inside a message from the client
-	passing atomic.Int64 // of a request to the upstream
-	crumbs  atomic.Int64 // since the last KiB of a message that comes in pieces
-	sends   atomic.Int64 // how often something was sent to the client
+	clock     *atomic.Int64
+	sending   atomic.Int64 // to the client
+	reading   atomic.Int64 // inside a message from the client
+	passing   atomic.Int64 // of a request to the upstream
+	crumbs    atomic.Int64 // since the last KiB of a message that comes in pieces
+	sends     atomic.Int64 // how often something was sent to the client
+	receiving atomic.Bool  // Recv is reading the connection, so it notices its end
 
 	few int // bytes since then; the reader's own
 }
@@ -23,6 +70,9 @@ func (p *progress) beginSend() {
 
 func (p *progress) sentPiece() { p.sending.Store(p.clock.Load()) }
 func (p *progress) endSend()   { p.sending.Store(0) }
+
+// taken notes that the client takes what has been under way since then.
+func (p *progress) taken(since int64) { p.sending.CompareAndSwap(since, p.clock.Load()) }
 
 func (p *progress) readPiece() { p.reading.Store(p.clock.Load()) }
 func (p *progress) endRead()   { p.reading.Store(0) }

@@ -18,21 +18,21 @@ import (
 // The caller's goroutine copies responses, a second one requests; a complete
 // request needs no second. A third reads ahead while the upstream sends in
 // bursts. It returns when all are done.
-func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *running, up *upstream.Stream, down Downstream) {
+func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *running) {
 	var others sync.WaitGroup
 	if r.call.Complete {
-		if err := s.copyRequests(r, up, down); err != nil {
+		if err := s.copyRequests(r); err != nil {
 			cancel(err)
 		}
 	} else {
 		others.Go(func() {
-			if err := s.copyRequests(r, up, down); err != nil {
+			if err := s.copyRequests(r); err != nil {
 				cancel(err)
 			}
 		})
 	}
-	from := newReplies(r, up, &others)
-	trailer, err := s.copyResponses(ctx, r, from, down)
+	from := newReplies(r, r.up, &others)
+	trailer, err := s.copyResponses(ctx, r, from)
 	if f := (*report.Fault)(nil); errors.As(err, &f) && f.Mute {
 		cancel(err) // at once: Finish may take seconds with a silent peer
 	}
@@ -50,22 +50,17 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 
 // copyRequests returns nil when the upstream has the end of the requests or
 // has ended the call itself, else why the call has to end.
-func (s *Server) copyRequests(r *running, up *upstream.Stream, down Downstream) error {
+func (s *Server) copyRequests(r *running) error {
 	for {
-		r.receiving.Store(true)
-		m, err := down.Recv()
-		r.receiving.Store(false)
+		m, err := r.recv()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return err
 		}
-		bytes := m.Len()
-		s.noteMessage(r, report.Request, bytes)
-		r.call.progress.passing.Store(s.registry.now())
-		err = up.Send(m)
-		r.call.progress.passing.Store(0)
+		s.noteMessage(r, report.Request, m.Len())
+		err = r.pass(m)
 		if errors.Is(err, io.EOF) {
 			return nil // Recv has the status
 		}
@@ -73,14 +68,12 @@ func (s *Server) copyRequests(r *running, up *upstream.Stream, down Downstream) 
 			return err
 		}
 	}
-	up.CloseSend()
+	r.up.CloseSend()
 	if r.call.Complete {
 		return nil
 	}
 	growStack(0) // for the words of the end; a stream that idles before doesn't need it
-	r.receiving.Store(true)
-	defer r.receiving.Store(false)
-	if _, err := down.Recv(); !errors.Is(err, io.EOF) {
+	if _, err := r.recv(); !errors.Is(err, io.EOF) {
 		return err // the client went away, or said more than it may
 	}
 	return nil
@@ -88,8 +81,8 @@ func (s *Server) copyRequests(r *running, up *upstream.Stream, down Downstream) 
 
 // copyResponses returns the trailer and nil when the upstream ended with OK,
 // else why the call ends.
-func (s *Server) copyResponses(ctx context.Context, r *running, from *replies, down Downstream) (metadata.MD, error) {
-	up := from.up
+func (s *Server) copyResponses(ctx context.Context, r *running, from *replies) (metadata.MD, error) {
+	up := r.up
 	if header, ok := up.Header(); ok {
 		if size := metadataBytes(header); size > r.call.headers.Bytes {
 			return nil, tooMuchMetadata("response", size, r.call.headers)
@@ -101,8 +94,7 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies, d
 		if !up.Ended() {
 			runtime.Gosched() // what came in the header's packet is about to be known
 		}
-		r.call.progress.sends.Add(1)
-		if err := down.SendHeader(header, up.Ended()); err != nil {
+		if err := r.sendHeader(header, up.Ended()); err != nil {
 			return nil, clientWriteError(ctx, err)
 		}
 	}
@@ -116,9 +108,7 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies, d
 		}
 		bytes := m.Len()
 		s.noteMessage(r, report.Response, bytes)
-		r.call.progress.beginSend()
-		err = down.Send(m, more)
-		r.call.progress.endSend()
+		err = r.send(m, more)
 		r.call.ledger.Sub(memory.ClassOf(bytes), bytes)
 		if err != nil {
 			return nil, clientWriteError(ctx, err)

@@ -24,12 +24,11 @@ type running struct {
 	cancel context.CancelCauseFunc
 	conn   net.Conn // of an HTTP/1.1 request or a WebSocket; nil: HTTP/2, whose own pings watch it
 
-	obs       report.CallObserver // of this call
-	limits    *Limits             // of its policy
-	spread    edge.Spread         // of the call's own limits of time
-	began     int64               // seconds on the registry's clock
-	lastSeen  atomic.Int64        // when the last message passed
-	receiving atomic.Bool         // Recv is reading the connection, so it notices its end
+	obs      report.CallObserver // of this call
+	limits   *Limits             // of its policy
+	spread   edge.Spread         // of the call's own limits of time
+	began    int64               // seconds on the registry's clock
+	lastSeen atomic.Int64        // when the last message passed
 
 	in, out traffic
 
@@ -192,7 +191,7 @@ func slowConsumer(limits *Limits) error {
 // have room for more although the client's window is closed, so no write blocks.
 func (r *running) lookAtConn(now int64, limits *Limits) error {
 	p := &r.call.progress
-	since, sends, reads := p.sending.Load(), p.sends.Load(), r.receiving.Load()
+	since, sends, reads := p.sending.Load(), p.sends.Load(), p.receiving.Load()
 	if r.conn == nil || since == 0 && (now%3 != 0 || reads && sends == r.settled) {
 		return nil
 	}
@@ -206,7 +205,7 @@ func (r *running) lookAtConn(now int64, limits *Limits) error {
 	if since > 0 && stalled == 0 && s.Known {
 		// A blocked write wakes only when a third of the socket's buffer is
 		// free; the client reads all the same.
-		p.sending.CompareAndSwap(since, now)
+		p.taken(since)
 	}
 	switch {
 	case r.watch.Silent():
