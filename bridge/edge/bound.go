@@ -32,6 +32,7 @@ func (c *Conn) count(n int64) {
 		return
 	}
 	c.edge.open.Add(n)
+	c.listening.open[c.kind.Load()].Add(n)
 	if n < 0 {
 		c.edge.files.free()
 	}

@@ -9,11 +9,13 @@ import (
 // Nothing that follows on it may be taken for a request if it may be something
 // else. Everybody who answers asks here.
 
-// BeginRequest is told of each request before anything else. It announces the end
+// BeginRequest is told of each request before anything else. It counts the
+// connection as one that speaks the request's HTTP. It announces the end
 // of the connection if that is certain by then: HTTP/1.1 serves no further
 // request, and net/http's HTTP/2 sends a GOAWAY. bridge/h2 looks at ages by
 // itself.
 func (c *Conn) BeginRequest(w http.ResponseWriter, r *http.Request) {
+	c.spoke(r)
 	switch {
 	case r.ProtoMajor == 1:
 		c.life.enter(phaseServing)

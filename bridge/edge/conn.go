@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/quota"
@@ -21,6 +22,7 @@ type Conn struct {
 	tunnel    *Tunnel     // nil: it isn't one
 	client    *clientConn // the client's socket; nil: a listener of the caller's own accepted it
 	life      *life       // nil: nothing is known of it
+	kind      atomic.Uint32
 }
 
 // A Tunnel is what the request for a WebSocket showed that became a tunnel. It
@@ -168,6 +170,7 @@ func (c *Conn) Taken() func(net.Conn) {
 	if c.conn == nil {
 		return nil
 	}
+	c.became(kindWebSocket)
 	return c.noteEnd
 }
 

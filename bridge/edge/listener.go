@@ -71,10 +71,13 @@ func (l *Listener) ServesHost(host string) bool {
 type Listening struct {
 	Listener
 	scope *quota.Scope // what its connections and calls count with
+	open  tally        // its connections
 }
 
 // NewListening returns the rules of a listener that counts for itself.
-func NewListening(l Listener) *Listening { return &Listening{l, quota.NewListenerScope(l.Limits)} }
+func NewListening(l Listener) *Listening {
+	return &Listening{Listener: l, scope: quota.NewListenerScope(l.Limits)}
+}
 
 // Scope returns what the listener's connections and calls count with.
 func (l *Listening) Scope() *quota.Scope { return l.scope }

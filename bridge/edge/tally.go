@@ -1,0 +1,98 @@
+package edge
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"sync/atomic"
+)
+
+// A kind is what a client speaks on its connection, as far as it has shown.
+type kind uint32
+
+const (
+	kindUnheard kind = iota // no request has come
+	kindHTTP1
+	kindHTTP2
+	kindWebSocket
+	kinds
+)
+
+var kindNames = [kinds]string{kindUnheard: "", kindHTTP1: "http/1.1", kindHTTP2: "h2", kindWebSocket: "websocket"}
+
+// A tally counts the open connections of a listener by their kind.
+type tally [kinds]atomic.Int64
+
+// Connections says how many connections of one kind a listener has.
+type Connections struct {
+	Listener  string // its name
+	Transport string // "http/1.1", "h2", "websocket"; empty: no request has come yet, or the listener is the caller's own
+	Open      int
+}
+
+// Tally returns how many connections are open, by listener and transport, sorted
+// and without zeros. Their sum is that of Open. A tunnel isn't counted: its
+// WebSocket is.
+func (e *Edge) Tally() []Connections {
+	var all []Connections
+	for _, l := range e.listenings() {
+		for k := range l.open {
+			// One that just changes its kind may be missing from both: the counts
+			// are read one after the other.
+			if n := l.open[k].Load(); n > 0 {
+				all = append(all, Connections{l.Name, kindNames[k], int(n)})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b Connections) int {
+		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Transport, b.Transport))
+	})
+	return merge(all)
+}
+
+// merge adds up neighbours of listeners that share a name.
+func merge(sorted []Connections) []Connections {
+	var merged []Connections
+	for _, c := range sorted {
+		if n := len(merged); n > 0 && merged[n-1].Listener == c.Listener && merged[n-1].Transport == c.Transport {
+			merged[n-1].Open += c.Open
+			continue
+		}
+		merged = append(merged, c)
+	}
+	return merged
+}
+
+// listenings returns what may have connections.
+func (e *Edge) listenings() []*Listening {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := []*Listening{e.own}
+	for _, ln := range e.servers {
+		if !slices.Contains(all, ln.of) {
+			all = append(all, ln.of)
+		}
+	}
+	return all
+}
+
+// became counts the connection as one of another kind. It may be called at the
+// same time for several requests. A connection that a listener of the caller's own
+// accepted stays unheard of: what requests find of it isn't what its end finds.
+func (c *Conn) became(k kind) {
+	if c.tunnel != nil || c.client == nil || kind(c.kind.Load()) == k {
+		return
+	}
+	old := kind(c.kind.Swap(uint32(k)))
+	c.listening.open[old].Add(-1)
+	c.listening.open[k].Add(1)
+}
+
+// spoke notes what a request shows.
+func (c *Conn) spoke(r *http.Request) {
+	if r.ProtoMajor == 2 {
+		c.became(kindHTTP2)
+	} else {
+		c.became(kindHTTP1)
+	}
+}
