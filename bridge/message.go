@@ -8,7 +8,6 @@ import (
 	"io"
 	"sync"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
@@ -19,7 +18,7 @@ import (
 )
 
 // A messageReader reads length-prefixed messages from a request's body,
-// whatever carries it: the frame is the same for every transport.
+// whatever carries it.
 type messageReader struct {
 	ctx    context.Context // bounds the wait for memory, not the reading
 	body   io.Reader
@@ -27,9 +26,22 @@ type messageReader struct {
 	ledger *memory.Ledger
 	use    *quota.Call
 	gets   *progress
-	coding string    // of the compressed messages: "" or "gzip"
+	coding string // of the compressed messages: "" or "gzip"
+	frames *framing
 	packed *gzipBody // what body reads, if all of it is compressed
 	prefix [codec.FrameHeaderBytes]byte
+}
+
+// A framing is what a protocol says by the flags of its frames. The prefix, flags
+// and length, is the same in all of them.
+type framing struct {
+	// compressed reports whether a client's message is compressed. An error ends
+	// the call.
+	compressed func(flags byte) (bool, error)
+
+	// uncoded is the end of a call whose message is compressed, and which names no
+	// coding.
+	uncoded *report.Fault
 }
 
 // sizes are the limits of a call's messages and metadata. What a method says of
@@ -59,8 +71,9 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 	}
 	// The flag is judged at once: a client that sends a wrong one may never
 	// send the rest.
-	if m.prefix[0]&^codec.FlagCompressed != 0 {
-		return nil, report.Newf(report.ReasonBadRequest, "a message begins with the flag byte 0x%02x, want 0x00 or 0x01", m.prefix[0])
+	compressed, err := m.frames.compressed(m.prefix[0])
+	if err != nil {
+		return nil, err
 	}
 	if m.packed != nil {
 		if err := m.packed.begin(); err != nil {
@@ -83,13 +96,12 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 		return nil, report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", h.Length, m.limit.Bytes, m.limit.Key).UnlessRaised(m.limit.Key)
 	}
 	payload, err := m.payload(int(h.Length))
-	if err != nil || h.Flags&codec.FlagCompressed == 0 {
+	if err != nil || !compressed {
 		return payload, err
 	}
 	defer payload.Free()
 	if m.coding != "gzip" {
-		// https://github.com/grpc/grpc/blob/master/doc/compression.md
-		return nil, &report.Fault{Reason: report.ReasonBadRequest, Code: codes.Internal, Text: "a message is marked as compressed, but the request names no grpc-encoding"}
+		return nil, m.frames.uncoded
 	}
 	return m.gunzip(payload)
 }

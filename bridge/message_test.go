@@ -47,7 +47,7 @@ func pattern(n int) []byte {
 func newReader(body io.Reader, limit int, coding string) *messageReader {
 	return &messageReader{
 		ctx: context.Background(), body: body, limit: report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, ledger: newLedger(1 << 30), use: new(quota.Call),
-		gets: newProgress(), coding: coding,
+		gets: newProgress(), coding: coding, frames: grpcFrames,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -36,6 +37,18 @@ func serveFramed(d *dialect) func(*Server, http.ResponseWriter, *http.Request, *
 		}
 		s.serveHTTPCall(d, w, r, a)
 	}
+}
+
+// grpcFrames are the frames of the gRPC family, in a body and on a WebSocket.
+var grpcFrames = &framing{
+	compressed: func(flags byte) (bool, error) {
+		if flags&^codec.FlagCompressed != 0 {
+			return false, report.Newf(report.ReasonBadRequest, "a message begins with the flag byte 0x%02x, want 0x00 or 0x01", flags)
+		}
+		return flags != 0, nil
+	},
+	// https://github.com/grpc/grpc/blob/master/doc/compression.md
+	uncoded: &report.Fault{Reason: report.ReasonBadRequest, Code: codes.Internal, Text: "a message is marked as compressed, but the request names no grpc-encoding"},
 }
 
 // readTimeout reads a grpc-timeout, if there is one.
@@ -110,7 +123,7 @@ func newGRPCStream(s *Server, d *dialect, w http.ResponseWriter, r *http.Request
 		g.answer.text = true
 	}
 	g.open(s, w, r, c, a, &g.answer)
-	g.body = messageReader{body: g.source, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding}
+	g.body = messageReader{body: g.source, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding, frames: grpcFrames}
 	return g
 }
 

@@ -85,7 +85,7 @@ func (d *socketDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
 func (d *socketDown) Prepare(ctx context.Context) error {
 	c := d.call
 	err := d.readMetadata(ctx, c)
-	d.body = messageReader{ctx: ctx, body: &d.stream, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding}
+	d.body = messageReader{ctx: ctx, body: &d.stream, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding, frames: grpcFrames}
 	return err
 }
 
