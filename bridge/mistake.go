@@ -19,14 +19,13 @@ type mistake struct {
 // mistakeIn returns the mistake in a request that matches no transport.
 func (p *policy) mistakeIn(r *http.Request) *mistake {
 	_, isMethod := parseMethod(r.URL.EscapedPath(), p.pathPrefix)
-	contentType := mediaType(r)
-	switch {
-	case !isMethod:
+	if !isMethod {
 		return p.wrongPath(r, false)
-	case isConnect(contentType) && r.Method == http.MethodPost:
-		return &mistake{http.StatusUnsupportedMediaType, contentType + notSpoken, acceptPost, true}
-	case r.Method == http.MethodGet && strings.Contains("&"+r.URL.RawQuery+"&", "&connect=v1&"):
-		return &mistake{http.StatusMethodNotAllowed, "Connect" + notSpoken, []string{"Allow", "POST"}, true}
+	}
+	if m := connectMistake(r); m != nil {
+		return m
+	}
+	switch {
 	case r.Method == http.MethodGet:
 		return &mistake{http.StatusUpgradeRequired, strippedUpgrade, []string{"Upgrade", "websocket"}, false}
 	case r.Method != http.MethodPost:
@@ -35,13 +34,6 @@ func (p *policy) mistakeIn(r *http.Request) *mistake {
 		return &mistake{http.StatusUnsupportedMediaType, "the content type is none of a call's: want " + callTypes, acceptPost, false}
 	}
 }
-
-const (
-	notSpoken = " isn't spoken here: use createGrpcWebTransport in place of createConnectTransport, or another client of gRPC-Web"
-	callTypes = "application/grpc, application/grpc-web, application/grpc-web-text"
-)
-
-var acceptPost = []string{"Accept-Post", callTypes}
 
 const strippedUpgrade = "this path is for a WebSocket or a POST. If a WebSocket was asked for, a proxy on the way has removed " +
 	"the Upgrade header: allow WebSocket upgrades there, or use gRPC-Web"
@@ -77,16 +69,6 @@ func didYouMean(target, prefix string, call bool) string {
 		return ""
 	}
 	return meant
-}
-
-// isConnect reports whether a media type is one of the Connect protocol's.
-// https://connectrpc.com/docs/protocol
-func isConnect(mediaType string) bool {
-	switch mediaType {
-	case "application/json", "application/proto", "application/connect+json", "application/connect+proto":
-		return true
-	}
-	return false
 }
 
 // mediaType returns a request's content type without its parameters.

@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -13,7 +12,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/codec"
 )
 
 // refuseMistake answers a request that isn't a call, and logs it: as a warning if
@@ -59,10 +57,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, code
 		h.Set("Access-Control-Expose-Headers", exposed)
 	}
 	gate.VaryAnswer(h)
-	if strings.HasPrefix(mediaType(r), web.contentType) {
-		h.Set("Grpc-Status", strconv.Itoa(int(codec.CodeFromHTTP(code))))
-		h.Set("Grpc-Message", codec.EncodeMessage("culvert: "+text))
-	}
+	grpcWebRefusal(h, r, code, text)
 	refuse(w, r, a.on, code, text, headers...)
 }
 
@@ -73,8 +68,8 @@ func refuse(w http.ResponseWriter, r *http.Request, on *edge.Conn, code int, tex
 		h.Set(headers[i], headers[i+1])
 	}
 	contentType, body := "text/plain; charset=utf-8", "culvert: "+text+"\n"
-	if unary := mediaType(r); r.Header.Get("Connect-Protocol-Version") != "" && (unary == "application/json" || unary == "application/proto") {
-		contentType, body = "application/json", connectError(text)
+	if connect := connectRefusal(r, text); connect != "" {
+		contentType, body = "application/json", connect
 	}
 	h.Set("Content-Type", contentType)
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -88,13 +83,6 @@ func refuse(w http.ResponseWriter, r *http.Request, on *edge.Conn, code int, tex
 	}
 	w.WriteHeader(code)
 	_, _ = io.WriteString(w, body) //nolint:gosec,nolintlint // plain text or JSON, see its type above; gosec sees it in some runs alone; the client may be gone
-}
-
-// connectError is an error as clients of the Connect protocol show it.
-// https://connectrpc.com/docs/protocol#error-end-stream
-func connectError(text string) string {
-	b, _ := json.Marshal(map[string]string{"code": "unimplemented", "message": "culvert: " + text}) // strings always marshal
-	return string(b) + "\n"
 }
 
 // refuseOverLimit answers what is not a call and too much of its kind: with

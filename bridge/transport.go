@@ -31,6 +31,11 @@ func init() { // the entries refer to functions that refer to the table
 	}
 }
 
+// callTypes are the content types that the transports take.
+const callTypes = "application/grpc, application/grpc-web, application/grpc-web-text"
+
+var acceptPost = []string{"Accept-Post", callTypes}
+
 // Transports returns the names of the client protocols, as logs have them.
 func Transports() []string {
 	names := make([]string, len(transports))

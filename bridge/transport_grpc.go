@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -104,6 +105,15 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 	s.handle(r.Context(), c, g, a.conn, refused)
 	g.first.Free() // read ahead and never asked for
 	g.close()
+}
+
+// grpcWebRefusal adds to the header of an HTTP refusal what a client of gRPC-Web
+// shows of it.
+func grpcWebRefusal(h http.Header, r *http.Request, code int, text string) {
+	if strings.HasPrefix(mediaType(r), web.contentType) {
+		h.Set("Grpc-Status", strconv.Itoa(int(codec.CodeFromHTTP(code))))
+		h.Set("Grpc-Message", codec.EncodeMessage("culvert: "+text))
+	}
 }
 
 // A grpcStream is the client's end of a call of the gRPC family over HTTP.

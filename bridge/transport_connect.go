@@ -1,0 +1,46 @@
+package bridge
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+)
+
+// culvert doesn't serve the Connect protocol. It recognizes the requests, so that
+// their clients are told what to do. https://connectrpc.com/docs/protocol
+
+const notSpoken = " isn't spoken here: use createGrpcWebTransport in place of createConnectTransport, or another client of gRPC-Web"
+
+// connectMistake returns the mistake of a Connect request for a method's path. It
+// returns nil for other requests.
+func connectMistake(r *http.Request) *mistake {
+	contentType := mediaType(r)
+	switch {
+	case isConnect(contentType) && r.Method == http.MethodPost:
+		return &mistake{http.StatusUnsupportedMediaType, contentType + notSpoken, acceptPost, true}
+	case r.Method == http.MethodGet && strings.Contains("&"+r.URL.RawQuery+"&", "&connect=v1&"):
+		return &mistake{http.StatusMethodNotAllowed, "Connect" + notSpoken, []string{"Allow", "POST"}, true}
+	}
+	return nil
+}
+
+// isConnect reports whether a media type is one of the Connect protocol's.
+func isConnect(mediaType string) bool {
+	switch mediaType {
+	case "application/json", "application/proto", "application/connect+json", "application/connect+proto":
+		return true
+	}
+	return false
+}
+
+// connectRefusal returns the body of an HTTP refusal as a client of Connect shows
+// it. It returns "" if the request is no unary call of Connect.
+// https://connectrpc.com/docs/protocol#error-end-stream
+func connectRefusal(r *http.Request, text string) (body string) {
+	unary := mediaType(r)
+	if r.Header.Get("Connect-Protocol-Version") == "" || unary != "application/json" && unary != "application/proto" {
+		return ""
+	}
+	b, _ := json.Marshal(map[string]string{"code": "unimplemented", "message": "culvert: " + text}) // strings always marshal
+	return string(b) + "\n"
+}
