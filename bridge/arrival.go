@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
@@ -31,6 +32,21 @@ type arrival struct {
 	conn       net.Conn        // of HTTP/1.1; nil on HTTP/2
 	tunnel     bool
 	protocol   string // "1.1" or "2", for via
+}
+
+// A Peer is who called, as far as the connection and trusted proxies tell.
+type Peer struct {
+	Addr      string               // the client's address: an IP, with a port when the connection is its own
+	TLS       *tls.ConnectionState // nil: the connection is plaintext
+	Client    *gate.ClientNames    // by its certificate; nil: it showed none, or none that was verified
+	Transport string               // the transport's name, as in logs: "grpc-web"
+	Identity  Identity             // as Config.Authenticator says, once it was asked
+}
+
+// An Identity is who makes a call, as an Authenticator says. The zero value is
+// nobody in particular.
+type Identity struct {
+	Name string // for logs: "alice@example.com", "spiffe://example.org/orders"
 }
 
 // arrive reads the facts of a request, which the policy is for.
@@ -84,4 +100,64 @@ func scheme(t *tls.ConnectionState) string {
 		return "https"
 	}
 	return "http"
+}
+
+// use returns what a call counts with that arrived, and the limit of its method
+// or nil.
+func (a *arrival) use() (quota.Call, *methodLimit) {
+	m := a.policy.methods.of(a.method)
+	var scope *quota.Scope
+	if m != nil {
+		scope = m.scope
+	}
+	return a.policy.quotas.Call(a.listening.Scope(), scope, a.peer.Addr, a.from), m
+}
+
+// throughTunnel replaces what the inner request of a tunnel claims by what
+// the outer one showed: host, origin, cookies and all that proxies vouch for.
+func (s *Server) throughTunnel(r *http.Request, p *policy) *http.Request {
+	outer := s.edge.Of(r).Tunnel()
+	if outer == nil {
+		return r
+	}
+	inner := r.WithContext(r.Context())
+	inner.Host = outer.Host
+	inner.RemoteAddr = outer.Addr
+	inner.Header = make(http.Header, len(r.Header)+len(outer.Header))
+	for name, values := range r.Header {
+		if !p.ofOuter(name) {
+			inner.Header[name] = values
+		}
+	}
+	for name, values := range outer.Header {
+		if name != "Authorization" || len(inner.Header[name]) == 0 { // a call's own wins
+			inner.Header[name] = values
+		}
+	}
+	return inner
+}
+
+// ofOuter holds for a header that only the outer request may say.
+func (p *policy) ofOuter(name string) bool {
+	switch name {
+	case "Origin", "Sec-Fetch-Site", "Cookie":
+		return true
+	}
+	return p.isVouched(strings.ToLower(name))
+}
+
+func (p *policy) isVouched(name string) bool {
+	return toUpstream.of(name) == vouched || p.vouched.exact[name]
+}
+
+// outerHeader is what of an upgrade request holds for all calls inside its
+// tunnel.
+func (p *policy) outerHeader(h http.Header) http.Header {
+	kept := make(http.Header)
+	for name, values := range h {
+		if name == "Authorization" || p.ofOuter(name) {
+			kept[name] = values
+		}
+	}
+	return kept
 }

@@ -34,29 +34,6 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, method string, p Peer, md metadata.MD) (Identity, error)
 }
 
-// An Identity is who makes a call, as an Authenticator says. The zero value is
-// nobody in particular.
-type Identity struct {
-	Name string // for logs: "alice@example.com", "spiffe://example.org/orders"
-}
-
-// authenticate asks the Authenticator, if there is one.
-func (s *Server) authenticate(ctx context.Context, r *running) error {
-	if s.cfg.Authenticator == nil {
-		return nil
-	}
-	c := r.call
-	id, err := askWho(ctx, s.cfg.Authenticator, c)
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	if err != nil {
-		return err
-	}
-	c.Peer.Identity, c.info.Identity = id, id.Name
-	return nil
-}
-
 // askWho returns what the Authenticator says of a call. The error is a fault.
 func askWho(ctx context.Context, a Authenticator, c *Call) (id Identity, err error) {
 	defer func() {

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"crypto/tls"
 	"time"
 
 	"google.golang.org/grpc/mem"
@@ -10,7 +9,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
-	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -43,32 +41,6 @@ type Call struct {
 	ledger   *memory.Ledger   // what is held for the call
 	use      quota.Call       // what the call counts with
 	on       *edge.Conn       // that it came in on
-}
-
-// newCall makes the call of a request that arrived. Its transport adds what the
-// request says in words of the protocol: metadata, time-out, codings. id is the
-// call's id as the client has it; one that isn't safe to use is replaced.
-func (s *Server) newCall(a *arrival, id string) *Call {
-	c := &Call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, ledger: &memory.Ledger{Budget: s.budget}}
-	use, method := a.use()
-	c.use = use
-	c.messages, c.headers = a.policy.sizes(a.listening, method)
-	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
-	c.progress.clock = &s.registry.clock
-	if !saneID(id) {
-		id = newID()
-	}
-	c.info = &report.CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
-	return c
-}
-
-// A Peer is who called, as far as the connection and trusted proxies tell.
-type Peer struct {
-	Addr      string               // the client's address: an IP, with a port when the connection is its own
-	TLS       *tls.ConnectionState // nil: the connection is plaintext
-	Client    *gate.ClientNames    // by its certificate; nil: it showed none, or none that was verified
-	Transport string               // the transport's name, as in logs: "grpc-web"
-	Identity  Identity             // as Config.Authenticator says, once it was asked
 }
 
 // A Downstream is the client's end of one Call. Recv may run beside the

@@ -92,3 +92,16 @@ type Config struct {
 	// browser's preflight. If nil, that is refused with an HTTP status.
 	Fallback http.Handler
 }
+
+// A MethodQuota bounds the calls of the methods that match a pattern, all of
+// them together, whoever makes them. A field that isn't positive is no limit
+// of its own.
+type MethodQuota struct {
+	Pattern        string // as those of Config.AllowMethods
+	MessageBytes   int    // of one message, either way, in place of Limits.MessageBytes
+	HeaderBytes    int    // of one metadata block, either way, if that is less than Limits.HeaderBytes
+	Calls          int    // at once
+	CallsPerSecond int
+
+	DecompressedPerSecond int // bytes that compressed requests expand to
+}

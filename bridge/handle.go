@@ -12,8 +12,26 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
+
+// newCall makes the call of a request that arrived. Its transport adds what the
+// request says in words of the protocol: metadata, time-out, codings. id is the
+// call's id as the client has it; one that isn't safe to use is replaced.
+func (s *Server) newCall(a *arrival, id string) *Call {
+	c := &Call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, ledger: &memory.Ledger{Budget: s.budget}}
+	use, method := a.use()
+	c.use = use
+	c.messages, c.headers = a.policy.sizes(a.listening, method)
+	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
+	c.progress.clock = &s.registry.clock
+	if !saneID(id) {
+		id = newID()
+	}
+	c.info = &report.CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
+	return c
+}
 
 // handle carries one call from its beginning to its end. refused is why the
 // transport can't make the call, or nil. conn is the connection that the call
@@ -40,15 +58,6 @@ func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn n
 		return
 	}
 	s.pump(ctx, cancel, r)
-}
-
-// memoryRetry is when may be tried again for what there was no memory.
-const memoryRetry = 5 * time.Second
-
-// noMemory notes that a peer's call or connection is refused, and says it.
-func (s *Server) noMemory(peer, detail, what string) error {
-	s.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyMemory, Peer: peer, Detail: detail}, "give culvert more memory, or raise "+report.KeyMemory)
-	return report.OverLimit(report.KeyMemory, memoryRetry, "this server has no memory for more "+what)
 }
 
 // finish tells the client how the call ended and notes it.
@@ -79,20 +88,6 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 	info.Duration = time.Since(info.Begin)
 	info.Code, info.Status, info.Trailer = v.status.Code(), v.status, trailer
 	info.Origin, info.Reason, info.Cause = v.origin, v.reason, v.cause
-}
-
-// tellBegan tells the Observer of the call, once.
-func (s *Server) tellBegan(ctx context.Context, r *running) {
-	if r.told {
-		return
-	}
-	r.told = true
-	if r.call.Metadata == nil {
-		r.call.Metadata = metadata.MD{}
-	}
-	if o := s.obs.CallBegan(ctx, r.call.info, r.call.Metadata); o != nil {
-		r.obs = o
-	}
 }
 
 // report tells the Observer that the call is over; nothing of it goes on.

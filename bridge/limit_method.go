@@ -7,19 +7,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/quota"
 )
 
-// A MethodQuota bounds the calls of the methods that match a pattern, all of
-// them together, whoever makes them. A field that isn't positive is no limit
-// of its own.
-type MethodQuota struct {
-	Pattern        string // as those of Config.AllowMethods
-	MessageBytes   int    // of one message, either way, in place of Limits.MessageBytes
-	HeaderBytes    int    // of one metadata block, either way, if that is less than Limits.HeaderBytes
-	Calls          int    // at once
-	CallsPerSecond int
-
-	DecompressedPerSecond int // bytes that compressed requests expand to
-}
-
 // methodLimits are those of Config.MethodLimits, in their order.
 type methodLimits []methodLimit
 
@@ -58,15 +45,4 @@ func (l methodLimits) of(method string) *methodLimit {
 		}
 	}
 	return nil
-}
-
-// use returns what a call counts with that arrived, and the limit of its method
-// or nil.
-func (a *arrival) use() (quota.Call, *methodLimit) {
-	m := a.policy.methods.of(a.method)
-	var scope *quota.Scope
-	if m != nil {
-		scope = m.scope
-	}
-	return a.policy.quotas.Call(a.listening.Scope(), scope, a.peer.Addr, a.from), m
 }

@@ -12,3 +12,10 @@ func (s *Server) Probe() {
 		l.Unlock() //nolint:staticcheck // to have had it is all
 	}
 }
+
+// RunningCalls returns how many calls are under way.
+func (s *Server) RunningCalls() int {
+	s.registry.mu.Lock()
+	defer s.registry.mu.Unlock()
+	return len(s.registry.calls)
+}

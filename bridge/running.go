@@ -96,13 +96,6 @@ func (g *registry) remove(r *running) {
 	g.changed.Broadcast()
 }
 
-// RunningCalls returns how many calls are under way.
-func (s *Server) RunningCalls() int {
-	s.registry.mu.Lock()
-	defer s.registry.mu.Unlock()
-	return len(s.registry.calls)
-}
-
 // look asks each call whether it has to end. The calls are copied first: what
 // is asked of the kernel must not hold up those that begin and end.
 func (g *registry) look() {

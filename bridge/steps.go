@@ -3,6 +3,8 @@ package bridge
 import (
 	"context"
 
+	"google.golang.org/grpc/metadata"
+
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
@@ -110,5 +112,36 @@ func (r *running) limitTime(ctx context.Context) {
 func (r *running) releaseUpstream() {
 	if r.to != nil {
 		r.to.Release()
+	}
+}
+
+// authenticate asks the Authenticator, if there is one.
+func (s *Server) authenticate(ctx context.Context, r *running) error {
+	if s.cfg.Authenticator == nil {
+		return nil
+	}
+	c := r.call
+	id, err := askWho(ctx, s.cfg.Authenticator, c)
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if err != nil {
+		return err
+	}
+	c.Peer.Identity, c.info.Identity = id, id.Name
+	return nil
+}
+
+// tellBegan tells the Observer of the call, once.
+func (s *Server) tellBegan(ctx context.Context, r *running) {
+	if r.told {
+		return
+	}
+	r.told = true
+	if r.call.Metadata == nil {
+		r.call.Metadata = metadata.MD{}
+	}
+	if o := s.obs.CallBegan(ctx, r.call.info, r.call.Metadata); o != nil {
+		r.obs = o
 	}
 }

@@ -1,0 +1,360 @@
+package bridge
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/buffer"
+	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/websocket"
+)
+
+// tunnelName is the WebSocket subprotocol whose binary messages, joined, are
+// one HTTP/2 connection.
+const tunnelName = "h2ts"
+
+const (
+	tunnelCloseTimeout = 2 * time.Second // to answer a WebSocket close, where HTTP/2 has said goodbye already
+	maxTunnelMessage   = 32 << 10        // of what HTTP/2 writes while the WebSocket is busy
+)
+
+// tunnels is the listener whose connections are WebSockets.
+type tunnels struct {
+	conns  chan *tunnelConn
+	once   sync.Once
+	closed chan struct{}
+
+	mu   sync.Mutex
+	open map[*tunnelConn]struct{}
+}
+
+// offer hands a connection to the server, or closes it when that has ended.
+func (t *tunnels) offer(c *tunnelConn) {
+	t.mu.Lock()
+	t.open[c] = struct{}{}
+	t.mu.Unlock()
+	select {
+	case t.conns <- c:
+	case <-t.closed:
+		_ = c.Close() // the client is told by the close code
+	}
+}
+
+// forget is told by a connection that has ended.
+func (t *tunnels) forget(c *tunnelConn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, c)
+}
+
+// closeAll closes what is left, also what the server accepted while it ended.
+func (t *tunnels) closeAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.open {
+		_ = c.Close() // the client is told by the close code
+	}
+}
+
+func (t *tunnels) Accept() (net.Conn, error) {
+	select {
+	case <-t.closed:
+		return nil, net.ErrClosed
+	default:
+	}
+	select {
+	case c := <-t.conns:
+		return c, nil
+	case <-t.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (t *tunnels) Close() error {
+	t.once.Do(func() { close(t.closed) })
+	return nil
+}
+
+func (t *tunnels) Addr() net.Addr { return tunnelAddr(tunnelName) }
+
+type tunnelAddr string
+
+func (tunnelAddr) Network() string  { return "websocket" }
+func (a tunnelAddr) String() string { return string(a) }
+
+// tunnelConn is a WebSocket as a net.Conn. What is written while the
+// WebSocket is busy goes out as one message, up to a bound.
+type tunnelConn struct {
+	s    *Server
+	ws   *websocket.Conn
+	on   *edge.Conn
+	open bool // a message is being read; Read's own
+
+	writeMu sync.Mutex // held for a whole Write
+
+	mu       sync.Mutex
+	cond     sync.Cond
+	pending  *[]byte // written and not yet sent; nil: nothing
+	writeErr error
+	done     bool // it is closed: nothing more is read or written
+	reading  bool // Read is at work
+	code     websocket.StatusCode
+}
+
+// watch gives up a client that answers no pings.
+func (c *tunnelConn) watch() {
+	c.ws.Watch(c.s.keepAlive(func(err error) {
+		ended := silenceFault(err).Ends
+		c.on.Tunnel().Outer.End(ended)
+		code, _ := closeCode(ended)
+		c.closeWith(code)
+	}))
+}
+
+var errTunnelText = errors.New("a text message inside a tunnel")
+
+// Read reads from the WebSocket's binary messages, joined. Once the tunnel is closed
+// it returns net.ErrClosed, since what still comes is the close handshake's.
+func (c *tunnelConn) Read(p []byte) (int, error) {
+	if !c.beginRead() {
+		return 0, net.ErrClosed
+	}
+	n, err := c.readMessages(p)
+	closed := c.endRead()
+	switch {
+	case err == nil:
+	case errors.Is(err, errTunnelText):
+		c.closeWith(websocket.StatusUnsupportedData)
+	case closed && timedOut(err):
+		err = net.ErrClosed
+	default:
+		err = c.readError(err)
+	}
+	return n, err
+}
+
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// beginRead returns false if the tunnel is closed.
+func (c *tunnelConn) beginRead() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading = !c.done
+	return c.reading
+}
+
+// endRead reports whether the tunnel has been closed.
+func (c *tunnelConn) endRead() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading = false
+	c.cond.Broadcast()
+	return c.done
+}
+
+func (c *tunnelConn) readMessages(p []byte) (int, error) {
+	for {
+		if !c.open {
+			op, err := c.ws.NextMessage()
+			if err != nil {
+				return 0, err
+			}
+			if op != websocket.Binary {
+				return 0, errTunnelText
+			}
+			c.open = true
+		}
+		n, err := c.ws.Read(p)
+		if errors.Is(err, io.EOF) {
+			c.open, err = false, nil
+			if n == 0 {
+				continue
+			}
+		}
+		return n, err
+	}
+}
+
+// readError is io.EOF for a close with any code.
+func (c *tunnelConn) readError(err error) error {
+	c.on.NoteRead(err)
+	if websocket.CloseStatus(err) != -1 {
+		return io.EOF
+	}
+	var broken websocket.RuleError
+	if errors.As(err, &broken) {
+		c.on.Tunnel().Outer.End(endedBy(broken))
+		c.closeWith(broken.Code)
+	}
+	return err
+}
+
+// Write takes the bytes over and returns before they are sent, unless the
+// buffer is full.
+func (c *tunnelConn) Write(p []byte) (int, error) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	written := 0
+	for len(p) > 0 {
+		for c.writeErr == nil && !c.done && buffer.Len(c.pending) >= maxTunnelMessage {
+			c.cond.Wait()
+		}
+		if c.writeErr != nil {
+			return written, c.writeErr
+		}
+		if c.done {
+			return written, net.ErrClosed
+		}
+		n := min(len(p), maxTunnelMessage-buffer.Len(c.pending))
+		c.pending = buffer.WithRoom(c.s.budget.Pool, c.pending, n)
+		*c.pending = append(*c.pending, p[:n]...)
+		p = p[n:]
+		written += n
+		c.cond.Broadcast()
+	}
+	return written, nil
+}
+
+// write is the connection's goroutine: it sends what Write left until the
+// connection closes, and then closes the WebSocket, since net/http must not
+// wait for a peer when it closes.
+func (c *tunnelConn) write() {
+	for {
+		out := c.next()
+		if out == nil {
+			break
+		}
+		err := c.ws.WriteMessage(nil, false, *out)
+		c.s.budget.Pool.Put(out)
+		if err != nil {
+			c.mu.Lock()
+			c.writeErr, c.pending = err, nil
+			c.stop(c.code)
+			c.mu.Unlock()
+		}
+	}
+	c.awaitReader()
+	_, patience := c.s.goodbye()
+	c.ws.Close(c.code, min(patience, tunnelCloseTimeout), c.s.closing.Load)
+	c.s.tunnels.forget(c)
+}
+
+// awaitReader waits until nobody reads any more. Nobody begins to.
+func (c *tunnelConn) awaitReader() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.reading {
+		c.cond.Wait()
+	}
+}
+
+// next waits for what is to be sent. It returns nil when all is sent and
+// nothing more comes.
+func (c *tunnelConn) next() *[]byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.pending == nil && !c.done {
+		c.cond.Wait()
+	}
+	if c.pending == nil {
+		return nil
+	}
+	if c.done { // each piece that goes out shows that the client takes them
+		c.boundWrite()
+	}
+	out := c.pending
+	c.pending = nil
+	c.cond.Broadcast()
+	return out
+}
+
+// Close ends the WebSocket, after what was written, with a code that says why:
+// 1001 when culvert is shutting down, 1000 when nothing is to be said. It
+// doesn't wait; the server's Close does.
+func (c *tunnelConn) Close() error {
+	code, _ := c.s.goodbye()
+	if c.s.cfg.StandardHTTP2 && !c.on.Left() {
+		code = websocket.StatusGoingAway // net/http ends the connection, and doesn't tell why
+	}
+	if told, any := closeCode(c.on.Ended()); any {
+		code = told
+	}
+	c.closeWith(code)
+	return nil
+}
+
+// closeCode is what the WebSocket under a tunnel is closed with when its
+// connection ended so, if there is something to be said. RFC 6455 §7.4.1.
+func closeCode(ended string) (code websocket.StatusCode, told bool) {
+	switch ended {
+	case report.EndedIdle, report.EndedAge, report.EndedShutdown, report.EndedSilent:
+		return websocket.StatusGoingAway, true
+	case report.EndedSlow, report.EndedFlood:
+		return websocket.StatusPolicyViolation, true
+	case report.EndedProtocol:
+		return websocket.StatusProtocolError, true
+	}
+	return 0, false
+}
+
+// boundWrite gives the piece that is being written its time.
+func (c *tunnelConn) boundWrite() {
+	_, patience := c.s.goodbye()
+	_ = c.ws.SetWriteDeadline(time.Now().Add(patience)) // a closed connection needs none
+}
+
+func (c *tunnelConn) closeWith(code websocket.StatusCode) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stop(code)
+	c.boundWrite()
+}
+
+// stop lets nobody read or write any more. The caller holds mu.
+func (c *tunnelConn) stop(code websocket.StatusCode) {
+	if !c.done {
+		c.done, c.code = true, code
+		if c.reading {
+			_ = c.ws.SetReadDeadline(longAgo) // a closed connection needs none
+		}
+	}
+	c.cond.Broadcast()
+}
+
+// EdgeConn returns what is known of the connection.
+func (c *tunnelConn) EdgeConn() *edge.Conn { return c.on }
+
+// NetConn is the connection under the WebSocket, to be looked at.
+func (c *tunnelConn) NetConn() net.Conn { return c.ws.NetConn() }
+
+// LocalAddr is the address of the listener the WebSocket came in on.
+func (c *tunnelConn) LocalAddr() net.Addr { return c.ws.NetConn().LocalAddr() }
+
+// RemoteAddr is the address of the WebSocket's client.
+func (c *tunnelConn) RemoteAddr() net.Addr { return c.ws.NetConn().RemoteAddr() }
+
+// SetDeadline is for reading and writing; a deadline that passes ends the
+// connection, as with TLS.
+func (c *tunnelConn) SetDeadline(t time.Time) error { return c.ws.SetDeadline(t) }
+
+// SetReadDeadline is SetDeadline for reading.
+func (c *tunnelConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return nil // the close handshake has its own
+	}
+	return c.ws.SetReadDeadline(t)
+}
+
+// SetWriteDeadline is SetDeadline for writing.
+func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.ws.SetWriteDeadline(t) }
