@@ -1,9 +1,11 @@
 package bridge
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -22,24 +24,73 @@ func (e *RestartError) Error() string {
 // and handshakes. Calls and connections under way end on what they began with. What
 // they count goes on counting, but where there was no limit before.
 //
-// If Apply returns an error, nothing has changed. It is a *RestartError if cfg
-// differs in something else that a configuration file says. Apply doesn't look
+// The listeners replace the rules of those that ServeListener serves, by name:
+// each of these, once. Of a Listener the rules for requests change, and the limits of
+// connections. Without listeners only Serve's and ConfigureHTTP's rules change,
+// which are in cfg.
+//
+// If Apply returns an error, nothing has changed. It is a *RestartError if cfg or a
+// listener differs in something else that a configuration file says. Apply doesn't look
 // at what only a program can set: Logger, Observer, Authenticator, Fallback,
-// MemorySpent, MemoryGone, and the TLS, CurrentTLS and Dial of the Backend.
+// MemorySpent, MemoryGone, the TLS, CurrentTLS and Dial of the Backend, and the TLS, SamePolicy
+// and Serves of a Listener.
 //
 // Apply may be called at any time, and by several goroutines.
-func (s *Server) Apply(cfg Config) error {
-	if keys := restartKeys(&s.cfg, &cfg); len(keys) > 0 {
-		return &RestartError{keys}
-	}
+func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
-	p, err := s.newPolicy(&cfg, s.policy.Load())
+	before := s.policy.Load()
+	listenings := maps.Clone(before.listenings)
+	if listenings == nil {
+		listenings = make(map[*edge.Listening]*edge.Listening)
+	}
+	own := s.edge.Own()
+	listenings[own] = own.With(Listener{TrustedProxies: cfg.TrustedProxies, LoopbackOnly: cfg.LoopbackOnly})
+	keys := restartKeys(&s.cfg, &cfg)
+	if len(listeners) > 0 {
+		keys = append(keys, s.applyListeners(listenings, listeners)...)
+	}
+	if len(keys) > 0 {
+		slices.Sort(keys)
+		return &RestartError{slices.Compact(keys)}
+	}
+	p, err := s.newPolicy(&cfg, before)
 	if err != nil {
 		return err
 	}
+	p.listenings = listenings
 	s.policy.Store(p)
 	return nil
+}
+
+// applyListeners puts the new rules of each listener that is served into to. It
+// returns the keys of what can't change. s.applying is held.
+func (s *Server) applyListeners(to map[*edge.Listening]*edge.Listening, listeners []Listener) (keys []string) {
+	if len(listeners) != len(s.listeners) {
+		return []string{"listen"}
+	}
+	named := make(map[string]*Listener, len(listeners))
+	for i := range listeners {
+		named[listeners[i].Name] = &listeners[i]
+	}
+	for _, l := range s.listeners {
+		rules := named[l.Name]
+		if rules == nil {
+			return []string{"listen"} // another name, or one that two share
+		}
+		delete(named, l.Name)
+		if (l.TLS == nil) != (rules.TLS == nil) {
+			keys = append(keys, "listen[].tls")
+		}
+		if !slices.Equal(l.ProxyProtocol, rules.ProxyProtocol) {
+			keys = append(keys, "listen[]."+report.KeyProxyProtocol)
+		}
+		if l.CallsPerConnection != rules.CallsPerConnection {
+			keys = append(keys, report.KeyListenerLimits+"calls_per_connection")
+		}
+		to[l] = l.With(*rules)
+	}
+	return keys
 }
 
 // restartKeys returns the keys of what differs and can't change.
@@ -59,8 +110,6 @@ func restartKeys(a, b *Config) []string {
 	differs("backend.resolve_interval", was.ResolveInterval != is.ResolveInterval)
 	differs("backend.use_proxy", was.UseEnvProxy != is.UseEnvProxy)
 	differs("http2_server", a.StandardHTTP2 != b.StandardHTTP2)
-	differs("listen", a.LoopbackOnly != b.LoopbackOnly)
-	differs(report.KeyTrustedProxies, !slices.Equal(a.TrustedProxies, b.TrustedProxies))
 
 	// What is set up with a listener, or shared by all calls.
 	old, now := a.Limits.withDefaults(), b.Limits.withDefaults()
@@ -70,6 +119,5 @@ func restartKeys(a, b *Config) []string {
 	differs(report.KeySlowConsumer, old.SlowConsumerTimeout != now.SlowConsumerTimeout)
 	differs("limits.connection_idle_timeout", old.ConnectionIdleTimeout != now.ConnectionIdleTimeout)
 	differs("limits.connection_max_age", old.ConnectionMaxAge != now.ConnectionMaxAge)
-	slices.Sort(keys)
 	return keys
 }

@@ -25,9 +25,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-func apply(t testing.TB, s *Server, cfg Config) {
+func apply(t testing.TB, s *Server, cfg Config, listeners ...Listener) {
 	t.Helper()
-	if err := s.Apply(cfg); err != nil {
+	if err := s.Apply(cfg, listeners...); err != nil {
 		t.Fatalf("Apply: %v", err)
 	}
 }
@@ -229,6 +229,78 @@ func TestApplyRefusesWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestApplyChangesAListener and no other. Calls and connections that are open count
+// with its new limits.
+func TestApplyChangesAListener(t *testing.T) {
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		for ss.RecvMsg(new([]byte)) == nil {
+			if err := ss.SendMsg([]byte(md.Get("x-forwarded-for")[0])); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	cfg := Config{Backend: Backend{Target: backend}}
+	s := newServer(t, cfg)
+	a := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "a", Limits: Quota{Calls: 2, Connections: 2}})
+	b := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "b"})
+	toA, toB := dial(t, a), dial(t, b)
+	stream := holdOpen(t, toA, testMethod)
+	from := func(cc *grpc.ClientConn) (string, error) {
+		var out []byte
+		err := cc.Invoke(metadata.AppendToOutgoingContext(within(t, patience), "x-forwarded-for", "203.0.113.9"), testMethod, []byte{}, &out)
+		return string(out), err
+	}
+	proxies := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	want := func(when, fromA, fromB string) {
+		t.Helper()
+		for name, c := range map[string]struct {
+			cc   *grpc.ClientConn
+			want string
+		}{"a": {toA, fromA}, "b": {toB, fromB}} {
+			if got, err := from(c.cc); err != nil || got != c.want {
+				t.Errorf("%s, %s: the call is forwarded for %q (%v), want %q", when, name, got, err, c.want)
+			}
+		}
+	}
+	want("at first", "127.0.0.1", "127.0.0.1")
+	apply(t, s, cfg, Listener{Name: "b"}, Listener{Name: "a", TrustedProxies: proxies, Limits: Quota{Calls: 2, Connections: 2}})
+	want("with a trusted proxy", "203.0.113.9, 127.0.0.1", "127.0.0.1")
+	apply(t, s, cfg)
+	want("with other rules for no listener", "203.0.113.9, 127.0.0.1", "127.0.0.1")
+	apply(t, s, cfg, Listener{Name: "b"}, Listener{Name: "a", Limits: Quota{Calls: 1, Connections: 1}})
+	if _, err := from(toA); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), report.KeyListenerLimits+"calls") {
+		t.Errorf("a second call, where one may run: %v", err)
+	}
+	wantTooMany(t, a, "", report.KeyListenerLimits+"connections")
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
+		t.Errorf("the stream ends with %v", err)
+	}
+	if err := s.registry.wait(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	want("without a trusted proxy", "127.0.0.1", "127.0.0.1")
+	apply(t, s, cfg, Listener{Name: "b"}, Listener{Name: "a", Transports: []string{"grpc-web"}})
+	if _, err := from(toA); status.Code(err) != codes.Unimplemented {
+		t.Errorf("a native call, where gRPC-Web alone is taken: %v", err)
+	}
+	for what, listeners := range map[string][]Listener{
+		"one is missing":      {{Name: "a"}},
+		"one is new":          {{Name: "a"}, {Name: "b"}, {Name: "c"}},
+		"one has a new name":  {{Name: "a"}, {Name: "c"}},
+		"two have the name a": {{Name: "a"}, {Name: "a"}},
+	} {
+		var restart *RestartError
+		if err := s.Apply(cfg, listeners...); !errors.As(err, &restart) || !slices.Equal(restart.Keys, []string{"listen"}) {
+			t.Errorf("%s: got %v, want a RestartError of listen", what, err)
+		}
+	}
+}
+
 // How Apply treats a field of Config: it takes the change, refuses it, or doesn't
 // look.
 const (
@@ -254,12 +326,12 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"AllowOrigins":      takes,
 	"TryOrigins":        takes,
 	"Hosts":             takes,
-	"LoopbackOnly":      "listen",
+	"LoopbackOnly":      takes,
 	"AllowMethods":      takes,
 	"DenyMethods":       takes,
 	"TryMethods":        takes,
 	"PathPrefix":        takes,
-	"TrustedProxies":    report.KeyTrustedProxies,
+	"TrustedProxies":    takes,
 	"VouchedHeaders":    takes,
 	"ForwardCookies":    takes,
 	"ForwardSetCookies": takes,
@@ -294,6 +366,27 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Limits.Address.DecompressedPerSecond": takes,
 }
 
+var appliedListenerFields = map[string]string{
+	"Name":               "listen",
+	"TLS":                "listen[].tls",
+	"SamePolicy":         ignores,
+	"TrustedProxies":     takes,
+	"Forwarded":          takes,
+	"ProxyProtocol":      "listen[].proxy_protocol",
+	"LoopbackOnly":       takes,
+	"Serves":             ignores,
+	"Transports":         takes,
+	"MessageBytes":       takes,
+	"HeaderBytes":        takes,
+	"CallsPerConnection": "listen[].limits.calls_per_connection",
+
+	"Limits.Connections":           takes,
+	"Limits.Calls":                 takes,
+	"Limits.CallsPerSecond":        takes,
+	"Limits.HandshakesPerSecond":   takes,
+	"Limits.DecompressedPerSecond": takes,
+}
+
 // values are what a field is changed to, by its type.
 var values = []any{
 	"/changed", true, 7, int64(7), time.Duration(7),
@@ -302,6 +395,7 @@ var values = []any{
 	[]MethodQuota{{Pattern: "a.B/*"}},
 	&tls.Config{MinVersion: tls.VersionTLS13}, func() *tls.Config { return nil }, func() bool { return false },
 	func(context.Context, string) (net.Conn, error) { return nil, errors.New("nowhere") },
+	func(string) bool { return false }, func(string, net.Addr, string) bool { return false },
 	slog.New(slog.DiscardHandler), report.Discard(), authenticator(byToken), http.Handler(http.NotFoundHandler()),
 }
 
@@ -317,51 +411,58 @@ func leaves(v reflect.Value, path string, f func(path string, v reflect.Value)) 
 	}
 }
 
-// TestApplyKnowsEachField of Config: a new one must be in the table above.
+// TestApplyKnowsEachField of Config and Listener: a new one must be in the tables
+// above.
 func TestApplyKnowsEachField(t *testing.T) {
 	s := newServer(t, Config{Backend: nowhere})
-	var known []string
-	cfg := Config{Backend: nowhere}
-	leaves(reflect.ValueOf(&cfg).Elem(), "", func(path string, field reflect.Value) {
-		known = append(known, path)
-		i := slices.IndexFunc(values, func(v any) bool { return reflect.TypeOf(v).AssignableTo(field.Type()) })
-		if i < 0 {
-			t.Errorf("%s: no value of the type %v", path, field.Type())
-			return
-		}
-		was := reflect.ValueOf(field.Interface())
-		value := reflect.ValueOf(values[i])
-		if path == "AllowOrigins" {
-			value = reflect.ValueOf([]string{"https://app.example.com"})
-		}
-		field.Set(value)
-		before := s.policy.Load()
-		err := s.Apply(cfg)
-		var restart *RestartError
-		switch want := appliedFields[path]; want {
-		case takes, ignores:
-			if err != nil {
-				t.Errorf("%s: %v", path, err)
+	exchange(t, serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{}), "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it is served now
+	cfg, listener := Config{Backend: nowhere}, Listener{}
+	for _, c := range []struct {
+		of    any
+		table map[string]string
+	}{{&cfg, appliedFields}, {&listener, appliedListenerFields}} {
+		var known []string
+		leaves(reflect.ValueOf(c.of).Elem(), "", func(path string, field reflect.Value) {
+			known = append(known, path)
+			change(t, path, field)
+			before := s.policy.Load()
+			err := s.Apply(cfg, listener)
+			var restart *RestartError
+			switch want := c.table[path]; want {
+			case takes, ignores:
+				if err != nil {
+					t.Errorf("%s: %v", path, err)
+				}
+				if same := reflect.DeepEqual(s.policy.Load().settings(), before.settings()); same != (want == ignores) {
+					t.Errorf("%s: Apply changes nothing: %v, want %v", path, same, want == ignores)
+				}
+			default:
+				if !errors.As(err, &restart) || !slices.Equal(restart.Keys, []string{want}) || !strings.Contains(err.Error(), "restart") {
+					t.Errorf("%s: got %v, want a RestartError of %q", path, err, want)
+				}
 			}
-			if took := reflect.DeepEqual(s.policy.Load().settings(), before.settings()); took != (want == ignores) {
-				t.Errorf("%s: Apply changes nothing: %v, want %v", path, took, want == ignores)
+			cfg, listener = Config{Backend: nowhere}, Listener{}
+			apply(t, s, cfg, listener)
+		})
+		for path := range c.table {
+			if !slices.Contains(known, path) {
+				t.Errorf("%s is no field of %T", path, c.of)
 			}
-		default:
-			if !errors.As(err, &restart) || !slices.Equal(restart.Keys, []string{want}) || !strings.Contains(err.Error(), "restart") {
-				t.Errorf("%s: got %v, want a RestartError of %q", path, err, want)
-			}
 		}
-		if was.IsValid() {
-			field.Set(was)
-		} else {
-			field.SetZero()
-		}
-		apply(t, s, cfg)
-	})
-	for path := range appliedFields {
-		if !slices.Contains(known, path) {
-			t.Errorf("%s is no field of Config", path)
-		}
+	}
+}
+
+// change gives a field another value.
+func change(t *testing.T, path string, field reflect.Value) {
+	t.Helper()
+	i := slices.IndexFunc(values, func(v any) bool { return reflect.TypeOf(v).AssignableTo(field.Type()) })
+	switch {
+	case i < 0:
+		t.Errorf("%s: no value of the type %v", path, field.Type())
+	case path == "AllowOrigins":
+		field.Set(reflect.ValueOf([]string{"https://app.example.com"}))
+	default:
+		field.Set(reflect.ValueOf(values[i]))
 	}
 }
 
@@ -375,5 +476,10 @@ func (p *policy) settings() any {
 		methods = append(methods, m.patterns...)
 	}
 	s.methods = nil
-	return []any{s, methods, tryOut}
+	var listeners []Listener
+	for _, l := range p.listenings {
+		listeners = append(listeners, l.Listener)
+	}
+	s.listenings = nil
+	return []any{s, methods, tryOut, listeners}
 }

@@ -52,7 +52,7 @@ type Identity struct {
 // arrive reads the facts of a request, which the policy is for.
 func (s *Server) arrive(r *http.Request, p *policy) *arrival {
 	on := s.edge.Of(r)
-	a := &arrival{policy: p, on: on, listening: on.Listener(), host: r.Host, protocol: "1.1", tunnel: on.Tunnel() != nil}
+	a := &arrival{policy: p, on: on, listening: p.listening(on.Listener()), host: r.Host, protocol: "1.1", tunnel: on.Tunnel() != nil}
 	a.peer.Addr, a.peer.TLS = on.Peer(r)
 	a.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if r.ProtoMajor == 1 && !a.tunnel {
@@ -67,7 +67,7 @@ func (s *Server) arrive(r *http.Request, p *policy) *arrival {
 		if bare := addr.Unmap().WithZone(""); bare != addr {
 			addr, direct = bare, bare.String()
 		}
-		a.trusted = on.Trusts(addr)
+		a.trusted = on.Trusts(a.listening.TrustedProxies, addr)
 	}
 	a.forward = gate.Forwarding{For: direct, Proto: scheme(a.peer.TLS), Host: r.Host, Via: a.protocol + " culvert"}
 	if a.trusted {

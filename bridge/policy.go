@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 
+	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 )
@@ -17,6 +18,10 @@ type policy struct {
 	quotas  *quota.Limiter // what connections and calls count with
 	methods methodLimits
 	vouched vouchedNames
+
+	// listenings are the rules of listeners that Apply has changed, by what
+	// connections came in on.
+	listenings map[*edge.Listening]*edge.Listening
 
 	tryOrigins     bool
 	pathPrefix     string
@@ -60,4 +65,12 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// listening returns the rules for what came in on l.
+func (p *policy) listening(l *edge.Listening) *edge.Listening {
+	if with, ok := p.listenings[l]; ok {
+		return with
+	}
+	return l
 }

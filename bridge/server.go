@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,12 +21,15 @@ import (
 // A Server bridges clients to a backend. It is an http.Handler; ServeListener
 // and Serve run it on listeners, ConfigureHTTP prepares an http.Server for it.
 type Server struct {
-	cfg       Config
-	limits    Limits
-	log       *slog.Logger
-	obs       report.Observer
-	policy    atomic.Pointer[policy] // what requests are judged by
-	applying  sync.Mutex             // held while the policy is replaced
+	cfg    Config
+	limits Limits
+	log    *slog.Logger
+	obs    report.Observer
+	policy atomic.Pointer[policy] // what requests are judged by
+
+	applying  sync.Mutex        // held while the policy is replaced
+	listeners []*edge.Listening // that ServeListener serves
+
 	upstreams *upstream.Set
 	budget    *memory.Budget
 	registry  *registry
@@ -122,9 +126,9 @@ func (s *Server) newEdge() *edge.Edge {
 		Log: s.log, Observer: s.obs, Refusals: s.refusals,
 		Own:    Listener{TrustedProxies: s.cfg.TrustedProxies, LoopbackOnly: s.cfg.LoopbackOnly},
 		MaxAge: s.limits.ConnectionMaxAge, SlowConsumerTimeout: s.limits.SlowConsumerTimeout,
-		Bounds: func() edge.Bounds {
+		Bounds: func(l *edge.Listening) edge.Bounds {
 			p := s.policy.Load()
-			return edge.Bounds{Quotas: p.quotas, Connections: p.limits.Connections}
+			return edge.Bounds{Quotas: p.quotas, Connections: p.limits.Connections, Listener: p.listening(l).Scope()}
 		},
 		Refuse: func(peer net.Addr) error {
 			if s.cfg.MemoryGone() {
@@ -145,7 +149,20 @@ func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.edge.Own())
 // ServeListener accepts connections until Shutdown or Close, then returns
 // http.ErrServerClosed. It may run for several listeners at once.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
-	return s.serve(ln, edge.NewListening(l))
+	of := edge.NewListening(l)
+	s.noteListener(of, true)
+	defer s.noteListener(of, false)
+	return s.serve(ln, of)
+}
+
+// noteListener notes whether a listener is served, for Apply.
+func (s *Server) noteListener(l *edge.Listening, served bool) {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	s.listeners = slices.DeleteFunc(s.listeners, func(other *edge.Listening) bool { return other == l })
+	if served {
+		s.listeners = append(s.listeners, l)
+	}
 }
 
 func (s *Server) serve(ln net.Listener, l *edge.Listening) error {

@@ -100,7 +100,7 @@ func (l *boundedListener) admit(c net.Conn) error {
 	if err := l.edge.o.Refuse(addressOf(c)); err != nil {
 		return err
 	}
-	if l.edge.open.Load() >= int64(l.edge.o.Bounds().Connections) {
+	if l.edge.open.Load() >= int64(l.edge.o.Bounds(l.of).Connections) {
 		l.edge.o.Refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: addressOf(c).String()}, "raise "+report.KeyConnections)
 		return report.OverLimit(report.KeyConnections, connectionRetry, "too many connections")
 	}
@@ -113,7 +113,8 @@ func (l *boundedListener) admit(c net.Conn) error {
 // admit counts a connection with its address, which has to be known, and its
 // listener.
 func (c *clientConn) admit() error {
-	return c.use.Begin(c.on.edge.o.Bounds().Quotas, c.address().String(), c.on.listening.scope, c.on.listening.TLS != nil)
+	b := c.on.edge.o.Bounds(c.on.listening)
+	return c.use.Begin(b.Quotas, c.address().String(), b.Listener, c.on.listening.TLS != nil)
 }
 
 // Of TCP's own keep-alive.

@@ -124,11 +124,11 @@ func (c *Conn) Names(state *tls.ConnectionState) *gate.ClientNames {
 	return n
 }
 
-// Trusts reports whether the peer with the address is a trusted proxy. A proxy
+// Trusts reports whether the peer with the address is one of the proxies. A proxy
 // whose PROXY header names no client isn't: its forwarding headers may be a
 // client's own then.
-func (c *Conn) Trusts(peer netip.Addr) bool {
-	return gate.Contains(c.listening.TrustedProxies, peer) && !c.speaksForNobody()
+func (c *Conn) Trusts(proxies []netip.Prefix, peer netip.Addr) bool {
+	return gate.Contains(proxies, peer) && !c.speaksForNobody()
 }
 
 func (c *Conn) speaksForNobody() bool {

@@ -139,7 +139,7 @@ func TestRequestsAllocateNothing(t *testing.T) {
 		on.BeginRequest(w, r)
 		_, _ = on.Peer(r)
 		_ = on.Names(state)
-		if !on.Trusts(proxy) || on.MustClose(r, false) {
+		if !on.Trusts(on.Listener().TrustedProxies, proxy) || on.MustClose(r, false) {
 			t.Error("the connection closes, or doesn't trust its proxy")
 		}
 		e.noteState(e.own, on.conn, http.StateIdle)

@@ -28,8 +28,8 @@ type Options struct {
 	MaxAge              time.Duration // of a connection that takes new requests; 0: no limit
 	SlowConsumerTimeout time.Duration // how long a client may take nothing that is ready for it; 0: no limit
 
-	// Bounds returns the bounds of a connection that is accepted now.
-	Bounds func() Bounds
+	// Bounds returns the bounds of a connection that the listener accepts now.
+	Bounds func(l *Listening) Bounds
 
 	// Refuse returns why no connection can be taken now, or nil. It is asked for
 	// each connection.
@@ -47,6 +47,7 @@ type Options struct {
 type Bounds struct {
 	Quotas      *quota.Limiter // what the connection counts with
 	Connections int            // at once
+	Listener    *quota.Scope   // that of the listener, with its limits of now
 }
 
 // An Edge has the connections of one server: it accepts them, counts them, and

@@ -23,7 +23,11 @@ func testEdge(t testing.TB, o Options) *Edge {
 	}
 	o.Refusals = report.NewRefusals(o.Log, o.Observer)
 	bounds := Bounds{Quotas: quota.New(quota.Quota{}, quota.Quota{}, false, o.Refusals), Connections: DefaultConnections()}
-	o.Bounds = func() Bounds { return bounds }
+	o.Bounds = func(l *Listening) Bounds {
+		b := bounds
+		b.Listener = l.Scope()
+		return b
+	}
 	o.Refuse = func(net.Addr) error { return nil }
 	if o.Draining == nil {
 		o.Draining = func() bool { return false }

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
@@ -77,6 +78,17 @@ type Listening struct {
 // NewListening returns the rules of a listener that counts for itself.
 func NewListening(l Listener) *Listening {
 	return &Listening{Listener: l, scope: quota.NewListenerScope(l.Limits)}
+}
+
+// With returns l with the rules that may change while it is served: trust,
+// transports, sizes, limits but CallsPerConnection, and LoopbackOnly. What counts
+// with l goes on counting, and connections stay l's.
+func (l *Listening) With(rules Listener) *Listening {
+	with := &Listening{Listener: l.Listener, scope: l.scope.With(rules.Limits)}
+	with.TrustedProxies, with.Forwarded = slices.Clone(rules.TrustedProxies), rules.Forwarded
+	with.LoopbackOnly, with.Transports = rules.LoopbackOnly, slices.Clone(rules.Transports)
+	with.Limits, with.MessageBytes, with.HeaderBytes = rules.Limits, rules.MessageBytes, rules.HeaderBytes
+	return with
 }
 
 // Scope returns what the listener's connections and calls count with.
