@@ -37,12 +37,12 @@ func repliesOf(t *testing.T, handler func(ss grpc.ServerStream) error) (*replies
 	})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	l := &memory.Ledger{Budget: budget}
-	call, err := up.Open(ctx, cancel, upstream.Request{Method: testMethod})
+	stream, err := up.Open(ctx, cancel, upstream.Request{Method: testMethod})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var reader sync.WaitGroup
-	q := newReplies(&running{call: &Call{ledger: l}}, call, &reader)
+	q := newReplies(&running{call: &call{ledger: l}}, stream, &reader)
 	t.Cleanup(func() {
 		cancel(errFinished)
 		q.drop()

@@ -35,7 +35,7 @@ type Authenticator interface {
 }
 
 // askWho returns what the Authenticator says of a call. The error is a fault.
-func askWho(ctx context.Context, a Authenticator, c *Call) (id Identity, err error) {
+func askWho(ctx context.Context, a Authenticator, c *call) (id Identity, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator panicked: %v\n%s", p, debug.Stack()))

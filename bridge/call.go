@@ -14,8 +14,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A Call is one RPC, whatever protocol carried it here.
-type Call struct {
+// A call is one RPC, whatever protocol carried it here.
+type call struct {
 	Method    string        // "/package.Service/Method", the bytes of the request target
 	Authority string        // the host the client asked for; the outer one inside a tunnel
 	Metadata  metadata.MD   // request metadata, decoded; reserved and hop-by-hop names removed
@@ -43,15 +43,15 @@ type Call struct {
 	on       *edge.Conn       // that it came in on
 }
 
-// A Downstream is the client's end of one Call. Recv may run beside the
+// A downstream is the client's end of one call. Recv may run beside the
 // others; none runs beside itself.
 //
 // The end of the call's context makes a waiting Send return: nothing more can
 // be told to that client, and Finish only closes. It must not make a waiting
 // Recv return, since on a WebSocket that would close the connection that
 // Finish needs; Finish does. After Finish nothing is called.
-type Downstream interface {
-	// Bind ties the Downstream to the call's context. It is called once, before
+type downstream interface {
+	// Bind ties the downstream to the call's context. It is called once, before
 	// the other methods.
 	Bind(ctx context.Context, cancel context.CancelCauseFunc)
 

@@ -12,7 +12,7 @@
 //     are read (peer, host, origin, what proxies vouch for), and what may not call
 //     is refused. What all that is said means is asked of package gate.
 //   - transport.go: the table of client protocols; the one that accepts the
-//     request makes of it a Call and a Downstream (call.go). What HTTP itself says
+//     request makes of it a call and a downstream (call.go). What HTTP itself says
 //     and how an answer goes out is in transport_http.go and
 //     transport_http_answer.go, what a protocol says of it in its own files.
 //   - limit.go, limit_method.go: the limits. Connections, handshakes and calls

@@ -8,7 +8,7 @@ import (
 )
 
 // An endGuard lets the end of a call's context break into what the call's
-// Downstream is blocked in. A read ends at once. A write that still gets on is
+// downstream is blocked in. A read ends at once. A write that still gets on is
 // given a moment, since the client can be told the end only if it was not cut.
 type endGuard struct {
 	cut func() // makes a blocked write return, for good

@@ -19,8 +19,8 @@ import (
 // newCall makes the call of a request that arrived. Its transport adds what the
 // request says in words of the protocol: metadata, time-out, codings. id is the
 // call's id as the client has it; one that isn't safe to use is replaced.
-func (s *Server) newCall(a *arrival, id string) *Call {
-	c := &Call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, ledger: &memory.Ledger{Budget: s.budget}}
+func (s *Server) newCall(a *arrival, id string) *call {
+	c := &call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, ledger: &memory.Ledger{Budget: s.budget}}
 	use, method := a.use()
 	c.use = use
 	c.messages, c.headers = a.policy.sizes(a.listening, method)
@@ -36,7 +36,7 @@ func (s *Server) newCall(a *arrival, id string) *Call {
 // handle carries one call from its beginning to its end. refused is why the
 // transport can't make the call, or nil. conn is the connection that the call
 // has for itself, if it has.
-func (s *Server) handle(parent context.Context, c *Call, down Downstream, conn net.Conn, refused error) {
+func (s *Server) handle(parent context.Context, c *call, down downstream, conn net.Conn, refused error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(errFinished)
 	r := &running{call: c, down: down, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread()}

@@ -18,7 +18,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A channelDown is the smallest Downstream that keeps the contract: a client that
+// A channelDown is the smallest downstream that keeps the contract: a client that
 // is a few channels. It shows what the pump asks of a transport.
 type channelDown struct {
 	t        *testing.T
@@ -206,7 +206,7 @@ func TestPumpHoldsBack(t *testing.T) {
 
 // TestPumpEndsInOneOrder: whatever ends the call, the client is told once, the
 // backend's context ends, a waiting Recv and a waiting Send return, and nothing of
-// the Downstream is called afterwards.
+// the downstream is called afterwards.
 func TestPumpEndsInOneOrder(t *testing.T) {
 	gone := report.New(report.ReasonClientGone, "the client went away")
 	for name, c := range map[string]struct {

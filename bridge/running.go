@@ -19,8 +19,8 @@ import (
 
 // running is one call under way, as the pump marks it and the watch sees it.
 type running struct {
-	call   *Call
-	down   Downstream
+	call   *call
+	down   downstream
 	cancel context.CancelCauseFunc
 	conn   net.Conn // of an HTTP/1.1 request or a WebSocket; nil: HTTP/2, whose own pings watch it
 

@@ -25,7 +25,7 @@ func watchedApart(t testing.TB, g *testRegistry, apart edge.Spread) (*running, c
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(errFinished) })
-	r := &running{call: &Call{ledger: &memory.Ledger{Budget: g.budget}}, cancel: cancel, limits: &g.limits, spread: apart}
+	r := &running{call: &call{ledger: &memory.Ledger{Budget: g.budget}}, cancel: cancel, limits: &g.limits, spread: apart}
 	r.call.progress.clock = &g.clock
 	g.add(r)
 	return r, ctx
@@ -298,10 +298,10 @@ func TestCallsComeAndGoDuringLooks(t *testing.T) {
 func TestCallThatBeginsDuringALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{MaxAge: time.Second})
-		next := &running{call: &Call{ledger: &memory.Ledger{Budget: g.budget}}, limits: &g.limits, cancel: func(error) {}}
+		next := &running{call: &call{ledger: &memory.Ledger{Budget: g.budget}}, limits: &g.limits, cancel: func(error) {}}
 		next.call.progress.clock = &g.clock
 		begun := false
-		first := &running{call: &Call{ledger: &memory.Ledger{Budget: g.budget}}, limits: &g.limits, cancel: func(error) {
+		first := &running{call: &call{ledger: &memory.Ledger{Budget: g.budget}}, limits: &g.limits, cancel: func(error) {
 			if !begun {
 				begun = true
 				g.add(next)

@@ -10,7 +10,7 @@ import (
 )
 
 // A transport is one client protocol: it knows its requests, and turns one
-// into a Call and a Downstream.
+// into a call and a downstream.
 type transport struct {
 	name        string
 	needsMethod bool // the path names a method

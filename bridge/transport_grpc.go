@@ -53,7 +53,7 @@ var grpcFrames = &framing{
 }
 
 // readTimeout reads a grpc-timeout, if there is one.
-func (c *Call) readTimeout(values []string) error {
+func (c *call) readTimeout(values []string) error {
 	if len(values) == 0 {
 		return nil
 	}
@@ -73,7 +73,7 @@ var errCoding = report.New(report.ReasonUnsupportedEncoding, "messages are compr
 
 // readCodings reads a grpc-encoding and a grpc-accept-encoding: how the client
 // compresses, and what it can read.
-func (c *Call) readCodings(encoding, accepted []string) error {
+func (c *call) readCodings(encoding, accepted []string) error {
 	if len(encoding) > 0 {
 		switch encoding[0] {
 		case "", "identity":
@@ -127,7 +127,7 @@ type grpcStream struct {
 	ahead bool
 }
 
-func newGRPCStream(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, c *Call, a *arrival) *grpcStream {
+func newGRPCStream(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, c *call, a *arrival) *grpcStream {
 	g := &grpcStream{d: d, answer: grpcAnswer{d: d, text: d.text}}
 	if !d.trailers && strings.Contains(strings.ToLower(r.Header.Get("Accept")), webText.contentType) {
 		g.answer.text = true
@@ -137,7 +137,7 @@ func newGRPCStream(s *Server, d *dialect, w http.ResponseWriter, r *http.Request
 	return g
 }
 
-// Bind implements Downstream.
+// Bind implements downstream.
 func (g *grpcStream) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
 	g.body.ctx = ctx
 	g.httpStream.Bind(ctx, cancel)
@@ -198,7 +198,7 @@ func (g *grpcStream) frameBytes() int64 {
 	return int64(f.Length)
 }
 
-// Recv implements Downstream.
+// Recv implements downstream.
 func (g *grpcStream) Recv() (mem.BufferSlice, error) {
 	if g.ahead {
 		m := g.first

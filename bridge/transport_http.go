@@ -19,7 +19,7 @@ import (
 // newHTTPCall makes the call of an HTTP request, as far as HTTP and not the
 // client's protocol says it: id, metadata, what culvert vouches for. An error is
 // told in the call's own protocol, so the call is good for that either way.
-func (s *Server) newHTTPCall(r *http.Request, a *arrival) (*Call, error) {
+func (s *Server) newHTTPCall(r *http.Request, a *arrival) (*call, error) {
 	c := s.newCall(a, r.Header.Get("X-Request-Id"))
 	if a.refused != nil {
 		return c, a.refused
@@ -79,7 +79,7 @@ type httpStream struct {
 	rc      *http.ResponseController
 	r       *http.Request
 	on      *edge.Conn
-	call    *Call
+	call    *call
 	origin  gate.Verdict
 	guard   endGuard
 	encoder encoder
@@ -93,7 +93,7 @@ type httpStream struct {
 }
 
 // open fills in the stream of a request.
-func (h *httpStream) open(s *Server, w http.ResponseWriter, r *http.Request, c *Call, a *arrival, e encoder) {
+func (h *httpStream) open(s *Server, w http.ResponseWriter, r *http.Request, c *call, a *arrival, e encoder) {
 	*h = httpStream{s: s, w: w, rc: http.NewResponseController(w), r: r, on: a.on, call: c, origin: a.origin, encoder: e}
 	if r.ProtoMajor == 1 {
 		// Without it the first write swallows what of the body is unread.
@@ -115,7 +115,7 @@ func (h *httpStream) close() {
 	}
 }
 
-// Bind implements Downstream.
+// Bind implements downstream.
 func (h *httpStream) Bind(ctx context.Context, _ context.CancelCauseFunc) {
 	h.guard.watch(ctx, func() { _ = h.rc.SetWriteDeadline(longAgo) }) // a stream that is gone needs none
 }

@@ -22,7 +22,7 @@ import (
 // the status there needs the end of the call first. None of its methods runs beside
 // another.
 type encoder interface {
-	// header, message and end are SendHeader, Send and Finish of Downstream. One
+	// header, message and end are SendHeader, Send and Finish of downstream. One
 	// that writes something flushes it, unless more is set.
 	header(h *httpStream, md metadata.MD, more bool) error
 	message(h *httpStream, m mem.BufferSlice, more bool) error
@@ -44,12 +44,12 @@ type httpAnswer struct {
 // aside. With an ordinary header it fits net/http's buffer.
 const gatherBytes = 2 << 10
 
-// SendHeader implements Downstream.
+// SendHeader implements downstream.
 func (h *httpStream) SendHeader(md metadata.MD, more bool) error {
 	return h.guard.write(func() error { return h.encoder.header(h, md, more) })
 }
 
-// Send implements Downstream. A message that the encoder doesn't get is freed here.
+// Send implements downstream. A message that the encoder doesn't get is freed here.
 func (h *httpStream) Send(m mem.BufferSlice, more bool) error {
 	sent := false
 	err := h.guard.write(func() error {
@@ -182,7 +182,7 @@ func (h *httpStream) flush() error {
 	return err
 }
 
-// Finish implements Downstream. It waits for a slow reader like any Send while the
+// Finish implements downstream. It waits for a slow reader like any Send while the
 // call's context lives. When that has ended, the client has a moment to take what
 // is left.
 func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {

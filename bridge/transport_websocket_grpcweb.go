@@ -52,7 +52,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	}
 }
 
-func (s *Server) serveSocketCall(ws *websocket.Conn, on *edge.Conn, c *Call, refused error) {
+func (s *Server) serveSocketCall(ws *websocket.Conn, on *edge.Conn, c *call, refused error) {
 	down := &socketDown{s: s, ws: ws, on: on, call: c, stream: socketBody{ws: ws}, codingRefused: errors.Is(refused, errCoding)}
 	s.handle(context.Background(), c, down, ws.NetConn(), refused)
 }
@@ -62,7 +62,7 @@ type socketDown struct {
 	s      *Server
 	ws     *websocket.Conn
 	on     *edge.Conn // under it
-	call   *Call
+	call   *call
 	body   messageReader
 	stream socketBody
 	guard  endGuard
@@ -75,13 +75,13 @@ type socketDown struct {
 	failed     bool // a message was broken off: nothing can follow it
 }
 
-// Bind implements Downstream.
+// Bind implements downstream.
 func (d *socketDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
 	d.guard.watch(ctx, func() { _ = d.ws.SetWriteDeadline(longAgo) })        // a closed connection needs none
 	d.ws.Watch(d.s.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
 }
 
-// Prepare implements Downstream.
+// Prepare implements downstream.
 func (d *socketDown) Prepare(ctx context.Context) error {
 	c := d.call
 	err := d.readMetadata(ctx, c)
@@ -91,7 +91,7 @@ func (d *socketDown) Prepare(ctx context.Context) error {
 
 // readMetadata reads the first message. What it says is added to what the
 // upgrade request said, but never what only that one can say.
-func (d *socketDown) readMetadata(ctx context.Context, c *Call) error {
+func (d *socketDown) readMetadata(ctx context.Context, c *call) error {
 	_ = d.ws.SetReadDeadline(time.Now().Add(edge.HandshakeTimeout)) // before the cut's; a closed connection fails the read
 	cut := func() { _ = d.ws.SetReadDeadline(longAgo) }             // a closed connection needs none
 	var block map[string][]string

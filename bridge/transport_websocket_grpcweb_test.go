@@ -27,7 +27,7 @@ func endingPair(t *testing.T, ctx context.Context, holds int) (*socketDown, *wst
 	t.Helper()
 	s := newServer(t, Config{Backend: nowhere})
 	ws, c := socketPair(t, s, holds)
-	call := &Call{info: &report.CallInfo{}}
+	call := &call{info: &report.CallInfo{}}
 	call.progress.clock = &s.registry.clock
 	down := &socketDown{s: s, ws: ws, on: s.edge.Of(new(http.Request)), call: call}
 	down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(longAgo) }) // a closed connection needs none
@@ -116,7 +116,7 @@ func TestEndOfTheCallCutsTheWaitForMetadata(t *testing.T) {
 			} else {
 				defer time.AfterFunc(50*time.Millisecond, cancel).Stop()
 			}
-			_ = down.readMetadata(ctx, &Call{})
+			_ = down.readMetadata(ctx, &call{})
 			took <- time.Since(began)
 			cancel()
 		}))
