@@ -1,11 +1,13 @@
 package bridge
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -120,4 +122,41 @@ func restartKeys(a, b *Config) []string {
 	differs("limits.connection_idle_timeout", old.ConnectionIdleTimeout != now.ConnectionIdleTimeout)
 	differs("limits.connection_max_age", old.ConnectionMaxAge != now.ConnectionMaxAge)
 	return keys
+}
+
+// newPolicy returns the policy of a Config, or why that is wrong. Where the policy
+// before has limits of the same methods, their calls go on counting. before may be
+// nil.
+func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
+	p := &policy{
+		limits:            cfg.Limits.withDefaults(),
+		vouched:           newVouchedNames(cfg.VouchedHeaders),
+		tryOrigins:        cfg.TryOrigins,
+		pathPrefix:        cfg.PathPrefix,
+		detailedErrors:    cfg.DetailedErrors,
+		forwardCookies:    cfg.ForwardCookies,
+		forwardSetCookies: cfg.ForwardSetCookies,
+		forwardClientCert: cfg.ForwardClientCert,
+	}
+	if prefix := p.pathPrefix; prefix != "" && (prefix[0] != '/' || prefix[len(prefix)-1] == '/') {
+		return nil, fmt.Errorf("path prefix %q: want it to begin with a slash and not to end with one", prefix)
+	}
+	var err error
+	if p.origins, err = gate.NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
+		return nil, err
+	}
+	methods, err := newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods)
+	if err != nil {
+		return nil, err
+	}
+	p.router = router{policy: methods, try: cfg.TryMethods, refusals: s.refusals, upstreams: s.upstreams}
+	p.quotas = s.quotas.With(p.limits.shared(), p.limits.Address, cfg.TryLimits)
+	var counted methodLimits
+	if before != nil {
+		counted = before.methods
+	}
+	if p.methods, err = newMethodLimits(cfg.MethodLimits, counted); err != nil {
+		return nil, err
+	}
+	return p, nil
 }

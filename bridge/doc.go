@@ -7,7 +7,7 @@
 //     its end. A request finds its connection, which knows the listener, the client
 //     and its certificate. HTTP/2 is served by package h2, HTTP/1.1 by net/http.
 //   - policy.go: the request takes the Server's policy, which judges it and its
-//     call to the end; apply.go replaces the policy.
+//     call to the end; apply.go makes and replaces the policy.
 //   - request.go, arrival.go, misdirected.go, client_names.go: the request's facts
 //     are read (peer, host, origin, what proxies vouch for), and what may not call
 //     is refused. What all that is said means is asked of package gate.

@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -42,20 +41,6 @@ type framing struct {
 	// uncoded is the end of a call whose message is compressed, and which names no
 	// coding.
 	uncoded *report.Fault
-}
-
-// sizes are the limits of a call's messages and metadata. What a method says of
-// its messages replaces what holds for all; a listener's word is the last, since
-// it is about who comes in there.
-func (p *policy) sizes(l *edge.Listening, m *methodLimit) (messages, headers report.SizeLimit) {
-	messages, headers = report.SizeLimit{Bytes: p.limits.MessageBytes, Key: report.KeyMessageBytes}, report.SizeLimit{Bytes: p.limits.HeaderBytes, Key: report.KeyHeaderBytes}
-	if m != nil {
-		if m.messageBytes > 0 {
-			messages = report.SizeLimit{Bytes: m.messageBytes, Key: report.KeyMethodMessageBytes}
-		}
-		headers = headers.Or(m.headerBytes, report.KeyMethodHeaderBytes)
-	}
-	return messages.Or(l.MessageBytes, report.KeyListenerMessageBytes), headers.Or(l.HeaderBytes, report.KeyListenerHeaderBytes)
 }
 
 // next returns one message, which the caller frees, io.EOF at the body's end,

@@ -1,11 +1,10 @@
 package bridge
 
 import (
-	"fmt"
-
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/quota"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A policy is what requests and calls are judged by. It is never changed. A
@@ -30,47 +29,24 @@ type policy struct {
 	forwardCookies, forwardSetCookies, forwardClientCert bool
 }
 
-// newPolicy returns the policy of a Config, or why that is wrong. Where the policy
-// before has limits of the same methods, their calls go on counting. before may be
-// nil.
-func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
-	p := &policy{
-		limits:            cfg.Limits.withDefaults(),
-		vouched:           newVouchedNames(cfg.VouchedHeaders),
-		tryOrigins:        cfg.TryOrigins,
-		pathPrefix:        cfg.PathPrefix,
-		detailedErrors:    cfg.DetailedErrors,
-		forwardCookies:    cfg.ForwardCookies,
-		forwardSetCookies: cfg.ForwardSetCookies,
-		forwardClientCert: cfg.ForwardClientCert,
-	}
-	if prefix := p.pathPrefix; prefix != "" && (prefix[0] != '/' || prefix[len(prefix)-1] == '/') {
-		return nil, fmt.Errorf("path prefix %q: want it to begin with a slash and not to end with one", prefix)
-	}
-	var err error
-	if p.origins, err = gate.NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
-		return nil, err
-	}
-	methods, err := newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods)
-	if err != nil {
-		return nil, err
-	}
-	p.router = router{policy: methods, try: cfg.TryMethods, refusals: s.refusals, upstreams: s.upstreams}
-	p.quotas = s.quotas.With(p.limits.shared(), p.limits.Address, cfg.TryLimits)
-	var counted methodLimits
-	if before != nil {
-		counted = before.methods
-	}
-	if p.methods, err = newMethodLimits(cfg.MethodLimits, counted); err != nil {
-		return nil, err
-	}
-	return p, nil
-}
-
 // listening returns the rules for what came in on l.
 func (p *policy) listening(l *edge.Listening) *edge.Listening {
 	if with, ok := p.listenings[l]; ok {
 		return with
 	}
 	return l
+}
+
+// sizes are the limits of a call's messages and metadata. What a method says of
+// its messages replaces what holds for all; a listener's word is the last, since
+// it is about who comes in there.
+func (p *policy) sizes(l *edge.Listening, m *methodLimit) (messages, headers report.SizeLimit) {
+	messages, headers = report.SizeLimit{Bytes: p.limits.MessageBytes, Key: report.KeyMessageBytes}, report.SizeLimit{Bytes: p.limits.HeaderBytes, Key: report.KeyHeaderBytes}
+	if m != nil {
+		if m.messageBytes > 0 {
+			messages = report.SizeLimit{Bytes: m.messageBytes, Key: report.KeyMethodMessageBytes}
+		}
+		headers = headers.Or(m.headerBytes, report.KeyMethodHeaderBytes)
+	}
+	return messages.Or(l.MessageBytes, report.KeyListenerMessageBytes), headers.Or(l.HeaderBytes, report.KeyListenerHeaderBytes)
 }
