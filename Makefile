@@ -70,7 +70,7 @@ test: deps lint unit e2e ## Check everything but what takes long (up to 15 min o
 
 test-long: deps build node_modules ## The rest, with the race detector: floods, gigabytes, minutes of silence (10 min)
 	$(call say,unit: the long tests)
-	@$(TESTSUM) --format pkgname -- -race -count=1 -run '$(LONG)' ./...
+	@$(TESTSUM) --format pkgname -- -race -count=1 -timeout 20m -run '$(LONG)' ./...
 	$(call say,e2e: the long tests)
 	$(call e2e,-race -timeout 30m -run '$(LONG)')
 	$(call say,the clients and what they can)
@@ -90,7 +90,7 @@ unit: ## Unit, fuzz corpora, command line and conformance tests
 	$(call say,unit: the tools)
 	@cd tools && $(TESTSUM) --format testname -- -count=1 ./...
 	$(call say,unit: culvert)
-	@$(TESTSUM) --format pkgname -- $(RACE) -count=1 -skip '$(LONG)' ./...
+	@$(TESTSUM) --format pkgname -- $(RACE) -count=1 -timeout 20m -skip '$(LONG)' ./...
 
 e2e: build node_modules ## The real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
