@@ -7,6 +7,7 @@ import (
 	"runtime/pprof"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -44,11 +45,9 @@ func (l goroutineLabel) running() (n int, stacks string) {
 // labelled counts the goroutines of all labels in whose part of the profile
 // the condition holds.
 func labelled(holds func(group string) bool) (n int, stacks string) {
-	var profile bytes.Buffer
-	_ = pprof.Lookup("goroutine").WriteTo(&profile, 1) // to memory
 	var found strings.Builder
-	for group := range strings.SplitSeq(profile.String(), "\n\n") {
-		if !strings.Contains(group, fmt.Sprintf("%q:", labelKey)) || !holds(group) {
+	for _, group := range shared.after(time.Now()) {
+		if !holds(group) {
 			continue
 		}
 		count, _, _ := strings.Cut(group, " @ ")
@@ -63,6 +62,34 @@ func labelled(holds func(group string) bool) (n int, stacks string) {
 		found.WriteString(group + "\n\n")
 	}
 	return n, found.String()
+}
+
+// shared is the profile of all scenarios' goroutines. It costs as much as what it
+// looks for, so one serves everybody who waits for it.
+var shared profile
+
+type profile struct {
+	mu     sync.Mutex
+	began  time.Time
+	groups []string // of goroutines that have a label and the same stack
+}
+
+// after returns the groups of a profile that was begun after the time.
+func (p *profile) after(t time.Time) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.began.After(t) {
+		return p.groups
+	}
+	p.began, p.groups = time.Now(), nil
+	var text bytes.Buffer
+	_ = pprof.Lookup("goroutine").WriteTo(&text, 1) // to memory
+	for group := range strings.SplitSeq(text.String(), "\n\n") {
+		if strings.Contains(group, fmt.Sprintf("%q:", labelKey)) {
+			p.groups = append(p.groups, group)
+		}
+	}
+	return p.groups
 }
 
 // atMost waits until at most n goroutines have the label. When patience is

@@ -26,7 +26,7 @@ type scenario struct {
 // rowsAtOnce is how many transports are tried beside each other. A scenario
 // waits most of its time, so it is more than there are cores, and not left to
 // -test.parallel.
-const rowsAtOnce = 4
+const rowsAtOnce = 8
 
 // Run runs every scenario over every transport, and those on HTTP/2 also with
 // net/http's server of HTTP/2. The scenarios of one transport run one after
