@@ -29,17 +29,17 @@ TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pk
 
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
-# The tests that flood, move gigabytes or wait for minutes, in any module: "make
-# test" skips them, "make test-long" runs them. In TestBlocks they are the blocks
-# of the pages in docs/.
+# The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in
+# any module: "make test" skips them, "make test-long" runs them. In TestBlocks they
+# are the blocks of the pages in docs/.
 LONG_NAMES = \
-	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestConnectionAges TestDawdlers \
-	TestFloods TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestMemoryLimitOfConnections \
-	TestManyLongSecrets TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestPausedReaders TestPublishedClients TestPublishedClientsOverTLS \
-	TestQuietStreamsOnAStockBackend TestReaderThatStandsStill TestSilentBackendHost TestSilentClient \
-	TestSlowConsumerLimit TestSoak TestStalledLargeMessagesStayWithinTheBudget TestStoppedBackend \
-	TestStoppedBackendWithKeepalive TestStoppedCulvert TestTenThousandConnections TestTricklersAreClosed \
-	TestTextsInTablesWereSeen TestUnansweredPingEndsUnavailable TestUnreadCallsLeaveTheirConnectionAlone
+	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestConnectionAges TestDawdlers \
+	TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestListedPageReadsItsMistake TestManyLongSecrets \
+	TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOriginsAreTriedOut \
+	TestPausedReaders TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \
+	TestSilentBackendHost TestSilentClient TestSlowConsumerLimit TestSoak TestStalledLargeMessagesStayWithinTheBudget \
+	TestStoppedBackend TestStoppedBackendWithKeepalive TestStoppedCulvert TestTenThousandConnections TestTextsInTablesWereSeen \
+	TestTricklersAreClosed TestUnansweredPingEndsUnavailable TestUnreadCallsLeaveTheirConnectionAlone
 LONG = ^($(subst $(space),|,$(strip $(LONG_NAMES))))$$|^TestBlocks$$/^docs$$
 space := $(subst ,, )
 
@@ -65,10 +65,10 @@ endef
 demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
-test: deps lint unit e2e ## Check everything but what takes long (up to 15 min on two cores)
+test: deps lint unit e2e ## Check everything but what takes long (6 min on two cores, longer the first time)
 	@$(call took,make test)
 
-test-long: deps build node_modules ## The rest, with the race detector: floods, gigabytes, minutes of silence (10 min)
+test-long: deps build node_modules ## The rest, with the race detector: floods, gigabytes, minutes of silence (13 min)
 	$(call say,unit: the long tests)
 	@$(TESTSUM) --format pkgname -- -race -count=1 -timeout 20m -run '$(LONG)' ./...
 	$(call say,e2e: the long tests)
