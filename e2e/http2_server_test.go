@@ -12,8 +12,10 @@ import (
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/e2e/e2epb"
 	"github.com/culvert-grpc/culvert/e2e/wire"
@@ -63,21 +65,22 @@ func TestStandardHTTP2Server(t *testing.T) {
 		if err := callBothWays(ctx, client); err != nil {
 			t.Errorf("grpc-go over %s, both ways: %v", name, err)
 		}
+		if err := cc.Invoke(ctx, "/culvert.e2e.v1.Probe/None", new(e2epb.Request), new(e2epb.Reply)); status.Code(err) != codes.Unimplemented {
+			t.Errorf("grpc-go over %s: a method that isn't there ends with %v, want %v", name, err, codes.Unimplemented)
+		}
 		cancel()
 	}
 
+	// Not a method that isn't there: that is answered before the request's end, and
+	// curl 7.88 may lose what comes before a reset (docs/security.md).
 	for _, u := range []curl{
 		{name: "h2c", c: plain, flags: []string{"--http2-prior-knowledge"}},
 		{name: "TLS", c: secure, trusts: ca.trusting(), flags: []string{"--http2", "--cacert", ca.file}},
 	} {
-		for path, want := range map[string]string{
-			wire.Unary:                   "200 ", // curl 7.88 doesn't show trailers behind a content-length
-			"/culvert.e2e.v1.Probe/None": "200 12",
-		} {
-			empty := bytes.NewReader(make([]byte, 5)) // a message without fields
-			if got := u.post(t, path, "", requestID(), empty, "--data-binary", "@-"); got != want {
-				t.Errorf("curl over %s to %s says %q, want %q", u.name, path, got, want)
-			}
+		empty := bytes.NewReader(make([]byte, 5)) // a message without fields
+		// curl 7.88 doesn't show trailers behind a content-length.
+		if got, want := u.post(t, wire.Unary, "", requestID(), empty, "--data-binary", "@-"), "200 "; got != want {
+			t.Errorf("curl over %s says %q, want %q", u.name, got, want)
 		}
 	}
 }
