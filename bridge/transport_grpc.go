@@ -87,14 +87,19 @@ func (c *call) readCodings(encoding, accepted []string) error {
 	return nil
 }
 
+// readHeader reads what gRPC's fields in the header of a request say of the call.
+func (c *call) readHeader(h http.Header) error {
+	if err := c.readTimeout(h["Grpc-Timeout"]); err != nil {
+		return err
+	}
+	return c.readCodings(h["Grpc-Encoding"], h["Grpc-Accept-Encoding"])
+}
+
 func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Request, a *arrival) {
 	liftTimeouts(w, r)
 	c, refused := s.newHTTPCall(r, a)
 	if refused == nil {
-		refused = c.readTimeout(r.Header["Grpc-Timeout"])
-	}
-	if refused == nil {
-		refused = c.readCodings(r.Header["Grpc-Encoding"], r.Header["Grpc-Accept-Encoding"])
+		refused = c.readHeader(r.Header)
 	}
 	c.subtype, _ = contentSubtype(r.Header.Get("Content-Type"), d.contentType)
 	g := newGRPCStream(s, d, w, r, c, a)

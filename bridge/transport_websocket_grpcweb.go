@@ -26,10 +26,7 @@ import (
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arrival) {
 	c, refused := s.newHTTPCall(r, a)
 	if refused == nil {
-		refused = c.readTimeout(r.Header["Grpc-Timeout"])
-	}
-	if refused == nil {
-		refused = c.readCodings(r.Header["Grpc-Encoding"], r.Header["Grpc-Accept-Encoding"])
+		refused = c.readHeader(r.Header)
 	}
 	if s.cfg.MemoryGone() { // not even to be told by a WebSocket
 		s.refuseOverLimit(w, r, a, http.StatusServiceUnavailable, s.noMemory(c.Peer.Addr, c.Method, "WebSockets"))
