@@ -47,7 +47,7 @@ func newReplies(r *running, up *upstream.Stream, reader *sync.WaitGroup) *replie
 	return q
 }
 
-// A burst is so many small messages in a row that were there when they were asked
+// A burst is this many small messages in a row that were there when they were asked
 // for.
 const (
 	burst      = 3

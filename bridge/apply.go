@@ -20,22 +20,24 @@ func (e *RestartError) Error() string {
 	return "a change of " + strings.Join(e.Keys, ", ") + " needs a restart"
 }
 
-// Apply has the requests that arrive from now on judged by cfg: its origins,
-// hosts, methods, sizes, limits of calls, and what it says of headers, cookies and
-// errors. Connections that are accepted from now on take its limits of connections
-// and handshakes. Calls and connections under way end on what they began with. What
-// they count goes on counting, but where there was no limit before.
+// Apply replaces the policy. Requests that arrive from now on are judged by cfg: its
+// origins, hosts, methods, sizes, limits of calls, and what it says of headers,
+// cookies and errors. Connections that are accepted from now on take its limits of
+// connections and handshakes. Calls and connections under way end on what they began
+// with. They go on counting towards a limit that changes; a limit that is new doesn't
+// count them.
 //
-// The listeners replace the rules of those that ServeListener serves, by name:
-// each of these, once. Of a Listener the rules for requests change, and the limits of
-// connections. Without listeners only Serve's and ConfigureHTTP's rules change,
+// The listeners replace the rules of those that ServeListener runs. Each of these has
+// to be there once, by its name. Its rules for requests change, and its limits of
+// connections. Without listeners only the rules of Serve and ConfigureHTTP change,
 // which are in cfg.
 //
 // If Apply returns an error, nothing has changed. It is a *RestartError if cfg or a
 // listener differs in something else that a configuration file says. Apply doesn't look
-// at what only a program can set: Logger, Observer, Authenticator, Fallback,
-// MemorySpent, MemoryGone, the TLS, CurrentTLS and Dial of the Backend, and the TLS, SamePolicy
-// and Serves of a Listener.
+// at what it can't compare, and leaves it as it was: Logger, Observer, Authenticator,
+// Fallback, MemorySpent, MemoryGone, the TLS, CurrentTLS and Dial of the Backend, and
+// the TLS, SamePolicy and Serves of a Listener. The program that makes these changes
+// them in place, or restarts.
 //
 // Apply may be called at any time, and by several goroutines.
 func (s *Server) Apply(cfg Config, listeners ...Listener) error {

@@ -49,7 +49,7 @@ type Identity struct {
 	Name string // for logs: "alice@example.com", "spiffe://example.org/orders"
 }
 
-// arrive reads the facts of a request, which the policy is for.
+// arrive reads the facts of a request, and judges its page by the policy.
 func (s *Server) arrive(r *http.Request, p *policy) *arrival {
 	on := s.edge.Of(r)
 	a := &arrival{policy: p, on: on, listening: p.listening(on.Listener()), host: r.Host, protocol: "1.1", tunnel: on.Tunnel() != nil}
@@ -102,8 +102,8 @@ func scheme(t *tls.ConnectionState) string {
 	return "http"
 }
 
-// use returns what a call counts with that arrived, and the limit of its method
-// or nil.
+// use returns the quotas that the call counts with, and the limit of its method or
+// nil.
 func (a *arrival) use() (quota.Call, *methodLimit) {
 	m := a.policy.methods.of(a.method)
 	var scope *quota.Scope
@@ -137,7 +137,7 @@ func (s *Server) throughTunnel(r *http.Request, p *policy) *http.Request {
 	return inner
 }
 
-// ofOuter holds for a header that only the outer request may say.
+// ofOuter reports whether only the request for the tunnel may set the header.
 func (p *policy) ofOuter(name string) bool {
 	switch name {
 	case "Origin", "Sec-Fetch-Site", "Cookie":
@@ -150,8 +150,8 @@ func (p *policy) isVouched(name string) bool {
 	return toUpstream.of(name) == vouched || p.vouched.exact[name]
 }
 
-// outerHeader is what of an upgrade request holds for all calls inside its
-// tunnel.
+// outerHeader returns the fields of an upgrade request that apply to every call
+// inside its tunnel.
 func (p *policy) outerHeader(h http.Header) http.Header {
 	kept := make(http.Header)
 	for name, values := range h {

@@ -8,7 +8,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// Config is all that a Server is told.
+// Config configures a Server.
 type Config struct {
 	Backend  Backend
 	Logger   *slog.Logger    // what an operator should know; nil: discarded
@@ -93,9 +93,8 @@ type Config struct {
 	Fallback http.Handler
 }
 
-// A MethodQuota bounds the calls of the methods that match a pattern, all of
-// them together, whoever makes them. A field that isn't positive is no limit
-// of its own.
+// A MethodQuota bounds the calls of all methods that match a pattern together,
+// those of all clients. A field that isn't positive sets no limit.
 type MethodQuota struct {
 	Pattern        string // as those of Config.AllowMethods
 	MessageBytes   int    // of one message, either way, in place of Limits.MessageBytes

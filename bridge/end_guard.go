@@ -34,8 +34,8 @@ func (g *endGuard) watch(ctx context.Context, cut func()) {
 // had ended.
 var errEnded = errors.New("the call ended before the write")
 
-// write runs a write to the client. Once the context has ended it runs nothing.
-// It returns errEnded then, and if the end of the context cut the write.
+// write runs a write to the client. It returns errEnded if the context had ended, and
+// runs nothing then, or if the context's end cut the write.
 func (g *endGuard) write(do func() error) error {
 	if !g.begin() {
 		return errEnded

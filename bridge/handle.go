@@ -118,7 +118,7 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// saneID holds for an id that a log, a header and a person can bear.
+// saneID reports whether an id is safe to log and to send in a header.
 func saneID(id string) bool {
 	if id == "" || len(id) > 64 {
 		return false

@@ -18,8 +18,8 @@ type methodLimit struct {
 	headerBytes  int
 }
 
-// newMethodLimits returns the limits, which go on counting where the limits of the
-// same patterns before are.
+// newMethodLimits returns the limits. Those whose pattern is in before keep its
+// counts.
 func newMethodLimits(quotas []MethodQuota, before methodLimits) (methodLimits, error) {
 	limits := make(methodLimits, 0, len(quotas))
 	for _, q := range quotas {

@@ -38,7 +38,7 @@ type framing struct {
 	// the call.
 	compressed func(flags byte) (bool, error)
 
-	// uncoded is the end of a call whose message is compressed, and which names no
+	// uncoded ends a call whose message is compressed although its request names no
 	// coding.
 	uncoded *report.Fault
 }

@@ -89,7 +89,7 @@ func (p *progress) readPart(n int) {
 	}
 }
 
-// inParts holds within a message of which a part was noted.
+// inParts reports whether a part of a message has come, and not its end.
 func (p *progress) inParts() bool { return p.crumbs.Load() != 0 }
 
 // endParts says that nothing of a message is being waited for.
@@ -99,8 +99,8 @@ func (p *progress) endParts() {
 	}
 }
 
-// messageSince is since when a message that has begun has not got on by as much
-// as it must; 0 while none is waited for.
+// messageSince returns since when a message that has begun has brought less than it
+// must, or 0 while none is waited for.
 func (p *progress) messageSince() int64 {
 	if since := p.crumbs.Load(); since > 0 {
 		return since

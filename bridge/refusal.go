@@ -96,7 +96,7 @@ func (s *Server) refuseOverLimit(w http.ResponseWriter, r *http.Request, a *arri
 	s.refuse(w, r, a, code, err.Error(), "Retry-After", strconv.Itoa(int(seconds)))
 }
 
-// memoryRetry is when may be tried again for what there was no memory.
+// memoryRetry is how long a client should wait after a refusal for lack of memory.
 const memoryRetry = 5 * time.Second
 
 // noMemory notes that a peer's call or connection is refused, and says it.

@@ -87,7 +87,7 @@ func malformed(r *http.Request, host string) *mistake {
 	return nil
 }
 
-// lengthHolds says whether the content-length of an HTTP/2 request, if it has
+// lengthHolds reports whether the content-length of an HTTP/2 request, if it has
 // one, is what the server went by. In a program of the caller's that may be
 // net/http's, which takes the first of several, and none where the header ends
 // the request, which then looks complete. RFC 9113 §8.1.1.

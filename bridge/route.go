@@ -46,8 +46,8 @@ func (rt *router) authorize(method, peer string) error {
 // releases it at its end.
 func (rt *router) route() (*upstream.Upstream, error) { return rt.upstreams.Acquire(theBackend) }
 
-// tries holds for a method that crosses since the policy is only tried out:
-// any but those that show a backend's inside.
+// tries reports whether a method crosses only because the policy is tried out:
+// any does but those that show a backend's inside.
 func (rt *router) tries(method string) bool {
 	return rt.try && !matchesAny(deniedUnlessAllowed, strings.TrimPrefix(method, "/"))
 }
@@ -130,8 +130,8 @@ func parseMethod(target, prefix string) (string, bool) {
 	return method, true
 }
 
-// plainSegment holds for letters, digits and the marks that names of
-// services and methods are made of.
+// plainSegment reports whether s has only letters, digits and the marks that names
+// of services and methods are made of.
 func plainSegment(s string) bool {
 	if s == "" || s == "." || s == ".." {
 		return false
@@ -147,7 +147,7 @@ func plainSegment(s string) bool {
 	return true
 }
 
-// matchesService holds when a pattern could match some method of the service.
+// matchesService reports whether a pattern could match some method of the service.
 func matchesService(patterns []string, service string) bool {
 	for _, p := range patterns {
 		head, _, _ := strings.Cut(p, "/")

@@ -114,7 +114,7 @@ func (s *Server) configureHTTP(hs *http.Server, l *edge.Listening) {
 	s.edge.Watch(hs, l)
 }
 
-// A Listener is what holds for one address that a Server listens on.
+// A Listener has the rules of one address that a Server listens on.
 type Listener = edge.Listener
 
 // ListenConfig is how to listen so that a connection costs few system calls.
@@ -176,8 +176,8 @@ func (s *Server) serve(ln net.Listener, l *edge.Listening) error {
 // descriptors; beyond that a connection is closed.
 func (s *Server) LeaveDescriptors(ln net.Listener) net.Listener { return s.edge.LeaveDescriptors(ln) }
 
-// Problems tells what is wrong and doesn't keep those from being served who are
-// there, a line each.
+// Problems returns, a line each, what is wrong although the server still serves its
+// clients.
 func (s *Server) Problems() []string { return s.edge.Problems() }
 
 // connReceiveWindow is HTTP/2's, of one stream.

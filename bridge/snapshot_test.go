@@ -74,8 +74,8 @@ func TestSnapshot(t *testing.T) {
 	})
 }
 
-// TestSnapshotOfAForeignServer: a listener of the caller's own is counted, without
-// what its clients speak, and the counts come back to nothing.
+// TestSnapshotOfAForeignServer: connections that Serve didn't accept are counted,
+// without what their clients speak, and the counts come back to nothing.
 func TestSnapshotOfAForeignServer(t *testing.T) {
 	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}})
 	hs := &http.Server{ReadHeaderTimeout: patience}

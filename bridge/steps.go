@@ -13,8 +13,8 @@ import (
 // Each step may end the call with a fault: a row of the table of reasons. The
 // steps after it don't run then. The order has reasons:
 //
-//   - admit is first, because a server that drains or is full must do no work
-//     for a call.
+//   - admit is first, because a server that drains or is full must read no message
+//     and ask no backend.
 //   - read comes before everything that looks at metadata: a WebSocket's
 //     metadata and deadline are in its first message.
 //   - authenticate comes before authorize: only a client that may call here is

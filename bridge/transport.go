@@ -104,8 +104,8 @@ func offers(subprotocol string) func(*http.Request) bool {
 	}
 }
 
-// isUpgrade holds for a WebSocket handshake over HTTP/1.1. RFC 6455 §4.1. One
-// over HTTP/1.0 has come through a proxy that can't upgrade.
+// isUpgrade reports whether a request is a WebSocket handshake over HTTP/1.1. RFC
+// 6455 §4.1. One over HTTP/1.0 has come through a proxy that can't upgrade.
 func isUpgrade(r *http.Request) bool {
 	return r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.Method == http.MethodGet &&
 		headerHasToken(r.Header["Connection"], "upgrade") && headerHasToken(r.Header["Upgrade"], "websocket")

@@ -64,8 +64,8 @@ func labelled(holds func(group string) bool) (n int, stacks string) {
 	return n, found.String()
 }
 
-// shared is the profile of all scenarios' goroutines. It costs as much as what it
-// looks for, so one serves everybody who waits for it.
+// shared is the profile of all scenarios' goroutines. A profile is expensive, so one
+// serves every scenario that waits for one.
 var shared profile
 
 type profile struct {

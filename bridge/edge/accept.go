@@ -14,7 +14,7 @@ import (
 )
 
 // Descriptors keep a reserve of the process's file descriptors from clients:
-// for connections to the backend, files, and whoever asks for its health. The
+// for connections to the backend, files, and health checks. The
 // kernel gives the lowest number that is free, so a connection whose number is
 // in the reserve tells that all below it are taken. Then none is accepted for
 // a while, or until one closes.

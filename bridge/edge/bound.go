@@ -9,7 +9,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// noteEnd is called once the connection is closed. c is what the server had.
+// noteEnd is called once the connection is closed. as is what the server had.
 func (c *Conn) noteEnd(as net.Conn) {
 	c.count(-1)
 	if c.unheardOf() {
@@ -87,7 +87,7 @@ func (l *boundedListener) wrap(c net.Conn) net.Conn {
 		if l.of.expectsHeader(client) {
 			client.proxied = new(proxied)
 		}
-		client.linger.Store(l.of.TLS != nil) // until handshakeDone
+		client.linger.Store(l.of.TLS != nil) // until greet
 		return client
 	}
 	return c
@@ -137,8 +137,8 @@ func ListenConfig() *net.ListenConfig {
 var probes = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount}
 
 // watchTCP has TCP notice within 20 s that an idle peer has vanished. Go's
-// defaults take 150 s. While data is under way, lookAtConn and the pings watch
-// the peer; boundRest does once the connection is closed.
+// defaults take 150 s. While data is under way, the look at each call and the
+// pings watch the peer; boundRest does once the connection is closed.
 func watchTCP(c net.Conn) {
 	under := c
 	for {

@@ -5,11 +5,12 @@ import (
 	"time"
 )
 
-// This file decides when an HTTP/1.1 connection has to close behind an answer.
-// Nothing that follows on it may be taken for a request if it may be something
-// else. Everybody who answers asks here.
+// This file decides when an HTTP/1.1 connection has to close behind an answer: bytes
+// that may be something else must not be served as the next request. Who answers a
+// call or refuses a request asks here. Package websocket closes behind each upgrade
+// that it refuses.
 
-// BeginRequest is told of each request before anything else. It counts the
+// BeginRequest has to be called first for each request. It counts the
 // connection as one that speaks the request's HTTP. It announces the end
 // of the connection if that is certain by then: HTTP/1.1 serves no further
 // request, and net/http's HTTP/2 sends a GOAWAY. bridge/h2 looks at ages by

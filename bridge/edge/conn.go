@@ -20,13 +20,13 @@ type Conn struct {
 	conn      net.Conn    // as the HTTP server has it; nil: Watch hasn't seen that server
 	listening *Listening  // what it came in on; inside a tunnel, what the WebSocket came in on
 	tunnel    *Tunnel     // nil: it isn't one
-	client    *clientConn // the client's socket; nil: a listener of the caller's own accepted it
+	client    *clientConn // the client's socket; nil: Serve didn't accept it
 	life      *life       // nil: nothing is known of it
 	kind      atomic.Uint32
 }
 
-// A Tunnel is what the request for a WebSocket showed that became a tunnel. It
-// holds for every request inside.
+// A Tunnel is what the request for a tunnel's WebSocket showed. It applies to every
+// request inside.
 type Tunnel struct {
 	Outer  *Conn  // that the WebSocket came in on
 	Addr   string // of the client
@@ -48,7 +48,7 @@ func (e *Edge) meet(c net.Conn, l *Listening) *Conn {
 	return on
 }
 
-// foreign returns a connection that a listener of the caller's own accepted.
+// foreign returns the Conn of a connection that Serve didn't accept.
 func (e *Edge) foreign(c net.Conn, l *Listening) *Conn {
 	return &Conn{edge: e, conn: c, listening: l}
 }
@@ -61,9 +61,8 @@ func (e *Edge) NewTunnel(t *Tunnel) *Conn {
 	return on
 }
 
-// find returns what is known of a connection by what is under it: TLS, a client's
-// socket, a tunnel. It returns nil if a listener of the caller's own accepted it.
-// ConnState and the hooks of HTTP/2 need it, since they have no request.
+// find returns the Conn of a connection, looking under TLS, or nil if Serve didn't
+// accept it. ConnState and the hooks of HTTP/2 need it, since they have no request.
 func find(c net.Conn) *Conn {
 	for {
 		switch v := c.(type) {
@@ -78,8 +77,8 @@ func find(c net.Conn) *Conn {
 }
 
 // Of returns the connection that a request came in on. In an http.Server that
-// watch hasn't seen, that is one for all requests, and the request itself has
-// all that is known.
+// Watch hasn't seen, all requests share one, and the request itself has all that is
+// known.
 func (e *Edge) Of(r *http.Request) *Conn {
 	if c, ok := r.Context().Value(connKey{}).(*Conn); ok {
 		return c
@@ -146,7 +145,7 @@ func (c *Conn) Uses() *quota.Address {
 // End notes why the connection is about to end, unless that is known.
 func (c *Conn) End(why string) { c.life.end(why) }
 
-// EndFor notes the end of a call that is its connection's, too.
+// EndFor notes why the connection ends, if the error that ended a call ends it too.
 func (c *Conn) EndFor(err error) {
 	var f *report.Fault
 	if errors.As(err, &f) {
@@ -180,7 +179,7 @@ func (e *Edge) Streams(c net.Conn) int {
 	if on := find(c); on != nil {
 		return on.listening.CallsPerConnection
 	}
-	return e.own.CallsPerConnection // a listener of the caller's own accepted it
+	return e.own.CallsPerConnection // Serve didn't accept it
 }
 
 // Settle notes why a connection of HTTP/2 ends. The HTTP/2 server knows best.

@@ -10,7 +10,8 @@
 // To read it, begin with edge.go: serving, closing, and what net/http tells of a
 // connection. conn.go is what requests ask. accept.go keeps a reserve of file
 // descriptors, bound.go refuses what is over a limit, and proxyprotocol.go reads the
-// header that says who the client is (peer.go). lifetime.go bounds idle time and age,
+// header that says who the client is (peer.go). listener.go has the rules of a
+// listener, and tally.go counts its connections. lifetime.go bounds idle time and age,
 // phase.go infers what net/http is doing, and conn_end.go says why a connection ended.
 // closing.go decides when HTTP/1.1 closes. linger.go closes a socket so that its client
 // gets the last answer. batch.go gathers what is written of an answer.
@@ -18,7 +19,8 @@
 // A tunnel is HTTP/2 inside a WebSocket. Its net.Conn isn't here: it has a Conn from
 // [Edge.NewTunnel], which names the WebSocket's own connection. ConnState and the
 // hooks of HTTP/2 have no request. They find a Conn under a net.Conn by the method
-// EdgeConn. Nobody else unwraps a connection but package socket.
+// EdgeConn. Nobody else unwraps a connection but package socket, and package h2, which
+// takes it from net/http.
 //
 // It starts one goroutine for each connection that lingers. It ends when its client
 // closes, is silent, or its time is over; [Edge.CutLingering] waits for it.

@@ -16,8 +16,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// Options say what connections need of the server that they belong to. All
-// fields but the bounds are required.
+// Options say what connections need of the server that they belong to. MaxAge,
+// SlowConsumerTimeout and StandardHTTP2 may be zero; all others are required.
 type Options struct {
 	Log      *slog.Logger
 	Observer report.Observer
@@ -83,8 +83,8 @@ func (e *Edge) Open() int64 { return e.open.Load() }
 // Mutex returns the lock that every accepted connection takes, for a watchdog.
 func (e *Edge) Mutex() *sync.Mutex { return &e.files.mu }
 
-// Watch has the connections of an http.Server known, and found by their requests.
-// It wraps ConnContext and ConnState if they are set.
+// Watch prepares an http.Server: its connections are counted, and its requests find
+// theirs. It wraps ConnContext and ConnState if they are set.
 func (e *Edge) Watch(hs *http.Server, l *Listening) {
 	connContext := hs.ConnContext
 	hs.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
@@ -148,9 +148,9 @@ func settle(ctx context.Context) {
 	<-settled.Done()
 }
 
-// CloseListeners first keeps new connections out and lets those be accepted
-// that are in the kernel's queue: it would reset them. It returns when those that
-// were accepted last have had the time to bring a request.
+// CloseListeners refuses new connections, but accepts those in the kernel's queue,
+// which the kernel would reset. It returns when the last of them have had time to
+// bring a request.
 func (e *Edge) CloseListeners(ctx context.Context) {
 	e.closeQueues(ctx)
 	settle(ctx)

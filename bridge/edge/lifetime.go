@@ -43,7 +43,7 @@ func (l *life) noteRead(err error) {
 	}
 }
 
-// old holds for an HTTP/1.1 connection that has served for long enough.
+// old reports whether the connection has reached its maximum age.
 func (l *life) old() bool { return l != nil && !l.age.IsZero() && !time.Now().Before(l.age) }
 
 // end notes why the connection is about to end, unless that is known.
@@ -66,8 +66,8 @@ func (l *life) settle(why string) {
 	}
 }
 
-// why says why the connection ended, once it has: what was noted, and else
-// what net/http must have had for a reason.
+// why returns why the connection ended: the reason that was noted, or else the one
+// that net/http must have had.
 func (l *life) why(draining bool) string {
 	if l == nil {
 		return report.EndedOrderly

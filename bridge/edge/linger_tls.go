@@ -1,12 +1,12 @@
 package edge
 
-// A handshake of TLS that fails ends with an alert that says why. With TLS 1.3
-// a client believes that it is done before its certificate was looked at, and
-// may be sending already: the connection lingers, so that it reads the alert
-// and not a reset.
+// greet is called when the handshake of TLS has succeeded: from then on the
+// connection lingers only for another reason.
 //
-// greet is called when a connection gets on: it lingers no longer without another
-// reason.
+// A handshake that fails ends with an alert that says why. With TLS 1.3 a client
+// believes that it is done before culvert has looked at its certificate, and may be
+// sending already. The connection lingers, so that the client reads the alert and not a
+// reset.
 func (c *Conn) greet() {
 	if c.listening.TLS == nil || c.tunnel != nil {
 		return

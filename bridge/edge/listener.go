@@ -11,9 +11,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/quota"
 )
 
-// A Listener is what holds for one address that a Server listens on. Of what
-// it shares with Config nothing is inherited: the zero value trusts nobody and
-// serves plaintext.
+// A Listener has the rules of one address that a Server listens on. It inherits
+// nothing from Config: the zero value trusts nobody and serves plaintext.
 type Listener struct {
 	Name string // in logs; empty where there is nothing to tell apart
 

@@ -14,11 +14,11 @@ const spreadParts = 10
 // thousandths.
 type Spread int
 
-// NewSpread returns one by chance.
+// NewSpread returns a random Spread.
 func NewSpread() Spread {
 	const most = 1000 / spreadParts
 	return Spread(rand.IntN(2*most+1) - most) //nolint:gosec // it is no secret
 }
 
-// Of is 0, which stands for no limit, only of 0.
+// Of returns d changed by the spread. Only 0, which stands for no limit, gives 0.
 func (s Spread) Of(d time.Duration) time.Duration { return d + d/1000*time.Duration(s) }

@@ -26,7 +26,7 @@ type tally [kinds]atomic.Int64
 // Connections says how many connections of one kind a listener has.
 type Connections struct {
 	Listener  string // its name
-	Transport string // "http/1.1", "h2", "websocket"; empty: no request has come yet, or the listener is the caller's own
+	Transport string // "http/1.1", "h2", "websocket"; empty: no request has come yet, or Serve didn't accept it
 	Open      int
 }
 
@@ -77,8 +77,8 @@ func (e *Edge) listenings() []*Listening {
 }
 
 // became counts the connection as one of another kind. It may be called at the
-// same time for several requests. A connection that a listener of the caller's own
-// accepted stays unheard of: what requests find of it isn't what its end finds.
+// same time for several requests. A connection that Serve didn't accept stays
+// kindUnheard: its requests and its end find different Conns.
 func (c *Conn) became(k kind) {
 	if c.tunnel != nil || c.client == nil || kind(c.kind.Load()) == k {
 		return

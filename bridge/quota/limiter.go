@@ -136,8 +136,8 @@ func (s share) excess(key string, wait time.Duration, text string, limit any) *e
 }
 
 // takeAll takes something from each of the shares, in order. If a share refuses,
-// takeAll gives back what it took from those before, and returns the excess. So
-// what is refused takes nothing.
+// takeAll gives back what it took from those before, and returns the excess: a
+// refused call uses no quota.
 func takeAll(shares []share, now clock, take func(share, clock) *excess, give func(share)) *excess {
 	for i, s := range shares {
 		x := take(s, now)
