@@ -11,7 +11,7 @@ import (
 
 // noteEnd is called once the connection is closed. as is what the server had.
 func (c *Conn) noteEnd(as net.Conn) {
-	c.count(-1)
+	c.countEnd()
 	if c.unheardOf() {
 		return
 	}
@@ -26,14 +26,19 @@ func (c *Conn) unheardOf() bool {
 	return c.tunnel == nil && c.client != nil && c.client.proxied != nil && !c.client.proxied.announced
 }
 
-// count counts sockets; a tunnel is one of them already.
-func (c *Conn) count(n int64) {
-	if c.tunnel != nil {
-		return
+// countBegin counts a socket. A tunnel is one already.
+func (c *Conn) countBegin() {
+	if c.tunnel == nil {
+		c.edge.open.Add(1)
+		c.listening.open[kindUnheard].Add(1)
 	}
-	c.edge.open.Add(n)
-	c.listening.open[c.kind.Load()].Add(n)
-	if n < 0 {
+}
+
+// countEnd undoes countBegin.
+func (c *Conn) countEnd() {
+	if c.tunnel == nil {
+		c.edge.open.Add(-1)
+		c.listening.open[c.kind.Swap(uint32(kindGone))].Add(-1)
 		c.edge.files.free()
 	}
 }

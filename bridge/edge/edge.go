@@ -205,7 +205,7 @@ func (e *Edge) began(on *Conn, l *Listening, c net.Conn) {
 	if on == nil {
 		on = e.foreign(c, l)
 	}
-	on.count(1)
+	on.countBegin()
 	if !on.unheardOf() {
 		e.o.Observer.ConnBegan(on.info(c))
 	}

@@ -15,10 +15,11 @@ const (
 	kindHTTP1
 	kindHTTP2
 	kindWebSocket
+	kindGone // it has ended
 	kinds
 )
 
-var kindNames = [kinds]string{kindUnheard: "", kindHTTP1: "http/1.1", kindHTTP2: "h2", kindWebSocket: "websocket"}
+var kindNames = [kindGone]string{kindUnheard: "", kindHTTP1: "http/1.1", kindHTTP2: "h2", kindWebSocket: "websocket"}
 
 // A tally counts the open connections of a listener by their kind.
 type tally [kinds]atomic.Int64
@@ -36,7 +37,7 @@ type Connections struct {
 func (e *Edge) Tally() []Connections {
 	var all []Connections
 	for _, l := range e.listenings() {
-		for k := range l.open {
+		for k := range kindGone {
 			// One that just changes its kind may be missing from both: the counts
 			// are read one after the other.
 			if n := l.open[k].Load(); n > 0 {
@@ -80,12 +81,20 @@ func (e *Edge) listenings() []*Listening {
 // same time for several requests. A connection that Serve didn't accept stays
 // kindUnheard: its requests and its end find different Conns.
 func (c *Conn) became(k kind) {
-	if c.tunnel != nil || c.client == nil || kind(c.kind.Load()) == k {
+	if c.tunnel != nil || c.client == nil {
 		return
 	}
-	old := kind(c.kind.Swap(uint32(k)))
-	c.listening.open[old].Add(-1)
-	c.listening.open[k].Add(1)
+	for {
+		old := kind(c.kind.Load())
+		if old == k || old == kindGone { // net/http's HTTP/2 may tell of the end before a handler begins
+			return
+		}
+		if c.kind.CompareAndSwap(uint32(old), uint32(k)) {
+			c.listening.open[old].Add(-1)
+			c.listening.open[k].Add(1)
+			return
+		}
+	}
 }
 
 // spoke notes what a request shows.
