@@ -27,10 +27,10 @@ func (r *running) pass(m mem.BufferSlice) error {
 	return r.up.Send(m)
 }
 
-// sendHeader sends the client the header. How long that takes isn't noted: it comes
-// first, so there is room for it.
+// sendHeader sends the client the header.
 func (r *running) sendHeader(md metadata.MD, more bool) error {
-	r.call.progress.sends.Add(1)
+	r.call.progress.beginSend()
+	defer r.call.progress.endSend()
 	return r.down.SendHeader(md, more)
 }
 

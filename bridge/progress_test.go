@@ -52,9 +52,17 @@ func TestWaitsForTheClientAreNoted(t *testing.T) {
 	p := &r.call.progress
 	now := func() state { return state{p.receiving.Load(), p.sending.Load() > 0, p.sends.Load()} }
 	got := map[string]state{}
-	r.down = &lookingDown{look: func(method string) { got[method] = now() }}
+	r.down = &lookingDown{look: func(method string) {
+		got[method] = now()
+		if method != "Recv" {
+			p.sentPiece() // as a WebSocket does, of a large frame
+		}
+	}}
 	_, _ = r.recv() // io.EOF
 	_ = r.sendHeader(nil, false)
+	if p.sending.Load() != 0 {
+		t.Error("a header that was sent counts as under way")
+	}
 	_ = r.send(nil, false)
 	if p.sending.Load() != 0 {
 		t.Error("a message that was sent counts as under way")
@@ -62,7 +70,7 @@ func TestWaitsForTheClientAreNoted(t *testing.T) {
 	_ = r.finish(status.New(codes.OK, ""), nil)
 	for method, want := range map[string]state{
 		"Recv":       {receiving: true},
-		"SendHeader": {sends: 1},
+		"SendHeader": {sending: true, sends: 1},
 		"Send":       {sending: true, sends: 2},
 		"Finish":     {sending: true, sends: 3},
 	} {
