@@ -63,6 +63,9 @@ func (s *Set) Add(name string, u *Upstream) error {
 		if byName[name] != nil {
 			return nil, fmt.Errorf("upstream %q: there is one of this name already", name)
 		}
+		if err := u.fresh(byName); err != nil {
+			return nil, fmt.Errorf("upstream %q: %w", name, err)
+		}
 		byName[name] = u
 		return nil, nil
 	})
@@ -76,6 +79,9 @@ func (s *Set) Replace(name string, u *Upstream) error {
 		old := byName[name]
 		if old == nil {
 			return nil, errUnknown(name)
+		}
+		if err := u.fresh(byName); err != nil {
+			return nil, fmt.Errorf("upstream %q: %w", name, err)
 		}
 		byName[name] = u
 		return old, nil
@@ -92,6 +98,20 @@ func (s *Set) Remove(name string) error {
 		delete(byName, name)
 		return old, nil
 	})
+}
+
+// fresh returns an error for an upstream that is in the Set or has been in one:
+// Acquire would wait for ever for the end of one that was retired.
+func (u *Upstream) fresh(byName map[string]*Upstream) error {
+	for _, other := range byName {
+		if other == u {
+			return errors.New("it is in the set already")
+		}
+	}
+	if u.holders.retired {
+		return errors.New("it was removed from a set before")
+	}
+	return nil
 }
 
 func errUnknown(name string) error {
@@ -122,6 +142,7 @@ func (s *Set) change(f func(byName map[string]*Upstream) (old *Upstream, err err
 // retire closes an upstream after its last call, or when the Set is closed. It
 // must be out of the map: Acquire relies on that. mu is held.
 func (s *Set) retire(u *Upstream) {
+	u.holders.retired = true
 	u.holders.release()
 	s.retired.Go(func() {
 		select {
@@ -169,8 +190,9 @@ func (s *Set) States() []State {
 // holders counts what needs an upstream: the Set that it is in, and the calls that
 // acquired it.
 type holders struct {
-	n    atomic.Int64
-	none chan struct{} // closed when the last one has released it
+	n       atomic.Int64
+	none    chan struct{} // closed when the last one has released it
+	retired bool          // it was in a Set; under that one's mu
 }
 
 // acquire reports whether the upstream takes calls. Once its count is 0 it is

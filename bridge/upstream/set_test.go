@@ -244,8 +244,11 @@ func TestSetRefusesNames(t *testing.T) {
 	s := newSet(t)
 	b := startLabelled(t, "first")
 	must(t, s.Add("a", newUpstream(t, b)))
-	must(t, s.Add("removed", newUpstream(t, b)))
+	removed := newUpstream(t, b)
+	must(t, s.Add("removed", removed))
 	must(t, s.Remove("removed"))
+	twice := newUpstream(t, b)
+	must(t, s.Add("twice", twice))
 	other := newUpstream(t, b)
 	for _, c := range []struct {
 		what string
@@ -255,6 +258,9 @@ func TestSetRefusesNames(t *testing.T) {
 		{"a replacement for none", s.Replace("none", other)},
 		{"a replacement for one that was removed", s.Replace("removed", other)},
 		{"the removal of none", s.Remove("none")},
+		{"one that was removed", s.Add("again", removed)},
+		{"one that is there", s.Add("again", twice)},
+		{"one in place of itself", s.Replace("twice", twice)},
 	} {
 		if c.err == nil {
 			t.Errorf("%s is taken", c.what)
