@@ -80,7 +80,7 @@ func find(c net.Conn) *Conn {
 // Watch hasn't seen, all requests share one, and the request itself has all that is
 // known.
 func (e *Edge) Of(r *http.Request) *Conn {
-	if c, ok := r.Context().Value(connKey{}).(*Conn); ok {
+	if c, ok := r.Context().Value(connKey{}).(*Conn); ok && c.edge == e {
 		return c
 	}
 	return e.unknown

@@ -56,6 +56,10 @@ func TestRequestsFindTheirConnection(t *testing.T) {
 	if on != e.Of(new(http.Request)) || on.NetConn() != nil || on.Taken() != nil || on.Ended() != report.EndedOrderly || on.Uses() != nil {
 		t.Errorf("in a foreign server it is %+v", on)
 	}
+	behind := new(http.Request).WithContext(context.WithValue(t.Context(), connKey{}, a))
+	if other := testEdge(t, Options{}); other.Of(behind) != other.unknown || e.Of(behind) != a {
+		t.Error("a server behind another one takes that one's connections for its own")
+	}
 	on.End(report.EndedSlow) // there is nothing to note it for
 	if on.Ended() != report.EndedOrderly {
 		t.Error("what one client does ends the connections of all")
