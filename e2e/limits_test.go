@@ -236,7 +236,7 @@ func TestSlowConsumerLimit(t *testing.T) {
 	began := time.Now() // of the first call: a busy machine takes long to begin them all
 	var work sync.WaitGroup
 	readSlowly := func(call *call) {
-		pace := time.NewTicker(100 * time.Millisecond)
+		pace := time.NewTicker(50 * time.Millisecond)
 		defer pace.Stop()
 		for i := uint64(0); ; i++ {
 			<-pace.C
