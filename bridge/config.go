@@ -73,8 +73,8 @@ type Config struct {
 
 	// TryLimits lets connections, handshakes and calls pass that are over a
 	// limit of an address, a listener or a method, and handshakes, calls and
-	// compressed bytes over one of the server. What bounds memory holds all the
-	// same: Limits.Connections, sizes and times.
+	// compressed bytes over one of the server. The limits that bound memory still
+	// apply: Limits.Connections, sizes and times.
 	TryLimits bool
 
 	// MemorySpent says that the process has no memory for further calls: they

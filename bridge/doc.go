@@ -9,8 +9,8 @@
 //   - policy.go: the request takes the Server's policy, which judges it and its
 //     call to the end; apply.go makes and replaces the policy.
 //   - request.go, arrival.go, misdirected.go, client_names.go: the request's facts
-//     are read (peer, host, origin, what proxies vouch for), and what may not call
-//     is refused. What all that is said means is asked of package gate.
+//     are read (peer, host, origin, what proxies vouch for), and requests that
+//     may not call are refused. Package gate interprets these facts.
 //   - transport.go: the table of client protocols; the one that accepts the
 //     request makes of it a call and a downstream (call.go). What HTTP itself says
 //     and how an answer goes out is in transport_http.go and
@@ -33,9 +33,9 @@
 //     (status.go; package report has the table of what culvert says itself), the
 //     upstream is released, and the Observer hears of it.
 //
-// What knows no calls is a package below this one, and doesn't import it: edge,
-// gate, h2, upstream and websocket; socket, which they and this package ask; buffer;
-// and flood, which h2 and websocket count with.
+// The packages below this one know no calls, and don't import it: edge, gate, h2,
+// memory, quota, report, upstream and websocket; socket, buffer and flood serve
+// several of these.
 //
 // # Who waits for whom
 //

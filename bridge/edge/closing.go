@@ -6,9 +6,9 @@ import (
 )
 
 // This file decides when an HTTP/1.1 connection has to close behind an answer: bytes
-// that may be something else must not be served as the next request. Who answers a
-// call or refuses a request asks here. Package websocket closes behind each upgrade
-// that it refuses.
+// that may be something else must not be served as the next request. Code that
+// answers a call or refuses a request asks here. Package websocket closes behind each
+// upgrade that it refuses.
 
 // BeginRequest has to be called first for each request. It counts the
 // connection as one that speaks the request's HTTP. It announces the end

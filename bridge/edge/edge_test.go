@@ -14,7 +14,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// testEdge returns the connections of a server. What o leaves out refuses nothing.
+// testEdge returns the connections of a server. Options that o leaves out refuse nothing.
 func testEdge(t testing.TB, o Options) *Edge {
 	t.Helper()
 	o.Log = slog.New(slog.DiscardHandler)

@@ -32,8 +32,8 @@ type Listener struct {
 	TrustedProxies []netip.Prefix
 
 	// Forwarded says that these tell of their clients by Forwarded, as in RFC
-	// 7239, and not by X-Forwarded-For, -Proto and -Host. What they send of
-	// the others isn't looked at.
+	// 7239, and not by X-Forwarded-For, -Proto and -Host. The other headers are then
+	// ignored.
 	Forwarded bool
 
 	// ProxyProtocol are the peers that begin each connection with a PROXY
@@ -57,8 +57,8 @@ type Listener struct {
 	// Limits are for all that came in here together.
 	Limits quota.Quota
 
-	// MessageBytes, HeaderBytes and CallsPerConnection are those of Config's
-	// Limits, where they are less. What isn't positive is none.
+	// MessageBytes, HeaderBytes and CallsPerConnection lower those of Config's
+	// Limits. Values that aren't positive lower nothing.
 	MessageBytes, HeaderBytes, CallsPerConnection int
 }
 
@@ -80,8 +80,8 @@ func NewListening(l Listener) *Listening {
 }
 
 // With returns l with the rules that may change while it is served: trust,
-// transports, sizes, limits but CallsPerConnection, and LoopbackOnly. What counts
-// with l goes on counting, and connections stay l's.
+// transports, sizes, limits but CallsPerConnection, and LoopbackOnly. The counts
+// of l go on, and its connections stay its own.
 func (l *Listening) With(rules Listener) *Listening {
 	with := &Listening{Listener: l.Listener, scope: l.scope.With(rules.Limits)}
 	with.TrustedProxies, with.Forwarded = slices.Clone(rules.TrustedProxies), rules.Forwarded
