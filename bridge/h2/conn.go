@@ -139,7 +139,7 @@ func (c *conn) serve(sawPreface bool) {
 	}
 	c.mu.Lock()
 	c.clock.preface = time.Time{}
-	c.clock.settings = time.Now().Add(settingsTime)
+	c.clock.settings, c.clock.doubts = time.Now().Add(settingsTime), 0
 	c.arm()
 	c.mu.Unlock()
 	c.tell(http.StateActive)

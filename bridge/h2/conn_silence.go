@@ -19,8 +19,12 @@ import (
 var longAgo = time.Unix(1, 0)
 
 // doubtAgain is how soon the reader is asked again after it found something to
-// read.
-const doubtAgain = time.Second
+// read. Preface, SETTINGS and header get so many doubts in a row: a client that
+// sends a byte at a time to a busy culvert always has one waiting.
+const (
+	doubtAgain = time.Second
+	maxDoubts  = 3
+)
 
 // Read reads for the reader, who must see the errors of the connection alone.
 func (c *conn) Read(p []byte) (int, error) {
@@ -43,7 +47,11 @@ func (c *conn) settleDoubt() bool {
 	_ = c.nc.SetReadDeadline(time.Time{}) // a closed connection needs none
 	k.doubted = false
 	now := time.Now()
-	if socket.Readable(c.nc) {
+	overdue := k.overdue(now)
+	if overdue {
+		k.doubts++
+	}
+	if socket.Readable(c.nc) && !(overdue && k.doubts >= maxDoubts) {
 		k.again = now.Add(doubtAgain)
 	} else {
 		c.decide(now)

@@ -21,6 +21,7 @@ type clock struct {
 	silence  error     // what that came to, until the reader has confirmed it
 	doubted  bool      // something is overdue, and the reader is to say whether it has come
 	again    time.Time // before then the reader isn't asked again
+	doubts   int       // how often the reader was asked about the preface, SETTINGS or header block that is overdue
 	lastWord time.Time // when the last GOAWAY goes out
 	close    time.Time // when the connection is closed
 	age      time.Time // when it takes no new streams any more
@@ -32,6 +33,13 @@ var (
 	keepAlivePing = [8]byte{'a', 'l', 'i', 'v', 'e'}
 	goodbyePing   = [8]byte{'g', 'o', 'o', 'd', 'b', 'y', 'e'}
 )
+
+// overdue reports whether the client should have sent its preface, its SETTINGS or
+// the rest of a header block by now.
+func (k *clock) overdue(now time.Time) bool {
+	by := earliest(k.preface, k.settings, k.block)
+	return !by.IsZero() && !now.Before(by)
+}
 
 // due returns when the next thing has to be done. The caller holds mu.
 func (c *conn) due() time.Time {
@@ -94,7 +102,7 @@ func (c *conn) tick() {
 	if over(k.missed) {
 		c.judgeSilence(now)
 	}
-	if !k.doubted && !now.Before(k.again) && (over(k.preface) || over(k.settings) || over(k.block) || k.silence != nil) {
+	if !k.doubted && !now.Before(k.again) && (k.overdue(now) || k.silence != nil) {
 		k.doubted = true
 		_ = c.nc.SetReadDeadline(longAgo) // Read sees it; a closed connection needs none
 	}
@@ -163,7 +171,7 @@ func (c *conn) watchBlock(begun bool) {
 		c.clock.block = time.Time{}
 	case c.clock.block.IsZero() || c.watched != c.blocks:
 		c.watched = c.blocks
-		c.clock.block = time.Now().Add(c.settings.headerTime)
+		c.clock.block, c.clock.doubts = time.Now().Add(c.settings.headerTime), 0
 		c.arm()
 	}
 }

@@ -1,10 +1,13 @@
 package h2
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
 	"net/http"
+	"os"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -179,6 +182,82 @@ func TestWaitingBytesAreReadFirst(t *testing.T) {
 			default:
 			}
 		})
+	}
+}
+
+// A feedConn has the client send a byte whenever the reader is asked whether
+// anything is left to read.
+type feedConn struct {
+	net.Conn
+	feed func()
+}
+
+func (c feedConn) NetConn() net.Conn { return c.Conn }
+
+func (c feedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.feed()
+		for !socket.Readable(c.Conn) {
+			runtime.Gosched()
+		}
+	}
+	return n, err
+}
+
+type feedListener struct {
+	net.Listener
+	feed func()
+}
+
+func (l feedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return feedConn{c, l.feed}, nil
+}
+
+// TestDoubtsEnd: a client that has a byte of its header waiting each time the
+// reader looks isn't waited for without end.
+func TestDoubtsEnd(t *testing.T) {
+	t.Parallel()
+	ln := listen(t)
+	bytesLeft := make(chan byte, 6)
+	var client net.Conn
+	ready := make(chan struct{})
+	feed := func() {
+		<-ready
+		select {
+		case b := <-bytesLeft:
+			_, _ = client.Write([]byte{b}) // culvert may have closed
+		default:
+			t.Error("culvert is still waiting for the header")
+			_ = client.Close()
+		}
+	}
+	serveWith(t, feedListener{ln, feed}, Hooks{}, stuck, func(hs *http.Server) { hs.ReadHeaderTimeout = 100 * time.Millisecond })
+	p := dialPeer(t, ln.Addr().String())
+	client = p.conn
+	close(ready)
+	p.headers(1, true)
+	frame := bytes.Clone(p.out.Bytes())
+	p.out.Reset()
+	p.out.Write(frame[:frameHeaderBytes+1])
+	for _, b := range frame[frameHeaderBytes+1:][:cap(bytesLeft)] {
+		bytesLeft <- b
+	}
+	p.flush()
+	for {
+		if f, ok := p.next().(*http2.GoAwayFrame); ok {
+			if f.ErrCode != http2.ErrCodeEnhanceYourCalm {
+				t.Errorf("GOAWAY %v came, want ENHANCE_YOUR_CALM", f.ErrCode)
+			}
+			break
+		}
+	}
+	if asked := cap(bytesLeft) - len(bytesLeft); asked != maxDoubts {
+		t.Errorf("the reader was asked %d times, want %d", asked, maxDoubts)
 	}
 }
 
