@@ -139,7 +139,6 @@ func tunnelled(b []byte) []byte {
 // 1,000 connections that trickle are closed (within 15 s on HTTP/1.1, 35 s on
 // HTTP/2) while ordinary calls go on.
 func TestTricklersAreClosed(t *testing.T) {
-	t.Parallel()
 	const each = 125
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{})

@@ -23,7 +23,8 @@ var (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	// Parallel tests wait for time-outs of half a minute: their number is not
-	// a matter of cores.
+	// a matter of cores. One that keeps the cores busy isn't parallel: the others
+	// measure time.
 	if !isSet("test.parallel") {
 		_ = flag.Set("test.parallel", "32") // a valid number
 	}

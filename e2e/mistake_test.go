@@ -10,7 +10,6 @@ import (
 // A page that may call and makes a mistake reads what is wrong, in Chromium and
 // with a preflight on the way. A page that may not reads nothing.
 func TestListedPageReadsItsMistake(t *testing.T) {
-	t.Parallel()
 	s := startSite(t, itself, "", "app.site.test")
 	mistakes := map[string]attempt{
 		"application/json isn't spoken here: use createGrpcWebTransport": {How: "fetch", Type: "application/json"},

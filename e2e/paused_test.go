@@ -146,7 +146,7 @@ func (c pauseCell) judge(t *testing.T, seen pauseSeen, b *backend) (problems []s
 		wrong("the backend sent %d replies in %d attempts and ended with %q (cancelled after %v: %s)",
 			r.Sent, r.Attempts, r.Code, r.Cancelled.Sub(r.Began), r.Cause)
 	case c.rate.burst*c.rate.replyBytes > 8*mib && r.Blocked < c.pause/2:
-		wrong("the backend waited for %v at most: the reader hasn't held it up", r.Blocked)
+		wrong("the backend waited for %v at most, and ended after %v: the reader hasn't held it up", r.Blocked, r.Ended.Sub(r.Began))
 	}
 	return problems
 }
