@@ -126,9 +126,9 @@ func restartKeys(a, b *Config) []string {
 	return keys
 }
 
-// newPolicy returns the policy of a Config, or why that is wrong. Where the policy
-// before has limits of the same methods, their calls go on counting. before may be
-// nil.
+// newPolicy returns the policy of a Config, or why that is wrong. before is the
+// policy that it replaces, or nil. Unless the Server is being made, s.applying is
+// held.
 func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	p := &policy{
 		limits:            cfg.Limits.withDefaults(),
@@ -153,11 +153,11 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	}
 	p.router = router{policy: methods, try: cfg.TryMethods, refusals: s.refusals, upstreams: s.upstreams}
 	p.quotas = s.quotas.With(p.limits.shared(), p.limits.Address, cfg.TryLimits)
-	var counted methodLimits
+	var named methodLimits
 	if before != nil {
-		counted = before.methods
+		named = before.methods
 	}
-	if p.methods, err = newMethodLimits(cfg.MethodLimits, counted); err != nil {
+	if p.methods, err = s.methods.limits(cfg.MethodLimits, p.quotas, named); err != nil {
 		return nil, err
 	}
 	return p, nil

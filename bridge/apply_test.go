@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -170,6 +171,46 @@ func TestRunningCallsKeepTheirPolicy(t *testing.T) {
 		if err := unary(within(t, patience), cc, testMethod); err != nil {
 			t.Errorf("a small message of a new call: %v", err)
 		}
+	}
+}
+
+// TestCountsOfMethodsOutliveTheirPolicies: a limit that is removed and put back
+// counts the calls that began before. What isn't used any more is forgotten.
+func TestCountsOfMethodsOutliveTheirPolicies(t *testing.T) {
+	with := Config{Backend: Backend{Target: startBackend(t, echo)}, MethodLimits: []MethodQuota{{Pattern: "/test.*/*", Calls: 1}}}
+	without := Config{Backend: with.Backend, MethodLimits: []MethodQuota{{Pattern: "other.Service/*", Calls: 1}}}
+	s := newServer(t, with)
+	cc := dial(t, serve(t, s))
+	stream := holdOpen(t, cc, testMethod)
+	for swaps := range 3 {
+		for range swaps + 1 {
+			apply(t, s, without)
+		}
+		apply(t, s, with)
+		if err := unary(within(t, patience), cc, testMethod); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), report.KeyMethodLimits+"calls") {
+			t.Errorf("%d policies later, a second call where one may run: %v, want %s named", swaps+1, err, report.KeyMethodLimits+"calls")
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
+		t.Errorf("the stream ends with %v", err)
+	}
+	if err := s.registry.wait(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unary(within(t, patience), cc, testMethod); err != nil {
+		t.Errorf("a call when no other runs: %v", err)
+	}
+	if err := s.registry.wait(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		apply(t, s, without)
+	}
+	if got := slices.Collect(maps.Keys(s.methods)); !slices.Equal(got, []string{"other.Service/*"}) {
+		t.Errorf("the patterns %q have counts, want the one that the policy names", got)
 	}
 }
 

@@ -18,23 +18,39 @@ type methodLimit struct {
 	headerBytes  int
 }
 
-// newMethodLimits returns the limits. Those whose pattern is in before keep its
-// counts.
-func newMethodLimits(quotas []MethodQuota, before methodLimits) (methodLimits, error) {
+// methodCounts has what is counted of methods, by pattern. It outlives the limits: a
+// pattern that is removed and put back finds the calls that still run.
+type methodCounts map[string]*quota.Scope
+
+// limits returns the limits of a new policy, which count where those before it did.
+// It forgets the counts that are idle if neither the new policy nor the one before
+// names their pattern. A request that took the policy before may not count yet.
+func (c methodCounts) limits(quotas []MethodQuota, q *quota.Limiter, before methodLimits) (methodLimits, error) {
 	limits := make(methodLimits, 0, len(quotas))
-	for _, q := range quotas {
-		patterns, err := methodPatterns([]string{q.Pattern})
+	for _, m := range quotas {
+		patterns, err := methodPatterns([]string{m.Pattern})
 		if err != nil {
 			return nil, err
 		}
-		bounds := Quota{Calls: q.Calls, CallsPerSecond: q.CallsPerSecond, DecompressedPerSecond: q.DecompressedPerSecond}
-		scope := quota.NewMethodScope(bounds)
-		if i := slices.IndexFunc(before, func(m methodLimit) bool { return slices.Equal(m.patterns, patterns) }); i >= 0 {
-			scope = before[i].scope.With(bounds)
+		counted := c[patterns[0]]
+		if counted == nil {
+			counted = quota.NewMethodScope(Quota{})
+			c[patterns[0]] = counted
 		}
-		limits = append(limits, methodLimit{patterns, scope, q.MessageBytes, q.HeaderBytes})
+		bounds := Quota{Calls: m.Calls, CallsPerSecond: m.CallsPerSecond, DecompressedPerSecond: m.DecompressedPerSecond}
+		limits = append(limits, methodLimit{patterns, counted.With(bounds), m.MessageBytes, m.HeaderBytes})
+	}
+	for pattern, counted := range c {
+		if q.Idle(counted) && !limits.has(pattern) && !before.has(pattern) {
+			delete(c, pattern)
+		}
 	}
 	return limits, nil
+}
+
+// has reports whether one of the limits is for the pattern.
+func (l methodLimits) has(pattern string) bool {
+	return slices.ContainsFunc(l, func(m methodLimit) bool { return m.patterns[0] == pattern })
 }
 
 // of returns the first limit whose pattern matches the method, or nil.

@@ -1,9 +1,14 @@
 package bridge
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge/quota"
+)
 
 func TestFirstMethodThatMatchesCounts(t *testing.T) {
-	limits, err := newMethodLimits([]MethodQuota{{Pattern: "shop.v1.Orders/Get", MessageBytes: 1}, {Pattern: "/shop.*/*", MessageBytes: 2}}, nil)
+	counts, q := make(methodCounts), quota.New(Quota{}, Quota{}, false, nil)
+	limits, err := counts.limits([]MethodQuota{{Pattern: "shop.v1.Orders/Get", MessageBytes: 1}, {Pattern: "/shop.*/*", MessageBytes: 2}}, q, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -16,7 +21,7 @@ func TestFirstMethodThatMatchesCounts(t *testing.T) {
 			t.Errorf("%s has the limit %d, want %d", method, got, want)
 		}
 	}
-	if _, err := newMethodLimits([]MethodQuota{{Pattern: "nothing"}}, nil); err == nil {
+	if _, err := counts.limits([]MethodQuota{{Pattern: "nothing"}}, q, nil); err == nil {
 		t.Error("a pattern without a slash is taken")
 	}
 }

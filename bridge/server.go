@@ -29,6 +29,7 @@ type Server struct {
 
 	applying  sync.Mutex        // held while the policy is replaced
 	listeners []*edge.Listening // that ServeListener serves
+	methods   methodCounts      // of every policy
 
 	upstreams *upstream.Set
 	budget    *memory.Budget
@@ -67,6 +68,7 @@ func New(cfg Config) (*Server, error) {
 	s.upstreams = upstream.NewSet()
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.mistakes = report.NewRefusals(s.log, report.Discard())
+	s.methods = make(methodCounts)
 	s.quotas = quota.New(s.limits.shared(), s.limits.Address, cfg.TryLimits, s.refusals)
 	p, err := s.newPolicy(&cfg, nil)
 	if err != nil {

@@ -69,6 +69,12 @@ func (s *Scope) With(limits Quota) *Scope {
 	return &Scope{rulesOf(limits, s.of, s.section), s.tally}
 }
 
+// Idle reports whether nothing is lost if the scope's counts are forgotten: no call
+// of it runs, and its buckets are full.
+func (q *Limiter) Idle(s *Scope) bool {
+	return s.tally.connections.Load() == 0 && s.tally.calls.Load() == 0 && s.rested(q.now())
+}
+
 // Locks returns the locks that connections and calls take, for a watchdog.
 func (q *Limiter) Locks() []*sync.Mutex {
 	locks := make([]*sync.Mutex, len(q.addresses.shards))
