@@ -33,11 +33,12 @@ func (e *RestartError) Error() string {
 // which are in cfg.
 //
 // If Apply returns an error, nothing has changed. It is a *RestartError if cfg or a
-// listener differs in something else that a configuration file says. Apply doesn't look
-// at what it can't compare, and leaves it as it was: Logger, Observer, Authenticator,
-// Fallback, MemorySpent, MemoryGone, the TLS, CurrentTLS and Dial of the Backend, and
-// the TLS, SamePolicy and Serves of a Listener. The program that makes these changes
-// them in place, or restarts.
+// listener differs in something else that a configuration file says. Apply can't
+// compare Logger, Observer, Authenticator, Fallback, MemorySpent, MemoryGone, the
+// Backend's Dial, and the SamePolicy and Serves of a Listener. It leaves them as they
+// were. Of the TLS of a Listener, and the TLS and CurrentTLS of the Backend, it compares
+// only whether they are nil. The program that makes these changes them in place, or
+// restarts.
 //
 // Apply may be called at any time, and by several goroutines.
 func (s *Server) Apply(cfg Config, listeners ...Listener) error {
@@ -108,6 +109,7 @@ func restartKeys(a, b *Config) []string {
 	was, is := &a.Backend, &b.Backend
 	differs("backend.address", was.Target != is.Target)
 	differs("backend.authority", was.Authority != is.Authority)
+	differs("backend.tls", (was.TLS == nil) != (is.TLS == nil) || (was.CurrentTLS == nil) != (is.CurrentTLS == nil))
 	differs("backend.keepalive", was.Keepalive != is.Keepalive)
 	differs(report.KeyMaxConnections, was.MaxConnections != is.MaxConnections)
 	differs(report.KeyQueueTimeout, was.QueueTimeout != is.QueueTimeout)

@@ -351,8 +351,8 @@ const (
 
 var appliedFields = map[string]string{ // else the key that it refuses
 	"Backend.Target":          "backend.address",
-	"Backend.TLS":             ignores,
-	"Backend.CurrentTLS":      ignores,
+	"Backend.TLS":             "backend.tls",
+	"Backend.CurrentTLS":      "backend.tls",
 	"Backend.Authority":       "backend.authority",
 	"Backend.Keepalive":       "backend.keepalive",
 	"Backend.MaxConnections":  report.KeyMaxConnections,
