@@ -25,7 +25,8 @@ func (e *RestartError) Error() string {
 // cookies and errors. Connections that are accepted from now on take its limits of
 // connections and handshakes. Calls and connections under way end on what they began
 // with. They go on counting towards a limit that changes; a limit that is new doesn't
-// count them.
+// count them. A tunnel stays open, but a call that begins inside is judged by cfg, also
+// by whether the listener takes tunnels.
 //
 // The listeners replace the rules of those that ServeListener runs. Each of these has
 // to be there once, by its name. Its rules for requests change, and its limits of

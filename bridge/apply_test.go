@@ -214,6 +214,61 @@ func TestCountsOfMethodsOutliveTheirPolicies(t *testing.T) {
 	}
 }
 
+// TestTunnelsTakeTheNewPolicy: a call inside a tunnel that is open is judged by the
+// policy of when it begins, the tunnel's own protocol and header included. A call that
+// runs goes on.
+func TestTunnelsTakeTheNewPolicy(t *testing.T) {
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		for ss.RecvMsg(new([]byte)) == nil {
+			if err := ss.SendMsg([]byte(strings.Join(md["x-user"], ", "))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	cfg := Config{Backend: Backend{Target: backend}}
+	l := Listener{Name: "a", TrustedProxies: prefixes(t, "127.0.0.0/8")}
+	s := newServer(t, cfg)
+	cc := dialTunnel(t, serveListener(t, s, listen(t, "127.0.0.1:0"), l), http.Header{"X-User": {"outer"}})
+	stream := holdOpen(t, cc, testMethod)
+	call := func() (user string, err error) {
+		var out []byte
+		err = cc.Invoke(metadata.AppendToOutgoingContext(within(t, patience), "x-user", "inner"), testMethod, []byte{}, &out)
+		return string(out), err
+	}
+	for _, c := range []struct {
+		vouched    []string
+		transports []string
+		want       string // the x-user that the backend gets
+		refused    string // by the name of the protocol
+	}{
+		{want: "inner"},
+		{vouched: []string{"x-user"}, want: "outer"},
+		{want: "inner"},
+		{transports: []string{"grpc", "grpc-web"}, refused: tunnelName},
+		{transports: []string{"grpc-web", tunnelName}, refused: "grpc"},
+		{transports: []string{"grpc", tunnelName}, want: "inner"},
+	} {
+		cfg.VouchedHeaders, l.Transports = c.vouched, c.transports
+		apply(t, s, cfg, l)
+		got, err := call()
+		switch {
+		case c.refused == "" && (err != nil || got != c.want):
+			t.Errorf("vouched %q, transports %q: x-user %q (%v), want %q", c.vouched, c.transports, got, err, c.want)
+		case c.refused != "" && (status.Code(err) != codes.Unimplemented || reasonFor(err) != report.ReasonNoRoute ||
+			!strings.Contains(err.Error(), "by "+c.refused+" ("+report.KeyTransports)):
+			t.Errorf("transports %q: %v, want %s to be refused by %s", c.transports, err, c.refused, report.KeyTransports)
+		}
+		if err := stream.SendMsg([]byte("still there?")); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(new([]byte)); err != nil {
+			t.Fatalf("transports %q: the call that runs: %v", c.transports, err)
+		}
+	}
+}
+
 // TestApplyBoundsConnections: those that are open count, and stay. The next one is
 // judged by the new limit.
 func TestApplyBoundsConnections(t *testing.T) {

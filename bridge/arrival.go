@@ -123,13 +123,14 @@ func (s *Server) throughTunnel(r *http.Request, p *policy) *http.Request {
 	inner := r.WithContext(r.Context())
 	inner.Host = outer.Host
 	inner.RemoteAddr = outer.Addr
-	inner.Header = make(http.Header, len(r.Header)+len(outer.Header))
+	applies := outer.Applies(p)
+	inner.Header = make(http.Header, len(r.Header)+len(applies))
 	for name, values := range r.Header {
 		if !p.ofOuter(name) {
 			inner.Header[name] = values
 		}
 	}
-	for name, values := range outer.Header {
+	for name, values := range applies {
 		if name != "Authorization" || len(inner.Header[name]) == 0 { // a call's own wins
 			inner.Header[name] = values
 		}
@@ -150,14 +151,6 @@ func (p *policy) isVouched(name string) bool {
 	return toUpstream.of(name) == vouched || p.vouched.exact[name]
 }
 
-// outerHeader returns the fields of an upgrade request that apply to every call
-// inside its tunnel.
-func (p *policy) outerHeader(h http.Header) http.Header {
-	kept := make(http.Header)
-	for name, values := range h {
-		if name == "Authorization" || p.ofOuter(name) {
-			kept[name] = values
-		}
-	}
-	return kept
-}
+// AppliesInside reports whether a field of the request for a tunnel applies to every
+// call inside. It implements edge.HeaderFilter.
+func (p *policy) AppliesInside(name string) bool { return name == "Authorization" || p.ofOuter(name) }

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
@@ -46,16 +45,23 @@ func Transports() []string {
 }
 
 // transportAllowed is nil, or why a listener doesn't take the request's
-// protocol.
+// protocol. Inside a tunnel it judges the tunnel, too: that may have been allowed
+// only when it was opened.
 func (s *Server) transportAllowed(a *arrival, t *transport) error {
-	if allowed := a.listening.Transports; len(allowed) == 0 || slices.Contains(allowed, t.name) {
+	refused := ""
+	switch {
+	case a.tunnel && !a.listening.Takes(tunnelName):
+		refused = tunnelName
+	case !a.listening.Takes(t.name):
+		refused = t.name
+	default:
 		return nil
 	}
-	s.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: report.KeyTransports, Peer: a.peer.Addr, Detail: a.peer.Transport}, "add "+t.name+" to "+report.KeyTransports)
+	s.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: report.KeyTransports, Peer: a.peer.Addr, Detail: a.peer.Transport}, "add "+refused+" to "+report.KeyTransports)
 	return &report.Fault{
 		Reason: report.ReasonNoRoute,
-		Text:   "this address takes no calls by " + t.name + " (" + report.KeyTransports + ")",
-		Remedy: "call another address of this server, or have " + t.name + " allowed here",
+		Text:   "this address takes no calls by " + refused + " (" + report.KeyTransports + ")",
+		Remedy: "call another address of this server, or have " + refused + " allowed here",
 	}
 }
 

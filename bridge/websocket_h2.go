@@ -34,7 +34,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 	}
 	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway}
 	c.cond.L = &c.mu
-	c.on = s.edge.NewTunnel(&edge.Tunnel{Outer: a.on, Addr: r.RemoteAddr, Host: r.Host, TLS: r.TLS, Header: a.policy.outerHeader(r.Header)})
+	c.on = s.edge.NewTunnel(&edge.Tunnel{Outer: a.on, Addr: r.RemoteAddr, Host: r.Host, TLS: r.TLS, Header: r.Header})
 	if !s.sockets.start(c.write) {
 		ws.Drop() // Close cuts what is left
 		return

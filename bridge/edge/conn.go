@@ -32,7 +32,35 @@ type Tunnel struct {
 	Addr   string // of the client
 	Host   string
 	TLS    *tls.ConnectionState
-	Header http.Header // what only this request may say
+	Header http.Header // of the request; nobody changes it
+
+	applies atomic.Pointer[appliedHeader] // what Applies returned last
+}
+
+// A HeaderFilter says which fields of a tunnel's Header apply to requests inside. It
+// must be comparable, and always say the same.
+type HeaderFilter interface{ AppliesInside(name string) bool }
+
+// An appliedHeader is what a filter leaves of a Header.
+type appliedHeader struct {
+	filter HeaderFilter
+	header http.Header
+}
+
+// Applies returns the fields that apply to requests inside the tunnel. The caller must
+// not change them.
+func (t *Tunnel) Applies(filter HeaderFilter) http.Header {
+	if last := t.applies.Load(); last != nil && last.filter == filter {
+		return last.header
+	}
+	header := make(http.Header)
+	for name, values := range t.Header {
+		if filter.AppliesInside(name) {
+			header[name] = values
+		}
+	}
+	t.applies.Store(&appliedHeader{filter, header})
+	return header
 }
 
 // connKey is where Watch keeps the connection in the context of its requests.

@@ -67,6 +67,11 @@ func (l *Listener) ServesHost(host string) bool {
 	return l.Serves != nil && l.Serves(strings.TrimSuffix(strings.ToLower(gate.HostOf(host)), "."))
 }
 
+// Takes reports whether clients may call by the transport.
+func (l *Listener) Takes(transport string) bool {
+	return len(l.Transports) == 0 || slices.Contains(l.Transports, transport)
+}
+
 // A Listening is a Listener that is served.
 type Listening struct {
 	Listener
