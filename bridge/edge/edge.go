@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -156,17 +158,20 @@ func (e *Edge) CloseListeners(ctx context.Context) {
 	settle(ctx)
 }
 
+// closeQueues waits without the lock. Serve adds no listener meanwhile, since the
+// server drains.
 func (e *Edge) closeQueues(ctx context.Context) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	listeners := slices.Collect(maps.Values(e.servers))
+	e.mu.Unlock()
 	closing := false
-	for _, ln := range e.servers {
+	for _, ln := range listeners {
 		closing = socket.RefuseArrivals(ln.Listener) || closing
 	}
 	if closing {
 		settle(ctx)
 	}
-	for _, ln := range e.servers {
+	for _, ln := range listeners {
 		for range 20 { // a busy machine is given up to 2 s more
 			if socket.QueueEmpty(ln.Listener) || ctx.Err() != nil {
 				break

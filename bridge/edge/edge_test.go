@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,4 +79,41 @@ func serveHTTP(t testing.TB, hs *http.Server, serve func(net.Listener) error) st
 		serving.Wait()
 	})
 	return ln.Addr().String()
+}
+
+// slowListener is a listener that takes its time to close.
+type slowListener struct {
+	net.Listener
+	once              sync.Once
+	closing, released chan struct{}
+}
+
+func (l *slowListener) Close() error {
+	l.once.Do(func() {
+		close(l.closing)
+		<-l.released
+	})
+	return l.Listener.Close()
+}
+
+// TestTallyDuringADrain: a drain that waits holds no lock.
+func TestTallyDuringADrain(t *testing.T) {
+	var draining atomic.Bool
+	e := testEdge(t, Options{Draining: draining.Load})
+	slow := &slowListener{closing: make(chan struct{}), released: make(chan struct{})}
+	hs := pageServer(e, e.own, time.Minute)
+	address := serveHTTP(t, hs, func(ln net.Listener) error {
+		slow.Listener = ln
+		return e.Serve(hs, slow, e.own)
+	})
+	exchange(t, address, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it is served now
+	draining.Store(true)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer close(slow.released)
+	waiting.Go(func() { e.CloseListeners(t.Context()) })
+	await(t, "the drain", slow.closing)
+	tallied := make(chan []Connections, 1)
+	waiting.Go(func() { tallied <- e.Tally() })
+	await(t, "the tally while a listener closes", tallied)
 }
