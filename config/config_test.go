@@ -213,8 +213,8 @@ func TestEveryPlainKeyHasAVariable(t *testing.T) {
 			t.Setenv("CULVERT_LISTEN", ":7777") // so that no example is in its way
 			t.Setenv(k.Env, value)
 			l, err := Load("", nil)
-			// What needs another key is refused alone, after it has arrived.
-			if err != nil && !strings.Contains(err.Error(), "without ") && k.Name != "tls.self_signed_names" {
+			// A key that needs another is refused alone, after its value has arrived.
+			if err != nil && !strings.HasPrefix(err.Error(), k.Env+": ") {
 				t.Fatal(err)
 			}
 			want, err := k.kind.parse(value)
@@ -264,14 +264,14 @@ func TestListsInVariables(t *testing.T) {
 
 func TestUnknownVariables(t *testing.T) {
 	for _, c := range []struct{ name, value, want string }{
-		{"CULVERT_LISTN", ":80", "CULVERT_LISTN: unknown variable: did you mean CULVERT_LISTEN?"},
-		{"CULVERT_BACKEND", "a:1", "CULVERT_BACKEND: unknown variable: did you mean CULVERT_BACKEND_ADDRESS?"},
-		{"CULVERT_BACKEND_CERT", "a.pem", "CULVERT_BACKEND_CERT: unknown variable: did you mean CULVERT_BACKEND_TLS_CERT?"},
-		{"CULVERT_XYZZY_PLUGH", "1", "CULVERT_XYZZY_PLUGH: unknown variable: remove it; the names are in docs/configuration.md"},
-		{"CULVERT_ALLOW_ORIGINS", "https://a.example.com app.example.com", `CULVERT_ALLOW_ORIGINS: "app.example.com" has no scheme: write "https://app.example.com"`},
-		{"CULVERT_LIMITS_METHODS", "a", "CULVERT_LIMITS_METHODS: limits.methods is a list of sections, which a variable can't hold: write it in the file"},
-		{"CULVERT_PORT", "8080", "CULVERT_PORT: unknown variable: did you mean CULVERT_LISTEN=:8080?"},
-		{"CULVERT_LIMITS_CALLS", "many", `CULVERT_LIMITS_CALLS: "many" is no whole number: write 100`},
+		{"CULVERT_LISTN", ":80", "CULVERT_LISTN: unknown variable … CULVERT_LISTEN"},
+		{"CULVERT_BACKEND", "a:1", "CULVERT_BACKEND: unknown variable … CULVERT_BACKEND_ADDRESS"},
+		{"CULVERT_BACKEND_CERT", "a.pem", "CULVERT_BACKEND_CERT: unknown variable … CULVERT_BACKEND_TLS_CERT"},
+		{"CULVERT_XYZZY_PLUGH", "1", "CULVERT_XYZZY_PLUGH: unknown variable … docs/configuration.md"},
+		{"CULVERT_ALLOW_ORIGINS", "https://a.example.com app.example.com", `CULVERT_ALLOW_ORIGINS: "app.example.com" … scheme … "https://app.example.com"`},
+		{"CULVERT_LIMITS_METHODS", "a", "CULVERT_LIMITS_METHODS: … limits.methods … file"},
+		{"CULVERT_PORT", "8080", "CULVERT_PORT: unknown variable … CULVERT_LISTEN=:8080"},
+		{"CULVERT_LIMITS_CALLS", "many", `CULVERT_LIMITS_CALLS: "many" … 100`},
 		{"CULVERT_LISTN", "", ""},
 		{"CULVERT_SERVICE_HOST", "10.0.0.1", ""},
 		{"CULVERT_SERVICE_PORT", "8080", ""},
@@ -290,7 +290,7 @@ func TestUnknownVariables(t *testing.T) {
 			if err != nil {
 				got = err.Error()
 			}
-			if got != c.want {
+			if !says(got, c.want) {
 				t.Errorf("%s=%s: got %q, want %q", c.name, c.value, got, c.want)
 			}
 		})
@@ -300,9 +300,9 @@ func TestUnknownVariables(t *testing.T) {
 func TestWrongFlagValueNamesTheFlag(t *testing.T) {
 	clearEnvironment(t)
 	_, err := Load("", map[string]any{"allow_origins": []string{"app.example.com"}, "listen": "8080"})
-	want := `--listen: "8080" lacks a colon: write ":8080"` + "\n" +
-		`--allow-origin: "app.example.com" has no scheme: write "https://app.example.com"`
-	if err == nil || err.Error() != want {
+	want := `--listen: "8080" … colon … ":8080"` + "\n" +
+		`--allow-origin: "app.example.com" … scheme … "https://app.example.com"`
+	if err == nil || !sayLines(err.Error(), want) {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
 }
@@ -312,10 +312,10 @@ func TestFileThatCantBeRead(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing.yaml")
 	large := write(t, "large.yaml", "# "+strings.Repeat("x", maxFileBytes))
 	for file, want := range map[string]string{
-		missing: "configuration: " + missing + ": no such file or directory: check --config or CULVERT_CONFIG",
-		large:   "configuration: " + large + ": larger than 1 MiB: check --config or CULVERT_CONFIG",
+		missing: "configuration: " + missing + ": … no such file or directory … --config … CULVERT_CONFIG",
+		large:   "configuration: " + large + ": … 1 MiB … --config … CULVERT_CONFIG",
 	} {
-		if _, err := Load(file, nil); err == nil || err.Error() != want {
+		if _, err := Load(file, nil); err == nil || !says(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}

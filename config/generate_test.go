@@ -501,7 +501,7 @@ func TestExampleEqualsTheDefaults(t *testing.T) {
 		t.Errorf("proxy.yaml says %+v, want %+v", got, want)
 	}
 	// A file that is used as it is has chosen the default address.
-	if len(l.Warnings) != 1 || !strings.Contains(l.Warnings[0], "listen: speaks plaintext on every address of this host") {
+	if len(l.Warnings) != 1 || !strings.Contains(l.Warnings[0], ": listen: ") || !strings.Contains(l.Warnings[0], "every address") {
 		t.Errorf("proxy.yaml is warned of %q, want one warning: plaintext on every address", l.Warnings)
 	}
 	for _, k := range fileKeys.keys {

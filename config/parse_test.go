@@ -45,55 +45,55 @@ func problems(data string) string {
 
 func TestMistakesInTheFileAreNamedByLine(t *testing.T) {
 	for name, c := range map[string]struct{ file, want string }{
-		"unknown key":        {"listen: :80\n\nlimts:\n  calls: 5\n", `:3: unknown key "limts": did you mean "limits"?`},
-		"unknown key inside": {"limits:\n  message_size: 1MiB\n", `:2: unknown key "message_size": did you mean "message_bytes"?`},
-		"camel case":         {"allowOrigins: []\n", `:1: unknown key "allowOrigins": did you mean "allow_origins"?`},
-		"other case":         {"Listen: :80\n", `:1: unknown key "Listen": did you mean "listen"?`},
-		"other level":        {"message_bytes: 1MiB\n", `:1: unknown key "message_bytes": did you mean "limits.message_bytes"?`},
-		"nothing near":       {"log:\n  xyzzy: 1\n", `:2: unknown key "xyzzy": level, format can stand here`},
-		"merge key":          {"log: {<<: {level: info}}\n", `:1: unknown key "<<": level, format can stand here`},
-		"dotted key":         {"backend.tls.ca: x\n", `:1: key "backend.tls.ca" holds a dot: write tls.ca below backend, indented`},
-		"empty key":          {"\"\": 1\n", `:1: unknown key "": listen, tls, backend, allow_origins, enforce_origins, hosts, path_prefix, methods, trusted_proxies, trusted_header, proxy_protocol, metadata, errors, limits, http2_server, drain_timeout, health, log can stand here`},
-		"twice":              {"listen: :80\nlog: {}\nlisten: :81\n", `:3: key "listen" stands twice, first in line 1: remove one`},
-		"section twice":      {"log: {level: info}\nlog: {format: json}\n", `:2: key "log" stands twice, first in line 1: remove one`},
-		"key of a mapping":   {"? {a: b}\n: c\n", `:1: a key is no word`},
-		"section is a value": {"limits: 5\n", `:1: limits holds keys of its own, not a value: write them below it, indented`},
-		"value is a section": {"drain_timeout:\n  port: 80\n", `:2: drain_timeout is one value: write drain_timeout: 30s`},
-		"list is a section":  {"listen:\n  port: 80\n", `:2: listen is a list: begin each entry with a dash, its keys indented below, or write one value: listen: ":8080"`},
-		"value is a list":    {"drain_timeout: [5s]\n", `:1: drain_timeout is one value: write drain_timeout: 30s`},
-		"list is a value":    {"allow_origins: https://a.example\n", `:1: allow_origins is a list: write ["https://app.example.com"]`},
-		"list in a list":     {"hosts: [[a]]\n", `:1: an entry of hosts is one value: write "grpc.example.com"`},
-		"no value":           {"listen:\nlog: {level: ~}\n", ":1: listen has no value: write one, or remove the line\n:2: log.level has no value: write one, or remove the line"},
-		"no value in list":   {"hosts: [~]\n", `:1: hosts has no value: write one, or remove the line`},
-		"file is a list":     {"- listen\n", `:1: the file holds no keys: write "listen: :8080"`},
-		"file is a word":     {"listen\n", `:1: the file holds no keys: write "listen: :8080"`},
-		"two documents":      {"listen: :80\n---\nlisten: :81\n", `:2: a second document begins here: keep one, without "---"`},
-		"own tag":            {"listen: !secret x:1\n", `:1: the tag !secret means nothing here: remove it`},
-		"a tab":              {"backend:\n\taddress: x:1\n", `:2: a tab indents this line, which YAML doesn't allow: use blanks`},
-		"a tab further down": {"listen: :80\nlog:\n  level: info\n\tformat: json\n", `:4: a tab indents this line, which YAML doesn't allow: use blanks`},
-		"no YAML":            {"listen: :80\n  log: {\n", `:2: no YAML: mapping values are not allowed in this context`},
-		"no text":            {"listen: \x01\n", `: no YAML: control characters are not allowed`},
-		"alias of itself":    {"backend: &b\n  tls: *b\n", `:2: unknown key "tls": enabled, ca, cert, key, server_name can stand here`},
-		"unset variable":     {"log:\n  level: ${LEVLE}\n", `:2: log.level: ${LEVLE} is not set in the environment: set it, or write ${LEVLE:-default}`},
-		"open reference":     {"log: {level: '${LEVEL'}\n", `:1: log.level: "${" lacks its "}": write ${NAME}, or $$ for a dollar sign`},
-		"bad reference":      {"log: {level: '${A B}'}\n", `:1: log.level: ${A B} is no name of a variable: write ${NAME} or ${NAME:-default}`},
+		"unknown key":        {"listen: :80\n\nlimts:\n  calls: 5\n", `:3: … "limts" … "limits"`},
+		"unknown key inside": {"limits:\n  message_size: 1MiB\n", `:2: … "message_size" … "message_bytes"`},
+		"camel case":         {"allowOrigins: []\n", `:1: … "allowOrigins" … "allow_origins"`},
+		"other case":         {"Listen: :80\n", `:1: … "Listen" … "listen"`},
+		"other level":        {"message_bytes: 1MiB\n", `:1: … "message_bytes" … "limits.message_bytes"`},
+		"nothing near":       {"log:\n  xyzzy: 1\n", `:2: … "xyzzy" … level … format`},
+		"merge key":          {"log: {<<: {level: info}}\n", `:1: … "<<" … level … format`},
+		"dotted key":         {"backend.tls.ca: x\n", `:1: … "backend.tls.ca" … tls.ca … backend`},
+		"empty key":          {"\"\": 1\n", `:1: … "" … listen … tls … backend … allow_origins … enforce_origins … hosts … path_prefix … methods … trusted_proxies … trusted_header … proxy_protocol … metadata … errors … limits … http2_server … drain_timeout … health … log`},
+		"twice":              {"listen: :80\nlog: {}\nlisten: :81\n", `:3: … "listen" … line 1 … remove`},
+		"section twice":      {"log: {level: info}\nlog: {format: json}\n", `:2: … "log" … line 1 … remove`},
+		"key of a mapping":   {"? {a: b}\n: c\n", `:1: … key`},
+		"section is a value": {"limits: 5\n", `:1: limits … keys … indented`},
+		"value is a section": {"drain_timeout:\n  port: 80\n", `:2: drain_timeout … one value … drain_timeout: 30s`},
+		"list is a section":  {"listen:\n  port: 80\n", `:2: listen … list … dash … listen: ":8080"`},
+		"value is a list":    {"drain_timeout: [5s]\n", `:1: drain_timeout … one value … drain_timeout: 30s`},
+		"list is a value":    {"allow_origins: https://a.example\n", `:1: allow_origins … list … ["https://app.example.com"]`},
+		"list in a list":     {"hosts: [[a]]\n", `:1: … hosts … one value … "grpc.example.com"`},
+		"no value":           {"listen:\nlog: {level: ~}\n", ":1: listen … value … remove\n:2: log.level … value … remove"},
+		"no value in list":   {"hosts: [~]\n", `:1: hosts … value … remove`},
+		"file is a list":     {"- listen\n", `:1: … keys … "listen: :8080"`},
+		"file is a word":     {"listen\n", `:1: … keys … "listen: :8080"`},
+		"two documents":      {"listen: :80\n---\nlisten: :81\n", `:2: … document … "---"`},
+		"own tag":            {"listen: !secret x:1\n", `:1: … tag … !secret … remove`},
+		"a tab":              {"backend:\n\taddress: x:1\n", `:2: … tab … blanks`},
+		"a tab further down": {"listen: :80\nlog:\n  level: info\n\tformat: json\n", `:4: … tab … blanks`},
+		"no YAML":            {"listen: :80\n  log: {\n", `:2: … YAML … mapping values are not allowed in this context`},
+		"no text":            {"listen: \x01\n", `: … YAML … control characters are not allowed`},
+		"alias of itself":    {"backend: &b\n  tls: *b\n", `:2: … "tls" … enabled … ca … cert … key … server_name`},
+		"unset variable":     {"log:\n  level: ${LEVLE}\n", `:2: log.level: … ${LEVLE} … environment … ${LEVLE:-default}`},
+		"open reference":     {"log: {level: '${LEVEL'}\n", `:1: log.level: … "${" … "}" … ${NAME} … $$`},
+		"bad reference":      {"log: {level: '${A B}'}\n", `:1: log.level: … ${A B} … ${NAME} … ${NAME:-default}`},
 		"missing file":       {"log: {level: file:nothing}\n", `:1: log.level: /etc/culvert/nothing: no such file or directory`},
-		"secret isn't shown": {"log: {level: '${SECRET}'}\n", `:1: log.level: "${SECRET}" is none of debug, info, warn, error`},
+		"secret isn't shown": {"log: {level: '${SECRET}'}\n", `:1: log.level: "${SECRET}" … debug … info … warn … error`},
 		"reference's value is not expanded": {
 			"log: {level: '${NESTED}'}\nerrors: ${REF}\n",
-			":1: log.level: \"${NESTED}\" is none of debug, info, warn, error\n:2: errors: \"${REF}\" is none of concise, detailed",
+			":1: log.level: \"${NESTED}\" … debug … info … warn … error\n:2: errors: \"${REF}\" … concise … detailed",
 		},
 		"all at once": {
 			"listen: 8080\nlimits:\n  calls: -1\n  message_bytes: 16 apples\nlog: {level: warning}\nbackend: {keepalive: 30}\n",
-			`:1: listen: "8080" lacks a colon: write ":8080"
-:3: limits.calls: "-1" is below zero: write 0 or more
-:4: limits.message_bytes: "16 apples" is no size: write a number with its unit, as 64KiB or 16MiB
-:5: log.level: "warning" is none of debug, info, warn, error: did you mean "warn"?
-:6: backend.keepalive: "30" lacks its unit: write 30s for seconds`,
+			`:1: listen: "8080" … colon … ":8080"
+:3: limits.calls: "-1" … 0
+:4: limits.message_bytes: "16 apples" … 64KiB … 16MiB
+:5: log.level: "warning" … debug … info … warn … error … "warn"
+:6: backend.keepalive: "30" … unit … 30s`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := problems(c.file); got != c.want {
+			if got := problems(c.file); !sayLines(got, c.want) || strings.Contains(got, "hunter2") {
 				t.Errorf("%s\ngot  %s\nwant %s", c.file, got, c.want)
 			}
 		})

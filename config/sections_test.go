@@ -50,30 +50,30 @@ func readRooms(t *testing.T, file string) ([]section, map[string]int, string) {
 
 func TestMistakesInAListOfSectionsAreNamedByEntry(t *testing.T) {
 	for name, c := range map[string]struct{ file, want string }{
-		"unknown key":       {"rooms:\n- name: a\n- name: b\n  cont: 3\n", `:4: unknown key "cont": did you mean "count"?`},
-		"other level":       {"rooms:\n- name: a\n  locks: []\n", `:3: unknown key "locks": did you mean "rooms[].doors.locks"?`},
-		"unknown inside":    {"rooms:\n- name: a\n  doors: {kee: a}\n", `:3: unknown key "kee": did you mean "key"?`},
-		"wrong value":       {"rooms:\n- name: a\n- name: b\n  count: -3\n", `:4: rooms[1].count: "-3" is below zero: write 0 or more`},
-		"no value":          {"rooms:\n- name:\n", `:2: rooms[0].name has no value: write one, or remove the line`},
-		"needed key":        {"rooms:\n- name: a\n-\n  count: 3\n", `:4: rooms[1] lacks name: write name: grpc.example.com`},
-		"nothing":           {"rooms:\n- name: a\n-\n", `:3: rooms[1] holds nothing: write its keys, or remove the dash`},
-		"entry is a value":  {"rooms: [a]\n", `:1: rooms[0] holds keys of its own, not a value: write them below it, indented`},
-		"entry is a list":   {"rooms: [[a]]\n", `:1: rooms[0] holds keys of its own, not a value: write them below it, indented`},
-		"list is a value":   {"rooms: a\n", `:1: rooms is a list: begin each entry with a dash, its keys indented below`},
-		"list is a section": {"rooms:\n  name: a\n", `:2: rooms is a list: begin each entry with a dash, its keys indented below`},
-		"section in entry":  {"rooms:\n- name: a\n  doors: 5\n", `:3: rooms[0].doors holds keys of its own, not a value: write them below it, indented`},
-		"key twice":         {"rooms:\n- name: a\n  count: 1\n  name: b\n", `:4: key "name" stands twice, first in line 2: remove one`},
-		"dotted key":        {"rooms:\n- name: a\n  doors.key: b\n", `:3: key "doors.key" holds a dot: write key below doors, indented`},
-		"list in entry":     {"rooms:\n- name: a\n  hosts: b\n", `:3: rooms[0].hosts is a list: write ["grpc.example.com"]`},
-		"inner list":        {"rooms:\n- name: a\n  doors: {locks: [{kind: bolt}, {kind: bolts}]}\n", `:3: rooms[0].doors.locks[1].kind: "bolts" is none of bolt, chain: did you mean "bolt"?`},
-		"inner needed key":  {"rooms:\n- name: a\n  doors:\n    locks:\n    - ways: [x]\n", `:5: rooms[0].doors.locks[0] lacks kind: write kind: chain`},
-		"unset variable":    {"rooms:\n- name: ${NOBODY}\n", `:2: rooms[0].name: ${NOBODY} is not set in the environment: set it, or write ${NOBODY:-default}`},
-		"tag":               {"rooms:\n- !room {name: a}\n", `:2: the tag !room means nothing here: remove it`},
-		"alias of itself":   {"rooms:\n- &r\n  name: a\n  doors: {locks: [*r]}\n", ":3: unknown key \"name\": kind, ways can stand here\n:4: unknown key \"doors\": kind, ways can stand here"},
-		"too many":          {"rooms: [" + strings.Repeat("a,", maxEntries+1) + "]\n", `:1: rooms has 1001 entries: write at most 1000`},
+		"unknown key":       {"rooms:\n- name: a\n- name: b\n  cont: 3\n", `:4: … "cont" … "count"`},
+		"other level":       {"rooms:\n- name: a\n  locks: []\n", `:3: … "locks" … "rooms[].doors.locks"`},
+		"unknown inside":    {"rooms:\n- name: a\n  doors: {kee: a}\n", `:3: … "kee" … "key"`},
+		"wrong value":       {"rooms:\n- name: a\n- name: b\n  count: -3\n", `:4: rooms[1].count: "-3" … 0`},
+		"no value":          {"rooms:\n- name:\n", `:2: rooms[0].name … value … remove`},
+		"needed key":        {"rooms:\n- name: a\n-\n  count: 3\n", `:4: rooms[1] … name: grpc.example.com`},
+		"nothing":           {"rooms:\n- name: a\n-\n", `:3: rooms[1] … keys … dash`},
+		"entry is a value":  {"rooms: [a]\n", `:1: rooms[0] … keys … indented`},
+		"entry is a list":   {"rooms: [[a]]\n", `:1: rooms[0] … keys … indented`},
+		"list is a value":   {"rooms: a\n", `:1: rooms … list … dash`},
+		"list is a section": {"rooms:\n  name: a\n", `:2: rooms … list … dash`},
+		"section in entry":  {"rooms:\n- name: a\n  doors: 5\n", `:3: rooms[0].doors … keys … indented`},
+		"key twice":         {"rooms:\n- name: a\n  count: 1\n  name: b\n", `:4: … "name" … line 2 … remove`},
+		"dotted key":        {"rooms:\n- name: a\n  doors.key: b\n", `:3: … "doors.key" … key … doors`},
+		"list in entry":     {"rooms:\n- name: a\n  hosts: b\n", `:3: rooms[0].hosts … list … ["grpc.example.com"]`},
+		"inner list":        {"rooms:\n- name: a\n  doors: {locks: [{kind: bolt}, {kind: bolts}]}\n", `:3: rooms[0].doors.locks[1].kind: "bolts" … bolt … chain … "bolt"`},
+		"inner needed key":  {"rooms:\n- name: a\n  doors:\n    locks:\n    - ways: [x]\n", `:5: rooms[0].doors.locks[0] … kind: chain`},
+		"unset variable":    {"rooms:\n- name: ${NOBODY}\n", `:2: rooms[0].name: … ${NOBODY} … environment … ${NOBODY:-default}`},
+		"tag":               {"rooms:\n- !room {name: a}\n", `:2: … tag … !room … remove`},
+		"alias of itself":   {"rooms:\n- &r\n  name: a\n  doors: {locks: [*r]}\n", ":3: … \"name\" … kind … ways\n:4: … \"doors\" … kind … ways"},
+		"too many":          {"rooms: [" + strings.Repeat("a,", maxEntries+1) + "]\n", `:1: rooms … 1001 … 1000`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, _, got := readRooms(t, c.file); got != c.want {
+			if _, _, got := readRooms(t, c.file); !sayLines(got, c.want) {
 				t.Errorf("%s\ngot  %s\nwant %s", c.file, got, c.want)
 			}
 		})
