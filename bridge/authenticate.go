@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/codec"
 )
 
 // An Authenticator says who makes a call. Its method is called concurrently.
@@ -23,8 +26,19 @@ type Authenticator interface {
 	// returns.
 	//
 	// The metadata is what the backend will get, a WebSocket's first message
-	// included. It is Authenticate's until it returns, and what it changes there
-	// reaches the backend.
+	// included. Its names are in lower case. It is Authenticate's until it returns,
+	// and what it changes there reaches the backend.
+	//
+	// A client can send metadata of nearly any name. Delete or replace all values of
+	// each name that the backend takes for Authenticate's own word, also if the call
+	// is let in without an identity. Put such a name into Config.VouchedHeaders as
+	// well: then culvert removes it from what any peer but a trusted proxy sends, and
+	// its spellings with underscores from all.
+	//
+	// The call ends INTERNAL if Authenticate leaves a name that RequestRules drops
+	// ("grpc-timeout", "connection"), or a name or value that gRPC can't send. It ends
+	// METADATA_TOO_LARGE if Authenticate makes the metadata larger than the limit. The
+	// Observer gets the cause.
 	//
 	// An error that has a gRPC status (status.Error) gives the client its code
 	// and its message. The reason is PERMISSION_DENIED with that code, else
@@ -41,11 +55,32 @@ func askWho(ctx context.Context, a Authenticator, c *call) (id Identity, err err
 			err = report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator panicked: %v\n%s", p, debug.Stack()))
 		}
 	}()
+	before := metadataBytes(c.Metadata)
 	id, err = a.Authenticate(ctx, c.Method, c.Peer, c.Metadata)
 	if err != nil {
 		return Identity{}, unauthenticated(err)
 	}
+	if err := sendable(c.Metadata); err != nil {
+		return Identity{}, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator has set %w", err))
+	}
+	if size := metadataBytes(c.Metadata); size > before && size > c.headers.Bytes {
+		return Identity{}, tooMuchMetadata("request", size, c.headers)
+	}
 	return id, nil
+}
+
+// sendable returns an error that names the first metadata that the backend can't
+// get. culvert's own is in md already.
+func sendable(md metadata.MD) error {
+	for name, values := range md {
+		if !codec.ValidName(name) || toUpstream.of(name) == drop && name != forwardedUserAgent {
+			return fmt.Errorf("the metadata %q, which can't cross", name)
+		}
+		if !strings.HasSuffix(name, "-bin") && slices.ContainsFunc(values, func(v string) bool { return !codec.ValidValue(v) }) {
+			return fmt.Errorf("the metadata %q to a value that isn't printable ASCII", name)
+		}
+	}
+	return nil
 }
 
 // unauthenticated returns the fault of a call that an Authenticator refused with

@@ -187,6 +187,61 @@ func TestAuthenticatorEndsWithTheCall(t *testing.T) {
 	}
 }
 
+// TestMetadataOfAnAuthenticator: what it may not set ends the call here. The backend
+// never sees the call, and the client learns nothing of it.
+func TestMetadataOfAnAuthenticator(t *testing.T) {
+	large := strings.Repeat("x", 40<<10)
+	for name, c := range map[string]struct {
+		sent   string // by the client, of x-large
+		set    metadata.MD
+		reason report.Reason // empty: the call passes
+		cause  string
+	}{
+		"a name":                          {"", metadata.Pairs("x-user", "alice", "x-user", "bob", "x-auth-request-user", "alice", "x-a-bin", "\x00\xff"), "", ""},
+		"a name of a connection":          {"", metadata.Pairs("connection", "close"), report.ReasonInternal, `"connection"`},
+		"a name of gRPC":                  {"", metadata.Pairs("grpc-accept-encoding", "br"), report.ReasonInternal, `"grpc-accept-encoding"`},
+		"a pseudo-header":                 {"", metadata.MD{":path": {"/"}}, report.ReasonInternal, `":path"`},
+		"a name in upper case":            {"", metadata.MD{"X-User": {"alice"}}, report.ReasonInternal, `"X-User"`},
+		"a name that is none":             {"", metadata.MD{"x user": {"alice"}}, report.ReasonInternal, `"x user"`},
+		"a value with a line end":         {"", metadata.Pairs("x-user", "alice\r\nx-admin: 1"), report.ReasonInternal, `"x-user"`},
+		"a value in UTF-8":                {"", metadata.Pairs("x-user", "zoë"), report.ReasonInternal, `"x-user"`},
+		"too much":                        {"", metadata.Pairs("x-a", large, "x-b", large), report.ReasonMetadataTooLarge, ""},
+		"too much for a client's":         {large, metadata.Pairs("x-a", large), report.ReasonMetadataTooLarge, ""},
+		"as much, in place of a client's": {large, metadata.Pairs("x-large", large), "", ""},
+	} {
+		obs, called := newObserver(), make(chan metadata.MD, 1)
+		backend := startBackend(t, func(ss grpc.ServerStream) error {
+			md, _ := metadata.FromIncomingContext(ss.Context())
+			called <- md
+			return echo(ss)
+		})
+		s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, Authenticator: authenticator(func(_ context.Context, _ string, _ Peer, md metadata.MD) (Identity, error) {
+			maps.Copy(md, c.set)
+			return Identity{Name: "alice"}, nil
+		})})
+		err := unary(metadata.AppendToOutgoingContext(within(t, patience), "x-large", c.sent), dial(t, serve(t, s)), testMethod)
+		info := await(t, name+": the call's end", obs.ended)
+		if reasonFor(err) != c.reason || info.Reason != c.reason || !strings.Contains(info.Cause, c.cause) || strings.Contains(fmt.Sprint(err), "x-user") {
+			t.Errorf("%s: the client got %v; the Observer %s because of %q; want %q and %s", name, err, info.Reason, info.Cause, c.reason, c.cause)
+		}
+		select {
+		case md := <-called:
+			if c.reason != "" {
+				t.Errorf("%s: the call reached the backend", name)
+			}
+			for key, want := range c.set {
+				if !slices.Equal(md[key], want) {
+					t.Errorf("%s: the backend got %s: %.40q, want %.40q", name, key, md[key], want)
+				}
+			}
+		default:
+			if c.reason == "" {
+				t.Errorf("%s: the call didn't reach the backend", name)
+			}
+		}
+	}
+}
+
 // TestAuthenticatorThatPanics costs its own call: the client learns nothing of
 // the panic, the log does, and the next call passes.
 func TestAuthenticatorThatPanics(t *testing.T) {

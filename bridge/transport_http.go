@@ -30,12 +30,15 @@ func (s *Server) newHTTPCall(r *http.Request, a *arrival) (*call, error) {
 	}
 	a.policy.vouched.strike(md, a.trusted)
 	if ua := r.Header.Get("User-Agent"); codec.ValidValue(ua) && ua != "" {
-		md["x-forwarded-user-agent"] = []string{ua}
+		md[forwardedUserAgent] = []string{ua}
 	}
 	c.Metadata = md
 	a.vouch(md)
 	return c, a.vouchCertificate(md, r.Header, a.policy.forwardClientCert, c.headers)
 }
+
+// forwardedUserAgent is what tells the backend of the client's user-agent.
+const forwardedUserAgent = "x-forwarded-user-agent"
 
 // vouch adds what culvert itself says of the client.
 func (a *arrival) vouch(md metadata.MD) {
