@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
 // An authenticator is an Authenticator that is one function.
@@ -237,6 +239,98 @@ func TestMetadataOfAnAuthenticator(t *testing.T) {
 		default:
 			if c.reason == "" {
 				t.Errorf("%s: the call didn't reach the backend", name)
+			}
+		}
+	}
+}
+
+// TestAuthenticatorOfASocketsClient that closes: the close frame ends the context,
+// behind a message and the half-close, too.
+func TestAuthenticatorOfASocketsClient(t *testing.T) {
+	message := "\x00\x00\x00\x00\x00\x05hello"
+	for name, sent := range map[string][]string{
+		"with nothing sent":              nil,
+		"behind a message":               {message},
+		"behind its request":             {message, "\x01"},
+		"behind a request of no message": {"\x01"},
+	} {
+		obs, asked := newObserver(), make(chan struct{})
+		s := newServer(t, Config{Backend: nowhere, Observer: obs, Authenticator: authenticator(func(ctx context.Context, _ string, _ Peer, _ metadata.MD) (Identity, error) {
+			close(asked)
+			<-ctx.Done()
+			return Identity{}, nil
+		})})
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", serve(t, s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := wstest.Open(t, conn, testMethod, "grpc-websockets")
+		c.Send(t, wstest.Binary, []byte("x-a: b\r\n"))
+		await(t, "the question", asked)
+		for _, m := range sent {
+			c.Send(t, wstest.Binary, []byte(m))
+		}
+		c.Send(t, wstest.Close, []byte{3, 232}) // and the client keeps its socket open
+		if info := await(t, name+": the call's end", obs.ended); info.Reason != report.ReasonClientGone {
+			t.Errorf("%s: the call ended with %s (%s), want %s", name, info.Reason, info.Cause, report.ReasonClientGone)
+		}
+		c.WantClose(t, websocket.StatusNormalClosure)
+	}
+}
+
+// TestMessagesReadEarly reach the backend in order, once it is known who calls, and
+// none of a call that is refused is kept.
+func TestMessagesReadEarly(t *testing.T) {
+	for _, messages := range []int{0, 1, 2, 3, 10} {
+		for _, late := range []bool{false, true} { // the answer comes when all is sent
+			for _, refusal := range []error{nil, status.Error(codes.PermissionDenied, "not you")} {
+				name := fmt.Sprintf("%d messages, late: %v, refusal: %v", messages, late, refusal)
+				obs, sent := newObserver(), make(chan struct{})
+				came := make(chan string, messages)
+				backend := startBackend(t, func(ss grpc.ServerStream) error {
+					var m []byte
+					for ss.RecvMsg(&m) == nil {
+						came <- string(m[:1])
+					}
+					close(came)
+					return nil
+				})
+				s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, Authenticator: authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
+					if late {
+						<-sent
+					}
+					return Identity{}, refusal
+				})})
+				conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", serve(t, s))
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := wstest.Open(t, conn, testMethod, "grpc-websockets")
+				c.Send(t, wstest.Binary, nil)
+				const size = 8 << 10
+				for i := range messages {
+					m := append([]byte{0, 0, 0, 0, size >> 8, 0}, make([]byte, size)...)
+					m[6] = '0' + byte(i)
+					c.Send(t, wstest.Binary, m)
+				}
+				c.Send(t, wstest.Binary, []byte{1})
+				close(sent)
+				c.WantClose(t, websocket.StatusNormalClosure)
+				c.Send(t, wstest.Close, []byte{3, 232})
+				info := await(t, name+": the call's end", obs.ended)
+				if want := status.Code(refusal); info.Code != want {
+					t.Errorf("%s: the call ended with %v (%s), want %v", name, info.Code, info.Cause, want)
+				}
+				if refusal != nil {
+					continue
+				}
+				got := ""
+				for m := range came {
+					got += m
+				}
+				if want := "0123456789"[:messages]; got != want {
+					t.Errorf("%s: the backend got %q, want %q", name, got, want)
+				}
 			}
 		}
 	}

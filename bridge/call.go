@@ -26,6 +26,9 @@ type call struct {
 	// already read, so the call needs no second goroutine.
 	Complete bool
 
+	// ClosesInBand says that only Recv shows that the client goes away.
+	ClosesInBand bool
+
 	subtype     string // content-subtype of the messages: "", "proto", "json"
 	coding      string // what the client compresses its messages with: "" or "gzip"
 	takesGzip   bool   // the client can read compressed messages

@@ -46,6 +46,7 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 	s.registry.add(r)
 	defer s.registry.remove(r)
 	defer c.use.End()
+	defer r.endEarly()
 	r.limitTime(ctx)
 	defer func() { r.stopTime() }()
 	defer r.releaseUpstream()

@@ -13,6 +13,16 @@ import (
 
 // recv returns the client's next message.
 func (r *running) recv() (mem.BufferSlice, error) {
+	if r.early != nil {
+		if got, ok := <-r.early.came; ok {
+			return got.m, got.err
+		}
+	}
+	return r.recvNow()
+}
+
+// recvNow reads the client's next message.
+func (r *running) recvNow() (mem.BufferSlice, error) {
 	p := &r.call.progress
 	p.receiving.Store(true)
 	defer p.receiving.Store(false)

@@ -36,6 +36,7 @@ type running struct {
 	timed    context.Context // the call's, with its deadline
 	stopTime func()          // ends timed
 	told     bool            // the Observer knows of the call
+	early    *earlyReads     // what was read while the Authenticator was asked; nil: nothing
 	to       *upstream.Upstream
 	up       *upstream.Stream
 

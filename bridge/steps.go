@@ -121,7 +121,14 @@ func (s *Server) authenticate(ctx context.Context, r *running) error {
 		return nil
 	}
 	c := r.call
-	id, err := askWho(ctx, s.cfg.Authenticator, c)
+	var id Identity
+	var err error
+	ask := func() { id, err = askWho(ctx, s.cfg.Authenticator, c) }
+	if c.ClosesInBand {
+		r.readEarly(ask)
+	} else {
+		ask()
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}

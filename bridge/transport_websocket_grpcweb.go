@@ -50,6 +50,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 }
 
 func (s *Server) serveSocketCall(ws *websocket.Conn, on *edge.Conn, c *call, refused error) {
+	c.ClosesInBand = true
 	down := &socketDown{s: s, ws: ws, on: on, call: c, stream: socketBody{ws: ws}, codingRefused: errors.Is(refused, errCoding)}
 	s.handle(context.Background(), c, down, ws.NetConn(), refused)
 }
