@@ -39,7 +39,7 @@ func (s *Server) newCall(a *arrival, id string) *call {
 func (s *Server) handle(parent context.Context, c *call, down downstream, conn net.Conn, refused error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(errFinished)
-	r := &running{call: c, down: down, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread()}
+	r := &running{call: c, down: down, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread(), stopTime: func() {}}
 	down.Bind(ctx, cancel)
 	defer s.report(r)
 	defer c.ledger.Settle()

@@ -64,9 +64,9 @@ func (s *Server) admit(_ context.Context, r *running) error {
 // read reads what of the request can be read before the upstream is asked, and
 // tells the Observer that the call began: now the call's id is certain.
 func (s *Server) read(ctx context.Context, r *running) error {
-	known := r.call.Timeout != 0
+	before := r.call.Timeout
 	err := r.down.Prepare(ctx)
-	if !known {
+	if r.call.Timeout != before {
 		r.limitTime(ctx)
 	}
 	s.tellBegan(ctx, r)
@@ -93,18 +93,21 @@ func (*Server) open(ctx context.Context, r *running) (err error) {
 }
 
 // limitTime derives the context that the upstream sees the deadline of, and
-// lets the deadline end the whole call. stopTime undoes it.
+// lets the deadline end the whole call. stopTime undoes it. It is called again if the
+// call turns out to have a shorter deadline.
 func (r *running) limitTime(ctx context.Context) {
-	r.timed, r.stopTime = ctx, func() {}
+	r.timed = ctx
 	if r.call.Timeout <= 0 {
 		return
 	}
+	before := r.stopTime
 	timed, stop := context.WithDeadlineCause(ctx, r.call.info.Begin.Add(r.call.Timeout), errDeadline)
 	unwatch := context.AfterFunc(timed, func() { r.cancel(context.Cause(timed)) })
 	r.timed = timed
 	r.stopTime = func() {
 		unwatch()
 		stop()
+		before()
 	}
 }
 

@@ -52,7 +52,8 @@ var grpcFrames = &framing{
 	uncoded: &report.Fault{Reason: report.ReasonBadRequest, Code: codes.Internal, Text: "a message is marked as compressed, but the request names no grpc-encoding"},
 }
 
-// readTimeout reads a grpc-timeout, if there is one.
+// readTimeout reads a grpc-timeout, if there is one. The shorter of two counts: one may
+// be in a WebSocket's upgrade request, the other in its first message.
 func (c *call) readTimeout(values []string) error {
 	if len(values) == 0 {
 		return nil
@@ -61,7 +62,10 @@ func (c *call) readTimeout(values []string) error {
 	if err != nil {
 		return report.New(report.ReasonBadRequest, err.Error())
 	}
-	c.Timeout = max(timeout, 1)
+	timeout = max(timeout, 1)
+	if c.Timeout == 0 || timeout < c.Timeout {
+		c.Timeout = timeout
+	}
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
@@ -165,5 +166,50 @@ func TestFloodEndsACallOnAWebSocket(t *testing.T) {
 	}
 	if c := await(t, "the connection's end", obs.conns); c.Ended != report.EndedFlood {
 		t.Errorf("the connection ended for %q, want %q", c.Ended, report.EndedFlood)
+	}
+}
+
+// TestShorterTimeoutCounts where a WebSocket's upgrade request has one and its first
+// message another.
+func TestShorterTimeoutCounts(t *testing.T) {
+	left := make(chan time.Duration, 1)
+	address := serve(t, newServer(t, Config{Backend: Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+		deadline, ok := ss.Context().Deadline()
+		if !ok {
+			deadline = time.Now().Add(-time.Hour)
+		}
+		left <- time.Until(deadline)
+		return nil
+	})}}))
+	for _, c := range []struct {
+		upgrade, first string
+		want           time.Duration
+	}{
+		{"1H", "1M", time.Minute},
+		{"1M", "1H", time.Minute},
+		{"1M", "", time.Minute},
+		{"", "1M", time.Minute},
+		{"", "", -time.Hour}, // none
+	} {
+		ctx := within(t, patience)
+		header, block := http.Header{}, ""
+		if c.upgrade != "" {
+			header.Set("Grpc-Timeout", c.upgrade)
+		}
+		if c.first != "" {
+			block = "grpc-timeout: " + c.first + "\r\n"
+		}
+		ws := way{}.socket(ctx, t, address, "grpc-websockets", header)
+		for _, m := range []string{block, "\x01"} {
+			if err := ws.Write(ctx, websocket.MessageBinary, []byte(m)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := await(t, "the call at the backend", left); got > c.want || got < c.want-2*patience {
+			t.Errorf("upgrade %q, first message %q: %v are left, want %v", c.upgrade, c.first, got, c.want)
+		}
+		for err := error(nil); err == nil; { // at the end the close is answered
+			_, _, err = ws.Read(ctx)
+		}
 	}
 }
