@@ -75,7 +75,7 @@ func TestACMEStartsWithAStorageItCantWrite(t *testing.T) {
 		if certificates != 1 || problems != 1 {
 			t.Errorf("told of %d certificates and %d problems, want 1 of each", certificates, problems)
 		}
-		if got := a.Problems(); len(got) != 1 || !strings.Contains(got[0].Error(), "tls.acme.storage: "+o.Storage+": permission denied: it has to be a folder that culvert can write to") {
+		if got := a.Problems(); len(got) != 1 || !says(got[0].Error(), "tls.acme.storage: "+o.Storage+": permission denied … folder") {
 			t.Errorf("the problems are %v", got)
 		}
 	})

@@ -166,7 +166,7 @@ func TestACMEKeepsTheOldCertificateWhileTheCAIsDown(t *testing.T) {
 	}
 	problems, _ := told.allTold()
 	text := problems[0] // another one is told when the certificate expires
-	for _, want := range []string{"tls.acme: ", hostName, "the certificate in use holds until " + first.NotAfter.Format(time.RFC3339), "the CA can't be reached: https://localhost:"} {
+	for _, want := range []string{"tls.acme: ", hostName, first.NotAfter.Format(time.RFC3339), "https://localhost:"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the problem is %q, without %q", text, want)
 		}
@@ -192,7 +192,7 @@ func TestACMEStartsWhileTheCAIsDown(t *testing.T) {
 	a, told, _ := s.serve(c.options(t.TempDir(), hostName))
 	eventually(t, "a problem", func() bool { return len(a.Problems()) == 1 })
 	text := a.Problems()[0].Error()
-	if !strings.Contains(text, "there is no certificate for it yet") || strings.Contains(text, "in use") {
+	if !strings.Contains(text, hostName) || !strings.Contains(text, "no certificate") {
 		t.Errorf("the problem is %q", text)
 	}
 	if _, err := s.connect(hostName); err == nil {
@@ -294,7 +294,7 @@ func TestACMEExternalAccount(t *testing.T) {
 	}{
 		{"the right one", "kid-1", secret, ""},
 		{"with its padding", "kid-1", secret + "==", ""},
-		{"a wrong one", "kid-1", strings.Repeat("Abc0", 16), "the CA refuses: "},
+		{"a wrong one", "kid-1", strings.Repeat("Abc0", 16), "unauthorized"},
 		{"none", "", "", "externalAccountRequired"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -373,7 +373,7 @@ func TestACMEOnDemand(t *testing.T) {
 		}
 	}
 	problems, _ := told.allTold()
-	if len(problems) != 1 || !strings.Contains(problems[0], "tls.acme.on_demand: the certificate for "+refusedName+" could not be fetched on demand: the CA refuses: ") {
+	if len(problems) != 1 || !says(problems[0], "tls.acme.on_demand: … "+refusedName+" … refuse") {
 		t.Errorf("told %q, want one line", problems)
 	}
 	c.wantCount(`POST /order-plz`, ordered+1, "orders with one of a name that the CA refuses")

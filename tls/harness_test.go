@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -286,4 +287,18 @@ func shown(t testing.TB, p *Provider, ca *authority, name string) string {
 // as is a client's configuration with a certificate.
 func as(ca *authority, name string, certs ...tls.Certificate) *tls.Config {
 	return &tls.Config{RootCAs: poolFor(ca), ServerName: name, Certificates: certs}
+}
+
+// says reports whether text has the parts of want, which are separated by
+// " … ". Text begins with the first part. The others stand behind it, in any
+// order: the prose between them can change.
+func says(text, want string) bool {
+	parts := strings.Split(want, " … ")
+	rest, found := strings.CutPrefix(text, parts[0])
+	return found && !slices.ContainsFunc(parts[1:], func(part string) bool { return !strings.Contains(rest, part) })
+}
+
+// sayAll reports whether each text says what its want has.
+func sayAll(texts, wants []string) bool {
+	return slices.EqualFunc(texts, wants, says)
 }
