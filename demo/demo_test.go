@@ -84,7 +84,7 @@ func TestTakenPortIsReplaced(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }()
 	d := startDemo(t, Run, taken.Addr().String())
-	instead := d.until(t, `^`+regexp.QuoteMeta(taken.Addr().String())+` is taken: the page is on (\S+) instead`)
+	instead := d.until(t, `^`+regexp.QuoteMeta(taken.Addr().String())+` .* (127\.0\.0\.1:\d+)\b`)
 	if url := d.until(t, `http://(\S+)/`); url != instead {
 		t.Errorf("the page is on %s, want %s as said", url, instead)
 	}

