@@ -8,8 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 // culvert is the program under test, running.
@@ -51,7 +54,7 @@ func startCulvert(t testing.TB, target string, o culvertOptions) *culvert {
 	}
 	c := &culvert{process: startProcess(t, "culvert", o.namespace, argv...)}
 	c.address = c.logged(t, "listening")["address"].(string)
-	c.health = c.logged(t, "answering health checks")["address"].(string)
+	c.health = c.logged(t, "health")["address"].(string)
 	return c
 }
 
@@ -75,10 +78,23 @@ func startOnTerminal(t testing.TB, target string, args ...string) *culvert {
 	return c
 }
 
-// logged waits for the log line with the message msg and returns its fields.
-func (c *culvert) logged(t testing.TB, msg string) map[string]any {
+// mentions reports whether the message of a log line has all the words, in any
+// order: a test names the line by these, and the message can be reworded.
+func mentions(line map[string]any, words string) bool {
+	msg, _ := line["msg"].(string)
+	has := strings.FieldsFunc(msg, func(r rune) bool { return !unicode.IsLetter(r) })
+	for word := range strings.FieldsSeq(words) {
+		if !slices.Contains(has, word) {
+			return false
+		}
+	}
+	return msg != ""
+}
+
+// logged waits for the log line that mentions the words and returns its fields.
+func (c *culvert) logged(t testing.TB, words string) map[string]any {
 	t.Helper()
-	return c.loggedLike(t, func(l map[string]any) bool { return l["msg"] == msg })
+	return c.loggedLike(t, func(l map[string]any) bool { return mentions(l, words) })
 }
 
 // loggedLike waits for a log line that is wanted and returns its fields.
@@ -101,13 +117,13 @@ func (c *culvert) loggedLike(t testing.TB, wanted func(line map[string]any) bool
 	return found
 }
 
-// said looks whether a log line with the message msg was written so far.
-func (c *culvert) said(msg string) error {
+// said looks whether a log line that mentions the words was written so far.
+func (c *culvert) said(words string) error {
 	for _, text := range c.output.all() {
 		var line map[string]any
-		if json.Unmarshal([]byte(text), &line) == nil && line["msg"] == msg {
+		if json.Unmarshal([]byte(text), &line) == nil && mentions(line, words) {
 			return nil
 		}
 	}
-	return fmt.Errorf("culvert's log has no line %q", msg)
+	return fmt.Errorf("culvert's log has no line about %q", words)
 }

@@ -11,24 +11,29 @@ import (
 // with a preflight on the way. A page that may not reads nothing.
 func TestListedPageReadsItsMistake(t *testing.T) {
 	s := startSite(t, itself, "", "app.site.test")
-	mistakes := map[string]attempt{
-		"application/json isn't spoken here: use createGrpcWebTransport": {How: "fetch", Type: "application/json"},
-		"did you mean " + wire.Unary + "?":                               {How: "fetch", Type: "application/grpc-web+proto", URL: s.target + "/api" + wire.Unary},
-		"did you mean " + wire.Unary + "? Check":                         {How: "fetch", Type: "application/grpc-web+proto", URL: s.target + "/" + wire.Unary},
-		"want application/grpc,":                                         {How: "fetch", Type: "text/html"},
+	mistakes := map[string]struct {
+		attempt
+		says []string
+	}{
+		"Connect":     {attempt{How: "fetch", Type: "application/json"}, []string{"application/json", "createGrpcWebTransport"}},
+		"a prefix":    {attempt{How: "fetch", Type: "application/grpc-web+proto", URL: s.target + "/api" + wire.Unary}, []string{" " + wire.Unary, "path_prefix"}},
+		"two slashes": {attempt{How: "fetch", Type: "application/grpc-web+proto", URL: s.target + "/" + wire.Unary}, []string{" " + wire.Unary, "path_prefix"}},
+		"a form":      {attempt{How: "fetch", Type: "text/html"}, []string{"application/grpc,"}},
 	}
 	listed, foreign := visit{Page: s.page("app.site.test")}, visit{Page: s.page("evil.test")}
-	want := map[string]string{}
-	for says, a := range mistakes {
-		made := s.make(t, says, a)
-		want[made.ID] = says
+	want := map[string][]string{}
+	for name, m := range mistakes {
+		made := s.make(t, name, m.attempt)
+		want[made.ID] = m.says
 		listed.Attempts = append(listed.Attempts, made)
-		foreign.Attempts = append(foreign.Attempts, s.make(t, says, a))
+		foreign.Attempts = append(foreign.Attempts, s.make(t, name, m.attempt))
 	}
 	outcomes := s.play(t, listed, foreign)
 	for _, a := range listed.Attempts {
-		if o := outcomes[a.ID]; !strings.Contains(o.Said, want[a.ID]) {
-			t.Errorf("%s: the page read %+v", want[a.ID], o)
+		for _, part := range want[a.ID] {
+			if o := outcomes[a.ID]; !strings.Contains(o.Said, part) {
+				t.Errorf("%s: the page read %+v, want %q in it", a.what, o, part)
+			}
 		}
 	}
 	for _, a := range foreign.Attempts {
@@ -39,6 +44,6 @@ func TestListedPageReadsItsMistake(t *testing.T) {
 	wantRefused(t, foreign, outcomes)
 	s.wantOnly(t)
 	s.loggedLike(t, func(l map[string]any) bool {
-		return l["msg"] == "refused" && l["level"] == "WARN" && strings.Contains(l["hint"].(string), "did you mean "+wire.Unary)
+		return l["msg"] == "refused" && l["level"] == "WARN" && strings.Contains(l["hint"].(string), " "+wire.Unary)
 	})
 }

@@ -140,7 +140,7 @@ func TestBackendCertificateIsReplaced(t *testing.T) {
 	replaceFile(t, before.file, pemOf("CERTIFICATE", after.cert.Raw))
 	front.serveAs(after)
 	c.awaitLogged(t, func(l map[string]any) bool {
-		return l["msg"] == "certificate in use" && l["file"] == certFile && strings.Contains(fmt.Sprint(l["names"]), "/new%20client")
+		return mentions(l, "certificate") && l["file"] == certFile && strings.Contains(fmt.Sprint(l["names"]), "/new%20client")
 	})
 	say(t, talk, 1) // over its old connection
 	if err := talk.CloseSend(); err != nil {

@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -43,16 +45,19 @@ func TestExposedKeysAreToldOf(t *testing.T) {
 	}
 	c := startCulvert(t, "127.0.0.1:1", culvertOptions{config: config})
 	said := validate()
-	for _, want := range []string{
-		":3: tls.key: " + keyFile + " can be read by everybody on this host: chmod 640 it, or less; a secret of Kubernetes wants defaultMode 0440, and an fsGroup",
-		":4: tls.acme.storage: everybody on this host can write to " + storage + ", which is to hold private keys: chmod 700 it, or name a folder in it, which culvert makes for itself",
+	for _, want := range [][]string{
+		{":3: tls.key: ", keyFile, "read", "chmod 640"},
+		{":4: tls.acme.storage: ", storage, "write", "chmod 700"},
 	} {
-		if !strings.Contains(said, "culvert: warning: "+file+want+"\n") {
+		has := func(text string) bool {
+			return !slices.ContainsFunc(want, func(part string) bool { return !strings.Contains(text, part) })
+		}
+		warned := func(line string) bool { return strings.HasPrefix(line, "culvert: warning: "+file) && has(line) }
+		if !slices.ContainsFunc(strings.Split(said, "\n"), warned) {
 			t.Errorf("culvert validate lacks %q:\n%s", want, said)
 		}
 		c.loggedLike(t, func(line map[string]any) bool {
-			text, _ := line["warning"].(string)
-			return line["msg"] == "configuration" && strings.HasSuffix(text, want)
+			return line["msg"] == "configuration" && has(fmt.Sprint(line["warning"]))
 		})
 	}
 }

@@ -24,8 +24,8 @@ func startSelfSigned(t *testing.T, backend, home string, args ...string) (c *cul
 	}, args...)
 	c = &culvert{process: startProcess(t, "culvert", "", argv...)}
 	c.address = c.logged(t, "listening")["address"].(string)
-	c.health = c.logged(t, "answering health checks")["address"].(string)
-	return c, c.logged(t, "development certificate: trust its authority on this machine only")["ca"].(string)
+	c.health = c.logged(t, "health")["address"].(string)
+	return c, c.logged(t, "development")["ca"].(string)
 }
 
 // One flag gives a certificate that clients trust who were told of its

@@ -51,7 +51,7 @@ func TestMoreCallsThanAConnectionTakes(t *testing.T) {
 			t.Parallel()
 			b := startBackend(t, backendOptions{streams: n.streams})
 			c := startCulvert(t, b.address, culvertOptions{})
-			c.logged(t, "services of the backend that can be called") // asking for them takes a place
+			c.logged(t, "services") // asking for them takes a place
 			calls := holdMany(t, b, c, wire.GRPC, n.streams)
 			if got := b.connections(t); got != 1 {
 				t.Errorf("%d connections for %d calls, want 1", got, n.streams)

@@ -147,7 +147,7 @@ func wantForeignFlags(t *testing.T, b block) {
 func wantYAML(t *testing.T, b block) {
 	file := writeFile(t, "foreign.yaml", b.text)
 	text, err := output(t, root, 10*time.Second, culvertProgram, "validate", file)
-	if err == nil || !strings.Contains(text, `foreign.yaml:1: unknown key "static_resources"`) {
+	if err == nil || !strings.Contains(text, "foreign.yaml:1: ") || !strings.Contains(text, `"static_resources"`) {
 		t.Errorf("%v\n%s", err, text)
 	}
 }

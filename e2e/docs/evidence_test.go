@@ -285,7 +285,7 @@ func backendAway(w witness) {
 	p := startCulvert(w, "--allow-origin", "http://localhost:5173")
 	w.native("localhost:8080")
 	w.page(connectScript("http://localhost:8080", "1", "{}"))
-	p.logged(w, "the backend doesn't answer yet: calls end UNAVAILABLE until it does")
+	p.logged(w, "UNAVAILABLE")
 	w.end(p)
 }
 
@@ -407,7 +407,7 @@ func drained(w witness) {
 	}()
 	<-began
 	p.signal(w, syscall.SIGHUP)
-	p.logged(w, "ignored: restart to apply a changed configuration")
+	p.logged(w, "restart")
 	p.signal(w, syscall.SIGTERM)
 	<-done
 	<-p.exited

@@ -270,7 +270,7 @@ func badCertificate(w witness) {
 	if err := os.WriteFile(dir+"/etc/culvert/tls/fullchain.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.Certificate[0]}), 0o600); err != nil {
 		w.Fatal(err)
 	}
-	p.logged(w, "something is wrong with a certificate")
+	p.logged(w, "wrong")
 	w.saw(strings.ReplaceAll(p.output(), dir+"/etc", "/etc"))
 	p.end(w)
 }

@@ -245,13 +245,14 @@ func (p *process) end(t testing.TB) {
 	}
 }
 
-// logged waits for culvert's log line with this message and returns its fields.
-func (p *process) logged(t testing.TB, msg string) map[string]any {
+// logged waits for culvert's log line whose message has this word and returns
+// its fields.
+func (p *process) logged(t testing.TB, word string) map[string]any {
 	t.Helper()
 	var fields map[string]any
-	p.await(t, fmt.Sprintf("%q", msg), func(line string) bool {
+	p.await(t, fmt.Sprintf("a message with %q", word), func(line string) bool {
 		fields = nil
-		return json.Unmarshal([]byte(line), &fields) == nil && fields["msg"] == msg
+		return json.Unmarshal([]byte(line), &fields) == nil && strings.Contains(fmt.Sprint(fields["msg"]), word)
 	})
 	return fields
 }
