@@ -73,7 +73,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		watchTCP(c)
+		socket.Probe(c, probes)
 		c = l.wrap(c)
 		if err := l.admit(c); err != nil {
 			refuseConn(c, err)
@@ -138,27 +138,11 @@ func ListenConfig() *net.ListenConfig {
 	return &net.ListenConfig{KeepAlive: -1, Control: socket.ControlProbes(probes)}
 }
 
-// probes is TCP's own keep-alive of clients' connections.
+// probes is TCP's own keep-alive of clients' connections. It notices within 20 s
+// that an idle peer has vanished. Go's defaults take 150 s. While data is under way,
+// the look at each call and the pings watch the peer; boundRest does once the
+// connection is closed.
 var probes = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount}
-
-// watchTCP has TCP notice within 20 s that an idle peer has vanished. Go's
-// defaults take 150 s. While data is under way, the look at each call and the
-// pings watch the peer; boundRest does once the connection is closed.
-func watchTCP(c net.Conn) {
-	under := c
-	for {
-		w, ok := under.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		under = w.NetConn()
-	}
-	if t, ok := under.(*net.TCPConn); ok {
-		if !socket.BeganProbing(t, probes) {
-			_ = t.SetKeepAliveConfig(probes) // it is closed then
-		}
-	}
-}
 
 // refuseConn ends a connection before anything is read.
 func refuseConn(c net.Conn, why error) {

@@ -39,7 +39,7 @@ func TestUserTimeoutIsForClosedConnections(t *testing.T) {
 		"the client has been too slow": {8 << 20, report.EndedSlow, userTimeout},
 	} {
 		server, _ := tcpPair(t)
-		watchTCP(tls.Server(server, &tls.Config{}))
+		socket.Probe(tls.Server(server, &tls.Config{}), probes)
 		if got := userTimeoutOf(t, server); got != 0 {
 			t.Errorf("%s: an accepted connection has the user time-out %v, want none", name, got)
 		}
@@ -81,7 +81,7 @@ func TestAcceptedConnectionsAreProbed(t *testing.T) {
 			if got := socket.BeganProbing(tcp, probes); got != c.begin {
 				t.Errorf("it began so: %v, want %v", got, c.begin)
 			}
-			watchTCP(tcp)
+			socket.Probe(tcp, probes)
 			if got := userTimeoutOf(t, tcp); got != 0 {
 				t.Errorf("user time-out %v, want none", got)
 			}

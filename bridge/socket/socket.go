@@ -48,15 +48,25 @@ func Plain(c net.Conn) net.Conn {
 // none, or where descriptors aren't numbered in order from 0.
 func Descriptor(c net.Conn) int { return descriptor(rawConn(c)) }
 
+// Probe makes TCP probe a silent peer as p says, unless the connection came
+// through ControlProbes. It does nothing where the bottom isn't a TCP socket.
+func Probe(c net.Conn, p net.KeepAliveConfig) {
+	if t, ok := bottom(c).(*net.TCPConn); ok && !BeganProbing(t, p) {
+		_ = t.SetKeepAliveConfig(p) // it is closed then
+	}
+}
+
 // Cut closes the connection at the bottom, under TLS and each wrapper. Nothing
 // is written first, as TLS would, so it doesn't wait for the peer.
-func Cut(c net.Conn) {
+func Cut(c net.Conn) { _ = bottom(c).Close() } // it is of no use any more
+
+// bottom returns the connection under TLS and each wrapper.
+func bottom(c net.Conn) net.Conn {
 	for {
 		under, ok := c.(interface{ NetConn() net.Conn })
 		if !ok {
-			break
+			return c
 		}
 		c = under.NetConn()
 	}
-	_ = c.Close() // it is of no use any more
 }
