@@ -18,7 +18,7 @@ type Snapshot struct {
 	// HeldBytes is what is held of messages, HeldLimit is limits.buffered_bytes.
 	HeldBytes, HeldLimit int64
 
-	Upstreams []upstream.State // those that take new calls, sorted by name
+	Upstreams []upstream.State // sorted by name; a replaced one until its last call has ended
 
 	Draining bool // the Server takes no new calls
 }

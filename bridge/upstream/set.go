@@ -23,15 +23,17 @@ import (
 type Set struct {
 	byName atomic.Pointer[map[string]*Upstream] // the map is never changed: a change stores another one
 
-	mu      sync.Mutex // held for a change
-	closed  bool
+	mu       sync.Mutex // held for a change
+	closed   bool
+	draining map[*Upstream]string // upstreams that take no new calls and aren't closed, with their names
+
 	closing chan struct{}  // closed by Close
 	retired sync.WaitGroup // upstreams that a goroutine closes
 }
 
 // NewSet returns a Set without upstreams.
 func NewSet() *Set {
-	s := &Set{closing: make(chan struct{})}
+	s := &Set{closing: make(chan struct{}), draining: make(map[*Upstream]string)}
 	s.byName.Store(&map[string]*Upstream{})
 	return s
 }
@@ -59,7 +61,7 @@ func (u *Upstream) Release() { u.holders.release() }
 // Add gives the Set an upstream of a new name. If Add returns an error, the
 // upstream stays the caller's to close.
 func (s *Set) Add(name string, u *Upstream) error {
-	return s.change(func(byName map[string]*Upstream) (*Upstream, error) {
+	return s.change(name, func(byName map[string]*Upstream) (*Upstream, error) {
 		if byName[name] != nil {
 			return nil, fmt.Errorf("upstream %q: there is one of this name already", name)
 		}
@@ -75,7 +77,7 @@ func (s *Set) Add(name string, u *Upstream) error {
 // upstream before it ends as after Remove. If Replace returns an error, u stays
 // the caller's to close.
 func (s *Set) Replace(name string, u *Upstream) error {
-	return s.change(func(byName map[string]*Upstream) (*Upstream, error) {
+	return s.change(name, func(byName map[string]*Upstream) (*Upstream, error) {
 		old := byName[name]
 		if old == nil {
 			return nil, errUnknown(name)
@@ -90,7 +92,7 @@ func (s *Set) Replace(name string, u *Upstream) error {
 
 // Remove takes the upstream out of the Set, which closes it after its last call.
 func (s *Set) Remove(name string) error {
-	return s.change(func(byName map[string]*Upstream) (*Upstream, error) {
+	return s.change(name, func(byName map[string]*Upstream) (*Upstream, error) {
 		old := byName[name]
 		if old == nil {
 			return nil, errUnknown(name)
@@ -120,8 +122,9 @@ func errUnknown(name string) error {
 
 var errSetClosed = errors.New("the upstreams are closed")
 
-// change stores a map that f has changed, and retires the upstream that f returns.
-func (s *Set) change(f func(byName map[string]*Upstream) (old *Upstream, err error)) error {
+// change stores a map that f has changed, and retires the upstream of that name
+// that f returns.
+func (s *Set) change(name string, f func(byName map[string]*Upstream) (old *Upstream, err error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -134,22 +137,26 @@ func (s *Set) change(f func(byName map[string]*Upstream) (old *Upstream, err err
 	}
 	s.byName.Store(&byName)
 	if old != nil {
-		s.retire(old)
+		s.retire(name, old)
 	}
 	return nil
 }
 
 // retire closes an upstream after its last call, or when the Set is closed. It
 // must be out of the map: Acquire relies on that. mu is held.
-func (s *Set) retire(u *Upstream) {
+func (s *Set) retire(name string, u *Upstream) {
 	u.holders.retired = true
 	u.holders.release()
+	s.draining[u] = name
 	s.retired.Go(func() {
 		select {
 		case <-u.holders.none:
 		case <-s.closing:
 		}
 		_ = u.Close() // only that it is closed already
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.draining, u)
 	})
 }
 
@@ -161,8 +168,8 @@ func (s *Set) Close() {
 	if !s.closed {
 		s.closed = true
 		close(s.closing)
-		for _, u := range *s.byName.Swap(&map[string]*Upstream{}) {
-			s.retire(u)
+		for name, u := range *s.byName.Swap(&map[string]*Upstream{}) {
+			s.retire(name, u)
 		}
 	}
 	s.mu.Unlock()
@@ -172,19 +179,46 @@ func (s *Set) Close() {
 // A State is what is known of an upstream in a Set.
 type State struct {
 	Name  string
-	Conns connectivity.State // Ready: at least one connection takes calls
+	Conns connectivity.State // Ready: at least one connection is up
 	Calls int                // that hold it
+
+	// Draining reports that the upstream was replaced or removed: it takes no new
+	// calls, and is closed after its last one.
+	Draining bool
 }
 
-// States returns the state of each upstream that takes calls, sorted by name.
+// States returns the state of each upstream that takes calls, and of each that is
+// draining with calls left. It is sorted by name; of one name, the upstream that takes
+// calls is first.
 func (s *Set) States() []State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	byName := *s.byName.Load()
-	states := make([]State, 0, len(byName))
+	states := make([]State, 0, len(byName)+len(s.draining))
 	for name, u := range byName {
-		states = append(states, State{name, u.cc.GetState(), u.holders.calls()})
+		states = append(states, State{Name: name, Conns: u.cc.GetState(), Calls: u.holders.calls()})
 	}
-	slices.SortFunc(states, func(a, b State) int { return cmp.Compare(a.Name, b.Name) })
+	for u, name := range s.draining {
+		if calls := u.holders.calls(); calls > 0 {
+			states = append(states, State{Name: name, Conns: u.cc.GetState(), Calls: calls, Draining: true})
+		}
+	}
+	slices.SortFunc(states, func(a, b State) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), compareBool(a.Draining, b.Draining), cmp.Compare(a.Calls, b.Calls))
+	})
 	return states
+}
+
+// compareBool puts false before true.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
+	}
 }
 
 // holders counts what needs an upstream: the Set that it is in, and the calls that
@@ -215,5 +249,11 @@ func (h *holders) release() {
 	}
 }
 
-// calls leaves out the Set.
-func (h *holders) calls() int { return int(max(0, h.n.Load()-1)) }
+// calls leaves out the Set, whose mu is held.
+func (h *holders) calls() int {
+	n := h.n.Load()
+	if !h.retired {
+		n--
+	}
+	return int(n)
+}

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -175,23 +176,32 @@ func TestReplacedUnderLoad(t *testing.T) {
 	}
 }
 
-// TestReplacedUpstreamEndsAfterItsLastCall, and not before.
+func wantStates(t *testing.T, s *Set, what string, want ...State) {
+	t.Helper()
+	if got := s.States(); !slices.Equal(got, want) {
+		t.Errorf("%s: the states are %v, want %v", what, got, want)
+	}
+}
+
+// TestReplacedUpstreamEndsAfterItsLastCall, and not before. Until then it is one of
+// the states.
 func TestReplacedUpstreamEndsAfterItsLastCall(t *testing.T) {
 	for _, how := range []string{"replaced", "removed"} {
 		s := newSet(t)
 		before, after := startLabelled(t, "before"), startLabelled(t, "after")
 		must(t, s.Add("a", newUpstream(t, before)))
 		first, second := holdCall(t, s, "a"), holdCall(t, s, "a")
-		if got := s.States(); len(got) != 1 || got[0] != (State{"a", connectivity.Ready, 2}) {
-			t.Errorf("two calls are open: got %v", got)
-		}
+		wantStates(t, s, "two calls are open", State{Name: "a", Conns: connectivity.Ready, Calls: 2})
+		draining := State{Name: "a", Conns: connectivity.Ready, Calls: 2, Draining: true}
 		if how == "replaced" {
 			must(t, s.Replace("a", newUpstream(t, after)))
 			if who, err := callSet(within(t, patience), t, s, "a"); who != "after" {
 				t.Errorf("a new call is answered by %q, %v", who, err)
 			}
+			wantStates(t, s, how, State{Name: "a", Conns: connectivity.Ready}, draining)
 		} else {
 			must(t, s.Remove("a"))
+			wantStates(t, s, how, draining)
 		}
 		first.ask(t)
 		first.end()
@@ -201,7 +211,16 @@ func TestReplacedUpstreamEndsAfterItsLastCall(t *testing.T) {
 		if len(before.ended) > 0 {
 			t.Errorf("%s: the connection ended before its last call", how)
 		}
+		draining.Calls = 1
+		if got := s.States(); got[len(got)-1] != draining {
+			t.Errorf("%s, with one call left: %v, want %v last", how, got, draining)
+		}
 		second.end()
+		for _, state := range s.States() {
+			if state.Draining {
+				t.Errorf("%s, after the last call: %v drains", how, state)
+			}
+		}
 		await(t, how+": the end of the connection", before.ended)
 		if first.u.holders.acquire() {
 			t.Errorf("%s: an upstream that is closed takes a call that found it before", how)
