@@ -57,7 +57,7 @@ func (o call) Ended(c *report.CallInfo) {
 	if !o.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 15)
+	attrs := make([]slog.Attr, 0, 16)
 	attrs = append(attrs,
 		slog.String("call_id", c.ID),
 		slog.String("transport", c.Transport),
@@ -66,6 +66,9 @@ func (o call) Ended(c *report.CallInfo) {
 	)
 	if c.Client != "" {
 		attrs = append(attrs, slog.String("client", c.Client))
+	}
+	if c.Identity != "" {
+		attrs = append(attrs, slog.String("identity", bounded(c.Identity)))
 	}
 	if c.Listener != "" {
 		attrs = append(attrs, slog.String("listener", c.Listener))
@@ -90,6 +93,18 @@ func (o call) Ended(c *report.CallInfo) {
 	r := slog.NewRecord(time.Now(), level, "call", 0) // nobody asks which line of the program wrote it
 	r.AddAttrs(attrs...)
 	_ = o.log.Handler().Handle(ctx, r) // as slog.Logger does: there is nowhere to tell it
+}
+
+// identityBytes is how much of an identity a line holds at most.
+const identityBytes = 256
+
+// bounded returns an identity as a line holds it. A token's subject may be of any
+// length. What can't be printed is the handler's to escape.
+func bounded(identity string) string {
+	if len(identity) <= identityBytes {
+		return identity
+	}
+	return strings.ToValidUTF8(identity[:identityBytes], "") + "…"
 }
 
 // ConnBegan implements report.Observer.

@@ -41,6 +41,10 @@ func TestOneLineACall(t *testing.T) {
 	defect.Code, defect.Origin, defect.Reason = codes.Internal, report.OriginCulvert, report.ReasonInternal
 	named := call
 	named.Client, named.Listener = "spiffe://example.org/orders", "public"
+	known := call
+	known.Identity = "alice\n@example.com"
+	long := call
+	long.Identity = "a" + strings.Repeat("é", 200) // cut in the middle of one
 	odd := call
 	odd.Code = 99
 
@@ -50,12 +54,14 @@ func TestOneLineACall(t *testing.T) {
 		level slog.Level
 		want  string
 	}{
-		"the upstream's status": {call, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=OK origin=upstream " + counts + "\n"},
-		"culvert's status":      {refused, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=UNAVAILABLE origin=culvert reason=UPSTREAM_UNREACHABLE " + counts + ` cause="dial tcp 10.0.0.1:9000: \x1b[31mrefused\nlevel=ERROR msg=forged"` + "\n"},
-		"a defect":              {defect, slog.LevelWarn, "level=ERROR msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=INTERNAL origin=culvert reason=INTERNAL " + counts + "\n"},
-		"a named client":        {named, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 client=spiffe://example.org/orders listener=public code=OK origin=upstream " + counts + "\n"},
-		"a code of no name":     {odd, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=99 origin=upstream " + counts + "\n"},
-		"a quiet log":           {call, slog.LevelWarn, ""},
+		"the upstream's status":   {call, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=OK origin=upstream " + counts + "\n"},
+		"culvert's status":        {refused, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=UNAVAILABLE origin=culvert reason=UPSTREAM_UNREACHABLE " + counts + ` cause="dial tcp 10.0.0.1:9000: \x1b[31mrefused\nlevel=ERROR msg=forged"` + "\n"},
+		"a defect":                {defect, slog.LevelWarn, "level=ERROR msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=INTERNAL origin=culvert reason=INTERNAL " + counts + "\n"},
+		"a named client":          {named, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 client=spiffe://example.org/orders listener=public code=OK origin=upstream " + counts + "\n"},
+		"an authenticated client": {known, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 " + `identity="alice\n@example.com" code=OK origin=upstream ` + counts + "\n"},
+		"a long identity":         {long, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 identity=a" + strings.Repeat("é", 127) + "… code=OK origin=upstream " + counts + "\n"},
+		"a code of no name":       {odd, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=99 origin=upstream " + counts + "\n"},
+		"a quiet log":             {call, slog.LevelWarn, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := lines(c.level, func(o *Log) { o.CallBegan(t.Context(), &c.call, nil).Ended(&c.call) }); got != c.want {
