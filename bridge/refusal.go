@@ -74,11 +74,7 @@ func refuse(w http.ResponseWriter, r *http.Request, on *edge.Conn, code int, tex
 	h.Set("Content-Type", contentType)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
-	if on.CloseBehind(w, r) {
-		if code == http.StatusUpgradeRequired {
-			h["Connection"] = []string{"close", "Upgrade"} // net/http closes for what comes first
-		}
-	} else {
+	if !on.CloseBehindRefusal(w, r) {
 		h.Del("Upgrade") // RFC 9113 §8.2.2
 	}
 	w.WriteHeader(code)

@@ -12,9 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
-	"github.com/culvert-grpc/culvert/bridge/memory"
 )
 
 // An encoder writes an answer in the form of one protocol, with the methods of the
@@ -78,9 +76,7 @@ func (h *httpStream) makeHeader(fields iter.Seq2[string, string]) http.Header {
 		header["X-Request-Id"] = []string{h.call.info.ID}
 	}
 	header["Date"] = nil // else the client sees it as metadata
-	if h.on.MustClose(h.r, h.readCut || !h.source.atEnd.Load()) {
-		header["Connection"] = []string{"close"}
-	}
+	h.on.CloseBehindCall(header, h.r, h.readCut || !h.source.atEnd.Load())
 	return header
 }
 
@@ -187,7 +183,9 @@ func (h *httpStream) flush() error {
 // is left.
 func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 	defer h.stopReading()
-	h.readRest()
+	if !h.received && !h.source.atEnd.Load() {
+		h.on.FinishBody(h.w, h.r, h.source)
+	}
 	err := h.guard.lastWrite(func(late bool) error {
 		if !late {
 			return h.encoder.end(h, st, trailer)
@@ -202,19 +200,6 @@ func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 	})
 	h.aborted = err != nil
 	return err
-}
-
-// readRest reads the short body of a call that was refused before anybody read
-// it, so that its HTTP/1.1 connection can go on.
-func (h *httpStream) readRest() {
-	if h.received || h.r.ProtoMajor != 1 || h.source.atEnd.Load() || h.r.ContentLength < 0 || h.r.ContentLength > memory.SmallBytes {
-		return
-	}
-	_ = h.rc.SetReadDeadline(time.Now().Add(edge.UnreadTime)) // a foreign ResponseWriter may have none
-	_, _ = io.Copy(io.Discard, h.source)                      // if it fails the connection closes
-	if h.source.atEnd.Load() {
-		_ = h.rc.SetReadDeadline(time.Time{})
-	}
 }
 
 // isGone says that the status is for nobody.

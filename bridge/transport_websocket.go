@@ -11,7 +11,11 @@ import (
 // accept upgrades a request whose Origin is already judged, and counts the
 // connection until it closes. It answers what it refuses.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*websocket.Conn, error) {
-	return websocket.Accept(w, r, websocket.Options{Subprotocol: subprotocol, Pool: s.budget.Pool, Closed: s.edge.Of(r).Taken()})
+	on := s.edge.Of(r)
+	return websocket.Accept(w, r, websocket.Options{
+		Subprotocol: subprotocol, Pool: s.budget.Pool,
+		Refused: func() { on.CloseBehindRefusal(w, r) }, Closed: on.Taken(),
+	})
 }
 
 // keepAlive is how a WebSocket's client is watched.

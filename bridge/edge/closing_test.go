@@ -3,6 +3,8 @@ package edge
 import (
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -36,7 +38,9 @@ func TestWhenHTTP1Closes(t *testing.T) {
 		"while draining":            {major: 1, o: Options{Draining: yes}, want: true},
 		"HTTP/2, with all of these": {major: 2, o: Options{Draining: yes}, old: true, unread: true},
 	} {
-		if got := connOf(t, c.o, c.old).MustClose(&http.Request{ProtoMajor: c.major}, c.unread); got != c.want {
+		h := http.Header{}
+		connOf(t, c.o, c.old).CloseBehindCall(h, &http.Request{ProtoMajor: c.major}, c.unread)
+		if got := h.Get("Connection") == "close"; got != c.want {
 			t.Errorf("%s: the connection closes: %v, want %v", name, got, c.want)
 		}
 	}
@@ -80,11 +84,36 @@ func TestRefusalClosesHTTP1(t *testing.T) {
 	} {
 		on := connOf(t, Options{}, false)
 		w := httptest.NewRecorder()
-		if got := on.CloseBehind(w, &c.r); got != c.closes || (w.Header().Get("Connection") == "close") != c.closes {
+		if got := on.CloseBehindRefusal(w, &c.r); got != c.closes || (w.Header().Get("Connection") == "close") != c.closes {
 			t.Errorf("%s: closes: %v with Connection %q, want %v", name, got, w.Header().Get("Connection"), c.closes)
 		}
 		if got := on.client.linger.Load(); got != c.linger {
 			t.Errorf("%s: lingers: %v, want %v", name, got, c.linger)
+		}
+	}
+	w := httptest.NewRecorder()
+	w.Header().Set("Upgrade", "websocket")
+	connOf(t, Options{}, false).CloseBehindRefusal(w, &http.Request{ProtoMajor: 1, ProtoMinor: 1})
+	if got, want := w.Header()["Connection"], []string{"close", "Upgrade"}; !slices.Equal(got, want) {
+		t.Errorf("an answer that asks for an upgrade has the Connection %q, want %q", got, want)
+	}
+}
+
+// TestFinishBody reads a short body whose length is known, and no other.
+func TestFinishBody(t *testing.T) {
+	for name, c := range map[string]struct {
+		r    http.Request
+		want int // bytes that are left
+	}{
+		"short":          {http.Request{ProtoMajor: 1, ContentLength: 5}, 0},
+		"long":           {http.Request{ProtoMajor: 1, ContentLength: unreadBytes + 1}, 5},
+		"unknown length": {http.Request{ProtoMajor: 1, ContentLength: -1}, 5},
+		"HTTP/2":         {http.Request{ProtoMajor: 2, ContentLength: 5}, 5},
+	} {
+		body := strings.NewReader("12345")
+		connOf(t, Options{}, false).FinishBody(httptest.NewRecorder(), &c.r, body)
+		if body.Len() != c.want {
+			t.Errorf("%s: %d bytes are left, want %d", name, body.Len(), c.want)
 		}
 	}
 }

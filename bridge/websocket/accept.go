@@ -16,18 +16,20 @@ type Options struct {
 	Subprotocol string         // is chosen if the client offers it
 	Pool        mem.BufferPool // lends what holds frames on their way
 
+	// Refused is called before a refused upgrade is answered. It has to let the
+	// connection close behind the answer, so that nothing behind the upgrade is served.
+	Refused func()
+
 	// Closed is told, once, that the connection under the WebSocket is closed.
 	// Nil: nobody is.
 	Closed func(net.Conn)
 }
 
 // Accept upgrades a request whose Origin is already judged. It answers what
-// it refuses; the connection closes then, so that nothing behind the refused
-// upgrade is served. The WebSocket is the caller's, who has to close or drop it.
+// it refuses, after Refused. The WebSocket is the caller's, who has to close or drop it.
 // RFC 6455 §4.2.
 func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
-	t := &takeover{ResponseWriter: w, pool: o.Pool}
-	w.Header().Set("Connection", "close") // for a refusal; an upgrade replaces it
+	t := &takeover{ResponseWriter: w, pool: o.Pool, refused: o.Refused}
 	hs, err := coder.Accept(t, r, &coder.AcceptOptions{
 		Subprotocols:       []string{o.Subprotocol},
 		InsecureSkipVerify: true, // the caller has judged the Origin
@@ -52,14 +54,15 @@ func newConn(l *line, closed func(net.Conn)) *Conn {
 // A takeover remembers the connection that the handshake takes over.
 type takeover struct {
 	http.ResponseWriter
-	pool mem.BufferPool
-	line *line
+	pool    mem.BufferPool
+	refused func()
+	line    *line
 }
 
-// WriteHeader keeps a refused handshake from being followed by anything.
+// WriteHeader tells of a refused handshake.
 func (t *takeover) WriteHeader(code int) {
 	if code != http.StatusSwitchingProtocols {
-		t.Header().Set("Connection", "close")
+		t.refused()
 	}
 	t.ResponseWriter.WriteHeader(code)
 }

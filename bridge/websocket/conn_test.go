@@ -32,7 +32,7 @@ func pairWith(t testing.TB, holds int, closed func(net.Conn)) (*Conn, *wstest.Cl
 	ln := bufconn.Listen(holds)
 	accepted := make(chan *Conn, 1)
 	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ws, err := Accept(w, r, Options{Subprotocol: "test", Pool: mem.DefaultBufferPool(), Closed: closed})
+		ws, err := Accept(w, r, Options{Subprotocol: "test", Pool: mem.DefaultBufferPool(), Refused: func() { t.Error("the upgrade is refused") }, Closed: closed})
 		if err != nil {
 			t.Error(err)
 		}
@@ -145,9 +145,9 @@ func TestDropIsAtOnce(t *testing.T) {
 	})
 }
 
-// TestRefusedUpgradeIsTheLast request of its connection: nothing behind it may
-// pass for another.
-func TestRefusedUpgradeIsTheLast(t *testing.T) {
+// TestRefusedUpgradeIsTold before its answer's header goes out: it has to be the
+// last request of its connection.
+func TestRefusedUpgradeIsTold(t *testing.T) {
 	for name, request := range map[string]string{
 		"no upgrade":         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
 		"no key":             "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n",
@@ -158,12 +158,15 @@ func TestRefusedUpgradeIsTheLast(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ws, err := Accept(answer, r, Options{Subprotocol: "test", Pool: mem.DefaultBufferPool()}); err == nil {
+		if ws, err := Accept(answer, r, Options{
+			Subprotocol: "test", Pool: mem.DefaultBufferPool(),
+			Refused: func() { answer.Header().Set("Connection", "close") },
+		}); err == nil {
 			ws.Drop()
 			t.Errorf("%s: it was accepted", name)
 		}
-		if answer.Code/100 != 4 || answer.Header().Get("Connection") != "close" {
-			t.Errorf("%s: answered %d with Connection %q, want an error and close", name, answer.Code, answer.Header().Get("Connection"))
+		if answer.Code/100 != 4 || answer.Result().Header.Get("Connection") != "close" {
+			t.Errorf("%s: answered %d with Connection %q, want an error and close", name, answer.Code, answer.Result().Header.Get("Connection"))
 		}
 	}
 }
