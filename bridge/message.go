@@ -16,8 +16,7 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// A messageReader reads length-prefixed messages from a request's body,
-// whatever carries it.
+// A messageReader reads messages from a request's body, whatever carries it.
 type messageReader struct {
 	ctx    context.Context // bounds the wait for memory, not the reading
 	body   io.Reader
@@ -25,70 +24,45 @@ type messageReader struct {
 	ledger *memory.Ledger
 	use    *quota.Call
 	gets   *progress
-	coding string // of the compressed messages: "" or "gzip"
-	frames *framing
+	frames framing
 	packed *gzipBody // what body reads, if all of it is compressed
-	prefix [codec.FrameHeaderBytes]byte
 }
 
-// A framing is what a protocol says by the flags of its frames. The prefix, flags
-// and length, is the same in all of them.
-type framing struct {
-	// compressed reports whether a client's message is compressed. An error ends
-	// the call.
-	compressed func(flags byte) (bool, error)
-
-	// uncoded ends a call whose message is compressed although its request names no
-	// coding.
-	uncoded *report.Fault
+// A framing is how messages stand in the bodies of one protocol.
+type framing interface {
+	// read reads the next message from m's body by the methods of m, and reports
+	// whether the message is compressed with gzip. The caller frees the message.
+	// The error is io.EOF at the body's end, or a fault.
+	read(m *messageReader) (message mem.BufferSlice, compressed bool, err error)
 }
 
 // next returns one message, which the caller frees, io.EOF at the body's end,
 // or a fault.
 func (m *messageReader) next() (mem.BufferSlice, error) {
 	defer m.gets.endParts()
-	n, err := io.ReadAtLeast(m.body, m.prefix[:], 1)
-	if errors.Is(err, io.EOF) {
-		return nil, io.EOF
-	}
-	if err != nil {
-		return nil, bodyError(err)
-	}
-	// The flag is judged at once: a client that sends a wrong one may never
-	// send the rest.
-	compressed, err := m.frames.compressed(m.prefix[0])
-	if err != nil {
-		return nil, err
-	}
-	if m.packed != nil {
-		if err := m.packed.begin(); err != nil {
-			return nil, err
-		}
-	}
-	if n < len(m.prefix) {
-		m.gets.readPart(n)
-	}
-	if _, err := m.readFull(m.prefix[n:]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, report.New(report.ReasonBadRequest, "the request ended inside a message's prefix of 5 bytes")
-	} else if err != nil {
-		return nil, bodyError(err)
-	}
-	h, _, err := codec.ParseFrameHeader(m.prefix[:])
-	if err != nil {
-		return nil, report.New(report.ReasonBadRequest, "a message's prefix can't be read: "+err.Error())
-	}
-	if uint64(h.Length) > uint64(m.limit.Bytes) {
-		return nil, report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", h.Length, m.limit.Bytes, m.limit.Key).UnlessRaised(m.limit.Key)
-	}
-	payload, err := m.payload(int(h.Length))
+	message, compressed, err := m.frames.read(m)
 	if err != nil || !compressed {
-		return payload, err
+		return message, err
 	}
-	defer payload.Free()
-	if m.coding != "gzip" {
-		return nil, m.frames.uncoded
+	defer message.Free()
+	return m.gunzip(message)
+}
+
+// begin has to be called once a message has begun. It returns why the message is
+// refused, or nil.
+func (m *messageReader) begin() error {
+	if m.packed == nil {
+		return nil
 	}
-	return m.gunzip(payload)
+	return m.packed.begin()
+}
+
+// fits returns why a message of n bytes is refused, or nil.
+func (m *messageReader) fits(n uint32) error {
+	if uint64(n) > uint64(m.limit.Bytes) {
+		return report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", n, m.limit.Bytes, m.limit.Key).UnlessRaised(m.limit.Key)
+	}
+	return nil
 }
 
 // payload reads n bytes in chunks, so that a length that only was announced

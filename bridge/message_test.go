@@ -47,7 +47,7 @@ func pattern(n int) []byte {
 func newReader(body io.Reader, limit int, coding string) *messageReader {
 	return &messageReader{
 		ctx: context.Background(), body: body, limit: report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, ledger: newLedger(1 << 30), use: new(quota.Call),
-		gets: newProgress(), coding: coding, frames: grpcFrames,
+		gets: newProgress(), frames: &grpcFrames{coding: coding},
 	}
 }
 
@@ -389,4 +389,25 @@ func FuzzMessageReader(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkMessages reads messages that one buffer holds.
+func BenchmarkMessages(b *testing.B) {
+	for _, n := range []int{100, 4 << 10, 64 << 10} {
+		b.Run(fmt.Sprintf("%dB", n), func(b *testing.B) {
+			whole := framed(0, pattern(n))
+			body := bytes.NewReader(whole)
+			m := newReader(body, 1<<20, "")
+			b.SetBytes(int64(n))
+			b.ReportAllocs()
+			for b.Loop() {
+				body.Reset(whole)
+				s, err := m.next()
+				if err != nil {
+					b.Fatal(err)
+				}
+				s.Free()
+			}
+		})
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -38,18 +37,6 @@ func serveFramed(d *dialect) func(*Server, http.ResponseWriter, *http.Request, *
 		}
 		s.serveHTTPCall(d, w, r, a)
 	}
-}
-
-// grpcFrames are the frames of the gRPC family, in a body and on a WebSocket.
-var grpcFrames = &framing{
-	compressed: func(flags byte) (bool, error) {
-		if flags&^codec.FlagCompressed != 0 {
-			return false, report.Newf(report.ReasonBadRequest, "a message begins with the flag byte 0x%02x, want 0x00 or 0x01", flags)
-		}
-		return flags != 0, nil
-	},
-	// https://github.com/grpc/grpc/blob/master/doc/compression.md
-	uncoded: &report.Fault{Reason: report.ReasonBadRequest, Code: codes.Internal, Text: "a message is marked as compressed, but the request names no grpc-encoding"},
 }
 
 // readTimeout reads a grpc-timeout, if there is one. The shorter of two counts: one may
@@ -131,9 +118,10 @@ type grpcStream struct {
 	d      *dialect
 	answer grpcAnswer
 
-	body  messageReader
-	first mem.BufferSlice // read ahead, if ahead
-	ahead bool
+	body   messageReader
+	frames grpcFrames
+	first  mem.BufferSlice // read ahead, if ahead
+	ahead  bool
 }
 
 func newGRPCStream(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, c *call, a *arrival) *grpcStream {
@@ -142,7 +130,8 @@ func newGRPCStream(s *Server, d *dialect, w http.ResponseWriter, r *http.Request
 		g.answer.text = true
 	}
 	g.open(s, w, r, c, a, &g.answer)
-	g.body = messageReader{body: g.source, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding, frames: grpcFrames}
+	g.frames.coding = c.coding
+	g.body = messageReader{body: g.source, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, frames: &g.frames}
 	return g
 }
 
@@ -187,7 +176,7 @@ func (g *grpcStream) readSingle(ctx context.Context, length int64) (err error) {
 		return err
 	}
 	g.ahead = true
-	want := int64(codec.FrameHeaderBytes) + g.frameBytes()
+	want := int64(codec.FrameHeaderBytes) + int64(g.frames.length)
 	if g.d.text {
 		want = (want + 2) / 3 * 4
 	}
@@ -199,12 +188,6 @@ func (g *grpcStream) readSingle(ctx context.Context, length int64) (err error) {
 		g.call.Complete = true
 	}
 	return nil
-}
-
-// frameBytes is the length that the last prefix announced.
-func (g *grpcStream) frameBytes() int64 {
-	f, _, _ := codec.ParseFrameHeader(g.body.prefix[:]) // it was read before
-	return int64(f.Length)
 }
 
 // Recv implements downstream.

@@ -62,6 +62,7 @@ type socketDown struct {
 	on     *edge.Conn // under it
 	call   *call
 	body   messageReader
+	frames grpcFrames
 	stream socketBody
 	guard  endGuard
 
@@ -83,7 +84,8 @@ func (d *socketDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
 func (d *socketDown) Prepare(ctx context.Context) error {
 	c := d.call
 	err := d.readMetadata(ctx, c)
-	d.body = messageReader{ctx: ctx, body: &d.stream, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, coding: c.coding, frames: grpcFrames}
+	d.frames.coding = c.coding
+	d.body = messageReader{ctx: ctx, body: &d.stream, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, frames: &d.frames}
 	return err
 }
 
