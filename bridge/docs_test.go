@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,14 +13,16 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-var update = flag.Bool("update", false, "write the pages of docs/ that are made from tables")
+var update = flag.Bool("update", false, "write the pages of docs/ and the file of config/ that are made from tables")
 
-// TestGeneratedPages holds docs/errors.md and docs/metadata.md to the tables
-// that the program works by.
+// TestGeneratedPages holds docs/errors.md, docs/metadata.md and config/transports.go
+// to the tables that the program works by.
 func TestGeneratedPages(t *testing.T) {
 	for path, want := range map[string][]byte{
 		"../docs/errors.md":   errorsPage(),
 		"../docs/metadata.md": metadataPage(),
+
+		"../config/transports.go": transportsFile(),
 	} {
 		if *update {
 			if err := os.WriteFile(path, want, 0o644); err != nil {
@@ -34,6 +37,24 @@ func TestGeneratedPages(t *testing.T) {
 			t.Errorf("%s differs from the tables in bridge; write it anew with: make generate", path)
 		}
 	}
+}
+
+// transportsFile gives config the names of the transports, since it imports nothing
+// of culvert.
+func transportsFile() []byte {
+	var b bytes.Buffer
+	b.WriteString(`// Code generated from the table in bridge/transport.go by go generate ./bridge; DO NOT EDIT.
+
+package config
+
+// transports are the names of the client protocols.
+var transports = []string{
+`)
+	for _, name := range slices.Sorted(slices.Values(bridge.Transports())) {
+		fmt.Fprintf(&b, "\t%q,\n", name)
+	}
+	b.WriteString("}\n")
+	return b.Bytes()
 }
 
 func errorsPage() []byte {

@@ -155,9 +155,13 @@ func keyOf(field reflect.StructField, path, prefix, like string, index []int) Ke
 		}
 		k.List = true
 	}
-	switch words, is := field.Tag.Get("one"), field.Tag.Get("is"); {
-	case words != "":
-		k.words = strings.Split(words, ",")
+	if one := field.Tag.Get("one"); one != "" {
+		k.words = strings.Split(one, ",")
+	} else {
+		k.words = wordsByTag[field.Tag.Get("words")]
+	}
+	switch is := field.Tag.Get("is"); {
+	case k.words != nil:
 		k.kind = oneOf(k.words)
 	case is != "":
 		k.kind = kindsByTag[is]

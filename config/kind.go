@@ -88,6 +88,10 @@ const (
 
 var sizeForm = regexp.MustCompile(sizePattern)
 
+// wordsByTag has the only values of keys by the tag "words", where they come from
+// another package's table.
+var wordsByTag = map[string][]string{"transports": transports}
+
 // text is the parser of a kind whose value is its text.
 func text(check func(string) error) func(string) (any, error) {
 	return func(s string) (any, error) { return s, check(s) }

@@ -27,7 +27,7 @@ type Listener struct {
 
 	// The client protocols that may call here. Empty: all. An h2ts tunnel's
 	// calls need grpc as well.
-	Transports []string `key:"transports" one:"grpc,grpc-web,grpc-web-text,grpc-websockets,h2ts"`
+	Transports []string `key:"transports" words:"transports"`
 
 	// TLS of this listener. What it doesn't set is that of tls; its own
 	// certificate, or what it says of clients, replaces all that tls says of

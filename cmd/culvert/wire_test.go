@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -171,21 +170,6 @@ func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
 			}
 		}
 	}
-}
-
-// The words of a list of transports are those that the bridge has.
-func TestTransportsAreThoseOfTheBridge(t *testing.T) {
-	for _, k := range config.Keys() {
-		for _, k := range k.Entries() {
-			if want := bridge.Transports(); k.Name == "listen[].transports" && !sameWords(k.Words(), want) {
-				t.Errorf("%s can be %v, want %v", k.Name, k.Words(), want)
-			}
-		}
-	}
-}
-
-func sameWords(a, b []string) bool {
-	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // The defaults of file and bridge are written down in both; 0 in the file and
