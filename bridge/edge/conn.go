@@ -192,12 +192,14 @@ func (c *Conn) NoteRead(err error) { c.life.noteRead(err) }
 func (c *Conn) Left() bool { return c.life.left.Load() }
 
 // Taken returns what a WebSocket that takes the connection over has to call when
-// it closes. It is nil in an http.Server that Watch hasn't seen.
+// it closes. It is called before the takeover. It is nil in an http.Server that Watch
+// hasn't seen.
 func (c *Conn) Taken() func(net.Conn) {
 	if c.conn == nil {
 		return nil
 	}
 	c.became(kindWebSocket)
+	c.edge.takeovers.announce(c.conn)
 	return c.noteEnd
 }
 

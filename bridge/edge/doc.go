@@ -11,7 +11,7 @@
 // connection. conn.go is what requests ask. accept.go keeps a reserve of file
 // descriptors, bound.go refuses what is over a limit, and proxyprotocol.go reads the
 // header that says who the client is (peer.go). listener.go has the rules of a
-// listener, and tally.go counts its connections. lifetime.go bounds idle time and age,
+// listener, and tally.go counts its connections (takeover.go: those that leave net/http). lifetime.go bounds idle time and age,
 // phase.go infers what net/http is doing, and conn_end.go says why a connection ended.
 // closing.go decides when HTTP/1.1 closes. linger.go closes a socket so that its client
 // gets the last answer. batch.go gathers what is written of an answer.

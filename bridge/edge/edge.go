@@ -61,6 +61,7 @@ type Edge struct {
 	open      atomic.Int64
 	files     *descriptors
 	lingering lingering // connections that close once their client has
+	takeovers takeovers
 
 	mu      sync.Mutex
 	servers map[*http.Server]*boundedListener // what Serve runs
@@ -187,7 +188,9 @@ func (e *Edge) closeQueues(ctx context.Context) {
 func (e *Edge) CutLingering() { e.lingering.stop() }
 
 // noteState counts the connections of the servers that Watch has seen. A
-// connection that a WebSocket took over goes on counting until it closes.
+// connection that a WebSocket took over goes on counting until it closes. So does one
+// that a handler of the embedder's took over, if Serve accepted it; else nobody tells
+// of its close, and it counts no more.
 func (e *Edge) noteState(l *Listening, c net.Conn, state http.ConnState) {
 	on := find(c)
 	switch state {
@@ -197,12 +200,26 @@ func (e *Edge) noteState(l *Listening, c net.Conn, state http.ConnState) {
 		if on == nil {
 			on = e.foreign(c, l)
 		}
+		e.takeovers.forget(c)
 		on.noteEnd(c)
 	case http.StateHijacked, http.StateActive, http.StateIdle:
 		if on != nil {
 			on.greet()
 			on.life.enterState(state)
 		}
+		if state == http.StateHijacked && !e.takeovers.forget(c) {
+			e.gaveAway(on, l, c)
+		}
+	}
+}
+
+// gaveAway notes that a handler of the embedder's has the connection.
+func (e *Edge) gaveAway(on *Conn, l *Listening, c net.Conn) {
+	switch {
+	case on == nil:
+		e.foreign(c, l).noteEnd(c)
+	case on.client != nil:
+		on.client.given.Store(true)
 	}
 }
 

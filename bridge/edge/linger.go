@@ -25,6 +25,7 @@ type clientConn struct {
 	life    life
 	linger  atomic.Bool
 	greeted atomic.Bool // TLS: the handshake was done
+	given   atomic.Bool // a handler of the embedder's took it over
 	once    sync.Once
 	use     quota.Conn
 	batch   batch                            // of what is written
@@ -81,6 +82,9 @@ func (c *clientConn) CloseWrite() error {
 
 // Close doesn't wait for the lingering; the server's Close does, and cuts it.
 func (c *clientConn) Close() error {
+	if c.given.Swap(false) {
+		defer c.on.noteEnd(c.on.conn)
+	}
 	c.use.End()
 	c.boundRest()
 	if c.linger.Load() {
