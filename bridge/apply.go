@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -30,8 +29,11 @@ func (e *RestartError) Error() string {
 //
 // The listeners replace the rules of those that ServeListener runs. Each of these has
 // to be there once, by its name. Its rules for requests change, and its limits of
-// connections. Without listeners only the rules of Serve and ConfigureHTTP change,
-// which are in cfg.
+// connections. A listener that isn't served has its rules kept for the next
+// ServeListener of that name: they replace what that one is given, in the same way. So
+// Apply needn't wait until ServeListener has begun, and a new listener needs no restart.
+// The connections of a listener that has ended keep its last rules. Without listeners
+// only the rules of Serve and ConfigureHTTP change, which are in cfg.
 //
 // If Apply returns an error, nothing has changed. It is a *RestartError if cfg or a
 // listener differs in something else that a configuration file says. Apply can't
@@ -46,15 +48,19 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	before := s.policy.Load()
-	listenings := maps.Clone(before.listenings)
-	if listenings == nil {
-		listenings = make(map[*edge.Listening]*edge.Listening)
+	listenings := make(map[*edge.Listening]*edge.Listening, len(before.listenings))
+	for l, with := range before.listenings {
+		if slices.Contains(s.listeners, l) || l.Open() > 0 {
+			listenings[l] = with
+		}
 	}
 	own := s.edge.Own()
 	listenings[own] = own.With(Listener{TrustedProxies: cfg.TrustedProxies, LoopbackOnly: cfg.LoopbackOnly})
-	keys := restartKeys(&s.cfg, &cfg)
+	keys, awaited := restartKeys(&s.cfg, &cfg), s.awaited
 	if len(listeners) > 0 {
-		keys = append(keys, s.applyListeners(listenings, listeners)...)
+		var fixed []string
+		awaited, fixed = s.applyListeners(listenings, listeners)
+		keys = append(keys, fixed...)
 	}
 	if len(keys) > 0 {
 		slices.Sort(keys)
@@ -64,27 +70,28 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	if err != nil {
 		return err
 	}
-	p.listenings = listenings
+	p.listenings, s.awaited = listenings, awaited
 	s.policy.Store(p)
 	return nil
 }
 
 // applyListeners puts the new rules of each listener that is served into to. It
-// returns the keys of what can't change. s.applying is held.
-func (s *Server) applyListeners(to map[*edge.Listening]*edge.Listening, listeners []Listener) (keys []string) {
-	if len(listeners) != len(s.listeners) {
-		return []string{"listen"}
+// returns the listeners that aren't, by name, and the keys of what can't change.
+// s.applying is held.
+func (s *Server) applyListeners(to map[*edge.Listening]*edge.Listening, listeners []Listener) (awaited map[string]Listener, keys []string) {
+	awaited = make(map[string]Listener, len(listeners))
+	for _, l := range listeners {
+		awaited[l.Name] = l
 	}
-	named := make(map[string]*Listener, len(listeners))
-	for i := range listeners {
-		named[listeners[i].Name] = &listeners[i]
+	if len(awaited) != len(listeners) {
+		return nil, []string{"listen"} // two share a name
 	}
 	for _, l := range s.listeners {
-		rules := named[l.Name]
-		if rules == nil {
-			return []string{"listen"} // another name, or one that two share
+		rules, ok := awaited[l.Name]
+		if !ok {
+			return nil, []string{"listen"} // it is missing, or two that are served share the name
 		}
-		delete(named, l.Name)
+		delete(awaited, l.Name)
 		if (l.TLS == nil) != (rules.TLS == nil) {
 			keys = append(keys, "listen[].tls")
 		}
@@ -94,9 +101,9 @@ func (s *Server) applyListeners(to map[*edge.Listening]*edge.Listening, listener
 		if l.CallsPerConnection != rules.CallsPerConnection {
 			keys = append(keys, report.KeyListenerLimits+"calls_per_connection")
 		}
-		to[l] = l.With(*rules)
+		to[l] = l.With(rules)
 	}
-	return keys
+	return awaited, keys
 }
 
 // restartKeys returns the keys of what differs and can't change.

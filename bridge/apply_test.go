@@ -386,7 +386,6 @@ func TestApplyChangesAListener(t *testing.T) {
 	}
 	for what, listeners := range map[string][]Listener{
 		"one is missing":      {{Name: "a"}},
-		"one is new":          {{Name: "a"}, {Name: "b"}, {Name: "c"}},
 		"one has a new name":  {{Name: "a"}, {Name: "c"}},
 		"two have the name a": {{Name: "a"}, {Name: "a"}},
 	} {
@@ -403,6 +402,62 @@ const (
 	takes   = "takes"
 	ignores = "ignores" // a program's own
 )
+
+// TestApplyBeforeServeListener: what Apply says of a listener counts from its
+// beginning, once.
+func TestApplyBeforeServeListener(t *testing.T) {
+	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}}
+	s := newServer(t, cfg)
+	a, b := Listener{Name: "a"}, Listener{Name: "b"}
+	apply(t, s, cfg, a, b)
+	a.Transports = []string{"grpc-web"}
+	apply(t, s, cfg, a, b)
+	toA := dial(t, serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "a"}))
+	toB := dial(t, serveListener(t, s, listen(t, "127.0.0.1:0"), b))
+	if err := unary(within(t, patience), toA, testMethod); status.Code(err) != codes.Unimplemented || reasonFor(err) != report.ReasonNoRoute {
+		t.Errorf("a native call where only gRPC-Web is taken: %v", err)
+	}
+	if err := unary(within(t, patience), toB, testMethod); err != nil {
+		t.Errorf("at the other listener: %v", err)
+	}
+	apply(t, s, cfg, Listener{Name: "a"}, b)
+	if err := unary(within(t, patience), toA, testMethod); err != nil {
+		t.Errorf("when all is taken again: %v", err)
+	}
+	if len(s.awaited) != 0 {
+		t.Errorf("the rules of %d listeners are kept, which are all served", len(s.awaited))
+	}
+}
+
+// TestApplyForgetsListeners that have ended, once their connections have. Until then
+// these keep their rules.
+func TestApplyForgetsListeners(t *testing.T) {
+	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}}
+	obs := newObserver()
+	cfg.Observer = obs
+	s := newServer(t, cfg)
+	ln := listen(t, "127.0.0.1:0")
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.ServeListener(ln, Listener{Name: "a"}) }) // ends with ln
+	t.Cleanup(serving.Wait)
+	cc := dial(t, ln.Addr().String())
+	holdOpen(t, cc, testMethod)
+	apply(t, s, cfg, Listener{Name: "a", Transports: []string{"grpc-web"}})
+	_ = ln.Close() // its error shows in the calls
+	serving.Wait()
+	for range 2 {
+		apply(t, s, cfg)
+		if err := unary(within(t, patience), cc, testMethod); status.Code(err) != codes.Unimplemented {
+			t.Errorf("a native call on the connection that is left: %v", err)
+		}
+	}
+	_ = cc.Close() // it may be closed again
+	await(t, "the connection's end", obs.conns)
+	apply(t, s, cfg)
+	if n := len(s.policy.Load().listenings); n != 1 {
+		t.Errorf("the policy has rules of %d listeners, want those of Serve", n)
+	}
+}
 
 var appliedFields = map[string]string{ // else the key that it refuses
 	"Backend.Target":          "backend.address",

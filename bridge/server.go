@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -27,9 +28,10 @@ type Server struct {
 	obs    report.Observer
 	policy atomic.Pointer[policy] // what requests are judged by
 
-	applying  sync.Mutex        // held while the policy is replaced
-	listeners []*edge.Listening // that ServeListener serves
-	methods   methodCounts      // of every policy
+	applying  sync.Mutex          // held while the policy is replaced
+	listeners []*edge.Listening   // that ServeListener serves
+	awaited   map[string]Listener // that Apply has the rules of, and that aren't served
+	methods   methodCounts        // of every policy
 
 	upstreams *upstream.Set
 	budget    *memory.Budget
@@ -157,13 +159,22 @@ func (s *Server) ServeListener(ln net.Listener, l Listener) error {
 	return s.serve(ln, of)
 }
 
-// noteListener notes whether a listener is served, for Apply.
+// noteListener notes whether a listener is served, for Apply. One that begins takes
+// the rules that Apply has kept for it.
 func (s *Server) noteListener(l *edge.Listening, served bool) {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	s.listeners = slices.DeleteFunc(s.listeners, func(other *edge.Listening) bool { return other == l })
-	if served {
-		s.listeners = append(s.listeners, l)
+	if !served {
+		return
+	}
+	s.listeners = append(s.listeners, l)
+	if rules, ok := s.awaited[l.Name]; ok {
+		delete(s.awaited, l.Name)
+		p := *s.policy.Load()
+		p.listenings = maps.Clone(p.listenings)
+		p.listenings[l] = l.With(rules)
+		s.policy.Store(&p)
 	}
 }
 

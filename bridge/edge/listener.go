@@ -95,6 +95,16 @@ func (l *Listening) With(rules Listener) *Listening {
 	return with
 }
 
+// Open returns how many connections are open that came in on the listener. It never
+// misses one.
+func (l *Listening) Open() int64 {
+	n := int64(0)
+	for k := range kindGone { // in the order that a connection goes through them
+		n += l.open[k].Load()
+	}
+	return n
+}
+
 // Scope returns what the listener's connections and calls count with.
 func (l *Listening) Scope() *quota.Scope { return l.scope }
 

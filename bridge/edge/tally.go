@@ -10,7 +10,7 @@ import (
 // A kind is what a client speaks on its connection, as far as it has shown.
 type kind uint32
 
-const (
+const ( // in the order that a connection goes through them
 	kindUnheard kind = iota // no request has come
 	kindHTTP1
 	kindHTTP2
@@ -38,8 +38,8 @@ func (e *Edge) Tally() []Connections {
 	var all []Connections
 	for _, l := range e.listenings() {
 		for k := range kindGone {
-			// One that just changes its kind may be missing from both: the counts
-			// are read one after the other.
+			// One that just changes its kind may count twice: the counts are read
+			// one after the other.
 			if n := l.open[k].Load(); n > 0 {
 				all = append(all, Connections{l.Name, kindNames[k], int(n)})
 			}
@@ -90,8 +90,8 @@ func (c *Conn) became(k kind) {
 			return
 		}
 		if c.kind.CompareAndSwap(uint32(old), uint32(k)) {
+			c.listening.open[k].Add(1) // first: see Listening.Open
 			c.listening.open[old].Add(-1)
-			c.listening.open[k].Add(1)
 			return
 		}
 	}
