@@ -79,8 +79,11 @@ func TestAddressesAreForgotten(t *testing.T) {
 	}
 	held := table.hold(1, 0)
 	busy := table.hold(2, 0)
-	busy.calling.spend(1, 0, 3600)
+	busy.calling.full.Store(int64(time.Hour))
 	busy.holders.Add(-1)
+	owing := table.hold(3, 0)
+	owing.expanding.spend(1, 0, 3600)
+	owing.holders.Add(-1)
 	for key := range uint64(100_000) {
 		table.hold(1000+key, 0).holders.Add(-1)
 	}
@@ -91,7 +94,7 @@ func TestAddressesAreForgotten(t *testing.T) {
 	for key := range uint64(100_000) {
 		table.hold(1<<40+key, now).holders.Add(-1)
 	}
-	if table.hold(1, now) != held || table.hold(2, now) != busy {
+	if table.hold(1, now) != held || table.hold(2, now) != busy || table.hold(3, now) != owing {
 		t.Error("one is forgotten that is held, or whose bucket isn't full")
 	}
 }

@@ -15,7 +15,8 @@ func (r perSecond) cost(n int64) int64 { return n * int64(time.Second) / int64(r
 type clock func() int64
 
 // A bucket holds tokens for one second of a rate, and is full at first. What
-// it stores is when it will be full again, so that nothing has to fill it.
+// it stores is when it will be full again, so that nothing has to fill it. If the rate
+// changes, the part of the bucket that is missing stays the same.
 type bucket struct{ full atomic.Int64 }
 
 // take takes a token, or returns how long there will be none.
@@ -40,19 +41,6 @@ func (b *bucket) take(r perSecond, clock clock) (wait time.Duration) {
 	}
 }
 
-// spend takes n tokens, though there may be fewer: then they are owed.
-func (b *bucket) spend(r perSecond, now, n int64) {
-	if r <= 0 {
-		return
-	}
-	for {
-		full := b.full.Load()
-		if b.full.CompareAndSwap(full, max(full, now)+r.cost(n)) {
-			return
-		}
-	}
-}
-
 // give gives a token back that was taken for nothing, at once: a bucket that was
 // full in between would hold one too many.
 func (b *bucket) give(r perSecond) {
@@ -61,19 +49,11 @@ func (b *bucket) give(r perSecond) {
 	}
 }
 
-// debt returns how long there will be no token. It reads the clock as take does.
-func (b *bucket) debt(r perSecond, clock clock) (wait time.Duration) {
-	if r <= 0 {
-		return 0
-	}
-	full := b.full.Load()
-	return time.Duration(max(full-clock()-int64(time.Second), 0))
-}
-
 // A tally counts what one scope uses.
 type tally struct {
-	connections, calls                     atomic.Int32
-	calling, upgrading, shaking, expanding bucket
+	connections, calls          atomic.Int32
+	calling, upgrading, shaking bucket
+	expanding                   overdraft
 }
 
 // enter counts one more, unless as many as the limit are counted. Whoever is
@@ -93,5 +73,5 @@ func enter(n *atomic.Int32, limit int32) bool {
 
 // rested holds when the buckets are full: nothing is lost by forgetting them.
 func (t *tally) rested(now int64) bool {
-	return max(t.calling.full.Load(), t.upgrading.full.Load(), t.shaking.full.Load(), t.expanding.full.Load()) <= now
+	return max(t.calling.full.Load(), t.upgrading.full.Load(), t.shaking.full.Load()) <= now && t.expanding.rested(now)
 }

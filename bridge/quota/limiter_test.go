@@ -70,31 +70,6 @@ func TestBucketIsJudgedByTheTimeThatIs(t *testing.T) {
 	}
 }
 
-// TestBucketInDebt: what is spent may be more than there is, and then nothing
-// goes on until it is paid.
-func TestBucketInDebt(t *testing.T) {
-	const second = int64(time.Second)
-	b, r := new(bucket), perSecond(1000)
-	if wait := b.debt(r, at(0)); wait != 0 {
-		t.Errorf("a full bucket has a debt of %v", wait)
-	}
-	b.spend(r, 0, 1000)
-	if wait := b.debt(r, at(0)); wait != 0 {
-		t.Errorf("what was there has been spent, and the debt is %v", wait)
-	}
-	b.spend(r, 0, 5000)
-	if got, want := b.debt(r, at(second)), 4*time.Second; got != want {
-		t.Errorf("5000 were owed at 1000 a second; a second later it is %v, want %v", got, want)
-	}
-	if wait := b.debt(r, at(5*second)); wait != 0 {
-		t.Errorf("after 5 s the debt is %v", wait)
-	}
-	b.spend(0, 0, 1<<40)
-	if wait := b.debt(0, at(0)); wait != 0 {
-		t.Errorf("without a rate there is a debt of %v", wait)
-	}
-}
-
 func TestBucketUnderConcurrentUse(t *testing.T) {
 	b, r := new(bucket), perSecond(1000)
 	var taken atomic.Int64

@@ -101,3 +101,30 @@ func TestBucketsOutliveTheirRates(t *testing.T) {
 		}
 	})
 }
+
+// TestDebtsOutliveTheirLimits: a call that began with a low limit doesn't stop those
+// that begin with a higher one, for what is little to them.
+func TestDebtsOutliveTheirLimits(t *testing.T) {
+	q, _ := newTestQuotas(t, scopeLimits{server: Quota{DecompressedPerSecond: 1 << 10}})
+	l := anyListener()
+	before, err := q.start(l, "192.0.2.1", limitedMethod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before.Expanded(1 << 20)
+	after, err := q.changed(scopeLimits{server: Quota{DecompressedPerSecond: 1 << 30}}).start(l, "192.0.2.1", limitedMethod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := after.MayExpand(); err != nil {
+			t.Errorf("with the limit raised: %v", err)
+		}
+		before.Expanded(1 << 20)
+	}
+	if before.MayExpand() == nil {
+		t.Error("the call that began with the low limit has no debt")
+	}
+	before.End()
+	after.End()
+}

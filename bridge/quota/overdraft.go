@@ -1,0 +1,53 @@
+package quota
+
+import (
+	"math"
+	"sync"
+	"time"
+)
+
+// An overdraft is a bucket of which more may be spent than it holds. Then that is
+// owed, and nothing may be spent until it is paid. It belongs to calls that may have
+// different rates: those that run when a limit changes keep theirs. What is owed is the
+// same amount to all of them.
+type overdraft struct {
+	mu   sync.Mutex
+	full int64     // when it will be full, at rate
+	rate perSecond // of who spent last
+}
+
+// spend takes n tokens.
+func (o *overdraft) spend(r perSecond, now, n int64) {
+	if r <= 0 {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.full, o.rate = now+o.missing(r, now)+r.cost(n), r
+}
+
+// debt returns how long nothing may be spent. It reads the clock as bucket.take does.
+func (o *overdraft) debt(r perSecond, clock clock) time.Duration {
+	if r <= 0 {
+		return 0
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return time.Duration(max(o.missing(r, clock())-int64(time.Second), 0))
+}
+
+// missing returns how long the rate takes to fill the bucket. The caller holds mu.
+func (o *overdraft) missing(r perSecond, now int64) int64 {
+	left := max(o.full-now, 0)
+	if left == 0 || r == o.rate {
+		return left
+	}
+	return int64(min(float64(left)*float64(o.rate)/float64(r), math.MaxInt64/4))
+}
+
+// rested reports whether the bucket is full.
+func (o *overdraft) rested(now int64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.full <= now
+}
