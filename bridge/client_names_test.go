@@ -12,12 +12,13 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // clientCert signs a certificate of a client with the names.
-func clientCert(t testing.TB, ca *authority, commonName string, dns []string, uris ...string) tls.Certificate {
+func clientCert(t testing.TB, ca *parts.Authority, commonName string, dns []string, uris ...string) tls.Certificate {
 	t.Helper()
 	template := &x509.Certificate{Subject: pkix.Name{CommonName: commonName}, DNSNames: dns, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 	for _, text := range uris {
@@ -27,21 +28,21 @@ func clientCert(t testing.TB, ca *authority, commonName string, dns []string, ur
 		}
 		template.URIs = append(template.URIs, u)
 	}
-	return ca.sign(t, template)
+	return ca.Sign(t, template)
 }
 
 // TestClientCertificateIsForwardedByKey: in the log always; to the backend by
 // key; and what a client says of its certificate never, also inside a tunnel.
 func TestClientCertificateIsForwardedByKey(t *testing.T) {
 	backend, seen := seenBy(t)
-	ca := newAuthority(t)
+	ca := parts.NewAuthority(t)
 	cert := clientCert(t, ca, "orders", nil, "spiffe://example.org/orders")
 	own := gate.NamesOf(&tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{cert.Leaf}}}).Forwarded()
 	serverTLS := &tls.Config{
-		Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: ca.pool,
+		Certificates: []tls.Certificate{ca.Server(t)}, NextProtos: []string{"h2", "http/1.1"}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: ca.Pool,
 	}
-	anonymous := &tls.Config{RootCAs: ca.pool}
-	named := &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{cert}}
+	anonymous := &tls.Config{RootCAs: ca.Pool}
+	named := &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{cert}}
 	forged := http.Header{"X-Forwarded-Client-Cert": {"Hash=00;URI=spiffe://example.org/root"}, "Client-Cert": {":AA==:"}}
 	for _, key := range []bool{false, true} {
 		obs := newObserver()
@@ -85,12 +86,12 @@ func TestClientCertificateIsForwardedByKey(t *testing.T) {
 // goes on.
 func TestClientCertificateThatNoHeaderCarries(t *testing.T) {
 	backend, seen := seenBy(t)
-	ca := newAuthority(t)
-	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool}
+	ca := parts.NewAuthority(t)
+	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.Server(t)}, NextProtos: []string{"h2", "http/1.1"}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool}
 	obs := newObserver()
 	s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, ForwardClientCert: true})
 	address := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{TLS: serverTLS})
-	odd := &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{clientCert(t, ca, "or\x01ders", []string{"a\r\nx: y", "b\x00"})}}
+	odd := &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{clientCert(t, ca, "or\x01ders", []string{"a\r\nx: y", "b\x00"})}}
 	for transport, call := range callers {
 		call(t, way{tls: odd}, address, nil)
 		md, info := await(t, "the call at the backend", seen), await(t, "the call's end", obs.ended)
@@ -106,13 +107,13 @@ func TestClientCertificateThatNoHeaderCarries(t *testing.T) {
 // of two SPIFFE IDs one would be an identity.
 func TestClientCertificateCountsAsMetadata(t *testing.T) {
 	backend, seen := seenBy(t)
-	ca := newAuthority(t)
-	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool}
+	ca := parts.NewAuthority(t)
+	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.Server(t)}, NextProtos: []string{"h2", "http/1.1"}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool}
 	many := make([]string, 4000)
 	for i := range many {
 		many[i] = fmt.Sprintf("orders-%d.of.a.long.name.example.org", i)
 	}
-	large := &tls.Config{RootCAs: ca.pool, Certificates: []tls.Certificate{clientCert(t, ca, "orders", many)}}
+	large := &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{clientCert(t, ca, "orders", many)}}
 	for _, key := range []bool{false, true} {
 		obs := newObserver()
 		s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs, ForwardClientCert: key})

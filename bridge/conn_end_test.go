@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -20,22 +21,22 @@ const (
 // balancers are told from clients that reject the certificate, and those from
 // clients that are refused.
 func TestEndsOfConnectionsWithoutACall(t *testing.T) {
-	ca, other := newAuthority(t), newAuthority(t)
+	ca, other := parts.NewAuthority(t), parts.NewAuthority(t)
 	obs := newObserver()
 	s := newServer(t, Config{Backend: nowhere, Observer: obs})
 	plain := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{})
 	secured := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{TLS: &tls.Config{
-		Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"http/1.1"},
+		Certificates: []tls.Certificate{ca.Server(t)}, NextProtos: []string{"http/1.1"},
 	}})
 	strict := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{TLS: &tls.Config{
-		Certificates: []tls.Certificate{ca.server(t)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool,
+		Certificates: []tls.Certificate{ca.Server(t)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool,
 	}})
 	handshake := func(conn net.Conn, config *tls.Config) *tls.Conn {
 		c := tls.Client(conn, config)
 		_ = c.HandshakeContext(t.Context()) // the server's view of it is what counts
 		return c
 	}
-	trusting := &tls.Config{RootCAs: ca.pool, ServerName: "127.0.0.1"}
+	trusting := &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1"}
 	for name, c := range map[string]struct {
 		address      string
 		client       func(conn net.Conn) net.Conn
@@ -46,7 +47,7 @@ func TestEndsOfConnectionsWithoutACall(t *testing.T) {
 		"TCP to TLS, closed": {secured, func(c net.Conn) net.Conn { return c }, report.EndedProbe, ""},
 		"TLS, closed":        {secured, func(c net.Conn) net.Conn { return handshake(c, trusting) }, report.EndedProbe, ""},
 		"TLS 1.2, closed": {secured, func(c net.Conn) net.Conn {
-			return handshake(c, &tls.Config{RootCAs: ca.pool, ServerName: "127.0.0.1", MaxVersion: tls.VersionTLS12})
+			return handshake(c, &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1", MaxVersion: tls.VersionTLS12})
 		}, report.EndedProbe, ""},
 		"TLS, a malformed header": {secured, func(c net.Conn) net.Conn {
 			secure := handshake(c, trusting)
@@ -55,10 +56,10 @@ func TestEndsOfConnectionsWithoutACall(t *testing.T) {
 			return secure
 		}, report.EndedProtocol, ""},
 		"another CA": {secured, func(c net.Conn) net.Conn {
-			return handshake(c, &tls.Config{RootCAs: other.pool, ServerName: "127.0.0.1"})
+			return handshake(c, &tls.Config{RootCAs: other.Pool, ServerName: "127.0.0.1"})
 		}, report.EndedProtocol, "bad certificate"},
 		"another name": {secured, func(c net.Conn) net.Conn {
-			return handshake(c, &tls.Config{RootCAs: ca.pool, ServerName: "other.test"})
+			return handshake(c, &tls.Config{RootCAs: ca.Pool, ServerName: "other.test"})
 		}, report.EndedProtocol, "bad certificate"},
 		"no client certificate": {strict, func(c net.Conn) net.Conn { return handshake(c, trusting) }, report.EndedProtocol, "client didn't provide a certificate"},
 		"plaintext to TLS":      {secured, func(c net.Conn) net.Conn { _, _ = io.WriteString(c, getPage); return c }, report.EndedProtocol, "first record does not look like a TLS handshake"},

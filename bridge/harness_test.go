@@ -3,118 +3,42 @@ package bridge
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// patience is how long an event may take that ought to come at once: two cores
-// under the race detector are slow now and then.
-const patience = 15 * time.Second
+// What the tests of several packages share.
+const patience = parts.Patience
 
-// bytesCodec hands messages through as plain bytes, for the ends of a call.
-type bytesCodec struct{}
+var (
+	listen       = parts.Listen
+	tcpPair      = parts.TCPPair
+	startBackend = parts.StartBackend
+	echo         = parts.Echo
+	hold         = parts.Hold
+	within       = parts.Within
+	elapse       = parts.Elapse
+	framed       = parts.Framed
+	gzipped      = parts.Gzipped
+	pattern      = parts.Pattern
+	flip         = parts.Flip
+)
 
-func (bytesCodec) Name() string { return "proto" }
+// A bytesCodec hands messages through as plain bytes.
+type bytesCodec = parts.BytesCodec
 
-func (bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
-	return mem.BufferSlice{mem.SliceBuffer(v.([]byte))}, nil
-}
-
-func (bytesCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	*v.(*[]byte) = data.Materialize()
-	return nil
-}
-
-// startBackend serves every method of a real grpc-go server with the handler,
-// on loopback, and returns its address.
-func startBackend(t testing.TB, handle func(ss grpc.ServerStream) error, opts ...grpc.ServerOption) string {
+func await[T any](t testing.TB, what string, event <-chan T) T {
 	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
-	serveBackend(t, ln, handle, opts...)
-	return ln.Addr().String()
-}
-
-// serveBackend does the same on a listener, and returns what stops it.
-func serveBackend(t testing.TB, ln net.Listener, handle func(ss grpc.ServerStream) error, opts ...grpc.ServerOption) (stop func()) {
-	t.Helper()
-	opts = append([]grpc.ServerOption{
-		grpc.ForceServerCodecV2(bytesCodec{}),
-		grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return handle(ss) }),
-		grpc.MaxRecvMsgSize(64 << 20),
-		grpc.WaitForHandlers(true),
-	}, opts...)
-	gs := grpc.NewServer(opts...)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = gs.Serve(ln) }) // the error is that of being stopped
-	stop = sync.OnceFunc(func() {
-		gs.Stop()
-		serving.Wait()
-	})
-	t.Cleanup(stop)
-	return stop
-}
-
-func listen(t testing.TB, address string) net.Listener {
-	t.Helper()
-	var lc net.ListenConfig
-	ln, err := lc.Listen(t.Context(), "tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ln.Close() }) // it may be closed already
-	return ln
-}
-
-// tcpPair returns both ends of a connection on loopback.
-func tcpPair(t testing.TB) (server, client *net.TCPConn) {
-	t.Helper()
-	ln := listen(t, "127.0.0.1:0")
-	var d net.Dialer
-	c, err := d.DialContext(t.Context(), "tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = s.Close(), c.Close() }) // a test may have
-	return s.(*net.TCPConn), c.(*net.TCPConn)
-}
-
-// echo answers each message with itself.
-func echo(ss grpc.ServerStream) error {
-	for {
-		var m []byte
-		if err := ss.RecvMsg(&m); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if err := ss.SendMsg(m); err != nil {
-			return err
-		}
-	}
-}
-
-// hold reads nothing and waits for the call's end.
-func hold(ss grpc.ServerStream) error {
-	<-ss.Context().Done()
-	return status.FromContextError(ss.Context().Err()).Err()
+	return parts.Await(t, what, event)
 }
 
 // newLedger is the account of one call with a budget of its own.
@@ -197,31 +121,6 @@ func unary(ctx context.Context, cc *grpc.ClientConn, method string, opts ...grpc
 }
 
 const testMethod = "/test.Service/Method"
-
-// within is the test's context with a bound on what ought to come at once.
-func within(t testing.TB, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// await waits for an event that ought to come at once.
-func await[T any](t testing.TB, what string, event <-chan T) (v T) {
-	t.Helper()
-	select {
-	case v = <-event:
-	case <-time.After(patience):
-		t.Fatalf("%s: not within %v", what, patience)
-	}
-	return v
-}
-
-// elapse lets a bubble's time pass, and what it sets off happen.
-func elapse(d time.Duration) {
-	<-time.After(d)
-	synctest.Wait()
-}
 
 // anObserver is a small working Observer: it passes each end on.
 type anObserver struct {

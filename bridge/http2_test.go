@@ -14,22 +14,23 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // TestStandardHTTP2: StandardHTTP2 decides who serves HTTP/2, wherever a
 // connection comes in. net/http announces MAX_FRAME_SIZE, and bridge/h2 doesn't.
 func TestStandardHTTP2(t *testing.T) {
-	ca := newAuthority(t)
+	ca := parts.NewAuthority(t)
 	for _, standard := range []bool{false, true} {
 		s := newServer(t, Config{Backend: nowhere, StandardHTTP2: standard})
 		hs := &http.Server{}
 		s.ConfigureHTTP(hs)
 		plain := serve(t, s)
-		secured := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{TLS: &tls.Config{Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}}})
+		secured := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{TLS: &tls.Config{Certificates: []tls.Certificate{ca.Server(t)}, NextProtos: []string{"h2", "http/1.1"}}})
 		for where, c := range map[string]net.Conn{
 			"h2c":      tcpTo(t, plain),
-			"TLS":      tls.Client(tcpTo(t, secured), &tls.Config{RootCAs: ca.pool, ServerName: "127.0.0.1", NextProtos: []string{"h2"}}),
+			"TLS":      tls.Client(tcpTo(t, secured), &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1", NextProtos: []string{"h2"}}),
 			"tunnel":   tunnelTo(t, plain),
 			"embedder": tcpTo(t, serveEmbedded(t, hs)),
 		} {

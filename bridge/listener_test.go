@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -58,9 +59,9 @@ func dialUnix(ctx context.Context, address string) (net.Conn, error) {
 func TestListenersHaveTheirOwnPolicy(t *testing.T) {
 	obs := newObserver()
 	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Observer: obs, TrustedProxies: prefixes(t, "127.0.0.0/8")})
-	ca := newAuthority(t)
-	policy := &tls.Config{Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}}
-	overTLS := grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: ca.pool}))
+	ca := parts.NewAuthority(t)
+	policy := &tls.Config{Certificates: []tls.Certificate{ca.Server(t)}, NextProtos: []string{"h2", "http/1.1"}}
+	overTLS := grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: ca.Pool}))
 
 	own := serve(t, s)
 	public := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "public", TLS: policy})

@@ -22,28 +22,6 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// framed is one length-prefixed message.
-func framed(flag byte, payload []byte) []byte {
-	return append(codec.FrameHeader{Flags: flag, Length: uint32(len(payload))}.AppendTo(nil), payload...)
-}
-
-func gzipped(payload []byte) []byte {
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	_, _ = z.Write(payload) // to memory
-	_ = z.Close()
-	return b.Bytes()
-}
-
-// pattern is n bytes that no other n bytes are mistaken for.
-func pattern(n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(i>>8) ^ byte(i*7)
-	}
-	return b
-}
-
 func newReader(body io.Reader, limit int, coding string) *messageReader {
 	return &messageReader{
 		ctx: context.Background(), body: body, limit: report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, ledger: newLedger(1 << 30), use: new(quota.Call),
@@ -162,12 +140,6 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		}
 		wantUsed(t, m.ledger.Budget, 0)
 	}
-}
-
-func flip(b []byte, at int) []byte {
-	b = bytes.Clone(b)
-	b[at] ^= 0xff
-	return b
 }
 
 func TestMessageAtTheLimitPasses(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -18,10 +19,10 @@ func TestMisdirectedRequests(t *testing.T) {
 	backend, _ := seenBy(t)
 	obs := newObserver()
 	s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs})
-	ca := newAuthority(t)
+	ca := parts.NewAuthority(t)
 	var asked [][2]string
 	address := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{
-		TLS: &tls.Config{Certificates: []tls.Certificate{ca.server(t, "open.example", "also-open.example", "closed.example")}, NextProtos: []string{"h2", "http/1.1"}},
+		TLS: &tls.Config{Certificates: []tls.Certificate{ca.Server(t, "open.example", "also-open.example", "closed.example")}, NextProtos: []string{"h2", "http/1.1"}},
 		SamePolicy: func(sni string, local net.Addr, host string) bool {
 			if local == nil || !strings.HasPrefix(local.String(), "127.0.0.1:") {
 				t.Errorf("asked with the local address %v", local)
@@ -54,7 +55,7 @@ func TestMisdirectedRequests(t *testing.T) {
 	} {
 		for _, protocols := range []string{"h2", "http/1.1"} {
 			transport := &http.Transport{
-				DialTLSContext:    way{tls: &tls.Config{RootCAs: ca.pool, ServerName: c.sni, NextProtos: []string{protocols}, InsecureSkipVerify: c.sni == ""}}.dialTLS(address),
+				DialTLSContext:    way{tls: &tls.Config{RootCAs: ca.Pool, ServerName: c.sni, NextProtos: []string{protocols}, InsecureSkipVerify: c.sni == ""}}.dialTLS(address),
 				ForceAttemptHTTP2: protocols == "h2",
 			}
 			for _, header := range []http.Header{

@@ -6,15 +6,14 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/pires/go-proxyproto"
 	"google.golang.org/grpc"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -24,8 +23,8 @@ func TestPeerAddress(t *testing.T) {
 	backend, seen := seenBy(t)
 	obs := newObserver()
 	s := newServer(t, Config{Backend: Backend{Target: backend}, Observer: obs})
-	ca := newAuthority(t)
-	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}}
+	ca := parts.NewAuthority(t)
+	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.Server(t)}, NextProtos: []string{"h2", "http/1.1"}}
 	proxy := prefixes(t, "127.0.0.2/32")
 	listeners := map[string]Listener{
 		"open":            {},
@@ -70,9 +69,9 @@ func TestPeerAddress(t *testing.T) {
 		{"PROXY", stranger, "", forged, stranger, stranger},
 		{"PROXY", trusted, v1, nil, "203.0.113.9", "203.0.113.9"},
 		{"PROXY", trusted, v1, forged, "203.0.113.9", "203.0.113.9"},
-		{"PROXY", trusted, headerV2(t, "203.0.113.9:4660"), forged, "203.0.113.9", "203.0.113.9"},
-		{"PROXY", trusted, headerV2(t, "[2001:db8::9]:4660"), forged, "2001:db8::9", "2001:db8::9"},
-		{"PROXY", trusted, headerV2(t, ""), forged, trusted, trusted}, // a health check
+		{"PROXY", trusted, parts.PROXYHeader(t, "203.0.113.9:4660"), forged, "203.0.113.9", "203.0.113.9"},
+		{"PROXY", trusted, parts.PROXYHeader(t, "[2001:db8::9]:4660"), forged, "2001:db8::9", "2001:db8::9"},
+		{"PROXY", trusted, parts.PROXYHeader(t, ""), forged, trusted, trusted}, // a health check
 		{"PROXY", trusted, "PROXY UNKNOWN\r\n", forged, trusted, trusted},
 		// A proxy that ends HTTP, and before culvert one that passes TCP on.
 		{"PROXY", trusted, "PROXY TCP4 10.0.0.7 127.0.0.1 4660 80\r\n", said("X-Forwarded-For", "192.0.2.66, 203.0.113.9"), "203.0.113.9", "192.0.2.66, 203.0.113.9, 10.0.0.7"},
@@ -83,7 +82,7 @@ func TestPeerAddress(t *testing.T) {
 			for _, over := range []string{"", " over TLS"} {
 				w := way{from: c.from, header: c.proxied}
 				if over != "" {
-					w.tls = &tls.Config{RootCAs: ca.pool}
+					w.tls = &tls.Config{RootCAs: ca.Pool}
 				}
 				call(t, w, addresses[c.listener+over], c.header)
 				md := await(t, "the call at the backend", seen)
@@ -125,7 +124,7 @@ func TestPROXYPortWantsItsHeader(t *testing.T) {
 		{"a proxy with two", "127.0.0.2", "PROXY TCP4 203.0.113.9 127.0.0.1 4660 80\r\nPROXY TCP4 203.0.113.9 127.0.0.1 4660 80\r\n" + request, "HTTP/1.1 400 Bad Request"},
 		{"a stranger", "127.0.0.1", request, "HTTP/1.1 404 Not Found"},
 		{"a stranger with a header", "127.0.0.1", "PROXY TCP4 203.0.113.9 127.0.0.1 4660 80\r\n" + request, "HTTP/1.1 400 Bad Request"},
-		{"a stranger with a header of version 2", "127.0.0.1", headerV2(t, "203.0.113.9:4660") + request, "HTTP/1.1 400 Bad Request"},
+		{"a stranger with a header of version 2", "127.0.0.1", parts.PROXYHeader(t, "203.0.113.9:4660") + request, "HTTP/1.1 400 Bad Request"},
 	} {
 		if got := answer(c.from, c.sent); got != c.want {
 			t.Errorf("%s is answered %q, want %q", c.name, got, c.want)
@@ -179,19 +178,4 @@ func TestPROXYConnectionsAreTold(t *testing.T) {
 	if n := len(obs.conns) + len(obs.refused); n > 0 {
 		t.Errorf("%d ends and refusals more are told", n)
 	}
-}
-
-// headerV2 is a header of version 2 that names a client, or of a health check.
-func headerV2(t *testing.T, client string) string {
-	t.Helper()
-	h := &proxyproto.Header{Version: 2, Command: proxyproto.LOCAL}
-	if client != "" {
-		source := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(client))
-		h = proxyproto.HeaderProxyFromAddrs(2, source, source)
-	}
-	b, err := h.Format()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }

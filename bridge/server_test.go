@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -160,11 +161,11 @@ func TestConfigureHTTPWrapsWhatIsThere(t *testing.T) {
 		kept.Store(r.Context().Value(key{}) == "theirs")
 		inner.ServeHTTP(w, r)
 	})
-	ca := newAuthority(t)
-	ln := tls.NewListener(listen(t, "127.0.0.1:0"), &tls.Config{Certificates: []tls.Certificate{ca.server(t)}, NextProtos: []string{"h2", "http/1.1"}})
+	ca := parts.NewAuthority(t)
+	ln := tls.NewListener(listen(t, "127.0.0.1:0"), &tls.Config{Certificates: []tls.Certificate{ca.Server(t)}, NextProtos: []string{"h2", "http/1.1"}})
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = hs.Serve(ln) }) // ends with Close
-	cc := dial(t, ln.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: ca.pool})))
+	cc := dial(t, ln.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: ca.Pool})))
 	if err := unary(within(t, patience), cc, testMethod); err != nil {
 		t.Errorf("a call over TLS: %v", err)
 	}

@@ -8,22 +8,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
-
-func userTimeoutOf(t testing.TB, c *net.TCPConn) time.Duration {
-	t.Helper()
-	raw, err := c.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ms int
-	if cerr := raw.Control(func(fd uintptr) { ms, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) }); cerr != nil || err != nil {
-		t.Fatal(cerr, err)
-	}
-	return time.Duration(ms) * time.Millisecond
-}
 
 // TestUserTimeoutIsForClosedConnections: it would cut a client that takes
 // nothing for a while and answers TCP's probes.
@@ -40,7 +28,7 @@ func TestUserTimeoutIsForClosedConnections(t *testing.T) {
 	} {
 		server, _ := tcpPair(t)
 		socket.Probe(tls.Server(server, &tls.Config{}), probes)
-		if got := userTimeoutOf(t, server); got != 0 {
+		if got := parts.UserTimeout(t, server); got != 0 {
 			t.Errorf("%s: an accepted connection has the user time-out %v, want none", name, got)
 		}
 		_ = server.SetWriteDeadline(time.Now().Add(time.Second)) // it is open
@@ -48,7 +36,7 @@ func TestUserTimeoutIsForClosedConnections(t *testing.T) {
 		conn := e.newClient(server, e.own)
 		conn.life.end(c.ended)
 		conn.boundRest()
-		if got := userTimeoutOf(t, server); got != c.want {
+		if got := parts.UserTimeout(t, server); got != c.want {
 			t.Errorf("%s: the user time-out is %v, want %v", name, got, c.want)
 		}
 	}
@@ -82,7 +70,7 @@ func TestAcceptedConnectionsAreProbed(t *testing.T) {
 				t.Errorf("it began so: %v, want %v", got, c.begin)
 			}
 			socket.Probe(tcp, probes)
-			if got := userTimeoutOf(t, tcp); got != 0 {
+			if got := parts.UserTimeout(t, tcp); got != 0 {
 				t.Errorf("user time-out %v, want none", got)
 			}
 			raw, err := tcp.SyscallConn()

@@ -4,31 +4,14 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/pires/go-proxyproto"
-
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-// headerV2 is a header of version 2 that names a client, or of a health check.
-func headerV2(t *testing.T, client string) string {
-	t.Helper()
-	h := &proxyproto.Header{Version: 2, Command: proxyproto.LOCAL}
-	if client != "" {
-		source := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(client))
-		h = proxyproto.HeaderProxyFromAddrs(2, source, source)
-	}
-	b, err := h.Format()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
 
 // headerConn is a connection that waits for its PROXY header, in a bubble.
 func headerConn(t *testing.T, obs report.Observer) (c *clientConn, peer net.Conn) {
@@ -44,7 +27,7 @@ func headerConn(t *testing.T, obs report.Observer) (c *clientConn, peer net.Conn
 // TestSilentPeerOfAProxyPortIsCut after the time of a handshake, wherever in
 // its header it falls silent, and counted.
 func TestSilentPeerOfAProxyPortIsCut(t *testing.T) {
-	for _, sent := range []string{"", "PROXY", "PROXY TCP4 203.0.113.9 127.0.0.1 4660", headerV2(t, "203.0.113.9:4660")[:20]} {
+	for _, sent := range []string{"", "PROXY", "PROXY TCP4 203.0.113.9 127.0.0.1 4660", parts.PROXYHeader(t, "203.0.113.9:4660")[:20]} {
 		synctest.Test(t, func(t *testing.T) {
 			obs := newObserver()
 			c, peer := headerConn(t, obs)
@@ -84,9 +67,9 @@ func TestLocalAddressIsTheProxys(t *testing.T) {
 		"PROXY TCP4 203.0.113.9 198.51.100.7 4660 443\r\n":     "198.51.100.7:443",
 		"PROXY TCP6 2001:db8::9 2001:db8::7 4660 443\r\n":      "[2001:db8::7]:443",
 		"PROXY TCP6 2001:db8::9 ::ffff:198.51.100.7 1 443\r\n": "198.51.100.7:443",
-		"PROXY UNKNOWN\r\n":    "pipe",
-		headerV2(t, ""):        "pipe",
-		"no header of a proxy": "pipe",
+		"PROXY UNKNOWN\r\n":      "pipe",
+		parts.PROXYHeader(t, ""): "pipe",
+		"no header of a proxy":   "pipe",
 	} {
 		c, peer := headerConn(t, newObserver())
 		go func() { _, _ = io.WriteString(peer, header) }() // it ends with the pipe

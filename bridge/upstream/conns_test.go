@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -491,11 +492,11 @@ func TestGoAwayUnderSeveralConnections(t *testing.T) {
 
 // TestFurtherConnectionsOverTLS: SETTINGS are read inside of TLS.
 func TestFurtherConnectionsOverTLS(t *testing.T) {
-	ca := newAuthority(t)
-	address := startBackend(t, hold, grpc.MaxConcurrentStreams(1), grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{ca.server(t, "backend.example")}})))
+	ca := parts.NewAuthority(t)
+	address := startBackend(t, hold, grpc.MaxConcurrentStreams(1), grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{ca.Server(t, "backend.example")}})))
 	for name, b := range map[string]Backend{
-		"fixed":   {TLS: &tls.Config{RootCAs: ca.pool}},
-		"current": {CurrentTLS: func() *tls.Config { return &tls.Config{RootCAs: ca.pool} }},
+		"fixed":   {TLS: &tls.Config{RootCAs: ca.Pool}},
+		"current": {CurrentTLS: func() *tls.Config { return &tls.Config{RootCAs: ca.Pool} }},
 	} {
 		b.Target, b.MaxConnections = address, 3
 		u := upstreamTo(t, b)

@@ -6,20 +6,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-func userTimeoutOf(t testing.TB, c *net.TCPConn) time.Duration {
-	t.Helper()
-	raw, err := c.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ms int
-	if cerr := raw.Control(func(fd uintptr) { ms, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT) }); cerr != nil || err != nil {
-		t.Fatal(cerr, err)
-	}
-	return time.Duration(ms) * time.Millisecond
-}
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+)
 
 // TestConnectionToABackendIsWatched by TCP itself.
 func TestConnectionToABackendIsWatched(t *testing.T) {
@@ -31,7 +20,7 @@ func TestConnectionToABackendIsWatched(t *testing.T) {
 	}
 	defer conn.Close()
 	tcp := conn.(*net.TCPConn)
-	if got := userTimeoutOf(t, tcp); got != userTimeout {
+	if got := parts.UserTimeout(t, tcp); got != userTimeout {
 		t.Errorf("the user time-out is %v, want %v", got, userTimeout)
 	}
 	raw, err := tcp.SyscallConn()

@@ -29,6 +29,7 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -345,22 +346,22 @@ func TestBackendWithoutAnAddress(t *testing.T) {
 }
 
 func TestBackendOverTLS(t *testing.T) {
-	ours, theirs := newAuthority(t), newAuthority(t)
+	ours, theirs := parts.NewAuthority(t), parts.NewAuthority(t)
 	address := startBackend(t, echo, grpc.Creds(credentials.NewTLS(&tls.Config{
-		Certificates: []tls.Certificate{ours.server(t, "backend.example")}, ClientCAs: ours.pool, ClientAuth: tls.RequireAndVerifyClientCert,
+		Certificates: []tls.Certificate{ours.Server(t, "backend.example")}, ClientCAs: ours.Pool, ClientAuth: tls.RequireAndVerifyClientCert,
 	})))
 	for _, c := range []struct {
 		name string
 		tls  *tls.Config
 		ok   bool
 	}{
-		{"own CA and client certificate", &tls.Config{RootCAs: ours.pool, Certificates: []tls.Certificate{ours.client(t)}}, true},
-		{"the same by name", &tls.Config{RootCAs: ours.pool, Certificates: []tls.Certificate{ours.client(t)}, ServerName: "backend.example"}, true},
-		{"another name", &tls.Config{RootCAs: ours.pool, Certificates: []tls.Certificate{ours.client(t)}, ServerName: "other.example"}, false},
-		{"another CA", &tls.Config{RootCAs: theirs.pool, Certificates: []tls.Certificate{ours.client(t)}}, false},
-		{"the system's CAs", &tls.Config{Certificates: []tls.Certificate{ours.client(t)}}, false},
-		{"no client certificate", &tls.Config{RootCAs: ours.pool}, false},
-		{"a client certificate of another CA", &tls.Config{RootCAs: ours.pool, Certificates: []tls.Certificate{theirs.client(t)}}, false},
+		{"own CA and client certificate", &tls.Config{RootCAs: ours.Pool, Certificates: []tls.Certificate{ours.Client(t)}}, true},
+		{"the same by name", &tls.Config{RootCAs: ours.Pool, Certificates: []tls.Certificate{ours.Client(t)}, ServerName: "backend.example"}, true},
+		{"another name", &tls.Config{RootCAs: ours.Pool, Certificates: []tls.Certificate{ours.Client(t)}, ServerName: "other.example"}, false},
+		{"another CA", &tls.Config{RootCAs: theirs.Pool, Certificates: []tls.Certificate{ours.Client(t)}}, false},
+		{"the system's CAs", &tls.Config{Certificates: []tls.Certificate{ours.Client(t)}}, false},
+		{"no client certificate", &tls.Config{RootCAs: ours.Pool}, false},
+		{"a client certificate of another CA", &tls.Config{RootCAs: ours.Pool, Certificates: []tls.Certificate{theirs.Client(t)}}, false},
 		{"plaintext", nil, false},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {

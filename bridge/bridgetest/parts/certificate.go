@@ -1,4 +1,4 @@
-package bridge
+package parts
 
 import (
 	"crypto/ecdsa"
@@ -13,23 +13,26 @@ import (
 	"time"
 )
 
-// An authority makes certificates for tests.
-type authority struct {
+// An Authority makes certificates for tests.
+type Authority struct {
+	Pool *x509.CertPool // has its certificate alone
+
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
 }
 
-func newAuthority(t testing.TB) *authority {
+// NewAuthority returns an Authority with a certificate of its own.
+func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
-	a := &authority{pool: x509.NewCertPool()}
-	pair := a.sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	a := &Authority{Pool: x509.NewCertPool()}
+	pair := a.Sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
 	a.cert, a.key = pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey)
-	a.pool.AddCert(a.cert)
+	a.Pool.AddCert(a.cert)
 	return a
 }
 
-func (a *authority) sign(t testing.TB, template *x509.Certificate) tls.Certificate {
+// Sign makes a certificate like the template, good for an hour either way.
+func (a *Authority) Sign(t testing.TB, template *x509.Certificate) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -52,11 +55,17 @@ func (a *authority) sign(t testing.TB, template *x509.Certificate) tls.Certifica
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-// server returns a certificate for loopback and the names.
-func (a *authority) server(t testing.TB, names ...string) tls.Certificate {
+// Server returns a certificate for loopback and the names.
+func (a *Authority) Server(t testing.TB, names ...string) tls.Certificate {
 	t.Helper()
-	return a.sign(t, &x509.Certificate{
+	return a.Sign(t, &x509.Certificate{
 		Subject: pkix.Name{CommonName: "server"}, DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
+}
+
+// Client returns a certificate of a client.
+func (a *Authority) Client(t testing.TB) tls.Certificate {
+	t.Helper()
+	return a.Sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "client"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 }

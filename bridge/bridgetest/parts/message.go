@@ -1,0 +1,38 @@
+package parts
+
+import (
+	"bytes"
+	"compress/gzip"
+
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// Framed returns one length-prefixed message.
+func Framed(flag byte, payload []byte) []byte {
+	return append(codec.FrameHeader{Flags: flag, Length: uint32(len(payload))}.AppendTo(nil), payload...)
+}
+
+// Gzipped returns a payload as one gzip stream.
+func Gzipped(payload []byte) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(payload) // to memory
+	_ = z.Close()
+	return b.Bytes()
+}
+
+// Pattern returns n bytes that no other n bytes are mistaken for.
+func Pattern(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i>>8) ^ byte(i*7)
+	}
+	return b
+}
+
+// Flip returns a copy of b with the bits of one byte turned over.
+func Flip(b []byte, at int) []byte {
+	b = bytes.Clone(b)
+	b[at] ^= 0xff
+	return b
+}
