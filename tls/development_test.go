@@ -92,22 +92,22 @@ func TestDevelopmentAuthorityThatIsOfNoUse(t *testing.T) {
 	if _, err := NewDevelopment(folder, nil); err != nil {
 		t.Fatal(err)
 	}
-	remedy := "remove the folder " + folder + " "
+	remedy := " … remove … " + folder + " "
 	_, err := NewDevelopment(folder, []string{"app.test"})
-	if err == nil || !strings.Contains(err.Error(), "app.test") || !strings.Contains(err.Error(), remedy) {
+	if err == nil || !says(err.Error(), " … app.test"+remedy) {
 		t.Errorf("another name: %v", err)
 	}
 	key := filepath.Join(folder, "ca.key")
 	if err := os.Chmod(key, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewDevelopment(folder, nil); err == nil || !strings.Contains(err.Error(), "read") || !strings.Contains(err.Error(), remedy) {
+	if _, err := NewDevelopment(folder, nil); err == nil || !says(err.Error(), " … read"+remedy) {
 		t.Errorf("an open key: %v", err)
 	}
 	if err := os.Remove(key); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewDevelopment(folder, nil); err == nil || !strings.Contains(err.Error(), remedy) {
+	if _, err := NewDevelopment(folder, nil); err == nil || !says(err.Error(), remedy) {
 		t.Errorf("no key: %v", err)
 	}
 }

@@ -107,20 +107,20 @@ func TestHopsAreBounded(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		h    http.Header
-		want string // in the error
+		want string // the header, in the error
 	}{
 		{"as many hops as there may be", http.Header{"Forwarded": {list(maxHops, "for=192.0.2.1")}}, ""},
 		{"on two lines", http.Header{"Forwarded": {list(maxHops-1, "for=192.0.2.1"), "for=192.0.2.1"}}, ""},
-		{"a hop more", http.Header{"Forwarded": {list(maxHops+1, "for=192.0.2.1")}}, "more than 100 hops in Forwarded"},
-		{"a hop more on a line of the client's", http.Header{"Forwarded": {list(maxHops, "for=a"), "for=192.0.2.1"}}, "more than 100 hops in Forwarded"},
+		{"a hop more", http.Header{"Forwarded": {list(maxHops+1, "for=192.0.2.1")}}, " Forwarded"},
+		{"a hop more on a line of the client's", http.Header{"Forwarded": {list(maxHops, "for=a"), "for=192.0.2.1"}}, " Forwarded"},
 		{"as many addresses", http.Header{"X-Forwarded-For": {list(maxHops, "192.0.2.1")}}, ""},
-		{"an address more", http.Header{"X-Forwarded-For": {list(maxHops, "192.0.2.1"), "192.0.2.1"}}, "more than 100 hops in X-Forwarded-For"},
+		{"an address more", http.Header{"X-Forwarded-For": {list(maxHops, "192.0.2.1"), "192.0.2.1"}}, " X-Forwarded-For"},
 	} {
 		f := &Forwarding{For: "10.0.0.9"}
 		client, err := f.Trust(c.h, Proxies{Forwarded: c.h["Forwarded"] != nil})
 		switch {
 		case c.want != "":
-			if err == nil || !strings.Contains(err.Error(), c.want) {
+			if err == nil || !strings.Contains(err.Error(), "100 hops") || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s: %q, %v; want an error with %q", c.name, client, err, c.want)
 			}
 		case err != nil || client != "192.0.2.1" || f.For != list(maxHops, "192.0.2.1")+", 10.0.0.9":

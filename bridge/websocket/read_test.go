@@ -120,7 +120,7 @@ func TestEndOfASocketIsTold(t *testing.T) {
 		{"a close without a code", string(wstest.Masked(wstest.Close, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
 		{"data behind a close", string(wstest.Masked(wstest.Close, nil)) + string(wstest.Masked(wstest.Binary, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
 		{"two closes", string(wstest.Masked(wstest.Close, nil)) + string(wstest.Masked(wstest.Close, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
-		{"a close of one byte", string(wstest.Masked(wstest.Close, []byte{3})), "\x88\x02\x03\xea", "close frame of one byte"},
+		{"a close of one byte", string(wstest.Masked(wstest.Close, []byte{3})), "\x88\x02\x03\xea", "one byte"},
 		{"a reserved bit", "\xc2\x80", "\x88\x02\x03\xea", "reserved bit"},
 		{"a continuation of nothing", string(wstest.Masked(wstest.Continuation, nil)), "\x88\x02\x03\xea", "continuation"},
 		{"a message within a message", "\x02\x80\x00\x00\x00\x00" + string(wstest.Masked(wstest.Binary, nil)), "\x88\x02\x03\xea", "message within"},
