@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge"
 )
@@ -84,16 +86,23 @@ func listenAndServe(serve func(net.Listener) error, closeServer func() error) (a
 	}
 }
 
-// check asks the health service at the address.
-func check(address string) healthpb.HealthCheckResponse_ServingStatus {
+// check asks the health service at the address, with header fields. It returns what
+// that says, or the code of the call's status.
+func check(address string, header ...string) string {
+	cc := connect(address)
+	defer cc.Close()
+	ctx := metadata.AppendToOutgoingContext(context.Background(), header...)
+	answer, err := healthpb.NewHealthClient(cc).Check(ctx, &healthpb.HealthCheckRequest{})
+	if err != nil {
+		return status.Code(err).String()
+	}
+	return answer.GetStatus().String()
+}
+
+func connect(address string) *grpc.ClientConn {
 	cc, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer cc.Close()
-	answer, err := healthpb.NewHealthClient(cc).Check(context.Background(), &healthpb.HealthCheckRequest{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	return answer.GetStatus()
+	return cc
 }
