@@ -21,8 +21,11 @@ BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X mai
 # The tests with real clients have a network of their own, with a loopback and
 # nothing else. They make network namespaces, which takes root, so who isn't root
 # is root in there. And a host's addresses may change while the tests run:
-# Chromium then gives up its HTTP/2 connections, also those to the loopback.
-ALONE := unshare $(if $(filter-out 0,$(shell id -u)),--map-root-user) --mount --net -- sh -c 'mount -t tmpfs tmpfs /run && ip link set lo up && exec "$$@"' sh
+# Chromium then gives up its HTTP/2 connections, also those to the loopback. Some
+# tests need readers that hold up their senders, so kernels buffer what Linux lets
+# them by default, and not the 32 MiB of some hosts.
+ALONE := unshare $(if $(filter-out 0,$(shell id -u)),--map-root-user) --mount --net -- sh -c 'mount -t tmpfs tmpfs /run && ip link set lo up && \
+	echo 4096 131072 6291456 >/proc/sys/net/ipv4/tcp_rmem && exec "$$@"' sh
 
 # "go test" that says where it is, shows what failed, and ends with a sum.
 TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pkg

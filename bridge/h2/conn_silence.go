@@ -83,6 +83,7 @@ func (c *conn) decide(now time.Time) {
 func (c *conn) ping(now time.Time) {
 	k := &c.clock
 	k.pinged, k.missed = now, now.Add(c.settings.pingTimeout)
+	c.asked = c.sent
 	c.pulse.Ping(now, c.sent)
 	f := c.frames()
 	f.b = appendPing(f.b, false, keepAlivePing)
@@ -153,7 +154,10 @@ func (c *conn) mayTakeRest(now time.Time) bool {
 
 // pong takes in the answer to a ping of ours. The caller holds mu.
 func (c *conn) pong(data [8]byte) {
-	if data == goodbyePing {
+	switch data {
+	case keepAlivePing:
+		c.seen = c.asked
+	case goodbyePing:
 		c.lastWord()
 	}
 }

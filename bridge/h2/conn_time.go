@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/socket"
@@ -12,7 +13,8 @@ type clock struct {
 	set   time.Time // when it goes off
 
 	read     time.Time // when something was read last
-	idle     time.Time // since when there is no stream; the past while there are
+	idle     time.Time // since when there is no stream, or it was last judged; the past while there are
+	rested   time.Time // since when there is no stream
 	preface  time.Time // by when it must have come
 	settings time.Time // likewise
 	block    time.Time // by when the header block that has begun must be whole
@@ -143,19 +145,32 @@ func (c *conn) cut(why End) {
 // nowIdle notes that the last stream has ended. The caller holds mu.
 func (c *conn) nowIdle() {
 	c.clock.idle = time.Now()
+	c.clock.rested = c.clock.idle
 	c.rest = socket.Pulse{Conn: c.nc, Patience: c.pulse.Patience}
 	c.arm()
 }
 
 // judgeIdle judges a connection that has had no stream for its idle time. A slow
 // reader of the last answer isn't idle. One that takes nothing is cut, whatever
-// it sends: what the kernel holds for it is counted nowhere. The caller holds mu.
+// it sends: what the kernel holds for it is counted nowhere.
+//
+// The client's kernel may hold the answer, too, and its program stand still. The
+// end of the connection could then overtake the answer: curl 7.88 drops what it
+// has not handed on, and any client's next frame would be answered with a reset.
+// So a client that hasn't shown that it has read all is asked by a ping before.
+// The caller holds mu.
 func (c *conn) judgeIdle(now time.Time) {
-	c.clock.idle = now
+	k := &c.clock
+	k.idle = now
 	switch {
 	case c.rest.Busy(now):
 	case socket.Look(c.nc).Outstanding:
 		c.cut(EndSlow)
+	case c.seen < c.sent && now.Sub(k.rested) < c.settings.idle+cmp.Or(c.pulse.Patience, unreadTime):
+		if k.pinged.IsZero() {
+			c.ping(now)
+		}
+		k.idle = now.Add(socket.PulseAgain - c.settings.idle)
 	default:
 		c.announce(EndIdle)
 	}

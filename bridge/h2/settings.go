@@ -25,7 +25,8 @@ const (
 	settingsTime     = 2 * time.Second // for the first SETTINGS, which comes with the preface
 	goodbyeTime      = time.Second     // for a client to close after the last GOAWAY
 	pongTime         = 500 * time.Millisecond
-	maxQueuedAcks    = 10_000 // what the peer made us say and has not taken
+	unreadTime       = 5 * time.Minute // for a client to read what its kernel holds, where nothing else bounds a slow client
+	maxQueuedAcks    = 10_000          // what the peer made us say and has not taken
 	maxContinuations = 256
 	maxSettings      = 100 // in one frame
 )

@@ -159,11 +159,49 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 		p.must(p.framer.WritePing(false, [8]byte{1}))
 		p.flush()
 		wantCame(t, p.elapse(0), "PING \x01")
-		wantCame(t, p.elapse(hs.IdleTimeout-16*18*time.Second-time.Second), "GOAWAY NO_ERROR for all", "PING goodbye")
+		wantCame(t, p.elapse(hs.IdleTimeout-16*18*time.Second-time.Second), "PING alive")
+		p.must(p.framer.WritePing(true, keepAlivePing)) // it has read the answer
+		p.flush()
+		wantCame(t, p.elapse(time.Second), "GOAWAY NO_ERROR for all", "PING goodbye")
 		wantCame(t, p.elapse(pongTime), "GOAWAY NO_ERROR")
 		p.elapse(goodbyeTime)
-		p.wantClosed(time.Second + hs.IdleTimeout + pongTime + goodbyeTime)
+		p.wantClosed(time.Second + hs.IdleTimeout + time.Second + pongTime + goodbyeTime)
 	})
+}
+
+// TestUnreadAnswerOutlivesTheIdleTime: a client may stand still with its last
+// answer in its kernel. It is told of no end before it has read on.
+func TestUnreadAnswerOutlivesTheIdleTime(t *testing.T) {
+	const idle, patience = 10 * time.Second, 2 * time.Minute
+	var ends []End
+	hooks := Hooks{
+		SlowConsumer: patience,
+		Lifetime:     func(net.Conn) (time.Duration, time.Duration) { return idle, time.Hour },
+		Ended:        func(_ net.Conn, why End) { ends = append(ends, why) },
+	}
+	answer := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("x")) }
+	for _, readsOn := range []bool{true, false} {
+		inHookedBubble(t, hooks, answer, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+			p.hello()
+			p.headers(1, true)
+			p.flush()
+			wantCame(t, p.elapse(0), "HEADERS", "DATA")
+			wantCame(t, p.elapse(idle+patience-1), "PING alive")
+			p.wantClosed(0)
+			if readsOn {
+				p.must(p.framer.WritePing(true, keepAlivePing))
+				p.flush()
+			}
+			wantCame(t, p.elapse(time.Second+pongTime), "GOAWAY NO_ERROR for all", "PING goodbye", "GOAWAY NO_ERROR")
+			p.elapse(goodbyeTime)
+			if p.closed == 0 {
+				t.Error("the connection stays open")
+			}
+		})
+	}
+	if want := []End{EndIdle, EndSlow}; !slices.Equal(ends, want) {
+		t.Errorf("the connections ended as %q, want %q", ends, want)
+	}
 }
 
 // TestLifetimeOfAConnection: after its idle time, or its age, it takes no new
