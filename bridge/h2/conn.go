@@ -129,12 +129,8 @@ func (c *conn) serve(sawPreface bool) {
 	c.arm()
 	c.releaseToFlush()
 	c.mu.Unlock()
-	if tc, ok := c.nc.(*tls.Conn); ok {
-		state := tc.ConnectionState()
-		c.tls = &state
-		if !goodTLS(&state) {
-			c.failed(connError{http2.ErrCodeInadequateSecurity, "TLS 1.2 or newer is wanted, with a cipher suite of RFC 9113"})
-		}
+	if c.tls != nil && !goodTLS(c.tls) {
+		c.failed(connError{http2.ErrCodeInadequateSecurity, "TLS 1.2 or newer is wanted, with a cipher suite of RFC 9113"})
 	}
 	if !sawPreface && !c.readPreface() {
 		return

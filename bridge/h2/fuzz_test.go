@@ -69,7 +69,7 @@ func FuzzConn(f *testing.F) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			newServer().serve(hs, conn, hs.Handler, true)
+			newServer().serve(hs, conn, nil, hs.Handler, true)
 		}()
 		go func() { _, _ = io.Copy(io.Discard, client) }()    // ends with the connection
 		_ = client.SetWriteDeadline(time.Now().Add(patience)) // never fails

@@ -26,7 +26,8 @@ func Configure(hs *http.Server, hooks Hooks) {
 		hs.TLSNextProto = make(map[string]func(*http.Server, *tls.Conn, http.Handler))
 	}
 	hs.TLSNextProto[http2.NextProtoTLS] = func(hs *http.Server, c *tls.Conn, h http.Handler) {
-		s.serve(hs, c, h, false)
+		state := c.ConnectionState()
+		s.serve(hs, c, &state, h, false)
 	}
 	// net/http has read the preface, and hides the connection in one of TLS.
 	hs.TLSNextProto["unencrypted_http2"] = func(hs *http.Server, c *tls.Conn, h http.Handler) {
@@ -34,7 +35,7 @@ func Configure(hs *http.Server, hooks Hooks) {
 		if !ok {
 			panic("BUG: net/http hands over HTTP/2 without TLS in another way")
 		}
-		s.serve(hs, hidden.UnencryptedNetConn(), h, true)
+		s.serve(hs, hidden.UnencryptedNetConn(), nil, h, true)
 	}
 	hs.RegisterOnShutdown(s.shutdown)
 }
@@ -92,15 +93,17 @@ type server struct {
 func newServer() *server { return &server{conns: make(map[*conn]struct{})} }
 
 // serve returns when the connection is closed and its last handler has
-// returned. net/http then closes it, too, and reports that.
+// returned. net/http then closes it, too, and reports that. state is that of its TLS,
+// or nil.
 //
 //nolint:contextcheck // a connection's context comes with its handler
-func (s *server) serve(hs *http.Server, nc net.Conn, h http.Handler, sawPreface bool) {
+func (s *server) serve(hs *http.Server, nc net.Conn, state *tls.ConnectionState, h http.Handler, sawPreface bool) {
 	ctx := context.Background()
 	if b, ok := h.(interface{ BaseContext() context.Context }); ok { // how net/http passes it on
 		ctx = b.BaseContext()
 	}
 	c := newConn(ctx, hs, nc, h, s.hooks)
+	c.tls = state
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	draining := s.draining
