@@ -257,7 +257,7 @@ func TestTunnelsTakeTheNewPolicy(t *testing.T) {
 		case c.refused == "" && (err != nil || got != c.want):
 			t.Errorf("vouched %q, transports %q: x-user %q (%v), want %q", c.vouched, c.transports, got, err, c.want)
 		case c.refused != "" && (status.Code(err) != codes.Unimplemented || reasonFor(err) != report.ReasonNoRoute ||
-			!strings.Contains(err.Error(), "by "+c.refused+" ("+report.KeyTransports)):
+			!says(err.Error(), " "+c.refused+" … ("+report.KeyTransports)):
 			t.Errorf("transports %q: %v, want %s to be refused by %s", c.transports, err, c.refused, report.KeyTransports)
 		}
 		if err := stream.SendMsg([]byte("still there?")); err != nil {
