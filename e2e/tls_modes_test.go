@@ -47,7 +47,7 @@ func TestExposedKeysAreToldOf(t *testing.T) {
 	said := validate()
 	for _, want := range [][]string{
 		{":3: tls.key: ", keyFile, "read", "chmod 640"},
-		{":4: tls.acme.storage: ", storage, "write", "chmod 700"},
+		{":4: tls.acme.storage: ", storage, "chmod 700"},
 	} {
 		has := func(text string) bool {
 			return !slices.ContainsFunc(want, func(part string) bool { return !strings.Contains(text, part) })

@@ -85,7 +85,7 @@ func wantExposed(t *testing.T, text, key string, want []string) {
 		return
 	}
 	for i := range want {
-		if !says(got[i], key+want[i]) {
+		if !says(got[i], key+" … "+want[i]) {
 			t.Errorf("%s has %q, want %q", text, got[i], key+want[i])
 		}
 	}
@@ -116,7 +116,7 @@ tls:
   certificates:
     - {cert: b.pem, key: `+b+`}
 `))
-	want := []string{":11: tls.key: " + a, ":13: tls.certificates[0].key: " + b, ":8: listen[2].tls.certificates[0].key: " + c}
+	want := []string{":11: tls.key: … " + a, ":13: tls.certificates[0].key: … " + b, ":8: listen[2].tls.certificates[0].key: … " + c}
 	if len(got) != len(want) {
 		t.Fatalf("%q, want %q", got, want)
 	}
@@ -138,7 +138,7 @@ func TestStorageThatOthersCanGetAt(t *testing.T) {
 		for folder, want := range map[string]string{makeFolder(t, filepath.Join(dir, "acme"), mode): want, filepath.Join(dir, "none"): ""} {
 			var wants []string
 			if want != "" {
-				wants = []string{" … everybody … " + want + " … " + folder + " … chmod 700"}
+				wants = []string{"everybody … " + want + " … " + folder + " … chmod 700"}
 			}
 			wantExposed(t, "tls: {acme: {domains: [a.example.com], storage: "+folder+"}}\n", "tls.acme.storage: ", wants)
 		}
@@ -176,7 +176,7 @@ backend:
 `, "DIR", dir))
 	c.File = makeFile(t, filepath.Join(dir, "proxy.yaml"), 0o646)
 	got := exposedFiles(c)
-	want := []string{"tls.acme.eab.hmac_key: " + dir + "/eab … read … chmod 640"}
+	want := []string{"tls.acme.eab.hmac_key: … " + dir + "/eab … read … chmod 640"}
 	for _, f := range [][2]string{
 		{"", "proxy.yaml"},
 		{"tls.client_ca: ", "clients.pem"},
@@ -188,7 +188,7 @@ backend:
 		{"backend.tls.cert: ", "own.pem"},
 		{"tls.acme.ca_root: ", "root.pem"},
 	} {
-		want = append(want, f[0]+dir+"/"+f[1]+" … changed … chmod 644")
+		want = append(want, f[0]+" … "+dir+"/"+f[1]+" … changed … chmod 644")
 	}
 	if len(got) != len(want) {
 		t.Fatalf("%d warnings, want %d:\n%s", len(got), len(want), strings.Join(got, "\n"))
