@@ -71,8 +71,8 @@ type conn struct {
 	rest       socket.Pulse // of what the last stream left to be taken
 	sent       uint64       // bytes of DATA and header blocks
 	sentBefore uint64       // those before the client was last heard
-	asked      uint64       // those before our last keep-alive ping
-	seen       uint64       // those before the last of these that the client has answered: it has read them
+	asked      uint64       // what sent was when our last keep-alive ping was queued
+	seen       uint64       // likewise the last one that the client has answered: it has read so much
 }
 
 func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, hooks Hooks) *conn {

@@ -164,9 +164,12 @@ func (c *conn) judgeIdle(now time.Time) {
 	k.idle = now
 	switch {
 	case c.rest.Busy(now):
-	case socket.Look(c.nc).Outstanding:
+		if !k.pinged.IsZero() { // it may have taken all but our ping
+			k.idle = now.Add(socket.PulseAgain - c.settings.idle)
+		}
+	case k.pinged.IsZero() && socket.Look(c.nc).Outstanding:
 		c.cut(EndSlow)
-	case c.seen < c.sent && now.Sub(k.rested) < c.settings.idle+cmp.Or(c.pulse.Patience, unreadTime):
+	case c.seen < c.sent && now.Sub(k.rested) <= c.settings.idle+cmp.Or(c.pulse.Patience, unreadTime):
 		if k.pinged.IsZero() {
 			c.ping(now)
 		}

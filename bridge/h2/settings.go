@@ -13,7 +13,7 @@ type settings struct {
 	headerList   int           // bytes, counted as RFC 9113 §6.5.2 does
 	headerTime   time.Duration // for the preface, and for a header block that has begun
 	idle         time.Duration // without a stream; 0: for ever
-	pingAfter    time.Duration // of silence; 0: never
+	pingAfter    time.Duration // of silence; 0: only to end an idle connection
 	pingTimeout  time.Duration // for the answer
 }
 

@@ -185,11 +185,10 @@ func TestWaitingBytesAreReadFirst(t *testing.T) {
 	}
 }
 
-// A feedConn has the client send a byte whenever the reader is asked whether
-// anything is left to read.
+// A feedConn calls feed when the reader is asked whether anything is left to read.
 type feedConn struct {
 	net.Conn
-	feed func()
+	feed func(net.Conn)
 }
 
 func (c feedConn) NetConn() net.Conn { return c.Conn }
@@ -197,17 +196,14 @@ func (c feedConn) NetConn() net.Conn { return c.Conn }
 func (c feedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.feed()
-		for !socket.Readable(c.Conn) {
-			runtime.Gosched()
-		}
+		c.feed(c.Conn)
 	}
 	return n, err
 }
 
 type feedListener struct {
 	net.Listener
-	feed func()
+	feed func(net.Conn)
 }
 
 func (l feedListener) Accept() (net.Conn, error) {
@@ -223,40 +219,48 @@ func (l feedListener) Accept() (net.Conn, error) {
 func TestDoubtsEnd(t *testing.T) {
 	t.Parallel()
 	ln := listen(t)
-	bytesLeft := make(chan byte, 6)
-	var client net.Conn
-	ready := make(chan struct{})
-	feed := func() {
-		<-ready
+	begun := make(chan *peer, 1) // whose header has begun
+	rest := make(chan byte, 2*maxDoubts)
+	var p *peer
+	feed := func(server net.Conn) {
+		if p == nil {
+			select {
+			case p = <-begun:
+			default:
+				return // still the preface, on a busy machine
+			}
+		}
 		select {
-		case b := <-bytesLeft:
-			_, _ = client.Write([]byte{b}) // culvert may have closed
+		case b := <-rest:
+			_, _ = p.conn.Write([]byte{b}) // culvert may have closed
 		default:
 			t.Error("culvert is still waiting for the header")
-			_ = client.Close()
+			_ = p.conn.Close()
+		}
+		for !socket.Readable(server) { // until the byte is there
+			runtime.Gosched()
 		}
 	}
-	serveWith(t, feedListener{ln, feed}, Hooks{}, stuck, func(hs *http.Server) { hs.ReadHeaderTimeout = 100 * time.Millisecond })
-	p := dialPeer(t, ln.Addr().String())
-	client = p.conn
-	close(ready)
-	p.headers(1, true)
-	frame := bytes.Clone(p.out.Bytes())
-	p.out.Reset()
-	p.out.Write(frame[:frameHeaderBytes+1])
-	for _, b := range frame[frameHeaderBytes+1:][:cap(bytesLeft)] {
-		bytesLeft <- b
+	serveWith(t, feedListener{ln, feed}, Hooks{}, stuck, func(hs *http.Server) { hs.ReadHeaderTimeout = 500 * time.Millisecond })
+	client := dialPeer(t, ln.Addr().String())
+	client.headers(1, true)
+	frame := bytes.Clone(client.out.Bytes())
+	client.out.Reset()
+	client.out.Write(frame[:frameHeaderBytes+1])
+	for _, b := range frame[frameHeaderBytes+1:][:cap(rest)] {
+		rest <- b
 	}
-	p.flush()
+	begun <- client
+	client.flush()
 	for {
-		if f, ok := p.next().(*http2.GoAwayFrame); ok {
+		if f, ok := client.next().(*http2.GoAwayFrame); ok {
 			if f.ErrCode != http2.ErrCodeEnhanceYourCalm {
 				t.Errorf("GOAWAY %v came, want ENHANCE_YOUR_CALM", f.ErrCode)
 			}
 			break
 		}
 	}
-	if asked := cap(bytesLeft) - len(bytesLeft); asked != maxDoubts {
+	if asked := cap(rest) - len(rest); asked != maxDoubts {
 		t.Errorf("the reader was asked %d times, want %d", asked, maxDoubts)
 	}
 }

@@ -142,8 +142,8 @@ func TestClientThatSpeaksIsNotPinged(t *testing.T) {
 	})
 }
 
-// TestIdleConnectionIsClosed with a goodbye, five minutes after its last
-// stream.
+// TestIdleConnectionIsClosed with a goodbye, when it has had no stream for five
+// minutes and its client has answered a ping.
 func TestIdleConnectionIsClosed(t *testing.T) {
 	inBubble(t, func(http.ResponseWriter, *http.Request) {}, func(t *testing.T, hs *http.Server, p *bubblePeer) {
 		p.hello()
@@ -170,37 +170,63 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 }
 
 // TestUnreadAnswerOutlivesTheIdleTime: a client may stand still with its last
-// answer in its kernel. It is told of no end before it has read on.
+// answer in its kernel. It is told of no end before it has read on, or before it
+// has had the time of a slow client.
 func TestUnreadAnswerOutlivesTheIdleTime(t *testing.T) {
 	const idle, patience = 10 * time.Second, 2 * time.Minute
-	var ends []End
-	hooks := Hooks{
-		SlowConsumer: patience,
-		Lifetime:     func(net.Conn) (time.Duration, time.Duration) { return idle, time.Hour },
-		Ended:        func(_ net.Conn, why End) { ends = append(ends, why) },
-	}
 	answer := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("x")) }
-	for _, readsOn := range []bool{true, false} {
-		inHookedBubble(t, hooks, answer, func(t *testing.T, _ *http.Server, p *bubblePeer) {
-			p.hello()
-			p.headers(1, true)
-			p.flush()
-			wantCame(t, p.elapse(0), "HEADERS", "DATA")
-			wantCame(t, p.elapse(idle+patience-1), "PING alive")
-			p.wantClosed(0)
-			if readsOn {
-				p.must(p.framer.WritePing(true, keepAlivePing))
-				p.flush()
+	for name, c := range map[string]struct {
+		patience time.Duration
+		speaks   bool          // it sends frames, but answers no ping
+		readsOn  time.Duration // when it answers; 0: never
+		told     time.Duration // of the end
+		want     End
+	}{
+		"reads on":               {patience: patience, readsOn: time.Minute, told: time.Minute + time.Second, want: EndIdle},
+		"reads on, no bound":     {readsOn: time.Minute, told: time.Minute + time.Second, want: EndIdle},
+		"stands still":           {patience: patience, told: idle + patience, want: EndSlow},
+		"stands still, no bound": {told: idle + unreadTime + time.Second, want: EndIdle},
+		"speaks":                 {patience: patience, speaks: true, told: idle + patience + time.Second, want: EndIdle},
+		"speaks, no bound":       {speaks: true, told: idle + unreadTime + time.Second, want: EndIdle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var ends []End
+			hooks := Hooks{
+				SlowConsumer: c.patience,
+				Lifetime:     func(net.Conn) (time.Duration, time.Duration) { return idle, time.Hour },
+				Ended:        func(_ net.Conn, why End) { ends = append(ends, why) },
 			}
-			wantCame(t, p.elapse(time.Second+pongTime), "GOAWAY NO_ERROR for all", "PING goodbye", "GOAWAY NO_ERROR")
-			p.elapse(goodbyeTime)
-			if p.closed == 0 {
-				t.Error("the connection stays open")
+			inHookedBubble(t, hooks, answer, func(t *testing.T, _ *http.Server, p *bubblePeer) {
+				p.hello()
+				p.headers(1, true)
+				p.flush()
+				wantCame(t, p.elapse(0), "HEADERS", "DATA")
+				told := time.Duration(0)
+				for told == 0 && time.Since(p.begun) < c.told+5*time.Second {
+					switch now := time.Since(p.begun); {
+					case now == c.readsOn && c.readsOn > 0:
+						p.must(p.framer.WritePing(true, keepAlivePing))
+						p.flush()
+					case c.speaks:
+						p.must(p.framer.WriteWindowUpdate(0, 1))
+						p.flush()
+					}
+					if slices.Contains(p.elapse(500*time.Millisecond), "GOAWAY NO_ERROR for all") {
+						told = time.Since(p.begun)
+					}
+				}
+				if told < c.told || told > c.told+time.Second {
+					t.Errorf("told of the end after %v, want %v", told, c.told)
+				}
+				p.elapse(2 * time.Second)
+				if p.closed == 0 {
+					t.Error("the connection stays open")
+				}
+			})
+			if want := []End{c.want}; !slices.Equal(ends, want) {
+				t.Errorf("the connection ended as %q, want %q", ends, want)
 			}
 		})
-	}
-	if want := []End{EndIdle, EndSlow}; !slices.Equal(ends, want) {
-		t.Errorf("the connections ended as %q, want %q", ends, want)
 	}
 }
 
