@@ -35,10 +35,11 @@ type Authenticator interface {
 	// well: then culvert removes it from what any peer but a trusted proxy sends, and
 	// its spellings with underscores from all.
 	//
-	// The call ends INTERNAL if Authenticate leaves a name that RequestRules drops
+	// The call ends INTERNAL if Authenticate sets a name that RequestRules drops
 	// ("grpc-timeout", "connection"), or a name or value that gRPC can't send. It ends
 	// METADATA_TOO_LARGE if Authenticate makes the metadata larger than the limit. The
-	// Observer gets the cause.
+	// Observer gets the cause. What the Observer added in CallBegan isn't judged and
+	// counts towards no limit, unless Authenticate changes it.
 	//
 	// An error that has a gRPC status (status.Error) gives the client its code
 	// and its message. The reason is PERMISSION_DENIED with that code, else
@@ -55,32 +56,37 @@ func askWho(ctx context.Context, a Authenticator, c *call) (id Identity, err err
 			err = report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator panicked: %v\n%s", p, debug.Stack()))
 		}
 	}()
-	before := metadataBytes(c.Metadata)
+	before, observers := metadataBytes(c.Metadata), unsendable(c.Metadata)
 	id, err = a.Authenticate(ctx, c.Method, c.Peer, c.Metadata)
 	if err != nil {
 		return Identity{}, unauthenticated(err)
 	}
-	if err := sendable(c.Metadata); err != nil {
-		return Identity{}, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator has set %w", err))
+	for name, values := range unsendable(c.Metadata) {
+		if was, ok := observers[name]; !ok || !slices.Equal(was, values) {
+			return Identity{}, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator has set the metadata %q, which can't cross, or not with this value", name))
+		}
 	}
-	if size := metadataBytes(c.Metadata); size > before && size > c.headers.Bytes {
-		return Identity{}, tooMuchMetadata("request", size, c.headers)
+	if size := metadataBytes(c.Metadata); size > before && size-c.observed > c.headers.Bytes {
+		return Identity{}, tooMuchMetadata("request", size-c.observed, c.headers)
 	}
 	return id, nil
 }
 
-// sendable returns an error that names the first metadata that the backend can't
-// get. culvert's own is in md already.
-func sendable(md metadata.MD) error {
+// unsendable returns a copy of the metadata that the backend can't get, or nil.
+// culvert's own is in md already.
+func unsendable(md metadata.MD) metadata.MD {
+	var found metadata.MD
 	for name, values := range md {
-		if !codec.ValidName(name) || toUpstream.of(name) == drop && name != forwardedUserAgent {
-			return fmt.Errorf("the metadata %q, which can't cross", name)
-		}
-		if !strings.HasSuffix(name, "-bin") && slices.ContainsFunc(values, func(v string) bool { return !codec.ValidValue(v) }) {
-			return fmt.Errorf("the metadata %q to a value that isn't printable ASCII", name)
+		reserved := toUpstream.of(name) == drop && name != forwardedUserAgent
+		unprintable := !strings.HasSuffix(name, "-bin") && slices.ContainsFunc(values, func(v string) bool { return !codec.ValidValue(v) })
+		if reserved || unprintable || !codec.ValidName(name) {
+			if found == nil {
+				found = make(metadata.MD)
+			}
+			found[name] = slices.Clone(values)
 		}
 	}
-	return nil
+	return found
 }
 
 // unauthenticated returns the fault of a call that an Authenticator refused with

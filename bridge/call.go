@@ -26,7 +26,7 @@ type call struct {
 	// already read, so the call needs no second goroutine.
 	Complete bool
 
-	// ClosesInBand says that only Recv shows that the client goes away.
+	// ClosesInBand reports whether only Recv shows that the client has gone.
 	ClosesInBand bool
 
 	subtype     string // content-subtype of the messages: "", "proto", "json"
@@ -41,6 +41,7 @@ type call struct {
 	progress progress
 	messages report.SizeLimit // of each; zero: the upstream's
 	headers  report.SizeLimit // of the metadata, either way
+	observed int              // bytes of metadata that the Observer added; known only if there is an Authenticator
 	ledger   *memory.Ledger   // what is held for the call
 	use      quota.Call       // what the call counts with
 	on       *edge.Conn       // that it came in on

@@ -151,7 +151,14 @@ func (s *Server) tellBegan(ctx context.Context, r *running) {
 	if r.call.Metadata == nil {
 		r.call.Metadata = metadata.MD{}
 	}
+	sent := 0
+	if s.cfg.Authenticator != nil {
+		sent = metadataBytes(r.call.Metadata)
+	}
 	if o := s.obs.CallBegan(ctx, r.call.info, r.call.Metadata); o != nil {
 		r.obs = o
+	}
+	if s.cfg.Authenticator != nil {
+		r.call.observed = max(metadataBytes(r.call.Metadata)-sent, 0)
 	}
 }
