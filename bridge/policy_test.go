@@ -1,46 +1,32 @@
 package bridge
 
 import (
-	"net/http"
-	"net/http/httptest"
-	"strings"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// TestPolicyCostsNoAllocation: a call that takes its policy allocates no more than one
-// that is given it. The call is refused by its method, so that no other goroutine
-// allocates for it.
+// TestPolicyCostsNoAllocation: what a request asks of its policy allocates nothing,
+// with rules that Apply has changed: those of its listener, its sizes and what its call
+// counts with.
 func TestPolicyCostsNoAllocation(t *testing.T) {
-	const calls = 600 // so many that the noise of pools under the race detector is far below one for each
 	s := newServer(t, Config{Backend: nowhere})
-	apply(t, s, Config{Backend: nowhere, DenyMethods: []string{"*/*"}})
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, testMethod, http.NoBody)
-	r.Header.Set("Content-Type", "application/grpc-web")
-	allocations := func(serve func(w http.ResponseWriter)) float64 {
-		least := 0.0
-		for i := range 2 { // what goes on beside the test can only add some
-			n := testing.AllocsPerRun(1, func() {
-				for range calls {
-					w := httptest.NewRecorder()
-					serve(w)
-					if !strings.Contains(w.Body.String(), "not exposed") {
-						t.Fatalf("the call is answered %q", w.Body)
-					}
-				}
-			})
-			if i == 0 || n < least {
-				least = n
-			}
+	apply(t, s, Config{Backend: nowhere, TrustedProxies: prefixes(t, "192.0.2.0/24"), MethodLimits: []MethodQuota{
+		{Pattern: "other.Service/*", Calls: 1},
+		{Pattern: "test.Service/*", Calls: 1, MessageBytes: 1 << 10},
+	}})
+	a := &arrival{method: testMethod}
+	a.peer.Addr = "192.0.2.1:50000"
+	own := s.edge.Own()
+	allocations := testing.AllocsPerRun(100, func() {
+		p := s.policy.Load()
+		a.policy, a.listening = p, p.listening(own)
+		_, m := a.use()
+		if messages, _ := p.sizes(a.listening, m); a.listening == own || messages.Key != report.KeyMethodMessageBytes {
+			t.Fatalf("the request isn't judged by what was applied: %v", messages)
 		}
-		return least
-	}
-	p := s.policy.Load()
-	given := allocations(func(w http.ResponseWriter) {
-		s.edge.Of(r).BeginRequest(w, r)
-		s.serveBy(p, w, r)
 	})
-	taken := allocations(func(w http.ResponseWriter) { s.ServeHTTP(w, r) })
-	if taken > given+calls/2 {
-		t.Errorf("%d calls allocate %v times, and %v times where they are given their policy", calls, taken, given)
+	if allocations != 0 {
+		t.Errorf("a request that takes its policy allocates %v times", allocations)
 	}
 }

@@ -14,11 +14,7 @@ const malformedAuthority = "the host that the request is for is none: want a nam
 // upgrade, a browser's preflight, or what is none of these.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.edge.Of(r).BeginRequest(w, r)
-	s.serveBy(s.policy.Load(), w, r)
-}
-
-// serveBy is ServeHTTP for a request that has taken its policy.
-func (s *Server) serveBy(p *policy, w http.ResponseWriter, r *http.Request) {
+	p := s.policy.Load()
 	claimed := r
 	r = s.throughTunnel(r, p)
 	a := s.arrive(r, p)
