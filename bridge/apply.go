@@ -27,11 +27,13 @@ func (e *RestartError) Error() string {
 // count them. A tunnel stays open, but a call that begins inside is judged by cfg, also
 // by whether the listener takes tunnels.
 //
-// The listeners replace the rules of those that ServeListener runs. Each of these has
-// to be there once, by its name. Its rules for requests change, and its limits of
-// connections. A listener that isn't served has its rules kept for the next
-// ServeListener of that name: they replace what that one is given, in the same way. So
-// Apply needn't wait until ServeListener has begun, and a new listener needs no restart.
+// The listeners replace the rules of those that ServeListener runs. Each listener that
+// is served must be among them once, by its name. Its rules for requests change, and its
+// limits of connections. Apply keeps the rules of a listener that isn't served for the
+// next ServeListener of that name: they replace what ServeListener is given, in the same
+// way. So Apply needn't wait until ServeListener has begun, and a new listener needs no
+// restart. If the rules differ in what can't change, that ServeListener returns the
+// *RestartError, and culvert keeps the rules.
 // The connections of a listener that has ended keep its last rules. Without listeners
 // only the rules of Serve and ConfigureHTTP change, which are in cfg.
 //
@@ -40,7 +42,7 @@ func (e *RestartError) Error() string {
 // compare Logger, Observer, Authenticator, Fallback, MemorySpent, MemoryGone, the
 // Backend's Dial, and the SamePolicy and Serves of a Listener. It leaves them as they
 // were. Of the TLS of a Listener, and the TLS and CurrentTLS of the Backend, it compares
-// only whether they are nil. The program that makes these changes them in place, or
+// only whether they are nil. To change these, the program changes them in place or
 // restarts.
 //
 // Apply may be called at any time, and by several goroutines.
@@ -92,18 +94,25 @@ func (s *Server) applyListeners(to map[*edge.Listening]*edge.Listening, listener
 			return nil, []string{"listen"} // it is missing, or two that are served share the name
 		}
 		delete(awaited, l.Name)
-		if (l.TLS == nil) != (rules.TLS == nil) {
-			keys = append(keys, "listen[].tls")
-		}
-		if !slices.Equal(l.ProxyProtocol, rules.ProxyProtocol) {
-			keys = append(keys, "listen[]."+report.KeyProxyProtocol)
-		}
-		if l.CallsPerConnection != rules.CallsPerConnection {
-			keys = append(keys, report.KeyListenerLimits+"calls_per_connection")
-		}
+		keys = append(keys, listenerRestartKeys(&l.Listener, &rules)...)
 		to[l] = l.With(rules)
 	}
 	return awaited, keys
+}
+
+// listenerRestartKeys returns the keys of what differs and can't change.
+func listenerRestartKeys(a, b *Listener) []string {
+	var keys []string
+	if (a.TLS == nil) != (b.TLS == nil) {
+		keys = append(keys, "listen[].tls")
+	}
+	if !slices.Equal(a.ProxyProtocol, b.ProxyProtocol) {
+		keys = append(keys, "listen[]."+report.KeyProxyProtocol)
+	}
+	if a.CallsPerConnection != b.CallsPerConnection {
+		keys = append(keys, report.KeyListenerLimits+"calls_per_connection")
+	}
+	return keys
 }
 
 // restartKeys returns the keys of what differs and can't change.

@@ -429,6 +429,35 @@ func TestApplyBeforeServeListener(t *testing.T) {
 	}
 }
 
+// TestServeListenerRefusesKeptRules that differ in what can't change: in this order,
+// too, the change needs a restart.
+func TestServeListenerRefusesKeptRules(t *testing.T) {
+	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}}
+	for key, given := range map[string]Listener{
+		"listen[].tls":                                    {Name: "a", TLS: &tls.Config{MinVersion: tls.VersionTLS13}},
+		"listen[]." + report.KeyProxyProtocol:             {Name: "a", ProxyProtocol: prefixes(t, "127.0.0.0/8")},
+		report.KeyListenerLimits + "calls_per_connection": {Name: "a", CallsPerConnection: 7},
+	} {
+		s := newServer(t, cfg)
+		apply(t, s, cfg, Listener{Name: "a", Transports: []string{"grpc-web"}})
+		ln := listen(t, "127.0.0.1:0")
+		served := make(chan error, 1)
+		go func() { served <- s.ServeListener(ln, given) }() // ends with its error, else with the Server
+		var restart *RestartError
+		if err := await(t, "the end of ServeListener", served); !errors.As(err, &restart) || !slices.Equal(restart.Keys, []string{key}) {
+			t.Errorf("ServeListener returned %v, want a RestartError of %q", err, key)
+		}
+		if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: the listener isn't closed: %v", key, err)
+		}
+		apply(t, s, cfg, Listener{Name: "a", Transports: []string{"grpc-web"}}) // as if none was served
+		cc := dial(t, serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{Name: "a"}))
+		if err := unary(within(t, patience), cc, testMethod); status.Code(err) != codes.Unimplemented {
+			t.Errorf("%s: a native call where only gRPC-Web is taken: %v", key, err)
+		}
+	}
+}
+
 // TestApplyForgetsListeners that have ended, once their connections have. Until then
 // these keep their rules.
 func TestApplyForgetsListeners(t *testing.T) {

@@ -151,31 +151,44 @@ func (s *Server) newEdge() *edge.Edge {
 func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.edge.Own()) }
 
 // ServeListener accepts connections until Shutdown or Close, then returns
-// http.ErrServerClosed. It may run for several listeners at once.
+// http.ErrServerClosed. It may run for several listeners at once. If Apply has kept
+// rules for the listener that differ in what can't change, ServeListener closes ln and
+// returns a *RestartError.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
 	of := edge.NewListening(l)
-	s.noteListener(of, true)
-	defer s.noteListener(of, false)
+	if err := s.beginListener(of); err != nil {
+		_ = ln.Close() // nobody will serve it
+		return err
+	}
+	defer s.endListener(of)
 	return s.serve(ln, of)
 }
 
-// noteListener notes whether a listener is served, for Apply. One that begins takes
-// the rules that Apply has kept for it.
-func (s *Server) noteListener(l *edge.Listening, served bool) {
+// beginListener notes for Apply that a listener is served. The listener takes the
+// rules that Apply has kept for it.
+func (s *Server) beginListener(l *edge.Listening) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
-	s.listeners = slices.DeleteFunc(s.listeners, func(other *edge.Listening) bool { return other == l })
-	if !served {
-		return
-	}
-	s.listeners = append(s.listeners, l)
 	if rules, ok := s.awaited[l.Name]; ok {
+		if keys := listenerRestartKeys(&l.Listener, &rules); len(keys) > 0 {
+			slices.Sort(keys)
+			return &RestartError{keys}
+		}
 		delete(s.awaited, l.Name)
 		p := *s.policy.Load()
 		p.listenings = maps.Clone(p.listenings)
 		p.listenings[l] = l.With(rules)
 		s.policy.Store(&p)
 	}
+	s.listeners = append(s.listeners, l)
+	return nil
+}
+
+// endListener notes for Apply that a listener isn't served any more.
+func (s *Server) endListener(l *edge.Listening) {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	s.listeners = slices.DeleteFunc(s.listeners, func(other *edge.Listening) bool { return other == l })
 }
 
 func (s *Server) serve(ln net.Listener, l *edge.Listening) error {
