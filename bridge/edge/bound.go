@@ -59,6 +59,7 @@ type boundedListener struct {
 	of     *Listening
 	once   sync.Once
 	closed chan struct{}
+	ended  bool // nothing more is accepted; Edge.mu is held
 }
 
 func (l *boundedListener) Close() error {

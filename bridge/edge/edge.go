@@ -64,7 +64,7 @@ type Edge struct {
 	takeovers takeovers
 
 	mu      sync.Mutex
-	servers map[*http.Server]*boundedListener // what Serve runs
+	servers map[*http.Server]*boundedListener // what Serve runs, and what has ended and may have connections
 	closed  bool
 }
 
@@ -115,8 +115,10 @@ func (e *Edge) Serve(hs *http.Server, ln net.Listener, l *Listening) error {
 		_ = ln.Close() // nobody will serve it
 		return http.ErrServerClosed
 	}
+	e.forgetEnded()
 	e.servers[hs] = bounded
 	e.mu.Unlock()
+	defer e.noteEnded(bounded)
 	var served net.Listener = bounded
 	if l.TLS != nil {
 		served = tls.NewListener(bounded, l.TLS)
@@ -126,6 +128,20 @@ func (e *Edge) Serve(hs *http.Server, ln net.Listener, l *Listening) error {
 		return http.ErrServerClosed // CloseListeners comes first
 	}
 	return err
+}
+
+// noteEnded notes that Serve accepts nothing more for the listener.
+func (e *Edge) noteEnded(ln *boundedListener) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ln.ended = true
+	e.forgetEnded()
+}
+
+// forgetEnded forgets the listeners that have ended, and their servers, once all
+// connections of their rules have. mu is held.
+func (e *Edge) forgetEnded() {
+	maps.DeleteFunc(e.servers, func(_ *http.Server, ln *boundedListener) bool { return ln.ended && ln.of.Open() == 0 })
 }
 
 // TakeServers returns what Serve runs. It runs nothing more from then on.
@@ -190,7 +206,7 @@ func (e *Edge) CutLingering() { e.lingering.stop() }
 // noteState counts the connections of the servers that Watch has seen. A
 // connection that a WebSocket took over goes on counting until it closes. So does one
 // that a handler of the embedder's took over, if Serve accepted it; else nobody tells
-// of its close, and it counts no more.
+// of its close, and it is no longer counted.
 func (e *Edge) noteState(l *Listening, c net.Conn, state http.ConnState) {
 	on := find(c)
 	switch state {

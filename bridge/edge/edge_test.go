@@ -1,10 +1,14 @@
 package edge
 
 import (
+	"bufio"
 	"cmp"
+	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -116,4 +120,55 @@ func TestTallyDuringADrain(t *testing.T) {
 	tallied := make(chan []Connections, 1)
 	waiting.Go(func() { tallied <- e.Tally() })
 	await(t, "the tally while a listener closes", tallied)
+}
+
+// TestEdgeForgetsListeners that have ended, once their connections have. Until then
+// these count.
+func TestEdgeForgetsListeners(t *testing.T) {
+	obs := newObserver()
+	e := testEdge(t, Options{Observer: obs})
+	l := NewListening(Listener{Name: "a"})
+	hs, ln := pageServer(e, l, time.Minute), listen(t, "127.0.0.1:0")
+	t.Cleanup(func() { _ = hs.Close() }) // only listeners' errors
+	served := make(chan error, 1)
+	go func() { served <- e.Serve(hs, ln, l) }() // ends with ln
+	conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }() // it may be closed again
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
+		t.Fatal(err)
+	}
+	_ = ln.Close() // its error shows in Serve's
+	if err := await(t, "the end of Serve", served); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Serve returned %v", err)
+	}
+	if got, want := e.Tally(), []Connections{{"a", "http/1.1", 1}}; !slices.Equal(got, want) || len(e.servers) != 1 {
+		t.Errorf("with a connection left, %d servers are kept and %+v is counted, want %+v", len(e.servers), got, want)
+	}
+	_ = conn.Close() // what the server sees is waited for
+	await(t, "the connection's end", obs.conns)
+	if got := e.Tally(); len(got) != 0 || len(e.servers) != 0 {
+		t.Errorf("after all, %d servers are kept and %+v is counted", len(e.servers), got)
+	}
+}
+
+// TestEdgeForgetsAnIdleListener when its Serve returns.
+func TestEdgeForgetsAnIdleListener(t *testing.T) {
+	e := testEdge(t, Options{})
+	for range 3 {
+		l := NewListening(Listener{})
+		ln := listen(t, "127.0.0.1:0")
+		_ = ln.Close() // so that Serve returns at once
+		if err := e.Serve(pageServer(e, l, time.Minute), ln, l); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Serve returned %v", err)
+		}
+	}
+	if len(e.servers) != 0 {
+		t.Errorf("%d servers are kept that have ended", len(e.servers))
+	}
 }

@@ -68,6 +68,7 @@ func merge(sorted []Connections) []Connections {
 func (e *Edge) listenings() []*Listening {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.forgetEnded()
 	all := []*Listening{e.own}
 	for _, ln := range e.servers {
 		if !slices.Contains(all, ln.of) {
