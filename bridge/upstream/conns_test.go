@@ -375,8 +375,11 @@ func TestFurtherConnectionThatFails(t *testing.T) {
 		b.down, b.attempts = true, &attempts
 		b.mu.Unlock()
 		for range 20 {
-			if e := callUpstream(t.Context(), t, u, nil); e.reason != report.ReasonOverloaded || !strings.Contains(e.status.Message(), "connection") {
-				t.Fatalf("got %v for %s, want %s", e.status, e.reason, report.ReasonOverloaded)
+			e := callUpstream(t.Context(), t, u, nil)
+			// The remedy names several keys. In brackets are those of limits that were reached.
+			reached := func(key string) bool { return strings.Contains(e.status.Message(), "("+key+")") }
+			if e.reason != report.ReasonOverloaded || !reached(report.KeyQueueTimeout) || reached(report.KeyMaxConnections) {
+				t.Fatalf("got %v for %s, want %s by %s, and not by %s", e.status, e.reason, report.ReasonOverloaded, report.KeyQueueTimeout, report.KeyMaxConnections)
 			}
 		}
 		if took, got := 20*defaultQueueTimeout, attempts.Load(); got > int64(took/(700*time.Millisecond)) || got < 20 {
