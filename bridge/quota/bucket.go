@@ -16,7 +16,8 @@ type clock func() int64
 
 // A bucket holds tokens for one second of a rate, and is full at first. What
 // it stores is when it will be full again, so that nothing has to fill it. If the rate
-// changes, the part of the bucket that is missing stays the same.
+// changes, the missing fraction of the bucket stays the same, and the number of missing
+// tokens changes with the rate.
 type bucket struct{ full atomic.Int64 }
 
 // take takes a token, or returns how long there will be none.

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// An overdraft is a bucket of which more may be spent than it holds. Then that is
-// owed, and nothing may be spent until it is paid. It belongs to calls that may have
-// different rates: those that run when a limit changes keep theirs. What is owed is the
-// same amount to all of them.
+// An overdraft is a bucket of which more may be spent than it holds. The excess is a
+// debt, and nothing may be spent until it is paid. The calls that share the overdraft
+// may have different rates: those that run when a limit changes keep theirs. The debt is
+// the same number of tokens at each rate.
 type overdraft struct {
 	mu   sync.Mutex
 	full int64     // when it will be full, at rate
-	rate perSecond // of who spent last
+	rate perSecond // of the call that spent last
 }
 
 // spend takes n tokens.
@@ -23,8 +23,12 @@ func (o *overdraft) spend(r perSecond, now, n int64) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.full, o.rate = now+o.missing(r, now)+r.cost(n), r
+	o.full, o.rate = now+min(o.missing(r, now)+min(r.cost(n), longest), longest), r
 }
+
+// longest is the time that a debt is paid in at most, so that adding times can't
+// overflow.
+const longest = math.MaxInt64 / 4
 
 // debt returns how long nothing may be spent. It reads the clock as bucket.take does.
 func (o *overdraft) debt(r perSecond, clock clock) time.Duration {
@@ -42,7 +46,7 @@ func (o *overdraft) missing(r perSecond, now int64) int64 {
 	if left == 0 || r == o.rate {
 		return left
 	}
-	return int64(min(float64(left)*float64(o.rate)/float64(r), math.MaxInt64/4))
+	return int64(min(float64(left)*float64(o.rate)/float64(r), longest))
 }
 
 // rested reports whether the bucket is full.

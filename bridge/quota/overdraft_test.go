@@ -58,3 +58,15 @@ func TestDebtsOutliveTheirRates(t *testing.T) {
 		t.Error("it is forgotten before it is full, or never")
 	}
 }
+
+// TestDebtsAreNotForgiven however large they are: a debt that no clock can express
+// stays one.
+func TestDebtsAreNotForgiven(t *testing.T) {
+	o := new(overdraft)
+	for i := range 8 {
+		o.spend(1, 0, 1<<31-1)
+		if got := o.debt(1, at(0)); got < time.Duration(1<<31-2)*time.Second {
+			t.Errorf("%d messages of 2 GiB were spent at 1 byte a second: the debt is %v", i+1, got)
+		}
+	}
+}
