@@ -53,8 +53,8 @@ func startCulvert(t testing.TB, target string, o culvertOptions) *culvert {
 		argv = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, o.openFiles)}, argv...)
 	}
 	c := &culvert{process: startProcess(t, "culvert", o.namespace, argv...)}
-	c.address = c.logged(t, "listening")["address"].(string)
-	c.health = c.logged(t, "health")["address"].(string)
+	c.address = c.logged(t, "listening", "address")["address"].(string)
+	c.health = c.logged(t, "health", "address")["address"].(string)
 	return c
 }
 
@@ -82,19 +82,28 @@ func startOnTerminal(t testing.TB, target string, args ...string) *culvert {
 // order: a test names the line by these, and the message can be reworded.
 func mentions(line map[string]any, words string) bool {
 	msg, _ := line["msg"].(string)
-	has := strings.FieldsFunc(msg, func(r rune) bool { return !unicode.IsLetter(r) })
+	all := strings.FieldsFunc(msg, func(r rune) bool { return !unicode.IsLetter(r) })
 	for word := range strings.FieldsSeq(words) {
-		if !slices.Contains(has, word) {
+		if !slices.Contains(all, word) {
 			return false
 		}
 	}
 	return msg != ""
 }
 
-// logged waits for the log line that mentions the words and returns its fields.
-func (c *culvert) logged(t testing.TB, words string) map[string]any {
+// has reports whether a log line has all the fields, each with a text.
+func has(line map[string]any, fields ...string) bool {
+	return !slices.ContainsFunc(fields, func(name string) bool {
+		text, _ := line[name].(string)
+		return text == ""
+	})
+}
+
+// logged waits for the log line that mentions the words and has texts in the named
+// fields. It returns all fields of the line.
+func (c *culvert) logged(t testing.TB, words string, fields ...string) map[string]any {
 	t.Helper()
-	return c.loggedLike(t, func(l map[string]any) bool { return mentions(l, words) })
+	return c.loggedLike(t, func(l map[string]any) bool { return mentions(l, words) && has(l, fields...) })
 }
 
 // loggedLike waits for a log line that is wanted and returns its fields.

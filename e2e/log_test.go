@@ -42,8 +42,8 @@ func startWithHeldLog(t *testing.T, target string, args ...string) (*culvert, *h
 	c := &culvert{process: &process{name: "culvert", cmd: cmd, output: newOutput(), exited: make(chan struct{})}}
 	c.follow(t, io.NopCloser(strings.NewReader("")), w)
 	log := &heldLog{pipe: r, lines: bufio.NewReader(r)}
-	c.address = log.until(t, "listening")["address"].(string)
-	c.health = log.until(t, "health")["address"].(string)
+	c.address = log.until(t, "listening", "address")["address"].(string)
+	c.health = log.until(t, "health", "address")["address"].(string)
 	return c, log
 }
 
@@ -62,8 +62,8 @@ func (l *heldLog) next(t *testing.T) map[string]any {
 	return line
 }
 
-// until reads to the line with that message.
-func (l *heldLog) until(t *testing.T, words string) map[string]any {
+// until reads to the line that mentions the words and has texts in the named fields.
+func (l *heldLog) until(t *testing.T, words string, fields ...string) map[string]any {
 	t.Helper()
 	if err := l.pipe.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
@@ -71,9 +71,9 @@ func (l *heldLog) until(t *testing.T, words string) map[string]any {
 	for {
 		line := l.next(t)
 		if line == nil {
-			t.Fatalf("the log ended without a line about %q", words)
+			t.Fatalf("the log ended without a line about %q with %q", words, fields)
 		}
-		if mentions(line, words) {
+		if mentions(line, words) && has(line, fields...) {
 			return line
 		}
 	}

@@ -70,7 +70,7 @@ tls:
     ca_root: %q
     storage: %q
 %s`, httpListen, acmeName, w.Directory, w.trusted, w.storage, w.yaml)})
-	return c, c.logged(t, "HTTPS")["address"].(string)
+	return c, c.logged(t, "HTTPS", "address")["address"].(string)
 }
 
 // start has the CA look for proof where culvert is.

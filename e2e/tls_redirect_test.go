@@ -63,7 +63,7 @@ func TestRedirectToHTTPS(t *testing.T) {
 	ca := newIssuer(t, "ca")
 	b := startBackend(t, backendOptions{})
 	c := startTLS(t, ca, b.address, "tls: {http_listen: \"127.0.0.1:0\"}\n")
-	plain := c.logged(t, "HTTPS")["address"].(string)
+	plain := c.logged(t, "HTTPS", "address")["address"].(string)
 	_, tlsPort, _ := net.SplitHostPort(c.address)
 	for _, row := range []struct {
 		path, host, want string
@@ -94,7 +94,7 @@ func TestRedirectBehindALoadBalancer(t *testing.T) {
 tls: {http_listen: "127.0.0.1:0", http_target: 443}
 hosts: [grpc.example.com]
 `))
-	plain := c.logged(t, "HTTPS")["address"].(string)
+	plain := c.logged(t, "HTTPS", "address")["address"].(string)
 	for host, want := range map[string]plainAnswer{
 		"grpc.example.com:80": {308, "https://grpc.example.com/"},
 		"localhost":           {308, "https://localhost/"},
@@ -111,7 +111,7 @@ func TestRedirectHasNoPatience(t *testing.T) {
 	t.Parallel()
 	ca := newIssuer(t, "ca")
 	c := startTLS(t, ca, "127.0.0.1:1", "tls: {http_listen: \"127.0.0.1:0\"}\n")
-	plain := c.logged(t, "HTTPS")["address"].(string)
+	plain := c.logged(t, "HTTPS", "address")["address"].(string)
 	for _, said := range []string{"", "GET / HTTP/1.1\r\nHost: a"} {
 		conn, err := net.Dial("tcp", plain)
 		if err != nil {

@@ -23,9 +23,9 @@ func startSelfSigned(t *testing.T, backend, home string, args ...string) (c *cul
 		"--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--tls-self-signed",
 	}, args...)
 	c = &culvert{process: startProcess(t, "culvert", "", argv...)}
-	c.address = c.logged(t, "listening")["address"].(string)
-	c.health = c.logged(t, "health")["address"].(string)
-	return c, c.logged(t, "development")["ca"].(string)
+	c.address = c.logged(t, "listening", "address")["address"].(string)
+	c.health = c.logged(t, "health", "address")["address"].(string)
+	return c, c.logged(t, "development", "ca")["ca"].(string)
 }
 
 // One flag gives a certificate that clients trust who were told of its

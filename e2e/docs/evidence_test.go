@@ -407,7 +407,7 @@ func drained(w witness) {
 	}()
 	<-began
 	p.signal(w, syscall.SIGHUP)
-	p.logged(w, "restart")
+	p.logged(w, "restart", "signal")
 	p.signal(w, syscall.SIGTERM)
 	<-done
 	<-p.exited

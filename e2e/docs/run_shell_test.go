@@ -104,7 +104,7 @@ func useServe(t *testing.T, command string) {
 		return
 	}
 	p := startProcess(t, root, shell("exec "+command)...)
-	address := fmt.Sprint(p.logged(t, "listening")["address"])
+	address := fmt.Sprint(p.logged(t, "listening", "address")["address"])
 	address = strings.Replace(address, "[::]", "localhost", 1)
 	if err := callEcho(t, address); err != nil {
 		t.Errorf("%s: a call: %v", command, err)

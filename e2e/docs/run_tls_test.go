@@ -240,7 +240,7 @@ func runOpenSSL(t *testing.T, b block) {
 func useSelfSigned(t *testing.T, command string) {
 	home := t.TempDir()
 	p := startProcess(t, root, shell("exec env HOME="+home+" XDG_CONFIG_HOME="+home+"/.config "+command)...)
-	address := strings.Replace(fmt.Sprint(p.logged(t, "listening")["address"]), "[::]", "localhost", 1)
+	address := strings.Replace(fmt.Sprint(p.logged(t, "listening", "address")["address"]), "[::]", "localhost", 1)
 	p.await(t, "how to trust it", func(l string) bool { return strings.Contains(l, "NODE_EXTRA_CA_CERTS=") })
 	data, err := os.ReadFile(filepath.Join(home, ".config", "culvert", "development", "ca.pem"))
 	if err != nil {
@@ -270,7 +270,7 @@ func badCertificate(w witness) {
 	if err := os.WriteFile(dir+"/etc/culvert/tls/fullchain.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.Certificate[0]}), 0o600); err != nil {
 		w.Fatal(err)
 	}
-	p.logged(w, "wrong")
+	p.logged(w, "wrong", "problem")
 	w.saw(strings.ReplaceAll(p.output(), dir+"/etc", "/etc"))
 	p.end(w)
 }

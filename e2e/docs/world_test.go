@@ -245,16 +245,17 @@ func (p *process) end(t testing.TB) {
 	}
 }
 
-// logged waits for culvert's log line whose message has this word and returns
-// its fields.
-func (p *process) logged(t testing.TB, word string) map[string]any {
+// logged waits for culvert's log line whose message has this word, and that has the
+// named fields. It returns all fields of the line.
+func (p *process) logged(t testing.TB, word string, fields ...string) map[string]any {
 	t.Helper()
-	var fields map[string]any
-	p.await(t, fmt.Sprintf("a message with %q", word), func(line string) bool {
-		fields = nil
-		return json.Unmarshal([]byte(line), &fields) == nil && strings.Contains(fmt.Sprint(fields["msg"]), word)
+	var found map[string]any
+	p.await(t, fmt.Sprintf("a message with %q, and %q beside it", word, fields), func(line string) bool {
+		found = nil
+		lacks := func(name string) bool { return found[name] == nil }
+		return json.Unmarshal([]byte(line), &found) == nil && strings.Contains(fmt.Sprint(found["msg"]), word) && !slices.ContainsFunc(fields, lacks)
 	})
-	return fields
+	return found
 }
 
 // demoBackend is where the demo's service listens, as in the documents.
