@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
@@ -34,13 +35,28 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 	}
 	c := &tunnelConn{s: s, ws: ws, code: websocket.StatusGoingAway}
 	c.cond.L = &c.mu
-	c.on = s.edge.NewTunnel(&edge.Tunnel{Outer: a.on, Addr: r.RemoteAddr, Host: r.Host, TLS: r.TLS, Header: r.Header})
+	c.on = s.edge.NewTunnel(&edge.Tunnel{Outer: a.on, Addr: r.RemoteAddr, Host: r.Host, TLS: r.TLS, Header: outerHeader(r.Header)})
 	if !s.sockets.start(c.write) {
 		ws.Drop() // Close cuts what is left
 		return
 	}
 	c.watch()
 	s.tunnels.offer(c)
+}
+
+// outerHeader returns the fields of the request for a tunnel that are kept for the
+// tunnel's life. Those of the WebSocket's handshake aren't: they never apply inside, and
+// some clients put a token into Sec-WebSocket-Protocol. All others are kept, at most
+// limits.header_bytes for a tunnel, since a later policy may list any name among the
+// vouched headers.
+func outerHeader(h http.Header) http.Header {
+	kept := make(http.Header, len(h))
+	for name, values := range h {
+		if name != "Connection" && name != "Upgrade" && !strings.HasPrefix(name, "Sec-Websocket-") {
+			kept[name] = values
+		}
+	}
+	return kept
 }
 
 // serveTunnels starts the server inside the tunnels: prior-knowledge HTTP/2

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -378,6 +380,34 @@ func TestHandshakesOverTheLimit(t *testing.T) {
 	}
 	if r := await(t, "the refusal", obs.refused); r.Key != report.KeyHandshakes {
 		t.Errorf("the Observer is told of %+v", r)
+	}
+}
+
+// TestTunnelKeepsNoHandshake: a tunnel keeps what may apply to calls inside, under this
+// policy or a later one, and no token of the WebSocket's handshake.
+func TestTunnelKeepsNoHandshake(t *testing.T) {
+	s := newServer(t, Config{Backend: nowhere, DenyMethods: []string{"*/*"}})
+	cc := dialTunnel(t, serve(t, s), http.Header{"X-User": {"alice"}, "User-Agent": {"a browser"}, "Authorization": {"Bearer outer"}})
+	if err := unary(within(t, patience), cc, testMethod); status.Code(err) != codes.Unimplemented {
+		t.Fatalf("a call of a method that isn't exposed: %v", err)
+	}
+	s.tunnels.mu.Lock()
+	defer s.tunnels.mu.Unlock()
+	for c := range s.tunnels.open {
+		kept := slices.Sorted(maps.Keys(c.on.Tunnel().Header))
+		for _, name := range []string{"Authorization", "User-Agent", "X-User"} {
+			if !slices.Contains(kept, name) {
+				t.Errorf("%s isn't kept", name)
+			}
+		}
+		for _, name := range kept {
+			if name == "Connection" || name == "Upgrade" || strings.HasPrefix(name, "Sec-Websocket-") {
+				t.Errorf("%s is kept", name)
+			}
+		}
+	}
+	if len(s.tunnels.open) != 1 {
+		t.Errorf("%d tunnels are open, want 1", len(s.tunnels.open))
 	}
 }
 

@@ -32,9 +32,11 @@ type Tunnel struct {
 	Addr   string // of the client
 	Host   string
 	TLS    *tls.ConnectionState
-	Header http.Header // of the request; nobody changes it
+	Header http.Header // of the request, as far as it may apply inside; nobody changes it
 
-	applies atomic.Pointer[appliedHeader] // what Applies returned last
+	// applies is what Applies returned last. Its filter, and what that refers to, is
+	// kept until a request inside brings another one.
+	applies atomic.Pointer[appliedHeader]
 }
 
 // A HeaderFilter says which fields of a tunnel's Header apply to requests inside. It
