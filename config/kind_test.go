@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -239,5 +240,24 @@ func TestSizeIsWrittenAsItIsRead(t *testing.T) {
 		if got, err := parseSize(want); size > 0 && (err != nil || got != size) {
 			t.Errorf("%s is read as %v, %v", want, got, err)
 		}
+	}
+}
+
+// TestUnknownTagsPanic: a misspelt tag would leave a key unchecked.
+func TestUnknownTagsPanic(t *testing.T) {
+	type misspelt struct {
+		Kind       string   `key:"kind" is:"addres"`
+		Transports []string `key:"transports" words:"transport"`
+	}
+	of := reflect.TypeFor[misspelt]()
+	for i := range of.NumField() {
+		func() {
+			defer func() {
+				if text := fmt.Sprint(recover()); !strings.Contains(text, "BUG") || !strings.Contains(text, of.Field(i).Tag.Get("key")) {
+					t.Errorf("%s: the panic says %q", of.Field(i).Name, text)
+				}
+			}()
+			keyOf(of.Field(i), of.Field(i).Tag.Get("key"), "", "", nil)
+		}()
 	}
 }
