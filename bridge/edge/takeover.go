@@ -7,7 +7,7 @@ import (
 )
 
 // takeovers are the connections that a WebSocket of culvert's is about to take over.
-// net/http tells of every takeover, and not of whose it is.
+// net/http reports every takeover, but not who takes the connection over.
 type takeovers struct{ conns sync.Map }
 
 // announce is called before a takeover.

@@ -16,8 +16,9 @@ type Options struct {
 	Subprotocol string         // is chosen if the client offers it
 	Pool        mem.BufferPool // lends what holds frames on their way
 
-	// Refused is called before a refused upgrade is answered. It has to let the
-	// connection close behind the answer, so that nothing behind the upgrade is served.
+	// Refused is called before a refused upgrade is answered. It is required: it must
+	// let the connection close behind the answer, so that nothing behind the upgrade is
+	// served.
 	Refused func()
 
 	// Closed is told, once, that the connection under the WebSocket is closed.
