@@ -25,6 +25,11 @@ type Authenticator interface {
 	// for it. The call ends with what ended the context, whatever Authenticate
 	// returns.
 	//
+	// culvert reads one message of a WebSocket's client meanwhile. If the client has sent
+	// more than one and then closes, the close frame ends the call only after
+	// Authenticate has returned. On Linux the end of the connection ends the context
+	// within 3 s.
+	//
 	// The metadata is what the backend will get, a WebSocket's first message
 	// included. Its names are in lower case. It is Authenticate's until it returns,
 	// and what it changes there reaches the backend.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -278,6 +280,22 @@ func TestAuthenticatorOfASocketsClient(t *testing.T) {
 	}
 }
 
+// A countingPool counts the buffers that are out.
+type countingPool struct {
+	mem.BufferPool
+	out atomic.Int64
+}
+
+func (p *countingPool) Get(n int) *[]byte {
+	p.out.Add(1)
+	return p.BufferPool.Get(n)
+}
+
+func (p *countingPool) Put(b *[]byte) {
+	p.out.Add(-1)
+	p.BufferPool.Put(b)
+}
+
 // TestMessagesReadEarly reach the backend in order, once it is known who calls, and
 // none of a call that is refused is kept.
 func TestMessagesReadEarly(t *testing.T) {
@@ -301,6 +319,8 @@ func TestMessagesReadEarly(t *testing.T) {
 					}
 					return Identity{}, refusal
 				})})
+				pool := &countingPool{BufferPool: s.budget.Pool}
+				s.budget.Pool = pool
 				conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", serve(t, s))
 				if err != nil {
 					t.Fatal(err)
@@ -318,6 +338,14 @@ func TestMessagesReadEarly(t *testing.T) {
 				c.WantClose(t, websocket.StatusNormalClosure)
 				c.Send(t, wstest.Close, []byte{3, 232})
 				info := await(t, name+": the call's end", obs.ended)
+				if refusal != nil {
+					if err := s.Close(); err != nil {
+						t.Error(err)
+					}
+					if n := pool.out.Load(); n != 0 {
+						t.Errorf("%s: %d buffers are kept, want 0", name, n)
+					}
+				}
 				if want := status.Code(refusal); info.Code != want {
 					t.Errorf("%s: the call ended with %v (%s), want %v", name, info.Code, info.Cause, want)
 				}

@@ -26,9 +26,6 @@ type call struct {
 	// already read, so the call needs no second goroutine.
 	Complete bool
 
-	// ClosesInBand reports whether only Recv shows that the client has gone.
-	ClosesInBand bool
-
 	subtype     string // content-subtype of the messages: "", "proto", "json"
 	coding      string // what the client compresses its messages with: "" or "gzip"
 	takesGzip   bool   // the client can read compressed messages
@@ -82,4 +79,17 @@ type downstream interface {
 	// Finish tells the client the end and makes a waiting Recv return. It is
 	// called exactly once.
 	Finish(st *status.Status, trailer metadata.MD) error
+}
+
+// An endAwaiter is a downstream whose client is seen to go away only by reading.
+type endAwaiter interface {
+	// AwaitEnd waits until the client goes away or breaks a rule, and returns what
+	// Recv would. It takes no message: it returns nil where the next one begins, and
+	// after StopAwaiting. Recv then goes on as if AwaitEnd had not been called. It is
+	// called in place of Recv.
+	AwaitEnd() error
+
+	// StopAwaiting makes AwaitEnd return. It is called beside it, at most once, and
+	// returns after stopped is closed: AwaitEnd has returned then.
+	StopAwaiting(stopped <-chan struct{})
 }

@@ -22,7 +22,8 @@
 //     passes the steps, each of which may refuse it; the router (route.go) knows
 //     which methods are exposed and which of its upstreams a call goes to;
 //     authenticate.go asks an embedder's Authenticator who calls, and early.go
-//     watches a WebSocket's client meanwhile.
+//     watches a WebSocket's client meanwhile, with the goroutine that then copies
+//     requests.
 //   - running.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow or gone.
 //   - message.go, body.go, package memory: requests are read within the budget; a
@@ -43,8 +44,7 @@
 // Every goroutine that this package starts:
 //
 //	start                      owner that waits          ends when
-//	Server.pump, requests      pump                      Recv or Send returns: Finish and the context see to it
-//	earlyReads.read            handle                    two messages are read, the client has ended, or Finish
+//	Server.passRequests        pump; handle if refused   Recv or Send returns: Finish and the context see to it
 //	replies.readAhead          pump                      the upstream's stream has ended, or drop
 //	serveWebSocket, the call   Server.Close (tasks)      the call has ended
 //	tunnelConn.write           Server.Close (tasks)      the tunnel is closed and sent

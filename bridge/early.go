@@ -1,73 +1,63 @@
 package bridge
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync/atomic"
 
 	"google.golang.org/grpc/mem"
-
-	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// maxEarly is how many reads may be made early: a message, the half-close behind it,
-// and the client's end behind that.
-const maxEarly = 3
-
-// earlyReads reads from the client while the Authenticator is asked. A WebSocket's
-// close frame is seen only by reading, and most clients have sent their one message
-// and their half-close before it. The pump gets what was read. At most two messages
-// are held. If the client has sent more, its close frame isn't seen before the
-// Authenticator returns, but the end of its connection is.
-type earlyReads struct {
-	stopped atomic.Bool
-	came    chan earlyRead // closed when no more is read early; it has room for all
-}
-
-// An earlyRead is what Recv returned.
+// An earlyRead lets the goroutine that copies requests start while the Authenticator
+// runs, so that a client is noticed that goes away. The goroutine reads one message,
+// and holds it until the stream at the upstream is open. Behind it the goroutine reads
+// no other message: it awaits the client's end until the Authenticator has returned.
 type earlyRead struct {
-	m   mem.BufferSlice
-	err error
+	down    endAwaiter
+	decided atomic.Bool   // the goroutine awaits the end, or stop came first and it doesn't
+	stopped chan struct{} // closed when it no longer awaits the end
+	opened  chan struct{} // closed when the stream is open
 }
 
-// read is the goroutine. It ends the call if the client goes away. Finish makes a read
-// that waits return.
-func (e *earlyReads) read(r *running) {
-	defer close(e.came)
-	ended := false
-	for n := range maxEarly {
-		if n > 0 && e.stopped.Load() || n == maxEarly-1 && !ended {
-			return
-		}
-		m, err := r.recvNow()
-		e.came <- earlyRead{m, err}
-		var f *report.Fault
-		switch {
-		case errors.As(err, &f) && f.Reason == report.ReasonClientGone:
-			r.cancel(err)
-			return
-		case err != nil && (ended || !errors.Is(err, io.EOF)):
-			return // the pump acts on it
-		}
-		ended = err != nil
-	}
-}
-
-// readEarly reads early while do runs.
-func (r *running) readEarly(do func()) {
-	r.early = &earlyReads{came: make(chan earlyRead, maxEarly)}
-	go r.early.read(r) // endEarly waits for it
-	defer r.early.stopped.Store(true)
-	do()
-}
-
-// endEarly waits until nothing is read early any more, after Finish, and frees what
-// nobody took.
-func (r *running) endEarly() {
-	if r.early == nil {
+// stop ends the wait for the client's end.
+func (e *earlyRead) stop() {
+	if !e.decided.Swap(true) {
 		return
 	}
-	for got := range r.early.came {
-		got.m.Free()
+	select {
+	case <-e.stopped: // another message has begun, or the call ends
+	default:
+		e.down.StopAwaiting(e.stopped)
+	}
+}
+
+// recvFirst returns the client's first message, once the stream at the upstream is open.
+func (r *running) recvFirst() (mem.BufferSlice, error) {
+	m, err := r.recv()
+	if r.early == nil || err != nil && !errors.Is(err, io.EOF) {
+		return m, err
+	}
+	if err := r.awaitOpen(r.early); err != nil {
+		m.Free()
+		return nil, err
+	}
+	return m, err
+}
+
+// awaitOpen waits until the stream is open, or returns why the call ends before.
+func (r *running) awaitOpen(e *earlyRead) error {
+	if !e.decided.Swap(true) {
+		err := r.awaitEnd(e.down)
+		close(e.stopped)
+		if err != nil {
+			return err
+		}
+	}
+	select {
+	case <-e.opened:
+		return nil
+	case <-r.timed.Done():
+		return context.Cause(r.timed)
 	}
 }

@@ -46,7 +46,6 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 	s.registry.add(r)
 	defer s.registry.remove(r)
 	defer c.use.End()
-	defer r.endEarly()
 	r.limitTime(ctx)
 	defer func() { r.stopTime() }()
 	defer r.releaseUpstream()
@@ -56,6 +55,8 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 	if refused != nil {
 		s.tellBegan(ctx, r)
 		s.finish(r, refused, nil)
+		cancel(errFinished) // a read may wait for memory
+		r.others.Wait()
 		return
 	}
 	s.pump(ctx, cancel, r)

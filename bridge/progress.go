@@ -11,29 +11,26 @@ import (
 // The pump calls the client and the backend through these methods alone. So every
 // wait is noted in one place.
 
-// recv returns the client's next message.
+// recv reads the client's next message.
 func (r *running) recv() (mem.BufferSlice, error) {
-	if r.early != nil {
-		if got, ok := <-r.early.came; ok {
-			return got.m, got.err
-		}
-	}
-	return r.recvNow()
-}
-
-// recvNow reads the client's next message.
-func (r *running) recvNow() (mem.BufferSlice, error) {
 	p := &r.call.progress
 	p.receiving.Store(true)
 	defer p.receiving.Store(false)
 	return r.down.Recv()
 }
 
+// awaitEnd waits for the client to go away.
+func (r *running) awaitEnd(down endAwaiter) error {
+	p := &r.call.progress
+	p.receiving.Store(true)
+	defer p.receiving.Store(false)
+	return down.AwaitEnd()
+}
+
 // pass sends a message to the backend.
 func (r *running) pass(m mem.BufferSlice) error {
-	p := &r.call.progress
-	p.passing.Store(p.clock.Load())
-	defer p.passing.Store(0)
+	r.call.progress.beginPass()
+	defer r.call.progress.endPass()
 	return r.up.Send(m)
 }
 
@@ -65,10 +62,10 @@ type progress struct {
 	clock     *atomic.Int64
 	sending   atomic.Int64 // to the client
 	reading   atomic.Int64 // inside a message from the client
-	passing   atomic.Int64 // of a request to the upstream
+	passing   atomic.Int64 // of a request to the upstream, or its wait for the Authenticator
 	crumbs    atomic.Int64 // since the last KiB of a message that comes in pieces
 	sends     atomic.Int64 // how often something was sent to the client
-	receiving atomic.Bool  // Recv is reading the connection, so it notices its end
+	receiving atomic.Bool  // the connection is being read, so its end is noticed
 
 	few int // bytes since then; the reader's own
 }
@@ -80,6 +77,9 @@ func (p *progress) beginSend() {
 
 func (p *progress) sentPiece() { p.sending.Store(p.clock.Load()) }
 func (p *progress) endSend()   { p.sending.Store(0) }
+
+func (p *progress) beginPass() { p.passing.Store(p.clock.Load()) }
+func (p *progress) endPass()   { p.passing.Store(0) }
 
 // taken notes that the client takes what has been under way since then.
 func (p *progress) taken(since int64) { p.sending.CompareAndSwap(since, p.clock.Load()) }

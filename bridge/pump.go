@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"runtime"
-	"sync"
 
 	"google.golang.org/grpc/metadata"
 
@@ -19,19 +18,15 @@ import (
 // request needs no second. A third reads ahead while the upstream sends in
 // bursts. It returns when all are done.
 func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *running) {
-	var others sync.WaitGroup
-	if r.call.Complete {
-		if err := s.copyRequests(r); err != nil {
-			cancel(err)
-		}
-	} else {
-		others.Go(func() {
-			if err := s.copyRequests(r); err != nil {
-				cancel(err)
-			}
-		})
+	switch {
+	case r.early != nil:
+		close(r.early.opened)
+	case r.call.Complete:
+		s.passRequests(r)
+	default:
+		r.others.Go(func() { s.passRequests(r) })
 	}
-	from := newReplies(r, r.up, &others)
+	from := newReplies(r, r.up, &r.others)
 	trailer, err := s.copyResponses(ctx, r, from)
 	if f := (*report.Fault)(nil); errors.As(err, &f) && f.Mute {
 		cancel(err) // at once: Finish may take seconds with a silent peer
@@ -45,14 +40,20 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 	s.finish(r, err, trailer)
 	cancel(errFinished)
 	from.drop()
-	others.Wait()
+	r.others.Wait()
+}
+
+// passRequests copies the requests, and ends the call if that fails.
+func (s *Server) passRequests(r *running) {
+	if err := s.copyRequests(r); err != nil {
+		r.cancel(err)
+	}
 }
 
 // copyRequests returns nil when the upstream has the end of the requests or
 // has ended the call itself, else why the call has to end.
 func (s *Server) copyRequests(r *running) error {
-	for {
-		m, err := r.recv()
+	for m, err := r.recvFirst(); ; m, err = r.recv() {
 		if errors.Is(err, io.EOF) {
 			break
 		}

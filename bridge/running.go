@@ -36,9 +36,11 @@ type running struct {
 	timed    context.Context // the call's, with its deadline
 	stopTime func()          // ends timed
 	told     bool            // the Observer knows of the call
-	early    *earlyReads     // what was read while the Authenticator was asked; nil: nothing
 	to       *upstream.Upstream
 	up       *upstream.Stream
+
+	others sync.WaitGroup // the call's goroutines but handle's
+	early  *earlyRead     // nil: requests are copied only once the stream is open
 
 	// look's own.
 	watch   socket.Watch

@@ -124,14 +124,14 @@ func (s *Server) authenticate(ctx context.Context, r *running) error {
 		return nil
 	}
 	c := r.call
-	var id Identity
-	var err error
-	ask := func() { id, err = askWho(ctx, s.cfg.Authenticator, c) }
-	if c.ClosesInBand {
-		r.readEarly(ask)
-	} else {
-		ask()
+	c.progress.beginPass()
+	defer c.progress.endPass()
+	if down, ok := r.down.(endAwaiter); ok {
+		r.early = &earlyRead{down: down, stopped: make(chan struct{}), opened: make(chan struct{})}
+		r.others.Go(func() { s.passRequests(r) }) // pump waits for it, or handle
+		defer r.early.stop()
 	}
+	id, err := askWho(ctx, s.cfg.Authenticator, c)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}

@@ -50,7 +50,6 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 }
 
 func (s *Server) serveSocketCall(ws *websocket.Conn, on *edge.Conn, c *call, refused error) {
-	c.ClosesInBand = true
 	down := &socketDown{s: s, ws: ws, on: on, call: c, stream: socketBody{ws: ws}, codingRefused: errors.Is(refused, errCoding)}
 	s.handle(context.Background(), c, down, ws.NetConn(), refused)
 }
@@ -154,8 +153,7 @@ func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, err
 }
 
 func (d *socketDown) firstError(err error) error {
-	var timeout interface{ Timeout() bool }
-	if errors.As(err, &timeout) && timeout.Timeout() {
+	if timedOut(err) {
 		return report.New(report.ReasonHandshakeTimeout, "no metadata came within "+edge.HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
 	}
 	return webSocketError(err)
@@ -187,13 +185,20 @@ func errSocketText() error {
 // begins with a marker, and the one that is nothing but the marker 1 ends it.
 type socketBody struct {
 	ws     *websocket.Conn
-	head   [2]byte // next's own
+	begun  bool    // a message has begun, and not all of head has come
+	head   [2]byte // of that message
+	had    int     // of head
 	open   bool    // a message of data is being read
 	closed bool    // the half-close came
+	told   bool    // Read has returned it
 }
 
 func (b *socketBody) Read(p []byte) (int, error) {
 	for {
+		if b.closed && !b.told {
+			b.told = true
+			return 0, io.EOF
+		}
 		if !b.open {
 			if err := b.next(); err != nil {
 				return 0, err
@@ -214,43 +219,70 @@ func (b *socketBody) Read(p []byte) (int, error) {
 	}
 }
 
-// next begins the next message, and opens it if it holds data.
+// next begins the next message: it holds data, or is the half-close. A read deadline
+// that passes loses nothing.
 func (b *socketBody) next() error {
-	op, err := b.ws.NextMessage()
-	if err != nil {
-		return webSocketError(err)
+	if !b.begun {
+		op, err := b.ws.NextMessage()
+		if err != nil {
+			return webSocketError(err)
+		}
+		if b.closed {
+			return report.New(report.ReasonBadRequest, "a WebSocket message came after the half-close")
+		}
+		if op != websocket.Binary {
+			return errSocketText()
+		}
+		b.begun, b.had = true, 0
 	}
-	if b.closed {
-		return report.New(report.ReasonBadRequest, "a WebSocket message came after the half-close")
+	for b.had == 0 || b.had == 1 && b.head[0] != byte(codec.MarkerData) { // only there the length matters
+		n, err := b.ws.Read(b.head[b.had:][:1])
+		b.had += n
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return webSocketError(err)
+		}
 	}
-	if op != websocket.Binary {
-		return errSocketText()
-	}
-	head := &b.head
-	n, err := io.ReadFull(b.ws, head[:1])
-	if n == 1 && head[0] != byte(codec.MarkerData) { // only here the length matters
-		var more int
-		more, err = io.ReadFull(b.ws, head[1:])
-		n += more
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		return webSocketError(err)
-	}
-	marker, err := codec.ParseMarker(head[0], n)
+	b.begun = false
+	marker, err := codec.ParseMarker(b.head[0], b.had)
 	if err != nil {
 		return report.New(report.ReasonBadRequest, "a WebSocket message can't be read: "+err.Error())
 	}
-	if marker == codec.MarkerHalfClose {
-		b.closed = true
-		return io.EOF
+	b.closed = marker == codec.MarkerHalfClose
+	b.open = !b.closed
+	return nil
+}
+
+// await reads up to the next message of data. It returns nil there, and when the read
+// deadline passes.
+func (b *socketBody) await() error {
+	for !b.open {
+		err := b.next()
+		if f := (*report.Fault)(nil); errors.As(err, &f) && timedOut(f.Cause) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	b.open = true
 	return nil
 }
 
 // Recv returns io.EOF at the half-close. Called again, it goes on reading, to
 // see the client's close and its pongs.
 func (d *socketDown) Recv() (mem.BufferSlice, error) { return d.body.next() }
+
+// AwaitEnd implements endAwaiter.
+func (d *socketDown) AwaitEnd() error { return d.stream.await() }
+
+// StopAwaiting implements endAwaiter. Nothing else sets read deadlines meanwhile.
+func (d *socketDown) StopAwaiting(stopped <-chan struct{}) {
+	_ = d.ws.SetReadDeadline(longAgo) // a closed connection needs none
+	<-stopped
+	_ = d.ws.SetReadDeadline(time.Time{}) // likewise
+}
 
 func (d *socketDown) SendHeader(md metadata.MD, more bool) error {
 	return d.guard.write(func() error { return d.writeHeader(md, more) })
