@@ -102,7 +102,12 @@ func TestACMERenewsWhatAnotherAccountHasOrdered(t *testing.T) {
 	if problems, _ := told.allTold(); len(problems) != 0 {
 		t.Errorf("told %q, want nothing", problems)
 	}
-	c.wantCount(`POST /order-plz`, 3, "orders: the first, one that is refused, another")
+	c.wantCount(pebbleOrdered, 2, "orders: the first, and another")
+	// Usually one, with status 403. In one of 256 runs pebble doesn't find its own
+	// certificate by a serial number that begins with a zero byte: then three with 500.
+	if refused := c.count(`POST /order-plz`) - 2; refused < 1 {
+		t.Errorf("%d orders were refused, want at least 1", refused)
+	}
 }
 
 func TestACMERestartAsksNobody(t *testing.T) {
