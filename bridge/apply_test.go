@@ -175,7 +175,7 @@ func TestRunningCallsKeepTheirPolicy(t *testing.T) {
 }
 
 // TestCountsOfMethodsOutliveTheirPolicies: a limit that is removed and put back
-// counts the calls that began before. What isn't used any more is forgotten.
+// counts the calls that began before. Counts that nothing uses are forgotten.
 func TestCountsOfMethodsOutliveTheirPolicies(t *testing.T) {
 	with := Config{Backend: Backend{Target: startBackend(t, echo)}, MethodLimits: []MethodQuota{{Pattern: "/test.*/*", Calls: 1}}}
 	without := Config{Backend: with.Backend, MethodLimits: []MethodQuota{{Pattern: "other.Service/*", Calls: 1}}}

@@ -43,8 +43,8 @@ type Authenticator interface {
 	// The call ends INTERNAL if Authenticate sets a name that RequestRules drops
 	// ("grpc-timeout", "connection"), or a name or value that gRPC can't send. It ends
 	// METADATA_TOO_LARGE if Authenticate makes the metadata larger than the limit. The
-	// Observer gets the cause. What the Observer added in CallBegan isn't judged and
-	// counts towards no limit, unless Authenticate changes it.
+	// Observer gets the cause. Metadata that the Observer added in CallBegan isn't
+	// judged and counts towards no limit, unless Authenticate changes it.
 	//
 	// An error that has a gRPC status (status.Error) gives the client its code
 	// and its message. The reason is PERMISSION_DENIED with that code, else

@@ -17,8 +17,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 )
 
-// A program applies a changed configuration while calls run. What can't change is
-// refused as a whole.
+// A program applies a changed configuration while calls run. Apply refuses the whole
+// configuration if it changes a key that needs a restart.
 func ExampleServer_Apply() {
 	server := grpc.NewServer()
 	healthpb.RegisterHealthServer(server, health.NewServer())

@@ -16,7 +16,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// What the tests of several packages share.
+// Helpers that several packages share, by short names.
 const patience = parts.Patience
 
 var (

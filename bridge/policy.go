@@ -9,7 +9,7 @@ import (
 
 // A policy is what requests and calls are judged by. It is never changed. A
 // request takes the Server's policy once, when it arrives, and its call keeps it
-// to the end. What is counted is shared with the policies before and after.
+// to the end. Counts are shared with the policies before and after.
 type policy struct {
 	limits  Limits // with their defaults
 	origins gate.Origins

@@ -14,7 +14,7 @@ import (
 // One answer can't ask: tellRefusal writes to a connection that is refused before an
 // HTTP server has it, so there is no request and no header. It always closes.
 
-// A stage says how far the answer to a request is when code calls closes.
+// A stage is how far the answer to a request has come.
 type stage int
 
 const (

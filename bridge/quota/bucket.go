@@ -14,8 +14,8 @@ func (r perSecond) cost(n int64) int64 { return n * int64(time.Second) / int64(r
 // A clock returns the time in nanoseconds since some epoch. It never goes back.
 type clock func() int64
 
-// A bucket holds tokens for one second of a rate, and is full at first. What
-// it stores is when it will be full again, so that nothing has to fill it. If the rate
+// A bucket holds tokens for one second of a rate, and is full at first. It stores
+// the time when it will be full again, so that nothing has to fill it. If the rate
 // changes, the missing fraction of the bucket stays the same, and the number of missing
 // tokens changes with the rate.
 type bucket struct{ full atomic.Int64 }
