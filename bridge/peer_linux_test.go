@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -170,11 +171,12 @@ func TestPROXYConnectionsAreTold(t *testing.T) {
 			t.Errorf("%+v ended, want one of 203.0.113.9", c)
 		}
 	}
-	for deadline := time.Now().Add(patience); s.edge.Open() > 0; time.Sleep(time.Millisecond) { // nobody is told of the end of what never began
-		if time.Now().After(deadline) {
-			t.Fatalf("%d connections are counted after the last", s.edge.Open())
+	poll(t, func() string { // nobody is told of the end of what never began
+		if n := s.edge.Open(); n > 0 {
+			return fmt.Sprintf("%d connections are counted after the last", n)
 		}
-	}
+		return ""
+	})
 	if n := len(obs.conns) + len(obs.refused); n > 0 {
 		t.Errorf("%d ends and refusals more are told", n)
 	}

@@ -2,11 +2,11 @@ package bridge
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 	"google.golang.org/grpc/connectivity"
@@ -18,11 +18,12 @@ import (
 // told to nobody when the counts have it.
 func wantSnapshot(t testing.TB, s *Server, what string, as func(Snapshot) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !as(s.Snapshot()); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %+v", what, s.Snapshot())
+	poll(t, func() string {
+		if now := s.Snapshot(); !as(now) {
+			return fmt.Sprintf("%s: %+v", what, now)
 		}
-	}
+		return ""
+	})
 }
 
 // TestSnapshot: what is under way, by listener and transport, and nothing when
