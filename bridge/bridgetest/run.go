@@ -23,25 +23,15 @@ type scenario struct {
 	run   func(t *trial)
 }
 
-// rowsAtOnce is how many transports are tried beside each other. A scenario
-// waits most of its time, so it is more than there are cores, and not left to
-// -test.parallel.
-const rowsAtOnce = 8
-
 // Run runs every scenario over every transport, and those on HTTP/2 also with
-// net/http's server of HTTP/2. The scenarios of one transport run one after
-// another.
+// net/http's server of HTTP/2. The transports are tried at the same time, since a
+// scenario mostly waits; the scenarios of one transport run one after another.
 func Run(t *testing.T) {
 	t.Cleanup(noneLinger) // for a goleak at the end of the whole test
 	var rows sync.WaitGroup
 	defer rows.Wait()
-	places := make(chan struct{}, rowsAtOnce)
 	for _, tr := range withStandardHTTP2(transports) {
-		rows.Go(func() {
-			places <- struct{}{}
-			defer func() { <-places }()
-			t.Run(strings.ReplaceAll(tr.name, " ", "_"), tr.runAll)
-		})
+		rows.Go(func() { t.Run(strings.ReplaceAll(tr.name, " ", "_"), tr.runAll) })
 	}
 }
 
