@@ -78,9 +78,10 @@ func TestStandardHTTP2Server(t *testing.T) {
 		{name: "TLS", c: secure, trusts: ca.trusting(), flags: []string{"--http2", "--cacert", ca.file}},
 	} {
 		empty := bytes.NewReader(make([]byte, 5)) // a message without fields
-		// curl 7.88 doesn't show trailers behind a content-length.
-		if got, want := u.post(t, wire.Unary, "", requestID(), empty, "--data-binary", "@-"), "200 "; got != want {
-			t.Errorf("curl over %s says %q, want %q", u.name, got, want)
+		// Behind a content-length curl 7.88 shows only trailers that it reads together
+		// with the data.
+		if got := u.post(t, wire.Unary, "", requestID(), empty, "--data-binary", "@-"); got != "200 " && got != "200 0" {
+			t.Errorf("curl over %s says %q, want 200, and 0 or no grpc-status", u.name, got)
 		}
 	}
 }
