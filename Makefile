@@ -55,13 +55,13 @@ say = @printf '\n==> %s\n' "$(1)"
 took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min %d s\n' $$((took / 60)) $$((took % 60))
 
 # e2e runs the tests with real clients, with go test's flags. They may be without
-# a network, so all that they build is fetched before. One package runs after the
-# other (-p 1): some tests are of time.
+# a network, so all that they build is fetched before. The pages' tests have a world
+# of their own and run beside the others.
 define e2e
 @go -C e2e mod download
 @go -C tools tool -n h2spec >/dev/null
 @go -C tools tool -n pebble >/dev/null
-@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -p 1 -count=1 $(1) ./...
+@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -count=1 $(1) ./...
 endef
 
 ##@ A newcomer's two
@@ -76,7 +76,7 @@ test-long: deps build node_modules ## The rest, with the race detector: floods, 
 	$(call say,unit: the long tests)
 	@$(TESTSUM) --format pkgname -- -race -count=1 -timeout 20m -run '$(LONG)' ./...
 	$(call say,e2e: the long tests)
-	$(call e2e,-race -timeout 30m -run '$(LONG)')
+	$(call e2e,-race -p 1 -timeout 30m -run '$(LONG)') # -p 1: some tests are of time
 	$(call say,the clients and what they can)
 	@grep '^|' docs/compatibility.md
 	@$(call took,make test-long)
