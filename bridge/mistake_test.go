@@ -119,6 +119,35 @@ func TestRefusalsInTheClientsForm(t *testing.T) {
 	}
 }
 
+// TestConnectClientsGetTheCodeOfTheRefusal, as gRPC-Web clients do.
+func TestConnectClientsGetTheCodeOfTheRefusal(t *testing.T) {
+	for httpStatus, want := range map[int]string{
+		http.StatusBadRequest:           "internal",
+		http.StatusForbidden:            "permission_denied",
+		http.StatusNotFound:             "unimplemented",
+		http.StatusUnsupportedMediaType: "unimplemented",
+		http.StatusMisdirectedRequest:   "unknown",
+		http.StatusTooManyRequests:      "unavailable",
+		http.StatusServiceUnavailable:   "unavailable",
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, testMethod, strings.NewReader("{}"))
+		r.Header = http.Header{"Content-Type": {"application/json"}, "Connect-Protocol-Version": {"1"}}
+		s := newServer(t, Config{Backend: nowhere})
+		w := httptest.NewRecorder()
+		refuse(w, r, s.edge.Of(r), httpStatus, "a text")
+		if want := `{"code":"` + want + `","message":"culvert: a text"}` + "\n"; w.Code != httpStatus || w.Body.String() != want {
+			t.Errorf("refused with %d: answered %d %q, want %q", httpStatus, w.Code, w.Body, want)
+		}
+	}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, testMethod, strings.NewReader("{}"))
+	r.Header = http.Header{"Content-Type": {"application/json"}, "Connect-Protocol-Version": {"1"}}
+	r.Host = "rebound.example.com"
+	w := answerTo(newServer(t, Config{Backend: nowhere, LoopbackOnly: true}), r)
+	if w.Code != http.StatusForbidden || !strings.HasPrefix(w.Body.String(), `{"code":"permission_denied",`) {
+		t.Errorf("a host that isn't this server's: answered %d %q, want permission_denied", w.Code, w.Body)
+	}
+}
+
 // TestDidYouMean names the method with the prefix that is configured.
 func TestDidYouMean(t *testing.T) {
 	for _, c := range []struct {

@@ -68,7 +68,7 @@ func refuse(w http.ResponseWriter, r *http.Request, on *edge.Conn, code int, tex
 		h.Set(headers[i], headers[i+1])
 	}
 	contentType, body := "text/plain; charset=utf-8", "culvert: "+text+"\n"
-	if connect := connectRefusal(r, text); connect != "" {
+	if connect := connectRefusal(r, code, text); connect != "" {
 		contentType, body = "application/json", connect
 	}
 	h.Set("Content-Type", contentType)

@@ -4,6 +4,10 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/culvert-grpc/culvert/codec"
 )
 
 // culvert doesn't serve the Connect protocol. It recognizes the requests, so that
@@ -33,14 +37,18 @@ func isConnect(mediaType string) bool {
 	return false
 }
 
-// connectRefusal returns the body of an HTTP refusal as a client of Connect shows
-// it. It returns "" if the request is no unary call of Connect.
+// connectRefusal returns the body of an HTTP refusal with the status as a client of
+// Connect shows it. It returns "" if the request is no unary call of Connect.
 // https://connectrpc.com/docs/protocol#error-end-stream
-func connectRefusal(r *http.Request, text string) (body string) {
+func connectRefusal(r *http.Request, httpStatus int, text string) (body string) {
 	unary := mediaType(r)
 	if r.Header.Get("Connect-Protocol-Version") == "" || unary != "application/json" && unary != "application/proto" {
 		return ""
 	}
-	b, _ := json.Marshal(map[string]string{"code": "unimplemented", "message": "culvert: " + text}) // strings always marshal
+	code := codec.CodeFromHTTP(httpStatus)
+	if httpStatus == http.StatusUnsupportedMediaType { // connectMistake's
+		code = codes.Unimplemented
+	}
+	b, _ := json.Marshal(map[string]string{"code": codec.ConnectCode(code), "message": "culvert: " + text}) // strings always marshal
 	return string(b) + "\n"
 }
