@@ -53,7 +53,7 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 		refused = s.take(r)
 	}
 	if refused != nil {
-		s.tellBegan(ctx, r)
+		s.tellBegan(r)
 		s.finish(r, refused, nil)
 		cancel(errFinished) // a read may wait for memory
 		r.others.Wait()

@@ -69,7 +69,7 @@ func (s *Server) read(ctx context.Context, r *running) error {
 	if r.call.Timeout != before {
 		r.limitTime(ctx)
 	}
-	s.tellBegan(ctx, r)
+	s.tellBegan(r)
 	return err
 }
 
@@ -143,7 +143,7 @@ func (s *Server) authenticate(ctx context.Context, r *running) error {
 }
 
 // tellBegan tells the Observer of the call, once.
-func (s *Server) tellBegan(ctx context.Context, r *running) {
+func (s *Server) tellBegan(r *running) {
 	if r.told {
 		return
 	}
@@ -155,7 +155,7 @@ func (s *Server) tellBegan(ctx context.Context, r *running) {
 	if s.cfg.Authenticator != nil {
 		sent = metadataBytes(r.call.Metadata)
 	}
-	if o := s.obs.CallBegan(ctx, r.call.info, r.call.Metadata); o != nil {
+	if o := s.obs.CallBegan(r.timed, r.call.info, r.call.Metadata); o != nil {
 		r.obs = o
 	}
 	if s.cfg.Authenticator != nil {

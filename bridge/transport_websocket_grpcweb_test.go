@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
@@ -169,11 +170,29 @@ func TestFloodEndsACallOnAWebSocket(t *testing.T) {
 	}
 }
 
+// A beginner is an Observer that tells how long after its beginning a call's context
+// has its deadline.
+type beginner struct {
+	report.Observer
+	has chan time.Duration // negative: none
+}
+
+// CallBegan implements report.Observer.
+func (o beginner) CallBegan(ctx context.Context, c *report.CallInfo, _ metadata.MD) report.CallObserver {
+	if deadline, ok := ctx.Deadline(); ok {
+		o.has <- deadline.Sub(c.Begin)
+	} else {
+		o.has <- -time.Hour
+	}
+	return nil
+}
+
 // TestShorterTimeoutCounts where a WebSocket's upgrade request has one and its first
-// message another.
+// message another. The Observer gets it as the backend does.
 func TestShorterTimeoutCounts(t *testing.T) {
 	left := make(chan time.Duration, 1)
-	address := serve(t, newServer(t, Config{Backend: Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+	began := beginner{report.Discard(), make(chan time.Duration, 1)}
+	address := serve(t, newServer(t, Config{Observer: began, Backend: Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
 		deadline, ok := ss.Context().Deadline()
 		if !ok {
 			deadline = time.Now().Add(-time.Hour)
@@ -207,6 +226,9 @@ func TestShorterTimeoutCounts(t *testing.T) {
 		}
 		if got := await(t, "the call at the backend", left); got > c.want || got < c.want-2*patience {
 			t.Errorf("upgrade %q, first message %q: %v are left, want %v", c.upgrade, c.first, got, c.want)
+		}
+		if got := await(t, "the call's beginning", began.has); got != c.want {
+			t.Errorf("upgrade %q, first message %q: the Observer's context ends %v after the beginning, want %v", c.upgrade, c.first, got, c.want)
 		}
 		for err := error(nil); err == nil; { // at the end the close is answered
 			_, _, err = ws.Read(ctx)

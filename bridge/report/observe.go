@@ -20,10 +20,11 @@ type Observer interface {
 
 	// CallBegan is told of each call once its request metadata is read, and
 	// returns who is told of the rest of that call; nil: nobody. The context is
-	// the call's. The metadata is what the backend will get: what is added here,
-	// as a traceparent, reaches it. culvert doesn't check what is added: names and
-	// values must be what gRPC can send. The metadata is empty where the call is
-	// refused already.
+	// the call's, with its deadline. The metadata is what the backend will get: what
+	// is added here, as a traceparent, reaches it. culvert doesn't check what is
+	// added: names and values must be what gRPC can send. A call may be refused
+	// before its metadata is read. CallBegan is then told of it all the same, with
+	// the metadata that was read by then: none, some or all.
 	CallBegan(ctx context.Context, c *CallInfo, md metadata.MD) CallObserver
 }
 
