@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -12,7 +13,9 @@ import (
 // An Observer is told what happens. Its methods are called concurrently, on
 // the path of the calls, so they return quickly; what they are handed is
 // theirs to read only until they return, but for a CallInfo after Ended,
-// which nobody writes any more.
+// which nobody writes any more. They must not panic, nor may a CallObserver's:
+// the HTTP server recovers a panic on the goroutine of a request, but on any other,
+// as a WebSocket's, a panic ends the process.
 type Observer interface {
 	ConnBegan(c ConnInfo)
 	ConnEnded(c ConnInfo)
@@ -36,9 +39,14 @@ type CallObserver interface {
 	Ended(c *CallInfo)
 }
 
-// Observers returns an Observer that tells all of them, in their order.
+// Observers returns an Observer that tells all of them, in their order. A nil is left
+// out; of nobody it returns Discard.
 func Observers(all ...Observer) Observer {
-	if len(all) == 1 {
+	all = slices.DeleteFunc(slices.Clone(all), func(o Observer) bool { return o == nil })
+	switch len(all) {
+	case 0:
+		return Discard()
+	case 1:
 		return all[0]
 	}
 	return observers(all)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/metadata"
@@ -36,6 +37,33 @@ func (s scribe) CallBegan(_ context.Context, c *CallInfo, md metadata.MD) CallOb
 func (s scribe) Header(header metadata.MD)      { s.say("header %v", header["a"]) }
 func (s scribe) Message(d Direction, bytes int) { s.say("message %d of %d bytes", d, bytes) }
 func (s scribe) Ended(c *CallInfo)              { s.say("end of %s", c.ID) }
+
+// TestNoObserverIsTold: nil stands for an Observer that isn't there.
+func TestNoObserverIsTold(t *testing.T) {
+	for _, o := range []Observer{Observers(), Observers(nil), Observers(nil, nil)} {
+		if o != Discard() {
+			t.Errorf("of nobody: %T, want Discard", o)
+		}
+	}
+	var said []string
+	all := []Observer{nil, scribe{"x", &said, true}, nil}
+	for want, o := range map[string]Observer{
+		"x: began p, x: call 1 with 0 fields, x: end of 1, x: refused NO_ROUTE, x: ended p":                                                                                    Observers(all...),
+		"x: began p, y: began p, x: call 1 with 0 fields, y: call 1 with 1 fields, x: end of 1, y: end of 1, x: refused NO_ROUTE, y: refused NO_ROUTE, x: ended p, y: ended p": Observers(append(all, scribe{"y", &said, true})...),
+	} {
+		said = nil
+		o.ConnBegan(ConnInfo{Peer: "p"})
+		o.CallBegan(t.Context(), &CallInfo{ID: "1"}, metadata.MD{}).Ended(&CallInfo{ID: "1"})
+		o.Refused(Refusal{Reason: ReasonNoRoute})
+		o.ConnEnded(ConnInfo{Peer: "p"})
+		if got := strings.Join(said, ", "); got != want {
+			t.Errorf("they said %q, want %q", got, want)
+		}
+	}
+	if all[0] != nil || all[2] != nil {
+		t.Error("the caller's slice has changed")
+	}
+}
 
 // TestObserversAreToldInTheirOrder, and each sees what the one before it has added
 // to the metadata. One that doesn't care for a call isn't told of the rest.
