@@ -38,12 +38,13 @@ func (e *RestartError) Error() string {
 // only the rules of Serve and ConfigureHTTP change, which are in cfg.
 //
 // If Apply returns an error, nothing has changed. It is a *RestartError if cfg or a
-// listener differs in something else that a configuration file says. Apply can't
-// compare Logger, Observer, Authenticator, Fallback, MemorySpent, MemoryGone, the
-// Backend's Dial, and the SamePolicy and Serves of a Listener. It leaves them as they
-// were. Of the TLS of a Listener, and the TLS and CurrentTLS of the Backend, it compares
-// only whether they are nil. To change these, the program changes them in place or
-// restarts.
+// listener differs in something else that a configuration file says. The TLS of a
+// Listener and of the Backend must be the same *tls.Config as before: certificates
+// change by its callbacks, as GetCertificate and GetConfigForClient. Apply can't compare
+// Logger, Observer, Authenticator, Fallback, MemorySpent, MemoryGone, the Backend's
+// Dial, and the SamePolicy and Serves of a Listener. It leaves them as they were. Of the
+// Backend's CurrentTLS it compares only whether it is nil. To change these, the program
+// changes them in place or restarts.
 //
 // Apply may be called at any time, and by several goroutines.
 func (s *Server) Apply(cfg Config, listeners ...Listener) error {
@@ -103,7 +104,7 @@ func (s *Server) applyListeners(to map[*edge.Listening]*edge.Listening, listener
 // listenerRestartKeys returns the keys of what differs and can't change.
 func listenerRestartKeys(a, b *Listener) []string {
 	var keys []string
-	if (a.TLS == nil) != (b.TLS == nil) {
+	if a.TLS != b.TLS {
 		keys = append(keys, "listen[].tls")
 	}
 	if !slices.Equal(a.ProxyProtocol, b.ProxyProtocol) {
@@ -126,7 +127,7 @@ func restartKeys(a, b *Config) []string {
 	was, is := &a.Backend, &b.Backend
 	differs("backend.address", was.Target != is.Target)
 	differs("backend.authority", was.Authority != is.Authority)
-	differs("backend.tls", (was.TLS == nil) != (is.TLS == nil) || (was.CurrentTLS == nil) != (is.CurrentTLS == nil))
+	differs("backend.tls", was.TLS != is.TLS || (was.CurrentTLS == nil) != (is.CurrentTLS == nil))
 	differs("backend.keepalive", was.Keepalive != is.Keepalive)
 	differs(report.KeyMaxConnections, was.MaxConnections != is.MaxConnections)
 	differs(report.KeyQueueTimeout, was.QueueTimeout != is.QueueTimeout)

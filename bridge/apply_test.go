@@ -592,11 +592,16 @@ func leaves(v reflect.Value, path string, f func(path string, v reflect.Value)) 
 }
 
 // TestApplyKnowsEachField of Config and Listener: a new one must be in the tables
-// above.
+// above. Another *tls.Config is a change, though it says the same.
 func TestApplyKnowsEachField(t *testing.T) {
-	s := newServer(t, Config{Backend: nowhere})
-	exchange(t, serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{}), "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it is served now
-	cfg, listener := Config{Backend: nowhere}, Listener{}
+	i := slices.IndexFunc(values, func(v any) bool { _, ok := v.(*tls.Config); return ok })
+	asNow := values[i].(*tls.Config).Clone()
+	unchanged := func() (Config, Listener) {
+		return Config{Backend: Backend{Target: nowhere.Target, Dial: nowhere.Dial, TLS: asNow}}, Listener{Name: "a", TLS: asNow}
+	}
+	cfg, listener := unchanged()
+	s := newServer(t, cfg)
+	exchange(t, serveListener(t, s, listen(t, "127.0.0.1:0"), listener), "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it is served now
 	for _, c := range []struct {
 		of    any
 		table map[string]string
@@ -621,7 +626,7 @@ func TestApplyKnowsEachField(t *testing.T) {
 					t.Errorf("%s: got %v, want a RestartError of %q", path, err, want)
 				}
 			}
-			cfg, listener = Config{Backend: nowhere}, Listener{}
+			cfg, listener = unchanged()
 			apply(t, s, cfg, listener)
 		})
 		for path := range c.table {
@@ -660,6 +665,7 @@ func (p *policy) settings() any {
 	for _, l := range p.listenings {
 		listeners = append(listeners, l.Listener)
 	}
+	slices.SortFunc(listeners, func(a, b Listener) int { return strings.Compare(a.Name, b.Name) })
 	s.listenings = nil
 	return []any{s, methods, tryOut, listeners}
 }
