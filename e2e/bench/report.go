@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -39,7 +41,8 @@ func (p *page) cell(r *result) {
 		if name == "culvert" {
 			allocations = fmt.Sprintf("  %.1f allocations", r.mallocs)
 		}
-		fmt.Printf("    %-22s %8.2f µs CPU  %9.0f/s  p50 %8s  p99 %8s%s\n", name, micros(m.perMessage), m.rate, latency(m.p50), latency(m.p99), allocations)
+		fmt.Printf("    %-22s %8.2f µs CPU  %9.0f/s (at least %.0f)  p50 %8s  p99 %8s%s\n",
+			name, micros(m.perMessage), m.rate, r.slowest(name), latency(m.p50), latency(m.p99), allocations)
 		if name != "direct" {
 			times = append(times, fmt.Sprintf("%.2f", micros(m.perMessage)))
 		}
@@ -129,6 +132,12 @@ func (r *result) medians(name string) figure {
 		p99 = append(p99, float64(f.p99))
 	}
 	return figure{perMessage: time.Duration(median(cpu)), rate: median(rate), p50: time.Duration(median(p50)), p99: time.Duration(median(p99))}
+}
+
+// slowest returns the lowest rate of a peer's rounds: the median doesn't show that one
+// round stood still.
+func (r *result) slowest(name string) float64 {
+	return slices.MinFunc(r.figures[name], func(a, b figure) int { return cmp.Compare(a.rate, b.rate) }).rate
 }
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
