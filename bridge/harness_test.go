@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -27,6 +26,7 @@ var (
 	echo         = parts.Echo
 	hold         = parts.Hold
 	within       = parts.Within
+	poll         = parts.Poll
 	elapse       = parts.Elapse
 	framed       = parts.Framed
 	gzipped      = parts.Gzipped
@@ -40,24 +40,6 @@ type bytesCodec = parts.BytesCodec
 func await[T any](t testing.TB, what string, event <-chan T) T {
 	t.Helper()
 	return parts.Await(t, what, event)
-}
-
-// poll waits for what nobody tells of: until wrong returns "".
-func poll(t testing.TB, wrong func() string) {
-	t.Helper()
-	pace := time.NewTicker(time.Millisecond)
-	defer pace.Stop()
-	for late := time.After(patience); ; {
-		problem := wrong()
-		if problem == "" {
-			return
-		}
-		select {
-		case <-pace.C:
-		case <-late:
-			t.Fatal(problem)
-		}
-	}
 }
 
 // newLedger is the account of one call with a budget of its own.

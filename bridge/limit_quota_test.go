@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -81,13 +81,12 @@ func TestConnectionsCountWithTheAddressOfTheirHeader(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	deadline := time.Now().Add(patience)
-	for obs.began.Load() < 2 {
-		if time.Now().After(deadline) {
-			t.Fatal("the connections aren't counted with their clients' addresses")
+	poll(t, func() string {
+		if n := obs.began.Load(); n < 2 {
+			return fmt.Sprintf("%d connections are counted with their clients' addresses, want 2", n)
 		}
-		runtime.Gosched()
-	}
+		return ""
+	})
 	wantTooMany(t, address, header, report.KeyAddressLimits+"connections")
 	if r := await(t, "the refusal", obs.refused); r.Key != report.KeyAddressLimits+"connections" || r.Peer != "203.0.113.9:4660" {
 		t.Errorf("the Observer is told of %+v", r)

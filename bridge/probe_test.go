@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 )
 
 // Probe hangs for as long as one of the locks is held.
@@ -24,17 +26,17 @@ func TestProbeNoticesALockThatIsHeld(t *testing.T) {
 			s.Probe()
 			close(done)
 		}()
-		for waiting := false; !waiting; runtime.Gosched() {
-			select {
-			case <-done:
-				lock.Unlock()
-				t.Fatalf("the lock of %s is held, and Probe has returned", name)
-			default:
-				waiting = waitsForALock.Match(stacks())
+		problem := parts.PollFor(patience, func() string {
+			if waitsForALock.Match(stacks()) {
+				return ""
 			}
-		}
+			return "Probe doesn't wait"
+		})
 		lock.Unlock()
 		<-done
+		if problem != "" {
+			t.Errorf("the lock of %s is held: %s", name, problem)
+		}
 	}
 }
 

@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 )
 
 // patience is for what takes no time: a test that waits so long has failed.
@@ -227,19 +229,17 @@ func (s *site) shows(name string, old *x509.Certificate) *x509.Certificate {
 	return leaf
 }
 
-// eventually asks until it is so: what it waits for happens in another
-// program, which tells nobody.
+// eventually polls for what happens in another program.
 func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	end := time.After(patience)
-	for !so() {
-		select {
-		case <-end:
-			t.Fatalf("not within %v: %s", patience, what)
-		case <-tick.C:
+	missing := func() string {
+		if so() {
+			return ""
 		}
+		return what
+	}
+	if problem := parts.PollFor(patience, missing); problem != "" {
+		t.Fatalf("not within %v: %s", patience, problem)
 	}
 }
 

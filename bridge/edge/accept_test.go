@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -126,12 +125,12 @@ func TestConnectionsLeaveTheReserve(t *testing.T) {
 		}
 		held = append(held, conn)
 		t.Cleanup(func() { _ = conn.Close() }) // the test may have
-		for e.Open() < int64(len(held)) && len(obs.refused) == 0 {
-			if ctx.Err() != nil {
-				t.Fatalf("%d connections are neither accepted nor refused", len(held))
+		poll(t, func() string {
+			if e.Open() < int64(len(held)) && len(obs.refused) == 0 {
+				return "the last connection is neither accepted nor refused"
 			}
-			runtime.Gosched()
-		}
+			return ""
+		})
 	}
 	if r := await(t, "the refusal", obs.refused); r.Reason != report.ReasonLimitExceeded || r.Key != report.KeyConnections || !strings.Contains(r.Detail, "descriptors") {
 		t.Errorf("the Observer is told of %+v", r)

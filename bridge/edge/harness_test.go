@@ -14,6 +14,7 @@ var (
 	listen  = parts.Listen
 	tcpPair = parts.TCPPair
 	within  = parts.Within
+	poll    = parts.Poll
 	elapse  = parts.Elapse
 )
 

@@ -2,7 +2,6 @@ package h2
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,11 +15,19 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 )
 
-// patience is how long an event may take that ought to come at once. It is
-// long, since two cores under the race detector are slow now and then.
-const patience = time.Minute
+// Helpers that several packages share, by short names.
+const patience = parts.Patience
+
+var within = parts.Within
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	return parts.Listen(t, "127.0.0.1:0")
+}
 
 // newHTTPServer returns a server as bridge has it, not yet serving.
 func newHTTPServer(handler http.Handler) *http.Server {
@@ -52,16 +59,6 @@ func serve(t testing.TB, handler http.HandlerFunc, adjust ...func(*http.Server))
 	ln := listen(t)
 	serveOn(t, ln, handler, adjust...)
 	return ln.Addr().String()
-}
-
-func listen(t testing.TB) net.Listener {
-	t.Helper()
-	var lc net.ListenConfig
-	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ln
 }
 
 // serveHooked is serve with hooks.
@@ -419,21 +416,7 @@ func h2c(t testing.TB) *http.Client {
 	return &http.Client{Transport: tr}
 }
 
-// within is the test's context with a bound on what ought to come at once.
-func within(t testing.TB, d time.Duration) context.Context {
+func await[T any](t testing.TB, what string, event <-chan T) T {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// await waits for an event that ought to come at once.
-func await[T any](t testing.TB, what string, event <-chan T) (v T) {
-	t.Helper()
-	select {
-	case v = <-event:
-	case <-time.After(patience):
-		t.Fatalf("%s: not within %v", what, patience)
-	}
-	return v
+	return parts.Await(t, what, event)
 }

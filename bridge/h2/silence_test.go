@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -15,6 +14,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
@@ -237,8 +237,14 @@ func TestDoubtsEnd(t *testing.T) {
 			t.Error("culvert is still waiting for the header")
 			_ = p.conn.Close()
 		}
-		for !socket.Readable(server) { // until the byte is there
-			runtime.Gosched()
+		missing := func() string {
+			if !socket.Readable(server) {
+				return "the byte isn't there to be read"
+			}
+			return ""
+		}
+		if problem := parts.PollFor(patience, missing); problem != "" {
+			t.Error(problem)
 		}
 	}
 	serveWith(t, feedListener{ln, feed}, Hooks{}, stuck, func(hs *http.Server) { hs.ReadHeaderTimeout = 500 * time.Millisecond })

@@ -3,28 +3,34 @@ package socket
 import (
 	"context"
 	"net"
-	"runtime"
 	"testing"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 )
 
 // TestQueueOfAListener is looked at without accepting, and is emptied also
 // where no more arrive.
 func TestQueueOfAListener(t *testing.T) {
-	ln := listen(t)
+	ln := parts.Listen(t, "127.0.0.1:0")
 	if !QueueEmpty(ln) {
 		t.Error("a new listener's queue isn't empty")
 	}
-	dial(t, ln)
-	for end := time.Now().Add(10 * time.Second); QueueEmpty(ln); runtime.Gosched() { // its handshake ends at the kernel's leisure
-		if time.Now().After(end) {
-			t.Fatal("a connection that nobody accepted isn't in the queue")
-		}
+	var d net.Dialer
+	early, err := d.DialContext(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer early.Close()
+	poll(t, func() string { // the kernel may end the handshake later
+		if QueueEmpty(ln) {
+			return "a connection that nobody accepted isn't in the queue"
+		}
+		return ""
+	})
 	if RefuseArrivals(ln) { // a kernel may have no filters
 		late, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		var d net.Dialer
 		if c, err := d.DialContext(late, "tcp", ln.Addr().String()); err == nil {
 			_ = c.Close()
 			t.Error("a connection came in where none should")
@@ -42,7 +48,7 @@ func TestQueueOfAListener(t *testing.T) {
 
 // TestListenerThatIsNoSocketOfTCP has no queue that could be looked at.
 func TestListenerThatIsNoSocketOfTCP(t *testing.T) {
-	ln := struct{ net.Listener }{listen(t)}
+	ln := struct{ net.Listener }{parts.Listen(t, "127.0.0.1:0")}
 	if RefuseArrivals(ln) || !QueueEmpty(ln) {
 		t.Error("a listener was looked at that isn't TCP's")
 	}

@@ -3,48 +3,21 @@ package socket
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"testing"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 )
 
-// tcpPair returns both ends of a connection on loopback.
-func tcpPair(t testing.TB) (server, client *net.TCPConn) {
-	t.Helper()
-	ln := listen(t)
-	c := dial(t, ln)
-	s, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() }) // a test may have
-	return s.(*net.TCPConn), c.(*net.TCPConn)
-}
-
-func listen(t testing.TB) net.Listener {
-	t.Helper()
-	var lc net.ListenConfig
-	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ln.Close() }) // it may be closed already
-	return ln
-}
-
-func dial(t testing.TB, ln net.Listener) net.Conn {
-	t.Helper()
-	var d net.Dialer
-	c, err := d.DialContext(t.Context(), "tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() }) // a test may have
-	return c
-}
+// Helpers that several packages share, by short names.
+var (
+	poll    = parts.Poll
+	tcpPair = parts.TCPPair
+)
 
 // wrapper is a connection that says what it stands for.
 type wrapper struct{ net.Conn }
@@ -157,16 +130,19 @@ func TestSentCountsWhatIsUnderWay(t *testing.T) {
 	if _, err := server.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	until := time.Now().Add(10 * time.Second)
-	acked, pending := Sent(wrapper{server})
-	for ; acked != before+5 && time.Now().Before(until); acked, pending = Sent(wrapper{server}) {
+	var acked, pending uint64
+	poll(t, func() string {
+		acked, pending = Sent(wrapper{server})
 		if acked+pending < before+5 {
 			t.Fatalf("%d acknowledged and %d on their way, want %d in all", acked, pending, before+5)
 		}
-		runtime.Gosched()
-	}
-	if acked != before+5 || pending != 0 {
-		t.Errorf("%d acknowledged and %d on their way, want %d and none", acked, pending, before+5)
+		if acked != before+5 {
+			return fmt.Sprintf("%d acknowledged, want %d", acked, before+5)
+		}
+		return ""
+	})
+	if pending != 0 {
+		t.Errorf("%d are on their way, want none", pending)
 	}
 	one, _ := net.Pipe()
 	if acked, pending := Sent(one); acked != 0 || pending != 0 {
@@ -182,11 +158,12 @@ func TestReadableBeforeItIsRead(t *testing.T) {
 	if _, err := client.Write([]byte("!")); err != nil {
 		t.Fatal(err)
 	}
-	for until := time.Now().Add(10 * time.Second); !Readable(wrapper{server}); runtime.Gosched() {
-		if time.Now().After(until) {
-			t.Fatal("what was sent can't be read")
+	poll(t, func() string {
+		if !Readable(wrapper{server}) {
+			return "what was sent can't be read"
 		}
-	}
+		return ""
+	})
 	if _, err := server.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}

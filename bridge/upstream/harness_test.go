@@ -24,6 +24,7 @@ var (
 	echo         = parts.Echo
 	hold         = parts.Hold
 	within       = parts.Within
+	poll         = parts.Poll
 	elapse       = parts.Elapse
 	framed       = parts.Framed
 	gzipped      = parts.Gzipped

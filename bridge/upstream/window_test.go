@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -126,28 +127,25 @@ func TestCancelledLargeRepliesGiveTheirRoomBack(t *testing.T) {
 			}
 		})
 	}
-	if !eventually(t, b.Pressed) {
-		t.Error("no call waits for room, want some to")
-	}
+	poll(t, waitsForRoom(b))
 	cancel()
 	all.Wait()
-	if !eventually(t, func() bool { return b.Used() == 0 && !b.Pressed() }) {
-		t.Errorf("%d bytes are still counted, waiting: %v", b.Used(), b.Pressed())
-	}
+	poll(t, func() string {
+		if used, pressed := b.Used(), b.Pressed(); used != 0 || pressed {
+			return fmt.Sprintf("%d bytes are still counted, waiting: %v", used, pressed)
+		}
+		return ""
+	})
 }
 
-// eventually polls for what no event tells.
-func eventually(t *testing.T, holds func() bool) bool {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for range 10_000 {
-		if holds() {
-			return true
+// waitsForRoom is for poll.
+func waitsForRoom(b *memory.Budget) func() string {
+	return func() string {
+		if !b.Pressed() {
+			return "no call waits for room"
 		}
-		<-tick.C
+		return ""
 	}
-	return false
 }
 
 // FuzzH2Frames holds that what is handed on is what came, less the updates
@@ -227,13 +225,21 @@ func testUpdateBetweenFrames(t *testing.T, letOut func(c *windowConn, b *memory.
 	write(update)
 	write(data[:12])
 	letOut(c, b, w) // now the update may go, but not here
-	if !eventually(t, func() bool { return len(c.wake) == 0 }) {
-		t.Error("nobody saw that it may")
-	}
+	poll(t, func() string {
+		if len(c.wake) > 0 {
+			return "nobody saw that it may"
+		}
+		return ""
+	})
 	write(data[12:])
-	if !eventually(t, func() bool { c.readyMu.Lock(); defer c.readyMu.Unlock(); return len(c.ready) == 0 }) {
-		t.Error("the update was not sent")
-	}
+	poll(t, func() string {
+		c.readyMu.Lock()
+		defer c.readyMu.Unlock()
+		if len(c.ready) > 0 {
+			return "the update was not sent"
+		}
+		return ""
+	})
 	_ = c.Close()
 	want := slices.Concat([]byte(http2.ClientPreface), headers, data, update)
 	if all := <-got; !bytes.Equal(all, want) {
@@ -264,8 +270,8 @@ func TestReplyJustOverTheWindowComes(t *testing.T) {
 		var recvErr error
 		var receiving sync.WaitGroup
 		receiving.Go(func() { reply, recvErr = call.Recv() })
-		if size > 2*streamWindow && !eventually(t, b.Pressed) {
-			t.Errorf("a reply of %d bytes doesn't wait", size)
+		if size > 2*streamWindow {
+			poll(t, waitsForRoom(b))
 		}
 		b.Drop(full)
 		receiving.Wait()

@@ -12,29 +12,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 )
 
-// tcpPair returns both ends of a connection on loopback.
-func tcpPair(t testing.TB) (server, client net.Conn) {
-	t.Helper()
-	var lc net.ListenConfig
-	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	var d net.Dialer
-	client, err = d.DialContext(t.Context(), "tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Close() }) // a test may have
-	if server, err = ln.Accept(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() }) // likewise
-	return server, client
-}
+var tcpPair = parts.TCPPair // by a short name
 
 // writes is a connection whose writes can be waited for, and held up.
 type writes struct {

@@ -30,6 +30,36 @@ func Await[T any](t testing.TB, what string, event <-chan T) (v T) {
 	return v
 }
 
+// Poll waits for a state that no event announces: until wrong returns "". wrong
+// describes what is missing, for the test's failure. It is called from the test's
+// goroutine.
+func Poll(t testing.TB, wrong func() string) {
+	t.Helper()
+	if problem := PollFor(Patience, wrong); problem != "" {
+		t.Fatalf("%s: not within %v", problem, Patience)
+	}
+}
+
+// PollFor polls for at most d, and returns what is wrong then. It can be called
+// from any goroutine.
+func PollFor(d time.Duration, wrong func() string) string {
+	end := time.Now().Add(d)
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		problem := wrong()
+		if problem == "" || time.Now().After(end) {
+			return problem
+		}
+		<-time.After(pause)
+	}
+}
+
+// The pauses between two looks double from the first one to the last one: a short
+// wait ends soon, and a long one leaves the CPU to what it waits for.
+const (
+	firstPause = 100 * time.Microsecond
+	lastPause  = 20 * time.Millisecond
+)
+
 // Elapse lets a bubble's time pass, and what it sets off happen.
 func Elapse(d time.Duration) {
 	<-time.After(d)
