@@ -27,6 +27,8 @@ var (
 	hold         = parts.Hold
 	within       = parts.Within
 	poll         = parts.Poll
+	wantUsed     = parts.WantUsed
+	errorInfo    = parts.ErrorInfo
 	elapse       = parts.Elapse
 	framed       = parts.Framed
 	gzipped      = parts.Gzipped
@@ -44,13 +46,6 @@ func await[T any](t testing.TB, what string, event <-chan T) T {
 
 // newLedger is the account of one call with a budget of its own.
 func newLedger(limit int64) *memory.Ledger { return &memory.Ledger{Budget: memory.New(limit)} }
-
-func wantUsed(t testing.TB, b *memory.Budget, want int64) {
-	t.Helper()
-	if got := b.Used(); got != want {
-		t.Errorf("%d bytes are counted, want %d", got, want)
-	}
-}
 
 // newServer returns a Server that is closed at the test's end, and then holds
 // no message.

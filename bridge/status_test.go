@@ -21,18 +21,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
-// errorInfo returns the one ErrorInfo of a status.
-func errorInfo(t testing.TB, st *status.Status) *errdetails.ErrorInfo {
-	t.Helper()
-	if details := st.Details(); len(details) == 1 {
-		if info, ok := details[0].(*errdetails.ErrorInfo); ok {
-			return info
-		}
-	}
-	t.Errorf("the status %v has the details %v, want one ErrorInfo", st, st.Details())
-	return &errdetails.ErrorInfo{}
-}
-
 // TestReasons holds the table to the published one: code and HTTP status of
 // each reason.
 func TestReasons(t *testing.T) {

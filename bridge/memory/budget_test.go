@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -391,14 +392,9 @@ func TestRepliesThatGrewOutOfGzip(t *testing.T) {
 	})
 }
 
-func newLedger(limit int64) *Ledger { return &Ledger{Budget: New(limit)} }
+var wantUsed = parts.WantUsed // by a short name
 
-func wantUsed(t testing.TB, b *Budget, want int64) {
-	t.Helper()
-	if got := b.Used(); got != want {
-		t.Errorf("%d bytes are counted, want %d", got, want)
-	}
-}
+func newLedger(limit int64) *Ledger { return &Ledger{Budget: New(limit)} }
 
 func reasonOf(err error) report.Reason {
 	var f *report.Fault

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"testing"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
-	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -25,6 +23,8 @@ var (
 	hold         = parts.Hold
 	within       = parts.Within
 	poll         = parts.Poll
+	wantUsed     = parts.WantUsed
+	errorInfo    = parts.ErrorInfo
 	elapse       = parts.Elapse
 	framed       = parts.Framed
 	gzipped      = parts.Gzipped
@@ -40,25 +40,7 @@ func await[T any](t testing.TB, what string, event <-chan T) T {
 	return parts.Await(t, what, event)
 }
 
-func wantUsed(t testing.TB, b *memory.Budget, want int64) {
-	t.Helper()
-	if got := b.Used(); got != want {
-		t.Errorf("%d bytes are counted, want %d", got, want)
-	}
-}
-
 const testMethod = "/test.Service/Method"
-
-func errorInfo(t testing.TB, st *status.Status) *errdetails.ErrorInfo {
-	t.Helper()
-	if details := st.Details(); len(details) == 1 {
-		if info, ok := details[0].(*errdetails.ErrorInfo); ok {
-			return info
-		}
-	}
-	t.Errorf("the status %v has the details %v, want one ErrorInfo", st, st.Details())
-	return &errdetails.ErrorInfo{}
-}
 
 // Why a call's context ends.
 var (
@@ -66,7 +48,7 @@ var (
 	errDeadline = report.New(report.ReasonDeadlineExceeded, "the deadline passed")
 )
 
-// A verdict is how a call ended, as bridge would tell it.
+// A verdict is what an error of a stream says.
 type verdict struct {
 	status *status.Status
 	origin string
@@ -74,7 +56,9 @@ type verdict struct {
 	cause  string
 }
 
-// judge returns the verdict on an error of a stream. nil is the backend's OK.
+// judge tells apart the kinds of errors that a stream returns: the backend's status,
+// a fault, or context.DeadlineExceeded. Any other kind is a defect. nil is the
+// backend's OK.
 func judge(err error) verdict {
 	var own Status
 	var f *report.Fault
@@ -87,7 +71,7 @@ func judge(err error) verdict {
 	case errors.Is(err, context.DeadlineExceeded):
 		f = errDeadline
 	default:
-		f = report.New(report.ReasonInternal, "internal error").Because(err)
+		f = report.New(report.ReasonInternal, "BUG: neither a status nor a fault").Because(err)
 	}
 	v := verdict{status: f.Status("id", false), origin: report.OriginCulvert, reason: f.Reason}
 	if f.Cause != nil {
