@@ -106,20 +106,20 @@ func (l *boundedListener) admit(c net.Conn) error {
 	if err := l.edge.o.Refuse(addressOf(c)); err != nil {
 		return err
 	}
-	if l.edge.open.Load() >= int64(l.edge.o.Bounds(l.of).Connections) {
+	b := l.edge.o.Bounds(l.of)
+	if l.edge.open.Load() >= int64(b.Connections) {
 		l.edge.o.Refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: addressOf(c).String()}, "raise "+report.KeyConnections)
 		return report.OverLimit(report.KeyConnections, connectionRetry, "too many connections")
 	}
 	if c, ok := c.(*clientConn); ok && c.proxied == nil {
-		return c.admit()
+		return c.admit(b)
 	}
 	return nil
 }
 
 // admit counts a connection with its address, which has to be known, and its
 // listener.
-func (c *clientConn) admit() error {
-	b := c.on.edge.o.Bounds(c.on.listening)
+func (c *clientConn) admit(b Bounds) error {
 	return c.use.Begin(b.Quotas, c.address().String(), b.Listener, c.on.listening.TLS != nil)
 }
 

@@ -54,7 +54,7 @@ func (c *clientConn) learnClient() {
 		return
 	}
 	p.client, p.local = client, local
-	if err := c.admit(); err != nil {
+	if err := c.admit(c.on.edge.o.Bounds(c.on.listening)); err != nil {
 		p.err = io.EOF
 		c.tellRefusal(err)
 		return
