@@ -23,9 +23,9 @@ func (e *RestartError) Error() string {
 // origins, hosts, methods, sizes, limits of calls, and what it says of headers,
 // cookies and errors. Connections that are accepted from now on take its limits of
 // connections and handshakes. Calls and connections under way end on what they began
-// with. They go on counting towards a limit that changes; a limit that is new doesn't
-// count them. A tunnel stays open, but a call that begins inside is judged by cfg, also
-// by whether the listener takes tunnels.
+// with. They count towards a limit that changes or is new, but not towards one for a
+// pattern of methods that no policy named when they began. A tunnel stays open, but a
+// call that begins inside is judged by cfg, also by whether the listener takes tunnels.
 //
 // The listeners replace the rules of those that ServeListener runs. Each listener that
 // is served must be among them once, by its name. Its rules for requests change, and its

@@ -174,6 +174,44 @@ func TestRunningCallsKeepTheirPolicy(t *testing.T) {
 	}
 }
 
+// TestNewLimitCountsWhatRuns: calls and connections that began when there was no limit
+// count towards one that Apply sets.
+func TestNewLimitCountsWhatRuns(t *testing.T) {
+	const pattern = "test.Service/*"
+	backend := startBackend(t, echo)
+	for key, limit := range map[string]func(c *Config, l *Listener){
+		report.KeyCalls:                   func(c *Config, _ *Listener) { c.Limits.Calls = 1 },
+		report.KeyAddressLimits + "calls": func(c *Config, _ *Listener) { c.Limits.Address.Calls = 1 },
+		report.KeyMethodLimits + "calls":  func(c *Config, _ *Listener) { c.MethodLimits = []MethodQuota{{Pattern: pattern, Calls: 1}} },
+
+		report.KeyListenerLimits + "calls":       func(_ *Config, l *Listener) { l.Limits.Calls = 1 },
+		report.KeyListenerLimits + "connections": func(_ *Config, l *Listener) { l.Limits.Connections = 1 },
+		report.KeyAddressLimits + "connections":  func(c *Config, _ *Listener) { c.Limits.Address.Connections = 1 },
+	} {
+		obs := newObserver()
+		cfg := Config{Backend: Backend{Target: backend}, Observer: obs, MethodLimits: []MethodQuota{{Pattern: pattern, CallsPerSecond: 1000}}}
+		cfg.Limits.Address = Quota{Calls: -1, Connections: -1}
+		l := Listener{Name: "a"}
+		s := newServer(t, cfg)
+		address := serveListener(t, s, listen(t, "127.0.0.1:0"), l)
+		cc, other := dial(t, address), dial(t, address)
+		holdOpen(t, cc, testMethod)
+		holdOpen(t, other, testMethod)
+		limit(&cfg, &l)
+		apply(t, s, cfg, l)
+		if strings.HasSuffix(key, "connections") {
+			cc = dial(t, address)
+		}
+		if err := unary(within(t, patience), cc, testMethod); err == nil {
+			t.Errorf("%s: a third begins where two run and one may", key)
+			continue
+		}
+		if r := await(t, "the refusal", obs.refused); r.Key != key {
+			t.Errorf("refused for %s, want %s", r.Key, key)
+		}
+	}
+}
+
 // TestCountsOfMethodsOutliveTheirPolicies: a limit that is removed and put back
 // counts the calls that began before. Counts that nothing uses are forgotten.
 func TestCountsOfMethodsOutliveTheirPolicies(t *testing.T) {

@@ -57,13 +57,12 @@ type tally struct {
 	expanding                   overdraft
 }
 
-// enter counts one more, unless as many as the limit are counted. Whoever is
-// refused has not been counted even for a moment, so that nobody else is
-// refused for it.
+// enter counts one more, unless as many as the limit are counted; 0 is no limit. One
+// that is refused isn't counted even for a moment, so that no other is refused for it.
 func enter(n *atomic.Int32, limit int32) bool {
 	for {
 		have := n.Load()
-		if have >= limit {
+		if limit > 0 && have >= limit {
 			return false
 		}
 		if n.CompareAndSwap(have, have+1) {

@@ -51,7 +51,7 @@ func (q *Limiter) beginConn(from *Address, l *Scope, tls bool) *excess {
 // beginConn counts a connection, or returns why it may not begin: then it counts
 // nothing.
 func (s share) beginConn(clock) *excess {
-	if limit := s.rules.connections; limit > 0 && !enter(&s.tally.connections, limit) {
+	if limit := s.rules.connections; !enter(&s.tally.connections, limit) {
 		return s.excess("connections", report.AnyMoment, "%d connections%s are open, which is the limit", limit)
 	}
 	return nil
@@ -77,11 +77,7 @@ func (s share) cancelTLS() {
 }
 
 // endConn counts a connection less.
-func (s share) endConn() {
-	if s.rules.connections > 0 {
-		s.tally.connections.Add(-1)
-	}
-}
+func (s share) endConn() { s.tally.connections.Add(-1) }
 
 // End gives back what the connection counts. It may be called again.
 func (u *Conn) End() {

@@ -44,8 +44,8 @@ func New(server, address Quota, tryOut bool, refusals *report.Refusals) *Limiter
 }
 
 // With returns a Limiter of other limits that goes on counting where q is. What
-// began with q ends with q. Where q has no limit it doesn't count: a limit that is
-// new counts what begins from now on.
+// began with q ends with q. Connections and calls are counted where there is no limit,
+// too, so a new limit counts those that run. A new rate begins with a full second.
 func (q *Limiter) With(server, address Quota, tryOut bool) *Limiter {
 	with := *q
 	with.tryOut = tryOut
@@ -121,8 +121,8 @@ type share struct {
 	*tally
 }
 
-// noScope stands for one that isn't there: it has no limits, so it counts
-// nothing.
+// noScope stands for one that isn't there: it has no limits, so what it counts is of
+// no use.
 var noScope = Scope{tally: new(tally)}
 
 // shares are those of a client: its address, then its listener and all.
@@ -215,7 +215,7 @@ func (u *Call) Begin(method string) error {
 
 // beginCall counts a call, or says why it may not begin: then it counts nothing.
 func (s share) beginCall(now clock) *excess {
-	if limit := s.rules.calls; limit > 0 && !enter(&s.tally.calls, limit) {
+	if limit := s.rules.calls; !enter(&s.tally.calls, limit) {
 		return s.excess("calls", report.AnyMoment, "%d calls%s are running, which is the limit", limit)
 	}
 	if wait := s.tally.calling.take(s.callRate, now); wait > 0 {
@@ -232,11 +232,7 @@ func (s share) cancelCall() {
 }
 
 // endCall counts a call less.
-func (s share) endCall() {
-	if s.rules.calls > 0 {
-		s.tally.calls.Add(-1)
-	}
-}
+func (s share) endCall() { s.tally.calls.Add(-1) }
 
 // End gives back what the call counts.
 func (u *Call) End() {

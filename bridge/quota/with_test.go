@@ -47,11 +47,10 @@ func TestCountsOutliveTheirLimits(t *testing.T) {
 		third := start()
 		refused("when one has ended and another has begun")
 		change(0)
-		uncounted := start()
+		unlimited := start()
 		change(3)
-		fourth := start()
-		refused("when three count, and one began without a limit")
-		for _, c := range []*Call{second, third, uncounted, fourth} {
+		refused("when three run, and one of them began without a limit")
+		for _, c := range []*Call{second, third, unlimited} {
 			c.End()
 		}
 		for range 3 {
@@ -65,19 +64,23 @@ func TestCountsOutliveTheirLimits(t *testing.T) {
 func TestConnectionsOutliveTheirLimits(t *testing.T) {
 	q, _ := newTestQuotas(t, scopeLimits{address: Quota{Connections: 2}})
 	l := anyListener()
-	var before, uncounted, after Conn
+	var before, unlimited, after Conn
 	if err := before.Begin(q.Limiter, "192.0.2.1", l, false); err != nil {
 		t.Fatal(err)
 	}
-	if err := uncounted.Begin(q.changed(scopeLimits{}).Limiter, "192.0.2.1", l, false); err != nil {
+	if err := unlimited.Begin(q.changed(scopeLimits{}).Limiter, "192.0.2.1", l, false); err != nil {
 		t.Fatal(err)
 	}
 	one := q.changed(scopeLimits{address: Quota{Connections: 1}})
 	if err := after.Begin(one.Limiter, "192.0.2.1", l, false); err == nil {
 		t.Error("a second connection begins when the limit is lowered to one")
 	}
-	uncounted.End()
 	before.End()
+	after = Conn{}
+	if err := after.Begin(one.Limiter, "192.0.2.1", l, false); err == nil {
+		t.Error("a second connection begins when the first began without a limit")
+	}
+	unlimited.End()
 	after = Conn{}
 	if err := after.Begin(one.Limiter, "192.0.2.1", l, false); err != nil {
 		t.Errorf("after the last connection: %v", err)
