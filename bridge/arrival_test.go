@@ -41,6 +41,11 @@ var nowhere = Backend{Target: "passthrough:///nowhere", Dial: func(ctx context.C
 	return nil, ctx.Err()
 }}
 
+// refusing is a backend that refuses each connection at once.
+var refusing = Backend{Target: "passthrough:///refusing", Dial: func(context.Context, string) (net.Conn, error) {
+	return nil, errors.New("refused by the test")
+}}
+
 // TestWhoCalls: a proxy's word counts only if the proxy is trusted, and then
 // the nearest hop that isn't is the client.
 func TestWhoCalls(t *testing.T) {

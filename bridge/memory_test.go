@@ -25,7 +25,7 @@ func TestWithoutMemory(t *testing.T) {
 	)
 	var spent, gone atomic.Bool
 	obs := newObserver()
-	s := newServer(t, Config{Backend: nowhere, Observer: obs, MemorySpent: spent.Load, MemoryGone: gone.Load})
+	s := newServer(t, Config{Backend: refusing, Observer: obs, MemorySpent: spent.Load, MemoryGone: gone.Load})
 	address := serve(t, s)
 	for _, row := range []struct {
 		name        string

@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,22 +35,27 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 		config func(*Config)
 		call   func(*Server, *channelDown)
 		want   report.Reason
+		cause  string // it has this in it
 	}{
-		"admit": {keep, func(s *Server, _ *channelDown) { s.draining.Store(true) }, report.ReasonDraining},
-		"read":  {keep, func(_ *Server, d *channelDown) { d.refused = report.New(report.ReasonBadRequest, "spoiled") }, report.ReasonBadRequest},
+		"admit": {keep, func(s *Server, _ *channelDown) { s.draining.Store(true) }, report.ReasonDraining, ""},
+		"read":  {keep, func(_ *Server, d *channelDown) { d.refused = report.New(report.ReasonBadRequest, "spoiled") }, report.ReasonBadRequest, ""},
 		"authenticate": {func(cfg *Config) {
 			cfg.Authenticator = authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
 				return Identity{}, errors.New("spoiled")
 			})
-		}, leave, report.ReasonUnauthenticated},
-		"authorize": {func(cfg *Config) { cfg.DenyMethods = []string{"*/*"} }, leave, report.ReasonNoRoute},
-		"route":     {keep, leave, report.ReasonUpstreamUnreachable}, // there is one upstream, so only open can go wrong
-		"open":      {keep, leave, report.ReasonUpstreamUnreachable}, // nobody is at the address
+		}, leave, report.ReasonUnauthenticated, "spoiled"},
+		"authorize": {func(cfg *Config) { cfg.DenyMethods = []string{"*/*"} }, leave, report.ReasonNoRoute, ""},
+		"route": {keep, func(s *Server, _ *channelDown) {
+			if err := s.upstreams.Remove(theBackend); err != nil {
+				t.Fatal(err)
+			}
+		}, report.ReasonUpstreamUnreachable, theBackend},
+		"open": {keep, leave, report.ReasonUpstreamUnreachable, "refused by the test"},
 	}
 	for i, step := range steps {
 		t.Run(step.name, func(t *testing.T) {
 			obs := newObserver()
-			cfg := Config{Backend: nowhere, Observer: obs}
+			cfg := Config{Backend: refusing, Observer: obs}
 			for _, s := range steps[i:] {
 				spoil[s.name].config(&cfg)
 			}
@@ -64,8 +70,8 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 			if got := errorInfo(t, st).GetReason(); got != string(spoil[step.name].want) {
 				t.Errorf("the call ended with %v, want the reason %s", st, spoil[step.name].want)
 			}
-			if info := await(t, "the call's end", obs.ended); info.Reason != spoil[step.name].want || info.Origin != report.OriginCulvert {
-				t.Errorf("the Observer is told of %s by %s, want %s", info.Reason, info.Origin, spoil[step.name].want)
+			if info := await(t, "the call's end", obs.ended); info.Reason != spoil[step.name].want || info.Origin != report.OriginCulvert || !strings.Contains(info.Cause, spoil[step.name].cause) {
+				t.Errorf("the Observer is told of %s by %s for %q, want %s for %q", info.Reason, info.Origin, info.Cause, spoil[step.name].want, spoil[step.name].cause)
 			}
 		})
 	}
