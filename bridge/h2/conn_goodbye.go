@@ -125,10 +125,3 @@ func (c *conn) fail(e connError) {
 		c.startWriter(nil)
 	}
 }
-
-// shut closes the sending side, where there is such a thing.
-func (c *conn) shut() {
-	if w, ok := c.nc.(interface{ CloseWrite() error }); ok {
-		_ = w.CloseWrite() // the client may be gone
-	}
-}

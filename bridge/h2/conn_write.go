@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // maxOutput is how much may wait to be written before streams have to wait. A
@@ -188,7 +190,7 @@ func (c *conn) nextBox() *box {
 	if c.goodbye.stage == stageEnding {
 		c.goodbye.stage = stageShut
 		c.mu.Unlock()
-		c.shut()
+		socket.CloseWrite(c.nc)
 		c.mu.Lock()
 		c.closeSoon()
 	}

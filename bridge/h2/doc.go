@@ -13,7 +13,7 @@
 //   - frame.go, flow.go: a frame's header and padding; windows. Pure.
 //   - conn_read.go, conn_frames.go: bytes become frames, frames become events.
 //   - conn_headers.go, request.go: a header block becomes an http.Request.
-//   - conn_write.go, write_*.go: what is to be sent, and who writes it.
+//   - conn_write.go: what is to be sent, and who writes it.
 //   - conn_goodbye.go, conn_time.go: GOAWAY; the connection's one timer.
 //   - conn_silence.go: pings, and what the reader decides when the timer doubts.
 //   - flood.go: what a client may do for nothing.

@@ -14,5 +14,6 @@
 //   - option_linux.go: what is set on a socket.
 //   - listen_linux.go: the end of a listener; how many descriptors there are.
 //   - read_linux.go: a Reader.
-//   - other.go: all of these elsewhere.
+//   - other.go: what only Linux offers, elsewhere.
+//   - write_unix.go: writes that don't wait. write_other.go has them elsewhere.
 package socket

@@ -60,6 +60,13 @@ func Probe(c net.Conn, p net.KeepAliveConfig) {
 // is written first, as TLS would, so it doesn't wait for the peer.
 func Cut(c net.Conn) { _ = bottom(c).Close() } // it is of no use any more
 
+// CloseWrite closes the sending side, where there is such a thing.
+func CloseWrite(c net.Conn) {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = w.CloseWrite() // the client may be gone
+	}
+}
+
 // bottom returns the connection under TLS and each wrapper.
 func bottom(c net.Conn) net.Conn {
 	for {

@@ -1,6 +1,6 @@
 //go:build unix
 
-package h2
+package socket
 
 import (
 	"errors"
@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// tryWriter returns a function that writes to a socket as much as it takes at
+// TryWriter returns a function that writes to a socket as much as it takes at
 // once, or nil where the connection is more than a socket.
-func tryWriter(nc net.Conn) func([]byte) (int, error) {
+func TryWriter(nc net.Conn) func([]byte) (int, error) {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return nil
