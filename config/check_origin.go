@@ -14,8 +14,11 @@ import (
 // it lets everybody in is judged by who uses it.
 func checkOriginExpression(s string) error {
 	tree, err := syntax.Parse(s, syntax.Perl)
-	if err != nil {
-		return fmt.Errorf("is no regular expression: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+	switch wrong := (*syntax.Error)(nil); {
+	case errors.As(err, &wrong):
+		return fmt.Errorf("is no regular expression: %s: `%s`", wrong.Code, wrong.Expr)
+	case err != nil:
+		return fmt.Errorf("is no regular expression: %w", err)
 	}
 	if !expressionScheme.MatchString(s) {
 		return errors.New(`doesn't begin with one scheme: write "~https://pr-[0-9]+\.example\.com"`)

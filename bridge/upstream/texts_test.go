@@ -1,8 +1,11 @@
 package upstream
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -130,6 +133,40 @@ func TestKeepaliveOfGRPC(t *testing.T) {
 			t.Errorf("got %v, %s (%s); want %s by grpc-go's keepalive", e.status, e.reason, e.cause, report.ReasonUpstreamSilent)
 		}
 	})
+}
+
+// TestPicksOfGRPCDontWaitForEachOther checks that grpc-go holds no lock while Pick
+// waits: a call that waits for a place holds up no other call. Real time runs here,
+// because a bubble would hang.
+func TestPicksOfGRPCDontWaitForEachOther(t *testing.T) {
+	silent := startFrames(t, func(*frameConn, uint32) {}, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1})
+	u := upstreamTo(t, Backend{Target: silent.address, MaxConnections: 1, QueueTimeout: time.Hour})
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer cancel()
+	open := func(ctx context.Context) error {
+		_, err := openCall(ctx, u, Request{Method: testMethod})
+		return err
+	}
+	if err := open(ctx); err != nil { // it has the only place
+		t.Fatal(err)
+	}
+	waiting.Go(func() { _ = open(ctx) }) // ends with cancel
+	stacks := make([]byte, 1<<20)
+	poll(t, func() string {
+		if !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "(*pool).wait(") {
+			return "no call waits for a place"
+		}
+		return ""
+	})
+	late, stop := context.WithTimeout(ctx, time.Millisecond)
+	defer stop()
+	ended := make(chan error, 1)
+	waiting.Go(func() { ended <- open(late) })
+	if err := await(t, "the end of a call behind one that waits", ended); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it ends with %v, want %v", err, context.DeadlineExceeded)
+	}
 }
 
 // answerHeaderAlone serves one connection. It answers a request that has ended
