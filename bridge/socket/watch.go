@@ -20,9 +20,9 @@ type Sight struct {
 // lost packet.
 func (s *Sight) unanswered() bool { return s.Probes >= 2 || s.Retransmits >= 3 }
 
-// SilentTime is how long a peer must leave probes or retransmissions unanswered
+// silentTime is how long a peer must leave probes or retransmissions unanswered
 // to count as gone.
-const SilentTime = 15 * time.Second
+const silentTime = 15 * time.Second
 
 // A Watch judges a peer by successive looks at its socket. The caller passes
 // the time, on a clock that should stand still while the process does.
@@ -71,7 +71,7 @@ func (w *Watch) see(s Sight, now time.Time, owed bool) {
 		}
 	}
 	// Two looks: the last probe may have been sent at the moment of the first.
-	w.silent = s.unanswered() && before.unanswered() && !answered && now.Sub(w.since) >= SilentTime
+	w.silent = s.unanswered() && before.unanswered() && !answered && now.Sub(w.since) >= silentTime
 	w.last, w.looked = s, true
 }
 

@@ -135,7 +135,7 @@ func parseClose(payload []byte) (told coder.CloseError, broken string) {
 	case code < 1000, code >= 1004 && code <= 1006, code > 1014 && code < 3000, code > 4999:
 		return coder.CloseError{Code: StatusProtocolError}, "a close code that nobody may send"
 	case !utf8.Valid(reason):
-		return coder.CloseError{Code: StatusInvalidFramePayloadData}, "a close reason that isn't UTF-8"
+		return coder.CloseError{Code: coder.StatusInvalidFramePayloadData}, "a close reason that isn't UTF-8"
 	}
 	return coder.CloseError{Code: code, Reason: string(reason)}, ""
 }

@@ -110,7 +110,7 @@ func TestUnmask(t *testing.T) {
 }
 
 func TestParseClose(t *testing.T) {
-	const protocol, text = StatusProtocolError, StatusInvalidFramePayloadData
+	const protocol, text = StatusProtocolError, coder.StatusInvalidFramePayloadData
 	for _, c := range []struct {
 		payload string
 		want    coder.CloseError

@@ -5,16 +5,15 @@ import coder "github.com/coder/websocket"
 // A StatusCode says why a WebSocket was closed. RFC 6455 §7.4.
 type StatusCode = coder.StatusCode
 
-// The codes that culvert sends, and the one that stands for none.
+// The codes that other packages name, and the one that stands for none.
 const (
-	StatusNormalClosure           = coder.StatusNormalClosure
-	StatusGoingAway               = coder.StatusGoingAway
-	StatusProtocolError           = coder.StatusProtocolError
-	StatusUnsupportedData         = coder.StatusUnsupportedData
-	StatusNoStatusRcvd            = coder.StatusNoStatusRcvd // nothing is sent
-	StatusInvalidFramePayloadData = coder.StatusInvalidFramePayloadData
-	StatusPolicyViolation         = coder.StatusPolicyViolation
-	StatusMessageTooBig           = coder.StatusMessageTooBig
+	StatusNormalClosure   = coder.StatusNormalClosure
+	StatusGoingAway       = coder.StatusGoingAway
+	StatusProtocolError   = coder.StatusProtocolError
+	StatusUnsupportedData = coder.StatusUnsupportedData
+	StatusNoStatusRcvd    = coder.StatusNoStatusRcvd // nothing is sent
+	StatusPolicyViolation = coder.StatusPolicyViolation
+	StatusMessageTooBig   = coder.StatusMessageTooBig
 )
 
 // CloseStatus is the code of the close frame that made a read return err, or
