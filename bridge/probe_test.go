@@ -19,6 +19,7 @@ func TestProbeNoticesALockThatIsHeld(t *testing.T) {
 	s.Probe()
 	for name, lock := range map[string]*sync.Mutex{
 		"calls": &s.registry.mu, "memory": s.budget.Mutex(), "refusals": s.refusals.Mutex(), "descriptors": s.edge.Mutex(), "addresses": s.quotas.Locks()[17],
+		"decompressed bytes": s.policy.Load().quotas.Mutex(),
 	} {
 		lock.Lock()
 		done := make(chan struct{})

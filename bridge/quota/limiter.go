@@ -75,7 +75,12 @@ func (q *Limiter) Idle(s *Scope) bool {
 	return s.tally.connections.Load() == 0 && s.tally.calls.Load() == 0 && s.rested(q.now())
 }
 
-// Locks returns the locks that connections and calls take, for a watchdog.
+// Mutex returns the lock that all calls with compressed messages take if the
+// server has a limit of decompressed bytes, for a watchdog.
+func (q *Limiter) Mutex() *sync.Mutex { return &q.server.expanding.mu }
+
+// Locks returns the locks that connections and calls take for their addresses, for a
+// watchdog.
 func (q *Limiter) Locks() []*sync.Mutex {
 	locks := make([]*sync.Mutex, len(q.addresses.shards))
 	for i := range q.addresses.shards {
