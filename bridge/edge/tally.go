@@ -32,14 +32,13 @@ type Connections struct {
 }
 
 // Tally returns how many connections are open, by listener and transport, sorted
-// and without zeros. Their sum is that of Open. A tunnel isn't counted: its
-// WebSocket is.
+// and without zeros. Their sum is that of Open, unless connections begin or end
+// meanwhile. One that changes its transport meanwhile may count twice: the counts are
+// read one after the other. A tunnel isn't counted: its WebSocket is.
 func (e *Edge) Tally() []Connections {
 	var all []Connections
 	for _, l := range e.listenings() {
 		for k := range kindGone {
-			// One that just changes its kind may count twice: the counts are read
-			// one after the other.
 			if n := l.open[k].Load(); n > 0 {
 				all = append(all, Connections{l.Name, kindNames[k], int(n)})
 			}
