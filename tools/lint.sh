@@ -25,8 +25,6 @@ formatted() {
 	[ -z "$files" ] || { printf '%s\n' "$files" && return 1; }
 }
 
-vet() { CGO_ENABLED=0 GOOS=$1 go vet ./...; }
-
 page() { (cd demo/web && npm run --silent check); }
 
 # Biome is pinned with the page.
@@ -76,9 +74,6 @@ for module in "${modules[@]}"; do
 	step "golangci-lint in $module" golangci "$module"
 done
 step "gofumpt" formatted
-for system in darwin windows; do
-	step "go vet for $system" vet "$system"
-done
 step "the demo's page: types, lint, bundle" page
 step "the published clients' programs" clients
 step "no path of this checkout in the tree" no_checkout_path
