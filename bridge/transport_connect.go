@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -49,6 +48,5 @@ func connectRefusal(r *http.Request, httpStatus int, text string) (body string) 
 	if httpStatus == http.StatusUnsupportedMediaType { // connectMistake's
 		code = codes.Unimplemented
 	}
-	b, _ := json.Marshal(map[string]string{"code": codec.ConnectCode(code), "message": "culvert: " + text}) // strings always marshal
-	return string(b) + "\n"
+	return codec.ConnectError(code, "culvert: "+text) + "\n"
 }

@@ -1,6 +1,10 @@
 package codec
 
-import "google.golang.org/grpc/codes"
+import (
+	"encoding/json"
+
+	"google.golang.org/grpc/codes"
+)
 
 // connectCodes are the names of gRPC's codes in the Connect protocol. OK has none.
 // https://connectrpc.com/docs/protocol#error-codes
@@ -23,11 +27,13 @@ var connectCodes = [...]string{
 	codes.Unauthenticated:    "unauthenticated",
 }
 
-// ConnectCode returns the name of an error's code in the Connect protocol. A code
-// that gRPC doesn't define is "unknown", and so is OK.
-func ConnectCode(code codes.Code) string {
+// ConnectError returns the JSON by which the Connect protocol tells of an error. A code
+// that gRPC doesn't define is "unknown" there, and so is OK.
+// https://connectrpc.com/docs/protocol#error-end-stream
+func ConnectError(code codes.Code, message string) string {
 	if code == codes.OK || code > maxCode {
 		code = codes.Unknown
 	}
-	return connectCodes[code]
+	b, _ := json.Marshal(map[string]string{"code": connectCodes[code], "message": message}) // strings always marshal
+	return string(b)
 }
