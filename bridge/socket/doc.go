@@ -1,6 +1,6 @@
 // Package socket is what the kernel knows of a connection, and what it does for
 // one: looks that read nothing, TCP's own watch over a peer, reads that hold no
-// buffer while they wait, a listener that takes no more.
+// buffer while they wait, writes that don't wait, a listener that takes no more.
 //
 // A connection is given as whatever stands for it: the socket is found under
 // TLS and under each wrapper that has NetConn() net.Conn. Where there is none, as
