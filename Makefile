@@ -14,6 +14,17 @@ IMAGE ?= culvert
 
 BEGAN := $(shell date +%s)
 
+# The race detector doubles the time of "make test". CI sets RACE=-race;
+# "make test-long" has it on in any case.
+RACE ?=
+
+# The tools, the tests and the program are compiled in one way, so that a package is
+# compiled once, and not again in another checkout. The race detector wants cgo.
+export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath)
+ifeq ($(RACE),)
+export CGO_ENABLED := 0
+endif
+
 # No cgo and no paths of this machine: the file is the same wherever it is built.
 # The version is handed in, so nothing depends on what Go finds out about git.
 BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
@@ -47,10 +58,6 @@ LONG_NAMES = \
 LONG = ^($(subst $(space),|,$(strip $(LONG_NAMES))))$$|^TestBlocks$$/^docs$$
 space := $(subst ,, )
 
-# The race detector doubles the time of "make test". CI sets RACE=-race;
-# "make test-long" has it on in any case.
-RACE ?=
-
 say = @printf '\n==> %s\n' "$(1)"
 took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min %d s\n' $$((took / 60)) $$((took % 60))
 
@@ -72,11 +79,13 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 test: deps lint unit e2e ## Check everything but what takes long (6 min on two cores, longer the first time)
 	@$(call took,make test)
 
+# Of e2e one package after the other (-p 1): some tests are of time.
+test-long: export CGO_ENABLED := 1
 test-long: deps vet build node_modules ## The rest, with the race detector: floods, gigabytes, minutes of silence (13 min)
 	$(call say,unit: the long tests)
 	@$(TESTSUM) --format pkgname -- -race -count=1 -timeout 20m -run '$(LONG)' ./...
 	$(call say,e2e: the long tests)
-	$(call e2e,-race -p 1 -timeout 30m -run '$(LONG)') # -p 1: some tests are of time
+	$(call e2e,-race -p 1 -timeout 30m -run '$(LONG)')
 	$(call say,the clients and what they can)
 	@grep '^|' docs/compatibility.md
 	@$(call took,make test-long)

@@ -107,7 +107,7 @@ func runLinter(t *testing.T, dir, module string) []finding {
 	cmd.Dir = filepath.Join(dir, module)
 	// The planted modules need nothing from outside, and no go.work above
 	// the temporary directory counts.
-	cmd.Env = append(os.Environ(), "GOWORK=off", "GOPROXY=off", "GOFLAGS=-mod=mod")
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOPROXY=off", "GOFLAGS="+os.Getenv("GOFLAGS")+" -mod=mod")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -81,7 +81,7 @@ func scratch(t testing.TB) string {
 // shell is how a command line is run. The modules are in Go's cache by now, and
 // there is no network.
 func shell(command string) []string {
-	return []string{"bash", "-euo", "pipefail", "-c", "export GOFLAGS=-mod=readonly GOPROXY=off\n" + command}
+	return []string{"bash", "-euo", "pipefail", "-c", "export GOFLAGS=\"${GOFLAGS-} -mod=readonly\" GOPROXY=off\n" + command}
 }
 
 func wantOK(t testing.TB, command string) string {
