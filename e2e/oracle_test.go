@@ -27,6 +27,7 @@ func startOracle(t *testing.T, b *backend) string {
 // wrapper does, but for the differences that are listed, and all of those are
 // still there.
 func TestOracle(t *testing.T) {
+	t.Parallel() // most of it is waiting for what never comes
 	b := startBackend(t, backendOptions{})
 	theirAddress := startOracle(t, b)
 	c := startCulvert(t, b.address, culvertOptions{args: []string{"--allow-origin", oracleOrigin}})

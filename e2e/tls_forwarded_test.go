@@ -64,15 +64,17 @@ stream {
 // nginx in front, which ends HTTP: culvert knows the client by the header that
 // trusted_header names, and by no other, over every transport.
 func TestBehindNginx(t *testing.T) {
-	for _, header := range []struct{ name, proxy, grpc string }{
-		{"x-forwarded-for", "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;", "grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"},
-		{"forwarded", `proxy_set_header Forwarded "for=$remote_addr;proto=$scheme";`, `grpc_set_header Forwarded "for=$remote_addr;proto=$scheme";`},
+	t.Parallel()
+	for _, header := range []struct{ name, nginx, proxy, grpc string }{ // nginx has an address of its own, whose ports nobody else takes
+		{"x-forwarded-for", "127.0.0.32", "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;", "grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"},
+		{"forwarded", "127.0.0.33", `proxy_set_header Forwarded "for=$remote_addr;proto=$scheme";`, `grpc_set_header Forwarded "for=$remote_addr;proto=$scheme";`},
 	} {
 		t.Run(header.name, func(t *testing.T) {
+			t.Parallel()
 			b := startBackend(t, backendOptions{})
 			c := startCulvert(t, b.address, culvertOptions{config: "trusted_proxies: [" + frontIP + "]\ntrusted_header: " + header.name + "\n"})
 			behind := startCulvert(t, b.address, culvertOptions{config: "proxy_protocol: [" + frontIP + "]\n"})
-			http1, http2, stream := freeAddress(t), freeAddress(t), freeAddress(t)
+			http1, http2, stream := header.nginx+":8001", header.nginx+":8002", header.nginx+":8003"
 			dir := t.TempDir()
 			file := write(t, dir, "nginx.conf", fmt.Sprintf(forwardingNginx, http1, http2, c.address, frontIP, header.proxy, header.grpc, stream, behind.address))
 			startPathProcess(t, "nginx", stream, "-p", dir, "-c", file)

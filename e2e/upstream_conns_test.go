@@ -93,7 +93,7 @@ func TestMoreCallsThanAConnectionTakes(t *testing.T) {
 // many as before run again.
 func TestBackendRestartsUnderSeveralConnections(t *testing.T) {
 	t.Parallel()
-	b := startBackend(t, backendOptions{streams: 10})
+	b := startBackend(t, backendOptions{streams: 10, listen: "127.0.0.34:0"}) // nobody else listens there while it is away
 	c := startCulvert(t, b.address, culvertOptions{})
 	calls := holdMany(t, b, c, wire.GRPC, 45)
 	ends := finishing(calls)
