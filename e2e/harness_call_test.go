@@ -81,8 +81,9 @@ func (e end) is(code codes.Code, reason string) bool {
 }
 
 // finish receives to the end of a call, from the reply number from on.
-func finish(c wire.Call, from uint64) end {
-	began := time.Now()
+func finish(c wire.Call, from uint64) end { return finishSince(time.Now(), c, from) }
+
+func finishSince(began time.Time, c wire.Call, from uint64) end {
 	n, err := wire.Drain(c, from)
 	e := end{replies: n, err: err, after: time.Since(began)}
 	if err == nil {
@@ -91,13 +92,15 @@ func finish(c wire.Call, from uint64) end {
 	return e
 }
 
-// finishing runs finish on every call at once; the ends come by index.
+// finishing runs finish on every call at once; the ends come by index. The time of
+// each end counts from here, also where its goroutine begins late.
 func finishing[C wire.Call](calls []C) <-chan []end {
 	out := make(chan []end, 1) // so that nobody need wait for it
 	ends := make([]chan end, len(calls))
+	began := time.Now()
 	for i, c := range calls {
 		ends[i] = make(chan end, 1) // read below
-		go func() { ends[i] <- finish(c, 0) }()
+		go func() { ends[i] <- finishSince(began, c, 0) }()
 	}
 	go func() {
 		all := make([]end, len(calls))
