@@ -60,9 +60,13 @@ type tally struct {
 // enter counts one more, unless as many as the limit are counted; 0 is no limit. One
 // that is refused isn't counted even for a moment, so that no other is refused for it.
 func enter(n *atomic.Int32, limit int32) bool {
+	if limit == 0 {
+		n.Add(1)
+		return true
+	}
 	for {
 		have := n.Load()
-		if limit > 0 && have >= limit {
+		if have >= limit {
 			return false
 		}
 		if n.CompareAndSwap(have, have+1) {
