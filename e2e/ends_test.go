@@ -65,7 +65,6 @@ func (c *call) name(b *backend, t testing.TB) string {
 // and calls work within two seconds of its return, also after a pause that has
 // let every back-off grow.
 func TestKilledBackend(t *testing.T) {
-	t.Parallel()
 	b := startBackend(t, backendOptions{listen: "127.0.0.31:0"}) // nobody else listens there while it is away
 	c := startCulvert(t, b.address, culvertOptions{})
 	calls := every(t, c.address)
