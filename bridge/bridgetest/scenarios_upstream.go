@@ -1,7 +1,10 @@
 package bridgetest
 
 import (
+	"fmt"
 	"net"
+	"runtime"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -20,10 +23,23 @@ var upstreamScenarios = []scenario{
 	{"services that show the backend's inside", 0, insideServices},
 }
 
+// hosts counts what ownHost has returned.
+var hosts atomic.Uint32
+
+// ownHost returns a loopback address for one trial alone, so that nobody takes the
+// port of its backend while that is away. Only Linux has more than one such address.
+func ownHost() string {
+	if runtime.GOOS != "linux" {
+		return "127.0.0.1"
+	}
+	n := hosts.Add(1)
+	return fmt.Sprintf("127.1.%d.%d", byte(n>>8), byte(n))
+}
+
 // freeAddress is one that nobody listens on.
 func (t *trial) freeAddress() string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", ownHost()+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +155,9 @@ func (t *trial) awaitRefused(address string) {
 }
 
 func backendRestarts(t *trial) {
-	t.serve(echo)
+	t.startBackend(ownHost()+":0", echo)
+	t.startCulvert(t.backend.address)
+	t.startClient(t.address)
 	t.wantOK(t.unary(call{}, hello), hello)
 	t.backend.stop()
 	address := t.backend.address
