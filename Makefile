@@ -19,11 +19,10 @@ BEGAN := $(shell date +%s)
 RACE ?=
 
 # The tools, the tests and the program are compiled in one way, so that a package is
-# compiled once, and not again in another checkout. The race detector wants cgo.
+# compiled once, and not again in another checkout. Only the race detector wants cgo.
 export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath)
-ifeq ($(RACE),)
 export CGO_ENABLED := 0
-endif
+cgo = $(if $(findstring -race,$(1)),CGO_ENABLED=1)
 
 # No cgo and no paths of this machine: the file is the same wherever it is built.
 # The version is handed in, so nothing depends on what Go finds out about git.
@@ -68,7 +67,7 @@ define e2e
 @go -C e2e mod download
 @go -C tools tool -n h2spec >/dev/null
 @go -C tools tool -n pebble >/dev/null
-@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -count=1 $(1) ./...
+@cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -count=1 $(1) ./...
 endef
 
 ##@ A newcomer's two
@@ -76,14 +75,20 @@ endef
 demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
-test: deps lint unit e2e ## Check everything but what takes long (6 min on two cores, longer the first time)
+# Building the linter takes minutes of CPU time the first time. It is built at the
+# lowest priority, while the tests wait; lint waits for what is left of it.
+test: deps ## Check everything but what takes long (5 min on two cores, longer the first time)
+	@nice -n 19 go -C tools tool -n golangci-lint >/dev/null 2>&1 & \
+		trap "kill $$! 2>/dev/null || true" EXIT; \
+		$(MAKE) --no-print-directory unit e2e; \
+		wait; \
+		$(MAKE) --no-print-directory lint tools
 	@$(call took,make test)
 
 # Of e2e one package after the other (-p 1): some tests are of time.
-test-long: export CGO_ENABLED := 1
 test-long: deps vet build node_modules ## The rest, with the race detector: floods, gigabytes, minutes of silence (13 min)
 	$(call say,unit: the long tests)
-	@$(TESTSUM) --format pkgname -- -race -count=1 -timeout 20m -run '$(LONG)' ./...
+	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -count=1 -timeout 20m -run '$(LONG)' ./...
 	$(call say,e2e: the long tests)
 	$(call e2e,-race -p 1 -timeout 30m -run '$(LONG)')
 	$(call say,the clients and what they can)
@@ -105,11 +110,13 @@ vet: ## Vet for the other systems that the demo runs on
 	CGO_ENABLED=0 GOOS=darwin go vet ./...
 	CGO_ENABLED=0 GOOS=windows go vet ./...
 
-unit: ## Unit, fuzz corpora, command line and conformance tests
-	$(call say,unit: the tools)
+tools: ## The tests of the lint rules, of the image and of this file
+	$(call say,tools)
 	@cd tools && $(TESTSUM) --format testname -- -count=1 ./...
-	$(call say,unit: culvert)
-	@$(TESTSUM) --format pkgname -- $(RACE) -count=1 -timeout 20m -skip '$(LONG)' ./...
+
+unit: ## Unit, fuzz corpora, command line and conformance tests
+	$(call say,unit)
+	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -count=1 -timeout 20m -skip '$(LONG)' ./...
 
 e2e: build node_modules ## The real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
@@ -119,7 +126,7 @@ fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cac
 	@tools/fuzz.sh $(FUZZTIME)
 
 soak: build ## Load, cuts, stalls and a backend that comes and goes, for SOAKTIME (10m)
-	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
+	@cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
 
 bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx and no proxy: docs/benchmarks.md (30 min)
 	@tools/deps.sh test
@@ -165,4 +172,4 @@ node_modules: e2e/node/node_modules/.package-lock.json demo/web/node_modules/.pa
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long deps lint vet unit e2e fuzz bench soak build generate proto docker clean help deps-generate node_modules
+.PHONY: demo test test-long deps lint vet tools unit e2e fuzz bench soak build generate proto docker clean help deps-generate node_modules
