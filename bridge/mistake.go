@@ -22,8 +22,10 @@ func (p *policy) mistakeIn(r *http.Request) *mistake {
 	if !isMethod {
 		return p.wrongPath(r, false)
 	}
-	if m := connectMistake(r); m != nil {
-		return m
+	for _, mistakeOf := range notServed {
+		if m := mistakeOf(r); m != nil {
+			return m
+		}
 	}
 	switch {
 	case r.Method == http.MethodGet:

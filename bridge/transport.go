@@ -30,6 +30,9 @@ func init() { // the entries refer to functions that refer to the table
 	}
 }
 
+// notServed recognize the requests of protocols that culvert doesn't serve.
+var notServed = []func(r *http.Request) *mistake{connectMistake}
+
 // callTypes are the content types that the transports take.
 const callTypes = "application/grpc, application/grpc-web, application/grpc-web-text"
 
