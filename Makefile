@@ -20,7 +20,8 @@ RACE ?=
 
 # The tools, the tests and the program are compiled in one way, so that a package is
 # compiled once, and not again in another checkout. Only the race detector wants cgo.
-export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath)
+# Without what debuggers want (-w) linking takes half the time.
+export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath -ldflags=-w)
 export CGO_ENABLED := 0
 cgo = $(if $(findstring -race,$(1)),CGO_ENABLED=1)
 
@@ -38,7 +39,8 @@ ALONE := unshare $(if $(filter-out 0,$(shell id -u)),--map-root-user) --mount --
 	echo 4096 131072 6291456 >/proc/sys/net/ipv4/tcp_rmem || \
 	echo "e2e: the kernel buffers of readers have no bound: TestPausedReaders may fail" >&2; } && exec "$$@"' sh
 
-# "go test" that says where it is, shows what failed, and ends with a sum.
+# "go test" that says where it is, shows what failed, and ends with a sum. Without its
+# vet: "make lint" has that.
 TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pkg
 
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
@@ -67,7 +69,7 @@ define e2e
 @go -C e2e mod download
 @go -C tools tool -n h2spec >/dev/null
 @go -C tools tool -n pebble >/dev/null
-@cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -count=1 $(1) ./...
+@cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(1) ./...
 endef
 
 ##@ A newcomer's two
@@ -88,7 +90,7 @@ test: deps ## Check everything but what takes long (5 min on two cores, longer t
 # Of e2e one package after the other (-p 1): some tests are of time.
 test-long: deps vet build node_modules ## The rest, with the race detector: floods, gigabytes, minutes of silence (13 min)
 	$(call say,unit: the long tests)
-	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -count=1 -timeout 20m -run '$(LONG)' ./...
+	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 	$(call say,e2e: the long tests)
 	$(call e2e,-race -p 1 -timeout 30m -run '$(LONG)')
 	$(call say,the clients and what they can)
@@ -112,11 +114,12 @@ vet: ## Vet for the other systems that the demo runs on
 
 tools: ## The tests of the lint rules, of the image and of this file
 	$(call say,tools)
-	@cd tools && $(TESTSUM) --format testname -- -count=1 ./...
+	@cd tools && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
 
+# The two that take longest go first.
 unit: ## Unit, fuzz corpora, command line and conformance tests
 	$(call say,unit)
-	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -count=1 -timeout 20m -skip '$(LONG)' ./...
+	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m -skip '$(LONG)' ./bridge ./tls ./...
 
 e2e: build node_modules ## The real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
