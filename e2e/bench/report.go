@@ -152,7 +152,7 @@ func latency(d time.Duration) string {
 const pageHead = `# Benchmarks
 
 For those who choose or size a proxy. What culvert costs, beside what others cost for the same, measured by ` + "`make bench`" + `
-in one run; the ratio is what holds on other machines, the figures are this one's. %s
+in one run. The figures are this machine's; the ratios vary less from machine to machine, but they vary, too. %s
 
 Each cell starts the programs one after the other before the same backend (grpc-go, a process of its own), round by
 round, and shows the median of %d rounds of %v (of a third as many where nothing is bounded), each after half as long
