@@ -78,13 +78,15 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
 # Building the linter takes minutes of CPU time the first time. It is built at the
-# lowest priority, while the tests wait; lint waits for what is left of it.
+# lowest priority, while the tests wait; lint waits for what is left of it. With a
+# plain $(MAKE) in the recipe "make -n" would run it.
+steps = $(MAKE) --no-print-directory
 test: deps ## Check everything but what takes long (5 min on two cores, longer the first time)
 	@nice -n 19 go -C tools tool -n golangci-lint >/dev/null 2>&1 & \
 		trap "kill $$! 2>/dev/null || true" EXIT; \
-		$(MAKE) --no-print-directory unit e2e; \
+		$(steps) unit e2e; \
 		wait; \
-		$(MAKE) --no-print-directory lint tools
+		$(steps) lint tools
 	@$(call took,make test)
 
 # Of e2e one package after the other (-p 1): some tests are of time.

@@ -21,7 +21,10 @@ var (
 // TestEachTestIsInOneOfTheTargets checks that "make test-long" runs exactly those
 // tests that "make test" skips, in both modules, and that they exist.
 func TestEachTestIsInOneOfTheTargets(t *testing.T) {
-	skipped, run := selections(t, "test"), selections(t, "test-long")
+	if text := dryRun(t, "test"); !strings.Contains(text, " unit e2e;") || !strings.Contains(text, " lint tools\n") {
+		t.Errorf("make test doesn't make unit, e2e, lint and tools:\n%s", text)
+	}
+	skipped, run := selections(t, "unit", "e2e", "tools"), selections(t, "test-long")
 	var names []string
 	for _, module := range []string{"", "e2e"} {
 		skip, long := skipped[module], run[module]
@@ -42,22 +45,29 @@ func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 	}
 }
 
-// selections returns by module how a target selects tests: the match, the flag
-// and its value, or nil if all tests run.
-func selections(t *testing.T, target string) map[string][]string {
+// dryRun returns what "make -n" prints.
+func dryRun(t *testing.T, targets ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "make", "-n", target)
+	cmd := exec.CommandContext(t.Context(), "make", append([]string{"-n"}, targets...)...)
 	cmd.Dir = ".."
 	// Else a make that runs this test passes its own flags and RACE on.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
 	text, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("make -n %s: %v\n%s", target, err, text)
+		t.Fatalf("make -n %s: %v\n%s", targets, err, text)
 	}
+	return string(text)
+}
+
+// selections returns by module how targets select tests: the match, the flag
+// and its value, or nil if all tests run.
+func selections(t *testing.T, targets ...string) map[string][]string {
+	t.Helper()
+	text := dryRun(t, targets...)
 	by := map[string][]string{}
-	for _, m := range goTest.FindAllStringSubmatch(string(text), -1) {
+	for _, m := range goTest.FindAllStringSubmatch(text, -1) {
 		if _, twice := by[m[2]]; twice {
-			t.Errorf("make %s runs the tests of module %q twice", target, m[2])
+			t.Errorf("make %s runs the tests of module %q twice", targets, m[2])
 		}
 		by[m[2]] = selection.FindStringSubmatch(m[0])
 	}
