@@ -78,8 +78,8 @@ demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
 # Building the linter takes minutes of CPU time the first time. It is built at the
-# lowest priority, while the tests wait; lint waits for what is left of it. With a
-# plain $(MAKE) in the recipe "make -n" would run it.
+# lowest priority, while the tests wait; lint waits until it is built. The recipe
+# doesn't name $(MAKE) itself, because "make -n" runs recipes that do.
 steps = $(MAKE) --no-print-directory
 test: deps ## Check everything but what takes long (5 min on two cores, longer the first time)
 	@nice -n 19 go -C tools tool -n golangci-lint >/dev/null 2>&1 & \
@@ -111,8 +111,8 @@ lint: node_modules ## Lint all modules, look for known vulnerabilities
 # Not in lint: with an empty cache it compiles everything once more for each system.
 vet: ## Vet for the other systems that the demo runs on
 	$(call say,vet)
-	CGO_ENABLED=0 GOOS=darwin go vet ./...
-	CGO_ENABLED=0 GOOS=windows go vet ./...
+	GOOS=darwin go vet ./...
+	GOOS=windows go vet ./...
 
 tools: ## The tests of the lint rules, of the image and of this file
 	$(call say,tools)
@@ -131,7 +131,7 @@ fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cac
 	@tools/fuzz.sh $(FUZZTIME)
 
 soak: build ## Load, cuts, stalls and a backend that comes and goes, for SOAKTIME (10m)
-	@cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
+	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
 
 bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx and no proxy: docs/benchmarks.md (30 min)
 	@tools/deps.sh test

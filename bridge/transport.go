@@ -30,7 +30,8 @@ func init() { // the entries refer to functions that refer to the table
 	}
 }
 
-// notServed recognize the requests of protocols that culvert doesn't serve.
+// notServed has a function for each protocol that culvert recognizes and doesn't
+// serve. It returns nil for requests of other protocols.
 var notServed = []func(r *http.Request) *mistake{connectMistake}
 
 // callTypes are the content types that the transports take.

@@ -45,7 +45,7 @@ func connectRefusal(r *http.Request, httpStatus int, text string) (body string) 
 		return ""
 	}
 	code := codec.CodeFromHTTP(httpStatus)
-	if httpStatus == http.StatusUnsupportedMediaType { // connectMistake's
+	if httpStatus == http.StatusUnsupportedMediaType { // connectMistake's: the protocol isn't served
 		code = codes.Unimplemented
 	}
 	return codec.ConnectError(code, "culvert: "+text) + "\n"

@@ -27,8 +27,8 @@ var connectCodes = [...]string{
 	codes.Unauthenticated:    "unauthenticated",
 }
 
-// ConnectError returns the JSON by which the Connect protocol tells of an error. A code
-// that gRPC doesn't define is "unknown" there, and so is OK.
+// ConnectError returns an error in the JSON of the Connect protocol. OK, and codes that
+// gRPC doesn't define, become "unknown".
 // https://connectrpc.com/docs/protocol#error-end-stream
 func ConnectError(code codes.Code, message string) string {
 	if code == codes.OK || code > maxCode {

@@ -126,8 +126,8 @@ type share struct {
 	*tally
 }
 
-// noScope stands for one that isn't there: it has no limits, so what it counts is of
-// no use.
+// noScope stands for one that isn't there: it has no limits, so nobody reads what
+// it counts.
 var noScope = Scope{tally: new(tally)}
 
 // shares are those of a client: its address, then its listener and all.

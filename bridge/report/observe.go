@@ -39,8 +39,8 @@ type CallObserver interface {
 	Ended(c *CallInfo)
 }
 
-// Observers returns an Observer that tells all of them, in their order. A nil is left
-// out; of nobody it returns Discard.
+// Observers returns an Observer that tells all of them, in their order. It leaves
+// out those that are nil. If none is left, it returns Discard.
 func Observers(all ...Observer) Observer {
 	all = slices.DeleteFunc(slices.Clone(all), func(o Observer) bool { return o == nil })
 	switch len(all) {
