@@ -25,7 +25,7 @@ type backend struct {
 }
 
 type backendOptions struct {
-	listen    string // "": a free port of 127.0.0.1
+	listen    string // "": a free port of 127.0.0.1; "unix:": a socket in a directory of its own
 	namespace string
 	streams   int // its MaxConcurrentStreams; 0: no limit
 }
@@ -41,8 +41,11 @@ func startBackend(t testing.TB, o backendOptions) *backend {
 	if o.streams > 0 {
 		b.args = []string{fmt.Sprintf("-max-streams=%d", o.streams)}
 	}
-	if o.listen == "" {
+	switch o.listen {
+	case "":
 		o.listen = "127.0.0.1:0"
+	case "unix:":
+		o.listen += filepath.Join(dir, "backend")
 	}
 	b.control = probe.NewControl(b.socket)
 	t.Cleanup(b.control.Close)

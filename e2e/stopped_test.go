@@ -28,7 +28,9 @@ func TestStoppedCulvert(t *testing.T) {
 		stopped      = 20 * time.Second
 		length       = 54 * time.Second // of a call
 	)
-	b := startBackend(t, backendOptions{})
+	// Over TCP the backend's kernel would give culvert up: grpc-go's default
+	// (TCP_USER_TIMEOUT) allows its data 20 s to be taken.
+	b := startBackend(t, backendOptions{listen: "unix:"})
 	c := startCulvert(t, b.address, culvertOptions{})
 	far, err := relay.New(c.address, func(int) relay.Fate { return relay.Fate{Delay: delay} })
 	if err != nil {
