@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -86,10 +87,17 @@ type trial struct {
 	onEnd []func()       // run backwards
 }
 
+// processors has a place for each scenario that may keep a processor busy.
+var processors = make(chan struct{}, runtime.GOMAXPROCS(0))
+
 // surround runs a scenario, then holds what must hold after every one: culvert
 // told of an end for each beginning, the backend has no call left, and no
 // goroutine is left of all that the scenario started.
 func surround(t *testing.T, tr transport, sc scenario) {
+	if sc.needs&processor != 0 {
+		processors <- struct{}{} // the scenario's time begins when it has one
+		defer func() { <-processors }()
+	}
 	label := newLabel()
 	defer func() {
 		if left := label.atMost(0); left != "" && !t.Failed() {

@@ -26,7 +26,7 @@ var callScenarios = []scenario{
 	{"a request of no message", manyRequests, noRequestMessage},
 	{"an answer of no message", 0, noReplyMessage},
 	{"large messages", 0, largeMessages},
-	{"messages of exactly the limit", 0, messagesOfTheLimit},
+	{"messages of exactly the limit", processor, messagesOfTheLimit},
 	{"ten thousand replies in order", 0, manyReplies},
 	{"ten thousand messages both ways in order", fullDuplex, manyMessagesBothWays},
 	{"half-close, then replies", 0, halfCloseThenReplies},

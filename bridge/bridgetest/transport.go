@@ -26,6 +26,8 @@ const (
 	oneConnection
 	// plaintext: the client's connection is TCP that a relay can carry.
 	plaintext
+	// processor: the scenario keeps one busy. Every transport has one.
+	processor
 )
 
 // The reasons why a transport can't carry a need.
