@@ -10,6 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 FUZZTIME ?= 30s
 SOAKTIME ?= 10m
+ATTACK ?= .
 IMAGE ?= culvert
 
 BEGAN := $(shell date +%s)
@@ -133,6 +134,11 @@ fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cac
 soak: build ## Load, cuts, stalls and a backend that comes and goes, for SOAKTIME (10m)
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
 
+# ATTACK selects rows, as -run does: ATTACK='^stalled_grpc'.
+attack: build ## All attacks on culvert's memory, or those that ATTACK names (20 min)
+	@go -C e2e mod download
+	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) go test -vet=off -count=1 -timeout 0 -v -tags attack -run '^TestMemoryAttacks$$/$(ATTACK)' . -attack.all
+
 bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx and no proxy: docs/benchmarks.md (30 min)
 	@tools/deps.sh test
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
@@ -177,4 +183,4 @@ node_modules: e2e/node/node_modules/.package-lock.json demo/web/node_modules/.pa
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long deps lint vet tools unit e2e fuzz bench soak build generate proto docker clean help deps-generate node_modules
+.PHONY: demo test test-long deps lint vet tools unit e2e fuzz bench soak attack build generate proto docker clean help deps-generate node_modules

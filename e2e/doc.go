@@ -11,6 +11,9 @@
 //   - oracle_*_test.go, oracle/: the same scripts before improbable-eng's wrapper,
 //     and every difference with its reason
 //   - hostile_*_test.go: what no honest client sends, and what must come back
+//   - attack_*_test.go, attacker/: floods and hoards, with a bound on culvert's
+//     memory and ordinary clients beside them; "make attack" runs all of the attacks
+//     on memory
 //   - soak_*_test.go: endurance; "make soak" runs it for ten minutes
 //   - the other *_test.go: load, limits and ends, a file for each concern
 //   - backend/, probe/, e2epb/: the server behind culvert, what it can be told to

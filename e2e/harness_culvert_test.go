@@ -27,6 +27,7 @@ type culvertOptions struct {
 	namespace string
 	config    string // what proxy.yaml holds
 	openFiles int    // its limit; 0: that of the tests
+	cgroup    string // the directory of the cgroup to start it in; "": that of the tests
 	args      []string
 }
 
@@ -49,6 +50,9 @@ func startCulvert(t testing.TB, target string, o culvertOptions) *culvert {
 		argv = append(argv, "--listen", o.listen)
 	}
 	argv = append(argv, o.args...)
+	if o.cgroup != "" {
+		argv = append([]string{"sh", "-c", `echo $$ >"$0"/cgroup.procs && exec "$@"`, o.cgroup}, argv...)
+	}
 	if o.openFiles > 0 {
 		argv = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, o.openFiles)}, argv...)
 	}

@@ -137,21 +137,26 @@ func (p *process) wait(t testing.TB, patience time.Duration) int {
 // status reads a line of /proc/PID/status that is in kB, and returns bytes.
 func (p *process) status(t testing.TB, field string) int64 {
 	t.Helper()
-	b, err := os.ReadFile(p.proc("status"))
+	n, err := p.look(field)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return n
+}
+
+// look is status for a process that may be gone.
+func (p *process) look(field string) (int64, error) {
+	b, err := os.ReadFile(p.proc("status"))
+	if err != nil {
+		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
 		if rest, ok := strings.CutPrefix(line, field+":"); ok {
 			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n << 10
+			return n << 10, err
 		}
 	}
-	t.Fatalf("/proc/%d/status has no %s", p.pid(), field)
-	return 0
+	return 0, fmt.Errorf("/proc/%d/status has no %s", p.pid(), field)
 }
 
 func (p *process) rss(t testing.TB) int64 { t.Helper(); return p.status(t, "VmRSS") }
@@ -178,9 +183,18 @@ func (p *process) descriptors(t testing.TB) int {
 // processor returns the processor time that was used so far.
 func (p *process) processor(t testing.TB) time.Duration {
 	t.Helper()
-	b, err := os.ReadFile(p.proc("stat"))
+	used, err := p.clock()
 	if err != nil {
 		t.Fatal(err)
+	}
+	return used
+}
+
+// clock is processor for a process that may be gone.
+func (p *process) clock() (time.Duration, error) {
+	b, err := os.ReadFile(p.proc("stat"))
+	if err != nil {
+		return 0, err
 	}
 	_, rest, _ := strings.Cut(string(b), ") ")
 	fields := strings.Fields(rest) // from "state", field 3 of proc(5)
@@ -188,11 +202,11 @@ func (p *process) processor(t testing.TB) time.Duration {
 	for _, f := range fields[11:13] { // utime, stime
 		n, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
-			t.Fatal(err)
+			return 0, err
 		}
 		ticks += n
 	}
-	return time.Duration(ticks) * time.Second / 100 // USER_HZ
+	return time.Duration(ticks) * time.Second / 100, nil // USER_HZ
 }
 
 func (p *process) proc(file string) string {

@@ -18,6 +18,7 @@ var (
 	backendProgram  string
 	transferProgram string
 	oracleProgram   string
+	attackerProgram string
 )
 
 func TestMain(m *testing.M) {
@@ -76,6 +77,10 @@ func build(dir string) error {
 	}
 	transferProgram = filepath.Join(dir, "transfer")
 	if err := goBuild(".", transferProgram, "./transfer"); err != nil {
+		return err
+	}
+	attackerProgram = filepath.Join(dir, "attacker")
+	if err := goBuild(".", attackerProgram, "./attacker"); err != nil {
 		return err
 	}
 	oracleProgram = filepath.Join(dir, "oracle")

@@ -109,6 +109,8 @@ func (rs *records) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = rs.sent
 	case "/connections":
 		answer = func() (any, bool) { return rs.connections, true }
+	case "/running":
+		answer = func() (any, bool) { return rs.running, true }
 	case "/idle":
 		answer = func() (any, bool) { return rs.running, rs.running == 0 }
 	case "/release":

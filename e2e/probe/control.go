@@ -63,6 +63,13 @@ func (c *Control) Connections(ctx context.Context) (int, error) {
 	return n, err
 }
 
+// Running returns how many calls run.
+func (c *Control) Running(ctx context.Context) (int, error) {
+	var n int
+	err := c.get(ctx, "/running", &n)
+	return n, err
+}
+
 // WaitIdle waits until no call runs.
 func (c *Control) WaitIdle(ctx context.Context) error {
 	var n int

@@ -78,19 +78,28 @@ var ErrCut = errors.New("the answer ended without a status")
 
 // Dial connects to culvert at address. Close the connection after use.
 func Dial(ctx context.Context, t Transport, address string) (*Conn, error) {
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	return New(ctx, t, c.(*net.TCPConn))
+	return DialFrom(ctx, t, "", address, nil)
 }
 
 // DialTLS is Dial over TLS. The configuration's protocols are those of the
 // transport, unless it has some.
 func DialTLS(ctx context.Context, t Transport, address string, config *tls.Config) (*Conn, error) {
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	return DialFrom(ctx, t, "", address, config)
+}
+
+// DialFrom is DialTLS from an IP address of this machine, "" for any. Without a
+// configuration it is Dial.
+func DialFrom(ctx context.Context, t Transport, from, address string, config *tls.Config) (*Conn, error) {
+	var d net.Dialer
+	if from != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
+	}
+	if config == nil {
+		return New(ctx, t, c.(*net.TCPConn))
 	}
 	config = config.Clone()
 	if config.NextProtos == nil {

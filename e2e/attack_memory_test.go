@@ -1,0 +1,261 @@
+//go:build attack
+
+// The limits of memory hold newcomers off, and nothing takes memory back from
+// clients that have it: while that is so most of the rows fail, and the tag keeps
+// them out of "make test-long".
+
+package e2e
+
+import (
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/culvert-grpc/culvert/e2e/wire"
+)
+
+var attackAll = flag.Bool("attack.all", false, "have TestMemoryAttacks run all its rows, not the short list")
+
+// A memoryAttack is a row of TestMemoryAttacks: many calls that have culvert hold
+// as much as it can be made to hold for them.
+type memoryAttack struct {
+	kind      string // as the attacker's
+	transport wire.Transport
+	tls       bool
+	sources   int   // addresses that the calls come from
+	calls     int   // in all
+	memory    int64 // limits.memory; 0: unset
+	container int64 // the limit of the cgroup that culvert is in; 0: it is in that of the tests
+}
+
+const (
+	attackCalls    = 10_000
+	attackDuration = 8 * time.Second // calls that stand still for 5 s may be ended
+	defaultBudget  = 256 * mib       // limits.buffered_bytes
+)
+
+// attackTransports are those whose calls hold memory in different ways.
+var attackTransports = []wire.Transport{wire.GRPC, wire.WebH2, wire.Web, wire.WebSocket, wire.Tunnel}
+
+// containers are sizes, and how many calls that send 16 KiB a second each are more
+// than they take.
+var containers = []struct {
+	limit int64
+	calls int
+}{{64 * mib, 2000}, {96 * mib, 3000}, {128 * mib, 4000}, {256 * mib, 9000}, {512 * mib, 9000}}
+
+// shortAttacks are the rows of every day: each attack over each transport, TLS and
+// the number of addresses in turn.
+func shortAttacks() []memoryAttack {
+	var rows []memoryAttack
+	for i, transport := range attackTransports {
+		odd := i%2 == 1
+		sources := map[bool]int{false: 1, true: 100}
+		rows = append(rows,
+			memoryAttack{kind: "stalled", transport: transport, tls: odd, sources: sources[!odd], calls: attackCalls},
+			memoryAttack{kind: "stalled", transport: transport, tls: !odd, sources: sources[odd], calls: attackCalls, memory: 512 * mib},
+			memoryAttack{kind: "trickled", transport: transport, tls: odd, sources: sources[odd], calls: attackCalls},
+		)
+		if i > 0 { // native gRPC has the windows of gRPC-Web over HTTP/2
+			rows = append(rows, memoryAttack{kind: "large", transport: transport, tls: !odd, sources: sources[!odd], calls: attackCalls})
+		}
+	}
+	for i, c := range containers {
+		transport := attackTransports[(i+3)%len(attackTransports)] // a WebSocket is in the least
+		rows = append(rows, memoryAttack{kind: "fed", transport: transport, tls: i%2 == 1, sources: 1, calls: c.calls, container: c.limit})
+	}
+	return rows
+}
+
+func allAttacks() []memoryAttack {
+	var rows []memoryAttack
+	for _, transport := range attackTransports {
+		for _, overTLS := range []bool{false, true} {
+			for _, sources := range []int{1, 100} {
+				row := memoryAttack{transport: transport, tls: overTLS, sources: sources, calls: attackCalls}
+				for _, kind := range []string{"stalled", "trickled", "large"} {
+					row.kind = kind
+					rows = append(rows, row)
+				}
+				row.kind, row.memory = "stalled", 512*mib
+				rows = append(rows, row)
+			}
+			for _, c := range containers {
+				rows = append(rows, memoryAttack{kind: "fed", transport: transport, tls: overTLS, sources: 1, calls: c.calls, container: c.limit})
+			}
+		}
+	}
+	return rows
+}
+
+func (a memoryAttack) name() string {
+	words := []string{a.kind, string(a.transport)}
+	if a.tls {
+		words = append(words, "tls")
+	}
+	words = append(words, fmt.Sprintf("from %d", a.sources))
+	switch {
+	case a.memory > 0:
+		words = append(words, fmt.Sprintf("in %dMiB", a.memory/mib))
+	case a.container > 0:
+		words = append(words, fmt.Sprintf("in a container of %dMiB", a.container/mib))
+	}
+	return strings.NewReplacer(" ", "_", "/", "-").Replace(strings.Join(words, " "))
+}
+
+const (
+	attackHead = `
+| attack | calls | sent | RSS: without calls, idle, peak | grown | CPU | calls from elsewhere | from the same address | streams from elsewhere | /readyz | ended by culvert | as the attacker saw it |
+|---|---|---|---|---|---|---|---|---|---|---|---|`
+	attackLine = "| %s | %d | %d KiB | %d, %d, %d MiB | %d MiB | %.1f s in %.1f s | %v | %v | %v | %v | %d | %s |"
+)
+
+// However many calls hold as much as they can, culvert's memory stays within what
+// the settings say, culvert lives, and others are served. It doesn't run beside
+// other tests.
+func TestMemoryAttacks(t *testing.T) {
+	rows := shortAttacks()
+	if *attackAll {
+		rows = allAttacks()
+	}
+	ca := newIssuer(t, "ca")
+	table := []string{attackHead}
+	for _, a := range rows {
+		t.Run(a.name(), func(t *testing.T) { table = append(table, a.run(t, ca)) })
+	}
+	t.Log(strings.Join(table, "\n"))
+}
+
+// An attackResult is what came of a row. Sizes are bytes of culvert's RSS.
+type attackResult struct {
+	attackReport
+	running                  int // calls, at the backend, when the attack began
+	fresh, idle, peak, bound int64
+	used, lasted             time.Duration
+	others, same, talks      *fare // honest calls and streams
+	ready                    *fare // /readyz
+	evicted                  int   // calls that culvert has ended for lack of something
+	killed                   int   // processes that the kernel has ended, of a container
+	gone                     bool  // culvert is
+}
+
+// run returns the row's line of the table.
+func (a memoryAttack) run(t *testing.T, ca *issuer) string {
+	var group *memoryGroup
+	o := culvertOptions{}
+	if a.container > 0 {
+		group = newMemoryGroup(t, a.container)
+		o.cgroup = group.dir
+	}
+	b := startBackend(t, backendOptions{})
+	c, trust := a.startCulvert(t, b, ca, o)
+	if err := honestCall(newID(t), wire.GRPC, honestAddress, c.address, trust); err != nil {
+		t.Fatal(err)
+	}
+	r := attackResult{fresh: c.rss(t)}
+	var stops [4]func()
+	r.talks, stops[0] = honestTalks(t, c.address, trust)
+	r.ready, stops[1] = c.asksReadyz()
+
+	options := attackerOptions{kind: a.kind, transport: a.transport, sources: a.sources, calls: a.calls}
+	if a.tls {
+		options.ca = ca
+	}
+	attacker, opened := startAttacker(t, c.address, options)
+	r.running = b.opened(t, int(opened.Calls))
+	used := c.used()
+	r.idle, _ = c.look("VmRSS")
+	if r.bound = a.memory; r.bound == 0 {
+		r.bound = r.idle + defaultBudget*3/2
+	}
+	r.others, stops[2] = honestCalls(t, honestAddress, c.address, trust)
+	r.same, stops[3] = honestCalls(t, attackAddress, c.address, trust)
+	attacker.begin(t)
+	began := time.Now()
+	r.peak = c.growth(attackDuration, 2*r.bound)
+	r.lasted = time.Since(began)
+	for _, stop := range stops {
+		stop()
+	}
+	r.gone = c.gone()
+	r.used = c.used() - used
+	r.evicted = c.evicted()
+	r.attackReport = attacker.end(t)
+	if group != nil {
+		r.killed = group.killed(t)
+	}
+	a.judge(t, c, r)
+	return fmt.Sprintf(attackLine, a.name(), r.running, r.Sent/kib, r.fresh/mib, r.idle/mib, r.peak/mib, (r.peak-r.idle)/mib,
+		r.used.Seconds(), r.lasted.Seconds(), r.others, r.same, r.talks, r.ready, r.evicted, r.ends())
+}
+
+func (a memoryAttack) startCulvert(t *testing.T, b *backend, ca *issuer, o culvertOptions) (*culvert, *tls.Config) {
+	t.Helper()
+	if a.memory > 0 {
+		o.config = fmt.Sprintf("limits: {memory: %dMiB}\n", a.memory/mib)
+	}
+	if !a.tls {
+		return startCulvert(t, b.address, o), nil
+	}
+	certFile, keyFile := writePair(t, t.TempDir(), "tls", ca.issue("culvert"))
+	o.args = []string{"--tls-cert", certFile, "--tls-key", keyFile}
+	return startCulvert(t, b.address, o), ca.trusting()
+}
+
+// judge wants of every attack that culvert lives and says so, and that the streams
+// of others go on. In a container that is all: what arrives may be more than its
+// memory takes, and new calls are refused then. Elsewhere memory has its bound, and
+// the calls of others are served. Those from the attacker's own address may not be.
+func (a memoryAttack) judge(t *testing.T, c *culvert, r attackResult) {
+	t.Helper()
+	if r.gone || r.killed > 0 {
+		t.Errorf("culvert %v after %v, with %d calls open; the kernel has ended %d processes", c.cmd.ProcessState, r.lasted.Round(time.Millisecond), r.running, r.killed)
+		return
+	}
+	r.ready.wantAll(t, "/readyz")
+	r.talks.wantAll(t, "streams from elsewhere")
+	if a.container > 0 {
+		return
+	}
+	r.others.wantAll(t, "calls from elsewhere")
+	if r.peak > r.bound {
+		t.Errorf("a peak of %d MiB, want up to %d", r.peak/mib, r.bound/mib)
+	}
+	if a.kind != "stalled" {
+		return
+	}
+	if r.evicted == 0 {
+		t.Error("the log has no call that culvert ended with RESOURCE_EXHAUSTED: calls that stand still keep what they hold")
+	}
+	// What a call of gRPC is told needs no window. gRPC-Web's status is data.
+	if told := r.told(); (a.transport == wire.GRPC || a.transport == wire.Tunnel) && told < r.evicted*9/10 {
+		t.Errorf("culvert ended %d calls and told %d of them, but: %s", r.evicted, told, r.ends())
+	}
+}
+
+// growth returns the largest RSS within a time. It returns early if culvert is gone,
+// or far over its bound.
+func (c *culvert) growth(within time.Duration, most int64) (peak int64) {
+	over := time.After(within)
+	pace := time.NewTicker(20 * time.Millisecond)
+	defer pace.Stop()
+	for {
+		select {
+		case <-over:
+			return peak
+		case <-c.exited:
+			return peak
+		case <-pace.C:
+		}
+		now, err := c.look("VmRSS")
+		if err != nil {
+			continue // gone
+		}
+		if peak = max(peak, now); peak > most {
+			return peak
+		}
+	}
+}

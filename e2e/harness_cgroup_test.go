@@ -1,0 +1,114 @@
+//go:build attack
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A memoryGroup is a memory cgroup, as a container is in: of version 2 where the
+// memory controller is there, else of version 1.
+type memoryGroup struct {
+	dir string
+	v2  bool
+}
+
+var lastGroup atomic.Int64
+
+// newMemoryGroup makes a group with a limit of memory and no swap, which is gone
+// after the test. What a container does can't be tested without one, so where none
+// can be made the test fails.
+func newMemoryGroup(t testing.TB, limit int64) *memoryGroup {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("a memory cgroup needs root (CAP_SYS_ADMIN)")
+	}
+	root, v2 := memoryHierarchy(t)
+	g := &memoryGroup{filepath.Join(root, fmt.Sprintf("e2e-%d-%d", os.Getpid(), lastGroup.Add(1))), v2}
+	if err := os.Mkdir(g.dir, 0o700); err != nil {
+		t.Fatalf("a memory cgroup needs a writable %s: %v", root, err)
+	}
+	t.Cleanup(func() {
+		// Its last process may have ended just now, and the kernel may not be through.
+		if err := eventually(10*time.Second, func() error { return os.Remove(g.dir) }); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, file := range map[bool][]string{
+		true:  {"memory.swap.max=0", fmt.Sprintf("memory.max=%d", limit)},
+		false: {"memory.swappiness=0", fmt.Sprintf("memory.limit_in_bytes=%d", limit)},
+	}[v2] {
+		name, value, _ := strings.Cut(file, "=")
+		err := os.WriteFile(filepath.Join(g.dir, name), []byte(value), 0)
+		if err != nil && (!errors.Is(err, fs.ErrNotExist) || !strings.Contains(name, "swap")) { // a kernel without swap has no file for it
+			t.Fatalf("a memory cgroup needs the memory controller in %s: %v", root, err)
+		}
+	}
+	return g
+}
+
+// memoryHierarchy returns where memory cgroups are made, and whether they are of
+// version 2.
+func memoryHierarchy(t testing.TB) (root string, v2 bool) {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		fields := strings.Fields(line) // device, directory, type, options: fstab(5)
+		switch {
+		case fields[2] == "cgroup2":
+			there, err := os.ReadFile(filepath.Join(fields[1], "cgroup.controllers"))
+			if err != nil || !slices.Contains(strings.Fields(string(there)), "memory") {
+				continue
+			}
+			// Groups below have the controller only if this one says so.
+			if err := os.WriteFile(filepath.Join(fields[1], "cgroup.subtree_control"), []byte("+memory"), 0); err != nil {
+				t.Fatalf("a memory cgroup needs the memory controller for groups in %s: %v", fields[1], err)
+			}
+			return fields[1], true
+		case fields[2] == "cgroup" && slices.Contains(strings.Split(fields[3], ","), "memory"):
+			root = fields[1]
+		}
+	}
+	if root == "" {
+		t.Fatal("a memory cgroup needs a mounted cgroup file system with the memory controller, of version 1 or 2")
+	}
+	return root, false
+}
+
+// killed returns how many processes of the group the kernel has ended for lack of
+// memory.
+func (g *memoryGroup) killed(t testing.TB) int {
+	t.Helper()
+	name := "memory.oom_control"
+	if g.v2 {
+		name = "memory.events"
+	}
+	text, err := os.ReadFile(filepath.Join(g.dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(count))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("%s/%s has no oom_kill", g.dir, name)
+	return 0
+}
