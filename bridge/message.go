@@ -13,6 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -259,7 +260,14 @@ func getGunzip(r io.Reader) (*gunzipper, error) {
 
 func putGunzip(z *gunzipper) { gunzips.Put(z) }
 
-var gzips = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) }}
+// gzips pack at the level that bridge/upstream packs requests at, for its reason.
+var gzips = sync.Pool{New: func() any {
+	z, err := gzip.NewWriterLevel(io.Discard, upstream.PackLevel)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return z
+}}
 
 // compress packs a message with gzip into buffers of the pool and frees it.
 func compress(m mem.BufferSlice, pool mem.BufferPool) (mem.BufferSlice, error) {

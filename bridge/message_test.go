@@ -291,6 +291,9 @@ func TestCompressedMessagesExpandToThemselves(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if got := packed.Materialize()[8]; got != 4 { // XFL, RFC 1952 §2.3.1: the fastest algorithm
+			t.Errorf("%d bytes are packed with XFL %d, want 4", len(want), got)
+		}
 		z, err := gzip.NewReader(bytes.NewReader(packed.Materialize()))
 		if err != nil {
 			t.Fatalf("%d bytes: %v", len(want), err)
