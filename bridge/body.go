@@ -53,6 +53,7 @@ func malformedBody(err error) bool {
 type gzipBody struct {
 	src      sourceReader
 	use      *quota.Call
+	most     int64 // bytes that a message may expand to
 	z        *gzip.Reader
 	messages int // that were read of it
 }
@@ -86,7 +87,9 @@ func (g *gzipBody) Read(p []byte) (int, error) {
 		g.z = z
 	}
 	n, err := g.z.Read(p)
-	g.use.Expanded(n)
+	if err := g.use.Expanded(n, g.most); err != nil {
+		return n, err
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = g.fault(err)
 	}

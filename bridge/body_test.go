@@ -201,7 +201,7 @@ func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
 		}
 		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
 		m := newReader(nil, 1<<20, "")
-		m.packed = &gzipBody{src: sourceReader{r: iotest.OneByteReader(bytes.NewReader(gzipped(slices.Concat(message, message, message))))}, use: &use}
+		m.packed = &gzipBody{src: sourceReader{r: iotest.OneByteReader(bytes.NewReader(gzipped(slices.Concat(message, message, message))))}, use: &use, most: 1 << 20}
 		m.body, m.use = m.packed, &use
 		for range 3 {
 			payload, err := m.next()
@@ -231,7 +231,7 @@ func TestCompressedBodyIsExpandedByMessages(t *testing.T) {
 		}
 		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
 		m := newReader(nil, 1<<20, "")
-		m.packed = &gzipBody{src: sourceReader{r: bytes.NewReader(gzipped(slices.Concat(message, message)))}, use: &use}
+		m.packed = &gzipBody{src: sourceReader{r: bytes.NewReader(gzipped(slices.Concat(message, message)))}, use: &use, most: 1 << 20}
 		m.body = m.packed
 		payload, err := m.next()
 		if err != nil {

@@ -207,13 +207,16 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		}
 		chunk := c.Buffer(memory.ChunkBytes)
 		n, err := io.ReadFull(z, chunk.ReadOnlyData())
-		m.use.Expanded(n)
+		over := m.use.Expanded(n, int64(m.limit.Bytes))
 		total += n
 		out = append(out, trimmed(chunk, n))
 		switch {
 		case total > m.limit.Bytes:
 			out.Free()
 			return nil, report.Newf(report.ReasonRequestTooLarge, "a request message expands to more than the limit of %d bytes (%s)", m.limit.Bytes, m.limit.Key).UnlessRaised(m.limit.Key)
+		case over != nil:
+			out.Free()
+			return nil, over
 		case err != nil && z.eof: // io.ReadFull made of the stream's proper end what it liked
 			return out, nil
 		case err != nil:

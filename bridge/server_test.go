@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -103,10 +104,12 @@ func everyLimit(value func(i int64) int64) (l Limits) {
 
 func TestLimits(t *testing.T) {
 	got := DefaultLimits()
+	address := defaultAddress
+	address.DecompressedPerSecond = 16 << 20 * runtime.GOMAXPROCS(0)
 	want := Limits{
 		MessageBytes: 16 << 20, HeaderBytes: 64 << 10, BufferedBytes: 256 << 20, CallsPerConnection: 100,
-		Connections: got.Connections, Calls: noLimit, CallsPerSecond: noLimit, HandshakesPerSecond: noLimit, DecompressedPerSecond: noLimit,
-		SlowConsumerTimeout: 5 * time.Minute, Address: defaultAddress,
+		Connections: got.Connections, Calls: noLimit, CallsPerSecond: noLimit, HandshakesPerSecond: noLimit, DecompressedPerSecond: 32 << 20 * runtime.GOMAXPROCS(0),
+		SlowConsumerTimeout: 5 * time.Minute, Address: address,
 		SlowSenderTimeout: 30 * time.Second, ConnectionIdleTimeout: time.Minute,
 	}
 	if got != want || got.Connections < 64 {

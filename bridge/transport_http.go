@@ -130,7 +130,7 @@ func (h *httpStream) unpacked() (io.Reader, *gzipBody, error) {
 	case "", "identity":
 		return h.source, nil, nil
 	case "gzip":
-		g := &gzipBody{src: sourceReader{r: h.source}, use: &h.call.use}
+		g := &gzipBody{src: sourceReader{r: h.source}, use: &h.call.use, most: 2 * int64(h.call.messages.Bytes)} // it may be base64
 		return g, g, nil
 	default:
 		return h.source, nil, report.New(report.ReasonUnsupportedEncoding, "the body is compressed with a coding that can't be read here: want gzip or identity")

@@ -253,8 +253,10 @@ type Limits struct {
 	// handshakes; 0 is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
-	// Bytes that compressed requests expand to in a second; 0 is no limit.
-	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size or 0"`
+	// Bytes that compressed requests expand to in a second; 0 is no limit,
+	// "auto" is 32MiB for each CPU that culvert may use at its start
+	// (GOMAXPROCS).
+	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 
 	// The memory that culvert may use. New calls are refused while it is
 	// nearly used up, then new connections, too, and Go's garbage collector
@@ -343,12 +345,14 @@ func Defaults() Config {
 			SlowSenderTimeout:     30 * time.Second,
 			ConnectionIdleTimeout: time.Minute,
 			Enforce:               true,
+
+			DecompressedBytesPerSecond: Auto,
 			Address: AddressLimits{
 				Connections:                20_000,
 				Calls:                      20_000,
 				CallsPerSecond:             20_000,
 				HandshakesPerSecond:        10_000,
-				DecompressedBytesPerSecond: 1 << 30,
+				DecompressedBytesPerSecond: Auto,
 			},
 		},
 		Backend:      Backend{MaxConnections: 64, QueueTimeout: 5 * time.Second, ResolveInterval: 30 * time.Second},

@@ -21,8 +21,14 @@ type Size int64
 // that a float64 (which go-units counts with) can't hold exactly.
 const maxSize = 1 << 50
 
+// Auto is the Size of "auto": culvert finds out how much.
+const Auto Size = -1
+
 // String writes s in the largest unit that needs no fraction.
 func (s Size) String() string {
+	if s == Auto {
+		return "auto"
+	}
 	for _, unit := range []struct {
 		bytes Size
 		name  string
@@ -60,6 +66,7 @@ var (
 		"client auth":      {"none, optional or require", "require", "", parseClientAuth},
 		"file":             {"file", "ca.pem", "", text(func(string) error { return nil })},
 		"size or 0":        {"size, or 0", "1GiB", sizeOrZeroPattern, parseSizeOrZero},
+		"size, 0 or auto":  {"size, 0 or auto", "64MiB", `^(auto|` + sizeOrZeroPattern[len("^("):], parseSizeOrAuto},
 		"domain":           {"domain", "grpc.example.com", "", text(checkDomain)},
 		"email":            {"address of e-mail", "ops@example.com", "", text(orEmpty(checkEmail))},
 		"https url":        {"URL with https", "https://ca.example.com/acme/acme/directory", "", text(orEmpty(checkHTTPSURL))},
@@ -187,6 +194,13 @@ func parseSizeOrZero(s string) (any, error) {
 		return Size(0), nil
 	}
 	return parseSize(s)
+}
+
+func parseSizeOrAuto(s string) (any, error) {
+	if s == Auto.String() {
+		return Auto, nil
+	}
+	return parseSizeOrZero(s)
 }
 
 func parseDuration(s string) (any, error) {

@@ -182,6 +182,11 @@ func TestValuesByKind(t *testing.T) {
 			"0MiB": "byte … 16MiB",
 			"lots": "64KiB … 16MiB",
 		}},
+		"size, 0 or auto": {"limits.decompressed_bytes_per_second", []string{"auto", "0", "0B", "64MiB"}, map[string]string{
+			"64":   "unit … 64B … 64MiB",
+			"Auto": "64KiB … 16MiB",
+			"-1":   "zero … 16MiB",
+		}},
 		"size": {
 			"limits.message_bytes",
 			[]string{"1B", "16777216b", "16MiB", "1.5GiB", "16m", "64 KiB", "1024TiB"},

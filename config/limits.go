@@ -8,9 +8,9 @@ import (
 
 // AddressLimits is what one client address may use: an IPv4 address, or the
 // first 64 bits of an IPv6 one. It is the client's own, behind a proxy of
-// trusted_proxies or proxy_protocol too. Its defaults are far above what one
-// client needs, since many may share an address: a company behind a proxy that
-// inspects TLS, or a carrier's network.
+// trusted_proxies or proxy_protocol too. Its default counts are far above what
+// one client needs, since many may share an address: a company behind a proxy
+// that inspects TLS, or a carrier's network.
 type AddressLimits struct {
 	// Connections at one time; 0 is no limit.
 	Connections int `key:"connections"`
@@ -25,9 +25,11 @@ type AddressLimits struct {
 	// handshakes; 0 is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
-	// Bytes that compressed requests expand to in a second; 0 is no limit. A
-	// message is expanded whole: what it has too much, the next wait for.
-	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size or 0"`
+	// Bytes that compressed requests expand to in a second; 0 is no limit,
+	// "auto" is 16MiB for each CPU that culvert may use at its start
+	// (GOMAXPROCS). A message may expand to more than is left of a second. The
+	// next ones are refused until that is made up for.
+	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 }
 
 // MethodLimits is what the calls of some methods may use.

@@ -93,7 +93,8 @@ func TestBombs(t *testing.T) {
 	const each, most = 20, 96 * mib
 	b := startBackend(t, backendOptions{})
 	c := startCulvert(t, b.address, culvertOptions{
-		config: "limits: {message_bytes: 1MiB, buffered_bytes: 32MiB}\n",
+		// All of them expand as far as they may.
+		config: "limits: {message_bytes: 1MiB, buffered_bytes: 32MiB, decompressed_bytes_per_second: 0, address: {decompressed_bytes_per_second: 0}}\n",
 		args:   []string{"--log-level", "debug"},
 	})
 	warm(t, c)

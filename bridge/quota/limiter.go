@@ -274,24 +274,42 @@ func (u *Call) MayExpand() error {
 	}
 	for _, s := range u.shares() {
 		if wait := s.expanding.debt(s.decompressed, u.quotas.now); wait > 0 {
-			if u.quotas.tryOut {
-				u.End() // it goes on, and was told of
-			}
-			return u.quotas.refuse(s.excess("decompressed_bytes_per_second", wait, "compressed messages%[2]s expand to more than %[1]d bytes within a second", s.decompressed), u.peer, "")
+			return u.expandedTooMuch(s, wait)
 		}
 	}
 	return nil
 }
 
-// Expanded counts the bytes that came of it.
-func (u *Call) Expanded(n int) {
+// Expanded counts n bytes that came of it, of a message that may have most. A
+// message may begin unless there is a debt, and many may at once: so Expanded
+// refuses the rest of a message if the debt is more than one message makes. Without
+// that one address could begin so many that all others would wait for its debt.
+func (u *Call) Expanded(n int, most int64) error {
 	if !u.begun {
-		return
+		return nil
 	}
 	now := u.quotas.now()
+	var over share
+	var wait time.Duration
 	for _, s := range u.shares() {
-		s.expanding.spend(s.decompressed, now, int64(n))
+		debt := s.expanding.spend(s.decompressed, now, int64(n))
+		if wait == 0 && debt > 0 && int64(debt) > s.decompressed.cost(most) {
+			over, wait = s, debt
+		}
 	}
+	if wait == 0 {
+		return nil
+	}
+	return u.expandedTooMuch(over, wait)
+}
+
+// expandedTooMuch refuses to expand more, by the limit of one of the call's shares.
+func (u *Call) expandedTooMuch(s share, wait time.Duration) error {
+	x := s.excess("decompressed_bytes_per_second", wait, "compressed messages%[2]s expand to more than %[1]d bytes within a second", s.decompressed)
+	if u.quotas.tryOut {
+		u.End() // it goes on, and was told of
+	}
+	return u.quotas.refuse(x, u.peer, "")
 }
 
 // Handshake judges a WebSocket that is to be opened. One that is refused takes

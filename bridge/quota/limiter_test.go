@@ -371,7 +371,7 @@ func TestLimitsAreTriedOut(t *testing.T) {
 				if err := c.MayExpand(); err != nil {
 					t.Errorf("refused: %v", err)
 				}
-				c.Expanded(10)
+				_ = c.Expanded(10, 10) // what is only tried out refuses nothing
 			}
 		}
 		want := map[string]int{
@@ -538,7 +538,8 @@ func TestUseIsGivenBackOnce(t *testing.T) {
 	}
 }
 
-// TestExpandingIsADebt: a message is expanded whole or not at all.
+// TestExpandingIsADebt: a message is expanded whole, and the next wait for what it
+// has too much.
 func TestExpandingIsADebt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, _ := newTestQuotas(t, scopeLimits{server: Quota{DecompressedPerSecond: 1000}})
@@ -549,7 +550,9 @@ func TestExpandingIsADebt(t *testing.T) {
 		if err := c.MayExpand(); err != nil {
 			t.Fatal(err)
 		}
-		c.Expanded(3000)
+		if err := c.Expanded(3000, 3000); err != nil {
+			t.Errorf("in a message that began without a debt: %v", err)
+		}
 		wantKey(t, c.MayExpand(), "limits.decompressed_bytes_per_second")
 		time.Sleep(2*time.Second - time.Nanosecond)
 		wantKey(t, c.MayExpand(), "limits.decompressed_bytes_per_second")
@@ -558,7 +561,56 @@ func TestExpandingIsADebt(t *testing.T) {
 			t.Errorf("with the debt paid: %v", err)
 		}
 		c.End()
-		new(Call).Expanded(1) // one that never began counts with nobody
+		if err := new(Call).Expanded(1<<20, 0); err != nil { // one that never began counts with nobody
+			t.Error(err)
+		}
+	})
+}
+
+// TestMessagesAtOnceShareADebt: however many messages of an address begin before one
+// is expanded, together they expand to what is there and one message more. The next
+// of another address doesn't wait for them.
+func TestMessagesAtOnceShareADebt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, message, piece = 16_000, 16_000, 100
+		q, _ := newTestQuotas(t, scopeLimits{server: Quota{DecompressedPerSecond: 2 * rate}, address: Quota{DecompressedPerSecond: rate}})
+		calls := make([]*Call, 1000)
+		for i := range calls {
+			c, err := q.start(anyListener(), "192.0.2.1", limitedMethod)
+			if err == nil {
+				err = c.MayExpand()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			calls[i] = c
+		}
+		expanded := 0
+		for range message / piece {
+			for i, c := range calls {
+				if c == nil {
+					continue
+				}
+				expanded += piece
+				if err := c.Expanded(piece, message); err != nil {
+					wantKey(t, err, "limits.address.decompressed_bytes_per_second")
+					c.End()
+					calls[i] = nil
+				}
+			}
+		}
+		if most := rate + message + piece*len(calls); expanded > most {
+			t.Errorf("%d bytes are expanded, want at most %d", expanded, most)
+		}
+		other, err := q.start(anyListener(), "192.0.2.2", limitedMethod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second) // each of the calls got one piece before it was refused
+		if err := other.MayExpand(); err != nil {
+			t.Errorf("another address: %v", err)
+		}
+		other.End()
 	})
 }
 
@@ -599,6 +651,8 @@ func BenchmarkExpanding(b *testing.B) {
 		if err := c.MayExpand(); err != nil {
 			b.Fatal(err)
 		}
-		c.Expanded(1)
+		if err := c.Expanded(1, 1<<24); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

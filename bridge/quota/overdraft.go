@@ -16,14 +16,16 @@ type overdraft struct {
 	rate perSecond // of the call that spent last
 }
 
-// spend takes n tokens.
-func (o *overdraft) spend(r perSecond, now, n int64) {
+// spend takes n tokens, and returns how long nothing more may be spent.
+func (o *overdraft) spend(r perSecond, now, n int64) (debt time.Duration) {
 	if r <= 0 {
-		return
+		return 0
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.full, o.rate = now+min(o.missing(r, now)+min(r.cost(n), longest), longest), r
+	missing := min(o.missing(r, now)+min(r.cost(n), longest), longest)
+	o.full, o.rate = now+missing, r
+	return time.Duration(max(missing-int64(time.Second), 0))
 }
 
 // longest is the time that a debt is paid in at most, so that adding times can't

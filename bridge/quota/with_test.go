@@ -114,7 +114,7 @@ func TestDebtsOutliveTheirLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before.Expanded(1 << 20)
+	_ = before.Expanded(1<<20, 1<<20) // one message
 	after, err := q.changed(scopeLimits{server: Quota{DecompressedPerSecond: 1 << 30}}).start(l, "192.0.2.1", limitedMethod)
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func TestDebtsOutliveTheirLimits(t *testing.T) {
 		if err := after.MayExpand(); err != nil {
 			t.Errorf("with the limit raised: %v", err)
 		}
-		before.Expanded(1 << 20)
+		_ = before.Expanded(1<<20, 1<<20) // it has a debt, which is its own
 	}
 	if before.MayExpand() == nil {
 		t.Error("the call that began with the low limit has no debt")

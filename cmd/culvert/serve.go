@@ -45,7 +45,8 @@ ACME orders.
 
 Every key of the configuration has a variable: backend.address is
 CULVERT_BACKEND_ADDRESS. A flag wins over the environment, the environment over
-the file. CULVERT_CONFIG names the file.
+the file. CULVERT_CONFIG names the file. How much gzip culvert expands in a second
+depends by default on the number of CPUs (GOMAXPROCS); the log says how much.
 
 Documents: ` + documents + `
   configuration.md     every key, its variable and its flag
@@ -159,6 +160,7 @@ func (p *program) open(ctx context.Context) error {
 		return err
 	}
 	boundMemory(&cfg, p.memory, p.config)
+	logExpansion(p.log, cfg.Limits)
 	p.bridge, err = newBridge(cfg, p.config)
 	if err == nil {
 		err = p.openHealth(ctx)

@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"errors"
+	"log/slog"
+	"runtime"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
@@ -54,13 +56,13 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 			ConnectionIdleTimeout: orNone(c.Limits.ConnectionIdleTimeout),
 			ConnectionMaxAge:      orNone(c.Limits.ConnectionMaxAge),
 
-			DecompressedPerSecond: orNone(int(c.Limits.DecompressedBytesPerSecond)),
+			DecompressedPerSecond: byCPU(c.Limits.DecompressedBytesPerSecond),
 			Address: bridge.Quota{
 				Connections:           orNone(c.Limits.Address.Connections),
 				Calls:                 orNone(c.Limits.Address.Calls),
 				CallsPerSecond:        orNone(c.Limits.Address.CallsPerSecond),
 				HandshakesPerSecond:   orNone(c.Limits.Address.HandshakesPerSecond),
-				DecompressedPerSecond: orNone(int(c.Limits.Address.DecompressedBytesPerSecond)),
+				DecompressedPerSecond: byCPU(c.Limits.Address.DecompressedBytesPerSecond),
 			},
 		},
 		MethodLimits: methodLimits(c.Limits.Methods),
@@ -121,6 +123,31 @@ func methodLimits(list []config.MethodLimits) []bridge.MethodQuota {
 		})
 	}
 	return quotas
+}
+
+// byCPU is orNone for a rate whose default the bridge makes of the number of CPUs.
+func byCPU(rate config.Size) int {
+	if rate == config.Auto {
+		return 0
+	}
+	return orNone(int(rate))
+}
+
+// logExpansion logs the rates that byCPU left to the bridge, since no file has their
+// values.
+func logExpansion(log *slog.Logger, l bridge.Limits) {
+	byDefault := bridge.DefaultLimits()
+	for _, rate := range []struct {
+		key            string
+		set, byDefault int
+	}{
+		{"limits.decompressed_bytes_per_second", l.DecompressedPerSecond, byDefault.DecompressedPerSecond},
+		{"limits.address.decompressed_bytes_per_second", l.Address.DecompressedPerSecond, byDefault.Address.DecompressedPerSecond},
+	} {
+		if rate.set == 0 {
+			log.Info("expansion is limited by the number of CPUs", slog.String("key", rate.key), slog.String("limit", config.Size(rate.byDefault).String()), slog.Int("cpus", runtime.GOMAXPROCS(0)))
+		}
+	}
 }
 
 // orNone translates "no limit": 0 in the file, negative in the bridge, whose

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -181,7 +184,12 @@ func TestDefaultsAreThoseOfTheBridge(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := bridgeConfig(loaded)
-	if got, want := c.Limits.Address, bridge.DefaultLimits().Address; got != want {
+	if all, one := c.Limits.DecompressedPerSecond, c.Limits.Address.DecompressedPerSecond; all != 0 || one != 0 {
+		t.Errorf("%d and %d decompressed bytes a second, want 0: the bridge counts CPUs", all, one)
+	}
+	address := bridge.DefaultLimits().Address
+	address.DecompressedPerSecond = 0
+	if got, want := c.Limits.Address, address; got != want {
 		t.Errorf("the limits of an address are %+v, the bridge's default %+v", got, want)
 	}
 	got, want := reflect.ValueOf(c.Limits), reflect.ValueOf(bridge.DefaultLimits())
@@ -208,5 +216,35 @@ func TestDefaultsAreThoseOfTheBridge(t *testing.T) {
 	}
 	if c.Backend.TLS != nil {
 		t.Errorf("TLS is on by default")
+	}
+}
+
+// TestLimitsByCPUAreLogged unless the configuration has them.
+func TestLimitsByCPUAreLogged(t *testing.T) {
+	clearEnvironment(t)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
+	all, one := "key=limits.decompressed_bytes_per_second limit=96MiB cpus=3", "key=limits.address.decompressed_bytes_per_second limit=48MiB cpus=3"
+	for _, c := range []struct {
+		flags map[string]any
+		want  []string
+	}{
+		{nil, []string{all, one}},
+		{map[string]any{"limits.decompressed_bytes_per_second": "auto", "limits.address.decompressed_bytes_per_second": "0"}, []string{all}},
+		{map[string]any{"limits.decompressed_bytes_per_second": "1GiB"}, []string{one}},
+	} {
+		loaded, err := config.Load("", c.flags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		logExpansion(slog.New(slog.NewTextHandler(&out, nil)), bridgeConfig(loaded).Limits)
+		if got := strings.Count(out.String(), "\n"); got != len(c.want) {
+			t.Errorf("%v: %d lines, want %d:\n%s", c.flags, got, len(c.want), out.String())
+		}
+		for _, want := range c.want {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%v: want %s in\n%s", c.flags, want, out.String())
+			}
+		}
 	}
 }
