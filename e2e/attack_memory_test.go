@@ -40,8 +40,7 @@ const (
 // attackTransports are those whose calls hold memory in different ways.
 var attackTransports = []wire.Transport{wire.GRPC, wire.WebH2, wire.Web, wire.WebSocket, wire.Tunnel}
 
-// containers are sizes, and how many calls that send 16 KiB a second each are more
-// than they take.
+// containers are sizes, with more calls than they take.
 var containers = []struct {
 	limit int64
 	calls int
@@ -67,6 +66,7 @@ func shortAttacks() []memoryAttack {
 		transport := attackTransports[(i+3)%len(attackTransports)] // a WebSocket is in the least
 		rows = append(rows, memoryAttack{kind: "fed", transport: transport, tls: i%2 == 1, sources: 1, calls: c.calls, container: c.limit})
 	}
+	rows = append(rows, memoryAttack{kind: "stalled", transport: wire.WebSocket, sources: 1, calls: containers[0].calls, container: containers[0].limit})
 	return rows
 }
 
@@ -83,8 +83,10 @@ func allAttacks() []memoryAttack {
 				row.kind, row.memory = "stalled", 512*mib
 				rows = append(rows, row)
 			}
-			for _, c := range containers {
-				rows = append(rows, memoryAttack{kind: "fed", transport: transport, tls: overTLS, sources: 1, calls: c.calls, container: c.limit})
+			for _, kind := range []string{"fed", "stalled", "trickled"} {
+				for _, c := range containers {
+					rows = append(rows, memoryAttack{kind: kind, transport: transport, tls: overTLS, sources: 1, calls: c.calls, container: c.limit})
+				}
 			}
 		}
 	}
@@ -108,9 +110,9 @@ func (a memoryAttack) name() string {
 
 const (
 	attackHead = `
-| attack | calls | sent | RSS: without calls, idle, peak | grown | CPU | calls from elsewhere | from the same address | streams from elsewhere | /readyz | ended by culvert | as the attacker saw it |
-|---|---|---|---|---|---|---|---|---|---|---|---|`
-	attackLine = "| %s | %d | %d KiB | %d, %d, %d MiB | %d MiB | %.1f s in %.1f s | %v | %v | %v | %v | %d | %s |"
+| attack | calls | sent | RSS: without calls, idle, peak | grown | in sockets | CPU | calls from elsewhere | from the same address | streams from elsewhere | /readyz | ended by culvert | as the attacker saw it |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|`
+	attackLine = "| %s | %d | %d KiB | %d, %d, %d MiB | %d MiB | %s | %.1f s in %.1f s | %v | %v | %v | %v | %d | %s |"
 )
 
 // However many calls hold as much as they can, culvert's memory stays within what
@@ -135,11 +137,12 @@ type attackResult struct {
 	running                  int // calls, at the backend, when the attack began
 	fresh, idle, peak, bound int64
 	used, lasted             time.Duration
-	others, same, talks      *fare // honest calls and streams
-	ready                    *fare // /readyz
-	evicted                  int   // calls that culvert has ended for lack of something
-	killed                   int   // processes that the kernel has ended, of a container
-	gone                     bool  // culvert is
+	others, same, talks      *fare  // honest calls and streams
+	ready                    *fare  // /readyz
+	evicted                  int    // calls that culvert has ended for lack of something
+	killed                   int64  // processes that the kernel has ended, of a container
+	sockets                  string // what the kernel held for them at the end of the attack, of a container
+	gone                     bool   // culvert is
 }
 
 // run returns the row's line of the table.
@@ -177,9 +180,11 @@ func (a memoryAttack) run(t *testing.T, ca *issuer) string {
 	began := time.Now()
 	r.peak = c.growth(attackDuration, 2*r.bound)
 	r.lasted = time.Since(began)
-	for _, stop := range stops {
-		stop()
+	r.sockets = "–"
+	if group != nil {
+		r.sockets = fmt.Sprintf("%d MiB", group.sockets(t)/mib)
 	}
+	inParallel(len(stops), len(stops), func(i int) { stops[i]() })
 	r.gone = c.gone()
 	r.used = c.used() - used
 	r.evicted = c.evicted()
@@ -189,7 +194,7 @@ func (a memoryAttack) run(t *testing.T, ca *issuer) string {
 	}
 	a.judge(t, c, r)
 	return fmt.Sprintf(attackLine, a.name(), r.running, r.Sent/kib, r.fresh/mib, r.idle/mib, r.peak/mib, (r.peak-r.idle)/mib,
-		r.used.Seconds(), r.lasted.Seconds(), r.others, r.same, r.talks, r.ready, r.evicted, r.ends())
+		r.sockets, r.used.Seconds(), r.lasted.Seconds(), r.others, r.same, r.talks, r.ready, r.evicted, r.ends())
 }
 
 func (a memoryAttack) startCulvert(t *testing.T, b *backend, ca *issuer, o culvertOptions) (*culvert, *tls.Config) {

@@ -183,7 +183,7 @@ func honestCalls(t testing.TB, from, address string, config *tls.Config) (f *far
 	})
 }
 
-func honestCall(id string, transport wire.Transport, from, address string, config *tls.Config) error {
+func honestCall(id string, transport wire.Transport, from, address string, config *tls.Config) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), honestTime)
 	defer cancel()
 	conn, err := wire.DialFrom(ctx, transport, from, address, config)
@@ -196,7 +196,12 @@ func honestCall(id string, transport wire.Transport, from, address string, confi
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() {
+		if err != nil {
+			conn.Reset() // or Close waits for what culvert doesn't answer
+		}
+		c.Close()
+	}()
 	n, err := wire.Drain(c, 0)
 	switch {
 	case err != nil:

@@ -45,12 +45,13 @@ func newMemoryGroup(t testing.TB, limit int64) *memoryGroup {
 		}
 	})
 	for _, file := range map[bool][]string{
-		true:  {"memory.swap.max=0", fmt.Sprintf("memory.max=%d", limit)},
-		false: {"memory.swappiness=0", fmt.Sprintf("memory.limit_in_bytes=%d", limit)},
+		true: {"memory.swap.max=0", fmt.Sprintf("memory.max=%d", limit)},
+		// Version 1 counts what sockets hold only if that has a limit, and apart.
+		false: {"memory.swappiness=0", "memory.kmem.tcp.limit_in_bytes=1T", fmt.Sprintf("memory.limit_in_bytes=%d", limit)},
 	}[v2] {
 		name, value, _ := strings.Cut(file, "=")
 		err := os.WriteFile(filepath.Join(g.dir, name), []byte(value), 0)
-		if err != nil && (!errors.Is(err, fs.ErrNotExist) || !strings.Contains(name, "swap")) { // a kernel without swap has no file for it
+		if err != nil && (!errors.Is(err, fs.ErrNotExist) || name == "memory.max" || name == "memory.limit_in_bytes") { // a kernel may be built without swap
 			t.Fatalf("a memory cgroup needs the memory controller in %s: %v", root, err)
 		}
 	}
@@ -90,25 +91,44 @@ func memoryHierarchy(t testing.TB) (root string, v2 bool) {
 
 // killed returns how many processes of the group the kernel has ended for lack of
 // memory.
-func (g *memoryGroup) killed(t testing.TB) int {
+func (g *memoryGroup) killed(t testing.TB) int64 {
 	t.Helper()
-	name := "memory.oom_control"
 	if g.v2 {
-		name = "memory.events"
+		return g.count(t, "memory.events", "oom_kill")
 	}
-	text, err := os.ReadFile(filepath.Join(g.dir, name))
+	return g.count(t, "memory.oom_control", "oom_kill")
+}
+
+// sockets returns what the kernel holds for the group's sockets, in bytes.
+func (g *memoryGroup) sockets(t testing.TB) int64 {
+	t.Helper()
+	if g.v2 {
+		return g.count(t, "memory.stat", "sock")
+	}
+	return g.count(t, "memory.kmem.tcp.usage_in_bytes", "")
+}
+
+// count reads a number behind a word, or the whole of a file.
+func (g *memoryGroup) count(t testing.TB, file, word string) int64 {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(g.dir, file))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
-			n, err := strconv.Atoi(strings.TrimSpace(count))
-			if err != nil {
-				t.Fatal(err)
+		fields := strings.Fields(line)
+		if word != "" {
+			if fields[0] != word {
+				continue
 			}
-			return n
+			fields = fields[1:]
 		}
+		n, err := strconv.ParseInt(fields[0], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
 	}
-	t.Fatalf("%s/%s has no oom_kill", g.dir, name)
+	t.Fatalf("%s/%s has no %q", g.dir, file, word)
 	return 0
 }
