@@ -100,6 +100,7 @@ type program struct {
 	closeLog func()       // before os.Exit
 	memory   int64        // bytes that may be used; 0: as many as there are
 
+	releaser  *releaser
 	keys      *keyring
 	bridge    *bridge.Server
 	listeners []net.Listener    // of each of listen, in its order
@@ -148,7 +149,8 @@ func (p *program) open(ctx context.Context) error {
 	cfg := bridgeConfig(p.config)
 	cfg.Logger = p.log
 	told := telemetry.NewLog(p.calls)
-	cfg.Observer = told
+	p.releaser = newReleaser(func() int64 { return usedByClients(p.bridge) }, mappedMemory, releaseMemory, p.log)
+	cfg.Observer = connWatcher{told, p.releaser}
 	for _, w := range exposedFiles(p.config) { // here, since a drive may hang
 		p.log.Warn("configuration", "warning", w)
 	}
@@ -268,6 +270,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 		defer func() { _ = server.Close() }() // answers of one line: none is worth waiting for
 		p.log.Info("answering health checks", "address", p.healthListener.Addr().String())
 	}
+	running.Go(func() { p.releaser.run(ctx) })
 	p.health.SetReady(true)
 	p.notify(ctx, "READY=1")
 	running.Go(func() { p.announceServices(ctx) })
