@@ -33,8 +33,9 @@ type stream struct {
 	localClosed  bool  // all is sent to the client
 
 	recv       inflow
-	uncredited int   // of the connection's window
-	declared   int64 // content-length; -1: none
+	uncredited int     // of the connection's window: received, and not given back
+	counter    Counter // nil: nobody counts that
+	declared   int64   // content-length; -1: none
 	got        int64
 	head, tail *chunk      // received, and not taken by the body's reader
 	readErr    error       // what comes behind that
@@ -136,6 +137,10 @@ func (st *stream) leave() {
 		_ = st.req.MultipartForm.RemoveAll() // as net/http does
 	}
 	c.mu.Lock()
+	if st.counter != nil {
+		st.counter.Unread(-st.uncredited)
+		st.counter = nil
+	}
 	switch {
 	case st.closed:
 	case st.remoteClosed:

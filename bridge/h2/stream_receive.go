@@ -3,6 +3,7 @@ package h2
 import (
 	"errors"
 	"io"
+	"net/http"
 	"sync"
 
 	"golang.org/x/net/http2"
@@ -53,7 +54,7 @@ func (st *stream) receive(data []byte, length int, end bool) error {
 		c.giveBack(length)
 		return streamError{st.id, http2.ErrCodeFlowControl, "DATA beyond the stream's window"}
 	}
-	st.uncredited += length
+	st.hold(length)
 	st.got += int64(len(data))
 	if st.declared >= 0 && !st.localClosed && (st.got > st.declared || end && st.got != st.declared) {
 		err := &LengthError{st.declared, st.got}
@@ -73,7 +74,7 @@ func (st *stream) receive(data []byte, length int, end bool) error {
 	}
 	if st.readErr != nil { // nobody reads any more
 		c.giveBack(len(data))
-		st.uncredited -= len(data)
+		st.hold(-len(data))
 		return nil
 	}
 	st.append(data)
@@ -82,6 +83,33 @@ func (st *stream) receive(data []byte, length int, end bool) error {
 	}
 	st.readable.Signal()
 	return nil
+}
+
+// A Counter is told how many bytes of a request's body have been received and not
+// read: n more of them, or less if n is negative. It must not wait.
+type Counter interface{ Unread(n int) }
+
+// CountBody tells the counter what of the request's body is unread, and how that
+// changes until the handler has ended. It does nothing if this package doesn't serve
+// the request.
+func CountBody(r *http.Request, counter Counter) {
+	b, ok := r.Body.(*body)
+	if !ok {
+		return
+	}
+	st := b.st
+	st.c.mu.Lock()
+	defer st.c.mu.Unlock()
+	st.counter = counter
+	counter.Unread(st.uncredited)
+}
+
+// hold notes n bytes more of what is received and not given back. The caller holds mu.
+func (st *stream) hold(n int) {
+	st.uncredited += n
+	if st.counter != nil {
+		st.counter.Unread(n)
+	}
 }
 
 func (st *stream) append(data []byte) {
@@ -109,7 +137,7 @@ func (st *stream) credit(n int) {
 	if st.closed || n == 0 {
 		return
 	}
-	st.uncredited -= n
+	st.hold(-n)
 	st.c.giveBack(n)
 	if inc := st.recv.give(n); inc > 0 && !st.remoteClosed {
 		f := st.c.frames()
@@ -126,7 +154,7 @@ func (st *stream) dropUnread() {
 	}
 	st.head, st.tail = nil, nil
 	st.c.giveBack(st.uncredited)
-	st.uncredited = 0
+	st.hold(-st.uncredited)
 }
 
 // body is a request's body. Read and Close may run at once.
