@@ -26,6 +26,8 @@ type replies struct {
 	r  *running
 	up *upstream.Stream
 
+	packed bool // the upstream compresses its messages; known once there is a header
+
 	ready  int // small messages in a row that were there when they were asked for
 	reader *sync.WaitGroup
 	ahead  bool // the reader runs
@@ -56,7 +58,7 @@ const (
 
 // next returns the next message, which the caller frees, and whether another
 // or the end is at hand. The message before it has been sent by then. The
-// message is counted to the call's ledger.
+// message counts with the call until sent is called.
 func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err error) {
 	if q.ahead {
 		return q.take()
@@ -79,22 +81,31 @@ func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err e
 	return m, false, nil
 }
 
-// recv reads a message and counts it.
+// recv reads a message. It counts since it came. If it was compressed, it has grown
+// since, and counts anew.
 func (q *replies) recv(ctx context.Context) (mem.BufferSlice, error) {
 	m, err := q.up.Recv()
-	if err != nil {
-		return nil, err
+	if err != nil || !q.packed {
+		return m, err
 	}
 	bytes := m.Len()
-	if memory.ClassOf(bytes) == memory.Reply && q.up.Compressed() {
-		if err := q.r.call.ledger.Expanded(ctx, bytes); err != nil {
-			m.Free()
-			return nil, err
-		}
-	} else {
-		q.r.call.ledger.Add(memory.ClassOf(bytes), bytes)
+	q.up.Sent(bytes)
+	if of := memory.ClassOf(bytes); of == memory.Small {
+		q.r.call.held.Add(of, bytes)
+	} else if err := q.r.call.held.Expanded(ctx, bytes); err != nil {
+		m.Free()
+		return nil, err
 	}
 	return m, nil
+}
+
+// sent gives back what a message of so many bytes counted.
+func (q *replies) sent(bytes int) {
+	if q.packed {
+		q.r.call.held.Sub(memory.ClassOf(bytes), bytes)
+	} else {
+		q.up.Sent(bytes)
+	}
 }
 
 // readAhead reads until the upstream's end, or until drop.

@@ -41,7 +41,7 @@ func (e *RestartError) Error() string {
 // listener differs in something else that a configuration file says. The TLS of a
 // Listener and of the Backend must be the same *tls.Config as before: certificates
 // change by its callbacks, as GetCertificate and GetConfigForClient. Apply can't compare
-// Logger, Observer, Authenticator, Fallback, MemorySpent, MemoryGone, the Backend's
+// Logger, Observer, Authenticator, Fallback, the Backend's
 // Dial, and the SamePolicy and Serves of a Listener. It leaves them as they were. Of the
 // Backend's CurrentTLS it compares only whether it is nil. To change these, the program
 // changes them in place or restarts.
@@ -134,6 +134,7 @@ func restartKeys(a, b *Config) []string {
 	differs("backend.resolve_interval", was.ResolveInterval != is.ResolveInterval)
 	differs("backend.use_proxy", was.UseEnvProxy != is.UseEnvProxy)
 	differs("http2_server", a.StandardHTTP2 != b.StandardHTTP2)
+	differs(report.KeyMemory, a.Memory != b.Memory)
 
 	// What is set up with a listener, or shared by all calls.
 	old, now := a.Limits.withDefaults(), b.Limits.withDefaults()

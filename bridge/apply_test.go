@@ -557,8 +557,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"DetailedErrors":    takes,
 	"MethodLimits":      takes,
 	"TryLimits":         takes,
-	"MemorySpent":       ignores,
-	"MemoryGone":        ignores,
+	"Memory":            report.KeyMemory,
 	"StandardHTTP2":     "http2_server",
 	"Fallback":          ignores,
 

@@ -319,8 +319,8 @@ func TestMessagesReadEarly(t *testing.T) {
 					}
 					return Identity{}, refusal
 				})})
-				pool := &countingPool{BufferPool: s.budget.Pool}
-				s.budget.Pool = pool
+				pool := &countingPool{BufferPool: s.account.Pool}
+				s.account.Pool = pool
 				conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", serve(t, s))
 				if err != nil {
 					t.Fatal(err)

@@ -39,7 +39,7 @@ type call struct {
 	messages report.SizeLimit // of each; zero: the upstream's
 	headers  report.SizeLimit // of the metadata, either way
 	observed int              // bytes of metadata that the Observer added; known only if there is an Authenticator
-	ledger   *memory.Ledger   // what is held for the call
+	held     *memory.Entry    // what is held for the call
 	use      quota.Call       // what the call counts with
 	on       *edge.Conn       // that it came in on
 }

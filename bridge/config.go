@@ -77,11 +77,12 @@ type Config struct {
 	// apply: Limits.Connections, sizes and times.
 	TryLimits bool
 
-	// MemorySpent says that the process has no memory for further calls: they
-	// are refused, each in its own protocol. MemoryGone says that there is none
-	// for connections either: new ones are closed, and no WebSocket is opened.
-	// They are asked for each call, and for each connection. Nil: never.
-	MemorySpent, MemoryGone func() bool
+	// Memory bounds what is held for all clients: the messages that
+	// Limits.BufferedBytes bounds, calls and connections, in bytes. These two
+	// leave a quarter of it to messages. Where there is no room, calls of the
+	// address that holds most are ended for others, and calls and connections
+	// beyond are refused. Zero: only messages have a bound.
+	Memory int64
 
 	// StandardHTTP2 serves HTTP/2 by net/http's own server instead of by
 	// bridge/h2: on all listeners, inside tunnels, and in every http.Server that

@@ -71,7 +71,7 @@ func TestOneMessageIsReadEarly(t *testing.T) {
 				c.Send(t, wstest.Binary, m)
 			}
 			synctest.Wait()
-			if got := s.budget.Used(); got != size {
+			if got := s.account.Used(); got != size {
 				t.Errorf("%s: %d bytes are held, want %d", name, got, size)
 			}
 			answer <- status.Error(codes.PermissionDenied, "not you")
@@ -175,9 +175,9 @@ func TestUnauthenticatedCallIsRelieved(t *testing.T) {
 		c, ended := socketCall(t, s)
 		c.Send(t, wstest.Binary, dataOf(60<<10))
 		synctest.Wait()
-		other := memory.NewClaim(&memory.Ledger{Budget: s.budget})
+		other := memory.NewClaim(s.account.NewEntry())
 		start := time.Now()
-		if err := other.Reserve(t.Context(), memory.Small, int(s.budget.Limit)); err != nil {
+		if err := other.Reserve(t.Context(), memory.Small, int(s.account.Messages)); err != nil {
 			t.Errorf("the other got no memory: %v", err)
 		}
 		other.Done()
@@ -199,15 +199,15 @@ func TestRefusedCallWaitsForNoMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer := make(asked)
 		s := newServer(t, Config{Backend: nowhere, Authenticator: answer})
-		others := memory.NewClaim(&memory.Ledger{Budget: s.budget})
-		if err := others.Reserve(t.Context(), memory.Small, int(s.budget.Limit)); err != nil {
+		others := memory.NewClaim(s.account.NewEntry())
+		if err := others.Reserve(t.Context(), memory.Small, int(s.account.Messages)); err != nil {
 			t.Fatal(err)
 		}
 		defer others.Done()
 		c, ended := socketCall(t, s)
 		c.Send(t, wstest.Binary, dataOf(60<<10))
 		synctest.Wait()
-		if !s.budget.Pressed() {
+		if !s.account.Pressed() {
 			t.Error("the message doesn't wait for memory")
 		}
 		start := time.Now()

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
-	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -20,7 +19,7 @@ import (
 // request says in words of the protocol: metadata, time-out, codings. id is the
 // call's id as the client has it; one that isn't safe to use is replaced.
 func (s *Server) newCall(a *arrival, id string) *call {
-	c := &call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, ledger: &memory.Ledger{Budget: s.budget}}
+	c := &call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, held: s.account.NewEntry()}
 	use, method := a.use()
 	c.use = use
 	c.messages, c.headers = a.policy.sizes(a.listening, method)
@@ -42,10 +41,10 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 	r := &running{call: c, down: down, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread(), stopTime: func() {}}
 	down.Bind(ctx, cancel)
 	defer s.report(r)
-	defer c.ledger.Settle()
+	defer c.use.End()
+	defer c.held.Settle()
 	s.registry.add(r)
 	defer s.registry.remove(r)
-	defer c.use.End()
 	r.limitTime(ctx)
 	defer func() { r.stopTime() }()
 	defer r.releaseUpstream()

@@ -44,8 +44,8 @@ func await[T any](t testing.TB, what string, event <-chan T) T {
 	return parts.Await(t, what, event)
 }
 
-// newLedger is the account of one call with a budget of its own.
-func newLedger(limit int64) *memory.Ledger { return &memory.Ledger{Budget: memory.New(limit)} }
+// newEntry is the account of one call with a budget of its own.
+func newEntry(limit int64) *memory.Entry { return memory.New(limit, 0).NewEntry() }
 
 // newServer returns a Server that is closed at the test's end, and then holds
 // no message.
@@ -59,7 +59,7 @@ func newServer(t testing.TB, cfg Config) *Server {
 		if err := s.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
-		if used := s.budget.Used(); used != 0 {
+		if used := s.account.Used(); used != 0 {
 			t.Errorf("after the end %d bytes of messages are counted, want 0", used)
 		}
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -175,11 +176,10 @@ func TestCallsThatAreTriedOutGoOn(t *testing.T) {
 func TestCallThatBeganLongAgoIsntOneTooMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{quotas: quota.New(Quota{}, Quota{CallsPerSecond: 20000}, false, nil)}
-		s.cfg.MemorySpent = func() bool { return false }
 		began := time.Now()
 		<-time.After(3 * time.Second)
 		for i, begin := range []time.Time{time.Now(), began} {
-			c := &call{Method: "/a/b", info: &report.CallInfo{Begin: begin}}
+			c := &call{Method: "/a/b", info: &report.CallInfo{Begin: begin}, held: memory.New(1, 0).NewEntry()}
 			c.use = s.quotas.Call(quota.NewListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
 			if err := s.admit(t.Context(), &running{call: c}); err != nil {
 				t.Errorf("call %d of 20000 within a second: %v", i+1, err)

@@ -6,47 +6,56 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// TestWithoutMemory: without memory for calls a WebSocket is still opened, to
-// tell its call so; a tunnel, which tells nobody anything, isn't. Without any,
-// who is there gets one answer, and nobody else gets in.
+// TestWithoutMemory: where its address has all the memory there is, a client that is
+// connected is told so in its call's own protocol, and a new connection gets one answer.
 func TestWithoutMemory(t *testing.T) {
 	const (
 		grpcWeb   = "POST /a.B/C HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc-web+proto\r\ncontent-length: 0\r\n\r\n"
 		upgrade   = "GET /a.B/C HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: "
 		webSocket = upgrade + "grpc-websockets\r\n\r\n"
 		tunnel    = upgrade + tunnelName + "\r\n\r\n"
+		room      = 1 << 20
 	)
-	var spent, gone atomic.Bool
 	obs := newObserver()
-	s := newServer(t, Config{Backend: refusing, Observer: obs, MemorySpent: spent.Load, MemoryGone: gone.Load})
+	s := newServer(t, Config{Backend: refusing, Observer: obs, Memory: room})
 	address := serve(t, s)
+	use := s.policy.Load().quotas.Call(s.edge.Own().Scope(), nil, address, nil)
+	if err := use.Begin(""); err != nil {
+		t.Fatal(err)
+	}
+	defer use.End()
 	for _, row := range []struct {
-		name        string
-		spent, gone bool
-		ask         string
-		want        int
+		name  string
+		spent bool
+		ask   string
+		want  int
 	}{
-		{"a WebSocket while there is some", false, false, webSocket, http.StatusSwitchingProtocols},
-		{"a tunnel while there is some", false, false, tunnel, http.StatusSwitchingProtocols},
-		{"a call without", true, false, grpcWeb, http.StatusOK}, // the status is in its trailers
-		{"a WebSocket without", true, false, webSocket, http.StatusSwitchingProtocols},
-		{"a tunnel without", true, false, tunnel, http.StatusServiceUnavailable},
-		{"a call without any", true, true, grpcWeb, http.StatusOK},
-		{"a WebSocket without any", true, true, webSocket, http.StatusServiceUnavailable},
-		{"a tunnel without any", true, true, tunnel, http.StatusServiceUnavailable},
-		{"a connection without any", true, true, "", http.StatusServiceUnavailable},
+		{"a WebSocket while there is some", false, webSocket, http.StatusSwitchingProtocols},
+		{"a tunnel while there is some", false, tunnel, http.StatusSwitchingProtocols},
+		{"a call without", true, grpcWeb, http.StatusOK}, // the status is in its trailers
+		{"a WebSocket without", true, webSocket, http.StatusSwitchingProtocols},
+		{"a connection without", true, "", http.StatusServiceUnavailable},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			connected := row.ask != ""
-			spent.Store(row.spent && !connected)
-			gone.Store(row.gone && !connected)
+			others := s.account.NewEntry()
+			others.Own(use.Memory())
+			defer others.Settle()
+			spend := func() {
+				if row.spent {
+					others.Add(memory.Fixed, room)
+				}
+			}
+			if !connected {
+				spend()
+			}
 			conn, err := (&net.Dialer{}).DialContext(within(t, patience), "tcp", address)
 			if err != nil {
 				t.Fatal(err)
@@ -68,8 +77,7 @@ func TestWithoutMemory(t *testing.T) {
 				before := ask(grpcWeb)
 				_, _ = io.Copy(io.Discard, before.Body) // the next answer shows if it failed
 				_ = before.Body.Close()                 // as above
-				spent.Store(row.spent)
-				gone.Store(row.gone)
+				spend()
 			}
 			res := ask(row.ask)
 			defer res.Body.Close()

@@ -22,7 +22,7 @@ type messageReader struct {
 	ctx    context.Context // bounds the wait for memory, not the reading
 	body   io.Reader
 	limit  report.SizeLimit
-	ledger *memory.Ledger
+	held   *memory.Entry
 	use    *quota.Call
 	gets   *progress
 	frames framing
@@ -74,7 +74,7 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	if n <= memory.UnpooledBytes {
 		return m.tiny(n)
 	}
-	c := memory.NewClaim(m.ledger)
+	c := memory.NewClaim(m.held)
 	defer c.Done()
 	defer m.gets.endRead()
 	out := c.Slice()
@@ -82,12 +82,6 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	if n > 4<<10 {
 		step = 1 << 10
 	}
-	partial := false // a defer inside the loop would cost each message a search
-	defer func() {
-		if partial {
-			m.ledger.Sub(memory.Small, memory.PartialBytes)
-		}
-	}()
 	for read, reserved := 0, 0; read < n; step = min(memory.ChunkBytes, n-read) {
 		if want := m.room(read, n); want > reserved {
 			if err := m.reserve(c, memory.Request, want-reserved, want); err != nil {
@@ -100,10 +94,6 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 		out = append(out, chunk)
 		m.gets.readPiece()
 		got, err := m.readFull(chunk.ReadOnlyData())
-		if read == 0 && got < n {
-			m.ledger.Add(memory.Small, memory.PartialBytes)
-			partial = true
-		}
 		read += got
 		if err != nil {
 			out.Free()
@@ -161,7 +151,7 @@ func (m *messageReader) room(read, n int) int {
 		return 0
 	case read < memory.SmallBytes:
 		return min(n, memory.SmallBytes)
-	case m.ledger.Budget.Roomy():
+	case m.held.Account().Roomy():
 		return min(n, read+memory.ChunkBytes)
 	default:
 		return n
@@ -191,7 +181,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		return nil, report.New(report.ReasonBadRequest, "a compressed message is not gzip").Because(err)
 	}
 	defer putGunzip(z)
-	c := memory.NewClaim(m.ledger)
+	c := memory.NewClaim(m.held)
 	defer c.Done()
 	var out mem.BufferSlice
 	for total, reserved := 0, 0; ; {

@@ -24,7 +24,7 @@ import (
 
 func newReader(body io.Reader, limit int, coding string) *messageReader {
 	return &messageReader{
-		ctx: context.Background(), body: body, limit: report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, ledger: newLedger(1 << 30), use: new(quota.Call),
+		ctx: context.Background(), body: body, limit: report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, held: newEntry(1 << 30), use: new(quota.Call),
 		gets: newProgress(), frames: &grpcFrames{coding: coding},
 	}
 }
@@ -92,7 +92,7 @@ func TestMessagesAreTheSameWhateverTheChunks(t *testing.T) {
 		if !slices.EqualFunc(got, someMessages(), bytes.Equal) {
 			t.Errorf("%s: the messages differ", name)
 		}
-		wantUsed(t, m.ledger.Budget, 0)
+		wantUsed(t, m.held.Account(), 0)
 	}
 }
 
@@ -138,7 +138,7 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		if reasonOf(err) != c.want || !strings.Contains(fmt.Sprint(err), c.says) {
 			t.Errorf("%s: got %d messages and %v, want %v that says %q", c.name, len(got), err, c.want, c.says)
 		}
-		wantUsed(t, m.ledger.Budget, 0)
+		wantUsed(t, m.held.Account(), 0)
 	}
 }
 
@@ -151,7 +151,7 @@ func TestMessageAtTheLimitPasses(t *testing.T) {
 		if err != nil || len(got) != 1 || !bytes.Equal(got[0], want) {
 			t.Errorf("flag %d: got %d messages, %v; want the one of %d bytes", body[0], len(got), err, limit)
 		}
-		wantUsed(t, m.ledger.Budget, 0)
+		wantUsed(t, m.held.Account(), 0)
 	}
 }
 
@@ -161,15 +161,15 @@ func TestBombIsNotExpanded(t *testing.T) {
 	const limit = 256 << 10
 	bomb := gzipped(make([]byte, 8<<20))
 	m := newReader(bytes.NewReader(framed(1, bomb)), limit, "gzip")
-	most := &peakPool{BufferPool: m.ledger.Budget.Pool}
-	m.ledger.Budget.Pool = most
+	most := &peakPool{BufferPool: m.held.Account().Pool}
+	m.held.Account().Pool = most
 	if _, err := readMessages(m); reasonOf(err) != report.ReasonRequestTooLarge {
 		t.Errorf("got %v, want %v", err, report.ReasonRequestTooLarge)
 	}
 	if packed := int64(len(bomb)) + memory.ChunkBytes; most.peak > limit+memory.ChunkBytes+packed {
 		t.Errorf("a bomb of %d bytes made a reader hold %d, with a limit of %d", len(bomb), most.peak, limit)
 	}
-	wantUsed(t, m.ledger.Budget, 0)
+	wantUsed(t, m.held.Account(), 0)
 }
 
 // peakPool notes the most that was out of the pool at once.
@@ -216,12 +216,12 @@ func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 	var m *messageReader
 	came := 0
 	body := readerFunc(func(p []byte) (int, error) {
-		held, bound := m.ledger.Budget.Used(), int64(length+memory.PartialBytes)
+		held, bound := m.held.Account().Used(), int64(length)
 		switch {
 		case came < 1<<10:
 			bound = 0
 		case came < memory.SmallBytes:
-			bound = memory.SmallBytes + memory.PartialBytes
+			bound = memory.SmallBytes
 		}
 		if held > bound {
 			t.Fatalf("with %d bytes of the message there, %d are held, want at most %d", came, held, bound)
@@ -243,7 +243,7 @@ func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 	if m.gets.reading.Load() != 0 {
 		t.Error("after the end the message is still noted as half read")
 	}
-	wantUsed(t, m.ledger.Budget, 0)
+	wantUsed(t, m.held.Account(), 0)
 }
 
 func TestReaderThatWaitsForMemoryEndsWithItsCall(t *testing.T) {
@@ -251,12 +251,12 @@ func TestReaderThatWaitsForMemoryEndsWithItsCall(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	m := newReader(bytes.NewReader(framed(0, pattern(4*memory.ChunkBytes))), 1<<20, "")
 	m.ctx = ctx
-	m.ledger.Budget.Limit = 3 * memory.ChunkBytes
+	m.held.Account().Messages = 3 * memory.ChunkBytes
 	cancel(cause)
 	if _, err := m.next(); !errors.Is(err, cause) {
 		t.Errorf("got %v, want %v", err, cause)
 	}
-	wantUsed(t, m.ledger.Budget, 0)
+	wantUsed(t, m.held.Account(), 0)
 }
 
 func TestBrokenBody(t *testing.T) {
@@ -358,8 +358,8 @@ func FuzzMessageReader(f *testing.F) {
 			t.Errorf("%x: %d bytes were left out in silence", body, len(body)-len(again))
 		}
 		for _, m := range []*messageReader{whole, inSteps} {
-			wantUsed(t, m.ledger.Budget, 0)
-			if held := m.ledger.Total(); held != 0 {
+			wantUsed(t, m.held.Account(), 0)
+			if held := m.held.Total(); held != 0 {
 				t.Errorf("%x: the call still holds %d bytes", body, held)
 			}
 		}

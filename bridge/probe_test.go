@@ -18,7 +18,7 @@ func TestProbeNoticesALockThatIsHeld(t *testing.T) {
 	defer func() { _ = s.Close() }() // nothing was served
 	s.Probe()
 	for name, lock := range map[string]*sync.Mutex{
-		"calls": &s.registry.mu, "memory": s.budget.Mutex(), "refusals": s.refusals.Mutex(), "descriptors": s.edge.Mutex(), "addresses": s.quotas.Locks()[17],
+		"calls": &s.registry.mu, "memory": s.account.Mutex(), "refusals": s.refusals.Mutex(), "descriptors": s.edge.Mutex(), "addresses": s.quotas.Locks()[17],
 		"decompressed bytes": s.policy.Load().quotas.Mutex(),
 	} {
 		lock.Lock()

@@ -6,6 +6,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/memory"
 )
 
 // The pump calls the client and the backend through these methods alone. So every
@@ -31,6 +33,10 @@ func (r *running) awaitEnd(down endAwaiter) error {
 func (r *running) pass(m mem.BufferSlice) error {
 	r.call.progress.beginPass()
 	defer r.call.progress.endPass()
+	if r.conn != nil {
+		r.call.held.Add(memory.Small, memory.BehindBytes)
+		defer r.call.held.Sub(memory.Small, memory.BehindBytes)
+	}
 	return r.up.Send(m)
 }
 

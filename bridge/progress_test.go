@@ -48,7 +48,7 @@ func TestWaitsForTheClientAreNoted(t *testing.T) {
 		receiving, sending bool
 		sends              int64
 	}
-	r := &running{call: &call{progress: progress{clock: newProgress().clock}}}
+	r := &running{call: &call{held: newEntry(1 << 20), progress: progress{clock: newProgress().clock}}}
 	p := &r.call.progress
 	now := func() state { return state{p.receiving.Load(), p.sending.Load() > 0, p.sends.Load()} }
 	got := map[string]state{}
@@ -91,7 +91,7 @@ func TestWaitForTheBackendIsNoted(t *testing.T) {
 			<-goOn
 			return echo(ss)
 		})
-		r := &running{call: &call{progress: progress{clock: newProgress().clock}}, up: q.up}
+		r := &running{call: &call{held: newEntry(1 << 20), progress: progress{clock: newProgress().clock}}, up: q.up}
 		var sent atomic.Int64
 		var sending sync.WaitGroup
 		const messages = 10

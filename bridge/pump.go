@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
-	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
@@ -88,7 +87,8 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies) (
 		if size := metadataBytes(header); size > r.call.headers.Bytes {
 			return nil, tooMuchMetadata("response", size, r.call.headers)
 		}
-		r.call.packReplies = r.call.takesGzip && up.Compressed()
+		from.packed = up.Compressed()
+		r.call.packReplies = r.call.takesGzip && from.packed
 		header = responseMetadata(header, r.call.setCookies)
 		delete(header, "grpc-status-details-bin") // a status is in the trailers alone
 		r.obs.Header(header)
@@ -110,7 +110,7 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies) (
 		bytes := m.Len()
 		s.noteMessage(r, report.Response, bytes)
 		err = r.send(m, more)
-		r.call.ledger.Sub(memory.ClassOf(bytes), bytes)
+		from.sent(bytes)
 		if err != nil {
 			return nil, clientWriteError(ctx, err)
 		}

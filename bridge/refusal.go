@@ -91,12 +91,3 @@ func (s *Server) refuseOverLimit(w http.ResponseWriter, r *http.Request, a *arri
 	seconds := (retry + time.Second - 1) / time.Second
 	s.refuse(w, r, a, code, err.Error(), "Retry-After", strconv.Itoa(int(seconds)))
 }
-
-// memoryRetry is how long a client should wait after a refusal for lack of memory.
-const memoryRetry = 5 * time.Second
-
-// noMemory notes that a peer's call or connection is refused, and says it.
-func (s *Server) noMemory(peer, detail, what string) error {
-	s.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyMemory, Peer: peer, Detail: detail}, "give culvert more memory, or raise "+report.KeyMemory)
-	return report.OverLimit(report.KeyMemory, memoryRetry, "this server has no memory for more "+what)
-}

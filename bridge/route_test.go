@@ -151,7 +151,7 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	only, err := upstream.New(nowhere, report.SizeLimit{}, 1<<10, memory.New(1<<20))
+	only, err := upstream.New(nowhere, report.SizeLimit{}, 1<<10, memory.New(1<<20, 0))
 	if err != nil {
 		t.Fatal(err)
 	}

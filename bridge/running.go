@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"net"
@@ -46,6 +45,11 @@ type running struct {
 	watch   socket.Watch
 	seen    int64 // progress.sends at the last look at the connection
 	settled int64 // those of which the client has acknowledged all
+
+	// Relief's own, under the registry's noting.
+	trace   trace
+	moved   time.Time // when trace changed
+	evicted bool
 }
 
 // traffic counts one direction. Two goroutines of a call may end at different
@@ -56,19 +60,26 @@ type traffic struct{ messages, bytes atomic.Int64 }
 // them once a second: this one timer stands for all the clocks that calls
 // would need.
 type registry struct {
-	budget *memory.Budget
-	clock  atomic.Int64 // seconds of looks so far, from 1; a coarse clock that costs nothing to read
+	account *memory.Account
+	clock   atomic.Int64 // seconds of looks so far, from 1; a coarse clock that costs nothing to read
 
 	mu      sync.Mutex
 	changed sync.Cond // a call ended, or a look
 	calls   map[*running]struct{}
 	timer   *time.Timer // nil: no calls, no looks
 	looking bool
+
+	relief    *time.Timer // nil: nobody waits for room, or relieve runs
+	relieving bool
+
+	noting  sync.Mutex   // held for note and for the choice of whom to end
+	evicted atomic.Int64 // calls that were ended for others
 }
 
-func newRegistry(budget *memory.Budget) *registry {
-	g := &registry{budget: budget, calls: make(map[*running]struct{})}
+func newRegistry(account *memory.Account) *registry {
+	g := &registry{account: account, calls: make(map[*running]struct{})}
 	g.changed.L = &g.mu
+	account.OnPressed = g.press
 	g.clock.Store(1)
 	return g
 }
@@ -87,6 +98,9 @@ func (g *registry) add(r *running) {
 	if g.timer == nil && !g.looking {
 		g.timer = time.AfterFunc(lookInterval, g.look)
 	}
+	if g.account.Pressed() {
+		g.armRelief(reliefInterval)
+	}
 }
 
 func (g *registry) remove(r *running) {
@@ -95,6 +109,9 @@ func (g *registry) remove(r *running) {
 	delete(g.calls, r)
 	if len(g.calls) == 0 && g.timer != nil && g.timer.Stop() {
 		g.timer = nil
+	}
+	if len(g.calls) == 0 && g.relief != nil && g.relief.Stop() {
+		g.relief = nil
 	}
 	g.changed.Broadcast()
 }
@@ -107,16 +124,12 @@ func (g *registry) look() {
 	g.timer, g.looking = nil, true
 	calls := slices.Collect(maps.Keys(g.calls))
 	g.mu.Unlock()
-	var stuck []*running
-	pressed := g.budget.Pressed()
 	for _, r := range calls {
 		if cause := r.look(now, r.limits); cause != nil {
 			r.cancel(cause)
-		} else if pressed && r.stuckSince(now) > 0 {
-			stuck = append(stuck, r)
 		}
 	}
-	g.relieve(now, stuck)
+	g.noteAll(calls)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.looking = false
@@ -146,7 +159,7 @@ func (g *registry) wait(ctx context.Context) error {
 	defer stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for len(g.calls) > 0 || g.looking {
+	for len(g.calls) > 0 || g.looking || g.relieving {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -212,32 +225,6 @@ func (r *running) lookAtConn(now int64, limits *Limits) error {
 		return errGone
 	}
 	return nil
-}
-
-// relieve ends some of the calls that hold memory and don't get on, while
-// others wait for it: those that have been so for the longest, and not all at
-// once, since a few may be enough.
-func (g *registry) relieve(now int64, stuck []*running) {
-	slices.SortFunc(stuck, func(a, b *running) int { return cmp.Compare(a.stuckSince(now), b.stuckSince(now)) })
-	for _, r := range stuck[:(len(stuck)+3)/4] {
-		r.cancel(report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the memory for messages is spent, and what this call holds of it did not get on"))
-	}
-}
-
-// stuckSince is since when a call that holds memory has not got on, if that
-// is long ago; else 0.
-func (r *running) stuckSince(now int64) int64 {
-	if r.call.ledger.Total() <= memory.ChunkBytes/2 {
-		return 0
-	}
-	p := &r.call.progress
-	oldest := int64(0)
-	for _, since := range []int64{p.sending.Load(), p.reading.Load(), p.passing.Load()} {
-		if since > 0 && elapsed(now, since) >= memory.Patience/2 && (oldest == 0 || since < oldest) {
-			oldest = since
-		}
-	}
-	return oldest
 }
 
 // elapsed is the time that certainly passed between a reading of the clock and

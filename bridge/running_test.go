@@ -25,7 +25,7 @@ func watchedApart(t testing.TB, g *testRegistry, apart edge.Spread) (*running, c
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(errFinished) })
-	r := &running{call: &call{ledger: &memory.Ledger{Budget: g.budget}}, cancel: cancel, limits: &g.limits, spread: apart}
+	r := &running{call: &call{held: g.account.NewEntry()}, cancel: cancel, limits: &g.limits, spread: apart}
 	r.call.progress.clock = &g.clock
 	g.add(r)
 	return r, ctx
@@ -33,8 +33,15 @@ func watchedApart(t testing.TB, g *testRegistry, apart edge.Spread) (*running, c
 
 // stopInside is a client that stops inside a message.
 func stopInside(r *running) {
-	r.call.ledger.Add(memory.Small, memory.ChunkBytes)
+	r.call.held.Add(memory.Small, memory.ChunkBytes)
 	r.call.progress.readPiece()
+}
+
+// waitForRoom waits for all the room there is.
+func waitForRoom(ctx context.Context, g *registry) error {
+	c := memory.NewClaim(g.account.NewEntry())
+	defer c.Done()
+	return c.Reserve(ctx, memory.Small, int(g.account.Messages))
 }
 
 // pause returns false when the call ended meanwhile.
@@ -54,7 +61,7 @@ type testRegistry struct {
 }
 
 func registryOf(limits Limits) *testRegistry {
-	return &testRegistry{newRegistry(memory.New(memory.ChunkBytes)), limits.withDefaults()}
+	return &testRegistry{newRegistry(memory.New(memory.ChunkBytes, 0)), limits.withDefaults()}
 }
 
 // wantEnd holds that the call is ended for the reason after the time: not a
@@ -125,19 +132,19 @@ func TestCallsAreLookedAfter(t *testing.T) {
 		{"half a message while nobody waits", Limits{SlowSenderTimeout: -1}, func(_ context.Context, _ *registry, r *running) { stopInside(r) }, never, "", ""},
 		{"half a message while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
 			stopInside(r)
-			_ = g.budget.Reserve(ctx, memory.Small, g.budget.Limit) // waits until the call ends
+			_ = waitForRoom(ctx, g) // waits until the call ends
 		}, memory.Patience / 2, report.ReasonLimitExceeded, report.KeyBufferedBytes},
 		{"a message not taken while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
-			r.call.ledger.Add(memory.Small, memory.ChunkBytes)
+			r.call.held.Add(memory.Small, memory.ChunkBytes)
 			r.call.progress.beginSend()
-			_ = g.budget.Reserve(ctx, memory.Small, g.budget.Limit) // waits until the call ends
+			_ = waitForRoom(ctx, g) // waits until the call ends
 		}, memory.Patience / 2, report.ReasonLimitExceeded, report.KeyBufferedBytes},
 		{"a message that gets on while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
 			stopInside(r)
 			var waiter sync.WaitGroup
 			waiter.Go(func() {
 				for pause(ctx, time.Nanosecond) { // again when the patience is over
-					_ = g.budget.Reserve(ctx, memory.Small, g.budget.Limit)
+					_ = waitForRoom(ctx, g)
 				}
 			})
 			for pause(ctx, 3*time.Second) {
@@ -146,10 +153,10 @@ func TestCallsAreLookedAfter(t *testing.T) {
 			waiter.Wait()
 		}, never, "", ""},
 		{"little held while others wait for memory", Limits{SlowSenderTimeout: -1}, func(ctx context.Context, g *registry, r *running) {
-			r.call.ledger.Add(memory.Small, 1<<10)
+			r.call.held.Add(memory.Small, 1<<10)
 			r.call.progress.readPiece()
 			for pause(ctx, time.Nanosecond) { // again when the patience is over
-				_ = g.budget.Reserve(ctx, memory.Small, g.budget.Limit)
+				_ = waitForRoom(ctx, g)
 			}
 		}, never, "", ""},
 	} {
@@ -298,10 +305,10 @@ func TestCallsComeAndGoDuringLooks(t *testing.T) {
 func TestCallThatBeginsDuringALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{MaxAge: time.Second})
-		next := &running{call: &call{ledger: &memory.Ledger{Budget: g.budget}}, limits: &g.limits, cancel: func(error) {}}
+		next := &running{call: &call{held: g.account.NewEntry()}, limits: &g.limits, cancel: func(error) {}}
 		next.call.progress.clock = &g.clock
 		begun := false
-		first := &running{call: &call{ledger: &memory.Ledger{Budget: g.budget}}, limits: &g.limits, cancel: func(error) {
+		first := &running{call: &call{held: g.account.NewEntry()}, limits: &g.limits, cancel: func(error) {
 			if !begun {
 				begun = true
 				g.add(next)

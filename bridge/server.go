@@ -34,7 +34,7 @@ type Server struct {
 	methods   methodCounts        // of every policy
 
 	upstreams *upstream.Set
-	budget    *memory.Budget
+	account   *memory.Account
 	registry  *registry
 	refusals  *report.Refusals
 	mistakes  *report.Refusals // of requests that aren't calls; apart, so that they hide no refusal
@@ -60,13 +60,6 @@ func New(cfg Config) (*Server, error) {
 	if s.obs == nil {
 		s.obs = report.Discard()
 	}
-	never := func() bool { return false }
-	if cfg.MemorySpent == nil {
-		s.cfg.MemorySpent = never
-	}
-	if cfg.MemoryGone == nil {
-		s.cfg.MemoryGone = never
-	}
 	s.upstreams = upstream.NewSet()
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.mistakes = report.NewRefusals(s.log, report.Discard())
@@ -77,17 +70,17 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.policy.Store(p)
+	s.account = memory.New(s.limits.BufferedBytes, cfg.Memory)
 	s.edge = s.newEdge()
-	s.budget = memory.New(s.limits.BufferedBytes)
 	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
-	backend, err := upstream.New(cfg.Backend, messages, s.limits.HeaderBytes, s.budget)
+	backend, err := upstream.New(cfg.Backend, messages, s.limits.HeaderBytes, s.account)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.upstreams.Add(theBackend, backend); err != nil { // the Set is empty
 		panic("BUG: " + err.Error())
 	}
-	s.registry = newRegistry(s.budget)
+	s.registry = newRegistry(s.account)
 	s.serveTunnels()
 	return s, nil
 }
@@ -134,12 +127,7 @@ func (s *Server) newEdge() *edge.Edge {
 			p := s.policy.Load()
 			return edge.Bounds{Quotas: p.quotas, Connections: p.limits.Connections, Listener: p.listening(l).Scope()}
 		},
-		Refuse: func(peer net.Addr) error {
-			if s.cfg.MemoryGone() {
-				return s.noMemory(peer.String(), "", "connections")
-			}
-			return nil
-		},
+		Memory:        s.account,
 		Draining:      s.draining.Load,
 		StandardHTTP2: s.cfg.StandardHTTP2,
 	})

@@ -553,7 +553,7 @@ func TestNothingIsCountedAfterCallsThatWereCut(t *testing.T) {
 			}
 		}
 	}
-	wantUsed(t, s.budget, 0)
+	wantUsed(t, s.account, 0)
 }
 
 // rst makes one call of HTTP/2 frames and resets it.
@@ -604,7 +604,7 @@ func TestHundredsOfResetCallsLeaveNothing(t *testing.T) {
 			t.Error("a call that was reset ended OK")
 		}
 	}
-	wantUsed(t, s.budget, 0)
+	wantUsed(t, s.account, 0)
 	_ = conn.Close() // ends the reading
 	reading.Wait()
 }

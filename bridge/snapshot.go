@@ -18,6 +18,12 @@ type Snapshot struct {
 	// HeldBytes is what is held of messages, HeldLimit is limits.buffered_bytes.
 	HeldBytes, HeldLimit int64
 
+	// ClientBytes is what is held for clients in all, ClientLimit is the bound of that
+	// or 0: Config.Memory.
+	ClientBytes, ClientLimit int64
+
+	Evicted int64 // calls so far that were ended because others needed the memory
+
 	Upstreams []upstream.State // sorted by name; a replaced one until its last call has ended
 
 	Draining bool // the Server takes no new calls
@@ -36,8 +42,11 @@ func (s *Server) Snapshot() Snapshot {
 	return Snapshot{
 		Calls:       s.registry.count(),
 		Connections: s.edge.Tally(),
-		HeldBytes:   s.budget.Used(),
-		HeldLimit:   s.budget.Limit,
+		HeldBytes:   s.account.Used(),
+		HeldLimit:   s.account.Messages,
+		ClientBytes: s.account.Held(),
+		ClientLimit: s.cfg.Memory,
+		Evicted:     s.registry.evicted.Load(),
 		Upstreams:   s.upstreams.States(),
 		Draining:    s.draining.Load(),
 	}

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
@@ -50,15 +51,19 @@ func (s *Server) take(r *running) error {
 }
 
 // admit refuses calls that come too late or are too many.
-func (s *Server) admit(_ context.Context, r *running) error {
+func (s *Server) admit(ctx context.Context, r *running) error {
 	c := r.call
 	if s.draining.Load() {
 		return report.New(report.ReasonDraining, "this server is shutting down and takes no new calls")
 	}
-	if s.cfg.MemorySpent() {
-		return s.noMemory(c.Peer.Addr, c.Method, "calls")
+	if err := c.use.Begin(c.Method); err != nil {
+		return err
 	}
-	return c.use.Begin(c.Method)
+	c.held.Own(c.use.Memory())
+	if !c.held.Begin(ctx, memory.CallBytes) {
+		return s.refusals.NoMemory(c.Peer.Addr, c.Method, "calls")
+	}
+	return nil
 }
 
 // read reads what of the request can be read before the upstream is asked, and
@@ -70,6 +75,7 @@ func (s *Server) read(ctx context.Context, r *running) error {
 		r.limitTime(ctx)
 	}
 	s.tellBegan(r)
+	r.call.held.Add(memory.Fixed, metadataBytes(r.call.Metadata))
 	return err
 }
 
@@ -88,7 +94,7 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 func (*Server) open(ctx context.Context, r *running) (err error) {
 	c := r.call
 	c.Metadata["x-request-id"] = []string{c.info.ID}
-	r.up, err = r.to.Open(ctx, r.cancel, upstream.Request{Method: c.Method, Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages})
+	r.up, err = r.to.Open(ctx, r.cancel, upstream.Request{Method: c.Method, Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID})
 	return err
 }
 

@@ -12,13 +12,12 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
-	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // newCallOf returns a call of testMethod.
 func newCallOf(s *Server) *call {
-	c := &call{policy: s.policy.Load(), Method: testMethod, Metadata: metadata.MD{}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, ledger: &memory.Ledger{Budget: s.budget}}
+	c := &call{policy: s.policy.Load(), Method: testMethod, Metadata: metadata.MD{}, info: &report.CallInfo{ID: "1", Method: testMethod, Begin: time.Now()}, held: s.account.NewEntry()}
 	c.use = s.quotas.Call(s.edge.Own().Scope(), nil, "192.0.2.1", nil)
 	c.messages, c.headers = s.policy.Load().sizes(s.edge.Own(), nil)
 	c.progress.clock = &s.registry.clock

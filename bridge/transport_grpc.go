@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -131,7 +132,7 @@ func newGRPCStream(s *Server, d *dialect, w http.ResponseWriter, r *http.Request
 	}
 	g.open(s, w, r, c, a, &g.answer)
 	g.frames.coding = c.coding
-	g.body = messageReader{body: g.source, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, frames: &g.frames}
+	g.body = messageReader{body: g.source, limit: c.messages, held: c.held, use: &c.use, gets: &c.progress, frames: &g.frames}
 	return g
 }
 
@@ -156,6 +157,7 @@ func (g *grpcStream) decodeBody() (err error) {
 // request ends.
 func (g *grpcStream) Prepare(ctx context.Context) error {
 	g.received = true
+	h2.CountBody(g.r, g.call.held)
 	length := g.r.ContentLength
 	if g.d == native || length <= 0 || g.r.Header.Get("Content-Encoding") != "" {
 		return nil

@@ -79,7 +79,7 @@ func (e *grpcAnswer) contentType(subtype string) string {
 func (e *grpcAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error {
 	flag := byte(0)
 	if e.packed && m.Len() > 0 {
-		packed, err := compress(m, h.s.budget.Pool)
+		packed, err := compress(m, h.s.account.Pool)
 		if err != nil {
 			return report.New(report.ReasonInternal, "internal error").Because(err)
 		}

@@ -127,7 +127,7 @@ func (h *httpStream) room(bytes int, more bool) (io.Writer, error) {
 		}
 	}
 	if more && h.r.ProtoMajor == 1 {
-		h.on.HoldWrites(h.s.budget.Pool)
+		h.on.HoldWrites(h.s.account.Pool)
 	}
 	return h.w, nil
 }

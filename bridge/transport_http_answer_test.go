@@ -69,7 +69,7 @@ func TestEncoderMayHoldTheAnswer(t *testing.T) {
 		{status.New(codes.NotFound, "no such thing"), http.StatusNotFound, `{"message":"no such thing"}`},
 	} {
 		hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c := &call{info: &report.CallInfo{ID: "1"}, ledger: newLedger(1 << 20), progress: progress{clock: new(atomic.Int64)}}
+			c := &call{info: &report.CallInfo{ID: "1"}, held: newEntry(1 << 20), progress: progress{clock: new(atomic.Int64)}}
 			var h httpStream
 			h.open(s, w, r, c, &arrival{on: s.edge.Of(r)}, &heldAnswer{})
 			if err := h.SendHeader(metadata.Pairs("x-a", "b"), false); err != nil {

@@ -13,7 +13,7 @@ import (
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*websocket.Conn, error) {
 	on := s.edge.Of(r)
 	return websocket.Accept(w, r, websocket.Options{
-		Subprotocol: subprotocol, Pool: s.budget.Pool,
+		Subprotocol: subprotocol, Pool: s.account.Pool,
 		Refused: func() { on.CloseBehindRefusal(w, r) }, Closed: on.Taken(),
 	})
 }

@@ -28,10 +28,6 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	if refused == nil {
 		refused = c.readHeader(r.Header)
 	}
-	if s.cfg.MemoryGone() { // not even to be told by a WebSocket
-		s.refuseOverLimit(w, r, a, http.StatusServiceUnavailable, s.noMemory(c.Peer.Addr, c.Method, "WebSockets"))
-		return
-	}
 	if err := c.use.Handshake(c.Method); refused == nil { // a refused call opens one, too
 		refused = err
 	}
@@ -84,7 +80,7 @@ func (d *socketDown) Prepare(ctx context.Context) error {
 	c := d.call
 	err := d.readMetadata(ctx, c)
 	d.frames.coding = c.coding
-	d.body = messageReader{ctx: ctx, body: &d.stream, limit: c.messages, ledger: c.ledger, use: &c.use, gets: &c.progress, frames: &d.frames}
+	d.body = messageReader{ctx: ctx, body: &d.stream, limit: c.messages, held: c.held, use: &c.use, gets: &c.progress, frames: &d.frames}
 	return err
 }
 

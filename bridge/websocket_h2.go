@@ -21,10 +21,6 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		return
 	}
 	use, _ := a.use()
-	if s.cfg.MemorySpent() { // it would be for calls that are all refused
-		s.refuseOverLimit(w, r, a, http.StatusServiceUnavailable, s.noMemory(a.peer.Addr, tunnelName, "tunnels"))
-		return
-	}
 	if err := use.Handshake(""); err != nil {
 		s.refuseOverLimit(w, r, a, http.StatusTooManyRequests, err)
 		return

@@ -215,7 +215,7 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 			return written, net.ErrClosed
 		}
 		n := min(len(p), maxTunnelMessage-buffer.Len(c.pending))
-		c.pending = buffer.WithRoom(c.s.budget.Pool, c.pending, n)
+		c.pending = buffer.WithRoom(c.s.account.Pool, c.pending, n)
 		*c.pending = append(*c.pending, p[:n]...)
 		p = p[n:]
 		written += n
@@ -234,7 +234,7 @@ func (c *tunnelConn) write() {
 			break
 		}
 		err := c.ws.WriteMessage(nil, false, *out)
-		c.s.budget.Pool.Put(out)
+		c.s.account.Pool.Put(out)
 		if err != nil {
 			c.mu.Lock()
 			c.writeErr, c.pending = err, nil

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
@@ -103,9 +104,6 @@ var errNoDescriptor = report.OverLimit(report.KeyConnections, connectionRetry, "
 
 // admit counts a connection, or returns why there are too many.
 func (l *boundedListener) admit(c net.Conn) error {
-	if err := l.edge.o.Refuse(addressOf(c)); err != nil {
-		return err
-	}
 	b := l.edge.o.Bounds(l.of)
 	if l.edge.open.Load() >= int64(b.Connections) {
 		l.edge.o.Refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: addressOf(c).String()}, "raise "+report.KeyConnections)
@@ -120,7 +118,19 @@ func (l *boundedListener) admit(c net.Conn) error {
 // admit counts a connection with its address, which has to be known, and its
 // listener.
 func (c *clientConn) admit(b Bounds) error {
-	return c.use.Begin(b.Quotas, c.address().String(), b.Listener, c.on.listening.TLS != nil)
+	tls := c.on.listening.TLS != nil
+	if err := c.use.Begin(b.Quotas, c.address().String(), b.Listener, tls); err != nil {
+		return err
+	}
+	cost := int64(memory.ConnBytes)
+	if tls {
+		cost += memory.TLSBytes
+	}
+	if !c.use.Hold(c.on.edge.o.Memory, cost) {
+		c.use.End()
+		return c.on.edge.o.Refusals.NoMemory(c.address().String(), "", "connections")
+	}
+	return nil
 }
 
 // Of TCP's own keep-alive.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -35,7 +36,7 @@ func TestAcceptTakesOnePolicy(t *testing.T) {
 			asked++
 			return b
 		},
-		Refuse:   func(net.Addr) error { return nil },
+		Memory:   memory.New(1<<20, 0),
 		Draining: func() bool { return false },
 	})
 	hs := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: patience}

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
@@ -33,9 +34,8 @@ type Options struct {
 	// Bounds returns the bounds of a connection that the listener accepts now.
 	Bounds func(l *Listening) Bounds
 
-	// Refuse returns why no connection can be taken now, or nil. It is asked for
-	// each connection.
-	Refuse func(peer net.Addr) error
+	// Memory is what connections count with for as long as they are open.
+	Memory *memory.Account
 
 	// Draining reports whether every connection is to end.
 	Draining func() bool

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -33,7 +34,7 @@ func testEdge(t testing.TB, o Options) *Edge {
 		b.Listener = l.Scope()
 		return b
 	}
-	o.Refuse = func(net.Addr) error { return nil }
+	o.Memory = memory.New(1<<20, 0)
 	if o.Draining == nil {
 		o.Draining = func() bool { return false }
 	}

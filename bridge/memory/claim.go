@@ -12,22 +12,22 @@ import (
 // the last of them is freed, also while grpc-go has them queued. Buffers below
 // unpooledBytes are not counted.
 type Claim struct {
-	ledger  *Ledger
+	entry   *Entry
 	bytes   [classes]int
 	buffers atomic.Int64  // those that are out, and one for the reader
 	first   [1]mem.Buffer // the message, if it is one buffer: spares the heap
 }
 
 // NewClaim returns a claim without room.
-func NewClaim(l *Ledger) *Claim {
-	c := &Claim{ledger: l}
+func NewClaim(e *Entry) *Claim {
+	c := &Claim{entry: e}
 	c.buffers.Store(1)
 	return c
 }
 
 // Reserve waits for room for n more bytes of the message.
 func (c *Claim) Reserve(ctx context.Context, of Class, n int) error {
-	if err := c.ledger.reserve(ctx, of, n); err != nil {
+	if err := c.entry.reserve(ctx, of, n); err != nil {
 		return err
 	}
 	c.bytes[of] += n
@@ -54,12 +54,12 @@ func (c *Claim) Buffer(length int) mem.Buffer {
 // Get implements mem.BufferPool.
 func (c *Claim) Get(length int) *[]byte {
 	c.buffers.Add(1)
-	return c.ledger.Budget.Pool.Get(length)
+	return c.entry.account.Pool.Get(length)
 }
 
 // Put implements mem.BufferPool.
 func (c *Claim) Put(buf *[]byte) {
-	c.ledger.Budget.Pool.Put(buf)
+	c.entry.account.Pool.Put(buf)
 	c.Done()
 }
 
@@ -70,7 +70,7 @@ func (c *Claim) Done() {
 	}
 	for of, n := range c.bytes {
 		if n > 0 {
-			c.ledger.Sub(Class(of), n)
+			c.entry.Sub(Class(of), n)
 		}
 	}
 }

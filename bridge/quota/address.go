@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/memory"
 )
 
 // An addressTable has what each client address uses. An entry takes about 100
@@ -49,6 +50,7 @@ type addressShard struct {
 type Address struct {
 	holders atomic.Int32
 	tally
+	memory memory.Address
 }
 
 func newAddressTable() *addressTable {

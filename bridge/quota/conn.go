@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -15,6 +16,7 @@ type Conn struct {
 
 	mu    sync.Mutex
 	ended bool
+	held  *memory.Entry // nil: nothing
 }
 
 // Begin counts a connection with its address and its listener, or returns why
@@ -83,11 +85,34 @@ func (s share) endConn() { s.tally.connections.Add(-1) }
 func (u *Conn) End() {
 	u.mu.Lock()
 	counts := !u.ended && u.address != nil
-	u.ended = true
+	held := u.held
+	u.ended, u.held = true, nil
 	u.mu.Unlock()
+	if held != nil {
+		held.Settle()
+	}
 	if counts {
 		u.giveBack()
 	}
+}
+
+// Hold counts bytes that the connection holds until End, with its address, and
+// reports whether there is room for them. It is called once, behind Begin.
+func (u *Conn) Hold(a *memory.Account, n int64) bool {
+	held := a.NewEntry()
+	if u.address != nil {
+		held.Own(&u.address.memory)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ended {
+		return true // it is closed, and told so
+	}
+	if !held.Enter(n) {
+		return false
+	}
+	u.held = held
+	return true
 }
 
 // From returns what the connection's address uses. It is nil before Begin.

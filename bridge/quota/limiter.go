@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -211,12 +212,18 @@ func (u *Call) Begin(method string) error {
 	}
 	shares := u.shares()
 	if x := takeAll(shares[:], u.quotas.now, share.beginCall, share.cancelCall); x != nil {
-		u.release()
-		return u.quotas.refuse(x, u.peer, method)
+		err := u.quotas.refuse(x, u.peer, method)
+		if err != nil {
+			u.release()
+		}
+		return err
 	}
 	u.begun = true
 	return nil
 }
+
+// Memory returns what the call's address holds. It is valid from Begin to End.
+func (u *Call) Memory() *memory.Address { return &u.address.memory }
 
 // beginCall counts a call, or says why it may not begin: then it counts nothing.
 func (s share) beginCall(now clock) *excess {
@@ -239,15 +246,9 @@ func (s share) cancelCall() {
 // endCall counts a call less.
 func (s share) endCall() { s.tally.calls.Add(-1) }
 
-// End gives back what the call counts.
+// End gives back what the call counts, and lets go of its address.
 func (u *Call) End() {
-	if !u.begun {
-		return
-	}
-	u.begun = false
-	for _, s := range u.shares() {
-		s.endCall()
-	}
+	u.stopCounting()
 	u.release()
 }
 
@@ -257,6 +258,17 @@ func (u *Call) release() {
 		u.holds = false
 		u.address.holders.Add(-1)
 		u.address = nil
+	}
+}
+
+// stopCounting gives back what the call counts.
+func (u *Call) stopCounting() {
+	if !u.begun {
+		return
+	}
+	u.begun = false
+	for _, s := range u.shares() {
+		s.endCall()
 	}
 }
 
@@ -307,7 +319,7 @@ func (u *Call) Expanded(n int, most int64) error {
 func (u *Call) expandedTooMuch(s share, wait time.Duration) error {
 	x := s.excess("decompressed_bytes_per_second", wait, "compressed messages%[2]s expand to more than %[1]d bytes within a second", s.decompressed)
 	if u.quotas.tryOut {
-		u.End() // it goes on, and was told of
+		u.stopCounting() // it goes on, and was told of
 	}
 	return u.quotas.refuse(x, u.peer, "")
 }

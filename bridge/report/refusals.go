@@ -48,6 +48,16 @@ func (l *Refusals) Note(r Refusal, hint string) {
 	l.log.Warn(what, facts...) //nolint:sloglint // one of two constants
 }
 
+// memoryRetry is how long a client should wait after a refusal for lack of memory.
+const memoryRetry = 5 * time.Second
+
+// NoMemory notes that a peer's call or connection is refused because there is no
+// memory for it, and returns the fault.
+func (l *Refusals) NoMemory(peer, detail, what string) *Fault {
+	l.Note(Refusal{Reason: ReasonLimitExceeded, Key: KeyMemory, Peer: peer, Detail: detail}, "give culvert more memory, or raise "+KeyMemory)
+	return OverLimit(KeyMemory, memoryRetry, "this server has no memory for more "+what)
+}
+
 // Mutex returns the log's lock, for a watchdog that asks whether it is held for
 // ever.
 func (l *Refusals) Mutex() *sync.Mutex { return &l.mu }

@@ -605,7 +605,7 @@ func TestConnectionsThatEndAtOnce(t *testing.T) {
 				})
 			}
 		})
-		u, err := New(inBubble(ln), testMessages, testHeaderBytes, memory.New(1<<30))
+		u, err := New(inBubble(ln), testMessages, testHeaderBytes, memory.New(1<<30, 0))
 		if err != nil {
 			t.Fatal(err)
 		}

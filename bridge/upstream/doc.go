@@ -11,7 +11,7 @@
 // receiving. set.go has the names, and who holds an upstream. status.go and cause.go tell the backend's own status from the texts of
 // grpc-go. conns.go and places.go are the pool, resolve.go the names, dial.go and
 // tls.go the way to an address. window.go sits on the connection: frames.go finds
-// HTTP/2's frames in the bytes, so that large replies stay within the budget and
+// HTTP/2's frames in the bytes, so that large replies stay within the account and
 // silence.go can ask a backend whether it is there.
 //
 // Beside grpc-go's own goroutines it starts two for each connection, which write its

@@ -15,6 +15,7 @@ type h2Frame struct {
 	increment uint32 // of a WINDOW_UPDATE
 	streams   uint32 // of SETTINGS, if settings: MAX_CONCURRENT_STREAMS
 	settings  bool
+	block     []byte // of HEADERS, if all of the frame is at hand
 }
 
 // append writes a WINDOW_UPDATE. RFC 9113 §6.9.
@@ -77,6 +78,9 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
 			break
 		}
 		s.block = f.goesOn()
+		if end := at + n + int(f.length); f.kind == http2.FrameHeaders && end <= len(p) {
+			f.block = p[at+n : end]
+		}
 		if !pass(f) {
 			parts = append(parts, p[start:at])
 			start = at + n

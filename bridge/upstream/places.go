@@ -29,16 +29,17 @@ type backendLink struct {
 	done  func(balancer.DoneInfo)
 
 	arrivals atomic.Uint64 // reads that brought HEADERS or DATA; not guarded
+	wire     *windowConn   // never changes
 }
 
 // newBackendLink returns the link of a handshake that has ended. It returns
 // nil if the context isn't of a pool's connection.
-func newBackendLink(ctx context.Context) *backendLink {
+func newBackendLink(ctx context.Context, wire *windowConn) *backendLink {
 	c, ok := credentials.ClientHandshakeInfoFromContext(ctx).Attributes.Value(poolConnKey{}).(*backendConn)
 	if !ok {
 		return nil
 	}
-	l := &backendLink{conn: c, max: maxPlaces, began: time.Now()} // RFC 9113 §6.5.2: initially, there is no limit
+	l := &backendLink{conn: c, wire: wire, max: maxPlaces, began: time.Now()} // RFC 9113 §6.5.2: initially, there is no limit
 	l.done = l.release
 	p := c.address.pool
 	p.mu.Lock()
@@ -89,6 +90,9 @@ func (l *backendLink) release(balancer.DoneInfo) {
 func (l *backendLink) result(ctx context.Context) balancer.PickResult {
 	if k := factsOf(ctx); k != nil {
 		k.link.Store(l)
+		if k.flow.entry != nil {
+			l.wire.expect(&k.flow)
+		}
 	}
 	return balancer.PickResult{SubConn: l.conn.sub, Done: l.done}
 }

@@ -262,7 +262,7 @@ func TestCloseDuringALookup(t *testing.T) {
 	names := startNameServer(t)
 	names.fail(dnsmessage.RCodeSuccess, true)
 	asked := names.question()
-	u, err := New(Backend{Target: names.target("443")}, testMessages, testHeaderBytes, memory.New(1<<30))
+	u, err := New(Backend{Target: names.target("443")}, testMessages, testHeaderBytes, memory.New(1<<30, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -516,7 +516,7 @@ func TestTargetsThatAreAddresses(t *testing.T) {
 		wantOK(t, upstreamTo(t, Backend{Target: target}))
 	}
 	for _, target := range []string{"dns:///", "dns:///host:", "dns://[::1/host:1"} {
-		if u, err := New(Backend{Target: target}, testMessages, testHeaderBytes, memory.New(1<<30)); err == nil {
+		if u, err := New(Backend{Target: target}, testMessages, testHeaderBytes, memory.New(1<<30, 0)); err == nil {
 			e := callUpstream(within(t, patience), t, u, nil)
 			wantUnreachable(t, e)
 			_ = u.Close() // it never had a connection

@@ -361,7 +361,7 @@ func FuzzPingsBetweenFrames(f *testing.F) {
 			return
 		}
 		conn := &recordingConn{}
-		c := newWindowConn(conn, memory.New(1<<30))
+		c := newWindowConn(conn, memory.New(1<<30, 0))
 		in := slices.Concat([]byte(http2.ClientPreface), one, two, one)
 		for rest := in; len(rest) > 0; {
 			n := len(rest)
@@ -372,7 +372,7 @@ func FuzzPingsBetweenFrames(f *testing.F) {
 			c.watch.mu.Lock()
 			c.watch.s.asked, c.watch.s.position = true, math.MaxUint64 // a ping is due
 			c.watch.mu.Unlock()
-			c.offer(silencePing)
+			c.offer(ownFrame{bytes: silencePing})
 			if _, err := c.Write(rest[:n]); err != nil {
 				t.Fatal(err)
 			}

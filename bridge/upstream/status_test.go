@@ -188,7 +188,7 @@ const testHeaderBytes = 8 << 10
 
 func upstreamTo(t testing.TB, b Backend) *Upstream {
 	t.Helper()
-	budget := memory.New(1 << 30)
+	budget := memory.New(1<<30, 0)
 	u, err := New(b, testMessages, testHeaderBytes, budget)
 	if err != nil {
 		t.Fatal(err)

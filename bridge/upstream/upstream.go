@@ -75,12 +75,20 @@ type Backend struct {
 }
 
 // Fixed windows towards the backend. grpc-go's own estimate grows a stream's
-// to 16 MiB, and one slow reader then holds as much; the connection's costs no
-// memory, since its credit returns on arrival.
+// to 16 MiB, and one slow reader then holds as much. What all streams of a
+// connection have in flight is bounded by the connection's window, which counts
+// with the account for as long as the connection lasts.
 const (
-	streamWindow = memory.UnaskedBytes
-	connWindow   = 16 << 20
+	streamWindow  = memory.UnaskedBytes
+	minConnWindow = 64 << 10
+	maxConnWindow = 1 << 20
 )
+
+// connWindow is a small part of the account: an upstream has up to 64 connections
+// to each address.
+func connWindow(a *memory.Account) int {
+	return int(min(max(a.Messages/256, minConnWindow), maxConnWindow))
+}
 
 const (
 	connectPatience = 5 * time.Second  // how long a call waits for a connection to the backend
@@ -97,7 +105,7 @@ type Upstream struct {
 // New begins to connect to the backend. messages limits what one message
 // of an answer may have; headerBytes is the limit of a block of metadata, which
 // the caller has to check.
-func New(b Backend, messages report.SizeLimit, headerBytes int, budget *memory.Budget) (*Upstream, error) {
+func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.Account) (*Upstream, error) {
 	if b.Target == "" {
 		return nil, errors.New("no backend address")
 	}
@@ -110,7 +118,7 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, budget *memory.B
 	}
 	target, dial := b.dialer()
 	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(windowCredentials{creds, budget}),
+		grpc.WithTransportCredentials(windowCredentials{creds, account}),
 		grpc.WithContextDialer(dial),
 		grpc.WithNoProxy(),
 		grpc.WithDisableRetry(),
@@ -118,11 +126,11 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, budget *memory.B
 		grpc.WithDefaultServiceConfig(b.pool().serviceConfig()),
 		grpc.WithResolvers(nameBuilder{b.resolveInterval()}),
 		grpc.WithStaticStreamWindowSize(streamWindow),
-		grpc.WithStaticConnWindowSize(connWindow),
+		grpc.WithStaticConnWindowSize(int32(connWindow(account))),
 		grpc.WithMaxHeaderListSize(looseHeaderBytes(headerBytes)),
 		grpc.WithStatsHandler(facts{}),
 		grpc.WithIdleTimeout(0),
-		experimental.WithBufferPool(budget.Pool),
+		experimental.WithBufferPool(account.Pool),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			// A backend that comes back is used within a second or so.
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
@@ -183,6 +191,12 @@ type Request struct {
 	// Messages limits the messages of the answer. If zero, the upstream's limit
 	// is used.
 	Messages report.SizeLimit
+
+	// Held is what the answer's messages count with, from their arrival until
+	// Sent. If nil, they don't. ID is then a value that no other call has, and that
+	// is in Metadata.
+	Held *memory.Entry
+	ID   string
 }
 
 // Open starts the call at the backend. It waits for a connection, but never for
@@ -192,6 +206,9 @@ type Request struct {
 func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r Request) (*Stream, error) {
 	patience := time.AfterFunc(connectPatience, func() { giveUp(errPatience) })
 	known := &callFacts{header: make(chan struct{}), patience: patience}
+	if r.Held != nil {
+		known.flow.entry, known.flow.mark = r.Held, literalOf(r.ID)
+	}
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
 	opts := make([]grpc.CallOption, 0, 3)
 	limit := u.limit
@@ -268,6 +285,14 @@ func (s *Stream) Recv() (mem.BufferSlice, error) {
 	return nil, s.facts.classify(s.ctx, err, s.limit)
 }
 
+// Sent says that a message of so many bytes, as Recv returned it, is held no more, or
+// counted otherwise.
+func (s *Stream) Sent(bytes int) {
+	if s.facts.flow.entry != nil {
+		s.facts.flow.taken(bytes)
+	}
+}
+
 // Arrivals counts the reads of the stream's connection that brought messages. If
 // Recv returns and the count is as before, the message was there already.
 func (s *Stream) Arrivals() uint64 {
@@ -323,6 +348,7 @@ type callFacts struct {
 	compressed bool        // the header names a coding; valid once header is closed
 	header     chan struct{}
 
+	flow     flow                         // of the answer's messages
 	link     atomic.Pointer[backendLink]  // the connection that the call has a place on
 	patience *time.Timer                  // gives the call up that gets no stream
 	refusal  atomic.Pointer[report.Fault] // why it got no place, if it got none

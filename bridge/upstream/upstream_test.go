@@ -339,7 +339,7 @@ func TestHeaderIsNeverLost(t *testing.T) {
 }
 
 func TestBackendWithoutAnAddress(t *testing.T) {
-	if u, err := New(Backend{}, testMessages, testHeaderBytes, memory.New(1<<30)); err == nil {
+	if u, err := New(Backend{}, testMessages, testHeaderBytes, memory.New(1<<30, 0)); err == nil {
 		t.Error("no error")
 		_ = u.Close() // it should not be there
 	}

@@ -17,7 +17,7 @@ import (
 // TLS if there is any.
 type windowCredentials struct {
 	credentials.TransportCredentials
-	budget *memory.Budget
+	account *memory.Account
 }
 
 func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -25,29 +25,35 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 	if err != nil {
 		return nil, nil, err
 	}
-	c := newWindowConn(conn, w.budget)
-	c.link = newBackendLink(ctx)
+	c := newWindowConn(conn, w.account)
+	c.link = newBackendLink(ctx, c)
 	c.plaintext = w.Info().SecurityProtocol == "insecure"
 	return c, info, nil
 }
 
 func (w windowCredentials) Clone() credentials.TransportCredentials {
-	return windowCredentials{w.TransportCredentials.Clone(), w.budget}
+	return windowCredentials{w.TransportCredentials.Clone(), w.account}
 }
 
-// A windowConn keeps large response messages within the budget, and asks a
+// A windowConn keeps what a backend sends within the account, and asks a
 // backend that is silent whether it is there (silence).
 //
 // grpc-go gives a stream the whole window that a message needs as soon as it
 // has read the message's length; from then on nothing stops the upstream until
 // the message is held in full. That permission is a WINDOW_UPDATE larger than
 // the stream's fixed window, so it is withheld here, on its way out, until the
-// budget has room for the message. It counts until the message's bytes have
-// come or the stream ends. What fits the fixed window passes unasked.
+// account has room for the message. It counts until the message's bytes have
+// come or the stream ends.
+//
+// What fits the fixed window comes unasked, and grpc-go gives the connection's
+// window back as soon as bytes have arrived, whoever reads them. So the
+// connection's WINDOW_UPDATEs are withheld while the account has no room for as
+// much again. Bytes of a message that has its room need no more.
 // RFC 9113 §6.9.
 type windowConn struct {
 	net.Conn
-	budget *memory.Budget
+	account *memory.Account
+	window  *memory.Entry // the connection's window
 
 	watch *silenceWatch // sends a PING if the backend is silent
 	link  *backendLink  // told how many streams the backend allows; nil: nobody is
@@ -60,12 +66,14 @@ type windowConn struct {
 	writeMu sync.Mutex // held for a Write, and for what is put between frames
 	out     h2Frames
 
-	large   atomic.Int64 // how many streams have a grant, for a look without mu
-	mu      sync.Mutex
-	streams map[uint32]*grant // those that the upstream may still send on; nil: without a grant
+	mu       sync.Mutex
+	streams  map[uint32]streamState // those that the upstream may still send on
+	expected map[string]*flow       // of calls whose streams are about to begin, by their marks
+	covered  int64                  // bytes that came of messages with a grant, and are not given back to the connection's window
+	credits  map[*credit]struct{}   // updates of the connection's window that wait for room
 
-	readyMu sync.Mutex  // taken under the budget's mu, which is taken under mu
-	ready   [][]byte    // frames of culvert's own that may go out now: WINDOW_UPDATE, PING
+	readyMu sync.Mutex  // taken under the account's mu, which is taken under mu
+	ready   []ownFrame  // those that may go out now
 	isReady atomic.Bool // there are some, for a look without readyMu
 
 	wake   chan struct{} // one place: there is something in ready
@@ -74,19 +82,39 @@ type windowConn struct {
 	sender sync.WaitGroup
 }
 
-// A grant is the room that one stream's large message has, or waits for.
+// A grant is the room that one stream's large message has, or waits for. Once it has
+// it, the room counts with the connection, and from there the bytes with their call as
+// they come.
 type grant struct {
-	waiter *memory.Waiter
-	left   int64       // bytes that are to come before the rest fits the fixed window
-	update []byte      // the WINDOW_UPDATE that is withheld
-	sent   atomic.Bool // or no more
+	waiter *memory.Waiter // until it has its room
+	waits  *flow          // whose call waits; nil: not known
+	open   bool           // it has its room
+	left   int64          // bytes that are to come before the rest fits the fixed window
+	owed   uint32         // what the WINDOW_UPDATE that is withheld gives
 }
 
-func newWindowConn(conn net.Conn, b *memory.Budget) *windowConn {
-	c := &windowConn{Conn: conn, budget: b, streams: make(map[uint32]*grant), wake: make(chan struct{}, 1)}
+// An ownFrame is a frame of culvert's own: WINDOW_UPDATE or PING.
+type ownFrame struct {
+	bytes []byte
+	then  func() // once the frame is out; nil: nothing
+}
+
+// A credit is an update of the connection's window that waits for room. The room is
+// given back once the update is out: the window counts for as long as the
+// connection lasts.
+type credit struct {
+	waiter *memory.Waiter
+	bytes  int64
+	update []byte
+	sent   atomic.Bool
+}
+
+func newWindowConn(conn net.Conn, a *memory.Account) *windowConn {
+	c := &windowConn{Conn: conn, account: a, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string]*flow), credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
+	c.window.Add(memory.Fixed, connWindow(a))
 	c.out.skip = len(http2.ClientPreface)
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
-	c.watch = newSilenceWatch(conn, func() { c.offer(silencePing) })
+	c.watch = newSilenceWatch(conn, func() { c.offer(ownFrame{bytes: silencePing}) })
 	c.sender.Go(c.send)
 	c.sender.Go(func() { c.watch.run(c.closed.Done()) })
 	return c
@@ -105,6 +133,11 @@ func (c *windowConn) Close() error {
 	for id := range c.streams {
 		c.drop(id)
 	}
+	for cr := range c.credits {
+		c.account.Drop(cr.waiter)
+	}
+	clear(c.credits)
+	c.window.Settle()
 	return err
 }
 
@@ -136,16 +169,13 @@ func (c *windowConn) received(f h2Frame) bool {
 	if f.settings && c.link != nil {
 		c.link.allow(f.streams)
 	}
-	if !f.ends() && (f.kind != http2.FrameData || c.large.Load() == 0) {
+	if !f.ends() && f.kind != http2.FrameData {
 		return true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if g := c.streams[f.stream]; g != nil && f.kind == http2.FrameData {
-		if g.left -= int64(f.length); g.left <= 0 {
-			c.letOut(g) // if it still waits: what is left needs no room
-			c.drop(f.stream)
-		}
+	if f.kind == http2.FrameData {
+		c.arrived(f)
 	}
 	if f.ends() {
 		c.forget(f.stream)
@@ -173,13 +203,15 @@ func (c *windowConn) Write(p []byte) (int, error) {
 // sending says whether a frame may go out.
 func (c *windowConn) sending(f h2Frame) bool {
 	switch {
-	case f.kind == http2.FrameWindowUpdate && f.stream != 0 && f.increment > streamWindow:
+	case f.kind == http2.FrameWindowUpdate && f.stream == 0:
+		return c.askCredit(f)
+	case f.kind == http2.FrameWindowUpdate && f.increment > streamWindow:
 		return c.askRoom(f)
 	case f.kind == http2.FrameHeaders:
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if _, known := c.streams[f.stream]; !known { // and no trailers
-			c.streams[f.stream] = nil
+			c.streams[f.stream] = streamState{flow: c.owner(f.block)}
 			c.watch.streams(len(c.streams))
 		}
 		c.watch.sent()
@@ -197,32 +229,125 @@ func (c *windowConn) sending(f h2Frame) bool {
 
 // askRoom reserves what a message needs, and returns whether it has it.
 func (c *windowConn) askRoom(f h2Frame) bool {
-	g := &grant{left: int64(f.increment) - streamWindow, update: f.append(make([]byte, 0, windowUpdateBytes))}
-
-	c.mu.Lock()
-	if _, open := c.streams[f.stream]; !open { // grpc-go asks for a stream that it has reset
-		c.mu.Unlock()
-		return true
-	}
-	c.drop(f.stream) // of the message before, if its end was not seen
-	c.streams[f.stream] = g
-	c.large.Add(1)
-	c.mu.Unlock()
-	w, atOnce := c.budget.Ask(memory.Reply, int64(f.increment), func() { c.letOut(g) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	g.waiter = w
-	if c.streams[f.stream] != g { // the stream ended meanwhile
-		c.budget.Drop(w)
+	if _, open := c.streams[f.stream]; !open || c.closed.Err() != nil { // grpc-go asks for a stream that it has reset
+		return true
 	}
-	// If most of the message came meanwhile, received has let it out.
-	return atOnce && !g.sent.Swap(true)
+	s := c.streams[f.stream]
+	g := &grant{left: int64(f.increment) - streamWindow, owed: f.increment}
+	if s.grant != nil { // of the message before, which has come
+		if !s.grant.open {
+			g.owed += s.grant.owed // grpc-go counts with it
+		}
+		c.drop(f.stream)
+	}
+	update := h2Frame{stream: f.stream, increment: g.owed}.append(make([]byte, 0, windowUpdateBytes))
+	s.grant = g
+	c.streams[f.stream] = s
+	var owner *memory.Entry
+	if s.flow != nil {
+		owner = s.flow.entry
+	}
+	w, atOnce := c.account.Ask(owner, memory.Reply, int64(f.increment), func() {
+		c.offer(ownFrame{update, func() { c.letIn(f.stream, g) }})
+	})
+	g.waiter = w
+	if atOnce {
+		c.open(g)
+		if g.owed == f.increment {
+			return true
+		}
+		c.offer(ownFrame{bytes: update})
+		return false
+	}
+	g.waits = s.flow
+	g.waits.wait(1)
+	return false
 }
 
-// letOut sends what is withheld as soon as no frame is under way.
-func (c *windowConn) letOut(g *grant) {
-	if !g.sent.Swap(true) {
-		c.offer(g.update)
+// letIn opens a grant whose update is out.
+func (c *windowConn) letIn(stream uint32, g *grant) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams[stream].grant == g {
+		c.open(g)
+	}
+}
+
+// open has the message's bytes count as they come. Those that fit the fixed window may
+// have come. mu is held.
+func (c *windowConn) open(g *grant) {
+	g.open = true
+	c.window.Add(memory.Reply, int(g.left))
+	c.stopWaiting(g)
+	c.cover(streamWindow)
+}
+
+// stopWaiting ends a grant's claim of the account. mu is held.
+func (c *windowConn) stopWaiting(g *grant) {
+	c.account.Drop(g.waiter)
+	g.waits.wait(-1)
+	g.waits = nil
+}
+
+// askCredit returns whether the backend may have the increment of the connection's
+// window now. What it may not have yet is withheld until there is room for it.
+func (c *windowConn) askCredit(f h2Frame) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed.Err() != nil {
+		return true
+	}
+	paid := min(c.covered, int64(f.increment))
+	c.covered -= paid
+	rest := int64(f.increment) - paid
+	if rest == 0 {
+		return true
+	}
+	f.increment = uint32(rest)
+	cr := &credit{bytes: rest, update: f.append(make([]byte, 0, windowUpdateBytes))}
+	w, atOnce := c.account.Ask(nil, memory.Small, rest, func() { c.pay(cr) })
+	if atOnce {
+		c.account.Drop(w)
+		return true
+	}
+	cr.waiter = w
+	c.credits[cr] = struct{}{}
+	if paid > 0 {
+		f.increment = uint32(paid)
+		c.offer(ownFrame{bytes: f.append(make([]byte, 0, windowUpdateBytes))})
+	}
+	return false
+}
+
+// pay sends an update that was withheld, and returns whether it still was.
+func (c *windowConn) pay(cr *credit) bool {
+	if cr.sent.Swap(true) {
+		return false
+	}
+	c.offer(ownFrame{cr.update, func() { c.giveBack(cr) }})
+	return true
+}
+
+// cover notes bytes of a message that has its room: the connection's window gets as
+// much back without any. mu is held.
+func (c *windowConn) cover(n int64) {
+	c.covered += n
+	for cr := range c.credits {
+		if c.covered >= cr.bytes && c.pay(cr) {
+			c.covered -= cr.bytes
+		}
+	}
+}
+
+// giveBack ends the wait of a credit.
+func (c *windowConn) giveBack(cr *credit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, waits := c.credits[cr]; waits {
+		delete(c.credits, cr)
+		c.account.Drop(cr.waiter)
 	}
 }
 
@@ -231,7 +356,7 @@ func (c *windowConn) letOut(g *grant) {
 var silencePing = append([]byte{0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0}, "culvert?"...)
 
 // offer sends a frame as soon as no other is under way.
-func (c *windowConn) offer(frame []byte) {
+func (c *windowConn) offer(frame ownFrame) {
 	c.readyMu.Lock()
 	c.ready = append(c.ready, frame)
 	c.isReady.Store(true)
@@ -269,12 +394,15 @@ func (c *windowConn) sendReady() error {
 	c.isReady.Store(false)
 	c.readyMu.Unlock()
 	for _, frame := range ready {
-		isPing := frame[frameKindAt] == byte(http2.FramePing)
+		isPing := frame.bytes[frameKindAt] == byte(http2.FramePing)
 		if isPing && !c.watch.wants() { // something was heard meanwhile
 			continue
 		}
-		if _, err := c.Conn.Write(frame); err != nil {
+		if _, err := c.Conn.Write(frame.bytes); err != nil {
 			return err
+		}
+		if frame.then != nil {
+			frame.then()
 		}
 		if isPing {
 			c.watch.pinged()
@@ -286,17 +414,24 @@ func (c *windowConn) sendReady() error {
 // forget ends what is known of a stream. mu is held.
 func (c *windowConn) forget(stream uint32) {
 	c.drop(stream)
+	if n := c.streams[stream].ofAll; n > 0 {
+		c.window.Sub(memory.Small, int(n))
+	}
 	delete(c.streams, stream)
 	c.watch.streams(len(c.streams))
 }
 
 // drop ends a stream's claim. mu is held.
 func (c *windowConn) drop(stream uint32) {
-	if g := c.streams[stream]; g != nil {
-		c.streams[stream] = nil
-		c.large.Add(-1)
-		if g.waiter != nil {
-			c.budget.Drop(g.waiter)
-		}
+	s := c.streams[stream]
+	if s.grant == nil {
+		return
 	}
+	if s.grant.open {
+		c.window.Sub(memory.Reply, int(s.grant.left))
+	} else {
+		c.stopWaiting(s.grant)
+	}
+	s.grant = nil
+	c.streams[stream] = s
 }

@@ -48,7 +48,7 @@ func serveLarge(t *testing.T, size int) Backend {
 func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 	const size, calls = 4 << 20, 32
 	const budget = 16 << 20
-	b := memory.New(budget)
+	b := memory.New(budget, 0)
 	up, err := New(serveLarge(t, size), largeMessages, testHeaderBytes, b)
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			l := &memory.Ledger{Budget: b}
+			l := b.NewEntry()
 			l.Add(memory.Reply, m.Len())
 			turn <- struct{}{}
 			mu.Lock()
@@ -107,7 +107,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 // TestCancelledLargeRepliesGiveTheirRoomBack cancels calls that have room and
 // calls that wait for it.
 func TestCancelledLargeRepliesGiveTheirRoomBack(t *testing.T) {
-	b := memory.New(4 << 20)
+	b := memory.New(4<<20, 0)
 	up, err := New(serveLarge(t, 2<<20), largeMessages, testHeaderBytes, b)
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestCancelledLargeRepliesGiveTheirRoomBack(t *testing.T) {
 }
 
 // waitsForRoom is for poll.
-func waitsForRoom(b *memory.Budget) func() string {
+func waitsForRoom(b *memory.Account) func() string {
 	return func() string {
 		if !b.Pressed() {
 			return "no call waits for room"
@@ -188,24 +188,12 @@ func FuzzH2Frames(f *testing.F) {
 	})
 }
 
-// TestUpdateBetweenFrames holds that an update that is let out later never
-// lands inside another frame, and lands behind it, whatever let it out.
+// TestUpdateBetweenFrames holds that an update that is let out later never lands inside
+// another frame, and lands behind it. It gives all that grpc-go has asked for meanwhile.
 func TestUpdateBetweenFrames(t *testing.T) {
-	for name, letOut := range map[string]func(c *windowConn, b *memory.Budget, w *memory.Waiter){
-		"room": func(_ *windowConn, b *memory.Budget, w *memory.Waiter) { b.Drop(w) },
-		"the most came without it": func(c *windowConn, _ *memory.Budget, _ *memory.Waiter) {
-			c.received(h2Frame{length: 1 << 20, kind: http2.FrameData, stream: 1})
-		},
-	} {
-		t.Run(name, func(t *testing.T) { testUpdateBetweenFrames(t, letOut) })
-	}
-}
-
-func testUpdateBetweenFrames(t *testing.T, letOut func(c *windowConn, b *memory.Budget, w *memory.Waiter)) {
-	t.Helper()
 	near, far := net.Pipe()
-	b := memory.New(8 << 20)
-	w, _ := b.Ask(memory.Reply, 3<<20, func() {}) // all that replies may fill
+	b := memory.New(8<<20, 0)
+	w, _ := b.Ask(nil, memory.Reply, 3<<20, func() {}) // all that replies may fill
 	c := newWindowConn(near, b)
 	defer c.Close()
 	got := make(chan []byte, 1)
@@ -213,7 +201,9 @@ func testUpdateBetweenFrames(t *testing.T, letOut func(c *windowConn, b *memory.
 		all, _ := io.ReadAll(far)
 		got <- all
 	}()
-	update := binary.BigEndian.AppendUint32([]byte{0, 0, 4, byte(http2.FrameWindowUpdate), 0, 0, 0, 0, 1}, 1<<20)
+	update := func(increment uint32) []byte {
+		return binary.BigEndian.AppendUint32([]byte{0, 0, 4, byte(http2.FrameWindowUpdate), 0, 0, 0, 0, 1}, increment)
+	}
 	data := append([]byte{0, 0, 10, byte(http2.FrameData), 0, 0, 0, 0, 3}, "0123456789"...)
 	write := func(p []byte) {
 		if _, err := c.Write(p); err != nil {
@@ -222,9 +212,10 @@ func testUpdateBetweenFrames(t *testing.T, letOut func(c *windowConn, b *memory.
 	}
 	headers := []byte{0, 0, 0, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndHeaders), 0, 0, 0, 1}
 	write(append([]byte(http2.ClientPreface), headers...))
-	write(update)
+	write(update(100_000))
+	write(update(200_000))
 	write(data[:12])
-	letOut(c, b, w) // now the update may go, but not here
+	b.Drop(w) // now the update may go, but not here
 	poll(t, func() string {
 		if len(c.wake) > 0 {
 			return "nobody saw that it may"
@@ -241,7 +232,7 @@ func testUpdateBetweenFrames(t *testing.T, letOut func(c *windowConn, b *memory.
 		return ""
 	})
 	_ = c.Close()
-	want := slices.Concat([]byte(http2.ClientPreface), headers, data, update)
+	want := slices.Concat([]byte(http2.ClientPreface), headers, data, update(300_000))
 	if all := <-got; !bytes.Equal(all, want) {
 		t.Errorf("sent %q, want %q", all, want)
 	}
@@ -251,8 +242,8 @@ func testUpdateBetweenFrames(t *testing.T, letOut func(c *windowConn, b *memory.
 // in the fixed window isn't forgotten while it waits for room.
 func TestReplyJustOverTheWindowComes(t *testing.T) {
 	for _, size := range []int{streamWindow + 1, 300_000, 2*streamWindow - 1, 1 << 20} {
-		b := memory.New(8 << 20)
-		full, atOnce := b.Ask(memory.Reply, 3<<20, func() {}) // all that replies may fill
+		b := memory.New(8<<20, 0)
+		full, atOnce := b.Ask(nil, memory.Reply, 3<<20, func() {}) // all that replies may fill
 		if !atOnce {
 			t.Fatal("the budget isn't empty at the beginning")
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
@@ -21,10 +22,6 @@ const (
 	crowdOver  = 10 * time.Second
 	crowdLook  = 2 * time.Second
 	crowdLeast = 32 << 20
-
-	// What a connection and a call take besides messages, about.
-	bytesPerConn = 16 << 10
-	bytesPerCall = 16 << 10
 )
 
 // A crowd is how much clients use, compared with the most since the last crowd was
@@ -119,7 +116,7 @@ func (r *releaser) watch(ctx context.Context, left int64) int64 {
 		case now := <-look.C:
 			conns := r.conns.Load()
 			used := r.used()
-			over := c.look(now, used, r.most.Swap(conns)*bytesPerConn)
+			over := c.look(now, used, r.most.Swap(conns)*memory.ConnBytes)
 			if over {
 				left = r.giveBack(left)
 			}
@@ -156,18 +153,8 @@ func mappedMemory() int64 {
 	return int64(s[0].Value.Uint64() - s[1].Value.Uint64())
 }
 
-// usedByClients estimates the bytes that a server holds for its clients.
-func usedByClients(s *bridge.Server) int64 {
-	now := s.Snapshot()
-	used := now.HeldBytes
-	for _, c := range now.Calls {
-		used += int64(c.Calls) * bytesPerCall
-	}
-	for _, c := range now.Connections {
-		used += int64(c.Open) * bytesPerConn
-	}
-	return used
-}
+// usedByClients returns the bytes that a server holds for its clients.
+func usedByClients(s *bridge.Server) int64 { return s.Snapshot().ClientBytes }
 
 // A connWatcher is the log, and tells a releaser of connections.
 type connWatcher struct {

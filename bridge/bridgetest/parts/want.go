@@ -19,7 +19,7 @@ func ErrorInfo(t testing.TB, st *status.Status) *errdetails.ErrorInfo {
 	return &errdetails.ErrorInfo{}
 }
 
-// WantUsed compares what a budget counts. A *memory.Budget is one.
+// WantUsed compares what a budget counts. A *memory.Account is one.
 func WantUsed(t testing.TB, budget interface{ Used() int64 }, want int64) {
 	t.Helper()
 	if got := budget.Used(); got != want {

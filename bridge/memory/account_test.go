@@ -19,7 +19,7 @@ import (
 )
 
 // roomFor is a claim with room for so many bytes, which are there.
-func roomFor(t testing.TB, l *Ledger, of Class, n int) *Claim {
+func roomFor(t testing.TB, l *Entry, of Class, n int) *Claim {
 	t.Helper()
 	c := NewClaim(l)
 	if err := c.Reserve(t.Context(), of, n); err != nil {
@@ -29,39 +29,39 @@ func roomFor(t testing.TB, l *Ledger, of Class, n int) *Claim {
 }
 
 func TestMessageCountsUntilItsLastReferenceIsFreed(t *testing.T) {
-	l := newLedger(1 << 20)
+	l := newEntry(1 << 20)
 	c := roomFor(t, l, Small, 60<<10)
 	first, second := c.Buffer(ChunkBytes), c.Buffer(28<<10)
 	c.Done() // it is read
-	wantUsed(t, l.Budget, 60<<10)
+	wantUsed(t, l.account, 60<<10)
 	first.Ref() // grpc-go queues it
 	first.Free()
 	second.Free()
-	wantUsed(t, l.Budget, 60<<10)
+	wantUsed(t, l.account, 60<<10)
 	first.Free()
-	wantUsed(t, l.Budget, 0)
+	wantUsed(t, l.account, 0)
 }
 
 func TestMessageBeingReadCounts(t *testing.T) {
-	l := newLedger(1 << 20)
+	l := newEntry(1 << 20)
 	c := roomFor(t, l, Small, 60<<10)
 	c.Buffer(ChunkBytes).Free() // before the next is there
-	wantUsed(t, l.Budget, 60<<10)
+	wantUsed(t, l.account, 60<<10)
 	if err := c.Reserve(t.Context(), Request, 100<<10); err != nil {
 		t.Fatal(err)
 	}
-	wantUsed(t, l.Budget, 160<<10)
+	wantUsed(t, l.account, 160<<10)
 	if got := l.Total(); got != 160<<10 {
 		t.Errorf("the call holds %d, want %d", got, 160<<10)
 	}
 	c.Done()
-	wantUsed(t, l.Budget, 0)
+	wantUsed(t, l.account, 0)
 }
 
 // TestSmallBufferIsNotPooled, so nobody frees it, and the message's end does
 // not wait for that.
 func TestSmallBufferIsNotPooled(t *testing.T) {
-	l := newLedger(1 << 20)
+	l := newEntry(1 << 20)
 	c := roomFor(t, l, Small, 1<<10)
 	for _, n := range []int{0, 1, UnpooledBytes} {
 		if got := c.Buffer(n).Len(); got != n {
@@ -69,29 +69,29 @@ func TestSmallBufferIsNotPooled(t *testing.T) {
 		}
 	}
 	c.Done()
-	wantUsed(t, l.Budget, 0)
+	wantUsed(t, l.account, 0)
 }
 
 // TestBufferOfAnySizeGoesBackToItsPool: grpc-go leaves what is too small for
 // its own pools to the garbage collector, and would never tell.
 func TestBufferOfAnySizeGoesBackToItsPool(t *testing.T) {
 	for _, n := range []int{UnpooledBytes + 1, 1 << 10, pooledBytes, ChunkBytes} {
-		l := newLedger(1 << 20)
+		l := newEntry(1 << 20)
 		c := roomFor(t, l, Small, n)
 		b := c.Buffer(n)
 		if got := b.Len(); got != n {
 			t.Errorf("a buffer of %d bytes has %d", n, got)
 		}
 		c.Done()
-		wantUsed(t, l.Budget, int64(n))
+		wantUsed(t, l.account, int64(n))
 		b.Free()
-		wantUsed(t, l.Budget, 0)
+		wantUsed(t, l.account, 0)
 	}
 }
 
 func TestCallsEndSettlesWhatIsStillOut(t *testing.T) {
-	b := New(1 << 20)
-	first, second := &Ledger{Budget: b}, &Ledger{Budget: b}
+	b := New(1<<20, 0)
+	first, second := b.NewEntry(), b.NewEntry()
 	lost, late, kept := roomFor(t, first, Small, 100), roomFor(t, first, Request, 200), roomFor(t, second, Small, 400)
 	_ = lost // grpc-go never frees what a cancelled stream had queued
 	first.Add(Reply, 800)
@@ -104,7 +104,7 @@ func TestCallsEndSettlesWhatIsStillOut(t *testing.T) {
 	kept.Done()
 	wantUsed(t, b, 0)
 	for of := range classes {
-		if n := b.by[of].Load(); n != 0 {
+		if n := b.heldOf(of); n != 0 {
 			t.Errorf("of class %d %d bytes are counted", of, n)
 		}
 	}
@@ -113,9 +113,9 @@ func TestCallsEndSettlesWhatIsStillOut(t *testing.T) {
 // TestSettlingRacesWithFreeing holds that each byte is given back once, by
 // whoever comes first.
 func TestSettlingRacesWithFreeing(t *testing.T) {
-	b := New(1 << 30)
+	b := New(1<<30, 0)
 	for range 200 {
-		l := &Ledger{Budget: b}
+		l := b.NewEntry()
 		var buffers []mem.Buffer
 		for range 8 {
 			c := roomFor(t, l, Request, 4<<10)
@@ -133,17 +133,17 @@ func TestSettlingRacesWithFreeing(t *testing.T) {
 }
 
 // waits begins to reserve, and returns whether that is done and how.
-func waits(ctx context.Context, b *Budget, of Class, n int64) <-chan error {
+func waits(ctx context.Context, b *Account, of Class, n int64) <-chan error {
 	done := make(chan error, 1)
-	go func() { done <- b.Reserve(ctx, of, n) }()
+	go func() { done <- b.reserve(ctx, of, n) }()
 	synctest.Wait()
 	return done
 }
 
 func TestSettlingLetsWaitersIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := New(1000)
-		l := &Ledger{Budget: b}
+		b := New(1000, 0)
+		l := b.NewEntry()
 		_ = roomFor(t, l, Small, 900) // lost
 		waiter := waits(t.Context(), b, Small, 200)
 		if len(waiter) != 0 || !b.Pressed() {
@@ -153,7 +153,7 @@ func TestSettlingLetsWaitersIn(t *testing.T) {
 		if err := <-waiter; err != nil {
 			t.Error(err)
 		}
-		b.release(Small, 200)
+		b.release(&b.unknown, Small, 200)
 		wantUsed(t, b, 0)
 	})
 }
@@ -161,13 +161,13 @@ func TestSettlingLetsWaitersIn(t *testing.T) {
 // TestBudgetIsGrantedInTheOrderOfAsking holds that a large message isn't
 // starved by smaller ones of its class.
 func TestBudgetIsGrantedInTheOrderOfAsking(t *testing.T) {
-	for of := range classes {
+	for of := range Fixed {
 		synctest.Test(t, func(t *testing.T) {
-			b := New(800) // large ones may fill 300 each way
+			b := New(800, 0) // large ones may fill 300 each way
 			if of == Small {
-				b.Limit = 300
+				b.Messages = 300
 			}
-			if err := b.Reserve(t.Context(), of, 270); err != nil {
+			if err := b.reserve(t.Context(), of, 270); err != nil {
 				t.Fatal(err)
 			}
 			big, little, middle := waits(t.Context(), b, of, 240), waits(t.Context(), b, of, 15), waits(t.Context(), b, of, 90)
@@ -179,38 +179,38 @@ func TestBudgetIsGrantedInTheOrderOfAsking(t *testing.T) {
 				}
 			}
 			want(270, false, false, false) // the 15 would fit
-			b.release(of, 180)
+			b.release(&b.unknown, of, 180)
 			want(90, false, false, false)
-			b.release(of, 30)
+			b.release(&b.unknown, of, 30)
 			want(60, true, false, false)
-			b.release(of, 45)
+			b.release(&b.unknown, of, 45)
 			want(15, true, true, false)
-			b.release(of, 15+240+15)
+			b.release(&b.unknown, of, 15+240+15)
 			want(0, true, true, true)
-			b.release(of, 90)
+			b.release(&b.unknown, of, 90)
 			wantUsed(t, b, 0)
 		})
 	}
 }
 
 func TestNewcomerWaitsBehindThoseWhoWait(t *testing.T) {
-	for of := range classes {
+	for of := range Fixed {
 		synctest.Test(t, func(t *testing.T) {
-			b := New(800)
+			b := New(800, 0)
 			if of == Small {
-				b.Limit = 300
+				b.Messages = 300
 			}
-			_ = b.Reserve(t.Context(), of, 150) // there is room
+			_ = b.reserve(t.Context(), of, 150) // there is room
 			first := waits(t.Context(), b, of, 200)
 			second := waits(t.Context(), b, of, 10) // would fit now
 			if len(first) != 0 || len(second) != 0 {
 				t.Errorf("class %d: a newcomer was let in before the one that waited", of)
 			}
-			b.release(of, 150)
+			b.release(&b.unknown, of, 150)
 			if err := errors.Join(<-first, <-second); err != nil {
 				t.Error(err)
 			}
-			b.release(of, 210)
+			b.release(&b.unknown, of, 210)
 			wantUsed(t, b, 0)
 		})
 	}
@@ -221,8 +221,8 @@ func TestNewcomerWaitsBehindThoseWhoWait(t *testing.T) {
 func TestBulkLeavesRoom(t *testing.T) {
 	for _, of := range []Class{Request, Reply} {
 		synctest.Test(t, func(t *testing.T) {
-			b := New(800)
-			if err := b.Reserve(t.Context(), of, b.share()); err != nil {
+			b := New(800, 0)
+			if err := b.reserve(t.Context(), of, b.bulk()); err != nil {
 				t.Fatal(err)
 			}
 			bulk := waits(t.Context(), b, of, 10)
@@ -238,13 +238,13 @@ func TestBulkLeavesRoom(t *testing.T) {
 			if len(bulk) != 0 {
 				t.Errorf("class %d: bulk was let in beside", of)
 			}
-			b.release(of, b.share())
+			b.release(&b.unknown, of, b.bulk())
 			if err := <-bulk; err != nil {
 				t.Errorf("class %d: bulk, with room for it: %v", of, err)
 			}
-			b.release(of, 10)
-			b.release(Small, 100)
-			b.release(other, 100)
+			b.release(&b.unknown, of, 10)
+			b.release(&b.unknown, Small, 100)
+			b.release(&b.unknown, other, 100)
 			wantUsed(t, b, 0)
 		})
 	}
@@ -253,25 +253,25 @@ func TestBulkLeavesRoom(t *testing.T) {
 func TestOneMessageLargerThanItsShareGoesAlone(t *testing.T) {
 	for _, of := range []Class{Request, Reply} {
 		synctest.Test(t, func(t *testing.T) {
-			b := New(100)
-			_ = b.Reserve(t.Context(), of, 1) // there is room
+			b := New(100, 0)
+			_ = b.reserve(t.Context(), of, 1) // there is room
 			alone := waits(t.Context(), b, of, 500)
 			if len(alone) != 0 {
 				t.Errorf("class %d: 500 of 100 bytes were let in beside another", of)
 			}
-			b.release(of, 1)
+			b.release(&b.unknown, of, 1)
 			if err := <-alone; err != nil {
 				t.Errorf("class %d: 500 of 100 bytes alone: %v, want them let in", of, err)
 			}
 			if next := waits(t.Context(), b, of, 1); len(next) != 0 {
 				t.Errorf("class %d: another was let in beside 500 of 100 bytes", of)
 			} else {
-				b.release(of, 500)
+				b.release(&b.unknown, of, 500)
 				if err := <-next; err != nil {
 					t.Error(err)
 				}
 			}
-			b.release(of, 1)
+			b.release(&b.unknown, of, 1)
 			wantUsed(t, b, 0)
 		})
 	}
@@ -279,13 +279,13 @@ func TestOneMessageLargerThanItsShareGoesAlone(t *testing.T) {
 
 func TestBudgetsPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := New(100)
-		b.add(Small, 100)
-		for of := range classes {
-			_ = b.Reserve(t.Context(), Request, 10) // one is always let in
-			_ = b.Reserve(t.Context(), Reply, 10)
+		b := New(100, 0)
+		b.add(&b.unknown, Small, 100)
+		for of := range Fixed {
+			_ = b.reserve(t.Context(), Request, 10) // one is always let in
+			_ = b.reserve(t.Context(), Reply, 10)
 			start := time.Now()
-			err := b.Reserve(t.Context(), of, 50)
+			err := b.reserve(t.Context(), of, 50)
 			if got := time.Since(start); got != Patience {
 				t.Errorf("class %d gave up after %v, want %v", of, got, Patience)
 			}
@@ -295,8 +295,8 @@ func TestBudgetsPatience(t *testing.T) {
 			if b.Pressed() {
 				t.Error("somebody is said to wait, and nobody does")
 			}
-			b.release(Request, b.by[Request].Load())
-			b.release(Reply, b.by[Reply].Load())
+			b.release(&b.unknown, Request, b.by[Request].Load())
+			b.release(&b.unknown, Reply, b.by[Reply].Load())
 		}
 		wantUsed(t, b, 100)
 	})
@@ -304,8 +304,8 @@ func TestBudgetsPatience(t *testing.T) {
 
 func TestCancelledWaiterMakesWayForTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := New(100)
-		_ = b.Reserve(t.Context(), Small, 50) // there is room
+		b := New(100, 0)
+		_ = b.reserve(t.Context(), Small, 50) // there is room
 		ctx, cancel := context.WithCancelCause(t.Context())
 		first, second := waits(ctx, b, Small, 80), waits(t.Context(), b, Small, 50)
 		cause := errors.New("the call has other troubles")
@@ -317,7 +317,7 @@ func TestCancelledWaiterMakesWayForTheNext(t *testing.T) {
 			t.Errorf("the one behind it: %v, want it let in", err)
 		}
 		wantUsed(t, b, 100)
-		b.release(Small, 100)
+		b.release(&b.unknown, Small, 100)
 		wantUsed(t, b, 0)
 	})
 }
@@ -326,24 +326,24 @@ func TestCancelledWaiterMakesWayForTheNext(t *testing.T) {
 // share, and all comes back, whoever gives up.
 func TestBudgetUnderLoad(t *testing.T) {
 	const limit, workers, rounds = 800, 16, 300
-	b := New(limit)
+	b := New(limit, 0)
 	var held, most [classes]atomic.Int64
 	var working sync.WaitGroup
 	for w := range workers {
 		working.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(w), 1))
 			for range rounds {
-				of, n := Class(rnd.IntN(int(classes))), 1+rnd.Int64N(b.share())
+				of, n := Class(rnd.IntN(int(classes))), 1+rnd.Int64N(b.bulk())
 				ctx, cancel := context.WithCancel(t.Context())
 				if rnd.IntN(3) == 0 {
 					go cancel() // at some moment or other
 				}
-				if err := b.Reserve(ctx, of, n); err == nil {
+				if err := b.reserve(ctx, of, n); err == nil {
 					now := held[of].Add(n)
 					for old := most[of].Load(); now > old && !most[of].CompareAndSwap(old, now); old = most[of].Load() {
 					}
 					held[of].Add(-n)
-					b.release(of, n)
+					b.release(&b.unknown, of, n)
 				}
 				cancel()
 			}
@@ -352,13 +352,13 @@ func TestBudgetUnderLoad(t *testing.T) {
 	working.Wait()
 	wantUsed(t, b, 0)
 	for _, of := range []Class{Request, Reply} {
-		if got := most[of].Load(); got > b.share() || got == 0 {
-			t.Errorf("at most %d bytes of class %d were granted at once, want up to %d", got, of, b.share())
+		if got := most[of].Load(); got > b.bulk() || got == 0 {
+			t.Errorf("at most %d bytes of class %d were granted at once, want up to %d", got, of, b.bulk())
 		}
 	}
 	for of := range classes {
-		if b.queues[of].Len() != 0 || b.waiting[of].Load() != 0 || b.by[of].Load() != 0 {
-			t.Errorf("class %d: %d wait, %d are counted to wait, %d bytes are held", of, b.queues[of].Len(), b.waiting[of].Load(), b.by[of].Load())
+		if b.waiters[of].fair.Len() != 0 || b.queue[of].Load() != 0 || b.heldOf(of) != 0 {
+			t.Errorf("class %d: %d wait, %d are counted to wait, %d bytes are held", of, b.waiters[of].fair.Len(), b.queue[of].Load(), b.heldOf(of))
 		}
 	}
 }
@@ -367,15 +367,15 @@ func TestBudgetUnderLoad(t *testing.T) {
 // wait, and only a few may.
 func TestRepliesThatGrewOutOfGzip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := New(8 << 20)
-		first := &Ledger{Budget: b}
+		b := New(8<<20, 0)
+		first := b.NewEntry()
 		if err := first.Expanded(t.Context(), 100<<20); err != nil {
 			t.Errorf("alone: %v, want it let through", err)
 		}
 		var waiting sync.WaitGroup
 		for range maxExpanded {
 			waiting.Go(func() {
-				l := &Ledger{Budget: b}
+				l := b.NewEntry()
 				if err := l.Expanded(t.Context(), 1<<20); err != nil {
 					t.Errorf("one that waits: %v, want it let through", err)
 				}
@@ -383,7 +383,7 @@ func TestRepliesThatGrewOutOfGzip(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if err := (&Ledger{Budget: b}).Expanded(t.Context(), 1<<20); reasonOf(err) != report.ReasonLimitExceeded {
+		if err := b.NewEntry().Expanded(t.Context(), 1<<20); reasonOf(err) != report.ReasonLimitExceeded {
 			t.Errorf("one too many: %v, want %s", err, report.ReasonLimitExceeded)
 		}
 		first.Settle()
@@ -394,7 +394,27 @@ func TestRepliesThatGrewOutOfGzip(t *testing.T) {
 
 var wantUsed = parts.WantUsed // by a short name
 
-func newLedger(limit int64) *Ledger { return &Ledger{Budget: New(limit)} }
+func newEntry(limit int64) *Entry { return New(limit, 0).NewEntry() }
+
+// reserve waits for room for nobody in particular.
+func (a *Account) reserve(ctx context.Context, of Class, n int64) error {
+	if a.take(&a.unknown, of, n) {
+		return nil
+	}
+	return a.await(ctx, &a.unknown, of, n, Patience)
+}
+
+// heldOf is what is held of a class.
+func (a *Account) heldOf(of Class) int64 {
+	switch of {
+	case Small:
+		return a.used.Load() - a.by[Request].Load() - a.by[Reply].Load()
+	case Fixed:
+		return a.fixed.Load()
+	default:
+		return a.by[of].Load()
+	}
+}
 
 func reasonOf(err error) report.Reason {
 	var f *report.Fault

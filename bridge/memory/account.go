@@ -1,0 +1,161 @@
+package memory
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/buffer"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// An Account counts what is held for all clients together, and bounds it twice:
+// the bytes of messages, and those with the cost of calls and connections.
+//
+// What is counted has an owner: an [Entry] is a call's or a connection's, and counts
+// with an [Address]. Small messages (up to 64 KiB of one) may use all the room
+// there is; large ones have a share each way, so that stalled bulk stops neither
+// conversations nor the bulk of the other direction. A request's bytes are reserved
+// before they are read; where room is scarce, all the rest of a message at once, so
+// that whoever holds a part can finish it. Those of a large reply are reserved
+// before the upstream may send them (bridge/upstream/window.go).
+//
+// What has no room waits. The wait is short for an address that holds less than
+// its share: it goes before those that hold more, and OnPressed is told, so that
+// somebody ends what holds most and moves least (bridge/relief.go).
+type Account struct {
+	Messages int64 // bytes: limits.buffered_bytes
+	Total    int64 // bytes, of messages and all else: what limits.memory leaves for clients
+
+	Pool      mem.BufferPool // of the buffers of messages
+	OnPressed func()         // called when something has to end for others; mu may be held, so it must not wait. nil: nobody is told
+
+	used    atomic.Int64         // of messages
+	by      [Small]atomic.Int64  // of used: large messages
+	fixed   atomic.Int64         // of calls and connections
+	queue   [classes]atomicCount // waiters, read without mu on the free path
+	sharers atomic.Int64         // how many addresses share the room, as of the last look
+
+	mu      sync.Mutex
+	waiters [classes]waiters
+	debt    debt
+
+	unknown Address // of those who have none
+}
+
+// A Class of bytes has a share of the account.
+type Class int
+
+// The classes: large messages by their direction, those of up to 64 KiB, and the
+// cost of a call.
+const (
+	Request Class = iota
+	Reply
+	Small
+	Fixed
+	classes
+)
+
+// New returns an account. Without a bound of all (0), messages alone have one.
+func New(messages, total int64) *Account {
+	if total <= 0 {
+		total = 1 << 62
+	}
+	// The tiers follow the chunks: with grpc-go's own a 64 KiB buffer costs a
+	// whole MiB.
+	a := &Account{Messages: min(messages, total), Total: total, Pool: buffer.NewPool(256, 1<<10, 2<<10, 4<<10, 8<<10, 16<<10, ChunkBytes, 64<<10, 256<<10, 1<<20)}
+	a.sharers.Store(1)
+	return a
+}
+
+// ChunkBytes is the size in which bodies are read.
+const ChunkBytes = 32 << 10
+
+// An Address is what one client address holds, of messages and of all else.
+type Address struct{ messages, fixed atomic.Int64 }
+
+// Held returns what the address holds, in bytes.
+func (o *Address) Held() int64 { return o.messages.Load() + o.fixed.Load() }
+
+// Messages returns what of that are messages.
+func (o *Address) Messages() int64 { return o.messages.Load() }
+
+// fits reports whether n more bytes may be held. A message that is larger than its
+// share gets in when it is the only one. mu is held, or the class is Small.
+func (a *Account) fits(of Class, n int64) bool {
+	used, fixed := a.used.Load(), a.fixed.Load()
+	if of == Fixed {
+		return fixed+n <= a.Total-a.messagesReserve() && used+fixed+n <= a.Total
+	}
+	alone := false
+	if of != Small {
+		held := a.by[of].Load()
+		if alone = held == 0; !alone && held+n > a.bulk() {
+			return false
+		}
+	}
+	return alone || used+n <= a.Messages && used+fixed+n <= a.Total
+}
+
+// messagesReserve is what calls and connections leave to messages.
+func (a *Account) messagesReserve() int64 { return min(a.Messages, a.Total/4) }
+
+// bulk is what large messages of one direction may fill.
+func (a *Account) bulk() int64 { return a.Messages / 8 * 3 }
+
+// Roomy reports whether requests fill less than half of their share.
+func (a *Account) Roomy() bool { return a.by[Request].Load() < a.bulk()/2 }
+
+// Used returns how many bytes of messages are held.
+func (a *Account) Used() int64 { return a.used.Load() }
+
+// Held returns how many bytes are held in all.
+func (a *Account) Held() int64 { return a.used.Load() + a.fixed.Load() }
+
+// Share returns how many bytes of messages each address may hold while some wait.
+func (a *Account) Share() int64 { return a.Messages / a.sharers.Load() }
+
+// ShareOfAll returns how many bytes of everything each address may hold then.
+func (a *Account) ShareOfAll() int64 { return (a.Total - a.messagesReserve()) / a.sharers.Load() }
+
+// Alone reports whether there is only one address to use the room.
+func (a *Account) Alone() bool { return a.sharers.Load() == 1 }
+
+// SetSharers says how many addresses there are to share the room.
+func (a *Account) SetSharers(n int) { a.sharers.Store(int64(max(n, 1))) }
+
+// add counts bytes to an address, without a look at any bound.
+func (a *Account) add(o *Address, of Class, n int64) {
+	if of == Fixed {
+		o.fixed.Add(n)
+		a.fixed.Add(n)
+		return
+	}
+	o.messages.Add(n)
+	a.used.Add(n)
+	if of != Small {
+		a.by[of].Add(n)
+	}
+}
+
+func (a *Account) release(o *Address, of Class, n int64) {
+	a.add(o, of, -n)
+	if a.awaited() {
+		a.mu.Lock()
+		a.grant()
+		a.mu.Unlock()
+	}
+}
+
+// Mutex returns the account's lock, for a watchdog that asks whether it is held
+// for ever.
+func (a *Account) Mutex() *sync.Mutex { return &a.mu }
+
+// Patience is how long to wait for room in limits.buffered_bytes.
+const Patience = 10 * time.Second
+
+func full() *report.Fault {
+	return report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the messages being carried fill the memory that is allowed for them")
+}

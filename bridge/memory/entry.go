@@ -1,0 +1,191 @@
+package memory
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// An Entry is what one call, or one connection, holds. grpc-go doesn't free what is
+// queued when a stream is cancelled, so a call's entry is settled at its end whatever
+// is still out.
+type Entry struct {
+	account *Account
+	owner   *Address
+	held    [classes]atomic.Int64
+	waits   atomic.Int32 // reservations under way
+}
+
+// NewEntry returns an entry of nobody.
+func (a *Account) NewEntry() *Entry { return &Entry{account: a, owner: &a.unknown} }
+
+// Own says whose the entry is. It is called before anything is counted.
+func (e *Entry) Own(o *Address) {
+	if o != nil {
+		e.owner = o
+	}
+}
+
+// Owner returns whose the entry is.
+func (e *Entry) Owner() *Address { return e.owner }
+
+// Account returns what the entry counts with.
+func (e *Entry) Account() *Account { return e.account }
+
+// What calls and connections cost, beside messages: an estimate, in bytes, for a call
+// with its stream to the backend, for a connection with what the kernel holds of it,
+// and for TLS on it. TestCosts (e2e) holds them against the program.
+const (
+	CallBytes = 20 << 10
+	ConnBytes = 16 << 10
+	TLSBytes  = 16 << 10
+)
+
+// SmallBytes is what of a message counts as small.
+const SmallBytes = 64 << 10
+
+// BehindBytes is what a call costs besides its buffers while a request is on its way and
+// has a connection of its own: meanwhile the client may fill what the kernel holds of a
+// connection that nobody reads. What of HTTP/2 is unread is counted as it is.
+const BehindBytes = 64 << 10
+
+// settled is what held falls to at the end: no sub comes near zero any more.
+const settled = -1 << 60
+
+// Messages returns how many bytes of messages the entry has.
+func (e *Entry) Messages() int64 {
+	return max(e.held[Small].Load(), 0) + max(e.held[Request].Load(), 0) + max(e.held[Reply].Load(), 0)
+}
+
+// Of returns how many bytes the end of what the entry stands for gives to those who
+// want some of the kind.
+func (e *Entry) Of(kind Class) int64 {
+	switch kind {
+	case Fixed:
+		return e.Total()
+	case Small:
+		return e.Messages()
+	default:
+		return max(e.held[kind].Load(), 0)
+	}
+}
+
+// Wait notes n more reservations of the entry that wait for room elsewhere.
+func (e *Entry) Wait(n int32) { e.waits.Add(n) }
+
+// Waiting reports whether a reservation waits for room.
+func (e *Entry) Waiting() bool { return e.waits.Load() > 0 }
+
+// Total returns how many bytes the entry has.
+func (e *Entry) Total() int64 { return e.Messages() + max(e.held[Fixed].Load(), 0) }
+
+// What a newcomer waits for is only that others are ended, and told so.
+const (
+	newcomerPatience = 2 * time.Second
+	maxNewcomers     = 1000 // that wait at one time
+)
+
+// Begin counts the cost of what the entry stands for, and returns whether there is
+// room for it. An address within its share waits a little for what is ended in its
+// favour.
+func (e *Entry) Begin(ctx context.Context, n int64) bool {
+	a := e.account
+	switch waiting := a.queue[Fixed].Load(); {
+	case waiting == 0 && a.fits(Fixed, n):
+		a.add(e.owner, Fixed, n)
+	case waiting >= maxNewcomers || e.owner.Held()+n > a.ShareOfAll():
+		return false
+	case a.await(ctx, e.owner, Fixed, n, newcomerPatience) != nil:
+		return false
+	}
+	e.held[Fixed].Add(n)
+	return true
+}
+
+// Enter is Begin for what can't wait: an address within its share gets in, and others
+// are ended for it, as long as that doesn't go far over the bound.
+func (e *Entry) Enter(n int64) bool {
+	a := e.account
+	if !a.fits(Fixed, n) {
+		if e.owner.Held()+n > a.ShareOfAll() || a.Held()+n > a.Total+a.Total/16 {
+			return false
+		}
+		a.borrow(n)
+	}
+	a.add(e.owner, Fixed, n)
+	e.held[Fixed].Add(n)
+	return true
+}
+
+// reserve waits for room and counts it to the entry.
+func (e *Entry) reserve(ctx context.Context, of Class, n int) error {
+	if !e.account.take(e.owner, of, int64(n)) {
+		e.waits.Add(1)
+		defer e.waits.Add(-1)
+		if err := e.account.await(ctx, e.owner, of, int64(n), Patience); err != nil {
+			return err
+		}
+	}
+	e.held[of].Add(int64(n))
+	return nil
+}
+
+// Add counts without waiting. Behind Settle it counts nothing.
+func (e *Entry) Add(of Class, n int) {
+	if e.held[of].Add(int64(n)) >= 0 {
+		e.account.add(e.owner, of, int64(n))
+	}
+}
+
+// Unread counts n more bytes, or less if it is negative, that a client has sent and
+// nobody has read.
+func (e *Entry) Unread(n int) {
+	if n < 0 {
+		e.Sub(Small, -n)
+	} else {
+		e.Add(Small, n)
+	}
+}
+
+// Sub gives back what Add or a reservation has counted.
+func (e *Entry) Sub(of Class, n int) {
+	if e.held[of].Add(-int64(n)) >= 0 {
+		e.account.release(e.owner, of, int64(n))
+	}
+}
+
+// UnaskedBytes is the largest reply that an upstream may send unasked: it fits the
+// window that each stream has from the beginning.
+const UnaskedBytes = 64 << 10
+
+// ClassOf is the class of a reply.
+func ClassOf(bytes int) Class {
+	if bytes > UnaskedBytes {
+		return Reply
+	}
+	return Small
+}
+
+// maxExpanded is how many large replies that grew out of gzip may wait for
+// room: they are held while they do, since no window could withhold them.
+const maxExpanded = 4
+
+// Expanded counts such a reply, as soon as there is room.
+func (e *Entry) Expanded(ctx context.Context, n int) error {
+	if e.account.queue[Reply].Load() >= maxExpanded {
+		return full()
+	}
+	return e.reserve(ctx, Reply, n)
+}
+
+// Settled reports whether Settle was called.
+func (e *Entry) Settled() bool { return e.held[Small].Load() < 0 }
+
+// Settle gives back what is still out. Nothing is counted behind it.
+func (e *Entry) Settle() {
+	for of := range classes {
+		if n := e.held[of].Swap(settled); n > 0 {
+			e.account.release(e.owner, of, n)
+		}
+	}
+}

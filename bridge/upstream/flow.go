@@ -1,0 +1,135 @@
+package upstream
+
+import (
+	"maps"
+	"sync/atomic"
+
+	"github.com/culvert-grpc/culvert/bridge/memory"
+)
+
+// A flow counts what has come of a call's replies and isn't sent on: with grpc-go, and
+// with whoever has received it. It counts with the call from the moment it arrives.
+type flow struct {
+	entry        *memory.Entry
+	mark         string       // the call's id, as the request's header has it
+	small, large atomic.Int64 // large: of messages that were granted their room
+}
+
+// came notes bytes that arrived unasked, with the prefixes of messages and with padding.
+func (f *flow) came(n int64) {
+	f.small.Add(n)
+	f.entry.Add(memory.Small, int(n))
+}
+
+// cameGranted notes bytes of a message that has its room.
+func (f *flow) cameGranted(n int64) {
+	f.large.Add(n)
+	f.entry.Add(memory.Reply, int(n))
+}
+
+// wait notes that a message waits for its room, or no longer. f may be nil.
+func (f *flow) wait(n int32) {
+	if f != nil {
+		f.entry.Wait(n)
+	}
+}
+
+// taken notes that a message of so many bytes is sent on.
+func (f *flow) taken(bytes int) {
+	n := int64(bytes) + prefixBytes
+	if bytes > memory.UnaskedBytes {
+		n -= f.take(&f.large, memory.Reply, n)
+	}
+	f.take(&f.small, memory.Small, n)
+}
+
+// take takes up to n bytes of a count, and returns how many.
+func (f *flow) take(count *atomic.Int64, of memory.Class, n int64) int64 {
+	if left := count.Add(-n); left < 0 { // the backend compresses, or has padded
+		count.Add(-left)
+		n += left
+	}
+	if n > 0 {
+		f.entry.Sub(of, int(n))
+	}
+	return n
+}
+
+// prefixBytes is what stands before each message. gRPC PROTOCOL-HTTP2,
+// "Length-Prefixed-Message".
+const prefixBytes = 5
+
+// A streamState is what is known of a stream on which the backend may still send.
+type streamState struct {
+	grant *grant // of its large message; nil: none
+	flow  *flow  // of its call; nil: not known
+	ofAll int64  // bytes that count with the connection, since the call isn't known
+}
+
+// expect says that a call's stream is about to begin on the connection.
+//
+// grpc-go doesn't say which stream is a call's. So it is known by the value that the
+// request's header has for the call alone: its id. Two calls of one id at the same time
+// on the same connection may be taken for each other.
+func (c *windowConn) expect(f *flow) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.expected) > 2*len(c.streams)+minExpected {
+		maps.DeleteFunc(c.expected, func(_ string, f *flow) bool { return f.entry.Settled() }) // calls that ended before their streams began
+	}
+	c.expected[f.mark] = f
+}
+
+// minExpected is how many calls may be expected before those are looked for that have
+// ended.
+const minExpected = 64
+
+// owner returns the flow of the call whose request's header begins with the block. It
+// returns nil if the call isn't known: its id is in a later frame, or the frame came in
+// parts. mu is held.
+func (c *windowConn) owner(block []byte) *flow {
+	if len(c.expected) == 0 {
+		return nil
+	}
+	var found *flow
+	eachLiteral(block, func(value []byte) bool {
+		found = c.expected[string(value)]
+		return found == nil
+	})
+	if found != nil {
+		delete(c.expected, found.mark)
+	}
+	return found
+}
+
+// arrived counts the bytes of a DATA frame. mu is held.
+func (c *windowConn) arrived(f h2Frame) {
+	s, open := c.streams[f.stream]
+	if !open {
+		return
+	}
+	n := int64(f.length)
+	if g := s.grant; g != nil && g.open {
+		granted := min(n, g.left)
+		c.cover(granted)
+		c.window.Sub(memory.Reply, int(granted))
+		if s.flow != nil {
+			s.flow.cameGranted(granted)
+		}
+		n -= granted
+		if g.left -= granted; g.left == 0 {
+			c.drop(f.stream)
+			s = c.streams[f.stream]
+		}
+	}
+	switch {
+	case n == 0:
+	case s.flow != nil:
+		s.flow.came(n)
+	default: // when these bytes are taken isn't known either, but the window bounds them
+		n = min(n, streamWindow-s.ofAll)
+		c.window.Add(memory.Small, int(n))
+		s.ofAll += n
+		c.streams[f.stream] = s
+	}
+}
