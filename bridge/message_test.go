@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -311,20 +312,27 @@ func TestCompressedMessagesExpandToThemselves(t *testing.T) {
 
 // FuzzMessageReader holds that chunking changes nothing, that what is taken
 // for messages is what the body says, and that nothing is held at the end.
+// Bytes inserted at one place make large messages.
 func FuzzMessageReader(f *testing.F) {
-	f.Add([]byte{}, uint8(1), 100, false)
-	f.Add(framed(0, nil), uint8(1), 100, false)
-	f.Add(append(framed(0, []byte("hello")), framed(0, nil)...), uint8(3), 100, false)
-	f.Add(framed(1, gzipped([]byte("hello"))), uint8(2), 100, true)
-	f.Add(framed(1, gzipped(bytes.Repeat([]byte{0}, 10<<10))), uint8(7), 1<<10, true)
-	f.Add(framed(0, pattern(memory.ChunkBytes+1)), uint8(200), 1<<20, false)
-	f.Add(framed(0, []byte("hello"))[:7], uint8(1), 100, false)
-	f.Add([]byte{0x80, 0, 0, 0, 0}, uint8(1), 100, false)
-	f.Add([]byte{0, 0xff, 0xff, 0xff, 0xff}, uint8(1), 1<<30, false)
-	f.Fuzz(func(t *testing.T, body []byte, step uint8, limit int, packed bool) {
-		if limit < 0 || limit > 1<<24 {
+	add := func(text []byte, step uint8, limit uint32, packed bool) {
+		f.Add(text, uint16(0), uint16(0), step, limit, packed)
+	}
+	add([]byte{}, 1, 100, false)
+	add(framed(0, nil), 1, 100, false)
+	add(append(framed(0, []byte("hello")), framed(0, nil)...), 3, 100, false)
+	add(framed(1, gzipped([]byte("hello"))), 2, 100, true)
+	add(framed(1, gzipped(bytes.Repeat([]byte{0}, 10<<10))), 7, 1<<10, true)
+	f.Add([]byte{0, 0, 0, 0x80, 1}, uint16(5), uint16(memory.ChunkBytes+1), uint8(200), uint32(1<<20), false)
+	add(framed(0, []byte("hello"))[:7], 1, 100, false)
+	add([]byte{0x80, 0, 0, 0, 0}, 1, 100, false)
+	add([]byte{0, 0xff, 0xff, 0xff, 0xff}, 1, 1<<20, false)
+	f.Fuzz(func(t *testing.T, text []byte, at, more uint16, step uint8, atMost uint32, packed bool) {
+		if len(text) > parts.MaxFuzzed {
 			return
 		}
+		limit := int(atMost % (1<<20 + 1))
+		body := parts.Stretched(text, int(at), int(more))
+		size := max(int(step)+1, len(body)/256) // a large message needn't come in thousands of pieces
 		coding := ""
 		if packed {
 			coding = "gzip"
@@ -336,13 +344,13 @@ func FuzzMessageReader(f *testing.F) {
 			if len(rest) == 0 {
 				return 0, io.EOF
 			}
-			n := copy(p[:min(len(p), int(step)+1)], rest)
+			n := copy(p[:min(len(p), size)], rest)
 			rest = rest[n:]
 			return n, nil
 		}), limit, coding)
 		got, err := readMessages(inSteps)
 		if !slices.EqualFunc(got, want, bytes.Equal) || reasonOf(err) != reasonOf(wantErr) || (err == nil) != (wantErr == nil) {
-			t.Errorf("%x: whole %d messages and %v, in steps of %d %d and %v", body, len(want), wantErr, step, len(got), err)
+			t.Errorf("%x: whole %d messages and %v, in steps of %d %d and %v", body, len(want), wantErr, size, len(got), err)
 		}
 		var again []byte
 		for _, m := range got {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
@@ -42,9 +44,19 @@ func (p *pieces) SetDeadline(time.Time) error      { return nil }
 func (p *pieces) SetReadDeadline(time.Time) error  { return nil }
 func (p *pieces) SetWriteDeadline(time.Time) error { return nil }
 
+// A received message was read to its end.
+type received struct {
+	op      Opcode
+	payload []byte
+}
+
+func (m received) equal(n received) bool { return m.op == n.op && bytes.Equal(m.payload, n.payload) }
+
+func (m received) String() string { return fmt.Sprintf("%x %q", byte(m.op), m.payload) }
+
 // readSocket reads all the messages that a client sends, with reads of so many
 // bytes, and returns them, the end, and what the client was told.
-func readSocket(in []byte, arriving, reading int) (messages []string, told []byte, end error) {
+func readSocket(in []byte, arriving, reading int) (messages []received, told []byte, end error) {
 	conn := &pieces{rest: in, size: arriving}
 	ws := newConn(newLine(conn, mem.DefaultBufferPool(), nil), nil)
 	defer func() {
@@ -68,20 +80,18 @@ func readSocket(in []byte, arriving, reading int) (messages []string, told []byt
 				return messages, nil, err
 			}
 		}
-		messages = append(messages, fmt.Sprintf("%x %q", op, message))
+		messages = append(messages, received{op, message})
 	}
 }
 
 // FuzzSocket: whatever comes, it is read alike however it arrives and however
-// large the reads are, and the end is one that is known.
+// large the reads are, and the end is one that is known. Bytes inserted at one place
+// make large frames.
 func FuzzSocket(f *testing.F) {
 	fragments := append([]byte{0x02, 0x83, 1, 2, 3, 4, 'a', 'b', 'c'}, wstest.Masked(wstest.Ping, []byte("p"))...)
 	fragments = append(fragments, wstest.Masked(wstest.Continuation, []byte("d"))...)
 	for _, seed := range [][]byte{
 		append(wstest.Masked(wstest.Binary, []byte{0}), wstest.Masked(wstest.Close, []byte{3, 232})...),
-		wstest.Masked(wstest.Text, bytes.Repeat([]byte("x"), 300)),
-		wstest.Masked(wstest.Binary, make([]byte, 5<<10)),
-		wstest.Masked(wstest.Binary, bytes.Repeat([]byte("large"), directBytes/2)),
 		{0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5},
 		fragments,
 		wstest.Masked(wstest.Continuation, nil),
@@ -90,15 +100,23 @@ func FuzzSocket(f *testing.F) {
 		{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0},
 		[]byte("GET / HTTP/1.1\r\n\r\n"),
 	} {
-		f.Add(seed, byte(3), byte(5))
+		f.Add(seed, uint16(0), uint16(0), byte(3), uint16(5))
 	}
-	f.Fuzz(func(t *testing.T, in []byte, arriving, reading byte) {
-		if len(in) > 4*directBytes {
+	for _, n := range []int{300, 5 << 10, 5 * (directBytes / 2)} {
+		large := wstest.Masked(wstest.Binary, make([]byte, n))
+		header := large[:len(large)-n]
+		f.Add(header, uint16(len(header)), uint16(n), byte(200), uint16(directBytes))
+		f.Add(append(bytes.Clone(header), wstest.Masked(wstest.Close, nil)...), uint16(len(header)), uint16(n), byte(3), uint16(5))
+	}
+	f.Fuzz(func(t *testing.T, text []byte, at, more uint16, arriving byte, reading uint16) {
+		if len(text) > parts.MaxFuzzed {
 			return
 		}
+		in := parts.Stretched(text, int(at), int(more))
+		least := len(in) / 256 // a large frame needn't come in thousands of pieces
 		want, wantTold, wantEnd := readSocket(bytes.Clone(in), max(len(in), 1), 32<<10)
-		got, told, end := readSocket(bytes.Clone(in), int(arriving)+1, int(reading)+1)
-		if fmt.Sprint(got, end) != fmt.Sprint(want, wantEnd) {
+		got, told, end := readSocket(in, max(int(arriving)+1, least), max(int(reading)+1, least))
+		if !slices.EqualFunc(got, want, received.equal) || fmt.Sprint(end) != fmt.Sprint(wantEnd) {
 			t.Errorf("in pieces it reads as %q, %v; whole as %q, %v", got, end, want, wantEnd)
 		}
 		if !bytes.Equal(told, wantTold) { // of several pings each is answered: nothing is in the way
@@ -141,7 +159,7 @@ func TestLargeMessages(t *testing.T) {
 	for i := range message {
 		message[i] = byte(i % 251)
 	}
-	want := fmt.Sprintf("%x %q", wstest.Binary, message)
+	want := received{Binary, message}
 	for _, frame := range []int{directBytes - 1, directBytes, directBytes + 1, 3*directBytes + 2, len(message)} {
 		var in []byte
 		for at := 0; at < len(message); at += frame {
@@ -159,7 +177,7 @@ func TestLargeMessages(t *testing.T) {
 		for _, arriving := range []int{97, 4097, directBytes, 40001, len(in)} {
 			for _, reading := range []int{directBytes - 1, directBytes, 2*directBytes + 1, len(message)} {
 				got, _, end := readSocket(in, arriving, reading)
-				if len(got) != 2 || got[0] != want || got[1] != want || CloseStatus(end) != StatusNoStatusRcvd {
+				if len(got) != 2 || !got[0].equal(want) || !got[1].equal(want) || CloseStatus(end) != StatusNoStatusRcvd {
 					t.Errorf("frames of %d bytes that arrive by %d and are read by %d: %d messages, altered, or the end is %v", frame, arriving, reading, len(got), end)
 				}
 			}

@@ -3,6 +3,7 @@ package parts
 import (
 	"bytes"
 	"compress/gzip"
+	"slices"
 
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -35,4 +36,17 @@ func Flip(b []byte, at int) []byte {
 	b = bytes.Clone(b)
 	b[at] ^= 0xff
 	return b
+}
+
+// MaxFuzzed bounds the bytes that a fuzz target takes as they are. Go minimizes each
+// interesting input by removing bytes and ranges of bytes. For an input of several
+// KiB that takes a minute, and nothing is fuzzed meanwhile.
+const MaxFuzzed = 256
+
+// Stretched returns b with n bytes of a pattern inserted at index at, or at its end if
+// it is shorter. With it a fuzz target makes a large input of one that is short to
+// minimize.
+func Stretched(b []byte, at, n int) []byte {
+	at = min(at, len(b))
+	return slices.Concat(b[:at], Pattern(n), b[at:])
 }
