@@ -270,10 +270,17 @@ func (st *stream) takeTrailers(b *headerBlock) error {
 		return streamError{b.stream, http2.ErrCodeEnhanceYourCalm, "trailers are too large"}
 	}
 	for _, f := range b.fields {
-		if st.trailer != nil { // else none was announced
-			name := st.c.names.canonical(f.Name)
-			st.trailer[name] = append(st.trailer[name], f.Value)
+		name := st.c.names.canonical(f.Name)
+		if forConnections[name] { // RFC 9113 §8.2.2
+			return streamError{b.stream, http2.ErrCodeProtocol, "a trailer that is about a connection"}
 		}
+		if st.trailer == nil {
+			continue // none was announced
+		}
+		if !httpguts.ValidTrailerHeader(name) { // RFC 9110 §6.5.1
+			return streamError{b.stream, http2.ErrCodeProtocol, "a field that may not be a trailer"}
+		}
+		st.trailer[name] = append(st.trailer[name], f.Value)
 	}
 	return st.receive(nil, 0, true)
 }

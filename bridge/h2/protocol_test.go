@@ -160,6 +160,8 @@ func TestErrorsOfAStream(t *testing.T) {
 		"two content-lengths":             {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false, "content-length", "4", "content-length", "5") }},
 		"a content-length of +4":          {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false, "content-length", "+4") }},
 		"trailers without the end":        {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false); p.raw(1, false, "x-a", "b") }},
+		"connection in trailers":          {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false); p.raw(1, true, "connection", "close") }},
+		"host in trailers":                {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false, "trailer", "host"); p.raw(1, true, "host", "x") }},
 		"a pseudo-header in trailers":     {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false); p.raw(1, true, ":path", "/") }},
 		"an upper-case name":              {http2.ErrCodeProtocol, with("X-a", "b")},
 		"a name with a blank":             {http2.ErrCodeProtocol, with("x a", "b")},
