@@ -151,6 +151,10 @@ func (st *stream) fillBody(ended bool) malformed {
 		}
 		st.declared = int64(n)
 	}
+	expects := httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue")
+	if expects {
+		delete(r.Header, "Expect")
+	}
 	if ended {
 		if st.declared > 0 {
 			return "a content-length without content"
@@ -163,10 +167,7 @@ func (st *stream) fillBody(ended bool) malformed {
 	if r.Trailer != nil {
 		st.trailer = make(http.Header)
 	}
-	if httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue") {
-		delete(r.Header, "Expect")
-		st.body.expected = true
-	}
+	st.body.expected = expects
 	return ""
 }
 

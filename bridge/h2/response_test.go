@@ -231,6 +231,11 @@ func TestExpect(t *testing.T) {
 	if r := p.await(3); r.status() != "200" || !r.ended {
 		t.Errorf("a body that nobody wants is asked for: %v, %v", r, r.header)
 	}
+	p.raw(5, true, ":method", "POST", ":scheme", "http", ":path", "/read", "expect", "100-continue")
+	p.flush()
+	if f, ok := p.next().(*http2.MetaHeadersFrame); !ok || f.PseudoValue("status") != "200" {
+		t.Errorf("without a body to ask for comes %v, want the answer", f)
+	}
 }
 
 // TestPanics reset the stream, and are logged unless they are ErrAbortHandler.
