@@ -45,11 +45,11 @@ func limitMemory(configured config.Size, log *slog.Logger) (limit int64, stop fu
 }
 
 // What of the limit is left to clients: the program itself takes programMemory, and of
-// the rest a quarter is for garbage that the collector has not found yet, and for what
+// the rest a third is for garbage that the collector has not found yet, and for what
 // the estimates of calls and connections don't know.
 const (
 	programMemory = 20 << 20
-	clientShare   = 0.75
+	clientShare   = 0.65
 )
 
 // boundMemory tells the bridge what it may hold for clients. The budget of messages

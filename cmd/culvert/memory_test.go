@@ -55,7 +55,7 @@ func TestMemoryBoundsTheBudget(t *testing.T) {
 	}{
 		{nil, 0, 256 << 20},
 		{nil, 4 << 30, 256 << 20},
-		{nil, 148 << 20, 48 << 20},
+		{nil, 120 << 20, 65 << 19},
 		{nil, 24 << 20, 16 << 20}, // a message has to fit
 		{map[string]any{"limits.buffered_bytes": "100MiB"}, 128 << 20, 100 << 20},
 	} {
