@@ -10,6 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 FUZZTIME ?= 30s
 SOAKTIME ?= 10m
+SEQUENCES ?= 300000
 ATTACK ?= .
 IMAGE ?= culvert
 
@@ -50,7 +51,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # any module: "make test" skips them, "make test-long" runs them. In TestBlocks they
 # are the blocks of the pages in docs/.
 LONG_NAMES = \
-	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestConnectionAges TestDawdlers \
+	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestConnectionAges TestDawdlers TestDifferentialForLong \
 	TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestListedPageReadsItsMistake TestManyLongSecrets \
 	TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOriginsAreTriedOut \
 	TestPausedReaders TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \
@@ -131,6 +132,10 @@ e2e: build node_modules ## The real program with real clients, in Node and in Ch
 fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cache
 	@tools/fuzz.sh $(FUZZTIME)
 
+# With so many, each difference that the tests know has to occur.
+differential: ## Compare HTTP/2 with net/http, WebSockets with coder/websocket, over SEQUENCES (300000) of frames (5 min)
+	@go test -vet=off -count=1 -timeout 0 -v -run '^TestDifferentialForLong$$' ./bridge/h2 ./bridge/websocket -args -sequences $(SEQUENCES)
+
 soak: build ## Load, cuts, stalls and a backend that comes and goes, for SOAKTIME (10m)
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
 
@@ -168,7 +173,7 @@ clean: ## Remove what make has put into the tree
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # Files behind the targets
 
@@ -183,4 +188,4 @@ node_modules: e2e/node/node_modules/.package-lock.json demo/web/node_modules/.pa
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long deps lint vet tools unit e2e fuzz bench soak attack build generate proto docker clean help deps-generate node_modules
+.PHONY: demo test test-long deps lint vet tools unit e2e fuzz differential bench soak attack build generate proto docker clean help deps-generate node_modules
