@@ -230,10 +230,11 @@ type Limits struct {
 	// value and 32 bytes a field.
 	HeaderBytes Size `key:"header_bytes"`
 
-	// The most memory for messages under way, of all calls together; unless it
-	// is set, at most half of memory. When it is used up readers wait, those of
-	// requests for at most 10s, and calls that hold memory and have not got on
-	// for 5s are ended.
+	// The most memory for messages under way, of all calls together. Unless it
+	// is set, it is at most half of what memory leaves for clients. When it is
+	// used up, readers wait, those of requests for at most 10s. Meanwhile calls
+	// end at the client address that holds most and more than its share, and
+	// calls that hold memory and have moved nothing for 5s.
 	BufferedBytes Size `key:"buffered_bytes"`
 
 	// Calls at one time on one HTTP/2 connection, or in one tunnel (h2ts).
@@ -258,10 +259,13 @@ type Limits struct {
 	// (GOMAXPROCS).
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 
-	// The memory that culvert may use. New calls are refused while it is
-	// nearly used up, then new connections, too, and Go's garbage collector
-	// keeps below it (GOMEMLIMIT of the environment wins there). 0 is nine
+	// The memory that culvert may use. 20MiB of it are for culvert itself;
+	// clients may hold 65 % of the rest. When that is used up, calls
+	// end at the address that holds most and more than its share, and new calls
+	// and connections of such addresses are refused. Go's garbage collector
+	// keeps below it, too (GOMEMLIMIT of the environment wins there). 0 is nine
 	// tenths of the container's limit, and no limit where there is none.
+	// docs/security.md lists what isn't counted.
 	Memory Size `key:"memory" is:"size or 0"`
 
 	// What one client address may use. Sizes and calls_per_connection bound one
