@@ -25,9 +25,10 @@
 //     watches a WebSocket's client meanwhile, with the goroutine that then copies
 //     requests.
 //   - running.go: the registry of calls, whose one timer ends those that are
-//     too old, idle, slow or gone.
-//   - message.go, body.go, package memory: requests are read within the budget; a
-//     WebSocket's messages by package websocket.
+//     too old, idle, slow or gone. relief.go: it also ends calls while others
+//     wait for the memory that they hold.
+//   - message.go, body.go, package memory: requests are read when the account has
+//     room for them; a WebSocket's messages by package websocket.
 //   - package upstream opens a stream at the backend; it has the connections
 //     (backend.go, services.go: what embedders see of it).
 //   - pump.go, ahead.go: messages are copied both ways, what is at hand
@@ -54,7 +55,7 @@
 //	handlers of HTTP/2         h2: its connection        see h2/doc.go
 //	connections to a backend   Server.Close              see upstream/doc.go
 //
-// Timers that run a function (the registry's look, an endGuard's grace; a WebSocket's: websocket/doc.go) and functions of contexts are stopped, and
+// Timers that run a function (the registry's look and its relief, an endGuard's grace; a WebSocket's: websocket/doc.go) and functions of contexts are stopped, and
 // waited for if they run, by the one that set them.
 // A call costs two goroutines, one when its request is complete, and one more
 // once its upstream has sent a burst; grpc-go adds one.
@@ -62,9 +63,9 @@
 // # Memory
 //
 // A mem.BufferSlice has one owner: Recv's callers free what they got, Send takes
-// over. The budget (package memory) counts what is held;
-// each call's part of it is settled when the call ends. Its buffers are those
-// of package buffer.
+// over. The account (package memory) counts what is held for clients. Each call
+// and each connection has an entry, which counts with a client's address and is
+// settled at the end. The buffers of messages are those of package buffer.
 package bridge
 
 //go:generate go test -count=1 -run TestGeneratedPages . -update

@@ -44,7 +44,7 @@ func await[T any](t testing.TB, what string, event <-chan T) T {
 	return parts.Await(t, what, event)
 }
 
-// newEntry is the account of one call with a budget of its own.
+// newEntry is the entry of one call in an account of its own.
 func newEntry(limit int64) *memory.Entry { return memory.New(limit, 0).NewEntry() }
 
 // newServer returns a Server that is closed at the test's end, and then holds

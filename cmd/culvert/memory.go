@@ -52,8 +52,8 @@ const (
 	clientShare   = 0.65
 )
 
-// boundMemory tells the bridge what it may hold for clients. The budget of messages
-// has half of that at most, unless somebody chose it, and room for one message.
+// boundMemory tells the bridge what it may hold for clients. Unless the operator has set
+// it, limits.buffered_bytes is at most half of that, and at least one message.
 func boundMemory(cfg *bridge.Config, limit int64, c *config.Loaded) {
 	if limit == 0 {
 		return

@@ -19,10 +19,11 @@ func ErrorInfo(t testing.TB, st *status.Status) *errdetails.ErrorInfo {
 	return &errdetails.ErrorInfo{}
 }
 
-// WantUsed compares what a budget counts. A *memory.Account is one.
-func WantUsed(t testing.TB, budget interface{ Used() int64 }, want int64) {
+// WantUsed compares the bytes of messages that an account counts. A *memory.Account is
+// one.
+func WantUsed(t testing.TB, account interface{ Used() int64 }, want int64) {
 	t.Helper()
-	if got := budget.Used(); got != want {
+	if got := account.Used(); got != want {
 		t.Errorf("%d bytes are counted, want %d", got, want)
 	}
 }
