@@ -26,7 +26,8 @@ type replies struct {
 	r  *running
 	up *upstream.Stream
 
-	packed bool // the upstream compresses its messages; known once there is a header
+	done   struct{ messages, bytes int } // sent, and not given back yet
+	packed bool                          // the upstream compresses its messages; known once there is a header
 
 	ready  int // small messages in a row that were there when they were asked for
 	reader *sync.WaitGroup
@@ -89,7 +90,7 @@ func (q *replies) recv(ctx context.Context) (mem.BufferSlice, error) {
 		return m, err
 	}
 	bytes := m.Len()
-	q.up.Sent(bytes)
+	q.up.Sent(1, bytes)
 	if of := memory.ClassOf(bytes); of == memory.Small {
 		q.r.call.held.Add(of, bytes)
 	} else if err := q.r.call.held.Expanded(ctx, bytes); err != nil {
@@ -99,12 +100,21 @@ func (q *replies) recv(ctx context.Context) (mem.BufferSlice, error) {
 	return m, nil
 }
 
-// sent gives back what a message of so many bytes counted.
-func (q *replies) sent(bytes int) {
-	if q.packed {
+// sent gives back what a message of so many bytes counted. If more is at hand, small
+// ones are given back together.
+func (q *replies) sent(bytes int, more bool) {
+	switch {
+	case q.packed:
 		q.r.call.held.Sub(memory.ClassOf(bytes), bytes)
-	} else {
-		q.up.Sent(bytes)
+	case memory.ClassOf(bytes) == memory.Reply:
+		q.up.Sent(1, bytes)
+	default:
+		q.done.messages++
+		q.done.bytes += bytes
+	}
+	if q.done.messages > 0 && (!more || q.done.bytes >= aheadBytes/4) {
+		q.up.Sent(q.done.messages, q.done.bytes)
+		q.done.messages, q.done.bytes = 0, 0
 	}
 }
 

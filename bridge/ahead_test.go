@@ -61,7 +61,7 @@ func takeNext(t *testing.T, q *replies) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q.sent(m.Len())
+	q.sent(m.Len(), false)
 	m.Free()
 }
 
@@ -149,7 +149,7 @@ func TestReadAheadMessagesComeInOrder(t *testing.T) {
 				t.Fatalf("message %d came where %d was due", got, n)
 			}
 			more = next
-			q.sent(m.Len())
+			q.sent(m.Len(), false)
 			m.Free()
 		}
 		if !more {

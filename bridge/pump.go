@@ -110,7 +110,7 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies) (
 		bytes := m.Len()
 		s.noteMessage(r, report.Response, bytes)
 		err = r.send(m, more)
-		from.sent(bytes)
+		from.sent(bytes, more)
 		if err != nil {
 			return nil, clientWriteError(ctx, err)
 		}

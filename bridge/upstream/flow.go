@@ -34,10 +34,10 @@ func (f *flow) wait(n int32) {
 	}
 }
 
-// taken notes that a message of so many bytes is sent on.
-func (f *flow) taken(bytes int) {
-	n := int64(bytes) + prefixBytes
-	if bytes > memory.UnaskedBytes {
+// taken notes that messages of so many bytes are sent on: small ones, or a large one.
+func (f *flow) taken(messages, bytes int) {
+	n := int64(bytes) + int64(messages)*prefixBytes
+	if messages == 1 && bytes > memory.UnaskedBytes {
 		n -= f.take(&f.large, memory.Reply, n)
 	}
 	f.take(&f.small, memory.Small, n)
@@ -102,13 +102,20 @@ func (c *windowConn) owner(block []byte) *flow {
 	return found
 }
 
-// arrived counts the bytes of a DATA frame. mu is held.
-func (c *windowConn) arrived(f h2Frame) {
-	s, open := c.streams[f.stream]
+// countArrived counts the DATA that was read: of one stream at a time, however many
+// frames it came in.
+func (c *windowConn) countArrived() {
+	id, n := c.came.stream, c.came.bytes
+	if n == 0 {
+		return
+	}
+	c.came.bytes = 0
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, open := c.streams[id]
 	if !open {
 		return
 	}
-	n := int64(f.length)
 	if g := s.grant; g != nil && g.open {
 		granted := min(n, g.left)
 		c.cover(granted)
@@ -118,8 +125,8 @@ func (c *windowConn) arrived(f h2Frame) {
 		}
 		n -= granted
 		if g.left -= granted; g.left == 0 {
-			c.drop(f.stream)
-			s = c.streams[f.stream]
+			c.drop(id)
+			s = c.streams[id]
 		}
 	}
 	switch {
@@ -130,6 +137,6 @@ func (c *windowConn) arrived(f h2Frame) {
 		n = min(n, streamWindow-s.ofAll)
 		c.window.Add(memory.Small, int(n))
 		s.ofAll += n
-		c.streams[f.stream] = s
+		c.streams[id] = s
 	}
 }

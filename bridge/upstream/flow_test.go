@@ -83,8 +83,8 @@ func flowOf(t *testing.T, up *Upstream, a *memory.Account, size int, cancelled b
 	if got, want := held.Messages(), int64(2*(size+prefixBytes)); got != want {
 		t.Errorf("with two replies of %d bytes %d count with the call, want %d", size, got, want)
 	}
-	call.Sent(size)
-	call.Sent(size)
+	call.Sent(1, size)
+	call.Sent(1, size)
 	if got := held.Messages(); got != 0 {
 		t.Errorf("once they are sent on %d bytes count with the call", got)
 	}

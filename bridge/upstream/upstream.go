@@ -285,11 +285,11 @@ func (s *Stream) Recv() (mem.BufferSlice, error) {
 	return nil, s.facts.classify(s.ctx, err, s.limit)
 }
 
-// Sent says that a message of so many bytes, as Recv returned it, is held no more, or
-// counted otherwise.
-func (s *Stream) Sent(bytes int) {
+// Sent says that messages of so many bytes, as Recv returned them, are held no more, or
+// counted otherwise. One of more than memory.UnaskedBytes is told of alone.
+func (s *Stream) Sent(messages, bytes int) {
 	if s.facts.flow.entry != nil {
-		s.facts.flow.taken(bytes)
+		s.facts.flow.taken(messages, bytes)
 	}
 }
 

@@ -58,8 +58,12 @@ type windowConn struct {
 	watch *silenceWatch // sends a PING if the backend is silent
 	link  *backendLink  // told how many streams the backend allows; nil: nobody is
 
-	in        h2Frames    // of what is read; Read's own
-	inMessage bool        // HEADERS or DATA were in what was read; Read's own
+	in        h2Frames // of what is read; Read's own
+	inMessage bool     // HEADERS or DATA were in what was read; Read's own
+	came      struct { // of what was read, DATA that isn't counted yet; Read's own
+		stream uint32
+		bytes  int64
+	}
 	greeted   atomic.Bool // something was read
 	plaintext bool        // without TLS
 
@@ -152,6 +156,7 @@ func (c *windowConn) Read(p []byte) (int, error) {
 	if n > 0 {
 		c.inMessage = false
 		c.in.scan(p[:n], c.received)
+		c.countArrived()
 		c.watch.heard(c.inMessage)
 		if c.inMessage && c.link != nil {
 			c.link.arrivals.Add(1) // before grpc-go hands out what has come
@@ -169,15 +174,17 @@ func (c *windowConn) received(f h2Frame) bool {
 	if f.settings && c.link != nil {
 		c.link.allow(f.streams)
 	}
-	if !f.ends() && f.kind != http2.FrameData {
-		return true
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if f.kind == http2.FrameData {
-		c.arrived(f)
+		if f.stream != c.came.stream {
+			c.countArrived()
+			c.came.stream = f.stream
+		}
+		c.came.bytes += int64(f.length)
 	}
 	if f.ends() {
+		c.countArrived()
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		c.forget(f.stream)
 	}
 	return true
