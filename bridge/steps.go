@@ -60,6 +60,9 @@ func (s *Server) admit(ctx context.Context, r *running) error {
 		return err
 	}
 	c.held.Own(c.use.Memory())
+	if down, ok := r.down.(interface{ countBody() }); ok {
+		down.countBody() // also while the call waits for room
+	}
 	if !c.held.Begin(ctx, memory.CallBytes) {
 		return s.refusals.NoMemory(c.Peer.Addr, c.Method, "calls")
 	}

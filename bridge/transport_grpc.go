@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc/mem"
 
-	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -157,7 +156,6 @@ func (g *grpcStream) decodeBody() (err error) {
 // request ends.
 func (g *grpcStream) Prepare(ctx context.Context) error {
 	g.received = true
-	h2.CountBody(g.r, g.call.held)
 	length := g.r.ContentLength
 	if g.d == native || length <= 0 || g.r.Header.Get("Content-Encoding") != "" {
 		return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -107,6 +108,9 @@ func (h *httpStream) open(s *Server, w http.ResponseWriter, r *http.Request, c *
 		h.source.atEnd.Store(true)
 	}
 }
+
+// countBody has what the client sends count with the call from now on.
+func (h *httpStream) countBody() { h2.CountBody(h.r, h.call.held) }
 
 // close ends the request, once the call has ended.
 func (h *httpStream) close() {

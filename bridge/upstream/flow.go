@@ -8,11 +8,41 @@ import (
 )
 
 // A flow counts what has come of a call's replies and isn't sent on: with grpc-go, and
-// with whoever has received it. It counts with the call from the moment it arrives.
+// with whoever has received it. It counts with the call from the moment it arrives. And
+// it counts small requests that grpc-go has queued, which have no room of their own.
 type flow struct {
 	entry        *memory.Entry
 	mark         string       // the call's id, as the request's header has it
 	small, large atomic.Int64 // large: of messages that were granted their room
+
+	queued struct{ bytes, cost atomic.Int64 } // small requests
+}
+
+// queuedBytes is what grpc-go takes for a message that it queues, besides its bytes.
+const queuedBytes = 300
+
+// queue notes that grpc-go is given a request of so many bytes.
+func (f *flow) queue(n int) {
+	cost := int64(n + queuedBytes)
+	f.queued.bytes.Add(int64(n) + prefixBytes)
+	f.queued.cost.Add(cost)
+	f.entry.Add(memory.Small, int(cost))
+}
+
+// wrote notes that n bytes of requests are on their way: of those that are queued, and of
+// others, which queue isn't told of.
+func (f *flow) wrote(n int64) {
+	before := f.queued.bytes.Load()
+	if before <= 0 {
+		return
+	}
+	cost := f.queued.cost.Load()
+	if n < before {
+		cost = cost * n / before
+	}
+	f.queued.bytes.Add(-min(n, before))
+	f.queued.cost.Add(-cost)
+	f.entry.Sub(memory.Small, int(cost))
 }
 
 // came notes bytes that arrived unasked, with the prefixes of messages and with padding.
@@ -100,6 +130,16 @@ func (c *windowConn) owner(block []byte) *flow {
 		delete(c.expected, found.mark)
 	}
 	return found
+}
+
+// wrote tells the call of a DATA frame that goes out.
+func (c *windowConn) wrote(f h2Frame) {
+	c.mu.Lock()
+	of := c.streams[f.stream].flow
+	c.mu.Unlock()
+	if of != nil {
+		of.wrote(int64(f.length))
+	}
 }
 
 // countArrived counts the DATA that was read: of one stream at a time, however many

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
@@ -87,5 +88,57 @@ func flowOf(t *testing.T, up *Upstream, a *memory.Account, size int, cancelled b
 	call.Sent(1, size)
 	if got := held.Messages(); got != 0 {
 		t.Errorf("once they are sent on %d bytes count with the call", got)
+	}
+}
+
+// TestQueuedRequestsCount: small requests to a handler that doesn't read count with their
+// call until they are on their way, with what grpc-go takes for each.
+func TestQueuedRequestsCount(t *testing.T) {
+	read := make(chan struct{})
+	a := memory.New(256<<20, 0)
+	up, err := New(Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+		<-read
+		for {
+			var m []byte
+			if err := ss.RecvMsg(&m); err != nil {
+				return nil //nolint:nilerr // the client's end
+			}
+		}
+	})}, largeMessages, testHeaderBytes, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	held := a.NewEntry()
+	call, err := openCall(ctx, up, Request{Method: "/test.Silent/Get", Metadata: metadata.Pairs("x-request-id", "one"), Held: held, ID: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const messages = 30_000
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for range messages {
+			if err := call.Send(mem.BufferSlice{mem.SliceBuffer("x")}); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		call.CloseSend()
+	})
+	poll(t, func() string {
+		if n := held.Messages(); n < 5_000*queuedBytes {
+			return fmt.Sprintf("%d bytes count with a call whose messages nobody reads", n)
+		}
+		return ""
+	})
+	close(read)
+	sending.Wait()
+	if _, err := call.Recv(); err != io.EOF { //nolint:errorlint // it is never wrapped
+		t.Errorf("the end is %v", err)
+	}
+	if got := held.Messages(); got != 0 {
+		t.Errorf("once all were sent, %d bytes count", got)
 	}
 }

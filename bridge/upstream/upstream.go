@@ -177,6 +177,8 @@ type Stream struct {
 	limit  report.SizeLimit // of a message
 	ctx    context.Context  // the call's: it ends with the stream
 
+	packs bool // grpc-go compresses what is sent
+
 	in, out mem.BufferSlice // Recv's and Send's own: grpc-go is given their addresses, so that none is allocated a message
 }
 
@@ -225,7 +227,7 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 	stream, err := u.cc.NewStream(streamCtx, bidi, r.Method, opts...)
 	inTime := patience.Stop()
 	if inTime && err == nil {
-		return &Stream{stream: stream, facts: known, limit: limit, ctx: ctx}, nil
+		return &Stream{stream: stream, facts: known, limit: limit, ctx: ctx, packs: r.Coding != ""}, nil
 	}
 	if f := known.refusal.Load(); f != nil {
 		return nil, f
@@ -303,9 +305,16 @@ func (s *Stream) Arrivals() uint64 {
 	return l.arrivals.Load()
 }
 
+// smallRequest is the largest request that has no room of its own, as messages get it
+// when they are read.
+const smallRequest = 1 << 10
+
 // Send takes the message over. io.EOF says that the upstream ended the call
 // and that Recv has the status.
 func (s *Stream) Send(m mem.BufferSlice) error {
+	if n := m.Len(); n <= smallRequest && s.facts.flow.mark != "" && !s.packs {
+		s.facts.flow.queue(n)
+	}
 	s.out = m
 	err := s.stream.SendMsg(&s.out)
 	s.out = nil

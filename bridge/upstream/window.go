@@ -224,6 +224,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 		c.watch.sent()
 	case f.kind == http2.FrameData:
 		c.watch.sent()
+		c.wrote(f)
 	case f.kind == http2.FramePing && !f.flags.Has(http2.FlagPingAck):
 		c.watch.grpcPinged()
 	case f.kind == http2.FrameRSTStream:
