@@ -274,6 +274,7 @@ func honestTalks(t testing.TB, address string, config *tls.Config) (f *fare, sto
 				}
 				f.note(time.Since(began), err)
 				if err != nil {
+					conn.Reset() // or its Close waits for what culvert doesn't answer
 					return
 				}
 				select {
