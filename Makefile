@@ -142,7 +142,7 @@ soak: build ## Load, cuts, stalls and a backend that comes and goes, for SOAKTIM
 # ATTACK selects rows, as -run does: ATTACK='^stalled_grpc'.
 attack: build ## All attacks on culvert's memory, or those that ATTACK names (40 min)
 	@go -C e2e mod download
-	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) go test -vet=off -count=1 -timeout 0 -v -tags attack -run '^TestMemoryAttacks$$/$(ATTACK)' . -attack.all
+	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) go test -vet=off -count=1 -timeout 0 -v -run '^TestMemoryAttacks$$/$(ATTACK)' . -attack.all
 
 bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx and no proxy: docs/benchmarks.md (30 min)
 	@tools/deps.sh test
