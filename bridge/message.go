@@ -68,8 +68,8 @@ func (m *messageReader) fits(n uint32) error {
 
 // payload reads n bytes in chunks, so that a length that only was announced
 // holds nothing: the first KiB is free, and room for more comes with what came
-// before. Where room is scarce it comes for all the rest of the message at
-// once, so that whoever holds a part can finish it.
+// before. Where room is scarce, or the message takes much of it, it comes for all
+// the rest of the message at once, so that whoever holds a part can finish it.
 func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	if n <= memory.UnpooledBytes {
 		return m.tiny(n)
@@ -151,7 +151,7 @@ func (m *messageReader) room(read, n int) int {
 		return 0
 	case read < memory.SmallBytes:
 		return min(n, memory.SmallBytes)
-	case m.held.Account().Roomy():
+	case m.held.Account().Roomy(n):
 		return min(n, read+memory.ChunkBytes)
 	default:
 		return n
@@ -167,6 +167,19 @@ func (m *messageReader) reserve(c *memory.Claim, share memory.Class, more, all i
 		of = share
 	}
 	return c.Reserve(m.ctx, of, more)
+}
+
+// roomToExpand is how much of a message of up to so many bytes has to have room once
+// some of it is expanded. One byte more than the limit shows that it is too large.
+func roomToExpand(total, limit int) int {
+	switch most := min(limit, noLimit-1) + 1; {
+	case total < memory.ChunkBytes:
+		return min(most, memory.ChunkBytes)
+	case total < memory.SmallBytes:
+		return min(most, memory.SmallBytes)
+	default:
+		return most
+	}
 }
 
 // gunzip expands a message, stopping one byte beyond the limit.
@@ -185,10 +198,11 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 	defer c.Done()
 	var out mem.BufferSlice
 	for total, reserved := 0, 0; ; {
-		// How large it grows is not known, so where room is scarce it is
-		// reserved for all that it may become. The packed message is held
+		// How large it grows is not known. So beyond 64 KiB there has to be room for
+		// all that it may become, and what isn't used is given back: of two messages
+		// that hold a part and wait, neither would go on. The packed message is held
 		// meanwhile: the other share's room can't wait for this one's.
-		if want := m.room(total, min(m.limit.Bytes, noLimit-1)+1); want > reserved {
+		if want := roomToExpand(total, m.limit.Bytes); want > reserved {
 			if err := m.reserve(c, memory.Reply, want-reserved, want); err != nil {
 				out.Free()
 				return nil, err
@@ -208,6 +222,8 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 			out.Free()
 			return nil, over
 		case err != nil && z.eof: // io.ReadFull made of the stream's proper end what it liked
+			c.Trim(memory.Small, total)
+			c.Trim(memory.Reply, max(total-memory.SmallBytes, 0))
 			return out, nil
 		case err != nil:
 			out.Free()

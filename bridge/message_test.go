@@ -10,9 +10,12 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc/mem"
 
@@ -391,6 +394,60 @@ func BenchmarkMessages(b *testing.B) {
 				}
 				s.Free()
 			}
+		})
+	}
+}
+
+// TestMessagesNeverWaitForEachOther: in an account that one message fills, any number of
+// large messages are read, one after the other: none holds a part that another lacks.
+func TestMessagesNeverWaitForEachOther(t *testing.T) {
+	const limit, readers = 4 << 20, 16
+	for name, c := range map[string]struct {
+		size   int
+		packed bool
+	}{
+		"as large as may be": {limit, false}, "a quarter": {limit / 4, false}, "just large": {memory.SmallBytes + 1, false}, "small": {memory.SmallBytes, false},
+		"packed, as large as may be": {limit, true}, "packed, a quarter": {limit / 4, true}, "packed, small": {20 << 10, true},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			message, flags := make([]byte, c.size), byte(0)
+			if c.packed {
+				message, flags = gzipped(message), codec.FlagCompressed
+			}
+			synctest.Test(t, func(t *testing.T) {
+				account := memory.New(limit, 0)
+				start := time.Now()
+				var reading sync.WaitGroup
+				for range readers {
+					body, client := io.Pipe()
+					reading.Go(func() {
+						all := framed(flags, message)
+						for len(all) > 0 { // all begin before any ends
+							n := min(len(all), 30<<10)
+							if _, err := client.Write(all[:n]); err != nil {
+								return
+							}
+							all = all[n:]
+							<-time.After(time.Nanosecond)
+						}
+					})
+					reading.Go(func() {
+						defer body.Close()
+						m := newReader(body, limit, "gzip")
+						m.held = account.NewEntry()
+						got, err := m.next()
+						if err != nil || got.Len() != c.size {
+							t.Errorf("%d bytes came with %v, want %d", got.Len(), err, c.size)
+						}
+						got.Free()
+					})
+				}
+				reading.Wait()
+				if took := time.Since(start); took > memory.Patience/2 {
+					t.Errorf("it took %v, so somebody waited in vain", took)
+				}
+				wantUsed(t, account, 0)
+			})
 		})
 	}
 }

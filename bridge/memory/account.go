@@ -105,8 +105,12 @@ func (a *Account) messagesReserve() int64 { return min(a.Messages, a.Total/4) }
 // bulk is what large messages of one direction may fill.
 func (a *Account) bulk() int64 { return a.Messages / 8 * 3 }
 
-// Roomy reports whether requests fill less than half of their share.
-func (a *Account) Roomy() bool { return a.by[Request].Load() < a.bulk()/2 }
+// Roomy reports whether a request of n bytes may have its room in parts: requests fill
+// less than half of their share, and those that have a part can then still have the
+// rest, one after the other.
+func (a *Account) Roomy(n int) bool {
+	return int64(n) <= a.bulk()/4 && a.by[Request].Load() < a.bulk()/2
+}
 
 // Used returns how many bytes of messages are held.
 func (a *Account) Used() int64 { return a.used.Load() }

@@ -63,6 +63,15 @@ func (c *Claim) Put(buf *[]byte) {
 	c.Done()
 }
 
+// Trim gives back what is reserved of a class beyond n bytes. Only the reader calls it,
+// before Done.
+func (c *Claim) Trim(of Class, n int) {
+	if more := c.bytes[of] - n; more > 0 {
+		c.bytes[of] -= more
+		c.entry.Sub(of, more)
+	}
+}
+
 // Done ends the reader's part, or a buffer's.
 func (c *Claim) Done() {
 	if c.buffers.Add(-1) > 0 {
