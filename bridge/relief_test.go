@@ -2,10 +2,15 @@ package bridge
 
 import (
 	"context"
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -164,4 +169,30 @@ func TestReliefEndsWithTheWaiting(t *testing.T) {
 			t.Errorf("a timer runs: %v, or the call ended: %v", g.relief != nil, context.Cause(end))
 		}
 	})
+}
+
+// TestSharesBehindATrustedProxy: a share is the client's that the proxy names, and not
+// the proxy's.
+func TestSharesBehindATrustedProxy(t *testing.T) {
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	cc := dial(t, serve(t, s))
+	ctx := within(t, patience)
+	for _, client := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.1"} {
+		stream := open(metadata.AppendToOutgoingContext(ctx, "x-forwarded-for", client), t, cc, testMethod)
+		if err := stream.SendMsg([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(new([]byte)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.registry.mu.Lock()
+	defer s.registry.mu.Unlock()
+	owners := make(map[*memory.Address]int)
+	for r := range s.registry.calls {
+		owners[r.call.held.Owner()]++
+	}
+	if counts := slices.Sorted(maps.Values(owners)); !slices.Equal(counts, []int{1, 2}) {
+		t.Errorf("the calls of two clients, two and one, count with addresses as %v", counts)
+	}
 }
