@@ -47,9 +47,8 @@ type running struct {
 	settled int64 // those of which the client has acknowledged all
 
 	// Relief's own, under the registry's noting.
-	trace   trace
-	moved   time.Time // when trace changed
-	evicted bool
+	trace  trace
+	relief memory.Candidate
 }
 
 // traffic counts one direction. Two goroutines of a call may end at different

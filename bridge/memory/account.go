@@ -24,7 +24,7 @@ import (
 //
 // What has no room waits. The wait is short for an address that holds less than
 // its share: it goes before those that hold more, and OnPressed is told, so that
-// somebody ends what holds most and moves least (bridge/relief.go).
+// somebody ends what holds most and moves least (relief.go).
 type Account struct {
 	Messages int64 // bytes: limits.buffered_bytes
 	Total    int64 // bytes, of messages and all else: what limits.memory leaves for clients

@@ -1,0 +1,160 @@
+package memory
+
+import (
+	"cmp"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Relief is what happens while some wait for room: calls are ended that hold it. It
+// starts with the address that holds most, and there with the call that has stood still
+// longest.
+//
+//   - Of an address that holds more than its share, calls may end for others that
+//     hold less than theirs: calls that stand still at once, and all of them if that
+//     doesn't help within grace.
+//   - Any call may end that holds memory and has moved nothing for standstill, unless it
+//     waits for room itself.
+//
+// A share is an equal part of the room for each address that does something, so that an
+// address alone may use everything.
+const (
+	standstill = 5 * time.Second
+	grace      = time.Second
+	reliefPart = 16             // of the messages' room that an address over its share gives up at a time
+	worthwhile = ChunkBytes / 2 // what a call has to hold so that its end is worth something
+)
+
+// A Candidate is a call that may be ended. Only the goroutine that calls Choose uses it.
+type Candidate struct {
+	Held  *Entry
+	Moved time.Time // when it last got on
+	ended bool
+}
+
+// Choose returns the calls that are to end now for those who wait, and says how many
+// addresses share the room from now on. A call is returned once.
+func (a *Account) Choose(all []*Candidate, now time.Time) (victims []*Candidate) {
+	holders := holdersOf(all, now)
+	a.setSharers(holders)
+	for kind, w := range a.Wants() {
+		if w.Fair+w.Greedy > 0 {
+			victims = append(victims, a.choose(holders, Class(kind), w, now)...)
+		}
+	}
+	return victims
+}
+
+// A holder is an address with its calls.
+type holder struct {
+	messages, all int64 // bytes that it holds
+	doing         bool  // it holds messages, or a call of it moved within standstill
+	calls         []*Candidate
+}
+
+// holdersOf groups calls by their addresses, those that hold most first.
+func holdersOf(all []*Candidate, now time.Time) []*holder {
+	by := make(map[*Address]*holder)
+	for _, c := range all {
+		of := c.Held.owner
+		h := by[of]
+		if h == nil {
+			h = &holder{messages: of.messages.Load(), all: of.Held()}
+			by[of] = h
+		}
+		h.doing = h.doing || h.messages > 0 || now.Sub(c.Moved) < standstill
+		h.calls = append(h.calls, c)
+	}
+	return slices.SortedFunc(maps.Values(by), func(a, b *holder) int { return cmp.Compare(b.all, a.all) })
+}
+
+// setSharers counts the addresses that do something.
+func (a *Account) setSharers(all []*holder) {
+	n := 0
+	for _, h := range all {
+		if h.doing {
+			n++
+		}
+	}
+	a.SetSharers(n)
+}
+
+// choose returns the calls that are to end for those who want some of the kind.
+func (a *Account) choose(all []*holder, kind Class, w Want, now time.Time) (victims []*Candidate) {
+	leaving := int64(0) // what those hold who were ended
+	for _, h := range all {
+		for _, c := range h.calls {
+			if c.ended {
+				leaving += c.Held.Of(kind)
+			}
+		}
+	}
+	end := func(c *Candidate, h *holder) {
+		c.ended = true
+		leaving += c.Held.Of(kind)
+		h.messages -= c.Held.Messages()
+		h.all -= c.Held.Total()
+		victims = append(victims, c)
+	}
+	least := grace
+	if now.Sub(w.Oldest) >= grace {
+		least = 0
+	}
+	for _, h := range all {
+		for c := range h.oldest(kind, now, least) {
+			enough := w.Fair
+			if enough > 0 && now.Sub(c.Moved) >= grace {
+				enough = max(enough, a.Messages/reliefPart)
+			}
+			if leaving >= enough || !a.overShare(h, kind) {
+				break
+			}
+			end(c, h)
+		}
+	}
+	for _, h := range all {
+		for c := range h.oldest(kind, now, standstill) {
+			if leaving >= w.Fair+w.Greedy {
+				break
+			}
+			if c.Held.Messages() >= worthwhile && !c.Held.Waiting() {
+				end(c, h)
+			}
+		}
+	}
+	return victims
+}
+
+// overShare reports whether calls of the address may end for others. An address alone
+// may have everything.
+func (a *Account) overShare(h *holder, kind Class) bool {
+	switch {
+	case a.Alone():
+		return false
+	case kind == Fixed:
+		return h.all > a.ShareOfAll()
+	default:
+		return h.messages > a.Share()
+	}
+}
+
+// oldest yields the calls that hold memory of the kind and have stood still for so
+// long, those that did for the longest first.
+func (h *holder) oldest(kind Class, now time.Time, least time.Duration) iter.Seq[*Candidate] {
+	return func(yield func(*Candidate) bool) {
+		var some []*Candidate
+		for _, c := range h.calls {
+			if !c.ended && c.Held.Of(kind) >= worthwhile && now.Sub(c.Moved) >= least {
+				some = append(some, c)
+			}
+		}
+		slices.SortFunc(some, func(a, b *Candidate) int { return a.Moved.Compare(b.Moved) })
+		for _, c := range some {
+			if !yield(c) {
+				return
+			}
+		}
+	}
+}
