@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
@@ -48,7 +49,7 @@ func TestGzipBody(t *testing.T) {
 		{"a client that goes inside it", io.MultiReader(bytes.NewReader(whole[:len(whole)/2]), iotest.ErrReader(reset)), report.ReasonClientGone},
 		{"a connection that ends inside it", io.MultiReader(bytes.NewReader(whole[:len(whole)/2]), iotest.ErrReader(io.ErrUnexpectedEOF)), report.ReasonClientGone},
 	} {
-		got, err := io.ReadAll(&gzipBody{src: sourceReader{r: c.body}, use: new(quota.Call)})
+		got, err := io.ReadAll(packing.NewBody(c.body, new(quota.Call), 0))
 		if err != nil {
 			err = bodyError(err)
 		}
@@ -68,13 +69,13 @@ func TestCompressedBodyOfEmptyMessages(t *testing.T) {
 		reason   report.Reason // empty: all are read
 	}{
 		{"many", 1_000_000, true, report.ReasonBadRequest},
-		{"as many as anybody may", freeMessages, true, ""},
+		{"as many as anybody may", packing.FreeMessages, true, ""},
 		{"many that aren't compressed", 1_000_000, false, ""},
 	} {
 		body := make([]byte, c.messages*codec.FrameHeaderBytes)
 		m := newReader(bytes.NewReader(body), 1<<20, "")
 		if c.packed {
-			m.packed = &gzipBody{src: sourceReader{r: bytes.NewReader(gzipped(body))}, use: new(quota.Call)}
+			m.packed = packing.NewBody(bytes.NewReader(gzipped(body)), new(quota.Call), 0)
 			m.body = m.packed
 		}
 		n := 0
@@ -201,7 +202,7 @@ func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
 		}
 		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
 		m := newReader(nil, 1<<20, "")
-		m.packed = &gzipBody{src: sourceReader{r: iotest.OneByteReader(bytes.NewReader(gzipped(slices.Concat(message, message, message))))}, use: &use, most: 1 << 20}
+		m.packed = packing.NewBody(iotest.OneByteReader(bytes.NewReader(gzipped(slices.Concat(message, message, message)))), &use, 1<<20)
 		m.body, m.use = m.packed, &use
 		for range 3 {
 			payload, err := m.next()
@@ -231,7 +232,7 @@ func TestCompressedBodyIsExpandedByMessages(t *testing.T) {
 		}
 		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
 		m := newReader(nil, 1<<20, "")
-		m.packed = &gzipBody{src: sourceReader{r: bytes.NewReader(gzipped(slices.Concat(message, message)))}, use: &use, most: 1 << 20}
+		m.packed = packing.NewBody(bytes.NewReader(gzipped(slices.Concat(message, message))), &use, 1<<20)
 		m.body = m.packed
 		payload, err := m.next()
 		if err != nil {

@@ -27,7 +27,7 @@
 //   - running.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow or gone. relief.go: it also ends calls while others
 //     wait for the memory that they hold.
-//   - message.go, body.go, package memory: requests are read when the account has
+//   - message.go, body.go, packages memory and packing: requests are read when the account has
 //     room for them; a WebSocket's messages by package websocket.
 //   - package upstream opens a stream at the backend; it has the connections
 //     (backend.go, services.go: what embedders see of it).

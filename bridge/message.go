@@ -1,19 +1,16 @@
 package bridge
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"sync"
 
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/upstream"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -26,7 +23,7 @@ type messageReader struct {
 	use    *quota.Call
 	gets   *progress
 	frames framing
-	packed *gzipBody // what body reads, if all of it is compressed
+	packed *packing.Body // what body reads, if all of it is compressed
 }
 
 // A framing is how messages stand in the bodies of one protocol.
@@ -55,7 +52,7 @@ func (m *messageReader) begin() error {
 	if m.packed == nil {
 		return nil
 	}
-	return m.packed.begin()
+	return m.packed.Begin()
 }
 
 // fits returns why a message of n bytes is refused, or nil.
@@ -189,11 +186,11 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 	}
 	src := packed.Reader()
 	defer src.Close()
-	z, err := getGunzip(src)
+	z, err := packing.NewReader(src)
 	if err != nil {
 		return nil, report.New(report.ReasonBadRequest, "a compressed message is not gzip").Because(err)
 	}
-	defer putGunzip(z)
+	defer z.Release()
 	c := memory.NewClaim(m.held)
 	defer c.Done()
 	var out mem.BufferSlice
@@ -221,7 +218,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		case over != nil:
 			out.Free()
 			return nil, over
-		case err != nil && z.eof: // io.ReadFull made of the stream's proper end what it liked
+		case err != nil && z.AtEnd(): // io.ReadFull made of the stream's proper end what it liked
 			c.Trim(memory.Small, total)
 			c.Trim(memory.Reply, max(total-memory.SmallBytes, 0))
 			return out, nil
@@ -240,62 +237,6 @@ func trimmed(b mem.Buffer, n int) mem.Buffer {
 	short := mem.SliceBuffer(append([]byte(nil), b.ReadOnlyData()[:n]...))
 	b.Free()
 	return short
-}
-
-// A gunzipper is a pooled gzip.Reader that remembers whether the stream came
-// to its proper end, which io.ReadFull hides.
-type gunzipper struct {
-	gzip.Reader
-	eof bool
-}
-
-func (g *gunzipper) Read(p []byte) (int, error) {
-	n, err := g.Reader.Read(p)
-	g.eof = errors.Is(err, io.EOF)
-	return n, err
-}
-
-var gunzips = sync.Pool{New: func() any { return new(gunzipper) }}
-
-func getGunzip(r io.Reader) (*gunzipper, error) {
-	z := gunzips.Get().(*gunzipper)
-	z.eof = false
-	if err := z.Reset(r); err != nil {
-		gunzips.Put(z)
-		return nil, err
-	}
-	return z, nil
-}
-
-func putGunzip(z *gunzipper) { gunzips.Put(z) }
-
-// gzips pack at the level that bridge/upstream packs requests at, for its reason.
-var gzips = sync.Pool{New: func() any {
-	z, err := gzip.NewWriterLevel(io.Discard, upstream.PackLevel)
-	if err != nil {
-		panic("BUG: " + err.Error())
-	}
-	return z
-}}
-
-// compress packs a message with gzip into buffers of the pool and frees it.
-func compress(m mem.BufferSlice, pool mem.BufferPool) (mem.BufferSlice, error) {
-	defer m.Free()
-	var out mem.BufferSlice
-	z := gzips.Get().(*gzip.Writer)
-	defer gzips.Put(z)
-	z.Reset(mem.NewWriter(&out, pool))
-	for _, b := range m {
-		if _, err := z.Write(b.ReadOnlyData()); err != nil {
-			out.Free()
-			return nil, fmt.Errorf("gzip: %w", err)
-		}
-	}
-	if err := z.Close(); err != nil {
-		out.Free()
-		return nil, fmt.Errorf("gzip: %w", err)
-	}
-	return out, nil
 }
 
 // bodyError is what a broken body means: a fault when the bytes are wrong,

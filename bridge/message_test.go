@@ -21,6 +21,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
@@ -256,10 +257,13 @@ func TestReaderThatWaitsForMemoryEndsWithItsCall(t *testing.T) {
 	m := newReader(bytes.NewReader(framed(0, pattern(4*memory.ChunkBytes))), 1<<20, "")
 	m.ctx = ctx
 	m.held.Account().Messages = 3 * memory.ChunkBytes
+	other := m.held.Account().NewEntry()
+	other.Add(memory.Request, memory.ChunkBytes)
 	cancel(cause)
 	if _, err := m.next(); !errors.Is(err, cause) {
 		t.Errorf("got %v, want %v", err, cause)
 	}
+	other.Settle()
 	wantUsed(t, m.held.Account(), 0)
 }
 
@@ -291,7 +295,7 @@ func TestBrokenBody(t *testing.T) {
 func TestCompressedMessagesExpandToThemselves(t *testing.T) {
 	for _, want := range append(someMessages(), bytes.Repeat([]byte("culvert "), 100<<10)) {
 		out := &peakPool{BufferPool: mem.DefaultBufferPool()}
-		packed, err := compress(mem.BufferSlice{mem.Copy(want, out)}, out)
+		packed, err := packing.Pack(mem.BufferSlice{mem.Copy(want, out)}, out)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -79,7 +80,7 @@ func (e *grpcAnswer) contentType(subtype string) string {
 func (e *grpcAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error {
 	flag := byte(0)
 	if e.packed && m.Len() > 0 {
-		packed, err := compress(m, h.s.account.Pool)
+		packed, err := packing.Pack(m, h.s.account.Pool)
 		if err != nil {
 			return report.New(report.ReasonInternal, "internal error").Because(err)
 		}

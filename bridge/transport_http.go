@@ -13,6 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -129,12 +130,12 @@ func (h *httpStream) Bind(ctx context.Context, _ context.CancelCauseFunc) {
 
 // unpacked returns the body without its content coding, and what removes that if
 // there is one. The content coding is the outermost of a body's. RFC 9110 §8.4.
-func (h *httpStream) unpacked() (io.Reader, *gzipBody, error) {
+func (h *httpStream) unpacked() (io.Reader, *packing.Body, error) {
 	switch strings.ToLower(h.r.Header.Get("Content-Encoding")) {
 	case "", "identity":
 		return h.source, nil, nil
 	case "gzip":
-		g := &gzipBody{src: sourceReader{r: h.source}, use: &h.call.use, most: 2 * int64(h.call.messages.Bytes)} // it may be base64
+		g := packing.NewBody(h.source, &h.call.use, 2*int64(h.call.messages.Bytes)) // it may be base64
 		return g, g, nil
 	default:
 		return h.source, nil, report.New(report.ReasonUnsupportedEncoding, "the body is compressed with a coding that can't be read here: want gzip or identity")
