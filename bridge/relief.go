@@ -16,18 +16,22 @@ const reliefInterval = 100 * time.Millisecond
 // when the last piece moved, and the KiB that the call holds.
 type trace struct{ in, out, sending, reading, parts, held int64 }
 
-// noteAll looks which calls got on since the last time.
+// noteAll looks which calls got on since the last time, and how many addresses there are.
 func (g *registry) noteAll(calls []*running) {
 	g.noting.Lock()
 	defer g.noting.Unlock()
 	now := time.Now()
+	all := make([]*memory.Candidate, 0, len(calls))
 	for _, r := range calls {
+		r.relief.Held = r.call.held
+		all = append(all, &r.relief)
 		p := &r.call.progress
 		at := trace{r.in.bytes.Load(), r.out.bytes.Load(), p.sending.Load(), p.reading.Load(), p.crumbs.Load(), r.call.held.Messages() >> 10}
 		if at != r.trace || r.relief.Moved.IsZero() {
 			r.trace, r.relief.Moved = at, now
 		}
 	}
+	g.account.Count(all, now)
 }
 
 // press has calls ended soon, because somebody waits for room. The account's lock
@@ -54,7 +58,6 @@ func (g *registry) relieve() {
 	g.noteAll(calls)
 	by := make(map[*memory.Candidate]*running, len(calls))
 	for _, r := range calls {
-		r.relief.Held = r.call.held
 		by[&r.relief] = r
 	}
 	g.noting.Lock()
@@ -62,7 +65,10 @@ func (g *registry) relieve() {
 	g.noting.Unlock()
 	for _, v := range victims {
 		g.evicted.Add(1)
+		// Its client is told within half a second. Its messages are dropped at once, and
+		// so are those that grpc-go has.
 		by[v].cancel(report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the memory for messages is spent, and what this call holds of it is needed for others"))
+		v.Held.SettleMessages()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -25,7 +25,9 @@ func watchedApart(t testing.TB, g *testRegistry, apart edge.Spread) (*running, c
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	t.Cleanup(func() { cancel(errFinished) })
-	r := &running{call: &call{held: g.account.NewEntry()}, cancel: cancel, limits: &g.limits, spread: apart}
+	held := g.account.NewEntry()
+	held.Own(new(memory.Address))
+	r := &running{call: &call{held: held}, cancel: cancel, limits: &g.limits, spread: apart}
 	r.call.progress.clock = &g.clock
 	g.add(r)
 	return r, ctx

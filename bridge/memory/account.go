@@ -48,8 +48,8 @@ type Account struct {
 // A Class of bytes has a share of the account.
 type Class int
 
-// The classes: large messages by their direction, those of up to 64 KiB, and the
-// cost of a call.
+// The classes: large messages by their direction, those of up to 64 KiB, and, behind
+// these, the cost of a call or a connection.
 const (
 	Request Class = iota
 	Reply
@@ -73,8 +73,9 @@ func New(messages, total int64) *Account {
 // ChunkBytes is the size in which bodies are read.
 const ChunkBytes = 32 << 10
 
-// An Address is what one client address holds, of messages and of all else.
-type Address struct{ messages, fixed atomic.Int64 }
+// An Address is what one client address holds, of messages and of all else, and what it
+// waits for.
+type Address struct{ messages, fixed, asked atomic.Int64 }
 
 // Held returns what the address holds, in bytes.
 func (o *Address) Held() int64 { return o.messages.Load() + o.fixed.Load() }

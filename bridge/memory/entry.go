@@ -11,23 +11,27 @@ import (
 // is still out.
 type Entry struct {
 	account *Account
-	owner   *Address
+	owner   atomic.Pointer[Address]
 	held    [classes]atomic.Int64
 	waits   atomic.Int32 // reservations under way
 }
 
 // NewEntry returns an entry of nobody.
-func (a *Account) NewEntry() *Entry { return &Entry{account: a, owner: &a.unknown} }
+func (a *Account) NewEntry() *Entry {
+	e := &Entry{account: a}
+	e.owner.Store(&a.unknown)
+	return e
+}
 
 // Own says whose the entry is. It is called before anything is counted.
 func (e *Entry) Own(o *Address) {
 	if o != nil {
-		e.owner = o
+		e.owner.Store(o)
 	}
 }
 
 // Owner returns whose the entry is.
-func (e *Entry) Owner() *Address { return e.owner }
+func (e *Entry) Owner() *Address { return e.owner.Load() }
 
 // Account returns what the entry counts with.
 func (e *Entry) Account() *Account { return e.account }
@@ -92,10 +96,10 @@ func (e *Entry) Begin(ctx context.Context, n int64) bool {
 	a := e.account
 	switch waiting := a.queue[Fixed].Load(); {
 	case waiting == 0 && a.fits(Fixed, n):
-		a.add(e.owner, Fixed, n)
-	case waiting >= maxNewcomers || e.owner.Held()+n > a.ShareOfAll():
+		a.add(e.Owner(), Fixed, n)
+	case waiting >= maxNewcomers || e.Owner().Held()+e.Owner().asked.Load()+n > a.ShareOfAll():
 		return false
-	case a.await(ctx, e.owner, Fixed, n, newcomerPatience) != nil:
+	case a.await(ctx, e.Owner(), Fixed, n, newcomerPatience) != nil:
 		return false
 	}
 	e.held[Fixed].Add(n)
@@ -107,22 +111,22 @@ func (e *Entry) Begin(ctx context.Context, n int64) bool {
 func (e *Entry) Enter(n int64) bool {
 	a := e.account
 	if !a.fits(Fixed, n) {
-		if e.owner.Held()+n > a.ShareOfAll() || a.Held()+n > a.Total+a.Total/16 {
+		if e.Owner().Held()+n > a.ShareOfAll() || a.Held()+n > a.Total+a.Total/16 {
 			return false
 		}
 		a.borrow(n)
 	}
-	a.add(e.owner, Fixed, n)
+	a.add(e.Owner(), Fixed, n)
 	e.held[Fixed].Add(n)
 	return true
 }
 
 // reserve waits for room and counts it to the entry.
 func (e *Entry) reserve(ctx context.Context, of Class, n int) error {
-	if !e.account.take(e.owner, of, int64(n)) {
+	if !e.account.take(e.Owner(), of, int64(n)) {
 		e.waits.Add(1)
 		defer e.waits.Add(-1)
-		if err := e.account.await(ctx, e.owner, of, int64(n), Patience); err != nil {
+		if err := e.account.await(ctx, e.Owner(), of, int64(n), Patience); err != nil {
 			return err
 		}
 	}
@@ -133,7 +137,7 @@ func (e *Entry) reserve(ctx context.Context, of Class, n int) error {
 // Add counts without waiting. Behind Settle it counts nothing.
 func (e *Entry) Add(of Class, n int) {
 	if e.held[of].Add(int64(n)) >= 0 {
-		e.account.add(e.owner, of, int64(n))
+		e.account.add(e.Owner(), of, int64(n))
 	}
 }
 
@@ -150,7 +154,7 @@ func (e *Entry) Unread(n int) {
 // Sub gives back what Add or a reservation has counted.
 func (e *Entry) Sub(of Class, n int) {
 	if e.held[of].Add(-int64(n)) >= 0 {
-		e.account.release(e.owner, of, int64(n))
+		e.account.release(e.Owner(), of, int64(n))
 	}
 }
 
@@ -178,14 +182,24 @@ func (e *Entry) Expanded(ctx context.Context, n int) error {
 	return e.reserve(ctx, Reply, n)
 }
 
-// Settled reports whether Settle was called.
+// Settled reports whether its messages are settled.
 func (e *Entry) Settled() bool { return e.held[Small].Load() < 0 }
 
-// Settle gives back what is still out. Nothing is counted behind it.
+// SettleMessages gives back what is still out of messages. None is counted behind it.
+func (e *Entry) SettleMessages() {
+	for of := range Fixed {
+		e.settle(of)
+	}
+}
+
+// Settle gives back all that is still out. Nothing is counted behind it.
 func (e *Entry) Settle() {
-	for of := range classes {
-		if n := e.held[of].Swap(settled); n > 0 {
-			e.account.release(e.owner, of, n)
-		}
+	e.SettleMessages()
+	e.settle(Fixed)
+}
+
+func (e *Entry) settle(of Class) {
+	if n := e.held[of].Swap(settled); n > 0 {
+		e.account.release(e.Owner(), of, n)
 	}
 }

@@ -37,8 +37,7 @@ type Candidate struct {
 // Choose returns the calls that are to end now for those who wait, and says how many
 // addresses share the room from now on. A call is returned once.
 func (a *Account) Choose(all []*Candidate, now time.Time) (victims []*Candidate) {
-	holders := holdersOf(all, now)
-	a.setSharers(holders)
+	holders := a.Count(all, now)
 	for kind, w := range a.Wants() {
 		if w.Fair+w.Greedy > 0 {
 			victims = append(victims, a.choose(holders, Class(kind), w, now)...)
@@ -55,10 +54,13 @@ type holder struct {
 }
 
 // holdersOf groups calls by their addresses, those that hold most first.
-func holdersOf(all []*Candidate, now time.Time) []*holder {
+func (a *Account) holdersOf(all []*Candidate, now time.Time) []*holder {
 	by := make(map[*Address]*holder)
 	for _, c := range all {
-		of := c.Held.owner
+		of := c.Held.Owner()
+		if of == &a.unknown {
+			continue // it isn't admitted, and holds nothing
+		}
 		h := by[of]
 		if h == nil {
 			h = &holder{messages: of.messages.Load(), all: of.Held()}
@@ -70,15 +72,16 @@ func holdersOf(all []*Candidate, now time.Time) []*holder {
 	return slices.SortedFunc(maps.Values(by), func(a, b *holder) int { return cmp.Compare(b.all, a.all) })
 }
 
-// setSharers counts the addresses that do something.
-func (a *Account) setSharers(all []*holder) {
-	n := 0
-	for _, h := range all {
+// Count says how many addresses share the room from now on: those that do something.
+func (a *Account) Count(all []*Candidate, now time.Time) []*holder {
+	holders, n := a.holdersOf(all, now), 0
+	for _, h := range holders {
 		if h.doing {
 			n++
 		}
 	}
 	a.SetSharers(n)
+	return holders
 }
 
 // choose returns the calls that are to end for those who want some of the kind.
@@ -146,7 +149,7 @@ func (h *holder) oldest(kind Class, now time.Time, least time.Duration) iter.Seq
 	return func(yield func(*Candidate) bool) {
 		var some []*Candidate
 		for _, c := range h.calls {
-			if !c.ended && c.Held.Of(kind) >= worthwhile && now.Sub(c.Moved) >= least {
+			if !c.ended && c.Held.Of(kind) > 0 && now.Sub(c.Moved) >= least {
 				some = append(some, c)
 			}
 		}

@@ -103,7 +103,7 @@ func (a *Account) Ask(e *Entry, of Class, n int64, ready func()) (w *Waiter, atO
 	if e == nil {
 		return a.ask(&a.unknown, of, n, ready)
 	}
-	return a.ask(e.owner, of, n, ready)
+	return a.ask(e.Owner(), of, n, ready)
 }
 
 func (a *Account) ask(o *Address, of Class, n int64, ready func()) (w *Waiter, atOnce bool) {
@@ -111,12 +111,13 @@ func (a *Account) ask(o *Address, of Class, n int64, ready func()) (w *Waiter, a
 	defer a.mu.Unlock()
 	w = &Waiter{owner: o, class: of, bytes: n}
 	w.in = &a.waiters[of].fair
-	if o != &a.unknown && of != Fixed && o.messages.Load()+n > a.Share() {
+	if o != &a.unknown && of != Fixed && o.messages.Load()+o.asked.Load()+n > a.Share() {
 		w.in = &a.waiters[of].greedy
 	}
 	w.place = w.in.PushBack(w)
 	before := a.awaited()
 	a.queue[of].Add(1)
+	o.asked.Add(n)
 	a.grant()
 	w.ready = ready
 	if w.place == nil {
@@ -145,6 +146,7 @@ func (a *Account) Drop(w *Waiter) {
 // leave takes a waiter out of its queue. mu is held.
 func (a *Account) leave(w *Waiter) {
 	w.in.Remove(w.place)
+	w.owner.asked.Add(-w.bytes)
 	w.place = nil
 	a.queue[w.class].Add(-1)
 }
@@ -165,9 +167,13 @@ func (a *Account) grant() {
 // grantFrom lets the waiters of one queue in, and returns whether none is left. mu
 // is held.
 func (a *Account) grantFrom(in *list.List) bool {
-	for place := in.Front(); place != nil; place = in.Front() {
+	for place, next := in.Front(), (*list.Element)(nil); place != nil; place = next {
+		next = place.Next()
 		w := place.Value.(*Waiter)
 		if !a.fits(w.class, w.bytes) {
+			if w.class < Small && w.bytes > a.bulk() {
+				continue // it gets in alone: the others needn't wait for that
+			}
 			return false
 		}
 		a.add(w.owner, w.class, w.bytes)
@@ -176,7 +182,7 @@ func (a *Account) grantFrom(in *list.List) bool {
 			w.ready()
 		}
 	}
-	return true
+	return in.Len() == 0
 }
 
 // A Want is how many bytes some wait for.

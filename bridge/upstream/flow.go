@@ -1,8 +1,11 @@
 package upstream
 
 import (
-	"maps"
+	"cmp"
+	"slices"
 	"sync/atomic"
+
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 )
@@ -12,7 +15,8 @@ import (
 // it counts small requests that grpc-go has queued, which have no room of their own.
 type flow struct {
 	entry        *memory.Entry
-	mark         string       // the call's id, as the request's header has it
+	id           string       // the call's
+	bound        atomic.Bool  // its stream is known
 	small, large atomic.Int64 // large: of messages that were granted their room
 
 	queued struct{ bytes, cost atomic.Int64 } // small requests
@@ -23,10 +27,13 @@ const queuedBytes = 300
 
 // queue notes that grpc-go is given a request of so many bytes.
 func (f *flow) queue(n int) {
+	if !f.bound.Load() {
+		return // nobody would tell when it is written
+	}
 	cost := int64(n + queuedBytes)
-	f.queued.bytes.Add(int64(n) + prefixBytes)
+	f.entry.Add(memory.Small, int(cost)) // before anybody can write it
 	f.queued.cost.Add(cost)
-	f.entry.Add(memory.Small, int(cost))
+	f.queued.bytes.Add(int64(n) + prefixBytes)
 }
 
 // wrote notes that n bytes of requests are on their way: of those that are queued, and of
@@ -47,14 +54,14 @@ func (f *flow) wrote(n int64) {
 
 // came notes bytes that arrived unasked, with the prefixes of messages and with padding.
 func (f *flow) came(n int64) {
+	f.entry.Add(memory.Small, int(n)) // before anybody can take it
 	f.small.Add(n)
-	f.entry.Add(memory.Small, int(n))
 }
 
 // cameGranted notes bytes of a message that has its room.
 func (f *flow) cameGranted(n int64) {
-	f.large.Add(n)
 	f.entry.Add(memory.Reply, int(n))
+	f.large.Add(n)
 }
 
 // wait notes that a message waits for its room, or no longer. f may be nil.
@@ -98,38 +105,83 @@ type streamState struct {
 
 // expect says that a call's stream is about to begin on the connection.
 //
-// grpc-go doesn't say which stream is a call's. So it is known by the value that the
-// request's header has for the call alone: its id. Two calls of one id at the same time
-// on the same connection may be taken for each other.
+// grpc-go doesn't say which stream is a call's. So it is known by the id in the
+// request's header. Of several calls with one id any may be taken for another.
 func (c *windowConn) expect(f *flow) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.expected) > 2*len(c.streams)+minExpected {
-		maps.DeleteFunc(c.expected, func(_ string, f *flow) bool { return f.entry.Settled() }) // calls that ended before their streams began
+	if c.expecting >= c.purgeAt {
+		c.purge()
 	}
-	c.expected[f.mark] = f
+	c.expected[f.id] = append(c.expected[f.id], f)
+	c.expecting++
 }
 
 // minExpected is how many calls may be expected before those are looked for that have
 // ended.
 const minExpected = 64
 
-// owner returns the flow of the call whose request's header begins with the block. It
-// returns nil if the call isn't known: its id is in a later frame, or the frame came in
-// parts. mu is held.
-func (c *windowConn) owner(block []byte) *flow {
-	if len(c.expected) == 0 {
-		return nil
+// purge forgets the calls that ended before their streams began. mu is held.
+func (c *windowConn) purge() {
+	c.expecting = 0
+	for id, flows := range c.expected {
+		flows = slices.DeleteFunc(flows, func(f *flow) bool { return f.entry.Settled() })
+		if c.expected[id] = flows; len(flows) == 0 {
+			delete(c.expected, id)
+		}
+		c.expecting += len(flows)
 	}
-	var found *flow
-	eachLiteral(block, func(value []byte) bool {
-		found = c.expected[string(value)]
-		return found == nil
-	})
-	if found != nil {
-		delete(c.expected, found.mark)
+	c.purgeAt = max(2*c.expecting, minExpected)
+}
+
+// readFields reads a part of a request's header block. Write calls it.
+func (c *windowConn) readFields(stream uint32, part []byte, ends bool) {
+	if c.fields == nil {
+		c.fields = hpack.NewDecoder(grpcTableBytes, func(f hpack.HeaderField) {
+			if f.Name == idHeader {
+				c.id = f.Value
+			}
+		})
 	}
-	return found
+	_, err := c.fields.Write(part)
+	if ends {
+		err = cmp.Or(err, c.fields.Close())
+		c.bind(stream)
+	}
+	if err != nil {
+		c.fields.SetEmitEnabled(false) // not what grpc-go writes: no call is known from here on
+		c.lost = true
+	}
+}
+
+const (
+	idHeader       = "x-request-id"
+	grpcTableBytes = 4 << 10 // HPACK's, as grpc-go begins with and a backend may not raise
+)
+
+// bind says whose stream it is whose header has come whole.
+func (c *windowConn) bind(stream uint32) {
+	id := c.id
+	c.id = ""
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, open := c.streams[stream]
+	flows := c.expected[id]
+	if !open || s.flow != nil || c.lost {
+		return
+	}
+	for len(flows) > 0 && s.flow == nil {
+		if !flows[0].entry.Settled() {
+			s.flow = flows[0]
+			s.flow.bound.Store(true)
+			c.streams[stream] = s
+		}
+		flows = flows[1:]
+		c.expecting--
+	}
+	if c.expected[id] = flows; len(flows) == 0 {
+		delete(c.expected, id)
+	}
 }
 
 // wrote tells the call of a DATA frame that goes out.
@@ -156,13 +208,20 @@ func (c *windowConn) countArrived() {
 	if !open {
 		return
 	}
+	if s.flow != nil && s.flow.entry.Settled() {
+		s.flow = nil // it is another call's of the same id, which has ended
+	}
 	if g := s.grant; g != nil && g.open {
 		granted := min(n, g.left)
 		c.cover(granted)
 		c.window.Sub(memory.Reply, int(granted))
 		if s.flow != nil {
 			s.flow.cameGranted(granted)
+		} else {
+			c.window.Add(memory.Small, int(granted))
+			s.ofAll += granted
 		}
+		c.streams[id] = s
 		n -= granted
 		if g.left -= granted; g.left == 0 {
 			c.drop(id)
@@ -174,7 +233,7 @@ func (c *windowConn) countArrived() {
 	case s.flow != nil:
 		s.flow.came(n)
 	default: // when these bytes are taken isn't known either, but the window bounds them
-		n = min(n, streamWindow-s.ofAll)
+		n = max(min(n, streamWindow-s.ofAll), 0)
 		c.window.Add(memory.Small, int(n))
 		s.ofAll += n
 		c.streams[id] = s

@@ -6,10 +6,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -42,7 +45,9 @@ func TestFlowsFindTheirStreams(t *testing.T) {
 	for range rounds {
 		var all sync.WaitGroup
 		for n := range calls {
-			all.Go(func() { flowOf(t, up, a, 100+n*300, n%4 == 3) })
+			all.Go(func() {
+				flowOf(t, up, a, fmt.Sprintf("%016x", rand.Uint64()), (n%5)*(n%5)*700, 100+n*300, n%4 == 3)
+			})
 		}
 		all.Wait()
 	}
@@ -51,14 +56,61 @@ func TestFlowsFindTheirStreams(t *testing.T) {
 	}
 }
 
+// TestFlowsOfOneID: a client may give all its calls one id, and metadata of many frames,
+// and what comes for them counts all the same.
+func TestFlowsOfOneID(t *testing.T) {
+	a := memory.New(64<<20, 0)
+	up, err := New(Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+		for range 2 {
+			if err := ss.SendMsg(make([]byte, 5000)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})}, largeMessages, testHeaderBytes, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	for range 10 {
+		flowOf(t, up, a, "the same", 40_000, 5000, false)
+	}
+	const calls = 20 // at the same time: any may count what comes for another
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for range calls {
+		held := a.NewEntry()
+		defer held.Settle()
+		call, err := openCall(ctx, up, Request{Method: "/test.Sizes/Get", Metadata: metadata.Pairs("x-request-id", "the same"), Held: held, ID: "the same"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		call.CloseSend()
+		defer func() { // behind the last one's beginning
+			for {
+				m, err := call.Recv()
+				if err != nil {
+					break
+				}
+				m.Free()
+			}
+		}()
+	}
+	poll(t, func() string {
+		if got, want := a.Used(), int64(calls*2*(5000+prefixBytes)); got != want {
+			return fmt.Sprintf("%d bytes count with %d calls of one id, want %d", got, calls, want)
+		}
+		return ""
+	})
+}
+
 // flowOf makes a call with two replies of the size, or cancels it.
-func flowOf(t *testing.T, up *Upstream, a *memory.Account, size int, cancelled bool) {
+func flowOf(t *testing.T, up *Upstream, a *memory.Account, id string, metadataBytes, size int, cancelled bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	held := a.NewEntry()
-	id := fmt.Sprintf("%016x", rand.Uint64())
 	defer held.Settle()
-	call, err := openCall(ctx, up, Request{Method: fmt.Sprintf("/test.Sizes/%d", size), Metadata: metadata.Pairs("x-request-id", id, "also", "the same"), Held: held, ID: id})
+	call, err := openCall(ctx, up, Request{Method: fmt.Sprintf("/test.Sizes/%d", size), Metadata: metadata.Pairs("x-request-id", id, "also", "the same", "much", strings.Repeat("m", metadataBytes)), Held: held, ID: id})
 	if err != nil {
 		t.Error(err)
 		return
@@ -140,5 +192,34 @@ func TestQueuedRequestsCount(t *testing.T) {
 	}
 	if got := held.Messages(); got != 0 {
 		t.Errorf("once all were sent, %d bytes count", got)
+	}
+}
+
+// TestHeaderBlocksComeInPieces: a header block is read whole however it is cut into frames
+// and into writes.
+func TestHeaderBlocksComeInPieces(t *testing.T) {
+	block := strings.Repeat("a header block ", 10)
+	frame := func(kind http2.FrameType, flags http2.Flags, payload string) string {
+		n := len(payload)
+		return string([]byte{byte(n >> 16), byte(n >> 8), byte(n), byte(kind), byte(flags), 0, 0, 0, 3}) + payload
+	}
+	sent := frame(http2.FrameHeaders, 0, block[:50]) + frame(http2.FrameContinuation, 0, "") + frame(http2.FrameContinuation, http2.FlagContinuationEndHeaders, block[50:]) +
+		frame(http2.FrameData, 0, "data") + frame(http2.FrameHeaders, http2.FlagHeadersEndHeaders, block)
+	for step := 1; step <= len(sent); step++ {
+		var got []string
+		part := ""
+		frames := h2Frames{fields: func(stream uint32, b []byte, ends bool) {
+			part += string(b)
+			if ends {
+				got = append(got, fmt.Sprint(stream, part))
+				part = ""
+			}
+		}}
+		for at := 0; at < len(sent); at += step {
+			frames.scan([]byte(sent[at:min(at+step, len(sent))]), func(h2Frame) bool { return true })
+		}
+		if want := fmt.Sprint(3, block); !slices.Equal(got, []string{want, want}) {
+			t.Errorf("in pieces of %d bytes the blocks are %q", step, got)
+		}
 	}
 }

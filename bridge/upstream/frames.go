@@ -15,7 +15,6 @@ type h2Frame struct {
 	increment uint32 // of a WINDOW_UPDATE
 	streams   uint32 // of SETTINGS, if settings: MAX_CONCURRENT_STREAMS
 	settings  bool
-	block     []byte // of HEADERS, if all of the frame is at hand
 }
 
 // append writes a WINDOW_UPDATE. RFC 9113 §6.9.
@@ -46,6 +45,9 @@ const (
 
 // h2Frames finds the frames in a stream of bytes that comes in any pieces.
 type h2Frames struct {
+	fields func(stream uint32, part []byte, ends bool) // of header blocks; nil: nobody wants them
+	header h2Frame                                     // whose payload is being passed to fields, if that is set
+
 	skip  int    // bytes of the frame under way, or of the preface
 	carry []byte // a header, or a WINDOW_UPDATE, that isn't whole yet
 	block bool   // the last frame was of a header block that goes on in the next
@@ -69,6 +71,7 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
 		if s.skip > 0 {
 			n := min(s.skip, len(p)-at)
 			s.skip -= n
+			s.passFields(p[at : at+n])
 			at += n
 			continue
 		}
@@ -78,17 +81,26 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
 			break
 		}
 		s.block = f.goesOn()
-		if end := at + n + int(f.length); f.kind == http2.FrameHeaders && end <= len(p) {
-			f.block = p[at+n : end]
-		}
 		if !pass(f) {
 			parts = append(parts, p[start:at])
 			start = at + n
 		}
 		at += n
 		s.skip = int(f.length) + frameHeaderBytes - n
+		s.header = f
+		if s.skip == 0 {
+			s.passFields(nil)
+		}
 	}
 	return append(parts, p[start:at])
+}
+
+// passFields passes on a part of a header block, and says whether it is the last one.
+func (s *h2Frames) passFields(part []byte) {
+	if s.fields == nil || s.header.kind != http2.FrameHeaders && s.header.kind != http2.FrameContinuation {
+		return
+	}
+	s.fields(s.header.stream, part, s.skip == 0 && !s.block)
 }
 
 // parseFrame reads a frame's header, and with it a WINDOW_UPDATE's increment

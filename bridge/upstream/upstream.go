@@ -195,8 +195,7 @@ type Request struct {
 	Messages report.SizeLimit
 
 	// Held is what the answer's messages count with, from their arrival until
-	// Sent. If nil, they don't. ID is then a value that no other call has, and that
-	// is in Metadata.
+	// Sent. If nil, they don't. ID is then the x-request-id that is in Metadata.
 	Held *memory.Entry
 	ID   string
 }
@@ -209,7 +208,7 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 	patience := time.AfterFunc(connectPatience, func() { giveUp(errPatience) })
 	known := &callFacts{header: make(chan struct{}), patience: patience}
 	if r.Held != nil {
-		known.flow.entry, known.flow.mark = r.Held, literalOf(r.ID)
+		known.flow.entry, known.flow.id = r.Held, r.ID
 	}
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
 	opts := make([]grpc.CallOption, 0, 3)
@@ -312,7 +311,7 @@ const smallRequest = 1 << 10
 // Send takes the message over. io.EOF says that the upstream ended the call
 // and that Recv has the status.
 func (s *Stream) Send(m mem.BufferSlice) error {
-	if n := m.Len(); n <= smallRequest && s.facts.flow.mark != "" && !s.packs {
+	if n := m.Len(); n <= smallRequest && s.facts.flow.entry != nil && !s.packs {
 		s.facts.flow.queue(n)
 	}
 	s.out = m

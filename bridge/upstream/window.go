@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
@@ -69,12 +70,18 @@ type windowConn struct {
 
 	writeMu sync.Mutex // held for a Write, and for what is put between frames
 	out     h2Frames
+	fields  *hpack.Decoder // of request headers; Write's own
+	id      string         // in the header that is being read; Write's own
+	lost    bool           // the headers can't be read; Write's own
+	began   bool           // grpc-go has raised the connection's window to what it counts as
 
-	mu       sync.Mutex
-	streams  map[uint32]streamState // those that the upstream may still send on
-	expected map[string]*flow       // of calls whose streams are about to begin, by their marks
-	covered  int64                  // bytes that came of messages with a grant, and are not given back to the connection's window
-	credits  map[*credit]struct{}   // updates of the connection's window that wait for room
+	mu        sync.Mutex
+	streams   map[uint32]streamState // those that the upstream may still send on
+	expected  map[string][]*flow     // of calls whose streams are about to begin, by their ids
+	expecting int                    // how many
+	purgeAt   int                    // so many are worth a look for those that have ended
+	covered   int64                  // bytes that came of messages with a grant, and are not given back to the connection's window
+	credits   map[*credit]struct{}   // updates of the connection's window that wait for room
 
 	readyMu sync.Mutex  // taken under the account's mu, which is taken under mu
 	ready   []ownFrame  // those that may go out now
@@ -108,15 +115,14 @@ type ownFrame struct {
 // connection lasts.
 type credit struct {
 	waiter *memory.Waiter
-	bytes  int64
-	update []byte
-	sent   atomic.Bool
+	left   atomic.Int64 // bytes that wait
 }
 
 func newWindowConn(conn net.Conn, a *memory.Account) *windowConn {
-	c := &windowConn{Conn: conn, account: a, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string]*flow), credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
+	c := &windowConn{Conn: conn, account: a, window: a.NewEntry(), streams: make(map[uint32]streamState), expected: make(map[string][]*flow), purgeAt: minExpected, credits: make(map[*credit]struct{}), wake: make(chan struct{}, 1)}
 	c.window.Add(memory.Fixed, connWindow(a))
 	c.out.skip = len(http2.ClientPreface)
+	c.out.fields = c.readFields
 	c.closed, c.close = context.WithCancel(context.Background()) // ended by Close
 	c.watch = newSilenceWatch(conn, func() { c.offer(ownFrame{bytes: silencePing}) })
 	c.sender.Go(c.send)
@@ -218,7 +224,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if _, known := c.streams[f.stream]; !known { // and no trailers
-			c.streams[f.stream] = streamState{flow: c.owner(f.block)}
+			c.streams[f.stream] = streamState{}
 			c.watch.streams(len(c.streams))
 		}
 		c.watch.sent()
@@ -304,7 +310,8 @@ func (c *windowConn) stopWaiting(g *grant) {
 func (c *windowConn) askCredit(f h2Frame) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed.Err() != nil {
+	if c.closed.Err() != nil || !c.began {
+		c.began = true // the first one gives what newWindowConn has counted
 		return true
 	}
 	paid := min(c.covered, int64(f.increment))
@@ -313,8 +320,8 @@ func (c *windowConn) askCredit(f h2Frame) bool {
 	if rest == 0 {
 		return true
 	}
-	f.increment = uint32(rest)
-	cr := &credit{bytes: rest, update: f.append(make([]byte, 0, windowUpdateBytes))}
+	cr := new(credit)
+	cr.left.Store(rest)
 	w, atOnce := c.account.Ask(nil, memory.Small, rest, func() { c.pay(cr) })
 	if atOnce {
 		c.account.Drop(w)
@@ -323,19 +330,21 @@ func (c *windowConn) askCredit(f h2Frame) bool {
 	cr.waiter = w
 	c.credits[cr] = struct{}{}
 	if paid > 0 {
-		f.increment = uint32(paid)
-		c.offer(ownFrame{bytes: f.append(make([]byte, 0, windowUpdateBytes))})
+		c.offer(ownFrame{bytes: connUpdate(paid)})
 	}
 	return false
 }
 
-// pay sends an update that was withheld, and returns whether it still was.
-func (c *windowConn) pay(cr *credit) bool {
-	if cr.sent.Swap(true) {
-		return false
+// connUpdate is a WINDOW_UPDATE of the connection.
+func connUpdate(n int64) []byte {
+	return h2Frame{increment: uint32(n)}.append(make([]byte, 0, windowUpdateBytes))
+}
+
+// pay sends what of an update still waits.
+func (c *windowConn) pay(cr *credit) {
+	if n := cr.left.Swap(0); n > 0 {
+		c.offer(ownFrame{connUpdate(n), func() { c.giveBack(cr) }})
 	}
-	c.offer(ownFrame{cr.update, func() { c.giveBack(cr) }})
-	return true
 }
 
 // cover notes bytes of a message that has its room: the connection's window gets as
@@ -343,8 +352,16 @@ func (c *windowConn) pay(cr *credit) bool {
 func (c *windowConn) cover(n int64) {
 	c.covered += n
 	for cr := range c.credits {
-		if c.covered >= cr.bytes && c.pay(cr) {
-			c.covered -= cr.bytes
+		left := cr.left.Load()
+		part := min(c.covered, left)
+		if part == 0 || !cr.left.CompareAndSwap(left, left-part) {
+			continue // there is room for it now
+		}
+		c.covered -= part
+		c.offer(ownFrame{bytes: connUpdate(part)})
+		if part == left {
+			delete(c.credits, cr)
+			c.account.Drop(cr.waiter)
 		}
 	}
 }
