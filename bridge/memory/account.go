@@ -119,8 +119,15 @@ func (a *Account) Used() int64 { return a.used.Load() }
 // Held returns how many bytes are held in all.
 func (a *Account) Held() int64 { return a.used.Load() + a.fixed.Load() }
 
-// Share returns how many bytes of messages each address may hold while some wait.
-func (a *Account) Share() int64 { return a.Messages / a.sharers.Load() }
+// Share returns how many bytes of messages each address may hold while some wait. A
+// quarter of the room is nobody's: with all of it in shares that are used, nothing that
+// comes for others would get on.
+func (a *Account) Share() int64 {
+	if a.Alone() {
+		return a.Messages
+	}
+	return a.Messages / 4 * 3 / a.sharers.Load()
+}
 
 // ShareOfAll returns how many bytes of everything each address may hold then.
 func (a *Account) ShareOfAll() int64 { return (a.Total - a.messagesReserve()) / a.sharers.Load() }

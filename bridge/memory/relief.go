@@ -23,7 +23,7 @@ import (
 const (
 	standstill = 5 * time.Second
 	grace      = time.Second
-	reliefPart = 16             // of the messages' room that an address over its share gives up at a time
+	reliefPart = 8              // of the messages' room that an address over its share gives up at a time
 	worthwhile = ChunkBytes / 2 // what a call has to hold so that its end is worth something
 )
 

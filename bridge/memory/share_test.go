@@ -29,7 +29,7 @@ func TestThoseWithinTheirShareGoFirst(t *testing.T) {
 	for of := range Fixed {
 		synctest.Test(t, func(t *testing.T) {
 			a := New(800, 0)
-			a.SetSharers(2)
+			a.SetSharers(2) // 300 each
 			var much, little Address
 			rich, poor := entryOf(a, &much), entryOf(a, &little)
 			rich.Add(Small, 500)
