@@ -18,8 +18,8 @@ import (
 //   - Any call may end that holds memory and has moved nothing for standstill, unless it
 //     waits for room itself.
 //
-// A share is an equal part of the room for each address that does something, so that an
-// address alone may use everything.
+// A share is an equal part of three quarters of the room for each address that does
+// something. An address alone may use everything.
 const (
 	standstill = 5 * time.Second
 	grace      = time.Second
