@@ -14,7 +14,7 @@ import (
 // An Account counts what is held for all clients together, and bounds it twice:
 // the bytes of messages, and those with the cost of calls and connections.
 //
-// What is counted has an owner: an [Entry] is a call's or a connection's, and counts
+// Everything that is counted has an owner: an [Entry] is a call's or a connection's, and counts
 // with an [Address]. Small messages (up to 64 KiB of one) may use all the room
 // there is; large ones have a share each way, so that stalled bulk stops neither
 // conversations nor the bulk of the other direction. A request's bytes are reserved
@@ -22,7 +22,7 @@ import (
 // that whoever holds a part can finish it. Those of a large reply are reserved
 // before the upstream may send them (bridge/upstream/window.go).
 //
-// What has no room waits. The wait is short for an address that holds less than
+// A message without room waits. The wait is short for an address that holds less than
 // its share: it goes before those that hold more, and OnPressed is told, so that
 // somebody ends what holds most and moves least (relief.go).
 type Account struct {

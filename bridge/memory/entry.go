@@ -36,7 +36,7 @@ func (e *Entry) Owner() *Address { return e.owner.Load() }
 // Account returns what the entry counts with.
 func (e *Entry) Account() *Account { return e.account }
 
-// What calls and connections cost, beside messages: an estimate, in bytes, for a call
+// The cost of calls and connections, beside messages: an estimate, in bytes, for a call
 // with its stream to the backend, for a connection with what the kernel holds of it,
 // and for TLS on it. "make attack" prints what 10,000 of them take.
 const (
@@ -50,7 +50,7 @@ const SmallBytes = 64 << 10
 
 // BehindBytes is what a call costs besides its buffers while a request is on its way and
 // has a connection of its own: meanwhile the client may fill what the kernel holds of a
-// connection that nobody reads. What of HTTP/2 is unread is counted as it is.
+// connection that nobody reads. Unread bytes of HTTP/2 are counted exactly.
 const BehindBytes = 64 << 10
 
 // settled is what held falls to at the end: no sub comes near zero any more.
