@@ -13,7 +13,7 @@ import (
 const reliefInterval = 100 * time.Millisecond
 
 // A trace is what changes while a call gets on: the bytes of whole messages both ways,
-// when the last piece moved, and the KiB that the call holds.
+// when the last piece moved, and the KiB that have come for it.
 type trace struct{ in, out, sending, reading, parts, held int64 }
 
 // noteAll looks which calls got on since the last time, and how many addresses there are.
@@ -26,7 +26,7 @@ func (g *registry) noteAll(calls []*running) {
 		r.relief.Held = r.call.held
 		all = append(all, &r.relief)
 		p := &r.call.progress
-		at := trace{r.in.bytes.Load(), r.out.bytes.Load(), p.sending.Load(), p.reading.Load(), p.crumbs.Load(), r.call.held.Messages() >> 10}
+		at := trace{r.in.bytes.Load(), r.out.bytes.Load(), p.sending.Load(), p.reading.Load(), p.crumbs.Load(), r.call.held.Arrived() >> 10}
 		if at != r.trace || r.relief.Moved.IsZero() {
 			r.trace, r.relief.Moved = at, now
 		}

@@ -14,6 +14,7 @@ type Entry struct {
 	owner   atomic.Pointer[Address]
 	held    [classes]atomic.Int64
 	waits   atomic.Int32 // reservations under way
+	coming  atomic.Int64 // of held: room for what is on its way
 }
 
 // NewEntry returns an entry of nobody.
@@ -60,6 +61,13 @@ const settled = -1 << 60
 func (e *Entry) Messages() int64 {
 	return max(e.held[Small].Load(), 0) + max(e.held[Request].Load(), 0) + max(e.held[Reply].Load(), 0)
 }
+
+// Expect notes that n more bytes of what is counted are on their way, or less if it is
+// negative.
+func (e *Entry) Expect(n int64) { e.coming.Add(n) }
+
+// Arrived returns how many bytes of messages are there, without what is on its way.
+func (e *Entry) Arrived() int64 { return e.Messages() - e.coming.Load() }
 
 // Of returns how many bytes the end of what the entry stands for gives to those who
 // want some of the kind.

@@ -17,7 +17,7 @@ type flow struct {
 	entry        *memory.Entry
 	id           string       // the call's
 	bound        atomic.Bool  // its stream is known
-	small, large atomic.Int64 // large: of messages that were granted their room
+	small, large atomic.Int64 // large: of messages that were granted their room (grant)
 
 	queued struct{ bytes, cost atomic.Int64 } // small requests
 }
@@ -58,19 +58,6 @@ func (f *flow) came(n int64) {
 	f.small.Add(n)
 }
 
-// cameGranted notes bytes of a message that has its room.
-func (f *flow) cameGranted(n int64) {
-	f.entry.Add(memory.Reply, int(n))
-	f.large.Add(n)
-}
-
-// wait notes that a message waits for its room, or no longer. f may be nil.
-func (f *flow) wait(n int32) {
-	if f != nil {
-		f.entry.Wait(n)
-	}
-}
-
 // taken notes that messages of so many bytes are sent on: small ones, or a large one.
 func (f *flow) taken(messages, bytes int) {
 	n := int64(bytes) + int64(messages)*prefixBytes
@@ -100,7 +87,8 @@ const prefixBytes = 5
 type streamState struct {
 	grant *grant // of its large message; nil: none
 	flow  *flow  // of its call; nil: not known
-	ofAll int64  // bytes that count with the connection, since the call isn't known
+
+	small, large int64 // bytes that count with the connection, since the call isn't known
 }
 
 // expect says that a call's stream is about to begin on the connection.
@@ -208,34 +196,19 @@ func (c *windowConn) countArrived() {
 	if !open {
 		return
 	}
-	if s.flow != nil && s.flow.entry.Settled() {
-		s.flow = nil // it is another call's of the same id, which has ended
+	if s.flow != nil && s.flow.entry.Settled() { // it is another call's of the same id, which has ended
+		s.flow = nil
+		c.disown(s.grant)
 	}
-	if g := s.grant; g != nil && g.open {
-		granted := min(n, g.left)
-		c.cover(granted)
-		c.window.Sub(memory.Reply, int(granted))
-		if s.flow != nil {
-			s.flow.cameGranted(granted)
-		} else {
-			c.window.Add(memory.Small, int(granted))
-			s.ofAll += granted
-		}
-		c.streams[id] = s
-		n -= granted
-		if g.left -= granted; g.left == 0 {
-			c.drop(id)
-			s = c.streams[id]
-		}
-	}
+	n -= c.arrived(&s, n)
 	switch {
 	case n == 0:
 	case s.flow != nil:
 		s.flow.came(n)
 	default: // when these bytes are taken isn't known either, but the window bounds them
-		n = max(min(n, streamWindow-s.ofAll), 0)
+		n = max(min(n, streamWindow-s.small), 0)
 		c.window.Add(memory.Small, int(n))
-		s.ofAll += n
-		c.streams[id] = s
+		s.small += n
 	}
+	c.streams[id] = s
 }

@@ -43,13 +43,12 @@ func (w windowCredentials) Clone() credentials.TransportCredentials {
 // has read the message's length; from then on nothing stops the upstream until
 // the message is held in full. That permission is a WINDOW_UPDATE larger than
 // the stream's fixed window, so it is withheld here, on its way out, until the
-// account has room for the message. It counts until the message's bytes have
-// come or the stream ends.
+// account has room for the message (grant.go). It counts with the call.
 //
 // What fits the fixed window comes unasked, and grpc-go gives the connection's
 // window back as soon as bytes have arrived, whoever reads them. So the
 // connection's WINDOW_UPDATEs are withheld while the account has no room for as
-// much again. Bytes of a message that has its room need no more.
+// much again (credit.go). Bytes of a message that has its room need no more.
 // RFC 9113 §6.9.
 type windowConn struct {
 	net.Conn
@@ -93,29 +92,10 @@ type windowConn struct {
 	sender sync.WaitGroup
 }
 
-// A grant is the room that one stream's large message has, or waits for. Once it has
-// it, the room counts with the connection, and from there the bytes with their call as
-// they come.
-type grant struct {
-	waiter *memory.Waiter // until it has its room
-	waits  *flow          // whose call waits; nil: not known
-	open   bool           // it has its room
-	left   int64          // bytes that are to come before the rest fits the fixed window
-	owed   uint32         // what the WINDOW_UPDATE that is withheld gives
-}
-
 // An ownFrame is a frame of culvert's own: WINDOW_UPDATE or PING.
 type ownFrame struct {
 	bytes []byte
 	then  func() // once the frame is out; nil: nothing
-}
-
-// A credit is an update of the connection's window that waits for room. The room is
-// given back once the update is out: the window counts for as long as the
-// connection lasts.
-type credit struct {
-	waiter *memory.Waiter
-	left   atomic.Int64 // bytes that wait
 }
 
 func newWindowConn(conn net.Conn, a *memory.Account) *windowConn {
@@ -241,141 +221,6 @@ func (c *windowConn) sending(f h2Frame) bool {
 	return true
 }
 
-// askRoom reserves what a message needs, and returns whether it has it.
-func (c *windowConn) askRoom(f h2Frame) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, open := c.streams[f.stream]; !open || c.closed.Err() != nil { // grpc-go asks for a stream that it has reset
-		return true
-	}
-	s := c.streams[f.stream]
-	g := &grant{left: int64(f.increment) - streamWindow, owed: f.increment}
-	if s.grant != nil { // of the message before, which has come
-		if !s.grant.open {
-			g.owed += s.grant.owed // grpc-go counts with it
-		}
-		c.drop(f.stream)
-	}
-	update := h2Frame{stream: f.stream, increment: g.owed}.append(make([]byte, 0, windowUpdateBytes))
-	s.grant = g
-	c.streams[f.stream] = s
-	var owner *memory.Entry
-	if s.flow != nil {
-		owner = s.flow.entry
-	}
-	w, atOnce := c.account.Ask(owner, memory.Reply, int64(f.increment), func() {
-		c.offer(ownFrame{update, func() { c.letIn(f.stream, g) }})
-	})
-	g.waiter = w
-	if atOnce {
-		c.open(g)
-		if g.owed == f.increment {
-			return true
-		}
-		c.offer(ownFrame{bytes: update})
-		return false
-	}
-	g.waits = s.flow
-	g.waits.wait(1)
-	return false
-}
-
-// letIn opens a grant whose update is out.
-func (c *windowConn) letIn(stream uint32, g *grant) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.streams[stream].grant == g {
-		c.open(g)
-	}
-}
-
-// open has the message's bytes count as they come. Those that fit the fixed window may
-// have come. mu is held.
-func (c *windowConn) open(g *grant) {
-	g.open = true
-	c.window.Add(memory.Reply, int(g.left))
-	c.stopWaiting(g)
-	c.cover(streamWindow)
-}
-
-// stopWaiting ends a grant's claim of the account. mu is held.
-func (c *windowConn) stopWaiting(g *grant) {
-	c.account.Drop(g.waiter)
-	g.waits.wait(-1)
-	g.waits = nil
-}
-
-// askCredit returns whether the backend may have the increment of the connection's
-// window now. What it may not have yet is withheld until there is room for it.
-func (c *windowConn) askCredit(f h2Frame) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed.Err() != nil || !c.began {
-		c.began = true // the first one gives what newWindowConn has counted
-		return true
-	}
-	paid := min(c.covered, int64(f.increment))
-	c.covered -= paid
-	rest := int64(f.increment) - paid
-	if rest == 0 {
-		return true
-	}
-	cr := new(credit)
-	cr.left.Store(rest)
-	w, atOnce := c.account.Ask(nil, memory.Small, rest, func() { c.pay(cr) })
-	if atOnce {
-		c.account.Drop(w)
-		return true
-	}
-	cr.waiter = w
-	c.credits[cr] = struct{}{}
-	if paid > 0 {
-		c.offer(ownFrame{bytes: connUpdate(paid)})
-	}
-	return false
-}
-
-// connUpdate is a WINDOW_UPDATE of the connection.
-func connUpdate(n int64) []byte {
-	return h2Frame{increment: uint32(n)}.append(make([]byte, 0, windowUpdateBytes))
-}
-
-// pay sends what of an update still waits.
-func (c *windowConn) pay(cr *credit) {
-	if n := cr.left.Swap(0); n > 0 {
-		c.offer(ownFrame{connUpdate(n), func() { c.giveBack(cr) }})
-	}
-}
-
-// cover notes bytes of a message that has its room: the connection's window gets as
-// much back without any. mu is held.
-func (c *windowConn) cover(n int64) {
-	c.covered += n
-	for cr := range c.credits {
-		left := cr.left.Load()
-		part := min(c.covered, left)
-		if part == 0 || !cr.left.CompareAndSwap(left, left-part) {
-			continue // there is room for it now
-		}
-		c.covered -= part
-		c.offer(ownFrame{bytes: connUpdate(part)})
-		if part == left {
-			delete(c.credits, cr)
-			c.account.Drop(cr.waiter)
-		}
-	}
-}
-
-// giveBack ends the wait of a credit.
-func (c *windowConn) giveBack(cr *credit) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, waits := c.credits[cr]; waits {
-		delete(c.credits, cr)
-		c.account.Drop(cr.waiter)
-	}
-}
-
 // silencePing is a PING whose payload grpc-go never sends. The answer is passed
 // on to grpc-go, which ignores it but for its own keepalive. RFC 9113 §6.7.
 var silencePing = append([]byte{0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0}, "culvert?"...)
@@ -439,24 +284,9 @@ func (c *windowConn) sendReady() error {
 // forget ends what is known of a stream. mu is held.
 func (c *windowConn) forget(stream uint32) {
 	c.drop(stream)
-	if n := c.streams[stream].ofAll; n > 0 {
-		c.window.Sub(memory.Small, int(n))
-	}
+	s := c.streams[stream]
+	c.window.Sub(memory.Small, int(s.small))
+	c.window.Sub(memory.Reply, int(s.large))
 	delete(c.streams, stream)
 	c.watch.streams(len(c.streams))
-}
-
-// drop ends a stream's claim. mu is held.
-func (c *windowConn) drop(stream uint32) {
-	s := c.streams[stream]
-	if s.grant == nil {
-		return
-	}
-	if s.grant.open {
-		c.window.Sub(memory.Reply, int(s.grant.left))
-	} else {
-		c.stopWaiting(s.grant)
-	}
-	s.grant = nil
-	c.streams[stream] = s
 }

@@ -1,0 +1,86 @@
+package upstream
+
+import (
+	"sync/atomic"
+
+	"github.com/culvert-grpc/culvert/bridge/memory"
+)
+
+// A credit is an update of the connection's window that waits for room. The room is
+// given back once the update is out: the window counts for as long as the
+// connection lasts.
+type credit struct {
+	waiter *memory.Waiter
+	left   atomic.Int64 // bytes that wait
+}
+
+// askCredit returns whether the backend may have the increment of the connection's
+// window now. What it may not have yet is withheld until there is room for it.
+func (c *windowConn) askCredit(f h2Frame) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed.Err() != nil || !c.began {
+		c.began = true // the first one gives what newWindowConn has counted
+		return true
+	}
+	paid := min(c.covered, int64(f.increment))
+	c.covered -= paid
+	rest := int64(f.increment) - paid
+	if rest == 0 {
+		return true
+	}
+	cr := new(credit)
+	cr.left.Store(rest)
+	w, atOnce := c.account.Ask(nil, memory.Small, rest, func() { c.pay(cr) })
+	if atOnce {
+		c.account.Drop(w)
+		return true
+	}
+	cr.waiter = w
+	c.credits[cr] = struct{}{}
+	if paid > 0 {
+		c.offer(ownFrame{bytes: connUpdate(paid)})
+	}
+	return false
+}
+
+// connUpdate is a WINDOW_UPDATE of the connection.
+func connUpdate(n int64) []byte {
+	return h2Frame{increment: uint32(n)}.append(make([]byte, 0, windowUpdateBytes))
+}
+
+// pay sends what of an update still waits.
+func (c *windowConn) pay(cr *credit) {
+	if n := cr.left.Swap(0); n > 0 {
+		c.offer(ownFrame{connUpdate(n), func() { c.giveBack(cr) }})
+	}
+}
+
+// cover notes bytes of a message that has its room: the connection's window gets as
+// much back without any. mu is held.
+func (c *windowConn) cover(n int64) {
+	c.covered += n
+	for cr := range c.credits {
+		left := cr.left.Load()
+		part := min(c.covered, left)
+		if part == 0 || !cr.left.CompareAndSwap(left, left-part) {
+			continue // there is room for it now
+		}
+		c.covered -= part
+		c.offer(ownFrame{bytes: connUpdate(part)})
+		if part == left {
+			delete(c.credits, cr)
+			c.account.Drop(cr.waiter)
+		}
+	}
+}
+
+// giveBack ends the wait of a credit.
+func (c *windowConn) giveBack(cr *credit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, waits := c.credits[cr]; waits {
+		delete(c.credits, cr)
+		c.account.Drop(cr.waiter)
+	}
+}

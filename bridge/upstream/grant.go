@@ -1,0 +1,158 @@
+package upstream
+
+import (
+	"sync/atomic"
+
+	"github.com/culvert-grpc/culvert/bridge/memory"
+)
+
+// A grant is the room that one stream's large message has, or waits for. The room is
+// the call's: what has come of the message stays counted with it, and the rest is given
+// back when it can't come any more.
+type grant struct {
+	flow   *flow          // of the call; nil: not known, and the room is the connection's
+	waiter *memory.Waiter // until the grant is open
+	waits  bool           // flow was told that its call waits
+	sent   atomic.Bool    // its WINDOW_UPDATE is on its way
+	open   bool           // its WINDOW_UPDATE is out
+	left   int64          // bytes that are to come before the rest fits the fixed window
+	owed   uint32         // what the WINDOW_UPDATE gives
+}
+
+// askRoom reserves what a message needs, and returns whether it has it.
+func (c *windowConn) askRoom(f h2Frame) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, open := c.streams[f.stream]
+	if !open || c.closed.Err() != nil { // grpc-go asks for a stream that it has reset
+		return true
+	}
+	g := &grant{flow: s.flow, left: int64(f.increment) - streamWindow, owed: f.increment}
+	// The message before has come, and was taken.
+	c.window.Sub(memory.Reply, int(s.large))
+	s.large = 0
+	if before := s.grant; before != nil {
+		if before.sent.CompareAndSwap(false, true) {
+			g.owed += before.owed // grpc-go counts with it
+		}
+		c.drop(f.stream)
+	}
+	update := h2Frame{stream: f.stream, increment: g.owed}.append(make([]byte, 0, windowUpdateBytes))
+	s.grant = g
+	c.streams[f.stream] = s
+	var owner *memory.Entry
+	if g.flow != nil {
+		owner = g.flow.entry
+	}
+	w, atOnce := c.account.Ask(owner, memory.Reply, int64(f.increment), func() {
+		if g.sent.CompareAndSwap(false, true) {
+			c.offer(ownFrame{update, func() { c.letIn(f.stream, g) }})
+		}
+	})
+	g.waiter = w
+	if atOnce {
+		g.sent.Store(true)
+		c.open(g)
+		if g.owed == f.increment {
+			return true
+		}
+		c.offer(ownFrame{bytes: update})
+		return false
+	}
+	if g.flow != nil {
+		g.waits = true
+		g.flow.entry.Wait(1)
+	}
+	return false
+}
+
+// letIn opens a grant whose update is out.
+func (c *windowConn) letIn(stream uint32, g *grant) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams[stream].grant == g {
+		c.open(g)
+	}
+}
+
+// open counts what is to come of a message. What fits the fixed window may have come.
+// mu is held.
+func (c *windowConn) open(g *grant) {
+	g.open = true
+	c.payer(g).Add(memory.Reply, int(g.left))
+	c.payer(g).Expect(g.left)
+	c.stopWaiting(g)
+	c.cover(streamWindow)
+}
+
+// payer is what the grant counts with. mu is held.
+func (c *windowConn) payer(g *grant) *memory.Entry {
+	if g.flow != nil {
+		return g.flow.entry
+	}
+	return c.window
+}
+
+// disown has the connection count what is to come of a message whose call is another
+// one. g may be nil. mu is held.
+func (c *windowConn) disown(g *grant) {
+	if g == nil || g.flow == nil {
+		return
+	}
+	if g.open {
+		c.window.Add(memory.Reply, int(g.left))
+		c.window.Expect(g.left)
+	} else if g.waits {
+		g.waits = false
+		g.flow.entry.Wait(-1)
+	}
+	g.flow = nil
+}
+
+// stopWaiting ends a grant's claim of the account. mu is held.
+func (c *windowConn) stopWaiting(g *grant) {
+	c.account.Drop(g.waiter)
+	if g.waits {
+		g.waits = false
+		g.flow.entry.Wait(-1)
+	}
+}
+
+// arrived takes the bytes of a stream's large message from its grant, and returns how
+// many of the n bytes they are. mu is held.
+func (c *windowConn) arrived(s *streamState, n int64) int64 {
+	g := s.grant
+	if g == nil || !g.open {
+		return 0
+	}
+	n = min(n, g.left)
+	g.left -= n
+	c.payer(g).Expect(-n)
+	c.cover(n)
+	if g.flow != nil {
+		g.flow.large.Add(n)
+	} else {
+		s.large += n
+	}
+	if g.left == 0 {
+		s.grant = nil
+	}
+	return n
+}
+
+// drop ends a stream's claim. mu is held.
+func (c *windowConn) drop(stream uint32) {
+	s := c.streams[stream]
+	g := s.grant
+	switch {
+	case g == nil:
+		return
+	case g.open:
+		c.payer(g).Sub(memory.Reply, int(g.left))
+		c.payer(g).Expect(-g.left)
+	default:
+		c.stopWaiting(g)
+	}
+	s.grant = nil
+	c.streams[stream] = s
+}
