@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/mem"
@@ -40,8 +41,18 @@ type call struct {
 	headers  report.SizeLimit // of the metadata, either way
 	observed int              // bytes of metadata that the Observer added; known only if there is an Authenticator
 	held     *memory.Entry    // what is held for the call
+	evicted  atomic.Bool      // the call ends for others
 	use      quota.Call       // what the call counts with
 	on       *edge.Conn       // that it came in on
+}
+
+// lastMoment is how long the client has to take the end of a call whose context has
+// ended.
+func (c *call) lastMoment() time.Duration {
+	if c.evicted.Load() {
+		return evictedGrace
+	}
+	return closeTimeout
 }
 
 // A downstream is the client's end of one call. Recv may run beside the

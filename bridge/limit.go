@@ -59,6 +59,7 @@ const (
 	pingTimeout  = 10 * time.Second
 	closeTimeout = 5 * time.Second // for a peer to answer a WebSocket close
 	writeGrace   = 250 * time.Millisecond
+	evictedGrace = 500 * time.Millisecond // for a client to take the end of a call that ends for others
 )
 
 // noLimit stands for the absence of a limit that is counted in bytes or calls.

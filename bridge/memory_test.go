@@ -2,12 +2,17 @@ package bridge
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -97,5 +102,55 @@ func TestWithoutMemory(t *testing.T) {
 				t.Errorf("the Observer is told of %+v", r)
 			}
 		})
+	}
+}
+
+// TestIdleConnectionsMakeRoom: where connections without calls have all the memory
+// there is, they end for the call of another address. One that has a call doesn't.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	const room = 2 << 20
+	obs := newObserver()
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, echo)}, Observer: obs, Memory: room, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	address := serve(t, s)
+	ctx := within(t, patience)
+	speak := func(stream grpc.ClientStream) {
+		t.Helper()
+		if err := stream.SendMsg([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(new([]byte)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cc := dial(t, address)
+	first := open(metadata.AppendToOutgoingContext(ctx, "x-forwarded-for", "192.0.2.1"), t, cc, testMethod)
+	speak(first)
+
+	const most = room / 4 * 3
+	idle := 0
+	for ; s.account.Held()+memory.ConnBytes <= most; idle++ {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		poll(t, func() string {
+			if open := s.edge.Open(); open < int64(idle)+2 {
+				return fmt.Sprintf("%d connections are open", open)
+			}
+			return ""
+		})
+	}
+	if got := len(s.edge.Idle(nil)); got != idle {
+		t.Errorf("%d connections may be ended, want the %d without calls", got, idle)
+	}
+	second := open(metadata.AppendToOutgoingContext(ctx, "x-forwarded-for", "192.0.2.2"), t, cc, testMethod)
+	speak(second)
+	speak(first)
+	if c := await(t, "a connection's end", obs.conns); c.Ended != report.EndedIdle {
+		t.Errorf("a connection ended as %q, want %q", c.Ended, report.EndedIdle)
+	}
+	if got := s.registry.evicted.Load(); got != 0 {
+		t.Errorf("%d calls were ended", got)
 	}
 }

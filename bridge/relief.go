@@ -9,21 +9,24 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// reliefInterval is how often calls are ended while somebody waits for room.
-const reliefInterval = 100 * time.Millisecond
+// How often calls are ended while somebody waits for room: one whose address is within
+// its share, or only others.
+const (
+	reliefInterval = 100 * time.Millisecond
+	calmInterval   = time.Second
+)
 
 // A trace is what changes while a call gets on: the bytes of whole messages both ways,
 // when the last piece moved, and the KiB that have come for it.
 type trace struct{ in, out, sending, reading, parts, held int64 }
 
 // noteAll looks which calls got on since the last time, and how many addresses there are.
-func (g *registry) noteAll(calls []*running) {
-	g.noting.Lock()
-	defer g.noting.Unlock()
+// It returns all that may be ended. noting is held.
+func (g *registry) noteAll(calls []*running) []*memory.Candidate {
 	now := time.Now()
 	all := make([]*memory.Candidate, 0, len(calls))
 	for _, r := range calls {
-		r.relief.Held = r.call.held
+		r.relief.Of, r.relief.Held = r, r.call.held
 		all = append(all, &r.relief)
 		p := &r.call.progress
 		at := trace{r.in.bytes.Load(), r.out.bytes.Load(), p.sending.Load(), p.reading.Load(), p.crumbs.Load(), r.call.held.Arrived() >> 10}
@@ -31,7 +34,9 @@ func (g *registry) noteAll(calls []*running) {
 			r.trace, r.relief.Moved = at, now
 		}
 	}
+	all = g.idle(all)
 	g.account.Count(all, now)
+	return all
 }
 
 // press has calls ended soon, because somebody waits for room. The account's lock
@@ -39,42 +44,69 @@ func (g *registry) noteAll(calls []*running) {
 func (g *registry) press() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.armRelief(0)
+	g.pressed = true
+	g.armRelief(max(0, reliefInterval-time.Since(g.relieved)))
 }
 
-// armRelief starts the timer, unless it runs. mu is held.
+// armRelief has relieve run after a time, or earlier. mu is held.
 func (g *registry) armRelief(after time.Duration) {
-	if g.relief == nil && !g.relieving && len(g.calls) > 0 {
-		g.relief = time.AfterFunc(after, g.relieve)
+	if g.relieving || g.over {
+		return
 	}
+	if g.relief != nil && !g.relief.Stop() {
+		return // it is about to run
+	}
+	g.relief = time.AfterFunc(after, g.relieve)
 }
 
 // relieve ends calls, and looks again later if somebody still waits.
 func (g *registry) relieve() {
 	g.mu.Lock()
-	g.relief, g.relieving = nil, true
+	g.relief = nil
+	if g.over {
+		g.changed.Broadcast()
+		g.mu.Unlock()
+		return
+	}
+	g.relieving, g.pressed = true, false
 	calls := slices.Collect(maps.Keys(g.calls))
 	g.mu.Unlock()
-	g.noteAll(calls)
-	by := make(map[*memory.Candidate]*running, len(calls))
-	for _, r := range calls {
-		by[&r.relief] = r
-	}
 	g.noting.Lock()
-	victims := g.account.Choose(slices.Collect(maps.Keys(by)), time.Now())
+	victims, urgent := g.account.Choose(g.noteAll(calls), time.Now())
 	g.noting.Unlock()
 	for _, v := range victims {
-		g.evicted.Add(1)
-		// Its client is told within half a second. Its messages are dropped at once, and
-		// so are those that grpc-go has.
-		by[v].cancel(report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the memory for messages is spent, and what this call holds of it is needed for others"))
-		v.Held.SettleMessages()
+		if _, call := v.Of.(*running); call {
+			g.evicted.Add(1)
+		}
+		v.Of.Evict()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.relieving = false
-	if g.account.Pressed() {
+	g.relieving, g.relieved = false, time.Now()
+	switch {
+	case !g.account.Pressed():
+	case urgent || g.pressed:
 		g.armRelief(reliefInterval)
+	default:
+		g.armRelief(calmInterval)
 	}
 	g.changed.Broadcast()
+}
+
+// stopRelief has relieve run no more.
+func (g *registry) stopRelief() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.over = true
+	if g.relief != nil && g.relief.Stop() {
+		g.relief = nil
+	}
+}
+
+// Evict ends a call for others. Its client has evictedGrace to be told. Its messages are
+// dropped at once, and so are those that grpc-go has.
+func (r *running) Evict() {
+	r.call.evicted.Store(true)
+	r.cancel(report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the memory for messages is spent, and what this call holds of it is needed for others"))
+	r.call.held.SettleMessages()
 }

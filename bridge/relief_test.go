@@ -58,7 +58,7 @@ func waitFor(t *testing.T, g *testRegistry, o *memory.Address, n int) error {
 const some = 64 << 10
 
 func registryWith(room int64) *testRegistry {
-	return &testRegistry{newRegistry(memory.New(room, 0)), Limits{}.withDefaults()}
+	return &testRegistry{newRegistry(memory.New(room, 0), noneIdle), Limits{}.withDefaults()}
 }
 
 // TestLargestAddressMakesRoom: calls end of the address that holds most, those that
@@ -196,3 +196,6 @@ func TestSharesBehindATrustedProxy(t *testing.T) {
 		t.Errorf("the calls of two clients, two and one, count with addresses as %v", counts)
 	}
 }
+
+// noneIdle is a server without idle connections.
+func noneIdle(all []*memory.Candidate) []*memory.Candidate { return all }

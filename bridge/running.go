@@ -70,13 +70,19 @@ type registry struct {
 
 	relief    *time.Timer // nil: nobody waits for room, or relieve runs
 	relieving bool
+	pressed   bool      // since relieve began
+	relieved  time.Time // when it last ended
+	over      bool      // it doesn't run any more
 
-	noting  sync.Mutex   // held for note and for the choice of whom to end
-	evicted atomic.Int64 // calls that were ended for others
+	idle    func([]*memory.Candidate) []*memory.Candidate // adds connections without calls
+	noting  sync.Mutex                                    // held for note and for the choice of whom to end
+	evicted atomic.Int64                                  // calls that were ended for others
 }
 
-func newRegistry(account *memory.Account) *registry {
-	g := &registry{account: account, calls: make(map[*running]struct{})}
+// newRegistry returns a registry without calls. idle adds the connections without calls
+// to those that may be ended.
+func newRegistry(account *memory.Account, idle func([]*memory.Candidate) []*memory.Candidate) *registry {
+	g := &registry{account: account, idle: idle, calls: make(map[*running]struct{})}
 	g.changed.L = &g.mu
 	account.OnPressed = g.press
 	g.clock.Store(1)
@@ -97,9 +103,6 @@ func (g *registry) add(r *running) {
 	if g.timer == nil && !g.looking {
 		g.timer = time.AfterFunc(lookInterval, g.look)
 	}
-	if g.account.Pressed() {
-		g.armRelief(reliefInterval)
-	}
 }
 
 func (g *registry) remove(r *running) {
@@ -108,9 +111,6 @@ func (g *registry) remove(r *running) {
 	delete(g.calls, r)
 	if len(g.calls) == 0 && g.timer != nil && g.timer.Stop() {
 		g.timer = nil
-	}
-	if len(g.calls) == 0 && g.relief != nil && g.relief.Stop() {
-		g.relief = nil
 	}
 	g.changed.Broadcast()
 }
@@ -128,7 +128,9 @@ func (g *registry) look() {
 			r.cancel(cause)
 		}
 	}
+	g.noting.Lock()
 	g.noteAll(calls)
+	g.noting.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.looking = false
@@ -158,7 +160,7 @@ func (g *registry) wait(ctx context.Context) error {
 	defer stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for len(g.calls) > 0 || g.looking || g.relieving {
+	for len(g.calls) > 0 || g.looking || g.relieving || g.over && g.relief != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

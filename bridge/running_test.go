@@ -63,7 +63,7 @@ type testRegistry struct {
 }
 
 func registryOf(limits Limits) *testRegistry {
-	return &testRegistry{newRegistry(memory.New(memory.ChunkBytes, 0)), limits.withDefaults()}
+	return &testRegistry{newRegistry(memory.New(memory.ChunkBytes, 0), noneIdle), limits.withDefaults()}
 }
 
 // wantEnd holds that the call is ended for the reason after the time: not a

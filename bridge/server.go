@@ -80,7 +80,7 @@ func New(cfg Config) (*Server, error) {
 	if err := s.upstreams.Add(theBackend, backend); err != nil { // the Set is empty
 		panic("BUG: " + err.Error())
 	}
-	s.registry = newRegistry(s.account)
+	s.registry = newRegistry(s.account, s.edge.Idle)
 	s.serveTunnels()
 	return s, nil
 }
@@ -233,6 +233,7 @@ func (s *Server) Close() error {
 	s.tunnels.closeAll()
 	s.sockets.stop()
 	s.edge.CutLingering()
+	s.registry.stopRelief()
 	_ = s.registry.wait(context.Background()) // no error without a deadline
 	s.workers.Wait()
 	s.upstreams.Close()

@@ -193,7 +193,7 @@ func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 		if h.r.Context().Err() != nil && isGone(st) {
 			return errEnded
 		}
-		_ = h.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // a foreign ResponseWriter may have none
+		_ = h.rc.SetWriteDeadline(time.Now().Add(h.call.lastMoment())) // a foreign ResponseWriter may have none
 		err := h.encoder.end(h, st, trailer)
 		_ = h.rc.SetWriteDeadline(time.Time{}) // the connection may go on
 		return err

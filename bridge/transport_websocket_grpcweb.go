@@ -336,7 +336,7 @@ func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice, more bool) error {
 func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 	err := d.guard.lastWrite(func(late bool) error {
 		if late {
-			_ = d.ws.SetWriteDeadline(time.Now().Add(closeTimeout)) // a closed connection fails the write
+			_ = d.ws.SetWriteDeadline(time.Now().Add(d.call.lastMoment())) // a closed connection fails the write
 			return d.writeEnd(st, trailer)
 		}
 		if err := d.writeEnd(st, trailer); err != nil {
@@ -352,7 +352,7 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 	if d.on.Ended() == report.EndedSilent {
 		code = websocket.StatusGoingAway // applications don't call again after 1000
 	}
-	d.ws.Close(code, patience, d.s.closing.Load)
+	d.ws.Close(code, min(patience, d.call.lastMoment()), d.s.closing.Load)
 	if !d.ws.Sent() {
 		return errEnded // the status, too
 	}

@@ -23,7 +23,6 @@ type memoryAttack struct {
 	calls     int   // in all
 	memory    int64 // limits.memory; 0: unset
 	container int64 // the limit of the cgroup that culvert is in; 0: it is in that of the tests
-	starves   bool  // others wait, as is known: culvert's memory is judged alone
 }
 
 const (
@@ -41,16 +40,16 @@ var containers = []struct {
 	calls int
 }{{64 * mib, 2000}, {96 * mib, 3000}, {128 * mib, 4000}, {256 * mib, 9000}, {512 * mib, 9000}}
 
-// shortAttacks are the rows of every day: those that hold, wholly or in part, on
-// two processors that the attacker, the backend and the race detector share.
+// shortAttacks are the rows of every day, on two processors that the attacker, the
+// backend and the race detector share.
 func shortAttacks() []memoryAttack {
 	const limit = 512 * mib
 	return []memoryAttack{
-		{kind: "stalled", transport: wire.GRPC, sources: 1, calls: attackCalls, memory: limit, starves: true},
-		{kind: "stalled", transport: wire.WebH2, tls: true, sources: 100, calls: attackCalls, starves: true},
-		{kind: "stalled", transport: wire.Web, sources: 1, calls: attackCalls, memory: limit, starves: true},
-		{kind: "stalled", transport: wire.WebSocket, tls: true, sources: 100, calls: attackCalls, starves: true},
-		{kind: "stalled", transport: wire.Tunnel, sources: 1, calls: attackCalls, memory: limit, starves: true},
+		{kind: "stalled", transport: wire.GRPC, sources: 1, calls: attackCalls, memory: limit},
+		{kind: "stalled", transport: wire.WebH2, tls: true, sources: 100, calls: attackCalls, memory: limit},
+		{kind: "stalled", transport: wire.Web, sources: 1, calls: attackCalls, memory: limit},
+		{kind: "stalled", transport: wire.WebSocket, tls: true, sources: 100, calls: attackCalls, memory: limit},
+		{kind: "stalled", transport: wire.Tunnel, sources: 1, calls: attackCalls},
 		{kind: "trickled", transport: wire.GRPC, sources: 1, calls: attackCalls},
 		{kind: "trickled", transport: wire.WebH2, tls: true, sources: 100, calls: attackCalls},
 		{kind: "trickled", transport: wire.Web, sources: 1, calls: attackCalls},
@@ -212,16 +211,12 @@ func (a memoryAttack) judge(t *testing.T, c *culvert, r attackResult) {
 		t.Errorf("culvert %v after %v, with %d calls open; the kernel has ended %d processes", c.cmd.ProcessState, r.lasted.Round(time.Millisecond), r.running, r.killed)
 		return
 	}
-	if !a.starves {
-		r.ready.wantAll(t, "/readyz")
-		r.talks.wantAll(t, "streams from elsewhere")
-	}
+	r.ready.wantAll(t, "/readyz")
+	r.talks.wantAll(t, "streams from elsewhere")
 	if a.container > 0 {
 		return
 	}
-	if !a.starves {
-		r.others.wantAll(t, "calls from elsewhere")
-	}
+	r.others.wantAll(t, "calls from elsewhere")
 	if r.peak > r.bound {
 		t.Errorf("a peak of %d MiB, want up to %d", r.peak/mib, r.bound/mib)
 	}
@@ -232,7 +227,7 @@ func (a memoryAttack) judge(t *testing.T, c *culvert, r attackResult) {
 		t.Error("the log has no call that culvert ended with RESOURCE_EXHAUSTED: calls that stand still keep what they hold")
 	}
 	// What a call of gRPC is told needs no window. gRPC-Web's status is data.
-	if told := r.told(); !a.starves && (a.transport == wire.GRPC || a.transport == wire.Tunnel) && told < r.evicted*9/10 {
+	if told := r.told(); (a.transport == wire.GRPC || a.transport == wire.Tunnel) && told < r.evicted*9/10 {
 		t.Errorf("culvert ended %d calls and told %d of them, but: %s", r.evicted, told, r.ends())
 	}
 }

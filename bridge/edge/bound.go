@@ -126,9 +126,13 @@ func (c *clientConn) admit(b Bounds) error {
 	if tls {
 		cost += memory.TLSBytes
 	}
-	if !c.use.Hold(c.on.edge.o.Memory, cost) {
+	held := c.use.Hold(c.on.edge.o.Memory, cost)
+	if held == nil {
 		c.use.End()
 		return c.on.edge.o.Refusals.NoMemory(c.address().String(), "", "connections")
+	}
+	if c.on.edge.o.Memory.BoundsAll() {
+		c.on.edge.clients.add(c, held)
 	}
 	return nil
 }

@@ -62,6 +62,7 @@ type Edge struct {
 	files     *descriptors
 	lingering lingering // connections that close once their client has
 	takeovers takeovers
+	clients   clients
 
 	mu      sync.Mutex
 	servers map[*http.Server]*boundedListener // what Serve runs, and what has ended and may have connections
@@ -71,6 +72,7 @@ type Edge struct {
 // New returns an Edge without connections.
 func New(o Options) *Edge {
 	e := &Edge{o: o, own: NewListening(o.Own), servers: make(map[*http.Server]*boundedListener)}
+	e.clients.all = make(map[*clientConn]struct{})
 	e.unknown = &Conn{edge: e, listening: e.own}
 	e.files = newDescriptors(o.Refusals, o.Log, socket.DescriptorLimit())
 	return e
@@ -209,6 +211,9 @@ func (e *Edge) CutLingering() { e.lingering.stop() }
 // of its close, and it is no longer counted.
 func (e *Edge) noteState(l *Listening, c net.Conn, state http.ConnState) {
 	on := find(c)
+	if on != nil && on.client != nil {
+		on.client.idle.note(state)
+	}
 	switch state {
 	case http.StateNew:
 		e.began(on, l, c)

@@ -28,6 +28,7 @@ type clientConn struct {
 	given   atomic.Bool // a handler of the embedder's took it over
 	once    sync.Once
 	use     quota.Conn
+	idle    idleness
 	batch   batch                            // of what is written
 	proxied *proxied                         // nil: no PROXY header is to come
 	names   atomic.Pointer[gate.ClientNames] // of its certificate, once they are asked for
@@ -86,6 +87,7 @@ func (c *clientConn) Close() error {
 		defer c.on.noteEnd(c.on.conn)
 	}
 	c.use.End()
+	c.on.edge.clients.remove(c)
 	c.boundRest()
 	if c.linger.Load() {
 		lingers := false

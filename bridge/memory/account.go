@@ -61,7 +61,7 @@ const (
 // New returns an account. Without a bound of all (0), messages alone have one.
 func New(messages, total int64) *Account {
 	if total <= 0 {
-		total = 1 << 62
+		total = boundless
 	}
 	// The tiers follow the chunks: with grpc-go's own a 64 KiB buffer costs a
 	// whole MiB.
@@ -70,35 +70,32 @@ func New(messages, total int64) *Account {
 	return a
 }
 
+// boundless is more than can be held.
+const boundless = 1 << 62
+
+// BoundsAll reports whether there is a bound of all, and not of messages alone.
+func (a *Account) BoundsAll() bool { return a.Total < boundless }
+
 // ChunkBytes is the size in which bodies are read.
 const ChunkBytes = 32 << 10
 
-// An Address is what one client address holds, of messages and of all else, and what it
-// waits for.
-type Address struct{ messages, fixed, asked atomic.Int64 }
-
-// Held returns what the address holds, in bytes.
-func (o *Address) Held() int64 { return o.messages.Load() + o.fixed.Load() }
-
-// Messages returns what of that are messages.
-func (o *Address) Messages() int64 { return o.messages.Load() }
-
-// fits reports whether n more bytes may be held. A message that is larger than its
-// share gets in when it is the only one. mu is held, or the class is Small.
+// fits reports whether n more bytes may be held. A large message that is the only one
+// needs no room but in Total. mu is held, or the class is Small.
 func (a *Account) fits(of Class, n int64) bool {
 	used, fixed := a.used.Load(), a.fixed.Load()
-	if of == Fixed {
-		return fixed+n <= a.Total-a.messagesReserve() && used+fixed+n <= a.Total
+	switch {
+	case used+fixed+n > a.Total:
+		return false
+	case of == Fixed:
+		return fixed+n <= a.Total-a.messagesReserve()
+	case of == Small:
+		return used+n <= a.Messages
 	}
-	alone := false
-	if of != Small {
-		held := a.by[of].Load()
-		if alone = held == 0; !alone && held+n > a.bulk() {
-			return false
-		}
-	}
-	return alone || used+n <= a.Messages && used+fixed+n <= a.Total
+	return a.by[of].Load() == 0 || a.hasPlace(of, n) && used+n <= a.Messages
 }
+
+// hasPlace reports whether the class of a large message has room for n more bytes.
+func (a *Account) hasPlace(of Class, n int64) bool { return a.by[of].Load()+n <= a.bulk() }
 
 // messagesReserve is what calls and connections leave to messages.
 func (a *Account) messagesReserve() int64 { return min(a.Messages, a.Total/4) }
@@ -119,33 +116,13 @@ func (a *Account) Used() int64 { return a.used.Load() }
 // Held returns how many bytes are held in all.
 func (a *Account) Held() int64 { return a.used.Load() + a.fixed.Load() }
 
-// Share returns how many bytes of messages each address may hold while some wait. A
-// quarter of the room is nobody's: with all of it in shares that are used, nothing that
-// comes for others would get on.
-func (a *Account) Share() int64 {
-	if a.Alone() {
-		return a.Messages
-	}
-	return a.Messages / 4 * 3 / a.sharers.Load()
-}
-
-// ShareOfAll returns how many bytes of everything each address may hold then.
-func (a *Account) ShareOfAll() int64 { return (a.Total - a.messagesReserve()) / a.sharers.Load() }
-
-// Alone reports whether there is only one address to use the room.
-func (a *Account) Alone() bool { return a.sharers.Load() == 1 }
-
-// SetSharers says how many addresses there are to share the room.
-func (a *Account) SetSharers(n int) { a.sharers.Store(int64(max(n, 1))) }
-
 // add counts bytes to an address, without a look at any bound.
 func (a *Account) add(o *Address, of Class, n int64) {
+	o.held[of].Add(n)
 	if of == Fixed {
-		o.fixed.Add(n)
 		a.fixed.Add(n)
 		return
 	}
-	o.messages.Add(n)
 	a.used.Add(n)
 	if of != Small {
 		a.by[of].Add(n)
@@ -168,6 +145,7 @@ func (a *Account) Mutex() *sync.Mutex { return &a.mu }
 // Patience is how long to wait for room in limits.buffered_bytes.
 const Patience = 10 * time.Second
 
-func full() *report.Fault {
+// Full is why what has waited so long gets no room.
+func Full() *report.Fault {
 	return report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the messages being carried fill the memory that is allowed for them")
 }

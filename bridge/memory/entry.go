@@ -105,12 +105,12 @@ func (e *Entry) Begin(ctx context.Context, n int64) bool {
 	switch waiting := a.queue[Fixed].Load(); {
 	case waiting == 0 && a.fits(Fixed, n):
 		a.add(e.Owner(), Fixed, n)
-	case waiting >= maxNewcomers || e.Owner().Held()+e.Owner().asked.Load()+n > a.ShareOfAll():
+	case waiting >= maxNewcomers || e.Owner().claims()+n > a.Share(Fixed):
 		return false
 	case a.await(ctx, e.Owner(), Fixed, n, newcomerPatience) != nil:
 		return false
 	}
-	e.held[Fixed].Add(n)
+	e.keep(Fixed, n)
 	return true
 }
 
@@ -119,13 +119,16 @@ func (e *Entry) Begin(ctx context.Context, n int64) bool {
 func (e *Entry) Enter(n int64) bool {
 	a := e.account
 	if !a.fits(Fixed, n) {
-		if e.Owner().Held()+n > a.ShareOfAll() || a.Held()+n > a.Total+a.Total/16 {
+		if e.Owner().Held()+n > a.Share(Fixed) {
 			return false
 		}
-		a.borrow(n)
+		defer a.borrow() // also if this one is refused: then the next one isn't
+		if a.Held()+n > a.Total+a.Total/16 {
+			return false
+		}
 	}
 	a.add(e.Owner(), Fixed, n)
-	e.held[Fixed].Add(n)
+	e.keep(Fixed, n)
 	return true
 }
 
@@ -138,8 +141,15 @@ func (e *Entry) reserve(ctx context.Context, of Class, n int) error {
 			return err
 		}
 	}
-	e.held[of].Add(int64(n))
+	e.keep(of, int64(n))
 	return nil
+}
+
+// keep notes what the account has counted. Behind Settle nobody would give it back.
+func (e *Entry) keep(of Class, n int64) {
+	if e.held[of].Add(n) < 0 {
+		e.account.release(e.Owner(), of, n)
+	}
 }
 
 // Add counts without waiting. Behind Settle it counts nothing.
@@ -185,7 +195,7 @@ const maxExpanded = 4
 // Expanded counts such a reply, as soon as there is room.
 func (e *Entry) Expanded(ctx context.Context, n int) error {
 	if e.account.queue[Reply].Load() >= maxExpanded {
-		return full()
+		return Full()
 	}
 	return e.reserve(ctx, Reply, n)
 }

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Relief is what happens while some wait for room: calls are ended that hold it. It
-// starts with the address that holds most, and there with the call that has stood still
-// longest.
+// Relief is what happens while some wait for room: calls are ended that hold it, and
+// connections without calls. It starts with the address that holds most, and there with
+// what has stood still longest.
 //
 //   - Of an address that holds more than its share, calls may end for others that
 //     hold less than theirs: calls that stand still at once, and all of them if that
@@ -21,35 +21,44 @@ import (
 // A share is an equal part of three quarters of the room for each address that does
 // something. An address alone may use everything.
 const (
-	standstill = 5 * time.Second
-	grace      = time.Second
-	reliefPart = 8              // of the messages' room that an address over its share gives up at a time
-	worthwhile = ChunkBytes / 2 // what a call has to hold so that its end is worth something
+	standstill  = 5 * time.Second
+	grace       = time.Second
+	leavingTime = 2 * time.Second // what was ended, and is still there then, may stay for long
+	reliefPart  = 8               // of the messages' room that an address over its share gives up at a time
+	worthwhile  = ChunkBytes / 2  // what a call has to hold so that its end is worth something
 )
 
-// A Candidate is a call that may be ended. Only the goroutine that calls Choose uses it.
+// A Candidate is a call that may be ended, or a connection without one. Only the
+// goroutine that calls Choose uses it.
 type Candidate struct {
+	Of    Evictable
 	Held  *Entry
 	Moved time.Time // when it last got on
-	ended bool
+	ended time.Time // when Choose returned it; zero: it didn't
 }
 
-// Choose returns the calls that are to end now for those who wait, and says how many
-// addresses share the room from now on. A call is returned once.
-func (a *Account) Choose(all []*Candidate, now time.Time) (victims []*Candidate) {
+// An Evictable is what can be ended for others.
+type Evictable interface{ Evict() }
+
+// Choose returns what is to end now for those who wait, and says how many addresses
+// share the room from now on. A candidate is returned once. urgent says that somebody
+// waits who is within his share.
+func (a *Account) Choose(all []*Candidate, now time.Time) (victims []*Candidate, urgent bool) {
 	holders := a.Count(all, now)
 	for kind, w := range a.Wants() {
+		urgent = urgent || w.Fair > 0
 		if w.Fair+w.Greedy > 0 {
 			victims = append(victims, a.choose(holders, Class(kind), w, now)...)
 		}
 	}
-	return victims
+	return victims, urgent
 }
 
 // A holder is an address with its calls.
 type holder struct {
-	messages, all int64 // bytes that it holds
-	doing         bool  // it holds messages, or a call of it moved within standstill
+	messages, all int64        // bytes that it holds
+	large         [Small]int64 // of messages: large ones by their direction
+	doing         bool         // it holds messages, or a call of it moved within standstill
 	calls         []*Candidate
 }
 
@@ -63,7 +72,7 @@ func (a *Account) holdersOf(all []*Candidate, now time.Time) []*holder {
 		}
 		h := by[of]
 		if h == nil {
-			h = &holder{messages: of.messages.Load(), all: of.Held()}
+			h = &holder{messages: of.Messages(), all: of.Held(), large: [Small]int64{of.held[Request].Load(), of.held[Reply].Load()}}
 			by[of] = h
 		}
 		h.doing = h.doing || h.messages > 0 || now.Sub(c.Moved) < standstill
@@ -89,16 +98,19 @@ func (a *Account) choose(all []*holder, kind Class, w Want, now time.Time) (vict
 	leaving := int64(0) // what those hold who were ended
 	for _, h := range all {
 		for _, c := range h.calls {
-			if c.ended {
+			if now.Sub(c.ended) < leavingTime {
 				leaving += c.Held.Of(kind)
 			}
 		}
 	}
 	end := func(c *Candidate, h *holder) {
-		c.ended = true
+		c.ended = now
 		leaving += c.Held.Of(kind)
 		h.messages -= c.Held.Messages()
 		h.all -= c.Held.Total()
+		for of := range h.large {
+			h.large[of] -= c.Held.Of(Class(of))
+		}
 		victims = append(victims, c)
 	}
 	least := grace
@@ -137,9 +149,11 @@ func (a *Account) overShare(h *holder, kind Class) bool {
 	case a.Alone():
 		return false
 	case kind == Fixed:
-		return h.all > a.ShareOfAll()
+		return h.all > a.Share(kind)
+	case kind == Small:
+		return h.messages > a.Share(kind)
 	default:
-		return h.messages > a.Share()
+		return h.large[kind] > a.Share(kind)
 	}
 }
 
@@ -149,7 +163,7 @@ func (h *holder) oldest(kind Class, now time.Time, least time.Duration) iter.Seq
 	return func(yield func(*Candidate) bool) {
 		var some []*Candidate
 		for _, c := range h.calls {
-			if !c.ended && c.Held.Of(kind) > 0 && now.Sub(c.Moved) >= least {
+			if c.ended.IsZero() && c.Held.Of(kind) > 0 && now.Sub(c.Moved) >= least {
 				some = append(some, c)
 			}
 		}

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,8 +150,152 @@ func TestCallsLeaveRoomForMessages(t *testing.T) {
 	crowd.Settle()
 }
 
+// TestLargeMessageStaysWithinTheBoundOfAll, also one that is the only one.
+func TestLargeMessageStaysWithinTheBoundOfAll(t *testing.T) {
+	a := New(400, 1000)
+	var one Address
+	calls := entryOf(a, &one)
+	calls.Begin(t.Context(), 700)
+	if a.fits(Reply, 301) {
+		t.Error("a reply of 301 bytes beside calls of 700 is let in, with a bound of 1,000")
+	}
+	if !a.fits(Reply, 300) {
+		t.Error("a reply for which there is room is not let in")
+	}
+	calls.Settle()
+}
+
+// TestClassHasShares: an address that holds less than its share of all messages may have
+// more than its share of large replies. While another address waits for one, its calls
+// end.
+func TestClassHasShares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := New(800, 0) // 300 for large replies
+		var much, little Address
+		rich := &Candidate{Held: entryOf(a, &much), Moved: time.Now()}
+		rich.Held.Add(Reply, 250)
+		poor := &Candidate{Held: entryOf(a, &little), Moved: time.Now()}
+		all := []*Candidate{rich, poor}
+		a.Count(all, time.Now())
+		done := asks(t, poor.Held, Reply, 100)
+		if got := a.Wants()[Reply].Fair; got != 100 {
+			t.Errorf("%d bytes of large replies are wanted for an address that has none, want 100", got)
+		}
+		if victims, urgent := a.Choose(all, time.Now()); len(victims) > 0 || !urgent {
+			t.Errorf("at once %d calls end that move, and that it presses is %v", len(victims), urgent)
+		}
+		time.Sleep(grace)
+		if victims, _ := a.Choose(all, time.Now()); len(victims) != 1 || victims[0] != rich {
+			t.Errorf("after %v %v end, want the call of the address that has more than its share of large replies", grace, victims)
+		}
+		rich.Held.Settle()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		poor.Held.Settle()
+	})
+}
+
+// TestMessagesMayWaitForCalls: where calls leave no room to messages, they are what has
+// to end.
+func TestMessagesMayWaitForCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := New(500, 1000)
+		var much, little Address
+		rich := &Candidate{Held: entryOf(a, &much), Moved: time.Now()}
+		poor := &Candidate{Held: entryOf(a, &little), Moved: time.Now()}
+		rich.Held.Begin(t.Context(), 750)
+		rich.Held.Add(Small, 250) // half of what messages may have
+		all := []*Candidate{rich, poor}
+		a.Count(all, time.Now())
+		done := asks(t, poor.Held, Small, 50)
+		if got := a.Wants()[Fixed].Fair; got != 50 {
+			t.Errorf("%d bytes of anything are wanted, want 50", got)
+		}
+		time.Sleep(grace)
+		if victims, _ := a.Choose(all, time.Now()); len(victims) != 1 {
+			t.Errorf("%d calls end, want the one that has everything", len(victims))
+		}
+		rich.Held.Settle()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		poor.Held.Settle()
+	})
+}
+
+// TestWhatStaysMakesWayForOthers: what was ended and doesn't go isn't waited for for ever.
+func TestWhatStaysMakesWayForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := New(400, 0)
+		var much, little Address
+		stays := &Candidate{Held: entryOf(a, &much), Moved: time.Now()}
+		next := &Candidate{Held: entryOf(a, &much), Moved: time.Now().Add(1)}
+		poor := &Candidate{Held: entryOf(a, &little), Moved: time.Now()}
+		stays.Held.Add(Small, 200)
+		next.Held.Add(Small, 200)
+		all := []*Candidate{next, stays, poor}
+		a.Count(all, time.Now())
+		done := asks(t, poor.Held, Small, 50)
+		for _, step := range []struct {
+			after time.Duration
+			want  []*Candidate
+		}{{grace, []*Candidate{stays}}, {grace, nil}, {leavingTime, []*Candidate{next}}} {
+			time.Sleep(step.after)
+			if victims, _ := a.Choose(all, time.Now()); !slices.Equal(victims, step.want) {
+				t.Errorf("%v later %v end, want %v", step.after, victims, step.want)
+			}
+		}
+		stays.Held.Settle()
+		next.Held.Settle()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		poor.Held.Settle()
+	})
+}
+
+// TestReservedBehindTheEnd: what an entry gets when it is settled already is given back.
+func TestReservedBehindTheEnd(t *testing.T) {
+	a := New(400, 1000)
+	e := a.NewEntry()
+	e.Settle()
+	if err := e.reserve(t.Context(), Small, 10); err != nil {
+		t.Error(err)
+	}
+	e.Begin(t.Context(), 10)
+	if got := a.Held(); got != 0 {
+		t.Errorf("%d bytes are held by nobody", got)
+	}
+}
+
+// TestConnectionsDebt: a connection may get in beyond the bound, and something has to end
+// for it until there is room again.
+func TestConnectionsDebt(t *testing.T) {
+	a := New(400, 1600) // 1,200 for connections
+	a.SetSharers(2)
+	pressed := 0
+	a.OnPressed = func() { pressed++ }
+	var much, little Address
+	crowd := entryOf(a, &much)
+	crowd.Begin(t.Context(), 1200)
+	first, second := entryOf(a, &little), entryOf(a, &little)
+	if entryOf(a, &much).Enter(10) || !first.Enter(50) || a.Wants()[Fixed].Fair != 50 || pressed != 1 {
+		t.Errorf("in: %d of 1,250 bytes, %d are wanted, and that was told %d times", a.Held(), a.Wants()[Fixed].Fair, pressed)
+	}
+	first.Settle()
+	if second.Enter(50); a.Wants()[Fixed].Fair != 50 {
+		t.Errorf("%d bytes are wanted for one connection of 50 in place of another", a.Wants()[Fixed].Fair)
+	}
+	crowd.Settle()
+	if a.Wants(); a.Pressed() {
+		t.Error("with room for all somebody has to end")
+	}
+	second.Settle()
+}
+
 func TestFullSaysTheKey(t *testing.T) {
-	if got := reasonOf(full()); got != report.ReasonLimitExceeded {
+	if got := reasonOf(Full()); got != report.ReasonLimitExceeded {
 		t.Errorf("the reason is %s", got)
 	}
 }

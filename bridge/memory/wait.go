@@ -3,6 +3,7 @@ package memory
 import (
 	"container/list"
 	"context"
+	"iter"
 	"sync/atomic"
 	"time"
 )
@@ -27,34 +28,40 @@ type Waiter struct {
 
 // Pressed reports whether something has to end: somebody waits for room, or more is
 // held than may be.
-func (a *Account) Pressed() bool { return a.awaited() || a.debt.bytes.Load() > 0 }
+func (a *Account) Pressed() bool { return a.awaited() || a.debt.is.Load() }
 
 // awaited reports whether somebody waits for room.
 func (a *Account) awaited() bool {
 	return a.queue[Small].Load()+a.queue[Request].Load()+a.queue[Reply].Load()+a.queue[Fixed].Load() > 0
 }
 
-// A debt is what was let in though there was no room for it.
+// A debt says that somebody was let in though there was no room.
 type debt struct {
-	bytes atomic.Int64
-	since time.Time // of the first of them; mu is held
+	is    atomic.Bool
+	since time.Time // mu is held
 }
 
-// borrow lets n bytes in that have no room.
-func (a *Account) borrow(n int64) {
+// borrow notes that somebody was let in who had no room.
+func (a *Account) borrow() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.debt.bytes.Add(n) == n {
+	if !a.debt.is.Swap(true) {
 		a.debt.since = time.Now()
 	}
 	a.press()
 }
 
-// settleDebt forgets the debt once there is room. mu is held.
-func (a *Account) settleDebt() {
-	if a.fits(Fixed, 0) {
-		a.debt.bytes.Store(0)
+// owes returns how many bytes the debt is. mu is held.
+func (a *Account) owes() int64 {
+	if !a.debt.is.Load() {
+		return 0
 	}
+	used, fixed := a.used.Load(), a.fixed.Load()
+	owed := max(fixed-(a.Total-a.messagesReserve()), used+fixed-a.Total)
+	if owed <= 0 {
+		a.debt.is.Store(false)
+	}
+	return owed
 }
 
 // press tells that something has to end.
@@ -90,7 +97,7 @@ func (a *Account) await(ctx context.Context, o *Address, of Class, n int64, pati
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-impatient.C:
-		err = full()
+		err = Full()
 	}
 	a.Drop(w)
 	return err
@@ -111,7 +118,7 @@ func (a *Account) ask(o *Address, of Class, n int64, ready func()) (w *Waiter, a
 	defer a.mu.Unlock()
 	w = &Waiter{owner: o, class: of, bytes: n}
 	w.in = &a.waiters[of].fair
-	if o != &a.unknown && of != Fixed && o.messages.Load()+o.asked.Load()+n > a.Share() {
+	if of != Fixed && !a.within(o, of, n) {
 		w.in = &a.waiters[of].greedy
 	}
 	w.place = w.in.PushBack(w)
@@ -124,7 +131,7 @@ func (a *Account) ask(o *Address, of Class, n int64, ready func()) (w *Waiter, a
 		return w, true
 	}
 	w.since = time.Now()
-	if !before {
+	if !before || w.in.Len() == 1 && w.in == &a.waiters[of].fair {
 		a.press()
 	}
 	return w, false
@@ -171,7 +178,7 @@ func (a *Account) grantFrom(in *list.List) bool {
 		next = place.Next()
 		w := place.Value.(*Waiter)
 		if !a.fits(w.class, w.bytes) {
-			if w.class < Small && w.bytes > a.bulk() {
+			if a.NeedsAll(w.class, w.bytes) {
 				continue // it gets in alone: the others needn't wait for that
 			}
 			return false
@@ -185,6 +192,9 @@ func (a *Account) grantFrom(in *list.List) bool {
 	return in.Len() == 0
 }
 
+// NeedsAll reports whether a message gets in only while its class has no other.
+func (a *Account) NeedsAll(of Class, n int64) bool { return of < Small && n > a.bulk() }
+
 // A Want is how many bytes some wait for.
 type Want struct {
 	Fair   int64     // of addresses that held less than their share
@@ -196,31 +206,39 @@ type Want struct {
 // any messages (Small), or anything (Fixed).
 const Kinds = classes
 
-// Wants returns what is waited for, by what would have to end for it. A large
-// message for which its class has room waits for any message.
+// Wants returns what is waited for, by what would have to end for it.
 func (a *Account) Wants() (wants [Kinds]Want) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for of := range classes {
-		kind := of
-		if of < Small && a.by[of].Load() <= a.bulk()/2 {
-			kind = Small
+		for w := range all(&a.waiters[of].greedy) {
+			wants[a.kind(w)].Greedy += w.bytes
 		}
-		w := &wants[kind]
-		w.Greedy += sum(&a.waiters[of].greedy)
-		fair := &a.waiters[of].fair
-		w.Fair += sum(fair)
-		if first := fair.Front(); first != nil {
-			w.asked(first.Value.(*Waiter).since)
+		for w := range all(&a.waiters[of].fair) {
+			want := &wants[a.kind(w)]
+			want.Fair += w.bytes
+			want.asked(w.since)
 		}
 	}
-	a.settleDebt()
-	if n := a.debt.bytes.Load(); n > 0 {
-		w := &wants[Fixed]
-		w.Fair += n
-		w.asked(a.debt.since)
+	if n := a.owes(); n > 0 {
+		wants[Fixed].Fair += n
+		wants[Fixed].asked(a.debt.since)
 	}
 	return wants
+}
+
+// kind is what has to end for a waiter. mu is held.
+func (a *Account) kind(w *Waiter) Class {
+	large := w.class < Small
+	alone := large && a.by[w.class].Load() == 0
+	switch {
+	case large && !alone && !a.hasPlace(w.class, w.bytes):
+		return w.class
+	case w.class == Fixed, alone, a.used.Load()+w.bytes <= a.Messages: // it waits for room in Total
+		return Fixed
+	default:
+		return Small
+	}
 }
 
 // asked notes that somebody has wanted it since then.
@@ -230,10 +248,10 @@ func (w *Want) asked(since time.Time) {
 	}
 }
 
-// sum is how many bytes the waiters of a queue want.
-func sum(in *list.List) (bytes int64) {
-	for place := in.Front(); place != nil; place = place.Next() {
-		bytes += place.Value.(*Waiter).bytes
+// all yields the waiters of a queue. mu is held.
+func all(in *list.List) iter.Seq[*Waiter] {
+	return func(yield func(*Waiter) bool) {
+		for place := in.Front(); place != nil && yield(place.Value.(*Waiter)); place = place.Next() {
+		}
 	}
-	return bytes
 }

@@ -12,7 +12,8 @@ import (
 type Conn struct {
 	quotas  *Limiter
 	of      *Scope   // its listener
-	address *Address // its own; nil: the connection counts with nobody
+	address *Address // its own; nil before Begin
+	free    bool     // it is over a limit that is only tried out, and counts with none
 
 	mu    sync.Mutex
 	ended bool
@@ -25,13 +26,16 @@ type Conn struct {
 // Begin is called once, before anything is read.
 func (u *Conn) Begin(q *Limiter, peer string, l *Scope, tls bool) error {
 	from := q.addresses.hold(addressKey(peer), q.now())
-	if x := q.beginConn(from, l, tls); x != nil {
-		from.holders.Add(-1)
-		return q.refuse(x, peer, "")
+	x := q.beginConn(from, l, tls)
+	if x != nil {
+		if err := q.refuse(x, peer, ""); err != nil {
+			from.holders.Add(-1)
+			return err
+		}
 	}
 	u.mu.Lock()
 	ended := u.ended
-	u.quotas, u.of, u.address = q, l, from
+	u.quotas, u.of, u.address, u.free = q, l, from, x != nil
 	u.mu.Unlock()
 	if ended {
 		u.giveBack()
@@ -96,9 +100,9 @@ func (u *Conn) End() {
 	}
 }
 
-// Hold counts bytes that the connection holds until End, with its address, and
-// reports whether there is room for them. It is called once, behind Begin.
-func (u *Conn) Hold(a *memory.Account, n int64) bool {
+// Hold counts bytes that the connection holds until End, with its address. It returns
+// nil if there is no room for them. It is called once, behind Begin.
+func (u *Conn) Hold(a *memory.Account, n int64) *memory.Entry {
 	held := a.NewEntry()
 	if u.address != nil {
 		held.Own(&u.address.memory)
@@ -106,21 +110,23 @@ func (u *Conn) Hold(a *memory.Account, n int64) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.ended {
-		return true // it is closed, and told so
+		return held // it is closed, and told so
 	}
 	if !held.Enter(n) {
-		return false
+		return nil
 	}
 	u.held = held
-	return true
+	return held
 }
 
 // From returns what the connection's address uses. It is nil before Begin.
 func (u *Conn) From() *Address { return u.address }
 
 func (u *Conn) giveBack() {
-	for _, s := range u.quotas.shares(u.address, u.of) {
-		s.endConn()
+	if !u.free {
+		for _, s := range u.quotas.shares(u.address, u.of) {
+			s.endConn()
+		}
 	}
 	u.address.holders.Add(-1)
 }

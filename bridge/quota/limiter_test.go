@@ -385,6 +385,11 @@ func TestLimitsAreTriedOut(t *testing.T) {
 		if wait := q.server.expanding.debt(1, q.now); wait != 0 {
 			t.Errorf("of messages that would be refused %v is owed", wait)
 		}
+		for _, c := range conns {
+			if c.From() == nil || c.From() != conns[0].From() {
+				t.Errorf("a connection over a limit that is only tried out counts with %p, want its address", c.From())
+			}
+		}
 		for _, c := range calls {
 			c.End()
 		}
