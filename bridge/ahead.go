@@ -90,7 +90,7 @@ func (q *replies) recv(ctx context.Context) (mem.BufferSlice, error) {
 		return m, err
 	}
 	bytes := m.Len()
-	q.up.Sent(1, bytes)
+	q.up.Sent(1, q.up.Wire())
 	if of := memory.ClassOf(bytes); of == memory.Small {
 		q.r.call.held.Add(of, bytes)
 	} else if err := q.r.call.held.Expanded(ctx, bytes); err != nil {

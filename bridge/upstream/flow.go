@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"sync/atomic"
 
@@ -12,44 +13,82 @@ import (
 
 // A flow counts what has come of a call's replies and isn't sent on: with grpc-go, and
 // with whoever has received it. It counts with the call from the moment it arrives. And
-// it counts small requests that grpc-go has queued, which have no room of their own.
+// it counts what grpc-go takes for requests that it has queued, besides what has room of
+// its own.
 type flow struct {
 	entry        *memory.Entry
-	id           string       // the call's
-	bound        atomic.Bool  // its stream is known
-	small, large atomic.Int64 // large: of messages that were granted their room (grant)
+	id           string                  // the call's
+	giveUp       context.CancelCauseFunc // ends the call
+	packs        bool                    // grpc-go compresses the requests
+	bound        atomic.Bool             // its stream is known
+	small, large atomic.Int64            // large: of messages that were granted their room (grant)
 
-	queued struct{ bytes, cost atomic.Int64 } // small requests
+	// queued are the requests that aren't written yet: their bytes, and what they cost.
+	// If packs, bytes is below 0 while some are written that queuePacked wasn't told of.
+	queued struct{ bytes, cost atomic.Int64 }
 }
 
 // queuedBytes is what grpc-go takes for a message that it queues, besides its bytes.
 const queuedBytes = 300
 
-// queue notes that grpc-go is given a request of so many bytes.
+// smallRequest is the largest request that has no room of its own, as messages get it
+// when they are read.
+const smallRequest = 1 << 10
+
+// queue notes that grpc-go will be given a request of n bytes.
 func (f *flow) queue(n int) {
 	if !f.bound.Load() {
 		return // nobody would tell when it is written
 	}
-	cost := int64(n + queuedBytes)
+	cost := int64(queuedBytes)
+	if n <= smallRequest {
+		cost += int64(n)
+	}
 	f.entry.Add(memory.Small, int(cost)) // before anybody can write it
-	f.queued.cost.Add(cost)
 	f.queued.bytes.Add(int64(n) + prefixBytes)
+	f.queued.cost.Add(cost)
 }
 
-// wrote notes that n bytes of requests are on their way: of those that are queued, and of
-// others, which queue isn't told of.
+// queuePacked notes that grpc-go has a copy of a request that it has compressed to n
+// bytes. It may be written already.
+func (f *flow) queuePacked(n int) {
+	bytes := int64(n) + prefixBytes
+	if !f.bound.Load() {
+		f.queued.bytes.Add(bytes)
+		return // as above
+	}
+	cost := int64(n + queuedBytes)
+	f.entry.Add(memory.Request, int(cost))
+	f.queued.cost.Add(cost)
+	if f.queued.bytes.Add(bytes) <= 0 {
+		f.unqueue(f.queued.cost.Swap(0))
+	}
+}
+
+// wrote notes that n bytes of requests are on their way.
 func (f *flow) wrote(n int64) {
-	before := f.queued.bytes.Load()
-	if before <= 0 {
+	left := f.queued.bytes.Add(-n)
+	if left > 0 {
+		part := f.queued.cost.Load() * n / (left + n)
+		f.queued.cost.Add(-part)
+		f.unqueue(part)
 		return
 	}
-	cost := f.queued.cost.Load()
-	if n < before {
-		cost = cost * n / before
+	if left < 0 && !f.packs { // queue wasn't told of some
+		f.queued.bytes.Add(-left)
 	}
-	f.queued.bytes.Add(-min(n, before))
-	f.queued.cost.Add(-cost)
-	f.entry.Sub(memory.Small, int(cost))
+	f.unqueue(f.queued.cost.Swap(0))
+}
+
+// unqueue gives back what queued requests cost.
+func (f *flow) unqueue(cost int64) {
+	of := memory.Small
+	if f.packs {
+		of = memory.Request
+	}
+	if cost > 0 {
+		f.entry.Sub(of, int(cost))
+	}
 }
 
 // came notes bytes that arrived unasked, with the prefixes of messages and with padding.
@@ -69,7 +108,7 @@ func (f *flow) taken(messages, bytes int) {
 
 // take takes up to n bytes of a count, and returns how many.
 func (f *flow) take(count *atomic.Int64, of memory.Class, n int64) int64 {
-	if left := count.Add(-n); left < 0 { // the backend compresses, or has padded
+	if left := count.Add(-n); left < 0 { // the backend has padded
 		count.Add(-left)
 		n += left
 	}

@@ -223,3 +223,133 @@ func TestHeaderBlocksComeInPieces(t *testing.T) {
 		}
 	}
 }
+
+// TestQueuedRequestsAreGivenBack: whatever is queued, and in whatever order it is told of
+// and written, at the end nothing counts, and before it something does.
+func TestQueuedRequestsAreGivenBack(t *testing.T) {
+	const tiny, large = 1, 2000
+	for name, c := range map[string]struct {
+		packs bool
+		do    func(*flow)
+		left  int64
+	}{
+		"small ones, one written":           {false, func(f *flow) { f.queue(tiny); f.queue(tiny); f.wrote(tiny + prefixBytes) }, queuedBytes + tiny},
+		"all written":                       {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(tiny + large + 2*prefixBytes) }, 0},
+		"a large one beside a small one":    {false, func(f *flow) { f.queue(tiny); f.queue(large); f.wrote(tiny + prefixBytes) }, 2*queuedBytes + tiny - (2*queuedBytes+tiny)*6/2011},
+		"more than was told of":             {false, func(f *flow) { f.wrote(5000); f.queue(tiny) }, queuedBytes + tiny},
+		"a compressed one":                  {true, func(f *flow) { f.queuePacked(large) }, queuedBytes + large},
+		"a compressed one, half":            {true, func(f *flow) { f.queuePacked(995); f.wrote(500) }, (queuedBytes+995)/2 + 1},
+		"a compressed one that is gone":     {true, func(f *flow) { f.wrote(large + prefixBytes); f.queuePacked(large) }, 0},
+		"compressed ones, one of them gone": {true, func(f *flow) { f.wrote(large + prefixBytes); f.queuePacked(large); f.queuePacked(large) }, queuedBytes + large},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := memory.New(1<<20, 0)
+			f := &flow{entry: a.NewEntry(), packs: c.packs}
+			f.bound.Store(true)
+			c.do(f)
+			if got := f.entry.Messages(); got != c.left {
+				t.Errorf("%d bytes count, want %d", got, c.left)
+			}
+			f.wrote(f.queued.bytes.Load())
+			if got := f.entry.Messages(); got != 0 {
+				t.Errorf("once all is written %d bytes count", got)
+			}
+		})
+	}
+}
+
+// TestPackedRequestsCount: what grpc-go has compressed for a handler that doesn't read
+// counts with its call.
+func TestPackedRequestsCount(t *testing.T) {
+	const size = 1 << 20
+	read := make(chan struct{})
+	a := memory.New(256<<20, 0)
+	up, err := New(Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+		<-read
+		return ss.RecvMsg(new([]byte))
+	})}, largeMessages, testHeaderBytes, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	held := a.NewEntry()
+	call, err := openCall(ctx, up, Request{Method: "/test.Silent/Get", Metadata: metadata.Pairs("x-request-id", "one"), Coding: "gzip", Held: held, ID: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll(t, func() string {
+		if !call.facts.flow.bound.Load() {
+			return "its stream isn't known"
+		}
+		return ""
+	})
+	noise := make([]byte, size)
+	rand.NewChaCha8([32]byte{}).Read(noise) //nolint:errcheck // it has none
+	if err := call.Send(mem.BufferSlice{mem.SliceBuffer(noise)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := held.Messages(); got < size-2*streamWindow || got > size+size/10 {
+		t.Errorf("%d bytes count with a call that has a compressed message of %d bytes queued", got, size)
+	}
+	close(read)
+	call.CloseSend()
+	if _, err := call.Recv(); err != io.EOF { //nolint:errorlint // it is never wrapped
+		t.Errorf("the end is %v", err)
+	}
+	if got := held.Messages(); got != 0 {
+		t.Errorf("once it was sent, %d bytes count", got)
+	}
+}
+
+// TestPackedRepliesCountAsTheyCame: a compressed reply that is handed out takes no other
+// one's bytes off the count.
+func TestPackedRepliesCountAsTheyCame(t *testing.T) {
+	const size = 100_000 // it becomes a few hundred bytes
+	a := memory.New(64<<20, 0)
+	up, err := New(Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+		if err := grpc.SetSendCompressor(ss.Context(), "gzip"); err != nil {
+			return err
+		}
+		for range 3 {
+			if err := ss.SendMsg(make([]byte, size)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})}, largeMessages, testHeaderBytes, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	held := a.NewEntry()
+	call, err := openCall(ctx, up, Request{Method: "/test.Packed/Get", Metadata: metadata.Pairs("x-request-id", "one"), Held: held, ID: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call.CloseSend()
+	poll(t, func() string {
+		if !call.Ended() && !call.facts.trailer.Load() {
+			return "the replies haven't come"
+		}
+		return ""
+	})
+	all := held.Messages()
+	for left := int64(2); left >= 0; left-- {
+		m, err := call.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Len() != size || call.Wire() >= size/10 {
+			t.Errorf("a reply of %d bytes that came as %d, want %d and much less", m.Len(), call.Wire(), size)
+		}
+		m.Free()
+		call.Sent(1, call.Wire())
+		if got, want := held.Messages(), all*left/3; got != want {
+			t.Errorf("with %d of 3 replies left %d bytes count, want %d", left, got, want)
+		}
+	}
+}

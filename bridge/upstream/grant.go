@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 )
@@ -13,6 +14,7 @@ type grant struct {
 	flow   *flow          // of the call; nil: not known, and the room is the connection's
 	waiter *memory.Waiter // until the grant is open
 	waits  bool           // flow was told that its call waits
+	alone  *time.Timer    // ends the call, since its message gets in only while there is no other; nil: it isn't such a one
 	sent   atomic.Bool    // its WINDOW_UPDATE is on its way
 	open   bool           // its WINDOW_UPDATE is out
 	left   int64          // bytes that are to come before the rest fits the fixed window
@@ -59,9 +61,14 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 		c.offer(ownFrame{bytes: update})
 		return false
 	}
-	if g.flow != nil {
-		g.waits = true
-		g.flow.entry.Wait(1)
+	if g.flow == nil {
+		return false
+	}
+	g.waits = true
+	g.flow.entry.Wait(1)
+	if c.account.NeedsAll(memory.Reply, int64(f.increment)) { // that may be never
+		giveUp := g.flow.giveUp
+		g.alone = time.AfterFunc(memory.Patience, func() { giveUp(memory.Full()) })
 	}
 	return false
 }
@@ -102,20 +109,27 @@ func (c *windowConn) disown(g *grant) {
 	if g.open {
 		c.window.Add(memory.Reply, int(g.left))
 		c.window.Expect(g.left)
-	} else if g.waits {
+	} else {
+		c.waitNoMore(g)
+	}
+	g.flow = nil
+}
+
+// waitNoMore tells the call that it doesn't wait for the grant. mu is held.
+func (*windowConn) waitNoMore(g *grant) {
+	if g.alone != nil {
+		g.alone.Stop()
+	}
+	if g.waits {
 		g.waits = false
 		g.flow.entry.Wait(-1)
 	}
-	g.flow = nil
 }
 
 // stopWaiting ends a grant's claim of the account. mu is held.
 func (c *windowConn) stopWaiting(g *grant) {
 	c.account.Drop(g.waiter)
-	if g.waits {
-		g.waits = false
-		g.flow.entry.Wait(-1)
-	}
+	c.waitNoMore(g)
 }
 
 // arrived takes the bytes of a stream's large message from its grant, and returns how

@@ -2,15 +2,72 @@ package upstream
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"net"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
+
+// askFor has grpc-go's side of a connection begin a stream of a call, and ask for a
+// window for a message.
+func askFor(t *testing.T, c *windowConn, f *flow, window uint32) {
+	t.Helper()
+	c.expect(f)
+	var block, sent bytes.Buffer
+	if err := hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: f.id}); err != nil {
+		t.Fatal(err)
+	}
+	sent.WriteString(http2.ClientPreface)
+	client := http2.NewFramer(&sent, nil)
+	_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // to memory
+	_ = client.WriteWindowUpdate(1, window)                                                                       // likewise
+	if _, err := c.Write(sent.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReplyThatNeedsAllEndsInTime: a reply that is larger than all large replies together
+// may be gets in alone. If others are there for long, its call ends and says why.
+func TestReplyThatNeedsAllEndsInTime(t *testing.T) {
+	for _, size := range []uint32{1 << 20, 8 << 20} { // 6 MiB are for large replies
+		synctest.Test(t, func(t *testing.T) {
+			a := memory.New(16<<20, 0)
+			others := a.NewEntry()
+			others.Add(memory.Reply, 6<<20)
+			near, far := net.Pipe()
+			c := newWindowConn(near, a)
+			go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+			ctx, cancel := context.WithCancelCause(t.Context())
+			held := a.NewEntry()
+			askFor(t, c, &flow{entry: held, id: "one", giveUp: cancel}, size)
+			if !held.Waiting() {
+				t.Errorf("the call of a reply of %d bytes doesn't wait", size)
+			}
+			time.Sleep(memory.Patience + time.Second)
+			var f *report.Fault
+			ended := errors.As(context.Cause(ctx), &f) && f.Reason == report.ReasonLimitExceeded
+			if want := size > 6<<20; ended != want {
+				t.Errorf("a reply of %d bytes: its call ended %v, because of %v", size, ended, context.Cause(ctx))
+			}
+			_ = c.Close() // of a pipe
+			_ = far.Close()
+			others.Settle()
+			held.Settle()
+			if used := a.Used(); used != 0 || held.Waiting() {
+				t.Errorf("%d bytes are still counted, waiting: %v", used, held.Waiting())
+			}
+		})
+	}
+}
 
 // TestGrantedReplyCountsWithItsCall: from the moment a backend may send a large message
 // its call holds all of it, and the account nothing besides. If the rest can't come, the
@@ -24,19 +81,7 @@ func TestGrantedReplyCountsWithItsCall(t *testing.T) {
 	go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
 	held := a.NewEntry()
 	f := &flow{entry: held, id: "one"}
-	c.expect(f)
-
-	var block, sent bytes.Buffer
-	if err := hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: idHeader, Value: "one"}); err != nil {
-		t.Fatal(err)
-	}
-	sent.WriteString(http2.ClientPreface)
-	client := http2.NewFramer(&sent, nil)
-	_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
-	_ = client.WriteWindowUpdate(1, size)
-	if _, err := c.Write(sent.Bytes()); err != nil {
-		t.Fatal(err)
-	}
+	askFor(t, c, f, size)
 	want := func(when string, all, arrived int64) {
 		t.Helper()
 		if got := held.Messages(); got != all {

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -177,8 +178,7 @@ type Stream struct {
 	limit  report.SizeLimit // of a message
 	ctx    context.Context  // the call's: it ends with the stream
 
-	packs bool // grpc-go compresses what is sent
-
+	wire    int             // bytes of the message that Recv returned last, as they came
 	in, out mem.BufferSlice // Recv's and Send's own: grpc-go is given their addresses, so that none is allocated a message
 }
 
@@ -209,6 +209,7 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 	known := &callFacts{header: make(chan struct{}), patience: patience}
 	if r.Held != nil {
 		known.flow.entry, known.flow.id = r.Held, r.ID
+		known.flow.giveUp, known.flow.packs = giveUp, r.Coding != ""
 	}
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
 	opts := make([]grpc.CallOption, 0, 3)
@@ -226,7 +227,7 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 	stream, err := u.cc.NewStream(streamCtx, bidi, r.Method, opts...)
 	inTime := patience.Stop()
 	if inTime && err == nil {
-		return &Stream{stream: stream, facts: known, limit: limit, ctx: ctx, packs: r.Coding != ""}, nil
+		return &Stream{stream: stream, facts: known, limit: limit, ctx: ctx}, nil
 	}
 	if f := known.refusal.Load(); f != nil {
 		return nil, f
@@ -281,13 +282,18 @@ func (s *Stream) Recv() (mem.BufferSlice, error) {
 	m := s.in
 	s.in = nil
 	if err == nil {
+		s.wire = s.facts.in.take(m.Len())
 		return m, nil
 	}
 	return nil, s.facts.classify(s.ctx, err, s.limit)
 }
 
-// Sent says that messages of so many bytes, as Recv returned them, are held no more, or
-// counted otherwise. One of more than memory.UnaskedBytes is told of alone.
+// Wire returns how many bytes the message that Recv returned last had when it came. It
+// may be compressed. Who calls Recv may call it.
+func (s *Stream) Wire() int { return s.wire }
+
+// Sent says that messages of so many bytes, as they came, are held no more, or counted
+// otherwise. One of more than memory.UnaskedBytes is told of alone.
 func (s *Stream) Sent(messages, bytes int) {
 	if s.facts.flow.entry != nil {
 		s.facts.flow.taken(messages, bytes)
@@ -304,19 +310,26 @@ func (s *Stream) Arrivals() uint64 {
 	return l.arrivals.Load()
 }
 
-// smallRequest is the largest request that has no room of its own, as messages get it
-// when they are read.
-const smallRequest = 1 << 10
-
 // Send takes the message over. io.EOF says that the upstream ended the call
 // and that Recv has the status.
 func (s *Stream) Send(m mem.BufferSlice) error {
-	if n := m.Len(); n <= smallRequest && s.facts.flow.entry != nil && !s.packs {
-		s.facts.flow.queue(n)
+	n, f := m.Len(), &s.facts.flow
+	counts := f.entry != nil
+	switch {
+	case counts && f.packs: // there are two of it, until grpc-go has queued the copy
+		f.entry.Add(memory.Request, n)
+	case counts:
+		f.queue(n)
 	}
 	s.out = m
 	err := s.stream.SendMsg(&s.out)
 	s.out = nil
+	if counts && f.packs {
+		if err == nil {
+			f.queuePacked(s.facts.out.take(n))
+		}
+		f.entry.Sub(memory.Request, n)
+	}
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
@@ -355,6 +368,7 @@ type callFacts struct {
 	trailer    atomic.Bool // HEADERS with END_STREAM came
 	compressed bool        // the header names a coding; valid once header is closed
 	header     chan struct{}
+	in, out    packedBytes // of the last message; Recv's and Send's own
 
 	flow     flow                         // of the answer's messages
 	link     atomic.Pointer[backendLink]  // the connection that the call has a place on
@@ -369,6 +383,16 @@ func (k *callFacts) suspendPatience() (resume func()) {
 		return func() {}
 	}
 	return func() { k.patience.Reset(connectPatience) }
+}
+
+// packedBytes is the size of a compressed message on its way. 0: it isn't compressed.
+type packedBytes int
+
+// take returns it, or the plain size of the message.
+func (p *packedBytes) take(plain int) int {
+	packed := int(*p)
+	*p = 0
+	return cmp.Or(packed, plain)
 }
 
 type factsKey struct{}
@@ -391,6 +415,18 @@ func (facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
 			default:
 				known.compressed = s.Compression != "" && s.Compression != "identity"
 				close(known.header)
+			}
+		}
+	case *stats.InPayload:
+		if s.CompressedLength != s.Length {
+			if known := factsOf(ctx); known != nil {
+				known.in = packedBytes(s.CompressedLength)
+			}
+		}
+	case *stats.OutPayload:
+		if s.CompressedLength != s.Length {
+			if known := factsOf(ctx); known != nil {
+				known.out = packedBytes(s.CompressedLength)
 			}
 		}
 	case *stats.InTrailer:
