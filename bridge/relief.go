@@ -75,9 +75,6 @@ func (g *registry) relieve() {
 	victims, urgent := g.account.Choose(g.noteAll(calls), time.Now())
 	g.noting.Unlock()
 	for _, v := range victims {
-		if _, call := v.Of.(*running); call {
-			g.evicted.Add(1)
-		}
 		v.Of.Evict()
 	}
 	g.mu.Lock()
@@ -103,10 +100,23 @@ func (g *registry) stopRelief() {
 	}
 }
 
+// A bodyCounter counts what a client has sent with its call, and ends that if it is too
+// much.
+type bodyCounter struct{ *running }
+
+func (b bodyCounter) Unread(n int) {
+	if !b.call.held.Unread(n) {
+		b.Evict()
+	}
+}
+
 // Evict ends a call for others. Its client has evictedGrace to be told. Its messages are
 // dropped at once, and so are those that grpc-go has.
 func (r *running) Evict() {
-	r.call.evicted.Store(true)
+	if r.call.evicted.Swap(true) {
+		return
+	}
+	r.among.evicted.Add(1)
 	r.cancel(report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the memory for messages is spent, and what this call holds of it is needed for others"))
 	r.call.held.SettleMessages()
 }

@@ -46,6 +46,8 @@ type running struct {
 	seen    int64 // progress.sends at the last look at the connection
 	settled int64 // those of which the client has acknowledged all
 
+	among *registry
+
 	// Relief's own, under the registry's noting.
 	trace  trace
 	relief memory.Candidate
@@ -97,7 +99,7 @@ func (g *registry) now() int64 { return g.clock.Load() }
 func (g *registry) add(r *running) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	r.began = g.now()
+	r.among, r.began = g, g.now()
 	r.lastSeen.Store(r.began)
 	g.calls[r] = struct{}{}
 	if g.timer == nil && !g.looking {

@@ -111,7 +111,7 @@ func (h *httpStream) open(s *Server, w http.ResponseWriter, r *http.Request, c *
 }
 
 // countBody has what the client sends count with the call from now on.
-func (h *httpStream) countBody() { h2.CountBody(h.r, h.call.held) }
+func (h *httpStream) countBody(c h2.Counter) { h2.CountBody(h.r, c) }
 
 // close ends the request, once the call has ended.
 func (h *httpStream) close() {

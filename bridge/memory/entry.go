@@ -160,14 +160,22 @@ func (e *Entry) Add(of Class, n int) {
 }
 
 // Unread counts n more bytes, or less if it is negative, that a client has sent and
-// nobody has read.
-func (e *Entry) Unread(n int) {
+// nobody has read. It returns false if the call has to end: the account is far over its
+// bound, and the address over its share.
+func (e *Entry) Unread(n int) bool {
 	if n < 0 {
 		e.Sub(Small, -n)
-	} else {
-		e.Add(Small, n)
+		return true
 	}
+	e.Add(Small, n)
+	a := e.account
+	used := a.used.Load()
+	far := used > a.Messages+a.Messages/overrunPart || used+a.fixed.Load() > a.Total+a.Total/overrunPart
+	return !far || a.within(e.Owner(), Small, 0)
 }
+
+// overrunPart is what part of a bound may be held on top of it, of what comes unasked.
+const overrunPart = 8
 
 // Sub gives back what Add or a reservation has counted.
 func (e *Entry) Sub(of Class, n int) {

@@ -299,3 +299,27 @@ func TestFullSaysTheKey(t *testing.T) {
 		t.Errorf("the reason is %s", got)
 	}
 }
+
+// TestUnaskedBytesHaveABound: what comes unasked may pass the bound by an eighth. From there
+// on the calls of addresses that are over their share have to end.
+func TestUnaskedBytesHaveABound(t *testing.T) {
+	for name, a := range map[string]*Account{"of messages": New(800, 0), "of all": New(800, 800)} {
+		a.SetSharers(2)
+		var much, little Address
+		rich, poor := entryOf(a, &much), entryOf(a, &little)
+		if !rich.Unread(900) {
+			t.Errorf("%s: what passes the bound by an eighth has to end", name)
+		}
+		if !poor.Unread(1) {
+			t.Errorf("%s: a call of an address within its share has to end", name)
+		}
+		if rich.Unread(1) {
+			t.Errorf("%s: a call of an address over its share may go on", name)
+		}
+		rich.Settle()
+		if !rich.Unread(-1) || !poor.Unread(1) {
+			t.Errorf("%s: with room again something has to end", name)
+		}
+		poor.Settle()
+	}
+}
