@@ -55,6 +55,10 @@ func (c *call) lastMoment() time.Duration {
 	return closeTimeout
 }
 
+// A bodyCounted is a downstream whose transport holds what the client has sent and nobody
+// has read. It counts that with the call from countBody on.
+type bodyCounted interface{ countBody(r *running) }
+
 // A downstream is the client's end of one call. Recv may run beside the
 // others; none runs beside itself.
 //

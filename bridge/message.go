@@ -144,7 +144,7 @@ func brokenOff(err error, read, n int) error {
 // was read.
 func (m *messageReader) room(read, n int) int {
 	switch {
-	case n <= 1<<10, read == 0 && n > 4<<10:
+	case n <= memory.RoomlessBytes, read == 0 && n > 4<<10:
 		return 0
 	case read < memory.SmallBytes:
 		return min(n, memory.SmallBytes)

@@ -7,7 +7,7 @@ import "sync"
 // method or backend aren't among them. A watchdog calls it: if Probe doesn't return, a
 // lock is held for ever and the process can't serve.
 func (s *Server) Probe() {
-	locks := []*sync.Mutex{&s.registry.mu, s.account.Mutex(), s.refusals.Mutex(), s.edge.Mutex(), s.quotas.Mutex()}
+	locks := []*sync.Mutex{&s.registry.mu, &s.registry.noting, s.account.Mutex(), s.refusals.Mutex(), s.edge.Mutex(), s.edge.IdleMutex(), s.quotas.Mutex()}
 	for _, l := range append(locks, s.quotas.Locks()...) {
 		l.Lock()
 		l.Unlock() //nolint:staticcheck // to have had it is all

@@ -9,34 +9,31 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// How often calls are ended while somebody waits for room: one whose address is within
-// its share, or only others.
+// relieve runs every reliefInterval while an address within its share waits for room, and
+// every calmInterval while only others do.
 const (
 	reliefInterval = 100 * time.Millisecond
 	calmInterval   = time.Second
 )
 
-// A trace is what changes while a call gets on: the bytes of whole messages both ways,
-// when the last piece moved, and the KiB that have come for it.
-type trace struct{ in, out, sending, reading, parts, held int64 }
+// A trace is a call's progress at one look: bytes of whole messages each way, the seconds
+// at which the last pieces moved, and KiB that have come and are held.
+type trace struct{ in, out, sending, reading, crumbs, parts, held int64 }
 
-// noteAll looks which calls got on since the last time, and how many addresses there are.
-// It returns all that may be ended. noting is held.
+// noteAll looks which calls got on since the last time, and returns all that may be ended.
+// noting is held.
 func (g *registry) noteAll(calls []*running) []*memory.Candidate {
 	now := time.Now()
 	all := make([]*memory.Candidate, 0, len(calls))
 	for _, r := range calls {
-		r.relief.Of, r.relief.Held = r, r.call.held
 		all = append(all, &r.relief)
 		p := &r.call.progress
-		at := trace{r.in.bytes.Load(), r.out.bytes.Load(), p.sending.Load(), p.reading.Load(), p.crumbs.Load(), r.call.held.Arrived() >> 10}
+		at := trace{r.in.bytes.Load(), r.out.bytes.Load(), p.sending.Load(), p.reading.Load(), p.crumbs.Load(), r.call.held.InParts(), r.call.held.Arrived() >> 10}
 		if at != r.trace || r.relief.Moved.IsZero() {
 			r.trace, r.relief.Moved = at, now
 		}
 	}
-	all = g.idle(all)
-	g.account.Count(all, now)
-	return all
+	return g.idle(all)
 }
 
 // press has calls ended soon, because somebody waits for room. The account's lock
@@ -100,18 +97,8 @@ func (g *registry) stopRelief() {
 	}
 }
 
-// A bodyCounter counts what a client has sent with its call, and ends that if it is too
-// much.
-type bodyCounter struct{ *running }
-
-func (b bodyCounter) Unread(n int) {
-	if !b.call.held.Unread(n) {
-		b.Evict()
-	}
-}
-
-// Evict ends a call for others. Its client has evictedGrace to be told. Its messages are
-// dropped at once, and so are those that grpc-go has.
+// Evict ends a call for others. Its client has evictedGrace to be told. Its messages count
+// no more from now on; they are freed as the call's goroutines return.
 func (r *running) Evict() {
 	if r.call.evicted.Swap(true) {
 		return

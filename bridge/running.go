@@ -77,7 +77,7 @@ type registry struct {
 	over      bool      // it doesn't run any more
 
 	idle    func([]*memory.Candidate) []*memory.Candidate // adds connections without calls
-	noting  sync.Mutex                                    // held for note and for the choice of whom to end
+	noting  sync.Mutex                                    // held for noteAll, Count and Choose
 	evicted atomic.Int64                                  // calls that were ended for others
 }
 
@@ -100,6 +100,7 @@ func (g *registry) add(r *running) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r.among, r.began = g, g.now()
+	r.relief.Of, r.relief.Held = r, r.call.held
 	r.lastSeen.Store(r.began)
 	g.calls[r] = struct{}{}
 	if g.timer == nil && !g.looking {
@@ -131,7 +132,7 @@ func (g *registry) look() {
 		}
 	}
 	g.noting.Lock()
-	g.noteAll(calls)
+	g.account.Count(g.noteAll(calls), time.Now())
 	g.noting.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()

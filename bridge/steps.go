@@ -5,7 +5,6 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
-	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
@@ -61,8 +60,8 @@ func (s *Server) admit(ctx context.Context, r *running) error {
 		return err
 	}
 	c.held.Own(c.use.Memory())
-	if down, ok := r.down.(interface{ countBody(h2.Counter) }); ok {
-		down.countBody(bodyCounter{r}) // also while the call waits for room
+	if down, ok := r.down.(bodyCounted); ok {
+		down.countBody(r) // also while the call waits for room
 	}
 	if !c.held.Begin(ctx, memory.CallBytes) {
 		return s.refusals.NoMemory(c.Peer.Addr, c.Method, "calls")

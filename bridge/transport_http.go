@@ -110,8 +110,25 @@ func (h *httpStream) open(s *Server, w http.ResponseWriter, r *http.Request, c *
 	}
 }
 
-// countBody has what the client sends count with the call from now on.
-func (h *httpStream) countBody(c h2.Counter) { h2.CountBody(h.r, c) }
+// countBody implements bodyCounted.
+func (h *httpStream) countBody(r *running) { h2.CountBody(h.r, bodyCounter{r}) }
+
+// A bodyCounter counts with a call what its client has sent and nobody has read, and ends
+// the call when that is too much. It implements h2.Counter: the HTTP/2 connection's lock
+// is held.
+type bodyCounter struct{ *running }
+
+// SentPart notes that the client takes what is sent.
+func (b bodyCounter) SentPart(n int) { b.call.held.Moved(n) }
+
+// Unread counts n bytes more, or less.
+func (b bodyCounter) Unread(n int) bool {
+	wanted := b.call.held.Unread(n)
+	if !wanted {
+		b.Evict()
+	}
+	return wanted && !b.call.evicted.Load()
+}
 
 // close ends the request, once the call has ended.
 func (h *httpStream) close() {

@@ -12,7 +12,8 @@
 // descriptors, bound.go refuses what is over a limit, and proxyprotocol.go reads the
 // header that says who the client is (peer.go). listener.go has the rules of a
 // listener, and tally.go counts its connections (takeover.go: those that leave net/http). lifetime.go bounds idle time and age,
-// phase.go infers what net/http is doing, and conn_end.go says why a connection ended.
+// phase.go infers what net/http is doing, idle.go says which connections have no request,
+// so that they can end for others, and conn_end.go says why a connection ended.
 // closing.go decides when HTTP/1.1 closes. linger.go closes a socket so that its client
 // gets the last answer. batch.go gathers what is written of an answer.
 //

@@ -88,6 +88,9 @@ func (e *Edge) Open() int64 { return e.open.Load() }
 // Mutex returns the lock that every accepted connection takes, for a watchdog.
 func (e *Edge) Mutex() *sync.Mutex { return &e.files.mu }
 
+// IdleMutex returns the lock that connections take as they begin and end, likewise.
+func (e *Edge) IdleMutex() *sync.Mutex { return &e.clients.mu }
+
 // Watch prepares an http.Server: its connections are counted, and its requests find
 // theirs. It wraps ConnContext and ConnState if they are set.
 func (e *Edge) Watch(hs *http.Server, l *Listening) {

@@ -10,19 +10,23 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// An idleness says since when a connection has no request, and what it holds meanwhile.
+// An idleness says since when a connection has had no request.
 type idleness struct {
-	since  atomic.Int64 // nanoseconds of Unix; 0: it has one
+	since  atomic.Int64 // of epoch, as a time.Duration; 0: it has one
 	closed atomic.Bool
+	spared atomic.Bool // Evict found a request
 	relief memory.Candidate
 }
 
-// note takes note of what net/http, or the HTTP/2 server, tells of the connection. One
-// that was taken over is a WebSocket's, and has a call until a tunnel says otherwise.
+// epoch is where idle times count from. A clock that is set changes nothing about them.
+var epoch = time.Now()
+
+// note follows the states that net/http and bridge/h2 tell of. A WebSocket's connection
+// is hijacked and counts as busy; a tunnel in it tells its own states.
 func (i *idleness) note(state http.ConnState) {
 	switch state {
 	case http.StateNew, http.StateIdle:
-		i.since.Store(time.Now().UnixNano())
+		i.since.Store(max(int64(time.Since(epoch)), 1))
 	case http.StateActive, http.StateHijacked, http.StateClosed:
 		i.since.Store(0)
 	}
@@ -58,17 +62,21 @@ func (e *Edge) Idle(all []*memory.Candidate) []*memory.Candidate {
 	defer e.clients.mu.Unlock()
 	for c := range e.clients.all {
 		if since := c.idle.since.Load(); since > 0 {
-			c.idle.relief.Moved = time.Unix(0, since)
+			if c.idle.spared.Swap(false) {
+				c.idle.relief = memory.Candidate{Of: c, Held: c.idle.relief.Held}
+			}
+			c.idle.relief.Moved = epoch.Add(time.Duration(since))
 			all = append(all, &c.idle.relief)
 		}
 	}
 	return all
 }
 
-// Evict closes a connection that has no request.
+// Evict closes the connection at once, unless a request has come. It sends no goodbye.
 func (c *clientConn) Evict() {
 	if c.idle.since.Load() == 0 {
-		return // one has come meanwhile
+		c.idle.spared.Store(true)
+		return
 	}
 	c.life.end(report.EndedIdle)
 	c.linger.Store(false)

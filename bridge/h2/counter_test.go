@@ -10,10 +10,15 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// A sum counts what is unread.
-type sum struct{ atomic.Int64 }
+// A sum counts what is unread, and what was sent in parts.
+type sum struct {
+	atomic.Int64
+	parts atomic.Int64
+	most  atomic.Int64 // more is dropped; 0: nothing is
+}
 
-func (s *sum) Unread(n int) { s.Add(int64(n)) }
+func (s *sum) Unread(n int) bool { return s.Add(int64(n)) <= s.most.Load() || s.most.Load() == 0 }
+func (s *sum) SentPart(n int)    { s.parts.Add(int64(n)) }
 
 // TestUnreadBodyIsCounted from when it comes until it is read, and nothing of it once
 // the handler has ended.
@@ -59,4 +64,64 @@ func TestUnreadBodyIsCounted(t *testing.T) {
 	p.await(1)
 	p.data(1, false, strings.Repeat("a", 5_000)) // the handler has ended
 	came(0)
+}
+
+// TestPartsOfAnAnswerAreTold: who takes an answer a few bytes at a time gets on.
+func TestPartsOfAnAnswerAreTold(t *testing.T) {
+	var told sum
+	p := dialPeer(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		CountBody(r, &told)
+		_, _ = w.Write(make([]byte, 1000)) // the client may be gone
+	}))
+	p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 300}))
+	p.headers(1, false)
+	p.flush()
+	for got := 0; got < 1000; {
+		if f, ok := p.next().(*http2.DataFrame); ok {
+			got += len(f.Data())
+			if want := int64(min(got, 900)); told.parts.Load() != want {
+				t.Errorf("behind %d bytes %d are told as parts, want %d", got, told.parts.Load(), want)
+			}
+			p.must(p.framer.WriteWindowUpdate(1, 300))
+			p.flush()
+		}
+	}
+}
+
+// TestUnwantedBodyIsDropped: what the counter doesn't want is held no more, and the other
+// streams of the connection go on.
+func TestUnwantedBodyIsDropped(t *testing.T) {
+	var unread sum
+	unread.most.Store(20_000)
+	counts := make(chan bool)
+	failed := make(chan error, 1)
+	p := dialPeer(t, serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("other") == "" {
+			CountBody(r, &unread)
+			counts <- true
+			<-counts
+		}
+		_, err := io.Copy(io.Discard, r.Body)
+		failed <- err
+	}))
+	p.headers(1, false)
+	p.flush()
+	await(t, "the handler", counts)
+	for range 3 {
+		p.data(1, false, strings.Repeat("a", 10_000))
+	}
+	p.flush()
+	p.headers(3, false, "other", "one")
+	p.data(3, true, strings.Repeat("a", 10_000))
+	p.flush()
+	if err := await(t, "the other's end", failed); err != nil {
+		t.Errorf("another stream of the connection ends with %v", err)
+	}
+	if got := unread.Load(); got != 0 {
+		t.Errorf("%d bytes are held of what nobody wants", got)
+	}
+	counts <- true
+	if err := await(t, "the reader's end", failed); err == nil {
+		t.Error("the reader isn't told that its body was dropped")
+	}
 }

@@ -54,7 +54,7 @@ func (st *stream) receive(data []byte, length int, end bool) error {
 		c.giveBack(length)
 		return streamError{st.id, http2.ErrCodeFlowControl, "DATA beyond the stream's window"}
 	}
-	st.hold(length)
+	wanted := st.hold(length)
 	st.got += int64(len(data))
 	if st.declared >= 0 && !st.localClosed && (st.got > st.declared || end && st.got != st.declared) {
 		err := &LengthError{st.declared, st.got}
@@ -77,6 +77,10 @@ func (st *stream) receive(data []byte, length int, end bool) error {
 		st.hold(-len(data))
 		return nil
 	}
+	if !wanted {
+		st.closeBody()
+		return nil
+	}
 	st.append(data)
 	if end {
 		st.readErr = io.EOF
@@ -86,8 +90,14 @@ func (st *stream) receive(data []byte, length int, end bool) error {
 }
 
 // A Counter is told how many bytes of a request's body have been received and not
-// read: n more of them, or less if n is negative. It must not wait.
-type Counter interface{ Unread(n int) }
+// read: n more of them, or less if n is negative. If it returns false, all that is unread
+// is dropped, and so is what still comes, as by the body's Close. And it is told of n
+// bytes of the answer that went out while more waits for a window. It is called with the
+// connection's lock held, so it must not wait or call the stream.
+type Counter interface {
+	Unread(n int) bool
+	SentPart(n int)
+}
 
 // CountBody tells the counter what of the request's body is unread, and how that
 // changes until the handler has ended. It does nothing if this package doesn't serve
@@ -101,15 +111,17 @@ func CountBody(r *http.Request, counter Counter) {
 	st.c.mu.Lock()
 	defer st.c.mu.Unlock()
 	st.counter = counter
-	counter.Unread(st.uncredited)
+	if !counter.Unread(st.uncredited) {
+		st.closeBody()
+		st.c.releaseToFlush()
+	}
 }
 
-// hold notes n bytes more of what is received and not given back. The caller holds mu.
-func (st *stream) hold(n int) {
+// hold notes n bytes more of what is received and not given back, and returns whether
+// they are wanted. The caller holds mu.
+func (st *stream) hold(n int) (wanted bool) {
 	st.uncredited += n
-	if st.counter != nil {
-		st.counter.Unread(n)
-	}
+	return st.counter == nil || st.counter.Unread(n)
 }
 
 func (st *stream) append(data []byte) {
@@ -242,9 +254,14 @@ func (b *body) Close() error {
 	if st.closed || errors.Is(st.readErr, errBodyClosed) {
 		return nil
 	}
+	st.closeBody()
+	c.releaseToFlush()
+	return nil
+}
+
+// closeBody makes reads fail, and drops what is unread. The caller holds mu.
+func (st *stream) closeBody() {
 	st.readErr = errBodyClosed
 	st.dropUnread()
 	st.readable.Broadcast()
-	c.releaseToFlush()
-	return nil
 }

@@ -61,6 +61,9 @@ func (st *stream) sendFrame() bool {
 		if n <= 0 {
 			return false
 		}
+		if n < size && st.counter != nil {
+			st.counter.SentPart(n)
+		}
 		end := p.end && n == size && p.trailer == nil
 		c.appendData(st, n, end)
 		if end {

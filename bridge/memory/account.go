@@ -20,11 +20,11 @@ import (
 // conversations nor the bulk of the other direction. A request's bytes are reserved
 // before they are read; where room is scarce, all the rest of a message at once, so
 // that whoever holds a part can finish it. Those of a large reply are reserved
-// before the upstream may send them (bridge/upstream/window.go).
+// before the upstream may send them (bridge/upstream/grant.go).
 //
 // A message without room waits. The wait is short for an address that holds less than
-// its share: it goes before those that hold more, and OnPressed is told, so that
-// somebody ends what holds most and moves least (relief.go).
+// its share: it goes before those that hold more, and OnPressed is told, so that bridge
+// ends what Choose names (relief.go).
 type Account struct {
 	Messages int64 // bytes: limits.buffered_bytes
 	Total    int64 // bytes, of messages and all else: what limits.memory leaves for clients
@@ -32,11 +32,13 @@ type Account struct {
 	Pool      mem.BufferPool // of the buffers of messages
 	OnPressed func()         // called when something has to end for others; mu may be held, so it must not wait. nil: nobody is told
 
-	used    atomic.Int64         // of messages
-	by      [Small]atomic.Int64  // of used: large messages
-	fixed   atomic.Int64         // of calls and connections
-	queue   [classes]atomicCount // waiters, read without mu on the free path
-	sharers atomic.Int64         // how many addresses share the room, as of the last look
+	used      atomic.Int64          // of messages
+	by        [Small]atomic.Int64   // of used: large messages
+	fixed     atomic.Int64          // of calls and connections
+	queue     [classes]atomic.Int64 // waiters, read without mu on the free path
+	sharers   atomic.Int64          // how many addresses share the room, as of the last look
+	expanding atomic.Int64          // large replies that have grown out of gzip and ask for room
+	blocked   atomic.Bool           // somebody within their share waits for room that any message could take
 
 	mu      sync.Mutex
 	waiters [classes]waiters
@@ -80,7 +82,8 @@ func (a *Account) BoundsAll() bool { return a.Total < boundless }
 const ChunkBytes = 32 << 10
 
 // fits reports whether n more bytes may be held. A large message that is the only one
-// needs no room but in Total. mu is held, or the class is Small.
+// needs no room but in Total. For a large message mu is held. Others may ask without it:
+// by a race some then pass the bound by one message, call or connection.
 func (a *Account) fits(of Class, n int64) bool {
 	used, fixed := a.used.Load(), a.fixed.Load()
 	switch {
@@ -142,10 +145,10 @@ func (a *Account) release(o *Address, of Class, n int64) {
 // for ever.
 func (a *Account) Mutex() *sync.Mutex { return &a.mu }
 
-// Patience is how long to wait for room in limits.buffered_bytes.
+// Patience is how long a message waits for room in limits.buffered_bytes.
 const Patience = 10 * time.Second
 
-// Full is why what has waited so long gets no room.
+// Full returns the fault of a message that gets no room.
 func Full() *report.Fault {
 	return report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the messages being carried fill the memory that is allowed for them")
 }

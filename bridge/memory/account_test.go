@@ -423,3 +423,25 @@ func reasonOf(err error) report.Reason {
 	}
 	return ""
 }
+
+// TestExpandedRepliesMindTheirOwn: replies that wait for a window keep no expanded reply
+// out for which there is room.
+func TestExpandedRepliesMindTheirOwn(t *testing.T) {
+	a := New(1600, 0) // 600 for large replies
+	e := a.NewEntry()
+	for range 2 * maxExpanded {
+		w, atOnce := a.Ask(nil, Reply, 10, func() {})
+		if !atOnce {
+			t.Fatal("there is no room")
+		}
+		defer a.Drop(w)
+	}
+	a.expanding.Store(maxExpanded) // as many are being reserved
+	if err := e.Expanded(t.Context(), 100); err != nil {
+		t.Errorf("with room for it an expanded reply ends: %v", err)
+	}
+	if got := a.expanding.Load(); got != maxExpanded {
+		t.Errorf("%d are counted as being reserved, want %d", got, maxExpanded)
+	}
+	e.Settle()
+}

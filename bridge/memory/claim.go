@@ -9,8 +9,8 @@ import (
 
 // A Claim is the room of one request message. It is the mem.BufferPool of the
 // message's buffers, so that the message counts until the last reference to
-// the last of them is freed, also while grpc-go has them queued. Buffers below
-// unpooledBytes are not counted.
+// the last of them is freed, also while grpc-go has them queued. A buffer of up to
+// UnpooledBytes counts only until the reader calls Done.
 type Claim struct {
 	entry   *Entry
 	bytes   [classes]int
@@ -34,7 +34,7 @@ func (c *Claim) Reserve(ctx context.Context, of Class, n int) error {
 	return nil
 }
 
-// Messages of up to unpooledBytes are cheaper made than kept in a pool; those
+// Messages of up to UnpooledBytes are cheaper made than kept in a pool; those
 // of pooledBytes and more grpc-go gives back to their pool.
 const (
 	UnpooledBytes = 256

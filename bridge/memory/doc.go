@@ -1,7 +1,11 @@
-// Package memory counts what is held for clients, and has those wait for which there
-// is no room. An [Account] bounds all together, an [Entry] is what one call or one
-// connection holds, an [Address] is what one client address does, and a [Claim] is
-// the room of one request message.
+// Package memory counts what is held for clients, lets those wait for which there is no
+// room, and chooses what ends for them. An [Account] bounds all together, an [Entry] is
+// what one call or one connection holds, an [Address] is what one client address holds,
+// a [Claim] is the room of one request message, and a [Candidate] is what may be ended.
 //
-// It is a leaf: readers of requests and the windows towards backends ask it.
+// Begin with account.go. share.go and wait.go say who gets room, relief.go who gives
+// it up.
+//
+// It is a leaf. Readers of requests, the connections to backends, quota and edge count
+// with it; bridge/relief.go ends what it chooses.
 package memory

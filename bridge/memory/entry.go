@@ -15,6 +15,7 @@ type Entry struct {
 	held    [classes]atomic.Int64
 	waits   atomic.Int32 // reservations under way
 	coming  atomic.Int64 // of held: room for what is on its way
+	moved   atomic.Int64 // bytes of messages that went out in parts
 }
 
 // NewEntry returns an entry of nobody.
@@ -46,12 +47,15 @@ const (
 	TLSBytes  = 16 << 10
 )
 
+// RoomlessBytes is the largest request for which no room is reserved when it is read.
+const RoomlessBytes = 1 << 10
+
 // SmallBytes is what of a message counts as small.
 const SmallBytes = 64 << 10
 
-// BehindBytes is what a call costs besides its buffers while a request is on its way and
-// has a connection of its own: meanwhile the client may fill what the kernel holds of a
-// connection that nobody reads. Unread bytes of HTTP/2 are counted exactly.
+// BehindBytes is what the kernel may hold of a client's connection that culvert doesn't
+// read, while its request waits for the backend. Only calls with a connection of their
+// own cost it: unread bytes of HTTP/2 are counted exactly.
 const BehindBytes = 64 << 10
 
 // settled is what held falls to at the end: no sub comes near zero any more.
@@ -62,16 +66,35 @@ func (e *Entry) Messages() int64 {
 	return max(e.held[Small].Load(), 0) + max(e.held[Request].Load(), 0) + max(e.held[Reply].Load(), 0)
 }
 
-// Expect notes that n more bytes of what is counted are on their way, or less if it is
-// negative.
-func (e *Entry) Expect(n int64) { e.coming.Add(n) }
+// Promise counts n bytes of a large reply that may be sent from now on, and are on their
+// way. Came takes them off those on their way once they are there, Break all of them off
+// the count, if they can't come any more.
+func (e *Entry) Promise(n int64) {
+	e.Add(Reply, int(n))
+	e.coming.Add(n)
+}
+
+// Came notes that n promised bytes are there. They stay counted.
+func (e *Entry) Came(n int64) { e.coming.Add(-n) }
+
+// Break gives promised bytes back that haven't come.
+func (e *Entry) Break(n int64) {
+	e.coming.Add(-n)
+	e.Sub(Reply, int(n))
+}
+
+// Moved notes that n bytes of a message went out, either way, of which more is to come.
+func (e *Entry) Moved(n int) { e.moved.Add(int64(n)) }
+
+// InParts returns how many bytes Moved was told of.
+func (e *Entry) InParts() int64 { return e.moved.Load() }
 
 // Arrived returns how many bytes of messages are there, without what is on its way.
 func (e *Entry) Arrived() int64 { return e.Messages() - e.coming.Load() }
 
-// Of returns how many bytes the end of what the entry stands for gives to those who
-// want some of the kind.
-func (e *Entry) Of(kind Class) int64 {
+// wouldFree returns how many bytes are free for those who want some of the kind, once the
+// entry is settled.
+func (e *Entry) wouldFree(kind Class) int64 {
 	switch kind {
 	case Fixed:
 		return e.Total()
@@ -82,8 +105,8 @@ func (e *Entry) Of(kind Class) int64 {
 	}
 }
 
-// Wait notes n more reservations of the entry that wait for room elsewhere.
-func (e *Entry) Wait(n int32) { e.waits.Add(n) }
+// NoteWaiting adds n, 1 or -1, to the reservations of the entry that wait for room.
+func (e *Entry) NoteWaiting(n int32) { e.waits.Add(n) }
 
 // Waiting reports whether a reservation waits for room.
 func (e *Entry) Waiting() bool { return e.waits.Load() > 0 }
@@ -105,7 +128,7 @@ func (e *Entry) Begin(ctx context.Context, n int64) bool {
 	switch waiting := a.queue[Fixed].Load(); {
 	case waiting == 0 && a.fits(Fixed, n):
 		a.add(e.Owner(), Fixed, n)
-	case waiting >= maxNewcomers || e.Owner().claims()+n > a.Share(Fixed):
+	case waiting >= maxNewcomers || e.Owner().claims()+n > a.share(Fixed):
 		return false
 	case a.await(ctx, e.Owner(), Fixed, n, newcomerPatience) != nil:
 		return false
@@ -119,11 +142,11 @@ func (e *Entry) Begin(ctx context.Context, n int64) bool {
 func (e *Entry) Enter(n int64) bool {
 	a := e.account
 	if !a.fits(Fixed, n) {
-		if e.Owner().Held()+n > a.Share(Fixed) {
+		if e.Owner().all()+n > a.share(Fixed) {
 			return false
 		}
-		defer a.borrow() // also if this one is refused: then the next one isn't
-		if a.Held()+n > a.Total+a.Total/16 {
+		a.borrow(e.Owner()) // also if this one is refused: then the next one isn't
+		if a.Held()+n > a.Total+a.Total/overrunPart {
 			return false
 		}
 	}
@@ -171,7 +194,7 @@ func (e *Entry) Unread(n int) bool {
 	a := e.account
 	used := a.used.Load()
 	far := used > a.Messages+a.Messages/overrunPart || used+a.fixed.Load() > a.Total+a.Total/overrunPart
-	return !far || a.within(e.Owner(), Small, 0)
+	return !far || e.Settled() || a.within(e.Owner(), Small, 0)
 }
 
 // overrunPart is what part of a bound may be held on top of it, of what comes unasked.
@@ -188,6 +211,14 @@ func (e *Entry) Sub(of Class, n int) {
 // window that each stream has from the beginning.
 const UnaskedBytes = 64 << 10
 
+// RequestClass is the class of a request of so many bytes.
+func RequestClass(bytes int) Class {
+	if bytes > SmallBytes {
+		return Request
+	}
+	return Small
+}
+
 // ClassOf is the class of a reply.
 func ClassOf(bytes int) Class {
 	if bytes > UnaskedBytes {
@@ -202,7 +233,9 @@ const maxExpanded = 4
 
 // Expanded counts such a reply, as soon as there is room.
 func (e *Entry) Expanded(ctx context.Context, n int) error {
-	if e.account.queue[Reply].Load() >= maxExpanded {
+	a := e.account
+	defer a.expanding.Add(-1)
+	if a.expanding.Add(1) > maxExpanded && (a.queue[Reply].Load() > 0 || !a.fits(Reply, int64(n))) {
 		return Full()
 	}
 	return e.reserve(ctx, Reply, n)

@@ -7,15 +7,14 @@ import "testing"
 func BenchmarkMessage(b *testing.B) {
 	a := New(256<<20, 1<<30)
 	of := new(Address)
-	b.ReportAllocs()
 	b.Run("reply", func(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
 			e := a.NewEntry()
 			e.Own(of)
 			for pb.Next() {
-				e.Add(Small, 100+BehindBytes)
-				e.Sub(Small, 100+BehindBytes)
+				e.Add(Small, 100)
+				e.Sub(Small, 100)
 			}
 		})
 	})

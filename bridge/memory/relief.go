@@ -15,11 +15,11 @@ import (
 //   - Of an address that holds more than its share, calls may end for others that
 //     hold less than theirs: calls that stand still at once, and all of them if that
 //     doesn't help within grace.
-//   - Any call may end that holds memory and has moved nothing for standstill, unless it
-//     waits for room itself.
+//   - Any call may end that holds at least worthwhile bytes of messages and has moved
+//     nothing for standstill, unless it waits for room itself.
 //
 // A share is an equal part of three quarters of the room for each address that does
-// something. An address alone may use everything.
+// something. An address alone may use everything: only Unread ends calls of it that move.
 const (
 	standstill  = 5 * time.Second
 	grace       = time.Second
@@ -28,8 +28,8 @@ const (
 	worthwhile  = ChunkBytes / 2  // what a call has to hold so that its end is worth something
 )
 
-// A Candidate is a call that may be ended, or a connection without one. Only the
-// goroutine that calls Choose uses it.
+// A Candidate is a call that may be ended, or a connection without one. It isn't safe for
+// concurrent use: bridge holds one lock for Moved, Count and Choose.
 type Candidate struct {
 	Of    Evictable
 	Held  *Entry
@@ -40,12 +40,11 @@ type Candidate struct {
 // An Evictable is what can be ended for others.
 type Evictable interface{ Evict() }
 
-// Choose returns what is to end now for those who wait, and says how many addresses
-// share the room from now on. A candidate is returned once. urgent says that somebody
-// waits who is within his share.
+// Choose does what Count does, and returns what has to end now. It returns each candidate
+// once. urgent: an address within its share waits.
 func (a *Account) Choose(all []*Candidate, now time.Time) (victims []*Candidate, urgent bool) {
-	holders := a.Count(all, now)
-	for kind, w := range a.Wants() {
+	holders := a.count(all, now)
+	for kind, w := range a.wants() {
 		urgent = urgent || w.Fair > 0
 		if w.Fair+w.Greedy > 0 {
 			victims = append(victims, a.choose(holders, Class(kind), w, now)...)
@@ -54,15 +53,16 @@ func (a *Account) Choose(all []*Candidate, now time.Time) (victims []*Candidate,
 	return victims, urgent
 }
 
-// A holder is an address with its calls.
+// A holder is an address with its calls and idle connections.
 type holder struct {
+	address       *Address
 	messages, all int64        // bytes that it holds
 	large         [Small]int64 // of messages: large ones by their direction
-	doing         bool         // it holds messages, or a call of it moved within standstill
-	calls         []*Candidate
+	doing         bool         // it holds messages, or a candidate of it moved within standstill
+	candidates    []*Candidate
 }
 
-// holdersOf groups calls by their addresses, those that hold most first.
+// holdersOf groups candidates by their addresses.
 func (a *Account) holdersOf(all []*Candidate, now time.Time) []*holder {
 	by := make(map[*Address]*holder)
 	for _, c := range all {
@@ -72,44 +72,54 @@ func (a *Account) holdersOf(all []*Candidate, now time.Time) []*holder {
 		}
 		h := by[of]
 		if h == nil {
-			h = &holder{messages: of.Messages(), all: of.Held(), large: [Small]int64{of.held[Request].Load(), of.held[Reply].Load()}}
+			h = &holder{address: of, messages: of.messages(), all: of.all(), large: [Small]int64{of.held[Request].Load(), of.held[Reply].Load()}}
 			by[of] = h
 		}
 		h.doing = h.doing || h.messages > 0 || now.Sub(c.Moved) < standstill
-		h.calls = append(h.calls, c)
+		h.candidates = append(h.candidates, c)
 	}
-	return slices.SortedFunc(maps.Values(by), func(a, b *holder) int { return cmp.Compare(b.all, a.all) })
+	return slices.Collect(maps.Values(by))
 }
 
-// Count says how many addresses share the room from now on: those that do something.
-func (a *Account) Count(all []*Candidate, now time.Time) []*holder {
+// Count sets how many addresses share the room from now on: those that do something, or
+// hold much, and one that was turned away.
+func (a *Account) Count(all []*Candidate, now time.Time) { a.count(all, now) }
+
+func (a *Account) count(all []*Candidate, now time.Time) []*holder {
 	holders, n := a.holdersOf(all, now), 0
+	much := a.share(Fixed) / 2
 	for _, h := range holders {
-		if h.doing {
+		if h.doing || h.all > much {
 			n++
 		}
 	}
-	a.SetSharers(n)
+	if a.owedToAnother(holders) {
+		n++
+	}
+	a.setSharers(n)
 	return holders
 }
 
-// choose returns the calls that are to end for those who want some of the kind.
-func (a *Account) choose(all []*holder, kind Class, w Want, now time.Time) (victims []*Candidate) {
+// setSharers says how many addresses there are to share the room.
+func (a *Account) setSharers(n int) { a.sharers.Store(int64(max(n, 1))) }
+
+// choose returns the candidates that are to end for those who want some of the kind.
+func (a *Account) choose(all []*holder, kind Class, w want, now time.Time) (victims []*Candidate) {
 	leaving := int64(0) // what those hold who were ended
 	for _, h := range all {
-		for _, c := range h.calls {
+		for _, c := range h.candidates {
 			if now.Sub(c.ended) < leavingTime {
-				leaving += c.Held.Of(kind)
+				leaving += c.Held.wouldFree(kind)
 			}
 		}
 	}
 	end := func(c *Candidate, h *holder) {
 		c.ended = now
-		leaving += c.Held.Of(kind)
+		leaving += c.Held.wouldFree(kind)
 		h.messages -= c.Held.Messages()
 		h.all -= c.Held.Total()
 		for of := range h.large {
-			h.large[of] -= c.Held.Of(Class(of))
+			h.large[of] -= c.Held.wouldFree(Class(of))
 		}
 		victims = append(victims, c)
 	}
@@ -117,7 +127,7 @@ func (a *Account) choose(all []*holder, kind Class, w Want, now time.Time) (vict
 	if now.Sub(w.Oldest) >= grace {
 		least = 0
 	}
-	for _, h := range all {
+	for _, h := range mostOf(all, kind) {
 		for c := range h.oldest(kind, now, least) {
 			enough := w.Fair
 			if enough > 0 && now.Sub(c.Moved) >= grace {
@@ -129,9 +139,13 @@ func (a *Account) choose(all []*holder, kind Class, w Want, now time.Time) (vict
 			end(c, h)
 		}
 	}
-	for _, h := range all {
+	for _, h := range mostOf(all, kind) {
+		wanted := w.Fair
+		if a.sharers.Load() == 1 || a.overShare(h, kind) {
+			wanted += w.Greedy
+		}
 		for c := range h.oldest(kind, now, standstill) {
-			if leaving >= w.Fair+w.Greedy {
+			if leaving >= wanted {
 				break
 			}
 			if c.Held.Messages() >= worthwhile && !c.Held.Waiting() {
@@ -142,28 +156,36 @@ func (a *Account) choose(all []*holder, kind Class, w Want, now time.Time) (vict
 	return victims
 }
 
-// overShare reports whether calls of the address may end for others. An address alone
+// overShare reports whether candidates of the address may end for others. An address alone
 // may have everything.
 func (a *Account) overShare(h *holder, kind Class) bool {
-	switch {
-	case a.Alone():
-		return false
-	case kind == Fixed:
-		return h.all > a.Share(kind)
-	case kind == Small:
-		return h.messages > a.Share(kind)
+	return a.sharers.Load() > 1 && h.holds(kind) > a.share(kind)
+}
+
+// holds returns how many bytes of the kind the address holds.
+func (h *holder) holds(kind Class) int64 {
+	switch kind {
+	case Fixed:
+		return h.all
+	case Small:
+		return h.messages
 	default:
-		return h.large[kind] > a.Share(kind)
+		return h.large[kind]
 	}
 }
 
-// oldest yields the calls that hold memory of the kind and have stood still for so
+// mostOf returns the holders with those first that hold most of the kind.
+func mostOf(all []*holder, kind Class) []*holder {
+	return slices.SortedFunc(slices.Values(all), func(a, b *holder) int { return cmp.Compare(b.holds(kind), a.holds(kind)) })
+}
+
+// oldest yields the candidates that hold memory of the kind and have stood still for so
 // long, those that did for the longest first.
 func (h *holder) oldest(kind Class, now time.Time, least time.Duration) iter.Seq[*Candidate] {
 	return func(yield func(*Candidate) bool) {
 		var some []*Candidate
-		for _, c := range h.calls {
-			if c.ended.IsZero() && c.Held.Of(kind) > 0 && now.Sub(c.Moved) >= least {
+		for _, c := range h.candidates {
+			if c.ended.IsZero() && c.Held.wouldFree(kind) > 0 && now.Sub(c.Moved) >= least {
 				some = append(some, c)
 			}
 		}

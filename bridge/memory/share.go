@@ -8,39 +8,39 @@ type Address struct {
 	asked atomic.Int64 // of any class: there may be millions of addresses
 }
 
-// Messages returns how many bytes of messages the address holds.
-func (o *Address) Messages() int64 {
+// messages returns how many bytes of messages the address holds.
+func (o *Address) messages() int64 {
 	return o.held[Request].Load() + o.held[Reply].Load() + o.held[Small].Load()
 }
 
-// Held returns how many bytes of everything the address holds.
-func (o *Address) Held() int64 { return o.Messages() + o.held[Fixed].Load() }
+// all returns how many bytes of everything the address holds.
+func (o *Address) all() int64 { return o.messages() + o.held[Fixed].Load() }
 
-// claims is Held with what the address waits for.
-func (o *Address) claims() int64 { return o.Held() + o.asked.Load() }
+// claims is all with what the address waits for.
+func (o *Address) claims() int64 { return o.all() + o.asked.Load() }
 
-// Share returns how many bytes of a kind (see Kinds) each address may hold while others
+// share returns how many bytes of a kind (as in wants) each address may hold while others
 // wait for some. A quarter of the room is nobody's: with all of it in shares that are
 // used, nothing that comes for others would get on.
-func (a *Account) Share(kind Class) int64 {
+func (a *Account) share(kind Class) int64 {
 	sharers := a.sharers.Load()
 	switch {
 	case kind == Fixed:
-		return (a.Total - a.messagesReserve()) / sharers
+		return part(a.Total-a.messagesReserve(), sharers)
 	case sharers == 1:
 		return a.Messages
 	case kind == Small:
-		return a.Messages / 4 * 3 / sharers
+		return part(a.Messages/4*3, sharers)
 	default:
 		return a.bulk() / 4 * 3 / sharers
 	}
 }
 
-// Alone reports whether there is only one address to use the room.
-func (a *Account) Alone() bool { return a.sharers.Load() == 1 }
+// part is an address's part of some room, and not less than a call on a connection, or a
+// small message, takes.
+func part(room, sharers int64) int64 { return max(room/sharers, min(room/8, leastShare)) }
 
-// SetSharers says how many addresses there are to share the room.
-func (a *Account) SetSharers(n int) { a.sharers.Store(int64(max(n, 1))) }
+const leastShare = CallBytes + ConnBytes + TLSBytes + 4<<10
 
 // within reports whether the address may have n more bytes of a message and holds no
 // more than its share. What it waits for counts, else all that it asks for at one time
@@ -50,8 +50,8 @@ func (a *Account) within(o *Address, of Class, n int64) bool {
 		return true
 	}
 	n += o.asked.Load()
-	if of < Small && o.held[of].Load()+n > a.Share(of) {
+	if of < Small && o.held[of].Load()+n > a.share(of) {
 		return false
 	}
-	return o.Messages()+n <= a.Share(Small) && o.Held()+n <= a.Share(Fixed)
+	return o.messages()+n <= a.share(Small) && o.all()+n <= a.share(Fixed)
 }

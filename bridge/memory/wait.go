@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"iter"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -11,9 +12,6 @@ import (
 // waiters are those of one class, oldest first: those whose address held less than
 // its share when they asked, and the others, who come behind them.
 type waiters struct{ fair, greedy list.List } // of *Waiter
-
-// An atomicCount counts waiters.
-type atomicCount struct{ atomic.Int64 }
 
 // A Waiter has asked for bytes. The fields are guarded by the account's mu.
 type Waiter struct {
@@ -26,8 +24,8 @@ type Waiter struct {
 	place *list.Element // nil: they are reserved, or given back
 }
 
-// Pressed reports whether something has to end: somebody waits for room, or more is
-// held than may be.
+// Pressed reports whether something may have to end: somebody waits for room, or was
+// let in without any.
 func (a *Account) Pressed() bool { return a.awaited() || a.debt.is.Load() }
 
 // awaited reports whether somebody waits for room.
@@ -35,23 +33,34 @@ func (a *Account) awaited() bool {
 	return a.queue[Small].Load()+a.queue[Request].Load()+a.queue[Reply].Load()+a.queue[Fixed].Load() > 0
 }
 
-// A debt says that somebody was let in though there was no room.
+// A debt says that somebody was let in though there was no room, or turned away though
+// their address holds less than its share. mu is held for all but is.
 type debt struct {
 	is    atomic.Bool
-	since time.Time // mu is held
+	since time.Time
+	to    *Address // the last one
 }
 
-// borrow notes that somebody was let in who had no room.
-func (a *Account) borrow() {
+// borrow notes that there was no room for somebody.
+func (a *Account) borrow(to *Address) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.debt.is.Swap(true) {
 		a.debt.since = time.Now()
 	}
+	a.debt.to = to
 	a.press()
 }
 
-// owes returns how many bytes the debt is. mu is held.
+// owedToAnother reports whether there is a debt to an address that is none of the holders.
+func (a *Account) owedToAnother(holders []*holder) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.debt.is.Load() && a.debt.to != &a.unknown &&
+		!slices.ContainsFunc(holders, func(h *holder) bool { return h.address == a.debt.to })
+}
+
+// owes returns how many bytes the debt is, and forgets one that is paid. mu is held.
 func (a *Account) owes() int64 {
 	if !a.debt.is.Load() {
 		return 0
@@ -74,7 +83,7 @@ func (a *Account) press() {
 // take reserves n bytes without a lock, if there is room and nobody waits. Only
 // small messages can.
 func (a *Account) take(o *Address, of Class, n int64) bool {
-	if of != Small || a.queue[Small].Load() > 0 || !a.fits(Small, n) {
+	if of != Small || a.queue[Small].Load() > 0 || !a.fits(Small, n) || a.blocked.Load() && !a.within(o, Small, n) {
 		return false
 	}
 	a.add(o, Small, n) // by a race a few may pass the limit by one message
@@ -103,9 +112,10 @@ func (a *Account) await(ctx context.Context, o *Address, of Class, n int64, pati
 	return err
 }
 
-// Ask reserves n bytes for the owner of an entry, or for nobody in particular if it is
-// nil, and returns whether that was at once; else ready is called when it is done, from
-// wherever room comes. Drop ends the claim.
+// Ask reserves n bytes for e's address, or for nobody in particular if e is nil. If there
+// is no room yet, it returns false and later calls ready, with mu held: ready must not
+// call the account. Drop has to be called once. It gives the bytes back, or stops the
+// waiting.
 func (a *Account) Ask(e *Entry, of Class, n int64, ready func()) (w *Waiter, atOnce bool) {
 	if e == nil {
 		return a.ask(&a.unknown, of, n, ready)
@@ -162,10 +172,22 @@ func (a *Account) leave(w *Waiter) {
 var grantOrder = [...]Class{Small, Fixed, Request, Reply}
 
 // grant lets waiters in: those of addresses within their share first, and of each
-// kind the oldest. mu is held.
+// kind the oldest. Others get nothing that those still wait for. mu is held.
 func (a *Account) grant() {
+	blocked := false
+	var full [classes]bool
 	for _, of := range grantOrder {
-		if a.queue[of].Load() > 0 && a.grantFrom(&a.waiters[of].fair) {
+		fair := &a.waiters[of].fair
+		if full[of] = !a.grantFrom(fair); full[of] {
+			blocked = blocked || a.lacksRoomOfAll(fair.Front().Value.(*Waiter))
+		}
+	}
+	a.blocked.Store(blocked)
+	if blocked {
+		return
+	}
+	for _, of := range grantOrder {
+		if !full[of] {
 			a.grantFrom(&a.waiters[of].greedy)
 		}
 	}
@@ -195,19 +217,16 @@ func (a *Account) grantFrom(in *list.List) bool {
 // NeedsAll reports whether a message gets in only while its class has no other.
 func (a *Account) NeedsAll(of Class, n int64) bool { return of < Small && n > a.bulk() }
 
-// A Want is how many bytes some wait for.
-type Want struct {
+// A want is how many bytes some wait for.
+type want struct {
 	Fair   int64     // of addresses that held less than their share
 	Greedy int64     // of others
 	Oldest time.Time // when the first of Fair asked
 }
 
-// Kinds are what has to end so that others have room: large requests, large replies,
-// any messages (Small), or anything (Fixed).
-const Kinds = classes
-
-// Wants returns what is waited for, by what would have to end for it.
-func (a *Account) Wants() (wants [Kinds]Want) {
+// wants returns what is waited for, by the kind of what would have to end for it: large
+// requests, large replies, any messages (Small), or anything (Fixed).
+func (a *Account) wants() (wants [classes]want) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for of := range classes {
@@ -227,6 +246,15 @@ func (a *Account) Wants() (wants [Kinds]Want) {
 	return wants
 }
 
+// lacksRoomOfAll reports whether a waiter lacks room that any message could take, and not
+// that of its class. mu is held.
+func (a *Account) lacksRoomOfAll(w *Waiter) bool {
+	if w.class == Fixed {
+		return a.used.Load()+a.fixed.Load()+w.bytes > a.Total
+	}
+	return w.class == Small || a.kind(w) != w.class
+}
+
 // kind is what has to end for a waiter. mu is held.
 func (a *Account) kind(w *Waiter) Class {
 	large := w.class < Small
@@ -242,7 +270,7 @@ func (a *Account) kind(w *Waiter) Class {
 }
 
 // asked notes that somebody has wanted it since then.
-func (w *Want) asked(since time.Time) {
+func (w *want) asked(since time.Time) {
 	if w.Oldest.IsZero() || since.Before(w.Oldest) {
 		w.Oldest = since
 	}

@@ -13,7 +13,7 @@ type Conn struct {
 	quotas  *Limiter
 	of      *Scope   // its listener
 	address *Address // its own; nil before Begin
-	free    bool     // it is over a limit that is only tried out, and counts with none
+	free    bool     // it is over a limit that is only tried out: no limit counts it, its address's memory does
 
 	mu    sync.Mutex
 	ended bool
@@ -104,9 +104,7 @@ func (u *Conn) End() {
 // nil if there is no room for them. It is called once, behind Begin.
 func (u *Conn) Hold(a *memory.Account, n int64) *memory.Entry {
 	held := a.NewEntry()
-	if u.address != nil {
-		held.Own(&u.address.memory)
-	}
+	held.Own(&u.address.memory)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.ended {

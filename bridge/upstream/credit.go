@@ -23,7 +23,7 @@ func (c *windowConn) askCredit(f h2Frame) bool {
 		c.began = true // the first one gives what newWindowConn has counted
 		return true
 	}
-	paid := min(c.covered, int64(f.increment))
+	paid := max(min(c.covered, int64(f.increment)), 0)
 	c.covered -= paid
 	rest := int64(f.increment) - paid
 	if rest == 0 {
@@ -63,7 +63,7 @@ func (c *windowConn) cover(n int64) {
 	for cr := range c.credits {
 		left := cr.left.Load()
 		part := min(c.covered, left)
-		if part == 0 || !cr.left.CompareAndSwap(left, left-part) {
+		if part <= 0 || !cr.left.CompareAndSwap(left, left-part) {
 			continue // there is room for it now
 		}
 		c.covered -= part

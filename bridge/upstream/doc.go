@@ -10,9 +10,13 @@
 // To read it, begin with upstream.go: options of grpc-go, opening, sending and
 // receiving. set.go has the names, and who holds an upstream. status.go and cause.go tell the backend's own status from the texts of
 // grpc-go. conns.go and places.go are the pool, resolve.go the names, dial.go and
-// tls.go the way to an address. window.go sits on the connection: frames.go finds
-// HTTP/2's frames in the bytes, so that large replies stay within the account and
-// silence.go can ask a backend whether it is there.
+// tls.go the way to an address.
+//
+// window.go sits on the connection, and frames.go finds HTTP/2's frames in the bytes.
+// grant.go withholds large replies, and credit.go the connection's window, until the
+// account has room. flow.go counts with a call what has come for it and what it has
+// queued, whose.go finds the call of a stream. silence.go asks whether the backend is
+// there. facts.go has what grpc-go tells beside a status.
 //
 // Beside grpc-go's own goroutines it starts two for each connection, which write its
 // frames and watch whether the backend answers, and end with the connection; and

@@ -14,7 +14,7 @@ type grant struct {
 	flow   *flow          // of the call; nil: not known, and the room is the connection's
 	waiter *memory.Waiter // until the grant is open
 	waits  bool           // flow was told that its call waits
-	alone  *time.Timer    // ends the call, since its message gets in only while there is no other; nil: it isn't such a one
+	alone  *time.Timer    // ends the call: its message gets in only while there is no other; nil: it isn't such a one
 	sent   atomic.Bool    // its WINDOW_UPDATE is on its way
 	open   bool           // its WINDOW_UPDATE is out
 	left   int64          // bytes that are to come before the rest fits the fixed window
@@ -65,7 +65,7 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 		return false
 	}
 	g.waits = true
-	g.flow.entry.Wait(1)
+	g.flow.entry.NoteWaiting(1)
 	if c.account.NeedsAll(memory.Reply, int64(f.increment)) { // that may be never
 		giveUp := g.flow.giveUp
 		g.alone = time.AfterFunc(memory.Patience, func() { giveUp(memory.Full()) })
@@ -86,8 +86,7 @@ func (c *windowConn) letIn(stream uint32, g *grant) {
 // mu is held.
 func (c *windowConn) open(g *grant) {
 	g.open = true
-	c.payer(g).Add(memory.Reply, int(g.left))
-	c.payer(g).Expect(g.left)
+	c.payer(g).Promise(g.left)
 	c.stopWaiting(g)
 	c.cover(streamWindow)
 }
@@ -107,8 +106,7 @@ func (c *windowConn) disown(g *grant) {
 		return
 	}
 	if g.open {
-		c.window.Add(memory.Reply, int(g.left))
-		c.window.Expect(g.left)
+		c.window.Promise(g.left)
 	} else {
 		c.waitNoMore(g)
 	}
@@ -122,26 +120,27 @@ func (*windowConn) waitNoMore(g *grant) {
 	}
 	if g.waits {
 		g.waits = false
-		g.flow.entry.Wait(-1)
+		g.flow.entry.NoteWaiting(-1)
 	}
 }
 
-// stopWaiting ends a grant's claim of the account. mu is held.
+// stopWaiting takes a grant out of the account's queue, or gives back what it reserved
+// there. mu is held.
 func (c *windowConn) stopWaiting(g *grant) {
 	c.account.Drop(g.waiter)
 	c.waitNoMore(g)
 }
 
-// arrived takes the bytes of a stream's large message from its grant, and returns how
-// many of the n bytes they are. mu is held.
-func (c *windowConn) arrived(s *streamState, n int64) int64 {
+// takeFromGrant counts n bytes of DATA, and returns how many of them the stream's grant
+// covers. mu is held.
+func (c *windowConn) takeFromGrant(s *streamState, n int64) int64 {
 	g := s.grant
 	if g == nil || !g.open {
 		return 0
 	}
 	n = min(n, g.left)
 	g.left -= n
-	c.payer(g).Expect(-n)
+	c.payer(g).Came(n)
 	c.cover(n)
 	if g.flow != nil {
 		g.flow.large.Add(n)
@@ -154,7 +153,7 @@ func (c *windowConn) arrived(s *streamState, n int64) int64 {
 	return n
 }
 
-// drop ends a stream's claim. mu is held.
+// drop ends a stream's grant. mu is held.
 func (c *windowConn) drop(stream uint32) {
 	s := c.streams[stream]
 	g := s.grant
@@ -162,8 +161,10 @@ func (c *windowConn) drop(stream uint32) {
 	case g == nil:
 		return
 	case g.open:
-		c.payer(g).Sub(memory.Reply, int(g.left))
-		c.payer(g).Expect(-g.left)
+		c.payer(g).Break(g.left)
+		if g.left > 0 {
+			c.covered -= streamWindow // open has covered what hasn't come, as far as it knows
+		}
 	default:
 		c.stopWaiting(g)
 	}

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"io"
 	"math"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -21,7 +19,6 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
@@ -194,8 +191,9 @@ type Request struct {
 	// is used.
 	Messages report.SizeLimit
 
-	// Held is what the answer's messages count with, from their arrival until
-	// Sent. If nil, they don't. ID is then the x-request-id that is in Metadata.
+	// Held is what the call's replies count with from their arrival until Sent, and
+	// its requests while grpc-go has them queued. If nil, nothing counts. If set, ID is
+	// the x-request-id in Metadata.
 	Held *memory.Entry
 	ID   string
 }
@@ -229,6 +227,7 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 	if inTime && err == nil {
 		return &Stream{stream: stream, facts: known, limit: limit, ctx: ctx}, nil
 	}
+	known.flow.unborn.Store(true)
 	if f := known.refusal.Load(); f != nil {
 		return nil, f
 	}
@@ -317,7 +316,7 @@ func (s *Stream) Send(m mem.BufferSlice) error {
 	counts := f.entry != nil
 	switch {
 	case counts && f.packs: // there are two of it, until grpc-go has queued the copy
-		f.entry.Add(memory.Request, n)
+		f.entry.Add(memory.RequestClass(n), n)
 	case counts:
 		f.queue(n)
 	}
@@ -328,7 +327,7 @@ func (s *Stream) Send(m mem.BufferSlice) error {
 		if err == nil {
 			f.queuePacked(s.facts.out.take(n))
 		}
-		f.entry.Sub(memory.Request, n)
+		f.entry.Sub(memory.RequestClass(n), n)
 	}
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
@@ -359,99 +358,6 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	data.Ref() // grpc-go frees its own reference on return
 	*v.(*mem.BufferSlice) = data
 	return nil
-}
-
-// callFacts is what grpc-go's own status doesn't tell: what really came from
-// the backend and what really went to it.
-type callFacts struct {
-	sent       atomic.Bool // the request's headers were written
-	trailer    atomic.Bool // HEADERS with END_STREAM came
-	compressed bool        // the header names a coding; valid once header is closed
-	header     chan struct{}
-	in, out    packedBytes // of the last message; Recv's and Send's own
-
-	flow     flow                         // of the answer's messages
-	link     atomic.Pointer[backendLink]  // the connection that the call has a place on
-	patience *time.Timer                  // gives the call up that gets no stream
-	refusal  atomic.Pointer[report.Fault] // why it got no place, if it got none
-}
-
-// suspendPatience stops the timer until resume is called, if it still runs. It
-// doesn't once the call has a stream. k may be nil.
-func (k *callFacts) suspendPatience() (resume func()) {
-	if k == nil || k.patience == nil || !k.patience.Stop() {
-		return func() {}
-	}
-	return func() { k.patience.Reset(connectPatience) }
-}
-
-// packedBytes is the size of a compressed message on its way. 0: it isn't compressed.
-type packedBytes int
-
-// take returns it, or the plain size of the message.
-func (p *packedBytes) take(plain int) int {
-	packed := int(*p)
-	*p = 0
-	return cmp.Or(packed, plain)
-}
-
-type factsKey struct{}
-
-// facts is the stats.Handler that fills callFacts.
-type facts struct{}
-
-func (facts) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
-
-func (facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
-	switch s := s.(type) { // most events are messages: those cost nothing more
-	case *stats.OutHeader:
-		if known := factsOf(ctx); known != nil {
-			known.sent.Store(true)
-		}
-	case *stats.InHeader:
-		if known := factsOf(ctx); known != nil {
-			select {
-			case <-known.header: // a stream has one; never trust a peer with a panic
-			default:
-				known.compressed = s.Compression != "" && s.Compression != "identity"
-				close(known.header)
-			}
-		}
-	case *stats.InPayload:
-		if s.CompressedLength != s.Length {
-			if known := factsOf(ctx); known != nil {
-				known.in = packedBytes(s.CompressedLength)
-			}
-		}
-	case *stats.OutPayload:
-		if s.CompressedLength != s.Length {
-			if known := factsOf(ctx); known != nil {
-				known.out = packedBytes(s.CompressedLength)
-			}
-		}
-	case *stats.InTrailer:
-		if known := factsOf(ctx); known != nil {
-			known.trailer.Store(true)
-		}
-	}
-}
-
-// factsOf returns nil for a call of culvert's own: reflection.
-func factsOf(ctx context.Context) *callFacts {
-	known, _ := ctx.Value(factsKey{}).(*callFacts)
-	return known
-}
-
-func (facts) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-
-func (facts) HandleConn(context.Context, stats.ConnStats) {}
-
-// sentText is the fact in the words of a status.
-func (k *callFacts) sentText() string {
-	if k.sent.Load() {
-		return "maybe"
-	}
-	return "no"
 }
 
 // openError is why a call could not be started.

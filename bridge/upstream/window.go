@@ -79,7 +79,7 @@ type windowConn struct {
 	expected  map[string][]*flow     // of calls whose streams are about to begin, by their ids
 	expecting int                    // how many
 	purgeAt   int                    // so many are worth a look for those that have ended
-	covered   int64                  // bytes that came of messages with a grant, and are not given back to the connection's window
+	covered   int64                  // bytes that came of messages with a grant, and are not given back to the connection's window; below 0: too much was
 	credits   map[*credit]struct{}   // updates of the connection's window that wait for room
 
 	readyMu sync.Mutex  // taken under the account's mu, which is taken under mu
@@ -210,7 +210,7 @@ func (c *windowConn) sending(f h2Frame) bool {
 		c.watch.sent()
 	case f.kind == http2.FrameData:
 		c.watch.sent()
-		c.wrote(f)
+		c.sentData(f)
 	case f.kind == http2.FramePing && !f.flags.Has(http2.FlagPingAck):
 		c.watch.grpcPinged()
 	case f.kind == http2.FrameRSTStream:

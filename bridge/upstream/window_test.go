@@ -155,6 +155,7 @@ func FuzzH2Frames(f *testing.F) {
 	f.Add([]byte("\x00\x00\x05\x00\x01\x00\x00\x00\x01hello\x00\x00\x04\x08\x00\x00\x00\x00\x03\x00\x00\x00\x07"), uint8(1))
 	f.Add([]byte("\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08\x00"), uint8(7))
 	f.Add([]byte("\x00\x00\x0c\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x10\x00\x00\x03\x00\x00\x00\x64\x00\x00\x00\x04\x01\x00\x00\x00\x00"), uint8(6)) // SETTINGS and their acknowledgement
+	f.Add([]byte("\x00\x00\x02\x01\x00\x00\x00\x00\x01ab\x00\x00\x00\x09\x00\x00\x00\x00\x01\x00\x00\x01\x09\x04\x00\x00\x00\x01c"), uint8(2))          // HEADERS and CONTINUATION
 	f.Fuzz(func(t *testing.T, in []byte, cut uint8) {
 		step := int(cut)%16 + 1
 		var limits []uint32
@@ -164,10 +165,17 @@ func FuzzH2Frames(f *testing.F) {
 			}
 			return f.kind != http2.FrameWindowUpdate || f.increment <= 1<<16
 		}
-		var whole, pieces h2Frames
+		var blocks []byte
+		noteBlock := func(stream uint32, part []byte, ends bool) {
+			blocks = append(blocks, part...)
+			if ends {
+				blocks = fmt.Appendf(blocks, "<%d>", stream)
+			}
+		}
+		whole, pieces := h2Frames{fields: noteBlock}, h2Frames{fields: noteBlock}
 		want := bytes.Join(whole.scan(bytes.Clone(in), held), nil)
-		wantLimits := limits
-		limits = nil
+		wantLimits, wantBlocks := limits, blocks
+		limits, blocks = nil, nil
 		var got []byte
 		for rest := in; len(rest) > 0; {
 			n := min(step, len(rest))
@@ -179,6 +187,9 @@ func FuzzH2Frames(f *testing.F) {
 		}
 		if !slices.Equal(limits, wantLimits) {
 			t.Errorf("in pieces of %d, %x allows %v streams, want %v", step, in, limits, wantLimits)
+		}
+		if !bytes.Equal(blocks, wantBlocks) {
+			t.Errorf("in pieces of %d the header blocks are %q, want %q", step, blocks, wantBlocks)
 		}
 		var all h2Frames
 		same := bytes.Join(all.scan(bytes.Clone(in), func(h2Frame) bool { return true }), nil)

@@ -1,0 +1,105 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/stats"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// callFacts is what grpc-go's own status doesn't tell: what really came from
+// the backend and what really went to it.
+type callFacts struct {
+	sent       atomic.Bool // the request's headers were written
+	trailer    atomic.Bool // HEADERS with END_STREAM came
+	compressed bool        // the header names a coding; valid once header is closed
+	header     chan struct{}
+	in, out    packedBytes // of the last message; Recv's and Send's own
+
+	flow     flow                         // what grpc-go holds of the call, both ways
+	link     atomic.Pointer[backendLink]  // the connection that the call has a place on
+	patience *time.Timer                  // gives the call up that gets no stream
+	refusal  atomic.Pointer[report.Fault] // why it got no place, if it got none
+}
+
+// suspendPatience stops the timer until resume is called, if it still runs. It
+// doesn't once the call has a stream. k may be nil.
+func (k *callFacts) suspendPatience() (resume func()) {
+	if k == nil || k.patience == nil || !k.patience.Stop() {
+		return func() {}
+	}
+	return func() { k.patience.Reset(connectPatience) }
+}
+
+// packedBytes is the size of a compressed message on its way. 0: it isn't compressed.
+type packedBytes int
+
+// take returns it, or the plain size of the message.
+func (p *packedBytes) take(plain int) int {
+	packed := int(*p)
+	*p = 0
+	return cmp.Or(packed, plain)
+}
+
+type factsKey struct{}
+
+// facts is the stats.Handler that fills callFacts.
+type facts struct{}
+
+func (facts) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+func (facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	switch s := s.(type) { // most events are messages: those cost nothing more
+	case *stats.OutHeader:
+		if known := factsOf(ctx); known != nil {
+			known.sent.Store(true)
+		}
+	case *stats.InHeader:
+		if known := factsOf(ctx); known != nil {
+			select {
+			case <-known.header: // a stream has one; never trust a peer with a panic
+			default:
+				known.compressed = s.Compression != "" && s.Compression != "identity"
+				close(known.header)
+			}
+		}
+	case *stats.InPayload:
+		if s.CompressedLength != s.Length {
+			if known := factsOf(ctx); known != nil {
+				known.in = packedBytes(s.CompressedLength)
+			}
+		}
+	case *stats.OutPayload:
+		if s.CompressedLength != s.Length {
+			if known := factsOf(ctx); known != nil {
+				known.out = packedBytes(s.CompressedLength)
+			}
+		}
+	case *stats.InTrailer:
+		if known := factsOf(ctx); known != nil {
+			known.trailer.Store(true)
+		}
+	}
+}
+
+// factsOf returns nil for a call of culvert's own: reflection.
+func factsOf(ctx context.Context) *callFacts {
+	known, _ := ctx.Value(factsKey{}).(*callFacts)
+	return known
+}
+
+func (facts) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+func (facts) HandleConn(context.Context, stats.ConnStats) {}
+
+// sentText is the fact in the words of a status.
+func (k *callFacts) sentText() string {
+	if k.sent.Load() {
+		return "maybe"
+	}
+	return "no"
+}
