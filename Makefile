@@ -140,7 +140,7 @@ soak: build ## Load, cuts, stalls and a backend that comes and goes, for SOAKTIM
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
 
 # ATTACK selects rows, as -run does: ATTACK='^stalled_grpc'.
-attack: build ## All attacks on culvert's memory, or those that ATTACK names (40 min)
+attack: build ## All attacks on culvert's memory, or those that ATTACK names (an hour)
 	@go -C e2e mod download
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) go test -vet=off -count=1 -timeout 0 -v -run '^TestMemoryAttacks$$/$(ATTACK)' . -attack.all
 

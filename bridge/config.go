@@ -79,9 +79,10 @@ type Config struct {
 
 	// Memory bounds what is held for all clients: the messages that
 	// Limits.BufferedBytes bounds, calls and connections, in bytes. These two
-	// leave a quarter of it to messages. Where there is no room, calls of the
-	// address that holds most are ended for others, and calls and connections
-	// beyond are refused. Zero: only messages have a bound.
+	// leave up to a quarter of it to messages. Where there is no room, calls of the
+	// address that holds most are ended for others, and connections of it that have
+	// no request. Calls and connections beyond are refused. Zero: only messages have
+	// a bound.
 	Memory int64
 
 	// StandardHTTP2 serves HTTP/2 by net/http's own server instead of by

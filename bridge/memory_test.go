@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
@@ -152,5 +155,84 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	}
 	if got := s.registry.evicted.Load(); got != 0 {
 		t.Errorf("%d calls were ended", got)
+	}
+}
+
+// TestUploadFarOverTheBoundEnds: where an address holds an eighth more than may be, its
+// calls that send more end, and their clients are told.
+func TestUploadFarOverTheBoundEnds(t *testing.T) {
+	const room = 1 << 20
+	silent := func(ss grpc.ServerStream) error { <-ss.Context().Done(); return nil }
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, silent)}, Limits: Limits{BufferedBytes: room, MessageBytes: room}})
+	address := serve(t, s)
+	use := s.policy.Load().quotas.Call(s.edge.Own().Scope(), nil, address, nil)
+	if err := use.Begin(""); err != nil {
+		t.Fatal(err)
+	}
+	defer use.End()
+	others := s.account.NewEntry()
+	others.Own(use.Memory())
+	defer others.Settle()
+
+	stream := open(within(t, patience), t, dial(t, address), testMethod)
+	poll(t, func() string {
+		if s.RunningCalls() == 0 {
+			return "the call hasn't begun"
+		}
+		return ""
+	})
+	others.Add(memory.Small, room*9/8)
+	if err := stream.SendMsg(make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	err := stream.RecvMsg(new([]byte))
+	if reasonFor(err) != report.ReasonLimitExceeded || !strings.Contains(err.Error(), report.KeyBufferedBytes) {
+		t.Errorf("the call ended with %v, want %s that names %s", err, report.ReasonLimitExceeded, report.KeyBufferedBytes)
+	}
+	if got := s.Snapshot().Evicted; got != 1 {
+		t.Errorf("%d calls are counted as ended for others, want 1", got)
+	}
+}
+
+// TestEvictedCallWaitsForNobody: a client that has no window for the end of its call doesn't
+// hold it up, when it ends for others.
+func TestEvictedCallWaitsForNobody(t *testing.T) {
+	silent := func(ss grpc.ServerStream) error { <-ss.Context().Done(); return nil }
+	obs := newObserver()
+	s := newServer(t, Config{Backend: Backend{Target: startBackend(t, silent)}, Observer: obs})
+	conn, err := (&net.Dialer{}).DialContext(within(t, patience), "tcp", serve(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var block, request bytes.Buffer
+	fields := hpack.NewEncoder(&block)
+	for _, f := range [][2]string{{":method", "POST"}, {":scheme", "http"}, {":path", testMethod}, {":authority", "localhost"}, {"content-type", "application/grpc-web+proto"}} {
+		_ = fields.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) // to memory
+	}
+	request.WriteString(http2.ClientPreface)
+	client := http2.NewFramer(&request, nil)
+	_ = client.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})                           // likewise
+	_ = client.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // likewise
+	if _, err := conn.Write(request.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	var stuck *running
+	poll(t, func() string {
+		s.registry.mu.Lock()
+		defer s.registry.mu.Unlock()
+		for r := range s.registry.calls {
+			stuck = r
+		}
+		if stuck == nil {
+			return "there is no call"
+		}
+		return ""
+	})
+	began := time.Now()
+	stuck.Evict()
+	info := await(t, "the call's end", obs.ended)
+	if took := time.Since(began); took > closeTimeout/2 || info.Reason == "" {
+		t.Errorf("it ended after %v with %q, want in about %v", took, info.Reason, evictedGrace)
 	}
 }

@@ -96,9 +96,8 @@ func TestAddressAloneUsesEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryWith(4 * some)
 		var alone memory.Address
-		stuck, stuckEnd := callOf(t, g, &alone, 2*some)
+		_, stuckEnd := callOf(t, g, &alone, 2*some)
 		moving, movingEnd := callOf(t, g, &alone, 2*some)
-		_ = stuck
 		keepMoving(moving, movingEnd)
 		start := time.Now()
 		if err := waitFor(t, g, &alone, some); err != nil {

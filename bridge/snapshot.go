@@ -22,7 +22,7 @@ type Snapshot struct {
 	// or 0: Config.Memory.
 	ClientBytes, ClientLimit int64
 
-	Evicted int64 // calls so far that were ended because others needed the memory
+	Evicted int64 // calls so far that were ended because others needed the memory; no connections
 
 	Upstreams []upstream.State // sorted by name; a replaced one until its last call has ended
 

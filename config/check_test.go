@@ -107,8 +107,11 @@ func TestContradictionsAndDangers(t *testing.T) {
 			"proxy.yaml:1: tls.http_target: … tls.http_listen … \":80\"",
 		}, nil},
 		{"a budget over the memory", "limits: {memory: 100MiB, buffered_bytes: 80MiB}", []string{
-			"proxy.yaml:1: limits.buffered_bytes: … limits.memory",
+			"proxy.yaml:1: limits.buffered_bytes: … limits.memory … 52MiB",
 		}, nil},
+		{"no memory for a message", "limits: {memory: 40MiB}", nil, []string{
+			"proxy.yaml:1: limits.memory: … 13MiB … limits.message_bytes",
+		}},
 		{"no memory to live", "limits: {memory: 16MiB}", []string{
 			"proxy.yaml:1: limits.memory: … 32MiB",
 		}, nil},

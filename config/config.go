@@ -232,9 +232,10 @@ type Limits struct {
 
 	// The most memory for messages under way, of all calls together. Unless it
 	// is set, it is at most half of what memory leaves for clients. When it is
-	// used up, readers wait, those of requests for at most 10s. Meanwhile calls
-	// end at the client address that holds most and more than its share, and
-	// calls that hold memory and have moved nothing for 5s.
+	// used up, messages wait: requests, replies that culvert expands, and replies
+	// of more than three eighths of it for at most 10s. Meanwhile calls end at the
+	// client address that holds most and more than its share, and calls that hold
+	// memory and have moved nothing for 5s.
 	BufferedBytes Size `key:"buffered_bytes"`
 
 	// Calls at one time on one HTTP/2 connection, or in one tunnel (h2ts).
@@ -260,9 +261,9 @@ type Limits struct {
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 
 	// The memory that culvert may use. 20MiB of it are for culvert itself;
-	// clients may hold 65 % of the rest. When that is used up, calls
-	// end at the address that holds most and more than its share, and new calls
-	// and connections of such addresses are refused. Go's garbage collector
+	// clients may hold 65 % of the rest. When that is used up, calls, and
+	// connections without a call, end at the address that holds most and more
+	// than its share, and new calls and connections of such addresses are refused. Go's garbage collector
 	// keeps below it, too (GOMEMLIMIT of the environment wins there). 0 is nine
 	// tenths of the container's limit, and no limit where there is none.
 	// docs/security.md lists what isn't counted.
@@ -301,7 +302,8 @@ type Limits struct {
 	SlowSenderTimeout time.Duration `key:"slow_sender_timeout"`
 
 	// How long a connection may be without a call before it is ended, with a
-	// goodbye (give or take a tenth); 0s is no limit.
+	// goodbye (give or take a tenth); 0s is no limit. While others lack memory it
+	// may end sooner, and without one.
 	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout"`
 
 	// After how long a connection takes no new calls (give or take a tenth).

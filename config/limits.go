@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"path"
 	"strings"
@@ -105,8 +106,13 @@ func checkUseLimits(l *Loaded) []error {
 	if lim.Memory > 0 && lim.Memory < minMemory {
 		errs = append(errs, l.Errorf("limits.memory", "is less than culvert needs for itself: write at least %v", Size(minMemory)))
 	}
-	if lim.Memory > 0 && l.IsSet("limits.buffered_bytes") && lim.BufferedBytes > lim.Memory/4*3 {
-		errs = append(errs, l.Errorf("limits.buffered_bytes", "is more than three quarters of limits.memory, and connections need memory too: lower it, or raise that"))
+	if clients := ClientMemory(lim.Memory); lim.Memory >= minMemory {
+		if l.IsSet("limits.buffered_bytes") && lim.BufferedBytes > clients {
+			errs = append(errs, l.Errorf("limits.buffered_bytes", "is more than limits.memory leaves for clients (%v): lower it, or raise that", clients))
+		}
+		if lim.MessageBytes > clients {
+			l.warn("limits.memory", fmt.Sprintf("leaves %v for clients, so the largest message can't pass: raise it, or lower limits.message_bytes", clients))
+		}
 	}
 	for _, o := range []struct {
 		key       string
@@ -196,6 +202,20 @@ func checkSizes(l *Loaded) []error {
 		}
 	}
 	return errs
+}
+
+// What of the memory is left to clients: the program itself takes programMemory, and of
+// the rest clients may hold clientShare. What is left is for garbage that the collector has
+// not found yet, and for what the estimates of calls and connections leave out.
+const (
+	programMemory   = 20 << 20
+	clientShare     = 0.65
+	minClientMemory = 4 << 20 // for a few calls, whatever the limit is
+)
+
+// ClientMemory is what clients may hold where culvert may use so much memory.
+func ClientMemory(limit Size) Size {
+	return max(Size(clientShare*float64(limit-programMemory)), minClientMemory)
 }
 
 // minMemory is what a culvert of a few calls needs.

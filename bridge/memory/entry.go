@@ -186,7 +186,7 @@ func (e *Entry) Add(of Class, n int) {
 // nobody has read. It returns false if the call has to end: the account is far over its
 // bound, and the address over its share.
 func (e *Entry) Unread(n int) bool {
-	if n < 0 {
+	if n <= 0 {
 		e.Sub(Small, -n)
 		return true
 	}

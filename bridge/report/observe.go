@@ -123,7 +123,7 @@ type ConnInfo struct {
 // Why a connection ended.
 const (
 	EndedOrderly  = ""         // by the client, or with its last answer
-	EndedIdle     = "idle"     // limits.connection_idle_timeout
+	EndedIdle     = "idle"     // limits.connection_idle_timeout, or its memory was needed for others
 	EndedAge      = "age"      // limits.connection_max_age
 	EndedShutdown = "shutdown" // this server drained or closed
 	EndedSilent   = "silent"   // the client answered neither pings nor probes

@@ -44,25 +44,18 @@ func limitMemory(configured config.Size, log *slog.Logger) (limit int64, stop fu
 	return limit, func() { debug.SetMemoryLimit(before) }
 }
 
-// What of the limit is left to clients: the program itself takes programMemory, and of
-// the rest a third is for garbage that the collector has not found yet, and for what
-// the estimates of calls and connections don't know.
-const (
-	programMemory = 20 << 20
-	clientShare   = 0.65
-)
-
 // boundMemory tells the bridge what it may hold for clients. Unless the operator has set
-// it, limits.buffered_bytes is at most half of that, and at least one message.
-func boundMemory(cfg *bridge.Config, limit int64, c *config.Loaded) {
+// it, limits.buffered_bytes is at most half of cfg.Memory, and at least one message.
+func boundMemory(cfg *bridge.Config, limit int64, c *config.Loaded, log *slog.Logger) {
 	if limit == 0 {
 		return
 	}
-	cfg.Memory = max(int64(clientShare*float64(limit-programMemory)), minClientMemory)
+	cfg.Memory = int64(config.ClientMemory(config.Size(limit)))
+	if cfg.Memory < int64(cfg.Limits.MessageBytes) {
+		log.Warn("the largest message can't pass: lower limits.message_bytes, or give culvert more memory",
+			slog.String("message_bytes", config.Size(cfg.Limits.MessageBytes).String()), slog.String("for_clients", config.Size(cfg.Memory).String()))
+	}
 	if !c.IsSet("limits.buffered_bytes") {
 		cfg.Limits.BufferedBytes = max(min(cfg.Limits.BufferedBytes, cfg.Memory/2), int64(cfg.Limits.MessageBytes))
 	}
 }
-
-// minClientMemory lets culvert serve a few calls whatever the limit is.
-const minClientMemory = 4 << 20

@@ -64,7 +64,11 @@ func TestMemoryBoundsTheBudget(t *testing.T) {
 			t.Fatal(err)
 		}
 		cfg := bridgeConfig(loaded)
-		boundMemory(&cfg, c.limit, loaded)
+		var out bytes.Buffer
+		boundMemory(&cfg, c.limit, loaded, slog.New(slog.NewTextHandler(&out, nil)))
+		if warned := strings.Contains(out.String(), "message_bytes="); warned != (c.limit == 24<<20) {
+			t.Errorf("with %d of memory the log has %q", c.limit, out.String())
+		}
 		if got := cfg.Limits.BufferedBytes; got != c.want {
 			t.Errorf("%v with %d of memory: a budget of %d, want %d", c.flags, c.limit, got, c.want)
 		}
@@ -73,5 +77,5 @@ func TestMemoryBoundsTheBudget(t *testing.T) {
 		}
 	}
 	var none bridge.Config
-	boundMemory(&none, 0, nil)
+	boundMemory(&none, 0, nil, nil)
 }

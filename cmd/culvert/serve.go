@@ -161,7 +161,7 @@ func (p *program) open(ctx context.Context) error {
 	if err := p.bind(ctx); err != nil {
 		return err
 	}
-	boundMemory(&cfg, p.memory, p.config)
+	boundMemory(&cfg, p.memory, p.config, p.log)
 	logExpansion(p.log, cfg.Limits)
 	p.bridge, err = newBridge(cfg, p.config)
 	if err == nil {
