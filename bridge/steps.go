@@ -62,6 +62,9 @@ func (s *Server) admit(ctx context.Context, r *running) error {
 	c.held.Own(c.use.Memory())
 	if down, ok := r.down.(bodyCounted); ok {
 		down.countBody(r) // also while the call waits for room
+		if cause := context.Cause(ctx); cause != nil {
+			return cause // what has come is too much
+		}
 	}
 	if !c.held.Begin(ctx, memory.CallBytes) {
 		return s.refusals.NoMemory(c.Peer.Addr, c.Method, "calls")

@@ -25,6 +25,7 @@ const (
 	grace       = time.Second
 	leavingTime = 2 * time.Second // what was ended, and is still there then, may stay for long
 	reliefPart  = 8               // of the messages' room that an address over its share gives up at a time
+	muchPart    = 8               // of all room: who holds more counts, also without doing anything
 	worthwhile  = ChunkBytes / 2  // what a call has to hold so that its end is worth something
 )
 
@@ -87,14 +88,17 @@ func (a *Account) Count(all []*Candidate, now time.Time) { a.count(all, now) }
 
 func (a *Account) count(all []*Candidate, now time.Time) []*holder {
 	holders, n := a.holdersOf(all, now), 0
-	much := a.share(Fixed) / 2
+	creditor := a.creditor()
 	for _, h := range holders {
-		if h.doing || h.all > much {
+		if h.doing || h.all > a.Total/muchPart || h.address == creditor {
 			n++
 		}
+		if h.address == creditor {
+			creditor = nil
+		}
 	}
-	if a.owedToAnother(holders) {
-		n++
+	if creditor != nil {
+		n++ // it was turned away
 	}
 	a.setSharers(n)
 	return holders

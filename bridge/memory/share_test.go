@@ -404,6 +404,39 @@ func TestNobodyWithinTheirShareEndsForOthersWants(t *testing.T) {
 	})
 }
 
+// TestAddressAloneKeepsItsRoom: large replies that wait keep no small message out for which
+// there is room, if they are of the only address or of none.
+func TestAddressAloneKeepsItsRoom(t *testing.T) {
+	a := New(800, 0) // 300 for large replies
+	var one Address
+	e, windows := entryOf(a, &one), a.NewEntry()
+	windows.Add(Small, 300)
+	e.Add(Small, 400)
+	e.Add(Reply, 10)
+	for _, who := range []*Entry{e, e, nil} {
+		w, atOnce := a.Ask(who, Reply, 280, func() {})
+		if atOnce {
+			t.Fatal("there is room")
+		}
+		defer a.Drop(w)
+	}
+	for sharers := 1; sharers <= 2; sharers++ {
+		a.setSharers(sharers)
+		if got := a.take(&one, Small, 50); got != (sharers == 1) {
+			t.Errorf("with %d addresses a small message of one over its share gets room: %v", sharers, got)
+		}
+		a.Drop(newWaiterOf(a, 1)) // the queues are gone through again
+	}
+	e.Settle()
+	windows.Settle()
+}
+
+// newWaiterOf asks for some bytes for nobody.
+func newWaiterOf(a *Account, n int64) *Waiter {
+	w, _ := a.Ask(nil, Small, n, func() {})
+	return w
+}
+
 // TestShareHasRoomForACall, however many addresses there are.
 func TestShareHasRoomForACall(t *testing.T) {
 	a := New(256<<20, 512<<20)

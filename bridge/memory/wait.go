@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"context"
 	"iter"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -52,12 +51,14 @@ func (a *Account) borrow(to *Address) {
 	a.press()
 }
 
-// owedToAnother reports whether there is a debt to an address that is none of the holders.
-func (a *Account) owedToAnother(holders []*holder) bool {
+// creditor returns the address to which there is a debt, or nil.
+func (a *Account) creditor() *Address {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.debt.is.Load() && a.debt.to != &a.unknown &&
-		!slices.ContainsFunc(holders, func(h *holder) bool { return h.address == a.debt.to })
+	if !a.debt.is.Load() || a.debt.to == &a.unknown {
+		return nil
+	}
+	return a.debt.to
 }
 
 // owes returns how many bytes the debt is, and forgets one that is paid. mu is held.
@@ -178,10 +179,13 @@ func (a *Account) grant() {
 	var full [classes]bool
 	for _, of := range grantOrder {
 		fair := &a.waiters[of].fair
-		if full[of] = !a.grantFrom(fair); full[of] {
-			blocked = blocked || a.lacksRoomOfAll(fair.Front().Value.(*Waiter))
+		a.grantFrom(fair)
+		if w := a.firstOwned(fair); w != nil {
+			full[of] = true
+			blocked = blocked || a.lacksRoomOfAll(w)
 		}
 	}
+	blocked = blocked && a.sharers.Load() > 1 // an address alone keeps nobody's room
 	a.blocked.Store(blocked)
 	if blocked {
 		return
@@ -193,9 +197,8 @@ func (a *Account) grant() {
 	}
 }
 
-// grantFrom lets the waiters of one queue in, and returns whether none is left. mu
-// is held.
-func (a *Account) grantFrom(in *list.List) bool {
+// grantFrom lets the waiters of one queue in, as far as there is room. mu is held.
+func (a *Account) grantFrom(in *list.List) {
 	for place, next := in.Front(), (*list.Element)(nil); place != nil; place = next {
 		next = place.Next()
 		w := place.Value.(*Waiter)
@@ -203,7 +206,7 @@ func (a *Account) grantFrom(in *list.List) bool {
 			if a.NeedsAll(w.class, w.bytes) {
 				continue // it gets in alone: the others needn't wait for that
 			}
-			return false
+			return
 		}
 		a.add(w.owner, w.class, w.bytes)
 		a.leave(w)
@@ -211,7 +214,6 @@ func (a *Account) grantFrom(in *list.List) bool {
 			w.ready()
 		}
 	}
-	return in.Len() == 0
 }
 
 // NeedsAll reports whether a message gets in only while its class has no other.
@@ -244,6 +246,17 @@ func (a *Account) wants() (wants [classes]want) {
 		wants[Fixed].asked(a.debt.since)
 	}
 	return wants
+}
+
+// firstOwned returns the first waiter for whom others have to wait: not the window of a
+// backend, nor a message that gets in only alone. It may be nil. mu is held.
+func (a *Account) firstOwned(in *list.List) *Waiter {
+	for w := range all(in) {
+		if w.owner != &a.unknown && !a.NeedsAll(w.class, w.bytes) {
+			return w
+		}
+	}
+	return nil
 }
 
 // lacksRoomOfAll reports whether a waiter lacks room that any message could take, and not
