@@ -54,6 +54,9 @@ func socketCall(t *testing.T, s *Server) (c *wstest.Client, ended <-chan struct{
 // dataOf returns a WebSocket message with a gRPC message of n bytes.
 func dataOf(n int) []byte { return append([]byte{0}, framed(0, make([]byte, n))...) }
 
+// exactly has so little memory for messages that none is counted ahead.
+var exactly = Limits{BufferedBytes: 16 << 20}
+
 // TestOneMessageIsReadEarly: a client that isn't authenticated makes culvert hold one
 // message, whatever it sends.
 func TestOneMessageIsReadEarly(t *testing.T) {
@@ -65,7 +68,7 @@ func TestOneMessageIsReadEarly(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			answer := make(asked)
-			s := newServer(t, Config{Backend: nowhere, Authenticator: answer})
+			s := newServer(t, Config{Limits: exactly, Backend: nowhere, Authenticator: answer})
 			c, ended := socketCall(t, s)
 			for _, m := range sent {
 				c.Send(t, wstest.Binary, m)
@@ -171,7 +174,7 @@ func labelled(t *testing.T, value string) (n int) {
 func TestUnauthenticatedCallIsRelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		obs := newObserver()
-		s := newServer(t, Config{Backend: nowhere, Observer: obs, Authenticator: make(asked)})
+		s := newServer(t, Config{Limits: exactly, Backend: nowhere, Observer: obs, Authenticator: make(asked)})
 		c, ended := socketCall(t, s)
 		c.Send(t, wstest.Binary, dataOf(60<<10))
 		synctest.Wait()
@@ -198,7 +201,7 @@ func TestUnauthenticatedCallIsRelieved(t *testing.T) {
 func TestRefusedCallWaitsForNoMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer := make(asked)
-		s := newServer(t, Config{Backend: nowhere, Authenticator: answer})
+		s := newServer(t, Config{Limits: exactly, Backend: nowhere, Authenticator: answer})
 		others := memory.NewClaim(s.account.NewEntry())
 		if err := others.Reserve(t.Context(), memory.Small, int(s.account.Messages)); err != nil {
 			t.Fatal(err)

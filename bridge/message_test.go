@@ -29,7 +29,7 @@ import (
 
 func newReader(body io.Reader, limit int, coding string) *messageReader {
 	return &messageReader{
-		ctx: context.Background(), body: body, limit: report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, held: newEntry(1 << 30), use: new(quota.Call),
+		ctx: context.Background(), body: body, limit: report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, held: newEntry(30 << 20), use: new(quota.Call),
 		gets: newProgress(), frames: &grpcFrames{coding: coding},
 	}
 }

@@ -31,6 +31,8 @@ func (g *registry) noteAll(calls []*running) []*memory.Candidate {
 		at := trace{r.in.bytes.Load(), r.out.bytes.Load(), p.sending.Load(), p.reading.Load(), p.crumbs.Load(), r.call.held.InParts() >> 10, r.call.held.Arrived() >> 10}
 		if at != r.trace || r.relief.Moved.IsZero() {
 			r.trace, r.relief.Moved = at, now
+		} else {
+			r.call.held.Trim()
 		}
 	}
 	return g.idle(all)

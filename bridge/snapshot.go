@@ -15,7 +15,8 @@ type Snapshot struct {
 	Calls       []CallCount        // under way; sorted by listener, then transport
 	Connections []edge.Connections // open; likewise
 
-	// HeldBytes is what is held of messages, HeldLimit is limits.buffered_bytes.
+	// HeldBytes is what is held of messages, with up to 4 KiB for each running call that
+	// is counted ahead. HeldLimit is limits.buffered_bytes.
 	HeldBytes, HeldLimit int64
 
 	// ClientBytes is what is held for clients in all, ClientLimit is the bound of that

@@ -40,6 +40,8 @@ type Account struct {
 	expanding atomic.Int64          // large replies that have grown out of gzip and ask for room
 	blocked   atomic.Bool           // somebody within their share waits for room that any message could take
 
+	ahead int64 // of small messages that an entry counts ahead (ahead.go)
+
 	mu      sync.Mutex
 	waiters [classes]waiters
 	debt    debt
@@ -69,6 +71,9 @@ func New(messages, total int64) *Account {
 	// whole MiB.
 	a := &Account{Messages: min(messages, total), Total: total, Pool: buffer.NewPool(256, 1<<10, 2<<10, 4<<10, 8<<10, 16<<10, ChunkBytes, 64<<10, 256<<10, 1<<20)}
 	a.sharers.Store(1)
+	if a.Messages >= aheadFrom {
+		a.ahead = maxAhead
+	}
 	return a
 }
 

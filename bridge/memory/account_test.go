@@ -398,7 +398,7 @@ func newEntry(limit int64) *Entry { return New(limit, 0).NewEntry() }
 
 // reserve waits for room for nobody in particular.
 func (a *Account) reserve(ctx context.Context, of Class, n int64) error {
-	if a.take(&a.unknown, of, n) {
+	if of == Small && a.take(&a.unknown, n) {
 		return nil
 	}
 	return a.await(ctx, &a.unknown, of, n, Patience)
@@ -444,4 +444,68 @@ func TestExpandedRepliesMindTheirOwn(t *testing.T) {
 		t.Errorf("%d are counted as being reserved, want %d", got, maxExpanded)
 	}
 	e.Settle()
+}
+
+// TestCountedAhead: the account has never less than is held, and little more, whatever
+// messages come and go at one time; at the end it has nothing.
+func TestCountedAhead(t *testing.T) {
+	a := New(aheadFrom, 0)
+	var one Address
+	for _, end := range []func(*Entry){(*Entry).Trim, (*Entry).Settle} {
+		e := entryOf(a, &one)
+		var all sync.WaitGroup
+		for part := range 4 {
+			all.Go(func() {
+				for n := range 5000 {
+					size := n * (part + 1) % 5000
+					if part%2 == 0 {
+						e.Add(Small, size)
+					} else if err := e.reserve(t.Context(), Small, size); err != nil {
+						t.Error(err)
+					}
+					if n%100 == 0 {
+						e.Trim()
+					}
+					if used := a.Used(); used < 0 {
+						t.Errorf("%d bytes are counted", used)
+					}
+					e.Sub(Small, size)
+				}
+			})
+		}
+		all.Wait()
+		e.Add(Small, 5000)
+		if used, most := a.Used(), int64(5000+2*maxAhead); used < 5000 || used > most || e.Messages() != 5000 {
+			t.Errorf("of 5000 bytes the entry has %d and the account %d, want at most %d", e.Messages(), used, most)
+		}
+		e.Sub(Small, 5000)
+		end(e)
+		wantUsed(t, a, 0)
+		if got := one.all(); got != 0 {
+			t.Errorf("the address has %d bytes", got)
+		}
+		e.Settle()
+	}
+}
+
+// TestCountedAheadRacesWithTheEnd: nothing stays counted of what comes and goes while the
+// entry is settled.
+func TestCountedAheadRacesWithTheEnd(t *testing.T) {
+	a := New(aheadFrom, 0)
+	for range 500 {
+		e := a.NewEntry()
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				for n := range 20 {
+					e.Add(Small, 300*n)
+					_ = e.reserve(t.Context(), Small, 500) // there is room
+					e.Sub(Small, 300*n+500)
+				}
+			})
+		}
+		all.Go(e.Settle)
+		all.Wait()
+	}
+	wantUsed(t, a, 0)
 }

@@ -3,8 +3,8 @@
 // what one call or one connection holds, an [Address] is what one client address holds,
 // a [Claim] is the room of one request message, and a [Candidate] is what may be ended.
 //
-// Begin with account.go. share.go and wait.go say who gets room, relief.go who gives
-// it up.
+// Begin with account.go. entry.go and ahead.go count, share.go and wait.go say who gets
+// room, relief.go who gives it up.
 //
 // It is a leaf. Readers of requests, the connections to backends, quota and edge count
 // with it; bridge/relief.go ends what it chooses.

@@ -13,6 +13,7 @@ type Entry struct {
 	account *Account
 	owner   atomic.Pointer[Address]
 	held    [classes]atomic.Int64
+	paid    atomic.Int64 // of small messages: what the account counts; never less than is held (ahead.go)
 	waits   atomic.Int32 // reservations under way
 	coming  atomic.Int64 // of held: room for what is on its way
 	moved   atomic.Int64 // bytes of messages that went out in parts
@@ -157,14 +158,19 @@ func (e *Entry) Enter(n int64) bool {
 
 // reserve waits for room and counts it to the entry.
 func (e *Entry) reserve(ctx context.Context, of Class, n int) error {
-	if !e.account.take(e.Owner(), of, int64(n)) {
-		e.waits.Add(1)
-		defer e.waits.Add(-1)
-		if err := e.account.await(ctx, e.Owner(), of, int64(n), Patience); err != nil {
-			return err
-		}
+	if of == Small && e.takeSmall(int64(n)) {
+		return nil
 	}
-	e.keep(of, int64(n))
+	e.waits.Add(1)
+	defer e.waits.Add(-1)
+	if err := e.account.await(ctx, e.Owner(), of, int64(n), Patience); err != nil {
+		return err
+	}
+	if of == Small {
+		e.keepSmall(int64(n), int64(n))
+	} else {
+		e.keep(of, int64(n))
+	}
 	return nil
 }
 
@@ -177,7 +183,9 @@ func (e *Entry) keep(of Class, n int64) {
 
 // Add counts without waiting. Behind Settle it counts nothing.
 func (e *Entry) Add(of Class, n int) {
-	if e.held[of].Add(int64(n)) >= 0 {
+	if of == Small {
+		e.addSmall(int64(n))
+	} else if e.held[of].Add(int64(n)) >= 0 {
 		e.account.add(e.Owner(), of, int64(n))
 	}
 }
@@ -202,7 +210,9 @@ const overrunPart = 8
 
 // Sub gives back what Add or a reservation has counted.
 func (e *Entry) Sub(of Class, n int) {
-	if e.held[of].Add(-int64(n)) >= 0 {
+	if of == Small {
+		e.addSmall(-int64(n))
+	} else if e.held[of].Add(-int64(n)) >= 0 {
 		e.account.release(e.Owner(), of, int64(n))
 	}
 }
@@ -258,7 +268,11 @@ func (e *Entry) Settle() {
 }
 
 func (e *Entry) settle(of Class) {
-	if n := e.held[of].Swap(settled); n > 0 {
+	n := e.held[of].Swap(settled)
+	if of == Small {
+		n = e.paid.Swap(settled)
+	}
+	if n > 0 {
 		e.account.release(e.Owner(), of, n)
 	}
 }

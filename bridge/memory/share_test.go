@@ -422,7 +422,7 @@ func TestAddressAloneKeepsItsRoom(t *testing.T) {
 	}
 	for sharers := 1; sharers <= 2; sharers++ {
 		a.setSharers(sharers)
-		if got := a.take(&one, Small, 50); got != (sharers == 1) {
+		if got := a.take(&one, 50); got != (sharers == 1) {
 			t.Errorf("with %d addresses a small message of one over its share gets room: %v", sharers, got)
 		}
 		a.Drop(newWaiterOf(a, 1)) // the queues are gone through again

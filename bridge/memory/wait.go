@@ -81,10 +81,10 @@ func (a *Account) press() {
 	}
 }
 
-// take reserves n bytes without a lock, if there is room and nobody waits. Only
-// small messages can.
-func (a *Account) take(o *Address, of Class, n int64) bool {
-	if of != Small || a.queue[Small].Load() > 0 || !a.fits(Small, n) || a.blocked.Load() && !a.within(o, Small, n) {
+// take reserves n bytes of small messages without a lock, if there is room and nobody
+// waits.
+func (a *Account) take(o *Address, n int64) bool {
+	if a.queue[Small].Load() > 0 || !a.fits(Small, n) || a.blocked.Load() && !a.within(o, Small, n) {
 		return false
 	}
 	a.add(o, Small, n) // by a race a few may pass the limit by one message

@@ -60,7 +60,7 @@ func TestFlowsFindTheirStreams(t *testing.T) {
 // TestFlowsOfOneID: a client may give all its calls one id, and metadata of many frames,
 // and what comes for them counts all the same.
 func TestFlowsOfOneID(t *testing.T) {
-	a := memory.New(64<<20, 0)
+	a := memory.New(16<<20, 0)
 	up, err := New(Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
 		for range 2 {
 			if err := ss.SendMsg(make([]byte, 5000)); err != nil {

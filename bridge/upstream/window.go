@@ -285,7 +285,10 @@ func (c *windowConn) sendReady() error {
 func (c *windowConn) forget(stream uint32) {
 	c.drop(stream)
 	s := c.streams[stream]
-	c.window.Sub(memory.Small, int(s.small))
+	if s.small > 0 {
+		c.window.Sub(memory.Small, int(s.small))
+		c.window.Trim()
+	}
 	c.window.Sub(memory.Reply, int(s.large))
 	delete(c.streams, stream)
 	c.watch.streams(len(c.streams))
