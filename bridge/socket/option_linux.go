@@ -46,21 +46,27 @@ func SetUserTimeout(c net.Conn, d time.Duration) {
 
 // ControlProbes is for the Control of a net.ListenConfig: connections that the
 // listener accepts begin with TCP keep-alive as p says it, in whole seconds,
-// which spares the calls that set it on each, and with a bound on what the kernel holds
-// that it hasn't sent yet. It is nil where that isn't so.
+// which spares the calls that set it on each. It is nil where that isn't so.
 func ControlProbes(p net.KeepAliveConfig) func(network, address string, c syscall.RawConn) error {
 	return withOptions(
 		option{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 		option{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(p.Idle.Seconds())},
 		option{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(p.Interval.Seconds())},
 		option{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, p.Count},
-		option{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes},
 	)
 }
 
 // unsentBytes is what the kernel holds for a connection beyond what is on its way to
 // the client. Without a bound a client that takes nothing has the kernel hold megabytes.
 const unsentBytes = 128 << 10
+
+// boundUnsent sets that bound. A connection doesn't inherit it from a listener of Go's,
+// which speaks Multipath TCP.
+func boundUnsent(c *net.TCPConn) {
+	if raw := rawConn(c); raw != nil {
+		_ = withOptions(option{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes})("", "", raw) // it is closed then
+	}
+}
 
 // BeganProbing looks whether a connection came through ControlProbes: nothing
 // else sets this interval and this number.

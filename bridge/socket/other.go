@@ -25,6 +25,8 @@ func ControlProbes(net.KeepAliveConfig) func(network, address string, c syscall.
 	return nil
 }
 
+func boundUnsent(*net.TCPConn) {}
+
 // BeganProbing is false.
 func BeganProbing(*net.TCPConn, net.KeepAliveConfig) bool { return false }
 

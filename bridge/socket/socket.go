@@ -49,11 +49,17 @@ func Plain(c net.Conn) net.Conn {
 func Descriptor(c net.Conn) int { return descriptor(rawConn(c)) }
 
 // Probe makes TCP probe a silent peer as p says, unless the connection came
-// through ControlProbes. It does nothing where the bottom isn't a TCP socket.
+// through ControlProbes, and on Linux bounds what the kernel holds for it that isn't
+// sent. It does nothing where the bottom isn't a TCP socket.
 func Probe(c net.Conn, p net.KeepAliveConfig) {
-	if t, ok := bottom(c).(*net.TCPConn); ok && !BeganProbing(t, p) {
+	t, ok := bottom(c).(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if !BeganProbing(t, p) {
 		_ = t.SetKeepAliveConfig(p) // it is closed then
 	}
+	boundUnsent(t)
 }
 
 // Cut closes the connection at the bottom, under TLS and each wrapper. Nothing
