@@ -204,9 +204,9 @@ func checkSizes(l *Loaded) []error {
 	return errs
 }
 
-// What of the memory is left to clients: the program itself takes programMemory, and of
-// the rest clients may hold clientShare. What is left is for garbage that the collector has
-// not found yet, and for what the estimates of calls and connections leave out.
+// The program itself takes programMemory, and clients may hold clientShare of the rest.
+// The other 35 % are for garbage that the collector has not found yet, and for what the
+// estimates of calls and connections leave out.
 const (
 	programMemory   = 20 << 20
 	clientShare     = 0.65

@@ -3,7 +3,7 @@ package memory
 // Small messages are counted ahead: an entry lets the account count up to twice
 // Account.ahead more than it holds, so that most messages touch nothing that other
 // calls use at the same time: that costs some 50 ns each time, with two processors.
-// What a call that stands still has ahead is taken back (Trim).
+// Trim takes back what a call that stands still has counted ahead.
 
 // Account.ahead is maxAhead bytes, or 0 where there are less than aheadFrom for messages.
 const (

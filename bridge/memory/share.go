@@ -42,9 +42,8 @@ func part(room, sharers int64) int64 { return max(room/sharers, min(room/8, leas
 
 const leastShare = CallBytes + ConnBytes + TLSBytes + 4<<10
 
-// within reports whether the address may have n more bytes of a message and holds no
-// more than its share. What it waits for counts, else all that it asks for at one time
-// would be within.
+// within reports whether the address would be within its share with n more bytes of a
+// message. The bytes that it waits for count, too: it can't ask for many shares at once.
 func (a *Account) within(o *Address, of Class, n int64) bool {
 	if o == &a.unknown {
 		return true

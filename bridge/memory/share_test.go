@@ -165,6 +165,16 @@ func TestLargeMessageStaysWithinTheBoundOfAll(t *testing.T) {
 	calls.Settle()
 }
 
+// wantRoomAfter ends one candidate, and holds that the other gets the room that it waits for.
+func wantRoomAfter(t *testing.T, ended, waits *Candidate, done <-chan error) {
+	t.Helper()
+	ended.Held.Settle()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	waits.Held.Settle()
+}
+
 // TestClassHasShares: an address that holds less than its share of all messages may have
 // more than its share of large replies. While another address waits for one, its calls
 // end.
@@ -188,11 +198,7 @@ func TestClassHasShares(t *testing.T) {
 		if victims, _ := a.Choose(all, time.Now()); len(victims) != 1 || victims[0] != rich {
 			t.Errorf("after %v %v end, want the call of the address that has more than its share of large replies", grace, victims)
 		}
-		rich.Held.Settle()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		poor.Held.Settle()
+		wantRoomAfter(t, rich, poor, done)
 	})
 }
 
@@ -216,11 +222,7 @@ func TestMessagesMayWaitForCalls(t *testing.T) {
 		if victims, _ := a.Choose(all, time.Now()); len(victims) != 1 || victims[0] != rich {
 			t.Errorf("%d calls end, want the one that has everything", len(victims))
 		}
-		rich.Held.Settle()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		poor.Held.Settle()
+		wantRoomAfter(t, rich, poor, done)
 	})
 }
 

@@ -19,8 +19,8 @@ type Body struct {
 	messages int // that were read of it
 }
 
-// NewBody returns the body that src brings compressed. What it expands counts with
-// the call, and most is what a message may expand to, in bytes.
+// NewBody returns a body that expands src. The expanded bytes count with the call. A
+// message may expand to most bytes.
 func NewBody(src io.Reader, use *quota.Call, most int64) *Body {
 	return &Body{src: source{r: src}, use: use, most: most}
 }
@@ -31,7 +31,7 @@ const FreeMessages = 1000
 
 // Begin judges a message that begins. Empty ones are expanded from next to
 // nothing, and each is as much work as another, here and at the backend: so
-// they are bounded. What has begun is expanded whole.
+// they are bounded. A message that has begun is expanded whole.
 func (g *Body) Begin() error {
 	if g.messages++; g.messages > FreeMessages+g.src.bytes {
 		return report.New(report.ReasonBadRequest, "the compressed body holds more messages than it has bytes")

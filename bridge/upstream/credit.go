@@ -14,8 +14,8 @@ type credit struct {
 	left   atomic.Int64 // bytes that wait
 }
 
-// askCredit returns whether the backend may have the increment of the connection's
-// window now. What it may not have yet is withheld until there is room for it.
+// askCredit reports whether the backend may have the increment of the connection's
+// window now. If there isn't room for all of it, the rest waits until there is.
 func (c *windowConn) askCredit(f h2Frame) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -188,12 +188,7 @@ func TestQueuedRequestsCount(t *testing.T) {
 	})
 	close(read)
 	sending.Wait()
-	if _, err := call.Recv(); err != io.EOF { //nolint:errorlint // it is never wrapped
-		t.Errorf("the end is %v", err)
-	}
-	if got := held.Messages(); got != 0 {
-		t.Errorf("once all were sent, %d bytes count", got)
-	}
+	wantAllSent(t, call, held)
 }
 
 // TestHeaderBlocksComeInPieces: a header block is read whole however it is cut into frames
@@ -302,11 +297,18 @@ func TestPackedRequestsCount(t *testing.T) {
 	}
 	close(read)
 	call.CloseSend()
+	wantAllSent(t, call, held)
+}
+
+// wantAllSent holds that a call ends well once the backend has read all, and that nothing
+// counts then.
+func wantAllSent(t *testing.T, call *Stream, held *memory.Entry) {
+	t.Helper()
 	if _, err := call.Recv(); err != io.EOF { //nolint:errorlint // it is never wrapped
 		t.Errorf("the end is %v", err)
 	}
 	if got := held.Messages(); got != 0 {
-		t.Errorf("once it was sent, %d bytes count", got)
+		t.Errorf("once all was sent, %d bytes count", got)
 	}
 }
 

@@ -82,8 +82,8 @@ func (c *windowConn) letIn(stream uint32, g *grant) {
 	}
 }
 
-// open counts what is to come of a message. What fits the fixed window may have come.
-// mu is held.
+// open counts the bytes of a message that are still to come. Those that fit the fixed
+// window may have come already. mu is held.
 func (c *windowConn) open(g *grant) {
 	g.open = true
 	c.payer(g).Promise(g.left)

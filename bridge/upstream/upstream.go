@@ -287,8 +287,8 @@ func (s *Stream) Recv() (mem.BufferSlice, error) {
 	return nil, s.facts.classify(s.ctx, err, s.limit)
 }
 
-// Wire returns how many bytes the message that Recv returned last had when it came. It
-// may be compressed. Who calls Recv may call it.
+// Wire returns the size of the last message that Recv returned, as it came from the
+// backend: maybe compressed. It must not run beside Recv.
 func (s *Stream) Wire() int { return s.wire }
 
 // Sent says that messages of so many bytes, as they came, are held no more, or counted
