@@ -98,7 +98,7 @@ test-long: deps vet build node_modules ## The rest, with the race detector: floo
 	$(call say,e2e: the long tests)
 	$(call e2e,-race -p 1 -timeout 30m -run '$(LONG)')
 	$(call say,the clients and what they can)
-	@grep '^|' docs/compatibility.md
+	@grep '^|' docs/how-it-works/compatibility.md
 	@$(call took,make test-long)
 
 ##@ One at a time
@@ -144,10 +144,10 @@ attack: build ## All attacks on culvert's memory, or those that ATTACK names (an
 	@go -C e2e mod download
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) go test -vet=off -count=1 -timeout 0 -v -run '^TestMemoryAttacks$$/$(ATTACK)' . -attack.all
 
-bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx and no proxy: docs/benchmarks.md (30 min)
+bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx and no proxy: docs/how-it-works/benchmarks.md (30 min)
 	@tools/deps.sh test
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
-	@PATH="$$PATH:/usr/sbin" bin/bench -out docs/benchmarks.md $(BENCHFLAGS)
+	@PATH="$$PATH:/usr/sbin" bin/bench -out docs/how-it-works/benchmarks.md $(BENCHFLAGS)
 
 # By name: nothing of culvert depends on it.
 bin/grpcwebproxy:

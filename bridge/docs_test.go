@@ -15,12 +15,12 @@ import (
 
 var update = flag.Bool("update", false, "write the pages of docs/ and the file of config/ that are made from tables")
 
-// TestGeneratedPages holds docs/errors.md, docs/metadata.md and config/transports.go
+// TestGeneratedPages holds docs/reference/errors.md, docs/reference/metadata.md and config/transports.go
 // to the tables that the program works by.
 func TestGeneratedPages(t *testing.T) {
 	for path, want := range map[string][]byte{
-		"../docs/errors.md":   errorsPage(),
-		"../docs/metadata.md": metadataPage(),
+		"../docs/reference/errors.md":   errorsPage(),
+		"../docs/reference/metadata.md": metadataPage(),
 
 		"../config/transports.go": transportsFile(),
 	} {

@@ -78,7 +78,7 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 
 // TestStepsAreDocumented in their order.
 func TestStepsAreDocumented(t *testing.T) {
-	page, err := os.ReadFile("../docs/architecture.md")
+	page, err := os.ReadFile("../docs/how-it-works/calls.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,6 +90,6 @@ func TestStepsAreDocumented(t *testing.T) {
 		want = append(want, step.name)
 	}
 	if !slices.Equal(documented, want) {
-		t.Errorf("docs/architecture.md has the steps %q, want %q", documented, want)
+		t.Errorf("docs/how-it-works/calls.md has the steps %q, want %q", documented, want)
 	}
 }

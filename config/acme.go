@@ -51,7 +51,7 @@ type ACME struct {
 	EAB EAB `key:"eab"`
 
 	// The provider of DNS that writes the record of dns-01: one that this
-	// program was built with. docs/tls.md#by-dns shows how.
+	// program was built with. docs/guides/acme.md#by-dns shows how.
 	DNSProvider string `key:"dns_provider" is:"word"`
 
 	// What the provider of DNS is told, a token for the most part.
@@ -148,7 +148,7 @@ func checkACME(l *Loaded) []error {
 		case c == "http-01" && l.TLS.HTTPListen == "":
 			errs = append(errs, l.Errorf("tls.acme.challenges", `http-01 is answered in plaintext: set tls.http_listen, as ":80"`))
 		case c == "dns-01" && a.DNSProvider == "":
-			errs = append(errs, l.Errorf("tls.acme.challenges", "dns-01 takes a tls.acme.dns_provider: docs/tls.md#by-dns shows how"))
+			errs = append(errs, l.Errorf("tls.acme.challenges", "dns-01 takes a tls.acme.dns_provider: docs/guides/acme.md#by-dns shows how"))
 		}
 	}
 	if a.DNSProvider == "" {

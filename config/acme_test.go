@@ -69,7 +69,7 @@ func TestContradictionsOfACME(t *testing.T) {
 			`proxy.yaml:5: tls.acme.challenges: http-01 … tls.http_listen … ":80"`,
 		}},
 		{"a challenge without its provider", "domains: [grpc.example.com]\n    storage: /acme\n    challenges: [dns-01]", []string{
-			"proxy.yaml:5: tls.acme.challenges: dns-01 … tls.acme.dns_provider … docs/tls.md#by-dns",
+			"proxy.yaml:5: tls.acme.challenges: dns-01 … tls.acme.dns_provider … docs/guides/acme.md#by-dns",
 		}},
 		{"settings of nobody", "domains: [grpc.example.com]\n    storage: /acme\n    dns_settings: [{name: token, value: s3cret}]\n    dns_resolvers: [\"192.0.2.53:53\"]", []string{
 			"proxy.yaml:5: tls.acme.dns_settings: … tls.acme.dns_provider",

@@ -102,7 +102,7 @@ type Config struct {
 	// Which implementation serves HTTP/2, also inside tunnels: "culvert" is its
 	// own, "standard" that of Go's standard library. Change it to "standard" if
 	// an attack on culvert's own becomes known, until a fixed version is there.
-	// Calls then cost more CPU, and some limits don't hold (docs/security.md).
+	// Calls then cost more CPU, and some limits don't hold (docs/guides/hardening.md).
 	HTTP2Server string `key:"http2_server" one:"culvert,standard"`
 
 	// How long calls may go on after TERM or INT, before they are ended with
@@ -216,7 +216,7 @@ type Metadata struct {
 	ClientCertificate bool `key:"client_certificate"`
 
 	// Further names that only a trusted proxy may set, besides those of
-	// docs/metadata.md: x-authenticated-user. What differs from one of them
+	// docs/reference/metadata.md: x-authenticated-user. What differs from one of them
 	// only in "-" and "_" crosses from nobody.
 	Vouched []string `key:"vouched" is:"metadata name"`
 }
@@ -266,7 +266,7 @@ type Limits struct {
 	// than its share, and new calls and connections of such addresses are refused. Go's garbage collector
 	// keeps below it, too (GOMEMLIMIT of the environment wins there). 0 is nine
 	// tenths of the container's limit, and no limit where there is none.
-	// docs/security.md lists what isn't counted.
+	// docs/how-it-works/memory.md lists what isn't counted.
 	Memory Size `key:"memory" is:"size or 0"`
 
 	// What one client address may use. Sizes and calls_per_connection bound one

@@ -267,7 +267,7 @@ func TestUnknownVariables(t *testing.T) {
 		{"CULVERT_LISTN", ":80", "CULVERT_LISTN: unknown variable … CULVERT_LISTEN"},
 		{"CULVERT_BACKEND", "a:1", "CULVERT_BACKEND: unknown variable … CULVERT_BACKEND_ADDRESS"},
 		{"CULVERT_BACKEND_CERT", "a.pem", "CULVERT_BACKEND_CERT: unknown variable … CULVERT_BACKEND_TLS_CERT"},
-		{"CULVERT_XYZZY_PLUGH", "1", "CULVERT_XYZZY_PLUGH: unknown variable … docs/configuration.md"},
+		{"CULVERT_XYZZY_PLUGH", "1", "CULVERT_XYZZY_PLUGH: unknown variable … docs/reference/configuration.md"},
 		{"CULVERT_ALLOW_ORIGINS", "https://a.example.com app.example.com", `CULVERT_ALLOW_ORIGINS: "app.example.com" … scheme … "https://app.example.com"`},
 		{"CULVERT_LIMITS_METHODS", "a", "CULVERT_LIMITS_METHODS: … limits.methods … file"},
 		{"CULVERT_PORT", "8080", "CULVERT_PORT: unknown variable … CULVERT_LISTEN=:8080"},

@@ -78,7 +78,7 @@ func suggestVariable(name string) string {
 	if near := didYouMean(word, words, envPrefix+"%s"); near != "" {
 		return near
 	}
-	return ": remove it; the names are in docs/configuration.md"
+	return ": remove it; the names are in docs/reference/configuration.md"
 }
 
 // processEnvironment is the world of a program that really runs.

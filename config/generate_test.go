@@ -26,9 +26,9 @@ func TestGeneratedFilesMatchTheStruct(t *testing.T) {
 	defaults := Defaults()
 	root := readStruct(t)
 	for path, want := range map[string][]byte{
-		"../proxy.yaml":             exampleFile(root, &defaults),
-		"../docs/proxy.schema.json": schemaFile(root, &defaults),
-		"../docs/configuration.md":  referenceFile(root, &defaults),
+		"../proxy.yaml":                      exampleFile(root, &defaults),
+		"../docs/proxy.schema.json":          schemaFile(root, &defaults),
+		"../docs/reference/configuration.md": referenceFile(root, &defaults),
 	} {
 		if *update {
 			if err := os.WriteFile(path, want, 0o644); err != nil {
@@ -274,7 +274,7 @@ func schemaFile(root entry, c *Config) []byte {
 	s := sectionSchema(root.children, c)
 	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	s["title"] = "culvert"
-	s["description"] = "Configuration of culvert. Generated from its struct; docs/configuration.md is the same for people."
+	s["description"] = "Configuration of culvert. Generated from its struct; docs/reference/configuration.md is the same for people."
 	s["type"] = "object"
 	s["$defs"] = schema{"reference": schema{
 		"description": "${NAME} or ${NAME:-default} of the environment, or file:/path",
@@ -377,8 +377,8 @@ func keySchema(e entry, of any) schema {
 const referenceHead = `# Configuration
 
 For those who run culvert. Generated from the configuration's struct by
-` + "`make generate`" + `; [proxy.yaml](../proxy.yaml) is the same as a file to start from,
-[proxy.schema.json](proxy.schema.json) the same for editors.
+` + "`make generate`" + `; [proxy.yaml](../../proxy.yaml) is the same as a file to start from,
+[proxy.schema.json](../proxy.schema.json) the same for editors.
 
 Nothing has to be configured but the backend: ` + "`culvert serve --backend localhost:9000`" + `.
 
@@ -427,7 +427,7 @@ const referenceTail = `
 
 - what an error means: [errors.md](errors.md)
 - which metadata crosses: [metadata.md](metadata.md)
-- what happens to a call: [architecture.md](architecture.md)
+- what happens to a call: [calls.md](../how-it-works/calls.md)
 `
 
 func referenceFile(root entry, c *Config) []byte {

@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// TestLimitsByScope holds the table of docs/security.md, of which limit is there
+// TestLimitsByScope holds the table of docs/how-it-works/security.md, of which limit is there
 // for whom, to the keys.
 func TestLimitsByScope(t *testing.T) {
-	page, err := os.ReadFile("../docs/security.md")
+	page, err := os.ReadFile("../docs/how-it-works/security.md")
 	if err != nil {
 		t.Fatal(err)
 	}

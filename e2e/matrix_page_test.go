@@ -13,9 +13,9 @@ import (
 	"google.golang.org/grpc"
 )
 
-var update = flag.Bool("update", false, "write docs/compatibility.md from what this run saw")
+var update = flag.Bool("update", false, "write docs/how-it-works/compatibility.md from what this run saw")
 
-const pageFile = "../docs/compatibility.md"
+const pageFile = "../docs/how-it-works/compatibility.md"
 
 // results is what came of each cell, by client and row: "" for ✓, else the reason.
 type results map[string]map[string]string
@@ -268,5 +268,5 @@ const pageTail = `
 `
 
 const pageEnd = `
-Next: [what is on the wire](protocols.md), [which metadata crosses](metadata.md), [errors](errors.md).
+Next: [what is on the wire](../reference/protocols.md), [which metadata crosses](../reference/metadata.md), [errors](../reference/errors.md).
 `

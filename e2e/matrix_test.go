@@ -17,7 +17,7 @@ import (
 )
 
 // TestPublishedClients runs every scenario with every client that people use,
-// through culvert, prints what came of it, and holds docs/compatibility.md to it.
+// through culvert, prints what came of it, and holds docs/how-it-works/compatibility.md to it.
 //
 // A client that can't do a scenario has to fail in it, for the reason that
 // limitations gives.

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The lines in docs/compatibility.md around what TestPausedReaders writes.
+// The lines in docs/how-it-works/compatibility.md around what TestPausedReaders writes.
 const (
 	pauseTableBegin = "<!-- by TestPausedReaders -->\n"
 	pauseTableEnd   = "<!-- end -->\n"
@@ -92,7 +92,7 @@ order, with the status OK.
   holds a page, Chromium may read all of a ` + "`fetch`" + ` or an XHR into its own memory: **–**, nothing stands still.
 - *WebSocket* and *XHR* are improbable-eng's client, *fetch* is connect-web. *TLS* and *h2* are culvert's own TLS.
 
-A reader may stop for up to ` + "[`limits.slow_consumer_timeout`](configuration.md#limitsslow_consumer_timeout)" + ` (5 min).
+A reader may stop for up to ` + "[`limits.slow_consumer_timeout`](../reference/configuration.md#limitsslow_consumer_timeout)" + ` (5 min).
 ` + "`make test-long`" + ` runs it. To write the table anew:
 ` + "`cd e2e && go test -run TestPausedReaders -update`" + `.
 

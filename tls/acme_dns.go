@@ -21,7 +21,7 @@ var dnsProviders struct {
 // RegisterDNSProvider gives a provider of DNS a name by which the
 // configuration can choose it (tls.acme.dns_provider). culvert has none built
 // in: who needs one builds culvert with a file that registers it in init, as
-// docs/tls.md shows. Any of https://github.com/libdns is a
+// docs/guides/acme.md shows. Any of https://github.com/libdns is a
 // [certmagic.DNSProvider]. It panics if the name is taken.
 func RegisterDNSProvider(name string, f DNSProviderFunc) {
 	dnsProviders.mu.Lock()

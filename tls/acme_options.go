@@ -138,7 +138,7 @@ func (o *ACMEOptions) checkDomain(key, name string) error {
 	case !nameForm.MatchString(below) || len(below) > 253:
 		return o.errorf(key, "%q is no name of a host: write grpc.example.com", name)
 	case wildcard && !slices.Contains(o.Challenges, DNS01):
-		return o.errorf(key, "%s: a CA gives a certificate for a wildcard only by DNS-01: set %s.dns_provider, as docs/tls.md#by-dns shows, or list the names", name, o.ConfigKey)
+		return o.errorf(key, "%s: a CA gives a certificate for a wildcard only by DNS-01: set %s.dns_provider, as docs/guides/acme.md#by-dns shows, or list the names", name, o.ConfigKey)
 	}
 	return nil
 }
@@ -207,7 +207,7 @@ func (o *ACMEOptions) checkEAB() error {
 func (o *ACMEOptions) checkDNS() error {
 	switch {
 	case slices.Contains(o.Challenges, DNS01) && o.DNSProvider == "":
-		return o.errorf("challenges", "%s takes a provider of DNS: set %s.dns_provider, as docs/tls.md#by-dns shows", DNS01, o.ConfigKey)
+		return o.errorf("challenges", "%s takes a provider of DNS: set %s.dns_provider, as docs/guides/acme.md#by-dns shows", DNS01, o.ConfigKey)
 	case o.DNSProvider == "":
 		return nil
 	case dnsProvider(o.DNSProvider) == nil:
@@ -215,7 +215,7 @@ func (o *ACMEOptions) checkDNS() error {
 		if names := DNSProviders(); len(names) > 0 {
 			known = strings.Join(names, ", ")
 		}
-		return o.errorf("dns_provider", "%q isn't in this build, which has %s: docs/tls.md#by-dns shows how to build one in", o.DNSProvider, known)
+		return o.errorf("dns_provider", "%q isn't in this build, which has %s: docs/guides/acme.md#by-dns shows how to build one in", o.DNSProvider, known)
 	}
 	return nil
 }

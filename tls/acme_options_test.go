@@ -31,7 +31,7 @@ func TestACMEOptionsAreChecked(t *testing.T) {
 	}{
 		"no domain":              {func(o *ACMEOptions) { o.Domains = nil }, []string{"tls.acme.domains: "}},
 		"an address":             {func(o *ACMEOptions) { o.Domains = []string{"192.0.2.1"} }, []string{`tls.acme.domains: "192.0.2.1"`}},
-		"a wildcard":             {func(o *ACMEOptions) { o.Domains = []string{"*.example.com"} }, []string{"tls.acme.domains: *.example.com: ", "docs/tls.md#by-dns"}},
+		"a wildcard":             {func(o *ACMEOptions) { o.Domains = []string{"*.example.com"} }, []string{"tls.acme.domains: *.example.com: ", "docs/guides/acme.md#by-dns"}},
 		"no storage":             {func(o *ACMEOptions) { o.Storage = "" }, []string{"tls.acme.storage: ", "missing"}},
 		"a file as storage":      {func(o *ACMEOptions) { o.Storage = noCA }, []string{"tls.acme.storage: " + noCA}},
 		"plaintext":              {func(o *ACMEOptions) { o.Directory = "http://ca/dir" }, []string{"tls.acme.directory: ", "https"}},
@@ -44,7 +44,7 @@ func TestACMEOptionsAreChecked(t *testing.T) {
 		"everybody":              {func(o *ACMEOptions) { o.OnDemand = []string{"*"} }, []string{`tls.acme.on_demand: "*"`}},
 		"a whole top level":      {func(o *ACMEOptions) { o.OnDemand = []string{"*.com"} }, []string{`tls.acme.on_demand: "*.com"`}},
 		"stars":                  {func(o *ACMEOptions) { o.OnDemand = []string{"*.*.example.com"} }, []string{`tls.acme.on_demand: "*.*.example.com"`}},
-		"an unknown provider":    {func(o *ACMEOptions) { o.DNSProvider = "nowhere" }, []string{`tls.acme.dns_provider: "nowhere"`, "docs/tls.md#by-dns"}},
+		"an unknown provider":    {func(o *ACMEOptions) { o.DNSProvider = "nowhere" }, []string{`tls.acme.dns_provider: "nowhere"`, "docs/guides/acme.md#by-dns"}},
 		"DNS without provider":   {func(o *ACMEOptions) { o.Challenges = []string{DNS01} }, []string{"tls.acme.challenges: dns-01", "provider"}},
 		"an unknown challenge":   {func(o *ACMEOptions) { o.Challenges = []string{"tls-sni-01"} }, []string{`tls.acme.challenges: "tls-sni-01"`}},
 		"no address of e-mail":   {func(o *ACMEOptions) { o.Email = "Ops <ops@example.com>" }, []string{"tls.acme.email: "}},

@@ -160,9 +160,9 @@ to warm up. CPU is the user and system time of the proxy's process, a message (f
 Full duplex keeps 64 messages of each stream under way, but at most 256 KiB and at least 4 messages. Allocations are
 culvert's own, a message, from a build that counts them. "direct" is grpc-go without any proxy; where the others speak
 gRPC-Web or WebSocket, it is the same load in native gRPC. What each step towards these figures gave is in the
-[decisions](decisions/README.md).
+[decisions](../decisions/README.md).
 
-culvert runs twice: with ` + "`GOMAXPROCS=1`" + `, as a sidecar with a small CPU share should ([operations](operations.md#cpu)),
+culvert runs twice: with ` + "`GOMAXPROCS=1`" + `, as a sidecar with a small CPU share should ([operations](../guides/limits.md#cpu)),
 and by default, with a thread for each CPU. The bounds of CPU time are judged with ` + "`GOMAXPROCS=1`" + `. The rates, the latencies and
 everything under "TLS" and "Memory, start and neighbours" are judged by default.
 
@@ -181,7 +181,7 @@ const pageEnd = `
 - Over TLS (1.3, an ECDSA P-256 certificate, no resumption) a ratio to plaintext above 1 is what TLS costs.
 - Latency (p50 / p99) is the client's, on a machine that the client, the proxy and the backend share.
 
-Next: [what was done for it](decisions/README.md) · [architecture](architecture.md) · [limits](configuration.md)
+Next: [what was done for it](../decisions/README.md) · [architecture](architecture.md) · [limits](../reference/configuration.md)
 `
 
 func (p *page) write(a *arena) error {

@@ -43,16 +43,16 @@ var notRun = []struct {
 	why   string
 }{
 	{"", "►", nil, "a picture"},
-	{"docs/protocols.md", "an empty message, which is", wantFrames, "frames: their lengths are checked"},
-	{"docs/protocols.md", "grpc-message: no caf", wantTrailersBlock, "the trailers of a call that fails so"},
+	{"docs/reference/protocols.md", "an empty message, which is", wantFrames, "frames: their lengths are checked"},
+	{"docs/reference/protocols.md", "grpc-message: no caf", wantTrailersBlock, "the trailers of a call that fails so"},
 	{"demo/web/README.md", "npm ci", wantScripts, "make lint runs check, of which build is a part; TestScreenshot runs screenshot.mjs"},
-	{"docs/coming-from-grpcwebproxy.md", "grpcwebproxy --backend_addr", wantForeignFlags, "what is to be left behind: its flags are held to the page's table, which was made from its source"},
-	{"docs/coming-from-envoy.md", "static_resources:", wantYAML, "Envoy isn't installed for the tests: that it is YAML is checked"},
-	{"docs/tls.md", "RegisterDNSProvider", buildWithProvider, "it is a file of culvert's own program, which is built with it and judges the configuration below it"},
-	{"docs/tls.md", "go get github.com/libdns", wantPinnedProvider, "it changes go.mod: the program is built with a copy of that"},
-	{"docs/tls.md", "dns_provider:", nil, "it takes the program that is built with the file above it, which judges it"},
-	{"docs/tls.md", "openssl req", runOpenSSL, "it writes files: it is run elsewhere, and served with"},
-	{"docs/operations.md", "docker compose", nil, "it takes a container engine; tools/image_linux_test.go builds and runs the image without one, tools/compose_test.go holds the file to the program"},
+	{"docs/guides/from-grpcwebproxy.md", "grpcwebproxy --backend_addr", wantForeignFlags, "what is to be left behind: its flags are held to the page's table, which was made from its source"},
+	{"docs/guides/from-envoy.md", "static_resources:", wantYAML, "Envoy isn't installed for the tests: that it is YAML is checked"},
+	{"docs/guides/acme.md", "RegisterDNSProvider", buildWithProvider, "it is a file of culvert's own program, which is built with it and judges the configuration below it"},
+	{"docs/guides/acme.md", "go get github.com/libdns", wantPinnedProvider, "it changes go.mod: the program is built with a copy of that"},
+	{"docs/guides/acme.md", "dns_provider:", nil, "it takes the program that is built with the file above it, which judges it"},
+	{"docs/guides/certificates.md", "openssl req", runOpenSSL, "it writes files: it is run elsewhere, and served with"},
+	{"docs/guides/container.md", "docker compose", nil, "it takes a container engine; tools/image_linux_test.go builds and runs the image without one, tools/compose_test.go holds the file to the program"},
 }
 
 // TestBlocks runs every fenced block of every page.

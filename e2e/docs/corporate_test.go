@@ -239,12 +239,12 @@ func wantRoutes(t *testing.T, http1 *http.Transport, failing map[string]string) 
 	}
 }
 
-// startFrontedPath starts culvert behind nginx, as docs/operations.md has it.
+// startFrontedPath starts culvert behind nginx, as docs/guides/nginx.md has it.
 func startFrontedPath(t *testing.T) {
 	startPath(t, block{text: "grpc.example.com"})
 }
 
-// What docs/corporate-proxies.md says of Squid that leaves TLS closed: a tunnel is a
+// What docs/guides/corporate-proxies.md says of Squid that leaves TLS closed: a tunnel is a
 // tunnel.
 func TestSquidThatTunnels(t *testing.T) {
 	startFrontedPath(t)
@@ -282,7 +282,7 @@ const demo = new Demo("grpc.example.com:443", grpc.credentials.createSsl());
 demo.echo({ text: "hello" }, (error) => { if (error) throw error; });
 `
 
-// What docs/corporate-proxies.md says of where a runtime takes the CA and the
+// What docs/guides/corporate-proxies.md says of where a runtime takes the CA and the
 // proxy from, for those that are here: without the CA each refuses, with it each
 // calls, through the proxy.
 func TestRuntimesTakeTheCompanysCA(t *testing.T) {

@@ -24,7 +24,7 @@ import (
 )
 
 // evidence is every line that the programs wrote while each symptom of
-// docs/troubleshooting.md was provoked, steadied.
+// docs/guides/troubleshooting.md was provoked, steadied.
 var evidence struct {
 	once  sync.Once
 	lines []string
@@ -62,10 +62,10 @@ func wantEvidence(t *testing.T, b block) {
 }
 
 // TestTextsInTablesWereSeen holds the texts in the first column of the tables of
-// docs/troubleshooting.md to what was really written.
+// docs/guides/troubleshooting.md to what was really written.
 func TestTextsInTablesWereSeen(t *testing.T) {
 	for _, p := range readPages(t) {
-		if p.path != "docs/troubleshooting.md" {
+		if !strings.HasPrefix(p.path, "docs/guides/troubleshooting") {
 			continue
 		}
 		evidence.once.Do(func() { gather(t) })
@@ -441,7 +441,7 @@ func noCalls(w witness) {
 	})
 }
 
-// http1Box puts nginx, as it is without the settings of docs/operations.md,
+// http1Box puts nginx, as it is without the settings of docs/guides/nginx.md,
 // before culvert: it speaks HTTP/1.1 to it and drops the Upgrade header.
 func http1Box(w witness) {
 	startDemoBackend(w)

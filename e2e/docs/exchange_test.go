@@ -26,7 +26,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// startWireBackend starts the server of docs/protocols.md: /package.Service/Method
+// startWireBackend starts the server of docs/reference/protocols.md: /package.Service/Method
 // answers a message whose field 1 is "world" with one whose field 1 is "hello
 // world"; /package.Service/Fail fails as its example of a header block does.
 func startWireBackend(t testing.TB) {
@@ -203,15 +203,15 @@ func exchangeHTTP2(t *testing.T, x exchange) {
 	}
 }
 
-// TestWebSocketExchange holds the bytes in the tables of docs/protocols.md about
+// TestWebSocketExchange holds the bytes in the tables of docs/reference/websockets.md about
 // grpc-websockets to a call.
 func TestWebSocketExchange(t *testing.T) {
 	var shown [][]byte // the client's: data's marker, its frame, half-close; the server's: header, message, trailers
 	for _, p := range readPages(t) {
 		within := false
 		for _, l := range p.prose {
-			if p.path != "docs/protocols.md" || strings.HasPrefix(l.text, "## ") {
-				within = p.path == "docs/protocols.md" && l.text == "## grpc-websockets"
+			if p.path != "docs/reference/websockets.md" || strings.HasPrefix(l.text, "## ") {
+				within = p.path == "docs/reference/websockets.md" && l.text == "## grpc-websockets"
 			}
 			if !within || !strings.HasPrefix(l.text, "|") {
 				continue

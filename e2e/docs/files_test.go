@@ -36,7 +36,7 @@ func TestFilesExist(t *testing.T) {
 				if !isSource.MatchString(name) {
 					continue
 				}
-				if p.path == "docs/architecture.md" {
+				if p.path == "docs/how-it-works/architecture.md" {
 					inArchitecture++
 				}
 				if !strings.Contains(name, "/") && !strings.Contains(name, "*") {
@@ -52,6 +52,6 @@ func TestFilesExist(t *testing.T) {
 		}
 	}
 	if inArchitecture < 30 {
-		t.Errorf("docs/architecture.md names %d files and packages: what is looked for has changed", inArchitecture)
+		t.Errorf("docs/how-it-works/architecture.md names %d files and packages: what is looked for has changed", inArchitecture)
 	}
 }

@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// TestInternalsNameFilesAndTests checks that each row of docs/internals.md names a
+// TestInternalsNameFilesAndTests checks that each row of docs/how-it-works/internals.md names a
 // file of culvert's that exists, and a test. TestNamesExist checks that the test does.
 func TestInternalsNameFilesAndTests(t *testing.T) {
 	rows := 0
 	for _, p := range readPages(t) {
-		if p.path != "docs/internals.md" {
+		if p.path != "docs/how-it-works/internals.md" {
 			continue
 		}
 		for _, l := range p.prose {
@@ -33,6 +33,6 @@ func TestInternalsNameFilesAndTests(t *testing.T) {
 		}
 	}
 	if rows == 0 {
-		t.Error("docs/internals.md has no rows: what is looked for has changed")
+		t.Error("docs/how-it-works/internals.md has no rows: what is looked for has changed")
 	}
 }

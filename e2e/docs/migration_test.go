@@ -20,9 +20,9 @@ func TestMigrationPagesAreComplete(t *testing.T) {
 	}
 	source := filepath.Join(strings.TrimSpace(dir), "go")
 	flags := found(t, filepath.Join(source, "grpcwebproxy", "*.go"), regexp.MustCompile(`pflag\.\w+\(\s*"(\w+)"`), "--")
-	wantFirstColumn(t, "docs/coming-from-grpcwebproxy.md", flags)
+	wantFirstColumn(t, "docs/guides/from-grpcwebproxy.md", flags)
 	options := found(t, filepath.Join(source, "grpcweb", "options.go"), regexp.MustCompile(`(?m)^func (With\w+)\(`), "")
-	wantFirstColumn(t, "docs/coming-from-wrapserver.md", options)
+	wantFirstColumn(t, "docs/guides/from-wrapserver.md", options)
 }
 
 // found lists what the pattern's group matches in files.

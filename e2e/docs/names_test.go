@@ -39,7 +39,7 @@ func readNames(t testing.TB) names {
 				}
 			}
 		}
-		if p.path == "docs/errors.md" { // made from the program's table, and held to it
+		if p.path == "docs/reference/errors.md" { // made from the program's table, and held to it
 			for _, h := range p.headings {
 				n.reasons = append(n.reasons, strings.ToUpper(h.anchor))
 			}
@@ -150,7 +150,7 @@ func TestNamesExist(t *testing.T) {
 	for _, p := range readPages(t) {
 		for _, l := range p.prose {
 			text := l.text
-			if strings.HasPrefix(p.path, "docs/coming-from-") && strings.HasPrefix(text, "|") {
+			if strings.HasPrefix(p.path, "docs/guides/from-") && strings.HasPrefix(text, "|") {
 				_, text, _ = strings.Cut(text[1:], "|") // the first column is the other program's
 			}
 			for _, m := range codeSpan.FindAllStringSubmatch(text, -1) {

@@ -64,14 +64,14 @@ func writeFile(t testing.TB, name, text string) string {
 	return path
 }
 
-// frontConfig is the nginx configuration that docs/operations.md shows.
+// frontConfig is the nginx configuration that docs/guides/nginx.md shows.
 func frontConfig(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, "docs", "operations.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := parsePage("docs/operations.md", string(text))
+	p, err := parsePage("docs/guides/nginx.md", string(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func frontConfig(t testing.TB) string {
 			return b.text
 		}
 	}
-	t.Fatal("docs/operations.md shows no configuration of nginx")
+	t.Fatal("docs/guides/nginx.md shows no configuration of nginx")
 	return ""
 }
 

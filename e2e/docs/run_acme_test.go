@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/libdns/cloudflare" // of docs/tls.md: it has to be at hand without a network
+	_ "github.com/libdns/cloudflare" // of docs/guides/acme.md: it has to be at hand without a network
 
 	"github.com/culvert-grpc/culvert/e2e/pebble"
 )
@@ -120,7 +120,7 @@ func buildWithProvider(t *testing.T, b block) {
 			if said, err := output(t, dir, time.Minute, program, "validate", "--partial", file); err != nil || strings.Contains(said, "warning") {
 				t.Errorf("culvert validate: %v\n%s", err, said)
 			}
-			if said, err := output(t, dir, time.Minute, culvertProgram, "validate", file); err == nil || !strings.Contains(said, "docs/tls.md#by-dns") {
+			if said, err := output(t, dir, time.Minute, culvertProgram, "validate", file); err == nil || !strings.Contains(said, "docs/guides/acme.md#by-dns") {
 				t.Errorf("a program without the provider: %v\n%s", err, said)
 			}
 			return
