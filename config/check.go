@@ -62,8 +62,9 @@ func checkBackendTLS(l *Loaded) []error {
 		case o.value == "":
 		case !tls.Enabled && l.IsSet("backend.tls.enabled"):
 			errs = append(errs, l.Errorf(o.key, "is set, but %s turns TLS off: remove one of them", l.place("backend.tls.enabled")))
-		default:
+		case !tls.Enabled:
 			tls.Enabled = true
+			l.derived["backend.tls.enabled"] = o.key
 		}
 	}
 	if tls.Cert != "" && tls.Key == "" {

@@ -26,7 +26,7 @@ func TestGeneratedFilesMatchTheStruct(t *testing.T) {
 	defaults := Defaults()
 	root := readStruct(t)
 	for path, want := range map[string][]byte{
-		"../proxy.yaml":                      exampleFile(root, &defaults),
+		"defaults.yaml":                      defaultsFile(root, &defaults),
 		"../docs/proxy.schema.json":          schemaFile(root, &defaults),
 		"../docs/reference/configuration.md": referenceFile(root, &defaults),
 	} {
@@ -119,31 +119,22 @@ func entriesOf(t testing.TB, of reflect.Type, in *table, section string, docs ma
 }
 
 // valueOf writes a key's value in its struct as the file has it.
-func valueOf(k *Key, of any) string { return written(k, k.text(reflect.ValueOf(of).Elem())) }
+func valueOf(k *Key, of any) string { return inFlow(k, k.text(reflect.ValueOf(of).Elem())) }
 
-// written writes what Key.text returns.
-func written(k *Key, text any) string {
-	switch v := text.(type) {
-	case []string:
-		quoted := make([]string, len(v))
-		for i := range v {
-			quoted[i] = quoteIfNeeded(escape(v[i]))
-		}
-		return "[" + strings.Join(quoted, ", ") + "]"
-	case []section:
-		if short, ok := k.shortForm(v); ok {
-			return quoteIfNeeded(escape(short))
-		}
-		entries := make([]string, len(v))
-		for i := range v {
-			entries[i] = flow(k.entries, v[i], "")
-		}
-		return "[" + strings.Join(entries, ", ") + "]"
-	case string:
-		return quoteIfNeeded(escape(shortDuration(k, v)))
-	default:
-		panic("BUG: a value is a string, a list of strings or of sections")
+// inFlow is written for lists of sections, too.
+func inFlow(k *Key, text any) string {
+	v, ok := text.([]section)
+	if !ok {
+		return written(k, text)
 	}
+	if short, ok := k.shortForm(v); ok {
+		return quoteIfNeeded(escape(short))
+	}
+	entries := make([]string, len(v))
+	for i := range v {
+		entries[i] = flow(k.entries, v[i], "")
+	}
+	return "[" + strings.Join(entries, ", ") + "]"
 }
 
 // flow writes an entry of a list of sections in one line.
@@ -162,7 +153,7 @@ func flow(in *table, s section, below string) string {
 		name, _, nested := strings.Cut(rest, ".")
 		switch {
 		case !nested:
-			parts = append(parts, name+": "+written(&k, value))
+			parts = append(parts, name+": "+inFlow(&k, value))
 		case !opened[name]:
 			opened[name] = true
 			parts = append(parts, name+": "+flow(in, s, join(below, name)))
@@ -171,40 +162,25 @@ func flow(in *table, s section, below string) string {
 	return "{" + strings.Join(parts, ", ") + "}"
 }
 
-// escape undoes what expansion would do.
-func escape(s string) string { return strings.ReplaceAll(s, "$", "$$") }
-
-var zeroParts = regexp.MustCompile(`([hm])0[ms](0s)?$`)
-
-// shortDuration writes 5m for the 5m0s of time.Duration.
-func shortDuration(k *Key, s string) string {
-	if k.kind.name != kindsByType[reflect.TypeFor[time.Duration]()].name {
-		return s
-	}
-	return zeroParts.ReplaceAllString(s, "$1")
-}
-
-const exampleHead = `# Every key of culvert, with its default. Generated from the configuration's
-# struct by "make generate": keep what you change, remove the rest.
+const defaultsHead = `# Every key of culvert, with its default. Keep the keys that you change, and
+# remove the rest.
 #
-#   culvert serve --config proxy.yaml
 #   culvert validate --config proxy.yaml
+#   culvert serve --config proxy.yaml
 #
-# Flags and CULVERT_ variables win over this file. In a value, ${NAME} and
+# A flag or a CULVERT_ variable wins over this file. In a value, ${NAME} and
 # ${NAME:-default} stand for a variable of the environment, $$ for a dollar
-# sign, and file:/path for that file's content.
-#
-# yaml-language-server: $schema=docs/proxy.schema.json
+# sign, and file:/path for the content of that file.
 `
 
-func exampleFile(root entry, c *Config) []byte {
+func defaultsFile(root entry, c *Config) []byte {
 	var b bytes.Buffer
-	b.WriteString(exampleHead)
-	writeExample(&b, root.children, c, "")
+	b.WriteString(defaultsHead)
+	writeDefaults(&b, root.children, c, "")
 	return b.Bytes()
 }
 
-func writeExample(b *bytes.Buffer, entries []entry, c *Config, indent string) {
+func writeDefaults(b *bytes.Buffer, entries []entry, c *Config, indent string) {
 	for i, e := range entries {
 		if i > 0 || indent == "" {
 			b.WriteByte('\n')
@@ -214,7 +190,7 @@ func writeExample(b *bytes.Buffer, entries []entry, c *Config, indent string) {
 		}
 		if e.key == nil {
 			fmt.Fprintf(b, "%s%s:\n", indent, e.name)
-			writeExample(b, e.children, c, indent+"  ")
+			writeDefaults(b, e.children, c, indent+"  ")
 			continue
 		}
 		if names := alsoSetBy(e.key, "", ""); names != "" {
@@ -491,22 +467,22 @@ func asMarkdown(doc string) string {
 	})
 }
 
-func TestExampleEqualsTheDefaults(t *testing.T) {
+func TestFileOfDefaultsEqualsTheDefaults(t *testing.T) {
 	clearEnvironment(t)
-	l, err := Load("../proxy.yaml", nil)
+	l, err := Load("defaults.yaml", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, want := l.Config, Defaults(); !reflect.DeepEqual(got, want) {
-		t.Errorf("proxy.yaml says %+v, want %+v", got, want)
+		t.Errorf("defaults.yaml says %+v, want %+v", got, want)
 	}
 	// A file that is used as it is has chosen the default address.
 	if len(l.Warnings) != 1 || !strings.Contains(l.Warnings[0], ": listen: ") || !strings.Contains(l.Warnings[0], "every address") {
-		t.Errorf("proxy.yaml is warned of %q, want one warning: plaintext on every address", l.Warnings)
+		t.Errorf("defaults.yaml is warned of %q, want one warning: plaintext on every address", l.Warnings)
 	}
 	for _, k := range fileKeys.keys {
 		if !l.IsSet(k.Name) {
-			t.Errorf("proxy.yaml lacks %s", k.Name)
+			t.Errorf("defaults.yaml lacks %s", k.Name)
 		}
 	}
 }

@@ -18,6 +18,7 @@ type Key struct {
 	path   string   // its name in its table
 	index  []int    // its field in its table's struct
 	file   bool     // whether its value is a path
+	secret bool     // whether nobody may see its value
 	needed bool     // whether an entry must have it
 	like   string   // the key of the file whose value it has in an entry that doesn't set it
 	unset  string   // what holds in an entry that doesn't set it, for the reference; "": the zero value
@@ -139,6 +140,7 @@ func keyOf(field reflect.StructField, path, prefix, like string, index []int) Ke
 		path:   path,
 		index:  index,
 		file:   field.Tag.Get("is") == "file",
+		secret: field.Tag.Get("is") == "secret",
 		needed: field.Tag.Get("needed") != "",
 		like:   like,
 		unset:  field.Tag.Get("unset"),

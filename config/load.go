@@ -29,6 +29,7 @@ type Loaded struct {
 	Warnings []string
 
 	origins map[string]origin // of the keys that somebody set
+	derived map[string]string // of the keys that a check has set, the key that is the reason
 }
 
 // A Reference is a value that stands in a file of its own.
@@ -91,7 +92,7 @@ func Load(file string, flags map[string]any) (*Loaded, error) {
 	if file == "" {
 		file = os.Getenv(FileVariable)
 	}
-	l := &Loaded{File: file, origins: map[string]origin{}}
+	l := &Loaded{File: file, origins: map[string]origin{}, derived: map[string]string{}}
 	errs := checkEnvironment(os.Environ())
 	doc, fileErrs := readFile(file)
 	errs = append(fileErrs, errs...)

@@ -135,7 +135,7 @@ func TestEntriesInheritWhatTheyDontSet(t *testing.T) {
 		"of the same": {[]string{"proxies"}, room{Proxies: []netip.Prefix{two}}, room{Proxies: []netip.Prefix{two}, Hosts: []string{}, Level: "info"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := Loaded{Config: Defaults(), origins: map[string]origin{}}
+			l := Loaded{Config: Defaults(), origins: map[string]origin{}, derived: map[string]string{}}
 			l.TrustedProxies, l.Hosts = []netip.Prefix{one}, []string{"a"}
 			c.want.Doors.Limits = l.Limits
 			for _, key := range c.set {
@@ -239,7 +239,7 @@ func TestTagsOfEntriesAreRight(t *testing.T) {
 func TestExampleOfEntriesIsLegal(t *testing.T) {
 	clearEnvironment(t)
 	defaults := Defaults()
-	lines := strings.Split(string(exampleFile(readStruct(t), &defaults)), "\n")
+	lines := strings.Split(string(defaultsFile(readStruct(t), &defaults)), "\n")
 	for i, line := range lines {
 		indent, _, found := strings.Cut(line, "# A list, each entry with")
 		if !found {

@@ -38,6 +38,7 @@ each message to an unmodified gRPC server.`,
 		newServeCommand(),
 		newDemoCommand(),
 		newValidateCommand(),
+		newConfigCommand(),
 		newVersionCommand(),
 	)
 	root.SetHelpCommand(newHelpCommand(root))

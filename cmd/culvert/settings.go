@@ -73,6 +73,22 @@ func addSettings(cmd *cobra.Command) *settings {
 	return s
 }
 
+// takeFile lets an argument name the configuration file, in place of --config.
+func takeFile(cmd *cobra.Command, s *settings) {
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) > 1:
+			return fmt.Errorf("%s takes one file, but got %q, too", cmd.Name(), args[1])
+		case len(args) == 1 && s.file != "":
+			return fmt.Errorf("%s takes one file, but got %q and --config %q", cmd.Name(), args[0], s.file)
+		case len(args) == 1:
+			s.file = args[0]
+		}
+		return nil
+	}
+	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt)
+}
+
 // mustComplete is for errors that say a flag doesn't exist, right after it was
 // made.
 func mustComplete(err error) {

@@ -27,18 +27,7 @@ and no connections.`,
 	s := addSettings(cmd)
 	var partial bool
 	cmd.Flags().BoolVar(&partial, "partial", false, "accept a file that leaves backend.address to flags or the environment of each machine")
-	cmd.Args = func(_ *cobra.Command, args []string) error {
-		switch {
-		case len(args) > 1:
-			return fmt.Errorf("validate takes one file, but got %q, too", args[1])
-		case len(args) == 1 && s.file != "":
-			return fmt.Errorf("validate takes one file, but got %q and --config %q", args[0], s.file)
-		case len(args) == 1:
-			s.file = args[0]
-		}
-		return nil
-	}
-	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt)
+	takeFile(cmd, s)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return validate(cmd, s, partial) }
 	return cmd
 }

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/culvert-grpc/culvert/config"
+)
+
+func newConfigCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Print the defaults, or the effective configuration",
+		Example: `  culvert config defaults
+  culvert config print --config proxy.yaml`,
+		Args: knownCommand,
+		RunE: showHelp,
+	}
+	cmd.AddCommand(newConfigDefaultsCommand(), newConfigPrintCommand())
+	return cmd
+}
+
+func newConfigDefaultsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "defaults",
+		Short: "Print every key with its default and a comment",
+		Long: `defaults prints a configuration file with every key, its default and a comment
+that says what the key does, and which variable and flag set it.`,
+		Example: `  culvert config defaults
+  culvert config defaults > proxy.yaml`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := io.WriteString(cmd.OutOrStdout(), config.DefaultsFile)
+			return err
+		},
+	}
+}
+
+func newConfigPrintCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "print [file]",
+		Short: "Print the effective configuration and the source of each value",
+		Long: `print reads the same file, environment and flags as serve, and prints the value
+of every key. A comment gives its source: a flag, a variable, a line of the file,
+or "default". The output is a configuration file of the same effect.
+
+Secrets are hidden: keys that hold one, and values that the file reads with
+file:. print reports an invalid configuration as validate does, but no warnings.`,
+		Example: `  culvert config print proxy.yaml
+  culvert config print --config proxy.yaml --log-level debug
+  CULVERT_BACKEND_ADDRESS=orders:9000 culvert config print`,
+	}
+	s := addSettings(cmd)
+	takeFile(cmd, s)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		loaded, err := s.load()
+		if err != nil {
+			return err
+		}
+		return loaded.Print(cmd.OutOrStdout())
+	}
+	return cmd
+}

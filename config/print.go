@@ -1,0 +1,179 @@
+package config
+
+import (
+	"bytes"
+	_ "embed" // for the file of defaults
+	"fmt"
+	"io"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// DefaultsFile is a configuration file with every key, its default and its
+// comment. go generate writes it.
+//
+//go:embed defaults.yaml
+var DefaultsFile string
+
+// hidden replaces a secret.
+const hidden = "(hidden)"
+
+// Print writes the configuration as a file that has the same effect. A comment
+// gives the source of each value: a flag, a variable, a line of the file, or
+// the default. Secrets are replaced: values of keys that hold one, and values
+// that the file reads from another file.
+func (l *Loaded) Print(w io.Writer) error {
+	lines := l.print(fileKeys, reflect.ValueOf(&l.Config).Elem(), "")
+	column := 0
+	for _, line := range lines {
+		if width := utf8.RuneCountInString(line.text); line.source != "" && width <= maxSourceColumn {
+			column = max(column, width)
+		}
+	}
+	var out bytes.Buffer
+	for _, line := range lines {
+		if line.source != "" {
+			line.text += strings.Repeat(" ", max(column-utf8.RuneCountInString(line.text), 0)) + "  # " + line.source
+		}
+		out.WriteString(line.text + "\n")
+	}
+	_, err := w.Write(out.Bytes())
+	return err
+}
+
+// maxSourceColumn keeps one long value from moving all sources to the right.
+const maxSourceColumn = 48
+
+// A printedLine is a line of Print. Its source is "" for a section, which has
+// none.
+type printedLine struct{ text, source string }
+
+// print returns the lines of a table: all its keys, or of an entry, whose name
+// is at, those that the entry sets. The file's own keys are below their
+// sections, in the order of the struct.
+func (l *Loaded) print(t *table, of reflect.Value, at string) []printedLine {
+	var lines []printedLine
+	var open []string // the sections that the last line is in
+	for _, k := range t.keys {
+		name := join(at, k.path)
+		if at != "" && !l.IsSet(name) {
+			continue
+		}
+		sections := strings.Split(k.path, ".")
+		sections = sections[:len(sections)-1]
+		for i, s := range sections {
+			if i >= len(open) || open[i] != s {
+				lines = append(lines, printedLine{text: strings.Repeat("  ", i) + s + ":"})
+				open = sections[:i+1]
+			}
+		}
+		open = sections
+		lines = append(lines, l.printKey(k, of, name, strings.Repeat("  ", len(sections)))...)
+	}
+	return lines
+}
+
+func (l *Loaded) printKey(k Key, of reflect.Value, name, indent string) []printedLine {
+	field := of.FieldByIndex(k.index)
+	line := printedLine{indent + k.last() + ":", l.sourceOf(name)}
+	if k.entries == nil {
+		value := k.text(of)
+		switch secret := l.isSecret(k, name); {
+		case secret && k.List:
+			value = []string{hidden}
+		case secret && value != "":
+			value = hidden
+		}
+		line.text += " " + written(&k, value)
+		return []printedLine{line}
+	}
+	if field.Len() == 0 {
+		line.text += " []"
+		return []printedLine{line}
+	}
+	if k.short != "" && field.Len() == 1 {
+		own := slices.IndexFunc(k.entries.keys, func(e Key) bool { return e.path != k.short && l.IsSet(join(Entry(name, 0), e.path)) })
+		if own < 0 {
+			e := k.entries.byPath[k.short]
+			line.text += " " + written(&e, e.text(field.Index(0)))
+			return []printedLine{line}
+		}
+	}
+	lines := []printedLine{line}
+	for i := range field.Len() {
+		lines = append(lines, l.printEntry(k.entries, field.Index(i), Entry(name, i), indent+"  ")...)
+	}
+	return lines
+}
+
+// printEntry returns the lines of one entry of a list of sections. The keys
+// that it inherits stand in a comment: written out, they would be its own.
+func (l *Loaded) printEntry(t *table, entry reflect.Value, name, indent string) []printedLine {
+	lines := l.print(t, entry, name)
+	var inherited []string
+	for _, e := range t.keys {
+		if field := entry.FieldByIndex(e.index); l.Source(join(name, e.path)) != join(name, e.path) && !field.IsZero() {
+			inherited = append(inherited, e.like)
+		}
+	}
+	if inherited != nil {
+		lines = append(lines, printedLine{text: "# inherits " + strings.Join(inherited, ", ")})
+	}
+	for i := range lines {
+		dash := "  "
+		if i == 0 {
+			dash = "- "
+		}
+		lines[i].text = indent + dash + lines[i].text
+	}
+	return lines
+}
+
+// sourceOf returns the place that gives a key its value.
+func (l *Loaded) sourceOf(name string) string {
+	if o, set := l.origins[name]; set {
+		return o.place
+	}
+	if why := l.derived[name]; why != "" {
+		return "derived: " + why + " is set"
+	}
+	return "default"
+}
+
+// isSecret reports whether a value is one that nobody may see: the key holds
+// secrets, or the value has a file of its own.
+func (l *Loaded) isSecret(k Key, name string) bool {
+	return k.secret || slices.ContainsFunc(l.References, func(r Reference) bool { return r.Key == name })
+}
+
+// written writes what Key.text returns as the file has it, in one line.
+func written(k *Key, text any) string {
+	switch v := text.(type) {
+	case []string:
+		quoted := make([]string, len(v))
+		for i := range v {
+			quoted[i] = quoteIfNeeded(escape(v[i]))
+		}
+		return "[" + strings.Join(quoted, ", ") + "]"
+	case string:
+		return quoteIfNeeded(escape(shortDuration(k, v)))
+	default:
+		panic(fmt.Sprintf("BUG: config: a value of type %T", text))
+	}
+}
+
+// escape undoes what expansion would do.
+func escape(s string) string { return strings.ReplaceAll(s, "$", "$$") }
+
+var zeroParts = regexp.MustCompile(`([hm])0[ms](0s)?$`)
+
+// shortDuration writes 5m for the 5m0s of time.Duration.
+func shortDuration(k *Key, s string) string {
+	if k.kind.pattern != durationPattern {
+		return s
+	}
+	return zeroParts.ReplaceAllString(s, "$1")
+}

@@ -1,0 +1,130 @@
+package config
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// TestPrintNamesEverySource: the output says where each value came from, hides
+// secrets, and is a file of the same effect.
+func TestPrintNamesEverySource(t *testing.T) {
+	clearEnvironment(t)
+	t.Chdir(t.TempDir())
+	t.Setenv("ORDERS", "orders:9000")
+	t.Setenv("CULVERT_LOG_LEVEL", "debug")
+	write := func(name, text string) {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("calls", "hunter1\n")
+	write("limit", "77\n")
+	write("proxy.yaml", `
+listen:
+- :8443
+- address: unix:/run/x
+  mode: "0660"
+  tls: {enabled: false}
+- address: :9443
+  tls: {certificates: [{cert: /a, key: /b}]}
+  trusted_proxies: []
+tls:
+  cert: /c
+  key: /k
+  acme:
+    domains: [a.example.com]
+    storage: /s
+    eab: {key_id: me, hmac_key: hunter2}
+    dns_provider: cloudflare
+    dns_settings: [{name: token, value: hunter3}]
+backend:
+  address: ${ORDERS}
+  tls: {ca: /ca}
+trusted_proxies: [10.0.0.0/8]
+allow_origins: ['~https://x\.example\.com$$']
+metadata: {vouched: ["file:calls"]}
+limits: {calls: "file:limit"}
+`)
+	flags := map[string]any{"health.listen": "off", "methods.allow": []string{"a.B/*", "a.C/*"}}
+	l, err := Load("proxy.yaml", flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := l.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(strings.Fields(out.String()), " ")
+	for _, want := range []string{
+		`listen: # proxy.yaml:2 - address: ":8443" # proxy.yaml:3 # inherits tls.cert, tls.key, tls.min_version, trusted_proxies, trusted_header`,
+		`- address: "unix:/run/x" # proxy.yaml:4 mode: 0660 # proxy.yaml:5 tls: enabled: false # proxy.yaml:6 # inherits tls.cert,`,
+		`certificates: # proxy.yaml:8 - cert: "/a" # proxy.yaml:8 key: "/b" # proxy.yaml:8 trusted_proxies: [] # proxy.yaml:9 # inherits tls.min_version, trusted_header tls: cert:`,
+		`key_id: me # proxy.yaml:16 hmac_key: "(hidden)" # proxy.yaml:16`,
+		`- name: token # proxy.yaml:18 value: "(hidden)" # proxy.yaml:18`,
+		`address: "orders:9000" # proxy.yaml:20`,
+		`enabled: true # derived: backend.tls.ca is set`,
+		`min_version: 1.2 # default`,
+		`allow_origins: ["~https://x\\.example\\.com$$"] # proxy.yaml:23`,
+		`vouched: ["(hidden)"] # proxy.yaml:24`,
+		`calls: "(hidden)" # proxy.yaml:25`,
+		`allow: ["a.B/*", "a.C/*"] # --allow-method`,
+		`slow_consumer_timeout: 5m # default`,
+		`listen: "" # --health-listen`,
+		`level: debug # CULVERT_LOG_LEVEL`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the output lacks %s", want)
+		}
+	}
+	if strings.Contains(text, "hunter") || strings.Contains(text, "77") {
+		t.Error("the output has a secret")
+	}
+	if t.Failed() {
+		t.Logf("the output:\n%s", &out)
+	}
+}
+
+// TestPrintedFileLoads: without secrets, the output loads to the same values,
+// with every key set by it.
+func TestPrintedFileLoads(t *testing.T) {
+	clearEnvironment(t)
+	for name, file := range map[string]string{
+		"nothing":  "",
+		"a socket": "listen: [{address: 'unix:/run/x', mode: '0660'}]",
+		"entries":  "listen: [':80', {address: ':443', trusted_proxies: [], tls: {self_signed: true}}]\nlimits: {methods: [{pattern: 'a.B/*', calls: 5}]}\nbackend: {resolve_interval: 2m}",
+		"dollars":  `{path_prefix: /a, hosts: [a.example.com], tls: {cert: /a$$b, key: "/a\"b"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			load := func(text string) *Loaded {
+				t.Helper()
+				path := filepath.Join(t.TempDir(), "proxy.yaml")
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				l, err := Load(path, nil)
+				if err != nil {
+					t.Fatalf("%v\n%s", err, text)
+				}
+				return l
+			}
+			first := load(file)
+			var out bytes.Buffer
+			if err := first.Print(&out); err != nil {
+				t.Fatal(err)
+			}
+			again := load(out.String())
+			if !reflect.DeepEqual(first.Config, again.Config) {
+				t.Errorf("got  %+v\nwant %+v\nprinted as\n%s", again.Config, first.Config, &out)
+			}
+			for _, k := range fileKeys.keys {
+				if !again.IsSet(k.Name) {
+					t.Errorf("the output lacks %s:\n%s", k.Name, &out)
+				}
+			}
+		})
+	}
+}
