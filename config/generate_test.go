@@ -353,8 +353,9 @@ func keySchema(e entry, of any) schema {
 const referenceHead = `# Configuration
 
 For those who run culvert. Generated from the configuration's struct by
-` + "`make generate`" + `; [proxy.yaml](../../proxy.yaml) is the same as a file to start from,
-[proxy.schema.json](../proxy.schema.json) the same for editors.
+` + "`make generate`" + `; [proxy.yaml](../../proxy.yaml) is a file to start from,
+` + "`culvert config defaults`" + ` prints every key as a file, and
+[proxy.schema.json](../proxy.schema.json) is for editors.
 
 Nothing has to be configured but the backend: ` + "`culvert serve --backend localhost:9000`" + `.
 
