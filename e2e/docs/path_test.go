@@ -67,7 +67,7 @@ func writeFile(t testing.TB, name, text string) string {
 // frontConfig is the nginx configuration that docs/guides/nginx.md shows.
 func frontConfig(t testing.TB) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "docs", "operations.md"))
+	text, err := os.ReadFile(filepath.Join(root, "docs", "guides", "nginx.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
