@@ -18,5 +18,9 @@ COPY --from=build /culvert /culvert
 # A number, so that Kubernetes' runAsNonRoot can see that it isn't root.
 USER 65532:65532
 EXPOSE 8080
+# It reads health.listen from CULVERT_HEALTH_LISTEN or the file in CULVERT_CONFIG,
+# since it doesn't see the flags of serve. "culvert demo" has no health checks:
+# turn this off for it (--no-healthcheck).
+HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 CMD ["/culvert", "healthcheck"]
 ENTRYPOINT ["/culvert"]
 CMD ["serve"]

@@ -106,6 +106,40 @@ func Load(file string, flags map[string]any) (*Loaded, error) {
 	return l, errors.Join(l.check()...)
 }
 
+// LoadKey is Load for one key that holds a single value; the others have their
+// defaults. It doesn't judge them: a mistake in another key doesn't matter to a
+// program that needs this one alone.
+func LoadKey(name, file string, flags map[string]any) (*Loaded, error) {
+	if file == "" {
+		file = os.Getenv(FileVariable)
+	}
+	l := &Loaded{Config: Defaults(), File: file, origins: map[string]origin{}}
+	k := fileKeys.byPath[name]
+	doc, errs := readFile(file)
+	o, set := originOf(k, file, doc, flags)
+	switch {
+	case !set && len(errs) > 0 && len(doc.lines) == 0: // the file can't be read, so it may set the key
+		return l, errors.Join(errs...)
+	case !set:
+		return l, nil
+	}
+	l.origins[name] = o
+	text, given := flags[name].(string)
+	switch {
+	case o.inFile:
+		var ok bool
+		if text, ok = doc.value(name); !ok {
+			return l, errors.Join(errs...)
+		}
+	case !given:
+		text = os.Getenv(k.Env)
+	}
+	if err := k.Check(text); err != nil {
+		return l, l.Errorf(name, "%w", err)
+	}
+	return l, k.set(reflect.ValueOf(&l.Config).Elem(), text)
+}
+
 func readFile(file string) (document, []error) {
 	if file == "" {
 		return document{}, nil

@@ -23,6 +23,18 @@ type document struct {
 	references []Reference
 }
 
+// value returns the text of a key that holds a single value. ok is false if the
+// file has none, or a wrong one.
+func (d document) value(name string) (text string, ok bool) {
+	values := d.values
+	for section, rest, nested := strings.Cut(name, "."); nested; section, rest, nested = strings.Cut(name, ".") {
+		values, _ = values[section].(map[string]any)
+		name = rest
+	}
+	text, ok = values[name].(string)
+	return text, ok
+}
+
 // parse reads the file's content. It reports everything that is wrong, each
 // error with file and line.
 //

@@ -20,6 +20,10 @@ type composeFile struct {
 		Environment map[string]string
 		Ports       []string
 		DependsOn   []string `yaml:"depends_on"`
+		Healthcheck struct {
+			Test    []string
+			Disable bool
+		}
 	}
 }
 
@@ -61,6 +65,22 @@ func TestComposeFileAgreesWithTheProgram(t *testing.T) {
 		help := exec.CommandContext(t.Context(), program, append(slices.Clone(s.Command), "--help")...)
 		if out, err := help.CombinedOutput(); err != nil {
 			t.Errorf("%s: culvert %s: %v\n%s", service, strings.Join(s.Command, " "), err, out)
+		}
+
+		// The image has a check for serve, which other commands must turn off.
+		serves := len(s.Command) > 0 && s.Command[0] == "serve"
+		if s.Healthcheck.Disable == serves {
+			t.Errorf("%s: culvert %s has the health check disabled: %v", service, strings.Join(s.Command, " "), s.Healthcheck.Disable)
+		}
+		if serves {
+			check := s.Healthcheck.Test
+			if len(check) < 2 || check[0] != "CMD" || check[1] != "/culvert" { // the image has no shell
+				t.Fatalf("%s: the health check is %q, want CMD, /culvert and its arguments", service, check)
+			}
+			help := exec.CommandContext(t.Context(), program, append(slices.Clone(check[2:]), "--help")...)
+			if out, err := help.CombinedOutput(); err != nil || !strings.Contains(string(out), "culvert healthcheck") {
+				t.Errorf("%s: the health check %q: %v\n%s", service, check, err, out)
+			}
 		}
 
 		validate := exec.CommandContext(t.Context(), program, "validate")

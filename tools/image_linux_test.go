@@ -67,8 +67,18 @@ func TestImage(t *testing.T) {
 	})
 
 	t.Run("it serves and drains as the image's user", func(t *testing.T) {
-		args := slices.Concat(image.cmd, []string{"--backend", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"})
+		health := "CULVERT_HEALTH_LISTEN=" + freeAddress(t)
+		check := func() ([]byte, error) {
+			cmd := inside(t, root, image.user, image.check[0], image.check[1:]...)
+			cmd.Env = append(cmd.Env, health)
+			return cmd.CombinedOutput()
+		}
+		if out, err := check(); err == nil {
+			t.Errorf("the health check says %q, and nothing runs yet", out)
+		}
+		args := slices.Concat(image.cmd, []string{"--backend", "127.0.0.1:1", "--listen", "127.0.0.1:0"})
 		cmd := inside(t, root, image.user, image.entrypoint, args...)
+		cmd.Env = append(cmd.Env, health)
 		stderr, err := cmd.StderrPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -80,6 +90,9 @@ func TestImage(t *testing.T) {
 		address := loggedAddress(t, io.TeeReader(stderr, &log))
 		if address != "" {
 			ask(t, "http://"+address+"/")
+		}
+		if out, err := check(); err != nil || string(out) != "ready\n" {
+			t.Errorf("the health check says %q (%v), want ready", out, err)
 		}
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Error(err)
@@ -102,6 +115,7 @@ type imageSpec struct {
 	user       int
 	entrypoint string
 	cmd        []string
+	check      []string // the health check
 }
 
 // readDockerfile reads the instructions that matter here, and fails if one is
@@ -138,12 +152,17 @@ func readDockerfile(t *testing.T) imageSpec {
 			if err := json.Unmarshal([]byte(rest), &spec.cmd); err != nil {
 				t.Fatalf("CMD %s: %v", rest, err)
 			}
+		case "HEALTHCHECK":
+			_, argv, _ := strings.Cut(rest, " CMD ")
+			if err := json.Unmarshal([]byte(argv), &spec.check); err != nil || len(spec.check) == 0 {
+				t.Fatalf("HEALTHCHECK %s: want the check's strings in a list, since the image has no shell: %v", rest, err)
+			}
 		}
 	}
 	if base != "scratch" {
 		t.Errorf("the image is made from %s, want scratch", base)
 	}
-	if spec.build == "" || spec.user == 0 || spec.entrypoint == "" || spec.cmd == nil {
+	if spec.build == "" || spec.user == 0 || spec.entrypoint == "" || spec.cmd == nil || spec.check == nil {
 		t.Fatalf("%s lacks an instruction: %+v", dockerfile, spec)
 	}
 	return spec
@@ -212,6 +231,17 @@ func inside(t *testing.T, root string, user int, entrypoint string, args ...stri
 	cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: user, HostID: os.Getuid(), Size: 1}}
 	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: user, HostID: os.Getgid(), Size: 1}}
 	return cmd
+}
+
+// freeAddress returns an address that nothing listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
 }
 
 // loggedAddress reads log lines until the one that says where culvert listens.

@@ -39,6 +39,7 @@ each message to an unmodified gRPC server.`,
 		newDemoCommand(),
 		newValidateCommand(),
 		newConfigCommand(),
+		newHealthcheckCommand(),
 		newVersionCommand(),
 	)
 	root.SetHelpCommand(newHelpCommand(root))

@@ -27,6 +27,8 @@ import (
 //	exits NAME CODE             wait for its end
 //	socket                      set SOCKET to the path of one that isn't there
 //	occupy ADDRESS              see that an address is taken
+//	mute                        set MUTE to an address that accepts connections
+//	                            and never answers
 //	systemd                     set NOTIFY_SOCKET to a socket of the script's
 //	notified PATTERN            wait for a message there, all of which matches
 //	certificates                write ca.pem, server.pem, server.key,
@@ -193,6 +195,15 @@ func occupy(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	ts.Setenv("OCCUPIED", ln.Addr().String())
+	ts.Defer(func() { _ = ln.Close() }) // the test is over
+}
+
+// mute listens, so that the kernel accepts connections, and reads none of them.
+func mute(ts *testscript.TestScript, neg bool, args []string) {
+	wantArgs(ts, neg, args, 0, "mute")
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv("MUTE", ln.Addr().String())
 	ts.Defer(func() { _ = ln.Close() }) // the test is over
 }
 

@@ -243,6 +243,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 
 	defer p.keys.close()
 
+	p.health.SetReady(true)                        // the ports are bound; the log line "listening" must not come before
 	failed := make(chan error, len(p.listeners)+2) // one place for each server: none waits to tell
 	for i, ln := range p.listeners {
 		l := p.policies[i]
@@ -271,7 +272,6 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 		p.log.Info("answering health checks", "address", p.healthListener.Addr().String())
 	}
 	running.Go(func() { p.releaser.run(ctx) })
-	p.health.SetReady(true)
 	p.notify(ctx, "READY=1")
 	running.Go(func() { p.announceServices(ctx) })
 	if interval := watchdogInterval(); interval > 0 && os.Getenv("NOTIFY_SOCKET") != "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -41,13 +42,14 @@ var usages = map[string]string{
 	"errors":              "`what` clients are told of errors that culvert makes: concise, or detailed with causes and addresses, for development",
 }
 
-// addSettings gives a command the flags of the configuration.
-func addSettings(cmd *cobra.Command) *settings {
+// addSettings gives a command the flags of the configuration: all of them, or
+// only those named.
+func addSettings(cmd *cobra.Command, only ...string) *settings {
 	s := &settings{flags: map[string]any{}}
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	for _, k := range config.Keys() {
-		if k.Flag == "" {
+		if k.Flag == "" || only != nil && !slices.Contains(only, k.Flag) {
 			continue
 		}
 		usage, ok := usages[k.Flag]
@@ -104,6 +106,14 @@ func (s *settings) load() (*config.Loaded, error) {
 		return nil, &misuse{err}
 	}
 	return config.Load(s.file, s.flags)
+}
+
+// loadKey is load for one key.
+func (s *settings) loadKey(name string) (*config.Loaded, error) {
+	if err := config.CheckFlags(s.flags); err != nil {
+		return nil, &misuse{err}
+	}
+	return config.LoadKey(name, s.file, s.flags)
 }
 
 // A settingValue is the value of one flag. It takes every text: checking all

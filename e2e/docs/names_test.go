@@ -22,7 +22,7 @@ type names struct {
 func readNames(t testing.TB) names {
 	t.Helper()
 	n := names{tests: map[string]bool{}}
-	for _, command := range []string{"serve", "demo", "validate", "version"} {
+	for _, command := range []string{"serve", "demo", "validate", "version", "healthcheck"} {
 		help, err := output(t, root, 10*time.Second, culvertProgram, command, "--help")
 		if err != nil {
 			t.Fatalf("%v\n%s", err, help)

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func newHealthcheckCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "healthcheck",
+		Short: "Ask a running culvert whether it is ready",
+		Long: `healthcheck asks the culvert on this host for /readyz, at the address in
+health.listen. It reads that address from the same sources as serve: the flag
+--health-listen, the variable CULVERT_HEALTH_LISTEN, or the file. It is for
+container images, which have no shell and no curl.
+
+Exit code 0: culvert is ready. Exit code 1: culvert isn't ready, doesn't answer,
+or answers no health checks; standard error says why. Exit code 2: the command
+line is wrong.`,
+		Example: `  culvert healthcheck
+  culvert healthcheck --health-listen :9901
+  culvert healthcheck --config /etc/culvert/proxy.yaml --timeout 1s`,
+		Args: noArguments,
+	}
+	s := addSettings(cmd, "health-listen")
+	var patience time.Duration
+	cmd.Flags().DurationVar(&patience, "timeout", 2*time.Second, "`duration` to wait for the answer")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if patience <= 0 {
+			return &misuse{fmt.Errorf("--timeout: %v leaves no time for an answer: write 2s", patience)}
+		}
+		address, err := healthAddress(s)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), patience)
+		defer cancel()
+		text, err := askReady(ctx, address)
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(cmd.OutOrStdout(), text)
+		return err
+	}
+	return cmd
+}
+
+// healthAddress returns where the configuration has health checks answered.
+func healthAddress(s *settings) (string, error) {
+	loaded, err := s.loadKey("health.listen")
+	if err != nil {
+		return "", err
+	}
+	address := loaded.Health.Listen
+	switch _, port, _ := net.SplitHostPort(address); {
+	case address == "":
+		return "", loaded.Errorf("health.listen", "is off, so culvert doesn't answer health checks: set it to an address, such as 127.0.0.1:9901, or remove the health check")
+	case port == "0":
+		return "", loaded.Errorf("health.listen", "has port 0, so culvert chooses a port at each start: set a port, such as 9901")
+	}
+	return address, nil
+}
+
+// maxReadiness bounds the answer: a line, and one for each problem.
+const maxReadiness = 64 << 10
+
+// askReady returns what /readyz answers at an address that culvert listens on.
+// An address without a host stands for this one, as it does for net.Dial.
+func askReady(ctx context.Context, address string) (string, error) {
+	client := http.Client{
+		// No proxy of the environment stands between culvert and its own host.
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	// A loopback address answers to this name.
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/readyz", http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", noAnswer(ctx, address, err)
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReadiness))
+	if err != nil {
+		return "", noAnswer(ctx, address, err)
+	}
+	text := string(body)
+	switch {
+	case resp.StatusCode == http.StatusOK && strings.HasPrefix(text, "ready\n"):
+		return text, nil
+	case resp.StatusCode == http.StatusServiceUnavailable && strings.HasPrefix(text, "not ready"):
+		return "", fmt.Errorf("%s: %s", address, strings.TrimSpace(text))
+	default: // a second culvert leaves the default address to the first, which may be another program
+		return "", fmt.Errorf("%s answers /readyz with %s, and not as culvert does: check that health.listen (--health-listen) is the address of culvert", address, resp.Status)
+	}
+}
+
+func noAnswer(ctx context.Context, address string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s doesn't answer in time: check that culvert runs, or raise --timeout", address)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = listenCause(op)
+	}
+	return fmt.Errorf("%s: %w: check that culvert runs, and that health.listen (--health-listen) is the same for both", address, err)
+}
