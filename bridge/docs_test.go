@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -59,63 +60,94 @@ var transports = []string{
 
 func errorsPage() []byte {
 	var b bytes.Buffer
-	b.WriteString(`# Errors that culvert makes itself
+	b.WriteString(quoted(`# Errors that culvert makes itself
 
-For whoever got one, and for operators. Made from the table in
-` + "`bridge/report/reasons.go`" + `; don't edit it here.
+For operators, and for authors of clients who got one of these errors. This page is generated from 'bridge/report/reasons.go'.
 
-A status of the backend passes untouched. A status that culvert makes carries
-` + "`google.rpc.ErrorInfo`" + ` with the domain ` + "`culvert`" + `, one of the reasons below, and the metadata
-` + "`call_id`" + `: the log has one line of the same ` + "`call_id`" + ` with the inner cause. Where the
-code is UNAVAILABLE, the metadata ` + "`sent`" + ` says whether the call may have reached the backend:
-` + "`no`" + ` (repeating it is safe) or ` + "`maybe`" + `. Where a limit is reached, ` + "`limit`" + ` is its key, and
-` + "`google.rpc.RetryInfo`" + ` beside it says when there may be room.
+culvert passes the backend's statuses unchanged. A status that culvert makes itself has a 'google.rpc.ErrorInfo' in its details, with
+the domain 'culvert', one of the reasons below, and metadata:
 
-`)
+| metadata | value |
+|---|---|
+| 'call_id' | the call's id. culvert's log has the inner cause in the line with the same 'call_id' |
+| 'sent' | with the code Unavailable only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
+| 'limit' | the key of the limit that the call reached. 'google.rpc.RetryInfo' then has the time after which there may be room |
+
+`))
 	for _, r := range report.Reasons() {
 		fmt.Fprintf(&b, "## %s\n\n%s.\n\n- Code: %s\n- Remedy: %s.\n\n",
 			r.Reason, sentence(r.Meaning), r.Code, r.Remedy)
 	}
-	b.WriteString("Next: [configuration](configuration.md), [the protocols](protocols.md).\n")
+	b.WriteString("Next: [troubleshooting](../guides/troubleshooting.md), [the log](log.md), [configuration](configuration.md), [client protocols](protocols.md).\n")
 	return b.Bytes()
 }
 
 func metadataPage() []byte {
 	var b bytes.Buffer
-	b.WriteString(`# Which metadata crosses
+	b.WriteString(quoted(`# Which metadata crosses
 
-For those who wonder where a header went. Made from the tables in
-` + "`bridge/metadata.go`" + `; don't edit it here.
+For people who miss a header. This page is generated from 'bridge/metadata.go'.
 
-Everything that is not named below crosses unchanged, both ways, in order. Names are lower
-case. Values of names that end in ` + "`-bin`" + ` are base64 on the wire and bytes in a call.
+Metadata crosses unchanged and in order, in both directions, unless a table below names it. Names are in lower case, and a '*' stands
+for any rest. A name that ends in '-bin' has a binary value, which is base64 on the wire.
 
-- **drop**: never crosses.
-- **vouched**: crosses only when the connection comes from one of ` + "`trusted_proxies`" + `, and only from
-  the request itself: never from a WebSocket's first message, never from inside a tunnel. With an
-  underscore or a dot for a hyphen (` + "`x_forwarded_for`, `x.forwarded.for`" + `) none of these names crosses at
-  all, nor one of ` + "`metadata.vouched`, `culvert-*` or `x-culvert-*`" + `: some backends read them as the same name.
-- **cookie**: crosses only with the key that the last column names.
+- **drop**: the name never crosses.
+- **vouched**: the name crosses only if the connection comes from one of 'trusted_proxies', and only from the request itself. It
+  never crosses from a WebSocket's first message or from inside a tunnel.
+- **cookie**: the name crosses only if the key in the last column is set.
 
-Towards the backend culvert adds ` + "`x-forwarded-for`, `x-forwarded-proto`, `x-forwarded-host`, `via`, `x-forwarded-user-agent`" + `
-and ` + "`x-request-id`" + ` (the call's id), and by key (` + "`metadata.client_certificate`" + `) ` + "`x-forwarded-client-cert`" + `: who showed a
-verified certificate, as Envoy writes it, with ` + "`Hash`, `Subject`, `URI` and `DNS`" + `. Towards the client it adds ` + "`x-request-id`" + `, unless the backend sends one.
+Some backends read an underscore or a dot in a name as a hyphen ('x_forwarded_for', 'x.forwarded.for'). culvert therefore drops such
+spellings of the **vouched** names, of the names in 'metadata.vouched', and of 'culvert-*' and 'x-culvert-*'.
 
-`)
+culvert adds these itself:
+
+| to | name | value |
+|---|---|---|
+| backend | 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host' | the client's address, protocol and host; the addresses that trusted proxies report come before |
+| backend | 'via' | culvert, after the entries of trusted proxies |
+| backend | 'x-forwarded-user-agent' | the client's 'user-agent' |
+| backend | 'x-forwarded-client-cert' | the names in the client's verified certificate, as Envoy writes them, with 'Hash', 'Subject', 'URI' and 'DNS'; only with 'metadata.client_certificate' |
+| backend | 'x-request-id' | the call's id |
+| client | 'x-request-id' | the call's id, unless the backend sends one |
+
+`))
 	table := func(title string, rules []bridge.HeaderRule) {
-		fmt.Fprintf(&b, "## %s\n\n| name | rule | why |\n|---|---|---|\n", title)
+		fmt.Fprintf(&b, "## %s\n\n| names | rule | why |\n|---|---|---|\n", title)
+		type row struct{ rule, why string }
+		var rows []row // in the order of their first names
+		names := map[row][]string{}
 		for _, r := range rules {
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.Name, r.Rule, r.Why)
+			at := row{r.Rule, r.Why}
+			if names[at] == nil {
+				rows = append(rows, at)
+			}
+			names[at] = append(names[at], "`"+r.Name+"`")
+		}
+		for _, r := range rows {
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", strings.Join(names[r], ", "), r.rule, r.why)
 		}
 		b.WriteString("\n")
 	}
 	table("From the client to the backend", bridge.RequestRules())
 	table("From the backend to the client", bridge.ResponseRules())
-	b.WriteString("As an HTTP trailer of native gRPC, Go's HTTP server leaves out names that HTTP forbids there: `authorization`, `cache-control`,\n" +
-		"`expect`, `host`, `max-forwards`, `pragma`, `range`, `realm`, `te`, `trailer`, `www-authenticate` and those that begin with `if-` or\n`proxy-`. In gRPC-Web and on WebSockets they cross.\n\n")
-	b.WriteString("Besides, methods that match one of these cross only when `methods.allow` names them: `" +
-		strings.Join(bridge.DeniedUnlessAllowed(), "`, `") + "`.\n\nNext: [errors](errors.md), [configuration](configuration.md).\n")
+	b.WriteString(quoted(`## Trailers of native gRPC
+
+HTTP forbids some names in trailers, and Go's HTTP server leaves them out. In gRPC-Web and on WebSockets they cross as trailers.
+These are 'authorization', 'cache-control', 'expect', 'host', 'max-forwards', 'pragma', 'range', 'realm', 'te', 'trailer',
+'www-authenticate', 'if-*' and 'proxy-*'.
+
+## Methods that need a rule
+
+Calls to these methods cross only if 'methods.allow' names them: `))
+	b.WriteString("`" + strings.Join(bridge.DeniedUnlessAllowed(), "`, `") + "`.\n\n")
+	b.WriteString("Next: [proxies, HTTP answers and metadata](../guides/troubleshooting-network.md), [client protocols](protocols.md), [configuration](configuration.md).\n")
 	return b.Bytes()
 }
+
+// quoted returns Markdown whose code stands between apostrophes that begin or end a
+// word, since a literal of Go's can't have backticks.
+func quoted(text string) string { return codeMark.ReplaceAllString(text, "$1`$2`") }
+
+var codeMark = regexp.MustCompile(`(^|[\s(])'([^'\n]+)'`)
 
 func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -26,7 +26,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// startWireBackend starts the server of docs/reference/protocols.md: /package.Service/Method
+// startWireBackend starts the server of the pages on what is on the wire: /package.Service/Method
 // answers a message whose field 1 is "world" with one whose field 1 is "hello
 // world"; /package.Service/Fail fails as its example of a header block does.
 func startWireBackend(t testing.TB) {
