@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// TestLimitsByScope holds the table of docs/how-it-works/security.md, of which limit is there
-// for whom, to the keys.
+// TestLimitsByScope compares the table of limits by scope in docs/guides/limits.md with
+// the keys.
 func TestLimitsByScope(t *testing.T) {
-	page, err := os.ReadFile("../docs/how-it-works/security.md")
+	page, err := os.ReadFile("../docs/guides/limits.md")
 	if err != nil {
 		t.Fatal(err)
 	}
