@@ -36,6 +36,7 @@ look() {
 	if [ "$system" = Linux ]; then
 		have ip || miss iproute2 "ip: network namespaces, for the tests of silence"
 		have nft || miss nftables "nft: packets dropped, for the same tests"
+		have systemd-analyze || miss systemd "systemd-analyze: the unit for systemd"
 		have nginx || miss nginx "nginx: a client's way through a reverse proxy that ends TLS"
 		[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || miss libnginx-mod-stream "nginx's stream module: the PROXY protocol from it"
 		have haproxy || miss haproxy "HAProxy: the PROXY protocol from it"

@@ -52,6 +52,9 @@ var notRun = []struct {
 	{"docs/guides/acme.md", "go get github.com/libdns", wantPinnedProvider, "it changes go.mod: the program is built with a copy of that"},
 	{"docs/guides/acme.md", "dns_provider:", nil, "it takes the program that is built with the file above it, which judges it"},
 	{"docs/guides/certificates.md", "openssl req", runOpenSSL, "it writes files: it is run elsewhere, and served with"},
+	{"docs/guides/systemd.md", "systemctl", wantInstalled, "it takes root and a running systemd: tools/systemd_linux_test.go has systemd judge the unit"},
+	{"docs/guides/systemd.md", "ExecReload", nil, "tools/systemd_linux_test.go puts it into the unit, where systemd is older"},
+	{"docs/guides/container.md", "docker run", wantImageRun, "it takes a container engine: the program is given the variables and arguments instead; tools/image_linux_test.go builds and runs the image"},
 	{"docs/guides/container.md", "docker compose", nil, "it takes a container engine; tools/image_linux_test.go builds and runs the image without one, tools/compose_test.go holds the file to the program"},
 }
 

@@ -118,8 +118,8 @@ func (n *names) readTests(t testing.TB) {
 // foreign are names of other programs that look like culvert's, and whose they are.
 var foreign = map[string]string{
 	"TCP_USER_TIMEOUT": "Linux", "TCP_INFO": "Linux", "TCP_RTO_MAX_MS": "Linux", "RST_STREAM": "HTTP/2",
-	"x_forwarded_for": "CGI",
-	"HTTPS_PROXY":     "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
+	"x_forwarded_for": "CGI", "stop_grace_period": "Compose", "--no-healthcheck": "Docker", "CAP_NET_BIND_SERVICE": "Linux",
+	"HTTPS_PROXY": "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
 	"ssl_bump": "Squid", "http_upgrade_request_protocols": "Squid", "proxy_read_timeout": "nginx",
 	"grpc_proxy": "gRPC", "https_proxy": "many", "no_grpc_proxy": "gRPC", "no_proxy": "many",
 	"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": "gRPC", "REQUESTS_CA_BUNDLE": "Python", "CURL_CA_BUNDLE": "curl", "--cacert": "curl",

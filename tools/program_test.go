@@ -1,0 +1,75 @@
+package tools
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// buildProgram builds culvert and returns the path of the file.
+func buildProgram(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "culvert")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/culvert")
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return program
+}
+
+// run runs a command and returns what it wrote. A command that fails fails the test.
+func run(t *testing.T, env []string, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+// An effectiveConfig is the part of "culvert config print" that deploy/ must agree with.
+type effectiveConfig struct {
+	Listen  string
+	Backend struct{ Address string }
+	Health  struct{ Listen string }
+	Drain   time.Duration `yaml:"drain_timeout"`
+}
+
+// configOf returns the configuration that the program has with the variables.
+func configOf(t *testing.T, program string, env ...string) effectiveConfig {
+	t.Helper()
+	var c effectiveConfig
+	if err := yaml.Unmarshal([]byte(run(t, env, program, "config", "print")), &c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// afterDrain is what culvert may need after drain_timeout: 6 s for clients that take
+// nothing, and 5 s for a drive that hangs.
+const afterDrain = 11 * time.Second
+
+// block returns the first fenced block of a page in the language.
+func block(t *testing.T, page, language string) string {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile("(?ms)^```" + language + "\n(.*?)^```$").FindSubmatch(text)
+	if found == nil {
+		t.Fatalf("%s has no block of %s", page, language)
+	}
+	return string(found[1])
+}
