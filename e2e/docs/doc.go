@@ -11,6 +11,7 @@
 //   - run_*_test.go: how each language is run
 //   - links_test.go, names_test.go: links and anchors; flags, keys, variables,
 //     reasons and tests that the documents name
+//   - images_test.go: pictures, and drawings in the light and in the dark
 //   - evidence_test.go: the log lines and error texts that the documents quote,
 //     provoked anew
 //   - world_test.go: the network namespace that all of it happens in, where the
