@@ -87,7 +87,7 @@ type Config struct {
 
 	// StandardHTTP2 serves HTTP/2 by net/http's own server instead of by
 	// bridge/h2: on all listeners, inside tunnels, and in every http.Server that
-	// ConfigureHTTP prepares. docs/guides/hardening.md lists what is lost.
+	// ConfigureHTTP prepares. docs/guides/http2-server.md lists what is lost.
 	StandardHTTP2 bool
 
 	// Fallback serves what is neither a call, a WebSocket upgrade nor a

@@ -82,7 +82,7 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 	switch {
 	case ferr == nil:
 	case v.origin == report.OriginUpstream: // a status that nobody got is not how the call ended
-		v = judge(report.New(report.ReasonClientGone, errGone.Text).Because(fmt.Errorf("the status %v could not be sent: %w", v.status.Code(), ferr)), info.ID, false)
+		v = judge(report.New(report.ReasonClientGone, errGone.Text).Because(fmt.Errorf("the status %v could not be told: %w", v.status.Code(), ferr)), info.ID, false)
 	case v.cause == "":
 		v.cause = ferr.Error()
 	}

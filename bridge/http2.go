@@ -10,7 +10,7 @@ import (
 )
 
 // configureHTTP2 chooses the server of an http.Server's HTTP/2. net/http's has
-// no hooks: docs/guides/hardening.md lists what is lost with it.
+// no hooks: docs/guides/http2-server.md lists what is lost with it.
 func (s *Server) configureHTTP2(hs *http.Server) {
 	if !s.cfg.StandardHTTP2 {
 		h2.Configure(hs, s.h2Hooks())

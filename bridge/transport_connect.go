@@ -12,7 +12,7 @@ import (
 // culvert doesn't serve the Connect protocol. It recognizes the requests, so that
 // their clients are told what to do. https://connectrpc.com/docs/protocol
 
-const notSpoken = " isn't supported: use createGrpcWebTransport instead of createConnectTransport, or another gRPC-Web client"
+const notSpoken = " isn't spoken here: use createGrpcWebTransport in place of createConnectTransport, or another client of gRPC-Web"
 
 // connectMistake returns the mistake of a Connect request for a method's path. It
 // returns nil for other requests.

@@ -72,7 +72,7 @@ func TestStandardHTTP2Server(t *testing.T) {
 	}
 
 	// Not a method that isn't there: that is answered before the request's end, and
-	// curl 7.88 may lose what comes before a reset (docs/how-it-works/security.md).
+	// curl 7.88 may lose what comes before a reset (docs/guides/http2-server.md).
 	for _, u := range []curl{
 		{name: "h2c", c: plain, flags: []string{"--http2-prior-knowledge"}},
 		{name: "TLS", c: secure, trusts: ca.trusting(), flags: []string{"--http2", "--cacert", ca.file}},

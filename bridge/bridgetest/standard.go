@@ -1,7 +1,7 @@
 package bridgetest
 
 // standardLacks are the scenarios that net/http's HTTP/2 server can't meet, with
-// the reasons. docs/how-it-works/security.md tells operators.
+// the reasons. docs/guides/http2-server.md tells operators.
 var standardLacks = map[string]string{
 	"a connection that is old ends with a goodbye": "net/http knows no age of a connection: its GOAWAY comes with the answer to the next call",
 }

@@ -1,0 +1,461 @@
+package claims
+
+// sections are every claim of the security model, in the order of the page.
+var sections = []section{
+	{"Pages of other origins", []claim{
+		{
+			"culvert answers 403 to a page whose origin isn't listed. One function judges calls, upgrades and preflights, and denies by default. It also covers WebSockets, to which browsers don't apply CORS.",
+			[]string{"e2e.TestOrigins", "bridge/gate.TestOrigins", "TestOriginsAreJudgedAlike"},
+		},
+		{
+			"`https://*.example.com` doesn't match `evilexample.com`. Only a lone `*` allows every host; no pattern for `http` or `https` does.",
+			[]string{"TestOriginPatternsThatMeanNothing", "FuzzOrigin"},
+		},
+		{
+			"A regular expression always matches a whole origin of one scheme, however it is written. Matching takes time linear in the origin's length.",
+			[]string{"TestOriginExpressions", "TestOriginExpressionTakesNoTime"},
+		},
+		{
+			"Only the entry `null` allows the origin `null`, and never with cookies. Any page can send that origin from a sandboxed frame.",
+			[]string{"TestNullOriginByNameAlone", "TestNullIsAllowedByName"},
+		},
+		{
+			"culvert accepts cookies, and sends `access-control-allow-credentials`, only for its own origins and for origins that are listed exactly. Patterns, expressions, `null` and `*` don't qualify.",
+			[]string{"TestCookiesWantAnExactOrigin", "TestCookiesPassOnlyForListedOrigins"},
+		},
+		{
+			"Cookies reach the backend only if the configuration says so.",
+			[]string{"TestCookiesPassOnlyForListedOrigins"},
+		},
+		{
+			"If cookies would reach the backend, a request with cookies needs an `Origin`, or `Sec-Fetch-Site: same-origin` from the browser.",
+			[]string{"TestOriginThatIsAbsent", "TestCookiesOfOrigins"},
+		},
+		{
+			"culvert refuses a request with several `Origin` fields or an empty one.",
+			[]string{"TestTwoOrigins"},
+		},
+		{
+			"A page loaded over HTTP doesn't count as same-origin for an HTTPS listener, because anybody on its path could have written it.",
+			[]string{"TestPagesOfThisServerOverTLS"},
+		},
+		{
+			"A proxy that rewrites `Origin` to culvert's own name opens nothing. culvert refuses such a request if the browser says `Sec-Fetch-Site: cross-site`. This covers every spelling of `Host` (`:443`, a final dot) and listed origins.",
+			[]string{"TestOwnOriginThatTheBrowserDenies"},
+		},
+		{
+			"No cache serves one page's answer to another. `Vary` names what each answer depends on, in refusals and preflights too.",
+			[]string{"TestVary"},
+		},
+		{
+			"Neither a call inside a tunnel nor the first message of a WebSocket can claim another origin than the upgrade had.",
+			[]string{"TestTunnelOriginIsTheOutersInAll", "TestBlockMayNotSayWhatTheUpgradeSays"},
+		},
+		{
+			"On a loopback address, culvert answers only if `Host` is an IP address, localhost or a name in `hosts`. This stops DNS rebinding.",
+			[]string{"TestHostsOfALoopbackListener"},
+		},
+		{
+			"On a loopback address, `health.listen` answers only if `Host` is an IP address or localhost, for the same reason.",
+			[]string{"TestHealthOnLoopbackChecksHost"},
+		},
+		{
+			"A preflight grants only headers that a call may carry.",
+			[]string{"TestPreflightGrantsNoMoreThanItReads"},
+		},
+		{
+			"Pages in Chromium get no call through with the cookies of a logged-in user. Tested are foreign sites, the same site (which cookies follow), culvert's own name over HTTP, and sandboxes. They try WebSocket, `fetch` with and without preflight, beacon, form, frame and redirect.",
+			[]string{"TestForeignPages", "TestPublishedClients"},
+		},
+		{
+			"With `enforce_origins: false`, culvert logs a request that a rule would refuse, and passes it on without cookies. With `methods.enforce: false`, it logs such a call and passes it on.",
+			[]string{"e2e.TestOriginsAreTriedOut", "bridge.TestOriginsAreTriedOut", "TestMethodsAreTriedOut"},
+		},
+	}},
+	{"Forged identity", []claim{
+		{
+			"culvert removes `x-forwarded-*`, `forwarded`, `via`, `x-real-ip` and other headers of front proxies, unless the peer is in `trusted_proxies`. This applies to every transport.",
+			[]string{"TestClientsCannotVouchForThemselves"},
+		},
+		{
+			"These names never cross with underscores or dots (`x_forwarded_for`, `X-Forwarded_Host`, `x.forwarded.for`), whoever sends them. CGI, WSGI and PHP backends read both as hyphens, and a proxy may pass on what its client wrote. Other names keep their underscores and dots.",
+			[]string{"TestNamesThatLookVouchedFor", "TestOwnVouchedNamesAndWhatLooksLikeThem", "TestInsideATunnelTheOuterRequestSpeaks", "TestConformance/request headers that don't cross"},
+		},
+		{
+			"Names that begin with `culvert-` or `x-culvert-` are reserved for culvert and never cross.",
+			[]string{"TestNamesThatLookVouchedFor", "TestOwnVouchedNamesAndWhatLooksLikeThem", "TestConformance/request headers that don't cross"},
+		},
+		{
+			"A trusted proxy's headers count on the outer request only. Neither a WebSocket's first message nor a call inside a tunnel can add to them.",
+			[]string{"TestTrustedProxyVouches", "TestBlockMayNotSayWhatTheUpgradeSays", "TestInsideATunnelTheOuterRequestSpeaks"},
+		},
+		{
+			"culvert reads a PROXY header only from the addresses in `proxy_protocol`, and those must send one. From any other address its bytes are a bad request.",
+			[]string{"TestPeerAddress", "TestPROXYPortWantsItsHeader", "TestPROXYHeaderOfAStrangerIsNone", "TestBehindHAProxy"},
+		},
+		{
+			"If a PROXY header names no client (LOCAL, UNKNOWN), forwarding headers don't count on that connection.",
+			[]string{"TestPeerAddress"},
+		},
+		{
+			"Of `X-Forwarded-For` and `Forwarded`, culvert reads only the one in `trusted_header`. Entries that a client writes before the proxies' own, or into the other header, have no effect.",
+			[]string{"TestPeerAddress", "TestWhoCallsByForwarded", "FuzzForwardedFor", "FuzzParseForwarded", "TestBehindNginx"},
+		},
+		{
+			"A slow, long or malformed PROXY header costs its own connection, and delays no other.",
+			[]string{"TestSilentPeerOfAProxyPortIsCut", "TestPROXYConnectionsAreTold", "FuzzReadProxyHeader"},
+		},
+		{
+			"culvert takes a client's name from a certificate only after verifying it. `x-forwarded-client-cert` and `client-cert` from clients never cross.",
+			[]string{"TestClientNames", "TestClientCertificateIsForwardedByKey"},
+		},
+		{
+			"culvert's own `x-forwarded-client-cert` is printable, whatever the certificate contains. It counts towards `limits.header_bytes` and is never truncated: a call that would exceed the limit is refused.",
+			[]string{"TestClientCertificateThatNoHeaderCarries", "TestClientCertificateCountsAsMetadata"},
+		},
+		{
+			"A connection for a name or IP address without client certificates carries no request for one that requires them (421), in any spelling. One final dot makes no difference to a name. A malformed host gets 400.",
+			[]string{"TestMisdirectedRequests", "TestPolicyByName", "FuzzParseAuthority"},
+		},
+		{
+			"Without SNI, the address that the client connected to selects the client-certificate policy. If no certificate covers that address, the first certificate's policy applies.",
+			[]string{"TestPolicyByAddress", "TestPolicyGoesByTheAddressConnectedTo"},
+		},
+		{
+			"A `client_ca` that would protect nothing is a configuration error: beside `client_auth: none`, with a name from an empty variable, or with revocation lists that a listener doesn't use. `culvert validate` reads it even if certificates come by ACME.",
+			[]string{"TestDangers", "TestPairThatNoClientSelectsIsAnError"},
+		},
+		{
+			"A certificate, other than the default, that neither SNI nor an address can select is a configuration error, because its `client_ca` would protect nothing.",
+			[]string{"TestPairThatNoClientSelectsIsAnError"},
+		},
+		{
+			"No hop-by-hop HTTP header, and none of gRPC's own headers, crosses as metadata.",
+			[]string{"TestConformance/hop-by-hop request headers", "TestConformance/request headers that don't cross"},
+		},
+		{
+			"A metadata value can't start a header field or a line of its own.",
+			[]string{"TestNoFieldCanBeginALineOfItsOwn"},
+		},
+	}},
+	{"Listeners", []claim{
+		{
+			"Each listener has its own TLS, transports and trusted proxies. Permission on one listener opens nothing on another.",
+			[]string{"TestListenersTakeTheirOwn", "TestListenersTrustTheirOwn", "TestListenersTLS"},
+		},
+		{
+			"A listener refuses a transport that it doesn't serve in that transport's own protocol, inside a tunnel too.",
+			[]string{"TestConformance/transports of a listener", "TestListenersTakeTheirTransports"},
+		},
+		{
+			"A unix socket has its file mode before anybody can connect.",
+			[]string{"TestSocketsAreAsPrivateAsTheirMode"},
+		},
+		{
+			"culvert replaces a stale socket. It never takes over a socket that another process serves, or a file that isn't a socket.",
+			[]string{"TestSocketsOfTheDeadAreReplaced"},
+		},
+		{
+			"culvert binds all listener addresses, or none.",
+			[]string{"TestListenersAreBoundAllOrNone"},
+		},
+		{
+			"`culvert validate` and the start warn of plaintext listeners: on a public address, or beside listeners with TLS. They also warn of plaintext on all addresses (`:8080`, 0.0.0.0, [::]), if the address was set and nothing marks it as intended.",
+			[]string{"TestDangers"},
+		},
+		{
+			"`culvert validate` and the start warn of trust in everybody or in large parts of the internet.",
+			[]string{"TestDangers"},
+		},
+		{
+			"Addresses that collide, and TLS without a certificate, are configuration errors.",
+			[]string{"TestDangers"},
+		},
+	}},
+	{"TLS and certificates", []claim{
+		{
+			"culvert speaks TLS 1.2 and 1.3, with Go's cipher suites and curves, and refuses older versions.",
+			[]string{"TestOldestVersion", "TestOldVersionsAreRefused"},
+		},
+		{
+			"culvert replaces a certificate without touching open connections. A bad file changes nothing, is logged once and shown by `/readyz`.",
+			[]string{"TestCertificateIsReplacedUnderOpenStreams", "TestBadCertificateChangesNothing"},
+		},
+		{
+			"culvert never accepts a truncated or damaged file of certificates or revocation lists as a shorter one.",
+			[]string{"TestFilesThatAreCutOffAreErrors", "FuzzPEMBlocks"},
+		},
+		{
+			"A revocation list applies by its issuer's name. A list that a CA signed with its renewed key also applies to certificates from the old key.",
+			[]string{"TestListOfARenewedKeyCounts"},
+		},
+		{
+			"These are errors: a revocation list that no CA of that name in `client_ca` signed, and a file in which a second list would go unread.",
+			[]string{"TestListOfAnUnknownKeyIsRefused", "TestListsThatProveNothingAreErrors"},
+		},
+		{
+			"If an intermediate CA is revoked, culvert refuses the clients that it signed, even if the CA itself is in `client_ca`.",
+			[]string{"TestAuthorityInBetweenIsRevoked"},
+		},
+		{
+			"If a certificate is required, a client with none, a foreign one or a revoked one fails the handshake, on every transport. Session resumption is no way around it: the ticket keys change with the CAs, the lists and the policy.",
+			[]string{"TestClientCertificates", "TestRevokedClientCertificate", "TestRevocationEndsResumption", "TestSessionIsNotResumedUnderAnotherPolicy"},
+		},
+		{
+			"A connection for a name with a weaker client-certificate policy carries no request for a name with a stricter one.",
+			[]string{"TestPolicyByName"},
+		},
+		{
+			"A TLS-ALPN-01 challenge needs no client certificate and gives access to nothing else.",
+			[]string{"TestChallengeIsNoWayAroundClientCertificates"},
+		},
+		{
+			"`culvert validate` and the start warn of a private key that everybody on the host can read or change. They also warn of a `tls.acme.storage` that everybody can list or write to. culvert follows links and considers who can enter each folder on the path.",
+			[]string{"TestExposedKeysAreToldOf", "TestKeysThatOthersCanGetAt", "TestStorageThatOthersCanGetAt"},
+		},
+		{
+			"The development CA can sign only for its own names, and other users can't read its key.",
+			[]string{"TestDevelopmentAuthorityIsConstrained", "TestSelfSigned"},
+		},
+		{
+			"The redirect to HTTPS leads only to the requested host, and only if a certificate covers the host or `hosts` lists it. Shared caches don't keep the redirect.",
+			[]string{"TestRedirectToHTTPS", "TestRedirectBehindALoadBalancer", "TestWhoIsServed", "FuzzRedirect"},
+		},
+	}},
+	{"Methods that aren't public", []claim{
+		{
+			"`methods.deny` wins over `methods.allow`. Services that expose a server's internals (channelz, binary logs and others) are closed unless named.",
+			[]string{"TestMethodPolicy", "TestConformance/services that show the backend's inside"},
+		},
+		{
+			"culvert compares the method with the path byte for byte. An encoded, doubled or dotted path is no method, so no other spelling gets around a rule.",
+			[]string{"TestParseMethod", "FuzzParseMethod"},
+		},
+	}},
+	{"Request smuggling", []claim{
+		{
+			"An HTTP/1 connection closes after an answer that came before the end of the request, after each refusal and after each HTTP/1.0 request. culvert serves nothing that follows.",
+			[]string{"TestNothingIsServedBehindARefusal", "TestConformance/nothing is smuggled behind an early answer"},
+		},
+		{
+			"Bytes that arrive with an upgrade belong to the WebSocket.",
+			[]string{"TestBytesBehindAnUpgradeAreItsOwn"},
+		},
+		{
+			"A tunnel carries neither upgrades nor tunnels.",
+			[]string{"TestNoTunnelInsideATunnel"},
+		},
+	}},
+	{"Memory", []claim{
+		{
+			"A length prefix allocates nothing. From its second KiB, a message in progress counts against `limits.buffered_bytes`, together with those of all calls.",
+			[]string{"TestLengthPrefixAllocatesNothing", "TestStalledLargeMessagesStayWithinTheBudget"},
+		},
+		{
+			"Bytes that a client sends over HTTP/2 count with their call from its admission, before anything reads them.",
+			[]string{"TestUnreadBodyIsCounted", "TestQueuedRequestsCount"},
+		},
+		{
+			"Bytes that a backend sends count with their call from arrival until the client has them, also while the rest of the message waits for memory.",
+			[]string{"TestFlowsFindTheirStreams", "TestStalledReplyCountsWhatHasCome"},
+		},
+		{
+			"A backend may send a reply over 64 KiB only when there is memory for it. Until then, all replies on one connection together bring at most the connection's window.",
+			[]string{"TestLargeRepliesStayWithinTheBudget", "TestConnectionsWindowWaitsForRoom"},
+		},
+		{
+			"While others wait for memory, culvert ends calls of the address that holds most and more than its share. It ends the calls first that have stood still longest, up to an eighth of the memory for messages at a time.",
+			[]string{"TestLargestAddressMakesRoom"},
+		},
+		{
+			"culvert doesn't end a call that makes progress while its address is within its share.",
+			[]string{"TestCallWithinItsShareIsLeftAlone"},
+		},
+		{
+			"One address alone may use all memory. culvert then ends only its calls that hold memory and have moved nothing for 5 s, and uploads that take the count an eighth over a limit.",
+			[]string{"TestAddressAloneUsesEverything", "TestUnaskedBytesHaveABound"},
+		},
+		{
+			"Freed memory goes first to addresses that hold less than their share.",
+			[]string{"TestThoseWithinTheirShareGoFirst", "TestOthersWaitBehindThoseWithinTheirShare"},
+		},
+		{
+			"At an address over its share, connections without calls also end when others need memory.",
+			[]string{"TestIdleConnectionsMakeRoom"},
+		},
+		{
+			"Unread request bodies over HTTP/2 take the count at most an eighth over the limits, except at addresses within their share.",
+			[]string{"TestUnaskedBytesHaveABound", "TestUnwantedBodyIsDropped", "TestMemoryAttacks"},
+		},
+		{
+			"Large messages have a part of the memory of their own, and each address has a share of it.",
+			[]string{"TestBulkLeavesRoom", "TestClassHasShares"},
+		},
+		{
+			"A new call of an address within its share waits up to 2 s for memory. culvert refuses a new call of an address over its share at once.",
+			[]string{"TestNewcomers"},
+		},
+		{
+			"Calls and connections leave memory for messages. However many there are, conversations go on.",
+			[]string{"TestCallsLeaveRoomForMessages"},
+		},
+		{
+			"culvert refuses calls and connections for which there is no memory: calls in their own protocol, connections before their TLS handshake.",
+			[]string{"TestMemoryLimit", "TestMemoryLimitOfConnections", "TestWithoutMemory"},
+		},
+	}},
+	{"Denial of service", []claim{
+		{
+			"Bytes that are no protocol cost the sender its call or its connection, with a precise error, and affect no other client.",
+			[]string{"TestHostileBytes"},
+		},
+		{
+			"Decompression stops at the message limit.",
+			[]string{"TestBombIsNotExpanded", "TestConformance/gzip bomb in the request"},
+		},
+		{
+			"If one address sends gzip bombs, half of the CPU stays free and other addresses' compressed calls are served.",
+			[]string{"TestExpansionByOneAddress", "TestMessagesAtOnceShareADebt"},
+		},
+		{
+			"A client that reads slowly or not at all holds one window and one message. culvert cuts it after `limits.slow_consumer_timeout`.",
+			[]string{"TestSlowReadersAreNotBufferedFor", "TestSlowConsumerLimit"},
+		},
+		{
+			"A call that nobody reads doesn't stall the other calls on its connection.",
+			[]string{"TestUnreadCallsLeaveTheirConnectionAlone"},
+		},
+		{
+			"A client must make progress with everything that it starts, and traffic that costs it nothing is bounded. [Attacks and bounds](attacks.md) lists each attack, and ordinary clients beside it are served.",
+			[]string{"e2e.TestFloods", "TestDawdlers", "TestSlowSenders", "TestBombs"},
+		},
+		{
+			"culvert closes connections that trickle their headers within 15 s (HTTP/1.1) or 35 s (HTTP/2).",
+			[]string{"TestTricklersAreClosed"},
+		},
+		{
+			"Hundreds of reset streams leave nothing behind.",
+			[]string{"TestHundredsOfResetCallsLeaveNothing"},
+		},
+		{
+			"culvert's own HTTP/2 server ([0007](../decisions/0007-own-http2-server.md)) follows the RFC. It ends the connection of a client that doesn't take the answers it asked for.",
+			[]string{"TestH2Spec", "TestAnswersThatNobodyTakes", "FuzzConn"},
+		},
+		{
+			"`limits.connections`, `limits.calls`, `limits.calls_per_connection` and `limits.handshakes_per_second` are enforced, and the refusal names the limit.",
+			[]string{"TestConnectionLimit", "TestCallLimit", "TestCallsPerConnectionLimit", "TestHandshakeLimit"},
+		},
+		{
+			"Metadata over `limits.header_bytes` costs only its own call.",
+			[]string{"TestOversizeMetadataCostsItsOwnCall"},
+		},
+		{
+			"culvert notices a vanished client within 45 s, whatever the client was doing.",
+			[]string{"TestSilentClient"},
+		},
+		{
+			"Connections end for lack of calls, or for their age, as configured, and the log has the reason.",
+			[]string{"TestConnectionAges", "TestEndsOfConnections"},
+		},
+		{
+			"Floods of frames that achieve nothing end their HTTP/2 connection or WebSocket, even if useful frames are mixed in. So do streams that are reset as soon as they begin.",
+			[]string{"bridge/h2.TestFloods", "TestFloodsBesideWork", "TestStreamsForNothing", "TestFramesThatCarryNothing"},
+		},
+		{
+			"Calls that a client cancels in ordinary use are no flood.",
+			[]string{"TestCancelledStreams"},
+		},
+	}},
+	{"Limits by scope", []claim{
+		{
+			"A refused call uses no quota. culvert checks its address first, then its method, its listener and the server. A refusal by one of them takes nothing from the others.",
+			[]string{"TestCallsCountWhereTheyBelong", "TestRefusedCallsTakeNothing", "TestPlacesAreGivenBack", "TestAddressLimits"},
+		},
+		{
+			"A refused call learns in its own protocol which limit it met and when to retry.",
+			[]string{"TestConformance/over a limit", "TestRetryIsWhenThereIsRoom"},
+		},
+		{
+			"An IPv6 client is its first 64 bits, however many addresses it uses. Behind trusted proxies, the client's own address counts.",
+			[]string{"TestAddressKey", "FuzzAddressKey", "TestAddressLimits"},
+		},
+		{
+			"Millions of addresses take bounded memory and leave none behind. No address gains new tokens because culvert forgot it.",
+			[]string{"TestMillionsOfAddresses", "TestAddressesAreForgotten", "TestNobodyComesBackAnew"},
+		},
+		{
+			"With `limits.enforce: false`, culvert logs once what it would refuse, by call or connection, and takes no quota for it.",
+			[]string{"TestLimitsAreTriedOut", "TestBodyThatIsTriedOutIsToldOfOnce"},
+		},
+		{
+			"A reserve of file descriptors stays free for the backend, health checks and clients that are already connected.",
+			[]string{"TestConnectionsLeaveDescriptors", "TestNoDescriptorIsLeft"},
+		},
+	}},
+	{"Backends", []claim{
+		{
+			"A backend can't speak for the origin to a browser. `access-control-*`, `location`, `strict-transport-security`, `clear-site-data` and other such headers don't cross.",
+			[]string{"TestConformance/response headers that don't cross"},
+		},
+		{
+			"`set-cookie` crosses only if the configuration says so.",
+			[]string{"TestCookiesPassOnlyForListedOrigins"},
+		},
+		{
+			"An answer without its end never becomes a success.",
+			[]string{"TestCutBackendIsNeverOK", "TestConformance/backend ends without trailers"},
+		},
+		{
+			"If a backend's status claims to come from culvert, the log still attributes it to the backend.",
+			[]string{"TestConformance/a status that claims to be culvert's"},
+		},
+	}},
+	{"Logs and errors", []claim{
+		{
+			"No token, cookie, key, metadata value or query string appears in the log, at any level, or in a status that culvert makes.",
+			[]string{"TestSecretsStayOutOfTheLog"},
+		},
+		{
+			"culvert logs answers of a CA or DNS provider without the secrets of `tls.acme`. It recognizes them inside a URL, in JSON and in base64.",
+			[]string{"TestSecretsAreRedactedInEveryForm", "TestACMEByDNS", "FuzzRedact"},
+		},
+		{
+			"No address and no dial error reaches a client, unless `errors` is `detailed`.",
+			[]string{"TestInsideStaysInside"},
+		},
+		{
+			"Text from a client or backend can neither control a terminal nor start a log line.",
+			[]string{"TestHostileTextIsEscapedOnATerminal", "TestHostilePageIsEscapedOnATerminal"},
+		},
+		{
+			"`culvert validate` warns of dangerous settings: the origin `*`, trust in everybody, detailed errors beyond this host.",
+			[]string{"TestContradictionsAndDangers", "TestDangers"},
+		},
+	}},
+	{"Container image", []claim{
+		{
+			"The image holds one static file and the usual CA certificates, has no shell, and runs as a user that isn't root.",
+			[]string{"TestImage"},
+		},
+	}},
+	{"File permissions", []claim{
+		{
+			"`culvert validate` and the start warn of files that others can change or, for secrets, read, and of folders on the path.",
+			[]string{"TestKeysThatOthersCanGetAt", "TestFilesThatDecideWhoMayEnter", "TestFoldersOnTheWay", "TestStorageThatOthersCanGetAt"},
+		},
+		{
+			"These warnings follow symbolic links, sticky folders, group permissions and volumes of a pod.",
+			[]string{"TestLinksOnTheWay", "TestStrangersFileInAStickyFolder", "TestGroupsThatCanWrite", "TestVolumesOfAPod"},
+		},
+	}},
+	{"Go's HTTP/2 server", []claim{
+		{
+			"With `http2_server: standard`, grpc-go and curl call through Go's HTTP/2 server. Every transport passes the same scenarios, except one about connection age.",
+			[]string{"TestStandardHTTP2", "TestStandardHTTP2Server", "TestConformance"},
+		},
+		{
+			"With `http2_server: standard`, old connections end, listeners keep their stream limits, and the log has no detailed reason.",
+			[]string{"TestStandardHTTP2EndsOldConnections", "TestStandardHTTP2KeepsAListenersStreams", "TestStandardHTTP2TellsNoEnd"},
+		},
+	}},
+}
