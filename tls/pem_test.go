@@ -42,7 +42,7 @@ func TestFilesThatAreCutOffAreErrors(t *testing.T) {
 		if err == nil {
 			p.Close()
 		}
-		if err == nil || !strings.Contains(err.Error(), "truncated") {
+		if err == nil || !strings.Contains(err.Error(), "cut off") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -30,6 +30,8 @@ var runners = map[string]runner{
 // runnersOf are chosen by the first two words.
 var runnersOf = map[string]runner{
 	"nginx stream": runNginxStream,
+	"yaml compose": wantVolume,
+	"yaml pod":     wantVolume,
 	"yaml alb":     runBehindLoadBalancer,
 	"yaml nlb":     runBehindLoadBalancer,
 }

@@ -112,6 +112,7 @@ var symptoms = []struct {
 	{"a call that goes well", goesWell},
 	{"a page of another origin", foreignPage},
 	{"a certificate and a key of another", badCertificate},
+	{"a storage of another user", storageOfAnother},
 	{"a backend that is away", backendAway},
 	{"a backend that speaks TLS or doesn't", backendTLS},
 	{"a backend that is no gRPC server", backendIsAPage},

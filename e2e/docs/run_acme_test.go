@@ -28,7 +28,12 @@ func runACME(t *testing.T, b block) {
 		t.Fatal(err)
 	}
 	defer ca.Close()
+	const inContainer = `listen: ":8443"` // the ports that 443 and 80 are mapped to
+	port := ":443"
 	options := pebble.Options{HTTPPort: 80, TLSPort: 443, Life: time.Hour, Hosts: true}
+	if strings.Contains(b.text, inContainer) {
+		port, options.HTTPPort, options.TLSPort = ":8443", 8080, 8443
+	}
 	const storage = "/var/lib/culvert/acme"
 	text := strings.Replace(b.text, storage, t.TempDir()+storage, 1)
 	if name := regexp.MustCompile(`key_id: (\S+)`).FindStringSubmatch(text); name != nil {
@@ -55,7 +60,7 @@ func runACME(t *testing.T, b block) {
 		p := startProcess(t, root, culvertProgram, "serve", "--config", file)
 		p.logged(t, "listening")
 		for deadline := time.Now().Add(time.Minute); ; {
-			err := callOverTLS(t, "grpc.example.com:443", trusting)
+			err := callOverTLS(t, "grpc.example.com"+port, trusting)
 			if err == nil {
 				break
 			}
@@ -68,6 +73,82 @@ func runACME(t *testing.T, b block) {
 	if n := ca.Said(pebble.Ordered); n != 1 {
 		t.Errorf("%d certificates were ordered, want one", n)
 	}
+}
+
+// wantVolume holds a container's description to the image, and to the page's
+// configuration: who owns the volume, and that storage is inside it.
+func wantVolume(t *testing.T, b block) {
+	// As YAML, as nearly as culvert can tell: it reads it, and knows none of its keys.
+	file := writeFile(t, "foreign.yaml", b.text)
+	if said, err := output(t, root, 10*time.Second, culvertProgram, "validate", file); err == nil || !strings.Contains(said, "foreign.yaml:1: ") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	image, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := regexp.MustCompile(`(?m)^USER (\d+):(\d+)$`).FindStringSubmatch(string(image))
+	if user == nil {
+		t.Fatal("the Dockerfile has no USER with numbers")
+	}
+	owners := regexp.MustCompile(`chown (\d+):(\d+)|fsGroup: ()(\d+)`).FindAllStringSubmatch(b.text, -1)
+	if len(owners) == 0 {
+		t.Error("nothing says whose the volume is")
+	}
+	for _, o := range owners {
+		if o[1] != "" && o[1] != user[1] || o[2]+o[4] != user[2] {
+			t.Errorf("%s: the image's user is %s:%s", o[0], user[1], user[2])
+		}
+	}
+	mounts := regexp.MustCompile(`(?:acme:|mountPath: )(/\S+)`).FindAllStringSubmatch(b.text, -1)
+	if len(mounts) == 0 {
+		t.Error("no volume is mounted")
+	}
+	for _, p := range readPages(t) {
+		for _, other := range p.blocks {
+			if p.path != b.page || other.section != b.section || !fetchesCertificates(other) {
+				continue
+			}
+			storage := regexp.MustCompile(`storage: (/\S+)`).FindStringSubmatch(other.text)
+			for _, m := range mounts {
+				if storage == nil || !strings.HasPrefix(storage[1], m[1]+"/") {
+					t.Errorf("storage %q isn't below the volume at %s", storage, m[1])
+				}
+			}
+			wantMappedPorts(t, b, other)
+			return
+		}
+	}
+	t.Error("no configuration beside it has a storage")
+}
+
+// wantMappedPorts holds the ports that a container publishes to those that the
+// configuration has.
+func wantMappedPorts(t *testing.T, b, config block) {
+	for _, m := range regexp.MustCompile(`"\d+:(\d+)"`).FindAllStringSubmatch(b.text, -1) {
+		if !strings.Contains(config.text, `":`+m[1]+`"`) {
+			t.Errorf("port %s is published, and nothing listens there", m[1])
+		}
+	}
+}
+
+// storageOfAnother starts culvert with a storage that it may not write to.
+func storageOfAnother(w witness) {
+	dir := w.TempDir()
+	if err := os.MkdirAll(dir+"/var/lib/culvert", 0o700); err != nil {
+		w.Fatal(err)
+	}
+	if err := os.Chmod(dir+"/var/lib/culvert", 0o500); err != nil {
+		w.Fatal(err)
+	}
+	file := writeFile(w, "proxy.yaml", "tls:\n  acme:\n    domains: [grpc.example.com]\n    storage: "+dir+"/var/lib/culvert/acme\n")
+	// Root may write everywhere, but for this capability.
+	text, err := output(w, dir, 20*time.Second, "setpriv", "--bounding-set", "-dac_override", culvertProgram,
+		"serve", "--config", file, "--listen", "127.0.0.1:0", "--health-listen", "off", "--backend", "localhost:1")
+	if err == nil {
+		w.Error("culvert started with a storage that it may not write to")
+	}
+	w.saw(strings.ReplaceAll(text, dir+"/var", "/var"))
 }
 
 // providerModule is the provider of DNS that the page builds culvert with.
