@@ -10,55 +10,53 @@ import (
 
 // ACME has a CA give culvert its certificates.
 type ACME struct {
-	// Names that clients call culvert by: a certificate is fetched for each,
-	// kept in storage, and renewed. "*.example.com" takes dns_provider. With a
-	// domain you agree to the CA's terms.
+	// Names that clients use for culvert. culvert gets a certificate for each
+	// name, keeps it in storage, and renews it. "*.example.com" requires
+	// dns_provider. By setting a name, you agree to the terms of the CA.
 	Domains []string `key:"domains" is:"domain"`
 
-	// Where the CA keeps account, certificates and keys: a folder that
-	// outlives culvert, which it makes for nobody else to read. Replicas that
-	// share it fetch each certificate once. Needed; a relative path starts at
-	// the directory of the file it stands in.
-	Storage string `key:"storage" is:"file"`
+	// Directory for the ACME account, certificates and keys; required. It must
+	// outlive culvert. culvert creates it so that no other user can read it.
+	// Instances that share it get each certificate once.
+	Storage string `key:"storage" is:"directory"`
 
-	// Where the CA writes to, if something is wrong with the account.
+	// Address for mail from the CA about problems with the account.
 	Email string `key:"email" is:"email"`
 
-	// URL of the CA's directory. The default is Let's Encrypt;
-	// "https://acme-staging-v02.api.letsencrypt.org/directory" is its place to
-	// try things out.
+	// URL of the CA's directory. Default: Let's Encrypt. For tests, use Let's
+	// Encrypt's staging environment:
+	// "https://acme-staging-v02.api.letsencrypt.org/directory".
 	Directory string `key:"directory" is:"https url"`
 
-	// File with the certificates (PEM) of those who signed the directory's own
-	// certificate, for a CA within a company. Empty: the system's. It is read
-	// again on HUP.
+	// File with the CA certificates (PEM) for verifying the directory's server,
+	// if the CA is a company's own. Default: the system's CAs. culvert reads the
+	// file again on SIGHUP.
 	CARoot string `key:"ca_root" is:"file"`
 
-	// How the CA is shown that a name is ours: "tls-alpn-01" where it reaches
-	// this server at port 443, "http-01" where it reaches tls.http_listen at
-	// port 80, "dns-01" by a record. Empty: dns-01 if there is a dns_provider,
-	// else tls-alpn-01, and http-01 if there is a tls.http_listen.
+	// ACME challenges that culvert may use. For "tls-alpn-01" the CA must reach
+	// this server on port 443, for "http-01" it must reach tls.http_listen on
+	// port 80. "dns-01" uses a DNS record. Default: dns-01 with a dns_provider,
+	// otherwise tls-alpn-01, and with a tls.http_listen also http-01.
 	Challenges []string `key:"challenges" one:"tls-alpn-01,http-01,dns-01"`
 
-	// Patterns of names that a certificate is fetched for when a client first
-	// asks for one: "shop.example.com", "*.example.com" (one label). Whoever
-	// can think of a name below has one fetched, within a budget of 20 and one
-	// more every 10s.
+	// Patterns of names for which culvert gets a certificate when a client first
+	// asks for one: "shop.example.com", "*.example.com" (one label). Any client
+	// can make up names that match, so culvert orders at most 20 certificates,
+	// and then one more every 45s.
 	OnDemand []string `key:"on_demand" is:"domain"`
 
-	// The account that a CA knows its customers by, if it wants one (external
-	// account binding).
+	// External account binding, for a CA that requires it.
 	EAB EAB `key:"eab"`
 
-	// The provider of DNS that writes the record of dns-01: one that this
-	// program was built with. docs/guides/acme.md#by-dns shows how.
+	// The DNS provider that writes the record for dns-01. This program must be
+	// built with it: see docs/guides/acme.md#by-dns.
 	DNSProvider string `key:"dns_provider" is:"word"`
 
-	// What the provider of DNS is told, a token for the most part.
+	// Settings for the DNS provider, usually a token.
 	DNSSettings []DNSSetting `key:"dns_settings"`
 
-	// Addresses of name servers ("192.0.2.53:53") that are asked whether the
-	// record of dns-01 can be seen. Empty: those of the zone.
+	// Name servers ("192.0.2.53:53") that culvert asks whether the record for
+	// dns-01 is visible. Default: the zone's own name servers.
 	DNSResolvers []string `key:"dns_resolvers" is:"resolver"`
 }
 
@@ -67,20 +65,20 @@ func (a ACME) Enabled() bool { return len(a.Domains) > 0 || len(a.OnDemand) > 0 
 
 // EAB is a customer's account.
 type EAB struct {
-	// Its name at the CA.
+	// The ID of the key at the CA.
 	KeyID string `key:"key_id" is:"word"`
 
-	// Its key, in base64url, as the CA shows it: better "file:eab.key" or
-	// "${EAB_HMAC_KEY}" than the key itself.
+	// The key in base64url, as the CA shows it. Use "file:eab.key" or
+	// "${EAB_HMAC_KEY}" instead of the key itself.
 	HMACKey string `key:"hmac_key" is:"secret"`
 }
 
 // DNSSetting is one thing that a provider of DNS is told.
 type DNSSetting struct {
-	// What the provider calls it, as its own documents say.
+	// The name of the setting in the provider's documentation.
 	Name string `key:"name" is:"word" needed:"true"`
 
-	// Its value: better "file:dns.token" or "${DNS_TOKEN}" than a token
+	// The value. Use "file:dns.token" or "${DNS_TOKEN}" instead of a token
 	// itself.
 	Value string `key:"value" is:"secret"`
 }

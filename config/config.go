@@ -18,316 +18,324 @@ import (
 //     doesn't set its own; needs no default then
 //   - unset: what holds where an entry doesn't set it, if that isn't its zero
 //     value
+//   - as: on a section of an entry, the section of the file whose keys mean the
+//     same, so that the reference need not repeat them
 //   - group: keys that belong together: an entry that sets one inherits none
 //     of the others
 //
 // The comments of fields are text for the file's readers, not for Go's: they
 // become the reference, the schema and the example by go generate.
 type Config struct {
-	// Where clients connect to, for every protocol: one address, or a list of
-	// listeners with rules of their own. ":8080" is port 8080 of all
-	// interfaces, "127.0.0.1:8080" this host alone, port 0 any free one,
-	// "unix:/run/culvert.sock" a socket in the file system. On a loopback
-	// address a request must name an IP address, localhost, one of hosts or a
-	// name of a certificate.
+	// The address for clients, for all protocols, or a list of listeners.
+	// ":8080" is port 8080 on all addresses of the host, "127.0.0.1:8080" is on
+	// this host only. "unix:/run/culvert.sock" is a unix socket. With port 0 the
+	// system chooses a free port. On a loopback address, the Host of a request
+	// must be an IP address, localhost, a name in hosts or a name of a
+	// certificate.
 	Listen []Listener `key:"listen" flag:"listen" short:"address"`
 
-	// The certificates that clients are shown, and what they have to show.
-	// Without any the port speaks plaintext.
+	// TLS for clients. Without a certificate, culvert speaks plaintext.
 	TLS TLS `key:"tls"`
 
-	// The gRPC server that calls are carried to.
+	// The gRPC server that culvert sends the calls to.
 	Backend Backend `key:"backend"`
 
-	// Origins of the pages that may call, besides those of hosts and of
-	// culvert's own address: exact with scheme and port
-	// ("https://app.example.com"), all names below one
-	// ("https://*.example.com"), any port ("http://localhost:*"), "~" and a
-	// regular expression for the whole origin, which begins with its scheme
-	// ("~https://pr-[0-9]+\.example\.com"), "null" for sandboxed pages of
-	// anybody, or "*" for every other page. Cookies pass only for origins that
-	// are listed as they are and for hosts. Clients that are no browsers send
-	// no origin and need none.
+	// Origins of web pages that may call. Pages from culvert's own address and
+	// from hosts need no entry. An entry is an origin with scheme and port
+	// ("https://app.example.com"), all names below a domain
+	// ("https://*.example.com"), or any port ("http://localhost:*"). An entry
+	// with "~" is a regular expression for the whole origin, starting with the
+	// scheme: "~https://pr-[0-9]+\.example\.com". "null" allows sandboxed pages
+	// of all sites. "*" allows all other pages. Cookies pass only for hosts and
+	// for origins without a pattern. Clients other than browsers send no origin
+	// and need no entry.
 	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
 
-	// Refuse pages of other origins. With false they are only logged and
-	// counted, and call without cookies: to find out what a stricter list
-	// would refuse.
+	// Refuse pages of other origins. With false, culvert only logs and counts
+	// these pages, and they call without cookies. Use false to try out a
+	// stricter list.
 	EnforceOrigins bool `key:"enforce_origins"`
 
-	// Names that this server is known by, with or without a port
-	// ("grpc.example.com"): a page from such a host may call, a loopback
-	// address answers to it, and tls.http_listen sends it to HTTPS. A name
-	// without a port stands for pages of the scheme's own port (443 or 80) and
-	// of the port in the request's Host. Behind a proxy that serves another
-	// port and drops it from Host, name the port ("grpc.example.com:8443").
+	// Names of this server, with or without a port, such as "grpc.example.com".
+	// Pages from these hosts may call, loopback addresses answer to these names,
+	// and tls.http_listen redirects them to HTTPS. A name without a port matches
+	// pages on the scheme's default port (443 or 80) and on the port in the
+	// request's Host. If a proxy serves another port and drops it from Host,
+	// name the port: "grpc.example.com:8443".
 	Hosts []string `key:"hosts" flag:"host" is:"host"`
 
-	// Removed from the front of a request's path before the method is read:
-	// with "/grpc", "/grpc/pkg.Service/Method" calls "/pkg.Service/Method".
+	// A prefix that culvert removes from the request's path before it reads the
+	// method. With "/grpc", a request for "/grpc/pkg.Service/Method" calls
+	// "/pkg.Service/Method".
 	PathPrefix string `key:"path_prefix" flag:"path-prefix" is:"path prefix"`
 
-	// Which methods can be called.
+	// The methods that clients can call.
 	Methods Methods `key:"methods"`
 
-	// Addresses or networks of the proxies in front of culvert ("10.0.0.0/8").
-	// What they say about a client (x-forwarded-for and the like) is believed;
-	// from anybody else it is removed. Whoever comes in on a unix socket counts
-	// as 127.0.0.1.
+	// Addresses or networks of the proxies in front of culvert, such as
+	// "10.0.0.0/8". culvert trusts what they say about a client in
+	// x-forwarded-for and similar headers. It removes these headers from the
+	// requests of all others. Clients on a unix socket count as 127.0.0.1.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies"`
 
-	// Where trusted proxies say who their client is: "x-forwarded-for", with
-	// x-forwarded-proto and x-forwarded-host beside it, or "forwarded" (RFC
-	// 7239). The other isn't looked at: a proxy that sets one of them passes
-	// on what its client says in the other.
+	// The header in which trusted proxies name the client. With
+	// "x-forwarded-for", culvert also reads x-forwarded-proto and
+	// x-forwarded-host. "forwarded" is the header of RFC 7239. culvert ignores
+	// the header that isn't set here, because a proxy that sets one of them
+	// passes on the client's copy of the other.
 	TrustedHeader string `key:"trusted_header" one:"x-forwarded-for,forwarded"`
 
-	// Addresses or networks of the proxies that begin each connection with a
-	// PROXY header (version 1 or 2): HAProxy's send-proxy, nginx's
-	// proxy_protocol, a network load balancer. From these it is required, from
-	// anybody else it is not understood.
+	// Addresses or networks of the proxies that start each connection with a
+	// PROXY header, version 1 or 2. Examples are HAProxy with send-proxy, nginx
+	// with proxy_protocol, and network load balancers. culvert requires the
+	// header from them, and doesn't understand it from others.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
-	// What crosses beside the messages.
+	// Which sensitive metadata passes.
 	Metadata Metadata `key:"metadata"`
 
-	// What a client is told of an error that culvert made: "concise" gives
-	// reason, remedy and a call id that finds the rest in the log, "detailed"
-	// adds addresses and causes. Detailed is for development.
+	// How much culvert tells clients about errors that it makes itself.
+	// "concise" gives the reason, the remedy and a call ID; the log has the
+	// details under that ID. "detailed" adds addresses and causes, for
+	// development.
 	Errors string `key:"errors" flag:"errors" one:"concise,detailed"`
 
-	// What is bounded. An error or a log line about a limit names its key.
+	// Limits. An error or a log line about a limit names its key.
 	Limits Limits `key:"limits"`
 
-	// Which implementation serves HTTP/2, also inside tunnels: "culvert" is its
-	// own, "standard" that of Go's standard library. Change it to "standard" if
-	// an attack on culvert's own becomes known, until a fixed version is there.
-	// Calls then cost more CPU, and some limits don't hold (docs/guides/hardening.md).
+	// The implementation of HTTP/2, also inside tunnels: "culvert" is culvert's
+	// own, "standard" is the one in Go's standard library. If an attack on
+	// culvert's own becomes known, use "standard" until you run a fixed version.
+	// Calls then cost more CPU, and some limits don't apply: see
+	// docs/guides/hardening.md.
 	HTTP2Server string `key:"http2_server" one:"culvert,standard"`
 
-	// How long calls may go on after TERM or INT, before they are ended with
-	// UNAVAILABLE. Keep it below the time after which the supervisor kills
-	// (Kubernetes: 30s).
+	// How long running calls may continue after SIGTERM or SIGINT. culvert then
+	// ends them with UNAVAILABLE. Keep it below the time after which the
+	// supervisor kills the process (Kubernetes: 30s).
 	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
 
-	// Answers for a supervisor.
+	// Health checks.
 	Health Health `key:"health"`
 
-	// What is written to standard error.
+	// The log, on standard error.
 	Log Log `key:"log"`
 }
 
 // Backend is the gRPC server behind culvert.
 type Backend struct {
-	// Where it is: "host:port", "dns:///host:port" or "unix:///path". All
-	// addresses of a name take turns. "dns://192.0.2.53/host:port" asks that
-	// name server. Needed to serve.
+	// The address: "host:port", "dns:///host:port" or "unix:///path". culvert
+	// distributes calls over all addresses of a name in turn.
+	// "dns://192.0.2.53/host:port" asks that name server. serve requires this
+	// key.
 	Address string `key:"address" flag:"backend" is:"target"`
 
-	// The name to call it by (the ":authority" of a call), if not that of the
-	// address.
+	// The ":authority" of calls to the backend. Default: the one from address.
 	Authority string `key:"authority" is:"host"`
 
-	// TLS towards the backend. A CA, a certificate or a server name turns it
-	// on by itself.
+	// TLS to the backend. ca, cert, key and server_name each turn it on.
 	TLS BackendTLS `key:"tls"`
 
-	// How long a connection with calls on it may be quiet before an HTTP/2
-	// ping checks it: 10s or more. Without an answer in 10s the connection is
-	// closed and its calls end. With 0s culvert pings only a backend that it has
-	// sent something to and heard nothing from for 10s, within what every gRPC
-	// server tolerates. That is enough unless streams on which nothing is sent
-	// must end, too, when a backend hangs. Set it only if the backend allows
-	// it: an ordinary gRPC server closes connections that ping more often than
-	// every 5m.
+	// How long a connection with calls may be silent before culvert sends an
+	// HTTP/2 ping: 10s or more. Without an answer in 10s, culvert closes the
+	// connection and its calls end. With 0s, culvert pings only a backend that
+	// it has sent something to and heard nothing from for 10s, which every gRPC
+	// server tolerates. Set it if streams without traffic must end, too, when
+	// the backend hangs. The backend must allow it: an ordinary gRPC server
+	// closes connections that ping more often than every 5m.
 	Keepalive time.Duration `key:"keepalive"`
 
-	// How many connections to open to each address of the backend; 0 is no
-	// limit. culvert opens a second one when the first has as many calls as the
-	// backend allows on a connection (MAX_CONCURRENT_STREAMS, often 100), and
-	// closes it when the calls fit on fewer again.
+	// The maximum number of connections to each address of the backend; 0 is no
+	// limit. culvert opens a second connection when the first has as many calls
+	// as the backend allows (MAX_CONCURRENT_STREAMS, often 100). It closes a
+	// connection when the calls fit on fewer.
 	MaxConnections int `key:"max_connections"`
 
 	// How long a call may wait while every connection has as many calls as the
-	// backend allows. Calls are served in the order in which they came. 0s
-	// refuses them at once.
+	// backend allows. culvert serves waiting calls in the order of their
+	// arrival. 0s refuses them at once.
 	QueueTimeout time.Duration `key:"queue_timeout"`
 
 	// How often culvert resolves the backend's name again. Without a connection
-	// to the backend it resolves the name every second. If a lookup fails,
-	// culvert keeps the addresses it has. 0s resolves only without a connection.
+	// to the backend, culvert resolves it every second. If a lookup fails,
+	// culvert keeps the addresses that it has. With 0s, culvert resolves only
+	// without a connection.
 	ResolveInterval time.Duration `key:"resolve_interval" is:"seconds or 0"`
 
-	// Go through the proxy that HTTPS_PROXY and NO_PROXY of the environment
-	// name.
+	// Connect through the proxy in HTTPS_PROXY and NO_PROXY of the environment.
 	UseProxy bool `key:"use_proxy"`
 }
 
 // BackendTLS is how the backend is authenticated, and culvert to it.
 type BackendTLS struct {
-	// Whether the backend speaks TLS.
+	// Use TLS to the backend.
 	Enabled bool `key:"enabled" flag:"backend-tls"`
 
-	// File with the certificates (PEM) of those who may have signed the
-	// backend's. Empty: the system's. A relative path starts at the
-	// directory of the file it stands in.
+	// File with the CA certificates (PEM) for verifying the backend. Default:
+	// the system's CAs.
 	CA string `key:"ca" flag:"backend-ca" is:"file"`
 
-	// File with culvert's own certificate chain (PEM), if the backend asks
-	// for one.
+	// File with culvert's own certificate chain (PEM), for a backend that
+	// verifies clients.
 	Cert string `key:"cert" flag:"backend-cert" is:"file"`
 
 	// File with the private key (PEM) of cert.
 	Key string `key:"key" flag:"backend-key" is:"file"`
 
-	// The name that the backend's certificate must have, if not that of the
-	// address.
+	// The name in the backend's certificate. Default: the one from address.
 	ServerName string `key:"server_name" flag:"backend-server-name" is:"name"`
 }
 
 // Methods says which methods can be called.
 type Methods struct {
-	// Patterns of the only methods that can be called
-	// ("shop.v1.Orders/*", "shop.v1.*/Get*"; "*" stands for any part of a
-	// service's or a method's name). Empty: all but those denied. A pattern
-	// here opens what is denied by default: channelz, binary logs and the
-	// like, which tell about the inside of a server.
+	// Patterns of the only methods that clients can call: "shop.v1.Orders/*",
+	// "shop.v1.*/Get*". "*" matches any part of a service's or a method's name.
+	// Empty: all methods except those in deny. By default, culvert denies
+	// services that expose a server's internals, such as channelz and binary
+	// logs. A pattern here allows them.
 	Allow []string `key:"allow" flag:"allow-method" is:"method pattern"`
 
-	// Patterns of methods that can't be called, whatever is allowed.
+	// Patterns of methods that clients can't call. deny wins over allow.
 	Deny []string `key:"deny" flag:"deny-method" is:"method pattern"`
 
-	// Refuse what these patterns refuse. With false it is only logged and
-	// counted; what is denied by default stays denied.
+	// Refuse calls that these patterns exclude. With false, culvert only logs
+	// and counts these calls. Services that culvert denies by default stay
+	// denied.
 	Enforce bool `key:"enforce"`
 }
 
 // Metadata says which of the fields that can do harm may cross.
 type Metadata struct {
-	// Pass a browser's cookies to the backend as metadata.
+	// Pass cookies from browsers to the backend, as metadata.
 	ForwardCookies bool `key:"forward_cookies"`
 
-	// Pass set-cookie from the backend to the browser.
+	// Pass set-cookie from the backend to browsers.
 	ForwardSetCookies bool `key:"forward_set_cookies"`
 
-	// Tell the backend who a client is by its verified certificate, in
-	// x-forwarded-client-cert as Envoy writes it. What a trusted proxy says
-	// there passes, too; see that it doesn't come from the proxy's clients.
+	// Tell the backend who the client is according to its verified certificate,
+	// in x-forwarded-client-cert as Envoy writes it. culvert also passes this
+	// header from trusted proxies, so make sure that they don't accept it from
+	// their clients.
 	ClientCertificate bool `key:"client_certificate"`
 
-	// Further names that only a trusted proxy may set, besides those of
-	// docs/reference/metadata.md: x-authenticated-user. What differs from one of them
-	// only in "-" and "_" crosses from nobody.
+	// More metadata that only trusted proxies may set, such as
+	// x-authenticated-user. docs/reference/metadata.md lists the built-in names.
+	// If a name differs from one of these only in "-" and "_", culvert removes
+	// it, whoever sent it.
 	Vouched []string `key:"vouched" is:"metadata name"`
 }
 
 // Limits is what is bounded.
 type Limits struct {
-	// The largest message, each way, before and after decompression.
+	// The largest message in each direction, before and after decompression.
 	MessageBytes Size `key:"message_bytes"`
 
-	// The most metadata of one call, each way, counted as HTTP/2 does: name,
-	// value and 32 bytes a field.
+	// The metadata of one call in each direction. As in HTTP/2, each field
+	// counts as its name, its value and 32 bytes.
 	HeaderBytes Size `key:"header_bytes"`
 
-	// The most memory for messages under way, of all calls together. Unless it
-	// is set, it is at most half of what memory leaves for clients. When it is
-	// used up, messages wait: requests, replies that culvert expands, and replies
-	// of more than three eighths of it for at most 10s. Meanwhile calls end at the
-	// client address that holds most and more than its share, and calls that hold
-	// memory and have moved nothing for 5s.
+	// Memory for the messages of all calls on their way. Unless you set this
+	// key, it is also at most half of what memory leaves for clients. When it is
+	// used up, messages wait for at most 10s: requests, replies that culvert
+	// decompresses, and replies of more than three eighths of it. Meanwhile
+	// culvert ends calls of the client address that holds the most, if that is
+	// more than its share. It also ends calls that hold memory and have moved
+	// nothing for 5s.
 	BufferedBytes Size `key:"buffered_bytes"`
 
-	// Calls at one time on one HTTP/2 connection, or in one tunnel (h2ts).
+	// Concurrent calls on one HTTP/2 connection, or in one tunnel (h2ts).
 	CallsPerConnection int `key:"calls_per_connection" is:"count"`
 
-	// Connections at one time; 0 is as many as the limit of open files
-	// leaves room for.
+	// Concurrent connections. 0: as many as the limit of open files allows.
 	Connections int `key:"connections"`
 
-	// Calls at one time, of all connections together; 0 is no limit.
+	// Concurrent calls; 0 is no limit.
 	Calls int `key:"calls"`
 
-	// Calls that begin in a second; 0 is no limit.
+	// Calls that start in a second; 0 is no limit.
 	CallsPerSecond int `key:"calls_per_second"`
 
-	// WebSockets opened in a second and, counted apart from them, TLS
-	// handshakes; 0 is no limit.
+	// TLS handshakes in a second and, counted separately, WebSocket handshakes
+	// in a second; 0 is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
-	// Bytes that compressed requests expand to in a second; 0 is no limit,
-	// "auto" is 32MiB for each CPU that culvert may use at its start
+	// Bytes that compressed requests may expand to in a second; 0 is no limit.
+	// "auto" is 32MiB for each CPU that culvert may use when it starts
 	// (GOMAXPROCS).
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 
-	// The memory that culvert may use. 20MiB of it are for culvert itself;
-	// clients may hold 65 % of the rest. When that is used up, calls, and
-	// connections without a call, end at the address that holds most and more
-	// than its share, and new calls and connections of such addresses are refused. Go's garbage collector
-	// keeps below it, too (GOMEMLIMIT of the environment wins there). 0 is nine
-	// tenths of the container's limit, and no limit where there is none.
-	// docs/how-it-works/memory.md lists what isn't counted.
+	// Memory that culvert may use. 0: nine tenths of the container's limit, or
+	// no limit without one. culvert itself takes 20MiB, and clients may hold 65
+	// % of the rest. When that is used up, culvert ends calls, and connections
+	// without calls, of the client address that holds the most, if that is more
+	// than its share. It refuses new calls and connections of such addresses.
+	// Go's garbage collector has the same limit, unless the environment sets
+	// GOMEMLIMIT. docs/how-it-works/memory.md lists what isn't counted.
 	Memory Size `key:"memory" is:"size or 0"`
 
-	// What one client address may use. Sizes and calls_per_connection bound one
-	// message, call or connection: for an address they are its listener's.
+	// Limits for each client address: an IPv4 address, or the first 64 bits of
+	// an IPv6 address. Behind a proxy in trusted_proxies or proxy_protocol, it
+	// is the address of the client. The defaults are far above what one client
+	// needs, because many clients may share an address.
 	Address AddressLimits `key:"address"`
 
-	// What the calls of some methods may use, all of them together. The first
-	// whose pattern matches counts.
+	// Limits for the calls of some methods together. culvert uses the first
+	// entry whose pattern matches.
 	Methods []MethodLimits `key:"methods"`
 
-	// Whether calls, handshakes and connections that are over a limit are
-	// refused. false tries limits out: they are logged and counted, and pass.
-	// connections, memory, sizes and times hold all the same, since they keep
+	// Refuse calls, handshakes and connections that exceed a limit. With false,
+	// culvert only logs and counts them, so that you can try out limits.
+	// connections, memory, sizes and times always apply, because they keep
 	// culvert alive.
 	Enforce bool `key:"enforce"`
 
-	// How long a client may take nothing of what waits for it, before its
-	// call is cut; 0s is no limit. A client that stops reading for less
-	// than this goes on where it was.
+	// How long a client may take none of the data that waits for it; 0s is no
+	// limit. culvert then ends the call. A client that stops reading for a
+	// shorter time loses nothing.
 	SlowConsumerTimeout time.Duration `key:"slow_consumer_timeout"`
 
-	// How long a call may carry no message before it is ended; 0s is no
-	// limit.
+	// How long a call may carry no message; 0s is no limit. culvert then ends
+	// the call.
 	IdleTimeout time.Duration `key:"idle_timeout"`
 
-	// How long a call may last; 0s is no limit. Each call has up to a tenth
-	// less or more than this and idle_timeout say, so that they don't all end,
+	// How long a call may last; 0s is no limit. culvert varies this time and
+	// idle_timeout by up to a tenth for each call, so that calls don't all end,
 	// and come back, at once.
 	MaxAge time.Duration `key:"max_age"`
 
-	// How long a client may take for the next KiB of a message that has begun,
-	// or for its end, before its call is ended; 0s is no limit.
+	// How long a client may take for the next KiB of a message that it has
+	// started, or for the end of the message; 0s is no limit. culvert then ends
+	// the call.
 	SlowSenderTimeout time.Duration `key:"slow_sender_timeout"`
 
-	// How long a connection may be without a call before it is ended, with a
-	// goodbye (give or take a tenth); 0s is no limit. While others lack memory it
-	// may end sooner, and without one.
+	// How long a connection may have no call, give or take a tenth; 0s is no
+	// limit. culvert then says goodbye and closes the connection. While other
+	// clients lack memory, culvert may close it earlier and without a goodbye.
 	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout"`
 
-	// After how long a connection takes no new calls (give or take a tenth).
-	// Those that run may end; then it is closed, and its client comes back:
-	// to whichever instance a balancer chooses. 0s is no limit.
+	// The age at which a connection takes no new calls, give or take a tenth; 0s
+	// is no limit. culvert closes the connection when its calls have ended. The
+	// client then reconnects, and a load balancer can choose another instance.
 	ConnectionMaxAge time.Duration `key:"connection_max_age"`
 }
 
 // Health is where a supervisor asks.
 type Health struct {
-	// The address of /livez and /readyz; "" or "off" for none. /readyz is 200
-	// while new calls are taken. A default address that is taken is left off
-	// with a warning; one that was set and is taken is an error.
+	// The address of /livez and /readyz; "" or "off" for none. /readyz answers
+	// 200 while culvert takes new calls. If the default address is taken,
+	// culvert logs a warning and starts without health checks. If an address
+	// that you set is taken, culvert doesn't start.
 	Listen string `key:"listen" flag:"health-listen" is:"optional address"`
 }
 
 // Log is what is written to standard error.
 type Log struct {
-	// The least that is written: info has one line a call, debug one
-	// connection's story.
+	// The lowest level in the log. info has one line for each call, debug the
+	// details of each connection.
 	Level string `key:"level" flag:"log-level" one:"debug,info,warn,error"`
 
-	// How: "text" for people, "json" for machines; "auto" is text on a
-	// terminal and JSON elsewhere.
+	// "text" for people, "json" for programs, or "auto": text on a terminal and
+	// JSON elsewhere.
 	Format string `key:"format" flag:"log-format" one:"auto,text,json"`
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +49,8 @@ func TestGeneratedFilesMatchTheStruct(t *testing.T) {
 type entry struct {
 	name     string // in its section
 	doc      string
-	key      *Key // nil for a section
+	key      *Key   // nil for a section
+	as       string // the section of the file whose keys mean the same
 	of       reflect.Type
 	children []entry
 }
@@ -112,6 +115,9 @@ func entriesOf(t testing.TB, of reflect.Type, in *table, section string, docs ma
 			e.key = &k
 		default:
 			e.children = entriesOf(t, f.Type, in, join(section, e.name), docs)
+			for i := range e.children {
+				e.children[i].as = f.Tag.Get("as")
+			}
 		}
 		entries = append(entries, e)
 	}
@@ -198,19 +204,37 @@ func writeDefaults(b *bytes.Buffer, entries []entry, c *Config, indent string) {
 		}
 		fmt.Fprintf(b, "%s%s: %s\n", indent, e.name, valueOf(e.key, c))
 		if e.children != nil {
-			fmt.Fprintf(b, "%s# A list, each entry with what it needs of these:\n%s# %s:\n", indent, indent, e.name)
+			fmt.Fprintf(b, "%s# A list of sections with these keys:\n%s# %s:\n", indent, indent, e.name)
 			writeEntryExample(b, e.children, indent+"#   - ", indent+"#     ")
 		}
 	}
 }
 
 // writeEntryExample shows, in a comment, what an entry of a list of sections
-// can hold. It shows examples, not defaults: who uses one wants to change it.
+// can hold. It shows examples, not defaults: an entry exists to differ from
+// them. It only names the keys that mean the same as one of the file's.
 func writeEntryExample(b *bytes.Buffer, entries []entry, first, indent string) {
+	var same []string
 	for i, e := range entries {
-		if i > 0 {
+		if i > 0 && len(same) == 0 {
 			first = indent
 			fmt.Fprintln(b, strings.TrimRight(indent, " "))
+		}
+		if key := e.sameAs(); key != "" {
+			same = append(same, e.name)
+			if i+1 == len(entries) || entries[i+1].sameAs() == "" {
+				where := "at the top level"
+				if section, _, nested := strings.Cut(key, "."); nested {
+					where = "in " + section
+				}
+				also := "Also "
+				if len(same) == len(entries) {
+					also = ""
+				}
+				b.WriteString(wrapped(also+strings.Join(same, ", ")+": as "+where+".", indent+"# "))
+				same = nil
+			}
+			continue
 		}
 		for line := range strings.Lines(e.doc) {
 			fmt.Fprintln(b, strings.TrimRight(first+"# "+line, " \n"))
@@ -229,6 +253,33 @@ func writeEntryExample(b *bytes.Buffer, entries []entry, first, indent string) {
 			fmt.Fprintf(b, "%s%s: %s\n", indent, e.name, quoteIfNeeded(escape(e.key.example())))
 		}
 	}
+}
+
+// wrapped breaks a text into lines of at most 80 characters.
+func wrapped(text, prefix string) string {
+	var b strings.Builder
+	line := prefix
+	for word := range strings.FieldsSeq(text) {
+		if line != prefix && len(line)+len(word) >= 80 {
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+			line = prefix
+		}
+		line += word + " "
+	}
+	b.WriteString(strings.TrimRight(line, " ") + "\n")
+	return b.String()
+}
+
+// sameAs returns the key of the file that an entry's key means the same as, ""
+// if there is none.
+func (e entry) sameAs() string {
+	switch {
+	case e.key == nil:
+		return ""
+	case e.as != "":
+		return join(e.as, e.name)
+	}
+	return e.key.like
 }
 
 func alsoSetBy(k *Key, before, after string) string {
@@ -250,7 +301,7 @@ func schemaFile(root entry, c *Config) []byte {
 	s := sectionSchema(root.children, c)
 	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	s["title"] = "culvert"
-	s["description"] = "Configuration of culvert. Generated from its struct; docs/reference/configuration.md is the same for people."
+	s["description"] = "Configuration of culvert. Generated from its struct; docs/reference/configuration.md explains the same keys."
 	s["type"] = "object"
 	s["$defs"] = schema{"reference": schema{
 		"description": "${NAME} or ${NAME:-default} of the environment, or file:/path",
@@ -352,120 +403,188 @@ func keySchema(e entry, of any) schema {
 
 const referenceHead = `# Configuration
 
-For those who run culvert. Generated from the configuration's struct by
-` + "`make generate`" + `; [proxy.yaml](../../proxy.yaml) is a file to start from,
-` + "`culvert config defaults`" + ` prints every key as a file, and
-[proxy.schema.json](../proxy.schema.json) is for editors.
+For people who run culvert: every key, its default, its flag and its variable.
 
-Nothing has to be configured but the backend: ` + "`culvert serve --backend localhost:9000`" + `.
+culvert needs only the address of the backend: ` + "`culvert serve --backend localhost:9000`" + `.
+Set other keys in a file, with variables or with flags.
 
-## Where a value comes from
-
-A flag wins over the environment, the environment over the file, the file over
-the default.
-
-- **File**: YAML, named by ` + "`--config`" + ` or ` + "`CULVERT_CONFIG`" + `. A key that culvert
-  doesn't know, or that stands twice, is an error with its line.
-- **Environment**: ` + "`CULVERT_`" + ` and the key in upper case, with ` + "`_`" + ` for each dot. An
-  empty variable counts as not set; one that means nothing is an error, except
-  those that Kubernetes makes for a service named culvert. The values of a list
-  stand with blanks between them; lists of sections can't be set here.
-- **Flags**: a list's flag is repeated for each entry, and replaces the file's
-  list.
-
-` + "`culvert validate --config proxy.yaml`" + ` checks all of it without serving.
-
-In the file's values, and nowhere else:
-
-| written | means |
+| To | Use |
 |---|---|
-| ` + "`${NAME}`" + ` | the environment's variable; an error if it is not set |
-| ` + "`${NAME:-default}`" + ` | the same, or the default if it is not set or empty |
+| start a file | [proxy.yaml](../../proxy.yaml), with the keys that most people set |
+| print all keys with their defaults | ` + "`culvert config defaults`" + ` |
+| print the effective configuration and the source of each value | ` + "`culvert config print`" + ` |
+| check a configuration without serving | ` + "`culvert validate`" + ` |
+| have an editor check a file | [proxy.schema.json](../proxy.schema.json) |
+
+## Sources
+
+A flag wins over a variable, a variable over the file, and the file over the
+default.
+
+- **File**: YAML. Name it with ` + "`--config`" + ` or ` + "`CULVERT_CONFIG`" + `. An unknown key or a
+  duplicate key is an error, and culvert tells its line. A relative path in the
+  file starts at the directory of the file.
+- **Variables**: ` + "`CULVERT_`" + ` and the key in upper case, with ` + "`_`" + ` for each dot:
+  ` + "`backend.tls.ca`" + ` is ` + "`CULVERT_BACKEND_TLS_CA`" + `. An empty variable counts as unset.
+  An unknown variable is an error, except for those that Kubernetes sets for a
+  service named culvert. Separate the values of a list with blanks. Lists of
+  sections have no variable.
+- **Flags**: repeat the flag of a list for each value. They replace the list of
+  the file.
+
+These references work in the values of the file only:
+
+| Reference | Value |
+|---|---|
+| ` + "`${NAME}`" + ` | the variable of the environment; an error if it isn't set |
+| ` + "`${NAME:-default}`" + ` | the variable, or the default if the variable is empty or isn't set |
 | ` + "`$$`" + ` | a dollar sign |
-| ` + "`file:/path`" + ` | the content of that file, without its last line's end; a relative path starts at the directory of the configuration |
+| ` + "`file:/path`" + ` | the content of the file, without the end of its last line |
 
-What a reference brings in is never read as YAML or as another reference.
+culvert doesn't look for YAML or for other references in the value of a reference.
 
-## How values are written
+## Values
 
-| kind | form |
+| Kind | Form |
 |---|---|
 | duration | a number with ` + "`ms`, `s`, `m` or `h`: `500ms`, `30s`, `1h30m`" + ` |
 | size | a number with ` + "`B`, `KiB`, `MiB` or `GiB`: `64KiB`, `16MiB`; `k`, `kB`, `M`, `MB` are the same units" + ` |
 | address | ` + "`host:port` or `:port`" + `; an IPv6 address in brackets |
-| list | ` + "`[a, b]`" + `, or a line with a dash for each |
-| list of sections | a dash for each, its keys indented below; in the file only |
+| list | ` + "`[a, b]`" + `, or a line with a dash for each value |
+| list of sections | a dash for each section, with its keys indented below |
 
-## Keys
+## Top level
 `
 
 const referenceTail = `
 ## Next
 
-- what an error means: [errors.md](errors.md)
-- which metadata crosses: [metadata.md](metadata.md)
-- what happens to a call: [calls.md](../how-it-works/calls.md)
+- [what an error means](errors.md)
+- [which metadata passes](metadata.md)
+- [what happens to a call](../how-it-works/calls.md)
 `
 
 func referenceFile(root entry, c *Config) []byte {
 	var b bytes.Buffer
 	b.WriteString(referenceHead)
-	writeReference(&b, root.children, c, "", "###")
+	writeReference(&b, entry{children: root.children}, c, "")
 	b.WriteString(referenceTail)
 	return b.Bytes()
 }
 
-// writeReference describes the keys of the struct that of points to.
-func writeReference(b *bytes.Buffer, entries []entry, of any, section, heading string) {
-	for _, e := range entries {
-		name := join(section, e.name)
-		fmt.Fprintf(b, "\n%s `%s`\n\n%s\n", heading, name, asMarkdown(e.doc))
-		if e.key == nil {
-			writeReference(b, e.children, of, name, "####")
-			continue
+// writeReference describes a section of the struct that of points to: its keys,
+// and then the sections in it.
+func writeReference(b *bytes.Buffer, section entry, of any, name string) {
+	if name != "" {
+		fmt.Fprintf(b, "\n## `%s`\n", name)
+	}
+	if section.doc != "" {
+		fmt.Fprintf(b, "\n%s\n", asMarkdown(section.doc))
+	}
+	b.WriteByte('\n')
+	var inner []func()
+	var inherited, same []string
+	var list func(entries []entry, below string)
+	list = func(entries []entry, below string) {
+		for _, e := range entries {
+			key := join(below, e.name)
+			switch inEntry := strings.HasSuffix(name, "[]"); {
+			case e.as != "":
+				same = append(same, strings.TrimPrefix(key, name+"."))
+			case e.sameAs() != "":
+				inherited = append(inherited, strings.TrimPrefix(key, name+"."))
+			case e.key != nil:
+				anchor := fmt.Sprintf("<a id=%q></a>", strings.Map(inAnchor, key))
+				if e.key.entries != nil { // the heading of its entries has it
+					anchor = ""
+				}
+				fmt.Fprintf(b, "- %s**`%s`** · %s<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), " · "), asMarkdown(oneLine(e.doc)))
+				if e.key.entries != nil {
+					inner = append(inner, func() {
+						writeReference(b, entry{children: e.children}, reflect.New(e.of.Elem()).Interface(), key+"[]")
+					})
+				}
+			case inEntry: // its keys stand beside those of the entry
+				fmt.Fprintf(b, "- **`%s`** · section<br>%s\n", key, asMarkdown(oneLine(e.doc)))
+				list(e.children, key)
+			default:
+				inner = append(inner, func() { writeReference(b, e, of, key) })
+			}
 		}
-		kind := e.key.kind.name
-		if e.key.words != nil {
-			kind = "one of `" + strings.Join(e.key.words, "`, `") + "`"
-		}
-		switch {
-		case e.key.List:
-			kind = "list of " + kind
-		case e.key.short != "":
-			kind += ", or list of sections"
-		case e.key.entries != nil:
-			kind = "list of sections"
-		}
-		switch {
-		case e.key.needed:
-			fmt.Fprintf(b, "\n%s · needed", kind)
-		case e.key.like != "":
-			fmt.Fprintf(b, "\n%s · default: that of `%s`", kind, e.key.like)
-		case e.key.unset != "":
-			fmt.Fprintf(b, "\n%s · default `%s`", kind, e.key.unset)
-		default:
-			fmt.Fprintf(b, "\n%s · default `%s`", kind, valueOf(e.key, of))
-		}
-		if names := alsoSetBy(e.key, "`", "`"); names != "" {
-			fmt.Fprintf(b, " · %s", names)
-		}
-		b.WriteByte('\n')
-		if e.key.entries != nil {
-			writeReference(b, e.children, reflect.New(e.of.Elem()).Interface(), name+"[]", "####")
-		}
+	}
+	list(section.children, name)
+	if inherited != nil {
+		fmt.Fprintf(b, "\nAn entry can also set `%s`. They mean the same as these keys of the file. Unset keys inherit from the file.\n", strings.Join(inherited, "`, `"))
+	}
+	if same != nil {
+		fmt.Fprintf(b, "\nAn entry can also set `%s`. They mean the same as these keys of the file.\n", strings.Join(same, "`, `"))
+	}
+	for _, write := range inner {
+		write()
 	}
 }
 
-var quotation = regexp.MustCompile(`"([^"\n]*)"`)
+// inAnchor makes the anchor that a heading of a key's name would have on GitHub.
+func inAnchor(r rune) rune {
+	if strings.ContainsRune(".[]", r) {
+		return -1
+	}
+	return r
+}
 
-// asMarkdown keeps what is quoted from being read as markup.
+// factsOf returns the kind of a key's value, its default and its flag.
+func factsOf(e entry, of any, inEntry bool) []string {
+	k, kind := e.key, e.key.kind.name
+	if k.words != nil {
+		kind = "`" + strings.Join(k.words, "`, `") + "`"
+	}
+	switch {
+	case k.List && k.words != nil:
+		kind = "list of " + kind
+	case k.List:
+		kind = "list of " + cmp.Or(plurals[kind], kind+"s")
+	case k.short != "":
+		kind += ", or list of sections"
+	case k.entries != nil:
+		kind = "list of sections"
+	}
+	facts := []string{kind}
+	switch value := strings.Trim(valueOf(k, of), `"`); {
+	case k.needed:
+		facts = append(facts, "required")
+	case !inEntry && value != "" && value != "[]" && !strings.Contains(e.doc, "Default:"):
+		facts = append(facts, "default `"+value+"`")
+	}
+	if k.Flag != "" {
+		facts = append(facts, "`--"+k.Flag+"`")
+	}
+	return facts
+}
+
+var plurals = map[string]string{"address or network": "addresses or networks", "address of a name server": "addresses of name servers"}
+
+var (
+	quotation = regexp.MustCompile(`"([^"\n]*)"`)
+	keyName   = regexp.MustCompile("(^|[^`./\\w-])([a-z]+(?:[._][a-z]+)+)")
+	pageName  = regexp.MustCompile(`docs/(\w[\w/-]*/([\w-]+)\.md(?:#[\w-]+)?)`)
+)
+
+// asMarkdown marks what is quoted, the names of keys, and pages.
 func asMarkdown(doc string) string {
-	return quotation.ReplaceAllStringFunc(doc, func(q string) string {
+	doc = quotation.ReplaceAllStringFunc(doc, func(q string) string {
 		if q == `""` {
 			return "`\"\"`"
 		}
 		return "`" + strings.Trim(q, `"`) + "`"
 	})
+	doc = keyName.ReplaceAllStringFunc(doc, func(text string) string {
+		m := keyName.FindStringSubmatch(text)
+		if !slices.ContainsFunc(fileKeys.keys, func(k Key) bool { return k.Name == m[2] || k.last() == m[2] }) {
+			return text
+		}
+		return m[1] + "`" + m[2] + "`"
+	})
+	return pageName.ReplaceAllString(doc, "[$2](../$1)")
 }
 
 func TestFileOfDefaultsEqualsTheDefaults(t *testing.T) {

@@ -70,8 +70,11 @@ func (k Key) last() string { return k.path[strings.LastIndexByte(k.path, '.')+1:
 
 // example is a value that k can have.
 func (k Key) example() string {
-	if k.words != nil {
+	switch {
+	case k.words != nil:
 		return k.words[len(k.words)-1]
+	case k.kind.name == "file":
+		return k.last() + ".pem"
 	}
 	return k.kind.example
 }
@@ -139,7 +142,7 @@ func keyOf(field reflect.StructField, path, prefix, like string, index []int) Ke
 		Name:   join(prefix, path),
 		path:   path,
 		index:  index,
-		file:   field.Tag.Get("is") == "file",
+		file:   field.Tag.Get("is") == "file" || field.Tag.Get("is") == "directory",
 		secret: field.Tag.Get("is") == "secret",
 		needed: field.Tag.Get("needed") != "",
 		like:   like,

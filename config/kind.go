@@ -26,14 +26,17 @@ const Auto Size = -1
 
 // String writes s in the largest unit that needs no fraction.
 func (s Size) String() string {
-	if s == Auto {
+	switch s {
+	case Auto:
 		return "auto"
+	case 0:
+		return "0"
 	}
 	for _, unit := range []struct {
 		bytes Size
 		name  string
 	}{{1 << 40, "TiB"}, {1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
-		if s != 0 && s%unit.bytes == 0 {
+		if s%unit.bytes == 0 {
 			return strconv.FormatInt(int64(s/unit.bytes), 10) + unit.name
 		}
 	}
@@ -65,11 +68,12 @@ var (
 		"metadata name":    {"metadata name", "x-authenticated-user", "", text(checkMetadataName)},
 		"client auth":      {"none, optional or require", "require", "", parseClientAuth},
 		"file":             {"file", "ca.pem", "", text(func(string) error { return nil })},
+		"directory":        {"directory", "/var/lib/culvert", "", text(func(string) error { return nil })},
 		"size or 0":        {"size, or 0", "1GiB", sizeOrZeroPattern, parseSizeOrZero},
 		"size, 0 or auto":  {"size, 0 or auto", "64MiB", `^(auto|` + sizeOrZeroPattern[len("^("):], parseSizeOrAuto},
 		"domain":           {"domain", "grpc.example.com", "", text(checkDomain)},
-		"email":            {"address of e-mail", "ops@example.com", "", text(orEmpty(checkEmail))},
-		"https url":        {"URL with https", "https://ca.example.com/acme/acme/directory", "", text(orEmpty(checkHTTPSURL))},
+		"email":            {"email address", "ops@example.com", "", text(orEmpty(checkEmail))},
+		"https url":        {"HTTPS URL", "https://ca.example.com/acme/acme/directory", "", text(orEmpty(checkHTTPSURL))},
 		"resolver":         {"address of a name server", "192.0.2.53:53", "", text(checkResolver)},
 		"word":             {"text", "cloudflare", "", text(anyText)},
 		"secret":           {"text", "secret", "", text(anyText)},

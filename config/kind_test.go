@@ -237,7 +237,7 @@ func TestValuesByKind(t *testing.T) {
 
 func TestSizeIsWrittenAsItIsRead(t *testing.T) {
 	for size, want := range map[Size]string{
-		0: "0B", 1: "1B", 1023: "1023B", 1024: "1KiB", 1025: "1025B", 64 << 10: "64KiB", 16 << 20: "16MiB", 3 << 29: "1536MiB", 1 << 50: "1024TiB",
+		0: "0", 1: "1B", 1023: "1023B", 1024: "1KiB", 1025: "1025B", 64 << 10: "64KiB", 16 << 20: "16MiB", 3 << 29: "1536MiB", 1 << 50: "1024TiB",
 	} {
 		if got := size.String(); got != want {
 			t.Errorf("%d is written %s, want %s", int64(size), got, want)

@@ -13,79 +13,77 @@ import (
 // one client needs, since many may share an address: a company behind a proxy
 // that inspects TLS, or a carrier's network.
 type AddressLimits struct {
-	// Connections at one time; 0 is no limit.
+	// Concurrent connections; 0 is no limit.
 	Connections int `key:"connections"`
 
-	// Calls at one time; 0 is no limit.
+	// Concurrent calls; 0 is no limit.
 	Calls int `key:"calls"`
 
-	// Calls that begin in a second; 0 is no limit.
+	// Calls that start in a second; 0 is no limit.
 	CallsPerSecond int `key:"calls_per_second"`
 
-	// WebSockets opened in a second and, counted apart from them, TLS
-	// handshakes; 0 is no limit.
+	// TLS handshakes in a second and, counted separately, WebSocket handshakes
+	// in a second; 0 is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
-	// Bytes that compressed requests expand to in a second; 0 is no limit,
-	// "auto" is 16MiB for each CPU that culvert may use at its start
-	// (GOMAXPROCS). A message may expand to more than is left of a second. The
-	// next ones are refused until that is made up for.
+	// Bytes that compressed requests may expand to in a second; 0 is no limit.
+	// "auto" is 16MiB for each CPU that culvert may use when it starts
+	// (GOMAXPROCS). A message may expand to more than is left of a second.
+	// culvert then refuses the next messages until the excess is made up for.
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 }
 
 // MethodLimits is what the calls of some methods may use.
 type MethodLimits struct {
-	// Which methods: "shop.v1.Orders/*", "shop.v1.*/Get*".
+	// The methods: "shop.v1.Orders/*", "shop.v1.*/Get*".
 	Pattern string `key:"pattern" is:"method pattern" needed:"true"`
 
-	// The largest message of such a call, each way, in place of
-	// limits.message_bytes.
+	// The largest message in each direction, in place of limits.message_bytes.
 	MessageBytes Size `key:"message_bytes"`
 
-	// The most metadata of such a call, each way, where that is less than
+	// The metadata of one call in each direction, if less than
 	// limits.header_bytes.
 	HeaderBytes Size `key:"header_bytes"`
 
-	// Such calls at one time; 0 is no limit.
+	// Concurrent calls; 0 is no limit.
 	Calls int `key:"calls"`
 
-	// Such calls that begin in a second; 0 is no limit.
+	// Calls that start in a second; 0 is no limit.
 	CallsPerSecond int `key:"calls_per_second"`
 
-	// Bytes that the compressed requests of such calls expand to in a second;
-	// 0 is no limit.
+	// Bytes that compressed requests may expand to in a second; 0 is no limit.
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size or 0"`
 }
 
 // ListenerLimits is what all who come in on one listener may use together.
 // They count with limits, too.
 type ListenerLimits struct {
-	// Connections at one time; 0 is no limit.
+	// Concurrent connections; 0 is no limit.
 	Connections int `key:"connections"`
 
-	// Calls at one time; 0 is no limit.
+	// Concurrent calls; 0 is no limit.
 	Calls int `key:"calls"`
 
-	// Calls that begin in a second; 0 is no limit.
+	// Calls that start in a second; 0 is no limit.
 	CallsPerSecond int `key:"calls_per_second"`
 
-	// WebSockets opened in a second and, counted apart from them, TLS
-	// handshakes; 0 is no limit.
+	// TLS handshakes in a second and, counted separately, WebSocket handshakes
+	// in a second; 0 is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
-	// Bytes that compressed requests expand to in a second; 0 is no limit.
+	// Bytes that compressed requests may expand to in a second; 0 is no limit.
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size or 0"`
 
-	// The largest message that comes in or goes out here, where that is less
-	// than limits.message_bytes, and than what limits.methods says.
+	// The largest message in each direction, if less than limits.message_bytes
+	// and limits.methods allow.
 	MessageBytes Size `key:"message_bytes"`
 
-	// The most metadata of one call, each way, where that is less than
+	// The metadata of one call in each direction, if less than
 	// limits.header_bytes.
 	HeaderBytes Size `key:"header_bytes"`
 
-	// Calls at one time on one HTTP/2 connection, or in one tunnel, where that
-	// is less than limits.calls_per_connection.
+	// Concurrent calls on one HTTP/2 connection, or in one tunnel, if less than
+	// limits.calls_per_connection.
 	CallsPerConnection int `key:"calls_per_connection"`
 }
 

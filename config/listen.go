@@ -18,40 +18,43 @@ type Listener struct {
 	// "host:port", ":port", or "unix:/path".
 	Address string `key:"address" is:"listen address" needed:"true"`
 
-	// What the log calls the listener. Empty: its address.
+	// The name of the listener in the log. Default: its address.
 	Name string `key:"name" is:"listener name"`
 
-	// Who may connect to a unix socket, in octal: "0600" is its owner alone,
-	// "0660" its group as well. A port has none.
+	// Permissions of a unix socket, in octal: "0600" lets its owner connect,
+	// "0660" its group, too. Ports have no mode. Default: "0600".
 	Mode Mode `key:"mode" unset:"0600"`
 
-	// The client protocols that may call here. Empty: all. An h2ts tunnel's
-	// calls need grpc as well.
+	// The client protocols that this listener accepts. Empty: all. Calls in an
+	// h2ts tunnel also need grpc.
 	Transports []string `key:"transports" words:"transports"`
 
-	// TLS of this listener. What it doesn't set is that of tls; its own
-	// certificate, or what it says of clients, replaces all that tls says of
-	// that.
+	// TLS on this listener. Unset keys inherit from tls. A listener with its own
+	// certificate inherits none of cert, key, certificates, self_signed and
+	// acme. A listener that sets client_ca, client_auth or crls inherits none of
+	// these three.
 	TLS ListenerTLS `key:"tls"`
 
 	// Addresses or networks of the proxies in front of this listener.
 	TrustedProxies []netip.Prefix `key:"trusted_proxies" like:"trusted_proxies"`
 
-	// Where these say who their client is: "x-forwarded-for" or "forwarded".
+	// The header in which these proxies name the client.
 	TrustedHeader string `key:"trusted_header" one:"x-forwarded-for,forwarded" like:"trusted_header"`
 
-	// Addresses or networks of those that begin each connection to this
+	// Addresses or networks of the proxies that start each connection to this
 	// listener with a PROXY header.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol" like:"proxy_protocol"`
 
-	// What all who come in here may use together, besides limits.
-	Limits ListenerLimits `key:"limits"`
+	// Limits for all clients of this listener together, in addition to limits.
+	// Sizes and calls_per_connection apply where they are lower than those in
+	// limits and limits.methods. 0 is no limit.
+	Limits ListenerLimits `key:"limits" as:"limits"`
 }
 
 // ListenerTLS is how one listener proves to clients who it is, and they to it.
 type ListenerTLS struct {
-	// Whether the listener speaks TLS: "false" for plaintext beside listeners
-	// with TLS. Not set: where there is a certificate.
+	// Use TLS on this listener; "false" for plaintext beside listeners with TLS.
+	// Default: true if there is a certificate.
 	Enabled bool `key:"enabled"`
 
 	ServerTLS `like:"tls"`

@@ -241,7 +241,7 @@ func TestExampleOfEntriesIsLegal(t *testing.T) {
 	defaults := Defaults()
 	lines := strings.Split(string(defaultsFile(readStruct(t), &defaults)), "\n")
 	for i, line := range lines {
-		indent, _, found := strings.Cut(line, "# A list, each entry with")
+		indent, _, found := strings.Cut(line, "# A list of sections with")
 		if !found {
 			continue
 		}

@@ -4,22 +4,22 @@ package config
 type TLS struct {
 	ServerTLS
 
-	// Further names and addresses of the development certificate
-	// ("app.test", "192.168.1.10").
+	// More names and addresses for the development certificate, such as
+	// "app.test" and "192.168.1.10".
 	SelfSignedNames []string `key:"self_signed_names" is:"own name"`
 
-	// An address (":80") that sends whoever comes in plaintext to HTTPS, for
-	// hosts that a certificate is for and those in hosts, and does nothing else
-	// but to answer the CA of acme; "" or "off" for none.
+	// An address (":80") that redirects plaintext requests to HTTPS; "" or "off"
+	// for none. It redirects for hosts that have a certificate and for names in
+	// hosts. Apart from that, it only answers the challenges of acme.
 	HTTPListen string `key:"http_listen" is:"optional address"`
 
-	// The port that http_listen sends to, where clients find TLS at another one
-	// than it has here: 443 behind a load balancer that sends it to 8443. 0 for
-	// the port of the first listener with TLS.
+	// The port that http_listen redirects to, if clients reach TLS on another
+	// port than culvert listens on. Example: 443 behind a load balancer that
+	// forwards to 8443. 0: the port of the first listener with TLS.
 	HTTPTarget int `key:"http_target" is:"port or 0"`
 
-	// Certificates that a CA gives by itself (ACME, RFC 8555): Let's Encrypt,
-	// or one within a company.
+	// Certificates from an ACME CA (RFC 8555), such as Let's Encrypt or a
+	// company's own.
 	ACME ACME `key:"acme"`
 }
 
@@ -28,39 +28,39 @@ func (t TLS) Enabled() bool { return t.ServerTLS.Enabled() || t.ACME.Enabled() }
 
 // ServerTLS is what each listener can have of its own.
 type ServerTLS struct {
-	// File with the certificate chain (PEM): culvert's own first, then those
-	// in between. It is read again when it changes. A relative path starts at
-	// the directory of the file it stands in.
+	// File with the certificate chain (PEM): culvert's own certificate first,
+	// then the intermediate ones. culvert reads it again when it changes.
 	Cert string `key:"cert" flag:"tls-cert" is:"file" group:"certificate"`
 
 	// File with the private key (PEM) of cert.
 	Key string `key:"key" flag:"tls-key" is:"file" group:"certificate"`
 
-	// Further certificates, selected by SNI or, for a client without SNI, by
-	// the IP address that it connected to. cert, or else the first of these, is
-	// the default. Each of the others needs a DNS name or an IP address in its
-	// subjectAltName.
+	// More certificates, selected by SNI. For a client without SNI, culvert
+	// selects by the IP address that the client connected to. The default is
+	// cert, or without it the first entry. Each other entry needs a DNS name or
+	// an IP address in its subjectAltName.
 	Certificates []Certificate `key:"certificates" group:"certificate"`
 
-	// File with the certificates (PEM) of those who may have signed clients'.
+	// File with the CA certificates (PEM) for verifying client certificates.
 	ClientCA string `key:"client_ca" flag:"tls-client-ca" is:"file" group:"trust"`
 
-	// What clients have to show: "require" a certificate that client_ca
-	// signed, "optional" such a one or none, "none" nothing. Empty: require
-	// where there is a client_ca.
+	// "require": a client must present a certificate that client_ca signed.
+	// "optional": a client presents such a certificate or none. "none": culvert
+	// asks for none. Empty: require if there is a client_ca.
 	ClientAuth string `key:"client_auth" is:"client auth" group:"trust"`
 
-	// Files with lists (PEM or DER) of the clients' certificates that were
-	// revoked, signed by client_ca. One that is out of date goes on to count,
-	// and is warned of.
+	// Files with revocation lists (PEM or DER) for client certificates, signed
+	// by client_ca. culvert continues to use a list that is out of date, and
+	// warns about it.
 	CRLs []string `key:"crls" is:"file" group:"trust"`
 
-	// The oldest version of TLS that is spoken: "1.2" or "1.3".
+	// The oldest version of TLS that culvert accepts: "1.2" or "1.3".
 	MinVersion string `key:"min_version" one:"1.2,1.3"`
 
 	// For development: a certificate for localhost, 127.0.0.1, ::1 and
-	// self_signed_names, by an authority of this machine that is made once, in
-	// the user's configuration folder, and can vouch for those names only.
+	// self_signed_names. A CA of this machine signs it. culvert creates that CA
+	// once, in the user's configuration directory, and the CA can sign for these
+	// names only.
 	SelfSigned bool `key:"self_signed" flag:"tls-self-signed" group:"certificate"`
 }
 
@@ -75,14 +75,14 @@ type Certificate struct {
 	// File with the private key (PEM) of cert.
 	Key string `key:"key" is:"file" needed:"true"`
 
-	// File with the certificates (PEM) of those who may have signed clients',
-	// for clients that select this certificate. Empty: those of the client_ca
-	// beside certificates.
+	// File with the CA certificates (PEM) for verifying clients that select this
+	// certificate. Default: the client_ca beside certificates.
 	ClientCA string `key:"client_ca" is:"file"`
 
-	// What clients that select this certificate have to show. Empty: what the
-	// client_auth beside certificates says, or "require" with a client_ca. A
-	// connection with another client_ca or client_auth carries no request for
-	// a name or an IP address of this certificate: those are answered 421.
+	// client_auth for clients that select this certificate. Default: require
+	// with a client_ca here, otherwise the client_auth beside certificates. A
+	// connection with another client_ca or client_auth can't carry requests for
+	// a name or an IP address of this certificate: culvert answers them with
+	// 421.
 	ClientAuth string `key:"client_auth" is:"client auth"`
 }

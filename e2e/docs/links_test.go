@@ -14,6 +14,7 @@ import (
 var (
 	link       = regexp.MustCompile(`\]\(([^)\s]+)(?:\s+"[^"]*")?\)`)
 	inlineCode = regexp.MustCompile("`[^`]*`")
+	anchorTag  = regexp.MustCompile(`<a id="([^"]+)"></a>`)
 )
 
 // TestLinksLeadSomewhere holds every relative link to a file that is there, and
@@ -24,6 +25,11 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	for _, p := range pages {
 		for _, h := range p.headings {
 			anchors[p.path] = append(anchors[p.path], h.anchor)
+		}
+		for _, l := range p.prose {
+			for _, m := range anchorTag.FindAllStringSubmatch(l.text, -1) {
+				anchors[p.path] = append(anchors[p.path], m[1])
+			}
 		}
 	}
 	for _, p := range pages {
