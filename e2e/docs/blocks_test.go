@@ -56,6 +56,7 @@ var notRun = []struct {
 	{"docs/guides/certificates.md", "openssl req", runOpenSSL, "it writes files: it is run elsewhere, and served with"},
 	{"docs/guides/systemd.md", "systemctl", wantInstalled, "it takes root and a running systemd: tools/systemd_linux_test.go has systemd judge the unit"},
 	{"docs/guides/systemd.md", "ExecReload", nil, "tools/systemd_linux_test.go puts it into the unit, where systemd is older"},
+	{"docs/guides/kubernetes.md", "kubectl apply", wantManifest, "it takes a cluster: tools/sidecar_test.go holds the manifest to the API's types and to the program"},
 	{"docs/guides/container.md", "docker run", wantImageRun, "it takes a container engine: the program is given the variables and arguments instead; tools/image_linux_test.go builds and runs the image"},
 	{"docs/guides/container.md", "docker compose", nil, "it takes a container engine; tools/image_linux_test.go builds and runs the image without one, tools/compose_test.go holds the file to the program"},
 }
