@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -55,6 +56,39 @@ func readSidecar(t *testing.T) (m sidecar) {
 	}
 	m.culvert, m.backend = pod.InitContainers[0], pod.Containers[0]
 	return m
+}
+
+// TestPodsOfThePagesAreOfTheAPI decodes each pod that a page shows, as
+// TestSidecar's manifest is decoded.
+func TestPodsOfThePagesAreOfTheAPI(t *testing.T) {
+	pages, err := filepath.Glob("../docs/*/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pods := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("(?ms)^```yaml pod\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+			pods++
+			var pod corev1.Pod
+			if err := yaml.UnmarshalStrict([]byte(m[1]), &pod); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+			for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+				for _, mount := range c.VolumeMounts {
+					if !slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name }) {
+						t.Errorf("%s: %s mounts %q, which isn't a volume of the pod", page, c.Name, mount.Name)
+					}
+				}
+			}
+		}
+	}
+	if pods == 0 {
+		t.Error("no page shows a pod: the fences have changed")
+	}
 }
 
 // env returns the variables of a container.
