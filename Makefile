@@ -98,7 +98,7 @@ test-long: deps vet build node_modules ## The rest, with the race detector: floo
 	$(call say,e2e: the long tests)
 	$(call e2e,-race -p 1 -timeout 30m -run '$(LONG)')
 	$(call say,the clients and what they can)
-	@grep '^|' docs/how-it-works/compatibility.md
+	@grep -h '^|' docs/how-it-works/compatibility-results.md docs/how-it-works/paused-readers.md
 	@$(call took,make test-long)
 
 ##@ One at a time

@@ -91,7 +91,7 @@ var requestStreams = []string{
 var limitations = []limitation{
 	{
 		clients: []string{"connect-web"}, scenarios: requestStreams,
-		reason: "The client has no request streams: it says that fetch doesn't support them.",
+		reason: "The client has no request streams. Its error says that fetch doesn't support them.",
 	},
 	{
 		clients: []string{"grpc-web binary", "grpc-web text", "protobuf-ts binary", "protobuf-ts text"}, scenarios: requestStreams,
@@ -99,32 +99,32 @@ var limitations = []limitation{
 	},
 	{
 		clients: []string{"improbable http", "improbable fetch", "improbable xhr"}, scenarios: requestStreams,
-		reason: "The client's HTTP transports end the request with its first message, or send each as a request of its own.",
+		reason: "The client's HTTP transports end the request with its first message, or send each message as a request of its own.",
 	},
 	{
 		clients: []string{"chromium nice fetch"}, scenarios: requestStreams,
-		reason: "Chromium streams the body of a request over HTTP/2 alone, and HTTP/2 over TLS alone.",
+		reason: "Chromium streams a request body only over HTTP/2, and speaks HTTP/2 only over TLS.",
 	},
 	{
 		clients:   []string{"chromium tls nice fetch"},
 		scenarios: []string{"bidi, each request after a reply", "replies before any request", "the client cancels while it sends"},
-		reason:    "Chromium's fetch shows nothing of a response before the request has ended.",
+		reason:    "Chromium's fetch returns no part of a response before the request has ended.",
 	},
 	{
 		clients: []string{"node nice fetch"}, scenarios: []string{"replies before any request"},
-		reason: "Node's fetch sends nothing before it has a part of the request's body.",
+		reason: "Node's fetch sends nothing before it has part of the request body.",
 	},
 	{
 		clients: []string{"grpc-web binary"}, scenarios: []string{"the header before any message", "the client cancels"},
-		reason: "In its binary mode the client shows nothing of a call before that has ended.",
+		reason: "In binary mode the client shows nothing of a call before the call has ended.",
 	},
 	{
 		clients: []string{"grpc-web text"}, scenarios: []string{"the header before any message"},
-		reason: "The client shows the header when the call has ended.",
+		reason: "The client shows the header only when the call has ended.",
 	},
 	{
 		clients: []string{"improbable xhr"}, scenarios: []string{"the header before any message"},
-		reason: "Chromium tells an XMLHttpRequest of the header with the first byte of the body.",
+		reason: "Chromium reports the header to an XMLHttpRequest only with the first byte of the body.",
 	},
 	{
 		clients: []string{
@@ -135,30 +135,30 @@ var limitations = []limitation{
 	},
 	{
 		clients: []string{"chromium tls connect-web", "chromium tls nice fetch"}, scenarios: []string{"the header before any message"}, maybe: true,
-		reason: "nginx (1.22, perhaps not a later one) sends the header with the first byte of the body, on HTTP/2 over TLS.",
+		reason: "nginx 1.22 sends the header over HTTP/2 only with the first byte of the body. Later versions may differ.",
 	},
 	{
 		clients: []string{"improbable fetch"}, scenarios: []string{"metadata with nothing in it"},
-		reason: "The client gives up on a header without a value.",
+		reason: "The client fails on a header without a value.",
 	},
 	{
 		clients: []string{"grpc-web binary", "grpc-web text"}, scenarios: []string{"trailers with several values"},
-		reason: "The client keeps the last of several trailers of one name.",
+		reason: "The client keeps only the last of several trailers with the same name.",
 	},
 	{
 		clients: []string{"protobuf-ts binary", "protobuf-ts text"}, scenarios: []string{"a status message in unicode", "a hostile status message"},
-		reason: "The client shows the status message as it is on the wire, percent-encoded.",
+		reason: "The client shows the status message percent-encoded, as it is on the wire.",
 	},
 	{
 		clients: []string{"node improbable websocket", "node nice websocket"}, scenarios: []string{"a refused origin"},
-		reason: "Outside of a browser the client has no way to name an origin: metadata is no header of the upgrade.",
+		reason: "Outside a browser the client can't send an origin, because metadata isn't sent in the headers of the upgrade.",
 	},
 	{
 		clients: []string{
 			"improbable http", "improbable fetch", "improbable xhr", "improbable websocket", "nice websocket",
 			"grpc-web binary", "grpc-web text", "protobuf-ts binary", "protobuf-ts text",
 		}, scenarios: []string{"a slow reader stops the backend"}, maybe: true,
-		reason: "The client reads on while the application is busy, and keeps what it read. (How much, depends on the machine: not held to fail.)",
+		reason: "The client goes on reading while the application is busy, and buffers the messages. How much it buffers depends on the machine, so the tests don't require these cells to fail.",
 	},
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,9 +14,12 @@ import (
 	"google.golang.org/grpc"
 )
 
-var update = flag.Bool("update", false, "write docs/how-it-works/compatibility.md from what this run saw")
+var update = flag.Bool("update", false, "write the pages on compatibility in docs/how-it-works from what this run saw")
 
-const pageFile = "../docs/how-it-works/compatibility.md"
+const (
+	pageFile    = "../docs/how-it-works/compatibility.md"
+	resultsFile = "../docs/how-it-works/compatibility-results.md"
+)
 
 // results is what came of each cell, by client and row: "" for ✓, else the reason.
 type results map[string]map[string]string
@@ -84,26 +88,65 @@ func (rs results) text() string {
 	return b.String()
 }
 
-// comparePage holds the published page to what this run saw.
-func comparePage(t *testing.T, rs results) {
+// comparePages holds the published pages to what this run saw.
+func comparePages(t *testing.T, rs results) {
 	t.Helper()
 	if t.Failed() {
 		return // there is something else to correct first
 	}
-	page := rs.page(t)
-	if *update {
-		if err := os.WriteFile(pageFile, page, 0o644); err != nil {
+	for file, page := range map[string][]byte{pageFile: rs.page(t), resultsFile: rs.resultsPage()} {
+		if *update {
+			if err := os.WriteFile(file, page, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		committed, err := os.ReadFile(file)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return
+		if !bytes.Equal(committed, page) {
+			t.Errorf("%s is not what this run saw; write it with: go test -run TestPublishedClients -update", file)
+		}
 	}
-	committed, err := os.ReadFile(pageFile)
+}
+
+// TestCompatibilityPages holds the words of the published pages to this file, and all
+// else in them to the published results, without a run of the clients.
+func TestCompatibilityPages(t *testing.T) {
+	comparePages(t, publishedResults(t))
+}
+
+// publishedResults reads the tables of the published results.
+func publishedResults(t *testing.T) results {
+	t.Helper()
+	page, err := os.ReadFile(resultsFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(committed, page) {
-		t.Errorf("%s is not what this run saw; write it with: go test -run TestPublishedClients -update", pageFile)
+	rs, sections := results{}, strings.Split(string(page), "\n## ")
+	for _, p := range platforms {
+		at := slices.IndexFunc(sections, func(section string) bool { return strings.HasPrefix(section, p.title+"\n") })
+		if at < 0 {
+			t.Fatalf("%s has no section %q", resultsFile, p.title)
+		}
+		of := clientsOn(p.name)
+		for _, s := range scenarios {
+			_, line, found := strings.Cut(sections[at], "\n| "+s.rowName()+" | ")
+			line, _, _ = strings.Cut(line, " |\n")
+			cells := strings.Split(line, " | ")
+			if !found || len(cells) != len(of) {
+				t.Fatalf("%s: %s: the row %q has %d cells, want %d", resultsFile, p.title, s.rowName(), len(cells), len(of))
+			}
+			for i, c := range of {
+				l := limited(c.name, s)
+				if cells[i] == "✓" {
+					l = nil
+				}
+				rs.add(c.name, s, l, false)
+			}
+		}
 	}
+	return rs
 }
 
 // versions returns the version of each client's package.
@@ -133,42 +176,95 @@ func versions(t *testing.T) map[string]string {
 	return out
 }
 
-// page writes the published page.
+// page writes the page on the clients and what they can't do.
 func (rs results) page(t *testing.T) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	b.WriteString(pageHead)
 	version := versions(t)
-	b.WriteString("| package | version | where | what is on the wire |\n|---|---|---|---|\n")
+	b.WriteString("| package | version | where | protocols |\n|---|---|---|---|\n")
 	for _, line := range packages() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", line.pkg, version[line.pkg], strings.Join(line.where, ", "), strings.Join(line.carriers, "; "))
 	}
+	b.WriteString(pageLimits)
+	for _, reason := range rs.notes() {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", rs.calls(reason), rs.clients(reason), reason)
+	}
+	b.WriteString(pageEnd)
+	return b.Bytes()
+}
+
+// calls returns the calls that fail for a reason.
+func (rs results) calls(reason string) string {
+	i := slices.IndexFunc(limitations, func(l limitation) bool { return l.reason == reason })
+	if slices.Equal(limitations[i].scenarios, requestStreams) {
+		return "client streams and two-way streams"
+	}
+	var out []string
+	for _, row := range rows() {
+		if slices.ContainsFunc(clients, func(c publishedClient) bool { return rs[c.name][row] == reason }) {
+			out = append(out, row)
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+// clients returns the clients whose calls fail for a reason.
+func (rs results) clients(reason string) string {
+	var out []string
+	for _, p := range platforms {
+		var such, others []string
+		for _, c := range clientsOn(p.name) {
+			if slices.Contains(slices.Collect(maps.Values(rs[c.name])), reason) {
+				such = append(such, c.title)
+			} else {
+				others = append(others, c.title)
+			}
+		}
+		switch {
+		case len(such) == 0:
+		case len(others) == 0:
+			out = append(out, p.title+": all")
+		case len(others) < len(such):
+			out = append(out, p.title+": all but "+strings.Join(others, "; "))
+		default:
+			out = append(out, p.title+": "+strings.Join(such, "; "))
+		}
+	}
+	return strings.Join(out, ". ")
+}
+
+// resultsPage writes the page on each client in each scenario.
+func (rs results) resultsPage() []byte {
+	var b bytes.Buffer
+	b.WriteString(resultsHead)
 	notes := rs.notes()
 	for _, p := range platforms {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", p.title, p.text)
 		rs.table(&b, p.name, notes)
 	}
-	b.WriteString("\n## Notes\n\nWhat a client, or the nginx before it, can't do, whoever answers. These cells are run as well and have to fail, but for those that say otherwise.\n\n")
+	b.WriteString(resultsNotes)
 	for i, reason := range notes {
 		fmt.Fprintf(&b, "- **%c**: %s\n", 'a'+i, reason)
 	}
-	committed, err := os.ReadFile(pageFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, paused, _ := cutPauseTable(t, string(committed)) // another test's
-	b.WriteString(pageTail + pausedHead + pauseTableBegin + paused + pauseTableEnd + pageEnd)
+	b.WriteString(resultsEnd)
 	return b.Bytes()
 }
 
-func (rs results) table(b *bytes.Buffer, platform string, notes []string) {
-	var of []publishedClient
-	b.WriteString("\n|")
+func clientsOn(platform string) (of []publishedClient) {
 	for _, c := range clients {
 		if c.platform() == platform {
 			of = append(of, c)
-			fmt.Fprintf(b, " | %s", c.title)
 		}
+	}
+	return of
+}
+
+func (rs results) table(b *bytes.Buffer, platform string, notes []string) {
+	of := clientsOn(platform)
+	b.WriteString("\n|")
+	for _, c := range of {
+		fmt.Fprintf(b, " | %s", c.title)
 	}
 	b.WriteString(" |\n|---" + strings.Repeat("|:-:", len(of)) + "|\n")
 	for _, row := range rows() {
@@ -226,47 +322,76 @@ func packages() []*packageLine {
 }
 
 var platforms = []struct{ name, title, text string }{
-	{"go", "In Go", "The third is a client in a company's network: its WebSocket crosses a forward proxy, tinyproxy, by CONNECT, and an\nnginx that ends TLS."},
-	{"node", "In Node", "Clients that are made for browsers run here as they are, but for those on XMLHttpRequest, which Node has not (`grpc-web`,\nand one transport of improbable-eng); those that need a WebSocket are given that of `ws` where Node has none."},
-	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. The last three cross an nginx\nthat ends TLS; it buffers as it does by default."},
+	{"go", "In Go", "The third client is in a company's network. Its WebSocket crosses a forward proxy, tinyproxy, by CONNECT, and an nginx that ends TLS."},
+	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. Clients that need a WebSocket get that of `ws` if Node has none."},
+	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. The last three cross an nginx that\nends TLS, with its default buffering."},
 }
 
 const pageHead = `# Compatibility
 
-For whoever has a gRPC client and wants to know whether it works through culvert, and what that client can't do.
+For people who have a gRPC client and want to know whether it works through culvert.
 
-The tests wrote this page, and fail when a run sees anything else: ` + "`make test-long`" + ` runs the program between each of these
-published, unmodified clients and a server in grpc-go. What the server saw (the deadline, every message, how the call
-ended) comes from the server itself, over a side channel, not from what a client believes. **✓** is a call that went as it
-should at both ends; a letter is a note below. To write the page anew:
-` + "`cd e2e && go test -run TestPublishedClients -update`" + `.
+The tests call a grpc-go server through culvert with these published, unmodified clients. A call passes if it went right at both ends.
+The tests learn the deadline, each message and the end of the call from the server itself, not from the client.
+
+[Results](compatibility-results.md) has each client in each scenario, and explains the scenarios. [Paused readers](paused-readers.md) has
+clients that stop reading for a while.
 
 ## The clients
 
 `
 
-const pageTail = `
-## What the rows mean
+const pageLimits = `
+## What some clients can't do
 
-- *Replies before any request*: the server answers a bidirectional call at once; the client sends nothing before.
-- *The header before any message*: the server sends its header and then nothing; the client sees it, and cancels.
-- *In order*: every message is numbered and has a checksum, at both ends.
-- *An error while the client sends*: the server answers after the first of 100 requests of 64 KiB; the client is told that
-  answer, and not that its connection broke.
-- *Metadata with nothing in it*: values of no bytes, in text and in ` + "`-bin`" + `, both ways.
-- *Compressed*: with gzip, as the client sends them; the server sees gzip, too.
-- *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of which nobody knows.
-- *A hostile status message*: ` + "`%`" + `, quotes, control characters, CR LF, what looks like a trailer, emoji.
-- *A deadline passes*, *the client cancels*, *the client goes away* (its page or process ends): the server's context ends at once.
-  On HTTP/1.1 Chromium may take up to 5 s more: it waits whether the response of an aborted request ends by itself.
-- *The backend is killed* (SIGKILL) after its first reply: the client is told UNAVAILABLE and ` + "`UPSTREAM_RESET`" + `, never OK.
-- *Culvert is told to stop* (SIGTERM), and the call outlasts ` + "`drain_timeout`" + `: UNAVAILABLE and ` + "`DRAINING`" + `.
-- *Over culvert's limit*: RESOURCE_EXHAUSTED with ` + "`REQUEST_TOO_LARGE` or `RESPONSE_TOO_LARGE`" + `.
-- *A refused origin*: nothing reaches the server. Clients outside of a browser send the origin as a header.
-- *A slow reader stops the backend*: the client pauses in the midst of 24 MiB; the server's send blocks meanwhile.
-- *Every status code*: 1 to 16, with their message.
+Every other call of these clients passes. The cause of each failure is the client, its runtime, or the nginx in front. It doesn't depend on
+the server that answers.
+
+| calls | clients | reason |
+|---|---|---|
 `
 
 const pageEnd = `
-Next: [what is on the wire](../reference/protocols.md), [which metadata crosses](../reference/metadata.md), [errors](../reference/errors.md).
+Next: [results](compatibility-results.md), [which client to take](../README.md#clients), [client protocols](../reference/protocols.md),
+[errors](../reference/errors.md).
+`
+
+const resultsHead = `# Compatibility results
+
+For people who want to see each client in each scenario. [Compatibility](compatibility.md) has the summary.
+
+**✓** is a call that went right at both ends. A letter is one of the [notes](#notes). ` + "`make test-long`" + ` runs the clients and fails if
+a result differs from this page. ` + "`cd e2e && go test -run TestPublishedClients -update`" + ` writes the page.
+`
+
+const resultsNotes = `
+## Notes
+
+A note names what the client, its runtime, or the nginx in front can't do with any server. The tests run these cells too, and require
+them to fail unless the note says otherwise.
+
+`
+
+const resultsEnd = `
+## What the rows mean
+
+- *Replies before any request*: the server answers a bidirectional call at once. The client sends nothing before the answer.
+- *The header before any message*: the server sends its header and nothing else. The client sees the header, and cancels.
+- *In order*: every message has a number and a checksum at both ends.
+- *An error while the client sends*: the server answers after the first of 100 requests of 64 KiB. The client gets that answer, not a
+  broken connection.
+- *Metadata with nothing in it*: empty values, in text and in ` + "`-bin`" + `, in both directions.
+- *Compressed*: with gzip, by the client. The server gets gzip too.
+- *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of them unknown.
+- *A hostile status message*: ` + "`%`" + `, quotes, control characters, CR LF, text that looks like a trailer, emoji.
+- *A deadline passes*, *the client cancels*, *the client goes away* (its page or process ends): the server's context ends at once.
+  Over HTTP/1.1 Chromium may take up to 5 s more, because it waits for the end of the aborted request's response.
+- *The backend is killed* (SIGKILL) after its first reply: the client gets UNAVAILABLE and ` + "`UPSTREAM_RESET`" + `, never OK.
+- *Culvert is told to stop* (SIGTERM), and the call takes longer than ` + "`drain_timeout`" + `: UNAVAILABLE and ` + "`DRAINING`" + `.
+- *Over culvert's limit*: RESOURCE_EXHAUSTED with ` + "`REQUEST_TOO_LARGE` or `RESPONSE_TOO_LARGE`" + `.
+- *A refused origin*: nothing reaches the server. Clients outside a browser send the origin as a header.
+- *A slow reader stops the backend*: the client pauses in the middle of 24 MiB. The server's send blocks meanwhile.
+- *Every status code*: 1 to 16, with their message.
+
+Next: [compatibility](compatibility.md), [paused readers](paused-readers.md), [client protocols](../reference/protocols.md).
 `

@@ -17,14 +17,14 @@ import (
 )
 
 // TestPublishedClients runs every scenario with every client that people use,
-// through culvert, prints what came of it, and holds docs/how-it-works/compatibility.md to it.
+// through culvert, prints what came of it, and holds the pages on compatibility to it.
 //
 // A client that can't do a scenario has to fail in it, for the reason that
 // limitations gives.
 func TestPublishedClients(t *testing.T) {
 	results := runMatrix(t, scenarios, true)
 	t.Log("\n" + results.text())
-	comparePage(t, results)
+	comparePages(t, results)
 }
 
 // TestEachPublishedClient runs every client in the scenarios that matter most, as

@@ -151,37 +151,44 @@ func latency(d time.Duration) string {
 
 const pageHead = `# Benchmarks
 
-For those who choose or size a proxy. What culvert costs, beside what others cost for the same, measured by ` + "`make bench`" + `
-in one run. The figures are this machine's; the ratios vary less from machine to machine, but they vary, too. %s
+For people who choose or size a proxy: the cost of culvert and of other proxies for the same load.
 
-Each cell starts the programs one after the other before the same backend (grpc-go, a process of its own), round by
-round, and shows the median of %d rounds of %v (of a third as many where nothing is bounded), each after half as long
-to warm up. CPU is the user and system time of the proxy's process, a message (for an echo: a message and its answer).
-Full duplex keeps 64 messages of each stream under way, but at most 256 KiB and at least 4 messages. Allocations are
-culvert's own, a message, from a build that counts them. "direct" is grpc-go without any proxy; where the others speak
-gRPC-Web or WebSocket, it is the same load in native gRPC. What each step towards these figures gave is in the
-[decisions](../decisions/README.md).
+` + "`make bench`" + ` measured all figures in one run. They are this machine's. The ratios vary less between machines, but they vary too.
+%s
 
-culvert runs twice: with ` + "`GOMAXPROCS=1`" + `, as a sidecar with a small CPU share should ([operations](../guides/limits.md#cpu)),
-and by default, with a thread for each CPU. The bounds of CPU time are judged with ` + "`GOMAXPROCS=1`" + `. The rates, the latencies and
-everything under "TLS" and "Memory, start and neighbours" are judged by default.
+## How it is measured
+
+- Each cell starts the proxies one after the other in front of the same backend, a grpc-go process.
+- A figure is the median of %d rounds of %v. Loads without a bound have a third as many rounds. Each round has a warm-up of half its
+  time.
+- CPU time is the user and system time of the proxy's process for each message. For an echo it is the time for a message and its
+  answer.
+- *Full duplex* keeps 64 messages of each stream in flight, but at most 256 KiB and at least 4 messages.
+- *Allocations* are culvert's own for each message, from a build that counts them.
+- *direct* is grpc-go without a proxy. Where the proxies get gRPC-Web or WebSockets, it is the same load in native gRPC.
+- culvert runs twice: by default, with a thread for each CPU, and with ` + "`GOMAXPROCS=1`" + `, the setting for a sidecar with a small CPU
+  share ([CPU](../guides/limits.md#cpu)). The bounds of CPU time apply to ` + "`GOMAXPROCS=1`" + `. All other results are judged with the
+  default.
+
+The [decisions](../decisions/README.md) have the effect of each optimization.
+
+## How to read the tables
+
+- *ratio*: below 1, culvert needs less CPU time than the other proxy for the same load. Under "TLS" a ratio to plaintext above 1 is the
+  cost of TLS (1.3, an ECDSA P-256 certificate, no resumption).
+- *bound* is the worst value allowed, and *aim* is the target. A value beyond its bound is a miss.
+- *p50 / p99* is the client's latency. Client, proxy and backend share the machine.
+- With one connection, ` + "`GOMAXPROCS=1`" + ` saves CPU time, because no thread wakes another for each message. With many connections it
+  saves little, and one CPU limits the rate.
+- grpcwebproxy has no flow control on WebSockets: it buffers the messages that a stuck handler doesn't read. The benchmark repeats a run
+  in which grpcwebproxy breaks off a stream.
+- nginx only forwards native gRPC, also over TLS. In front of a WebSocket nginx ends TLS and forwards to culvert in plaintext. CPU time
+  and memory are then the sum of both.
 
 `
 
 const pageEnd = `
-## How to read them
-
-- A ratio below 1 says that culvert needs less CPU time than the other for the same work.
-- With one connection, ` + "`GOMAXPROCS=1`" + ` saves culvert CPU time, because no thread wakes another for each message. With many
-  connections it saves little, and the rate is what one CPU can carry.
-- grpcwebproxy has no flow control on WebSockets: what a stuck handler doesn't read, it keeps. A run in which it breaks off
-  a stream is made again.
-- nginx passes native gRPC on and nothing else. Over TLS it does that, too; before a WebSocket it ends TLS and passes on to a
-  culvert in plaintext, and the CPU time and the memory are those of both.
-- Over TLS (1.3, an ECDSA P-256 certificate, no resumption) a ratio to plaintext above 1 is what TLS costs.
-- Latency (p50 / p99) is the client's, on a machine that the client, the proxy and the backend share.
-
-Next: [what was done for it](../decisions/README.md) · [architecture](architecture.md) · [limits](../reference/configuration.md)
+Next: [decisions](../decisions/README.md), [architecture](architecture.md), [limits, memory and CPU](../guides/limits.md).
 `
 
 func (p *page) write(a *arena) error {
