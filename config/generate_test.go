@@ -459,6 +459,7 @@ culvert doesn't look for YAML or for other references in the value of a referenc
 const referenceTail = `
 ## Next
 
+- [commands and flags](cli.md)
 - [what an error means](errors.md)
 - [which metadata passes](metadata.md)
 - [what happens to a call](../how-it-works/calls.md)

@@ -25,8 +25,8 @@ func newConfigDefaultsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "defaults",
 		Short: "Print every key with its default and a comment",
-		Long: `defaults prints a configuration file with every key, its default and a comment
-that says what the key does, and which variable and flag set it.`,
+		Long: `defaults prints a configuration file with every key and its default. A comment
+explains the key and names its variable and its flag.`,
 		Example: `  culvert config defaults
   culvert config defaults > proxy.yaml`,
 		Args: noArguments,
@@ -42,11 +42,13 @@ func newConfigPrintCommand() *cobra.Command {
 		Use:   "print [file]",
 		Short: "Print the effective configuration and the source of each value",
 		Long: `print reads the same file, environment and flags as serve, and prints the value
-of every key. A comment gives its source: a flag, a variable, a line of the file,
-or "default". The output is a configuration file of the same effect.
+of every key. A comment gives the source of the value: a flag, a variable, a line
+of the file, or "default". The output is a configuration file with the same
+effect, except that it hides secrets.
 
-Secrets are hidden: keys that hold one, and values that the file reads with
-file:. print reports an invalid configuration as validate does, but no warnings.`,
+Secrets are tls.acme.eab.hmac_key, the values in tls.acme.dns_settings, and values
+that the file reads with "file:". print reports errors as validate does, but no
+warnings.`,
 		Example: `  culvert config print proxy.yaml
   culvert config print --config proxy.yaml --log-level debug
   CULVERT_BACKEND_ADDRESS=orders:9000 culvert config print`,

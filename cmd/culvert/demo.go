@@ -21,17 +21,18 @@ func newDemoCommand() *cobra.Command {
 	var check, backendOnly bool
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show culvert at work: a service, culvert before it, a page to try it",
-		Long: `Starts an example gRPC service, culvert in front of it, and on culvert's port a
-page that speaks to the service from a browser. A switch on the page puts a
-proxy in the path that speaks only HTTP/1.1: native gRPC fails, the rest goes on.
+		Short: "Run an example service behind culvert, with a page to try it",
+		Long: `demo starts an example gRPC service, culvert in front of it, and a page on
+culvert's port that calls the service from a browser. A switch on the page puts a
+proxy in the path that speaks only HTTP/1.1: native gRPC then fails, and the
+other protocols continue to work.
 
-Nothing else is needed, and nothing leaves this machine. Ports that are taken
-are replaced by free ones.`,
+demo needs nothing else, and nothing leaves this machine. If a port is taken, demo
+uses a free one.`,
 		Example: `  culvert demo
   culvert demo --listen 127.0.0.1:8888
   culvert demo --check
-  culvert demo --backend-only --listen :9000    # the service alone, for culvert serve`,
+  culvert demo --backend-only --listen :9000    # only the service, for culvert serve`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// After the first signal the next one ends the program at once.
@@ -59,8 +60,8 @@ are replaced by free ones.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Listen, "listen", "", "`address` of the page (default 127.0.0.1:8080), or of the service with --backend-only (default 127.0.0.1:9000)")
-	flags.BoolVar(&check, "check", false, "do without a browser what the page does, say how it went, and exit")
-	flags.BoolVar(&backendOnly, "backend-only", false, "run the example service alone")
+	flags.BoolVar(&check, "check", false, "run the page's checks without a browser, print the results, and exit")
+	flags.BoolVar(&backendOnly, "backend-only", false, "run only the example service")
 	cmd.MarkFlagsMutuallyExclusive("check", "backend-only")
 	return cmd
 }

@@ -14,11 +14,14 @@ import (
 )
 
 func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
+	cobra.EnableCommandSorting = false // the help begins with what most people look for
 	root := &cobra.Command{
 		Use:   "culvert",
 		Short: "Carry gRPC from browsers and through firewalls to an unmodified gRPC server",
-		Long: `culvert takes gRPC, gRPC-Web and gRPC over WebSocket on one port and carries
-each message to an unmodified gRPC server.`,
+		Long: `culvert takes gRPC, gRPC-Web and gRPC over WebSocket on one port and sends each
+call to an unmodified gRPC server.
+
+Documentation: ` + documents,
 		Example: `  culvert demo
   culvert serve --backend localhost:9000
   culvert validate --config proxy.yaml`,
@@ -46,8 +49,9 @@ each message to an unmodified gRPC server.`,
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
-		if c.Name() == "completion" { // whose unknown shells cobra shrugs off, too
+		if c.Name() == "completion" { // cobra accepts an unknown shell, as it accepts an unknown command
 			c.Args, c.RunE = knownCommand, showHelp
+			c.Short = "Print a completion script for a shell"
 		}
 	}
 	markFailures(root)
@@ -56,7 +60,7 @@ each message to an unmodified gRPC server.`,
 
 func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
-// newHelpCommand is cobra's, but for an unknown command, which cobra shrugs off.
+// newHelpCommand is cobra's, except that it refuses an unknown command.
 func newHelpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [command]",

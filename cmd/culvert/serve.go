@@ -34,24 +34,23 @@ const documents = "https://github.com/culvert-grpc/culvert/tree/main/docs"
 func newServeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve --backend host:port",
-		Short: "Serve in front of a gRPC server",
-		Long: `serve takes gRPC, gRPC-Web and gRPC over WebSocket on one port and carries
-each call to the backend. The backend need not be up yet.
+		Short: "Serve clients in front of a gRPC server",
+		Long: `serve takes gRPC, gRPC-Web and gRPC over WebSocket on one port and sends each
+call to the backend. The backend may start after culvert.
 
-TERM or INT drains: no new calls, and running calls may go on for
---drain-timeout. A second signal ends at once; the same signal within a second
-of the first counts as one with it. HUP reloads certificates and retries failed
-ACME orders.
+On SIGTERM or SIGINT, culvert takes no new calls. Running calls may continue for
+drain_timeout. A second signal ends culvert at once; the same signal within a
+second of the first doesn't count. On SIGHUP, culvert reloads certificates and
+retries failed ACME orders.
 
-Every key of the configuration has a variable: backend.address is
-CULVERT_BACKEND_ADDRESS. A flag wins over the environment, the environment over
-the file. CULVERT_CONFIG names the file. How much gzip culvert expands in a second
-depends by default on the number of CPUs (GOMAXPROCS); the log says how much.
+Keys of the configuration have variables: backend.address is
+CULVERT_BACKEND_ADDRESS. A flag wins over a variable, and a variable over the
+file. CULVERT_CONFIG names the file. "culvert config defaults" prints all keys.
 
-Documents: ` + documents + `
-  configuration.md     every key, its variable and its flag
-  operations.md        proxies in front, health, signals, the log
-  troubleshooting.md   what an error means`,
+By default, the number of CPUs (GOMAXPROCS) limits how many bytes culvert
+decompresses in a second. culvert logs the limit when it starts.
+
+Documentation: ` + documents,
 		Example: `  culvert serve --backend localhost:9000
   culvert serve --backend localhost:9000 --listen 127.0.0.1:8080 --allow-origin https://app.example.com
   culvert serve --backend orders.example.com:443 --backend-tls --deny-method 'admin.v1.*/*'

@@ -16,30 +16,30 @@ type settings struct {
 	flags map[string]any // by key: a string, or a []string for a list
 }
 
-// usages are the help texts of the flags that stand for keys. The quoted word
-// is what the help calls the value.
+// usages are the help texts of the flags that stand for keys. The help calls the
+// value by the quoted word.
 var usages = map[string]string{
-	"listen":              "`address` that clients connect to",
-	"tls-cert":            "`file` with the certificate chain (PEM) that clients are shown; turns TLS on",
-	"tls-key":             "`file` with the private key (PEM) of that certificate",
-	"tls-client-ca":       "`file` with the CA certificates (PEM) that clients' are checked by; clients need one then",
-	"tls-self-signed":     "for development: a certificate for localhost, by an authority of this machine",
+	"listen":              "`address` for clients",
+	"tls-cert":            "`file` with the certificate chain (PEM) for clients; turns TLS on",
+	"tls-key":             "`file` with the private key (PEM) of --tls-cert",
+	"tls-client-ca":       "`file` with CA certificates (PEM) for verifying clients; clients must then present a certificate",
+	"tls-self-signed":     "use a certificate for localhost that a CA of this machine signs, for development",
 	"backend":             "the gRPC server: `host:port`, dns:///host:port or unix:///path",
-	"backend-tls":         "speak TLS to the backend",
-	"backend-ca":          "`file` with the CA certificates (PEM) that the backend's is checked by; turns TLS on",
+	"backend-tls":         "use TLS to the backend",
+	"backend-ca":          "`file` with CA certificates (PEM) for verifying the backend; turns TLS on",
 	"backend-cert":        "`file` with the client certificate (PEM) for the backend; turns TLS on",
-	"backend-key":         "`file` with the private key (PEM) of the client certificate",
-	"backend-server-name": "`name` that the backend's certificate must have; turns TLS on",
-	"allow-origin":        "`origin` of a page that may call, as https://app.example.com, https://*.example.com or http://localhost:*; repeatable",
-	"host":                "`name` that this server is known by, as grpc.example.com; repeatable",
-	"allow-method":        "`pattern` of the only methods that can be called, as shop.v1.Orders/*; repeatable",
-	"deny-method":         "`pattern` of methods that can't be called; repeatable",
-	"path-prefix":         "`path` to remove before the method, as /grpc",
-	"drain-timeout":       "`duration` that calls may go on after TERM",
+	"backend-key":         "`file` with the private key (PEM) of --backend-cert; turns TLS on",
+	"backend-server-name": "`name` in the backend's certificate; turns TLS on",
+	"allow-origin":        "`origin` of pages that may call, such as https://app.example.com, https://*.example.com or http://localhost:*; repeatable",
+	"host":                "`name` of this server, such as grpc.example.com; repeatable",
+	"allow-method":        "`pattern` of the only methods that clients can call, such as shop.v1.Orders/*; repeatable",
+	"deny-method":         "`pattern` of methods that clients can't call; repeatable",
+	"path-prefix":         "`prefix` that culvert removes from the path, such as /grpc",
+	"drain-timeout":       "`duration` that running calls may continue after SIGTERM or SIGINT",
 	"health-listen":       "`address` of /livez and /readyz, or off",
-	"log-level":           "the `least` that is logged: debug, info, warn or error",
-	"log-format":          "`form` of the log: text, json, or auto for text on a terminal",
-	"errors":              "`what` clients are told of errors that culvert makes: concise, or detailed with causes and addresses, for development",
+	"log-level":           "lowest `level` in the log: debug, info, warn or error",
+	"log-format":          "`format` of the log: text, json, or auto (text on a terminal, JSON elsewhere)",
+	"errors":              "`level` of detail in culvert's own errors: concise, or detailed (with addresses and causes, for development)",
 }
 
 // addSettings gives a command the flags of the configuration: all of them, or
@@ -70,7 +70,7 @@ func addSettings(cmd *cobra.Command, only ...string) *settings {
 			mustComplete(cmd.RegisterFlagCompletionFunc(k.Flag, complete))
 		}
 	}
-	flags.StringVar(&s.file, "config", "", "`file` with the configuration (default $"+config.FileVariable+", else none)")
+	flags.StringVar(&s.file, "config", "", "`file` with the configuration (default $"+config.FileVariable+")")
 	mustComplete(cmd.MarkFlagFilename("config", "yaml", "yml"))
 	return s
 }

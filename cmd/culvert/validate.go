@@ -15,10 +15,10 @@ import (
 func newValidateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate [file]",
-		Short: "Check file, environment and flags without serving",
-		Long: `validate checks what serve would be told by the same file, environment and
-flags, and says everything that is wrong. It opens certificates, but no ports
-and no connections.`,
+		Short: "Check the configuration without serving",
+		Long: `validate checks the configuration that serve would read from the same file,
+environment and flags, and prints all errors and warnings. It reads certificates,
+but opens no ports and no connections.`,
 		Example: `  culvert validate proxy.yaml
   culvert validate --config proxy.yaml --backend orders:9000
   culvert validate --partial common.yaml
@@ -26,7 +26,7 @@ and no connections.`,
 	}
 	s := addSettings(cmd)
 	var partial bool
-	cmd.Flags().BoolVar(&partial, "partial", false, "accept a file that leaves backend.address to flags or the environment of each machine")
+	cmd.Flags().BoolVar(&partial, "partial", false, "accept a file without backend.address, which a flag or a variable sets on each machine")
 	takeFile(cmd, s)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return validate(cmd, s, partial) }
 	return cmd

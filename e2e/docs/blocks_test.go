@@ -57,6 +57,7 @@ var notRun = []struct {
 	{"docs/guides/systemd.md", "systemctl", wantInstalled, "it takes root and a running systemd: tools/systemd_linux_test.go has systemd judge the unit"},
 	{"docs/guides/systemd.md", "ExecReload", nil, "tools/systemd_linux_test.go puts it into the unit, where systemd is older"},
 	{"docs/guides/kubernetes.md", "kubectl apply", wantManifest, "it takes a cluster: tools/sidecar_test.go holds the manifest to the API's types and to the program"},
+	{"docs/reference/cli.md", "culvert", wantCommandLines, "the examples of --help, for programs and files that aren't here: each command line is parsed"},
 	{"docs/guides/container.md", "docker run", wantImageRun, "it takes a container engine: the program is given the variables and arguments instead; tools/image_linux_test.go builds and runs the image"},
 	{"docs/guides/container.md", "docker compose", nil, "it takes a container engine; tools/image_linux_test.go builds and runs the image without one, tools/compose_test.go holds the file to the program"},
 }
@@ -145,6 +146,16 @@ func wantForeignFlags(t *testing.T, b block) {
 		if strings.HasPrefix(name, "--") && !strings.Contains(string(page), "`"+name+"`") {
 			t.Errorf("the table has no %s", name)
 		}
+	}
+}
+
+// wantCommandLines holds command lines to the program: an unknown command or flag is an
+// error before the help is shown.
+func wantCommandLines(t *testing.T, b block) {
+	for _, c := range commands(b.text) {
+		c, _, _ = strings.Cut(c, " #")
+		c, _, _ = strings.Cut(c, " >")
+		wantOK(t, c+" --help")
 	}
 }
 

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/culvert-grpc/culvert/config"
+)
+
+//go:generate go test -count=1 -run ^TestCommandLinePageMatchesTheCommands$ . -update
+
+var update = flag.Bool("update", false, "write the generated page")
+
+// TestCommandLinePageMatchesTheCommands holds the page to the commands. What
+// writes it is here, and not in the shipped program.
+func TestCommandLinePageMatchesTheCommands(t *testing.T) {
+	const name = "../../docs/reference/cli.md"
+	want := commandLinePage(newRootCommand(io.Discard, io.Discard))
+	if *update {
+		if err := os.WriteFile(name, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(name)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s isn't what the commands say (%v): run `go generate ./cmd/culvert`", name, err)
+	}
+}
+
+const commandLineHead = `# Command line
+
+For people who run culvert: every command, its flags, and the exit codes.
+
+| Command | Purpose |
+|---|---|
+`
+
+const commandLineTail = `
+## Exit codes
+
+| Code | Meaning |
+|---|---|
+| 0 | done; for ` + "`culvert serve`" + `, ended by a signal |
+| 1 | failed, or ended by a second signal; standard error has the reason |
+| 2 | wrong use of the command line; standard error names the mistake |
+
+## Next
+
+- [configuration](configuration.md): all keys, also those without a flag
+- [health checks and signals](../guides/health-and-signals.md)
+- [errors](errors.md)
+`
+
+// commandLinePage writes the page of all commands that do something.
+func commandLinePage(root *cobra.Command) []byte {
+	var b bytes.Buffer
+	b.WriteString(commandLineHead)
+	commands := leaves(root)
+	for _, c := range commands {
+		anchor := strings.ReplaceAll(c.CommandPath(), " ", "-")
+		fmt.Fprintf(&b, "| [`%s`](#%s) | %s |\n", c.CommandPath(), anchor, c.Short)
+	}
+	b.WriteString("\nEach command has help (`culvert serve --help`). `culvert --version` prints the version.\n")
+	for _, c := range commands {
+		writeCommand(&b, c)
+	}
+	b.WriteString(commandLineTail)
+	return b.Bytes()
+}
+
+// leaves returns the commands without commands of their own. Those of
+// completion, one for each shell, are one.
+func leaves(cmd *cobra.Command) []*cobra.Command {
+	var all []*cobra.Command
+	for _, c := range cmd.Commands() {
+		switch {
+		case !c.IsAvailableCommand() || c.Name() == "help":
+		case c.HasAvailableSubCommands() && c.Name() != "completion":
+			all = append(all, leaves(c)...)
+		default:
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+const completionText = `The output is a script for the shell. To load it in the current shell:
+
+| Shell | Command |
+|---|---|
+| bash | ` + "`source <(culvert completion bash)`" + ` |
+| zsh | ` + "`source <(culvert completion zsh)`" + ` |
+| fish | ` + "`culvert completion fish \\| source`" + ` |
+| PowerShell | ` + "`culvert completion powershell \\| Out-String \\| Invoke-Expression`" + ` |
+
+` + "`culvert completion bash --help`" + ` says how to load it in every new shell; likewise for the other shells.
+`
+
+func writeCommand(b *bytes.Buffer, c *cobra.Command) {
+	fmt.Fprintf(b, "\n## %s\n", c.CommandPath())
+	if c.Name() == "completion" {
+		b.WriteString("\n" + completionText)
+		return
+	}
+	for paragraph := range strings.SplitSeq(c.Long, "\n\n") {
+		if paragraph != "" && !strings.HasPrefix(paragraph, "Documentation:") {
+			b.WriteString("\n" + paragraph + "\n")
+		}
+	}
+	b.WriteString("\n```sh\n")
+	for line := range strings.Lines(c.Example) {
+		b.WriteString(strings.TrimPrefix(line, "  "))
+	}
+	b.WriteString("\n```\n")
+	keys := map[string]config.Key{}
+	for _, k := range config.Keys() {
+		keys[k.Flag] = k
+	}
+	var own []*pflag.Flag
+	settings := 0
+	c.NonInheritedFlags().VisitAll(func(f *pflag.Flag) {
+		if _, setting := keys[f.Name]; setting && c.Name() != "demo" {
+			settings++
+		}
+		own = append(own, f)
+	})
+	if settings > 1 && c.Name() != "serve" {
+		b.WriteString("\nIt takes the flags of [`culvert serve`](#culvert-serve).\n")
+		own = slices.DeleteFunc(own, func(f *pflag.Flag) bool { return keys[f.Name].Flag != "" || f.Name == "config" })
+		settings = 0
+	}
+	own = slices.DeleteFunc(own, func(f *pflag.Flag) bool { return f.Name == "help" })
+	if len(own) == 0 {
+		return
+	}
+	head := "\n| Flag | Meaning |\n|---|---|\n"
+	if settings > 0 && len(own) > 1 {
+		head = "\n| Flag | Key | Meaning |\n|---|---|---|\n"
+	}
+	b.WriteString(head)
+	for _, f := range own {
+		value, usage := pflag.UnquoteUsage(f)
+		k, setting := keys[f.Name]
+		setting = setting && settings > 0
+		byDefault, column := f.DefValue, ""
+		if setting {
+			byDefault, column = k.Default(), " ["+"`"+k.Name+"`](configuration.md#"+strings.ReplaceAll(k.Name, ".", "")+") |"
+		} else if strings.Contains(head, "Key") {
+			column = " |"
+		}
+		if byDefault != "" && byDefault != "false" {
+			usage += "; default `" + byDefault + "`"
+		}
+		fmt.Fprintf(b, "| `%s` |%s %s |\n", strings.TrimSpace("--"+f.Name+" "+value), column, strings.ReplaceAll(usage, "*", `\*`))
+	}
+}
