@@ -16,12 +16,12 @@ import (
 	"github.com/culvert-grpc/culvert/e2e/pebble"
 )
 
-// fetchesCertificates reports whether a block of a configuration has them fetched.
+// fetchesCertificates reports whether a configuration orders certificates by ACME.
 func fetchesCertificates(b block) bool { return strings.Contains(b.text, "\n  acme:\n") }
 
-// runACME serves by an example with a CA of this machine in the place of Let's
-// Encrypt, or of the company's, until a call gets through, and once more with what
-// is then in storage.
+// runACME serves with an example until a call gets through, and once more with the
+// certificate that is then in storage. A CA of this machine stands in for Let's
+// Encrypt or the company's CA.
 func runACME(t *testing.T, b block) {
 	ca, err := pebble.New(t.TempDir())
 	if err != nil {
@@ -54,7 +54,7 @@ func runACME(t *testing.T, b block) {
 		t.Errorf("culvert validate: %v\n%s", err, said)
 	}
 	startDemoBackend(t)
-	// Who signs pebble's certificates is made up at each of its starts.
+	// pebble makes a new root at each start.
 	trusting := &tls.Config{ServerName: "grpc.example.com", InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
 	for range 2 {
 		p := startProcess(t, root, culvertProgram, "serve", "--config", file)
@@ -75,10 +75,10 @@ func runACME(t *testing.T, b block) {
 	}
 }
 
-// wantVolume holds a container's description to the image, and to the page's
-// configuration: who owns the volume, and that storage is inside it.
+// wantVolume compares a container's description with the image and with the
+// configuration beside it: the volume's owner, the storage inside it, and ports.
 func wantVolume(t *testing.T, b block) {
-	// As YAML, as nearly as culvert can tell: it reads it, and knows none of its keys.
+	// culvert can read it as YAML, and knows none of its keys.
 	file := writeFile(t, "foreign.yaml", b.text)
 	if said, err := output(t, root, 10*time.Second, culvertProgram, "validate", file); err == nil || !strings.Contains(said, "foreign.yaml:1: ") {
 		t.Errorf("%v\n%s", err, said)
@@ -93,7 +93,7 @@ func wantVolume(t *testing.T, b block) {
 	}
 	owners := regexp.MustCompile(`chown (\d+):(\d+)|fsGroup: ()(\d+)`).FindAllStringSubmatch(b.text, -1)
 	if len(owners) == 0 {
-		t.Error("nothing says whose the volume is")
+		t.Error("nothing sets the owner of the volume")
 	}
 	for _, o := range owners {
 		if o[1] != "" && o[1] != user[1] || o[2]+o[4] != user[2] {
@@ -151,11 +151,11 @@ func storageOfAnother(w witness) {
 	w.saw(strings.ReplaceAll(text, dir+"/var", "/var"))
 }
 
-// providerModule is the provider of DNS that the page builds culvert with.
+// providerModule is the DNS provider that the page builds culvert with.
 const providerModule = "github.com/libdns/cloudflare"
 
-// buildWithProvider builds culvert with the block as one of its files, and has that
-// program judge the configuration of the page that names the provider.
+// buildWithProvider builds culvert with the block as one of its files. That program
+// then validates the page's configuration that names the provider.
 func buildWithProvider(t *testing.T, b block) {
 	dir := t.TempDir()
 	write := func(name string, data []byte) string {
@@ -207,10 +207,10 @@ func buildWithProvider(t *testing.T, b block) {
 			return
 		}
 	}
-	t.Error("no configuration of the page names a provider of DNS")
+	t.Error("no configuration of the page names a DNS provider")
 }
 
-// providerVersion is that of this module's own requirement.
+// providerVersion returns the version that this module requires.
 func providerVersion(t *testing.T) string {
 	t.Helper()
 	said, err := output(t, filepath.Join(root, "e2e"), time.Minute, "go", "list", "-m", "-f", "{{.Version}}", providerModule)
@@ -220,8 +220,8 @@ func providerVersion(t *testing.T) string {
 	return strings.TrimSpace(said)
 }
 
-// wantPinnedProvider holds the page's version of the provider to the one that it is
-// built with.
+// wantPinnedProvider compares the page's version of the provider with the one that
+// buildWithProvider uses.
 func wantPinnedProvider(t *testing.T, b block) {
 	if want := "go get " + providerModule + "@" + providerVersion(t) + "\n"; !strings.Contains(b.text, want) {
 		t.Errorf("want %q", want)

@@ -26,7 +26,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// A corporation issues the certificates that an example's files hold.
+// A corporation is the CA that issues the certificates in an example's files.
 type corporation struct {
 	cert   *x509.Certificate
 	key    *ecdsa.PrivateKey
@@ -81,12 +81,12 @@ func (c *corporation) issue(t testing.TB, host string, workloads ...*url.URL) tl
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
 }
 
-// tlsFile finds the files of an example.
+// tlsFile matches the paths of an example's certificates and keys.
 var tlsFile = regexp.MustCompile(`/(?:etc|var|run)/[\w./-]+\.(?:pem|crt|key)`)
 
-// fill writes the files that an example names below dir, each with what its name
-// says. A directory is named by the host that its certificate is for, or it is for
-// grpc.example.com.
+// fill writes the files that an example names below dir. A file's name tells its
+// contents, and its folder tells the certificate's host; a folder without a dot is
+// for grpc.example.com.
 func (c *corporation) fill(t testing.TB, dir, text string) {
 	t.Helper()
 	issued := map[string]tls.Certificate{}
@@ -146,9 +146,9 @@ func (c *corporation) trusting(host string, certs ...tls.Certificate) *tls.Confi
 // certificates.
 func holdsCertificates(b block) bool { return tlsFile.MatchString(b.text) }
 
-// runTLS serves by an example with files like its own, calls through it, replaces
-// the files and waits for the new certificate. What needs a backend or a proxy
-// that isn't here is checked only: the tests of e2e have those.
+// runTLS serves with an example and files like its own, calls through it, replaces
+// the files and waits for the new certificate. If the example needs a backend or a
+// proxy that isn't here, runTLS validates it only: the tests of e2e run those.
 func runTLS(t *testing.T, b block) {
 	corp, dir := newCorporation(t), t.TempDir()
 	corp.fill(t, dir, b.text)
@@ -214,7 +214,7 @@ func shownSerial(t *testing.T, config *tls.Config) (int64, error) {
 	return serial, conn.Close()
 }
 
-// runOpenSSL runs the commands of a CA by hand, and serves with what they made.
+// runOpenSSL runs openssl's commands, and serves with the files that they make.
 func runOpenSSL(t *testing.T, b block) {
 	dir := t.TempDir()
 	if said, err := output(t, dir, time.Minute, shell(b.text)...); err != nil {
@@ -236,7 +236,7 @@ func runOpenSSL(t *testing.T, b block) {
 }
 
 // useSelfSigned starts culvert with a development certificate, in a folder of the
-// test's own, and calls as one who trusts its authority.
+// test's own, and calls it with a client that trusts the development CA.
 func useSelfSigned(t *testing.T, command string) {
 	home := t.TempDir()
 	p := startProcess(t, root, shell("exec env HOME="+home+" XDG_CONFIG_HOME="+home+"/.config "+command)...)
@@ -254,7 +254,8 @@ func useSelfSigned(t *testing.T, command string) {
 	p.end(t)
 }
 
-// badCertificate is what the log says of a pair that doesn't go together.
+// badCertificate provokes the log line about a certificate and a key that don't
+// match.
 func badCertificate(w witness) {
 	const text = "tls:\n  cert: /etc/culvert/tls/fullchain.pem\n  key: /etc/culvert/tls/privkey.pem\n"
 	corp, dir := newCorporation(w), w.TempDir()
