@@ -14,6 +14,7 @@
 //   - images_test.go: pictures, and drawings in the light and in the dark
 //   - evidence_test.go: the log lines and error texts that the documents quote,
 //     provoked anew
+//   - claims: the page of what the security model claims, with the tests of each claim
 //   - world_test.go: the network namespace that all of it happens in, where the
 //     documents' own names and ports are free to use
 package docs
