@@ -42,6 +42,7 @@ var goImports = map[string]string{
 	"insecure": "google.golang.org/grpc/credentials/insecure", "log": "log", "net": "net", "os": "os",
 	"status": "google.golang.org/grpc/status", "websocket": "github.com/coder/websocket",
 	"errdetails": "google.golang.org/genproto/googleapis/rpc/errdetails",
+	"slog":       "log/slog", "telemetry": "github.com/culvert-grpc/culvert/telemetry", "time": "time",
 }
 
 var used = regexp.MustCompile(`\b([a-z]+)\.[A-Z]`)
@@ -64,6 +65,7 @@ func goProgram(snippet string) string {
 			if _, err = demopb.NewDemoClient(own).Echo(ctx, &demopb.EchoRequest{}); status.Code(err) != codes.Unimplemented { log.Fatal(err) }
 			`
 	}
+	snippet = beforeServer(snippet) + snippet
 	var imports []string
 	for _, m := range used.FindAllStringSubmatch(snippet+after+"context.Background", -1) {
 		if path, known := goImports[m[1]]; known {
