@@ -46,7 +46,7 @@ var notRun = []struct {
 }{
 	{"", "►", nil, "a picture"},
 	{"docs/reference/protocols.md", "an empty message, which is", wantFrames, "frames: their lengths are checked"},
-	{"docs/reference/protocols.md", "grpc-message: no caf", wantTrailersBlock, "the trailers of a call that fails so"},
+	{"docs/reference/grpc-web.md", "grpc-message: no caf", wantTrailersBlock, "the trailers of a call that fails so"},
 	{"demo/web/README.md", "npm ci", wantScripts, "make lint runs check, of which build is a part; TestScreenshot runs screenshot.mjs"},
 	{"docs/guides/from-grpcwebproxy.md", "grpcwebproxy --backend_addr", wantForeignFlags, "what is to be left behind: its flags are held to the page's table, which was made from its source"},
 	{"docs/guides/from-envoy.md", "static_resources:", wantYAML, "Envoy isn't installed for the tests: that it is YAML is checked"},
