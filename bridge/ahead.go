@@ -11,27 +11,27 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
-// What may be read ahead of the client: so much that what is at hand goes out
-// with one system call, and no more.
+// The bounds of reading ahead of the client: enough to write what is ready with one
+// system call, and no more.
 const (
 	aheadMessages = 16
 	aheadBytes    = 64 << 10
 )
 
-// replies hands out what the upstream sends, one message after the other. It
-// reads them when they are asked for, until it sees a burst of small ones;
-// from then on a goroutine reads ahead, so that next can tell whether more is
-// at hand. An idle stream pays nothing for it.
+// replies hands out the upstream's messages in order. At first it reads each message
+// when it is asked for it. Once it sees a burst of small messages, a goroutine reads
+// ahead, so that next can tell whether more is ready. An idle stream costs nothing
+// extra.
 type replies struct {
 	r  *running
 	up *upstream.Stream
 
-	done   struct{ messages, bytes int } // sent, and not given back yet
+	done   struct{ messages, bytes int } // sent, and not yet given back
 	packed bool                          // the upstream compresses its messages; known once there is a header
 
-	ready  int // small messages in a row that were there when they were asked for
+	ready  int // small messages in a row that had already arrived when they were asked for
 	reader *sync.WaitGroup
-	ahead  bool // the reader runs
+	ahead  bool // the reader is running
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -40,8 +40,8 @@ type replies struct {
 	count   int
 	bytes   int   // queued, or handed out and not yet sent
 	out     int   // of bytes
-	full    bool  // the reader waits for room
-	err     error // why nothing comes after the queue
+	full    bool  // the reader is waiting for room
+	err     error // why nothing follows the queue
 }
 
 func newReplies(r *running, up *upstream.Stream, reader *sync.WaitGroup) *replies {
@@ -50,15 +50,15 @@ func newReplies(r *running, up *upstream.Stream, reader *sync.WaitGroup) *replie
 	return q
 }
 
-// A burst is this many small messages in a row that were there when they were asked
-// for.
+// A burst is this many small messages in a row that had already arrived when they were
+// asked for.
 const (
 	burst      = 3
-	burstBytes = 16 << 10 // of each, at most
+	burstBytes = 16 << 10 // the most that each may have
 )
 
-// next returns the next message, which the caller frees, and whether another
-// or the end is at hand. The message before it has been sent by then. The
+// next returns the next message, which the caller frees, and reports whether another
+// one or the end is ready. By then the caller has sent the message before it. The
 // message counts with the call until sent is called.
 func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err error) {
 	if q.ahead {
@@ -82,8 +82,8 @@ func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err e
 	return m, false, nil
 }
 
-// recv reads a message. It counts since it came. If it was compressed, it has grown
-// since, and counts anew.
+// recv reads a message. The message has counted since it arrived. Decompression makes
+// it larger, so recv counts it again.
 func (q *replies) recv(ctx context.Context) (mem.BufferSlice, error) {
 	m, err := q.up.Recv()
 	if err != nil || !q.packed {
@@ -100,8 +100,8 @@ func (q *replies) recv(ctx context.Context) (mem.BufferSlice, error) {
 	return m, nil
 }
 
-// sent gives back what a message of so many bytes counted. If more is at hand, small
-// ones are given back together.
+// sent gives back what a message of this size counted. If more is ready, it gives back
+// small messages together.
 func (q *replies) sent(bytes int, more bool) {
 	switch {
 	case q.packed:
@@ -187,8 +187,9 @@ func (q *replies) makeRoom() {
 	}
 }
 
-// drop ends the reading ahead, once the upstream's stream has ended, and frees
-// what nobody took. The reader has returned when its WaitGroup says so.
+// drop stops the reading ahead after the upstream's stream has ended, and frees the
+// messages left in the queue. The reader's WaitGroup tells when the reader has
+// returned.
 func (q *replies) drop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

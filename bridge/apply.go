@@ -19,34 +19,34 @@ func (e *RestartError) Error() string {
 	return "a change of " + strings.Join(e.Keys, ", ") + " needs a restart"
 }
 
-// Apply replaces the policy. Requests that arrive from now on are judged by cfg: its
-// origins, hosts, methods, sizes, limits of calls, and what it says of headers,
-// cookies and errors. Connections that are accepted from now on take its limits of
-// connections and handshakes. Calls and connections under way end on what they began
-// with. They count towards a limit that changes or is new, but not towards one for a
-// pattern of methods that no policy named when they began. A tunnel stays open, but a
-// call that begins inside is judged by cfg, also by whether the listener takes tunnels.
+// Apply replaces the policy. The Server judges requests that arrive from now on by cfg:
+// its origins, hosts, methods, sizes, limits of calls, and its rules for headers,
+// cookies and errors. Connections accepted from now on take its limits of connections
+// and handshakes. Running calls and connections keep the rules that they began with.
+// They count towards a limit that changes or is new, but not towards one for a pattern
+// of methods that no policy named when they began. A tunnel stays open, but the Server
+// judges each new call inside by cfg, also by whether the listener takes tunnels.
 //
 // The listeners replace the rules of those that ServeListener runs. Each listener that
-// is served must be among them once, by its name. Its rules for requests change, and its
-// limits of connections. Apply keeps the rules of a listener that isn't served for the
-// next ServeListener of that name: they replace what ServeListener is given, in the same
-// way. So Apply needn't wait until ServeListener has begun, and a new listener needs no
-// restart. If the rules differ in what can't change, that ServeListener returns the
-// *RestartError, and culvert keeps the rules.
-// The connections of a listener that has ended keep its last rules. Without listeners
-// only the rules of Serve and ConfigureHTTP change, which are in cfg.
+// is being served must be among them once, by its name. Apply changes its rules for
+// requests and its limits of connections. For a listener that isn't served yet, Apply
+// keeps the rules for the next ServeListener of that name: they replace the rules given
+// to ServeListener, in the same way. So Apply needn't wait until ServeListener has
+// begun, and a new listener needs no restart. If the rules differ in something that
+// can't change, that ServeListener returns the *RestartError, and the Server keeps the
+// rules. The connections of a listener that has ended keep its last rules. Without
+// listeners, Apply changes only the rules of Serve and ConfigureHTTP, which are in cfg.
 //
-// If Apply returns an error, nothing has changed. It is a *RestartError if cfg or a
-// listener differs in something else that a configuration file says. The TLS of a
+// If Apply returns an error, nothing has changed. It returns a *RestartError if cfg or
+// a listener differs in another setting of the configuration file. The TLS of a
 // Listener and of the Backend must be the same *tls.Config as before: certificates
-// change by its callbacks, as GetCertificate and GetConfigForClient. Apply can't compare
-// Logger, Observer, Authenticator, Fallback, the Backend's
-// Dial, and the SamePolicy and Serves of a Listener. It leaves them as they were. Of the
-// Backend's CurrentTLS it compares only whether it is nil. To change these, the program
-// changes them in place or restarts.
+// change through its callbacks, such as GetCertificate and GetConfigForClient. Apply
+// can't compare Logger, Observer, Authenticator, Fallback, the Backend's Dial, and the
+// SamePolicy and Serves of a Listener, so it leaves them as they were. Of the Backend's
+// CurrentTLS it compares only whether it is nil. To change these, the program changes
+// them in place or restarts.
 //
-// Apply may be called at any time, and by several goroutines.
+// Several goroutines may call Apply, at any time.
 func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
@@ -101,7 +101,7 @@ func (s *Server) applyListeners(to map[*edge.Listening]*edge.Listening, listener
 	return awaited, keys
 }
 
-// listenerRestartKeys returns the keys of what differs and can't change.
+// listenerRestartKeys returns the keys that differ and can't change.
 func listenerRestartKeys(a, b *Listener) []string {
 	var keys []string
 	if a.TLS != b.TLS {
@@ -116,7 +116,7 @@ func listenerRestartKeys(a, b *Listener) []string {
 	return keys
 }
 
-// restartKeys returns the keys of what differs and can't change.
+// restartKeys returns the keys that differ and can't change.
 func restartKeys(a, b *Config) []string {
 	var keys []string
 	differs := func(key string, yes bool) {
@@ -136,7 +136,7 @@ func restartKeys(a, b *Config) []string {
 	differs("http2_server", a.StandardHTTP2 != b.StandardHTTP2)
 	differs(report.KeyMemory, a.Memory != b.Memory)
 
-	// What is set up with a listener, or shared by all calls.
+	// These are set up with a listener, or shared by all calls.
 	old, now := a.Limits.withDefaults(), b.Limits.withDefaults()
 	differs(report.KeyHeaderBytes, old.HeaderBytes != now.HeaderBytes)
 	differs(report.KeyBufferedBytes, old.BufferedBytes != now.BufferedBytes)
@@ -147,9 +147,9 @@ func restartKeys(a, b *Config) []string {
 	return keys
 }
 
-// newPolicy returns the policy of a Config, or why that is wrong. before is the
-// policy that it replaces, or nil. Unless the Server is being made, s.applying is
-// held.
+// newPolicy returns the policy of a Config, or an error that says what is wrong with
+// it. before is the policy to replace, or nil. s.applying is held, except while the
+// Server is being made.
 func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	p := &policy{
 		limits:            cfg.Limits.withDefaults(),

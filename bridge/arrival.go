@@ -12,39 +12,39 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/quota"
 )
 
-// An arrival is what is known of a request before any of its bytes count:
-// who sent it, over what, to whom. Inside a tunnel all but the method and the
-// protocol is the outer request's.
+// An arrival holds the facts of a request that don't depend on its body: the sender,
+// the connection, the host. Inside a tunnel, all but the method and the protocol come
+// from the outer request.
 type arrival struct {
 	policy     *policy
 	on         *edge.Conn
-	listening  *edge.Listening // what it came in on
+	listening  *edge.Listening // the listener's rules
 	method     string          // the gRPC method
 	host       string
-	local      net.Addr // that the client connected to; nil: unknown
+	local      net.Addr // the address that the client connected to; nil: unknown
 	peer       Peer
-	from       *quota.Address  // what its address uses; nil: it isn't the connection's own
+	from       *quota.Address  // the usage of its address; nil: the connection's address isn't the client's own
 	trusted    bool            // the peer is a trusted proxy: its forwarding headers count
-	forward    gate.Forwarding // what culvert vouches for
-	unreadable error           // why that isn't known
-	origin     gate.Verdict    // who the page is
-	refused    error           // why no call can come of it, if that is to be said in its own protocol
+	forward    gate.Forwarding // what culvert confirms to the backend
+	unreadable error           // why forward isn't known
+	origin     gate.Verdict    // the verdict on the page
+	refused    error           // why no call can follow, if the call's own protocol must say it
 	conn       net.Conn        // of HTTP/1.1; nil on HTTP/2
 	tunnel     bool
 	protocol   string // "1.1" or "2", for via
 }
 
-// A Peer is who called, as far as the connection and trusted proxies tell.
+// A Peer is the caller, as the connection and trusted proxies show it.
 type Peer struct {
 	Addr      string               // the client's address: an IP, with a port when the connection is its own
 	TLS       *tls.ConnectionState // nil: the connection is plaintext
-	Client    *gate.ClientNames    // by its certificate; nil: it showed none, or none that was verified
+	Client    *gate.ClientNames    // from its certificate; nil: it showed none, or none that was verified
 	Transport string               // the transport's name, as in logs: "grpc-web"
-	Identity  Identity             // as Config.Authenticator says, once it was asked
+	Identity  Identity             // as Config.Authenticator returned it
 }
 
-// An Identity is who makes a call, as an Authenticator says. The zero value is
-// nobody in particular.
+// An Identity is the caller's identity, as an Authenticator returns it. The zero value
+// means no identity.
 type Identity struct {
 	Name string // for logs: "alice@example.com", "spiffe://example.org/orders"
 }
@@ -84,7 +84,7 @@ func (s *Server) arrive(r *http.Request, p *policy) *arrival {
 	return a
 }
 
-// asker reads what the request says of its page.
+// asker returns what the request says about its page.
 func (a *arrival) asker(r *http.Request) gate.Asker {
 	return gate.Asker{
 		Origins: r.Header["Origin"],
@@ -102,8 +102,7 @@ func scheme(t *tls.ConnectionState) string {
 	return "http"
 }
 
-// use returns the quotas that the call counts with, and the limit of its method or
-// nil.
+// use returns the quotas that the call counts with, and its method's limit or nil.
 func (a *arrival) use() (quota.Call, *methodLimit) {
 	m := a.policy.methods.of(a.method)
 	var scope *quota.Scope
@@ -113,8 +112,8 @@ func (a *arrival) use() (quota.Call, *methodLimit) {
 	return a.policy.quotas.Call(a.listening.Scope(), scope, a.peer.Addr, a.from), m
 }
 
-// throughTunnel replaces what the inner request of a tunnel claims by what
-// the outer one showed: host, origin, cookies and all that proxies vouch for.
+// throughTunnel replaces the claims of a tunnel's inner request by the facts of the
+// outer one: host, origin, cookies and the headers of trusted proxies.
 func (s *Server) throughTunnel(r *http.Request, p *policy) *http.Request {
 	outer := s.edge.Of(r).Tunnel()
 	if outer == nil {
@@ -131,7 +130,7 @@ func (s *Server) throughTunnel(r *http.Request, p *policy) *http.Request {
 		}
 	}
 	for name, values := range applies {
-		if name != "Authorization" || len(inner.Header[name]) == 0 { // a call's own wins
+		if name != "Authorization" || len(inner.Header[name]) == 0 { // a call's own value wins
 			inner.Header[name] = values
 		}
 	}

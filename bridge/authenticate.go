@@ -16,45 +16,46 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// An Authenticator says who makes a call. Its method is called concurrently.
+// An Authenticator identifies the caller of each call. Its method is called
+// concurrently.
 type Authenticator interface {
-	// Authenticate returns who makes the call, or an error that refuses it.
+	// Authenticate returns the identity of the caller, or an error that refuses the
+	// call.
 	//
-	// The context ends at the call's deadline, when the client goes away, and
-	// when the server shuts down. Authenticate must return then: culvert waits
-	// for it. The call ends with what ended the context, whatever Authenticate
-	// returns.
+	// The context ends at the call's deadline, when the client goes away, and when the
+	// server shuts down. Authenticate must return then: culvert waits for it. The call
+	// then ends with the context's cause, whatever Authenticate returns.
 	//
-	// culvert reads one message of a WebSocket's client meanwhile. If the client has sent
-	// more than one and then closes, the close frame ends the call only after
-	// Authenticate has returned. On Linux the end of the connection ends the context
-	// within 3 s.
+	// Meanwhile culvert reads one message of a WebSocket's client. If the client has
+	// sent more than one message and then closes, the close frame ends the call only
+	// after Authenticate has returned. On Linux, the end of the connection ends the
+	// context within 3 s.
 	//
-	// The metadata is what the backend will get, a WebSocket's first message
-	// included. Its names are in lower case. It is Authenticate's until it returns,
-	// and what it changes there reaches the backend.
+	// The metadata is what the backend will get, including a WebSocket's first message.
+	// Its names are in lower case. Authenticate owns it until it returns, and its
+	// changes reach the backend.
 	//
 	// A client can send metadata of nearly any name. Delete or replace all values of
-	// each name that the backend takes for Authenticate's own word, also if the call
-	// is let in without an identity. Put such a name into Config.VouchedHeaders as
-	// well: then culvert removes it from what any peer but a trusted proxy sends, and
-	// its spellings with underscores from all.
+	// each name that the backend takes as coming from Authenticate, even if you let the
+	// call in without an identity. Also put such a name into Config.VouchedHeaders:
+	// culvert then removes it from requests of any peer but a trusted proxy, and its
+	// spellings with underscores from all requests.
 	//
 	// The call ends INTERNAL if Authenticate sets a name that RequestRules drops
 	// ("grpc-timeout", "connection"), or a name or value that gRPC can't send. It ends
 	// METADATA_TOO_LARGE if Authenticate makes the metadata larger than the limit. The
 	// Observer gets the cause. Metadata that the Observer added in CallBegan isn't
-	// judged and counts towards no limit, unless Authenticate changes it.
+	// checked and counts towards no limit, unless Authenticate changes it.
 	//
-	// An error that has a gRPC status (status.Error) gives the client its code
-	// and its message. The reason is PERMISSION_DENIED with that code, else
-	// UNAUTHENTICATED. Details of the status don't cross. Any other error ends the
-	// call UNAUTHENTICATED; its text goes to the log only. A panic ends the call
+	// An error that has a gRPC status (status.Error) gives the client its code and its
+	// message. With the code PERMISSION_DENIED the reason is PERMISSION_DENIED, else
+	// UNAUTHENTICATED. Details of the status don't cross. Any other error ends the call
+	// UNAUTHENTICATED, and its text goes to the log only. A panic ends the call
 	// INTERNAL.
 	Authenticate(ctx context.Context, method string, p Peer, md metadata.MD) (Identity, error)
 }
 
-// askWho returns what the Authenticator says of a call. The error is a fault.
+// askWho asks the Authenticator about a call. The error is a fault.
 func askWho(ctx context.Context, a Authenticator, c *call) (id Identity, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -77,8 +78,8 @@ func askWho(ctx context.Context, a Authenticator, c *call) (id Identity, err err
 	return id, nil
 }
 
-// unsendable returns a copy of the metadata that the backend can't get, or nil.
-// culvert's own is in md already.
+// unsendable returns the part of the metadata that culvert can't send to the backend,
+// as a copy, or nil. culvert's own metadata is in md already.
 func unsendable(md metadata.MD) metadata.MD {
 	var found metadata.MD
 	for name, values := range md {
@@ -94,8 +95,8 @@ func unsendable(md metadata.MD) metadata.MD {
 	return found
 }
 
-// unauthenticated returns the fault of a call that an Authenticator refused with
-// err. The status in err, if it has one, is never taken for the upstream's.
+// unauthenticated returns the fault of a call that an Authenticator refused with err. A
+// status in err never counts as the upstream's.
 func unauthenticated(err error) *report.Fault {
 	f := report.New(report.ReasonUnauthenticated, "the call can't be authenticated").Because(err)
 	var has interface{ GRPCStatus() *status.Status }

@@ -9,8 +9,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/h2"
 )
 
-// requestBody notes the end of a request's body, which the answer's header
-// depends on.
+// requestBody notes whether the request's body has ended, since the answer's header
+// depends on it.
 type requestBody struct {
 	io.ReadCloser
 	atEnd atomic.Bool
@@ -24,9 +24,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// malformedBody holds for the errors that are about a body's bytes and not
-// about the connection. Those of net/http have no types: these are parts of
-// their texts, and one that is new reads as a client that is gone.
+// malformedBody reports whether an error is about a body's bytes and not about the
+// connection. net/http's errors have no types, so malformedBody looks for parts of
+// their texts. A new text counts as a client that has gone away.
 func malformedBody(err error) bool {
 	if errors.As(err, new(*h2.LengthError)) {
 		return true
@@ -35,7 +35,7 @@ func malformedBody(err error) bool {
 	for _, part := range []string{
 		"chunk",                     // RFC 9112 §7.1
 		"header line too long",      // a chunk's extensions
-		"declared Content-Length",   // more DATA than that, in a server of the caller's: RFC 9113 §8.1.1
+		"declared Content-Length",   // more DATA than declared, in a server of the caller's: RFC 9113 §8.1.1
 		"declared a Content-Length", // less
 	} {
 		if strings.Contains(text, part) {

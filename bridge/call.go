@@ -18,36 +18,36 @@ import (
 // A call is one RPC, whatever protocol carried it here.
 type call struct {
 	Method    string        // "/package.Service/Method", the bytes of the request target
-	Authority string        // the host the client asked for; the outer one inside a tunnel
+	Authority string        // the host that the client asked for; inside a tunnel the outer one
 	Metadata  metadata.MD   // request metadata, decoded; reserved and hop-by-hop names removed
 	Timeout   time.Duration // 0: none; an expired one is 1 ns
 	Peer      Peer
 
-	// Complete says that exactly one message and the client's end were
-	// already read, so the call needs no second goroutine.
+	// Complete reports that exactly one message and the client's end were already read,
+	// so the call needs no second goroutine.
 	Complete bool
 
 	subtype     string // content-subtype of the messages: "", "proto", "json"
-	coding      string // what the client compresses its messages with: "" or "gzip"
+	coding      string // the client's compression: "" or "gzip"
 	takesGzip   bool   // the client can read compressed messages
-	packReplies bool   // and the upstream compresses its own
+	packReplies bool   // and the upstream compresses its messages
 	info        *report.CallInfo
 
-	setCookies bool // the backend's set-cookie may pass
+	setCookies bool // the backend's set-cookie may cross
 
-	policy   *policy // the one when its request arrived
+	policy   *policy // the policy at the arrival of its request
 	progress progress
-	messages report.SizeLimit // of each; zero: the upstream's
-	headers  report.SizeLimit // of the metadata, either way
+	messages report.SizeLimit // the limit of each message; zero: the upstream's
+	headers  report.SizeLimit // the limit of the metadata, either way
 	observed int              // bytes of metadata that the Observer added; known only if there is an Authenticator
-	held     *memory.Entry    // what is held for the call
-	evicted  atomic.Bool      // the call ends for others
-	use      quota.Call       // what the call counts with
-	on       *edge.Conn       // that it came in on
+	held     *memory.Entry    // what culvert holds for the call
+	evicted  atomic.Bool      // the call ends to free memory for others
+	use      quota.Call       // the quotas that the call counts with
+	on       *edge.Conn       // the connection that it came in on
 }
 
-// lastMoment is how long the client has to take the end of a call whose context has
-// ended.
+// lastMoment returns how long the client has to accept the end of a call whose context
+// has ended.
 func (c *call) lastMoment() time.Duration {
 	if c.evicted.Load() {
 		return evictedGrace
@@ -55,56 +55,56 @@ func (c *call) lastMoment() time.Duration {
 	return closeTimeout
 }
 
-// A bodyCounted is a downstream whose transport holds what the client has sent and nobody
-// has read. It counts that with the call from countBody on.
+// A bodyCounted is a downstream whose transport buffers bytes of the client that nobody
+// has read yet. From countBody on, the transport counts them with the call.
 type bodyCounted interface{ countBody(r *running) }
 
-// A downstream is the client's end of one call. Recv may run beside the
-// others; none runs beside itself.
+// A downstream is the client's end of one call. Recv may run beside the others; no
+// method runs beside itself.
 //
-// The end of the call's context makes a waiting Send return: nothing more can
-// be told to that client, and Finish only closes. It must not make a waiting
-// Recv return, since on a WebSocket that would close the connection that
-// Finish needs; Finish does. After Finish nothing is called.
+// The end of the call's context makes a waiting Send return: nothing more can be sent
+// to that client, and Finish only closes. It must not make a waiting Recv return, since
+// on a WebSocket that would close the connection that Finish needs. Finish makes Recv
+// return. After Finish no method is called.
 type downstream interface {
 	// Bind ties the downstream to the call's context. It is called once, before
 	// the other methods.
 	Bind(ctx context.Context, cancel context.CancelCauseFunc)
 
-	// Prepare reads what of the request can be read before the upstream is
-	// asked. It may add to the call: metadata, Timeout, Complete. It is called
-	// once, unless the call is refused before. An error ends the call.
+	// Prepare reads the part of the request that can be read before culvert asks the
+	// upstream. It may add to the call: metadata, Timeout, Complete. It is called once,
+	// unless the call is refused before. An error ends the call.
 	Prepare(ctx context.Context) error
 
-	// Recv returns one message, which the caller frees. io.EOF is the
-	// client's half-close; called once more after it, Recv returns io.EOF
-	// again or, where the transport has to be watched for the client going
-	// away, waits for that or for Finish.
+	// Recv returns one message, which the caller frees. io.EOF is the client's
+	// half-close. Called once more after it, Recv returns io.EOF again. On transports
+	// that must be read to notice that the client goes away, Recv instead waits for
+	// that or for Finish.
 	Recv() (mem.BufferSlice, error)
 
-	// SendHeader is called at most once, before the first Send. More says
-	// that a Send or Finish follows without any wait, so that the header may
-	// go out with that.
+	// SendHeader is called at most once, before the first Send. more means that a Send
+	// or Finish follows without any wait, so that the header may leave together with
+	// it.
 	SendHeader(md metadata.MD, more bool) error
 
-	// Send takes the message over and frees it. It blocks while the client
-	// can't take more. More is as with SendHeader.
+	// Send takes the message over and frees it. It blocks while the client can't accept
+	// more. more is as with SendHeader.
 	Send(m mem.BufferSlice, more bool) error
 
-	// Finish tells the client the end and makes a waiting Recv return. It is
-	// called exactly once.
+	// Finish sends the client the end of the call, and makes a waiting Recv return. It
+	// is called exactly once.
 	Finish(st *status.Status, trailer metadata.MD) error
 }
 
-// An endAwaiter is a downstream whose client is seen to go away only by reading.
+// An endAwaiter is a downstream that notices only by reading that its client goes away.
 type endAwaiter interface {
-	// AwaitEnd waits until the client goes away or breaks a rule, and returns what
-	// Recv would. It takes no message: it returns nil where the next one begins, and
-	// after StopAwaiting. Recv then goes on as if AwaitEnd had not been called. It is
+	// AwaitEnd waits until the client goes away or breaks a rule, and returns what Recv
+	// would. It reads no message: it returns nil where the next one begins, and after
+	// StopAwaiting. Recv then continues as if AwaitEnd had not been called. AwaitEnd is
 	// called in place of Recv.
 	AwaitEnd() error
 
-	// StopAwaiting makes AwaitEnd return. It is called beside it, at most once, and
-	// returns after stopped is closed: AwaitEnd has returned then.
+	// StopAwaiting makes AwaitEnd return. It is called beside AwaitEnd, at most once.
+	// It returns after stopped is closed, when AwaitEnd has returned.
 	StopAwaiting(stopped <-chan struct{})
 }

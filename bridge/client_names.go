@@ -14,12 +14,11 @@ import (
 // clientCertHeader carries client certificates as Envoy does.
 const clientCertHeader = "x-forwarded-client-cert"
 
-// vouchCertificate adds who the client is by its certificate, behind what a
-// trusted proxy says of its own client, or removes all of that.
+// vouchCertificate adds the names in the client's certificate, after those that a
+// trusted proxy gives for its own client, or removes all of them.
 //
-// It fails if the names make the metadata larger than the limit. They are never
-// cut: a backend that takes a single URI for an identity would read one out of a
-// list that was cut to one.
+// It fails if the names make the metadata larger than the limit. It never cuts the
+// names: in a list cut to one URI, a backend would see a single identity.
 func (a *arrival) vouchCertificate(md metadata.MD, h http.Header, forward bool, limit report.SizeLimit) error {
 	delete(md, clientCertHeader)
 	if !forward {

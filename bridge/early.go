@@ -10,13 +10,14 @@ import (
 )
 
 // An earlyRead lets the goroutine that copies requests start while the Authenticator
-// runs, so that a client is noticed that goes away. The goroutine reads one message,
-// and holds it until the stream at the upstream is open. Behind it the goroutine reads
-// no other message: it awaits the client's end until the Authenticator has returned.
+// runs, so that culvert notices when the client goes away. The goroutine reads one
+// message, and holds it until the stream at the upstream is open. After it, the
+// goroutine reads no other message: it waits for the client's end until the
+// Authenticator has returned.
 type earlyRead struct {
 	down    endAwaiter
-	decided atomic.Bool   // the goroutine awaits the end, or stop came first and it doesn't
-	stopped chan struct{} // closed when it no longer awaits the end
+	decided atomic.Bool   // the goroutine waits for the end, or stop came first and it doesn't
+	stopped chan struct{} // closed when it no longer waits for the end
 	opened  chan struct{} // closed when the stream is open
 }
 

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// An endGuard lets the end of a call's context break into what the call's
-// downstream is blocked in. A read ends at once. A write that still gets on is
-// given a moment, since the client can be told the end only if it was not cut.
+// An endGuard lets the end of a call's context interrupt the blocked reads and writes
+// of the call's downstream. A read ends at once. A write that still makes progress gets
+// a moment, since culvert can tell the client the end only after a whole write.
 type endGuard struct {
 	cut func() // makes a blocked write return, for good
 
@@ -30,12 +30,12 @@ func (g *endGuard) watch(ctx context.Context, cut func()) {
 	g.unwatch = context.AfterFunc(ctx, g.contextEnded)
 }
 
-// errEnded says that a write was not made or not finished because the call
-// had ended.
+// errEnded reports that a write was not made or not finished because the call had
+// ended.
 var errEnded = errors.New("the call ended before the write")
 
-// write runs a write to the client. It returns errEnded if the context had ended, and
-// runs nothing then, or if the context's end cut the write.
+// write runs a write to the client. If the context had already ended, it runs nothing
+// and returns errEnded. It also returns errEnded if the context's end cut the write.
 func (g *endGuard) write(do func() error) error {
 	if !g.begin() {
 		return errEnded
@@ -47,9 +47,9 @@ func (g *endGuard) write(do func() error) error {
 	return err
 }
 
-// lastWrite runs the write of the call's end, and ends the watch. If the context
-// has ended, late is true: nothing but do bounds its time then. If a write was cut,
-// it runs nothing and returns errEnded.
+// lastWrite runs the write of the call's end, and stops watching. If the context has
+// ended, late is true: then only do itself bounds its time. If an earlier write was
+// cut, lastWrite runs nothing and returns errEnded.
 func (g *endGuard) lastWrite(do func(late bool) error) error {
 	if g.begin() {
 		err := do(false)
@@ -65,7 +65,7 @@ func (g *endGuard) lastWrite(do func(late bool) error) error {
 	return do(true)
 }
 
-// read runs a read that the end of the context breaks off with cut.
+// read runs a read that the end of the context interrupts with cut.
 func (g *endGuard) read(cut func(), do func() error) error {
 	g.beginRead(cut)
 	defer g.endRead()
@@ -82,15 +82,15 @@ func (g *endGuard) beginRead(cut func()) {
 	}
 }
 
-// endRead says that it has returned; nothing cuts after it.
+// endRead notes that the read has returned; nothing cuts after it.
 func (g *endGuard) endRead() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.cutRead = nil
 }
 
-// begin announces a write. It returns false when the context has ended, and
-// nothing but the end may be written any more.
+// begin announces a write. It returns false when the context has ended: then only the
+// end may be written.
 func (g *endGuard) begin() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -101,7 +101,7 @@ func (g *endGuard) begin() bool {
 	return true
 }
 
-// end returns whether the write was left alone.
+// end reports whether the write was not cut.
 func (g *endGuard) end() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -131,8 +131,8 @@ func (g *endGuard) contextEnded() {
 	})
 }
 
-// release ends the watch: from now on only the caller writes. It returns
-// whether the way to the client is still whole.
+// release stops watching: from now on only the caller writes. It reports whether the
+// way to the client is still whole.
 func (g *endGuard) release() bool {
 	if g.unwatch != nil {
 		g.unwatch()

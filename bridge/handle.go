@@ -15,9 +15,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// newCall makes the call of a request that arrived. Its transport adds what the
-// request says in words of the protocol: metadata, time-out, codings. id is the
-// call's id as the client has it; one that isn't safe to use is replaced.
+// newCall makes the call of a request. Its transport adds the facts that the protocol
+// carries: metadata, time-out, codings. id is the call's id from the client; newCall
+// replaces an unsafe one.
 func (s *Server) newCall(a *arrival, id string) *call {
 	c := &call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, held: s.account.NewEntry()}
 	use, method := a.use()
@@ -81,8 +81,8 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 	ferr := r.finish(v.status, trailer)
 	switch {
 	case ferr == nil:
-	case v.origin == report.OriginUpstream: // a status that nobody got is not how the call ended
-		v = judge(report.New(report.ReasonClientGone, errGone.Text).Because(fmt.Errorf("the status %v could not be told: %w", v.status.Code(), ferr)), info.ID, false)
+	case v.origin == report.OriginUpstream: // a status that did not reach the client is not how the call ended
+		v = judge(report.New(report.ReasonClientGone, errGone.Text).Because(fmt.Errorf("the status %v could not be sent: %w", v.status.Code(), ferr)), info.ID, false)
 	case v.cause == "":
 		v.cause = ferr.Error()
 	}
@@ -91,7 +91,7 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 	info.Origin, info.Reason, info.Cause = v.origin, v.reason, v.cause
 }
 
-// report tells the Observer that the call is over; nothing of it goes on.
+// report tells the Observer that the call is over. Nothing of the call runs any more.
 func (s *Server) report(r *running) {
 	info := r.call.info
 	info.MessagesIn, info.BytesIn = r.in.messages.Load(), r.in.bytes.Load()
@@ -111,8 +111,8 @@ func (s *Server) noteMessage(r *running, d report.Direction, bytes int) {
 	r.obs.Message(d, bytes)
 }
 
-// newID makes a call's id. It is to be unique and no secret, so it needn't
-// cost a system call.
+// newID makes a call's id. The id must be unique but isn't secret, so it costs no
+// system call.
 func newID() string {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], rand.Uint64()) //nolint:gosec // see above

@@ -17,8 +17,8 @@ func (s *Server) configureHTTP2(hs *http.Server) {
 	}
 }
 
-// configureStandardHTTP2 gives net/http's HTTP/2 server what a hook says to
-// bridge/h2. It is not for tunnels: all listeners share one http.Server there,
+// configureStandardHTTP2 gives net/http's HTTP/2 server the settings that a hook gives
+// to bridge/h2. It doesn't serve tunnels: there all listeners share one http.Server,
 // and a tunnel's Write never waits for its client.
 func (s *Server) configureStandardHTTP2(hs *http.Server, l *edge.Listening) {
 	if !s.cfg.StandardHTTP2 {
@@ -30,7 +30,7 @@ func (s *Server) configureStandardHTTP2(hs *http.Server, l *edge.Listening) {
 	hs.HTTP2.WriteByteTimeout = s.limits.SlowConsumerTimeout
 }
 
-// h2Hooks are what HTTP/2 asks and tells of its connections.
+// h2Hooks returns the settings of HTTP/2 connections, and the functions that they call.
 func (s *Server) h2Hooks() h2.Hooks {
 	return h2.Hooks{
 		Streams: s.edge.Streams,

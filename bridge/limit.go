@@ -9,8 +9,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/quota"
 )
 
-// Limits bound what clients can make culvert hold or do. A zero field means
-// its default; a negative one means that there is no such limit.
+// Limits bound what clients can make culvert hold or do. A zero field means its
+// default; a negative one means no limit.
 type Limits struct {
 	MessageBytes        int           // of one message, either way. Default 16 MiB.
 	HeaderBytes         int           // of one metadata block, either way, counted as HTTP/2 does. Default 64 KiB.
@@ -20,46 +20,46 @@ type Limits struct {
 	Calls               int           // at once. Default: no limit.
 	CallsPerSecond      int           // that begin. Default: no limit.
 	HandshakesPerSecond int           // WebSocket upgrades and, counted apart from them, TLS handshakes. Default: no limit.
-	SlowConsumerTimeout time.Duration // how long a client may take nothing that is ready for it. Default 5 min.
+	SlowConsumerTimeout time.Duration // how long a client may accept none of the data that is ready for it. Default 5 min.
 	IdleTimeout         time.Duration // of a call without messages. Default: none.
 	MaxAge              time.Duration // of a call. Default: none.
 
-	SlowSenderTimeout     time.Duration // how long a client may take for its message's next KiB, or its end. Default 30 s.
+	SlowSenderTimeout     time.Duration // how long a client may take for a message's next KiB, or its end. Default 30 s.
 	ConnectionIdleTimeout time.Duration // of a connection without a call. Default 60 s.
 	ConnectionMaxAge      time.Duration // of a connection that takes new calls. Default: none.
 
-	DecompressedPerSecond int   // bytes that compressed requests expand to. Default: 32 MiB for each CPU of GOMAXPROCS.
-	Address               Quota // of each client address: an IPv4 address or the first 64 bits of an IPv6 one. Default: generous, with 16 MiB of expanded bytes for each CPU.
+	DecompressedPerSecond int   // bytes of decompressed requests. Default: 32 MiB for each CPU of GOMAXPROCS.
+	Address               Quota // of each client address: an IPv4 address or the first 64 bits of an IPv6 one. Default: generous, with 16 MiB of decompressed bytes for each CPU.
 }
 
 // A Quota bounds what one address, or one listener, may use of a Server.
 type Quota = quota.Quota
 
-// defaultAddress is much for one client, since an address is often not one: a
-// company's or a carrier's gateway, or a proxy that isn't trusted, stands for
-// thousands. It keeps one of them from taking all that there is.
+// defaultAddress is far more than one client needs, since an address often stands for
+// thousands: a company's or a carrier's gateway, or a proxy that isn't trusted. It
+// keeps one address from taking everything.
 var defaultAddress = Quota{Connections: 20_000, Calls: 20_000, CallsPerSecond: 20_000, HandshakesPerSecond: 10_000}
 
-// To expand a byte and to pack it again for the backend takes 1 to 23 ns, as the
-// bytes are (upstream.BenchmarkGzip; more in the program). So all clients together
-// take three quarters of the CPU time at most, and one address two fifths. Of one
-// address alone the server's limit has as much left as the address has, and so its
-// debt is nobody else's.
+// To decompress a byte and to compress it again for the backend takes 1 to 23 ns,
+// depending on the bytes (upstream.BenchmarkGzip; more in the program). So all clients
+// together take at most three quarters of the CPU time, and one address two fifths. An
+// address alone uses up half of the server's limit at most, so its debt is nobody
+// else's.
 const (
 	expansionPerCPU        = 32 << 20
 	addressExpansionPerCPU = expansionPerCPU / 2
 )
 
-// byCPU returns a default that is for each CPU.
+// byCPU returns a default in proportion to the number of CPUs.
 func byCPU(each int) int { return min(each*runtime.GOMAXPROCS(0), math.MaxInt32-1) }
 
-// Fixed bounds: none of them cuts a call that behaves.
+// Fixed bounds: none of them cuts a well-behaved call.
 const (
 	pingInterval = 20 * time.Second // towards clients
 	pingTimeout  = 10 * time.Second
 	closeTimeout = 5 * time.Second // for a peer to answer a WebSocket close
 	writeGrace   = 250 * time.Millisecond
-	evictedGrace = 500 * time.Millisecond // for a client to take the end of a call that ends for others
+	evictedGrace = 500 * time.Millisecond // for a client to receive the end of a call that ends to free memory for others
 )
 
 // noLimit stands for the absence of a limit that is counted in bytes or calls.
@@ -99,7 +99,7 @@ func addressLimits(q Quota) Quota {
 }
 
 // shared returns the limits of all clients together that are quotas. The limit of
-// connections isn't: the listeners judge it.
+// connections isn't one: the listeners judge it.
 func (l *Limits) shared() Quota {
 	return Quota{
 		Calls: l.Calls, CallsPerSecond: l.CallsPerSecond,
@@ -118,9 +118,9 @@ func orDefault[T int | int64 | time.Duration](v, def, none T) T {
 	}
 }
 
-// looseHeaderBytes is what HTTP itself is told of limits.header_bytes. Beyond
-// it a call has no answer in its own protocol, and a block of more than twice
-// that ends the whole connection and every call on it. So the limit proper is
-// judged by culvert, call by call. Clients get less room than the backend,
-// since each of their connections may take it at once.
+// looseHeaderBytes returns the header limit for HTTP itself. Beyond it a call gets no
+// answer in its own protocol, and a block of more than twice that ends the whole
+// connection with every call on it. So culvert judges limits.header_bytes itself, call
+// by call. Clients get less room than the backend, since each of their connections may
+// take it at once.
 func looseHeaderBytes(limit int) int { return min(2*limit, noLimit) }

@@ -7,10 +7,10 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/quota"
 )
 
-// methodLimits are those of Config.MethodLimits, in their order.
+// methodLimits are the limits of Config.MethodLimits, in their order.
 type methodLimits []methodLimit
 
-// A methodLimit is a MethodQuota, and what its methods use of it.
+// A methodLimit is a MethodQuota and the usage of its methods.
 type methodLimit struct {
 	patterns     []string
 	scope        *quota.Scope
@@ -18,13 +18,13 @@ type methodLimit struct {
 	headerBytes  int
 }
 
-// methodCounts has what is counted of methods, by pattern. It outlives the limits: a
-// pattern that is removed and put back finds the calls that still run.
+// methodCounts has the counts of methods, by pattern. It outlives the limits: if a
+// pattern is removed and put back, the calls that still run count again.
 type methodCounts map[string]*quota.Scope
 
-// limits returns the limits of a new policy, which count where those before it did.
-// It forgets the counts that are idle if neither the new policy nor the one before
-// names their pattern. A request that took the policy before may not count yet.
+// limits returns the limits of a new policy, which share the counts of the policies
+// before. It forgets idle counts whose pattern neither the new policy nor the one
+// before names. A request that took the policy before may not count yet.
 func (c methodCounts) limits(quotas []MethodQuota, q *quota.Limiter, before methodLimits) (methodLimits, error) {
 	limits := make(methodLimits, 0, len(quotas))
 	for _, m := range quotas {

@@ -14,7 +14,7 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// A messageReader reads messages from a request's body, whatever carries it.
+// A messageReader reads messages from a request's body, in any protocol.
 type messageReader struct {
 	ctx    context.Context // bounds the wait for memory, not the reading
 	body   io.Reader
@@ -26,11 +26,11 @@ type messageReader struct {
 	packed *packing.Body // what body reads, if all of it is compressed
 }
 
-// A framing is how messages stand in the bodies of one protocol.
+// A framing reads the messages in the bodies of one protocol.
 type framing interface {
-	// read reads the next message from m's body by the methods of m, and reports
-	// whether the message is compressed with gzip. The caller frees the message.
-	// The error is io.EOF at the body's end, or a fault.
+	// read reads the next message from m's body with the methods of m, and reports
+	// whether the message is compressed with gzip. The caller frees the message. The
+	// error is io.EOF at the body's end, or a fault.
 	read(m *messageReader) (message mem.BufferSlice, compressed bool, err error)
 }
 
@@ -46,8 +46,8 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 	return m.gunzip(message)
 }
 
-// begin has to be called once a message has begun. It returns why the message is
-// refused, or nil.
+// begin must be called once a message has begun. It returns why the message is refused,
+// or nil.
 func (m *messageReader) begin() error {
 	if m.packed == nil {
 		return nil
@@ -63,10 +63,10 @@ func (m *messageReader) fits(n uint32) error {
 	return nil
 }
 
-// payload reads n bytes in chunks, so that a length that only was announced
-// holds nothing: the first KiB is free, and room for more comes with what came
-// before. Where room is scarce, or the message takes much of it, it comes for all
-// the rest of the message at once, so that whoever holds a part can finish it.
+// payload reads n bytes in chunks, so that an announced length alone reserves nothing:
+// the first KiB is free, and reading bytes earns room for more. Where room is scarce,
+// or the message takes much of it, payload reserves all the rest of the message at
+// once, so that a message that holds a part can finish.
 func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	if n <= memory.UnpooledBytes {
 		return m.tiny(n)
@@ -100,7 +100,7 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 	return out, nil
 }
 
-// tiny reads n bytes that need no room.
+// tiny reads n bytes that need no reserved room.
 func (m *messageReader) tiny(n int) (mem.BufferSlice, error) {
 	if n == 0 {
 		return nil, nil
@@ -114,7 +114,7 @@ func (m *messageReader) tiny(n int) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
 }
 
-// readFull is io.ReadFull that takes note of what comes in parts.
+// readFull is io.ReadFull that notes the arrival of parts.
 func (m *messageReader) readFull(b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		var part int
@@ -132,7 +132,7 @@ func (m *messageReader) readFull(b []byte) (n int, err error) {
 	return n, err
 }
 
-// brokenOff is why a message of n bytes ended before its end.
+// brokenOff returns why a message of n bytes was cut before its end.
 func brokenOff(err error, read, n int) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return report.Newf(report.ReasonBadRequest, "the request ended inside a message, after %d of %d bytes", read, n)
@@ -140,8 +140,8 @@ func brokenOff(err error, read, n int) error {
 	return bodyError(err)
 }
 
-// room is how much of a message of n bytes has to have room once some of it
-// was read.
+// room returns how much of a message of n bytes must have room after some of it was
+// read.
 func (m *messageReader) room(read, n int) int {
 	switch {
 	case n <= memory.RoomlessBytes, read == 0 && n > 4<<10:
@@ -155,7 +155,7 @@ func (m *messageReader) room(read, n int) int {
 	}
 }
 
-// reserve waits for room. Meanwhile the client isn't the one that is slow.
+// reserve waits for room. Meanwhile the client doesn't count as slow.
 func (m *messageReader) reserve(c *memory.Claim, share memory.Class, more, all int) error {
 	m.gets.endRead()
 	m.gets.endParts()
@@ -166,8 +166,8 @@ func (m *messageReader) reserve(c *memory.Claim, share memory.Class, more, all i
 	return c.Reserve(m.ctx, of, more)
 }
 
-// roomToExpand is how much of a message of up to so many bytes has to have room once
-// some of it is expanded. One byte more than the limit shows that it is too large.
+// roomToExpand returns how much of a message of at most this size must have room after
+// some of it was decompressed. One byte more than the limit shows that it is too large.
 func roomToExpand(total, limit int) int {
 	switch most := min(limit, noLimit-1) + 1; {
 	case total < memory.ChunkBytes:
@@ -179,7 +179,7 @@ func roomToExpand(total, limit int) int {
 	}
 }
 
-// gunzip expands a message, stopping one byte beyond the limit.
+// gunzip decompresses a message, and stops one byte beyond the limit.
 func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
 	if err := m.use.MayExpand(); err != nil {
 		return nil, err
@@ -195,9 +195,9 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 	defer c.Done()
 	var out mem.BufferSlice
 	for total, reserved := 0, 0; ; {
-		// How large it grows is not known. So beyond 64 KiB there has to be room for
-		// all that it may become, and what isn't used is given back: of two messages
-		// that hold a part and wait, neither would go on. The packed message is held
+		// The final size is not known. So beyond 64 KiB, reserve room for the largest
+		// possible message, and give back the rest later: of two messages that hold a
+		// part and wait, neither would make progress. The compressed message stays held
 		// meanwhile: the other share's room can't wait for this one's.
 		if want := roomToExpand(total, m.limit.Bytes); want > reserved {
 			if err := m.reserve(c, memory.Reply, want-reserved, want); err != nil {
@@ -218,7 +218,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		case over != nil:
 			out.Free()
 			return nil, over
-		case err != nil && z.AtEnd(): // io.ReadFull made of the stream's proper end what it liked
+		case err != nil && z.AtEnd(): // io.ReadFull reports the stream's proper end in its own way
 			c.Trim(memory.Small, total)
 			c.Trim(memory.Reply, max(total-memory.SmallBytes, 0))
 			return out, nil
@@ -239,8 +239,8 @@ func trimmed(b mem.Buffer, n int) mem.Buffer {
 	return short
 }
 
-// bodyError is what a broken body means: a fault when the bytes are wrong,
-// else that the client is gone.
+// bodyError returns what a broken body means: a fault when the bytes are wrong, else
+// that the client has gone away.
 func bodyError(err error) error {
 	var f *report.Fault
 	if errors.As(err, &f) {

@@ -11,19 +11,19 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// A rule says what becomes of a header of some name on its way.
+// A rule decides what happens to a header on its way.
 type rule int
 
 const (
 	pass    rule = iota
 	drop         // never crosses
-	vouched      // crosses only as a trusted peer's outer request says it
-	cookie       // crosses only by key
+	vouched      // crosses only from a trusted peer's outer request
+	cookie       // crosses only if a key allows it
 )
 
-// A HeaderRule is one line of the tables of what does not cross as it is.
+// A HeaderRule is one row of the tables of headers that don't cross unchanged.
 type HeaderRule struct {
-	Name string // ends in "*" when it stands for all names that begin so
+	Name string // a final "*" stands for all names with that prefix
 	Rule string // "drop", "vouched" or "cookie"
 	Why  string
 }
@@ -150,13 +150,12 @@ var responseRules = []HeaderRule{
 	{"set-cookie", "cookie", "metadata.forward_set_cookies"},
 }
 
-// A ruleset is a table made quick to ask.
+// A ruleset is a table that is quick to look up.
 type ruleset struct {
 	exact    map[string]rule
 	prefixes []prefixRule
 
-	// What nobody but culvert and trusted proxies may say, in names and in
-	// what names begin with.
+	// Names, and prefixes of names, that only culvert and trusted proxies may set.
 	spoofable         map[string]bool
 	spoofablePrefixes []string
 }
@@ -203,12 +202,11 @@ func (rs ruleset) of(name string) rule {
 	return pass
 }
 
-// imitated reports whether name is reserved for culvert and its trusted
-// proxies. It is asked about the hyphenated form of a name that has underscores
-// or dots. Backends that turn headers into CGI variables read x_forwarded_for as
-// HTTP_X_FORWARDED_FOR; PHP also reads x.forwarded.for so. Nobody may send such a
-// name, not even a trusted proxy: a proxy writes hyphens itself, and may pass on
-// what its client wrote.
+// imitated reports whether name is reserved for culvert and its trusted proxies. name
+// is the hyphenated form of a name with underscores or dots. Backends that turn headers
+// into CGI variables read x_forwarded_for as HTTP_X_FORWARDED_FOR; PHP does the same
+// with x.forwarded.for. Nobody may send such a name, not even a trusted proxy: a proxy
+// itself writes hyphens, but may pass on its client's header.
 func (rs ruleset) imitated(name string) bool {
 	return rs.spoofable[name] || slices.ContainsFunc(rs.spoofablePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
@@ -217,7 +215,7 @@ func hyphened(name string) string { return hyphens.Replace(name) }
 
 var hyphens = strings.NewReplacer("_", "-", ".", "-")
 
-// vouchedNames are those that the operator adds to the table's.
+// vouchedNames are the names that the operator adds to the table's.
 type vouchedNames struct{ exact, hyphened map[string]bool }
 
 func newVouchedNames(names []string) vouchedNames {
@@ -228,8 +226,8 @@ func newVouchedNames(names []string) vouchedNames {
 	return v
 }
 
-// strike takes out of md what is one of these, unless a trusted peer says it,
-// and what looks like one.
+// strike removes from md these names, unless a trusted peer sets them, and the names
+// that imitate them.
 func (v vouchedNames) strike(md metadata.MD, trusted bool) {
 	if len(v.exact) == 0 {
 		return
@@ -246,11 +244,11 @@ var (
 	toDownstream = compileRules(responseRules)
 )
 
-// crosses holds for metadata that anybody may send.
+// crosses reports whether any client may send metadata of the name.
 func crosses(name string) bool { return toUpstream.of(name) == pass }
 
-// requestMetadata makes a call's metadata of the headers that brought it.
-// Names that Connection lists are of that connection, so they don't cross.
+// requestMetadata makes a call's metadata from the headers of its request. Names listed
+// in Connection belong to that connection, so they don't cross.
 func requestMetadata(h http.Header, trusted, cookies bool, limit report.SizeLimit) (metadata.MD, error) {
 	hop := connectionNames(h)
 	size := 0
@@ -284,8 +282,8 @@ func requestMetadata(h http.Header, trusted, cookies bool, limit report.SizeLimi
 	return sane(kept)
 }
 
-// blockMetadata makes metadata of the header block that a WebSocket's first
-// message holds. It may not say what only the upgrade request can.
+// blockMetadata makes metadata from the header block in a WebSocket's first message.
+// The block can't set headers that only the upgrade request can.
 func blockMetadata(block map[string][]string) (metadata.MD, error) {
 	kept := make(map[string][]string, len(block))
 	for name, values := range block {
@@ -296,9 +294,9 @@ func blockMetadata(block map[string][]string) (metadata.MD, error) {
 	return sane(kept)
 }
 
-// sane decodes binary values and leaves out what grpc-go would refuse, since
-// that would end the whole call: names it can't send and ASCII values that
-// aren't (tab, UTF-8). CR, LF and NUL can only be an attack.
+// sane decodes binary values and removes metadata for which grpc-go would refuse the
+// whole call: names that it can't send, and ASCII values with other characters (tab,
+// UTF-8). CR, LF and NUL can only be an attack.
 func sane(h map[string][]string) (metadata.MD, error) {
 	for name, values := range h {
 		if !codec.ValidName(name) {
@@ -330,8 +328,8 @@ func sane(h map[string][]string) (metadata.MD, error) {
 	return md, nil
 }
 
-// responseMetadata is what of an upstream's header or trailer may reach the
-// client. The input isn't changed.
+// responseMetadata returns the part of an upstream's header or trailer that may reach
+// the client. It doesn't change its input.
 func responseMetadata(md metadata.MD, setCookies bool) metadata.MD {
 	out := make(metadata.MD, len(md))
 	for name, values := range md {
@@ -348,7 +346,7 @@ func responseMetadata(md metadata.MD, setCookies bool) metadata.MD {
 	return out
 }
 
-// connectionNames is the lower-case set of names that Connection lists.
+// connectionNames returns the names that Connection lists, in lower case.
 func connectionNames(h http.Header) map[string]bool {
 	var names map[string]bool
 	for _, line := range h["Connection"] {
@@ -362,7 +360,7 @@ func connectionNames(h http.Header) map[string]bool {
 	return names
 }
 
-// metadataBytes counts metadata as HTTP/2 does.
+// metadataBytes returns the size of metadata as HTTP/2 counts it.
 func metadataBytes(md metadata.MD) int {
 	n := 0
 	for name, values := range md {

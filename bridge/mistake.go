@@ -11,8 +11,8 @@ type mistake struct {
 	text    string
 	headers []string // names and values in turn
 
-	// likely reports whether a client of this server probably made it. Other
-	// requests are those that every web server gets.
+	// likely reports whether a client of this server probably made the mistake. Every
+	// web server gets the other kind of request.
 	likely bool
 }
 
@@ -40,8 +40,8 @@ func (p *policy) mistakeIn(r *http.Request) *mistake {
 const strippedUpgrade = "this path is for a WebSocket or a POST. If a WebSocket was asked for, a proxy on the way has removed " +
 	"the Upgrade header: allow WebSocket upgrades there, or use gRPC-Web"
 
-// wrongPath returns the mistake of a path that isn't a method's. call reports
-// whether the rest of the request is a call's.
+// wrongPath returns the mistake of a path that isn't a method's. call reports whether
+// the rest of the request looks like a call.
 func (p *policy) wrongPath(r *http.Request, call bool) *mistake {
 	want := p.pathPrefix + "/package.Service/Method"
 	if meant := didYouMean(r.URL.EscapedPath(), p.pathPrefix, call); meant != "" {
@@ -53,9 +53,9 @@ func (p *policy) wrongPath(r *http.Request, call bool) *mistake {
 	return &mistake{http.StatusNotFound, "nothing is here: calls go to " + want, nil, false}
 }
 
-// didYouMean returns the path of the method that a request target ends in, or
-// "". Where nothing else shows a call, only a service with a package counts, so
-// that the paths of web pages don't.
+// didYouMean returns the path of the method at the end of a request target, or "". If
+// nothing else in the request looks like a call, only a service with a package counts,
+// so that paths of web pages don't match.
 func didYouMean(target, prefix string, call bool) string {
 	path, _, _ := strings.Cut(target, "?")
 	parts := strings.FieldsFunc(path, func(c rune) bool { return c == '/' })

@@ -7,19 +7,19 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A policy is what requests and calls are judged by. It is never changed. A
-// request takes the Server's policy once, when it arrives, and its call keeps it
-// to the end. Counts are shared with the policies before and after.
+// A policy has the rules that judge requests and calls. It never changes. A request
+// takes the Server's policy once, when it arrives, and its call keeps it to the end.
+// Policies share their counts with those before and after.
 type policy struct {
 	limits  Limits // with their defaults
 	origins gate.Origins
 	router  router
-	quotas  *quota.Limiter // what connections and calls count with
+	quotas  *quota.Limiter // for connections and calls
 	methods methodLimits
 	vouched vouchedNames
 
-	// listenings are the rules of listeners that Apply has changed, by what
-	// connections came in on.
+	// listenings are the rules of listeners that Apply has changed, by the listener
+	// that accepted the connection.
 	listenings map[*edge.Listening]*edge.Listening
 
 	tryOrigins     bool
@@ -29,7 +29,7 @@ type policy struct {
 	forwardCookies, forwardSetCookies, forwardClientCert bool
 }
 
-// listening returns the rules for what came in on l.
+// listening returns the rules for connections accepted by l.
 func (p *policy) listening(l *edge.Listening) *edge.Listening {
 	if with, ok := p.listenings[l]; ok {
 		return with
@@ -37,9 +37,9 @@ func (p *policy) listening(l *edge.Listening) *edge.Listening {
 	return l
 }
 
-// sizes are the limits of a call's messages and metadata. What a method says of
-// its messages replaces what holds for all; a listener's word is the last, since
-// it is about who comes in there.
+// sizes returns the limits of a call's messages and metadata. A method's limit of
+// messages replaces the general one. A listener's limit applies last, to every call
+// that comes in there.
 func (p *policy) sizes(l *edge.Listening, m *methodLimit) (messages, headers report.SizeLimit) {
 	messages, headers = report.SizeLimit{Bytes: p.limits.MessageBytes, Key: report.KeyMessageBytes}, report.SizeLimit{Bytes: p.limits.HeaderBytes, Key: report.KeyHeaderBytes}
 	if m != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/memory"
 )
 
-// The pump calls the client and the backend through these methods alone. So every
-// wait is noted in one place.
+// The pump calls the client and the backend through these methods only, so every wait
+// is noted in one place.
 
 // recv reads the client's next message.
 func (r *running) recv() (mem.BufferSlice, error) {
@@ -61,19 +61,19 @@ func (r *running) finish(st *status.Status, trailer metadata.MD) error {
 	return r.down.Finish(st, trailer)
 }
 
-// progress says since when a call's two ends have not got on, in seconds on
-// the registry's clock; 0 while nothing is under way. running notes where a
+// progress has the times, in seconds on the registry's clock, since when a call's two
+// ends have made no progress; 0 while nothing is under way. running notes where a
 // message begins and ends. Within a message the transport notes each piece.
 type progress struct {
 	clock     *atomic.Int64
 	sending   atomic.Int64 // to the client
 	reading   atomic.Int64 // inside a message from the client
-	passing   atomic.Int64 // of a request to the upstream, or its wait for the Authenticator
-	crumbs    atomic.Int64 // since the last KiB of a message that comes in pieces
-	sends     atomic.Int64 // how often something was sent to the client
-	receiving atomic.Bool  // the connection is being read, so its end is noticed
+	passing   atomic.Int64 // a request to the upstream, or the wait for the Authenticator
+	crumbs    atomic.Int64 // since the last KiB of a message that arrives in pieces
+	sends     atomic.Int64 // how many times culvert sent something to the client
+	receiving atomic.Bool  // the connection is being read, so culvert notices its end
 
-	few int // bytes since then; the reader's own
+	few int // bytes since then; only the reader uses it
 }
 
 func (p *progress) beginSend() {
@@ -87,17 +87,16 @@ func (p *progress) endSend()   { p.sending.Store(0) }
 func (p *progress) beginPass() { p.passing.Store(p.clock.Load()) }
 func (p *progress) endPass()   { p.passing.Store(0) }
 
-// taken notes that the client takes what has been under way since then.
+// taken notes that the client accepts the data under way since then.
 func (p *progress) taken(since int64) { p.sending.CompareAndSwap(since, p.clock.Load()) }
 
 func (p *progress) readPiece() { p.reading.Store(p.clock.Load()) }
 func (p *progress) endRead()   { p.reading.Store(0) }
 
-// slowBytes is what a message that has begun must bring of itself in
-// limits.slow_sender_timeout.
+// slowBytes is how much of a message must arrive within limits.slow_sender_timeout.
 const slowBytes = 1 << 10
 
-// readPart notes n bytes of a message of which more is to come.
+// readPart notes n bytes of a message that isn't complete yet.
 func (p *progress) readPart(n int) {
 	if p.few += n; p.few >= slowBytes || !p.inParts() {
 		p.few = 0
@@ -105,10 +104,10 @@ func (p *progress) readPart(n int) {
 	}
 }
 
-// inParts reports whether a part of a message has come, and not its end.
+// inParts reports whether a part of a message has arrived, but not its end.
 func (p *progress) inParts() bool { return p.crumbs.Load() != 0 }
 
-// endParts says that nothing of a message is being waited for.
+// endParts notes that no part of a message is awaited.
 func (p *progress) endParts() {
 	if p.inParts() {
 		p.crumbs.Store(0)
@@ -116,7 +115,7 @@ func (p *progress) endParts() {
 }
 
 // messageSince returns since when a message that has begun has brought less than it
-// must, or 0 while none is waited for.
+// must, or 0 if no message is awaited.
 func (p *progress) messageSince() int64 {
 	if since := p.crumbs.Load(); since > 0 {
 		return since

@@ -12,10 +12,10 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
-// pump carries one call's messages both ways and tells the client the end.
-// The caller's goroutine copies responses, a second one requests; a complete
-// request needs no second. A third reads ahead while the upstream sends in
-// bursts. It returns when all are done.
+// pump carries one call's messages both ways and sends the client the end. The caller's
+// goroutine copies responses, and a second one requests; a complete request needs no
+// second. A third goroutine reads ahead while the upstream sends in bursts. pump
+// returns when all have ended.
 func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *running) {
 	switch {
 	case r.early != nil:
@@ -34,8 +34,8 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 	if cause := context.Cause(ctx); cause != nil && err != nil && !errors.As(err, &own) {
 		err = cause // a status that came with real trailers always wins
 	}
-	// This order, always: the client learns the end, the upstream's stream is
-	// released, the other goroutines are gone before the caller goes on.
+	// Keep this order: the client gets the end, the upstream's stream is released, and
+	// the other goroutines end before the caller continues.
 	s.finish(r, err, trailer)
 	cancel(errFinished)
 	from.drop()
@@ -49,8 +49,8 @@ func (s *Server) passRequests(r *running) {
 	}
 }
 
-// copyRequests returns nil when the upstream has the end of the requests or
-// has ended the call itself, else why the call has to end.
+// copyRequests returns nil when the upstream has the end of the requests or has ended
+// the call itself, else why the call must end.
 func (s *Server) copyRequests(r *running) error {
 	for m, err := r.recvFirst(); ; m, err = r.recv() {
 		if errors.Is(err, io.EOF) {
@@ -72,9 +72,9 @@ func (s *Server) copyRequests(r *running) error {
 	if r.call.Complete {
 		return nil
 	}
-	growStack(0) // for the words of the end; a stream that idles before doesn't need it
+	growStack(0) // for the text of the end; a stream that is idle before doesn't need it
 	if _, err := r.recv(); !errors.Is(err, io.EOF) {
-		return err // the client went away, or said more than it may
+		return err // the client went away, or broke the protocol
 	}
 	return nil
 }
@@ -90,10 +90,10 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies) (
 		from.packed = up.Compressed()
 		r.call.packReplies = r.call.takesGzip && from.packed
 		header = responseMetadata(header, r.call.setCookies)
-		delete(header, "grpc-status-details-bin") // a status is in the trailers alone
+		delete(header, "grpc-status-details-bin") // a status is only in the trailers
 		r.obs.Header(header)
 		if !up.Ended() {
-			runtime.Gosched() // what came in the header's packet is about to be known
+			runtime.Gosched() // what arrived in the header's packet becomes known now
 		}
 		if err := r.sendHeader(header, up.Ended()); err != nil {
 			return nil, clientWriteError(ctx, err)
@@ -117,8 +117,8 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies) (
 	}
 }
 
-// clientWriteError is why a message could not be written: what ended the
-// call's context, if that broke into the writing, else the client.
+// clientWriteError returns why a message could not be written: the cause that ended the
+// call's context, if that interrupted the write, else the client's fault.
 func clientWriteError(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause

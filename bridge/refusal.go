@@ -14,8 +14,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// refuseMistake answers a request that isn't a call, and logs it: as a warning if
-// an allowed page sent it or if it is a likely mistake, else at debug.
+// refuseMistake answers a request that isn't a call, and logs it: as a warning if an
+// allowed page sent it or if the mistake is likely, else at debug.
 func (s *Server) refuseMistake(w http.ResponseWriter, r *http.Request, a *arrival, m *mistake) {
 	path, _, _ := strings.Cut(r.RequestURI, "?") // a query may hold secrets
 	detail := strings.TrimSpace(r.Method + " " + path[:min(len(path), 256)] + " " + mediaType(r))
@@ -31,8 +31,8 @@ func (s *Server) refuseMistake(w http.ResponseWriter, r *http.Request, a *arriva
 	s.refuse(w, r, a, m.code, m.text, m.headers...)
 }
 
-// refuseHeader answers an HTTP/2 request whose header is over the limit. It has
-// only those fields that were read.
+// refuseHeader answers an HTTP/2 request whose header is over the limit. r has only the
+// fields that were read.
 func (s *Server) refuseHeader(w http.ResponseWriter, r *http.Request) {
 	p := s.policy.Load()
 	r = s.throughTunnel(r, p)
@@ -61,7 +61,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, code
 	refuse(w, r, a.on, code, text, headers...)
 }
 
-// refuse answers what is not a call. On HTTP/1.1 the connection closes.
+// refuse answers a request that isn't a call. On HTTP/1.1 the connection closes.
 func refuse(w http.ResponseWriter, r *http.Request, on *edge.Conn, code int, text string, headers ...string) {
 	h := w.Header()
 	for i := 0; i+1 < len(headers); i += 2 {
@@ -81,8 +81,8 @@ func refuse(w http.ResponseWriter, r *http.Request, on *edge.Conn, code int, tex
 	_, _ = io.WriteString(w, body) //nolint:gosec,nolintlint // plain text or JSON, see its type above; gosec sees it in some runs alone; the client may be gone
 }
 
-// refuseOverLimit answers what is not a call and too much of its kind: with
-// 429 where it is its client's, with 503 where it is everybody's. RFC 6585 §4.
+// refuseOverLimit answers a request that isn't a call and is over a limit: with 429 if
+// the limit is its client's, with 503 if it is everybody's. RFC 6585 §4.
 func (s *Server) refuseOverLimit(w http.ResponseWriter, r *http.Request, a *arrival, code int, err error) {
 	retry := report.AnyMoment
 	if f := (*report.Fault)(nil); errors.As(err, &f) {

@@ -9,19 +9,19 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// relieve runs every reliefInterval while an address within its share waits for room, and
-// every calmInterval while only others do.
+// relieve runs every reliefInterval while an address within its share waits for room,
+// and every calmInterval while only others wait.
 const (
 	reliefInterval = 100 * time.Millisecond
 	calmInterval   = time.Second
 )
 
-// A trace is a call's progress at one look: bytes of whole messages each way, the seconds
-// at which the last pieces moved, and KiB that have come and are held.
+// A trace is a call's progress at one look: bytes of whole messages each way, the
+// seconds at which the last pieces moved, and KiB that have arrived and are held.
 type trace struct{ in, out, sending, reading, crumbs, parts, held int64 }
 
-// noteAll looks which calls got on since the last time, and returns all that may be ended.
-// noting is held.
+// noteAll notes which calls made progress since the last time, and returns all that may
+// be ended. noting is held.
 func (g *registry) noteAll(calls []*running) []*memory.Candidate {
 	now := time.Now()
 	all := make([]*memory.Candidate, 0, len(calls))
@@ -38,8 +38,8 @@ func (g *registry) noteAll(calls []*running) []*memory.Candidate {
 	return g.idle(all)
 }
 
-// press has calls ended soon, because somebody waits for room. The account's lock
-// may be held.
+// press has relieve run soon, because somebody waits for room. The account's lock may
+// be held.
 func (g *registry) press() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -47,7 +47,7 @@ func (g *registry) press() {
 	g.armRelief(max(0, reliefInterval-time.Since(g.relieved)))
 }
 
-// armRelief has relieve run after a time, or earlier. mu is held.
+// armRelief runs relieve after a time, or earlier. mu is held.
 func (g *registry) armRelief(after time.Duration) {
 	if g.relieving || g.over {
 		return
@@ -58,7 +58,7 @@ func (g *registry) armRelief(after time.Duration) {
 	g.relief = time.AfterFunc(after, g.relieve)
 }
 
-// relieve ends calls, and looks again later if somebody still waits.
+// relieve ends calls, and runs again later if somebody still waits.
 func (g *registry) relieve() {
 	g.mu.Lock()
 	g.relief = nil
@@ -89,7 +89,7 @@ func (g *registry) relieve() {
 	g.changed.Broadcast()
 }
 
-// stopRelief has relieve run no more.
+// stopRelief stops relieve for good.
 func (g *registry) stopRelief() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -99,8 +99,9 @@ func (g *registry) stopRelief() {
 	}
 }
 
-// Evict ends a call for others. Its client has evictedGrace to be told. Its messages count
-// no more from now on; they are freed as the call's goroutines return.
+// Evict ends a call to free memory for others. Its client has evictedGrace to receive
+// the end. Its messages no longer count; they are freed when the call's goroutines
+// return.
 func (r *running) Evict() {
 	if r.call.evicted.Swap(true) {
 		return

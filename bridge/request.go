@@ -10,8 +10,8 @@ import (
 
 const malformedAuthority = "the host that the request is for is none: want a name or an IP address, IPv6 in brackets, and maybe a port"
 
-// ServeHTTP takes one request: a call in any of the protocols, a WebSocket
-// upgrade, a browser's preflight, or what is none of these.
+// ServeHTTP serves one request: a call in any of the protocols, a WebSocket upgrade, a
+// browser's preflight, or anything else.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.edge.Of(r).BeginRequest(w, r)
 	p := s.policy.Load()
@@ -69,28 +69,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.serve(s, w, r, a)
 }
 
-// malformed returns the mistake in a request that culvert can't serve whatever
-// its path, or nil. host is the request's host.
+// malformed returns the mistake in a request that culvert can't serve on any path, or
+// nil. host is the request's host.
 func malformed(r *http.Request, host string) *mistake {
 	switch {
 	case r.Method == http.MethodConnect || r.RequestURI == "*":
 		return &mistake{code: http.StatusMethodNotAllowed, text: "culvert is no forward proxy", headers: []string{"Allow", "GET, POST, OPTIONS"}}
 	case r.ProtoMajor == 1 && r.URL.Host != "":
-		// net/http drops the Host line then, so that it can't be compared.
-		return &mistake{code: http.StatusBadRequest, text: "the request target is a whole URL; want its path alone"}
+		// Here net/http drops the Host line, so culvert can't compare it.
+		return &mistake{code: http.StatusBadRequest, text: "the request target is a whole URL; send its path only"}
 	case r.ProtoMajor == 2 && !lengthHolds(r):
 		return &mistake{code: http.StatusBadRequest, text: "the content-length is not that of the content"}
 	}
-	if _, _, ok := gate.ParseAuthority(host); !ok && host != "" { // of HTTP/1.0 none may come
+	if _, _, ok := gate.ParseAuthority(host); !ok && host != "" { // HTTP/1.0 allows none
 		return &mistake{code: http.StatusBadRequest, text: malformedAuthority}
 	}
 	return nil
 }
 
-// lengthHolds reports whether the content-length of an HTTP/2 request, if it has
-// one, is what the server went by. In a program of the caller's that may be
-// net/http's, which takes the first of several, and none where the header ends
-// the request, which then looks complete. RFC 9113 §8.1.1.
+// lengthHolds reports whether the server used the content-length of an HTTP/2 request,
+// if it has one. In a program of the caller's the server may be net/http's. That takes
+// the first of several, and none if the header ends the request, which then looks
+// complete. RFC 9113 §8.1.1.
 func lengthHolds(r *http.Request) bool {
 	values, ok := r.Header["Content-Length"]
 	if !ok {
@@ -100,8 +100,8 @@ func lengthHolds(r *http.Request) bool {
 	return len(values) == 1 && err == nil && n == r.ContentLength
 }
 
-// originAllowed answers a page that may not call. Where origins are only tried
-// out, it lets the page pass, without cookies.
+// originAllowed answers a page that may not call. If origins are only tried out, it
+// lets the page pass without cookies.
 func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arrival) bool {
 	why := a.origin.Denial
 	if why == nil {
@@ -120,7 +120,7 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 	return false
 }
 
-// serveOther answers what is not a call.
+// serveOther answers a request that isn't a call.
 func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) {
 	offersSocket := r.Header.Get("Sec-Websocket-Key") != "" || r.Header.Get("Sec-Websocket-Protocol") != "" || r.Header.Get("Sec-Websocket-Version") != ""
 	switch {

@@ -10,8 +10,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
-// A router finds the upstream of a call. There is one upstream; this is where
-// several are told apart.
+// A router finds the upstream of a call. Today there is one upstream; with several, the
+// router would choose here.
 type router struct {
 	policy    methodPolicy
 	try       bool // the policy is only tried out
@@ -46,14 +46,14 @@ func (rt *router) authorize(method, peer string) error {
 // releases it at its end.
 func (rt *router) route() (*upstream.Upstream, error) { return rt.upstreams.Acquire(theBackend) }
 
-// tries reports whether a method crosses only because the policy is tried out:
-// any does but those that show a backend's inside.
+// tries reports whether a refused method crosses because the policy is only tried out.
+// Methods that show a backend's inside don't.
 func (rt *router) tries(method string) bool {
 	return rt.try && !matchesAny(deniedUnlessAllowed, strings.TrimPrefix(method, "/"))
 }
 
-// deniedUnlessAllowed are services that show a backend's inside. They cross
-// only when an allow pattern names them.
+// deniedUnlessAllowed are services that show a backend's inside. They cross only if an
+// allow pattern names them.
 var deniedUnlessAllowed = []string{
 	"grpc.channelz.*/*",
 	"grpc.binarylog.*/*",
@@ -62,12 +62,12 @@ var deniedUnlessAllowed = []string{
 	"envoy.admin.*/*",
 }
 
-// DeniedUnlessAllowed returns the patterns of the methods that cross only
-// when AllowMethods names them.
+// DeniedUnlessAllowed returns the patterns of the methods that cross only if
+// AllowMethods names them.
 func DeniedUnlessAllowed() []string { return append([]string(nil), deniedUnlessAllowed...) }
 
-// A methodPolicy says which methods cross. A deny pattern always wins; when
-// there are allow patterns, one has to match.
+// A methodPolicy decides which methods cross. A deny pattern always wins. If there are
+// allow patterns, one must match.
 type methodPolicy struct{ allow, deny []string }
 
 func newMethodPolicy(allow, deny []string) (methodPolicy, error) {
@@ -79,7 +79,7 @@ func newMethodPolicy(allow, deny []string) (methodPolicy, error) {
 	return methodPolicy{allow, deny}, err
 }
 
-// methodPatterns makes patterns as they are matched with a method's name.
+// methodPatterns returns patterns in the form that is matched with a method's name.
 func methodPatterns(patterns []string) ([]string, error) {
 	patterns = slices.Clone(patterns)
 	for i, p := range patterns {
@@ -112,11 +112,10 @@ func matchesAny(patterns []string, name string) bool {
 	return false
 }
 
-// parseMethod makes the method of a request's path as it was sent, so that
-// routing, policy, log and upstream see the same bytes. That is what
-// URL.EscapedPath returns wherever the path is a method's, less what an
-// http.StripPrefix took off. Anything that another component could read
-// differently is refused.
+// parseMethod returns the method of a request's path exactly as it was sent, so that
+// routing, policy, log and upstream see the same bytes. For a method's path,
+// URL.EscapedPath returns those bytes, without what an http.StripPrefix removed.
+// parseMethod refuses everything that another component could read differently.
 func parseMethod(target, prefix string) (string, bool) {
 	method, _, _ := strings.Cut(target, "?")
 	method, ok := strings.CutPrefix(method, prefix)
@@ -130,8 +129,8 @@ func parseMethod(target, prefix string) (string, bool) {
 	return method, true
 }
 
-// plainSegment reports whether s has only letters, digits and the marks that names
-// of services and methods are made of.
+// plainSegment reports whether s has only the letters, digits and marks that may occur
+// in names of services and methods.
 func plainSegment(s string) bool {
 	if s == "" || s == "." || s == ".." {
 		return false

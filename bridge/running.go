@@ -16,7 +16,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
-// running is one call under way, as the pump marks it and the watch sees it.
+// running is one call under way. The pump updates it and the watch reads it.
 type running struct {
 	call   *call
 	down   downstream
@@ -25,13 +25,13 @@ type running struct {
 
 	obs      report.CallObserver // of this call
 	limits   *Limits             // of its policy
-	spread   edge.Spread         // of the call's own limits of time
+	spread   edge.Spread         // for the call's own time limits
 	began    int64               // seconds on the registry's clock
 	lastSeen atomic.Int64        // when the last message passed
 
 	in, out traffic
 
-	// What the steps find, for those after them and for the pump.
+	// These are set by the steps, for later steps and for the pump.
 	timed    context.Context // the call's, with its deadline
 	stopTime func()          // ends timed
 	told     bool            // the Observer knows of the call
@@ -41,14 +41,14 @@ type running struct {
 	others sync.WaitGroup // the call's goroutines but handle's
 	early  *earlyRead     // nil: requests are copied only once the stream is open
 
-	// look's own.
+	// These belong to look.
 	watch   socket.Watch
 	seen    int64 // progress.sends at the last look at the connection
 	settled int64 // those of which the client has acknowledged all
 
 	among *registry
 
-	// Relief's own, under the registry's noting.
+	// This belongs to relief, under the registry's noting.
 	trace  trace
 	relief memory.Candidate
 }
@@ -57,12 +57,11 @@ type running struct {
 // times, so it is read while it may still be counting.
 type traffic struct{ messages, bytes atomic.Int64 }
 
-// A registry holds the calls under way. While there are any, it looks after
-// them once a second: this one timer stands for all the clocks that calls
-// would need.
+// A registry has the calls under way. While there are any, it checks them once a
+// second: this one timer replaces all the timers that calls would need.
 type registry struct {
 	account *memory.Account
-	clock   atomic.Int64 // seconds of looks so far, from 1; a coarse clock that costs nothing to read
+	clock   atomic.Int64 // seconds of looks so far, from 1; a coarse clock that is cheap to read
 
 	mu      sync.Mutex
 	changed sync.Cond // a call ended, or a look
@@ -78,7 +77,7 @@ type registry struct {
 
 	idle    func([]*memory.Candidate) []*memory.Candidate // adds connections without calls
 	noting  sync.Mutex                                    // held for noteAll, Count and Choose
-	evicted atomic.Int64                                  // calls that were ended for others
+	evicted atomic.Int64                                  // calls that were ended to free memory for others
 }
 
 // newRegistry returns a registry without calls. idle adds the connections without calls
@@ -118,8 +117,8 @@ func (g *registry) remove(r *running) {
 	g.changed.Broadcast()
 }
 
-// look asks each call whether it has to end. The calls are copied first: what
-// is asked of the kernel must not hold up those that begin and end.
+// look checks each call for a reason to end. It copies the calls first: questions to
+// the kernel must not delay calls that begin and end.
 func (g *registry) look() {
 	now := g.clock.Add(1)
 	g.mu.Lock()
@@ -152,8 +151,8 @@ func (g *registry) cancelAll(cause error) {
 	}
 }
 
-// wait returns when no call is under way and nobody looks, or with the
-// context's error.
+// wait returns when no call is under way and look isn't running, or with the context's
+// error.
 func (g *registry) wait(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		g.mu.Lock()
@@ -172,9 +171,9 @@ func (g *registry) wait(ctx context.Context) error {
 	return nil
 }
 
-// look returns why the call has to end now, or nil. The fields that only the
-// connection's owner could tell are asked of the kernel, and only while
-// culvert itself is not reading or is held up in writing.
+// look returns why the call must end now, or nil. It asks the kernel for facts that
+// only the connection's owner knows, and only while culvert isn't reading or a write is
+// blocked.
 func (r *running) look(now int64, limits *Limits) error {
 	switch {
 	case limits.MaxAge > 0 && elapsed(now, r.began) >= r.spread.Of(limits.MaxAge):
@@ -198,10 +197,10 @@ func slowConsumer(limits *Limits) error {
 	return report.New(report.ReasonSlowConsumer, "the client took nothing for "+limits.SlowConsumerTimeout.String()+" ("+report.KeySlowConsumer+")").Ending(report.EndedSlow)
 }
 
-// lookAtConn asks the kernel about a connection that the call has for itself. It
-// does so while a write is held up, while the client may not have acknowledged
-// all that was sent, and while culvert isn't reading: the kernel's buffer may
-// have room for more although the client's window is closed, so no write blocks.
+// lookAtConn asks the kernel about a connection that only this call uses. It does so
+// while a write is blocked, while the client may not have acknowledged all data, and
+// while culvert isn't reading: the kernel's buffer may have room although the client's
+// window is closed, so no write blocks.
 func (r *running) lookAtConn(now int64, limits *Limits) error {
 	p := &r.call.progress
 	since, sends, reads := p.sending.Load(), p.sends.Load(), p.receiving.Load()
@@ -216,8 +215,8 @@ func (r *running) lookAtConn(now int64, limits *Limits) error {
 	r.seen = sends
 	stalled := r.watch.Stalled(at)
 	if since > 0 && stalled == 0 && s.Known {
-		// A blocked write wakes only when a third of the socket's buffer is
-		// free; the client reads all the same.
+		// A blocked write wakes only when a third of the socket's buffer is free, but
+		// the client is reading.
 		p.taken(since)
 	}
 	switch {
@@ -231,6 +230,6 @@ func (r *running) lookAtConn(now int64, limits *Limits) error {
 	return nil
 }
 
-// elapsed is the time that certainly passed between a reading of the clock and
+// elapsed returns the time that certainly passed between a reading of the clock and
 // now: the reading may have been taken just before the next look.
 func elapsed(now, since int64) time.Duration { return time.Duration(now-since-1) * lookInterval }

@@ -19,30 +19,30 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
-// A Server bridges clients to a backend. It is an http.Handler; ServeListener
-// and Serve run it on listeners, ConfigureHTTP prepares an http.Server for it.
+// A Server bridges clients to a backend. It is an http.Handler. ServeListener and Serve
+// run it on listeners, and ConfigureHTTP prepares an http.Server for it.
 type Server struct {
 	cfg    Config
 	limits Limits
 	log    *slog.Logger
 	obs    report.Observer
-	policy atomic.Pointer[policy] // what requests are judged by
+	policy atomic.Pointer[policy] // judges requests
 
 	applying  sync.Mutex          // held while the policy is replaced
 	listeners []*edge.Listening   // that ServeListener serves
-	awaited   map[string]Listener // that Apply has the rules of, and that aren't served
-	methods   methodCounts        // of every policy
+	awaited   map[string]Listener // rules from Apply for listeners that aren't served yet
+	methods   methodCounts        // shared by all policies
 
 	upstreams *upstream.Set
 	account   *memory.Account
 	registry  *registry
 	refusals  *report.Refusals
-	mistakes  *report.Refusals // of requests that aren't calls; apart, so that they hide no refusal
+	mistakes  *report.Refusals // for requests that aren't calls; apart, so that they hide no refusal
 	edge      *edge.Edge       // its clients' connections
 
 	draining atomic.Bool
 	closing  atomic.Bool    // and nobody is waited for any more
-	quotas   *quota.Limiter // its counts are those of every policy
+	quotas   *quota.Limiter // its counts are those of all policies
 
 	inner   *http.Server   // serves the HTTP/2 inside of WebSockets
 	tunnels *tunnels       // its listener
@@ -50,8 +50,8 @@ type Server struct {
 	workers sync.WaitGroup // inner's Serve
 }
 
-// New returns a Server. The backend needs not be there yet: until it is,
-// calls end UNAVAILABLE. Close or Shutdown ends what New started.
+// New returns a Server. The backend needn't be up yet: until it is, calls end
+// UNAVAILABLE. Close or Shutdown ends what New started.
 func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, obs: cfg.Observer}
 	if s.log == nil {
@@ -92,13 +92,12 @@ func (s *Server) MethodAllowed(method string) bool {
 	return rt.policy.allows(method) || rt.tries(method)
 }
 
-// ConfigureHTTP sets what an http.Server needs to serve this handler: the
-// protocols, windows that let no call stop another on its connection, pings, and
-// bounds on headers. It sets Handler only if that is nil: a mux of the caller's
-// stays, and may mount the Server below a path with http.StripPrefix. It wraps
-// ConnContext and ConnState if they are set. ReadTimeout and WriteTimeout stay as
-// they are and hold for the caller's own handlers: calls and WebSockets outlive
-// them.
+// ConfigureHTTP sets what an http.Server needs to serve this handler: the protocols,
+// windows that let no call stop another on its connection, pings, and bounds on
+// headers. It sets Handler only if that is nil: a caller's mux stays, and may mount the
+// Server below a path with http.StripPrefix. It wraps ConnContext and ConnState if they
+// are set. ReadTimeout and WriteTimeout stay unchanged and apply to the caller's own
+// handlers: calls and WebSockets outlive them.
 func (s *Server) ConfigureHTTP(hs *http.Server) { s.configureHTTP(hs, s.edge.Own()) }
 
 func (s *Server) configureHTTP(hs *http.Server, l *edge.Listening) {
@@ -114,7 +113,8 @@ func (s *Server) configureHTTP(hs *http.Server, l *edge.Listening) {
 // A Listener has the rules of one address that a Server listens on.
 type Listener = edge.Listener
 
-// ListenConfig is how to listen so that a connection costs few system calls.
+// ListenConfig returns a configuration with which an accepted connection costs few
+// system calls.
 func ListenConfig() *net.ListenConfig { return edge.ListenConfig() }
 
 // newEdge returns the connections of the server's clients.
@@ -133,15 +133,14 @@ func (s *Server) newEdge() *edge.Edge {
 	})
 }
 
-// Serve is ServeListener with what Config says of trust and loopback. Where
-// TLS is wanted, the listener may be one of crypto/tls whose configuration
-// offers "h2" and "http/1.1".
+// Serve is ServeListener with Config's settings of trust and loopback. For TLS, the
+// listener may be one of crypto/tls whose configuration offers "h2" and "http/1.1".
 func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.edge.Own()) }
 
 // ServeListener accepts connections until Shutdown or Close, then returns
 // http.ErrServerClosed. It may run for several listeners at once. If Apply has kept
-// rules for the listener that differ in what can't change, ServeListener closes ln and
-// returns a *RestartError.
+// rules for the listener that differ in a setting that can't change, ServeListener
+// closes ln and returns a *RestartError.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
 	of := edge.NewListening(l)
 	if err := s.beginListener(of); err != nil {
@@ -152,7 +151,7 @@ func (s *Server) ServeListener(ln net.Listener, l Listener) error {
 	return s.serve(ln, of)
 }
 
-// beginListener notes for Apply that a listener is served. The listener takes the
+// beginListener notes for Apply that a listener is being served. The listener takes the
 // rules that Apply has kept for it.
 func (s *Server) beginListener(l *edge.Listening) error {
 	s.applying.Lock()
@@ -172,7 +171,7 @@ func (s *Server) beginListener(l *edge.Listening) error {
 	return nil
 }
 
-// endListener notes for Apply that a listener isn't served any more.
+// endListener notes for Apply that a listener is no longer served.
 func (s *Server) endListener(l *edge.Listening) {
 	s.applying.Lock()
 	defer s.applying.Unlock()
@@ -185,25 +184,25 @@ func (s *Server) serve(ln net.Listener, l *edge.Listening) error {
 	return s.edge.Serve(hs, ln, l)
 }
 
-// LeaveDescriptors wraps a listener of the program's own, as one for health
-// checks. It may use half of what clients' connections leave of the file
-// descriptors; beyond that a connection is closed.
+// LeaveDescriptors wraps a listener of the program's own, such as one for health
+// checks. It may use half of the file descriptors that clients' connections leave;
+// beyond that it closes new connections.
 func (s *Server) LeaveDescriptors(ln net.Listener) net.Listener { return s.edge.LeaveDescriptors(ln) }
 
-// Problems returns, a line each, what is wrong although the server still serves its
-// clients.
+// Problems returns the current problems, a line each, that don't keep the server from
+// serving its clients.
 func (s *Server) Problems() []string { return s.edge.Problems() }
 
-// connReceiveWindow is HTTP/2's, of one stream.
+// connReceiveWindow is HTTP/2's receive window of one stream.
 const connReceiveWindow = 64 << 10
 
-// boundHTTP is what the public server and the one inside tunnels share.
+// boundHTTP sets the bounds that the public server and the one inside tunnels share.
 func (s *Server) boundHTTP(hs *http.Server) {
 	if hs.Handler == nil {
 		hs.Handler = s
 	}
 	hs.ReadHeaderTimeout = edge.HandshakeTimeout
-	hs.IdleTimeout = cmp.Or(s.limits.ConnectionIdleTimeout, s.limits.ConnectionMaxAge) // an HTTP/1.1 connection says no goodbye that an idle client would see
+	hs.IdleTimeout = cmp.Or(s.limits.ConnectionIdleTimeout, s.limits.ConnectionMaxAge) // an HTTP/1.1 connection has no goodbye that an idle client would see
 	hs.MaxHeaderBytes = looseHeaderBytes(s.limits.HeaderBytes)
 	hs.DisableGeneralOptionsHandler = true
 	hs.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
@@ -211,8 +210,8 @@ func (s *Server) boundHTTP(hs *http.Server) {
 	hs.HTTP2 = &http.HTTP2Config{
 		MaxConcurrentStreams:      streams,
 		MaxReceiveBufferPerStream: connReceiveWindow,
-		// Room for a full window of every stream: one call that nobody reads
-		// never stops the others on its connection.
+		// Room for a full window of every stream: a call that nobody reads never stops
+		// the others on its connection.
 		MaxReceiveBufferPerConnection: min(max(streams*connReceiveWindow+1<<20, 2<<20), 1<<30),
 		SendPingTimeout:               pingInterval,
 		PingTimeout:                   pingTimeout,
@@ -220,8 +219,8 @@ func (s *Server) boundHTTP(hs *http.Server) {
 	s.configureHTTP2(hs)
 }
 
-// Close ends everything at once: calls, connections, the backend's too. It
-// waits until all is gone.
+// Close ends everything at once: calls, client connections and backend connections. It
+// waits until all have ended.
 func (s *Server) Close() error {
 	s.draining.Store(true)
 	s.closing.Store(true)
@@ -240,10 +239,9 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// Shutdown drains: new calls are refused with DRAINING, clients are told in
-// their own protocol, and calls may finish until the context ends; the rest
-// then end UNAVAILABLE (DRAINING). It returns nil also when calls had to be
-// ended so.
+// Shutdown drains: it refuses new calls with DRAINING, tells clients in their own
+// protocol, and lets calls finish until the context ends. The remaining calls then end
+// UNAVAILABLE (DRAINING). It returns nil even if it had to end calls.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	s.edge.CloseListeners(ctx)
@@ -261,8 +259,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	last, stop := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout+writeGrace)
 	defer stop()
 	_ = s.registry.wait(last)
-	// Connections have said goodbye when their last stream ended; those of
-	// clients that take nothing are cut.
+	// Connections have said goodbye when their last stream ended; Shutdown cuts those
+	// whose clients accept nothing.
 	flush, stopFlush := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer stopFlush()
 	context.AfterFunc(flush, cancel)

@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// Services asks the backend, by server reflection, which services it offers,
-// and returns, sorted, the open ones, of which calls may cross, and the unnamed
-// ones: AllowMethods keeps those out although DenyMethods doesn't name them. The
-// unnamed leave out reflection, health and what shows a backend's inside. It waits
-// for a backend that isn't there yet until the context ends.
+// Services asks the backend by server reflection which services it offers. It returns
+// two sorted lists: open, the services whose calls may cross, and unnamed, those that
+// no pattern of AllowMethods names although DenyMethods doesn't name them either.
+// unnamed leaves out reflection, health and services that show a backend's inside.
+// Services waits for a backend that isn't up yet until the context ends.
 func (s *Server) Services(ctx context.Context) (open, unnamed []string, err error) {
 	u, err := s.upstreams.Acquire(theBackend)
 	if err != nil {
@@ -34,8 +34,8 @@ func (s *Server) Services(ctx context.Context) (open, unnamed []string, err erro
 	return open, unnamed, nil
 }
 
-// leavesOut reports whether the service is kept out on purpose: DenyMethods names
-// it, or it is one that a gRPC server offers beside its own.
+// leavesOut reports whether the service is left out on purpose: DenyMethods names it,
+// or a gRPC server offers it beside its own.
 func (p methodPolicy) leavesOut(service string) bool {
 	return matchesService(p.deny, service) || matchesService(deniedUnlessAllowed, service) || matchesService(ofServers, service)
 }
@@ -43,7 +43,7 @@ func (p methodPolicy) leavesOut(service string) bool {
 // ofServers are services that a gRPC server offers beside its own.
 var ofServers = []string{"grpc.health.*/*", "grpc.reflection.*/*"}
 
-// exposes reports whether some method of the service can be called.
+// exposes reports whether clients can call some method of the service.
 func (p methodPolicy) exposes(service string) bool {
 	if p.allows("/" + service + "/*") {
 		return true

@@ -8,37 +8,37 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
-// A Snapshot is what a Server has at one moment, for gauges and for people who
-// look at it. Its parts are read one after the other, so that they may differ by
-// what happens meanwhile.
+// A Snapshot is the state of a Server at one moment, for gauges and for people.
+// Snapshot reads the parts one after the other, so they may differ by events in
+// between.
 type Snapshot struct {
 	Calls       []CallCount        // under way; sorted by listener, then transport
 	Connections []edge.Connections // open; likewise
 
-	// HeldBytes is what is held of messages, with up to 4 KiB for each running call that
-	// is counted ahead. HeldLimit is limits.buffered_bytes.
+	// HeldBytes counts the bytes of held messages, with up to 4 KiB for each running
+	// call that is counted ahead. HeldLimit is limits.buffered_bytes.
 	HeldBytes, HeldLimit int64
 
-	// ClientBytes is what is held for clients in all, ClientLimit is the bound of that
-	// or 0: Config.Memory.
+	// ClientBytes counts all bytes held for clients. ClientLimit is its bound, or 0:
+	// Config.Memory.
 	ClientBytes, ClientLimit int64
 
-	Evicted int64 // calls so far that were ended because others needed the memory; no connections
+	Evicted int64 // calls so far that were ended because others needed the memory; without connections
 
 	Upstreams []upstream.State // sorted by name; a replaced one until its last call has ended
 
-	Draining bool // the Server takes no new calls
+	Draining bool // the Server accepts no new calls
 }
 
-// A CallCount says how many calls of one transport came in on a listener.
+// A CallCount is the number of calls of one transport on one listener.
 type CallCount struct {
 	Listener  string // its name
 	Transport string // as in logs: "grpc-web", "h2ts+grpc"
 	Calls     int
 }
 
-// Snapshot returns what the Server has now. It holds the lock that calls begin and
-// end with while it counts them.
+// Snapshot returns the Server's current state. While it counts, it holds the lock that
+// calls begin and end with.
 func (s *Server) Snapshot() Snapshot {
 	return Snapshot{
 		Calls:       s.registry.count(),
@@ -53,7 +53,7 @@ func (s *Server) Snapshot() Snapshot {
 	}
 }
 
-// count counts the calls under way.
+// count returns the numbers of calls under way.
 func (g *registry) count() []CallCount {
 	type key struct{ listener, transport string }
 	counts := make(map[key]int)

@@ -24,8 +24,8 @@ var (
 	errDraining = &report.Fault{Reason: report.ReasonDraining, Text: "this server shut down while the call was running", Sent: "maybe"}
 )
 
-// silenceFault is the fault of a client that was given up with an error of
-// package socket, or nil for other errors.
+// silenceFault returns the fault of a client that was given up with an error of package
+// socket, or nil for other errors.
 func silenceFault(err error) *report.Fault {
 	switch {
 	case errors.Is(err, socket.ErrNoPong):
@@ -46,8 +46,8 @@ type verdict struct {
 	cause  string
 }
 
-// judge is the one place that makes a status from an error. nil is the
-// upstream's OK; a wire's io.EOF is never an end, so it is a defect here.
+// judge is the only function that makes a status from an error. nil is the upstream's
+// OK. io.EOF is never the end of a call, so it is a defect here.
 func judge(err error, callID string, detailed bool) verdict {
 	var up upstream.Status
 	var f *report.Fault

@@ -32,8 +32,8 @@ var steps = [...]step{
 	{"open", (*Server).open},
 }
 
-// A step looks at one thing about a call. It keeps what it finds in running. The
-// context is the call's, with its deadline as far as that is known.
+// A step checks one thing about a call, and keeps its result in running. The context is
+// the call's, with its deadline if that is already known.
 type step struct {
 	name string
 	run  func(*Server, context.Context, *running) error
@@ -50,7 +50,7 @@ func (s *Server) take(r *running) error {
 	return nil
 }
 
-// admit refuses calls that come too late or are too many.
+// admit refuses calls during a drain and calls over a limit.
 func (s *Server) admit(ctx context.Context, r *running) error {
 	c := r.call
 	if s.draining.Load() {
@@ -63,7 +63,7 @@ func (s *Server) admit(ctx context.Context, r *running) error {
 	if down, ok := r.down.(bodyCounted); ok {
 		down.countBody(r) // also while the call waits for room
 		if cause := context.Cause(ctx); cause != nil {
-			return cause // what has come is too much
+			return cause // the client has sent too much
 		}
 	}
 	if !c.held.Begin(ctx, memory.CallBytes) {
@@ -72,8 +72,8 @@ func (s *Server) admit(ctx context.Context, r *running) error {
 	return nil
 }
 
-// read reads what of the request can be read before the upstream is asked, and
-// tells the Observer that the call began: now the call's id is certain.
+// read reads the part of the request that can be read before culvert asks the upstream,
+// and tells the Observer that the call began: now the call's id is certain.
 func (s *Server) read(ctx context.Context, r *running) error {
 	before := r.call.Timeout
 	err := r.down.Prepare(ctx)
@@ -104,9 +104,9 @@ func (*Server) open(ctx context.Context, r *running) (err error) {
 	return err
 }
 
-// limitTime derives the context that the upstream sees the deadline of, and
-// lets the deadline end the whole call. stopTime undoes it. It is called again if the
-// call turns out to have a shorter deadline.
+// limitTime derives the context that gives the upstream the deadline, and lets the
+// deadline end the whole call. stopTime undoes it. It is called again if the call turns
+// out to have a shorter deadline.
 func (r *running) limitTime(ctx context.Context) {
 	r.timed = ctx
 	if r.call.Timeout <= 0 {

@@ -2,7 +2,7 @@ package bridge
 
 import "sync"
 
-// tasks are goroutines that start until stop, which waits for them.
+// tasks are goroutines that may start until stop, which waits for them.
 type tasks struct {
 	mu      sync.Mutex
 	stopped bool

@@ -8,8 +8,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A transport is one client protocol: it knows its requests, and turns one
-// into a call and a downstream.
+// A transport is one client protocol: it recognizes its requests, and turns each into a
+// call and a downstream.
 type transport struct {
 	name        string
 	needsMethod bool // the path names a method
@@ -17,7 +17,7 @@ type transport struct {
 	serve       func(s *Server, w http.ResponseWriter, r *http.Request, a *arrival)
 }
 
-// transports is asked in this order.
+// transports are asked in this order.
 var transports []*transport
 
 func init() { // the entries refer to functions that refer to the table
@@ -30,16 +30,16 @@ func init() { // the entries refer to functions that refer to the table
 	}
 }
 
-// notServed has a function for each protocol that culvert recognizes and doesn't
-// serve. It returns nil for requests of other protocols.
+// notServed has a function for each protocol that culvert recognizes but doesn't serve.
+// It returns nil for requests of other protocols.
 var notServed = []func(r *http.Request) *mistake{connectMistake}
 
-// callTypes are the content types that the transports take.
+// callTypes are the content types that the transports accept.
 const callTypes = "application/grpc, application/grpc-web, application/grpc-web-text"
 
 var acceptPost = []string{"Accept-Post", callTypes}
 
-// Transports returns the names of the client protocols, as logs have them.
+// Transports returns the names of the client protocols, as in logs.
 func Transports() []string {
 	names := make([]string, len(transports))
 	for i, t := range transports {
@@ -48,8 +48,8 @@ func Transports() []string {
 	return names
 }
 
-// transportAllowed is nil, or why a listener doesn't take the request's
-// protocol. Inside a tunnel it judges the tunnel, too: that may have been allowed
+// transportAllowed returns nil, or why a listener doesn't accept the request's
+// protocol. Inside a tunnel it judges the tunnel, too: the tunnel may have been allowed
 // only when it was opened.
 func (s *Server) transportAllowed(a *arrival, t *transport) error {
 	refused := ""
@@ -90,10 +90,9 @@ func posts(contentType string) func(*http.Request) bool {
 	}
 }
 
-// contentSubtype returns what follows the "+" of the content type value, and
-// whether that is the type contentType. A subtype that isn't a token is dropped: it
-// would stand in the answer's header and in the backend's request.
-// RFC 9110 §8.3.1.
+// contentSubtype returns the part after the "+" of the content type value, and reports
+// whether the type is contentType. It drops a subtype that isn't a token: the subtype
+// would stand in the answer's header and in the backend's request. RFC 9110 §8.3.1.
 func contentSubtype(value, contentType string) (string, bool) {
 	have, _, _ := strings.Cut(value, ";")
 	rest, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(have)), contentType)
@@ -114,8 +113,8 @@ func offers(subprotocol string) func(*http.Request) bool {
 	}
 }
 
-// isUpgrade reports whether a request is a WebSocket handshake over HTTP/1.1. RFC
-// 6455 §4.1. One over HTTP/1.0 has come through a proxy that can't upgrade.
+// isUpgrade reports whether a request is a WebSocket handshake over HTTP/1.1. RFC 6455
+// §4.1. A handshake over HTTP/1.0 has come through a proxy that can't upgrade.
 func isUpgrade(r *http.Request) bool {
 	return r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.Method == http.MethodGet &&
 		headerHasToken(r.Header["Connection"], "upgrade") && headerHasToken(r.Header["Upgrade"], "websocket")

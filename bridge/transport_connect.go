@@ -9,8 +9,8 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// culvert doesn't serve the Connect protocol. It recognizes the requests, so that
-// their clients are told what to do. https://connectrpc.com/docs/protocol
+// culvert doesn't serve the Connect protocol. It recognizes Connect requests, to tell
+// their clients what to do. https://connectrpc.com/docs/protocol
 
 const notSpoken = " isn't spoken here: use createGrpcWebTransport in place of createConnectTransport, or another client of gRPC-Web"
 
@@ -36,8 +36,8 @@ func isConnect(mediaType string) bool {
 	return false
 }
 
-// connectRefusal returns the body of an HTTP refusal with the status as a client of
-// Connect shows it. It returns "" if the request is no unary call of Connect.
+// connectRefusal returns the body of an HTTP refusal in the form whose status a Connect
+// client shows. It returns "" if the request isn't a unary Connect call.
 // https://connectrpc.com/docs/protocol#error-end-stream
 func connectRefusal(r *http.Request, httpStatus int, text string) (body string) {
 	unary := mediaType(r)

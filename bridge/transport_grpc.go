@@ -14,7 +14,7 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// A dialect is how one of the framed protocols differs from the others: native
+// A dialect describes how one of the framed protocols differs from the others: native
 // gRPC, gRPC-Web and its text form share the frames, not the trailers.
 type dialect struct {
 	contentType string
@@ -39,8 +39,8 @@ func serveFramed(d *dialect) func(*Server, http.ResponseWriter, *http.Request, *
 	}
 }
 
-// readTimeout reads a grpc-timeout, if there is one. The shorter of two counts: one may
-// be in a WebSocket's upgrade request, the other in its first message.
+// readTimeout reads a grpc-timeout, if there is one. The shorter of two counts: a
+// WebSocket may have one in its upgrade request and one in its first message.
 func (c *call) readTimeout(values []string) error {
 	if len(values) == 0 {
 		return nil
@@ -56,14 +56,14 @@ func (c *call) readTimeout(values []string) error {
 	return nil
 }
 
-// readableCodings is grpc-accept-encoding, where it is told.
+// readableCodings is the value of grpc-accept-encoding.
 const readableCodings = "gzip, identity"
 
 // errCoding refuses a grpc-encoding. The answer then has grpc-accept-encoding.
 var errCoding = report.New(report.ReasonUnsupportedEncoding, "messages are compressed with a coding that can't be read here: want gzip or identity")
 
-// readCodings reads a grpc-encoding and a grpc-accept-encoding: how the client
-// compresses, and what it can read.
+// readCodings reads a grpc-encoding and a grpc-accept-encoding: the compression that
+// the client uses, and those that it can read.
 func (c *call) readCodings(encoding, accepted []string) error {
 	if len(encoding) > 0 {
 		switch encoding[0] {
@@ -78,7 +78,7 @@ func (c *call) readCodings(encoding, accepted []string) error {
 	return nil
 }
 
-// readHeader reads what gRPC's fields in the header of a request say of the call.
+// readHeader reads the gRPC fields in the header of a request.
 func (c *call) readHeader(h http.Header) error {
 	if err := c.readTimeout(h["Grpc-Timeout"]); err != nil {
 		return err
@@ -99,12 +99,12 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 		refused = g.decodeBody()
 	}
 	s.handle(r.Context(), c, g, a.conn, refused)
-	g.first.Free() // read ahead and never asked for
+	g.first.Free() // read ahead and never handed out
 	g.close()
 }
 
-// grpcWebRefusal adds to the header of an HTTP refusal what a client of gRPC-Web
-// shows of it.
+// grpcWebRefusal adds to the header of an HTTP refusal the fields that a gRPC-Web
+// client shows.
 func grpcWebRefusal(h http.Header, r *http.Request, code int, text string) {
 	if strings.HasPrefix(mediaType(r), web.contentType) {
 		h.Set("Grpc-Status", strconv.Itoa(int(codec.CodeFromHTTP(code))))
@@ -141,7 +141,7 @@ func (g *grpcStream) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
 	g.httpStream.Bind(ctx, cancel)
 }
 
-// decodeBody puts the decoders of the whole body before the reader of frames.
+// decodeBody puts the decoders of the whole body in front of the reader of frames.
 func (g *grpcStream) decodeBody() (err error) {
 	g.body.body, g.body.packed, err = g.unpacked()
 	if g.d.text {
@@ -150,10 +150,9 @@ func (g *grpcStream) decodeBody() (err error) {
 	return err
 }
 
-// Prepare reads a request that is one message of known length. Then the
-// call needs one goroutine, and net/http, which looks for a disconnect only
-// after the body's end, can see one. Native gRPC doesn't show where the
-// request ends.
+// Prepare reads a request that is one message of known length. Then the call needs one
+// goroutine, and net/http, which looks for a disconnect only after the body's end, can
+// notice one. Native gRPC doesn't show where the request ends.
 func (g *grpcStream) Prepare(ctx context.Context) error {
 	g.received = true
 	length := g.r.ContentLength
@@ -163,8 +162,8 @@ func (g *grpcStream) Prepare(ctx context.Context) error {
 	return g.early(func() error { return g.readSingle(ctx, length) })
 }
 
-// readSingle reads the first message of a body of that length, and whether it is
-// the only one.
+// readSingle reads the first message of a body of that length, and reports whether it
+// is the only one.
 func (g *grpcStream) readSingle(ctx context.Context, length int64) (err error) {
 	if g.first, err = g.body.next(); err != nil {
 		if cause := context.Cause(ctx); cause != nil {

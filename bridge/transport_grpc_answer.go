@@ -34,7 +34,7 @@ func (e *grpcAnswer) header(h *httpStream, md metadata.MD, more bool) error {
 	return h.flush()
 }
 
-// canRead is grpc-accept-encoding. Nobody writes to it.
+// canRead is the value of grpc-accept-encoding. It is never written to.
 var canRead = []string{readableCodings}
 
 // begin sends HTTP 200 and the fields, unless all of a short answer can go out
@@ -56,8 +56,8 @@ func (e *grpcAnswer) begin(h *httpStream, fields iter.Seq2[string, string], more
 	h.begin(http.StatusOK, more && !e.d.trailers)
 }
 
-// contentType is the request's family, without parameters, since a client
-// compares the whole.
+// contentType returns the request's family, without parameters, since clients compare
+// the whole.
 func (e *grpcAnswer) contentType(subtype string) string {
 	base := e.d.contentType
 	switch {
@@ -133,8 +133,8 @@ func (e *grpcAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD) 
 	return e.writeTrailersFrame(h, st, trailer)
 }
 
-// writeTrailers puts the status into HTTP trailers. Without a header before, it is
-// a Trailers-Only answer: one HEADERS frame. gRPC PROTOCOL-HTTP2, "Responses".
+// writeTrailers writes the status as HTTP trailers. Without a header before, the answer
+// is Trailers-Only: one HEADERS frame. gRPC PROTOCOL-HTTP2, "Responses".
 func (e *grpcAnswer) writeTrailers(h *httpStream, st *status.Status, trailer metadata.MD) {
 	fields := codec.Trailers(st, trailer)
 	if h.out.begun {
@@ -145,7 +145,7 @@ func (e *grpcAnswer) writeTrailers(h *httpStream, st *status.Status, trailer met
 	e.begin(h, fields, false)
 }
 
-// writeTrailersFrame ends a gRPC-Web body: exactly one frame, and the status
+// writeTrailersFrame ends a gRPC-Web body: the status is in exactly one frame, and
 // nowhere else.
 func (e *grpcAnswer) writeTrailersFrame(h *httpStream, st *status.Status, trailer metadata.MD) error {
 	if !h.out.begun {
@@ -158,5 +158,5 @@ func (e *grpcAnswer) writeTrailersFrame(h *httpStream, st *status.Status, traile
 	return h.endBody()
 }
 
-// usualTrailers is what most calls' trailers fit.
+// usualTrailers is enough for most calls' trailers.
 const usualTrailers = 128

@@ -11,8 +11,8 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// grpcFrames are the frames of the gRPC family, in a body and on a WebSocket: before
-// each message stands a prefix of flags and length.
+// grpcFrames reads the frames of the gRPC family, in a body and on a WebSocket: each
+// message has a prefix of flags and length.
 type grpcFrames struct {
 	coding string // of the compressed messages: "" or "gzip"
 	length uint32 // of the last message, as its prefix says
@@ -32,8 +32,7 @@ func (f *grpcFrames) read(m *messageReader) (payload mem.BufferSlice, compressed
 	if err != nil {
 		return nil, false, bodyError(err)
 	}
-	// The flag is judged at once: a client that sends a wrong one may never
-	// send the rest.
+	// Judge the flag at once: a client that sends a wrong one may never send the rest.
 	flags := f.prefix[0]
 	if flags&^codec.FlagCompressed != 0 {
 		return nil, false, report.Newf(report.ReasonBadRequest, "a message begins with the flag byte 0x%02x, want 0x00 or 0x01", flags)
@@ -55,7 +54,7 @@ func (f *grpcFrames) read(m *messageReader) (payload mem.BufferSlice, compressed
 	return payload, true, nil
 }
 
-// readPrefix reads the rest of a prefix, of which n bytes were read.
+// readPrefix reads the rest of a prefix after its first n bytes.
 func (f *grpcFrames) readPrefix(m *messageReader, n int) error {
 	if n < len(f.prefix) {
 		m.gets.readPart(n)

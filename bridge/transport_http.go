@@ -18,9 +18,9 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// newHTTPCall makes the call of an HTTP request, as far as HTTP and not the
-// client's protocol says it: id, metadata, what culvert vouches for. An error is
-// told in the call's own protocol, so the call is good for that either way.
+// newHTTPCall makes the call of an HTTP request from facts of HTTP and not of the
+// client's protocol: id, metadata, the headers that culvert adds. The call is usable
+// even with an error, since the call's own protocol reports it.
 func (s *Server) newHTTPCall(r *http.Request, a *arrival) (*call, error) {
 	c := s.newCall(a, r.Header.Get("X-Request-Id"))
 	if a.refused != nil {
@@ -39,12 +39,12 @@ func (s *Server) newHTTPCall(r *http.Request, a *arrival) (*call, error) {
 	return c, a.vouchCertificate(md, r.Header, a.policy.forwardClientCert, c.headers)
 }
 
-// forwardedUserAgent is what tells the backend of the client's user-agent.
+// forwardedUserAgent passes the client's user-agent to the backend.
 const forwardedUserAgent = "x-forwarded-user-agent"
 
-// vouch adds what culvert itself says of the client.
+// vouch adds the facts that culvert itself confirms about the client.
 func (a *arrival) vouch(md metadata.MD) {
-	delete(md, "forwarded") // a trusted proxy's: said anew
+	delete(md, "forwarded") // a trusted proxy's, which culvert sends on anew
 	f := a.forward
 	for _, field := range [...]struct{ name, value string }{
 		{"x-forwarded-for", f.For},
@@ -60,8 +60,8 @@ func (a *arrival) vouch(md metadata.MD) {
 	}
 }
 
-// liftTimeouts takes from a call what an embedder's server sets for each request
-// of HTTP/1.1: a call may take longer, and has limits of its own.
+// liftTimeouts removes the time-outs that an embedder's server sets for each HTTP/1.1
+// request: a call may take longer, and has its own limits.
 func liftTimeouts(w http.ResponseWriter, r *http.Request) {
 	hs, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
 	if hs == nil || hs.ReadTimeout <= 0 && hs.WriteTimeout <= 0 {
@@ -71,13 +71,13 @@ func liftTimeouts(w http.ResponseWriter, r *http.Request) {
 	_ = errors.Join(rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{})) // a foreign ResponseWriter may have none
 }
 
-// longAgo as a deadline makes what waits return now.
+// longAgo, set as a deadline, makes waiting calls return now.
 var longAgo = time.Unix(1, 0)
 
-// An httpStream is the client's end of a call that is one HTTP request. It reads
-// the body, writes the answer's header, body and trailers, and knows how either
-// ends in each version of HTTP. The encoder says what the answer looks like in the
-// client's protocol; Prepare and Recv are that protocol's, too.
+// An httpStream is the client's end of a call that is one HTTP request. It reads the
+// body, writes the answer's header, body and trailers, and ends them in the way of each
+// version of HTTP. The encoder gives the answer the form of the client's protocol.
+// Prepare and Recv belong to that protocol, too.
 type httpStream struct {
 	s       *Server
 	w       http.ResponseWriter
@@ -101,7 +101,7 @@ type httpStream struct {
 func (h *httpStream) open(s *Server, w http.ResponseWriter, r *http.Request, c *call, a *arrival, e encoder) {
 	*h = httpStream{s: s, w: w, rc: http.NewResponseController(w), r: r, on: a.on, call: c, origin: a.origin, encoder: e}
 	if r.ProtoMajor == 1 {
-		// Without it the first write swallows what of the body is unread.
+		// Without it, the first write discards the unread part of the body.
 		_ = h.rc.EnableFullDuplex() // only a foreign ResponseWriter refuses
 	}
 	h.source = &requestBody{ReadCloser: r.Body}
@@ -113,15 +113,15 @@ func (h *httpStream) open(s *Server, w http.ResponseWriter, r *http.Request, c *
 // countBody implements bodyCounted.
 func (h *httpStream) countBody(r *running) { h2.CountBody(h.r, bodyCounter{r}) }
 
-// A bodyCounter counts with a call what its client has sent and nobody has read, and ends
-// the call when that is too much. It implements h2.Counter: the HTTP/2 connection's lock
-// is held.
+// A bodyCounter counts with a call the bytes that its client has sent and nobody has
+// read, and ends the call when there are too many. It implements h2.Counter: the HTTP/2
+// connection's lock is held.
 type bodyCounter struct{ *running }
 
-// SentPart notes that the client takes what is sent.
+// SentPart notes that the client accepts data.
 func (b bodyCounter) SentPart(n int) { b.call.held.Moved(n) }
 
-// Unread counts n bytes more, or less.
+// Unread adds n bytes to the count, or removes them.
 func (b bodyCounter) Unread(n int) bool {
 	wanted := b.call.held.Unread(n)
 	if !wanted {
@@ -145,8 +145,8 @@ func (h *httpStream) Bind(ctx context.Context, _ context.CancelCauseFunc) {
 	h.guard.watch(ctx, func() { _ = h.rc.SetWriteDeadline(longAgo) }) // a stream that is gone needs none
 }
 
-// unpacked returns the body without its content coding, and what removes that if
-// there is one. The content coding is the outermost of a body's. RFC 9110 §8.4.
+// unpacked returns the body without its content coding, and the decoder if there is
+// one. The content coding is the outermost of a body's. RFC 9110 §8.4.
 func (h *httpStream) unpacked() (io.Reader, *packing.Body, error) {
 	switch strings.ToLower(h.r.Header.Get("Content-Encoding")) {
 	case "", "identity":
@@ -159,7 +159,7 @@ func (h *httpStream) unpacked() (io.Reader, *packing.Body, error) {
 	}
 }
 
-// early runs a read of the body before the pump runs. The end of the call's context
+// early runs a read of the body before the pump starts. The end of the call's context
 // cuts it.
 func (h *httpStream) early(read func() error) error {
 	cut := func() {
@@ -169,8 +169,8 @@ func (h *httpStream) early(read func() error) error {
 	return h.guard.read(cut, read)
 }
 
-// stopReading makes a waiting Recv return. On HTTP/1.1 Close would wait behind
-// the read, so a past deadline frees it; the connection closes anyway then.
+// stopReading makes a waiting Recv return. On HTTP/1.1, Close would wait for the read,
+// so a past deadline ends the read; the connection closes anyway.
 func (h *httpStream) stopReading() {
 	if h.r.ProtoMajor == 1 {
 		if !h.source.atEnd.Load() {

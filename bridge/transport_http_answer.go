@@ -16,9 +16,8 @@ import (
 )
 
 // An encoder writes an answer in the form of one protocol, with the methods of the
-// httpStream. The encoder decides when the header goes out: a protocol that tells
-// the status there needs the end of the call first. None of its methods runs beside
-// another.
+// httpStream. The encoder decides when the header leaves: a protocol with the status in
+// the header needs the end of the call first. None of its methods runs beside another.
 type encoder interface {
 	// header, message and end are SendHeader, Send and Finish of downstream. One
 	// that writes something flushes it, unless more is set.
@@ -27,19 +26,19 @@ type encoder interface {
 	end(h *httpStream, st *status.Status, trailer metadata.MD) error
 }
 
-// An httpAnswer is what of a call's answer has been made.
+// An httpAnswer is the part of a call's answer made so far.
 type httpAnswer struct {
 	begun bool // its header is made
 
-	// An HTTP/1.1 answer whose end is at hand is gathered while it is short:
-	// it goes out whole, with its length, in one piece and not in chunks.
+	// An HTTP/1.1 answer whose end is ready is gathered while it is short: it leaves in
+	// one piece, with its length and without chunks.
 	gathering bool
-	code      int // of what is gathered
+	code      int // of the gathered answer
 	gathered  bytes.Buffer
 }
 
-// gatherBytes is how much of an answer is gathered at most, base64 and trailers
-// aside. With an ordinary header it fits net/http's buffer.
+// gatherBytes is the most that is gathered of an answer, base64 and trailers aside.
+// With an ordinary header it fits net/http's buffer.
 const gatherBytes = 2 << 10
 
 // SendHeader implements downstream.
@@ -60,8 +59,8 @@ func (h *httpStream) Send(m mem.BufferSlice, more bool) error {
 	return err
 }
 
-// makeHeader adds the fields to the answer's header, and what every answer has. It
-// returns the header for what the protocol adds itself.
+// makeHeader adds the fields to the answer's header, with those that every answer has.
+// It returns the header, for the protocol to add its own.
 func (h *httpStream) makeHeader(fields iter.Seq2[string, string]) http.Header {
 	header := h.w.Header()
 	for name, value := range fields {
@@ -80,16 +79,16 @@ func (h *httpStream) makeHeader(fields iter.Seq2[string, string]) http.Header {
 	return header
 }
 
-// Values that don't change from answer to answer. Nobody writes to a header's.
+// These values are the same in every answer. They are never written to.
 var (
 	noStore     = []string{"no-store, no-transform"}
 	noBuffering = []string{"no"}
 	noSniffing  = []string{"nosniff"}
 )
 
-// makeWebHeader is makeHeader for clients that read HTTP: it has what caches,
-// buffering proxies and browsers need. To a native client that would be metadata,
-// and no cache keeps what it gets.
+// makeWebHeader is makeHeader for clients that read HTTP: it adds the fields that
+// caches, buffering proxies and browsers need. A native client would take them for
+// metadata, and no cache keeps its answers.
 func (h *httpStream) makeWebHeader(fields iter.Seq2[string, string]) http.Header {
 	header := h.makeHeader(fields)
 	if h.origin.Origin == "" {
@@ -104,8 +103,8 @@ func (h *httpStream) makeWebHeader(fields iter.Seq2[string, string]) http.Header
 	return header
 }
 
-// begin sends the header that was made. With gather, an HTTP/1.1 answer is held
-// back while it is short and its end is at hand.
+// begin sends the header. With gather, an HTTP/1.1 answer is held back while it is
+// short and its end is ready.
 func (h *httpStream) begin(code int, gather bool) {
 	h.out.begun = true
 	if gather && h.r.ProtoMajor == 1 {
@@ -115,8 +114,8 @@ func (h *httpStream) begin(code int, gather bool) {
 	h.w.WriteHeader(code)
 }
 
-// room returns where the next part of the body goes, which has so many bytes. If
-// no more follows it at once, the caller flushes.
+// room returns the writer for the next part of the body, which has this many bytes. If
+// no more follows at once, the caller flushes.
 func (h *httpStream) room(bytes int, more bool) (io.Writer, error) {
 	if h.out.gathering {
 		if more && h.out.gathered.Len()+bytes <= gatherBytes {
@@ -132,7 +131,7 @@ func (h *httpStream) room(bytes int, more bool) (io.Writer, error) {
 	return h.w, nil
 }
 
-// last returns where the last part of the body goes. endBody follows.
+// last returns the writer for the last part of the body. endBody follows.
 func (h *httpStream) last() io.Writer {
 	if h.out.gathering {
 		return &h.out.gathered
@@ -140,8 +139,7 @@ func (h *httpStream) last() io.Writer {
 	return h.w
 }
 
-// endBody sends what is left of the body. A body that was gathered has its length
-// in the header.
+// endBody sends the rest of the body. A gathered body has its length in the header.
 func (h *httpStream) endBody() error {
 	if h.out.gathering {
 		h.w.Header()["Content-Length"] = []string{strconv.Itoa(h.out.gathered.Len())}
@@ -161,7 +159,7 @@ func (h *httpStream) trailers(fields iter.Seq2[string, string]) {
 	}
 }
 
-// stopGathering sends what was gathered.
+// stopGathering sends the gathered part.
 func (h *httpStream) stopGathering() error {
 	h.out.gathering = false
 	h.w.WriteHeader(h.out.code)
@@ -178,9 +176,9 @@ func (h *httpStream) flush() error {
 	return err
 }
 
-// Finish implements downstream. It waits for a slow reader like any Send while the
-// call's context lives. When that has ended, the client has a moment to take what
-// is left.
+// Finish implements downstream. While the call's context lives, it waits for a slow
+// reader like any Send. After the context has ended, the client has a moment to accept
+// the rest.
 func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 	defer h.stopReading()
 	if !h.received && !h.source.atEnd.Load() {
@@ -202,5 +200,5 @@ func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 	return err
 }
 
-// isGone says that the status is for nobody.
+// isGone reports whether no client is left to receive the status.
 func isGone(st *status.Status) bool { return st.Code() == errGone.Row().Code }

@@ -8,8 +8,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
-// accept upgrades a request whose Origin is already judged, and counts the
-// connection until it closes. It answers what it refuses.
+// accept upgrades a request whose Origin is already judged, and counts the connection
+// until it closes. It answers requests that it refuses.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol string) (*websocket.Conn, error) {
 	on := s.edge.Of(r)
 	return websocket.Accept(w, r, websocket.Options{
@@ -18,12 +18,12 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol stri
 	})
 }
 
-// keepAlive is how a WebSocket's client is watched.
+// keepAlive returns how culvert watches a WebSocket's client.
 func (s *Server) keepAlive(gone func(error)) websocket.KeepAlive {
 	return websocket.KeepAlive{Interval: pingInterval, Timeout: pingTimeout, SlowConsumer: s.limits.SlowConsumerTimeout, Gone: gone}
 }
 
-// endedBy is why a connection ended whose client broke a rule.
+// endedBy returns why a connection ended whose client broke a rule.
 func endedBy(broken websocket.RuleError) string {
 	if broken.Code == websocket.StatusPolicyViolation {
 		return report.EndedFlood
@@ -31,8 +31,8 @@ func endedBy(broken websocket.RuleError) string {
 	return report.EndedProtocol
 }
 
-// goodbye is the code with which a finished WebSocket is closed, and how long
-// its client has to answer.
+// goodbye returns the code that closes a finished WebSocket, and how long its client
+// has to answer.
 func (s *Server) goodbye() (websocket.StatusCode, time.Duration) {
 	switch {
 	case s.closing.Load():

@@ -19,10 +19,10 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// serveWebSocket serves one call on one WebSocket, in the protocol of
-// improbable-eng's grpc-web: the client's first message holds metadata, each
-// further one a marker byte and bytes of a gRPC-Web body; the server answers
-// with gRPC-Web frames, one a message.
+// serveWebSocket serves one call on one WebSocket, in the protocol of improbable-eng's
+// grpc-web: the client's first message has the metadata, and each later one a marker
+// byte and bytes of a gRPC-Web body. The server answers with gRPC-Web frames, one in
+// each message.
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arrival) {
 	c, refused := s.newHTTPCall(r, a)
 	if refused == nil {
@@ -84,8 +84,8 @@ func (d *socketDown) Prepare(ctx context.Context) error {
 	return err
 }
 
-// readMetadata reads the first message. What it says is added to what the
-// upgrade request said, but never what only that one can say.
+// readMetadata reads the first message. Its metadata adds to that of the upgrade
+// request, except names that only the upgrade request can set.
 func (d *socketDown) readMetadata(ctx context.Context, c *call) error {
 	_ = d.ws.SetReadDeadline(time.Now().Add(edge.HandshakeTimeout)) // before the cut's; a closed connection fails the read
 	cut := func() { _ = d.ws.SetReadDeadline(longAgo) }             // a closed connection needs none
@@ -155,7 +155,7 @@ func (d *socketDown) firstError(err error) error {
 	return webSocketError(err)
 }
 
-// webSocketError is what a failed read of a WebSocket means.
+// webSocketError returns the fault of a failed read of a WebSocket.
 func webSocketError(err error) error {
 	var broken websocket.RuleError
 	if !errors.As(err, &broken) {
@@ -177,8 +177,8 @@ func errSocketText() error {
 	return report.New(report.ReasonBadRequest, "a WebSocket message is text, want binary")
 }
 
-// socketBody joins the data of a WebSocket's messages to one body: each
-// begins with a marker, and the one that is nothing but the marker 1 ends it.
+// socketBody joins the data of a WebSocket's messages into one body. Each message
+// begins with a marker. A message that is only the marker 1 ends the body.
 type socketBody struct {
 	ws     *websocket.Conn
 	begun  bool    // a message has begun, and not all of head has come
@@ -215,8 +215,8 @@ func (b *socketBody) Read(p []byte) (int, error) {
 	}
 }
 
-// next begins the next message: it holds data, or is the half-close. A read deadline
-// that passes loses nothing.
+// next begins the next message: data, or the half-close. A read deadline that passes
+// loses nothing.
 func (b *socketBody) next() error {
 	if !b.begun {
 		op, err := b.ws.NextMessage()
@@ -251,8 +251,8 @@ func (b *socketBody) next() error {
 	return nil
 }
 
-// await reads up to the next message of data. It returns nil there, and when the read
-// deadline passes.
+// await reads up to the next message of data, and returns nil there. It also returns
+// nil when the read deadline passes.
 func (b *socketBody) await() error {
 	for !b.open {
 		err := b.next()
@@ -266,8 +266,8 @@ func (b *socketBody) await() error {
 	return nil
 }
 
-// Recv returns io.EOF at the half-close. Called again, it goes on reading, to
-// see the client's close and its pongs.
+// Recv returns io.EOF at the half-close. Called again, it continues to read, to notice
+// the client's close and its pongs.
 func (d *socketDown) Recv() (mem.BufferSlice, error) { return d.body.next() }
 
 // AwaitEnd implements endAwaiter.
@@ -318,21 +318,21 @@ func (d *socketDown) Send(m mem.BufferSlice, more bool) error {
 	})
 }
 
-// writeFrame writes one frame as one message: the clients stop reading a
-// message after the first frame that holds headers.
+// writeFrame writes one frame as one message: the clients stop reading a message after
+// the first frame of headers.
 func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice, more bool) error {
 	d.pieces = append(d.pieces[:0], codec.FrameHeader{Flags: flag, Length: uint32(m.Len())}.AppendTo(d.prefix[:0]))
 	for _, b := range m {
 		d.pieces = append(d.pieces, b.ReadOnlyData())
 	}
 	err := d.ws.WriteMessage(d.call.progress.sentPiece, more, d.pieces...)
-	clear(d.pieces) // they are freed by whoever sent m
+	clear(d.pieces) // the sender of m frees them
 	d.failed = d.failed || err != nil
 	return err
 }
 
-// Finish waits for a slow reader like any Send while the call's context
-// lives. When that has ended, the client has a moment to take what is left.
+// While the call's context lives, Finish waits for a slow reader like any Send. After
+// the context has ended, the client has a moment to accept the rest.
 func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 	err := d.guard.lastWrite(func(late bool) error {
 		if late {
@@ -359,7 +359,7 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 	return nil
 }
 
-// smallTrailers are those that fit where a socket can be written at all.
+// smallTrailers always fit when the socket is writable at all.
 const smallTrailers = 4 << 10
 
 func (d *socketDown) writeEnd(st *status.Status, trailer metadata.MD) error {
@@ -372,8 +372,8 @@ func (d *socketDown) writeEnd(st *status.Status, trailer metadata.MD) error {
 		}
 	}
 	block := codec.AppendHeaderBlock(nil, codec.BrowserTrailers(st, trailer))
-	// Ordinary trailers, and little before them, go out with the close frame,
-	// which has its time: a slow reader needs more for the rest.
+	// Ordinary trailers, with little data before them, leave with the close frame,
+	// which has its own time: a slow reader needs more time for the rest.
 	more := len(block)+d.ws.Held() <= smallTrailers
 	return d.writeFrame(codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)}, more)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
-// serveTunnel makes a net.Conn of a WebSocket and hands it to the inner
-// server. Each call inside passes the gate like any other.
+// serveTunnel makes a net.Conn of a WebSocket and hands it to the inner server. Each
+// call inside passes the gate like any other call.
 func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival) {
 	if s.draining.Load() {
 		w.Header().Set("Retry-After", "1")
@@ -41,10 +41,10 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 }
 
 // outerHeader returns the fields of the request for a tunnel that are kept for the
-// tunnel's life. Those of the WebSocket's handshake aren't: they never apply inside, and
-// some clients put a token into Sec-WebSocket-Protocol. All others are kept, at most
-// limits.header_bytes for a tunnel, since a later policy may list any name among the
-// vouched headers.
+// tunnel's life. It leaves out those of the WebSocket's handshake: they never apply
+// inside, and some clients put a token into Sec-WebSocket-Protocol. It keeps all
+// others, at most limits.header_bytes for a tunnel, since a later policy may list any
+// name among the vouched headers.
 func outerHeader(h http.Header) http.Header {
 	kept := make(http.Header, len(h))
 	for name, values := range h {

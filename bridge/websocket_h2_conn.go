@@ -19,10 +19,10 @@ const tunnelName = "h2ts"
 
 const (
 	tunnelCloseTimeout = 2 * time.Second // to answer a WebSocket close, where HTTP/2 has said goodbye already
-	maxTunnelMessage   = 32 << 10        // of what HTTP/2 writes while the WebSocket is busy
+	maxTunnelMessage   = 32 << 10        // the most that HTTP/2 writes while the WebSocket is busy
 )
 
-// tunnels is the listener whose connections are WebSockets.
+// tunnels is a listener whose connections are WebSockets.
 type tunnels struct {
 	conns  chan *tunnelConn
 	once   sync.Once
@@ -32,7 +32,7 @@ type tunnels struct {
 	open map[*tunnelConn]struct{}
 }
 
-// offer hands a connection to the server, or closes it when that has ended.
+// offer hands a connection to the server, or closes it if the server has ended.
 func (t *tunnels) offer(c *tunnelConn) {
 	t.mu.Lock()
 	t.open[c] = struct{}{}
@@ -40,23 +40,24 @@ func (t *tunnels) offer(c *tunnelConn) {
 	select {
 	case t.conns <- c:
 	case <-t.closed:
-		_ = c.Close() // the client is told by the close code
+		_ = c.Close() // the close code tells the client
 	}
 }
 
-// forget is told by a connection that has ended.
+// forget removes a connection that has ended.
 func (t *tunnels) forget(c *tunnelConn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.open, c)
 }
 
-// closeAll closes what is left, also what the server accepted while it ended.
+// closeAll closes the remaining connections, including those that the server accepted
+// while it ended.
 func (t *tunnels) closeAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for c := range t.open {
-		_ = c.Close() // the client is told by the close code
+		_ = c.Close() // the close code tells the client
 	}
 }
 
@@ -86,8 +87,8 @@ type tunnelAddr string
 func (tunnelAddr) Network() string  { return "websocket" }
 func (a tunnelAddr) String() string { return string(a) }
 
-// tunnelConn is a WebSocket as a net.Conn. What is written while the
-// WebSocket is busy goes out as one message, up to a bound.
+// tunnelConn is a WebSocket as a net.Conn. Data written while the WebSocket is busy
+// leaves as one message, up to a bound.
 type tunnelConn struct {
 	s    *Server
 	ws   *websocket.Conn
@@ -100,8 +101,8 @@ type tunnelConn struct {
 	cond     sync.Cond
 	pending  *[]byte // written and not yet sent; nil: nothing
 	writeErr error
-	done     bool // it is closed: nothing more is read or written
-	reading  bool // Read is at work
+	done     bool // it is closed: nothing is read or written any more
+	reading  bool // Read is running
 	code     websocket.StatusCode
 }
 
@@ -117,8 +118,8 @@ func (c *tunnelConn) watch() {
 
 var errTunnelText = errors.New("a text message inside a tunnel")
 
-// Read reads from the WebSocket's binary messages, joined. Once the tunnel is closed
-// it returns net.ErrClosed, since what still comes is the close handshake's.
+// Read reads from the WebSocket's binary messages, joined. After the tunnel is closed
+// it returns net.ErrClosed, since later messages belong to the close handshake.
 func (c *tunnelConn) Read(p []byte) (int, error) {
 	if !c.beginRead() {
 		return 0, net.ErrClosed
@@ -182,7 +183,7 @@ func (c *tunnelConn) readMessages(p []byte) (int, error) {
 	}
 }
 
-// readError is io.EOF for a close with any code.
+// readError returns io.EOF for a close with any code.
 func (c *tunnelConn) readError(err error) error {
 	c.on.NoteRead(err)
 	if websocket.CloseStatus(err) != -1 {
@@ -196,8 +197,8 @@ func (c *tunnelConn) readError(err error) error {
 	return err
 }
 
-// Write takes the bytes over and returns before they are sent, unless the
-// buffer is full.
+// Write takes the bytes over, and returns before they are sent unless the buffer is
+// full.
 func (c *tunnelConn) Write(p []byte) (int, error) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
@@ -224,9 +225,9 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// write is the connection's goroutine: it sends what Write left until the
-// connection closes, and then closes the WebSocket, since net/http must not
-// wait for a peer when it closes.
+// write is the connection's goroutine. It sends the data from Write until the
+// connection closes, and then closes the WebSocket: net/http must not wait for a peer
+// when it closes a connection.
 func (c *tunnelConn) write() {
 	for {
 		out := c.next()
@@ -248,7 +249,7 @@ func (c *tunnelConn) write() {
 	c.s.tunnels.forget(c)
 }
 
-// awaitReader waits until nobody reads any more. Nobody begins to.
+// awaitReader waits until the running Read returns. No other Read begins.
 func (c *tunnelConn) awaitReader() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -257,8 +258,7 @@ func (c *tunnelConn) awaitReader() {
 	}
 }
 
-// next waits for what is to be sent. It returns nil when all is sent and
-// nothing more comes.
+// next waits for data to send. It returns nil when all is sent and no more follows.
 func (c *tunnelConn) next() *[]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -268,7 +268,7 @@ func (c *tunnelConn) next() *[]byte {
 	if c.pending == nil {
 		return nil
 	}
-	if c.done { // each piece that goes out shows that the client takes them
+	if c.done { // each piece that is sent shows that the client accepts data
 		c.boundWrite()
 	}
 	out := c.pending
@@ -277,13 +277,13 @@ func (c *tunnelConn) next() *[]byte {
 	return out
 }
 
-// Close ends the WebSocket, after what was written, with a code that says why:
-// 1001 when culvert is shutting down, 1000 when nothing is to be said. It
-// doesn't wait; the server's Close does.
+// Close ends the WebSocket after the written data, with a code that gives the reason:
+// 1001 when culvert is shutting down, 1000 without a reason. It doesn't wait; the
+// server's Close does.
 func (c *tunnelConn) Close() error {
 	code, _ := c.s.goodbye()
 	if c.s.cfg.StandardHTTP2 && !c.on.Left() {
-		code = websocket.StatusGoingAway // net/http ends the connection, and doesn't tell why
+		code = websocket.StatusGoingAway // net/http ends the connection, and doesn't say why
 	}
 	if told, any := closeCode(c.on.Ended()); any {
 		code = told
@@ -292,8 +292,8 @@ func (c *tunnelConn) Close() error {
 	return nil
 }
 
-// closeCode is what the WebSocket under a tunnel is closed with when its
-// connection ended so, if there is something to be said. RFC 6455 §7.4.1.
+// closeCode returns the code that closes a tunnel's WebSocket when its connection ended
+// for this reason, if there is a code for it. RFC 6455 §7.4.1.
 func closeCode(ended string) (code websocket.StatusCode, told bool) {
 	switch ended {
 	case report.EndedIdle, report.EndedAge, report.EndedShutdown, report.EndedSilent:
@@ -306,7 +306,7 @@ func closeCode(ended string) (code websocket.StatusCode, told bool) {
 	return 0, false
 }
 
-// boundWrite gives the piece that is being written its time.
+// boundWrite sets the deadline for the piece that is being written.
 func (c *tunnelConn) boundWrite() {
 	_, patience := c.s.goodbye()
 	_ = c.ws.SetWriteDeadline(time.Now().Add(patience)) // a closed connection needs none
@@ -319,7 +319,7 @@ func (c *tunnelConn) closeWith(code websocket.StatusCode) {
 	c.boundWrite()
 }
 
-// stop lets nobody read or write any more. The caller holds mu.
+// stop ends all reading and writing. The caller holds mu.
 func (c *tunnelConn) stop(code websocket.StatusCode) {
 	if !c.done {
 		c.done, c.code = true, code
@@ -333,20 +333,20 @@ func (c *tunnelConn) stop(code websocket.StatusCode) {
 // EdgeConn returns what is known of the connection.
 func (c *tunnelConn) EdgeConn() *edge.Conn { return c.on }
 
-// NetConn is the connection under the WebSocket, to be looked at.
+// NetConn returns the connection under the WebSocket, to inspect it.
 func (c *tunnelConn) NetConn() net.Conn { return c.ws.NetConn() }
 
-// LocalAddr is the address of the listener the WebSocket came in on.
+// LocalAddr returns the address of the listener that accepted the WebSocket.
 func (c *tunnelConn) LocalAddr() net.Addr { return c.ws.NetConn().LocalAddr() }
 
-// RemoteAddr is the address of the WebSocket's client.
+// RemoteAddr returns the address of the WebSocket's client.
 func (c *tunnelConn) RemoteAddr() net.Addr { return c.ws.NetConn().RemoteAddr() }
 
-// SetDeadline is for reading and writing; a deadline that passes ends the
+// SetDeadline sets the deadline of reads and writes. A deadline that passes ends the
 // connection, as with TLS.
 func (c *tunnelConn) SetDeadline(t time.Time) error { return c.ws.SetDeadline(t) }
 
-// SetReadDeadline is SetDeadline for reading.
+// SetReadDeadline is SetDeadline for reads.
 func (c *tunnelConn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -356,5 +356,5 @@ func (c *tunnelConn) SetReadDeadline(t time.Time) error {
 	return c.ws.SetReadDeadline(t)
 }
 
-// SetWriteDeadline is SetDeadline for writing.
+// SetWriteDeadline is SetDeadline for writes.
 func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.ws.SetWriteDeadline(t) }
