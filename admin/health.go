@@ -37,7 +37,7 @@ func (h *Health) Handler() http.Handler {
 			answer(w, http.StatusOK, "ready\n"+h.details())
 			return
 		}
-		answer(w, http.StatusServiceUnavailable, "not ready: no new calls are taken\n"+h.details())
+		answer(w, http.StatusServiceUnavailable, "not ready: culvert accepts no new calls\n"+h.details())
 	})
 	return mux
 }

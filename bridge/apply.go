@@ -162,7 +162,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 		forwardClientCert: cfg.ForwardClientCert,
 	}
 	if prefix := p.pathPrefix; prefix != "" && (prefix[0] != '/' || prefix[len(prefix)-1] == '/') {
-		return nil, fmt.Errorf("path prefix %q: want it to begin with a slash and not to end with one", prefix)
+		return nil, fmt.Errorf("path prefix %q: it must begin with a slash and not end with one", prefix)
 	}
 	var err error
 	if p.origins, err = gate.NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {

@@ -69,7 +69,7 @@ func askWho(ctx context.Context, a Authenticator, c *call) (id Identity, err err
 	}
 	for name, values := range unsendable(c.Metadata) {
 		if was, ok := observers[name]; !ok || !slices.Equal(was, values) {
-			return Identity{}, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator has set the metadata %q, which can't cross, or not with this value", name))
+			return Identity{}, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name))
 		}
 	}
 	if size := metadataBytes(c.Metadata); size > before && size-c.observed > c.headers.Bytes {

@@ -214,7 +214,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		switch {
 		case total > m.limit.Bytes:
 			out.Free()
-			return nil, report.Newf(report.ReasonRequestTooLarge, "a request message expands to more than the limit of %d bytes (%s)", m.limit.Bytes, m.limit.Key).UnlessRaised(m.limit.Key)
+			return nil, report.Newf(report.ReasonRequestTooLarge, "a request message decompresses to more than the limit of %d bytes (%s)", m.limit.Bytes, m.limit.Key).UnlessRaised(m.limit.Key)
 		case over != nil:
 			out.Free()
 			return nil, over
@@ -224,7 +224,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 			return out, nil
 		case err != nil:
 			out.Free()
-			return nil, report.New(report.ReasonBadRequest, "a compressed message can't be expanded").Because(err)
+			return nil, report.New(report.ReasonBadRequest, "a compressed message can't be decompressed").Because(err)
 		}
 	}
 }

@@ -36,13 +36,13 @@ func ResponseRules() []HeaderRule { return append([]HeaderRule(nil), responseRul
 
 const (
 	hopByHop  = "of one connection, not of the call"
-	ofBody    = "describes the HTTP body, which is made anew"
-	ofBrowser = "the browser's, for the server it talks to"
-	ofGRPC    = "gRPC's own; it is made anew"
-	vouch     = "only a trusted front proxy may say it"
-	ofFront   = "commands a proxy in front"
+	ofBody    = "describes the HTTP body, which culvert writes anew"
+	ofBrowser = "meant for the server that the browser talks to"
+	ofGRPC    = "gRPC's own; culvert sets it anew"
+	vouch     = "only a trusted front proxy may set it"
+	ofFront   = "an instruction to a proxy in front"
 	ofCulvert = "culvert's own"
-	ofOrigin  = "speaks for the origin to a browser"
+	ofOrigin  = "would set browser rules for culvert's origin"
 )
 
 var requestRules = []HeaderRule{
@@ -71,7 +71,7 @@ var requestRules = []HeaderRule{
 	{"x-grpc-web", "drop", ofGRPC},
 	{"grpc-*", "drop", ofGRPC},
 	{"connect-*", "drop", "Connect's own"},
-	{"lb-token", "drop", "a balancer's word to its backend"},
+	{"lb-token", "drop", "from a load balancer to its backend"},
 	{"culvert-*", "drop", ofCulvert},
 	{"x-culvert-*", "drop", ofCulvert},
 	{"x-request-id", "drop", "the call's id; added anew"},
@@ -81,7 +81,7 @@ var requestRules = []HeaderRule{
 	{"client-cert", "vouched", vouch},
 	{"client-cert-chain", "vouched", vouch},
 	{"x-forwarded-*", "vouched", vouch},
-	{"forwarded", "vouched", vouch + "; said anew as x-forwarded-*"},
+	{"forwarded", "vouched", vouch + "; sent on as x-forwarded-*"},
 	{"via", "vouched", vouch},
 	{"x-real-ip", "vouched", vouch},
 	{"x-client-ip", "vouched", vouch},
@@ -309,7 +309,7 @@ func sane(h map[string][]string) (metadata.MD, error) {
 		kept := values[:0:0]
 		for _, v := range values {
 			if strings.ContainsAny(v, "\r\n\x00") {
-				return nil, report.Newf(report.ReasonBadRequest, "the metadata %q holds a line end or NUL", name)
+				return nil, report.Newf(report.ReasonBadRequest, "the metadata %q contains a line end or NUL", name)
 			}
 			if codec.ValidValue(v) {
 				kept = append(kept, v)

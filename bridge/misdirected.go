@@ -2,7 +2,7 @@ package bridge
 
 import "github.com/culvert-grpc/culvert/bridge/gate"
 
-const misdirectedText = "this connection was made for another name, of which clients are asked for another certificate: make one for this"
+const misdirectedText = "this connection's SNI name has other rules for client certificates than this host: open a new connection for this host"
 
 // misdirected reports whether a request names a host whose rules for client
 // certificates differ from those of its connection. A client that needs no certificate

@@ -31,13 +31,13 @@ func (p *policy) mistakeIn(r *http.Request) *mistake {
 	case r.Method == http.MethodGet:
 		return &mistake{http.StatusUpgradeRequired, strippedUpgrade, []string{"Upgrade", "websocket"}, false}
 	case r.Method != http.MethodPost:
-		return &mistake{http.StatusMethodNotAllowed, "a call is a POST", []string{"Allow", "POST"}, false}
+		return &mistake{http.StatusMethodNotAllowed, "a call must be a POST", []string{"Allow", "POST"}, false}
 	default:
-		return &mistake{http.StatusUnsupportedMediaType, "the content type is none of a call's: want " + callTypes, acceptPost, false}
+		return &mistake{http.StatusUnsupportedMediaType, "this content type is not a call's: use " + callTypes, acceptPost, false}
 	}
 }
 
-const strippedUpgrade = "this path is for a WebSocket or a POST. If a WebSocket was asked for, a proxy on the way has removed " +
+const strippedUpgrade = "call this path by POST or WebSocket. If the client asked for a WebSocket, a proxy on the way has removed " +
 	"the Upgrade header: allow WebSocket upgrades there, or use gRPC-Web"
 
 // wrongPath returns the mistake of a path that isn't a method's. call reports whether
@@ -45,12 +45,12 @@ const strippedUpgrade = "this path is for a WebSocket or a POST. If a WebSocket 
 func (p *policy) wrongPath(r *http.Request, call bool) *mistake {
 	want := p.pathPrefix + "/package.Service/Method"
 	if meant := didYouMean(r.URL.EscapedPath(), p.pathPrefix, call); meant != "" {
-		return &mistake{http.StatusNotFound, "the path is not that of a method: did you mean " + meant + "? Check the client's base URL for a path or a slash at its end (path_prefix)", nil, true}
+		return &mistake{http.StatusNotFound, "the path is not a method's: did you mean " + meant + "? Check the client's base URL for a path or a slash at its end (path_prefix)", nil, true}
 	}
 	if call {
-		return &mistake{http.StatusNotFound, "the path is not that of a method: want " + want, nil, false}
+		return &mistake{http.StatusNotFound, "the path is not a method's: want " + want, nil, false}
 	}
-	return &mistake{http.StatusNotFound, "nothing is here: calls go to " + want, nil, false}
+	return &mistake{http.StatusNotFound, "there is nothing here: calls go to " + want, nil, false}
 }
 
 // didYouMean returns the path of the method at the end of a request target, or "". If

@@ -107,6 +107,6 @@ func (r *running) Evict() {
 		return
 	}
 	r.among.evicted.Add(1)
-	r.cancel(report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the memory for messages is spent, and what this call holds of it is needed for others"))
+	r.cancel(report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the memory for messages is full, and culvert ended this call to free memory for others"))
 	r.call.held.SettleMessages()
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-const malformedAuthority = "the host that the request is for is none: want a name or an IP address, IPv6 in brackets, and maybe a port"
+const malformedAuthority = "the request's host is invalid: want a name or an IP address (IPv6 in brackets), and optionally a port"
 
 // ServeHTTP serves one request: a call in any of the protocols, a WebSocket upgrade, a
 // browser's preflight, or anything else.
@@ -23,18 +23,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if a.unreadable != nil {
-		s.refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyTrustedProxies, Peer: a.peer.Addr, Detail: a.unreadable.Error()}, "let the proxy remove what its clients send of this header")
-		s.refuse(w, r, a, http.StatusBadRequest, "what proxies say of the client can't be read: "+a.unreadable.Error())
+		s.refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyTrustedProxies, Peer: a.peer.Addr, Detail: a.unreadable.Error()}, "configure the proxy to remove this header from its clients' requests")
+		s.refuse(w, r, a, http.StatusBadRequest, "a proxy's header about the client is malformed: "+a.unreadable.Error())
 		return
 	}
 	if a.misdirected() {
-		s.refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyCertificates, Peer: a.peer.Addr, Detail: a.host}, "the client has to make a connection for this host")
+		s.refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyCertificates, Peer: a.peer.Addr, Detail: a.host}, "the client must open a connection for this host")
 		s.refuse(w, r, a, http.StatusMisdirectedRequest, misdirectedText)
 		return
 	}
 	if a.listening.LoopbackOnly && !p.origins.AllowsHost(a.host) && !a.listening.ServesHost(a.host) {
 		s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: "hosts", Peer: a.peer.Addr, Detail: a.host}, "add the name to hosts")
-		s.refuse(w, r, a, http.StatusForbidden, "this server listens on loopback and is not known by the name in Host; add it to hosts if it is yours")
+		s.refuse(w, r, a, http.StatusForbidden, "this server listens on loopback and doesn't know the name in Host; add the name to hosts if it is yours")
 		return
 	}
 	if r.Method == http.MethodOptions && len(r.Header["Origin"]) > 0 && r.Header.Get("Access-Control-Request-Method") != "" {
@@ -74,12 +74,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func malformed(r *http.Request, host string) *mistake {
 	switch {
 	case r.Method == http.MethodConnect || r.RequestURI == "*":
-		return &mistake{code: http.StatusMethodNotAllowed, text: "culvert is no forward proxy", headers: []string{"Allow", "GET, POST, OPTIONS"}}
+		return &mistake{code: http.StatusMethodNotAllowed, text: "culvert is not a forward proxy", headers: []string{"Allow", "GET, POST, OPTIONS"}}
 	case r.ProtoMajor == 1 && r.URL.Host != "":
 		// Here net/http drops the Host line, so culvert can't compare it.
 		return &mistake{code: http.StatusBadRequest, text: "the request target is a whole URL; send its path only"}
 	case r.ProtoMajor == 2 && !lengthHolds(r):
-		return &mistake{code: http.StatusBadRequest, text: "the content-length is not that of the content"}
+		return &mistake{code: http.StatusBadRequest, text: "the content-length does not match the content"}
 	}
 	if _, _, ok := gate.ParseAuthority(host); !ok && host != "" { // HTTP/1.0 allows none
 		return &mistake{code: http.StatusBadRequest, text: malformedAuthority}
@@ -125,7 +125,7 @@ func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) 
 	offersSocket := r.Header.Get("Sec-Websocket-Key") != "" || r.Header.Get("Sec-Websocket-Protocol") != "" || r.Header.Get("Sec-Websocket-Version") != ""
 	switch {
 	case isUpgrade(r):
-		s.refuseMistake(w, r, a, &mistake{code: http.StatusBadRequest, text: "no known WebSocket subprotocol is offered: want grpc-websockets or h2ts"})
+		s.refuseMistake(w, r, a, &mistake{code: http.StatusBadRequest, text: "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts"})
 	case offersSocket:
 		s.refuseMistake(w, r, a, &mistake{code: http.StatusUpgradeRequired, text: strippedUpgrade, headers: []string{"Upgrade", "websocket"}, likely: true})
 	case s.cfg.Fallback != nil && !a.tunnel:

@@ -29,10 +29,10 @@ func (rt *router) authorize(method, peer string) error {
 	}
 	key, hint := "methods.allow", "to allow it: --allow-method "+method[1:]
 	if len(rt.policy.allow) == 0 {
-		hint += ". That list then names all that may be called: add a pattern for each other service, too"
+		hint += ". culvert then allows only the methods in that list: add a pattern for each other service, too"
 	}
 	if matchesAny(rt.policy.deny, method[1:]) {
-		key, hint = "methods.deny", "to allow it: take the pattern that matches it out of methods.deny"
+		key, hint = "methods.deny", "to allow it: remove the pattern that matches it from methods.deny"
 	}
 	try := rt.tries(method)
 	rt.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: key, Peer: peer, Detail: method, ReportOnly: try}, hint)

@@ -194,7 +194,7 @@ func (r *running) look(now int64, limits *Limits) error {
 }
 
 func slowConsumer(limits *Limits) error {
-	return report.New(report.ReasonSlowConsumer, "the client took nothing for "+limits.SlowConsumerTimeout.String()+" ("+report.KeySlowConsumer+")").Ending(report.EndedSlow)
+	return report.New(report.ReasonSlowConsumer, "the client accepted no data for "+limits.SlowConsumerTimeout.String()+" ("+report.KeySlowConsumer+")").Ending(report.EndedSlow)
 }
 
 // lookAtConn asks the kernel about a connection that only this call uses. It does so

@@ -253,7 +253,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		goodbyes.Go(func() { _ = hs.Shutdown(farewell) })
 	}
 	if err := s.registry.wait(ctx); err != nil {
-		s.log.Warn("drain time is over: ending the calls that are left")
+		s.log.Warn("drain time-out: ending the remaining calls")
 		s.registry.cancelAll(errDraining)
 	}
 	last, stop := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout+writeGrace)

@@ -20,7 +20,7 @@ var (
 	errGone     = report.New(report.ReasonClientGone, "the client went away")
 	errSilent   = &report.Fault{Reason: report.ReasonClientGone, Text: errGone.Text, Cause: socket.ErrSilent, Ends: report.EndedSilent}
 	errNoPong   = &report.Fault{Reason: report.ReasonClientSilent, Text: "the client answered no ping within " + pingTimeout.String(), Sent: "maybe", Cause: socket.ErrNoPong, Ends: report.EndedSilent}
-	errStalled  = report.New(report.ReasonSlowConsumer, "the client answered no ping and took nothing of what was sent for too long ("+report.KeySlowConsumer+")").Because(socket.ErrStalled).Ending(report.EndedSlow)
+	errStalled  = report.New(report.ReasonSlowConsumer, "the client answered no ping and accepted no data for too long ("+report.KeySlowConsumer+")").Because(socket.ErrStalled).Ending(report.EndedSlow)
 	errDraining = &report.Fault{Reason: report.ReasonDraining, Text: "this server shut down while the call was running", Sent: "maybe"}
 )
 

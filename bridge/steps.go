@@ -54,7 +54,7 @@ func (s *Server) take(r *running) error {
 func (s *Server) admit(ctx context.Context, r *running) error {
 	c := r.call
 	if s.draining.Load() {
-		return report.New(report.ReasonDraining, "this server is shutting down and takes no new calls")
+		return report.New(report.ReasonDraining, "this server is shutting down and accepts no new calls")
 	}
 	if err := c.use.Begin(c.Method); err != nil {
 		return err

@@ -64,7 +64,7 @@ func (s *Server) transportAllowed(a *arrival, t *transport) error {
 	s.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: report.KeyTransports, Peer: a.peer.Addr, Detail: a.peer.Transport}, "add "+refused+" to "+report.KeyTransports)
 	return &report.Fault{
 		Reason: report.ReasonNoRoute,
-		Text:   "this address takes no calls by " + refused + " (" + report.KeyTransports + ")",
+		Text:   "this address accepts no calls by " + refused + " (" + report.KeyTransports + ")",
 		Remedy: "call another address of this server, or have " + refused + " allowed here",
 	}
 }

@@ -12,7 +12,7 @@ import (
 // culvert doesn't serve the Connect protocol. It recognizes Connect requests, to tell
 // their clients what to do. https://connectrpc.com/docs/protocol
 
-const notSpoken = " isn't spoken here: use createGrpcWebTransport in place of createConnectTransport, or another client of gRPC-Web"
+const notSpoken = " isn't supported: use createGrpcWebTransport instead of createConnectTransport, or another gRPC-Web client"
 
 // connectMistake returns the mistake of a Connect request for a method's path. It
 // returns nil for other requests.

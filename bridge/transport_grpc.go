@@ -32,7 +32,7 @@ var (
 func serveFramed(d *dialect) func(*Server, http.ResponseWriter, *http.Request, *arrival) {
 	return func(s *Server, w http.ResponseWriter, r *http.Request, a *arrival) {
 		if d.trailers && r.ProtoMajor == 1 {
-			s.refuseMistake(w, r, a, &mistake{code: http.StatusHTTPVersionNotSupported, text: "native gRPC needs HTTP/2 all the way: a proxy on it speaks HTTP/1.1. Use gRPC-Web or a WebSocket", likely: true})
+			s.refuseMistake(w, r, a, &mistake{code: http.StatusHTTPVersionNotSupported, text: "native gRPC needs HTTP/2 all the way, and a proxy on the way speaks HTTP/1.1: use gRPC-Web or a WebSocket", likely: true})
 			return
 		}
 		s.serveHTTPCall(d, w, r, a)
@@ -60,7 +60,7 @@ func (c *call) readTimeout(values []string) error {
 const readableCodings = "gzip, identity"
 
 // errCoding refuses a grpc-encoding. The answer then has grpc-accept-encoding.
-var errCoding = report.New(report.ReasonUnsupportedEncoding, "messages are compressed with a coding that can't be read here: want gzip or identity")
+var errCoding = report.New(report.ReasonUnsupportedEncoding, "culvert doesn't support this encoding of messages: use gzip or identity")
 
 // readCodings reads a grpc-encoding and a grpc-accept-encoding: the compression that
 // the client uses, and those that it can read.

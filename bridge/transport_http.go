@@ -155,7 +155,7 @@ func (h *httpStream) unpacked() (io.Reader, *packing.Body, error) {
 		g := packing.NewBody(h.source, &h.call.use, 2*int64(h.call.messages.Bytes)) // it may be base64
 		return g, g, nil
 	default:
-		return h.source, nil, report.New(report.ReasonUnsupportedEncoding, "the body is compressed with a coding that can't be read here: want gzip or identity")
+		return h.source, nil, report.New(report.ReasonUnsupportedEncoding, "culvert doesn't support this encoding of the body: use gzip or identity")
 	}
 }
 

@@ -150,7 +150,7 @@ func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, err
 
 func (d *socketDown) firstError(err error) error {
 	if timedOut(err) {
-		return report.New(report.ReasonHandshakeTimeout, "no metadata came within "+edge.HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
+		return report.New(report.ReasonHandshakeTimeout, "no metadata arrived within "+edge.HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
 	}
 	return webSocketError(err)
 }
@@ -170,11 +170,11 @@ func webSocketError(err error) error {
 		f.Remedy = "send smaller messages"
 		return f
 	}
-	return report.New(report.ReasonBadRequest, "a WebSocket frame can't be read").Because(err).Ending(ended)
+	return report.New(report.ReasonBadRequest, "a WebSocket frame is malformed").Because(err).Ending(ended)
 }
 
 func errSocketText() error {
-	return report.New(report.ReasonBadRequest, "a WebSocket message is text, want binary")
+	return report.New(report.ReasonBadRequest, "a WebSocket message is text: send binary messages")
 }
 
 // socketBody joins the data of a WebSocket's messages into one body. Each message

@@ -139,7 +139,7 @@ var hostileHTTP2 = []hostileCase{
 	{name: "HEADERS with padding beyond it", send: h2(http2.FrameHeaders, http2.FlagHeadersPadded|http2.FlagHeadersEndHeaders, 1, "\xffabcd"), want: streamProtocol + " | " + protocolError},
 	{name: "PRIORITY of 4 bytes", send: begun + h2(http2.FramePriority, 0, 1, word(0)), want: "1: RST FRAME_SIZE_ERROR, alive | " + frameSize},
 
-	{name: "CONTINUATION of nothing", send: h2(http2.FrameContinuation, http2.FlagContinuationEndHeaders, 1, fields("a", "b")), want: protocolError},
+	{name: "CONTINUATION without HEADERS", send: h2(http2.FrameContinuation, http2.FlagContinuationEndHeaders, 1, fields("a", "b")), want: protocolError},
 	{name: "DATA within a header block", send: h2(http2.FrameHeaders, 0, 1, fields(":method", "POST")) + data(1, false, "a"), want: protocolError},
 	{name: "PING within a header block", send: h2(http2.FrameHeaders, 0, 1, fields(":method", "POST")) + h2(http2.FramePing, 0, 0, "12345678"), want: protocolError},
 	{name: "CONTINUATION of another stream", send: h2(http2.FrameHeaders, 0, 1, fields(":method", "POST")) + h2(http2.FrameContinuation, http2.FlagContinuationEndHeaders, 3, ""), want: protocolError},
@@ -180,7 +180,7 @@ var hostileHTTP2 = []hostileCase{
 	{name: "trailers without END_STREAM", send: begun + h2(http2.FrameHeaders, http2.FlagHeadersEndHeaders, 1, fields("x-a", "b")), want: malformed},
 	{name: "pseudo-header in trailers", send: begun + request(1, true, ":path", "/"), want: malformed},
 	{name: "DATA behind the end", send: headers(1, true, wire.Bidi, probe.ScriptKey, probe.Script{Hang: true}.String()) + data(1, false, "a"), want: streamClosed},
-	{name: "HEADERS behind the end", send: headers(1, true, wire.Bidi, probe.ScriptKey, probe.Script{Hang: true}.String()) + request(1, true, "x-a", "b"), want: streamClosed},
+	{name: "HEADERS after the end of the stream", send: headers(1, true, wire.Bidi, probe.ScriptKey, probe.Script{Hang: true}.String()) + request(1, true, "x-a", "b"), want: streamClosed},
 	{name: "DATA behind a reset", send: begun + h2(http2.FrameRSTStream, 0, 1, word(8)) + data(1, false, "a"), want: "alive | " + streamClosed},
 
 	{name: "header of 100 KiB", send: h2(http2.FrameHeaders, 0, 1, fields(":method", "POST", ":scheme", "http", ":path", wire.Bidi, ":authority", "127.0.0.1", "content-type", "application/grpc", "te", "trailers")) + strings.Repeat(h2(http2.FrameContinuation, 0, 1, fields("x-a", strings.Repeat("a", 10<<10))), 10) + h2(http2.FrameContinuation, http2.FlagContinuationEndHeaders, 1, ""), want: "1: 200 ResourceExhausted METADATA_TOO_LARGE, alive"},

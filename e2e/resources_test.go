@@ -53,7 +53,7 @@ func TestConnectionsLeaveDescriptors(t *testing.T) {
 		talks = append(talks, talk)
 	}
 	stop := hoard(t, c.address, 2*openFiles)
-	c.logged(t, "no descriptors")
+	c.logged(t, "out descriptors")
 	c.loggedLike(t, func(l map[string]any) bool {
 		return l["msg"] == "refused" && l["key"] == "limits.connections" && strings.Contains(fmt.Sprint(l["detail"]), "descriptors")
 	})
@@ -92,7 +92,7 @@ func TestPlainPortLeavesDescriptors(t *testing.T) {
 	talk := open(t, dial(t, wire.Tunnel, c.address), wire.Bidi, probe.Script{Echo: true})
 	say(t, talk, 0)
 	stop := hoard(t, c.health, 2*openFiles)
-	c.logged(t, "no descriptors")
+	c.logged(t, "out descriptors")
 	say(t, talk, 1)
 	if err := unary(t.Context(), talk.conn, newID(t)); err != nil {
 		t.Errorf("a new call: %v", err)
@@ -158,7 +158,7 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 	worked := make(chan error, 1) // one answer
 	conn := dial(t, wire.Web, c.address)
 	go func() { worked <- unary(t.Context(), conn, newID(t)) }()
-	c.logged(t, "no descriptors")
+	c.logged(t, "out descriptors")
 	pace := time.NewTicker(50 * time.Millisecond) // for a second in which it could burn some
 	defer pace.Stop()
 	for i := range uint64(20) {

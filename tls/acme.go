@@ -63,8 +63,8 @@ const (
 )
 
 var (
-	errNotManaged = errors.New("tls: no certificate is managed for the name that the client asks for")
-	errClosed     = errors.New("tls: the server ends")
+	errNotManaged = errors.New("tls: culvert manages no certificate for the client's SNI name")
+	errClosed     = errors.New("tls: the server is shutting down")
 )
 
 // NewACME checks the options. Nobody is asked for anything before Start. The

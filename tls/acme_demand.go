@@ -35,8 +35,8 @@ type demand struct {
 }
 
 var (
-	errFailedLately = errors.New("tls: no certificate for this name could be fetched a short while ago")
-	errTooManyNames = errors.New("tls: too many certificates are fetched on demand")
+	errFailedLately = errors.New("tls: fetching a certificate for this name failed a short while ago")
+	errTooManyNames = errors.New("tls: too many names ask for a certificate on demand")
 	errNotYet       = errors.New("tls: the certificate for this name is being fetched: try again")
 )
 
@@ -140,10 +140,10 @@ func (a *ACME) demandFailed(m *managed, before *kept, err error) {
 	}
 	consequence := "could not be fetched on demand"
 	if before != nil {
-		consequence = "could not be renewed: the one in use holds until " + before.leaf.NotAfter.UTC().Format(time.RFC3339)
+		consequence = "could not be renewed: the one in use is valid until " + before.leaf.NotAfter.UTC().Format(time.RFC3339)
 	}
 	if untold > 1 {
-		consequence += fmt.Sprintf(" (as %d others since this was last said)", untold-1)
+		consequence += fmt.Sprintf(" (nor could %d others since the last message)", untold-1)
 	}
 	a.telling.Lock()
 	defer a.telling.Unlock()

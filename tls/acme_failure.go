@@ -74,11 +74,11 @@ func (a *ACME) tellFailure(m *managed, before *kept, err error) {
 	case time.Now().After(before.leaf.NotAfter):
 		consequence = "its certificate expired at " + before.leaf.NotAfter.UTC().Format(time.RFC3339)
 	default:
-		consequence = "the certificate in use holds until " + before.leaf.NotAfter.UTC().Format(time.RFC3339)
+		consequence = "the certificate in use is valid until " + before.leaf.NotAfter.UTC().Format(time.RFC3339)
 	}
 	if now := kindOf(err) + " " + consequence; now != m.told || m.asked {
 		m.told = now
-		a.tellProblem(m.name, keyErrorf(a.opts.ConfigKey, "%s: %s: %s; it is tried again, less and less often", m.name, consequence, a.explain(err)))
+		a.tellProblem(m.name, keyErrorf(a.opts.ConfigKey, "%s: %s: %s; culvert retries, less and less often", m.name, consequence, a.explain(err)))
 	}
 }
 

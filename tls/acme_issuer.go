@@ -105,7 +105,7 @@ type orderError struct{ error }
 
 func (e *orderError) Unwrap() error { return e.error }
 
-var errNoChain = errors.New("the CA answers without a certificate")
+var errNoChain = errors.New("the CA's answer has no certificate")
 
 func (i *issuer) order(ctx context.Context, csr *x509.CertificateRequest) (acme.Certificate, error) {
 	client := i.client()

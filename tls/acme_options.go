@@ -104,7 +104,7 @@ func (o *ACMEOptions) check() error {
 		}
 	}
 	if len(o.Domains) == 0 && len(o.OnDemand) == 0 {
-		add(o.errorf("domains", "names no domain: list those that a certificate is wanted for"))
+		add(o.errorf("domains", "names no domain: list the domains that need a certificate"))
 	}
 	if len(o.Challenges) == 0 {
 		o.Challenges = []string{TLSALPN01, HTTP01}
@@ -122,7 +122,7 @@ func (o *ACMEOptions) check() error {
 	}
 	if o.Email != "" {
 		if a, err := mail.ParseAddress(o.Email); err != nil || a.Address != o.Email {
-			add(o.errorf("email", "%q is no address of e-mail: write ops@example.com", o.Email))
+			add(o.errorf("email", "%q is not an e-mail address: write it as in ops@example.com", o.Email))
 		}
 	}
 	add(o.checkDirectory())
@@ -136,9 +136,9 @@ func (o *ACMEOptions) checkDomain(key, name string) error {
 	below, wildcard := strings.CutPrefix(name, "*.")
 	switch {
 	case !nameForm.MatchString(below) || len(below) > 253:
-		return o.errorf(key, "%q is no name of a host: write grpc.example.com", name)
+		return o.errorf(key, "%q is not a host name: write it as in grpc.example.com", name)
 	case wildcard && !slices.Contains(o.Challenges, DNS01):
-		return o.errorf(key, "%s: a CA gives a certificate for a wildcard only by DNS-01: set %s.dns_provider, as docs/guides/acme.md#by-dns shows, or list the names", name, o.ConfigKey)
+		return o.errorf(key, "%s: a CA issues wildcard certificates by DNS-01 only: set %s.dns_provider, as docs/guides/acme.md#by-dns shows, or list the names", name, o.ConfigKey)
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (o *ACMEOptions) checkDomain(key, name string) error {
 func (o *ACMEOptions) checkPattern(pattern string) error {
 	below := strings.TrimPrefix(pattern, "*.")
 	if !nameForm.MatchString(below) {
-		return o.errorf("on_demand", `%q would have whoever asks choose what is fetched: write names, or "*." before a domain of your own, as *.example.com`, pattern)
+		return o.errorf("on_demand", `%q would let any client choose the names to fetch: write names, or "*." before a domain of your own, as in *.example.com`, pattern)
 	}
 	return nil
 }
@@ -158,16 +158,16 @@ func (o *ACMEOptions) checkDirectory() error {
 	u, err := url.Parse(o.Directory)
 	switch {
 	case err != nil || u.Scheme != "https" || u.Host == "":
-		return o.errorf("directory", "is no URL with https: write it as the CA does, https://ca.example.com/acme/acme/directory")
+		return o.errorf("directory", "is not an https URL: copy the CA's, as in https://ca.example.com/acme/acme/directory")
 	case u.User != nil:
-		return o.errorf("directory", "has a password in it: a CA knows its clients by eab")
+		return o.errorf("directory", "has a password in it: a CA identifies its clients by eab")
 	}
 	return nil
 }
 
 func (o *ACMEOptions) checkStorage() error {
 	if o.Storage == "" {
-		return o.errorf("storage", "is missing: name a folder that outlives culvert, where account, keys and certificates are kept: without it every start would fetch anew, until the CA refuses")
+		return o.errorf("storage", "is missing: set a folder that outlives culvert, for the account, keys and certificates; without it every start would order new certificates, until the CA refuses")
 	}
 	info, err := os.Stat(o.Storage)
 	switch {
@@ -184,7 +184,7 @@ func (o *ACMEOptions) checkStorage() error {
 var errNoFolder = errors.New("not a folder")
 
 func (o *ACMEOptions) storageError(err error) error {
-	return o.errorf("storage", "%s: %w: it has to be a folder that culvert can write to", o.Storage, err)
+	return o.errorf("storage", "%s: %w: it must be a folder that culvert can write to", o.Storage, err)
 }
 
 func (o *ACMEOptions) checkEAB() error {
@@ -199,7 +199,7 @@ func (o *ACMEOptions) checkEAB() error {
 	// As some CAs show it, others want it.
 	o.EABHMACKey = strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(strings.TrimSpace(o.EABHMACKey))
 	if _, err := base64.RawURLEncoding.DecodeString(o.EABHMACKey); err != nil {
-		return o.errorf("eab.hmac_key", "is not in base64url: write it as the CA shows it")
+		return o.errorf("eab.hmac_key", "is not in base64url: copy it as the CA shows it")
 	}
 	return nil
 }
@@ -207,7 +207,7 @@ func (o *ACMEOptions) checkEAB() error {
 func (o *ACMEOptions) checkDNS() error {
 	switch {
 	case slices.Contains(o.Challenges, DNS01) && o.DNSProvider == "":
-		return o.errorf("challenges", "%s takes a provider of DNS: set %s.dns_provider, as docs/guides/acme.md#by-dns shows", DNS01, o.ConfigKey)
+		return o.errorf("challenges", "%s needs a DNS provider: set %s.dns_provider, as docs/guides/acme.md#by-dns shows", DNS01, o.ConfigKey)
 	case o.DNSProvider == "":
 		return nil
 	case dnsProvider(o.DNSProvider) == nil:
@@ -236,7 +236,7 @@ func (o *ACMEOptions) roots() (*x509.CertPool, error) {
 	case err != nil:
 		return nil, o.errorf("ca_root", "%s: %w", o.CARoot, err)
 	case !pool.AppendCertsFromPEM(data):
-		return nil, o.errorf("ca_root", "%s holds no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", o.CARoot)
+		return nil, o.errorf("ca_root", "%s contains no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", o.CARoot)
 	}
 	return pool, nil
 }
@@ -292,4 +292,4 @@ func (o *ACMEOptions) storageFolder() string {
 	return o.Storage
 }
 
-var errNoChallenge = fmt.Errorf("no CA was asked to look here")
+var errNoChallenge = fmt.Errorf("there is no challenge here")

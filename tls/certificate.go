@@ -42,7 +42,7 @@ func outOfTime(certificates []Certificate, now time.Time) []error {
 		case c.Expired(now):
 			errs = append(errs, keyErrorf(c.key, "%s: the certificate expired at %s: renew it", c.File, c.NotAfter.UTC().Format(time.RFC3339)))
 		case now.Before(c.NotBefore):
-			errs = append(errs, keyErrorf(c.key, "%s: the certificate is good from %s only: bring it then, or look at the clocks of this host and of the CA", c.File, c.NotBefore.UTC().Format(time.RFC3339)))
+			errs = append(errs, keyErrorf(c.key, "%s: the certificate is not valid before %s: install it then, or check the clocks of this host and of the CA", c.File, c.NotBefore.UTC().Format(time.RFC3339)))
 		}
 	}
 	return errs

@@ -55,7 +55,7 @@ const (
 
 // errEmptyName is about a constraint that every name satisfies. RFC 5280
 // §4.2.1.10.
-var errEmptyName = errors.New("development CA: one of its names is empty, and would let it vouch for every other: remove it")
+var errEmptyName = errors.New("development CA: one of its names is empty, which would let it sign for every name: remove it")
 
 // NewDevelopment opens the authority in the folder, and makes it if there is
 // none. Two processes may do so at once: both get the same. The certificate
@@ -155,7 +155,7 @@ func exactly(ip net.IP) *net.IPNet {
 // open reads the authority and looks whether it may vouch for all names.
 func (d *Development) open(folder string) error {
 	keyFile := filepath.Join(folder, caKeyFile)
-	remake := fmt.Sprintf("remove the folder %s to have another made, and trust that one", folder)
+	remake := fmt.Sprintf("remove the folder %s so that culvert makes another, and trust that one", folder)
 	signer, err := tls.LoadX509KeyPair(d.CA, keyFile)
 	if err != nil {
 		return fmt.Errorf("development CA: %w: %s", unprefixed(err), remake)
@@ -165,11 +165,11 @@ func (d *Development) open(folder string) error {
 	}
 	d.signer = signer
 	if left := time.Until(signer.Leaf.NotAfter); left < developmentLeafLife {
-		return fmt.Errorf("development CA: it ends at %s: %s", signer.Leaf.NotAfter.UTC().Format(time.RFC3339), remake)
+		return fmt.Errorf("development CA: it expires at %s: %s", signer.Leaf.NotAfter.UTC().Format(time.RFC3339), remake)
 	}
 	for _, name := range d.names {
 		if !d.covers(name) {
-			return fmt.Errorf("development CA: it was made without the name %s, for which it can't vouch: %s", name, remake)
+			return fmt.Errorf("development CA: it was made without the name %s and can't sign for it: %s", name, remake)
 		}
 	}
 	return nil

@@ -24,7 +24,7 @@ func pemBlocks(data []byte) ([]*pem.Block, error) {
 		}
 	}
 	if begun != len(blocks) {
-		return nil, fmt.Errorf("of its %d blocks in PEM form only %d can be read: one is cut off, damaged or indented", begun, len(blocks))
+		return nil, fmt.Errorf("of its %d PEM blocks only %d can be read: one is truncated, damaged or indented", begun, len(blocks))
 	}
 	return blocks, nil
 }

@@ -42,7 +42,7 @@ func TestFilesThatAreCutOffAreErrors(t *testing.T) {
 		if err == nil {
 			p.Close()
 		}
-		if err == nil || !strings.Contains(err.Error(), "cut off") {
+		if err == nil || !strings.Contains(err.Error(), "truncated") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -45,7 +45,7 @@ func (s *set) policy(auth ClientAuth, ca, configKey string, c contents) (*policy
 	p := &policy{key: key}
 	if auth != None {
 		if ca == "" {
-			return p, keyErrorf(configKey+".client_auth", "%s asks clients for a certificate, but nothing says who may have signed it: set client_ca (--tls-client-ca)", auth)
+			return p, keyErrorf(configKey+".client_auth", "%s asks clients for a certificate, but no CA is set to verify it: set client_ca (--tls-client-ca)", auth)
 		}
 		var err error
 		if p.issuers, err = loadAuthorities(configKey+".client_ca", ca, c); err != nil {

@@ -29,7 +29,7 @@ func RedirectHandler(port int, serves func(host string) bool) http.Handler {
 			http.Error(w, "culvert: this port only redirects to HTTPS: the request names no host", http.StatusBadRequest)
 			return
 		case !isOwnAddress(name, r) && !serves(name):
-			http.Error(w, "culvert: this port only redirects to HTTPS, and no certificate here is for this host (tls, hosts)", http.StatusMisdirectedRequest)
+			http.Error(w, "culvert: this port only redirects to HTTPS, and culvert has no certificate for this host (tls, hosts)", http.StatusMisdirectedRequest)
 			return
 		}
 		if port != 443 {

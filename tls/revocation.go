@@ -78,7 +78,7 @@ func (l *revocationList) share(parsed *x509.RevocationList, policies map[policyK
 		}
 	}
 	if !trusted {
-		return fmt.Errorf("the list of %q is signed by none of the client CAs%s: add its signer's certificate to client_ca", l.issuer, why)
+		return fmt.Errorf("none of the client CAs signed the list of %q%s: add its signer's certificate to client_ca", l.issuer, why)
 	}
 	return nil
 }
@@ -122,19 +122,19 @@ func parseRevocationLists(data []byte) ([]*x509.RevocationList, error) {
 			}
 		}
 		if len(ders) > 0 && other != "" {
-			return nil, fmt.Errorf("holds a PEM block of the kind %q beside its lists: begin each list with -----BEGIN X509 CRL-----", other)
+			return nil, fmt.Errorf("contains a PEM block of type %q beside its lists: begin each list with -----BEGIN X509 CRL-----", other)
 		}
 	}
 	if len(ders) == 0 || len(data) == 0 {
-		return nil, errors.New("holds no revocation list: begin it with -----BEGIN X509 CRL-----")
+		return nil, errors.New("contains no revocation list: begin it with -----BEGIN X509 CRL-----")
 	}
 	for _, der := range ders {
 		l, err := x509.ParseRevocationList(der)
 		if err != nil {
-			return nil, errors.New("holds no revocation list: " + unprefixed(err).Error())
+			return nil, errors.New("contains no revocation list: " + unprefixed(err).Error())
 		}
 		if len(l.Raw) != len(der) { // another list, which nobody would read
-			return nil, fmt.Errorf("has %d bytes behind its revocation list: give several lists in PEM form", len(der)-len(l.Raw))
+			return nil, fmt.Errorf("has %d bytes after its revocation list: write several lists in PEM form", len(der)-len(l.Raw))
 		}
 		if err := complete(l); err != nil {
 			return nil, err
@@ -151,10 +151,10 @@ func complete(l *x509.RevocationList) error {
 	for _, e := range l.Extensions {
 		switch id := e.Id.String(); {
 		case id == "2.5.29.27":
-			return errors.New("lists only what changed since another list: give the whole list")
+			return errors.New("is a delta list (only changes since another list): use the whole list")
 		case id == "2.5.29.28" && !indirect(e.Value): // issuingDistributionPoint: only which certificates it is about
 		case id == "2.5.29.28" || e.Critical:
-			return errors.New("is a list of a kind that culvert doesn't read (extension " + id + "): give the signer's own, whole list")
+			return errors.New("is a kind of list that culvert doesn't support (extension " + id + "): use the signer's own, whole list")
 		}
 	}
 	return nil
@@ -236,7 +236,7 @@ func (r revocations) outdated(now time.Time) []error {
 	var errs []error
 	for _, l := range r {
 		if !l.nextUpdate.IsZero() && now.After(l.nextUpdate) {
-			errs = append(errs, keyErrorf(l.key, "%s: the list of %q is out of date since %s, so it lacks what was revoked since: bring a new one", l.file, l.issuer, l.nextUpdate.UTC().Format(time.RFC3339)))
+			errs = append(errs, keyErrorf(l.key, "%s: the list of %q is out of date since %s and lacks later revocations: install a new one", l.file, l.issuer, l.nextUpdate.UTC().Format(time.RFC3339)))
 		}
 	}
 	return errs

@@ -214,15 +214,15 @@ func loadPair(configKey, certFile, keyFile string, c contents) (tls.Certificate,
 	case keyErr != nil:
 		return tls.Certificate{}, keyErrorf(keyKey, "%s: %w", keyFile, keyErr)
 	case !hasCert:
-		return tls.Certificate{}, keyErrorf(certKey, "%s holds no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", certFile)
+		return tls.Certificate{}, keyErrorf(certKey, "%s contains no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", certFile)
 	case bytes.Contains(keyPEM, []byte("ENCRYPTED")) && bytes.Contains(keyPEM, []byte("PRIVATE KEY")):
-		return tls.Certificate{}, keyErrorf(keyKey, "%s is locked with a password, which nobody is there to enter: unlock it with openssl pkey -in %[1]s -out FILE, mode 0600", keyFile)
+		return tls.Certificate{}, keyErrorf(keyKey, "%s is encrypted with a password that culvert can't ask for: decrypt it with openssl pkey -in %[1]s -out FILE, mode 0600", keyFile)
 	case !hasKey:
-		return tls.Certificate{}, keyErrorf(keyKey, "%s holds no private key in PEM form: begin it with -----BEGIN PRIVATE KEY-----", keyFile)
+		return tls.Certificate{}, keyErrorf(keyKey, "%s contains no private key in PEM form: begin it with -----BEGIN PRIVATE KEY-----", keyFile)
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return tls.Certificate{}, keyErrorf(certKey, "%s: %w: it has to begin with the certificate that goes with the private key in %s, followed by those in between", certFile, unprefixed(err), keyFile)
+		return tls.Certificate{}, keyErrorf(certKey, "%s: %w: the file must begin with the certificate of the private key in %s, followed by the intermediate certificates", certFile, unprefixed(err), keyFile)
 	}
 	return pair, nil
 }
@@ -254,7 +254,7 @@ func loadAuthorities(key, file string, c contents) ([]*x509.Certificate, error) 
 		all = append(all, cert)
 	}
 	if len(all) == 0 {
-		return nil, keyErrorf(key, "%s holds no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", file)
+		return nil, keyErrorf(key, "%s contains no certificate in PEM form: begin it with -----BEGIN CERTIFICATE-----", file)
 	}
 	return all, nil
 }

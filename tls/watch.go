@@ -179,7 +179,7 @@ func stays(failed error) []error {
 	for _, err := range split(failed) {
 		var about *KeyError
 		if errors.As(err, &about) {
-			err = keyErrorf(about.Key, "%w: what was loaded before stays in use", about.Err)
+			err = keyErrorf(about.Key, "%w: the version loaded before stays in use", about.Err)
 		}
 		errs = append(errs, err)
 	}
@@ -231,7 +231,7 @@ func read(name string, before content) content {
 
 func readBounded(name string, info os.FileInfo) ([]byte, error) {
 	if !info.Mode().IsRegular() { // a pipe would be read only once, and waited for
-		return nil, errors.New("is no regular file")
+		return nil, errors.New("is not a regular file")
 	}
 	f, err := os.Open(name)
 	if err != nil {

@@ -97,9 +97,9 @@ func (d *descriptors) lacking(peer string) {
 	d.last = time.Now()
 	d.mu.Unlock()
 	if !d.short.Swap(true) {
-		d.log.Warn("accepting no connections: file descriptors run out", slog.Int("descriptors_before_the_reserve", d.reserve), slog.String("hint", descriptorHint))
+		d.log.Warn("not accepting connections: out of file descriptors", slog.Int("descriptors_before_the_reserve", d.reserve), slog.String("hint", descriptorHint))
 	}
-	d.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: peer, Detail: "file descriptors run out"}, descriptorHint)
+	d.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: peer, Detail: "out of file descriptors"}, descriptorHint)
 }
 
 // recovered tells that it is over.
@@ -111,7 +111,7 @@ func (d *descriptors) recovered() {
 	calm := time.Since(d.last) >= acceptCalm
 	d.mu.Unlock()
 	if calm && d.short.Swap(false) {
-		d.log.Info("accepting connections again: there are file descriptors")
+		d.log.Info("accepting connections again: file descriptors are free")
 	}
 }
 
@@ -119,7 +119,7 @@ func (d *descriptors) recovered() {
 // there, a line each.
 func (e *Edge) Problems() []string {
 	if e.files.short.Load() {
-		return []string{"file descriptors run out: no connections are accepted; " + descriptorHint}
+		return []string{"out of file descriptors: culvert accepts no connections; " + descriptorHint}
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func (l *boundedListener) wrap(c net.Conn) net.Conn {
 	return c
 }
 
-var errNoDescriptor = report.OverLimit(report.KeyConnections, connectionRetry, "too many connections: file descriptors run out")
+var errNoDescriptor = report.OverLimit(report.KeyConnections, connectionRetry, "too many connections: out of file descriptors")
 
 // admit counts a connection, or returns why there are too many.
 func (l *boundedListener) admit(c net.Conn) error {

@@ -70,8 +70,8 @@ func (c *clientConn) refuseHeader(err error) {
 		return
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("no whole PROXY header came within %v", HandshakeTimeout)
+		err = fmt.Errorf("no complete PROXY header arrived within %v", HandshakeTimeout)
 	}
 	c.on.edge.o.Refusals.Note(report.Refusal{Reason: report.ReasonBadRequest, Key: report.KeyProxyProtocol, Peer: c.address().String(), Detail: err.Error()},
-		"let the peer send a PROXY header, or take it out of "+report.KeyProxyProtocol)
+		"configure the peer to send a PROXY header, or remove it from "+report.KeyProxyProtocol)
 }

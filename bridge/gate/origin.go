@@ -89,10 +89,10 @@ type Denial struct {
 
 var (
 	unlistedOrigin = &Denial{"allow_origins", "pages of this origin may not call this server (allow_origins)", ""}
-	severalOrigins = &Denial{"allow_origins", "the request has no one origin: want one Origin field, and not an empty one", "a client or a proxy on the way has written Origin wrongly"}
-	unnamedOrigin  = &Denial{"allow_origins", "a page sent this and doesn't say of which origin: want the browser's Origin field", "a proxy on the way removes Origin: let it pass"}
-	foreignOwn     = &Denial{"allow_origins", "the browser says that the page is of another origin than its Origin field: want the browser's own Origin", "a proxy on the way rewrites Origin: let it pass as it is"}
-	cookiesAlone   = &Denial{"metadata.forward_cookies", "a request with cookies has to say which page sent it: want Origin, or no Cookie", "the client sends cookies and no Origin: let it send one of them"}
+	severalOrigins = &Denial{"allow_origins", "the request must have exactly one Origin header, and a value in it", "a client or a proxy on the way sets Origin wrongly"}
+	unnamedOrigin  = &Denial{"allow_origins", "a page sent this request without the browser's Origin header", "a proxy on the way removes Origin: configure it to pass Origin on"}
+	foreignOwn     = &Denial{"allow_origins", "the Origin header contradicts the browser's Sec-Fetch-Site header: send the browser's own Origin", "a proxy on the way rewrites Origin: configure it to pass Origin on unchanged"}
+	cookiesAlone   = &Denial{"metadata.forward_cookies", "a request with cookies must have an Origin header", "the client sends cookies without Origin: send Origin as well, or no cookies"}
 )
 
 // Judge decides on the page that a request comes from: the one function that

@@ -36,10 +36,10 @@ func parseOriginPattern(text string) (originPattern, error) {
 	}
 	host, port := splitHostPort(rest)
 	if i := strings.LastIndex(host, "*"); i > 0 || (i == 0 && host != "*" && !strings.HasPrefix(host, "*.")) {
-		return bad("* stands for a whole host or its first labels")
+		return bad("* can stand only for a whole host or its first labels")
 	}
 	if host == "*." || (host == "*" && isWeb(scheme)) {
-		return bad(`lets pages of every origin in, which "*" stands for if that is meant`)
+		return bad(`matches every origin: write "*" if you mean that`)
 	}
 	if (scheme == "https" && port == "443") || (scheme == "http" && port == "80") {
 		port = "" // as browsers write it
@@ -85,14 +85,14 @@ func parseOriginExpression(text string) (originExpression, error) {
 	}
 	scheme := expressionScheme.FindStringSubmatch(text)
 	if scheme == nil {
-		return bad("it doesn't begin with a scheme as it is")
+		return bad("it must begin with a literal scheme")
 	}
 	whole, err := regexp.Compile(`\A(?i:` + text + `)\z`)
 	if err != nil {
 		return bad(err.Error()) // it is too large by now
 	}
 	if isWeb(scheme[1]) && slices.ContainsFunc(foreignHosts, func(host string) bool { return whole.MatchString(scheme[1] + "://" + host) }) {
-		return bad(`lets pages of every origin in, which "*" stands for if that is meant`)
+		return bad(`matches every origin: write "*" if you mean that`)
 	}
 	return originExpression{scheme[1], whole}, nil
 }

@@ -63,7 +63,7 @@ const (
 
 // ErrNothingCame is that a peer left without a byte: so look health checks and
 // port scans.
-var ErrNothingCame = errors.New("the peer left before its PROXY header")
+var ErrNothingCame = errors.New("the peer closed the connection before its PROXY header")
 
 var (
 	errNoHeader   = errors.New("the connection begins without a PROXY header")
@@ -139,4 +139,4 @@ func readHeaderBody(r io.Reader, header []byte) ([]byte, error) {
 }
 
 // broken says that a header ended within; a deadline's error stays one.
-func broken(err error) error { return fmt.Errorf("the PROXY header breaks off: %w", err) }
+func broken(err error) error { return fmt.Errorf("the PROXY header is incomplete: %w", err) }

@@ -130,7 +130,7 @@ func (c *conn) serve(sawPreface bool) {
 	c.releaseToFlush()
 	c.mu.Unlock()
 	if c.tls != nil && !goodTLS(c.tls) {
-		c.failed(connError{http2.ErrCodeInadequateSecurity, "TLS 1.2 or newer is wanted, with a cipher suite of RFC 9113"})
+		c.failed(connError{http2.ErrCodeInadequateSecurity, "HTTP/2 needs TLS 1.2 or newer, and a cipher suite that RFC 9113 allows"})
 	}
 	if !sawPreface && !c.readPreface() {
 		return
@@ -151,7 +151,7 @@ func (c *conn) readPreface() bool {
 		return false
 	}
 	if !bytes.Equal(preface, []byte(http2.ClientPreface)) {
-		c.logf("h2: %s: the client's preface is none", c.remote)
+		c.logf("h2: %s: the client's preface is invalid", c.remote)
 		c.mu.Lock()
 		c.goodbye.end = EndProtocol
 		c.mu.Unlock()

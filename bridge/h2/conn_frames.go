@@ -14,7 +14,7 @@ func (c *conn) take(h frameHeader, p []byte) error {
 		return connError{http2.ErrCodeProtocol, "the first frame is not SETTINGS"}
 	}
 	if c.block.open && (h.kind != http2.FrameContinuation || h.stream != c.block.stream) {
-		return connError{http2.ErrCodeProtocol, "a header block is broken off by another frame"}
+		return connError{http2.ErrCodeProtocol, "another frame interrupts a header block"}
 	}
 	switch h.kind {
 	case http2.FrameData:
@@ -169,7 +169,7 @@ func (c *conn) takeSettings(h frameHeader, p []byte) error {
 		return connError{http2.ErrCodeEnhanceYourCalm, "too many settings"}
 	case ack:
 		if c.unacked--; c.unacked < 0 {
-			return connError{http2.ErrCodeProtocol, "SETTINGS acknowledged that nobody sent"}
+			return connError{http2.ErrCodeProtocol, "acknowledgement of SETTINGS that were not sent"}
 		}
 		return nil
 	}

@@ -98,7 +98,7 @@ func (b *headerBlock) add(f hpack.HeaderField) (invalid string) {
 
 func (b *headerBlock) addPseudo(f hpack.HeaderField) (invalid string) {
 	if len(b.fields) > 0 {
-		return "a pseudo-header field behind others"
+		return "a pseudo-header field after other fields"
 	}
 	if b.pseudo.seen[f.Name] {
 		return "a pseudo-header field comes twice"
@@ -131,7 +131,7 @@ func validName(name string) bool {
 
 func (c *conn) takeHeaders(h frameHeader, p []byte) error {
 	if h.stream%2 == 0 {
-		return connError{http2.ErrCodeProtocol, "HEADERS on a stream that no client begins"}
+		return connError{http2.ErrCodeProtocol, "HEADERS on a stream that a client may not open"}
 	}
 	p, err := h.unpadded(p)
 	if err != nil {
@@ -152,7 +152,7 @@ func (c *conn) takeHeaders(h frameHeader, p []byte) error {
 
 func (c *conn) takeContinuation(h frameHeader, p []byte) error {
 	if !c.block.open {
-		return connError{http2.ErrCodeProtocol, "CONTINUATION of nothing"}
+		return connError{http2.ErrCodeProtocol, "CONTINUATION without HEADERS"}
 	}
 	return c.takeFragment(h, p)
 }
@@ -259,9 +259,9 @@ func (c *conn) openStreams() int {
 func (st *stream) takeTrailers(b *headerBlock) error {
 	switch {
 	case st.remoteClosed:
-		return streamError{b.stream, http2.ErrCodeStreamClosed, "HEADERS behind the end"}
+		return streamError{b.stream, http2.ErrCodeStreamClosed, "HEADERS after the end of the stream"}
 	case !b.end:
-		return streamError{b.stream, http2.ErrCodeProtocol, "trailers without the end"}
+		return streamError{b.stream, http2.ErrCodeProtocol, "trailers without END_STREAM"}
 	case b.invalid != "":
 		return streamError{b.stream, http2.ErrCodeProtocol, b.invalid}
 	case len(b.pseudo.seen) > 0:
@@ -272,7 +272,7 @@ func (st *stream) takeTrailers(b *headerBlock) error {
 	for _, f := range b.fields {
 		name := st.c.names.canonical(f.Name)
 		if forConnections[name] { // RFC 9113 §8.2.2
-			return streamError{b.stream, http2.ErrCodeProtocol, "a trailer that is about a connection"}
+			return streamError{b.stream, http2.ErrCodeProtocol, "a connection-specific field among the trailers"}
 		}
 		if st.trailer == nil {
 			continue // none was announced

@@ -186,7 +186,7 @@ func (c *conn) answer(frame func(b []byte) []byte) {
 		return
 	}
 	if c.out.acks++; c.out.acks > maxQueuedAcks {
-		c.fail(connError{http2.ErrCodeEnhanceYourCalm, "answers are asked for and not taken"})
+		c.fail(connError{http2.ErrCodeEnhanceYourCalm, "the client asks for answers and doesn't read them"})
 		return
 	}
 	f := c.frames()

@@ -67,7 +67,7 @@ func (c *conn) countUseless(frames int) error {
 // The caller holds mu.
 func (c *conn) countWasted() error {
 	if !c.wasted.Spend(1, c.clock.read, maxWasted, wastedRate) {
-		return connError{http2.ErrCodeEnhanceYourCalm, "too many streams that are begun for nothing"}
+		return connError{http2.ErrCodeEnhanceYourCalm, "too many streams that are reset at once or refused"}
 	}
 	return nil
 }

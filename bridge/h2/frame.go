@@ -42,7 +42,7 @@ func (h frameHeader) unpadded(payload []byte) ([]byte, error) {
 		return payload, nil
 	}
 	if len(payload) == 0 {
-		return nil, connError{http2.ErrCodeFrameSize, "a padded frame without a length of its padding"}
+		return nil, connError{http2.ErrCodeFrameSize, "a padded frame without its padding length"}
 	}
 	pad, rest := int(payload[0]), payload[1:]
 	if pad > len(rest) {

@@ -86,7 +86,7 @@ func TestErrorsOfTheConnection(t *testing.T) {
 		"WINDOW_UPDATE of 3 bytes":     {http2.ErrCodeFrameSize, func(p *peer) { p.frame(http2.FrameWindowUpdate, 0, 0, "abc") }},
 		"WINDOW_UPDATE on an idle":     {http2.ErrCodeProtocol, func(p *peer) { p.frame(http2.FrameWindowUpdate, 0, 1, word(1)) }},
 		"a window beyond 2^31":         {http2.ErrCodeFlowControl, func(p *peer) { p.frame(http2.FrameWindowUpdate, 0, 0, word(maxWindow)) }},
-		"CONTINUATION of nothing":      {http2.ErrCodeProtocol, func(p *peer) { p.frame(http2.FrameContinuation, 4, 1, "") }},
+		"CONTINUATION without HEADERS": {http2.ErrCodeProtocol, func(p *peer) { p.frame(http2.FrameContinuation, 4, 1, "") }},
 		"a block broken off by PING": {http2.ErrCodeProtocol, func(p *peer) {
 			p.frame(http2.FrameHeaders, 0, 1, "")
 			p.frame(http2.FramePing, 0, 0, "12345678")
@@ -140,13 +140,13 @@ func TestErrorsOfAStream(t *testing.T) {
 		want http2.ErrCode
 		send func(p *peer)
 	}{
-		"WINDOW_UPDATE of 0":             {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false); p.frame(http2.FrameWindowUpdate, 0, 1, word(0)) }},
-		"a window beyond 2^31":           {http2.ErrCodeFlowControl, func(p *peer) { p.headers(1, false); p.frame(http2.FrameWindowUpdate, 0, 1, word(maxWindow)) }},
-		"PRIORITY of 4 bytes":            {http2.ErrCodeFrameSize, func(p *peer) { p.headers(1, false); p.frame(http2.FramePriority, 0, 1, "abcd") }},
-		"a stream that waits for itself": {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false); p.frame(http2.FramePriority, 0, 1, word(1)+"\x00") }},
-		"HEADERS that wait for it":       {http2.ErrCodeProtocol, func(p *peer) { p.frame(http2.FrameHeaders, 0x25, 1, word(1)+"\x00"+string(p.fields(post...))) }},
-		"DATA behind the end":            {http2.ErrCodeStreamClosed, func(p *peer) { p.headers(1, true); p.data(1, false, "a") }},
-		"HEADERS behind the end":         {http2.ErrCodeStreamClosed, func(p *peer) { p.headers(1, true); p.raw(1, true, "x-a", "b") }},
+		"WINDOW_UPDATE of 0":                  {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false); p.frame(http2.FrameWindowUpdate, 0, 1, word(0)) }},
+		"a window beyond 2^31":                {http2.ErrCodeFlowControl, func(p *peer) { p.headers(1, false); p.frame(http2.FrameWindowUpdate, 0, 1, word(maxWindow)) }},
+		"PRIORITY of 4 bytes":                 {http2.ErrCodeFrameSize, func(p *peer) { p.headers(1, false); p.frame(http2.FramePriority, 0, 1, "abcd") }},
+		"a stream that waits for itself":      {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false); p.frame(http2.FramePriority, 0, 1, word(1)+"\x00") }},
+		"HEADERS that wait for it":            {http2.ErrCodeProtocol, func(p *peer) { p.frame(http2.FrameHeaders, 0x25, 1, word(1)+"\x00"+string(p.fields(post...))) }},
+		"DATA behind the end":                 {http2.ErrCodeStreamClosed, func(p *peer) { p.headers(1, true); p.data(1, false, "a") }},
+		"HEADERS after the end of the stream": {http2.ErrCodeStreamClosed, func(p *peer) { p.headers(1, true); p.raw(1, true, "x-a", "b") }},
 		"more than the window": {http2.ErrCodeFlowControl, func(p *peer) {
 			p.headers(1, false)
 			for range 5 {
@@ -159,7 +159,7 @@ func TestErrorsOfAStream(t *testing.T) {
 		"a content-length and no content": {http2.ErrCodeProtocol, with("content-length", "4")},
 		"two content-lengths":             {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false, "content-length", "4", "content-length", "5") }},
 		"a content-length of +4":          {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false, "content-length", "+4") }},
-		"trailers without the end":        {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false); p.raw(1, false, "x-a", "b") }},
+		"trailers without END_STREAM":     {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false); p.raw(1, false, "x-a", "b") }},
 		"connection in trailers":          {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false); p.raw(1, true, "connection", "close") }},
 		"host in trailers":                {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false, "trailer", "host"); p.raw(1, true, "host", "x") }},
 		"a pseudo-header in trailers":     {http2.ErrCodeProtocol, func(p *peer) { p.headers(1, false); p.raw(1, true, ":path", "/") }},

@@ -56,7 +56,7 @@ func (b *headerBlock) fillHeader(r *http.Request, names *nameCache) malformed {
 	for i, f := range b.fields {
 		name := names.canonical(f.Name)
 		if forConnections[name] {
-			return "a field that is about a connection"
+			return "a connection-specific field"
 		}
 		if have, ok := r.Header[name]; ok {
 			r.Header[name] = append(have, f.Value)
@@ -111,7 +111,7 @@ func (b *headerBlock) fillTarget(r *http.Request) malformed {
 	}
 	if p.method == http.MethodConnect {
 		if p.seen[":scheme"] || p.seen[":path"] || r.Host == "" {
-			return "a CONNECT with more or less than a method and an authority"
+			return "a CONNECT must have a method and an authority only"
 		}
 		r.URL, r.RequestURI = &url.URL{Host: r.Host}, r.Host
 		return ""

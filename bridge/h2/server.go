@@ -33,7 +33,7 @@ func Configure(hs *http.Server, hooks Hooks) {
 	hs.TLSNextProto["unencrypted_http2"] = func(hs *http.Server, c *tls.Conn, h http.Handler) {
 		hidden, ok := c.NetConn().(interface{ UnencryptedNetConn() net.Conn })
 		if !ok {
-			panic("BUG: net/http hands over HTTP/2 without TLS in another way")
+			panic("BUG: net/http hands over unencrypted HTTP/2 in an unknown way")
 		}
 		s.serve(hs, hidden.UnencryptedNetConn(), nil, h, true)
 	}

@@ -155,5 +155,5 @@ const Patience = 10 * time.Second
 
 // Full returns the fault of a message that gets no room.
 func Full() *report.Fault {
-	return report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "the messages being carried fill the memory that is allowed for them")
+	return report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "messages of running calls fill the memory for messages")
 }

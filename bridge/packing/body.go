@@ -69,7 +69,7 @@ func (g *Body) fault(err error) error {
 	if g.src.err != nil {
 		return g.src.err
 	}
-	return report.New(report.ReasonBadRequest, "the body is marked as gzip and is not").Because(err)
+	return report.New(report.ReasonBadRequest, "the body is marked as gzip but is not gzip").Because(err)
 }
 
 // source remembers its own error: a decoder's may stem from it or from

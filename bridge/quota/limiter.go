@@ -317,7 +317,7 @@ func (u *Call) Expanded(n int, most int64) error {
 
 // expandedTooMuch refuses to expand more, by the limit of one of the call's shares.
 func (u *Call) expandedTooMuch(s share, wait time.Duration) error {
-	x := s.excess("decompressed_bytes_per_second", wait, "compressed messages%[2]s expand to more than %[1]d bytes within a second", s.decompressed)
+	x := s.excess("decompressed_bytes_per_second", wait, "compressed messages%[2]s decompress to more than %[1]d bytes within a second", s.decompressed)
 	if u.quotas.tryOut {
 		u.stopCounting() // it goes on, and was told of
 	}

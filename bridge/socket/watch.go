@@ -85,7 +85,7 @@ func (w *Watch) Stalled(now time.Time) time.Duration { return now.Sub(w.moved) }
 var (
 	ErrNoPong  = errors.New("no pong in time")
 	ErrSilent  = errors.New("its host answers neither probes nor retransmissions")
-	ErrStalled = errors.New("it answers no pings and takes nothing of what is sent")
+	ErrStalled = errors.New("it answers no pings and accepts no data")
 )
 
 // A Pulse judges a peer that leaves a ping unanswered. If data was sent since the

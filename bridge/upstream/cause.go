@@ -18,7 +18,7 @@ import (
 // What grpc-go puts around the error that counts.
 const (
 	quotedCause = `connection error: desc = "`
-	hintTLS     = "does it want TLS? --backend-tls"
+	hintTLS     = "does it need TLS? --backend-tls"
 )
 
 var wrappings = []string{
@@ -36,7 +36,7 @@ func causeOf(err error) error {
 	text := unwrapCause(st.Message())
 	switch {
 	case strings.Contains(text, "first record does not look like a TLS handshake"):
-		text += ": does it speak plain text? leave --backend-tls out"
+		text += ": does it speak plaintext? leave --backend-tls out"
 	case strings.Contains(text, "tls: no application protocol"), strings.Contains(text, "missing selected ALPN property"):
 		text = saysOtherProtocol + text + ": is it a gRPC server?"
 	}

@@ -80,13 +80,13 @@ func TestCausesOfUnreachableBackends(t *testing.T) {
 		cause  []string
 	}{
 		"nobody listens":                            {nobody.Addr(), nil, report.ReasonUpstreamUnreachable, []string{"dial tcp " + nobody.Addr().String() + ": connect: connection refused"}},
-		"TLS called in plaintext":                   {overTLS.Addr(), nil, report.ReasonUpstreamUnreachable, []string{"answer", "want TLS", "--backend-tls"}},
-		"closed without a word":                     {closing.Addr(), nil, report.ReasonUpstreamUnreachable, []string{"answer", "want TLS", "--backend-tls"}},
+		"TLS called in plaintext":                   {overTLS.Addr(), nil, report.ReasonUpstreamUnreachable, []string{"answer", "need TLS", "--backend-tls"}},
+		"closed without a word":                     {closing.Addr(), nil, report.ReasonUpstreamUnreachable, []string{"answer", "need TLS", "--backend-tls"}},
 		"plaintext called over TLS":                 {plain.Addr(), trusting, report.ReasonUpstreamUnreachable, []string{"first record does not look like a TLS handshake", "plain", "--backend-tls"}},
-		"a web server":                              {web.Listener.Addr(), nil, report.ReasonUpstreamNotGRPC, []string{"no HTTP/2", `"HTTP/1.1 `, "gRPC server", "want TLS", "--backend-tls"}},
+		"a web server":                              {web.Listener.Addr(), nil, report.ReasonUpstreamNotGRPC, []string{"no HTTP/2", `"HTTP/1.1 `, "gRPC server", "need TLS", "--backend-tls"}},
 		"a web server over TLS":                     {webTLS.Listener.Addr(), trusting, report.ReasonUpstreamNotGRPC, []string{"no HTTP/2", "gRPC server"}},
 		"a web server over TLS without ALPN":        {withoutALPN.Listener.Addr(), trusting, report.ReasonUpstreamNotGRPC, []string{"no HTTP/2", "missing selected ALPN property", "gRPC server"}},
-		"a web server over TLS called in plaintext": {webTLS.Listener.Addr(), nil, report.ReasonUpstreamUnreachable, []string{"want TLS", "--backend-tls"}},
+		"a web server over TLS called in plaintext": {webTLS.Listener.Addr(), nil, report.ReasonUpstreamUnreachable, []string{"need TLS", "--backend-tls"}},
 		"an unknown certificate":                    {overTLS.Addr(), &tls.Config{ServerName: "example.com", MinVersion: tls.VersionTLS12}, report.ReasonUpstreamUnreachable, []string{"x509: "}},
 	} {
 		t.Run(name, func(t *testing.T) {

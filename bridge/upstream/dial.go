@@ -60,13 +60,13 @@ func dialThroughProxy(ctx context.Context, dial func(context.Context, string) (n
 	target := &http.Request{URL: &url.URL{Scheme: "https", Host: address}}
 	proxy, err := http.ProxyFromEnvironment(target)
 	if err != nil {
-		return nil, fmt.Errorf("proxy of the environment: %w", err)
+		return nil, fmt.Errorf("proxy from the environment: %w", err)
 	}
 	if proxy == nil {
 		return dial(ctx, address)
 	}
 	if proxy.Scheme != "http" {
-		return nil, fmt.Errorf("proxy of the environment: scheme %q, want http", proxy.Scheme)
+		return nil, fmt.Errorf("proxy from the environment: scheme %q, want http", proxy.Scheme)
 	}
 	host := proxy.Host
 	if proxy.Port() == "" {

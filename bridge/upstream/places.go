@@ -229,12 +229,12 @@ func (p *pool) refusal(patience time.Duration) *report.Fault {
 	}
 	for _, a := range p.ready {
 		if len(a.conns) < p.config.MaxConnections {
-			f := report.Newf(report.ReasonOverloaded, "the backend takes no more calls on its connections, no further connection could be opened, and none of the calls ended within %v (%s)", patience, report.KeyQueueTimeout)
+			f := report.Newf(report.ReasonOverloaded, "all connections to the backend are full, culvert could not open another one, and no call ended within %v (%s)", patience, report.KeyQueueTimeout)
 			f.Limit = report.KeyQueueTimeout
 			return f
 		}
 	}
-	f := report.Newf(report.ReasonOverloaded, "the backend takes no more calls on a connection, culvert opens no more than %d of them to an address (%s), and none of the calls ended within %v (%s)",
+	f := report.Newf(report.ReasonOverloaded, "all connections to the backend are full, culvert opens at most %d to an address (%s), and no call ended within %v (%s)",
 		p.config.MaxConnections, report.KeyMaxConnections, patience, report.KeyQueueTimeout)
 	f.Limit = report.KeyMaxConnections
 	return f

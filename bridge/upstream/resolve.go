@@ -95,7 +95,7 @@ func splitTarget(target, defaultPort string) (host, port string, err error) {
 	case err != nil:
 		return "", "", fmt.Errorf("address %q: %w", target, err)
 	case port == "":
-		return "", "", fmt.Errorf("address %q ends with a colon: write a port behind it", target)
+		return "", "", fmt.Errorf("address %q ends with a colon: add a port", target)
 	case host == "":
 		host = "localhost"
 	}

@@ -63,7 +63,7 @@ func (u *Upstream) Release() { u.holders.release() }
 func (s *Set) Add(name string, u *Upstream) error {
 	return s.change(name, func(byName map[string]*Upstream) (*Upstream, error) {
 		if byName[name] != nil {
-			return nil, fmt.Errorf("upstream %q: there is one of this name already", name)
+			return nil, fmt.Errorf("upstream %q: this name is already in use", name)
 		}
 		if err := u.fresh(byName); err != nil {
 			return nil, fmt.Errorf("upstream %q: %w", name, err)
@@ -117,7 +117,7 @@ func (u *Upstream) fresh(byName map[string]*Upstream) error {
 }
 
 func errUnknown(name string) error {
-	return fmt.Errorf("upstream %q: there is none of this name", name)
+	return fmt.Errorf("upstream %q: there is no upstream of this name", name)
 }
 
 var errSetClosed = errors.New("the upstreams are closed")

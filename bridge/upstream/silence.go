@@ -27,7 +27,7 @@ const (
 
 // errBackendSilent is what grpc-go reads from a connection that was closed
 // because the backend is silent. Calls that end with it are known by its text.
-var errBackendSilent = errors.New("culvert: nothing came from the backend, not even the answer to a ping")
+var errBackendSilent = errors.New("culvert: the backend sent nothing, not even the answer to a ping")
 
 // A silence decides when a backend must be asked whether it is there, and when
 // it is given up. It has no clock: its owner tells it the time.

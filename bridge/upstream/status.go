@@ -32,7 +32,7 @@ type localStatus struct {
 
 const (
 	saysTooLarge  = "a response message is over the limit"
-	saysNotPacked = "a response message can't be expanded"
+	saysNotPacked = "a response message can't be decompressed"
 	saysNotGRPC   = "the backend's answer is not gRPC"
 	saysDraining  = "the backend is shutting down and did not take the call"
 	httpStatus    = "unexpected HTTP status code received from server: "
@@ -45,7 +45,7 @@ var localStatuses = []localStatus{
 	{text: "unexpected EOF", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend ended the call inside a message", keep: true, evenTrailed: true, exact: true},
 	{text: "grpc: failed to decompress", code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysNotPacked, keep: true, evenTrailed: true, packed: true},
 	{text: "grpc: failed to read decompressed data", code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysNotPacked, keep: true, evenTrailed: true, packed: true},
-	{text: "grpc: Decompressor is not installed", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend compressed a response in a way that can't be read here", keep: true, evenTrailed: true, packed: true},
+	{text: "grpc: Decompressor is not installed", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "culvert doesn't support the compression of the backend's response", keep: true, evenTrailed: true, packed: true},
 	{text: "grpc: compressed flag set with identity or empty encoding", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message is marked as compressed, but the backend names no coding", keep: true, evenTrailed: true},
 	{text: "grpc: received unexpected payload format", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "a response message begins with an unknown flag", keep: true, evenTrailed: true},
 	{text: "transport: malformed grpc-status", code: codes.Unknown, reason: report.ReasonUpstreamReset, says: "the backend's status is not a number", keep: true},
@@ -92,11 +92,11 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 	case known:
 		return k.localFault(local, st, limit).Because(causeOf(err))
 	case isSilent(st):
-		return &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has fallen silent: it doesn't answer a ping either", Sent: k.sentText(), Cause: causeOf(err)}
+		return &report.Fault{Reason: report.ReasonUpstreamSilent, Text: "the backend has gone silent: it doesn't even answer a ping", Sent: k.sentText(), Cause: causeOf(err)}
 	case st.Code() == codes.Unavailable:
 		return &report.Fault{Reason: report.ReasonUpstreamReset, Text: "the connection to the backend was lost", Sent: k.sentText(), Cause: causeOf(err)}
 	default:
-		return &report.Fault{Reason: report.ReasonUpstreamReset, Code: st.Code(), Text: "the backend broke the call off", Sent: k.sentText(), Cause: causeOf(err)}
+		return &report.Fault{Reason: report.ReasonUpstreamReset, Code: st.Code(), Text: "the backend broke off the call", Sent: k.sentText(), Cause: causeOf(err)}
 	}
 }
 

@@ -246,7 +246,7 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 
 var (
 	bidi        = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
-	errPatience = errors.New("waited long enough for a stream")
+	errPatience = errors.New("no stream became free in time")
 )
 
 // Header waits for the upstream's header. It returns false when there is

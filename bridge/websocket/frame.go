@@ -63,9 +63,9 @@ func startHead(first, second byte) (h frameHead, more int, broken string) {
 	case second&maskBit == 0:
 		return h, 0, "a client's frame isn't masked"
 	case h.op > opPong, h.op > Binary && h.op < opClose:
-		return h, 0, "an opcode that is reserved"
+		return h, 0, "a reserved opcode"
 	case h.control() && !h.final:
-		return h, 0, "a control frame in fragments"
+		return h, 0, "a fragmented control frame"
 	case h.control() && h.length > maxControl:
 		return h, 0, "a control frame of more than 125 bytes"
 	}
@@ -133,7 +133,7 @@ func parseClose(payload []byte) (told coder.CloseError, broken string) {
 	code, reason := StatusCode(binary.BigEndian.Uint16(payload)), payload[2:]
 	switch {
 	case code < 1000, code >= 1004 && code <= 1006, code > 1014 && code < 3000, code > 4999:
-		return coder.CloseError{Code: StatusProtocolError}, "a close code that nobody may send"
+		return coder.CloseError{Code: StatusProtocolError}, "a close code that must not be sent"
 	case !utf8.Valid(reason):
 		return coder.CloseError{Code: coder.StatusInvalidFramePayloadData}, "a close reason that isn't UTF-8"
 	}

@@ -54,7 +54,7 @@ func TestFrameHeads(t *testing.T) {
 		{"no mask", "\x82\x01", "masked", frameHead{}},
 		{"opcode 3", "\x83\x80", "opcode", frameHead{}},
 		{"opcode 11", "\x8b\x80", "opcode", frameHead{}},
-		{"a ping in fragments", "\x09\x80", "fragments", frameHead{}},
+		{"a ping in fragments", "\x09\x80", "fragmented", frameHead{}},
 		{"a long close", "\x88\xfe", "125 bytes", frameHead{}},
 	} {
 		got, n, broken := readHead([]byte(c.in))

@@ -87,7 +87,7 @@ func (c *Conn) NextMessage() (Opcode, error) {
 		return 0, err
 	}
 	if h.op == opContinuation {
-		return 0, c.misread(StatusProtocolError, "a continuation of nothing")
+		return 0, c.misread(StatusProtocolError, "a continuation frame outside a message")
 	}
 	c.in.open = true
 	c.in.begin(h)
@@ -118,7 +118,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		if h.op != opContinuation {
-			return 0, c.misread(StatusProtocolError, "a message within a message")
+			return 0, c.misread(StatusProtocolError, "a new message inside a fragmented one")
 		}
 		m.begin(h)
 	}

@@ -140,8 +140,8 @@ func TestEndOfASocketIsTold(t *testing.T) {
 		{"two closes", string(wstest.Masked(wstest.Close, nil)) + string(wstest.Masked(wstest.Close, nil)), "\x88\x00", `status = StatusNoStatusRcvd and reason = ""`},
 		{"a close of one byte", string(wstest.Masked(wstest.Close, []byte{3})), "\x88\x02\x03\xea", "one byte"},
 		{"a reserved bit", "\xc2\x80", "\x88\x02\x03\xea", "reserved bit"},
-		{"a continuation of nothing", string(wstest.Masked(wstest.Continuation, nil)), "\x88\x02\x03\xea", "continuation"},
-		{"a message within a message", "\x02\x80\x00\x00\x00\x00" + string(wstest.Masked(wstest.Binary, nil)), "\x88\x02\x03\xea", "message within"},
+		{"a continuation frame outside a message", string(wstest.Masked(wstest.Continuation, nil)), "\x88\x02\x03\xea", "continuation"},
+		{"a new message inside a fragmented one", "\x02\x80\x00\x00\x00\x00" + string(wstest.Masked(wstest.Binary, nil)), "\x88\x02\x03\xea", "inside a fragmented"},
 		{"a ping and a cut", string(wstest.Masked(wstest.Ping, []byte("p"))) + "\x82", "\x8a\x01p", "unexpected EOF"},
 		{"nothing", "", "", "unexpected EOF"},
 	} {
