@@ -83,7 +83,7 @@ func TestStepsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	var documented, want []string
-	for _, m := range regexp.MustCompile(`(?m)^ +- \*\*([a-z]+)\*\*: `).FindAllSubmatch(page, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^ +- \*\*([a-z]+)\*\* `).FindAllSubmatch(page, -1) {
 		documented = append(documented, string(m[1]))
 	}
 	for _, step := range steps {
