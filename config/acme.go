@@ -86,10 +86,10 @@ type DNSSetting struct {
 func checkDomain(s string) error {
 	below := strings.TrimPrefix(s, "*.")
 	if _, err := netip.ParseAddr(s); err == nil {
-		return errors.New("is an address: write a name, as grpc.example.com")
+		return errors.New("is an IP address: write a name, such as grpc.example.com")
 	}
 	if strings.Contains(below, ":") || !strings.Contains(below, ".") {
-		return errors.New(`is no domain: write a whole name, as grpc.example.com or *.example.com`)
+		return errors.New(`is not a full domain name: write grpc.example.com or *.example.com`)
 	}
 	return checkName(below)
 }
@@ -97,7 +97,7 @@ func checkDomain(s string) error {
 func checkEmail(s string) error {
 	local, host, found := strings.Cut(s, "@")
 	if !found || local == "" || strings.ContainsAny(s, " <>,") || checkName(host) != nil {
-		return errors.New("is no address of e-mail: write ops@example.com")
+		return errors.New("is not an email address: write ops@example.com")
 	}
 	return nil
 }
@@ -105,7 +105,7 @@ func checkEmail(s string) error {
 func checkHTTPSURL(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return errors.New("is no URL with https: write https://ca.example.com/acme/acme/directory")
+		return errors.New("is not an HTTPS URL: write https://ca.example.com/acme/acme/directory")
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func checkHTTPSURL(s string) error {
 func checkResolver(s string) error {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil || host == "" || port == "" {
-		return errors.New("is no address of a name server: write 192.0.2.53:53")
+		return errors.New("is not the address of a name server: write 192.0.2.53:53")
 	}
 	return nil
 }
@@ -127,26 +127,26 @@ func anyText(string) error { return nil }
 func checkACME(l *Loaded) []error {
 	a := l.TLS.ACME
 	if !a.Enabled() {
-		return withoutEffect(l, "tls.acme.domains: list the names that certificates are fetched for", a, "storage", "email", "directory", "ca_root",
+		return withoutEffect(l, "tls.acme.domains: list the names for which culvert gets certificates", a, "storage", "email", "directory", "ca_root",
 			"challenges", "eab.key_id", "eab.hmac_key", "dns_provider", "dns_settings", "dns_resolvers")
 	}
 	var errs []error
 	if l.TLS.SelfSigned {
-		errs = append(errs, l.Errorf("tls.self_signed", "makes certificates for development, but %s fetches real ones: remove one of them", l.place("tls.acme.domains")))
+		errs = append(errs, l.Errorf("tls.self_signed", "creates a development certificate, but %s gets real ones: remove one of these keys", l.place("tls.acme.domains")))
 	}
 	if a.Storage == "" {
 		key := "tls.acme.domains"
 		if len(a.Domains) == 0 {
 			key = "tls.acme.on_demand"
 		}
-		errs = append(errs, l.Errorf(key, "has certificates fetched, but tls.acme.storage is missing: name a folder that outlives culvert; without it every start would fetch anew, until the CA refuses"))
+		errs = append(errs, l.Errorf(key, "requires tls.acme.storage: name a directory that outlives culvert; without it, culvert would get new certificates at each start, until the CA refuses"))
 	}
 	for _, c := range a.Challenges {
 		switch {
 		case c == "http-01" && l.TLS.HTTPListen == "":
-			errs = append(errs, l.Errorf("tls.acme.challenges", `http-01 is answered in plaintext: set tls.http_listen, as ":80"`))
+			errs = append(errs, l.Errorf("tls.acme.challenges", `http-01 uses plaintext HTTP: set tls.http_listen to ":80"`))
 		case c == "dns-01" && a.DNSProvider == "":
-			errs = append(errs, l.Errorf("tls.acme.challenges", "dns-01 takes a tls.acme.dns_provider: docs/guides/acme.md#by-dns shows how"))
+			errs = append(errs, l.Errorf("tls.acme.challenges", "dns-01 requires tls.acme.dns_provider: see docs/guides/acme.md#by-dns"))
 		}
 	}
 	if a.DNSProvider == "" {

@@ -61,17 +61,17 @@ func checkBackendTLS(l *Loaded) []error {
 		switch {
 		case o.value == "":
 		case !tls.Enabled && l.IsSet("backend.tls.enabled"):
-			errs = append(errs, l.Errorf(o.key, "is set, but %s turns TLS off: remove one of them", l.place("backend.tls.enabled")))
+			errs = append(errs, l.Errorf(o.key, "is set, but %s turns TLS off: remove one of these keys", l.place("backend.tls.enabled")))
 		case !tls.Enabled:
 			tls.Enabled = true
 			l.derived["backend.tls.enabled"] = o.key
 		}
 	}
 	if tls.Cert != "" && tls.Key == "" {
-		errs = append(errs, l.Errorf("backend.tls.cert", "is a certificate without its private key: set backend.tls.key (--backend-key)"))
+		errs = append(errs, l.Errorf("backend.tls.cert", "requires the private key: set backend.tls.key (--backend-key)"))
 	}
 	if tls.Key != "" && tls.Cert == "" {
-		errs = append(errs, l.Errorf("backend.tls.key", "is a private key without its certificate: set backend.tls.cert (--backend-cert)"))
+		errs = append(errs, l.Errorf("backend.tls.key", "requires the certificate: set backend.tls.cert (--backend-cert)"))
 	}
 	return errs
 }
@@ -87,7 +87,7 @@ func checkBackendIsNotOurselves(l *Loaded) []error {
 		host, port, _ := net.SplitHostPort(ln.Address) // empty: a unix socket
 		reached := isWildcard(host) && isLocal(backHost) || isLocal(host) && backHost == "localhost" || host == backHost
 		if port == backPort && reached {
-			return []error{l.Errorf("backend.address", "is the port that culvert itself listens on: change it, or listen (--listen)")}
+			return []error{l.Errorf("backend.address", "is the port on which culvert itself listens: change it, or change listen (--listen)")}
 		}
 	}
 	return nil
@@ -102,7 +102,7 @@ func isLocal(host string) bool {
 // unless it was told otherwise.
 func checkKeepalive(l *Loaded) []error {
 	if d := l.Backend.Keepalive; d > 0 && d < 5*time.Minute {
-		l.warn("backend.keepalive", "an ordinary gRPC server closes connections that ping more often than every 5m: see that this backend allows it")
+		l.warn("backend.keepalive", "is less than 5m: an ordinary gRPC server closes connections that ping more often, so make sure that this backend allows it")
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func checkWildcardOrigin(l *Loaded) []error {
 	if !slices.Contains(l.AllowOrigins, "*") {
 		return nil
 	}
-	l.warn("allow_origins", `"*" lets every page in the world call: list the origins, unless the backend is as public as that`)
+	l.warn("allow_origins", `"*" allows every page on the internet to call: list the origins, unless the backend is for everyone`)
 	var errs []error
 	for _, o := range []struct {
 		key string
@@ -121,7 +121,7 @@ func checkWildcardOrigin(l *Loaded) []error {
 		{"metadata.forward_set_cookies", l.Metadata.ForwardSetCookies},
 	} {
 		if o.set {
-			errs = append(errs, l.Errorf(o.key, `cookies don't pass while allow_origins has "*": list the origins, or turn this off`))
+			errs = append(errs, l.Errorf(o.key, `cookies don't pass while allow_origins has "*": list the origins, or set this key to false`))
 		}
 	}
 	return errs
@@ -129,7 +129,7 @@ func checkWildcardOrigin(l *Loaded) []error {
 
 func checkDetailedErrors(l *Loaded) []error {
 	if l.Errors == "detailed" && slices.ContainsFunc(l.Listen, Listener.beyondThisHost) {
-		l.warn("errors", "detailed tells addresses of the inside to every client: use concise beyond this host")
+		l.warn("errors", "detailed shows internal addresses to every client: use concise if clients are on other hosts")
 	}
 	return nil
 }
@@ -140,20 +140,20 @@ func checkLimits(l *Loaded) []error {
 	// The prefix of a message could say more, but int, on 32-bit machines,
 	// and grpc-go's limits can't.
 	if lim.MessageBytes > math.MaxInt32 {
-		errs = append(errs, l.Errorf("limits.message_bytes", "is too much: write less than 2GiB"))
+		errs = append(errs, l.Errorf("limits.message_bytes", "is too large: write less than 2GiB"))
 	}
 	if lim.HeaderBytes > maxHeaderBytes {
-		errs = append(errs, l.Errorf("limits.header_bytes", "is too much: write at most %v", Size(maxHeaderBytes)))
+		errs = append(errs, l.Errorf("limits.header_bytes", "is too large: write at most %v", Size(maxHeaderBytes)))
 	}
 	if lim.CallsPerConnection > maxCallsPerConnection {
-		errs = append(errs, l.Errorf("limits.calls_per_connection", "is too much: write at most %d", maxCallsPerConnection))
+		errs = append(errs, l.Errorf("limits.calls_per_connection", "is too large: write at most %d", maxCallsPerConnection))
 	}
 	switch {
 	case lim.BufferedBytes >= lim.MessageBytes:
 	case l.IsSet("limits.buffered_bytes"):
-		errs = append(errs, l.Errorf("limits.buffered_bytes", "is less than limits.message_bytes, so the largest message could never pass: raise it, or lower that"))
+		errs = append(errs, l.Errorf("limits.buffered_bytes", "is less than limits.message_bytes, so the largest message can't pass: raise it, or lower limits.message_bytes"))
 	default:
-		errs = append(errs, l.Errorf("limits.message_bytes", "is more than limits.buffered_bytes, so the largest message could never pass: lower it, or raise that"))
+		errs = append(errs, l.Errorf("limits.message_bytes", "is more than limits.buffered_bytes, so the largest message can't pass: lower it, or raise limits.buffered_bytes"))
 	}
 	return errs
 }
@@ -168,7 +168,7 @@ const (
 func checkHealthListen(l *Loaded) []error {
 	for _, ln := range l.Listen {
 		if collide(l.Health.Listen, ln.Address) {
-			return []error{l.Errorf("health.listen", "is the port of listen: give it one of its own, or turn it off (--health-listen off)")}
+			return []error{l.Errorf("health.listen", "is the port of listen: use another port, or turn health checks off (--health-listen off)")}
 		}
 	}
 	return nil

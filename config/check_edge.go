@@ -19,17 +19,17 @@ func checkPlaintext(l *Loaded) []error {
 		switch {
 		case ln.TLS.Enabled || ln.Socket() != "" || len(ln.TrustedProxies)+len(ln.ProxyProtocol) > 0:
 		case ln.isPublic():
-			l.warn(key, "speaks plaintext on a public address, where anybody on the way can read and change it: "+plaintextRemedy)
+			l.warn(key, "is plaintext on a public address, where anyone on the path can read and change it: "+plaintextRemedy)
 		case l.speaksTLS() && ln.beyondThisHost():
-			l.warn(key, "speaks plaintext beyond this host, while other listeners speak TLS: "+plaintextRemedy)
+			l.warn(key, "is plaintext for other hosts, while other listeners use TLS: "+plaintextRemedy)
 		case ln.everywhere() && l.IsSet(l.Source(key)) && !l.IsSet(Entry("listen", i)+".tls.enabled"):
-			l.warn(key, "speaks plaintext on every address of this host, public ones too if it has any: "+plaintextRemedy+"; if only what brings TLS comes here, say so: tls: {enabled: false} at the listener")
+			l.warn(key, "is plaintext on every address of this host, also on public ones: "+plaintextRemedy+"; if only a proxy with TLS connects to it, set tls: {enabled: false} for the listener")
 		}
 	}
 	return nil
 }
 
-const plaintextRemedy = "give it a certificate (tls), name the proxies that bring TLS in front of it (trusted_proxies, proxy_protocol), or listen on 127.0.0.1"
+const plaintextRemedy = "set a certificate (tls), name the proxies with TLS in front of it (trusted_proxies, proxy_protocol), or listen on 127.0.0.1"
 
 // isPublic says whether the internet comes here: to one of its addresses, or to
 // a port that browsers take by themselves, on all of a machine's addresses.
@@ -66,9 +66,9 @@ func checkTrust(l *Loaded) []error {
 	for _, o := range l.trust() {
 		switch {
 		case slices.ContainsFunc(o.networks, isEverybody):
-			l.warn(o.key, "believes everybody about where they come from: list the proxies' own addresses")
+			l.warn(o.key, "trusts everybody: list only the addresses of the proxies")
 		case slices.ContainsFunc(o.networks, tooWide):
-			l.warn(o.key, "believes whole parts of the internet about where they come from: list the proxies' own addresses")
+			l.warn(o.key, "trusts large parts of the internet: list only the addresses of the proxies")
 		}
 	}
 	return nil
@@ -114,7 +114,7 @@ func checkSocketTrust(l *Loaded) []error {
 	for i, ln := range l.Listen {
 		believed := slices.ContainsFunc(slices.Concat(ln.TrustedProxies, ln.ProxyProtocol), func(p netip.Prefix) bool { return p.Contains(unixClient) })
 		if ln.Socket() != "" && ln.SocketMode()&everyUser != 0 && believed {
-			l.warn(Entry("listen", i)+".mode", `lets everybody on this host say where clients come from, since a unix socket's clients count as 127.0.0.1, which is trusted: write "0660", or take it out of trusted_proxies and proxy_protocol`)
+			l.warn(Entry("listen", i)+".mode", `lets everybody on this host forge client addresses, because clients of a unix socket count as 127.0.0.1, which is trusted: write "0660", or remove 127.0.0.1 from trusted_proxies and proxy_protocol`)
 		}
 	}
 	return nil
@@ -144,7 +144,7 @@ func checkReachableByCA(l *Loaded) []error {
 	if len(l.TLS.ACME.Domains) == 0 {
 		key = "tls.acme.on_demand"
 	}
-	l.warn(key, "has a CA ask on port 443 or 80, and culvert listens with its certificates on this host alone: listen on :443, set tls.http_listen to :80, forward one of them here, or use a tls.acme.dns_provider")
+	l.warn(key, "requires that the CA reaches port 443 or 80, but culvert listens on this host only: listen on :443, set tls.http_listen to :80, forward one of these ports to culvert, or use a tls.acme.dns_provider")
 	return nil
 }
 
@@ -153,7 +153,7 @@ func checkReachableByCA(l *Loaded) []error {
 func checkDevelopmentCertificate(l *Loaded) []error {
 	for i, ln := range l.Listen {
 		if ln.TLS.SelfSigned && ln.isPublic() {
-			l.warn(Entry("listen", i)+".tls.self_signed", "shows the development certificate on a public address, where nobody trusts it: give it a real one (tls.cert, tls.acme), or listen on 127.0.0.1")
+			l.warn(Entry("listen", i)+".tls.self_signed", "uses the development certificate on a public address, where no client trusts it: set a real certificate (tls.cert, tls.acme), or listen on 127.0.0.1")
 		}
 	}
 	return nil

@@ -7,20 +7,20 @@ import "net"
 func checkListeners(l *Loaded) []error {
 	var errs []error
 	if len(l.Listen) == 0 {
-		errs = append(errs, l.Errorf("listen", `names no address: write ":8080", or leave it out`))
+		errs = append(errs, l.Errorf("listen", `has no address: write ":8080", or remove the key`))
 	}
 	for i, ln := range l.Listen {
 		entry := Entry("listen", i)
 		for j, other := range l.Listen[:i] {
 			if collide(ln.Address, other.Address) {
-				errs = append(errs, l.Errorf(entry+".address", "is taken by %s: one listener has an address", Entry("listen", j)))
+				errs = append(errs, l.Errorf(entry+".address", "is the address of %s, too: use another one", Entry("listen", j)))
 			}
 			if ln.Name != "" && ln.Name == other.Name {
-				errs = append(errs, l.Errorf(entry+".name", "is that of %s: the log couldn't tell them apart", Entry("listen", j)))
+				errs = append(errs, l.Errorf(entry+".name", "is the name of %s, too: use another one, so that the log can tell them apart", Entry("listen", j)))
 			}
 		}
 		if l.IsSet(entry+".mode") && ln.Socket() == "" {
-			errs = append(errs, l.Errorf(entry+".mode", "is for unix sockets, and address is a port: remove it"))
+			errs = append(errs, l.Errorf(entry+".mode", "is for unix sockets, and this address is a port: remove the key"))
 		}
 	}
 	return errs

@@ -16,18 +16,18 @@ func checkOriginExpression(s string) error {
 	tree, err := syntax.Parse(s, syntax.Perl)
 	switch wrong := (*syntax.Error)(nil); {
 	case errors.As(err, &wrong):
-		return fmt.Errorf("is no regular expression: %s: `%s`", wrong.Code, wrong.Expr)
+		return fmt.Errorf("is not a regular expression: %s: `%s`", wrong.Code, wrong.Expr)
 	case err != nil:
-		return fmt.Errorf("is no regular expression: %w", err)
+		return fmt.Errorf("is not a regular expression: %w", err)
 	}
 	if !expressionScheme.MatchString(s) {
-		return errors.New(`doesn't begin with one scheme: write "~https://pr-[0-9]+\.example\.com"`)
+		return errors.New(`doesn't begin with a scheme: write "~https://pr-[0-9]+\.example\.com"`)
 	}
 	if hasSingleDot(tree, false) {
-		return errors.New(`has a "." that stands for any character: write "\."`)
+		return errors.New(`has a "." that matches any character: write "\."`)
 	}
 	if _, err := regexp.Compile(`\A(?i:` + s + `)\z`); err != nil {
-		return fmt.Errorf("is no regular expression: %w", err)
+		return fmt.Errorf("is not a regular expression: %w", err)
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func checkOriginsOfCookies(l *Loaded) []error {
 		{"metadata.forward_set_cookies", l.Metadata.ForwardSetCookies},
 	} {
 		if o.set {
-			l.warn(o.key, "cookies pass only for origins that allow_origins names as they are, not for those of a pattern: list those that need them")
+			l.warn(o.key, "cookies pass only for exact origins in allow_origins, not for those that match a pattern: list the origins that need cookies")
 		}
 	}
 	return nil
@@ -75,10 +75,10 @@ func checkOriginsOfCookies(l *Loaded) []error {
 // checkTriedOut reminds of rules that refuse nothing yet.
 func checkTriedOut(l *Loaded) []error {
 	if !l.EnforceOrigins {
-		l.warn("enforce_origins", "is false, so pages of every origin may call, without cookies: make it true when the log names none that should")
+		l.warn("enforce_origins", "is false, so pages of every origin may call, without cookies: set it to true when the log shows no origin that is missing in allow_origins")
 	}
 	if !l.Methods.Enforce {
-		l.warn("methods.enforce", "is false, so the patterns of methods refuse nothing: make it true when the log names none that should be called")
+		l.warn("methods.enforce", "is false, so the patterns of methods refuse nothing: set it to true when the log shows no call that the patterns should allow")
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 func checkOriginsOfStrangers(l *Loaded) []error {
 	for _, entry := range l.AllowOrigins {
 		if stranger := strangerIn(entry); stranger != "" {
-			l.warn("allow_origins", "lets "+stranger+" in, too, which anybody can register: write the domain that is yours as it is, and in an expression \\. before it and nothing but a port behind it")
+			l.warn("allow_origins", "also allows "+stranger+", which anyone can register: write your own domain in full, and in an expression \\. before the domain and at most a port after it")
 		}
 	}
 	return nil

@@ -33,7 +33,7 @@ func (l *Loaded) speaksTLS() bool {
 func checkTLS(l *Loaded) []error {
 	errs := checkCertificate(l, "tls", l.TLS)
 	if !l.TLS.SelfSigned && len(l.TLS.SelfSignedNames) > 0 && !slices.ContainsFunc(l.Listen, func(ln Listener) bool { return ln.TLS.SelfSigned }) {
-		errs = append(errs, l.Errorf("tls.self_signed_names", "names a certificate that isn't made: set tls.self_signed (--tls-self-signed)"))
+		errs = append(errs, l.Errorf("tls.self_signed_names", "has no effect without the development certificate: set tls.self_signed (--tls-self-signed)"))
 	}
 	for i := range l.Listen {
 		errs = append(errs, checkListenerTLS(l, i)...)
@@ -76,18 +76,18 @@ func checkListenerTLS(l *Loaded, i int) []error {
 	case !set:
 		own.Enabled = t.Enabled()
 	case own.Enabled && !t.Enabled():
-		errs = append(errs, l.Errorf(at+".enabled", "turns TLS on without a certificate: set cert and key beside it, or tls.cert and tls.key for all listeners"))
+		errs = append(errs, l.Errorf(at+".enabled", "requires a certificate: set cert and key in the same section, or tls.cert and tls.key for all listeners"))
 	case !own.Enabled && (certificate || trust):
-		errs = append(errs, l.Errorf(at+".enabled", "turns TLS off, which has keys beside it: remove one of them"))
+		errs = append(errs, l.Errorf(at+".enabled", "turns TLS off, but the same section has keys for TLS: remove enabled or these keys"))
 	}
 	if trust && own.ClientCA != "" && len(l.TLS.CRLs) > 0 && !l.IsSet(at+".crls") {
-		errs = append(errs, l.Errorf(at+".client_ca", "has no revocation lists, since the listener takes none of tls.crls with a client_ca of its own: set %s.crls, to [] for none", at))
+		errs = append(errs, l.Errorf(at+".client_ca", "has no revocation lists, because a listener with its own client_ca doesn't inherit tls.crls: set %s.crls, or set it to [] for none", at))
 	}
 	switch {
 	case own.Enabled && trust:
 		errs = append(errs, checkClients(l, at, t.ServerTLS)...)
 	case trust && !certificate && !l.IsSet(at+".enabled"):
-		errs = append(errs, l.Errorf(at, "has no effect without a certificate: set cert and key there, or tls.cert and tls.key for all listeners"))
+		errs = append(errs, l.Errorf(at, "has no effect without a certificate: set cert and key in this section, or tls.cert and tls.key for all listeners"))
 	}
 	return errs
 }
@@ -105,14 +105,14 @@ func alsoFlag(at, name string) string {
 func checkCertificate(l *Loaded, at string, t TLS) []error {
 	var errs []error
 	if t.Cert != "" && t.Key == "" {
-		errs = append(errs, l.Errorf(at+".cert", "is a certificate without its private key: set %s", alsoFlag(at, "key")))
+		errs = append(errs, l.Errorf(at+".cert", "requires the private key: set %s", alsoFlag(at, "key")))
 	}
 	if t.Key != "" && t.Cert == "" {
-		errs = append(errs, l.Errorf(at+".key", "is a private key without its certificate: set %s", alsoFlag(at, "cert")))
+		errs = append(errs, l.Errorf(at+".key", "requires the certificate: set %s", alsoFlag(at, "cert")))
 	}
 	for i, c := range t.Certificates {
 		if entry := Entry(at+".certificates", i); c.ClientCA != "" && c.ClientAuth == "none" {
-			errs = append(errs, l.Errorf(entry+".client_ca", "says who may have signed clients' certificates, but %s.client_auth asks for none: remove one of them", entry))
+			errs = append(errs, l.Errorf(entry+".client_ca", "is for verifying client certificates, but %s.client_auth asks for none: remove one of these keys", entry))
 		}
 	}
 	for _, o := range []struct {
@@ -120,7 +120,7 @@ func checkCertificate(l *Loaded, at string, t TLS) []error {
 		set bool
 	}{{at + ".cert", t.Cert != ""}, {at + ".certificates", len(t.Certificates) > 0}} {
 		if t.SelfSigned && o.set {
-			errs = append(errs, l.Errorf(at+".self_signed", "makes a certificate, but %s has one: remove one of them", l.place(o.key)))
+			errs = append(errs, l.Errorf(at+".self_signed", "creates a certificate, but %s names one: remove one of these keys", l.place(o.key)))
 		}
 	}
 	return errs
@@ -130,11 +130,11 @@ func checkCertificate(l *Loaded, at string, t TLS) []error {
 func checkClients(l *Loaded, at string, t ServerTLS) []error {
 	switch {
 	case t.ClientCA == "" && (t.ClientAuth == "require" || t.ClientAuth == "optional"):
-		return []error{l.Errorf(at+".client_auth", "asks clients for a certificate, but nothing says who may have signed it: set %s", alsoFlag(at, "client_ca"))}
+		return []error{l.Errorf(at+".client_auth", "requires a CA for verifying client certificates: set %s", alsoFlag(at, "client_ca"))}
 	case t.ClientCA != "" && t.ClientAuth == "none":
-		return []error{l.Errorf(at+".client_ca", "says who may have signed clients' certificates, but %s.client_auth asks for none: remove one of them", at)}
+		return []error{l.Errorf(at+".client_ca", "is for verifying client certificates, but %s.client_auth asks for none: remove one of these keys", at)}
 	case t.ClientCA == "" && len(t.CRLs) > 0 && !slices.ContainsFunc(t.Certificates, func(c Certificate) bool { return c.ClientCA != "" }):
-		return []error{l.Errorf(at+".crls", "revokes certificates that no client is asked for: set %s", alsoFlag(at, "client_ca"))}
+		return []error{l.Errorf(at+".crls", "has no effect, because culvert asks clients for no certificate: set %s", alsoFlag(at, "client_ca"))}
 	}
 	return nil
 }
@@ -143,7 +143,7 @@ func checkClients(l *Loaded, at string, t ServerTLS) []error {
 func checkHTTPListen(l *Loaded) []error {
 	var errs []error
 	if l.TLS.HTTPTarget != 0 && l.TLS.HTTPListen == "" {
-		errs = append(errs, l.Errorf("tls.http_target", `has no effect without tls.http_listen: set that, as ":80"`))
+		errs = append(errs, l.Errorf("tls.http_target", `has no effect without tls.http_listen: set tls.http_listen, for example to ":80"`))
 	}
 	if collide(l.TLS.HTTPListen, l.Health.Listen) {
 		errs = append(errs, l.httpListenTaken("health.listen"))
@@ -157,5 +157,5 @@ func checkHTTPListen(l *Loaded) []error {
 }
 
 func (l *Loaded) httpListenTaken(key string) error {
-	return l.Errorf("tls.http_listen", "is the port of %s: give it one of its own, or remove it", key)
+	return l.Errorf("tls.http_listen", "is the port of %s: use another port, or remove the key", key)
 }

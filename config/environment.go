@@ -51,7 +51,7 @@ func checkEnvironment(environ []string) []error {
 				}
 			}
 		} else if k, ok := lists[name]; ok {
-			errs = append(errs, fmt.Errorf("%s: %s is a list of sections, which a variable can't hold: write it in the file", name, k.Name))
+			errs = append(errs, fmt.Errorf("%s: %s is a list of sections, which has no variable: write it in the file", name, k.Name))
 		} else if name == envPrefix+"PORT" && isPort(value) { // Kubernetes makes it a URL
 			errs = append(errs, fmt.Errorf("%s: unknown variable: did you mean CULVERT_LISTEN=:%s?", name, value))
 		} else if !serviceVariable.MatchString(name) {
@@ -78,7 +78,7 @@ func suggestVariable(name string) string {
 	if near := didYouMean(word, words, envPrefix+"%s"); near != "" {
 		return near
 	}
-	return ": remove it; the names are in docs/reference/configuration.md"
+	return ": remove it; docs/reference/configuration.md lists the names"
 }
 
 // processEnvironment is the world of a program that really runs.

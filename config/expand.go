@@ -53,7 +53,7 @@ func (w world) variables(text string) (string, error) {
 		case strings.HasPrefix(after, "{"):
 			reference, rest, closed := strings.Cut(after[1:], "}")
 			if !closed {
-				return "", fmt.Errorf(`"${" lacks its "}": write ${NAME}, or $$ for a dollar sign`)
+				return "", fmt.Errorf(`"${" has no "}": write ${NAME}, or $$ for a dollar sign`)
 			}
 			value, err := w.variable(reference)
 			if err != nil {
@@ -73,7 +73,7 @@ func (w world) variables(text string) (string, error) {
 func (w world) variable(reference string) (string, error) {
 	name, fallback, hasFallback := strings.Cut(reference, ":-")
 	if !variableForm.MatchString(name) {
-		return "", fmt.Errorf("${%s} is no name of a variable: write ${NAME} or ${NAME:-default}", reference)
+		return "", fmt.Errorf("${%s} is not the name of a variable: write ${NAME} or ${NAME:-default}", reference)
 	}
 	value, set := w.lookup(name)
 	switch {

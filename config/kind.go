@@ -126,7 +126,7 @@ func oneOf(words []string) kind {
 				return s, nil
 			}
 		}
-		return nil, fmt.Errorf("is none of %s%s", strings.Join(words, ", "), didYouMean(s, words, "%q"))
+		return nil, fmt.Errorf("is not one of %s%s", strings.Join(words, ", "), didYouMean(s, words, "%q"))
 	}}
 }
 
@@ -136,7 +136,7 @@ const modePattern = "^0?[67][0-7]{2}$"
 func parseBool(s string) (any, error) {
 	b, err := strconv.ParseBool(s)
 	if err != nil {
-		return nil, errors.New("is neither true nor false")
+		return nil, errors.New("is not true or false")
 	}
 	return b, nil
 }
@@ -148,11 +148,11 @@ func parseNumber(s string) (any, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	switch {
 	case err != nil && !errors.Is(err, strconv.ErrRange):
-		return nil, errors.New("is no whole number: write 100")
+		return nil, errors.New("is not a whole number: write a number such as 100")
 	case strings.HasPrefix(s, "-"):
 		return nil, errors.New("is below zero: write 0 or more")
 	case err != nil || n > maxNumber:
-		return nil, fmt.Errorf("is too much: write at most %d", maxNumber)
+		return nil, fmt.Errorf("is too large: write at most %d", maxNumber)
 	}
 	return int(n), nil
 }
@@ -160,7 +160,7 @@ func parseNumber(s string) (any, error) {
 func parsePortOrZero(s string) (any, error) {
 	n, err := parseNumber(s)
 	if port, ok := n.(int); ok && port > math.MaxUint16 {
-		return nil, errors.New("is no port: write 443")
+		return nil, errors.New("is not a port: write a number such as 443")
 	}
 	return n, err
 }
@@ -168,27 +168,27 @@ func parsePortOrZero(s string) (any, error) {
 func parseCount(s string) (any, error) {
 	n, err := parseNumber(s)
 	if n == 0 {
-		return nil, errors.New("leaves no room for a call: write 1 or more")
+		return nil, errors.New("allows no call: write 1 or more")
 	}
 	return n, err
 }
 
 func parseSize(s string) (any, error) {
 	if strings.HasPrefix(s, "-") {
-		return nil, errors.New("is below zero: write a size with its unit, as 16MiB")
+		return nil, errors.New("is below zero: write a size with a unit, such as 16MiB")
 	}
 	if n, err := strconv.ParseFloat(s, 64); err == nil && n > 0 && !strings.ContainsAny(s, "eExX_pPnN") {
-		return nil, fmt.Errorf("lacks its unit: write %sB for bytes, or %sMiB", s, s)
+		return nil, fmt.Errorf("has no unit: write %sB for bytes, or %sMiB", s, s)
 	}
 	if s != "0" && !sizeForm.MatchString(s) {
-		return nil, errors.New("is no size: write a number with its unit, as 64KiB or 16MiB")
+		return nil, errors.New("is not a size: write a number with a unit, such as 64KiB or 16MiB")
 	}
 	n, err := units.RAMInBytes(s)
 	switch {
 	case err != nil || n < 0 || n > maxSize:
-		return nil, fmt.Errorf("is too much: write at most %v", Size(maxSize))
+		return nil, fmt.Errorf("is too large: write at most %v", Size(maxSize))
 	case n == 0:
-		return nil, errors.New("leaves no room for a byte: write a size with its unit, as 16MiB")
+		return nil, errors.New("allows not even a byte: write a size with a unit, such as 16MiB")
 	}
 	return Size(n), nil
 }
@@ -216,9 +216,9 @@ func parseDuration(s string) (any, error) {
 		return d, nil
 	}
 	if _, numErr := strconv.ParseFloat(s, 64); numErr == nil {
-		return nil, fmt.Errorf("lacks its unit: write %ss for seconds", s)
+		return nil, fmt.Errorf("has no unit: write %ss for seconds", s)
 	}
-	return nil, errors.New("is no duration: write 500ms, 30s, 5m or 1h30m")
+	return nil, errors.New("is not a duration: write a number with a unit, such as 500ms, 30s, 5m or 1h30m")
 }
 
 // parseSeconds is for what would do harm if it happened more often than once a
@@ -226,7 +226,7 @@ func parseDuration(s string) (any, error) {
 func parseSeconds(s string) (any, error) {
 	v, err := parseDuration(s)
 	if d, ok := v.(time.Duration); ok && 0 < d && d < time.Second {
-		return nil, errors.New("is too often: write 1s or more, or 0s for never")
+		return nil, errors.New("is too short: write 1s or more, or 0s for never")
 	}
 	return v, err
 }
@@ -241,13 +241,13 @@ func parsePrefix(s string) (any, error) {
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return nil, errors.New("is neither an IP address nor a network: write 10.1.2.3 or 10.0.0.0/8")
+		return nil, errors.New("is not an IP address or a network: write 10.1.2.3 or 10.0.0.0/8")
 	}
 	if p != p.Masked() {
-		return nil, fmt.Errorf("has address bits beyond its length: write %v", p.Masked())
+		return nil, fmt.Errorf("has address bits after its prefix length: write %v", p.Masked())
 	}
 	if p.Addr().Is4In6() { // clients of IPv4 are compared as such, so that none would be in it
-		return nil, fmt.Errorf("is a network of IPv4 in IPv6's clothes: write %v", netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, 0)))
+		return nil, fmt.Errorf("is an IPv4 network in IPv6 form: write %v", netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, 0)))
 	}
 	return p, nil
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // Below are the kinds of text that name a place: an address, a backend, an
-// origin, a host, a path, a method. Each check ends its sentence with how the
-// value should have been written, since most are written wrongly in few ways.
+// origin, a host, a path, a method. Each error ends with the right form of the
+// value, because people make few kinds of mistakes.
 
 func parseOptionalAddress(s string) (any, error) {
 	if s == "" || s == "off" {
@@ -30,7 +30,7 @@ func checkAddress(s string) error {
 		return errors.New(`is empty: write ":8080"`)
 	}
 	if isPort(s) {
-		return fmt.Errorf("lacks a colon: write %q", ":"+s)
+		return fmt.Errorf("has no colon: write %q", ":"+s)
 	}
 	host, port, err := net.SplitHostPort(s)
 	switch {
@@ -39,9 +39,9 @@ func checkAddress(s string) error {
 	case err != nil && !strings.Contains(s, ":"):
 		return fmt.Errorf("has no port: write %q", s+":8080")
 	case err != nil || strings.ContainsAny(host, "/ "):
-		return errors.New(`is no address: write "host:port" or ":port"`)
+		return errors.New(`is not an address: write "host:port" or ":port"`)
 	case !isPort(port):
-		return errors.New("has no port from 0 to 65535 after its colon")
+		return errors.New("has no port from 0 to 65535 after the colon")
 	}
 	return nil
 }
@@ -70,9 +70,9 @@ func checkTarget(s string) error {
 		}
 		return nil
 	case strings.Contains(s, "://"):
-		return errors.New(`has a scheme that culvert doesn't know: write "host:port", "dns:///host:port" or "unix:///path"`)
+		return errors.New(`has an unknown scheme: write "host:port", "dns:///host:port" or "unix:///path"`)
 	case isPort(s):
-		return fmt.Errorf("is a port alone: write %q", "localhost:"+s)
+		return fmt.Errorf("is only a port: write %q", "localhost:"+s)
 	}
 	host, port, err := net.SplitHostPort(s)
 	switch {
@@ -81,11 +81,11 @@ func checkTarget(s string) error {
 	case err != nil && !strings.Contains(s, ":"):
 		return fmt.Errorf("has no port: write %q", s+":50051")
 	case err != nil || strings.ContainsAny(host, "/ "):
-		return errors.New(`is no address: write "host:port", "dns:///host:port" or "unix:///path"`)
+		return errors.New(`is not an address: write "host:port", "dns:///host:port" or "unix:///path"`)
 	case host == "":
 		return fmt.Errorf("has no host: write %q", "localhost:"+port)
 	case !isPort(port) || port == "0":
-		return errors.New("has no port from 1 to 65535 after its colon")
+		return errors.New("has no port from 1 to 65535 after the colon")
 	}
 	return nil
 }
@@ -114,7 +114,7 @@ func checkOrigin(s string) error {
 	case s == "":
 		return errors.New(`is empty: write "https://app.example.com"`)
 	case strings.Contains(s, ","):
-		return errors.New("holds a comma: one origin an entry, one entry a flag")
+		return errors.New("has a comma: write one origin for each entry, and one flag for each origin")
 	case !found && strings.Contains(s, "/"):
 		return errors.New(`has no scheme: write "https://app.example.com"`)
 	case !found && isThisHost(s):
@@ -126,9 +126,9 @@ func checkOrigin(s string) error {
 	}
 	if before, after, slash := strings.Cut(host, "/"); slash {
 		if after == "" {
-			return fmt.Errorf("ends in a slash, which no browser sends: write %q", scheme+"://"+before)
+			return fmt.Errorf("ends with a slash, which browsers don't send: write %q", scheme+"://"+before)
 		}
-		return fmt.Errorf("has a path, which no browser sends: write %q", scheme+"://"+before)
+		return fmt.Errorf("has a path, which browsers don't send: write %q", scheme+"://"+before)
 	}
 	return checkOriginHost(scheme, host)
 }
@@ -147,17 +147,17 @@ func checkOriginHost(scheme, host string) error {
 	case host == "" || strings.ContainsAny(host, "@?# "):
 		return errors.New(`has no host: write "https://app.example.com"`)
 	case host == "*" && web:
-		return errors.New(`lets every page in: write "*" if that is meant, else "https://*.example.com"`)
+		return errors.New(`allows every page: write "*" for that, or a domain as in "https://*.example.com"`)
 	case strings.Contains(strings.TrimPrefix(host, "*"), "*") || len(host) > 1 && host[0] == '*' && host[1] != '.':
-		return errors.New(`has a "*" that is neither the first label of the host nor the port: write "https://*.example.com" or "http://localhost:*"`)
+		return errors.New(`has a "*" that is not the first label of the host or the port: write "https://*.example.com" or "http://localhost:*"`)
 	case strings.ToLower(host) != host:
-		return fmt.Errorf("has capitals, which no browser sends: write %q", scheme+"://"+strings.ToLower(host))
+		return fmt.Errorf("has capital letters, which browsers don't send: write %q", scheme+"://"+strings.ToLower(host))
 	case web && asciiHost(host) != host:
-		return fmt.Errorf("has letters that no browser sends as they are: write %q", strings.Replace(scheme+"://"+whole, host, asciiHost(host), 1))
+		return fmt.Errorf("has letters that browsers encode: write %q", strings.Replace(scheme+"://"+whole, host, asciiHost(host), 1))
 	case hasPort && port != "*" && !isPort(port):
-		return errors.New("has no port from 0 to 65535 after its colon")
+		return errors.New("has no port from 0 to 65535 after the colon")
 	case scheme == "http" && port == "80" || scheme == "https" && port == "443":
-		return fmt.Errorf("names the scheme's own port, which no browser sends: write %q", scheme+"://"+host)
+		return fmt.Errorf("has the default port of its scheme, which browsers don't send: write %q", scheme+"://"+host)
 	}
 	return nil
 }
@@ -188,7 +188,7 @@ func cutPort(s string) (host, port string, found bool) {
 func checkHost(s string) error {
 	host, port, hasPort := cutPort(s)
 	if hasPort && !isPort(port) {
-		return errors.New(`is no host: write "grpc.example.com" or "grpc.example.com:8080"`)
+		return errors.New(`is not a host: write "grpc.example.com" or "grpc.example.com:8080"`)
 	}
 	return checkName(strings.Trim(host, "[]"))
 }
@@ -196,7 +196,7 @@ func checkHost(s string) error {
 // checkName wants a name or an address alone.
 func checkName(s string) error {
 	if net.ParseIP(s) == nil && !nameForm.MatchString(s) {
-		return errors.New(`is no host name: write "grpc.example.com"`)
+		return errors.New(`is not a host name: write "grpc.example.com"`)
 	}
 	return nil
 }
@@ -212,7 +212,7 @@ func checkOwnName(s string) error {
 		return err
 	}
 	if net.ParseIP(s) == nil && !strings.HasPrefix(s, ".") && isPublicSuffix(strings.ToLower(strings.TrimRight(s, "."))) {
-		return fmt.Errorf("is a domain that everybody has names in: write %q", "app."+s)
+		return fmt.Errorf("is a domain in which anyone can have a name: write %q", "app."+s)
 	}
 	return nil
 }
@@ -224,13 +224,13 @@ var nameForm = regexp.MustCompile(`^[0-9A-Za-z_]([0-9A-Za-z_.-]*[0-9A-Za-z_.])?$
 func checkPathPrefix(s string) error {
 	switch {
 	case s == "/":
-		return errors.New(`is every path: write "" for no prefix`)
+		return errors.New(`matches every path: write "" for no prefix`)
 	case !strings.HasPrefix(s, "/"):
-		return fmt.Errorf("lacks its first slash: write %q", "/"+strings.TrimRight(s, "/"))
+		return fmt.Errorf("doesn't begin with a slash: write %q", "/"+strings.TrimRight(s, "/"))
 	case strings.HasSuffix(s, "/"):
-		return fmt.Errorf("ends in a slash: write %q", strings.TrimRight(s, "/"))
+		return fmt.Errorf("ends with a slash: write %q", strings.TrimRight(s, "/"))
 	case path.Clean(s) != s || !prefixForm.MatchString(s):
-		return errors.New(`is no plain path: write "/grpc", of letters, digits and . _ ~ -`)
+		return errors.New(`is not a plain path: write a path such as "/grpc" with letters, digits and . _ ~ -`)
 	}
 	return nil
 }
@@ -245,14 +245,14 @@ func checkMethodPattern(s string) error {
 	case s == "*":
 		return errors.New(`has no slash: write "*/*" for every method`)
 	case strings.Contains(s, ","):
-		return errors.New("holds a comma: one pattern an entry, one entry a flag")
+		return errors.New("has a comma: write one pattern for each entry, and one flag for each pattern")
 	case !found || method == "":
-		return fmt.Errorf("names no method: write %q for all of the service", service+"/*")
+		return fmt.Errorf("names no method: write %q for all methods of the service", service+"/*")
 	case service == "" || strings.Contains(method, "/"):
 		return errors.New(`is not "package.Service/Method"`)
 	}
 	if _, err := path.Match(s, ""); err != nil {
-		return errors.New(`has a bracket without its end: write "shop.v1.Orders/*"`)
+		return errors.New(`has a bracket that isn't closed: write a pattern such as "shop.v1.Orders/*"`)
 	}
 	return nil
 }
@@ -264,7 +264,7 @@ func checkMetadataName(name string) error {
 		return errors.New("is empty: write x-authenticated-user")
 	}
 	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
-		return errors.New("is no metadata name: write it of small letters, digits, . _ and -")
+		return errors.New("is not a metadata name: use only lower-case letters, digits, . _ and -")
 	}
 	return nil
 }

@@ -98,15 +98,15 @@ func checkUseLimits(l *Loaded) []error {
 		{"limits.address.decompressed_bytes_per_second", lim.Address.DecompressedBytesPerSecond},
 	} {
 		if o.size > math.MaxInt32 {
-			errs = append(errs, l.Errorf(o.key, "is too much: write less than 2GiB, or 0 for no limit"))
+			errs = append(errs, l.Errorf(o.key, "is too large: write less than 2GiB, or 0 for no limit"))
 		}
 	}
 	if lim.Memory > 0 && lim.Memory < minMemory {
-		errs = append(errs, l.Errorf("limits.memory", "is less than culvert needs for itself: write at least %v", Size(minMemory)))
+		errs = append(errs, l.Errorf("limits.memory", "is less than culvert needs: write at least %v", Size(minMemory)))
 	}
 	if clients := ClientMemory(lim.Memory); lim.Memory >= minMemory {
 		if l.IsSet("limits.buffered_bytes") && lim.BufferedBytes > clients {
-			errs = append(errs, l.Errorf("limits.buffered_bytes", "is more than limits.memory leaves for clients (%v): lower it, or raise that", clients))
+			errs = append(errs, l.Errorf("limits.buffered_bytes", "is more than limits.memory leaves for clients (%v): lower it, or raise limits.memory", clients))
 		}
 		if lim.MessageBytes > clients {
 			l.warn("limits.memory", fmt.Sprintf("leaves %v for clients, so the largest message can't pass: raise it, or lower limits.message_bytes", clients))
@@ -123,7 +123,7 @@ func checkUseLimits(l *Loaded) []error {
 		{"limits.address.handshakes_per_second", lim.Address.HandshakesPerSecond, lim.HandshakesPerSecond, "limits.handshakes_per_second"},
 	} {
 		if l.IsSet(o.key) && o.one > o.all && o.all > 0 {
-			l.warn(o.key, "is more than "+o.allAnswer+" for all addresses together, so it never counts: lower it")
+			l.warn(o.key, "is more than "+o.allAnswer+" for all addresses together, so it has no effect: lower it")
 		}
 	}
 	errs = append(errs, checkSizes(l)...)
@@ -131,14 +131,14 @@ func checkUseLimits(l *Loaded) []error {
 		key := Entry("limits.methods", i) + ".message_bytes"
 		switch {
 		case m.MessageBytes > math.MaxInt32:
-			errs = append(errs, l.Errorf(key, "is too much: write less than 2GiB"))
+			errs = append(errs, l.Errorf(key, "is too large: write less than 2GiB"))
 		case m.MessageBytes > lim.BufferedBytes:
-			errs = append(errs, l.Errorf(key, "is more than limits.buffered_bytes, so the largest message could never pass: lower it, or raise that"))
+			errs = append(errs, l.Errorf(key, "is more than limits.buffered_bytes, so the largest message can't pass: lower it, or raise limits.buffered_bytes"))
 		}
 		errs = append(errs, checkPatternCounts(l, i)...)
 	}
 	if !lim.Enforce {
-		l.warn("limits.enforce", "is false, so limits of calls, handshakes and addresses refuse nothing: make it true when the log names no client that should be served")
+		l.warn("limits.enforce", "is false, so limits of calls, handshakes and addresses refuse nothing: set it to true when the log shows no client that the limits should allow")
 	}
 	return errs
 }
@@ -150,12 +150,12 @@ func checkPatternCounts(l *Loaded, i int) []error {
 	for j, before := range l.Limits.Methods[:i] {
 		first := l.place(Entry("limits.methods", j) + ".pattern")
 		if before.Pattern == pattern {
-			return []error{l.Errorf(key, "is that of %s, which counts first: make one of them", first)}
+			return []error{l.Errorf(key, "is the pattern of %s, too: merge the two entries", first)}
 		}
 		// A "*" stands for what has no slash, as it does for a file, and so it
 		// also stands for whatever a "*" of the other does.
 		if covers, _ := path.Match(strings.TrimPrefix(before.Pattern, "/"), strings.TrimPrefix(pattern, "/")); covers {
-			l.warn(key, "never counts, since all its calls are of "+first+", which comes first: write it before that")
+			l.warn(key, "has no effect, because "+first+" matches all of its calls and comes first: move this entry before it")
 			return nil
 		}
 	}
@@ -194,9 +194,9 @@ func checkSizes(l *Loaded) []error {
 	for _, s := range sizes {
 		switch {
 		case s.one > math.MaxInt32:
-			errs = append(errs, l.Errorf(s.key, "is too much: write less than 2GiB, or 0 for no limit"))
+			errs = append(errs, l.Errorf(s.key, "is too large: write less than 2GiB, or 0 for no limit"))
 		case s.all > 0 && s.one > s.all:
-			l.warn(s.key, "is more than "+s.holds+", so it never counts: lower it")
+			l.warn(s.key, "is more than "+s.holds+", so it has no effect: lower it")
 		}
 	}
 	return errs

@@ -72,10 +72,10 @@ func (m Mode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
 func parseMode(s string) (any, error) {
 	n, err := strconv.ParseUint(s, 8, 32)
 	if err != nil || n > 0o777 {
-		return nil, errors.New(`is no mode: write it in octal, as "0660"`)
+		return nil, errors.New(`is not a file mode: write it in octal, such as "0660"`)
 	}
 	if n&0o600 != 0o600 {
-		return nil, errors.New(`keeps its owner out: write "0600", or more`)
+		return nil, errors.New(`denies access to the owner: write "0600", or more`)
 	}
 	return Mode(n), nil
 }
@@ -124,9 +124,9 @@ func parseListenAddress(s string) (any, error) {
 	case strings.Trim(socket, "/") == "":
 		return nil, errors.New(`has no path: write "unix:/run/culvert.sock"`)
 	case !path.IsAbs(socket) || path.Clean(socket) != socket || strings.ContainsRune(socket, 0):
-		return nil, errors.New(`is no plain path from the root on: write "unix:/run/culvert.sock"`)
+		return nil, errors.New(`is not a plain path from the root: write "unix:/run/culvert.sock"`)
 	case len(socket) > maxSocketPath:
-		return nil, fmt.Errorf("is too long for a socket: write a path of at most %d bytes", maxSocketPath)
+		return nil, fmt.Errorf("is too long for a socket: use a path of at most %d bytes", maxSocketPath)
 	}
 	return unixPrefix + socket, nil
 }
@@ -135,7 +135,7 @@ var listenerNameForm = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._-]*$`)
 
 func checkListenerName(s string) error {
 	if !listenerNameForm.MatchString(s) {
-		return errors.New("is no name: write it of letters, digits, . _ and -")
+		return errors.New("is not a name: use only letters, digits, . _ and -")
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func parseWith(keys *table, name string, data []byte, w world) (document, []erro
 	case err != nil:
 		p.errs = append(p.errs, p.syntax(err))
 	default:
-		p.errorf(&second, `a second document begins here: keep one, without "---"`)
+		p.errorf(&second, `a second document begins here: keep one document, without "---"`)
 	}
 	return doc, p.errs
 }
@@ -87,12 +87,12 @@ var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
 func (p *reader) syntax(err error) error {
 	text := err.Error()
 	if line := tabbedLine(p.data); line > 0 {
-		return fmt.Errorf("%s:%d: a tab indents this line, which YAML doesn't allow: use blanks", p.name, line)
+		return fmt.Errorf("%s:%d: this line begins with a tab, which YAML doesn't allow: use blanks", p.name, line)
 	}
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
-		return fmt.Errorf("%s:%s: no YAML: %s", p.name, m[1], text[len(m[0]):])
+		return fmt.Errorf("%s:%s: not YAML: %s", p.name, m[1], text[len(m[0]):])
 	}
-	return fmt.Errorf("%s: no YAML: %s", p.name, strings.TrimPrefix(text, "yaml: "))
+	return fmt.Errorf("%s: not YAML: %s", p.name, strings.TrimPrefix(text, "yaml: "))
 }
 
 // tabbedLine returns the number of the first line that a tab indents, 0 if there
@@ -141,9 +141,9 @@ func (p *reader) mapping(node *yaml.Node, in scope, section string) map[string]a
 	}
 	if node.Kind != yaml.MappingNode {
 		if name == "" {
-			p.errorf(node, `the file holds no keys: write "listen: :8080"`)
+			p.errorf(node, `the file has no keys: write "listen: :8080"`)
 		} else {
-			p.errorf(node, "%s holds keys of its own, not a value: write them below it, indented", name)
+			p.errorf(node, "%s is a section: write its keys below it, indented", name)
 		}
 		return values
 	}
@@ -151,11 +151,11 @@ func (p *reader) mapping(node *yaml.Node, in scope, section string) map[string]a
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i], node.Content[i+1]
 		if key.Kind != yaml.ScalarNode {
-			p.errorf(key, "a key is no word")
+			p.errorf(key, "a key must be a word")
 			continue
 		}
 		if line, twice := first[key.Value]; twice {
-			p.errorf(key, "key %q stands twice, first in line %d: remove one", key.Value, line)
+			p.errorf(key, "key %q is a duplicate of line %d: remove one of them", key.Value, line)
 			continue
 		}
 		first[key.Value] = key.Line
@@ -170,7 +170,7 @@ func (p *reader) mapping(node *yaml.Node, in scope, section string) map[string]a
 func (p *reader) entry(key, value *yaml.Node, in scope, section string) (any, bool) {
 	path := join(section, key.Value)
 	if outer, inner, dotted := strings.Cut(key.Value, "."); dotted && (in.sections[path] || in.byPath[path].Name != "") {
-		p.errorf(key, "key %q holds a dot: write %s below %s, indented", key.Value, inner, outer)
+		p.errorf(key, "key %q has a dot: write %s below %s, indented", key.Value, inner, outer)
 		return nil, false
 	}
 	if in.sections[path] && key.Value != "" {
@@ -220,7 +220,7 @@ func suggestKey(word string, in *table, section string) string {
 	if near := didYouMean(word, siblings, "%q"); near != "" {
 		return near
 	}
-	return ": " + strings.Join(slices.Compact(siblings), ", ") + " can stand here"
+	return ": the keys here are " + strings.Join(slices.Compact(siblings), ", ")
 }
 
 // sectionList reads a list of sections: one by one, or the single value that
@@ -234,9 +234,9 @@ func (p *reader) sectionList(node *yaml.Node, t target) (any, bool) {
 	case node.Kind != yaml.SequenceNode:
 		also := ""
 		if t.short != "" {
-			also = fmt.Sprintf(", or write one value: %s: %s", t.last(), quoteIfNeeded(t.example()))
+			also = fmt.Sprintf(", or write a single value: %s: %s", t.last(), quoteIfNeeded(t.example()))
 		}
-		p.errorf(node, "%s is a list: begin each entry with a dash, its keys indented below%s", t.name, also)
+		p.errorf(node, "%s is a list: begin each entry with a dash, and indent its keys below%s", t.name, also)
 		return nil, false
 	case len(node.Content) > maxEntries:
 		p.errorf(node, "%s has %d entries: write at most %d", t.name, len(node.Content), maxEntries)
@@ -258,7 +258,7 @@ func (p *reader) sectionEntry(node *yaml.Node, t target, name string) (section, 
 	}
 	switch {
 	case isNull(node):
-		p.errorf(node, "%s holds nothing: write its keys, or remove the dash", name)
+		p.errorf(node, "%s is empty: write its keys, or remove the dash", name)
 		return nil, false
 	case node.Kind == yaml.ScalarNode && t.short != "":
 		short := target{t.entries.byPath[t.short], join(name, t.short)}
@@ -271,7 +271,7 @@ func (p *reader) sectionEntry(node *yaml.Node, t target, name string) (section, 
 	s.flatten(p.mapping(node, scope{t.entries, name}, ""), "")
 	for _, k := range t.entries.keys {
 		if _, set := s[k.path]; k.needed && !set && len(p.errs) == before {
-			p.errorf(node, "%s lacks %s: write %s: %s", name, k.path, k.last(), quoteIfNeeded(k.example()))
+			p.errorf(node, "%s has no %s: write %s: %s", name, k.path, k.last(), quoteIfNeeded(k.example()))
 		}
 	}
 	return s, len(p.errs) == before
@@ -313,10 +313,10 @@ func (p *reader) scalar(node *yaml.Node, t target) (string, bool) {
 		p.errorf(node, "%s has no value: write one, or remove the line", t.name)
 		return "", false
 	case node.Kind != yaml.ScalarNode && t.List:
-		p.errorf(node, "an entry of %s is one value: write %q", t.name, t.example())
+		p.errorf(node, "an entry of %s must be a single value: write %q", t.name, t.example())
 		return "", false
 	case node.Kind != yaml.ScalarNode:
-		p.errorf(node, "%s is one value: write %s: %s", t.name, t.last(), quoteIfNeeded(t.example()))
+		p.errorf(node, "%s must be a single value: write %s: %s", t.name, t.last(), quoteIfNeeded(t.example()))
 		return "", false
 	}
 	dir := filepath.Dir(p.name)
@@ -350,7 +350,7 @@ func (p *reader) resolve(node *yaml.Node) *yaml.Node {
 		node = node.Alias
 	}
 	if node.Style&yaml.TaggedStyle != 0 {
-		p.errorf(node, "the tag %s means nothing here: remove it", node.Tag)
+		p.errorf(node, "the tag %s has no meaning here: remove it", node.Tag)
 	}
 	return node
 }

@@ -171,7 +171,7 @@ func (k *keyring) selfSigned() (*proxytls.Development, error) {
 	if err != nil {
 		return nil, k.config.Errorf("tls.self_signed", "%w", err)
 	}
-	k.log.Info("development certificate: trust its authority on this machine only", "ca", d.CA, "names", d.Names())
+	k.log.Info("created a development certificate: trust its CA on this machine only", "ca", d.CA, "names", d.Names())
 	if d.Made {
 		fmt.Fprintf(k.out, "\n%s\n", d.HowToTrust())
 	}
@@ -187,7 +187,7 @@ func (k *keyring) serves(host string) bool {
 		k.acme != nil && k.acme.Serves(host) || k.development != nil && k.development.Serves(host)
 }
 
-var errRelativeHome = errors.New("$HOME is relative")
+var errRelativeHome = errors.New("$HOME is a relative path")
 
 // developmentFolder is where the authority of this machine is kept: one place,
 // wherever culvert is started. The XDG base directory specification calls a
@@ -198,7 +198,7 @@ func developmentFolder() (string, error) {
 		err = errRelativeHome
 	}
 	if err != nil {
-		return "", fmt.Errorf("%w: there is nowhere to keep the development CA: set HOME or XDG_CONFIG_HOME to the whole path of a folder", err)
+		return "", fmt.Errorf("%w: culvert has no directory for the development CA: set HOME or XDG_CONFIG_HOME to an absolute path", err)
 	}
 	return filepath.Join(folder, "culvert", "development"), nil
 }
@@ -232,9 +232,9 @@ func (k *keyring) reload() {
 	case len(errs) == 0:
 		k.log.Warn("ignored: restart to apply a changed configuration", "signal", "hangup")
 	case err != nil:
-		k.log.Warn("certificates not loaded again: those in use stay", "cause", err.Error())
+		k.log.Warn("certificates not reloaded: culvert continues with the old ones", "cause", err.Error())
 	default:
-		k.log.Info("certificates loaded again: the rest of a changed configuration takes a restart")
+		k.log.Info("certificates reloaded: restart culvert to apply other changes of the configuration")
 	}
 }
 
@@ -290,7 +290,7 @@ func (k *keyring) close() {
 	select {
 	case <-closed:
 	case <-time.After(closingPatience):
-		k.log.Warn("not waited for: certificates are still being read or written", "patience", closingPatience.String(), "hint", "a drive with files of tls, backend.tls or tls.acme.storage doesn't answer")
+		k.log.Warn("ended without waiting for certificates that are being read or written", "patience", closingPatience.String(), "hint", "a drive with files of tls, backend.tls or tls.acme.storage doesn't respond")
 	}
 }
 
@@ -323,7 +323,7 @@ func (k *keyring) problem(err error) {
 }
 
 func (k *keyring) mended(err error) {
-	k.log.Info("no longer wrong with a certificate", "problem", k.placed(err).Error())
+	k.log.Info("solved: something was wrong with a certificate", "problem", k.placed(err).Error())
 }
 
 // placed puts the places of keys, file and line or flag, before errors about

@@ -37,11 +37,11 @@ func (p *program) bindRemedy(err error, l config.Listener) string {
 	case l.Socket() == "":
 		return listenRemedy(err, key)
 	case errors.Is(err, os.ErrNotExist):
-		return "make the folder, or choose another path with " + key
+		return "create the directory, or choose another path with " + key
 	case errors.Is(err, os.ErrPermission):
-		return "let this user write to the folder, or choose another path with " + key
+		return "allow this user to write to the directory, or choose another path with " + key
 	default:
-		return "choose another path with " + key + ", or remove what is there"
+		return "choose another path with " + key + ", or remove the file that is there"
 	}
 }
 
@@ -87,12 +87,12 @@ func listenCause(err error) error {
 // listenRemedy is for ports, which that flag or key names.
 func listenRemedy(err error, key string) string {
 	if errors.Is(err, os.ErrPermission) {
-		return "choose a port from 1024 up with " + key + ", or grant CAP_NET_BIND_SERVICE"
+		return "choose a port of 1024 or more with " + key + ", or grant CAP_NET_BIND_SERVICE"
 	}
 	if errors.Is(err, syscall.EADDRNOTAVAIL) {
-		return "this host doesn't have the address: write one of its own with " + key + ", or only the port for all of them, as :8080"
+		return "this host doesn't have the address: choose one of its addresses with " + key + ", or write only the port for all of its addresses, as in :8080"
 	}
-	return "choose another address with " + key + ", or end what has this one"
+	return "choose another address with " + key + ", or stop the program that uses this one"
 }
 
 func isLoopback(addr net.Addr) bool {

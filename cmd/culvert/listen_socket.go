@@ -11,8 +11,8 @@ import (
 )
 
 var (
-	errSocketServed = errors.New("another process serves this socket")
-	errNoSocket     = errors.New("there is a file of this name that is no socket")
+	errSocketServed = errors.New("another process uses this socket")
+	errNoSocket     = errors.New("a file of this name exists and is not a socket")
 )
 
 // listenSocket makes a socket in the file system. It is made under a name of

@@ -135,7 +135,7 @@ func (r *releaser) giveBack(left int64) int64 {
 	}
 	r.release()
 	left = r.mapped()
-	r.log.Debug("memory is given back after a crowd", slog.String("had", config.Size(had).String()), slog.String("has", config.Size(left).String()))
+	r.log.Debug("returned memory to the system after a burst of clients", slog.String("had", config.Size(had).String()), slog.String("has", config.Size(left).String()))
 	return left
 }
 

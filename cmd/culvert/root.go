@@ -133,7 +133,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 // foreignFlags are flags of similar programs, with what to use here.
 var foreignFlags = map[string]string{
 	"port":           "use --listen :8080",
-	"insecure":       "culvert speaks plaintext to the backend unless --backend-tls is set, and to clients unless --tls-cert is",
+	"insecure":       "remove it: culvert uses plaintext to the backend without --backend-tls, and to clients without --tls-cert",
 	"verbose":        "use --log-level debug",
 	"v":              "use --log-level debug",
 	"c":              "use --config",

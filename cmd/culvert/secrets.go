@@ -15,8 +15,8 @@ type guardedFile struct {
 }
 
 const (
-	narrowRemedy = "chmod 640 it, or less; a secret of Kubernetes wants defaultMode 0440, and an fsGroup"
-	fileRemedy   = "chmod 644 it, or less"
+	narrowRemedy = "use chmod 640, or less; for a Kubernetes secret, set defaultMode 0440 and an fsGroup"
+	fileRemedy   = "use chmod 644, or less"
 )
 
 // exposedFiles returns a warning for each guarded file that others than root and
@@ -42,7 +42,7 @@ func exposedFiles(c *config.Loaded) []string {
 		for _, e := range w.exposures(f.file) {
 			changed = changed || !e.folder
 			if e.folder {
-				warn(f.key, "%s can be replaced by %s, since the folder %s %s: %s", f.file, e.who, e.path, e.why, e.remedy)
+				warn(f.key, "%s can be replaced by %s, because the directory %s %s: %s", f.file, e.who, e.path, e.why, e.remedy)
 			} else {
 				warn(f.key, "%s can be changed by %s: %s", f.file, e.who, remedy)
 			}
@@ -52,13 +52,13 @@ func exposedFiles(c *config.Loaded) []string {
 		}
 	}
 	if folder := c.TLS.ACME.Storage; c.TLS.ACME.Enabled() && folder != "" {
-		const key, remedy = "tls.acme.storage", "chmod 700 it, or name a folder in it, which culvert makes for itself"
+		const key, remedy = "tls.acme.storage", "use chmod 700, or name a directory in it, which culvert creates for itself"
 		switch mode := everybodyMay(folder); {
 		case mode&everybodyEnters == 0:
 		case mode&everybodyWrites != 0:
-			warn(key, "everybody on this host can write to %s, which is to hold private keys: %s", folder, remedy)
+			warn(key, "everybody on this host can write to %s, which is for private keys: %s", folder, remedy)
 		case mode&everybodyReads != 0:
-			warn(key, "everybody on this host can look into %s, which is to hold private keys: %s", folder, remedy)
+			warn(key, "everybody on this host can look into %s, which is for private keys: %s", folder, remedy)
 		}
 	}
 	return warnings

@@ -203,11 +203,11 @@ backend:
 	chmod(t, dir, 0o777)
 	folders := 0
 	for _, w := range exposedFiles(c) {
-		if says(w, "replaced … everybody … folder "+dir+" … chmod go-w") {
+		if says(w, "replaced … everybody … directory "+dir+" … chmod go-w") {
 			folders++
 		}
 	}
 	if folders != 1 {
-		t.Errorf("the folder is told of %d times", folders)
+		t.Errorf("the directory is in %d warnings", folders)
 	}
 }

@@ -26,7 +26,7 @@ import (
 	"github.com/culvert-grpc/culvert/telemetry"
 )
 
-var errNoBackend = errors.New("backend.address is missing: name the gRPC server with --backend host:port, CULVERT_BACKEND_ADDRESS or backend.address in the file")
+var errNoBackend = errors.New("backend.address is missing: set it to the gRPC server, with --backend host:port, CULVERT_BACKEND_ADDRESS or backend.address in the file")
 
 // documents is where the pages about culvert are.
 const documents = "https://github.com/culvert-grpc/culvert/tree/main/docs"
@@ -129,7 +129,7 @@ func (p *program) unlessEnded(signals <-chan os.Signal, open func() error) (open
 			if s == syscall.SIGHUP { // everything is being read
 				continue
 			}
-			p.log.Info("ended before anything was served", "signal", s.String())
+			p.log.Info("stopped before culvert served clients", "signal", s.String())
 			select {
 			case err := <-opening:
 				if err == nil {
@@ -310,7 +310,7 @@ const echoTime = time.Second
 func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) error {
 	p.health.SetReady(false)
 	p.notify(ctx, "STOPPING=1")
-	p.log.Info("draining: no new calls are taken", "signal", first.String(), "drain_timeout", p.config.DrainTimeout.String())
+	p.log.Info("draining: culvert takes no new calls", "signal", first.String(), "drain_timeout", p.config.DrainTimeout.String())
 	limit, cancel := context.WithTimeout(ctx, p.config.DrainTimeout)
 	defer cancel()
 	began := time.Now()
@@ -335,15 +335,15 @@ func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.
 // logCut logs how many calls a second signal cuts.
 func (p *program) logCut(second os.Signal) {
 	if n := p.bridge.RunningCalls(); n > 0 {
-		p.log.Warn("ended at once: calls were cut", "signal", second.String(), "calls", n)
+		p.log.Warn("stopped at once: culvert cut running calls", "signal", second.String(), "calls", n)
 		return
 	}
-	p.log.Info("ended at once", "signal", second.String())
+	p.log.Info("stopped at once", "signal", second.String())
 }
 
 func (p *program) notify(ctx context.Context, state string) {
 	if err := notify(ctx, state); err != nil {
-		p.log.Warn("systemd isn't told", "state", state, "cause", err.Error())
+		p.log.Warn("can't notify systemd", "state", state, "cause", err.Error())
 	}
 }
 
@@ -364,17 +364,17 @@ func (p *program) announceServices(ctx context.Context) {
 		case ctx.Err() != nil || code == codes.Canceled: // serve ends, or the bridge has let the backend go
 			return
 		case err == nil:
-			p.log.Info("services of the backend that can be called", "services", strings.Join(services, " "), "count", len(services))
+			p.log.Info("services that clients can call", "services", strings.Join(services, " "), "count", len(services))
 			if len(unnamed) > 0 {
-				p.log.Warn("services of the backend that no pattern names can't be called", "services", strings.Join(unnamed, " "), "count", len(unnamed),
-					"key", "methods.allow", "hint", "add a pattern for them (--allow-method), or name them in methods.deny to end this warning")
+				p.log.Warn("services that clients can't call: no pattern in methods.allow matches", "services", strings.Join(unnamed, " "), "count", len(unnamed),
+					"key", "methods.allow", "hint", "add a pattern for them (--allow-method), or add them to methods.deny to end this warning")
 			}
 			return
 		case errors.Is(err, bridge.ErrNoReflection):
-			p.log.Info("the backend has no reflection: its services can be called, but not listed")
+			p.log.Info("the backend has no reflection: clients can call its services, but culvert can't list them")
 			return
 		case code != codes.DeadlineExceeded && code != codes.Unavailable:
-			p.log.Warn("the backend doesn't list its services: they can be called", "cause", err.Error())
+			p.log.Warn("the backend doesn't list its services: clients can call them", "cause", err.Error())
 			return
 		case patience == firstAnswer:
 			p.log.Warn("the backend doesn't answer yet: calls end UNAVAILABLE until it does", "backend", p.config.Backend.Address, "cause", err.Error())

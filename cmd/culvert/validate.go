@@ -44,7 +44,7 @@ func validate(cmd *cobra.Command, s *settings, partial bool) error {
 	}
 	var missing error
 	if loaded.Backend.Address == "" && !partial {
-		missing = fmt.Errorf("%w; to check a file that leaves it to others, use --partial", errNoBackend)
+		missing = fmt.Errorf("%w; to check a file without it, use --partial", errNoBackend)
 	}
 	for _, w := range exposedFiles(loaded) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", w)

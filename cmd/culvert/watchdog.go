@@ -40,7 +40,7 @@ func (p *program) watchdog(ctx context.Context, interval time.Duration) {
 			if err == nil {
 				p.notify(ctx, "WATCHDOG=1")
 			} else if ctx.Err() == nil {
-				p.log.Error("culvert doesn't answer itself: systemd isn't told that it works", "cause", err.Error())
+				p.log.Error("culvert doesn't answer itself, so it doesn't notify systemd's watchdog", "cause", err.Error())
 			}
 		case <-ctx.Done(): // a look that hangs ends with the process
 			return

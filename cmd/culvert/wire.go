@@ -145,7 +145,7 @@ func logExpansion(log *slog.Logger, l bridge.Limits) {
 		{"limits.address.decompressed_bytes_per_second", l.Address.DecompressedPerSecond, byDefault.Address.DecompressedPerSecond},
 	} {
 		if rate.set == 0 {
-			log.Info("expansion is limited by the number of CPUs", slog.String("key", rate.key), slog.String("limit", config.Size(rate.byDefault).String()), slog.Int("cpus", runtime.GOMAXPROCS(0)))
+			log.Info("decompression is limited by the number of CPUs", slog.String("key", rate.key), slog.String("limit", config.Size(rate.byDefault).String()), slog.Int("cpus", runtime.GOMAXPROCS(0)))
 		}
 	}
 }

@@ -100,7 +100,7 @@ func (w *writers) walk(found []exposure, path string) (_ []exposure, next string
 		if at.mode&fs.ModeSticky != 0 && at.mode&everybodyWrites != 0 && reach.everybody && !readOnly(at.path) && inside.user != 0 && inside.user != w.user && w.news(inside.path) {
 			found = append(found, exposure{
 				path: at.path, folder: true, who: "the user " + userName(inside.user),
-				why: "can be written to by everybody and " + inside.path + " in it belongs to that user", remedy: "keep it in a folder that only root and culvert's user can write to",
+				why: "is writable for everybody, and " + inside.path + " in it belongs to that user", remedy: "use a directory that only root and culvert's user can write to",
 			})
 		}
 		if inside.mode&fs.ModeSymlink != 0 {
@@ -136,7 +136,7 @@ func (w *writers) look(found []exposure, at place, r reach) []exposure {
 	}
 	e := exposure{path: at.path, folder: at.folder, who: who}
 	if at.folder {
-		e.why, e.remedy = "can be written to by them", "chmod go-w the folder"
+		e.why, e.remedy = "is writable for them", "use chmod go-w for the directory"
 	}
 	return append(found, e)
 }
