@@ -13,18 +13,17 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// Descriptors keep a reserve of the process's file descriptors from clients:
-// for connections to the backend, files, and health checks. The
-// kernel gives the lowest number that is free, so a connection whose number is
-// in the reserve tells that all below it are taken. Then none is accepted for
-// a while, or until one closes.
+// Descriptors keep a reserve of the process's file descriptors from clients: for
+// connections to the backend, files, and health checks. The kernel gives the lowest
+// free number, so a connection with a number in the reserve shows that all numbers
+// below are taken. Then culvert accepts no connection for a while, or until one closes.
 type descriptors struct {
 	refusals *report.Refusals
 	log      *slog.Logger
-	reserve  int           // the first number of it
+	reserve  int           // the first number of the reserve
 	freed    chan struct{} // one place: one more or fewer makes no difference
 
-	short atomic.Bool // told, and not yet that it is over
+	short atomic.Bool // the shortage was logged, and its end not yet
 	mu    sync.Mutex
 	last  time.Time // when one was missing
 }
@@ -35,12 +34,12 @@ func newDescriptors(refusals *report.Refusals, log *slog.Logger, limit int) *des
 
 const (
 	acceptPause = 50 * time.Millisecond
-	acceptCalm  = time.Second // without a shortage, until it is over
+	acceptCalm  = time.Second // this long without a shortage ends it
 
 	descriptorHint = "raise the limit of open files (ulimit -n), or lower " + report.KeyConnections
 )
 
-// descriptorReserve is what connections of clients leave of the descriptors.
+// descriptorReserve is the number of descriptors that clients' connections leave free.
 const descriptorReserve = 128
 
 // DefaultConnections returns how many connections the file-descriptor limit leaves
@@ -49,9 +48,9 @@ func DefaultConnections() int {
 	return max(socket.DescriptorLimit()-descriptorReserve, descriptorReserve)
 }
 
-// accept accepts the next connection for which there is a descriptor. Refuse
-// is given those for which there is none. It waits while there are none;
-// closed, the listener's end, ends that.
+// accept accepts the next connection for which there is a descriptor, and hands the
+// others to refuse. While there are no descriptors, it waits until there are, or until
+// closed, the listener's end.
 func (d *descriptors) accept(ln net.Listener, closed <-chan struct{}, reserve int, refuse func(net.Conn)) (net.Conn, error) {
 	for {
 		c, err := ln.Accept()
@@ -83,7 +82,7 @@ func (d *descriptors) accept(ln net.Listener, closed <-chan struct{}, reserve in
 	}
 }
 
-// free tells that a connection has closed.
+// free notes that a connection has closed.
 func (d *descriptors) free() {
 	select {
 	case d.freed <- struct{}{}:
@@ -91,7 +90,7 @@ func (d *descriptors) free() {
 	}
 }
 
-// lacking tells that descriptors have run out, once until recovered.
+// lacking logs that descriptors have run out, once until recovered.
 func (d *descriptors) lacking(peer string) {
 	d.mu.Lock()
 	d.last = time.Now()
@@ -102,7 +101,7 @@ func (d *descriptors) lacking(peer string) {
 	d.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: peer, Detail: "out of file descriptors"}, descriptorHint)
 }
 
-// recovered tells that it is over.
+// recovered logs that the shortage is over.
 func (d *descriptors) recovered() {
 	if !d.short.Load() {
 		return
@@ -115,8 +114,8 @@ func (d *descriptors) recovered() {
 	}
 }
 
-// Problems tells what is wrong and doesn't keep those from being served who are
-// there, a line each.
+// Problems returns the current problems, a line each, that don't keep the server from
+// serving the clients that it has.
 func (e *Edge) Problems() []string {
 	if e.files.short.Load() {
 		return []string{"out of file descriptors: culvert accepts no connections; " + descriptorHint}
@@ -133,9 +132,9 @@ func lacksDescriptors(err error) bool {
 	return false
 }
 
-// LeaveDescriptors wraps a listener of the program's own, as one for health
-// checks. It may use half of what clients' connections leave of the file
-// descriptors; beyond that a connection is closed.
+// LeaveDescriptors wraps a listener of the program's own, such as one for health
+// checks. It may use half of the file descriptors that clients' connections leave;
+// beyond that it closes new connections.
 func (e *Edge) LeaveDescriptors(ln net.Listener) net.Listener {
 	limit := socket.DescriptorLimit()
 	return &sparingListener{Listener: ln, d: e.files, reserve: (e.files.reserve + limit) / 2, closed: make(chan struct{})}
@@ -150,7 +149,7 @@ type sparingListener struct {
 }
 
 func (l *sparingListener) Accept() (net.Conn, error) {
-	return l.d.accept(l.Listener, l.closed, l.reserve, func(c net.Conn) { _ = c.Close() }) // nobody is told more
+	return l.d.accept(l.Listener, l.closed, l.reserve, func(c net.Conn) { _ = c.Close() }) // no refusal is sent
 }
 
 func (l *sparingListener) Close() error {

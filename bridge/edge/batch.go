@@ -6,16 +6,16 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// A batch gathers what net/http writes of an HTTP/1.1 answer while more of it
-// follows at once: its own buffer is 4 KiB, and each time that is full is a
-// system call. The zero value passes everything on. It is used by one
-// goroutine at a time: the one that answers.
+// A batch gathers the parts of an HTTP/1.1 answer that net/http writes while more of
+// the answer follows at once: net/http's own buffer is 4 KiB, and each full buffer is a
+// system call. The zero value passes everything on. One goroutine at a time uses it:
+// the one that answers.
 type batch struct {
 	pool mem.BufferPool
-	held *[]byte // nil: what is written goes out at once
+	held *[]byte // nil: writes pass at once
 }
 
-// maxBatchBytes is what a batch holds at most.
+// maxBatchBytes is the most that a batch holds.
 const maxBatchBytes = 32 << 10
 
 // hold begins a batch, if none was begun.
@@ -43,7 +43,7 @@ func (b *batch) write(c net.Conn, p []byte) (int, error) {
 	return int(max(n, 0)), err
 }
 
-// end sends what is held.
+// end sends the held bytes.
 func (b *batch) end(c net.Conn) error {
 	if b.held == nil {
 		return nil
@@ -58,15 +58,15 @@ func (b *batch) end(c net.Conn) error {
 	return err
 }
 
-// HoldWrites begins to gather what is written of an HTTP/1.1 answer, where the HTTP
-// server writes to the client's socket with no TLS in between.
+// HoldWrites begins to gather the writes of an HTTP/1.1 answer, if the HTTP server
+// writes to the client's socket with no TLS in between.
 func (c *Conn) HoldWrites(pool mem.BufferPool) {
 	if c.plain() {
 		c.client.batch.hold(pool)
 	}
 }
 
-// SendHeld sends what was gathered.
+// SendHeld sends the gathered writes.
 func (c *Conn) SendHeld() error {
 	if c.plain() {
 		return c.client.batch.end(c.client.Conn)

@@ -10,7 +10,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// noteEnd is called once the connection is closed. as is what the server had.
+// noteEnd is called once the connection is closed. as is the connection that the server
+// had.
 func (c *Conn) noteEnd(as net.Conn) {
 	c.countEnd()
 	if c.unheardOf() {
@@ -21,13 +22,13 @@ func (c *Conn) noteEnd(as net.Conn) {
 	c.edge.o.Observer.ConnEnded(info)
 }
 
-// unheardOf reports whether the Observer doesn't know the connection yet, because
-// it waits for its PROXY header.
+// unheardOf reports whether the Observer doesn't know the connection yet, because the
+// connection waits for its PROXY header.
 func (c *Conn) unheardOf() bool {
 	return c.tunnel == nil && c.client != nil && c.client.proxied != nil && !c.client.proxied.announced
 }
 
-// countBegin counts a socket. A tunnel is one already.
+// countBegin counts a socket. A tunnel's socket counts already.
 func (c *Conn) countBegin() {
 	if c.tunnel == nil {
 		c.edge.open.Add(1)
@@ -48,8 +49,8 @@ func (c *Conn) info(as net.Conn) report.ConnInfo {
 	return report.ConnInfo{Peer: as.RemoteAddr().String(), Listener: c.listening.Name, Tunnel: c.tunnel != nil}
 }
 
-// bound gives each connection TCP's own watch over silent peers, and refuses those
-// over the limit.
+// bound gives each connection TCP's own watch over silent peers, and refuses
+// connections over the limit.
 func (e *Edge) bound(ln net.Listener, l *Listening) *boundedListener {
 	return &boundedListener{Listener: ln, edge: e, of: l, closed: make(chan struct{})}
 }
@@ -85,8 +86,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// wrap makes a connection one that can linger. net/http has to see a tls.Conn
-// as it is.
+// wrap lets a connection linger. net/http must see a tls.Conn unwrapped.
 func (l *boundedListener) wrap(c net.Conn) net.Conn {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
@@ -115,8 +115,7 @@ func (l *boundedListener) admit(c net.Conn) error {
 	return nil
 }
 
-// admit counts a connection with its address, which has to be known, and its
-// listener.
+// admit counts a connection with its address, which must be known, and its listener.
 func (c *clientConn) admit(b Bounds) error {
 	tls := c.on.listening.TLS != nil
 	if err := c.use.Begin(b.Quotas, c.address().String(), b.Listener, tls); err != nil {
@@ -137,29 +136,30 @@ func (c *clientConn) admit(b Bounds) error {
 	return nil
 }
 
-// Of TCP's own keep-alive.
+// TCP's own keep-alive.
 const (
 	keepAliveIdle  = 10 * time.Second
 	keepAliveEvery = 3 * time.Second
 	keepAliveCount = 3
 )
 
-// connectionRetry is when a client may try to connect again.
+// connectionRetry is the delay after which a client may connect again.
 const connectionRetry = 5 * time.Second
 
-// ListenConfig is how to listen so that a connection costs few system calls:
-// on Linux it begins with the probes of silent peers that Serve would set.
+// ListenConfig returns a configuration with which an accepted connection costs few
+// system calls: on Linux the connection begins with the probes of silent peers that
+// Serve would set.
 func ListenConfig() *net.ListenConfig {
 	return &net.ListenConfig{KeepAlive: -1, Control: socket.ControlProbes(probes)}
 }
 
-// probes is TCP's own keep-alive of clients' connections. It notices within 20 s
-// that an idle peer has vanished. Go's defaults take 150 s. While data is under way,
-// the look at each call and the pings watch the peer; boundRest does once the
-// connection is closed.
+// probes configures TCP's own keep-alive of clients' connections. It notices within 20
+// s that an idle peer has vanished; Go's defaults take 150 s. While data is under way,
+// the look at each call and the pings watch the peer. Once the connection is closed,
+// boundRest does.
 var probes = net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveEvery, Count: keepAliveCount}
 
-// refuseConn ends a connection before anything is read.
+// refuseConn ends a connection before reading from it.
 func refuseConn(c net.Conn, why error) {
 	if c, ok := c.(*clientConn); ok {
 		c.tellRefusal(why)

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// This file decides when an HTTP/1.1 connection has to close behind an answer: bytes
-// that may be something else must not be served as the next request. closes decides,
-// and announceClose writes it into the answer's header. Code that answers a call,
+// This file decides when an HTTP/1.1 connection must close after an answer: bytes that
+// may be something else must not be served as the next request. closes decides, and
+// announceClose writes the decision into the answer's header. Code that answers a call,
 // refuses a request or refuses an upgrade asks here.
 //
 // One answer can't ask: tellRefusal writes to a connection that is refused before an
@@ -18,15 +18,15 @@ import (
 type stage int
 
 const (
-	stageBegun   stage = iota // nobody has looked at the request yet
+	stageBegun   stage = iota // nothing has judged the request yet
 	stageRead                 // the header of a call's answer is made; the request's body was read
-	stageUnread               // likewise; some of the body may be left, or its reading was broken off
+	stageUnread               // likewise; some of the body may be left, or its reading was interrupted
 	stageRefused              // the request is refused
 )
 
-// closes decides whether the connection closes behind the answer to a request. A
-// rest of a body would be served as the next request, and a connection whose
-// context has ended can serve none.
+// closes decides whether the connection closes after the answer to a request. The rest
+// of a body would be served as the next request, and a connection whose context has
+// ended can serve none.
 func (c *Conn) closes(r *http.Request, s stage) bool {
 	if r.ProtoMajor != 1 { // bridge/h2 looks at ages by itself, net/http sends a GOAWAY for the header
 		return s == stageBegun && c.edge.o.StandardHTTP2 && c.life.old()
@@ -41,16 +41,16 @@ func (c *Conn) closes(r *http.Request, s stage) bool {
 	}
 }
 
-// ambiguous reports whether another hop may take another place for the end of an
-// HTTP/1.1 request. net/http drops a Content-Length that stands beside chunks, and
-// Transfer-Encoding of HTTP/1.0, so culvert can't know. RFC 9112 §6.1.
+// ambiguous reports whether another hop may see the end of an HTTP/1.1 request in
+// another place. net/http drops a Content-Length beside chunks, and Transfer-Encoding
+// of HTTP/1.0, so culvert can't know. RFC 9112 §6.1.
 func ambiguous(r *http.Request) bool {
 	return r.ProtoMinor == 0 || len(r.TransferEncoding) > 0
 }
 
-// announceClose writes into an answer's header that the connection closes. An
-// Upgrade there has to be named, too, in the second place: net/http closes for
-// what comes first. RFC 9110 §7.8.
+// announceClose writes into an answer's header that the connection closes. It must also
+// name an Upgrade in the header, in second place: net/http looks at the first token
+// only. RFC 9110 §7.8.
 func announceClose(h http.Header) {
 	if h["Upgrade"] != nil {
 		h["Connection"] = []string{"close", "Upgrade"}
@@ -59,9 +59,9 @@ func announceClose(h http.Header) {
 	}
 }
 
-// BeginRequest has to be called first for each request. It counts the
-// connection as one that speaks the request's HTTP. It announces the end
-// of the connection if that is certain by then.
+// BeginRequest must be called first for each request. It counts the connection under
+// the request's version of HTTP. It announces the end of the connection if that is
+// already certain.
 func (c *Conn) BeginRequest(w http.ResponseWriter, r *http.Request) {
 	c.spoke(r)
 	switch {
@@ -75,9 +75,9 @@ func (c *Conn) BeginRequest(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// CloseBehindCall lets an HTTP/1.1 connection close behind a call's answer if it has
-// to. h is the answer's header, which is made now. unread reports whether some of
-// the request's body may be left, or its reading was broken off.
+// CloseBehindCall announces in h, the header of a call's answer, that an HTTP/1.1
+// connection closes, if it must. unread reports whether some of the request's body may
+// be left, or its reading was interrupted.
 func (c *Conn) CloseBehindCall(h http.Header, r *http.Request, unread bool) {
 	s := stageRead
 	if unread {
@@ -88,9 +88,9 @@ func (c *Conn) CloseBehindCall(h http.Header, r *http.Request, unread bool) {
 	}
 }
 
-// CloseBehindRefusal lets an HTTP/1.1 connection close behind the answer to a
-// refused request, so that nothing behind that is taken for another one. It reports
-// whether the connection does. It is called when the answer's header is made.
+// CloseBehindRefusal announces that an HTTP/1.1 connection closes after the answer to a
+// refused request, so that no later bytes count as another request. It reports whether
+// the connection closes. It is called when the answer's header is made.
 func (c *Conn) CloseBehindRefusal(w http.ResponseWriter, r *http.Request) bool {
 	if !c.closes(r, stageRefused) {
 		return false
@@ -100,16 +100,14 @@ func (c *Conn) CloseBehindRefusal(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// unreadTime is how long the rest of a body may take that nobody needs, on HTTP/1.1.
+// unreadTime bounds the reading of the rest of a body that nobody needs, on HTTP/1.1.
 const unreadTime = 250 * time.Millisecond
 
-// unreadBytes is how large a body may be that is read so that its connection can go
-// on.
+// unreadBytes bounds the bodies that are read so that their connection can continue.
 const unreadBytes = 64 << 10
 
-// FinishBody reads the short body of a call that was refused before anybody read
-// it, so that its HTTP/1.1 connection can go on. A body that doesn't come in time, or
-// is long, is left.
+// FinishBody reads the short body of a call that was refused before its body was read,
+// so that its HTTP/1.1 connection can continue. It leaves a body that is late or long.
 func (c *Conn) FinishBody(w http.ResponseWriter, r *http.Request, body io.Reader) {
 	if r.ProtoMajor != 1 || r.ContentLength < 0 || r.ContentLength > unreadBytes {
 		return
@@ -121,10 +119,9 @@ func (c *Conn) FinishBody(w http.ResponseWriter, r *http.Request, body io.Reader
 	}
 }
 
-// LeaveBody prepares the end of an HTTP/1.1 connection whose request's body is
-// not read to its end: net/http reads on for a moment only, and the connection
-// lingers, so that a client that is still sending gets the answer and not a
-// reset.
+// LeaveBody prepares the end of an HTTP/1.1 connection whose request's body is not read
+// to its end: net/http reads on for a moment only, and the connection lingers, so that
+// a client that is still sending gets the answer and not a reset.
 func (c *Conn) LeaveBody(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 || r.ContentLength == 0 {
 		return

@@ -13,37 +13,37 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A Conn is one connection of a client, and what the requests that come in on
-// it share. Its methods may be called at the same time.
+// A Conn is one connection of a client, with the facts that its requests share. Its
+// methods may be called at the same time.
 type Conn struct {
 	edge      *Edge
 	conn      net.Conn    // as the HTTP server has it; nil: Watch hasn't seen that server
-	listening *Listening  // what it came in on; inside a tunnel, what the WebSocket came in on
+	listening *Listening  // the listener that accepted it; inside a tunnel, the WebSocket's
 	tunnel    *Tunnel     // nil: it isn't one
 	client    *clientConn // the client's socket; nil: Serve didn't accept it
 	life      *life       // nil: nothing is known of it
 	kind      atomic.Uint32
 }
 
-// A Tunnel is what the request for a tunnel's WebSocket showed. It applies to every
+// A Tunnel has the facts of the request for a tunnel's WebSocket. They apply to every
 // request inside.
 type Tunnel struct {
-	Outer  *Conn  // that the WebSocket came in on
+	Outer  *Conn  // the connection that the WebSocket came in on
 	Addr   string // of the client
 	Host   string
 	TLS    *tls.ConnectionState
-	Header http.Header // of the request, as far as it may apply inside; nobody changes it
+	Header http.Header // the request's, as far as it may apply inside; it never changes
 
-	// applies is what Applies returned last. Its filter, and what that refers to, is
-	// kept until a request inside brings another one.
+	// applies is the last result of Applies. Its filter, and the values that the filter
+	// refers to, are kept until a request inside brings another one.
 	applies atomic.Pointer[appliedHeader]
 }
 
-// A HeaderFilter says which fields of a tunnel's Header apply to requests inside. It
-// must be comparable, and always say the same.
+// A HeaderFilter decides which fields of a tunnel's Header apply to requests inside. It
+// must be comparable, and always give the same answer.
 type HeaderFilter interface{ AppliesInside(name string) bool }
 
-// An appliedHeader is what a filter leaves of a Header.
+// An appliedHeader is the part of a Header that a filter keeps.
 type appliedHeader struct {
 	filter HeaderFilter
 	header http.Header
@@ -68,7 +68,7 @@ func (t *Tunnel) Applies(filter HeaderFilter) http.Header {
 // connKey is where Watch keeps the connection in the context of its requests.
 type connKey struct{}
 
-// meet returns the connection that an HTTP server has accepted.
+// meet returns the Conn of a connection that an HTTP server has accepted.
 func (e *Edge) meet(c net.Conn, l *Listening) *Conn {
 	on := find(c)
 	if on == nil {
@@ -84,7 +84,7 @@ func (e *Edge) foreign(c net.Conn, l *Listening) *Conn {
 }
 
 // NewTunnel returns the connection inside a WebSocket. The net.Conn that carries it
-// has to return it from EdgeConn.
+// must return it from EdgeConn.
 func (e *Edge) NewTunnel(t *Tunnel) *Conn {
 	on := &Conn{edge: e, listening: t.Outer.listening, tunnel: t, client: t.Outer.client, life: new(life)}
 	on.life.begin(e.o.MaxAge)
@@ -92,7 +92,8 @@ func (e *Edge) NewTunnel(t *Tunnel) *Conn {
 }
 
 // find returns the Conn of a connection, looking under TLS, or nil if Serve didn't
-// accept it. ConnState and the hooks of HTTP/2 need it, since they have no request.
+// accept the connection. ConnState and the hooks of HTTP/2 need find, since they have
+// no request.
 func find(c net.Conn) *Conn {
 	for {
 		switch v := c.(type) {
@@ -106,9 +107,8 @@ func find(c net.Conn) *Conn {
 	}
 }
 
-// Of returns the connection that a request came in on. In an http.Server that
-// Watch hasn't seen, all requests share one, and the request itself has all that is
-// known.
+// Of returns the connection that a request came in on. In an http.Server that Watch
+// hasn't seen, all requests share one Conn, and only the request itself has the facts.
 func (e *Edge) Of(r *http.Request) *Conn {
 	if c, ok := r.Context().Value(connKey{}).(*Conn); ok && c.edge == e {
 		return c
@@ -116,19 +116,19 @@ func (e *Edge) Of(r *http.Request) *Conn {
 	return e.unknown
 }
 
-// Listener returns what the connection came in on.
+// Listener returns the listener that accepted the connection.
 func (c *Conn) Listener() *Listening { return c.listening }
 
-// Tunnel returns what the WebSocket's request showed if the connection is a
-// tunnel, else nil.
+// Tunnel returns the facts of the WebSocket's request if the connection is a tunnel,
+// else nil.
 func (c *Conn) Tunnel() *Tunnel { return c.tunnel }
 
-// NetConn returns the connection as the HTTP server has it, so that package socket
-// can look at it. It is nil in an http.Server that Watch hasn't seen.
+// NetConn returns the HTTP server's connection, so that package socket can inspect it.
+// It is nil in an http.Server that Watch hasn't seen.
 func (c *Conn) NetConn() net.Conn { return c.conn }
 
 // Peer returns the address of a request's client, and the state of its TLS or nil.
-// Inside a tunnel these are the WebSocket's.
+// Inside a tunnel both are the WebSocket's.
 func (c *Conn) Peer(r *http.Request) (string, *tls.ConnectionState) {
 	if c.tunnel != nil {
 		return c.tunnel.Addr, c.tunnel.TLS
@@ -136,8 +136,8 @@ func (c *Conn) Peer(r *http.Request) (string, *tls.ConnectionState) {
 	return r.RemoteAddr, r.TLS
 }
 
-// Names returns the names in the client's verified certificate, or nil. They are
-// read once where the socket is known.
+// Names returns the names in the client's verified certificate, or nil. If the socket
+// is known, they are read once.
 func (c *Conn) Names(state *tls.ConnectionState) *gate.ClientNames {
 	if state == nil || len(state.VerifiedChains) == 0 {
 		return nil
@@ -153,9 +153,8 @@ func (c *Conn) Names(state *tls.ConnectionState) *gate.ClientNames {
 	return n
 }
 
-// Trusts reports whether the peer with the address is one of the proxies. A proxy
-// whose PROXY header names no client isn't: its forwarding headers may be a
-// client's own then.
+// Trusts reports whether the peer with the address is one of the proxies. A proxy whose
+// PROXY header names no client isn't: its forwarding headers may come from a client.
 func (c *Conn) Trusts(proxies []netip.Prefix, peer netip.Addr) bool {
 	return gate.Contains(proxies, peer) && !c.speaksForNobody()
 }
@@ -164,7 +163,7 @@ func (c *Conn) speaksForNobody() bool {
 	return len(c.listening.ProxyProtocol) > 0 && c.client != nil && c.client.proxied != nil && c.client.proxied.client == nil
 }
 
-// Uses returns what the address of the client's socket uses, or nil.
+// Uses returns the usage of the address of the client's socket, or nil.
 func (c *Conn) Uses() *quota.Address {
 	if c.client == nil {
 		return nil
@@ -172,10 +171,11 @@ func (c *Conn) Uses() *quota.Address {
 	return c.client.use.From()
 }
 
-// End notes why the connection is about to end, unless that is known.
+// End notes why the connection is about to end, unless a reason is already known.
 func (c *Conn) End(why string) { c.life.end(why) }
 
-// EndFor notes why the connection ends, if the error that ended a call ends it too.
+// EndFor notes why the connection ends, if the error that ended a call ends the
+// connection too.
 func (c *Conn) EndFor(err error) {
 	var f *report.Fault
 	if errors.As(err, &f) {
@@ -183,19 +183,18 @@ func (c *Conn) EndFor(err error) {
 	}
 }
 
-// Ended returns what End has noted.
+// Ended returns the reason noted by End.
 func (c *Conn) Ended() string { return c.life.endedAs() }
 
-// NoteRead takes note of a read that failed. Only the carrier of a tunnel has to
-// call it.
+// NoteRead notes a failed read. Only the carrier of a tunnel must call it.
 func (c *Conn) NoteRead(err error) { c.life.noteRead(err) }
 
 // Left reports whether the client has closed the connection.
 func (c *Conn) Left() bool { return c.life.left.Load() }
 
-// Taken returns what a WebSocket that takes the connection over has to call when
-// it closes. It is called before the takeover. It is nil in an http.Server that Watch
-// hasn't seen.
+// Taken returns the function that a WebSocket must call when it closes, if it takes the
+// connection over. Taken is called before the takeover. It returns nil in an
+// http.Server that Watch hasn't seen.
 func (c *Conn) Taken() func(net.Conn) {
 	if c.conn == nil {
 		return nil
@@ -205,8 +204,8 @@ func (c *Conn) Taken() func(net.Conn) {
 	return c.noteEnd
 }
 
-// Streams returns the listener's own limit of calls at once on a connection of
-// HTTP/2, or 0.
+// Streams returns the listener's own limit of concurrent calls on an HTTP/2 connection,
+// or 0.
 func (e *Edge) Streams(c net.Conn) int {
 	if on := find(c); on != nil {
 		return on.listening.CallsPerConnection
@@ -214,7 +213,7 @@ func (e *Edge) Streams(c net.Conn) int {
 	return e.own.CallsPerConnection // Serve didn't accept it
 }
 
-// Settle notes why a connection of HTTP/2 ends. The HTTP/2 server knows best.
+// Settle notes why an HTTP/2 connection ends. The HTTP/2 server knows best.
 func (e *Edge) Settle(c net.Conn, why string) {
 	if on := find(c); on != nil {
 		on.life.settle(why)

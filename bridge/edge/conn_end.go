@@ -10,9 +10,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// why returns why the connection ended, once it has, and what lay behind it if
-// TLS knows. A health check of a load balancer, which connects and closes, isn't
-// taken for a client that speaks no protocol.
+// why returns why the connection ended, and the cause behind it if TLS knows. It
+// recognizes a load balancer's health check, which connects and closes, and doesn't
+// report it as a client that breaks the protocol.
 func (c *Conn) why() (ended, cause string) {
 	l := c.life
 	ended = l.why(c.edge.o.Draining())
@@ -38,8 +38,8 @@ func (c *Conn) why() (ended, cause string) {
 	return ended, handshakeCause(err)
 }
 
-// handshakeCause says what ended a handshake. Go calls each alert of the
-// client's a remote error.
+// handshakeCause returns the cause that ended a handshake. Go calls each alert from the
+// client a remote error.
 func handshakeCause(err error) string {
 	var op *net.OpError
 	switch {

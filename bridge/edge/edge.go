@@ -19,37 +19,37 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// Options say what connections need of the server that they belong to. MaxAge,
-// SlowConsumerTimeout and StandardHTTP2 may be zero; all others are required.
+// Options are the settings and functions that connections need from their server.
+// MaxAge, SlowConsumerTimeout and StandardHTTP2 may be zero; all others are required.
 type Options struct {
 	Log      *slog.Logger
 	Observer report.Observer
 	Refusals *report.Refusals
 
-	Own Listener // the rules of connections that no listener of their own was given for
+	Own Listener // the rules of connections without a listener of their own
 
 	MaxAge              time.Duration // of a connection that takes new requests; 0: no limit
-	SlowConsumerTimeout time.Duration // how long a client may take nothing that is ready for it; 0: no limit
+	SlowConsumerTimeout time.Duration // how long a client may accept none of the data that is ready for it; 0: no limit
 
 	// Bounds returns the bounds of a connection that the listener accepts now.
 	Bounds func(l *Listening) Bounds
 
-	// Memory is what connections count with for as long as they are open.
+	// Memory is the account that connections count with while they are open.
 	Memory *memory.Account
 
-	// Draining reports whether every connection is to end.
+	// Draining reports whether every connection must end.
 	Draining func() bool
 
 	// StandardHTTP2 reports that net/http serves HTTP/2.
 	StandardHTTP2 bool
 }
 
-// Bounds bound connections when they are accepted. They may change while an Edge
+// Bounds are the bounds of connections at their accept. They may change while an Edge
 // serves.
 type Bounds struct {
-	Quotas      *quota.Limiter // what the connection counts with
+	Quotas      *quota.Limiter // the quotas that the connection counts with
 	Connections int            // at once
-	Listener    *quota.Scope   // that of the listener, with its limits of now
+	Listener    *quota.Scope   // the listener's, with its current limits
 }
 
 // An Edge has the connections of one server: it accepts them, counts them, and
@@ -60,12 +60,12 @@ type Edge struct {
 	unknown   *Conn // of requests from servers that Watch hasn't seen
 	open      atomic.Int64
 	files     *descriptors
-	lingering lingering // connections that close once their client has
+	lingering lingering // connections that close after their client does
 	takeovers takeovers
 	clients   clients
 
 	mu      sync.Mutex
-	servers map[*http.Server]*boundedListener // what Serve runs, and what has ended and may have connections
+	servers map[*http.Server]*boundedListener // the servers that Serve runs, and those that have ended and may have connections
 	closed  bool
 }
 
@@ -78,21 +78,22 @@ func New(o Options) *Edge {
 	return e
 }
 
-// Own returns the rules of connections that no listener of their own was given
-// for.
+// Own returns the rules of connections without a listener of their own.
 func (e *Edge) Own() *Listening { return e.own }
 
-// Open returns how many connections are open. A tunnel isn't one: its WebSocket is.
+// Open returns how many connections are open. A tunnel doesn't count: its WebSocket
+// does.
 func (e *Edge) Open() int64 { return e.open.Load() }
 
 // Mutex returns the lock that every accepted connection takes, for a watchdog.
 func (e *Edge) Mutex() *sync.Mutex { return &e.files.mu }
 
-// IdleMutex returns the lock that connections take as they begin and end, likewise.
+// IdleMutex returns the lock that connections take as they begin and end, for a
+// watchdog.
 func (e *Edge) IdleMutex() *sync.Mutex { return &e.clients.mu }
 
-// Watch prepares an http.Server: its connections are counted, and its requests find
-// theirs. It wraps ConnContext and ConnState if they are set.
+// Watch prepares an http.Server: it counts the server's connections, and lets requests
+// find theirs. It wraps ConnContext and ConnState if they are set.
 func (e *Edge) Watch(hs *http.Server, l *Listening) {
 	connContext := hs.ConnContext
 	hs.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
@@ -135,7 +136,7 @@ func (e *Edge) Serve(hs *http.Server, ln net.Listener, l *Listening) error {
 	return err
 }
 
-// noteEnded notes that Serve accepts nothing more for the listener.
+// noteEnded notes that Serve accepts no more connections for the listener.
 func (e *Edge) noteEnded(ln *boundedListener) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -144,12 +145,12 @@ func (e *Edge) noteEnded(ln *boundedListener) {
 }
 
 // forgetEnded forgets the listeners that have ended, and their servers, once all
-// connections of their rules have. mu is held.
+// connections under their rules have ended. mu is held.
 func (e *Edge) forgetEnded() {
 	maps.DeleteFunc(e.servers, func(_ *http.Server, ln *boundedListener) bool { return ln.ended && ln.of.Open() == 0 })
 }
 
-// TakeServers returns what Serve runs. It runs nothing more from then on.
+// TakeServers returns the servers that Serve runs. From then on Serve runs none.
 func (e *Edge) TakeServers() []*http.Server {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -161,8 +162,8 @@ func (e *Edge) TakeServers() []*http.Server {
 	return servers
 }
 
-// settleTime is how long CloseListeners lets connections that were just accepted
-// bring their first request.
+// settleTime is how long CloseListeners waits for the first request of connections that
+// were just accepted.
 const settleTime = 100 * time.Millisecond
 
 // settle waits for settleTime or the context.
@@ -173,8 +174,8 @@ func settle(ctx context.Context) {
 }
 
 // CloseListeners refuses new connections, but accepts those in the kernel's queue,
-// which the kernel would reset. It returns when the last of them have had time to
-// bring a request.
+// which the kernel would reset. It returns after the last of them have had time to send
+// a request.
 func (e *Edge) CloseListeners(ctx context.Context) {
 	e.closeQueues(ctx)
 	settle(ctx)
@@ -200,18 +201,18 @@ func (e *Edge) closeQueues(ctx context.Context) {
 			}
 			settle(ctx)
 		}
-		_ = ln.Close() // nobody can act on it
+		_ = ln.Close() // there is nothing to do about it
 	}
 }
 
-// CutLingering closes the connections that linger, and waits for them. None
-// lingers from then on.
+// CutLingering closes the connections that linger, and waits for them. No connection
+// lingers afterwards.
 func (e *Edge) CutLingering() { e.lingering.stop() }
 
-// noteState counts the connections of the servers that Watch has seen. A
-// connection that a WebSocket took over goes on counting until it closes. So does one
-// that a handler of the embedder's took over, if Serve accepted it; else nobody tells
-// of its close, and it is no longer counted.
+// noteState counts the connections of the servers that Watch has seen. A connection
+// that a WebSocket took over still counts until it closes. So does one that an
+// embedder's handler took over, if Serve accepted it. If Serve didn't, nothing reports
+// its close, so it no longer counts.
 func (e *Edge) noteState(l *Listening, c net.Conn, state http.ConnState) {
 	on := find(c)
 	if on != nil && on.client != nil {
@@ -237,7 +238,7 @@ func (e *Edge) noteState(l *Listening, c net.Conn, state http.ConnState) {
 	}
 }
 
-// gaveAway notes that a handler of the embedder's has the connection.
+// gaveAway notes that an embedder's handler has taken the connection over.
 func (e *Edge) gaveAway(on *Conn, l *Listening, c net.Conn) {
 	switch {
 	case on == nil:

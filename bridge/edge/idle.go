@@ -10,7 +10,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// An idleness says since when a connection has had no request.
+// An idleness notes since when a connection has had no request.
 type idleness struct {
 	since  atomic.Int64 // of epoch, as a time.Duration; 0: it has one
 	closed atomic.Bool
@@ -18,11 +18,11 @@ type idleness struct {
 	relief memory.Candidate
 }
 
-// epoch is where idle times count from. A clock that is set changes nothing about them.
+// epoch is the start of idle times. Setting the clock doesn't change them.
 var epoch = time.Now()
 
-// note follows the states that net/http and bridge/h2 tell of. A WebSocket's connection
-// is hijacked and counts as busy; a tunnel in it tells its own states.
+// note follows the states that net/http and bridge/h2 report. A WebSocket's connection
+// is hijacked and counts as busy; a tunnel in it reports its own states.
 func (i *idleness) note(state http.ConnState) {
 	switch state {
 	case http.StateNew, http.StateIdle:
@@ -38,7 +38,7 @@ type clients struct {
 	all map[*clientConn]struct{}
 }
 
-// add takes a connection in, unless it has been closed.
+// add adds a connection, unless it has been closed.
 func (s *clients) add(c *clientConn, held *memory.Entry) {
 	c.idle.relief.Of, c.idle.relief.Held = c, held
 	s.mu.Lock()
@@ -55,8 +55,8 @@ func (s *clients) remove(c *clientConn) {
 	delete(s.all, c)
 }
 
-// Idle adds the connections without requests to those that may be ended for others,
-// if Options.Memory bounds connections. One goroutine at a time calls it.
+// Idle adds the connections without requests, which may be ended to free memory for
+// others, if Options.Memory bounds connections. One goroutine at a time calls it.
 func (e *Edge) Idle(all []*memory.Candidate) []*memory.Candidate {
 	e.clients.mu.Lock()
 	defer e.clients.mu.Unlock()
@@ -72,7 +72,8 @@ func (e *Edge) Idle(all []*memory.Candidate) []*memory.Candidate {
 	return all
 }
 
-// Evict closes the connection at once, unless a request has come. It sends no goodbye.
+// Evict closes the connection at once, unless a request has arrived. It sends no
+// goodbye.
 func (c *clientConn) Evict() {
 	if c.idle.since.Load() == 0 {
 		c.idle.spared.Store(true)

@@ -11,10 +11,10 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A life is what is known of a connection, up to why it ended.
+// A life has the facts of a connection's life, including why it ended.
 type life struct {
 	spread Spread
-	age    time.Time // from when on an HTTP/1.1 connection serves one request more at most; zero: never
+	age    time.Time // from then on an HTTP/1.1 connection serves one more request at most; zero: never
 
 	phase   atomic.Int32
 	late    atomic.Bool // a read met its deadline since the last request
@@ -34,7 +34,7 @@ func (l *life) begin(maxAge time.Duration) {
 	}
 }
 
-// noteRead takes note of a read that failed.
+// noteRead notes a failed read.
 func (l *life) noteRead(err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		l.late.Store(true)
@@ -46,7 +46,7 @@ func (l *life) noteRead(err error) {
 // old reports whether the connection has reached its maximum age.
 func (l *life) old() bool { return l != nil && !l.age.IsZero() && !time.Now().Before(l.age) }
 
-// end notes why the connection is about to end, unless that is known.
+// end notes why the connection is about to end, unless a reason is already known.
 func (l *life) end(why string) {
 	if l == nil || why == "" {
 		return
@@ -66,8 +66,8 @@ func (l *life) settle(why string) {
 	}
 }
 
-// why returns why the connection ended: the reason that was noted, or else the one
-// that net/http must have had.
+// why returns why the connection ended: the noted reason, or else the one that net/http
+// must have had.
 func (l *life) why(draining bool) string {
 	if l == nil {
 		return report.EndedOrderly
@@ -90,12 +90,12 @@ func (l *life) why(draining bool) string {
 	case (p == phaseFresh || p == phaseReading) && late:
 		return report.EndedSlow
 	case (p == phaseFresh || p == phaseReading) && !left:
-		return report.EndedProtocol // it was closed because of what had come
+		return report.EndedProtocol // it was closed because of what it sent
 	}
 	return report.EndedOrderly
 }
 
-// endedAs returns what end has noted.
+// endedAs returns the reason noted by end.
 func (l *life) endedAs() string {
 	if l == nil {
 		return report.EndedOrderly

@@ -14,24 +14,23 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// A clientConn can linger when it closes. A close with bytes unread makes the
-// kernel send a reset, and the client's kernel then drops what its program has
-// not read yet of the answer. So the sending side is closed first, and what
-// still comes is read and dropped until the client closes, too.
-// RFC 9112 §9.6.
+// A clientConn can linger when it closes. A close with bytes unread makes the kernel
+// send a reset, and the client's kernel then drops the part of the answer that its
+// program has not read yet. So clientConn closes the sending side first, and then reads
+// and drops data until the client closes, too. RFC 9112 §9.6.
 type clientConn struct {
 	net.Conn
 	on      Conn
 	life    life
 	linger  atomic.Bool
 	greeted atomic.Bool // TLS: the handshake was done
-	given   atomic.Bool // a handler of the embedder's took it over
+	given   atomic.Bool // an embedder's handler took it over
 	once    sync.Once
 	use     quota.Conn
 	idle    idleness
-	batch   batch                            // of what is written
-	proxied *proxied                         // nil: no PROXY header is to come
-	names   atomic.Pointer[gate.ClientNames] // of its certificate, once they are asked for
+	batch   batch                            // gathers writes
+	proxied *proxied                         // nil: no PROXY header is expected
+	names   atomic.Pointer[gate.ClientNames] // from its certificate, once something asks for them
 }
 
 func (e *Edge) newClient(c net.Conn, l *Listening) *clientConn {
@@ -41,10 +40,10 @@ func (e *Edge) newClient(c net.Conn, l *Listening) *clientConn {
 	return client
 }
 
-// EdgeConn is how find finds the connection.
+// EdgeConn lets find find the connection.
 func (c *clientConn) EdgeConn() *Conn { return &c.on }
 
-// Read reads what follows a PROXY header, and takes note of how that ends.
+// Read reads the bytes after a PROXY header, and notes how the reading ends.
 func (c *clientConn) Read(p []byte) (int, error) {
 	if err := c.awaitHeader(); err != nil {
 		return 0, err
@@ -59,13 +58,13 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write writes, or holds what is a part of a batch.
+// Write writes, or holds the part of a batch.
 func (c *clientConn) Write(p []byte) (int, error) { return c.batch.write(c.Conn, p) }
 
-// NetConn is the connection under it.
+// NetConn returns the connection underneath.
 func (c *clientConn) NetConn() net.Conn { return c.Conn }
 
-// SyscallConn is the socket's: HTTP/2 writes to it without waiting.
+// SyscallConn returns the socket's: HTTP/2 writes to it without waiting.
 func (c *clientConn) SyscallConn() (syscall.RawConn, error) {
 	if sc, ok := c.Conn.(syscall.Conn); ok {
 		return sc.SyscallConn()
@@ -73,7 +72,7 @@ func (c *clientConn) SyscallConn() (syscall.RawConn, error) {
 	return nil, errors.ErrUnsupported
 }
 
-// CloseWrite closes the sending side, where there is such a thing.
+// CloseWrite closes the sending side, if the connection has one.
 func (c *clientConn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
@@ -81,7 +80,7 @@ func (c *clientConn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// Close doesn't wait for the lingering; the server's Close does, and cuts it.
+// Close doesn't wait for the lingering; the server's Close waits for it and cuts it.
 func (c *clientConn) Close() error {
 	if c.given.Swap(false) {
 		defer c.on.noteEnd(c.on.conn)
@@ -99,9 +98,9 @@ func (c *clientConn) Close() error {
 	return c.Conn.Close()
 }
 
-// boundRest bounds how long the kernel keeps a closed connection for what the
-// client has not taken yet. A client that acknowledges may read the rest as
-// slowly as it may read a call.
+// boundRest bounds how long the kernel keeps a closed connection for data that the
+// client has not accepted yet. A client that acknowledges may read the rest as slowly
+// as it may read a call.
 func (c *clientConn) boundRest() {
 	limit := userTimeout
 	switch c.life.endedAs() {
@@ -129,11 +128,11 @@ func (c *clientConn) drop() {
 const (
 	lingerSilence = 5 * time.Second  // of a client that is still sending to a closed connection
 	lingerTime    = 30 * time.Second // all in all
-	userTimeout   = 20 * time.Second // TCP, of a closed connection: bytes that its client doesn't acknowledge or take
+	userTimeout   = 20 * time.Second // TCP, of a closed connection: bytes that its client doesn't acknowledge or accept
 )
 
-// maxLingering bounds the connections that linger; more are cut. They use the
-// reserve of descriptors, since they don't count as open any more.
+// maxLingering bounds the connections that linger; culvert cuts the others. They use
+// the reserve of descriptors, since they no longer count as open.
 const maxLingering = descriptorReserve / 2
 
 // lingering is the set of connections that linger.
@@ -168,7 +167,7 @@ func (l *lingering) forget(c *clientConn) {
 	delete(l.conns, c)
 }
 
-// stop cuts those that are left and waits for them.
+// stop cuts the remaining connections and waits for them.
 func (l *lingering) stop() {
 	l.mu.Lock()
 	l.stopped = true

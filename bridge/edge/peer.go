@@ -5,15 +5,15 @@ import (
 	"net/netip"
 )
 
-// RemoteAddr is the client's address. Where a PROXY header is to come, it
-// waits for that.
+// RemoteAddr returns the client's address. If a PROXY header is expected, it waits for
+// the header.
 func (c *clientConn) RemoteAddr() net.Addr {
-	_ = c.awaitHeader() // Read has the error; until then the peer is all there is
+	_ = c.awaitHeader() // Read has the error; until then only the peer is known
 	return c.address()
 }
 
-// LocalAddr is the address that the client connected to: with a PROXY header
-// that of the proxy. It waits for the header.
+// LocalAddr returns the address that the client connected to; with a PROXY header the
+// proxy's. It waits for the header.
 func (c *clientConn) LocalAddr() net.Addr {
 	_ = c.awaitHeader() // Read has the error
 	if c.proxied != nil && c.proxied.local != nil {
@@ -22,7 +22,7 @@ func (c *clientConn) LocalAddr() net.Addr {
 	return c.Conn.LocalAddr()
 }
 
-// address is the client's as far as it is known.
+// address returns the client's address, as far as it is known.
 func (c *clientConn) address() net.Addr {
 	if c.proxied != nil && c.proxied.client != nil {
 		return c.proxied.client
@@ -41,6 +41,6 @@ func addressOf(c net.Conn) net.Addr {
 	return c.RemoteAddr()
 }
 
-// unixPeer stands for whoever has the other end of a unix socket: it has no
-// address, and is on this host, like whoever has one of loopback.
+// unixPeer stands for the peer of a unix socket: it has no address, and is on this
+// host, like a peer on loopback.
 var unixPeer = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0))

@@ -13,13 +13,13 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// HandshakeTimeout bounds what a client has to send before culvert knows what it
-// wants: a PROXY header, the headers of a request, the first message of a WebSocket.
+// HandshakeTimeout bounds the time for the first bytes from a client: a PROXY header,
+// the headers of a request, the first message of a WebSocket.
 const HandshakeTimeout = 10 * time.Second
 
-// A proxied is what the PROXY header of a connection says. It is read by
-// whoever first reads the connection or asks for its client: a goroutine of
-// the connection's own, so that nobody else waits for it.
+// A proxied has the facts of a connection's PROXY header. The first goroutine that
+// reads the connection or asks for its client reads the header: a goroutine of the
+// connection's own, so that no other one waits for it.
 // https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt
 type proxied struct {
 	once sync.Once
@@ -31,8 +31,8 @@ type proxied struct {
 	err       error
 }
 
-// awaitHeader returns when the PROXY header is read, where one is to come.
-// After an error the connection is of no use.
+// awaitHeader returns when the PROXY header is read, if one is expected. After an error
+// the connection is useless.
 func (c *clientConn) awaitHeader() error {
 	if c.proxied == nil {
 		return nil
@@ -63,8 +63,8 @@ func (c *clientConn) learnClient() {
 	c.on.edge.o.Observer.ConnBegan(report.ConnInfo{Peer: c.address().String(), Listener: c.on.listening.Name})
 }
 
-// refuseHeader says why a connection ends, but for one that came and went
-// without a byte: so look health checks and port scans.
+// refuseHeader logs why a connection ends. It logs nothing for a connection that came
+// and went without a byte, like health checks and port scans.
 func (c *clientConn) refuseHeader(err error) {
 	if errors.Is(err, gate.ErrNothingCame) {
 		return

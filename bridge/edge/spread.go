@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// Connections that a backend's restart or one reply to all left alike would
-// come to their limits, and come back, at one moment. So each has its own: up
-// to a tenth less or more than what was configured.
+// Connections that began together, after a backend's restart for example, would all
+// reach their limits, and come back, at one moment. So each has its own limits: up to a
+// tenth less or more than configured.
 const spreadParts = 10
 
-// A Spread is how far one connection or call is from what was configured, in
+// A Spread is the difference of one connection or call from the configured time, in
 // thousandths.
 type Spread int
 
@@ -20,5 +20,5 @@ func NewSpread() Spread {
 	return Spread(rand.IntN(2*most+1) - most) //nolint:gosec // it is no secret
 }
 
-// Of returns d changed by the spread. Only 0, which stands for no limit, gives 0.
+// Of returns d changed by the spread. Only 0, which means no limit, gives 0.
 func (s Spread) Of(d time.Duration) time.Duration { return d + d/1000*time.Duration(s) }

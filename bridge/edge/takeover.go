@@ -7,7 +7,7 @@ import (
 )
 
 // takeovers are the connections that a WebSocket of culvert's is about to take over.
-// net/http reports every takeover, but not who takes the connection over.
+// net/http reports every takeover, but not which code takes the connection over.
 type takeovers struct{ conns sync.Map }
 
 // announce is called before a takeover.
@@ -18,7 +18,7 @@ func (t *takeovers) announce(c net.Conn) {
 }
 
 // forget reports whether the takeover was announced, and forgets it. It returns true
-// for a connection that can't be told from others.
+// for a connection that it can't tell from others.
 func (t *takeovers) forget(c net.Conn) bool {
 	if !reflect.ValueOf(c).Comparable() {
 		return true

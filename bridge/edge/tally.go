@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// A kind is what a client speaks on its connection, as far as it has shown.
+// A kind is the protocol of a connection, as far as the client has shown it.
 type kind uint32
 
 const ( // in the order that a connection goes through them
@@ -24,17 +24,17 @@ var kindNames = [kindGone]string{kindUnheard: "", kindHTTP1: "http/1.1", kindHTT
 // A tally counts the open connections of a listener by their kind.
 type tally [kinds]atomic.Int64
 
-// Connections says how many connections of one kind a listener has.
+// Connections is the number of a listener's connections of one kind.
 type Connections struct {
 	Listener  string // its name
 	Transport string // "http/1.1", "h2", "websocket"; empty: no request has come yet, or Serve didn't accept it
 	Open      int
 }
 
-// Tally returns how many connections are open, by listener and transport, sorted
-// and without zeros. Their sum is that of Open, unless connections begin or end
-// meanwhile. One that changes its transport meanwhile may count twice: the counts are
-// read one after the other. A tunnel isn't counted: its WebSocket is.
+// Tally returns how many connections are open, by listener and transport, sorted and
+// without zeros. Their sum equals Open, unless connections begin or end meanwhile. A
+// connection that changes its transport meanwhile may count twice: the counts are read
+// one after the other. A tunnel doesn't count: its WebSocket does.
 func (e *Edge) Tally() []Connections {
 	var all []Connections
 	for _, l := range e.listenings() {
@@ -50,7 +50,7 @@ func (e *Edge) Tally() []Connections {
 	return merge(all)
 }
 
-// merge adds up neighbours of listeners that share a name.
+// merge adds up neighbouring listeners that share a name.
 func merge(sorted []Connections) []Connections {
 	var merged []Connections
 	for _, c := range sorted {
@@ -63,7 +63,7 @@ func merge(sorted []Connections) []Connections {
 	return merged
 }
 
-// listenings returns what may have connections.
+// listenings returns the listeners that may have connections.
 func (e *Edge) listenings() []*Listening {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -77,16 +77,16 @@ func (e *Edge) listenings() []*Listening {
 	return all
 }
 
-// became counts the connection as one of another kind. It may be called at the
-// same time for several requests. A connection that Serve didn't accept stays
-// kindUnheard: its requests and its end find different Conns.
+// became counts the connection as another kind. Several requests may call it at the
+// same time. A connection that Serve didn't accept stays kindUnheard: its requests and
+// its end find different Conns.
 func (c *Conn) became(k kind) {
 	if c.tunnel != nil || c.client == nil {
 		return
 	}
 	for {
 		old := kind(c.kind.Load())
-		if old == k || old == kindGone { // net/http's HTTP/2 may tell of the end before a handler begins
+		if old == k || old == kindGone { // net/http's HTTP/2 may report the end before a handler begins
 			return
 		}
 		if c.kind.CompareAndSwap(uint32(old), uint32(k)) {
@@ -97,7 +97,7 @@ func (c *Conn) became(k kind) {
 	}
 }
 
-// spoke notes what a request shows.
+// spoke notes the protocol that a request shows.
 func (c *Conn) spoke(r *http.Request) {
 	if r.ProtoMajor == 2 {
 		c.became(kindHTTP2)

@@ -28,51 +28,51 @@ type conn struct {
 	remote   string
 	tls      *tls.ConnectionState
 	settings settings
-	try      func([]byte) (int, error) // writes what goes without waiting; nil: nothing does
+	try      func([]byte) (int, error) // writes as much as it can without waiting; nil: nothing does
 
-	// The reader's own.
+	// Only the reader uses these.
 	in      input
 	block   headerBlock
 	names   nameCache
 	greeted bool // the client's first SETTINGS came
-	unacked int  // SETTINGS of ours
-	blocks  int  // header blocks that have come whole
+	unacked int  // SETTINGS of ours without an acknowledgement
+	blocks  int  // complete header blocks so far
 	watched int  // what blocks was when clock.block was set
 
 	goroutines sync.WaitGroup // handlers, the writer, ticks; none is added once closed
 
-	hookMu sync.Mutex // held over ConnState, so that its calls come in order
-	busy   bool       // what ConnState was told last
+	hookMu sync.Mutex // held during ConnState, so that its calls come in order
+	busy   bool       // the last state given to ConnState
 
 	mu sync.Mutex
 
 	streams   map[uint32]*stream
-	lastID    uint32 // the highest that a client began
-	taken     uint32 // the highest of those that are served
+	lastID    uint32 // the highest that a client has begun
+	taken     uint32 // the highest that is served
 	ended     endedStreams
-	handlers  int       // that run, also those of streams that are over
+	handlers  int       // running handlers, also those of streams that are over
 	lingering int       // streams whose handlers have ended before the request
-	unstarted []*stream // that wait for a handler's place
+	unstarted []*stream // streams that wait for a handler's place
 	recv      inflow
 
 	out     output
 	send    outflow
-	initial int64 // window that a stream begins with
+	initial int64 // the window of a new stream
 
 	goodbye goodbye
 	onEnd   func(net.Conn, End) // Hooks.Ended; nil: not set, or already called
 	useless flood.Allowance     // frames that carried nothing
-	wasted  flood.Allowance     // streams that came to nothing
-	closed  bool                // the end of everything
+	wasted  flood.Allowance     // streams that achieved nothing
+	closed  bool                // everything has ended
 
 	clock clock
 
 	pulse      socket.Pulse
-	rest       socket.Pulse // of what the last stream left to be taken
-	sent       uint64       // bytes of DATA and header blocks
+	rest       socket.Pulse // for the data that the last stream left unread
+	sent       uint64       // bytes of DATA and header blocks sent
 	sentBefore uint64       // those before the client was last heard
-	asked      uint64       // what sent was when our last keep-alive ping was queued
-	seen       uint64       // likewise the last one that the client has answered: it has read so much
+	asked      uint64       // the value of sent when our last keep-alive ping was queued
+	seen       uint64       // likewise for the last ping that the client has answered: it has read that much
 }
 
 func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, hooks Hooks) *conn {
@@ -121,8 +121,7 @@ func newConn(ctx context.Context, hs *http.Server, nc net.Conn, h http.Handler, 
 	return c
 }
 
-// serve runs the connection until it is over and all that it started has
-// ended.
+// serve runs the connection until it is over and everything that it started has ended.
 func (c *conn) serve(sawPreface bool) {
 	defer c.end()
 	c.mu.Lock()
@@ -160,7 +159,7 @@ func (c *conn) readPreface() bool {
 	return true
 }
 
-// end gives up what is left, and waits for handlers to see it.
+// end gives up the remaining streams, and waits for their handlers to notice.
 func (c *conn) end() {
 	c.mu.Lock()
 	c.closed = true
@@ -189,15 +188,15 @@ func (c *conn) closeStreams(err error) {
 	}
 }
 
-// tell passes ConnState on.
+// tell reports a state to ConnState.
 func (c *conn) tell(state http.ConnState) {
 	if c.hs.ConnState != nil {
 		c.hs.ConnState(c.nc, state)
 	}
 }
 
-// tellEnded says why this side ends the connection. It is called before each
-// close, so that what is closed can tell its client.
+// tellEnded reports why this side ends the connection. It is called before each close,
+// so that the hook can still reach the client.
 func (c *conn) tellEnded() {
 	c.mu.Lock()
 	onEnd, why := c.onEnd, c.goodbye.end
@@ -208,8 +207,7 @@ func (c *conn) tellEnded() {
 	}
 }
 
-// tellBusy says whether there are streams with something to do, if that
-// changed.
+// tellBusy reports whether there are streams with something to do, if that changed.
 func (c *conn) tellBusy() {
 	if c.hs.ConnState == nil {
 		return
@@ -237,8 +235,8 @@ func (c *conn) logf(format string, args ...any) {
 	}
 }
 
-// goodTLS holds for connections as RFC 9113 §9.2 wants them. Of TLS 1.2 it
-// forbids the suites without forward secrecy or authenticated encryption.
+// goodTLS reports whether a connection meets RFC 9113 §9.2. For TLS 1.2, the RFC
+// forbids suites without forward secrecy or authenticated encryption.
 func goodTLS(state *tls.ConnectionState) bool {
 	if state.Version != tls.VersionTLS12 {
 		return state.Version > tls.VersionTLS12
@@ -252,8 +250,8 @@ func goodTLS(state *tls.ConnectionState) bool {
 	return false
 }
 
-// endedStreams remembers the last streams that ended, and how: frames for them
-// may still be under way.
+// endedStreams remembers how the last streams ended: frames for them may still be under
+// way.
 type endedStreams struct {
 	last [64]endedStream
 	next int
@@ -264,12 +262,12 @@ type endedStream struct {
 	by ender
 }
 
-// ender is who ended a stream.
+// ender is the side that ended a stream.
 type ender byte
 
 const (
 	endUnknown ender = iota // long ago, or it never began
-	endBoth                 // both sides ended it as they should
+	endBoth                 // both sides ended it properly
 	endReset                // the client reset it
 	endCut                  // this side reset it: the client may not know yet
 )

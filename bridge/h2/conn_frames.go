@@ -8,7 +8,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// take takes in one frame. It returns a connError or a streamError.
+// take processes one frame. It returns a connError or a streamError.
 func (c *conn) take(h frameHeader, p []byte) error {
 	if !c.greeted && (h.kind != http2.FrameSettings || h.flags.Has(http2.FlagSettingsAck)) {
 		return connError{http2.ErrCodeProtocol, "the first frame is not SETTINGS"}
@@ -75,12 +75,12 @@ func (c *conn) takeData(h frameHeader, p []byte) error {
 	return st.receive(body, h.length, h.flags.Has(http2.FlagDataEndStream))
 }
 
-// ignores holds for streams that came after the last that a GOAWAY named.
+// ignores reports whether a stream came after the last one that a GOAWAY named.
 func (c *conn) ignores(id uint32) bool { return c.goodbye.stage >= stageNamed && id > c.goodbye.last }
 
-// idle reports whether the client hasn't begun the stream. Those with even
-// numbers are the server's to begin by a push, and this one never does. RFC
-// 9113 §5.1, §5.1.1. The caller holds mu.
+// idle reports whether the client hasn't begun the stream. Only the server may begin
+// even numbers, by a push, and this server never does. RFC 9113 §5.1, §5.1.1. The
+// caller holds mu.
 func (c *conn) idle(id uint32) bool {
 	return id%2 == 0 || id > c.lastID && !c.ignores(id)
 }
@@ -97,7 +97,7 @@ func (c *conn) takeWindowUpdate(h frameHeader, p []byte) error {
 	if len(p) != 4 {
 		return connError{http2.ErrCodeFrameSize, "WINDOW_UPDATE is not 4 bytes"}
 	}
-	if err := c.noteUseless(1); err != nil { // what it lets go makes good for it
+	if err := c.noteUseless(1); err != nil { // the data that it lets through makes up for it
 		return err
 	}
 	inc := int64(binary.BigEndian.Uint32(p) & maxWindow)
@@ -123,7 +123,7 @@ func (c *conn) takeWindowUpdate(h frameHeader, p []byte) error {
 	case st == nil && c.idle(h.stream):
 		return connError{http2.ErrCodeProtocol, "WINDOW_UPDATE on an idle stream"}
 	case st == nil:
-		return nil // RFC 9113 §5.1: may come on a closed one
+		return nil // RFC 9113 §5.1: allowed on a closed stream
 	case inc == 0:
 		return streamError{h.stream, http2.ErrCodeProtocol, "WINDOW_UPDATE of 0"}
 	case !st.window.add(inc):
@@ -140,7 +140,7 @@ func (c *conn) takeReset(h frameHeader, p []byte) error {
 	c.mu.Lock()
 	st, idle := c.streams[h.stream], c.idle(h.stream)
 	if !idle {
-		c.ended.add(h.stream, endReset) // also if it was cut: now the client knows
+		c.ended.add(h.stream, endReset) // also if this side cut it: now the client knows
 	}
 	var wasted error
 	if st != nil {
@@ -173,7 +173,7 @@ func (c *conn) takeSettings(h frameHeader, p []byte) error {
 		}
 		return nil
 	}
-	if err := c.noteUseless(1 + len(p)/60); err != nil { // ten settings are as much work as a frame
+	if err := c.noteUseless(1 + len(p)/60); err != nil { // ten settings cost as much as a frame
 		return err
 	}
 	c.mu.Lock()
@@ -191,7 +191,7 @@ func (c *conn) takeSettings(h frameHeader, p []byte) error {
 	return nil
 }
 
-// set takes over one setting of the client. RFC 9113 §6.5.2.
+// set applies one setting of the client. RFC 9113 §6.5.2.
 func (c *conn) set(s http2.Setting) error {
 	switch s.ID {
 	case http2.SettingHeaderTableSize:
@@ -217,7 +217,7 @@ func (c *conn) set(s http2.Setting) error {
 			return connError{http2.ErrCodeProtocol, fmt.Sprintf("MAX_FRAME_SIZE of %d", s.Val)}
 		}
 	case http2.SettingMaxConcurrentStreams, http2.SettingMaxHeaderListSize:
-		// Nothing is pushed, and a handler decides what it sends.
+		// Nothing is pushed, and the handler decides what to send.
 	}
 	return nil
 }
@@ -257,7 +257,7 @@ func (c *conn) takePriority(h frameHeader, p []byte) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.idle(h.stream) { // no RST_STREAM may say it, RFC 9113 §6.4
+	if c.idle(h.stream) { // no RST_STREAM can report it, RFC 9113 §6.4
 		return connError{e.code, e.text}
 	}
 	return e
@@ -277,6 +277,6 @@ func (c *conn) takeGoAway(h frameHeader, p []byte) error {
 	if err := c.noteUseless(1); err != nil {
 		return err
 	}
-	c.shutdown(EndOrderly) // it will begin no more
+	c.shutdown(EndOrderly) // the client will begin no more streams
 	return nil
 }

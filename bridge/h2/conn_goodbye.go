@@ -6,33 +6,33 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// A stage is how far a connection has come with its end. A connection never
-// returns to an earlier stage.
+// A stage is how far a connection has come with its end. A connection never returns to
+// an earlier stage.
 type stage uint8
 
 const (
 	stageOpen      stage = iota
 	stageAnnounced       // the first GOAWAY is queued; new streams are still served
 	stageNamed           // the last GOAWAY is queued, and names the last stream that is served
-	stageEnding          // no frame will follow those that are queued
+	stageEnding          // no frame follows those in the queue
 	stageShut            // the sending side is closed
 )
 
-// A goodbye is the end of a connection. RFC 9113 §6.8: a first GOAWAY announces
-// it. The last GOAWAY names the last stream that is served, once the client
-// can't have begun others without knowing of the first.
+// A goodbye is the end of a connection. RFC 9113 §6.8: a first GOAWAY announces it. The
+// last GOAWAY names the last stream that is served, once every stream that the client
+// began before it saw the first one has arrived.
 type goodbye struct {
 	stage stage
 	end   End        // this side's first reason
 	last  uint32     // from stageNamed on: the last stream that is served
-	fault *connError // the error that ended the connection: input is then ignored; nil: none
+	fault *connError // the error that ended the connection: later input is ignored; nil: none
 	hurry bool       // the server shuts down, at any stage, and waits for the connection
 }
 
-// finished reports whether the client can be told nothing more.
+// finished reports whether nothing more can be sent to the client.
 func (g *goodbye) finished() bool { return g.stage == stageShut || g.fault != nil }
 
-// shutdown lets the streams end, and takes no new ones.
+// shutdown lets the streams end, and accepts no new ones.
 func (c *conn) shutdown(why End) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -44,8 +44,8 @@ func (c *conn) shutdown(why End) {
 	c.releaseToFlush()
 }
 
-// announce sends the first GOAWAY. The answer to the ping behind it shows that
-// the client has seen it. The caller holds mu.
+// announce sends the first GOAWAY. The answer to the ping after it shows that the
+// client has seen it. The caller holds mu.
 func (c *conn) announce(why End) {
 	if c.goodbye.stage > stageOpen || c.closed {
 		return
@@ -70,27 +70,26 @@ func (c *conn) lastWord() {
 	c.endIfDone()
 }
 
-// endIfDone closes the sending side when goodbye was said and no stream is
-// left. The client then closes the connection, or has it closed a little
-// later: a close with bytes unread would take what was sent from under it. The
-// caller holds mu.
+// endIfDone closes the sending side after the goodbye, when no stream is left. The
+// client then closes the connection; if not, culvert closes it a little later: a close
+// with bytes unread would destroy data that was already sent. The caller holds mu.
 func (c *conn) endIfDone() {
 	if c.goodbye.stage == stageNamed && len(c.streams) == 0 {
 		c.noMore()
 	}
 }
 
-// noMore closes the sending side once what is queued is written. The caller
-// holds mu.
+// noMore closes the sending side once the queued frames are written. The caller holds
+// mu.
 func (c *conn) noMore() {
 	c.goodbye.stage = stageEnding
 	if c.goodbye.fault != nil {
 		c.closeSoon()
-	} // else a client may take its time for what is left, as long as it answers pings
+	} // else a client may read the rest slowly, as long as it answers pings
 	c.startWriter(nil)
 }
 
-// closeSoon has the connection closed in goodbyeTime. The caller holds mu.
+// closeSoon closes the connection after goodbyeTime. The caller holds mu.
 func (c *conn) closeSoon() {
 	if c.clock.close.IsZero() {
 		c.clock.close = time.Now().Add(goodbyeTime)

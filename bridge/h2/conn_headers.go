@@ -6,7 +6,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// A headerBlock is the one that is being received. RFC 9113 §4.3.
+// A headerBlock is the header block that is being received. RFC 9113 §4.3.
 type headerBlock struct {
 	dec   *hpack.Decoder
 	limit int // of the list, in decoded bytes
@@ -16,7 +16,7 @@ type headerBlock struct {
 	end     bool // END_STREAM
 	frames  int
 	encoded int    // bytes so far
-	pieces  []byte // what came of one in several frames
+	pieces  []byte // the fragments of a block in several frames
 
 	invalid   string // why the message is malformed; "": it is not
 	truncated bool   // the list is larger than the limit
@@ -35,7 +35,7 @@ func (b *headerBlock) init(limit int) {
 	b.limit = limit
 	b.pseudo.seen = make(map[string]bool)
 	b.dec = hpack.NewDecoder(headerTableBytes, b.field)
-	b.dec.SetMaxStringLength(2 * limit) // as long as a block: one that is over the limit is answered
+	b.dec.SetMaxStringLength(2 * limit) // as long as a block: a block over the limit is answered
 }
 
 func (b *headerBlock) begin(stream uint32, end bool) {
@@ -43,15 +43,15 @@ func (b *headerBlock) begin(stream uint32, end bool) {
 	b.dec.SetEmitEnabled(true)
 }
 
-// maxKeptFields is for how many fields a connection keeps room between blocks:
+// maxKeptFields bounds the fields for which a connection keeps room between blocks:
 // more than ordinary requests have.
 const maxKeptFields = 64
 
 // anyField is an indexed field of HPACK's static table, which changes nothing.
 var anyField = []byte{0x80 | 2}
 
-// release frees what the block held. The decoder refers to the bytes that it
-// was given last, so it is given others.
+// release frees the block's memory. The decoder refers to the last bytes that it was
+// given, so it is given others.
 func (b *headerBlock) release() {
 	clear(b.fields)
 	clear(b.pseudo.seen)
@@ -64,8 +64,8 @@ func (b *headerBlock) release() {
 	_ = b.dec.Close()            // likewise
 }
 
-// field takes in one field. What comes after a fault is decoded, since the
-// table has to be kept, and dropped.
+// field adds one field. After a fault, later fields are still decoded, to keep the
+// table right, and dropped.
 func (b *headerBlock) field(f hpack.HeaderField) {
 	if size := int(f.Size()); size <= b.left {
 		b.left -= size
@@ -119,7 +119,7 @@ func (b *headerBlock) addPseudo(f hpack.HeaderField) (invalid string) {
 	return ""
 }
 
-// validName holds for names as they are on the wire: no upper case.
+// validName reports whether a name is valid on the wire: no upper case.
 func validName(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; !httpguts.IsTokenRune(rune(c)) || 'A' <= c && c <= 'Z' {
@@ -157,10 +157,10 @@ func (c *conn) takeContinuation(h frameHeader, p []byte) error {
 	return c.takeFragment(h, p)
 }
 
-// takeFragment takes in a piece of the block. The whole is decoded at once: the
-// decoder would keep a buffer as large as the largest string that came in
-// pieces. A block that goes on for too long is not read to its end, so the
-// connection can't go on.
+// takeFragment adds a fragment of the block. The whole block is decoded at once:
+// otherwise the decoder would keep a buffer as large as the largest string that came in
+// fragments. A block that is too long is not read to its end, so the connection can't
+// continue.
 func (c *conn) takeFragment(h frameHeader, p []byte) error {
 	b := &c.block
 	b.frames++
@@ -186,7 +186,7 @@ func (c *conn) takeFragment(h frameHeader, p []byte) error {
 	return c.takeBlock()
 }
 
-// takeBlock takes in a whole header block: a request or its trailers.
+// takeBlock processes a whole header block: a request or its trailers.
 func (c *conn) takeBlock() error {
 	b := &c.block
 	c.blocks++
@@ -215,10 +215,10 @@ func (c *conn) takeBlock() error {
 	return c.start(st)
 }
 
-// admit judges the number of a stream that isn't there: a new one is taken,
-// refused, or not looked at. RFC 9113 §5.1, §5.1.1, §5.1.2. Header blocks that
-// nobody looks at may be under way; many of them are a flood, since each is
-// decoded. The caller holds mu.
+// admit judges the number of a stream that doesn't exist: it accepts, refuses or
+// ignores a new one. RFC 9113 §5.1, §5.1.1, §5.1.2. Header blocks for streams that are
+// over may be under way; many of them are a flood, since each must be decoded. The
+// caller holds mu.
 func (c *conn) admit(id uint32) (fresh bool, err error) {
 	if c.ignores(id) {
 		return false, c.countWasted()
@@ -242,9 +242,9 @@ func (c *conn) admit(id uint32) (fresh bool, err error) {
 	return true, nil
 }
 
-// openStreams is how many streams a client may take to be open. One whose end
-// has left is over there, also while its handler's goroutine is on its way out
-// here. The caller holds mu.
+// openStreams returns how many streams the client may consider open. If a stream's end
+// has been sent, the stream is over for the client, even while its handler's goroutine
+// is still returning here. The caller holds mu.
 func (c *conn) openStreams() int {
 	n := 0
 	for _, st := range c.streams {
@@ -255,7 +255,7 @@ func (c *conn) openStreams() int {
 	return n
 }
 
-// takeTrailers takes in the trailers of a request. The caller holds mu.
+// takeTrailers processes the trailers of a request. The caller holds mu.
 func (st *stream) takeTrailers(b *headerBlock) error {
 	switch {
 	case st.remoteClosed:
@@ -275,7 +275,7 @@ func (st *stream) takeTrailers(b *headerBlock) error {
 			return streamError{b.stream, http2.ErrCodeProtocol, "a connection-specific field among the trailers"}
 		}
 		if st.trailer == nil {
-			continue // none was announced
+			continue // not announced
 		}
 		if !httpguts.ValidTrailerHeader(name) { // RFC 9110 §6.5.1
 			return streamError{b.stream, http2.ErrCodeProtocol, "a field that may not be a trailer"}

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// The sizes of input buffers. The large one holds any frame; a connection that
-// receives little has a small one.
+// The sizes of input buffers. The large one fits any frame; a connection that receives
+// little has a small one.
 const (
 	smallInput = 4 << 10
 	largeInput = 32 << 10
@@ -20,19 +20,19 @@ var (
 	largeInputs = sync.Pool{New: func() any { return new([largeInput]byte) }}
 )
 
-// An input is what was read and not yet parsed.
+// An input has the bytes that were read and not yet parsed.
 type input struct {
 	small *[smallInput]byte
 	large *[largeInput]byte // used instead, if there
 	buf   []byte            // of one of them
-	r, w  int               // what is between is unread
-	quiet int               // reads in a row that the small one had done for
+	r, w  int               // the bytes in between are unread
+	quiet int               // reads in a row for which the small one is large enough
 }
 
-// quietReads is how many little reads show that the small buffer is enough.
+// quietReads is how many small reads show that the small buffer is enough.
 const quietReads = 16
 
-// fill reads once. A frame that began is kept.
+// fill reads once. It keeps a frame that has begun.
 func (in *input) fill(src io.Reader) error {
 	if in.r == in.w {
 		in.r, in.w = 0, 0
@@ -51,7 +51,7 @@ func (in *input) fill(src io.Reader) error {
 	switch {
 	case in.large == nil && n == len(in.buf)-in.w:
 		in.w += n
-		in.grow() // there is more, most likely
+		in.grow() // more is probably waiting
 		return err
 	case n < smallInput/2:
 		in.quiet++
@@ -90,8 +90,8 @@ func (in *input) release() {
 	in.small, in.large, in.buf = nil, nil, nil
 }
 
-// next returns a whole frame, whose payload is good until the next fill, or
-// false. The header is good when all of it has come.
+// next returns a whole frame and true, or false. The payload is valid until the next
+// fill. The header is valid when all of it has arrived.
 func (in *input) next() (h frameHeader, payload []byte, whole bool) {
 	b := in.buf[in.r:in.w]
 	if len(b) < frameHeaderBytes {
@@ -124,8 +124,8 @@ func (c *conn) readFrames() {
 	}
 }
 
-// parse takes in all the frames that are there, up to one that ends the
-// connection, and then sends what they asked for.
+// parse processes all complete frames, up to one that ends the connection, and then
+// sends the answers that they require.
 func (c *conn) parse() {
 	data := false
 	for {
@@ -179,8 +179,8 @@ func (c *conn) refuse(e streamError) bool {
 	return true
 }
 
-// answer queues what the client made this side say. It may not be made to say
-// more than it takes.
+// answer queues an answer that the client's frame requires. A client can't require more
+// answers than it reads.
 func (c *conn) answer(frame func(b []byte) []byte) {
 	if c.closed || c.goodbye.fault != nil {
 		return

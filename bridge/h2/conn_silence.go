@@ -10,23 +10,23 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// A client whose answer, SETTINGS or header is overdue by the clock may have sent
-// it long ago: this process may have stood still, or may not get to read what has
-// come. So the timer only doubts, by a read deadline that has passed, and the
-// reader decides, once it has read all there is.
+// By the clock a client's answer, SETTINGS or header may be overdue although the client
+// sent it long ago: this process may have stood still, or may be late to read. So the
+// timer only raises a doubt, by a read deadline in the past. The reader decides, after
+// it has read everything.
 
-// longAgo as a deadline makes the reader return now.
+// longAgo, set as a deadline, makes the reader return now.
 var longAgo = time.Unix(1, 0)
 
-// doubtAgain is how soon the reader is asked again after it found something to
-// read. Preface, SETTINGS and header get so many doubts in a row: a client that
-// sends a byte at a time to a busy culvert always has one waiting.
+// doubtAgain is the time until the reader is asked again after it found something to
+// read. Preface, SETTINGS and header get this many doubts in a row: a client that sends
+// a byte at a time to a busy culvert always has one waiting.
 const (
 	doubtAgain = time.Second
 	maxDoubts  = 3
 )
 
-// Read reads for the reader, who must see the errors of the connection alone.
+// Read reads for the reader, which must see only the errors of the connection.
 func (c *conn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.nc.Read(p)
@@ -36,7 +36,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// settleDoubt decides what tick has doubted. It returns false if there is no doubt.
+// settleDoubt decides about the doubt that tick raised. It returns false if there is
+// none.
 func (c *conn) settleDoubt() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -61,8 +62,7 @@ func (c *conn) settleDoubt() bool {
 	return true
 }
 
-// decide ends what is overdue, now that nothing is left to read. The caller
-// holds mu.
+// decide ends what is overdue, after everything was read. The caller holds mu.
 func (c *conn) decide(now time.Time) {
 	k := &c.clock
 	over := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
@@ -79,7 +79,7 @@ func (c *conn) decide(now time.Time) {
 	}
 }
 
-// ping asks a client that is silent whether it is there. The caller holds mu.
+// ping pings a silent client. The caller holds mu.
 func (c *conn) ping(now time.Time) {
 	k := &c.clock
 	k.pinged, k.missed = now, now.Add(c.settings.pingTimeout)
@@ -96,8 +96,8 @@ func (c *conn) heard() {
 	k.pinged, k.missed, k.silence = time.Time{}, time.Time{}, nil
 }
 
-// stoodStill is how late a timer is that shows that this process stood still.
-// What the client sent meanwhile may be lost, and be on its way again.
+// stoodStill is the delay of a timer that shows that this process stood still. Data
+// that the client sent meanwhile may be lost, and on its way again.
 const stoodStill = 2 * time.Second
 
 // judgeSilence judges a client that has left a ping unanswered. The caller holds
@@ -112,8 +112,8 @@ func (c *conn) judgeSilence(now time.Time) {
 	k.missed = now.Add(socket.PulseAgain)
 }
 
-// waitsForWindow reports whether data waits for the client to open a window: the
-// client has been slow to read, and may stand still now. The caller holds mu.
+// waitsForWindow reports whether data waits for the client to open a window: then the
+// client has read slowly, and may have stopped reading. The caller holds mu.
 func (c *conn) waitsForWindow() bool {
 	for _, st := range c.streams {
 		if st.pending.size() > 0 {
@@ -124,7 +124,8 @@ func (c *conn) waitsForWindow() bool {
 }
 
 // giveUp ends the connection of a client that doesn't answer. If the client's host
-// still answers, it gets a GOAWAY, since it may read again. The caller holds mu.
+// still answers, the client gets a GOAWAY, since it may read again. The caller holds
+// mu.
 func (c *conn) giveUp(why error) {
 	end := EndSilent
 	if errors.Is(why, socket.ErrStalled) {
@@ -136,7 +137,7 @@ func (c *conn) giveUp(why error) {
 	}
 	k := &c.clock
 	k.missed, k.silence = time.Time{}, nil
-	c.cancel(why) // handlers tell it to their clients
+	c.cancel(why) // handlers pass it to their clients
 	c.announce(end)
 	c.goodbye.end = end
 	c.lastWord()
@@ -152,7 +153,7 @@ func (c *conn) mayTakeRest(now time.Time) bool {
 	return g.fault == nil && !g.hurry && g.end != EndSilent && g.end != EndSlow && c.pulse.Busy(now)
 }
 
-// pong takes in the answer to a ping of ours. The caller holds mu.
+// pong processes the answer to a ping of ours. The caller holds mu.
 func (c *conn) pong(data [8]byte) {
 	switch data {
 	case keepAlivePing:

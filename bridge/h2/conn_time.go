@@ -7,30 +7,30 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// A clock is what a connection has to do at which time. The zero time is never.
+// A clock has the times at which a connection must act. The zero time means never.
 type clock struct {
 	alarm alarm
 	set   time.Time // when it goes off
 
-	read     time.Time // when something was read last
-	idle     time.Time // since when there is no stream, or it was last judged; the past while there are
+	read     time.Time // the last read
+	idle     time.Time // since when there is no stream, or the last judgement; in the past while there are streams
 	rested   time.Time // since when there is no stream
-	preface  time.Time // by when it must have come
+	preface  time.Time // the deadline of the preface
 	settings time.Time // likewise
-	block    time.Time // by when the header block that has begun must be whole
-	pinged   time.Time // when a ping was sent and nothing came since
-	missed   time.Time // then: when the client's silence is judged
-	silence  error     // what that came to, until the reader has confirmed it
-	doubted  bool      // something is overdue, and the reader is to say whether it has come
+	block    time.Time // the deadline of the header block that has begun
+	pinged   time.Time // when a ping was sent without any answer since
+	missed   time.Time // then: when to judge the client's silence
+	silence  error     // the result, until the reader has confirmed it
+	doubted  bool      // something is overdue, and the reader must check whether it has arrived
 	again    time.Time // before then the reader isn't asked again
-	doubts   int       // how often the reader was asked about the preface, SETTINGS or header block that is overdue
-	lastWord time.Time // when the last GOAWAY goes out
+	doubts   int       // how often the reader was asked about the overdue preface, SETTINGS or header block
+	lastWord time.Time // when the last GOAWAY is sent
 	close    time.Time // when the connection is closed
-	age      time.Time // when it takes no new streams any more
-	rests    time.Time // when a stream that lingers is to end, at the earliest
+	age      time.Time // when it stops accepting new streams
+	rests    time.Time // the earliest end of a stream that lingers
 }
 
-// pingData is what our pings hold, to know their answers by.
+// pingData is the payload of our pings, which identifies their answers.
 var (
 	keepAlivePing = [8]byte{'a', 'l', 'i', 'v', 'e'}
 	goodbyePing   = [8]byte{'g', 'o', 'o', 'd', 'b', 'y', 'e'}
@@ -43,7 +43,7 @@ func (k *clock) overdue(now time.Time) bool {
 	return !by.IsZero() && !now.Before(by)
 }
 
-// due returns when the next thing has to be done. The caller holds mu.
+// due returns the time of the next action. The caller holds mu.
 func (c *conn) due() time.Time {
 	k, s := &c.clock, &c.settings
 	ping, idle, age := time.Time{}, time.Time{}, time.Time{}
@@ -67,7 +67,7 @@ func (c *conn) due() time.Time {
 	return earliest(next, wait)
 }
 
-// earliest returns the first of the times, of which the zero ones are never.
+// earliest returns the earliest of the times, ignoring zero ones.
 func earliest(times ...time.Time) time.Time {
 	first := time.Time{}
 	for _, t := range times {
@@ -78,8 +78,8 @@ func earliest(times ...time.Time) time.Time {
 	return first
 }
 
-// arm sets the timer, if something is due earlier than it was to go off. The
-// caller holds mu.
+// arm sets the timer, if an action is due before the timer would fire. The caller holds
+// mu.
 func (c *conn) arm() {
 	next := c.due()
 	if next.IsZero() || !c.clock.set.IsZero() && !next.Before(c.clock.set) {
@@ -89,7 +89,7 @@ func (c *conn) arm() {
 	c.setAlarm(&c.clock.alarm, next, c.tick)
 }
 
-// tick does what is due. It runs under mu.
+// tick runs the actions that are due. It runs under mu.
 func (c *conn) tick() {
 	k, now := &c.clock, time.Now()
 	k.set = time.Time{}
@@ -127,8 +127,8 @@ func (c *conn) tick() {
 	c.releaseToFlush()
 }
 
-// cut closes the connection. A close may wait for what TLS has to say, so it
-// is not done under mu; the reader sees it and ends the rest.
+// cut closes the connection. The close may wait for TLS, so it doesn't happen under mu.
+// The reader notices the close and ends the rest.
 func (c *conn) cut(why End) {
 	if c.closed {
 		return
@@ -150,21 +150,21 @@ func (c *conn) nowIdle() {
 	c.arm()
 }
 
-// judgeIdle judges a connection that has had no stream for its idle time. A slow
-// reader of the last answer isn't idle. One that takes nothing is cut, whatever
-// it sends: what the kernel holds for it is counted nowhere.
+// judgeIdle judges a connection that has had no stream for its idle time. A slow reader
+// of the last answer isn't idle. A client that accepts no data is cut, whatever it
+// sends: no account counts the data that the kernel holds for it.
 //
-// The client's kernel may hold the answer, too, and its program stand still. The
-// end of the connection could then overtake the answer: curl 7.88 drops what it
-// has not handed on, and any client's next frame would be answered with a reset.
-// So a client that hasn't shown that it has read all is asked by a ping before.
-// The caller holds mu.
+// The client's kernel may have the answer while its program isn't reading. The end of
+// the connection could then overtake the answer: curl 7.88 drops the data that it has
+// not handed on, and any client's next frame would be answered with a reset. So
+// judgeIdle first pings a client that hasn't shown that it has read everything. The
+// caller holds mu.
 func (c *conn) judgeIdle(now time.Time) {
 	k := &c.clock
 	k.idle = now
 	switch {
 	case c.rest.Busy(now):
-		if !k.pinged.IsZero() { // it may have taken all but our ping
+		if !k.pinged.IsZero() { // it may have accepted everything but our ping
 			k.idle = now.Add(socket.PulseAgain - c.settings.idle)
 		}
 	case k.pinged.IsZero() && socket.Look(c.nc).Outstanding:
@@ -179,8 +179,8 @@ func (c *conn) judgeIdle(now time.Time) {
 	}
 }
 
-// watchBlock bounds the time of a header block that has begun. Each has its
-// own time: the next may have begun in the same read in which one ended.
+// watchBlock bounds the time of a header block that has begun. Each block has its own
+// time: the next one may have begun in the same read in which one ended.
 func (c *conn) watchBlock(begun bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -194,14 +194,14 @@ func (c *conn) watchBlock(begun bool) {
 	}
 }
 
-// An alarm is a timer whose function runs under mu. Who ends the connection
-// waits for it.
+// An alarm is a timer whose function runs under mu. The code that ends the connection
+// waits for the function.
 type alarm struct {
 	timer *time.Timer
-	turn  int // tells a timer that went off late from the one that is set
+	turn  int // distinguishes a late timer from the current one
 }
 
-// setAlarm sets the alarm anew; the zero time takes it off. The caller holds mu.
+// setAlarm sets the alarm; the zero time removes it. The caller holds mu.
 func (c *conn) setAlarm(a *alarm, t time.Time, f func()) {
 	if a.timer != nil && a.timer.Stop() {
 		c.goroutines.Done()

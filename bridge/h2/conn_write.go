@@ -12,14 +12,14 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// maxOutput is how much may wait to be written before streams have to wait. A
-// frame that begins below it is taken whole.
+// maxOutput is how many bytes may wait to be written before streams must wait. A frame
+// that begins below it is appended whole.
 const maxOutput = 64 << 10
 
 // A box is a buffer of frames.
 type box struct{ b []byte }
 
-// maxKeptBox is the capacity of the largest one that is used again.
+// maxKeptBox is the largest capacity of a box that is used again.
 const maxKeptBox = 128 << 10
 
 var boxes = sync.Pool{New: func() any { return new(box) }}
@@ -31,16 +31,16 @@ func (b *box) free() {
 	}
 }
 
-// An output is what is to be sent. Frames are in the order in which they leave.
+// An output has the frames to send, in the order in which they leave.
 type output struct {
 	box         *box    // nil: nothing
-	first, last *stream // those that wait for room or for the writer
-	writing     bool    // somebody sees to it
-	acks        int     // in the box: what the client made us say
-	later       alarm   // flushes what is there
+	first, last *stream // the streams that wait for room or for the writer
+	writing     bool    // a goroutine is writing
+	acks        int     // answers in the box that the client required
+	later       alarm   // flushes the waiting frames
 
 	enc   *hpack.Encoder
-	block bytes.Buffer // what enc wrote
+	block bytes.Buffer // the output of enc
 }
 
 func (o *output) init() {
@@ -48,7 +48,7 @@ func (o *output) init() {
 	o.enc.SetMaxDynamicTableSizeLimit(headerTableBytes)
 }
 
-// size is how much is in the box.
+// size returns how many bytes are in the box.
 func (o *output) size() int {
 	if o.box == nil {
 		return 0
@@ -63,7 +63,7 @@ func (o *output) release() {
 	}
 }
 
-// frames is where frames are appended. The caller holds mu.
+// frames returns the box to which frames are appended. The caller holds mu.
 func (c *conn) frames() *box {
 	if c.out.box == nil {
 		c.out.box = boxes.Get().(*box)
@@ -71,10 +71,10 @@ func (c *conn) frames() *box {
 	return c.out.box
 }
 
-// room says whether a frame may be appended for a stream.
+// room reports whether a frame may be appended for a stream.
 func (c *conn) room() bool { return c.out.size() < maxOutput }
 
-// unbox returns what is to be written, or nil. The caller holds mu.
+// unbox returns the box to write, or nil. The caller holds mu.
 func (c *conn) unbox() *box {
 	for c.out.first != nil && c.room() {
 		c.sendReady()
@@ -87,15 +87,15 @@ func (c *conn) unbox() *box {
 	return b
 }
 
-// answerDelay is how long the answers to a client's pings and settings wait for
-// what a handler makes of the data that came with them. grpc-go pings with data
-// to estimate its window, and each answer alone would be a write. A backend that
-// is busy takes milliseconds.
+// answerDelay is how long the answers to a client's pings and settings wait for the
+// handler's answer to the data that came with them. grpc-go pings with data to estimate
+// its window, and each answer alone would be a write. A busy backend takes
+// milliseconds.
 const answerDelay = 5 * time.Millisecond
 
-// flushLater has what is queued written after answerDelay, or with the next
-// flush. It returns false if a writer is at work or a stream waits to send: then
-// the caller flushes. The caller holds mu.
+// flushLater writes the queued frames after answerDelay, or with the next flush. It
+// returns false if a writer is running or a stream waits to send: then the caller
+// flushes. The caller holds mu.
 func (c *conn) flushLater() bool {
 	if c.out.writing || c.closed || c.out.first != nil {
 		return false
@@ -109,15 +109,15 @@ func (c *conn) flushLater() bool {
 	return true
 }
 
-// releaseToFlush writes what is queued. The caller holds mu. The function releases
-// mu while it writes and takes it again before it returns, so whatever the caller
+// releaseToFlush writes the queued frames. The caller holds mu. The function releases
+// mu while it writes and takes it again before it returns, so values that the caller
 // read under mu may have changed.
 func (c *conn) releaseToFlush() {
 	if c.out.writing || c.closed || c.goodbye.stage == stageShut || c.out.box == nil && c.out.first == nil {
 		return
 	}
 	if c.try == nil || len(c.streams) > 1 {
-		c.startWriter(nil) // others may have something to add meanwhile
+		c.startWriter(nil) // others may add frames meanwhile
 		return
 	}
 	b := c.unbox()
@@ -132,7 +132,7 @@ func (c *conn) releaseToFlush() {
 	switch {
 	case err != nil:
 		c.out.writing = true // for ever
-		c.cut(c.goodbye.end) // a client that is gone
+		c.cut(c.goodbye.end) // the client has gone away
 	case n < len(b.b):
 		b.b = append(b.b[:0], b.b[n:]...)
 		c.startWriter(b)
@@ -144,8 +144,8 @@ func (c *conn) releaseToFlush() {
 	}
 }
 
-// startWriter starts the goroutine that writes what b holds, and then all that
-// is there. The caller holds mu.
+// startWriter starts the goroutine that writes b, and then all waiting frames. The
+// caller holds mu.
 func (c *conn) startWriter(b *box) {
 	if c.out.writing || c.closed || c.goodbye.stage == stageShut {
 		return
@@ -165,7 +165,7 @@ func (c *conn) write(b *box) {
 			}
 		}
 		if _, err := c.nc.Write(b.b); err != nil {
-			_ = c.nc.Close() // the reader sees it and ends the rest; writing stays set
+			_ = c.nc.Close() // the reader notices the close and ends the rest; writing stays set
 			return
 		}
 		b.free()
@@ -173,12 +173,12 @@ func (c *conn) write(b *box) {
 	}
 }
 
-// nextBox returns what to write next, or nil when the writer has ended.
+// nextBox returns the next box to write, or nil when the writer has ended.
 func (c *conn) nextBox() *box {
 	c.mu.Lock()
 	if len(c.streams) > 1 && c.room() {
 		c.mu.Unlock()
-		runtime.Gosched() // what others are about to add goes out with it
+		runtime.Gosched() // frames that others are about to add leave with it
 		c.mu.Lock()
 	}
 	defer c.mu.Unlock()
@@ -213,8 +213,8 @@ func (c *conn) appendFields(id uint32, fields []hpack.HeaderField, end bool) {
 	o.block.Reset()
 }
 
-// appendData appends a DATA frame of n bytes of what a stream has pending, and
-// takes them from both windows. The caller holds mu.
+// appendData appends a DATA frame with n bytes of a stream's pending data, and takes
+// them from both windows. The caller holds mu.
 func (c *conn) appendData(st *stream, n int, end bool) {
 	h := frameHeader{length: n, kind: http2.FrameData, stream: st.id}
 	if end {

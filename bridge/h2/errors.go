@@ -13,7 +13,7 @@ type connError struct {
 	text string
 }
 
-// end is what the error says of the client.
+// end returns what the error means for the connection's end.
 func (e connError) end() End {
 	switch e.code {
 	case http2.ErrCodeEnhanceYourCalm:
@@ -38,7 +38,7 @@ func (e streamError) Error() string {
 	return fmt.Sprintf("stream %d: error %v: %s", e.stream, e.code, e.text)
 }
 
-// What handlers get from a body or a ResponseWriter whose stream is over.
+// Errors that handlers get from a body or a ResponseWriter whose stream is over.
 var (
 	errConnClosed   = errors.New("the client's connection is closed")
 	errBodyClosed   = errors.New("read of a closed body")
@@ -46,15 +46,15 @@ var (
 	errTooMuch      = errors.New("the handler wrote more than the Content-Length it set")
 )
 
-// A resetError is that the client reset the stream.
+// A resetError reports that the client reset the stream.
 type resetError http2.ErrCode
 
 func (e resetError) Error() string {
 	return "the client reset the stream: " + http2.ErrCode(e).String()
 }
 
-// A LengthError is that a request's content is not as long as its
-// content-length says. RFC 9113 §8.1.1.
+// A LengthError reports that a request's content doesn't have the length of its
+// content-length. RFC 9113 §8.1.1.
 type LengthError struct{ Declared, Got int64 }
 
 func (e *LengthError) Error() string {

@@ -1,10 +1,10 @@
 package h2
 
-// maxWindow is what no window may exceed. RFC 9113 §6.9.1.
+// maxWindow is the largest allowed window. RFC 9113 §6.9.1.
 const maxWindow = 1<<31 - 1
 
-// An outflow is what may be sent: a window that the peer opens. It may be
-// negative. RFC 9113 §6.9.2.
+// An outflow is how much may be sent: a window that the peer opens. It may be negative.
+// RFC 9113 §6.9.2.
 type outflow int64
 
 // add returns false when the window would be larger than allowed.
@@ -16,17 +16,17 @@ func (w *outflow) add(n int64) bool {
 	return true
 }
 
-// An inflow is what the peer may send: a window that opens as what came is
+// An inflow is how much the peer may send: a window that opens as received data is
 // used.
 type inflow struct {
-	size int // all of it
+	size int // the whole window
 	left int // what the peer knows that it may send
-	owed int // used, and not told yet
+	owed int // used, and not yet announced
 }
 
 func newInflow(size int) inflow { return inflow{size: size, left: size} }
 
-// take notes what came. It returns false when that was not allowed.
+// take notes received data. It returns false if the peer wasn't allowed to send it.
 func (w *inflow) take(n int) bool {
 	if n > w.left {
 		return false
@@ -35,8 +35,8 @@ func (w *inflow) take(n int) bool {
 	return true
 }
 
-// give notes what was used, and returns the increment to be told now, or 0. A
-// few bytes are not worth a frame.
+// give notes used data, and returns the increment to announce now, or 0. A few bytes
+// are not worth a frame.
 func (w *inflow) give(n int) int {
 	w.owed += n
 	if w.owed < min(w.size/4, maxOwed) {
@@ -47,9 +47,8 @@ func (w *inflow) give(n int) int {
 	return n
 }
 
-// advance returns an increment to be told now, however little was used: of 1 at
-// least, which what is used next makes up for. It is 0 where no window may be
-// larger.
+// advance returns an increment to announce now, however little was used: at least 1,
+// which later use makes up for. It returns 0 if no window may be larger.
 func (w *inflow) advance() int {
 	n := max(w.owed, 1)
 	if w.left+n > maxWindow {
@@ -60,5 +59,5 @@ func (w *inflow) advance() int {
 	return n
 }
 
-// maxOwed bounds what a connection's window, which is large, keeps back.
+// maxOwed bounds how much a connection's window, which is large, keeps back.
 const maxOwed = 256 << 10

@@ -9,7 +9,7 @@ import (
 // frameHeaderBytes is the length of a frame's header. RFC 9113 §4.1.
 const frameHeaderBytes = 9
 
-// frameHeader is what a frame begins with.
+// frameHeader is the header of a frame.
 type frameHeader struct {
 	length int // of the payload
 	kind   http2.FrameType
@@ -28,14 +28,14 @@ func parseFrameHeader(b []byte) frameHeader {
 	}
 }
 
-// appendTo writes the header behind b.
+// appendTo appends the header to b.
 func (h frameHeader) appendTo(b []byte) []byte {
 	b = append(b, byte(h.length>>16), byte(h.length>>8), byte(h.length), byte(h.kind), byte(h.flags))
 	return binary.BigEndian.AppendUint32(b, h.stream)
 }
 
-// unpadded returns what of a DATA or HEADERS payload is neither padding nor
-// its length. RFC 9113 §6.1.
+// unpadded returns a DATA or HEADERS payload without padding and its length. RFC 9113
+// §6.1.
 func (h frameHeader) unpadded(payload []byte) ([]byte, error) {
 	const padded = http2.FlagDataPadded // HEADERS use the same bit
 	if !h.flags.Has(padded) {

@@ -11,18 +11,18 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// malformed is why a request isn't one. RFC 9113 §8.1.1.
+// malformed is the reason why a request is malformed. RFC 9113 §8.1.1.
 type malformed string
 
-// forConnections are fields that HTTP/2 doesn't have. RFC 9113 §8.2.2.
+// forConnections are the fields that HTTP/2 forbids. RFC 9113 §8.2.2.
 var forConnections = map[string]bool{
 	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Transfer-Encoding": true, "Upgrade": true,
 }
 
-// noRequest is what requests begin as, so that WithContext copies nothing.
+// noRequest is the initial value of requests, so that WithContext copies nothing.
 var noRequest = new(http.Request)
 
-// newStream makes a stream of a request's header.
+// newStream makes a stream from a request's header.
 func (c *conn) newStream(b *headerBlock) (*stream, error) {
 	st := newStream(c, b.stream)
 	r := noRequest.WithContext(st.ctx)
@@ -49,10 +49,10 @@ func (c *conn) newStream(b *headerBlock) (*stream, error) {
 	return st, nil
 }
 
-// fillHeader fills in the fields, as net/http spells them.
+// fillHeader fills in the fields, with net/http's spelling.
 func (b *headerBlock) fillHeader(r *http.Request, names *nameCache) malformed {
 	r.Header = make(http.Header, len(b.fields))
-	values := make([]string, len(b.fields)) // the backing of most of the lists
+	values := make([]string, len(b.fields)) // the memory of most of the lists
 	for i, f := range b.fields {
 		name := names.canonical(f.Name)
 		if forConnections[name] {
@@ -78,7 +78,7 @@ func (b *headerBlock) fillHeader(r *http.Request, names *nameCache) malformed {
 	return ""
 }
 
-// declareTrailers notes the trailers that a request says it will have.
+// declareTrailers notes the trailers that a request announces.
 func declareTrailers(r *http.Request, list string) {
 	for name := range strings.SplitSeq(list, ",") {
 		switch name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name {
@@ -92,7 +92,7 @@ func declareTrailers(r *http.Request, list string) {
 	}
 }
 
-// fillTarget fills in what the request is for. RFC 9113 §8.3.1, §8.5.
+// fillTarget fills in the target of the request. RFC 9113 §8.3.1, §8.5.
 func (b *headerBlock) fillTarget(r *http.Request) malformed {
 	p := &b.pseudo
 	if hosts, ok := r.Header["Host"]; ok {
@@ -102,8 +102,8 @@ func (b *headerBlock) fillTarget(r *http.Request) malformed {
 		if r.Host == "" {
 			r.Host = hosts[0]
 		}
-		// As net/http does for HTTP/1.1. Beside an authority it says nothing
-		// (gRFC A41), so that no one behind can take it for the authority.
+		// As net/http does for HTTP/1.1. Beside an authority it means nothing (gRFC
+		// A41), so that no later code can take it for the authority.
 		delete(r.Header, "Host")
 	}
 	if !httpguts.ValidHostHeader(r.Host) || strings.Contains(r.Host, "@") {
@@ -139,7 +139,7 @@ func validMethod(m string) bool {
 	return m != ""
 }
 
-// fillBody fills in the body and its length. ended says that there is none.
+// fillBody fills in the body and its length. ended reports that there is none.
 func (st *stream) fillBody(ended bool) malformed {
 	r := st.req
 	lengths := r.Header["Content-Length"]
@@ -177,7 +177,7 @@ func headerTooLarge(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, "the request's header is too large\n") // the client may be gone
 }
 
-// commonNames are spelt without asking net/http each time.
+// commonNames are spelt without a question to net/http each time.
 var commonNames, wireNames = func() (common, wire map[string]string) {
 	common, wire = make(map[string]string), make(map[string]string)
 	for _, name := range []string{
@@ -194,13 +194,13 @@ var commonNames, wireNames = func() (common, wire map[string]string) {
 	return common, wire
 }()
 
-// A nameCache spells the names that a client uses as net/http does.
+// A nameCache has net/http's spelling of the names that a client uses.
 type nameCache struct {
 	names map[string]string
 	bytes int
 }
 
-// maxNameBytes bounds what a client can put into its cache.
+// maxNameBytes bounds how much a client can put into its cache.
 const maxNameBytes = 2 << 10
 
 func (n *nameCache) canonical(name string) string {

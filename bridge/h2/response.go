@@ -9,20 +9,20 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// response is the http.ResponseWriter of a request. As with net/http, its
-// handler's goroutine and those that it waits for use it one at a time; only
-// the deadlines may be set beside them.
+// response is the http.ResponseWriter of a request. As with net/http, its handler's
+// goroutine and those that it waits for use it one at a time. Only the deadlines may be
+// set at the same time.
 type response struct {
 	st      *stream
 	header  http.Header
 	status  int        // 0: no header was written
-	fields  *fieldList // of the header as it was then; nil once it is sent
+	fields  *fieldList // the header at that time; nil once it is sent
 	sent    bool
 	ended   bool
 	length  int64    // Content-Length; -1: none
 	written int64    // bytes of the body
 	trailer []string // names that the header announced
-	kept    *chunk   // what was written and not sent; nil: nothing
+	kept    *chunk   // written and not sent; nil: nothing
 }
 
 var (
@@ -30,10 +30,10 @@ var (
 	_ io.StringWriter = (*response)(nil)
 )
 
-// maxKept is how much of a body is kept back until Flush.
+// maxKept is how much of a body waits for Flush.
 const maxKept = 4 << 10
 
-// Header is the header, and behind WriteHeader the trailers.
+// Header returns the header, and after WriteHeader the trailers.
 func (w *response) Header() http.Header {
 	if w.header == nil {
 		w.header = make(http.Header)
@@ -41,8 +41,8 @@ func (w *response) Header() http.Header {
 	return w.header
 }
 
-// WriteHeader takes the header as it is now. It is sent with what comes first
-// behind it: Flush, much of a body, the handler's end.
+// WriteHeader takes the header as it is now. The header leaves with the first of these:
+// Flush, much of a body, the handler's end.
 func (w *response) WriteHeader(status int) {
 	if w.status != 0 || w.ended {
 		return
@@ -67,7 +67,7 @@ func (w *response) inform(status int) {
 	c := w.st.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_ = w.st.put(pending{fields: list.fields}) // what is written next has the error
+	_ = w.st.put(pending{fields: list.fields}) // the next write returns the error
 	c.releaseToFlush()
 }
 
@@ -97,7 +97,7 @@ func (w *response) Write(p []byte) (int, error) {
 // WriteString is Write.
 func (w *response) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
 
-// keep keeps small writes back: a message and its prefix are one frame.
+// keep holds small writes back: a message and its prefix become one frame.
 func (w *response) keep(p []byte) bool {
 	have := 0
 	if w.kept != nil {
@@ -121,8 +121,8 @@ func (w *response) keep(p []byte) bool {
 // Flush is FlushError without the error.
 func (w *response) Flush() { _ = w.FlushError() } // who wants it calls FlushError
 
-// FlushError sends what was written. It waits until the connection has room
-// for it and the client's windows have opened, not until it is on its way.
+// FlushError sends the written data. It waits until the connection has room for the
+// data and the client's windows have opened, not until the data is on its way.
 func (w *response) FlushError() error {
 	if w.ended {
 		return errHandlerEnded
@@ -133,7 +133,7 @@ func (w *response) FlushError() error {
 	return w.send(nil, true)
 }
 
-// send sends the header, if it isn't yet, and what was kept, and data.
+// send sends the header, unless it is sent already, and the kept data, and data.
 func (w *response) send(data []byte, flush bool) error {
 	p := pending{data: data}
 	if w.kept != nil {
@@ -155,7 +155,7 @@ func (w *response) send(data []byte, flush bool) error {
 	return err
 }
 
-// release gives up what has been sent.
+// release frees the data that has been sent.
 func (w *response) release() {
 	w.sent = true
 	if w.fields != nil {
@@ -168,8 +168,7 @@ func (w *response) release() {
 	}
 }
 
-// finish sends what is left of the answer, and its end. The one who calls it
-// sees to the flush.
+// finish sends the rest of the answer and its end. The caller flushes.
 func (w *response) finish() {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
@@ -200,19 +199,19 @@ func (w *response) finish() {
 		return // the answer to HEAD
 	}
 	if !head && w.length >= 0 && w.written < w.length && bodyAllowed(w.status) {
-		w.st.reset(http2.ErrCodeInternal, errHandlerEnded) // half of it must not pass for all
+		w.st.reset(http2.ErrCodeInternal, errHandlerEnded) // half an answer must not pass for a whole one
 		return
 	}
-	_ = w.st.put(p) // the handler is gone, and nobody is to be told
+	_ = w.st.put(p) // the handler is gone, and there is nobody to tell
 }
 
-// SetReadDeadline is for reads of the body.
+// SetReadDeadline sets the deadline of reads of the body.
 func (w *response) SetReadDeadline(t time.Time) error {
 	w.st.setReadDeadline(t)
 	return nil
 }
 
-// SetWriteDeadline is for the whole answer: the stream is reset then.
+// SetWriteDeadline sets the deadline of the whole answer: the stream is reset then.
 func (w *response) SetWriteDeadline(t time.Time) error {
 	w.st.setWriteDeadline(t)
 	return nil
@@ -221,7 +220,7 @@ func (w *response) SetWriteDeadline(t time.Time) error {
 // EnableFullDuplex changes nothing: HTTP/2 always is.
 func (w *response) EnableFullDuplex() error { return nil }
 
-// bodyAllowed holds for answers that may have content. RFC 9110 §6.4.1.
+// bodyAllowed reports whether an answer may have content. RFC 9110 §6.4.1.
 func bodyAllowed(status int) bool {
 	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
 }

@@ -25,7 +25,7 @@ func (l *fieldList) free() {
 	fieldLists.Put(l)
 }
 
-// add adds a field. What HTTP/2 can't carry is left out, as net/http does.
+// add adds a field. Like net/http, it leaves out fields that HTTP/2 can't carry.
 func (l *fieldList) add(name string, values []string) {
 	name, ok := wireName(name)
 	if !ok {
@@ -38,7 +38,7 @@ func (l *fieldList) add(name string, values []string) {
 	}
 }
 
-// wireName is a name in lower case, if it is one.
+// wireName returns a name in lower case, and whether it is valid.
 func wireName(name string) (string, bool) {
 	if wire, ok := wireNames[name]; ok {
 		return wire, true
@@ -47,8 +47,8 @@ func wireName(name string) (string, bool) {
 	return name, validName(name)
 }
 
-// addHeader adds the status and the fields in the order of their names. Those
-// about the connection and the length are not the header's to say.
+// addHeader adds the status and the fields in the order of their names. It leaves out
+// the fields about the connection and the length.
 func (l *fieldList) addHeader(status int, header http.Header) {
 	l.fields = append(l.fields, hpack.HeaderField{Name: ":status", Value: statusText(status)})
 	for name, values := range header {
@@ -82,8 +82,9 @@ func (w *response) takeHeader(status int) {
 	}
 }
 
-// completeHeader adds what net/http says of itself, unless the handler did, or
-// said nil. The body begins with head and data; whole says that this is all.
+// completeHeader adds the fields that net/http sets itself, unless the handler set
+// them, or set them to nil. The body begins with head and data; whole reports that this
+// is all.
 func (w *response) completeHeader(head, data []byte, whole bool) {
 	l := w.fields
 	if _, ok := w.header["Content-Type"]; !ok && w.header.Get("Content-Encoding") == "" && len(head)+len(data) > 0 {

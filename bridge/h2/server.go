@@ -13,12 +13,12 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// Configure makes the http.Server serve its HTTP/2 connections with this
-// package, those by TLS and those by prior knowledge. Which of them it takes
-// is its Protocols' to say. Of the server it heeds HTTP2 (streams, windows,
-// pings), IdleTimeout, ReadHeaderTimeout, MaxHeaderBytes, ConnState and
-// ErrorLog, as they are when a connection begins; not ReadTimeout and
-// WriteTimeout, which would cut streams. Call it before serving.
+// Configure makes the http.Server serve its HTTP/2 connections with this package, over
+// TLS and with prior knowledge. The server's Protocols decide which of these it
+// accepts. Configure uses these fields of the server, with their values when a
+// connection begins: HTTP2 (streams, windows, pings), IdleTimeout, ReadHeaderTimeout,
+// MaxHeaderBytes, ConnState and ErrorLog. It doesn't use ReadTimeout and WriteTimeout,
+// which would cut streams. Call Configure before serving.
 func Configure(hs *http.Server, hooks Hooks) {
 	s := newServer()
 	s.hooks = hooks
@@ -29,7 +29,7 @@ func Configure(hs *http.Server, hooks Hooks) {
 		state := c.ConnectionState()
 		s.serve(hs, c, &state, h, false)
 	}
-	// net/http has read the preface, and hides the connection in one of TLS.
+	// net/http has read the preface, and wraps the connection in one of TLS.
 	hs.TLSNextProto["unencrypted_http2"] = func(hs *http.Server, c *tls.Conn, h http.Handler) {
 		hidden, ok := c.NetConn().(interface{ UnencryptedNetConn() net.Conn })
 		if !ok {
@@ -40,29 +40,28 @@ func Configure(hs *http.Server, hooks Hooks) {
 	hs.RegisterOnShutdown(s.shutdown)
 }
 
-// Hooks are what the owner of a server says and hears of single connections.
-// The functions are called from the connection's goroutines, with the net.Conn that
-// ConnState gets.
+// Hooks are the owner's settings and functions for single connections. The connection's
+// goroutines call the functions, with the net.Conn that ConnState gets.
 type Hooks struct {
-	// Streams says how many streams the client may have at once, where that is
-	// less than the http.Server says. 0, and a nil Streams, say nothing.
+	// Streams returns how many streams the client may have at once, if that is less
+	// than the http.Server allows. 0, or a nil Streams, changes nothing.
 	Streams func(nc net.Conn) int
 
-	// Lifetime says after how long without a stream a connection is ended, and
-	// after how long it takes no new streams. Both ends are goodbyes: streams
-	// that run may end. 0 is no bound. If nil, IdleTimeout is all there is.
+	// Lifetime returns how long a connection may be without a stream before it ends,
+	// and how long it accepts new streams. Both ends are goodbyes: running streams may
+	// finish. 0 means no bound. If nil, only IdleTimeout applies.
 	Lifetime func(nc net.Conn) (idle, age time.Duration)
 
-	// SlowConsumer is for how long a client may leave a ping unanswered that
-	// waits behind data, and take nothing of it. 0 is no bound.
+	// SlowConsumer is how long a client may leave unanswered a ping that waits behind
+	// data, without accepting any of the data. 0 means no bound.
 	SlowConsumer time.Duration
 
-	// TooLarge answers a request whose header is over the limit; the fields
-	// beyond it are missing. If nil, that is answered with 431.
+	// TooLarge answers a request whose header is over the limit; the fields beyond it
+	// are missing. If nil, the answer is 431.
 	TooLarge http.HandlerFunc
 
-	// Ended is told once why a connection ends, before it is closed. If nil,
-	// nobody is.
+	// Ended is called once with the reason why a connection ends, before its close. It
+	// may be nil.
 	Ended func(nc net.Conn, why End)
 }
 
@@ -73,12 +72,12 @@ type End string
 const (
 	EndOrderly  End = ""         // by the client, or by a handler
 	EndIdle     End = "idle"     // no stream for too long
-	EndAge      End = "age"      // it lived for long enough
-	EndShutdown End = "shutdown" // the server ends
+	EndAge      End = "age"      // it reached its age limit
+	EndShutdown End = "shutdown" // the server shuts down
 	EndSilent   End = "silent"   // pings were not answered
-	EndSlow     End = "slow"     // what had begun did not come in time
-	EndFlood    End = "flood"    // too much of what costs its sender nothing
-	EndProtocol End = "protocol" // what came is no HTTP/2
+	EndSlow     End = "slow"     // something that had begun did not finish in time
+	EndFlood    End = "flood"    // too many frames that cost their sender nothing
+	EndProtocol End = "protocol" // the input is not HTTP/2
 )
 
 // A server is the set of connections of one http.Server.
@@ -92,9 +91,9 @@ type server struct {
 
 func newServer() *server { return &server{conns: make(map[*conn]struct{})} }
 
-// serve returns when the connection is closed and its last handler has
-// returned. net/http then closes it, too, and reports that. state is that of its TLS,
-// or nil.
+// serve returns when the connection is closed and its last handler has returned.
+// net/http then closes it, too, and reports that. state is the state of its TLS, or
+// nil.
 //
 //nolint:contextcheck // a connection's context comes with its handler
 func (s *server) serve(hs *http.Server, nc net.Conn, state *tls.ConnectionState, h http.Handler, sawPreface bool) {
@@ -117,7 +116,7 @@ func (s *server) serve(hs *http.Server, nc net.Conn, state *tls.ConnectionState,
 	delete(s.conns, c)
 }
 
-// shutdown says goodbye on every connection. net/http waits for their ends.
+// shutdown sends a goodbye on every connection. net/http waits for their ends.
 func (s *server) shutdown() {
 	s.mu.Lock()
 	s.draining = true

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// settings are what a connection takes over of its http.Server.
+// settings are the values that a connection takes from its http.Server.
 type settings struct {
 	streams      int // at once
 	streamWindow int
@@ -22,11 +22,11 @@ const (
 	maxFrameBytes    = 16 << 10 // either way: what every peer takes, RFC 9113 §4.2
 	headerTableBytes = 4 << 10  // HPACK, either way
 	defaultWindow    = 64<<10 - 1
-	settingsTime     = 2 * time.Second // for the first SETTINGS, which comes with the preface
+	settingsTime     = 2 * time.Second // for the first SETTINGS, which arrives with the preface
 	goodbyeTime      = time.Second     // for a client to close after the last GOAWAY
 	pongTime         = 500 * time.Millisecond
-	unreadTime       = 5 * time.Minute // for a client to read what its kernel holds, where nothing else bounds a slow client
-	maxQueuedAcks    = 10_000          // what the peer made us say and has not taken
+	unreadTime       = 5 * time.Minute // for a client to read the data in its kernel, if nothing else bounds a slow client
+	maxQueuedAcks    = 10_000          // answers that the peer required and has not read
 	maxContinuations = 256
 	maxSettings      = 100 // in one frame
 )
@@ -39,7 +39,7 @@ func settingsOf(hs *http.Server) settings {
 	}
 	s := settings{
 		streams: orDefault(h.MaxConcurrentStreams, 250),
-		// Until a client has our SETTINGS it may send as much as the default.
+		// Until a client has our SETTINGS, it may send as much as the default.
 		streamWindow: min(max(orDefault(h.MaxReceiveBufferPerStream, 1<<20), defaultWindow), maxWindow),
 		connWindow:   min(max(orDefault(h.MaxReceiveBufferPerConnection, 1<<20), defaultWindow), maxWindow),
 		// net/http allows for ten fields' overhead, which HTTP/1 doesn't count.

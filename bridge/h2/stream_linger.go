@@ -18,16 +18,16 @@ import (
 // A browser is told at once, by RST_STREAM right behind the answer: Chromium
 // gives a page no part of an answer before its request has ended or is reset.
 const (
-	restSilence = 5 * time.Second  // far more than a round trip: who has something to send sends
+	restSilence = 5 * time.Second  // far more than a round trip: a client with more data sends it
 	restTime    = 30 * time.Second // in all
 	restBytes   = 4 << 20          // the largest message that gRPC servers take by default
 
-	// While the server shuts down, the connection is waited for.
+	// While the server shuts down, it waits for the connection.
 	lastRestSilence = 100 * time.Millisecond
 	lastRestTime    = 500 * time.Millisecond
 )
 
-// A rest is what a stream that lingers still may get.
+// A rest is how much a lingering stream may still receive.
 type rest struct {
 	bytes int
 	until time.Time // if nothing comes
@@ -38,14 +38,14 @@ func newRest(now time.Time) rest {
 	return rest{restBytes, now.Add(restSilence), now.Add(restTime)}
 }
 
-// came notes n bytes. It returns false when they were too many.
+// came notes n bytes. It returns false when there were too many.
 func (r *rest) came(n int, now time.Time) bool {
 	r.bytes -= n
 	r.until = now.Add(restSilence)
 	return r.bytes >= 0
 }
 
-// hurry leaves no more time than a shutdown gives.
+// hurry shortens the time to that of a shutdown.
 func (r *rest) hurry(now time.Time) {
 	r.until = earlier(r.until, now.Add(lastRestSilence))
 	r.end = earlier(r.end, now.Add(lastRestTime))
@@ -60,8 +60,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// linger ends the handler's part of a stream whose request isn't whole. The
-// caller holds mu and flushes.
+// linger ends the handler's part of a stream whose request isn't complete. The caller
+// holds mu and flushes.
 func (st *stream) linger() {
 	c := st.c
 	now := time.Now()
@@ -82,7 +82,7 @@ func (st *stream) linger() {
 	}
 	st.cancel()
 	st.readable.Broadcast()
-	st.req, st.handler = nil, nil // what they hold may go
+	st.req, st.handler = nil, nil // they may be freed
 	if c.lingering > max(c.settings.streams/2, 1) {
 		c.oldestRest().endRest() // the other places are for requests
 	}
@@ -91,7 +91,7 @@ func (st *stream) linger() {
 	}
 }
 
-// drop takes in n bytes that nobody reads. The caller holds mu.
+// drop processes n bytes that nobody reads. The caller holds mu.
 func (st *stream) drop(n int, end bool) {
 	c := st.c
 	st.credit(n)
@@ -117,11 +117,10 @@ func (c *conn) oldestRest() (oldest *stream) {
 	return oldest
 }
 
-// endRest tells the client that no more is wanted. The caller holds mu.
+// endRest tells the client to send no more. The caller holds mu.
 func (st *stream) endRest() { st.reset(http2.ErrCodeNo, errHandlerEnded) }
 
-// endRests does so on streams that have lingered for long enough. The caller
-// holds mu.
+// endRests does so on streams that have lingered long enough. The caller holds mu.
 func (c *conn) endRests(now time.Time) {
 	c.clock.rests = time.Time{}
 	next := time.Time{}
@@ -137,7 +136,7 @@ func (c *conn) endRests(now time.Time) {
 	c.clock.rests = next // tick arms
 }
 
-// hurryRests is for a shutdown. The caller holds mu.
+// hurryRests shortens them for a shutdown. The caller holds mu.
 func (c *conn) hurryRests() {
 	now := time.Now()
 	for _, st := range c.streams {
@@ -148,7 +147,7 @@ func (c *conn) hurryRests() {
 	}
 }
 
-// armRests has streams looked at then. The caller holds mu.
+// armRests sets the alarm for the streams that linger. The caller holds mu.
 func (c *conn) armRests(due time.Time) {
 	if c.clock.rests.IsZero() || due.Before(c.clock.rests) {
 		c.clock.rests = due
@@ -156,9 +155,9 @@ func (c *conn) armRests(due time.Time) {
 	}
 }
 
-// nudge sends a frame that means next to nothing. curl 7.88 looks whether its
-// stream is over only when something comes, and its own end may have been the
-// last. The caller holds mu.
+// nudge sends a frame that means next to nothing. curl 7.88 checks whether its stream
+// is over only when a frame arrives, and the end of its request may have been the last.
+// The caller holds mu.
 func (c *conn) nudge() {
 	if c.closed || c.goodbye.fault != nil {
 		return

@@ -46,8 +46,8 @@ func (ch *chunk) free() {
 	}
 }
 
-// receive takes in what DATA or trailers brought. length is what counts for
-// the windows: padding, too. The caller holds the connection's mu.
+// receive processes DATA or trailers. length is what counts for the windows, with
+// padding. The caller holds the connection's mu.
 func (st *stream) receive(data []byte, length int, end bool) error {
 	c := st.c
 	if !st.recv.take(length) {
@@ -89,19 +89,19 @@ func (st *stream) receive(data []byte, length int, end bool) error {
 	return nil
 }
 
-// A Counter is told how many bytes of a request's body have been received and not
-// read: n more of them, or less if n is negative. If it returns false, all that is unread
-// is dropped, and so is what still comes, as by the body's Close. And it is told of n
-// bytes of the answer that went out while more waits for a window. It is called with the
-// connection's lock held, so it must not wait or call the stream.
+// A Counter counts the bytes of a request's body that were received and not read. Its
+// Unread gets n more bytes, or fewer if n is negative. If it returns false, all unread
+// data is dropped, and all later data, as by the body's Close. SentPart gets n bytes of
+// the answer that were sent while more waits for a window. The connection's lock is
+// held during the calls, so they must not wait or call the stream.
 type Counter interface {
 	Unread(n int) bool
 	SentPart(n int)
 }
 
-// CountBody tells the counter what of the request's body is unread, and how that
-// changes until the handler has ended. It does nothing if this package doesn't serve
-// the request.
+// CountBody gives the counter the unread bytes of the request's body, and each change
+// until the handler has ended. It does nothing if this package doesn't serve the
+// request.
 func CountBody(r *http.Request, counter Counter) {
 	b, ok := r.Body.(*body)
 	if !ok {
@@ -117,7 +117,7 @@ func CountBody(r *http.Request, counter Counter) {
 	}
 }
 
-// hold notes n bytes more of what is received and not given back, and returns whether
+// hold notes n more bytes that were received and not given back, and reports whether
 // they are wanted. The caller holds mu.
 func (st *stream) hold(n int) (wanted bool) {
 	st.uncredited += n
@@ -143,7 +143,7 @@ func (st *stream) append(data []byte) {
 	st.tail = ch
 }
 
-// credit opens the windows by what was used. The caller holds mu.
+// credit opens the windows by the used bytes. The caller holds mu.
 func (st *stream) credit(n int) {
 	n = min(n, st.uncredited) // a body that was closed has given all back
 	if st.closed || n == 0 {
@@ -157,7 +157,7 @@ func (st *stream) credit(n int) {
 	}
 }
 
-// dropUnread gives up what nobody will read. The caller holds mu.
+// dropUnread frees data that nobody will read. The caller holds mu.
 func (st *stream) dropUnread() {
 	for ch := st.head; ch != nil; {
 		next := ch.next
@@ -173,11 +173,11 @@ func (st *stream) dropUnread() {
 type body struct {
 	st       *stream
 	expected bool   // the client waits for 100 Continue; Read's own
-	chunks   *chunk // taken and not read; Read's own
-	used     int    // read, and not given back yet; Read's own
+	chunks   *chunk // taken and not read; only Read uses it
+	used     int    // read, and not yet given back; only Read uses it
 }
 
-// Read takes all that has come at once, so that most reads need no lock.
+// Read takes all received data at once, so that most reads need no lock.
 func (b *body) Read(p []byte) (int, error) {
 	if b.chunks == nil {
 		if err := b.take(); err != nil {
@@ -201,7 +201,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// take waits for what comes next.
+// take waits for the next data.
 func (b *body) take() error {
 	st := b.st
 	c := st.c
@@ -212,11 +212,11 @@ func (b *body) take() error {
 		st.sendContinue()
 	}
 	for st.head == nil && st.readErr == nil {
-		if b.used > 0 { // it may be what the client lacks to go on, if not on this stream
+		if b.used > 0 { // the client may need it to continue, if not on this stream
 			before := c.out.size()
 			st.credit(b.used)
 			b.used = 0
-			if c.out.size() > before { // else answers that wait may go on waiting
+			if c.out.size() > before { // else waiting answers may wait longer
 				c.releaseToFlush()
 				continue // the state may have changed meanwhile
 			}
@@ -244,8 +244,8 @@ func (b *body) giveBack() {
 	c.releaseToFlush()
 }
 
-// Close makes reads fail, also one that waits, and drops what has not been
-// read. What still comes of the body is dropped, too.
+// Close makes reads fail, including one that waits, and drops the unread data. Later
+// data of the body is dropped, too.
 func (b *body) Close() error {
 	st := b.st
 	c := st.c
@@ -259,7 +259,7 @@ func (b *body) Close() error {
 	return nil
 }
 
-// closeBody makes reads fail, and drops what is unread. The caller holds mu.
+// closeBody makes reads fail, and drops the unread data. The caller holds mu.
 func (st *stream) closeBody() {
 	st.readErr = errBodyClosed
 	st.dropUnread()

@@ -4,21 +4,21 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// pending is what a handler waits to be taken into the connection's buffer.
-// The slices are the handler's, which doesn't touch them while it waits.
+// pending is the data that a handler waits to have in the connection's buffer. The
+// slices belong to the handler, which doesn't touch them while it waits.
 type pending struct {
 	fields     []hpack.HeaderField // of the header, if it is not sent yet
 	head, data []byte
 	trailer    []hpack.HeaderField
-	end        bool // nothing comes behind it
+	end        bool // nothing follows it
 }
 
 func (p *pending) size() int { return len(p.head) + len(p.data) }
 
 func (p *pending) empty() bool { return p.fields == nil && p.size() == 0 && !p.end }
 
-// put takes over what p holds, and waits until it is in the connection's
-// buffer. The caller holds mu.
+// put appends p to the connection's buffer, and waits until that is done. The caller
+// holds mu.
 func (st *stream) put(p pending) error {
 	if st.closed {
 		return st.err
@@ -43,8 +43,8 @@ func (st *stream) put(p pending) error {
 	return nil
 }
 
-// sendFrame appends the next frame of what is pending, as large as the windows
-// allow. It returns false when there is none. The caller holds mu and has room.
+// sendFrame appends the next frame of the pending data, as large as the windows allow.
+// It returns false when there is none. The caller holds mu and has room.
 func (st *stream) sendFrame() bool {
 	c, p := st.c, &st.pending
 	switch size := p.size(); {
@@ -84,8 +84,8 @@ func (st *stream) sendFrame() bool {
 // sent notes that the end is in the buffer.
 func (st *stream) sent() { st.pending, st.localClosed = pending{}, true }
 
-// queue has the writer send what is pending, if the windows allow; when they
-// open it is queued again. The caller holds mu.
+// queue has the writer send the pending data, if the windows allow; when they open, it
+// is queued again. The caller holds mu.
 func (st *stream) queue() {
 	if st.queued || st.closed || st.pending.empty() {
 		return
@@ -123,8 +123,8 @@ func (st *stream) unqueue() {
 	st.prev, st.next, st.queued = nil, nil, false
 }
 
-// sendReady appends a frame of the stream whose turn it is; then it is the
-// next one's. The caller holds mu and has room.
+// sendReady appends a frame of the next stream in turn, and passes the turn on. The
+// caller holds mu and has room.
 func (c *conn) sendReady() {
 	st := c.out.first
 	st.unqueue()
