@@ -1,17 +1,17 @@
 package memory
 
-// Small messages are counted ahead: an entry lets the account count up to twice
-// Account.ahead more than it holds, so that most messages touch nothing that other
-// calls use at the same time: that costs some 50 ns each time, with two processors.
-// Trim takes back what a call that stands still has counted ahead.
+// Small messages are counted ahead: an entry has the account count up to twice
+// Account.ahead more than it holds. So most messages touch no counter that other calls
+// use at the same time, which costs some 50 ns with two processors. Trim gives back the
+// bytes that a stalled call has counted ahead.
 
-// Account.ahead is maxAhead bytes, or 0 where there are less than aheadFrom for messages.
+// Account.ahead is maxAhead bytes, or 0 if messages have less than aheadFrom.
 const (
 	maxAhead  = 2 << 10
 	aheadFrom = 32 << 20
 )
 
-// addSmall counts n bytes of small messages more, or less. Behind Settle it counts
+// addSmall counts n bytes of small messages more, or fewer. After Settle it counts
 // nothing.
 func (e *Entry) addSmall(n int64) {
 	held := e.held[Small].Add(n)
@@ -24,7 +24,7 @@ func (e *Entry) addSmall(n int64) {
 	}
 }
 
-// pay has the account count what is held.
+// pay has the account count the held bytes.
 func (e *Entry) pay(held int64) {
 	ahead := e.account.ahead
 	for {
@@ -41,8 +41,8 @@ func (e *Entry) pay(held int64) {
 	}
 }
 
-// refund gives back what is counted ahead, if that is more than so many bytes, and but
-// for a part of them.
+// refund gives back the bytes that are counted ahead, if there are more than most,
+// except a part of them.
 func (e *Entry) refund(held, most int64) {
 	for {
 		paid, left := e.paid.Load(), held+most/2
@@ -53,14 +53,14 @@ func (e *Entry) refund(held, most int64) {
 			continue
 		}
 		e.account.release(e.Owner(), Small, paid-left)
-		if held := e.held[Small].Load(); held > left { // more came, and saw what was paid before
+		if held := e.held[Small].Load(); held > left { // more arrived, and saw what was paid before
 			e.pay(held)
 		}
 		return
 	}
 }
 
-// Trim gives back all that is counted ahead.
+// Trim gives back all bytes that are counted ahead.
 func (e *Entry) Trim() {
 	if held := e.held[Small].Load(); held >= 0 {
 		e.refund(held, 0)
@@ -84,8 +84,8 @@ func (e *Entry) takeSmall(n int64) bool {
 	return false
 }
 
-// keepSmall notes that the account has counted paid bytes for n that are held. Behind
-// Settle nobody would give them back.
+// keepSmall notes that the account has counted paid bytes for n held bytes. After
+// Settle nothing would give them back.
 func (e *Entry) keepSmall(paid, n int64) {
 	if e.paid.Add(paid) < 0 {
 		e.account.release(e.Owner(), Small, paid)

@@ -7,15 +7,15 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// A Claim is the room of one request message. It is the mem.BufferPool of the
-// message's buffers, so that the message counts until the last reference to
-// the last of them is freed, also while grpc-go has them queued. A buffer of up to
-// UnpooledBytes counts only until the reader calls Done.
+// A Claim is the room of one request message. It is the mem.BufferPool of the message's
+// buffers, so the message counts until the last reference to its last buffer is freed,
+// also while it is in grpc-go's queue. A buffer of up to UnpooledBytes counts only
+// until the reader calls Done.
 type Claim struct {
 	entry   *Entry
 	bytes   [classes]int
-	buffers atomic.Int64  // those that are out, and one for the reader
-	first   [1]mem.Buffer // the message, if it is one buffer: spares the heap
+	buffers atomic.Int64  // buffers in use, and one for the reader
+	first   [1]mem.Buffer // the message, if it is one buffer: saves an allocation
 }
 
 // NewClaim returns a claim without room.
@@ -34,19 +34,19 @@ func (c *Claim) Reserve(ctx context.Context, of Class, n int) error {
 	return nil
 }
 
-// Messages of up to UnpooledBytes are cheaper made than kept in a pool; those
-// of pooledBytes and more grpc-go gives back to their pool.
+// Messages of up to UnpooledBytes are cheaper to allocate than to pool. grpc-go returns
+// those of pooledBytes and more to their pool.
 const (
 	UnpooledBytes = 256
 	pooledBytes   = 1<<10 + 1
 )
 
-// Buffer returns a buffer of the length; room for it is reserved.
+// Buffer returns a buffer of the length, for which room is reserved.
 func (c *Claim) Buffer(length int) mem.Buffer {
 	if length <= UnpooledBytes {
 		return mem.SliceBuffer(make([]byte, length))
 	}
-	buf := c.Get(max(length, pooledBytes)) // grpc-go gives a smaller one to the garbage collector
+	buf := c.Get(max(length, pooledBytes)) // grpc-go leaves a smaller one to the garbage collector
 	*buf = (*buf)[:length]
 	return mem.NewBuffer(buf, c)
 }
@@ -63,7 +63,7 @@ func (c *Claim) Put(buf *[]byte) {
 	c.Done()
 }
 
-// Trim gives back what is reserved of a class beyond n bytes. Only the reader calls it,
+// Trim gives back the reserved bytes of a class beyond n. Only the reader calls it,
 // before Done.
 func (c *Claim) Trim(of Class, n int) {
 	if more := c.bytes[of] - n; more > 0 {
@@ -72,7 +72,7 @@ func (c *Claim) Trim(of Class, n int) {
 	}
 }
 
-// Done ends the reader's part, or a buffer's.
+// Done ends the use of the reader, or of a buffer.
 func (c *Claim) Done() {
 	if c.buffers.Add(-1) > 0 {
 		return
@@ -84,5 +84,5 @@ func (c *Claim) Done() {
 	}
 }
 
-// Slice returns an empty message with room for one buffer, which costs no heap.
+// Slice returns an empty message with room for one buffer, without an allocation.
 func (c *Claim) Slice() mem.BufferSlice { return c.first[:0] }

@@ -1,11 +1,12 @@
-// Package memory counts what is held for clients, lets those wait for which there is no
-// room, and chooses what ends for them. An [Account] bounds all together, an [Entry] is
-// what one call or one connection holds, an [Address] is what one client address holds,
-// a [Claim] is the room of one request message, and a [Candidate] is what may be ended.
+// Package memory counts the memory held for clients, makes clients wait when there is
+// no room, and chooses which calls and connections end. An [Account] bounds all memory
+// together, an [Entry] is the memory of one call or one connection, an [Address] is the
+// memory of one client address, a [Claim] is the room of one request message, and a
+// [Candidate] may be ended.
 //
-// Begin with account.go. entry.go and ahead.go count, share.go and wait.go say who gets
-// room, relief.go who gives it up.
+// Begin with account.go. entry.go and ahead.go count, share.go and wait.go decide who
+// gets room, and relief.go decides who gives it up.
 //
 // It is a leaf. Readers of requests, the connections to backends, quota and edge count
-// with it; bridge/relief.go ends what it chooses.
+// with it. bridge/relief.go ends the candidates that it chooses.
 package memory

@@ -6,60 +6,60 @@ import (
 	"time"
 )
 
-// An Entry is what one call, or one connection, holds. grpc-go doesn't free what is
-// queued when a stream is cancelled, so a call's entry is settled at its end whatever
-// is still out.
+// An Entry is the memory of one call or one connection. grpc-go doesn't free the queued
+// messages of a cancelled stream, so a call's entry is settled at the call's end, with
+// whatever is still in use.
 type Entry struct {
 	account *Account
 	owner   atomic.Pointer[Address]
 	held    [classes]atomic.Int64
-	paid    atomic.Int64 // of small messages: what the account counts; never less than is held (ahead.go)
+	paid    atomic.Int64 // of small messages: the account's count, never less than the held bytes (ahead.go)
 	waits   atomic.Int32 // reservations under way
-	coming  atomic.Int64 // of held: room for what is on its way
-	moved   atomic.Int64 // bytes of messages that went out in parts
+	coming  atomic.Int64 // of held: room for bytes on their way
+	moved   atomic.Int64 // bytes of messages that were sent in parts
 }
 
-// NewEntry returns an entry of nobody.
+// NewEntry returns an entry without an address.
 func (a *Account) NewEntry() *Entry {
 	e := &Entry{account: a}
 	e.owner.Store(&a.unknown)
 	return e
 }
 
-// Own says whose the entry is. It is called before anything is counted.
+// Own sets the entry's address. It is called before anything is counted.
 func (e *Entry) Own(o *Address) {
 	if o != nil {
 		e.owner.Store(o)
 	}
 }
 
-// Owner returns whose the entry is.
+// Owner returns the entry's address.
 func (e *Entry) Owner() *Address { return e.owner.Load() }
 
-// Account returns what the entry counts with.
+// Account returns the account that the entry counts with.
 func (e *Entry) Account() *Account { return e.account }
 
 // The cost of calls and connections, beside messages: an estimate, in bytes, for a call
-// with its stream to the backend, for a connection with what the kernel holds of it,
-// and for TLS on it. "make attack" prints what 10,000 of them take.
+// with its stream to the backend, for a connection with its memory in the kernel, and
+// for TLS on it. "make attack" prints how much 10,000 of them take.
 const (
 	CallBytes = 28 << 10
 	ConnBytes = 16 << 10
 	TLSBytes  = 16 << 10
 )
 
-// RoomlessBytes is the largest request for which no room is reserved when it is read.
+// RoomlessBytes is the largest request that is read without reserved room.
 const RoomlessBytes = 1 << 10
 
-// SmallBytes is what of a message counts as small.
+// SmallBytes is the size up to which a message counts as small.
 const SmallBytes = 64 << 10
 
-// BehindBytes is what the kernel may hold of a client's connection that culvert doesn't
-// read, while its request waits for the backend. Only calls with a connection of their
-// own cost it: unread bytes of HTTP/2 are counted exactly.
+// BehindBytes is how much the kernel may hold of a client's connection that culvert
+// doesn't read while its request waits for the backend. Only calls with a connection of
+// their own cost it: unread bytes of HTTP/2 are counted exactly.
 const BehindBytes = 64 << 10
 
-// settled is what held falls to at the end: no sub comes near zero any more.
+// settled is the value of held after the end: no later sub comes near zero.
 const settled = -1 << 60
 
 // Messages returns how many bytes of messages the entry has.
@@ -67,34 +67,34 @@ func (e *Entry) Messages() int64 {
 	return max(e.held[Small].Load(), 0) + max(e.held[Request].Load(), 0) + max(e.held[Reply].Load(), 0)
 }
 
-// Promise counts n bytes of a large reply that may be sent from now on, and are on their
-// way. Came takes them off those on their way once they are there, Break all of them off
-// the count, if they can't come any more.
+// Promise counts n bytes of a large reply that may be sent from now on and are on their
+// way. Came notes their arrival. Break removes those that can no longer arrive from the
+// count.
 func (e *Entry) Promise(n int64) {
 	e.Add(Reply, int(n))
 	e.coming.Add(n)
 }
 
-// Came notes that n promised bytes are there. They stay counted.
+// Came notes that n promised bytes have arrived. They stay counted.
 func (e *Entry) Came(n int64) { e.coming.Add(-n) }
 
-// Break gives promised bytes back that haven't come.
+// Break gives promised bytes back that haven't arrived.
 func (e *Entry) Break(n int64) {
 	e.coming.Add(-n)
 	e.Sub(Reply, int(n))
 }
 
-// Moved notes that n bytes of a message went out, either way, of which more is to come.
+// Moved notes that n bytes of an incomplete message were sent, in either direction.
 func (e *Entry) Moved(n int) { e.moved.Add(int64(n)) }
 
-// InParts returns how many bytes Moved was told of.
+// InParts returns how many bytes Moved has noted.
 func (e *Entry) InParts() int64 { return e.moved.Load() }
 
-// Arrived returns how many bytes of messages are there, without what is on its way.
+// Arrived returns how many bytes of messages have arrived, without those on their way.
 func (e *Entry) Arrived() int64 { return e.Messages() - e.coming.Load() }
 
-// wouldFree returns how many bytes are free for those who want some of the kind, once the
-// entry is settled.
+// wouldFree returns how many bytes become free for waiters of the kind once the entry
+// is settled.
 func (e *Entry) wouldFree(kind Class) int64 {
 	switch kind {
 	case Fixed:
@@ -115,15 +115,14 @@ func (e *Entry) Waiting() bool { return e.waits.Load() > 0 }
 // Total returns how many bytes the entry has.
 func (e *Entry) Total() int64 { return e.Messages() + max(e.held[Fixed].Load(), 0) }
 
-// What a newcomer waits for is only that others are ended, and told so.
+// A newcomer waits only until others are ended and told so.
 const (
 	newcomerPatience = 2 * time.Second
-	maxNewcomers     = 1000 // that wait at one time
+	maxNewcomers     = 1000 // waiting at one time
 )
 
-// Begin counts the cost of what the entry stands for, and returns whether there is
-// room for it. An address within its share waits a little for what is ended in its
-// favour.
+// Begin counts the cost of the entry's call or connection, and reports whether there is
+// room for it. An address within its share waits a little for room that others give up.
 func (e *Entry) Begin(ctx context.Context, n int64) bool {
 	a := e.account
 	switch waiting := a.queue[Fixed].Load(); {
@@ -138,15 +137,15 @@ func (e *Entry) Begin(ctx context.Context, n int64) bool {
 	return true
 }
 
-// Enter is Begin for what can't wait: an address within its share gets in, and others
-// are ended for it, as long as that doesn't go far over the bound.
+// Enter is Begin without waiting: an address within its share gets in, and others end
+// for it, as long as the bound isn't far exceeded.
 func (e *Entry) Enter(n int64) bool {
 	a := e.account
 	if !a.fits(Fixed, n) {
 		if e.Owner().all()+n > a.share(Fixed) {
 			return false
 		}
-		a.borrow(e.Owner()) // also if this one is refused: then the next one isn't
+		a.borrow(e.Owner()) // also if this one is refused: then the next one gets in
 		if a.Held()+n > a.Total+a.Total/overrunPart {
 			return false
 		}
@@ -174,14 +173,15 @@ func (e *Entry) reserve(ctx context.Context, of Class, n int) error {
 	return nil
 }
 
-// keep notes what the account has counted. Behind Settle nobody would give it back.
+// keep notes bytes that the account has counted. After Settle nothing would give them
+// back.
 func (e *Entry) keep(of Class, n int64) {
 	if e.held[of].Add(n) < 0 {
 		e.account.release(e.Owner(), of, n)
 	}
 }
 
-// Add counts without waiting. Behind Settle it counts nothing.
+// Add counts without waiting. After Settle it counts nothing.
 func (e *Entry) Add(of Class, n int) {
 	if of == Small {
 		e.addSmall(int64(n))
@@ -190,8 +190,8 @@ func (e *Entry) Add(of Class, n int) {
 	}
 }
 
-// Unread counts n more bytes, or less if it is negative, that a client has sent and
-// nobody has read. It returns false if the call has to end: the account is far over its
+// Unread counts n more bytes, or fewer if n is negative, that a client has sent and
+// nobody has read. It returns false if the call must end: the account is far over its
 // bound, and the address over its share.
 func (e *Entry) Unread(n int) bool {
 	if n <= 0 {
@@ -205,10 +205,10 @@ func (e *Entry) Unread(n int) bool {
 	return !far || e.Settled() || a.within(e.Owner(), Small, 0)
 }
 
-// overrunPart is what part of a bound may be held on top of it, of what comes unasked.
+// overrunPart is the part of a bound that data sent unasked may exceed it by.
 const overrunPart = 8
 
-// Sub gives back what Add or a reservation has counted.
+// Sub gives back bytes that Add or a reservation has counted.
 func (e *Entry) Sub(of Class, n int) {
 	if of == Small {
 		e.addSmall(-int64(n))
@@ -217,11 +217,11 @@ func (e *Entry) Sub(of Class, n int) {
 	}
 }
 
-// UnaskedBytes is the largest reply that an upstream may send unasked: it fits the
-// window that each stream has from the beginning.
+// UnaskedBytes is the largest reply that an upstream may send without asking: it fits
+// the initial window of each stream.
 const UnaskedBytes = 64 << 10
 
-// RequestClass is the class of a request of so many bytes.
+// RequestClass returns the class of a request of this size.
 func RequestClass(bytes int) Class {
 	if bytes > SmallBytes {
 		return Request
@@ -229,7 +229,7 @@ func RequestClass(bytes int) Class {
 	return Small
 }
 
-// ClassOf is the class of a reply.
+// ClassOf returns the class of a reply.
 func ClassOf(bytes int) Class {
 	if bytes > UnaskedBytes {
 		return Reply
@@ -237,11 +237,11 @@ func ClassOf(bytes int) Class {
 	return Small
 }
 
-// maxExpanded is how many large replies that grew out of gzip may wait for
-// room: they are held while they do, since no window could withhold them.
+// maxExpanded is how many large replies that came out of gzip may wait for room: they
+// are held while they wait, since no window could withhold them.
 const maxExpanded = 4
 
-// Expanded counts such a reply, as soon as there is room.
+// Expanded counts such a reply as soon as there is room.
 func (e *Entry) Expanded(ctx context.Context, n int) error {
 	a := e.account
 	defer a.expanding.Add(-1)
@@ -251,17 +251,18 @@ func (e *Entry) Expanded(ctx context.Context, n int) error {
 	return e.reserve(ctx, Reply, n)
 }
 
-// Settled reports whether its messages are settled.
+// Settled reports whether the entry's messages are settled.
 func (e *Entry) Settled() bool { return e.held[Small].Load() < 0 }
 
-// SettleMessages gives back what is still out of messages. None is counted behind it.
+// SettleMessages gives back the bytes of messages still in use. After it, no messages
+// are counted.
 func (e *Entry) SettleMessages() {
 	for of := range Fixed {
 		e.settle(of)
 	}
 }
 
-// Settle gives back all that is still out. Nothing is counted behind it.
+// Settle gives back everything still in use. After it, nothing is counted.
 func (e *Entry) Settle() {
 	e.SettleMessages()
 	e.settle(Fixed)

@@ -8,25 +8,25 @@ import (
 	"time"
 )
 
-// Relief is what happens while some wait for room: calls are ended that hold it, and
+// Relief frees memory while others wait for room: it ends calls that hold memory, and
 // connections without calls. It starts with the address that holds most, and there with
-// what has stood still longest.
+// the call that has stood still longest.
 //
-//   - Of an address that holds more than its share, calls may end for others that
-//     hold less than theirs: calls that stand still at once, and all of them if that
-//     doesn't help within grace.
+//   - At an address that holds more than its share, calls may end for others that hold
+//     less than theirs: calls that stand still at once, and all of them if that doesn't
+//     help within grace.
 //   - Any call may end that holds at least worthwhile bytes of messages and has moved
 //     nothing for standstill, unless it waits for room itself.
 //
-// A share is an equal part of three quarters of the room for each address that does
-// something. An address alone may use everything: only Unread ends calls of it that move.
+// A share is an equal part of three quarters of the room for each active address. An
+// address alone may use everything: only Unread ends calls of it that move.
 const (
 	standstill  = 5 * time.Second
 	grace       = time.Second
-	leavingTime = 2 * time.Second // what was ended, and is still there then, may stay for long
-	reliefPart  = 8               // of the messages' room that an address over its share gives up at a time
-	muchPart    = 8               // of all room: who holds more counts, also without doing anything
-	worthwhile  = ChunkBytes / 2  // what a call has to hold so that its end is worth something
+	leavingTime = 2 * time.Second // an ended candidate that still holds memory then may hold it for long
+	reliefPart  = 8               // the part of the messages' room that an address over its share gives up at a time
+	muchPart    = 8               // of all room: an address that holds more counts, even if it is inactive
+	worthwhile  = ChunkBytes / 2  // how much a call must hold for its end to be useful
 )
 
 // A Candidate is a call that may be ended, or a connection without one. It isn't safe for
@@ -34,15 +34,15 @@ const (
 type Candidate struct {
 	Of    Evictable
 	Held  *Entry
-	Moved time.Time // when it last got on
-	ended time.Time // when Choose returned it; zero: it didn't
+	Moved time.Time // when it last made progress
+	ended time.Time // when Choose returned it; zero: never
 }
 
-// An Evictable is what can be ended for others.
+// An Evictable can be ended to free memory for others.
 type Evictable interface{ Evict() }
 
-// Choose does what Count does, and returns what has to end now. It returns each candidate
-// once. urgent: an address within its share waits.
+// Choose does the same as Count, and returns the candidates that must end now. It
+// returns each candidate once. urgent: an address within its share waits.
 func (a *Account) Choose(all []*Candidate, now time.Time) (victims []*Candidate, urgent bool) {
 	holders := a.count(all, now)
 	for kind, w := range a.wants() {
@@ -82,7 +82,7 @@ func (a *Account) holdersOf(all []*Candidate, now time.Time) []*holder {
 	return slices.Collect(maps.Values(by))
 }
 
-// Count sets how many addresses share the room from now on: those that do something, or
+// Count sets how many addresses share the room from now on: the active ones, those that
 // hold much, and one that was turned away.
 func (a *Account) Count(all []*Candidate, now time.Time) { a.count(all, now) }
 
@@ -104,12 +104,12 @@ func (a *Account) count(all []*Candidate, now time.Time) []*holder {
 	return holders
 }
 
-// setSharers says how many addresses there are to share the room.
+// setSharers sets how many addresses share the room.
 func (a *Account) setSharers(n int) { a.sharers.Store(int64(max(n, 1))) }
 
-// choose returns the candidates that are to end for those who want some of the kind.
+// choose returns the candidates that must end for waiters of the kind.
 func (a *Account) choose(all []*holder, kind Class, w want, now time.Time) (victims []*Candidate) {
-	leaving := int64(0) // what those hold who were ended
+	leaving := int64(0) // bytes held by candidates that were ended
 	for _, h := range all {
 		for _, c := range h.candidates {
 			if now.Sub(c.ended) < leavingTime {
@@ -160,8 +160,8 @@ func (a *Account) choose(all []*holder, kind Class, w want, now time.Time) (vict
 	return victims
 }
 
-// overShare reports whether candidates of the address may end for others. An address alone
-// may have everything.
+// overShare reports whether candidates of the address may end for others. An address
+// alone may have everything.
 func (a *Account) overShare(h *holder, kind Class) bool {
 	return a.sharers.Load() > 1 && h.holds(kind) > a.share(kind)
 }
@@ -178,13 +178,13 @@ func (h *holder) holds(kind Class) int64 {
 	}
 }
 
-// mostOf returns the holders with those first that hold most of the kind.
+// mostOf returns the holders, those that hold most of the kind first.
 func mostOf(all []*holder, kind Class) []*holder {
 	return slices.SortedFunc(slices.Values(all), func(a, b *holder) int { return cmp.Compare(b.holds(kind), a.holds(kind)) })
 }
 
-// oldest yields the candidates that hold memory of the kind and have stood still for so
-// long, those that did for the longest first.
+// oldest yields the candidates that hold memory of the kind and have stood still for at
+// least that long, the longest first.
 func (h *holder) oldest(kind Class, now time.Time, least time.Duration) iter.Seq[*Candidate] {
 	return func(yield func(*Candidate) bool) {
 		var some []*Candidate

@@ -2,7 +2,7 @@ package memory
 
 import "sync/atomic"
 
-// An Address is what one client address holds, and what it waits for.
+// An Address is the memory that one client address holds and waits for.
 type Address struct {
 	held  [classes]atomic.Int64
 	asked atomic.Int64 // of any class: there may be millions of addresses
@@ -16,12 +16,12 @@ func (o *Address) messages() int64 {
 // all returns how many bytes of everything the address holds.
 func (o *Address) all() int64 { return o.messages() + o.held[Fixed].Load() }
 
-// claims is all with what the address waits for.
+// claims returns all, with the bytes that the address waits for.
 func (o *Address) claims() int64 { return o.all() + o.asked.Load() }
 
-// share returns how many bytes of a kind (as in wants) each address may hold while others
-// wait for some. A quarter of the room is nobody's: with all of it in shares that are
-// used, nothing that comes for others would get on.
+// share returns how many bytes of a kind (as in wants) each address may hold while
+// others wait for some. A quarter of the room is in no share: if all room were in
+// shares that are used, nobody else would make progress.
 func (a *Account) share(kind Class) int64 {
 	sharers := a.sharers.Load()
 	switch {
@@ -36,14 +36,15 @@ func (a *Account) share(kind Class) int64 {
 	}
 }
 
-// part is an address's part of some room, and not less than a call on a connection, or a
-// small message, takes.
+// part returns an address's part of some room, at least as much as a call on a
+// connection, or a small message, takes.
 func part(room, sharers int64) int64 { return max(room/sharers, min(room/8, leastShare)) }
 
 const leastShare = CallBytes + ConnBytes + TLSBytes + 4<<10
 
 // within reports whether the address would be within its share with n more bytes of a
-// message. The bytes that it waits for count, too: it can't ask for many shares at once.
+// message. The bytes that it waits for count, too: it can't ask for many shares at
+// once.
 func (a *Account) within(o *Address, of Class, n int64) bool {
 	if o == &a.unknown {
 		return true

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// waiters are those of one class, oldest first: those whose address held less than
-// its share when they asked, and the others, who come behind them.
+// waiters are the waiters of one class, oldest first: fair has those whose address held
+// less than its share when they asked, and greedy the others, who come after them.
 type waiters struct{ fair, greedy list.List } // of *Waiter
 
 // A Waiter has asked for bytes. The fields are guarded by the account's mu.
@@ -18,13 +18,13 @@ type Waiter struct {
 	class Class
 	bytes int64
 	since time.Time
-	ready func() // called when they are reserved, if that was not at once; mu is held
+	ready func() // called when they are reserved, if that didn't happen at once; mu is held
 	in    *list.List
 	place *list.Element // nil: they are reserved, or given back
 }
 
-// Pressed reports whether something may have to end: somebody waits for room, or was
-// let in without any.
+// Pressed reports whether something may have to end: somebody waits for room, or got in
+// without any.
 func (a *Account) Pressed() bool { return a.awaited() || a.debt.is.Load() }
 
 // awaited reports whether somebody waits for room.
@@ -32,8 +32,8 @@ func (a *Account) awaited() bool {
 	return a.queue[Small].Load()+a.queue[Request].Load()+a.queue[Reply].Load()+a.queue[Fixed].Load() > 0
 }
 
-// A debt says that somebody was let in though there was no room, or turned away though
-// their address holds less than its share. mu is held for all but is.
+// A debt notes that somebody got in although there was no room, or was turned away
+// although their address holds less than its share. mu is held except for is.
 type debt struct {
 	is    atomic.Bool
 	since time.Time
@@ -74,7 +74,7 @@ func (a *Account) owes() int64 {
 	return owed
 }
 
-// press tells that something has to end.
+// press reports that something must end.
 func (a *Account) press() {
 	if a.OnPressed != nil {
 		a.OnPressed()
@@ -87,11 +87,11 @@ func (a *Account) take(o *Address, n int64) bool {
 	if a.queue[Small].Load() > 0 || !a.fits(Small, n) || a.blocked.Load() && !a.within(o, Small, n) {
 		return false
 	}
-	a.add(o, Small, n) // by a race a few may pass the limit by one message
+	a.add(o, Small, n) // in a race a few may exceed the limit by one message
 	return true
 }
 
-// await reserves n bytes, and waits for them not longer than patience.
+// await reserves n bytes, and waits at most patience for them.
 func (a *Account) await(ctx context.Context, o *Address, of Class, n int64, patience time.Duration) error {
 	ready := make(chan struct{})
 	w, atOnce := a.ask(o, of, n, func() { close(ready) })
@@ -113,9 +113,9 @@ func (a *Account) await(ctx context.Context, o *Address, of Class, n int64, pati
 	return err
 }
 
-// Ask reserves n bytes for e's address, or for nobody in particular if e is nil. If there
-// is no room yet, it returns false and later calls ready, with mu held: ready must not
-// call the account. Drop has to be called once. It gives the bytes back, or stops the
+// Ask reserves n bytes for e's address, or for no address if e is nil. If there is no
+// room yet, it returns false and later calls ready, with mu held: ready must not call
+// the account. Drop must be called once. Drop gives the bytes back, or stops the
 // waiting.
 func (a *Account) Ask(e *Entry, of Class, n int64, ready func()) (w *Waiter, atOnce bool) {
 	if e == nil {
@@ -148,8 +148,7 @@ func (a *Account) ask(o *Address, of Class, n int64, ready func()) (w *Waiter, a
 	return w, false
 }
 
-// Drop gives back what a waiter has, or takes it out of the queue. It is
-// called once.
+// Drop gives back a waiter's bytes, or removes it from the queue. It is called once.
 func (a *Account) Drop(w *Waiter) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -161,7 +160,7 @@ func (a *Account) Drop(w *Waiter) {
 	a.grant()
 }
 
-// leave takes a waiter out of its queue. mu is held.
+// leave removes a waiter from its queue. mu is held.
 func (a *Account) leave(w *Waiter) {
 	w.in.Remove(w.place)
 	w.owner.asked.Add(-w.bytes)
@@ -169,11 +168,11 @@ func (a *Account) leave(w *Waiter) {
 	a.queue[w.class].Add(-1)
 }
 
-// grantOrder has small messages first: while large ones wait, conversations go on.
+// grantOrder puts small messages first: while large ones wait, conversations continue.
 var grantOrder = [...]Class{Small, Fixed, Request, Reply}
 
-// grant lets waiters in: those of addresses within their share first, and of each
-// kind the oldest. Others get nothing that those still wait for. mu is held.
+// grant lets waiters in: addresses within their share first, and in each kind the
+// oldest first. Others get no room that those still wait for. mu is held.
 func (a *Account) grant() {
 	blocked := false
 	var full [classes]bool
@@ -185,7 +184,7 @@ func (a *Account) grant() {
 			blocked = blocked || a.lacksRoomOfAll(w)
 		}
 	}
-	blocked = blocked && a.sharers.Load() > 1 // an address alone keeps nobody's room
+	blocked = blocked && a.sharers.Load() > 1 // an address alone leaves no room free for others
 	a.blocked.Store(blocked)
 	if blocked {
 		return
@@ -204,7 +203,7 @@ func (a *Account) grantFrom(in *list.List) {
 		w := place.Value.(*Waiter)
 		if !a.fits(w.class, w.bytes) {
 			if a.NeedsAll(w.class, w.bytes) {
-				continue // it gets in alone: the others needn't wait for that
+				continue // it gets in only when alone: the others needn't wait for that
 			}
 			return
 		}
@@ -216,18 +215,18 @@ func (a *Account) grantFrom(in *list.List) {
 	}
 }
 
-// NeedsAll reports whether a message gets in only while its class has no other.
+// NeedsAll reports whether a message gets in only while its class has no other message.
 func (a *Account) NeedsAll(of Class, n int64) bool { return of < Small && n > a.bulk() }
 
-// A want is how many bytes some wait for.
+// A want is how many bytes are waited for.
 type want struct {
 	Fair   int64     // of addresses that held less than their share
 	Greedy int64     // of others
 	Oldest time.Time // when the first of Fair asked
 }
 
-// wants returns what is waited for, by the kind of what would have to end for it: large
-// requests, large replies, any messages (Small), or anything (Fixed).
+// wants returns the bytes that are waited for, by the kind of memory that would have to
+// be freed: large requests, large replies, any messages (Small), or anything (Fixed).
 func (a *Account) wants() (wants [classes]want) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -248,7 +247,7 @@ func (a *Account) wants() (wants [classes]want) {
 	return wants
 }
 
-// firstOwned returns the first waiter for whom others have to wait: not the window of a
+// firstOwned returns the first waiter for whom others must wait: not the window of a
 // backend, nor a message that gets in only alone. It may be nil. mu is held.
 func (a *Account) firstOwned(in *list.List) *Waiter {
 	for w := range all(in) {
@@ -259,8 +258,8 @@ func (a *Account) firstOwned(in *list.List) *Waiter {
 	return nil
 }
 
-// lacksRoomOfAll reports whether a waiter lacks room that any message could take, and not
-// that of its class. mu is held.
+// lacksRoomOfAll reports whether a waiter lacks room that any message could take, and
+// not room of its class. mu is held.
 func (a *Account) lacksRoomOfAll(w *Waiter) bool {
 	if w.class == Fixed {
 		return a.used.Load()+a.fixed.Load()+w.bytes > a.Total
@@ -268,7 +267,7 @@ func (a *Account) lacksRoomOfAll(w *Waiter) bool {
 	return w.class == Small || a.kind(w) != w.class
 }
 
-// kind is what has to end for a waiter. mu is held.
+// kind returns the kind of memory that must be freed for a waiter. mu is held.
 func (a *Account) kind(w *Waiter) Class {
 	large := w.class < Small
 	alone := large && a.by[w.class].Load() == 0
@@ -282,7 +281,7 @@ func (a *Account) kind(w *Waiter) Class {
 	}
 }
 
-// asked notes that somebody has wanted it since then.
+// asked notes that somebody has waited since then.
 func (w *want) asked(since time.Time) {
 	if w.Oldest.IsZero() || since.Before(w.Oldest) {
 		w.Oldest = since
