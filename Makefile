@@ -71,6 +71,8 @@ define e2e
 @go -C e2e mod download
 @go -C tools tool -n h2spec >/dev/null
 @go -C tools tool -n pebble >/dev/null
+@go -C tools tool -n protoc-gen-go >/dev/null
+@go -C tools tool -n protoc-gen-go-grpc >/dev/null
 @cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(1) ./...
 endef
 

@@ -352,7 +352,7 @@ the server that answers.
 `
 
 const pageEnd = `
-Next: [results](compatibility-results.md), [which client to take](../README.md#clients), [client protocols](../reference/protocols.md),
+Next: [results](compatibility-results.md), [which client to take](../clients/README.md), [client protocols](../reference/protocols.md),
 [errors](../reference/errors.md).
 `
 

@@ -27,8 +27,8 @@ look() {
 	have git || miss git "git: the version, and the lint of the tree"
 	have node || miss nodejs "node: the clients of the end-to-end tests, and the demo's page"
 	have npm || miss npm "npm: the same"
+	have protoc || miss protobuf-compiler "protoc: the protobuf code, also of the clients' pages in docs/"
 	if [ "$1" = generate ]; then
-		have protoc || miss protobuf-compiler "protoc: the protobuf code"
 		return
 	fi
 	have "$(go env CC)" || miss gcc "a C compiler: the race detector"

@@ -19,6 +19,7 @@ var runners = map[string]runner{
 	"yaml":    runYAML,
 	"go":      runGo,
 	"js":      runJavaScript,
+	"proto":   runProto,
 	"http":    runExchange,
 	"text":    wantEvidence,
 	"json":    wantEvidence,
@@ -44,7 +45,6 @@ var notRun = []struct {
 	check runner // what is looked at instead; nil: nothing can be
 	why   string
 }{
-	{"", "►", nil, "a picture"},
 	{"docs/reference/protocols.md", "an empty message, which is", wantFrames, "frames: their lengths are checked"},
 	{"docs/reference/grpc-web.md", "grpc-message: no caf", wantTrailersBlock, "the trailers of a call that fails so"},
 	{"demo/web/README.md", "npm ci", wantScripts, "make lint runs check, of which build is a part; TestScreenshot runs screenshot.mjs"},
@@ -59,6 +59,10 @@ var notRun = []struct {
 	{"docs/guides/kubernetes.md", "kubectl apply", wantManifest, "it takes a cluster: tools/sidecar_test.go holds the manifest to the API's types and to the program"},
 	{"docs/reference/cli.md", "culvert", wantCommandLines, "the examples of --help, for programs and files that aren't here: each command line is parsed"},
 	{"docs/guides/container.md", "docker run", wantImageRun, "it takes a container engine: the program is given the variables and arguments instead; tools/image_linux_test.go builds and runs the image"},
+	{"README.md", "docker build", nil, "it takes a container engine: tools/image_linux_test.go builds the image without one"},
+	{"docs/start/page.md", "document.querySelector", nil, "a file of a page that the commands below it bundle: they are run, and the page is opened"},
+	{"docs/start/page.md", "<!doctype html>", nil, "the same"},
+	{"docs/start/install.md", "docker run", wantImageRun, "it takes a container engine; tools/image_linux_test.go builds and runs the image without one"},
 	{"docs/guides/container.md", "docker compose", nil, "it takes a container engine; tools/image_linux_test.go builds and runs the image without one, tools/compose_test.go holds the file to the program"},
 }
 
@@ -84,6 +88,9 @@ func TestBlocks(t *testing.T) {
 				}
 				if !known {
 					t.Fatalf("no way to run a block of the language %q; give it one, or list it in notRun", b.language)
+				}
+				if isProject(b) {
+					run = runProject
 				}
 				run(t, b)
 			})

@@ -2,8 +2,9 @@
 // http://localhost:5173 (where development servers have theirs), and writes what
 // they log to standard output.
 //
-//   node browser.mjs MODULE...
+//   node browser.mjs [--FLAG...] MODULE...
 //
+// Flags are Chromium's.
 // It ends with the last one: with 1 if one of them threw.
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
@@ -28,7 +29,8 @@ async function bundle(module) {
   return outputFiles[0].text;
 }
 
-const modules = process.argv.slice(2);
+const isFlag = (argument) => argument.startsWith("--");
+const modules = process.argv.slice(2).filter((argument) => !isFlag(argument));
 const scripts = await Promise.all(modules.map(bundle));
 const index = (n) =>
   `<!doctype html><link rel="icon" href="data:,"><title>snippet</title><script type="module" src="page${n}.js"></script>`;
@@ -44,7 +46,7 @@ const server = createServer((request, response) => {
 });
 await new Promise((resolve) => server.listen(5173, "127.0.0.1", resolve));
 
-const browser = await launch();
+const browser = await launch(process.argv.slice(2).filter(isFlag));
 try {
   for (const n of modules.keys()) {
     const page = await browser.newPage();

@@ -288,7 +288,7 @@ demo.echo({ text: "hello" }, (error) => { if (error) throw error; });
 func TestRuntimesTakeTheCompanysCA(t *testing.T) {
 	startFrontedPath(t)
 	proxy := startTinyproxy(t)
-	dir := project(t, grpcJSOverTLS, textFormat)
+	dir := project(t, nil)
 	write := func(name, text string) string {
 		file := filepath.Join(dir, name)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -9,6 +9,8 @@
 //   - blocks_test.go: what is done with a block, by its language, and the list
 //     of those that can't be run as they stand
 //   - run_*_test.go: how each language is run
+//   - project_test.go: the reader's project, which the blocks of a client's page
+//     build up; generate_test.go: protoc's plugins in it
 //   - links_test.go, names_test.go: links and anchors; flags, keys, variables,
 //     reasons and tests that the documents name
 //   - images_test.go: pictures, and drawings in the light and in the dark
@@ -18,5 +20,3 @@
 //   - world_test.go: the network namespace that all of it happens in, where the
 //     documents' own names and ports are free to use
 package docs
-
-//go:generate ./generate.sh

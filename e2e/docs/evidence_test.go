@@ -153,7 +153,7 @@ func (w witness) page(scripts ...string) {
 	}
 	argv := []string{"node", runner}
 	for _, script := range scripts {
-		file := filepath.Join(project(w, script, textFormat), "page.mjs")
+		file := filepath.Join(projectOf(w, script), "page.mjs")
 		if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 			w.Fatal(err)
 		}
@@ -168,7 +168,7 @@ func (w witness) page(scripts ...string) {
 
 // node runs a script in Node and takes what it logs.
 func (w witness) node(script string) {
-	dir := project(w, script, textFormat)
+	dir := projectOf(w, script)
 	file := filepath.Join(dir, "script.mjs")
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 		w.Fatal(err)
@@ -259,7 +259,7 @@ await end;
 
 const niceSum = `
 import { createChannel, createClient, WebsocketTransport } from "nice-grpc-web";
-import { DemoDefinition } from "./gen/demo.js";
+import { DemoDefinition } from "./gen/demo";
 const channel = createChannel("ADDRESS", WebsocketTransport());
 await createClient(DemoDefinition, channel).sum((async function* () { yield { number: 20 }; })()).catch((e) => console.log(String(e)));
 `

@@ -39,6 +39,7 @@ type block struct {
 	language string   // the fence's first word
 	options  []string // its other words
 	text     string
+	before   []block // those above it on the page
 }
 
 func (b block) place() string { return fmt.Sprintf("%s:%d", b.page, b.line) }
@@ -89,6 +90,7 @@ func parsePage(path, text string) (page, error) {
 			}
 			open = &block{page: path, line: i + 2, section: section, language: words[0], options: slices.DeleteFunc(words[1:], func(w string) bool { return w == "" })}
 		case isFence:
+			open.before = slices.Clone(p.blocks)
 			p.blocks = append(p.blocks, *open)
 			open = nil
 		case open != nil:

@@ -42,7 +42,9 @@ var goImports = map[string]string{
 	"insecure": "google.golang.org/grpc/credentials/insecure", "log": "log", "net": "net", "os": "os",
 	"status": "google.golang.org/grpc/status", "websocket": "github.com/coder/websocket",
 	"errdetails": "google.golang.org/genproto/googleapis/rpc/errdetails",
-	"slog":       "log/slog", "telemetry": "github.com/culvert-grpc/culvert/telemetry", "time": "time",
+	"gzip":       "google.golang.org/grpc/encoding/gzip", "keepalive": "google.golang.org/grpc/keepalive",
+	"metadata": "google.golang.org/grpc/metadata", "slog": "log/slog", "strings": "strings",
+	"telemetry": "github.com/culvert-grpc/culvert/telemetry", "time": "time",
 }
 
 var used = regexp.MustCompile(`\b([a-z]+)\.[A-Z]`)

@@ -27,7 +27,7 @@ func commands(text string) []string {
 
 var (
 	isCulvert = regexp.MustCompile(`^(?:\w+=\S* )*(?:culvert|go run \./cmd/culvert) (\w+)`)
-	isMake    = regexp.MustCompile(`^make\b`)
+	isMake    = regexp.MustCompile(`^(?:\w+=\S* )*make\b`)
 )
 
 // runShell runs a block of commands, with the demo's service on its port. A
@@ -35,7 +35,7 @@ var (
 func runShell(t *testing.T, b block) {
 	if strings.Contains(b.text, "//grpc.example.com") || strings.Contains(b.text, "grpc.example.com:443") {
 		startPath(t, b)
-	} else {
+	} else if !strings.Contains(b.text, "--backend-only") { // which is that service
 		startDemoBackend(t)
 	}
 	for _, c := range commands(b.text) {
@@ -43,7 +43,7 @@ func runShell(t *testing.T, b block) {
 		switch {
 		case isMake.MatchString(c):
 			// make test runs this very test: what it would do is enough here.
-			wantOK(t, "make -n"+strings.TrimPrefix(c, "make"))
+			wantOK(t, strings.Replace(c, "make", "make -n", 1))
 		case m != nil && m[1] == "serve" && !strings.Contains(c, "localhost:9000") && !strings.Contains(c, "--config"):
 			// A backend that isn't here: the command line is checked as serve would.
 			wantOK(t, strings.Replace(c, " serve ", " validate ", 1))
@@ -86,6 +86,7 @@ func shell(command string) []string {
 
 func wantOK(t testing.TB, command string) string {
 	t.Helper()
+	command = installed(t, command)
 	dir := root
 	if strings.Contains(command, ">") {
 		dir = scratch(t)

@@ -38,6 +38,13 @@ var (
 // TestMain enters a network namespace of its own, so that the ports and names in
 // the documents can be used as they are written, whatever else runs here.
 func TestMain(m *testing.M) {
+	if asked, err := replay(); asked {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
 	worldDir = os.Getenv(worldVariable)
 	if worldDir == "" {
@@ -100,7 +107,7 @@ func buildPrograms() error {
 	if err := os.Mkdir(bin, 0o755); err != nil {
 		return err
 	}
-	return os.Symlink(culvertProgram, filepath.Join(bin, "culvert"))
+	return errors.Join(os.Symlink(culvertProgram, filepath.Join(bin, "culvert")), linkRecordings(bin))
 }
 
 // environment is ours without what culvert would take for its configuration, and
@@ -110,7 +117,8 @@ func environment() []string {
 		name, _, _ := strings.Cut(v, "=")
 		return strings.HasPrefix(name, "CULVERT_") || strings.HasSuffix(strings.ToLower(name), "_proxy") || name == worldVariable
 	})
-	return append(env, "PATH="+filepath.Join(worldDir, "bin")+":"+os.Getenv("PATH"))
+	path := []string{filepath.Join(worldDir, "bin"), os.Getenv("PATH"), filepath.Join(worldDir, "gobin")}
+	return append(env, "PATH="+strings.Join(path, string(filepath.ListSeparator)))
 }
 
 // spawn starts a command on the thread that lives as long as the tests: the
