@@ -51,7 +51,7 @@ NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 # any module: "make test" skips them, "make test-long" runs them. In TestBlocks they
 # are the blocks of the pages in docs/.
 LONG_NAMES = \
-	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestConnectionAges TestDawdlers TestDifferentialForLong \
+	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestConnectionAges TestDawdlers TestDifferentialForLong \
 	TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestListedPageReadsItsMistake TestManyLongSecrets \
 	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOriginsAreTriedOut \
 	TestPausedReaders TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \
