@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// ACME has a CA give culvert its certificates.
+// ACME configures certificates from an ACME CA.
 type ACME struct {
 	// Names that clients use for culvert. culvert gets a certificate for each
 	// name, keeps it in storage, and renews it. "*.example.com" requires
@@ -60,10 +60,10 @@ type ACME struct {
 	DNSResolvers []string `key:"dns_resolvers" is:"resolver"`
 }
 
-// Enabled says whether certificates are fetched.
+// Enabled reports whether culvert gets certificates from an ACME CA.
 func (a ACME) Enabled() bool { return len(a.Domains) > 0 || len(a.OnDemand) > 0 }
 
-// EAB is a customer's account.
+// EAB is an external account binding.
 type EAB struct {
 	// The ID of the key at the CA.
 	KeyID string `key:"key_id" is:"word"`
@@ -73,7 +73,7 @@ type EAB struct {
 	HMACKey string `key:"hmac_key" is:"secret"`
 }
 
-// DNSSetting is one thing that a provider of DNS is told.
+// DNSSetting is one setting of the DNS provider.
 type DNSSetting struct {
 	// The name of the setting in the provider's documentation.
 	Name string `key:"name" is:"word" needed:"true"`
@@ -118,12 +118,11 @@ func checkResolver(s string) error {
 	return nil
 }
 
-// anyText is the check of a value that can be anything: it never fails, so
-// no error ever holds a secret.
+// anyText accepts every value. It never fails, so no error contains a secret.
 func anyText(string) error { return nil }
 
-// checkACME is about keys that need each other. The rest, files and providers,
-// is judged by who uses them.
+// checkACME checks keys that depend on each other. The packages that use the
+// files and the providers check those.
 func checkACME(l *Loaded) []error {
 	a := l.TLS.ACME
 	if !a.Enabled() {
@@ -155,7 +154,8 @@ func checkACME(l *Loaded) []error {
 	return errs
 }
 
-// withoutEffect finds keys of tls.acme that say something and do nothing.
+// withoutEffect returns an error for each key of tls.acme that is set and has
+// no effect.
 func withoutEffect(l *Loaded, missing string, a ACME, keys ...string) []error {
 	says := map[string]bool{
 		"storage": a.Storage != "", "email": a.Email != "", "directory": a.Directory != "", "ca_root": a.CARoot != "",

@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// checks are what one key alone can't be asked. Each reports what contradicts
-// as an error and what endangers as a warning; values are legal by themselves
-// here. Text says keys, not values: a value may have come from a secret.
+// checks find mistakes that involve several keys; each value is valid by
+// itself by now. A check returns contradictions as errors, and reports dangers
+// as warnings. Their texts name keys and no values, because a value may be a
+// secret.
 var checks = []func(*Loaded) []error{
 	checkBackendTLS,
 	checkBackendIsNotOurselves,
@@ -46,9 +47,9 @@ func (l *Loaded) warn(key, text string) {
 	l.Warnings = append(l.Warnings, l.place(key)+": "+text)
 }
 
-// checkBackendTLS also turns TLS on where something else says that it is
-// meant: a CA that is given and not used would send plaintext to somebody who
-// asked for proof.
+// checkBackendTLS also turns TLS on if another key of the section implies it.
+// If culvert ignored a CA, it would send plaintext to a server that the
+// operator wants to verify.
 func checkBackendTLS(l *Loaded) []error {
 	tls := &l.Backend.TLS
 	var errs []error
@@ -76,8 +77,8 @@ func checkBackendTLS(l *Loaded) []error {
 	return errs
 }
 
-// checkBackendIsNotOurselves finds the loop that the same port on both sides
-// makes.
+// checkBackendIsNotOurselves finds the loop that arises if culvert listens on
+// the address of the backend.
 func checkBackendIsNotOurselves(l *Loaded) []error {
 	backHost, backPort, err := net.SplitHostPort(l.Backend.Address)
 	if err != nil {
@@ -98,8 +99,8 @@ func isLocal(host string) bool {
 	return host == "localhost" || err == nil && (addr.IsLoopback() || addr.IsUnspecified())
 }
 
-// A grpc-go server's keepalive.EnforcementPolicy has a MinTime of 5 minutes
-// unless it was told otherwise.
+// The keepalive.EnforcementPolicy of a grpc-go server has a default MinTime of
+// 5 minutes.
 func checkKeepalive(l *Loaded) []error {
 	if d := l.Backend.Keepalive; d > 0 && d < 5*time.Minute {
 		l.warn("backend.keepalive", "is less than 5m: an ordinary gRPC server closes connections that ping more often, so make sure that this backend allows it")
@@ -137,8 +138,8 @@ func checkDetailedErrors(l *Loaded) []error {
 func checkLimits(l *Loaded) []error {
 	var errs []error
 	lim := l.Limits
-	// The prefix of a message could say more, but int, on 32-bit machines,
-	// and grpc-go's limits can't.
+	// The length prefix of a message allows more. int on 32-bit machines and the
+	// limits of grpc-go allow no more.
 	if lim.MessageBytes > math.MaxInt32 {
 		errs = append(errs, l.Errorf("limits.message_bytes", "is too large: write less than 2GiB"))
 	}
@@ -160,8 +161,8 @@ func checkLimits(l *Loaded) []error {
 
 const (
 	maxHeaderBytes = 16 << 20
-	// Each call adds its window to that of its connection, which HTTP/2
-	// bounds by 2 GiB. RFC 9113 §6.9.1.
+	// Each call adds its window to the window of its connection, which HTTP/2
+	// limits to 2 GiB. RFC 9113 §6.9.1.
 	maxCallsPerConnection = 10_000
 )
 

@@ -6,13 +6,13 @@ import (
 	"slices"
 )
 
-// Below is what endangers where clients come in: the sum of keys that are
+// The checks below find dangers for listeners: combinations of keys that are
 // harmless by themselves.
 
-// checkPlaintext finds ports that speak plaintext where nobody can want it. A
-// proxy that is named is believed to have brought TLS as far as it goes. The
-// default address isn't warned of: nobody chose it, and in a container, where
-// most culverts run, only a proxy or a service reaches it.
+// checkPlaintext warns of plaintext that clients reach without TLS. It assumes
+// that proxies which the configuration names have TLS. It doesn't warn of the
+// default address: nobody chose it, and in a container only a proxy or a
+// service reaches it.
 func checkPlaintext(l *Loaded) []error {
 	for i, ln := range l.Listen {
 		key := Entry("listen", i) + ".address"
@@ -31,8 +31,8 @@ func checkPlaintext(l *Loaded) []error {
 
 const plaintextRemedy = "set a certificate (tls), name the proxies with TLS in front of it (trusted_proxies, proxy_protocol), or listen on 127.0.0.1"
 
-// isPublic says whether the internet comes here: to one of its addresses, or to
-// a port that browsers take by themselves, on all of a machine's addresses.
+// isPublic reports whether clients from the internet reach the listener: it
+// has a public address, or it has a default port of browsers on all addresses.
 func (l Listener) isPublic() bool {
 	host, port, err := net.SplitHostPort(l.Address)
 	if err != nil {
@@ -52,7 +52,7 @@ func (l Listener) everywhere() bool {
 	return err == nil && isWildcard(host)
 }
 
-// sharedAddresses are of networks behind a carrier's translation. RFC 6598.
+// sharedAddresses is for networks behind a carrier's NAT. RFC 6598.
 var sharedAddresses = netip.MustParsePrefix("100.64.0.0/10")
 
 func isPublicAddr(addr netip.Addr) bool {
@@ -60,8 +60,8 @@ func isPublicAddr(addr netip.Addr) bool {
 	return addr.IsGlobalUnicast() && !addr.IsPrivate() && !sharedAddresses.Contains(addr)
 }
 
-// checkTrust finds networks that are believed and too wide to be anybody's
-// own.
+// checkTrust warns of trusted networks that are too wide to belong to one
+// owner.
 func checkTrust(l *Loaded) []error {
 	for _, o := range l.trust() {
 		switch {
@@ -74,13 +74,13 @@ func checkTrust(l *Loaded) []error {
 	return nil
 }
 
-// A trusting key lists whose word counts.
+// A trusting key lists networks that culvert trusts.
 type trusting struct {
 	key      string
 	networks []netip.Prefix
 }
 
-// trust returns what was set of that, for the whole and for listeners.
+// trust returns these keys of the file, and those that listeners set.
 func (l *Loaded) trust() []trusting {
 	all := []trusting{{"trusted_proxies", l.TrustedProxies}, {"proxy_protocol", l.ProxyProtocol}}
 	for i, ln := range l.Listen {
@@ -96,8 +96,8 @@ func (l *Loaded) trust() []trusting {
 
 func isEverybody(p netip.Prefix) bool { return p.Bits() == 0 }
 
-// tooWide holds for a network that nobody has alone: the widest that one can
-// are 10.0.0.0/8 and fc00::/7, and a provider's /16 of IPv6.
+// tooWide reports whether no single owner has such a network. The widest ones
+// with a single owner are 10.0.0.0/8, fc00::/7, and a provider's IPv6 /16.
 func tooWide(p netip.Prefix) bool {
 	if p.Addr().Is4() {
 		return p.Bits() < 8
@@ -105,11 +105,12 @@ func tooWide(p netip.Prefix) bool {
 	return p.Bits() < 16 && !p.Addr().IsPrivate()
 }
 
-// everyUser is the permission of whoever has an account on this host.
+// everyUser is the permission of all users of this host.
 const everyUser = 0o002
 
-// checkSocketTrust finds unix sockets whose every client is believed: whoever
-// connects counts as 127.0.0.1, so that the mode alone says who that is.
+// checkSocketTrust warns of unix sockets on which all clients are trusted.
+// Each client of a unix socket counts as 127.0.0.1, so only the mode limits
+// who is trusted.
 func checkSocketTrust(l *Loaded) []error {
 	for i, ln := range l.Listen {
 		believed := slices.ContainsFunc(slices.Concat(ln.TrustedProxies, ln.ProxyProtocol), func(p netip.Prefix) bool { return p.Contains(unixClient) })
@@ -120,11 +121,11 @@ func checkSocketTrust(l *Loaded) []error {
 	return nil
 }
 
-// unixClient is what clients on unix sockets count as.
+// unixClient is the address of clients on unix sockets.
 var unixClient = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-// checkReachableByCA finds a CA that can't come where culvert proves that its
-// names are its own: the port is the CA's to choose.
+// checkReachableByCA warns if the CA can't reach culvert for a challenge. The
+// CA chooses the port.
 func checkReachableByCA(l *Loaded) []error {
 	if !l.TLS.ACME.Enabled() || l.TLS.ACME.DNSProvider != "" {
 		return nil
@@ -148,8 +149,8 @@ func checkReachableByCA(l *Loaded) []error {
 	return nil
 }
 
-// checkDevelopmentCertificate finds a certificate that no stranger trusts where
-// strangers come: they would be taught to click warnings away.
+// checkDevelopmentCertificate warns of the development certificate on a public
+// address. Users would learn to ignore browser warnings.
 func checkDevelopmentCertificate(l *Loaded) []error {
 	for i, ln := range l.Listen {
 		if ln.TLS.SelfSigned && ln.isPublic() {

@@ -2,8 +2,8 @@ package config
 
 import "net"
 
-// checkListeners finds listeners that can't be there together, and keys that
-// say nothing of theirs.
+// checkListeners finds listeners with the same address or name, and keys that
+// have no effect on a listener.
 func checkListeners(l *Loaded) []error {
 	var errs []error
 	if len(l.Listen) == 0 {
@@ -26,8 +26,8 @@ func checkListeners(l *Loaded) []error {
 	return errs
 }
 
-// collide says whether two addresses can't be listened on together: a port of
-// all interfaces is one of each.
+// collide reports whether culvert can't listen on both addresses. A port on
+// all interfaces collides with the same port on one interface.
 func collide(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)

@@ -9,9 +9,10 @@ import (
 	"strings"
 )
 
-// checkOriginExpression wants a regular expression of whole origins of one
-// scheme. What a dot lets in that was to be one, somebody can register. Whether
-// it lets everybody in is judged by who uses it.
+// checkOriginExpression accepts a regular expression for whole origins with a
+// fixed scheme. It refuses a dot that isn't escaped, because anyone could
+// register the additional hosts that it matches. Package gate refuses
+// expressions that match every origin.
 func checkOriginExpression(s string) error {
 	tree, err := syntax.Parse(s, syntax.Perl)
 	switch wrong := (*syntax.Error)(nil); {
@@ -34,7 +35,8 @@ func checkOriginExpression(s string) error {
 
 var expressionScheme = regexp.MustCompile(`^\^?[a-z][a-z0-9-]*://`)
 
-// hasSingleDot finds a dot that isn't repeated: hardly anybody means it.
+// hasSingleDot reports whether the expression has a dot that isn't repeated,
+// which is usually a mistake.
 func hasSingleDot(tree *syntax.Regexp, repeated bool) bool {
 	switch tree.Op {
 	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
@@ -47,13 +49,13 @@ func hasSingleDot(tree *syntax.Regexp, repeated bool) bool {
 	return slices.ContainsFunc(tree.Sub, func(sub *syntax.Regexp) bool { return hasSingleDot(sub, repeated) })
 }
 
-// namesOrigin holds for an entry that stands for one origin.
+// namesOrigin reports whether the entry matches a single origin.
 func namesOrigin(s string) bool {
 	return s != "null" && !strings.HasPrefix(s, "~") && !strings.Contains(s, "*")
 }
 
-// checkOriginsOfCookies says which of the origins no cookie passes for; "*"
-// has an error of its own.
+// checkOriginsOfCookies warns if cookies can't pass for some of the allowed
+// origins. checkWildcardOrigin has an error for "*".
 func checkOriginsOfCookies(l *Loaded) []error {
 	if slices.Contains(l.AllowOrigins, "*") || !slices.ContainsFunc(l.AllowOrigins, func(s string) bool { return !namesOrigin(s) }) {
 		return nil
@@ -72,7 +74,7 @@ func checkOriginsOfCookies(l *Loaded) []error {
 	return nil
 }
 
-// checkTriedOut reminds of rules that refuse nothing yet.
+// checkTriedOut warns of rules that refuse nothing yet.
 func checkTriedOut(l *Loaded) []error {
 	if !l.EnforceOrigins {
 		l.warn("enforce_origins", "is false, so pages of every origin may call, without cookies: set it to true when the log shows no origin that is missing in allow_origins")

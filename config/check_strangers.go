@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// checkOriginsOfStrangers finds entries of allow_origins that let in pages of
-// hosts that anybody can register: "https://*.com", or an expression that is
-// open at an end of the host.
+// checkOriginsOfStrangers warns of entries in allow_origins that match hosts
+// which anyone can register: "https://*.com", or an expression that doesn't
+// fix both ends of the host.
 func checkOriginsOfStrangers(l *Loaded) []error {
 	for _, entry := range l.AllowOrigins {
 		if stranger := strangerIn(entry); stranger != "" {
@@ -20,8 +20,8 @@ func checkOriginsOfStrangers(l *Loaded) []error {
 	return nil
 }
 
-// strangerIn returns an origin that an entry allows, and that may belong to
-// others than those whom the entry is for; "" if none is found.
+// strangerIn returns an origin that the entry matches and that may belong to
+// another owner, or "".
 func strangerIn(entry string) string {
 	scheme, host, _ := strings.Cut(strings.TrimLeft(entry, "~^"), "://")
 	if scheme != "http" && scheme != "https" {
@@ -37,7 +37,7 @@ func strangerIn(entry string) string {
 	}
 	tree, err := syntax.Parse(expression, syntax.Perl)
 	if err != nil {
-		return "" // which was told
+		return "" // checkOriginExpression reports it
 	}
 	whole, err := regexp.Compile(`\A(?i:` + expression + `)\z`)
 	if err != nil {
@@ -65,14 +65,14 @@ func strangerIn(entry string) string {
 	return ""
 }
 
-// stranger is the name of nobody.
+// stranger is a name that nobody has registered.
 const stranger = "culvertforeign"
 
-// maxSamples bounds what alternatives multiply to.
+// maxSamples limits the number of combinations of alternatives.
 const maxSamples = 64
 
-// samples are short texts that an expression matches: of its alternatives each,
-// of what may be repeated as little as may be.
+// samples returns short texts that an expression matches: one for each
+// alternative, with the fewest repetitions.
 func samples(re *syntax.Regexp) []string {
 	switch re.Op {
 	case syntax.OpLiteral:
@@ -93,12 +93,12 @@ func samples(re *syntax.Regexp) []string {
 			all = append(all, samples(sub)...)
 		}
 		return all[:min(len(all), maxSamples)]
-	default: // what may be left out, and what stands between characters
+	default: // optional parts, and assertions without characters
 		return []string{""}
 	}
 }
 
-// joined are the samples of one expression after the other.
+// joined returns samples of a sequence of expressions.
 func joined(sequence []*syntax.Regexp) []string {
 	all := []string{""}
 	for _, re := range sequence {
@@ -114,7 +114,7 @@ func joined(sequence []*syntax.Regexp) []string {
 	return all
 }
 
-// hostRune picks one of a class that can stand in a host.
+// hostRune returns a character of the class that a host name may have.
 func hostRune(ranges []rune) rune {
 	for _, r := range "a0z9-" {
 		for i := 0; i+1 < len(ranges); i += 2 {

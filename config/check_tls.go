@@ -4,7 +4,7 @@ import "slices"
 
 var clientAuth = oneOf([]string{"none", "optional", "require"})
 
-// parseClientAuth also takes "", the value of a key that isn't set.
+// parseClientAuth also accepts "", the value of an unset key.
 func parseClientAuth(s string) (any, error) {
 	if s == "" {
 		return s, nil
@@ -12,23 +12,23 @@ func parseClientAuth(s string) (any, error) {
 	return clientAuth.parse(s)
 }
 
-// ListenerTLS returns all that holds for TLS of a listener: its own, and of the
-// rest what the file says for every listener.
+// ListenerTLS returns the complete TLS configuration of a listener: its own
+// keys, and the inherited ones.
 func (l *Loaded) ListenerTLS(i int) TLS {
 	t := l.TLS
 	t.ServerTLS = l.Listen[i].TLS.ServerTLS
 	if l.setsGroup(fileKeys.byPath["listen"].entries, Entry("listen", i), "certificate") {
-		t.ACME = ACME{} // it has its own
+		t.ACME = ACME{} // the listener has its own certificate
 	}
 	return t
 }
 
-// speaksTLS says whether one of the listeners does.
+// speaksTLS reports whether a listener uses TLS.
 func (l *Loaded) speaksTLS() bool {
 	return slices.ContainsFunc(l.Listen, func(ln Listener) bool { return ln.TLS.Enabled })
 }
 
-// checkTLS is about keys that need each other. It also turns TLS on where
+// checkTLS checks keys that depend on each other. It also turns TLS on if
 // there is a certificate.
 func checkTLS(l *Loaded) []error {
 	errs := checkCertificate(l, "tls", l.TLS)
@@ -39,12 +39,12 @@ func checkTLS(l *Loaded) []error {
 		errs = append(errs, checkListenerTLS(l, i)...)
 	}
 	if l.TLS.Key != "" && l.TLS.Cert == "" {
-		return errs // which is what is wrong
+		return errs // the mistake that explains the others
 	}
 	if l.speaksTLS() || l.TLS.Enabled() {
 		return append(errs, checkClients(l, "tls", l.TLS.ServerTLS)...)
 	}
-	// Whoever sets these believes that the port speaks TLS.
+	// An operator who sets one of these expects TLS.
 	for _, o := range []struct {
 		key string
 		set bool
@@ -62,7 +62,7 @@ func checkTLS(l *Loaded) []error {
 	return errs
 }
 
-// checkListenerTLS is about what one listener sets of its own.
+// checkListenerTLS checks the keys that a listener sets itself.
 func checkListenerTLS(l *Loaded, i int) []error {
 	at := Entry("listen", i) + ".tls"
 	own, t := &l.Listen[i].TLS, l.ListenerTLS(i)
@@ -92,7 +92,8 @@ func checkListenerTLS(l *Loaded, i int) []error {
 	return errs
 }
 
-// alsoFlag names a key of a TLS section, with its flag where it has one.
+// alsoFlag returns the name of a key in a TLS section, and its flag if it has
+// one.
 func alsoFlag(at, name string) string {
 	k := fileKeys.byPath[join(at, name)]
 	if k.Flag == "" {
@@ -101,7 +102,7 @@ func alsoFlag(at, name string) string {
 	return k.Name + " (--" + k.Flag + ")"
 }
 
-// checkCertificate is about where the certificate comes from.
+// checkCertificate checks the keys for certificates of the server.
 func checkCertificate(l *Loaded, at string, t TLS) []error {
 	var errs []error
 	if t.Cert != "" && t.Key == "" {
@@ -126,7 +127,7 @@ func checkCertificate(l *Loaded, at string, t TLS) []error {
 	return errs
 }
 
-// checkClients is about what clients have to show.
+// checkClients checks the keys for certificates of clients.
 func checkClients(l *Loaded, at string, t ServerTLS) []error {
 	switch {
 	case t.ClientCA == "" && (t.ClientAuth == "require" || t.ClientAuth == "optional"):
@@ -139,7 +140,8 @@ func checkClients(l *Loaded, at string, t ServerTLS) []error {
 	return nil
 }
 
-// checkHTTPListen finds two listeners on one port, and one that isn't there.
+// checkHTTPListen finds two listeners on one port, and a redirect target
+// without a redirect.
 func checkHTTPListen(l *Loaded) []error {
 	var errs []error
 	if l.TLS.HTTPTarget != 0 && l.TLS.HTTPListen == "" {

@@ -5,26 +5,25 @@ import (
 	"time"
 )
 
-// Config is the whole configuration. A field's tags say:
+// Config is the whole configuration. The tags of a field are:
 //
-//   - key: its name in the file; in the environment CULVERT_ and the key's path
-//     in upper case, "." as "_"
-//   - flag: the flag of the same meaning, if there is one
-//   - is: the row of the table of kinds, if the field's type doesn't say it
-//   - one: the only words it can be
-//   - short: what of an entry a single value stands for, in a list of structs
-//   - needed: an entry without it is an error
-//   - like: the key or section of the file whose values an entry has that
-//     doesn't set its own; needs no default then
-//   - unset: what holds where an entry doesn't set it, if that isn't its zero
-//     value
+//   - key: the name in the file; the variable is CULVERT_ and the path in upper
+//     case, with "_" for "."
+//   - flag: the flag for the key, if there is one
+//   - is: the row in the table of kinds, unless the type of the field names it
+//   - one: the accepted words
+//   - short: for a list of structs, the key of an entry that a single value sets
+//   - needed: an entry must set it
+//   - like: the key or section of the file that an entry inherits, so that the
+//     entry needs no default
+//   - unset: the value in an entry that doesn't set it, if not the zero value
 //   - as: on a section of an entry, the section of the file whose keys mean the
 //     same, so that the reference need not repeat them
-//   - group: keys that belong together: an entry that sets one inherits none
-//     of the others
+//   - group: the keys that an entry inherits together; an entry that sets one of
+//     them inherits none
 //
-// The comments of fields are text for the file's readers, not for Go's: they
-// become the reference, the schema and the example by go generate.
+// The comments of the fields are for people who write the file. go generate
+// copies them to the reference, the schema and the file of defaults.
 type Config struct {
 	// The address for clients, for all protocols, or a list of listeners.
 	// ":8080" is port 8080 on all addresses of the host, "127.0.0.1:8080" is on
@@ -122,7 +121,7 @@ type Config struct {
 	Log Log `key:"log"`
 }
 
-// Backend is the gRPC server behind culvert.
+// Backend configures the connection to the gRPC server behind culvert.
 type Backend struct {
 	// The address: "host:port", "dns:///host:port" or "unix:///path". culvert
 	// distributes calls over all addresses of a name in turn.
@@ -166,7 +165,8 @@ type Backend struct {
 	UseProxy bool `key:"use_proxy"`
 }
 
-// BackendTLS is how the backend is authenticated, and culvert to it.
+// BackendTLS configures how culvert verifies the backend, and the backend
+// culvert.
 type BackendTLS struct {
 	// Use TLS to the backend.
 	Enabled bool `key:"enabled" flag:"backend-tls"`
@@ -186,7 +186,7 @@ type BackendTLS struct {
 	ServerName string `key:"server_name" flag:"backend-server-name" is:"name"`
 }
 
-// Methods says which methods can be called.
+// Methods configures the methods that clients can call.
 type Methods struct {
 	// Patterns of the only methods that clients can call: "shop.v1.Orders/*",
 	// "shop.v1.*/Get*". "*" matches any part of a service's or a method's name.
@@ -204,7 +204,7 @@ type Methods struct {
 	Enforce bool `key:"enforce"`
 }
 
-// Metadata says which of the fields that can do harm may cross.
+// Metadata configures which sensitive metadata passes.
 type Metadata struct {
 	// Pass cookies from browsers to the backend, as metadata.
 	ForwardCookies bool `key:"forward_cookies"`
@@ -225,7 +225,7 @@ type Metadata struct {
 	Vouched []string `key:"vouched" is:"metadata name"`
 }
 
-// Limits is what is bounded.
+// Limits bounds messages, calls, connections, memory and times.
 type Limits struct {
 	// The largest message in each direction, before and after decompression.
 	MessageBytes Size `key:"message_bytes"`
@@ -319,7 +319,7 @@ type Limits struct {
 	ConnectionMaxAge time.Duration `key:"connection_max_age"`
 }
 
-// Health is where a supervisor asks.
+// Health configures health checks.
 type Health struct {
 	// The address of /livez and /readyz; "" or "off" for none. /readyz answers
 	// 200 while culvert takes new calls. If the default address is taken,
@@ -328,7 +328,7 @@ type Health struct {
 	Listen string `key:"listen" flag:"health-listen" is:"optional address"`
 }
 
-// Log is what is written to standard error.
+// Log configures the log.
 type Log struct {
 	// The lowest level in the log. info has one line for each call, debug the
 	// details of each connection.
@@ -339,7 +339,7 @@ type Log struct {
 	Format string `key:"format" flag:"log-format" one:"auto,text,json"`
 }
 
-// Defaults returns the configuration of a culvert that was told nothing.
+// Defaults returns the configuration without file, variables and flags.
 func Defaults() Config {
 	tls, trustedHeader := ServerTLS{MinVersion: "1.2"}, "x-forwarded-for" // of the listener, too
 	return Config{

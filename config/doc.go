@@ -1,17 +1,23 @@
-// Package config reads what a person sets: one YAML file, CULVERT_ variables
-// of the environment, and flags, in that order of rising precedence.
+// Package config reads the configuration: one YAML file, CULVERT_ variables of
+// the environment, and flags. Flags win over variables, and variables over the
+// file.
 //
-// Everything starts at one typed struct, [Config]: its fields are the keys,
-// their tags name key, flag and kind of value, their comments are what the
-// reference, the JSON Schema and the file of defaults say. The rest reads in this
-// order: keys.go makes the table of keys from the struct, kind.go says how
-// each kind of value is written, parse.go takes the file apart (positions,
-// exact case, nothing unknown, nothing twice), expand.go replaces ${NAME} and
-// file: in its scalars, environment.go refuses variables that name no key,
-// load.go lets viper choose which source wins, check.go finds what
-// contradicts or endangers, print.go writes the outcome as a file.
+// [Config] defines everything. Its fields are the keys, and their tags give the
+// key's name, flag and kind of value. Their comments become the reference, the
+// JSON Schema and the file of defaults. Read the rest in this order:
 //
-// All that is wrong is reported together, each line with place and remedy.
+//   - keys.go makes the table of keys from the struct
+//   - kind.go defines the forms of values
+//   - parse.go parses the file, with positions and exact case, and refuses
+//     unknown and duplicate keys
+//   - expand.go replaces ${NAME} and file: in scalars
+//   - environment.go refuses variables of no key
+//   - load.go lets viper choose the source of each value
+//   - check.go finds contradictions and dangers
+//   - print.go writes the result as a file
+//
+// The package reports all mistakes together, each in a line with place and
+// remedy.
 package config
 
 //go:generate go test -count=1 -run ^TestGeneratedFilesMatchTheStruct$ . -update

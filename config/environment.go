@@ -10,19 +10,19 @@ import (
 
 const envPrefix = "CULVERT_"
 
-// FileVariable is the variable that names the file, where no flag does.
+// FileVariable is the variable with the name of the file, if no flag names it.
 const FileVariable = envPrefix + "CONFIG"
 
-// Kubernetes tells every container of the services around it, and Docker's
-// links do the same: a service named culvert, or culvert-demo, makes
+// Kubernetes sets variables for the services of a namespace, and Docker's
+// links do the same. A service named culvert or culvert-demo sets
 // CULVERT_SERVICE_HOST, CULVERT_PORT, CULVERT_DEMO_PORT_8080_TCP_ADDR and
-// more. Nobody wrote those.
+// more. The operator didn't write them.
 // https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 var serviceVariable = regexp.MustCompile(`^CULVERT_([A-Z0-9_]+_)?(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// checkEnvironment refuses what begins with CULVERT_ and means nothing, and
-// values that their keys can't have. An empty variable counts as not set: it
-// is what compose files make of a variable that isn't.
+// checkEnvironment returns an error for each unknown variable with the prefix
+// CULVERT_, and for each invalid value. An empty variable counts as unset,
+// because compose files set unset variables to an empty text.
 func checkEnvironment(environ []string) []error {
 	byVariable := map[string]Key{}
 	lists := map[string]Key{} // of sections
@@ -61,8 +61,9 @@ func checkEnvironment(environ []string) []error {
 	return errs
 }
 
-// suggestVariable ends the sentence about an unknown variable: with that of the
-// flag of the same name (CULVERT_BACKEND), else with the nearest.
+// suggestVariable ends the error about an unknown variable. It suggests the
+// variable of the flag with the same name (CULVERT_BACKEND), or the most
+// similar variable.
 func suggestVariable(name string) string {
 	word := strings.TrimPrefix(name, envPrefix)
 	words := []string{strings.TrimPrefix(FileVariable, envPrefix)}
@@ -81,5 +82,5 @@ func suggestVariable(name string) string {
 	return ": remove it; docs/reference/configuration.md lists the names"
 }
 
-// processEnvironment is the world of a program that really runs.
+// processEnvironment is the process's own environment and file system.
 var processEnvironment = world{lookup: os.LookupEnv, read: readBounded}

@@ -7,18 +7,19 @@ import (
 	"strings"
 )
 
-// A reference is looked up in a world: the process's own, or a test's.
+// A world resolves references: in the process's own environment, or in a
+// test's.
 type world struct {
 	lookup func(variable string) (string, bool)
 	read   func(file string) ([]byte, error)
 }
 
-// expand replaces the references in one scalar of a file that stands in dir:
-// ${NAME} and ${NAME:-default} by the environment's value, $$ by $, and a text
-// that begins with file: by that file's content without its last line's end.
+// expand replaces the references in one scalar of a file in dir: ${NAME} and
+// ${NAME:-default} with a variable, and $$ with $. A text with the prefix
+// file: becomes the content of that file, without the end of its last line.
 //
-// What a reference brings in is never looked at again, so a value can't name
-// another one. It returns the file that it read, too, "" if none.
+// expand doesn't look for references in the replacement. It also returns the
+// file that it read, or "".
 func (w world) expand(text, dir string) (value, file string, err error) {
 	name, isFile := strings.CutPrefix(text, "file:")
 	value, err = w.variables(name)
@@ -68,8 +69,8 @@ func (w world) variables(text string) (string, error) {
 	}
 }
 
-// variable looks up the inside of one ${…}. As in a shell, the default of
-// ${NAME:-default} also stands for an empty value.
+// variable resolves the text inside one ${…}. As in a shell, the default in
+// ${NAME:-default} also replaces an empty value.
 func (w world) variable(reference string) (string, error) {
 	name, fallback, hasFallback := strings.Cut(reference, ":-")
 	if !variableForm.MatchString(name) {

@@ -9,26 +9,26 @@ import (
 // A Key is one setting.
 type Key struct {
 	Name string // its path in the file: "backend.tls.ca"; inside a list of sections "listen[].address"
-	Env  string // its variable; "" for what a variable can't hold
+	Env  string // its variable; "" for a list of sections
 	Flag string // its flag without dashes; "" if it has none
-	List bool   // whether it holds any number of values
+	List bool   // whether it has any number of values
 
 	kind   kind     // of its value, or of the single value that stands for a list of sections
 	words  []string // the only values, if they are words
 	path   string   // its name in its table
 	index  []int    // its field in its table's struct
 	file   bool     // whether its value is a path
-	secret bool     // whether nobody may see its value
+	secret bool     // whether Print hides its value
 	needed bool     // whether an entry must have it
-	like   string   // the key of the file whose value it has in an entry that doesn't set it
-	unset  string   // what holds in an entry that doesn't set it, for the reference; "": the zero value
-	group  string   // what is set together: an entry that sets one of it inherits none of it
+	like   string   // the key of the file that an entry inherits from
+	unset  string   // the value in an entry that doesn't set it, for the reference; "": the zero value
+	group  string   // keys that an entry inherits only together
 
 	entries *table // of each entry, if the key holds a list of sections
-	short   string // the path in entries that a single value is; "" if it has to be a list
+	short   string // the path in entries of a single value; "" if only a list is valid
 }
 
-// A table is the keys of one struct: of the file, or of an entry in a list of
+// A table has the keys of one struct: of the file, or of an entry in a list of
 // sections.
 type table struct {
 	keys     []Key
@@ -36,7 +36,7 @@ type table struct {
 	sections map[string]bool
 }
 
-// Check says what is wrong with text as a value of k, nil if nothing is.
+// Check returns an error if text isn't a valid value of k.
 func (k Key) Check(text string) error {
 	if _, err := k.kind.parse(text); err != nil {
 		return fmt.Errorf("%q %w", text, err)
@@ -44,11 +44,11 @@ func (k Key) Check(text string) error {
 	return nil
 }
 
-// Words returns the only values that k can have, nil if it isn't bound to a
-// few words.
+// Words returns the values that k accepts, or nil if k isn't limited to a few
+// words.
 func (k Key) Words() []string { return k.words }
 
-// Default returns the default as a flag's help shows it, "" for none.
+// Default returns the default for the help of a flag, or "".
 func (k Key) Default() string {
 	defaults := Defaults()
 	switch v := k.text(reflect.ValueOf(&defaults).Elem()).(type) {
@@ -62,13 +62,13 @@ func (k Key) Default() string {
 	return ""
 }
 
-// Bool says whether k is either true or false.
+// Bool reports whether k is a boolean.
 func (k Key) Bool() bool { return !k.List && k.kind.name == kindsByType[reflect.TypeFor[bool]()].name }
 
-// last is the key's name in its section.
+// last returns the name of the key in its section.
 func (k Key) last() string { return k.path[strings.LastIndexByte(k.path, '.')+1:] }
 
-// example is a value that k can have.
+// example returns a value that k accepts.
 func (k Key) example() string {
 	switch {
 	case k.words != nil:
@@ -79,8 +79,8 @@ func (k Key) example() string {
 	return k.kind.example
 }
 
-// Entries returns the keys of each entry, if k holds a list of sections, else
-// nil. The caller must not change it.
+// Entries returns the keys of an entry if k is a list of sections, and nil
+// otherwise. The caller must not change the slice.
 func (k Key) Entries() []Key {
 	if k.entries == nil {
 		return nil
@@ -88,13 +88,13 @@ func (k Key) Entries() []Key {
 	return k.entries.keys
 }
 
-// Keys returns every key of the file's own sections, in the order of the
-// struct. The caller must not change it.
+// Keys returns all keys of the file, in the order of the struct, without the
+// keys of entries in lists. The caller must not change the slice.
 func Keys() []Key { return fileKeys.keys }
 
 var fileKeys = tableOf(reflect.TypeFor[Config](), "")
 
-// tableOf makes the table of a struct whose keys' names begin with prefix.
+// tableOf returns the table of a struct. prefix begins the names of its keys.
 func tableOf(t reflect.Type, prefix string) *table {
 	w := walk{prefix: prefix}
 	w.fields(t, "", "", nil)
@@ -110,8 +110,8 @@ func tableOf(t reflect.Type, prefix string) *table {
 	return made
 }
 
-// A walk through a struct collects its keys. That a field's tags are right is
-// held by tests, so what can't be read is a bug.
+// A walk collects the keys of a struct. Tests check the tags, so a wrong tag
+// is a bug.
 type walk struct {
 	prefix string
 	keys   []Key
@@ -149,7 +149,7 @@ func keyOf(field reflect.StructField, path, prefix, like string, index []int) Ke
 		unset:  field.Tag.Get("unset"),
 		group:  field.Tag.Get("group"),
 	}
-	if prefix == "" { // what is repeated has no name of its own
+	if prefix == "" { // a key of an entry has no variable or flag
 		k.Env, k.Flag = variable(k.Name), field.Tag.Get("flag")
 	}
 	t := field.Type
@@ -179,7 +179,7 @@ func keyOf(field reflect.StructField, path, prefix, like string, index []int) Ke
 	return k
 }
 
-// sectionList returns k as a list of sections of that struct.
+// sectionList returns k as a list of sections with the keys of t.
 func (k Key) sectionList(t reflect.Type, short string) Key {
 	k.entries = tableOf(t, k.Name+"[]")
 	k.short = short
@@ -191,7 +191,7 @@ func (k Key) sectionList(t reflect.Type, short string) Key {
 	return k
 }
 
-// variable is the name of a key in the environment.
+// variable returns the environment variable of a key.
 func variable(name string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
 }

@@ -17,11 +17,11 @@ import (
 // Size is a number of bytes. It is written with a binary unit: "16MiB".
 type Size int64
 
-// maxSize is far over every limit that makes sense, and far under the numbers
-// that a float64 (which go-units counts with) can't hold exactly.
+// maxSize is far above every reasonable limit, and far below the numbers that
+// a float64 (which go-units uses) can't represent exactly.
 const maxSize = 1 << 50
 
-// Auto is the Size of "auto": culvert finds out how much.
+// Auto is the Size of "auto": culvert chooses the value.
 const Auto Size = -1
 
 // String writes s in the largest unit that needs no fraction.
@@ -43,16 +43,16 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10) + "B"
 }
 
-// A kind is one way in which a value is written. Errors of parse follow the
-// value in a sentence: `"8080" lacks a colon: write ":8080"`.
+// A kind is a form of values. Errors of parse continue a sentence after the
+// value: `"8080" has no colon: write ":8080"`.
 type kind struct {
-	name    string // as the reference calls it
+	name    string // in the reference
 	example string
 	pattern string // for the schema; "" if it is not that simple
 	parse   func(text string) (any, error)
 }
 
-// Kinds by the tag "is", else by the type of the field.
+// Kinds by the tag "is", or by the type of the field.
 var (
 	kindsByTag = map[string]kind{
 		"listen address":   {"address or unix socket", ":8080", "", parseListenAddress},
@@ -99,16 +99,16 @@ const (
 
 var sizeForm = regexp.MustCompile(sizePattern)
 
-// wordsByTag has the only values of keys by the tag "words", where they come from
-// another package's table.
+// wordsByTag has the values of keys with the tag "words", from another
+// package's table.
 var wordsByTag = map[string][]string{"transports": transports}
 
-// text is the parser of a kind whose value is its text.
+// text returns a parser for a kind whose value is its text.
 func text(check func(string) error) func(string) (any, error) {
 	return func(s string) (any, error) { return s, check(s) }
 }
 
-// orEmpty lets "" through: the value of a key that is not set.
+// orEmpty also accepts "", the value of an unset key.
 func orEmpty(check func(string) error) func(string) error {
 	return func(s string) error {
 		if s == "" {
@@ -118,7 +118,7 @@ func orEmpty(check func(string) error) func(string) error {
 	}
 }
 
-// oneOf is the kind of a value that is one of words.
+// oneOf returns the kind of a value that is one of words.
 func oneOf(words []string) kind {
 	return kind{name: strings.Join(words, ", "), parse: func(s string) (any, error) {
 		for _, w := range words {
@@ -130,7 +130,7 @@ func oneOf(words []string) kind {
 	}}
 }
 
-// modePattern is what parseMode takes.
+// modePattern matches what parseMode accepts.
 const modePattern = "^0?[67][0-7]{2}$"
 
 func parseBool(s string) (any, error) {
@@ -141,7 +141,7 @@ func parseBool(s string) (any, error) {
 	return b, nil
 }
 
-// maxNumber keeps an int what it is on 32-bit machines, too.
+// maxNumber fits into an int on 32-bit machines.
 const maxNumber = math.MaxInt32
 
 func parseNumber(s string) (any, error) {
@@ -221,8 +221,7 @@ func parseDuration(s string) (any, error) {
 	return nil, errors.New("is not a duration: write a number with a unit, such as 500ms, 30s, 5m or 1h30m")
 }
 
-// parseSeconds is for what would do harm if it happened more often than once a
-// second.
+// parseSeconds is for intervals that must not be shorter than a second.
 func parseSeconds(s string) (any, error) {
 	v, err := parseDuration(s)
 	if d, ok := v.(time.Duration); ok && 0 < d && d < time.Second {
@@ -246,7 +245,7 @@ func parsePrefix(s string) (any, error) {
 	if p != p.Masked() {
 		return nil, fmt.Errorf("has address bits after its prefix length: write %v", p.Masked())
 	}
-	if p.Addr().Is4In6() { // clients of IPv4 are compared as such, so that none would be in it
+	if p.Addr().Is4In6() { // culvert compares IPv4 clients as IPv4, so it would match none
 		return nil, fmt.Errorf("is an IPv4 network in IPv6 form: write %v", netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, 0)))
 	}
 	return p, nil

@@ -24,7 +24,7 @@ func parseOptionalAddress(s string) (any, error) {
 	return s, checkAddress(s)
 }
 
-// checkAddress wants what net.Listen can take, with a port in digits.
+// checkAddress accepts an address for net.Listen with a numeric port.
 func checkAddress(s string) error {
 	if s == "" {
 		return errors.New(`is empty: write ":8080"`)
@@ -51,7 +51,7 @@ func isPort(s string) bool {
 	return err == nil
 }
 
-// checkTarget wants an address that grpc-go can resolve.
+// checkTarget accepts an address that grpc-go can resolve.
 func checkTarget(s string) error {
 	scheme, rest, found := strings.Cut(s, ":")
 	switch {
@@ -90,7 +90,7 @@ func checkTarget(s string) error {
 	return nil
 }
 
-// hostAndPort takes what should have been written out of the rest of a URL.
+// hostAndPort returns the host and port in the rest of a URL.
 func hostAndPort(rest, port string) string {
 	host, _, _ := strings.Cut(strings.TrimLeft(rest, "/"), "/")
 	if _, _, err := net.SplitHostPort(host); err != nil {
@@ -99,9 +99,9 @@ func hostAndPort(rest, port string) string {
 	return host
 }
 
-// checkOrigin wants "*", "null", "~" and a regular expression, or what a
-// browser sends as Origin, with a "*" for the first labels of the host, for
-// all of it, or for the port.
+// checkOrigin accepts "*", "null", "~" and a regular expression, or an Origin
+// as browsers send it. A "*" may replace the first labels of the host, or the
+// port.
 func checkOrigin(s string) error {
 	if s == "*" || s == "null" {
 		return nil
@@ -133,7 +133,7 @@ func checkOrigin(s string) error {
 	return checkOriginHost(scheme, host)
 }
 
-// isThisHost reports whether host[:port] is loopback, where pages come by http.
+// isThisHost reports whether host[:port] is on loopback, where pages use http.
 func isThisHost(s string) bool {
 	host, _, _ := cutPort(s)
 	ip := net.ParseIP(strings.Trim(host, "[]"))
@@ -162,7 +162,7 @@ func checkOriginHost(scheme, host string) error {
 	return nil
 }
 
-// asciiHost returns a host as browsers write it: bücher.example is
+// asciiHost returns a host as browsers encode it: bücher.example becomes
 // xn--bcher-kva.example.
 func asciiHost(host string) string {
 	name := strings.TrimPrefix(host, "*.")
@@ -171,7 +171,7 @@ func asciiHost(host string) string {
 	}
 	ascii, err := idna.Lookup.ToASCII(name)
 	if err != nil {
-		ascii = "xn--bcher-kva.example" // it is no name; so look those that are
+		ascii = "xn--bcher-kva.example" // an invalid name; this is what valid ones look like
 	}
 	return strings.TrimSuffix(host, name) + ascii
 }
@@ -184,7 +184,7 @@ func cutPort(s string) (host, port string, found bool) {
 	return s, "", false
 }
 
-// checkHost wants a name or an address, with or without a port.
+// checkHost accepts a name or an address, with or without a port.
 func checkHost(s string) error {
 	host, port, hasPort := cutPort(s)
 	if hasPort && !isPort(port) {
@@ -193,7 +193,7 @@ func checkHost(s string) error {
 	return checkName(strings.Trim(host, "[]"))
 }
 
-// checkName wants a name or an address alone.
+// checkName accepts a name or an address, without a port.
 func checkName(s string) error {
 	if net.ParseIP(s) == nil && !nameForm.MatchString(s) {
 		return errors.New(`is not a host name: write "grpc.example.com"`)
@@ -201,9 +201,8 @@ func checkName(s string) error {
 	return nil
 }
 
-// checkOwnName wants a name or an address that can be somebody's own: an
-// authority that may vouch for "com", or for the empty name, may vouch for
-// everybody.
+// checkOwnName accepts a name or an address that can belong to one owner. A CA
+// that may sign for "com", or for the empty name, may sign for every server.
 func checkOwnName(s string) error {
 	if s == "" {
 		return errors.New(`is empty: write "app.test", or remove it`)
@@ -217,8 +216,8 @@ func checkOwnName(s string) error {
 	return nil
 }
 
-// Underscores are no letters of a host's name, but names of containers and
-// services have them.
+// Host names have no underscores, but names of containers and services may
+// have them.
 var nameForm = regexp.MustCompile(`^[0-9A-Za-z_]([0-9A-Za-z_.-]*[0-9A-Za-z_.])?$`)
 
 func checkPathPrefix(s string) error {
@@ -257,7 +256,7 @@ func checkMethodPattern(s string) error {
 	return nil
 }
 
-// checkMetadataName wants a name as HTTP/2 has it. gRPC PROTOCOL-HTTP2,
+// checkMetadataName accepts a name of HTTP/2 metadata. gRPC PROTOCOL-HTTP2,
 // "Requests".
 func checkMetadataName(name string) error {
 	if name == "" {

@@ -7,10 +7,9 @@ import (
 	"strings"
 )
 
-// AddressLimits is what one client address may use: an IPv4 address, or the
-// first 64 bits of an IPv6 one. It is the client's own, behind a proxy of
-// trusted_proxies or proxy_protocol too. Its default counts are far above what
-// one client needs, since many may share an address: a company behind a proxy
+// AddressLimits are the limits of one client address: an IPv4 address, or the
+// first 64 bits of an IPv6 address. The defaults are far above what one client
+// needs, because many clients may share an address: a company behind a proxy
 // that inspects TLS, or a carrier's network.
 type AddressLimits struct {
 	// Concurrent connections; 0 is no limit.
@@ -33,7 +32,7 @@ type AddressLimits struct {
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 }
 
-// MethodLimits is what the calls of some methods may use.
+// MethodLimits are the limits of the calls to some methods.
 type MethodLimits struct {
 	// The methods: "shop.v1.Orders/*", "shop.v1.*/Get*".
 	Pattern string `key:"pattern" is:"method pattern" needed:"true"`
@@ -55,8 +54,8 @@ type MethodLimits struct {
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size or 0"`
 }
 
-// ListenerLimits is what all who come in on one listener may use together.
-// They count with limits, too.
+// ListenerLimits are the limits of all clients of one listener together, in
+// addition to Limits.
 type ListenerLimits struct {
 	// Concurrent connections; 0 is no limit.
 	Connections int `key:"connections"`
@@ -143,8 +142,8 @@ func checkUseLimits(l *Loaded) []error {
 	return errs
 }
 
-// checkPatternCounts finds an entry of limits.methods whose calls are all those
-// of one before it, which counts.
+// checkPatternCounts finds an entry of limits.methods that has no effect,
+// because an earlier entry matches all of its calls.
 func checkPatternCounts(l *Loaded, i int) []error {
 	key, pattern := Entry("limits.methods", i)+".pattern", l.Limits.Methods[i].Pattern
 	for j, before := range l.Limits.Methods[:i] {
@@ -152,8 +151,8 @@ func checkPatternCounts(l *Loaded, i int) []error {
 		if before.Pattern == pattern {
 			return []error{l.Errorf(key, "is the pattern of %s, too: merge the two entries", first)}
 		}
-		// A "*" stands for what has no slash, as it does for a file, and so it
-		// also stands for whatever a "*" of the other does.
+		// A "*" matches any text without a slash, as it does for files, and therefore
+		// also a "*" of the other pattern.
 		if covers, _ := path.Match(strings.TrimPrefix(before.Pattern, "/"), strings.TrimPrefix(pattern, "/")); covers {
 			l.warn(key, "has no effect, because "+first+" matches all of its calls and comes first: move this entry before it")
 			return nil
@@ -162,12 +161,12 @@ func checkPatternCounts(l *Loaded, i int) []error {
 	return nil
 }
 
-// checkSizes looks at the sizes of methods and listeners: they can't be over
-// what numbers hold, and have no effect over what holds for all.
+// checkSizes checks the sizes of methods and listeners: they must fit into an
+// int, and have no effect above the limits for all.
 func checkSizes(l *Loaded) []error {
 	type size struct {
 		key      string
-		one, all Size // all 0: nothing for all
+		one, all Size // all 0: no limit for all
 		holds    string
 	}
 	lim := l.Limits
@@ -202,19 +201,20 @@ func checkSizes(l *Loaded) []error {
 	return errs
 }
 
-// The program itself takes programMemory, and clients may hold clientShare of the rest.
-// The other 35 % are for garbage that the collector has not found yet, and for what the
-// estimates of calls and connections leave out.
+// The program takes programMemory, and clients may hold clientShare of the
+// rest. The other 35 % are for garbage that the collector has not found yet,
+// and for errors in the estimates of calls and connections.
 const (
 	programMemory   = 20 << 20
 	clientShare     = 0.65
 	minClientMemory = 4 << 20 // for a few calls, whatever the limit is
 )
 
-// ClientMemory is what clients may hold where culvert may use so much memory.
+// ClientMemory returns the memory that clients may hold if culvert may use
+// limit.
 func ClientMemory(limit Size) Size {
 	return max(Size(clientShare*float64(limit-programMemory)), minClientMemory)
 }
 
-// minMemory is what a culvert of a few calls needs.
+// minMemory is enough for a few calls.
 const minMemory = 32 << 20

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// Listener is one address that clients connect to, with rules of its own.
+// Listener is one address for clients, with its own rules.
 type Listener struct {
 	// "host:port", ":port", or "unix:/path".
 	Address string `key:"address" is:"listen address" needed:"true"`
@@ -51,7 +51,7 @@ type Listener struct {
 	Limits ListenerLimits `key:"limits" as:"limits"`
 }
 
-// ListenerTLS is how one listener proves to clients who it is, and they to it.
+// ListenerTLS configures TLS of one listener.
 type ListenerTLS struct {
 	// Use TLS on this listener; "false" for plaintext beside listeners with TLS.
 	// Default: true if there is a certificate.
@@ -60,13 +60,13 @@ type ListenerTLS struct {
 	ServerTLS `like:"tls"`
 }
 
-// Mode is a file's permission bits. It is written in octal: "0600".
+// Mode has the permission bits of a file. The file has them in octal: "0600".
 type Mode uint32
 
-// defaultMode lets the owner of a socket connect, and nobody else.
+// defaultMode lets only the owner of a socket connect.
 const defaultMode Mode = 0o600
 
-// String writes m as chmod has it.
+// String returns m in octal, as chmod takes it.
 func (m Mode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
 
 func parseMode(s string) (any, error) {
@@ -83,10 +83,10 @@ func parseMode(s string) (any, error) {
 // SocketMode returns the mode of a unix socket.
 func (l Listener) SocketMode() fs.FileMode { return fs.FileMode(cmp.Or(l.Mode, defaultMode)) }
 
-// unixPrefix begins the address of a socket in the file system.
+// unixPrefix begins the address of a unix socket.
 const unixPrefix = "unix:"
 
-// Socket returns the path of a unix socket, "" for a port.
+// Socket returns the path of a unix socket, or "" for a port.
 func (l Listener) Socket() string {
 	socket, found := strings.CutPrefix(l.Address, unixPrefix)
 	if !found {
@@ -95,7 +95,7 @@ func (l Listener) Socket() string {
 	return socket
 }
 
-// beyondThisHost says whether others than this host's processes can connect.
+// beyondThisHost reports whether other hosts can connect.
 func (l Listener) beyondThisHost() bool {
 	host, _, err := net.SplitHostPort(l.Address)
 	if err != nil || l.Socket() != "" || host == "localhost" {
@@ -105,12 +105,12 @@ func (l Listener) beyondThisHost() bool {
 	return err != nil || !addr.IsLoopback()
 }
 
-// maxSocketPath is what fits into an address of every system, 104 bytes with
-// the zero at its end (unix(4)), less what a socket's name has besides while
-// it is made: a dot and a process's id.
+// maxSocketPath fits into a socket address on every system: 104 bytes with the
+// terminating zero (unix(4)), less the temporary suffix with a dot and a
+// process ID.
 const maxSocketPath = 103 - 8
 
-// parseListenAddress also takes a socket's path as backend.address has it:
+// parseListenAddress also accepts the form of backend.address for sockets:
 // "unix:///run/culvert.sock".
 func parseListenAddress(s string) (any, error) {
 	socket, isSocket := strings.CutPrefix(s, unixPrefix)

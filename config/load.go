@@ -14,51 +14,51 @@ import (
 	"github.com/spf13/viper"
 )
 
-// Loaded is a configuration, and where each of its values came from.
+// Loaded is a configuration with the source of each value.
 type Loaded struct {
 	Config
 
-	// File is the file that was read, "" if none was.
+	// File is the file that Load read, or "".
 	File string
 
-	// References are the files that values of File name by "file:".
+	// References are the files that values of File name with "file:".
 	References []Reference
 
-	// Warnings say what is legal and yet probably not meant, each with place
-	// and remedy.
+	// Warnings are about valid values that are probably mistakes or dangers, each
+	// with place and remedy.
 	Warnings []string
 
-	origins map[string]origin // of the keys that somebody set
-	derived map[string]string // of the keys that a check has set, the key that is the reason
+	origins map[string]origin // of the keys that are set
+	derived map[string]string // for a key that a check set, the key that is the reason
 }
 
-// A Reference is a value that stands in a file of its own.
+// A Reference is a value in a file of its own.
 type Reference struct{ Key, File string }
 
-// An origin is the place where a person finds a value: a flag, a variable, or
-// a line of the file.
+// An origin is the source of a value: a flag, a variable, or a line of the
+// file.
 type origin struct {
 	place  string
 	inFile bool
 	name   string // what stands in the file there, if not the key's name
 }
 
-// IsSet says whether somebody set the key of that name ("log.level",
-// "listen[1].address"), to whatever value.
+// IsSet reports whether a flag, a variable or the file sets the key
+// ("log.level", "listen[1].address").
 func (l *Loaded) IsSet(key string) bool {
 	_, set := l.origins[key]
 	return set
 }
 
-// Errorf makes an error about the value of a key that begins with the place
-// where it was set: "proxy.yaml:12: listen: …", "--listen: …".
+// Errorf returns an error about the value of a key. It begins with the source
+// of the value: "proxy.yaml:12: listen: …", "--listen: …".
 func (l *Loaded) Errorf(key, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", l.place(key), fmt.Errorf(format, args...))
 }
 
-// place names a key's value: a flag and a variable are names of it, a line of
-// the file isn't. What an entry of a list doesn't set is missing where the
-// entry stands.
+// place returns the source of a key's value, and the key's name unless the
+// source is a flag or a variable. For an unset key of an entry it returns the
+// place of the entry.
 func (l *Loaded) place(key string) string {
 	switch o, set := l.origins[key]; {
 	case set && o.inFile:
@@ -78,16 +78,17 @@ func (l *Loaded) place(key string) string {
 		return o.place + ": " + key
 	case set:
 		return l.place(entry)
-	default: // nobody set the list
+	default: // the list is the default
 		return list
 	}
 }
 
-// Load reads the file (none if its name is "" and CULVERT_CONFIG names none),
-// the environment, and the flags that were given: by the key's name, a string,
-// or a []string for a list. A list that was given by flags replaces the file's.
+// Load reads the file, the environment and the flags. If file is "",
+// CULVERT_CONFIG names it. flags has the given flags by the names of their
+// keys: a string, or a []string for a list. A list in flags replaces the
+// file's.
 //
-// The error lists everything that is wrong, a line each.
+// The error has a line for each mistake.
 func Load(file string, flags map[string]any) (*Loaded, error) {
 	if file == "" {
 		file = os.Getenv(FileVariable)
@@ -97,7 +98,7 @@ func Load(file string, flags map[string]any) (*Loaded, error) {
 	doc, fileErrs := readFile(file)
 	errs = append(fileErrs, errs...)
 	errs = append(errs, checkFlags(flags)...)
-	if len(errs) > 0 { // what contradicts can be said only of what is legal
+	if len(errs) > 0 { // the checks below need valid values
 		return l, errors.Join(errs...)
 	}
 	if err := l.merge(doc, flags); err != nil {
@@ -106,9 +107,9 @@ func Load(file string, flags map[string]any) (*Loaded, error) {
 	return l, errors.Join(l.check()...)
 }
 
-// LoadKey is Load for one key that holds a single value; the others have their
-// defaults. It doesn't judge them: a mistake in another key doesn't matter to a
-// program that needs this one alone.
+// LoadKey is Load for one key with a single value; the other keys have their
+// defaults. It ignores mistakes in other keys, because they don't matter to a
+// caller that needs only this one.
 func LoadKey(name, file string, flags map[string]any) (*Loaded, error) {
 	if file == "" {
 		file = os.Getenv(FileVariable)
@@ -151,8 +152,8 @@ func readFile(file string) (document, []error) {
 	return parse(file, data, processEnvironment)
 }
 
-// CheckFlags says what is wrong with values that flags were given, a line
-// each; nil if nothing is. Load says so too, among all else.
+// CheckFlags returns an error with a line for each wrong value of a flag. Load
+// reports them, too.
 func CheckFlags(flags map[string]any) error { return errors.Join(checkFlags(flags)...) }
 
 func checkFlags(flags map[string]any) []error {
@@ -175,9 +176,8 @@ func checkFlags(flags map[string]any) []error {
 	return errs
 }
 
-// merge lets viper choose which source wins and sets the fields. Every value
-// in viper is text that was checked, so it is parsed once more without
-// trouble.
+// merge has viper choose the source of each value, and sets the fields. All
+// values are checked text by now, so parsing them again succeeds.
 func (l *Loaded) merge(doc document, flags map[string]any) error {
 	v := viper.New()
 	defaults := Defaults()
@@ -211,7 +211,7 @@ func (l *Loaded) merge(doc document, flags map[string]any) error {
 	return nil
 }
 
-// originOf repeats viper's order: flag, variable, file.
+// originOf returns the source that viper chooses: flag, variable, file.
 func originOf(k Key, file string, doc document, flags map[string]any) (o origin, set bool) {
 	if _, ok := flags[k.Name]; ok {
 		return origin{place: "--" + k.Flag}, true
@@ -225,8 +225,8 @@ func originOf(k Key, file string, doc document, flags map[string]any) (o origin,
 	return origin{}, false
 }
 
-// set parses a value, a string, a []string or a []section, into the key's
-// field of its struct.
+// set parses a value into the key's field of its struct: a string, a []string
+// or a []section.
 func (k Key) set(of reflect.Value, value any) error {
 	field := of.FieldByIndex(k.index)
 	if k.entries != nil {
@@ -265,8 +265,8 @@ func (k Key) set(of reflect.Value, value any) error {
 	return nil
 }
 
-// text returns the key's value in its struct as a file would have it: a
-// string, a []string for a list, or a []section for a list of sections.
+// text returns the key's value in its struct in the form of a file: a string,
+// a []string for a list, or a []section for a list of sections.
 func (k Key) text(of reflect.Value) any {
 	field := of.FieldByIndex(k.index)
 	switch {
@@ -282,8 +282,7 @@ func (k Key) text(of reflect.Value) any {
 	return list
 }
 
-// maxFileBytes bounds the file and what file: brings in: nobody writes that
-// much by hand.
+// maxFileBytes limits the configuration file and the files of references.
 const maxFileBytes = 1 << 20
 
 func readBounded(name string) ([]byte, error) {

@@ -7,8 +7,8 @@ import (
 	"github.com/agext/levenshtein"
 )
 
-// didYouMean ends a sentence about a wrong word with the nearest of the right
-// ones in the given format, or with nothing if none is near.
+// didYouMean ends an error about an unknown word: it suggests the most similar
+// one of right in the given format, or returns "".
 func didYouMean(word string, right []string, format string) string {
 	if best := Nearest(word, right); best != "" {
 		return fmt.Sprintf(": did you mean "+format+"?", best)
@@ -16,8 +16,8 @@ func didYouMean(word string, right []string, format string) string {
 	return ""
 }
 
-// Nearest returns the one of right that word was probably meant to be, or "".
-// Case and the marks between words count for nothing: allowOrigins is
+// Nearest returns the word of right that is most similar to word, or "" if
+// none is similar. It ignores case and separators: allowOrigins matches
 // allow_origins.
 func Nearest(word string, right []string) string {
 	best, least := "", len(word)/3+2

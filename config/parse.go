@@ -14,8 +14,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A document is one parsed file: the text of its values, checked to be what
-// their keys want, and the lines they stand in.
+// A document is a parsed file: the checked text of its values, and their
+// lines.
 type document struct {
 	values map[string]any // nested as the file is; a leaf is a string, a []string or a []section
 	lines  map[string]int // by the key's whole name; that of a list's entry by "listen[1]"
@@ -23,8 +23,8 @@ type document struct {
 	references []Reference
 }
 
-// value returns the text of a key that holds a single value. ok is false if the
-// file has none, or a wrong one.
+// value returns the text of a key with a single value. ok is false if the file
+// doesn't set the key, or has a wrong value.
 func (d document) value(name string) (text string, ok bool) {
 	values := d.values
 	for section, rest, nested := strings.Cut(name, "."); nested; section, rest, nested = strings.Cut(name, ".") {
@@ -35,11 +35,11 @@ func (d document) value(name string) (text string, ok bool) {
 	return text, ok
 }
 
-// parse reads the file's content. It reports everything that is wrong, each
-// error with file and line.
+// parse reads the content of a file and reports all mistakes, each with file
+// and line.
 //
-// It walks the nodes instead of decoding into the struct, since only nodes
-// know their line, and know a key that stands twice or in another case.
+// It walks the nodes instead of decoding into the struct. Only nodes have
+// lines, duplicate keys and the exact case.
 func parse(name string, data []byte, w world) (document, []error) {
 	return parseWith(fileKeys, name, data, w)
 }
@@ -83,7 +83,7 @@ func (p *reader) errorf(at *yaml.Node, format string, args ...any) {
 
 var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
 
-// syntax gives an error of the YAML library the form of ours.
+// syntax returns an error of the YAML library in the form of our errors.
 func (p *reader) syntax(err error) error {
 	text := err.Error()
 	if line := tabbedLine(p.data); line > 0 {
@@ -95,8 +95,8 @@ func (p *reader) syntax(err error) error {
 	return fmt.Errorf("%s: not YAML: %s", p.name, strings.TrimPrefix(text, "yaml: "))
 }
 
-// tabbedLine returns the number of the first line that a tab indents, 0 if there
-// is none.
+// tabbedLine returns the number of the first line with a tab in its
+// indentation, or 0.
 func tabbedLine(data []byte) int {
 	number := 0
 	for line := range bytes.Lines(data) {
@@ -109,14 +109,14 @@ func tabbedLine(data []byte) int {
 	return 0
 }
 
-// A scope is a table and where in the file it counts: "" for the file itself,
-// "listen[1]" in an entry.
+// A scope is a table and its place in the file: "" for the file itself,
+// "listen[1]" for an entry.
 type scope struct {
 	*table
 	at string
 }
 
-// name is the whole name of what has that path in the table.
+// name returns the whole name of a path in the table.
 func (s scope) name(path string) string {
 	if path == "" {
 		return s.at
@@ -124,14 +124,14 @@ func (s scope) name(path string) string {
 	return join(s.at, path)
 }
 
-// A target is a key that is being read, by its whole name.
+// A target is the key that the reader reads, with its whole name.
 type target struct {
 	Key
 	name string
 }
 
-// mapping reads one section. Its depth is bounded by that of the struct, also
-// when an alias names a node above itself.
+// mapping reads one section. The depth of the struct limits its recursion,
+// even if an alias names a parent node.
 func (p *reader) mapping(node *yaml.Node, in scope, section string) map[string]any {
 	values := map[string]any{}
 	name := in.name(section)
@@ -166,7 +166,7 @@ func (p *reader) mapping(node *yaml.Node, in scope, section string) map[string]a
 	return values
 }
 
-// entry reads one key of a section and what it holds.
+// entry reads one key of a section and its value.
 func (p *reader) entry(key, value *yaml.Node, in scope, section string) (any, bool) {
 	path := join(section, key.Value)
 	if outer, inner, dotted := strings.Cut(key.Value, "."); dotted && (in.sections[path] || in.byPath[path].Name != "") {
@@ -194,8 +194,8 @@ func (p *reader) entry(key, value *yaml.Node, in scope, section string) (any, bo
 	}
 }
 
-// suggestKey ends the sentence about an unknown key: with the nearest of its
-// section, else with the whole name of one that belongs elsewhere.
+// suggestKey ends the error about an unknown key. It suggests the most similar
+// key of the section, or a key of another section with the same name.
 func suggestKey(word string, in *table, section string) string {
 	var siblings, elsewhere []string
 	for _, k := range in.keys {
@@ -223,8 +223,7 @@ func suggestKey(word string, in *table, section string) string {
 	return ": the keys here are " + strings.Join(slices.Compact(siblings), ", ")
 }
 
-// sectionList reads a list of sections: one by one, or the single value that
-// stands for one.
+// sectionList reads a list of sections, or the single value in its place.
 func (p *reader) sectionList(node *yaml.Node, t target) (any, bool) {
 	switch {
 	case isNull(node) && t.short == "": // a list whose entries are all comments
@@ -277,7 +276,7 @@ func (p *reader) sectionEntry(node *yaml.Node, t target, name string) (section, 
 	return s, len(p.errs) == before
 }
 
-// flatten adds nested values by their paths.
+// flatten adds nested values with their paths as keys.
 func (s section) flatten(values map[string]any, path string) {
 	for name, value := range values {
 		if inner, nested := value.(map[string]any); nested {
@@ -305,8 +304,8 @@ func (p *reader) list(node *yaml.Node, t target) (any, bool) {
 	return values, true
 }
 
-// scalar reads one value. What stands in the file is what an error shows: a
-// reference may bring in a secret.
+// scalar reads one value. Errors show the text in the file, because a
+// reference may resolve to a secret.
 func (p *reader) scalar(node *yaml.Node, t target) (string, bool) {
 	switch {
 	case isNull(node):
@@ -333,7 +332,7 @@ func (p *reader) scalar(node *yaml.Node, t target) (string, bool) {
 		return "", false
 	}
 	if t.file && value == "" && node.Value != "" && !strings.Contains(node.Value, ":-") {
-		// An empty client_ca would let in everybody.
+		// An empty client_ca would let every client in.
 		p.errorf(node, "%s: %q is empty: name a file, or write ${NAME:-} if it may be empty", t.name, node.Value)
 		return "", false
 	}
@@ -343,8 +342,8 @@ func (p *reader) scalar(node *yaml.Node, t target) (string, bool) {
 	return value, true
 }
 
-// resolve follows an alias, and refuses a tag of the file's own: nothing here
-// would act on it.
+// resolve follows an alias, and refuses an explicit tag, because culvert
+// ignores tags.
 func (p *reader) resolve(node *yaml.Node) *yaml.Node {
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
@@ -359,10 +358,10 @@ func isNull(node *yaml.Node) bool {
 	return node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null"
 }
 
-// plainScalar is what YAML reads as its own text, and nobody as anything else.
+// plainScalar matches text that YAML reads as the same text without quotes.
 var plainScalar = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._/-]*$`)
 
-// quoteIfNeeded writes a text so that YAML reads it as that text.
+// quoteIfNeeded returns a text in a form that YAML reads as that text.
 func quoteIfNeeded(s string) string {
 	if !plainScalar.MatchString(s) || strings.EqualFold(s, "null") {
 		return strconv.Quote(s)

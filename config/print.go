@@ -143,13 +143,13 @@ func (l *Loaded) sourceOf(name string) string {
 	return "default"
 }
 
-// isSecret reports whether a value is one that nobody may see: the key holds
-// secrets, or the value has a file of its own.
+// isSecret reports whether Print must hide a value: the key is for secrets, or
+// the value is in a file of its own.
 func (l *Loaded) isSecret(k Key, name string) bool {
 	return k.secret || slices.ContainsFunc(l.References, func(r Reference) bool { return r.Key == name })
 }
 
-// written writes what Key.text returns as the file has it, in one line.
+// written returns the result of Key.text in one line, in the form of a file.
 func written(k *Key, text any) string {
 	switch v := text.(type) {
 	case []string:
@@ -165,12 +165,12 @@ func written(k *Key, text any) string {
 	}
 }
 
-// escape undoes what expansion would do.
+// escape protects a text from expansion.
 func escape(s string) string { return strings.ReplaceAll(s, "$", "$$") }
 
 var zeroParts = regexp.MustCompile(`([hm])0[ms](0s)?$`)
 
-// shortDuration writes 5m for the 5m0s of time.Duration.
+// shortDuration shortens the 5m0s of time.Duration to 5m.
 func shortDuration(k *Key, s string) string {
 	if k.kind.pattern != durationPattern {
 		return s

@@ -8,19 +8,21 @@ import (
 	"strings"
 )
 
-// A section is one entry of a list of sections as a source has it: what it
-// sets, by the path in its table. A value is a string, a []string or a
-// []section. What is not in it is not set, which an empty list is.
+// A section has the values that a source sets in one entry of a list of
+// sections, by their paths in the table. A value is a string, a []string or a
+// []section. An unset key has no value; an empty list is a value.
 type section map[string]any
 
-// maxEntries bounds a list of sections: with aliases, a small file could hold
-// more of them than memory.
+// maxEntries limits a list of sections: with aliases, a small file could have
+// more entries than fit into memory.
 const maxEntries = 1000
 
-// Entry returns the name of a list's entry, for IsSet and Errorf: "listen[1]".
+// Entry returns the name of an entry in a list, for IsSet and Errorf:
+// "listen[1]".
 func Entry(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
 
-// shortForm returns the single value that says all of a list, if there is one.
+// shortForm returns the single value that stands for the whole list, if there
+// is one.
 func (k Key) shortForm(list []section) (text string, ok bool) {
 	if k.short == "" || len(list) != 1 || len(list[0]) != 1 {
 		return "", false
@@ -29,7 +31,7 @@ func (k Key) shortForm(list []section) (text string, ok bool) {
 	return text, ok
 }
 
-// longForm returns what a source gave for a list of sections as that list.
+// longForm returns the value of a source as a list of sections.
 func (k Key) longForm(value any) ([]section, error) {
 	switch v := value.(type) {
 	case []section:
@@ -42,7 +44,7 @@ func (k Key) longForm(value any) ([]section, error) {
 	return nil, fmt.Errorf("%T is no list of sections", value)
 }
 
-// setEntries makes the structs of a list of sections.
+// setEntries sets the structs of a list of sections.
 func (k Key) setEntries(field reflect.Value, list []section) error {
 	if len(list) == 0 && k.path == k.Name { // an empty list stays nil, as in Defaults
 		field.SetZero()
@@ -64,8 +66,8 @@ func (k Key) setEntries(field reflect.Value, list []section) error {
 	return nil
 }
 
-// entriesText is the opposite of setEntries and inherit: each entry of a list
-// in a struct, with what isn't zero in it, or not what it would inherit.
+// entriesText is the inverse of setEntries and inherit. It returns the values
+// of each entry that are neither zero nor inherited.
 func (k Key) entriesText(of reflect.Value) []section {
 	field := of.FieldByIndex(k.index)
 	list := make([]section, field.Len())
@@ -94,8 +96,8 @@ func (k Key) entriesText(of reflect.Value) []section {
 
 func sameValue(a, b reflect.Value) bool { return reflect.DeepEqual(a.Interface(), b.Interface()) }
 
-// entryOrigins says where the parts of a list of sections were set. A single
-// value is known by the name of the list, which is where it stands.
+// entryOrigins sets the origins of the entries and keys in a list of sections.
+// A single value has the origin of the list.
 func (l *Loaded) entryOrigins(k Key, o origin, doc document) {
 	inside := false
 	for name, line := range doc.lines {
@@ -111,8 +113,8 @@ func (l *Loaded) entryOrigins(k Key, o origin, doc document) {
 	}
 }
 
-// inherit gives the entries of each list of sections what they don't set and
-// the file's own sections say. A list that an entry sets to [] stays empty.
+// inherit copies values of the file to the entries that don't set them. A list
+// that an entry sets to [] stays empty.
 func (l *Loaded) inherit() {
 	whole := reflect.ValueOf(&l.Config).Elem()
 	for _, k := range fileKeys.keys {
@@ -133,15 +135,15 @@ func (l *Loaded) inheritEntry(t *table, name string, entry, whole reflect.Value)
 		case e.like == "" || l.IsSet(join(name, e.path)):
 		case !l.setsGroup(t, name, e.group):
 			field.Set(whole.FieldByIndex(fileKeys.byPath[e.like].index))
-		case field.Kind() == reflect.Slice: // none, and not left to anybody
+		case field.Kind() == reflect.Slice: // not nil, since the entry sets the group
 			field.Set(reflect.MakeSlice(field.Type(), 0, 0))
 		}
 	}
 }
 
-// Source returns the key whose value a key has: another one's where an entry
-// inherits it, "tls.certificates[0].cert" for
-// "listen[1].tls.certificates[0].cert".
+// Source returns the key that gives a key its value: if an entry inherits it,
+// the key of the file. For "listen[1].tls.certificates[0].cert" that may be
+// "tls.certificates[0].cert".
 func (l *Loaded) Source(key string) string {
 	list, rest, _ := strings.Cut(key, "[")
 	index, path, _ := strings.Cut(rest, "].")
@@ -162,7 +164,7 @@ func (l *Loaded) Source(key string) string {
 	}
 }
 
-// setsGroup says whether an entry sets a key of the group.
+// setsGroup reports whether an entry sets a key of the group.
 func (l *Loaded) setsGroup(t *table, entry, group string) bool {
 	return group != "" && slices.ContainsFunc(t.keys, func(k Key) bool { return k.group == group && l.IsSet(join(entry, k.path)) })
 }

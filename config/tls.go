@@ -1,6 +1,6 @@
 package config
 
-// TLS is how culvert proves to clients who it is, and they to it.
+// TLS configures TLS for clients.
 type TLS struct {
 	ServerTLS
 
@@ -23,10 +23,10 @@ type TLS struct {
 	ACME ACME `key:"acme"`
 }
 
-// Enabled says whether there is a certificate to speak TLS with, or will be.
+// Enabled reports whether there is a certificate, or will be one.
 func (t TLS) Enabled() bool { return t.ServerTLS.Enabled() || t.ACME.Enabled() }
 
-// ServerTLS is what each listener can have of its own.
+// ServerTLS has the keys of TLS that a listener can set for itself.
 type ServerTLS struct {
 	// File with the certificate chain (PEM): culvert's own certificate first,
 	// then the intermediate ones. culvert reads it again when it changes.
@@ -64,10 +64,10 @@ type ServerTLS struct {
 	SelfSigned bool `key:"self_signed" flag:"tls-self-signed" group:"certificate"`
 }
 
-// Enabled says whether there is a certificate to speak TLS with.
+// Enabled reports whether there is a certificate.
 func (t ServerTLS) Enabled() bool { return t.Cert != "" || len(t.Certificates) > 0 || t.SelfSigned }
 
-// Certificate is one of several that clients are shown.
+// Certificate is one of several certificates of a server.
 type Certificate struct {
 	// File with the certificate chain (PEM).
 	Cert string `key:"cert" is:"file" needed:"true"`
