@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,20 +19,19 @@ import (
 	"github.com/culvert-grpc/culvert/demo/demopb"
 )
 
-// checkTimeout bounds all of Check.
+// checkTimeout is the time limit of Check.
 const checkTimeout = 20 * time.Second
 
-// checkTokenInterval makes the answers quick: nobody reads along.
+// checkTokenInterval makes the answers fast, because nobody watches them.
 const checkTokenInterval = 5 * time.Millisecond
 
-// freePorts is where Check listens unless told otherwise: it disturbs nobody.
+// freePorts is the default address of Check: it collides with nothing.
 const freePorts = "127.0.0.1:0"
 
 var errCheckTimeout = fmt.Errorf("the checks took longer than %v", checkTimeout)
 
-// Check does without a browser what the page does, prints a line for each part
-// and returns an error if one of them failed. Cfg.Listen is empty for free
-// ports.
+// Check makes the page's calls without a browser and prints a line for each. It
+// returns an error if a check failed. If cfg.Listen is empty, it uses free ports.
 func Check(ctx context.Context, cfg Config) error {
 	if cfg.Listen == "" {
 		cfg.Listen = freePorts
@@ -47,7 +45,7 @@ func Check(ctx context.Context, cfg Config) error {
 	})
 }
 
-// A check does one thing and says what it saw.
+// A check checks one thing and describes the result.
 type check struct {
 	name string
 	run  func(context.Context) (detail string, err error)
@@ -60,16 +58,18 @@ func runChecks(ctx context.Context, term *terminal, s *stage) error {
 	defer proxied.close()
 	checks := []check{
 		{"the page", direct.page},
+		{"without culvert: native gRPC, three calls", func(ctx context.Context) (string, error) { return callLane(ctx, s, laneDirect, false) }},
+		{"without culvert, through the inspecting proxy: native gRPC fails, as expected", func(ctx context.Context) (string, error) { return directFails(ctx, s) }},
 		{"native gRPC: a conversation", direct.native},
 		{"gRPC over WebSocket: a conversation", direct.socket},
 		{"gRPC-Web: a server stream", direct.webStream},
-		{"gRPC-Web: a call that fails, with its details", direct.webFailure},
-		{"HTTP/2 in a WebSocket: a conversation by grpc-go", direct.tunnel},
-		{"through the inspecting proxy, native gRPC fails as it should", func(ctx context.Context) (string, error) { return proxied.nativeFails(ctx, s.inspector) }},
-		{"through the inspecting proxy, gRPC over WebSocket goes on", proxied.socket},
-		{"through the inspecting proxy, gRPC-Web goes on: a server stream", proxied.webStream},
-		{"through the inspecting proxy, gRPC-Web goes on: a call that fails", proxied.webFailure},
-		{"through the inspecting proxy, HTTP/2 in a WebSocket goes on", proxied.tunnel},
+		{"gRPC-Web: a failing call with error details", direct.webFailure},
+		{"HTTP/2 in a WebSocket: three calls", func(ctx context.Context) (string, error) { return callLane(ctx, s, laneCulvert, false) }},
+		{"through the inspecting proxy: native gRPC fails, as expected", func(ctx context.Context) (string, error) { return proxied.nativeFails(ctx, s.inspector) }},
+		{"through the inspecting proxy: gRPC over WebSocket, a conversation", proxied.socket},
+		{"through the inspecting proxy: gRPC-Web, a server stream", proxied.webStream},
+		{"through the inspecting proxy: gRPC-Web, a failing call with error details", proxied.webFailure},
+		{"through the inspecting proxy: HTTP/2 in a WebSocket, three calls", func(ctx context.Context) (string, error) { return callLane(ctx, s, laneCulvert, true) }},
 	}
 	failed := 0
 	for _, c := range checks {
@@ -88,7 +88,7 @@ func runChecks(ctx context.Context, term *terminal, s *stage) error {
 	return nil
 }
 
-// checker is the clients that speak to one address.
+// A checker has the clients of one address.
 type checker struct {
 	address   string
 	client    *http.Client
@@ -98,14 +98,14 @@ type checker struct {
 func newChecker(address string) *checker {
 	http1 := new(http.Protocols)
 	http1.SetHTTP1(true)
-	// No Proxy: what is checked is this machine, whatever the environment says.
+	// No Proxy: the checks stay on this machine, whatever the environment says.
 	t := &http.Transport{Protocols: http1, DisableCompression: true}
 	return &checker{address: address, transport: t, client: &http.Client{Transport: t}}
 }
 
 func (c *checker) close() { c.transport.CloseIdleConnections() }
 
-// page wants the page with all that it loads.
+// page expects the page and its files.
 func (c *checker) page(ctx context.Context) (string, error) {
 	total := 0
 	for _, name := range []string{"", "page.js", "page.css", "demo/api/info"} {
@@ -127,13 +127,13 @@ func (c *checker) page(ctx context.Context) (string, error) {
 	return byteCount(int64(total)), nil
 }
 
-// native wants a conversation by grpc-go over plain HTTP/2.
+// native expects a conversation with grpc-go over HTTP/2 in plaintext.
 func (c *checker) native(ctx context.Context) (string, error) {
 	h, err := converseNative(ctx, c.address, new(localAddrs).dial)
 	return h.describe(), err
 }
 
-// nativeFails wants the same to fail, and the proxy to be the reason.
+// nativeFails expects the same conversation to fail because of the proxy.
 func (c *checker) nativeFails(ctx context.Context, p *inspector) (string, error) {
 	var local localAddrs
 	_, err := converseNative(ctx, c.address, local.dial)
@@ -143,22 +143,51 @@ func (c *checker) nativeFails(ctx context.Context, p *inspector) (string, error)
 	if code := status.Code(err); code != codes.Unavailable {
 		return "", fmt.Errorf("it failed with %v, want UNAVAILABLE: %w", code, err)
 	}
-	seen := p.refusedFrom(local.all())
+	seen := p.seenFrom(local.all())
 	if len(seen) == 0 {
 		return "", fmt.Errorf("it failed before the proxy saw it: %w", err)
 	}
 	return codeName(status.Code(err)) + ", the proxy saw " + seen[0], nil
 }
 
-// tunnel wants a conversation by grpc-go over HTTP/2 inside a WebSocket.
-func (c *checker) tunnel(ctx context.Context) (string, error) {
-	h, err := converseNative(ctx, "culvert", func(ctx context.Context, _ string) (net.Conn, error) {
-		return dialTunnel(ctx, c.client, "http://"+c.address)
-	})
-	return h.describe(), err
+// callLane expects the backend to answer each of the native client's calls.
+func callLane(ctx context.Context, s *stage, by lane, viaProxy bool) (string, error) {
+	r, err := s.callNative(ctx, by, viaProxy)
+	if err != nil {
+		return "", err
+	}
+	var got []string
+	for _, call := range r.Calls {
+		if !call.Answered {
+			return "", fmt.Errorf("%s: the backend didn't answer: %s: %s", call.Method, call.Code, call.Message)
+		}
+		got = append(got, call.Method+" "+call.Code)
+	}
+	if want := "Converse OK, Countdown OK, Reserve INVALID_ARGUMENT"; strings.Join(got, ", ") != want {
+		return "", fmt.Errorf("got %s, want %s", strings.Join(got, ", "), want)
+	}
+	return strings.Join(got, ", "), nil
 }
 
-// socket wants a conversation in the way of a browser's WebSocket client.
+// directFails expects the proxy to refuse the native client's connection to the
+// backend.
+func directFails(ctx context.Context, s *stage) (string, error) {
+	r, err := s.callNative(ctx, laneDirect, true)
+	if err != nil {
+		return "", err
+	}
+	for _, call := range r.Calls {
+		if want := codeName(codes.Unavailable); call.Code != want || call.Answered {
+			return "", fmt.Errorf("%s ended with %s, want %s: %s", call.Method, call.Code, want, call.Message)
+		}
+	}
+	if len(r.Seen) == 0 {
+		return "", errors.New("the calls failed before the proxy saw them")
+	}
+	return r.Calls[0].Code + ", the proxy saw " + r.Seen[0], nil
+}
+
+// socket expects a conversation of a browser's WebSocket client.
 func (c *checker) socket(ctx context.Context) (string, error) {
 	stream, err := dialTurns(ctx, c.client, "http://"+c.address, echoed)
 	if err != nil {
@@ -172,7 +201,7 @@ func (c *checker) socket(ctx context.Context) (string, error) {
 	return h.describe(), checkEcho(stream.ending)
 }
 
-// webStream wants a countdown, and its trailers.
+// webStream expects a countdown and its trailers.
 func (c *checker) webStream(ctx context.Context) (string, error) {
 	var got []string
 	end, err := callWeb(ctx, c.client, "http://"+c.address, demopb.Demo_Countdown_FullMethodName, echoed,
@@ -192,10 +221,10 @@ func (c *checker) webStream(ctx context.Context) (string, error) {
 	return strings.Join(got, " "), checkEcho(end)
 }
 
-// webFailure wants INVALID_ARGUMENT with the fields that are wrong.
+// webFailure expects INVALID_ARGUMENT with the invalid fields.
 func (c *checker) webFailure(ctx context.Context) (string, error) {
 	end, err := callWeb(ctx, c.client, "http://"+c.address, demopb.Demo_Reserve_FullMethodName, echoed,
-		&demopb.ReserveRequest{Seats: 12, Day: "someday"},
+		wrongReservation,
 		func([]byte) error { return errors.New("got a message, want none") })
 	st, ok := status.FromError(err)
 	if !ok || st.Code() != codes.InvalidArgument {
@@ -219,10 +248,10 @@ func (c *checker) webFailure(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s, BadRequest %s, ErrorInfo %s", codeName(st.Code()), strings.Join(fields, " "), reason), checkEcho(end)
 }
 
-// echoed is the metadata that the checks send and want back.
+// echoed is the metadata that the clients send and expect back.
 var echoed = metadata.Pairs(echoPrefix+"word", "one", echoPrefix+"word", "two", echoPrefix+"raw-bin", "\x00\xff")
 
-// checkEcho reports metadata that didn't come back.
+// checkEcho returns an error if the backend didn't echo the metadata.
 func checkEcho(end ending) error {
 	for name, got := range map[string][]string{
 		"word":    end.header.Get(echoHeaderPrefix + "word"),

@@ -66,7 +66,7 @@ func TestCheckSaysWhatFails(t *testing.T) {
 		return bridge.New(bridge.Config{Backend: bridge.Backend{Target: c.Backend}, DenyMethods: []string{"*/Converse"}, AllowOrigins: c.AllowOrigins, Fallback: c.Fallback})
 	}
 	err := Check(t.Context(), Config{NewBridge: deaf, Out: &out})
-	if want := "5 … 11"; err == nil || !regexp.MustCompile(`\b5\b.*\b11\b`).MatchString(err.Error()) {
+	if want := "5 … 13"; err == nil || !regexp.MustCompile(`\b5\b.*\b13\b`).MatchString(err.Error()) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 	for line := range strings.Lines(out.String()) {

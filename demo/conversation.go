@@ -17,19 +17,19 @@ import (
 	"github.com/culvert-grpc/culvert/demo/demopb"
 )
 
-// maxQuoted is how many characters of a client's text an answer repeats.
+// maxQuoted is how many characters of a client's text an answer quotes.
 const maxQuoted = 300
 
-// errInterrupted ends an answer that the client doesn't want any more.
+// errInterrupted is the cause of an answer that the client has stopped.
 var errInterrupted = errors.New("interrupted by the client")
 
 type conversation = grpc.BidiStreamingServer[demopb.ConverseRequest, demopb.ConverseResponse]
 
-// Converse implements demopb.DemoServer. It reads the client's turns while one
-// other goroutine, which it waits for, speaks the answer.
+// Converse implements demopb.DemoServer. It reads the client's turns. Another
+// goroutine sends the answer, and Converse waits for it.
 func (s *service) Converse(stream conversation) error {
 	var speaking sync.WaitGroup
-	var calls uint32     // tool calls so far, counted by whoever speaks
+	var calls uint32     // tool calls so far; only the answering goroutine uses it
 	current := &answer{} // none is running
 	defer func() {
 		current.stop()
@@ -77,20 +77,20 @@ func checkPrompt(prompt *demopb.Prompt) error {
 	return nil
 }
 
-// answer is what the server says to one prompt. Its zero value is no answer.
+// answer is the server's answer to one prompt. The zero value is no answer.
 type answer struct {
 	stream   conversation
-	ctx      context.Context // begins and ends with the answer
+	ctx      context.Context // of the answer
 	cancel   context.CancelCauseFunc
 	interval pace
 	steps    []step
-	calls    *uint32 // the conversation's, so that no call's id is used twice
+	calls    *uint32 // of the conversation, so that call ids are unique
 	end      demopb.AnswerEnd
-	err      error // of speak, once that has returned
+	err      error // of speak, after it has returned
 
-	results chan *demopb.ToolResult // holds one: a call has one result
+	results chan *demopb.ToolResult // capacity 1: a call has one result
 	mu      sync.Mutex
-	open    string // the id of the call that waits for its result
+	open    string // id of the tool call without a result
 }
 
 func (s *service) newAnswer(stream conversation, prompt *demopb.Prompt, calls *uint32) *answer {
@@ -121,7 +121,7 @@ func (a *answer) noMoreResults() {
 	}
 }
 
-// deliver hands over the result of the open call.
+// deliver passes the result of the open tool call to the answer.
 func (a *answer) deliver(result *demopb.ToolResult) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -139,7 +139,7 @@ func (a *answer) setOpen(id string) {
 	a.open = id
 }
 
-// speak says the whole answer. Nothing else sends on the stream meanwhile.
+// speak sends the whole answer. Nothing else sends on the stream meanwhile.
 func (a *answer) speak() {
 	defer a.interval.stop()
 	defer a.cancel(nil)
@@ -170,7 +170,7 @@ func (a *answer) speak() {
 func (a *answer) say(text string) error {
 	for token := range strings.SplitAfterSeq(text, " ") {
 		if token == "" {
-			continue // what follows the last blank
+			continue // after the last blank
 		}
 		if err := a.interval.wait(a.ctx); err != nil {
 			return err
@@ -183,7 +183,7 @@ func (a *answer) say(text string) error {
 	return nil
 }
 
-// call has the client run a tool, and waits for what comes out.
+// call makes the client run a tool and waits for the result.
 func (a *answer) call(tool string) (output string, err error) {
 	a.end.ToolCalls++
 	*a.calls++
@@ -208,22 +208,23 @@ func (a *answer) call(tool string) (output string, err error) {
 	}
 }
 
-// step is one thing an answer does: say a text, or call a tool and say a text
-// that what came out is put after.
+// A step is a part of an answer: a text, or a tool call and a text that the
+// tool's output completes.
 type step struct{ tool, text string }
 
-// skills says which words of a prompt make an answer use which tool.
+// skills maps words of a prompt to the tool that answers them.
 var skills = []struct {
 	tool      string
 	words     []string
 	ask, tell string
 }{
-	{"local_time", []string{"time", "clock", "late", "date", "today"}, "A server can't know the time where you are, so I ask your side. ", "Your clock says "},
-	{"window_size", []string{"window", "screen", "size", "wide", "big"}, "Only your side can see your window, so I ask it. ", "It measures "},
-	{"languages", []string{"language", "languages", "speak"}, "Your side knows what you read, so I ask it. ", "You prefer "},
+	{"local_time", []string{"time", "clock", "late", "date", "today"}, "A server can't know your local time, so I ask your browser. ", "Your clock says "},
+	{"window_size", []string{"window", "screen", "size", "wide", "big"}, "A server can't see your window, so I ask your browser. ", "Your window measures "},
+	{"languages", []string{"language", "languages", "speak"}, "Your browser knows your languages, so I ask it. ", "You prefer "},
 }
 
-// plan decides what to answer: the same for the same prompt, tools and caller.
+// plan returns the answer's steps. The same prompt, tools and caller always get
+// the same steps.
 func plan(ctx context.Context, text string, tools []string) []step {
 	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return (r < 'a' || r > 'z') && r < 0x80 })
 	asks := func(about ...string) bool {
@@ -231,30 +232,30 @@ func plan(ctx context.Context, text string, tools []string) []step {
 	}
 	var steps []step
 	if asks("there", "connected", "path", "way", "proxy", "see", "hello", "hi") {
-		steps = append(steps, step{text: "I am here, and what reaches me is " + describeCaller(ctx) + ". "})
+		steps = append(steps, step{text: "I am here. I received " + describeCaller(ctx) + ". "})
 	}
 	for _, skill := range skills {
 		if !asks(skill.words...) {
 			continue
 		}
 		if !slices.Contains(tools, skill.tool) {
-			steps = append(steps, step{text: "For that I would need the tool " + skill.tool + ", which you don't offer. "})
+			steps = append(steps, step{text: "I would need the tool " + skill.tool + ", and you don't offer it. "})
 			continue
 		}
 		steps = append(steps, step{text: skill.ask}, step{tool: skill.tool, text: skill.tell})
 	}
 	if len(steps) == 0 {
-		steps = append(steps, step{text: "You said “" + quote(text) + "”. I am a script and no model: the same words always get the same answer. "})
+		steps = append(steps, step{text: "You said “" + quote(text) + "”. I am a script, not a model: the same question always gets the same answer. "})
 		if len(tools) > 0 {
 			steps = append(steps,
-				step{text: "But I can use your tools in the middle of an answer. "},
+				step{text: "But I can call your tools in the middle of an answer. "},
 				step{tool: tools[0], text: "Your " + quote(tools[0]) + " gives "})
 		}
 	}
-	return append(steps, step{text: "All of it on one stream."})
+	return append(steps, step{text: "All of this is one gRPC stream."})
 }
 
-// describeCaller says what the backend sees of whoever called it.
+// describeCaller describes the call as the backend sees it.
 func describeCaller(ctx context.Context) string {
 	md, _ := metadata.FromIncomingContext(ctx)
 	text := "an ordinary gRPC call over HTTP/2"
@@ -266,7 +267,7 @@ func describeCaller(ctx context.Context) string {
 	return text
 }
 
-// quote cuts a client's text short before it is repeated.
+// quote truncates a client's text.
 func quote(text string) string {
 	if runes := []rune(text); len(runes) > maxQuoted {
 		return string(runes[:maxQuoted]) + "…"

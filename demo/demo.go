@@ -16,33 +16,33 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Where the demo listens unless told otherwise.
+// The default addresses.
 const (
 	defaultListen  = "127.0.0.1:8080"
 	defaultBackend = "127.0.0.1:9000"
 )
 
-// drainTimeout is how long running calls may go on after the demo was told to
-// end: a conversation in a browser has no end of its own.
+// drainTimeout is how long running calls may continue after the demo is told to
+// stop: a conversation in a browser has no end of its own.
 const drainTimeout = time.Second
 
-// Config is what the demo is told.
+// Config configures the demo.
 type Config struct {
-	// NewBridge makes the culvert that stands before the service.
+	// NewBridge makes the culvert in front of the service.
 	NewBridge func(BridgeConfig) (Bridge, error)
 
-	// Listen is the address of the page; of the backend, for RunBackend. If
-	// empty, 127.0.0.1:8080 or 127.0.0.1:9000. A taken port is replaced by a
-	// free one, but not for RunBackend, whose clients have to know it.
+	// Listen is the address of the page, and the backend's for RunBackend. The
+	// defaults are 127.0.0.1:8080 and 127.0.0.1:9000. The demo replaces a taken
+	// port by a free one. RunBackend doesn't, because its clients must know it.
 	Listen string
 
-	Out     io.Writer // what a person reads
+	Out     io.Writer // the terminal
 	Colour  bool      // Out shows ANSI colours
 	Version string    // culvert's
 }
 
-// BridgeConfig is what the demo wants of culvert: the fields of bridge.Config
-// by these names, and whom to tell what happened.
+// BridgeConfig configures the demo's culvert: fields of bridge.Config by the
+// same names, and two callbacks.
 type BridgeConfig struct {
 	Backend      string // address, plaintext
 	AllowOrigins []string
@@ -54,14 +54,14 @@ type BridgeConfig struct {
 	Refused   func(Refusal)
 }
 
-// Bridge is culvert as the demo uses it; a *bridge.Server is one.
+// Bridge is culvert as the demo uses it. A *bridge.Server implements it.
 type Bridge interface {
 	Serve(ln net.Listener) error
 	Shutdown(ctx context.Context) error
 }
 
-// Run serves the demo until the context ends. An error is one of listening or
-// serving; the end of the context is none.
+// Run serves the demo until the context ends. It returns errors of listening
+// and serving, and nil after the end of the context.
 func Run(ctx context.Context, cfg Config) error {
 	term := newTerminal(cfg.Out, cfg.Colour)
 	tell := BridgeConfig{CallEnded: term.call, Refused: term.refused}
@@ -73,7 +73,7 @@ func Run(ctx context.Context, cfg Config) error {
 	})
 }
 
-// RunBackend serves the example service alone until the context ends.
+// RunBackend serves only the example service until the context ends.
 func RunBackend(ctx context.Context, cfg Config) error {
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cmp.Or(cfg.Listen, defaultBackend))
 	if err != nil {
@@ -85,19 +85,21 @@ func RunBackend(ctx context.Context, cfg Config) error {
 	return server.Serve(ln)
 }
 
-// A stage is all that the demo runs: the backend, culvert before it and the
-// inspecting proxy before that.
+// A stage is all that the demo runs: the backend, culvert in front of it, and an
+// inspecting proxy in front of each of the two.
 type stage struct {
-	backend   *grpc.Server
-	culvert   Bridge
-	inspector *inspector
+	backend          *grpc.Server
+	culvert          Bridge
+	inspector        *inspector // in front of culvert
+	backendInspector *inspector // in front of the backend: the path without culvert
 
-	backendListener, pageListener, proxyListener net.Listener
+	backendListener, pageListener       net.Listener
+	proxyListener, backendProxyListener net.Listener
 
-	replaced []string // what to say about ports that were taken
+	replaced []string // messages about taken ports
 }
 
-// withStage builds the stage, serves it while use runs, and takes it down.
+// withStage builds the stage, serves it while use runs, and closes it.
 func withStage(ctx context.Context, cfg Config, tell BridgeConfig, backend *grpc.Server, use func(context.Context, *stage) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -117,6 +119,9 @@ func withStage(ctx context.Context, cfg Config, tell BridgeConfig, backend *grpc
 	serving.Go(func() { serve("the backend", s.backend.Serve, s.backendListener) })
 	serving.Go(func() { serve("the page", s.culvert.Serve, s.pageListener) })
 	serving.Go(func() { serve("the inspecting proxy", s.inspector.serve, s.proxyListener) })
+	serving.Go(func() {
+		serve("the backend's inspecting proxy", s.backendInspector.serve, s.backendProxyListener)
+	})
 	err = use(ctx, s)
 	closing := s.close(context.WithoutCancel(ctx))
 	serving.Wait()
@@ -128,9 +133,7 @@ func newStage(ctx context.Context, cfg Config, culvert BridgeConfig, backend *gr
 	defer func() {
 		if err != nil {
 			s.closeListeners()
-			if s.inspector != nil {
-				s.inspector.close()
-			}
+			s.closeInspectors()
 		}
 	}()
 	listen := func(what, address string) net.Listener {
@@ -143,11 +146,13 @@ func newStage(ctx context.Context, cfg Config, culvert BridgeConfig, backend *gr
 	}
 	s.pageListener = listen("page", cmp.Or(cfg.Listen, defaultListen))
 	s.proxyListener = listen("proxy", nextPort(s.pageListener))
+	s.backendProxyListener = listen("backend's proxy", nextPort(s.proxyListener))
 	s.backendListener = listen("backend", backendAddress(cfg.Listen))
 	if err != nil {
 		return nil, err
 	}
 	s.inspector = newInspector(ctx, dialable(s.pageListener.Addr()))
+	s.backendInspector = newInspector(ctx, s.backendListener.Addr().String())
 	pageAddr, proxyAddr := tcpAddr(s.pageListener), tcpAddr(s.proxyListener)
 	culvert.Backend = s.backendListener.Addr().String()
 	culvert.AllowOrigins = origins(pageAddr.IP, pageAddr.Port, proxyAddr.Port)
@@ -159,7 +164,7 @@ func newStage(ctx context.Context, cfg Config, culvert BridgeConfig, backend *gr
 	return s, err
 }
 
-// listenNear listens on the address or, where its port is taken, on a free one.
+// listenNear listens on the address, or on a free port if the port is taken.
 func (s *stage) listenNear(ctx context.Context, what, address string) (net.Listener, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", address)
@@ -177,14 +182,15 @@ func (s *stage) listenNear(ctx context.Context, what, address string) (net.Liste
 	return ln, err
 }
 
-// portTaken holds for a port that somebody else has, also where the system
-// keeps it for itself: Windows answers "forbidden" then.
+// portTaken reports whether the error means that the port is in use or, on
+// Windows, reserved by the system.
 func portTaken(err error) bool {
 	const wsaeaccess, wsaeaddrinuse = syscall.Errno(10013), syscall.Errno(10048)
 	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, wsaeaccess) || errors.Is(err, wsaeaddrinuse)
 }
 
-// nextPort is the address beside a listener's: the proxy is best remembered so.
+// nextPort returns the listener's address with the next port, which is easy to
+// remember.
 func nextPort(ln net.Listener) string {
 	if ln == nil {
 		return ""
@@ -197,8 +203,8 @@ func nextPort(ln net.Listener) string {
 	return net.JoinHostPort(addr.IP.String(), strconv.Itoa(port))
 }
 
-// backendAddress is the backend's: nobody but culvert has to reach it. Where
-// the page is on any free port, so is the backend.
+// backendAddress returns the backend's address: a fixed port, or any free one if
+// the page is on any free port.
 func backendAddress(page string) string {
 	if _, port, err := net.SplitHostPort(page); err == nil && port == "0" {
 		return "127.0.0.1:0"
@@ -206,21 +212,29 @@ func backendAddress(page string) string {
 	return defaultBackend
 }
 
-// close drains culvert, then ends what is around it.
+// close drains culvert, then closes the proxies and the backend.
 func (s *stage) close(ctx context.Context) error {
 	draining, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	err := s.culvert.Shutdown(draining)
-	s.inspector.close()
+	s.closeInspectors()
 	s.backend.Stop()
-	s.closeListeners() // Stop and the like close only what has begun to serve
+	s.closeListeners() // a server closes only a listener that it serves
 	return err
 }
 
+func (s *stage) closeInspectors() {
+	for _, p := range []*inspector{s.inspector, s.backendInspector} {
+		if p != nil {
+			p.close()
+		}
+	}
+}
+
 func (s *stage) closeListeners() {
-	for _, ln := range []net.Listener{s.pageListener, s.proxyListener, s.backendListener} {
+	for _, ln := range []net.Listener{s.pageListener, s.proxyListener, s.backendProxyListener, s.backendListener} {
 		if ln != nil {
-			_ = ln.Close() // closed already, as a rule
+			_ = ln.Close() // usually closed already
 		}
 	}
 }
@@ -228,12 +242,12 @@ func (s *stage) closeListeners() {
 func tcpAddr(ln net.Listener) *net.TCPAddr {
 	addr, ok := ln.Addr().(*net.TCPAddr)
 	if !ok {
-		panic(fmt.Sprintf("BUG: a listener of tcp has the address %v", ln.Addr()))
+		panic(fmt.Sprintf("BUG: a TCP listener has the address %v", ln.Addr()))
 	}
 	return addr
 }
 
-// dialable is the address to reach a listener at from this machine.
+// dialable returns the address to dial for a listener on this machine.
 func dialable(addr net.Addr) string {
 	host, port, err := net.SplitHostPort(addr.String())
 	if ip := net.ParseIP(host); err == nil && ip.IsUnspecified() {
@@ -242,12 +256,12 @@ func dialable(addr net.Addr) string {
 	return addr.String()
 }
 
-// origins are the pages that may call: the demo's own, from culvert's port and
-// from the proxy's, by each name this machine may be called by there.
+// origins returns the allowed origins: the demo's page on each of the ports, by
+// each of this machine's names and addresses.
 func origins(ip net.IP, ports ...int) []string {
 	hosts := []string{"localhost", ip.String()}
 	if ip.IsUnspecified() {
-		addrs, _ := net.InterfaceAddrs() // none: localhost is left
+		addrs, _ := net.InterfaceAddrs() // after an error, localhost remains
 		for _, addr := range addrs {
 			if n, ok := addr.(*net.IPNet); ok {
 				hosts = append(hosts, n.IP.String())

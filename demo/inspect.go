@@ -16,17 +16,17 @@ import (
 	"time"
 )
 
-// maxInspectedBytes is the longest request body that an inspector takes.
+// maxInspectedBytes is the longest request body that an inspector accepts.
 const maxInspectedBytes = 1 << 20
 
-// maxSightings is how many refusals an inspector remembers.
+// maxSightings is how many requests an inspector remembers.
 const maxSightings = 64
 
-// An inspector is the box in an office's network that native gRPC doesn't get
-// through: it ends each connection and makes another one, and speaks nothing
-// but HTTP/1.1. It holds a request until it has seen all of it, and lets
-// WebSockets upgrade. A real one ends TLS first; what happens inside is the
-// same.
+// An inspector is the inspecting proxy of a company's network: native gRPC
+// can't pass it. It terminates each connection, opens one of its own to the
+// server, and speaks only HTTP/1.1. It buffers each request whole before it
+// forwards the request, and it lets WebSockets upgrade. A real one also
+// terminates TLS; it treats the requests inside in the same way.
 type inspector struct {
 	server   *http.Server
 	forward  *httputil.ReverseProxy
@@ -36,14 +36,14 @@ type inspector struct {
 
 	mu        sync.Mutex
 	closed    bool       // no handler begins any more
-	sightings []sighting // the refused ones, oldest first
+	sightings []sighting // oldest first
 }
 
-// A sighting is something that an inspector refused.
+// A sighting is a request that an inspector refused or forwarded.
 type sighting struct{ remote, text string }
 
-// newInspector returns one that stands before the server at the address.
-// It works until close: the context's values count, its end doesn't.
+// newInspector returns an inspector in front of the server at the address.
+// It works until close: it uses the context's values and ignores its end.
 func newInspector(ctx context.Context, address string) *inspector {
 	p := new(inspector)
 	p.life, p.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -57,7 +57,7 @@ func newInspector(ctx context.Context, address string) *inspector {
 		},
 		Transport:     &http.Transport{Protocols: http1, DisableCompression: true},
 		FlushInterval: -1,
-		ErrorLog:      log.New(io.Discard, "", 0), // clients go away all the time
+		ErrorLog:      log.New(io.Discard, "", 0), // clients disconnect all the time
 	}
 	p.server = &http.Server{
 		Handler:           p,
@@ -72,38 +72,41 @@ func newInspector(ctx context.Context, address string) *inspector {
 
 func (p *inspector) serve(ln net.Listener) error { return p.server.Serve(ln) }
 
-// close ends every connection and waits for what served them.
+// close closes every connection and waits for the handlers.
 func (p *inspector) close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
 	p.stop()
-	_ = p.server.Close() // of its listener: nobody can act on it
+	_ = p.server.Close() // an error of its listener: nobody can act on it
 	p.handlers.Wait()
 	if t, ok := p.forward.Transport.(*http.Transport); ok {
 		t.CloseIdleConnections()
 	}
 }
 
-// ServeHTTP passes a request on, or refuses what isn't HTTP/1.1.
+// ServeHTTP forwards a request, or refuses one that isn't HTTP/1.1.
 func (p *inspector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !p.begin() {
 		panic(http.ErrAbortHandler)
 	}
 	defer p.handlers.Done()
 	if conn, ok := r.Context().Value(clientConn{}).(net.Conn); ok {
-		// Once upgraded, it is nobody else's to close: a client that stays would
-		// keep the handler.
-		defer context.AfterFunc(p.life, func() { _ = conn.Close() })() //nolint:contextcheck // the box ends here, not the request
+		// The server doesn't close upgraded connections: without this, a client
+		// that stays would keep the handler.
+		defer context.AfterFunc(p.life, func() { _ = conn.Close() })() //nolint:contextcheck // the proxy ends here, not the request
 	}
+	seen := fmt.Sprintf("%s %s %s", r.Method, r.RequestURI, r.Proto)
 	if r.ProtoMajor != 1 { // net/http hands over HTTP/2's preface as a request
-		p.note(r.RemoteAddr, fmt.Sprintf("%s %s %s: not HTTP/1.1, refused", r.Method, r.RequestURI, r.Proto))
+		p.note(r.RemoteAddr, seen+": not HTTP/1.1, refused")
 		w.Header().Set("Connection", "close")
 		http.Error(w, "this proxy speaks HTTP/1.1", http.StatusHTTPVersionNotSupported)
 		return
 	}
-	if upgrade := r.Header.Get("Upgrade"); upgrade != "" && !strings.EqualFold(upgrade, "websocket") {
-		r.Header.Del("Upgrade") // h2c, say: the client is left with HTTP/1.1
+	if upgrade := r.Header.Get("Upgrade"); strings.EqualFold(upgrade, "websocket") {
+		seen += " with Upgrade: websocket"
+	} else if upgrade != "" {
+		r.Header.Del("Upgrade") // such as h2c: the client stays with HTTP/1.1
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxInspectedBytes))
 	if err != nil {
@@ -111,13 +114,14 @@ func (p *inspector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+	p.note(r.RemoteAddr, seen+": forwarded")
 	p.forward.ServeHTTP(w, r)
 }
 
-// clientConn is where a request's context has the client's net.Conn.
+// clientConn is the key of the client's net.Conn in a request's context.
 type clientConn struct{}
 
-// begin counts a handler that close has to wait for.
+// begin registers a handler for close to wait for. It returns false after close.
 func (p *inspector) begin() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -136,8 +140,8 @@ func (p *inspector) note(remote, text string) {
 	}
 }
 
-// refusedFrom returns what it refused of connections from these addresses.
-func (p *inspector) refusedFrom(remotes []string) []string {
+// seenFrom returns what the inspector did with requests from these addresses.
+func (p *inspector) seenFrom(remotes []string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	texts := []string{}

@@ -69,10 +69,10 @@ func TestInspectorForgetsOldSightings(t *testing.T) {
 	for i := range maxSightings + 1 {
 		p.note(fmt.Sprint(i), "seen")
 	}
-	if got := p.refusedFrom([]string{"0"}); len(got) != 0 {
+	if got := p.seenFrom([]string{"0"}); len(got) != 0 {
 		t.Errorf("the oldest of %d is still there: %q", maxSightings+1, got)
 	}
-	if got := p.refusedFrom([]string{"1", fmt.Sprint(maxSightings)}); len(got) != 2 {
+	if got := p.seenFrom([]string{"1", fmt.Sprint(maxSightings)}); len(got) != 2 {
 		t.Errorf("got %q, want the two newer ones", got)
 	}
 }

@@ -12,8 +12,8 @@ import (
 //go:embed page
 var pageFiles embed.FS
 
-// newPage serves the page and answers what it asks of this process. Its paths
-// have one or three segments: two are a method's.
+// newPage serves the page and its API. The paths have one or three segments,
+// because a path of two segments is a gRPC method.
 func newPage(s *stage, version string) (http.Handler, error) {
 	files, err := fs.Sub(pageFiles, "page")
 	if err != nil {
@@ -30,9 +30,19 @@ func newPage(s *stage, version string) (http.Handler, error) {
 		})
 	})
 	mux.HandleFunc("POST /demo/api/native", func(w http.ResponseWriter, r *http.Request) {
-		answerJSON(w, s.callNative(r.Context(), r.FormValue("via") == "proxy"))
+		by := lane(r.FormValue("lane"))
+		if by != laneDirect && by != laneCulvert {
+			http.Error(w, fmt.Sprintf("lane: must be %q or %q", laneDirect, laneCulvert), http.StatusBadRequest)
+			return
+		}
+		result, err := s.callNative(r.Context(), by, r.FormValue("via") == "proxy")
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		answerJSON(w, result)
 	})
-	// Other pages make no calls here: a POST from one is refused.
+	// Refuse POST requests from other sites' pages.
 	guarded := http.NewCrossOriginProtection().Handler(mux)
 	policy := contentPolicy(tcpAddr(s.pageListener).Port, tcpAddr(s.proxyListener).Port)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -40,14 +50,14 @@ func newPage(s *stage, version string) (http.Handler, error) {
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cache-Control", "no-cache") // the next version may run on this port
+		h.Set("Cache-Control", "no-cache") // another version may use this port next
 		guarded.ServeHTTP(w, r)
 	}), nil
 }
 
-// contentPolicy lets the page load nothing that isn't its own, and talk to
-// nothing but culvert's port and the proxy's. It can't say on which host: a
-// policy has no words for the address of IPv6.
+// contentPolicy allows the page to load only its own files, and to connect only
+// to the ports of culvert and the proxy. It allows any host, because a policy
+// can't express an IPv6 address.
 func contentPolicy(ports ...int) string {
 	policy := "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'"
 	for _, port := range ports {
@@ -58,5 +68,5 @@ func contentPolicy(ports ...int) string {
 
 func answerJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the page may be gone
+	_ = json.NewEncoder(w).Encode(v) // the page may have closed the connection
 }

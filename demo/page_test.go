@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -53,12 +54,22 @@ func TestBundleIsBuiltFromItsSources(t *testing.T) {
 	}
 }
 
+// The page loads nothing from elsewhere. Its links lead to files of this
+// repository, and its command names the reader's own page.
 func TestPageNamesNoOtherHost(t *testing.T) {
+	links := regexp.MustCompile(`<a href="https://github\.com/culvert-grpc/culvert(?:/(?:blob|tree)/main/([^"#]+))?(?:#[^"]*)?"`)
+	command := regexp.MustCompile(`<code data-testid="serve-command">[^<]*</code>`)
 	for _, name := range []string{"index.html", "page.css"} {
 		text, err := pageFiles.ReadFile("page/" + name)
 		if err != nil {
 			t.Fatal(err)
 		}
+		for _, link := range links.FindAllSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join("..", filepath.FromSlash(string(link[1])))); err != nil {
+				t.Errorf("%s links to %s, which isn't in the repository: %v", name, link[1], err)
+			}
+		}
+		text = command.ReplaceAll(links.ReplaceAll(text, nil), nil)
 		if found := regexp.MustCompile(`(https?:)?//[a-z][^ "'*)]*`).FindAll(text, -1); len(found) > 0 {
 			t.Errorf("%s names %q", name, found)
 		}
@@ -125,26 +136,56 @@ func TestPageIsServedWhole(t *testing.T) {
 	})
 }
 
-func TestNativeCallSucceedsDirectlyAndFailsThroughTheProxy(t *testing.T) {
+// The page's two lanes: only native gRPC without culvert fails, and only with
+// the proxy in the path.
+func TestNativeClientsLanes(t *testing.T) {
 	runStage(t, func(_ context.Context, s *stage) {
 		c := newChecker(s.pageListener.Addr().String())
 		defer c.close()
-		call := func(via string) (r nativeResult) {
-			_, text := ask(t, c.client, http.MethodPost, "http://"+c.address+"/demo/api/native?via="+via, http.NoBody, "Sec-Fetch-Site", "same-origin")
-			if err := json.Unmarshal([]byte(text), &r); err != nil {
-				t.Fatalf("via %s: %v in %q", via, err, text)
-			}
-			return r
+		for _, want := range []struct {
+			lane     lane
+			via      string
+			address  net.Listener
+			codes    []codes.Code
+			messages []int
+			answered bool
+			seen     string
+		}{
+			{laneDirect, "direct", s.backendListener, []codes.Code{codes.OK, codes.OK, codes.InvalidArgument}, []int{31, 13, 0}, true, ""},
+			{laneDirect, "proxy", s.backendProxyListener, []codes.Code{codes.Unavailable, codes.Unavailable, codes.Unavailable}, []int{0, 0, 0}, false, "PRI * HTTP/2.0: not HTTP/1.1, refused"},
+			{laneCulvert, "direct", s.pageListener, []codes.Code{codes.OK, codes.OK, codes.InvalidArgument}, []int{31, 13, 0}, true, ""},
+			{laneCulvert, "proxy", s.proxyListener, []codes.Code{codes.OK, codes.OK, codes.InvalidArgument}, []int{31, 13, 0}, true, "GET / HTTP/1.1 with Upgrade: websocket: forwarded"},
+		} {
+			t.Run(string(want.lane)+" via "+want.via, func(t *testing.T) {
+				url := fmt.Sprintf("http://%s/demo/api/native?lane=%s&via=%s", c.address, want.lane, want.via)
+				_, text := ask(t, c.client, http.MethodPost, url, http.NoBody, "Sec-Fetch-Site", "same-origin")
+				var r nativeResult
+				if err := json.Unmarshal([]byte(text), &r); err != nil {
+					t.Fatalf("%v in %q", err, text)
+				}
+				if r.Address != want.address.Addr().String() || len(r.Calls) != len(want.codes) {
+					t.Fatalf("got %+v, want %d calls to %s", r, len(want.codes), want.address.Addr())
+				}
+				for i, call := range r.Calls {
+					if call.Code != codeName(want.codes[i]) || call.Messages != want.messages[i] || call.Answered != want.answered || (call.Message == "") != (call.Code == "OK") {
+						t.Errorf("got %+v, want %v, %d messages, answered %v", call, want.codes[i], want.messages[i], want.answered)
+					}
+				}
+				if want.seen == "" && len(r.Seen) > 0 || want.seen != "" && !slices.Contains(r.Seen, want.seen) {
+					t.Errorf("the proxy saw %q, want %q", r.Seen, want.seen)
+				}
+			})
 		}
-		if r := call("direct"); r.Code != codeName(codes.OK) || r.Tokens == 0 || r.ToolCalls != 1 || len(r.Seen) > 0 {
-			t.Errorf("directly: got %+v, want OK with tokens and a tool call", r)
-		}
-		r := call("proxy")
-		if r.Code != codeName(codes.Unavailable) || r.Message == "" || r.Address != s.proxyListener.Addr().String() {
-			t.Errorf("through the proxy: got %+v, want UNAVAILABLE", r)
-		}
-		if want := "PRI * HTTP/2.0"; len(r.Seen) == 0 || !strings.HasPrefix(r.Seen[0], want) {
-			t.Errorf("the proxy saw %q, want %q", r.Seen, want)
+	})
+}
+
+func TestUnknownLaneIsRefused(t *testing.T) {
+	runStage(t, func(_ context.Context, s *stage) {
+		c := newChecker(s.pageListener.Addr().String())
+		defer c.close()
+		res, text := ask(t, c.client, http.MethodPost, "http://"+c.address+"/demo/api/native?lane=side", http.NoBody, "Sec-Fetch-Site", "same-origin")
+		if res.StatusCode != http.StatusBadRequest || !strings.Contains(text, "lane") {
+			t.Errorf("got %s, %q, want 400 that names the parameter", res.Status, text)
 		}
 	})
 }

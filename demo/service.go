@@ -43,7 +43,7 @@ const (
 )
 
 // NewServer returns a grpc-go server with the example service, health and
-// reflection. It is an ordinary server that knows nothing of culvert.
+// reflection. It is an ordinary server and contains nothing specific to culvert.
 func NewServer() *grpc.Server {
 	return newServer(40 * time.Millisecond)
 }
@@ -160,7 +160,7 @@ func (s *service) Sum(stream grpc.ClientStreamingServer[demopb.SumRequest, demop
 	}
 }
 
-// pace spaces out messages. It must be stopped.
+// pace waits between messages. Its owner must stop it.
 type pace struct{ ticker *time.Ticker } // nil: no pause
 
 func newPace(interval time.Duration) pace {
@@ -170,7 +170,7 @@ func newPace(interval time.Duration) pace {
 	return pace{time.NewTicker(interval)}
 }
 
-// wait returns at the next tick, or with the context's cause when that ends.
+// wait returns nil at the next tick, or the context's cause after its end.
 func (p pace) wait(ctx context.Context) error {
 	if p.ticker != nil {
 		select {
@@ -191,8 +191,8 @@ func violation(field, description string) *errdetails.BadRequest_FieldViolation 
 	return &errdetails.BadRequest_FieldViolation{Field: field, Description: description}
 }
 
-// invalid is what a wrong request is answered with: the fields that are wrong,
-// for a form to show beside them, and a reason for a program.
+// invalid returns the error for an invalid request: a form can show the
+// violations beside its fields, and a program can read the reason.
 func invalid(reason string, fields ...*errdetails.BadRequest_FieldViolation) error {
 	names := make([]string, len(fields))
 	for i, f := range fields {
@@ -211,7 +211,7 @@ func failure(code codes.Code, message string, details ...protoadapt.MessageV1) e
 	return st.Err()
 }
 
-// echoMetadata gives the headers and trailers that answer a call's metadata.
+// echoMetadata returns the headers and trailers that echo a call's metadata.
 func echoMetadata(ctx context.Context) (header, trailer metadata.MD) {
 	header, trailer = metadata.MD{}, metadata.MD{}
 	md, _ := metadata.FromIncomingContext(ctx)

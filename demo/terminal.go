@@ -15,11 +15,10 @@ import (
 	"github.com/culvert-grpc/culvert/demo/demopb"
 )
 
-// maxPeerText is how many characters of a peer's text one line shows.
+// maxPeerText is how many characters of a peer's text a line shows.
 const maxPeerText = 100
 
-// terminal writes what a person reads. It is safe for concurrent use, a line
-// at a time.
+// terminal writes the demo's lines. It is safe for concurrent use.
 type terminal struct {
 	out    *log.Logger
 	colour bool
@@ -46,28 +45,30 @@ func (t *terminal) in(p paint, text string) string {
 	return string(p) + text + "\x1b[0m"
 }
 
-// welcome says what listens where. The first URL is the page's.
+// welcome prints the addresses. The first URL is the page's.
 func (t *terminal) welcome(s *stage) {
-	page, proxy, backend := dialable(s.pageListener.Addr()), dialable(s.proxyListener.Addr()), s.backendListener.Addr().String()
+	page, backend := dialable(s.pageListener.Addr()), s.backendListener.Addr().String()
+	proxy, backendProxy := dialable(s.proxyListener.Addr()), dialable(s.backendProxyListener.Addr())
 	for _, text := range s.replaced {
 		t.out.Println(text)
 	}
 	t.out.Printf(`
-  %s   open it, and flip its switch
+  %s   open this page and flip its switch
 
-  culvert  %-21s  gRPC, gRPC-Web and gRPC over WebSocket on one port
-  proxy    %-21s  the same behind a box that speaks only HTTP/1.1
-  backend  %-21s  the example service, an ordinary grpc-go server
+  culvert  %-21s  gRPC, gRPC-Web, gRPC over WebSocket and HTTP/2 in a WebSocket
+  backend  %-21s  the example service, a plain grpc-go server
+  proxy    %-21s  culvert behind an inspecting proxy that speaks only HTTP/1.1
+  proxy    %-21s  the backend behind the same kind of proxy
 
   Try next
     grpcurl -plaintext %s list
     grpcurl -plaintext -d '{"from": 3}' %s %s/Countdown
-    grpcurl -plaintext %s list      (through the box: fails)
+    grpcurl -plaintext %s list      # fails: the proxy breaks HTTP/2
     culvert serve --backend %s --listen 127.0.0.1:0
     culvert demo --check
 
-  Each call as it ends; Ctrl-C stops.
-`, t.in(bold, "http://"+page+"/"), page, proxy, backend, page, page, demopb.Demo_ServiceDesc.ServiceName, proxy, backend)
+  The terminal shows each call when it ends. Press Ctrl-C to stop.
+`, t.in(bold, "http://"+page+"/"), page, backend, proxy, backendProxy, page, page, demopb.Demo_ServiceDesc.ServiceName, backendProxy, backend)
 }
 
 func (t *terminal) welcomeBackend(addr net.Addr) {
@@ -76,7 +77,7 @@ func (t *terminal) welcomeBackend(addr net.Addr) {
 
 func (t *terminal) goodbye() { t.out.Println("\n  stopping") }
 
-// A Call is one that has ended, as the terminal shows it.
+// A Call is a call that has ended.
 type Call struct {
 	Transport, Method       string
 	Status                  *status.Status
@@ -85,8 +86,8 @@ type Call struct {
 	BytesIn, BytesOut       int64
 }
 
-// A Refusal is something that culvert turned away. Reason is culvert's, the
-// rest a peer's text.
+// A Refusal reports what culvert refused. The reason is culvert's; the other
+// fields are a peer's text.
 type Refusal struct{ Reason, Peer, Detail string }
 
 func (t *terminal) call(c Call) {
@@ -102,12 +103,12 @@ func (t *terminal) refused(r Refusal) {
 	t.event(red, r.Reason, printable(r.Peer)+"  "+printable(r.Detail))
 }
 
-// event shows one line of what happened now.
+// event prints one line with the time.
 func (t *terminal) event(colour paint, word, text string) {
 	t.out.Printf("  %s  %s  %s", t.in(faint, time.Now().Format(time.TimeOnly)), t.in(colour, fmt.Sprintf("%-19s", word)), text)
 }
 
-// check shows the result of one check.
+// check prints the result of one check.
 func (t *terminal) check(name, detail string, err error) {
 	if err != nil {
 		t.out.Printf("%s %s: %s", t.in(red, "✗"), name, printable(err.Error()))
@@ -116,8 +117,9 @@ func (t *terminal) check(name, detail string, err error) {
 	t.out.Printf("%s %s%s", t.in(green, "✓"), name, t.in(faint, "  "+printable(detail)))
 }
 
-// printable makes a peer's text safe to show: what could move the cursor,
-// change colours or the direction of writing is escaped, and it is cut short.
+// printable makes a peer's text safe for a terminal. It escapes characters that
+// could move the cursor or change colours or the writing direction, and it
+// truncates the text.
 func printable(text string) string {
 	var b strings.Builder
 	n := 0
@@ -135,7 +137,7 @@ func printable(text string) string {
 	return b.String()
 }
 
-// codeName is the code as the protocol writes it: INVALID_ARGUMENT.
+// codeName returns the code's name in the protocol, such as INVALID_ARGUMENT.
 func codeName(c codes.Code) string {
 	switch c {
 	case codes.OK:

@@ -22,16 +22,16 @@ import (
 	"github.com/culvert-grpc/culvert/demo/demopb"
 )
 
-// maxWireMessageBytes bounds what these clients read at once.
+// maxWireMessageBytes is the longest message that these clients read.
 const maxWireMessageBytes = 1 << 20
 
 const webContentType = "application/grpc-web+proto"
 
-// ending is how a call ended, beside its status.
+// ending is a call's metadata from the server, without the status.
 type ending struct{ header, trailer metadata.MD }
 
-// callWeb makes a gRPC-Web call over HTTP/1.1 and hands each message to
-// receive. The error has the call's status.
+// callWeb makes a gRPC-Web call over HTTP/1.1 and passes each message to receive.
+// The error has the call's status.
 func callWeb(ctx context.Context, client *http.Client, base, method string, md metadata.MD, req proto.Message, receive func([]byte) error) (end ending, err error) {
 	message, err := proto.Marshal(req)
 	if err != nil {
@@ -79,8 +79,8 @@ type socketTurns struct {
 	ending
 }
 
-// dialTurns opens a conversation on a WebSocket of its own. The context is the
-// call's; conn has to be closed by the caller.
+// dialTurns opens a conversation on its own WebSocket, for a call with this
+// context. The caller must close conn.
 func dialTurns(ctx context.Context, client *http.Client, base string, md metadata.MD) (*socketTurns, error) {
 	conn, err := dialSocket(ctx, client, base+demopb.Demo_Converse_FullMethodName, "grpc-websockets")
 	if err != nil {
@@ -90,7 +90,7 @@ func dialTurns(ctx context.Context, client *http.Client, base string, md metadat
 	header.Set("content-type", webContentType)
 	header.Set("x-grpc-web", "1")
 	if err := conn.Write(ctx, websocket.MessageBinary, codec.AppendHeaderBlock(nil, codec.Fields(header))); err != nil {
-		_ = conn.CloseNow() // what failed is said already
+		_ = conn.CloseNow() // err has the cause
 		return nil, err
 	}
 	return &socketTurns{ctx: ctx, conn: conn}, nil
@@ -141,18 +141,18 @@ func (s *socketTurns) Recv() (*demopb.ConverseResponse, error) {
 	}
 }
 
-// dialTunnel opens a WebSocket that carries HTTP/2 and gives it as a
-// connection, for a grpc-go client to be dialled over.
+// dialTunnel opens a WebSocket that carries HTTP/2. It returns the WebSocket as a
+// connection for a grpc-go client.
 func dialTunnel(ctx context.Context, client *http.Client, base string) (net.Conn, error) {
 	conn, err := dialSocket(ctx, client, base+"/", "h2ts")
 	if err != nil {
 		return nil, err
 	}
-	// The connection outlives its dialling: grpc-go's context is for that.
+	// The context is for dialling only, and the connection outlives it.
 	return websocket.NetConn(context.WithoutCancel(ctx), conn, websocket.MessageBinary), nil
 }
 
-// dialSocket opens a WebSocket with the subprotocol, or fails.
+// dialSocket opens a WebSocket with the subprotocol.
 func dialSocket(ctx context.Context, client *http.Client, url, subprotocol string) (*websocket.Conn, error) {
 	conn, res, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client, Subprotocols: []string{subprotocol}})
 	if err != nil {
@@ -162,7 +162,7 @@ func dialSocket(ctx context.Context, client *http.Client, url, subprotocol strin
 		defer func() { _ = res.Body.Close() }() // empty after an upgrade
 	}
 	if got := conn.Subprotocol(); got != subprotocol {
-		_ = conn.CloseNow() // what failed is said below
+		_ = conn.CloseNow() // the error below has the cause
 		return nil, fmt.Errorf("the server chose the subprotocol %q, want %q", got, subprotocol)
 	}
 	conn.SetReadLimit(maxWireMessageBytes)
@@ -198,7 +198,7 @@ func parseBlock(payload []byte) (metadata.MD, error) {
 	return codec.DecodeMetadata(fields)
 }
 
-// statusOf reads a status with its details from trailers; nil is OK.
+// statusOf returns the error of a status with its details, or nil for OK.
 func statusOf(trailer metadata.MD) error {
 	code, err := strconv.ParseUint(strings.Join(trailer.Get("grpc-status"), ","), 10, 32)
 	if err != nil {

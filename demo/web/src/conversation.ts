@@ -60,7 +60,7 @@ export function openConversation(host: string, metadata: Record<string, string>)
   };
 }
 
-/** A message of protobuf-es in the dress that the client wants. */
+/** A message of protobuf-es with the interface that the client expects. */
 interface Adapted<T> extends grpc.ProtobufMessage {
   readonly value: T;
 }
@@ -96,7 +96,7 @@ const converse = {
   responseType: ResponseAdapter,
 };
 
-/** What a callback pushes, a loop takes in its own time. */
+/** Returns a queue: a callback pushes items, and a loop takes them. */
 function createQueue<T>(): AsyncIterable<T> & { push(item: T): void; end(): void } {
   const items: T[] = [];
   let done = false;

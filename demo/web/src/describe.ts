@@ -7,13 +7,13 @@ import { Demo } from "./gen/demo/demopb/demo_pb.ts";
 import { file_google_rpc_error_details } from "./gen/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "./gen/google/rpc/status_pb.ts";
 
-/** One of a status' details: the message's short name and its content. */
+/** A detail of a status: the message's short name and its content. */
 export interface Detail {
   name: string;
   value: JsonValue;
 }
 
-/** How a call ended, as its trailers say. */
+/** How a call ended, from its trailers. */
 export interface WireStatus {
   code: number;
   name: string;
@@ -64,7 +64,7 @@ function percentDecode(text: string): string {
   }
 }
 
-/** Decodes a message of one of the demo's methods, to be read by a person. */
+/** Decodes a message of one of the demo's methods for people to read. */
 export function describeMessage(path: string, direction: "out" | "in", payload: Uint8Array): JsonValue {
   const method = Demo.methods.find((m) => path === `/${Demo.typeName}/${m.name}`);
   if (method === undefined) {

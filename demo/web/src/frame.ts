@@ -1,10 +1,10 @@
-/** A length-prefixed frame of gRPC-Web, as it was on the wire. */
+/** A length-prefixed frame of gRPC-Web. */
 export interface Frame {
   flags: number;
   payload: Uint8Array;
 }
 
-/** A header or trailer: a name may stand more than once. */
+/** A header or trailer. A name can occur more than once. */
 export type Field = readonly [name: string, value: string];
 
 export const headerBytes = 5;
@@ -12,7 +12,7 @@ export const headerBytes = 5;
 /** The flag of a frame that holds headers or trailers instead of a message. */
 export const blockFlag = 0x80;
 
-/** Collects chunks and hands out the frames that have become whole. */
+/** Returns a function that takes chunks and returns the frames that are complete. */
 export function createFrameReader(): (chunk: Uint8Array) => Frame[] {
   let held = new Uint8Array(0);
   return (chunk) => {

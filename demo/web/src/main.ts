@@ -4,27 +4,49 @@ import { tapFetch } from "./tap-fetch.ts";
 import { tapWebSockets } from "./tap-websocket.ts";
 import { showCountdown, showReserve } from "./view-calls.ts";
 import { showConversation } from "./view-conversation.ts";
-import { showPath } from "./view-path.ts";
+import { showLanes } from "./view-lanes.ts";
+import { showNext } from "./view-next.ts";
 import { showWire } from "./view-wire.ts";
 import { createWireLog } from "./wire-log.ts";
 
 async function main(): Promise<void> {
+  showNext();
   const log = createWireLog();
   tapWebSockets(log);
   const path = await loadPath();
   find("version", HTMLElement).textContent = `culvert ${path.info.version}`;
 
-  const wire = showWire(log);
+  const wire = showWire(log, path);
   const conversation = showConversation(path, wire);
   const fetch = tapFetch(log);
   const countdown = showCountdown(path, fetch, wire);
   const reserve = showReserve(path, fetch, wire);
-  showPath(path, log, conversation);
+  const native = showLanes(path, log);
 
-  // A first round by itself, so that there is something to see.
+  const toggle = find("path-switch", HTMLInputElement);
+  const retry = find("native-retry", HTMLButtonElement);
+  function followSwitch(): void {
+    path.proxied = toggle.checked;
+    find("stage", HTMLElement).classList.toggle("proxied", path.proxied);
+    find("switch-hint", HTMLElement).textContent = path.proxied
+      ? "The proxy terminates each connection, reads it, and speaks only HTTP/1.1. Switch it off, and all calls run again without it."
+      : "No proxy: native gRPC reaches the backend. Switch the proxy on, and all calls run again through it.";
+    native();
+    countdown();
+    reserve();
+  }
+  toggle.addEventListener("change", () => {
+    followSwitch();
+    conversation.move();
+  });
+  retry.addEventListener("click", native);
+  toggle.disabled = false;
+  retry.disabled = false;
+
+  // The first calls run without a click.
+  toggle.checked = path.proxied; // a browser may restore it after a reload
+  followSwitch();
   conversation.ask("What time is it, and how big is my window?");
-  countdown();
-  reserve();
 }
 
 main().catch((cause: unknown) => {

@@ -1,37 +1,49 @@
-/** What this page may connect to: the answer of demo/api/info. */
+/** The demo's addresses: the answer of demo/api/info. */
 export interface Info {
-  culvert: string; // ports
-  proxy: string;
+  culvert: string; // port
+  proxy: string; // port of the inspecting proxy in front of culvert
   backend: string; // address
   version: string;
 }
 
-/** A native gRPC call made by the demo's process: the answer of demo/api/native. */
-export interface NativeResult {
-  address: string;
+/** How the native gRPC client reaches the backend. */
+export type Lane = "direct" | "culvert";
+
+/** One call of the native gRPC client, which the demo's process runs. */
+export interface NativeCall {
+  method: string;
   code: string;
   message: string;
-  durationMs: number;
-  tokens: number;
-  toolCalls: number;
-  seen: string[]; // by the inspecting proxy, while the call was tried
+  messages: number; // from the backend
+  answered: boolean; // by the backend
 }
 
-/** Where calls go: to culvert, or to the proxy before it. */
+/** The native gRPC client's calls over one lane: the answer of demo/api/native. */
+export interface NativeResult {
+  address: string;
+  calls: NativeCall[];
+  seen: string[]; // by the inspecting proxy, on this client's connections
+}
+
+/** The path of new calls: with or without the inspecting proxy. */
 export interface Path {
   readonly info: Info;
   proxied: boolean;
   origin(): string;
-  callNative(signal: AbortSignal): Promise<NativeResult>;
+  /** Whether calls to this origin go through the proxy. */
+  isProxied(origin: string): boolean;
+  callNative(lane: Lane, signal: AbortSignal): Promise<NativeResult>;
 }
 
 export async function loadPath(): Promise<Path> {
   const info: Info = await fetchJson("demo/api/info", {});
   const path: Path = {
     info,
-    proxied: false,
+    proxied: true,
     origin: () => `${location.protocol}//${location.hostname}:${path.proxied ? info.proxy : info.culvert}`,
-    callNative: (signal) => fetchJson(`demo/api/native?via=${path.proxied ? "proxy" : "direct"}`, { method: "POST", signal }),
+    isProxied: (origin) => new URL(origin).port === info.proxy,
+    callNative: (lane, signal) =>
+      fetchJson(`demo/api/native?lane=${lane}&via=${path.proxied ? "proxy" : "direct"}`, { method: "POST", signal }),
   };
   return path;
 }

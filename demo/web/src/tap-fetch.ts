@@ -1,14 +1,14 @@
 import { createFrameReader, type Field, headerBytes } from "./frame.ts";
 import { lines, type WireLog } from "./wire-log.ts";
 
-/** A fetch for a gRPC-Web client that records what crosses it. */
+/** Returns a fetch for a gRPC-Web client that records the call. */
 export function tapFetch(log: WireLog): typeof fetch {
   return async (input, init) => {
     const recorder = log.begin("grpc-web", String(input));
     const request = [...new Headers(init?.headers)];
     const body = init?.body as Uint8Array<ArrayBuffer>; // gRPC-Web clients send one whole body
     recorder.requestHeaders(request);
-    recorder.event("out", "headers", undefined, lines(request));
+    recorder.event("out", "headers", undefined, lines([[":request", `POST ${new URL(String(input)).pathname}`], ...request]));
     recorder.message("out", body, body.subarray(headerBytes));
     const lost = (cause: unknown) => {
       if (init?.signal?.aborted) {
@@ -40,7 +40,7 @@ export function tapFetch(log: WireLog): typeof fetch {
   };
 }
 
-/** The frame as it was on the wire, whatever chunks it came in. */
+/** Returns the frame's bytes on the wire. */
 function rawFrame(flags: number, payload: Uint8Array): Uint8Array {
   const raw = new Uint8Array(headerBytes + payload.length);
   raw[0] = flags;

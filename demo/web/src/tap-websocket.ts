@@ -5,8 +5,8 @@ import { lines, type Recorder, type WireLog } from "./wire-log.ts";
 const markerData = 0;
 
 /**
- * Puts a WebSocket in the place of the browser's that records what crosses it.
- * The published client creates its own WebSocket, so this is where to listen.
+ * Replaces the browser's WebSocket by one that records its messages. The
+ * published client creates its own WebSocket, so this is the place to record.
  */
 export function tapWebSockets(log: WireLog): void {
   globalThis.WebSocket = class extends WebSocket {
@@ -17,9 +17,15 @@ export function tapWebSockets(log: WireLog): void {
       super(url, protocols);
       const recorder = log.begin("grpc-websockets", String(url));
       this.#recorder = recorder;
+      recorder.event(
+        "out",
+        "handshake",
+        undefined,
+        `GET ${new URL(url).pathname}\nupgrade: websocket\nsec-websocket-protocol: ${[protocols].flat().join(", ")}`,
+      );
       const read = createFrameReader();
       this.addEventListener("open", () =>
-        recorder.event("in", "open", undefined, `101 Switching Protocols\nsec-websocket-protocol: ${this.protocol}`),
+        recorder.event("in", "handshake", undefined, `101 Switching Protocols\nsec-websocket-protocol: ${this.protocol}`),
       );
       this.addEventListener("message", ({ data }) => {
         const raw = new Uint8Array(data);

@@ -1,6 +1,6 @@
 import type { ToolResult } from "./gen/demo/demopb/demo_pb.ts";
 
-/** What only this side knows: the tools that the server may call. */
+/** The tools that the server may call. Only this side has their answers. */
 const tools: Record<string, () => string> = {
   local_time: () => {
     const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;

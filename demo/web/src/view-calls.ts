@@ -12,7 +12,7 @@ function client(path: Path, fetch: typeof globalThis.fetch) {
   return createClient(Demo, createGrpcWebTransport({ baseUrl: path.origin(), fetch }));
 }
 
-/** Runs the card "A server stream". The function returned starts a stream. */
+/** Runs the card "Countdown". The function returned starts a stream and ends the one before. */
 export function showCountdown(path: Path, fetch: typeof globalThis.fetch, wire: WireView): () => void {
   const from = find("countdown-from", HTMLInputElement);
   const interval = find("countdown-interval", HTMLInputElement);
@@ -23,8 +23,9 @@ export function showCountdown(path: Path, fetch: typeof globalThis.fetch, wire: 
   let running = new AbortController();
 
   async function run(): Promise<void> {
-    running = new AbortController();
-    start.disabled = true;
+    running.abort(new ConnectError("replaced by a new call", Code.Canceled));
+    const mine = new AbortController();
+    running = mine;
     cancel.disabled = false;
     output.replaceChildren();
     status.replaceChildren(badge("STREAMING", "busy"));
@@ -32,18 +33,23 @@ export function showCountdown(path: Path, fetch: typeof globalThis.fetch, wire: 
     let outcome: ConnectError | undefined;
     try {
       const request = { from: from.valueAsNumber || 0, intervalMs: interval.valueAsNumber || 0 };
-      for await (const { left } of client(path, fetch).countdown(request, { headers: demoMetadata(), signal: running.signal })) {
+      for await (const { left } of client(path, fetch).countdown(request, { headers: demoMetadata(), signal: mine.signal })) {
+        if (mine !== running) {
+          break;
+        }
         output.append(h("span", { class: left === 0 ? "tick last" : "tick", "data-testid": "countdown-number" }, String(left)));
       }
     } catch (cause) {
       outcome = ConnectError.from(cause);
+    }
+    if (mine !== running) {
+      return; // a newer call has the card
     }
     const took = ` after ${formatDuration(performance.now() - begun)}`;
     status.replaceChildren(
       outcome === undefined ? badge("OK", "ok") : badge(codeName(outcome.code), outcome.code === Code.Canceled ? "idle" : "bad"),
       outcome === undefined ? took : `${took}: ${outcome.rawMessage}`,
     );
-    start.disabled = false;
     cancel.disabled = true;
   }
 
@@ -58,12 +64,12 @@ export function showCountdown(path: Path, fetch: typeof globalThis.fetch, wire: 
 }
 
 const presets: { title: string; name: string; seats: number; day: string }[] = [
-  { title: "Wrong in three fields", name: "", seats: 12, day: "someday" },
-  { title: "A day that is full", name: "Ada", seats: 2, day: "friday" },
-  { title: "One that works", name: "Ada", seats: 2, day: "monday" },
+  { title: "Three invalid fields", name: "", seats: 12, day: "someday" },
+  { title: "A full day", name: "Ada", seats: 2, day: "friday" },
+  { title: "A valid reservation", name: "Ada", seats: 2, day: "monday" },
 ];
 
-/** Runs the card "A call that fails". The function returned makes the call. */
+/** Runs the card "Reserve". The function returned makes the call. */
 export function showReserve(path: Path, fetch: typeof globalThis.fetch, wire: WireView): () => void {
   const form = find("reserve-form", HTMLFormElement);
   const name = find("reserve-name", HTMLInputElement);
@@ -72,15 +78,24 @@ export function showReserve(path: Path, fetch: typeof globalThis.fetch, wire: Wi
   const status = find("reserve-status", HTMLElement);
   const details = find("reserve-details", HTMLElement);
 
+  let newest = 0;
+
   async function run(): Promise<void> {
+    newest++;
+    const mine = newest;
     status.replaceChildren(badge("CALLING", "busy"));
     details.replaceChildren();
     markFields(form, []);
     try {
       const request = { name: name.value, seats: Math.max(0, seats.valueAsNumber || 0), day: day.value };
       const { code } = await client(path, fetch).reserve(request, { headers: demoMetadata() });
-      status.replaceChildren(badge("OK", "ok"), ` reserved as ${code}`);
+      if (mine === newest) {
+        status.replaceChildren(badge("OK", "ok"), ` reserved as ${code}`);
+      }
     } catch (cause) {
+      if (mine !== newest) {
+        return; // a newer call has the card
+      }
       const error = ConnectError.from(cause);
       status.replaceChildren(badge(codeName(error.code), "bad"), ` ${error.rawMessage}`);
       details.replaceChildren(...describeDetails(error));
@@ -115,7 +130,7 @@ export function showReserve(path: Path, fetch: typeof globalThis.fetch, wire: Wi
   return () => void run();
 }
 
-/** Puts the server's words beside the fields that they are about. */
+/** Puts the server's messages beside their fields. */
 function markFields(form: HTMLFormElement, violations: { field: string; description: string }[]): void {
   for (const note of form.querySelectorAll<HTMLElement>("em[data-field]")) {
     const violation = violations.find((v) => v.field === note.dataset.field);
@@ -124,7 +139,7 @@ function markFields(form: HTMLFormElement, violations: { field: string; descript
   }
 }
 
-/** One line for each of the details that the status carries. */
+/** Makes a line for each detail of the status. */
 function describeDetails(error: ConnectError): HTMLElement[] {
   const line = (type: string, text: string) =>
     h("div", { class: "detail", "data-testid": "reserve-detail", "data-type": type }, h("b", {}, type), h("span", {}, text));

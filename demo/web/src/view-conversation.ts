@@ -13,31 +13,37 @@ const suggestions = [
   "Tell me about culverts",
 ];
 
-/** What the rest of the page may ask of the conversation. */
+/** The conversation, for the rest of the page. */
 export interface ConversationView {
-  /** Says something, on a new call if none is open. */
+  /** Asks a question, on a new call if none is open. */
   ask(text: string): void;
-  /** Ends the open call after its answer and goes on over the present path. */
+  /** Stops the answer, ends the call, and continues over the present path. */
   move(): void;
 }
 
-/** Runs the card "A conversation". */
+/** Runs the card "Converse". */
 export function showConversation(path: Path, wire: WireView): ConversationView {
   const chat = find("chat-log", HTMLElement);
   const input = find("chat-input", HTMLInputElement);
+  chat.tabIndex = 0; // for the keyboard to scroll it
   const stop = find("chat-stop", HTMLButtonElement);
   const end = find("chat-end", HTMLButtonElement);
   const status = find("chat-status", HTMLElement);
   let latest: Conversation | undefined; // the one that the card shows
-  let open = false; // latest takes turns
+  let open = false; // latest accepts turns
   let answering = false;
-  let bubble: HTMLElement | undefined; // of what is being said
+  let bubble: HTMLElement | undefined; // of the answer that is arriving
   let moving = Promise.resolve();
-  let answered = () => {}; // wakes move
+  // A question with its answer. The question stays in view while its answer scrolls.
+  let exchange = chat;
 
   function add(role: "user" | "assistant" | "tool" | "note", ...content: (Node | string)[]): HTMLElement {
     const element = h("div", { class: `said ${role}`, "data-testid": "chat-message", "data-role": role }, ...content);
-    chat.append(element);
+    if (role === "user") {
+      exchange = h("div", { class: "exchange" });
+      chat.append(exchange);
+    }
+    (role === "note" ? chat : exchange).append(element);
     scroll();
     return element;
   }
@@ -49,9 +55,6 @@ export function showConversation(path: Path, wire: WireView): ConversationView {
   function setAnswering(now: boolean): void {
     answering = now;
     stop.disabled = !now;
-    if (!now) {
-      answered();
-    }
   }
 
   function endBubble(): void {
@@ -88,7 +91,7 @@ export function showConversation(path: Path, wire: WireView): ConversationView {
         add("tool", h("code", {}, event.value.name), ` → ${outcome.value}`);
       } else if (event.case === "end") {
         if (event.value.interrupted) {
-          (bubble ?? add("assistant")).append(h("small", {}, "(stopped)"));
+          (bubble ?? add("assistant")).append(h("small", {}, " (stopped)"));
         } else {
           setAnswering(false);
         }
@@ -109,7 +112,7 @@ export function showConversation(path: Path, wire: WireView): ConversationView {
     wire.showLatest("grpc-websockets");
     add("user", text);
     setAnswering(true);
-    conversation.prompt(text, toolNames); // ends the answer before, if it still runs
+    conversation.prompt(text, toolNames); // stops a running answer
   }
 
   function interrupt(): void {
@@ -123,18 +126,16 @@ export function showConversation(path: Path, wire: WireView): ConversationView {
   }
 
   async function followPath(origin: string): Promise<void> {
-    while (answering) {
-      await new Promise<void>((resolve) => {
-        answered = resolve;
-      });
+    if (answering) {
+      interrupt();
     }
     if (open) {
       halfClose();
       await latest?.ended;
     }
     if (origin === path.origin()) {
-      add("note", path.proxied ? "now through the inspecting proxy" : "now directly to culvert", `, port ${new URL(origin).port}`);
-      ask("Hello, are you there?");
+      add("note", path.proxied ? "now via the proxy" : "now without the proxy", `, port ${new URL(origin).port}`);
+      ask("Are you there?");
     }
   }
 

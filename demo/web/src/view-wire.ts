@@ -2,9 +2,10 @@ import type { JsonValue } from "@bufbuild/protobuf";
 import { hexDump } from "./describe.ts";
 import { badge, find, formatBytes, formatDuration, h } from "./dom.ts";
 import type { Field } from "./frame.ts";
+import type { Path } from "./path.ts";
 import type { WireCall, WireEvent, WireLog } from "./wire-log.ts";
 
-/** What the cards may ask of the panel. */
+/** The panel, for the cards. */
 export interface WireView {
   /** Shows the call that begins next. */
   showNext(): void;
@@ -14,14 +15,14 @@ export interface WireView {
 
 const maxEventsShown = 500;
 
-/** Runs the panel "On the wire": the calls, and all that one of them did. */
-export function showWire(log: WireLog): WireView {
+/** Runs the panel "On the wire": the list of calls, and the events of one. */
+export function showWire(log: WireLog, path: Path): WireView {
   const list = find("wire-calls", HTMLElement);
   const detail = find("wire-detail", HTMLElement);
   const rows = new Map<WireCall, HTMLElement>();
   let shown: WireCall | undefined;
   let view: CallView | undefined;
-  let next = true; // the call that begins next is to be shown
+  let next = false; // whether to show the call that begins next
 
   function select(call: WireCall): void {
     if (call === shown) {
@@ -44,7 +45,7 @@ export function showWire(log: WireLog): WireView {
       onclick: () => select(call),
     });
     rows.set(call, row);
-    list.prepend(row);
+    list.firstElementChild?.after(row); // below the names of the columns
     for (const [old, oldRow] of rows) {
       if (!log.calls.includes(old)) {
         rows.delete(old);
@@ -56,7 +57,7 @@ export function showWire(log: WireLog): WireView {
 
   log.subscribe((call, event) => {
     const known = rows.get(call);
-    fillRow(known ?? addRow(call), call);
+    fillRow(known ?? addRow(call), call, path);
     if (known === undefined && next) {
       next = false;
       select(call);
@@ -78,18 +79,20 @@ export function showWire(log: WireLog): WireView {
   };
 }
 
-/** One line in the list of calls. */
-function fillRow(row: HTMLElement, call: WireCall): void {
+/** Fills a call's row in the list. */
+function fillRow(row: HTMLElement, call: WireCall, path: Path): void {
   row.dataset.transport = call.transport;
   row.dataset.method = call.path;
   row.dataset.code = call.status?.name ?? "";
   row.dataset.origin = call.origin;
+  row.dataset.via = path.isProxied(call.origin) ? "proxy" : "direct";
   row.replaceChildren(
     statusBadge(call),
     h("b", {}, call.path.slice(call.path.lastIndexOf("/") + 1)),
     h("span", {}, call.transport),
-    h("span", { class: "num" }, `${formatBytes(call.bytesOut)} ↑`),
-    h("span", { class: "num" }, `${formatBytes(call.bytesIn)} ↓`),
+    h("span", { class: `via ${row.dataset.via}` }, row.dataset.via === "proxy" ? "via proxy" : "direct"),
+    h("span", { class: "num sent" }, formatBytes(call.bytesOut)),
+    h("span", { class: "num received" }, formatBytes(call.bytesIn)),
     h("span", { class: "num" }, call.durationMs === undefined ? "" : formatDuration(call.durationMs)),
   );
 }
@@ -106,29 +109,31 @@ function statusBadge(call: WireCall): HTMLElement {
 
 interface CallView {
   element: HTMLElement;
-  /** Follows a change of the call; event is what was added, if anything. */
+  /** Follows a change of the call. The event is the one that was added, if any. */
   update(event: WireEvent | undefined): void;
 }
 
 const carriers: Record<WireCall["transport"], string> = {
-  "grpc-websockets": "one WebSocket, upgraded from HTTP/1.1; both sides talk at any time",
-  "grpc-web": "one HTTP POST; the trailers are the last frame of the body",
+  "grpc-websockets": "a WebSocket for each call, opened over HTTP/1.1; both sides send at any time",
+  "grpc-web": "an HTTP POST for each call; the trailers are the last frame of the response body",
 };
 
-/** All of one call: how it ended, what crossed, headers and trailers. */
+/** Shows one call: its status, events, headers and trailers. */
 function createCallView(call: WireCall): CallView {
   const status = h("div", { class: "outcome", "data-testid": "wire-status" });
   const details = h("div", { class: "details", "data-testid": "wire-details" });
+  // The list starts at the handshake and doesn't scroll by itself.
   const events = h("div", {
     class: "events",
     "data-testid": "wire-messages",
-    role: "log",
-    "aria-live": "off",
-    "aria-label": "Messages",
+    role: "group",
+    tabindex: "0",
+    "aria-label": "Events of the call",
   });
   const request = fieldsView("Request headers", "wire-request-headers");
   const header = fieldsView("Response headers", "wire-headers");
   const trailer = fieldsView("Trailers", "wire-trailers");
+  let run: Run | undefined; // at the end of the list, if it can grow
 
   function showState(): void {
     status.replaceChildren(statusBadge(call), ` ${call.status?.message ?? ""}`);
@@ -148,17 +153,20 @@ function createCallView(call: WireCall): CallView {
   }
 
   function add(event: WireEvent): void {
-    const atEnd = events.scrollHeight - events.scrollTop - events.clientHeight < 40;
-    events.append(eventView(event));
+    const part = foldable(event);
+    if (part !== undefined && run?.field === part.field) {
+      run.add(event, part.text);
+      return;
+    }
+    run = part && createRun(part.field);
+    run?.add(event, part?.text ?? "");
+    events.append(run?.element ?? eventView(event));
     if (events.childElementCount > maxEventsShown) {
       events.firstElementChild?.remove();
     }
-    if (atEnd) {
-      events.scrollTop = events.scrollHeight;
-    }
   }
 
-  for (const event of call.events.slice(-maxEventsShown)) {
+  for (const event of call.events) {
     add(event);
   }
   showState();
@@ -172,7 +180,7 @@ function createCallView(call: WireCall): CallView {
         h("code", {}, call.path),
         ` to ${call.origin}`,
         h("br"),
-        h("small", {}, `${call.transport}: ${carriers[call.transport]}`),
+        h("small", { class: "soft" }, `${call.transport}: ${carriers[call.transport]}`),
       ),
       status,
       details,
@@ -192,48 +200,122 @@ function createCallView(call: WireCall): CallView {
   };
 }
 
-/** One line, which opens to what was in it. */
-function eventView(event: WireEvent): HTMLElement {
-  const preview = typeof event.content === "string" ? event.content.split("\n", 1)[0] : JSON.stringify(event.content);
-  const body = h("div", { class: "event-body" });
+/** The messages of a stream that fold into one line: tokens of an answer, numbers of a countdown. */
+const runNames: Record<string, string> = { token: "token", left: "number" };
+
+/** Returns the field that makes a message foldable, and its text. */
+function foldable({ kind, direction, content }: WireEvent): { field: string; text: string } | undefined {
+  if (kind !== "message" || direction !== "in" || typeof content !== "object" || content === null || Array.isArray(content)) {
+    return undefined;
+  }
+  const field = Object.keys(runNames).find((name) => name in content);
+  if (field === undefined) {
+    return undefined;
+  }
+  const value = content[field];
+  const text = typeof value === "object" && value !== null && "text" in value ? String(value.text) : `${value} `;
+  return { field, text };
+}
+
+interface Run {
+  element: HTMLElement;
+  field: string;
+  add(event: WireEvent, text: string): void;
+}
+
+/** Makes one line for messages of the same kind in a row. It opens to the single messages. */
+function createRun(field: string): Run {
+  const events: WireEvent[] = [];
+  const summary = h("summary");
+  const body = h("div", { class: "run-body" });
+  let text = "";
+  let rendered = 0;
+
+  function render(): void {
+    body.append(...events.slice(Math.max(rendered, events.length - maxEventsShown)).map(eventView));
+    while (body.childElementCount > maxEventsShown) {
+      body.firstElementChild?.remove();
+    }
+    rendered = events.length;
+  }
+
   const element = h(
     "details",
     {
-      class: `event ${event.direction}`,
-      "data-testid": "wire-message",
-      "data-direction": event.direction,
-      "data-kind": event.kind,
-      "data-bytes": String(event.raw.length),
+      class: "event in run",
+      "data-testid": "wire-run",
+      "data-kind": field,
       ontoggle: () => {
-        if (body.childElementCount === 0) {
-          body.append(
-            ...(event.content === undefined ? [] : [h("pre", {}, pretty(event.content))]),
-            ...(event.raw.length === 0 ? [] : [h("pre", { class: "hex" }, hexDump(event.raw))]),
-          );
+        if (element.open) {
+          render();
         }
       },
     },
-    h(
-      "summary",
-      {},
-      h("span", { class: "num" }, formatDuration(event.atMs)),
-      h("span", { class: "arrow", title: event.direction === "out" ? "sent" : "received" }, event.direction === "out" ? "↑" : "↓"),
-      h("span", { class: "kind" }, event.kind),
-      h("span", { class: "num" }, event.raw.length === 0 ? "" : formatBytes(event.raw.length)),
-      h("span", { class: "preview" }, preview ?? ""),
-    ),
+    summary,
     body,
   );
-  return element;
+  return {
+    element,
+    field,
+    add(event, part) {
+      events.push(event);
+      text = (text + part).slice(0, 200);
+      const bytes = events.reduce((sum, e) => sum + e.raw.length, 0);
+      const name = `${events.length} ${runNames[field]}${events.length === 1 ? "" : "s"}`;
+      summary.replaceChildren(...summaryLine(events[0] ?? event, name, bytes, text));
+      element.dataset.count = String(events.length);
+      if (element.open) {
+        render();
+      }
+    },
+  };
+}
+
+/** Makes the cells of an event's line. */
+function summaryLine(event: WireEvent, kind: string, bytes: number, preview: string): HTMLElement[] {
+  const sent = event.direction === "out";
+  return [
+    h("span", { class: "num" }, formatDuration(event.atMs)),
+    h("span", { class: "arrow", title: sent ? "sent" : "received" }, sent ? "↑" : "↓"),
+    h("span", { class: "kind" }, kind),
+    h("span", { class: "num" }, bytes === 0 ? "" : formatBytes(bytes)),
+    h("span", { class: "preview" }, preview),
+  ];
+}
+
+/** Makes an event's line. It opens to the content and the bytes, if there are any. */
+function eventView(event: WireEvent): HTMLElement {
+  const preview = typeof event.content === "string" ? event.content.split("\n", 1)[0] : JSON.stringify(event.content);
+  const cells = summaryLine(event, event.kind, event.raw.length, preview ?? "");
+  const props = {
+    class: `event ${event.direction}`,
+    "data-testid": "wire-message",
+    "data-direction": event.direction,
+    "data-kind": event.kind,
+    "data-bytes": String(event.raw.length),
+  };
+  if (event.content === undefined && event.raw.length === 0) {
+    return h("div", props, h("div", { class: "summary" }, ...cells));
+  }
+  const body = h("div", { class: "event-body" });
+  const fill = () => {
+    if (body.childElementCount === 0) {
+      body.append(
+        ...(event.content === undefined ? [] : [h("pre", {}, pretty(event.content))]),
+        ...(event.raw.length === 0 ? [] : [h("pre", { class: "hex", tabindex: "0", "aria-label": "Bytes" }, hexDump(event.raw))]),
+      );
+    }
+  };
+  return h("details", { ...props, ontoggle: fill }, h("summary", {}, ...cells), body);
 }
 
 function pretty(value: JsonValue): string {
   return typeof value === "string" ? value : JSON.stringify(value, null, 2);
 }
 
-/** A table of headers or trailers under a heading that folds it. */
+/** A table of headers or trailers that opens from a heading. */
 function fieldsView(title: string, testId: string): { element: HTMLElement; show(fields: readonly Field[]): void } {
-  const count = h("small");
+  const count = h("small", { class: "soft" });
   const rows = h("dl");
   const element = h("details", { class: "fields-view", "data-testid": testId }, h("summary", {}, `${title} `, count), rows);
   let shown: readonly Field[] | undefined;

@@ -2,12 +2,12 @@ import type { JsonValue } from "@bufbuild/protobuf";
 import { describeMessage, readStatus, type WireStatus } from "./describe.ts";
 import { blockFlag, type Field, type Frame, parseBlock } from "./frame.ts";
 
-/** Something that crossed the wire, or happened to it. */
+/** Something that was sent or received, or that ended the call. */
 export interface WireEvent {
   atMs: number; // since the call began
   direction: "out" | "in";
-  kind: "open" | "headers" | "message" | "half-close" | "trailers" | "close" | "cancel" | "cut";
-  raw: Uint8Array; // what was sent or received, empty for what has no bytes of its own
+  kind: "handshake" | "headers" | "message" | "half-close" | "trailers" | "close" | "cancel" | "cut";
+  raw: Uint8Array; // the bytes, or none if the browser doesn't show them
   content: JsonValue | undefined; // decoded
 }
 
@@ -28,7 +28,7 @@ export interface WireCall {
   status: WireStatus | undefined;
 }
 
-/** What a tap writes to. */
+/** Records one call, for a tap. */
 export interface Recorder {
   event(direction: "out" | "in", kind: WireEvent["kind"], raw?: Uint8Array, content?: JsonValue): void;
   message(direction: "out" | "in", raw: Uint8Array, payload: Uint8Array): void;
@@ -42,7 +42,7 @@ export interface Recorder {
 export interface WireLog {
   readonly calls: readonly WireCall[];
   begin(transport: WireCall["transport"], url: string): Recorder;
-  /** The listener hears of each change; event is what was added, if anything. */
+  /** Calls the listener after each change, with the event that was added, if any. */
   subscribe(listener: (call: WireCall, event: WireEvent | undefined) => void): void;
 }
 

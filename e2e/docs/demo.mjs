@@ -1,0 +1,193 @@
+// Looks at the page of a running demo in headless Chromium: light and dark, on
+// screens of four widths, with the keyboard alone.
+//
+//	node demo.mjs http://127.0.0.1:8080/ [DIRECTORY]
+//
+// It prints a JSON array with an object for each look: its name and its findings.
+// With a directory, it also writes a picture of the whole page for each look.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { launch } from "../node/browser.js";
+
+const [url, directory] = process.argv.slice(2);
+const axe = readFileSync(createRequire(new URL("../node/package.json", import.meta.url)).resolve("axe-core/axe.min.js"), "utf8");
+const command = "culvert serve --backend localhost:9000 --allow-origin http://localhost:5173";
+const question = "What time is it, and how big is my window?";
+
+/** Looks at the page once and returns what is wrong with it. */
+async function look(browser, colorScheme, width) {
+  const context = await browser.newContext({ viewport: { width, height: 800 }, colorScheme, permissions: ["clipboard-read", "clipboard-write"] });
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  const findings = [];
+  page.on("pageerror", (error) => findings.push(`error: ${error}`));
+  page.on("console", (message) => message.type() === "error" && findings.push(`console: ${message.text()}`));
+  const part = (testId, attributes = "") => page.locator(`[data-testid="${testId}"]${attributes}`).first();
+  const lanes = async (direct, culvert) => {
+    await part("lane-direct", `[data-state="${direct}"]`).waitFor();
+    await part("lane-culvert", `[data-state="${culvert}"]`).waitFor();
+  };
+
+  /** Checks what can be checked in every state of the page. */
+  async function check(state) {
+    findings.push(...(await page.evaluate(findCutText)).map((text) => `${state}: ${text}`));
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => globalThis.axe.run());
+    findings.push(...violations.flatMap((v) => v.nodes.map((n) => `${state}: axe: ${v.id}: ${n.html.slice(0, 200)}: ${n.failureSummary}`)));
+  }
+
+  /** Presses Tab until the element has the focus, which has to be visible. */
+  async function reach(element, name) {
+    const focused = () => element.evaluate((e) => e === document.activeElement);
+    for (let presses = 0; !(await focused()); presses++) {
+      if (presses > 200) {
+        throw new Error(`the keyboard doesn't reach ${name}`);
+      }
+      await page.keyboard.press("Tab");
+    }
+    const outline = await element.evaluate((e) => [getComputedStyle(e).outlineStyle, Number.parseFloat(getComputedStyle(e).outlineWidth)]);
+    if (outline[0] === "none" || outline[1] < 2) {
+      findings.push(`${name} has no visible focus: ${outline}`);
+    }
+  }
+
+  const checks = {
+    "the first calls": async () => {
+      await page.goto(url);
+      await lanes("bad", "ok");
+      await part("wire-call", '[data-method$="/Converse"][data-via="proxy"]').waitFor();
+      await part("wire-message", '[data-kind="message"][data-direction="in"]:last-child').waitFor();
+      const first = await part("chat-log").evaluate((chat) => {
+        const [said, box] = [chat.querySelector('[data-role="user"]'), chat.getBoundingClientRect()];
+        const { top, bottom } = said.getBoundingClientRect();
+        return top >= box.top && bottom <= box.bottom ? said.textContent : "";
+      });
+      if (first !== question) {
+        findings.push(`the conversation shows ${first || "no question"}, not its first question`);
+      }
+      await check("with the proxy");
+    },
+    "the switch": async () => {
+      await page.evaluate(() => document.activeElement?.blur());
+      await reach(part("path-switch"), "the switch");
+      await page.keyboard.press("Space");
+      await lanes("ok", "ok");
+      for (const method of ["Converse", "Countdown", "Reserve"]) {
+        await part("wire-call", `[data-method$="/${method}"][data-via="direct"]`).waitFor();
+      }
+      await page.keyboard.press("Space");
+      await lanes("bad", "ok");
+      await page.keyboard.press("Space");
+      await lanes("ok", "ok");
+      await check("without the proxy");
+    },
+    "the wire": async () => {
+      const call = part("wire-call", '[data-method$="/Reserve"]');
+      await reach(call, "a call on the wire");
+      await page.keyboard.press("Enter");
+      if ((await call.getAttribute("aria-pressed")) !== "true") {
+        findings.push("Enter doesn't choose a call");
+      }
+      await check("with a failed call");
+      const talk = part("wire-call", '[data-method$="/Converse"]');
+      await talk.press("Enter");
+      const first = page.locator('[data-testid="wire-messages"] > *').first();
+      if ((await first.getAttribute("data-kind")) !== "handshake" || !(await first.isVisible())) {
+        findings.push("the wire doesn't start at the handshake");
+      }
+      for (const [name, row] of [
+        ["the handshake", first],
+        ["the tokens", part("wire-run", '[data-kind="token"]')],
+        ["a message", part("wire-message", '[data-kind="message"][data-direction="out"]')],
+      ]) {
+        await reach(row.locator("summary").first(), name);
+        await page.keyboard.press("Enter");
+        if (!(await row.evaluate((e) => e.open))) {
+          findings.push(`Enter doesn't open ${name}`);
+        }
+      }
+      const folded = part("wire-run", '[data-kind="token"]');
+      const count = await folded.locator('[data-testid="wire-message"]').count();
+      if (count < 10 || String(count) !== (await folded.getAttribute("data-count"))) {
+        findings.push(`the tokens open to ${count} messages`);
+      }
+      await check("with open messages");
+    },
+    "the way on": async () => {
+      await reach(part("copy"), "the copy button");
+      await page.keyboard.press("Enter");
+      await part("copy").filter({ hasText: "Copied" }).waitFor();
+      const copied = await page.evaluate(() => navigator.clipboard.readText());
+      if (copied !== command) {
+        findings.push(`the button copies ${copied}`);
+      }
+      await check("with the command copied");
+    },
+  };
+  for (const [name, run] of Object.entries(checks)) {
+    await run().catch((error) => findings.push(`${name}: ${error.message}`));
+  }
+  const name = `${colorScheme} ${width}`;
+  if (directory !== undefined) {
+    await page.screenshot({ path: join(directory, `${name.replace(" ", "-")}.png`), fullPage: true });
+  }
+  await context.close();
+  return { name, findings };
+}
+
+/** Runs in the page: returns each text that doesn't fit where it stands. */
+function findCutText() {
+  const found = [];
+  const { scrollWidth } = document.documentElement;
+  if (scrollWidth > innerWidth) {
+    found.push(`the page scrolls horizontally: ${scrollWidth} of ${innerWidth} pixels`);
+  }
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const text = texts.currentNode;
+    const parent = text.parentElement;
+    // A preview is the beginning of what its line opens to; bytes scroll, 16 a line.
+    if (text.data.trim() === "" || !parent.checkVisibility() || parent.closest(".sr-only, summary > .preview, .hex, noscript, script")) {
+      continue;
+    }
+    const range = document.createRange();
+    range.selectNodeContents(text);
+    const box = range.getBoundingClientRect();
+    const report = (what) => found.push(`${what}: "${text.data.trim().slice(0, 60)}" (${parent.className || parent.localName})`);
+    if (box.left < -0.5 || box.right > innerWidth + 0.5) {
+      report("beyond the edge of the screen");
+    }
+    for (let e = parent; e !== document.body; e = e.parentElement) {
+      const style = getComputedStyle(e);
+      if (style.display === "inline" || style.display === "contents") {
+        continue;
+      }
+      const outer = e.getBoundingClientRect();
+      if (box.left < outer.left - 1 || box.right > outer.right + 1) {
+        report(`beside its box ${e.className || e.localName}`);
+        break;
+      }
+      if (style.overflowY === "auto" || style.overflowY === "scroll") {
+        break; // the rest is reached by scrolling
+      }
+      if (box.top < outer.top - 2 || box.bottom > outer.bottom + 2) {
+        report(`above or below its box ${e.className || e.localName}`);
+        break;
+      }
+    }
+  }
+  return found;
+}
+
+const browser = await launch();
+try {
+  const looks = [];
+  for (const colorScheme of ["light", "dark"]) {
+    // The widths at the same time: most of a look is waiting for calls.
+    looks.push(...(await Promise.all([390, 768, 1280, 1920].map((width) => look(browser, colorScheme, width)))));
+  }
+  console.log(JSON.stringify(looks));
+} finally {
+  await browser.close();
+}
