@@ -8,7 +8,7 @@ import (
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
 
-// acmeOptions makes the options of what fetches certificates from the file's.
+// acmeOptions returns the ACME options of the configuration.
 func acmeOptions(c *config.Loaded) proxytls.ACMEOptions {
 	a := c.TLS.ACME
 	o := proxytls.ACMEOptions{
@@ -38,8 +38,8 @@ func acmeOptions(c *config.Loaded) proxytls.ACMEOptions {
 	return o
 }
 
-// fetch has the certificates of tls.acme behind those of files: for the names
-// that these aren't for.
+// fetch adds the ACME certificates to o, for names without a certificate in a
+// file.
 func (k *keyring) fetch(o *proxytls.Options) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -56,15 +56,15 @@ func (k *keyring) fetch(o *proxytls.Options) error {
 	return nil
 }
 
-// startFetching begins with what isn't in the storage; what is can be shown
-// when it returns.
+// startFetching starts to order certificates that aren't in the storage. It
+// returns when culvert can use those in the storage.
 func (k *keyring) startFetching(ctx context.Context) {
 	if k.acme != nil {
 		k.acme.Start(ctx)
 	}
 }
 
-// answerCA puts what the CA asks for on the plaintext port before next.
+// answerCA returns a handler that answers ACME challenges before next.
 func (k *keyring) answerCA(next http.Handler) http.Handler {
 	if k.acme == nil {
 		return next

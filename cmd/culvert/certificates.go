@@ -19,21 +19,20 @@ import (
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
 
-// A keyring has all certificates: those that clients are shown, on every
-// listener, and the one for the backend. Its methods may be called
-// concurrently.
+// A keyring has all certificates: those of the listeners, and the one for the
+// backend. Its methods are safe for concurrent use.
 type keyring struct {
 	config *config.Loaded
 	log    *slog.Logger
 	obs    certificateObserver // nil: none
-	out    io.Writer           // for people: how to trust a new authority
-	look   bool                // of validate: no authority is made, no CA is asked
+	out    io.Writer           // for instructions how to trust a new CA
+	look   bool                // for validate: create no CA, and order no certificates
 
 	mu          sync.Mutex
 	providers   []sharedProvider
 	client      *proxytls.Client      // nil: plaintext to the backend
-	development *proxytls.Development // nil: not asked for yet
-	acme        *proxytls.ACME        // nil: nothing is fetched
+	development *proxytls.Development // nil: not needed yet
+	acme        *proxytls.ACME        // nil: no ACME
 
 	reloading sync.WaitGroup
 
@@ -41,20 +40,20 @@ type keyring struct {
 	told    map[string]toldCertificate // by file
 }
 
-// A sharedProvider serves every listener that wants the same.
+// A sharedProvider serves all listeners with the same options.
 type sharedProvider struct {
 	wants    string
 	provider *proxytls.Provider
 }
 
-// A certificateObserver is told of each certificate that is loaded, and again when
-// its end is near and when it has come.
+// A certificateObserver is called for each loaded certificate, and again when
+// the certificate expires soon and when it has expired.
 type certificateObserver interface {
 	Certificate(c report.CertificateInfo)
 }
 
-// openKeyring reads what is needed towards the backend; provider reads what a
-// listener needs.
+// openKeyring reads the files for the backend. The method provider reads the
+// files of a listener.
 
 func openKeyring(c *config.Loaded, log *slog.Logger, obs certificateObserver, out io.Writer) (*keyring, error) {
 	k := &keyring{config: c, log: log, obs: obs, out: out, told: map[string]toldCertificate{}}
@@ -71,7 +70,7 @@ func openKeyring(c *config.Loaded, log *slog.Logger, obs certificateObserver, ou
 	return k, nil
 }
 
-// backend is how to connect to the backend; nil where it speaks plaintext.
+// backend returns the TLS configuration for the backend, or nil for plaintext.
 func (k *keyring) backend() func() *tls.Config {
 	if k.client == nil {
 		return nil
@@ -79,8 +78,7 @@ func (k *keyring) backend() func() *tls.Config {
 	return k.client.Config
 }
 
-// listener returns what one of listen is opened with, nil where it speaks
-// plaintext.
+// listener returns the Provider of a listener, or nil for plaintext.
 func (k *keyring) listener(i int) (*proxytls.Provider, error) {
 	if !k.config.Listen[i].TLS.Enabled {
 		return nil, nil //nolint:nilnil // nil is plaintext
@@ -122,8 +120,8 @@ func (k *keyring) listener(i int) (*proxytls.Provider, error) {
 
 var errOnlyLooks = errors.New("nobody is served")
 
-// sectionOf returns where a key of a listener's section stands: there, or in
-// the section of the file that it is inherited from.
+// sectionOf returns the section that sets a key of a listener: the listener's
+// own, or the section of the file that it inherits from.
 func (k *keyring) sectionOf(section, key string) string {
 	return strings.TrimSuffix(k.config.Source(section+"."+key), "."+key)
 }
@@ -135,8 +133,8 @@ func tlsVersion(text string) uint16 {
 	return tls.VersionTLS12
 }
 
-// provider returns the Provider for the options, which it may have already.
-// Functions can't be compared: fallback says whose Fallback is.
+// provider returns the Provider for the options, a shared one if possible.
+// Functions aren't comparable, so fallback identifies the owner of Fallback.
 func (k *keyring) provider(o proxytls.Options, fallback string) (*proxytls.Provider, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -155,8 +153,8 @@ func (k *keyring) provider(o proxytls.Options, fallback string) (*proxytls.Provi
 	return p, nil
 }
 
-// selfSigned opens the authority of this machine, or makes it, and then says
-// how to trust it.
+// selfSigned opens this machine's CA for development. If it creates the CA, it
+// also prints how to trust it.
 func (k *keyring) selfSigned() (*proxytls.Development, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -179,7 +177,7 @@ func (k *keyring) selfSigned() (*proxytls.Development, error) {
 	return d, nil
 }
 
-// serves reports whether there is a certificate for a host, or will be.
+// serves reports whether there is a certificate for the host, or will be one.
 func (k *keyring) serves(host string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -189,9 +187,9 @@ func (k *keyring) serves(host string) bool {
 
 var errRelativeHome = errors.New("$HOME is a relative path")
 
-// developmentFolder is where the authority of this machine is kept: one place,
-// wherever culvert is started. The XDG base directory specification calls a
-// relative path invalid.
+// developmentFolder returns the directory of the development CA. It is the
+// same wherever culvert starts. According to the XDG base directory
+// specification, a relative path is invalid.
 func developmentFolder() (string, error) {
 	folder, err := os.UserConfigDir()
 	if err == nil && !filepath.IsAbs(folder) {
@@ -203,9 +201,9 @@ func developmentFolder() (string, error) {
 	return filepath.Join(folder, "culvert", "development"), nil
 }
 
-// startReload loads all files now and then calls done, in a goroutine that close
-// waits for: a drive that doesn't answer must not keep culvert from heeding
-// signals.
+// startReload reloads all files in a goroutine and then calls done. close
+// waits for the goroutine. A drive that doesn't respond must not keep culvert
+// from handling signals.
 func (k *keyring) startReload(done func()) {
 	k.reloading.Go(func() {
 		k.reload()
@@ -213,7 +211,8 @@ func (k *keyring) startReload(done func()) {
 	})
 }
 
-// reload loads all files now. What can't be loaded stays as it was.
+// reload reloads all files. If a file fails, culvert continues with the old
+// certificate.
 func (k *keyring) reload() {
 	k.mu.Lock()
 	providers, client, acme := slices.Clone(k.providers), k.client, k.acme
@@ -238,7 +237,7 @@ func (k *keyring) reload() {
 	}
 }
 
-// problems has a line for everything that is wrong now.
+// problems returns a line for each current problem.
 func (k *keyring) problems() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -259,12 +258,12 @@ func (k *keyring) problems() []string {
 	return lines
 }
 
-// closingPatience is how long close waits: a drive that doesn't answer must not
-// keep culvert from ending either.
+// closingPatience limits how long close waits, because a drive that doesn't
+// respond must not keep culvert from ending.
 const closingPatience = 5 * time.Second
 
-// close ends the looking for changes and the fetching. Who hangs in a look is
-// left to the end of the process.
+// close stops the watching of files and the ordering of certificates. If a
+// read of a file hangs, its goroutine remains until the process ends.
 func (k *keyring) close() {
 	k.mu.Lock()
 	waits := []func(){k.reloading.Wait}
@@ -278,7 +277,7 @@ func (k *keyring) close() {
 		waits = append(waits, k.acme.Close)
 	}
 	k.mu.Unlock()
-	var closing sync.WaitGroup // at once: one that hangs keeps no other from its end
+	var closing sync.WaitGroup // in parallel, so that one that hangs delays no other
 	for _, wait := range waits {
 		closing.Go(wait)
 	}
@@ -294,14 +293,14 @@ func (k *keyring) close() {
 	}
 }
 
-// A toldCertificate is what was told of a file.
+// A toldCertificate is the last report about a file.
 type toldCertificate struct {
 	fingerprint     [sha256.Size]byte
 	ending, expired bool
 }
 
-// certificate tells of each file once, also where several listeners use it.
-// One that was fetched is told once anyway.
+// certificate reports each file once, even if several listeners use it. The
+// tls package itself reports an ACME certificate once.
 func (k *keyring) certificate(c proxytls.Certificate) {
 	now := time.Now()
 	state := toldCertificate{c.Fingerprint, c.Ending(now), c.Expired(now)}
@@ -326,8 +325,7 @@ func (k *keyring) mended(err error) {
 	k.log.Info("solved: something was wrong with a certificate", "problem", k.placed(err).Error())
 }
 
-// placed puts the places of keys, file and line or flag, before errors about
-// them.
+// placed adds the source of a key (file and line, or flag) to errors about it.
 func (k *keyring) placed(err error) error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var errs []error

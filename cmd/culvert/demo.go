@@ -35,7 +35,7 @@ uses a free one.`,
   culvert demo --backend-only --listen :9000    # only the service, for culvert serve`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// After the first signal the next one ends the program at once.
+			// The second signal ends the program at once.
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			context.AfterFunc(ctx, stop)
@@ -66,7 +66,7 @@ uses a free one.`,
 	return cmd
 }
 
-// newDemoBridge maps what the demo wants to what bridge calls it.
+// newDemoBridge creates the demo's bridge.
 func newDemoBridge(c demo.BridgeConfig) (demo.Bridge, error) {
 	return bridge.New(bridge.Config{
 		Backend:      bridge.Backend{Target: c.Backend},
@@ -77,7 +77,7 @@ func newDemoBridge(c demo.BridgeConfig) (demo.Bridge, error) {
 	})
 }
 
-// demoObserver tells the demo of calls and refusals.
+// demoObserver reports calls and refusals to the demo.
 type demoObserver struct{ to demo.BridgeConfig }
 
 // The demo doesn't show these.
@@ -89,7 +89,7 @@ func (o demoObserver) CallBegan(context.Context, *report.CallInfo, metadata.MD) 
 	return demoCall(o)
 }
 
-// demoCall tells the demo of a call's end.
+// demoCall reports the end of a call to the demo.
 type demoCall struct{ to demo.BridgeConfig }
 
 // The demo doesn't show these.

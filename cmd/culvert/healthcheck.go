@@ -52,7 +52,7 @@ reason, if culvert isn't ready, doesn't answer, or has no health checks.`,
 	return cmd
 }
 
-// healthAddress returns where the configuration has health checks answered.
+// healthAddress returns the address of the health checks in the configuration.
 func healthAddress(s *settings) (string, error) {
 	loaded, err := s.loadKey("health.listen")
 	if err != nil {
@@ -68,20 +68,20 @@ func healthAddress(s *settings) (string, error) {
 	return address, nil
 }
 
-// maxReadiness bounds the answer: a line, and one for each problem.
+// maxReadiness limits the answer: a line, and one for each problem.
 const maxReadiness = 64 << 10
 
-// askReady returns what /readyz answers at an address that culvert listens on.
-// An address without a host stands for this one, as it does for net.Dial.
+// askReady returns the answer of /readyz at an address that culvert listens
+// on. net.Dial takes an address without a host as this host.
 func askReady(ctx context.Context, address string) (string, error) {
 	client := http.Client{
-		// No proxy of the environment stands between culvert and its own host.
+		// Without the proxy in the environment, which is not for this host.
 		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	// A loopback address answers to this name.
+	// The health checks on a loopback address accept this Host.
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/readyz", http.NoBody)
 	if err != nil {
 		return "", err

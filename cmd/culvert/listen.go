@@ -13,8 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// bind listens on every address, or on none: the first that can't be had
-// gives back those before it.
+// bind listens on all addresses. If one fails, it closes the others.
 func (p *program) bind(ctx context.Context) error {
 	for i, l := range p.config.Listen {
 		ln, err := listenOn(ctx, l)
@@ -27,7 +26,7 @@ func (p *program) bind(ctx context.Context) error {
 	return nil
 }
 
-// bindRemedy names the flag only where it stands for all of listen.
+// bindRemedy names the flag only if the flag stands for all of listen.
 func (p *program) bindRemedy(err error, l config.Listener) string {
 	key := "listen"
 	if len(p.config.Listen) == 1 {
@@ -52,7 +51,8 @@ func listenOn(ctx context.Context, l config.Listener) (net.Listener, error) {
 	return listen(ctx, l.Address)
 }
 
-// aboutListener is what the log says besides of a listener that isn't like any.
+// aboutListener returns the log attributes of a listener with a name or with
+// selected protocols.
 func aboutListener(l bridge.Listener) (attrs []any) {
 	if l.Name != "" {
 		attrs = append(attrs, "listener", l.Name)
@@ -63,7 +63,8 @@ func aboutListener(l bridge.Listener) (attrs []any) {
 	return attrs
 }
 
-// listen names the address in its error, without the words of net.OpError.
+// listen returns errors that begin with the address, without the text of
+// net.OpError.
 func listen(ctx context.Context, address string) (net.Listener, error) {
 	ln, err := bridge.ListenConfig().Listen(ctx, "tcp", address)
 	if err != nil {
@@ -84,7 +85,8 @@ func listenCause(err error) error {
 	return err
 }
 
-// listenRemedy is for ports, which that flag or key names.
+// listenRemedy returns the remedy for a port, which key names as a flag or a
+// key.
 func listenRemedy(err error, key string) string {
 	if errors.Is(err, os.ErrPermission) {
 		return "choose a port of 1024 or more with " + key + ", or grant CAP_NET_BIND_SERVICE"

@@ -8,10 +8,11 @@ import (
 	"syscall"
 )
 
-// errConnRefused is what a socket says that nobody listens on: WSAECONNREFUSED.
+// errConnRefused is the error of a socket on which no process listens:
+// WSAECONNREFUSED.
 const errConnRefused = syscall.Errno(10061)
 
-// listenPrivately binds a socket. Its directory's access rules count.
+// listenPrivately binds a socket. The access rules of its directory apply.
 func listenPrivately(ctx context.Context, path string) (net.Listener, error) {
 	return new(net.ListenConfig).Listen(ctx, "unix", path)
 }

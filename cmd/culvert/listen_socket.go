@@ -15,21 +15,21 @@ var (
 	errNoSocket     = errors.New("a file of this name exists and is not a socket")
 )
 
-// listenSocket makes a socket in the file system. It is made under a name of
-// its own beside its place and moved there with its mode set, so that at no
-// time anybody connects whom the mode keeps out. A socket that nobody serves
-// any more is replaced.
+// listenSocket creates a unix socket. It creates the socket under a temporary
+// name in the same directory, sets its mode, and renames it. So no client that
+// the mode excludes can connect at any time. It replaces a socket on which no
+// process listens.
 func listenSocket(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
 	if err := socketFree(ctx, path); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	temporary := fmt.Sprintf("%s.%d", path, os.Getpid())
-	_ = os.Remove(temporary) // of a process that had this id
+	_ = os.Remove(temporary) // left by a process with the same ID
 	ln, err := listenPrivately(ctx, temporary)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, listenCause(err))
 	}
-	unix, _ := ln.(*net.UnixListener) // what the network "unix" gives
+	unix, _ := ln.(*net.UnixListener) // always, for the network "unix"
 	unix.SetUnlinkOnClose(false)
 	err = os.Chmod(temporary, mode)
 	if err == nil {
@@ -37,21 +37,22 @@ func listenSocket(ctx context.Context, path string, mode fs.FileMode) (net.Liste
 	}
 	if err != nil {
 		_ = os.Remove(temporary)
-		_ = ln.Close() // nobody knows of it
+		_ = ln.Close() // no client knows of it
 		return nil, fmt.Errorf("%s: %w", path, cause(err))
 	}
 	info, err := os.Lstat(path)
 	if err != nil {
-		_ = ln.Close() // somebody took it away at once
+		_ = ln.Close() // another process removed it
 		return nil, fmt.Errorf("%s: %w", path, cause(err))
 	}
 	return &socket{UnixListener: unix, path: path, info: info}, nil
 }
 
-// socketPatience is how long whoever serves a socket may take to accept.
+// socketPatience limits how long a process that uses the socket may take to
+// accept.
 const socketPatience = time.Second
 
-// socketFree says what stands in the way of a socket of that name.
+// socketFree returns an error if a socket of that name can't be created.
 func socketFree(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -64,24 +65,24 @@ func socketFree(ctx context.Context, path string) error {
 	}
 	conn, err := (&net.Dialer{Timeout: socketPatience}).DialContext(ctx, "unix", path)
 	if err == nil {
-		_ = conn.Close() // that it is there is all that was asked
+		_ = conn.Close() // the connection was only a test
 		return errSocketServed
 	}
 	if errors.Is(listenCause(err), errConnRefused) {
-		return nil // left behind by a process that is gone
+		return nil // left by a process that ended
 	}
 	return listenCause(err)
 }
 
-// A socket is a listener in the file system that takes its name away when it
-// closes, unless it is another's by now.
+// A socket is a listener on a unix socket. When it closes, it removes the
+// file, unless the file belongs to another socket by then.
 type socket struct {
 	*net.UnixListener
 	path string
 	info fs.FileInfo
 }
 
-// Close also removes the name.
+// Close also removes the file.
 func (s *socket) Close() error {
 	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.info) {
 		_ = os.Remove(s.path) // a directory that became read-only: the next start replaces it
@@ -89,10 +90,11 @@ func (s *socket) Close() error {
 	return s.UnixListener.Close()
 }
 
-// Addr is the place, not the name that the socket was bound by.
+// Addr returns the final path, and not the temporary name.
 func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
 
-// cause drops the name of the file from an error that will be said with it.
+// cause removes the name of the file from an error, because the caller adds
+// it.
 func cause(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {

@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// errConnRefused is what a socket says that nobody listens on.
+// errConnRefused is the error of a socket on which no process listens.
 const errConnRefused = syscall.ECONNREFUSED
 
-// listenPrivately binds a socket that only its owner can connect to from the
-// first moment on. Other files that the program makes meanwhile are private,
-// too: no harm.
+// listenPrivately binds a socket that only its owner can connect to, from the
+// first moment. Other files that the program creates at the same time get the
+// same mode, which does no harm.
 func listenPrivately(ctx context.Context, path string) (net.Listener, error) {
 	defer syscall.Umask(syscall.Umask(0o177))
 	return new(net.ListenConfig).Listen(ctx, "unix", path)

@@ -18,16 +18,17 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// loggers write a program's log.
+// loggers write the log of a program.
 type loggers struct {
 	*slog.Logger              // every line but those of calls
 	calls        *slog.Logger // lines of single calls, which may wait for a moment where no person watches
 	queue        *logQueue
 }
 
-// openLog returns the loggers that the configuration asks for. The caller
-// closes them. Text from peers can't act on a terminal in either format: slog's
-// text handler quotes what can't be printed, and escaping does so for JSON.
+// openLog returns the loggers of the configuration. The caller closes them.
+// Text from peers can't control a terminal in either format: slog's text
+// handler quotes characters that aren't printable, and escaping escapes them
+// in JSON.
 func openLog(w io.Writer, c config.Log) *loggers {
 	q := newLogQueue(w, func(dropped int, cause error) []byte { return droppedLine(w, c, dropped, cause) })
 	l := &loggers{Logger: slog.New(newHandler(w, q, c)), queue: q}
@@ -38,11 +39,11 @@ func openLog(w io.Writer, c config.Log) *loggers {
 	return l
 }
 
-// close waits for the log to be written, but not for long.
+// close waits for a short time until the log is written.
 func (l *loggers) close() { l.queue.close() }
 
-// end closes the log of a program that ends with err. It writes err behind the
-// log's lines, since main would wait for a log that nobody reads.
+// end closes the log of a program that ends with err. It writes err after the
+// lines of the log, because main would block if nothing reads the log.
 func (l *loggers) end(err error) error {
 	var m *misuse
 	if err == nil || errors.As(err, &m) {
@@ -54,7 +55,7 @@ func (l *loggers) end(err error) error {
 	return &reported{err}
 }
 
-// droppedLine is the log line about lines that were dropped, whatever the level.
+// droppedLine returns the log line about dropped lines, for every log level.
 func droppedLine(w io.Writer, c config.Log, dropped int, cause error) []byte {
 	var line bytes.Buffer
 	r := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines were dropped: nobody read the log", 0)
@@ -66,7 +67,7 @@ func droppedLine(w io.Writer, c config.Log, dropped int, cause error) []byte {
 	return line.Bytes()
 }
 
-// newHandler writes to out as is right for w.
+// newHandler returns the handler for w that writes to out.
 func newHandler(w, out io.Writer, c config.Log) slog.Handler {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
@@ -83,23 +84,23 @@ func newHandler(w, out io.Writer, c config.Log) slog.Handler {
 	}
 }
 
-// isTerminal says whether a person reads w.
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// hasColour says whether w shows ANSI colours and its reader wants them.
+// hasColour reports whether w shows ANSI colours and the user wants them.
 // https://no-color.org
 func hasColour(w io.Writer) bool {
 	old := runtime.GOOS == "windows" && os.Getenv("WT_SESSION") == "" && os.Getenv("TERM") == ""
 	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && !old
 }
 
-// escaping writes a handler's JSON lines with every character escaped that
-// isn't printable: encoding/json lets DEL, the C1 controls (an escape sequence
-// in one character) and those that turn the direction of text through. Within
-// JSON they can stand in strings alone, where the escape means the same.
+// escaping escapes all characters in a handler's JSON lines that aren't
+// printable. encoding/json doesn't escape DEL, the C1 controls (an escape
+// sequence in one character) and the characters that change the direction of
+// text. In JSON they occur only in strings, where the escape means the same.
 type escaping struct{ w io.Writer }
 
 func (e escaping) Write(line []byte) (int, error) {
@@ -126,8 +127,9 @@ func (e escaping) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// isPlain holds for almost every line. It is asked for each call, so it
-// looks at bytes and not at characters.
+// isPlain reports whether a line has only printable ASCII, as almost every
+// line has. culvert calls it for each call, so it looks at bytes and not at
+// characters.
 func isPlain(line []byte) bool {
 	for _, b := range line {
 		if (b < ' ' && b != '\n') || b > '~' {
@@ -139,8 +141,8 @@ func isPlain(line []byte) bool {
 
 func isHidden(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
 
-// colouring writes a handler's text lines with the level in colour. The time
-// before the level holds no blank, so the first one is where the level begins.
+// colouring adds the colour of the level to a handler's text lines. The time
+// before the level has no blank, so the level begins after the first blank.
 type colouring struct{ w io.Writer }
 
 var levelColours = map[string]string{

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// A logQueue holds lines of log until its own goroutine has written them, so
-// that no call, signal or drain waits for the log's reader. The lines of single
-// calls, of which there may be tens of thousands a second, wait for one another
-// for a moment; any other line goes out at once, behind the lines that wait.
+// A logQueue has a goroutine that writes its lines, so that no call, signal or
+// drain waits for the reader of the log. The lines of single calls, of which
+// there may be tens of thousands a second, wait for a moment and are written
+// together. The queue writes any other line at once, after the waiting lines.
 //
-// Lines that don't fit are dropped and counted. The count is written behind the
-// lines that were queued before it.
+// The queue drops and counts lines that don't fit. It writes the count after
+// the lines that it queued before.
 type logQueue struct {
 	w      io.Writer
 	notice func(dropped int, cause error) []byte // the line that tells of dropped lines
@@ -38,7 +38,7 @@ const (
 	lastLog      = time.Second            // how long the end of culvert waits for the log
 )
 
-// newLogQueue starts the queue's goroutine, which close ends.
+// newLogQueue starts the goroutine of the queue. close ends it.
 func newLogQueue(w io.Writer, notice func(dropped int, cause error) []byte) *logQueue {
 	q := &logQueue{w: w, notice: notice, ended: make(chan struct{})}
 	q.changed.L = &q.mu
@@ -46,7 +46,8 @@ func newLogQueue(w io.Writer, notice func(dropped int, cause error) []byte) *log
 	return q
 }
 
-// Write queues a line and has it written at once. It never fails or blocks.
+// Write queues a line, and the goroutine writes it at once. Write never fails
+// or blocks.
 func (q *logQueue) Write(line []byte) (int, error) {
 	q.add(line, true)
 	return len(line), nil
@@ -78,7 +79,7 @@ func (q *logQueue) add(line []byte, now bool) {
 	}
 }
 
-// flush has the goroutine write what is held. It doesn't wait for it.
+// flush makes the goroutine write the waiting lines. It doesn't wait for it.
 func (q *logQueue) flush() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -90,8 +91,9 @@ func (q *logQueue) flushLocked() {
 	q.changed.Signal()
 }
 
-// close writes what is held and ends the goroutine. It waits for lastLog at
-// most: a goroutine whose write nobody reads is left to the process's end.
+// close writes the waiting lines and ends the goroutine. It waits at most
+// lastLog. If nothing reads the log, the goroutine remains until the process
+// ends.
 func (q *logQueue) close() {
 	q.mu.Lock()
 	q.closed = true
@@ -129,8 +131,8 @@ func (q *logQueue) run() {
 	}
 }
 
-// writeHeld writes the held lines and returns their buffer. mu is held, but not
-// while it writes.
+// writeHeld writes the waiting lines and returns their buffer. mu is held,
+// except during the write.
 func (q *logQueue) writeHeld(spare []byte) []byte {
 	batch, dropped, cause := q.held, q.dropped, q.cause
 	q.held, q.writing, q.dropped, q.cause = spare[:0], len(batch), 0, nil

@@ -24,7 +24,8 @@ const (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is main with its ends in the caller's hands. It returns the exit code.
+// run is main with the caller's arguments and outputs. It returns the exit
+// code.
 func run(args []string, stdout, stderr io.Writer) int {
 	root := newRootCommand(stdout, stderr)
 	root.SetArgs(args)
@@ -37,7 +38,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	var told *reported
 	if !errors.As(err, &told) {
-		_, _ = io.WriteString(stderr, errorText(err)) // there is nowhere else to tell it
+		_, _ = io.WriteString(stderr, errorText(err)) // there is no other place to report it
 	}
 	var failed *failure
 	if errors.As(err, &failed) {
@@ -47,7 +48,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitMisuse
 }
 
-// errorText is an error as a person reads it.
+// errorText returns an error in the form for standard error.
 func errorText(err error) string {
 	var text strings.Builder
 	for line := range strings.Lines(err.Error()) {
@@ -56,24 +57,24 @@ func errorText(err error) string {
 	return text.String()
 }
 
-// A reported error has been written to standard error already.
+// A reported error is already on standard error.
 type reported struct{ error }
 
 func (r *reported) Unwrap() error { return r.error }
 
-// A failure is an error of a command that was understood. What cobra says
-// before a command runs is none, nor is a misuse.
+// A failure is an error of a command that runs. Errors of cobra before a
+// command runs, and misuses, are no failures.
 type failure struct{ error }
 
 func (f *failure) Unwrap() error { return f.error }
 
-// A misuse is what only the command itself can see to be a wrong use of it.
+// A misuse is a wrong use that only the command itself can detect.
 type misuse struct{ error }
 
 func (m *misuse) Unwrap() error { return m.error }
 
-// markFailures tells the errors of running commands from those of reading the
-// command line.
+// markFailures wraps the errors of running commands, to distinguish them from
+// errors of the command line.
 func markFailures(cmd *cobra.Command) {
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {

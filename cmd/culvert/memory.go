@@ -11,22 +11,23 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// containerShare is how much of a container's memory Go may use: the rest is
-// for what the kernel holds for the process, sockets' buffers above all.
+// containerShare is the share of a container's memory that Go may use. The
+// rest is for memory that the kernel holds for the process, mainly socket
+// buffers.
 const containerShare = 0.9
 
-// someMemory is more than a machine has: how some kernels say that there is no
-// limit.
+// someMemory is more than a machine has. Some kernels report such a number if
+// there is no limit.
 const someMemory = 1 << 50
 
-// limitMemory tells the garbage collector to keep below limits.memory, or
-// below its share of the container's limit, unless the operator has set
-// GOMEMLIMIT. It returns the limit, 0 for none; stop ends it.
+// limitMemory sets the memory limit of the garbage collector: limits.memory,
+// or a share of the container's limit. GOMEMLIMIT wins over both. It returns
+// the limit, or 0 for none; stop removes it.
 func limitMemory(configured config.Size, log *slog.Logger) (limit int64, stop func()) {
 	source := "limits.memory"
 	if limit = int64(configured); limit == 0 {
 		share, err := memlimit.ApplyRatio(memlimit.FromCgroup, containerShare)()
-		if err == nil && share < someMemory { // an error: there is no container, or it has no limit
+		if err == nil && share < someMemory { // an error means no container, or no limit
 			limit, source = int64(share), "container"
 		}
 	}
@@ -44,8 +45,9 @@ func limitMemory(configured config.Size, log *slog.Logger) (limit int64, stop fu
 	return limit, func() { debug.SetMemoryLimit(before) }
 }
 
-// boundMemory tells the bridge what it may hold for clients. Unless the operator has set
-// it, limits.buffered_bytes is at most half of cfg.Memory, and at least one message.
+// boundMemory sets the memory that the bridge may hold for clients. Unless the
+// operator has set it, limits.buffered_bytes becomes at most half of
+// cfg.Memory, and at least one message.
 func boundMemory(cfg *bridge.Config, limit int64, c *config.Loaded, log *slog.Logger) {
 	if limit == 0 {
 		return

@@ -6,12 +6,11 @@ import (
 	"os"
 )
 
-// notify tells systemd about the state of this service, where there is a
-// systemd that asked to be told. An error is only for the log: the service
-// works without.
+// notify sends the state of this service to systemd, if systemd asked for it.
+// The service works without it, so callers only log the error.
 // https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 func notify(ctx context.Context, state string) error {
-	name := os.Getenv("NOTIFY_SOCKET") // a path, or @ and an abstract name: as net takes both
+	name := os.Getenv("NOTIFY_SOCKET") // a path, or @ and an abstract name; net takes both
 	if name == "" {
 		return nil
 	}

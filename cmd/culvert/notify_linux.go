@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reloadingState is what systemd is told when a reload begins: with the time,
-// it knows that the READY=1 behind it is that of this reload.
+// reloadingState returns the state for systemd at the start of a reload. It
+// has the time, so that systemd can assign the next READY=1 to this reload.
 func reloadingState() string {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {

@@ -2,5 +2,5 @@
 
 package main
 
-// reloadingState is what systemd is told, which is on Linux alone.
+// reloadingState returns the state for systemd, which exists only on Linux.
 func reloadingState() string { return "RELOADING=1" }

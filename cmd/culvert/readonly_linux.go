@@ -2,7 +2,7 @@ package main
 
 import "syscall"
 
-// readOnly reports whether nobody can write to what is mounted there.
+// readOnly reports whether the file system of path is mounted read-only.
 func readOnly(path string) bool {
 	const flag = 1 // ST_RDONLY
 	var s syscall.Statfs_t

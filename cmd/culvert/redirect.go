@@ -10,11 +10,12 @@ import (
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
 
-// maxRedirected bounds the connections to the port that redirects: each has a
-// few seconds, and one over the bound takes the place of the oldest.
+// maxRedirected limits the connections to the redirecting port. Each
+// connection has a few seconds, and a connection over the limit replaces the
+// oldest.
 const maxRedirected = 256
 
-// openRedirect binds the port that sends plaintext to HTTPS.
+// openRedirect binds the port that redirects plaintext requests to HTTPS.
 func (p *program) openRedirect(ctx context.Context) error {
 	address := p.config.TLS.HTTPListen
 	if address == "" {
@@ -28,13 +29,13 @@ func (p *program) openRedirect(ctx context.Context) error {
 	return nil
 }
 
-// redirectServer sends to HTTPS, and answers a CA that looks for proof.
+// redirectServer redirects to HTTPS, and answers ACME challenges.
 func (p *program) redirectServer() *http.Server {
 	return proxytls.RedirectServer(p.keys.answerCA(proxytls.RedirectHandler(p.httpsPort(), p.isServed)), p.log)
 }
 
-// httpsPort is where clients find TLS: at the first listener that speaks it on
-// a port, if nothing else is said.
+// httpsPort returns the port for redirects: tls.http_target, or the port of
+// the first listener with TLS.
 func (p *program) httpsPort() int {
 	if port := p.config.TLS.HTTPTarget; port != 0 {
 		return port
@@ -47,8 +48,8 @@ func (p *program) httpsPort() int {
 	return 443
 }
 
-// isServed holds for a host that a certificate is for, or that the operator has
-// named.
+// isServed reports whether culvert has a certificate for the host, or hosts
+// names it.
 func (p *program) isServed(host string) bool {
 	named := slices.ContainsFunc(p.config.Hosts, func(h string) bool {
 		if name, _, err := net.SplitHostPort(h); err == nil {

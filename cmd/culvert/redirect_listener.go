@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// A newestListener keeps no more than most connections: one that comes beyond
-// takes the place of the oldest. On a port where a request takes a moment that
-// is somebody who holds a place, and none who waits for an answer.
+// A newestListener keeps at most most connections: a new connection over the
+// limit replaces the oldest. Requests to the redirecting port are short, so an
+// old connection is idle and doesn't wait for an answer.
 type newestListener struct {
 	net.Listener
 	most int
@@ -42,7 +42,7 @@ func (l *newestListener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// Close gives the place back. It may be called again.
+// Close releases the place of the connection. It may be called again.
 func (c *newestConn) Close() error {
 	c.of.mu.Lock()
 	if c.at != nil {

@@ -16,23 +16,23 @@ import (
 	"github.com/culvert-grpc/culvert/telemetry"
 )
 
-// A crowd's memory is given back when less than half of what it used has been in
-// use for crowdOver, if that is at least crowdLeast.
+// culvert returns memory after a burst of clients when, for crowdOver, clients
+// have used less than half of the peak, and the peak is at least crowdLeast.
 const (
 	crowdOver  = 10 * time.Second
 	crowdLook  = 2 * time.Second
 	crowdLeast = 32 << 20
 )
 
-// A crowd is how much clients use, compared with the most since the last crowd was
-// over. Its zero value has seen nobody.
+// A crowd compares the memory that clients use with the peak since the last
+// burst. Its zero value has no peak.
 type crowd struct {
 	peak  int64     // bytes
-	fewer time.Time // since when less than half of that is used; zero: it isn't
+	fewer time.Time // since when less than half of peak is in use; zero: more is
 }
 
-// look is told what is used and the most that was since the last look, and reports
-// whether a crowd is over.
+// look gets the memory in use and the peak since the last look. It reports
+// whether a burst is over.
 func (c *crowd) look(now time.Time, used, most int64) (over bool) {
 	c.peak = max(c.peak, used, most)
 	if 2*used >= c.peak {
@@ -49,13 +49,13 @@ func (c *crowd) look(now time.Time, used, most int64) (over bool) {
 	return true
 }
 
-// A releaser gives memory back to the system after a crowd. Go would keep most of it
-// for minutes: nobody allocates, so the collector doesn't run, and what it hasn't
-// collected isn't released. The releaser looks at what is used while there are
-// connections, and does nothing else while there are none.
+// A releaser returns memory to the system after a burst of clients. Go would
+// keep most of it for minutes: without allocations the collector doesn't run,
+// and Go releases only collected memory. The releaser works only while there
+// are connections.
 type releaser struct {
 	used    func() int64 // by clients, in bytes, about
-	mapped  func() int64 // bytes that the process has of the system
+	mapped  func() int64 // bytes that the process has from the system
 	release func()
 	log     *slog.Logger
 
@@ -68,7 +68,7 @@ func newReleaser(used, mapped func() int64, release func(), log *slog.Logger) *r
 	return &releaser{used: used, mapped: mapped, release: release, log: log, wake: make(chan struct{}, 1)} // room for the one that ends a rest
 }
 
-// connBegan and connEnded are told of each connection.
+// connBegan and connEnded count connections.
 func (r *releaser) connBegan() {
 	n := r.conns.Add(1)
 	for most := r.most.Load(); n > most && !r.most.CompareAndSwap(most, n); most = r.most.Load() {
@@ -88,7 +88,7 @@ func (r *releaser) run(ctx context.Context) {
 	}
 }
 
-// rest returns true when there are connections, and false when ctx has ended.
+// rest waits for connections and returns true, or false when ctx ends.
 func (r *releaser) rest(ctx context.Context) bool {
 	r.resting.Store(true)
 	if (r.conns.Load() > 0 || r.most.Load() > 0) && r.resting.CompareAndSwap(true, false) { // since the last look
@@ -102,9 +102,9 @@ func (r *releaser) rest(ctx context.Context) bool {
 	}
 }
 
-// watch looks until there are no connections and nothing is left to release. left is
-// what the process had of the system after the last release, and watch returns the
-// same of its own.
+// watch looks at the memory until there are no connections and nothing is left
+// to release. left is the memory of the process after the last release, and
+// watch returns that of its own last release.
 func (r *releaser) watch(ctx context.Context, left int64) int64 {
 	look := time.NewTicker(crowdLook)
 	defer look.Stop()
@@ -127,7 +127,8 @@ func (r *releaser) watch(ctx context.Context, left int64) int64 {
 	}
 }
 
-// giveBack releases memory, unless little would come of it, and returns what is left.
+// giveBack releases memory, unless there is little to release, and returns
+// what the process still has.
 func (r *releaser) giveBack(left int64) int64 {
 	had := r.mapped()
 	if had < left+crowdLeast {
@@ -139,14 +140,15 @@ func (r *releaser) giveBack(left int64) int64 {
 	return left
 }
 
-// releaseMemory collects garbage and returns free memory to the system. What is in a
-// sync.Pool survives one collection, and FreeOSMemory makes the second.
+// releaseMemory collects garbage and returns free memory to the system. A
+// sync.Pool keeps its content for one collection, and FreeOSMemory runs the
+// second.
 func releaseMemory() {
 	runtime.GC()
 	debug.FreeOSMemory()
 }
 
-// mappedMemory returns the bytes that the Go runtime has of the system.
+// mappedMemory returns the bytes that the Go runtime has from the system.
 func mappedMemory() int64 {
 	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(s)
@@ -156,7 +158,7 @@ func mappedMemory() int64 {
 // usedByClients returns the bytes that a server holds for its clients.
 func usedByClients(s *bridge.Server) int64 { return s.Snapshot().ClientBytes }
 
-// A connWatcher is the log, and tells a releaser of connections.
+// A connWatcher observes for the log, and counts connections for a releaser.
 type connWatcher struct {
 	*telemetry.Log
 	releaser *releaser

@@ -27,13 +27,13 @@ Documentation: ` + documents,
   culvert validate --config proxy.yaml`,
 		Args: knownCommand,
 		RunE: showHelp,
-		// run prints errors, with their remedy instead of the whole usage.
+		// run prints errors with their remedy, without the whole usage.
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Version:       thisBuild().Version, // has cobra add --version
+		Version:       thisBuild().Version, // makes cobra add --version
 	}
 	root.SetVersionTemplate(thisBuild().String())
-	root.SetOut(stdout) // cobra's completion command keeps what is set when it is made
+	root.SetOut(stdout) // before cobra's completion command copies it
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.HiddenDefaultCmd = false
@@ -91,8 +91,8 @@ func commandNames(cmd *cobra.Command) []string {
 	return names
 }
 
-// knownCommand refuses what is no command: cobra hands it to the root as an
-// argument.
+// knownCommand refuses an unknown command, which cobra passes to the root as
+// an argument.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -105,8 +105,8 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q: %s", args[0], hint)
 }
 
-// checkFirstWord refuses a command that isn't there before its flags are read:
-// they would be looked for at the root.
+// checkFirstWord refuses an unknown command before cobra reads flags, because
+// cobra would look for them at the root.
 func checkFirstWord(root *cobra.Command, args []string) error {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") || strings.HasPrefix(args[0], "__") { // __complete is cobra's own
 		return nil
@@ -118,7 +118,7 @@ func checkFirstWord(root *cobra.Command, args []string) error {
 	return knownCommand(root, rest)
 }
 
-// noArguments refuses arguments of a command that has only flags.
+// noArguments refuses arguments of a command that takes only flags.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -130,7 +130,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("%s takes no arguments, but got %q%s", cmd.Name(), args[0], hint)
 }
 
-// foreignFlags are flags of similar programs, with what to use here.
+// foreignFlags maps flags of similar programs to their replacement here.
 var foreignFlags = map[string]string{
 	"port":           "use --listen :8080",
 	"insecure":       "remove it: culvert uses plaintext to the backend without --backend-tls, and to clients without --tls-cert",
@@ -140,8 +140,7 @@ var foreignFlags = map[string]string{
 	"use_websockets": "remove it: WebSockets are always on",
 }
 
-// flagError adds the flag that was probably meant to what pflag says of an
-// unknown one.
+// flagError adds the most similar flag to pflag's error about an unknown flag.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown interface{ GetSpecifiedName() string }
 	if !errors.As(err, &unknown) {
@@ -159,8 +158,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	return err
 }
 
-// flagNames returns the flags of a command, from its help: so they are asked
-// for in one place, whatever added them.
+// flagNames returns the flags of a command from its help, which has all of
+// them wherever they were added.
 func flagNames(cmd *cobra.Command) []string {
 	var names []string
 	for word := range strings.FieldsSeq(cmd.Flags().FlagUsages()) {

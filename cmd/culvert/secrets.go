@@ -7,11 +7,12 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// A guardedFile is a file that decides who may call, and the key that names it.
+// A guardedFile is a file that decides who may call, with the key that names
+// it.
 type guardedFile struct {
 	key    string // "" for the configuration itself
 	file   string
-	secret bool // nobody else may read it, either
+	secret bool // others must not read it, either
 }
 
 const (
@@ -19,10 +20,10 @@ const (
 	fileRemedy   = "use chmod 644, or less"
 )
 
-// exposedFiles returns a warning for each guarded file that others than root and
-// culvert's user and groups can change or replace, and for each secret that
-// everybody can read. A group may read a secret: Kubernetes gives secrets to a
-// program that isn't root in this way (fsGroup).
+// exposedFiles returns warnings about guarded files. It warns if others than
+// root and culvert's user and groups can change or replace a file. It also
+// warns if everybody can read a secret. A group may read a secret, because
+// Kubernetes gives a program without root access in this way (fsGroup).
 func exposedFiles(c *config.Loaded) []string {
 	var warnings []string
 	warn := func(key, format string, args ...any) {
@@ -64,7 +65,7 @@ func exposedFiles(c *config.Loaded) []string {
 	return warnings
 }
 
-// guardedFiles lists each file once, the secrets first.
+// guardedFiles returns each file once, secrets first.
 func guardedFiles(c *config.Loaded) []guardedFile {
 	var files []guardedFile
 	add := func(key, file string, secret bool) {

@@ -28,7 +28,7 @@ import (
 
 var errNoBackend = errors.New("backend.address is missing: set it to the gRPC server, with --backend host:port, CULVERT_BACKEND_ADDRESS or backend.address in the file")
 
-// documents is where the pages about culvert are.
+// documents is the address of culvert's documentation.
 const documents = "https://github.com/culvert-grpc/culvert/tree/main/docs"
 
 func newServeCommand() *cobra.Command {
@@ -59,11 +59,11 @@ Documentation: ` + documents,
 	}
 	s := addSettings(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		// First of all, so that no signal finds Go's own handling.
-		signals := make(chan os.Signal, 8) // room for a few that come while one is acted on
+		// First, so that Go's own handling gets no signal.
+		signals := make(chan os.Signal, 8) // room for a few signals while culvert handles one
 		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 		defer signal.Stop(signals)
-		// A reader of the log that goes away doesn't end culvert.
+		// The end of the process that reads the log must not end culvert.
 		signal.Ignore(syscall.SIGPIPE)
 		loaded, err := s.load()
 		if err != nil {
@@ -97,7 +97,7 @@ type program struct {
 	calls    *slog.Logger // for the lines of single calls
 	out      io.Writer    // for people
 	closeLog func()       // before os.Exit
-	memory   int64        // bytes that may be used; 0: as many as there are
+	memory   int64        // limit in bytes; 0: none
 
 	releaser  *releaser
 	keys      *keyring
@@ -111,22 +111,22 @@ type program struct {
 	healthListener net.Listener // nil: off
 }
 
-// openingPatience is how long an end waits for what is being opened, since a
-// unix socket would stay behind.
+// openingPatience limits how long culvert waits at its end for an open that
+// still runs. Without the wait, a unix socket could remain.
 const openingPatience = time.Second
 
-// unlessEnded heeds signals while open runs: a name or a drive that doesn't
-// answer must not keep culvert from ending. opened is false if there is nothing
-// to run.
+// unlessEnded handles signals while open runs, because a name server or a
+// drive that doesn't respond must not keep culvert from ending. opened is
+// false if there is nothing to run.
 func (p *program) unlessEnded(signals <-chan os.Signal, open func() error) (opened bool, err error) {
-	opening := make(chan error, 1)    // so that it need not wait for anybody
+	opening := make(chan error, 1)    // so that open never waits for the receiver
 	go func() { opening <- open() }() // received below, or the process ends
 	for {
 		select {
 		case err := <-opening:
 			return err == nil, err
 		case s := <-signals:
-			if s == syscall.SIGHUP { // everything is being read
+			if s == syscall.SIGHUP { // open reads everything anyway
 				continue
 			}
 			p.log.Info("stopped before culvert served clients", "signal", s.String())
@@ -135,25 +135,25 @@ func (p *program) unlessEnded(signals <-chan os.Signal, open func() error) (open
 				if err == nil {
 					p.close()
 				}
-			case <-time.After(openingPatience): // the process's end closes what it has by then
+			case <-time.After(openingPatience): // the end of the process closes the rest
 			}
 			return false, nil
 		}
 	}
 }
 
-// open binds the addresses and reads the certificates, so that what can fail
-// has failed before anybody is told that culvert is there.
+// open binds the addresses and reads the certificates, so that all errors
+// occur before culvert reports that it is ready.
 func (p *program) open(ctx context.Context) error {
 	cfg := bridgeConfig(p.config)
 	cfg.Logger = p.log
 	told := telemetry.NewLog(p.calls)
 	p.releaser = newReleaser(func() int64 { return usedByClients(p.bridge) }, mappedMemory, releaseMemory, p.log)
 	cfg.Observer = connWatcher{told, p.releaser}
-	for _, w := range exposedFiles(p.config) { // here, since a drive may hang
+	for _, w := range exposedFiles(p.config) { // here, because a drive may hang
 		p.log.Warn("configuration", "warning", w)
 	}
-	err := p.openKeys(&cfg, told) //nolint:contextcheck // it reads files, which no context ends
+	err := p.openKeys(&cfg, told) //nolint:contextcheck // no context ends the reading of files
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (p *program) open(ctx context.Context) error {
 	return nil
 }
 
-// openKeys reads the certificates, and says what holds for each listener.
+// openKeys reads the certificates, and sets the policy of each listener.
 func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err error) {
 	if p.keys, err = openKeyring(p.config, p.log, obs, p.out); err != nil {
 		return err
@@ -199,8 +199,8 @@ func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err err
 	return nil
 }
 
-// openHealth leaves a default address that is taken: a second culvert on one
-// machine works, too. One that somebody chose has to be there.
+// openHealth ignores a default address that is taken, so that a second culvert
+// can run on a machine. An address that the operator set must be free.
 func (p *program) openHealth(ctx context.Context) error {
 	address := p.config.Health.Listen
 	if address == "" {
@@ -218,7 +218,7 @@ func (p *program) openHealth(ctx context.Context) error {
 	return nil
 }
 
-// close lets go of what open took, for when run is never reached.
+// close releases the resources of open if run isn't called.
 func (p *program) close() {
 	p.keys.close()
 	for _, ln := range append(p.listeners, p.healthListener, p.redirectListener) {
@@ -243,7 +243,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer p.keys.close()
 
 	p.health.SetReady(true)                        // the ports are bound; the log line "listening" must not come before
-	failed := make(chan error, len(p.listeners)+2) // one place for each server: none waits to tell
+	failed := make(chan error, len(p.listeners)+2) // one place for each server, so that none blocks
 	for i, ln := range p.listeners {
 		l := p.policies[i]
 		l.LoopbackOnly = isLoopback(ln.Addr())
@@ -255,7 +255,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	if p.redirectListener != nil {
 		server := p.redirectServer()
 		running.Go(func() { failed <- serveError("tls.http_listen", server.Serve(p.redirectListener)) })
-		defer func() { _ = server.Close() }() // answers of one line: none is worth waiting for
+		defer func() { _ = server.Close() }() // the answers are short: no need to wait
 		p.log.Info("redirecting to HTTPS", "address", p.redirectListener.Addr().String())
 	}
 	if p.healthListener != nil {
@@ -267,7 +267,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 		running.Go(func() {
 			failed <- serveError("health.listen", server.Serve(p.bridge.LeaveDescriptors(p.healthListener)))
 		})
-		defer func() { _ = server.Close() }() // answers of one line: none is worth waiting for
+		defer func() { _ = server.Close() }() // the answers are short: no need to wait
 		p.log.Info("answering health checks", "address", p.healthListener.Addr().String())
 	}
 	running.Go(func() { p.releaser.run(ctx) })
@@ -293,7 +293,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	}
 }
 
-// serveError is the end of a server that nobody asked to end.
+// serveError returns an error if a server ended by itself.
 func serveError(key string, err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -301,12 +301,12 @@ func serveError(key string, err error) error {
 	return fmt.Errorf("%s: %w", key, err)
 }
 
-// echoTime is how long the signal that began the drain may come once more and
-// mean the same: timeout(1) and terminals signal the process and its group.
+// echoTime is the time in which the signal that began the drain may come again
+// without ending culvert: timeout(1) and terminals signal the process and its
+// group.
 const echoTime = time.Second
 
-// drain lets running calls end. A second signal cuts them: its sender doesn't
-// want to wait for goodbyes.
+// drain lets running calls end. A second signal cuts them without goodbyes.
 func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) error {
 	p.health.SetReady(false)
 	p.notify(ctx, "STOPPING=1")
@@ -347,16 +347,16 @@ func (p *program) notify(ctx context.Context, state string) {
 	}
 }
 
-// How long the backend may take to list its services before that is said, and
-// before it is asked again, which is done once a pause.
+// How long the backend may take to list its services before culvert logs a
+// warning, how long in later attempts, and the pause between them.
 const (
 	firstAnswer = 2 * time.Second
 	nextAnswer  = 30 * time.Second
 	pause       = time.Second
 )
 
-// announceServices logs what can be called through culvert, as soon as the
-// backend tells.
+// announceServices logs the services that clients can call, as soon as the
+// backend lists them.
 func (p *program) announceServices(ctx context.Context) {
 	for patience := firstAnswer; ; patience = nextAnswer {
 		services, unnamed, err := p.services(ctx, patience)

@@ -10,7 +10,7 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// settings are what a command line says of the configuration.
+// settings has the configuration from the command line.
 type settings struct {
 	file  string         // --config
 	flags map[string]any // by key: a string, or a []string for a list
@@ -91,16 +91,16 @@ func takeFile(cmd *cobra.Command, s *settings) {
 	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt)
 }
 
-// mustComplete is for errors that say a flag doesn't exist, right after it was
-// made.
+// mustComplete panics on an error about a flag that doesn't exist, which the
+// caller has just added.
 func mustComplete(err error) {
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
 }
 
-// load reads the configuration. What is wrong with a flag is a misuse; what is
-// wrong elsewhere is a failure.
+// load reads the configuration. A wrong flag is a misuse, any other mistake a
+// failure.
 func (s *settings) load() (*config.Loaded, error) {
 	if err := config.CheckFlags(s.flags); err != nil {
 		return nil, &misuse{err}
@@ -116,8 +116,8 @@ func (s *settings) loadKey(name string) (*config.Loaded, error) {
 	return config.LoadKey(name, s.file, s.flags)
 }
 
-// A settingValue is the value of one flag. It takes every text: checking all
-// flags together, afterwards, says more at once than pflag can.
+// A settingValue is the value of one flag. It accepts every text, because
+// checking all flags together reports more mistakes than pflag can.
 type settingValue struct {
 	key   config.Key
 	flags map[string]any
@@ -142,7 +142,7 @@ func (v *settingValue) String() string {
 
 func (v *settingValue) Type() string {
 	if v.key.Bool() {
-		return "bool" // or the help would want a value
+		return "bool" // or the help would show a value
 	}
 	return "value"
 }

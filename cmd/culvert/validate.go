@@ -56,8 +56,8 @@ func validate(cmd *cobra.Command, s *settings, partial bool) error {
 	return err
 }
 
-// checkBridge makes the server as serve would, and lets it go: certificates
-// are read, and what only the bridge can judge is judged.
+// checkBridge creates the server as serve would, and closes it. So it checks
+// the certificates, and the rules that only the bridge knows.
 func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
 	err := checkCertificates(cmd, loaded)
 	cfg := bridgeConfig(loaded)
@@ -69,8 +69,8 @@ func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
 	return errors.Join(err, bridgeErr)
 }
 
-// checkCertificates reads them as serve would, and lets them go. The authority
-// of --tls-self-signed isn't made for a look, nor a folder of tls.acme.
+// checkCertificates reads the certificates as serve would. It creates neither
+// the CA of --tls-self-signed nor a directory of tls.acme.
 func checkCertificates(cmd *cobra.Command, loaded *config.Loaded) error {
 	keys, err := openKeyring(loaded, slog.New(slog.DiscardHandler), nil, io.Discard)
 	if err != nil {

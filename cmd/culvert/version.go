@@ -10,11 +10,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Set by -ldflags "-X main.version=… -X main.commit=…"; what is empty is read
-// from what Go put into the program.
+// The linker sets these (-ldflags "-X main.version=… -X main.commit=…"). If
+// one is empty, thisBuild takes it from Go's build information.
 var version, commit string
 
-// A build is what is known of this program.
+// A build describes this program.
 type build struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit"`
@@ -22,7 +22,7 @@ type build struct {
 	Platform string `json:"platform"`
 }
 
-// String returns the line for a person.
+// String returns the build in one line.
 func (b build) String() string {
 	return fmt.Sprintf("culvert %s (commit %s, %s, %s)\n", b.Version, b.Commit, b.Go, b.Platform)
 }

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// watchdogInterval returns how often systemd wants to hear that culvert works,
-// 0 for never. It asks for that by WATCHDOG_USEC, and by WATCHDOG_PID of whom.
+// watchdogInterval returns how often culvert must notify systemd's watchdog,
+// or 0 for never. WATCHDOG_USEC has the time, and WATCHDOG_PID the process.
 // https://www.freedesktop.org/software/systemd/man/latest/sd_watchdog_enabled.html
 func watchdogInterval() time.Duration {
 	if pid := os.Getenv("WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
@@ -24,16 +24,16 @@ func watchdogInterval() time.Duration {
 	if err != nil || usec <= 0 {
 		return 0
 	}
-	return time.Duration(usec) * time.Microsecond / 2 // half of what may pass, as systemd advises
+	return time.Duration(usec) * time.Microsecond / 2 // half of the limit, as systemd advises
 }
 
-// watchdog checks culvert at each interval and then tells systemd that it works.
-// systemd ends a service that it doesn't hear of.
+// watchdog checks culvert at each interval and then notifies systemd. Without
+// a notification, systemd ends the service.
 func (p *program) watchdog(ctx context.Context, interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
-		looked := make(chan error, 1) // so that a look that ends late doesn't wait
+		looked := make(chan error, 1) // so that a late look doesn't block
 		go func() { looked <- p.look(ctx, interval) }()
 		select {
 		case err := <-looked:
@@ -53,9 +53,10 @@ func (p *program) watchdog(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// look makes sure that culvert can do what each call needs: locks are free, and
-// the health listener accepts and answers. The public ports aren't asked: they
-// refuse connections over their limits, which is no reason to be ended.
+// look checks that culvert can do what each call needs: locks are free, and
+// the health listener accepts and answers. It doesn't connect to the public
+// ports, because they refuse connections over their limits, which is no reason
+// to end culvert.
 func (p *program) look(ctx context.Context, patience time.Duration) error {
 	p.bridge.Probe()
 	if p.healthListener == nil {
@@ -65,7 +66,7 @@ func (p *program) look(ctx context.Context, patience time.Duration) error {
 	defer cancel()
 	err := askLivez(ctx, p.healthListener.Addr())
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		return nil // connections hold all descriptors, and go on
+		return nil // connections have all descriptors, and they work
 	}
 	return err
 }

@@ -12,9 +12,8 @@ import (
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// bridgeConfig makes the bridge's configuration from the file's: the only
-// place where the two meet, so every setting can be seen here. Logger,
-// Observer and what has certificates are serve's to add.
+// bridgeConfig converts the configuration to the bridge's. Only this file
+// knows both. serve adds Logger, Observer and the parts with certificates.
 func bridgeConfig(c *config.Loaded) bridge.Config {
 	return bridge.Config{
 		Backend: bridge.Backend{
@@ -72,7 +71,7 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 	}
 }
 
-// newBridge makes the bridge, and says where stands what it refuses.
+// newBridge creates the bridge, and adds the source of a key to its errors.
 func newBridge(cfg bridge.Config, c *config.Loaded) (*bridge.Server, error) {
 	s, err := bridge.New(cfg)
 	var about *gate.OriginError
@@ -82,8 +81,8 @@ func newBridge(cfg bridge.Config, c *config.Loaded) (*bridge.Server, error) {
 	return s, err
 }
 
-// bridgeListener makes the bridge's listener from one of listen. LoopbackOnly
-// is serve's to add, which knows the address that was bound.
+// bridgeListener converts a listener to the bridge's. serve adds LoopbackOnly,
+// because it knows the bound address.
 func bridgeListener(c *config.Loaded, l config.Listener) bridge.Listener {
 	name := l.Name
 	if len(c.Listen) > 1 {
@@ -125,7 +124,8 @@ func methodLimits(list []config.MethodLimits) []bridge.MethodQuota {
 	return quotas
 }
 
-// byCPU is orNone for a rate whose default the bridge makes of the number of CPUs.
+// byCPU is orNone for a rate whose default the bridge derives from the number
+// of CPUs.
 func byCPU(rate config.Size) int {
 	if rate == config.Auto {
 		return 0
@@ -133,8 +133,8 @@ func byCPU(rate config.Size) int {
 	return orNone(int(rate))
 }
 
-// logExpansion logs the rates that byCPU left to the bridge, since no file has their
-// values.
+// logExpansion logs the rates that the bridge derived, because no file has
+// their values.
 func logExpansion(log *slog.Logger, l bridge.Limits) {
 	byDefault := bridge.DefaultLimits()
 	for _, rate := range []struct {
@@ -150,8 +150,8 @@ func logExpansion(log *slog.Logger, l bridge.Limits) {
 	}
 }
 
-// orNone translates "no limit": 0 in the file, negative in the bridge, whose
-// zero means its default.
+// orNone converts "no limit": 0 in the file is negative in the bridge, where
+// zero is the default.
 func orNone[T int | time.Duration](v T) T {
 	if v == 0 {
 		return -1

@@ -7,7 +7,7 @@ import (
 	"runtime"
 )
 
-// What everybody who has an account on a host may do with a file or a folder.
+// Permissions of all users of a host for a file or a directory.
 const (
 	everybodyEnters fs.FileMode = 0o001
 	everybodyWrites fs.FileMode = 0o002
@@ -17,14 +17,14 @@ const (
 	groupWrites fs.FileMode = 0o020
 )
 
-// everybodyMay returns what everybody may do with what a path leads to: nothing
-// that is in a folder that not everybody can enter, and nothing of what isn't
-// there.
+// everybodyMay returns the permissions of all users for the target of a path.
+// It returns none if they can't enter a directory of the path, and none for a
+// missing file.
 func everybodyMay(path string) fs.FileMode {
-	if runtime.GOOS == "windows" { // which makes modes up
+	if runtime.GOOS == "windows" { // which invents modes
 		return 0
 	}
-	path, err := filepath.EvalSymlinks(path) // as Kubernetes has them
+	path, err := filepath.EvalSymlinks(path) // Kubernetes mounts secrets with links
 	if err == nil {
 		path, err = filepath.Abs(path)
 	}
@@ -44,7 +44,7 @@ func everybodyMay(path string) fs.FileMode {
 	return mode
 }
 
-// An exposure is a file or a folder that others can write to.
+// An exposure is a file or a directory that others can write to.
 type exposure struct {
 	path   string
 	folder bool

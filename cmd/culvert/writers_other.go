@@ -2,7 +2,7 @@
 
 package main
 
-// writers knows nothing of other systems' rights.
+// writers finds nothing on systems without Unix permissions.
 type writers struct{}
 
 func newWriters() *writers { return nil }

@@ -14,10 +14,10 @@ import (
 	"syscall"
 )
 
-// writers finds the users and groups who can write to files and to the folders
-// on the way to them: a user who can write to a folder can replace a file in it.
-// Root, culvert's own user and groups, and a file's owner don't count. Each folder
-// is reported once.
+// writers finds the users and groups that can write to files and to the
+// directories on their paths. A user who can write to a directory can replace
+// a file in it. Root, culvert's own user and groups, and the owner of a file
+// don't count. It reports each directory once.
 type writers struct {
 	user   uint32
 	groups []uint32
@@ -25,13 +25,13 @@ type writers struct {
 	told   map[string]bool
 }
 
-// firstUserGroup is where the numbers of groups begin that distributions don't
-// use. /usr/local is often a folder of a system's group (staff).
+// firstUserGroup is the first group ID that distributions don't use for the
+// system. /usr/local often belongs to a group of the system (staff).
 const firstUserGroup = 1000
 
 func newWriters() *writers {
 	w := &writers{user: uint32(os.Geteuid()), groups: []uint32{0, uint32(os.Getegid())}, told: map[string]bool{}}
-	more, _ := os.Getgroups() // what isn't known is warned of
+	more, _ := os.Getgroups() // unknown groups count as others'
 	for _, g := range more {
 		w.groups = append(w.groups, uint32(g))
 	}
@@ -39,7 +39,7 @@ func newWriters() *writers {
 	return w
 }
 
-// A place is what a path leads to.
+// A place is the target of a path.
 type place struct {
 	path          string
 	mode          fs.FileMode
@@ -60,12 +60,12 @@ func placeAt(path string) (p place, err error) {
 	return p, nil
 }
 
-// maxLinks is how many links the kernel follows.
+// maxLinks is the kernel's limit for symbolic links in a path.
 const maxLinks = 40
 
-// exposures walks to path as the kernel does, and looks at each folder on the
-// way, those that hold symbolic links too. It ends at a file that doesn't exist:
-// opening it reports that.
+// exposures follows path as the kernel does, and checks each directory on the
+// way, also the directories of symbolic links. It stops at a file that doesn't
+// exist, because opening the file reports that.
 func (w *writers) exposures(path string) []exposure {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -82,7 +82,8 @@ func (w *writers) exposures(path string) []exposure {
 	return found
 }
 
-// walk goes to path or to the first symbolic link, and returns the link's target.
+// walk follows path to its end or to the first symbolic link, and returns the
+// target of the link.
 func (w *writers) walk(found []exposure, path string) (_ []exposure, next string) {
 	at, err := placeAt("/")
 	if err != nil {
@@ -123,9 +124,9 @@ func (w *writers) walk(found []exposure, path string) (_ []exposure, next string
 func (w *writers) look(found []exposure, at place, r reach) []exposure {
 	who := ""
 	switch {
-	case at.folder && at.mode&fs.ModeSticky != 0: // others' files in it stay
-	case at.folder && at.mount && w.pod: // a volume, which the pod's containers share by intent
-	case readOnly(at.path): // as Kubernetes mounts secrets, whatever their modes
+	case at.folder && at.mode&fs.ModeSticky != 0: // only the owner of a file can replace it
+	case at.folder && at.mount && w.pod: // a volume that the pod's containers share on purpose
+	case readOnly(at.path): // as Kubernetes mounts secrets, with any mode
 	case at.mode&everybodyWrites != 0 && r.everybody:
 		who = "everybody on this host"
 	case at.mode&groupWrites != 0 && r.group(at.group) && !w.ownGroup(at):
@@ -141,9 +142,10 @@ func (w *writers) look(found []exposure, at place, r reach) []exposure {
 	return append(found, e)
 }
 
-// ownGroup reports whether the place's group doesn't count: root's, culvert's, or
-// the owner's own (many systems give each user a group of the same number). The
-// system's groups don't count for folders.
+// ownGroup reports whether the group of the place doesn't count: root's,
+// culvert's, or the owner's own group (many systems give each user a group
+// with the same number). For directories, groups of the system don't count
+// either.
 func (w *writers) ownGroup(at place) bool {
 	return slices.Contains(w.groups, at.group) || at.group == at.user || at.folder && at.group < firstUserGroup
 }
@@ -154,11 +156,11 @@ func (w *writers) news(path string) bool {
 	return !was
 }
 
-// A reach is who gets through the folders on the way.
+// A reach has the users and groups that can enter all directories on the way.
 type reach struct {
 	everybody bool
 	closed    bool     // to all groups
-	groups    []uint32 // those that folders are open to that aren't to everybody
+	groups    []uint32 // that can enter, if not everybody can
 }
 
 func (r *reach) through(folder place) {
