@@ -7,6 +7,7 @@ require (
 	github.com/improbable-eng/grpc-web v0.15.0
 	github.com/libdns/cloudflare v0.2.2
 	go.uber.org/goleak v1.3.0
+	go.yaml.in/yaml/v3 v3.0.6
 	golang.org/x/net v0.62.0
 	golang.org/x/sys v0.49.0
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261019180522-ce908d29299b

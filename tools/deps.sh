@@ -40,6 +40,7 @@ look() {
 		have nginx || miss nginx "nginx: a client's way through a reverse proxy that ends TLS"
 		[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || miss libnginx-mod-stream "nginx's stream module: the PROXY protocol from it"
 		have haproxy || miss haproxy "HAProxy: the PROXY protocol from it"
+		have caddy || miss caddy "Caddy: a client's way through it"
 		have tinyproxy || miss tinyproxy-bin "tinyproxy: a client's way through a forward proxy"
 		[ -x /usr/lib/squid/security_file_certgen ] || miss squid-openssl "Squid with OpenSSL: a client's way through a proxy that opens TLS"
 		have curl || miss curl "curl: what the documents ask by hand"

@@ -19,6 +19,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -88,6 +89,31 @@ func TestPodsOfThePagesAreOfTheAPI(t *testing.T) {
 	}
 	if pods == 0 {
 		t.Error("no page shows a pod: the fences have changed")
+	}
+}
+
+// TestIngressesOfThePagesAreOfTheAPI decodes the manifests that docs/guides/ingress-nginx.md
+// shows with the API's types. A field that a type doesn't have is an error.
+func TestIngressesOfThePagesAreOfTheAPI(t *testing.T) {
+	page, err := os.ReadFile("../docs/guides/ingress-nginx.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?ms)^```yaml ingress-nginx\n(.*?)^```$").FindStringSubmatch(string(page))
+	if block == nil {
+		t.Fatal("the page shows no manifests: the fences have changed")
+	}
+	for _, document := range strings.Split(block[1], "\n---\n") {
+		ingress, config := networkingv1.Ingress{}, corev1.ConfigMap{}
+		var err error
+		if strings.Contains(document, "kind: Ingress\n") {
+			err = yaml.UnmarshalStrict([]byte(document), &ingress)
+		} else {
+			err = yaml.UnmarshalStrict([]byte(document), &config)
+		}
+		if err != nil {
+			t.Errorf("%v\n%s", err, document)
+		}
 	}
 }
 

@@ -14,27 +14,32 @@ type runner func(t *testing.T, b block)
 
 // runners are chosen by the fence's first word.
 var runners = map[string]runner{
-	"sh":      runShell,
-	"console": runConsole,
-	"yaml":    runYAML,
-	"go":      runGo,
-	"js":      runJavaScript,
-	"proto":   runProto,
-	"http":    runExchange,
-	"text":    wantEvidence,
-	"json":    wantEvidence,
-	"nginx":   runNginx,
-	"squid":   runSquid,
-	"haproxy": runHAProxy,
+	"sh":        runShell,
+	"console":   runConsole,
+	"yaml":      runYAML,
+	"go":        runGo,
+	"js":        runJavaScript,
+	"proto":     runProto,
+	"http":      runExchange,
+	"text":      wantEvidence,
+	"json":      wantEvidence,
+	"nginx":     runNginx,
+	"squid":     runSquid,
+	"haproxy":   runHAProxy,
+	"caddyfile": runCaddy,
 }
 
-// runnersOf are chosen by the first two words.
+// runnersOf are chosen by all words.
 var runnersOf = map[string]runner{
-	"nginx stream": runNginxStream,
-	"yaml compose": wantVolume,
-	"yaml pod":     wantVolume,
-	"yaml alb":     runBehindLoadBalancer,
-	"yaml nlb":     runBehindLoadBalancer,
+	"nginx stream":         runNginxStream,
+	"yaml compose":         wantVolume,
+	"yaml pod":             wantVolume,
+	"yaml alb":             runBehindLoadBalancer,
+	"yaml nlb":             runBehindLoadBalancer,
+	"yaml cloudflare":      runBehindLoadBalancer,
+	"yaml ingress-nginx":   runIngressNginx,
+	"yaml traefik install": wantTraefikInstall,
+	"yaml traefik routing": runTraefik,
 }
 
 // notRun lists the blocks that can't be run as they stand, each with what shows

@@ -11,6 +11,7 @@
 //   - run_*_test.go: how each language is run
 //   - project_test.go: the reader's project, which the blocks of a client's page
 //     build up; generate_test.go: protoc's plugins in it
+//   - front_calls_test.go: the calls that a proxy in front of culvert has to pass
 //   - links_test.go, names_test.go: links and anchors; flags, keys, variables,
 //     reasons and tests that the documents name
 //   - images_test.go: pictures, and drawings in the light and in the dark
