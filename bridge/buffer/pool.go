@@ -1,5 +1,5 @@
-// Package buffer is memory that is used again: a pool of buffers of a few
-// sizes, and buffers of a pool that grow.
+// Package buffer reuses memory: a pool of buffers of a few sizes, and pooled buffers
+// that grow.
 package buffer
 
 import (
@@ -8,9 +8,9 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// A Pool is a mem.BufferPool of a few sizes. grpc-go's own clear each buffer
-// that is used again, for nothing: whoever gets one here fills it before it is
-// read. It may be used by several goroutines at once.
+// A Pool is a mem.BufferPool of a few sizes. grpc-go's own pools clear each buffer
+// before its reuse, in vain: every user fills the buffer before reading it. Several
+// goroutines may use a Pool at once.
 type Pool []tier
 
 type tier struct {
@@ -20,7 +20,7 @@ type tier struct {
 
 var _ mem.BufferPool = Pool(nil)
 
-// NewPool takes the sizes in bytes, in rising order.
+// NewPool returns a pool with these sizes in bytes, in rising order.
 func NewPool(sizes ...int) Pool {
 	p := make(Pool, len(sizes))
 	for i, size := range sizes {
@@ -29,9 +29,8 @@ func NewPool(sizes ...int) Pool {
 	return p
 }
 
-// Get returns a buffer of the length, of the smallest size that has room for
-// it; a larger one than the largest is made for this once. What it holds is
-// anything.
+// Get returns a buffer of the length, with the smallest capacity that is large
+// enough. It allocates one larger than the largest size. The contents are undefined.
 func (p Pool) Get(length int) *[]byte {
 	for _, tier := range p {
 		if length > tier.size {
@@ -48,12 +47,13 @@ func (p Pool) Get(length int) *[]byte {
 	return &buf
 }
 
-// Put takes a buffer back. One that is no tier's is left to the collector.
+// Put takes a buffer back. It leaves a buffer of any other size to the garbage
+// collector.
 func (p Pool) Put(buf *[]byte) {
 	for _, tier := range p {
 		if cap(*buf) == tier.size {
 			tier.pool.Put(buf)
-			return // it is somebody else's
+			return // it comes from elsewhere
 		}
 	}
 }

@@ -2,9 +2,9 @@ package buffer
 
 import "google.golang.org/grpc/mem"
 
-// WithRoom returns the buffer with room for n bytes more behind what it holds:
-// itself, or a larger one in its place, and then the old one is the pool's
-// again. nil stands for an empty one; both are the pool's.
+// WithRoom returns the buffer with room for n more bytes after its contents: the same
+// buffer, or a larger one, and then the old one goes back to the pool. nil stands for
+// an empty buffer; both belong to the pool.
 func WithRoom(pool mem.BufferPool, buf *[]byte, n int) *[]byte {
 	if buf != nil && cap(*buf)-len(*buf) >= n {
 		return buf
@@ -22,7 +22,7 @@ func WithRoom(pool mem.BufferPool, buf *[]byte, n int) *[]byte {
 	return grown
 }
 
-// Len is how many bytes a buffer holds; nil is an empty one.
+// Len returns how many bytes a buffer has; nil is an empty one.
 func Len(buf *[]byte) int {
 	if buf == nil {
 		return 0

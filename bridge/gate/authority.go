@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// maxHostName is what a name can have at most. RFC 3986 §3.2.2.
+// maxHostName is the largest length of a name. RFC 3986 §3.2.2.
 const maxHostName = 255
 
-// ParseAuthority reads a Host or an :authority: a host, without the brackets of
-// IPv6 and without the dot that may end a name, and a port, which may be empty.
-// A name has one spelling but for its case, so that no rule for it is passed by
-// another: no empty label, and nothing encoded that needn't be. Nor has it what
-// parts a list, which x-forwarded-host may be read as. It allocates nothing for
-// what is well-formed.
-// RFC 9110 §4.2, §7.2; RFC 9113 §8.3.1; RFC 3986 §3.2.2, §6.2.2.2.
+// ParseAuthority parses a Host or an :authority. It returns a host, without the
+// brackets of IPv6 and without a final dot, and a port, which may be empty. Except
+// for its case, a name has only one accepted spelling, so that no other spelling
+// evades a rule for it: no empty label, and no unnecessary encoding. It also has no
+// separators of lists, since x-forwarded-host may be read as a list. It allocates
+// nothing for valid input. RFC 9110 §4.2, §7.2; RFC 9113 §8.3.1; RFC 3986 §3.2.2,
+// §6.2.2.2.
 func ParseAuthority(s string) (host, port string, ok bool) {
 	host = s
 	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
@@ -48,8 +48,8 @@ func isPort(s string) bool {
 	return true
 }
 
-// isIPv6 holds for an address with or without a zone, which some clients leave
-// there although it means nothing here. RFC 6874 §4.
+// isIPv6 reports whether s is an IPv6 address, with or without a zone. Some clients
+// leave the zone there, although it means nothing here. RFC 6874 §4.
 func isIPv6(s string) bool {
 	bare, zone, zoned := strings.Cut(s, "%")
 	addr, err := netip.ParseAddr(bare)
@@ -64,7 +64,7 @@ func isIPv6(s string) bool {
 	return true
 }
 
-// isHostName holds for a name or an IPv4 address, without a dot at its end.
+// isHostName reports whether s is a name or an IPv4 address, without a final dot.
 func isHostName(s string) bool {
 	if len(s) > maxHostName {
 		return false
@@ -90,7 +90,7 @@ func isHostName(s string) bool {
 	return label > 0
 }
 
-// unhex reads the two digits of an encoded byte.
+// unhex decodes the two digits of an encoded byte.
 func unhex(s string) (b byte, ok bool) {
 	if len(s) < 2 {
 		return 0, false
@@ -111,7 +111,7 @@ func unhex(s string) (b byte, ok bool) {
 	return b, true
 }
 
-// unreserved holds for what is never encoded. RFC 3986 §2.3.
+// unreserved reports whether a byte is never encoded. RFC 3986 §2.3.
 func unreserved(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
 }
@@ -123,8 +123,8 @@ func HostOf(address string) string {
 	return host
 }
 
-// splitHostPort splits at a port if there is one; brackets of an IPv6 address
-// are removed.
+// splitHostPort splits off a port if there is one, and removes the brackets of an
+// IPv6 address.
 func splitHostPort(s string) (host, port string) {
 	if h, p, err := net.SplitHostPort(s); err == nil {
 		return h, p

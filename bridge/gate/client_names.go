@@ -9,17 +9,17 @@ import (
 	"sync"
 )
 
-// ClientNames are the names in a client's verified certificate. They are who
-// made the connection: behind a proxy that ends TLS, that is the proxy.
+// ClientNames are the names in a client's verified certificate. They identify the
+// peer of the connection: behind a proxy that terminates TLS, that is the proxy.
 type ClientNames struct {
 	SPIFFE     string   // its SPIFFE ID: "spiffe://example.org/ns/shop/sa/orders"; "" if it has none
-	DNS        []string // as they stand there, wildcards too
+	DNS        []string // as in the certificate, with wildcards
 	CommonName string   // of its subject
 
-	forwarded func() string // as x-forwarded-client-cert says it; made once, since it may be long
+	forwarded func() string // the value for x-forwarded-client-cert; made once, since it may be long
 }
 
-// String is the name that tells most.
+// String returns the most specific name.
 func (n *ClientNames) String() string {
 	switch {
 	case n == nil:
@@ -33,13 +33,13 @@ func (n *ClientNames) String() string {
 	}
 }
 
-// Forwarded is an element of x-forwarded-client-cert, as Envoy writes it.
+// Forwarded returns an element of x-forwarded-client-cert in Envoy's form.
 // https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert
 // It consists of printable ASCII.
 func (n *ClientNames) Forwarded() string { return n.forwarded() }
 
-// NamesOf returns the names of whoever has a connection, nil for one who showed
-// no certificate, or one that nobody verified.
+// NamesOf returns the names of a connection's peer. It returns nil if the peer showed
+// no certificate, or one that was not verified.
 func NamesOf(state *tls.ConnectionState) *ClientNames {
 	if state == nil || len(state.VerifiedChains) == 0 {
 		return nil
@@ -47,15 +47,15 @@ func NamesOf(state *tls.ConnectionState) *ClientNames {
 	leaf := state.VerifiedChains[0][0]
 	n := &ClientNames{DNS: leaf.DNSNames, CommonName: leaf.Subject.CommonName}
 	n.forwarded = sync.OnceValue(func() string { return forwardedCertificate(leaf) })
-	// Of several URIs none is its name. X509-SVID §2, "SPIFFE ID".
+	// If there are several URIs, none is its name. X509-SVID §2, "SPIFFE ID".
 	if len(leaf.URIs) == 1 && strings.EqualFold(leaf.URIs[0].Scheme, "spiffe") {
 		n.SPIFFE = leaf.URIs[0].String()
 	}
 	return n
 }
 
-// forwardedCertificate is one element of x-forwarded-client-cert. By, the name
-// of culvert's own certificate, is left out: it may have any number of them.
+// forwardedCertificate returns one element of x-forwarded-client-cert. It leaves out
+// By, the name of culvert's own certificate, which may have any number of names.
 func forwardedCertificate(leaf *x509.Certificate) string {
 	hash := sha256.Sum256(leaf.Raw)
 	var b strings.Builder
@@ -84,7 +84,7 @@ func quotedIfNeeded(s string) string {
 }
 
 // quoted returns s as a quoted string. A byte that a header can't carry becomes a
-// question mark, which no DNS name has: the hash tells certificates apart.
+// question mark, which no DNS name has: the hash identifies the certificate.
 func quoted(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// CORSHeaders tells a browser that its page may read the answer, and whether
-// it may have sent cookies with the request.
+// CORSHeaders allows the browser's page to read the answer, and says whether the
+// request may have cookies.
 func CORSHeaders(h http.Header, v Verdict) {
 	switch {
 	case v.Origin == "":
@@ -22,12 +22,13 @@ func CORSHeaders(h http.Header, v Verdict) {
 	}
 }
 
-// varies are the request fields that every answer depends on, also one to a
-// request that lacks them: another page's would be refused. Nobody writes to it.
+// varies are the request fields that every answer depends on. That includes answers
+// to requests without them: another page's request would be refused. It is never
+// written to.
 var varies = []string{"Origin, Sec-Fetch-Site"}
 
-// VaryAnswer tells caches what every answer depends on: the page, also where a
-// request names none.
+// VaryAnswer tells caches that every answer depends on the page, even if a request
+// names none.
 func VaryAnswer(h http.Header) {
 	if h["Vary"] == nil {
 		h["Vary"] = varies
@@ -36,7 +37,8 @@ func VaryAnswer(h http.Header) {
 	h.Add("Vary", varies[0])
 }
 
-// VaryPreflight tells caches what else the answer to a preflight depends on.
+// VaryPreflight tells caches the other fields that the answer to a preflight depends
+// on.
 func VaryPreflight(h http.Header) {
 	h.Add("Vary", "Access-Control-Request-Method")
 	h.Add("Vary", "Access-Control-Request-Headers")
@@ -45,10 +47,9 @@ func VaryPreflight(h http.Header) {
 // preflightMaxAge is Chrome's cap, in seconds.
 const preflightMaxAge = "7200"
 
-// Preflight answers what a browser asks before it sends a call. It grants the
-// headers of web clients' protocols and those that crosses lets through, whose
-// names are in lower case. It never grants "*": that is a name in the request,
-// and stands for every name in the answer.
+// Preflight answers a browser's preflight. It allows the headers of web clients'
+// protocols and those that crosses allows, whose names are in lower case. It never
+// allows "*": in the request "*" is a name, and in the answer it means every name.
 // https://fetch.spec.whatwg.org/#cors-preflight-request
 func Preflight(w http.ResponseWriter, r *http.Request, v Verdict, crosses func(name string) bool) {
 	h := w.Header()
@@ -71,15 +72,15 @@ func Preflight(w http.ResponseWriter, r *http.Request, v Verdict, crosses func(n
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// protocolHeaders are what web clients send beside the application's own.
+// protocolHeaders are the headers that web clients send beside the application's own.
 var protocolHeaders = []string{
 	"content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", "authorization", "content-encoding", "grpc-encoding",
 	"grpc-accept-encoding", "accept", "x-request-id", "user-agent",
 	"connect-protocol-version", "connect-timeout-ms", "connect-content-encoding", "connect-accept-encoding",
 }
 
-// IsToken reports whether s is a token in lower case, as names of header fields
-// are. RFC 9110 §5.6.2.
+// IsToken reports whether s is a token in lower case, like the names of header
+// fields. RFC 9110 §5.6.2.
 func IsToken(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {
@@ -91,7 +92,7 @@ func IsToken(s string) bool {
 	return s != ""
 }
 
-// Exposed is the list of the names in a call's metadata, which a page may read.
+// Exposed returns the list of names in a call's metadata that a page may read.
 func Exposed(header http.Header) string {
 	names := slices.Sorted(maps.Keys(header))
 	return strings.Join(append(names, "grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id"), ", ")

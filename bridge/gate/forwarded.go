@@ -10,34 +10,34 @@ import (
 	"unicode/utf8"
 )
 
-// Forwarding is what x-forwarded-* and via say towards the backend.
+// Forwarding has the values of x-forwarded-* and via for the backend.
 type Forwarding struct{ For, Proto, Host, Via string }
 
-// A hop is what a proxy says of the request that it was sent.
+// A hop is a proxy's description of the request that it received.
 type hop struct {
-	client      string // who sent it: an address, or a word that hides it
-	proto, host string // how, and to which name; "": it doesn't say
+	client      string // the sender: an address, or a word that hides it
+	proto, host string // the scheme, and the host asked for; "": not given
 }
 
-// Proxies are the peers whose word on their clients counts.
+// Proxies are the peers whose forwarding headers count.
 type Proxies struct {
 	Trusted []netip.Prefix
 
-	// Forwarded says that they tell of their clients by Forwarded, as in RFC
-	// 7239, and not by X-Forwarded-For, -Proto and -Host.
+	// Forwarded means that they describe their clients by Forwarded, as in RFC 7239,
+	// and not by X-Forwarded-For, -Proto and -Host.
 	Forwarded bool
 }
 
-// A trail leads from a trusted proxy to its client, which is the nearest hop
-// that isn't trusted itself.
+// A trail leads from a trusted proxy to its client: the nearest hop that isn't
+// trusted itself.
 type trail struct {
 	*Forwarding
 	trusted []netip.Prefix
 	client  string // so far; "" when no hop was found
 }
 
-// Trust takes over what a trusted proxy says of its client, and returns the
-// client's address, "" if the proxy names none. It fails for what can't be read.
+// Trust takes over a trusted proxy's description of its client, and returns the
+// client's address, or "" if the proxy names none. It fails for malformed input.
 func (f *Forwarding) Trust(h http.Header, p Proxies) (client string, err error) {
 	if v := strings.Join(h["Via"], ", "); v != "" {
 		f.Via = v + ", " + f.Via
@@ -60,14 +60,14 @@ func (f *Forwarding) Trust(h http.Header, p Proxies) (client string, err error) 
 			}
 		}
 	}
-	// Where a proxy adds to what its client sent, the last is its own.
+	// If a proxy appends to its client's header, the last value is its own.
 	f.heed(hop{proto: lastOf(h["X-Forwarded-Proto"]), host: lastOf(h["X-Forwarded-Host"])})
 	return t.client, nil
 }
 
-// followForwarded is for the header of RFC 7239. What a client wrote in
-// front of the proxies' own hops is not read, but for a line that they wrote
-// on: a quote that the client opened there hides them all.
+// followForwarded reads the header of RFC 7239. It doesn't read the hops that a
+// client wrote in front of the proxies' own, except in a line that a proxy appended
+// to: a quote that the client opened there hides all of the proxies' hops.
 func (t *trail) followForwarded(lines []string) error {
 	chain := []string{t.For} // the nearest first
 	client := hop{}
@@ -97,8 +97,8 @@ func (t *trail) followForwarded(lines []string) error {
 	return nil
 }
 
-// cameFrom notes the client of a hop and says whether that is a trusted proxy,
-// whose own client is yet to be found.
+// cameFrom notes the client of a hop, and reports whether that is a trusted proxy,
+// whose own client is the next to find.
 func (t *trail) cameFrom(client string) bool {
 	addr, ok := hopAddr(client)
 	if !ok {
@@ -108,7 +108,7 @@ func (t *trail) cameFrom(client string) bool {
 	return Contains(t.trusted, addr)
 }
 
-// heed takes over how the client asked, and for which name.
+// heed takes over the scheme that the client used, and the host that it asked for.
 func (f *Forwarding) heed(h hop) {
 	if proto := strings.ToLower(h.proto); proto == "http" || proto == "https" {
 		f.Proto = proto
@@ -118,15 +118,15 @@ func (f *Forwarding) heed(h hop) {
 	}
 }
 
-// hopAddr reads an address as proxies write it: bare, with a port, or of IPv6
-// in brackets. A zone is of the proxy's host, and is dropped.
+// hopAddr parses an address as proxies write it: bare, with a port, or IPv6 in
+// brackets. It drops a zone, which belongs to the proxy's host.
 func hopAddr(s string) (netip.Addr, bool) {
 	host, _ := splitHostPort(s)
 	addr, err := netip.ParseAddr(host)
 	return addr.Unmap().WithZone(""), err == nil
 }
 
-// cutLast cuts the last of a list off.
+// cutLast cuts off the last element of a list.
 func cutLast(list string) (rest, last string, more bool) {
 	i := strings.LastIndexByte(list, ',')
 	if i >= 0 {
@@ -135,7 +135,7 @@ func cutLast(list string) (rest, last string, more bool) {
 	return rest, strings.TrimSpace(list[i+1:]), i >= 0
 }
 
-// lastOf returns the last of a list on several lines.
+// lastOf returns the last element of a list on several lines.
 func lastOf(lines []string) string {
 	if len(lines) == 0 {
 		return ""
@@ -144,24 +144,24 @@ func lastOf(lines []string) string {
 	return last
 }
 
-// maxHops bounds the proxies that a request may name: far more than any chain
-// has, and few enough that a long header costs little.
+// maxHops bounds the proxies that a request may name: far more than any chain has,
+// and few enough to keep a long header cheap.
 const maxHops = 100
 
 func tooManyHops(header string) error { return fmt.Errorf("more than %d hops in %s", maxHops, header) }
 
 var errHops = tooManyHops("Forwarded")
 
-// errForwarded is a line of Forwarded that RFC 7239 doesn't know.
+// errForwarded reports a Forwarded line that doesn't follow RFC 7239.
 const errForwarded = forwardedError("want Forwarded as in RFC 7239: for=192.0.2.1;proto=https, for=\"[2001:db8::1]\"")
 
 type forwardedError string
 
 func (e forwardedError) Error() string { return string(e) }
 
-// parseForwarded reads one line of Forwarded, of at most limit hops. Values may
-// hold what needs quotes without having them, as some proxies write it.
-// RFC 7239 §4.
+// parseForwarded parses one line of Forwarded, of at most limit hops. Values may
+// contain characters that need quotes without having them, as some proxies write
+// them. RFC 7239 §4.
 func parseForwarded(line string, limit int) ([]hop, error) {
 	var hops []hop
 	for rest, more := line, true; more; {
@@ -171,7 +171,7 @@ func parseForwarded(line string, limit int) ([]hop, error) {
 		if h, empty, rest, more, err = cutHop(rest); err != nil {
 			return nil, err
 		}
-		if empty { // a list may hold such. RFC 9110 §5.6.1.
+		if empty { // a list may have empty elements. RFC 9110 §5.6.1.
 			continue
 		}
 		if len(hops) == limit {
@@ -182,7 +182,7 @@ func parseForwarded(line string, limit int) ([]hop, error) {
 	return hops, nil
 }
 
-// cutHop reads the pairs before the next comma.
+// cutHop parses the pairs before the next comma.
 func cutHop(s string) (h hop, empty bool, rest string, more bool, err error) {
 	var seen map[string]bool
 	for {
@@ -219,7 +219,7 @@ func cutHop(s string) (h hop, empty bool, rest string, more bool, err error) {
 	}
 }
 
-// cutPair reads "name=value".
+// cutPair parses "name=value".
 func cutPair(s string) (name, value, rest string, ok bool) {
 	name, rest, ok = strings.Cut(s, "=")
 	name = strings.ToLower(name)
@@ -238,8 +238,8 @@ func cutPair(s string) (name, value, rest string, ok bool) {
 	return name, value, rest[end:], value != "" && !strings.ContainsAny(value, "\"=")
 }
 
-// cutQuoted reads up to the closing quote. A hop is told apart by commas from
-// here on, so that none can be within. RFC 9110 §5.6.4.
+// cutQuoted reads up to the closing quote. Later code separates hops at commas, so
+// the value must not contain one. RFC 9110 §5.6.4.
 func cutQuoted(s string) (value, rest string, ok bool) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

@@ -7,20 +7,19 @@ import (
 	"strings"
 )
 
-// Origins decide which pages may call, and as which host this server may be
-// addressed. The zero value lets in this server's own pages at addresses that
-// nobody can forge.
+// Origins decide which pages may call, and which hosts this server answers to. The
+// zero value allows this server's own pages at addresses that nobody can forge.
 type Origins struct {
 	any         bool // "*"
 	null        bool // "null"
 	patterns    []originPattern
 	expressions []originExpression
-	hosts       []place // of the port "" where none is given
+	hosts       []place // with the port "" if none is given
 }
 
-// NewOrigins reads the entries: "https://app.example.com",
-// "https://*.example.com", "http://localhost:*", "~" and a regular expression,
-// "null", "*". The hosts are this server's own names, with or without a port.
+// NewOrigins parses the entries: "https://app.example.com", "https://*.example.com",
+// "http://localhost:*", "~" and a regular expression, "null", "*". The hosts are this
+// server's own names, with or without a port.
 func NewOrigins(allow, hosts []string) (Origins, error) {
 	p := Origins{}
 	for _, h := range hosts {
@@ -57,24 +56,24 @@ func (p *Origins) allow(text string) error {
 	return nil
 }
 
-// An Asker is what a request says of the page that it comes from.
+// An Asker has the facts of a request about its page.
 type Asker struct {
 	Origins []string // the Origin fields
 	Site    string   // Sec-Fetch-Site
-	Cookies bool     // it brings cookies, and they would reach the backend
-	Host    string   // the Host it is addressed to
-	Secure  bool     // it came over TLS, to here or to a trusted proxy
+	Cookies bool     // it has cookies, and they would reach the backend
+	Host    string   // the request's Host
+	Secure  bool     // it came over TLS, to culvert or to a trusted proxy
 }
 
-// A Verdict on an origin.
+// A Verdict is the decision on an origin.
 type Verdict struct {
 	Origin  string // as the browser sent it; empty: not a browser
 	Allowed bool
-	Any     bool // only the wildcard allowed it: the answer is for everybody
+	Any     bool // only the wildcard allowed it: everybody may read the answer
 
-	// Credentials says that cookies count: the origin is this server's own,
-	// is listed as it is, or there is none. What a pattern lets in, the
-	// operator hasn't named.
+	// Credentials reports whether cookies count: the origin is this server's own, is
+	// listed literally, or there is none. An origin that only a pattern matches isn't
+	// one that the operator has named.
 	Credentials bool
 
 	Denial *Denial // why it isn't allowed
@@ -82,7 +81,7 @@ type Verdict struct {
 
 // A Denial is why a page may not call.
 type Denial struct {
-	Key  string // the setting that decides
+	Key  string // the setting that decided
 	Text string // for the client
 	Hint string // for the operator; empty: list the origin
 }
@@ -95,8 +94,8 @@ var (
 	cookiesAlone   = &Denial{"metadata.forward_cookies", "a request with cookies must have an Origin header", "the client sends cookies without Origin: send Origin as well, or no cookies"}
 )
 
-// Judge decides on the page that a request comes from: the one function that
-// does, for upgrades, calls and preflights alike.
+// Judge decides whether the page of a request may call. It is the only function that
+// decides, for upgrades, calls and preflights alike.
 func (p *Origins) Judge(a Asker) Verdict {
 	switch {
 	case len(a.Origins) == 0:
@@ -108,9 +107,9 @@ func (p *Origins) Judge(a Asker) Verdict {
 	u, ok := parseOrigin(v.Origin)
 	switch {
 	case v.Origin == "null":
-		v.Allowed = p.null // and never with cookies: every sandboxed page says it
+		v.Allowed = p.null // and never with cookies: every sandboxed page sends it
 	case ok && p.lists(u):
-		// Between http and https of one name the browser says cross-site.
+		// Between http and https of one name, browsers report cross-site.
 		if u.Scheme == "https" && deniedByBrowser(u, a) {
 			v.Denial = foreignOwn
 			return v
@@ -133,10 +132,10 @@ func (p *Origins) Judge(a Asker) Verdict {
 	return v
 }
 
-// judgeAbsent decides where no page is named. Browsers name it in each POST
-// and each WebSocket, so what comes without is a program; unless the browser's
-// other word says that it is a page, or cookies say that a browser's trust is
-// being used. https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
+// judgeAbsent decides if the request names no page. Browsers name the page in each
+// POST and each WebSocket, so a request without comes from a program, with two
+// exceptions: Sec-Fetch-Site shows a page, or cookies show that the request uses a
+// browser's trust. https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
 func judgeAbsent(a Asker) Verdict {
 	switch {
 	case a.Site == "same-origin":
@@ -148,8 +147,8 @@ func judgeAbsent(a Asker) Verdict {
 	return Verdict{Allowed: true, Credentials: true}
 }
 
-// parseOrigin reads an origin as browsers write it, in any case: scheme, host
-// and port, in ASCII, and nothing else. RFC 6454 §6.2.
+// parseOrigin parses an origin as browsers write it, in any case: scheme, host and
+// port, in ASCII, and nothing else. RFC 6454 §6.2.
 func parseOrigin(text string) (*url.URL, bool) {
 	for i := range len(text) {
 		if text[i] <= ' ' || text[i] >= 0x7f {
@@ -165,14 +164,14 @@ func parseOrigin(text string) (*url.URL, bool) {
 	return u, ok
 }
 
-// A place is a host and a port in one spelling: lower case, without brackets, a
-// zone or a dot at the end.
+// A place is a host and a port in one spelling: lower case, without brackets, a zone
+// or a final dot.
 type place struct{ host, port string }
 
-// placeOf reads a Host. Where it has no port, that is usual.
+// placeOf parses a Host. usual is the port if it has none.
 func placeOf(authority, usual string) place {
 	host, port, ok := ParseAuthority(strings.ToLower(authority))
-	if !ok { // IPv6 without brackets, maybe: else no page's host is equal to it
+	if !ok { // perhaps IPv6 without brackets: otherwise no page's host is equal to it
 		host, port = authority, ""
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
@@ -184,8 +183,8 @@ func placeOf(authority, usual string) place {
 	return place{host, port}
 }
 
-// pageOf reads an origin as the browser writes it. A dot at the end of its name
-// stays: to the browser that is another origin.
+// pageOf returns the place of an origin. It keeps a final dot: to the browser, that
+// is another origin.
 func pageOf(u *url.URL) place {
 	if port := u.Port(); port != "" {
 		return place{u.Hostname(), port}
@@ -203,11 +202,11 @@ func usualPort(scheme string) string {
 	return ""
 }
 
-// isOwn reports whether a page is this server's own: of one of its configured
-// names, or of the address that was called, where no name server can forge that.
-// A configured name without a port stands for the scheme's usual port and for
-// the port that was called. A page that came in plaintext, which anybody on its
-// way may have written, isn't a page of a server that is called over TLS.
+// isOwn reports whether a page is this server's own: its host is one of the
+// configured names, or the address that was called, if no name server can forge that.
+// A configured name without a port stands for the scheme's usual port and for the
+// port that was called. A page loaded over HTTP isn't an own page of a server that is
+// called over TLS, since anybody on its way may have written it.
 func (p *Origins) isOwn(u *url.URL, a Asker) bool {
 	if u.Scheme != "https" && (u.Scheme != "http" || a.Secure) {
 		return false
@@ -222,10 +221,10 @@ func (p *Origins) isOwn(u *url.URL, a Asker) bool {
 	})
 }
 
-// deniedByBrowser reports whether the browser's Sec-Fetch-Site shows that Origin
-// was rewritten on the way: the page is said to be of the host that is called,
-// and the browser says that it isn't. Ports count for same-site alone: behind a
-// proxy Host may have another than the browser called.
+// deniedByBrowser reports whether the browser's Sec-Fetch-Site shows that Origin was
+// rewritten on the way: Origin names the host that is called, and the browser
+// contradicts it. Ports count for same-site only: behind a proxy, Host may have
+// another port than the browser called.
 // https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
 func deniedByBrowser(u *url.URL, a Asker) bool {
 	if a.Site == "" || a.Site == "same-origin" {
@@ -235,20 +234,19 @@ func deniedByBrowser(u *url.URL, a Asker) bool {
 	return page == called || page.host == called.host && a.Site == "cross-site"
 }
 
-// lists holds for an origin that an entry names as it is.
+// lists reports whether an entry names the origin literally.
 func (p *Origins) lists(u *url.URL) bool {
 	return slices.ContainsFunc(p.patterns, func(o originPattern) bool { return o.exact() && o.matches(u) })
 }
 
-// matches holds for an origin that an entry describes.
+// matches reports whether an entry's pattern matches the origin.
 func (p *Origins) matches(u *url.URL) bool {
 	return slices.ContainsFunc(p.patterns, func(o originPattern) bool { return o.matches(u) }) ||
 		slices.ContainsFunc(p.expressions, func(e originExpression) bool { return e.matches(u) })
 }
 
-// AllowsHost reports whether a request for this Host may be answered on a
-// loopback listener: a page elsewhere can make a browser call it by a name of its
-// own that points here.
+// AllowsHost reports whether a loopback listener may answer a request for this Host:
+// a page elsewhere can make a browser call it by a name of its own that points here.
 func (p *Origins) AllowsHost(host string) bool {
 	called := placeOf(host, "")
 	return unforgeable(called.host) || called.host != "" && slices.ContainsFunc(p.hosts, func(own place) bool {
@@ -260,7 +258,7 @@ func (p *Origins) AllowsHost(host string) bool {
 // can't point such a host at another server (DNS rebinding).
 func Unforgeable(host string) bool { return unforgeable(placeOf(host, "").host) }
 
-// unforgeable takes the host alone, in lower case.
+// unforgeable gets the host only, in lower case.
 func unforgeable(name string) bool {
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
 		return true

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// An OriginError is about an entry of those that NewOrigins reads.
+// An OriginError reports an invalid entry for NewOrigins.
 type OriginError struct {
 	Entry string
 	why   string
@@ -19,8 +19,8 @@ func (e *OriginError) Error() string {
 	return fmt.Sprintf("origin %q: %s: want %s", e.Entry, e.why, e.want)
 }
 
-// An originPattern is one allowed origin: scheme, host and port, of which the
-// host may begin with "*." and host or port may be "*".
+// An originPattern is one allowed origin: scheme, host and port. The host may begin
+// with "*.", and host or port may be "*".
 type originPattern struct{ scheme, host, port string }
 
 func parseOriginPattern(text string) (originPattern, error) {
@@ -49,7 +49,7 @@ func parseOriginPattern(text string) (originPattern, error) {
 
 func isWeb(scheme string) bool { return scheme == "http" || scheme == "https" }
 
-// exact holds for a pattern that stands for one origin.
+// exact reports whether the pattern stands for one origin.
 func (o originPattern) exact() bool { return !strings.HasPrefix(o.host, "*") && o.port != "*" }
 
 func (o originPattern) matches(u *url.URL) bool {
@@ -64,9 +64,9 @@ func matchesHost(pattern, host string) bool {
 	return pattern == "*" || pattern == host
 }
 
-// An originExpression is a regular expression for whole origins of one scheme.
-// It is RE2's kind, which takes time in proportion to the origin's length
-// whatever the expression.
+// An originExpression is a regular expression for whole origins of one scheme. Its
+// syntax is RE2's, whose time is proportional to the origin's length for any
+// expression.
 type originExpression struct {
 	scheme string
 	whole  *regexp.Regexp
@@ -74,12 +74,12 @@ type originExpression struct {
 
 var expressionScheme = regexp.MustCompile(`^\^?([a-z][a-z0-9-]*)://`)
 
-// parseOriginExpression takes the expression without its "~".
+// parseOriginExpression parses the expression without its "~".
 func parseOriginExpression(text string) (originExpression, error) {
 	bad := func(why string) (originExpression, error) {
 		return originExpression{}, &OriginError{"~" + text, why, `"~https://pr-[0-9]+\.example\.com"`}
 	}
-	// By itself first: brackets that don't match could open the anchors.
+	// Compile it alone first: unbalanced brackets could open the anchors.
 	if _, err := regexp.Compile(text); err != nil {
 		return bad(err.Error())
 	}
@@ -97,8 +97,8 @@ func parseOriginExpression(text string) (originExpression, error) {
 	return originExpression{scheme[1], whole}, nil
 }
 
-// foreignHosts are nobody's: an expression that matches one of them matches
-// whatever name an attacker registers.
+// foreignHosts belong to nobody: an expression that matches one of them matches any
+// name that an attacker registers.
 var foreignHosts = []string{
 	"culvertforeign.com", "www.culvertforeign.com", "culvertforeign.net", "www.culvertforeign.net", "culvertforeign.org",
 	"www.culvertforeign.org", "culvertforeign.io", "culvertforeign.dev", "www.culvertforeign.com:8443", "culvertforeign.com:1",

@@ -14,10 +14,10 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// ReadPROXYHeader reads a PROXY header and not one byte behind it: whoever comes
-// next may read the socket itself. It returns the client that the header names
-// and the address that the client connected to, both nil if the header names
-// none. Its caller bounds the time by the connection's deadline.
+// ReadPROXYHeader reads a PROXY header and not one byte after it, so that the next
+// reader may read the socket itself. It returns the client that the header names and
+// the address that the client connected to, both nil if the header names none. The
+// caller bounds the time by the connection's deadline.
 // https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt
 func ReadPROXYHeader(r io.Reader) (client, local net.Addr, err error) {
 	h, err := readProxyHeader(r)
@@ -28,9 +28,9 @@ func ReadPROXYHeader(r io.Reader) (client, local net.Addr, err error) {
 	return client, local, nil
 }
 
-// addressesIn returns the client that a header names and the address that the
-// client connected to, nil if none: a health check of the proxy's own has none,
-// nor has a client that reached the proxy without an address.
+// addressesIn returns the client that a header names and the address that the client
+// connected to. They are nil for a health check of the proxy's own, and for a client
+// that reached the proxy without an address.
 func addressesIn(h *proxyproto.Header) (client, local net.Addr) {
 	if h.Command.IsLocal() { // in version 1: UNKNOWN
 		return nil, nil
@@ -43,7 +43,7 @@ func addressesIn(h *proxyproto.Header) (client, local net.Addr) {
 	return tcpAddr(source, sourcePort), tcpAddr(destination, destinationPort)
 }
 
-// tcpAddr returns nil for what is no address.
+// tcpAddr returns nil if ip is no address.
 func tcpAddr(ip net.IP, port int) net.Addr {
 	addr, ok := netip.AddrFromSlice(ip)
 	if !ok {
@@ -52,17 +52,17 @@ func tcpAddr(ip net.IP, port int) net.Addr {
 	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr.Unmap(), uint16(port)))
 }
 
-// What a header has at least: "PROXY UNKNOWN" and its line's end, which is
-// less than version 2 has before its length, and at most.
+// The bounds of a header's length. The shortest is "PROXY UNKNOWN" with its line end,
+// which is less than version 2 has before its length.
 const (
 	leastHeader   = 15
 	fixedHeader   = 16
 	maxHeaderLine = 107     // version 1
-	maxHeaderBody = 4 << 10 // version 2: as much as go-proxyproto takes
+	maxHeaderBody = 4 << 10 // version 2: as much as go-proxyproto accepts
 )
 
-// ErrNothingCame is that a peer left without a byte: so look health checks and
-// port scans.
+// ErrNothingCame reports that a peer closed without sending a byte, like health
+// checks and port scans.
 var ErrNothingCame = errors.New("the peer closed the connection before its PROXY header")
 
 var (
@@ -91,7 +91,7 @@ func readProxyHeader(r io.Reader) (*proxyproto.Header, error) {
 		return nil, err
 	}
 	rest := bytes.NewReader(header)
-	buffered := bufio.NewReaderSize(rest, len(header)) // it wants all of it with one read
+	buffered := bufio.NewReaderSize(rest, len(header)) // it needs all of it in one read
 	h, err := proxyproto.Read(buffered)
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func readProxyHeader(r io.Reader) (*proxyproto.Header, error) {
 	return h, nil
 }
 
-// readHeaderLine reads on to the end of the line.
+// readHeaderLine reads to the end of the line.
 func readHeaderLine(r io.Reader, line []byte) ([]byte, error) {
 	for line[len(line)-1] != '\n' {
 		if len(line) == maxHeaderLine {
@@ -116,7 +116,7 @@ func readHeaderLine(r io.Reader, line []byte) ([]byte, error) {
 	return line, nil
 }
 
-// readHeaderBody reads what the length says.
+// readHeaderBody reads as many bytes as the header's length says.
 func readHeaderBody(r io.Reader, header []byte) ([]byte, error) {
 	header = append(header, make([]byte, fixedHeader-leastHeader)...)
 	if _, err := io.ReadFull(r, header[leastHeader:]); err != nil {
@@ -131,12 +131,12 @@ func readHeaderBody(r io.Reader, header []byte) ([]byte, error) {
 		return nil, broken(err)
 	}
 	if header[fixedHeader-4] == byte(proxyproto.PROXY) && header[fixedHeader-3] == byte(proxyproto.UNSPEC) {
-		// PROXY without an address family names no client. The receiver may
-		// take it for LOCAL; go-proxyproto refuses it. §2.2.
+		// PROXY without an address family names no client. The receiver may treat it
+		// as LOCAL; go-proxyproto refuses it. §2.2.
 		header[fixedHeader-4] = byte(proxyproto.LOCAL)
 	}
 	return header, nil
 }
 
-// broken says that a header ended within; a deadline's error stays one.
+// broken reports that a header is incomplete. A deadline's error stays recognizable.
 func broken(err error) error { return fmt.Errorf("the PROXY header is incomplete: %w", err) }

@@ -9,29 +9,28 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A Body expands a body. Its header is read with the first bytes, so that a
-// slow body holds up only its own call.
+// A Body decompresses a body. It reads the header with the first bytes, so that a
+// slow body delays only its own call.
 type Body struct {
 	src      source
 	use      *quota.Call
-	most     int64 // bytes that a message may expand to
+	most     int64 // the largest decompressed size of a message
 	z        *gzip.Reader
 	messages int // that were read of it
 }
 
-// NewBody returns a body that expands src. The expanded bytes count with the call. A
-// message may expand to most bytes.
+// NewBody returns a body that decompresses src. The decompressed bytes count with the
+// call. A message may decompress to most bytes.
 func NewBody(src io.Reader, use *quota.Call, most int64) *Body {
 	return &Body{src: source{r: src}, use: use, most: most}
 }
 
-// FreeMessages is how many messages a compressed body may hold whatever its
-// size.
+// FreeMessages is how many messages a compressed body of any size may have.
 const FreeMessages = 1000
 
-// Begin judges a message that begins. Empty ones are expanded from next to
-// nothing, and each is as much work as another, here and at the backend: so
-// they are bounded. A message that has begun is expanded whole.
+// Begin judges a message that begins. Empty messages take next to no compressed
+// bytes, and each is as much work as another, here and at the backend: so their
+// number is bounded. Once begun, a message is decompressed whole.
 func (g *Body) Begin() error {
 	if g.messages++; g.messages > FreeMessages+g.src.bytes {
 		return report.New(report.ReasonBadRequest, "the compressed body holds more messages than it has bytes")
@@ -64,7 +63,7 @@ func (g *Body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// fault tells a body that isn't gzip from a connection that failed.
+// fault distinguishes a body that isn't gzip from a connection that failed.
 func (g *Body) fault(err error) error {
 	if g.src.err != nil {
 		return g.src.err
@@ -72,8 +71,8 @@ func (g *Body) fault(err error) error {
 	return report.New(report.ReasonBadRequest, "the body is marked as gzip but is not gzip").Because(err)
 }
 
-// source remembers its own error: a decoder's may stem from it or from
-// the bytes.
+// source remembers its own error: a decoder's error may come from it or from the
+// bytes.
 type source struct {
 	r     io.Reader
 	bytes int // read

@@ -1,3 +1,3 @@
-// Package packing has gzip: messages and bodies that come compressed, and messages that
-// go out so. It is a leaf: readers of requests and the encoders of answers use it.
+// Package packing decompresses and compresses messages and bodies with gzip. It is a
+// leaf: readers of requests and the encoders of answers use it.
 package packing

@@ -10,10 +10,10 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// Level is the level at which culvert compresses what came compressed. The
-// sender chooses the bytes, and so what packing them costs: at gzip's own default
-// some take fifty times as long as at this level, which looks for no longer match
-// than the first that it finds.
+// Level is the level at which culvert compresses messages that arrived compressed.
+// The sender chooses the bytes, and thereby the cost: at gzip's default level some
+// bytes take fifty times as long as at this level, which takes the first match that
+// it finds.
 const Level = gzip.BestSpeed
 
 // A Reader is a pooled gzip.Reader that remembers whether the stream came to its

@@ -12,14 +12,14 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/memory"
 )
 
-// An addressTable has what each client address uses. An entry takes about 100
-// bytes, and is kept only while somebody holds it or a bucket of it isn't
-// full: an attack from millions of addresses leaves nothing behind. When
-// maxAddresses have entries that can't be forgotten, further ones share one
-// entry a shard, with the limits of one address: some are then refused that an
-// entry of their own would let in, and no memory is taken.
+// An addressTable has the usage of each client address. An entry takes about 100
+// bytes, and is kept only while a connection or call holds it or one of its buckets
+// isn't full: an attack from millions of addresses leaves nothing behind. When
+// maxAddresses addresses have entries that can't be forgotten, further addresses
+// share one entry a shard, with the limits of one address. Some of them are then
+// refused that their own entry would let in, but the table takes no more memory.
 type addressTable struct {
-	seed   maphash.Seed // nobody outside knows it, so that nobody can fill one shard
+	seed   maphash.Seed // secret, so that nobody can fill one shard
 	shards [1 << addressShardBits]addressShard
 }
 
@@ -28,10 +28,10 @@ const (
 	shardAddresses   = 1 << 12
 	maxAddresses     = shardAddresses << addressShardBits
 
-	// A shard is looked through for entries to forget when it has grown to
-	// twice what was left the last time, so that a new entry costs little on
-	// average, and every sweepEvery while it is used. While it is full, each
-	// look may find nothing, so fullSweepEvery is between two.
+	// A shard is swept for entries to forget when it has grown to twice the size left
+	// by the last sweep, so that a new entry costs little on average, and every
+	// sweepEvery while it is used. While the shard is full, each sweep may find
+	// nothing, so fullSweepEvery is between two.
 	minSweep       = 64
 	sweepEvery     = 10 * time.Second
 	fullSweepEvery = time.Second
@@ -42,11 +42,11 @@ type addressShard struct {
 	entries map[uint64]*Address
 	sweepAt int     // entries
 	swept   int64   // when
-	crowd   Address // who found no place
+	crowd   Address // shared by addresses that found no place
 }
 
-// An Address is what a client address uses. Only the table gives its first
-// holder to an entry, with mu held; whoever is one may add another.
+// An Address is the usage of one client address. Only the table adds the first holder
+// to an entry, with mu held; a holder may add another one.
 type Address struct {
 	holders atomic.Int32
 	tally
@@ -61,10 +61,10 @@ func newAddressTable() *addressTable {
 	return t
 }
 
-// addressKey is an address as the table knows it: IPv6 by its first 64 bits,
-// since whoever has one such address has all of them, and IPv4 as a network
-// that no IPv6 client can come from (multicast). What isn't an address has 0,
-// as has IPv6's loopback.
+// addressKey returns the table's key for an address: for IPv6 its first 64 bits,
+// since an owner of one such address has all of them; for IPv4 a network that no IPv6
+// client can come from (multicast). The key of anything else is 0, and so is that of
+// IPv6's loopback.
 func addressKey(peer string) uint64 {
 	addr, err := netip.ParseAddr(gate.HostOf(peer))
 	if err != nil {
@@ -82,8 +82,7 @@ func ipKey(addr netip.Addr) uint64 {
 	return binary.BigEndian.Uint64(b[:8])
 }
 
-// hold returns the entry of an address, which is held until its holders are
-// one less.
+// hold returns the entry of an address and adds a holder.
 func (t *addressTable) hold(key uint64, now int64) *Address {
 	s := &t.shards[maphash.Comparable(t.seed, key)>>(64-addressShardBits)]
 	s.mu.Lock()
@@ -112,7 +111,7 @@ func (s *addressShard) add(key uint64, now int64) *Address {
 	return a
 }
 
-// sweep forgets who is not there any more. mu is held.
+// sweep forgets the entries that nobody uses. mu is held.
 func (s *addressShard) sweep(now int64) {
 	kept := make(map[uint64]*Address) // a map doesn't shrink
 	for key, a := range s.entries {

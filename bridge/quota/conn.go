@@ -8,22 +8,22 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A Conn is what a connection counts with, from Begin to End.
+// A Conn is a connection's usage, from Begin to End.
 type Conn struct {
 	quotas  *Limiter
 	of      *Scope   // its listener
 	address *Address // its own; nil before Begin
-	free    bool     // it is over a limit that is only tried out: no limit counts it, its address's memory does
+	free    bool     // it is over a limit that is only tried out: no limit counts it, only its address's memory does
 
 	mu    sync.Mutex
 	ended bool
 	held  *memory.Entry // nil: nothing
 }
 
-// Begin counts a connection with its address and its listener, or returns why
-// it may not begin. The server's own limit is judged by the listener's
-// Accept. With tls the connection begins with a handshake, which counts too.
-// Begin is called once, before anything is read.
+// Begin counts a connection with its address and its listener, or returns why the
+// connection is refused. The listener's Accept judges the server's own limit. With
+// tls the connection begins with a handshake, which counts too. Begin is called once,
+// before anything is read.
 func (u *Conn) Begin(q *Limiter, peer string, l *Scope, tls bool) error {
 	from := q.addresses.hold(addressKey(peer), q.now())
 	x := q.beginConn(from, l, tls)
@@ -44,7 +44,7 @@ func (u *Conn) Begin(q *Limiter, peer string, l *Scope, tls bool) error {
 	return nil
 }
 
-// beginConn counts a connection, or returns why it may not begin.
+// beginConn counts a connection, or returns why it is refused.
 func (q *Limiter) beginConn(from *Address, l *Scope, tls bool) *excess {
 	take, give := share.beginConn, share.endConn
 	if tls {
@@ -54,7 +54,7 @@ func (q *Limiter) beginConn(from *Address, l *Scope, tls bool) *excess {
 	return takeAll(shares[:], q.now, take, give)
 }
 
-// beginConn counts a connection, or returns why it may not begin: then it counts
+// beginConn counts a connection, or returns why it is refused: then it counts
 // nothing.
 func (s share) beginConn(clock) *excess {
 	if limit := s.rules.connections; !enter(&s.tally.connections, limit) {
@@ -82,10 +82,10 @@ func (s share) cancelTLS() {
 	s.shaking.give(s.handshakes)
 }
 
-// endConn counts a connection less.
+// endConn removes a connection from the count.
 func (s share) endConn() { s.tally.connections.Add(-1) }
 
-// End gives back what the connection counts. It may be called again.
+// End gives back the connection's usage. It may be called again.
 func (u *Conn) End() {
 	u.mu.Lock()
 	counts := !u.ended && u.address != nil
@@ -100,8 +100,8 @@ func (u *Conn) End() {
 	}
 }
 
-// Hold counts bytes that the connection holds until End, with its address. It returns
-// nil if there is no room for them. It is called once, behind Begin.
+// Hold counts bytes, with the connection's address, that the connection holds until
+// End. It returns nil if there is no room for them. It is called once, after Begin.
 func (u *Conn) Hold(a *memory.Account, n int64) *memory.Entry {
 	held := a.NewEntry()
 	held.Own(&u.address.memory)
@@ -117,7 +117,7 @@ func (u *Conn) Hold(a *memory.Account, n int64) *memory.Entry {
 	return held
 }
 
-// From returns what the connection's address uses. It is nil before Begin.
+// From returns the usage of the connection's address. It is nil before Begin.
 func (u *Conn) From() *Address { return u.address }
 
 func (u *Conn) giveBack() {

@@ -10,33 +10,32 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A Quota bounds what one address, or one listener, may use of a Server. A
-// zero field means its default, which is no limit but for addresses
-// (bridge.DefaultLimits has theirs); a negative one means that there is no such
-// limit. What is bounded by the second may all come at one moment of it.
+// A Quota bounds the usage of one address, or one listener, of a Server. A zero field
+// means its default, which is no limit except for addresses (see
+// bridge.DefaultLimits). A negative field means no limit. A limit by the second may
+// be used up in one moment of it.
 type Quota struct {
 	Connections           int // at once
 	Calls                 int // at once
 	CallsPerSecond        int
 	HandshakesPerSecond   int // WebSocket upgrades and, counted apart from them, TLS handshakes
-	DecompressedPerSecond int // bytes that compressed requests expand to
+	DecompressedPerSecond int // bytes of decompressed requests
 }
 
-// A Limiter judges connections, handshakes and calls by the limits of each scope
-// that they count with: their address, their method, their listener, the server.
-// It asks the narrowest scope first, so that an address that is over its own
-// limit takes nothing from the others.
+// A Limiter judges connections, handshakes and calls by the limits of their scopes:
+// address, method, listener and server. It asks the narrowest scope first, so that an
+// address over its own limit uses no quota of the others.
 type Limiter struct {
-	now       clock // of the buckets
-	tryOut    bool  // what is over a limit is told, and goes on
+	now       clock // for the buckets
+	tryOut    bool  // report excesses, but let them pass
 	refusals  *report.Refusals
 	server    Scope
 	address   rules // of each
 	addresses *addressTable
 }
 
-// New returns a Limiter by the limits of all clients together and of each
-// address. With tryOut, what is over a limit is reported and goes on.
+// New returns a Limiter with the limits of all clients together and of each address.
+// With tryOut, it reports excesses but lets them pass.
 func New(server, address Quota, tryOut bool, refusals *report.Refusals) *Limiter {
 	epoch := time.Now()
 	now := func() int64 { return int64(time.Since(epoch)) }
@@ -44,9 +43,9 @@ func New(server, address Quota, tryOut bool, refusals *report.Refusals) *Limiter
 	return q.With(server, address, tryOut)
 }
 
-// With returns a Limiter of other limits that goes on counting where q is. What
-// began with q ends with q. Connections and calls are counted where there is no limit,
-// too, so a new limit counts those that run. A new rate begins with a full second.
+// With returns a Limiter with other limits that continues q's counts. Usage that
+// began with q ends with q. Connections and calls count even without a limit, so a
+// new limit counts those that are running. A new rate begins with a full second.
 func (q *Limiter) With(server, address Quota, tryOut bool) *Limiter {
 	with := *q
 	with.tryOut = tryOut
@@ -65,13 +64,13 @@ func NewMethodScope(limits Quota) *Scope {
 	return &Scope{rulesOf(limits, " of this method", report.KeyMethodLimits), new(tally)}
 }
 
-// With returns the scope with other limits, as Limiter.With does.
+// With returns the scope with other limits, like Limiter.With.
 func (s *Scope) With(limits Quota) *Scope {
 	return &Scope{rulesOf(limits, s.of, s.section), s.tally}
 }
 
-// Idle reports whether nothing is lost if the scope's counts are forgotten: no call
-// of it runs, and its buckets are full.
+// Idle reports whether the scope's counts can be forgotten without loss: it has no
+// running call, and its buckets are full.
 func (q *Limiter) Idle(s *Scope) bool {
 	return s.tally.connections.Load() == 0 && s.tally.calls.Load() == 0 && s.rested(q.now())
 }
@@ -90,10 +89,10 @@ func (q *Limiter) Locks() []*sync.Mutex {
 	return locks
 }
 
-// rules are the limits of one scope. 0 is none.
+// rules are the limits of one scope. 0 means no limit.
 type rules struct {
-	of                                 string // whose they are, within a sentence
-	section                            string // what their keys begin with
+	of                                 string // the owner, for the text of errors
+	section                            string // the prefix of their keys
 	connections, calls                 int32
 	callRate, handshakes, decompressed perSecond
 }
@@ -114,42 +113,43 @@ func countOf(limit int) int32 {
 
 func rateOf(limit int) perSecond { return perSecond(countOf(limit)) }
 
-// A Scope is all who share a limit, and what they use of it.
+// A Scope is the clients that share a limit, with their usage.
 type Scope struct {
 	rules
 	*tally
 }
 
-// A share is a scope's limits and what is used of them: an address has its
-// limits from all of them, and a tally of its own.
+// A share is the limits and usage of one scope: all addresses have the same limits,
+// and each has a tally of its own.
 type share struct {
 	*rules
 	*tally
 }
 
-// noScope stands for one that isn't there: it has no limits, so nobody reads what
-// it counts.
+// noScope stands for a scope that isn't there: it has no limits, so nothing reads its
+// counts.
 var noScope = Scope{tally: new(tally)}
 
-// shares are those of a client: its address, then its listener and all.
+// shares returns a client's shares: its address, then its listener and the server.
 func (q *Limiter) shares(from *Address, l *Scope) [3]share {
 	return [...]share{{&q.address, &from.tally}, {&l.rules, l.tally}, {&q.server.rules, q.server.tally}}
 }
 
-// An excess is a limit that is reached.
+// An excess is a limit that was reached.
 type excess struct {
 	key, text string
 	wait      time.Duration // until there may be room
 }
 
-// excess is one of the share's limits. The text takes the limit and whose it is.
+// excess returns the excess of one of the share's limits. The text gets the limit and
+// its owner.
 func (s share) excess(key string, wait time.Duration, text string, limit any) *excess {
 	return &excess{s.section + key, fmt.Sprintf(text, limit, s.of), wait}
 }
 
-// takeAll takes something from each of the shares, in order. If a share refuses,
-// takeAll gives back what it took from those before, and returns the excess: a
-// refused call uses no quota.
+// takeAll takes quota from each of the shares, in order. If a share refuses, takeAll
+// gives back the quota of those before, and returns the excess: a refused call uses
+// no quota.
 func takeAll(shares []share, now clock, take func(share, clock) *excess, give func(share)) *excess {
 	for i, s := range shares {
 		x := take(s, now)
@@ -164,9 +164,9 @@ func takeAll(shares []share, now clock, take func(share, clock) *excess, give fu
 	return nil
 }
 
-// refuse reports an excess. If limits are only tried out, it returns nil. The
-// caller then stops counting what it let pass: otherwise limits that are tried out
-// would report more than real ones would refuse.
+// refuse reports an excess. If limits are only tried out, it returns nil. The caller
+// then stops counting the call or connection that it let pass: otherwise limits that
+// are tried out would report more than real ones would refuse.
 func (q *Limiter) refuse(x *excess, peer, detail string) error {
 	q.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: x.key, Peer: peer, Detail: detail, ReportOnly: q.tryOut}, "raise "+x.key)
 	if q.tryOut {
@@ -175,21 +175,21 @@ func (q *Limiter) refuse(x *excess, peer, detail string) error {
 	return report.OverLimit(x.key, x.wait, x.text)
 }
 
-// A Call is what a call counts with, from Begin to End. A call that hasn't begun
-// counts nothing.
+// A Call is a call's usage, from Begin to End. A call that hasn't begun counts
+// nothing.
 type Call struct {
 	quotas   *Limiter
 	listener *Scope
 	method   *Scope // noScope: the call's method has no limits of its own
 	peer     string
-	address  *Address // before begin: that of the call's own connection, or nil
+	address  *Address // before begin: the address of the call's own connection, or nil
 	begun    bool
-	holds    bool // the address; else its connection does
+	holds    bool // the call holds the address; else its connection does
 }
 
-// Call returns the use of a call, or of a WebSocket, that came in on a listener.
-// method is the scope of the call's method, or nil. from is what the address of
-// the call's own connection uses; it is nil if the peer is another address.
+// Call returns the usage of a call, or of a WebSocket, on a listener. method is the
+// scope of the call's method, or nil. from is the usage of the address of the call's
+// own connection; it is nil if the peer has another address.
 func (q *Limiter) Call(listener, method *Scope, peer string, from *Address) Call {
 	if method == nil {
 		method = &noScope
@@ -197,15 +197,14 @@ func (q *Limiter) Call(listener, method *Scope, peer string, from *Address) Call
 	return Call{quotas: q, listener: listener, method: method, peer: peer, address: from}
 }
 
-// Begin counts the call until end, or returns why it may not begin. The method
-// is for the log.
+// Begin counts the call until End, or returns why the call is refused. The method is
+// for the log.
 //
-// A call that is refused takes neither a place nor a token from any of its
-// scopes: most are others' too, and it has had nothing for its own. An attacker
-// gains no attempts by that: what begins is bounded all the same, and to be
-// refused by a full server is as cheap, for both sides, as by an empty bucket.
-// A call that fails later, for whatever other reason, has begun, and its token
-// is spent.
+// A refused call uses neither a place nor a token of any of its scopes: most of them
+// are shared with others, and the call got nothing for its own. An attacker gains no
+// attempts by that: begun calls are bounded all the same, and a refusal by a full
+// server is as cheap, for both sides, as one by an empty bucket. A call that fails
+// later, for any other reason, has begun, and its token is spent.
 func (u *Call) Begin(method string) error {
 	if u.address == nil {
 		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now()), true
@@ -222,10 +221,10 @@ func (u *Call) Begin(method string) error {
 	return nil
 }
 
-// Memory returns what the call's address holds. It is valid from Begin to End.
+// Memory returns the memory of the call's address. It is valid from Begin to End.
 func (u *Call) Memory() *memory.Address { return &u.address.memory }
 
-// beginCall counts a call, or says why it may not begin: then it counts nothing.
+// beginCall counts a call, or returns why it is refused: then it counts nothing.
 func (s share) beginCall(now clock) *excess {
 	if limit := s.rules.calls; !enter(&s.tally.calls, limit) {
 		return s.excess("calls", report.AnyMoment, "%d calls%s are running, which is the limit", limit)
@@ -243,16 +242,16 @@ func (s share) cancelCall() {
 	s.calling.give(s.callRate)
 }
 
-// endCall counts a call less.
+// endCall removes a call from the count.
 func (s share) endCall() { s.tally.calls.Add(-1) }
 
-// End gives back what the call counts, and lets go of its address.
+// End gives back the call's usage, and releases its address.
 func (u *Call) End() {
 	u.stopCounting()
 	u.release()
 }
 
-// release lets go of the address, if the call holds it itself.
+// release releases the address, if the call itself holds it.
 func (u *Call) release() {
 	if u.holds {
 		u.holds = false
@@ -261,7 +260,7 @@ func (u *Call) release() {
 	}
 }
 
-// stopCounting gives back what the call counts.
+// stopCounting gives back the call's usage.
 func (u *Call) stopCounting() {
 	if !u.begun {
 		return
@@ -272,14 +271,14 @@ func (u *Call) stopCounting() {
 	}
 }
 
-// shares are all that the call counts with, the narrowest first.
+// shares returns all the shares that the call counts with, the narrowest first.
 func (u *Call) shares() [4]share {
 	q, l, m := u.quotas, u.listener, u.method
 	return [...]share{{&q.address, &u.address.tally}, {&m.rules, m.tally}, {&l.rules, l.tally}, {&q.server.rules, q.server.tally}}
 }
 
-// MayExpand judges compressed bytes before they are expanded. To how many is
-// not known: what is more than the limit is a debt, which the next wait for.
+// MayExpand judges compressed bytes before their decompression. The decompressed size
+// is not known: bytes over the limit become a debt, which the next calls wait for.
 func (u *Call) MayExpand() error {
 	if !u.begun {
 		return nil
@@ -292,10 +291,10 @@ func (u *Call) MayExpand() error {
 	return nil
 }
 
-// Expanded counts n bytes that came of it, of a message that may have most. A
-// message may begin unless there is a debt, and many may at once: so Expanded
-// refuses the rest of a message if the debt is more than one message makes. Without
-// that one address could begin so many that all others would wait for its debt.
+// Expanded counts n decompressed bytes of a message that may have at most most. A
+// message may begin unless there is a debt, and many may begin at once. So Expanded
+// refuses the rest of a message if the debt is more than one message makes. Otherwise
+// one address could begin so many that all others would wait for its debt.
 func (u *Call) Expanded(n int, most int64) error {
 	if !u.begun {
 		return nil
@@ -315,17 +314,18 @@ func (u *Call) Expanded(n int, most int64) error {
 	return u.expandedTooMuch(over, wait)
 }
 
-// expandedTooMuch refuses to expand more, by the limit of one of the call's shares.
+// expandedTooMuch refuses further decompression, by the limit of one of the call's
+// shares.
 func (u *Call) expandedTooMuch(s share, wait time.Duration) error {
 	x := s.excess("decompressed_bytes_per_second", wait, "compressed messages%[2]s decompress to more than %[1]d bytes within a second", s.decompressed)
 	if u.quotas.tryOut {
-		u.stopCounting() // it goes on, and was told of
+		u.stopCounting() // it continues, and was reported
 	}
 	return u.quotas.refuse(x, u.peer, "")
 }
 
-// Handshake judges a WebSocket that is to be opened. One that is refused takes
-// no token, as with Begin.
+// Handshake judges a WebSocket before it opens. A refused one uses no token, as with
+// Begin.
 func (u *Call) Handshake(method string) error {
 	from := u.address
 	if from == nil {
@@ -339,7 +339,7 @@ func (u *Call) Handshake(method string) error {
 	return nil
 }
 
-// beginUpgrade counts a WebSocket that is opened, or returns why it may not be.
+// beginUpgrade counts a WebSocket that opens, or returns why it is refused.
 func (s share) beginUpgrade(now clock) *excess {
 	if wait := s.upgrading.take(s.handshakes, now); wait > 0 {
 		return s.excess("handshakes_per_second", wait, "more than %d WebSockets%s are opened within a second", s.handshakes)

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// An overdraft is a bucket of which more may be spent than it holds. The excess is a
-// debt, and nothing may be spent until it is paid. The calls that share the overdraft
-// may have different rates: those that run when a limit changes keep theirs. The debt is
-// the same number of tokens at each rate.
+// An overdraft is a bucket from which calls may spend more than it has. The excess is
+// a debt, and nothing may be spent until it is paid. The calls that share the
+// overdraft may have different rates: calls that are running when a limit changes
+// keep their rate. The debt is the same number of tokens at each rate.
 type overdraft struct {
 	mu   sync.Mutex
 	full int64     // when it will be full, at rate
@@ -28,8 +28,7 @@ func (o *overdraft) spend(r perSecond, now, n int64) (debt time.Duration) {
 	return time.Duration(max(missing-int64(time.Second), 0))
 }
 
-// longest is the time that a debt is paid in at most, so that adding times can't
-// overflow.
+// longest is the longest time to pay a debt, so that adding times can't overflow.
 const longest = math.MaxInt64 / 4
 
 // debt returns how long nothing may be spent. It reads the clock as bucket.take does.

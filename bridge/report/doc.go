@@ -1,11 +1,11 @@
-// Package report has the words in which culvert says what happened, and to whom:
+// Package report defines how culvert reports events:
 //
 //   - to a client: a [Fault] is why culvert itself ended a call, and becomes the
-//     status that the client gets. Its [Reason] is a row of the table of [Reasons].
-//   - to the operator: [Refusals] logs what a rule or a limit has refused, with the
+//     client's status. Its [Reason] is a row of the table of [Reasons].
+//   - to the operator: [Refusals] logs refusals by a rule or a limit, with the
 //     configuration key that decides.
-//   - to an [Observer]: what logs, metrics and traces are made of.
+//   - to an [Observer]: the source of logs, metrics and traces.
 //
-// It is a leaf: calls, connections and upstreams share these words and nothing
+// It is a leaf: calls, connections and upstreams share these definitions and nothing
 // else.
 package report

@@ -19,18 +19,18 @@ const ErrorDomain = "culvert"
 // A Fault is why culvert itself ends a call.
 type Fault struct {
 	Reason Reason
-	Code   codes.Code    // codes.OK: the reason's own
+	Code   codes.Code    // codes.OK: the code of the reason
 	Text   string        // for the client
-	Remedy string        // empty: the row's
+	Remedy string        // empty: the remedy of the reason's row
 	Sent   string        // for UNAVAILABLE: whether the call may have reached the backend, "no" or "maybe"
 	Cause  error         // for the log only
 	Limit  string        // the key of the limit that was reached
-	Retry  time.Duration // when to try again; 0: nothing is said
-	Mute   bool          // the client can't be told any more
-	Ends   string        // why the call's connection ends with it; empty: it doesn't, or not for that
+	Retry  time.Duration // when to retry; 0: not given
+	Mute   bool          // the client can't be reached any more
+	Ends   string        // why the call's connection ends with it; empty: it doesn't, or for another reason
 }
 
-// New returns the fault of a reason, with a text for the client.
+// New returns a fault with the reason, and a text for the client.
 func New(reason Reason, text string) *Fault {
 	return &Fault{Reason: reason, Text: text}
 }
@@ -40,32 +40,32 @@ func Newf(reason Reason, format string, args ...any) *Fault {
 	return New(reason, fmt.Sprintf(format, args...))
 }
 
-// AnyMoment is how long a client is told to wait if there may be room at any time:
-// when a call or a connection of somebody else's ends.
+// AnyMoment is the retry delay if there may be room at any time: when another
+// client's call or connection ends.
 const AnyMoment = time.Second
 
-// OverLimit is the fault of a limit that is reached: its key, and when there may be
-// room again (0: nothing is said).
+// OverLimit returns the fault of a limit that was reached, with its key and the retry
+// delay (0: not given).
 func OverLimit(key string, retry time.Duration, text string) *Fault {
 	return &Fault{Reason: ReasonLimitExceeded, Text: text + " (" + key + ")", Limit: key, Retry: retry}
 }
 
-// UnlessRaised has the remedy name the limit that was met: a listener's or a
-// method's own, where the reason's row names that of all.
+// UnlessRaised makes the remedy name the limit that was reached: a listener's or a
+// method's own, where the reason's row names the general one.
 func (f *Fault) UnlessRaised(key string) *Fault {
 	instead, _, _ := strings.Cut(f.Row().Remedy, " or raise ")
 	f.Remedy = instead + " or raise " + key
 	return f
 }
 
-// Because notes what lies behind the fault, for the log. A fault doesn't
-// unwrap to it: a connection's end of file is not the client's half-close.
+// Because notes the cause of the fault, for the log. A fault doesn't unwrap to it:
+// the end of a connection is not the client's half-close.
 func (f *Fault) Because(err error) *Fault {
 	f.Cause = err
 	return f
 }
 
-// Ending says that the call's connection ends with it, and why.
+// Ending notes that the call's connection ends with it, and why.
 func (f *Fault) Ending(why string) *Fault {
 	f.Ends = why
 	return f
@@ -78,11 +78,11 @@ func (f *Fault) Error() string {
 	return f.Text
 }
 
-// Row is the fault's line in the table.
+// Row returns the fault's row of the table.
 func (f *Fault) Row() ReasonInfo { return f.Reason.Row() }
 
-// Status renders the fault for a client: what happened, what to do, and the
-// call's id, under which the log has the rest.
+// Status returns the fault as the client's status: the problem, the remedy, and the
+// call's id, under which the log has more.
 func (f *Fault) Status(callID string, detailed bool) *status.Status {
 	row := f.Row()
 	code := f.Code

@@ -1,6 +1,6 @@
 package report
 
-// The keys that set the limits, as errors and refusals name them.
+// The keys of the limits, as in errors and refusals.
 const (
 	KeyMessageBytes  = "limits.message_bytes"
 	KeyHeaderBytes   = "limits.header_bytes"
@@ -14,10 +14,10 @@ const (
 	KeyMaxAge        = "limits.max_age"
 	KeySlowSender    = "limits.slow_sender_timeout"
 
-	KeyTrustedProxies = "trusted_proxies"     // whose word on clients counts
-	KeyProxyProtocol  = "proxy_protocol"      // who sends PROXY headers
-	KeyCertificates   = "tls.certificates"    // what clients have to show for a name
-	KeyTransports     = "listen[].transports" // which protocols a listener takes
+	KeyTrustedProxies = "trusted_proxies"     // whose forwarding headers count
+	KeyProxyProtocol  = "proxy_protocol"      // which peers send PROXY headers
+	KeyCertificates   = "tls.certificates"    // the client certificates that a name requires
+	KeyTransports     = "listen[].transports" // the protocols that a listener accepts
 
 	KeyMaxConnections = "backend.max_connections"
 	KeyQueueTimeout   = "backend.queue_timeout"
@@ -42,8 +42,8 @@ type SizeLimit struct {
 	Key   string
 }
 
-// Or returns the smaller of l and another limit. A limit that isn't positive
-// is none.
+// Or returns the smaller of l and another limit. A limit that isn't positive means
+// none.
 func (l SizeLimit) Or(bytes int, key string) SizeLimit {
 	if bytes > 0 && bytes < l.Bytes {
 		return SizeLimit{bytes, key}

@@ -10,37 +10,37 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// An Observer is told what happens. Its methods are called concurrently, on
-// the path of the calls, so they return quickly; what they are handed is
-// theirs to read only until they return, but for a CallInfo after Ended,
-// which nobody writes any more. They must not panic, nor may a CallObserver's:
-// the HTTP server recovers a panic on the goroutine of a request, but on any other,
-// as a WebSocket's, a panic ends the process.
+// An Observer gets the events of a server. Its methods are called concurrently, on
+// the path of the calls, so they must return quickly. They may read their arguments
+// only until they return, except a CallInfo after Ended, which no longer changes.
+// They must not panic, nor may the methods of a CallObserver: the HTTP server
+// recovers a panic on the goroutine of a request, but on any other goroutine, such as
+// a WebSocket's, a panic ends the process.
 type Observer interface {
 	ConnBegan(c ConnInfo)
 	ConnEnded(c ConnInfo)
 	Refused(r Refusal)
 
-	// CallBegan is told of each call once its request metadata is read, and
-	// returns who is told of the rest of that call; nil: nobody. The context is
-	// the call's, with its deadline. The metadata is what the backend will get: what
-	// is added here, as a traceparent, reaches it. culvert doesn't check what is
-	// added: names and values must be what gRPC can send. A call may be refused
-	// before its metadata is read. CallBegan is then told of it all the same, with
-	// the metadata that was read by then: none, some or all.
+	// CallBegan is called for each call once its request metadata is read. It returns
+	// the observer of the rest of that call, or nil. The context is the call's, with
+	// its deadline. The metadata is what the backend will get: an addition here, such
+	// as a traceparent, reaches the backend. culvert doesn't check additions: gRPC
+	// must be able to send the names and values. A call may be refused before its
+	// metadata is read. CallBegan is called for it, too, with the metadata read so
+	// far: none, some or all.
 	CallBegan(ctx context.Context, c *CallInfo, md metadata.MD) CallObserver
 }
 
-// A CallObserver is told what happens in one call. Two goroutines may call Message
-// at a time, one for each direction. After Ended nothing is called.
+// A CallObserver gets the events of one call. Two goroutines may call Message at a
+// time, one for each direction. After Ended nothing is called.
 type CallObserver interface {
-	Header(header metadata.MD) // the backend's, before the first reply; not if there is none
+	Header(header metadata.MD) // the backend's, before the first reply; not called if there is none
 	Message(d Direction, bytes int)
 	Ended(c *CallInfo)
 }
 
-// Observers returns an Observer that tells all of them, in their order. It leaves
-// out those that are nil. If none is left, it returns Discard.
+// Observers returns an Observer that calls all of them, in their order. It leaves out
+// nil ones. If none is left, it returns Discard.
 func Observers(all ...Observer) Observer {
 	all = slices.DeleteFunc(slices.Clone(all), func(o Observer) bool { return o == nil })
 	switch len(all) {
@@ -102,7 +102,7 @@ func (os callObservers) Ended(c *CallInfo) {
 	}
 }
 
-// A Direction is the way a message goes.
+// A Direction is the direction of a message.
 type Direction int
 
 // The two directions.
@@ -114,50 +114,50 @@ const (
 // ConnInfo is one connection from a client.
 type ConnInfo struct {
 	Peer     string // address and port
-	Listener string // its name; "" where there is none
+	Listener string // its name; "" if it has none
 	Tunnel   bool   // it is HTTP/2 inside a WebSocket
 	Ended    string // why, after ConnEnded: EndedOrderly and the others
-	Cause    string // what lay behind it, after ConnEnded; "" if nothing is known
+	Cause    string // the cause behind it, after ConnEnded; "" if unknown
 }
 
-// Why a connection ended.
+// The reasons why a connection ended.
 const (
 	EndedOrderly  = ""         // by the client, or with its last answer
-	EndedIdle     = "idle"     // limits.connection_idle_timeout, or its memory was needed for others
+	EndedIdle     = "idle"     // limits.connection_idle_timeout, or others needed its memory
 	EndedAge      = "age"      // limits.connection_max_age
 	EndedShutdown = "shutdown" // this server drained or closed
 	EndedSilent   = "silent"   // the client answered neither pings nor probes
-	EndedSlow     = "slow"     // what the client had begun did not come, or what it asked for was not taken, in time
-	EndedFlood    = "flood"    // the client did too much of what costs it nothing
-	EndedProtocol = "protocol" // what came can't be read
-	EndedProbe    = "probe"    // by the client, which never sent a request: as load balancers check health
+	EndedSlow     = "slow"     // the client did not finish what it had begun, or did not accept its answer, in time
+	EndedFlood    = "flood"    // the client sent too much that costs it nothing
+	EndedProtocol = "protocol" // the client's input is malformed
+	EndedProbe    = "probe"    // by the client, without a request: like a load balancer's health check
 )
 
-// Who made a call's status.
+// The origins of a call's status.
 const (
-	OriginUpstream = "upstream" // the backend: it passed untouched
-	OriginCulvert  = "culvert"  // culvert itself: Reason says why
+	OriginUpstream = "upstream" // the backend: the status passed untouched
+	OriginCulvert  = "culvert"  // culvert itself: Reason gives the reason
 	OriginClient   = "client"   // the client went away or cancelled
 )
 
-// CallInfo is one call as an Observer sees it. Until Ended only the
-// fields up to Begin are set.
+// CallInfo is one call as an Observer sees it. Until Ended only the fields up to
+// Begin are set.
 type CallInfo struct {
 	ID        string // in culvert's own statuses and in the response header x-request-id
 	Transport string
 	Method    string
 	Peer      string
-	Client    string // the most telling name in its verified certificate; "" where there is none
-	Listener  string // the name of the one it came in on; "" where there is none
+	Client    string // the most specific name in its verified certificate; "" if there is none
+	Listener  string // the name of its listener; "" if it has none
 	Authority string
 	Begin     time.Time
 
-	Identity string // its name, as the Authenticator says; "" where nobody said
+	Identity string // the identity's name, from the Authenticator; "" if there is none
 	Duration time.Duration
 	Code     codes.Code
 	Origin   string // OriginUpstream, OriginCulvert or OriginClient
 	Reason   Reason // of culvert's own statuses
-	Cause    string // what lay behind it; for the log only, never for a client
+	Cause    string // the cause behind the status; for the log only, never for a client
 
 	MessagesIn, MessagesOut int64 // from the client; to it
 	BytesIn, BytesOut       int64 // payload bytes
@@ -166,25 +166,25 @@ type CallInfo struct {
 	Trailer metadata.MD
 }
 
-// A Refusal is a rule or a limit that bit.
+// A Refusal is a refusal by a rule or a limit.
 type Refusal struct {
 	Reason Reason
-	Key    string // the configuration key that decides: "limits.calls"
+	Key    string // the configuration key that decided: "limits.calls"
 	Peer   string
 	Detail string // the origin, host or method refused; text of the peer, so escape it
 
-	// ReportOnly says that the rule is only tried out: what it would have
-	// refused went on.
+	// ReportOnly means that the rule is only tried out: the call or connection went
+	// on.
 	ReportOnly bool
 }
 
-// CertificateInfo is a certificate that is in use: one that clients are shown,
-// or that culvert shows the backend.
+// CertificateInfo is a certificate in use: one that culvert shows to clients or to
+// the backend.
 type CertificateInfo struct {
-	File     string   // that it is from; "" if it was made or fetched
+	File     string   // its file; "" if it was generated or obtained by ACME
 	Names    []string // that it is for
 	NotAfter time.Time
-	Ending   bool // it should have been replaced by now
+	Ending   bool // it should have been replaced already
 }
 
 // Discard returns an Observer that does nothing.

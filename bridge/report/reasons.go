@@ -2,8 +2,8 @@ package report
 
 import "google.golang.org/grpc/codes"
 
-// A Reason says why culvert itself ended a call: the reason of the ErrorInfo
-// in the status.
+// A Reason is why culvert itself ended a call: the reason of the ErrorInfo in the
+// status.
 type Reason string
 
 // The reasons, each a row of the table that Reasons returns.
@@ -40,13 +40,13 @@ const (
 type ReasonInfo struct {
 	Reason  Reason
 	Code    codes.Code
-	HTTP    int    // the HTTP status where the answer is not a call's
+	HTTP    int    // the HTTP status for answers that aren't a call's
 	Meaning string // what happened
 	Remedy  string // what to do about it
 }
 
-// reasons is the table. A reason whose code depends on what the upstream or an
-// Authenticator said has the code that it most often has.
+// reasons is the table. If the code of a reason depends on the upstream or an
+// Authenticator, the row has the most frequent code.
 var reasons = []ReasonInfo{
 	{ReasonNoRoute, codes.Unimplemented, 404, "the method is not exposed here", "call another method, or have methods.allow and methods.deny allow this one"},
 	{ReasonOriginDenied, codes.PermissionDenied, 403, "the page's origin may not call this server", "allow it with --allow-origin (allow_origins)"},
@@ -76,10 +76,10 @@ var reasons = []ReasonInfo{
 	{ReasonInternal, codes.Internal, 500, "a defect of culvert", "report it with this call id and the log"},
 }
 
-// Reasons returns the table of the statuses that culvert makes itself.
+// Reasons returns the table of culvert's own statuses.
 func Reasons() []ReasonInfo { return append([]ReasonInfo(nil), reasons...) }
 
-// Row is the reason's line in the table.
+// Row returns the reason's row of the table.
 func (r Reason) Row() ReasonInfo { return rows[r] }
 
 var rows = func() map[Reason]ReasonInfo {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Refusals tells the operator which key would allow what was refused, and not more
-// often than a person reads.
+// Refusals logs refusals, each with the key that would allow it, at a rate that a
+// person can read.
 type Refusals struct {
 	log   *slog.Logger
 	obs   Observer
@@ -19,12 +19,12 @@ type Refusals struct {
 	skipped int
 }
 
-// NewRefusals returns a Refusals that also tells the Observer of each refusal.
+// NewRefusals returns a Refusals that also reports each refusal to the Observer.
 func NewRefusals(log *slog.Logger, obs Observer) *Refusals {
 	return &Refusals{log: log, obs: obs, limit: rate.NewLimiter(rate.Every(5*time.Second), 5)}
 }
 
-// Note tells of a refusal. The hint says what would allow it.
+// Note reports a refusal. The hint tells how to allow it.
 func (l *Refusals) Note(r Refusal, hint string) {
 	l.obs.Refused(r)
 	l.mu.Lock()
@@ -48,16 +48,16 @@ func (l *Refusals) Note(r Refusal, hint string) {
 	l.log.Warn(what, facts...) //nolint:sloglint // one of two constants
 }
 
-// memoryRetry is how long a client should wait after a refusal for lack of memory.
+// memoryRetry is the retry delay after a refusal for lack of memory.
 const memoryRetry = 5 * time.Second
 
-// NoMemory notes that a peer's call or connection is refused because there is no
-// memory for it, and returns the fault.
+// NoMemory reports that a peer's call or connection is refused for lack of memory,
+// and returns the fault.
 func (l *Refusals) NoMemory(peer, detail, what string) *Fault {
 	l.Note(Refusal{Reason: ReasonLimitExceeded, Key: KeyMemory, Peer: peer, Detail: detail}, "give culvert more memory, or raise "+KeyMemory)
 	return OverLimit(KeyMemory, memoryRetry, "this server has no memory for more "+what)
 }
 
-// Mutex returns the log's lock, for a watchdog that asks whether it is held for
+// Mutex returns the log's lock, for a watchdog that checks whether it is held for
 // ever.
 func (l *Refusals) Mutex() *sync.Mutex { return &l.mu }

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawListener is a TCP listener's socket, or nil.
+// rawListener returns a TCP listener's socket, or nil.
 func rawListener(ln net.Listener) syscall.RawConn {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
@@ -20,10 +20,9 @@ func rawListener(ln net.Listener) syscall.RawConn {
 	return raw
 }
 
-// RefuseArrivals makes a TCP listener drop what asks for a new connection,
-// while handshakes under way end and the queue can be emptied. It returns false
-// where it can't. The program looks at the flags of the TCP header: SYN without
-// ACK is dropped.
+// RefuseArrivals makes a TCP listener drop requests for new connections, while
+// handshakes under way end and the queue can be emptied. It returns false if it
+// can't. The filter looks at the flags of the TCP header: it drops SYN without ACK.
 func RefuseArrivals(ln net.Listener) bool {
 	raw := rawListener(ln)
 	if raw == nil {
@@ -46,8 +45,8 @@ func RefuseArrivals(ln net.Listener) bool {
 	return refused
 }
 
-// QueueEmpty looks whether a listener's kernel holds no connection that is
-// still to be accepted.
+// QueueEmpty reports whether the kernel has no connection of the listener that waits
+// to be accepted.
 func QueueEmpty(ln net.Listener) bool {
 	raw := rawListener(ln)
 	if raw == nil {
@@ -62,7 +61,7 @@ func QueueEmpty(ln net.Listener) bool {
 	return empty
 }
 
-// DescriptorLimit is how many files this process may have open.
+// DescriptorLimit returns how many files this process may have open.
 func DescriptorLimit() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<20 {

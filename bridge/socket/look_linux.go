@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HungUp looks, without reading, whether the peer has closed or reset the
+// HungUp reports, without reading, whether the peer has closed or reset the
 // connection.
 func HungUp(c net.Conn) bool {
 	raw := rawConn(c)
@@ -38,7 +38,7 @@ func Readable(c net.Conn) bool {
 	return ready
 }
 
-// Look asks the kernel what the peer has acknowledged.
+// Look asks the kernel which data the peer has acknowledged.
 func Look(c net.Conn) Sight {
 	raw := rawConn(c)
 	if raw == nil {
@@ -62,7 +62,7 @@ func Look(c net.Conn) Sight {
 	return s
 }
 
-// Sent is how much of what was sent the peer has acknowledged, and how much is
+// Sent returns how much of the sent data the peer has acknowledged, and how much is
 // still on its way or waits here to be sent.
 func Sent(c net.Conn) (acked, pending uint64) {
 	raw := rawConn(c)
@@ -79,7 +79,7 @@ func Sent(c net.Conn) (acked, pending uint64) {
 	return acked, pending
 }
 
-// Writable looks whether a small write would be taken at once.
+// Writable reports whether a small write would succeed at once.
 func Writable(c net.Conn) bool {
 	raw := rawConn(c)
 	if raw == nil {
@@ -89,12 +89,12 @@ func Writable(c net.Conn) bool {
 	_ = raw.Control(func(fd uintptr) { // an error: the connection is closed here
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 		n, err := unix.Poll(fds, 0)
-		ready = err != nil || n > 0 && fds[0].Revents == unix.POLLOUT // one that was reset takes nothing
+		ready = err != nil || n > 0 && fds[0].Revents == unix.POLLOUT // one that was reset accepts nothing
 	})
 	return ready
 }
 
-// AwaitWritable waits until a small write would be taken at once, or for the
+// AwaitWritable waits until a small write would succeed at once, or for the
 // connection's write deadline, whose error it returns.
 func AwaitWritable(c net.Conn) error {
 	raw := rawConn(c)

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An option is what setsockopt(2) takes.
+// An option is a parameter of setsockopt(2).
 type option struct{ level, name, value int }
 
-// withOptions sets options on a socket before it connects or listens. A unix
-// socket, and a kernel that hasn't one of them, does without.
+// withOptions sets options on a socket before it connects or listens. It ignores
+// failures: a unix socket or a kernel may not have one of the options.
 func withOptions(options ...option) func(network, address string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {
 		var setErr error
@@ -30,8 +30,8 @@ func withOptions(options ...option) func(network, address string, c syscall.RawC
 	}
 }
 
-// ControlUserTimeout is SetUserTimeout for the Control of a net.Dialer; nil
-// where there is no such option.
+// ControlUserTimeout is SetUserTimeout for the Control of a net.Dialer. It returns
+// nil where there is no such option.
 func ControlUserTimeout(d time.Duration) func(network, address string, c syscall.RawConn) error {
 	return withOptions(option{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds())})
 }
@@ -44,9 +44,9 @@ func SetUserTimeout(c net.Conn, d time.Duration) {
 	}
 }
 
-// ControlProbes is for the Control of a net.ListenConfig: connections that the
-// listener accepts begin with TCP keep-alive as p says it, in whole seconds,
-// which spares the calls that set it on each. It is nil where that isn't so.
+// ControlProbes returns a function for the Control of a net.ListenConfig: accepted
+// connections then begin with TCP keep-alive as in p, in whole seconds, which saves
+// the calls that set it on each. It returns nil where that isn't possible.
 func ControlProbes(p net.KeepAliveConfig) func(network, address string, c syscall.RawConn) error {
 	return withOptions(
 		option{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
@@ -56,20 +56,21 @@ func ControlProbes(p net.KeepAliveConfig) func(network, address string, c syscal
 	)
 }
 
-// unsentBytes is what the kernel holds for a connection beyond what is on its way to
-// the client. Without a bound a client that takes nothing has the kernel hold megabytes.
+// unsentBytes bounds how much the kernel holds for a connection beyond the data on
+// its way to the client. Without a bound, the kernel holds megabytes for a client
+// that accepts nothing.
 const unsentBytes = 128 << 10
 
-// boundUnsent sets that bound. A connection doesn't inherit it from a listener of Go's,
-// which speaks Multipath TCP.
+// boundUnsent sets that bound. A connection doesn't inherit it from a Go listener,
+// which uses Multipath TCP.
 func boundUnsent(c *net.TCPConn) {
 	if raw := rawConn(c); raw != nil {
 		_ = withOptions(option{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes})("", "", raw) // it is closed then
 	}
 }
 
-// BeganProbing looks whether a connection came through ControlProbes: nothing
-// else sets this interval and this number.
+// BeganProbing reports whether a connection came through ControlProbes: nothing else
+// sets this interval and this number.
 func BeganProbing(c *net.TCPConn, p net.KeepAliveConfig) bool {
 	raw := rawConn(c)
 	if raw == nil {

@@ -10,9 +10,10 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// What only Linux offers says here what doc.go promises: that all is well.
+// The functions that only Linux has report here, as doc.go promises, that all is
+// well.
 
-// ControlUserTimeout is nil: there is no such option.
+// ControlUserTimeout returns nil: there is no such option.
 func ControlUserTimeout(time.Duration) func(network, address string, c syscall.RawConn) error {
 	return nil
 }
@@ -20,41 +21,41 @@ func ControlUserTimeout(time.Duration) func(network, address string, c syscall.R
 // SetUserTimeout does nothing.
 func SetUserTimeout(net.Conn, time.Duration) {}
 
-// ControlProbes is nil: each connection is set on its own.
+// ControlProbes returns nil: each connection is set on its own.
 func ControlProbes(net.KeepAliveConfig) func(network, address string, c syscall.RawConn) error {
 	return nil
 }
 
 func boundUnsent(*net.TCPConn) {}
 
-// BeganProbing is false.
+// BeganProbing returns false.
 func BeganProbing(*net.TCPConn, net.KeepAliveConfig) bool { return false }
 
-// HungUp is false.
+// HungUp returns false.
 func HungUp(net.Conn) bool { return false }
 
-// Readable is false.
+// Readable returns false.
 func Readable(net.Conn) bool { return false }
 
-// Look tells nothing.
+// Look knows nothing.
 func Look(net.Conn) Sight { return Sight{} }
 
-// Sent is 0.
+// Sent returns 0.
 func Sent(net.Conn) (acked, pending uint64) { return 0, 0 }
 
-// Writable is true.
+// Writable returns true.
 func Writable(net.Conn) bool { return true }
 
 // AwaitWritable doesn't wait.
 func AwaitWritable(net.Conn) error { return nil }
 
-// RefuseArrivals can't.
+// RefuseArrivals returns false: it can't.
 func RefuseArrivals(net.Listener) bool { return false }
 
-// QueueEmpty is true.
+// QueueEmpty returns true.
 func QueueEmpty(net.Listener) bool { return true }
 
-// DescriptorLimit is a guess.
+// DescriptorLimit returns a guess.
 func DescriptorLimit() int { return 1 << 12 }
 
 // A Reader is never made.

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// A Reader reads a socket and holds no buffer while it waits. It is used by one
-// goroutine at a time.
+// A Reader reads a socket and holds no buffer while it waits. One goroutine at a time
+// uses it.
 type Reader struct {
 	raw  syscall.RawConn
 	pool mem.BufferPool
@@ -20,11 +20,11 @@ type Reader struct {
 	err  error
 }
 
-// readBytes is how much is read at once.
+// readBytes is how much one read may return.
 const readBytes = 32 << 10
 
-// NewReader returns nil for a connection that has no Plain socket: its bytes
-// can't be read past it.
+// NewReader returns nil for a connection without a Plain socket: its bytes can't be
+// read past the wrapper.
 func NewReader(c net.Conn, pool mem.BufferPool) *Reader {
 	raw := rawConn(Plain(c))
 	if raw == nil {
@@ -35,9 +35,9 @@ func NewReader(c net.Conn, pool mem.BufferPool) *Reader {
 	return r
 }
 
-// Read waits for bytes, until the connection's read deadline. It returns a
-// buffer of the pool's with at least one, which the caller puts back, or an
-// error: io.EOF at the end.
+// Read waits for bytes, until the connection's read deadline. It returns a buffer
+// from the pool with at least one byte, which the caller puts back, or an error:
+// io.EOF at the end.
 func (r *Reader) Read() (*[]byte, error) {
 	r.got, r.err = nil, nil
 	if err := r.raw.Read(r.try); err != nil {

@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// rawConn finds the socket under a connection, whatever is between, or nil.
+// rawConn returns the socket under a connection, through any wrappers, or nil.
 func rawConn(c net.Conn) syscall.RawConn {
 	for {
 		switch v := c.(type) {
@@ -25,9 +25,9 @@ func rawConn(c net.Conn) syscall.RawConn {
 	}
 }
 
-// Plain returns the socket whose bytes are the connection's, or nil where
-// something else is between, as TLS is: *net.TCPConn or *net.UnixConn. A wrapper
-// says so of itself by SyscallConn beside its NetConn.
+// Plain returns the socket whose bytes are the connection's, a *net.TCPConn or
+// *net.UnixConn, or nil if something else is between, like TLS. A wrapper that passes
+// bytes unchanged has SyscallConn beside its NetConn.
 func Plain(c net.Conn) net.Conn {
 	for {
 		switch v := c.(type) {
@@ -44,13 +44,13 @@ func Plain(c net.Conn) net.Conn {
 	}
 }
 
-// Descriptor is the number of a connection's file descriptor; 0 where it has
-// none, or where descriptors aren't numbered in order from 0.
+// Descriptor returns the number of a connection's file descriptor. It returns 0 if
+// the connection has none, or where descriptors aren't numbered in order from 0.
 func Descriptor(c net.Conn) int { return descriptor(rawConn(c)) }
 
-// Probe makes TCP probe a silent peer as p says, unless the connection came
-// through ControlProbes, and on Linux bounds what the kernel holds for it that isn't
-// sent. It does nothing where the bottom isn't a TCP socket.
+// Probe makes TCP probe a silent peer as p says, unless the connection came through
+// ControlProbes. On Linux it also bounds the kernel's unsent data of the connection.
+// It does nothing if there is no TCP socket at the bottom.
 func Probe(c net.Conn, p net.KeepAliveConfig) {
 	t, ok := bottom(c).(*net.TCPConn)
 	if !ok {
@@ -62,11 +62,11 @@ func Probe(c net.Conn, p net.KeepAliveConfig) {
 	boundUnsent(t)
 }
 
-// Cut closes the connection at the bottom, under TLS and each wrapper. Nothing
-// is written first, as TLS would, so it doesn't wait for the peer.
+// Cut closes the connection at the bottom, under TLS and each wrapper. It writes
+// nothing first, unlike TLS, so it doesn't wait for the peer.
 func Cut(c net.Conn) { _ = bottom(c).Close() } // it is of no use any more
 
-// CloseWrite closes the sending side, where there is such a thing.
+// CloseWrite closes the sending side, if the connection has one.
 func CloseWrite(c net.Conn) {
 	if w, ok := c.(interface{ CloseWrite() error }); ok {
 		_ = w.CloseWrite() // the client may be gone

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// TryWriter returns a function that writes to a socket as much as it takes at
-// once, or nil where the connection is more than a socket.
+// TryWriter returns a function that writes as much to a socket as it accepts at once,
+// or nil if the connection is more than a socket.
 func TryWriter(nc net.Conn) func([]byte) (int, error) {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
@@ -24,7 +24,7 @@ func TryWriter(nc net.Conn) func([]byte) (int, error) {
 	return w.try
 }
 
-// A rawWriter keeps what a write needs, so that it allocates nothing.
+// A rawWriter keeps the state of a write, so that a write allocates nothing.
 type rawWriter struct {
 	raw  syscall.RawConn
 	once func(fd uintptr) bool
@@ -52,6 +52,6 @@ func (w *rawWriter) write(fd uintptr) bool {
 		if !errors.Is(err, syscall.EAGAIN) {
 			w.n, w.err = max(n, 0), err
 		}
-		return true // whatever came of it: this doesn't wait
+		return true // in any case: this doesn't wait
 	}
 }
