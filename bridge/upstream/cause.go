@@ -15,7 +15,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// What grpc-go puts around the error that counts.
+// The texts that grpc-go puts around the important error.
 const (
 	quotedCause = `connection error: desc = "`
 	hintTLS     = "does it need TLS? --backend-tls"
@@ -26,8 +26,8 @@ var wrappings = []string{
 	"error reading server preface: ", "transport: Error while dialing: ", "transport: authentication handshake failed: ",
 }
 
-// causeOf returns what lies behind an error of grpc-go, for the log: the cause
-// alone, and what to try where that is known.
+// causeOf returns the cause of a grpc-go error, for the log: the cause only, with a
+// hint what to try if there is one.
 func causeOf(err error) error {
 	if err == nil {
 		return nil
@@ -43,7 +43,8 @@ func causeOf(err error) error {
 	return &cause{text, st}
 }
 
-// A cause is the text that matters of an error of grpc-go, which it stands for.
+// A cause is the important part of the text of a grpc-go error, and stands for that
+// error.
 type cause struct {
 	text string
 	st   *status.Status
@@ -54,7 +55,7 @@ func (c *cause) Error() string { return c.text }
 // GRPCStatus lets status.Code find the code.
 func (c *cause) GRPCStatus() *status.Status { return c.st }
 
-// unwrapCause takes grpc-go's wrapping off, however often it wrapped.
+// unwrapCause removes grpc-go's wrapping, however often it is wrapped.
 func unwrapCause(text string) string {
 	for {
 		was := text
@@ -79,7 +80,7 @@ func unwrapCause(text string) string {
 	}
 }
 
-// unreachable is the fault of a call that got no connection.
+// unreachable returns the fault of a call that got no connection.
 func (k *callFacts) unreachable(err error) *report.Fault {
 	f := &report.Fault{Reason: report.ReasonUpstreamUnreachable, Text: "the backend could not be reached", Sent: k.sentText(), Cause: causeOf(err)}
 	if strings.Contains(f.Cause.Error(), saysOtherProtocol) {
@@ -88,13 +89,12 @@ func (k *callFacts) unreachable(err error) *report.Fault {
 	return f
 }
 
-// saysOtherProtocol begins the cause where something answers and it isn't
-// HTTP/2.
+// saysOtherProtocol begins the cause if something answers, but not in HTTP/2.
 const saysOtherProtocol = "no HTTP/2: "
 
-// checkGreeting looks at the first that a backend says, which in HTTP/2 is a
-// SETTINGS frame, or at the error that came instead. It returns what to say of
-// anything else, or nil. plaintext says that TLS wasn't used. RFC 9113 §3.4.
+// checkGreeting checks a backend's first bytes, which in HTTP/2 are a SETTINGS frame,
+// or the error in their place. It returns an error that describes anything else, or
+// nil. plaintext reports that TLS wasn't used. RFC 9113 §3.4.
 func checkGreeting(first []byte, err error, plaintext bool) error {
 	remedy := "is it a gRPC server?"
 	if plaintext {

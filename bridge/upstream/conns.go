@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 )
 
-// Defaults for what a Backend leaves at 0.
+// Defaults for zero fields of a Backend.
 const (
 	defaultMaxConnections  = 64
 	defaultQueueTimeout    = 5 * time.Second
@@ -61,10 +61,10 @@ func (c poolConfig) serviceConfig() string {
 // poolBuilder is the pool's entry in grpc-go's registry.
 type poolBuilder struct{}
 
-// Name is the policy's name in a service config.
+// Name returns the policy's name in a service config.
 func (poolBuilder) Name() string { return poolPolicy }
 
-// ParseConfig reads what serviceConfig wrote.
+// ParseConfig parses the result of serviceConfig.
 func (poolBuilder) ParseConfig(js json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
 	var c poolConfig
 	err := json.Unmarshal(js, &c)
@@ -78,14 +78,14 @@ func (poolBuilder) Build(cc balancer.ClientConn, _ balancer.BuildOptions) balanc
 
 // A pool is grpc-go's balancer for one upstream, and its picker.
 //
-// It calls the backend's addresses in turn. To each address it has one
-// connection, and opens further ones when a call finds no place on any: a
-// place is what the backend's MAX_CONCURRENT_STREAMS leaves room for. A call
-// without a place waits in one queue for all addresses. Connections that are no
-// longer needed are closed, once their calls have ended.
+// It calls the backend's addresses in turn. It has one connection to each address,
+// and opens further ones when a call finds no place on any. A place is room for one
+// call under the backend's MAX_CONCURRENT_STREAMS. A call without a place waits in
+// one queue for all addresses. The pool closes connections that are no longer needed,
+// once their calls have ended.
 //
-// grpc-go calls the methods of balancer.Balancer and the listeners of
-// connections one after the other, Pick from each call's goroutine.
+// grpc-go calls the methods of balancer.Balancer and the listeners of connections one
+// after the other, and Pick from each call's goroutine.
 type pool struct {
 	cc     balancer.ClientConn
 	timers sync.WaitGroup // until they have run or are stopped
@@ -93,60 +93,59 @@ type pool struct {
 	mu        sync.Mutex
 	config    poolConfig
 	addresses []*backendAddress
-	ready     []*backendAddress // those with a connection that takes calls
+	ready     []*backendAddress // those with a connection that accepts calls
 	turn      int               // the place in ready of the address called last
-	queue     list.List         // of *placeWaiter, those that came first in front
+	queue     list.List         // of *placeWaiter, oldest first
 	failure   error             // why there is no connection, when attempts have failed
-	watcher   connectionWatcher // nil: the target's resolver doesn't care
+	watcher   connectionWatcher // nil: the target's resolver doesn't need it
 	trimTimer *time.Timer       // nil: no address has more than one connection
 	closed    bool
 	unused    []balancer.SubConn // to shut down once mu is free
 }
 
-// A connectionWatcher is told whether there is any connection to the backend.
-// It must not wait.
+// A connectionWatcher learns whether there is any connection to the backend. It must
+// not wait.
 type connectionWatcher interface{ connected(yes bool) }
 
 // watcherKey is the resolver.State attribute for the connectionWatcher.
 type watcherKey struct{}
 
-// A backendAddress is one address of the backend. Its fields are guarded by
-// the pool's mu.
+// A backendAddress is one address of the backend. The pool's mu guards its fields.
 type backendAddress struct {
 	pool     *pool
 	key      string
 	endpoint resolver.Endpoint
 	conns    []*backendConn // at least one
 	streams  int            // MAX_CONCURRENT_STREAMS, as last announced here
-	calls    int            // on its connections
+	calls    int            // on all its connections
 	peak     int            // the most calls since the last trim
 }
 
-// A backendConn is a connection to an address, and those that replace it when
-// it is lost. Its fields are guarded by the pool's mu.
+// A backendConn is a connection to an address, including the connections that replace
+// it when it is lost. The pool's mu guards its fields.
 type backendConn struct {
 	address *backendAddress
 	sub     balancer.SubConn
-	link    *backendLink // the connection that takes calls; nil: there is none
+	link    *backendLink // the connection that accepts calls; nil: there is none
 	next    *backendLink // the connection whose handshake ended last
-	failure error        // of the last attempt, until one succeeds
-	spare   bool         // it takes calls only when the others are full
+	failure error        // the error of the last attempt, until one succeeds
+	spare   bool         // it accepts calls only when the others are full
 	pause   *time.Timer  // before it connects again; nil: it doesn't wait
 	closed  bool
 }
 
-// unlock also shuts down the connections that are no longer used: that may
-// wait for the goroutine that reads from them, which may wait for mu.
+// unlock unlocks mu and shuts down unused connections. The shutdown may wait for the
+// goroutine that reads from them, which may wait for mu.
 func (p *pool) unlock() {
 	unused := p.unused
 	p.unused = nil
 	p.mu.Unlock()
 	for _, sub := range unused {
-		sub.Shutdown() // the calls on it go on
+		sub.Shutdown() // the calls on it continue
 	}
 }
 
-// UpdateClientConnState takes the addresses that the target resolves to now.
+// UpdateClientConnState sets the addresses that the target now resolves to.
 func (p *pool) UpdateClientConnState(s balancer.ClientConnState) error {
 	p.mu.Lock()
 	defer p.unlock()
@@ -190,7 +189,7 @@ func (p *pool) find(in []*backendAddress, key string) *backendAddress {
 	return in[i]
 }
 
-// endpointKey tells endpoints apart.
+// endpointKey returns a key that identifies an endpoint.
 func endpointKey(e resolver.Endpoint) string {
 	var key strings.Builder
 	for _, a := range e.Addresses {
@@ -199,7 +198,7 @@ func endpointKey(e resolver.Endpoint) string {
 	return key.String()
 }
 
-// ResolverError is why there is no address. Addresses that are known stay.
+// ResolverError sets why there is no address. Known addresses stay.
 func (p *pool) ResolverError(err error) {
 	p.mu.Lock()
 	defer p.unlock()
@@ -212,7 +211,7 @@ func (p *pool) ResolverError(err error) {
 // UpdateSubConnState is not called: each connection has a listener.
 func (p *pool) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
-// ExitIdle does nothing: the pool connects without being asked.
+// ExitIdle does nothing: the pool connects by itself.
 func (p *pool) ExitIdle() {}
 
 // Close ends the pool's work. grpc-go closes the connections.
@@ -230,7 +229,7 @@ func (p *pool) Close() {
 	p.timers.Wait()
 }
 
-// after has f called with mu held, unless the timer is stopped before. mu is held.
+// after calls f later with mu held, unless the timer is stopped first. mu is held.
 func (p *pool) after(d time.Duration, f func()) *time.Timer {
 	p.timers.Add(1)
 	return time.AfterFunc(d, func() {
@@ -248,8 +247,7 @@ func (p *pool) stop(timer *time.Timer) {
 	}
 }
 
-// poolConnKey is the address attribute that tells a handshake whose connection it
-// is for.
+// poolConnKey is the address attribute that gives a handshake its connection.
 type poolConnKey struct{}
 
 // connect opens a further connection. mu is held.
@@ -271,7 +269,7 @@ func (a *backendAddress) connect() {
 	}
 }
 
-// changed follows one connection's state.
+// changed follows the state of one connection.
 func (c *backendConn) changed(s balancer.SubConnState) {
 	p := c.address.pool
 	p.mu.Lock()
@@ -312,15 +310,15 @@ func (c *backendConn) reconnect(pause time.Duration) {
 	})
 }
 
-// hasOther reports whether the address does without c. mu is held.
+// hasOther reports whether the address can do without c. mu is held.
 func (a *backendAddress) hasOther(c *backendConn) bool {
 	return slices.ContainsFunc(a.conns, func(other *backendConn) bool {
 		return other != c && other.failure == nil
 	})
 }
 
-// lose forgets a connection that takes no further calls. The calls on it may
-// go on: their places are gone all the same. mu is held.
+// lose forgets a connection that accepts no further calls. The calls on it may
+// continue: their places are gone in any case. mu is held.
 func (c *backendConn) lose() {
 	if c.link == nil {
 		return
@@ -330,7 +328,7 @@ func (c *backendConn) lose() {
 	c.link, c.spare = nil, false
 }
 
-// close gives c up. mu is held.
+// close gives up c. mu is held.
 func (c *backendConn) close() {
 	c.lose()
 	c.closed = true
@@ -340,8 +338,8 @@ func (c *backendConn) close() {
 	a.pool.unused = append(a.pool.unused, c.sub)
 }
 
-// publish tells grpc-go the state of the connections, which makes calls that
-// wait for a change pick again, and gives out the places there are. mu is held.
+// publish reports the state of the connections to grpc-go, so that calls that wait
+// for a change pick again, and hands out the free places. mu is held.
 func (p *pool) publish() {
 	if p.closed {
 		return

@@ -7,8 +7,8 @@ import (
 )
 
 // A credit is an update of the connection's window that waits for room. The room is
-// given back once the update is out: the window counts for as long as the
-// connection lasts.
+// given back once the update is sent: the window counts for as long as the connection
+// lasts.
 type credit struct {
 	waiter *memory.Waiter
 	left   atomic.Int64 // bytes that wait
@@ -20,7 +20,7 @@ func (c *windowConn) askCredit(f h2Frame) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed.Err() != nil || !c.began {
-		c.began = true // the first one gives what newWindowConn has counted
+		c.began = true // the first one releases the bytes that newWindowConn has counted
 		return true
 	}
 	paid := max(min(c.covered, int64(f.increment)), 0)
@@ -44,20 +44,20 @@ func (c *windowConn) askCredit(f h2Frame) bool {
 	return false
 }
 
-// connUpdate is a WINDOW_UPDATE of the connection.
+// connUpdate returns a WINDOW_UPDATE of the connection.
 func connUpdate(n int64) []byte {
 	return h2Frame{increment: uint32(n)}.append(make([]byte, 0, windowUpdateBytes))
 }
 
-// pay sends what of an update still waits.
+// pay sends the part of an update that still waits.
 func (c *windowConn) pay(cr *credit) {
 	if n := cr.left.Swap(0); n > 0 {
 		c.offer(ownFrame{connUpdate(n), func() { c.giveBack(cr) }})
 	}
 }
 
-// cover notes bytes of a message that has its room: the connection's window gets as
-// much back without any. mu is held.
+// cover notes bytes of a message that already has its room: the connection's window
+// gets the same number back without any. mu is held.
 func (c *windowConn) cover(n int64) {
 	c.covered += n
 	for cr := range c.credits {

@@ -17,8 +17,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// TCP's own watch over a backend: a host that is gone is noticed within 30 s
-// without asking the backend's HTTP/2 for anything.
+// TCP's own watch over a backend: it notices a lost host within 30 s, without asking
+// the backend's HTTP/2.
 const (
 	keepAliveIdle  = 10 * time.Second
 	keepAliveEvery = 5 * time.Second
@@ -26,8 +26,8 @@ const (
 	userTimeout    = 20 * time.Second
 )
 
-// dialer returns the target for grpc-go and the function that opens
-// connections to what it resolves to.
+// dialer returns the target for grpc-go and the function that opens connections to
+// the resolved addresses.
 func (b Backend) dialer() (string, func(context.Context, string) (net.Conn, error)) {
 	if b.Dial != nil {
 		return b.Target, b.Dial
@@ -48,14 +48,14 @@ func (b Backend) dialer() (string, func(context.Context, string) (net.Conn, erro
 	if !b.UseEnvProxy || strings.HasPrefix(b.Target, "unix:") {
 		return b.Target, direct
 	}
-	// The proxy resolves names, so it is given the name.
+	// The proxy resolves names, so it gets the name.
 	return "passthrough:///" + strings.TrimPrefix(b.Target, "dns:///"), func(ctx context.Context, address string) (net.Conn, error) {
 		return dialThroughProxy(ctx, direct, address)
 	}
 }
 
-// dialThroughProxy asks the proxy that the environment names, if any, for a
-// tunnel to the address. RFC 9110 §9.3.6.
+// dialThroughProxy asks the proxy in the environment, if any, for a tunnel to the
+// address. RFC 9110 §9.3.6.
 func dialThroughProxy(ctx context.Context, dial func(context.Context, string) (net.Conn, error), address string) (net.Conn, error) {
 	target := &http.Request{URL: &url.URL{Scheme: "https", Host: address}}
 	proxy, err := http.ProxyFromEnvironment(target)
@@ -77,7 +77,7 @@ func dialThroughProxy(ctx context.Context, dial func(context.Context, string) (n
 		return nil, fmt.Errorf("proxy %s: %w", host, err)
 	}
 	if err := connectThrough(ctx, conn, proxy, address); err != nil {
-		_ = conn.Close() // the error that counts is the one before
+		_ = conn.Close() // the error before is the important one
 		return nil, fmt.Errorf("proxy %s: %w", host, err)
 	}
 	return conn, nil
@@ -96,7 +96,7 @@ func connectThrough(ctx context.Context, conn net.Conn, proxy *url.URL, address 
 	if err := req.Write(conn); err != nil {
 		return err
 	}
-	// A backend may speak first, right behind the proxy's answer.
+	// A backend may speak first, right after the proxy's answer.
 	res, err := http.ReadResponse(bufio.NewReader(byteReader{conn}), req)
 	if err != nil {
 		return err
@@ -108,15 +108,14 @@ func connectThrough(ctx context.Context, conn net.Conn, proxy *url.URL, address 
 	return nil
 }
 
-// byteReader reads one byte at a time, so that a buffer over it holds nothing
-// that wasn't asked for.
+// byteReader reads one byte at a time, so that a buffer over it never reads ahead.
 type byteReader struct{ r io.Reader }
 
 func (b byteReader) Read(p []byte) (int, error) { return b.r.Read(p[:min(len(p), 1)]) }
 
-// InProcess returns the Backend for a grpc.Server in this process, and a
-// function that closes the way to it. The server is served until then; it
-// stays the caller's to stop.
+// InProcess returns the Backend for a grpc.Server in this process, and a function
+// that closes the way to it. The server is served until then. The caller stops the
+// server.
 func InProcess(s *grpc.Server) (Backend, func()) {
 	ln := bufconn.Listen(256 << 10)
 	done := make(chan struct{})
@@ -134,8 +133,8 @@ func InProcess(s *grpc.Server) (Backend, func()) {
 	}
 }
 
-// whenEnded runs f when the context ends, unless stop was called before. stop
-// waits for f if it runs: it may be about something that is gone afterwards.
+// whenEnded runs f when the context ends, unless stop was called before. stop waits
+// for a running f: f may use something that is gone afterwards.
 func whenEnded(ctx context.Context, f func()) (stop func()) {
 	done := make(chan struct{})
 	undo := context.AfterFunc(ctx, func() {

@@ -11,23 +11,23 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// callFacts is what grpc-go's own status doesn't tell: what really came from
+// callFacts has facts that grpc-go's own status doesn't have: what really came from
 // the backend and what really went to it.
 type callFacts struct {
 	sent       atomic.Bool // the request's headers were written
 	trailer    atomic.Bool // HEADERS with END_STREAM came
 	compressed bool        // the header names a coding; valid once header is closed
 	header     chan struct{}
-	in, out    packedBytes // of the last message; Recv's and Send's own
+	in, out    packedBytes // of the last message; only Recv and Send use them
 
-	flow     flow                         // what grpc-go holds of the call, both ways
+	flow     flow                         // the bytes of the call in grpc-go, both ways
 	link     atomic.Pointer[backendLink]  // the connection that the call has a place on
-	patience *time.Timer                  // gives the call up that gets no stream
+	patience *time.Timer                  // gives up a call that gets no stream
 	refusal  atomic.Pointer[report.Fault] // why it got no place, if it got none
 }
 
-// suspendPatience stops the timer until resume is called, if it still runs. It
-// doesn't once the call has a stream. k may be nil.
+// suspendPatience stops the timer until resume is called, if the timer is still
+// running. It isn't once the call has a stream. k may be nil.
 func (k *callFacts) suspendPatience() (resume func()) {
 	if k == nil || k.patience == nil || !k.patience.Stop() {
 		return func() {}
@@ -35,7 +35,8 @@ func (k *callFacts) suspendPatience() (resume func()) {
 	return func() { k.patience.Reset(connectPatience) }
 }
 
-// packedBytes is the size of a compressed message on its way. 0: it isn't compressed.
+// packedBytes is the size of a compressed message on its way. 0: the message isn't
+// compressed.
 type packedBytes int
 
 // take returns it, or the plain size of the message.
@@ -53,7 +54,7 @@ type facts struct{}
 func (facts) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
 func (facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
-	switch s := s.(type) { // most events are messages: those cost nothing more
+	switch s := s.(type) { // most events are messages: those cost nothing extra
 	case *stats.OutHeader:
 		if known := factsOf(ctx); known != nil {
 			known.sent.Store(true)
@@ -86,7 +87,7 @@ func (facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	}
 }
 
-// factsOf returns nil for a call of culvert's own: reflection.
+// factsOf returns nil for culvert's own call: reflection.
 func factsOf(ctx context.Context) *callFacts {
 	known, _ := ctx.Value(factsKey{}).(*callFacts)
 	return known
@@ -96,7 +97,7 @@ func (facts) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context 
 
 func (facts) HandleConn(context.Context, stats.ConnStats) {}
 
-// sentText is the fact in the words of a status.
+// sentText returns the fact in the words of a status.
 func (k *callFacts) sentText() string {
 	if k.sent.Load() {
 		return "maybe"

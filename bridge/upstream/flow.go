@@ -7,47 +7,48 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/memory"
 )
 
-// A flow counts what has come of a call's replies and isn't sent on: with grpc-go, and
-// with whoever has received it. It counts with the call from the moment it arrives. And
-// it counts what grpc-go takes for requests that it has queued, besides what has room of
-// its own.
+// A flow counts the bytes of a call's replies that have arrived and aren't sent on
+// yet: in grpc-go, and with their receiver. They count with the call from the moment
+// of their arrival. A flow also counts the memory that grpc-go takes for queued
+// requests, except what already has room of its own.
 type flow struct {
 	entry        *memory.Entry
 	id           string                  // the call's
 	giveUp       context.CancelCauseFunc // ends the call
-	packs        bool                    // grpc-go compresses the requests anew
+	packs        bool                    // grpc-go compresses the requests again
 	bound        atomic.Bool             // its stream is known
-	unborn       atomic.Bool             // its stream didn't begin, and won't
-	small, large atomic.Int64            // large: of messages that were granted their room (grant)
+	unborn       atomic.Bool             // its stream hasn't begun, and won't
+	small, large atomic.Int64            // large: of messages that were granted room (grant)
 
-	// queued are the requests that aren't written yet: their bytes, and what they cost,
-	// which counts as small and as large (a copy that grpc-go has compressed). If packs,
-	// bytes is below 0 while some are written that queuePacked wasn't told of.
+	// queued are the requests that aren't written yet: their bytes, and their cost,
+	// which counts as small and as large (a copy that grpc-go has compressed). If
+	// packs, bytes is below 0 while some are written that queuePacked hasn't noted
+	// yet.
 	queued struct{ bytes, small, large atomic.Int64 }
 }
 
-// queuedBytes is what grpc-go takes for a message that it queues, besides its bytes.
+// queuedBytes is how much grpc-go takes for a queued message, besides its bytes.
 const queuedBytes = 300
 
-// queue notes that grpc-go will be given a request of n bytes.
+// queue notes that grpc-go is about to get a request of n bytes.
 func (f *flow) queue(n int) {
 	if !f.bound.Load() {
-		return // nobody would tell when it is written
+		return // nothing would report that it is written
 	}
 	cost := int64(queuedBytes)
 	if n <= memory.RoomlessBytes {
 		cost += int64(n)
 	}
-	f.entry.Add(memory.Small, int(cost)) // before anybody can write it
+	f.entry.Add(memory.Small, int(cost)) // before it can be written
 	f.queued.bytes.Add(int64(n) + prefixBytes)
 	f.queued.small.Add(cost)
 }
 
-// queuePacked notes that grpc-go has a copy of a request that it has compressed to n
-// bytes. It may be written already.
+// queuePacked notes that grpc-go has a copy of a request, compressed to n bytes. It
+// may be written already.
 func (f *flow) queuePacked(n int) {
 	bytes := int64(n) + prefixBytes
-	if !f.bound.Load() { // what it costs isn't known; wrote takes the bytes once the stream is known
+	if !f.bound.Load() { // the cost isn't known; wrote takes the bytes once the stream is known
 		f.queued.bytes.Add(bytes)
 		return
 	}
@@ -74,13 +75,13 @@ func (f *flow) wrote(n int64) {
 		}
 		return
 	}
-	if left < 0 && !f.packs { // queue wasn't told of some
+	if left < 0 && !f.packs { // queue didn't note some
 		f.queued.bytes.Add(-left)
 	}
 	f.unqueueAll()
 }
 
-// unqueueAll gives back what queued requests cost.
+// unqueueAll gives back the cost of queued requests.
 func (f *flow) unqueueAll() {
 	for _, cost := range f.costs() {
 		f.unqueue(cost.of, cost.count.Swap(0))
@@ -104,11 +105,12 @@ func (f *flow) costs() [2]queuedCost {
 
 // came notes bytes that arrived unasked, with the prefixes of messages and with padding.
 func (f *flow) came(n int64) {
-	f.entry.Add(memory.Small, int(n)) // before anybody can take it
+	f.entry.Add(memory.Small, int(n)) // before anything can take it
 	f.small.Add(n)
 }
 
-// taken notes that messages of so many bytes are sent on: small ones, or a large one.
+// taken notes that messages of this many bytes are sent on: small ones, or a large
+// one.
 func (f *flow) taken(messages, bytes int) {
 	n := int64(bytes) + int64(messages)*prefixBytes
 	if messages == 1 && bytes > memory.UnaskedBytes {
@@ -117,9 +119,9 @@ func (f *flow) taken(messages, bytes int) {
 	f.take(&f.small, memory.Small, n)
 }
 
-// take takes up to n bytes of a count, and returns how many.
+// take takes up to n bytes from a count, and returns how many.
 func (f *flow) take(count *atomic.Int64, of memory.Class, n int64) int64 {
-	if left := count.Add(-n); left < 0 { // the backend has padded
+	if left := count.Add(-n); left < 0 { // the backend has sent padding
 		count.Add(-left)
 		n += left
 	}
@@ -129,11 +131,11 @@ func (f *flow) take(count *atomic.Int64, of memory.Class, n int64) int64 {
 	return n
 }
 
-// prefixBytes is what stands before each message. gRPC PROTOCOL-HTTP2,
+// prefixBytes is the size of the prefix of each message. gRPC PROTOCOL-HTTP2,
 // "Length-Prefixed-Message".
 const prefixBytes = 5
 
-// A streamState is what is known of a stream on which the backend may still send.
+// A streamState has the facts of a stream on which the backend may still send.
 type streamState struct {
 	grant *grant // of its large message; nil: none
 	flow  *flow  // of its call; nil: not known
@@ -141,7 +143,7 @@ type streamState struct {
 	small, large int64 // bytes that count with the connection, since the call isn't known
 }
 
-// sentData tells the call of a DATA frame that goes out.
+// sentData tells the call about a DATA frame that is being sent.
 func (c *windowConn) sentData(f h2Frame) {
 	c.mu.Lock()
 	of := c.streams[f.stream].flow
@@ -151,8 +153,8 @@ func (c *windowConn) sentData(f h2Frame) {
 	}
 }
 
-// countArrived counts the DATA that was read: of one stream at a time, however many
-// frames it came in.
+// countArrived counts the DATA that was read: for one stream at a time, in any number
+// of frames.
 func (c *windowConn) countArrived() {
 	id, n := c.came.stream, c.came.bytes
 	if n == 0 {
@@ -174,7 +176,7 @@ func (c *windowConn) countArrived() {
 	case n == 0:
 	case s.flow != nil:
 		s.flow.came(n)
-	default: // when these bytes are taken isn't known either, but the window bounds them
+	default: // the time when these bytes are taken isn't known either, but the window bounds them
 		n = max(min(n, streamWindow-s.small), 0)
 		c.window.Add(memory.Small, int(n))
 		s.small += n

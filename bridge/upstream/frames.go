@@ -30,7 +30,7 @@ func (f h2Frame) ends() bool {
 		((f.kind == http2.FrameData || f.kind == http2.FrameHeaders) && f.flags.Has(http2.FlagDataEndStream))
 }
 
-// goesOn reports whether a header block goes on in the frame after this one.
+// goesOn reports whether a header block continues in the frame after this one.
 func (f h2Frame) goesOn() bool {
 	return (f.kind == http2.FrameHeaders || f.kind == http2.FrameContinuation) && !f.flags.Has(http2.FlagHeadersEndHeaders)
 }
@@ -40,26 +40,26 @@ const (
 	frameKindAt       = 3
 	windowUpdateBytes = frameHeaderBytes + 4
 	settingBytes      = 6
-	maxSettingsBytes  = 1 << 10 // of SETTINGS that are looked into; six settings are defined
+	maxSettingsBytes  = 1 << 10 // of SETTINGS that are parsed; six settings are defined
 )
 
-// h2Frames finds the frames in a stream of bytes that comes in any pieces.
+// h2Frames finds the frames in a stream of bytes that arrives in any pieces.
 type h2Frames struct {
-	fields func(stream uint32, part []byte, ends bool) // of header blocks; nil: nobody wants them
-	header h2Frame                                     // whose payload is being passed to fields, if that is set
+	fields func(stream uint32, part []byte, ends bool) // of header blocks; nil: not needed
+	header h2Frame                                     // the frame whose payload is passed to fields, if that is set
 
 	skip  int    // bytes of the frame under way, or of the preface
-	carry []byte // a header, or a WINDOW_UPDATE, that isn't whole yet
-	block bool   // the last frame was of a header block that goes on in the next
+	carry []byte // a header, or a WINDOW_UPDATE, that isn't complete yet
+	block bool   // the last frame was of a header block that continues in the next
 }
 
-// between reports whether another frame may stand here: the next byte begins a
-// frame, and not one of a header block. RFC 9113 §6.10.
+// between reports whether another frame may be inserted here: the next byte begins a
+// frame that doesn't continue a header block. RFC 9113 §6.10.
 func (s *h2Frames) between() bool { return s.skip == 0 && len(s.carry) == 0 && !s.block }
 
-// scan calls pass for each frame whose header ends in p, and returns what to
-// hand on: all but the WINDOW_UPDATEs that pass held back, and but the
-// beginning of a header that p ends in, which comes with the next piece.
+// scan calls pass for each frame whose header ends in p, and returns the bytes to
+// hand on. It leaves out the WINDOW_UPDATEs that pass held back, and the beginning of
+// a header at the end of p, which follows with the next piece.
 func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
 	if len(s.carry) > 0 {
 		p = append(s.carry, p...)
@@ -95,7 +95,8 @@ func (s *h2Frames) scan(p []byte, pass func(h2Frame) bool) [][]byte {
 	return append(parts, p[start:at])
 }
 
-// passFields passes on a part of a header block, and says whether it is the last one.
+// passFields passes on a part of a header block, and reports whether it is the last
+// one.
 func (s *h2Frames) passFields(part []byte) {
 	if s.fields == nil || s.header.kind != http2.FrameHeaders && s.header.kind != http2.FrameContinuation {
 		return
@@ -103,8 +104,9 @@ func (s *h2Frames) passFields(part []byte) {
 	s.fields(s.header.stream, part, s.skip == 0 && !s.block)
 }
 
-// parseFrame reads a frame's header, and with it a WINDOW_UPDATE's increment
-// and the MAX_CONCURRENT_STREAMS of SETTINGS. It returns the bytes used, 0 when b holds too few.
+// parseFrame parses a frame's header, and with it a WINDOW_UPDATE's increment and the
+// MAX_CONCURRENT_STREAMS of SETTINGS. It returns the number of bytes used, 0 if b has
+// too few.
 func parseFrame(b []byte) (f h2Frame, n int) {
 	if len(b) < frameHeaderBytes {
 		return h2Frame{}, 0
@@ -128,8 +130,8 @@ func parseFrame(b []byte) (f h2Frame, n int) {
 	return f, windowUpdateBytes
 }
 
-// parseSettings reads the payload of SETTINGS behind the header, as parseFrame
-// does. RFC 9113 §6.5.1.
+// parseSettings parses the payload of SETTINGS after the header, like parseFrame. RFC
+// 9113 §6.5.1.
 func (f h2Frame) parseSettings(b []byte) (h2Frame, int) {
 	n := frameHeaderBytes + int(f.length)
 	if len(b) < n {

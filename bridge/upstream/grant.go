@@ -7,21 +7,21 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/memory"
 )
 
-// A grant is the room that one stream's large message has, or waits for. The room is
-// the call's: what has come of the message stays counted with it, and the rest is given
-// back when it can't come any more.
+// A grant is the room that one stream's large message has, or waits for. The room
+// belongs to the call: the bytes of the message that have arrived stay counted with
+// it, and the rest is given back when it can no longer arrive.
 type grant struct {
 	flow   *flow          // of the call; nil: not known, and the room is the connection's
 	waiter *memory.Waiter // until the grant is open
-	waits  bool           // flow was told that its call waits
-	alone  *time.Timer    // ends the call: its message gets in only while there is no other; nil: it isn't such a one
+	waits  bool           // flow knows that its call waits
+	alone  *time.Timer    // ends the call: its message gets in only while there is no other; nil: another kind of message
 	sent   atomic.Bool    // its WINDOW_UPDATE is on its way
-	open   bool           // its WINDOW_UPDATE is out
-	left   int64          // bytes that are to come before the rest fits the fixed window
-	owed   uint32         // what the WINDOW_UPDATE gives
+	open   bool           // its WINDOW_UPDATE is sent
+	left   int64          // bytes that must arrive before the rest fits the fixed window
+	owed   uint32         // the increment of the WINDOW_UPDATE
 }
 
-// askRoom reserves what a message needs, and returns whether it has it.
+// askRoom reserves a message's room, and reports whether it got the room.
 func (c *windowConn) askRoom(f h2Frame) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -30,12 +30,12 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 		return true
 	}
 	g := &grant{flow: s.flow, left: int64(f.increment) - streamWindow, owed: f.increment}
-	// The message before has come, and was taken.
+	// The message before has arrived, and was taken.
 	c.window.Sub(memory.Reply, int(s.large))
 	s.large = 0
 	if before := s.grant; before != nil {
 		if before.sent.CompareAndSwap(false, true) {
-			g.owed += before.owed // grpc-go counts with it
+			g.owed += before.owed // grpc-go relies on it
 		}
 		c.drop(f.stream)
 	}
@@ -66,14 +66,14 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 	}
 	g.waits = true
 	g.flow.entry.NoteWaiting(1)
-	if c.account.NeedsAll(memory.Reply, int64(f.increment)) { // that may be never
+	if c.account.NeedsAll(memory.Reply, int64(f.increment)) { // that may never happen
 		giveUp := g.flow.giveUp
 		g.alone = time.AfterFunc(memory.Patience, func() { giveUp(memory.Full()) })
 	}
 	return false
 }
 
-// letIn opens a grant whose update is out.
+// letIn opens a grant whose update is sent.
 func (c *windowConn) letIn(stream uint32, g *grant) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,8 +82,8 @@ func (c *windowConn) letIn(stream uint32, g *grant) {
 	}
 }
 
-// open counts the bytes of a message that are still to come. Those that fit the fixed
-// window may have come already. mu is held.
+// open counts the bytes of a message that are still on their way. Those that fit the
+// fixed window may have arrived already. mu is held.
 func (c *windowConn) open(g *grant) {
 	g.open = true
 	c.payer(g).Promise(g.left)
@@ -91,7 +91,7 @@ func (c *windowConn) open(g *grant) {
 	c.cover(streamWindow)
 }
 
-// payer is what the grant counts with. mu is held.
+// payer returns the entry that the grant counts with. mu is held.
 func (c *windowConn) payer(g *grant) *memory.Entry {
 	if g.flow != nil {
 		return g.flow.entry
@@ -99,8 +99,8 @@ func (c *windowConn) payer(g *grant) *memory.Entry {
 	return c.window
 }
 
-// disown has the connection count what is to come of a message whose call is another
-// one. g may be nil. mu is held.
+// disown has the connection count the rest of a message whose call turned out to be
+// another one. g may be nil. mu is held.
 func (c *windowConn) disown(g *grant) {
 	if g == nil || g.flow == nil {
 		return
@@ -113,7 +113,7 @@ func (c *windowConn) disown(g *grant) {
 	g.flow = nil
 }
 
-// waitNoMore tells the call that it doesn't wait for the grant. mu is held.
+// waitNoMore tells the call that it no longer waits for the grant. mu is held.
 func (*windowConn) waitNoMore(g *grant) {
 	if g.alone != nil {
 		g.alone.Stop()
@@ -124,7 +124,7 @@ func (*windowConn) waitNoMore(g *grant) {
 	}
 }
 
-// stopWaiting takes a grant out of the account's queue, or gives back what it reserved
+// stopWaiting removes a grant from the account's queue, or gives back its reservation
 // there. mu is held.
 func (c *windowConn) stopWaiting(g *grant) {
 	c.account.Drop(g.waiter)
@@ -163,7 +163,7 @@ func (c *windowConn) drop(stream uint32) {
 	case g.open:
 		c.payer(g).Break(g.left)
 		if g.left > 0 {
-			c.covered -= streamWindow // open has covered what hasn't come, as far as it knows
+			c.covered -= streamWindow // open has covered the missing bytes, as far as it knows
 		}
 	default:
 		c.stopWaiting(g)

@@ -25,8 +25,8 @@ func (p *pool) grow() {
 	}
 }
 
-// growable returns the address with the fewest connections among those that
-// may have a further one. It returns nil if there is none. mu is held.
+// growable returns the address with the fewest connections among those that may have
+// another one, or nil. mu is held.
 func (p *pool) growable() *backendAddress {
 	var best *backendAddress
 	for _, a := range p.ready {
@@ -40,11 +40,10 @@ func (p *pool) growable() *backendAddress {
 	return best
 }
 
-// trimInterval is how long there must have been room to spare before a
-// connection is closed.
+// trimInterval is how long there must be room to spare before a connection is closed.
 const trimInterval = 10 * time.Second
 
-// startTrimming has trim called after the interval. mu is held.
+// startTrimming runs trim after the interval. mu is held.
 func (p *pool) startTrimming() {
 	if p.trimTimer == nil && !p.closed {
 		p.trimTimer = p.after(trimInterval, p.trim)
@@ -62,8 +61,8 @@ func (p *pool) trim() {
 	}
 }
 
-// trim gives no further calls to connections that the calls of the last
-// interval did without, and closes those that have none. mu is held.
+// trim gives no further calls to connections that the last interval didn't need, and
+// closes those without calls. mu is held.
 func (a *backendAddress) trim(unqueued bool) {
 	var used []*backendConn
 	for _, c := range a.conns {

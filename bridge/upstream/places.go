@@ -14,17 +14,17 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// maxPlaces bounds the places on a connection, so that their sum is a number.
+// maxPlaces bounds the places on a connection, so that their sum doesn't overflow.
 const maxPlaces = 1 << 20
 
-// A backendLink is one HTTP/2 connection to the backend and the places on it.
-// Its fields are guarded by the pool's mu.
+// A backendLink is one HTTP/2 connection to the backend, with its places. The pool's
+// mu guards its fields.
 type backendLink struct {
 	conn  *backendConn
 	max   int  // MAX_CONCURRENT_STREAMS
-	calls int  // that have a place
+	calls int  // calls that have a place
 	used  bool // a call has had a place
-	lost  bool // it takes no further calls
+	lost  bool // it accepts no further calls
 	began time.Time
 	done  func(balancer.DoneInfo)
 
@@ -32,8 +32,8 @@ type backendLink struct {
 	wire     *windowConn   // never changes
 }
 
-// newBackendLink returns the link of a handshake that has ended. It returns
-// nil if the context isn't of a pool's connection.
+// newBackendLink returns the link of a finished handshake. It returns nil if the
+// context isn't one of a pool's connection.
 func newBackendLink(ctx context.Context, wire *windowConn) *backendLink {
 	c, ok := credentials.ClientHandshakeInfoFromContext(ctx).Attributes.Value(poolConnKey{}).(*backendConn)
 	if !ok {
@@ -48,12 +48,12 @@ func newBackendLink(ctx context.Context, wire *windowConn) *backendLink {
 	return l
 }
 
-// unusedPause is how far apart connections to an address begin whose backend
-// ends them before any call. grpc-go pauses only behind failed attempts.
+// unusedPause is the interval between connections to an address whose backend ends
+// them before any call. grpc-go pauses only after failed attempts.
 const unusedPause = time.Second
 
-// pause returns how long to wait until the connection that replaces this one.
-// l is nil if there was none. The pool's mu is held.
+// pause returns how long to wait before the connection that replaces this one. l is
+// nil if there was none. The pool's mu is held.
 func (l *backendLink) pause() time.Duration {
 	if l == nil || l.used {
 		return 0
@@ -61,7 +61,7 @@ func (l *backendLink) pause() time.Duration {
 	return time.Until(l.began.Add(unusedPause))
 }
 
-// allow takes the backend's MAX_CONCURRENT_STREAMS.
+// allow sets the backend's MAX_CONCURRENT_STREAMS.
 func (l *backendLink) allow(streams uint32) {
 	p := l.conn.address.pool
 	p.mu.Lock()
@@ -86,7 +86,7 @@ func (l *backendLink) release(balancer.DoneInfo) {
 	}
 }
 
-// result is a place on the link for the call of ctx.
+// result returns a place on the link for the call of ctx.
 func (l *backendLink) result(ctx context.Context) balancer.PickResult {
 	if k := factsOf(ctx); k != nil {
 		k.link.Store(l)
@@ -111,10 +111,10 @@ func (w *placeWaiter) end(l *backendLink, err error) {
 	close(w.ended)
 }
 
-// Pick gives a call its place. Without a connection it has grpc-go wait for
-// one. When all places are taken it waits itself, against grpc-go's advice: an
-// error would make grpc-go wake all calls for each place, in no order. grpc-go
-// holds no lock meanwhile, and the call's context ends the wait.
+// Pick gives a call its place. Without a connection, it makes grpc-go wait for one.
+// When all places are taken, Pick itself waits, against grpc-go's advice: an error
+// would make grpc-go wake all calls for each place, in no order. grpc-go holds no
+// lock meanwhile, and the call's context ends the wait.
 func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	p.mu.Lock()
 	if len(p.ready) == 0 {
@@ -170,7 +170,7 @@ func (a *backendAddress) take(spare bool) *backendLink {
 	return best
 }
 
-// grant gives the places there are to the calls that wait. mu is held.
+// grant gives the free places to waiting calls. mu is held.
 func (p *pool) grant() {
 	for p.queue.Len() > 0 {
 		l := p.take()
@@ -181,14 +181,14 @@ func (p *pool) grant() {
 	}
 }
 
-// fail ends the waiting of all calls. mu is held.
+// fail ends the wait of all calls. mu is held.
 func (p *pool) fail(err error) {
 	for p.queue.Len() > 0 {
 		p.queue.Remove(p.queue.Front()).(*placeWaiter).end(nil, err)
 	}
 }
 
-// wait returns when the call has its place, or never gets one.
+// wait returns when the call has its place, or will never get one.
 func (p *pool) wait(ctx context.Context, w *placeWaiter, patience time.Duration) (balancer.PickResult, error) {
 	known := factsOf(ctx)
 	defer known.suspendPatience()()

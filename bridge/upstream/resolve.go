@@ -18,8 +18,8 @@ import (
 
 // Bounds of the lookups of one name.
 const (
-	lookupPause   = time.Second      // at least, between two of them, while there is no connection
-	lookupRetry   = 5 * time.Second  // at most, behind one that failed, while there is no connection
+	lookupPause   = time.Second      // minimum, between two lookups, while there is no connection
+	lookupRetry   = 5 * time.Second  // maximum, after a failed lookup, while there is no connection
 	lookupTimeout = 10 * time.Second // of one
 )
 
@@ -30,12 +30,12 @@ type nameBuilder struct {
 	interval time.Duration // 0: only while there is no connection
 }
 
-// Scheme is that of targets such as "dns:///host:port". It is also the scheme
-// of those without any.
+// Scheme returns the scheme of targets such as "dns:///host:port". Targets without a
+// scheme have it, too.
 func (nameBuilder) Scheme() string { return "dns" }
 
-// Build begins to resolve the target. Its authority is the name server to ask,
-// if it isn't the system's.
+// Build begins to resolve the target. The target's authority is the name server to
+// ask; without one it is the system's.
 func (b nameBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
 	host, port, err := splitTarget(target.Endpoint(), "443")
 	if err != nil {
@@ -60,8 +60,9 @@ func (b nameBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ res
 	return r, nil
 }
 
-// newLookup returns the lookup of a name server, or of the system's if it is
-// empty. It ends with its context; Go's own waits for the answer all the same.
+// newLookup returns the lookup function of a name server, or of the system's if
+// server is empty. The lookup ends with its context, unlike Go's own, which waits for
+// the answer.
 func newLookup(server string) func(ctx context.Context, host string) ([]string, error) {
 	own := &net.Resolver{PreferGo: server != "" || net.DefaultResolver.PreferGo, StrictErrors: net.DefaultResolver.StrictErrors}
 	dial := net.DefaultResolver.Dial
@@ -78,8 +79,8 @@ func newLookup(server string) func(ctx context.Context, host string) ([]string, 
 	return own.LookupHost
 }
 
-// splitTarget splits "host:port", "host", "[v6]:port", "[v6]" or "v6". Without
-// a host it is this machine.
+// splitTarget splits "host:port", "host", "[v6]:port", "[v6]" or "v6". An empty host
+// means this machine.
 func splitTarget(target, defaultPort string) (host, port string, err error) {
 	if target == "" {
 		return "", "", errors.New("no address")
@@ -102,9 +103,9 @@ func splitTarget(target, defaultPort string) (host, port string, err error) {
 	return host, port, nil
 }
 
-// A nameResolver resolves one name again and again: at an interval while there
-// is a connection to the backend, else every second. A lookup that fails
-// changes nothing: the addresses of the last one stay.
+// A nameResolver resolves one name repeatedly: at an interval while there is a
+// connection to the backend, else every second. A failed lookup changes nothing: the
+// last addresses stay.
 type nameResolver struct {
 	cc         resolver.ClientConn
 	host, port string
@@ -113,13 +114,13 @@ type nameResolver struct {
 	cancel     context.CancelFunc
 	watching   sync.WaitGroup
 
-	changed chan struct{} // one place: connectedNow has changed
+	changed chan struct{} // one element: connectedNow has changed
 
 	mu           sync.Mutex
 	connectedNow bool
 }
 
-// connected is told by the pool whether there is any connection.
+// connected notes, for the pool, whether there is any connection.
 func (r *nameResolver) connected(yes bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -129,7 +130,7 @@ func (r *nameResolver) connected(yes bool) {
 	r.connectedNow = yes
 	select {
 	case r.changed <- struct{}{}:
-	default: // watch has yet to look
+	default: // watch hasn't looked yet
 	}
 }
 
@@ -139,8 +140,8 @@ func (r *nameResolver) isConnected() bool {
 	return r.connectedNow
 }
 
-// ResolveNow does nothing: grpc-go calls it for each connection that is lost
-// or fails, and connected tells when that matters.
+// ResolveNow does nothing: grpc-go calls it for each connection that is lost or
+// fails, and connected reports when that matters.
 func (r *nameResolver) ResolveNow(resolver.ResolveNowOptions) {}
 
 // Close ends the lookups.
@@ -175,7 +176,7 @@ func (r *nameResolver) watch(ctx context.Context) {
 	}
 }
 
-// rest returns when the time has come for the next lookup.
+// rest returns when the next lookup is due.
 func (r *nameResolver) rest(ctx context.Context, began time.Time, failures int) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -195,8 +196,8 @@ func (r *nameResolver) rest(ctx context.Context, began time.Time, failures int) 
 	}
 }
 
-// pause returns the time from one lookup to the next, after a number of
-// failures in succession. again is false if there is none.
+// pause returns the time from one lookup to the next, after this many consecutive
+// failures. again is false if there is no next one.
 func (r *nameResolver) pause(failures int) (pause time.Duration, again bool) {
 	pause = lookupPause
 	if failures > 0 {
@@ -224,7 +225,7 @@ func (r *nameResolver) resolve(ctx context.Context) ([]string, error) {
 	return slices.Compact(found), nil
 }
 
-// update tells grpc-go the addresses, and the pool whom to tell of connections.
+// update gives grpc-go the addresses, and the pool its connectionWatcher.
 func (r *nameResolver) update(hosts []string) {
 	s := resolver.State{Attributes: attributes.New(watcherKey{}, r)}
 	for _, host := range hosts {
@@ -232,5 +233,5 @@ func (r *nameResolver) update(hosts []string) {
 		s.Addresses = append(s.Addresses, a)
 		s.Endpoints = append(s.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{a}})
 	}
-	_ = r.cc.UpdateState(s) // an error is about a list without addresses
+	_ = r.cc.UpdateState(s) // an error means a list without addresses
 }

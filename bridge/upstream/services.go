@@ -12,11 +12,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// ErrNoReflection says that the backend doesn't offer gRPC server reflection.
+// ErrNoReflection reports that the backend doesn't offer gRPC server reflection.
 var ErrNoReflection = errors.New("the backend has no server reflection")
 
-// Services asks the backend for the names of its services, by server reflection.
-// It waits for a backend that isn't there yet until the context ends.
+// Services asks the backend for the names of its services, by server reflection. It
+// waits for a backend that isn't up yet until the context ends.
 func (u *Upstream) Services(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream
@@ -40,8 +40,9 @@ func (u *Upstream) Services(ctx context.Context) ([]string, error) {
 	for _, service := range answer.GetListServicesResponse().GetService() {
 		names = append(names, service.GetName())
 	}
-	// The end is the backend's, as in any call: else it would see a cancelled one.
-	_ = stream.CloseSend() // an error shows in Recv, and the answer is there
+	// Let the backend end the call, as in any call: otherwise it would see a
+	// cancelled one.
+	_ = stream.CloseSend() // an error shows in Recv, and the answer has arrived
 	_, _ = stream.Recv()
 	return names, nil
 }
@@ -53,5 +54,5 @@ func reflectionError(err error) error {
 	return fmt.Errorf("server reflection: %w", causeOf(err))
 }
 
-// protoCodec is grpc-go's own codec. An upstream's connection has another one.
+// protoCodec returns grpc-go's own codec. An upstream's connection has another one.
 func protoCodec() encoding.CodecV2 { return encoding.GetCodecV2("proto") }

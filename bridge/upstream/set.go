@@ -14,18 +14,18 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A Set is the upstreams of a server, by name. They can be added, replaced and
-// removed while calls are under way.
+// A Set has the upstreams of a server, by name. They can be added, replaced and
+// removed while calls are running.
 //
-// A call acquires an upstream and releases it at its end. An upstream that was
-// replaced or removed takes no further calls, and is closed once its last call
-// has released it. A Set is made by NewSet.
+// A call acquires an upstream and releases it at its end. A replaced or removed
+// upstream takes no further calls, and is closed once its last call has released it.
+// NewSet makes a Set.
 type Set struct {
-	byName atomic.Pointer[map[string]*Upstream] // the map is never changed: a change stores another one
+	byName atomic.Pointer[map[string]*Upstream] // the map never changes: a change stores another one
 
 	mu       sync.Mutex // held for a change
 	closed   bool
-	draining map[*Upstream]string // upstreams that take no new calls and aren't closed, with their names
+	draining map[*Upstream]string // upstreams that accept no new calls and aren't closed, with their names
 
 	closing chan struct{}  // closed by Close
 	retired sync.WaitGroup // upstreams that a goroutine closes
@@ -38,9 +38,9 @@ func NewSet() *Set {
 	return s
 }
 
-// Acquire returns the upstream of that name for one call, which must release it.
-// It takes no lock and allocates nothing. The error is a *report.Fault: a call
-// that was routed just before its upstream was removed may try again.
+// Acquire returns the upstream of that name for one call, which must release it. It
+// takes no lock and allocates nothing. The error is a *report.Fault: a call whose
+// upstream was removed right after its routing may try again.
 func (s *Set) Acquire(name string) (*Upstream, error) {
 	for {
 		u := (*s.byName.Load())[name]
@@ -58,8 +58,8 @@ func (s *Set) Acquire(name string) (*Upstream, error) {
 // afterwards.
 func (u *Upstream) Release() { u.holders.release() }
 
-// Add gives the Set an upstream of a new name. If Add returns an error, the
-// upstream stays the caller's to close.
+// Add adds an upstream under a new name. If Add returns an error, the caller must
+// close the upstream.
 func (s *Set) Add(name string, u *Upstream) error {
 	return s.change(name, func(byName map[string]*Upstream) (*Upstream, error) {
 		if byName[name] != nil {
@@ -73,9 +73,9 @@ func (s *Set) Add(name string, u *Upstream) error {
 	})
 }
 
-// Replace has new calls to the name go to u, which the Set doesn't hold yet. The
-// upstream before it ends as after Remove. If Replace returns an error, u stays
-// the caller's to close.
+// Replace makes u, which the Set doesn't have yet, the upstream for new calls to the
+// name. The upstream before it ends as after Remove. If Replace returns an error, the
+// caller must close u.
 func (s *Set) Replace(name string, u *Upstream) error {
 	return s.change(name, func(byName map[string]*Upstream) (*Upstream, error) {
 		old := byName[name]
@@ -90,7 +90,7 @@ func (s *Set) Replace(name string, u *Upstream) error {
 	})
 }
 
-// Remove takes the upstream out of the Set, which closes it after its last call.
+// Remove removes the upstream from the Set, which closes it after its last call.
 func (s *Set) Remove(name string) error {
 	return s.change(name, func(byName map[string]*Upstream) (*Upstream, error) {
 		old := byName[name]
@@ -103,7 +103,7 @@ func (s *Set) Remove(name string) error {
 }
 
 // fresh returns an error for an upstream that is in the Set or has been in one:
-// Acquire would wait for ever for the end of one that was retired.
+// Acquire would wait for ever for the end of a retired one.
 func (u *Upstream) fresh(byName map[string]*Upstream) error {
 	for _, other := range byName {
 		if other == u {
@@ -160,8 +160,8 @@ func (s *Set) retire(name string, u *Upstream) {
 	})
 }
 
-// Close closes all upstreams, those too that calls still hold: their streams end
-// with an error. It returns when all connections are closed. It may be called
+// Close closes all upstreams, including those that calls still hold: their streams
+// end with an error. It returns when all connections are closed. It may be called
 // again.
 func (s *Set) Close() {
 	s.mu.Lock()
@@ -176,19 +176,19 @@ func (s *Set) Close() {
 	s.retired.Wait()
 }
 
-// A State is what is known of an upstream in a Set.
+// A State is the state of an upstream in a Set.
 type State struct {
 	Name  string
 	Conns connectivity.State // Ready: at least one connection is up
-	Calls int                // that hold it
+	Calls int                // calls that hold it
 
-	// Draining reports that the upstream was replaced or removed: it takes no new
+	// Draining reports that the upstream was replaced or removed: it accepts no new
 	// calls, and is closed after its last one.
 	Draining bool
 }
 
-// States returns the state of each upstream that takes calls, and of each that is
-// draining with calls left. It is sorted by name; of one name, the upstream that takes
+// States returns the state of each upstream that accepts calls, and of each draining
+// one with calls left. It is sorted by name; for one name, the upstream that accepts
 // calls is first.
 func (s *Set) States() []State {
 	s.mu.Lock()
@@ -209,7 +209,7 @@ func (s *Set) States() []State {
 	return states
 }
 
-// compareBool puts false before true.
+// compareBool orders false before true.
 func compareBool(a, b bool) int {
 	switch {
 	case a == b:
@@ -221,16 +221,16 @@ func compareBool(a, b bool) int {
 	}
 }
 
-// holders counts what needs an upstream: the Set that it is in, and the calls that
+// holders counts the users of an upstream: the Set that it is in, and the calls that
 // acquired it.
 type holders struct {
 	n       atomic.Int64
 	none    chan struct{} // closed when the last one has released it
-	retired bool          // it was in a Set; under that one's mu
+	retired bool          // it was in a Set; guarded by that Set's mu
 }
 
-// acquire reports whether the upstream takes calls. Once its count is 0 it is
-// being closed, and stays at 0.
+// acquire reports whether the upstream accepts calls. Once its count is 0 it is being
+// closed, and stays at 0.
 func (h *holders) acquire() bool {
 	for {
 		n := h.n.Load()
@@ -249,7 +249,7 @@ func (h *holders) release() {
 	}
 }
 
-// calls leaves out the Set, whose mu is held.
+// calls returns the count without the Set, whose mu is held.
 func (h *holders) calls() int {
 	n := h.n.Load()
 	if !h.retired {

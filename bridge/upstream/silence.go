@@ -11,13 +11,13 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// A backend is suspected once it has sent nothing for silencePatience after
-// culvert sent HEADERS or DATA, and asked with a PING then. Stock servers end a
-// connection at the third PING in a row that they find too early, and forgive
-// the earlier ones when they send HEADERS or DATA: grpc-go's handlePing,
-// grpc-java's KeepAliveEnforcer, C++'s PingAbusePolicy. One PING in 5 minutes is
-// never too early. Of the two that come early here, one may cross the backend's
-// HEADERS or DATA on the way and count after them.
+// A backend is suspected once it has sent nothing for silencePatience after culvert
+// sent HEADERS or DATA; then culvert sends a PING. Stock servers end a connection at
+// the third PING in a row that they consider too early, and forgive the earlier ones
+// when they send HEADERS or DATA: grpc-go's handlePing, grpc-java's
+// KeepAliveEnforcer, C++'s PingAbusePolicy. One PING in 5 minutes is never too early.
+// Of the two early ones here, one may cross the backend's HEADERS or DATA on the way
+// and count after them.
 const (
 	silencePatience = 10 * time.Second
 	silenceLook     = 2 * time.Second // between looks at an unanswered PING
@@ -25,27 +25,27 @@ const (
 	latePingEvery   = 5*time.Minute + 10*time.Second
 )
 
-// errBackendSilent is what grpc-go reads from a connection that was closed
-// because the backend is silent. Calls that end with it are known by its text.
+// errBackendSilent is what grpc-go reads from a connection that was closed because
+// the backend is silent. Calls that end with it are recognized by its text.
 var errBackendSilent = errors.New("culvert: the backend sent nothing, not even the answer to a ping")
 
-// A silence decides when a backend must be asked whether it is there, and when
-// it is given up. It has no clock: its owner tells it the time.
+// A silence decides when culvert must ping a backend, and when it gives the backend
+// up. It has no clock: its owner passes the time.
 type silence struct {
 	open  int       // streams
-	since time.Time // when the first HEADERS or DATA was sent after which nothing was read; zero: something was
+	since time.Time // when the first HEADERS or DATA was sent without any read since; zero: something was read
 
-	pings    int // since the backend last sent HEADERS or DATA
+	pings    int // pings since the backend last sent HEADERS or DATA
 	lastPing time.Time
 
-	asked    bool      // the backend has been asked, or is as soon as the connection takes a PING
+	asked    bool      // the backend was pinged, or will be as soon as the connection takes a PING
 	position uint64    // the PING's place in the bytes sent, as acked counts them
-	acked    uint64    // at the last look
+	acked    uint64    // acknowledged bytes at the last look
 	answerBy time.Time // when the backend is given up
 	nextLook time.Time
 }
 
-// A silenceStep is what a look asks its caller to do.
+// A silenceStep is the action that a look asks of its caller.
 type silenceStep int
 
 const (
@@ -54,7 +54,7 @@ const (
 	silenceGiveUp              // close the connection
 )
 
-// sent notes that HEADERS or DATA go out.
+// sent notes that HEADERS or DATA are being sent.
 func (s *silence) sent(now time.Time) {
 	if s.since.IsZero() {
 		s.since = now
@@ -71,7 +71,7 @@ func (s *silence) heard(message bool) {
 	}
 }
 
-// pinged notes that a PING went out, culvert's or grpc-go's own.
+// pinged notes that a PING was sent, culvert's or grpc-go's own.
 func (s *silence) pinged(now time.Time) {
 	s.pings++
 	s.lastPing = now
@@ -90,7 +90,7 @@ func (s *silence) next() time.Time {
 	return s.due()
 }
 
-// due returns when the PING may go.
+// due returns when the PING may be sent.
 func (s *silence) due() time.Time {
 	due := s.since.Add(silencePatience)
 	if s.pings < earlyPings {
@@ -102,9 +102,9 @@ func (s *silence) due() time.Time {
 	return due
 }
 
-// look decides what to do now. acked is how many of the sent bytes the backend's
-// kernel has acknowledged. If unread is set, bytes wait to be read: then the
-// backend isn't silent, culvert just hasn't read them.
+// look decides the next action. acked is how many of the sent bytes the backend's
+// kernel has acknowledged. If unread is set, bytes wait to be read: then the backend
+// isn't silent, but culvert is late to read.
 func (s *silence) look(now time.Time, acked uint64, unread bool) silenceStep {
 	next := s.next()
 	if next.IsZero() || now.Before(next) {
@@ -116,8 +116,8 @@ func (s *silence) look(now time.Time, acked uint64, unread bool) silenceStep {
 		s.wait(now, acked)
 		return silenceAsk
 	}
-	// A PING that is behind other bytes on a slow path has yet to arrive. And a
-	// process that was stopped for a while has yet to read what came meanwhile.
+	// A PING behind other bytes on a slow path has not arrived yet. And a process
+	// that was stopped for a while has not yet read the bytes that arrived meanwhile.
 	onItsWay := s.acked < s.position && acked > s.acked
 	wasStopped := now.Sub(s.nextLook) > silenceLook
 	if onItsWay || wasStopped || unread {
@@ -132,7 +132,7 @@ func (s *silence) look(now time.Time, acked uint64, unread bool) silenceStep {
 	return silenceNothing
 }
 
-// wait gives the backend the whole time to answer.
+// wait gives the backend the full time to answer.
 func (s *silence) wait(now time.Time, acked uint64) {
 	s.acked = acked
 	s.answerBy = now.Add(pingTimeout)
@@ -146,13 +146,13 @@ func (s *silence) lookAgain(now time.Time) {
 	}
 }
 
-// A silenceWatch is the silence of one connection with its clock: it asks and
-// gives up.
+// A silenceWatch is the silence of one connection with its clock: it pings the
+// backend and gives it up.
 type silenceWatch struct {
 	conn   net.Conn
-	asks   func()        // has the connection send a PING, if the watch still wants one then
-	wake   chan struct{} // one place: there is something to look at
-	silent atomic.Bool   // the connection was closed for it
+	asks   func()        // makes the connection send a PING, if the watch still wants one then
+	wake   chan struct{} // one element: there is a reason to look
+	silent atomic.Bool   // the connection was closed because of it
 
 	mu    sync.Mutex
 	s     silence
@@ -163,8 +163,8 @@ func newSilenceWatch(conn net.Conn, asks func()) *silenceWatch {
 	return &silenceWatch{conn: conn, asks: asks, wake: make(chan struct{}, 1)}
 }
 
-// sent notes that HEADERS or DATA are about to be written. It is called for
-// each, so the clock is read only for the first after something was heard.
+// sent notes that HEADERS or DATA are about to be written. It is called for each, so
+// it reads the clock only for the first after something was heard.
 func (w *silenceWatch) sent() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -181,7 +181,7 @@ func (w *silenceWatch) sent() {
 	}
 }
 
-// heard notes that something was read, and whether HEADERS or DATA were in it.
+// heard notes a read, and whether it had HEADERS or DATA.
 func (w *silenceWatch) heard(message bool) {
 	w.mu.Lock()
 	w.s.heard(message)
@@ -195,7 +195,7 @@ func (w *silenceWatch) streams(n int) {
 	w.mu.Unlock()
 }
 
-// wants reports whether the PING that was asked for must still be written.
+// wants reports whether the requested PING must still be written.
 func (w *silenceWatch) wants() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -218,7 +218,7 @@ func (w *silenceWatch) grpcPinged() {
 	w.s.pinged(time.Now())
 }
 
-// run looks at the connection when that is due, until done. Between, it sleeps
+// run looks at the connection when that is due, until done. In between, it sleeps
 // without a timer unless something was sent and nothing heard.
 func (w *silenceWatch) run(done <-chan struct{}) {
 	timer := time.NewTimer(time.Hour)
@@ -238,8 +238,8 @@ func (w *silenceWatch) run(done <-chan struct{}) {
 	}
 }
 
-// untilDue returns how long run can sleep. Most often the backend has answered
-// meanwhile; the timer is set all the same, since there will be more to send.
+// untilDue returns how long run can sleep. Usually the backend has answered
+// meanwhile; the timer is set anyway, since more will be sent.
 func (w *silenceWatch) untilDue() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -249,7 +249,7 @@ func (w *silenceWatch) untilDue() time.Duration {
 	return silencePatience
 }
 
-// look does what is due, and returns when to look again.
+// look does the due actions, and returns when to look again.
 func (w *silenceWatch) look() time.Time {
 	unread := socket.Readable(w.conn)
 	acked, _ := socket.Sent(w.conn)

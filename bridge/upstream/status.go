@@ -15,18 +15,17 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// A localStatus is a status that grpc-go makes itself, known by its text: the
-// library has no other mark for it. The texts are held by tests against real
-// peers that misbehave so.
+// A localStatus is a status that grpc-go makes itself. Its text identifies it: the
+// library has no other mark. Tests against real peers that misbehave check the texts.
 type localStatus struct {
-	text   string // its beginning; all of it, where exact
+	text   string // its beginning; if exact, all of it
 	code   codes.Code
 	reason report.Reason
 	says   string
-	keep   bool // keep grpc-go's code (it follows gRPC's own mapping), not the reason's
+	keep   bool // keep grpc-go's code, which follows gRPC's own mapping, instead of the reason's
 
-	// How it is told from the upstream's own words, once trailers came:
-	// evenTrailed rows may come although they did, and then all of these hold.
+	// These distinguish it from the upstream's own text after trailers arrived: an
+	// evenTrailed row may occur in spite of them, and then all of these must apply.
 	evenTrailed, exact, packed, overLimit bool
 }
 
@@ -68,8 +67,7 @@ type Status struct{ *status.Status }
 
 func (u Status) Error() string { return "upstream: " + u.Message() }
 
-// classify makes of an error that grpc-go returned what it is: the upstream's
-// own status, or a fault.
+// classify turns an error of grpc-go into the upstream's own status, or a fault.
 func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLimit) error {
 	if errors.Is(err, io.EOF) {
 		if k.trailer.Load() {
@@ -100,15 +98,15 @@ func (k *callFacts) classify(ctx context.Context, err error, limit report.SizeLi
 	}
 }
 
-// isSilent reports whether the connection was given up because the backend
-// answered no ping, of culvert's or of grpc-go's (backend.keepalive). What else
-// grpc-go knows of the connection's end may stand around the text.
+// isSilent reports whether the connection was given up because the backend answered
+// no ping, of culvert's or of grpc-go's (backend.keepalive). grpc-go may put other
+// facts about the connection's end around the text.
 func isSilent(st *status.Status) bool {
 	return st.Code() == codes.Unavailable && (strings.Contains(st.Message(), errBackendSilent.Error()) ||
 		strings.Contains(st.Message(), "keepalive ping failed to receive ACK"))
 }
 
-// localFault is the fault of a row.
+// localFault returns the fault of a row.
 func (k *callFacts) localFault(l localStatus, st *status.Status, limit report.SizeLimit) *report.Fault {
 	if isTooMuchMetadata(l.text) {
 		return requestTooLargeForBackend(nil)
@@ -133,15 +131,15 @@ func (k *callFacts) localFault(l localStatus, st *status.Status, limit report.Si
 	return f
 }
 
-// ended says that a status only tells what the call's own context says. A
-// backend that ends with the very same words at the same moment is taken for
-// it, which changes nothing but the details.
+// ended reports whether a status only repeats the end of the call's own context. A
+// backend's status with the same text at the same moment is mistaken for it, which
+// changes only the details.
 func ended(ctx context.Context, st *status.Status) bool {
 	return ctx.Err() != nil && len(st.Details()) == 0 &&
 		(st.Message() == context.Canceled.Error() || st.Message() == context.DeadlineExceeded.Error())
 }
 
-// findLocal finds the row of a status that grpc-go made itself.
+// findLocal returns the row of a status that grpc-go made itself.
 func (k *callFacts) findLocal(st *status.Status, messageBytes int) (localStatus, bool) {
 	trailed := k.trailer.Load()
 	for _, l := range localStatuses {
@@ -155,7 +153,7 @@ func (k *callFacts) findLocal(st *status.Status, messageBytes int) (localStatus,
 	return localStatus{}, false
 }
 
-// isPacked says whether a header named a coding.
+// isPacked reports whether a header named a coding.
 func (k *callFacts) isPacked() bool {
 	select {
 	case <-k.header:
@@ -165,8 +163,8 @@ func (k *callFacts) isPacked() bool {
 	}
 }
 
-// holds says whether a status that came with trailers is grpc-go's own all
-// the same: a message before them could not be read.
+// holds reports whether a status after trailers is still grpc-go's own: a message
+// before them could not be read.
 func (l localStatus) holds(st *status.Status, packed bool, limit int) bool {
 	if !l.evenTrailed || st.Code() != l.code || len(st.Details()) > 0 || l.packed && !packed {
 		return false

@@ -8,9 +8,9 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// currentCredentials are TLS with what a function says at each handshake. What
-// grpc-go asks of them at the start, such as the server's name, they say of
-// what is current then.
+// currentCredentials use TLS with the configuration that a function returns at each
+// handshake. When grpc-go asks them at the start, for example for the server's name,
+// they answer by the current configuration.
 type currentCredentials struct {
 	credentials.TransportCredentials
 	current func() *tls.Config

@@ -25,28 +25,29 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// A Backend is where calls go.
+// A Backend describes where calls go.
 type Backend struct {
 	// Target is "host:port", "dns:///host:port", "unix:///path", or any other
 	// target that grpc-go resolves.
 	Target string
 
-	// TLS is for the connection to the backend. If nil, it is plaintext.
+	// TLS is the configuration for connections to the backend. If nil, they are
+	// plaintext.
 	TLS *tls.Config
 
-	// CurrentTLS replaces TLS if it isn't nil: it is called for each
-	// connection, so that certificates can change while others last.
+	// CurrentTLS replaces TLS if it isn't nil: it is called for each connection, so
+	// that certificates can change while other connections last.
 	CurrentTLS func() *tls.Config
 
 	// Authority replaces the :authority that the backend sees. If empty, it
 	// is the target's.
 	Authority string
 
-	// Keepalive is how long a connection with calls on it may be quiet before
-	// an HTTP/2 ping asks; less than 10 s counts as 10 s. A grpc server that
-	// isn't told to allow these pings answers with GOAWAY. If zero, a backend is
-	// asked only if something was sent to it and nothing came for 10 s, as
-	// rarely as every server allows.
+	// Keepalive is how long a connection with calls on it may be quiet before culvert
+	// sends an HTTP/2 ping; less than 10 s counts as 10 s. A grpc server whose
+	// settings don't allow these pings answers with GOAWAY. If zero, culvert pings a
+	// backend only if something was sent to it and nothing came for 10 s, as rarely
+	// as every server allows.
 	Keepalive time.Duration
 
 	// MaxConnections bounds the connections to each address of the backend. A
@@ -54,9 +55,8 @@ type Backend struct {
 	// allows on a connection. If zero, 64; if negative, there is no bound.
 	MaxConnections int
 
-	// QueueTimeout is how long a call may wait while every connection has as
-	// many calls as the backend allows. If zero, 5 s; if negative, it doesn't
-	// wait.
+	// QueueTimeout is how long a call may wait while every connection has as many
+	// calls as the backend allows. If zero, 5 s; if negative, it doesn't wait.
 	QueueTimeout time.Duration
 
 	// ResolveInterval is how often a name is resolved again. If zero, 30 s; if
@@ -72,10 +72,10 @@ type Backend struct {
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
-// Fixed windows towards the backend. grpc-go's own estimate grows a stream's
-// to 16 MiB, and one slow reader then holds as much. What all streams of a
-// connection have in flight is bounded by the connection's window, which counts
-// with the account for as long as the connection lasts.
+// Fixed windows towards the backend. grpc-go's own estimate grows a stream's window
+// to 16 MiB, and one slow reader then holds that much. The connection's window bounds
+// the data in flight for all its streams. It counts with the account for as long as
+// the connection lasts.
 const (
 	streamWindow  = memory.UnaskedBytes
 	minConnWindow = 64 << 10
@@ -100,9 +100,8 @@ type Upstream struct {
 	holders holders          // while it is in a Set
 }
 
-// New begins to connect to the backend. messages limits what one message
-// of an answer may have; headerBytes is the limit of a block of metadata, which
-// the caller has to check.
+// New begins to connect to the backend. messages limits each message of an answer.
+// headerBytes is the limit of a block of metadata, which the caller must check.
 func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.Account) (*Upstream, error) {
 	if b.Target == "" {
 		return nil, errors.New("no backend address")
@@ -130,7 +129,7 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 		grpc.WithIdleTimeout(0),
 		experimental.WithBufferPool(account.Pool),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			// A backend that comes back is used within a second or so.
+			// Use a backend that comes back within a second or so.
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: connectPatience,
 		}),
@@ -138,8 +137,8 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 			grpc.ForceCodecV2(rawCodec{}),
 			grpc.MaxCallRecvMsgSize(messages.Bytes),
 			grpc.MaxCallSendMsgSize(math.MaxInt32),
-			// What a transparent retry (only of a call that the backend
-			// certainly never saw) may keep of the first messages.
+			// The part of the first messages that is kept for a transparent retry
+			// (only of a call that the backend certainly never saw).
 			grpc.MaxRetryRPCBufferSize(16<<10),
 		),
 	}
@@ -155,13 +154,13 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 	}
 	cc.Connect()
 	u := &Upstream{cc: cc, limit: messages, holders: holders{none: make(chan struct{})}}
-	u.holders.n.Store(1) // the Set that it may come into
+	u.holders.n.Store(1) // for the Set that may take it
 	return u, nil
 }
 
-// looseHeaderBytes is the limit of a block of metadata that grpc-go is
-// told. grpc-go ends the whole connection, and every call on it, for a block that
-// is much larger. The limit proper costs only the call.
+// looseHeaderBytes returns the limit of a block of metadata for grpc-go. For a block
+// that is much larger, grpc-go ends the whole connection, with every call on it. The
+// limit proper costs only the call.
 func looseHeaderBytes(limit int) uint32 { return uint32(min(4*limit, math.MaxInt32)) }
 
 // Close ends the streams and closes the connections.
@@ -175,12 +174,11 @@ type Stream struct {
 	limit  report.SizeLimit // of a message
 	ctx    context.Context  // the call's: it ends with the stream
 
-	wire    int             // bytes of the message that Recv returned last, as they came
-	in, out mem.BufferSlice // Recv's and Send's own: grpc-go is given their addresses, so that none is allocated a message
+	wire    int             // bytes of the last message from Recv, as they arrived
+	in, out mem.BufferSlice // only Recv and Send use them: grpc-go gets their addresses, so that no message needs an allocation
 }
 
-// A Request is what the backend is told of a call before the first
-// message.
+// A Request is what the backend gets of a call before the first message.
 type Request struct {
 	Method   string // as in the path: "/package.Service/Method"
 	Metadata metadata.MD
@@ -191,17 +189,16 @@ type Request struct {
 	// is used.
 	Messages report.SizeLimit
 
-	// Held is what the call's replies count with from their arrival until Sent, and
-	// its requests while grpc-go has them queued. If nil, nothing counts. If set, ID is
-	// the x-request-id in Metadata.
+	// Held is the entry that counts the call's replies from their arrival until Sent,
+	// and its requests while they are in grpc-go's queue. If nil, nothing counts. If
+	// set, ID is the x-request-id in Metadata.
 	Held *memory.Entry
 	ID   string
 }
 
-// Open starts the call at the backend. It waits for a connection, but never for
-// long: then it ends the call with giveUp, which cancels ctx. Waiting for a
-// place on a connection is the pool's, with its own bound. The end of ctx
-// releases the stream.
+// Open starts the call at the backend. It waits for a connection, but not for long:
+// then it ends the call with giveUp, which cancels ctx. The pool waits for a place on
+// a connection, with its own bound. The end of ctx releases the stream.
 func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r Request) (*Stream, error) {
 	patience := time.AfterFunc(connectPatience, func() { giveUp(errPatience) })
 	known := &callFacts{header: make(chan struct{}), patience: patience}
@@ -249,17 +246,17 @@ var (
 	errPatience = errors.New("no stream became free in time")
 )
 
-// Header waits for the upstream's header. It returns false when there is
-// none: the answer is trailers-only, or the call failed. A header always has
-// a content-type, so it is never empty.
+// Header waits for the upstream's header. It returns false when there is none: the
+// answer is trailers-only, or the call failed. A header always has a content-type, so
+// it is never empty.
 func (s *Stream) Header() (metadata.MD, bool) {
 	md, err := s.stream.Header()
 	return md, err == nil && len(md) > 0
 }
 
-// Compressed says, once there is a header, whether the upstream names a
-// coding for its messages. grpc-go hands out a header a moment before it
-// tells the rest of it, hence the wait.
+// Compressed reports, once there is a header, whether the upstream names a coding for
+// its messages. grpc-go hands out a header a moment before the rest of its facts,
+// hence the wait.
 func (s *Stream) Compressed() bool {
 	select {
 	case <-s.facts.header:
@@ -269,9 +266,9 @@ func (s *Stream) Compressed() bool {
 	}
 }
 
-// Ended says, once there is a header, that the upstream's end has arrived and
-// nothing that is left to receive takes any wait. (A compressed message waits
-// for room to expand in.)
+// Ended reports, once there is a header, whether the upstream's end has arrived and
+// the rest can be received without a wait. (A compressed message waits for room for
+// its decompression.)
 func (s *Stream) Ended() bool { return s.facts.trailer.Load() && !s.Compressed() }
 
 // Recv returns one message, which the caller frees. At the end it returns
@@ -287,20 +284,21 @@ func (s *Stream) Recv() (mem.BufferSlice, error) {
 	return nil, s.facts.classify(s.ctx, err, s.limit)
 }
 
-// Wire returns the size of the last message that Recv returned, as it came from the
-// backend: maybe compressed. It must not run beside Recv.
+// Wire returns the size of the last message from Recv as it came from the backend,
+// perhaps compressed. It must not run beside Recv.
 func (s *Stream) Wire() int { return s.wire }
 
-// Sent says that messages of so many bytes, as they came, are held no more, or counted
-// otherwise. One of more than memory.UnaskedBytes is told of alone.
+// Sent notes that messages of this many bytes, as they arrived, are no longer held,
+// or are counted elsewhere. A message of more than memory.UnaskedBytes is noted
+// alone.
 func (s *Stream) Sent(messages, bytes int) {
 	if s.facts.flow.entry != nil {
 		s.facts.flow.taken(messages, bytes)
 	}
 }
 
-// Arrivals counts the reads of the stream's connection that brought messages. If
-// Recv returns and the count is as before, the message was there already.
+// Arrivals counts the reads of the stream's connection that brought messages. If the
+// count is unchanged after Recv, the message had already arrived.
 func (s *Stream) Arrivals() uint64 {
 	l := s.facts.link.Load()
 	if l == nil {
@@ -309,13 +307,13 @@ func (s *Stream) Arrivals() uint64 {
 	return l.arrivals.Load()
 }
 
-// Send takes the message over. io.EOF says that the upstream ended the call
-// and that Recv has the status.
+// Send takes the message over. io.EOF means that the upstream ended the call and that
+// Recv has the status.
 func (s *Stream) Send(m mem.BufferSlice) error {
 	n, f := m.Len(), &s.facts.flow
 	counts := f.entry != nil
 	switch {
-	case counts && f.packs: // there are two of it, until grpc-go has queued the copy
+	case counts && f.packs: // there are two copies, until grpc-go has queued the second
 		f.entry.Add(memory.RequestClass(n), n)
 	case counts:
 		f.queue(n)
@@ -343,11 +341,11 @@ func (s *Stream) CloseSend() {
 // Trailer is valid after Recv returned an error.
 func (s *Stream) Trailer() metadata.MD { return s.stream.Trailer() }
 
-// rawCodec hands messages through as the bytes they are.
+// rawCodec passes messages through as bytes.
 type rawCodec struct{}
 
-// Name is empty so that the content-type is plain application/grpc; the
-// call's own subtype is set where the client named one.
+// Name is empty so that the content-type is plain application/grpc; if the client
+// named a subtype, the call sets it.
 func (rawCodec) Name() string { return "" }
 
 // Marshal passes the reference that SendMsg was given on to grpc-go, which
@@ -360,7 +358,7 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// openError is why a call could not be started.
+// openError returns why a call could not be started.
 func (k *callFacts) openError(err error) error {
 	st, _ := status.FromError(err)
 	switch st.Code() {
@@ -377,7 +375,7 @@ func (k *callFacts) openError(err error) error {
 	return report.New(report.ReasonInternal, "internal error").Because(err)
 }
 
-// requestTooLargeForBackend is about a limit that isn't culvert's.
+// requestTooLargeForBackend returns the fault for a limit that isn't culvert's.
 func requestTooLargeForBackend(err error) *report.Fault {
 	return &report.Fault{Reason: report.ReasonMetadataTooLarge, Text: "the request metadata is larger than the backend accepts", Remedy: "send less, or raise the backend's own limit", Cause: err}
 }

@@ -7,10 +7,11 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// expect says that a call's stream is about to begin on the connection.
+// expect notes that a call's stream is about to begin on the connection.
 //
-// grpc-go doesn't say which stream is a call's. So it is known by the id in the
-// request's header. Of several calls with one id any may be taken for another.
+// grpc-go doesn't say which stream is a call's. So the id in the request's header
+// identifies it. If several calls have the same id, any of them may be taken for
+// another.
 func (c *windowConn) expect(f *flow) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -21,11 +22,10 @@ func (c *windowConn) expect(f *flow) {
 	c.expecting++
 }
 
-// over reports whether no stream of the call begins any more.
+// over reports whether no stream of the call will begin any more.
 func (f *flow) over() bool { return f.unborn.Load() || f.entry.Settled() }
 
-// minExpected is how many calls may be expected before those are looked for that have
-// ended.
+// minExpected is how many calls may be expected before ended ones are looked for.
 const minExpected = 64
 
 // purge forgets the calls that ended before their streams began. mu is held.
@@ -56,17 +56,17 @@ func (c *windowConn) readFields(stream uint32, part []byte, ends bool) {
 		c.bind(stream)
 	}
 	if err != nil {
-		c.fields.SetEmitEnabled(false) // not what grpc-go writes: no call is known from here on
+		c.fields.SetEmitEnabled(false) // not written by grpc-go: no call is known from here on
 		c.lost = true
 	}
 }
 
 const (
 	idHeader       = "x-request-id"
-	grpcTableBytes = 4 << 10 // HPACK's, as grpc-go begins with and a backend may not raise
+	grpcTableBytes = 4 << 10 // HPACK's, grpc-go's initial size, which a backend may not raise
 )
 
-// bind says whose stream it is whose header has come whole.
+// bind finds the call of the stream whose header is complete.
 func (c *windowConn) bind(stream uint32) {
 	id := c.id
 	c.id = ""

@@ -36,57 +36,57 @@ func (w windowCredentials) Clone() credentials.TransportCredentials {
 	return windowCredentials{w.TransportCredentials.Clone(), w.account}
 }
 
-// A windowConn keeps what a backend sends within the account, and asks a
-// backend that is silent whether it is there (silence).
+// A windowConn keeps the data from a backend within the account, and pings a silent
+// backend (silence).
 //
-// grpc-go gives a stream the whole window that a message needs as soon as it
-// has read the message's length; from then on nothing stops the upstream until
-// the message is held in full. That permission is a WINDOW_UPDATE larger than
-// the stream's fixed window, so it is withheld here, on its way out, until the
-// account has room for the message (grant.go). It counts with the call.
+// As soon as grpc-go has read a message's length, it gives the stream the whole
+// window that the message needs; from then on nothing stops the upstream until the
+// message is held in full. That permission is a WINDOW_UPDATE larger than the
+// stream's fixed window. So windowConn withholds it on its way out until the account
+// has room for the message (grant.go). The room counts with the call.
 //
-// What fits the fixed window comes unasked, and grpc-go gives the connection's
-// window back as soon as bytes have arrived, whoever reads them. So the
-// connection's WINDOW_UPDATEs are withheld while the account has no room for as
-// much again (credit.go). Bytes of a message that has its room need no more.
-// RFC 9113 §6.9.
+// Data that fits the fixed window comes unasked, and grpc-go gives the connection's
+// window back as soon as bytes have arrived, before anybody reads them. So the
+// connection's WINDOW_UPDATEs are withheld while the account has no room for the same
+// amount again (credit.go). Bytes of a message that has its room need no more. RFC
+// 9113 §6.9.
 type windowConn struct {
 	net.Conn
 	account *memory.Account
 	window  *memory.Entry // the connection's window
 
 	watch *silenceWatch // sends a PING if the backend is silent
-	link  *backendLink  // told how many streams the backend allows; nil: nobody is
+	link  *backendLink  // learns how many streams the backend allows; may be nil
 
-	in        h2Frames // of what is read; Read's own
-	inMessage bool     // HEADERS or DATA were in what was read; Read's own
-	came      struct { // of what was read, DATA that isn't counted yet; Read's own
+	in        h2Frames // of reads; only Read uses it
+	inMessage bool     // the read had HEADERS or DATA; only Read uses it
+	came      struct { // DATA of reads that isn't counted yet; only Read uses it
 		stream uint32
 		bytes  int64
 	}
 	greeted   atomic.Bool // something was read
 	plaintext bool        // without TLS
 
-	writeMu sync.Mutex // held for a Write, and for what is put between frames
+	writeMu sync.Mutex // held for a Write, and for frames that are put in between
 	out     h2Frames
-	fields  *hpack.Decoder // of request headers; Write's own
-	id      string         // in the header that is being read; Write's own
-	lost    bool           // the headers can't be read; Write's own
-	began   bool           // grpc-go has raised the connection's window to what it counts as
+	fields  *hpack.Decoder // of request headers; only Write uses it
+	id      string         // in the current header; only Write uses it
+	lost    bool           // the headers can't be read; only Write uses it
+	began   bool           // grpc-go has raised the connection's window to the counted size
 
 	mu        sync.Mutex
 	streams   map[uint32]streamState // those that the upstream may still send on
-	expected  map[string][]*flow     // of calls whose streams are about to begin, by their ids
+	expected  map[string][]*flow     // calls whose streams are about to begin, by their ids
 	expecting int                    // how many
-	purgeAt   int                    // so many are worth a look for those that have ended
-	covered   int64                  // bytes that came of messages with a grant, and are not given back to the connection's window; below 0: too much was
+	purgeAt   int                    // the number at which ended ones are looked for
+	covered   int64                  // bytes that arrived of messages with a grant, and are not given back to the connection's window; below 0: too many were
 	credits   map[*credit]struct{}   // updates of the connection's window that wait for room
 
 	readyMu sync.Mutex  // taken under the account's mu, which is taken under mu
-	ready   []ownFrame  // those that may go out now
-	isReady atomic.Bool // there are some, for a look without readyMu
+	ready   []ownFrame  // frames that may be sent now
+	isReady atomic.Bool // there are some; readable without readyMu
 
-	wake   chan struct{} // one place: there is something in ready
+	wake   chan struct{} // one element: there is something in ready
 	closed context.Context
 	close  context.CancelFunc
 	sender sync.WaitGroup
@@ -95,7 +95,7 @@ type windowConn struct {
 // An ownFrame is a frame of culvert's own: WINDOW_UPDATE or PING.
 type ownFrame struct {
 	bytes []byte
-	then  func() // once the frame is out; nil: nothing
+	then  func() // called once the frame is sent; may be nil
 }
 
 func newWindowConn(conn net.Conn, a *memory.Account) *windowConn {
@@ -110,10 +110,10 @@ func newWindowConn(conn net.Conn, a *memory.Account) *windowConn {
 	return c
 }
 
-// NetConn is the connection under it.
+// NetConn returns the connection underneath.
 func (c *windowConn) NetConn() net.Conn { return c.Conn }
 
-// Close also gives back what the connection's streams had.
+// Close also gives back the memory of the connection's streams.
 func (c *windowConn) Close() error {
 	err := c.Conn.Close()
 	c.close()
@@ -145,7 +145,7 @@ func (c *windowConn) Read(p []byte) (int, error) {
 		c.countArrived()
 		c.watch.heard(c.inMessage)
 		if c.inMessage && c.link != nil {
-			c.link.arrivals.Add(1) // before grpc-go hands out what has come
+			c.link.arrivals.Add(1) // before grpc-go hands out the data
 		}
 	}
 	if err != nil && c.watch.silent.Load() {
@@ -193,7 +193,7 @@ func (c *windowConn) Write(p []byte) (int, error) {
 	return len(p), c.sendReady()
 }
 
-// sending says whether a frame may go out.
+// sending reports whether a frame may be sent.
 func (c *windowConn) sending(f h2Frame) bool {
 	switch {
 	case f.kind == http2.FrameWindowUpdate && f.stream == 0:
@@ -221,11 +221,11 @@ func (c *windowConn) sending(f h2Frame) bool {
 	return true
 }
 
-// silencePing is a PING whose payload grpc-go never sends. The answer is passed
-// on to grpc-go, which ignores it but for its own keepalive. RFC 9113 §6.7.
+// silencePing is a PING whose payload grpc-go never sends. Its answer is passed on to
+// grpc-go, which uses it only for its own keepalive. RFC 9113 §6.7.
 var silencePing = append([]byte{0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0}, "culvert?"...)
 
-// offer sends a frame as soon as no other is under way.
+// offer sends a frame as soon as no other is being written.
 func (c *windowConn) offer(frame ownFrame) {
 	c.readyMu.Lock()
 	c.ready = append(c.ready, frame)
@@ -237,7 +237,7 @@ func (c *windowConn) offer(frame ownFrame) {
 	}
 }
 
-// send is the connection's goroutine: it writes what became ready while
+// send is the connection's goroutine: it writes frames that became ready while
 // grpc-go had nothing to write.
 func (c *windowConn) send() {
 	for {
@@ -252,8 +252,8 @@ func (c *windowConn) send() {
 	}
 }
 
-// sendReady writes what is ready, unless that would be inside a frame; then
-// the Write that ends it does. writeMu is held.
+// sendReady writes the ready frames, unless it would do so inside a frame; then the
+// Write that ends that frame does. writeMu is held.
 func (c *windowConn) sendReady() error {
 	if !c.out.between() {
 		return nil
@@ -281,7 +281,7 @@ func (c *windowConn) sendReady() error {
 	return nil
 }
 
-// forget ends what is known of a stream. mu is held.
+// forget forgets a stream. mu is held.
 func (c *windowConn) forget(stream uint32) {
 	c.drop(stream)
 	s := c.streams[stream]

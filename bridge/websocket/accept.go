@@ -11,24 +11,24 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// Options are what Accept needs besides the request.
+// Options are the parameters of Accept besides the request.
 type Options struct {
-	Subprotocol string         // is chosen if the client offers it
-	Pool        mem.BufferPool // lends what holds frames on their way
+	Subprotocol string         // chosen if the client offers it
+	Pool        mem.BufferPool // lends buffers for frames on their way
 
 	// Refused is called before a refused upgrade is answered. It is required: it must
-	// let the connection close behind the answer, so that nothing behind the upgrade is
-	// served.
+	// make the connection close after the answer, so that nothing after the upgrade
+	// is served.
 	Refused func()
 
-	// Closed is told, once, that the connection under the WebSocket is closed.
-	// Nil: nobody is.
+	// Closed is called once, when the connection under the WebSocket is closed. It
+	// may be nil.
 	Closed func(net.Conn)
 }
 
-// Accept upgrades a request whose Origin is already judged. It answers what
-// it refuses, after Refused. The WebSocket is the caller's, who has to close or drop it.
-// RFC 6455 §4.2.
+// Accept upgrades a request whose Origin is already judged. It answers a request that
+// it refuses, after Refused. The caller must close or drop the WebSocket. RFC 6455
+// §4.2.
 func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	t := &takeover{ResponseWriter: w, pool: o.Pool, refused: o.Refused}
 	hs, err := coder.Accept(t, r, &coder.AcceptOptions{
@@ -39,7 +39,7 @@ func Accept(w http.ResponseWriter, r *http.Request, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = hs.CloseNow() // it has done its part; the connection isn't its own
+	_ = hs.CloseNow() // it has done its part; it doesn't own the connection
 	return newConn(t.line, o.Closed), nil
 }
 
@@ -60,7 +60,7 @@ type takeover struct {
 	line    *line
 }
 
-// WriteHeader tells of a refused handshake.
+// WriteHeader notes a refused handshake.
 func (t *takeover) WriteHeader(code int) {
 	if code != http.StatusSwitchingProtocols {
 		t.refused()
@@ -82,7 +82,7 @@ func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return notItsOwn{conn}, rw, nil
 }
 
-// notItsOwn is a connection that the handshake may have and not close.
+// notItsOwn is a connection that the handshake may use but not close.
 type notItsOwn struct{ net.Conn }
 
 func (notItsOwn) Close() error { return nil }

@@ -10,11 +10,11 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// A Conn is the server's end of a WebSocket. One goroutine at a time reads,
-// and any may write, ping, close and drop beside it.
+// A Conn is the server's end of a WebSocket. One goroutine at a time reads. Beside
+// it, any goroutine may write, ping, close and drop.
 //
-// Time is bounded by deadlines on the connection itself: a context that ends
-// would close it, and then the client couldn't be told anything any more.
+// Deadlines on the connection itself bound every wait: a context that ends would
+// close the connection, and then nothing more could be sent to the client.
 type Conn struct {
 	line   *line
 	closed func() // tells the owner that the connection is gone
@@ -25,7 +25,7 @@ type Conn struct {
 
 	pong         pongDue
 	doubts       doubts
-	slowConsumer time.Duration // KeepAlive's; Close heeds it
+	slowConsumer time.Duration // from KeepAlive; Close uses it
 
 	pingMu   sync.Mutex
 	pinging  sync.WaitGroup
@@ -34,11 +34,11 @@ type Conn struct {
 	pingsOff bool
 }
 
-// WriteMessage sends one binary message, given in pieces, and keeps none of
-// them; between large ones it calls wrote, if that isn't nil. If more follows at
-// once, the message may wait for that, up to 32 KiB of messages. It waits for
-// the client as long as the write deadline lets it. After an error, and after a
-// close frame, every further one is net.ErrClosed: nothing can follow.
+// WriteMessage sends one binary message, given in pieces, and keeps none of them;
+// between large ones it calls wrote, if that isn't nil. If more follows at once, the
+// message may wait for that, up to 32 KiB of messages. It waits for the client until
+// the write deadline. After an error, or a close frame, it returns net.ErrClosed:
+// nothing can follow.
 func (c *Conn) WriteMessage(wrote func(), more bool, pieces ...[]byte) error {
 	c.line.mu.Lock()
 	c.writing.Store(true)
@@ -53,14 +53,13 @@ func (c *Conn) WriteMessage(wrote func(), more bool, pieces ...[]byte) error {
 	return err
 }
 
-// Held is how many bytes of messages wait for more to follow.
+// Held returns how many bytes of messages wait for more to follow.
 func (c *Conn) Held() int { return c.line.waiting() }
 
-// Sent says whether everything that was written has left for the client: the
-// kernel has it.
+// Sent reports whether all written data has left for the client: the kernel has it.
 func (c *Conn) Sent() bool { return !c.line.lost.Load() && c.line.waiting() == 0 }
 
-// NetConn is the connection under the WebSocket, to be looked at.
+// NetConn returns the connection under the WebSocket, to inspect it.
 func (c *Conn) NetConn() net.Conn { return c.line.conn }
 
 // SetDeadline sets both deadlines.
@@ -68,20 +67,20 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.setReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// SetReadDeadline sets when NextMessage and Read give up.
+// SetReadDeadline sets the deadline of NextMessage and Read.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.setReadDeadline(t) }
 
-// SetWriteDeadline sets when WriteMessage gives up, and with it every write
-// that follows: half a frame can't be taken back.
+// SetWriteDeadline sets the deadline of WriteMessage. If it passes, every later write
+// fails too: half a frame can't be taken back.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.line.conn.SetWriteDeadline(t) }
 
-// longAgo as a deadline makes what waits return now.
+// longAgo, set as a deadline, makes waiting calls return now.
 var longAgo = time.Unix(1, 0)
 
-// Close closes the WebSocket with a handshake that no peer can make last longer
-// than patience from when it has taken what was written before. A slow reader may
-// take that as long as it could take a message, unless hurry returns true. If a
-// close frame was said already, the code is not. RFC 6455 §7.1.
+// Close closes the WebSocket with a close handshake. The client has patience for its
+// answer, from when it has accepted the earlier data. A slow reader may take as long
+// for that data as for a message, unless hurry returns true. If a close frame was
+// sent already, code is not sent. RFC 6455 §7.1.
 func (c *Conn) Close(code StatusCode, patience time.Duration, hurry func() bool) {
 	_ = c.SetDeadline(time.Now().Add(patience)) // a closed connection needs none
 	c.stopPings()
@@ -101,7 +100,7 @@ func (c *Conn) Close(code StatusCode, patience time.Duration, hurry func() bool)
 	c.closed()
 }
 
-// Drop closes the connection at once, whoever reads or writes.
+// Drop closes the connection at once, also during reads and writes.
 func (c *Conn) Drop() {
 	_ = c.SetDeadline(longAgo) // a closed connection needs none
 	c.stopPings()

@@ -9,8 +9,8 @@ import (
 	coder "github.com/coder/websocket"
 )
 
-// An Opcode says what a frame is, and its first frame what a message is. RFC
-// 6455 §5.2, §11.8.
+// An Opcode is the kind of a frame; that of its first frame is the kind of a message.
+// RFC 6455 §5.2, §11.8.
 type Opcode byte
 
 // The kinds of messages.
@@ -37,8 +37,8 @@ const (
 // maxControl is the longest payload of a control frame. RFC 6455 §5.5.
 const maxControl = 125
 
-// maxFrame is the longest payload of a frame. A message of gRPC has at most
-// 2^32-1 bytes behind a prefix of 5 and a marker. RFC 6455 §10.4.
+// maxFrame is the longest payload of a frame. A gRPC message has at most 2^32-1 bytes
+// after a prefix of 5 and a marker. RFC 6455 §10.4.
 const maxFrame = 1<<32 + 5
 
 // maxHead is the length of the longest header of a client's frame.
@@ -49,12 +49,12 @@ type frameHead struct {
 	op     Opcode
 	final  bool
 	length uint64
-	mask   uint32 // as unmask takes it
+	mask   uint32 // in the form for unmask
 }
 
-// startHead reads the first two bytes. It returns how many bytes of the length
-// follow, and which rule is broken, if one is: a client that breaks one may
-// never send the rest.
+// startHead parses the first two bytes. It returns how many bytes of the length
+// follow, and the broken rule, if there is one: a client that breaks one may never
+// send the rest.
 func startHead(first, second byte) (h frameHead, more int, broken string) {
 	h = frameHead{op: Opcode(first & opBits), final: first&finBit != 0, length: uint64(second &^ maskBit)}
 	switch {
@@ -78,7 +78,7 @@ func startHead(first, second byte) (h frameHead, more int, broken string) {
 	return h, 0, ""
 }
 
-// setLength reads the bytes of the length, if there are any.
+// setLength parses the bytes of the length, if there are any.
 func (h *frameHead) setLength(b []byte) (broken string) {
 	switch len(b) {
 	case 2:
@@ -94,8 +94,8 @@ func (h *frameHead) setLength(b []byte) (broken string) {
 
 func (h *frameHead) control() bool { return h.op&opClose != 0 }
 
-// unmask sets dst to src without its mask, and returns the mask for what
-// follows. The two may be the same. RFC 6455 §5.3.
+// unmask sets dst to src without its mask, and returns the mask for the bytes after
+// it. The two may be the same. RFC 6455 §5.3.
 func unmask(dst, src []byte, mask uint32) uint32 {
 	if len(src) < 4<<10 {
 		var pattern [256]byte
@@ -105,8 +105,8 @@ func unmask(dst, src []byte, mask uint32) uint32 {
 	return unmaskWith(pattern[:], dst, src, mask)
 }
 
-// unmaskWith fills the pattern, whose length is a multiple of the mask's, as
-// far as it needs it.
+// unmaskWith fills the pattern, whose length is a multiple of the mask's, as far as
+// needed.
 func unmaskWith(pattern, dst, src []byte, mask uint32) uint32 {
 	binary.LittleEndian.PutUint32(pattern, mask)
 	for n := 4; n < min(len(src), len(pattern)); {
@@ -120,9 +120,9 @@ func unmaskWith(pattern, dst, src []byte, mask uint32) uint32 {
 	return mask
 }
 
-// parseClose reads a close frame's payload: the code, 1005 if there is none, and
-// the reason. For one that is against the rules it returns which, and the code
-// to answer with. RFC 6455 §5.5.1, §7.4, §8.1.
+// parseClose parses a close frame's payload: the code, 1005 if there is none, and the
+// reason. For an invalid payload it returns the broken rule and the code to answer
+// with. RFC 6455 §5.5.1, §7.4, §8.1.
 func parseClose(payload []byte) (told coder.CloseError, broken string) {
 	if len(payload) == 0 {
 		return coder.CloseError{Code: StatusNoStatusRcvd}, ""
@@ -143,7 +143,7 @@ func parseClose(payload []byte) (told coder.CloseError, broken string) {
 // maxFrameHeader is the size of the longest header of a frame without mask.
 const maxFrameHeader = 10
 
-// appendFrameHeader begins a server's binary message of one frame.
+// appendFrameHeader appends the header of a server's binary message of one frame.
 func appendFrameHeader(b []byte, length int) []byte {
 	first := finBit | byte(Binary)
 	switch {

@@ -7,8 +7,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// pongDue is the ping that is still to be answered. RFC 6455 §5.5.3: only the
-// latest has to be.
+// pongDue is the ping that still needs an answer. RFC 6455 §5.5.3: only the latest
+// does.
 type pongDue struct {
 	mu      sync.Mutex
 	due     bool
@@ -16,8 +16,8 @@ type pongDue struct {
 	length  int
 }
 
-// answer notes a ping, and answers it now if the line is free. Otherwise the
-// message that is being written goes first.
+// answer notes a ping, and answers it now if the line is free. Otherwise the message
+// that is being written goes first.
 func (c *Conn) answer(payload []byte) {
 	c.pong.mu.Lock()
 	c.pong.length = copy(c.pong.payload[:], payload)
@@ -26,11 +26,11 @@ func (c *Conn) answer(payload []byte) {
 	c.tryPong()
 }
 
-// pongRetry is how soon a pong is tried again that found the line taken.
+// pongRetry is the delay before another try of a pong that found the line taken.
 const pongRetry = 250 * time.Millisecond
 
-// tryPong sends the pong that is due if the line is free, and else tries
-// again, unless a message that is written meanwhile brings it along.
+// tryPong sends the due pong if the line is free. Otherwise it tries again, unless a
+// message that is written meanwhile brings the pong along.
 func (c *Conn) tryPong() {
 	if c.line.mu.TryLock() {
 		free := c.line.free()
@@ -52,8 +52,8 @@ func (c *Conn) tryPong() {
 	})
 }
 
-// sendPong answers the latest ping, if none did and nothing was said to be the
-// last. The connection's mu is held.
+// sendPong answers the latest ping, unless that is done or the last frame was sent.
+// The connection's mu is held.
 func (c *Conn) sendPong() error {
 	c.pong.mu.Lock()
 	due := c.pong.due && !c.line.ended.Load()
@@ -70,13 +70,13 @@ func (c *Conn) sendPong() error {
 	return c.line.flush()
 }
 
-// KeepAlive is how a client is watched by pings.
+// KeepAlive sets how pings watch a client.
 type KeepAlive struct {
 	Interval time.Duration // between pings
 	Timeout  time.Duration // for an answer
 
-	// SlowConsumer is for how long a client may leave a ping unanswered that
-	// waits behind messages, and take nothing of them. 0 is no bound.
+	// SlowConsumer is how long a client may leave unanswered a ping that waits behind
+	// messages, without accepting any of them. 0 means no bound.
 	SlowConsumer time.Duration
 
 	// Gone is called once, with an error of package socket, when the client is
@@ -84,23 +84,23 @@ type KeepAlive struct {
 	Gone func(error)
 }
 
-// Watch pings the client until the WebSocket is closed. Silence counts only while
-// somebody reads: the reader decides, once it has read all there is. It costs a
-// timer and no goroutine.
+// Watch pings the client until the WebSocket is closed. Silence counts only while a
+// reader waits: the reader decides, once it has read everything. It costs a timer and
+// no goroutine.
 func (c *Conn) Watch(k KeepAlive) {
 	c.slowConsumer = k.SlowConsumer
 	w := &watch{c: c, KeepAlive: k, pulse: socket.Pulse{Conn: c.line.conn, Patience: k.SlowConsumer}}
 	c.schedulePing(k.Interval, w.ping)
 }
 
-// A watch is a WebSocket's KeepAlive at work. Its functions run one at a time, on
-// the WebSocket's timer.
+// A watch runs a WebSocket's KeepAlive. Its functions run one at a time, on the
+// WebSocket's timer.
 type watch struct {
 	KeepAlive
 	c        *Conn
 	pulse    socket.Pulse
 	received int64     // when the ping was sent
-	due      time.Time // when its answer is missed
+	due      time.Time // when its answer is overdue
 }
 
 func (w *watch) ping() {
@@ -119,8 +119,8 @@ func (w *watch) missedIn(now time.Time, d time.Duration) {
 	w.c.schedulePing(d, w.missed)
 }
 
-// stoodStill is how late a timer is that shows that this process stood still.
-// What the client sent meanwhile may be lost, and be on its way again.
+// stoodStill is the delay of a timer that shows that this process stood still. Data
+// that the client sent meanwhile may be lost, and on its way again.
 const stoodStill = 2 * time.Second
 
 func (w *watch) missed() {
@@ -138,8 +138,8 @@ func (w *watch) missed() {
 	}
 }
 
-// doubts is how the timer asks the reader about a client that hasn't answered its
-// ping: the reader calls confirm if nothing is left to read.
+// doubts let the timer ask the reader about a client that hasn't answered its ping:
+// the reader calls confirm if nothing is left to read.
 type doubts struct {
 	mu      sync.Mutex
 	until   time.Time // the read deadline of the WebSocket's owner
@@ -154,7 +154,7 @@ func (c *Conn) setReadDeadline(t time.Time) error {
 	return c.line.conn.SetReadDeadline(t)
 }
 
-// doubt has the reader call confirm if nothing is left to read.
+// doubt makes the reader call confirm if nothing is left to read.
 func (c *Conn) doubt(confirm func()) {
 	c.doubts.mu.Lock()
 	defer c.doubts.mu.Unlock()
@@ -162,8 +162,8 @@ func (c *Conn) doubt(confirm func()) {
 	_ = c.line.conn.SetReadDeadline(longAgo) // a closed connection needs none
 }
 
-// settleDoubt is called by the reader when a deadline has passed. It returns
-// false if the deadline was the owner's.
+// settleDoubt is called by the reader when a deadline has passed. It returns false if
+// the deadline was the owner's.
 func (c *Conn) settleDoubt() bool {
 	c.doubts.mu.Lock()
 	defer c.doubts.mu.Unlock()
@@ -195,8 +195,8 @@ func (c *Conn) ping() bool {
 
 func (c *Conn) schedulePing(after time.Duration, f func()) { c.schedule(&c.pingAt, after, f) }
 
-// schedule runs f later, in place of what the timer was to do before, unless
-// stopPings comes first.
+// schedule runs f later, in place of the timer's earlier function, unless stopPings
+// comes first.
 func (c *Conn) schedule(at **time.Timer, after time.Duration, f func()) {
 	c.pingMu.Lock()
 	defer c.pingMu.Unlock()

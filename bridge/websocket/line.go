@@ -13,9 +13,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
-// A line is the connection under a WebSocket, and what is between its frames
-// and the kernel. Frames that follow one another go out together, and what is
-// at hand comes in with one system call.
+// A line is the connection under a WebSocket, with the layer between its frames and
+// the kernel. Frames that follow one another leave together, and waiting input is
+// read with one system call.
 type line struct {
 	conn  net.Conn
 	plain net.Conn // the socket, if nothing is between; else nil
@@ -25,18 +25,18 @@ type line struct {
 	sent       atomic.Uint64 // bytes of messages
 	sentBefore atomic.Uint64 // those before the client was last heard
 
-	// The reader's own.
+	// Only the reader uses these.
 	reader *socket.Reader // nil: it holds own while it waits
 	own    []byte
 	lent   *[]byte // the pool's; nil: none
 	unread []byte  // of own or lent
 
-	mu     sync.Mutex // held for a whole frame, so that no other gets into it
-	held   *[]byte    // whole frames that go out with the next; nil: none
+	mu     sync.Mutex // held for a whole frame, so that no other frame gets inside
+	held   *[]byte    // whole frames that leave with the next; nil: none
 	header [maxFrameHeader]byte
 	lost   atomic.Bool // a write failed
 
-	ended     atomic.Bool // the close frame is said: no message may follow it
+	ended     atomic.Bool // the close frame is decided: no message may follow it
 	closeLate atomic.Bool // it waits for the line
 	closeCode StatusCode
 }
@@ -44,10 +44,11 @@ type line struct {
 // ownBytes is the buffer of a connection that can't be read without one.
 const ownBytes = 4 << 10
 
-// maxHeld bounds what waits for more to follow, and what is joined at all.
+// maxHeld bounds the messages that wait for more to follow, and those that are
+// joined.
 const maxHeld = 32 << 10
 
-// newLine takes a connection over, with what was read of it already.
+// newLine takes a connection over, with its unread bytes.
 func newLine(conn net.Conn, pool mem.BufferPool, unread []byte) *line {
 	l := &line{conn: conn, plain: socket.Plain(conn), pool: pool, reader: socket.NewReader(conn, pool)}
 	if len(unread) > 0 {
@@ -58,12 +59,13 @@ func newLine(conn net.Conn, pool mem.BufferPool, unread []byte) *line {
 	return l
 }
 
-// directBytes is how much is read without what follows it, and so not copied.
+// directBytes is the size from which a read goes straight to its destination, without
+// a copy.
 const directBytes = 16 << 10
 
-// fill waits for bytes: if p is large, it returns how many are in p, else they
-// are unread, and no buffer of the pool's is held while it waits. Nothing is
-// unread when it is called.
+// fill waits for bytes. If p is large, it returns how many are in p; else they are
+// unread, and it holds no pooled buffer while it waits. Nothing is unread when it is
+// called.
 func (l *line) fill(p []byte) (direct int, err error) {
 	switch {
 	case len(p) >= directBytes:
@@ -89,7 +91,7 @@ func (l *line) fill(p []byte) (direct int, err error) {
 	return direct, err
 }
 
-// consume takes n bytes off what is unread.
+// consume removes n unread bytes.
 func (l *line) consume(n int) {
 	l.unread = l.unread[n:]
 	if len(l.unread) == 0 && l.lent != nil {
@@ -98,16 +100,16 @@ func (l *line) consume(n int) {
 	}
 }
 
-// sendClose says that nothing more comes, if nobody has said so, and sends what
-// is held. The write deadline bounds it.
+// sendClose sends a close frame, unless one was decided already, after the held
+// messages. The write deadline bounds it.
 func (l *line) sendClose(code StatusCode) error {
 	l.sayClose(code)
 	l.mu.Lock()
 	return l.unlock()
 }
 
-// answerClose is sendClose for whoever reads, who mustn't wait for the line: if
-// that isn't free, the one who writes next sends the close frame.
+// answerClose is sendClose for the reader, which must not wait for the line: if the
+// line isn't free, the next writer sends the close frame.
 func (l *line) answerClose(code StatusCode) {
 	l.sayClose(code)
 	if l.mu.TryLock() {
@@ -122,7 +124,7 @@ func (l *line) sayClose(code StatusCode) {
 	}
 }
 
-// unlock sends the close frame that was said meanwhile, behind what is written.
+// unlock sends a close frame that was decided meanwhile, after the written data.
 func (l *line) unlock() error {
 	for {
 		err := l.sendLate()
@@ -133,7 +135,7 @@ func (l *line) unlock() error {
 	}
 }
 
-// leave is unlock for who mustn't wait for the line.
+// leave is unlock for callers that must not wait for the line.
 func (l *line) leave() {
 	for {
 		late := l.closeLate.Load()
@@ -159,8 +161,8 @@ func (l *line) sendLate() error {
 	return l.flush()
 }
 
-// message writes one binary message, given in pieces; between large ones it
-// calls wrote. If more follows at once, the message may wait for that.
+// message writes one binary message, given in pieces; between large ones it calls
+// wrote. If more follows at once, the message may wait for that.
 func (l *line) message(wrote func(), more bool, pieces [][]byte) error {
 	if l.ended.Load() || l.lost.Load() {
 		return net.ErrClosed // RFC 6455 §5.5.1; and nothing can follow half a frame
@@ -185,7 +187,7 @@ func (l *line) message(wrote func(), more bool, pieces [][]byte) error {
 	return l.flush()
 }
 
-// reserve makes room for n bytes more in held.
+// reserve makes room for n more bytes in held.
 func (l *line) reserve(n int) { l.held = buffer.WithRoom(l.pool, l.held, n) }
 
 func (l *line) hold(b []byte) {
@@ -193,23 +195,23 @@ func (l *line) hold(b []byte) {
 	*l.held = append(*l.held, b...)
 }
 
-// free holds when a control frame would be taken at once: neither the kernel
-// nor a message that is held is in its way. mu is held.
+// free reports whether a control frame could be written at once: neither the kernel
+// nor a held message is in its way. mu is held.
 func (l *line) free() bool { return l.held == nil && socket.Writable(l.conn) }
 
-// waiting is how much is held.
+// waiting returns how many bytes are held.
 func (l *line) waiting() int {
 	l.mu.Lock()
 	defer func() { _ = l.unlock() }() // lost remembers it
 	return buffer.Len(l.held)
 }
 
-// flush writes what is held.
+// flush writes the held frames.
 func (l *line) flush() error {
 	if l.held == nil {
 		return nil
 	}
-	err := net.ErrClosed // nothing can follow a frame that was broken off
+	err := net.ErrClosed // nothing can follow an incomplete frame
 	if !l.lost.Load() {
 		_, err = l.conn.Write(*l.held)
 	}
@@ -221,7 +223,7 @@ func (l *line) flush() error {
 	return err
 }
 
-// writeLarge writes what is held and the pieces without joining them.
+// writeLarge writes the held frames and the pieces without joining them.
 func (l *line) writeLarge(wrote func(), pieces [][]byte) error {
 	if l.held != nil {
 		pieces = slices.Insert(pieces, 0, *l.held)
@@ -232,7 +234,7 @@ func (l *line) writeLarge(wrote func(), pieces [][]byte) error {
 	}
 	to := l.conn
 	if l.plain != nil {
-		to = l.plain // net.Buffers knows a socket, and no other
+		to = l.plain // net.Buffers recognizes only a socket
 	}
 	for len(pieces) > 0 {
 		n, size := 0, 0
@@ -253,5 +255,5 @@ func (l *line) writeLarge(wrote func(), pieces [][]byte) error {
 	return nil
 }
 
-// maxWriteBytes is about how much is written before wrote is called.
+// maxWriteBytes is roughly how much is written before wrote is called.
 const maxWriteBytes = 256 << 10

@@ -11,8 +11,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/flood"
 )
 
-// A messageSource is what a WebSocket's reader knows of the message that it is
-// in. RFC 6455 §5.4.
+// A messageSource has the reader's state within a message. RFC 6455 §5.4.
 type messageSource struct {
 	turn  turn
 	err   error  // nothing can be read any more
@@ -21,19 +20,19 @@ type messageSource struct {
 	left  uint64 // of the frame
 	mask  uint32 // of what is left
 
-	head [maxHead + maxControl]byte // of the frame that begins, and a control frame's payload
-	have int                        // of head: a deadline may pass inside it
+	head [maxHead + maxControl]byte // the header of the current frame, and a control frame's payload
+	have int                        // bytes of head: a deadline may pass inside it
 
 	useless flood.Allowance // frames that carry nothing
 }
 
-// What a client may send of frames that carry nothing: pings and pongs that
-// nobody asked for, fragments of a few bytes. They are as many as in HTTP/2.
+// The bounds for frames that carry nothing: pings and pongs that nobody asked for,
+// fragments of a few bytes. They are the same as in HTTP/2.
 const (
 	maxUselessFrames = 10_000
 	uselessFrameRate = 1000 // a second
-	fewFrameBytes    = 5    // no more than these are few: a message of gRPC has one byte more, its marker
-	framesForMore    = 4    // that a frame makes good for which carries more
+	fewFrameBytes    = 5    // this many bytes or fewer are few: a gRPC message has one byte more, its marker
+	framesForMore    = 4    // frames that one frame with content makes up for
 )
 
 // countFrame bounds the frames that carry nothing. The caller has the turn.
@@ -49,8 +48,8 @@ func (c *Conn) countFrame(h frameHead) error {
 	return c.misread(StatusPolicyViolation, "too many frames that carry nothing")
 }
 
-// A turn is had by one reader at a time. It is no mutex, since whoever closes
-// may wait for it as long as the client does.
+// One reader at a time has the turn. It isn't a mutex, since a Close may wait for it
+// as long as the client does.
 type turn struct {
 	mu    sync.Mutex
 	ended sync.Cond
@@ -73,12 +72,12 @@ func (t *turn) end() {
 	t.mu.Unlock()
 }
 
-// NextMessage waits for the next message, and answers control frames meanwhile.
-// The one before must have been read to its end. A close frame is an error that
-// has a CloseStatus, a broken rule a RuleError; both are answered with a close
-// frame, by whoever writes next if the line isn't free. The end of the
-// connection is io.ErrUnexpectedEOF. After these every read returns the same; a
-// deadline that passes loses nothing, and the next read goes on.
+// NextMessage waits for the next message, and answers control frames meanwhile. The
+// message before must have been read to its end. A close frame is an error with a
+// CloseStatus, a broken rule a RuleError; both are answered with a close frame, by
+// the next writer if the line isn't free. The end of the connection is
+// io.ErrUnexpectedEOF. After these every read returns the same error. A deadline that
+// passes loses nothing, and the next read continues.
 func (c *Conn) NextMessage() (Opcode, error) {
 	c.in.turn.take()
 	defer c.in.turn.end()
@@ -94,8 +93,8 @@ func (c *Conn) NextMessage() (Opcode, error) {
 	return h.op, nil
 }
 
-// Read reads of the message that NextMessage found. Its end is io.EOF, which
-// comes with the last bytes where that is known; other errors are NextMessage's.
+// Read reads from the message that NextMessage found. Its end is io.EOF, which comes
+// with the last bytes if the end is known; other errors are those of NextMessage.
 func (c *Conn) Read(p []byte) (int, error) {
 	m := &c.in
 	m.turn.take()
@@ -126,7 +125,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 func (m *messageSource) begin(h frameHead) { m.final, m.left, m.mask = h.final, h.length, h.mask }
 
-// over says that the message has no bytes left.
+// over reports whether the message has no bytes left.
 func (m *messageSource) over() bool {
 	if m.left == 0 && m.final {
 		m.open = false
@@ -134,8 +133,8 @@ func (m *messageSource) over() bool {
 	return !m.open
 }
 
-// readPayload reads of the frame, of which something is left. The caller has
-// the turn.
+// readPayload reads from the frame, of which some bytes are left. The caller has the
+// turn.
 func (c *Conn) readPayload(p []byte) (int, error) {
 	m := &c.in
 	if uint64(len(p)) > m.left {
@@ -184,8 +183,8 @@ func (c *Conn) nextFrame() (frameHead, error) {
 	return frameHead{}, c.in.err
 }
 
-// readHead waits for a whole header, and returns its size. What came of it
-// before a deadline is read again.
+// readHead waits for a whole header, and returns its size. It reads the bytes that
+// arrived before a deadline again.
 func (c *Conn) readHead() (h frameHead, size int, err error) {
 	if err := c.await(2); err != nil {
 		return h, 0, err
@@ -212,8 +211,8 @@ func (c *Conn) readHead() (h frameHead, size int, err error) {
 	return h, size, nil
 }
 
-// control takes in a control frame: a pong has been counted as bytes that
-// came, a ping is answered, a close, too. RFC 6455 §5.5.
+// control processes a control frame: a pong has been counted as received bytes, and a
+// ping or a close is answered. RFC 6455 §5.5.
 func (c *Conn) control(op Opcode, payload []byte) error {
 	switch op {
 	case opPing:
@@ -230,8 +229,8 @@ func (c *Conn) control(op Opcode, payload []byte) error {
 	return nil
 }
 
-// misread ends the reading: after a broken rule nobody knows where a frame
-// begins. RFC 6455 §7.1.7. The caller has the turn.
+// misread ends the reading: after a broken rule, the start of the next frame is
+// unknown. RFC 6455 §7.1.7. The caller has the turn.
 func (c *Conn) misread(code StatusCode, broken string) error {
 	c.in.err = RuleError{code, broken}
 	c.line.answerClose(code)
@@ -253,8 +252,8 @@ func (c *Conn) await(n int) error {
 	return nil
 }
 
-// fill sees to it that something is unread, or, if p is large, that something
-// is in p. The caller has the turn.
+// fill reads until something is unread or, if p is large, something is in p. The
+// caller has the turn.
 func (c *Conn) fill(p []byte) (direct int, err error) {
 	if len(c.line.unread) > 0 {
 		return 0, nil
@@ -272,9 +271,9 @@ func (c *Conn) fill(p []byte) (direct int, err error) {
 	return direct, err
 }
 
-// awaitClose reads until the client's close frame, or until nothing can be
-// read any more, and drops what comes before. It returns false if only the read
-// deadline has passed.
+// awaitClose reads until the client's close frame, or until nothing can be read any
+// more, and drops messages before it. It returns false if only the read deadline has
+// passed.
 func (c *Conn) awaitClose() bool {
 	m := &c.in
 	m.turn.take()

@@ -2,10 +2,10 @@ package websocket
 
 import coder "github.com/coder/websocket"
 
-// A StatusCode says why a WebSocket was closed. RFC 6455 §7.4.
+// A StatusCode is the code with which a WebSocket was closed. RFC 6455 §7.4.
 type StatusCode = coder.StatusCode
 
-// The codes that other packages name, and the one that stands for none.
+// The codes that other packages use, and the one that stands for none.
 const (
 	StatusNormalClosure   = coder.StatusNormalClosure
 	StatusGoingAway       = coder.StatusGoingAway
@@ -16,14 +16,15 @@ const (
 	StatusMessageTooBig   = coder.StatusMessageTooBig
 )
 
-// CloseStatus is the code of the close frame that made a read return err, or
-// -1 if it was none.
+// CloseStatus returns the code of the close frame that made a read return err, or -1
+// if there was none.
 func CloseStatus(err error) StatusCode { return coder.CloseStatus(err) }
 
-// A RuleError is a rule that the client broke: of RFC 6455, of what it may do for
-// nothing, or of a frame's length. The client is told its code.
+// A RuleError reports a rule that the client broke: of RFC 6455, of the bound for
+// frames that carry nothing, or of a frame's length. The close frame to the client
+// has its code.
 type RuleError struct {
-	Code   StatusCode // StatusPolicyViolation for what it did for nothing, StatusMessageTooBig for a length
+	Code   StatusCode // StatusPolicyViolation for frames that carry nothing, StatusMessageTooBig for a length
 	Broken string     // the rule
 }
 

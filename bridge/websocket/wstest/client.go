@@ -1,5 +1,5 @@
-// Package wstest is a WebSocket's client frame by frame, for tests: it says
-// what no library lets a client say. RFC 6455.
+// Package wstest is a WebSocket client that works frame by frame, for tests: it can
+// send what no library lets a client send. RFC 6455.
 package wstest
 
 import (
@@ -24,10 +24,10 @@ const (
 	Pong         = 0xa
 )
 
-// Fin is the bit of a frame's first byte that says that its message ends there.
+// Fin is the bit of a frame's first byte that marks the end of its message.
 const Fin = 0x80
 
-// Masked is one whole frame of a client.
+// Masked returns one whole frame of a client.
 func Masked(op byte, payload []byte) []byte {
 	b := []byte{Fin | op}
 	switch n := len(payload); {
@@ -80,7 +80,7 @@ func (c *Client) Send(t testing.TB, op byte, payload []byte) {
 	}
 }
 
-// Next reads one frame of the server's, which has no mask.
+// Next reads one of the server's frames, which have no mask.
 func (c *Client) Next() (op byte, final bool, payload []byte, err error) {
 	var head [2]byte
 	if _, err := io.ReadFull(c.R, head[:]); err != nil {
