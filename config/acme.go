@@ -33,10 +33,14 @@ type ACME struct {
 	// file again on SIGHUP.
 	CARoot string `key:"ca_root" is:"file"`
 
-	// ACME challenges that culvert may use. For "tls-alpn-01" the CA must reach
-	// this server on port 443, for "http-01" it must reach tls.http_listen on
-	// port 80. "dns-01" uses a DNS record. Default: dns-01 with a dns_provider,
-	// otherwise tls-alpn-01, and with a tls.http_listen also http-01.
+	// ACME challenges that culvert may use:
+	//
+	//   - "tls-alpn-01": the CA must reach this server on port 443.
+	//   - "http-01": the CA must reach tls.http_listen on port 80.
+	//   - "dns-01": a DNS record, which dns_provider writes.
+	//
+	// Default: dns-01 with a dns_provider, otherwise tls-alpn-01, and with a
+	// tls.http_listen also http-01.
 	Challenges []string `key:"challenges" one:"tls-alpn-01,http-01,dns-01"`
 
 	// Patterns of names for which culvert gets a certificate when a client first

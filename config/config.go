@@ -25,12 +25,15 @@ import (
 // The comments of the fields are for people who write the file. go generate
 // copies them to the reference, the schema and the file of defaults.
 type Config struct {
-	// The address for clients, for all protocols, or a list of listeners.
-	// ":8080" is port 8080 on all addresses of the host, "127.0.0.1:8080" is on
-	// this host only. "unix:/run/culvert.sock" is a unix socket. With port 0 the
-	// system chooses a free port. On a loopback address, the Host of a request
-	// must be an IP address, localhost, a name in hosts or a name of a
-	// certificate.
+	// The address for clients, for all protocols, or a list of listeners:
+	//
+	//   - ":8080": a port on all addresses of the host.
+	//   - "127.0.0.1:8080": a port on this host only.
+	//   - ":0": a free port that the system chooses.
+	//   - "unix:/run/culvert.sock": a unix socket.
+	//
+	// On a loopback address, the Host of a request must be an IP address,
+	// localhost, a name in hosts or a name of a certificate.
 	Listen []Listener `key:"listen" flag:"listen" short:"address"`
 
 	// TLS for clients. Without a certificate, culvert speaks plaintext.
@@ -39,15 +42,19 @@ type Config struct {
 	// The gRPC server that culvert sends the calls to.
 	Backend Backend `key:"backend"`
 
-	// Origins of web pages that may call. Pages from culvert's own address and
-	// from hosts need no entry. An entry is an origin with scheme and port
-	// ("https://app.example.com"), all names below a domain
-	// ("https://*.example.com"), or any port ("http://localhost:*"). An entry
-	// with "~" is a regular expression for the whole origin, starting with the
-	// scheme: "~https://pr-[0-9]+\.example\.com". "null" allows sandboxed pages
-	// of all sites. "*" allows all other pages. Cookies pass only for hosts and
-	// for origins without a pattern. Clients other than browsers send no origin
-	// and need no entry.
+	// Origins of web pages that may call:
+	//
+	//   - "https://app.example.com": one origin, with scheme and port.
+	//   - "https://*.example.com": all names below a domain.
+	//   - "http://localhost:*": any port.
+	//   - "~https://pr-[0-9]+\.example\.com": a regular expression for the
+	//     whole origin, starting with the scheme.
+	//   - "null": sandboxed pages of all sites.
+	//   - "*": all other pages.
+	//
+	// Pages from culvert's own address and from hosts need no entry, and clients
+	// other than browsers send no origin. Cookies pass only for hosts and for
+	// origins without a pattern.
 	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
 
 	// Refuse pages of other origins. With false, culvert only logs and counts
@@ -90,23 +97,27 @@ type Config struct {
 	// header from them, and doesn't understand it from others.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
-	// Which sensitive metadata passes.
+	// Sensitive metadata that culvert passes on.
 	Metadata Metadata `key:"metadata"`
 
-	// How much culvert tells clients about errors that it makes itself.
-	// "concise" gives the reason, the remedy and a call ID; the log has the
-	// details under that ID. "detailed" adds addresses and causes, for
-	// development.
+	// How much culvert tells clients about errors that it makes itself:
+	//
+	//   - "concise": the reason, the remedy and a call ID. The log has the
+	//     details under that ID.
+	//   - "detailed": also addresses and causes, for development.
 	Errors string `key:"errors" flag:"errors" one:"concise,detailed"`
 
 	// Limits. An error or a log line about a limit names its key.
 	Limits Limits `key:"limits"`
 
-	// The implementation of HTTP/2, also inside tunnels: "culvert" is culvert's
-	// own, "standard" is the one in Go's standard library. If an attack on
-	// culvert's own becomes known, use "standard" until you run a fixed version.
-	// Calls then cost more CPU, and some limits don't apply: see
-	// docs/guides/hardening.md.
+	// The implementation of HTTP/2, also inside tunnels:
+	//
+	//   - "culvert": culvert's own.
+	//   - "standard": the one in Go's standard library.
+	//
+	// If an attack on culvert's own becomes known, use "standard" until you run
+	// a fixed version. Calls then cost more CPU, and some limits don't apply:
+	// see docs/guides/hardening.md.
 	HTTP2Server string `key:"http2_server" one:"culvert,standard"`
 
 	// How long running calls may continue after SIGTERM or SIGINT. culvert then
@@ -123,25 +134,29 @@ type Config struct {
 
 // Backend configures the connection to the gRPC server behind culvert.
 type Backend struct {
-	// The address: "host:port", "dns:///host:port" or "unix:///path". culvert
-	// distributes calls over all addresses of a name in turn.
-	// "dns://192.0.2.53/host:port" asks that name server. serve requires this
-	// key.
+	// The address:
+	//
+	//   - "host:port": all addresses of the name in turn.
+	//   - "dns:///host:port": the same.
+	//   - "dns://192.0.2.53/host:port": the same, from that name server.
+	//   - "unix:///path": a unix socket.
+	//
+	// serve requires this key.
 	Address string `key:"address" flag:"backend" is:"target"`
 
-	// The ":authority" of calls to the backend. Default: the one from address.
+	// The ":authority" of calls to the backend. Default: from backend.address.
 	Authority string `key:"authority" is:"host"`
 
 	// TLS to the backend. ca, cert, key and server_name each turn it on.
 	TLS BackendTLS `key:"tls"`
 
 	// How long a connection with calls may be silent before culvert sends an
-	// HTTP/2 ping: 10s or more. Without an answer in 10s, culvert closes the
-	// connection and its calls end. With 0s, culvert pings only a backend that
-	// it has sent something to and heard nothing from for 10s, which every gRPC
-	// server tolerates. Set it if streams without traffic must end, too, when
-	// the backend hangs. The backend must allow it: an ordinary gRPC server
-	// closes connections that ping more often than every 5m.
+	// HTTP/2 ping: 10s or more. If no answer arrives within 10s, culvert closes
+	// the connection, and its calls end. With 0s, culvert pings only if it has
+	// sent something and heard nothing for 10s, which every gRPC server
+	// tolerates. Set a time if streams without traffic must also end when the
+	// backend hangs. The backend must allow it: an ordinary gRPC server closes
+	// connections that ping more often than every 5m.
 	Keepalive time.Duration `key:"keepalive"`
 
 	// The maximum number of connections to each address of the backend; 0 is no
@@ -182,7 +197,7 @@ type BackendTLS struct {
 	// File with the private key (PEM) of cert.
 	Key string `key:"key" flag:"backend-key" is:"file"`
 
-	// The name in the backend's certificate. Default: the one from address.
+	// The name in the backend's certificate. Default: from backend.address.
 	ServerName string `key:"server_name" flag:"backend-server-name" is:"name"`
 }
 
@@ -235,12 +250,12 @@ type Limits struct {
 	HeaderBytes Size `key:"header_bytes"`
 
 	// Memory for the messages of all calls on their way. Unless you set this
-	// key, it is also at most half of what memory leaves for clients. When it is
-	// used up, messages wait for at most 10s: requests, replies that culvert
-	// decompresses, and replies of more than three eighths of it. Meanwhile
-	// culvert ends calls of the client address that holds the most, if that is
-	// more than its share. It also ends calls that hold memory and have moved
-	// nothing for 5s.
+	// key, it is also at most half of what limits.memory leaves for clients.
+	// When it is full, requests, replies that culvert decompresses, and replies
+	// of more than three eighths of it wait for at most 10s. Meanwhile culvert
+	// ends calls of the client address that holds the most, if that is more than
+	// its share. It also ends calls that hold memory and have moved nothing for
+	// 5s.
 	BufferedBytes Size `key:"buffered_bytes"`
 
 	// Concurrent calls on one HTTP/2 connection, or in one tunnel (h2ts).
@@ -266,11 +281,12 @@ type Limits struct {
 
 	// Memory that culvert may use. 0: nine tenths of the container's limit, or
 	// no limit without one. culvert itself takes 20MiB, and clients may hold 65
-	// % of the rest. When that is used up, culvert ends calls, and connections
-	// without calls, of the client address that holds the most, if that is more
-	// than its share. It refuses new calls and connections of such addresses.
-	// Go's garbage collector has the same limit, unless the environment sets
-	// GOMEMLIMIT. docs/how-it-works/memory.md lists what isn't counted.
+	// % of the rest. When clients hold all of it, culvert ends calls, and
+	// connections without calls, of the client address that holds the most, if
+	// that is more than its share. It refuses new calls and connections of such
+	// addresses. Go's garbage collector has the same limit, unless the
+	// environment sets GOMEMLIMIT. docs/how-it-works/memory.md lists what isn't
+	// counted.
 	Memory Size `key:"memory" is:"size or 0"`
 
 	// Limits for each client address: an IPv4 address, or the first 64 bits of
@@ -285,8 +301,8 @@ type Limits struct {
 
 	// Refuse calls, handshakes and connections that exceed a limit. With false,
 	// culvert only logs and counts them, so that you can try out limits.
-	// connections, memory, sizes and times always apply, because they keep
-	// culvert alive.
+	// limits.connections, limits.memory, sizes and times always apply, because
+	// they keep culvert alive.
 	Enforce bool `key:"enforce"`
 
 	// How long a client may take none of the data that waits for it; 0s is no
@@ -309,8 +325,9 @@ type Limits struct {
 	SlowSenderTimeout time.Duration `key:"slow_sender_timeout"`
 
 	// How long a connection may have no call, give or take a tenth; 0s is no
-	// limit. culvert then says goodbye and closes the connection. While other
-	// clients lack memory, culvert may close it earlier and without a goodbye.
+	// limit. culvert then sends a goodbye, such as GOAWAY, and closes the
+	// connection. While other clients lack memory, culvert may close it earlier
+	// and without a goodbye.
 	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout"`
 
 	// The age at which a connection takes no new calls, give or take a tenth; 0s
@@ -334,8 +351,11 @@ type Log struct {
 	// details of each connection.
 	Level string `key:"level" flag:"log-level" one:"debug,info,warn,error"`
 
-	// "text" for people, "json" for programs, or "auto": text on a terminal and
-	// JSON elsewhere.
+	// The form of the log:
+	//
+	//   - "text": for people.
+	//   - "json": for programs.
+	//   - "auto": text on a terminal, and JSON elsewhere.
 	Format string `key:"format" flag:"log-format" one:"auto,text,json"`
 }
 

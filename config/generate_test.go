@@ -421,16 +421,16 @@ Set other keys in a file, with variables or with flags.
 A flag wins over a variable, a variable over the file, and the file over the
 default.
 
-- **File**: YAML. Name it with ` + "`--config`" + ` or ` + "`CULVERT_CONFIG`" + `. An unknown key or a
-  duplicate key is an error, and culvert tells its line. A relative path in the
+- **File**: YAML. Name it with ` + "`--config`" + ` or ` + "`CULVERT_CONFIG`" + `. culvert reports
+  an unknown or duplicate key as an error, with its line. A relative path in the
   file starts at the directory of the file.
 - **Variables**: ` + "`CULVERT_`" + ` and the key in upper case, with ` + "`_`" + ` for each dot:
   ` + "`backend.tls.ca`" + ` is ` + "`CULVERT_BACKEND_TLS_CA`" + `. An empty variable counts as unset.
   An unknown variable is an error, except for those that Kubernetes sets for a
   service named culvert. Separate the values of a list with blanks. Lists of
   sections have no variable.
-- **Flags**: repeat the flag of a list for each value. They replace the list of
-  the file.
+- **Flags**: repeat the flag of a list for each value. These values replace the
+  list in the file.
 
 These references work in the values of the file only:
 
@@ -441,7 +441,8 @@ These references work in the values of the file only:
 | ` + "`$$`" + ` | a dollar sign |
 | ` + "`file:/path`" + ` | the content of the file, without the end of its last line |
 
-culvert doesn't look for YAML or for other references in the value of a reference.
+culvert takes the value of a reference as plain text: it doesn't look for YAML or
+for other references in it.
 
 ## Values
 
@@ -499,14 +500,14 @@ func writeReference(b *bytes.Buffer, section entry, of any, name string) {
 				if e.key.entries != nil { // the heading of its entries has it
 					anchor = ""
 				}
-				fmt.Fprintf(b, "- %s**`%s`** · %s<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), " · "), asMarkdown(oneLine(e.doc)))
+				fmt.Fprintf(b, "- %s**`%s`** · %s<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), " · "), inBullet(e.doc))
 				if e.key.entries != nil {
 					inner = append(inner, func() {
 						writeReference(b, entry{children: e.children}, reflect.New(e.of.Elem()).Interface(), key+"[]")
 					})
 				}
 			case inEntry: // its keys stand beside those of the entry
-				fmt.Fprintf(b, "- **`%s`** · section<br>%s\n", key, asMarkdown(oneLine(e.doc)))
+				fmt.Fprintf(b, "- **`%s`** · section<br>%s\n", key, inBullet(e.doc))
 				list(e.children, key)
 			default:
 				inner = append(inner, func() { writeReference(b, e, of, key) })
@@ -523,6 +524,26 @@ func writeReference(b *bytes.Buffer, section entry, of any, name string) {
 	for _, write := range inner {
 		write()
 	}
+}
+
+var listItem = regexp.MustCompile(`(?m)^\s*- `)
+
+// inBullet writes a comment as a part of a bullet: each paragraph in a line, and
+// the items of a list in it as bullets of their own.
+func inBullet(doc string) string {
+	var paragraphs []string
+	for _, p := range strings.Split(doc, "\n\n") {
+		if !listItem.MatchString(p) {
+			paragraphs = append(paragraphs, asMarkdown(oneLine(p)))
+			continue
+		}
+		var list string
+		for _, item := range listItem.Split(p, -1)[1:] {
+			list += "\n  - " + asMarkdown(oneLine(item))
+		}
+		paragraphs[len(paragraphs)-1] += list
+	}
+	return strings.Join(paragraphs, "\n\n  ")
 }
 
 // inAnchor makes the anchor that a heading of a key's name would have on GitHub.
@@ -585,7 +606,7 @@ func asMarkdown(doc string) string {
 		}
 		return m[1] + "`" + m[2] + "`"
 	})
-	return pageName.ReplaceAllString(doc, "[$2](../$1)")
+	return strings.ReplaceAll(pageName.ReplaceAllString(doc, "[$2](../$1)"), "(../reference/", "(")
 }
 
 func TestFileOfDefaultsEqualsTheDefaults(t *testing.T) {

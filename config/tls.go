@@ -44,9 +44,14 @@ type ServerTLS struct {
 	// File with the CA certificates (PEM) for verifying client certificates.
 	ClientCA string `key:"client_ca" flag:"tls-client-ca" is:"file" group:"trust"`
 
-	// "require": a client must present a certificate that client_ca signed.
-	// "optional": a client presents such a certificate or none. "none": culvert
-	// asks for none. Empty: require if there is a client_ca.
+	// Whether clients must present a certificate:
+	//
+	//   - "require": a client must present a certificate that client_ca
+	//     signed.
+	//   - "optional": a client presents such a certificate or none.
+	//   - "none": culvert asks for no certificate.
+	//
+	// Default: require with a client_ca, otherwise none.
 	ClientAuth string `key:"client_auth" is:"client auth" group:"trust"`
 
 	// Files with revocation lists (PEM or DER) for client certificates, signed

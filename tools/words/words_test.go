@@ -24,6 +24,7 @@ func TestFaults(t *testing.T) {
 		{"docs/decisions/0001-x.md", "# What was decided\n\nWhat was decided is this.\n\nOld.\n", "3: name the actor first"},
 		{"proxy.yaml", "a: 1\n\n# What it is.\nb: what # Fine.\n", "3: name the actor first"},
 		{"proxy.yaml", "a: " + long + "\n", ""},
+		{"help.txt", "Set --drain-timeout.\n", ""},
 		{"help.txt", "Usage:\n  culvert\n\nFlags:\n  -a, --all   all\n      --one name   What it is\n", "6: name the actor first"},
 	} {
 		found := strings.Join(faultsOf(c.name, c.text), "\n")
