@@ -1,3 +1,3 @@
-// Package admin answers those who run culvert: health.go a supervisor. It
-// reads what it is told and changes nothing.
+// Package admin answers the people and programs that run culvert: health.go answers
+// a supervisor. It reads the state that it is given and changes nothing.
 package admin

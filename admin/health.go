@@ -17,12 +17,12 @@ type Health struct {
 	detail atomic.Pointer[func() []string]
 }
 
-// SetReady says whether new calls are taken.
+// SetReady sets whether culvert accepts new calls.
 func (h *Health) SetReady(ready bool) { h.ready.Store(ready) }
 
-// SetDetail gives what tells of things that are wrong and don't keep calls from
-// being taken: a certificate that could not be loaded again. /readyz has a line
-// for each, below its answer.
+// SetDetail sets the function that returns problems that don't keep culvert from
+// accepting calls, such as a certificate that could not be loaded again. /readyz
+// has a line for each, below its answer.
 func (h *Health) SetDetail(detail func() []string) { h.detail.Store(&detail) }
 
 // Handler serves GET and HEAD of /livez, 200 as long as the process can answer
@@ -54,8 +54,8 @@ func (h *Health) details() string {
 	return text.String()
 }
 
-// visible is what a terminal is shown for r: a line may hold what a CA has
-// answered, and who reads it is a person with curl.
+// visible returns what a terminal shows for r: a line may contain text from a CA,
+// and its reader may be a person with curl.
 func visible(r rune) rune {
 	switch {
 	case r == '\n':
@@ -71,12 +71,11 @@ func answer(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, text) // whoever asked is gone: nobody to tell
+	_, _ = io.WriteString(w, text) // the caller is gone: nobody to tell
 }
 
-// closing closes the connection behind each request of HTTP/1.0. net/http drops
-// its Transfer-Encoding and would take the body for the next request. RFC 9112
-// §6.1.
+// closing closes the connection after each request of HTTP/1.0. net/http drops its
+// Transfer-Encoding and would take the body for the next request. RFC 9112 §6.1.
 func closing(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !r.ProtoAtLeast(1, 1) {
@@ -105,9 +104,9 @@ func (h *Health) Server(log *slog.Logger, unforgeable func(host string) bool) *h
 	}
 }
 
-// checkHost keeps pages out that point a name of their own at loopback (DNS
-// rebinding): the browser takes them for the same origin as this address. Without
-// a Host no browser asks, but health checks over HTTP/1.0 do.
+// checkHost refuses pages that point a name of their own at loopback (DNS
+// rebinding): to the browser, they have the same origin as this address. No browser
+// sends a request without a Host, but health checks over HTTP/1.0 do.
 func checkHost(next http.Handler, unforgeable func(host string) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Host != "" && !unforgeable(r.Host) {

@@ -1,21 +1,20 @@
 // Package codec turns the bytes of culvert's client protocols into values and
-// values into bytes. It has no sockets, goroutines, clocks or logs: what comes
-// in is a slice, a map or a reader, what goes out is a value or an error that
-// says what was wrong with the bytes.
+// values into bytes. It has no sockets, goroutines, clocks or logs: the input is a
+// slice, a map or a reader, and the output is a value or an error that describes
+// the fault in the bytes.
 //
 // Read it in this order:
 //
 //   - frame.go: the five bytes before each message of gRPC and gRPC-Web.
-//   - header_block.go: the text inside a gRPC-Web trailers frame, which is also
-//     the first message of a grpc-websockets call.
-//   - websocket_grpcweb.go: the byte before each client message of
-//     grpc-websockets.
+//   - header_block.go: the text inside a gRPC-Web trailers frame, which is also the
+//     first message of a grpc-websockets call.
+//   - websocket_grpcweb.go: the byte before each client message of grpc-websockets.
 //   - text.go: the base64 around the frames in gRPC-Web-text.
 //   - metadata.go: header fields as gRPC metadata and back.
 //   - status.go, percent.go: a status as trailers, its message as header text.
 //   - timeout.go: the grpc-timeout header.
 //
-// A parser allocates in proportion to the bytes it was given, never to a length
-// that it read in them. Errors name the offending key or line and never carry a
-// value, which may be a secret.
+// A parser allocates in proportion to the bytes that it was given, never to a
+// length that it read in them. Errors name the offending key or line and never
+// carry a value, which may be a secret.
 package codec

@@ -12,33 +12,32 @@ const FrameHeaderBytes = 5
 
 // Bits of a frame's flags.
 const (
-	// FlagCompressed says that the payload is compressed with the coding that
-	// grpc-encoding names. gRPC PROTOCOL-HTTP2, "Requests".
+	// FlagCompressed means that the payload is compressed with the coding in
+	// grpc-encoding. gRPC PROTOCOL-HTTP2, "Requests".
 	FlagCompressed byte = 0x01
-	// FlagTrailers says that the payload is a header block with the call's
-	// trailers, not a message. gRPC-Web only: PROTOCOL-WEB, "Protocol
-	// differences vs gRPC over HTTP2".
+	// FlagTrailers means that the payload is a header block with the call's
+	// trailers, not a message. gRPC-Web only: PROTOCOL-WEB, "Protocol differences
+	// vs gRPC over HTTP2".
 	FlagTrailers byte = 0x80
 )
 
 // ErrReservedFlag is wrapped by the error of ParseFrameHeader for flags that no
-// protocol defines. What follows them can't be read.
+// protocol defines. The bytes after them can't be parsed.
 var ErrReservedFlag = errors.New("reserved frame flag")
 
-// A FrameHeader is the prefix of one frame. What its flags mean where they
-// stand (may a client send trailers, is there a coding) is its reader's to
-// judge.
+// A FrameHeader is the prefix of one frame. Its reader judges the meaning of the
+// flags in their context (may a client send trailers, is there a coding).
 type FrameHeader struct {
 	Flags  byte
 	Length uint32 // of the payload, in bytes
 }
 
-// ParseFrameHeader reads a frame's prefix from the beginning of b. It returns
-// the bytes used: FrameHeaderBytes, or 0 when b holds less than a prefix. Flags
-// are judged as soon as their byte is there, so that a peer which sends garbage
-// and then waits is answered.
+// ParseFrameHeader parses a frame's prefix at the beginning of b. It returns the
+// bytes used: FrameHeaderBytes, or 0 if b has less than a prefix. It judges flags
+// as soon as their byte has arrived, so that a peer that sends garbage and then
+// waits gets an answer.
 //
-// The length is what the peer claims. Check it before allocating for it.
+// The length is the peer's claim. Check it before allocating for it.
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests
 func ParseFrameHeader(b []byte) (h FrameHeader, n int, err error) {
 	if len(b) == 0 {

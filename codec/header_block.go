@@ -10,18 +10,18 @@ import (
 // ErrMalformedBlock is wrapped by the errors of ParseHeaderBlock.
 var ErrMalformedBlock = errors.New("malformed header block")
 
-// ParseHeaderBlock reads a header block: lines of "key: value", as in the
-// payload of a gRPC-Web trailers frame and in the first message of a
-// grpc-websockets call. Names come out in lower case, the values of a name in
-// the order of their lines, unsplit and still encoded (see DecodeMetadata).
+// ParseHeaderBlock parses a header block: lines of "key: value", as in the payload
+// of a gRPC-Web trailers frame and in the first message of a grpc-websockets call.
+// Names are returned in lower case, and the values of a name in the order of their
+// lines, unsplit and still encoded (see DecodeMetadata).
 //
-// It reads more than AppendHeaderBlock writes: names of any case, LF for CRLF,
+// It accepts more than AppendHeaderBlock writes: names of any case, LF for CRLF,
 // any blanks around a value, no end on the last line, empty lines after it. An
 // error wraps ErrMalformedBlock and has the line's number: no colon, a name that
 // ValidName refuses in lower case, a CR or NUL in the value, an empty line with
 // others after it.
 //
-// Memory is in proportion to len(b), whatever is in it; many short lines cost
+// Memory is in proportion to len(b), whatever its contents; many short lines cost
 // the most, some 50 times their length. b isn't kept.
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md#protocol-differences-vs-grpc-over-http2
 func ParseHeaderBlock(b []byte) (map[string][]string, error) {
@@ -79,9 +79,9 @@ func parseHeaderLine(line string) (name, value string, err error) {
 }
 
 // AppendHeaderBlock appends fields to b as lines of "key: value", each with its
-// CRLF and with no empty line at the end. A field whose name or value isn't
-// valid on the wire (ValidName, ValidValue) is left out, so that no value can
-// begin a line of its own.
+// CRLF and without an empty line at the end. It leaves out a field whose name or
+// value isn't valid on the wire (ValidName, ValidValue), so that no value can begin
+// a line of its own.
 func AppendHeaderBlock(b []byte, fields iter.Seq2[string, string]) []byte {
 	for name, value := range fields {
 		if !ValidName(name) || !ValidValue(value) {

@@ -15,20 +15,19 @@ import (
 // binSuffix ends the names of metadata whose values are bytes, not text.
 const binSuffix = "-bin"
 
-// fieldOverhead is what HTTP/2 counts for a field on top of its name and value.
+// fieldOverhead is the size that HTTP/2 adds for a field to its name and value.
 const fieldOverhead = 32
 
-// DecodeMetadata makes metadata of header fields. Names become lower case, in
-// ASCII only. The value of a -bin name is split at its commas, since HTTP may
-// join fields of one name, and each part, blanks around it trimmed, is decoded
-// from base64, padded or not: an MD holds raw bytes there. Other values stay
-// whole and as they are. Nothing is left out, reserved names and values that
-// aren't ASCII included; that is the caller's table, or Fields.
+// DecodeMetadata makes metadata from header fields. It puts names in lower case, in
+// ASCII only. It splits the value of a -bin name at its commas, since HTTP may join
+// fields of one name, trims blanks around each part, and decodes it from base64,
+// padded or not: an MD has raw bytes there. Other values stay whole and unchanged.
+// It leaves out nothing, not even reserved names and values that aren't ASCII; that
+// is the job of the caller's table, or of Fields.
 //
-// Names that differ in case only are joined in their byte order. The MD shares
-// h's value slices, but appending to one of its values doesn't touch h. An error
-// names the key.
-// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests
+// Names that differ in case only are joined in their byte order. The MD shares h's
+// value slices, but appending to one of its values doesn't change h. An error names
+// the key. https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests
 func DecodeMetadata(h map[string][]string) (metadata.MD, error) {
 	md := make(metadata.MD, len(h))
 	for name, values := range h {
@@ -39,8 +38,8 @@ func DecodeMetadata(h map[string][]string) (metadata.MD, error) {
 	if len(md) == len(h) {
 		return md, nil
 	}
-	// Some names differed in case only: once more, in an order that doesn't
-	// depend on the map's.
+	// Some names differed in case only: repeat this in an order that doesn't depend
+	// on the map's.
 	clear(md)
 	for _, name := range slices.Sorted(maps.Keys(h)) {
 		if err := decodeField(md, lower(name), h[name]); err != nil {
@@ -107,11 +106,11 @@ func encodeBase64(raw string) string {
 	return string(base64.RawStdEncoding.AppendEncode(buf[:0], []byte(raw)))
 }
 
-// Fields yields md as it goes on the wire: names in byte order, the values of a
-// name in theirs, -bin values as unpadded base64. Left out is what would break
-// the block that it stands in: names that ValidName refuses, such as
-// ":authority", and values of other than -bin names that ValidValue refuses.
-// The md must not change while the sequence is used; it can be used again.
+// Fields yields md in the form for the wire: names in byte order, the values of a
+// name in their order, -bin values as unpadded base64. It leaves out fields that
+// would break their header block: names that ValidName refuses, such as
+// ":authority", and values of other than -bin names that ValidValue refuses. The md
+// must not change while the sequence is used; it can be used again.
 func Fields(md metadata.MD) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		var buf [16]string // most calls' names; spares the heap
@@ -163,14 +162,14 @@ func ValidValue(v string) bool {
 	return true
 }
 
-// FieldBytes is the size of a field as HTTP/2 counts it for limits: name, value
-// as on the wire and 32 more. RFC 9113 §6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE.
+// FieldBytes returns the size of a field as HTTP/2 counts it for limits: name,
+// value as on the wire and 32 more. RFC 9113 §6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE.
 func FieldBytes(name, value string) int {
 	return len(name) + len(value) + fieldOverhead
 }
 
-// lower is s with the letters A-Z in lower case. strings.ToLower would also make
-// a k of the Kelvin sign, and so a legal name of an illegal one.
+// lower returns s with the letters A-Z in lower case. strings.ToLower would also
+// turn the Kelvin sign into a k, and so an illegal name into a legal one.
 func lower(s string) string {
 	for i := range len(s) {
 		if c := s[i]; 'A' <= c && c <= 'Z' {

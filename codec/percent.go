@@ -7,11 +7,11 @@ import (
 
 const upperHex = "0123456789ABCDEF"
 
-// EncodeMessage makes a status message fit for the grpc-message header: bytes
-// outside 0x20–0x7E and '%' are written as %XX, bytes that aren't UTF-8 as the
-// encoding of U+FFFD. Blanks at either end are written as %20, since HTTP/1.1
-// and header blocks lose blanks around a value; between other characters they
-// stay as they are.
+// EncodeMessage encodes a status message for the grpc-message header: it writes
+// bytes outside 0x20–0x7E and '%' as %XX, and bytes that aren't UTF-8 as the
+// encoding of U+FFFD. It writes blanks at either end as %20, since HTTP/1.1 and
+// header blocks lose blanks around a value; blanks between other characters stay
+// unchanged.
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses
 func EncodeMessage(s string) string {
 	if plainMessage(s) {
@@ -29,8 +29,7 @@ func EncodeMessage(s string) string {
 			b = append(b, c)
 			i++
 		default:
-			// An invalid byte decodes as U+FFFD of width 1, which is then what
-			// is encoded.
+			// An invalid byte decodes as U+FFFD of width 1, which is then encoded.
 			r, width := utf8.DecodeRuneInString(s[i:])
 			var buf [utf8.UTFMax]byte
 			for _, c := range utf8.AppendRune(buf[:0], r) {
@@ -42,7 +41,7 @@ func EncodeMessage(s string) string {
 	return string(b)
 }
 
-// plainMessage reports whether EncodeMessage has nothing to change in s.
+// plainMessage reports whether EncodeMessage leaves s unchanged.
 func plainMessage(s string) bool {
 	if s == "" {
 		return true
@@ -53,8 +52,8 @@ func plainMessage(s string) bool {
 	return ValidValue(s) && strings.IndexByte(s, '%') < 0
 }
 
-// DecodeMessage reads a grpc-message header. It never fails: a '%' that isn't
-// followed by two hexadecimal digits stays as it is, as PROTOCOL-HTTP2 demands
+// DecodeMessage decodes a grpc-message header. It never fails: a '%' that isn't
+// followed by two hexadecimal digits stays unchanged, as PROTOCOL-HTTP2 demands
 // ("MUST NOT error or throw away the message"). The result need not be UTF-8.
 func DecodeMessage(s string) string {
 	i := strings.IndexByte(s, '%')
@@ -77,8 +76,8 @@ func DecodeMessage(s string) string {
 	return string(b)
 }
 
-// unhex is the value of a hexadecimal digit of either case, 0xFF for another
-// byte.
+// unhex returns the value of a hexadecimal digit of either case, or 0xFF for
+// another byte.
 func unhex(c byte) byte {
 	switch {
 	case '0' <= c && c <= '9':

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Names of the trailers that are the status, and of the one that keeps a code
+// Names of the trailers that carry the status, and of the one that keeps a code
 // which browser clients don't know.
 const (
 	statusKey         = "grpc-status"
@@ -22,15 +22,15 @@ const (
 // maxCode is the last code that gRPC defines.
 const maxCode = codes.Unauthenticated
 
-// Trailers yields the end of a call as it goes on the wire: grpc-status,
+// Trailers yields the end of a call in the form for the wire: grpc-status,
 // grpc-message unless it is empty, grpc-status-details-bin if there are details,
 // then the Fields of trailer without these three names. A nil st is OK.
 //
-// Details go out as the bytes they came in: those that trailer holds under
-// grpc-status-details-bin, as grpc-go's ClientStream.Trailer does. They are used
-// if there is one value, it is a google.rpc.Status of st's code, and st has no
-// other details; else it is st that is marshalled. Clients trust the code in the
-// details more than grpc-status: one of 0 would turn an error into success.
+// Details keep their original bytes: those that trailer has under
+// grpc-status-details-bin, as in grpc-go's ClientStream.Trailer. They are used if
+// there is one value, it is a google.rpc.Status of st's code, and st has no other
+// details; otherwise st is marshalled. Clients trust the code in the details more
+// than grpc-status: a code of 0 would turn an error into success.
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses
 func Trailers(st *status.Status, trailer metadata.MD) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
@@ -41,9 +41,9 @@ func Trailers(st *status.Status, trailer metadata.MD) iter.Seq2[string, string] 
 	}
 }
 
-// BrowserTrailers is Trailers for gRPC-Web's clients, which take a code above 16
-// for their own error: it is written as 2 (UNKNOWN), in details as well, and as
-// it was in x-grpc-status-original.
+// BrowserTrailers is Trailers for gRPC-Web clients, which take a code above 16 for
+// their own error. It writes such a code as 2 (UNKNOWN), in details as well, and
+// the original code in x-grpc-status-original.
 func BrowserTrailers(st *status.Status, trailer metadata.MD) iter.Seq2[string, string] {
 	if st.Code() <= maxCode {
 		return Trailers(st, trailer)
@@ -58,7 +58,7 @@ func BrowserTrailers(st *status.Status, trailer metadata.MD) iter.Seq2[string, s
 }
 
 // yieldStatus yields the status, with the given code for its own. It reports
-// whether to go on.
+// whether to continue.
 func yieldStatus(yield func(name, value string) bool, st *status.Status, code codes.Code, details string) bool {
 	if !yield(statusKey, codeText(code)) {
 		return false
@@ -87,12 +87,12 @@ func yieldTrailer(yield func(name, value string) bool, trailer metadata.MD, repl
 	}
 }
 
-// detailsOf is st as a serialised google.rpc.Status of the given code, empty if
-// it has no details.
+// detailsOf returns st as a serialised google.rpc.Status of the given code. It is
+// empty if st has no details.
 func detailsOf(st *status.Status, code codes.Code, trailer metadata.MD) string {
 	raw := trailer[detailsKey]
 	if len(raw) == 0 && st.Code() == codes.OK {
-		return "" // as status.WithDetails has it; spares the usual call a copy
+		return "" // as status.WithDetails has it; saves the usual call a copy
 	}
 	p := st.Proto() // a copy; nil for a nil st
 	has := len(p.GetDetails()) > 0
@@ -118,14 +118,14 @@ func detailsOf(st *status.Status, code codes.Code, trailer metadata.MD) string {
 	return string(b)
 }
 
-// codeText is a code in decimal. gRPC's grammar has no sign; grpc-go reads "-1"
-// into the largest uint32, which is what is written then.
+// codeText returns a code in decimal. gRPC's grammar has no sign; grpc-go reads
+// "-1" into the largest uint32, which is then the result.
 func codeText(code codes.Code) string {
 	return strconv.FormatUint(uint64(code), 10)
 }
 
 // CodeFromHTTP returns the code that a gRPC client gives to an HTTP answer without
-// a grpc-status. A server never chooses an HTTP status by it.
+// a grpc-status. A server never uses it to choose an HTTP status.
 // https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
 func CodeFromHTTP(httpStatus int) codes.Code {
 	switch httpStatus {

@@ -8,10 +8,10 @@ import (
 
 // Errors of a text reader.
 var (
-	// ErrTextMalformed says that a character is neither of the base64 alphabet
+	// ErrTextMalformed reports a character that is neither in the base64 alphabet
 	// nor padding in its place.
 	ErrTextMalformed = errors.New("malformed base64 in gRPC-Web-text body")
-	// ErrTextTruncated says that the text ended inside a quantum.
+	// ErrTextTruncated reports that the text ended inside a quantum.
 	ErrTextTruncated = errors.New("gRPC-Web-text body ends inside a group of four characters")
 )
 

@@ -15,10 +15,9 @@ const maxTimeoutValue = 99999999
 
 var errMalformedTimeout = errors.New("grpc-timeout: not 1 to 8 digits and a unit of H, M, S, m, u or n")
 
-// ParseTimeout reads a grpc-timeout header: one to eight digits and a unit, H M
-// S m u n, whose case matters. 0 is legal and means that the deadline has
-// passed. What a time.Duration can't hold becomes its largest value, about 292
-// years.
+// ParseTimeout parses a grpc-timeout header: one to eight digits and a unit, H M S
+// m u n, whose case matters. 0 is legal and means that the deadline has passed. A
+// time that a time.Duration can't hold becomes its largest value, about 292 years.
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests
 func ParseTimeout(s string) (time.Duration, error) {
 	digits := len(s) - 1
@@ -43,7 +42,7 @@ func ParseTimeout(s string) (time.Duration, error) {
 	return v * unit, nil
 }
 
-// timeoutUnit is the length of a grpc-timeout unit, 0 for another byte.
+// timeoutUnit returns the length of a grpc-timeout unit, or 0 for another byte.
 func timeoutUnit(c byte) time.Duration {
 	switch c {
 	case 'H':
@@ -62,10 +61,9 @@ func timeoutUnit(c byte) time.Duration {
 	return 0
 }
 
-// EncodeTimeout writes d as a grpc-timeout header: the finest unit that takes
+// EncodeTimeout encodes d as a grpc-timeout header: in the finest unit that takes
 // at most eight digits, rounded up so that the reader never gives up before the
-// writer does. This is grpc-go's choice of unit. A d of 0 or less is "0n",
-// expired.
+// writer does. grpc-go chooses the same unit. A d of 0 or less is "0n", expired.
 func EncodeTimeout(d time.Duration) string {
 	if d <= 0 {
 		return "0n"
@@ -83,7 +81,7 @@ func encodeTimeout(v int64, unit byte) string {
 	return string(append(strconv.AppendInt(b[:0], v, 10), unit))
 }
 
-// divideUp is d/unit, rounded up.
+// divideUp returns d/unit, rounded up.
 func divideUp(d, unit time.Duration) int64 {
 	v := d / unit
 	if d%unit > 0 {

@@ -1,3 +1,3 @@
-// Package telemetry tells what happened: each file implements bridge.Observer
-// for one reader. Log writes a line a call.
+// Package telemetry reports events: each file implements bridge.Observer for one
+// kind of reader. Log writes a line a call.
 package telemetry

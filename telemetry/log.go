@@ -14,18 +14,18 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// Log is an Observer that writes one line for each call that ended, a line for
-// connections that ended because of what their clients did, no more of them
-// than a person reads, and at debug level the story of every connection.
+// Log is an Observer that writes one line for each call that ended, and a limited
+// number of lines for connections that ended because of their clients' behaviour.
+// At debug level it writes the story of every connection.
 //
-// A cause may hold text that a peer sent. slog's handlers keep it on its line;
-// where a terminal shows JSON, the writer below the handler has to escape what
-// JSON lets through.
+// A cause may contain text that a peer sent. slog's handlers keep it on its line.
+// If a terminal shows JSON, the writer below the handler must escape the characters
+// that JSON lets through.
 type Log struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
-	limit  *rate.Limiter // of lines about bad ends
+	limit  *rate.Limiter // for lines about bad ends
 	muted  int           // since the last of them
 	probes int           // likewise: connections that ended as EndedProbe
 }
@@ -37,7 +37,8 @@ func NewLog(l *slog.Logger) *Log {
 	return &Log{log: l, limit: rate.NewLimiter(rate.Every(time.Second), 20)}
 }
 
-// call is the report.CallObserver of every call: what it writes is in the CallInfo.
+// call is the report.CallObserver of every call: all facts for its line are in the
+// CallInfo.
 type call struct{ *Log }
 
 // Header implements report.CallObserver. Metadata isn't logged.
@@ -46,8 +47,8 @@ func (call) Header(metadata.MD) {}
 // Message implements report.CallObserver. The call's line counts messages.
 func (call) Message(report.Direction, int) {}
 
-// Ended writes the call's line. A defect of culvert is an error that
-// someone must act on; whatever else became of a call is information.
+// Ended writes the call's line. A defect of culvert is an error that someone must
+// act on; any other end of a call is information.
 func (o call) Ended(c *report.CallInfo) {
 	level := slog.LevelInfo
 	if c.Reason == report.ReasonInternal {
@@ -90,16 +91,16 @@ func (o call) Ended(c *report.CallInfo) {
 	if c.Cause != "" {
 		attrs = append(attrs, slog.String("cause", c.Cause))
 	}
-	r := slog.NewRecord(time.Now(), level, "call", 0) // nobody asks which line of the program wrote it
+	r := slog.NewRecord(time.Now(), level, "call", 0) // the line of the program that wrote it doesn't matter
 	r.AddAttrs(attrs...)
-	_ = o.log.Handler().Handle(ctx, r) // as slog.Logger does: there is nowhere to tell it
+	_ = o.log.Handler().Handle(ctx, r) // like slog.Logger: there is nowhere to report it
 }
 
-// identityBytes is how much of an identity a line holds at most.
+// identityBytes is the most that a line holds of an identity.
 const identityBytes = 256
 
-// bounded returns an identity as a line holds it. A token's subject may be of any
-// length. What can't be printed is the handler's to escape.
+// bounded returns an identity in the length for a line. A token's subject may be of
+// any length. The handler escapes characters that can't be printed.
 func bounded(identity string) string {
 	if len(identity) <= identityBytes {
 		return identity
@@ -112,10 +113,10 @@ func (o *Log) ConnBegan(c report.ConnInfo) {
 	o.log.LogAttrs(context.Background(), slog.LevelDebug, "connection began", ofConn(c)...)
 }
 
-// ConnEnded writes a line above debug level about a client that floods, is
-// slow, or speaks no protocol. Anybody on the internet can cause such a line,
-// so there are no more than a few: each says how many before it were left out,
-// and those are at debug level.
+// ConnEnded writes a line above debug level about a client that floods, is slow, or
+// breaks the protocol. Anybody on the internet can cause such a line, so only a few
+// are written: each has the number of those left out before it, which are at debug
+// level.
 func (o *Log) ConnEnded(c report.ConnInfo) {
 	attrs := ofConn(c)
 	level := slog.LevelDebug
@@ -155,7 +156,7 @@ func (o *Log) countProbe() {
 }
 
 // tell reports whether a line may be written about a bad end. If so, it also
-// returns how many lines weren't written since the last one, and how many probes
+// returns how many lines were left out since the last one, and how many probes
 // there were.
 func (o *Log) tell() (may bool, muted, probes int) {
 	o.mu.Lock()
@@ -189,9 +190,9 @@ func (o *Log) CallBegan(ctx context.Context, c *report.CallInfo, _ metadata.MD) 
 	return call{o}
 }
 
-// Certificate writes a line about a certificate in use, when it is loaded, when
-// its end is near and when it has come: a warning where somebody should have replaced the
-// certificate by now.
+// Certificate writes a line about a certificate in use, when it is loaded, when its
+// end is near and when it has expired: a warning if somebody should have replaced
+// it by now.
 func (o *Log) Certificate(c report.CertificateInfo) {
 	level, msg := slog.LevelInfo, "certificate in use"
 	switch {
@@ -208,6 +209,6 @@ func (o *Log) Certificate(c report.CertificateInfo) {
 	)
 }
 
-// Refused implements report.Observer. The bridge writes refusals itself, no
-// more of them than a person reads.
+// Refused implements report.Observer. The bridge itself writes refusals, at a
+// limited rate.
 func (o *Log) Refused(report.Refusal) {}

@@ -22,11 +22,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// An ACME has certificates of a CA that gives them by ACME (RFC 8555), and
-// renews them. certmagic makes keys and orders, writes what it gets and holds
-// the locks by which replicas don't fetch the same twice; when to fetch, and
-// what is said about it, is decided here. Its methods may be called
-// concurrently, Start once.
+// An ACME obtains certificates from a CA by ACME (RFC 8555), and renews them.
+// certmagic makes keys and orders, stores the certificates, and holds the locks
+// that keep replicas from ordering the same twice. ACME decides when to order, and
+// how to report it. Its methods may be called concurrently, Start once.
 type ACME struct {
 	opts       ACMEOptions
 	secrets    redactor
@@ -35,17 +34,17 @@ type ACME struct {
 	issuer     *issuer
 	magic      *certmagic.Config
 	unwritable error            // why NewACME couldn't write to the storage
-	cache      *certmagic.Cache // certmagic wants one; nothing is in it
-	orders     chan struct{}    // has a place for each order of Domains under way
+	cache      *certmagic.Cache // certmagic needs one; it stays empty
+	orders     chan struct{}    // has a place for each running order of Domains
 	demand     demand
 
-	// Its life is that of everything that Start starts. It is kept, since
-	// names on demand are started by handshakes, which they outlive.
+	// The context of everything that Start starts. It is kept, since handshakes
+	// start names on demand, which outlive them.
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	running sync.WaitGroup
 
-	telling sync.Mutex // held while somebody is told
+	telling sync.Mutex // held during a report
 
 	mu       sync.Mutex
 	closed   bool
@@ -53,9 +52,9 @@ type ACME struct {
 	problems map[string]error // by name
 }
 
-// How many orders are under way at one time, and how long each may take. Those
-// on demand have places of their own: clients choose how many there are, and
-// Domains must not wait for them.
+// How many orders may run at one time, and how long each may take. Orders on demand
+// have places of their own: clients choose how many there are, and Domains must not
+// wait for them.
 const (
 	maxOrders       = 4
 	maxDemandOrders = 2
@@ -67,8 +66,8 @@ var (
 	errClosed     = errors.New("tls: the server is shutting down")
 )
 
-// NewACME checks the options. Nobody is asked for anything before Start. The
-// error has a line, a KeyError, for everything that is wrong.
+// NewACME checks the options. It asks nobody for anything; Start does. The error
+// has a line, a KeyError, for each fault.
 func NewACME(o ACMEOptions) (*ACME, error) {
 	o.Domains, o.OnDemand = slices.Clone(o.Domains), slices.Clone(o.OnDemand)
 	if o.Log == nil {
@@ -123,8 +122,9 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 	return a, nil
 }
 
-// useCertmagic makes what orders and stores. Its own maintenance never wakes:
-// it tries again on a plan of its own, and has no end that one could wait for.
+// useCertmagic makes the parts that order and store. certmagic's own maintenance
+// never runs: it retries on a schedule of its own, and nothing can wait for its
+// end.
 func (a *ACME) useCertmagic(log *zap.Logger) {
 	const never = 100 * 365 * 24 * time.Hour
 	a.cache = certmagic.NewCache(certmagic.CacheOptions{
@@ -142,8 +142,9 @@ func (a *ACME) useCertmagic(log *zap.Logger) {
 	})
 }
 
-// Start takes what is in the storage into use, and begins to fetch what isn't.
-// It waits for nobody. When ctx ends no more is fetched; Close waits for that.
+// Start takes the certificates in the storage into use, and begins to order the
+// missing ones. It doesn't wait for them. When ctx ends it orders no more; Close
+// waits for that.
 func (a *ACME) Start(ctx context.Context) {
 	names := map[string]*managed{}
 	for _, name := range a.opts.Domains {
@@ -170,10 +171,10 @@ func (a *ACME) manage(m *managed) {
 	a.running.Go(func() { a.keep(a.ctx, m) })
 }
 
-// Reload reads the file of who signed the directory's certificate, and has what
-// has failed tried again now, at once and with a word on how that went: whoever
-// asks for it has mended something. If the error isn't nil that file could not
-// be read, and the CA is known as before.
+// Reload reads the file with the authorities of the directory's certificate, and
+// retries failed orders at once, with a report on the result: the operator who
+// reloads has probably fixed something. If the error isn't nil, the file could not
+// be read, and ACME still uses the authorities from before.
 func (a *ACME) Reload() error {
 	roots, err := a.opts.roots()
 	if err == nil && roots != nil {
@@ -186,14 +187,14 @@ func (a *ACME) Reload() error {
 	for _, m := range a.names {
 		select {
 		case m.wake <- struct{}{}:
-		default: // it was told already
+		default: // woken already
 		}
 	}
 	return err
 }
 
-// Close ends what Start has begun and waits for it. Certificates can be had
-// from then on as they are.
+// Close ends everything that Start has begun and waits for it. Afterwards
+// certificates stay available as they are.
 func (a *ACME) Close() {
 	a.mu.Lock()
 	again := a.closed
@@ -210,8 +211,8 @@ func (a *ACME) Close() {
 	a.issuer.http.Load().CloseIdleConnections()
 }
 
-// NextProtos are what ALPN has to offer besides the clients' own, so that the
-// CA can ask for TLS-ALPN-01.
+// NextProtos returns the protocols that ALPN must offer besides the clients' own,
+// so that the CA can ask for TLS-ALPN-01.
 func (a *ACME) NextProtos() []string {
 	if slices.Contains(a.opts.Challenges, TLSALPN01) {
 		return []string{acmez.ACMETLS1Protocol}
@@ -219,10 +220,9 @@ func (a *ACME) NextProtos() []string {
 	return nil
 }
 
-// GetCertificate returns the certificate for the name that a client asks for:
-// of Domains, or, having fetched it, of OnDemand. A client that asks for none
-// gets that of the first domain. It is also how a CA is answered that asks for
-// TLS-ALPN-01.
+// GetCertificate returns the certificate for the client's SNI: of Domains, or, once
+// it is obtained, of OnDemand. A client without SNI gets the certificate of the
+// first domain. GetCertificate also answers a CA that asks for TLS-ALPN-01.
 func (a *ACME) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := normalName(hello.ServerName)
 	if slices.Equal(hello.SupportedProtos, []string{acmez.ACMETLS1Protocol}) {
@@ -245,7 +245,7 @@ func (a *ACME) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	return nil, fmt.Errorf("tls: there is no certificate for %s yet (%s)", m.name, a.opts.ConfigKey)
 }
 
-// find returns who keeps a name, or the wildcard above it; nil for nobody.
+// find returns the managed name for a name, or for the wildcard above it, or nil.
 func (a *ACME) find(name string) *managed {
 	if name == "" && len(a.opts.Domains) > 0 {
 		name = a.opts.Domains[0]
@@ -261,7 +261,7 @@ func (a *ACME) find(name string) *managed {
 	return nil
 }
 
-// Serves reports whether there is to be a certificate for a host.
+// Serves reports whether ACME keeps, or will keep, a certificate for a host.
 func (a *ACME) Serves(host string) bool {
 	_, above, _ := strings.Cut(host, ".")
 	return a.serves(host) || slices.Contains(a.opts.Domains, "*."+above)
@@ -272,8 +272,8 @@ func (a *ACME) serves(name string) bool {
 	return slices.Contains(a.opts.Domains, name) || a.mayDemand(name)
 }
 
-// HTTPHandler answers the CA that asks for HTTP-01, and leaves everything else
-// to next.
+// HTTPHandler answers a CA that asks for HTTP-01, and leaves everything else to
+// next.
 func (a *ACME) HTTPHandler(next http.Handler) http.Handler {
 	if !slices.Contains(a.opts.Challenges, HTTP01) {
 		return next
@@ -286,8 +286,8 @@ func (a *ACME) HTTPHandler(next http.Handler) http.Handler {
 	})
 }
 
-// Problems says what is wrong now, by domain. What clients demand isn't in it:
-// they could make a list of any length.
+// Problems returns the current problems, by domain. It leaves out names on demand:
+// clients could make a list of any length.
 func (a *ACME) Problems() []error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -307,7 +307,8 @@ func (a *ACME) tellCertificate(leaf *x509.Certificate) {
 	a.opts.Certificate(factOf(a.opts.ConfigKey, "", leaf))
 }
 
-// tellProblem says what is wrong with a name, nil that nothing is any more.
+// tellProblem reports a problem with a name, or with nil that there is none any
+// more.
 func (a *ACME) tellProblem(name string, problem error) {
 	a.mu.Lock()
 	before := a.problems[name]

@@ -15,9 +15,9 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 )
 
-// challenges are the ways to prove to a CA that a name is ours, besides
-// records in DNS. What is to be shown for a name lies in memory and in the
-// storage, so that whichever replica the CA asks can show it.
+// challenges are the ways to prove to a CA that a name is ours, besides records in
+// DNS. The answers for a name are in memory and in the storage, so that any replica
+// that the CA asks has them.
 type challenges struct {
 	storage certmagic.Storage
 	folder  string // in storage
@@ -32,15 +32,15 @@ type challenge struct {
 	cert *tls.Certificate // for TLS-ALPN-01, made when it is first asked for
 }
 
-// challengePath is where the CA asks for HTTP-01. RFC 8555 §8.3.
+// challengePath is the path at which the CA asks for HTTP-01. RFC 8555 §8.3.
 const challengePath = "/.well-known/acme-challenge/"
 
 func (c *challenges) key(kind, name string) string {
 	return path.Join(c.folder, "challenges", certmagic.StorageKeys.Safe(kind), certmagic.StorageKeys.Safe(name)+".json")
 }
 
-// solver shows challenges of one kind. Nothing listens on its account: culvert
-// serves both kinds where it serves clients.
+// solver serves challenges of one kind. It opens no port: culvert answers both
+// kinds on the ports that serve clients.
 type solver struct {
 	*challenges
 	kind string
@@ -65,11 +65,11 @@ func (s solver) CleanUp(ctx context.Context, c acme.Challenge) error {
 	s.mu.Lock()
 	delete(s.open, key)
 	s.mu.Unlock()
-	// Also when the order was given up: another one mustn't find it.
+	// Delete it even if the order was given up: another order mustn't find it.
 	return s.storage.Delete(context.WithoutCancel(ctx), key)
 }
 
-// find returns what is to be shown for a name, nil if nothing is.
+// find returns the challenge for a name, or nil.
 func (c *challenges) find(ctx context.Context, kind, name string) *challenge {
 	key := c.key(kind, name)
 	c.mu.Lock()
@@ -89,7 +89,7 @@ func (c *challenges) find(ctx context.Context, kind, name string) *challenge {
 	return theirs
 }
 
-// certificate is the answer to TLS-ALPN-01. RFC 8737 §3.
+// certificate returns the answer to TLS-ALPN-01. RFC 8737 §3.
 func (c *challenges) certificate(ctx context.Context, name string) (*tls.Certificate, error) {
 	s := c.find(ctx, acme.ChallengeTypeTLSALPN01, name)
 	if s == nil {

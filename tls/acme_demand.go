@@ -13,24 +13,25 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// What clients can have done by asking for names, however many they think of.
+// Bounds for certificates that clients cause by asking for names, however many
+// names they invent.
 const (
 	demandBurst    = 20                  // orders at first, and
-	demandRate     = rate.Limit(1. / 45) // a second thereafter: 260 in 3 h, of the 300 that Let's Encrypt allows
+	demandRate     = rate.Limit(1. / 45) // a second after that: 260 in 3 h, of the 300 that Let's Encrypt allows
 	demandNames    = 10_000              // managed at one time, and remembered as failed
-	demandAgain    = 10 * time.Minute    // after which a name that failed may be tried again
+	demandAgain    = 10 * time.Minute    // after which a failed name may be tried again
 	demandPatience = 8 * time.Second     // of a handshake, which has 10 s
 	demandTellings = time.Minute         // between lines about failures
 )
 
-// demand is what is remembered about names that clients asked for in vain.
+// demand remembers the names that clients asked for in vain.
 type demand struct {
 	budget *rate.Limiter
-	orders chan struct{} // has a place for each under way
+	orders chan struct{} // has a place for each running order
 
 	mu     sync.Mutex
 	failed map[string]time.Time // until when a name isn't tried again
-	untold int                  // names that failed since told
+	untold int                  // names that failed since the last report
 	told   time.Time
 }
 
@@ -49,13 +50,13 @@ func (a *ACME) mayDemand(name string) bool {
 	return slices.Contains(a.opts.OnDemand, name) || slices.Contains(a.opts.OnDemand, "*."+above)
 }
 
-// nameForm is what a name in DNS looks like that a CA gives a certificate for:
-// two labels or more, of at most 63 characters each. RFC 1123 §2.1.
+// nameForm matches DNS names for which a CA issues certificates: two labels or
+// more, of at most 63 characters each. RFC 1123 §2.1.
 var nameForm = regexp.MustCompile(`^([0-9a-z]([0-9a-z-]{0,61}[0-9a-z])?\.)+[0-9a-z-]{0,62}[a-z]$`)
 
-// fetchOnDemand returns who keeps a certificate for name, which nobody did
-// before, when it has been fetched. A handshake that gives up leaves the order
-// to go on: the client's next one finds the certificate.
+// fetchOnDemand orders a certificate for a name without one, and returns its
+// managed name. If a handshake gives up, the order continues: the client's next
+// handshake finds the certificate.
 func (a *ACME) fetchOnDemand(ctx context.Context, name string) (*managed, error) {
 	if !a.mayDemand(name) {
 		return nil, errNotManaged
@@ -74,8 +75,8 @@ func (a *ACME) fetchOnDemand(ctx context.Context, name string) (*managed, error)
 	}
 }
 
-// manageOnDemand returns who keeps name from now on. What is in the storage
-// costs no order, and no budget, unless it is past its end.
+// manageOnDemand returns the managed name that keeps name from now on. A
+// certificate in the storage costs no order, and no budget, unless it has expired.
 func (a *ACME) manageOnDemand(ctx context.Context, name string) (*managed, error) {
 	m := newManaged(name, true)
 	stored, err := a.load(ctx, name)
@@ -95,8 +96,8 @@ func (a *ACME) manageOnDemand(ctx context.Context, name string) (*managed, error
 	return m, nil
 }
 
-// admit begins to keep m, unless there is a reason not to, or somebody keeps
-// its name already.
+// admit begins to keep m, unless there is a reason against it, or its name is kept
+// already.
 func (a *ACME) admit(m *managed) (other *managed, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -123,15 +124,15 @@ func (d *demand) failedLately(name string) bool {
 	return time.Now().Before(d.failed[name])
 }
 
-// forget has names that failed tried again when a client asks for them.
+// forget allows failed names to be tried again when a client asks for them.
 func (d *demand) forget() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	clear(d.failed)
 }
 
-// demandFailed remembers a failure, and says it, summed up: who asks for names
-// chooses how many there are.
+// demandFailed remembers a failure, and reports it in a summary: clients choose how
+// many names fail.
 func (a *ACME) demandFailed(m *managed, before *kept, err error) {
 	now := time.Now()
 	untold, tell := a.demand.fail(m.name, now)
@@ -150,8 +151,8 @@ func (a *ACME) demandFailed(m *managed, before *kept, err error) {
 	a.opts.Problem(keyErrorf(a.opts.ConfigKey+".on_demand", "the certificate for %s %s: %s", m.name, consequence, a.explain(err)))
 }
 
-// fail remembers name for a while. It returns how many have failed since that
-// was told, and whether to tell it now.
+// fail remembers name for a while. It returns how many have failed since the last
+// report, and whether to report now.
 func (d *demand) fail(name string, now time.Time) (untold int, tell bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

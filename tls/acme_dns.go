@@ -8,9 +8,9 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// A DNSProviderFunc makes what writes TXT records at one provider of DNS, from
-// the settings of the configuration (tls.acme.dns_settings). Its error is said
-// with the key; a setting's value, which may be a token, isn't to be in it.
+// A DNSProviderFunc makes the writer of TXT records at one DNS provider, from the
+// settings of the configuration (tls.acme.dns_settings). Its error is reported with
+// the key, and must not contain a setting's value, which may be a token.
 type DNSProviderFunc func(settings map[string]string) (certmagic.DNSProvider, error)
 
 var dnsProviders struct {
@@ -18,11 +18,11 @@ var dnsProviders struct {
 	funcs map[string]DNSProviderFunc
 }
 
-// RegisterDNSProvider gives a provider of DNS a name by which the
-// configuration can choose it (tls.acme.dns_provider). culvert has none built
-// in: who needs one builds culvert with a file that registers it in init, as
-// docs/guides/acme.md shows. Any of https://github.com/libdns is a
-// [certmagic.DNSProvider]. It panics if the name is taken.
+// RegisterDNSProvider registers a DNS provider under a name that the configuration
+// can choose (tls.acme.dns_provider). culvert has none built in: to use one, build
+// culvert with a file that registers it in init, as docs/guides/acme.md shows. Any
+// of https://github.com/libdns is a [certmagic.DNSProvider]. It panics if the name
+// is taken.
 func RegisterDNSProvider(name string, f DNSProviderFunc) {
 	dnsProviders.mu.Lock()
 	defer dnsProviders.mu.Unlock()
@@ -35,7 +35,7 @@ func RegisterDNSProvider(name string, f DNSProviderFunc) {
 	dnsProviders.funcs[name] = f
 }
 
-// DNSProviders returns the names of those that this build has.
+// DNSProviders returns the names of the providers in this build.
 func DNSProviders() []string {
 	dnsProviders.mu.Lock()
 	defer dnsProviders.mu.Unlock()

@@ -13,17 +13,17 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 )
 
-// How long nothing is tried after a first, a second … failure. A CA that
-// refused counts how often it is asked (Let's Encrypt: five failures an hour
-// for a name); one that wasn't reached, or is broken, has nothing to count.
+// How long to wait after a first, a second … failure. A CA that refused counts
+// requests (Let's Encrypt: five failures an hour for a name); a CA that wasn't
+// reached, or is broken, doesn't count any.
 var (
 	pausesRefused     = []time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 40 * time.Minute, time.Hour}
 	pausesUnreachable = []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute}
 )
 
-// pauseAfter says how long to wait after so many failures in a row: never
-// longer than a twentieth of the life of the certificate that is in use, so
-// that one of hours is tried for more often than one of months.
+// pauseAfter returns how long to wait after this many failures in a row: never
+// longer than a twentieth of the life of the certificate in use, so that orders for
+// short-lived certificates are retried more often.
 func pauseAfter(failures int, err error, before *kept) time.Duration {
 	pauses := pausesUnreachable
 	switch kindOf(err) {
@@ -38,12 +38,12 @@ func pauseAfter(failures int, err error, before *kept) time.Duration {
 		life := before.leaf.NotAfter.Sub(before.leaf.NotBefore)
 		pause = min(pause, max(life/20, time.Second))
 	}
-	// Replicas that failed together don't come again together.
+	// Replicas that failed together don't retry together.
 	return pause - rand.N(pause/10) //nolint:gosec // it spreads load, and is no secret
 }
 
-// unreachable is the kind of a failure without an answer; a CA that answered
-// says the others.
+// unreachable is the kind of a failure without an answer; the other kinds come from
+// the CA's answer.
 const unreachable = "unreachable"
 
 func kindOf(err error) string {
@@ -58,10 +58,9 @@ func kindOf(err error) string {
 	return "other"
 }
 
-// tellFailure says that a try has failed, unless that was said: of the tries
-// that follow one another only the first is told, and the first of each kind,
-// the first without a certificate that still holds, and those that somebody
-// asked for.
+// tellFailure reports a failed try, unless it was reported: of consecutive failures
+// it reports only the first, the first of each kind, the first without a valid
+// certificate, and those of tries that somebody asked for.
 func (a *ACME) tellFailure(m *managed, before *kept, err error) {
 	if m.onDemand {
 		a.demandFailed(m, before, err)
@@ -82,8 +81,8 @@ func (a *ACME) tellFailure(m *managed, before *kept, err error) {
 	}
 }
 
-// explain says what went wrong between us and the CA, without the story of
-// who called whom.
+// explain describes what went wrong between us and the CA, without the chain of
+// callers.
 func (a *ACME) explain(err error) string {
 	var order *orderError
 	if errors.As(err, &order) {
@@ -118,5 +117,5 @@ func (a *ACME) explain(err error) string {
 	return text
 }
 
-// maxExplanation is how much a CA, or a provider of DNS, may have us say.
+// maxExplanation bounds the text from a CA or a DNS provider.
 const maxExplanation = 600

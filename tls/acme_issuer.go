@@ -24,21 +24,21 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 )
 
-// An issuer gets certificates from one CA. It is certmagic's Issuer in place of
-// its own one, which opens ports of its own, asks at the terminal for what it
-// lacks, and keeps its connections for ever.
+// An issuer gets certificates from one CA. It replaces certmagic's own Issuer,
+// which opens ports of its own, asks at the terminal for missing settings, and
+// keeps its connections for ever.
 type issuer struct {
 	directory string
 	email     string
-	eab       *acme.EAB // nil: the CA takes accounts of anybody
+	eab       *acme.EAB // nil: the CA opens accounts for anybody
 	http      atomic.Pointer[http.Client]
 	log       *slog.Logger
 	storage   certmagic.Storage
 	solvers   map[string]acmez.Solver
 }
 
-// maxConnectionsToCA bounds what many names at once do to a CA. Each order uses
-// one connection at a time.
+// maxConnectionsToCA bounds the connections to a CA for many names at once. Each
+// order uses one connection at a time.
 const maxConnectionsToCA = maxOrders + maxDemandOrders
 
 func newHTTPClient(roots *x509.CertPool) *http.Client {
@@ -55,7 +55,7 @@ func newHTTPClient(roots *x509.CertPool) *http.Client {
 	}
 }
 
-// trust has the next orders go to a CA that one of roots vouches for.
+// trust makes later orders accept only a CA that one of roots has signed.
 func (i *issuer) trust(roots *x509.CertPool) {
 	if before := i.http.Swap(newHTTPClient(roots)); before != nil {
 		before.CloseIdleConnections()
@@ -74,12 +74,12 @@ func (i *issuer) client() *acmez.Client {
 	}
 }
 
-// IssuerKey implements [certmagic.Issuer]: certificates of one CA take the
-// place of one another in the storage, those of two don't.
+// IssuerKey implements [certmagic.Issuer]: in the storage, certificates of one CA
+// replace one another, those of two CAs don't.
 func (i *issuer) IssuerKey() string { return certmagic.StorageKeys.Safe(issuerName(i.directory)) }
 
-// replacedKey is where the context of an order has the certificate that it is
-// to replace: the CA counts it as a renewal. RFC 9773 §5.
+// replacedKey is the context key of the certificate that an order replaces: the CA
+// counts the order as a renewal. RFC 9773 §5.
 type replacedKey struct{}
 
 // Issue implements [certmagic.Issuer].
@@ -87,7 +87,7 @@ func (i *issuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*cert
 	chain, err := i.order(ctx, csr)
 	var problem acme.Problem
 	if errors.As(err, &problem) && problem.Type == acme.ProblemTypeAccountDoesNotExist {
-		// The CA was set up anew: so is the account.
+		// The CA was set up anew, so make a new account.
 		if err := i.forgetAccount(ctx); err != nil {
 			return nil, &orderError{err}
 		}
@@ -99,8 +99,8 @@ func (i *issuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*cert
 	return &certmagic.IssuedCertificate{Certificate: chain.ChainPEM, Metadata: chain}, nil
 }
 
-// An orderError is what went wrong between us and the CA, found again by
-// errors.As within what certmagic says.
+// An orderError is what went wrong between us and the CA. errors.As finds it within
+// certmagic's errors.
 type orderError struct{ error }
 
 func (e *orderError) Unwrap() error { return e.error }
@@ -120,8 +120,8 @@ func (i *issuer) order(ctx context.Context, csr *x509.CertificateRequest) (acme.
 	params.Replaces, _ = ctx.Value(replacedKey{}).(*x509.Certificate)
 	chains, err := client.ObtainCertificate(ctx, params)
 	if params.Replaces != nil && isRefusedOrder(err) {
-		// What it is to replace may be all that the CA has against it: another
-		// account's certificate, or one that the CA has forgotten.
+		// The replaced certificate may be the CA's only objection: it may belong to
+		// another account, or the CA has forgotten it.
 		params.Replaces = nil
 		chains, err = client.ObtainCertificate(ctx, params)
 	}
@@ -134,15 +134,15 @@ func (i *issuer) order(ctx context.Context, csr *x509.CertificateRequest) (acme.
 	return chains[0], nil // the one that the CA prefers
 }
 
-// isRefusedOrder holds for an order that the CA doesn't take, and has asked for
-// no proof yet.
+// isRefusedOrder reports whether the CA refused an order before it asked for any
+// proof.
 func isRefusedOrder(err error) bool {
 	var problem acme.Problem
-	return errors.As(err, &problem) && problem.Type != acme.ProblemTypeRateLimited && strings.HasPrefix(err.Error(), "creating new order: ") // as acmez says
+	return errors.As(err, &problem) && problem.Type != acme.ProblemTypeRateLimited && strings.HasPrefix(err.Error(), "creating new order: ") // as acmez has it
 }
 
-// renewalInfo asks the CA when a certificate of its own should be replaced.
-// RFC 9773 §4.
+// renewalInfo asks the CA when a certificate of its own should be renewed. RFC 9773
+// §4.
 func (i *issuer) renewalInfo(ctx context.Context, leaf *x509.Certificate) (acme.RenewalInfo, error) {
 	return i.client().GetRenewalInfo(ctx, leaf)
 }
@@ -152,8 +152,8 @@ func (i *issuer) accountKeys() (account, key string) {
 	return path.Join(folder, "account.json"), path.Join(folder, "account.key")
 }
 
-// account returns the account at the CA: that of the storage, or a new one.
-// Replicas share it; the first one registers it.
+// account returns the account at the CA: from the storage, or a new one. Replicas
+// share it; the first one registers it.
 func (i *issuer) account(ctx context.Context, client *acme.Client) (account acme.Account, err error) {
 	if account, err = i.storedAccount(ctx); !errors.Is(err, fs.ErrNotExist) {
 		return account, err
@@ -185,7 +185,7 @@ func (i *issuer) account(ctx context.Context, client *acme.Client) (account acme
 	return account, i.storeAccount(ctx, account, key)
 }
 
-// unlock adds to err what kept the lock.
+// unlock adds to err the reason why the lock stays.
 func (i *issuer) unlock(ctx context.Context, lock string, err *error) {
 	if e := i.storage.Unlock(context.WithoutCancel(ctx), lock); e != nil {
 		*err = errors.Join(*err, fmt.Errorf("lock %s: %w", lock, e))
@@ -213,7 +213,7 @@ func (i *issuer) storedAccount(ctx context.Context) (acme.Account, error) {
 	return account, nil
 }
 
-// storeAccount writes the key first: an account without it is none.
+// storeAccount writes the key first: without the key, an account doesn't exist.
 func (i *issuer) storeAccount(ctx context.Context, account acme.Account, key crypto.PrivateKey) error {
 	account.ExternalAccountBinding = nil // it served once
 	accountKey, privateKey := i.accountKeys()

@@ -10,9 +10,9 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// libraryLog is where the libraries below tell their story. All of it is told
-// at the level of debug: what becomes of a try is said once, by managed, and
-// not by everybody who saw it fail.
+// libraryLog receives the logs of the libraries below. It writes all of them at
+// debug level: managed reports the result of a try once, so that it isn't reported
+// by every layer that saw it fail.
 type libraryLog struct {
 	slog.Handler
 	redactor
@@ -41,7 +41,7 @@ func (l libraryLog) WithGroup(name string) slog.Handler {
 	return libraryLog{l.Handler.WithGroup(name), l.redactor}
 }
 
-// clean is a without secrets. What isn't a number becomes text.
+// clean returns a without secrets. Values that aren't numbers become text.
 func (l libraryLog) clean(a slog.Attr) slog.Attr {
 	switch v := a.Value.Resolve(); v.Kind() {
 	case slog.KindString, slog.KindAny, slog.KindGroup:
@@ -51,10 +51,10 @@ func (l libraryLog) clean(a slog.Attr) slog.Attr {
 	}
 }
 
-// newZap returns a zap logger, which is what certmagic takes, that writes to h.
+// newZap returns a zap logger, which certmagic needs, that writes to h.
 func newZap(h slog.Handler) *zap.Logger { return zap.New(zapCore{handler: h}) }
 
-// A zapCore hands zap's entries to a slog.Handler.
+// A zapCore passes zap's entries to a slog.Handler.
 type zapCore struct {
 	handler slog.Handler
 	fields  []zapcore.Field

@@ -17,7 +17,7 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 )
 
-// A managed name is one that a certificate is kept for, by one goroutine.
+// A managed name has one goroutine that keeps a certificate for it.
 type managed struct {
 	name     string
 	onDemand bool
@@ -26,14 +26,14 @@ type managed struct {
 
 	ready     chan struct{} // closed when there is a certificate, or the first try has failed
 	readyOnce sync.Once
-	wake      chan struct{} // has one if a try that failed is to be repeated now
+	wake      chan struct{} // has one if a failed try is to be repeated now
 
-	// Of the goroutine alone.
+	// Only the goroutine uses these.
 	failures int
 	refused  bool // by the CA, the last time
 	retryAt  time.Time
-	told     string // which problem was told; "" for none
-	asked    bool   // somebody waits for how the next try goes
+	told     string // the reported problem; "" for none
+	asked    bool   // somebody waits for the result of the next try
 }
 
 // kept is a certificate in use.
@@ -50,9 +50,9 @@ func newManaged(name string, onDemand bool) *managed {
 
 func (m *managed) setReady() { m.readyOnce.Do(func() { close(m.ready) }) }
 
-// keep has a certificate for m until ctx ends. One that was fetched on demand
-// is let go when the first try fails, and when it would have to be renewed and
-// nobody has asked for it, or it is too late.
+// keep keeps a certificate for m until ctx ends. It gives up a name on demand when
+// the first try fails, and when the certificate would need renewal and no client
+// has asked for it, or it is too late.
 func (a *ACME) keep(ctx context.Context, m *managed) {
 	defer m.setReady()
 	if m.onDemand {
@@ -80,10 +80,10 @@ func (a *ACME) keep(ctx context.Context, m *managed) {
 	}
 }
 
-// maxSleep is how long it may take to notice that the clock was put forward.
+// maxSleep bounds how long it takes to notice that the clock was put forward.
 const maxSleep = time.Hour
 
-// untilNext is how long there is nothing to do.
+// untilNext returns how long there is nothing to do.
 func (m *managed) untilNext(now time.Time) time.Duration {
 	if m.failures > 0 {
 		return m.retryAt.Sub(now)
@@ -92,7 +92,8 @@ func (m *managed) untilNext(now time.Time) time.Duration {
 	return min(c.renewAt.Sub(now), max(c.askAt.Sub(now), time.Minute), maxSleep)
 }
 
-// sleep returns early when ctx ends, or when it is woken, which it reports.
+// sleep returns early when ctx ends or when it is woken. It reports whether it was
+// woken.
 func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) (woken bool) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -106,7 +107,7 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) (woken bo
 	}
 }
 
-// try fetches a certificate for m, and says how that went if it is news.
+// try orders a certificate for m, and reports the result if it is news.
 func (a *ACME) try(ctx context.Context, m *managed) {
 	before := m.inUse.Load()
 	c, err := a.fetch(ctx, m, before)
@@ -137,7 +138,7 @@ func (a *ACME) fetch(ctx context.Context, m *managed, before *kept) (c *kept, er
 	defer release()
 	ctx, cancel := context.WithTimeout(ctx, orderPatience)
 	defer cancel()
-	// Certmagic's own lock of a name isn't held while the storage is looked at.
+	// certmagic doesn't hold its own lock of a name while the storage is checked.
 	lock := "culvert_" + m.name
 	if err := a.storage.Lock(ctx, lock); err != nil {
 		return nil, fmt.Errorf("lock in the storage: %w", err)
@@ -149,8 +150,9 @@ func (a *ACME) fetch(ctx context.Context, m *managed, before *kept) (c *kept, er
 		return stored, nil
 	case errors.Is(err, fs.ErrNotExist):
 		err = a.magic.ObtainCertSync(ctx, m.name)
-	default: // also in place of one that can't be read
-		// What it replaces may be what a CA refuses: an order goes without it, too.
+	default: // also to replace one that can't be read
+		// A CA may refuse an order because of the replaced certificate: then order
+		// without it.
 		if stored != nil && !m.refused {
 			ctx = context.WithValue(ctx, replacedKey{}, stored.leaf)
 		}
@@ -162,8 +164,8 @@ func (a *ACME) fetch(ctx context.Context, m *managed, before *kept) (c *kept, er
 	return a.load(ctx, m.name)
 }
 
-// place waits until the CA may be asked for m. The caller must call release.
-// Only a name on demand gives up waiting: all of Domains get their turn.
+// place waits until the CA may be asked for m. The caller must call release. Only a
+// name on demand gives up waiting: all of Domains get their turn.
 func (a *ACME) place(ctx context.Context, m *managed, patience time.Duration) (release func(), err error) {
 	places := a.orders
 	if m.onDemand {
@@ -202,7 +204,7 @@ func (a *ACME) load(ctx context.Context, name string) (*kept, error) {
 		Issued acme.Certificate `json:"issuer_data"`
 	}
 	if data, err := a.storage.Load(ctx, certmagic.StorageKeys.SiteMeta(key, name)); err == nil {
-		_ = json.Unmarshal(data, &about) // what isn't known is asked for
+		_ = json.Unmarshal(data, &about) // missing facts are asked for
 	}
 	c := &kept{certificate: &cert, leaf: cert.Leaf}
 	c.plan(about.Issued.RenewalInfo, time.Now())
@@ -225,8 +227,8 @@ func (a *ACME) letGo(m *managed) {
 	}
 }
 
-// askEvery is how often a CA is asked when to renew, if it doesn't say, and
-// askAtLeastEvery if it does: one that is asked later can't say in time that a
+// askEvery is how often to ask a CA when to renew, if it gives no interval, and
+// askAtLeastEvery if it does: a CA that is asked later can't report in time that a
 // certificate was revoked. RFC 9773 §4.3.2.
 const (
 	askEvery        = 6 * time.Hour
@@ -235,10 +237,10 @@ const (
 	renewalInfoPatience = time.Minute
 )
 
-// plan sets when the certificate is renewed: when a third of its life is left,
-// some later than others, unless the CA wishes for another time. What it
-// wishes for is heeded between half of the certificate's life (or 6 h, if a
-// certificate that was revoked is to be replaced at once) and five sixths.
+// plan sets when the certificate is renewed: when a third of its life is left, some
+// later than others, unless the CA asks for another time. The CA's time counts
+// between half of the certificate's life (or 6 h, if a revoked certificate must be
+// replaced at once) and five sixths.
 func (c *kept) plan(info *acme.RenewalInfo, now time.Time) {
 	life := c.leaf.NotAfter.Sub(c.leaf.NotBefore)
 	c.askAt = now.Add(askEvery)
@@ -262,7 +264,7 @@ func (c *kept) plan(info *acme.RenewalInfo, now time.Time) {
 	}
 }
 
-// askRenewalInfo asks the CA, if it is time to, when it wants c to be renewed.
+// askRenewalInfo asks the CA, if that is due, when to renew c.
 func (a *ACME) askRenewalInfo(ctx context.Context, m *managed, c *kept) {
 	now := time.Now()
 	if now.Before(c.askAt) {
@@ -273,8 +275,8 @@ func (a *ACME) askRenewalInfo(ctx context.Context, m *managed, c *kept) {
 	m.inUse.Store(&next)
 }
 
-// renewalInfo returns what the CA answers, nil if it doesn't: not every CA
-// knows, and none has to.
+// renewalInfo returns the CA's answer, or nil if there is none: the extension is
+// optional for CAs.
 func (a *ACME) renewalInfo(ctx context.Context, m *managed, c *kept) *acme.RenewalInfo {
 	if m.onDemand { // Domains are few; names on demand could take all connections to a slow CA
 		release, err := a.place(ctx, m, renewalInfoPatience)
@@ -292,7 +294,7 @@ func (a *ACME) renewalInfo(ctx context.Context, m *managed, c *kept) *acme.Renew
 	return &info
 }
 
-// probe is a name that a certificate for name has to be for.
+// probe returns a name that a certificate for name must cover.
 func probe(name string) string {
 	if len(name) > 1 && name[0] == '*' {
 		return "any" + name[1:]

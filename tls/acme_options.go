@@ -20,52 +20,50 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 )
 
-// ACMEOptions are what an ACME is told.
+// ACMEOptions are the options of an ACME.
 type ACMEOptions struct {
-	// Domains are the names that certificates are fetched for at the start,
-	// one each. "*.example.com" takes DNS-01.
+	// Domains are the names for which ACME obtains certificates at the start, one
+	// each. "*.example.com" needs DNS-01.
 	Domains []string
 
-	// OnDemand are patterns of names that a certificate is fetched for when a
-	// client first asks for one: "shop.example.com", "*.example.com" (one
-	// label). No other name is ever asked for.
+	// OnDemand are patterns of names for which ACME obtains a certificate when a
+	// client first asks for one: "shop.example.com", "*.example.com" (one label).
+	// It never asks for any other name.
 	OnDemand []string
 
-	Email     string // where the CA writes to; may be empty
+	Email     string // where the CA sends mail; may be empty
 	Directory string // URL of the CA's directory. If empty, Let's Encrypt's
 	CARoot    string // file (PEM) with the authorities of Directory's own certificate. If empty, the system's
 	Storage   string // folder of account, certificates, keys and locks; replicas share it
 
-	// Challenges are the ways to prove that a name is ours: HTTP01, which
-	// takes HTTPHandler on port 80, TLSALPN01, which takes GetCertificate on
-	// port 443, DNS01, which takes a DNSProvider. If empty, it is DNS01 with a
-	// provider, and both others without.
+	// Challenges are the ways to prove that a name is ours: HTTP01, which needs
+	// HTTPHandler on port 80, TLSALPN01, which needs GetCertificate on port 443,
+	// and DNS01, which needs a DNSProvider. If empty, it is DNS01 with a provider,
+	// and both others without.
 	Challenges []string
 
-	// EABKeyID and EABHMACKey (base64url) tell the CA whose account it is.
+	// EABKeyID and EABHMACKey (base64url) identify the account to the CA.
 	EABKeyID, EABHMACKey string
 
-	// DNSProvider is the name of one that was registered, DNSSettings what it
-	// is made with, DNSResolvers ("192.0.2.53:53") who is asked for the zone
-	// and whether a record can be seen. If empty, the system's are asked for
-	// the zone, and the zone's own for the record.
+	// DNSProvider is the name of a registered provider, and DNSSettings are its
+	// settings. DNSResolvers ("192.0.2.53:53") are the name servers for finding the
+	// zone and checking that a record is visible. If empty, ACME asks the system's
+	// for the zone, and the zone's own for the record.
 	DNSProvider  string
 	DNSSettings  map[string]string
 	DNSResolvers []string
 
-	// ConfigKey is what the configuration calls these options ("tls.acme"),
-	// for errors.
+	// ConfigKey is the configuration key of these options ("tls.acme"), for errors.
 	ConfigKey string
 
-	// Log takes the story of each order, all at the level of debug. If nil,
-	// it isn't told.
+	// Log receives the details of each order, all at debug level. It may be nil.
 	Log *slog.Logger
 
-	// Certificate is told of each certificate that is taken into use. Problem
-	// is told of whatever keeps one from being fetched or renewed, once for a
-	// name until that changes, Mended when it no longer does. They aren't
-	// called at the same time, nor after Close, and must not call the ACME.
-	// Each may be nil.
+	// Certificate is called for each certificate that is taken into use. Problem is
+	// called when anything keeps one from being obtained or renewed, once for a
+	// name until that changes, and Mended when nothing does any more. They aren't
+	// called at the same time, nor after Close, and must not call the ACME. Each
+	// may be nil.
 	Certificate func(Certificate)
 	Problem     func(error)
 	Mended      func(error)
@@ -82,8 +80,8 @@ func (o *ACMEOptions) errorf(key, format string, args ...any) error {
 	return keyErrorf(o.ConfigKey+"."+key, format, args...)
 }
 
-// Check says everything that is wrong and can be known without asking anybody
-// or changing anything. The error has a line, a KeyError, for each.
+// Check returns all faults that can be found without asking anybody or changing
+// anything. The error has a line, a KeyError, for each.
 func (o ACMEOptions) Check() error {
 	o.Domains, o.OnDemand = slices.Clone(o.Domains), slices.Clone(o.OnDemand)
 	if err := o.check(); err != nil {
@@ -94,8 +92,7 @@ func (o ACMEOptions) Check() error {
 	return errors.Join(err, dnsErr)
 }
 
-// check says everything that is wrong, and puts defaults where nothing was
-// said. No text has a secret.
+// check returns all faults, and sets defaults. No text has a secret.
 func (o *ACMEOptions) check() error {
 	var errs []error
 	add := func(err error) {
@@ -196,7 +193,7 @@ func (o *ACMEOptions) checkEAB() error {
 	case o.EABHMACKey == "":
 		return o.errorf("eab.hmac_key", "is missing: the CA gives it together with the name in %s.eab.key_id", o.ConfigKey)
 	}
-	// As some CAs show it, others want it.
+	// Some CAs show it in this form, others require it.
 	o.EABHMACKey = strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(strings.TrimSpace(o.EABHMACKey))
 	if _, err := base64.RawURLEncoding.DecodeString(o.EABHMACKey); err != nil {
 		return o.errorf("eab.hmac_key", "is not in base64url: copy it as the CA shows it")
@@ -220,7 +217,7 @@ func (o *ACMEOptions) checkDNS() error {
 	return nil
 }
 
-// roots are the authorities that may have signed the directory's own
+// roots returns the authorities that may have signed the directory's own
 // certificate; nil: the system's.
 func (o *ACMEOptions) roots() (*x509.CertPool, error) {
 	if o.CARoot == "" {
@@ -241,7 +238,7 @@ func (o *ACMEOptions) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// solvers makes what answers each challenge.
+// solvers makes the solver of each challenge.
 func (o *ACMEOptions) solvers(c *challenges, log *slog.Logger) (map[string]acmez.Solver, error) {
 	solvers := map[string]acmez.Solver{}
 	for _, kind := range o.Challenges {
@@ -265,13 +262,13 @@ func (o *ACMEOptions) solvers(c *challenges, log *slog.Logger) (map[string]acmez
 	return solvers, nil
 }
 
-// redactor knows the secrets of o.
+// redactor returns a redactor of o's secrets.
 func (o *ACMEOptions) redactor() redactor {
 	return newRedactor(append(slices.Collect(maps.Values(o.DNSSettings)), o.EABHMACKey)...)
 }
 
-// issuerName is what certificates of a CA lie under in the storage: its host
-// and its path, as certmagic's own issuer calls them.
+// issuerName returns the name of a CA's folder in the storage: its host and its
+// path, like certmagic's own issuer.
 func issuerName(directory string) string {
 	u, err := url.Parse(directory)
 	if err != nil {
@@ -284,7 +281,7 @@ func issuerName(directory string) string {
 	return name
 }
 
-// storageFolder is where errors and logs say that something is.
+// storageFolder returns the storage's path for errors and logs.
 func (o *ACMEOptions) storageFolder() string {
 	if abs, err := filepath.Abs(o.Storage); err == nil {
 		return abs

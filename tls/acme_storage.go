@@ -12,8 +12,8 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// storageProblem stands for the storage among the names that problems are kept
-// by. No name is empty.
+// storageProblem is the key of problems with the storage, which are otherwise kept
+// by name. No name is empty.
 const storageProblem = ""
 
 // makeStorage makes the folder, and returns an error if it can't be written to.
@@ -28,8 +28,8 @@ func (o *ACMEOptions) makeStorage() error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// hasCertificate reports whether the storage has a certificate for a domain
-// that is valid now. To serve it is better than not to start.
+// hasCertificate reports whether the storage has a certificate for a domain that is
+// valid now. Serving it is better than not starting.
 func (a *ACME) hasCertificate() bool {
 	for _, name := range a.opts.Domains {
 		if c, err := a.load(context.Background(), name); err == nil && time.Now().Before(c.leaf.NotAfter) {
@@ -39,16 +39,16 @@ func (a *ACME) hasCertificate() bool {
 	return false
 }
 
-// storageLog is where certmagic's storage says what it does: the log of the
-// last ACME that was made.
+// storageLog is the log of certmagic's storage: the log of the last ACME that was
+// made.
 var storageLog struct {
 	route sync.Once
 	to    atomic.Pointer[slog.Handler]
 }
 
-// routeStorageLog has certmagic's storage log to h. The storage takes no logger:
-// it has the one that certmagic.Default begins with, which writes text to
-// standard error.
+// routeStorageLog sends the log of certmagic's storage to h. The storage has no
+// option for a logger: it uses the one that certmagic.Default begins with, which
+// writes text to standard error.
 func routeStorageLog(h slog.Handler) {
 	storageLog.to.Store(&h)
 	storageLog.route.Do(func() { *certmagic.Default.Logger = *newZap(storageHandler{}) })

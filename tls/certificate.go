@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// A Certificate is one that is in use.
+// A Certificate describes a certificate in use.
 type Certificate struct {
-	File      string   // "" for one that was made or fetched
+	File      string   // "" if it was generated or obtained by ACME
 	Names     []string // hosts, addresses and URIs; if none, the common name
 	NotBefore time.Time
 	NotAfter  time.Time
 
-	// Fingerprint is the SHA-256 of the whole, which tells two of one file
-	// apart that have the same end.
+	// Fingerprint is the SHA-256 of the whole. It distinguishes two certificates of
+	// one file with the same end.
 	Fingerprint [sha256.Size]byte
 
 	key string // what names the file
@@ -26,15 +26,15 @@ const soon = 7 * 24 * time.Hour
 // Expired reports whether the certificate is past its end.
 func (c Certificate) Expired(now time.Time) bool { return now.After(c.NotAfter) }
 
-// Ending reports whether the certificate should have been replaced by now:
+// Ending reports whether the certificate should have been replaced by now: from
 // seven days before its end, or when only a quarter of its life is left.
 func (c Certificate) Ending(now time.Time) bool {
 	return c.NotAfter.Sub(now) < min(soon, c.NotAfter.Sub(c.NotBefore)/4)
 }
 
-// outOfTime says which of the certificates are past their end, or before their
-// beginning: no client takes one of those, and it is in use all the same, since
-// nobody can say that this host's clock is the right one.
+// outOfTime reports the certificates that have expired, or aren't valid yet.
+// Clients refuse such a certificate, but it stays in use, since this host's clock
+// may be wrong.
 func outOfTime(certificates []Certificate, now time.Time) []error {
 	var errs []error
 	for _, c := range certificates {

@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// ClientOptions are how culvert authenticates a backend, and itself to it.
+// ClientOptions set how culvert authenticates a backend, and itself to it.
 type ClientOptions struct {
 	CA         string // file (PEM); "" is the system's
 	Cert, Key  string // files (PEM); "" is none
-	ServerName string // that the backend's certificate must have; "" is that of the address
+	ServerName string // the name that the backend's certificate must have; "" is that of the address
 
-	// ConfigKey is what the configuration calls these options ("backend.tls"),
-	// for errors.
+	// ConfigKey is the configuration key of these options ("backend.tls"), for
+	// errors.
 	ConfigKey string
 
-	// As those of Options.
+	// Like those of Options.
 	Certificate func(Certificate)
 	Problem     func(error)
 	Mended      func(error)
 }
 
-// A Client has what is needed to be a client of a backend. Its methods may be
+// A Client has the TLS configuration of a client of a backend. Its methods may be
 // called concurrently.
 type Client struct {
 	opts    ClientOptions
@@ -36,9 +36,9 @@ type clientSet struct {
 	facts  []Certificate
 }
 
-// NewClient loads what the options name and returns a Client that loads it
-// anew when a file changes, until Close. The error has a line, a KeyError, for
-// everything that is wrong.
+// NewClient loads the files in the options and returns a Client that loads them
+// again when a file changes, until Close. The error has a line, a KeyError, for
+// each fault.
 func NewClient(o ClientOptions) (*Client, error) {
 	c := &Client{opts: o}
 	c.watcher = &watcher{files: distinct(o.CA, o.Cert, o.Key), load: c.load, state: c.state, certificate: o.Certificate, problem: o.Problem, mended: o.Mended}
@@ -48,18 +48,18 @@ func NewClient(o ClientOptions) (*Client, error) {
 	return c, nil
 }
 
-// Config returns what the next connection is to be opened with. The caller
-// must not change it.
+// Config returns the configuration for the next connection. The caller must not
+// change it.
 func (c *Client) Config() *tls.Config { return c.now.Load().config }
 
-// Reload loads the files now, changed or not. If the error isn't nil nothing
-// has changed.
+// Reload loads the files now, changed or not. If the error isn't nil, nothing has
+// changed.
 func (c *Client) Reload() error { return c.watcher.reload() }
 
-// Problems says what is wrong now.
+// Problems returns the current problems.
 func (c *Client) Problems() []error { return c.watcher.current() }
 
-// Close ends the looking for changes. Config goes on to work.
+// Close stops watching the files. Config still works.
 func (c *Client) Close() { c.watcher.close() }
 
 func (c *Client) load(files contents) error {

@@ -22,12 +22,12 @@ import (
 	"time"
 )
 
-// A Development is the certificate authority of a developer's machine: it may
-// vouch for localhost and the names that it was made for, and for nothing
-// else, so that whoever steals its key can play nobody but those. Its methods
-// may be called concurrently.
+// A Development is the certificate authority of a developer's machine. It can sign
+// for localhost and the names that it was made for, and for nothing else, so that a
+// thief of its key can impersonate only those. Its methods may be called
+// concurrently.
 type Development struct {
-	// CA is the file with its certificate, which browsers have to trust.
+	// CA is the file with its certificate, which browsers must trust.
 	CA string
 	// Made reports whether it was made just now: nobody trusts it yet.
 	Made bool
@@ -39,8 +39,8 @@ type Development struct {
 	leaf *tls.Certificate
 }
 
-// How long things last that are made. Certificates are made anew while culvert
-// runs; browsers refuse those of a private authority over 825 days.
+// How long generated certificates last. culvert makes new ones while it runs.
+// Browsers refuse certificates of a private authority over 825 days.
 const (
 	developmentCALife   = 10 * 365 * 24 * time.Hour
 	developmentLeafLife = 90 * 24 * time.Hour
@@ -53,13 +53,12 @@ const (
 	caKeyFile = "ca.key"
 )
 
-// errEmptyName is about a constraint that every name satisfies. RFC 5280
-// §4.2.1.10.
+// errEmptyName reports a constraint that every name satisfies. RFC 5280 §4.2.1.10.
 var errEmptyName = errors.New("development CA: one of its names is empty, which would let it sign for every name: remove it")
 
-// NewDevelopment opens the authority in the folder, and makes it if there is
-// none. Two processes may do so at once: both get the same. The certificate
-// that it gives is for localhost, 127.0.0.1, ::1 and the names.
+// NewDevelopment opens the authority in the folder, and makes it if there is none.
+// Two processes may do so at once: both get the same. Its certificate is for
+// localhost, 127.0.0.1, ::1 and the names.
 func NewDevelopment(folder string, names []string) (*Development, error) {
 	if slices.ContainsFunc(names, func(n string) bool { return strings.Trim(n, "*.") == "" }) {
 		return nil, errEmptyName
@@ -81,9 +80,9 @@ func NewDevelopment(folder string, names []string) (*Development, error) {
 	return d, nil
 }
 
-// makeAuthority makes both files in a folder beside the one they are meant
-// for, and moves it there as a whole: no other process sees one without the
-// other, and only one of them succeeds.
+// makeAuthority makes both files in a folder beside the final one, and then moves
+// that folder: no other process sees one file without the other, and only one
+// process succeeds.
 func makeAuthority(folder string, names []string) (made bool, err error) {
 	if err := os.MkdirAll(filepath.Dir(folder), 0o700); err != nil {
 		return false, err
@@ -92,12 +91,12 @@ func makeAuthority(folder string, names []string) (made bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = os.RemoveAll(fresh) }() // moved away, or of no use
+	defer func() { _ = os.RemoveAll(fresh) }() // moved away, or useless
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return false, err
 	}
-	host, _ := os.Hostname() // tells people whose it is, no more
+	host, _ := os.Hostname() // only tells people whose it is
 	template := &x509.Certificate{
 		SerialNumber:                newSerial(),
 		Subject:                     pkix.Name{CommonName: "culvert development CA " + host, Organization: []string{"culvert development"}},
@@ -140,7 +139,7 @@ func makeAuthority(folder string, names []string) (made bool, err error) {
 	return true, nil
 }
 
-// exactly is the network of one address; of loopback, all that is of it.
+// exactly returns the network of one address; for loopback, all of loopback.
 func exactly(ip net.IP) *net.IPNet {
 	bits := 8 * net.IPv6len
 	if v4 := ip.To4(); v4 != nil {
@@ -152,7 +151,7 @@ func exactly(ip net.IP) *net.IPNet {
 	return &net.IPNet{IP: ip, Mask: net.CIDRMask(bits, bits)}
 }
 
-// open reads the authority and looks whether it may vouch for all names.
+// open reads the authority and checks that it can sign for all names.
 func (d *Development) open(folder string) error {
 	keyFile := filepath.Join(folder, caKeyFile)
 	remake := fmt.Sprintf("remove the folder %s so that culvert makes another, and trust that one", folder)
@@ -175,7 +174,7 @@ func (d *Development) open(folder string) error {
 	return nil
 }
 
-// covers reports whether the authority's constraints let it vouch for a name.
+// covers reports whether the authority's constraints let it sign for a name.
 func (d *Development) covers(name string) bool {
 	if ip := net.ParseIP(name); ip != nil {
 		return slices.ContainsFunc(d.signer.Leaf.PermittedIPRanges, func(n *net.IPNet) bool { return n.Contains(ip) })
@@ -186,8 +185,8 @@ func (d *Development) covers(name string) bool {
 	})
 }
 
-// GetCertificate has the shape of tls.Config's. Half of its life before a
-// certificate ends, another is made.
+// GetCertificate has the signature of tls.Config's. It makes a new certificate when
+// half of the old one's life is left.
 func (d *Development) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -240,8 +239,8 @@ func newSerial() *big.Int {
 	return serial
 }
 
-// HowToTrust says, for a person at a terminal, how to make programs of this
-// machine trust the authority.
+// HowToTrust returns instructions, for a person at a terminal, to make programs on
+// this machine trust the authority.
 func (d *Development) HowToTrust() string {
 	return fmt.Sprintf(`Programs trust the certificate once they trust this authority, which can vouch
 for %[2]s only:
@@ -265,5 +264,5 @@ func (d *Development) Serves(host string) bool {
 	return err == nil && cert.Leaf.VerifyHostname(host) == nil
 }
 
-// Names are the names and addresses that the certificate is for.
+// Names returns the names and addresses that the certificate is for.
 func (d *Development) Names() []string { return d.names }

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 )
 
-// A KeyError is about a file that a configuration key names. Its text begins
-// with the key; whoever knows the place of the key can put it there instead.
+// A KeyError is about a file in a configuration key. Its text begins with the key;
+// a caller that knows the key's position can replace it.
 type KeyError struct {
 	Key string // "tls.certificates[1].cert"
 	Err error
@@ -21,7 +21,7 @@ func keyErrorf(key, format string, args ...any) error {
 	return &KeyError{key, fmt.Errorf(format, args...)}
 }
 
-// cause drops the name of the file from an error that will be said with it.
+// cause removes the file's name from an error that will be reported with it.
 func cause(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -30,7 +30,7 @@ func cause(err error) error {
 	return err
 }
 
-// split returns the errors that were joined.
+// split returns the joined errors.
 func split(err error) []error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// pemBlocks returns the blocks of data in PEM form. pem.Decode passes over one
-// that is damaged or cut off, and whoever went on behind it would take what is
-// left for all: a chain without those in between, a list that names nobody who
-// was revoked. Here that is an error.
+// pemBlocks returns the PEM blocks in data. pem.Decode skips a block that is
+// damaged or truncated, and the rest would then pass for everything: a chain
+// without its intermediates, a list without a revoked certificate. Here that is an
+// error.
 func pemBlocks(data []byte) ([]*pem.Block, error) {
 	var blocks []*pem.Block
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
@@ -18,7 +18,7 @@ func pemBlocks(data []byte) ([]*pem.Block, error) {
 	}
 	begun := 0
 	for line := range bytes.Lines(data) {
-		line = bytes.TrimPrefix(bytes.TrimSpace(line), byteOrderMark) // of a file that was put behind another
+		line = bytes.TrimPrefix(bytes.TrimSpace(line), byteOrderMark) // of a file that was appended to another
 		if bytes.HasPrefix(line, []byte("-----BEGIN")) {
 			begun++
 		}
@@ -29,7 +29,7 @@ func pemBlocks(data []byte) ([]*pem.Block, error) {
 	return blocks, nil
 }
 
-// kinds says which kinds of PEM block there are.
+// kinds reports which kinds of PEM block there are.
 func kinds(blocks []*pem.Block) (certificate, privateKey bool) {
 	for _, block := range blocks {
 		certificate = certificate || block.Type == "CERTIFICATE"

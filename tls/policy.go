@@ -8,26 +8,27 @@ import (
 	"time"
 )
 
-// A policy is what clients have to show that ask for certain names.
+// A policy has the rules for the client certificates of clients that ask for
+// certain names.
 type policy struct {
 	key        policyKey
 	issuers    []*x509.Certificate
-	pool       *x509.CertPool // nil where nobody is asked
-	crls       revocations    // those that its issuers signed
+	pool       *x509.CertPool // nil if no certificate is requested
+	crls       revocations    // the lists that its issuers signed
 	config     *tls.Config
 	ticketKeys [][32]byte // the first seals, all open
 	rotated    time.Time  // when ticketKeys[0] was made
 }
 
-// A policyKey tells policies apart: the same file and word is one policy,
-// however many certificates have it.
+// A policyKey identifies policies: the same file and setting is one policy, for any
+// number of certificates.
 type policyKey struct {
 	auth ClientAuth
 	ca   string
 }
 
-// policy returns the set's policy for a CA and a word, which it may have
-// already.
+// policy returns the set's policy for a CA and a setting. It makes a new one if
+// there is none.
 func (s *set) policy(auth ClientAuth, ca, configKey string, c contents) (*policy, error) {
 	switch {
 	case auth == "" && ca == "":
@@ -73,8 +74,8 @@ var (
 	errRevoked             = errors.New("the client's certificate is revoked (tls.crls)")
 )
 
-// verify judges every connection, one that resumes a session, too: that has no
-// other check.
+// verify judges every connection, including one that resumes a session, which gets
+// no other check.
 func (p *policy) verify(cs tls.ConnectionState) error {
 	switch {
 	case p.key.auth == Require && len(cs.VerifiedChains) == 0:
@@ -85,15 +86,15 @@ func (p *policy) verify(cs tls.ConnectionState) error {
 	return nil
 }
 
-// ticketKeyLife is how long a key seals sessions. It opens them for as long
-// again.
+// ticketKeyLife is how long a key seals sessions. Afterwards it opens them for as
+// long again.
 const ticketKeyLife = 24 * time.Hour
 
-// rotateTicketKeys gives a policy that asks for certificates keys of its own
-// for sessions that will be resumed: a session that was opened under another
-// policy, or under another list of authorities, is none of its own. Sessions
-// without certificates share the keys that crypto/tls makes. A policy of a set
-// has keys of its own; the watcher is the only one to call this.
+// rotateTicketKeys gives a policy that asks for certificates its own keys for
+// session resumption: a session under another policy, or under another list of
+// authorities, can't be resumed under this one. Sessions without certificates share
+// the keys that crypto/tls makes. A policy of a set has keys of its own; only the
+// watcher calls this.
 func (p *policy) rotateTicketKeys(now time.Time) {
 	if p.key.auth == None || now.Sub(p.rotated) < ticketKeyLife && len(p.ticketKeys) > 0 {
 		return

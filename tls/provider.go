@@ -19,15 +19,15 @@ type Provider struct {
 	watcher   *watcher
 }
 
-// protocols are what ALPN offers, always: whoever asks for neither by ALPN is
-// served HTTP/1.1, and gets its WebSocket.
+// protocols are the protocols that ALPN always offers: a client that offers neither
+// gets HTTP/1.1, and its WebSocket.
 var protocols = []string{"h2", "http/1.1"}
 
 var errNoCertificate = errors.New("no certificate")
 
-// New loads what the options name and returns a Provider that loads it anew
-// when a file changes, until Close. The error has a line, a KeyError, for
-// everything that is wrong.
+// New loads the files in the options and returns a Provider that loads them again
+// when a file changes, until Close. The error has a line, a KeyError, for each
+// fault.
 func New(o Options) (*Provider, error) {
 	if len(o.Certificates) == 0 && o.Fallback == nil {
 		return nil, errNoCertificate
@@ -40,7 +40,7 @@ func New(o Options) (*Provider, error) {
 		MinVersion:         o.MinVersion,
 		NextProtos:         protocols,
 		GetConfigForClient: p.configFor,
-		GetCertificate:     p.certificateFor, // crypto/tls wants to see one
+		GetCertificate:     p.certificateFor, // crypto/tls requires one
 	}
 	p.challenge = &tls.Config{
 		MinVersion:             tls.VersionTLS12,
@@ -55,25 +55,25 @@ func New(o Options) (*Provider, error) {
 	return p, nil
 }
 
-// Config returns what a listener is to be opened with. It stays the same
-// through every reload: the certificates behind it change.
+// Config returns the configuration for a listener. It stays the same through every
+// reload: the certificates behind it change.
 func (p *Provider) Config() *tls.Config { return p.config }
 
-// Reload loads the files now, changed or not. If the error isn't nil nothing
-// has changed.
+// Reload loads the files now, changed or not. If the error isn't nil, nothing has
+// changed.
 func (p *Provider) Reload() error { return p.watcher.reload() }
 
-// Problems says what is wrong now: files that could not be loaded, while what
-// they held before is in use, certificates and lists that are out of date.
+// Problems returns the current problems: files that could not be loaded, whose
+// earlier contents stay in use, and certificates and lists that are out of date.
 func (p *Provider) Problems() []error { return p.watcher.current() }
 
-// Close ends the looking for changes. Config goes on to work.
+// Close stops watching the files. Config still works.
 func (p *Provider) Close() { p.watcher.close() }
 
-// SamePolicy reports whether clients are authenticated alike on a connection,
-// by its SNI and the local address that the client connected to, and for a
-// host. If not, the connection must carry no request for that host. RFC 9110
-// §7.4.
+// SamePolicy reports whether a connection and a host have the same rules for client
+// certificates. The connection is identified by its SNI and the local address that
+// the client connected to. If not, the connection must carry no request for that
+// host. RFC 9110 §7.4.
 func (p *Provider) SamePolicy(sni string, local net.Addr, host string) bool {
 	s := p.now.Load()
 	return s.connectionPolicy(sni, local).key == s.hostPolicy(host).key
@@ -96,7 +96,7 @@ func (p *Provider) load(c contents) error {
 	return nil
 }
 
-// state is what time does to what was loaded.
+// state returns the certificates in use, and the problems that come with time.
 func (p *Provider) state(now time.Time) (certificates []Certificate, problems []error) {
 	s := p.now.Load()
 	for _, policy := range s.policies {
@@ -108,7 +108,7 @@ func (p *Provider) state(now time.Time) (certificates []Certificate, problems []
 	return certificates, append(outOfTime(certificates, now), s.crls.outdated(now)...)
 }
 
-// configOf makes what a client is served with that comes under a policy.
+// configOf returns the configuration for clients under a policy.
 func (p *Provider) configOf(policy *policy) *tls.Config {
 	return &tls.Config{
 		MinVersion:       p.opts.MinVersion,
@@ -145,14 +145,14 @@ func (p *Provider) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate,
 	}
 	if len(s.first) > 0 {
 		unnamed := *hello
-		unnamed.ServerName = "" // which none of them is for
+		unnamed.ServerName = "" // none of them is for it
 		return supported(&unnamed, s.first), nil
 	}
 	return nil, err
 }
 
-// supported returns the first certificate that the client can check, or else
-// the first: crypto/tls says what the client lacks.
+// supported returns the first certificate that the client can check, or else the
+// first one: crypto/tls then reports what the client lacks.
 func supported(hello *tls.ClientHelloInfo, pairs []*pair) *tls.Certificate {
 	for _, pair := range pairs {
 		if hello.SupportsCertificate(&pair.cert) == nil {

@@ -9,18 +9,18 @@ import (
 	"unicode/utf8"
 )
 
-// A redactor takes secrets out of texts that others wrote: a provider's error
-// may have the whole request in it, in the clear, in the form of a URL or of
-// JSON, or within base64. The zero value knows none.
+// A redactor removes secrets from texts of others: a provider's error may contain
+// the whole request, in plain text, in the form of a URL or of JSON, or within
+// base64. The zero value knows none.
 type redactor struct{ secrets []*regexp.Regexp }
 
 const (
 	minSecret  = 6       // keeps words like "true" and "1" in a text
-	maxSpelled = 4 << 10 // a longer one is no token: it is looked for as it is
+	maxSpelled = 4 << 10 // a longer one is no token: it is searched literally
 )
 
 func newRedactor(secrets ...string) (r redactor) {
-	// One may begin with another: the longer is looked for first.
+	// One may begin with another: search the longer one first.
 	secrets = slices.SortedStableFunc(slices.Values(secrets), func(a, b string) int { return len(b) - len(a) })
 	for _, s := range secrets {
 		switch {
@@ -43,8 +43,8 @@ func (r redactor) redact(text string) string {
 	return text
 }
 
-// spelled is an expression for s with any of its characters escaped, as often
-// as may be: "%2F", "%252f", `\/`, `\u002f`, and "+" for a blank.
+// spelled returns an expression for s with any of its characters escaped, any
+// number of times: "%2F", "%252f", `\/`, `\u002f`, and "+" for a blank.
 func spelled(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {
@@ -62,9 +62,8 @@ func spelled(s string) string {
 	return b.String()
 }
 
-// encoded are expressions for what of s stays the same within base64, whatever
-// stands around it: s may begin with each of the three bytes that make four
-// characters.
+// encoded returns expressions for the part of s that stays the same within base64,
+// in any context: s may begin at each of the three bytes that make four characters.
 func encoded(s string) []string {
 	var forms []string
 	for before := range 3 {

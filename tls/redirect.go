@@ -10,17 +10,16 @@ import (
 	"time"
 )
 
-// redirectAge is how long a browser may go to HTTPS without asking. Without a
-// word on it a 308 is kept for good (RFC 9110 §15.4.9), also where it led to a
-// port that was given up since; and caches that are shared would keep what one
-// client's Host has made for all others.
+// redirectAge is how long a browser may go to HTTPS without asking. Without it, a
+// 308 is kept for good (RFC 9110 §15.4.9), even if it led to a port that was given
+// up since. And shared caches would keep, for all clients, an answer that depends
+// on one client's Host.
 const redirectAge = "private, max-age=3600"
 
-// RedirectHandler sends whoever asks in plaintext to the same place over TLS,
-// on the port given: with 308, which keeps the method. It takes no answer from
-// the request but its host, which has to be one that is served (in lower case,
-// without port and brackets), or the address that the request came to, and its
-// path.
+// RedirectHandler redirects plaintext requests to the same place over TLS, on the
+// given port: with 308, which keeps the method. From the request it uses only the
+// path and the host. The host must be one that is served (in lower case, without
+// port and brackets), or the address that the request came to.
 func RedirectHandler(port int, serves func(host string) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, target := bareHost(r.Host), targetOf(r)
@@ -36,16 +35,16 @@ func RedirectHandler(port int, serves func(host string) bool) http.Handler {
 			host = net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
 		}
 		w.Header().Set("Cache-Control", redirectAge)
-		// The host stands before the path, whatever that begins with: "//" in
-		// it leads nowhere else.
+		// The host stands before the path, so a path that begins with "//" leads
+		// nowhere else.
 		w.Header().Set("Location", "https://"+host+target)
 		w.WriteHeader(http.StatusPermanentRedirect)
 	})
 }
 
-// targetOf returns path and query as the client wrote them, "" where it named
-// none. The form with the whole URL, which clients of proxies write, has to be
-// taken as well (RFC 9112 §3.2.2); net/http has its host then.
+// targetOf returns path and query as the client wrote them, or "" if there are
+// none. It must also accept the form with the whole URL, which clients of proxies
+// write (RFC 9112 §3.2.2); net/http then has its host.
 func targetOf(r *http.Request) string {
 	switch {
 	case strings.HasPrefix(r.RequestURI, "/"):
@@ -56,8 +55,8 @@ func targetOf(r *http.Request) string {
 	return r.URL.RequestURI()
 }
 
-// isOwnAddress holds for the address that the request's connection was made to:
-// health checks of a load balancer name no other host.
+// isOwnAddress reports whether host is the address that the request's connection
+// was made to: health checks of a load balancer name no other host.
 func isOwnAddress(host string, r *http.Request) bool {
 	own, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	ip := net.ParseIP(host)
@@ -67,7 +66,7 @@ func isOwnAddress(host string, r *http.Request) bool {
 // hostForm is a name, or an address with IPv6 in brackets.
 var hostForm = regexp.MustCompile(`^([0-9A-Za-z_]([0-9A-Za-z_.-]{0,252}[0-9A-Za-z_.])?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
 
-// bareHost returns the host without its port, "" if it is none.
+// bareHost returns the host without its port, or "" if it is invalid.
 func bareHost(host string) string {
 	if !hostForm.MatchString(host) || strings.Contains(host, "..") {
 		return ""
@@ -94,8 +93,9 @@ func closing(h http.Handler) http.Handler {
 	})
 }
 
-// RedirectServer returns an http.Server for what stands on the plaintext port,
-// RedirectHandler or one around it, with bounds on what a caller can hold.
+// RedirectServer returns an http.Server for the plaintext port, with
+// RedirectHandler or a handler around it, and with bounds on what a caller can
+// hold.
 func RedirectServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           closing(h),

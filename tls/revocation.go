@@ -18,14 +18,14 @@ type revocations []*revocationList
 type revocationList struct {
 	key, file  string
 	issuer     pkix.Name
-	issuerKey  string // as nameKey makes it
+	issuerKey  string // in the form of nameKey
 	serials    map[string]bool
-	nextUpdate time.Time // zero: it doesn't say
+	nextUpdate time.Time // zero: not given
 }
 
-// loadRevocations reads the lists and gives each to the policies that trust
-// its signer. A list that no policy trusts is an error: it could let in the
-// clients that it leaves out.
+// loadRevocations reads the lists and gives each to the policies that trust its
+// signer. A list that no policy trusts is an error: otherwise its revoked clients
+// would get in.
 func loadRevocations(o Options, c contents, policies map[policyKey]*policy) (revocations, error) {
 	var all revocations
 	var errs []error
@@ -101,7 +101,7 @@ func (l *revocationList) checkSignature(parsed *x509.RevocationList, authorities
 	return err
 }
 
-// parseRevocationLists reads one list as DER, or any number as PEM.
+// parseRevocationLists parses one list as DER, or any number as PEM.
 func parseRevocationLists(data []byte) ([]*x509.RevocationList, error) {
 	var all []*x509.RevocationList
 	ders := [][]byte{data}
@@ -111,7 +111,7 @@ func parseRevocationLists(data []byte) ([]*x509.RevocationList, error) {
 			return nil, err
 		}
 		ders = nil
-		other := "" // kind of a block that nobody would read
+		other := "" // kind of a block that would be ignored
 		for _, block := range blocks {
 			switch block.Type {
 			case "X509 CRL":
@@ -133,7 +133,7 @@ func parseRevocationLists(data []byte) ([]*x509.RevocationList, error) {
 		if err != nil {
 			return nil, errors.New("contains no revocation list: " + unprefixed(err).Error())
 		}
-		if len(l.Raw) != len(der) { // another list, which nobody would read
+		if len(l.Raw) != len(der) { // another list, which would be ignored
 			return nil, fmt.Errorf("has %d bytes after its revocation list: write several lists in PEM form", len(der)-len(l.Raw))
 		}
 		if err := complete(l); err != nil {
@@ -144,15 +144,16 @@ func parseRevocationLists(data []byte) ([]*x509.RevocationList, error) {
 	return all, nil
 }
 
-// complete returns an error for a list that isn't all the serial numbers that
-// its own signer revoked. RFC 5280 §5.2 has signers mark as critical what makes
-// a list another thing; the kinds that culvert knows count unmarked, too.
+// complete returns an error for a list that doesn't have all the serial numbers
+// that its own signer revoked. RFC 5280 §5.2 makes signers mark as critical the
+// extensions that change a list's meaning; the kinds that culvert knows count
+// unmarked, too.
 func complete(l *x509.RevocationList) error {
 	for _, e := range l.Extensions {
 		switch id := e.Id.String(); {
 		case id == "2.5.29.27":
 			return errors.New("is a delta list (only changes since another list): use the whole list")
-		case id == "2.5.29.28" && !indirect(e.Value): // issuingDistributionPoint: only which certificates it is about
+		case id == "2.5.29.28" && !indirect(e.Value): // issuingDistributionPoint: only the scope of the list
 		case id == "2.5.29.28" || e.Critical:
 			return errors.New("is a kind of list that culvert doesn't support (extension " + id + "): use the signer's own, whole list")
 		}
@@ -160,7 +161,7 @@ func complete(l *x509.RevocationList) error {
 	return nil
 }
 
-// issuingDistributionPoint is what a list says about its own scope. RFC 5280
+// issuingDistributionPoint is the scope that a list gives for itself. RFC 5280
 // §5.2.5.
 type issuingDistributionPoint struct {
 	Point          asn1.RawValue  `asn1:"optional,tag:0"`
@@ -171,8 +172,8 @@ type issuingDistributionPoint struct {
 	OnlyAttributes bool           `asn1:"optional,tag:5"`
 }
 
-// indirect reports whether a list may hold certificates of other signers, or
-// can't be read.
+// indirect reports whether a list may have certificates of other signers, or can't
+// be parsed.
 func indirect(extension []byte) bool {
 	var point issuingDistributionPoint
 	rest, err := asn1.Unmarshal(extension, &point)
@@ -202,7 +203,7 @@ func nameKey(raw []byte) string {
 	return key.String()
 }
 
-// leaveOne reports whether one of the chains holds no revoked certificate.
+// leaveOne reports whether one of the chains has no revoked certificate.
 func (r revocations) leaveOne(chains [][]*x509.Certificate) bool {
 	for _, chain := range chains {
 		if !r.revoke(chain) {
@@ -212,11 +213,11 @@ func (r revocations) leaveOne(chains [][]*x509.Certificate) bool {
 	return false
 }
 
-// revoke reports whether a certificate of the chain is revoked: by a list of
-// the CA that issued it, found by name, whichever of the CA's keys signed the
+// revoke reports whether a certificate of the chain is revoked: by a list of the CA
+// that issued it, which is found by name, whichever of the CA's keys signed the
 // two. RFC 5280 §6.3.3. The chain's end counts, too: client_ca may have an
-// authority in between, whose own list needs it there, and the one above it may
-// have revoked it.
+// intermediate authority, whose own list needs it there, and the authority above it
+// may have revoked it.
 func (r revocations) revoke(chain []*x509.Certificate) bool {
 	for _, cert := range chain {
 		serial := cert.SerialNumber.Bytes()
@@ -229,9 +230,9 @@ func (r revocations) revoke(chain []*x509.Certificate) bool {
 	return false
 }
 
-// outdated is about lists that should have been replaced. They go on to count:
-// whom they refuse is refused, and to refuse everybody else would let the one
-// who holds back a list stop all of a service.
+// outdated reports lists that should have been replaced. They still count:
+// certificates that they revoke are refused. To refuse all others would let an
+// attacker who holds back a list stop a whole service.
 func (r revocations) outdated(now time.Time) []error {
 	var errs []error
 	for _, l := range r {

@@ -12,20 +12,20 @@ import (
 	"strings"
 )
 
-// A set is everything that was loaded from the files of a Provider, at one
-// time. Nothing in it changes.
+// A set is everything that was loaded from the files of a Provider at one time. It
+// never changes.
 type set struct {
 	pairs    []*pair
 	byName   map[string][]*pair // "a.example.com", "*.example.com", "192.0.2.1"
 	first    []*pair            // the first of pairs, and those that share a name with it
 	policies map[policyKey]*policy
-	unnamed  *policy // of clients whose SNI no pair has
+	unnamed  *policy // for clients whose SNI no pair has
 	crls     revocations
 }
 
 type pair struct {
 	cert   tls.Certificate
-	names  []string // by which clients select it
+	names  []string // the names by which clients select it
 	policy *policy
 	fact   Certificate
 }
@@ -39,15 +39,15 @@ func (o *Options) files() []string {
 	return distinct(append(names, o.CRLs...)...)
 }
 
-// distinct returns each name once, and no empty one.
+// distinct returns each name once, without empty ones.
 func distinct(names ...string) []string {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	return slices.DeleteFunc(names, func(n string) bool { return n == "" })
 }
 
-// newSet makes a set of the contents of files. The error has a line for
-// everything that is wrong.
+// newSet makes a set from the contents of files. The error has a line for each
+// fault.
 func newSet(o Options, c contents) (*set, error) {
 	s := &set{byName: map[string][]*pair{}, policies: map[policyKey]*policy{}}
 	var errs []error
@@ -105,7 +105,7 @@ func selectors(leaf *x509.Certificate) []string {
 	return distinct(names...)
 }
 
-// add enters the pair under its names.
+// add adds the pair under its names.
 func (s *set) add(p *pair) error {
 	s.pairs = append(s.pairs, p)
 	for _, name := range p.names {
@@ -118,7 +118,7 @@ func (s *set) add(p *pair) error {
 }
 
 // named returns the pairs for a name or an IP address, those of the name itself
-// before those of the wildcard above it. RFC 6125 §6.4.3: it stands for one
+// before those of the wildcard above it. RFC 6125 §6.4.3: a wildcard stands for one
 // label.
 func (s *set) named(name string) []*pair {
 	name = normalName(name)
@@ -143,8 +143,8 @@ func (s *set) selected(sni string, local net.Addr) []*pair {
 	return nil
 }
 
-// alike returns the first pair and those that share a name with it, and so its
-// policy: the same in RSA for clients that know no ECDSA, most of all.
+// alike returns the first pair and those that share a name with it, and thus its
+// policy: usually the same in RSA, for clients that don't know ECDSA.
 func (s *set) alike() []*pair {
 	if len(s.pairs) == 0 {
 		return nil
@@ -160,9 +160,9 @@ func (s *set) alike() []*pair {
 	return alike
 }
 
-// connectionPolicy returns the policy of a connection. A client without SNI
-// that came to an address of no pair is shown the first pair, so the policy of
-// that pair applies.
+// connectionPolicy returns the policy of a connection. A client without SNI that
+// came to an address of no pair gets the first pair, so the policy of that pair
+// applies.
 func (s *set) connectionPolicy(sni string, local net.Addr) *policy {
 	if pairs := s.selected(sni, local); len(pairs) > 0 {
 		return pairs[0].policy
@@ -195,8 +195,8 @@ func normalName(host string) string {
 	return host
 }
 
-// loadPair reads a certificate and its key. What is wrong most often is said
-// in words of its own.
+// loadPair reads a certificate and its key. The most frequent faults have texts of
+// their own.
 func loadPair(configKey, certFile, keyFile string, c contents) (tls.Certificate, error) {
 	certKey, keyKey := configKey+".cert", configKey+".key"
 	certPEM, certErr := c.read(certKey, certFile)
@@ -227,12 +227,12 @@ func loadPair(configKey, certFile, keyFile string, c contents) (tls.Certificate,
 	return pair, nil
 }
 
-// unprefixed drops the name of the package from the text of an error.
+// unprefixed removes the package's name from the text of an error.
 func unprefixed(err error) error {
 	return errors.New(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "tls: "), "x509: "))
 }
 
-// loadAuthorities reads the certificates of those who may sign.
+// loadAuthorities reads the CA certificates in a file.
 func loadAuthorities(key, file string, c contents) ([]*x509.Certificate, error) {
 	data, err := c.read(key, file)
 	if err != nil {

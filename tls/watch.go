@@ -12,27 +12,27 @@ import (
 	"time"
 )
 
-// How often files are looked at. Looking follows links, so it sees an atomic
-// rename, a link that is swapped (as Kubernetes does with a volume) and a file
-// on a network drive, none of which the kernel's notices are sure to tell.
+// How often files are checked. The check follows links, so it sees an atomic
+// rename, a link that is swapped (as Kubernetes does with a volume) and a file on a
+// network drive. The kernel's notifications don't reliably report any of these.
 const (
 	lookEvery = 5 * time.Second
-	// Of what a look found to be wrong: somebody may be in the middle of
-	// replacing a certificate and its key.
+	// After a fault: somebody may be in the middle of replacing a certificate and
+	// its key.
 	lookAgain = time.Second
 	// The clock of a file system may stand still between two changes.
 	coarseTime = 2 * time.Second
-	// maxFileBytes is far over every certificate, and holds a list of some
+	// maxFileBytes is far over every certificate, and enough for a list of some
 	// hundred thousand revoked ones.
 	maxFileBytes = 32 << 20
 )
 
-// A watcher has files loaded anew when one of them changes.
+// A watcher loads files again when one of them changes.
 type watcher struct {
 	files []string
-	load  func(contents) error // changes everything, or nothing and says why
-	// state is called after each look: what is in use, and what is wrong with
-	// it.
+	load  func(contents) error // changes everything, or nothing and returns the reason
+	// state is called after each look. It returns the certificates in use, and the
+	// problems with them.
 	state func(now time.Time) ([]Certificate, []error)
 
 	certificate     func(Certificate) // each may be nil
@@ -41,22 +41,22 @@ type watcher struct {
 	stop    chan struct{}
 	running sync.WaitGroup
 
-	problems atomic.Pointer[[]error] // that were told; whoever asks needn't wait for a drive that doesn't answer
+	problems atomic.Pointer[[]error] // the reported ones; a reader needn't wait for a drive that doesn't answer
 
 	mu       sync.Mutex // held during a look
 	seen     contents
 	failed   error                // of the last load
-	doubtful bool                 // failed isn't told yet
+	doubtful bool                 // failed isn't reported yet
 	told     map[string]certPhase // of certificates, by file
 }
 
-// certPhase is what was told of a certificate.
+// certPhase is the reported phase of a certificate.
 type certPhase struct {
 	fingerprint [sha256.Size]byte
 	phase       int
 }
 
-// contents are what the files hold, by name.
+// contents are the contents of the files, by name.
 type contents map[string]content
 
 type content struct {
@@ -67,7 +67,7 @@ type content struct {
 	read time.Time
 }
 
-// start loads the files for the first time and goes on to look at them.
+// start loads the files for the first time and begins to watch them.
 func (w *watcher) start() error {
 	w.stop = make(chan struct{})
 	w.told = map[string]certPhase{}
@@ -101,7 +101,7 @@ func (w *watcher) watch() {
 	}
 }
 
-// look loads what has changed. It returns when to look again.
+// look loads the files that have changed. It returns when to look again.
 func (w *watcher) look(now time.Time) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -120,7 +120,7 @@ func (w *watcher) look(now time.Time) time.Duration {
 	return lookEvery
 }
 
-// reload is a look that somebody asked for.
+// reload is a look that the operator asked for.
 func (w *watcher) reload() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -132,7 +132,7 @@ func (w *watcher) reload() error {
 	return w.failed
 }
 
-// current returns what was told to be wrong, and still is.
+// current returns the reported problems that still exist.
 func (w *watcher) current() []error {
 	if problems := w.problems.Load(); problems != nil {
 		return *problems
@@ -140,7 +140,7 @@ func (w *watcher) current() []error {
 	return nil
 }
 
-// tell says what is new.
+// tell reports news.
 func (w *watcher) tell(now time.Time) {
 	certificates, problems := w.state(now)
 	for _, c := range certificates {
@@ -173,7 +173,7 @@ func (w *watcher) tell(now time.Time) {
 	}
 }
 
-// stays adds to what could not be loaded what that means.
+// stays adds to load errors that the earlier version stays in use.
 func stays(failed error) []error {
 	var errs []error
 	for _, err := range split(failed) {
@@ -186,7 +186,7 @@ func stays(failed error) []error {
 	return errs
 }
 
-// without returns the errors of all whose text none of others has.
+// without returns the errors of all whose text doesn't occur in others.
 func without(all, others []error) []error {
 	has := map[string]bool{}
 	for _, err := range others {
@@ -201,7 +201,7 @@ func without(all, others []error) []error {
 	return left
 }
 
-// readAll reads the files but for those that can't have changed since before.
+// readAll reads the files, except those that can't have changed since before.
 func readAll(files []string, before contents) contents {
 	c := contents{}
 	for _, name := range files {
@@ -230,7 +230,7 @@ func read(name string, before content) content {
 }
 
 func readBounded(name string, info os.FileInfo) ([]byte, error) {
-	if !info.Mode().IsRegular() { // a pipe would be read only once, and waited for
+	if !info.Mode().IsRegular() { // a pipe could be read only once, and may block
 		return nil, errors.New("is not a regular file")
 	}
 	f, err := os.Open(name)
@@ -245,7 +245,7 @@ func readBounded(name string, info os.FileInfo) ([]byte, error) {
 	return data, err
 }
 
-// same reports whether the files hold what they held, or fail as they did.
+// same reports whether the files have the same contents, or the same errors.
 func (c contents) same(before contents) bool {
 	for name, now := range c {
 		was := before[name]
@@ -256,8 +256,8 @@ func (c contents) same(before contents) bool {
 	return true
 }
 
-// withData reads again what was left unread or forgotten because it had not
-// changed.
+// withData reads the contents that were not read, or forgotten, because they had
+// not changed.
 func (c contents) withData() contents {
 	for name, f := range c {
 		if f.data == nil && f.err == nil {
@@ -267,7 +267,7 @@ func (c contents) withData() contents {
 	return c
 }
 
-// forgetData drops what the files hold: keys need not lie in memory twice.
+// forgetData drops the contents of the files: keys need not be in memory twice.
 func (c contents) forgetData() {
 	for name, f := range c {
 		f.data = nil
@@ -275,7 +275,7 @@ func (c contents) forgetData() {
 	}
 }
 
-// read returns what a file held that a key names.
+// read returns the contents of a file in a key.
 func (c contents) read(key, name string) ([]byte, error) {
 	f := c[name]
 	if f.err != nil {
@@ -284,6 +284,6 @@ func (c contents) read(key, name string) ([]byte, error) {
 	return bytes.TrimPrefix(f.data, byteOrderMark), nil
 }
 
-// byteOrderMark is what editors of Windows begin a file with. PEM would begin
-// with the second block then.
+// byteOrderMark is the mark with which Windows editors begin a file. Without its
+// removal, PEM would begin with the second block.
 var byteOrderMark = []byte("\xef\xbb\xbf")
