@@ -71,7 +71,7 @@ func TestHungDriveKeepsNobodyFromEnding(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	// On a machine that took so long for this the kernel may have ended the wait.
-	if err := c.said("waited certificates"); err != nil && time.Since(began) < 40*time.Second {
+	if err := c.said("waiting certificates"); err != nil && time.Since(began) < 40*time.Second {
 		t.Error(err)
 	}
 }
