@@ -1,5 +1,5 @@
 // Looks at the page of a running demo in headless Chromium: light and dark, on
-// screens of four widths, with the keyboard alone.
+// screens of five widths, with the keyboard alone.
 //
 //	node demo.mjs http://127.0.0.1:8080/ [DIRECTORY]
 //
@@ -29,9 +29,12 @@ async function look(browser, colorScheme, width) {
     await part("lane-culvert", `[data-state="${culvert}"]`).waitFor();
   };
 
-  /** Checks what can be checked in every state of the page. */
-  async function check(state) {
+  /** Checks the page in one of its states. */
+  async function check(state, rules = true) {
     findings.push(...(await page.evaluate(findCutText)).map((text) => `${state}: ${text}`));
+    if (!rules) {
+      return; // axe-core takes a second, and has seen all parts of this state
+    }
     await page.evaluate(axe);
     const { violations } = await page.evaluate(() => globalThis.axe.run());
     findings.push(...violations.flatMap((v) => v.nodes.map((n) => `${state}: axe: ${v.id}: ${n.html.slice(0, 200)}: ${n.failureSummary}`)));
@@ -89,7 +92,7 @@ async function look(browser, colorScheme, width) {
       if ((await call.getAttribute("aria-pressed")) !== "true") {
         findings.push("Enter doesn't choose a call");
       }
-      await check("with a failed call");
+      await check("with a failed call", false);
       const talk = part("wire-call", '[data-method$="/Converse"]');
       await talk.press("Enter");
       const first = page.locator('[data-testid="wire-messages"] > *').first();
@@ -122,7 +125,7 @@ async function look(browser, colorScheme, width) {
       if (copied !== command) {
         findings.push(`the button copies ${copied}`);
       }
-      await check("with the command copied");
+      await check("with the command copied", false);
     },
   };
   for (const [name, run] of Object.entries(checks)) {
@@ -185,7 +188,7 @@ try {
   const looks = [];
   for (const colorScheme of ["light", "dark"]) {
     // The widths at the same time: most of a look is waiting for calls.
-    looks.push(...(await Promise.all([390, 768, 1280, 1920].map((width) => look(browser, colorScheme, width)))));
+    looks.push(...(await Promise.all([390, 768, 1024, 1280, 1920].map((width) => look(browser, colorScheme, width)))));
   }
   console.log(JSON.stringify(looks));
 } finally {

@@ -22,7 +22,7 @@ func startDemo(t *testing.T) {
 	startProcess(t, root, culvertProgram, "demo").await(t, "that it can be stopped", func(l string) bool { return strings.Contains(l, "Ctrl-C") })
 }
 
-// The demo's page has no findings in light and dark, on screens of four widths:
+// The demo's page has no findings in light and dark, on screens of five widths:
 // text that is cut off, axe-core's rules, what the keyboard can't reach or do.
 func TestDemoPage(t *testing.T) {
 	startDemo(t)
@@ -44,7 +44,7 @@ func TestDemoPage(t *testing.T) {
 			t.Errorf("%s: %s", look.Name, finding)
 		}
 	}
-	want := []string{"light 390", "light 768", "light 1280", "light 1920", "dark 390", "dark 768", "dark 1280", "dark 1920"}
+	want := []string{"light 390", "light 768", "light 1024", "light 1280", "light 1920", "dark 390", "dark 768", "dark 1024", "dark 1280", "dark 1920"}
 	if !slices.Equal(names, want) {
 		t.Errorf("looked at %q, want %q", names, want)
 	}

@@ -40,10 +40,11 @@ export function showConversation(path: Path, wire: WireView): ConversationView {
   function add(role: "user" | "assistant" | "tool" | "note", ...content: (Node | string)[]): HTMLElement {
     const element = h("div", { class: `said ${role}`, "data-testid": "chat-message", "data-role": role }, ...content);
     if (role === "user") {
-      exchange = h("div", { class: "exchange" });
+      exchange = h("div", { class: "exchange" }, h("div", { class: "question" }, element));
       chat.append(exchange);
+    } else {
+      (role === "note" ? chat : exchange).append(element);
     }
-    (role === "note" ? chat : exchange).append(element);
     scroll();
     return element;
   }
