@@ -79,10 +79,6 @@ async function look(browser, colorScheme, width) {
       for (const method of ["Converse", "Countdown", "Reserve"]) {
         await part("wire-call", `[data-method$="/${method}"][data-via="direct"]`).waitFor();
       }
-      await page.keyboard.press("Space");
-      await lanes("bad", "ok");
-      await page.keyboard.press("Space");
-      await lanes("ok", "ok");
       await check("without the proxy");
     },
     "the wire": async () => {
