@@ -39,9 +39,9 @@ func newServeCommand() *cobra.Command {
 call to the backend. The backend may start after culvert.
 
 On SIGTERM or SIGINT, culvert takes no new calls. Running calls may continue for
-drain_timeout. A second signal ends culvert at once; the same signal within a
-second of the first doesn't count. On SIGHUP, culvert reloads certificates and
-retries failed ACME orders.
+the time in --drain-timeout. A second signal ends culvert at once; the same signal
+within a second of the first doesn't count. On SIGHUP, culvert reloads
+certificates and retries failed ACME orders.
 
 Keys of the configuration have variables: backend.address is
 CULVERT_BACKEND_ADDRESS. A flag wins over a variable, and a variable over the
