@@ -102,5 +102,5 @@ type MethodQuota struct {
 	Calls          int    // at once
 	CallsPerSecond int
 
-	DecompressedPerSecond int // of decompressed requests
+	DecompressedPerSecond int // bytes of decompressed requests
 }

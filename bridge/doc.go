@@ -9,34 +9,34 @@
 //   - policy.go: the request takes the Server's policy, which judges it and its
 //     call to the end; apply.go makes and replaces the policy.
 //   - request.go, arrival.go, misdirected.go, client_names.go: the request's facts
-//     are read (peer, host, origin, what proxies vouch for), and requests that
-//     may not call are refused. Package gate interprets these facts.
-//   - transport.go: the table of client protocols; the one that accepts the
-//     request makes of it a call and a downstream (call.go). What HTTP itself says
-//     and how an answer goes out is in transport_http.go and
-//     transport_http_answer.go, what a protocol says of it in its own files.
+//     are read (peer, host, origin, the headers of trusted proxies), and requests
+//     that may not call are refused. Package gate interprets these facts.
+//   - transport.go: the table of client protocols. The one that accepts the
+//     request turns it into a call and a downstream (call.go). transport_http.go
+//     and transport_http_answer.go have the parts that all share over HTTP; each
+//     protocol has files of its own.
 //   - limit.go, limit_method.go: the limits. Connections, handshakes and calls
 //     count in package quota: with their address, method, listener, and the
 //     server.
 //   - handle.go, steps.go: the call is registered, its deadline set, and it
-//     passes the steps, each of which may refuse it; the router (route.go) knows
-//     which methods are exposed and which of its upstreams a call goes to;
-//     authenticate.go asks an embedder's Authenticator who calls, and early.go
-//     watches a WebSocket's client meanwhile, with the goroutine that then copies
-//     requests.
+//     passes the steps, each of which may refuse it. The router (route.go) decides
+//     which methods are exposed and which upstream a call goes to.
+//     authenticate.go asks an embedder's Authenticator for the caller's identity.
+//     early.go watches a WebSocket's client meanwhile, with the goroutine that
+//     later copies requests.
 //   - running.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow or gone. relief.go: it also ends calls while others
 //     wait for the memory that they hold.
-//   - message.go, body.go, packages memory and packing: requests are read when the account has
-//     room for them; a WebSocket's messages by package websocket.
-//   - package upstream opens a stream at the backend; it has the connections
-//     (backend.go, services.go: what embedders see of it).
-//   - pump.go, ahead.go: messages are copied both ways, what is at hand
-//     together (packages websocket and edge); then the client is told the end
-//     (status.go; package report has the table of what culvert says itself), the
-//     upstream is released, and the Observer hears of it.
+//   - message.go, body.go, packages memory and packing: requests are read when the
+//     account has room for them. Package websocket reads a WebSocket's messages.
+//   - package upstream opens a stream at the backend and has the connections
+//     (backend.go, services.go: the part that embedders see).
+//   - pump.go, ahead.go: messages are copied both ways, and those that are ready
+//     leave together (packages websocket and edge). Then the client gets the end
+//     (status.go; package report has the table of culvert's own statuses), the
+//     upstream is released, and the Observer gets the result.
 //
-// The packages below this one know no calls, and don't import it: edge, gate, h2,
+// The packages below know nothing of calls, and don't import this one: edge, gate, h2,
 // memory, quota, report, upstream and websocket; socket, buffer and flood serve
 // several of these.
 //
@@ -45,7 +45,7 @@
 // Every goroutine that this package starts:
 //
 //	start                      owner that waits          ends when
-//	Server.passRequests        pump; handle if refused   Recv or Send returns: Finish and the context see to it
+//	Server.passRequests        pump; handle if refused   Recv or Send returns, by Finish and the context
 //	replies.readAhead          pump                      the upstream's stream has ended, or drop
 //	serveWebSocket, the call   Server.Close (tasks)      the call has ended
 //	tunnelConn.write           Server.Close (tasks)      the tunnel is closed and sent
@@ -55,17 +55,19 @@
 //	handlers of HTTP/2         h2: its connection        see h2/doc.go
 //	connections to a backend   Server.Close              see upstream/doc.go
 //
-// Timers that run a function (the registry's look and its relief, an endGuard's grace; a WebSocket's: websocket/doc.go) and functions of contexts are stopped, and
-// waited for if they run, by the one that set them.
+// Some timers run a function: the registry's look and its relief, an endGuard's
+// grace, and a WebSocket's timers (websocket/doc.go). Their owner stops these timers
+// and the functions of contexts, and waits for those that run.
+//
 // A call costs two goroutines, one when its request is complete, and one more
 // once its upstream has sent a burst; grpc-go adds one.
 //
 // # Memory
 //
-// A mem.BufferSlice has one owner: Recv's callers free what they got, Send takes
-// over. The account (package memory) counts what is held for clients. Each call
-// and each connection has an entry, which counts with a client's address and is
-// settled at the end. The buffers of messages are those of package buffer.
+// A mem.BufferSlice has one owner: Recv's callers free the message, and Send takes
+// its message over. The account (package memory) counts the memory held for clients.
+// Each call and each connection has an entry, which counts with a client's address
+// and is settled at the end. The buffers of messages come from package buffer.
 package bridge
 
 //go:generate go test -count=1 -run TestGeneratedPages . -update

@@ -7,8 +7,8 @@ import (
 
 // Services asks the backend by server reflection which services it offers. It returns
 // two sorted lists: open, the services whose calls may cross, and unnamed, those that
-// no pattern of AllowMethods names although DenyMethods doesn't name them either.
-// unnamed leaves out reflection, health and services that show a backend's inside.
+// neither AllowMethods nor DenyMethods names. unnamed leaves out reflection, health
+// and services that show a backend's inside.
 // Services waits for a backend that isn't up yet until the context ends.
 func (s *Server) Services(ctx context.Context) (open, unnamed []string, err error) {
 	u, err := s.upstreams.Acquire(theBackend)

@@ -38,16 +38,15 @@ var textValues = func() (t [256]byte) {
 	return t
 }()
 
-// NewTextReader returns a reader of the bytes whose base64 r holds, for a body
-// of gRPC-Web-text. Padding may end any group of four characters, not only the
-// last, since senders pad at each flush; line ends and blanks are ignored.
-// Package base64's decoder can do neither.
+// NewTextReader returns a reader that decodes the base64 in r, for a body of
+// gRPC-Web-text. Padding may end any group of four characters, not only the last,
+// since senders pad at each flush. Line ends and blanks are ignored. Package
+// base64's decoder supports neither.
 //
-// Bytes before an error are delivered before it. The errors are
-// ErrTextMalformed, ErrTextTruncated where r ends inside a group, and r's own;
-// after an error each Read returns it again. A Read asks r for no more
-// characters than fill the group that its last byte is in, and returns once it
-// has a byte. The reader isn't safe for concurrent use.
+// Bytes before an error are delivered before it. The errors are ErrTextMalformed,
+// ErrTextTruncated if r ends inside a group, and r's own; after an error each Read
+// returns it again. A Read reads r only to the end of the group that its last byte
+// is in, and returns once it has a byte. The reader isn't safe for concurrent use.
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md#protocol-differences-vs-grpc-over-http2
 func NewTextReader(r io.Reader) io.Reader {
 	return &textReader{src: r}
@@ -55,10 +54,10 @@ func NewTextReader(r io.Reader) io.Reader {
 
 type textReader struct {
 	src io.Reader
-	err error // what Read returns once spill is empty
+	err error // the error of Read once spill is empty
 
-	// The group under way: bits of its characters, how many of them there are,
-	// and how many of those are padding.
+	// The current group: bits of its characters, the number of characters, and
+	// how many of those are padding.
 	bits          uint32
 	chars, padded int
 
@@ -66,7 +65,7 @@ type textReader struct {
 	spill      [2]byte
 	spillBytes int
 
-	in [2048]byte // characters as they came; empty between Reads
+	in [2048]byte // undecoded characters; empty between Reads
 }
 
 func (t *textReader) Read(p []byte) (int, error) {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// maxTimeoutDigits is how many digits grpc-timeout may have.
+// maxTimeoutDigits is the largest number of digits in a grpc-timeout.
 const maxTimeoutDigits = 8
 
 // maxTimeoutValue is the largest number of maxTimeoutDigits digits.

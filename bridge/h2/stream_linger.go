@@ -6,17 +6,17 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// A request that is answered before all of it came is not wanted any more, and
-// RST_STREAM with NO_ERROR may say so. RFC 9113 §8.1. But a client that reads
-// the reset with the answer may lose the answer: curl 7.88 drops what it has
-// not handed on, and takes even an answer that it has for none if it was still
-// sending. So the answer leaves alone, and the stream lingers: what still comes
-// is dropped. Most clients end or reset it by themselves once they have the
-// answer. The others are told when they fall silent, or send too much, or for
-// too long; net/http's stops to send only then.
+// The rest of a request that was answered early is not wanted, and RST_STREAM
+// with NO_ERROR may say so. RFC 9113 §8.1. But a client that reads the reset
+// together with the answer may lose the answer: curl 7.88 drops data that it has
+// not handed on. If it was still sending, it even treats a complete answer as a
+// failure. So the answer leaves alone, and the stream lingers: the server drops
+// the rest of the request. Most clients end or reset the stream once they have
+// the answer. The others get the reset when they fall silent, or send too much,
+// or for too long; net/http's client stops sending only then.
 //
-// A browser is told at once, by RST_STREAM right behind the answer: Chromium
-// gives a page no part of an answer before its request has ended or is reset.
+// A browser gets RST_STREAM right after the answer: Chromium gives a page no
+// part of an answer before its request has ended or is reset.
 const (
 	restSilence = 5 * time.Second  // far more than a round trip: a client with more data sends it
 	restTime    = 30 * time.Second // in all
