@@ -29,8 +29,8 @@ type Listener struct {
 	// h2ts tunnel also need grpc.
 	Transports []string `key:"transports" words:"transports"`
 
-	// TLS on this listener. Unset keys inherit from tls. A listener with its own
-	// certificate inherits none of cert, key, certificates, self_signed and
+	// TLS on this listener. Unset keys inherit from tls. A listener that sets
+	// cert, key, certificates or self_signed inherits none of these four, and no
 	// acme. A listener that sets client_ca, client_auth or crls inherits none of
 	// these three.
 	TLS ListenerTLS `key:"tls"`
