@@ -1,4 +1,4 @@
-# culvert: build, check, test. "make" lists what there is.
+# culvert: build, check, test. "make" lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -20,35 +20,35 @@ BEGAN := $(shell date +%s)
 # "make test-long" has it on in any case.
 RACE ?=
 
-# The tools, the tests and the program are compiled in one way, so that a package is
-# compiled once, and not again in another checkout. Only the race detector wants cgo.
-# Without what debuggers want (-w) linking takes half the time.
+# The tools, the tests and the program are compiled with the same flags, so that each
+# package is compiled once, also for other checkouts. Only the race detector needs cgo.
+# Without debug information (-w) linking takes half the time.
 export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath -ldflags=-w)
 export CGO_ENABLED := 0
 cgo = $(if $(findstring -race,$(1)),CGO_ENABLED=1)
 
-# No cgo and no paths of this machine: the file is the same wherever it is built.
-# The version is handed in, so nothing depends on what Go finds out about git.
+# No cgo and no paths of this machine: every machine builds the same file. The version
+# is a flag, so the build doesn't depend on Go's own look at git.
 BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
-# The tests with real clients have a network of their own, with a loopback and
-# nothing else. They make network namespaces, which takes root, so who isn't root
-# is root in there. And a host's addresses may change while the tests run:
-# Chromium then gives up its HTTP/2 connections, also those to the loopback. Some
-# tests need readers that hold up their senders, so kernels buffer what Linux lets
-# them by default, and not the 32 MiB of some hosts.
+# The tests with real clients have a network of their own, with a loopback interface
+# only. They make network namespaces, which needs root, so other users become root
+# inside. A network of their own also keeps the addresses stable: when a host's
+# addresses change, Chromium gives up its HTTP/2 connections, even those to loopback.
+# Some tests need readers that block their senders, so the kernel's buffers have
+# Linux's default limits, and not the 32 MiB of some hosts.
 ALONE := unshare $(if $(filter-out 0,$(shell id -u)),--map-root-user) --mount --net -- sh -c 'mount -t tmpfs tmpfs /run && ip link set lo up && { \
 	echo 4096 131072 6291456 >/proc/sys/net/ipv4/tcp_rmem || \
 	echo "e2e: the kernel buffers of readers have no bound: TestPausedReaders may fail" >&2; } && exec "$$@"' sh
 
-# "go test" that says where it is, shows what failed, and ends with a sum. Without its
-# vet: "make lint" has that.
+# "go test" with progress, the output of failed tests, and a summary at the end.
+# Without vet: "make lint" runs it.
 TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pkg
 
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
 # The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in
-# any module: "make test" skips them, "make test-long" runs them. In TestBlocks they
+# any module. "make test" skips them, "make test-long" runs them. In TestBlocks these
 # are the blocks of the pages in docs/.
 LONG_NAMES = \
 	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestConnectionAges TestDawdlers TestDifferentialForLong \
@@ -64,9 +64,9 @@ space := $(subst ,, )
 say = @printf '\n==> %s\n' "$(1)"
 took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min %d s\n' $$((took / 60)) $$((took % 60))
 
-# e2e runs the tests with real clients, with go test's flags. They may be without
-# a network, so all that they build is fetched before. The pages' tests have a world
-# of their own and run beside the others.
+# e2e runs the tests with real clients, with go test's flags. They may have no network,
+# so everything that they build is fetched first. The tests of the pages run in a
+# package of their own, beside the others.
 define e2e
 @go -C e2e mod download
 @go -C tools tool -n h2spec >/dev/null
@@ -76,16 +76,16 @@ define e2e
 @cd e2e && $(call cgo,$(1)) CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) $(TESTSUM) --format testname -- -vet=off -count=1 $(1) ./...
 endef
 
-##@ A newcomer's two
+##@ To begin with
 
 demo: ## Run the demo: a service, culvert in front of it, and a page
 	go run ./cmd/culvert demo
 
-# Building the linter takes minutes of CPU time the first time. It is built at the
-# lowest priority, while the tests wait; lint waits until it is built. The recipe
-# doesn't name $(MAKE) itself, because "make -n" runs recipes that do.
+# The first build of the linter takes minutes of CPU time. It runs at the lowest
+# priority, while the tests wait for other things; lint waits for the build. The
+# recipe doesn't name $(MAKE) itself, because "make -n" runs recipes that do.
 steps = $(MAKE) --no-print-directory
-test: deps ## Check everything but what takes long (5 min on two cores, longer the first time)
+test: deps ## Run all checks except the long tests (5 min on two cores, longer the first time)
 	@nice -n 19 go -C tools tool -n golangci-lint >/dev/null 2>&1 & \
 		trap "kill $$! 2>/dev/null || true" EXIT; \
 		$(steps) unit e2e; \
@@ -93,56 +93,56 @@ test: deps ## Check everything but what takes long (5 min on two cores, longer t
 		$(steps) lint tools
 	@$(call took,make test)
 
-# Of e2e one package after the other (-p 1): some tests are of time.
-test-long: deps vet build node_modules ## The rest, with the race detector: floods, gigabytes, minutes of silence (13 min)
+# The packages of e2e run one after the other (-p 1): some tests measure time.
+test-long: deps vet build node_modules ## Run the long tests, with the race detector: floods, gigabytes, minutes of silence (13 min)
 	$(call say,unit: the long tests)
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 	$(call say,e2e: the long tests)
 	$(call e2e,-race -p 1 -timeout 30m -run '$(LONG)')
-	$(call say,the clients and what they can)
+	$(call say,what each client can do)
 	@grep -h '^|' docs/how-it-works/compatibility-results.md docs/how-it-works/paused-readers.md
 	@$(call took,make test-long)
 
-##@ One at a time
+##@ Single steps
 
-deps: ## Install what the tests need (Debian, as root), or say what is missing
+deps: ## Install the packages for the tests (Debian, as root), or list the missing ones
 	@tools/deps.sh test
 
 lint: node_modules ## Lint all modules, look for known vulnerabilities
 	$(call say,lint)
 	@tools/lint.sh
 
-# Not in lint: with an empty cache it compiles everything once more for each system.
-vet: ## Vet for the other systems that the demo runs on
+# Not in lint: with an empty cache it compiles everything again for each system.
+vet: ## Vet for the other systems that the demo supports
 	$(call say,vet)
 	GOOS=darwin go vet ./...
 	GOOS=windows go vet ./...
 
-tools: ## The tests of the lint rules, of the image and of this file
+tools: ## Test the lint rules, the image and this file
 	$(call say,tools)
 	@cd tools && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
 
-# The two that take longest go first.
-unit: ## Unit, fuzz corpora, command line and conformance tests
+# The two slowest packages go first.
+unit: ## Run the unit, fuzz corpus, command-line and conformance tests
 	$(call say,unit)
 	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m -skip '$(LONG)' ./bridge ./tls ./...
 
-e2e: build node_modules ## The real program with real clients, in Node and in Chromium
+e2e: build node_modules ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
 	$(call e2e,$(RACE) -timeout 20m -skip '$(LONG)')
 
-fuzz: ## Fuzz each target for FUZZTIME (30s); what it learns is kept in Go's cache
+fuzz: ## Fuzz each target for FUZZTIME (30s); Go's cache keeps interesting inputs
 	@tools/fuzz.sh $(FUZZTIME)
 
-# With so many, each difference that the tests know has to occur.
+# With this many, each difference that the tests know must occur.
 differential: ## Compare HTTP/2 with net/http, WebSockets with coder/websocket, over SEQUENCES (300000) of frames (5 min)
 	@go test -vet=off -count=1 -timeout 0 -v -run '^TestDifferentialForLong$$' ./bridge/h2 ./bridge/websocket -args -sequences $(SEQUENCES)
 
-soak: build ## Load, cuts, stalls and a backend that comes and goes, for SOAKTIME (10m)
+soak: build ## Run load, cuts, stalls and backend restarts for SOAKTIME (10m)
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" go test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak $(SOAKTIME)
 
-# ATTACK selects rows, as -run does: ATTACK='^stalled_grpc'.
-attack: build ## All attacks on culvert's memory, or those that ATTACK names (an hour)
+# ATTACK selects rows, like -run: ATTACK='^stalled_grpc'.
+attack: build ## Run all attacks on culvert's memory, or those that match ATTACK (an hour)
 	@go -C e2e mod download
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) go test -vet=off -count=1 -timeout 0 -v -run '^TestMemoryAttacks$$/$(ATTACK)' . -attack.all
 
@@ -151,28 +151,28 @@ bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx and 
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
 	@PATH="$$PATH:/usr/sbin" bin/bench -out docs/how-it-works/benchmarks.md $(BENCHFLAGS)
 
-# By name: nothing of culvert depends on it.
+# Installed by name, since culvert doesn't depend on it.
 bin/grpcwebproxy:
 	GOBIN="$(CURDIR)/bin" go install github.com/improbable-eng/grpc-web/go/grpcwebproxy@v0.15.0
 
 build: ## Build bin/culvert, static
 	$(BUILD) -o bin/culvert ./cmd/culvert
 
-generate: deps-generate ## Make every generated file again
+generate: deps-generate ## Write every generated file again
 	go generate ./...
 	go -C e2e generate ./...
 
-proto: deps-generate ## Make the protobuf code again
+proto: deps-generate ## Write the protobuf code again
 	go generate ./demo/...
 	go -C e2e generate ./...
 
 docker: ## Build the container image
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t $(IMAGE):$(VERSION) -t $(IMAGE):latest .
 
-clean: ## Remove what make has put into the tree
+clean: ## Remove the files that make has put into the tree
 	rm -rf bin dist coverage* e2e/node/node_modules demo/web/node_modules
 
-help: ## This list
+help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Sees to what the tests (or the generators) need besides Go. On Debian as root
-# it installs what is missing; elsewhere it says what is missing and how to get
-# it, and fails. When nothing is missing it changes nothing and is quick.
+# Checks that the programs for the tests (or the generators) are there, besides Go.
+# On Debian as root it installs the missing ones. Elsewhere it lists them, tells how
+# to install them, and fails. If nothing is missing, it is quick and changes nothing.
 #
 # usage: tools/deps.sh test|generate
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly node_major=20 # what the published clients in e2e/node ask for
-PATH=$PATH:/usr/sbin:/sbin # where a user without root does not look
+readonly node_major=20 # required by the published clients in e2e/node
+PATH=$PATH:/usr/sbin:/sbin # not in the PATH of ordinary users
 system=$(uname -s)
 
-# Debian's packages, and what each is for; parallel lists, since bash 3 on
+# Debian's packages, and the purpose of each; parallel lists, since bash 3 on
 # macOS has no maps.
 packages=() reasons=()
 miss() {
@@ -21,7 +21,7 @@ miss() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Lists what is missing, in packages and reasons.
+# Lists the missing packages in packages and reasons.
 look() {
 	packages=() reasons=()
 	have git || miss git "git: the version, and the lint of the tree"
@@ -65,7 +65,7 @@ tell() {
 	elif [ "$system" = Darwin ]; then
 		echo "deps: with Homebrew: brew install git node protobuf; brew install --cask chromium; the C compiler: xcode-select --install" >&2
 	else
-		echo "deps: these are Debian's names; install them as your system does" >&2
+		echo "deps: these are Debian's names; install the same with your system's package manager" >&2
 	fi
 }
 
@@ -73,7 +73,7 @@ if ! have go; then
 	echo "deps: go is missing: https://go.dev/dl, $(awk '$1 == "go" { print $2 }' go.mod) or newer" >&2
 	exit 1
 fi
-# An older go fetches the toolchain that go.mod names, or says why it can't.
+# An older go downloads the toolchain in go.mod, or prints why it can't.
 go version >/dev/null
 
 look "$1"
@@ -84,8 +84,8 @@ if [ ${#packages[@]} -gt 0 ]; then
 	fi
 	echo "deps: installing ${packages[*]}"
 	export DEBIAN_FRONTEND=noninteractive
-	# Debian starts what it installs (nginx, on port 80), unless this program says
-	# no (invoke-rc.d(8)). The tests start their own.
+	# Debian starts the services that it installs (nginx, on port 80), unless this
+	# program forbids it (invoke-rc.d(8)). The tests start their own.
 	if [ ! -e /usr/sbin/policy-rc.d ]; then
 		printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
 		chmod +x /usr/sbin/policy-rc.d
@@ -95,7 +95,7 @@ if [ ${#packages[@]} -gt 0 ]; then
 	apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >/dev/null
 	look "$1"
 	if [ ${#packages[@]} -gt 0 ]; then
-		echo "deps: apt-get went through, and yet:" >&2
+		echo "deps: apt-get succeeded, but packages are still missing:" >&2
 		tell
 		exit 1
 	fi
@@ -106,4 +106,4 @@ if [ "$have_major" -lt "$node_major" ]; then
 	echo "deps: node $(node -v) is too old, $node_major or newer is needed: https://nodejs.org/en/download" >&2
 	exit 1
 fi
-echo "deps: all there"
+echo "deps: nothing is missing"

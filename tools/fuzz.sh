@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
 # Fuzzes each target of every module for the given time, one after the other.
-# What a target has found to be interesting is kept in Go's cache and is where the
-# next run begins (`go env GOCACHE`/fuzz; "go clean -fuzzcache" forgets it). A
-# crasher is left in the target's testdata/fuzz, for the commit that mends it.
+# Go's cache keeps the interesting inputs of a target, and the next run begins with
+# them (`go env GOCACHE`/fuzz; "go clean -fuzzcache" removes them). A crasher stays
+# in the target's testdata/fuzz, for the commit that fixes it.
 #
 # Go minimizes each interesting input, by default for up to a minute, and fuzzes
-# nothing meanwhile. A thousand attempts an input are enough.
+# nothing meanwhile. A thousand attempts for each input are enough.
 #
 # usage: tools/fuzz.sh 30s
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Found in the text: to ask Go would build every test of every module.
+# Found by grep, since Go would build every test of every module to list them.
 tests=$(git ls-files --cached --others --exclude-standard -- '*_test.go' | xargs grep -l '^func Fuzz')
 packages=$(xargs -n1 dirname <<<"$tests" | sort -u)
 
-kept() { # kept PACKAGE TARGET: how many inputs are
+kept() { # kept PACKAGE TARGET: prints the number of inputs in the cache
 	local dir
 	dir=$(go env GOCACHE)/fuzz/$(go -C "$1" list .)/$2
 	{ [ ! -d "$dir" ] || find "$dir" -type f; } | wc -l

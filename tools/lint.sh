@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Everything that is checked without running a test. It goes through all its
-# steps, so that one run shows all findings, and fails when one of them failed.
+# All checks that need no test. The script runs all its steps, so that one run
+# shows all findings, and fails if one of the steps failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 modules=(. e2e tools)
 
-# Inside Go's own cache: nothing is written anywhere else.
+# Inside Go's own cache, so that nothing is written anywhere else.
 GOLANGCI_LINT_CACHE=$(go env GOCACHE)/golangci-lint
 export GOLANGCI_LINT_CACHE
 
 failed=()
-step() { # step NAME FUNCTION…: says the name, runs the function, keeps the outcome
+step() { # step NAME FUNCTION…: prints the name, runs the function, notes a failure
 	echo "  - $1"
 	"${@:2}" || failed+=("$1")
 }
 
 golangci() { (cd "$1" && "$linter" run --show-stats=false ./...); }
 
-# golangci-lint sees the files of this system alone, gofumpt all of them.
+# golangci-lint checks the files of this system only, gofumpt all files.
 formatted() {
 	local files
 	files=$("$gofumpt" -l .)
@@ -27,14 +27,14 @@ formatted() {
 
 page() { (cd demo/web && npm run --silent check); }
 
-# Biome is pinned with the page.
+# The page's package.json pins Biome.
 clients() { (cd e2e/node && ../../demo/web/node_modules/.bin/biome check --error-on-warnings .); }
 
-# What git tracks, or would with the next add.
+# The files that git tracks, or would track after the next add.
 tree() { git ls-files -z --cached --others --exclude-standard -- "$1"; }
 
 no_checkout_path() {
-	# A checkout at the root of a file system has a name like any other word.
+	# At the root of a file system, a checkout's name may be an ordinary word.
 	[ "$(dirname "$root")" != / ] || return 0
 	nowhere "names this checkout's path" . -wF -e "$root"
 }
@@ -43,14 +43,14 @@ no_registry_hosts() {
 	nowhere "omit-lockfile-registry-resolved=true belongs into .npmrc" '*package-lock.json' -E -e '"resolved": *"https?:'
 }
 
-# nowhere HINT PATHS GREP-ARGUMENTS…: fails and shows where the tree does match.
+# nowhere HINT PATHS GREP-ARGUMENTS…: fails if a file matches, and shows the lines.
 nowhere() {
 	local lines
 	lines=$(tree "$2" | xargs -0 grep -sIn "${@:3}" /dev/null || true)
 	[ -z "$lines" ] || { printf '%s\n%s\n' "$lines" "$1" && return 1; }
 }
 
-# The database may be out of reach; what it says, once read, counts.
+# An unreachable database is not a failure; a vulnerability is.
 vulnerabilities() {
 	local output status=0 bounded=()
 	command -v timeout >/dev/null && bounded=(timeout 120)
