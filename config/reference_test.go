@@ -1,0 +1,219 @@
+package config
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const referenceHead = `# Configuration
+
+For people who run culvert: every key, its default, its flag and its variable.
+
+culvert needs only the address of the backend: ` + "`culvert serve --backend localhost:9000`" + `.
+Set other keys in a file, with variables or with flags.
+
+| To | Use |
+|---|---|
+| start a file | [proxy.yaml](../../proxy.yaml), with the keys that most people set |
+| print all keys with their defaults | ` + "`culvert config defaults`" + ` |
+| print the effective configuration and the source of each value | ` + "`culvert config print`" + ` |
+| check a configuration without serving | ` + "`culvert validate`" + ` |
+| have an editor check a file | [proxy.schema.json](../proxy.schema.json) |
+
+## Sources
+
+A flag wins over a variable, a variable over the file, and the file over the
+default.
+
+- **File**: YAML. Name it with ` + "`--config`" + ` or ` + "`CULVERT_CONFIG`" + `. culvert reports
+  an unknown or duplicate key as an error, with its line. A relative path in the
+  file starts at the directory of the file.
+- **Variables**: ` + "`CULVERT_`" + ` and the key in upper case, with ` + "`_`" + ` for each dot:
+  ` + "`backend.tls.ca`" + ` is ` + "`CULVERT_BACKEND_TLS_CA`" + `. An empty variable counts as unset.
+  An unknown variable is an error, except for those that Kubernetes sets for a
+  service named culvert. Separate the values of a list with blanks. Lists of
+  sections have no variable.
+- **Flags**: repeat the flag of a list for each value. These values replace the
+  list in the file.
+
+These references work in the values of the file only:
+
+| Reference | Value |
+|---|---|
+| ` + "`${NAME}`" + ` | the variable of the environment; an error if it isn't set |
+| ` + "`${NAME:-default}`" + ` | the variable, or the default if the variable is empty or isn't set |
+| ` + "`$$`" + ` | a dollar sign |
+| ` + "`file:/path`" + ` | the content of the file, without the end of its last line |
+
+culvert takes the value of a reference as plain text: it doesn't look for YAML or
+for other references in it.
+
+## Values
+
+| Kind | Form |
+|---|---|
+| duration | a number with ` + "`ms`, `s`, `m` or `h`: `500ms`, `30s`, `1h30m`" + ` |
+| size | a number with ` + "`B`, `KiB`, `MiB` or `GiB`: `64KiB`, `16MiB`; `k`, `kB`, `M`, `MB` are the same units" + ` |
+| address | ` + "`host:port` or `:port`" + `; an IPv6 address in brackets |
+| list | ` + "`[a, b]`" + `, or a line with a dash for each value |
+| list of sections | a dash for each section, with its keys indented below |
+
+## Top level
+`
+
+const referenceTail = `
+## Next
+
+- [commands and flags](cli.md)
+- [what an error means](errors.md)
+- [which metadata passes](metadata.md)
+- [what happens to a call](../how-it-works/calls.md)
+`
+
+func referenceFile(root entry, c *Config) []byte {
+	var b bytes.Buffer
+	b.WriteString(referenceHead)
+	writeReference(&b, entry{children: root.children}, c, "")
+	b.WriteString(referenceTail)
+	return b.Bytes()
+}
+
+// writeReference describes a section of the struct that of points to: its keys,
+// and then the sections in it.
+func writeReference(b *bytes.Buffer, section entry, of any, name string) {
+	if name != "" {
+		fmt.Fprintf(b, "\n## `%s`\n", name)
+	}
+	if section.doc != "" {
+		fmt.Fprintf(b, "\n%s\n", asMarkdown(section.doc))
+	}
+	b.WriteByte('\n')
+	var inner []func()
+	var inherited, same []string
+	var list func(entries []entry, below string)
+	list = func(entries []entry, below string) {
+		for _, e := range entries {
+			key := join(below, e.name)
+			switch inEntry := strings.HasSuffix(name, "[]"); {
+			case e.as != "":
+				same = append(same, strings.TrimPrefix(key, name+"."))
+			case e.sameAs() != "":
+				inherited = append(inherited, strings.TrimPrefix(key, name+"."))
+			case e.key != nil:
+				anchor := fmt.Sprintf("<a id=%q></a>", strings.Map(inAnchor, key))
+				if e.key.entries != nil { // the heading of its entries has it
+					anchor = ""
+				}
+				fmt.Fprintf(b, "- %s**`%s`** · %s<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), " · "), inBullet(e.doc))
+				if e.key.entries != nil {
+					inner = append(inner, func() {
+						writeReference(b, entry{children: e.children}, reflect.New(e.of.Elem()).Interface(), key+"[]")
+					})
+				}
+			case inEntry: // its keys stand beside those of the entry
+				fmt.Fprintf(b, "- **`%s`** · section<br>%s\n", key, inBullet(e.doc))
+				list(e.children, key)
+			default:
+				inner = append(inner, func() { writeReference(b, e, of, key) })
+			}
+		}
+	}
+	list(section.children, name)
+	if inherited != nil {
+		fmt.Fprintf(b, "\nAn entry can also set `%s`. They mean the same as these keys of the file. Unset keys inherit from the file.\n", strings.Join(inherited, "`, `"))
+	}
+	if same != nil {
+		fmt.Fprintf(b, "\nAn entry can also set `%s`. They mean the same as these keys of the file.\n", strings.Join(same, "`, `"))
+	}
+	for _, write := range inner {
+		write()
+	}
+}
+
+var listItem = regexp.MustCompile(`(?m)^\s*- `)
+
+// inBullet writes a comment as a part of a bullet: each paragraph in a line, and
+// the items of a list in it as bullets of their own.
+func inBullet(doc string) string {
+	var paragraphs []string
+	for _, p := range strings.Split(doc, "\n\n") {
+		if !listItem.MatchString(p) {
+			paragraphs = append(paragraphs, asMarkdown(oneLine(p)))
+			continue
+		}
+		var list string
+		for _, item := range listItem.Split(p, -1)[1:] {
+			list += "\n  - " + asMarkdown(oneLine(item))
+		}
+		paragraphs[len(paragraphs)-1] += list
+	}
+	return strings.Join(paragraphs, "\n\n  ")
+}
+
+// inAnchor makes the anchor that a heading of a key's name would have on GitHub.
+func inAnchor(r rune) rune {
+	if strings.ContainsRune(".[]", r) {
+		return -1
+	}
+	return r
+}
+
+// factsOf returns the kind of a key's value, its default and its flag.
+func factsOf(e entry, of any, inEntry bool) []string {
+	k, kind := e.key, e.key.kind.name
+	if k.words != nil {
+		kind = "`" + strings.Join(k.words, "`, `") + "`"
+	}
+	switch {
+	case k.List && k.words != nil:
+		kind = "list of " + kind
+	case k.List:
+		kind = "list of " + cmp.Or(plurals[kind], kind+"s")
+	case k.short != "":
+		kind += ", or list of sections"
+	case k.entries != nil:
+		kind = "list of sections"
+	}
+	facts := []string{kind}
+	switch value := strings.Trim(valueOf(k, of), `"`); {
+	case k.needed:
+		facts = append(facts, "required")
+	case !inEntry && value != "" && value != "[]" && !strings.Contains(e.doc, "Default:"):
+		facts = append(facts, "default `"+value+"`")
+	}
+	if k.Flag != "" {
+		facts = append(facts, "`--"+k.Flag+"`")
+	}
+	return facts
+}
+
+var plurals = map[string]string{"address or network": "addresses or networks", "address of a name server": "addresses of name servers"}
+
+var (
+	quotation = regexp.MustCompile(`"([^"\n]*)"`)
+	keyName   = regexp.MustCompile("(^|[^`./\\w-])([a-z]+(?:[._][a-z]+)+)")
+	pageName  = regexp.MustCompile(`docs/(\w[\w/-]*/([\w-]+)\.md(?:#[\w-]+)?)`)
+)
+
+// asMarkdown marks quotations and names of keys as code, and links pages.
+func asMarkdown(doc string) string {
+	doc = quotation.ReplaceAllStringFunc(doc, func(q string) string {
+		if q == `""` {
+			return "`\"\"`"
+		}
+		return "`" + strings.Trim(q, `"`) + "`"
+	})
+	doc = keyName.ReplaceAllStringFunc(doc, func(text string) string {
+		m := keyName.FindStringSubmatch(text)
+		if !slices.ContainsFunc(fileKeys.keys, func(k Key) bool { return k.Name == m[2] || k.last() == m[2] }) {
+			return text
+		}
+		return m[1] + "`" + m[2] + "`"
+	})
+	return strings.ReplaceAll(pageName.ReplaceAllString(doc, "[$2](../$1)"), "(../reference/", "(")
+}
