@@ -23,7 +23,7 @@ func checkPlaintext(l *Loaded) []error {
 		case l.speaksTLS() && ln.beyondThisHost():
 			l.warn(key, "is plaintext for other hosts, while other listeners use TLS: "+plaintextRemedy)
 		case ln.everywhere() && l.IsSet(l.Source(key)) && !l.IsSet(Entry("listen", i)+".tls.enabled"):
-			l.warn(key, "is plaintext on every address of this host, also on public ones: "+plaintextRemedy+"; if only a proxy with TLS connects to it, set tls: {enabled: false} for the listener")
+			l.warn(key, "is plaintext on every address of this host, including public ones if it has any: "+plaintextRemedy+"; if only a proxy with TLS connects to it, set tls: {enabled: false} for the listener")
 		}
 	}
 	return nil
