@@ -20,7 +20,7 @@ import (
 const maxInspectedBytes = 1 << 20
 
 // maxSightings is how many requests an inspector remembers.
-const maxSightings = 64
+const maxSightings = 256
 
 // An inspector is the inspecting proxy of a company's network: native gRPC
 // can't pass it. It terminates each connection, opens one of its own to the

@@ -54,7 +54,7 @@ async function takeFrames(page, direct) {
   } while (frames.at(-1).state !== `${direct} ok` || (await page.getByTestId("chat-stop").isEnabled()));
   await settled(page);
   await take(3000);
-  return frames;
+  return frames; // held, moving, held
 }
 
 const browser = await launch();

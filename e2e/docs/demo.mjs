@@ -19,14 +19,16 @@ const question = "What time is it, and how big is my window?";
 async function look(browser, colorScheme, width) {
   const context = await browser.newContext({ viewport: { width, height: 800 }, colorScheme, permissions: ["clipboard-read", "clipboard-write"] });
   const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(30_000);
   const findings = [];
   page.on("pageerror", (error) => findings.push(`error: ${error}`));
   page.on("console", (message) => message.type() === "error" && findings.push(`console: ${message.text()}`));
   const part = (testId, attributes = "") => page.locator(`[data-testid="${testId}"]${attributes}`).first();
-  const lanes = async (direct, culvert) => {
+  /** Waits until the lanes have their verdicts and the conversation's answer is whole. */
+  const settle = async (direct, culvert) => {
     await part("lane-direct", `[data-state="${direct}"]`).waitFor();
     await part("lane-culvert", `[data-state="${culvert}"]`).waitFor();
+    await part("chat-stop", ":disabled").waitFor();
   };
 
   /** Checks the page in one of its states. */
@@ -58,9 +60,8 @@ async function look(browser, colorScheme, width) {
   const checks = {
     "the first calls": async () => {
       await page.goto(url);
-      await lanes("bad", "ok");
+      await settle("bad", "ok");
       await part("wire-call", '[data-method$="/Converse"][data-via="proxy"]').waitFor();
-      await part("wire-message", '[data-kind="message"][data-direction="in"]:last-child').waitFor();
       const first = await part("chat-log").evaluate((chat) => {
         const [said, box] = [chat.querySelector('[data-role="user"]'), chat.getBoundingClientRect()];
         const { top, bottom } = said.getBoundingClientRect();
@@ -75,7 +76,7 @@ async function look(browser, colorScheme, width) {
       await page.evaluate(() => document.activeElement?.blur());
       await reach(part("path-switch"), "the switch");
       await page.keyboard.press("Space");
-      await lanes("ok", "ok");
+      await settle("ok", "ok");
       for (const method of ["Converse", "Countdown", "Reserve"]) {
         await part("wire-call", `[data-method$="/${method}"][data-via="direct"]`).waitFor();
       }

@@ -133,8 +133,8 @@ func checkAnimation(t *testing.T, file string) image.Point {
 	if err != nil {
 		t.Fatalf("%s: %v", file, err)
 	}
-	if n := len(g.Image); n < 6 || n > 100 || g.LoopCount != 0 {
-		t.Errorf("%s has %d frames and loops %d times, want 6 to 100 frames for ever", file, n, g.LoopCount)
+	if n := len(g.Image); n < 6 || n > 30 || g.LoopCount != 0 {
+		t.Errorf("%s has %d frames and loops %d times, want 6 to 30 frames for ever", file, n, g.LoopCount)
 	}
 	screen := image.NewRGBA(image.Rect(0, 0, g.Config.Width, g.Config.Height))
 	var directs []string

@@ -29,7 +29,7 @@ async function main(): Promise<void> {
     path.proxied = toggle.checked;
     find("stage", HTMLElement).classList.toggle("proxied", path.proxied);
     find("switch-hint", HTMLElement).textContent = path.proxied
-      ? "The proxy terminates each connection, reads it, and speaks only HTTP/1.1. Switch it off, and all calls run again without it."
+      ? "An inspecting proxy reads every request. This proxy speaks only HTTP/1.1. Switch the proxy off, and all calls run again without it."
       : "No proxy: native gRPC reaches the backend. Switch the proxy on, and all calls run again through it.";
     native();
     countdown();

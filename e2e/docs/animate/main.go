@@ -33,6 +33,10 @@ const (
 	maxDelay = 25
 )
 
+// maxMoving is the number of frames between two that are held. It bounds the
+// size of the animation.
+const maxMoving = 12
+
 // maxColours is what the palette of a GIF can hold.
 const maxColours = 256
 
@@ -56,6 +60,7 @@ func run(dir fs.FS, file string) error {
 	if err := json.Unmarshal(text, &frames); err != nil {
 		return err
 	}
+	frames = thin(frames)
 	var pictures []*image.RGBA
 	var delays []int
 	for i, f := range frames {
@@ -78,6 +83,25 @@ func run(dir fs.FS, file string) error {
 		return err
 	}
 	return errors.Join(gif.EncodeAll(out, animate(pictures, delays)), out.Close())
+}
+
+// thin leaves out frames at even distances where there are more than maxMoving
+// between two that are held.
+func thin(frames []frame) (kept []frame) {
+	begin := 0 // of the frames since the last that is held
+	for i, f := range frames {
+		if f.Hold == 0 {
+			continue
+		}
+		moving := frames[begin:i]
+		step := max(1, (len(moving)+maxMoving-1)/maxMoving)
+		for j := 0; j < len(moving); j += step {
+			kept = append(kept, moving[j])
+		}
+		kept = append(kept, f)
+		begin = i + 1
+	}
+	return kept
 }
 
 func readPicture(dir fs.FS, file string) (*image.RGBA, error) {
