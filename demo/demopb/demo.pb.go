@@ -4,8 +4,8 @@
 // 	protoc        v3.21.12
 // source: demo/demopb/demo.proto
 
-// The service that culvert's demo puts behind the bridge. It knows nothing of
-// the bridge: any grpc-go server would do in its place.
+// The example service of culvert's demo. It contains nothing specific to culvert:
+// any gRPC server can take its place.
 
 package demopb
 
@@ -71,7 +71,7 @@ func (x *EchoRequest) GetText() string {
 type EchoResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Text  string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
-	// The metadata that the server saw, sorted by key.
+	// The metadata that the server received, sorted by key.
 	Metadata      []*Metadatum `protobuf:"bytes,2,rep,name=metadata,proto3" json:"metadata,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -179,7 +179,7 @@ type ReserveRequest struct {
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// 1 to 8.
 	Seats uint32 `protobuf:"varint,2,opt,name=seats,proto3" json:"seats,omitempty"`
-	// An English weekday, such as "monday". The friday is always full.
+	// An English weekday, such as "monday". "friday" is always full.
 	Day           string `protobuf:"bytes,3,opt,name=day,proto3" json:"day,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -284,7 +284,7 @@ type CountdownRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 10,000.
 	From uint32 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
-	// The time between two messages, at most a minute.
+	// The time between two messages, at most one minute.
 	IntervalMs    uint32 `protobuf:"varint,2,opt,name=interval_ms,json=intervalMs,proto3" json:"interval_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -575,7 +575,7 @@ func (*ConverseRequest_Interrupt) isConverseRequest_Turn() {}
 type Prompt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Text  string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
-	// The tools that the client can run: names that a ToolCall may use.
+	// The names of the tools that the client can run, for ToolCall.
 	Tools         []string `protobuf:"bytes,2,rep,name=tools,proto3" json:"tools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -627,7 +627,7 @@ func (x *Prompt) GetTools() []string {
 
 type ToolResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id of the ToolCall that this answers.
+	// The id of the ToolCall.
 	CallId string `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	// Types that are valid to be assigned to Outcome:
 	//
@@ -950,7 +950,7 @@ type AnswerEnd struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Tokens    uint32                 `protobuf:"varint,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
 	ToolCalls uint32                 `protobuf:"varint,2,opt,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
-	// The answer was cut short by an interrupt or by the next prompt.
+	// Whether an interrupt or the next prompt ended the answer.
 	Interrupted   bool `protobuf:"varint,3,opt,name=interrupted,proto3" json:"interrupted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

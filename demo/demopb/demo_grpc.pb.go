@@ -4,8 +4,8 @@
 // - protoc             v3.21.12
 // source: demo/demopb/demo.proto
 
-// The service that culvert's demo puts behind the bridge. It knows nothing of
-// the bridge: any grpc-go server would do in its place.
+// The example service of culvert's demo. It contains nothing specific to culvert:
+// any gRPC server can take its place.
 
 package demopb
 
@@ -33,27 +33,27 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Demo has one method of each kind. Each of them sends the request metadata
-// x-demo-NAME back as the header x-demo-header-NAME and as the trailer
-// x-demo-trailer-NAME, binary (-bin) values included.
+// Demo has methods of each kind. Each method echoes the request metadata
+// x-demo-NAME as the header x-demo-header-NAME and as the trailer
+// x-demo-trailer-NAME, including binary (-bin) values.
 type DemoClient interface {
-	// Echo answers with its request, and with the metadata that arrived with it.
+	// Echo returns its request's text and metadata.
 	Echo(ctx context.Context, in *EchoRequest, opts ...grpc.CallOption) (*EchoResponse, error)
-	// Reserve books seats for a talk, and refuses with rich errors: a request
-	// that is wrong with INVALID_ARGUMENT (BadRequest and ErrorInfo), a day that
-	// is full with RESOURCE_EXHAUSTED (ErrorInfo and RetryInfo).
+	// Reserve books seats for a talk and refuses with rich errors. An invalid
+	// request gets INVALID_ARGUMENT (BadRequest and ErrorInfo). A full day gets
+	// RESOURCE_EXHAUSTED (ErrorInfo and RetryInfo).
 	Reserve(ctx context.Context, in *ReserveRequest, opts ...grpc.CallOption) (*ReserveResponse, error)
-	// Countdown sends one message a number, down to zero.
+	// Countdown sends a message for each number, down to zero.
 	Countdown(ctx context.Context, in *CountdownRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CountdownResponse], error)
-	// Sum adds up what it is sent and answers when the client half-closes.
+	// Sum returns the sum of the numbers after the client half-closes.
 	Sum(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SumRequest, SumResponse], error)
-	// Converse is a conversation in the manner of a language model: the client
-	// sends a prompt, the server streams the answer token by token, and calls
-	// tools that the client runs and answers on the same stream before the
-	// answer goes on. A prompt or an interrupt that arrives in the middle of an
-	// answer ends that answer, and a tool call that it left open is not to be
-	// answered any more. After the client's half-close the running answer is
-	// finished.
+	// Converse is a conversation as with a language model. The client sends a
+	// prompt, and the server streams the answer token by token. During an answer
+	// the server can call a tool: the client runs the tool and sends its result on
+	// the same stream, and then the answer continues. A prompt or an interrupt
+	// during an answer ends the answer, and the client must not send the result of
+	// an open tool call afterwards. After the client's half-close the server
+	// finishes the answer.
 	Converse(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConverseRequest, ConverseResponse], error)
 }
 
@@ -134,27 +134,27 @@ type Demo_ConverseClient = grpc.BidiStreamingClient[ConverseRequest, ConverseRes
 // All implementations must embed UnimplementedDemoServer
 // for forward compatibility.
 //
-// Demo has one method of each kind. Each of them sends the request metadata
-// x-demo-NAME back as the header x-demo-header-NAME and as the trailer
-// x-demo-trailer-NAME, binary (-bin) values included.
+// Demo has methods of each kind. Each method echoes the request metadata
+// x-demo-NAME as the header x-demo-header-NAME and as the trailer
+// x-demo-trailer-NAME, including binary (-bin) values.
 type DemoServer interface {
-	// Echo answers with its request, and with the metadata that arrived with it.
+	// Echo returns its request's text and metadata.
 	Echo(context.Context, *EchoRequest) (*EchoResponse, error)
-	// Reserve books seats for a talk, and refuses with rich errors: a request
-	// that is wrong with INVALID_ARGUMENT (BadRequest and ErrorInfo), a day that
-	// is full with RESOURCE_EXHAUSTED (ErrorInfo and RetryInfo).
+	// Reserve books seats for a talk and refuses with rich errors. An invalid
+	// request gets INVALID_ARGUMENT (BadRequest and ErrorInfo). A full day gets
+	// RESOURCE_EXHAUSTED (ErrorInfo and RetryInfo).
 	Reserve(context.Context, *ReserveRequest) (*ReserveResponse, error)
-	// Countdown sends one message a number, down to zero.
+	// Countdown sends a message for each number, down to zero.
 	Countdown(*CountdownRequest, grpc.ServerStreamingServer[CountdownResponse]) error
-	// Sum adds up what it is sent and answers when the client half-closes.
+	// Sum returns the sum of the numbers after the client half-closes.
 	Sum(grpc.ClientStreamingServer[SumRequest, SumResponse]) error
-	// Converse is a conversation in the manner of a language model: the client
-	// sends a prompt, the server streams the answer token by token, and calls
-	// tools that the client runs and answers on the same stream before the
-	// answer goes on. A prompt or an interrupt that arrives in the middle of an
-	// answer ends that answer, and a tool call that it left open is not to be
-	// answered any more. After the client's half-close the running answer is
-	// finished.
+	// Converse is a conversation as with a language model. The client sends a
+	// prompt, and the server streams the answer token by token. During an answer
+	// the server can call a tool: the client runs the tool and sends its result on
+	// the same stream, and then the answer continues. A prompt or an interrupt
+	// during an answer ends the answer, and the client must not send the result of
+	// an open tool call afterwards. After the client's half-close the server
+	// finishes the answer.
 	Converse(grpc.BidiStreamingServer[ConverseRequest, ConverseResponse]) error
 	mustEmbedUnimplementedDemoServer()
 }
