@@ -20,18 +20,18 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A handler is what a scenario makes the backend do with each call.
+// A handler is the backend's answer to each call of a scenario.
 type handler func(c *backendCall) error
 
-// A backend is an unmodified grpc-go server whose every method is one handler,
-// and that remembers what it saw. The health service is real and typed.
+// A backend is an unmodified grpc-go server with one handler for every method. It
+// remembers the calls that it saw. The health service is real and typed.
 type backend struct {
 	address string
 
 	server  *grpc.Server
 	serving sync.WaitGroup
 	handle  atomic.Pointer[handler]
-	began   chan *backendCall // more than any scenario makes, so that handlers never wait
+	began   chan *backendCall // room for more than any scenario makes, so that handlers never wait
 }
 
 // startBackend listens on address, or on a free port of loopback if it is empty.
@@ -53,11 +53,11 @@ func startBackend(address string, handle handler) (*backend, error) {
 		grpc.WaitForHandlers(true),
 	)
 	healthpb.RegisterHealthServer(b.server, health.NewServer())
-	b.serving.Go(func() { _ = b.server.Serve(ln) }) // the error is that of being stopped
+	b.serving.Go(func() { _ = b.server.Serve(ln) }) // it always returns the error of a stopped server
 	return b, nil
 }
 
-// handleNext changes the handler for the calls that begin from now on.
+// handleNext changes the handler of calls that begin from now on.
 func (b *backend) handleNext(h handler) { b.handle.Store(&h) }
 
 // stop cuts every connection and waits for the handlers.
@@ -81,7 +81,7 @@ func (b *backend) serve(_ any, ss grpc.ServerStream) error {
 	return (*b.handle.Load())(c)
 }
 
-// seen returns the calls that have begun and that nobody has asked for yet.
+// seen returns the calls that have begun and were not asked for yet.
 func (b *backend) seen() (calls []*backendCall) {
 	for {
 		select {
@@ -106,8 +106,8 @@ type backendCall struct {
 	ended chan struct{} // closed when the handler has returned
 
 	received, sent atomic.Int64
-	// halfClosed says that the request ended as a client ends it; requestEnd
-	// is closed then.
+	// halfClosed reports that the client ended the request properly; requestEnd is
+	// closed then.
 	halfClosed atomic.Bool
 	requestEnd chan struct{}
 }
@@ -148,7 +148,7 @@ func (c *backendCall) recvAll() (messages [][]byte, err error) {
 	}
 }
 
-// await waits for a signal of the scenario, or gives up with the call.
+// await waits for a signal of the scenario, or gives up when the call ends.
 func (c *backendCall) await(signal <-chan struct{}) error {
 	select {
 	case <-signal:
@@ -158,7 +158,7 @@ func (c *backendCall) await(signal <-chan struct{}) error {
 	}
 }
 
-// wireStats tells handlers what grpc-go keeps to itself.
+// wireStats gives handlers facts that grpc-go keeps to itself.
 type wireStats struct{}
 
 type wireKey struct{}
@@ -200,5 +200,5 @@ func hold(c *backendCall) error {
 	return status.FromContextError(c.ctx().Err()).Err()
 }
 
-// errTeapot is a status like no other here.
+// errTeapot is a status that nothing else here uses.
 var errTeapot = status.Error(codes.FailedPrecondition, "a teapot")

@@ -30,14 +30,14 @@ func (t *trial) openWith(cl client, c call) *callT {
 func (t *trial) unary(c call, message []byte) result {
 	t.Helper()
 	s := t.open(c)
-	// The answer may come before all is sent, and then it says more than the
+	// The answer may come before everything is sent. Then it tells more than the
 	// error of sending.
 	_ = s.stream.send(message)
 	_ = s.stream.closeSend()
 	return s.end()
 }
 
-// A callT is a stream whose slips fail the test.
+// A callT is a stream whose errors fail the test.
 type callT struct {
 	t *trial
 	stream
@@ -85,7 +85,7 @@ func (s *callT) header() metadata.MD {
 	return md
 }
 
-// recv wants a message.
+// recv returns a message, or fails the test.
 func (s *callT) recv() []byte {
 	s.t.Helper()
 	b, err := s.stream.recv()
@@ -124,7 +124,7 @@ func (s *callT) anyEnd() (r result) {
 	return r
 }
 
-// A result is all that a client saw of a call.
+// A result is everything that a client saw of a call.
 type result struct {
 	header, trailer metadata.MD
 	messages        [][]byte
@@ -133,8 +133,8 @@ type result struct {
 	compressed      int
 }
 
-// reason returns the reason that culvert gave for a status of its own, or "".
-// retry is when culvert says to try again, or 0.
+// reason returns the reason in a status of culvert's own, or "". retry returns
+// culvert's retry delay, or 0.
 func (r result) retry() time.Duration {
 	for _, d := range r.status.Details() {
 		if info, ok := d.(*errdetails.RetryInfo); ok {

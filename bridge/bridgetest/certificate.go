@@ -36,7 +36,7 @@ var certificate = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 })
 
-// tlsListener serves TLS as culvert is told to: HTTP/2 first, HTTP/1.1 for
+// tlsListener serves TLS with culvert's usual protocols: HTTP/2 first, HTTP/1.1 for
 // WebSockets.
 func tlsListener(ln net.Listener) net.Listener {
 	cert, _ := certificate()

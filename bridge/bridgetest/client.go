@@ -17,14 +17,14 @@ import (
 type client interface {
 	// open begins a call. The context bounds the whole call.
 	open(ctx context.Context, c call) (stream, error)
-	// cut ends every connection of the client, as a kernel does for a process
-	// that died, without a word in the protocol.
+	// cut ends every connection of the client, like the kernel for a process that
+	// died: the protocol gets no goodbye.
 	cut(how cut)
 	// close ends the client in an orderly way and waits for its goroutines.
 	close()
 }
 
-// A call is what a client asks for.
+// A call describes the call that a client makes.
 type call struct {
 	method   string      // "/package.Service/Method"; empty: defaultMethod
 	metadata metadata.MD // -bin values are raw bytes here
@@ -32,7 +32,7 @@ type call struct {
 	encoding string      // "gzip": messages are sent compressed; other names are only announced
 	// contentType replaces the dialect's own; it needs rawHeaders.
 	contentType string
-	// lines are header fields sent as they stand, name and value, beside the
+	// lines are header fields that are sent unchanged, name and value, beside the
 	// metadata. The transport must carry rawHeaders.
 	lines [][2]string
 }
@@ -41,16 +41,16 @@ type call struct {
 // another receives.
 type stream interface {
 	send(message []byte) error
-	// sendRaw sends bytes of the request's frames as they stand: a frame's
-	// prefix that lies, half a frame. The transport must carry rawFrames.
+	// sendRaw sends bytes of the request's frames unchanged: a frame's prefix that
+	// lies, half a frame. The transport must carry rawFrames.
 	sendRaw(b []byte) error
 	closeSend() error
 
 	// header waits for the response's header. A call that ended without one
 	// has an empty header and no error.
 	header() (metadata.MD, error)
-	// recv waits for a message. io.EOF says that a status has come; any other
-	// error, that the call was cut or that the peer broke the protocol.
+	// recv waits for a message. io.EOF means that a status has come. Any other
+	// error means that the call was cut or that the peer broke the protocol.
 	recv() ([]byte, error)
 
 	// status and trailer are valid after recv returned io.EOF.
@@ -64,7 +64,7 @@ type stream interface {
 	cancel()
 }
 
-// A cut is how a connection ends when nobody says goodbye.
+// A cut is the way a connection ends without a goodbye.
 type cut int
 
 const (
@@ -74,8 +74,8 @@ const (
 
 func (c cut) String() string { return [...]string{"FIN", "RST"}[c] }
 
-// A dialer opens the TCP connections of one client and remembers them, so that
-// they can be cut beneath whatever protocol runs on them.
+// A dialer opens the TCP connections of one client and remembers them, so that they
+// can be cut underneath any protocol.
 type dialer struct {
 	address string
 
@@ -133,7 +133,8 @@ func (d *dialer) cut(how cut) {
 	}
 }
 
-// cutConn closes c with a FIN or a RST. Errors mean that it is closed already.
+// cutConn closes c with a FIN or a RST. It ignores errors, which mean that c is
+// closed already.
 func cutConn(c net.Conn, how cut) {
 	if tcp, ok := c.(*net.TCPConn); ok && how == cutRST {
 		_ = tcp.SetLinger(0) // closing sends RST
@@ -141,12 +142,12 @@ func cutConn(c net.Conn, how cut) {
 	_ = c.Close() // closed by its owner before: nothing to do
 }
 
-// An httpError is an answer that isn't a call's: another HTTP status than 200.
+// An httpError is an answer that isn't a call's: with another HTTP status than 200.
 type httpError struct{ code int }
 
 func (e *httpError) Error() string { return fmt.Sprintf("answered with HTTP status %d", e.code) }
 
-// violation makes the error for an answer that breaks its own protocol.
+// violation returns the error for an answer that breaks its own protocol.
 func violation(format string, args ...any) error {
 	return fmt.Errorf("protocol violation: "+format, args...)
 }

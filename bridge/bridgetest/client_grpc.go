@@ -21,8 +21,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// bytesCodec lets messages be bytes at both ends, and typed ones be typed. Its
-// name is what it stands in for, since it becomes the content type.
+// bytesCodec lets messages be bytes at both ends, or typed ones. It has the name of
+// the codec that it replaces, since the name becomes the content type.
 type bytesCodec struct{}
 
 func (bytesCodec) Name() string { return "proto" }
@@ -53,10 +53,10 @@ func (bytesCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return fmt.Errorf("unmarshal: %T is no message", v)
 }
 
-// grpcUnit writes grpc-timeout's units as time.ParseDuration reads them.
+// grpcUnit replaces grpc-timeout's units by those of time.ParseDuration.
 var grpcUnit = strings.NewReplacer("H", "h", "M", "m", "S", "s", "m", "ms", "u", "us", "n", "ns")
 
-// grpcClient is grpc-go, which is what native clients are.
+// grpcClient is grpc-go, the usual native client.
 type grpcClient struct {
 	d  *dialer
 	cc *grpc.ClientConn
@@ -76,7 +76,8 @@ func newGRPCClient(d *dialer, dial func(ctx context.Context) (net.Conn, error), 
 			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: time.Second},
 			MinConnectTimeout: 5 * time.Second,
 		}),
-		// The windows stay small, so that a client that doesn't read is felt.
+		// The windows stay small, so that a client that doesn't read blocks its
+		// sender.
 		grpc.WithStaticStreamWindowSize(64<<10),
 		grpc.WithStaticConnWindowSize(1<<20),
 		grpc.WithDisableRetry(),
@@ -93,8 +94,8 @@ func (c *grpcClient) cut(how cut) { c.d.cut(how) }
 func (c *grpcClient) close() { _ = c.cc.Close() } // closed twice at worst
 
 func (c *grpcClient) open(ctx context.Context, rq call) (stream, error) {
-	// The scenario's end ends the call, but isn't its deadline: grpc-go would
-	// send it.
+	// The scenario's end ends the call, but isn't the call's deadline: grpc-go
+	// would send it.
 	scenario := ctx
 	ctx = metadata.NewOutgoingContext(context.WithoutCancel(ctx), rq.metadata)
 	ctx, cancel := context.WithCancel(ctx)
@@ -115,7 +116,7 @@ func (c *grpcClient) open(ctx context.Context, rq call) (stream, error) {
 	}
 	cs, err := c.cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, rq.method, opts...)
 	if err != nil {
-		// A call that couldn't begin has a status, too: hand it out as the end.
+		// A call that couldn't begin has a status, too: return it as the end.
 		cancel()
 		return &grpcStream{failed: status.Convert(err)}, nil
 	}
@@ -150,7 +151,7 @@ func (s *grpcStream) header() (metadata.MD, error) {
 	if s.failed != nil {
 		return nil, nil
 	}
-	// The error is the call's status, which recv hands out.
+	// The error is the call's status, which recv returns.
 	md, _ := s.cs.Header()
 	return md, nil
 }

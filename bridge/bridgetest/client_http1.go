@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// http1Client speaks gRPC-Web over HTTP/1.1, written by hand so that a call can
-// stream both ways and can be cut anywhere. Connections are used again when the
-// answer allows it.
+// http1Client speaks gRPC-Web over HTTP/1.1. It is written by hand so that a call
+// can stream both ways and can be cut anywhere. It reuses connections if the answer
+// allows it.
 type http1Client struct {
 	d       *dialer
 	dialect dialect
@@ -56,7 +56,7 @@ func (c *http1Client) open(ctx context.Context, rq call) (stream, error) {
 	}
 	s := &http1Stream{client: c, call: rq, conn: conn}
 	s.reply = reply{dialect: c.dialect, await: s.readHead}
-	// The end of the context frees whatever waits on the connection.
+	// The end of the context frees everything that waits on the connection.
 	s.release = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	if c.whole {
 		return s, nil
@@ -80,7 +80,8 @@ type http1Stream struct {
 	sent, gone bool // the request was sent to its end; the connection was closed
 }
 
-// head is the request line and header, with the line that says how the body ends.
+// head returns the request line and header, with the field that says how the body
+// ends.
 func (s *http1Stream) head(name, value string) []byte {
 	b := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nhost: %s\r\n", s.call.method, s.client.d.address)
 	b = appendBlock(b, headerLines(s.call, s.client.dialect))
@@ -96,8 +97,8 @@ func (s *http1Stream) sendRaw(b []byte) error {
 	return s.sendWire(b)
 }
 
-// sendWire sends bytes of the body as they stand: one chunk, or a part of what
-// will be sent whole (as text, that is encoded at the end, as XHR clients do).
+// sendWire sends bytes of the body unchanged: one chunk, or a part of a body that
+// is sent whole (text is encoded at the end, as XHR clients do).
 func (s *http1Stream) sendWire(b []byte) error {
 	if s.client.whole {
 		s.saved.Write(b)
@@ -153,8 +154,8 @@ func (s *http1Stream) recv() ([]byte, error) {
 	return b, err
 }
 
-// ended gives the connection back for the next call, if both sides mean to
-// keep it, and looks that a closing server does close.
+// ended keeps the connection for the next call, if both sides want to keep it.
+// Otherwise it checks that the server closes it.
 func (s *http1Stream) ended() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +172,7 @@ func (s *http1Stream) ended() {
 	_ = s.conn.Close() // nothing more to read
 }
 
-// cancel is what aborting a fetch does to its HTTP/1.1 connection.
+// cancel does to an HTTP/1.1 connection what aborting a fetch does.
 func (s *http1Stream) cancel() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -32,7 +32,8 @@ func newHTTP2Client(d *dialer, dial func(ctx context.Context) (net.Conn, error),
 		Protocols:          &p,
 		DisableCompression: true,
 		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
-		// The windows stay small, so that a client that doesn't read is felt.
+		// The windows stay small, so that a client that doesn't read blocks its
+		// sender.
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10, MaxReceiveBufferPerConnection: 1 << 20},
 	}
 	return c
@@ -82,9 +83,9 @@ type http2Stream struct {
 	answer chan http2Answer // holds one, so that start's goroutine never waits
 }
 
-// pipe returns the body of a request that is sent as it comes. It ends with the
-// client: once an answer has ended, net/http waits for more of a body until the
-// server resets the stream, even when the connection is gone.
+// pipe returns the body of a streamed request. It ends with the client: after an
+// answer has ended, net/http waits for more of the body until the server resets the
+// stream, even if the connection is gone.
 func (s *http2Stream) pipe() io.Reader {
 	body, w := io.Pipe()
 	s.body = w
@@ -92,8 +93,8 @@ func (s *http2Stream) pipe() io.Reader {
 	return body
 }
 
-// start sends the request. net/http returns from RoundTrip when the answer's
-// head has come, which may be long after, so it runs beside.
+// start sends the request. It runs beside the caller, since net/http returns from
+// RoundTrip only when the answer's head has arrived, which may take long.
 func (s *http2Stream) start(body io.Reader, length int64) {
 	s.req.Body = io.NopCloser(body)
 	if c, ok := body.(io.ReadCloser); ok {
@@ -120,7 +121,7 @@ func (s *http2Stream) sendRaw(b []byte) error {
 	return s.sendWire(b)
 }
 
-// sendWire sends bytes of the body as they stand.
+// sendWire sends bytes of the body unchanged.
 func (s *http2Stream) sendWire(b []byte) error {
 	if s.client.whole {
 		s.saved.Write(b)

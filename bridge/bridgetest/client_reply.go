@@ -12,8 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A reply reads the answer to a call that came as HTTP, over any version and in
-// any dialect.
+// A reply reads the answer to a call over any version of HTTP and in any dialect.
 type reply struct {
 	dialect dialect
 	await   func() (*http.Response, error) // waits for the answer's head
@@ -39,7 +38,7 @@ func (r *reply) header() (metadata.MD, error) {
 	return r.head, nil
 }
 
-// begin reads and judges the head, once.
+// begin reads and checks the head, once.
 func (r *reply) begin() {
 	if r.resp != nil || r.err != nil {
 		return
@@ -124,7 +123,7 @@ func (r *reply) inflate(payload []byte) ([]byte, error) {
 	return gunzipped(payload)
 }
 
-// endNative judges HTTP's trailers. It returns io.EOF when there is a status.
+// endNative checks HTTP's trailers. It returns io.EOF if there is a status.
 func (r *reply) endNative() (err error) {
 	if r.trailersOnly {
 		return io.EOF
@@ -141,7 +140,7 @@ func (r *reply) endNative() (err error) {
 	return io.EOF
 }
 
-// endWeb judges the trailers frame, and that the body ends with it.
+// endWeb checks the trailers frame, and that the body ends with it.
 func (r *reply) endWeb(payload []byte) error {
 	fields, err := parseBlock(payload)
 	if err != nil {

@@ -101,7 +101,7 @@ func (s *websocketStream) sendRaw(b []byte) error {
 	return s.sendWire(append([]byte{0}, b...))
 }
 
-// sendWire sends one binary message as it stands.
+// sendWire sends one binary message unchanged.
 func (s *websocketStream) sendWire(b []byte) error {
 	return s.conn.Write(s.ctx, websocket.MessageBinary, b)
 }
@@ -172,7 +172,7 @@ func (s *websocketStream) recv() ([]byte, error) {
 	return nil, s.err
 }
 
-// end judges the trailers frame and the close that follows it.
+// end checks the trailers frame and the close after it.
 func (s *websocketStream) end(payload []byte) error {
 	fields, err := parseBlock(payload)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// wantUpstream wants a status that the backend made.
+// wantUpstream expects a status from the backend.
 func (t *trial) wantUpstream(r result, code codes.Code, message string) {
 	t.Helper()
 	if got := r.status; got.Code() != code || got.Message() != message {
@@ -23,7 +23,7 @@ func (t *trial) wantUpstream(r result, code codes.Code, message string) {
 	}
 }
 
-// wantOK wants the backend's OK and these messages.
+// wantOK expects the backend's OK and these messages.
 func (t *trial) wantOK(r result, messages ...[]byte) {
 	t.Helper()
 	t.wantUpstream(r, codes.OK, "")
@@ -32,7 +32,7 @@ func (t *trial) wantOK(r result, messages ...[]byte) {
 	}
 }
 
-// wantCulvert wants a status that culvert made, for the reason.
+// wantCulvert expects a status of culvert's own with the reason.
 func (t *trial) wantCulvert(r result, code codes.Code, reason report.Reason) {
 	t.Helper()
 	info := r.info()
@@ -62,7 +62,7 @@ func (t *trial) nextCall() *backendCall {
 	}
 }
 
-// awaitEvent waits for what ought to come at once.
+// awaitEvent waits for an event that should come at once.
 func (t *trial) awaitEvent(what string, signal <-chan struct{}) {
 	t.Helper()
 	t.awaitWithin(patience, what, signal)
@@ -84,8 +84,8 @@ func happens(within time.Duration, signal <-chan struct{}) bool {
 	}
 }
 
-// Absence is no event: these two watch a number until it has stood still for
-// stillFor.
+// The absence of something is no event: these two watch a number until it has stood
+// still for stillFor.
 const (
 	stillFor  = 200 * time.Millisecond
 	lookEvery = 5 * time.Millisecond
@@ -125,7 +125,7 @@ func (t *trial) awaitStill(number func() int64, counts func(int64) bool) int64 {
 	}
 }
 
-// endsWithin runs f, which ends by itself, and wants it to do so in time.
+// endsWithin runs f, and fails the test if f doesn't end in time.
 func (t *trial) endsWithin(d time.Duration, what string, f func()) {
 	t.Helper()
 	begin := time.Now()

@@ -13,7 +13,7 @@ import (
 )
 
 // A fakeBackend speaks HTTP/2 frame by frame, to misbehave as no library would.
-// Each connection serves its calls one after another with the script.
+// Each connection serves its calls with the script, one after the other.
 type fakeBackend struct {
 	address string
 
@@ -123,7 +123,7 @@ func (c *fakeConn) flush() error {
 	return err
 }
 
-// cutAt sends the first n bytes of what was written, and cuts the connection.
+// cutAt sends the first n of the written bytes, and cuts the connection.
 func (c *fakeConn) cutAt(n int, how cut) {
 	_, _ = c.Write(c.out.Bytes()[:n]) // cut either way
 	c.out.Reset()

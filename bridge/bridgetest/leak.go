@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// A goroutineLabel marks the goroutines of one scenario: each passes it on to
-// those that it starts, culvert's, the backend's and the client's alike. So
-// what a scenario left behind is known while others run beside it.
+// A goroutineLabel marks the goroutines of one scenario: each passes the label on
+// to those that it starts, in culvert, the backend and the client alike. So the
+// leftovers of a scenario are known while others run beside it.
 type goroutineLabel string
 
 const labelKey = "bridgetest"
@@ -25,13 +25,13 @@ func newLabel() goroutineLabel {
 	return goroutineLabel(strconv.FormatInt(labelCount.Add(1), 10))
 }
 
-// do runs f with the label, and takes it off again however f ends.
+// do runs f with the label, and removes the label however f ends.
 func (l goroutineLabel) do(f func()) {
 	pprof.Do(context.Background(), pprof.Labels(labelKey, string(l)), func(context.Context) { f() })
 }
 
-// lingers is where net/http sleeps for half a second before it closes a
-// connection whose request it didn't read to the end. It ends by itself.
+// lingers is the function in which net/http sleeps for half a second before it
+// closes a connection whose request it didn't read to the end. It ends by itself.
 const lingers = "net/http.(*conn).closeWriteAndWait"
 
 // running counts the label's goroutines, without those that linger, and returns
@@ -42,8 +42,8 @@ func (l goroutineLabel) running() (n int, stacks string) {
 	})
 }
 
-// labelled counts the goroutines of all labels in whose part of the profile
-// the condition holds.
+// labelled counts the goroutines of all labels for which holds is true for their
+// part of the profile.
 func labelled(holds func(group string) bool) (n int, stacks string) {
 	var found strings.Builder
 	for _, group := range shared.after(time.Now()) {
@@ -92,8 +92,8 @@ func (p *profile) after(t time.Time) []string {
 	return p.groups
 }
 
-// atMost waits until at most n goroutines have the label. When patience is
-// over it returns the stacks of those that there are.
+// atMost waits until at most n goroutines have the label. After patience it returns
+// the stacks of those that are left.
 func (l goroutineLabel) atMost(n int) (stacks string) {
 	return awaitAtMost(n, l.running)
 }

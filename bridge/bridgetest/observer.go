@@ -9,7 +9,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// An observer keeps what culvert told of itself.
+// An observer keeps the events that culvert reports.
 type observer struct {
 	mu      sync.Mutex
 	began   int
@@ -42,7 +42,7 @@ func (o *observer) Refused(r report.Refusal) {
 	o.refused = append(o.refused, r)
 }
 
-// refusals returns what was refused so far.
+// refusals returns the refusals so far.
 func (o *observer) refusals() []report.Refusal {
 	o.mu.Lock()
 	defer o.mu.Unlock()

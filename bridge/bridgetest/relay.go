@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 )
 
-// A relay is a TCP middlebox that meddles: it passes bytes on one at a time, or
+// A relay is a TCP middlebox that interferes: it passes bytes on one at a time, or
 // cuts a connection after a number of bytes.
 type relay struct {
 	address string
@@ -78,7 +78,7 @@ func (r *relay) carry(near net.Conn) {
 	forth.Wait()
 }
 
-// copy passes bytes on, and the end with a FIN, until left has come to zero.
+// copy passes bytes on, and the end with a FIN, until left has reached zero.
 func (r *relay) copy(dst, src net.Conn, left *atomic.Int64, cutBoth func()) {
 	buf := make([]byte, 4096)
 	for {

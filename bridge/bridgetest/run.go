@@ -17,7 +17,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 )
 
-// A scenario is one thing that must hold, written once.
+// A scenario is one requirement, written once.
 type scenario struct {
 	name  string
 	needs need
@@ -25,8 +25,8 @@ type scenario struct {
 }
 
 // Run runs every scenario over every transport, and those on HTTP/2 also with
-// net/http's server of HTTP/2. The transports are tried at the same time, since a
-// scenario mostly waits; the scenarios of one transport run one after another.
+// net/http's HTTP/2 server. The transports run at the same time, since a scenario
+// mostly waits; the scenarios of one transport run one after another.
 func Run(t *testing.T) {
 	t.Cleanup(noneLinger) // for a goleak at the end of the whole test
 	var rows sync.WaitGroup
@@ -36,8 +36,8 @@ func Run(t *testing.T) {
 	}
 }
 
-// runAll runs the scenarios over one transport. One that it can't carry is
-// printed with the reason.
+// runAll runs the scenarios over one transport. If the transport can't carry one,
+// runAll prints it with the reason.
 func (tr transport) runAll(t *testing.T) {
 	for _, sc := range scenarios {
 		why := tr.lacks(sc.needs)
@@ -64,11 +64,11 @@ func (tr transport) lacks(needs need) string {
 	return strings.Join(why, "; ")
 }
 
-// patience is how long an event may take that ought to come at once. It is
-// long, since two cores under the race detector are slow now and then.
+// patience bounds events that should come at once. It is long, since two cores
+// under the race detector are sometimes slow.
 const patience = 10 * time.Second
 
-// A trial is one scenario over one transport, and what surrounds it.
+// A trial is one scenario over one transport, with its surroundings.
 type trial struct {
 	*testing.T
 	transport transport
@@ -90,9 +90,9 @@ type trial struct {
 // processors has a place for each scenario that may keep a processor busy.
 var processors = make(chan struct{}, runtime.GOMAXPROCS(0))
 
-// surround runs a scenario, then holds what must hold after every one: culvert
-// told of an end for each beginning, the backend has no call left, and no
-// goroutine is left of all that the scenario started.
+// surround runs a scenario, and then checks the rules for all of them: culvert
+// reported an end for each beginning, the backend has no call left, and no
+// goroutine of the scenario is left.
 func surround(t *testing.T, tr transport, sc scenario) {
 	if sc.needs&processor != 0 {
 		processors <- struct{}{} // the scenario's time begins when it has one
@@ -211,7 +211,8 @@ func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 	})
 }
 
-// whileServing runs a Serve of culvert's and returns what waits for its end.
+// whileServing runs a Serve of culvert's and returns a function that waits for its
+// end.
 func (t *trial) whileServing(serve func() error) (ended func()) {
 	served := make(chan error, 1) // the goroutine ends though nobody may ask
 	var serving sync.WaitGroup
@@ -241,13 +242,13 @@ func (t *trial) listenAlso(l bridge.Listener) (address string) {
 	return address
 }
 
-// stopCulvert judges the end of a scenario.
+// stopCulvert checks the end of a scenario.
 func (t *trial) stopCulvert(s *bridge.Server, o *observer) {
 	if !t.Failed() {
 		t.allEnded(o)
 	}
-	// Shutdown is the drain's scenarios' concern: it waits for connections
-	// that were just accepted, and there are a thousand scenarios.
+	// The scenarios of the drain test Shutdown. Others use Close: Shutdown waits
+	// for connections that were just accepted, and there are a thousand scenarios.
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
@@ -260,8 +261,8 @@ func (t *trial) stopCulvert(s *bridge.Server, o *observer) {
 	}
 }
 
-// allEnded waits until culvert has told of every call's end, and looks that
-// the backend runs none.
+// allEnded waits until culvert has reported every call's end, and checks that the
+// backend runs none.
 func (t *trial) allEnded(o *observer) {
 	deadline := time.After(patience)
 	for {
@@ -306,7 +307,7 @@ func (t *trial) dial(d *dialer) client {
 	return c
 }
 
-// defaultMethod is what calls ask for unless they say otherwise.
+// defaultMethod is the method of calls that don't name one.
 const defaultMethod = "/culvert.test.Scenario/Call"
 
 // A syncBuffer is a bytes.Buffer for a logger.

@@ -9,8 +9,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// brokenBackendScenarios have backends that no library would make. In all of
-// them a call that wasn't finished must not be told as one that was.
+// brokenBackendScenarios have backends that no library would make. In all of them,
+// culvert must not report an incomplete call as complete.
 var brokenBackendScenarios = []scenario{
 	{"backend dies at each byte of its answer by FIN", 0, diesAtEachByteFIN},
 	{"backend dies at each byte of its answer by RST", 0, diesAtEachByteRST},
@@ -64,7 +64,7 @@ func diesAtEachByte(t *trial, how cut) {
 	}
 }
 
-// broken is an answer and what culvert makes of it.
+// broken is an answer and culvert's verdict on it.
 type broken struct {
 	name   string
 	script func(c *fakeConn, stream uint32)
@@ -100,9 +100,9 @@ func endsWithoutTrailers(t *trial) {
 	})
 }
 
-// endsWithoutStatus: grpc-go makes a bare UNKNOWN of trailers without a status
-// (which is what gRPC's mapping of HTTP 200 says), and a backend's own UNKNOWN
-// without a message looks the same.
+// endsWithoutStatus: grpc-go makes a bare UNKNOWN from trailers without a status
+// (which follows gRPC's mapping of HTTP 200), and a backend's own UNKNOWN without a
+// message looks the same.
 func endsWithoutStatus(t *trial) {
 	answer := t.serveScripts()
 	answer(func(c *fakeConn, stream uint32) {
@@ -135,8 +135,8 @@ func endsInsideMessage(t *trial) {
 	t.wantBroken(cases)
 }
 
-// resetsCall: the codes of RST_STREAM and what gRPC makes of them.
-// protocols.md §1.3.
+// resetsCall: the codes of RST_STREAM and gRPC's mapping of them. protocols.md
+// §1.3.
 func resetsCall(t *trial) {
 	var cases []broken
 	for _, c := range []struct {
@@ -172,8 +172,8 @@ func resetsAfterMessage(t *trial) {
 	t.wantCulvert(r, codes.Internal, report.ReasonUpstreamReset)
 }
 
-// refusesCall: REFUSED_STREAM says that nothing was processed, so the call may
-// be tried once more; a second refusal is told.
+// refusesCall: REFUSED_STREAM means that nothing was processed, so the call may be
+// retried once; the client learns of a second refusal.
 func refusesCall(t *trial) {
 	answer := t.serveScripts()
 	refuse := func(c *fakeConn, stream uint32) {
@@ -184,8 +184,8 @@ func refusesCall(t *trial) {
 	t.wantCulvert(t.unary(call{}, hello), codes.Unavailable, report.ReasonUpstreamReset)
 }
 
-// goesAway says that it hasn't processed the call. It may be tried once more,
-// and that is what the next script would answer.
+// goesAway: GOAWAY reports that the backend hasn't processed the call. The call may
+// be retried once, which the next script would answer.
 func goesAway(t *trial) {
 	answer := t.serveScripts()
 	answer(func(c *fakeConn, _ uint32) {
@@ -240,8 +240,8 @@ func isNotGRPC(t *trial) {
 	t.wantBroken(cases)
 }
 
-// malformedStatus: what isn't a number, or isn't one that a client could act
-// on, is an error.
+// malformedStatus: a status that isn't a number, or that no client could act on, is
+// an error.
 func malformedStatus(t *trial) {
 	answer := t.serveScripts()
 	for _, bad := range []string{"abc", "", "-1", "99999999999999999999", "0x0", "1.5", "0 0"} {
@@ -262,8 +262,8 @@ func malformedStatus(t *trial) {
 	}
 }
 
-// twoStatuses: whatever the last says, the client is told one status only,
-// and never OK by the order of an error and an OK.
+// twoStatuses: the client gets only one status, and never OK because of the order
+// of an error and an OK.
 func twoStatuses(t *trial) {
 	answer := t.serveScripts()
 	answer(func(c *fakeConn, stream uint32) {
@@ -277,8 +277,8 @@ func twoStatuses(t *trial) {
 		c.ok(stream)
 		c.headers(stream, true, "grpc-status", "7", "grpc-message", "no", "grpc-status", "0")
 	})
-	// grpc-go keeps the last and shows no other; that one status comes, whole,
-	// is what can be held here.
+	// grpc-go keeps the last and shows no other, so the test can only check that
+	// one whole status comes.
 	t.unary(call{}, hello)
 }
 

@@ -69,7 +69,7 @@ func typedService(t *trial) {
 	t.wantUpstream(t.unary(call{method: "/grpc.health.v1.Health/Check"}, unknown), codes.NotFound, "unknown service")
 }
 
-// numbered returns n messages that tell their place.
+// numbered returns n messages that contain their number.
 func numbered(n int) (messages [][]byte) {
 	for i := range n {
 		messages = append(messages, fmt.Appendf(nil, "message %d", i))
@@ -281,7 +281,7 @@ func repliesBeforeRequests(t *trial) {
 	t.wantOK(s.end(), hello)
 }
 
-// sendHeaderThen sends the header and goes on when told to.
+// sendHeaderThen sends the header, and continues after goOn.
 func sendHeaderThen(goOn <-chan struct{}, then handler) handler {
 	return func(c *backendCall) error {
 		if err := c.ss.SendHeader(metadata.Pairs("x-early", "yes")); err != nil {
@@ -394,7 +394,7 @@ func earlyOK(t *trial) {
 	s := t.open(call{})
 	s.send(hello)
 	t.wantOK(s.end(), hello)
-	// The client may say so late that it has sent all it wanted.
+	// The client may be late to send its half-close.
 	_ = s.stream.closeSend()
 }
 
@@ -430,7 +430,7 @@ func callsAfterOneAnother(t *trial) {
 	}
 }
 
-// callsBesideOneAnother has every call running before the first may end.
+// callsBesideOneAnother lets every call run before the first may end.
 func callsBesideOneAnother(t *trial) {
 	const n = 30
 	var allRun sync.WaitGroup
@@ -458,7 +458,7 @@ func callsBesideOneAnother(t *trial) {
 	}
 }
 
-// oneByteAtATime has no reader on the way get two bytes at once.
+// oneByteAtATime lets no reader on the way get two bytes at once.
 func oneByteAtATime(t *trial) {
 	t.serve(func(c *backendCall) error {
 		c.ss.SetTrailer(metadata.Pairs("x-last", strings.Repeat("z", 20)))

@@ -30,9 +30,9 @@ var cancelScenarios = []scenario{
 	{"nothing is left while culvert runs on", 0, nothingLeft},
 }
 
-// wantCancelled waits until the backend's context has ended, and wants it
-// cancelled; the backend's call must not have seen a proper half-close unless
-// the client made one.
+// wantCancelled waits until the backend's context has ended, and expects it to be
+// cancelled. The backend's call must not have seen a proper half-close unless the
+// client made one.
 func (t *trial) wantCancelled(c *backendCall, within time.Duration, halfClosed bool) {
 	t.Helper()
 	t.awaitWithin(within, "the backend's context ends", c.ctx().Done())
@@ -45,10 +45,10 @@ func (t *trial) wantCancelled(c *backendCall, within time.Duration, halfClosed b
 	}
 }
 
-// cancelIsSeen bounds what is one round trip in principle.
+// cancelIsSeen bounds what takes one round trip in principle.
 const cancelIsSeen = 2 * time.Second
 
-// goneIsSeen bounds the notice of a FIN or a RST.
+// goneIsSeen bounds the time to notice a FIN or a RST.
 const goneIsSeen = 5 * time.Second
 
 func cancelWhileWorking(t *trial) {
@@ -110,7 +110,7 @@ func cancelBetweenReplies(t *trial) {
 	t.wantCancelled(c, cancelIsSeen, false)
 }
 
-// flood replies as fast as it is let.
+// flood replies as fast as it can.
 func flood(c *backendCall) error {
 	if _, err := c.recv(); err != nil {
 		return err
@@ -132,8 +132,8 @@ func cancelUnread(t *trial) {
 	s.recv()
 	t.awaitStall(c.sent.Load)
 	s.cancel()
-	// Culvert is held back by the client, which must not keep it from
-	// noticing. (A WebSocket's close frame is seen: culvert still reads.)
+	// The client blocks culvert, which must still notice. (A WebSocket's close
+	// frame is seen: culvert still reads.)
 	t.wantCancelled(c, goneIsSeen, false)
 }
 
@@ -166,7 +166,7 @@ func cancelEndsOne(t *trial) {
 	}
 }
 
-// cancelByBackend: a CANCELLED of the backend's own is a status like another.
+// cancelByBackend: a CANCELLED of the backend's own is a status like any other.
 func cancelByBackend(t *trial) {
 	t.serve(func(c *backendCall) error {
 		if _, err := c.recv(); err != nil {
@@ -199,8 +199,8 @@ func vanish(t *trial, how cut) {
 func vanishInRequestFIN(t *trial) { vanishInRequest(t, cutFIN) }
 func vanishInRequestRST(t *trial) { vanishInRequest(t, cutRST) }
 
-// vanishInRequest: the backend must not take a lost client for one that has
-// said all it had to say.
+// vanishInRequest: to the backend, a lost client must not look like one that has
+// sent everything.
 func vanishInRequest(t *trial, how cut) {
 	t.serve(untilCancelled)
 	s := t.open(call{})
@@ -241,8 +241,8 @@ func vanishWhileReading(t *trial) {
 	t.wantCancelled(c, goneIsSeen, false)
 }
 
-// nothingLeft looks for goroutines not when all is torn down, but beside a
-// culvert that goes on: what a call started has to end with the call.
+// nothingLeft checks the goroutines beside a culvert that goes on, and not after
+// everything has ended: the goroutines of a call must end with the call.
 func nothingLeft(t *trial) {
 	next := make(chan struct{})
 	t.serve(func(c *backendCall) error {

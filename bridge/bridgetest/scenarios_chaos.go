@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// chaosScenarios cut at many moments. What is held: a call that is told as OK
-// was whole, at both ends, and what isn't OK is a status.
+// chaosScenarios cut at many moments. They check that a call reported as OK was
+// whole, at both ends, and that every other call ends with a status.
 var chaosScenarios = []scenario{
 	{"backend's connection cut again and again", 0, backendCutOften},
 	{"client's connection cut in the last bytes of its request", plaintext, clientCutLate},
@@ -18,8 +18,8 @@ var chaosScenarios = []scenario{
 	{"drain under load", 0, drainUnderLoad},
 }
 
-// backendCutOften has a relay before the backend that cuts after ever more
-// bytes of its answers, while calls run beside each other.
+// backendCutOften has a relay in front of the backend that cuts after an increasing
+// number of answer bytes, while calls run beside each other.
 func backendCutOften(t *trial) {
 	want := numbered(20)
 	t.startBackend("", replyWith(want...))
@@ -64,8 +64,8 @@ func backendCutOften(t *trial) {
 	t.wantServedWithin(2*time.Second, want...)
 }
 
-// clientCutLate: wherever the request is cut, the backend sees all of its
-// messages before it sees its end, or never sees the end.
+// clientCutLate: wherever the request is cut, the backend either sees all of its
+// messages before its end, or never sees the end.
 func clientCutLate(t *trial) {
 	want := numbered(3)
 	if t.transport.lacks(manyRequests) != "" {
@@ -122,7 +122,7 @@ func clientCutLate(t *trial) {
 	}
 }
 
-// cancelAnyMoment gives calls up at moments that nobody chose.
+// cancelAnyMoment gives up calls at random moments.
 func cancelAnyMoment(t *trial) {
 	t.serve(flood)
 	for i := range 40 {
@@ -151,9 +151,9 @@ func cancelAnyMoment(t *trial) {
 	t.nextServed()
 }
 
-// drainUnderLoad: calls arrive all the time, on new connections. One that
-// culvert took is served or told; what the kernel had not handed over when the
-// listener closed is reset, and was no call.
+// drainUnderLoad: calls arrive all the time, on new connections. culvert serves, or
+// answers, each call that it took. The kernel resets connections that it had not
+// handed over when the listener closed, and those were no calls.
 func drainUnderLoad(t *trial) {
 	t.serve(echo)
 	var served, told atomic.Int64

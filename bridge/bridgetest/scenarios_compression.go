@@ -32,7 +32,7 @@ var compressionScenarios = []scenario{
 	{"a reply's coding that nobody has", 0, unknownReplyCoding},
 }
 
-// compressible is text that gzip makes much of.
+// compressible is text that gzip compresses well.
 var compressible = bytes.Repeat([]byte("compressible "), 5000)
 
 // gzipRequests: the direction's coding is kept on the way to the backend.
@@ -66,8 +66,8 @@ func mixedFlags(t *trial) {
 	t.wantOK(s.end(), hello, compressible, nil, nil, compressible)
 }
 
-// muchToExpand: a message is expanded whole, and the next only when the limit
-// has caught up. What isn't compressed passes.
+// muchToExpand: a message is decompressed whole, and the next one only when the
+// limit has caught up. Uncompressed messages pass.
 func muchToExpand(t *trial) {
 	t.serve(echo, func(c *bridge.Config) { c.Limits.Address.DecompressedPerSecond = len(compressible) / 1000 })
 	t.wantOK(t.unary(call{encoding: "gzip"}, compressible), compressible)
@@ -82,7 +82,7 @@ func muchToExpand(t *trial) {
 	t.wantOK(t.unary(call{}, compressible), compressible)
 }
 
-// compressing answers with gzip whatever the request came in.
+// compressing answers with gzip, however the request came.
 func compressing(then handler) handler {
 	return func(c *backendCall) error {
 		if err := grpc.SetSendCompressor(c.ctx(), "gzip"); err != nil {
@@ -123,7 +123,7 @@ func mixedReplies(t *trial) {
 	t.wantOK(t.unary(call{}, hello), hello, hello, nil, nil)
 }
 
-// bomb is small and expands to much more than the limit that is set for it.
+// bomb is small and decompresses to much more than the limit that is set for it.
 var bomb = sync.OnceValue(func() []byte { return gzipped(make([]byte, 100*small)) })
 
 func requestBomb(t *trial) {
@@ -181,7 +181,7 @@ func badGzipReplies(t *trial) {
 	t.wantBroken(cases)
 }
 
-// compressedWithoutCoding is the sender's slip, and INTERNAL by gRPC's
+// compressedWithoutCoding is the sender's error, and INTERNAL by gRPC's
 // compression.md.
 func compressedWithoutCoding(t *trial) {
 	t.serve(untilCancelled)
@@ -237,7 +237,7 @@ func unknownReplyCoding(t *trial) {
 	if len(r.messages) > 0 {
 		t.Errorf("messages %s, want none", abridged(r.messages))
 	}
-	// A coding that is named and not used does no harm.
+	// A coding that is named but not used does no harm.
 	answer(func(c *fakeConn, stream uint32) {
 		c.ok(stream, "grpc-encoding", "br")
 		c.data(stream, false, frame(0, hello))

@@ -45,8 +45,8 @@ func noDeadline(t *trial) {
 	}
 }
 
-// soon is a deadline that a call reaches the backend before, and that a test
-// can wait for.
+// soon is a deadline that a call reaches the backend before, and that a test can
+// wait for.
 const soon = "400m"
 
 func deadlinePasses(t *trial) {
@@ -57,7 +57,7 @@ func deadlinePasses(t *trial) {
 	t.awaitEvent("the backend's context ends", c.ctx().Done())
 }
 
-// wantDeadline wants DEADLINE_EXCEEDED, whoever's clock was first: the
+// wantDeadline expects DEADLINE_EXCEEDED, from whichever clock was first: the
 // client's, culvert's or the backend's.
 func (t *trial) wantDeadline(r result) {
 	t.Helper()
@@ -91,7 +91,7 @@ func deadlinePassesBeforeHalfClose(t *trial) {
 }
 
 // deadlinePassesInsideMessage: the client has sent half of its request when the
-// time is up; that must reach it as the status that it is.
+// deadline passes; the client must get that status.
 func deadlinePassesInsideMessage(t *trial) {
 	t.serve(untilCancelled)
 	s := t.open(call{timeout: soon})
@@ -130,7 +130,7 @@ func malformedDeadline(t *trial) {
 	t.noneReached()
 }
 
-// wantRefused wants a call to end with culvert's own status. The scenario ends
+// wantRefused expects a call to end with culvert's own status. The scenario ends
 // with noneReached.
 func (t *trial) wantRefused(c call, code codes.Code, reason report.Reason) {
 	t.Helper()
@@ -140,8 +140,8 @@ func (t *trial) wantRefused(c call, code codes.Code, reason report.Reason) {
 	t.wantCulvert(s.end(), code, reason)
 }
 
-// noneReached wants that no call came to the backend but one that is made now:
-// a refusal costs the sender its call, and nobody anything else.
+// noneReached checks that no call reached the backend except one that it makes now:
+// a refusal costs the sender its call, and nobody else anything.
 func (t *trial) noneReached() {
 	t.Helper()
 	t.backend.handleNext(echo)
@@ -151,8 +151,8 @@ func (t *trial) noneReached() {
 	}
 }
 
-// deadlineAndStatus: the backend ends the call itself at the moment that the
-// deadline passes. Either is an answer; anything else is a lie.
+// deadlineAndStatus: the backend ends the call itself at the moment of the
+// deadline. Either end is correct; any other is not.
 func deadlineAndStatus(t *trial) {
 	t.serve(func(c *backendCall) error {
 		ctx, cancel := context.WithDeadline(context.Background(), c.deadline)

@@ -28,8 +28,8 @@ var drainScenarios = []scenario{
 	{"close at once", 0, closeAtOnce},
 }
 
-// drain begins Shutdown, returns when culvert listens no more, and gives a
-// function that wants it to have ended well.
+// drain begins Shutdown, returns when culvert no longer listens, and returns a
+// function that expects Shutdown to succeed.
 func (t *trial) drain(within time.Duration) (wait func()) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
@@ -77,7 +77,7 @@ func drainLetsFinish(t *trial) {
 	t.endsWithin(patience/2, "a drain whose calls have ended", wait)
 }
 
-// wantGoingAway: a WebSocket that ends with the server says so.
+// wantGoingAway checks the close code of a WebSocket that ends with the server.
 func (t *trial) wantGoingAway(s *callT) {
 	t.Helper()
 	if w, ok := s.stream.(*websocketStream); ok && w.code != websocket.StatusGoingAway {
@@ -112,8 +112,8 @@ func drainEndsUnfinished(t *trial) {
 	t.wantCancelled(c, goneIsSeen, false)
 }
 
-// drainRefuses: while the first call goes on, no second begins; and it is told
-// so, be it by a status, by GOAWAY or by a refused connection.
+// drainRefuses: while the first call continues, no second one begins. The client
+// learns of the refusal by a status, by GOAWAY or by a refused connection.
 func drainRefuses(t *trial) {
 	next := make(chan struct{})
 	t.serve(twoReplies(next))
@@ -140,7 +140,7 @@ func drainRefuses(t *trial) {
 	wait()
 }
 
-// drainSaysGoodbye looks at an idle connection's last bytes: GOAWAY, and for a
+// drainSaysGoodbye checks the last bytes of an idle connection: GOAWAY, and for a
 // tunnel then the WebSocket's 1001.
 func drainSaysGoodbye(t *trial) {
 	t.serve(echo)
@@ -162,7 +162,7 @@ func ageSaysGoodbye(t *trial) {
 	t.saysGoodbye(func(c *bridge.Config) { c.Limits.ConnectionMaxAge = 200 * time.Millisecond })
 }
 
-// saysGoodbye looks at the end of a connection that has a limit of time.
+// saysGoodbye checks the end of a connection that has a time limit.
 func (t *trial) saysGoodbye(limit func(*bridge.Config)) {
 	t.serve(echo, limit)
 	if t.transport.tls {
@@ -172,8 +172,8 @@ func (t *trial) saysGoodbye(limit func(*bridge.Config)) {
 	t.wantGoodbye(t.idleConn())
 }
 
-// idleConn opens a connection of HTTP/2 that is up; tunnel is not nil if that
-// is inside one.
+// idleConn opens an HTTP/2 connection that is up; tunnel is not nil if the
+// connection is inside one.
 func (t *trial) idleConn() (f *fakeConn, tunnel *tunnelEnd) {
 	if t.concerns("h2ts") {
 		ws, err := dialWebSocket(t.ctx, t.d, "/", "h2ts")
@@ -210,8 +210,8 @@ func (t *trial) wantGoodbye(f *fakeConn, tunnel *tunnelEnd) {
 	_ = f.Close() // closed by culvert
 }
 
-// A tunnelEnd is the client's end of a tunnel. It keeps what ended it, which a
-// NetConn takes for io.EOF.
+// A tunnelEnd is the client's end of a tunnel. It keeps the error that ended the
+// tunnel, which a NetConn turns into io.EOF.
 type tunnelEnd struct {
 	net.Conn
 	ws  *websocket.Conn
@@ -252,8 +252,8 @@ func (c *fakeConn) awaitFrame(t *trial, kind http2.FrameType) {
 	}
 }
 
-// drainUnread: a client that takes nothing can't be told anything. It is cut,
-// and not told OK.
+// drainUnread: nothing can be sent to a client that reads nothing. It is cut, and
+// doesn't get OK.
 func drainUnread(t *trial) {
 	t.serve(flood)
 	s := t.openWith(t.slow(), call{})

@@ -28,11 +28,11 @@ var flowScenarios = []scenario{
 
 const chunkBytes = 64 << 10
 
-// inFlight bounds what may be under way to a peer that reads nothing: culvert's
-// and grpc-go's windows, and the kernel's buffers, which are most of it.
+// inFlight bounds the data on its way to a peer that reads nothing: culvert's and
+// grpc-go's windows, and the kernel's buffers, which are most of it.
 const inFlight = 24 << 20
 
-// slow is a client whose kernel takes little of what it doesn't read.
+// slow returns a client whose kernel buffers little.
 func (t *trial) slow() client {
 	t.Helper()
 	return t.dial(&dialer{address: t.address, receiveBuffer: 64 << 10})
@@ -65,7 +65,7 @@ func slowReader(t *trial) {
 	if held := stalled * chunkBytes; held > inFlight {
 		t.Errorf("the backend could send %d MiB to a client that read nothing", held>>20)
 	}
-	// The client reads on: nothing is lost, and the backend is let go on.
+	// The client reads again: nothing is lost, and the backend continues.
 	for i := int64(1); i < stalled+50; i++ {
 		if got := s.recv(); !bytes.Equal(got, numberedChunk(i)) {
 			t.Fatalf("message %d is %.20x(%d)", i, got, len(got))
@@ -209,7 +209,7 @@ func unreadRequestsBesideOthers(t *trial) {
 	for range 5 {
 		t.wantOK(t.unary(call{}, patterned(chunkBytes)), patterned(chunkBytes))
 	}
-	// Nobody reads, so only a reset tells of the client's end at once.
+	// Nobody reads, so only a reset reports the client's end at once.
 	t.client.cut(cutRST)
 	for _, s := range stuck {
 		s.cancel()
@@ -230,7 +230,7 @@ func (t *trial) wantTooLarge(r result, reason report.Reason) {
 	}
 }
 
-// neverWhole wants that the backend got no message, and no end of the request.
+// neverWhole checks that the backend got no message, and no end of the request.
 func (t *trial) neverWhole(calls []*backendCall, messages int64) {
 	t.Helper()
 	for _, c := range calls {
@@ -258,8 +258,8 @@ func (t *trial) nextServed() {
 	t.wantOK(t.unary(call{}, hello), hello)
 }
 
-// requestClaimsOverLimit sends a prefix alone: the answer must not wait for
-// the bytes that it promises.
+// requestClaimsOverLimit sends only a prefix: the answer must not wait for the
+// announced bytes.
 func requestClaimsOverLimit(t *trial) {
 	t.serve(untilCancelled, smallMessages)
 	for _, length := range []uint32{small + 1, 1 << 31, 1<<32 - 1} {

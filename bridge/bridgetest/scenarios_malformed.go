@@ -14,9 +14,9 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// malformedScenarios: what can't be read costs the sender its call, with a
-// reason, and the backend never takes it for a request that ended well. Where
-// protocols differ there is a table for each.
+// malformedScenarios: malformed input costs the sender its call, with a reason, and
+// the backend never sees it as a request that ended well. Where protocols differ,
+// each has a table.
 var malformedScenarios = []scenario{
 	{"flags that a message can't have", rawFrames, badFlags},
 	{"request ends inside a frame", rawFrames, endsInsideFrame},
@@ -34,7 +34,7 @@ var malformedScenarios = []scenario{
 	{"HTTP/2 stream that breaks off", rawFrames, brokenHTTP2Stream},
 }
 
-// refusedFrames sends bytes of frames and the half-close, and wants BAD_REQUEST.
+// refusedFrames sends bytes of frames and the half-close, and expects BAD_REQUEST.
 func (t *trial) refusedFrames(name string, whole int64, b []byte) {
 	t.Helper()
 	s := t.open(call{})
@@ -101,8 +101,8 @@ func badBinaryMetadata(t *trial) {
 	t.noneReached()
 }
 
-// badMethods could be read differently by another component, so they are no
-// calls: 404, or for a client that wants a status, UNIMPLEMENTED.
+// badMethods are paths that another component could read differently, so they are
+// no calls: the answer is 404, or UNIMPLEMENTED for a client that needs a status.
 func badMethods(t *trial) {
 	t.serve(echo)
 	for _, method := range []string{
@@ -117,7 +117,7 @@ func badMethods(t *trial) {
 // wireSender is a stream whose client writes the body beneath the frames.
 type wireSender interface{ sendWire(b []byte) error }
 
-// concerns says whether a table is about the transport.
+// concerns reports whether a table is about the transport.
 func (t *trial) concerns(part string) bool {
 	if strings.Contains(t.transport.name, part) {
 		return true
@@ -192,8 +192,8 @@ func textInTunnel(t *trial) {
 	t.nextServed()
 }
 
-// brokenOff wants the backend's call to be cancelled and not half-closed, and
-// the client's not to be OK.
+// brokenOff expects the backend's call to be cancelled and not half-closed, and the
+// client's call not to be OK.
 func (t *trial) brokenOff(name string, s *callT) {
 	t.Helper()
 	c := t.nextCall()
@@ -242,7 +242,7 @@ func brokenChunks(t *trial) {
 }
 
 // shortBody ends with a FIN at a frame's border, which looks like a half-close
-// to whoever doesn't count.
+// unless the bytes are counted.
 func shortBody(t *trial) {
 	if !t.concerns("http1 fetch") && !t.concerns("http1 xhr") {
 		return
@@ -272,8 +272,8 @@ func shortBody(t *trial) {
 	t.nextServed()
 }
 
-// brokenHTTP2Stream writes frames by hand: ways for a stream's request to end
-// that aren't its end.
+// brokenHTTP2Stream writes frames by hand: incorrect ways to end a stream's
+// request.
 func brokenHTTP2Stream(t *trial) {
 	if !t.concerns("h2c") || t.transport.dialect() == dialectText {
 		return

@@ -205,7 +205,7 @@ var notForBackends = []string{
 	"grpc-tags-bin", "grpc-trace-bin", "grpc-previous-rpc-attempts", "grpc-unheard-of",
 	"connect-protocol-version", "connect-timeout-ms",
 	"lb-token", "cookie", "culvert-identity",
-	// What some backends take for names that only culvert may say.
+	// Names that some backends mistake for names that only culvert may set.
 	"x_forwarded_for", "x_forwarded-host", "x-forwarded_proto", "x_forwarded_client_cert", "client_cert", "x_real_ip", "x_auth_request_user", "culvert_identity",
 	"x.forwarded.for", "x-forwarded.proto", "x.forwarded_client-cert", "client.cert", "x.real.ip", "culvert.identity",
 	"x-culvert-identity", "x-culvert-", "x_culvert_identity", "x.culvert.identity", "x-culvert_identity",
@@ -234,7 +234,7 @@ func forbiddenRequestMetadata(t *trial) {
 }
 
 // hopByHopRequestMetadata has names that only a header block in a message and
-// HTTP/1.1 can bring at all; elsewhere HTTP/2's own client leaves them out.
+// HTTP/1.1 can carry; elsewhere HTTP/2's own client leaves them out.
 func hopByHopRequestMetadata(t *trial) {
 	t.serve(echo)
 	lines := [][2]string{{"keep-alive", "timeout=5"}, {"trailer", "x-none"}, {"accept-encoding", "br"}, {"grpc-accept-encoding", "br"}}
@@ -256,11 +256,11 @@ func hopByHopRequestMetadata(t *trial) {
 	for _, name := range []string{"connection", "keep-alive", "te", "trailer", "upgrade", "transfer-encoding", "host", "content-length", "origin", "accept-encoding"} {
 		t.wantValues("request", got, name)
 	}
-	// grpc-go says what it reads itself, and nothing that the client reads.
+	// grpc-go announces the codings that it reads itself, and none of the client's.
 	t.wantValues("request", got, "grpc-accept-encoding", "gzip")
 }
 
-// connectionListed: a name that Connection lists is of that connection.
+// connectionListed: a name in Connection belongs to that connection.
 func connectionListed(t *trial) {
 	if !strings.Contains(t.transport.name, "http1") {
 		t.Log("only HTTP/1.1 has a Connection header")
@@ -317,7 +317,7 @@ func forbiddenResponseMetadata(t *trial) {
 	}
 }
 
-// vouchedMetadata: who called is said by culvert, not by the caller.
+// vouchedMetadata: culvert, not the caller, says who called.
 func vouchedMetadata(t *trial) {
 	t.serve(echo)
 	forged := metadata.Pairs(
@@ -358,8 +358,8 @@ func metadataNearTheLimit(t *trial) {
 	}
 }
 
-// metadataOverTheLimit may be refused as HTTP does before a request is read, or
-// as the call's status.
+// metadataOverTheLimit may be refused in HTTP's way before a request is read, or
+// with the call's status.
 func metadataOverTheLimit(t *trial) {
 	t.serve(echo)
 	md := metadata.MD{}

@@ -19,8 +19,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// policyScenarios are about what an operator sets, and about what culvert adds
-// or refuses before a call begins.
+// policyScenarios are about the operator's settings, and about the additions and
+// refusals of culvert before a call begins.
 var policyScenarios = []scenario{
 	{"the call's id", 0, callID},
 	{"an id that isn't sane", 0, insaneCallID},
@@ -88,8 +88,8 @@ func pathPrefix(t *trial) {
 	t.notThere("/grpc/v1")
 }
 
-// notThere wants a method path to be none: 404, or UNIMPLEMENTED for a client
-// that wants a status.
+// notThere expects that a path is no method: 404, or UNIMPLEMENTED for a client
+// that needs a status.
 func (t *trial) notThere(method string) {
 	t.Helper()
 	s, err := t.client.open(t.ctx, call{method: method})
@@ -177,8 +177,8 @@ func compressedBodies(t *trial) {
 	}
 }
 
-// overLimit: a call is refused in its own protocol, with the limit's key and
-// when to try again, and the call before gives its place back.
+// overLimit: a call is refused in its own protocol, with the limit's key and the
+// retry delay, and the call before it gives its place back.
 func overLimit(key string, configure func(*bridge.Config)) func(*trial) {
 	return func(t *trial) {
 		next := make(chan struct{})
@@ -205,7 +205,7 @@ func overLimit(key string, configure func(*bridge.Config)) func(*trial) {
 	}
 }
 
-// triedLimits: what is over one is told, and crosses.
+// triedLimits: culvert reports what is over a limit, and lets it pass.
 func triedLimits(t *trial) {
 	next := make(chan struct{})
 	t.serve(twoReplies(next), func(c *bridge.Config) { c.Limits.Calls, c.TryLimits = 1, true })
@@ -251,7 +251,8 @@ func slowSenderLimit(t *trial) {
 	t.nextServed()
 }
 
-// slowConsumerLimit: one that takes nothing can't be told why; the log can.
+// slowConsumerLimit: a client that reads nothing can't learn the reason; the log
+// has it.
 func slowConsumerLimit(t *trial) {
 	t.serve(flood, func(c *bridge.Config) { c.Limits.SlowConsumerTimeout = 200 * time.Millisecond })
 	s := t.openWith(t.slow(), call{})
@@ -269,8 +270,8 @@ func slowConsumerLimit(t *trial) {
 	}
 }
 
-// listenerTransports: what a listener doesn't take is told so in its own
-// dialect, inside a tunnel too.
+// listenerTransports: a client whose protocol a listener doesn't accept gets the
+// refusal in its own dialect, inside a tunnel too.
 func listenerTransports(t *trial) {
 	t.serve(echo)
 	allowed := strings.Split(t.transport.label, "+") // and what it comes in
@@ -287,8 +288,8 @@ func listenerTransports(t *trial) {
 	}
 }
 
-// nothingSmuggled: what is left of a body after an early answer is never
-// served as the next request.
+// nothingSmuggled: after an early answer, the rest of a body is never served as the
+// next request.
 func nothingSmuggled(t *trial) {
 	if !t.concerns("http1") {
 		return

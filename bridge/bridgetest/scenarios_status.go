@@ -34,7 +34,7 @@ func asHTTP(err error, he **httpError) bool { return errors.As(err, he) }
 func everyCodeTrailersOnly(t *trial) { everyCode(t, false) }
 func everyCodeAfterMessage(t *trial) { everyCode(t, true) }
 
-// asked has the backend answer with the code that the request's message names.
+// asked makes the backend answer with the code that the request's message names.
 func asked(replyFirst bool) handler {
 	return func(c *backendCall) error {
 		got, err := c.recvAll()
@@ -107,8 +107,8 @@ func statusMessages(t *trial) {
 	}
 }
 
-// badlyEscapedMessages come from backends that aren't grpc-go. What can't be
-// decoded stays as it is, and what culvert writes can be decoded by all.
+// badlyEscapedMessages come from backends that aren't grpc-go. A message that can't
+// be decoded stays unchanged, and all clients can decode culvert's own encoding.
 func badlyEscapedMessages(t *trial) {
 	answer := t.serveScripts()
 	for sent, want := range map[string]string{
@@ -123,7 +123,7 @@ func badlyEscapedMessages(t *trial) {
 			t.Errorf("sent %q: status %v %q, want ABORTED %q", sent, got.Code(), got.Message(), want)
 		}
 	}
-	// Bytes that are no UTF-8 become what a decoder can show.
+	// Invalid UTF-8 becomes text that a decoder can show.
 	answer(func(c *fakeConn, stream uint32) {
 		c.headers(stream, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "10", "grpc-message", "a%FFb")
 	})
@@ -192,8 +192,8 @@ func contradictingDetails(t *trial) {
 	}
 }
 
-// statusInLibraryWords: a backend may be a proxy that passes on what its own
-// library said. The status came in trailers, so it is the backend's.
+// statusInLibraryWords: a backend may be a proxy that passes on the text of its own
+// library. The status came in trailers, so it is the backend's.
 func statusInLibraryWords(t *trial) {
 	t.serve(func(c *backendCall) error {
 		got, err := c.recvAll()

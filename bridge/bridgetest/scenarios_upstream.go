@@ -26,8 +26,9 @@ var upstreamScenarios = []scenario{
 // hosts counts what ownHost has returned.
 var hosts atomic.Uint32
 
-// ownHost returns a loopback address for one trial alone, so that nobody takes the
-// port of its backend while that is away. Only Linux has more than one such address.
+// ownHost returns a loopback address for one trial, so that no other takes the port
+// of its backend while the backend is down. Only Linux has more than one such
+// address.
 func ownHost() string {
 	if runtime.GOOS != "linux" {
 		return "127.0.0.1"
@@ -36,7 +37,7 @@ func ownHost() string {
 	return fmt.Sprintf("127.1.%d.%d", byte(n>>8), byte(n))
 }
 
-// freeAddress is one that nobody listens on.
+// freeAddress returns an address on which nobody listens.
 func (t *trial) freeAddress() string {
 	t.Helper()
 	ln, err := net.Listen("tcp", ownHost()+":0")
@@ -71,7 +72,8 @@ func backendDownThenUp(t *trial) {
 	t.wantServedWithin(2*time.Second, hello)
 }
 
-// wantServedWithin calls until it works, with these replies. Each refusal has to be UNAVAILABLE.
+// wantServedWithin calls until a call succeeds with these replies. Each refusal
+// must be UNAVAILABLE.
 func (t *trial) wantServedWithin(d time.Duration, want ...[]byte) {
 	t.Helper()
 	begin := time.Now()
@@ -111,7 +113,7 @@ func backendStops(t *trial) {
 	})
 }
 
-// backendStopsGracefully sends GOAWAY; the running call goes on to its end.
+// backendStopsGracefully sends GOAWAY; the running call continues to its end.
 func backendStopsGracefully(t *trial) {
 	next := make(chan struct{})
 	t.serve(func(c *backendCall) error {

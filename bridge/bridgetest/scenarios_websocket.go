@@ -72,7 +72,7 @@ func badWebSocketMessages(t *trial) {
 		}
 	}
 	t.nextServed()
-	// After the half-close nothing can be said; saying more is no cut, though.
+	// After the half-close no message may follow; one that does is no cut, though.
 	t.backend.handleNext(untilCancelled)
 	r := t.onWebSocket(func(s *websocketStream) { s.write(block, dataMessage(whole), binaryMessage(1), dataMessage(whole)) })
 	t.wantCulvert(r, codes.InvalidArgument, report.ReasonBadRequest)
@@ -113,7 +113,7 @@ func oddHeaderBlocks(t *trial) {
 		})
 		t.wantOK(r, hello)
 	}
-	// A frame may be split over messages, and a message may hold nothing.
+	// A frame may be split over messages, and a message may be empty.
 	whole := frame(0, hello)
 	r := t.onWebSocket(func(s *websocketStream) {
 		s.write(binaryMessage([]byte(headerBlock)...), dataMessage(nil), dataMessage(whole[:1]), dataMessage(whole[1:]), dataMessage(slices.Concat(whole, whole)), binaryMessage(1))

@@ -6,8 +6,8 @@ import (
 	"net"
 )
 
-// A need is something that a scenario asks of a transport, or rather of the
-// client ends that the transport is spoken by.
+// A need is a scenario's requirement for a transport, or for the transport's
+// client.
 type need uint
 
 const (
@@ -15,9 +15,10 @@ const (
 	fullDuplex need = 1 << iota
 	// manyRequests: a request may have other than one message.
 	manyRequests
-	// rawFrames: the client writes the 5-byte frames itself, so also wrong ones.
+	// rawFrames: the client writes the 5-byte frames itself, so it can write wrong
+	// ones.
 	rawFrames
-	// rawHeaders: the client writes header fields as they stand.
+	// rawHeaders: the client writes header fields unchanged.
 	rawHeaders
 	// nativeReplies: the client reads native gRPC by hand: compressed replies,
 	// codes beyond 16.
@@ -26,7 +27,7 @@ const (
 	oneConnection
 	// plaintext: the client's connection is TCP that a relay can carry.
 	plaintext
-	// processor: the scenario keeps one busy. Every transport has one.
+	// processor: the scenario keeps a processor busy. Every transport has one.
 	processor
 )
 
@@ -42,15 +43,15 @@ const (
 	insideTLS        = "the relay would have to take part in TLS's timing for nothing"
 )
 
-// A transport is one way that clients come.
+// A transport is one of the protocols of clients.
 type transport struct {
 	name  string
-	label string // how culvert's log names it
+	label string // its name in culvert's log
 	tls   bool
 	http2 bool // its calls are streams of HTTP/2
-	// standard says that net/http serves its HTTP/2.
+	// standard reports that net/http serves its HTTP/2.
 	standard bool
-	// browser says that its clients know the codes 0 to 16 only.
+	// browser reports that its clients know only the codes 0 to 16.
 	browser bool
 	cannot  map[need]string // with the reasons
 	dial    func(d *dialer, tc *tls.Config) (client, error)

@@ -28,8 +28,8 @@ const (
 	dialectText                // and all of it is base64
 )
 
-// contentType is what requests say, and what the answer must say word for word
-// (protobuf-ts wants it exactly).
+// contentType returns the content type of requests. The answer must have the same,
+// word for word (protobuf-ts requires that).
 func (d dialect) contentType() string {
 	return [...]string{"application/grpc", "application/grpc-web+proto", "application/grpc-web-text+proto"}[d]
 }
@@ -88,8 +88,8 @@ func readFrame(r io.Reader) (flags byte, payload []byte, err error) {
 	return prefix[0], payload, nil
 }
 
-// A quantumReader decodes base64 four characters at a time, as clients of
-// gRPC-Web-text do: padding may end any quantum, nothing may split one.
+// A quantumReader decodes base64 four characters at a time, like clients of
+// gRPC-Web-text: padding may end any quantum, nothing may split one.
 type quantumReader struct {
 	r       io.Reader
 	in, out []byte // read and not decoded, decoded and not handed out
@@ -135,8 +135,8 @@ func (q *quantumReader) decode() error {
 	return nil
 }
 
-// parseBlock reads a header block as the strictest of clients do: every line
-// "name: value" ends in CRLF, names are lower case, values printable ASCII.
+// parseBlock parses a header block like the strictest of clients: every line "name:
+// value" ends in CRLF, names are lower case, values printable ASCII.
 func parseBlock(b []byte) (map[string][]string, error) {
 	fields := make(map[string][]string)
 	for len(b) > 0 {
@@ -199,8 +199,8 @@ func headerLines(c call, d dialect) [][2]string {
 // userAgent is the x-user-agent of the clients written here.
 const userAgent = "grpc-web-bridgetest/1"
 
-// decodeFields makes metadata of header fields. Values of -bin keys must be
-// unpadded base64, which is what culvert promises to write.
+// decodeFields makes metadata from header fields. Values of -bin keys must be
+// unpadded base64, which culvert promises to write.
 func decodeFields(fields map[string][]string) (metadata.MD, error) {
 	md := metadata.MD{}
 	for name, values := range fields {
@@ -219,9 +219,9 @@ func decodeFields(fields map[string][]string) (metadata.MD, error) {
 	return md, nil
 }
 
-// takeStatus takes the status out of the trailing metadata. It wants exactly
-// one code in canonical form, a message that decodeURIComponent would take, and
-// details that agree with the code.
+// takeStatus removes the status from the trailing metadata. It requires exactly one
+// code in canonical form, a message that decodeURIComponent accepts, and details
+// that agree with the code.
 func takeStatus(md metadata.MD) (*status.Status, error) {
 	values := md["grpc-status"]
 	delete(md, "grpc-status")

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// BytesCodec hands messages through as plain bytes, for the ends of a call.
+// BytesCodec passes messages through as plain bytes, for the ends of a call.
 type BytesCodec struct{}
 
 // Name implements encoding.CodecV2.
@@ -38,7 +38,7 @@ func StartBackend(t testing.TB, handle func(ss grpc.ServerStream) error, opts ..
 	return ln.Addr().String()
 }
 
-// ServeBackend does the same on a listener, and returns what stops it.
+// ServeBackend does the same on a listener, and returns a function that stops it.
 func ServeBackend(t testing.TB, ln net.Listener, handle func(ss grpc.ServerStream) error, opts ...grpc.ServerOption) (stop func()) {
 	t.Helper()
 	opts = append([]grpc.ServerOption{
@@ -49,7 +49,7 @@ func ServeBackend(t testing.TB, ln net.Listener, handle func(ss grpc.ServerStrea
 	}, opts...)
 	gs := grpc.NewServer(opts...)
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = gs.Serve(ln) }) // the error is that of being stopped
+	serving.Go(func() { _ = gs.Serve(ln) }) // it always returns the error of a stopped server
 	stop = sync.OnceFunc(func() {
 		gs.Stop()
 		serving.Wait()

@@ -22,7 +22,7 @@ func Gzipped(payload []byte) []byte {
 	return b.Bytes()
 }
 
-// Pattern returns n bytes that no other n bytes are mistaken for.
+// Pattern returns n bytes that can't be mistaken for any other n bytes.
 func Pattern(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -38,14 +38,14 @@ func Flip(b []byte, at int) []byte {
 	return b
 }
 
-// MaxFuzzed bounds the bytes that a fuzz target takes as they are. Go minimizes each
+// MaxFuzzed bounds the bytes that a fuzz target uses unchanged. Go minimizes each
 // interesting input by removing bytes and ranges of bytes. For an input of several
 // KiB that takes a minute, and nothing is fuzzed meanwhile.
 const MaxFuzzed = 256
 
-// Stretched returns b with n bytes of a pattern inserted at index at, or at its end if
-// it is shorter. With it a fuzz target makes a large input of one that is short to
-// minimize.
+// Stretched returns b with n bytes of a pattern inserted at index at, or at its end
+// if it is shorter. With it, a fuzz target makes a large input from one that is
+// quick to minimize.
 func Stretched(b []byte, at, n int) []byte {
 	at = min(at, len(b))
 	return slices.Concat(b[:at], Pattern(n), b[at:])

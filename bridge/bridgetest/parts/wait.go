@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// Patience is how long an event may take that ought to come at once: two cores
-// under the race detector are slow now and then.
+// Patience bounds events that should come at once: two cores under the race
+// detector are sometimes slow.
 const Patience = 15 * time.Second
 
-// Within is the test's context with a bound on what ought to come at once.
+// Within returns the test's context with a bound for events that should come at
+// once.
 func Within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -19,7 +20,7 @@ func Within(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// Await waits for an event that ought to come at once.
+// Await waits for an event that should come at once.
 func Await[T any](t testing.TB, what string, event <-chan T) (v T) {
 	t.Helper()
 	select {
@@ -31,7 +32,7 @@ func Await[T any](t testing.TB, what string, event <-chan T) (v T) {
 }
 
 // Poll waits for a state that no event announces: until wrong returns "". wrong
-// describes what is missing, for the test's failure. It is called from the test's
+// describes the missing state, for the test's failure. Call Poll from the test's
 // goroutine.
 func Poll(t testing.TB, wrong func() string) {
 	t.Helper()
@@ -40,7 +41,7 @@ func Poll(t testing.TB, wrong func() string) {
 	}
 }
 
-// PollFor polls for at most d, and returns what is wrong then. It can be called
+// PollFor polls for at most d, and returns wrong's last result. It can be called
 // from any goroutine.
 func PollFor(d time.Duration, wrong func() string) string {
 	end := time.Now().Add(d)
@@ -54,13 +55,13 @@ func PollFor(d time.Duration, wrong func() string) string {
 }
 
 // The pauses between two looks double from the first one to the last one: a short
-// wait ends soon, and a long one leaves the CPU to what it waits for.
+// wait ends soon, and a long one leaves the CPU to the work that it waits for.
 const (
 	firstPause = 100 * time.Microsecond
 	lastPause  = 20 * time.Millisecond
 )
 
-// Elapse lets a bubble's time pass, and what it sets off happen.
+// Elapse lets a bubble's time pass, with everything that happens by then.
 func Elapse(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()

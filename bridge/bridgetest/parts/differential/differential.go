@@ -1,5 +1,6 @@
-// Package differential compares culvert's implementation of a protocol with another one.
-// Both get the same sequences, which are made from seeds, so that each can be made again.
+// Package differential compares culvert's implementation of a protocol with another
+// one. Both get the same sequences. The sequences come from seeds, so that each can
+// be made again.
 package differential
 
 import (
@@ -17,27 +18,29 @@ var (
 	seed      = flag.Uint64("seed", 0, "the seed of a differential test's first sequence")
 )
 
-// A Difference is a point in which culvert differs from the other implementation, and may.
+// A Difference is an allowed difference between culvert and the other
+// implementation.
 type Difference struct {
 	Name string
-	RFC  string // the section that has what culvert does
+	RFC  string // the section that supports culvert
 	Why  string // culvert differs
 }
 
-// A Verdict is how two implementations compare in one sequence.
+// A Verdict is the result of comparing two implementations in one sequence.
 type Verdict struct {
-	Known    []string // names of the differences that explain what differs
-	Fault    string   // what no difference explains; "": nothing
+	Known    []string // names of the differences that explain the result
+	Fault    string   // an unexplained difference; "": none
 	Sequence string   // for a reader
 }
 
-// maxFaults is how many sequences a run reports. More have the same cause, most likely.
+// maxFaults is how many sequences a run reports. Further ones probably have the
+// same cause.
 const maxFaults = 5
 
 // enough is how many sequences have every known difference.
 const enough = 300_000
 
-// Run compares as many sequences as -sequences says, or n, on all processors. If they
+// Run compares n sequences, or the number in -sequences, on all processors. If they
 // are enough, every difference of the table must explain something in one of them.
 func Run(t *testing.T, n int, table []Difference, compare func(t *testing.T, seed uint64) Verdict) {
 	t.Helper()
