@@ -111,8 +111,8 @@ func TestRequestBodyNotesItsEnd(t *testing.T) {
 	}
 }
 
-// What is wrong with a body's bytes is told from what happens to a connection,
-// by the texts that net/http has for it.
+// TestMalformedBody: faults in a body's bytes are distinguished from faults of a
+// connection, by net/http's texts.
 func TestMalformedBody(t *testing.T) {
 	for _, c := range []struct {
 		name, head, body string

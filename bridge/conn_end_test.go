@@ -16,9 +16,9 @@ const (
 	badHeader = "GET / HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n"
 )
 
-// What the log says of connections that brought no call: health checks of load
-// balancers are told from clients that reject the certificate, and those from
-// clients that are refused.
+// TestEndsOfConnectionsWithoutACall: the log distinguishes connections that brought
+// no call. Health checks of load balancers differ from clients that reject the
+// certificate, and these from clients that are refused.
 func TestEndsOfConnectionsWithoutACall(t *testing.T) {
 	ca, other := parts.NewAuthority(t), parts.NewAuthority(t)
 	obs := newObserver()

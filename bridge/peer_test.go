@@ -110,7 +110,7 @@ var callers = map[string]func(t *testing.T, w way, address string, header http.H
 	"grpc-websockets": func(t *testing.T, w way, address string, header http.Header) {
 		ctx := within(t, patience)
 		ws := w.socket(ctx, t, address, "grpc-websockets", header)
-		// What the first message forges counts for nothing.
+		// Forged fields in the first message have no effect.
 		for _, m := range []string{"content-type: application/grpc-web+proto\r\nx-forwarded-for: 192.0.2.66\r\nforwarded: for=192.0.2.66\r\n", "\x00\x00\x00\x00\x00\x00", "\x01"} {
 			if err := ws.Write(ctx, websocket.MessageBinary, []byte(m)); err != nil {
 				t.Fatal(err)

@@ -153,8 +153,8 @@ func TestTwoOriginsOverTheWire(t *testing.T) {
 	}
 }
 
-// TestCookiesOfOrigins: they reach the backend from pages that are named, and
-// where a browser says that the page is the server's own.
+// TestCookiesOfOrigins: cookies reach the backend from listed pages, and from pages
+// that the browser reports as the server's own.
 func TestCookiesOfOrigins(t *testing.T) {
 	address, seen := seenBy(t)
 	s := newServer(t, Config{
@@ -280,7 +280,7 @@ func TestOriginsAreTriedOut(t *testing.T) {
 	if w := answerTo(s, preflight); w.Code != http.StatusNoContent || w.Header().Get("Access-Control-Allow-Origin") != "https://evil.example" || w.Header().Get("Access-Control-Allow-Credentials") != "" {
 		t.Errorf("the preflight was answered %d with %v", w.Code, w.Header())
 	}
-	// What keeps pages out of the machine they run on is no part of it.
+	// The protection of pages on the same machine is no part of this.
 	rebound := webCall(t)
 	rebound.Host = "evil.example"
 	if w := answerTo(s, rebound); w.Code != http.StatusForbidden {

@@ -234,7 +234,7 @@ func FuzzDecodeMetadata(f *testing.F) {
 			}
 			return
 		}
-		// What goes out comes in again as it was.
+		// Encoding and decoding again gives the same metadata.
 		out := map[string][]string{}
 		for name, value := range Fields(md) {
 			if !ValidName(name) || !ValidValue(value) {

@@ -83,7 +83,7 @@ func FuzzDecodeMessage(f *testing.F) {
 		if !strings.Contains(in, "%") && got != in {
 			t.Errorf("DecodeMessage(%q) = %q, though nothing is encoded", in, got)
 		}
-		// What a client decodes is what we decoded, after we encode it again.
+		// A client decodes our encoding to the same text.
 		if again := DecodeMessage(EncodeMessage(got)); utf8.ValidString(got) && again != got {
 			t.Errorf("%q decoded as %q, passed on as %q", in, got, again)
 		}

@@ -257,7 +257,7 @@ type ca struct {
 	target string
 }
 
-// caOptions are what of a pebble differs from test to test.
+// caOptions are the options of a pebble that differ between tests.
 type caOptions struct {
 	life      time.Duration // of its certificates
 	eabKeys   map[string]string
@@ -449,7 +449,7 @@ func (c *ca) wantCount(text string, want int, what string) {
 	}
 }
 
-// What pebble says.
+// Texts of pebble's log.
 const (
 	pebbleIssued  = `Issued certificate`
 	pebbleOrdered = `Added order`

@@ -61,7 +61,8 @@ func asNobody(t *testing.T, f func()) {
 	f()
 }
 
-// What can be served is served, though nothing can be renewed.
+// TestACMEStartsWithAStorageItCantWrite: existing certificates are served, though
+// nothing can be renewed.
 func TestACMEStartsWithAStorageItCantWrite(t *testing.T) {
 	o := ACMEOptions{Domains: []string{hostName}, Directory: "https://ca.culvert.test/directory", Storage: storedFolder(t, time.Hour)}
 	if err := os.Chmod(o.Storage, 0o555); err != nil {
@@ -120,7 +121,8 @@ func TestACMEStorageIsMended(t *testing.T) {
 	}
 }
 
-// What certmagic's storage says is in culvert's log, as all that libraries say.
+// TestACMEStorageLogsWhereCulvertDoes: the log of certmagic's storage goes to
+// culvert's log, like that of the other libraries.
 func TestACMEStorageLogsWhereCulvertDoes(t *testing.T) {
 	folder := t.TempDir()
 	var said textLog

@@ -211,8 +211,9 @@ func TestACMEStartsWhileTheCAIsDown(t *testing.T) {
 	})
 }
 
-// A CA that refuses isn't asked again for a minute, then two; whoever has mended
-// what was wrong need not wait for that, and learns how it went.
+// TestACMEReloadTriesAgain: a CA that refuses isn't asked again for a minute, then
+// two. An operator who has fixed the fault need not wait for that, and learns the
+// result.
 func TestACMEReloadTriesAgain(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -237,8 +238,8 @@ func TestACMEReloadTriesAgain(t *testing.T) {
 	})
 }
 
-// Who vouches for the CA's own certificate is read again; a file that doesn't
-// say it changes nothing.
+// TestACMEReloadReadsWhoVouchesForTheCA: a reload reads the authorities of the CA's
+// own certificate again; a file without any changes nothing.
 func TestACMEReloadReadsWhoVouchesForTheCA(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

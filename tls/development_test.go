@@ -66,7 +66,7 @@ func TestDevelopmentAuthorityIsMadeOnce(t *testing.T) {
 	}
 }
 
-// Whoever has the key can't vouch for anything else.
+// TestDevelopmentAuthorityIsConstrained: the key can't sign for anything else.
 func TestDevelopmentAuthorityIsConstrained(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "development")
 	d, err := NewDevelopment(folder, []string{"app.test"})

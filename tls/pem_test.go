@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// What is left of a file that is being written, or was copied badly, isn't
-// taken for all of it.
+// TestFilesThatAreCutOffAreErrors: a file that is being written, or was copied
+// badly, must not count as complete.
 func TestFilesThatAreCutOffAreErrors(t *testing.T) {
 	ca, second, dir := newAuthority(t, "ca"), newAuthority(t, "second"), t.TempDir()
 	cert := ca.issue(time.Hour, "a.example")

@@ -254,7 +254,8 @@ func TestProblemsAreKnownDuringALook(t *testing.T) {
 	}
 }
 
-// Whoever replaces a certificate and its key does so in two steps.
+// TestPairInTheMiddleOfItsReplacementIsNoProblem: an operator replaces a
+// certificate and its key in two steps.
 func TestPairInTheMiddleOfItsReplacementIsNoProblem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca, dir := newAuthority(t, "ca"), t.TempDir()

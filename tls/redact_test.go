@@ -59,7 +59,7 @@ func TestSecretsAreRedactedInEveryForm(t *testing.T) {
 			got := r.redact(text)
 			rest, ok := strings.CutPrefix(got, "POST /zones?user=1&token=")
 			rest, ended := strings.CutSuffix(rest, ": 403 Forbidden")
-			// What stands around it in base64 may stay, and bits of its ends.
+			// The text around it in base64 may stay, and bits of its ends.
 			if kept := strings.Replace(rest, "…", "", 1); !ok || !ended || kept == rest || len(kept) > 14 {
 				t.Errorf("%q %s: %q becomes %q", secret, form, text, got)
 			}

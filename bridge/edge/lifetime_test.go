@@ -125,7 +125,7 @@ func inLife(t *testing.T, idle, maxAge time.Duration, f func(t *testing.T, shutD
 	})
 }
 
-// around holds for what is up to a tenth from d, or a little later.
+// around reports whether got is within a tenth of d, or a little later.
 func around(got, d time.Duration) bool {
 	return got >= d-d/spreadParts && got <= d+d/spreadParts+2*time.Second
 }

@@ -79,7 +79,8 @@ func TestLocalAddressIsTheProxys(t *testing.T) {
 	}
 }
 
-// TestHeaderIsReadOnce, by whoever comes first, and its deadline doesn't last.
+// TestHeaderIsReadOnce: the first reader reads the header, and the header's
+// deadline doesn't last.
 func TestHeaderIsReadOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, peer := headerConn(t, nil)

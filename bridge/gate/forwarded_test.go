@@ -56,7 +56,7 @@ func FuzzParseForwarded(f *testing.F) {
 		if len(hops) > strings.Count(line, ",")+1 {
 			t.Errorf("%q: %d hops", line, len(hops))
 		}
-		// What a trusted proxy appends is told from whatever stands before it.
+		// A trusted proxy's own hop can be told from anything in front of it.
 		more, err := parseForwarded(line+", for=192.0.2.1", maxHops)
 		if err != nil || len(more) != len(hops)+1 || more[len(more)-1] != (hop{client: "192.0.2.1"}) || !slices.Equal(more[:len(hops)], hops) {
 			t.Errorf("%q with a hop more: %+v, %v", line, more, err)

@@ -474,7 +474,8 @@ func readHost(text, scheme string) (o readOrigin) {
 	return o
 }
 
-// below holds for a name that ends in labels of domain and has more of its own.
+// below reports whether a name ends in the labels of domain and has more of its
+// own.
 func below(name, domain string) bool {
 	labels, of := strings.Split(name, "."), strings.Split(domain, ".")
 	return len(labels) > len(of) && slices.Equal(labels[len(labels)-len(of):], of)

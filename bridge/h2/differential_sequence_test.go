@@ -79,7 +79,7 @@ func (st *step) dependsOnItself() bool {
 	return st.h.flags.Has(http2.FlagHeadersPriority) && len(p) >= 5 && dependsOnItself(st.h.stream, p)
 }
 
-// content is what of a request's content a frame has.
+// content returns how many bytes of a request's content a frame has.
 func (st *step) content() int64 {
 	if !st.whole || st.h.kind != http2.FrameData {
 		return 0
@@ -99,7 +99,7 @@ func (st *step) values(name string) []string {
 	return list
 }
 
-// fragment is what of a header block a frame has, if it has any.
+// fragment returns the part of a header block in a frame, if it has any.
 func (st *step) fragment() []byte {
 	if st.h.kind == http2.FrameContinuation {
 		return st.payload

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// What lines are like.
+// Patterns of lines.
 const (
 	reset     = "S: RST_STREAM "
 	goAway    = "connection: GOAWAY "
@@ -364,12 +364,13 @@ func frames(kinds ...http2.FrameType) when {
 	return func(_ *comparison, st step) bool { return st.whole && slices.Contains(kinds, st.h.kind) }
 }
 
-// block is where a header block is whole, if the function holds for it.
+// block selects whole header blocks for which the function returns true.
 func block(holds func(st step) bool) when {
 	return func(_ *comparison, st step) bool { return st.fields != nil && holds(st) }
 }
 
-// aboutConnection holds for fields that HTTP/2 doesn't have, or has for one value only.
+// aboutConnection reports whether there are fields that HTTP/2 forbids, or allows
+// with one value only.
 func aboutConnection(st step) bool {
 	if te := st.values("te"); len(te) > 1 || len(te) == 1 && te[0] != "trailers" && te[0] != "" {
 		return true
@@ -397,7 +398,7 @@ func noHost(st step) bool {
 	return len(authority) > 0 && (!httpguts.ValidHostHeader(authority[0]) || strings.Contains(authority[0], "@"))
 }
 
-// large holds for fields that are over the limit.
+// large reports whether there are fields over the limit.
 func large(st step) bool {
 	size := uint32(0)
 	for _, f := range st.fields {

@@ -34,11 +34,11 @@ type stream struct {
 
 	recv       inflow
 	uncredited int     // of the connection's window: received, and not given back
-	counter    Counter // nil: nobody counts that
+	counter    Counter // nil: nothing counts them
 	declared   int64   // content-length; -1: none
 	got        int64
 	head, tail *chunk      // received, and not taken by the body's reader
-	readErr    error       // what comes behind that
+	readErr    error       // the result of reads after that
 	trailer    http.Header // nil: the request announced none
 	readable   sync.Cond
 	readAlarm  alarm
@@ -65,15 +65,15 @@ func newStream(c *conn, id uint32) *stream {
 	return st
 }
 
-// start runs the handler, now or when others have ended: those of streams that
-// were reset run on, too.
+// start runs the handler, now or when others have ended: handlers of reset streams
+// continue, too.
 func (c *conn) start(st *stream) error {
-	c.hookMu.Lock() // a handler that is quick to end waits to tell it
+	c.hookMu.Lock() // a handler that ends early waits before it reports that
 	defer c.hookMu.Unlock()
 	c.mu.Lock()
 	if c.goodbye.stage >= stageNamed || c.closed {
 		c.mu.Unlock()
-		st.cancel() // the client was told that it isn't taken
+		st.cancel() // the client knows that it isn't served
 		return nil
 	}
 	c.taken = st.id
@@ -197,7 +197,7 @@ func (st *stream) close(err error) {
 	st.unqueue()
 	c.setAlarm(&st.readAlarm, time.Time{}, nil)
 	c.setAlarm(&st.writeAlarm, time.Time{}, nil)
-	if st.readErr == nil || st.head != nil { // without what is dropped, the end would make a part the whole
+	if st.readErr == nil || st.head != nil { // otherwise the end would make the part look like the whole
 		st.readErr = err
 	}
 	st.dropUnread()
@@ -210,10 +210,10 @@ func (st *stream) close(err error) {
 	}
 }
 
-// errDeadline is what reads and writes behind a deadline return.
+// errDeadline is the error of reads and writes after a deadline.
 var errDeadline = fmt.Errorf("h2: %w", os.ErrDeadlineExceeded)
 
-// setReadDeadline makes reads return from then on, behind what has come.
+// setReadDeadline makes reads fail from then on, after the received data.
 func (st *stream) setReadDeadline(t time.Time) {
 	st.setDeadline(&st.readAlarm, t, func() {
 		if st.readErr == nil {
@@ -223,8 +223,7 @@ func (st *stream) setReadDeadline(t time.Time) {
 	})
 }
 
-// setWriteDeadline resets the stream at that time: part of a frame can't be
-// taken back.
+// setWriteDeadline resets the stream at that time: part of a frame can't be taken back.
 func (st *stream) setWriteDeadline(t time.Time) {
 	st.setDeadline(&st.writeAlarm, t, func() {
 		st.reset(http2.ErrCodeInternal, errDeadline)

@@ -110,8 +110,8 @@ func TestCallsEndSettlesWhatIsStillOut(t *testing.T) {
 	}
 }
 
-// TestSettlingRacesWithFreeing holds that each byte is given back once, by
-// whoever comes first.
+// TestSettlingRacesWithFreeing: each byte is given back once, by the first that
+// does so.
 func TestSettlingRacesWithFreeing(t *testing.T) {
 	b := New(1<<30, 0)
 	for range 200 {
@@ -322,8 +322,8 @@ func TestCancelledWaiterMakesWayForTheNext(t *testing.T) {
 	})
 }
 
-// TestBudgetUnderLoad holds the sums: large messages never go over their
-// share, and all comes back, whoever gives up.
+// TestBudgetUnderLoad: large messages never exceed their share, and all bytes come
+// back, even of calls that give up.
 func TestBudgetUnderLoad(t *testing.T) {
 	const limit, workers, rounds = 800, 16, 300
 	b := New(limit, 0)

@@ -99,9 +99,9 @@ func TestAddressesAreForgotten(t *testing.T) {
 	}
 }
 
-// TestNobodyComesBackAnew: an address whose tokens are spent gets no others by
-// being forgotten, whoever else comes meanwhile, nor does one whose calls are
-// still ending when its connection has gone.
+// TestNobodyComesBackAnew: an address whose tokens are spent gets no others when it
+// is forgotten, whichever addresses come meanwhile. The same applies to an address
+// whose calls are still ending when its connection has gone.
 func TestNobodyComesBackAnew(t *testing.T) {
 	const second = int64(time.Second)
 	table := newAddressTable()

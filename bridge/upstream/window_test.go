@@ -94,7 +94,7 @@ func TestLargeRepliesStayWithinTheBudget(t *testing.T) {
 		})
 	}
 	all.Wait()
-	// What a stream's fixed window lets in unasked may come on top.
+	// Data within a stream's fixed window needs no permission, and comes on top.
 	if limit := int64(budget/8*3 + calls*streamWindow); most > limit || most < size {
 		t.Errorf("at most %d bytes were held, want up to %d and at least a reply of %d", most, limit, size)
 	}

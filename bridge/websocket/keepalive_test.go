@@ -251,8 +251,8 @@ func TestPongGoesWithABurst(t *testing.T) {
 	})
 }
 
-// TestControlFrameLeavesHeldMessages to their writer: whoever reads must not
-// wait for a client that takes nothing.
+// TestControlFrameLeavesHeldMessages: a control frame leaves held messages to their
+// writer, since a reader must not wait for a client that reads nothing.
 func TestControlFrameLeavesHeldMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ws, c := pair(t, 1<<10)

@@ -104,8 +104,8 @@ func TestLargeMessageTakesHeldOnesAlong(t *testing.T) {
 	}
 }
 
-// TestCloseFrameWaitsForTheMessage that is being written: whoever reads a
-// close must neither wait for that nor get into the frame.
+// TestCloseFrameWaitsForTheMessage: a reader that answers a close must neither wait
+// for the message that is being written, nor write into its frame.
 func TestCloseFrameWaitsForTheMessage(t *testing.T) {
 	w := &writes{}
 	c := newLine(w, mem.DefaultBufferPool(), nil)
