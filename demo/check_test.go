@@ -13,7 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// newBridge is a real culvert, as cmd/culvert makes it for the demo.
+// newBridge returns a real culvert, as cmd/culvert does for the demo.
 func newBridge(c BridgeConfig) (Bridge, error) {
 	return bridge.New(bridge.Config{
 		Backend:      bridge.Backend{Target: c.Backend},

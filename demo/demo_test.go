@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// running is a demo in the background, by what it prints.
+// running is a demo in the background, with its output.
 type running struct {
 	lines *bufio.Scanner
 	stop  func() error // ends it and returns what Run returned
@@ -45,7 +45,7 @@ func startDemo(t *testing.T, run func(context.Context, Config) error, listen str
 	return d
 }
 
-// until returns the line that has the pattern's first group, with that group.
+// until reads up to a line that matches and returns the pattern's first group.
 func (d *running) until(t *testing.T, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)

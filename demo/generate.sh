@@ -1,6 +1,6 @@
 #!/bin/sh
 # Generates the Go and TypeScript code of demo.proto, and the TypeScript of the
-# error details that the page shows. Wants protoc and Node; run by go generate.
+# error details that the page shows. It needs protoc and Node; go generate runs it.
 set -eu
 cd "$(dirname "$0")"
 

@@ -77,7 +77,7 @@ func TestInspectorForgetsOldSightings(t *testing.T) {
 	}
 }
 
-// The server behind ends an upgraded connection, and the client doesn't care.
+// The client keeps an upgraded connection open after the server has closed it.
 func TestInspectorClosesOnClientsThatStay(t *testing.T) {
 	var lc net.ListenConfig
 	behind, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -115,8 +115,8 @@ func TestInspectorClosesOnClientsThatStay(t *testing.T) {
 	}
 }
 
-// A conversation that is open when the demo is told to end is told so, too,
-// also behind the proxy.
+// The end of the demo ends open conversations with UNAVAILABLE, also behind the
+// proxy.
 func TestOpenConversationsAreToldOfTheEnd(t *testing.T) {
 	ended := make(chan error, 2) // one of each conversation
 	runStage(t, func(_ context.Context, s *stage) {

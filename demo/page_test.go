@@ -20,8 +20,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// The bundle carries the sum of what it was built from; web/build.mjs computes
-// it in the same way.
+// The bundle contains the sum of its sources. web/build.mjs computes it in the
+// same way.
 func TestBundleIsBuiltFromItsSources(t *testing.T) {
 	paths := []string{"build.mjs", "package-lock.json", "package.json", "tsconfig.json"}
 	err := filepath.WalkDir(filepath.Join("web", "src"), func(path string, d fs.DirEntry, err error) error {
@@ -76,7 +76,7 @@ func TestPageNamesNoOtherHost(t *testing.T) {
 	}
 }
 
-// runStage runs use on a stage of its own, on free ports.
+// runStage runs use on a new stage, on free ports.
 func runStage(t *testing.T, use func(context.Context, *stage)) {
 	t.Helper()
 	cfg := Config{NewBridge: newBridge, Listen: freePorts, Version: "test"}

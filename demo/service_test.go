@@ -21,7 +21,7 @@ import (
 	"github.com/culvert-grpc/culvert/demo/demopb"
 )
 
-// dialService starts the service on loopback, its answers without pauses.
+// dialService starts the service on loopback, without pauses in its answers.
 func dialService(t *testing.T) *grpc.ClientConn {
 	t.Helper()
 	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

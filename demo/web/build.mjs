@@ -1,7 +1,7 @@
 // Builds ../page from src, for the Go program to embed.
 //
 //   node build.mjs          writes it
-//   node build.mjs --check  fails if what is there isn't what src gives
+//   node build.mjs --check  fails if ../page isn't what src builds
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -11,8 +11,8 @@ import { build } from "esbuild";
 const here = dirname(fileURLToPath(import.meta.url));
 const read = (path) => readFileSync(join(here, path), "utf8").replaceAll("\r\n", "\n");
 
-// The page's Go test computes the same sum, so it sees a bundle that is stale
-// without Node: the SHA-256 of each path, its size in bytes and its content.
+// The page's Go test computes the same sum, and so detects an old bundle without
+// Node. The sum is the SHA-256 of each path, its size in bytes and its content.
 function sumSources() {
   const sum = createHash("sha256");
   const sources = readdirSync(join(here, "src"), { recursive: true, withFileTypes: true })
@@ -29,8 +29,8 @@ function sumSources() {
   return sum.digest("hex");
 }
 
-// The notices of what is in the bundle: each package's licence and copyright,
-// as its package.json and the comments of its bundled files give them.
+// Returns the notices of the bundled packages: each licence from its
+// package.json, and each copyright from the comments of its bundled files.
 function collectNotices(files) {
   const packages = new Map();
   for (const file of files.filter((f) => f.includes("node_modules/"))) {
@@ -43,7 +43,7 @@ function collectNotices(files) {
     }
     packages.set(root, notices);
   }
-  // The published bundle of this package contains another one, whole.
+  // @improbable-eng/grpc-web's published bundle contains this package.
   packages.set("node_modules/browser-headers", new Set());
   const parts = [...packages]
     .sort(([a], [b]) => (a < b ? -1 : 1))
@@ -81,7 +81,7 @@ for (const [name, text] of Object.entries(page)) {
   if (!process.argv.includes("--check")) {
     writeFileSync(join(here, path), text);
   } else if (read(path) !== text) {
-    console.error(`demo/page/${name} isn't what demo/web gives: npm run build in demo/web`);
+    console.error(`demo/page/${name} isn't what demo/web builds: run npm run build in demo/web`);
     process.exitCode = 1;
   }
 }

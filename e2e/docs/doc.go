@@ -14,6 +14,7 @@
 //   - front_calls_test.go: the calls that a proxy in front of culvert has to pass
 //   - links_test.go, names_test.go: links and anchors; flags, keys, variables,
 //     reasons and tests that the documents name
+//   - screenshot_test.go: the demo's page in Chromium, its picture and its animation
 //   - images_test.go: pictures, and drawings in the light and in the dark
 //   - evidence_test.go: the log lines and error texts that the documents quote,
 //     provoked anew

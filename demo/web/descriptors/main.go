@@ -1,6 +1,6 @@
-// Command descriptors writes the descriptors that the page's TypeScript is
-// generated from: the demo's own service and google.rpc's status and error
-// details. See demo/generate.sh.
+// Command descriptors writes the descriptors for generating the page's
+// TypeScript: the demo's service, and google.rpc's status and error details. See
+// demo/generate.sh.
 package main
 
 import (
@@ -37,7 +37,7 @@ func main() {
 	}
 }
 
-// add appends a file after everything it imports, as protoc asks of a set.
+// add appends a file after its imports, as protoc requires.
 func add(set *descriptorpb.FileDescriptorSet, written map[string]bool, file protoreflect.FileDescriptor) {
 	if written[file.Path()] {
 		return
