@@ -128,11 +128,12 @@ func TestBoundsOfTheQueue(t *testing.T) {
 				if timeout != "" {
 					md["grpc-timeout"] = []string{timeout}
 				}
-				call, err := dial(t, transport, c.address).Post(context.Background(), wire.Unary, md, wire.Request(0, 0))
+				client := dial(t, transport, c.address)
+				began := time.Now()
+				call, err := client.Post(context.Background(), wire.Unary, md, wire.Request(0, 0))
 				if err != nil {
 					t.Fatal(err)
 				}
-				began := time.Now()
 				e := finish(call, 0)
 				took := time.Since(began)
 				call.Close()
