@@ -22,7 +22,8 @@ async function look(browser, colorScheme, width) {
   page.setDefaultTimeout(30_000);
   const findings = [];
   page.on("pageerror", (error) => findings.push(`error: ${error}`));
-  page.on("console", (message) => message.type() === "error" && findings.push(`console: ${message.text()}`));
+  let broken = false; // whether requests are to fail
+  page.on("console", (message) => message.type() === "error" && !broken && findings.push(`console: ${message.text()}`));
   const part = (testId, attributes = "") => page.locator(`[data-testid="${testId}"]${attributes}`).first();
   /** Waits until the lanes have their verdicts and the conversation's answer is whole. */
   const settle = async (direct, culvert) => {
@@ -113,6 +114,17 @@ async function look(browser, colorScheme, width) {
         findings.push(`the tokens open to ${count} messages`);
       }
       await check("with open messages");
+    },
+    "the verdict": async () => {
+      const reserve = "**/culvert.demo.v1.Demo/Reserve";
+      broken = true;
+      await page.route(reserve, (route) => route.abort());
+      await part("reserve-send").click();
+      await settle("ok", "bad");
+      await page.unroute(reserve);
+      await part("reserve-send").click();
+      await settle("ok", "ok");
+      broken = false;
     },
     "the way on": async () => {
       await reach(part("copy"), "the copy button");

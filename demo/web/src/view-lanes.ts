@@ -154,6 +154,7 @@ interface LaneView {
 function createLane(id: Lane, title: string, path: Path): LaneView {
   const lane = find(`lane-${id}`, HTMLElement);
   const verdict = find(`verdict-${id}`, HTMLElement);
+  const glance = find(`glance-${id}`, HTMLElement); // on small screens, where the lanes don't fit on the first one
   const list = find(`clients-${id}`, HTMLElement);
   const clients: Client[] = [];
 
@@ -218,8 +219,11 @@ function createLane(id: Lane, title: string, path: Path): LaneView {
       const arrived = calls.filter((c) => c.tone === "ok").length;
       const state = calls.some((c) => c.tone === "bad") ? "bad" : calls.some((c) => c.tone === "busy") ? "busy" : "ok";
       lane.dataset.state = state;
+      glance.dataset.state = state;
+      const mark = { ok: "✓ ", bad: "✕ ", busy: "" }[state];
       const text = `${arrived} of ${calls.length} calls reach the backend`;
-      verdict.textContent = `${{ ok: "✓ ", bad: "✕ ", busy: "" }[state]}${text}`;
+      verdict.textContent = `${mark}${text}`;
+      glance.replaceChildren(h("b", {}, title), ` ${mark}${arrived} of ${calls.length} calls`);
       return calls.some((c) => c.tone === "busy") ? undefined : `${title}: ${text}.`;
     },
   };
