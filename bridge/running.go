@@ -172,8 +172,8 @@ func (g *registry) wait(ctx context.Context) error {
 }
 
 // look returns why the call must end now, or nil. It asks the kernel for facts that
-// only the connection's owner knows, and only while culvert isn't reading or a write is
-// blocked.
+// otherwise only the connection's owner knows, and only while culvert isn't reading or
+// a write is blocked.
 func (r *running) look(now int64, limits *Limits) error {
 	switch {
 	case limits.MaxAge > 0 && elapsed(now, r.began) >= r.spread.Of(limits.MaxAge):

@@ -49,8 +49,8 @@ func ambiguous(r *http.Request) bool {
 }
 
 // announceClose writes into an answer's header that the connection closes. It must also
-// name an Upgrade in the header, in second place: net/http looks at the first token
-// only. RFC 9110 §7.8.
+// name an Upgrade in the header, in second place: net/http looks for "close" in the
+// first value only. RFC 9110 §7.8.
 func announceClose(h http.Header) {
 	if h["Upgrade"] != nil {
 		h["Connection"] = []string{"close", "Upgrade"}
