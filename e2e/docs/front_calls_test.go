@@ -118,12 +118,15 @@ type frontCall struct {
 	call func(ctx context.Context, c *frontClient) ([]string, error)
 }
 
-// webCalls are those that pages make, nativeCalls those of gRPC clients.
+// http1Calls and webCalls are those that pages make, nativeCalls those of gRPC
+// clients.
 var (
-	webCalls = []frontCall{
+	http1Calls = []frontCall{
 		{"a unary call by gRPC-Web over HTTP/1.1", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http1, "Unary", 1) }},
-		{"a unary call by gRPC-Web over HTTP/2", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http2, "Unary", 1) }},
 		{"a server stream by gRPC-Web over HTTP/1.1", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http1, "Watch", 2) }},
+	}
+	webCalls = []frontCall{
+		{"a unary call by gRPC-Web over HTTP/2", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http2, "Unary", 1) }},
 		{"a server stream by gRPC-Web over HTTP/2", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http2, "Watch", 2) }},
 		{"a two-way stream over a WebSocket", func(ctx context.Context, c *frontClient) ([]string, error) { return c.chatWebSocket(ctx) }},
 	}
