@@ -33,7 +33,7 @@ type Config struct {
 	//   - "unix:/run/culvert.sock": a unix socket.
 	//
 	// On a loopback address, the Host of a request must be an IP address,
-	// localhost, a name in hosts or a name of a certificate.
+	// localhost, a name of this server in hosts, or a name of a certificate.
 	Listen []Listener `key:"listen" flag:"listen" short:"address"`
 
 	// TLS for clients. Without a certificate, culvert speaks plaintext.
@@ -52,9 +52,10 @@ type Config struct {
 	//   - "null": sandboxed pages of all sites.
 	//   - "*": all other pages.
 	//
-	// Pages from culvert's own address and from hosts need no entry, and clients
-	// other than browsers send no origin. Cookies pass only for hosts and for
-	// origins without a pattern.
+	// Pages from culvert's own address and from the names in hosts need no
+	// entry. Clients other than browsers send no origin and need none. With
+	// metadata.forward_cookies, culvert forwards cookies only from those pages
+	// and from origins without a pattern.
 	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
 
 	// Refuse pages of other origins. With false, culvert only logs and counts
@@ -88,7 +89,7 @@ type Config struct {
 	// "x-forwarded-for", culvert also reads x-forwarded-proto and
 	// x-forwarded-host. "forwarded" is the header of RFC 7239. culvert ignores
 	// the header that isn't set here, because a proxy that sets one of them
-	// passes on the client's copy of the other.
+	// forwards the client's copy of the other.
 	TrustedHeader string `key:"trusted_header" one:"x-forwarded-for,forwarded"`
 
 	// Addresses or networks of the proxies that start each connection with a
@@ -97,10 +98,10 @@ type Config struct {
 	// header from them, and doesn't understand it from others.
 	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
-	// Sensitive metadata that culvert passes on.
+	// Sensitive metadata that culvert forwards.
 	Metadata Metadata `key:"metadata"`
 
-	// How much culvert tells clients about errors that it makes itself:
+	// How much culvert tells clients about its own errors:
 	//
 	//   - "concise": the reason, the remedy and a call ID. The log has the
 	//     details under that ID.
@@ -221,22 +222,22 @@ type Methods struct {
 
 // Metadata configures which sensitive metadata passes.
 type Metadata struct {
-	// Pass cookies from browsers to the backend, as metadata.
+	// Forward cookies from browsers to the backend, as metadata.
 	ForwardCookies bool `key:"forward_cookies"`
 
-	// Pass set-cookie from the backend to browsers.
+	// Forward set-cookie from the backend to browsers.
 	ForwardSetCookies bool `key:"forward_set_cookies"`
 
 	// Tell the backend who the client is according to its verified certificate,
-	// in x-forwarded-client-cert as Envoy writes it. culvert also passes this
+	// in x-forwarded-client-cert as Envoy writes it. culvert also forwards this
 	// header from trusted proxies, so make sure that they don't accept it from
 	// their clients.
 	ClientCertificate bool `key:"client_certificate"`
 
 	// More metadata that only trusted proxies may set, such as
 	// x-authenticated-user. docs/reference/metadata.md lists the built-in names.
-	// If a name differs from one of these only in "-" and "_", culvert removes
-	// it, whoever sent it.
+	// culvert removes a name that differs from one of these only in "-" and "_",
+	// even from the calls of trusted proxies.
 	Vouched []string `key:"vouched" is:"metadata name"`
 }
 
@@ -254,8 +255,8 @@ type Limits struct {
 	// When it is full, requests, replies that culvert decompresses, and replies
 	// of more than three eighths of it wait for at most 10s. Meanwhile culvert
 	// ends calls of the client address that holds the most, if that is more than
-	// its share. It also ends calls that hold memory and have moved nothing for
-	// 5s.
+	// its share (docs/how-it-works/memory.md#when-memory-is-scarce). culvert also
+	// ends calls that hold memory and have moved nothing for 5s.
 	BufferedBytes Size `key:"buffered_bytes"`
 
 	// Concurrent calls on one HTTP/2 connection, or in one tunnel (h2ts).
@@ -283,10 +284,11 @@ type Limits struct {
 	// no limit without one. culvert itself takes 20MiB, and clients may hold 65
 	// % of the rest. When clients hold all of it, culvert ends calls, and
 	// connections without calls, of the client address that holds the most, if
-	// that is more than its share. It refuses new calls and connections of such
-	// addresses. Go's garbage collector has the same limit, unless the
-	// environment sets GOMEMLIMIT. docs/how-it-works/memory.md lists what isn't
-	// counted.
+	// that is more than its share. culvert refuses new calls and connections of
+	// such addresses. Go's garbage collector has the same limit, unless the
+	// environment sets GOMEMLIMIT. docs/how-it-works/memory.md defines the share,
+	// and docs/how-it-works/uncounted-memory.md lists the memory that culvert
+	// doesn't count.
 	Memory Size `key:"memory" is:"size or 0"`
 
 	// Limits for each client address: an IPv4 address, or the first 64 bits of
@@ -325,9 +327,9 @@ type Limits struct {
 	SlowSenderTimeout time.Duration `key:"slow_sender_timeout"`
 
 	// How long a connection may have no call, give or take a tenth; 0s is no
-	// limit. culvert then sends a goodbye, such as GOAWAY, and closes the
-	// connection. While other clients lack memory, culvert may close it earlier
-	// and without a goodbye.
+	// limit. culvert then closes the connection, over HTTP/2 after a GOAWAY.
+	// While other clients lack memory, culvert may close it earlier and without
+	// GOAWAY.
 	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout"`
 
 	// The age at which a connection takes no new calls, give or take a tenth; 0s

@@ -71,7 +71,7 @@ const referenceTail = `
 
 - [commands and flags](cli.md)
 - [what an error means](errors.md)
-- [which metadata passes](metadata.md)
+- [metadata](metadata.md)
 - [what happens to a call](../how-it-works/calls.md)
 `
 

@@ -9,8 +9,8 @@ type TLS struct {
 	SelfSignedNames []string `key:"self_signed_names" is:"own name"`
 
 	// An address (":80") that redirects plaintext requests to HTTPS; "" or "off"
-	// for none. It redirects for hosts that have a certificate and for names in
-	// hosts. Apart from that, it only answers the challenges of acme.
+	// for none. It redirects names that have a certificate, and names in hosts.
+	// Apart from that, it only answers the challenges of acme.
 	HTTPListen string `key:"http_listen" is:"optional address"`
 
 	// The port that http_listen redirects to, if clients reach TLS on another
@@ -63,9 +63,9 @@ type ServerTLS struct {
 	MinVersion string `key:"min_version" one:"1.2,1.3"`
 
 	// For development: a certificate for localhost, 127.0.0.1, ::1 and
-	// self_signed_names. A CA of this machine signs it. culvert creates that CA
-	// once, in the user's configuration directory, and the CA can sign for these
-	// names only.
+	// self_signed_names. culvert signs it with a CA of its own. culvert creates
+	// this CA once, in the user's configuration directory. The CA can sign for
+	// these names only.
 	SelfSigned bool `key:"self_signed" flag:"tls-self-signed" group:"certificate"`
 }
 
