@@ -289,7 +289,7 @@ func (k *keyring) close() {
 	select {
 	case <-closed:
 	case <-time.After(closingPatience):
-		k.log.Warn("ended without waiting for certificates that are being read or written", "patience", closingPatience.String(), "hint", "a drive with files of tls, backend.tls or tls.acme.storage doesn't respond")
+		k.log.Warn("ended without waiting for certificates that are being read or written", "patience", closingPatience.String(), "hint", "a file system with files of tls, backend.tls or tls.acme.storage doesn't respond")
 	}
 }
 

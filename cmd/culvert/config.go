@@ -47,8 +47,8 @@ of the file, or "default". The output is a configuration file with the same
 effect, except that it hides secrets.
 
 Secrets are tls.acme.eab.hmac_key, the values in tls.acme.dns_settings, and values
-that the file reads with "file:". print reports errors as validate does, but no
-warnings.`,
+that the configuration takes from another file ("file:/path"). print reports
+errors as validate does, but no warnings.`,
 		Example: `  culvert config print proxy.yaml
   culvert config print --config proxy.yaml --log-level debug
   CULVERT_BACKEND_ADDRESS=orders:9000 culvert config print`,
