@@ -118,7 +118,7 @@ func (n *names) readTests(t testing.TB) {
 // foreign are names of other programs that look like culvert's, and whose they are.
 var foreign = map[string]string{
 	"TCP_USER_TIMEOUT": "Linux", "TCP_INFO": "Linux", "TCP_RTO_MAX_MS": "Linux", "RST_STREAM": "HTTP/2",
-	"x_forwarded_for": "CGI", "stop_grace_period": "Compose", "--no-healthcheck": "Docker", "CAP_NET_BIND_SERVICE": "Linux",
+	"x_forwarded_for": "CGI", "stop_grace_period": "Compose", "--no-healthcheck": "Docker", "--stop-timeout": "Docker", "CAP_NET_BIND_SERVICE": "Linux",
 	"HTTPS_PROXY": "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
 	"ssl_bump": "Squid", "http_upgrade_request_protocols": "Squid",
 	"proxy_read_timeout": "nginx", "worker_shutdown_timeout": "nginx", "underscores_in_headers": "nginx", "ignore_invalid_headers": "nginx",
