@@ -212,7 +212,7 @@ func httpTransport(t testing.TB, http2 bool, proxy string) *http.Transport {
 	return tr
 }
 
-// callThroughFront calls through what ends TLS for grpc.example.com, over each of
+// callThroughFront calls through the proxy that terminates TLS for grpc.example.com, over each of
 // the transports.
 func callThroughFront(t *testing.T) {
 	wantRoutes(t, httpTransport(t, false, ""), map[string]string{})
@@ -244,8 +244,8 @@ func startFrontedPath(t *testing.T) {
 	startPath(t, block{text: "grpc.example.com"})
 }
 
-// What docs/guides/corporate-proxies.md says of Squid that leaves TLS closed: a tunnel is a
-// tunnel.
+// What docs/guides/corporate-proxies.md says of Squid that doesn't decrypt TLS: a tunnel is
+// a tunnel.
 func TestSquidThatTunnels(t *testing.T) {
 	startFrontedPath(t)
 	startSquid(t, "splice", "")
