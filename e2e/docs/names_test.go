@@ -125,6 +125,7 @@ var foreign = map[string]string{
 	"flush_interval": "Caddy", "enable_full_duplex": "Caddy", "stream_close_delay": "Caddy", "stream_timeout": "Caddy", "read_timeout": "Caddy", "write_timeout": "Caddy",
 	"--enable-ssl-passthrough": "ingress-nginx",
 	"grpc_proxy":               "gRPC", "https_proxy": "many", "no_grpc_proxy": "gRPC", "no_proxy": "many",
+	"use_downstream_protocol_config": "Envoy", "http_protocol_options": "Envoy", "stream_idle_timeout": "Envoy",
 	"--output":                         "curl",
 	"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": "gRPC", "REQUESTS_CA_BUNDLE": "Python", "CURL_CA_BUNDLE": "curl", "--cacert": "curl",
 }
