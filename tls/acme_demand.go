@@ -37,7 +37,7 @@ type demand struct {
 
 var (
 	errFailedLately = errors.New("tls: fetching a certificate for this name failed a short while ago")
-	errTooManyNames = errors.New("tls: too many names ask for a certificate on demand")
+	errTooManyNames = errors.New("tls: clients ask for certificates for too many names")
 	errNotYet       = errors.New("tls: the certificate for this name is being fetched: try again")
 )
 
