@@ -43,6 +43,10 @@ no_registry_hosts() {
 	nowhere "omit-lockfile-registry-resolved=true belongs into .npmrc" '*package-lock.json' -E -e '"resolved": *"https?:'
 }
 
+# The pages have the help of all commands and the comments of the configuration: both
+# generate pages of the reference.
+words() { git ls-files -z -- '*.md' '*.yaml' | xargs -0 "$words_tool"; }
+
 # nowhere HINT PATHS GREP-ARGUMENTS…: fails if a file matches, and shows the lines.
 nowhere() {
 	local lines
@@ -69,6 +73,9 @@ echo "  - building the tools (minutes the first time, then cached by Go)"
 linter=$(go -C tools tool -n golangci-lint)
 gofumpt=$(go -C tools tool -n gofumpt)
 govulncheck=$(go -C tools tool -n govulncheck)
+words_tool=$(mktemp)
+trap 'rm -f "$words_tool"' EXIT
+go -C tools build -o "$words_tool" ./words
 
 for module in "${modules[@]}"; do
 	step "golangci-lint in $module" golangci "$module"
@@ -76,6 +83,7 @@ done
 step "gofumpt" formatted
 step "the demo's page: types, lint, bundle" page
 step "the published clients' programs" clients
+step "the words of pages, help and configuration" words
 step "no path of this checkout in the tree" no_checkout_path
 step "no registry's host in a lock file" no_registry_hosts
 step "govulncheck" vulnerabilities
