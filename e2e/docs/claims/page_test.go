@@ -144,7 +144,7 @@ func claimsPage(at index) (text []byte, errs []error) {
 	b.WriteString("# Security claims and their tests\n\n" +
 		"For reviewers who want the evidence behind the [security model](security.md). Generated from\n" +
 		"`e2e/docs/claims/table_test.go`; edit that file, not this page. A name after TestConformance is a scenario that runs over\n" +
-		"every transport that can carry it.\n")
+		"every transport that can carry it. A tunnel is an `h2ts` WebSocket, which carries an HTTP/2 connection.\n")
 	for _, s := range sections {
 		fmt.Fprintf(&b, "\n## %s\n\n| claim | tests |\n|---|---|\n", s.title)
 		for _, c := range s.claims {

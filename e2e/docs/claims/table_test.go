@@ -40,7 +40,7 @@ var sections = []section{
 			[]string{"TestPagesOfThisServerOverTLS"},
 		},
 		{
-			"A proxy that rewrites `Origin` to culvert's own name opens nothing. culvert refuses such a request if the browser says `Sec-Fetch-Site: cross-site`. This covers every spelling of `Host` (`:443`, a final dot) and listed origins.",
+			"A proxy that rewrites `Origin` to culvert's own name opens nothing. culvert refuses such a request if the browser says `Sec-Fetch-Site: cross-site`. This applies to every spelling of `Host` (`:443`, a final dot), and also if `allow_origins` lists culvert's own name.",
 			[]string{"TestOwnOriginThatTheBrowserDenies"},
 		},
 		{
@@ -52,7 +52,7 @@ var sections = []section{
 			[]string{"TestTunnelOriginIsTheOutersInAll", "TestBlockMayNotSayWhatTheUpgradeSays"},
 		},
 		{
-			"On a loopback address, culvert answers only if `Host` is an IP address, localhost or a name in `hosts`. This stops DNS rebinding.",
+			"On a loopback address, culvert answers only if `Host` is an IP address, localhost or a name in `hosts`, the list of culvert's own names. This stops DNS rebinding.",
 			[]string{"TestHostsOfALoopbackListener"},
 		},
 		{
@@ -64,7 +64,7 @@ var sections = []section{
 			[]string{"TestPreflightGrantsNoMoreThanItReads"},
 		},
 		{
-			"Pages in Chromium get no call through with the cookies of a logged-in user. Tested are foreign sites, the same site (which cookies follow), culvert's own name over HTTP, and sandboxes. They try WebSocket, `fetch` with and without preflight, beacon, form, frame and redirect.",
+			"Pages in Chromium get no call through with the cookies of a logged-in user. Tested are foreign sites, other origins of the same site (browsers add cookies to their requests), culvert's own name over HTTP, and sandboxes. They try WebSocket, `fetch` with and without preflight, beacon, form, frame and redirect.",
 			[]string{"TestForeignPages", "TestPublishedClients"},
 		},
 		{
@@ -78,15 +78,15 @@ var sections = []section{
 			[]string{"TestClientsCannotVouchForThemselves"},
 		},
 		{
-			"These names never cross with underscores or dots (`x_forwarded_for`, `X-Forwarded_Host`, `x.forwarded.for`), whoever sends them. CGI, WSGI and PHP backends read both as hyphens, and a proxy may pass on what its client wrote. Other names keep their underscores and dots.",
+			"culvert never forwards these names with underscores or dots (`x_forwarded_for`, `X-Forwarded_Host`, `x.forwarded.for`), whoever sends them. CGI, WSGI and PHP backends read both as hyphens, and a proxy may pass on what its client wrote. Other names keep their underscores and dots.",
 			[]string{"TestNamesThatLookVouchedFor", "TestOwnVouchedNamesAndWhatLooksLikeThem", "TestInsideATunnelTheOuterRequestSpeaks", "TestConformance/request headers that don't cross"},
 		},
 		{
-			"Names that begin with `culvert-` or `x-culvert-` are reserved for culvert and never cross.",
+			"Names that begin with `culvert-` or `x-culvert-` are reserved for culvert, which never forwards them.",
 			[]string{"TestNamesThatLookVouchedFor", "TestOwnVouchedNamesAndWhatLooksLikeThem", "TestConformance/request headers that don't cross"},
 		},
 		{
-			"A trusted proxy's headers count on the outer request only. Neither a WebSocket's first message nor a call inside a tunnel can add to them.",
+			"culvert reads a trusted proxy's headers only from the HTTP request itself, which for a WebSocket is the upgrade. Neither a WebSocket's first message nor a call inside a tunnel can add to them.",
 			[]string{"TestTrustedProxyVouches", "TestBlockMayNotSayWhatTheUpgradeSays", "TestInsideATunnelTheOuterRequestSpeaks"},
 		},
 		{
@@ -106,7 +106,7 @@ var sections = []section{
 			[]string{"TestSilentPeerOfAProxyPortIsCut", "TestPROXYConnectionsAreTold", "FuzzReadProxyHeader"},
 		},
 		{
-			"culvert takes a client's name from a certificate only after verifying it. `x-forwarded-client-cert` and `client-cert` from clients never cross.",
+			"culvert takes a client's name from a certificate only after verifying it. culvert never forwards `x-forwarded-client-cert` and `client-cert` from clients.",
 			[]string{"TestClientNames", "TestClientCertificateIsForwardedByKey"},
 		},
 		{
@@ -122,7 +122,7 @@ var sections = []section{
 			[]string{"TestPolicyByAddress", "TestPolicyGoesByTheAddressConnectedTo"},
 		},
 		{
-			"A `client_ca` that would protect nothing is a configuration error: beside `client_auth: none`, with a name from an empty variable, or with revocation lists that a listener doesn't use. `culvert validate` reads it even if certificates come by ACME.",
+			"These are configuration errors: a `client_ca` beside `client_auth: none`, a `client_ca` whose file name comes from an empty variable, and revocation lists that a listener doesn't use. `culvert validate` reads the file of `client_ca` even if certificates come by ACME.",
 			[]string{"TestDangers", "TestPairThatNoClientSelectsIsAnError"},
 		},
 		{
@@ -130,7 +130,7 @@ var sections = []section{
 			[]string{"TestPairThatNoClientSelectsIsAnError"},
 		},
 		{
-			"No hop-by-hop HTTP header, and none of gRPC's own headers, crosses as metadata.",
+			"culvert forwards no hop-by-hop HTTP header, and none of gRPC's own headers, as metadata.",
 			[]string{"TestConformance/hop-by-hop request headers", "TestConformance/request headers that don't cross"},
 		},
 		{
@@ -160,7 +160,7 @@ var sections = []section{
 			[]string{"TestListenersAreBoundAllOrNone"},
 		},
 		{
-			"`culvert validate` and the start warn of plaintext listeners: on a public address, or beside listeners with TLS. They also warn of plaintext on all addresses (`:8080`, 0.0.0.0, [::]), if the address was set and nothing marks it as intended.",
+			"`culvert validate` and the start warn of plaintext listeners: on a public address, or beside listeners with TLS. They also warn of plaintext on all addresses (`:8080`, 0.0.0.0, [::]) if the configuration sets the address. They don't if `tls: {enabled: false}` of the listener, `trusted_proxies` or `proxy_protocol` shows that plaintext is intended.",
 			[]string{"TestDangers"},
 		},
 		{
@@ -182,7 +182,7 @@ var sections = []section{
 			[]string{"TestCertificateIsReplacedUnderOpenStreams", "TestBadCertificateChangesNothing"},
 		},
 		{
-			"culvert never accepts a truncated or damaged file of certificates or revocation lists as a shorter one.",
+			"culvert rejects a truncated or damaged file of certificates or revocation lists as a whole. It never uses only the intact part.",
 			[]string{"TestFilesThatAreCutOffAreErrors", "FuzzPEMBlocks"},
 		},
 		{
@@ -198,7 +198,7 @@ var sections = []section{
 			[]string{"TestAuthorityInBetweenIsRevoked"},
 		},
 		{
-			"If a certificate is required, a client with none, a foreign one or a revoked one fails the handshake, on every transport. Session resumption is no way around it: the ticket keys change with the CAs, the lists and the policy.",
+			"If a certificate is required, a client with none, with one of another CA or with a revoked one fails the handshake, on every transport. Session resumption is no way around it: the ticket keys change with the CAs, the lists and the policy.",
 			[]string{"TestClientCertificates", "TestRevokedClientCertificate", "TestRevocationEndsResumption", "TestSessionIsNotResumedUnderAnotherPolicy"},
 		},
 		{
@@ -228,13 +228,13 @@ var sections = []section{
 			[]string{"TestMethodPolicy", "TestConformance/services that show the backend's inside"},
 		},
 		{
-			"culvert compares the method with the path byte for byte. An encoded, doubled or dotted path is no method, so no other spelling gets around a rule.",
+			"culvert compares the method with the path byte for byte. A path with percent-encoding, doubled slashes or dot segments is no method, so no other spelling gets around a rule.",
 			[]string{"TestParseMethod", "FuzzParseMethod"},
 		},
 	}},
 	{"Request smuggling", []claim{
 		{
-			"An HTTP/1 connection closes after an answer that came before the end of the request, after each refusal and after each HTTP/1.0 request. culvert serves nothing that follows.",
+			"culvert closes an HTTP/1 connection after an answer sent before the request's end, after each refused request and after each HTTP/1.0 request. culvert serves nothing that follows.",
 			[]string{"TestNothingIsServedBehindARefusal", "TestConformance/nothing is smuggled behind an early answer"},
 		},
 		{
@@ -248,15 +248,15 @@ var sections = []section{
 	}},
 	{"Memory", []claim{
 		{
-			"A length prefix allocates nothing. From its second KiB, a message in progress counts against `limits.buffered_bytes`, together with those of all calls.",
+			"A length prefix allocates nothing. From its second KiB, a message in progress counts against `limits.buffered_bytes`, which all calls share.",
 			[]string{"TestLengthPrefixAllocatesNothing", "TestStalledLargeMessagesStayWithinTheBudget"},
 		},
 		{
-			"Bytes that a client sends over HTTP/2 count with their call from its admission, before anything reads them.",
+			"From the admission of a call, the bytes that its client sends over HTTP/2 count as the call's memory, even before culvert reads them.",
 			[]string{"TestUnreadBodyIsCounted", "TestQueuedRequestsCount"},
 		},
 		{
-			"Bytes that a backend sends count with their call from arrival until the client has them, also while the rest of the message waits for memory.",
+			"Bytes that a backend sends count as the call's memory from arrival until the client has them, also while the rest of the message waits for memory.",
 			[]string{"TestFlowsFindTheirStreams", "TestStalledReplyCountsWhatHasCome"},
 		},
 		{
@@ -264,7 +264,7 @@ var sections = []section{
 			[]string{"TestLargeRepliesStayWithinTheBudget", "TestConnectionsWindowWaitsForRoom"},
 		},
 		{
-			"While others wait for memory, culvert ends calls of the address that holds most and more than its share. It ends the calls first that have stood still longest, up to an eighth of the memory for messages at a time.",
+			"While others wait for memory, culvert ends calls of the address that holds most and more than its [share](memory.md#when-memory-is-scarce). It ends the calls first that have stood still longest, up to an eighth of the memory for messages at a time.",
 			[]string{"TestLargestAddressMakesRoom"},
 		},
 		{
@@ -272,7 +272,7 @@ var sections = []section{
 			[]string{"TestCallWithinItsShareIsLeftAlone"},
 		},
 		{
-			"One address alone may use all memory. culvert then ends only its calls that hold memory and have moved nothing for 5 s, and uploads that take the count an eighth over a limit.",
+			"One address alone may use all memory. culvert then ends only its calls that hold memory and have moved nothing for 5 s, and uploads that bring the counted memory to an eighth above a limit.",
 			[]string{"TestAddressAloneUsesEverything", "TestUnaskedBytesHaveABound"},
 		},
 		{
@@ -284,11 +284,11 @@ var sections = []section{
 			[]string{"TestIdleConnectionsMakeRoom"},
 		},
 		{
-			"Unread request bodies over HTTP/2 take the count at most an eighth over the limits, except at addresses within their share.",
+			"Unread request bodies over HTTP/2 bring the counted memory at most an eighth above the limits, except at addresses within their share.",
 			[]string{"TestUnaskedBytesHaveABound", "TestUnwantedBodyIsDropped", "TestMemoryAttacks"},
 		},
 		{
-			"Large messages have a part of the memory of their own, and each address has a share of it.",
+			"Large messages may use only a part of the memory, and each address has a share of that part.",
 			[]string{"TestBulkLeavesRoom", "TestClassHasShares"},
 		},
 		{
@@ -296,7 +296,7 @@ var sections = []section{
 			[]string{"TestNewcomers"},
 		},
 		{
-			"Calls and connections leave memory for messages. However many there are, conversations go on.",
+			"Calls and connections leave memory for messages. However many there are, open streams can still exchange messages.",
 			[]string{"TestCallsLeaveRoomForMessages"},
 		},
 		{
@@ -306,7 +306,7 @@ var sections = []section{
 	}},
 	{"Denial of service", []claim{
 		{
-			"Bytes that are no protocol cost the sender its call or its connection, with a precise error, and affect no other client.",
+			"Malformed input costs the sender its call or its connection, with a precise error, and affects no other client.",
 			[]string{"TestHostileBytes"},
 		},
 		{
@@ -338,7 +338,7 @@ var sections = []section{
 			[]string{"TestHundredsOfResetCallsLeaveNothing"},
 		},
 		{
-			"culvert's own HTTP/2 server ([0007](../decisions/0007-own-http2-server.md)) follows the RFC. It ends the connection of a client that doesn't take the answers it asked for.",
+			"culvert's own HTTP/2 server ([0007](../decisions/0007-own-http2-server.md)) follows the RFC. It ends the connection of a client that doesn't read the acknowledgements that it provokes.",
 			[]string{"TestH2Spec", "TestAnswersThatNobodyTakes", "FuzzConn"},
 		},
 		{
@@ -358,7 +358,7 @@ var sections = []section{
 			[]string{"TestConnectionAges", "TestEndsOfConnections"},
 		},
 		{
-			"Floods of frames that achieve nothing end their HTTP/2 connection or WebSocket, even if useful frames are mixed in. So do streams that are reset as soon as they begin.",
+			"Floods of frames that advance no call end their HTTP/2 connection or WebSocket, even if useful frames are mixed in. So do streams that are reset as soon as they begin.",
 			[]string{"bridge/h2.TestFloods", "TestFloodsBesideWork", "TestStreamsForNothing", "TestFramesThatCarryNothing"},
 		},
 		{
@@ -368,7 +368,7 @@ var sections = []section{
 	}},
 	{"Limits by scope", []claim{
 		{
-			"A refused call uses no quota. culvert checks its address first, then its method, its listener and the server. A refusal by one of them takes nothing from the others.",
+			"A refused call uses no quota. For each call, culvert checks the limits of the client's address first, then of the method, the listener and the server. A refusal by one of them takes nothing from the others.",
 			[]string{"TestCallsCountWhereTheyBelong", "TestRefusedCallsTakeNothing", "TestPlacesAreGivenBack", "TestAddressLimits"},
 		},
 		{
@@ -376,11 +376,11 @@ var sections = []section{
 			[]string{"TestConformance/over a limit", "TestRetryIsWhenThereIsRoom"},
 		},
 		{
-			"An IPv6 client is its first 64 bits, however many addresses it uses. Behind trusted proxies, the client's own address counts.",
+			"culvert counts IPv6 clients by /64 prefix, however many addresses a client uses. Behind trusted proxies, the client's own address counts.",
 			[]string{"TestAddressKey", "FuzzAddressKey", "TestAddressLimits"},
 		},
 		{
-			"Millions of addresses take bounded memory and leave none behind. No address gains new tokens because culvert forgot it.",
+			"Millions of addresses take bounded memory and leave none behind. No address gets a fresh rate-limit quota because culvert forgot it.",
 			[]string{"TestMillionsOfAddresses", "TestAddressesAreForgotten", "TestNobodyComesBackAnew"},
 		},
 		{
@@ -394,15 +394,15 @@ var sections = []section{
 	}},
 	{"Backends", []claim{
 		{
-			"A backend can't speak for the origin to a browser. `access-control-*`, `location`, `strict-transport-security`, `clear-site-data` and other such headers don't cross.",
+			"A backend can't speak for the origin to a browser. `access-control-*`, `location`, `strict-transport-security`, `clear-site-data` and other such headers aren't forwarded.",
 			[]string{"TestConformance/response headers that don't cross"},
 		},
 		{
-			"`set-cookie` crosses only if the configuration says so.",
+			"culvert forwards `set-cookie` only if the configuration says so.",
 			[]string{"TestCookiesPassOnlyForListedOrigins"},
 		},
 		{
-			"An answer without its end never becomes a success.",
+			"A response that breaks off before its trailers never becomes a success.",
 			[]string{"TestCutBackendIsNeverOK", "TestConformance/backend ends without trailers"},
 		},
 		{
@@ -428,7 +428,7 @@ var sections = []section{
 			[]string{"TestHostileTextIsEscapedOnATerminal", "TestHostilePageIsEscapedOnATerminal"},
 		},
 		{
-			"`culvert validate` warns of dangerous settings: the origin `*`, trust in everybody, detailed errors beyond this host.",
+			"`culvert validate` warns of dangerous settings: the origin `*`, trust in everybody, detailed errors on a listener that other hosts can reach.",
 			[]string{"TestContradictionsAndDangers", "TestDangers"},
 		},
 	}},
