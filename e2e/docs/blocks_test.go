@@ -34,6 +34,7 @@ var runnersOf = map[string]runner{
 	"nginx stream":         runNginxStream,
 	"yaml compose":         wantVolume,
 	"yaml pod":             wantVolume,
+	"yaml secret":          wantSecret,
 	"yaml alb":             runBehindLoadBalancer,
 	"yaml nlb":             runBehindLoadBalancer,
 	"yaml cloudflare":      runBehindLoadBalancer,

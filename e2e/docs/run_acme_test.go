@@ -78,6 +78,41 @@ func runACME(t *testing.T, b block) {
 // wantVolume compares a container's description with the image and with the
 // configuration beside it: the volume's owner, the storage inside it, and ports.
 func wantVolume(t *testing.T, b block) {
+	wantImageOwners(t, b)
+	mounts := mountsOf(b)
+	if len(mounts) == 0 {
+		t.Error("no volume is mounted")
+	}
+	for _, p := range readPages(t) {
+		for _, other := range p.blocks {
+			if p.path != b.page || other.section != b.section || !fetchesCertificates(other) {
+				continue
+			}
+			storage := regexp.MustCompile(`storage: (/\S+)`).FindStringSubmatch(other.text)
+			for _, m := range mounts {
+				if storage == nil || !strings.HasPrefix(storage[1], m+"/") {
+					t.Errorf("storage %q isn't below the volume at %s", storage, m)
+				}
+			}
+			wantMappedPorts(t, b, other)
+			return
+		}
+	}
+	t.Error("no configuration beside it has a storage")
+}
+
+// mountsOf returns the paths at which a container's description mounts volumes.
+func mountsOf(b block) (paths []string) {
+	for _, m := range regexp.MustCompile(`(?:acme:|mountPath: )(/\S+)`).FindAllStringSubmatch(b.text, -1) {
+		paths = append(paths, m[1])
+	}
+	return paths
+}
+
+// wantImageOwners compares the owners that a container's description gives to volumes
+// with the image's user.
+func wantImageOwners(t *testing.T, b block) {
+	t.Helper()
 	// culvert can read it as YAML, and knows none of its keys.
 	file := writeFile(t, "foreign.yaml", b.text)
 	if said, err := output(t, root, 10*time.Second, culvertProgram, "validate", file); err == nil || !strings.Contains(said, "foreign.yaml:1: ") {
@@ -100,26 +135,6 @@ func wantVolume(t *testing.T, b block) {
 			t.Errorf("%s: the image's user is %s:%s", o[0], user[1], user[2])
 		}
 	}
-	mounts := regexp.MustCompile(`(?:acme:|mountPath: )(/\S+)`).FindAllStringSubmatch(b.text, -1)
-	if len(mounts) == 0 {
-		t.Error("no volume is mounted")
-	}
-	for _, p := range readPages(t) {
-		for _, other := range p.blocks {
-			if p.path != b.page || other.section != b.section || !fetchesCertificates(other) {
-				continue
-			}
-			storage := regexp.MustCompile(`storage: (/\S+)`).FindStringSubmatch(other.text)
-			for _, m := range mounts {
-				if storage == nil || !strings.HasPrefix(storage[1], m[1]+"/") {
-					t.Errorf("storage %q isn't below the volume at %s", storage, m[1])
-				}
-			}
-			wantMappedPorts(t, b, other)
-			return
-		}
-	}
-	t.Error("no configuration beside it has a storage")
 }
 
 // wantMappedPorts holds the ports that a container publishes to those that the

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,6 +146,33 @@ func (c *corporation) trusting(host string, certs ...tls.Certificate) *tls.Confi
 // holdsCertificates reports whether a block of a configuration names files of
 // certificates.
 func holdsCertificates(b block) bool { return tlsFile.MatchString(b.text) }
+
+// wantSecret compares a pod's description with the configuration beside it: the secret
+// is mounted where the certificates are, and only its group can read it.
+func wantSecret(t *testing.T, b block) {
+	wantImageOwners(t, b)
+	if !strings.Contains(b.text, "\n        defaultMode: 0440\n") || strings.Contains(b.text, "subPath") {
+		t.Error("the secret isn't a folder of files with the mode 0440")
+	}
+	mounts := mountsOf(b)
+	for _, p := range readPages(t) {
+		for _, other := range p.blocks {
+			if p.path != b.page || other.section != b.section || other.place() == b.place() {
+				continue
+			}
+			files := tlsFile.FindAllString(other.text, -1)
+			for _, file := range files {
+				if !slices.Contains(mounts, filepath.Dir(file)) {
+					t.Errorf("%s isn't in a volume: %q are mounted", file, mounts)
+				}
+			}
+			if len(files) > 0 {
+				return
+			}
+		}
+	}
+	t.Error("no configuration beside it has certificates")
+}
 
 // runTLS serves with an example and files like its own, calls through it, replaces
 // the files and waits for the new certificate. If the example needs a backend or a
