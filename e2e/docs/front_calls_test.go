@@ -118,15 +118,12 @@ type frontCall struct {
 	call func(ctx context.Context, c *frontClient) ([]string, error)
 }
 
-// http1Calls and webCalls are those that pages make, nativeCalls those of gRPC
-// clients.
+// webCalls are those that pages make, nativeCalls those of gRPC clients.
 var (
-	http1Calls = []frontCall{
-		{"a unary call by gRPC-Web over HTTP/1.1", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http1, "Unary", 1) }},
-		{"a server stream by gRPC-Web over HTTP/1.1", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http1, "Watch", 2) }},
-	}
 	webCalls = []frontCall{
+		{"a unary call by gRPC-Web over HTTP/1.1", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http1, "Unary", 1) }},
 		{"a unary call by gRPC-Web over HTTP/2", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http2, "Unary", 1) }},
+		{"a server stream by gRPC-Web over HTTP/1.1", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http1, "Watch", 2) }},
 		{"a server stream by gRPC-Web over HTTP/2", func(ctx context.Context, c *frontClient) ([]string, error) { return c.web(ctx, c.http2, "Watch", 2) }},
 		{"a two-way stream over a WebSocket", func(ctx context.Context, c *frontClient) ([]string, error) { return c.chatWebSocket(ctx) }},
 	}
@@ -151,6 +148,35 @@ func wantFrontPasses(t *testing.T, b *frontBackend, host, told string, quiet tim
 				t.Errorf("%s: the backend is told of %q, want %q", call.name, text, told)
 			}
 		}
+	}
+}
+
+// wantManyStreams makes server streams by gRPC-Web over HTTP/1.1, many at a time. A
+// proxy made of Go's net/http breaks some of them off if it passes them on over
+// HTTP/1.1. https://github.com/golang/go/issues/40747
+func wantManyStreams(t *testing.T, b *frontBackend, host string) {
+	t.Helper()
+	const clients, calls = 6, 100
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	failed := make(chan error, clients) // each client stops at its first
+	var calling sync.WaitGroup
+	for range clients {
+		c := &frontClient{host: host, http1: httpTransport(t, false, ""), read: b.read}
+		c.http1.DialContext = dialFront
+		calling.Go(func() {
+			for range calls {
+				if _, err := c.web(ctx, c.http1, "Watch", 2); err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	calling.Wait()
+	close(failed)
+	for err := range failed {
+		t.Errorf("one of many server streams by gRPC-Web over HTTP/1.1: %v", err)
 	}
 }
 

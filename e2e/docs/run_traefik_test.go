@@ -135,7 +135,7 @@ func runTraefik(t *testing.T, b block) {
 			serving.Wait()
 		})
 	}
-	wantGoFront(t, backend, culvert, 1500*time.Millisecond)
+	wantFront(t, backend, culvert, toldByForwarded, 1500*time.Millisecond)
 }
 
 func traefikFile(name string) string {
