@@ -163,6 +163,11 @@ func TestSidecar(t *testing.T) {
 		t.Errorf("culvert calls %s, and the service listens on %s", config.Backend.Address, at)
 	}
 	calls, health := port(t, m.culvert, "grpc"), port(t, m.culvert, "health")
+	for _, address := range []string{config.Listen, config.Health.Listen} {
+		if host, _, err := net.SplitHostPort(address); err != nil || host != "" {
+			t.Errorf("culvert listens on %q (%v), want all addresses: the kubelet and the Service come from outside", address, err)
+		}
+	}
 	if got := portOf(t, config.Listen); got != calls {
 		t.Errorf("culvert listens on port %d, and the manifest has %d", got, calls)
 	}
@@ -194,6 +199,9 @@ func wantPod(t *testing.T, m sidecar) {
 		t.Error("culvert is no sidecar: its restartPolicy isn't Always")
 	}
 	for name, selector := range map[string]map[string]string{"Deployment": spec.Selector.MatchLabels, "Service": m.service.Spec.Selector} {
+		if len(selector) == 0 {
+			t.Errorf("the %s selects no pods", name)
+		}
 		for key, value := range selector {
 			if got := spec.Template.Labels[key]; got != value {
 				t.Errorf("the %s selects %s=%s, and the pod has %q", name, key, value, got)

@@ -32,6 +32,24 @@ func TestUnit(t *testing.T) {
 	}
 	run(t, nil, program, append(strings.Fields(args), "--help")...) // an unknown flag is an error before the help
 
+	guide, err := os.ReadFile("../docs/guides/systemd.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, config, _ := strings.Cut(args, "--config ")
+	for _, shown := range []string{" " + config + "\n", "`tls.acme.storage: /var/lib/" + setting(t, unit, "StateDirectory") + "/"} {
+		if !strings.Contains(string(guide), shown) {
+			t.Errorf("the guide doesn't have %q, which the unit needs", shown)
+		}
+	}
+	// Other types send no notifications, and the watchdog would end culvert.
+	if is := setting(t, unit, "Type"); is != "notify-reload" {
+		t.Errorf("Type=%s, want notify-reload: culvert tells systemd when it serves and reloads", is)
+	}
+	if watchdog, err := time.ParseDuration(setting(t, unit, "WatchdogSec")); err != nil || watchdog < 10*time.Second {
+		t.Errorf("WatchdogSec=%v (%v): a busy machine needs 10 s at least", watchdog, err)
+	}
+
 	patience, err := time.ParseDuration(setting(t, unit, "TimeoutStopSec"))
 	drain := configOf(t, program).Drain
 	if err != nil || patience <= drain+afterDrain {
