@@ -122,7 +122,7 @@ var foreign = map[string]string{
 	"HTTPS_PROXY": "many", "NO_PROXY": "many", "SSL_CERT_FILE": "many", "NODE_USE_ENV_PROXY": "Node", "NODE_EXTRA_CA_CERTS": "Node",
 	"ssl_bump": "Squid", "http_upgrade_request_protocols": "Squid",
 	"proxy_read_timeout": "nginx", "worker_shutdown_timeout": "nginx", "underscores_in_headers": "nginx", "ignore_invalid_headers": "nginx",
-	"flush_interval": "Caddy", "stream_close_delay": "Caddy", "stream_timeout": "Caddy", "read_timeout": "Caddy", "write_timeout": "Caddy",
+	"flush_interval": "Caddy", "stream_close_delay": "Caddy", "stream_timeout": "Caddy", "read_timeout": "Caddy", "read_body": "Caddy", "write_timeout": "Caddy",
 	"--enable-ssl-passthrough": "ingress-nginx",
 	"grpc_proxy":               "gRPC", "https_proxy": "many", "no_grpc_proxy": "gRPC", "no_proxy": "many",
 	"use_downstream_protocol_config": "Envoy", "http_protocol_options": "Envoy", "stream_idle_timeout": "Envoy",
