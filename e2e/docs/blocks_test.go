@@ -32,6 +32,7 @@ var runners = map[string]runner{
 // runnersOf are chosen by all words.
 var runnersOf = map[string]runner{
 	"nginx stream":         runNginxStream,
+	"nginx forwarded":      runNginxForwarded,
 	"yaml compose":         wantVolume,
 	"yaml pod":             wantVolume,
 	"yaml secret":          wantSecret,

@@ -108,6 +108,7 @@ func answerText(message []byte) string {
 type frontClient struct {
 	host         string
 	http1, http2 *http.Transport
+	claims       http.Header     // of where it comes from
 	read         chan<- struct{} // the backend's
 	quiet        time.Duration   // how long a stream carries nothing after its first answer
 }
@@ -134,8 +135,8 @@ var (
 // the backend sees to told. Streams are quiet for a time in between.
 func wantFrontPasses(t *testing.T, b *frontBackend, host, told string, quiet time.Duration, calls []frontCall) {
 	t.Helper()
-	c := &frontClient{host, httpTransport(t, false, ""), httpTransport(t, true, ""), b.read, quiet}
-	c.http1.DialContext, c.http2.DialContext = dialFront, dialFront
+	c := newFrontClient(t, b, host, forged)
+	c.quiet = quiet
 	for _, call := range calls {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		answers, err := call.call(ctx, c)
@@ -162,8 +163,7 @@ func wantManyStreams(t *testing.T, b *frontBackend, host string) {
 	failed := make(chan error, clients) // each client stops at its first
 	var calling sync.WaitGroup
 	for range clients {
-		c := &frontClient{host: host, http1: httpTransport(t, false, ""), read: b.read}
-		c.http1.DialContext = dialFront
+		c := newFrontClient(t, b, host, forged)
 		calling.Go(func() {
 			for range calls {
 				if _, err := c.web(ctx, c.http1, "Watch", 2); err != nil {
@@ -178,6 +178,13 @@ func wantManyStreams(t *testing.T, b *frontBackend, host string) {
 	for err := range failed {
 		t.Errorf("one of many server streams by gRPC-Web over HTTP/1.1: %v", err)
 	}
+}
+
+func newFrontClient(t *testing.T, b *frontBackend, host string, claims http.Header) *frontClient {
+	t.Helper()
+	c := &frontClient{host: host, http1: httpTransport(t, false, ""), http2: httpTransport(t, true, ""), claims: claims, read: b.read}
+	c.http1.DialContext, c.http2.DialContext = dialFront, dialFront
+	return c
 }
 
 // dialFront connects from someClient to what listens at port 443, whatever its name.
@@ -204,7 +211,7 @@ func (c *frontClient) web(ctx context.Context, tr *http.Transport, method string
 	if err != nil {
 		return nil, err
 	}
-	r.Header = forged.Clone()
+	r.Header = c.claims.Clone()
 	r.Header.Set("Content-Type", "application/grpc-web+proto")
 	res, err := tr.RoundTrip(r)
 	if err != nil {
@@ -242,7 +249,7 @@ func readFrame(body io.Reader) (kind byte, message []byte, err error) {
 // chatWebSocket sends its second message after the answer to the first.
 func (c *frontClient) chatWebSocket(ctx context.Context) (told []string, err error) {
 	ws, res, err := websocket.Dial(ctx, "wss://"+c.host+"/front.v1.Front/Chat", &websocket.DialOptions{
-		Subprotocols: []string{"grpc-websockets"}, HTTPClient: &http.Client{Transport: c.http1}, HTTPHeader: forged,
+		Subprotocols: []string{"grpc-websockets"}, HTTPClient: &http.Client{Transport: c.http1}, HTTPHeader: c.claims,
 	})
 	if err != nil && res != nil {
 		err = fmt.Errorf("%s: %w", res.Status, err)
@@ -286,7 +293,7 @@ func (c *frontClient) chatNative(ctx context.Context) (told []string, err error)
 		return nil, err
 	}
 	defer func() { _ = cc.Close() }() // it has done its part
-	for name, values := range forged {
+	for name, values := range c.claims {
 		ctx = metadata.AppendToOutgoingContext(ctx, name, values[0])
 	}
 	stream, err := cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/front.v1.Front/Chat")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,6 +83,26 @@ func runNginxStream(t *testing.T, b block) {
 		"events {}\nstream {\n" + b.text + "}\n"
 	startProcess(t, dir, "nginx", "-e", "stderr", "-p", dir, "-c", writeFile(t, "nginx.conf", config))
 	wantFront(t, backend, culvert, toldByPROXY, 0)
+}
+
+// runNginxForwarded wants nginx with the block to write the addresses of clients
+// as RFC 7239 has them in Forwarded.
+func runNginxForwarded(t *testing.T, b block) {
+	startNginx(t, b.text+"server { listen 127.0.0.1:443; listen [::1]:443; return 200 \"for=$forwarded_for;proto=$scheme\"; }\n")
+	for host, want := range map[string]string{"127.0.0.1": "for=127.0.0.1;proto=http", "[::1]": `for="[::1]";proto=http`} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+host+":443/", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := httpTransport(t, false, "").RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(res.Body)
+		if _ = res.Body.Close(); err != nil || string(got) != want { // it is read to its end
+			t.Errorf("nginx writes %q (%v), want %q", got, err, want)
+		}
+	}
 }
 
 // runCaddy starts Caddy with the block before culvert, and calls through it.

@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"maps"
@@ -46,8 +47,14 @@ type traefikRouting struct {
 			Rule        string    `yaml:"rule"`
 			EntryPoints []string  `yaml:"entryPoints"`
 			Service     string    `yaml:"service"`
+			Middlewares []string  `yaml:"middlewares"`
 			TLS         *struct{} `yaml:"tls"`
 		} `yaml:"routers"`
+		Middlewares map[string]struct {
+			Headers struct {
+				CustomRequestHeaders map[string]string `yaml:"customRequestHeaders"`
+			} `yaml:"headers"`
+		} `yaml:"middlewares"`
 		Services map[string]struct {
 			LoadBalancer struct {
 				Servers []struct {
@@ -136,6 +143,15 @@ func runTraefik(t *testing.T, b block) {
 		})
 	}
 	wantFront(t, backend, culvert, toldByForwarded, 1500*time.Millisecond)
+	c := newFrontClient(t, backend, "grpc.example.com", http.Header{"X-Forwarded-User": {forgedAddress}})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := c.web(ctx, c.http2, "Unary", 1); err != nil {
+		t.Errorf("gRPC-Web with X-Forwarded-User: %v", err)
+	}
+	if _, err := c.chatNative(ctx); err != nil {
+		t.Errorf("native gRPC with X-Forwarded-User: %v", err)
+	}
 }
 
 func traefikFile(name string) string {
@@ -160,7 +176,7 @@ func (c *traefikRouting) handler(t testing.TB, entryPoint string) http.Handler {
 		if router.TLS == nil || !slices.Contains(router.EntryPoints, entryPoint) {
 			t.Errorf("router %s serves no TLS at %s", name, entryPoint)
 		}
-		r := route{rule: router.Rule, to: c.service(t, router.Service)}
+		r := route{rule: router.Rule, to: c.custom(t, router.Middlewares, c.service(t, router.Service))}
 		for _, part := range strings.Split(router.Rule, " && ") {
 			switch m := traefikMatcher.FindStringSubmatch(part); {
 			case m != nil && m[1] == "Host":
@@ -183,6 +199,27 @@ func (c *traefikRouting) handler(t testing.TB, entryPoint string) http.Handler {
 			}
 		}
 		http.NotFound(w, q)
+	})
+}
+
+// custom sets the headers of the middlewares, and removes those without a value.
+// https://doc.traefik.io/traefik/reference/routing-configuration/http/middlewares/headers/
+func (c *traefikRouting) custom(t testing.TB, middlewares []string, to http.Handler) http.Handler {
+	t.Helper()
+	for _, name := range middlewares {
+		if _, is := c.HTTP.Middlewares[name]; !is {
+			t.Errorf("no such middleware: %s", name)
+		}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		for _, name := range middlewares {
+			for header, value := range c.HTTP.Middlewares[name].Headers.CustomRequestHeaders {
+				if q.Header.Del(header); value != "" {
+					q.Header.Set(header, value)
+				}
+			}
+		}
+		to.ServeHTTP(w, q)
 	})
 }
 
