@@ -69,14 +69,18 @@ the domain 'culvert', one of the reasons below, and metadata:
 
 | metadata | value |
 |---|---|
-| 'call_id' | the call's id. culvert's log has the inner cause in the line with the same 'call_id' |
+| 'call_id' | the call's id. culvert's log has the underlying error in the line with the same 'call_id' |
 | 'sent' | with the code Unavailable only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
 | 'limit' | the key of the limit that the call reached. 'google.rpc.RetryInfo' then has the time after which there may be room |
 
 `))
 	for _, r := range report.Reasons() {
+		code := r.Code.String()
+		if r.Reason == report.ReasonBadRequest { // gRPC's rule of compressed messages
+			code += "; Internal for a compressed message without `grpc-encoding`"
+		}
 		fmt.Fprintf(&b, "## %s\n\n%s.\n\n- Code: %s\n- Remedy: %s.\n\n",
-			r.Reason, sentence(r.Meaning), r.Code, r.Remedy)
+			r.Reason, sentence(r.Meaning), code, r.Remedy)
 	}
 	b.WriteString("Next: [troubleshooting](../guides/troubleshooting.md), [the log](log.md), [configuration](configuration.md), [client protocols](protocols.md).\n")
 	return b.Bytes()
@@ -84,17 +88,17 @@ the domain 'culvert', one of the reasons below, and metadata:
 
 func metadataPage() []byte {
 	var b bytes.Buffer
-	b.WriteString(quoted(`# Which metadata crosses
+	b.WriteString(quoted(`# Which metadata culvert forwards
 
 For people who miss a header. This page is generated from 'bridge/metadata.go'.
 
-Metadata crosses unchanged and in order, in both directions, unless a table below names it. Names are in lower case, and a '*' stands
-for any rest. A name that ends in '-bin' has a binary value, which is base64 on the wire.
+culvert forwards metadata unchanged and in order, in both directions, unless a table below names it. Names are in lower case, and a
+'*' stands for any rest. A name that ends in '-bin' has a binary value, which is base64 on the wire.
 
-- **drop**: the name never crosses.
-- **vouched**: the name crosses only if the connection comes from one of 'trusted_proxies', and only from the request itself. It
-  never crosses from a WebSocket's first message or from inside a tunnel.
-- **cookie**: the name crosses only if the key in the last column is set.
+- **drop**: culvert never forwards the name.
+- **vouched**: culvert forwards the name only if the connection comes from one of 'trusted_proxies', and only from the HTTP request
+  itself. culvert ignores it in a WebSocket's first message and inside an 'h2ts' tunnel.
+- **cookie**: culvert forwards the name only if the key in the last column is set.
 
 Some backends read an underscore or a dot in a name as a hyphen ('x_forwarded_for', 'x.forwarded.for'). culvert therefore drops such
 spellings of the **vouched** names, of the names in 'metadata.vouched', and of 'culvert-*' and 'x-culvert-*'.
@@ -132,13 +136,13 @@ culvert adds these itself:
 	table("From the backend to the client", bridge.ResponseRules())
 	b.WriteString(quoted(`## Trailers of native gRPC
 
-HTTP forbids some names in trailers, and Go's HTTP server leaves them out. In gRPC-Web and on WebSockets they cross as trailers.
-These are 'authorization', 'cache-control', 'expect', 'host', 'max-forwards', 'pragma', 'range', 'realm', 'te', 'trailer',
-'www-authenticate', 'if-*' and 'proxy-*'.
+HTTP forbids these names in trailers: 'authorization', 'cache-control', 'expect', 'host', 'max-forwards', 'pragma', 'range', 'realm',
+'te', 'trailer', 'www-authenticate', 'if-*' and 'proxy-*'. A native client doesn't get them as trailers, because Go's HTTP server
+leaves them out. Clients of gRPC-Web and of WebSockets get them.
 
 ## Methods that need a rule
 
-Calls to these methods cross only if 'methods.allow' names them: `))
+culvert forwards calls to these methods only if 'methods.allow' names them: `))
 	b.WriteString("`" + strings.Join(bridge.DeniedUnlessAllowed(), "`, `") + "`.\n\n")
 	b.WriteString("Next: [proxies, HTTP answers and metadata](../guides/troubleshooting-network.md), [client protocols](protocols.md), [configuration](configuration.md).\n")
 	return b.Bytes()

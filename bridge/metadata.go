@@ -77,7 +77,7 @@ var requestRules = []HeaderRule{
 	{"x-request-id", "drop", "the call's id; added anew"},
 	{"x-forwarded-user-agent", "drop", "added anew"},
 	{"cookie", "cookie", "metadata.forward_cookies"},
-	{"x-forwarded-client-cert", "vouched", vouch + ", and by key: metadata.client_certificate"},
+	{"x-forwarded-client-cert", "vouched", vouch + ", and culvert forwards it only with metadata.client_certificate"},
 	{"client-cert", "vouched", vouch},
 	{"client-cert-chain", "vouched", vouch},
 	{"x-forwarded-*", "vouched", vouch},

@@ -25,13 +25,13 @@ func (c publishedClient) platform() string {
 const (
 	nativeGRPC = "gRPC over HTTP/2 (h2c)"
 	tunnel     = "gRPC over HTTP/2 in a WebSocket (`h2ts`)"
-	farTunnel  = "`h2ts` from behind tinyproxy (CONNECT), to an nginx that ends TLS"
+	farTunnel  = "`h2ts` from behind tinyproxy (CONNECT), to an nginx that terminates TLS"
 	webHTTP1   = "gRPC-Web, HTTP/1.1"
 	webH2C     = "gRPC-Web, HTTP/2 (h2c)"
 	webText    = "gRPC-Web-text, HTTP/1.1"
 	websockets = "WebSocket (`grpc-websockets`)"
-	webTLS     = "gRPC-Web, HTTP/2 to an nginx that ends TLS"
-	socketsTLS = "WebSocket to an nginx that ends TLS"
+	webTLS     = "gRPC-Web, HTTP/2 to an nginx that terminates TLS"
+	socketsTLS = "WebSocket to an nginx that terminates TLS"
 )
 
 // clients are the published clients that people use. To add one: its file
@@ -91,11 +91,11 @@ var requestStreams = []string{
 var limitations = []limitation{
 	{
 		clients: []string{"connect-web"}, scenarios: requestStreams,
-		reason: "The client has no request streams. Its error says that fetch doesn't support them.",
+		reason: "The client can't stream requests. Its error says that fetch doesn't support them.",
 	},
 	{
 		clients: []string{"grpc-web binary", "grpc-web text", "protobuf-ts binary", "protobuf-ts text"}, scenarios: requestStreams,
-		reason: "The client has no request streams.",
+		reason: "The client can't stream requests.",
 	},
 	{
 		clients: []string{"improbable http", "improbable fetch", "improbable xhr"}, scenarios: requestStreams,

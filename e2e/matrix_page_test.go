@@ -198,7 +198,7 @@ func (rs results) page(t *testing.T) []byte {
 func (rs results) calls(reason string) string {
 	i := slices.IndexFunc(limitations, func(l limitation) bool { return l.reason == reason })
 	if slices.Equal(limitations[i].scenarios, requestStreams) {
-		return "client streams and two-way streams"
+		return "client streams and bidirectional streams"
 	}
 	var out []string
 	for _, row := range rows() {
@@ -226,7 +226,7 @@ func (rs results) clients(reason string) string {
 		case len(others) == 0:
 			out = append(out, p.title+": all")
 		case len(others) < len(such):
-			out = append(out, p.title+": all but "+strings.Join(others, "; "))
+			out = append(out, p.title+": all except "+strings.Join(others, "; "))
 		default:
 			out = append(out, p.title+": "+strings.Join(such, "; "))
 		}
@@ -322,9 +322,9 @@ func packages() []*packageLine {
 }
 
 var platforms = []struct{ name, title, text string }{
-	{"go", "In Go", "The third client is in a company's network. Its WebSocket crosses a forward proxy, tinyproxy, by CONNECT, and an nginx that ends TLS."},
+	{"go", "In Go", "The third client is in a company's network. Its WebSocket crosses a forward proxy, tinyproxy, by CONNECT, and an nginx that terminates TLS."},
 	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. Clients that need a WebSocket get that of `ws` if Node has none."},
-	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. The last three cross an nginx that\nends TLS, with its default buffering."},
+	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. The last three cross an nginx that\nterminates TLS, with its default buffering."},
 }
 
 const pageHead = `# Compatibility
@@ -344,8 +344,8 @@ clients that stop reading for a while.
 const pageLimits = `
 ## What some clients can't do
 
-Every other call of these clients passes. The cause of each failure is the client, its runtime, or the nginx in front. It doesn't depend on
-the server that answers.
+Every other call of these clients passes. The cause of each failure is the client, its runtime, or the nginx in front. These calls fail
+with any gRPC-Web server. In the names of clients, the part after the comma is the transport or the mode.
 
 | calls | clients | reason |
 |---|---|---|

@@ -159,11 +159,11 @@ For people who choose or size a proxy: the cost of culvert and of other proxies 
 ## How it is measured
 
 - Each cell starts the proxies one after the other in front of the same backend, a grpc-go process.
-- A figure is the median of %d rounds of %v. Loads without a bound have a third as many rounds. Each round has a warm-up of half its
+- A figure is the median of %d rounds of %v. Loads without a bound (see below) have a third as many, at least one. Each round has a warm-up of half its
   time.
 - CPU time is the user and system time of the proxy's process for each message. For an echo it is the time for a message and its
   answer.
-- *Full duplex* keeps 64 messages of each stream in flight, but at most 256 KiB and at least 4 messages.
+- *Full duplex* keeps 64 messages of each stream in flight. Of large messages it keeps fewer, within 256 KiB, but at least 4.
 - *Allocations* are culvert's own for each message, from a build that counts them.
 - *direct* is grpc-go without a proxy. Where the proxies get gRPC-Web or WebSockets, it is the same load in native gRPC.
 - culvert runs twice: by default, with a thread for each CPU, and with ` + "`GOMAXPROCS=1`" + `, the setting for a sidecar with a small CPU
@@ -177,12 +177,13 @@ The [decisions](../decisions/README.md) have the effect of each optimization.
 - *ratio*: below 1, culvert needs less CPU time than the other proxy for the same load. Under "TLS" a ratio to plaintext above 1 is the
   cost of TLS (1.3, an ECDSA P-256 certificate, no resumption).
 - *bound* is the worst value allowed, and *aim* is the target. A value beyond its bound is a miss.
+- *its* is the proxy in the column *against*.
 - *p50 / p99* is the client's latency. Client, proxy and backend share the machine.
 - With one connection, ` + "`GOMAXPROCS=1`" + ` saves CPU time, because no thread wakes another for each message. With many connections it
   saves little, and one CPU limits the rate.
 - grpcwebproxy has no flow control on WebSockets: it buffers the messages that a stuck handler doesn't read. The benchmark repeats a run
   in which grpcwebproxy breaks off a stream.
-- nginx only forwards native gRPC, also over TLS. In front of a WebSocket nginx ends TLS and forwards to culvert in plaintext. CPU time
+- nginx translates nothing: it forwards native gRPC as native gRPC, also over TLS. In front of a WebSocket nginx terminates TLS and forwards to culvert in plaintext. CPU time
   and memory are then the sum of both.
 
 `
@@ -238,6 +239,6 @@ func (a *arena) versions() string {
 	}
 	culvert, _, _ := strings.Cut(say(a.bins.culvert, "version"), " (") // which commit and Go it names
 	nginx := strings.TrimPrefix(say(a.bins.nginx, "-v"), "nginx version: ")
-	return fmt.Sprintf("This run: %s, %s, grpcwebproxy v0.15.0, %s, %d × %s, Linux %s, %s.",
+	return fmt.Sprintf("This run: %s, %s, grpcwebproxy v0.15.0, %s, %d CPUs (%s), Linux %s, %s.",
 		time.Now().Format("2 January 2006"), culvert, nginx, runtime.NumCPU(), model, say("uname", "-r"), runtime.Version())
 }
