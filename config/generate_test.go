@@ -163,8 +163,9 @@ func flow(in *table, s section, below string) string {
 	return "{" + strings.Join(parts, ", ") + "}"
 }
 
-const defaultsHead = `# Every key of culvert, with its default. Keep the keys that you change, and
-# remove the rest.
+const defaultsHead = `# Every key of culvert, with its default. All keys are commented out: a "#"
+# without a blank. To change a key, remove the "#" before the key and before
+# each section above it.
 #
 #   culvert validate --config proxy.yaml
 #   culvert serve --config proxy.yaml
@@ -190,14 +191,14 @@ func writeDefaults(b *bytes.Buffer, entries []entry, c *Config, indent string) {
 			fmt.Fprintln(b, strings.TrimRight(indent+"# "+line, " \n"))
 		}
 		if e.key == nil {
-			fmt.Fprintf(b, "%s%s:\n", indent, e.name)
+			fmt.Fprintf(b, "%s#%s:\n", indent, e.name)
 			writeDefaults(b, e.children, c, indent+"  ")
 			continue
 		}
 		if names := alsoSetBy(e.key, "", ""); names != "" {
 			fmt.Fprintf(b, "%s# %s\n", indent, names)
 		}
-		fmt.Fprintf(b, "%s%s: %s\n", indent, e.name, valueOf(e.key, c))
+		fmt.Fprintf(b, "%s#%s: %s\n", indent, e.name, valueOf(e.key, c))
 		if e.children != nil {
 			fmt.Fprintf(b, "%s# A list of sections with these keys:\n%s# %s:\n", indent, indent, e.name)
 			writeEntryExample(b, e.children, indent+"#   - ", indent+"#     ")
@@ -290,7 +291,13 @@ func alsoSetBy(k *Key, before, after string) string {
 
 func oneLine(doc string) string { return strings.Join(strings.Fields(doc), " ") }
 
-func TestFileOfDefaultsEqualsTheDefaults(t *testing.T) {
+// commentedKey matches a key that is commented out. Prose has a blank after
+// its "#".
+var commentedKey = regexp.MustCompile(`(?m)^((?:- |  )*)#(\w+:)`)
+
+func uncommented(file string) string { return commentedKey.ReplaceAllString(file, "$1$2") }
+
+func TestFileOfDefaultsSetsNothing(t *testing.T) {
 	clearEnvironment(t)
 	l, err := Load("defaults.yaml", nil)
 	if err != nil {
@@ -299,7 +306,25 @@ func TestFileOfDefaultsEqualsTheDefaults(t *testing.T) {
 	if got, want := l.Config, Defaults(); !reflect.DeepEqual(got, want) {
 		t.Errorf("defaults.yaml says %+v, want %+v", got, want)
 	}
-	// The file sets the default address, so culvert warns of it.
+	if len(l.Warnings) > 0 || len(l.origins) > 0 {
+		t.Errorf("defaults.yaml has the warnings %q and sets %v, want neither", l.Warnings, l.origins)
+	}
+}
+
+func TestFileOfDefaultsUncommentedEqualsTheDefaults(t *testing.T) {
+	clearEnvironment(t)
+	path := filepath.Join(t.TempDir(), "defaults.yaml")
+	if err := os.WriteFile(path, []byte(uncommented(DefaultsFile)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := l.Config, Defaults(); !reflect.DeepEqual(got, want) {
+		t.Errorf("defaults.yaml says %+v, want %+v", got, want)
+	}
+	// This file sets the default address, so culvert warns of it.
 	if len(l.Warnings) != 1 || !strings.Contains(l.Warnings[0], ": listen: ") || !strings.Contains(l.Warnings[0], "every address") {
 		t.Errorf("defaults.yaml is warned of %q, want one warning: plaintext on every address", l.Warnings)
 	}

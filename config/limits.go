@@ -216,5 +216,15 @@ func ClientMemory(limit Size) Size {
 	return max(Size(clientShare*float64(limit-programMemory)), minClientMemory)
 }
 
+// BufferedBytes returns the limits.buffered_bytes in effect if culvert may use
+// limit. Unless the operator has set the key, it is at most half of ClientMemory,
+// and at least one message.
+func (l *Loaded) BufferedBytes(limit Size) Size {
+	if l.IsSet("limits.buffered_bytes") {
+		return l.Limits.BufferedBytes
+	}
+	return max(min(l.Limits.BufferedBytes, ClientMemory(limit)/2), l.Limits.MessageBytes)
+}
+
 // minMemory is enough for a few calls.
 const minMemory = 32 << 20

@@ -150,7 +150,7 @@ func FuzzParse(f *testing.F) {
 		if err := first.Print(&printed); err != nil {
 			t.Fatal(err)
 		}
-		for _, again := range []string{string(defaultsFile(root, &first.Config)), printed.String()} {
+		for _, again := range []string{uncommented(string(defaultsFile(root, &first.Config))), printed.String()} {
 			// Only ${X:-file:…} can mean such a text, and nothing writes that.
 			if strings.Contains(again, `"file:`) || strings.Contains(again, hidden) {
 				continue

@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// DefaultsFile is a configuration file with every key, its default and its
-// comment. go generate writes it.
+// DefaultsFile is a configuration file that has every key with its default and
+// its comment. All keys are commented out: "#key: value". go generate writes it.
 //
 //go:embed defaults.yaml
 var DefaultsFile string
@@ -23,8 +23,9 @@ const hidden = "(hidden)"
 
 // Print writes the configuration as a file that has the same effect. A comment
 // gives the source of each value: a flag, a variable, a line of the file, or
-// the default. Secrets are replaced: values of keys that hold one, and values
-// that the file reads from another file.
+// the default. Keys that nothing sets are commented out ("#key: value"),
+// because some checks and defaults depend on IsSet. Secrets are replaced: values
+// of keys that hold one, and values that the file reads from another file.
 func (l *Loaded) Print(w io.Writer) error {
 	lines := l.print(fileKeys, reflect.ValueOf(&l.Config).Elem(), "")
 	column := 0
@@ -66,7 +67,8 @@ func (l *Loaded) print(t *table, of reflect.Value, at string) []printedLine {
 		sections = sections[:len(sections)-1]
 		for i, s := range sections {
 			if i >= len(open) || open[i] != s {
-				lines = append(lines, printedLine{text: strings.Repeat("  ", i) + s + ":"})
+				section := join(at, strings.Join(sections[:i+1], "."))
+				lines = append(lines, printedLine{text: strings.Repeat("  ", i) + mark(l.setsBelow(section)) + s + ":"})
 				open = sections[:i+1]
 			}
 		}
@@ -76,11 +78,32 @@ func (l *Loaded) print(t *table, of reflect.Value, at string) []printedLine {
 	return lines
 }
 
+// mark returns the text before a key that comments it out unless it is set.
+func mark(set bool) string {
+	if set {
+		return ""
+	}
+	return "#"
+}
+
+// setsBelow reports whether a key of the section is set.
+func (l *Loaded) setsBelow(section string) bool {
+	for name := range l.origins {
+		if strings.HasPrefix(name, section+".") {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *Loaded) printKey(k Key, of reflect.Value, name, indent string) []printedLine {
 	field := of.FieldByIndex(k.index)
-	line := printedLine{indent + k.last() + ":", l.sourceOf(name)}
+	line := printedLine{indent + mark(l.IsSet(name)) + k.last() + ":", l.sourceOf(name)}
 	if k.entries == nil {
 		value := k.text(of)
+		if name == "limits.buffered_bytes" && l.Limits.Memory > 0 {
+			value = l.BufferedBytes(l.Limits.Memory).String()
+		}
 		switch secret := l.isSecret(k, name); {
 		case secret && k.List:
 			value = []string{hidden}
@@ -140,7 +163,14 @@ func (l *Loaded) sourceOf(name string) string {
 	if why := l.derived[name]; why != "" {
 		return "derived: " + why + " is set"
 	}
-	return "default"
+	switch {
+	case name != "limits.buffered_bytes":
+		return "default"
+	case l.Limits.Memory > 0:
+		return "default, lowered to what limits.memory allows"
+	default:
+		return "default; lower if GOMEMLIMIT or the container limits the memory"
+	}
 }
 
 // isSecret reports whether Print must hide a value: the key is for secrets, or

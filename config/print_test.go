@@ -2,9 +2,12 @@ package config
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -66,13 +69,14 @@ limits: {calls: "file:limit"}
 		`key_id: me # proxy.yaml:16 hmac_key: "(hidden)" # proxy.yaml:16`,
 		`- name: token # proxy.yaml:18 value: "(hidden)" # proxy.yaml:18`,
 		`address: "orders:9000" # proxy.yaml:20`,
-		`enabled: true # derived: backend.tls.ca is set`,
-		`min_version: 1.2 # default`,
+		`#enabled: true # derived: backend.tls.ca is set`,
+		`#min_version: 1.2 # default`,
 		`allow_origins: ["~https://x\\.example\\.com$$"] # proxy.yaml:23`,
 		`vouched: ["(hidden)"] # proxy.yaml:24`,
 		`calls: "(hidden)" # proxy.yaml:25`,
 		`allow: ["a.B/*", "a.C/*"] # --allow-method`,
-		`slow_consumer_timeout: 5m # default`,
+		`#slow_consumer_timeout: 5m # default`,
+		`#drain_timeout: 20s # default health: listen:`,
 		`listen: "" # --health-listen`,
 		`level: debug # CULVERT_LOG_LEVEL`,
 	} {
@@ -89,42 +93,94 @@ limits: {calls: "file:limit"}
 }
 
 // TestPrintedFileLoads: without secrets, the output loads to the same values,
-// with every key set by it.
+// the same warnings and the same set keys, and with all its comments removed it
+// has every key.
 func TestPrintedFileLoads(t *testing.T) {
 	clearEnvironment(t)
 	for name, file := range map[string]string{
-		"nothing":  "",
-		"a socket": "listen: [{address: 'unix:/run/x', mode: '0660'}]",
-		"entries":  "listen: [':80', {address: ':443', trusted_proxies: [], tls: {self_signed: true}}]\nlimits: {methods: [{pattern: 'a.B/*', calls: 5}]}\nbackend: {resolve_interval: 2m}",
-		"dollars":  `{path_prefix: /a, hosts: [a.example.com], tls: {cert: /a$$b, key: "/a\"b"}}`,
+		"nothing":          "",
+		"a socket":         "listen: [{address: 'unix:/run/x', mode: '0660'}]",
+		"entries":          "listen: [':80', {address: ':443', trusted_proxies: [], tls: {self_signed: true}}]\nlimits: {methods: [{pattern: 'a.B/*', calls: 5}]}\nbackend: {resolve_interval: 2m}",
+		"dollars":          `{path_prefix: /a, hosts: [a.example.com], tls: {cert: /a$$b, key: "/a\"b"}}`,
+		"memory":           "limits: {memory: 96MiB}",
+		"much memory":      "limits: {memory: 4GiB}",
+		"little memory":    "limits: {memory: 33MiB}",
+		"memory and bytes": "limits: {memory: 96MiB, buffered_bytes: 32MiB}",
+		"limit of calls":   "limits: {calls: 10}",
+		"address limits":   "limits: {calls: 10, address: {calls: 20}}",
+		"default address":  "listen: ':8080'",
+		"health":           "health: {listen: '127.0.0.1:9901'}",
+		"derived":          "backend: {tls: {ca: /ca}}",
+		"empty lists":      "hosts: []\nlimits: {methods: []}\ntls: {acme: {}}",
+		"deep section":     "metadata:\ntls: {acme: {eab: {key_id: me}, domains: [a.example.com], storage: /s}}",
 	} {
 		t.Run(name, func(t *testing.T) {
-			load := func(text string) *Loaded {
-				t.Helper()
-				path := filepath.Join(t.TempDir(), "proxy.yaml")
-				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				l, err := Load(path, nil)
-				if err != nil {
-					t.Fatalf("%v\n%s", err, text)
-				}
-				return l
-			}
-			first := load(file)
+			first := loadText(t, file)
 			var out bytes.Buffer
 			if err := first.Print(&out); err != nil {
 				t.Fatal(err)
 			}
-			again := load(out.String())
+			again := loadText(t, out.String())
 			if !reflect.DeepEqual(first.Config, again.Config) {
 				t.Errorf("got  %+v\nwant %+v\nprinted as\n%s", again.Config, first.Config, &out)
 			}
+			if got, want := setKeys(again), setKeys(first); !slices.Equal(got, want) {
+				t.Errorf("the output sets %q, want %q:\n%s", got, want, &out)
+			}
+			if got, want := warningsWithoutPlaces(again), warningsWithoutPlaces(first); !slices.Equal(got, want) {
+				t.Errorf("the output has the warnings %q, want %q:\n%s", got, want, &out)
+			}
+			all, _ := parse(fileName, []byte(uncommented(out.String())), small)
 			for _, k := range fileKeys.keys {
-				if !again.IsSet(k.Name) {
+				if _, ok := all.lines[k.Name]; !ok {
 					t.Errorf("the output lacks %s:\n%s", k.Name, &out)
 				}
 			}
 		})
+	}
+}
+
+// loadText loads a file with the text, which must be valid.
+func loadText(t *testing.T, text string) *Loaded {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "proxy.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Load(path, nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return l
+}
+
+func setKeys(l *Loaded) []string { return slices.Sorted(maps.Keys(l.origins)) }
+
+var placeOfWarning = regexp.MustCompile(`\S*proxy\.yaml:[0-9]+: `)
+
+func warningsWithoutPlaces(l *Loaded) []string {
+	var warnings []string
+	for _, w := range l.Warnings {
+		warnings = append(warnings, placeOfWarning.ReplaceAllString(w, ""))
+	}
+	return warnings
+}
+
+// TestPrintShowsTheBytesInEffect: under a memory limit, the default of
+// limits.buffered_bytes isn't in effect.
+func TestPrintShowsTheBytesInEffect(t *testing.T) {
+	clearEnvironment(t)
+	for file, want := range map[string]string{
+		"":                               "#buffered_bytes: 256MiB # default; lower if GOMEMLIMIT or the container limits the memory",
+		"limits: {memory: 120MiB}":       "#buffered_bytes: 33280KiB # default, lowered to what limits.memory allows",
+		"limits: {buffered_bytes: 1GiB}": "buffered_bytes: 1GiB # ",
+	} {
+		var out bytes.Buffer
+		if err := loadText(t, file).Print(&out); err != nil {
+			t.Fatal(err)
+		}
+		if text := strings.Join(strings.Fields(out.String()), " "); !strings.Contains(text, " "+want) {
+			t.Errorf("%q is printed without %q:\n%s", file, want, &out)
+		}
 	}
 }

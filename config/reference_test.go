@@ -25,6 +25,10 @@ Set other keys in a file, with variables or with flags.
 | check a configuration without serving | ` + "`culvert validate`" + ` |
 | have an editor check a file | [proxy.schema.json](../proxy.schema.json) |
 
+` + "`config defaults`" + ` and ` + "`config print`" + ` print configuration files. Keys that nothing
+sets are commented out: ` + "`#key: value`" + `. To set such a key, remove the ` + "`#`" + ` before the
+key and before each section above it.
+
 ## Sources
 
 A flag wins over a variable, a variable over the file, and the file over the

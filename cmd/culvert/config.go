@@ -26,7 +26,9 @@ func newConfigDefaultsCommand() *cobra.Command {
 		Use:   "defaults",
 		Short: "Print every key with its default and a comment",
 		Long: `defaults prints a configuration file with every key and its default. A comment
-explains the key and names its variable and its flag.`,
+explains the key and names its variable and its flag. All keys are commented out:
+"#key: value". To set a key, remove the "#" before the key and before each
+section above it.`,
 		Example: `  culvert config defaults
   culvert config defaults > proxy.yaml`,
 		Args: noArguments,
@@ -43,8 +45,9 @@ func newConfigPrintCommand() *cobra.Command {
 		Short: "Print the effective configuration and the source of each value",
 		Long: `print reads the same file, environment and flags as serve, and prints the value
 of every key. A comment gives the source of the value: a flag, a variable, a line
-of the file, or "default". The output is a configuration file with the same
-effect, except that it hides secrets.
+of the file, or "default". Keys that nothing sets are commented out: "#key: value".
+The output is a configuration file with the same effect, except that it hides
+secrets.
 
 Secrets are tls.acme.eab.hmac_key, the values in tls.acme.dns_settings, and values
 that the configuration takes from another file ("file:/path"). print reports

@@ -45,9 +45,8 @@ func limitMemory(configured config.Size, log *slog.Logger) (limit int64, stop fu
 	return limit, func() { debug.SetMemoryLimit(before) }
 }
 
-// boundMemory sets the memory that the bridge may hold for clients. Unless the
-// operator has set it, limits.buffered_bytes becomes at most half of
-// cfg.Memory, and at least one message.
+// boundMemory sets the memory that the bridge may hold for clients, and lowers
+// the default of limits.buffered_bytes.
 func boundMemory(cfg *bridge.Config, limit int64, c *config.Loaded, log *slog.Logger) {
 	if limit == 0 {
 		return
@@ -57,7 +56,5 @@ func boundMemory(cfg *bridge.Config, limit int64, c *config.Loaded, log *slog.Lo
 		log.Warn("the largest message can't pass: lower limits.message_bytes, or give culvert more memory",
 			slog.String("message_bytes", config.Size(cfg.Limits.MessageBytes).String()), slog.String("for_clients", config.Size(cfg.Memory).String()))
 	}
-	if !c.IsSet("limits.buffered_bytes") {
-		cfg.Limits.BufferedBytes = max(min(cfg.Limits.BufferedBytes, cfg.Memory/2), int64(cfg.Limits.MessageBytes))
-	}
+	cfg.Limits.BufferedBytes = int64(c.BufferedBytes(config.Size(limit)))
 }
