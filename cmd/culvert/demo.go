@@ -24,8 +24,8 @@ func newDemoCommand() *cobra.Command {
 		Short: "Run an example service behind culvert, with a page to try it",
 		Long: `demo starts an example gRPC service, culvert in front of it, and a page on
 culvert's port that calls the service from a browser. A switch on the page puts a
-proxy in the path that speaks only HTTP/1.1: native gRPC then fails, and the
-other protocols continue to work.
+proxy that speaks only HTTP/1.1 into the path, or takes the proxy out. With the
+proxy in the path, native gRPC fails, and the other protocols continue to work.
 
 demo needs nothing else, and nothing leaves this machine. If a port is taken, demo
 uses a free one.`,
@@ -60,7 +60,7 @@ uses a free one.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Listen, "listen", "", "`address` of the page (default 127.0.0.1:8080), or of the service with --backend-only (default 127.0.0.1:9000)")
-	flags.BoolVar(&check, "check", false, "run the page's checks without a browser, print the results, and exit")
+	flags.BoolVar(&check, "check", false, "make the page's calls without a browser, print the results, and exit")
 	flags.BoolVar(&backendOnly, "backend-only", false, "run only the example service")
 	cmd.MarkFlagsMutuallyExclusive("check", "backend-only")
 	return cmd
