@@ -1,4 +1,4 @@
-// Takes the README's picture of a running demo: the first screen, with the
+// Takes the picture of a running demo: the first screen, with the
 // inspecting proxy in the path, after every call has a result.
 //
 //	node screenshot.mjs http://127.0.0.1:8080/ FILE.png

@@ -50,7 +50,7 @@ func TestDemoPage(t *testing.T) {
 	}
 }
 
-// The README's picture is what its script takes of a running demo.
+// The demo's picture is what its script takes of a running demo.
 func TestScreenshot(t *testing.T) {
 	startDemo(t)
 	file := filepath.Join(t.TempDir(), "demo.png")
