@@ -44,7 +44,8 @@ func (s Size) String() string {
 }
 
 // A kind is a form of values. Errors of parse continue a sentence after the
-// value: `"8080" has no colon: write ":8080"`.
+// value: `"8080" has no colon: write ":8080"`. Only the text after the first ": "
+// may contain the value, because withoutValue removes that text.
 type kind struct {
 	name    string // in the reference
 	example string

@@ -328,6 +328,9 @@ func (p *reader) scalar(node *yaml.Node, t target) (string, bool) {
 		p.references = append(p.references, Reference{t.name, file})
 	}
 	if _, err := t.kind.parse(value); err != nil {
+		if file != "" || strings.Contains(node.Value, "${") {
+			err = withoutValue(err, t.Key)
+		}
 		p.errorf(node, "%s: %q %w", t.name, node.Value, err)
 		return "", false
 	}
@@ -340,6 +343,16 @@ func (p *reader) scalar(node *yaml.Node, t target) (string, bool) {
 		value = filepath.Join(dir, value)
 	}
 	return value, true
+}
+
+// withoutValue returns an error of kind.parse without its remedy, because the
+// remedy may contain the value.
+func withoutValue(err error, k Key) error {
+	reason, _, _ := strings.Cut(err.Error(), ": ")
+	if k.words != nil { // the reason lists them
+		return errors.New(reason)
+	}
+	return fmt.Errorf("%s: write a value such as %q", reason, k.example())
 }
 
 // resolve follows an alias, and refuses an explicit tag, because culvert

@@ -5,6 +5,7 @@ import (
 	_ "embed" // for the file of defaults
 	"fmt"
 	"io"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -109,8 +110,16 @@ func (l *Loaded) printKey(k Key, of reflect.Value, name, indent string) []printe
 			value = []string{hidden}
 		case secret && value != "":
 			value = hidden
+		case k.file:
+			value = absolute(value)
+		case k.kind.name == kindsByTag["https url"].name:
+			value = withoutQuery(value)
 		}
 		line.text += " " + written(&k, value)
+		if !isUTF8(value) {
+			line.text = indent + "#" + strings.TrimPrefix(strings.TrimPrefix(line.text, indent), "#")
+			line.source += ", not UTF-8, so a file can't hold it"
+		}
 		return []printedLine{line}
 	}
 	if field.Len() == 0 {
@@ -121,7 +130,11 @@ func (l *Loaded) printKey(k Key, of reflect.Value, name, indent string) []printe
 		own := slices.IndexFunc(k.entries.keys, func(e Key) bool { return e.path != k.short && l.IsSet(join(Entry(name, 0), e.path)) })
 		if own < 0 {
 			e := k.entries.byPath[k.short]
-			line.text += " " + written(&e, e.text(field.Index(0)))
+			value := e.text(field.Index(0))
+			if l.isSecret(k, name) || l.isSecret(e, join(Entry(name, 0), e.path)) {
+				value = hidden
+			}
+			line.text += " " + written(&e, value)
 			return []printedLine{line}
 		}
 	}
@@ -174,9 +187,46 @@ func (l *Loaded) sourceOf(name string) string {
 }
 
 // isSecret reports whether Print must hide a value: the key is for secrets, or
-// the value is in a file of its own.
+// the value is in a file of its own, and neither a flag nor a variable replaces
+// it.
 func (l *Loaded) isSecret(k Key, name string) bool {
-	return k.secret || slices.ContainsFunc(l.References, func(r Reference) bool { return r.Key == name })
+	return k.secret || l.origins[name].inFile && slices.ContainsFunc(l.References, func(r Reference) bool { return r.Key == name })
+}
+
+// absolute makes paths absolute. A printed file may be in any directory, and
+// culvert takes its relative paths from there.
+func absolute(value any) any {
+	one := func(name string) string {
+		if whole, err := filepath.Abs(name); err == nil && name != "" {
+			return whole
+		}
+		return name
+	}
+	list, ok := value.([]string)
+	if !ok {
+		return one(value.(string))
+	}
+	whole := make([]string, len(list))
+	for i := range list {
+		whole[i] = one(list[i])
+	}
+	return whole
+}
+
+// withoutQuery hides the query of a URL, which may have a token.
+func withoutQuery(value any) any {
+	address, _, found := strings.Cut(value.(string), "?")
+	if !found {
+		return value
+	}
+	return address + "?" + hidden
+}
+
+func isUTF8(value any) bool {
+	if list, ok := value.([]string); ok {
+		return !slices.ContainsFunc(list, func(s string) bool { return !utf8.ValidString(s) })
+	}
+	return utf8.ValidString(value.(string))
 }
 
 // written returns the result of Key.text in one line, in the form of a file.
@@ -195,8 +245,16 @@ func written(k *Key, text any) string {
 	}
 }
 
-// escape protects a text from expansion.
-func escape(s string) string { return strings.ReplaceAll(s, "$", "$$") }
+// escape protects a text from expansion. A text that begins with "file:" gets
+// this beginning from the default of a variable. culvert refuses to start with
+// such a variable, because CULVERT_ is the prefix of its own.
+func escape(s string) string {
+	s = strings.ReplaceAll(s, "$", "$$")
+	if rest, ok := strings.CutPrefix(s, "file:"); ok {
+		return "${" + envPrefix + ":-file:}" + rest
+	}
+	return s
+}
 
 var zeroParts = regexp.MustCompile(`([hm])0[ms](0s)?$`)
 

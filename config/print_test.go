@@ -98,21 +98,22 @@ limits: {calls: "file:limit"}
 func TestPrintedFileLoads(t *testing.T) {
 	clearEnvironment(t)
 	for name, file := range map[string]string{
-		"nothing":          "",
-		"a socket":         "listen: [{address: 'unix:/run/x', mode: '0660'}]",
-		"entries":          "listen: [':80', {address: ':443', trusted_proxies: [], tls: {self_signed: true}}]\nlimits: {methods: [{pattern: 'a.B/*', calls: 5}]}\nbackend: {resolve_interval: 2m}",
-		"dollars":          `{path_prefix: /a, hosts: [a.example.com], tls: {cert: /a$$b, key: "/a\"b"}}`,
-		"memory":           "limits: {memory: 96MiB}",
-		"much memory":      "limits: {memory: 4GiB}",
-		"little memory":    "limits: {memory: 33MiB}",
-		"memory and bytes": "limits: {memory: 96MiB, buffered_bytes: 32MiB}",
-		"limit of calls":   "limits: {calls: 10}",
-		"address limits":   "limits: {calls: 10, address: {calls: 20}}",
-		"default address":  "listen: ':8080'",
-		"health":           "health: {listen: '127.0.0.1:9901'}",
-		"derived":          "backend: {tls: {ca: /ca}}",
-		"empty lists":      "hosts: []\nlimits: {methods: []}\ntls: {acme: {}}",
-		"deep section":     "metadata:\ntls: {acme: {eab: {key_id: me}, domains: [a.example.com], storage: /s}}",
+		"nothing":               "",
+		"a socket":              "listen: [{address: 'unix:/run/x', mode: '0660'}]",
+		"entries":               "listen: [':80', {address: ':443', trusted_proxies: [], tls: {self_signed: true}}]\nlimits: {methods: [{pattern: 'a.B/*', calls: 5}]}\nbackend: {resolve_interval: 2m}",
+		"dollars":               `{path_prefix: /a, hosts: [a.example.com], tls: {cert: /a$$b, key: "/a\"b"}}`,
+		"memory":                "limits: {memory: 96MiB}",
+		"much memory":           "limits: {memory: 4GiB}",
+		"little memory":         "limits: {memory: 33MiB}",
+		"memory and bytes":      "limits: {memory: 96MiB, buffered_bytes: 32MiB}",
+		"limit of calls":        "limits: {calls: 10}",
+		"address limits":        "limits: {calls: 10, address: {calls: 20}}",
+		"default address":       "listen: ':8080'",
+		"health":                "health: {listen: '127.0.0.1:9901'}",
+		"derived":               "backend: {tls: {ca: /ca}}",
+		"empty lists":           "hosts: []\nlimits: {methods: []}\ntls: {acme: {}}",
+		"text like a reference": "allow_origins: ['${NONE:-file:}//x']\nbackend: {address: '${NONE:-file:}9000'}",
+		"deep section":          "metadata:\ntls: {acme: {eab: {key_id: me}, domains: [a.example.com], storage: /s}}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			first := loadText(t, file)
@@ -182,5 +183,96 @@ func TestPrintShowsTheBytesInEffect(t *testing.T) {
 		if text := strings.Join(strings.Fields(out.String()), " "); !strings.Contains(text, " "+want) {
 			t.Errorf("%q is printed without %q:\n%s", file, want, &out)
 		}
+	}
+}
+
+// TestPrintedPathsAreAbsolute: the file may be saved in another directory.
+func TestPrintedPathsAreAbsolute(t *testing.T) {
+	clearEnvironment(t)
+	dir := t.TempDir()
+	t.Chdir(dir)
+	t.Setenv("CULVERT_TLS_CERT", "file:/run/c.pem")
+	file := "tls: {key: sub/k.pem, client_ca: ca.pem, crls: [a.crl, /b.crl]}\nlisten: [{address: ':1', tls: {cert: own.pem, key: own.key}}]\n"
+	if err := os.WriteFile("proxy.yaml", []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first, err := Load("proxy.yaml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := first.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CULVERT_TLS_CERT", "")
+	again := loadText(t, out.String())
+	for got, want := range map[string]string{
+		again.TLS.Cert:           "file:/run/c.pem",
+		again.TLS.Key:            "sub/k.pem",
+		again.TLS.ClientCA:       "ca.pem",
+		again.TLS.CRLs[0]:        "a.crl",
+		again.Listen[0].TLS.Cert: "own.pem",
+		again.Listen[0].TLS.Key:  "own.key",
+	} {
+		if want = filepath.Join(dir, want); got != want {
+			t.Errorf("the output names %s, want %s:\n%s", got, want, &out)
+		}
+	}
+	if got := again.TLS.CRLs[1]; got != "/b.crl" {
+		t.Errorf("the output names %s, want /b.crl", got)
+	}
+}
+
+func TestPrintHidesSecretsInEveryForm(t *testing.T) {
+	clearEnvironment(t)
+	for name, c := range map[string]struct {
+		file  string
+		flags map[string]any
+		want  string
+	}{
+		"a single value for a list":  {"listen: file:SECRET", nil, `listen: "(hidden)"`},
+		"the single entry of a list": {"listen: ['file:SECRET']", nil, `listen: "(hidden)"`},
+		"an entry":                   {"listen: [{address: 'file:SECRET', name: a}]", nil, `address: "(hidden)"`},
+		"a flag replaces the file":   {"listen: file:SECRET", map[string]any{"listen": ":2"}, `listen: ":2" # --listen`},
+		"a query": {
+			"tls: {acme: {domains: [a.example.com], storage: /s, directory: 'https://ca.example.com/dir?token=10.77.0.1'}}", nil,
+			`directory: "https://ca.example.com/dir?(hidden)"`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range map[string]string{"SECRET": "10.77.0.1:80\n", "proxy.yaml": c.file} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l, err := Load(filepath.Join(dir, "proxy.yaml"), c.flags)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			if err := l.Print(&out); err != nil {
+				t.Fatal(err)
+			}
+			if text := strings.Join(strings.Fields(out.String()), " "); !strings.Contains(text, c.want) || strings.Contains(text, "10.77") {
+				t.Errorf("the output has a secret, or lacks %s:\n%s", c.want, &out)
+			}
+		})
+	}
+}
+
+// TestPrintCommentsOutBytes: YAML reads "\xff" as the character U+00FF.
+func TestPrintCommentsOutBytes(t *testing.T) {
+	clearEnvironment(t)
+	l, err := Load("", map[string]any{"tls.cert": "/a\xff", "tls.key": "/k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := l.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	if text, want := strings.Join(strings.Fields(out.String()), " "), `#cert: "/a\xff" # --tls-cert, not UTF-8, so a file can't hold it`; !strings.Contains(text, want) {
+		t.Errorf("the output lacks %s:\n%s", want, &out)
 	}
 }
