@@ -262,9 +262,14 @@ func (o *ACMEOptions) solvers(c *challenges, log *slog.Logger) (map[string]acmez
 	return solvers, nil
 }
 
-// redactor returns a redactor of o's secrets.
+// redactor returns a redactor of o's secrets. The query of the directory may
+// have a token.
 func (o *ACMEOptions) redactor() redactor {
-	return newRedactor(append(slices.Collect(maps.Values(o.DNSSettings)), o.EABHMACKey)...)
+	secrets := append(slices.Collect(maps.Values(o.DNSSettings)), o.EABHMACKey)
+	if u, err := url.Parse(o.Directory); err == nil && u.RawQuery != "" {
+		secrets = append(secrets, "?"+u.RawQuery)
+	}
+	return newRedactor(secrets...)
 }
 
 // issuerName returns the name of a CA's folder in the storage: its host and its

@@ -148,3 +148,13 @@ func TestACMEBacksOff(t *testing.T) {
 		}
 	}
 }
+
+func TestReportsHideTheQueryOfTheDirectory(t *testing.T) {
+	t.Parallel()
+	directory := "https://ca.example.com/dir?token=pw"
+	a := &ACME{secrets: (&ACMEOptions{Directory: directory}).redactor()}
+	got := a.explain(fmt.Errorf("provisioning client: %w", &url.Error{Op: "Get", URL: directory, Err: os.ErrDeadlineExceeded}))
+	if want := "the CA can't be reached: https://ca.example.com/dir…: i/o timeout"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
