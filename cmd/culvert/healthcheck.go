@@ -7,8 +7,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 )
@@ -68,8 +70,42 @@ func healthAddress(s *settings) (string, error) {
 	return address, nil
 }
 
-// maxReadiness limits the answer: a line, and one for each problem.
-const maxReadiness = 64 << 10
+// maxReadiness limits the answer: a line, and one for each problem. healthcheck
+// prints at most maxReadinessLines of them, each with at most maxReadinessLine
+// characters.
+const (
+	maxReadiness      = 64 << 10
+	maxReadinessLines = 20
+	maxReadinessLine  = 1000
+)
+
+// printable makes a server's text safe for a terminal. The server may be another
+// program.
+func printable(text string) string {
+	var out strings.Builder
+	count := 0
+	for line := range strings.Lines(text) {
+		if count++; count > maxReadinessLines {
+			out.WriteString("…\n")
+			break
+		}
+		line, end := strings.CutSuffix(line, "\n")
+		shown := []rune(line)
+		if len(shown) > maxReadinessLine {
+			shown = append(shown[:maxReadinessLine:maxReadinessLine], '…')
+		}
+		for _, r := range shown {
+			if !unicode.IsPrint(r) {
+				r = unicode.ReplacementChar
+			}
+			out.WriteRune(r)
+		}
+		if end {
+			out.WriteByte('\n')
+		}
+	}
+	return out.String()
+}
 
 // askReady returns the answer of /readyz at an address that culvert listens
 // on. net.Dial takes an address without a host as this host.
@@ -95,20 +131,25 @@ func askReady(ctx context.Context, address string) (string, error) {
 	if err != nil {
 		return "", noAnswer(ctx, address, err)
 	}
-	text := string(body)
+	text := printable(string(body))
 	switch {
 	case resp.StatusCode == http.StatusOK && strings.HasPrefix(text, "ready\n"):
 		return text, nil
 	case resp.StatusCode == http.StatusServiceUnavailable && strings.HasPrefix(text, "not ready"):
 		return "", fmt.Errorf("%s: %s", address, strings.TrimSpace(text))
 	default: // a second culvert leaves the default address to the first, which may be another program
-		return "", fmt.Errorf("%s answers /readyz with %s, and not as culvert does: check that health.listen (--health-listen) is the address of culvert", address, resp.Status)
+		return "", fmt.Errorf("%s answers /readyz with %s, and not as culvert does: check that health.listen (--health-listen) is the address of culvert", address, printable(resp.Status))
 	}
 }
 
 func noAnswer(ctx context.Context, address string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s doesn't answer in time: check that culvert runs, or raise --timeout", address)
+	}
+	// The URL in the error isn't the address.
+	var inURL *url.Error
+	if errors.As(err, &inURL) {
+		err = inURL.Err
 	}
 	var op *net.OpError
 	if errors.As(err, &op) {
