@@ -15,7 +15,7 @@ import (
 var plainer = map[string]string{
 	"holds? for": "applies to", "sees? to": "handles", "in the midst of": "during", "heart ?beats?": "ping", "back ?pressure": "back-pressure",
 	"half close": "half-close", "meta[- ]data": "metadata", "timeouts?": "time-out", "pre-flights?": "preflight", "in order to": "to",
-	"thereof": "of it", "whereby": "by which", "hence": "so", "simply": "", "seamless(ly)?": "", "utili[sz]es?": "use", "vouch(es)? for": "confirm",
+	"ends? TLS": "terminates TLS", "two-way": "bidirectional", "thereof": "of it", "whereby": "by which", "hence": "so", "simply": "", "seamless(ly)?": "", "utili[sz]es?": "use", "vouch(es)? for": "confirm",
 }
 
 var (
