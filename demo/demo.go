@@ -146,7 +146,7 @@ func newStage(ctx context.Context, cfg Config, culvert BridgeConfig, backend *gr
 	}
 	s.pageListener = listen("page", cmp.Or(cfg.Listen, defaultListen))
 	s.proxyListener = listen("proxy", nextPort(s.pageListener))
-	s.backendProxyListener = listen("backend's proxy", nextPort(s.proxyListener))
+	s.backendProxyListener = listen("backend's proxy", onLoopback(nextPort(s.proxyListener)))
 	s.backendListener = listen("backend", backendAddress(cfg.Listen))
 	if err != nil {
 		return nil, err
@@ -201,6 +201,16 @@ func nextPort(ln net.Listener) string {
 		port = 0
 	}
 	return net.JoinHostPort(addr.IP.String(), strconv.Itoa(port))
+}
+
+// onLoopback returns a loopback address with the address's port. The page may
+// listen on all addresses. The backend and its proxy never do.
+func onLoopback(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return net.JoinHostPort("127.0.0.1", port)
 }
 
 // backendAddress returns the backend's address: a fixed port, or any free one if

@@ -93,6 +93,28 @@ func TestTakenPortIsReplaced(t *testing.T) {
 	}
 }
 
+// The backend and its proxy stay on loopback when the page listens on all
+// addresses.
+func TestBackendsProxyIsOnLoopback(t *testing.T) {
+	runStageOn(t, "0.0.0.0:0", newServer(0), func(_ context.Context, s *stage) {
+		if !tcpAddr(s.pageListener).IP.IsUnspecified() || !tcpAddr(s.proxyListener).IP.IsUnspecified() {
+			t.Errorf("the page and its proxy are on %s and %s, want all addresses", s.pageListener.Addr(), s.proxyListener.Addr())
+		}
+		if !tcpAddr(s.backendListener).IP.IsLoopback() || !tcpAddr(s.backendProxyListener).IP.IsLoopback() {
+			t.Errorf("the backend and its proxy are on %s and %s, want loopback addresses", s.backendListener.Addr(), s.backendProxyListener.Addr())
+		}
+		for _, viaProxy := range []bool{false, true} {
+			r, err := s.callNative(t.Context(), laneDirect, viaProxy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answered := r.Calls[0].Answered; answered == viaProxy {
+				t.Errorf("via the proxy %v: got %+v, want the backend's answer only without the proxy", viaProxy, r)
+			}
+		}
+	})
+}
+
 func TestImpossibleAddressIsAnError(t *testing.T) {
 	for name, run := range map[string]func(context.Context, Config) error{"demo": Run, "backend": RunBackend} {
 		if err := startDemo(t, run, "192.0.2.1:0").stop(); err == nil {

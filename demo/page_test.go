@@ -17,6 +17,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 )
 
@@ -79,9 +80,14 @@ func TestPageNamesNoOtherHost(t *testing.T) {
 // runStage runs use on a new stage, on free ports.
 func runStage(t *testing.T, use func(context.Context, *stage)) {
 	t.Helper()
-	cfg := Config{NewBridge: newBridge, Listen: freePorts, Version: "test"}
+	runStageOn(t, freePorts, newServer(0), use)
+}
+
+func runStageOn(t *testing.T, listen string, backend *grpc.Server, use func(context.Context, *stage)) {
+	t.Helper()
+	cfg := Config{NewBridge: newBridge, Listen: listen, Version: "test"}
 	tell := BridgeConfig{CallEnded: func(Call) {}, Refused: func(Refusal) {}}
-	err := withStage(t.Context(), cfg, tell, newServer(0), func(ctx context.Context, s *stage) error {
+	err := withStage(t.Context(), cfg, tell, backend, func(ctx context.Context, s *stage) error {
 		use(ctx, s)
 		return nil
 	})
