@@ -135,6 +135,7 @@ func (c *checker) native(ctx context.Context) (string, error) {
 
 // nativeFails expects the same conversation to fail because of the proxy.
 func (c *checker) nativeFails(ctx context.Context, p *inspector) (string, error) {
+	seenFrom := p.watch()
 	var local localAddrs
 	_, err := converseNative(ctx, c.address, local.dial)
 	if err == nil {
@@ -143,7 +144,7 @@ func (c *checker) nativeFails(ctx context.Context, p *inspector) (string, error)
 	if code := status.Code(err); code != codes.Unavailable {
 		return "", fmt.Errorf("it failed with %v, want UNAVAILABLE: %w", code, err)
 	}
-	seen := p.seenFrom(local.all())
+	seen := seenFrom(local.all())
 	if len(seen) == 0 {
 		return "", fmt.Errorf("it failed before the proxy saw it: %w", err)
 	}

@@ -36,7 +36,8 @@ type inspector struct {
 
 	mu        sync.Mutex
 	closed    bool       // no handler begins any more
-	sightings []sighting // oldest first
+	sightings []sighting // the newest ones, oldest first
+	noted     int        // sightings, with those that are forgotten
 }
 
 // A sighting is a request that an inspector refused or forwarded.
@@ -134,21 +135,30 @@ func (p *inspector) begin() bool {
 func (p *inspector) note(remote, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.noted++
 	p.sightings = append(p.sightings, sighting{remote, text})
 	if over := len(p.sightings) - maxSightings; over > 0 {
 		p.sightings = slices.Delete(p.sightings, 0, over)
 	}
 }
 
-// seenFrom returns what the inspector did with requests from these addresses.
-func (p *inspector) seenFrom(remotes []string) []string {
+// watch returns a function that lists what the inspector did after watch with
+// requests from the addresses. It leaves out earlier requests, because a client
+// can get the port of a client that is gone.
+func (p *inspector) watch() (seenFrom func(remotes []string) []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	texts := []string{}
-	for _, s := range p.sightings {
-		if slices.Contains(remotes, s.remote) {
-			texts = append(texts, s.text)
+	begin := p.noted
+	return func(remotes []string) []string {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		forgotten := p.noted - len(p.sightings)
+		texts := []string{}
+		for _, s := range p.sightings[max(0, begin-forgotten):] {
+			if slices.Contains(remotes, s.remote) {
+				texts = append(texts, s.text)
+			}
 		}
+		return texts
 	}
-	return texts
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -66,14 +67,32 @@ func TestInspectorTakesNoEndlessRequest(t *testing.T) {
 func TestInspectorForgetsOldSightings(t *testing.T) {
 	p := newInspector(t.Context(), "127.0.0.1:1")
 	defer p.close()
+	seenFrom := p.watch()
 	for i := range maxSightings + 1 {
 		p.note(fmt.Sprint(i), "seen")
 	}
-	if got := p.seenFrom([]string{"0"}); len(got) != 0 {
+	if got := seenFrom([]string{"0"}); len(got) != 0 {
 		t.Errorf("the oldest of %d is still there: %q", maxSightings+1, got)
 	}
-	if got := p.seenFrom([]string{"1", fmt.Sprint(maxSightings)}); len(got) != 2 {
+	if got := seenFrom([]string{"1", fmt.Sprint(maxSightings)}); len(got) != 2 {
 		t.Errorf("got %q, want the two newer ones", got)
+	}
+}
+
+// A port that is used again belongs to another client.
+func TestInspectorTellsClientsOfTheSamePortApart(t *testing.T) {
+	p := newInspector(t.Context(), "127.0.0.1:1")
+	defer p.close()
+	for i := range 2*maxSightings + 1 { // past the point where it forgets
+		p.note("reused", "before")
+		seenFrom := p.watch()
+		if got := seenFrom([]string{"reused"}); len(got) != 0 {
+			t.Fatalf("after %d requests: got %q, want none of them", i+1, got)
+		}
+		p.note("reused", "after")
+		if got := seenFrom([]string{"reused"}); !slices.Equal(got, []string{"after"}) {
+			t.Fatalf("after %d requests and one: got %q, want the one", i+1, got)
+		}
 	}
 }
 

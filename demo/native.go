@@ -56,8 +56,9 @@ func (s *stage) callNative(ctx context.Context, by lane, viaProxy bool) (nativeR
 	if by == laneCulvert {
 		ln, proxyListener, proxy = s.pageListener, s.proxyListener, s.inspector
 	}
+	seenFrom := func([]string) []string { return []string{} }
 	if viaProxy {
-		ln = proxyListener
+		ln, seenFrom = proxyListener, proxy.watch()
 	}
 	r := nativeResult{Address: dialable(ln.Addr())}
 	var local localAddrs
@@ -76,7 +77,7 @@ func (s *stage) callNative(ctx context.Context, by lane, viaProxy bool) (nativeR
 	}
 	defer func() { _ = conn.Close() }() // nothing is left to fail
 	r.Calls = callAll(ctx, demopb.NewDemoClient(conn))
-	r.Seen = proxy.seenFrom(local.all())
+	r.Seen = seenFrom(local.all())
 	return r, nil
 }
 

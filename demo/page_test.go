@@ -15,10 +15,14 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+
+	"github.com/culvert-grpc/culvert/demo/demopb"
 )
 
 // The bundle contains the sum of its sources. web/build.mjs computes it in the
@@ -181,6 +185,31 @@ func TestNativeClientsLanes(t *testing.T) {
 					t.Errorf("the proxy saw %q, want %q", r.Seen, want.seen)
 				}
 			})
+		}
+	})
+}
+
+// A call without the proxy reports nothing from the proxy, even if the proxy has
+// seen another client with the same address.
+func TestCallsWithoutTheProxyReportNothingFromIt(t *testing.T) {
+	var proxy atomic.Pointer[inspector]
+	var noted atomic.Int64
+	backend := grpc.NewServer(grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+		if p, ok := peer.FromContext(stream.Context()); ok {
+			proxy.Load().note(p.Addr.String(), "PRI * HTTP/2.0: not HTTP/1.1, refused")
+			noted.Add(1)
+		}
+		return handle(srv, stream)
+	}))
+	demopb.RegisterDemoServer(backend, &service{})
+	runStageOn(t, freePorts, backend, func(ctx context.Context, s *stage) {
+		proxy.Store(s.backendInspector)
+		r, err := s.callNative(ctx, laneDirect, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if noted.Load() == 0 || len(r.Seen) > 0 {
+			t.Errorf("got %q of %d sightings, want none of at least one", r.Seen, noted.Load())
 		}
 	})
 }
