@@ -126,6 +126,29 @@ async function look(browser, colorScheme, width) {
       await settle("ok", "ok");
       broken = false;
     },
+    "results of the present path": async () => {
+      // The proxy was in the path before, so the page has older results of this path.
+      const stale = await page.evaluate(() => {
+        const lanes = "[data-testid^=lane-] [data-testid=lane-call]";
+        document.querySelector("[data-testid=path-switch]").click();
+        // No call on the new path can have ended yet.
+        return [...document.querySelectorAll(lanes)].filter((c) => c.dataset.code !== "CALLING").map((c) => `${c.dataset.method} ${c.dataset.code}`);
+      });
+      if (stale.length > 0) {
+        findings.push(`after the switch, the lanes still show ${stale.join(", ")}`);
+      }
+      await settle("bad", "ok");
+    },
+    "more calls than the wire lists": async () => {
+      const listed = page.locator('[data-testid="wire-call"]');
+      for (let calls = 0; (await listed.and(page.locator('[data-method$="/Converse"]')).count()) > 0; calls++) {
+        if (calls > 100) {
+          throw new Error("the wire still lists the conversations after a hundred calls");
+        }
+        await part("reserve-send").click();
+      }
+      await settle("bad", "ok");
+    },
     "the way on": async () => {
       await reach(part("copy"), "the copy button");
       await page.keyboard.press("Enter");

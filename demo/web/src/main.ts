@@ -21,7 +21,7 @@ async function main(): Promise<void> {
   const fetch = tapFetch(log);
   const countdown = showCountdown(path, fetch, wire);
   const reserve = showReserve(path, fetch, wire);
-  const native = showLanes(path, log);
+  const lanes = showLanes(path, log);
 
   const toggle = find("path-switch", HTMLInputElement);
   const retry = find("native-retry", HTMLButtonElement);
@@ -31,7 +31,7 @@ async function main(): Promise<void> {
     find("switch-hint", HTMLElement).textContent = path.proxied
       ? "An inspecting proxy reads every request. This proxy speaks only HTTP/1.1. Switch the proxy off, and all calls run again without it."
       : "No proxy: native gRPC reaches the backend. Switch the proxy on, and all calls run again through it.";
-    native();
+    lanes.move();
     countdown();
     reserve();
   }
@@ -39,7 +39,7 @@ async function main(): Promise<void> {
     followSwitch();
     conversation.move();
   });
-  retry.addEventListener("click", native);
+  retry.addEventListener("click", lanes.callNative);
   toggle.disabled = false;
   retry.disabled = false;
 

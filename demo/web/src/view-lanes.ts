@@ -29,8 +29,16 @@ const calling: ClientState = {
   refused: false,
 };
 
-/** Runs the two lanes. The function returned makes the native client's calls on the present path. */
-export function showLanes(path: Path, log: WireLog): () => void {
+/** The lanes, for the rest of the page. */
+export interface LanesView {
+  /** Forgets all results, and makes the native client's calls on the present path. */
+  move(): void;
+  /** Makes the native client's calls again. */
+  callNative(): void;
+}
+
+/** Runs the two lanes. */
+export function showLanes(path: Path, log: WireLog): LanesView {
   const direct = createLane("direct", "Without culvert", path);
   const culvert = createLane("culvert", "Through culvert", path);
   const bridge = ["culvert", `port ${path.info.culvert}`];
@@ -69,13 +77,62 @@ export function showLanes(path: Path, log: WireLog): () => void {
     }
   }
 
-  log.subscribe(() => show(page, describePage(log, path)));
-  return () => {
+  function callNative(): void {
     native.abort();
     native = new AbortController();
-    show(page, describePage(log, path));
     void call("direct", directNative);
     void call("culvert", tunnel);
+  }
+
+  const visit = createVisit(path);
+  log.subscribe((c) => {
+    visit.note(c);
+    show(page, describePage(visit));
+  });
+  return {
+    move() {
+      visit.restart();
+      show(page, describePage(visit));
+      callNative();
+    },
+    callNative,
+  };
+}
+
+/** This page's calls since the path changed. */
+interface Visit {
+  /** Records that a call began or changed. */
+  note(call: WireCall): void;
+  /** Returns the method's newest call that has a result or may still get one. */
+  newest(method: string): WireCall | undefined;
+  /** Forgets the calls, also running ones. */
+  restart(): void;
+}
+
+// The wire log can't answer for the lanes: it drops old calls, and it also has
+// the calls of an earlier visit to the same path.
+function createVisit(path: Path): Visit {
+  const kept = new Map<string, WireCall[]>(); // by method, newest first
+  let lastId = 0;
+
+  return {
+    note(call) {
+      const method = call.path.slice(call.path.lastIndexOf("/") + 1);
+      const calls = kept.get(method) ?? [];
+      if (call.id > lastId) {
+        lastId = call.id; // the call begins now
+        if (path.isProxied(call.origin) === path.proxied) {
+          calls.unshift(call);
+        }
+      }
+      // A call that was cancelled before its first message says nothing about
+      // the path: the call before it counts instead.
+      const useful = calls.filter((c) => !isCancelled(c) || countReceived(c) > 0);
+      const ended = useful.findIndex((c) => c.durationMs !== undefined);
+      kept.set(method, ended === -1 ? useful : useful.slice(0, ended + 1));
+    },
+    newest: (method) => kept.get(method)?.[0],
+    restart: () => kept.clear(),
   };
 }
 
@@ -98,11 +155,9 @@ function describeNative({ calls, seen }: NativeResult): ClientState {
 }
 
 /** Describes this page's newest calls on the present path. */
-function describePage(log: WireLog, path: Path): ClientState {
+function describePage(visit: Visit): ClientState {
   const calls = methods.map(({ name }): CallState => {
-    const call = log.calls.find(
-      (c) => c.path.endsWith(`/${name}`) && path.isProxied(c.origin) === path.proxied && (!isCancelled(c) || countReceived(c) > 0),
-    );
+    const call = visit.newest(name);
     return call === undefined ? { tone: "busy", code: "CALLING", note: "" } : describeCall(call);
   });
   const note = h("p", {}, "Converse uses a WebSocket, Countdown and Reserve use gRPC-Web.");
