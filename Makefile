@@ -156,7 +156,7 @@ bin/grpcwebproxy:
 	GOBIN="$(CURDIR)/bin" go install github.com/improbable-eng/grpc-web/go/grpcwebproxy@v0.15.0
 
 build: ## Build bin/culvert, static
-	$(BUILD) -o bin/culvert ./cmd/culvert
+	$(BUILD) -o bin/culvert$$(go env GOEXE) ./cmd/culvert
 
 generate: deps-generate ## Write every generated file again
 	go generate ./...
