@@ -101,13 +101,13 @@ culvert forwards metadata unchanged and in order, in both directions, unless a t
 - **cookie**: culvert forwards the name only if the key in the last column is set.
 
 Some backends read an underscore or a dot in a name as a hyphen ('x_forwarded_for', 'x.forwarded.for'). culvert therefore drops such
-spellings of the **vouched** names, of the names in 'metadata.vouched', and of 'culvert-*' and 'x-culvert-*'.
+spellings of the **vouched** names, of the names that you add in 'metadata.vouched', and of 'culvert-*' and 'x-culvert-*'.
 
 culvert adds these itself:
 
 | to | name | value |
 |---|---|---|
-| backend | 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host' | the client's address, protocol and host; the addresses that trusted proxies report come before |
+| backend | 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host' | the client's address, protocol and host; in 'x-forwarded-for' after the addresses that trusted proxies report |
 | backend | 'via' | culvert, after the entries of trusted proxies |
 | backend | 'x-forwarded-user-agent' | the client's 'user-agent' |
 | backend | 'x-forwarded-client-cert' | the names in the client's verified certificate, as Envoy writes them, with 'Hash', 'Subject', 'URI' and 'DNS'; only with 'metadata.client_certificate' |

@@ -74,7 +74,7 @@ var requestRules = []HeaderRule{
 	{"lb-token", "drop", "from a load balancer to its backend"},
 	{"culvert-*", "drop", ofCulvert},
 	{"x-culvert-*", "drop", ofCulvert},
-	{"x-request-id", "drop", "the call's id; added anew"},
+	{"x-request-id", "drop", "culvert adds it anew: the client's value if it is valid, else an id of its own"},
 	{"x-forwarded-user-agent", "drop", "added anew"},
 	{"cookie", "cookie", "metadata.forward_cookies"},
 	{"x-forwarded-client-cert", "vouched", vouch + ", and culvert forwards it only with metadata.client_certificate"},

@@ -344,7 +344,7 @@ clients that stop reading for a while.
 const pageLimits = `
 ## What some clients can't do
 
-Every other call of these clients passes. The cause of each failure is the client, its runtime, or the nginx in front. These calls fail
+The table has the calls that fail. Every other call of these clients passes. The cause of each failure is the client, its runtime, or the nginx in front. These calls fail
 with any gRPC-Web server. In the names of clients, the part after the comma is the transport or the mode.
 
 | calls | clients | reason |

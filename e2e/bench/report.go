@@ -158,8 +158,8 @@ For people who choose or size a proxy: the cost of culvert and of other proxies 
 
 ## How it is measured
 
-- Each cell starts the proxies one after the other in front of the same backend, a grpc-go process.
-- A figure is the median of %d rounds of %v. Loads without a bound (see below) have a third as many, at least one. Each round has a warm-up of half its
+- For each row the benchmark starts the proxies one after the other in front of the same backend, a grpc-go process.
+- A figure is the median of %d rounds of %v. Loads without a bound (a worst value allowed) have a third as many rounds, at least one. Each round has a warm-up of half its
   time.
 - CPU time is the user and system time of the proxy's process for each message. For an echo it is the time for a message and its
   answer.
@@ -178,6 +178,7 @@ The [decisions](../decisions/README.md) have the effect of each optimization.
   cost of TLS (1.3, an ECDSA P-256 certificate, no resumption).
 - *bound* is the worst value allowed, and *aim* is the target. A value beyond its bound is a miss.
 - *its* is the proxy in the column *against*.
+- *ping rate kept* is the rate of calls while other streams are stuck, in percent of the rate without them.
 - *p50 / p99* is the client's latency. Client, proxy and backend share the machine.
 - With one connection, ` + "`GOMAXPROCS=1`" + ` saves CPU time, because no thread wakes another for each message. With many connections it
   saves little, and one CPU limits the rate.
