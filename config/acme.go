@@ -16,8 +16,8 @@ type ACME struct {
 	Domains []string `key:"domains" is:"domain"`
 
 	// Directory for the ACME account, certificates and keys; required. It must
-	// outlive culvert. culvert creates it so that no other user can read it.
-	// Instances that share it get each certificate once.
+	// persist across restarts and new containers. culvert creates it so that no
+	// other user can read it. Instances that share it get each certificate once.
 	Storage string `key:"storage" is:"directory"`
 
 	// Address for mail from the CA about problems with the account.

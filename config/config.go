@@ -50,12 +50,13 @@ type Config struct {
 	//   - "~https://pr-[0-9]+\.example\.com": a regular expression for the
 	//     whole origin, starting with the scheme.
 	//   - "null": sandboxed pages of all sites.
-	//   - "*": all other pages.
+	//   - "*": pages of every origin except "null".
 	//
-	// Pages from culvert's own address and from the names in hosts need no
-	// entry. Clients other than browsers send no origin and need none. With
-	// metadata.forward_cookies, culvert forwards cookies only from those pages
-	// and from origins without a pattern.
+	// Pages from culvert's own address and from the names in hosts need no entry.
+	// Clients other than browsers send no origin and need none. With
+	// metadata.forward_cookies, culvert forwards cookies only from pages of
+	// culvert's own address, of the names in hosts, and of origins listed here
+	// without a pattern, except "null".
 	AllowOrigins []string `key:"allow_origins" flag:"allow-origin" is:"origin"`
 
 	// Refuse pages of other origins. With false, culvert only logs and counts
@@ -111,7 +112,9 @@ type Config struct {
 	// Limits. An error or a log line about a limit names its key.
 	Limits Limits `key:"limits"`
 
-	// The implementation of HTTP/2, also inside tunnels:
+	// The implementation of HTTP/2, also inside h2ts tunnels, which are HTTP/2
+	// inside a WebSocket
+	// (docs/reference/websockets.md#h2ts-http2-inside-a-websocket):
 	//
 	//   - "culvert": culvert's own.
 	//   - "standard": the one in Go's standard library.
@@ -122,8 +125,9 @@ type Config struct {
 	HTTP2Server string `key:"http2_server" one:"culvert,standard"`
 
 	// How long running calls may continue after SIGTERM or SIGINT. culvert then
-	// ends them with UNAVAILABLE. Keep it below the time after which the
-	// supervisor kills the process (Kubernetes: 30s).
+	// ends them with UNAVAILABLE. Keep this time-out at least 10s below the time
+	// after which the supervisor kills the process (Kubernetes: 30s), or 11s with
+	// files on a network file system.
 	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
 
 	// Health checks.
@@ -208,7 +212,7 @@ type Methods struct {
 	// "shop.v1.*/Get*". "*" matches any part of a service's or a method's name.
 	// Empty: all methods except those in deny. By default, culvert denies
 	// services that expose a server's internals, such as channelz and binary
-	// logs. A pattern here allows them.
+	// logs. A pattern here that matches such a service allows it, "*/*" included.
 	Allow []string `key:"allow" flag:"allow-method" is:"method pattern"`
 
 	// Patterns of methods that clients can't call. deny wins over allow.
@@ -250,10 +254,11 @@ type Limits struct {
 	// counts as its name, its value and 32 bytes.
 	HeaderBytes Size `key:"header_bytes"`
 
-	// Memory for the messages of all calls on their way. Unless you set this
-	// key, it is also at most half of what limits.memory leaves for clients.
-	// When it is full, requests, replies that culvert decompresses, and replies
-	// of more than three eighths of it wait for at most 10s. Meanwhile culvert
+	// Memory for the messages of all calls on their way. Unless you set this key,
+	// it is also at most half of what limits.memory leaves for clients. When it
+	// is full, these messages wait for up to 10s: all requests, replies that
+	// culvert decompresses, and replies of more than three eighths of this limit.
+	// Then their call ends with RESOURCE_EXHAUSTED. While messages wait, culvert
 	// ends calls of the client address that holds the most, if that is more than
 	// its share (docs/how-it-works/memory.md#when-memory-is-scarce). culvert also
 	// ends calls that hold memory and have moved nothing for 5s.
@@ -280,15 +285,16 @@ type Limits struct {
 	// (GOMAXPROCS).
 	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size, 0 or auto"`
 
-	// Memory that culvert may use. 0: nine tenths of the container's limit, or
-	// no limit without one. culvert itself takes 20MiB, and clients may hold 65
-	// % of the rest. When clients hold all of it, culvert ends calls, and
-	// connections without calls, of the client address that holds the most, if
-	// that is more than its share. culvert refuses new calls and connections of
-	// such addresses. Go's garbage collector has the same limit, unless the
-	// environment sets GOMEMLIMIT. docs/how-it-works/memory.md defines the share,
-	// and docs/how-it-works/uncounted-memory.md lists the memory that culvert
-	// doesn't count.
+	// Memory that culvert may use. 0: GOMEMLIMIT if the environment sets it, else
+	// nine tenths of the container's limit, else no limit. culvert itself takes
+	// 20MiB, and clients may hold 65 % of the rest. When clients hold all of it,
+	// culvert ends calls, and connections without calls, of the client address
+	// that holds the most, if that is more than its share. culvert refuses new
+	// calls and connections of such addresses. Go's garbage collector has the
+	// same limit, unless the environment sets GOMEMLIMIT.
+	// docs/how-it-works/memory.md defines the share, and
+	// docs/how-it-works/uncounted-memory.md lists the memory that culvert doesn't
+	// count.
 	Memory Size `key:"memory" is:"size or 0"`
 
 	// Limits for each client address: an IPv4 address, or the first 64 bits of
@@ -307,9 +313,9 @@ type Limits struct {
 	// they keep culvert alive.
 	Enforce bool `key:"enforce"`
 
-	// How long a client may take none of the data that waits for it; 0s is no
-	// limit. culvert then ends the call. A client that stops reading for a
-	// shorter time loses nothing.
+	// How long a client may read nothing while data waits for it; 0s is no limit.
+	// culvert then ends the call. A client that stops reading for a shorter time
+	// loses nothing.
 	SlowConsumerTimeout time.Duration `key:"slow_consumer_timeout"`
 
 	// How long a call may carry no message; 0s is no limit. culvert then ends

@@ -16,7 +16,7 @@ type world struct {
 
 // expand replaces the references in one scalar of a file in dir: ${NAME} and
 // ${NAME:-default} with a variable, and $$ with $. A text with the prefix
-// file: becomes the content of that file, without the end of its last line.
+// file: becomes the content of that file, without a newline at its end.
 //
 // expand doesn't look for references in the replacement. It also returns the
 // file that it read, or "".

@@ -25,8 +25,9 @@ type Listener struct {
 	// "0660" its group, too. Ports have no mode. Default: "0600".
 	Mode Mode `key:"mode" unset:"0600"`
 
-	// The client protocols that this listener accepts. Empty: all. Calls in an
-	// h2ts tunnel also need grpc.
+	// The client protocols that this listener accepts. Empty: all. A call inside
+	// an h2ts tunnel (docs/reference/protocols.md) needs both h2ts and its own
+	// protocol, usually grpc, in the list.
 	Transports []string `key:"transports" words:"transports"`
 
 	// TLS on this listener. Unset keys inherit from tls. A listener that sets

@@ -52,7 +52,7 @@ These references work in the values of the file only:
 | ` + "`${NAME}`" + ` | the variable of the environment; an error if it isn't set |
 | ` + "`${NAME:-default}`" + ` | the variable, or the default if the variable is empty or isn't set |
 | ` + "`$$`" + ` | a dollar sign |
-| ` + "`file:/path`" + ` | the content of the file, without the end of its last line |
+| ` + "`file:/path`" + ` | the content of the file, without a newline at its end |
 
 culvert takes the value of a reference as plain text: it doesn't look for YAML or
 for other references in it.
@@ -62,7 +62,7 @@ for other references in it.
 | Kind | Form |
 |---|---|
 | duration | a number with ` + "`ms`, `s`, `m` or `h`: `500ms`, `30s`, `1h30m`" + ` |
-| size | a number with ` + "`B`, `KiB`, `MiB` or `GiB`: `64KiB`, `16MiB`; `k`, `kB`, `M`, `MB` are the same units" + ` |
+| size | a number with ` + "`B`, `KiB`, `MiB` or `GiB`: `64KiB`, `16MiB`; `k` and `kB` mean `KiB` (1024 bytes), `M` and `MB` mean `MiB`" + ` |
 | address | ` + "`host:port` or `:port`" + `; an IPv6 address in brackets |
 | list | ` + "`[a, b]`" + `, or a line with a dash for each value |
 | list of sections | a dash for each section, with its keys indented below |

@@ -81,13 +81,13 @@ type Certificate struct {
 	Key string `key:"key" is:"file" needed:"true"`
 
 	// File with the CA certificates (PEM) for verifying clients that select this
-	// certificate. Default: the client_ca beside certificates.
+	// certificate. Default: the client_ca of the same tls section
+	// (tls.client_ca or "listen[].tls.client_ca").
 	ClientCA string `key:"client_ca" is:"file"`
 
-	// client_auth for clients that select this certificate. Default: require
-	// with a client_ca here, otherwise the client_auth beside certificates. A
-	// connection with another client_ca or client_auth can't carry requests for
-	// a name or an IP address of this certificate: culvert answers them with
-	// 421.
+	// client_auth for clients that select this certificate. Default: require with
+	// a client_ca here, otherwise the client_auth of the same tls section. A
+	// connection with another client_ca or client_auth can't carry requests for a
+	// name or an IP address of this certificate: culvert answers them with 421.
 	ClientAuth string `key:"client_auth" is:"client auth"`
 }
