@@ -157,7 +157,7 @@ type CallInfo struct {
 	Code     codes.Code
 	Origin   string // OriginUpstream, OriginCulvert or OriginClient
 	Reason   Reason // of culvert's own statuses
-	Cause    string // the cause behind the status; for the log only, never for a client
+	Cause    string // the cause behind the status; for the log; clients see it only with detailed errors
 
 	MessagesIn, MessagesOut int64 // from the client; to it
 	BytesIn, BytesOut       int64 // payload bytes
