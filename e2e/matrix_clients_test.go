@@ -151,7 +151,7 @@ var limitations = []limitation{
 	},
 	{
 		clients: []string{"node improbable websocket", "node nice websocket"}, scenarios: []string{"a refused origin"},
-		reason: "Outside a browser the client can't send an origin, because metadata isn't sent in the headers of the upgrade.",
+		reason: "Outside a browser an origin is metadata, and this client doesn't send metadata in the headers of the upgrade.",
 	},
 	{
 		clients: []string{

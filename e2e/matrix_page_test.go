@@ -382,11 +382,12 @@ const resultsEnd = `
   broken connection.
 - *Metadata with nothing in it*: empty values, in text and in ` + "`-bin`" + `, in both directions.
 - *Compressed*: with gzip, by the client. The server gets gzip too.
-- *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of them unknown.
+- *Rich details, byte by byte*: ` + "`google.rpc.Status`" + ` with eight details of six types, one of them unknown. The client gets the
+  bytes that the server sent.
 - *A hostile status message*: ` + "`%`" + `, quotes, control characters, CR LF, text that looks like a trailer, emoji.
 - *A deadline passes*, *the client cancels*, *the client goes away* (its page or process ends): the server's context ends at once.
-  Over HTTP/1.1 Chromium may take up to 5 s more, because it waits for the end of the aborted request's response.
-- *The backend is killed* (SIGKILL) after its first reply: the client gets UNAVAILABLE and ` + "`UPSTREAM_RESET`" + `, never OK.
+  Over HTTP/1.1 Chromium may take up to 5 s more, because it waits so long for the aborted request's response to end.
+- *The backend is killed* (SIGKILL) after its first reply: the client gets UNAVAILABLE with the reason ` + "`UPSTREAM_RESET`" + `, never OK.
 - *Culvert is told to stop* (SIGTERM), and the call takes longer than ` + "`drain_timeout`" + `: UNAVAILABLE and ` + "`DRAINING`" + `.
 - *Over culvert's limit*: RESOURCE_EXHAUSTED with ` + "`REQUEST_TOO_LARGE` or `RESPONSE_TOO_LARGE`" + `.
 - *A refused origin*: nothing reaches the server. Clients outside a browser send the origin as a header.

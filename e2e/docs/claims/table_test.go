@@ -12,7 +12,7 @@ var sections = []section{
 			[]string{"TestOriginPatternsThatMeanNothing", "FuzzOrigin"},
 		},
 		{
-			"A regular expression always matches a whole origin of one scheme, however it is written. Matching takes time linear in the origin's length.",
+			"However a regular expression is written, it matches whole origins only, and only of one scheme. Matching takes time linear in the origin's length.",
 			[]string{"TestOriginExpressions", "TestOriginExpressionTakesNoTime"},
 		},
 		{
@@ -114,7 +114,7 @@ var sections = []section{
 			[]string{"TestClientCertificateThatNoHeaderCarries", "TestClientCertificateCountsAsMetadata"},
 		},
 		{
-			"A connection for a name or IP address without client certificates carries no request for one that requires them (421), in any spelling. One final dot makes no difference to a name. A malformed host gets 400.",
+			"On a connection for a name or IP address that needs no client certificate, culvert answers 421 to a request for one that needs it, in any spelling. One final dot makes no difference to a name. A malformed host gets 400.",
 			[]string{"TestMisdirectedRequests", "TestPolicyByName", "FuzzParseAuthority"},
 		},
 		{
@@ -140,11 +140,11 @@ var sections = []section{
 	}},
 	{"Listeners", []claim{
 		{
-			"Each listener has its own TLS, transports and trusted proxies. Permission on one listener opens nothing on another.",
+			"Each listener has its own TLS, client protocols (transports) and trusted proxies. Permission on one listener opens nothing on another.",
 			[]string{"TestListenersTakeTheirOwn", "TestListenersTrustTheirOwn", "TestListenersTLS"},
 		},
 		{
-			"A listener refuses a transport that it doesn't serve in that transport's own protocol, inside a tunnel too.",
+			"If a client uses a transport that the listener doesn't serve, the client gets the refusal in that transport's own protocol, inside a tunnel too.",
 			[]string{"TestConformance/transports of a listener", "TestListenersTakeTheirTransports"},
 		},
 		{
@@ -224,7 +224,7 @@ var sections = []section{
 	}},
 	{"Methods that aren't public", []claim{
 		{
-			"`methods.deny` wins over `methods.allow`. Services that expose a server's internals (channelz, binary logs and others) are closed unless named.",
+			"`methods.deny` wins over `methods.allow`. Services that expose a server's internals (channelz, binary logs and others) can't be called unless `methods.allow` names them.",
 			[]string{"TestMethodPolicy", "TestConformance/services that show the backend's inside"},
 		},
 		{
@@ -264,7 +264,7 @@ var sections = []section{
 			[]string{"TestLargeRepliesStayWithinTheBudget", "TestConnectionsWindowWaitsForRoom"},
 		},
 		{
-			"While others wait for memory, culvert ends calls of the address that holds most and more than its [share](memory.md#when-memory-is-scarce). It ends the calls first that have stood still longest, up to an eighth of the memory for messages at a time.",
+			"While others wait for memory, culvert ends calls of the address that holds the most memory, if that is more than its [share](memory.md#when-memory-is-scarce). It ends the calls first that have stood still longest, up to an eighth of the memory for messages at a time.",
 			[]string{"TestLargestAddressMakesRoom"},
 		},
 		{
@@ -272,7 +272,7 @@ var sections = []section{
 			[]string{"TestCallWithinItsShareIsLeftAlone"},
 		},
 		{
-			"One address alone may use all memory. culvert then ends only its calls that hold memory and have moved nothing for 5 s, and uploads that bring the counted memory to an eighth above a limit.",
+			"One address alone may use all memory. culvert then ends only its calls that hold memory and have moved nothing for 5 s, and uploads that raise the memory counted for clients to an eighth above a memory limit.",
 			[]string{"TestAddressAloneUsesEverything", "TestUnaskedBytesHaveABound"},
 		},
 		{
@@ -300,7 +300,7 @@ var sections = []section{
 			[]string{"TestCallsLeaveRoomForMessages"},
 		},
 		{
-			"culvert refuses calls and connections for which there is no memory: calls in their own protocol, connections before their TLS handshake.",
+			"culvert refuses calls and connections for which there is no memory. A call gets the refusal in its own protocol, and a connection is closed before its TLS handshake.",
 			[]string{"TestMemoryLimit", "TestMemoryLimitOfConnections", "TestWithoutMemory"},
 		},
 	}},
@@ -326,7 +326,7 @@ var sections = []section{
 			[]string{"TestUnreadCallsLeaveTheirConnectionAlone"},
 		},
 		{
-			"A client must make progress with everything that it starts, and traffic that costs it nothing is bounded. [Attacks and bounds](attacks.md) lists each attack, and ordinary clients beside it are served.",
+			"A client must make progress with everything that it starts, and traffic that costs it nothing is bounded. [Attacks and bounds](attacks.md) lists each attack. During each of them, ordinary clients are still served.",
 			[]string{"e2e.TestFloods", "TestDawdlers", "TestSlowSenders", "TestBombs"},
 		},
 		{
@@ -380,7 +380,7 @@ var sections = []section{
 			[]string{"TestAddressKey", "FuzzAddressKey", "TestAddressLimits"},
 		},
 		{
-			"Millions of addresses take bounded memory and leave none behind. No address gets a fresh rate-limit quota because culvert forgot it.",
+			"Millions of addresses take bounded memory, and culvert frees all of it afterwards. No address gets a fresh rate-limit quota because culvert forgot it.",
 			[]string{"TestMillionsOfAddresses", "TestAddressesAreForgotten", "TestNobodyComesBackAnew"},
 		},
 		{
@@ -434,7 +434,7 @@ var sections = []section{
 	}},
 	{"Container image", []claim{
 		{
-			"The image holds one static file and the usual CA certificates, has no shell, and runs as a user that isn't root.",
+			"The image holds one statically linked program and the usual CA certificates, has no shell, and runs as a user that isn't root.",
 			[]string{"TestImage"},
 		},
 	}},
@@ -444,7 +444,7 @@ var sections = []section{
 			[]string{"TestKeysThatOthersCanGetAt", "TestFilesThatDecideWhoMayEnter", "TestFoldersOnTheWay", "TestStorageThatOthersCanGetAt"},
 		},
 		{
-			"These warnings follow symbolic links, sticky folders, group permissions and volumes of a pod.",
+			"These warnings follow symbolic links. They take sticky folders, group permissions and the volumes of a pod into account.",
 			[]string{"TestLinksOnTheWay", "TestStrangersFileInAStickyFolder", "TestGroupsThatCanWrite", "TestVolumesOfAPod"},
 		},
 	}},
