@@ -3,5 +3,6 @@
 // graph. "go -C tools tool NAME" runs one.
 //
 // Its tests check facts that no other test covers: that each lint rule catches a
-// breach, and that the container image would start.
+// breach, that the container image would start, and that the manifests, the unit and
+// the compose file fit the program.
 package tools

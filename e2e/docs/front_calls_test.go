@@ -225,7 +225,11 @@ func (c *frontClient) web(ctx context.Context, tr *http.Transport, method string
 		}
 		if told = append(told, answerText(message)); method == "Watch" && len(told) == 1 {
 			c.stayQuiet(ctx)
-			c.read <- struct{}{}
+			select {
+			case c.read <- struct{}{}:
+			case <-ctx.Done():
+				return told, ctx.Err()
+			}
 		}
 	}
 	_, trailers, err := readFrame(res.Body)

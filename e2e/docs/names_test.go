@@ -86,7 +86,8 @@ func (n *names) readKeys(t testing.TB) {
 // that every transport passes.
 func (n *names) readTests(t testing.TB) {
 	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example)\w*)\(`)
-	scenario := regexp.MustCompile(`(?m)^\s*\{"([^"]+)", `)
+	scenarios := regexp.MustCompile(`(?ms)^var \w+ = \[\]scenario\{$.*?^\}$`)
+	scenario := regexp.MustCompile(`(?m)^\t\{"([^"]+)", `)
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -104,7 +105,7 @@ func (n *names) readTests(t testing.TB) {
 			n.tests[m[1]] = true
 		}
 		if strings.Contains(path, "bridgetest") {
-			for _, m := range scenario.FindAllStringSubmatch(string(text), -1) {
+			for _, m := range scenario.FindAllStringSubmatch(strings.Join(scenarios.FindAllString(string(text), -1), "\n"), -1) {
 				n.tests[m[1]] = true
 			}
 		}

@@ -150,7 +150,7 @@ func work(t testing.TB, dir string, b block, calls bool) {
 			wantPackages(t, c)
 		case strings.HasPrefix(c, "go get "):
 			wantModules(t, c)
-		case isServing.MatchString(c): // lookAt has its turn when all files are there
+		case isServing.MatchString(c): // useServed runs it when all files are there
 		default:
 			from := dir
 			if strings.Contains(c+" ", "go run . ") {

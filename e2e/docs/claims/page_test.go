@@ -74,6 +74,13 @@ func TestMissingTestsAreErrors(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 	}
+	real := readTests(t)
+	if _, err := real.find("TestConformance/hop-by-hop request headers"); err != nil {
+		t.Error(err)
+	}
+	if file, err := real.find("TestConformance/origin"); err == nil { // a header in a scenario
+		t.Errorf("%s has a scenario of the name of a header", file)
+	}
 }
 
 // An index has the files that have a test, by the test's name.
@@ -85,7 +92,8 @@ func readTests(t *testing.T) index {
 	t.Helper()
 	at := index{}
 	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w*)\(`)
-	scenario := regexp.MustCompile(`(?m)^\s*\{"([^"]+)", `)
+	scenarios := regexp.MustCompile(`(?ms)^var \w+ = \[\]scenario\{$.*?^\}$`)
+	scenario := regexp.MustCompile(`(?m)^\t\{"([^"]+)", `)
 	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -110,7 +118,7 @@ func readTests(t *testing.T) index {
 			}
 		}
 		if path.Dir(name) == "bridge/bridgetest" {
-			for _, m := range scenario.FindAllStringSubmatch(string(text), -1) {
+			for _, m := range scenario.FindAllStringSubmatch(strings.Join(scenarios.FindAllString(string(text), -1), "\n"), -1) {
 				at["TestConformance/"+m[1]] = append(at["TestConformance/"+m[1]], name)
 			}
 		}

@@ -272,7 +272,7 @@ var sections = []section{
 			[]string{"TestCallWithinItsShareIsLeftAlone"},
 		},
 		{
-			"One address alone may use all memory. culvert then ends only its calls that hold memory and have moved nothing for 5 s, and uploads that raise the memory counted for clients to an eighth above a memory limit.",
+			"One address alone may use all memory. culvert then ends only its calls that hold memory and have moved nothing for 5 s. It also ends uploads that raise the memory counted for clients to an eighth above a memory limit.",
 			[]string{"TestAddressAloneUsesEverything", "TestUnaskedBytesHaveABound"},
 		},
 		{
