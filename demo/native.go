@@ -40,12 +40,11 @@ type nativeResult struct {
 
 // A nativeCall reports one call of the native gRPC client.
 type nativeCall struct {
-	Method     string `json:"method"`
-	Code       string `json:"code"`
-	Message    string `json:"message"`
-	Messages   int    `json:"messages"`   // from the backend
-	Answered   bool   `json:"answered"`   // by the backend: the trailers echo the call's metadata
-	DurationMS int64  `json:"durationMs"` // 0 if under one millisecond
+	Method   string `json:"method"`
+	Code     string `json:"code"`
+	Message  string `json:"message"`
+	Messages int    `json:"messages"` // from the backend
+	Answered bool   `json:"answered"` // by the backend: the trailers echo the call's metadata
 }
 
 // callNative makes the page's three calls with grpc-go over the lane.
@@ -96,17 +95,15 @@ func callAll(ctx context.Context, client demopb.DemoClient) []nativeCall {
 	var running sync.WaitGroup
 	for i, m := range methods {
 		running.Go(func() {
-			begin := time.Now()
 			var end ending
 			messages, err := m.call(ctx, client, grpc.Header(&end.header), grpc.Trailer(&end.trailer))
 			st := status.Convert(err)
 			calls[i] = nativeCall{
-				Method:     m.name,
-				Code:       codeName(st.Code()),
-				Message:    st.Message(),
-				Messages:   messages,
-				Answered:   checkEcho(end) == nil,
-				DurationMS: time.Since(begin).Milliseconds(),
+				Method:   m.name,
+				Code:     codeName(st.Code()),
+				Message:  st.Message(),
+				Messages: messages,
+				Answered: checkEcho(end) == nil,
 			}
 		})
 	}
