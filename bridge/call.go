@@ -40,7 +40,7 @@ type call struct {
 	messages report.SizeLimit // the limit of each message; zero: the upstream's
 	headers  report.SizeLimit // the limit of the metadata, either way
 	observed int              // bytes of metadata that the Observer added; known only if there is an Authenticator
-	held     *memory.Entry    // what culvert holds for the call
+	held     *memory.Entry    // the memory counted for the call
 	evicted  atomic.Bool      // the call ends to free memory for others
 	use      quota.Call       // the quotas that the call counts with
 	on       *edge.Conn       // the connection that it came in on

@@ -61,8 +61,8 @@ func configOf(t *testing.T, program string, env ...string) effectiveConfig {
 	return c
 }
 
-// afterDrain is what culvert may need after drain_timeout: 6 s for clients that take
-// nothing, and 5 s for a drive that hangs.
+// afterDrain is the time that culvert may need after drain_timeout: 6 s for clients that
+// don't read, and 5 s for a file system that hangs.
 const afterDrain = 11 * time.Second
 
 // block returns the first fenced block of a page in the language.

@@ -202,7 +202,7 @@ func developmentFolder() (string, error) {
 }
 
 // startReload reloads all files in a goroutine and then calls done. close
-// waits for the goroutine. A drive that doesn't respond must not keep culvert
+// waits for the goroutine. A file system that doesn't respond must not keep culvert
 // from handling signals.
 func (k *keyring) startReload(done func()) {
 	k.reloading.Go(func() {
@@ -258,7 +258,7 @@ func (k *keyring) problems() []string {
 	return lines
 }
 
-// closingPatience limits how long close waits, because a drive that doesn't
+// closingPatience limits how long close waits, because a file system that doesn't
 // respond must not keep culvert from ending.
 const closingPatience = 5 * time.Second
 

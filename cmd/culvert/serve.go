@@ -116,7 +116,7 @@ type program struct {
 const openingPatience = time.Second
 
 // unlessEnded handles signals while open runs, because a name server or a
-// drive that doesn't respond must not keep culvert from ending. opened is
+// file system that doesn't respond must not keep culvert from ending. opened is
 // false if there is nothing to run.
 func (p *program) unlessEnded(signals <-chan os.Signal, open func() error) (opened bool, err error) {
 	opening := make(chan error, 1)    // so that open never waits for the receiver
@@ -150,7 +150,7 @@ func (p *program) open(ctx context.Context) error {
 	told := telemetry.NewLog(p.calls)
 	p.releaser = newReleaser(func() int64 { return usedByClients(p.bridge) }, mappedMemory, releaseMemory, p.log)
 	cfg.Observer = connWatcher{told, p.releaser}
-	for _, w := range exposedFiles(p.config) { // here, because a drive may hang
+	for _, w := range exposedFiles(p.config) { // here, because a file system may hang
 		p.log.Warn("configuration", "warning", w)
 	}
 	err := p.openKeys(&cfg, told) //nolint:contextcheck // no context ends the reading of files
@@ -232,7 +232,7 @@ func (p *program) close() {
 }
 
 // run serves until a signal or an error of a listener. It waits for every
-// goroutine that it starts, except after a second signal and for a drive that
+// goroutine that it starts, except after a second signal and for a file system that
 // doesn't answer.
 func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)

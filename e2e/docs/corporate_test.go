@@ -244,8 +244,8 @@ func startFrontedPath(t *testing.T) {
 	startPath(t, block{text: "grpc.example.com"})
 }
 
-// What docs/guides/corporate-proxies.md says of Squid that doesn't decrypt TLS: a tunnel is
-// a tunnel.
+// TestSquidThatTunnels checks that everything passes a Squid that doesn't decrypt TLS, as
+// docs/guides/corporate-proxies.md says.
 func TestSquidThatTunnels(t *testing.T) {
 	startFrontedPath(t)
 	startSquid(t, "splice", "")
@@ -282,8 +282,8 @@ const demo = new Demo("grpc.example.com:443", grpc.credentials.createSsl());
 demo.echo({ text: "hello" }, (error) => { if (error) throw error; });
 `
 
-// What docs/guides/corporate-proxies.md says of where a runtime takes the CA and the
-// proxy from, for those that are here: without the CA each refuses, with it each
+// TestRuntimesTakeTheCompanysCA checks the settings in docs/guides/corporate-clients.md
+// of the runtimes that are installed: without the CA each refuses, and with it each
 // calls, through the proxy.
 func TestRuntimesTakeTheCompanysCA(t *testing.T) {
 	startFrontedPath(t)

@@ -54,8 +54,8 @@ func startFronted(t *testing.T, b block) (*frontBackend, *process) {
 	return backend, startCulvert(t, "--config", writeFile(t, "proxy.yaml", strings.ReplaceAll(culvertFiles(config), podNetwork, "127.0.0.1")))
 }
 
-// What the backend is told of a client by a proxy that says it in a PROXY header,
-// and by one on 127.0.0.1 that says it in X-Forwarded-For.
+// The x-forwarded-for that the backend gets behind a proxy that sends a PROXY header,
+// and behind one on 127.0.0.1 that sends X-Forwarded-For.
 const (
 	toldByPROXY     = someClient
 	toldByForwarded = someClient + ", 127.0.0.1"

@@ -87,7 +87,8 @@ func main() {
 	for _, name := range os.Args[1:] {
 		text, err := os.ReadFile(name) //nolint:gosec // the pages that make lint names
 		if err != nil {
-			panic(err)
+			fmt.Println(err)
+			os.Exit(1)
 		}
 		for _, fault := range faultsOf(name, string(text)) {
 			fmt.Println(name + ":" + fault)
