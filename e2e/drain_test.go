@@ -390,19 +390,26 @@ func (c *closeNoter) Read(p []byte) (int, error) {
 }
 
 // Calls come all the time, over every transport, when TERM does. Each ends with a
-// status or never began (the connection was refused): a bare EOF is for none.
+// status or never began: the connection was refused, or it waited for accept when
+// the listener closed, which the kernel answers with a reset. A bare EOF is for none.
 func TestDrainUnderLoadLosesNoCall(t *testing.T) {
 	const rounds = 3
 	b := startBackend(t, backendOptions{})
 	for range rounds {
 		c := startCulvert(t, b.address, culvertOptions{})
-		ctx, stop := context.WithCancel(context.Background())
 		var work sync.WaitGroup
 		var mu sync.Mutex
 		counts := map[string]int{}
+		var reset []string
 		for _, transport := range wire.All {
 			for range 3 {
-				work.Go(func() { hammer(ctx, t, transport, c.address, &mu, counts) })
+				work.Go(func() {
+					if address := hammer(t, transport, c.address, &mu, counts); address != "" {
+						mu.Lock()
+						reset = append(reset, address)
+						mu.Unlock()
+					}
+				})
 			}
 		}
 		if err := eventually(10*time.Second, func() error {
@@ -419,15 +426,20 @@ func TestDrainUnderLoadLosesNoCall(t *testing.T) {
 		if code := c.wait(t, 10*time.Second); code != 0 {
 			t.Errorf("exit code %d, want 0", code)
 		}
-		stop()
-		work.Wait()
+		work.Wait() // each ends by itself: none connects to a process that is gone
+		for _, address := range reset {
+			if err := c.said(address); err == nil {
+				t.Errorf("the connection from %s was reset, and culvert took a call on it", address)
+			}
+		}
 		t.Logf("how the calls ended: %v", counts)
 	}
 }
 
 // hammer makes calls, each over a connection of its own where a connection
-// carries one, until the server is gone.
-func hammer(ctx context.Context, t *testing.T, transport wire.Transport, address string, mu *sync.Mutex, counts map[string]int) {
+// carries one, until the server is gone. If the first call of its last connection
+// was reset, it returns the connection's own address.
+func hammer(t *testing.T, transport wire.Transport, address string, mu *sync.Mutex, counts map[string]int) (reset string) {
 	var conn *wire.Conn
 	defer func() {
 		if conn != nil {
@@ -439,28 +451,28 @@ func hammer(ctx context.Context, t *testing.T, transport wire.Transport, address
 		counts[how]++
 		mu.Unlock()
 	}
-	for ctx.Err() == nil {
+	ctx := t.Context()
+	for calls := 0; ; calls++ { // of this connection
 		if conn == nil {
 			var err error
 			if conn, err = wire.Dial(ctx, transport, address); err != nil {
-				if ctx.Err() != nil {
-					return
-				}
 				count("no connection")
 				if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) && !strings.Contains(err.Error(), "503") {
 					t.Errorf("%s: the connection: %v", transport, err)
 				}
-				return
+				return ""
 			}
 			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			calls = 0
 		}
 		call, err := conn.Post(ctx, wire.Unary, wire.Metadata("drain", probe.Script{}), wire.Request(0, 0))
 		if err != nil {
 			count("not begun")
-			if !strings.Contains(err.Error(), "503") {
+			reset := resetFrom(err)
+			if (reset == "" || calls > 0) && !strings.Contains(err.Error(), "503") {
 				t.Errorf("%s: a call could not begin: %v", transport, err)
 			}
-			return
+			return reset
 		}
 		e := finish(call, 0)
 		call.Close()
@@ -474,15 +486,27 @@ func hammer(ctx context.Context, t *testing.T, transport wire.Transport, address
 			conn.Close()
 			conn = nil
 			continue
+		case e.status == nil && calls == 0 && resetFrom(e.err) != "":
+			count("reset")
+			return resetFrom(e.err)
 		default:
 			t.Errorf("%s: %v", transport, e)
-			return
+			return ""
 		}
 		if !transport.Multiplexed() {
 			conn.Close()
 			conn = nil
 		}
 	}
+}
+
+// resetFrom returns the own address of the connection that was reset, or "".
+func resetFrom(err error) string {
+	var op *net.OpError
+	if errors.Is(err, syscall.ECONNRESET) && errors.As(err, &op) && op.Source != nil {
+		return op.Source.String()
+	}
+	return ""
 }
 
 // refusedByGoAway reports whether a call on a connection that says goodbye was
