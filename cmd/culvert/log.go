@@ -20,8 +20,9 @@ import (
 
 // loggers write the log of a program.
 type loggers struct {
-	*slog.Logger              // every line but those of calls
-	calls        *slog.Logger // lines of single calls, which may wait for a moment where no person watches
+	*slog.Logger               // every line but those of calls
+	calls        *slog.Logger  // lines of single calls, which may wait for a moment where no person watches
+	level        slog.LevelVar // the lowest level of both; may be set at any time, from any goroutine
 	queue        *logQueue
 }
 
@@ -31,10 +32,12 @@ type loggers struct {
 // in JSON.
 func openLog(w io.Writer, c config.Log) *loggers {
 	q := newLogQueue(w, func(dropped int, cause error) []byte { return droppedLine(w, c, dropped, cause) })
-	l := &loggers{Logger: slog.New(newHandler(w, q, c)), queue: q}
+	l := &loggers{queue: q}
+	l.level.Set(levelOf(c))
+	l.Logger = slog.New(newHandler(w, q, c, &l.level))
 	l.calls = l.Logger
 	if !isTerminal(w) {
-		l.calls = slog.New(newHandler(w, q.calls(), c))
+		l.calls = slog.New(newHandler(w, q.calls(), c, &l.level))
 	}
 	return l
 }
@@ -63,16 +66,20 @@ func droppedLine(w io.Writer, c config.Log, dropped int, cause error) []byte {
 	if cause != nil {
 		r.AddAttrs(slog.String("cause", cause.Error()))
 	}
-	_ = newHandler(w, &line, c).Handle(context.Background(), r) // a buffer takes every line
+	_ = newHandler(w, &line, c, slog.LevelWarn).Handle(context.Background(), r) // a buffer takes every line
 	return line.Bytes()
 }
 
-// newHandler returns the handler for w that writes to out.
-func newHandler(w, out io.Writer, c config.Log) slog.Handler {
-	var level slog.Level
+// levelOf returns the log.level of a checked configuration.
+func levelOf(c config.Log) (level slog.Level) {
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		panic("BUG: a checked log level is none: " + err.Error())
 	}
+	return level
+}
+
+// newHandler returns the handler for w that writes to out.
+func newHandler(w, out io.Writer, c config.Log, level slog.Leveler) slog.Handler {
 	options := &slog.HandlerOptions{Level: level}
 	switch {
 	case c.Format == "json", c.Format == "auto" && !isTerminal(w):

@@ -27,6 +27,7 @@ type logQueue struct {
 	closed  bool
 	timer   *time.Timer // sets due; nil: no line waits
 	dropped int         // lines, since the last notice
+	lost    int64       // lines, since the start
 	cause   error       // of the last failed write, since the last notice
 }
 
@@ -67,7 +68,7 @@ func (q *logQueue) add(line []byte, now bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.writing+len(q.held)+len(line) > maxQueuedLog {
-		q.dropped += bytes.Count(line, []byte("\n"))
+		q.dropLocked(line)
 		return
 	}
 	q.held = append(q.held, line...)
@@ -77,6 +78,20 @@ func (q *logQueue) add(line []byte, now bool) {
 	case q.timer == nil:
 		q.timer = time.AfterFunc(maxLogDelay, q.flush)
 	}
+}
+
+func (q *logQueue) dropLocked(lines []byte) {
+	n := bytes.Count(lines, []byte("\n"))
+	q.dropped += n
+	q.lost += int64(n)
+}
+
+// droppedInAll returns how many lines were lost since the start, because they
+// didn't fit or because a write failed.
+func (q *logQueue) droppedInAll() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.lost
 }
 
 // flush makes the goroutine write the waiting lines. It doesn't wait for it.
@@ -146,7 +161,7 @@ func (q *logQueue) writeHeld(spare []byte) []byte {
 	q.writing = 0
 	if err != nil {
 		q.cause = err
-		q.dropped += bytes.Count(batch[min(n, lines):lines], []byte("\n"))
+		q.dropLocked(batch[min(n, lines):lines])
 		if n < len(batch) {
 			q.dropped += dropped
 		}

@@ -70,6 +70,9 @@ func TestDroppedLinesAreCountedAndTold(t *testing.T) {
 		synctest.Wait()
 		_, _ = q.Write([]byte("last\n"))
 		q.close()
+		if got, want := q.droppedInAll(), int64(6-fits); got != want {
+			t.Errorf("%d lines were dropped in all, want %d", got, want)
+		}
 		kept := strings.Repeat(line, fits)
 		out.want(t, "first\n", kept+testLine(6-fits, nil), "last\n")
 	})
@@ -93,6 +96,9 @@ func TestFailedWritesAreCountedAndTold(t *testing.T) {
 		put("d\n")
 		put("e\n")
 		q.close()
+		if got := q.droppedInAll(); got != 3 {
+			t.Errorf("%d lines were dropped in all, want 3: a line that couldn't be written counts once", got)
+		}
 		out.want(t, "d\n"+testLine(3, syscall.EPIPE), "e\n")
 	})
 }

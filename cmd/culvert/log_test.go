@@ -63,6 +63,21 @@ func TestLevels(t *testing.T) {
 	}
 }
 
+// TestLevelChangesAtRunTime sets the level of a log that is in use, for both loggers.
+func TestLevelChangesAtRunTime(t *testing.T) {
+	var out bytes.Buffer
+	log := openLog(&out, config.Log{Level: "info", Format: "json"})
+	for at, level := range []slog.Level{slog.LevelInfo, slog.LevelDebug, slog.LevelWarn} {
+		log.level.Set(level)
+		log.Debug("m", "at", at)
+		log.calls.Debug("m", "at", at)
+	}
+	log.close()
+	if got := strings.Count(out.String(), `"at":1}`); got != 2 || strings.Count(out.String(), "\n") != 2 {
+		t.Errorf("got %q, want one line of each logger at debug level", out.String())
+	}
+}
+
 func TestColourOfLevels(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(colouring{&out}, nil))

@@ -80,7 +80,7 @@ Documentation: ` + documents,
 		}
 		memory, freeMemory := limitMemory(loaded.Limits.Memory, log.Logger)
 		defer freeMemory()
-		p := &program{config: loaded, log: log.Logger, calls: log.calls, closeLog: log.close, out: cmd.OutOrStdout(), memory: memory}
+		p := &program{config: loaded, log: log.Logger, calls: log.calls, logs: log, out: cmd.OutOrStdout(), memory: memory}
 		opened, err := p.unlessEnded(signals, func() error { return p.open(cmd.Context()) })
 		if !opened {
 			return err
@@ -92,12 +92,12 @@ Documentation: ` + documents,
 
 // A program is a running serve.
 type program struct {
-	config   *config.Loaded
-	log      *slog.Logger
-	calls    *slog.Logger // for the lines of single calls
-	out      io.Writer    // for people
-	closeLog func()       // before os.Exit
-	memory   int64        // limit in bytes; 0: none
+	config *config.Loaded
+	log    *slog.Logger
+	calls  *slog.Logger // for the lines of single calls
+	out    io.Writer    // for people
+	logs   *loggers     // of log and calls: their level, the dropped lines, close before os.Exit
+	memory int64        // limit in bytes; 0: none
 
 	releaser  *releaser
 	keys      *keyring
@@ -326,7 +326,7 @@ func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.
 				continue
 			}
 			p.logCut(s)
-			p.closeLog()
+			p.logs.close()
 			os.Exit(exitFailed)
 		}
 	}
