@@ -118,21 +118,12 @@ func listenerRestartKeys(a, b *Listener) []string {
 
 // restartKeys returns the keys that differ and can't change.
 func restartKeys(a, b *Config) []string {
-	var keys []string
+	keys := backendKeys(a, b)
 	differs := func(key string, yes bool) {
 		if yes {
 			keys = append(keys, key)
 		}
 	}
-	was, is := &a.Backend, &b.Backend
-	differs("backend.address", was.Target != is.Target)
-	differs("backend.authority", was.Authority != is.Authority)
-	differs("backend.tls", was.TLS != is.TLS || (was.CurrentTLS == nil) != (is.CurrentTLS == nil))
-	differs("backend.keepalive", was.Keepalive != is.Keepalive)
-	differs(report.KeyMaxConnections, was.MaxConnections != is.MaxConnections)
-	differs(report.KeyQueueTimeout, was.QueueTimeout != is.QueueTimeout)
-	differs("backend.resolve_interval", was.ResolveInterval != is.ResolveInterval)
-	differs("backend.use_proxy", was.UseEnvProxy != is.UseEnvProxy)
 	differs("http2_server", a.StandardHTTP2 != b.StandardHTTP2)
 	differs(report.KeyMemory, a.Memory != b.Memory)
 
@@ -144,6 +135,41 @@ func restartKeys(a, b *Config) []string {
 	differs(report.KeySlowConsumer, old.SlowConsumerTimeout != now.SlowConsumerTimeout)
 	differs("limits.connection_idle_timeout", old.ConnectionIdleTimeout != now.ConnectionIdleTimeout)
 	differs("limits.connection_max_age", old.ConnectionMaxAge != now.ConnectionMaxAge)
+	return keys
+}
+
+// backendKeys returns the keys of backends that differ.
+func backendKeys(a, b *Config) []string {
+	old, err := a.backends()
+	now, nowErr := b.backends()
+	if err != nil || nowErr != nil || !slices.EqualFunc(old, now, func(a, b NamedBackend) bool { return a.Name == b.Name }) {
+		return []string{"backends"}
+	}
+	section := "backends[]"
+	if len(b.Backends) == 0 {
+		section = "backend"
+	}
+	var keys []string
+	for i := range old {
+		was, is := &old[i].Backend, &now[i].Backend
+		for _, k := range []struct {
+			name    string
+			differs bool
+		}{
+			{".address", was.Target != is.Target},
+			{".authority", was.Authority != is.Authority},
+			{".tls", was.TLS != is.TLS || (was.CurrentTLS == nil) != (is.CurrentTLS == nil)},
+			{".keepalive", was.Keepalive != is.Keepalive},
+			{".max_connections", was.MaxConnections != is.MaxConnections},
+			{".queue_timeout", was.QueueTimeout != is.QueueTimeout},
+			{".resolve_interval", was.ResolveInterval != is.ResolveInterval},
+			{".use_proxy", was.UseEnvProxy != is.UseEnvProxy},
+		} {
+			if k.differs {
+				keys = append(keys, section+k.name)
+			}
+		}
+	}
 	return keys
 }
 
@@ -172,7 +198,14 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if err != nil {
 		return nil, err
 	}
+	backends, err := cfg.backends()
+	if err != nil {
+		return nil, err
+	}
 	p.router = router{policy: methods, try: cfg.TryMethods, refusals: s.refusals, upstreams: s.upstreams}
+	if p.router.unrouted, err = unrouted(backends); err != nil {
+		return nil, err
+	}
 	p.quotas = s.quotas.With(p.limits.shared(), p.limits.Address, cfg.TryLimits)
 	var named methodLimits
 	if before != nil {

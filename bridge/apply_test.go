@@ -537,6 +537,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Backend.ResolveInterval": "backend.resolve_interval",
 	"Backend.UseEnvProxy":     "backend.use_proxy",
 	"Backend.Dial":            ignores,
+	"Backends":                "backends",
 
 	"Logger":            ignores,
 	"Observer":          ignores,
@@ -610,6 +611,7 @@ var values = []any{
 	[]string{"a.B/*"},
 	[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 	[]MethodQuota{{Pattern: "a.B/*"}},
+	[]NamedBackend{{Name: "a", Backend: nowhere}},
 	&tls.Config{MinVersion: tls.VersionTLS13}, func() *tls.Config { return nil }, func() bool { return false },
 	func(context.Context, string) (net.Conn, error) { return nil, errors.New("nowhere") },
 	func(string) bool { return false }, func(string, net.Addr, string) bool { return false },

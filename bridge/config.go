@@ -10,7 +10,8 @@ import (
 
 // Config configures a Server.
 type Config struct {
-	Backend  Backend
+	Backend  Backend         // where calls go, under the name DefaultBackend
+	Backends []NamedBackend  // in place of Backend: several, by name
 	Logger   *slog.Logger    // messages for the operator; nil: discarded
 	Observer report.Observer // nil: none
 

@@ -10,17 +10,14 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
-// A router finds the upstream of a call. Today there is one upstream; with several, the
-// router would choose here.
+// A router finds the upstream of a call.
 type router struct {
 	policy    methodPolicy
 	try       bool // the policy is only tried out
 	refusals  *report.Refusals
 	upstreams *upstream.Set
+	unrouted  string // the backend of calls that no route selects one for
 }
-
-// theBackend is the name of the upstream that all calls go to.
-const theBackend = "backend"
 
 // authorize returns why a method that the peer calls isn't exposed, or nil.
 func (rt *router) authorize(method, peer string) error {
@@ -42,9 +39,11 @@ func (rt *router) authorize(method, peer string) error {
 	return report.Newf(report.ReasonNoRoute, "the method %s is not exposed here", method)
 }
 
-// route acquires the upstream that calls go to, or returns a fault. The call
-// releases it at its end.
-func (rt *router) route() (*upstream.Upstream, error) { return rt.upstreams.Acquire(theBackend) }
+// route acquires the upstream of that name, or returns a fault. The call releases it at
+// its end.
+func (rt *router) route(backend string) (*upstream.Upstream, error) {
+	return rt.upstreams.Acquire(backend)
+}
 
 // tries reports whether a refused method crosses because the policy is only tried out.
 // Methods that show a backend's inside don't.

@@ -157,7 +157,7 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 	}
 	set := upstream.NewSet()
 	defer set.Close()
-	if err := set.Add(theBackend, only); err != nil {
+	if err := set.Add(DefaultBackend, only); err != nil {
 		t.Fatal(err)
 	}
 	obs := newObserver()
@@ -171,7 +171,7 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 	if err := rt.authorize(testMethod, "192.0.2.1"); err != nil {
 		t.Errorf("a method that no pattern denies: %v", err)
 	}
-	if got, err := rt.route(); err != nil || got != only {
+	if got, err := rt.route(DefaultBackend); err != nil || got != only {
 		t.Errorf("got %p, %v; want the upstream", got, err)
 	} else {
 		got.Release()

@@ -3,6 +3,7 @@ package bridge
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -19,7 +20,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
-// A Server bridges clients to a backend. It is an http.Handler. ServeListener and Serve
+// A Server bridges clients to backends. It is an http.Handler. ServeListener and Serve
 // run it on listeners, and ConfigureHTTP prepares an http.Server for it.
 type Server struct {
 	cfg    Config
@@ -50,7 +51,7 @@ type Server struct {
 	workers sync.WaitGroup // inner's Serve
 }
 
-// New returns a Server. The backend needn't be up yet: until it is, calls end
+// New returns a Server. The backends needn't be up yet: until one is, its calls end
 // UNAVAILABLE. Close or Shutdown ends what New started.
 func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, obs: cfg.Observer}
@@ -72,17 +73,35 @@ func New(cfg Config) (*Server, error) {
 	s.policy.Store(p)
 	s.account = memory.New(s.limits.BufferedBytes, cfg.Memory)
 	s.edge = s.newEdge()
-	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
-	backend, err := upstream.New(cfg.Backend, messages, s.limits.HeaderBytes, s.account)
-	if err != nil {
+	if err := s.addUpstreams(&cfg); err != nil {
+		s.upstreams.Close()
 		return nil, err
-	}
-	if err := s.upstreams.Add(theBackend, backend); err != nil { // the Set is empty
-		panic("BUG: " + err.Error())
 	}
 	s.registry = newRegistry(s.account, s.edge.Idle)
 	s.serveTunnels()
 	return s, nil
+}
+
+// addUpstreams begins to connect to the backends.
+func (s *Server) addUpstreams(cfg *Config) error {
+	backends, err := cfg.backends()
+	if err != nil {
+		return err
+	}
+	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
+	for _, b := range backends {
+		u, err := upstream.New(b.Backend, messages, s.limits.HeaderBytes, s.account)
+		if err != nil && len(backends) > 1 {
+			err = fmt.Errorf("backend %q: %w", b.Name, err)
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.upstreams.Add(b.Name, u); err != nil { // the Set is new, and the names differ
+			panic("BUG: " + err.Error())
+		}
+	}
+	return nil
 }
 
 // MethodAllowed reports whether calls of the method ("/package.Service/Method")

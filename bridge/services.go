@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// Services asks the backend by server reflection which services it offers. It returns
+// Services asks the backend of that name by server reflection which services it offers. It returns
 // two sorted lists: open, the services whose calls may cross, and unnamed, those that
 // neither AllowMethods nor DenyMethods names. unnamed leaves out reflection, health
 // and services that show a backend's inside.
 // Services waits for a backend that isn't up yet until the context ends.
-func (s *Server) Services(ctx context.Context) (open, unnamed []string, err error) {
-	u, err := s.upstreams.Acquire(theBackend)
+func (s *Server) Services(ctx context.Context, backend string) (open, unnamed []string, err error) {
+	u, err := s.upstreams.Acquire(backend)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -55,7 +55,7 @@ func TestServicesThatAreExposed(t *testing.T) {
 		{"none", nil, []string{"*/*"}, nil, nil},
 	} {
 		s := newServer(t, Config{Backend: backend, AllowMethods: c.allow, DenyMethods: c.deny})
-		got, unnamed, err := s.Services(within(t, patience))
+		got, unnamed, err := s.Services(within(t, patience), DefaultBackend)
 		if err != nil || !slices.Equal(got, c.want) || !slices.Equal(unnamed, c.unnamed) {
 			t.Errorf("%s: got %q, %q, %v; want %q, %q", c.name, got, unnamed, err, c.want, c.unnamed)
 		}

@@ -92,7 +92,9 @@ func (*Server) authorize(_ context.Context, r *running) error {
 
 // route acquires the upstream.
 func (*Server) route(_ context.Context, r *running) (err error) {
-	r.to, err = r.call.policy.router.route()
+	rt := &r.call.policy.router
+	r.call.info.Backend = rt.unrouted
+	r.to, err = rt.route(rt.unrouted)
 	return err
 }
 

@@ -45,10 +45,10 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 		}, leave, report.ReasonUnauthenticated, "spoiled"},
 		"authorize": {func(cfg *Config) { cfg.DenyMethods = []string{"*/*"} }, leave, report.ReasonNoRoute, ""},
 		"route": {keep, func(s *Server, _ *channelDown) {
-			if err := s.upstreams.Remove(theBackend); err != nil {
+			if err := s.upstreams.Remove(DefaultBackend); err != nil {
 				t.Fatal(err)
 			}
-		}, report.ReasonUpstreamUnreachable, theBackend},
+		}, report.ReasonUpstreamUnreachable, DefaultBackend},
 		"open": {keep, leave, report.ReasonUpstreamUnreachable, "refused by the test"},
 	}
 	for i, step := range steps {

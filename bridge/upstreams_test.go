@@ -21,7 +21,7 @@ func replaceBackend(t testing.TB, s *Server, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.upstreams.Replace(theBackend, u); err != nil {
+	if err := s.upstreams.Replace(DefaultBackend, u); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -106,13 +106,13 @@ func TestCallsReleaseTheirUpstream(t *testing.T) {
 		t.Errorf("with the backend down: %v", err)
 	}
 	wantNoHolders(t, s)
-	if err := s.upstreams.Remove(theBackend); err != nil {
+	if err := s.upstreams.Remove(DefaultBackend); err != nil {
 		t.Fatal(err)
 	}
 	if err := unary(within(t, patience), cc, testMethod); status.Code(err) != codes.Unavailable {
 		t.Errorf("with the upstream removed: %v", err)
 	}
-	if _, _, err := s.Services(within(t, patience)); err == nil {
+	if _, _, err := s.Services(within(t, patience), DefaultBackend); err == nil {
 		t.Error("an upstream that was removed has services")
 	}
 }

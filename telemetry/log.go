@@ -58,7 +58,7 @@ func (o call) Ended(c *report.CallInfo) {
 	if !o.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 16)
+	attrs := make([]slog.Attr, 0, 17)
 	attrs = append(attrs,
 		slog.String("call_id", c.ID),
 		slog.String("transport", c.Transport),
@@ -73,6 +73,9 @@ func (o call) Ended(c *report.CallInfo) {
 	}
 	if c.Listener != "" {
 		attrs = append(attrs, slog.String("listener", c.Listener))
+	}
+	if c.Backend != "" && c.Backend != report.DefaultBackend {
+		attrs = append(attrs, slog.String("backend", c.Backend))
 	}
 	attrs = append(attrs,
 		slog.String("code", code.Code(c.Code).String()),

@@ -152,6 +152,7 @@ type CallInfo struct {
 	Authority string
 	Begin     time.Time
 
+	Backend  string // the name of its backend; "" if it was given none
 	Identity string // the identity's name, from the Authenticator; "" if there is none
 	Duration time.Duration
 	Code     codes.Code
@@ -165,6 +166,9 @@ type CallInfo struct {
 	Status  *status.Status
 	Trailer metadata.MD
 }
+
+// DefaultBackend is the name of the backend of a server that names none.
+const DefaultBackend = "default"
 
 // A Refusal is a refusal by a rule or a limit.
 type Refusal struct {

@@ -390,5 +390,5 @@ func (p *program) announceServices(ctx context.Context) {
 func (p *program) services(ctx context.Context, patience time.Duration) (open, unnamed []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return p.bridge.Services(ctx)
+	return p.bridge.Services(ctx, bridge.DefaultBackend)
 }
