@@ -1,0 +1,72 @@
+package config
+
+import "time"
+
+// Backend configures the connection to the gRPC server behind culvert.
+type Backend struct {
+	// The address:
+	//
+	//   - "host:port": all addresses of the name in turn.
+	//   - "dns:///host:port": the same.
+	//   - "dns://192.0.2.53/host:port": the same, from that name server.
+	//   - "unix:///path": a unix socket.
+	//
+	// serve requires this key.
+	Address string `key:"address" flag:"backend" is:"target"`
+
+	// The ":authority" of calls to the backend. Default: from backend.address.
+	Authority string `key:"authority" is:"host"`
+
+	// TLS to the backend. ca, cert, key and server_name each turn it on.
+	TLS BackendTLS `key:"tls"`
+
+	// How long a connection with calls may be silent before culvert sends an
+	// HTTP/2 ping: 10s or more. If no answer arrives within 10s, culvert closes
+	// the connection, and its calls end. With 0s, culvert pings only if it has
+	// sent something and heard nothing for 10s, which every gRPC server
+	// tolerates. Set a time if streams without traffic must also end when the
+	// backend hangs. The backend must allow it: an ordinary gRPC server closes
+	// connections that ping more often than every 5m.
+	Keepalive time.Duration `key:"keepalive"`
+
+	// The maximum number of connections to each address of the backend; 0 is no
+	// limit. culvert opens a second connection when the first has as many calls
+	// as the backend allows (MAX_CONCURRENT_STREAMS, often 100). It closes a
+	// connection when the calls fit on fewer.
+	MaxConnections int `key:"max_connections"`
+
+	// How long a call may wait while every connection has as many calls as the
+	// backend allows. culvert serves waiting calls in the order of their
+	// arrival. 0s refuses them at once.
+	QueueTimeout time.Duration `key:"queue_timeout"`
+
+	// How often culvert resolves the backend's name again. Without a connection
+	// to the backend, culvert resolves it every second. If a lookup fails,
+	// culvert keeps the addresses that it has. With 0s, culvert resolves only
+	// without a connection.
+	ResolveInterval time.Duration `key:"resolve_interval" is:"seconds or 0"`
+
+	// Connect through the proxy in HTTPS_PROXY and NO_PROXY of the environment.
+	UseProxy bool `key:"use_proxy"`
+}
+
+// BackendTLS configures how culvert verifies the backend, and the backend
+// culvert.
+type BackendTLS struct {
+	// Use TLS to the backend.
+	Enabled bool `key:"enabled" flag:"backend-tls"`
+
+	// File with the CA certificates (PEM) for verifying the backend. Default:
+	// the system's CAs.
+	CA string `key:"ca" flag:"backend-ca" is:"file"`
+
+	// File with culvert's own certificate chain (PEM), for a backend that
+	// verifies clients.
+	Cert string `key:"cert" flag:"backend-cert" is:"file"`
+
+	// File with the private key (PEM) of cert.
+	Key string `key:"key" flag:"backend-key" is:"file"`
+
+	// The name in the backend's certificate. Default: from backend.address.
+	ServerName string `key:"server_name" flag:"backend-server-name" is:"name"`
+}
