@@ -160,6 +160,7 @@ func backendKeys(a, b *Config) []string {
 			{".authority", was.Authority != is.Authority},
 			{".tls", was.TLS != is.TLS || (was.CurrentTLS == nil) != (is.CurrentTLS == nil)},
 			{".keepalive", was.Keepalive != is.Keepalive},
+			{".balance", was.Balance != is.Balance},
 			{".max_connections", was.MaxConnections != is.MaxConnections},
 			{".queue_timeout", was.QueueTimeout != is.QueueTimeout},
 			{".resolve_interval", was.ResolveInterval != is.ResolveInterval},

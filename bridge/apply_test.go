@@ -532,6 +532,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Backend.CurrentTLS":      "backend.tls",
 	"Backend.Authority":       "backend.authority",
 	"Backend.Keepalive":       "backend.keepalive",
+	"Backend.Balance":         "backend.balance",
 	"Backend.MaxConnections":  report.KeyMaxConnections,
 	"Backend.QueueTimeout":    report.KeyQueueTimeout,
 	"Backend.ResolveInterval": "backend.resolve_interval",

@@ -29,6 +29,15 @@ type Backend struct {
 	// connections that ping more often than every 5m.
 	Keepalive time.Duration `key:"keepalive"`
 
+	// How culvert distributes calls over the addresses of the backend:
+	//
+	//   - round_robin: to each address in turn.
+	//   - least_request: to the one of two random addresses with fewer open
+	//     calls, for long streams and for calls that cost very different amounts.
+	//   - pick_first: to the first address that works, in numerical order, IPv4
+	//     first. A full address still works: calls wait for it.
+	Balance string `key:"balance" one:"round_robin,least_request,pick_first"`
+
 	// The maximum number of connections to each address of the backend; 0 is no
 	// limit. culvert opens a second connection when the first has as many calls
 	// as the backend allows (MAX_CONCURRENT_STREAMS, often 100). It closes a

@@ -16,6 +16,7 @@ var checks = []func(*Loaded) []error{
 	checkBackendTLS,
 	checkBackendIsNotOurselves,
 	checkKeepalive,
+	checkBalance,
 	checkWildcardOrigin,
 	checkOriginsOfStrangers,
 	checkOriginsOfCookies,

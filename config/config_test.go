@@ -70,6 +70,7 @@ backend:
     key: key.pem
     server_name: orders.internal
   keepalive: 10m
+  balance: least_request
   max_connections: 3
   queue_timeout: 1m
   resolve_interval: 10s
@@ -137,7 +138,7 @@ log: {level: debug, format: json}
 			},
 			Keepalive: 10 * time.Minute,
 
-			MaxConnections: 3, QueueTimeout: time.Minute, ResolveInterval: 10 * time.Second,
+			Balance: "least_request", MaxConnections: 3, QueueTimeout: time.Minute, ResolveInterval: 10 * time.Second,
 			UseProxy: true,
 		},
 		AllowOrigins: []string{"https://app.example.com", "http://localhost:*"},

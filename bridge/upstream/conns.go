@@ -3,7 +3,6 @@ package upstream
 import (
 	"cmp"
 	"container/list"
-	"encoding/json"
 	"errors"
 	"math"
 	"slices"
@@ -12,9 +11,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/pickfirst"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/serviceconfig"
 )
 
 // Defaults for zero fields of a Backend.
@@ -23,14 +22,6 @@ const (
 	defaultQueueTimeout    = 5 * time.Second
 	defaultResolveInterval = 30 * time.Second
 )
-
-func (b Backend) pool() poolConfig {
-	most := cmp.Or(b.MaxConnections, defaultMaxConnections)
-	if most < 0 {
-		most = math.MaxInt32
-	}
-	return poolConfig{MaxConnections: most, QueueTimeout: max(0, cmp.Or(b.QueueTimeout, defaultQueueTimeout))}
-}
 
 func (b Backend) resolveInterval() time.Duration {
 	return max(0, cmp.Or(b.ResolveInterval, defaultResolveInterval))
@@ -41,21 +32,30 @@ const poolPolicy = "culvert_pool"
 
 func init() { balancer.Register(poolBuilder{}) }
 
-// A poolConfig is the pool's part of grpc-go's service config.
-type poolConfig struct {
-	serviceconfig.LoadBalancingConfig `json:"-"`
+// poolService is the service config that selects the pool.
+const poolService = `{"loadBalancingConfig": [{"` + poolPolicy + `": {}}]}`
 
-	MaxConnections int           // to each address
-	QueueTimeout   time.Duration // of a call that waits for a place
+// A poolConfig is what the pool needs of a Backend.
+type poolConfig struct {
+	balance        policy
+	maxConnections int           // to each address
+	queueTimeout   time.Duration // of a call that waits for a place
 }
 
-// serviceConfig returns the service config that selects the pool.
-func (c poolConfig) serviceConfig() string {
-	b, err := json.Marshal(map[string]any{"loadBalancingConfig": []any{map[string]poolConfig{poolPolicy: c}}})
-	if err != nil { // two numbers always encode
-		panic("BUG: service config: " + err.Error())
+func (b Backend) pool() (poolConfig, error) {
+	balance, err := findPolicy(b.Balance)
+	if err != nil {
+		return poolConfig{}, err
 	}
-	return string(b)
+	most := cmp.Or(b.MaxConnections, defaultMaxConnections)
+	if most < 0 {
+		most = math.MaxInt32
+	}
+	return poolConfig{
+		balance:        balance,
+		maxConnections: most,
+		queueTimeout:   max(0, cmp.Or(b.QueueTimeout, defaultQueueTimeout)),
+	}, nil
 }
 
 // poolBuilder is the pool's entry in grpc-go's registry.
@@ -64,36 +64,36 @@ type poolBuilder struct{}
 // Name returns the policy's name in a service config.
 func (poolBuilder) Name() string { return poolPolicy }
 
-// ParseConfig parses the result of serviceConfig.
-func (poolBuilder) ParseConfig(js json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
-	var c poolConfig
-	err := json.Unmarshal(js, &c)
-	return c, err
-}
-
-// Build returns the balancer of one upstream.
-func (poolBuilder) Build(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
-	return &pool{cc: cc}
+// Build returns the pool that the upstream has put in its credentials: grpc-go offers
+// no other way from a ClientConn to its balancer.
+func (poolBuilder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
+	creds, ok := o.DialCreds.(windowCredentials)
+	if !ok { // another ClientConn of the process has a service config that names the pool
+		return balancer.Get(pickfirst.Name).Build(cc, o)
+	}
+	creds.pool.cc = cc
+	return creds.pool
 }
 
 // A pool is grpc-go's balancer for one upstream, and its picker.
 //
-// It calls the backend's addresses in turn. It has one connection to each address,
-// and opens further ones when a call finds no place on any. A place is room for one
-// call under the backend's MAX_CONCURRENT_STREAMS. A call without a place waits in
-// one queue for all addresses. The pool closes connections that are no longer needed,
+// Its policy chooses the address of a call. It has one connection to each address, and
+// opens further ones when a call finds no place on any. A place is room for one call
+// under the backend's MAX_CONCURRENT_STREAMS. A call without a place waits in one
+// queue for all addresses. The pool closes connections that are no longer needed,
 // once their calls have ended.
 //
 // grpc-go calls the methods of balancer.Balancer and the listeners of connections one
 // after the other, and Pick from each call's goroutine.
 type pool struct {
 	cc     balancer.ClientConn
+	config poolConfig
 	timers sync.WaitGroup // until they have run or are stopped
 
 	mu        sync.Mutex
-	config    poolConfig
 	addresses []*backendAddress
-	ready     []*backendAddress // those with a connection that accepts calls
+	gone      []*backendAddress // no longer among them, with calls
+	ready     []*backendAddress // those that calls may use: they have a connection that accepts calls
 	turn      int               // the place in ready of the address called last
 	queue     list.List         // of *placeWaiter, oldest first
 	failure   error             // why there is no connection, when attempts have failed
@@ -117,8 +117,9 @@ type backendAddress struct {
 	endpoint resolver.Endpoint
 	conns    []*backendConn // at least one
 	streams  int            // MAX_CONCURRENT_STREAMS, as last announced here
-	calls    int            // on all its connections
-	peak     int            // the most calls since the last trim
+	calls    int            // on all its connections that accept calls
+	peak     int            // the most of these since the last trim
+	open     int            // calls on all its connections, lost ones too
 }
 
 // A backendConn is a connection to an address, including the connections that replace
@@ -149,9 +150,6 @@ func (p *pool) unlock() {
 func (p *pool) UpdateClientConnState(s balancer.ClientConnState) error {
 	p.mu.Lock()
 	defer p.unlock()
-	if config, ok := s.BalancerConfig.(poolConfig); ok {
-		p.config = config
-	}
 	p.watcher, _ = s.ResolverState.Attributes.Value(watcherKey{}).(connectionWatcher)
 	before := p.addresses
 	p.addresses = nil
@@ -162,7 +160,10 @@ func (p *pool) UpdateClientConnState(s balancer.ClientConnState) error {
 		}
 		a := p.find(before, key)
 		if a == nil {
-			a = &backendAddress{pool: p, key: key, endpoint: e}
+			a = p.find(p.gone, key)
+			if a == nil {
+				a = &backendAddress{pool: p, key: key, endpoint: e}
+			}
 			a.connect()
 		}
 		p.addresses = append(p.addresses, a)
@@ -172,8 +173,12 @@ func (p *pool) UpdateClientConnState(s balancer.ClientConnState) error {
 			for _, c := range a.conns {
 				c.close()
 			}
+			p.gone = append(p.gone, a)
 		}
 	}
+	p.gone = slices.DeleteFunc(p.gone, func(a *backendAddress) bool {
+		return a.open == 0 || p.find(p.addresses, a.key) != nil
+	})
 	p.publish()
 	if len(p.addresses) == 0 {
 		return balancer.ErrBadResolverState
@@ -359,6 +364,7 @@ func (p *pool) publish() {
 			}
 		}
 	}
+	p.ready = p.config.balance.among(p.ready)
 	state := connectivity.TransientFailure
 	switch {
 	case len(p.ready) > 0:

@@ -10,8 +10,8 @@
 // To read it, begin with upstream.go: options of grpc-go, opening, sending and
 // receiving. set.go has the names, and the holders of an upstream. status.go and
 // cause.go distinguish the backend's own status from the texts of grpc-go. conns.go
-// and places.go are the pool, resolve.go the names, dial.go and tls.go the way to an
-// address.
+// and places.go are the pool, balance.go its choice of an address, growth.go its size.
+// resolve.go has the names, dial.go and tls.go the way to an address.
 //
 // window.go wraps the connection, and frames.go finds HTTP/2's frames in the bytes.
 // grant.go withholds large replies, and credit.go the connection's window, until the

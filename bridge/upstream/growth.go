@@ -30,7 +30,7 @@ func (p *pool) grow() {
 func (p *pool) growable() *backendAddress {
 	var best *backendAddress
 	for _, a := range p.ready {
-		if len(a.conns) >= p.config.MaxConnections || a.streams == 0 || best != nil && len(a.conns) >= len(best.conns) {
+		if len(a.conns) >= p.config.maxConnections || a.streams == 0 || best != nil && len(a.conns) >= len(best.conns) {
 			continue
 		}
 		if !slices.ContainsFunc(a.conns, func(c *backendConn) bool { return c.failure != nil }) {

@@ -80,6 +80,7 @@ func (l *backendLink) release(balancer.DoneInfo) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l.calls--
+	l.conn.address.open--
 	if !l.lost {
 		l.conn.address.calls--
 		p.grant()
@@ -125,7 +126,7 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
 	if p.queue.Len() == 0 {
-		if l := p.take(); l != nil {
+		if l := p.config.balance.take(p); l != nil {
 			p.mu.Unlock()
 			return l.result(info.Ctx), nil
 		}
@@ -133,23 +134,9 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	w := &placeWaiter{ended: make(chan struct{})}
 	w.place = p.queue.PushBack(w)
 	p.grow()
-	patience := p.config.QueueTimeout
+	patience := p.config.queueTimeout
 	p.mu.Unlock()
 	return p.wait(info.Ctx, w, patience)
-}
-
-// take takes a place for a call: on the address whose turn it is, or on the
-// next one with room. It returns nil if all places are taken. mu is held.
-func (p *pool) take() *backendLink {
-	for _, spare := range [...]bool{false, true} {
-		for range p.ready {
-			p.turn = (p.turn + 1) % len(p.ready)
-			if l := p.ready[p.turn].take(spare); l != nil {
-				return l
-			}
-		}
-	}
-	return nil
 }
 
 // take takes a place on the emptiest connection. mu is held.
@@ -166,6 +153,7 @@ func (a *backendAddress) take(spare bool) *backendLink {
 	best.conn.spare, best.used = false, true
 	best.calls++
 	a.calls++
+	a.open++
 	a.peak = max(a.peak, a.calls)
 	return best
 }
@@ -173,7 +161,7 @@ func (a *backendAddress) take(spare bool) *backendLink {
 // grant gives the free places to waiting calls. mu is held.
 func (p *pool) grant() {
 	for p.queue.Len() > 0 {
-		l := p.take()
+		l := p.config.balance.take(p)
 		if l == nil {
 			return
 		}
@@ -228,14 +216,14 @@ func (p *pool) refusal(patience time.Duration) *report.Fault {
 		return report.New(report.ReasonUpstreamUnreachable, "the backend could not be reached")
 	}
 	for _, a := range p.ready {
-		if len(a.conns) < p.config.MaxConnections {
+		if len(a.conns) < p.config.maxConnections {
 			f := report.Newf(report.ReasonOverloaded, "all connections to the backend are full, culvert could not open another one, and no call ended within %v (%s)", patience, report.KeyQueueTimeout)
 			f.Limit = report.KeyQueueTimeout
 			return f
 		}
 	}
 	f := report.Newf(report.ReasonOverloaded, "all connections to the backend are full, culvert opens at most %d to an address (%s), and no call ended within %v (%s)",
-		p.config.MaxConnections, report.KeyMaxConnections, patience, report.KeyQueueTimeout)
+		p.config.maxConnections, report.KeyMaxConnections, patience, report.KeyQueueTimeout)
 	f.Limit = report.KeyMaxConnections
 	return f
 }

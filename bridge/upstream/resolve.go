@@ -209,7 +209,7 @@ func (r *nameResolver) pause(failures int) (pause time.Duration, again bool) {
 	return pause + rand.N(pause/10+1), pause > 0 //nolint:gosec // it spreads lookups
 }
 
-// resolve returns the name's addresses, sorted.
+// resolve returns the name's addresses, sorted by compareHosts.
 func (r *nameResolver) resolve(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -221,8 +221,15 @@ func (r *nameResolver) resolve(ctx context.Context) ([]string, error) {
 	case err != nil:
 		return nil, err
 	}
-	slices.Sort(found)
+	slices.SortFunc(found, compareHosts)
 	return slices.Compact(found), nil
+}
+
+// compareHosts orders addresses by number, IPv4 first: the order of pick_first.
+func compareHosts(a, b string) int {
+	x, _ := netip.ParseAddr(a) // the lookup returns nothing else
+	y, _ := netip.ParseAddr(b)
+	return cmp.Or(x.Compare(y), cmp.Compare(a, b))
 }
 
 // update gives grpc-go the addresses, and the pool its connectionWatcher.

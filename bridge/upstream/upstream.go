@@ -50,6 +50,15 @@ type Backend struct {
 	// as every server allows.
 	Keepalive time.Duration
 
+	// Balance is how calls are distributed over the backend's addresses, named like
+	// grpc-go's policies:
+	//
+	//   - "round_robin", or empty: to each address in turn.
+	//   - "least_request": to the one of two random addresses with fewer open calls.
+	//   - "pick_first": to the first address that works. The addresses of a name are in
+	//     numerical order, IPv4 first.
+	Balance string
+
 	// MaxConnections bounds the connections to each address of the backend. A
 	// second one is opened when the first has as many calls as the backend
 	// allows on a connection. If zero, 64; if negative, there is no bound.
@@ -96,6 +105,7 @@ const (
 // An Upstream is a backend and the connections to it.
 type Upstream struct {
 	cc      *grpc.ClientConn
+	pool    *pool
 	limit   report.SizeLimit // of a message
 	holders holders          // while it is in a Set
 }
@@ -113,14 +123,19 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 	case b.TLS != nil:
 		creds = credentials.NewTLS(b.TLS)
 	}
+	config, err := b.pool()
+	if err != nil {
+		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
+	}
+	p := &pool{config: config}
 	target, dial := b.dialer()
 	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(windowCredentials{creds, account}),
+		grpc.WithTransportCredentials(windowCredentials{creds, account, p}),
 		grpc.WithContextDialer(dial),
 		grpc.WithNoProxy(),
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
-		grpc.WithDefaultServiceConfig(b.pool().serviceConfig()),
+		grpc.WithDefaultServiceConfig(poolService),
 		grpc.WithResolvers(nameBuilder{b.resolveInterval()}),
 		grpc.WithStaticStreamWindowSize(streamWindow),
 		grpc.WithStaticConnWindowSize(int32(connWindow(account))),
@@ -153,7 +168,7 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	cc.Connect()
-	u := &Upstream{cc: cc, limit: messages, holders: holders{none: make(chan struct{})}}
+	u := &Upstream{cc: cc, pool: p, limit: messages, holders: holders{none: make(chan struct{})}}
 	u.holders.n.Store(1) // for the Set that may take it
 	return u, nil
 }

@@ -19,6 +19,7 @@ import (
 type windowCredentials struct {
 	credentials.TransportCredentials
 	account *memory.Account
+	pool    *pool // the upstream's (poolBuilder)
 }
 
 func (w windowCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -33,7 +34,7 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 }
 
 func (w windowCredentials) Clone() credentials.TransportCredentials {
-	return windowCredentials{w.TransportCredentials.Clone(), w.account}
+	return windowCredentials{w.TransportCredentials.Clone(), w.account, w.pool}
 }
 
 // A windowConn keeps the data from a backend within the account, and pings a silent

@@ -21,6 +21,7 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 			Authority:   c.Backend.Authority,
 			Keepalive:   c.Backend.Keepalive,
 			UseEnvProxy: c.Backend.UseProxy,
+			Balance:     c.Backend.Balance,
 
 			MaxConnections:  orNone(c.Backend.MaxConnections),
 			QueueTimeout:    orNone(c.Backend.QueueTimeout),

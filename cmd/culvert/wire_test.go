@@ -27,6 +27,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"backend.address":              {"orders:9000", func(c bridge.Config) any { return c.Backend.Target }, "orders:9000"},
 		"backend.authority":            {"a.example", func(c bridge.Config) any { return c.Backend.Authority }, "a.example"},
 		"backend.keepalive":            {"10m", func(c bridge.Config) any { return c.Backend.Keepalive }, 10 * time.Minute},
+		"backend.balance":              {"pick_first", func(c bridge.Config) any { return c.Backend.Balance }, "pick_first"},
 		"backend.max_connections":      {"3", func(c bridge.Config) any { return c.Backend.MaxConnections }, 3},
 		"backend.queue_timeout":        {"1m", func(c bridge.Config) any { return c.Backend.QueueTimeout }, time.Minute},
 		"backend.resolve_interval":     {"10s", func(c bridge.Config) any { return c.Backend.ResolveInterval }, 10 * time.Second},

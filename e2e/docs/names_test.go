@@ -127,6 +127,7 @@ var foreign = map[string]string{
 	"--enable-ssl-passthrough": "ingress-nginx",
 	"grpc_proxy":               "gRPC", "https_proxy": "many", "no_grpc_proxy": "gRPC", "no_proxy": "many",
 	"use_downstream_protocol_config": "Envoy", "http_protocol_options": "Envoy", "stream_idle_timeout": "Envoy",
+	"round_robin": "gRPC", "least_request": "gRPC", "pick_first": "gRPC",
 	"--output":                         "curl",
 	"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": "gRPC", "REQUESTS_CA_BUNDLE": "Python", "CURL_CA_BUNDLE": "curl", "--cacert": "curl", "--cert": "curl", "--key": "curl",
 }

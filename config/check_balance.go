@@ -1,0 +1,31 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// checkBalance warns of a policy for a backend that has one address.
+func checkBalance(l *Loaded) []error {
+	if b := l.Backend; l.IsSet("backend.balance") && b.Address != "" && (b.UseProxy || hasOneAddress(b.Address)) {
+		l.warn("backend.balance", "has no effect: culvert sees one address of this backend. Remove it, or set backend.address to a name that resolves to several addresses, without use_proxy")
+	}
+	return nil
+}
+
+// hasOneAddress reports whether a target is a socket or an IP address, and not a name.
+func hasOneAddress(target string) bool {
+	if strings.HasPrefix(target, "unix:") {
+		return true
+	}
+	if rest, ok := strings.CutPrefix(target, "dns:"); ok {
+		target = rest[strings.LastIndexByte(rest, '/')+1:]
+	}
+	host, _, err := net.SplitHostPort(target)
+	if err != nil {
+		host = target
+	}
+	_, err = netip.ParseAddr(host)
+	return err == nil
+}
