@@ -1,6 +1,21 @@
 package config
 
-import "time"
+import (
+	"iter"
+	"strings"
+	"time"
+)
+
+// NamedBackend is one of several backends.
+type NamedBackend struct {
+	// The name of the backend in the log.
+	Name string `key:"name" is:"backend name" needed:"true"`
+
+	Backend `same:"backend"`
+}
+
+// DefaultBackend is the name of the backend that the section backend configures.
+const DefaultBackend = "default"
 
 // Backend configures the connection to the gRPC server behind culvert.
 type Backend struct {
@@ -10,9 +25,7 @@ type Backend struct {
 	//   - "dns:///host:port": the same.
 	//   - "dns://192.0.2.53/host:port": the same, from that name server.
 	//   - "unix:///path": a unix socket.
-	//
-	// serve requires this key.
-	Address string `key:"address" flag:"backend" is:"target"`
+	Address string `key:"address" flag:"backend" is:"target" needed:"true"`
 
 	// The ":authority" of calls to the backend. Default: from backend.address.
 	Authority string `key:"authority" is:"host"`
@@ -78,4 +91,101 @@ type BackendTLS struct {
 
 	// The name in the backend's certificate. Default: from backend.address.
 	ServerName string `key:"server_name" flag:"backend-server-name" is:"name"`
+}
+
+// A BackendSection is a section that configures a backend.
+type BackendSection struct {
+	Section string // for IsSet and Errorf: "backend", "backends[1]"
+	Name    string
+	*Backend
+}
+
+// BackendSections returns the sections of all backends: the entries of backends, or
+// backend.
+func (c *Config) BackendSections() []BackendSection {
+	if len(c.Backends) == 0 {
+		return []BackendSection{{"backend", DefaultBackend, &c.Backend}}
+	}
+	all := make([]BackendSection, len(c.Backends))
+	for i := range c.Backends {
+		b := &c.Backends[i]
+		all[i] = BackendSection{Entry("backends", i), b.Name, &b.Backend}
+	}
+	return all
+}
+
+// checkBackends finds backends in both forms, names that are used twice, and backends
+// that get no call.
+func checkBackends(l *Loaded) []error {
+	if len(l.Backends) == 0 {
+		return nil
+	}
+	errs := checkOneForm(l)
+	byName := map[string]int{}
+	for i, b := range l.Backends {
+		if first, twice := byName[b.Name]; twice {
+			errs = append(errs, l.Errorf(Entry("backends", i)+".name", "is the name of %s, too: use another one", Entry("backends", first)))
+			continue
+		}
+		byName[b.Name] = i
+		if b.Address == "" {
+			errs = append(errs, l.Errorf(Entry("backends", i)+".address", "is empty: write host:port"))
+		}
+	}
+	if len(l.Backends) == 1 {
+		return errs
+	}
+	if _, ok := byName[DefaultBackend]; !ok {
+		return append(errs, l.Errorf("backends", "has several entries, and none is named %s, so culvert can't choose one for a call: name one of them %[1]s", DefaultBackend))
+	}
+	for i, b := range l.Backends {
+		if b.Name != DefaultBackend {
+			l.warn(Entry("backends", i), "gets no calls, because all calls go to the backend named "+DefaultBackend)
+		}
+	}
+	return errs
+}
+
+// checkOneForm returns an error for each flag and variable that sets a key of backend
+// although there are backends, and one for the section in the file.
+func checkOneForm(l *Loaded) []error {
+	const move = "write the same as an entry of backends (%s): \"- name: " + DefaultBackend + "\", with %s below"
+	var errs []error
+	var inFile []string
+	first := ""
+	for k := range l.setBackendKeys() {
+		below := strings.TrimPrefix(k, "backend.")
+		if l.origins[k].inFile {
+			inFile = append(inFile, inEntry(below))
+			if first == "" {
+				first = k
+			}
+			continue
+		}
+		errs = append(errs, l.Errorf(k, "sets %s, but the file has backends: remove it, and "+move, k, l.origins["backends"].place, inEntry(below)))
+	}
+	if first != "" {
+		errs = append(errs, l.Errorf(first, "is set, but the file has backends, too: remove the section backend, and "+move, l.origins["backends"].place, strings.Join(inFile, ", ")))
+	}
+	return errs
+}
+
+// inEntry writes the path of a key as it stands in an entry: "tls: {ca: …}".
+func inEntry(path string) string {
+	section, rest, nested := strings.Cut(path, ".")
+	if nested {
+		return section + ": {" + inEntry(rest) + "}"
+	}
+	return path + ": …"
+}
+
+// setBackendKeys yields the keys of the section backend that are set.
+func (l *Loaded) setBackendKeys() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, k := range fileKeys.keys {
+			if strings.HasPrefix(k.Name, "backend.") && l.IsSet(k.Name) && !yield(k.Name) {
+				return
+			}
+		}
+	}
 }

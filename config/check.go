@@ -13,6 +13,7 @@ import (
 // as warnings. Their texts name keys and no values, because a value may be a
 // secret.
 var checks = []func(*Loaded) []error{
+	checkBackends,
 	checkBackendTLS,
 	checkBackendIsNotOurselves,
 	checkKeepalive,
@@ -52,47 +53,52 @@ func (l *Loaded) warn(key, text string) {
 // If culvert ignored a CA, it would send plaintext to a server that the
 // operator wants to verify.
 func checkBackendTLS(l *Loaded) []error {
-	tls := &l.Backend.TLS
 	var errs []error
-	for _, o := range []struct{ key, value string }{
-		{"backend.tls.ca", tls.CA},
-		{"backend.tls.cert", tls.Cert},
-		{"backend.tls.key", tls.Key},
-		{"backend.tls.server_name", tls.ServerName},
-	} {
-		switch {
-		case o.value == "":
-		case !tls.Enabled && l.IsSet("backend.tls.enabled"):
-			errs = append(errs, l.Errorf(o.key, "is set, but %s turns TLS off: remove one of these keys", l.place("backend.tls.enabled")))
-		case !tls.Enabled:
-			tls.Enabled = true
-			l.derived["backend.tls.enabled"] = o.key
+	for _, b := range l.BackendSections() {
+		at, tls := b.Section+".tls", &b.TLS
+		for _, o := range []struct{ key, value string }{
+			{at + ".ca", tls.CA},
+			{at + ".cert", tls.Cert},
+			{at + ".key", tls.Key},
+			{at + ".server_name", tls.ServerName},
+		} {
+			switch {
+			case o.value == "":
+			case !tls.Enabled && l.IsSet(at+".enabled"):
+				errs = append(errs, l.Errorf(o.key, "is set, but %s turns TLS off: remove one of these keys", l.place(at+".enabled")))
+			case !tls.Enabled:
+				tls.Enabled = true
+				l.derived[at+".enabled"] = o.key
+			}
 		}
-	}
-	if tls.Cert != "" && tls.Key == "" {
-		errs = append(errs, l.Errorf("backend.tls.cert", "requires the private key: set backend.tls.key (--backend-key)"))
-	}
-	if tls.Key != "" && tls.Cert == "" {
-		errs = append(errs, l.Errorf("backend.tls.key", "requires the certificate: set backend.tls.cert (--backend-cert)"))
+		if tls.Cert != "" && tls.Key == "" {
+			errs = append(errs, l.Errorf(at+".cert", "requires the private key: set %s", alsoFlag(at, "key")))
+		}
+		if tls.Key != "" && tls.Cert == "" {
+			errs = append(errs, l.Errorf(at+".key", "requires the certificate: set %s", alsoFlag(at, "cert")))
+		}
 	}
 	return errs
 }
 
 // checkBackendIsNotOurselves finds the loop that arises if culvert listens on
-// the address of the backend.
+// the address of a backend.
 func checkBackendIsNotOurselves(l *Loaded) []error {
-	backHost, backPort, err := net.SplitHostPort(l.Backend.Address)
-	if err != nil {
-		return nil // a resolver's name, a socket, or nothing
-	}
-	for _, ln := range l.Listen {
-		host, port, _ := net.SplitHostPort(ln.Address) // empty: a unix socket
-		reached := isWildcard(host) && isLocal(backHost) || isLocal(host) && backHost == "localhost" || host == backHost
-		if port == backPort && reached {
-			return []error{l.Errorf("backend.address", "is the port on which culvert itself listens: change it, or change listen (--listen)")}
+	var errs []error
+	for _, b := range l.BackendSections() {
+		backHost, backPort, err := net.SplitHostPort(b.Address)
+		if err != nil {
+			continue // a resolver's name, a socket, or nothing
+		}
+		if slices.ContainsFunc(l.Listen, func(ln Listener) bool {
+			host, port, _ := net.SplitHostPort(ln.Address) // empty: a unix socket
+			reached := isWildcard(host) && isLocal(backHost) || isLocal(host) && backHost == "localhost" || host == backHost
+			return port == backPort && reached
+		}) {
+			errs = append(errs, l.Errorf(b.Section+".address", "is the port on which culvert itself listens: change it, or change listen (--listen)"))
 		}
 	}
-	return nil
+	return errs
 }
 
 func isLocal(host string) bool {
@@ -103,8 +109,10 @@ func isLocal(host string) bool {
 // The keepalive.EnforcementPolicy of a grpc-go server has a default MinTime of
 // 5 minutes.
 func checkKeepalive(l *Loaded) []error {
-	if d := l.Backend.Keepalive; d > 0 && d < 5*time.Minute {
-		l.warn("backend.keepalive", "is less than 5m: an ordinary gRPC server closes connections that ping more often, so make sure that this backend allows it")
+	for _, b := range l.BackendSections() {
+		if d := b.Keepalive; d > 0 && d < 5*time.Minute {
+			l.warn(b.Section+".keepalive", "is less than 5m: an ordinary gRPC server closes connections that ping more often, so make sure that this backend allows it")
+		}
 	}
 	return nil
 }

@@ -6,10 +6,12 @@ import (
 	"strings"
 )
 
-// checkBalance warns of a policy for a backend that has one address.
+// checkBalance warns of a policy for each backend that has one address.
 func checkBalance(l *Loaded) []error {
-	if b := l.Backend; l.IsSet("backend.balance") && b.Address != "" && (b.UseProxy || hasOneAddress(b.Address)) {
-		l.warn("backend.balance", "has no effect: culvert sees one address of this backend. Remove it, or set backend.address to a name that resolves to several addresses, without use_proxy")
+	for _, b := range l.BackendSections() {
+		if l.IsSet(b.Section+".balance") && b.Address != "" && (b.UseProxy || hasOneAddress(b.Address)) {
+			l.warn(b.Section+".balance", "has no effect: culvert sees one address of this backend. Remove it, or set address to a name that resolves to several addresses, without use_proxy")
+		}
 	}
 	return nil
 }

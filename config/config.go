@@ -13,12 +13,14 @@ import (
 //   - is: the row in the table of kinds, unless the type of the field names it
 //   - one: the accepted words
 //   - short: for a list of structs, the key of an entry that a single value sets
-//   - needed: an entry must set it
+//   - needed: an entry must set it; it means nothing outside of lists
 //   - like: the key or section of the file that an entry inherits, so that the
 //     entry needs no default
 //   - unset: the value in an entry that doesn't set it, if not the zero value
 //   - as: on a section of an entry, the section of the file whose keys mean the
 //     same, so that the reference need not repeat them
+//   - same: on an embedded struct of an entry, the section of the file that has
+//     the same keys, with the same meanings and defaults
 //   - group: the keys that an entry inherits together; an entry that sets one of
 //     them inherits none
 //
@@ -39,8 +41,14 @@ type Config struct {
 	// TLS for clients. Without a certificate, culvert speaks plaintext.
 	TLS TLS `key:"tls"`
 
-	// The gRPC server that culvert sends the calls to.
+	// The gRPC server that culvert sends the calls to. serve requires its
+	// address, unless there are backends.
 	Backend Backend `key:"backend"`
+
+	// Several gRPC servers, in place of backend. An entry has a name and the keys
+	// of backend. The section backend is short for one entry with the name
+	// default. Calls go to the only entry, or to the one named default.
+	Backends []NamedBackend `key:"backends"`
 
 	// Origins of web pages that may call:
 	//

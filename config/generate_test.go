@@ -95,7 +95,13 @@ func entriesOf(t testing.TB, of reflect.Type, in *table, section string, docs ma
 	for i := range of.NumField() {
 		f := of.Field(i)
 		if f.Anonymous {
-			entries = append(entries, entriesOf(t, f.Type, in, section, docs)...)
+			embedded := entriesOf(t, f.Type, in, section, docs)
+			if same := f.Tag.Get("same"); same != "" {
+				for i := range embedded {
+					embedded[i].as = same
+				}
+			}
+			entries = append(entries, embedded...)
 			continue
 		}
 		e := entry{name: f.Tag.Get("key"), doc: docs[of.Name()+"."+f.Name], of: f.Type}
@@ -270,12 +276,21 @@ func wrapped(text, prefix string) string {
 // if there is none.
 func (e entry) sameAs() string {
 	switch {
-	case e.key == nil:
+	case e.key != nil && e.key.needed: // an entry has to have it
 		return ""
 	case e.as != "":
 		return join(e.as, e.name)
+	case e.key == nil:
+		return ""
 	}
 	return e.key.like
+}
+
+// newEntry returns a pointer to an entry of a list of sections that sets nothing.
+func newEntry(e entry) any {
+	of := reflect.New(e.of.Elem())
+	e.key.entries.setDefaults(of.Elem())
+	return of.Interface()
 }
 
 func alsoSetBy(k *Key, before, after string) string {

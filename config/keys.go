@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"strings"
@@ -22,6 +23,7 @@ type Key struct {
 	needed bool     // whether an entry must have it
 	like   string   // the key of the file that an entry inherits from
 	unset  string   // the value in an entry that doesn't set it, for the reference; "": the zero value
+	same   string   // the key of the file with the same meaning and default
 	group  string   // keys that an entry inherits only together
 
 	entries *table // of each entry, if the key holds a list of sections
@@ -97,7 +99,7 @@ var fileKeys = tableOf(reflect.TypeFor[Config](), "")
 // tableOf returns the table of a struct. prefix begins the names of its keys.
 func tableOf(t reflect.Type, prefix string) *table {
 	w := walk{prefix: prefix}
-	w.fields(t, "", "", nil)
+	w.fields(t, "", inherited{}, nil)
 	made := &table{keys: w.keys, byPath: map[string]Key{}, sections: map[string]bool{"": true}}
 	for _, k := range w.keys {
 		made.byPath[k.path] = k
@@ -117,14 +119,25 @@ type walk struct {
 	keys   []Key
 }
 
-func (w *walk) fields(t reflect.Type, section, like string, index []int) {
+// inherited has the tags "like" and "same" of a struct, which hold for its fields.
+type inherited struct{ like, same string }
+
+// below returns the tags of a field.
+func (in inherited) below(field reflect.StructField) inherited {
+	of := func(tag, section string) string {
+		if own := field.Tag.Get(tag); own != "" || section == "" || field.Anonymous {
+			return cmp.Or(own, section)
+		}
+		return join(section, field.Tag.Get("key"))
+	}
+	return inherited{of("like", in.like), of("same", in.same)}
+}
+
+func (w *walk) fields(t reflect.Type, section string, in inherited, index []int) {
 	for i := range t.NumField() {
 		field := t.Field(i)
 		path := join(section, field.Tag.Get("key"))
-		from := field.Tag.Get("like")
-		if from == "" && like != "" {
-			from = join(like, field.Tag.Get("key"))
-		}
+		from := in.below(field)
 		at := append(index[:len(index):len(index)], i)
 		switch {
 		case field.Anonymous: // its keys stand in this section
@@ -137,15 +150,16 @@ func (w *walk) fields(t reflect.Type, section, like string, index []int) {
 	}
 }
 
-func keyOf(field reflect.StructField, path, prefix, like string, index []int) Key {
+func keyOf(field reflect.StructField, path, prefix string, in inherited, index []int) Key {
 	k := Key{
 		Name:   join(prefix, path),
 		path:   path,
 		index:  index,
 		file:   field.Tag.Get("is") == "file" || field.Tag.Get("is") == "directory",
 		secret: field.Tag.Get("is") == "secret",
-		needed: field.Tag.Get("needed") != "",
-		like:   like,
+		needed: field.Tag.Get("needed") != "" && prefix != "",
+		like:   in.like,
+		same:   in.same,
 		unset:  field.Tag.Get("unset"),
 		group:  field.Tag.Get("group"),
 	}

@@ -262,7 +262,7 @@ func TestUnknownTagsPanic(t *testing.T) {
 					t.Errorf("%s: the panic says %q", of.Field(i).Name, text)
 				}
 			}()
-			keyOf(of.Field(i), of.Field(i).Tag.Get("key"), "", "", nil)
+			keyOf(of.Field(i), of.Field(i).Tag.Get("key"), "", inherited{}, nil)
 		}()
 	}
 }

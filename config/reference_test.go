@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -104,7 +103,7 @@ func writeReference(b *bytes.Buffer, section entry, of any, name string) {
 		for _, e := range entries {
 			key := join(below, e.name)
 			switch inEntry := strings.HasSuffix(name, "[]"); {
-			case e.as != "":
+			case e.as != "" && e.sameAs() != "":
 				same = append(same, strings.TrimPrefix(key, name+"."))
 			case e.sameAs() != "":
 				inherited = append(inherited, strings.TrimPrefix(key, name+"."))
@@ -116,7 +115,7 @@ func writeReference(b *bytes.Buffer, section entry, of any, name string) {
 				fmt.Fprintf(b, "- %s**`%s`** · %s<br>%s\n", anchor, key, strings.Join(factsOf(e, of, inEntry), " · "), inBullet(e.doc))
 				if e.key.entries != nil {
 					inner = append(inner, func() {
-						writeReference(b, entry{children: e.children}, reflect.New(e.of.Elem()).Interface(), key+"[]")
+						writeReference(b, entry{children: e.children}, newEntry(e), key+"[]")
 					})
 				}
 			case inEntry: // its keys stand beside those of the entry

@@ -66,7 +66,7 @@ func sectionSchema(entries []entry, of any) schema {
 // entriesSchema describes a list of sections: as a list, or as the single
 // value, which may also be an entry.
 func entriesSchema(e entry, of any) schema {
-	item := sectionSchema(e.children, reflect.New(e.of.Elem()).Interface())
+	item := sectionSchema(e.children, newEntry(e))
 	item["type"] = "object"
 	if e.key.short == "" {
 		return schema{"type": []string{"array", "null"}, "items": item, "maxItems": maxEntries}

@@ -52,6 +52,7 @@ func (k Key) setEntries(field reflect.Value, list []section) error {
 	}
 	entries := reflect.MakeSlice(field.Type(), len(list), len(list))
 	for i, given := range list {
+		k.entries.setDefaults(entries.Index(i))
 		for _, e := range k.entries.keys {
 			value, ok := given[e.path]
 			if !ok {
@@ -66,8 +67,19 @@ func (k Key) setEntries(field reflect.Value, list []section) error {
 	return nil
 }
 
+// setDefaults gives a new entry the defaults of the file's keys that mean the same.
+func (t *table) setDefaults(entry reflect.Value) {
+	defaults := Defaults()
+	of := reflect.ValueOf(&defaults).Elem()
+	for _, e := range t.keys {
+		if e.same != "" {
+			entry.FieldByIndex(e.index).Set(of.FieldByIndex(fileKeys.byPath[e.same].index))
+		}
+	}
+}
+
 // entriesText is the inverse of setEntries and inherit. It returns the values
-// of each entry that are neither zero nor inherited.
+// of each entry that are neither defaults nor inherited.
 func (k Key) entriesText(of reflect.Value) []section {
 	field := of.FieldByIndex(k.index)
 	list := make([]section, field.Len())
@@ -80,9 +92,11 @@ func (k Key) entriesText(of reflect.Value) []section {
 			}
 		}
 		list[i] = section{}
+		unset := reflect.New(entry.Type()).Elem()
+		k.entries.setDefaults(unset)
 		for _, e := range k.entries.keys {
 			value := entry.FieldByIndex(e.index)
-			byItself := reflect.Zero(value.Type())
+			byItself := unset.FieldByIndex(e.index)
 			if e.like != "" && !own[e.group] {
 				byItself = inherited(e)
 			}

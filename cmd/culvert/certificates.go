@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,13 +15,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
 
-// A keyring has all certificates: those of the listeners, and the one for the
-// backend. Its methods are safe for concurrent use.
+// A keyring has all certificates: those of the listeners, and those for the
+// backends. Its methods are safe for concurrent use.
 type keyring struct {
 	config *config.Loaded
 	log    *slog.Logger
@@ -30,9 +32,9 @@ type keyring struct {
 
 	mu          sync.Mutex
 	providers   []sharedProvider
-	client      *proxytls.Client      // nil: plaintext to the backend
-	development *proxytls.Development // nil: not needed yet
-	acme        *proxytls.ACME        // nil: no ACME
+	clients     map[string]*proxytls.Client // by backend; none for plaintext
+	development *proxytls.Development       // nil: not needed yet
+	acme        *proxytls.ACME              // nil: no ACME
 
 	reloading sync.WaitGroup
 
@@ -52,30 +54,36 @@ type certificateObserver interface {
 	Certificate(c report.CertificateInfo)
 }
 
-// openKeyring reads the files for the backend. The method provider reads the
+// openKeyring reads the files for the backends. The method provider reads the
 // files of a listener.
-
 func openKeyring(c *config.Loaded, log *slog.Logger, obs certificateObserver, out io.Writer) (*keyring, error) {
-	k := &keyring{config: c, log: log, obs: obs, out: out, told: map[string]toldCertificate{}}
-	if t := c.Backend.TLS; t.Enabled {
-		var err error
-		k.client, err = proxytls.NewClient(proxytls.ClientOptions{
-			CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName, ConfigKey: "backend.tls",
+	k := &keyring{config: c, log: log, obs: obs, out: out, told: map[string]toldCertificate{}, clients: map[string]*proxytls.Client{}}
+	for _, b := range c.BackendSections() {
+		t := b.TLS
+		if !t.Enabled {
+			continue
+		}
+		client, err := proxytls.NewClient(proxytls.ClientOptions{
+			CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName, ConfigKey: b.Section + ".tls",
 			Certificate: k.certificate, Problem: k.problem, Mended: k.mended,
 		})
 		if err != nil {
+			k.close()
 			return nil, k.placed(err)
 		}
+		k.clients[b.Name] = client
 	}
 	return k, nil
 }
 
-// backend returns the TLS configuration for the backend, or nil for plaintext.
-func (k *keyring) backend() func() *tls.Config {
-	if k.client == nil {
-		return nil
+// secure sets the TLS configurations of the backends. Those without one are called in
+// plaintext.
+func (k *keyring) secure(backends []bridge.NamedBackend) {
+	for i, b := range backends {
+		if client := k.clients[b.Name]; client != nil {
+			backends[i].CurrentTLS = client.Config
+		}
 	}
-	return k.client.Config
 }
 
 // listener returns the Provider of a listener, or nil for plaintext.
@@ -215,14 +223,14 @@ func (k *keyring) startReload(done func()) {
 // certificate.
 func (k *keyring) reload() {
 	k.mu.Lock()
-	providers, client, acme := slices.Clone(k.providers), k.client, k.acme
+	providers, clients, acme := slices.Clone(k.providers), maps.Clone(k.clients), k.acme
 	k.mu.Unlock()
 	var errs []error
 	for _, s := range providers {
 		errs = append(errs, s.provider.Reload())
 	}
-	if client != nil {
-		errs = append(errs, client.Reload())
+	for _, name := range slices.Sorted(maps.Keys(clients)) {
+		errs = append(errs, clients[name].Reload())
 	}
 	if acme != nil {
 		errs = append(errs, acme.Reload())
@@ -245,8 +253,8 @@ func (k *keyring) problems() []string {
 	for _, s := range k.providers {
 		errs = append(errs, s.provider.Problems()...)
 	}
-	if k.client != nil {
-		errs = append(errs, k.client.Problems()...)
+	for _, name := range slices.Sorted(maps.Keys(k.clients)) {
+		errs = append(errs, k.clients[name].Problems()...)
 	}
 	if k.acme != nil {
 		errs = append(errs, k.acme.Problems()...)
@@ -270,8 +278,8 @@ func (k *keyring) close() {
 	for _, s := range k.providers {
 		waits = append(waits, s.provider.Close)
 	}
-	if k.client != nil {
-		waits = append(waits, k.client.Close)
+	for _, client := range k.clients {
+		waits = append(waits, client.Close)
 	}
 	if k.acme != nil {
 		waits = append(waits, k.acme.Close)

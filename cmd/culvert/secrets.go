@@ -80,7 +80,9 @@ func guardedFiles(c *config.Loaded) []guardedFile {
 			add(config.Entry(at+".certificates", j)+".key", pair.Key, true)
 		}
 	}
-	add("backend.tls.key", c.Backend.TLS.Key, true)
+	for _, b := range c.BackendSections() {
+		add(b.Section+".tls.key", b.TLS.Key, true)
+	}
 	for _, r := range c.References {
 		add(r.Key, r.File, true)
 	}
@@ -98,8 +100,10 @@ func guardedFiles(c *config.Loaded) []guardedFile {
 			add(at+".crls", list, false)
 		}
 	}
-	add("backend.tls.ca", c.Backend.TLS.CA, false)
-	add("backend.tls.cert", c.Backend.TLS.Cert, false)
+	for _, b := range c.BackendSections() {
+		add(b.Section+".tls.ca", b.TLS.CA, false)
+		add(b.Section+".tls.cert", b.TLS.Cert, false)
+	}
 	add("tls.acme.ca_root", c.TLS.ACME.CARoot, false)
 	return files
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,7 +27,7 @@ import (
 	"github.com/culvert-grpc/culvert/telemetry"
 )
 
-var errNoBackend = errors.New("backend.address is missing: set it to the gRPC server, with --backend host:port, CULVERT_BACKEND_ADDRESS or backend.address in the file")
+var errNoBackend = errors.New("backend.address is missing: set it to the gRPC server, with --backend host:port, CULVERT_BACKEND_ADDRESS or backend.address in the file, or list several in backends")
 
 // documents is the address of culvert's documentation.
 const documents = "https://github.com/culvert-grpc/culvert/tree/main/docs"
@@ -69,7 +70,7 @@ Documentation: ` + documents,
 		if err != nil {
 			return err
 		}
-		if loaded.Backend.Address == "" {
+		if lacksBackend(loaded) {
 			return &misuse{errNoBackend}
 		}
 		defer setCollector()()
@@ -89,6 +90,9 @@ Documentation: ` + documents,
 	}
 	return cmd
 }
+
+// lacksBackend reports whether there is no backend. An entry of backends has an address.
+func lacksBackend(c *config.Loaded) bool { return len(c.Backends) == 0 && c.Backend.Address == "" }
 
 // A program is a running serve.
 type program struct {
@@ -183,7 +187,7 @@ func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err err
 		return err
 	}
 	p.health.SetDetail(func() []string { return append(p.keys.problems(), p.bridge.Problems()...) })
-	cfg.Backend.CurrentTLS = p.keys.backend()
+	p.keys.secure(cfg.Backends)
 	for i, l := range p.config.Listen {
 		provider, err := p.keys.listener(i)
 		if err != nil {
@@ -248,9 +252,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 		l := p.policies[i]
 		l.LoopbackOnly = isLoopback(ln.Addr())
 		running.Go(func() { failed <- serveError(config.Entry("listen", i), p.bridge.ServeListener(ln, l)) })
-		p.log.Info("listening", append([]any{
-			"address", ln.Addr().String(), "backend", p.config.Backend.Address, "tls_to_backend", p.config.Backend.TLS.Enabled, "tls", l.TLS != nil,
-		}, aboutListener(l)...)...)
+		p.log.Info("listening", slices.Concat([]any{"address", ln.Addr().String()}, aboutBackends(p.config), []any{"tls", l.TLS != nil}, aboutListener(l))...)
 	}
 	if p.redirectListener != nil {
 		server := p.redirectServer()
@@ -272,7 +274,12 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	running.Go(func() { p.releaser.run(ctx) })
 	p.notify(ctx, "READY=1")
-	running.Go(func() { p.announceServices(ctx) })
+	for _, b := range p.config.Backends {
+		p.log.Info("backend", "backend", b.Name, "address", b.Address, "tls", b.TLS.Enabled)
+	}
+	for _, b := range p.config.BackendSections() {
+		running.Go(func() { p.announceServices(ctx, b) })
+	}
 	if interval := watchdogInterval(); interval > 0 && os.Getenv("NOTIFY_SOCKET") != "" {
 		running.Go(func() { p.watchdog(ctx, interval) })
 	}
@@ -291,6 +298,18 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 			return p.drain(ctx, s, signals)
 		}
 	}
+}
+
+// aboutBackends returns what the log tells of the backends.
+func aboutBackends(c *config.Loaded) []any {
+	if len(c.Backends) == 0 {
+		return []any{"backend", c.Backend.Address, "tls_to_backend", c.Backend.TLS.Enabled}
+	}
+	names := make([]string, len(c.Backends))
+	for i, b := range c.Backends {
+		names[i] = b.Name
+	}
+	return []any{"backends", strings.Join(names, " ")}
 }
 
 // serveError returns an error if a server ended by itself.
@@ -357,27 +376,31 @@ const (
 
 // announceServices logs the services that clients can call, as soon as the
 // backend lists them.
-func (p *program) announceServices(ctx context.Context) {
+func (p *program) announceServices(ctx context.Context, b config.BackendSection) {
+	log, address := p.log, "backend"
+	if len(p.config.Backends) > 0 {
+		log, address = log.With("backend", b.Name), "address"
+	}
 	for patience := firstAnswer; ; patience = nextAnswer {
-		services, unnamed, err := p.services(ctx, patience)
+		services, unnamed, err := p.services(ctx, b.Name, patience)
 		switch code := status.Code(err); {
 		case ctx.Err() != nil || code == codes.Canceled: // serve ends, or the bridge has let the backend go
 			return
 		case err == nil:
-			p.log.Info("services that clients can call", "services", strings.Join(services, " "), "count", len(services))
+			log.Info("services that clients can call", "services", strings.Join(services, " "), "count", len(services))
 			if len(unnamed) > 0 {
-				p.log.Warn("services that clients can't call: no pattern in methods.allow matches", "services", strings.Join(unnamed, " "), "count", len(unnamed),
+				log.Warn("services that clients can't call: no pattern in methods.allow matches", "services", strings.Join(unnamed, " "), "count", len(unnamed),
 					"key", "methods.allow", "hint", "add a pattern for them (--allow-method), or add them to methods.deny to end this warning")
 			}
 			return
 		case errors.Is(err, bridge.ErrNoReflection):
-			p.log.Info("the backend has no reflection: clients can call its services, but culvert can't list them")
+			log.Info("the backend has no reflection: clients can call its services, but culvert can't list them")
 			return
 		case code != codes.DeadlineExceeded && code != codes.Unavailable:
-			p.log.Warn("the backend doesn't list its services: clients can call them", "cause", err.Error())
+			log.Warn("the backend doesn't list its services: clients can call them", "cause", err.Error())
 			return
 		case patience == firstAnswer:
-			p.log.Warn("the backend doesn't answer yet: calls end UNAVAILABLE until it does", "backend", p.config.Backend.Address, "cause", err.Error())
+			log.Warn("the backend doesn't answer yet: calls end UNAVAILABLE until it does", address, b.Address, "cause", err.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -387,8 +410,8 @@ func (p *program) announceServices(ctx context.Context) {
 	}
 }
 
-func (p *program) services(ctx context.Context, patience time.Duration) (open, unnamed []string, err error) {
+func (p *program) services(ctx context.Context, backend string, patience time.Duration) (open, unnamed []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return p.bridge.Services(ctx, bridge.DefaultBackend)
+	return p.bridge.Services(ctx, backend)
 }

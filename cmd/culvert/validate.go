@@ -43,7 +43,7 @@ func validate(cmd *cobra.Command, s *settings, partial bool) error {
 		return err
 	}
 	var missing error
-	if loaded.Backend.Address == "" && !partial {
+	if lacksBackend(loaded) && !partial {
 		missing = fmt.Errorf("%w; to check a file without it, use --partial", errNoBackend)
 	}
 	for _, w := range exposedFiles(loaded) {
@@ -61,7 +61,9 @@ func validate(cmd *cobra.Command, s *settings, partial bool) error {
 func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
 	err := checkCertificates(cmd, loaded)
 	cfg := bridgeConfig(loaded)
-	cfg.Backend.Target = cmp.Or(cfg.Backend.Target, "localhost:50051")
+	if lacksBackend(loaded) {
+		cfg.Backends[0].Target = "localhost:50051"
+	}
 	srv, bridgeErr := newBridge(cfg, loaded)
 	if bridgeErr == nil {
 		bridgeErr = srv.Close()

@@ -16,17 +16,7 @@ import (
 // knows both. serve adds Logger, Observer and the parts with certificates.
 func bridgeConfig(c *config.Loaded) bridge.Config {
 	return bridge.Config{
-		Backend: bridge.Backend{
-			Target:      c.Backend.Address,
-			Authority:   c.Backend.Authority,
-			Keepalive:   c.Backend.Keepalive,
-			UseEnvProxy: c.Backend.UseProxy,
-			Balance:     c.Backend.Balance,
-
-			MaxConnections:  orNone(c.Backend.MaxConnections),
-			QueueTimeout:    orNone(c.Backend.QueueTimeout),
-			ResolveInterval: orNone(c.Backend.ResolveInterval),
-		},
+		Backends:          bridgeBackends(c),
 		AllowOrigins:      c.AllowOrigins,
 		Hosts:             c.Hosts,
 		TryOrigins:        !c.EnforceOrigins,
@@ -70,6 +60,25 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 
 		StandardHTTP2: c.HTTP2Server == "standard",
 	}
+}
+
+// bridgeBackends converts the backends to the bridge's, without their certificates.
+func bridgeBackends(c *config.Loaded) []bridge.NamedBackend {
+	var backends []bridge.NamedBackend
+	for _, b := range c.BackendSections() {
+		backends = append(backends, bridge.NamedBackend{Name: b.Name, Backend: bridge.Backend{
+			Target:      b.Address,
+			Authority:   b.Authority,
+			Keepalive:   b.Keepalive,
+			UseEnvProxy: b.UseProxy,
+			Balance:     b.Balance,
+
+			MaxConnections:  orNone(b.MaxConnections),
+			QueueTimeout:    orNone(b.QueueTimeout),
+			ResolveInterval: orNone(b.ResolveInterval),
+		}})
+	}
+	return backends
 }
 
 // newBridge creates the bridge, and adds the source of a key to its errors.

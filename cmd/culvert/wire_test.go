@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -24,14 +25,14 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		read func(bridge.Config) any
 		want any
 	}{
-		"backend.address":              {"orders:9000", func(c bridge.Config) any { return c.Backend.Target }, "orders:9000"},
-		"backend.authority":            {"a.example", func(c bridge.Config) any { return c.Backend.Authority }, "a.example"},
-		"backend.keepalive":            {"10m", func(c bridge.Config) any { return c.Backend.Keepalive }, 10 * time.Minute},
-		"backend.balance":              {"pick_first", func(c bridge.Config) any { return c.Backend.Balance }, "pick_first"},
-		"backend.max_connections":      {"3", func(c bridge.Config) any { return c.Backend.MaxConnections }, 3},
-		"backend.queue_timeout":        {"1m", func(c bridge.Config) any { return c.Backend.QueueTimeout }, time.Minute},
-		"backend.resolve_interval":     {"10s", func(c bridge.Config) any { return c.Backend.ResolveInterval }, 10 * time.Second},
-		"backend.use_proxy":            {"true", func(c bridge.Config) any { return c.Backend.UseEnvProxy }, true},
+		"backend.address":              {"orders:9000", func(c bridge.Config) any { return c.Backends[0].Target }, "orders:9000"},
+		"backend.authority":            {"a.example", func(c bridge.Config) any { return c.Backends[0].Authority }, "a.example"},
+		"backend.keepalive":            {"10m", func(c bridge.Config) any { return c.Backends[0].Keepalive }, 10 * time.Minute},
+		"backend.balance":              {"pick_first", func(c bridge.Config) any { return c.Backends[0].Balance }, "pick_first"},
+		"backend.max_connections":      {"3", func(c bridge.Config) any { return c.Backends[0].MaxConnections }, 3},
+		"backend.queue_timeout":        {"1m", func(c bridge.Config) any { return c.Backends[0].QueueTimeout }, time.Minute},
+		"backend.resolve_interval":     {"10s", func(c bridge.Config) any { return c.Backends[0].ResolveInterval }, 10 * time.Second},
+		"backend.use_proxy":            {"true", func(c bridge.Config) any { return c.Backends[0].UseEnvProxy }, true},
 		"allow_origins":                {[]string{"https://a.example"}, func(c bridge.Config) any { return c.AllowOrigins }, []string{"https://a.example"}},
 		"enforce_origins":              {"false", func(c bridge.Config) any { return c.TryOrigins }, true},
 		"methods.enforce":              {"false", func(c bridge.Config) any { return c.TryMethods }, true},
@@ -87,8 +88,8 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"drain_timeout": true, "health.listen": true, "log.level": true, "log.format": true,
 	}
 	for _, k := range config.Keys() {
-		// Below, limits_test.go, TestEveryKeyOfACMEArrives
-		if k.Name == "listen" || k.Name == "limits.methods" || strings.HasPrefix(k.Name, "tls.acme.") {
+		// Below, limits_test.go, TestEntriesOfBackendsReachTheBridge, TestEveryKeyOfACMEArrives
+		if k.Name == "listen" || k.Name == "limits.methods" || k.Name == "backends" || strings.HasPrefix(k.Name, "tls.acme.") {
 			continue
 		}
 		c, ok := reached[k.Name]
@@ -116,6 +117,24 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		if !reflect.DeepEqual(c.read(got), c.want) {
 			t.Errorf("%s: %v arrives as %v, want %v", k.Name, c.set, c.read(got), c.want)
 		}
+	}
+}
+
+// TestEntriesOfBackendsReachTheBridge: an entry arrives as the section backend with the
+// same keys does, under its own name.
+func TestEntriesOfBackendsReachTheBridge(t *testing.T) {
+	clearEnvironment(t)
+	const keys = "{%s address: orders:9000, authority: a.example, keepalive: 10m, balance: pick_first, max_connections: 0, queue_timeout: 1m, resolve_interval: 10s, use_proxy: true}"
+	one := bridgeBackends(loadFile(t, "backend: "+fmt.Sprintf(keys, "")))
+	several := bridgeBackends(loadFile(t, "backends: ["+fmt.Sprintf(keys, "name: orders,")+", {name: default, address: users:9000}]"))
+	if len(one) != 1 || len(several) != 2 || one[0].Name != bridge.DefaultBackend || several[0].Name != "orders" || several[1].Name != "default" {
+		t.Fatalf("got %+v and %+v", one, several)
+	}
+	if !reflect.DeepEqual(several[0].Backend, one[0].Backend) {
+		t.Errorf("the entry arrives as %+v, the section as %+v", several[0].Backend, one[0].Backend)
+	}
+	if got, want := several[1].Backend, bridgeBackends(loadFile(t, "backend: {address: users:9000}"))[0].Backend; !reflect.DeepEqual(got, want) {
+		t.Errorf("an entry without other keys arrives as %+v, the section as %+v", got, want)
 	}
 }
 
@@ -215,7 +234,7 @@ func TestDefaultsAreThoseOfTheBridge(t *testing.T) {
 			t.Errorf("%s is %d, want negative: no limit", name, value)
 		}
 	}
-	if c.Backend.TLS != nil {
+	if c.Backends[0].TLS != nil {
 		t.Errorf("TLS is on by default")
 	}
 }
