@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/viper"
 )
@@ -90,12 +91,24 @@ func (l *Loaded) place(key string) string {
 //
 // The error has a line for each mistake.
 func Load(file string, flags map[string]any) (*Loaded, error) {
+	return LoadWith(Options{}, file, flags)
+}
+
+// Options change how LoadWith reads.
+type Options struct {
+	// RegularFiles refuses a file that isn't a regular one, and a file that
+	// changes while Load reads it. A pipe can be read only once, and may block.
+	RegularFiles bool
+}
+
+// LoadWith is Load with options.
+func LoadWith(o Options, file string, flags map[string]any) (*Loaded, error) {
 	if file == "" {
 		file = os.Getenv(FileVariable)
 	}
 	l := &Loaded{File: file, origins: map[string]origin{}, derived: map[string]string{}}
 	errs := checkEnvironment(os.Environ())
-	doc, fileErrs := readFile(file)
+	doc, fileErrs := readFile(o, file)
 	errs = append(fileErrs, errs...)
 	errs = append(errs, checkFlags(flags)...)
 	if len(errs) > 0 { // the checks below need valid values
@@ -116,7 +129,7 @@ func LoadKey(name, file string, flags map[string]any) (*Loaded, error) {
 	}
 	l := &Loaded{Config: Defaults(), File: file, origins: map[string]origin{}}
 	k := fileKeys.byPath[name]
-	doc, errs := readFile(file)
+	doc, errs := readFile(Options{}, file)
 	o, set := originOf(k, file, doc, flags)
 	switch {
 	case !set && len(errs) > 0 && len(doc.lines) == 0: // the file can't be read, so it may set the key
@@ -141,15 +154,19 @@ func LoadKey(name, file string, flags map[string]any) (*Loaded, error) {
 	return l, k.set(reflect.ValueOf(&l.Config).Elem(), text)
 }
 
-func readFile(file string) (document, []error) {
+func readFile(o Options, file string) (document, []error) {
 	if file == "" {
 		return document{}, nil
 	}
-	data, err := readBounded(file)
+	w := processEnvironment
+	if o.RegularFiles {
+		w.read = readRegular
+	}
+	data, err := w.read(file)
 	if err != nil {
 		return document{}, []error{fmt.Errorf("configuration: %w: check --config or %s", err, FileVariable)}
 	}
-	return parse(file, data, processEnvironment)
+	return parse(file, data, w)
 }
 
 // CheckFlags returns an error with a line for each wrong value of a flag. Load
@@ -288,17 +305,55 @@ const maxFileBytes = 1 << 20
 func readBounded(name string) ([]byte, error) {
 	f, err := os.Open(name) //nolint:gosec // the operator names the file, in a flag or in the configuration
 	if err != nil {
-		var perr *fs.PathError
-		if errors.As(err, &perr) { // "name: cause" instead of "open name: cause"
-			return nil, fmt.Errorf("%s: %w", name, perr.Err)
-		}
-		return nil, err
+		return nil, fileError(name, err)
 	}
 	defer func() { _ = f.Close() }() // only read
+	return readOpen(name, f)
+}
+
+// readRegular is readBounded for a regular file that other programs may write
+// to meanwhile. It never waits for the writer of a pipe.
+func readRegular(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // as above
+	if err != nil {
+		return nil, fileError(name, err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fileError(name, err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: not a regular file, so culvert can't read it again", name)
+	}
+	data, err := readOpen(name, f)
+	if err != nil {
+		return nil, err
+	}
+	after, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fileError(name, err)
+	case after.Size() != int64(len(data)) || !after.ModTime().Equal(info.ModTime()):
+		return nil, fmt.Errorf("%s: somebody wrote to the file while culvert read it", name)
+	}
+	return data, nil
+}
+
+// fileError returns "name: cause" instead of "open name: cause".
+func fileError(name string, err error) error {
+	var perr *fs.PathError
+	if errors.As(err, &perr) {
+		return fmt.Errorf("%s: %w", name, perr.Err)
+	}
+	return err
+}
+
+func readOpen(name string, f io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, fileError(name, err)
 	case len(data) > maxFileBytes:
 		return nil, fmt.Errorf("%s: larger than 1 MiB", name)
 	}

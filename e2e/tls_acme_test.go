@@ -282,7 +282,7 @@ func TestACMEHangup(t *testing.T) {
 	replaceFile(t, w.trusted, right)
 	c.signal(t, syscall.SIGHUP)
 	awaitCertificate(t, c.address, nil)
-	c.awaitLogged(t, func(line map[string]any) bool { return mentions(line, "certificates restart") })
+	c.awaitLogged(t, func(line map[string]any) bool { return mentions(line, "certificates reloaded") })
 	c.awaitLogged(t, mended)
 }
 

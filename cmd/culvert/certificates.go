@@ -36,8 +36,6 @@ type keyring struct {
 	development *proxytls.Development       // nil: not needed yet
 	acme        *proxytls.ACME              // nil: no ACME
 
-	reloading sync.WaitGroup
-
 	telling sync.Mutex
 	told    map[string]toldCertificate // by file
 }
@@ -209,19 +207,9 @@ func developmentFolder() (string, error) {
 	return filepath.Join(folder, "culvert", "development"), nil
 }
 
-// startReload reloads all files in a goroutine and then calls done. close
-// waits for the goroutine. A file system that doesn't respond must not keep culvert
-// from handling signals.
-func (k *keyring) startReload(done func()) {
-	k.reloading.Go(func() {
-		k.reload()
-		done()
-	})
-}
-
 // reload reloads all files. If a file fails, culvert continues with the old
-// certificate.
-func (k *keyring) reload() {
+// certificate. It reports whether there are any.
+func (k *keyring) reload() (anything bool) {
 	k.mu.Lock()
 	providers, clients, acme := slices.Clone(k.providers), maps.Clone(k.clients), k.acme
 	k.mu.Unlock()
@@ -237,12 +225,12 @@ func (k *keyring) reload() {
 	}
 	switch err := k.placed(errors.Join(errs...)); {
 	case len(errs) == 0:
-		k.log.Warn("ignored: restart to apply a changed configuration", "signal", "hangup")
 	case err != nil:
 		k.log.Warn("certificates not reloaded: culvert continues with the old ones", "cause", err.Error())
 	default:
-		k.log.Info("certificates reloaded: restart culvert to apply other changes of the configuration")
+		k.log.Info("certificates reloaded")
 	}
+	return len(errs) > 0
 }
 
 // problems returns a line for each current problem.
@@ -270,11 +258,12 @@ func (k *keyring) problems() []string {
 // respond must not keep culvert from ending.
 const closingPatience = 5 * time.Second
 
-// close stops the watching of files and the ordering of certificates. If a
-// read of a file hangs, its goroutine remains until the process ends.
-func (k *keyring) close() {
+// close stops the watching of files and the ordering of certificates. It also
+// waits for others that read files. If a read of a file hangs, its goroutine remains
+// until the process ends.
+func (k *keyring) close(others ...func()) {
 	k.mu.Lock()
-	waits := []func(){k.reloading.Wait}
+	waits := slices.Clone(others)
 	for _, s := range k.providers {
 		waits = append(waits, s.provider.Close)
 	}
@@ -297,7 +286,7 @@ func (k *keyring) close() {
 	select {
 	case <-closed:
 	case <-time.After(closingPatience):
-		k.log.Warn("ended without waiting for certificates that are being read or written", "patience", closingPatience.String(), "hint", "a file system with files of tls, backend.tls or tls.acme.storage doesn't respond")
+		k.log.Warn("ended without waiting for certificates or a configuration that are being read or written", "patience", closingPatience.String(), "hint", "a file system with the configuration or with files of tls, backend.tls or tls.acme.storage doesn't respond")
 	}
 }
 

@@ -51,7 +51,7 @@ func (p *program) httpsPort() int {
 // isServed reports whether culvert has a certificate for the host, or hosts
 // names it.
 func (p *program) isServed(host string) bool {
-	named := slices.ContainsFunc(p.config.Hosts, func(h string) bool {
+	named := slices.ContainsFunc(p.reloads.current().Hosts, func(h string) bool {
 		if name, _, err := net.SplitHostPort(h); err == nil {
 			h = name
 		}

@@ -41,8 +41,8 @@ call to the backend. The backend may start after culvert.
 
 On SIGTERM or SIGINT, culvert takes no new calls. Running calls may continue for
 the time in --drain-timeout. A second signal ends culvert at once; the same signal
-within a second of the first doesn't count. On SIGHUP, culvert reloads
-certificates and retries failed ACME orders.
+within a second of the first doesn't count. On SIGHUP, culvert reloads its
+configuration and certificates, and retries failed ACME orders.
 
 Keys of the configuration have variables: backend.address is
 CULVERT_BACKEND_ADDRESS. A flag wins over a variable, and a variable over the
@@ -81,7 +81,7 @@ Documentation: ` + documents,
 		}
 		memory, freeMemory := limitMemory(loaded.Limits.Memory, log.Logger)
 		defer freeMemory()
-		p := &program{config: loaded, log: log.Logger, calls: log.calls, logs: log, out: cmd.OutOrStdout(), memory: memory}
+		p := &program{config: loaded, again: s.loadAgain, log: log.Logger, calls: log.calls, logs: log, out: cmd.OutOrStdout(), memory: memory}
 		opened, err := p.unlessEnded(signals, func() error { return p.open(cmd.Context()) })
 		if !opened {
 			return err
@@ -96,13 +96,15 @@ func lacksBackend(c *config.Loaded) bool { return len(c.Backends) == 0 && c.Back
 
 // A program is a running serve.
 type program struct {
-	config *config.Loaded
+	config *config.Loaded                 // at the start; reloads has the current one
+	again  func() (*config.Loaded, error) // loads it again
 	log    *slog.Logger
 	calls  *slog.Logger // for the lines of single calls
 	out    io.Writer    // for people
 	logs   *loggers     // of log and calls: their level, the dropped lines, close before os.Exit
 	memory int64        // limit in bytes; 0: none
 
+	reloads   *reloader
 	releaser  *releaser
 	keys      *keyring
 	bridge    *bridge.Server
@@ -164,6 +166,9 @@ func (p *program) open(ctx context.Context) error {
 	if err := p.bind(ctx); err != nil {
 		return err
 	}
+	for i, ln := range p.listeners {
+		p.policies[i].LoopbackOnly = isLoopback(ln.Addr())
+	}
 	boundMemory(&cfg, p.memory, p.config, p.log)
 	logExpansion(p.log, cfg.Limits)
 	p.bridge, err = newBridge(cfg, p.config)
@@ -178,6 +183,7 @@ func (p *program) open(ctx context.Context) error {
 		return err
 	}
 	p.keys.startFetching(ctx)
+	p.openReloads(ctx)
 	return nil
 }
 
@@ -186,7 +192,7 @@ func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err err
 	if p.keys, err = openKeyring(p.config, p.log, obs, p.out); err != nil {
 		return err
 	}
-	p.health.SetDetail(func() []string { return append(p.keys.problems(), p.bridge.Problems()...) })
+	p.health.SetDetail(func() []string { return slices.Concat(p.reloads.problems(), p.keys.problems(), p.bridge.Problems()) })
 	p.keys.secure(cfg.Backends)
 	for i, l := range p.config.Listen {
 		provider, err := p.keys.listener(i)
@@ -244,13 +250,14 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer running.Wait()
 	defer cancel()
 
-	defer p.keys.close()
+	defer p.keys.close(p.reloads.wait)
+	p.reloads.start(ctx)
+	defer cancel() // before the wait for the reloader
 
 	p.health.SetReady(true)                        // the ports are bound; the log line "listening" must not come before
 	failed := make(chan error, len(p.listeners)+2) // one place for each server, so that none blocks
 	for i, ln := range p.listeners {
 		l := p.policies[i]
-		l.LoopbackOnly = isLoopback(ln.Addr())
 		running.Go(func() { failed <- serveError(config.Entry("listen", i), p.bridge.ServeListener(ln, l)) })
 		p.log.Info("listening", slices.Concat([]any{"address", ln.Addr().String()}, aboutBackends(p.config), []any{"tls", l.TLS != nil}, aboutListener(l))...)
 	}
@@ -291,8 +298,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 			return err
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				p.notify(ctx, reloadingState())
-				p.keys.startReload(func() { p.notify(ctx, "READY=1") })
+				p.reloads.request()
 				continue
 			}
 			return p.drain(ctx, s, signals)
@@ -329,8 +335,9 @@ const echoTime = time.Second
 func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) error {
 	p.health.SetReady(false)
 	p.notify(ctx, "STOPPING=1")
-	p.log.Info("draining: culvert takes no new calls", "signal", first.String(), "drain_timeout", p.config.DrainTimeout.String())
-	limit, cancel := context.WithTimeout(ctx, p.config.DrainTimeout)
+	timeout := p.reloads.current().DrainTimeout
+	p.log.Info("draining: culvert takes no new calls", "signal", first.String(), "drain_timeout", timeout.String())
+	limit, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	began := time.Now()
 	done := make(chan error)

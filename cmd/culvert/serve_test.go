@@ -75,6 +75,7 @@ func TestSignalsAreHeededWhileReloading(t *testing.T) {
 		}
 	}})
 	p := &program{config: loaded, log: log, calls: calls, out: io.Discard}
+	p.again = func() (*config.Loaded, error) { return config.Load(loaded.File, nil) }
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}

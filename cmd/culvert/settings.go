@@ -108,6 +108,15 @@ func (s *settings) load() (*config.Loaded, error) {
 	return config.Load(s.file, s.flags)
 }
 
+// loadAgain is load for a program that serves.
+func (s *settings) loadAgain() (*config.Loaded, error) {
+	loaded, err := config.LoadWith(config.Options{RegularFiles: true}, s.file, s.flags)
+	if err == nil && lacksBackend(loaded) {
+		err = errNoBackend
+	}
+	return loaded, err
+}
+
 // loadKey is load for one key.
 func (s *settings) loadKey(name string) (*config.Loaded, error) {
 	if err := config.CheckFlags(s.flags); err != nil {

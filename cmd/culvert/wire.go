@@ -84,11 +84,16 @@ func bridgeBackends(c *config.Loaded) []bridge.NamedBackend {
 // newBridge creates the bridge, and adds the source of a key to its errors.
 func newBridge(cfg bridge.Config, c *config.Loaded) (*bridge.Server, error) {
 	s, err := bridge.New(cfg)
+	return s, withSource(err, c)
+}
+
+// withSource adds the source of the key to an error of the bridge about its value.
+func withSource(err error, c *config.Loaded) error {
 	var about *gate.OriginError
 	if errors.As(err, &about) {
-		err = c.Errorf("allow_origins", "%w", err)
+		return c.Errorf("allow_origins", "%w", err)
 	}
-	return s, err
+	return err
 }
 
 // bridgeListener converts a listener to the bridge's. serve adds LoopbackOnly,

@@ -408,7 +408,7 @@ func drained(w witness) {
 	}()
 	<-began
 	p.signal(w, syscall.SIGHUP)
-	p.logged(w, "restart", "signal")
+	p.logged(w, "nothing", "signal")
 	p.signal(w, syscall.SIGTERM)
 	<-done
 	<-p.exited

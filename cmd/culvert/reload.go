@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// A reloader replaces the configuration of a running program: all of it, or
+// nothing. Its goroutine, run, does one reload after the other. So a file system
+// that doesn't respond keeps culvert neither from serving nor from handling
+// signals.
+//
+// A reload loads the file, compares it with the configuration that runs, has each
+// part of the program prepare for it, and commits. Any error before the commit
+// leaves everything as it was.
+type reloader struct {
+	load   func() (*config.Loaded, error) // from the same file, environment and flags as at the start
+	parts  []part
+	always func() (anything bool) // on SIGHUP, whether the configuration changed or not: certificates
+	notify func(state string)
+	log    *slog.Logger
+
+	// reloaded is called with the result of each reload that changed the
+	// configuration or was rejected. It may be nil.
+	reloaded func(s *configState, rejected bool)
+
+	hangup  chan struct{} // room for one request, which stands for all that wait
+	state   atomic.Pointer[configState]
+	running sync.WaitGroup
+}
+
+// A part is a part of the program that takes a new configuration. It prepares for
+// the change from running to next, and returns an error if it can't take next. One
+// of commit and undo is called later, and can't fail. Each may be nil.
+type part func(running, next *config.Loaded) (commit, undo func(), err error)
+
+// A configState tells which configuration runs, and why a newer one doesn't. It
+// never changes.
+type configState struct {
+	*config.Loaded           // the configuration that runs
+	version        string    // its hash
+	since          time.Time // when it began to run
+
+	// rejected is about the last attempt, if that failed; nil otherwise.
+	rejected *rejection
+}
+
+// A rejection is the reason why culvert doesn't run the newest file.
+type rejection struct {
+	at    time.Time
+	cause error    // with file, line and remedy, and without secrets
+	keys  []string // that need a restart; nil: the file is wrong
+}
+
+// newReloader returns a reloader for a program that begins with c.
+func newReloader(c *config.Loaded, load func() (*config.Loaded, error), log *slog.Logger) *reloader {
+	r := &reloader{load: load, log: log, always: func() bool { return false }, notify: func(string) {}, hangup: make(chan struct{}, 1)}
+	r.state.Store(&configState{Loaded: c, version: c.Version(), since: time.Now()})
+	return r
+}
+
+// current returns the state of the configuration.
+func (r *reloader) current() *configState { return r.state.Load() }
+
+// request asks for a reload by SIGHUP. It doesn't wait for it.
+func (r *reloader) request() {
+	select {
+	case r.hangup <- struct{}{}:
+	default: // the one that waits hasn't begun, so it reads what is there now
+	}
+}
+
+// start runs the reloader until ctx ends. wait waits for its end.
+func (r *reloader) start(ctx context.Context) { r.running.Go(func() { r.run(ctx) }) }
+
+func (r *reloader) wait() { r.running.Wait() }
+
+func (r *reloader) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.hangup:
+			r.notify(reloadingState())
+			r.hangUp()
+			r.notify("READY=1")
+		}
+	}
+}
+
+// hangUp reloads what can be reloaded.
+func (r *reloader) hangUp() {
+	if r.current().File != "" {
+		r.reload(true)
+	}
+	if !r.always() && r.current().File == "" {
+		r.log.Warn("nothing to reload: culvert has no configuration file and no certificates", "signal", "hangup")
+	}
+}
+
+// errNoKeys refuses a file that somebody truncated to write it anew.
+var errNoKeys = errors.New("the file sets no key any more, so culvert takes it for one that is being written: to go back to the defaults, restart culvert")
+
+// reload loads the file and applies it. asked means that the operator asked for
+// the reload and wants an answer: without news, too.
+func (r *reloader) reload(asked bool) {
+	running := r.current()
+	next, err := r.load()
+	if err == nil && running.FileSets() && !next.FileSets() {
+		err = fmt.Errorf("%s: %w", next.File, errNoKeys)
+	}
+	if err == nil && next.Version() != running.version {
+		err = r.apply(running, next)
+	} else if err == nil {
+		r.unchanged(running, asked)
+		return
+	}
+	if err != nil {
+		r.reject(running, err, asked)
+	}
+}
+
+// apply changes the configuration from running to next.
+func (r *reloader) apply(running *configState, next *config.Loaded) error {
+	changed := config.Changed(running.Loaded, next)
+	if keys := restartKeys(changed); len(keys) > 0 {
+		return needRestart(next, keys)
+	}
+	var commits, undos []func()
+	for _, prepare := range r.parts {
+		commit, undo, err := prepare(running.Loaded, next)
+		if err != nil {
+			for _, undo := range slices.Backward(undos) {
+				undo()
+			}
+			return err
+		}
+		if commit != nil {
+			commits = append(commits, commit)
+		}
+		if undo != nil {
+			undos = append(undos, undo)
+		}
+	}
+	for _, commit := range commits {
+		commit()
+	}
+	s := &configState{Loaded: next, version: next.Version(), since: time.Now()}
+	r.state.Store(s)
+	for _, w := range append(slices.Clone(next.Warnings), exposedFiles(next)...) {
+		if !slices.Contains(running.Warnings, w) {
+			r.log.Warn("configuration", "warning", w)
+		}
+	}
+	r.log.Info("configuration reloaded", "file", next.File, "version", s.version, "before", running.version, "changed", strings.Join(changed, " "))
+	r.tell(s, false)
+	return nil
+}
+
+// unchanged ends a reload of a file that has the effect of the configuration that
+// runs.
+func (r *reloader) unchanged(running *configState, asked bool) {
+	if running.rejected == nil && !asked {
+		return
+	}
+	s := *running
+	s.rejected = nil
+	r.state.Store(&s)
+	r.log.Info("configuration unchanged: the file has the same effect as the one that runs", "file", s.File, "version", s.version)
+	if running.rejected != nil {
+		r.tell(&s, false)
+	}
+}
+
+// reject keeps the configuration that runs.
+func (r *reloader) reject(running *configState, err error, asked bool) {
+	news := running.rejected == nil || running.rejected.cause.Error() != err.Error()
+	s := *running
+	s.rejected = &rejection{at: time.Now(), cause: err}
+	var restart *restartError
+	if errors.As(err, &restart) {
+		s.rejected.keys = restart.keys
+	}
+	r.state.Store(&s)
+	if news || asked {
+		r.log.Warn("configuration not reloaded: culvert continues with the old one", "file", s.File, "version", s.version, "cause", err.Error())
+		r.tell(&s, true)
+	}
+}
+
+func (r *reloader) tell(s *configState, rejected bool) {
+	if r.reloaded != nil {
+		r.reloaded(s, rejected)
+	}
+}
+
+// problems returns a line if a newer configuration was rejected.
+func (r *reloader) problems() []string {
+	if s := r.current(); s.rejected != nil {
+		return []string{fmt.Sprintf("the configuration in %s isn't in use: %v", s.File, s.rejected.cause)}
+	}
+	return nil
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// openReloads makes the reloader, with every part of the program that takes a new
+// configuration while it runs. The bridge is the last that may refuse one, because
+// it applies it at once.
+func (p *program) openReloads(ctx context.Context) {
+	p.reloads = newReloader(p.config, p.again, p.log)
+	p.reloads.notify = func(state string) { p.notify(ctx, state) }
+	p.reloads.always = p.keys.reload
+	p.reloads.parts = []part{
+		p.changeLogLevel,
+		p.changeBridge,
+	}
+}
+
+// changeLogLevel leaves a level that an administrator has set at run time, unless
+// the file's level changes.
+func (p *program) changeLogLevel(running, next *config.Loaded) (commit, undo func(), err error) {
+	if running.Log.Level == next.Log.Level {
+		return nil, nil, nil
+	}
+	return func() { p.logs.level.Set(levelOf(next.Log)) }, nil, nil
+}
+
+// changeBridge changes what requests are judged by.
+func (p *program) changeBridge(running, next *config.Loaded) (commit, undo func(), err error) {
+	cfg := bridgeConfig(next)
+	p.keys.secure(cfg.Backends)
+	boundMemory(&cfg, p.memory, next, p.log)
+	listeners := make([]bridge.Listener, len(next.Listen)) // as many as at the start: fixedKeys
+	for i, l := range next.Listen {
+		rules, at := bridgeListener(next, l), p.policies[i]
+		rules.TLS, rules.SamePolicy, rules.Serves, rules.LoopbackOnly = at.TLS, at.SamePolicy, at.Serves, at.LoopbackOnly
+		listeners[i] = rules
+	}
+	err = p.bridge.Apply(cfg, listeners...)
+	return nil, nil, withSource(withPlaces(err, running, next), next)
+}

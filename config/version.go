@@ -1,0 +1,92 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+)
+
+// versionDigits is the length of a version: enough to tell the files of one
+// installation apart, and short enough to read aloud.
+const versionDigits = 12
+
+// Version returns a short hash of the value of every key. Two configurations
+// with the same effect have the same version, whatever their sources, comments
+// and order of keys.
+func (l *Loaded) Version() string {
+	h := sha256.New()
+	writeValues(h, fileKeys, reflect.ValueOf(&l.Config).Elem(), "")
+	return hex.EncodeToString(h.Sum(nil))[:versionDigits]
+}
+
+func writeValues(h io.Writer, t *table, of reflect.Value, at string) {
+	for _, k := range t.keys {
+		name := join(at, k.path)
+		if k.entries == nil {
+			fmt.Fprintf(h, "%s=%q\n", name, k.text(of)) // a hash takes everything
+			continue
+		}
+		for i := range of.FieldByIndex(k.index).Len() {
+			fmt.Fprintf(h, "%s\n", Entry(name, i)) // or an entry without a value would be none
+			writeValues(h, k.entries, of.FieldByIndex(k.index).Index(i), Entry(name, i))
+		}
+	}
+}
+
+// Changed returns the names of the keys whose values differ, in the order of
+// the struct: "log.level", "listen[1].tls.cert". It names a list of sections
+// if the lists differ in length. It doesn't name a key of an entry that
+// inherits its value, because it names the key of the file.
+func Changed(a, b *Loaded) []string {
+	return changed(fileKeys, [2]*Loaded{a, b}, [2]reflect.Value{reflect.ValueOf(&a.Config).Elem(), reflect.ValueOf(&b.Config).Elem()}, "")
+}
+
+func changed(t *table, of [2]*Loaded, values [2]reflect.Value, at string) []string {
+	var names []string
+	for _, k := range t.keys {
+		name := join(at, k.path)
+		a, b := values[0].FieldByIndex(k.index), values[1].FieldByIndex(k.index)
+		switch {
+		case k.entries == nil:
+			inherited := k.like != "" && !of[0].IsSet(name) && !of[1].IsSet(name)
+			if !inherited && !reflect.DeepEqual(k.text(values[0]), k.text(values[1])) {
+				names = append(names, name)
+			}
+		case a.Len() != b.Len():
+			names = append(names, name)
+		default:
+			for i := range a.Len() {
+				names = append(names, changed(k.entries, of, [2]reflect.Value{a.Index(i), b.Index(i)}, Entry(name, i))...)
+			}
+		}
+	}
+	return names
+}
+
+// FileSets reports whether the file sets a key.
+func (l *Loaded) FileSets() bool {
+	for _, o := range l.origins {
+		if o.inFile {
+			return true
+		}
+	}
+	return false
+}
+
+// Files returns the files that Load read: the configuration file, and those
+// that its values name with "file:", each once.
+func (l *Loaded) Files() []string {
+	var files []string
+	if l.File != "" {
+		files = append(files, l.File)
+	}
+	for _, r := range l.References {
+		if !slices.Contains(files, r.File) {
+			files = append(files, r.File)
+		}
+	}
+	return files
+}

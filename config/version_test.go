@@ -1,0 +1,118 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestVersionAndChangedKeys(t *testing.T) {
+	clearEnvironment(t)
+	const base = "listen: [{address: \":1\"}, {address: \":2\", tls: {cert: /a.pem, key: /a.key}}]\nhosts: [a.example]\n"
+	from := loadText(t, base)
+	for _, c := range []struct{ name, text, changed string }{
+		{"same", base, ""},
+		{"comments, order and defaults", "# A comment\nhosts: [a.example] # b\n" + base[:strings.Index(base, "hosts")] + "errors: concise\n", ""},
+		{"a word", base + "errors: detailed\n", "errors"},
+		{"an entry of a list of words", strings.ReplaceAll(base, "a.example", "b.example"), "hosts"},
+		{"a key of an entry", strings.ReplaceAll(base, "\":2\"", "\":3\""), "listen[1].address"},
+		{"a key of a section of an entry", strings.ReplaceAll(base, "/a.key", "/b.key"), "listen[1].tls.key"},
+		{"an inherited key", base + "trusted_proxies: [10.0.0.0/8]\n", "trusted_proxies"},
+		{"an entry less", "listen: [{address: \":1\"}]\nhosts: [a.example]\n", "listen"},
+		{"several", base + "errors: detailed\nlog: {level: debug}\n", "errors log.level"},
+	} {
+		to := loadText(t, c.text)
+		if got := strings.Join(Changed(from, to), " "); got != c.changed {
+			t.Errorf("%s: changed %q, want %q", c.name, got, c.changed)
+		}
+		if got, want := from.Version() == to.Version(), c.changed == ""; got != want {
+			t.Errorf("%s: the same version: %v, want %v", c.name, got, want)
+		}
+	}
+	if v := from.Version(); len(v) != versionDigits {
+		t.Errorf("version %q has %d digits, want %d", v, len(v), versionDigits)
+	}
+}
+
+// TestEveryKeyIsInTheVersion sets each key with a single value to another one.
+func TestEveryKeyIsInTheVersion(t *testing.T) {
+	clearEnvironment(t)
+	seen := map[string]string{(&Loaded{Config: Defaults()}).Version(): "the defaults"}
+	for _, k := range Keys() {
+		if k.entries != nil && k.short == "" {
+			continue // Changed names them, above
+		}
+		l := &Loaded{Config: Defaults(), origins: map[string]origin{}}
+		value := any(k.example())
+		switch {
+		case k.List:
+			value = []string{k.example()}
+		case k.words != nil && k.words[len(k.words)-1] == k.Default():
+			value = k.words[0]
+		case k.Bool():
+			value = map[string]string{"true": "false", "false": "true"}[k.Default()]
+		}
+		field := reflect.ValueOf(&l.Config).Elem()
+		if err := k.set(field, value); err != nil {
+			t.Fatalf("%s: %v", k.Name, err)
+		}
+		defaults := &Loaded{Config: Defaults(), origins: map[string]origin{}}
+		if len(Changed(defaults, l)) == 0 {
+			continue // the example is the default
+		}
+		if before, twice := seen[l.Version()]; twice {
+			t.Errorf("%s: the version is that of %s", k.Name, before)
+		}
+		seen[l.Version()] = k.Name
+	}
+	if len(seen) < len(Keys())/2 {
+		t.Errorf("only %d of %d keys were tried", len(seen), len(Keys()))
+	}
+}
+
+// TestLoadAgainReadsOnlyWholeRegularFiles: a reload must neither hang nor take
+// a file that is being written.
+func TestLoadAgainReadsOnlyWholeRegularFiles(t *testing.T) {
+	clearEnvironment(t)
+	dir := t.TempDir()
+	good := filepath.Join(dir, "good.yaml")
+	if err := os.WriteFile(good, []byte("errors: detailed\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := LoadWith(Options{RegularFiles: true}, good, nil); err != nil || l.Errors != "detailed" || !l.FileSets() {
+		t.Errorf("a regular file: %v, %v", l.Errors, err)
+	}
+	reference := filepath.Join(dir, "reference.yaml")
+	if err := os.WriteFile(reference, []byte("errors: file:.\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{dir: "not a regular file", os.DevNull: "not a regular file", reference: "reference.yaml:1: errors: " + dir + ": not a regular file"} {
+		if _, err := LoadWith(Options{RegularFiles: true}, file, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", file, err, want)
+		}
+	}
+}
+
+func TestFilesOfAConfiguration(t *testing.T) {
+	clearEnvironment(t)
+	dir := t.TempDir()
+	for name, text := range map[string]string{"a.yaml": "errors: file:errors\nlog: {level: file:level}\n", "errors": "concise", "level": "debug", "empty.yaml": "# nothing\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	l, err := Load(at("a.yaml"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := l.Files(), []string{at("a.yaml"), at("errors"), at("level")}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if l, err := Load(at("empty.yaml"), nil); err != nil || l.FileSets() {
+		t.Errorf("a file of comments sets keys: %v, %v", l.FileSets(), err)
+	}
+}
