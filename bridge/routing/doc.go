@@ -1,0 +1,19 @@
+// Package routing selects a call's route. A [Table] has the routes in an index, so
+// that a lookup costs about the same with one route and with 10,000. It takes the
+// [Facts] of a request, and allocates nothing. A [Split] divides a route's calls
+// among backends by weight.
+//
+// It is a leaf of pure functions: it knows no calls, connections or backends.
+//
+// The most specific route wins. If several routes match a request, the first of these
+// criteria that tells them apart decides:
+//
+//  1. host: an exact name, then the longest wildcard, then any host
+//  2. path: the prefix with the most elements
+//  3. method: an exact name, then all methods of a service, then the pattern with the
+//     most literal characters, then any method
+//  4. metadata: the most conditions
+//  5. listener: a named listener, then any
+//  6. transport: a named transport, then any
+//  7. the order of the routes
+package routing

@@ -1,0 +1,143 @@
+package routing
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// A Candidate is what became of a route for a request.
+type Candidate struct {
+	Route   int  // its index
+	Matches bool // it matches the request
+
+	// Key is the key that decided against the route: if it matches, the criterion by
+	// which the winner is more specific, or "order" if the winner comes first; if it
+	// doesn't, the first condition that fails. The winner has none.
+	Key string
+}
+
+// Explain returns all routes for a request: the winner, then the others that match,
+// from the most to the least specific, then the rest, those first that failed at the
+// latest criterion. It looks at every route.
+func (t *Table) Explain(f *Facts) []Candidate {
+	type result struct {
+		e      *entry
+		failed int // the place of the criterion; len(criteria): none
+	}
+	results := make([]*result, len(t.routes))
+	elements := strings.Count(f.Path, "/")
+	for _, e := range t.entries { // by rank, so the first that matches is the best of its route
+		failed := e.failed(f, elements)
+		if r := results[e.route]; r == nil || failed > r.failed {
+			results[e.route] = &result{e, failed}
+		}
+	}
+	slices.SortFunc(results, func(a, b *result) int {
+		return cmp.Or(cmp.Compare(b.failed, a.failed), cmp.Compare(a.e.rank, b.e.rank))
+	})
+	candidates := make([]Candidate, len(results))
+	for i, r := range results {
+		c := Candidate{Route: r.e.route, Matches: r.failed == len(criteria)}
+		switch {
+		case !c.Matches:
+			c.Key = criteria[r.failed].key
+		case i > 0:
+			_, c.Key = decide(results[0].e, r.e)
+		}
+		candidates[i] = c
+	}
+	return candidates
+}
+
+// failed returns the place in criteria of the first condition that fails, or
+// len(criteria).
+func (e *entry) failed(f *Facts, elements int) int {
+	key := ""
+	switch {
+	case !e.matchesHost(f.Host):
+		key = "match.hosts"
+	case elements != e.elements || !strings.HasPrefix(f.Path, e.prefix) || len(f.Path) > len(e.prefix) && f.Path[len(e.prefix)] != '/':
+		key = "match.path_prefix"
+	case !e.method.matches(methodOf(f.Path)):
+		key = "match.methods"
+	default:
+		key = e.matchesRest(f)
+	}
+	for i := range criteria {
+		if criteria[i].key == key {
+			return i
+		}
+	}
+	return len(criteria)
+}
+
+func (e *entry) matchesHost(host string) bool {
+	if e.wild {
+		before, found := strings.CutSuffix(host, e.host)
+		return found && strings.HasSuffix(before, ".")
+	}
+	return e.host == anyName || e.host == host
+}
+
+// A Shadow is a route that no request gets.
+type Shadow struct {
+	Route int
+	By    int // the index of a route that gets its requests
+}
+
+// Shadowed returns the routes that no request gets, because other routes match all of
+// their requests and win. listeners and transports are all that there are. It judges
+// each route by requests that match it and as few others as possible.
+func (t *Table) Shadowed(listeners, transports []string) []Shadow {
+	by := make([]int, len(t.routes)) // 1 + the index; 0: not known
+	gets := make([]bool, len(t.routes))
+	for _, e := range t.entries {
+		if gets[e.route] {
+			continue
+		}
+		e.samples(listeners, transports, func(f *Facts) bool {
+			winner := t.find(f)
+			if winner == nil || winner.route == e.route || e.method.hasClass() || winner.method.hasClass() {
+				gets[e.route] = true // or the sample says nothing
+				return false
+			}
+			by[e.route] = winner.route + 1
+			return true
+		})
+	}
+	var shadows []Shadow
+	for i := range t.routes {
+		if !gets[i] && by[i] > 0 {
+			shadows = append(shadows, Shadow{i, by[i] - 1})
+		}
+	}
+	return shadows
+}
+
+// samples yields a request that the entry matches for each listener and transport.
+func (e *entry) samples(listeners, transports []string, yield func(*Facts) bool) {
+	f := &Facts{Host: e.host, Path: e.method.samplePath(e.prefix, e.depth, e.elements), Metadata: make(map[string][]string, len(e.metadata))}
+	switch e.hostKind() {
+	case 1:
+		f.Host = unlike + "." + e.host
+	case 2:
+		f.Host = unlike
+	}
+	for _, c := range e.metadata {
+		f.Metadata[c.Name] = []string{cmp.Or(c.Value, unlike)}
+	}
+	if e.listener != anyName {
+		listeners = []string{e.listener}
+	}
+	if e.transport != anyName {
+		transports = []string{e.transport}
+	}
+	for _, f.Listener = range listeners {
+		for _, f.Transport = range transports {
+			if !yield(f) {
+				return
+			}
+		}
+	}
+}

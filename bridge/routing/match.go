@@ -1,0 +1,168 @@
+package routing
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// A Route is one row of a Table.
+type Route struct {
+	Name  string
+	Match Match
+
+	// Rewrite replaces Match.PathPrefix in the path, and thus makes the name of the
+	// method that the backend receives. "/" removes the prefix. If empty, the path
+	// stays as it is.
+	Rewrite string
+}
+
+// A Match has a route's conditions, which must all be true. An empty list, or an
+// empty prefix, matches every request. One entry of a list must match; of Metadata
+// all must.
+type Match struct {
+	Hosts      []string // "shop.example.com", "*.example.com" for all names below it, "*"
+	PathPrefix string   // "/team-a": whole elements of the path
+	Methods    []string // patterns: "shop.v1.Orders/*", where * stands for any part without a slash
+	Metadata   []Condition
+	Listeners  []string // names
+	Transports []string // names, as the bridge has them
+}
+
+// A Condition is true if a request has metadata of the name. If Value isn't empty, the
+// request must have the name once, with this value.
+type Condition struct{ Name, Value string }
+
+func (c Condition) holds(md map[string][]string) bool {
+	values := md[c.Name]
+	return len(values) > 0 && (c.Value == "" || len(values) == 1 && values[0] == c.Value)
+}
+
+// Facts are what routes judge a request by.
+type Facts struct {
+	Host      string              // in lower case, without port, brackets and final dot
+	Path      string              // "/package.Service/Method", perhaps with elements before
+	Listener  string              // the listener's name
+	Transport string              // the transport's name; empty for a browser's preflight, which has none yet
+	Metadata  map[string][]string // by lower-case name; nil while it is unknown
+}
+
+// A Mistake is an error in a route.
+type Mistake struct {
+	Route int    // its index
+	Key   string // the key within the route: "match.hosts[1]"
+	Text  string // continues a sentence that begins with the key
+	Other int    // the index of the route that matches the same, or -1
+}
+
+func (m *Mistake) Error() string { return fmt.Sprintf("routes[%d].%s %s", m.Route, m.Key, m.Text) }
+
+// anyName stands for a condition that a Match doesn't have.
+const anyName = ""
+
+// normalHost returns a host of a Match as Facts have it: "*.example.com" becomes
+// ".example.com", and "*" becomes anyName.
+func normalHost(host string) (string, error) {
+	name, wild := strings.CutPrefix(host, "*")
+	switch {
+	case host == "":
+		return "", errors.New(`is empty: write a name such as "shop.example.com", or "*" for any host`)
+	case wild && name == "":
+		return anyName, nil
+	case wild && name[0] != '.', strings.Contains(name, "*"):
+		return "", errors.New(`can match no host: "*" must be the first label, as in "*.example.com"`)
+	}
+	if addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")); err == nil && !wild {
+		return addr.WithZone("").String(), nil
+	}
+	switch {
+	case strings.Contains(name, ":"):
+		return "", errors.New("can match no host: remove the port, and select a port by match.listeners")
+	case strings.Trim(name, ".") == "" || strings.Contains(name, "..") || !plainHost(name):
+		return "", errors.New(`can match no host: write a name such as "shop.example.com"`)
+	}
+	return strings.ToLower(strings.TrimSuffix(name, ".")), nil
+}
+
+func plainHost(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`/?#@,;"<>\^|{}[]`+"`", r) })
+}
+
+// parsePrefix returns the number of elements of a prefix. "/" has none.
+func parsePrefix(prefix string) (elements int, err error) {
+	if prefix == "" || prefix == "/" {
+		return 0, nil
+	}
+	if prefix[0] != '/' {
+		return 0, fmt.Errorf("can match no path: write %q", "/"+prefix)
+	}
+	for element := range strings.SplitSeq(prefix[1:], "/") {
+		if !PlainElement(element) {
+			return 0, errors.New(`can match no path: write whole elements, such as "/team-a", without a slash at the end`)
+		}
+		elements++
+	}
+	return elements, nil
+}
+
+// PlainElement reports whether s has only the letters, digits and marks that may occur
+// in an element of a call's path, such as the names of services and methods.
+func PlainElement(s string) bool {
+	if s == "" || s == "." || s == ".." {
+		return false
+	}
+	for i := range len(s) {
+		if !plainByte(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func plainByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-$~:@!*+", c) >= 0
+}
+
+// pathElements returns how many elements the paths that a route matches have: the
+// rewritten path must be a method, which has two.
+func (r *Route) pathElements(prefix int) (int, *Mistake) {
+	rewritten, key := prefix, "match.path_prefix"
+	if r.Rewrite != "" {
+		var err error
+		key = "rewrite.path_prefix"
+		if rewritten, err = parsePrefix(r.Rewrite); err != nil {
+			return 0, &Mistake{Key: key, Text: strings.Replace(err.Error(), "can match no path", "makes no path", 1), Other: -1}
+		}
+	}
+	switch {
+	case rewritten > 2 && r.Rewrite == "":
+		return 0, &Mistake{Key: key, Text: `can match no call: the backend would get more than "/package.Service/Method"; set rewrite.path_prefix to "/" to remove the prefix`, Other: -1}
+	case rewritten > 2:
+		return 0, &Mistake{Key: key, Text: `makes no method: the backend would get more than "/package.Service/Method"; write "/" to remove match.path_prefix`, Other: -1}
+	case rewritten > prefix:
+		return 0, &Mistake{Key: key, Text: "makes no method: it has more elements than match.path_prefix, which it replaces; write at most as many", Other: -1}
+	}
+	return prefix + 2 - rewritten, nil
+}
+
+// conditions returns the conditions in lower case, sorted.
+func conditions(list []Condition) ([]Condition, *Mistake) {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Name = strings.ToLower(list[i].Name)
+		key := fmt.Sprintf("match.metadata[%d].name", i)
+		switch name := list[i].Name; {
+		case name == "":
+			return nil, &Mistake{Key: key, Text: "is empty: write the name of metadata", Other: -1}
+		case strings.HasSuffix(name, "-bin") && list[i].Value != "":
+			return nil, &Mistake{Key: key, Text: "can match no call: the value of binary metadata can't be matched; remove value", Other: -1}
+		case slices.ContainsFunc(list[:i], func(c Condition) bool { return c.Name == name }):
+			return nil, &Mistake{Key: key, Text: "can match no call: another condition has this name, too; remove one of them", Other: -1}
+		}
+	}
+	slices.SortFunc(list, func(a, b Condition) int { return cmp.Compare(a.Name, b.Name) })
+	return list, nil
+}

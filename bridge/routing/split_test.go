@@ -1,0 +1,106 @@
+package routing
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+func newSplit(t testing.TB, targets ...Target) *Split {
+	t.Helper()
+	s, err := NewSplit(targets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSplitMistakes(t *testing.T) {
+	for want, targets := range map[string][]Target{
+		"sum to 0":  {{"a", 0}, {"b", 0}},
+		"twice":     {{"a", 1}, {"a", 2}},
+		"write 0 t": {{"a", -1}},
+	} {
+		if _, err := NewSplit(targets); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v gave %v, want %q", targets, err, want)
+		}
+	}
+}
+
+// shares returns the share of each backend in 100,000 picks.
+func shares(pick func(i int) string) map[string]float64 {
+	const picks = 100_000
+	got := map[string]float64{}
+	for i := range picks {
+		got[pick(i)] += 1. / picks
+	}
+	return got
+}
+
+func TestSplitFollowsWeights(t *testing.T) {
+	s := newSplit(t, Target{"stable", 95}, Target{"off", 0}, Target{"canary", 5})
+	random := rand.New(rand.NewPCG(1, 2))
+	for name, pick := range map[string]func(int) string{
+		"random": func(int) string { return s.Pick(random.Uint64()) },
+		"sticky": func(i int) string { return s.PickFor([]string{fmt.Sprint("user-", i)}) },
+	} {
+		got := shares(pick)
+		if math.Abs(got["canary"]-0.05) > 0.004 || got["off"] != 0 {
+			t.Errorf("%s: shares %v, want 5 %% for the canary and nothing for off", name, got)
+		}
+	}
+	if first, last := s.Pick(0), s.Pick(math.MaxUint64); first != "stable" || last != "canary" {
+		t.Errorf("the ends pick %s and %s", first, last)
+	}
+}
+
+// If the canary's weight grows from 5 to 10 %, only users that move to it move.
+func TestStickyMovesFewKeys(t *testing.T) {
+	before := newSplit(t, Target{"stable", 95}, Target{"canary", 5})
+	after := newSplit(t, Target{"canary", 10}, Target{"stable", 90})
+	moved, back := 0, 0
+	for i := range 100_000 {
+		key := []string{fmt.Sprint("user-", i)}
+		was, is := before.PickFor(key), after.PickFor(key)
+		if was != is {
+			moved++
+		}
+		if was == "canary" && is == "stable" {
+			back++
+		}
+	}
+	if back > 0 || moved < 4000 || moved > 6000 {
+		t.Errorf("%d of 100,000 keys moved, %d of them back: want about 5,000, none back", moved, back)
+	}
+}
+
+// All replicas, and all versions of culvert, choose the same backend for a key.
+func TestStickyIsStable(t *testing.T) {
+	s := newSplit(t, Target{"a", 1}, Target{"b", 1}, Target{"c", 2})
+	var got []string
+	for _, key := range [][]string{{"alice"}, {"bob"}, {"carol"}, {""}, {"a", "b"}, {"ab"}} {
+		got = append(got, s.PickFor(key))
+	}
+	if got, want := strings.Join(got, " "), "a c c b c a"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func BenchmarkSplit(b *testing.B) {
+	s := newSplit(b, Target{"stable", 95}, Target{"canary", 5})
+	b.Run("random", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			s.Pick(rand.Uint64())
+		}
+	})
+	key := []string{"user-4711"}
+	b.Run("sticky", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			s.PickFor(key)
+		}
+	})
+}

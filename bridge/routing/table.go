@@ -1,0 +1,311 @@
+package routing
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Table selects routes. It never changes, so several goroutines may use it.
+type Table struct {
+	routes  []Route
+	entries []*entry // by rank
+
+	exact     map[string]*paths // by host
+	wildcards map[string]*paths // by the host's part after the first dots: "example.com" for "*.example.com"
+	any       *paths            // nil: no route for any host
+	elements  int               // of the longest path that a route matches
+
+	needsMetadata bool
+}
+
+// An entry is a route with one of the values in each list of its Match. Each route
+// has at least one.
+type entry struct {
+	route     int
+	host      string // without the "*" of a wildcard; anyName
+	wild      bool
+	prefix    string
+	depth     int // elements of prefix
+	elements  int // of the path
+	method    pattern
+	metadata  []Condition // sorted
+	listener  string      // or anyName
+	transport string      // or anyName
+	rank      int         // the place in Table.entries
+}
+
+// maxEntries bounds the memory of a Table. A route with 100 hosts and 100 methods has
+// 10,000 entries.
+const maxEntries = 1 << 20
+
+// New returns the table of the routes. If it returns an error, that is a *Mistake, or
+// errors.Join of several.
+func New(routes []Route) (*Table, error) {
+	t := &Table{routes: slices.Clone(routes), exact: make(map[string]*paths), wildcards: make(map[string]*paths)}
+	var mistakes []error
+	for i := range routes {
+		entries, found := expand(&routes[i], i)
+		for _, m := range found {
+			m.Route = i
+			mistakes = append(mistakes, m)
+		}
+		if t.entries = append(t.entries, entries...); len(t.entries) > maxEntries {
+			return nil, &Mistake{Route: i, Key: "match", Text: fmt.Sprintf("makes more than %d combinations of hosts, methods, listeners and transports: use patterns", maxEntries), Other: -1}
+		}
+	}
+	mistakes = append(mistakes, t.twins()...)
+	if len(mistakes) > 0 {
+		return nil, errors.Join(mistakes...)
+	}
+	slices.SortStableFunc(t.entries, compare)
+	for rank, e := range t.entries {
+		e.rank = rank
+		t.elements = max(t.elements, e.elements)
+		t.needsMetadata = t.needsMetadata || len(e.metadata) > 0
+		t.under(e).add(e)
+	}
+	return t, nil
+}
+
+// NeedsMetadata reports whether a route has a condition for metadata.
+func (t *Table) NeedsMetadata() bool { return t.needsMetadata }
+
+// expand returns the entries of a route.
+func expand(r *Route, index int) (entries []*entry, mistakes []*Mistake) {
+	wrong := func(key string, err error) {
+		mistakes = append(mistakes, &Mistake{Key: key, Text: err.Error(), Other: -1})
+	}
+	prefix := strings.TrimSuffix(r.Match.PathPrefix, "/")
+	depth, err := parsePrefix(r.Match.PathPrefix)
+	if err != nil {
+		wrong("match.path_prefix", err)
+		return nil, mistakes
+	}
+	elements, mistake := r.pathElements(depth)
+	if mistake != nil {
+		return nil, append(mistakes, mistake)
+	}
+	metadata, mistake := conditions(r.Match.Metadata)
+	if mistake != nil {
+		return nil, append(mistakes, mistake)
+	}
+	hosts := make([]string, 0, len(r.Match.Hosts))
+	for i, h := range r.Match.Hosts {
+		if h, err = normalHost(h); err != nil {
+			wrong(fmt.Sprintf("match.hosts[%d]", i), err)
+			continue
+		}
+		hosts = append(hosts, h)
+	}
+	methods := make([]pattern, 0, len(r.Match.Methods))
+	for i, text := range r.Match.Methods {
+		p, err := parsePattern(text)
+		if err == nil && !p.fits(prefix, depth, elements) {
+			err = errors.New("can match no call: match.path_prefix sets another service or method")
+		}
+		if err != nil {
+			wrong(fmt.Sprintf("match.methods[%d]", i), err)
+			continue
+		}
+		methods = append(methods, p)
+	}
+	if len(mistakes) > 0 {
+		return nil, mistakes
+	}
+	listeners, transports := orAny(distinct(r.Match.Listeners), anyName), orAny(distinct(r.Match.Transports), anyName)
+	hosts, methods = orAny(distinct(hosts), anyName), orAny(distinct(methods), pattern{kind: anyMethod})
+	if len(hosts)*len(methods)*len(listeners)*len(transports) > maxEntries {
+		return make([]*entry, maxEntries+1), nil // New refuses it
+	}
+	for _, h := range hosts {
+		host, wild := strings.CutPrefix(h, ".")
+		for _, m := range methods {
+			for _, l := range listeners {
+				for _, tr := range transports {
+					entries = append(entries, &entry{
+						route: index, host: host, wild: wild, prefix: prefix, depth: depth, elements: elements,
+						method: m, metadata: metadata, listener: l, transport: tr,
+					})
+				}
+			}
+		}
+	}
+	return entries, nil
+}
+
+func distinct[T comparable](list []T) []T {
+	seen := make(map[T]bool, len(list))
+	return slices.DeleteFunc(slices.Clone(list), func(v T) bool {
+		again := seen[v]
+		seen[v] = true
+		return again
+	})
+}
+
+func orAny[T any](list []T, none T) []T {
+	if len(list) == 0 {
+		return []T{none}
+	}
+	return list
+}
+
+// fits reports whether a path with the prefix can end with a method that p matches.
+// The prefix may contain the service, or the whole method.
+func (p *pattern) fits(prefix string, depth, elements int) bool {
+	return depth <= elements-2 || p.matches(methodOf(p.samplePath(prefix, depth, elements)))
+}
+
+// samplePath returns a path with the prefix and that many elements which ends with a
+// method that p matches, if there is one.
+func (p *pattern) samplePath(prefix string, depth, elements int) string {
+	service, method := p.sample()
+	path := prefix
+	for ; depth < elements-2; depth++ {
+		path += "/" + unlike
+	}
+	if depth < elements-1 {
+		path += "/" + service
+		depth++
+	}
+	if depth < elements {
+		path += "/" + method
+	}
+	return path
+}
+
+// twins returns a Mistake for each route that matches the same as an earlier one.
+func (t *Table) twins() (mistakes []error) {
+	type key struct {
+		host, prefix, method, listener, transport, metadata string
+		wild                                                bool
+		elements                                            int
+		kind                                                methodKind
+	}
+	seen, told := make(map[key]int, len(t.entries)), make(map[int]bool)
+	for _, e := range t.entries {
+		k := key{
+			host: e.host, wild: e.wild, prefix: e.prefix, elements: e.elements, method: e.method.text, kind: e.method.kind,
+			listener: e.listener, transport: e.transport, metadata: fmt.Sprintf("%q", e.metadata),
+		}
+		first, ok := seen[k]
+		if !ok {
+			seen[k] = e.route
+			continue
+		}
+		if first != e.route && !told[e.route] {
+			told[e.route] = true
+			mistakes = append(mistakes, &Mistake{
+				Route: e.route, Key: "match", Other: first,
+				Text: fmt.Sprintf("matches the same requests as the route %q: remove one of them, or add a condition to one", t.routes[first].Name),
+			})
+		}
+	}
+	return mistakes
+}
+
+// criteria compare entries that match the same request, by the key of each criterion.
+// The first that tells them apart decides: the lesser wins.
+var criteria = []struct {
+	key     string
+	compare func(a, b *entry) int
+}{
+	{"match.hosts", func(a, b *entry) int {
+		return cmp.Or(cmp.Compare(a.hostKind(), b.hostKind()), cmp.Compare(len(b.host), len(a.host)))
+	}},
+	{"match.path_prefix", func(a, b *entry) int { return cmp.Compare(b.depth, a.depth) }},
+	{"match.methods", func(a, b *entry) int {
+		return cmp.Or(cmp.Compare(a.method.kind, b.method.kind), cmp.Compare(b.method.literals, a.method.literals))
+	}},
+	{"match.metadata", func(a, b *entry) int { return cmp.Compare(len(b.metadata), len(a.metadata)) }},
+	{"match.listeners", func(a, b *entry) int { return named(a.listener, b.listener) }},
+	{"match.transports", func(a, b *entry) int { return named(a.transport, b.transport) }},
+	{orderOfRoutes, func(a, b *entry) int { return cmp.Compare(a.route, b.route) }},
+}
+
+// orderOfRoutes is the last criterion, which isn't a key.
+const orderOfRoutes = "order"
+
+func compare(a, b *entry) int {
+	c, _ := decide(a, b)
+	return c
+}
+
+// decide compares two entries, and returns the key that decided.
+func decide(a, b *entry) (int, string) {
+	for _, by := range criteria {
+		if c := by.compare(a, b); c != 0 {
+			return c, by.key
+		}
+	}
+	return 0, ""
+}
+
+// hostKind is 0 for an exact host, 1 for a wildcard, 2 for any host.
+func (e *entry) hostKind() int {
+	switch {
+	case e.wild:
+		return 1
+	case e.host == anyName:
+		return 2
+	}
+	return 0
+}
+
+// named puts a name before anyName.
+func named(a, b string) int {
+	if (a == anyName) == (b == anyName) {
+		return 0
+	}
+	if b == anyName {
+		return -1
+	}
+	return 1
+}
+
+// Find returns the index of the route for a request, or -1.
+func (t *Table) Find(f *Facts) int {
+	if e := t.find(f); e != nil {
+		return e.route
+	}
+	return -1
+}
+
+func (t *Table) find(f *Facts) *entry {
+	elements := strings.Count(f.Path, "/")
+	if elements < 2 || elements > t.elements {
+		return nil
+	}
+	if e := t.exact[f.Host].find(f, elements); e != nil {
+		return e
+	}
+	if len(t.wildcards) > 0 {
+		for _, rest, more := strings.Cut(f.Host, "."); more; _, rest, more = strings.Cut(rest, ".") {
+			if e := t.wildcards[rest].find(f, elements); e != nil {
+				return e
+			}
+		}
+	}
+	return t.any.find(f, elements)
+}
+
+// Rewrite returns the name of the method that the backend receives: the path with the
+// route's rewrite. The route is one that Find returned for the path.
+func (t *Table) Rewrite(route int, path string) string {
+	r := &t.routes[route]
+	if r.Rewrite == "" {
+		return path
+	}
+	return strings.TrimSuffix(r.Rewrite, "/") + path[len(strings.TrimSuffix(r.Match.PathPrefix, "/")):]
+}
+
+// methodOf returns the last two elements of a path, without the first slash.
+func methodOf(path string) string {
+	last := strings.LastIndexByte(path, '/')
+	if last <= 0 {
+		return ""
+	}
+	return path[strings.LastIndexByte(path[:last], '/')+1:]
+}

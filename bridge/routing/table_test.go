@@ -1,0 +1,305 @@
+package routing
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func newTable(t *testing.T, routes ...Route) *Table {
+	t.Helper()
+	table, err := New(routes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// The criteria decide in the documented order. Each row's first route is more
+// specific by one criterion, and less by all that follow.
+func TestMostSpecificRouteWins(t *testing.T) {
+	facts := &Facts{
+		Host: "b.a.example", Path: "/t/s.S/Get", Listener: "l", Transport: "grpc",
+		Metadata: map[string][]string{"x": {"1"}, "y": {"2"}},
+	}
+	strip := func(m Match) Route { return Route{Match: m, Rewrite: "/"} }
+	all := Match{
+		PathPrefix: "/t", Methods: []string{"s.S/Get"}, Metadata: []Condition{{"x", "1"}, {"y", "2"}},
+		Listeners: []string{"l"}, Transports: []string{"grpc"},
+	}
+	with := func(change func(*Match)) Match {
+		m := all
+		change(&m)
+		return m
+	}
+	for _, tt := range []struct {
+		name           string
+		winner, loser  Match
+		rewrite        string // of the loser; empty: "/"
+		loserIsShorter bool
+	}{
+		{name: "an exact host beats a wildcard", winner: Match{PathPrefix: "/t", Hosts: []string{"b.a.example"}}, loser: with(func(m *Match) { m.Hosts = []string{"*.a.example"} })},
+		{name: "a longer wildcard beats a shorter one", winner: Match{PathPrefix: "/t", Hosts: []string{"*.a.example"}}, loser: with(func(m *Match) { m.Hosts = []string{"*.example"} })},
+		{name: "a wildcard beats any host", winner: Match{PathPrefix: "/t", Hosts: []string{"*.example"}}, loser: all},
+		{name: "a longer prefix beats a shorter one", winner: Match{PathPrefix: "/t/s.S"}, loser: all, loserIsShorter: true},
+		{name: "an exact method beats a service", winner: Match{PathPrefix: "/t", Methods: []string{"s.S/Get"}}, loser: with(func(m *Match) { m.Methods = []string{"s.S/*"} })},
+		{name: "a service beats a pattern", winner: Match{PathPrefix: "/t", Methods: []string{"s.S/*"}}, loser: with(func(m *Match) { m.Methods = []string{"s.?/Get*"} })},
+		{name: "a longer pattern beats a shorter one", winner: Match{PathPrefix: "/t", Methods: []string{"s.*/Get"}}, loser: with(func(m *Match) { m.Methods = []string{"s.*/G*"} })},
+		{name: "a pattern beats any method", winner: Match{PathPrefix: "/t", Methods: []string{"*/G*"}}, loser: with(func(m *Match) { m.Methods = nil })},
+		{name: "more conditions beat fewer", winner: Match{PathPrefix: "/t", Metadata: []Condition{{"x", ""}, {"y", ""}}}, loser: with(func(m *Match) { m.Methods, m.Metadata = nil, []Condition{{"x", "1"}} })},
+		{name: "a listener beats any", winner: Match{PathPrefix: "/t", Listeners: []string{"l"}}, loser: Match{PathPrefix: "/t", Transports: []string{"grpc"}}},
+		{name: "a transport beats any", winner: Match{PathPrefix: "/t", Transports: []string{"grpc"}}, loser: Match{PathPrefix: "/t"}},
+		{name: "the first of two that differ in nothing that counts", winner: Match{PathPrefix: "/t", Methods: []string{"s.*/Get"}}, loser: Match{PathPrefix: "/t", Methods: []string{"*.S/Get"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			winner := strip(tt.winner)
+			if tt.loserIsShorter {
+				winner.Rewrite = "/s.S"
+			}
+			loser := strip(tt.loser)
+			orders := [][]Route{{winner, loser}}
+			if !strings.HasPrefix(tt.name, "the first") {
+				orders = append(orders, []Route{loser, winner})
+			}
+			for i, routes := range orders {
+				if got := newTable(t, routes...).Find(facts); got != i {
+					t.Errorf("in order %d, route %d won, want %d", i, got, i)
+				}
+				if got := newTable(t, loser).Find(facts); got != 0 {
+					t.Errorf("the loser doesn't match at all")
+				}
+			}
+		})
+	}
+}
+
+// A request that the more specific host has no route for falls to the next one.
+func TestLookupFallsBackToLessSpecificRoutes(t *testing.T) {
+	table := newTable(
+		t,
+		Route{Match: Match{Hosts: []string{"a.example"}, Methods: []string{"s.S/M"}, Metadata: []Condition{{"x", "1"}}}},
+		Route{Match: Match{Hosts: []string{"*.example"}, Methods: []string{"s.S/*"}}},
+		Route{Match: Match{PathPrefix: "/t"}, Rewrite: "/"},
+		Route{},
+	)
+	for _, tt := range []struct {
+		host, path string
+		want       int
+	}{
+		{"a.example", "/s.S/M", 1},
+		{"a.example", "/s.T/M", 3},
+		{"b.a.example", "/s.S/M", 1},
+		{"example", "/s.S/M", 3},
+		{"a.example", "/t/s.S/M", 2},
+		{"a.example", "/t/M", 3}, // without the prefix it would be no method
+		{"a.example", "/tt/M", 3},
+		{"a.example", "/u/s.S/M", -1},
+		{"a.example", "/M", -1},
+		{"", "", -1},
+	} {
+		if got := table.Find(&Facts{Host: tt.host, Path: tt.path}); got != tt.want {
+			t.Errorf("%s%s has route %d, want %d", tt.host, tt.path, got, tt.want)
+		}
+	}
+}
+
+// A name that occurs twice has no one value: a client can't add a second value to
+// one that a proxy has set, to be taken for another.
+func TestConditionWantsOneValue(t *testing.T) {
+	table := newTable(
+		t,
+		Route{Match: Match{Metadata: []Condition{{"X-Tenant", "a"}}}},
+		Route{Match: Match{Metadata: []Condition{{"x-any", ""}}}},
+		Route{Match: Match{Metadata: []Condition{{"x-tenant", "a"}, {"x-zone", "z"}}}},
+	)
+	for _, tt := range []struct {
+		md   map[string][]string
+		want int
+	}{
+		{map[string][]string{"x-tenant": {"a"}}, 0},
+		{map[string][]string{"x-tenant": {"a", "b"}}, -1},
+		{map[string][]string{"x-tenant": {"A"}}, -1},
+		{map[string][]string{"x-any": {"", ""}}, 1},
+		{map[string][]string{"x-any": {}}, -1},
+		{map[string][]string{"x-tenant": {"a"}, "x-any": {"1"}}, 0},
+		{map[string][]string{"x-tenant": {"a"}, "x-any": {"1"}, "x-zone": {"z"}}, 2},
+		{nil, -1},
+	} {
+		if got := table.Find(&Facts{Path: "/s.S/M", Metadata: tt.md}); got != tt.want {
+			t.Errorf("%v has route %d, want %d", tt.md, got, tt.want)
+		}
+	}
+	if !table.NeedsMetadata() || newTable(t, Route{}).NeedsMetadata() {
+		t.Error("NeedsMetadata is wrong")
+	}
+}
+
+func TestRewrite(t *testing.T) {
+	for _, tt := range []struct{ prefix, rewrite, path, want string }{
+		{"", "", "/s.S/M", "/s.S/M"},
+		{"/s.S", "", "/s.S/M", "/s.S/M"},
+		{"/t", "/", "/t/s.S/M", "/s.S/M"},
+		{"/t/u", "/", "/t/u/s.S/M", "/s.S/M"},
+		{"/old.S", "/new.S", "/old.S/M", "/new.S/M"},
+		{"/t/old.S", "/new.S", "/t/old.S/M", "/new.S/M"},
+		{"/old.S/M", "/new.S/N", "/old.S/M", "/new.S/N"},
+		{"/", "/", "/s.S/M", "/s.S/M"},
+	} {
+		table := newTable(t, Route{Match: Match{PathPrefix: tt.prefix}, Rewrite: tt.rewrite})
+		if got := table.Find(&Facts{Path: tt.path}); got != 0 {
+			t.Fatalf("%+v: no route", tt)
+		}
+		if got := table.Rewrite(0, tt.path); got != tt.want {
+			t.Errorf("%+v: got %q", tt, got)
+		}
+	}
+}
+
+// Each mistake names its route and key, and what to write.
+func TestMistakes(t *testing.T) {
+	for _, tt := range []struct {
+		key, text string
+		routes    []Route
+	}{
+		{"match", `matches the same requests as the route "one": remove one of them`, []Route{{Name: "one"}, {Name: "two", Match: Match{Hosts: []string{"*"}, Methods: []string{"*/*"}, PathPrefix: "/"}}}},
+		{"match", `the route "one"`, []Route{
+			{Name: "one", Match: Match{Hosts: []string{"a", "B."}, Metadata: []Condition{{"x", "1"}, {"Y", ""}}}},
+			{Name: "two", Match: Match{Hosts: []string{"b", "c"}, Metadata: []Condition{{"y", ""}, {"x", "1"}}}},
+		}},
+		{"match", `the route "one"`, []Route{{Name: "one", Match: Match{Listeners: []string{"a", "b"}}}, {Name: "two", Match: Match{Listeners: []string{"b"}}}}},
+		{"match.hosts[1]", "remove the port", []Route{{Match: Match{Hosts: []string{"ok", "a.example:8080"}}}}},
+		{"match.hosts[0]", "must be the first label", []Route{{Match: Match{Hosts: []string{"a.*.example"}}}}},
+		{"match.hosts[0]", "must be the first label", []Route{{Match: Match{Hosts: []string{"*a.example"}}}}},
+		{"match.hosts[0]", "is empty", []Route{{Match: Match{Hosts: []string{""}}}}},
+		{"match.hosts[0]", "can match no host", []Route{{Match: Match{Hosts: []string{"a/b"}}}}},
+		{"match.path_prefix", `write "/t"`, []Route{{Match: Match{PathPrefix: "t"}}}},
+		{"match.path_prefix", "whole elements", []Route{{Match: Match{PathPrefix: "/t/"}}}},
+		{"match.path_prefix", "whole elements", []Route{{Match: Match{PathPrefix: "/t%20"}}}},
+		{"match.path_prefix", `set rewrite.path_prefix to "/"`, []Route{{Match: Match{PathPrefix: "/a/b/c"}}}},
+		{"rewrite.path_prefix", "makes no method", []Route{{Match: Match{PathPrefix: "/a/b/c"}, Rewrite: "/a/b/c"}}},
+		{"rewrite.path_prefix", "makes no method", []Route{{Rewrite: "/s.S"}}},
+		{"rewrite.path_prefix", "makes no path", []Route{{Match: Match{PathPrefix: "/a"}, Rewrite: "b"}}},
+		{"match.methods[0]", "want \"package.Service/Method\"", []Route{{Match: Match{Methods: []string{"s.S"}}}}},
+		{"match.methods[0]", "want \"package.Service/Method\"", []Route{{Match: Match{Methods: []string{"s.[S/M"}}}}},
+		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{"s.S/"}}}}},
+		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{"s S/M"}}}}},
+		{"match.methods[0]", "sets another service", []Route{{Match: Match{PathPrefix: "/t.T", Methods: []string{"s.S/*"}}}}},
+		{"match.metadata[1].name", "another condition", []Route{{Match: Match{Metadata: []Condition{{"x", "1"}, {"X", "2"}}}}}},
+		{"match.metadata[0].name", "binary", []Route{{Match: Match{Metadata: []Condition{{"x-bin", "1"}}}}}},
+		{"match.metadata[0].name", "is empty", []Route{{Match: Match{Metadata: []Condition{{"", "1"}}}}}},
+	} {
+		_, err := New(tt.routes)
+		var m *Mistake
+		if !errors.As(err, &m) || m.Key != tt.key || !strings.Contains(m.Text, tt.text) || m.Route != len(tt.routes)-1 || (m.Other >= 0) != (len(tt.routes) > 1) {
+			t.Errorf("%+v gave %v (%+v), want %s … %s", tt.routes, err, m, tt.key, tt.text)
+		}
+	}
+}
+
+func TestTooManyCombinations(t *testing.T) {
+	var names []string
+	for i := range 2000 {
+		names = append(names, fmt.Sprint("n", i))
+	}
+	_, err := New([]Route{{Match: Match{Hosts: names, Listeners: names}}})
+	if err == nil || !strings.Contains(err.Error(), "combinations") {
+		t.Errorf("4,000,000 combinations gave %v", err)
+	}
+}
+
+func TestShadowedRoutes(t *testing.T) {
+	listeners, transports := []string{"l", "m"}, []string{"grpc", "grpc-web"}
+	for _, tt := range []struct {
+		name   string
+		routes []Route
+		want   []Shadow
+	}{
+		{"none", []Route{{Match: Match{Methods: []string{"s.S/*"}}}, {}}, nil},
+		{"a prefix has all methods of a service", []Route{{Match: Match{Methods: []string{"s.S/*"}}}, {Match: Match{PathPrefix: "/s.S"}}}, []Shadow{{0, 1}}},
+		{"each listener has a route", []Route{{}, {Match: Match{Listeners: []string{"l"}}}, {Match: Match{Listeners: []string{"m"}}}}, []Shadow{{0, 2}}},
+		{"one listener has none", []Route{{}, {Match: Match{Listeners: []string{"l"}}}}, nil},
+		{"an earlier pattern with as many characters", []Route{{Match: Match{Methods: []string{"s.*/Get*"}}}, {Match: Match{Methods: []string{"s.**/Get*"}}}}, []Shadow{{1, 0}}},
+		{"only some of its methods", []Route{{Match: Match{Methods: []string{"s.S/M", "s.S/N"}}}, {Match: Match{PathPrefix: "/s.S/M"}}}, nil},
+		{"metadata is another request", []Route{{}, {Match: Match{Metadata: []Condition{{"x", ""}}}}}, nil},
+	} {
+		if got := newTable(t, tt.routes...).Shadowed(listeners, transports); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	table := newTable(
+		t,
+		Route{Match: Match{Hosts: []string{"other.example"}}},
+		Route{Match: Match{Methods: []string{"s.S/*"}}},
+		Route{Match: Match{Methods: []string{"s.S/M"}}},
+		Route{Match: Match{Methods: []string{"s.S/M"}, Metadata: []Condition{{"x", "1"}}}},
+		Route{},
+	)
+	got := table.Explain(&Facts{Host: "a.example", Path: "/s.S/M"})
+	want := []Candidate{{2, true, ""}, {1, true, "match.methods"}, {4, true, "match.methods"}, {3, false, "match.metadata"}, {0, false, "match.hosts"}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
+// manyRoutes returns routes of all kinds, and a request for one in the middle.
+func manyRoutes(n int) ([]Route, *Facts) {
+	routes := make([]Route, n)
+	for i := range routes {
+		m := Match{Hosts: []string{fmt.Sprintf("h%d.example.com", i%10)}}
+		switch i % 5 {
+		case 0:
+			m.Methods = []string{fmt.Sprintf("shop.v%d.Orders/Get", i)}
+		case 1:
+			m.Methods = []string{fmt.Sprintf("shop.v%d.Orders/*", i)}
+		case 2:
+			m.Methods = []string{fmt.Sprintf("shop.v%d.*/List*", i)}
+		case 3:
+			m.Metadata = []Condition{{"x-tenant", fmt.Sprint("t", i)}}
+		case 4:
+			m.Hosts = []string{fmt.Sprintf("*.t%d.example.com", i)}
+		}
+		routes[i] = Route{Name: fmt.Sprint("r", i), Match: m}
+	}
+	return routes, &Facts{Host: "h1.example.com", Path: fmt.Sprintf("/shop.v%d.Orders/Delete", n/2/10*10+1), Metadata: map[string][]string{"x-other": {"1"}}}
+}
+
+func BenchmarkFind(b *testing.B) {
+	for _, n := range []int{1, 100, 10_000} {
+		routes, facts := manyRoutes(max(n, 2))
+		table, err := New(routes[max(n, 2)-n:])
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if table.Find(facts) < 0 {
+					b.Fatal("no route")
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkNew(b *testing.B) {
+	routes, _ := manyRoutes(10_000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := New(routes); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func TestLookupAllocatesNothing(t *testing.T) {
+	routes, facts := manyRoutes(100)
+	table := newTable(t, routes...)
+	if n := testing.AllocsPerRun(100, func() { table.Find(facts) }); n != 0 {
+		t.Errorf("a lookup makes %v allocations, want 0", n)
+	}
+}
