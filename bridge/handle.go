@@ -88,7 +88,7 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 	}
 	info.Duration = time.Since(info.Begin)
 	info.Code, info.Status, info.Trailer = v.status.Code(), v.status, trailer
-	info.Origin, info.Reason, info.Cause = v.origin, v.reason, v.cause
+	info.Origin, info.Reason, info.Limit, info.Cause = v.origin, v.reason, v.limit, v.cause
 }
 
 // report tells the Observer that the call is over. Nothing of the call runs any more.

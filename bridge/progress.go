@@ -37,6 +37,10 @@ func (r *running) pass(m mem.BufferSlice) error {
 		r.call.held.Add(memory.Small, memory.BehindBytes)
 		defer r.call.held.Sub(memory.Small, memory.BehindBytes)
 	}
+	if r.up.Full() {
+		r.call.progress.blockedIn.Store(true)
+		defer r.call.progress.blockedIn.Store(false)
+	}
 	return r.up.Send(m)
 }
 
@@ -72,6 +76,8 @@ type progress struct {
 	crumbs    atomic.Int64 // since the last KiB of a message that arrives in pieces
 	sends     atomic.Int64 // how many times culvert sent something to the client
 	receiving atomic.Bool  // the connection is being read, so culvert notices its end
+
+	blockedIn, blockedOut atomic.Bool // a message waits until the backend, or the client, accepts more
 
 	few int // bytes since then; only the reader uses it
 }

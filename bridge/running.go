@@ -46,7 +46,8 @@ type running struct {
 	seen    int64 // progress.sends at the last look at the connection
 	settled int64 // those of which the client has acknowledged all
 
-	among *registry
+	among  *registry
+	totals *Traffic // the registry's; guarded by its mu
 
 	// This belongs to relief, under the registry's noting.
 	trace  trace
@@ -66,7 +67,8 @@ type registry struct {
 	mu      sync.Mutex
 	changed sync.Cond // a call ended, or a look
 	calls   map[*running]struct{}
-	timer   *time.Timer // nil: no calls, no looks
+	traffic map[trafficKey]*Traffic // of calls that have ended; Blocked: of all
+	timer   *time.Timer             // nil: no calls, no looks
 	looking bool
 
 	relief    *time.Timer // nil: nobody waits for room, or relieve runs
@@ -83,7 +85,7 @@ type registry struct {
 // newRegistry returns a registry without calls. idle adds the connections without calls
 // to those that may be ended.
 func newRegistry(account *memory.Account, idle func([]*memory.Candidate) []*memory.Candidate) *registry {
-	g := &registry{account: account, idle: idle, calls: make(map[*running]struct{})}
+	g := &registry{account: account, idle: idle, calls: make(map[*running]struct{}), traffic: make(map[trafficKey]*Traffic)}
 	g.changed.L = &g.mu
 	account.OnPressed = g.press
 	g.clock.Store(1)
@@ -102,6 +104,7 @@ func (g *registry) add(r *running) {
 	r.relief.Of, r.relief.Held = r, r.call.held
 	r.lastSeen.Store(r.began)
 	g.calls[r] = struct{}{}
+	r.totals = g.totals(r.trafficKey())
 	if g.timer == nil && !g.looking {
 		g.timer = time.AfterFunc(lookInterval, g.look)
 	}
@@ -111,6 +114,7 @@ func (g *registry) remove(r *running) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.calls, r)
+	r.totals.carried(r)
 	if len(g.calls) == 0 && g.timer != nil && g.timer.Stop() {
 		g.timer = nil
 	}
@@ -130,6 +134,7 @@ func (g *registry) look() {
 			r.cancel(cause)
 		}
 	}
+	g.countBlocked(calls)
 	g.noting.Lock()
 	g.account.Count(g.noteAll(calls), time.Now())
 	g.noting.Unlock()

@@ -27,7 +27,7 @@ func watchedApart(t testing.TB, g *testRegistry, apart edge.Spread) (*running, c
 	t.Cleanup(func() { cancel(errFinished) })
 	held := g.account.NewEntry()
 	held.Own(new(memory.Address))
-	r := &running{call: &call{held: held}, cancel: cancel, limits: &g.limits, spread: apart}
+	r := &running{call: &call{held: held, info: &report.CallInfo{}}, cancel: cancel, limits: &g.limits, spread: apart}
 	r.call.progress.clock = &g.clock
 	g.add(r)
 	return r, ctx
@@ -307,10 +307,10 @@ func TestCallsComeAndGoDuringLooks(t *testing.T) {
 func TestCallThatBeginsDuringALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{MaxAge: time.Second})
-		next := &running{call: &call{held: g.account.NewEntry()}, limits: &g.limits, cancel: func(error) {}}
+		next := &running{call: &call{held: g.account.NewEntry(), info: &report.CallInfo{}}, limits: &g.limits, cancel: func(error) {}}
 		next.call.progress.clock = &g.clock
 		begun := false
-		first := &running{call: &call{held: g.account.NewEntry()}, limits: &g.limits, cancel: func(error) {
+		first := &running{call: &call{held: g.account.NewEntry(), info: &report.CallInfo{}}, limits: &g.limits, cancel: func(error) {
 			if !begun {
 				begun = true
 				g.add(next)

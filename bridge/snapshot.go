@@ -1,9 +1,6 @@
 package bridge
 
 import (
-	"cmp"
-	"slices"
-
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
@@ -14,6 +11,7 @@ import (
 type Snapshot struct {
 	Calls       []CallCount        // under way; sorted by listener, then transport
 	Connections []edge.Connections // open; likewise
+	Traffic     []Traffic          // since the Server was made; likewise
 
 	// HeldBytes counts the bytes of held messages, with up to 4 KiB for each running
 	// call that is counted ahead. HeldLimit is limits.buffered_bytes.
@@ -40,9 +38,11 @@ type CallCount struct {
 // Snapshot returns the Server's current state. While it counts, it holds the lock that
 // calls begin and end with.
 func (s *Server) Snapshot() Snapshot {
+	calls, traffic := s.registry.count()
 	return Snapshot{
-		Calls:       s.registry.count(),
+		Calls:       calls,
 		Connections: s.edge.Tally(),
+		Traffic:     traffic,
 		HeldBytes:   s.account.Used(),
 		HeldLimit:   s.account.Messages,
 		ClientBytes: s.account.Held(),
@@ -51,23 +51,4 @@ func (s *Server) Snapshot() Snapshot {
 		Upstreams:   s.upstreams.States(),
 		Draining:    s.draining.Load(),
 	}
-}
-
-// count returns the numbers of calls under way.
-func (g *registry) count() []CallCount {
-	type key struct{ listener, transport string }
-	counts := make(map[key]int)
-	g.mu.Lock()
-	for r := range g.calls {
-		counts[key{r.call.info.Listener, r.call.info.Transport}]++
-	}
-	g.mu.Unlock()
-	all := make([]CallCount, 0, len(counts))
-	for k, n := range counts {
-		all = append(all, CallCount{k.listener, k.transport, n})
-	}
-	slices.SortFunc(all, func(a, b CallCount) int {
-		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Transport, b.Transport))
-	})
-	return all
 }

@@ -43,6 +43,7 @@ type verdict struct {
 	status *status.Status
 	origin string
 	reason report.Reason
+	limit  string // the key of the limit that was reached
 	cause  string
 }
 
@@ -68,7 +69,7 @@ func judge(err error, callID string, detailed bool) verdict {
 	default:
 		f = report.New(report.ReasonInternal, "internal error").Because(err)
 	}
-	v := verdict{status: f.Status(callID, detailed), origin: report.OriginCulvert, reason: f.Reason}
+	v := verdict{status: f.Status(callID, detailed), origin: report.OriginCulvert, reason: f.Reason, limit: f.Limit}
 	if f.Reason == report.ReasonClientGone {
 		v.origin = report.OriginClient
 	}

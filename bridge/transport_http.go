@@ -121,6 +121,9 @@ type bodyCounter struct{ *running }
 // SentPart notes that the client accepts data.
 func (b bodyCounter) SentPart(n int) { b.call.held.Moved(n) }
 
+// Blocked notes whether the answer waits for the client.
+func (b bodyCounter) Blocked(blocked bool) { b.call.progress.blockedOut.Store(blocked) }
+
 // Unread adds n bytes to the count, or removes them.
 func (b bodyCounter) Unread(n int) bool {
 	wanted := b.call.held.Unread(n)

@@ -15,10 +15,13 @@ type sum struct {
 	atomic.Int64
 	parts atomic.Int64
 	most  atomic.Int64 // more is dropped; 0: nothing is
+
+	blocked atomic.Bool
 }
 
 func (s *sum) Unread(n int) bool { return s.Add(int64(n)) <= s.most.Load() || s.most.Load() == 0 }
 func (s *sum) SentPart(n int)    { s.parts.Add(int64(n)) }
+func (s *sum) Blocked(b bool)    { s.blocked.Store(b) }
 
 // TestUnreadBodyIsCounted from when it comes until it is read, and nothing of it once
 // the handler has ended.
@@ -66,12 +69,16 @@ func TestUnreadBodyIsCounted(t *testing.T) {
 	came(0)
 }
 
-// TestPartsOfAnAnswerAreTold: who takes an answer a few bytes at a time gets on.
+// TestPartsOfAnAnswerAreTold: a client that takes an answer a few bytes at a time gets on.
+// Until the last byte the answer waits for the client.
 func TestPartsOfAnAnswerAreTold(t *testing.T) {
 	var told sum
+	blocked := make(chan bool, 1)
 	p := dialPeer(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
 		CountBody(r, &told)
 		_, _ = w.Write(make([]byte, 1000)) // the client may be gone
+		_ = http.NewResponseController(w).Flush()
+		blocked <- told.blocked.Load()
 	}))
 	p.must(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 300}))
 	p.headers(1, false)
@@ -82,9 +89,15 @@ func TestPartsOfAnAnswerAreTold(t *testing.T) {
 			if want := int64(min(got, 900)); told.parts.Load() != want {
 				t.Errorf("behind %d bytes %d are told as parts, want %d", got, told.parts.Load(), want)
 			}
+			if got < 900 && !told.blocked.Load() {
+				t.Errorf("behind %d bytes the answer doesn't wait for the client", got)
+			}
 			p.must(p.framer.WriteWindowUpdate(1, 300))
 			p.flush()
 		}
+	}
+	if await(t, "the handler", blocked) {
+		t.Error("behind its end the answer waits for the client")
 	}
 }
 

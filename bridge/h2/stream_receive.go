@@ -92,11 +92,13 @@ func (st *stream) receive(data []byte, length int, end bool) error {
 // A Counter counts the bytes of a request's body that were received and not read. Its
 // Unread gets n more bytes, or fewer if n is negative. If it returns false, all unread
 // data is dropped, and all later data, as by the body's Close. SentPart gets n bytes of
-// the answer that were sent while more waits for a window. The connection's lock is
-// held during the calls, so they must not wait or call the stream.
+// the answer that were sent while more waits for a window. Blocked gets true when the
+// answer begins to wait for the client, and false when that ends. The connection's lock
+// is held during the calls, so they must not wait or call the stream.
 type Counter interface {
 	Unread(n int) bool
 	SentPart(n int)
+	Blocked(blocked bool)
 }
 
 // CountBody gives the counter the unread bytes of the request's body, and each change

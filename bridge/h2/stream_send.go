@@ -34,13 +34,23 @@ func (st *stream) put(p pending) error {
 		if st.pending.empty() || st.closed { // changed while mu was released
 			break
 		}
-		st.writable.Wait()
+		st.waitWritable()
 	}
 	if st.closed && !st.pending.empty() {
 		st.pending = pending{}
 		return st.err
 	}
 	return nil
+}
+
+// waitWritable waits until some of the pending data is sent, and tells the counter. The
+// caller holds mu.
+func (st *stream) waitWritable() {
+	if counter := st.counter; counter != nil {
+		counter.Blocked(true)
+		defer counter.Blocked(false)
+	}
+	st.writable.Wait()
 }
 
 // sendFrame appends the next frame of the pending data, as large as the windows allow.

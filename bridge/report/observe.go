@@ -158,6 +158,7 @@ type CallInfo struct {
 	Code     codes.Code
 	Origin   string // OriginUpstream, OriginCulvert or OriginClient
 	Reason   Reason // of culvert's own statuses
+	Limit    string // the key of the limit that was reached; "" if none was
 	Cause    string // the cause behind the status; for the log; clients see it only with detailed errors
 
 	MessagesIn, MessagesOut int64 // from the client; to it

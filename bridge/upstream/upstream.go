@@ -348,6 +348,13 @@ func (s *Stream) Send(m mem.BufferSlice) error {
 	return s.facts.classify(s.ctx, err, s.limit)
 }
 
+// streamQueueBytes is how much of a stream grpc-go queues before SendMsg waits: its
+// defaultWriteQuota.
+const streamQueueBytes = 64 << 10
+
+// Full reports whether Send would wait until the backend accepts more.
+func (s *Stream) Full() bool { return s.facts.flow.queued.bytes.Load() >= streamQueueBytes }
+
 // CloseSend passes the client's half-close on.
 func (s *Stream) CloseSend() {
 	_ = s.stream.CloseSend() // always nil; the status comes from Recv

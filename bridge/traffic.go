@@ -1,0 +1,112 @@
+package bridge
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
+)
+
+// A Traffic is what the calls of one transport on one listener have carried since the
+// Server was made, running calls included.
+type Traffic struct {
+	Listener  string // its name
+	Transport string // as in logs
+	In, Out   Flow   // from clients to backends, and back
+}
+
+// A Flow is what passed in one direction.
+type Flow struct {
+	Messages, Bytes int64
+
+	// Blocked is how long calls waited because the receiver accepted no more. The
+	// Server looks once a second: a call that waits then counts for that second.
+	Blocked time.Duration
+}
+
+// A trafficKey is what a call's traffic counts with.
+type trafficKey struct{ listener, transport string }
+
+func (r *running) trafficKey() trafficKey {
+	return trafficKey{r.call.info.Listener, r.call.info.Transport}
+}
+
+// totals returns the totals that calls with the key count with. The caller holds mu.
+func (g *registry) totals(k trafficKey) *Traffic {
+	t := g.traffic[k]
+	if t == nil {
+		t = &Traffic{Listener: k.listener, Transport: k.transport}
+		g.traffic[k] = t
+	}
+	return t
+}
+
+// carried adds what the call has carried.
+func (t *Traffic) carried(r *running) {
+	t.In.Messages += r.in.messages.Load()
+	t.In.Bytes += r.in.bytes.Load()
+	t.Out.Messages += r.out.messages.Load()
+	t.Out.Bytes += r.out.bytes.Load()
+}
+
+// count returns the numbers of calls under way, and what all calls have carried. Both
+// are sorted by listener, then transport. A call that ends counts on: remove adds it
+// to the totals under the same lock, so no sum ever falls.
+func (g *registry) count() ([]CallCount, []Traffic) {
+	g.mu.Lock()
+	sums := make(map[trafficKey]*Traffic, len(g.traffic))
+	for k, t := range g.traffic {
+		sum := *t
+		sums[k] = &sum
+	}
+	counts := make(map[trafficKey]int)
+	for r := range g.calls {
+		k := r.trafficKey()
+		counts[k]++
+		sums[k].carried(r)
+	}
+	g.mu.Unlock()
+	calls := make([]CallCount, 0, len(counts))
+	for k, n := range counts {
+		calls = append(calls, CallCount{k.listener, k.transport, n})
+	}
+	slices.SortFunc(calls, func(a, b CallCount) int {
+		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Transport, b.Transport))
+	})
+	traffic := make([]Traffic, 0, len(sums))
+	for _, t := range sums {
+		traffic = append(traffic, *t)
+	}
+	slices.SortFunc(traffic, func(a, b Traffic) int {
+		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Transport, b.Transport))
+	})
+	return calls, traffic
+}
+
+// countBlocked adds the time between two looks for each direction in which one of the
+// calls waits for the receiver.
+func (g *registry) countBlocked(calls []*running) {
+	for _, r := range calls {
+		in, out := r.blocked()
+		if !in && !out {
+			continue
+		}
+		g.mu.Lock()
+		if in {
+			r.totals.In.Blocked += lookInterval
+		}
+		if out {
+			r.totals.Out.Blocked += lookInterval
+		}
+		g.mu.Unlock()
+	}
+}
+
+// blocked reports whether a message waits because its receiver accepts no more: the
+// backend (in), or the client (out).
+func (r *running) blocked() (in, out bool) {
+	p := &r.call.progress
+	out = p.blockedOut.Load() || r.conn != nil && p.sending.Load() > 0 && !socket.Writable(r.conn)
+	return p.blockedIn.Load(), out
+}
