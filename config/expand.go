@@ -19,7 +19,7 @@ type world struct {
 // file: becomes the content of that file, without a newline at its end.
 //
 // expand doesn't look for references in the replacement. It also returns the
-// file that it read, or "".
+// file that it read or couldn't read, or "".
 func (w world) expand(text, dir string) (value, file string, err error) {
 	name, isFile := strings.CutPrefix(text, "file:")
 	value, err = w.variables(name)
@@ -32,7 +32,7 @@ func (w world) expand(text, dir string) (value, file string, err error) {
 	}
 	content, err := w.read(file)
 	if err != nil {
-		return "", "", err
+		return "", file, err
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r"), file, nil
 }

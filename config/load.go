@@ -89,7 +89,8 @@ func (l *Loaded) place(key string) string {
 // keys: a string, or a []string for a list. A list in flags replaces the
 // file's.
 //
-// The error has a line for each mistake.
+// The error has a line for each mistake. The result has the names of the files that
+// Load read in this case, too.
 func Load(file string, flags map[string]any) (*Loaded, error) {
 	return LoadWith(Options{}, file, flags)
 }
@@ -109,6 +110,7 @@ func LoadWith(o Options, file string, flags map[string]any) (*Loaded, error) {
 	l := &Loaded{File: file, origins: map[string]origin{}, derived: map[string]string{}}
 	errs := checkEnvironment(os.Environ())
 	doc, fileErrs := readFile(o, file)
+	l.References = doc.references
 	errs = append(fileErrs, errs...)
 	errs = append(errs, checkFlags(flags)...)
 	if len(errs) > 0 { // the checks below need valid values
@@ -223,7 +225,6 @@ func (l *Loaded) merge(doc document, flags map[string]any) error {
 			}
 		}
 	}
-	l.References = doc.references
 	l.inherit()
 	return nil
 }

@@ -320,12 +320,12 @@ func (p *reader) scalar(node *yaml.Node, t target) (string, bool) {
 	}
 	dir := filepath.Dir(p.name)
 	value, file, err := p.world.expand(node.Value, dir)
+	if file != "" {
+		p.references = append(p.references, Reference{t.name, file})
+	}
 	if err != nil {
 		p.errorf(node, "%s: %w", t.name, err)
 		return "", false
-	}
-	if file != "" {
-		p.references = append(p.references, Reference{t.name, file})
 	}
 	if _, err := t.kind.parse(value); err != nil {
 		if file != "" || strings.Contains(node.Value, "${") {

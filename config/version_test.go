@@ -112,6 +112,12 @@ func TestFilesOfAConfiguration(t *testing.T) {
 	if got, want := l.Files(), []string{at("a.yaml"), at("errors"), at("level")}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	if err := os.Remove(at("level")); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := Load(at("a.yaml"), nil); err == nil || !slices.Equal(l.Files(), []string{at("a.yaml"), at("errors"), at("level")}) {
+		t.Errorf("with a file that is missing: %q, %v", l.Files(), err)
+	}
 	if l, err := Load(at("empty.yaml"), nil); err != nil || l.FileSets() {
 		t.Errorf("a file of comments sets keys: %v, %v", l.FileSets(), err)
 	}

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/culvert-grpc/culvert/config"
@@ -32,6 +35,10 @@ type reloader struct {
 	// reloaded is called with the result of each reload that changed the
 	// configuration or was rejected. It may be nil.
 	reloaded func(s *configState, rejected bool)
+
+	quiet, longest time.Duration // of fileWatch
+	read           []string      // the files of the last attempt; only for run
+	unwatched      string        // why the watch may miss changes, as the log tells; only for run
 
 	hangup  chan struct{} // room for one request, which stands for all that wait
 	state   atomic.Pointer[configState]
@@ -63,7 +70,7 @@ type rejection struct {
 
 // newReloader returns a reloader for a program that begins with c.
 func newReloader(c *config.Loaded, load func() (*config.Loaded, error), log *slog.Logger) *reloader {
-	r := &reloader{load: load, log: log, always: func() bool { return false }, notify: func(string) {}, hangup: make(chan struct{}, 1)}
+	r := &reloader{load: load, log: log, always: func() bool { return false }, notify: func(string) {}, hangup: make(chan struct{}, 1), quiet: quietTime, longest: longestUnrest}
 	r.state.Store(&configState{Loaded: c, version: c.Version(), since: time.Now()})
 	return r
 }
@@ -85,26 +92,94 @@ func (r *reloader) start(ctx context.Context) { r.running.Go(func() { r.run(ctx)
 func (r *reloader) wait() { r.running.Wait() }
 
 func (r *reloader) run(ctx context.Context) {
+	w := newFileWatch(r.quiet, r.longest)
+	defer w.close()
+	again := r.readsAgain()
+	if again {
+		r.tellUnwatched(w.open())
+		r.look(w, false) // the file may have changed since the start
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case e := <-w.events():
+			w.notice(e, time.Now())
+		case <-w.lost():
+			w.unrest(time.Now())
+		case <-w.timer.C:
+			w.rested()
+			r.look(w, false)
 		case <-r.hangup:
 			r.notify(reloadingState())
-			r.hangUp()
+			if again {
+				r.look(w, true)
+			}
+			if !r.always() && !again {
+				r.log.Warn("nothing to reload: culvert has no configuration file that it can read again, and no certificates", "signal", "hangup")
+			}
 			r.notify("READY=1")
 		}
 	}
 }
 
-// hangUp reloads what can be reloaded.
-func (r *reloader) hangUp() {
-	if r.current().File != "" {
-		r.reload(true)
+// readsAgain reports whether there is a file, and no pipe.
+func (r *reloader) readsAgain() bool {
+	file := r.current().File
+	if file == "" {
+		return false
 	}
-	if !r.always() && r.current().File == "" {
-		r.log.Warn("nothing to reload: culvert has no configuration file and no certificates", "signal", "hangup")
+	info, err := os.Stat(file)
+	return err != nil || info.Mode()&(fs.ModeNamedPipe|fs.ModeCharDevice|fs.ModeSocket) == 0
+}
+
+// look reloads files that may have changed. It watches them before it reads them, or
+// it could miss a change.
+func (r *reloader) look(w *fileWatch, asked bool) {
+	for range 3 { // the files of a file that changes each time can wait
+		files := r.files()
+		r.tellUnwatched(w.set(files))
+		r.reload(asked)
+		if slices.Equal(files, r.files()) {
+			return
+		}
+		asked = false
 	}
+}
+
+// files returns the files of the configuration that runs and of the one that was
+// read last.
+func (r *reloader) files() []string {
+	files := r.current().Files()
+	for _, file := range r.read {
+		if !slices.Contains(files, file) {
+			files = append(files, file)
+		}
+	}
+	return files
+}
+
+// tellUnwatched logs why culvert may miss a change, once.
+func (r *reloader) tellUnwatched(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if err != nil && text != r.unwatched {
+		r.log.Warn("can't watch the configuration file: send SIGHUP after a change", "file", r.current().File, "cause", text, "hint", unwatchedHint(err))
+	}
+	r.unwatched = text
+}
+
+// unwatchedHint returns the remedy for limits of inotify(7).
+func unwatchedHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EMFILE):
+		return "raise fs.inotify.max_user_instances (sysctl) or the limit of open files"
+	case errors.Is(err, syscall.ENOSPC):
+		return "raise fs.inotify.max_user_watches (sysctl)"
+	}
+	return "allow culvert to read the directory"
 }
 
 // errNoKeys refuses a file that somebody truncated to write it anew.
@@ -115,6 +190,9 @@ var errNoKeys = errors.New("the file sets no key any more, so culvert takes it f
 func (r *reloader) reload(asked bool) {
 	running := r.current()
 	next, err := r.load()
+	if next != nil {
+		r.read = next.Files()
+	}
 	if err == nil && running.FileSets() && !next.FileSets() {
 		err = fmt.Errorf("%s: %w", next.File, errNoKeys)
 	}

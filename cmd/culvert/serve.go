@@ -41,8 +41,9 @@ call to the backend. The backend may start after culvert.
 
 On SIGTERM or SIGINT, culvert takes no new calls. Running calls may continue for
 the time in --drain-timeout. A second signal ends culvert at once; the same signal
-within a second of the first doesn't count. On SIGHUP, culvert reloads its
-configuration and certificates, and retries failed ACME orders.
+within a second of the first doesn't count. culvert reloads its configuration
+file and certificates when they change, and on SIGHUP. On SIGHUP, it also retries
+failed ACME orders.
 
 Keys of the configuration have variables: backend.address is
 CULVERT_BACKEND_ADDRESS. A flag wins over a variable, and a variable over the

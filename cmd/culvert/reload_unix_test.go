@@ -1,0 +1,54 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestReloadNeverWaitsForAPipe: one in place of the file would block forever.
+func TestReloadNeverWaitsForAPipe(t *testing.T) {
+	r := newReloadTest(t, reloadBase)
+	if err := os.Remove(r.file); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(r.file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.reload(true)
+	r.want("a pipe", "told:concise:true", "not a regular file")
+}
+
+// TestPipeIsReadOnce: a shell writes "--config <(…)".
+func TestPipeIsReadOnce(t *testing.T) {
+	clearEnvironment(t)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wrote := make(chan error, 1)
+	go func() { wrote <- os.WriteFile(pipe, []byte(reloadBase), 0o600) }() // received below
+	s := &settings{file: pipe}
+	c, err := s.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-wrote; err != nil {
+		t.Fatal(err)
+	}
+	r := newReloader(c, s.loadAgain, nil)
+	if r.readsAgain() {
+		t.Error("a pipe is read again")
+	}
+	r.current().File = filepath.Join(t.TempDir(), "none")
+	if !r.readsAgain() {
+		t.Error("a file that is missing for a moment isn't read again")
+	}
+	if lines := strings.Join(r.problems(), ""); lines != "" {
+		t.Errorf("problems: %s", lines)
+	}
+}
