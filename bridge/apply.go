@@ -161,6 +161,7 @@ func backendKeys(a, b *Config) []string {
 			{".tls", was.TLS != is.TLS || (was.CurrentTLS == nil) != (is.CurrentTLS == nil)},
 			{".keepalive", was.Keepalive != is.Keepalive},
 			{".balance", was.Balance != is.Balance},
+			{".health_check", was.HealthCheck != is.HealthCheck},
 			{".max_connections", was.MaxConnections != is.MaxConnections},
 			{".queue_timeout", was.QueueTimeout != is.QueueTimeout},
 			{".resolve_interval", was.ResolveInterval != is.ResolveInterval},

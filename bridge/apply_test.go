@@ -533,12 +533,17 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Backend.Authority":       "backend.authority",
 	"Backend.Keepalive":       "backend.keepalive",
 	"Backend.Balance":         "backend.balance",
+	"Backend.Logger":          ignores,
 	"Backend.MaxConnections":  report.KeyMaxConnections,
 	"Backend.QueueTimeout":    report.KeyQueueTimeout,
 	"Backend.ResolveInterval": "backend.resolve_interval",
 	"Backend.UseEnvProxy":     "backend.use_proxy",
 	"Backend.Dial":            ignores,
-	"Backends":                "backends",
+
+	"Backend.HealthCheck.Enabled": "backend.health_check",
+	"Backend.HealthCheck.Service": "backend.health_check",
+
+	"Backends": "backends",
 
 	"Logger":            ignores,
 	"Observer":          ignores,

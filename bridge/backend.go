@@ -63,6 +63,9 @@ func unrouted(backends []NamedBackend) (string, error) {
 	return "", errNoWayToRoute
 }
 
+// A HealthCheck says whether culvert asks a backend's connections for their health.
+type HealthCheck = upstream.HealthCheck
+
 // InProcess returns the Backend for a grpc.Server in this process, and a function that
 // closes the way to it. The server is served until then. The caller stops the server.
 func InProcess(s *grpc.Server) (Backend, func()) { return upstream.InProcess(s) }

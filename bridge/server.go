@@ -90,6 +90,9 @@ func (s *Server) addUpstreams(cfg *Config) error {
 	}
 	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
 	for _, b := range backends {
+		if b.Logger == nil {
+			b.Logger = s.log.With("backend", b.Name)
+		}
 		u, err := upstream.New(b.Backend, messages, s.limits.HeaderBytes, s.account)
 		if err != nil && len(backends) > 1 {
 			err = fmt.Errorf("backend %q: %w", b.Name, err)

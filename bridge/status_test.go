@@ -40,6 +40,7 @@ func TestReasons(t *testing.T) {
 		"LIMIT_EXCEEDED":       {codes.ResourceExhausted, 429},
 		"OVERLOADED":           {codes.Unavailable, 503},
 		"UPSTREAM_UNREACHABLE": {codes.Unavailable, 503},
+		"UPSTREAM_UNHEALTHY":   {codes.Unavailable, 503},
 		"UPSTREAM_RESET":       {codes.Unavailable, 502},
 		"UPSTREAM_SILENT":      {codes.Unavailable, 504},
 		"UPSTREAM_NOT_GRPC":    {codes.Unknown, 502},

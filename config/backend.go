@@ -51,6 +51,9 @@ type Backend struct {
 	//     first. A full address still works: calls wait for it.
 	Balance string `key:"balance" one:"round_robin,least_request,pick_first"`
 
+	// Health checks of the backend's addresses.
+	HealthCheck HealthCheck `key:"health_check"`
+
 	// The maximum number of connections to each address of the backend; 0 is no
 	// limit. culvert opens a second connection when the first has as many calls
 	// as the backend allows (MAX_CONCURRENT_STREAMS, often 100). It closes a
@@ -70,6 +73,19 @@ type Backend struct {
 
 	// Connect through the proxy in HTTPS_PROXY and NO_PROXY of the environment.
 	UseProxy bool `key:"use_proxy"`
+}
+
+// HealthCheck configures the health checks of a backend.
+type HealthCheck struct {
+	// Ask the backend for its health on each connection, by the gRPC health
+	// checking protocol (Watch of grpc.health.v1). An address that isn't SERVING
+	// gets no new calls until it has been SERVING for 1s again. An address that
+	// doesn't answer within 5s isn't SERVING. A backend without the health
+	// service counts as healthy, and culvert logs that.
+	Enabled bool `key:"enabled"`
+
+	// The name of the service to ask for. Default: the server as a whole.
+	Service string `key:"service" is:"word"`
 }
 
 // BackendTLS configures how culvert verifies the backend, and the backend

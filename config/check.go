@@ -18,6 +18,7 @@ var checks = []func(*Loaded) []error{
 	checkBackendIsNotOurselves,
 	checkKeepalive,
 	checkBalance,
+	checkHealthCheck,
 	checkWildcardOrigin,
 	checkOriginsOfStrangers,
 	checkOriginsOfCookies,

@@ -16,6 +16,16 @@ func checkBalance(l *Loaded) []error {
 	return nil
 }
 
+// checkHealthCheck warns of the name of a service that isn't asked for.
+func checkHealthCheck(l *Loaded) []error {
+	for _, b := range l.BackendSections() {
+		if b.HealthCheck.Service != "" && !b.HealthCheck.Enabled {
+			l.warn(b.Section+".health_check.service", "has no effect: set "+b.Section+".health_check.enabled to true")
+		}
+	}
+	return nil
+}
+
 // hasOneAddress reports whether a target is a socket or an IP address, and not a name.
 func hasOneAddress(target string) bool {
 	if strings.HasPrefix(target, "unix:") {

@@ -5,6 +5,21 @@ import (
 	"testing"
 )
 
+// TestHealthCheckWithoutEffect: a service's name alone doesn't turn the check on.
+func TestHealthCheckWithoutEffect(t *testing.T) {
+	for _, c := range []struct{ file, warning string }{
+		{"backend: {address: \"a:1\", health_check: {service: a.B}}", "backend.health_check.service"},
+		{"backends:\n  - {name: default, address: \"a:1\", health_check: {service: a.B}}", "backends[0].health_check.service"},
+		{"backend: {address: \"a:1\", health_check: {service: a.B, enabled: true}}", ""},
+		{"backend: {address: \"a:1\", health_check: {enabled: true}}", ""},
+	} {
+		got := strings.Join(loadText(t, c.file).Warnings, "\n")
+		if warned := strings.Contains(got, "health_check"); warned != (c.warning != "") || !strings.Contains(got, c.warning) {
+			t.Errorf("%s: %q, want a warning of %q", c.file, got, c.warning)
+		}
+	}
+}
+
 // TestBalanceWithoutEffect: a policy needs several addresses.
 func TestBalanceWithoutEffect(t *testing.T) {
 	for _, c := range []struct {

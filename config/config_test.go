@@ -71,6 +71,9 @@ backend:
     server_name: orders.internal
   keepalive: 10m
   balance: least_request
+  health_check:
+    enabled: true
+    service: shop.v1.Orders
   max_connections: 3
   queue_timeout: 1m
   resolve_interval: 10s
@@ -138,7 +141,7 @@ log: {level: debug, format: json}
 			},
 			Keepalive: 10 * time.Minute,
 
-			Balance: "least_request", MaxConnections: 3, QueueTimeout: time.Minute, ResolveInterval: 10 * time.Second,
+			Balance: "least_request", HealthCheck: HealthCheck{Enabled: true, Service: "shop.v1.Orders"}, MaxConnections: 3, QueueTimeout: time.Minute, ResolveInterval: 10 * time.Second,
 			UseProxy: true,
 		},
 		AllowOrigins: []string{"https://app.example.com", "http://localhost:*"},

@@ -20,6 +20,7 @@ const (
 	ReasonLimitExceeded       Reason = "LIMIT_EXCEEDED"
 	ReasonOverloaded          Reason = "OVERLOADED"
 	ReasonUpstreamUnreachable Reason = "UPSTREAM_UNREACHABLE"
+	ReasonUpstreamUnhealthy   Reason = "UPSTREAM_UNHEALTHY"
 	ReasonUpstreamReset       Reason = "UPSTREAM_RESET"
 	ReasonUpstreamSilent      Reason = "UPSTREAM_SILENT"
 	ReasonUpstreamNotGRPC     Reason = "UPSTREAM_NOT_GRPC"
@@ -60,6 +61,7 @@ var reasons = []ReasonInfo{
 	{ReasonLimitExceeded, codes.ResourceExhausted, 429, "a limit of this server is reached", "try again later, or raise the limit that the message names"},
 	{ReasonOverloaded, codes.Unavailable, 503, "the backend accepts no more calls at the moment", "try again later; raise backend.max_connections, backend.queue_timeout or the backend's limit on concurrent streams"},
 	{ReasonUpstreamUnreachable, codes.Unavailable, 503, "the backend can't be reached", "try again; the log has the cause under this call id"},
+	{ReasonUpstreamUnhealthy, codes.Unavailable, 503, "no address of the backend passes its health check", "try again; the log has the cause under this call id"},
 	{ReasonUpstreamReset, codes.Unavailable, 502, "the backend broke off the call", "see the log: it has the cause under this call id"},
 	{ReasonUpstreamSilent, codes.Unavailable, 504, "the backend doesn't answer, not even a ping", "try again: calls use a new connection; check whether the backend's process hangs"},
 	{ReasonUpstreamNotGRPC, codes.Unknown, 502, "the server at the backend's address does not speak gRPC", "check the backend's address and whether it needs TLS; the log has its answer under this call id"},

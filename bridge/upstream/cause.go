@@ -82,10 +82,25 @@ func unwrapCause(text string) string {
 
 // unreachable returns the fault of a call that got no connection.
 func (k *callFacts) unreachable(err error) *report.Fault {
-	f := &report.Fault{Reason: report.ReasonUpstreamUnreachable, Text: "the backend could not be reached", Sent: k.sentText(), Cause: causeOf(err)}
-	if strings.Contains(f.Cause.Error(), saysOtherProtocol) {
-		f.Reason, f.Text, f.Code = report.ReasonUpstreamNotGRPC, saysNotGRPC, report.ReasonUpstreamUnreachable.Row().Code
+	f := noConnection(causeOf(err))
+	f.Sent = k.sentText()
+	return f
+}
+
+// noConnection returns the fault for the cause that there is no connection that accepts
+// calls. cause may be nil.
+func noConnection(cause error) *report.Fault {
+	f := report.New(report.ReasonUpstreamUnreachable, "the backend could not be reached")
+	if cause == nil {
+		return f
 	}
+	switch {
+	case strings.Contains(cause.Error(), saysOtherProtocol):
+		f.Reason, f.Text, f.Code = report.ReasonUpstreamNotGRPC, saysNotGRPC, report.ReasonUpstreamUnreachable.Row().Code
+	case strings.HasPrefix(cause.Error(), saysUnhealthy):
+		f = report.New(report.ReasonUpstreamUnhealthy, "the backend fails its health check")
+	}
+	f.Cause = cause
 	return f
 }
 

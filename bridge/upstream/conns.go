@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/list"
 	"errors"
+	"log/slog"
 	"math"
 	"slices"
 	"strings"
@@ -38,6 +39,7 @@ const poolService = `{"loadBalancingConfig": [{"` + poolPolicy + `": {}}]}`
 // A poolConfig is what the pool needs of a Backend.
 type poolConfig struct {
 	balance        policy
+	health         HealthCheck
 	maxConnections int           // to each address
 	queueTimeout   time.Duration // of a call that waits for a place
 }
@@ -53,6 +55,7 @@ func (b Backend) pool() (poolConfig, error) {
 	}
 	return poolConfig{
 		balance:        balance,
+		health:         b.HealthCheck,
 		maxConnections: most,
 		queueTimeout:   max(0, cmp.Or(b.QueueTimeout, defaultQueueTimeout)),
 	}, nil
@@ -88,7 +91,9 @@ func (poolBuilder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balanc
 type pool struct {
 	cc     balancer.ClientConn
 	config poolConfig
+	log    *slog.Logger
 	timers sync.WaitGroup // until they have run or are stopped
+	checks sync.WaitGroup // health checks that run
 
 	mu        sync.Mutex
 	addresses []*backendAddress
@@ -101,6 +106,8 @@ type pool struct {
 	trimTimer *time.Timer       // nil: no address has more than one connection
 	closed    bool
 	unused    []balancer.SubConn // to shut down once mu is free
+	notes     []func()           // they log, once mu is free
+	warned    bool               // that there is no health check
 }
 
 // A connectionWatcher learns whether there is any connection to the backend. It must
@@ -115,6 +122,7 @@ type backendAddress struct {
 	pool     *pool
 	key      string
 	endpoint resolver.Endpoint
+	failing  bool           // its health check, when it was last known
 	conns    []*backendConn // at least one
 	streams  int            // MAX_CONCURRENT_STREAMS, as last announced here
 	calls    int            // on all its connections that accept calls
@@ -129,18 +137,21 @@ type backendConn struct {
 	sub     balancer.SubConn
 	link    *backendLink // the connection that accepts calls; nil: there is none
 	next    *backendLink // the connection whose handshake ended last
-	failure error        // the error of the last attempt, until one succeeds
+	failure error        // of the last attempt or, if there is a link, of its health check, until one succeeds
 	spare   bool         // it accepts calls only when the others are full
 	pause   *time.Timer  // before it connects again; nil: it doesn't wait
 	closed  bool
 }
 
-// unlock unlocks mu and shuts down unused connections. The shutdown may wait for the
-// goroutine that reads from them, which may wait for mu.
+// unlock unlocks mu, shuts down unused connections and logs. The shutdown may wait for
+// the goroutine that reads from them, which may wait for mu. The log may wait, too.
 func (p *pool) unlock() {
-	unused := p.unused
-	p.unused = nil
+	unused, notes := p.unused, p.notes
+	p.unused, p.notes = nil, nil
 	p.mu.Unlock()
+	for _, log := range notes {
+		log()
+	}
 	for _, sub := range unused {
 		sub.Shutdown() // the calls on it continue
 	}
@@ -232,6 +243,7 @@ func (p *pool) Close() {
 	p.fail(errors.New("the upstream is closed"))
 	p.unlock()
 	p.timers.Wait()
+	p.checks.Wait()
 }
 
 // after calls f later with mu held, unless the timer is stopped first. mu is held.
@@ -285,7 +297,8 @@ func (c *backendConn) changed(s balancer.SubConnState) {
 	switch s.ConnectivityState {
 	case connectivity.Ready:
 		c.link, c.failure = c.next, nil
-		c.address.streams = c.link.max
+		c.link.supervise()
+		c.address.streams = c.link.places()
 	case connectivity.TransientFailure:
 		c.lose()
 		c.failure = s.ConnectionError
@@ -315,6 +328,9 @@ func (c *backendConn) reconnect(pause time.Duration) {
 	})
 }
 
+// accepts reports whether c accepts calls. mu is held.
+func (c *backendConn) accepts() bool { return c.link != nil && c.link.serving }
+
 // hasOther reports whether the address can do without c. mu is held.
 func (a *backendAddress) hasOther(c *backendConn) bool {
 	return slices.ContainsFunc(a.conns, func(other *backendConn) bool {
@@ -328,9 +344,10 @@ func (c *backendConn) lose() {
 	if c.link == nil {
 		return
 	}
+	c.link.stopWatch()
 	c.link.lost = true
 	c.address.calls -= c.link.calls
-	c.link, c.spare = nil, false
+	c.link, c.spare, c.failure = nil, false, nil
 }
 
 // close gives up c. mu is held.
@@ -353,9 +370,10 @@ func (p *pool) publish() {
 	var failed error
 	connecting := false
 	for _, a := range p.addresses {
-		if slices.ContainsFunc(a.conns, func(c *backendConn) bool { return c.link != nil }) {
+		if slices.ContainsFunc(a.conns, (*backendConn).accepts) {
 			p.ready = append(p.ready, a)
 		}
+		a.noteHealth()
 		for _, c := range a.conns {
 			if c.failure == nil {
 				connecting = true

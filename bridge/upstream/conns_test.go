@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/test/bufconn"
@@ -32,7 +33,8 @@ import (
 type countedBackend struct {
 	Backend
 
-	ln *bufconn.Listener
+	ln     *bufconn.Listener
+	health *scriptedHealth
 
 	mu       sync.Mutex
 	open     map[net.Conn]bool
@@ -72,8 +74,11 @@ func (b *countedBackend) callsBy() (calls []int) {
 
 func newCountedBackend(t *testing.T, streams uint32, opts ...grpc.ServerOption) *countedBackend {
 	t.Helper()
-	b := &countedBackend{ln: bufconn.Listen(1 << 20), open: map[net.Conn]bool{}}
+	b := &countedBackend{ln: bufconn.Listen(1 << 20), health: newScriptedHealth(), open: map[net.Conn]bool{}}
 	stop := serveBackend(t, b.ln, func(ss grpc.ServerStream) error {
+		if method, _ := grpc.MethodFromServerStream(ss); method == healthpb.Health_Watch_FullMethodName {
+			return b.health.watch(ss)
+		}
 		calls := ss.Context().Value(callsKey{}).(*atomic.Int64)
 		calls.Add(1)
 		defer calls.Add(-1)

@@ -10,7 +10,8 @@
 // To read it, begin with upstream.go: options of grpc-go, opening, sending and
 // receiving. set.go has the names, and the holders of an upstream. status.go and
 // cause.go distinguish the backend's own status from the texts of grpc-go. conns.go
-// and places.go are the pool, balance.go its choice of an address, growth.go its size.
+// and places.go are the pool, balance.go its choice of an address, growth.go its size,
+// health.go the health of connections.
 // resolve.go has the names, dial.go and tls.go the way to an address.
 //
 // window.go wraps the connection, and frames.go finds HTTP/2's frames in the bytes.
@@ -22,7 +23,7 @@
 // Beside grpc-go's own goroutines, the package starts two for each connection. They
 // write its frames and watch whether the backend answers, and end with the
 // connection. It starts one for each name, which resolves the name and ends with
-// Close. InProcess serves until it is stopped. Close waits for all of them, and for
-// the timers of the pool. A Set starts one for each upstream that leaves it, which
+// Close. A connection with a health check has one more. InProcess serves until it is
+// stopped. Close waits for all of them, and for the timers of the pool. A Set starts one for each upstream that leaves it, which
 // closes that upstream after its last call; the Set's Close waits for them.
 package upstream

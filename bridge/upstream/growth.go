@@ -66,7 +66,7 @@ func (p *pool) trim() {
 func (a *backendAddress) trim(unqueued bool) {
 	var used []*backendConn
 	for _, c := range a.conns {
-		if c.link != nil && !c.spare {
+		if c.accepts() && !c.spare {
 			used = append(used, c)
 		}
 	}

@@ -25,6 +25,7 @@ type backendLink struct {
 	calls int  // calls that have a place
 	used  bool // a call has had a place
 	lost  bool // it accepts no further calls
+	health
 	began time.Time
 	done  func(balancer.DoneInfo)
 
@@ -65,13 +66,27 @@ func (l *backendLink) pause() time.Duration {
 func (l *backendLink) allow(streams uint32) {
 	p := l.conn.address.pool
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	l.max = int(min(streams, maxPlaces))
 	if l == l.conn.link {
-		l.conn.address.streams = l.max
+		was := l.serving
+		l.supervise()
+		l.conn.address.streams = l.places()
+		if l.serving != was {
+			p.publish()
+		}
 		p.grant()
 		p.grow()
 	}
+}
+
+// places returns how many calls may run on the link at once. The health check has the
+// place of one. The pool's mu is held.
+func (l *backendLink) places() int {
+	if l.watch != nil {
+		return l.max - 1
+	}
+	return l.max
 }
 
 // release gives a call's place back.
@@ -143,7 +158,7 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 func (a *backendAddress) take(spare bool) *backendLink {
 	var best *backendLink
 	for _, c := range a.conns {
-		if l := c.link; l != nil && c.spare == spare && l.calls < l.max && (best == nil || l.calls < best.calls) {
+		if l := c.link; l != nil && l.serving && c.spare == spare && l.calls < l.places() && (best == nil || l.calls < best.calls) {
 			best = l
 		}
 	}
@@ -213,7 +228,7 @@ func (p *pool) wait(ctx context.Context, w *placeWaiter, patience time.Duration)
 // refusal returns the fault of a call that got no place in time. mu is held.
 func (p *pool) refusal(patience time.Duration) *report.Fault {
 	if len(p.ready) == 0 {
-		return report.New(report.ReasonUpstreamUnreachable, "the backend could not be reached")
+		return noConnection(p.failure)
 	}
 	for _, a := range p.ready {
 		if len(a.conns) < p.config.maxConnections {

@@ -185,7 +185,30 @@ type State struct {
 	// Draining reports that the upstream was replaced or removed: it accepts no new
 	// calls, and is closed after its last one.
 	Draining bool
+
+	Addresses []AddressState // as the backend's name resolves now, in the order of pick_first
 }
+
+// An AddressState is the state of one address of a backend.
+type AddressState struct {
+	Address string
+	Health  Health
+	Accepts bool   // it gets new calls, unless pick_first prefers another one
+	Conns   int    // connections that are up
+	Calls   int    // on all connections, also on those that accept no further ones
+	Failure string // why an attempt to connect or the health check failed last; empty: it didn't. For the log and operators only
+}
+
+// Health is what is known of an address's health.
+type Health string
+
+// The healths of an address.
+const (
+	HealthNotChecked Health = ""            // health_check is off, or the backend doesn't offer it
+	HealthUnknown    Health = "unknown"     // there is no connection, or no answer yet
+	HealthServing    Health = "serving"     // at least one connection
+	HealthNotServing Health = "not_serving" // all connections
+)
 
 // States returns the state of each upstream that accepts calls, and of each draining
 // one with calls left. It is sorted by name; for one name, the upstream that accepts
@@ -196,11 +219,11 @@ func (s *Set) States() []State {
 	byName := *s.byName.Load()
 	states := make([]State, 0, len(byName)+len(s.draining))
 	for name, u := range byName {
-		states = append(states, State{Name: name, Conns: u.cc.GetState(), Calls: u.holders.calls()})
+		states = append(states, State{Name: name, Conns: u.cc.GetState(), Calls: u.holders.calls(), Addresses: u.pool.states()})
 	}
 	for u, name := range s.draining {
 		if calls := u.holders.calls(); calls > 0 {
-			states = append(states, State{Name: name, Conns: u.cc.GetState(), Calls: calls, Draining: true})
+			states = append(states, State{Name: name, Conns: u.cc.GetState(), Calls: calls, Draining: true, Addresses: u.pool.states()})
 		}
 	}
 	slices.SortFunc(states, func(a, b State) int {

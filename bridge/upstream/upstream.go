@@ -1,11 +1,13 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"time"
@@ -59,6 +61,10 @@ type Backend struct {
 	//     numerical order, IPv4 first.
 	Balance string
 
+	// HealthCheck asks each connection whether the backend serves. If it is zero, every
+	// connection counts as healthy.
+	HealthCheck HealthCheck
+
 	// MaxConnections bounds the connections to each address of the backend. A
 	// second one is opened when the first has as many calls as the backend
 	// allows on a connection. If zero, 64; if negative, there is no bound.
@@ -75,6 +81,9 @@ type Backend struct {
 
 	// UseEnvProxy honours HTTPS_PROXY and NO_PROXY.
 	UseEnvProxy bool
+
+	// Logger logs the health of addresses. If nil, nothing is logged.
+	Logger *slog.Logger
 
 	// Dial opens a connection. If nil it is TCP or a unix socket, with TCP
 	// keep-alive and a bound on unacknowledged bytes.
@@ -127,7 +136,7 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
-	p := &pool{config: config}
+	p := &pool{config: config, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler))}
 	target, dial := b.dialer()
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(windowCredentials{creds, account, p}),

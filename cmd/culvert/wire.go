@@ -72,6 +72,7 @@ func bridgeBackends(c *config.Loaded) []bridge.NamedBackend {
 			Keepalive:   b.Keepalive,
 			UseEnvProxy: b.UseProxy,
 			Balance:     b.Balance,
+			HealthCheck: bridge.HealthCheck(b.HealthCheck),
 
 			MaxConnections:  orNone(b.MaxConnections),
 			QueueTimeout:    orNone(b.QueueTimeout),

@@ -29,6 +29,8 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"backend.authority":            {"a.example", func(c bridge.Config) any { return c.Backends[0].Authority }, "a.example"},
 		"backend.keepalive":            {"10m", func(c bridge.Config) any { return c.Backends[0].Keepalive }, 10 * time.Minute},
 		"backend.balance":              {"pick_first", func(c bridge.Config) any { return c.Backends[0].Balance }, "pick_first"},
+		"backend.health_check.enabled": {"true", func(c bridge.Config) any { return c.Backends[0].HealthCheck.Enabled }, true},
+		"backend.health_check.service": {"a.B", func(c bridge.Config) any { return c.Backends[0].HealthCheck.Service }, "a.B"},
 		"backend.max_connections":      {"3", func(c bridge.Config) any { return c.Backends[0].MaxConnections }, 3},
 		"backend.queue_timeout":        {"1m", func(c bridge.Config) any { return c.Backends[0].QueueTimeout }, time.Minute},
 		"backend.resolve_interval":     {"10s", func(c bridge.Config) any { return c.Backends[0].ResolveInterval }, 10 * time.Second},

@@ -1,0 +1,316 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+)
+
+// A HealthCheck says whether culvert asks the backend's connections for their health,
+// by grpc.health.v1's Watch. A connection that isn't SERVING gets no new calls.
+// https://github.com/grpc/grpc/blob/master/doc/health-checking.md
+type HealthCheck struct {
+	Enabled bool
+	Service string // the name to ask for; empty: the server as a whole
+}
+
+// Times of a health check.
+const (
+	healthPatience = 5 * time.Second  // for the first answer
+	recoveryPause  = time.Second      // how long an answer SERVING after another one must last: it bounds the effect of a service that flaps
+	minHealthPause = time.Second      // between two Watches of a connection
+	maxHealthPause = 10 * time.Second // likewise, after several without an answer
+)
+
+// maxHealthAnswer bounds the bytes of an answer, which are a few.
+const maxHealthAnswer = 4 << 10
+
+// health is the part of a backendLink for its health check. The pool's mu guards it.
+type health struct {
+	serving   bool         // it may have calls
+	watch     *healthWatch // nil: it isn't checked
+	unchecked bool         // it can't be: the backend doesn't offer it
+}
+
+// A healthWatch is the check of one link, with a goroutine.
+type healthWatch struct {
+	link     *backendLink
+	cancel   context.CancelFunc
+	recovery *time.Timer // until an answer SERVING counts; the pool's mu guards it
+}
+
+// supervise starts the health check of a link that accepts calls, if there is one.
+// grpc-go's own check isn't used: it takes a stream that the pool doesn't know of, and
+// waits without a bound for an answer. The pool's mu is held.
+func (l *backendLink) supervise() {
+	p := l.conn.address.pool
+	switch {
+	case !p.config.health.Enabled || l.unchecked:
+		l.serving = true
+	case l.max < 2: // the check would take the only stream
+		l.stopWatch()
+		l.serving, l.conn.failure = true, nil
+		p.noteUnchecked("let the backend accept two streams on a connection, of which the health check takes one, or turn health_check off")
+	case l.watch == nil:
+		l.serving = false
+		l.startWatch()
+	}
+}
+
+// startWatch begins to ask. The pool's mu is held.
+func (l *backendLink) startWatch() {
+	p := l.conn.address.pool
+	ctx, cancel := context.WithCancel(context.Background()) // ended by stopWatch
+	w := &healthWatch{link: l, cancel: cancel}
+	l.watch = w
+	conn, release := l.conn.sub.GetOrBuildProducer(onConn{})
+	p.checks.Go(func() {
+		defer release()
+		w.run(ctx, healthpb.NewHealthClient(conn.(grpc.ClientConnInterface)), p.config.health.Service)
+	})
+}
+
+// stopWatch ends the check, if there is one. Its goroutine ends later. The pool's mu
+// is held.
+func (l *backendLink) stopWatch() {
+	if l.watch == nil {
+		return
+	}
+	l.watch.cancel()
+	l.conn.address.pool.stop(l.watch.recovery)
+	l.watch.recovery, l.watch = nil, nil
+}
+
+// onConn builds the producer that opens streams on one connection, past the picker.
+type onConn struct{}
+
+// Build returns the grpc.ClientConnInterface of the connection.
+func (onConn) Build(conn any) (balancer.Producer, func()) { return conn, func() {} }
+
+// run asks until the context ends. A stream that ends after an answer is opened again,
+// and the last answer counts until then: proxies end long streams.
+func (w *healthWatch) run(ctx context.Context, client healthpb.HealthClient, service string) {
+	unanswered := 0
+	for {
+		began := time.Now()
+		answered, err := w.ask(ctx, client, service)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case status.Code(err) == codes.Unimplemented:
+			w.giveUp()
+			return
+		case answered:
+			unanswered = 0
+		default:
+			w.judge(errors.New(saysUnhealthy + checkFailure(err)))
+			unanswered++
+		}
+		pause := time.NewTimer(time.Until(began.Add(min(minHealthPause<<min(unanswered, 4), maxHealthPause))))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		}
+	}
+}
+
+// errNoHealth ends a Watch without an answer.
+var errNoHealth = fmt.Errorf("no answer within %v", healthPatience)
+
+// ask opens one Watch and follows it to its end. answered reports that there was an
+// answer.
+func (w *healthWatch) ask(ctx context.Context, client healthpb.HealthClient, service string) (answered bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	patience := time.AfterFunc(healthPatience, func() { cancel(errNoHealth) })
+	defer patience.Stop()
+	stream, err := client.Watch(ctx, &healthpb.HealthCheckRequest{Service: service}, grpc.ForceCodecV2(protoCodec()), grpc.MaxCallRecvMsgSize(maxHealthAnswer))
+	for err == nil {
+		var answer *healthpb.HealthCheckResponse
+		if answer, err = stream.Recv(); err == nil {
+			answered = true
+			patience.Stop()
+			w.judge(unhealthy(answer.GetStatus(), service))
+		}
+	}
+	if errors.Is(context.Cause(ctx), errNoHealth) {
+		return answered, errNoHealth
+	}
+	return answered, err
+}
+
+// checkFailure returns the text of an error that ended a Watch. It must not be a status:
+// grpc-go would take it for that of the call that looks for a connection.
+func checkFailure(err error) string {
+	switch st, isStatus := status.FromError(err); {
+	case errors.Is(err, io.EOF):
+		return "the backend ended it without an answer"
+	case isStatus:
+		return fmt.Sprintf("%v: %.200q", st.Code(), st.Message())
+	}
+	return err.Error()
+}
+
+// saysUnhealthy begins the cause of a call that found no address that passes its health
+// check.
+const saysUnhealthy = "health check: "
+
+// unhealthy returns what an answer says, or nil for SERVING.
+func unhealthy(s healthpb.HealthCheckResponse_ServingStatus, service string) error {
+	of := "the server"
+	if service != "" {
+		of = fmt.Sprintf("the service %q", service)
+	}
+	switch s {
+	case healthpb.HealthCheckResponse_SERVING:
+		return nil
+	case healthpb.HealthCheckResponse_SERVICE_UNKNOWN:
+		return fmt.Errorf("%sthe backend doesn't know %s: is health_check.service right?", saysUnhealthy, of)
+	default:
+		return fmt.Errorf("%s%s is %v", saysUnhealthy, of, s)
+	}
+}
+
+// judge sets the health of the link. nil means that it serves. A link that didn't gets
+// calls again only if that lasts.
+func (w *healthWatch) judge(failure error) {
+	l := w.link
+	c := l.conn
+	p := c.address.pool
+	p.mu.Lock()
+	defer p.unlock()
+	switch {
+	case l.watch != w: // it was stopped
+	case failure != nil:
+		p.stop(w.recovery)
+		w.recovery = nil
+		if c.failure == nil || c.failure.Error() != failure.Error() {
+			l.serving, c.failure = false, failure
+			p.publish()
+		}
+	case l.serving || w.recovery != nil:
+	case c.failure == nil: // the first answer
+		w.serve()
+	default:
+		w.recovery = p.after(recoveryPause, func() {
+			if w.recovery != nil { // else it ran out while judge or stopWatch stopped it
+				w.serve()
+			}
+		})
+	}
+}
+
+// serve gives the link calls. The pool's mu is held.
+func (w *healthWatch) serve() {
+	w.recovery = nil
+	w.link.serving, w.link.conn.failure = true, nil
+	w.link.conn.address.pool.publish()
+}
+
+// giveUp ends the check of a backend that doesn't offer it.
+func (w *healthWatch) giveUp() {
+	l := w.link
+	p := l.conn.address.pool
+	p.mu.Lock()
+	defer p.unlock()
+	if l.watch != w {
+		return
+	}
+	l.stopWatch()
+	l.unchecked, l.serving = true, true
+	l.conn.failure = nil
+	l.conn.address.streams = l.places()
+	p.noteUnchecked("add the health service (grpc.health.v1) to the backend, or turn health_check off")
+	p.publish()
+}
+
+// noteUnchecked logs once that the backend's health isn't checked. mu is held.
+func (p *pool) noteUnchecked(remedy string) {
+	if p.warned {
+		return
+	}
+	p.warned = true
+	p.notes = append(p.notes, func() {
+		p.log.Warn("culvert can't check the backend's health, and takes it for healthy", slog.String("remedy", remedy))
+	})
+}
+
+// noteHealth logs a change of the address. The pool's mu is held.
+func (a *backendAddress) noteHealth() {
+	var failure error
+	for _, c := range a.conns {
+		if c.accepts() {
+			failure = nil
+			break
+		}
+		if c.link != nil {
+			failure = cmp.Or(c.failure, failure)
+		}
+	}
+	p, address := a.pool, slog.String("address", a.String())
+	switch {
+	case failure != nil && !a.failing:
+		a.failing = true
+		p.notes = append(p.notes, func() {
+			p.log.Warn("an address of the backend fails its health check: it gets no new calls", address, slog.String("cause", failure.Error()))
+		})
+	case a.failing && slices.ContainsFunc(a.conns, (*backendConn).accepts):
+		a.failing = false
+		p.notes = append(p.notes, func() { p.log.Info("an address of the backend passes its health check again", address) })
+	}
+}
+
+// String returns the address for people.
+func (a *backendAddress) String() string {
+	if len(a.endpoint.Addresses) == 0 {
+		return ""
+	}
+	return a.endpoint.Addresses[0].Addr
+}
+
+// states returns the state of each address.
+func (p *pool) states() []AddressState {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	states := make([]AddressState, 0, len(p.addresses))
+	for _, a := range p.addresses {
+		s := AddressState{Address: a.String(), Calls: a.open}
+		checked, failing := p.config.health.Enabled, false
+		for _, c := range a.conns {
+			if c.failure != nil {
+				s.Failure = c.failure.Error()
+			}
+			if c.link == nil {
+				continue
+			}
+			s.Conns++
+			s.Accepts = s.Accepts || c.link.serving
+			failing = failing || c.failure != nil
+			checked = checked && (c.link.watch != nil || !c.link.serving)
+		}
+		switch {
+		case !checked:
+		case s.Accepts:
+			s.Health = HealthServing
+		case failing:
+			s.Health = HealthNotServing
+		default:
+			s.Health = HealthUnknown
+		}
+		states = append(states, s)
+	}
+	return states
+}
