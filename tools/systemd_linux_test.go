@@ -1,11 +1,16 @@
 package tools
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -67,10 +72,71 @@ func TestUnit(t *testing.T) {
 	if err := os.WriteFile(file, []byte(unit), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := run(t, nil, "systemd-analyze", "verify", file); out != "" {
+	socket, err := os.ReadFile("../deploy/systemd/culvert.socket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	socketFile := filepath.Join(filepath.Dir(file), "culvert.socket") // systemd looks for the service beside it
+	if err := os.WriteFile(socketFile, socket, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := run(t, nil, "systemd-analyze", "verify", socketFile, file); out != "" {
 		t.Errorf("systemd-analyze verify:\n%s", out)
 	}
 	run(t, nil, "systemd-analyze", "security", "--offline=true", "--threshold="+exposure, file)
+}
+
+// TestSocketUnit starts culvert by systemd's own tool with the address of
+// deploy/systemd/culvert.socket, which must be that of the template of the configuration.
+func TestSocketUnit(t *testing.T) {
+	unit, err := os.ReadFile("../deploy/systemd/culvert.socket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	template, err := os.ReadFile("../proxy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := setting(t, string(unit), "ListenStream")
+	if want := "\nlisten: " + address + "\n"; !strings.Contains(string(template), want) {
+		t.Errorf("ListenStream=%s: proxy.yaml has another listen", address)
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	supervisor := exec.CommandContext(t.Context(), "systemd-socket-activate", "--listen="+path,
+		buildProgram(t), "serve", "--backend", "localhost:1", "--listen", "unix:"+path, "--health-listen", "off")
+	output, err := supervisor.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := supervisor.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(output)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "Listening on ") {
+		t.Log(lines.Text())
+	}
+	conn, err := new(net.Dialer).DialContext(t.Context(), "unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }() // the answer was read
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") // the answer shows it
+	answer, err := io.ReadAll(conn)
+	if !strings.HasPrefix(string(answer), "HTTP/1.1 ") {
+		t.Errorf("the answer over the socket of the supervisor is %q (%v)", answer, err)
+	}
+	_ = supervisor.Process.Signal(syscall.SIGTERM) // by now it is culvert
+	passed := false
+	for lines.Scan() {
+		passed = passed || strings.Contains(lines.Text(), "the supervisor passed the socket")
+	}
+	if err := supervisor.Wait(); err != nil || !passed {
+		t.Errorf("culvert ended with %v; it took the socket of the supervisor: %v", err, passed)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("culvert removed the file of the supervisor: %v", err)
+	}
 }
 
 // setting returns the last value of a name in a unit.

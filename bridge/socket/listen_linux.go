@@ -7,7 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawListener returns a TCP listener's socket, or nil.
+// rawListener returns a TCP listener's socket, or nil. It doesn't look into a type
+// that embeds the listener: so a program keeps the queue of a socket that another
+// process serves next.
 func rawListener(ln net.Listener) syscall.RawConn {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {

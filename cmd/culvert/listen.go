@@ -15,11 +15,15 @@ import (
 
 // bind listens on all addresses. If one fails, it closes the others.
 func (p *program) bind(ctx context.Context) error {
+	if err := p.takePassed(ctx); err != nil {
+		p.close() //nolint:contextcheck // nothing runs yet that a context could end
+		return err
+	}
 	for i, l := range p.config.Listen {
-		ln, err := listenOn(ctx, l)
+		ln, err := p.listenOn(ctx, listenKey(i), l)
 		if err != nil {
 			p.close() //nolint:contextcheck // nothing runs yet that a context could end
-			return p.config.Errorf(config.Entry("listen", i)+".address", "%w: %s", err, p.bindRemedy(err, l))
+			return p.config.Errorf(listenKey(i), "%w: %s", err, p.bindRemedy(err, l))
 		}
 		p.listeners = append(p.listeners, ln)
 	}
@@ -44,11 +48,11 @@ func (p *program) bindRemedy(err error, l config.Listener) string {
 	}
 }
 
-func listenOn(ctx context.Context, l config.Listener) (net.Listener, error) {
-	if socket := l.Socket(); socket != "" {
+func (p *program) listenOn(ctx context.Context, key string, l config.Listener) (net.Listener, error) {
+	if socket := l.Socket(); socket != "" && p.passed[key] == nil {
 		return listenSocket(ctx, socket, l.SocketMode())
 	}
-	return listen(ctx, l.Address)
+	return p.listenAt(ctx, key, l.Address)
 }
 
 // aboutListener returns the log attributes of a listener with a name or with

@@ -21,7 +21,7 @@ func (p *program) openRedirect(ctx context.Context) error {
 	if address == "" {
 		return nil
 	}
-	ln, err := listen(ctx, address)
+	ln, err := p.listenAt(ctx, redirectKey, address)
 	if err != nil {
 		return p.config.Errorf("tls.http_listen", "%w: %s", err, listenRemedy(err, "tls.http_listen"))
 	}

@@ -45,6 +45,9 @@ within a second of the first doesn't count. culvert reloads its configuration
 file and certificates when they change, and on SIGHUP. On SIGHUP, it also retries
 failed ACME orders.
 
+A supervisor such as systemd can pass listening sockets (LISTEN_FDS). culvert then
+listens on these sockets, and clients can connect while culvert restarts.
+
 Keys of the configuration have variables: backend.address is
 CULVERT_BACKEND_ADDRESS. A flag wins over a variable, and a variable over the
 file. CULVERT_CONFIG names the file. "culvert config defaults" prints all keys.
@@ -109,8 +112,9 @@ type program struct {
 	releaser  *releaser
 	keys      *keyring
 	bridge    *bridge.Server
-	listeners []net.Listener    // of each of listen, in its order
-	policies  []bridge.Listener // of each of listeners
+	passed    map[string]*passedSocket // sockets of the supervisor, by the key of their address
+	listeners []net.Listener           // of each of listen, in its order
+	policies  []bridge.Listener        // of each of listeners
 
 	redirectListener net.Listener // nil: off
 
@@ -218,7 +222,7 @@ func (p *program) openHealth(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	p.healthListener, err = listen(ctx, address)
+	p.healthListener, err = p.listenAt(ctx, healthKey, address)
 	switch {
 	case err == nil:
 		return nil
@@ -335,6 +339,9 @@ const echoTime = time.Second
 // drain lets running calls end. A second signal cuts them without goodbyes.
 func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) error {
 	p.health.SetReady(false)
+	if p.passed[healthKey] != nil {
+		_ = p.healthListener.Close() // the next culvert answers, as on the other sockets
+	}
 	p.notify(ctx, "STOPPING=1")
 	timeout := p.reloads.current().DrainTimeout
 	p.log.Info("draining: culvert takes no new calls", "signal", first.String(), "drain_timeout", timeout.String())
