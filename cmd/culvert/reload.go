@@ -105,7 +105,8 @@ func (r *reloader) run(ctx context.Context) {
 			return
 		case e := <-w.events():
 			w.notice(e, time.Now())
-		case <-w.lost():
+		case err := <-w.lost():
+			r.log.Debug("the kernel may have lost changes of the configuration file", "cause", err.Error())
 			w.unrest(time.Now())
 		case <-w.timer.C:
 			w.rested()

@@ -12,10 +12,12 @@ import (
 )
 
 // fixedKeys are the keys and sections that the program takes at its start only. The
-// bridge refuses others by itself (bridge.RestartError).
+// bridge refuses others by itself (bridge.RestartError), but those of a listener only
+// once it is served.
 var fixedKeys = []string{
 	"listen", // the number of its entries
 	"listen[].address", "listen[].mode", "listen[].name", "listen[].tls.enabled", "listen[].tls.self_signed",
+	"listen[].limits.calls_per_connection", "listen[].proxy_protocol", "proxy_protocol",
 	"tls.self_signed", "tls.self_signed_names", "tls.http_listen", "tls.http_target", "tls.acme",
 	"backend.tls", "backends[].tls",
 	"limits.memory",
