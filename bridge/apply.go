@@ -27,6 +27,13 @@ func (e *RestartError) Error() string {
 // of methods that no policy named when they began. A tunnel stays open, but the Server
 // judges each new call inside by cfg, also by whether the listener takes tunnels.
 //
+// Apply adds, replaces and removes backends, by name. A backend whose settings are the
+// same keeps its connections. Running calls keep the upstream that they began with. An
+// upstream that is replaced or removed takes no new calls, and closes after its last
+// one. Apply compares the backend's TLS and TLSSource by identity, and of Dial only
+// whether it is nil: a Dial or Logger that alone changes has no effect. New calls wait
+// for the first connection of a new upstream, as they do after New.
+//
 // The listeners replace the rules of those that ServeListener runs. Each listener that
 // is being served must be among them once, by its name. Apply changes its rules for
 // requests and its limits of connections. For a listener that isn't served yet, Apply
@@ -39,12 +46,11 @@ func (e *RestartError) Error() string {
 //
 // If Apply returns an error, nothing has changed. It returns a *RestartError if cfg or
 // a listener differs in another setting of the configuration file. The TLS of a
-// Listener and of the Backend must be the same *tls.Config as before: certificates
-// change through its callbacks, such as GetCertificate and GetConfigForClient. Apply
-// can't compare Logger, Observer, Authenticator, Fallback, the Backend's Dial, and the
-// SamePolicy and Serves of a Listener, so it leaves them as they were. Of the Backend's
-// CurrentTLS it compares only whether it is nil. To change these, the program changes
-// them in place or restarts.
+// Listener must be the same *tls.Config as before: certificates change through its
+// callbacks, such as GetCertificate and GetConfigForClient. Apply can't compare Logger,
+// Observer, Authenticator, Fallback, and the SamePolicy and Serves of a Listener, so it
+// leaves them as they were. To change these, the program changes them in place or
+// restarts.
 //
 // Several goroutines may call Apply, at any time.
 func (s *Server) Apply(cfg Config, listeners ...Listener) error {
@@ -73,8 +79,17 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	if err != nil {
 		return err
 	}
-	p.listenings, s.awaited = listenings, awaited
+	p.listenings = listenings
+	change, err := s.changeBackends(&cfg) // the last that can fail: it begins to connect
+	if err == nil {
+		err = change.begin()
+	}
+	if err != nil {
+		return err
+	}
+	s.awaited, s.backends = awaited, change.to
 	s.policy.Store(p)
+	change.end()
 	return nil
 }
 
@@ -118,7 +133,7 @@ func listenerRestartKeys(a, b *Listener) []string {
 
 // restartKeys returns the keys that differ and can't change.
 func restartKeys(a, b *Config) []string {
-	keys := backendKeys(a, b)
+	var keys []string
 	differs := func(key string, yes bool) {
 		if yes {
 			keys = append(keys, key)
@@ -135,43 +150,6 @@ func restartKeys(a, b *Config) []string {
 	differs(report.KeySlowConsumer, old.SlowConsumerTimeout != now.SlowConsumerTimeout)
 	differs("limits.connection_idle_timeout", old.ConnectionIdleTimeout != now.ConnectionIdleTimeout)
 	differs("limits.connection_max_age", old.ConnectionMaxAge != now.ConnectionMaxAge)
-	return keys
-}
-
-// backendKeys returns the keys of backends that differ.
-func backendKeys(a, b *Config) []string {
-	old, err := a.backends()
-	now, nowErr := b.backends()
-	if err != nil || nowErr != nil || !slices.EqualFunc(old, now, func(a, b NamedBackend) bool { return a.Name == b.Name }) {
-		return []string{"backends"}
-	}
-	section := "backends[]"
-	if len(b.Backends) == 0 {
-		section = "backend"
-	}
-	var keys []string
-	for i := range old {
-		was, is := &old[i].Backend, &now[i].Backend
-		for _, k := range []struct {
-			name    string
-			differs bool
-		}{
-			{".address", was.Target != is.Target},
-			{".authority", was.Authority != is.Authority},
-			{".tls", was.TLS != is.TLS || (was.CurrentTLS == nil) != (is.CurrentTLS == nil)},
-			{".keepalive", was.Keepalive != is.Keepalive},
-			{".balance", was.Balance != is.Balance},
-			{".health_check", was.HealthCheck != is.HealthCheck},
-			{".max_connections", was.MaxConnections != is.MaxConnections},
-			{".queue_timeout", was.QueueTimeout != is.QueueTimeout},
-			{".resolve_interval", was.ResolveInterval != is.ResolveInterval},
-			{".use_proxy", was.UseEnvProxy != is.UseEnvProxy},
-		} {
-			if k.differs {
-				keys = append(keys, section+k.name)
-			}
-		}
-	}
 	return keys
 }
 

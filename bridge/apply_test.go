@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
 func apply(t testing.TB, s *Server, cfg Config, listeners ...Listener) {
@@ -437,8 +438,10 @@ func TestApplyChangesAListener(t *testing.T) {
 // How Apply treats a field of Config: it takes the change, refuses it, or doesn't
 // look.
 const (
-	takes   = "takes"
-	ignores = "ignores" // a program's own
+	takes    = "takes"
+	replaces = "replaces" // the upstream
+	wrong    = "wrong"    // beside the other fields
+	ignores  = "ignores"  // a program's own
 )
 
 // TestApplyBeforeServeListener: what Apply says of a listener counts from its
@@ -527,23 +530,23 @@ func TestApplyForgetsListeners(t *testing.T) {
 }
 
 var appliedFields = map[string]string{ // else the key that it refuses
-	"Backend.Target":          "backend.address",
-	"Backend.TLS":             "backend.tls",
-	"Backend.CurrentTLS":      "backend.tls",
-	"Backend.Authority":       "backend.authority",
-	"Backend.Keepalive":       "backend.keepalive",
-	"Backend.Balance":         "backend.balance",
+	"Backend.Target":          replaces,
+	"Backend.TLS":             replaces,
+	"Backend.TLSSource":       replaces,
+	"Backend.Authority":       replaces,
+	"Backend.Keepalive":       replaces,
+	"Backend.Balance":         replaces,
+	"Backend.MaxConnections":  replaces,
+	"Backend.QueueTimeout":    replaces,
+	"Backend.ResolveInterval": replaces,
+	"Backend.UseEnvProxy":     replaces,
 	"Backend.Logger":          ignores,
-	"Backend.MaxConnections":  report.KeyMaxConnections,
-	"Backend.QueueTimeout":    report.KeyQueueTimeout,
-	"Backend.ResolveInterval": "backend.resolve_interval",
-	"Backend.UseEnvProxy":     "backend.use_proxy",
 	"Backend.Dial":            ignores,
 
-	"Backend.HealthCheck.Enabled": "backend.health_check",
-	"Backend.HealthCheck.Service": "backend.health_check",
+	"Backend.HealthCheck.Enabled": replaces,
+	"Backend.HealthCheck.Service": replaces,
 
-	"Backends": "backends",
+	"Backends": wrong,
 
 	"Logger":            ignores,
 	"Observer":          ignores,
@@ -618,7 +621,7 @@ var values = []any{
 	[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 	[]MethodQuota{{Pattern: "a.B/*"}},
 	[]NamedBackend{{Name: "a", Backend: nowhere}},
-	&tls.Config{MinVersion: tls.VersionTLS13}, func() *tls.Config { return nil }, func() bool { return false },
+	&tls.Config{MinVersion: tls.VersionTLS13}, &aTLSSource{}, func() bool { return false },
 	func(context.Context, string) (net.Conn, error) { return nil, errors.New("nowhere") },
 	func(string) bool { return false }, func(string, net.Addr, string) bool { return false },
 	slog.New(slog.DiscardHandler), report.Discard(), authenticator(byToken), http.Handler(http.NotFoundHandler()),
@@ -655,10 +658,22 @@ func TestApplyKnowsEachField(t *testing.T) {
 		leaves(reflect.ValueOf(c.of).Elem(), "", func(path string, field reflect.Value) {
 			known = append(known, path)
 			change(t, path, field)
-			before := s.policy.Load()
+			before, old := s.policy.Load(), upstreamOf(t, s)
 			err := s.Apply(cfg, listener)
 			var restart *RestartError
-			switch want := c.table[path]; want {
+			want := c.table[path]
+			if got := upstreamOf(t, s) != old; got != (want == replaces) {
+				t.Errorf("%s: Apply replaces the upstream: %v, want %v", path, got, want == replaces)
+			}
+			switch want {
+			case wrong:
+				if err == nil || errors.As(err, &restart) {
+					t.Errorf("%s: got %v, want an error of another kind than RestartError", path, err)
+				}
+			case replaces:
+				if err != nil {
+					t.Errorf("%s: %v", path, err)
+				}
 			case takes, ignores:
 				if err != nil {
 					t.Errorf("%s: %v", path, err)
@@ -682,6 +697,21 @@ func TestApplyKnowsEachField(t *testing.T) {
 	}
 }
 
+type aTLSSource struct{ config tls.Config }
+
+func (s *aTLSSource) Config() *tls.Config { return &s.config }
+
+// upstreamOf returns the upstream that new calls go to.
+func upstreamOf(t testing.TB, s *Server) *upstream.Upstream {
+	t.Helper()
+	u, err := s.upstreams.Acquire(DefaultBackend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Release()
+	return u
+}
+
 // change gives a field another value.
 func change(t *testing.T, path string, field reflect.Value) {
 	t.Helper()
@@ -689,6 +719,8 @@ func change(t *testing.T, path string, field reflect.Value) {
 	switch {
 	case i < 0:
 		t.Errorf("%s: no value of the type %v", path, field.Type())
+	case path == "Backend.Balance":
+		field.SetString("pick_first")
 	case path == "AllowOrigins":
 		field.Set(reflect.ValueOf([]string{"https://app.example.com"}))
 	default:

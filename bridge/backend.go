@@ -20,6 +20,9 @@ type NamedBackend struct {
 	Backend
 }
 
+// A TLSSource has the configuration for the next connection to a backend.
+type TLSSource = upstream.TLSSource
+
 // DefaultBackend is the name of Config.Backend.
 const DefaultBackend = report.DefaultBackend
 
@@ -65,6 +68,83 @@ func unrouted(backends []NamedBackend) (string, error) {
 
 // A HealthCheck says whether culvert asks a backend's connections for their health.
 type HealthCheck = upstream.HealthCheck
+
+// A backendChange replaces the upstreams of a Server by those of a configuration.
+// Upstreams whose backend is the same stay as they are.
+type backendChange struct {
+	upstreams *upstream.Set
+	to        map[string]Backend
+	made      map[string]*upstream.Upstream // for new names, and for names whose backend differs
+	replaced  map[string]bool               // those of made that the Set has
+	gone      []string
+}
+
+// changeBackends makes the upstreams that a configuration adds and replaces. The caller
+// begins or drops the change. s.applying is held, except while the Server is being made.
+func (s *Server) changeBackends(cfg *Config) (*backendChange, error) {
+	backends, err := cfg.backends()
+	if err != nil {
+		return nil, err
+	}
+	c := &backendChange{upstreams: s.upstreams, to: make(map[string]Backend, len(backends)), made: make(map[string]*upstream.Upstream), replaced: make(map[string]bool)}
+	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
+	for _, b := range backends {
+		before, known := s.backends[b.Name]
+		c.to[b.Name], c.replaced[b.Name] = b.Backend, known
+		if known && before.Same(b.Backend) {
+			continue
+		}
+		if b.Logger == nil {
+			b.Logger = s.log.With("backend", b.Name)
+		}
+		c.made[b.Name], err = upstream.New(b.Backend, messages, s.limits.HeaderBytes, s.account)
+		if err != nil {
+			delete(c.made, b.Name)
+			c.drop()
+			if len(backends) > 1 {
+				err = fmt.Errorf("backend %q: %w", b.Name, err)
+			}
+			return nil, err
+		}
+	}
+	for name := range s.backends {
+		if _, stays := c.to[name]; !stays {
+			c.gone = append(c.gone, name)
+		}
+	}
+	return c, nil
+}
+
+// begin has new calls go to the upstreams made. It fails only if the Server is closed.
+// The upstreams that are gone stay until end, for calls that have the policy before.
+func (c *backendChange) begin() error {
+	for name, u := range c.made {
+		add := c.upstreams.Add
+		if c.replaced[name] {
+			add = c.upstreams.Replace
+		}
+		if err := add(name, u); err != nil {
+			c.drop()
+			return err
+		}
+		delete(c.made, name)
+	}
+	return nil
+}
+
+// end removes the upstreams that are gone: each closes after its last call.
+func (c *backendChange) end() {
+	for _, name := range c.gone {
+		_ = c.upstreams.Remove(name) // only that the Server is closed, with all upstreams
+	}
+}
+
+// drop closes the upstreams that didn't begin.
+func (c *backendChange) drop() {
+	for _, u := range c.made {
+		_ = u.Close() // no call has it
+	}
+}
 
 // InProcess returns the Backend for a grpc.Server in this process, and a function that
 // closes the way to it. The server is served until then. The caller stops the server.

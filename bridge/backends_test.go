@@ -1,7 +1,13 @@
 package bridge
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
 	"strings"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -86,3 +92,179 @@ func namesOf(states []upstream.State) string {
 	}
 	return strings.Join(names, " ")
 }
+
+// TestApplyChangesBackends under a running stream: the stream stays with the backend
+// that it began with, until its end; new calls go to the new one. A backend whose
+// settings are the same keeps its connection.
+func TestApplyChangesBackends(t *testing.T) {
+	one, other := startNamed(t, "one"), startNamed(t, "other")
+	s := newServer(t, Config{Backends: []NamedBackend{{"stays", one}, {DefaultBackend, one}}})
+	cc := dial(t, serve(t, s))
+	stream := open(within(t, 2*patience), t, cc, testMethod)
+	wantName := func(want string) {
+		t.Helper()
+		var name []byte
+		if err := stream.SendMsg([]byte("who?")); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(&name); err != nil || string(name) != want {
+			t.Errorf("the stream has an answer of %q, %v; want %q", name, err, want)
+		}
+	}
+	wantName("one")
+	stays, err := s.upstreams.Acquire("stays")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stays.Release()
+	for i, step := range []struct {
+		backends []NamedBackend
+		answers  string
+		states   string // of upstreams, with the calls that they have
+	}{
+		{[]NamedBackend{{"stays", one}, {DefaultBackend, other}}, "other", "default 0, default 1 draining, stays 1"},
+		{[]NamedBackend{{DefaultBackend, other}, {"new", one}, {"stays", one}}, "other", "default 0, default 1 draining, new 0, stays 1"},
+		{[]NamedBackend{{"stays", one}}, "one", "default 1 draining, stays 1"},
+		{[]NamedBackend{{DefaultBackend, other}, {"stays", one}}, "other", "default 0, default 1 draining, stays 1"},
+	} {
+		apply(t, s, Config{Backends: step.backends})
+		if got := asksName(t, cc); got != step.answers {
+			t.Errorf("step %d: %s answers, want %s", i, got, step.answers)
+		}
+		wantName("one")
+		poll(t, func() string { // a call's end is told before its upstream is released
+			if got := statesOf(s); got != step.states {
+				return fmt.Sprintf("step %d: %s, want %s", i, got, step.states)
+			}
+			return ""
+		})
+		now, err := s.upstreams.Acquire("stays")
+		if err != nil {
+			t.Fatal(err)
+		}
+		now.Release()
+		if now != stays {
+			t.Errorf("step %d: the backend that stays has another upstream", i)
+		}
+	}
+	_ = stream.CloseSend() // the status comes from RecvMsg
+	if err := stream.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
+		t.Errorf("the stream ends with %v", err)
+	}
+	wantSnapshot(t, s, "after the last call of a backend that was replaced", func(n Snapshot) bool { return len(n.Upstreams) == 2 })
+}
+
+func statesOf(s *Server) string {
+	var states []string
+	for _, u := range s.Snapshot().Upstreams {
+		state := fmt.Sprintf("%s %d", u.Name, u.Calls)
+		if u.Draining {
+			state += " draining"
+		}
+		states = append(states, state)
+	}
+	return strings.Join(states, ", ")
+}
+
+// TestWrongBackendsChangeNothing: neither the policy nor any of the backends.
+func TestWrongBackendsChangeNothing(t *testing.T) {
+	one := startNamed(t, "one")
+	s := newServer(t, Config{Backend: one})
+	cc := dial(t, serve(t, s))
+	old, before := upstreamOf(t, s), s.policy.Load()
+	for _, cfg := range []Config{
+		{},
+		{Backends: []NamedBackend{{"a", one}, {"b", one}}},
+		{Backends: []NamedBackend{{DefaultBackend, startNamed(t, "other")}, {"b", Backend{}}}},
+		{Backend: startNamed(t, "other"), AllowOrigins: []string{"nonsense"}},
+		{Backend: startNamed(t, "other"), StandardHTTP2: true},
+	} {
+		if err := s.Apply(cfg); err == nil {
+			t.Errorf("%+v: no error", cfg)
+		}
+		if s.policy.Load() != before || upstreamOf(t, s) != old || statesOf(s) != "default 0" {
+			t.Errorf("%+v: changed something: %s", cfg, statesOf(s))
+		}
+	}
+	if got := asksName(t, cc); got != "one" {
+		t.Errorf("%s answers, want one", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Apply(Config{Backend: startNamed(t, "other")}); err == nil {
+		t.Error("a closed Server takes another backend")
+	}
+}
+
+// TestBackendsChangeUnderLoad: no call fails while backends come, go and are replaced.
+func TestBackendsChangeUnderLoad(t *testing.T) {
+	const callers, changes = 4, 100
+	backends := []Backend{startNamed(t, "one"), startNamed(t, "other")}
+	s := newServer(t, Config{Backend: backends[0]})
+	cc := dial(t, serve(t, s))
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	var load sync.WaitGroup
+	for range callers {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				if err := unary(t.Context(), cc, testMethod); err != nil {
+					t.Error(err)
+				}
+				select {
+				case ended <- struct{}{}:
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	for i := range changes {
+		<-ended
+		now := []NamedBackend{{DefaultBackend, backends[i/2%2]}}
+		if i%2 == 0 {
+			now = append(now, NamedBackend{"guest", backends[i/4%2]})
+		}
+		apply(t, s, Config{Backends: now})
+	}
+	stop()
+	load.Wait()
+	apply(t, s, Config{Backend: backends[0]})
+	wantSnapshot(t, s, "after the last call", func(n Snapshot) bool { return len(n.Upstreams) == 1 && n.Upstreams[0].Calls == 0 })
+}
+
+// TestBackendsAreTheSame only with the same TLS, by identity.
+func TestBackendsAreTheSame(t *testing.T) {
+	source := new(aTLSSource)
+	with := Backend{Target: "a:1", TLSSource: source}
+	uncomparable := Backend{Target: "a:1", TLSSource: listSource{source}}
+	for _, c := range []struct {
+		a, b Backend
+		want bool
+	}{
+		{with, with, true},
+		{with, Backend{Target: "a:1", TLSSource: new(aTLSSource)}, false},
+		{with, Backend{Target: "a:1"}, false},
+		{uncomparable, uncomparable, false},
+		{with, uncomparable, false},
+		{Backend{TLS: &source.config}, Backend{TLS: &source.config}, true},
+		{Backend{TLS: &source.config}, Backend{TLS: source.config.Clone()}, false},
+	} {
+		if got := c.a.Same(c.b); got != c.want {
+			t.Errorf("%+v and %+v are the same: %v", c.a, c.b, got)
+		}
+	}
+	server := grpc.NewServer()
+	defer server.Stop()
+	first, closeFirst := InProcess(server)
+	defer closeFirst()
+	second, closeSecond := InProcess(server)
+	defer closeSecond()
+	if first.Same(second) || !first.Same(first) {
+		t.Error("two ways to servers in this process are the same")
+	}
+}
+
+type listSource []*aTLSSource
+
+func (l listSource) Config() *tls.Config { return l[0].Config() }

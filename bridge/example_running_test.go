@@ -41,7 +41,7 @@ func ExampleServer_Apply() {
 	}
 	fmt.Println(check(address))
 
-	cfg.DenyMethods, cfg.Backend.Target = nil, "other.example.com:443"
+	cfg.DenyMethods, cfg.Limits.HeaderBytes = nil, 1<<10
 	var restart *bridge.RestartError
 	if err := b.Apply(cfg); errors.As(err, &restart) {
 		fmt.Println(restart.Keys, check(address))
@@ -49,7 +49,7 @@ func ExampleServer_Apply() {
 	// Output:
 	// SERVING
 	// Unimplemented
-	// [backend.address] Unimplemented
+	// [limits.header_bytes] Unimplemented
 }
 
 // A snapshot is for gauges, and for people who look at it.

@@ -3,7 +3,6 @@ package bridge
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -32,6 +31,7 @@ type Server struct {
 	applying  sync.Mutex          // held while the policy is replaced
 	listeners []*edge.Listening   // that ServeListener serves
 	awaited   map[string]Listener // rules from Apply for listeners that aren't served yet
+	backends  map[string]Backend  // that the upstreams were made of
 	methods   methodCounts        // shared by all policies
 
 	upstreams *upstream.Set
@@ -73,38 +73,17 @@ func New(cfg Config) (*Server, error) {
 	s.policy.Store(p)
 	s.account = memory.New(s.limits.BufferedBytes, cfg.Memory)
 	s.edge = s.newEdge()
-	if err := s.addUpstreams(&cfg); err != nil {
-		s.upstreams.Close()
+	change, err := s.changeBackends(&cfg)
+	if err == nil {
+		err = change.begin()
+	}
+	if err != nil {
 		return nil, err
 	}
+	s.backends = change.to
 	s.registry = newRegistry(s.account, s.edge.Idle)
 	s.serveTunnels()
 	return s, nil
-}
-
-// addUpstreams begins to connect to the backends.
-func (s *Server) addUpstreams(cfg *Config) error {
-	backends, err := cfg.backends()
-	if err != nil {
-		return err
-	}
-	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
-	for _, b := range backends {
-		if b.Logger == nil {
-			b.Logger = s.log.With("backend", b.Name)
-		}
-		u, err := upstream.New(b.Backend, messages, s.limits.HeaderBytes, s.account)
-		if err != nil && len(backends) > 1 {
-			err = fmt.Errorf("backend %q: %w", b.Name, err)
-		}
-		if err != nil {
-			return err
-		}
-		if err := s.upstreams.Add(b.Name, u); err != nil { // the Set is new, and the names differ
-			panic("BUG: " + err.Error())
-		}
-	}
-	return nil
 }
 
 // MethodAllowed reports whether calls of the method ("/package.Service/Method")

@@ -504,7 +504,7 @@ func TestFurtherConnectionsOverTLS(t *testing.T) {
 	address := startBackend(t, hold, grpc.MaxConcurrentStreams(1), grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{ca.Server(t, "backend.example")}})))
 	for name, b := range map[string]Backend{
 		"fixed":   {TLS: &tls.Config{RootCAs: ca.Pool}},
-		"current": {CurrentTLS: func() *tls.Config { return &tls.Config{RootCAs: ca.Pool} }},
+		"current": {TLSSource: tlsSource(func() *tls.Config { return &tls.Config{RootCAs: ca.Pool} })},
 	} {
 		b.Target, b.MaxConnections = address, 3
 		u := upstreamTo(t, b)
@@ -625,3 +625,7 @@ func TestConnectionsThatEndAtOnce(t *testing.T) {
 		}
 	})
 }
+
+type tlsSource func() *tls.Config
+
+func (s tlsSource) Config() *tls.Config { return s() }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -113,6 +114,9 @@ type byteReader struct{ r io.Reader }
 
 func (b byteReader) Read(p []byte) (int, error) { return b.r.Read(p[:min(len(p), 1)]) }
 
+// inProcess counts the Backends that InProcess has returned.
+var inProcess atomic.Int64
+
 // InProcess returns the Backend for a grpc.Server in this process, and a function
 // that closes the way to it. The server is served until then. The caller stops the
 // server.
@@ -124,8 +128,9 @@ func InProcess(s *grpc.Server) (Backend, func()) {
 		_ = s.Serve(ln) // until stop closes the listener
 	}()
 	backend := Backend{
-		Target: "passthrough:///in-process",
-		Dial:   func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) },
+		Target:    fmt.Sprintf("passthrough:///in-process/%d", inProcess.Add(1)), // so that no two are the Same
+		Authority: "in-process",
+		Dial:      func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) },
 	}
 	return backend, func() {
 		_ = ln.Close()

@@ -37,9 +37,9 @@ type Backend struct {
 	// plaintext.
 	TLS *tls.Config
 
-	// CurrentTLS replaces TLS if it isn't nil: it is called for each connection, so
-	// that certificates can change while other connections last.
-	CurrentTLS func() *tls.Config
+	// TLSSource replaces TLS if it isn't nil: it is asked for each connection, so that
+	// certificates can change while other connections last.
+	TLSSource TLSSource
 
 	// Authority replaces the :authority that the backend sees. If empty, it
 	// is the target's.
@@ -127,8 +127,8 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 	}
 	creds := insecure.NewCredentials()
 	switch {
-	case b.CurrentTLS != nil:
-		creds = newCurrentCredentials(b.CurrentTLS)
+	case b.TLSSource != nil:
+		creds = newCurrentCredentials(b.TLSSource.Config)
 	case b.TLS != nil:
 		creds = credentials.NewTLS(b.TLS)
 	}

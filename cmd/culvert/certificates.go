@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge"
@@ -32,9 +33,9 @@ type keyring struct {
 
 	mu          sync.Mutex
 	providers   []sharedProvider
-	clients     map[string]*proxytls.Client // by backend; none for plaintext
-	development *proxytls.Development       // nil: not needed yet
-	acme        *proxytls.ACME              // nil: no ACME
+	clients     backendClients
+	development *proxytls.Development // nil: not needed yet
+	acme        *proxytls.ACME        // nil: no ACME
 
 	telling sync.Mutex
 	told    map[string]toldCertificate // by file
@@ -55,31 +56,117 @@ type certificateObserver interface {
 // openKeyring reads the files for the backends. The method provider reads the
 // files of a listener.
 func openKeyring(c *config.Loaded, log *slog.Logger, obs certificateObserver, out io.Writer) (*keyring, error) {
-	k := &keyring{config: c, log: log, obs: obs, out: out, told: map[string]toldCertificate{}, clients: map[string]*proxytls.Client{}}
+	k := &keyring{config: c, log: log, obs: obs, out: out, told: map[string]toldCertificate{}}
+	clients, err := k.openClients(c, nil)
+	if err != nil {
+		return nil, err
+	}
+	k.clients = clients
+	return k, nil
+}
+
+// backendClients are the clients of the backends with TLS, by the backends' names.
+type backendClients map[string]backendClient
+
+// A backendClient has the certificates for one backend.
+type backendClient struct {
+	*proxytls.Client
+	settings config.BackendTLS
+	place    backendPlace                  // in the configuration that it was opened for, or kept for
+	current  *atomic.Pointer[backendPlace] // in the configuration that runs
+}
+
+// A backendPlace is the section of a backend in a configuration.
+type backendPlace struct {
+	config  *config.Loaded
+	section string
+}
+
+// placed is placedIn for errors about the keys of the backend's TLS.
+func (p *backendPlace) placed(err error) error {
+	return placedIn(p.config, err, func(key string) string { return p.section + strings.TrimPrefix(key, "backend") })
+}
+
+// openClients returns the clients of a configuration: those of before for backends whose
+// settings are the same, and new ones.
+func (k *keyring) openClients(c *config.Loaded, before backendClients) (backendClients, error) {
+	clients := backendClients{}
 	for _, b := range c.BackendSections() {
-		t := b.TLS
-		if !t.Enabled {
+		if !b.TLS.Enabled {
 			continue
 		}
-		client, err := proxytls.NewClient(proxytls.ClientOptions{
-			CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName, ConfigKey: b.Section + ".tls",
-			Certificate: k.certificate, Problem: k.problem, Mended: k.mended,
-		})
-		if err != nil {
-			k.close()
-			return nil, k.placed(err)
+		client, place := before[b.Name], backendPlace{c, b.Section}
+		if client.Client == nil || client.settings != b.TLS {
+			var err error
+			if client, err = k.openClient(b.TLS, place); err != nil {
+				clients.closeAllBut(before)
+				return nil, err
+			}
 		}
-		k.clients[b.Name] = client
+		client.place = place
+		clients[b.Name] = client
 	}
-	return k, nil
+	return clients, nil
+}
+
+func (k *keyring) openClient(t config.BackendTLS, place backendPlace) (c backendClient, err error) {
+	c = backendClient{settings: t, current: new(atomic.Pointer[backendPlace])}
+	c.current.Store(&place)
+	c.Client, err = proxytls.NewClient(proxytls.ClientOptions{
+		CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName, ConfigKey: "backend.tls",
+		Certificate: k.certificate,
+		Problem:     func(err error) { k.problem(c.current.Load().placed(err)) },
+		Mended:      func(err error) { k.mended(c.current.Load().placed(err)) },
+	})
+	return c, place.placed(err)
+}
+
+// closeAllBut closes the clients that the others don't have. Their connections last.
+func (clients backendClients) closeAllBut(others backendClients) {
+	for name, client := range clients {
+		if others[name].Client != client.Client {
+			client.Close()
+		}
+	}
+}
+
+// changeClients opens the clients of the backends in next. secure takes them at once, so
+// undo follows if the backends don't change.
+func (k *keyring) changeClients(_, next *config.Loaded) (commit, undo func(), err error) {
+	k.mu.Lock()
+	before := k.clients
+	k.mu.Unlock()
+	after, err := k.openClients(next, before)
+	if err != nil {
+		return nil, nil, err
+	}
+	use := func(clients backendClients) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.clients = clients
+	}
+	use(after)
+	commit = func() {
+		for _, client := range after {
+			client.current.Store(&client.place)
+		}
+		before.closeAllBut(after)
+	}
+	undo = func() {
+		use(before)
+		after.closeAllBut(before)
+	}
+	return commit, undo, nil
 }
 
 // secure sets the TLS configurations of the backends. Those without one are called in
 // plaintext.
 func (k *keyring) secure(backends []bridge.NamedBackend) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for i, b := range backends {
-		if client := k.clients[b.Name]; client != nil {
-			backends[i].CurrentTLS = client.Config
+		if client := k.clients[b.Name].Client; client != nil {
+			backends[i].TLSSource = client
 		}
 	}
 }
@@ -218,7 +305,7 @@ func (k *keyring) reload() (anything bool) {
 		errs = append(errs, s.provider.Reload())
 	}
 	for _, name := range slices.Sorted(maps.Keys(clients)) {
-		errs = append(errs, clients[name].Reload())
+		errs = append(errs, clients[name].current.Load().placed(clients[name].Reload()))
 	}
 	if acme != nil {
 		errs = append(errs, acme.Reload())
@@ -242,7 +329,9 @@ func (k *keyring) problems() []string {
 		errs = append(errs, s.provider.Problems()...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.clients)) {
-		errs = append(errs, k.clients[name].Problems()...)
+		for _, err := range k.clients[name].Problems() {
+			errs = append(errs, k.clients[name].current.Load().placed(err))
+		}
 	}
 	if k.acme != nil {
 		errs = append(errs, k.acme.Problems()...)
@@ -324,16 +413,21 @@ func (k *keyring) mended(err error) {
 
 // placed adds the source of a key (file and line, or flag) to errors about it.
 func (k *keyring) placed(err error) error {
+	return placedIn(k.config, err, func(key string) string { return key })
+}
+
+// placedIn is placed for a configuration, in which name returns the whole name of a key.
+func placedIn(c *config.Loaded, err error, name func(key string) string) error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var errs []error
 		for _, e := range joined.Unwrap() {
-			errs = append(errs, k.placed(e))
+			errs = append(errs, placedIn(c, e, name))
 		}
 		return errors.Join(errs...)
 	}
 	var about *proxytls.KeyError
 	if errors.As(err, &about) {
-		return k.config.Errorf(about.Key, "%w", about.Err)
+		return c.Errorf(name(about.Key), "%w", about.Err)
 	}
 	return err
 }

@@ -19,7 +19,6 @@ var fixedKeys = []string{
 	"listen[].address", "listen[].mode", "listen[].name", "listen[].tls.enabled", "listen[].tls.self_signed",
 	"listen[].limits.calls_per_connection", "listen[].proxy_protocol", "proxy_protocol",
 	"tls.self_signed", "tls.self_signed_names", "tls.http_listen", "tls.http_target", "tls.acme",
-	"backend.tls", "backends[].tls",
 	"limits.memory",
 	"health.listen",
 	"log.format",

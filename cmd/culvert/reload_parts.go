@@ -16,6 +16,7 @@ func (p *program) openReloads(ctx context.Context) {
 	p.reloads.always = p.keys.reload
 	p.reloads.parts = []part{
 		p.changeLogLevel,
+		p.keys.changeClients,
 		p.changeBridge,
 	}
 }
