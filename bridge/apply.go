@@ -183,16 +183,24 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 		return nil, err
 	}
 	p.router = router{policy: methods, try: cfg.TryMethods, refusals: s.refusals, upstreams: s.upstreams}
-	if p.router.unrouted, err = unrouted(backends); err != nil {
+	if len(cfg.Routes) == 0 {
+		p.router.unrouted, err = unrouted(backends)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if p.routes, err = newRoutes(cfg); err != nil {
 		return nil, err
 	}
 	p.quotas = s.quotas.With(p.limits.shared(), p.limits.Address, cfg.TryLimits)
 	var named methodLimits
+	var routed *routes
 	if before != nil {
-		named = before.methods
+		named, routed = before.methods, before.routes
 	}
 	if p.methods, err = s.methods.limits(cfg.MethodLimits, p.quotas, named); err != nil {
 		return nil, err
 	}
+	s.routes.count(p.routes, cfg.Routes, p.quotas, routed)
 	return p, nil
 }

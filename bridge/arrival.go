@@ -19,7 +19,9 @@ type arrival struct {
 	policy     *policy
 	on         *edge.Conn
 	listening  *edge.Listening // the listener's rules
-	method     string          // the gRPC method
+	route      *route          // that matches without metadata; nil: none, or the policy has no routes
+	choice     *choice         // nil: the policy has no routes
+	method     string          // the gRPC method, as the backend receives it
 	host       string
 	local      net.Addr // the address that the client connected to; nil: unknown
 	peer       Peer
@@ -49,8 +51,9 @@ type Identity struct {
 	Name string // for logs: "alice@example.com", "spiffe://example.org/orders"
 }
 
-// arrive reads the facts of a request, and judges its page by the policy.
-func (s *Server) arrive(r *http.Request, p *policy) *arrival {
+// arrive reads the facts of a request of a transport, or of none, and judges its page
+// by the policy.
+func (s *Server) arrive(r *http.Request, p *policy, t *transport) *arrival {
 	on := s.edge.Of(r)
 	a := &arrival{policy: p, on: on, listening: p.listening(on.Listener()), host: r.Host, protocol: "1.1", tunnel: on.Tunnel() != nil}
 	a.peer.Addr, a.peer.TLS = on.Peer(r)
@@ -80,7 +83,18 @@ func (s *Server) arrive(r *http.Request, p *policy) *arrival {
 	if !a.trusted {
 		a.from = on.Uses()
 	}
-	a.origin = p.origins.Judge(a.asker(r))
+	asker := a.asker(r)
+	if p.routes == nil {
+		a.origin = p.origins.Judge(asker)
+		return a
+	}
+	if t != nil && t.name == tunnelName {
+		a.origin = a.judgeTunnel(asker)
+		return a
+	}
+	a.chooseRoute(r, t)
+	a.choice.asker = asker
+	a.origin = a.origins().Judge(asker)
 	return a
 }
 
@@ -105,11 +119,11 @@ func scheme(t *tls.ConnectionState) string {
 // use returns the quotas that the call counts with, and its method's limit or nil.
 func (a *arrival) use() (quota.Call, *methodLimit) {
 	m := a.policy.methods.of(a.method)
-	var scope *quota.Scope
-	if m != nil {
-		scope = m.scope
+	use := a.policy.quotas.Call(a.listening.Scope(), m.scopeOf(), a.peer.Addr, a.from)
+	if a.route != nil {
+		_ = use.Move(m.scopeOf(), a.route.scope, a.method) // it hasn't begun, so nothing is refused
 	}
-	return a.policy.quotas.Call(a.listening.Scope(), scope, a.peer.Addr, a.from), m
+	return use, m
 }
 
 // throughTunnel replaces the claims of a tunnel's inner request by the facts of the

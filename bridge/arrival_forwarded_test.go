@@ -45,7 +45,7 @@ func TestWhoCallsByForwarded(t *testing.T) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, testMethod, http.NoBody)
 		r.Host, r.RemoteAddr = "culvert.example", "10.1.2.3:555"
 		r.Header = http.Header{"X-Forwarded-For": {"1.1.1.1"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"lie"}, "Forwarded": c.lines}
-		a := s.arrive(r, s.policy.Load())
+		a := s.arrive(r, s.policy.Load(), nil)
 		if a.peer.Addr != c.peer || a.forward != c.want || a.unreadable != nil {
 			t.Errorf("%s: got %q, %+v, %v; want %q, %+v", c.name, a.peer.Addr, a.forward, a.unreadable, c.peer, c.want)
 		}
@@ -69,7 +69,7 @@ func TestLastWordOfAProxyCounts(t *testing.T) {
 		"X-Forwarded-Proto": {"http", "gopher, HTTPS"}, "X-Forwarded-Host": {"lie.example", "lie.example, app.example"},
 		"X-Forwarded-For": {"fe80::1%eth0"}, "Forwarded": {"for=1.1.1.1"},
 	}
-	a := s.arrive(r, s.policy.Load())
+	a := s.arrive(r, s.policy.Load(), nil)
 	if a.forward.Proto != "https" || a.forward.Host != "app.example" || a.peer.Addr != "fe80::1" {
 		t.Errorf("got %+v of %q, want https, app.example of fe80::1", a.forward, a.peer.Addr)
 	}

@@ -89,7 +89,7 @@ func TestWhoCalls(t *testing.T) {
 		if c.tls {
 			r.TLS = &tls.ConnectionState{}
 		}
-		a := s.arrive(r, s.policy.Load())
+		a := s.arrive(r, s.policy.Load(), nil)
 		if a.peer.Addr != c.peer || a.trusted != c.trusted || a.forward != c.want || (a.peer.TLS != nil) != c.tls {
 			t.Errorf("%s: got %q, trusted %v, %+v; want %q, %v, %+v", c.name, a.peer.Addr, a.trusted, a.forward, c.peer, c.trusted, c.want)
 		}
@@ -131,7 +131,7 @@ func TestViaNamesTheProtocol(t *testing.T) {
 	for major, want := range map[int]string{1: "1.1 culvert", 2: "2 culvert"} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, testMethod, http.NoBody)
 		r.ProtoMajor = major
-		if got := s.arrive(r, s.policy.Load()).forward.Via; got != want {
+		if got := s.arrive(r, s.policy.Load(), nil).forward.Via; got != want {
 			t.Errorf("HTTP/%d: via %q, want %q", major, got, want)
 		}
 	}

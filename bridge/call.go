@@ -36,6 +36,9 @@ type call struct {
 	setCookies bool // the backend's set-cookie may cross
 
 	policy   *policy // the policy at the arrival of its request
+	route    *route  // nil: the policy has no routes, or none has matched yet
+	choice   *choice // nil: the policy has no routes
+	late     error   // why the call ends at its deadline; nil: the client has set it
 	progress progress
 	messages report.SizeLimit // the limit of each message; zero: the upstream's
 	headers  report.SizeLimit // the limit of the metadata, either way

@@ -39,6 +39,12 @@ type Config struct {
 	// all methods cross but those of DeniedUnlessAllowed.
 	AllowMethods, DenyMethods []string
 
+	// Routes select the backend of each call. A call that no route matches ends
+	// UNIMPLEMENTED. AllowMethods, DenyMethods and MethodLimits judge the name of the
+	// method that the backend receives. Without routes, all calls go to the only
+	// backend, or to the one named DefaultBackend.
+	Routes []Route
+
 	// Authenticator identifies the caller of each call, or refuses it, before the
 	// method rules apply. If nil, every call passes.
 	Authenticator Authenticator

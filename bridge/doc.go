@@ -16,11 +16,13 @@
 //     and transport_http_answer.go have the parts that all share over HTTP; each
 //     protocol has files of its own.
 //   - limit.go, limit_method.go: the limits. Connections, handshakes and calls
-//     count in package quota: with their address, method, listener, and the
+//     count in package quota: with their address, method, route, listener, and the
 //     server.
+//   - routes.go, routes_choose.go: the routes, which package routing selects: by the
+//     facts of the arrival, and again once the call's metadata is known.
 //   - handle.go, steps.go: the call is registered, its deadline set, and it
 //     passes the steps, each of which may refuse it. The router (route.go) decides
-//     which methods are exposed and which upstream a call goes to.
+//     which methods are exposed.
 //     authenticate.go asks an embedder's Authenticator for the caller's identity.
 //     early.go watches a WebSocket's client meanwhile, with the goroutine that
 //     later copies requests.
@@ -37,7 +39,7 @@
 //     upstream is released, and the Observer gets the result.
 //
 // The packages below know nothing of calls, and don't import this one: edge, gate, h2,
-// memory, quota, report, upstream and websocket; socket, buffer and flood serve
+// memory, quota, report, routing, upstream and websocket; socket, buffer and flood serve
 // several of these.
 //
 // # Who waits for whom

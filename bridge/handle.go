@@ -19,10 +19,10 @@ import (
 // carries: metadata, time-out, codings. id is the call's id from the client; newCall
 // replaces an unsafe one.
 func (s *Server) newCall(a *arrival, id string) *call {
-	c := &call{policy: a.policy, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, held: s.account.NewEntry()}
+	c := &call{policy: a.policy, route: a.route, choice: a.choice, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, held: s.account.NewEntry()}
 	use, method := a.use()
 	c.use = use
-	c.messages, c.headers = a.policy.sizes(a.listening, method)
+	c.messages, c.headers = a.route.sizes(a.policy.sizes(a.listening, method))
 	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
 	c.progress.clock = &s.registry.clock
 	if !saneID(id) {

@@ -53,6 +53,14 @@ func (l methodLimits) has(pattern string) bool {
 	return slices.ContainsFunc(l, func(m methodLimit) bool { return m.patterns[0] == pattern })
 }
 
+// scopeOf returns the scope of a limit that may be nil.
+func (m *methodLimit) scopeOf() *quota.Scope {
+	if m == nil {
+		return nil
+	}
+	return m.scope
+}
+
 // of returns the first limit whose pattern matches the method, or nil.
 func (l methodLimits) of(method string) *methodLimit {
 	for i := range l {

@@ -16,6 +16,7 @@ type policy struct {
 	router  router
 	quotas  *quota.Limiter // for connections and calls
 	methods methodLimits
+	routes  *routes // nil: none
 	vouched vouchedNames
 
 	// listenings are the rules of listeners that Apply has changed, by the listener

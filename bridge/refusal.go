@@ -36,7 +36,7 @@ func (s *Server) refuseMistake(w http.ResponseWriter, r *http.Request, a *arriva
 func (s *Server) refuseHeader(w http.ResponseWriter, r *http.Request) {
 	p := s.policy.Load()
 	r = s.throughTunnel(r, p)
-	s.refuseMistake(w, r, s.arrive(r, p), &mistake{
+	s.refuseMistake(w, r, s.arrive(r, p, nil), &mistake{
 		code: http.StatusRequestHeaderFieldsTooLarge, text: "the request's header is over twice the limit (" + report.KeyHeaderBytes + ")", likely: true,
 	})
 }

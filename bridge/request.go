@@ -17,7 +17,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := s.policy.Load()
 	claimed := r
 	r = s.throughTunnel(r, p)
-	a := s.arrive(r, p)
+	t := transportFor(r)
+	a := s.arrive(r, p, t)
 	if m := malformed(claimed, r.Host); m != nil {
 		s.refuseMistake(w, r, a, m)
 		return
@@ -45,7 +46,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		gate.Preflight(w, r, a.origin, crosses)
 		return
 	}
-	t := transportFor(r)
 	if t == nil {
 		s.serveOther(w, r, a)
 		return
@@ -53,20 +53,29 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.originAllowed(w, r, a) {
 		return
 	}
-	if t.needsMethod {
-		method, ok := parseMethod(r.URL.EscapedPath(), p.pathPrefix)
-		if !ok {
-			s.refuseMistake(w, r, a, p.wrongPath(r, true))
-			return
-		}
-		a.method = method
+	if t.needsMethod && !a.readMethod(r) {
+		s.refuseMistake(w, r, a, p.wrongPath(r, true))
+		return
 	}
 	a.peer.Transport = t.name
 	if a.tunnel {
 		a.peer.Transport = tunnelName + "+" + t.name
 	}
 	a.refused = s.transportAllowed(a, t)
+	if a.refused == nil && a.choice != nil && a.route == nil && !p.routes.table.NeedsMetadata() {
+		a.refused = s.noRoute(p, a.choice, a.peer.Addr)
+	}
 	t.serve(s, w, r, a)
+}
+
+// readMethod reads the method in a call's path, unless its route has set it. It reports
+// whether there is one.
+func (a *arrival) readMethod(r *http.Request) (ok bool) {
+	if a.choice == nil {
+		a.method, ok = parseMethod(r.URL.EscapedPath(), a.policy.pathPrefix)
+		return ok
+	}
+	return a.method != ""
 }
 
 // malformed returns the mistake in a request that culvert can't serve on any path, or

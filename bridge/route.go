@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
@@ -118,32 +119,17 @@ func matchesAny(patterns []string, name string) bool {
 func parseMethod(target, prefix string) (string, bool) {
 	method, _, _ := strings.Cut(target, "?")
 	method, ok := strings.CutPrefix(method, prefix)
-	if !ok || len(method) < 4 || len(method) > 1024 || method[0] != '/' {
+	if !ok || len(method) < 4 || len(method) > maxMethodBytes || method[0] != '/' {
 		return "", false
 	}
 	service, name, ok := strings.Cut(method[1:], "/")
-	if !ok || !plainSegment(service) || !plainSegment(name) {
+	if !ok || !routing.PlainElement(service) || !routing.PlainElement(name) {
 		return "", false
 	}
 	return method, true
 }
 
-// plainSegment reports whether s has only the letters, digits and marks that may occur
-// in names of services and methods.
-func plainSegment(s string) bool {
-	if s == "" || s == "." || s == ".." {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case strings.IndexByte("._-$~:@!*+", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return true
-}
+const maxMethodBytes = 1024
 
 // matchesService reports whether a pattern could match some method of the service.
 func matchesService(patterns []string, service string) bool {

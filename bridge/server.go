@@ -33,6 +33,7 @@ type Server struct {
 	awaited   map[string]Listener // rules from Apply for listeners that aren't served yet
 	backends  map[string]Backend  // that the upstreams were made of
 	methods   methodCounts        // shared by all policies
+	routes    routeCounts         // likewise
 
 	upstreams *upstream.Set
 	account   *memory.Account
@@ -64,7 +65,7 @@ func New(cfg Config) (*Server, error) {
 	s.upstreams = upstream.NewSet()
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.mistakes = report.NewRefusals(s.log, report.Discard())
-	s.methods = make(methodCounts)
+	s.methods, s.routes = make(methodCounts), make(routeCounts)
 	s.quotas = quota.New(s.limits.shared(), s.limits.Address, cfg.TryLimits, s.refusals)
 	p, err := s.newPolicy(&cfg, nil)
 	if err != nil {

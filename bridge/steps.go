@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 
 	"google.golang.org/grpc/metadata"
@@ -90,11 +91,18 @@ func (*Server) authorize(_ context.Context, r *running) error {
 	return r.call.policy.router.authorize(r.call.Method, r.call.Peer.Addr)
 }
 
-// route acquires the upstream.
+// route selects the backend, acquires its upstream, and makes the metadata what the
+// route wants it to be.
 func (*Server) route(_ context.Context, r *running) (err error) {
-	rt := &r.call.policy.router
-	r.call.info.Backend = rt.unrouted
-	r.to, err = rt.route(rt.unrouted)
+	c := r.call
+	backend := c.policy.router.unrouted
+	if c.route != nil {
+		backend = c.route.backendFor(c.Metadata)
+		c.route.edit(c.Metadata)
+		c.held.Add(memory.Fixed, c.route.setBytes)
+	}
+	c.info.Backend = backend
+	r.to, err = c.policy.router.route(backend)
 	return err
 }
 
@@ -102,7 +110,7 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 func (*Server) open(ctx context.Context, r *running) (err error) {
 	c := r.call
 	c.Metadata["x-request-id"] = []string{c.info.ID}
-	r.up, err = r.to.Open(ctx, r.cancel, upstream.Request{Method: c.Method, Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID})
+	r.up, err = r.to.Open(ctx, r.cancel, upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID})
 	return err
 }
 
@@ -115,7 +123,7 @@ func (r *running) limitTime(ctx context.Context) {
 		return
 	}
 	before := r.stopTime
-	timed, stop := context.WithDeadlineCause(ctx, r.call.info.Begin.Add(r.call.Timeout), errDeadline)
+	timed, stop := context.WithDeadlineCause(ctx, r.call.info.Begin.Add(r.call.Timeout), cmp.Or[error](r.call.late, errDeadline))
 	unwatch := context.AfterFunc(timed, func() { r.cancel(context.Cause(timed)) })
 	r.timed = timed
 	r.stopTime = func() {

@@ -92,6 +92,9 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 	if refused == nil {
 		refused = c.readHeader(r.Header)
 	}
+	if refused == nil {
+		refused = s.settle(c)
+	}
 	c.subtype, _ = contentSubtype(r.Header.Get("Content-Type"), d.contentType)
 	g := newGRPCStream(s, d, w, r, c, a)
 	g.answer.codingRefused = errors.Is(refused, errCoding)

@@ -122,7 +122,10 @@ func (d *socketDown) readMetadata(ctx context.Context, c *call) error {
 	for _, v := range block["content-type"] {
 		c.subtype, _ = contentSubtype(v, web.contentType)
 	}
-	return c.readTimeout(block["grpc-timeout"])
+	if err := c.readTimeout(block["grpc-timeout"]); err != nil {
+		return err
+	}
+	return d.s.settle(c)
 }
 
 func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, error) {

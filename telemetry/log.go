@@ -58,7 +58,7 @@ func (o call) Ended(c *report.CallInfo) {
 	if !o.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 17)
+	attrs := make([]slog.Attr, 0, 18)
 	attrs = append(attrs,
 		slog.String("call_id", c.ID),
 		slog.String("transport", c.Transport),
@@ -73,6 +73,9 @@ func (o call) Ended(c *report.CallInfo) {
 	}
 	if c.Listener != "" {
 		attrs = append(attrs, slog.String("listener", c.Listener))
+	}
+	if c.Route != "" {
+		attrs = append(attrs, slog.String("route", c.Route))
 	}
 	if c.Backend != "" && c.Backend != report.DefaultBackend {
 		attrs = append(attrs, slog.String("backend", c.Backend))

@@ -46,7 +46,7 @@ func TestOneLineACall(t *testing.T) {
 	long := call
 	long.Identity = "a" + strings.Repeat("é", 200) // cut in the middle of one
 	routed := call
-	routed.Backend = "orders"
+	routed.Route, routed.Backend = "eu", "orders"
 	unrouted := call
 	unrouted.Backend = report.DefaultBackend
 	odd := call
@@ -64,7 +64,7 @@ func TestOneLineACall(t *testing.T) {
 		"a named client":          {named, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 client=spiffe://example.org/orders listener=public code=OK origin=upstream " + counts + "\n"},
 		"an authenticated client": {known, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 " + `identity="alice\n@example.com" code=OK origin=upstream ` + counts + "\n"},
 		"a long identity":         {long, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 identity=a" + strings.Repeat("é", 127) + "… code=OK origin=upstream " + counts + "\n"},
-		"a named backend":         {routed, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 backend=orders code=OK origin=upstream " + counts + "\n"},
+		"a route":                 {routed, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 route=eu backend=orders code=OK origin=upstream " + counts + "\n"},
 		"the default backend":     {unrouted, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=OK origin=upstream " + counts + "\n"},
 		"a code of no name":       {odd, slog.LevelInfo, "level=INFO msg=call call_id=c1 transport=grpc-web method=/shop.v1.Orders/Get peer=192.0.2.1:4711 code=99 origin=upstream " + counts + "\n"},
 		"a quiet log":             {call, slog.LevelWarn, ""},

@@ -64,10 +64,18 @@ func NewMethodScope(limits Quota) *Scope {
 	return &Scope{rulesOf(limits, " of this method", report.KeyMethodLimits), new(tally)}
 }
 
+// NewRouteScope returns the scope of the calls of one route.
+func NewRouteScope(limits Quota) *Scope {
+	return &Scope{rulesOf(limits, " of this route", report.KeyRouteLimits), new(tally)}
+}
+
 // With returns the scope with other limits, like Limiter.With.
 func (s *Scope) With(limits Quota) *Scope {
 	return &Scope{rulesOf(limits, s.of, s.section), s.tally}
 }
+
+// Running returns the number of calls that count with the scope.
+func (s *Scope) Running() int { return int(s.tally.calls.Load()) }
 
 // Idle reports whether the scope's counts can be forgotten without loss: it has no
 // running call, and its buckets are full.
@@ -126,10 +134,6 @@ type share struct {
 	*tally
 }
 
-// noScope stands for a scope that isn't there: it has no limits, so nothing reads its
-// counts.
-var noScope = Scope{tally: new(tally)}
-
 // shares returns a client's shares: its address, then its listener and the server.
 func (q *Limiter) shares(from *Address, l *Scope) [3]share {
 	return [...]share{{&q.address, &from.tally}, {&l.rules, l.tally}, {&q.server.rules, q.server.tally}}
@@ -180,7 +184,8 @@ func (q *Limiter) refuse(x *excess, peer, detail string) error {
 type Call struct {
 	quotas   *Limiter
 	listener *Scope
-	method   *Scope // noScope: the call's method has no limits of its own
+	method   *Scope // nil: the call's method has no limits of its own
+	route    *Scope // nil: the call has no route
 	peer     string
 	address  *Address // before begin: the address of the call's own connection, or nil
 	begun    bool
@@ -191,10 +196,39 @@ type Call struct {
 // scope of the call's method, or nil. from is the usage of the address of the call's
 // own connection; it is nil if the peer has another address.
 func (q *Limiter) Call(listener, method *Scope, peer string, from *Address) Call {
-	if method == nil {
-		method = &noScope
-	}
 	return Call{quotas: q, listener: listener, method: method, peer: peer, address: from}
+}
+
+// Move makes the call count with the scopes of another method and route; either may
+// be nil. The method's name is for the log. If a new scope has no room, Move returns
+// why, and the call counts as before.
+func (u *Call) Move(method, route *Scope, name string) error {
+	had, gets := [...]*Scope{u.method, u.route}, [...]*Scope{method, route}
+	if u.begun {
+		var room [2]share
+		if x := takeAll(others(room[:0], gets, had), u.quotas.now, share.beginCall, share.cancelCall); x != nil {
+			if err := u.quotas.refuse(x, u.peer, name); err != nil {
+				return err
+			}
+			u.stopCounting()
+		} else {
+			for _, s := range others(room[:0], had, gets) {
+				s.cancelCall()
+			}
+		}
+	}
+	u.method, u.route = method, route
+	return nil
+}
+
+// others appends to room the shares of scopes that differ from those beside them.
+func others(room []share, of, beside [2]*Scope) []share {
+	for i, s := range of {
+		if s != nil && s != beside[i] {
+			room = append(room, share{&s.rules, s.tally})
+		}
+	}
+	return room
 }
 
 // Begin counts the call until End, or returns why the call is refused. The method is
@@ -209,8 +243,8 @@ func (u *Call) Begin(method string) error {
 	if u.address == nil {
 		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now()), true
 	}
-	shares := u.shares()
-	if x := takeAll(shares[:], u.quotas.now, share.beginCall, share.cancelCall); x != nil {
+	var room [maxShares]share
+	if x := takeAll(u.shares(&room), u.quotas.now, share.beginCall, share.cancelCall); x != nil {
 		err := u.quotas.refuse(x, u.peer, method)
 		if err != nil {
 			u.release()
@@ -266,15 +300,26 @@ func (u *Call) stopCounting() {
 		return
 	}
 	u.begun = false
-	for _, s := range u.shares() {
+	var room [maxShares]share
+	for _, s := range u.shares(&room) {
 		s.endCall()
 	}
 }
 
-// shares returns all the shares that the call counts with, the narrowest first.
-func (u *Call) shares() [4]share {
-	q, l, m := u.quotas, u.listener, u.method
-	return [...]share{{&q.address, &u.address.tally}, {&m.rules, m.tally}, {&l.rules, l.tally}, {&q.server.rules, q.server.tally}}
+// maxShares is how many shares a call counts with at most.
+const maxShares = 5
+
+// shares returns, in room, all the shares that the call counts with, the narrowest
+// first.
+func (u *Call) shares(room *[maxShares]share) []share {
+	q := u.quotas
+	shares := append(room[:0], share{&q.address, &u.address.tally})
+	for _, s := range [...]*Scope{u.method, u.route, u.listener} {
+		if s != nil {
+			shares = append(shares, share{&s.rules, s.tally})
+		}
+	}
+	return append(shares, share{&q.server.rules, q.server.tally})
 }
 
 // MayExpand judges compressed bytes before their decompression. The decompressed size
@@ -283,7 +328,8 @@ func (u *Call) MayExpand() error {
 	if !u.begun {
 		return nil
 	}
-	for _, s := range u.shares() {
+	var room [maxShares]share
+	for _, s := range u.shares(&room) {
 		if wait := s.expanding.debt(s.decompressed, u.quotas.now); wait > 0 {
 			return u.expandedTooMuch(s, wait)
 		}
@@ -302,7 +348,8 @@ func (u *Call) Expanded(n int, most int64) error {
 	now := u.quotas.now()
 	var over share
 	var wait time.Duration
-	for _, s := range u.shares() {
+	var room [maxShares]share
+	for _, s := range u.shares(&room) {
 		debt := s.expanding.spend(s.decompressed, now, int64(n))
 		if wait == 0 && debt > 0 && int64(debt) > s.decompressed.cost(most) {
 			over, wait = s, debt

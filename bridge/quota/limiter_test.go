@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -660,4 +661,56 @@ func BenchmarkExpanding(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// TestMovedCallCountsWithItsNewScopes only, or with its old ones if the new have no room.
+func TestMovedCallCountsWithItsNewScopes(t *testing.T) {
+	q := New(Quota{}, Quota{}, false, report.NewRefusals(slog.New(slog.DiscardHandler), report.Discard()))
+	l, method, route, other := NewListenerScope(Quota{}), NewMethodScope(Quota{Calls: 1}), NewRouteScope(Quota{}), NewRouteScope(Quota{Calls: 1})
+	count := func(want ...int) {
+		t.Helper()
+		if got := []int{method.Running(), route.Running(), other.Running(), l.Running()}; !slices.Equal(got, want) {
+			t.Errorf("counted %v, want %v", got, want)
+		}
+	}
+	u := q.Call(l, method, "192.0.2.1:1", nil)
+	if err := u.Move(method, route, "m"); err != nil {
+		t.Fatal(err)
+	}
+	count(0, 0, 0, 0)
+	if err := u.Begin("m"); err != nil {
+		t.Fatal(err)
+	}
+	count(1, 1, 0, 1)
+	if err := u.Move(nil, other, "m"); err != nil {
+		t.Fatal(err)
+	}
+	count(0, 0, 1, 1)
+
+	second := q.Call(l, nil, "192.0.2.1:2", nil)
+	if err := second.Begin("m"); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Move(method, other, "m"); err == nil || !strings.Contains(err.Error(), "routes[].limits.calls") {
+		t.Errorf("a call too many: %v", err)
+	}
+	count(0, 0, 1, 2)
+	second.End()
+	u.End()
+	count(0, 0, 0, 0)
+
+	tried := q.With(Quota{}, Quota{}, true)
+	first, over := tried.Call(l, nil, "192.0.2.1:1", nil), tried.Call(l, nil, "192.0.2.1:2", nil)
+	for _, c := range []*Call{&first, &over} {
+		if err := c.Begin("m"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Move(nil, other, "m"); err != nil {
+			t.Errorf("limits that are tried out refuse: %v", err)
+		}
+	}
+	count(0, 0, 1, 1) // the second isn't counted any more
+	first.End()
+	over.End()
+	count(0, 0, 0, 0)
 }

@@ -18,6 +18,8 @@ const (
 	KeyProxyProtocol  = "proxy_protocol"      // which peers send PROXY headers
 	KeyCertificates   = "tls.certificates"    // the client certificates that a name requires
 	KeyTransports     = "listen[].transports" // the protocols that a listener accepts
+	KeyRoutes         = "routes"              // which calls go where
+	KeyRouteTimeout   = "routes[].timeout"    // how long a call of a route may take
 
 	KeyMaxConnections = "backend.max_connections"
 	KeyQueueTimeout   = "backend.queue_timeout"
@@ -29,11 +31,14 @@ const (
 	KeyAddressLimits  = "limits.address."
 	KeyMethodLimits   = "limits.methods[]."
 	KeyListenerLimits = "listen[].limits."
+	KeyRouteLimits    = "routes[].limits."
 
 	KeyMethodMessageBytes   = KeyMethodLimits + "message_bytes"
 	KeyMethodHeaderBytes    = KeyMethodLimits + "header_bytes"
 	KeyListenerMessageBytes = KeyListenerLimits + "message_bytes"
 	KeyListenerHeaderBytes  = KeyListenerLimits + "header_bytes"
+	KeyRouteMessageBytes    = KeyRouteLimits + "message_bytes"
+	KeyRouteHeaderBytes     = KeyRouteLimits + "header_bytes"
 )
 
 // A SizeLimit is a number of bytes, and the key that sets it.

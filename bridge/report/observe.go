@@ -152,6 +152,7 @@ type CallInfo struct {
 	Authority string
 	Begin     time.Time
 
+	Route    string // the name of its route; "" if it was given none
 	Backend  string // the name of its backend; "" if it was given none
 	Identity string // the identity's name, from the Authenticator; "" if there is none
 	Duration time.Duration

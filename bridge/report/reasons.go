@@ -49,7 +49,7 @@ type ReasonInfo struct {
 // reasons is the table. If the code of a reason depends on the upstream or an
 // Authenticator, the row has the most frequent code.
 var reasons = []ReasonInfo{
-	{ReasonNoRoute, codes.Unimplemented, 404, "the method is not exposed here", "call another method, or change methods.allow and methods.deny to allow this one"},
+	{ReasonNoRoute, codes.Unimplemented, 404, "no route leads to the method, or it is not exposed here", "call another host or method; or add a route to routes, or change methods.allow and methods.deny to allow the method"},
 	{ReasonOriginDenied, codes.PermissionDenied, 403, "the page's origin may not call this server", "allow it with --allow-origin (allow_origins)"},
 	{ReasonUnauthenticated, codes.Unauthenticated, 401, "the call can't be authenticated", "send valid credentials; the message says what is wrong with them"},
 	{ReasonPermissionDenied, codes.PermissionDenied, 403, "the client is authenticated, but may not make this call", "get the permission, or use other credentials"},

@@ -206,8 +206,11 @@ type Stream struct {
 type Request struct {
 	Method   string // as in the path: "/package.Service/Method"
 	Metadata metadata.MD
-	Subtype  string // of the content-type; empty: it is plain application/grpc
-	Coding   string // of the messages that are marked as compressed: empty or "gzip"
+
+	Authority string // the :authority, in place of the backend's; empty: the backend's
+
+	Subtype string // of the content-type; empty: it is plain application/grpc
+	Coding  string // of the messages that are marked as compressed: empty or "gzip"
 
 	// Messages limits the messages of the answer. If zero, the upstream's limit
 	// is used.
@@ -231,11 +234,14 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 		known.flow.giveUp, known.flow.packs = giveUp, r.Coding != ""
 	}
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
-	opts := make([]grpc.CallOption, 0, 3)
+	opts := make([]grpc.CallOption, 0, 4)
 	limit := u.limit
 	if r.Messages.Bytes > 0 && r.Messages != limit {
 		limit = r.Messages
 		opts = append(opts, grpc.MaxCallRecvMsgSize(limit.Bytes))
+	}
+	if r.Authority != "" {
+		opts = append(opts, grpc.CallAuthority(r.Authority))
 	}
 	if r.Subtype != "" {
 		opts = append(opts, grpc.CallContentSubtype(r.Subtype))

@@ -1,0 +1,228 @@
+package bridge
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/routing"
+)
+
+// A choice is how a request's route is selected. Requests have none if the policy has no
+// routes.
+type choice struct {
+	facts     routing.Facts
+	asker     gate.Asker
+	listening *edge.Listening
+}
+
+// chooseRoute selects the route of a request by the facts that are known at its
+// arrival: all but the metadata. It also sets the method, if the path has one.
+func (a *arrival) chooseRoute(r *http.Request, t *transport) {
+	ch := &choice{listening: a.listening}
+	a.choice = ch
+	ch.facts = routing.Facts{Host: routedHost(a.host), Listener: a.listening.Name}
+	switch {
+	case a.tunnel:
+		ch.facts.Transport = tunnelName
+	case t != nil:
+		ch.facts.Transport = t.name
+	}
+	var ok bool
+	if ch.facts.Path, ok = parsePath(r.URL.EscapedPath(), a.policy.pathPrefix); !ok {
+		return
+	}
+	rs := a.policy.routes
+	if i := rs.table.Find(&ch.facts); i >= 0 {
+		a.route, a.method = &rs.of[i], rs.table.Rewrite(i, ch.facts.Path)
+		return
+	}
+	a.method = lastElements(ch.facts.Path) // until settle finds a route, or there is none
+}
+
+// routedHost returns a Host as routes compare it.
+func routedHost(authority string) string {
+	host, _, _ := gate.ParseAuthority(authority)
+	if strings.Contains(host, ":") {
+		if addr, err := netip.ParseAddr(host); err == nil {
+			return addr.WithZone("").String()
+		}
+	}
+	return strings.ToLower(host)
+}
+
+// parsePath returns the path of a call below a prefix, exactly as it was sent, like
+// parseMethod, with any number of elements from 2.
+func parsePath(target, prefix string) (string, bool) {
+	path, _, _ := strings.Cut(target, "?")
+	path, ok := strings.CutPrefix(path, prefix)
+	if !ok || len(path) < 4 || len(path) > maxMethodBytes || path[0] != '/' {
+		return "", false
+	}
+	n := 0
+	for element := range strings.SplitSeq(path[1:], "/") {
+		if n++; !routing.PlainElement(element) {
+			return "", false
+		}
+	}
+	return path, n >= 2
+}
+
+// lastElements returns the last two elements of a path that has at least two.
+func lastElements(path string) string {
+	last := strings.LastIndexByte(path, '/')
+	return path[strings.LastIndexByte(path[:last], '/'):]
+}
+
+// origins returns the origins that judge the page of a request.
+func (a *arrival) origins() *gate.Origins { return a.policy.originsOf(a.route) }
+
+func (p *policy) originsOf(r *route) *gate.Origins {
+	if r != nil && r.origins != nil {
+		return r.origins
+	}
+	return &p.origins
+}
+
+// judgeTunnel judges the page that opens a tunnel. The calls inside may have any
+// route, and each is judged by its own. So a tunnel may be opened by every page that
+// some route allows.
+func (a *arrival) judgeTunnel(asker gate.Asker) gate.Verdict {
+	v := a.policy.origins.Judge(asker)
+	for _, o := range a.policy.routes.own {
+		if v.Allowed {
+			break
+		}
+		if by := o.Judge(asker); by.Allowed {
+			v = by
+		}
+	}
+	return v
+}
+
+// noRoute returns why a call has no route.
+func (s *Server) noRoute(p *policy, ch *choice, peer string) error {
+	host, path := ch.facts.Host, ch.facts.Path
+	s.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: report.KeyRoutes, Peer: peer, Detail: host + path}, "add a route that matches, or correct the address in the client")
+	f := &report.Fault{
+		Reason: report.ReasonNoRoute,
+		Text:   fmt.Sprintf("no route matches the host %q and the path %q (%s)", host, path, report.KeyRoutes),
+		Remedy: "call another host or method, or add a route",
+	}
+	ch.facts.Path = lastElements(path)
+	if ch.facts.Path != path && p.routes.table.Find(&ch.facts) >= 0 {
+		f.Remedy = "did you mean " + p.pathPrefix + ch.facts.Path + "? Check the client's base URL for a path"
+	}
+	return f
+}
+
+// settle selects the call's route for good: now its metadata is known. It is called
+// once, after the metadata is read and before a message is.
+//
+// Until here the call had the route that matches without metadata. If another one
+// wins, all that the first decided is decided again: the method, the limits and
+// whether the page may call.
+func (s *Server) settle(c *call) error {
+	ch := c.choice
+	if ch == nil {
+		return nil
+	}
+	defer func() { c.choice = nil }() // a call may be long
+	if rs := c.policy.routes; rs.table.NeedsMetadata() {
+		ch.facts.Metadata = c.Metadata
+		i := rs.table.Find(&ch.facts)
+		ch.facts.Metadata = nil
+		if i < 0 {
+			return s.noRoute(c.policy, ch, c.Peer.Addr)
+		}
+		if to := &rs.of[i]; to != c.route {
+			if err := s.reroute(c, to, rs.table.Rewrite(i, ch.facts.Path)); err != nil {
+				return err
+			}
+		}
+	}
+	c.info.Route = c.route.name
+	if t := c.route.timeout; t != nil && (c.Timeout == 0 || t.limit < c.Timeout) {
+		c.Timeout, c.late = t.limit, t.cause
+	}
+	return nil
+}
+
+// reroute gives a call another route before it has messages.
+func (s *Server) reroute(c *call, to *route, method string) error {
+	before := c.route
+	c.route, c.Method, c.info.Method = to, method, method
+	m := c.policy.methods.of(method)
+	c.messages, c.headers = to.sizes(c.policy.sizes(c.choice.listening, m))
+	if size := metadataBytes(c.Metadata); size > c.headers.Bytes {
+		return tooMuchMetadata("request", size, c.headers)
+	}
+	if err := c.use.Move(m.scopeOf(), to.scope, method); err != nil {
+		return err
+	}
+	if judges := c.policy.originsOf(to); judges != c.policy.originsOf(before) {
+		return s.judgeAgain(c, judges)
+	}
+	return nil
+}
+
+// judgeAgain judges the page of a call that already passed other origins.
+func (s *Server) judgeAgain(c *call, by *gate.Origins) error {
+	v := by.Judge(c.choice.asker)
+	if v.Denial != nil {
+		s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: v.Denial.Key, Peer: c.Peer.Addr, Detail: v.Origin, ReportOnly: c.policy.tryOrigins}, v.Denial.Hint)
+		if !c.policy.tryOrigins {
+			return report.New(report.ReasonOriginDenied, v.Denial.Text)
+		}
+	}
+	if !v.Credentials {
+		delete(c.Metadata, "cookie")
+		c.setCookies = false
+	}
+	return nil
+}
+
+// sizes returns the lower of the limits and the route's. r may be nil.
+func (r *route) sizes(messages, headers report.SizeLimit) (report.SizeLimit, report.SizeLimit) {
+	if r == nil {
+		return messages, headers
+	}
+	return messages.Or(r.messageBytes, report.KeyRouteMessageBytes), headers.Or(r.headerBytes, report.KeyRouteHeaderBytes)
+}
+
+// backendFor returns the backend of a call with the metadata.
+func (r *route) backendFor(md metadata.MD) string {
+	if r.split == nil {
+		return r.backend
+	}
+	if key := md[r.sticky]; len(key) > 0 {
+		return r.split.PickFor(key)
+	}
+	return r.split.Pick(rand.Uint64()) //nolint:gosec // a share of the calls is no secret
+}
+
+// edit sets and removes metadata. The values are the route's own: nobody may write to
+// them.
+func (r *route) edit(md metadata.MD) {
+	for _, name := range r.remove {
+		delete(md, name)
+	}
+	for name, values := range r.set {
+		md[name] = values
+	}
+}
+
+// authority returns the :authority that the call's route sets, or "".
+func (c *call) authority() string {
+	if c.route == nil {
+		return ""
+	}
+	return c.route.authority
+}

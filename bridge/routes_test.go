@@ -1,0 +1,447 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/routing"
+)
+
+// startShowing starts a backend that answers each call, at its end, with its name, the
+// method and the authority that it got, and the values of x-set. It holds calls that
+// send nothing and don't half-close.
+func startShowing(t testing.TB, name string) NamedBackend {
+	return NamedBackend{name, Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+		method, _ := grpc.MethodFromServerStream(ss)
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		for ss.RecvMsg(new([]byte)) == nil {
+		}
+		return ss.SendMsg([]byte(fmt.Sprintf("%s %s %s %s", name, method, strings.Join(md[":authority"], ""), strings.Join(md["x-set"], "+"))))
+	})}}
+}
+
+// asks makes a call and returns what the backend shows, or how the call failed.
+func asks(ctx context.Context, cc *grpc.ClientConn, method string, md ...string) string {
+	var out []byte
+	if err := cc.Invoke(metadata.AppendToOutgoingContext(ctx, md...), method, []byte("?"), &out); err != nil {
+		return status.Convert(err).Code().String() + " " + status.Convert(err).Message()
+	}
+	return string(out)
+}
+
+// asksBySocket is asks over a WebSocket, with the metadata in the first message.
+func asksBySocket(t testing.TB, address, path string, header http.Header, block string) string {
+	t.Helper()
+	ctx := within(t, patience)
+	ws, _, err := websocket.Dial(ctx, "ws://"+address+path, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}, HTTPHeader: header, Host: header.Get("Host")})
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = ws.CloseNow() }()
+	for _, m := range []string{block, "\x00\x00\x00\x00\x00\x00", "\x01"} {
+		if err := ws.Write(ctx, websocket.MessageBinary, []byte(m)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all strings.Builder
+	for {
+		_, m, err := ws.Read(ctx)
+		if err != nil {
+			return all.String()
+		}
+		all.Write(m)
+	}
+}
+
+// awaitRunning waits until a route has so many calls.
+func awaitRunning(t testing.TB, s *Server, route string, want int) {
+	t.Helper()
+	poll(t, func() string {
+		if n := s.routes[route].Running(); n != want {
+			return fmt.Sprintf("%d calls of the route %s are running, want %d", n, route, want)
+		}
+		return ""
+	})
+}
+
+func wantAnswer(t testing.TB, what, got, want string) {
+	t.Helper()
+	if !strings.Contains(got, want) {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}
+
+// TestRoutesSelectTheBackend by everything that a route can match, and say what the
+// backend receives.
+func TestRoutesSelectTheBackend(t *testing.T) {
+	s := newServer(t, Config{
+		Backends:   []NamedBackend{startShowing(t, "a"), startShowing(t, "b")},
+		PathPrefix: "/grpc",
+		Routes: []Route{
+			{Name: "host", Match: routing.Match{Hosts: []string{"*.example.com"}}, Backend: "b", Authority: "orders.internal"},
+			{Name: "prefix", Match: routing.Match{PathPrefix: "/team"}, PathPrefix: "/", Backend: "b"},
+			{Name: "renamed", Match: routing.Match{PathPrefix: "/old.Service"}, PathPrefix: "/new.Service", Backend: "b"},
+			{Name: "method", Match: routing.Match{Methods: []string{"test.B/*"}}, Backend: "b"},
+			{Name: "metadata", Match: routing.Match{Methods: []string{"test.A/*"}, Metadata: []routing.Condition{{Name: "x-canary", Value: "1"}}}, Backend: "b", SetMetadata: []MetadataValue{{"X-Set", "1"}, {"x-set", "2"}}},
+			{Name: "removed", Match: routing.Match{Methods: []string{"test.R/*"}}, Backend: "a", RemoveMetadata: []string{"X-Set"}},
+			{Name: "web", Match: routing.Match{Methods: []string{"test.T/*"}, Transports: []string{"grpc-web"}}, Backend: "b"},
+			{Name: "tunnel", Match: routing.Match{Methods: []string{"test.T/*"}, Transports: []string{tunnelName}}, Backend: "b"},
+			{Name: "native", Match: routing.Match{Methods: []string{"test.T/*"}}, Backend: "a"},
+			{Name: "rest", Match: routing.Match{Methods: []string{"test.A/*"}}, Backend: "a"},
+		},
+	})
+	address := serve(t, s)
+	cc, named := dial(t, address), dial(t, address, grpc.WithAuthority("Shop.Example.com:8080"))
+	tunnel := dialTunnel(t, address, http.Header{})
+	ctx := within(t, patience)
+	for _, c := range []struct {
+		cc           *grpc.ClientConn
+		method, want string
+		md           []string
+	}{
+		{cc, "/grpc/test.A/M", "a /test.A/M ", nil},
+		{named, "/grpc/test.A/M", "b /test.A/M orders.internal ", nil},
+		{cc, "/grpc/team/test.A/M", "b /test.A/M ", nil},
+		{cc, "/grpc/old.Service/M", "b /new.Service/M ", nil},
+		{cc, "/grpc/test.B/M", "b /test.B/M ", nil},
+		{cc, "/grpc/test.A/M", "b /test.A/M " + s.cfg.Backends[1].Target + " 1+2", []string{"x-canary", "1", "x-set", "forged"}},
+		{cc, "/grpc/test.A/M", "a /test.A/M " + s.cfg.Backends[0].Target + " own", []string{"x-canary", "2", "x-set", "own"}},
+		{cc, "/grpc/test.A/M", "a ", []string{"x-canary", "1", "x-canary", "1"}},
+		{cc, "/grpc/test.R/M", "a /test.R/M " + s.cfg.Backends[0].Target + " ", []string{"x-set", "own"}},
+		{cc, "/grpc/test.T/M", "a ", nil},
+		{tunnel, "/grpc/test.T/M", "b ", nil},
+		{cc, "/grpc/test.C/M", `Unimplemented no route matches the host "127.0.0.1" and the path "/test.C/M" (routes)`, nil},
+		{tunnel, "/grpc/test.C/M", `Unimplemented no route matches`, nil},
+		{cc, "/grpc/x/test.A/M", `did you mean /grpc/test.A/M?`, nil},
+		{cc, "/grpc/team/x/test.A/M", `no route matches the host "127.0.0.1" and the path "/team/x/test.A/M"`, nil},
+	} {
+		wantAnswer(t, c.method+strings.Join(c.md, " "), asks(ctx, c.cc, c.method, c.md...), c.want)
+	}
+	for _, c := range []struct{ path, block, want string }{
+		{"/grpc/test.A/M", "x-canary: 1\r\n", "b /test.A/M "},
+		{"/grpc/test.A/M", "x-canary: 0\r\n", "a /test.A/M "},
+		{"/grpc/team/test.A/M", "\r\n", "b /test.A/M "},
+		{"/grpc/test.C/M", "\r\n", "no route matches"},
+	} {
+		wantAnswer(t, "by WebSocket "+c.path+" "+c.block, asksBySocket(t, address, c.path, nil, c.block), c.want)
+	}
+	w := answerTo(s, func() *http.Request {
+		r := webCall(t)
+		r.URL.Path = "/grpc/test.T/M"
+		return r
+	}())
+	wantAnswer(t, "by grpc-web", w.Body.String(), "b /test.T/M ")
+}
+
+// TestRewriteOpensNoDeniedMethod: patterns and limits judge the name that the backend
+// receives, also if only the metadata in a WebSocket's first message decides it.
+func TestRewriteOpensNoDeniedMethod(t *testing.T) {
+	canary := []routing.Condition{{Name: "x-canary"}}
+	obs := newObserver()
+	s := newServer(t, Config{
+		Backends:     []NamedBackend{startShowing(t, "a")},
+		DenyMethods:  []string{"test.Admin/*"},
+		MethodLimits: []MethodQuota{{Pattern: "test.Small/*", HeaderBytes: 400}},
+		Observer:     obs,
+		Routes: []Route{
+			{Name: "all", Backend: "a"},
+			{Name: "renamed", Match: routing.Match{PathPrefix: "/test.User"}, PathPrefix: "/test.Admin", Backend: "a"},
+			{Name: "canary", Match: routing.Match{PathPrefix: "/test.Some", Metadata: canary}, PathPrefix: "/test.Admin", Backend: "a"},
+			{Name: "small", Match: routing.Match{PathPrefix: "/test.Big", Metadata: canary}, PathPrefix: "/test.Small", Backend: "a"},
+			{Name: "alone", Match: routing.Match{PathPrefix: "/t", Metadata: canary}, PathPrefix: "/", Backend: "a"},
+		},
+	})
+	address := serve(t, s)
+	cc := dial(t, address)
+	big := strings.Repeat("x", 400)
+	ctx := within(t, patience)
+	for _, c := range []struct{ method, name, value, want string }{
+		{"/test.User/M", "x-a", "1", "the method /test.Admin/M is not exposed here"},
+		{"/test.Some/M", "x-a", "1", "a /test.Some/M"},
+		{"/test.Some/M", "x-canary", "1", "the method /test.Admin/M is not exposed here"},
+		{"/test.Big/M", "x-a", big, "a /test.Big/M"},
+		{"/test.Big/M", "x-canary", big, report.KeyMethodHeaderBytes},
+		{"/t/test.Admin/M", "x-canary", "1", "the method /test.Admin/M is not exposed here"},
+		{"/t/test.Some/M", "x-canary", "1", "a /test.Some/M"},
+		{"/t/test.Some/M", "x-a", "1", "no route matches"},
+	} {
+		wantAnswer(t, c.method+" with "+c.name, asks(ctx, cc, c.method, c.name, c.value), c.want)
+		wantAnswer(t, c.method+" with "+c.name+" by WebSocket", asksBySocket(t, address, c.method, nil, c.name+": "+c.value+"\r\n"), c.want)
+	}
+	// The log has the name that the backend receives.
+	for range 16 {
+		if info := await(t, "an end", obs.ended); info.Route == "renamed" && info.Method != "/test.Admin/M" {
+			t.Errorf("the Observer is told of the method %s", info.Method)
+		}
+	}
+}
+
+// TestLimitsOfARoute apply besides the others, to calls that a WebSocket's first
+// message moves to the route, too. What they took is given back.
+func TestLimitsOfARoute(t *testing.T) {
+	s := newServer(t, Config{
+		Backends: []NamedBackend{startShowing(t, "a")},
+		Limits:   Limits{Calls: 10},
+		Routes: []Route{
+			{Name: "all", Backend: "a", Limits: Quota{Calls: 2}},
+			{Name: "one", Match: routing.Match{Metadata: []routing.Condition{{Name: "x-one"}}}, Backend: "a", Limits: Quota{Calls: 1}, HeaderBytes: 1500, MessageBytes: 8},
+		},
+	})
+	address := serve(t, s)
+	cc := dial(t, address)
+	ctx := within(t, patience)
+
+	held := open(metadata.AppendToOutgoingContext(ctx, "x-one", "1"), t, cc, testMethod)
+	awaitRunning(t, s, "one", 1)
+	wantAnswer(t, "a call too many", asks(ctx, cc, testMethod, "x-one", "1"), "1 calls of this route are running, which is the limit (routes[].limits.calls)")
+	wantAnswer(t, "a WebSocket too many", asksBySocket(t, address, testMethod, nil, "x-one: 1\r\n"), "routes[].limits.calls")
+	wantAnswer(t, "a call of the other route", asks(ctx, cc, testMethod), "a /test")
+	wantAnswer(t, "much metadata", asks(ctx, cc, testMethod, "x-one", strings.Repeat("x", 2000)), "routes[].limits.header_bytes")
+	if err := held.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if err := held.RecvMsg(new([]byte)); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "routes[].limits.message_bytes") {
+		t.Errorf("a large reply ended with %v", err)
+	}
+	if err := s.registry.wait(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	for name, scope := range s.routes {
+		if n := scope.Running(); n != 0 {
+			t.Errorf("after the last call, %d calls of the route %s are counted", n, name)
+		}
+	}
+}
+
+// TestTimeoutOfARoute ends a call that its backend holds, and names its key.
+func TestTimeoutOfARoute(t *testing.T) {
+	deadlines := make(chan time.Duration, 4) // more than the test makes
+	address := startBackend(t, func(ss grpc.ServerStream) error {
+		if at, ok := ss.Context().Deadline(); ok {
+			deadlines <- time.Until(at)
+		}
+		return hold(ss)
+	})
+	s := newServer(t, Config{Backend: Backend{Target: address}, Routes: []Route{{Name: "all", Backend: DefaultBackend, Timeout: 200 * time.Millisecond}}})
+	at := serve(t, s)
+	wantAnswer(t, "a held call", asks(within(t, patience), dial(t, at), testMethod), "DeadlineExceeded")
+	wantAnswer(t, "by WebSocket", asksBySocket(t, at, testMethod, nil, "grpc-timeout: 1H\r\n"), "grpc-status: 4")
+	for range 2 {
+		if left := await(t, "the call", deadlines); left > 200*time.Millisecond {
+			t.Errorf("the backend is given %v", left)
+		}
+	}
+}
+
+// TestOriginsOfARoute replace the others, for calls, preflights, WebSockets and calls in
+// tunnels. A route that matches metadata has the origins of the route beside it, else
+// the general ones.
+func TestOriginsOfARoute(t *testing.T) {
+	canary := []routing.Condition{{Name: "x-canary"}}
+	const app, other = "https://app.example.com", "https://other.example.com"
+	s := newServer(t, Config{
+		Backends:     []NamedBackend{startShowing(t, "a")},
+		AllowOrigins: []string{other},
+		Routes: []Route{
+			{Name: "app", Match: routing.Match{Methods: []string{"test.App/*"}}, Backend: "a", AllowOrigins: []string{app}},
+			{Name: "app canary", Match: routing.Match{Methods: []string{"test.App/*"}, Metadata: canary}, Backend: "a"},
+			{Name: "none", Match: routing.Match{Methods: []string{"test.None/*"}}, Backend: "a", AllowOrigins: []string{}},
+			{Name: "admin", Match: routing.Match{Methods: []string{"test.App/Admin"}, Metadata: canary}, Backend: "a"},
+			{Name: "rest", Backend: "a"},
+		},
+	})
+	address := serve(t, s)
+	for _, c := range []struct {
+		origin, method string
+		canary         bool
+		preflight      bool // what it is told
+		call           bool
+	}{
+		{app, "/test.App/M", false, true, true},
+		{app, "/test.App/M", true, true, true},
+		{app, "/test.App/Admin", false, true, true},
+		{app, "/test.App/Admin", true, true, false}, // it is no route of app's
+		{other, "/test.App/M", false, false, false},
+		{other, "/test.App/Admin", true, false, false},
+		{app, "/test.None/M", false, false, false},
+		{other, "/test.None/M", false, false, false},
+		{app, "/test.Rest/M", false, false, false},
+		{other, "/test.Rest/M", false, true, true},
+	} {
+		name := fmt.Sprintf("%s from %s, canary %v", c.method, c.origin, c.canary)
+		r := webCall(t, "Origin", c.origin)
+		r.URL.Path = c.method
+		block := "x-other: 1\r\n"
+		if c.canary {
+			r.Header.Set("X-Canary", "1")
+			block = "x-canary: 1\r\n"
+		}
+		w := answerTo(s, r)
+		got := w.Code == http.StatusOK && strings.Contains(w.Body.String(), "a "+c.method) && w.Header().Get("Access-Control-Allow-Origin") == c.origin
+		if got != c.call {
+			t.Errorf("%s: allowed %v: %d %s", name, got, w.Code, w.Body)
+		}
+		preflight := webCall(t, "Origin", c.origin, "Access-Control-Request-Method", "POST")
+		preflight.Method, preflight.URL.Path = http.MethodOptions, c.method
+		preflight.Header.Del("Content-Type")
+		if got := answerTo(s, preflight).Header().Get("Access-Control-Allow-Methods") != ""; got != c.preflight {
+			t.Errorf("%s: the preflight is allowed: %v", name, got)
+		}
+		answer := asksBySocket(t, address, c.method, http.Header{"Origin": {c.origin}}, block)
+		if got := strings.Contains(answer, "a "+c.method); got != c.call {
+			t.Errorf("%s: a WebSocket is allowed: %v: %q", name, got, answer)
+		}
+		ctx, md := within(t, patience), []string{"x-other", "1"}
+		if c.canary {
+			md = []string{"x-canary", "1"}
+		}
+		answer = asks(ctx, dialTunnel(t, address, http.Header{"Origin": {c.origin}}), c.method, md...)
+		if got := strings.Contains(answer, "a "+c.method); got != c.call {
+			t.Errorf("%s: a call in a tunnel is allowed: %v: %q", name, got, answer)
+		}
+	}
+	if _, res, err := websocket.Dial(within(t, patience), "ws://"+address+"/", &websocket.DialOptions{Subprotocols: []string{tunnelName}, HTTPHeader: http.Header{"Origin": {"https://evil.example"}}}); err == nil || res.StatusCode != http.StatusForbidden {
+		t.Errorf("a page that no route allows opened a tunnel: %v", err)
+	}
+}
+
+// TestSplitFollowsTheKey: a call without the key goes by weight, others stay.
+func TestSplitFollowsTheKey(t *testing.T) {
+	cfg := Config{
+		Backends: []NamedBackend{startShowing(t, "a"), startShowing(t, "b")},
+		Routes:   []Route{{Name: "all", Split: []routing.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "X-User"}},
+	}
+	s := newServer(t, cfg)
+	cc := dial(t, serve(t, s))
+	ctx := within(t, patience)
+	seen, plain := map[string]string{}, map[string]int{}
+	for i := range 100 {
+		user := fmt.Sprint("user-", i%20)
+		backend, _, _ := strings.Cut(asks(ctx, cc, testMethod, "x-user", user), " ")
+		if before, ok := seen[user]; ok && before != backend {
+			t.Errorf("%s moved from %s to %s", user, before, backend)
+		}
+		seen[user] = backend
+		backend, _, _ = strings.Cut(asks(ctx, cc, testMethod), " ")
+		plain[backend]++
+	}
+	both := map[string]int{}
+	for _, backend := range seen {
+		both[backend]++
+	}
+	if len(both) != 2 || plain["a"] < 20 || plain["b"] < 20 || plain["a"]+plain["b"] != 100 {
+		t.Errorf("users went to %v, calls without a user to %v", both, plain)
+	}
+	cfg.Routes = []Route{{Name: "all", Split: []routing.Target{{Backend: "a", Weight: 0}, {Backend: "b", Weight: 1}}, Sticky: "x-user"}}
+	apply(t, s, cfg)
+	for i := range 20 {
+		wantAnswer(t, "after the weight fell to 0", asks(ctx, cc, testMethod, "x-user", fmt.Sprint("user-", i)), "b ")
+	}
+}
+
+// TestApplyReplacesRoutes: running calls keep their route, new ones take the new, and
+// both count with it.
+func TestApplyReplacesRoutes(t *testing.T) {
+	cfg := Config{Backends: []NamedBackend{startShowing(t, "a"), startShowing(t, "b")}}
+	cfg.Routes = []Route{{Name: "all", Backend: "a"}}
+	s := newServer(t, cfg)
+	cc := dial(t, serve(t, s))
+	ctx := within(t, patience)
+	held := open(ctx, t, cc, testMethod)
+	awaitRunning(t, s, "all", 1)
+
+	next := cfg
+	next.Routes = []Route{{Name: "all", Backend: "b", Limits: Quota{Calls: 1}}, {Name: "two", Match: routing.Match{Methods: []string{"test.Two/*"}}, Backend: "b"}}
+	apply(t, s, next)
+	wantAnswer(t, "a call beside the running one", asks(ctx, cc, testMethod), "routes[].limits.calls")
+	wantAnswer(t, "a call of a new route", asks(ctx, cc, "/test.Two/M"), "b /test.Two/M")
+	wrong := next
+	wrong.Routes = append([]Route{{Name: "twin", Match: routing.Match{Methods: []string{"test.Two/*"}}, Backend: "gone"}}, next.Routes...)
+	if err := s.Apply(wrong); err == nil || !strings.Contains(err.Error(), `there is no "gone"`) || !strings.Contains(err.Error(), `matches the same requests as the route "twin"`) {
+		t.Errorf("Apply of wrong routes: %v", err)
+	}
+	wantAnswer(t, "after a wrong policy", asks(ctx, cc, "/test.Two/M"), "b /test.Two/M")
+	if err := held.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	var out []byte
+	if err := held.RecvMsg(&out); err != nil || !strings.HasPrefix(string(out), "a ") {
+		t.Errorf("the running call ended with %q, %v, want the backend a", out, err)
+	}
+	if err := s.registry.wait(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	wantAnswer(t, "after the running call", asks(ctx, cc, testMethod), "b /test.Service/Method")
+	cfg.Routes, cfg.Backends = nil, nil
+	cfg.Backends = next.Backends
+	if err := s.Apply(cfg); err == nil || !errors.Is(err, errNoWayToRoute) {
+		t.Errorf("Apply without routes: %v", err)
+	}
+	next.Routes = []Route{{Name: "other", Backend: "b"}}
+	apply(t, s, next)
+	apply(t, s, next)
+	if len(s.routes) != 1 {
+		t.Errorf("%d routes are counted, want those that a policy names: %v", len(s.routes), s.routes)
+	}
+}
+
+// TestWrongRoutes are told with their key.
+func TestWrongRoutes(t *testing.T) {
+	with := func(change func(*Route)) Route {
+		r := Route{Name: "r", Backend: DefaultBackend}
+		change(&r)
+		return r
+	}
+	for _, c := range []struct {
+		route     Route
+		key, text string
+	}{
+		{with(func(r *Route) { r.Backend = "" }), "backend", "must be set"},
+		{with(func(r *Route) { r.Split = []routing.Target{{Backend: DefaultBackend, Weight: 1}} }), "backend", "must be set, or split in its place"},
+		{with(func(r *Route) { r.Backend = "x" }), "backend", `there is no "x"; use one of default`},
+		{with(func(r *Route) { r.Backend, r.Split = "", []routing.Target{{Backend: "x", Weight: 1}} }), "split[0].backend", `there is no "x"`},
+		{with(func(r *Route) { r.Backend, r.Split = "", []routing.Target{{Backend: DefaultBackend}} }), "split", "sum to 0"},
+		{with(func(r *Route) { r.Sticky = "x-user" }), "sticky", "no effect without split"},
+		{with(func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "User-Agent"}} }), "match.metadata[0].name", "can match no call"},
+		{with(func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "cookie"}} }), "match.metadata[0].name", "can match no call"},
+		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x-a", "1"}, {"grpc-timeout", "1S"}} }), "metadata.set[1].name", "is reserved"},
+		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"Connection", "close"}} }), "metadata.set[0].name", "is reserved"},
+		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{":path", "/"}} }), "metadata.set[0].name", "is not a name"},
+		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x-forwarded-for", "1"}} }), "metadata.set[0].name", "only culvert and trusted proxies"},
+		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x_company_user", "1"}} }), "metadata.set[0].name", "only culvert and trusted proxies"},
+		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x-a-bin", "1"}} }), "metadata.set[0].name", "binary"},
+		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x-a", "ä"}} }), "metadata.set[0].value", "printable ASCII"},
+		{with(func(r *Route) { r.RemoveMetadata = []string{"grpc-timeout"} }), "metadata.remove[0]", "is no metadata"},
+		{with(func(r *Route) { r.AllowOrigins = []string{"example.com"} }), "allow_origins", "example.com"},
+		{with(func(r *Route) { r.AllowOrigins, r.Match.Metadata = []string{"*"}, []routing.Condition{{Name: "x"}} }), "allow_origins", "preflight"},
+		{with(func(r *Route) { r.AllowOrigins, r.Match.Transports = []string{"*"}, []string{"grpc"} }), "allow_origins", "preflight"},
+		{with(func(r *Route) { r.Match.Hosts = []string{"a:1"} }), "match.hosts[0]", "remove the port"},
+	} {
+		cfg := Config{Backend: nowhere, VouchedHeaders: []string{"x-company-user"}, Routes: []Route{c.route}}
+		err := CheckRoutes(&cfg)
+		var m *routing.Mistake
+		if !errors.As(err, &m) || m.Key != c.key || !strings.Contains(m.Text, c.text) {
+			t.Errorf("%+v: got %v, want %s … %s", c.route, err, c.key, c.text)
+		}
+		if s, err := New(cfg); err == nil {
+			_ = s.Close()
+			t.Errorf("%+v: New takes it", c.route)
+		}
+	}
+	twice := Config{Backend: nowhere, Routes: []Route{{Name: "r", Backend: DefaultBackend}, {Name: "r", Match: routing.Match{Hosts: []string{"a"}}, Backend: DefaultBackend}}}
+	if err := CheckRoutes(&twice); err == nil || !strings.Contains(err.Error(), "routes[1].name is the name of routes[0], too") {
+		t.Errorf("two routes of one name: %v", err)
+	}
+}
