@@ -538,6 +538,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Backend.Balance":         replaces,
 	"Backend.MaxConnections":  replaces,
 	"Backend.QueueTimeout":    replaces,
+	"Backend.MaxWaiting":      replaces,
 	"Backend.ResolveInterval": replaces,
 	"Backend.UseEnvProxy":     replaces,
 	"Backend.Logger":          ignores,

@@ -65,6 +65,9 @@ type Backend struct {
 	// arrival. 0s refuses them at once.
 	QueueTimeout time.Duration `key:"queue_timeout"`
 
+	// Limits of this backend.
+	Limits BackendLimits `key:"limits"`
+
 	// How often culvert resolves the backend's name again. Without a connection
 	// to the backend, culvert resolves it every second. If a lookup fails,
 	// culvert keeps the addresses that it has. With 0s, culvert resolves only
@@ -73,6 +76,15 @@ type Backend struct {
 
 	// Connect through the proxy in HTTPS_PROXY and NO_PROXY of the environment.
 	UseProxy bool `key:"use_proxy"`
+}
+
+// BackendLimits are the limits of one backend.
+type BackendLimits struct {
+	// The maximum number of calls that wait because the backend is full or
+	// culvert has no connection to it yet. A further call ends at once with
+	// UNAVAILABLE (OVERLOADED). 0 is no limit. A waiting call ends after
+	// queue_timeout, or after 5s without a connection.
+	WaitingCalls int `key:"waiting_calls"`
 }
 
 // HealthCheck configures the health checks of a backend.

@@ -336,7 +336,7 @@ func Defaults() Config {
 				DecompressedBytesPerSecond: Auto,
 			},
 		},
-		Backend:      Backend{Balance: "round_robin", MaxConnections: 64, QueueTimeout: 5 * time.Second, ResolveInterval: 30 * time.Second},
+		Backend:      Backend{Balance: "round_robin", MaxConnections: 64, Limits: BackendLimits{WaitingCalls: 10_000}, QueueTimeout: 5 * time.Second, ResolveInterval: 30 * time.Second},
 		DrainTimeout: 20 * time.Second,
 		Health:       Health{Listen: "127.0.0.1:9901"},
 		Log:          Log{Level: "info", Format: "auto"},

@@ -23,6 +23,7 @@ const (
 
 	KeyMaxConnections = "backend.max_connections"
 	KeyQueueTimeout   = "backend.queue_timeout"
+	KeyWaitingCalls   = "backend.limits.waiting_calls"
 )
 
 // The sections of the configuration that have limits of their own.

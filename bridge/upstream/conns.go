@@ -21,6 +21,7 @@ import (
 const (
 	defaultMaxConnections  = 64
 	defaultQueueTimeout    = 5 * time.Second
+	defaultMaxWaiting      = 10_000
 	defaultResolveInterval = 30 * time.Second
 )
 
@@ -41,6 +42,7 @@ type poolConfig struct {
 	balance        policy
 	health         HealthCheck
 	maxConnections int           // to each address
+	maxWaiting     int           // calls that wait for a connection or a place
 	queueTimeout   time.Duration // of a call that waits for a place
 }
 
@@ -49,16 +51,21 @@ func (b Backend) pool() (poolConfig, error) {
 	if err != nil {
 		return poolConfig{}, err
 	}
-	most := cmp.Or(b.MaxConnections, defaultMaxConnections)
-	if most < 0 {
-		most = math.MaxInt32
-	}
 	return poolConfig{
 		balance:        balance,
 		health:         b.HealthCheck,
-		maxConnections: most,
+		maxConnections: orBound(b.MaxConnections, defaultMaxConnections),
+		maxWaiting:     orBound(b.MaxWaiting, defaultMaxWaiting),
 		queueTimeout:   max(0, cmp.Or(b.QueueTimeout, defaultQueueTimeout)),
 	}, nil
+}
+
+// orBound returns n, the default if n is zero, or no bound if n is negative.
+func orBound(n, otherwise int) int {
+	if n < 0 {
+		return math.MaxInt32
+	}
+	return cmp.Or(n, otherwise)
 }
 
 // poolBuilder is the pool's entry in grpc-go's registry.
@@ -101,6 +108,7 @@ type pool struct {
 	ready     []*backendAddress // those that calls may use: they have a connection that accepts calls
 	turn      int               // the place in ready of the address called last
 	queue     list.List         // of *placeWaiter, oldest first
+	waiting   int               // calls that wait for a connection or a place to begin
 	failure   error             // why there is no connection, when attempts have failed
 	watcher   connectionWatcher // nil: the target's resolver doesn't need it
 	trimTimer *time.Timer       // nil: no address has more than one connection

@@ -629,3 +629,93 @@ func TestConnectionsThatEndAtOnce(t *testing.T) {
 type tlsSource func() *tls.Config
 
 func (s tlsSource) Config() *tls.Config { return s() }
+
+// TestWaitingCalls are bounded: whether they wait for a place or for a connection, a
+// further one ends at once.
+func TestWaitingCalls(t *testing.T) {
+	const most = 3
+	full := func(t *testing.T) (Backend, func()) {
+		b := newCountedBackend(t, 2)
+		b.MaxConnections = 1
+		return b.Backend, func() {}
+	}
+	away := func(*testing.T) (Backend, func()) {
+		gone := make(chan struct{})
+		return Backend{Target: "passthrough:///bubble", Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+			select {
+			case <-ctx.Done():
+			case <-gone:
+			}
+			return nil, errors.New("gone")
+		}}, func() { close(gone) }
+	}
+	for _, c := range []struct {
+		what  string
+		start func(*testing.T) (b Backend, end func())
+		held  int // calls that don't wait
+	}{{"full", full, 2}, {"away", away, 0}} {
+		t.Run(c.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, end := c.start(t)
+				defer end()
+				b.MaxWaiting, b.QueueTimeout = most, time.Hour
+				u := upstreamTo(t, b)
+				waiting := func() int {
+					synctest.Wait()
+					n, _ := u.pool.state()
+					return n
+				}
+				holding(t, u, c.held)
+				for round := range 3 {
+					ctx, cancel := context.WithCancel(t.Context())
+					var ended sync.WaitGroup
+					for range most {
+						ended.Go(func() {
+							if _, err := openCall(ctx, u, Request{Method: testMethod}); !errors.Is(err, context.Canceled) {
+								t.Errorf("a call that waits ended with %v", err)
+							}
+						})
+					}
+					if got := waiting(); got != most {
+						t.Errorf("%d calls wait, want %d", got, most)
+					}
+					start := time.Now()
+					e := callUpstream(t.Context(), t, u, nil)
+					if e.reason != report.ReasonOverloaded || time.Since(start) != 0 {
+						t.Errorf("round %d: one call more ended with %v for %s after %v, want %s at once", round, e.status, e.reason, time.Since(start), report.ReasonOverloaded)
+					}
+					info := errorInfo(t, e.status).GetMetadata()
+					if text := e.status.Message(); !strings.Contains(text, "("+report.KeyWaitingCalls+")") || info["limit"] != report.KeyWaitingCalls || info["sent"] != "no" {
+						t.Errorf("%q with %v doesn't name the key", text, info)
+					}
+					cancel()
+					ended.Wait()
+					if got := waiting(); got != 0 {
+						t.Errorf("%d calls wait, and all have ended", got)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestWaitingCallsThatBegin aren't counted any more.
+func TestWaitingCallsThatBegin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 1)
+		b.MaxConnections, b.MaxWaiting = 1, 1
+		u := upstreamTo(t, b.Backend)
+		ends := holding(t, u, 1)
+		for range 10 {
+			next := make(chan func())
+			go func() { next <- holding(t, u, 1)[0] }()
+			synctest.Wait()
+			ends[0]()
+			ends[0] = <-next
+		}
+		endAll(ends)
+		if got, _ := u.pool.state(); got != 0 {
+			t.Errorf("%d calls wait", got)
+		}
+	})
+}

@@ -281,11 +281,11 @@ func (a *backendAddress) String() string {
 	return a.endpoint.Addresses[0].Addr
 }
 
-// states returns the state of each address.
-func (p *pool) states() []AddressState {
+// state returns the number of waiting calls, and the state of each address.
+func (p *pool) state() (waiting int, states []AddressState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	states := make([]AddressState, 0, len(p.addresses))
+	states = make([]AddressState, 0, len(p.addresses))
 	for _, a := range p.addresses {
 		s := AddressState{Address: a.String(), Calls: a.open}
 		checked, failing := p.config.health.Enabled, false
@@ -312,5 +312,5 @@ func (p *pool) states() []AddressState {
 		}
 		states = append(states, s)
 	}
-	return states
+	return p.waiting, states
 }

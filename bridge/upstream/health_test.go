@@ -128,9 +128,14 @@ func (l *logText) String() string {
 	return l.text.String()
 }
 
+func addressesOf(u *Upstream) []AddressState {
+	_, addresses := u.pool.state()
+	return addresses
+}
+
 // healthOf returns the health of each address.
 func healthOf(u *Upstream) (all []Health) {
-	for _, a := range u.pool.states() {
+	for _, a := range addressesOf(u) {
 		all = append(all, a.Health)
 	}
 	return all
@@ -266,7 +271,7 @@ func TestHealthThatIsSilent(t *testing.T) {
 		if got, want := healthOf(u), []Health{HealthNotServing, HealthServing}; !slices.Equal(got, want) {
 			t.Errorf("health %v, want %v", got, want)
 		}
-		if got := u.pool.states()[0].Failure; !strings.Contains(got, "no answer within 5s") {
+		if got := addressesOf(u)[0].Failure; !strings.Contains(got, "no answer within 5s") {
 			t.Errorf("failure %q", got)
 		}
 		time.Sleep(time.Hour)

@@ -133,18 +133,23 @@ func (w *placeWaiter) end(l *backendLink, err error) {
 // lock meanwhile, and the call's context ends the wait.
 func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	p.mu.Lock()
-	if len(p.ready) == 0 {
+	if len(p.ready) == 0 && p.failure != nil {
 		defer p.mu.Unlock()
-		if p.failure != nil {
-			return balancer.PickResult{}, p.failure
-		}
-		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+		return balancer.PickResult{}, p.failure
 	}
-	if p.queue.Len() == 0 {
+	if len(p.ready) > 0 && p.queue.Len() == 0 {
 		if l := p.config.balance.take(p); l != nil {
 			p.mu.Unlock()
 			return l.result(info.Ctx), nil
 		}
+	}
+	if err := p.startWaiting(factsOf(info.Ctx)); err != nil {
+		p.mu.Unlock()
+		return balancer.PickResult{}, err
+	}
+	if len(p.ready) == 0 {
+		p.mu.Unlock()
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
 	w := &placeWaiter{ended: make(chan struct{})}
 	w.place = p.queue.PushBack(w)
@@ -152,6 +157,33 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	patience := p.config.queueTimeout
 	p.mu.Unlock()
 	return p.wait(info.Ctx, w, patience)
+}
+
+// startWaiting counts a call that has to wait to begin, or refuses it. mu is held.
+func (p *pool) startWaiting(k *callFacts) error {
+	if k == nil || k.began || k.waits {
+		return nil
+	}
+	if most := p.config.maxWaiting; p.waiting >= most {
+		f := report.Newf(report.ReasonOverloaded, "the backend is full or away, and %d calls wait for it already (%s)", most, report.KeyWaitingCalls)
+		f.Limit = report.KeyWaitingCalls
+		k.refusal.Store(f)
+		return status.Error(codes.Unavailable, f.Text)
+	}
+	p.waiting++
+	k.waits = true
+	return nil
+}
+
+// began notes that a call doesn't wait any more. Whether it has a stream doesn't
+// matter.
+func (p *pool) began(k *callFacts) {
+	k.began = true
+	if k.waits {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.waiting--
+	}
 }
 
 // take takes a place on the emptiest connection. mu is held.

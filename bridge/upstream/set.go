@@ -186,6 +186,7 @@ type State struct {
 	// calls, and is closed after its last one.
 	Draining bool
 
+	Waiting   int            // calls that wait for a connection or a place
 	Addresses []AddressState // as the backend's name resolves now, in the order of pick_first
 }
 
@@ -219,17 +220,24 @@ func (s *Set) States() []State {
 	byName := *s.byName.Load()
 	states := make([]State, 0, len(byName)+len(s.draining))
 	for name, u := range byName {
-		states = append(states, State{Name: name, Conns: u.cc.GetState(), Calls: u.holders.calls(), Addresses: u.pool.states()})
+		states = append(states, u.state(name))
 	}
 	for u, name := range s.draining {
-		if calls := u.holders.calls(); calls > 0 {
-			states = append(states, State{Name: name, Conns: u.cc.GetState(), Calls: calls, Draining: true, Addresses: u.pool.states()})
+		if state := u.state(name); state.Calls > 0 {
+			state.Draining = true
+			states = append(states, state)
 		}
 	}
 	slices.SortFunc(states, func(a, b State) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), compareBool(a.Draining, b.Draining), cmp.Compare(a.Calls, b.Calls))
 	})
 	return states
+}
+
+// state returns the state under a name of the Set, whose mu is held.
+func (u *Upstream) state(name string) State {
+	waiting, addresses := u.pool.state()
+	return State{Name: name, Conns: u.cc.GetState(), Calls: u.holders.calls(), Waiting: waiting, Addresses: addresses}
 }
 
 // compareBool orders false before true.

@@ -74,6 +74,10 @@ type Backend struct {
 	// calls as the backend allows. If zero, 5 s; if negative, it doesn't wait.
 	QueueTimeout time.Duration
 
+	// MaxWaiting bounds the calls that wait for a connection or for a place on one. A
+	// further call ends at once. If zero, 10,000; if negative, there is no bound.
+	MaxWaiting int
+
 	// ResolveInterval is how often a name is resolved again. If zero, 30 s; if
 	// negative, only when there is no connection. It isn't used with Dial or
 	// UseEnvProxy and for targets other than names.
@@ -250,6 +254,7 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 		opts = append(opts, grpc.UseCompressor("gzip"))
 	}
 	stream, err := u.cc.NewStream(streamCtx, bidi, r.Method, opts...)
+	u.pool.began(known)
 	inTime := patience.Stop()
 	if inTime && err == nil {
 		return &Stream{stream: stream, facts: known, limit: limit, ctx: ctx}, nil

@@ -76,6 +76,7 @@ func bridgeBackends(c *config.Loaded) []bridge.NamedBackend {
 
 			MaxConnections:  orNone(b.MaxConnections),
 			QueueTimeout:    orNone(b.QueueTimeout),
+			MaxWaiting:      orNone(b.Limits.WaitingCalls),
 			ResolveInterval: orNone(b.ResolveInterval),
 		}})
 	}
