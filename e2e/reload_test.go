@@ -109,12 +109,12 @@ func TestReloadsLeaveRunningStreamsAlone(t *testing.T) {
 	}
 	began := time.Now()
 	for i := 1; i <= count; i++ {
-		switch {
-		case i%20 == 0:
+		switch i % 20 {
+		case 0:
 			replaceFile(t, r.file, []byte(version(i)[:len(version(i))/2]+"\n\""))
 			r.signal(t, syscall.SIGHUP)
 			r.refuses(t, "not YAML")
-		case i%20 == 10:
+		case 10:
 			replaceFile(t, r.file, []byte(version(i)+"http2_server: standard\n"))
 			r.signal(t, syscall.SIGHUP)
 			r.refuses(t, "http2_server: a change needs a restart")
