@@ -100,6 +100,11 @@ type Options struct {
 	// RegularFiles refuses a file that isn't a regular one, and a file that
 	// changes while Load reads it. A pipe can be read only once, and may block.
 	RegularFiles bool
+
+	// SkipUnknownKeys warns of keys in the file that culvert doesn't know, and
+	// ignores them, so that an older version can read a newer file. Without it,
+	// they are mistakes.
+	SkipUnknownKeys bool
 }
 
 // LoadWith is Load with options.
@@ -110,7 +115,7 @@ func LoadWith(o Options, file string, flags map[string]any) (*Loaded, error) {
 	l := &Loaded{File: file, origins: map[string]origin{}, derived: map[string]string{}}
 	errs := checkEnvironment(os.Environ())
 	doc, fileErrs := readFile(o, file)
-	l.References = doc.references
+	l.References, l.Warnings = doc.references, doc.warnings
 	errs = append(fileErrs, errs...)
 	errs = append(errs, checkFlags(flags)...)
 	if len(errs) > 0 { // the checks below need valid values
@@ -168,7 +173,7 @@ func readFile(o Options, file string) (document, []error) {
 	if err != nil {
 		return document{}, []error{fmt.Errorf("configuration: %w: check --config or %s", err, FileVariable)}
 	}
-	return parse(file, data, w)
+	return parseAll(fileKeys, file, data, w, o.SkipUnknownKeys)
 }
 
 // CheckFlags returns an error with a line for each wrong value of a flag. Load

@@ -21,6 +21,7 @@ type document struct {
 	lines  map[string]int // by the key's whole name; that of a list's entry by "listen[1]"
 
 	references []Reference
+	warnings   []string // about unknown keys, each with file and line
 }
 
 // value returns the text of a key with a single value. ok is false if the file
@@ -45,7 +46,12 @@ func parse(name string, data []byte, w world) (document, []error) {
 }
 
 func parseWith(keys *table, name string, data []byte, w world) (document, []error) {
-	p := &reader{name: name, data: data, world: w, lines: map[string]int{}}
+	return parseAll(keys, name, data, w, false)
+}
+
+// parseAll is parse for a table. With skipUnknown, an unknown key is no mistake.
+func parseAll(keys *table, name string, data []byte, w world, skipUnknown bool) (document, []error) {
+	p := &reader{name: name, data: data, world: w, lines: map[string]int{}, skipUnknown: skipUnknown}
 	doc := document{values: map[string]any{}, lines: p.lines}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var file yaml.Node
@@ -56,7 +62,7 @@ func parseWith(keys *table, name string, data []byte, w world) (document, []erro
 		return doc, []error{p.syntax(err)}
 	}
 	doc.values = p.mapping(file.Content[0], scope{keys, ""}, "")
-	doc.references = p.references
+	doc.references, doc.warnings = p.references, p.warnings
 	var second yaml.Node
 	switch err := decoder.Decode(&second); {
 	case errors.Is(err, io.EOF):
@@ -75,6 +81,9 @@ type reader struct {
 	lines      map[string]int
 	references []Reference
 	errs       []error
+
+	skipUnknown bool
+	warnings    []string
 }
 
 func (p *reader) errorf(at *yaml.Node, format string, args ...any) {
@@ -177,6 +186,10 @@ func (p *reader) entry(key, value *yaml.Node, in scope, section string) (any, bo
 		return p.mapping(value, in, path), true
 	}
 	k, known := in.byPath[path]
+	if !known && p.skipUnknown {
+		p.warnings = append(p.warnings, fmt.Sprintf("%s:%d: culvert ignores the unknown key %q%s", p.name, key.Line, key.Value, suggestKey(key.Value, in.table, section)))
+		return nil, false
+	}
 	if !known {
 		p.errorf(key, "unknown key %q%s", key.Value, suggestKey(key.Value, in.table, section))
 		return nil, false

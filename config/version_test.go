@@ -122,3 +122,30 @@ func TestFilesOfAConfiguration(t *testing.T) {
 		t.Errorf("a file of comments sets keys: %v, %v", l.FileSets(), err)
 	}
 }
+
+// TestUnknownKeysCanBeSkipped: an older version reads a newer file. It takes every
+// key that it knows, and all other mistakes remain.
+func TestUnknownKeysCanBeSkipped(t *testing.T) {
+	clearEnvironment(t)
+	file := write(t, "proxy.yaml", "errors: detailed\nfuture: {a: [1, {b: c}]}\nlimits: {calls: 7, futures: 3}\nlisten: [{address: \":1\", colour: red}]\n")
+	if _, err := Load(file, nil); err == nil || strings.Count(err.Error(), "unknown key") != 3 {
+		t.Errorf("without the option: %v, want 3 unknown keys", err)
+	}
+	l, err := LoadWith(Options{SkipUnknownKeys: true}, file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Errors != "detailed" || l.Limits.Calls != 7 || l.Listen[0].Address != ":1" {
+		t.Errorf("known keys are lost: %+v", l.Config)
+	}
+	for i, want := range []string{":2: culvert ignores the unknown key \"future\"", ":3: culvert ignores the unknown key \"futures\"", ":4: culvert ignores the unknown key \"colour\""} {
+		if !strings.HasPrefix(l.Warnings[i], file+want) {
+			t.Errorf("warning %d is %q, want %q", i, l.Warnings[i], want)
+		}
+	}
+	file = write(t, "wrong.yaml", "future: 1\nerrors: none\nlog: 3\n")
+	l, err = LoadWith(Options{SkipUnknownKeys: true}, file, nil)
+	if err == nil || strings.Count(err.Error(), "\n") != 1 || len(l.Warnings) != 1 {
+		t.Errorf("a wrong file: %v, warnings %q", err, l.Warnings)
+	}
+}

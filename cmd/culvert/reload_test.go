@@ -30,7 +30,7 @@ func newReloadTest(t *testing.T, content string, parts ...string) *reloadTest {
 	clearEnvironment(t)
 	r := &reloadTest{t: t, file: filepath.Join(t.TempDir(), "proxy.yaml"), fail: map[string]error{}}
 	r.write(content)
-	s := &settings{file: r.file}
+	s := &settings{unknownKeys: unknownKeysFail, file: r.file}
 	c, err := s.load()
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestReloadRefusesFiles(t *testing.T) {
 // empty file is a valid one.
 func TestReloadKeepsWhatAnEmptyFileWouldDrop(t *testing.T) {
 	r := newReloadTest(t, reloadBase+"methods: {deny: [\"admin.v1.*/*\"]}\n", "a")
-	s := &settings{file: r.file, flags: map[string]any{"backend.address": "localhost:1"}}
+	s := &settings{unknownKeys: unknownKeysFail, file: r.file, flags: map[string]any{"backend.address": "localhost:1"}}
 	r.load = s.loadAgain
 	for _, content := range []string{"", "# nothing\n", "backend:\n"} {
 		r.write(content)

@@ -32,7 +32,7 @@ func TestPipeIsReadOnce(t *testing.T) {
 	}
 	wrote := make(chan error, 1)
 	go func() { wrote <- os.WriteFile(pipe, []byte(reloadBase), 0o600) }() // received below
-	s := &settings{file: pipe}
+	s := &settings{unknownKeys: unknownKeysFail, file: pipe}
 	c, err := s.load()
 	if err != nil {
 		t.Fatal(err)

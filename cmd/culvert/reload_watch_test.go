@@ -31,7 +31,7 @@ func watchFile(t *testing.T, file string, prepare func(w *watchTest)) *watchTest
 	clearEnvironment(t)
 	w := &watchTest{T: t, dir: t.TempDir(), told: make(chan *configState, 100), looked: make(chan struct{}, 1000)}
 	prepare(w)
-	s := &settings{file: w.at(file), flags: map[string]any{"backend.address": "localhost:1"}}
+	s := &settings{unknownKeys: unknownKeysFail, file: w.at(file), flags: map[string]any{"backend.address": "localhost:1"}}
 	c, err := s.load()
 	if err != nil {
 		t.Fatal(err)

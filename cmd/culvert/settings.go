@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,9 +13,16 @@ import (
 
 // settings has the configuration from the command line.
 type settings struct {
-	file  string         // --config
-	flags map[string]any // by key: a string, or a []string for a list
+	file        string         // --config
+	unknownKeys string         // --unknown-keys
+	flags       map[string]any // by key: a string, or a []string for a list
 }
+
+// The values of --unknown-keys.
+const (
+	unknownKeysFail = "error"
+	unknownKeysWarn = "warn"
+)
 
 // usages are the help texts of the flags that stand for keys. The help calls the
 // value by the quoted word.
@@ -72,6 +80,11 @@ func addSettings(cmd *cobra.Command, only ...string) *settings {
 	}
 	flags.StringVar(&s.file, "config", "", "`file` with the configuration (default $"+config.FileVariable+")")
 	mustComplete(cmd.MarkFlagFilename("config", "yaml", "yml"))
+	s.unknownKeys = unknownKeysFail
+	if only == nil {
+		flags.StringVar(&s.unknownKeys, "unknown-keys", unknownKeysFail, "`effect` of keys in the file that this version doesn't know: error, or warn (culvert ignores them)")
+		mustComplete(cmd.RegisterFlagCompletionFunc("unknown-keys", cobra.FixedCompletions([]string{unknownKeysFail, unknownKeysWarn}, cobra.ShellCompDirectiveNoFileComp)))
+	}
 	return s
 }
 
@@ -102,15 +115,25 @@ func mustComplete(err error) {
 // load reads the configuration. A wrong flag is a misuse, any other mistake a
 // failure.
 func (s *settings) load() (*config.Loaded, error) {
-	if err := config.CheckFlags(s.flags); err != nil {
+	err := config.CheckFlags(s.flags)
+	if s.unknownKeys != unknownKeysFail && s.unknownKeys != unknownKeysWarn {
+		err = errors.Join(err, fmt.Errorf("--unknown-keys: %q is not a known word: write %s or %s", s.unknownKeys, unknownKeysFail, unknownKeysWarn))
+	}
+	if err != nil {
 		return nil, &misuse{err}
 	}
-	return config.Load(s.file, s.flags)
+	return config.LoadWith(s.options(), s.file, s.flags)
+}
+
+func (s *settings) options() config.Options {
+	return config.Options{SkipUnknownKeys: s.unknownKeys == unknownKeysWarn}
 }
 
 // loadAgain is load for a program that serves.
 func (s *settings) loadAgain() (*config.Loaded, error) {
-	loaded, err := config.LoadWith(config.Options{RegularFiles: true}, s.file, s.flags)
+	o := s.options()
+	o.RegularFiles = true
+	loaded, err := config.LoadWith(o, s.file, s.flags)
 	if err == nil && lacksBackend(loaded) {
 		err = errNoBackend
 	}
