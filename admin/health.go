@@ -10,11 +10,14 @@ import (
 	"unicode"
 )
 
-// Health answers /livez and /readyz. The zero value is alive and not ready.
+// Health answers /livez, /readyz and /metrics. The zero value is alive and not ready,
+// and has no metrics.
 // Its methods may be called concurrently.
 type Health struct {
 	ready  atomic.Bool
 	detail atomic.Pointer[func() []string]
+
+	metrics atomic.Pointer[http.Handler]
 }
 
 // SetReady sets whether culvert accepts new calls.
@@ -25,8 +28,12 @@ func (h *Health) SetReady(ready bool) { h.ready.Store(ready) }
 // has a line for each, below its answer.
 func (h *Health) SetDetail(detail func() []string) { h.detail.Store(&detail) }
 
+// SetMetrics sets the handler of /metrics, which bounds the time of an answer and the
+// number of callers itself.
+func (h *Health) SetMetrics(metrics http.Handler) { h.metrics.Store(&metrics) }
+
 // Handler serves GET and HEAD of /livez, 200 as long as the process can answer
-// at all, and of /readyz, 200 or 503.
+// at all, of /readyz, 200 or 503, and of /metrics, 404 without metrics.
 func (h *Health) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
@@ -38,6 +45,16 @@ func (h *Health) Handler() http.Handler {
 			return
 		}
 		answer(w, http.StatusServiceUnavailable, "not ready: culvert accepts no new calls\n"+h.details())
+	})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		metrics := h.metrics.Load()
+		if metrics == nil {
+			answer(w, http.StatusNotFound, "culvert: metrics are off: set health.metrics to true\n")
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		(*metrics).ServeHTTP(w, r)
 	})
 	return mux
 }
@@ -86,7 +103,7 @@ func closing(h http.Handler) http.Handler {
 }
 
 // Server returns an http.Server for the handler with bounds on what a caller
-// can hold: questions and answers are a line each. If unforgeable isn't nil, the
+// can hold: questions are a line each, and so are answers, except the metrics. If unforgeable isn't nil, the
 // server is on loopback and answers only to a Host that it accepts.
 func (h *Health) Server(log *slog.Logger, unforgeable func(host string) bool) *http.Server {
 	handler := h.Handler()

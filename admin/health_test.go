@@ -1,12 +1,34 @@
 package admin
 
 import (
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 )
+
+// TestMetricsAreServedOnceThereAreSome: without them the answer names the key.
+func TestMetricsAreServedOnceThereAreSome(t *testing.T) {
+	h := new(Health)
+	handler := h.Handler()
+	ask := func(method string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "/metrics", nil))
+		return w
+	}
+	if w := ask(http.MethodGet); w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), "health.metrics") {
+		t.Errorf("without metrics: %d %q", w.Code, w.Body)
+	}
+	h.SetMetrics(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "a 1\n") }))
+	if w := ask(http.MethodGet); w.Code != http.StatusOK || w.Body.String() != "a 1\n" || w.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("with metrics: %d %q, %v", w.Code, w.Body, w.Header())
+	}
+	if w := ask(http.MethodPost); w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d", w.Code)
+	}
+}
 
 func TestHealth(t *testing.T) {
 	h := new(Health)

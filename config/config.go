@@ -290,6 +290,10 @@ type Health struct {
 	// culvert logs a warning and starts without health checks. If an address
 	// that you set is taken, culvert doesn't start.
 	Listen string `key:"listen" flag:"health-listen" is:"optional address"`
+
+	// Serve metrics for Prometheus at /metrics on the address in health.listen.
+	// They name the methods of the backends. With false, culvert counts nothing.
+	Metrics bool `key:"metrics"`
 }
 
 // Log configures the log.
@@ -338,7 +342,7 @@ func Defaults() Config {
 		},
 		Backend:      Backend{Balance: "round_robin", MaxConnections: 64, Limits: BackendLimits{WaitingCalls: 10_000}, QueueTimeout: 5 * time.Second, ResolveInterval: 30 * time.Second},
 		DrainTimeout: 20 * time.Second,
-		Health:       Health{Listen: "127.0.0.1:9901"},
+		Health:       Health{Listen: "127.0.0.1:9901", Metrics: true},
 		Log:          Log{Level: "info", Format: "auto"},
 	}
 }

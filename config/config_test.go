@@ -117,6 +117,7 @@ limits:
 drain_timeout: 0s
 health:
   listen: off
+  metrics: false
 log: {level: debug, format: json}
 `)
 	l, err := Load(file, nil)

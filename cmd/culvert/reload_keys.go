@@ -21,6 +21,7 @@ var fixedKeys = []string{
 	"tls.self_signed", "tls.self_signed_names", "tls.http_listen", "tls.http_target", "tls.acme",
 	"limits.memory",
 	"health.listen",
+	"health.metrics",
 	"log.format",
 }
 

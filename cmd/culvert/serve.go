@@ -118,6 +118,7 @@ type program struct {
 
 	redirectListener net.Listener // nil: off
 
+	metrics        *telemetry.Metrics // nil: off
 	health         admin.Health
 	healthListener net.Listener // nil: off
 }
@@ -164,7 +165,7 @@ func (p *program) open(ctx context.Context) error {
 	for _, w := range exposedFiles(p.config) { // here, because a file system may hang
 		p.log.Warn("configuration", "warning", w)
 	}
-	err := p.openKeys(&cfg, told) //nolint:contextcheck // no context ends the reading of files
+	err := p.openKeys(&cfg, p.openMetrics(&cfg, told)) //nolint:contextcheck // no context ends the reading of files
 	if err != nil {
 		return err
 	}
@@ -189,6 +190,7 @@ func (p *program) open(ctx context.Context) error {
 	}
 	p.keys.startFetching(ctx)
 	p.openReloads(ctx)
+	p.watchMetrics()
 	return nil
 }
 

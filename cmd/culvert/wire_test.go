@@ -89,6 +89,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"backend.tls.ca": true, "backend.tls.cert": true, "backend.tls.key": true,
 		"limits.memory": true, // memory_test.go
 		"drain_timeout": true, "health.listen": true, "log.level": true, "log.format": true,
+		"health.metrics": true, // metrics_test.go
 	}
 	for _, k := range config.Keys() {
 		// Below, limits_test.go, TestEntriesOfBackendsReachTheBridge, TestEveryKeyOfACMEArrives

@@ -16,6 +16,7 @@ import (
 type names struct {
 	flags, keys, variables, reasons, targets []string
 	attributes                               []string // of log lines
+	metrics                                  []string // and their labels
 	tests                                    map[string]bool
 }
 
@@ -36,6 +37,13 @@ func readNames(t testing.TB) names {
 			if b.language == "json" { // log lines, each held to a real one
 				for _, m := range attribute.FindAllStringSubmatch(b.text, -1) {
 					n.attributes = append(n.attributes, m[1])
+				}
+			}
+		}
+		if p.path == "docs/reference/metrics.md" { // likewise
+			for _, l := range p.prose {
+				for _, m := range tableName.FindAllStringSubmatch(l.text, -1) {
+					n.metrics = append(n.metrics, m[1])
 				}
 			}
 		}
@@ -154,6 +162,7 @@ var (
 	isKey      = regexp.MustCompile(`^[a-z_]+(\.[a-z_]+)+$`)
 	isSnake    = regexp.MustCompile(`^[a-z]+(_[a-z]+)+$`)
 	isTest     = regexp.MustCompile(`^(Test|Fuzz)[A-Z]\w*$`)
+	tableName  = regexp.MustCompile("^\\| `([a-z_]+)` \\|")
 	isTarget   = regexp.MustCompile(`^make ([a-z-]+)$`)
 )
 
@@ -222,7 +231,7 @@ func (n names) lacks(word string) string {
 		if slices.ContainsFunc(n.keys, func(k string) bool { return k == word || strings.HasSuffix(k, "."+word) }) {
 			return ""
 		}
-		return missing("key or attribute", n.attributes, word)
+		return missing("key, attribute, metric or label", slices.Concat(n.attributes, n.metrics), word)
 	case isTest.MatchString(word) && !n.tests[word]:
 		return "test"
 	}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/telemetry"
+)
+
+// openMetrics has the metrics observe the bridge and the certificates, unless they
+// are off or there is no address to read them on. Then it changes nothing.
+func (p *program) openMetrics(cfg *bridge.Config, certificates certificateObserver) certificateObserver {
+	if !p.config.Health.Metrics || p.config.Health.Listen == "" {
+		return certificates
+	}
+	p.metrics = telemetry.NewMetrics(thisBuild().Version)
+	cfg.Observer = report.Observers(cfg.Observer, p.metrics)
+	return certificateObservers{certificates, p.metrics}
+}
+
+// watchMetrics gives the metrics what they read at each scrape, and begins to serve
+// them.
+func (p *program) watchMetrics() {
+	if p.metrics == nil {
+		return
+	}
+	p.metrics.Watch(p.bridge.Snapshot, p.logs.queue.droppedInAll)
+	p.metrics.ConfigApplied(p.reloads.current().version, false)
+	p.reloads.reloaded = func(s *configState, rejected bool) {
+		if rejected {
+			p.metrics.ConfigRejected()
+			return
+		}
+		p.metrics.ConfigApplied(s.version, true)
+	}
+	p.health.SetMetrics(p.metrics.Handler(p.log))
+}
+
+// certificateObservers are called one after the other.
+type certificateObservers []certificateObserver
+
+// Certificate implements certificateObserver.
+func (os certificateObservers) Certificate(c report.CertificateInfo) {
+	for _, o := range os {
+		o.Certificate(c)
+	}
+}

@@ -1,0 +1,304 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"net/http"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// Metrics is an Observer that counts for Prometheus. Its methods may be called
+// concurrently.
+//
+// A client can't add time series: methods that no backend knows share one value of
+// rpc_method, and all other labels have values of culvert's own or of its
+// configuration.
+type Metrics struct {
+	registry *prometheus.Registry
+	state    atomic.Pointer[func() bridge.Snapshot]
+	dropped  atomic.Pointer[func() int64]
+
+	durations, firsts                                *prometheus.HistogramVec
+	calls, conns, ends, lost, refused, limits, loads *prometheus.CounterVec
+	expiry, version                                  *prometheus.GaugeVec
+	newest, since                                    prometheus.Gauge
+
+	methods    methods
+	durationOf cache[durationKey, prometheus.Observer] // of durations
+	firstOf    cache[string, prometheus.Observer]      // of firsts, by method
+	callsOf    cache[endKey, prometheus.Counter]       // of calls
+
+	counting sync.Mutex
+	had      map[[2]string]int // open connections at the last scrape, by listener and transport
+}
+
+var _ report.Observer = (*Metrics)(nil)
+
+// durationBuckets are those that OpenTelemetry asks for.
+var durationBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
+
+// NewMetrics returns the metrics of a program of this version, with those of its process
+// and of the Go runtime.
+func NewMetrics(version string) *Metrics {
+	m := &Metrics{
+		registry:  prometheus.NewRegistry(),
+		durations: newHistogram(callDuration),
+		firsts:    newHistogram(firstMessage),
+		calls:     newCounter(callsEnded),
+		conns:     newCounter(connsBegan),
+		ends:      newCounter(connsEnded),
+		lost:      newCounter(lostPings),
+		refused:   newCounter(refusals),
+		limits:    newCounter(limitsHit),
+		loads:     newCounter(reloads),
+		expiry:    newGauge(certificateExpiry),
+		version:   newGauge(configInfo),
+		had:       make(map[[2]string]int),
+	}
+	newest, since, build := newGauge(reloadFailed), newGauge(configSince), newGauge(buildInfo)
+	m.registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		m.durations, m.firsts, m.calls, m.conns, m.ends, m.lost, m.refused, m.limits, m.loads, m.expiry, m.version,
+		newest, since, build, state{m},
+	)
+	m.newest, m.since = newest.WithLabelValues(), since.WithLabelValues()
+	m.newest.Set(1)
+	m.since.SetToCurrentTime()
+	build.WithLabelValues(version, runtime.Version()).Set(1)
+	return m
+}
+
+func newCounter(f Family) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: f.Name, Help: f.Help}, f.Labels)
+}
+
+func newGauge(f Family) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: f.Name, Help: f.Help}, f.Labels)
+}
+
+// newHistogram returns a classic histogram with a native one beside it. Prometheus takes
+// the native one if it is told to, and its buckets have no upper end: streams last for
+// hours.
+func newHistogram(f Family) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: f.Name, Help: f.Help, Buckets: durationBuckets,
+		NativeHistogramBucketFactor:     1.1,
+		NativeHistogramMaxBucketNumber:  100,
+		NativeHistogramMinResetDuration: time.Hour,
+	}, f.Labels)
+}
+
+// The bounds of /metrics: how many may ask at a time, and how long an answer may take.
+// Prometheus asks for an answer within 10 s by default.
+const (
+	maxScrapes  = 4
+	scrapeLimit = 8 * time.Second
+)
+
+// Handler serves the metrics in Prometheus' formats, compressed if the caller accepts
+// that. Over the bounds it answers 503.
+func (m *Metrics) Handler(log *slog.Logger) http.Handler {
+	metrics := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: maxScrapes,
+		Timeout:             scrapeLimit,
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// A server with a shorter time-out for all answers is for short ones.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeLimit + time.Second))
+		metrics.ServeHTTP(w, r)
+	})
+}
+
+// other is the value of a label for what has no value of its own. OpenTelemetry,
+// "rpc.method".
+const other = "_OTHER"
+
+// ConnBegan implements report.Observer.
+func (m *Metrics) ConnBegan(c report.ConnInfo) {
+	m.conns.WithLabelValues(c.Listener, kindOf(c)).Inc()
+}
+
+// ConnEnded implements report.Observer.
+func (m *Metrics) ConnEnded(c report.ConnInfo) {
+	m.ends.WithLabelValues(c.Listener, kindOf(c), c.Ended).Inc()
+	if c.Ended == report.EndedSilent {
+		m.lost.WithLabelValues(c.Listener).Inc()
+	}
+}
+
+func kindOf(c report.ConnInfo) string {
+	if c.Tunnel {
+		return "tunnel"
+	}
+	return "connection"
+}
+
+// Refused implements report.Observer.
+func (m *Metrics) Refused(r report.Refusal) {
+	m.refused.WithLabelValues(string(r.Reason), r.Key, strconv.FormatBool(!r.ReportOnly)).Inc()
+	if r.Reason == report.ReasonLimitExceeded && !r.ReportOnly {
+		m.limits.WithLabelValues(r.Key).Inc()
+	}
+}
+
+// CallBegan implements report.Observer.
+func (m *Metrics) CallBegan(_ context.Context, c *report.CallInfo, _ metadata.MD) report.CallObserver {
+	return &callMetrics{m: m, method: c.Method, begin: c.Begin}
+}
+
+// A callMetrics observes one call.
+type callMetrics struct {
+	m        *Metrics
+	method   string
+	begin    time.Time
+	answered bool // only the goroutine of the responses uses it, until Ended
+}
+
+// Header implements report.CallObserver.
+func (*callMetrics) Header(metadata.MD) {}
+
+// Message observes the first message of the backend. A Snapshot has the count of all.
+func (c *callMetrics) Message(d report.Direction, _ int) {
+	if d == report.Request || c.answered {
+		return
+	}
+	c.answered = true
+	c.m.first(c.m.methods.learn(c.method)).Observe(time.Since(c.begin).Seconds())
+}
+
+// Ended implements report.CallObserver.
+func (c *callMetrics) Ended(i *report.CallInfo) {
+	m, status := c.m, statusName(i.Code)
+	m.duration(durationKey{m.methods.of(i), status}, i.Code).Observe(i.Duration.Seconds())
+	m.ended(endKey{i.Listener, i.Transport, status, i.Origin, i.Reason}).Inc()
+	if key := limitOf(i); key != "" {
+		m.limits.WithLabelValues(key).Inc()
+	}
+}
+
+// unbounded is for keys of which only a bounded number can occur.
+const unbounded = math.MaxInt
+
+func (m *Metrics) duration(k durationKey, c codes.Code) prometheus.Observer {
+	o, ok := m.durationOf.find(k)
+	if !ok {
+		o, _ = m.durationOf.add(k, unbounded, func() prometheus.Observer {
+			return m.durations.WithLabelValues("grpc", k.method, k.code, errorType(c))
+		})
+	}
+	return o
+}
+
+func (m *Metrics) first(method string) prometheus.Observer {
+	o, ok := m.firstOf.find(method)
+	if !ok {
+		o, _ = m.firstOf.add(method, unbounded, func() prometheus.Observer { return m.firsts.WithLabelValues(method) })
+	}
+	return o
+}
+
+func (m *Metrics) ended(k endKey) prometheus.Counter {
+	n, ok := m.callsOf.find(k)
+	if !ok {
+		n, _ = m.callsOf.add(k, unbounded, func() prometheus.Counter {
+			return m.calls.WithLabelValues(k.listener, k.transport, k.code, k.origin, string(k.reason))
+		})
+	}
+	return n
+}
+
+// limitOf returns the key of the limit that ended a call. A limit that refused it
+// has been counted by Refused, which also counts connections.
+func limitOf(c *report.CallInfo) string {
+	if c.Reason == report.ReasonLimitExceeded {
+		if c.Limit == report.KeyBufferedBytes {
+			return c.Limit
+		}
+		return ""
+	}
+	return limitsOfReasons[c.Reason]
+}
+
+// limitsOfReasons has the limit behind each reason that only one limit has.
+var limitsOfReasons = map[report.Reason]string{
+	report.ReasonRequestTooLarge:  report.KeyMessageBytes,
+	report.ReasonResponseTooLarge: report.KeyMessageBytes,
+	report.ReasonMetadataTooLarge: report.KeyHeaderBytes,
+	report.ReasonOverloaded:       report.KeyMaxConnections,
+	report.ReasonIdleTimeout:      report.KeyIdle,
+	report.ReasonMaxAge:           report.KeyMaxAge,
+	report.ReasonSlowConsumer:     report.KeySlowConsumer,
+	report.ReasonSlowSender:       report.KeySlowSender,
+}
+
+// Certificate notes a certificate in use.
+func (m *Metrics) Certificate(c report.CertificateInfo) {
+	name := c.File
+	if name == "" && len(c.Names) > 0 {
+		name = c.Names[0]
+	}
+	m.expiry.WithLabelValues(name).Set(float64(c.NotAfter.Unix()))
+}
+
+// ConfigApplied notes that a configuration is in use since now. reload is false for the one
+// that the program began with.
+func (m *Metrics) ConfigApplied(version string, reload bool) {
+	if reload {
+		m.loads.WithLabelValues("applied").Inc()
+	}
+	m.newest.Set(1)
+	m.since.SetToCurrentTime()
+	m.version.Reset()
+	m.version.WithLabelValues(version).Set(1)
+}
+
+// ConfigRejected notes that a newer configuration was rejected.
+func (m *Metrics) ConfigRejected() {
+	m.loads.WithLabelValues("rejected").Inc()
+	m.newest.Set(0)
+}
+
+// Watch sets the sources of what is read at a scrape: the state of the bridge, and the
+// number of dropped log lines.
+func (m *Metrics) Watch(snapshot func() bridge.Snapshot, droppedLines func() int64) {
+	m.state.Store(&snapshot)
+	m.dropped.Store(&droppedLines)
+}
+
+// statusName returns a status code as OpenTelemetry writes it. A backend may send any
+// number.
+func statusName(c codes.Code) string {
+	if name, ok := code.Code_name[int32(c)]; ok {
+		return name
+	}
+	return other
+}
+
+// errorType returns the status code if the server is to blame for it, else "".
+// OpenTelemetry, "gRPC", server.
+func errorType(c codes.Code) string {
+	switch c {
+	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
+		return statusName(c)
+	case codes.OK, codes.Canceled, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied, codes.ResourceExhausted, codes.FailedPrecondition, codes.Aborted, codes.OutOfRange, codes.Unauthenticated:
+		return ""
+	}
+	return other
+}

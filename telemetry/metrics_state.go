@@ -1,0 +1,110 @@
+package telemetry
+
+import (
+	"maps"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+// state reads the gauges, and the counts that the bridge keeps itself, at each scrape. It
+// is a prometheus.Collector.
+type state struct{ *Metrics }
+
+// desc describes a row of the table to Prometheus.
+func (f Family) desc() *prometheus.Desc { return prometheus.NewDesc(f.Name, f.Help, f.Labels, nil) }
+
+// The rows that state has the values of.
+var (
+	stateFamilies = []Family{
+		openCalls, messages, messageBytes, blocked, openConns, messageMemory, messageMemoryLimit, clientMemory,
+		clientMemoryLimit, evictedCalls, backendConnected, backendCalls, draining, droppedLogs,
+	}
+	descs = func() map[string]*prometheus.Desc {
+		all := make(map[string]*prometheus.Desc)
+		for _, f := range stateFamilies {
+			all[f.Name] = f.desc()
+		}
+		return all
+	}()
+)
+
+// Describe implements prometheus.Collector.
+func (state) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range descs {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (s state) Collect(to chan<- prometheus.Metric) {
+	tell := func(f Family, value float64, labels ...string) {
+		kind := prometheus.GaugeValue
+		if f.Kind == Counter {
+			kind = prometheus.CounterValue
+		}
+		to <- prometheus.MustNewConstMetric(descs[f.Name], kind, value, labels...)
+	}
+	if dropped := s.dropped.Load(); dropped != nil {
+		tell(droppedLogs, float64((*dropped)()))
+	}
+	snapshot := s.state.Load()
+	if snapshot == nil {
+		return
+	}
+	now := (*snapshot)()
+	running := make(map[[2]string]int)
+	for _, c := range now.Calls {
+		running[[2]string{c.Listener, c.Transport}] = c.Calls
+	}
+	for _, t := range now.Traffic { // also of transports without calls at the moment
+		tell(openCalls, float64(running[[2]string{t.Listener, t.Transport}]), t.Listener, t.Transport)
+		for direction, flow := range map[string]bridge.Flow{"in": t.In, "out": t.Out} {
+			tell(messages, float64(flow.Messages), t.Listener, t.Transport, direction)
+			tell(messageBytes, float64(flow.Bytes), t.Listener, t.Transport, direction)
+			tell(blocked, flow.Blocked.Seconds(), t.Listener, t.Transport, direction)
+		}
+	}
+	for k, n := range s.openNow(now) {
+		tell(openConns, float64(n), k[0], k[1])
+	}
+	tell(messageMemory, float64(now.HeldBytes))
+	tell(messageMemoryLimit, float64(now.HeldLimit))
+	tell(clientMemory, float64(now.ClientBytes))
+	tell(clientMemoryLimit, float64(now.ClientLimit))
+	tell(evictedCalls, float64(now.Evicted))
+	tell(draining, number(now.Draining))
+	calls := make(map[string]int) // by name: a replaced backend stays until its last call ends
+	for _, u := range now.Upstreams {
+		calls[u.Name] += u.Calls
+		if !u.Draining {
+			tell(backendConnected, number(u.Conns == connectivity.Ready), u.Name)
+		}
+	}
+	for name, n := range calls {
+		tell(backendCalls, float64(n), name)
+	}
+}
+
+// openNow returns the numbers of open connections by listener and transport, with zeros
+// for those that once had some: a gauge must not vanish.
+func (s state) openNow(now bridge.Snapshot) map[[2]string]int {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	for k := range s.had {
+		s.had[k] = 0
+	}
+	for _, c := range now.Connections {
+		s.had[[2]string{c.Listener, c.Transport}] = c.Open
+	}
+	return maps.Clone(s.had)
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
