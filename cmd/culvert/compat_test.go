@@ -11,6 +11,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
+	"github.com/culvert-grpc/culvert/telemetry"
 )
 
 //go:generate go test -count=1 -run ^TestNothingIsRemovedSilently$ . -update
@@ -21,6 +22,7 @@ import (
 var compatLists = map[string]func() []string{
 	"keys.txt":    compatKeys,
 	"reasons.txt": compatReasons,
+	"metrics.txt": compatMetrics,
 	"exit-codes.txt": func() []string {
 		return []string{fmt.Sprint(exitDone, " done"), fmt.Sprint(exitFailed, " failed"), fmt.Sprint(exitMisuse, " misuse")}
 	},
@@ -55,6 +57,18 @@ func compatReasons() []string {
 	var lines []string
 	for _, r := range report.Reasons() {
 		lines = append(lines, fmt.Sprintf("%s %s", r.Reason, r.Code))
+	}
+	return lines
+}
+
+// compatMetrics has a line for each metric with its kind, and for each of its labels.
+func compatMetrics() []string {
+	var lines []string
+	for _, f := range telemetry.Families() {
+		lines = append(lines, fmt.Sprintf("%s %s", f.Name, f.Kind))
+		for _, l := range f.Labels {
+			lines = append(lines, f.Name+"{"+l+"}")
+		}
 	}
 	return lines
 }
