@@ -32,6 +32,7 @@ var checks = []func(*Loaded) []error{
 	checkDetailedErrors,
 	checkLimits,
 	checkUseLimits,
+	checkLogSamples,
 	checkHealthListen,
 	checkListeners,
 	checkHTTPListen,

@@ -131,6 +131,11 @@ func TestContradictionsAndDangers(t *testing.T) {
 			"proxy.yaml:4: limits.methods[1].pattern: … proxy.yaml:3: limits.methods[0].pattern",
 			"proxy.yaml:6: limits.methods[3].pattern: … proxy.yaml:3: limits.methods[0].pattern",
 		}},
+		{"samples that another pattern has first", "log:\n  sample:\n  - {pattern: shop.v1.*/Get*, one_in: 100}\n  - {pattern: shop.v1.*/Get*, one_in: 10}\n  - {pattern: shop.v1.Orders/GetAll, one_in: 1}\n  - {pattern: shop.v1.Orders/*, one_in: 2}", []string{
+			"proxy.yaml:4: log.sample[1].pattern: … proxy.yaml:3: log.sample[0].pattern",
+		}, []string{
+			"proxy.yaml:5: log.sample[2].pattern: … proxy.yaml:3: log.sample[0].pattern",
+		}},
 		{"sizes that can't count", "limits:\n  methods:\n  - {pattern: a.B/*, header_bytes: 1MiB}\nlisten:\n- address: :80\n  trusted_proxies: [10.0.0.1]\n  limits: {header_bytes: 1MiB, calls_per_connection: 101, message_bytes: 3GiB}", []string{
 			"proxy.yaml:7: listen[0].limits.message_bytes: … 2GiB … 0",
 		}, []string{

@@ -308,6 +308,21 @@ type Log struct {
 	//   - "json": for programs.
 	//   - "auto": text on a terminal, and JSON elsewhere.
 	Format string `key:"format" flag:"log-format" one:"auto,text,json"`
+
+	// Methods with too many calls for a line each. The first entry that matches a
+	// call applies. Calls that fail have a line each, and so do all calls at the
+	// level debug.
+	Sample []LogSample `key:"sample"`
+}
+
+// LogSample is a rule for the lines of calls to some methods.
+type LogSample struct {
+	// The methods: "shop.v1.Prices/*", "shop.v1.*/Get*".
+	Pattern string `key:"pattern" is:"method pattern" needed:"true"`
+
+	// Calls that succeed for each line: 100 logs the first and then each
+	// hundredth; 1 logs all.
+	OneIn int `key:"one_in" is:"count" needed:"true"`
 }
 
 // Defaults returns the configuration without file, variables and flags.

@@ -3,8 +3,6 @@ package config
 import (
 	"fmt"
 	"math"
-	"path"
-	"strings"
 )
 
 // AddressLimits are the limits of one client address: an IPv4 address, or the
@@ -127,7 +125,9 @@ func checkUseLimits(l *Loaded) []error {
 		}
 	}
 	errs = append(errs, checkSizes(l)...)
+	var patterns []string
 	for i, m := range lim.Methods {
+		patterns = append(patterns, m.Pattern)
 		key := Entry("limits.methods", i) + ".message_bytes"
 		switch {
 		case m.MessageBytes > math.MaxInt32:
@@ -135,31 +135,12 @@ func checkUseLimits(l *Loaded) []error {
 		case m.MessageBytes > lim.BufferedBytes:
 			errs = append(errs, l.Errorf(key, "is more than limits.buffered_bytes, so the largest message can't pass: lower it, or raise limits.buffered_bytes"))
 		}
-		errs = append(errs, checkPatternCounts(l, i)...)
 	}
+	errs = append(errs, checkPatternsCount(l, "limits.methods", patterns)...)
 	if !lim.Enforce {
 		l.warn("limits.enforce", "is false, so limits of calls, handshakes and addresses refuse nothing: set it to true when the log shows no client that the limits should allow")
 	}
 	return errs
-}
-
-// checkPatternCounts finds an entry of limits.methods that has no effect,
-// because an earlier entry matches all of its calls.
-func checkPatternCounts(l *Loaded, i int) []error {
-	key, pattern := Entry("limits.methods", i)+".pattern", l.Limits.Methods[i].Pattern
-	for j, before := range l.Limits.Methods[:i] {
-		first := l.place(Entry("limits.methods", j) + ".pattern")
-		if before.Pattern == pattern {
-			return []error{l.Errorf(key, "is the pattern of %s, too: merge the two entries", first)}
-		}
-		// A "*" matches any text without a slash, as it does for files, and therefore
-		// also a "*" of the other pattern.
-		if covers, _ := path.Match(strings.TrimPrefix(before.Pattern, "/"), strings.TrimPrefix(pattern, "/")); covers {
-			l.warn(key, "has no effect, because "+first+" matches all of its calls and comes first: move this entry before it")
-			return nil
-		}
-	}
-	return nil
 }
 
 // checkSizes checks the sizes of methods and listeners: they must fit into an

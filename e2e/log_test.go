@@ -10,11 +10,14 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/e2e/probe"
 	"github.com/culvert-grpc/culvert/e2e/wire"
@@ -258,5 +261,38 @@ func TestClosedLogEndsNothing(t *testing.T) {
 	c.signal(t, syscall.SIGTERM)
 	if code := c.wait(t, 10*time.Second); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// TestChattyMethodsHaveFewLines makes calls that succeed and calls that fail, and then
+// removes the rule by a reload.
+func TestChattyMethodsHaveFewLines(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	c := startReloads(t, b, t.TempDir(), "log: {sample: [{pattern: culvert.e2e.v1.Probe/*, one_in: 5}]}\n")
+	conn := dial(t, wire.GRPC, c.address)
+	calls := func(n int, script probe.Script) {
+		t.Helper()
+		for range n {
+			finish(post(t, conn, wire.Unary, script), 0)
+		}
+	}
+	calls(6, probe.Script{})
+	calls(2, probe.Script{Code: uint32(codes.NotFound)})
+	replaceFile(t, c.file, []byte("drain_timeout: 3s\n"))
+	c.becomes(t, "log.sample")
+	calls(2, probe.Script{})
+	c.signal(t, syscall.SIGTERM)
+	c.wait(t, 10*time.Second)
+	var got []string
+	for _, text := range c.output.all() {
+		var line map[string]any
+		if json.Unmarshal([]byte(text), &line) == nil && line["msg"] == "call" && strings.HasSuffix(fmt.Sprint(line["method"]), "/Unary") {
+			got = append(got, fmt.Sprint(line["code"], " ", line["not_logged"]))
+		}
+	}
+	want := []string{"OK 0", "OK 4", "NOT_FOUND <nil>", "NOT_FOUND <nil>", "OK <nil>", "OK <nil>"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the lines of calls have code and not_logged %q, want %q", got, want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -22,7 +23,8 @@ import (
 // If a terminal shows JSON, the writer below the handler must escape the characters
 // that JSON lets through.
 type Log struct {
-	log *slog.Logger
+	log     *slog.Logger
+	samples atomic.Pointer[[]*sampler] // nil: every call has a line
 
 	mu     sync.Mutex
 	limit  *rate.Limiter // for lines about bad ends
@@ -47,8 +49,8 @@ func (call) Header(metadata.MD) {}
 // Message implements report.CallObserver. The call's line counts messages.
 func (call) Message(report.Direction, int) {}
 
-// Ended writes the call's line. A defect of culvert is an error that someone must
-// act on; any other end of a call is information.
+// Ended writes the call's line, unless a Sample leaves it out. A defect of culvert is an
+// error that someone must act on; any other end of a call is information.
 func (o call) Ended(c *report.CallInfo) {
 	level := slog.LevelInfo
 	if c.Reason == report.ReasonInternal {
@@ -56,6 +58,10 @@ func (o call) Ended(c *report.CallInfo) {
 	}
 	ctx := context.Background() // the call's own has ended
 	if !o.log.Enabled(ctx, level) {
+		return
+	}
+	write, notLogged := o.sample(ctx, c)
+	if !write {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 18)
@@ -96,6 +102,9 @@ func (o call) Ended(c *report.CallInfo) {
 	)
 	if c.Cause != "" {
 		attrs = append(attrs, slog.String("cause", c.Cause))
+	}
+	if notLogged.Key != "" {
+		attrs = append(attrs, notLogged)
 	}
 	r := slog.NewRecord(time.Now(), level, "call", 0) // the line of the program that wrote it doesn't matter
 	r.AddAttrs(attrs...)

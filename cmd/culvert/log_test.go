@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
 
 	"github.com/culvert-grpc/culvert/config"
+	"github.com/culvert-grpc/culvert/telemetry"
 )
 
 // hostile is what a peer may send to whoever reads the log: escape sequences
@@ -89,5 +91,13 @@ func TestColourOfLevels(t *testing.T) {
 	}
 	if _, got, _ := strings.Cut(lines[1], " "); got != "level=ERROR+1 msg=odd" {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestEntriesOfLogSampleArrive(t *testing.T) {
+	loaded := loadFile(t, "log:\n  sample:\n  - {pattern: a.B/*, one_in: 10}\n  - {pattern: a.*/C, one_in: 1}\n")
+	want := []telemetry.Sample{{Pattern: "a.B/*", OneIn: 10}, {Pattern: "a.*/C", OneIn: 1}}
+	if got := logSamples(loaded.Log); !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

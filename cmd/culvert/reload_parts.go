@@ -16,6 +16,7 @@ func (p *program) openReloads(ctx context.Context) {
 	p.reloads.always = p.keys.reload
 	p.reloads.parts = []part{
 		p.changeLogLevel,
+		p.changeLogSamples,
 		p.keys.changeClients,
 		p.changeBridge,
 	}
@@ -28,6 +29,12 @@ func (p *program) changeLogLevel(running, next *config.Loaded) (commit, undo fun
 		return nil, nil, nil
 	}
 	return func() { p.logs.level.Set(levelOf(next.Log)) }, nil, nil
+}
+
+// changeLogSamples changes which calls have no line. A rule that stays continues
+// its count.
+func (p *program) changeLogSamples(_, next *config.Loaded) (commit, undo func(), err error) {
+	return func() { p.told.SetSamples(logSamples(next.Log)) }, nil, nil
 }
 
 // changeBridge changes what requests are judged by.

@@ -108,6 +108,7 @@ type program struct {
 	logs   *loggers     // of log and calls: their level, the dropped lines, close before os.Exit
 	memory int64        // limit in bytes; 0: none
 
+	told      *telemetry.Log // writes the lines of calls
 	reloads   *reloader
 	releaser  *releaser
 	keys      *keyring
@@ -159,13 +160,14 @@ func (p *program) unlessEnded(signals <-chan os.Signal, open func() error) (open
 func (p *program) open(ctx context.Context) error {
 	cfg := bridgeConfig(p.config)
 	cfg.Logger = p.log
-	told := telemetry.NewLog(p.calls)
+	p.told = telemetry.NewLog(p.calls)
+	p.told.SetSamples(logSamples(p.config.Log))
 	p.releaser = newReleaser(func() int64 { return usedByClients(p.bridge) }, mappedMemory, releaseMemory, p.log)
-	cfg.Observer = connWatcher{told, p.releaser}
+	cfg.Observer = connWatcher{p.told, p.releaser}
 	for _, w := range exposedFiles(p.config) { // here, because a file system may hang
 		p.log.Warn("configuration", "warning", w)
 	}
-	err := p.openKeys(&cfg, p.openMetrics(&cfg, told)) //nolint:contextcheck // no context ends the reading of files
+	err := p.openKeys(&cfg, p.openMetrics(&cfg, p.told)) //nolint:contextcheck // no context ends the reading of files
 	if err != nil {
 		return err
 	}

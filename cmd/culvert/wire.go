@@ -10,6 +10,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/config"
+	"github.com/culvert-grpc/culvert/telemetry"
 )
 
 // bridgeConfig converts the configuration to the bridge's. Only this file
@@ -139,6 +140,15 @@ func methodLimits(list []config.MethodLimits) []bridge.MethodQuota {
 		})
 	}
 	return quotas
+}
+
+// logSamples returns the rules for the lines of calls.
+func logSamples(c config.Log) []telemetry.Sample {
+	var samples []telemetry.Sample
+	for _, s := range c.Sample {
+		samples = append(samples, telemetry.Sample{Pattern: s.Pattern, OneIn: s.OneIn})
+	}
+	return samples
 }
 
 // byCPU is orNone for a rate whose default the bridge derives from the number

@@ -90,6 +90,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"limits.memory": true, // memory_test.go
 		"drain_timeout": true, "health.listen": true, "log.level": true, "log.format": true,
 		"health.metrics": true, // metrics_test.go
+		"log.sample":     true, // log_test.go
 	}
 	for _, k := range config.Keys() {
 		// Below, limits_test.go, TestEntriesOfBackendsReachTheBridge, TestEveryKeyOfACMEArrives

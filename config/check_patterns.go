@@ -1,0 +1,39 @@
+package config
+
+import (
+	"path"
+	"strings"
+)
+
+// checkLogSamples finds entries of log.sample that have no effect.
+func checkLogSamples(l *Loaded) []error {
+	var patterns []string
+	for _, s := range l.Log.Sample {
+		patterns = append(patterns, s.Pattern)
+	}
+	return checkPatternsCount(l, "log.sample", patterns)
+}
+
+// checkPatternsCount finds entries of a list that have no effect, because an
+// earlier entry matches all of their calls. The first entry that matches a call
+// applies.
+func checkPatternsCount(l *Loaded, list string, patterns []string) []error {
+	var errs []error
+	for i, pattern := range patterns {
+		key := Entry(list, i) + ".pattern"
+		for j, before := range patterns[:i] {
+			first := l.place(Entry(list, j) + ".pattern")
+			if before == pattern {
+				errs = append(errs, l.Errorf(key, "is the pattern of %s, too: merge the two entries", first))
+				break
+			}
+			// A "*" matches any text without a slash, as it does for files, and therefore
+			// also a "*" of the other pattern.
+			if covers, _ := path.Match(strings.TrimPrefix(before, "/"), strings.TrimPrefix(pattern, "/")); covers {
+				l.warn(key, "has no effect, because "+first+" matches all of its calls and comes first: move this entry before it")
+				break
+			}
+		}
+	}
+	return errs
+}
