@@ -1,3 +1,5 @@
-// Package admin answers the people and programs that run culvert: health.go answers
-// a supervisor. It reads the state that it is given and changes nothing.
+// Package admin answers the people and programs that run culvert. health.go answers
+// a supervisor, and only reads. control.go answers an operator on the same host, and
+// control_guard.go refuses everybody else. The package uses the state and the
+// functions that it is given.
 package admin

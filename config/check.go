@@ -34,6 +34,7 @@ var checks = []func(*Loaded) []error{
 	checkUseLimits,
 	checkLogSamples,
 	checkHealthListen,
+	checkAdminListen,
 	checkListeners,
 	checkHTTPListen,
 	checkACME,

@@ -149,6 +149,16 @@ func TestContradictionsAndDangers(t *testing.T) {
 		{"one port for two", "health: {listen: 127.0.0.1:8080}", []string{
 			"proxy.yaml:1: health.listen: … port … listen … --health-listen off",
 		}, nil},
+		{"the admin address on the port of clients", "listen: localhost:9902\nadmin: {listen: localhost:9902}", []string{
+			"proxy.yaml:2: admin.listen: … listen … --admin off",
+		}, nil},
+		{"the admin address on the port of health checks", "admin: {listen: 127.0.0.1:9901}", []string{
+			"proxy.yaml:1: admin.listen: … health.listen … --admin off",
+		}, nil},
+		{"the admin address on the port of the redirect", "tls: {self_signed: true, http_listen: 127.0.0.1:9902}\nadmin: {listen: 127.0.0.1:9902}", []string{
+			"proxy.yaml:2: admin.listen: … tls.http_listen … --admin off",
+		}, nil},
+		{"the default admin address on the port of clients", "listen: 127.0.0.1:9902", nil, nil},
 		{"any port for two", "listen: 127.0.0.1:0\nhealth: {listen: 127.0.0.1:0}", nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -141,6 +141,9 @@ type Config struct {
 	// Health checks.
 	Health Health `key:"health"`
 
+	// The address for operators.
+	Admin Admin `key:"admin"`
+
 	// The log, on standard error.
 	Log Log `key:"log"`
 }
@@ -358,6 +361,7 @@ func Defaults() Config {
 		Backend:      Backend{Balance: "round_robin", MaxConnections: 64, Limits: BackendLimits{WaitingCalls: 10_000}, QueueTimeout: 5 * time.Second, ResolveInterval: 30 * time.Second},
 		DrainTimeout: 20 * time.Second,
 		Health:       Health{Listen: "127.0.0.1:9901", Metrics: true},
+		Admin:        Admin{Listen: "127.0.0.1:9902"},
 		Log:          Log{Level: "info", Format: "auto"},
 	}
 }

@@ -118,6 +118,8 @@ drain_timeout: 0s
 health:
   listen: off
   metrics: false
+admin:
+  listen: off
 log: {level: debug, format: json}
 `)
 	l, err := Load(file, nil)

@@ -101,9 +101,11 @@ func (p *process) follow(t testing.TB, r io.ReadCloser, w io.Closer) {
 	})
 }
 
-// environment is ours without what culvert would take for its configuration.
+// environment is ours without what culvert would take for its configuration. Tests run
+// beside one another, so only those about the admin address turn it on.
 func environment() []string {
-	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CULVERT_") })
+	ours := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CULVERT_") })
+	return append(ours, "CULVERT_ADMIN_LISTEN=off")
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }

@@ -114,7 +114,7 @@ func (p *program) endpoints() []endpoint {
 	for i, l := range p.config.Listen {
 		all = append(all, endpoint{listenKey(i), l.Name, l.Address})
 	}
-	all = append(all, endpoint{healthKey, "health", p.config.Health.Listen}, endpoint{redirectKey, "http", p.config.TLS.HTTPListen})
+	all = append(all, endpoint{healthKey, "health", p.config.Health.Listen}, endpoint{redirectKey, "http", p.config.TLS.HTTPListen}, endpoint{adminKey, "admin", p.config.Admin.Listen})
 	return slices.DeleteFunc(all, func(e endpoint) bool { return e.address == "" })
 }
 
@@ -122,6 +122,7 @@ func (p *program) endpoints() []endpoint {
 const (
 	healthKey   = "health.listen"
 	redirectKey = "tls.http_listen"
+	adminKey    = "admin.listen"
 )
 
 func listenKey(i int) string { return config.Entry("listen", i) + ".address" }

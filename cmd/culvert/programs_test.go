@@ -132,19 +132,32 @@ func holdMain() {
 	fmt.Fprintln(os.Stderr, "ended", status.Code(err), status.Convert(err).Message())
 }
 
-// fetchMain gets a URL and prints status and body. A second argument is the
+// fetchMain requests a URL and prints status and body. A second argument is the
 // Host to ask for.
 func fetchMain() {
+	method := flag.String("method", http.MethodGet, "")
+	body := flag.String("body", "", "")
+	field := flag.String("header", "", "a name, a colon and a value")
+	socket := flag.String("socket", "", "the unix socket to connect to")
+	flag.Parse()
 	client := http.Client{Timeout: 10 * time.Second}
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, os.Args[1], nil)
+	if *socket != "" {
+		client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", *socket)
+		}}
+	}
+	request, err := http.NewRequestWithContext(context.Background(), *method, flag.Arg(0), strings.NewReader(*body))
 	must(err)
-	if len(os.Args) > 2 {
-		request.Host = os.Args[2]
+	if flag.NArg() > 1 {
+		request.Host = flag.Arg(1)
+	}
+	if name, value, ok := strings.Cut(*field, ":"); ok {
+		request.Header.Set(name, value)
 	}
 	response, err := client.Do(request)
 	must(err)
-	body, err := io.ReadAll(response.Body)
+	answer, err := io.ReadAll(response.Body)
 	must(err)
 	must(response.Body.Close())
-	fmt.Printf("%d %s", response.StatusCode, body)
+	fmt.Printf("%d %s", response.StatusCode, answer)
 }

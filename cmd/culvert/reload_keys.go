@@ -22,6 +22,7 @@ var fixedKeys = []string{
 	"limits.memory",
 	"health.listen",
 	"health.metrics",
+	"admin.listen",
 	"log.format",
 }
 

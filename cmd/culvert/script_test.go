@@ -60,7 +60,8 @@ func setUp(env *testscript.Env) error {
 		}
 	}
 	// The race detector waits a second at the end of each program, else.
-	env.Vars = append(clean, "TERM=xterm", "GORACE=atexit_sleep_ms=0")
+	// Scripts run beside one another, so only those about it use the admin address.
+	env.Vars = append(clean, "TERM=xterm", "GORACE=atexit_sleep_ms=0", "CULVERT_ADMIN_LISTEN=off")
 	return nil
 }
 
@@ -87,7 +88,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	j := &job{cmd: exec.CommandContext(context.Background(), program, args[2:]...), ended: make(chan struct{}), changed: make(chan struct{})}
 	j.cmd.Dir = ts.MkAbs(".")
 	// testscript doesn't tell a script's other variables: "start x env A=b …".
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "GOCOVERDIR", "GORACE"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "GOCOVERDIR", "GORACE", "CULVERT_ADMIN_LISTEN"} {
 		if value := ts.Getenv(name); value != "" {
 			j.cmd.Env = append(j.cmd.Env, name+"="+value)
 		}

@@ -122,6 +122,7 @@ type program struct {
 	metrics        *telemetry.Metrics // nil: off
 	health         admin.Health
 	healthListener net.Listener // nil: off
+	adminListener  net.Listener // nil: off
 }
 
 // openingPatience limits how long culvert waits at its end for an open that
@@ -186,6 +187,9 @@ func (p *program) open(ctx context.Context) error {
 	if err == nil {
 		err = p.openRedirect(ctx)
 	}
+	if err == nil {
+		err = p.openAdmin(ctx) // after all others, because a taken default is no error here
+	}
 	if err != nil {
 		p.close() //nolint:contextcheck // nothing runs yet that a context could end
 		return err
@@ -240,7 +244,7 @@ func (p *program) openHealth(ctx context.Context) error {
 // close releases the resources of open if run isn't called.
 func (p *program) close() {
 	p.keys.close()
-	for _, ln := range append(p.listeners, p.healthListener, p.redirectListener) {
+	for _, ln := range append(p.listeners, p.healthListener, p.redirectListener, p.adminListener) {
 		if ln != nil {
 			_ = ln.Close() // the error that counts is the one that led here
 		}
@@ -264,7 +268,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer cancel() // before the wait for the reloader
 
 	p.health.SetReady(true)                        // the ports are bound; the log line "listening" must not come before
-	failed := make(chan error, len(p.listeners)+2) // one place for each server, so that none blocks
+	failed := make(chan error, len(p.listeners)+3) // one place for each server, so that none blocks
 	for i, ln := range p.listeners {
 		l := p.policies[i]
 		running.Go(func() { failed <- serveError(config.Entry("listen", i), p.bridge.ServeListener(ln, l)) })
@@ -287,6 +291,14 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 		})
 		defer func() { _ = server.Close() }() // the answers are short: no need to wait
 		p.log.Info("answering health checks", "address", p.healthListener.Addr().String())
+	}
+	if p.adminListener != nil {
+		server := p.control().Server()
+		running.Go(func() {
+			failed <- serveError("admin.listen", server.Serve(p.bridge.LeaveDescriptors(p.adminListener)))
+		})
+		defer func() { _ = server.Close() }() // culvert ends: no need to wait for a profile
+		p.log.Info("serving the admin address", "address", addressOf(p.adminListener.Addr()))
 	}
 	running.Go(func() { p.releaser.run(ctx) })
 	p.notify(ctx, "READY=1")
@@ -345,6 +357,9 @@ func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.
 	p.health.SetReady(false)
 	if p.passed[healthKey] != nil {
 		_ = p.healthListener.Close() // the next culvert answers, as on the other sockets
+	}
+	if p.passed[adminKey] != nil {
+		_ = p.adminListener.Close() // likewise
 	}
 	p.notify(ctx, "STOPPING=1")
 	timeout := p.reloads.current().DrainTimeout

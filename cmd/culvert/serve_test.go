@@ -21,7 +21,7 @@ import (
 // keep culvert from ending.
 func TestSignalsAreHeededWhileOpening(t *testing.T) {
 	clearEnvironment(t)
-	loaded, err := config.Load("", map[string]any{"listen": "127.0.0.1:0", "health.listen": "off", "backend.address": "localhost:1"})
+	loaded, err := config.Load("", map[string]any{"listen": "127.0.0.1:0", "health.listen": "off", "admin.listen": "off", "backend.address": "localhost:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func (l watchedLog) Handle(_ context.Context, r slog.Record) error {
 func TestSignalsAreHeededWhileReloading(t *testing.T) {
 	dir := t.TempDir()
 	writeTestPair(t, dir, "a")
-	loaded := loadFile(t, strings.ReplaceAll("listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: DIR/a.pem, key: DIR/a.key}\n", "DIR", dir))
+	loaded := loadFile(t, strings.ReplaceAll("listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: DIR/a.pem, key: DIR/a.key}\n", "DIR", dir))
 	reloading, goOn, draining := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	loads := 0
 	calls := slog.New(watchedLog{slog.DiscardHandler, func(message string) {
@@ -107,7 +107,7 @@ func TestNothingStaysBoundAfterAFailedStart(t *testing.T) {
 	defer func() { _ = taken.Close() }() // the test is over
 	dir := t.TempDir()
 	writeTestPair(t, dir, "a")
-	loaded := loadFile(t, "listen: 127.0.0.1:0\nhealth: {listen: \"127.0.0.1:0\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: "+filepath.Join(dir, "a.pem")+", key: "+filepath.Join(dir, "a.key")+", http_listen: \""+taken.Addr().String()+"\"}\n")
+	loaded := loadFile(t, "listen: 127.0.0.1:0\nhealth: {listen: \"127.0.0.1:0\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: "+filepath.Join(dir, "a.pem")+", key: "+filepath.Join(dir, "a.key")+", http_listen: \""+taken.Addr().String()+"\"}\n")
 	p := &program{config: loaded, log: slog.New(slog.DiscardHandler), calls: slog.New(slog.DiscardHandler), out: io.Discard}
 	if err := p.open(t.Context()); err == nil {
 		t.Fatal("a port that is taken was opened")
@@ -121,7 +121,7 @@ func TestNothingStaysBoundAfterAFailedStart(t *testing.T) {
 func TestEndWhileOpeningLeavesNoSocket(t *testing.T) {
 	clearEnvironment(t)
 	path := filepath.Join(t.TempDir(), "s")
-	loaded, err := config.Load("", map[string]any{"listen": "unix:" + path, "health.listen": "off", "backend.address": "localhost:1"})
+	loaded, err := config.Load("", map[string]any{"listen": "unix:" + path, "health.listen": "off", "admin.listen": "off", "backend.address": "localhost:1"})
 	if err != nil {
 		t.Fatal(err)
 	}

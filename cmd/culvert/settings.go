@@ -45,6 +45,7 @@ var usages = map[string]string{
 	"path-prefix":         "`prefix` that culvert removes from the path, such as /grpc",
 	"drain-timeout":       "`duration` that running calls may continue after SIGTERM or SIGINT",
 	"health-listen":       "`address` of /livez and /readyz, or off",
+	"admin":               "loopback `address` or unix socket for operators, or off",
 	"log-level":           "lowest `level` in the log: debug, info, warn or error",
 	"log-format":          "`format` of the log: text, json, or auto (text on a terminal, JSON elsewhere)",
 	"errors":              "`level` of detail in culvert's own errors: concise, or detailed (with addresses and causes, for development)",

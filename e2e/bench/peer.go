@@ -136,7 +136,7 @@ var unreached = []string{
 func (a *arena) culvert(ctx context.Context, bin string, env []string, args ...string) (*peer, error) {
 	address := freeAddress()
 	env = append(env, unreached...)
-	args = append([]string{"serve", "--backend", a.backend.line, "--listen", address, "--health-listen", "off"}, args...)
+	args = append([]string{"serve", "--backend", a.backend.line, "--listen", address, "--health-listen", "off", "--admin", "off"}, args...)
 	proc, err := start(ctx, a.dir, env, bin, false, args...)
 	if err != nil {
 		return nil, err

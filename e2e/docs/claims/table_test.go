@@ -60,6 +60,14 @@ var sections = []section{
 			[]string{"TestHealthOnLoopbackChecksHost"},
 		},
 		{
+			"The admin address is on loopback or on a unix socket of culvert's user. culvert doesn't start with another address.",
+			[]string{"TestValuesByKind"},
+		},
+		{
+			"The admin address answers only if `Host` is localhost or a loopback address, and to no page of another origin. A request that changes something needs the header `Culvert-Admin`, which such a page can't send without a preflight, and culvert refuses the preflight.",
+			[]string{"TestAdminAddressIsForOperators"},
+		},
+		{
 			"A preflight grants only headers that a call may carry.",
 			[]string{"TestPreflightGrantsNoMoreThanItReads"},
 		},

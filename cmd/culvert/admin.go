@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/culvert-grpc/culvert/admin"
+)
+
+// adminMode lets only culvert's user connect to a unix socket.
+const adminMode = 0o600
+
+var errNotLoopback = errors.New("the address is not on loopback, so other hosts may reach it: write 127.0.0.1 or [::1] in place of a name")
+
+// openAdmin ignores a default address that is taken, so that a second culvert
+// can run on a machine. An address that the operator set must be free.
+func (p *program) openAdmin(ctx context.Context) (err error) {
+	switch address, socket := p.config.Admin.Listen, p.config.Admin.Socket(); {
+	case address == "":
+		return nil
+	case socket != "" && p.passed[adminKey] == nil:
+		p.adminListener, err = listenSocket(ctx, socket, adminMode)
+	default:
+		p.adminListener, err = p.listenAt(ctx, adminKey, address)
+	}
+	switch {
+	case err == nil && p.adminListener.Addr().Network() != "unix" && !isLoopback(p.adminListener.Addr()):
+		return p.config.Errorf(adminKey, "%w", errNotLoopback)
+	case err == nil:
+		return nil
+	case p.config.IsSet(adminKey):
+		return p.config.Errorf(adminKey, "%w: %s, or turn it off with --admin off", err, adminRemedy(err))
+	}
+	p.log.Warn("no admin address: the default one is taken", "address", p.config.Admin.Listen, "hint", "set --admin (admin.listen)")
+	return nil
+}
+
+func adminRemedy(err error) string {
+	if errors.Is(err, os.ErrNotExist) {
+		return "create the directory, or choose another path with --admin"
+	}
+	return listenRemedy(err, "--admin")
+}
+
+// control returns the pages of the admin address.
+func (p *program) control() *admin.Control {
+	return &admin.Control{Log: p.log, Level: &p.logs.level, Version: thisBuild().Version, Configuration: p.configuration}
+}
+
+// configuration returns what the admin address shows of the configuration.
+func (p *program) configuration() admin.Configuration {
+	now := p.reloads.current()
+	shown := admin.Configuration{Print: now.Print, Version: now.version, Since: now.since}
+	if now.rejected != nil {
+		shown.Rejected, shown.RejectedAt = now.rejected.cause, now.rejected.at
+	}
+	return shown
+}

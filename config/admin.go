@@ -1,0 +1,78 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// Admin configures the address for operators.
+type Admin struct {
+	// The address for operators; "" or "off" for none. It shows the effective
+	// configuration and profiles of the program, changes the log level, and
+	// drains culvert. It must be on loopback, or a unix socket of culvert's user:
+	//
+	//   - "127.0.0.1:9902": every user of the host can use it.
+	//   - "unix:/run/culvert/admin.sock": only root and culvert's user can.
+	//
+	// If the default address is taken, culvert logs a warning and starts without
+	// it. If an address that you set is taken, culvert doesn't start.
+	Listen string `key:"listen" flag:"admin" is:"admin address"`
+}
+
+// Socket returns the path of a unix socket, or "" for a port or none.
+func (a Admin) Socket() string {
+	socket, found := strings.CutPrefix(a.Listen, unixPrefix)
+	if !found {
+		return ""
+	}
+	return socket
+}
+
+// parseAdminAddress accepts only addresses that no other host can reach.
+func parseAdminAddress(s string) (any, error) {
+	if s == "" || s == "off" {
+		return "", nil
+	}
+	if strings.HasPrefix(s, unixPrefix) {
+		return parseListenAddress(s)
+	}
+	if err := checkAddress(s); err != nil {
+		return nil, err
+	}
+	host, port, _ := net.SplitHostPort(s) // checkAddress has split it
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case host == "localhost" || err == nil && addr.IsLoopback():
+		return s, nil
+	case isWildcard(host):
+		return nil, fmt.Errorf("lets other hosts control culvert: write %q", "127.0.0.1:"+port)
+	default:
+		return nil, errors.New(`is not a loopback address, and other hosts must not control culvert: write "127.0.0.1:` + port + `", or "unix:/run/culvert/admin.sock"`)
+	}
+}
+
+// checkAdminListen finds an address that culvert uses for something else, too.
+// culvert starts without the default address if it is taken.
+func checkAdminListen(l *Loaded) []error {
+	if !l.IsSet("admin.listen") {
+		return nil
+	}
+	taken := func(key string) []error {
+		return []error{l.Errorf("admin.listen", "is the address of %s, too: use another one, or turn the admin address off (--admin off)", key)}
+	}
+	for _, ln := range l.Listen {
+		if collide(l.Admin.Listen, ln.Address) {
+			return taken("listen")
+		}
+	}
+	if collide(l.Admin.Listen, l.Health.Listen) {
+		return taken("health.listen")
+	}
+	if collide(l.Admin.Listen, l.TLS.HTTPListen) {
+		return taken("tls.http_listen")
+	}
+	return nil
+}
