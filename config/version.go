@@ -50,9 +50,9 @@ func changed(t *table, of [2]*Loaded, values [2]reflect.Value, at string) []stri
 		name := join(at, k.path)
 		a, b := values[0].FieldByIndex(k.index), values[1].FieldByIndex(k.index)
 		switch {
+		case k.like != "" && !of[0].IsSet(name) && !of[1].IsSet(name): // inherited
 		case k.entries == nil:
-			inherited := k.like != "" && !of[0].IsSet(name) && !of[1].IsSet(name)
-			if !inherited && !reflect.DeepEqual(k.text(values[0]), k.text(values[1])) {
+			if !reflect.DeepEqual(k.text(values[0]), k.text(values[1])) {
 				names = append(names, name)
 			}
 		case a.Len() != b.Len():

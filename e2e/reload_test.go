@@ -185,6 +185,30 @@ func TestFileIsReloadedWhenItChanges(t *testing.T) {
 		r.becomes(t, "drain_timeout")
 		stillTalk(t, talks, 1, true)
 	})
+	t.Run("certificates", func(t *testing.T) {
+		t.Parallel()
+		ca, dir := newIssuer(t, "ca"), t.TempDir()
+		tls := func(name string) string {
+			writePair(t, dir, name, ca.issue(name))
+			return fmt.Sprintf("tls: {cert: %s/%s.pem, key: %[1]s/%[2]s.key}\n", dir, name)
+		}
+		r := startReloads(t, b, dir, tls("first"))
+		talks := talkOver(t, r.address, ca.trusting())
+		replaceFile(t, r.file, []byte(tls("second")))
+		r.becomes(t, "tls.cert")
+		if got, err := shownTo(r.address, ca.trusting()); err != nil || got != "second" {
+			t.Errorf("after the reload: %s, %v", got, err)
+		}
+		stillTalk(t, talks, 1, false)
+		replaceFile(t, r.file, []byte(tls("third")+"health: {listen: \":0\"}\n")) // a flag sets it
+		r.becomes(t, "tls.cert")
+		replaceFile(t, r.file, []byte(fmt.Sprintf("tls: {cert: %s/none.pem, key: %[1]s/none.key}\n", dir)))
+		r.refuses(t, r.file+":1: tls.cert: ")
+		if got, err := shownTo(r.address, ca.trusting()); err != nil || got != "third" {
+			t.Errorf("after a wrong file: %s, %v", got, err)
+		}
+		stillTalk(t, talks, 2, true)
+	})
 	t.Run("kubelet", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()

@@ -44,7 +44,7 @@ func (k *keyring) fetch(o *proxytls.Options) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.acme == nil {
-		a := acmeOptions(k.config)
+		a := acmeOptions(k.config.Load())
 		a.Log = k.log
 		a.Certificate, a.Problem, a.Mended = k.certificate, k.problem, k.mended
 		var err error

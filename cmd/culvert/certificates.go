@@ -25,7 +25,7 @@ import (
 // A keyring has all certificates: those of the listeners, and those for the
 // backends. Its methods are safe for concurrent use.
 type keyring struct {
-	config *config.Loaded
+	config atomic.Pointer[config.Loaded] // that runs
 	log    *slog.Logger
 	obs    certificateObserver // nil: none
 	out    io.Writer           // for instructions how to trust a new CA
@@ -56,7 +56,8 @@ type certificateObserver interface {
 // openKeyring reads the files for the backends. The method provider reads the
 // files of a listener.
 func openKeyring(c *config.Loaded, log *slog.Logger, obs certificateObserver, out io.Writer) (*keyring, error) {
-	k := &keyring{config: c, log: log, obs: obs, out: out, told: map[string]toldCertificate{}}
+	k := &keyring{log: log, obs: obs, out: out, told: map[string]toldCertificate{}}
+	k.config.Store(c)
 	clients, err := k.openClients(c, nil)
 	if err != nil {
 		return nil, err
@@ -171,25 +172,25 @@ func (k *keyring) secure(backends []bridge.NamedBackend) {
 	}
 }
 
-// listener returns the Provider of a listener, or nil for plaintext.
-func (k *keyring) listener(i int) (*proxytls.Provider, error) {
-	if !k.config.Listen[i].TLS.Enabled {
+// listener returns the Provider of a listener of c, or nil for plaintext.
+func (k *keyring) listener(c *config.Loaded, i int) (*proxytls.Provider, error) {
+	if !c.Listen[i].TLS.Enabled {
 		return nil, nil //nolint:nilnil // nil is plaintext
 	}
-	t, at := k.config.ListenerTLS(i), config.Entry("listen", i)+".tls"
+	t, at := c.ListenerTLS(i), config.Entry("listen", i)+".tls"
 	o := proxytls.Options{
-		ConfigKey:  k.sectionOf(at, "client_ca"),
+		ConfigKey:  sectionOf(c, at, "client_ca"),
 		ClientCA:   t.ClientCA,
 		ClientAuth: proxytls.ClientAuth(t.ClientAuth),
 		CRLs:       t.CRLs,
 		MinVersion: tlsVersion(t.MinVersion),
 	}
 	if t.Cert != "" {
-		o.Certificates = append(o.Certificates, proxytls.Pair{Cert: t.Cert, Key: t.Key, ConfigKey: k.sectionOf(at, "cert")})
+		o.Certificates = append(o.Certificates, proxytls.Pair{Cert: t.Cert, Key: t.Key, ConfigKey: sectionOf(c, at, "cert")})
 	}
-	for i, c := range t.Certificates {
+	for i, pair := range t.Certificates {
 		o.Certificates = append(o.Certificates, proxytls.Pair{
-			Cert: c.Cert, Key: c.Key, ClientCA: c.ClientCA, ClientAuth: proxytls.ClientAuth(c.ClientAuth), ConfigKey: k.sectionOf(config.Entry(at+".certificates", i), "cert"),
+			Cert: pair.Cert, Key: pair.Key, ClientCA: pair.ClientCA, ClientAuth: proxytls.ClientAuth(pair.ClientAuth), ConfigKey: sectionOf(c, config.Entry(at+".certificates", i), "cert"),
 		})
 	}
 	fallback := ""
@@ -208,15 +209,15 @@ func (k *keyring) listener(i int) (*proxytls.Provider, error) {
 		}
 		fallback = "acme"
 	}
-	return k.provider(o, fallback)
+	return k.provider(c, o, fallback)
 }
 
 var errOnlyLooks = errors.New("nobody is served")
 
 // sectionOf returns the section that sets a key of a listener: the listener's
 // own, or the section of the file that it inherits from.
-func (k *keyring) sectionOf(section, key string) string {
-	return strings.TrimSuffix(k.config.Source(section+"."+key), "."+key)
+func sectionOf(c *config.Loaded, section, key string) string {
+	return strings.TrimSuffix(c.Source(section+"."+key), "."+key)
 }
 
 func tlsVersion(text string) uint16 {
@@ -228,7 +229,7 @@ func tlsVersion(text string) uint16 {
 
 // provider returns the Provider for the options, a shared one if possible.
 // Functions aren't comparable, so fallback identifies the owner of Fallback.
-func (k *keyring) provider(o proxytls.Options, fallback string) (*proxytls.Provider, error) {
+func (k *keyring) provider(c *config.Loaded, o proxytls.Options, fallback string) (*proxytls.Provider, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	wants := fmt.Sprint(o.Certificates, o.ClientCA, o.ClientAuth, o.CRLs, o.MinVersion, fallback)
@@ -240,7 +241,7 @@ func (k *keyring) provider(o proxytls.Options, fallback string) (*proxytls.Provi
 	o.Certificate, o.Problem, o.Mended = k.certificate, k.problem, k.mended
 	p, err := proxytls.New(o)
 	if err != nil {
-		return nil, k.placed(err)
+		return nil, placedIn(c, err, wholeName)
 	}
 	k.providers = append(k.providers, sharedProvider{wants, p})
 	return p, nil
@@ -256,11 +257,11 @@ func (k *keyring) selfSigned() (*proxytls.Development, error) {
 	}
 	folder, err := developmentFolder()
 	if err != nil {
-		return nil, k.config.Errorf("tls.self_signed", "%w", err)
+		return nil, k.config.Load().Errorf("tls.self_signed", "%w", err)
 	}
-	d, err := proxytls.NewDevelopment(folder, k.config.TLS.SelfSignedNames)
+	d, err := proxytls.NewDevelopment(folder, k.config.Load().TLS.SelfSignedNames)
 	if err != nil {
-		return nil, k.config.Errorf("tls.self_signed", "%w", err)
+		return nil, k.config.Load().Errorf("tls.self_signed", "%w", err)
 	}
 	k.log.Info("created a development certificate: trust its CA on this machine only", "ca", d.CA, "names", d.Names())
 	if d.Made {
@@ -413,8 +414,10 @@ func (k *keyring) mended(err error) {
 
 // placed adds the source of a key (file and line, or flag) to errors about it.
 func (k *keyring) placed(err error) error {
-	return placedIn(k.config, err, func(key string) string { return key })
+	return placedIn(k.config.Load(), err, wholeName)
 }
+
+func wholeName(key string) string { return key }
 
 // placedIn is placed for a configuration, in which name returns the whole name of a key.
 func placedIn(c *config.Loaded, err error, name func(key string) string) error {

@@ -140,7 +140,7 @@ listen:
 	defer keys.close()
 	var providers []*proxytls.Provider
 	for i := range loaded.Listen {
-		p, err := keys.listener(i)
+		p, err := keys.listener(loaded, i)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ listen:
 	}
 	defer keys.close()
 	for i, want := range []string{"", "culvert development"} {
-		p, err := keys.listener(i)
+		p, err := keys.listener(loaded, i)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +203,7 @@ func TestListenersMissingFiles(t *testing.T) {
 	}
 	defer keys.close()
 	for i, want := range []string{"proxy.yaml:1: tls.cert: ", "proxy.yaml:6: listen[1].tls.cert: "} {
-		if _, err := keys.listener(i); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := keys.listener(loaded, i); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("listen[%d]: %v, want it to name %q", i, err, want)
 		}
 	}

@@ -17,6 +17,7 @@ func (p *program) openReloads(ctx context.Context) {
 	p.reloads.parts = []part{
 		p.changeLogLevel,
 		p.changeLogSamples,
+		p.changeListeners,
 		p.keys.changeClients,
 		p.changeBridge,
 	}
@@ -35,6 +36,11 @@ func (p *program) changeLogLevel(running, next *config.Loaded) (commit, undo fun
 // its count.
 func (p *program) changeLogSamples(_, next *config.Loaded) (commit, undo func(), err error) {
 	return func() { p.told.SetSamples(logSamples(next.Log)) }, nil, nil
+}
+
+// changeListeners changes the files with the certificates of listeners.
+func (p *program) changeListeners(running, next *config.Loaded) (commit, undo func(), err error) {
+	return p.keys.changeListeners(p.certificates, running, next)
 }
 
 // changeBridge changes what requests are judged by.

@@ -108,14 +108,15 @@ type program struct {
 	logs   *loggers     // of log and calls: their level, the dropped lines, close before os.Exit
 	memory int64        // limit in bytes; 0: none
 
-	told      *telemetry.Log // writes the lines of calls
-	reloads   *reloader
-	releaser  *releaser
-	keys      *keyring
-	bridge    *bridge.Server
-	passed    map[string]*passedSocket // sockets of the supervisor, by the key of their address
-	listeners []net.Listener           // of each of listen, in its order
-	policies  []bridge.Listener        // of each of listeners
+	told         *telemetry.Log // writes the lines of calls
+	reloads      *reloader
+	releaser     *releaser
+	keys         *keyring
+	bridge       *bridge.Server
+	passed       map[string]*passedSocket // sockets of the supervisor, by the key of their address
+	listeners    []net.Listener           // of each of listen, in its order
+	policies     []bridge.Listener        // of each of listeners
+	certificates []*listenerTLS           // likewise; nil: plaintext
 
 	redirectListener net.Listener // nil: off
 
@@ -208,15 +209,18 @@ func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err err
 	p.health.SetDetail(func() []string { return slices.Concat(p.reloads.problems(), p.keys.problems(), p.bridge.Problems()) })
 	p.keys.secure(cfg.Backends)
 	for i, l := range p.config.Listen {
-		provider, err := p.keys.listener(i)
+		provider, err := p.keys.listener(p.config, i)
 		if err != nil {
 			p.keys.close()
 			return err
 		}
 		policy := bridgeListener(p.config, l)
+		var certificates *listenerTLS
 		if provider != nil {
-			policy.TLS, policy.SamePolicy, policy.Serves = provider.Config(), provider.SamePolicy, p.keys.serves
+			certificates = newListenerTLS(provider)
+			policy.TLS, policy.SamePolicy, policy.Serves = certificates.config, certificates.samePolicy, p.keys.serves
 		}
+		p.certificates = append(p.certificates, certificates)
 		p.policies = append(p.policies, policy)
 	}
 	return nil

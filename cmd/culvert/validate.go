@@ -86,7 +86,7 @@ func checkCertificates(cmd *cobra.Command, loaded *config.Loaded) error {
 		}
 	}
 	for i := range loaded.Listen {
-		if _, err := keys.listener(i); err != nil {
+		if _, err := keys.listener(loaded, i); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/culvert-grpc/culvert/config"
+	proxytls "github.com/culvert-grpc/culvert/tls"
+)
+
+// A listenerTLS has the certificates of one listener. Its configuration stays the
+// same when a reload names other files, because the bridge's listener keeps it.
+type listenerTLS struct {
+	now    atomic.Pointer[proxytls.Provider]
+	config *tls.Config
+}
+
+func newListenerTLS(p *proxytls.Provider) *listenerTLS {
+	l := &listenerTLS{}
+	l.now.Store(p)
+	l.config = &tls.Config{
+		MinVersion: tls.VersionTLS12, // the Provider's configuration replaces it
+		NextProtos: p.Config().NextProtos,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			return l.now.Load().Config().GetConfigForClient(hello)
+		},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return l.now.Load().Config().GetCertificate(hello)
+		},
+	}
+	return l
+}
+
+// samePolicy is the Provider's.
+func (l *listenerTLS) samePolicy(sni string, local net.Addr, host string) bool {
+	return l.now.Load().SamePolicy(sni, local, host)
+}
+
+// changeListeners opens the certificates that next names, and keeps those that the
+// running configuration has, too. listeners are those of the program, nil for
+// plaintext.
+func (k *keyring) changeListeners(listeners []*listenerTLS, running, next *config.Loaded) (commit, undo func(), err error) {
+	if keys := trustKeys(running, next); len(keys) > 0 {
+		return nil, nil, needRestart(next, keys)
+	}
+	k.mu.Lock()
+	before := slices.Clone(k.providers)
+	k.mu.Unlock()
+	undo = func() { k.closeAllBut(before) }
+	providers := make([]*proxytls.Provider, len(listeners))
+	var after []sharedProvider
+	for i := range listeners { // as many as in next, and TLS on the same ones: fixedKeys
+		if providers[i], err = k.listener(next, i); err != nil {
+			undo()
+			return nil, nil, err
+		}
+		after = append(after, sharedProvider{provider: providers[i]})
+	}
+	commit = func() {
+		for i, l := range listeners {
+			if l != nil {
+				l.now.Store(providers[i])
+			}
+		}
+		k.config.Store(next)
+		k.closeAllBut(after)
+	}
+	return commit, undo, nil
+}
+
+// closeAllBut closes the Providers that aren't among others. Connections that began
+// with them go on.
+func (k *keyring) closeAllBut(others []sharedProvider) {
+	unused := func(s sharedProvider) bool {
+		return !slices.ContainsFunc(others, func(o sharedProvider) bool { return o.provider == s.provider })
+	}
+	k.mu.Lock()
+	var closing []sharedProvider
+	for _, s := range k.providers {
+		if unused(s) {
+			closing = append(closing, s)
+		}
+	}
+	k.providers = slices.DeleteFunc(slices.Clone(k.providers), unused)
+	k.mu.Unlock()
+	for _, s := range closing {
+		s.provider.Close()
+	}
+}
+
+// trustKeys returns the changed keys that decide which client certificates a
+// listener asks for, and where its certificates come from. A change needs a restart:
+// an open connection would go on to call by the rules of before.
+func trustKeys(running, next *config.Loaded) []string {
+	same := true
+	for i := range next.Listen {
+		same = same && trustOf(running, i) == trustOf(next, i)
+	}
+	if same {
+		return nil
+	}
+	return slices.DeleteFunc(config.Changed(running, next), func(name string) bool {
+		return !isKey("tls", name) && !isKey("listen[].tls", name)
+	})
+}
+
+// trustOf returns what two configurations of a listener must have in common. If a
+// certificate has rules of its own, the certificates decide which client they are
+// for.
+func trustOf(c *config.Loaded, i int) string {
+	t := c.ListenerTLS(i)
+	var certificates []string
+	own := false
+	for _, pair := range t.Certificates {
+		own = own || pair.ClientCA != "" || pair.ClientAuth != ""
+		certificates = append(certificates, fmt.Sprint(pair))
+	}
+	if !own {
+		certificates = nil
+	}
+	return fmt.Sprintf("%q", []string{t.ClientCA, t.ClientAuth, strings.Join(t.CRLs, "\x00"), fmt.Sprint(t.SelfSigned, t.ACME.Enabled()), strings.Join(certificates, "\x00")})
+}
