@@ -58,9 +58,9 @@ var (
 	refusals  = family("culvert_refusals_total", Counter, "refusals of calls and connections by a rule or a limit, by the key that decided; enforced is false for rules and limits that are only tried out", "reason", "key", "enforced")
 	limitsHit = family("culvert_limits_hit_total", Counter, "calls and connections that a limit refused or ended, by the limit's key", "key")
 
-	messageMemory      = family("culvert_message_memory_bytes", Gauge, "memory of messages that culvert holds")
+	messageMemory      = family("culvert_message_memory_bytes", Gauge, "memory of held messages")
 	messageMemoryLimit = family("culvert_message_memory_limit_bytes", Gauge, "the limit of that memory (limits.buffered_bytes)")
-	clientMemory       = family("culvert_client_memory_bytes", Gauge, "memory that culvert holds for clients, messages included")
+	clientMemory       = family("culvert_client_memory_bytes", Gauge, "memory that clients use, messages included")
 	clientMemoryLimit  = family("culvert_client_memory_limit_bytes", Gauge, "the limit of that memory (limits.memory); 0: none")
 	evictedCalls       = family("culvert_evicted_calls_total", Counter, "calls that were ended because others needed the memory")
 

@@ -43,6 +43,8 @@ type Metrics struct {
 	firstOf    cache[string, prometheus.Observer]      // of firsts, by method
 	callsOf    cache[endKey, prometheus.Counter]       // of calls
 
+	listeners cache[string, struct{}] // that had connections
+
 	counting sync.Mutex
 	had      map[[2]string]int // open connections at the last scrape, by listener and transport
 }
@@ -132,7 +134,22 @@ const other = "_OTHER"
 
 // ConnBegan implements report.Observer.
 func (m *Metrics) ConnBegan(c report.ConnInfo) {
+	if _, seen := m.listeners.find(c.Listener); !seen {
+		m.listeners.add(c.Listener, unbounded, func() struct{} {
+			m.beginListener(c.Listener)
+			return struct{}{}
+		})
+	}
 	m.conns.WithLabelValues(c.Listener, kindOf(c)).Inc()
+}
+
+// beginListener begins time series at 0 that alerts watch: Prometheus sees an increase
+// only of series that it has seen before.
+func (m *Metrics) beginListener(name string) {
+	m.lost.WithLabelValues(name)
+	for _, kind := range []string{"connection", "tunnel"} {
+		m.ends.WithLabelValues(name, kind, report.EndedFlood)
+	}
 }
 
 // ConnEnded implements report.Observer.
@@ -218,6 +235,8 @@ func (m *Metrics) ended(k endKey) prometheus.Counter {
 	n, ok := m.callsOf.find(k)
 	if !ok {
 		n, _ = m.callsOf.add(k, unbounded, func() prometheus.Counter {
+			// At 0, for the alert about defects: see beginListener.
+			m.calls.WithLabelValues(k.listener, k.transport, statusName(codes.Internal), report.OriginCulvert, string(report.ReasonInternal))
 			return m.calls.WithLabelValues(k.listener, k.transport, k.code, k.origin, string(k.reason))
 		})
 	}

@@ -181,6 +181,20 @@ func TestWhatEventsCount(t *testing.T) {
 	}
 }
 
+// TestWatchedSeriesBeginAtZero: an alert on the increase of a series that begins with
+// its first event would miss that event.
+func TestWatchedSeriesBeginAtZero(t *testing.T) {
+	m := NewMetrics("v1")
+	m.ConnBegan(report.ConnInfo{Listener: "public"})
+	told(m, aCall("/a.B/C"))
+	all := gather(t, m)
+	for name, series := range map[string]int{"culvert_lost_pings_total": 1, "culvert_connections_ended_total": 2, "culvert_calls_total": 2} {
+		if got := len(all[name].GetMetric()); got != series {
+			t.Errorf("%s has %d series, want %d", name, got, series)
+		}
+	}
+}
+
 // TestClosedConnectionsAreZero: a gauge that vanishes would look like a scrape that failed.
 func TestClosedConnectionsAreZero(t *testing.T) {
 	m := everything(t)

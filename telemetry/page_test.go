@@ -78,8 +78,8 @@ its option for native histograms is on.
 	b.WriteString(`
 ## Labels
 
-The number of time series is bounded: no label has a value that a client can choose freely. A client can call any method, so a method
-gets its own time series only after a backend has shown to know it, by a message or by a status that only the method itself can give.
+The number of time series is bounded: no label has a value that a client can choose freely. A client can call any method. So a method
+gets its own time series only after a backend has shown to know it, by a message or by a status that the method itself gives.
 
 | label | meaning |
 |---|---|

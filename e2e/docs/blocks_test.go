@@ -42,6 +42,7 @@ var runnersOf = map[string]runner{
 	"yaml ingress-nginx":   runIngressNginx,
 	"yaml traefik install": wantTraefikInstall,
 	"yaml traefik routing": runTraefik,
+	"yaml prometheus":      wantPrometheus,
 }
 
 // notRun lists the blocks that can't be run as they stand, each with what shows

@@ -1,0 +1,26 @@
+package docs
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// wantPrometheus has Prometheus' own tool judge a configuration, with the alerts that it
+// names.
+func wantPrometheus(t *testing.T, b block) {
+	dir := t.TempDir()
+	rules, err := os.ReadFile(filepath.Join(root, "deploy", "grafana", "alerts.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{"alerts.yaml": rules, "prometheus.yml": []byte(b.text)} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text, err := output(t, dir, 10*time.Second, "promtool", "check", "config", "prometheus.yml"); err != nil {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
