@@ -90,6 +90,9 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	s.awaited, s.backends = awaited, change.to
 	s.policy.Store(p)
 	change.end()
+	if before.web != nil && before.web != p.web {
+		before.web.Retire()
+	}
 	return nil
 }
 
@@ -172,6 +175,9 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	}
 	var err error
 	if p.origins, err = gate.NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
+		return nil, err
+	}
+	if p.web, p.webURL, err = s.webProxy(cfg, before); err != nil {
 		return nil, err
 	}
 	methods, err := newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods)

@@ -572,6 +572,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Memory":            report.KeyMemory,
 	"StandardHTTP2":     "http2_server",
 	"Fallback":          ignores,
+	"FallbackURL":       takes,
 
 	"Limits.MessageBytes":                  takes,
 	"Limits.HeaderBytes":                   report.KeyHeaderBytes,
@@ -588,11 +589,13 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Limits.ConnectionIdleTimeout":         "limits.connection_idle_timeout",
 	"Limits.ConnectionMaxAge":              "limits.connection_max_age",
 	"Limits.DecompressedPerSecond":         takes,
+	"Limits.WebRequests":                   takes,
 	"Limits.Address.Connections":           takes,
 	"Limits.Address.Calls":                 takes,
 	"Limits.Address.CallsPerSecond":        takes,
 	"Limits.Address.HandshakesPerSecond":   takes,
 	"Limits.Address.DecompressedPerSecond": takes,
+	"Limits.Address.WebRequests":           takes,
 }
 
 var appliedListenerFields = map[string]string{
@@ -614,6 +617,7 @@ var appliedListenerFields = map[string]string{
 	"Limits.CallsPerSecond":        takes,
 	"Limits.HandshakesPerSecond":   takes,
 	"Limits.DecompressedPerSecond": takes,
+	"Limits.WebRequests":           takes,
 }
 
 // values are what a field is changed to, by its type.
@@ -724,6 +728,8 @@ func change(t *testing.T, path string, field reflect.Value) {
 		t.Errorf("%s: no value of the type %v", path, field.Type())
 	case path == "Backend.Balance":
 		field.SetString("pick_first")
+	case path == "FallbackURL":
+		field.SetString("http://127.0.0.1:1")
 	case path == "AllowOrigins":
 		field.Set(reflect.ValueOf([]string{"https://app.example.com"}))
 	default:
@@ -736,6 +742,7 @@ func (p *policy) settings() any {
 	s := *p
 	tryOut := reflect.ValueOf(p.quotas).Elem().FieldByName("tryOut").Bool()
 	s.quotas, s.router.refusals, s.router.upstreams = nil, nil, nil
+	s.web = nil // its address tells
 	var methods []string
 	for _, m := range p.methods {
 		methods = append(methods, m.patterns...)

@@ -95,8 +95,16 @@ type Config struct {
 	// docs/guides/http2-server.md lists what is lost.
 	StandardHTTP2 bool
 
-	// Fallback serves requests that are neither a call, a WebSocket upgrade nor a
-	// browser's preflight. If nil, culvert refuses them with an HTTP status.
+	// FallbackURL is the web server that gets the requests which aren't calls, upgrades
+	// to WebSockets of its own and preflights for it included: "http://localhost:3000",
+	// "https://app.internal" or "unix:/run/app.sock". It may not be set beside Fallback.
+	//
+	// culvert keeps requests that look like attempts at calls, and refuses them with the
+	// mistake in them: docs/guides/one-origin.md lists them.
+	FallbackURL string
+
+	// Fallback serves the requests that FallbackURL would get. No limit of calls applies
+	// to it. If both are unset, culvert refuses these requests with an HTTP status.
 	Fallback http.Handler
 }
 

@@ -29,6 +29,7 @@ type Limits struct {
 	ConnectionMaxAge      time.Duration // of a connection that takes new calls. Default: none.
 
 	DecompressedPerSecond int   // bytes of decompressed requests. Default: 32 MiB for each CPU of GOMAXPROCS.
+	WebRequests           int   // to the web server, at once. Default 1,000, and 500 of an address.
 	Address               Quota // of each client address: an IPv4 address or the first 64 bits of an IPv6 one. Default: generous, with 16 MiB of decompressed bytes for each CPU.
 }
 
@@ -38,7 +39,7 @@ type Quota = quota.Quota
 // defaultAddress is far more than one client needs, since an address often stands for
 // thousands: a company's or a carrier's gateway, or a proxy that isn't trusted. It
 // keeps one address from taking everything.
-var defaultAddress = Quota{Connections: 20_000, Calls: 20_000, CallsPerSecond: 20_000, HandshakesPerSecond: 10_000}
+var defaultAddress = Quota{Connections: 20_000, Calls: 20_000, CallsPerSecond: 20_000, HandshakesPerSecond: 10_000, WebRequests: 500}
 
 // To decompress a byte and to compress it again for the backend takes 1 to 23 ns,
 // depending on the bytes (upstream.BenchmarkGzip; more in the program). So all clients
@@ -78,6 +79,7 @@ func (l Limits) withDefaults() Limits {
 	l.CallsPerSecond = orDefault(l.CallsPerSecond, noLimit, noLimit)
 	l.HandshakesPerSecond = orDefault(l.HandshakesPerSecond, noLimit, noLimit)
 	l.DecompressedPerSecond = orDefault(l.DecompressedPerSecond, byCPU(expansionPerCPU), noLimit)
+	l.WebRequests = orDefault(l.WebRequests, 1000, noLimit)
 	l.Address = addressLimits(l.Address)
 	l.SlowConsumerTimeout = orDefault(l.SlowConsumerTimeout, 5*time.Minute, 0)
 	l.IdleTimeout = orDefault(l.IdleTimeout, 0, 0)
@@ -95,6 +97,7 @@ func addressLimits(q Quota) Quota {
 	q.CallsPerSecond = orDefault(q.CallsPerSecond, defaultAddress.CallsPerSecond, noLimit)
 	q.HandshakesPerSecond = orDefault(q.HandshakesPerSecond, defaultAddress.HandshakesPerSecond, noLimit)
 	q.DecompressedPerSecond = orDefault(q.DecompressedPerSecond, byCPU(addressExpansionPerCPU), noLimit)
+	q.WebRequests = orDefault(q.WebRequests, defaultAddress.WebRequests, noLimit)
 	return q
 }
 
@@ -104,6 +107,7 @@ func (l *Limits) shared() Quota {
 	return Quota{
 		Calls: l.Calls, CallsPerSecond: l.CallsPerSecond,
 		HandshakesPerSecond: l.HandshakesPerSecond, DecompressedPerSecond: l.DecompressedPerSecond,
+		WebRequests: l.WebRequests,
 	}
 }
 

@@ -211,6 +211,15 @@ func (rs ruleset) imitated(name string) bool {
 	return rs.spoofable[name] || slices.ContainsFunc(rs.spoofablePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
+// reachesWeb reports whether a field of the name reaches the web server. It gets all but
+// those that only culvert and trusted proxies may set.
+func (rs ruleset) reachesWeb(name string, trusted bool) bool {
+	if plain := hyphened(name); plain != name && rs.imitated(plain) {
+		return false
+	}
+	return !rs.imitated(name) || trusted && rs.of(name) == vouched
+}
+
 func hyphened(name string) string { return hyphens.Replace(name) }
 
 var hyphens = strings.NewReplacer("_", "-", ".", "-")
@@ -233,10 +242,14 @@ func (v vouchedNames) strike(md metadata.MD, trusted bool) {
 		return
 	}
 	for name := range md {
-		if v.exact[name] && !trusted || !v.exact[name] && v.hyphened[hyphened(name)] {
+		if v.strikes(name, trusted) {
 			delete(md, name)
 		}
 	}
+}
+
+func (v vouchedNames) strikes(name string, trusted bool) bool {
+	return v.exact[name] && !trusted || !v.exact[name] && v.hyphened[hyphened(name)]
 }
 
 var (

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/fallback"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -22,6 +23,9 @@ type policy struct {
 	// listenings are the rules of listeners that Apply has changed, by the listener
 	// that accepted the connection.
 	listenings map[*edge.Listening]*edge.Listening
+
+	web    *fallback.Proxy // nil: there is no web server
+	webURL string          // its address
 
 	tryOrigins     bool
 	pathPrefix     string

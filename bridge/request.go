@@ -38,12 +38,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, a, http.StatusForbidden, "this server listens on loopback and doesn't know the name in Host; add the name to hosts if it is yours")
 		return
 	}
-	if r.Method == http.MethodOptions && len(r.Header["Origin"]) > 0 && r.Header.Get("Access-Control-Request-Method") != "" {
-		gate.VaryPreflight(w.Header())
-		if !s.originAllowed(w, r, a) {
-			return
-		}
-		gate.Preflight(w, r, a.origin, crosses)
+	if isPreflight(r) && (a.policy.forCall(r) || !s.fallsBack(r, a)) {
+		s.answerPreflight(w, r, a)
 		return
 	}
 	if t == nil {
@@ -133,12 +129,14 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) {
 	offersSocket := r.Header.Get("Sec-Websocket-Key") != "" || r.Header.Get("Sec-Websocket-Protocol") != "" || r.Header.Get("Sec-Websocket-Version") != ""
 	switch {
+	case s.fallsBack(r, a) && a.policy.web != nil:
+		s.serveWeb(w, r, a)
+	case s.fallsBack(r, a):
+		s.cfg.Fallback.ServeHTTP(w, r)
 	case isUpgrade(r):
 		s.refuseMistake(w, r, a, &mistake{code: http.StatusBadRequest, text: "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts"})
 	case offersSocket:
 		s.refuseMistake(w, r, a, &mistake{code: http.StatusUpgradeRequired, text: strippedUpgrade, headers: []string{"Upgrade", "websocket"}, likely: true})
-	case s.cfg.Fallback != nil && !a.tunnel:
-		s.cfg.Fallback.ServeHTTP(w, r)
 	default:
 		s.refuseMistake(w, r, a, a.policy.mistakeIn(r))
 	}

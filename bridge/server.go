@@ -48,6 +48,7 @@ type Server struct {
 
 	inner   *http.Server   // serves the HTTP/2 inside of WebSockets
 	tunnels *tunnels       // its listener
+	loop    string         // tells that a request for the web server has come back
 	sockets tasks          // calls and tunnels on WebSockets, which outlive their HTTP handlers
 	workers sync.WaitGroup // inner's Serve
 }
@@ -82,6 +83,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.backends = change.to
+	s.loop = newID()
 	s.registry = newRegistry(s.account, s.edge.Idle)
 	s.serveTunnels()
 	return s, nil
@@ -237,6 +239,9 @@ func (s *Server) Close() error {
 	s.registry.stopRelief()
 	_ = s.registry.wait(context.Background()) // no error without a deadline
 	s.workers.Wait()
+	if p := s.policy.Load(); p.web != nil {
+		p.web.Close()
+	}
 	s.upstreams.Close()
 	return nil
 }

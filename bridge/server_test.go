@@ -108,7 +108,7 @@ func TestLimits(t *testing.T) {
 	address.DecompressedPerSecond = 16 << 20 * runtime.GOMAXPROCS(0)
 	want := Limits{
 		MessageBytes: 16 << 20, HeaderBytes: 64 << 10, BufferedBytes: 256 << 20, CallsPerConnection: 100,
-		Connections: got.Connections, Calls: noLimit, CallsPerSecond: noLimit, HandshakesPerSecond: noLimit, DecompressedPerSecond: 32 << 20 * runtime.GOMAXPROCS(0),
+		Connections: got.Connections, Calls: noLimit, CallsPerSecond: noLimit, HandshakesPerSecond: noLimit, DecompressedPerSecond: 32 << 20 * runtime.GOMAXPROCS(0), WebRequests: 1000,
 		SlowConsumerTimeout: 5 * time.Minute, Address: address,
 		SlowSenderTimeout: 30 * time.Second, ConnectionIdleTimeout: time.Minute,
 	}

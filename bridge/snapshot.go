@@ -31,7 +31,7 @@ type Snapshot struct {
 // A CallCount is the number of calls of one transport on one listener.
 type CallCount struct {
 	Listener  string // its name
-	Transport string // as in logs: "grpc-web", "h2ts+grpc"
+	Transport string // as in logs: "grpc-web", "h2ts+grpc"; "web": requests to the web server
 	Calls     int
 }
 

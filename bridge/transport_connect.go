@@ -21,10 +21,15 @@ func connectMistake(r *http.Request) *mistake {
 	switch {
 	case isConnect(contentType) && r.Method == http.MethodPost:
 		return &mistake{http.StatusUnsupportedMediaType, contentType + notSpoken, acceptPost, true}
-	case r.Method == http.MethodGet && strings.Contains("&"+r.URL.RawQuery+"&", "&connect=v1&"):
+	case isConnectGet(r):
 		return &mistake{http.StatusMethodNotAllowed, "Connect" + notSpoken, []string{"Allow", "POST"}, true}
 	}
 	return nil
+}
+
+// isConnectGet reports whether a request is a unary Connect call by GET.
+func isConnectGet(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.Contains("&"+r.URL.RawQuery+"&", "&connect=v1&")
 }
 
 // isConnect reports whether a media type is one of the Connect protocol's.

@@ -20,6 +20,7 @@ type Quota struct {
 	CallsPerSecond        int
 	HandshakesPerSecond   int // WebSocket upgrades and, counted apart from them, TLS handshakes
 	DecompressedPerSecond int // bytes of decompressed requests
+	WebRequests           int // at once, to the web server; not of a method
 }
 
 // A Limiter judges connections, handshakes and calls by the limits of their scopes:
@@ -101,13 +102,13 @@ func (q *Limiter) Locks() []*sync.Mutex {
 type rules struct {
 	of                                 string // the owner, for the text of errors
 	section                            string // the prefix of their keys
-	connections, calls                 int32
+	connections, calls, webRequests    int32
 	callRate, handshakes, decompressed perSecond
 }
 
 func rulesOf(q Quota, of, section string) rules {
 	return rules{
-		of: of, section: section, connections: countOf(q.Connections), calls: countOf(q.Calls),
+		of: of, section: section, connections: countOf(q.Connections), calls: countOf(q.Calls), webRequests: countOf(q.WebRequests),
 		callRate: rateOf(q.CallsPerSecond), handshakes: rateOf(q.HandshakesPerSecond), decompressed: rateOf(q.DecompressedPerSecond),
 	}
 }

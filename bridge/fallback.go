@@ -1,0 +1,87 @@
+package bridge
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
+)
+
+// This file decides which requests go to the fallback: a web server, or a handler of an
+// embedder's. Requests that a transport accepts never do.
+
+// fallsBack reports whether a request that no transport accepts goes to the fallback.
+// culvert keeps attempts at a call, and answers them with the mistake in them: a web
+// server's answer would hide why the calls of a client fail. Inside a tunnel, all
+// requests are attempts at calls. TRACE would show a page what culvert adds to requests.
+func (s *Server) fallsBack(r *http.Request, a *arrival) bool {
+	return (a.policy.web != nil || s.cfg.Fallback != nil) && !a.tunnel && r.Method != http.MethodTrace && !a.policy.attemptsCall(r)
+}
+
+// attemptsCall reports whether a request looks like a call that went wrong: on its way,
+// or in its client. Only its header and the form of its path tell.
+func (p *policy) attemptsCall(r *http.Request) bool {
+	h := r.Header
+	switch {
+	case slices.ContainsFunc(h["Content-Type"], isCallType):
+	case len(h["X-Grpc-Web"]) > 0, len(h["Connect-Protocol-Version"]) > 0:
+	case headerHasToken(h["Sec-Websocket-Protocol"], "grpc-websockets"), headerHasToken(h["Sec-Websocket-Protocol"], tunnelName):
+		// Its Upgrade is missing: a proxy has removed it.
+	default:
+		path := r.URL.EscapedPath()
+		_, isMethod := parseMethod(path, p.pathPrefix)
+		return isMethod && isConnectGet(r) || p.namesMethod(path)
+	}
+	return true
+}
+
+// isCallType reports whether a content type is one of calls, also with a mistake in it.
+func isCallType(contentType string) bool {
+	t := strings.ToLower(strings.TrimSpace(contentType))
+	return strings.HasPrefix(t, "application/grpc") || strings.HasPrefix(t, "application/connect+")
+}
+
+// namesMethod reports whether a path has the form of a method, and hardly of a page:
+// the service has a package, and its name begins with a capital letter.
+func (p *policy) namesMethod(path string) bool {
+	method, ok := parseMethod(path, p.pathPrefix)
+	if !ok {
+		return false
+	}
+	service, _, _ := strings.Cut(method[1:], "/")
+	dot := strings.LastIndexByte(service, '.')
+	return dot > 0 && dot+1 < len(service) && 'A' <= service[dot+1] && service[dot+1] <= 'Z'
+}
+
+// isPreflight reports whether a browser asks for permission in the name of a page.
+// https://fetch.spec.whatwg.org/#cors-preflight-request
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && len(r.Header["Origin"]) > 0 && r.Header.Get("Access-Control-Request-Method") != ""
+}
+
+// forCall reports whether a preflight asks for a call. The web server answers the
+// others, by rules of its own. Every web client of gRPC announces a header of its
+// protocol, but for pages that write the request themselves.
+func (p *policy) forCall(r *http.Request) bool {
+	if r.Header.Get("Access-Control-Request-Method") != http.MethodPost {
+		return false
+	}
+	for _, line := range r.Header["Access-Control-Request-Headers"] {
+		for name := range strings.SplitSeq(line, ",") {
+			name = strings.ToLower(strings.TrimSpace(name))
+			if name == "x-grpc-web" || strings.HasPrefix(name, "grpc-") || strings.HasPrefix(name, "connect-") {
+				return true
+			}
+		}
+	}
+	return p.namesMethod(r.URL.EscapedPath())
+}
+
+// answerPreflight answers a preflight for a call.
+func (s *Server) answerPreflight(w http.ResponseWriter, r *http.Request, a *arrival) {
+	gate.VaryPreflight(w.Header())
+	if s.originAllowed(w, r, a) {
+		gate.Preflight(w, r, a.origin, crosses)
+	}
+}

@@ -1,0 +1,46 @@
+package fallback
+
+import (
+	"errors"
+	"net"
+	"net/url"
+	"strings"
+)
+
+// A target is the address of a web server.
+type target struct {
+	scheme           string // of the requests: http or https
+	host             string // of requests without a Host, and in the certificate
+	network, address string // to dial
+}
+
+// errTarget names no part of the target, which may hold a password.
+var errTarget = errors.New(`the web server's address is not valid: want "http://host:port", "https://host:port" or "unix:/path"`)
+
+// parseTarget parses "http://host:port", "https://host:port", both also without the
+// port, and "unix:/path".
+func parseTarget(s string) (target, error) {
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		if after, slashes := strings.CutPrefix(path, "//"); slashes {
+			path = after
+		}
+		if strings.Trim(path, "/") == "" {
+			return target{}, errTarget
+		}
+		return target{"http", "localhost", "unix", path}, nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return target{}, errTarget
+	}
+	port := u.Port()
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return target{}, errTarget
+	case port == "" && u.Scheme == "http":
+		port = "80"
+	case port == "":
+		port = "443"
+	}
+	return target{u.Scheme, u.Host, "tcp", net.JoinHostPort(u.Hostname(), port)}, nil
+}

@@ -1,0 +1,119 @@
+package fallback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// errTunnelled reports that a WebSocket was carried to its end.
+var errTunnelled = errors.New("the connection was a WebSocket")
+
+const (
+	// tunnelBytes is the size of a WebSocket's buffers, one for each direction.
+	tunnelBytes = 4 << 10
+
+	// closingTime is how long one side may send on after the other has ended.
+	closingTime = 5 * time.Second
+)
+
+// tunnel carries the bytes of a WebSocket that the web server has accepted, until both
+// sides have ended, or the context has. r is the client's request.
+func tunnel(x Exchange, r *http.Request, res *http.Response) error {
+	server, ok := res.Body.(Conn)
+	if !ok || !isWebSocket(r.Header) || !isWebSocket(res.Header) {
+		return fmt.Errorf("the web server switched the connection to %.100q", res.Header.Get("Upgrade"))
+	}
+	defer server.Close()
+	head := res.Header.Clone()
+	for _, name := range []string{"Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Trailer", "Transfer-Encoding", "Content-Length"} {
+		head.Del(name)
+	}
+	head["Connection"], head["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+	client, err := x.Switch(head)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	closeBoth := func() {
+		_ = client.Close()
+		_ = server.Close()
+	}
+	defer whenEnded(r.Context(), closeBoth)()
+	answer := http.Response{StatusCode: http.StatusSwitchingProtocols, ProtoMajor: 1, ProtoMinor: 1, Header: head}
+	if err := answer.Write(client); err != nil {
+		return errTunnelled // the client is gone
+	}
+	// One side's end is told to the other, which may still have bytes on their way.
+	halfClosed := func(other Conn) {
+		if other.CloseWrite() != nil {
+			_ = other.Close()
+		}
+	}
+	var both sync.WaitGroup
+	ends := make(chan struct{}, 2) // one place for each direction
+	carry := func(to, from Conn) {
+		pass(to, from)
+		halfClosed(to)
+		ends <- struct{}{}
+	}
+	both.Go(func() { carry(server, client) })
+	both.Go(func() { carry(client, server) })
+	<-ends
+	last := time.NewTimer(closingTime)
+	defer last.Stop()
+	select {
+	case <-ends:
+	case <-last.C:
+		closeBoth()
+	}
+	both.Wait()
+	return errTunnelled
+}
+
+// pass copies until from has ended or to takes no more. Then nothing more comes from
+// from, either.
+func pass(to, from Conn) {
+	buf := make([]byte, tunnelBytes)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if _, werr := to.Write(buf[:n]); werr != nil {
+				_ = from.Close()
+				return
+			}
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				_ = to.Close()
+			}
+			return
+		}
+	}
+}
+
+// isWebSocket reports whether the header asks for a switch to WebSocket, or grants it,
+// and to nothing else.
+func isWebSocket(h http.Header) bool {
+	return len(h["Upgrade"]) == 1 && strings.EqualFold(h["Upgrade"][0], "websocket")
+}
+
+// whenEnded runs f when the context ends, unless stop was called before. stop waits for
+// a running f.
+func whenEnded(ctx context.Context, f func()) (stop func()) {
+	done := make(chan struct{})
+	undo := context.AfterFunc(ctx, func() {
+		defer close(done)
+		f()
+	})
+	return func() {
+		if !undo() {
+			<-done
+		}
+	}
+}
