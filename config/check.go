@@ -16,6 +16,7 @@ var checks = []func(*Loaded) []error{
 	checkBackends,
 	checkBackendTLS,
 	checkBackendIsNotOurselves,
+	checkFallback,
 	checkKeepalive,
 	checkBalance,
 	checkHealthCheck,
@@ -93,15 +94,18 @@ func checkBackendIsNotOurselves(l *Loaded) []error {
 		if err != nil {
 			continue // a resolver's name, a socket, or nothing
 		}
-		if slices.ContainsFunc(l.Listen, func(ln Listener) bool {
-			host, port, _ := net.SplitHostPort(ln.Address) // empty: a unix socket
-			reached := isWildcard(host) && isLocal(backHost) || isLocal(host) && backHost == "localhost" || host == backHost
-			return port == backPort && reached
-		}) {
+		if slices.ContainsFunc(l.Listen, func(ln Listener) bool { return reaches(backHost, backPort, ln.Address) }) {
 			errs = append(errs, l.Errorf(b.Section+".address", "is the port on which culvert itself listens: change it, or change listen (--listen)"))
 		}
 	}
 	return errs
+}
+
+// reaches reports whether a connection to the host and port, made on this host, reaches
+// the listener at the address. It returns false for a listener on a unix socket.
+func reaches(toHost, toPort, address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	return err == nil && port == toPort && (isWildcard(host) && isLocal(toHost) || isLocal(host) && toHost == "localhost" || host == toHost)
 }
 
 func isLocal(host string) bool {

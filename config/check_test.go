@@ -24,6 +24,25 @@ func TestContradictionsAndDangers(t *testing.T) {
 		}, nil},
 		{"the same port of two loopback addresses", "listen: 127.0.0.1:8080\nbackend: {address: 127.0.0.2:8080}", nil, nil},
 		{"the same port of another host", "backend: {address: orders:8080}", nil, nil},
+		{"a web server that is culvert itself", "fallback: http://localhost:8080", []string{
+			"proxy.yaml:1: fallback: … listen[0] … itself … --fallback",
+		}, nil},
+		{"a web server on the port of TLS", "listen: :443\nfallback: https://127.0.0.1", []string{
+			"proxy.yaml:2: fallback: … listen[0] … itself",
+		}, []string{"proxy.yaml:1: listen: … plaintext"}},
+		{"a web server on the same socket", "listen: unix:/run/culvert.sock\nfallback: unix:///run/culvert.sock", []string{
+			"proxy.yaml:2: fallback: … listen[0] … itself",
+		}, nil},
+		{"a web server at the health checks", "fallback: http://127.0.0.1:9901", []string{
+			"proxy.yaml:1: fallback: … health.listen … itself",
+		}, nil},
+		{"a web server at the admin address", "fallback: http://localhost:9902", []string{
+			"proxy.yaml:1: fallback: … admin.listen … itself",
+		}, nil},
+		{"a web server by culvert's own name", "hosts: [app.example.com]\nfallback: https://App.example.com", nil, []string{
+			"proxy.yaml:2: fallback: … hosts … own address",
+		}},
+		{"the web server's port on another address", "listen: 127.0.0.1:8080\nfallback: http://127.0.0.2:8080", nil, nil},
 		{"frequent pings", "backend: {keepalive: 30s}", nil, []string{
 			"proxy.yaml:1: backend.keepalive: … ping … 5m",
 		}},

@@ -85,6 +85,18 @@ type Config struct {
 	// "/pkg.Service/Method".
 	PathPrefix string `key:"path_prefix" flag:"path-prefix" is:"path prefix"`
 
+	// The web server that gets all requests which aren't calls, WebSockets
+	// included, so that pages and calls share one origin:
+	//
+	//   - "http://localhost:3000": over plaintext.
+	//   - "https://app.internal": over TLS, verified with the system's CAs.
+	//   - "unix:/run/app.sock": a unix socket.
+	//
+	// It gets the client's Host, path and query unchanged. Each of its pages is a
+	// page of culvert's own address. docs/guides/one-origin.md lists the requests
+	// that culvert keeps.
+	Fallback string `key:"fallback" flag:"fallback" is:"web server"`
+
 	// The methods that clients can call.
 	Methods Methods `key:"methods"`
 
@@ -222,6 +234,10 @@ type Limits struct {
 	// in a second; 0 is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
+	// Concurrent requests to the web server in fallback, WebSockets included; 0
+	// is no limit. They don't count as calls.
+	FallbackRequests int `key:"fallback_requests"`
+
 	// Bytes that compressed requests may expand to in a second; 0 is no limit.
 	// "auto" is 32MiB for each CPU that culvert may use when it starts
 	// (GOMAXPROCS).
@@ -347,6 +363,7 @@ func Defaults() Config {
 			SlowConsumerTimeout:   5 * time.Minute,
 			SlowSenderTimeout:     30 * time.Second,
 			ConnectionIdleTimeout: time.Minute,
+			FallbackRequests:      1000,
 			Enforce:               true,
 
 			DecompressedBytesPerSecond: Auto,
@@ -355,6 +372,7 @@ func Defaults() Config {
 				Calls:                      20_000,
 				CallsPerSecond:             20_000,
 				HandshakesPerSecond:        10_000,
+				FallbackRequests:           500,
 				DecompressedBytesPerSecond: Auto,
 			},
 		},

@@ -85,6 +85,7 @@ allow_origins:
 hosts: [grpc.example.com, "grpc.example.com:8443"]
 enforce_origins: false
 path_prefix: /grpc
+fallback: http://localhost:3000
 methods:
   enforce: false
   allow: [shop.v1.Orders/*]
@@ -104,10 +105,11 @@ limits:
   calls: ${CALLS:-500}
   calls_per_second: 1000
   handshakes_per_second: 50
+  fallback_requests: 60
   decompressed_bytes_per_second: 100MiB
   memory: 1GiB
   enforce: false
-  address: {connections: 10, calls: 20, calls_per_second: 30, handshakes_per_second: 40, decompressed_bytes_per_second: 0}
+  address: {connections: 10, calls: 20, calls_per_second: 30, handshakes_per_second: 40, fallback_requests: 50, decompressed_bytes_per_second: 0}
   slow_consumer_timeout: 30s
   idle_timeout: 1h30m
   max_age: ${EMPTY:-24h}
@@ -151,6 +153,7 @@ log: {level: debug, format: json}
 		AllowOrigins: []string{"https://app.example.com", "http://localhost:*"},
 		Hosts:        []string{"grpc.example.com", "grpc.example.com:8443"},
 		PathPrefix:   "/grpc",
+		Fallback:     "http://localhost:3000",
 		Methods:      Methods{Allow: []string{"shop.v1.Orders/*"}, Deny: []string{"shop.v1.Orders/Delete*"}},
 		TrustedProxies: []netip.Prefix{
 			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("::1/128"),
@@ -160,9 +163,9 @@ log: {level: debug, format: json}
 		Errors:   "concise", HTTP2Server: "standard",
 		Limits: Limits{
 			MessageBytes: 1 << 20, HeaderBytes: 32 << 10, BufferedBytes: 512 << 20, CallsPerConnection: 7,
-			Connections: 1000, Calls: 500, CallsPerSecond: 1000, HandshakesPerSecond: 50, SlowConsumerTimeout: 30 * time.Second,
+			Connections: 1000, Calls: 500, CallsPerSecond: 1000, HandshakesPerSecond: 50, FallbackRequests: 60, SlowConsumerTimeout: 30 * time.Second,
 			DecompressedBytesPerSecond: 100 << 20, Memory: 1 << 30,
-			Address:     AddressLimits{Connections: 10, Calls: 20, CallsPerSecond: 30, HandshakesPerSecond: 40},
+			Address:     AddressLimits{Connections: 10, Calls: 20, CallsPerSecond: 30, HandshakesPerSecond: 40, FallbackRequests: 50},
 			IdleTimeout: 90 * time.Minute, MaxAge: 24 * time.Hour,
 			SlowSenderTimeout: 7 * time.Second, ConnectionIdleTimeout: 8 * time.Second, ConnectionMaxAge: 9 * time.Hour,
 		},

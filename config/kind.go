@@ -66,6 +66,7 @@ var (
 		"host":             {"host", "grpc.example.com", "", text(orEmpty(checkHost))},
 		"name":             {"host name", "grpc.example.com", "", text(orEmpty(checkName))},
 		"own name":         {"host name", "grpc.example.com", "", text(checkOwnName)},
+		"web server":       {"web server", "http://localhost:3000", "", text(orEmpty(checkWebServer))},
 		"path prefix":      {"path prefix", "/grpc", "", text(orEmpty(checkPathPrefix))},
 		"method pattern":   {"method pattern", "shop.v1.Orders/*", "", text(checkMethodPattern)},
 		"metadata name":    {"metadata name", "x-authenticated-user", "", text(checkMetadataName)},

@@ -23,6 +23,9 @@ type AddressLimits struct {
 	// in a second; 0 is no limit.
 	HandshakesPerSecond int `key:"handshakes_per_second"`
 
+	// Concurrent requests to the web server in fallback; 0 is no limit.
+	FallbackRequests int `key:"fallback_requests"`
+
 	// Bytes that compressed requests may expand to in a second; 0 is no limit.
 	// "auto" is 16MiB for each CPU that culvert may use when it starts
 	// (GOMAXPROCS). One message may exceed the bytes that are left for
@@ -119,6 +122,7 @@ func checkUseLimits(l *Loaded) []error {
 		{"limits.address.calls", lim.Address.Calls, lim.Calls, "limits.calls"},
 		{"limits.address.calls_per_second", lim.Address.CallsPerSecond, lim.CallsPerSecond, "limits.calls_per_second"},
 		{"limits.address.handshakes_per_second", lim.Address.HandshakesPerSecond, lim.HandshakesPerSecond, "limits.handshakes_per_second"},
+		{"limits.address.fallback_requests", lim.Address.FallbackRequests, lim.FallbackRequests, "limits.fallback_requests"},
 	} {
 		if l.IsSet(o.key) && o.one > o.all && o.all > 0 {
 			l.warn(o.key, "is more than "+o.allAnswer+" for all addresses together, so it has no effect: lower it")

@@ -99,6 +99,6 @@ var labels = []Label{
 	{"rpc_method", "the method, such as `shop.v1.Orders/Get`. `_OTHER` stands for all methods that no backend has shown to know, and for those after the first " + strconv.Itoa(maxMethods)},
 	{"rpc_status_code", "the status that the client got, such as `OK` or `NOT_FOUND`; `_OTHER` for a number without a name"},
 	{"rpc_system_name", "always `grpc`"},
-	{"transport", "of calls: the [client protocol](protocols.md), as in the log; of connections: `http/1.1`, `h2` or `websocket`"},
+	{"transport", "of calls: the [client protocol](protocols.md), as in the log, or `web` for requests to the [web server](../guides/one-origin.md); of connections: `http/1.1`, `h2` or `websocket`"},
 	{"version", "the version of culvert, or of its configuration"},
 }

@@ -32,7 +32,10 @@ type Log struct {
 	probes int           // likewise: connections that ended as EndedProbe
 }
 
-var _ report.Observer = (*Log)(nil)
+var (
+	_ report.Observer    = (*Log)(nil)
+	_ report.WebObserver = (*Log)(nil)
+)
 
 // NewLog returns a Log that writes to l.
 func NewLog(l *slog.Logger) *Log {
@@ -109,6 +112,42 @@ func (o call) Ended(c *report.CallInfo) {
 	r := slog.NewRecord(time.Now(), level, "call", 0) // the line of the program that wrote it doesn't matter
 	r.AddAttrs(attrs...)
 	_ = o.log.Handler().Handle(ctx, r) // like slog.Logger: there is nowhere to report it
+}
+
+// WebEnded writes the line of a request to the web server.
+func (o *Log) WebEnded(w *report.WebInfo) {
+	level := slog.LevelInfo
+	if w.Reason == report.ReasonInternal {
+		level = slog.LevelError
+	}
+	ctx := context.Background() // the request's own has ended
+	if !o.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 13)
+	attrs = append(attrs, slog.String("request_id", w.ID), slog.String("request", w.Request), slog.String("peer", w.Peer))
+	if w.Client != "" {
+		attrs = append(attrs, slog.String("client", w.Client))
+	}
+	if w.Listener != "" {
+		attrs = append(attrs, slog.String("listener", w.Listener))
+	}
+	attrs = append(attrs, slog.Int("status", w.Status), slog.String("origin", w.Origin))
+	if w.Reason != "" {
+		attrs = append(attrs, slog.String("reason", string(w.Reason)))
+	}
+	attrs = append(attrs,
+		slog.Bool("websocket", w.WebSocket),
+		slog.Int64("bytes_in", w.BytesIn),
+		slog.Int64("bytes_out", w.BytesOut),
+		slog.Float64("duration_ms", float64(w.Duration.Microseconds())/1000),
+	)
+	if w.Cause != "" {
+		attrs = append(attrs, slog.String("cause", w.Cause))
+	}
+	r := slog.NewRecord(time.Now(), level, "web request", 0) // as for a call
+	r.AddAttrs(attrs...)
+	_ = o.log.Handler().Handle(ctx, r)
 }
 
 // identityBytes is the most that a line holds of an identity.

@@ -163,3 +163,31 @@ level=DEBUG msg="connection ended" peer=192.0.2.1:4711 listener=public tunnel=tr
 		t.Errorf("at info: %s", got)
 	}
 }
+
+// TestOneLineAWebRequest, whatever its client put into the path.
+func TestOneLineAWebRequest(t *testing.T) {
+	served := report.WebInfo{ID: "r1", Request: "GET /a", Peer: "192.0.2.1:4711", Status: 200, Origin: report.OriginUpstream, BytesIn: 1, BytesOut: 2, Duration: 12345678 * time.Nanosecond}
+	failed := served
+	failed.Status, failed.Origin, failed.Reason, failed.Cause = 502, report.OriginCulvert, report.ReasonUpstreamReset, "EOF\nlevel=ERROR"
+	socket := served
+	socket.Status, socket.WebSocket, socket.Client, socket.Listener, socket.Request = 101, true, "spiffe://example.org/a", "public", "GET /a\nb"
+	defect := served
+	defect.Reason = report.ReasonInternal
+	const end = "bytes_in=1 bytes_out=2 duration_ms=12.345"
+	for name, c := range map[string]struct {
+		info report.WebInfo
+		want string
+	}{
+		"served": {served, `level=INFO msg="web request" request_id=r1 request="GET /a" peer=192.0.2.1:4711 status=200 origin=upstream websocket=false ` + end},
+		"failed": {failed, `level=INFO msg="web request" request_id=r1 request="GET /a" peer=192.0.2.1:4711 status=502 origin=culvert reason=UPSTREAM_RESET websocket=false ` + end + ` cause="EOF\nlevel=ERROR"`},
+		"socket": {socket, `level=INFO msg="web request" request_id=r1 request="GET /a\nb" peer=192.0.2.1:4711 client=spiffe://example.org/a listener=public status=101 origin=upstream websocket=true ` + end},
+		"defect": {defect, `level=ERROR msg="web request" request_id=r1 request="GET /a" peer=192.0.2.1:4711 status=200 origin=upstream reason=INTERNAL websocket=false ` + end},
+	} {
+		if got := strings.TrimSpace(lines(slog.LevelDebug, func(l *Log) { l.WebEnded(&c.info) })); got != c.want {
+			t.Errorf("%s: wrote\n%s\nwant\n%s", name, got, c.want)
+		}
+	}
+	if got := lines(slog.LevelWarn, func(l *Log) { l.WebEnded(&served) }); got != "" {
+		t.Errorf("above its level: %s", got)
+	}
+}

@@ -43,6 +43,7 @@ var usages = map[string]string{
 	"allow-method":        "`pattern` of the only methods that clients can call, such as shop.v1.Orders/*; repeatable",
 	"deny-method":         "`pattern` of methods that clients can't call; repeatable",
 	"path-prefix":         "`prefix` that culvert removes from the path, such as /grpc",
+	"fallback":            "`address` of a web server for all requests that aren't calls: http://host:port, https://host or unix:/path",
 	"drain-timeout":       "`duration` that running calls may continue after SIGTERM or SIGINT",
 	"health-listen":       "`address` of /livez and /readyz, or off",
 	"admin":               "loopback `address` or unix socket for operators, or off",

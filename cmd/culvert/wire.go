@@ -25,6 +25,7 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 		DenyMethods:       c.Methods.Deny,
 		TryMethods:        !c.Methods.Enforce,
 		PathPrefix:        c.PathPrefix,
+		FallbackURL:       c.Fallback,
 		VouchedHeaders:    c.Metadata.Vouched,
 		ForwardCookies:    c.Metadata.ForwardCookies,
 		ForwardSetCookies: c.Metadata.ForwardSetCookies,
@@ -47,12 +48,14 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 			ConnectionIdleTimeout: orNone(c.Limits.ConnectionIdleTimeout),
 			ConnectionMaxAge:      orNone(c.Limits.ConnectionMaxAge),
 
+			WebRequests:           orNone(c.Limits.FallbackRequests),
 			DecompressedPerSecond: byCPU(c.Limits.DecompressedBytesPerSecond),
 			Address: bridge.Quota{
 				Connections:           orNone(c.Limits.Address.Connections),
 				Calls:                 orNone(c.Limits.Address.Calls),
 				CallsPerSecond:        orNone(c.Limits.Address.CallsPerSecond),
 				HandshakesPerSecond:   orNone(c.Limits.Address.HandshakesPerSecond),
+				WebRequests:           orNone(c.Limits.Address.FallbackRequests),
 				DecompressedPerSecond: byCPU(c.Limits.Address.DecompressedBytesPerSecond),
 			},
 		},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,6 +121,7 @@ var symptoms = []struct {
 	{"limits", limits},
 	{"a drain under a call", drained},
 	{"requests that are no calls", noCalls},
+	{"a request to the web server", webRequest},
 	{"a box that speaks only HTTP/1.1", http1Box},
 	{"a proxy that opens TLS", tlsOpeningProxy},
 	{"a box that refuses", refusingBox},
@@ -440,6 +442,17 @@ func noCalls(w witness) {
 	w.with([]string{"--listen", "127.0.0.1:8080", "--config", file}, func() {
 		w.get("POST", "http://localhost:8080/culvert.demo.v1.Demo/Echo", "Cookie", "session=1", "Content-Type", "application/grpc-web")
 	})
+}
+
+func webRequest(w witness) {
+	ln, err := new(net.ListenConfig).Listen(w.Context(), "tcp", "127.0.0.1:3000")
+	if err != nil {
+		w.Fatal(err)
+	}
+	web := &httptest.Server{Listener: ln, Config: &http.Server{Handler: http.NotFoundHandler()}}
+	web.Start()
+	defer web.Close()
+	w.with([]string{"--fallback", "http://localhost:3000"}, func() { w.get("GET", "http://localhost:8080/cart?session=1") })
 }
 
 // http1Box puts nginx, as it is without the settings of docs/guides/nginx.md,

@@ -86,6 +86,10 @@ var sections = []section{
 			[]string{"TestClientsCannotVouchForThemselves"},
 		},
 		{
+			"The same applies to requests to the web server in `fallback`.",
+			[]string{"TestWebServerGetsTheRequest"},
+		},
+		{
 			"culvert never forwards these names with underscores or dots (`x_forwarded_for`, `X-Forwarded_Host`, `x.forwarded.for`), whoever sends them. CGI, WSGI and PHP backends read both as hyphens, and a proxy may pass on what its client wrote. Other names keep their underscores and dots.",
 			[]string{"TestNamesThatLookVouchedFor", "TestOwnVouchedNamesAndWhatLooksLikeThem", "TestInsideATunnelTheOuterRequestSpeaks", "TestConformance/request headers that don't cross"},
 		},
@@ -248,6 +252,10 @@ var sections = []section{
 		{
 			"Bytes that arrive with an upgrade belong to the WebSocket.",
 			[]string{"TestBytesBehindAnUpgradeAreItsOwn"},
+		},
+		{
+			"To the web server in `fallback`, culvert writes each request anew. It gets no upgrade but to WebSocket, no trailers, and no field that `Connection` names.",
+			[]string{"TestNothingIsSmuggledToTheWebServer", "TestWebServerGetsTheRequest"},
 		},
 		{
 			"A tunnel carries neither upgrades nor tunnels.",

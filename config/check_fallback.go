@@ -1,0 +1,93 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path"
+	"strings"
+)
+
+// checkWebServer accepts the address of a web server. No error contains a user name or
+// a password.
+func checkWebServer(s string) error {
+	if strings.HasPrefix(s, unixPrefix) {
+		_, err := parseListenAddress(s)
+		return err
+	}
+	scheme, rest, found := strings.Cut(s, "://")
+	switch {
+	case isPort(s):
+		return fmt.Errorf("is only a port: write %q", "http://localhost:"+s)
+	case strings.Contains(s, "@"):
+		return errors.New("has a user name or a password: remove them. If the web server needs them, put a web server without them in front of it")
+	case !found && strings.HasPrefix(s, ":"):
+		return fmt.Errorf("has no host: write %q", "http://localhost"+s)
+	case !found && !strings.Contains(s, "/"):
+		return fmt.Errorf("has no scheme: write %q", "http://"+s)
+	case scheme != "http" && scheme != "https":
+		return errors.New(`is not the address of a web server: write "http://localhost:3000", "https://app.internal" or "unix:/run/app.sock"`)
+	}
+	host, after, _ := strings.Cut(rest, "/")
+	switch {
+	case after != "" || strings.ContainsAny(rest, "?#"):
+		return fmt.Errorf("has a path or a query, but the web server gets those of each request: write %q", scheme+"://"+strings.TrimRight(strings.FieldsFunc(host+" ", func(r rune) bool { return r == '?' || r == '#' })[0], " "))
+	}
+	u, err := url.Parse(scheme + "://" + host)
+	if err != nil || u.Hostname() == "" || strings.ContainsAny(host, " \t%") {
+		return errors.New(`has no valid host: write "http://localhost:3000"`)
+	}
+	if port := u.Port(); strings.HasSuffix(host, ":") || port == "0" || port != "" && !isPort(port) {
+		return errors.New("has no port from 1 to 65535 after the colon")
+	}
+	return nil
+}
+
+// checkFallback finds a web server that is culvert itself: each request would come back.
+// It finds only addresses that say so; culvert refuses other requests that come back.
+func checkFallback(l *Loaded) []error {
+	if l.Fallback == "" {
+		return nil
+	}
+	host, port := "", ""
+	if u, err := url.Parse(l.Fallback); err == nil && u.Host != "" {
+		host, port = u.Hostname(), u.Port()
+		if port == "" {
+			port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+		}
+	}
+	for _, own := range l.ownAddresses() {
+		sameSocket := strings.HasPrefix(own.address, unixPrefix) && socketOf(own.address) == socketOf(l.Fallback)
+		if host != "" && reaches(host, port, own.address) || sameSocket {
+			return []error{l.Errorf("fallback", "is the address of %s, so culvert would send requests to itself: write the web server's own address (--fallback)", own.key)}
+		}
+	}
+	for _, name := range l.Hosts {
+		if h, _, _ := cutPort(name); strings.EqualFold(h, host) || strings.EqualFold(name, net.JoinHostPort(host, port)) {
+			l.warn("fallback", "is a name of this server in hosts, so requests may come back to culvert: write the web server's own address")
+			break
+		}
+	}
+	return nil
+}
+
+// An ownAddress is an address on which culvert listens, and its key.
+type ownAddress struct{ key, address string }
+
+func (l *Loaded) ownAddresses() []ownAddress {
+	own := []ownAddress{{"health.listen", l.Health.Listen}, {"admin.listen", l.Admin.Listen}, {"tls.http_listen", l.TLS.HTTPListen}}
+	for i, ln := range l.Listen {
+		own = append(own, ownAddress{Entry("listen", i), ln.Address})
+	}
+	return own
+}
+
+// socketOf returns the path of a unix socket's address, or "".
+func socketOf(address string) string {
+	socket, ok := strings.CutPrefix(address, unixPrefix)
+	if !ok {
+		return ""
+	}
+	return path.Clean(strings.Replace(socket, "//", "", 1))
+}
