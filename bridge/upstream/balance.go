@@ -3,6 +3,12 @@ package upstream
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // A policy distributes calls over the backend's addresses.
@@ -41,6 +47,47 @@ func all(ready []*backendAddress) []*backendAddress { return ready }
 // onlyFirst ignores the other addresses even if the first is full: a full one works,
 // and a call waits there for a place.
 func onlyFirst(ready []*backendAddress) []*backendAddress { return ready[:min(len(ready), 1)] }
+
+// choose sets the addresses that calls may use. mu is held.
+func (p *pool) choose() {
+	var ready, willing []*backendAddress
+	for _, a := range p.addresses {
+		if slices.ContainsFunc(a.conns, (*backendConn).accepts) {
+			ready = append(ready, a)
+			if a.refusal == nil {
+				willing = append(willing, a)
+			}
+		}
+	}
+	if len(willing) > 0 {
+		ready = willing
+	}
+	p.ready = p.config.balance.among(ready)
+}
+
+// refusedPause is how long other addresses get the calls after an address has refused
+// one. grpc-go tries such a call again, but only once.
+const refusedPause = time.Second
+
+// noteRefusal notes that the address has refused a call. The pool's mu is held.
+func (a *backendAddress) noteRefusal() {
+	p := a.pool
+	if a.refusal != nil || p.closed || len(p.addresses) < 2 {
+		return
+	}
+	a.refusal = p.after(refusedPause, func() {
+		a.refusal = nil
+		p.choose()
+		p.grant()
+	})
+	p.choose()
+}
+
+// isRefusal reports whether a call ended because the backend didn't want it, and surely
+// hasn't seen it. RFC 9113 §8.7.
+func isRefusal(err error) bool {
+	return status.Code(err) == codes.Unavailable && strings.HasPrefix(status.Convert(err).Message(), rstRefused)
+}
 
 // takeInTurn takes a place on the address whose turn it is, or on the next one with
 // room. mu is held.

@@ -131,6 +131,7 @@ type backendAddress struct {
 	key      string
 	endpoint resolver.Endpoint
 	failing  bool           // its health check, when it was last known
+	refusal  *time.Timer    // since it has refused a call; nil: it doesn't refuse calls
 	conns    []*backendConn // at least one
 	streams  int            // MAX_CONCURRENT_STREAMS, as last announced here
 	calls    int            // on all its connections that accept calls
@@ -192,6 +193,8 @@ func (p *pool) UpdateClientConnState(s balancer.ClientConnState) error {
 			for _, c := range a.conns {
 				c.close()
 			}
+			p.stop(a.refusal)
+			a.refusal = nil
 			p.gone = append(p.gone, a)
 		}
 	}
@@ -244,6 +247,7 @@ func (p *pool) Close() {
 	p.closed = true
 	p.stop(p.trimTimer)
 	for _, a := range p.addresses {
+		p.stop(a.refusal)
 		for _, c := range a.conns {
 			c.close()
 		}
@@ -374,13 +378,10 @@ func (p *pool) publish() {
 	if p.closed {
 		return
 	}
-	p.ready = nil
+	p.choose()
 	var failed error
 	connecting := false
 	for _, a := range p.addresses {
-		if slices.ContainsFunc(a.conns, (*backendConn).accepts) {
-			p.ready = append(p.ready, a)
-		}
 		a.noteHealth()
 		for _, c := range a.conns {
 			if c.failure == nil {
@@ -390,7 +391,6 @@ func (p *pool) publish() {
 			}
 		}
 	}
-	p.ready = p.config.balance.among(p.ready)
 	state := connectivity.TransientFailure
 	switch {
 	case len(p.ready) > 0:

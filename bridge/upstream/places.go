@@ -90,7 +90,8 @@ func (l *backendLink) places() int {
 }
 
 // release gives a call's place back.
-func (l *backendLink) release(balancer.DoneInfo) {
+func (l *backendLink) release(done balancer.DoneInfo) {
+	refused := done.Err != nil && isRefusal(done.Err)
 	p := l.conn.address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -98,6 +99,9 @@ func (l *backendLink) release(balancer.DoneInfo) {
 	l.conn.address.open--
 	if !l.lost {
 		l.conn.address.calls--
+		if refused {
+			l.conn.address.noteRefusal()
+		}
 		p.grant()
 	}
 }

@@ -17,16 +17,18 @@ import (
 type several struct {
 	Backend
 
-	each []*countedBackend
-	cc   resolver.ClientConn // of its upstream
+	each      []*countedBackend
+	endpoints []resolver.Endpoint // to begin with
+	cc        resolver.ClientConn // of its upstream
 }
 
 // newSeveral returns a backend with n addresses. Its name has all of them.
 func newSeveral(t *testing.T, n int, streams uint32, opts ...grpc.ServerOption) *several {
 	t.Helper()
 	s := &several{}
-	for range n {
+	for i := range n {
 		s.each = append(s.each, newCountedBackend(t, streams, opts...))
+		s.endpoints = append(s.endpoints, endpoint(i))
 	}
 	s.Dial = func(ctx context.Context, address string) (net.Conn, error) {
 		var i int
@@ -41,11 +43,30 @@ func newSeveral(t *testing.T, n int, streams uint32, opts ...grpc.ServerOption) 
 	return s
 }
 
+func endpoint(i int) resolver.Endpoint {
+	return resolver.Endpoint{Addresses: []resolver.Address{{Addr: fmt.Sprint(i)}}}
+}
+
+// severalAt returns a backend whose name has these addresses of TCP.
+func severalAt(t testing.TB, addresses ...string) Backend {
+	s := &several{}
+	s.Target = "several:///" + strings.ReplaceAll(t.Name(), "/", "-")
+	s.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}
+	for _, a := range addresses {
+		s.endpoints = append(s.endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: a}}})
+	}
+	severalByTarget.Store(s.Target, s)
+	t.Cleanup(func() { severalByTarget.Delete(s.Target) })
+	return s.Backend
+}
+
 // resolveTo has the name resolve to these addresses.
 func (s *several) resolveTo(addresses ...int) {
 	var state resolver.State
 	for _, a := range addresses {
-		state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: fmt.Sprint(a)}}})
+		state.Endpoints = append(state.Endpoints, endpoint(a))
 	}
 	_ = s.cc.UpdateState(state) // an error means a list without addresses
 	synctest.Wait()
@@ -79,15 +100,7 @@ func (severalBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ re
 	}
 	s := v.(*several)
 	s.cc = cc
-	var all []int
-	for i := range s.each {
-		all = append(all, i)
-	}
-	var state resolver.State
-	for _, a := range all {
-		state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: fmt.Sprint(a)}}})
-	}
-	return severalResolver{}, cc.UpdateState(state)
+	return severalResolver{}, cc.UpdateState(resolver.State{Endpoints: s.endpoints})
 }
 
 type severalResolver struct{}
