@@ -10,18 +10,58 @@ import (
 	"unicode"
 )
 
-// Health answers /livez, /readyz and /metrics. The zero value is alive and not ready,
-// and has no metrics.
+// Health answers /livez, /readyz, /metrics and calls of grpc.health.v1. The zero value
+// is alive and not ready, and has no metrics and no backends.
 // Its methods may be called concurrently.
 type Health struct {
-	ready  atomic.Bool
-	detail atomic.Pointer[func() []string]
+	ready    atomic.Bool
+	detail   atomic.Pointer[func() []string]
+	backends atomic.Pointer[func() []Backend]
 
 	metrics atomic.Pointer[http.Handler]
+	watches watches
+}
+
+// A Backend is the state of a backend.
+type Backend struct {
+	Name   string
+	Usable bool   // it can take calls
+	Needed bool   // culvert isn't ready without it
+	Cause  string // why it isn't usable; "" if unknown
 }
 
 // SetReady sets whether culvert accepts new calls.
-func (h *Health) SetReady(ready bool) { h.ready.Store(ready) }
+func (h *Health) SetReady(ready bool) {
+	h.ready.Store(ready)
+	h.watches.wake()
+}
+
+// SetBackends sets the function that returns the state of the backends.
+func (h *Health) SetBackends(backends func() []Backend) { h.backends.Store(&backends) }
+
+// list returns the state of the backends.
+func (h *Health) list() []Backend {
+	if backends := h.backends.Load(); backends != nil {
+		return (*backends)()
+	}
+	return nil
+}
+
+// missing returns a line for each backend that is needed and not usable.
+func (h *Health) missing() []string {
+	var lines []string
+	for _, b := range h.list() {
+		if b.Usable || !b.Needed {
+			continue
+		}
+		line := "backend " + b.Name + ": no connection takes calls"
+		if b.Cause != "" {
+			line += ": " + b.Cause
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
 
 // SetDetail sets the function that returns problems that don't keep culvert from
 // accepting calls, such as a certificate that could not be loaded again. /readyz
@@ -33,19 +73,26 @@ func (h *Health) SetDetail(detail func() []string) { h.detail.Store(&detail) }
 func (h *Health) SetMetrics(metrics http.Handler) { h.metrics.Store(&metrics) }
 
 // Handler serves GET and HEAD of /livez, 200 as long as the process can answer
-// at all, of /readyz, 200 or 503, and of /metrics, 404 without metrics.
+// at all, of /readyz, 200 or 503, and of /metrics, 404 without metrics. It serves Check
+// and Watch of grpc.health.v1.
 func (h *Health) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, "alive\n")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if h.ready.Load() {
+		missing := h.missing()
+		switch {
+		case !h.ready.Load():
+			answer(w, http.StatusServiceUnavailable, "not ready: culvert accepts no new calls\n"+h.details())
+		case len(missing) > 0:
+			answer(w, http.StatusServiceUnavailable, "not ready: a backend in health.depends_on can't take calls\n"+visibleLines(missing)+h.details())
+		default:
 			answer(w, http.StatusOK, "ready\n"+h.details())
-			return
 		}
-		answer(w, http.StatusServiceUnavailable, "not ready: culvert accepts no new calls\n"+h.details())
 	})
+	mux.HandleFunc("POST /grpc.health.v1.Health/Check", h.check)
+	mux.HandleFunc("POST /grpc.health.v1.Health/Watch", h.watch)
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		metrics := h.metrics.Load()
 		if metrics == nil {
@@ -64,8 +111,13 @@ func (h *Health) details() string {
 	if detail == nil {
 		return ""
 	}
+	return visibleLines((*detail)())
+}
+
+// visibleLines returns lines as a terminal shows them.
+func visibleLines(lines []string) string {
 	var text strings.Builder
-	for _, line := range (*detail)() {
+	for _, line := range lines {
 		text.WriteString(strings.Map(visible, line) + "\n")
 	}
 	return text.String()
@@ -110,8 +162,17 @@ func (h *Health) Server(log *slog.Logger, unforgeable func(host string) bool) *h
 	if unforgeable != nil {
 		handler = checkHost(handler, unforgeable)
 	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           closing(handler),
+		Handler:   closing(handler),
+		Protocols: protocols,
+		HTTP2: &http.HTTP2Config{ // for gRPC; a Watch lasts as long as its client answers pings
+			MaxConcurrentStreams: maxHealthStreams,
+			SendPingTimeout:      20 * time.Second,
+			PingTimeout:          10 * time.Second,
+		},
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       5 * time.Second,
 		WriteTimeout:      5 * time.Second,

@@ -23,7 +23,7 @@ type Snapshot struct {
 
 	Evicted int64 // calls so far that were ended because others needed the memory; without connections
 
-	Upstreams []upstream.State // sorted by name; a replaced one until its last call has ended
+	Upstreams []UpstreamState // sorted by name; a replaced one until its last call has ended
 
 	Draining bool // the Server accepts no new calls
 }
@@ -52,3 +52,9 @@ func (s *Server) Snapshot() Snapshot {
 		Draining:    s.draining.Load(),
 	}
 }
+
+// Upstreams returns the Upstreams of a Snapshot, without the cost of the rest.
+func (s *Server) Upstreams() []UpstreamState { return s.upstreams.States() }
+
+// An UpstreamState is the state of a backend and its connections.
+type UpstreamState = upstream.State

@@ -2,6 +2,7 @@ package config
 
 import (
 	"iter"
+	"slices"
 	"strings"
 	"time"
 )
@@ -170,6 +171,24 @@ func checkBackends(l *Loaded) []error {
 		if b.Name != DefaultBackend {
 			l.warn(Entry("backends", i), "gets no calls, because all calls go to the backend named "+DefaultBackend)
 		}
+	}
+	return errs
+}
+
+// checkDependsOn finds names in health.depends_on that no backend has.
+func checkDependsOn(l *Loaded) []error {
+	var names []string
+	for _, b := range l.BackendSections() {
+		names = append(names, b.Name)
+	}
+	var errs []error
+	for _, name := range l.Health.DependsOn {
+		if !slices.Contains(names, name) {
+			errs = append(errs, l.Errorf("health.depends_on", "%q is no backend: the backends are %s", name, strings.Join(names, ", ")))
+		}
+	}
+	if len(l.Health.DependsOn) > 0 && l.Health.Listen == "" {
+		l.warn("health.depends_on", "has no effect, because health.listen is off: set it to an address")
 	}
 	return errs
 }

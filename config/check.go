@@ -35,6 +35,7 @@ var checks = []func(*Loaded) []error{
 	checkUseLimits,
 	checkLogSamples,
 	checkHealthListen,
+	checkDependsOn,
 	checkAdminListen,
 	checkListeners,
 	checkHTTPListen,

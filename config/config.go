@@ -304,11 +304,17 @@ type Limits struct {
 
 // Health configures health checks.
 type Health struct {
-	// The address of /livez and /readyz; "" or "off" for none. /readyz answers
-	// 200 while culvert takes new calls. If the default address is taken,
-	// culvert logs a warning and starts without health checks. If an address
-	// that you set is taken, culvert doesn't start.
+	// The address of /livez, /readyz and the gRPC service grpc.health.v1; "" or
+	// "off" for none. /readyz answers 200 while culvert takes new calls. If the
+	// default address is taken, culvert logs a warning and starts without health
+	// checks. If an address that you set is taken, culvert doesn't start.
 	Listen string `key:"listen" flag:"health-listen" is:"optional address"`
+
+	// Names of backends that /readyz depends on. It answers 503 while none of a
+	// backend's connections takes calls: there is none, or none passes its
+	// health_check. The section backend has the name default. Empty: /readyz
+	// doesn't depend on backends, so culvert can start before them.
+	DependsOn []string `key:"depends_on" is:"backend name"`
 
 	// Serve metrics for Prometheus at /metrics on the address in health.listen.
 	// They name the methods of the backends. With false, culvert counts nothing.

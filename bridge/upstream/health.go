@@ -291,7 +291,7 @@ func (p *pool) state() (waiting int, states []AddressState) {
 		checked, failing := p.config.health.Enabled, false
 		for _, c := range a.conns {
 			if c.failure != nil {
-				s.Failure = c.failure.Error()
+				s.Failure = causeOf(c.failure).Error()
 			}
 			if c.link == nil {
 				continue

@@ -207,6 +207,7 @@ func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err err
 		return err
 	}
 	p.health.SetDetail(func() []string { return slices.Concat(p.reloads.problems(), p.keys.problems(), p.bridge.Problems()) })
+	p.health.SetBackends(p.backends)
 	p.keys.secure(cfg.Backends)
 	for i, l := range p.config.Listen {
 		provider, err := p.keys.listener(p.config, i)

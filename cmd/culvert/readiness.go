@@ -1,0 +1,35 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/culvert-grpc/culvert/admin"
+	"github.com/culvert-grpc/culvert/bridge"
+)
+
+// backends returns the state of the backends that take new calls.
+func (p *program) backends() []admin.Backend {
+	needed := p.reloads.current().Health.DependsOn
+	var all []admin.Backend
+	for _, u := range p.bridge.Upstreams() {
+		if u.Draining {
+			continue
+		}
+		usable, cause := takesCalls(u)
+		all = append(all, admin.Backend{Name: u.Name, Needed: slices.Contains(needed, u.Name), Usable: usable, Cause: cause})
+	}
+	return all
+}
+
+// takesCalls reports whether a connection of the upstream takes calls, or why none does.
+func takesCalls(u bridge.UpstreamState) (yes bool, cause string) {
+	for _, a := range u.Addresses {
+		if a.Accepts {
+			return true, ""
+		}
+		if a.Failure != "" {
+			cause = a.Address + ": " + a.Failure
+		}
+	}
+	return false, cause
+}
