@@ -82,6 +82,9 @@ func NewMetrics(version string) *Metrics {
 	m.newest.Set(1)
 	m.since.SetToCurrentTime()
 	build.WithLabelValues(version, runtime.Version()).Set(1)
+	for _, result := range []string{"applied", "rejected"} {
+		m.loads.WithLabelValues(result) // at 0: see beginListener
+	}
 	return m
 }
 
