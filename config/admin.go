@@ -19,7 +19,7 @@ type Admin struct {
 	//
 	// If the default address is taken, culvert logs a warning and starts without
 	// it. If an address that you set is taken, culvert doesn't start.
-	Listen string `key:"listen" flag:"admin" is:"admin address"`
+	Listen string `key:"listen" flag:"admin" is:"admin address" restart:"yes"`
 }
 
 // Socket returns the path of a unix socket, or "" for a port or none.

@@ -21,6 +21,8 @@ import (
 //     same, so that the reference need not repeat them
 //   - same: on an embedded struct of an entry, the section of the file that has
 //     the same keys, with the same meanings and defaults
+//   - restart: "yes" if a change needs a restart, of each key in the case of a
+//     section; "entries" if only the number of entries of a list does
 //   - group: the keys that an entry inherits together; an entry that sets one of
 //     them inherits none
 //
@@ -36,7 +38,7 @@ type Config struct {
 	//
 	// On a loopback address, the Host of a request must be an IP address,
 	// localhost, a name of this server in hosts, or a name of a certificate.
-	Listen []Listener `key:"listen" flag:"listen" short:"address"`
+	Listen []Listener `key:"listen" flag:"listen" short:"address" restart:"entries"`
 
 	// TLS for clients. Without a certificate, culvert speaks plaintext.
 	TLS TLS `key:"tls"`
@@ -117,7 +119,7 @@ type Config struct {
 	// PROXY header, version 1 or 2. Examples are HAProxy with send-proxy, nginx
 	// with proxy_protocol, and network load balancers. culvert requires the
 	// header from them, and doesn't understand it from others.
-	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
+	ProxyProtocol []netip.Prefix `key:"proxy_protocol" restart:"yes"`
 
 	// Sensitive metadata that culvert forwards.
 	Metadata Metadata `key:"metadata"`
@@ -142,7 +144,7 @@ type Config struct {
 	// If an attack on culvert's own becomes known, use "standard" until you run
 	// a fixed version. Calls then cost more CPU, and some limits don't apply:
 	// see docs/guides/hardening.md.
-	HTTP2Server string `key:"http2_server" one:"culvert,standard"`
+	HTTP2Server string `key:"http2_server" one:"culvert,standard" restart:"yes"`
 
 	// How long running calls may continue after SIGTERM or SIGINT. culvert then
 	// ends them with UNAVAILABLE. Keep this time-out at least 10s below the time
@@ -206,7 +208,7 @@ type Limits struct {
 
 	// The metadata of one call in each direction. As in HTTP/2, each field
 	// counts as its name, its value and 32 bytes.
-	HeaderBytes Size `key:"header_bytes"`
+	HeaderBytes Size `key:"header_bytes" restart:"yes"`
 
 	// Memory for the messages of all calls on their way. Unless you set this key,
 	// it is also at most half of what limits.memory leaves for clients. When it
@@ -216,10 +218,10 @@ type Limits struct {
 	// ends calls of the client address that holds the most, if that is more than
 	// its share (docs/how-it-works/memory.md#when-memory-is-scarce). culvert also
 	// ends calls that hold memory and have moved nothing for 5s.
-	BufferedBytes Size `key:"buffered_bytes"`
+	BufferedBytes Size `key:"buffered_bytes" restart:"yes"`
 
 	// Concurrent calls on one HTTP/2 connection, or in one tunnel (h2ts).
-	CallsPerConnection int `key:"calls_per_connection" is:"count"`
+	CallsPerConnection int `key:"calls_per_connection" is:"count" restart:"yes"`
 
 	// Concurrent connections. 0: as many as the limit of open files allows.
 	Connections int `key:"connections"`
@@ -253,7 +255,7 @@ type Limits struct {
 	// docs/how-it-works/memory.md defines the share, and
 	// docs/how-it-works/uncounted-memory.md lists the memory that culvert doesn't
 	// count.
-	Memory Size `key:"memory" is:"size or 0"`
+	Memory Size `key:"memory" is:"size or 0" restart:"yes"`
 
 	// Limits for each client address: an IPv4 address, or the first 64 bits of
 	// an IPv6 address. Behind a proxy in trusted_proxies or proxy_protocol, it
@@ -274,7 +276,7 @@ type Limits struct {
 	// How long a client may read nothing while data waits for it; 0s is no limit.
 	// culvert then ends the call. A client that stops reading for a shorter time
 	// loses nothing.
-	SlowConsumerTimeout time.Duration `key:"slow_consumer_timeout"`
+	SlowConsumerTimeout time.Duration `key:"slow_consumer_timeout" restart:"yes"`
 
 	// How long a call may carry no message; 0s is no limit. culvert then ends
 	// the call.
@@ -294,12 +296,12 @@ type Limits struct {
 	// limit. culvert then closes the connection, over HTTP/2 after a GOAWAY.
 	// While other clients lack memory, culvert may close it earlier and without
 	// GOAWAY.
-	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout"`
+	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout" restart:"yes"`
 
 	// The age at which a connection takes no new calls, give or take a tenth; 0s
 	// is no limit. culvert closes the connection when its calls have ended. The
 	// client then reconnects, and a load balancer can choose another instance.
-	ConnectionMaxAge time.Duration `key:"connection_max_age"`
+	ConnectionMaxAge time.Duration `key:"connection_max_age" restart:"yes"`
 }
 
 // Health configures health checks.
@@ -308,7 +310,7 @@ type Health struct {
 	// "off" for none. /readyz answers 200 while culvert takes new calls. If the
 	// default address is taken, culvert logs a warning and starts without health
 	// checks. If an address that you set is taken, culvert doesn't start.
-	Listen string `key:"listen" flag:"health-listen" is:"optional address"`
+	Listen string `key:"listen" flag:"health-listen" is:"optional address" restart:"yes"`
 
 	// Names of backends that /readyz depends on. It answers 503 while none of a
 	// backend's connections takes calls: there is none, or none passes its
@@ -318,7 +320,7 @@ type Health struct {
 
 	// Serve metrics for Prometheus at /metrics on the address in health.listen.
 	// They name the methods of the backends. With false, culvert counts nothing.
-	Metrics bool `key:"metrics"`
+	Metrics bool `key:"metrics" restart:"yes"`
 }
 
 // Log configures the log.
@@ -332,7 +334,7 @@ type Log struct {
 	//   - "text": for people.
 	//   - "json": for programs.
 	//   - "auto": text on a terminal, and JSON elsewhere.
-	Format string `key:"format" flag:"log-format" one:"auto,text,json"`
+	Format string `key:"format" flag:"log-format" one:"auto,text,json" restart:"yes"`
 
 	// Methods with too many calls for a line each. The first entry that matches a
 	// call applies. Calls that fail have a line each, and so do all calls at the

@@ -26,6 +26,8 @@ type Key struct {
 	same   string   // the key of the file with the same meaning and default
 	group  string   // keys that an entry inherits only together
 
+	restart string // what needs a restart: "yes", "entries" (their number), or ""
+
 	entries *table // of each entry, if the key holds a list of sections
 	short   string // the path in entries of a single value; "" if only a list is valid
 }
@@ -119,8 +121,9 @@ type walk struct {
 	keys   []Key
 }
 
-// inherited has the tags "like" and "same" of a struct, which hold for its fields.
-type inherited struct{ like, same string }
+// inherited has the tags "like", "same" and "restart" of a struct, which hold for
+// its fields.
+type inherited struct{ like, same, restart string }
 
 // below returns the tags of a field.
 func (in inherited) below(field reflect.StructField) inherited {
@@ -130,7 +133,7 @@ func (in inherited) below(field reflect.StructField) inherited {
 		}
 		return join(section, field.Tag.Get("key"))
 	}
-	return inherited{of("like", in.like), of("same", in.same)}
+	return inherited{of("like", in.like), of("same", in.same), cmp.Or(field.Tag.Get("restart"), in.restart)}
 }
 
 func (w *walk) fields(t reflect.Type, section string, in inherited, index []int) {
@@ -162,6 +165,8 @@ func keyOf(field reflect.StructField, path, prefix string, in inherited, index [
 		same:   in.same,
 		unset:  field.Tag.Get("unset"),
 		group:  field.Tag.Get("group"),
+
+		restart: in.restart,
 	}
 	if prefix == "" { // a key of an entry has no variable or flag
 		k.Env, k.Flag = variable(k.Name), field.Tag.Get("flag")

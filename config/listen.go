@@ -16,14 +16,14 @@ import (
 // Listener is one address for clients, with its own rules.
 type Listener struct {
 	// "host:port", ":port", or "unix:/path".
-	Address string `key:"address" is:"listen address" needed:"true"`
+	Address string `key:"address" is:"listen address" needed:"true" restart:"yes"`
 
 	// The name of the listener in the log. Default: its address.
-	Name string `key:"name" is:"listener name"`
+	Name string `key:"name" is:"listener name" restart:"yes"`
 
 	// Permissions of a unix socket, in octal: "0600" lets its owner connect,
 	// "0660" its group, too. Ports have no mode. Default: "0600".
-	Mode Mode `key:"mode" unset:"0600"`
+	Mode Mode `key:"mode" unset:"0600" restart:"yes"`
 
 	// The client protocols that this listener accepts. Empty: all. A call inside
 	// an h2ts tunnel (docs/reference/protocols.md) needs both h2ts and its own
@@ -44,7 +44,7 @@ type Listener struct {
 
 	// Addresses or networks of the proxies that start each connection to this
 	// listener with a PROXY header.
-	ProxyProtocol []netip.Prefix `key:"proxy_protocol" like:"proxy_protocol"`
+	ProxyProtocol []netip.Prefix `key:"proxy_protocol" like:"proxy_protocol" restart:"yes"`
 
 	// Limits for all clients of this listener together, in addition to limits.
 	// Sizes and calls_per_connection apply where they are lower than those in
@@ -56,7 +56,7 @@ type Listener struct {
 type ListenerTLS struct {
 	// Use TLS on this listener; "false" for plaintext beside listeners with TLS.
 	// Default: true if there is a certificate.
-	Enabled bool `key:"enabled"`
+	Enabled bool `key:"enabled" restart:"yes"`
 
 	ServerTLS `like:"tls"`
 }

@@ -56,6 +56,12 @@ These references work in the values of the file only:
 culvert takes the value of a reference as plain text: it doesn't look for YAML or
 for other references in it.
 
+## Changes
+
+culvert applies changes of the file while it runs ([reload](../guides/reload.md)).
+A change of a key that is marked "restart" needs a restart, and so does another
+number of listeners.
+
 ## Values
 
 | Kind | Form |
@@ -191,6 +197,9 @@ func factsOf(e entry, of any, inEntry bool) []string {
 	}
 	if k.Flag != "" {
 		facts = append(facts, "`--"+k.Flag+"`")
+	}
+	if k.restart == "yes" {
+		facts = append(facts, "restart")
 	}
 	return facts
 }

@@ -6,21 +6,21 @@ type TLS struct {
 
 	// More names and addresses for the development certificate, such as
 	// "app.test" and "192.168.1.10".
-	SelfSignedNames []string `key:"self_signed_names" is:"own name"`
+	SelfSignedNames []string `key:"self_signed_names" is:"own name" restart:"yes"`
 
 	// An address (":80") that redirects plaintext requests to HTTPS; "" or "off"
 	// for none. It redirects names that have a certificate, and names in hosts.
 	// Apart from that, it only answers the challenges of acme.
-	HTTPListen string `key:"http_listen" is:"optional address"`
+	HTTPListen string `key:"http_listen" is:"optional address" restart:"yes"`
 
 	// The port that http_listen redirects to, if clients reach TLS on another
 	// port than culvert listens on. Example: 443 behind a load balancer that
 	// forwards to 8443. 0: the port of the first listener with TLS.
-	HTTPTarget int `key:"http_target" is:"port or 0"`
+	HTTPTarget int `key:"http_target" is:"port or 0" restart:"yes"`
 
 	// Certificates from an ACME CA (RFC 8555), such as Let's Encrypt or a
 	// company's own.
-	ACME ACME `key:"acme"`
+	ACME ACME `key:"acme" restart:"yes"`
 }
 
 // Enabled reports whether there is a certificate, or will be one.
@@ -42,7 +42,7 @@ type ServerTLS struct {
 	Certificates []Certificate `key:"certificates" group:"certificate"`
 
 	// File with the CA certificates (PEM) for verifying client certificates.
-	ClientCA string `key:"client_ca" flag:"tls-client-ca" is:"file" group:"trust"`
+	ClientCA string `key:"client_ca" flag:"tls-client-ca" is:"file" group:"trust" restart:"yes"`
 
 	// Whether clients must present a certificate:
 	//
@@ -52,12 +52,12 @@ type ServerTLS struct {
 	//   - "none": culvert asks for no certificate.
 	//
 	// Default: require with a client_ca, otherwise none.
-	ClientAuth string `key:"client_auth" is:"client auth" group:"trust"`
+	ClientAuth string `key:"client_auth" is:"client auth" group:"trust" restart:"yes"`
 
 	// Files with revocation lists (PEM or DER) for client certificates, signed
 	// by client_ca. culvert continues to use a list that is out of date, and
 	// warns about it.
-	CRLs []string `key:"crls" is:"file" group:"trust"`
+	CRLs []string `key:"crls" is:"file" group:"trust" restart:"yes"`
 
 	// The oldest version of TLS that culvert accepts: "1.2" or "1.3".
 	MinVersion string `key:"min_version" one:"1.2,1.3"`
@@ -66,7 +66,7 @@ type ServerTLS struct {
 	// self_signed_names. culvert signs it with a CA of its own. culvert creates
 	// this CA once, in the user's configuration directory. The CA can sign for
 	// these names only.
-	SelfSigned bool `key:"self_signed" flag:"tls-self-signed" group:"certificate"`
+	SelfSigned bool `key:"self_signed" flag:"tls-self-signed" group:"certificate" restart:"yes"`
 }
 
 // Enabled reports whether there is a certificate.
@@ -83,11 +83,11 @@ type Certificate struct {
 	// File with the CA certificates (PEM) for verifying clients that select this
 	// certificate. Default: the client_ca of the same tls section
 	// (tls.client_ca or "listen[].tls.client_ca").
-	ClientCA string `key:"client_ca" is:"file"`
+	ClientCA string `key:"client_ca" is:"file" restart:"yes"`
 
 	// client_auth for clients that select this certificate. Default: require with
 	// a client_ca here, otherwise the client_auth of the same tls section. A
 	// connection with another client_ca or client_auth can't carry requests for a
 	// name or an IP address of this certificate: culvert answers them with 421.
-	ClientAuth string `key:"client_auth" is:"client auth"`
+	ClientAuth string `key:"client_auth" is:"client auth" restart:"yes"`
 }

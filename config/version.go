@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"slices"
+	"strings"
 )
 
 // versionDigits is the length of a version: enough to tell the files of one
@@ -64,6 +66,25 @@ func changed(t *table, of [2]*Loaded, values [2]reflect.Value, at string) []stri
 		}
 	}
 	return names
+}
+
+var entryNumber = regexp.MustCompile(`\[[0-9]+\]`)
+
+// NeedsRestart reports whether a program can't change a key while it runs. The name
+// is one of Changed.
+func NeedsRestart(name string) bool {
+	t := fileKeys
+	for {
+		path, rest, inEntry := strings.Cut(entryNumber.ReplaceAllString(name, "[]"), "[].")
+		k := t.byPath[path]
+		switch {
+		case !inEntry:
+			return k.restart != ""
+		case k.restart == "yes":
+			return true
+		}
+		t, name = k.entries, rest
+	}
 }
 
 // FileSets reports whether the file sets a key.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -53,7 +54,7 @@ func (k *keyring) changeListeners(listeners []*listenerTLS, running, next *confi
 	undo = func() { k.closeAllBut(before) }
 	providers := make([]*proxytls.Provider, len(listeners))
 	var after []sharedProvider
-	for i := range listeners { // as many as in next, and TLS on the same ones: fixedKeys
+	for i := range listeners { // as many as in next, and TLS on the same ones: config.NeedsRestart
 		if providers[i], err = k.listener(next, i); err != nil {
 			undo()
 			return nil, nil, err
@@ -92,6 +93,8 @@ func (k *keyring) closeAllBut(others []sharedProvider) {
 	}
 }
 
+var keyOfTLS = regexp.MustCompile(`^(listen\[[0-9]+\]\.)?tls\.`)
+
 // trustKeys returns the changed keys that decide which client certificates a
 // listener asks for, and where its certificates come from. A change needs a restart:
 // an open connection would go on to call by the rules of before.
@@ -103,9 +106,7 @@ func trustKeys(running, next *config.Loaded) []string {
 	if same {
 		return nil
 	}
-	return slices.DeleteFunc(config.Changed(running, next), func(name string) bool {
-		return !isKey("tls", name) && !isKey("listen[].tls", name)
-	})
+	return slices.DeleteFunc(config.Changed(running, next), func(name string) bool { return !keyOfTLS.MatchString(name) })
 }
 
 // trustOf returns what two configurations of a listener must have in common. If a

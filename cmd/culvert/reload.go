@@ -211,8 +211,14 @@ func (r *reloader) reload(asked bool) {
 // apply changes the configuration from running to next.
 func (r *reloader) apply(running *configState, next *config.Loaded) error {
 	changed := config.Changed(running.Loaded, next)
-	if keys := restartKeys(changed); len(keys) > 0 {
-		return needRestart(next, keys)
+	var fixed []string
+	for _, key := range changed {
+		if config.NeedsRestart(key) {
+			fixed = append(fixed, key)
+		}
+	}
+	if len(fixed) > 0 {
+		return needRestart(next, fixed)
 	}
 	var commits, undos []func()
 	for _, prepare := range r.parts {

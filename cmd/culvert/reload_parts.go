@@ -44,16 +44,16 @@ func (p *program) changeListeners(running, next *config.Loaded) (commit, undo fu
 }
 
 // changeBridge changes what requests are judged by.
-func (p *program) changeBridge(running, next *config.Loaded) (commit, undo func(), err error) {
+func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err error) {
 	cfg := bridgeConfig(next)
 	p.keys.secure(cfg.Backends)
 	boundMemory(&cfg, p.memory, next, p.log)
-	listeners := make([]bridge.Listener, len(next.Listen)) // as many as at the start: fixedKeys
+	listeners := make([]bridge.Listener, len(next.Listen)) // as many as at the start: config.NeedsRestart
 	for i, l := range next.Listen {
 		rules, at := bridgeListener(next, l), p.policies[i]
 		rules.TLS, rules.SamePolicy, rules.Serves, rules.LoopbackOnly = at.TLS, at.SamePolicy, at.Serves, at.LoopbackOnly
 		listeners[i] = rules
 	}
 	err = p.bridge.Apply(cfg, listeners...)
-	return nil, nil, withSource(withPlaces(err, running, next), next)
+	return nil, nil, withSource(withPlaces(err, next), next)
 }

@@ -165,18 +165,3 @@ func TestReloadKeepsWhatAnEmptyFileWouldDrop(t *testing.T) {
 	r.reload(false)
 	r.want("a key without entries", "a:concise>concise a:commit told:concise:false", "configuration reloaded … changed=methods.deny")
 }
-
-func TestFixedKeysExist(t *testing.T) {
-	var names []string
-	for _, k := range config.Keys() {
-		names = append(names, k.Name)
-		for _, e := range k.Entries() {
-			names = append(names, e.Name)
-		}
-	}
-	for _, fixed := range fixedKeys {
-		if !slices.ContainsFunc(names, func(name string) bool { return isKey(fixed, name) }) {
-			t.Errorf("%s is no key", fixed)
-		}
-	}
-}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -95,6 +96,15 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"health.metrics": true, // metrics_test.go
 		"log.sample":     true, // log_test.go
 	}
+	defaults, err := config.Load("", map[string]any{"backend.address": "localhost:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, err := bridge.New(bridgeConfig(defaults))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = running.Close() }() // it has no calls
 	for _, k := range config.Keys() {
 		// Below, limits_test.go, TestEntriesOfBackendsReachTheBridge, TestEveryKeyOfACMEArrives
 		if k.Name == "listen" || k.Name == "limits.methods" || k.Name == "backends" || strings.HasPrefix(k.Name, "tls.acme.") {
@@ -124,6 +134,14 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		got := bridgeConfig(loaded)
 		if !reflect.DeepEqual(c.read(got), c.want) {
 			t.Errorf("%s: %v arrives as %v, want %v", k.Name, c.set, c.read(got), c.want)
+		}
+		// The bridge must agree with config about keys that need a restart.
+		if got.Backends[0].Target == "" {
+			got.Backends[0].Target = "localhost:1"
+		}
+		var restart *bridge.RestartError
+		if err := running.Apply(got); errors.As(err, &restart) != config.NeedsRestart(k.Name) {
+			t.Errorf("%s: Apply says %v, and its tag restart says %v", k.Name, err, config.NeedsRestart(k.Name))
 		}
 	}
 }
