@@ -161,15 +161,19 @@ func checkBackends(l *Loaded) []error {
 			errs = append(errs, l.Errorf(Entry("backends", i)+".address", "is empty: write host:port"))
 		}
 	}
+	if len(l.Routes) > 0 {
+		warnOfUnusedBackends(l)
+		return errs
+	}
 	if len(l.Backends) == 1 {
 		return errs
 	}
 	if _, ok := byName[DefaultBackend]; !ok {
-		return append(errs, l.Errorf("backends", "has several entries, and none is named %s, so culvert can't choose one for a call: name one of them %[1]s", DefaultBackend))
+		return append(errs, l.Errorf("backends", "has several entries, and none is named %s, so culvert can't choose one for a call: name one of them %[1]s, or add routes", DefaultBackend))
 	}
 	for i, b := range l.Backends {
 		if b.Name != DefaultBackend {
-			l.warn(Entry("backends", i), "gets no calls, because all calls go to the backend named "+DefaultBackend)
+			l.warn(Entry("backends", i), "gets no calls, because all calls go to the backend named "+DefaultBackend+": add a route to it (routes)")
 		}
 	}
 	return errs

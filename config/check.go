@@ -14,6 +14,7 @@ import (
 // secret.
 var checks = []func(*Loaded) []error{
 	checkBackends,
+	checkRoutes,
 	checkBackendTLS,
 	checkBackendIsNotOurselves,
 	checkFallback,

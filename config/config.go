@@ -49,8 +49,15 @@ type Config struct {
 
 	// Several gRPC servers, in place of backend. An entry has a name and the keys
 	// of backend. The section backend is short for one entry with the name
-	// default. Calls go to the only entry, or to the one named default.
+	// default. Without routes, calls go to the only entry, or to the one named
+	// default.
 	Backends []NamedBackend `key:"backends"`
+
+	// Which calls go to which backend. The most specific route that matches a
+	// call wins (docs/reference/routes.md). A call that no route matches ends with
+	// UNIMPLEMENTED. Without routes, all calls go to the only backend, or to the
+	// one named default.
+	Routes []Route `key:"routes"`
 
 	// Origins of web pages that may call:
 	//

@@ -324,7 +324,7 @@ func TestFileThatCantBeRead(t *testing.T) {
 	large := write(t, "large.yaml", "# "+strings.Repeat("x", maxFileBytes))
 	for file, want := range map[string]string{
 		missing: "configuration: " + missing + ": … no such file or directory … --config … CULVERT_CONFIG",
-		large:   "configuration: " + large + ": … 1 MiB … --config … CULVERT_CONFIG",
+		large:   "configuration: " + large + ": … 8 MiB … --config … CULVERT_CONFIG",
 	} {
 		if _, err := Load(file, nil); err == nil || !says(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)

@@ -147,7 +147,7 @@ func checkUseLimits(l *Loaded) []error {
 	return errs
 }
 
-// checkSizes checks the sizes of methods and listeners: they must fit into an
+// checkSizes checks the sizes of methods, listeners and routes: they must fit into an
 // int, and have no effect above the limits for all.
 func checkSizes(l *Loaded) []error {
 	type size struct {
@@ -172,6 +172,15 @@ func checkSizes(l *Loaded) []error {
 			size{at + ".header_bytes", own.HeaderBytes, lim.HeaderBytes, "limits.header_bytes"},
 			size{at + ".message_bytes", own.MessageBytes, 0, ""},
 			size{at + ".calls_per_connection", Size(own.CallsPerConnection), Size(lim.CallsPerConnection), "limits.calls_per_connection"},
+			size{at + ".decompressed_bytes_per_second", own.DecompressedBytesPerSecond, lim.DecompressedBytesPerSecond, "limits.decompressed_bytes_per_second"},
+		)
+	}
+	for i := range l.Routes {
+		at, own := Entry("routes", i)+".limits", l.Routes[i].Limits
+		sizes = append(
+			sizes,
+			size{at + ".header_bytes", own.HeaderBytes, lim.HeaderBytes, "limits.header_bytes"},
+			size{at + ".message_bytes", own.MessageBytes, 0, ""},
 			size{at + ".decompressed_bytes_per_second", own.DecompressedBytesPerSecond, lim.DecompressedBytesPerSecond, "limits.decompressed_bytes_per_second"},
 		)
 	}

@@ -57,6 +57,9 @@ func (l *Loaded) Errorf(key, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", l.place(key), fmt.Errorf(format, args...))
 }
 
+// Place returns the source of a key's value and its name, as Errorf begins with it.
+func (l *Loaded) Place(key string) string { return l.place(key) }
+
 // place returns the source of a key's value, and the key's name unless the
 // source is a flag or a variable. For an unset key of an entry it returns the
 // place of the entry.
@@ -306,7 +309,7 @@ func (k Key) text(of reflect.Value) any {
 }
 
 // maxFileBytes limits the configuration file and the files of references.
-const maxFileBytes = 1 << 20
+const maxFileBytes = 8 << 20
 
 func readBounded(name string) ([]byte, error) {
 	f, err := os.Open(name) //nolint:gosec // the operator names the file, in a flag or in the configuration
@@ -361,7 +364,7 @@ func readOpen(name string, f io.Reader) ([]byte, error) {
 	case err != nil:
 		return nil, fileError(name, err)
 	case len(data) > maxFileBytes:
-		return nil, fmt.Errorf("%s: larger than 1 MiB", name)
+		return nil, fmt.Errorf("%s: larger than 8 MiB", name)
 	}
 	return data, nil
 }

@@ -80,6 +80,7 @@ type reader struct {
 	world      world
 	lines      map[string]int
 	references []Reference
+	entries    int // of all lists of sections so far
 	errs       []error
 
 	skipUnknown bool
@@ -252,6 +253,10 @@ func (p *reader) sectionList(node *yaml.Node, t target) (any, bool) {
 		return nil, false
 	case len(node.Content) > maxEntries:
 		p.errorf(node, "%s has %d entries: write at most %d", t.name, len(node.Content), maxEntries)
+		return nil, false
+	}
+	if p.entries += len(node.Content); p.entries > maxAllEntries {
+		p.errorf(node, "%s: all lists of sections together have more than %d entries: write fewer", t.name, maxAllEntries)
 		return nil, false
 	}
 	list := make([]section, 0, len(node.Content))

@@ -13,9 +13,12 @@ import (
 // []section. An unset key has no value; an empty list is a value.
 type section map[string]any
 
-// maxEntries limits a list of sections: with aliases, a small file could have
-// more entries than fit into memory.
-const maxEntries = 1000
+// maxEntries limits a list of sections, and maxAllEntries all lists of a file: with
+// aliases, a small file could have more entries than fit into memory.
+const (
+	maxEntries    = 10_000
+	maxAllEntries = 100_000
+)
 
 // Entry returns the name of an entry in a list, for IsSet and Errorf:
 // "listen[1]".

@@ -70,7 +70,7 @@ func TestMistakesInAListOfSectionsAreNamedByEntry(t *testing.T) {
 		"unset variable":    {"rooms:\n- name: ${NOBODY}\n", `:2: rooms[0].name: … ${NOBODY} … environment … ${NOBODY:-default}`},
 		"tag":               {"rooms:\n- !room {name: a}\n", `:2: … tag … !room … remove`},
 		"alias of itself":   {"rooms:\n- &r\n  name: a\n  doors: {locks: [*r]}\n", ":3: … \"name\" … kind … ways\n:4: … \"doors\" … kind … ways"},
-		"too many":          {"rooms: [" + strings.Repeat("a,", maxEntries+1) + "]\n", `:1: rooms … 1001 … 1000`},
+		"too many":          {"rooms: [" + strings.Repeat("a,", maxEntries+1) + "]\n", `:1: rooms … 10001 … 10000`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, _, got := readRooms(t, c.file); !sayLines(got, c.want) {

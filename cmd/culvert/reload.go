@@ -241,7 +241,7 @@ func (r *reloader) apply(running *configState, next *config.Loaded) error {
 	}
 	s := &configState{Loaded: next, version: next.Version(), since: time.Now()}
 	r.state.Store(s)
-	for _, w := range append(slices.Clone(next.Warnings), exposedFiles(next)...) {
+	for _, w := range append(slices.Clone(next.Warnings), laterWarnings(next)...) {
 		if !slices.Contains(running.Warnings, w) {
 			r.log.Warn("configuration", "warning", w)
 		}

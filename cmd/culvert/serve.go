@@ -166,7 +166,7 @@ func (p *program) open(ctx context.Context) error {
 	p.told.SetSamples(logSamples(p.config.Log))
 	p.releaser = newReleaser(func() int64 { return usedByClients(p.bridge) }, mappedMemory, releaseMemory, p.log)
 	cfg.Observer = connWatcher{p.told, p.releaser}
-	for _, w := range exposedFiles(p.config) { // here, because a file system may hang
+	for _, w := range laterWarnings(p.config) { // here, because a file system may hang
 		p.log.Warn("configuration", "warning", w)
 	}
 	err := p.openKeys(&cfg, p.openMetrics(&cfg, p.told)) //nolint:contextcheck // no context ends the reading of files

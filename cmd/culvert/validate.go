@@ -46,7 +46,7 @@ func validate(cmd *cobra.Command, s *settings, partial bool) error {
 	if lacksBackend(loaded) && !partial {
 		missing = fmt.Errorf("%w; to check a file without it, use --partial", errNoBackend)
 	}
-	for _, w := range exposedFiles(loaded) {
+	for _, w := range laterWarnings(loaded) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", w)
 	}
 	if err := errors.Join(missing, checkBridge(cmd, loaded)); err != nil {

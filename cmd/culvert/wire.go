@@ -9,6 +9,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
@@ -18,6 +19,7 @@ import (
 func bridgeConfig(c *config.Loaded) bridge.Config {
 	return bridge.Config{
 		Backends:          bridgeBackends(c),
+		Routes:            bridgeRoutes(c),
 		AllowOrigins:      c.AllowOrigins,
 		Hosts:             c.Hosts,
 		TryOrigins:        !c.EnforceOrigins,
@@ -96,7 +98,11 @@ func newBridge(cfg bridge.Config, c *config.Loaded) (*bridge.Server, error) {
 // withSource adds the source of the key to an error of the bridge about its value.
 func withSource(err error, c *config.Loaded) error {
 	var about *gate.OriginError
-	if errors.As(err, &about) {
+	var route *routing.Mistake
+	switch {
+	case errors.As(err, &route):
+		return routeErrors(err, c)
+	case errors.As(err, &about):
 		return c.Errorf("allow_origins", "%w", err)
 	}
 	return err

@@ -21,7 +21,7 @@ var plainer = map[string]string{
 var (
 	opener   = regexp.MustCompile(`^(Who|Whoever|What|Whatever|Whose|Whom)\b.*[^?]$`)
 	end      = regexp.MustCompile(`[.!?]["”’)*_]*(\s|$)| · `) // of a sentence, or of a link in a row of them
-	inline   = regexp.MustCompile("`[^`]*`|--[a-z][a-z-]+|<[^>]*>|\\]\\([^)]*\\)|\\b(e\\.g|i\\.e|etc|vs)\\.")
+	inline   = regexp.MustCompile("`[^`]*`|--[a-z][a-z-]+|<[^>]*>|\\]\\([^)]*\\)|\\b(e\\.g|i\\.e|etc|vs)\\.|(?m:^[ #]*[a-z_]+: \\b)")
 	fenced   = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
 	item     = regexp.MustCompile(`(?m)^#+ .*$|^\s*([-*+>]|\d+\.)\s+(\[[ x]\])?`)
 	row      = regexp.MustCompile(`(?m)^ *\|.*$`)

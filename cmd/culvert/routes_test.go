@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// TestEveryKeyOfARouteReachesTheBridge: no field of the bridge's Route is left out.
+func TestEveryKeyOfARouteReachesTheBridge(t *testing.T) {
+	clearEnvironment(t)
+	got := bridgeRoutes(loadFile(t, `
+listen: [{address: ":0", name: public}]
+backends: [{name: a, address: a:1}, {name: b, address: b:1}]
+routes:
+- name: one
+  match:
+    hosts: ["*.example.com"]
+    path_prefix: /team
+    methods: [shop.v1.Orders/*]
+    metadata: [{name: x-canary, value: "1"}, {name: x-any}]
+    listeners: [public]
+    transports: [grpc]
+  split: [{backend: a, weight: 9}, {backend: b, weight: 1}]
+  sticky: x-user
+  rewrite: {path_prefix: /, authority: orders.internal}
+  metadata: {set: [{name: x-a, value: secret}], remove: [x-b]}
+  timeout: 5s
+  limits: {calls: 1, calls_per_second: 2, decompressed_bytes_per_second: 3KiB, message_bytes: 4KiB, header_bytes: 5KiB}
+- name: two
+  backend: b
+  allow_origins: [https://app.example.com]
+`))
+	want := []bridge.Route{{
+		Name: "one",
+		Match: routing.Match{
+			Hosts: []string{"*.example.com"}, PathPrefix: "/team", Methods: []string{"shop.v1.Orders/*"},
+			Metadata: []routing.Condition{{Name: "x-canary", Value: "1"}, {Name: "x-any"}}, Listeners: []string{"public"}, Transports: []string{"grpc"},
+		},
+		Split: []routing.Target{{Backend: "a", Weight: 9}, {Backend: "b", Weight: 1}}, Sticky: "x-user",
+		PathPrefix: "/", Authority: "orders.internal",
+		SetMetadata: []bridge.MetadataValue{{Name: "x-a", Value: "secret"}}, RemoveMetadata: []string{"x-b"},
+		Timeout: 5 * time.Second, MessageBytes: 4 << 10, HeaderBytes: 5 << 10,
+		Limits: bridge.Quota{Calls: 1, CallsPerSecond: 2, DecompressedPerSecond: 3 << 10},
+	}, {Name: "two", Backend: "b", AllowOrigins: []string{"https://app.example.com"}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	}
+	of := reflect.ValueOf(got)
+	for i := range of.Index(0).NumField() {
+		if of.Index(0).Field(i).IsZero() && of.Index(1).Field(i).IsZero() {
+			t.Errorf("%s is set in neither route", of.Type().Elem().Field(i).Name)
+		}
+	}
+}
+
+// TestTenThousandRoutes load, and are checked, in a time that an operator accepts.
+func TestTenThousandRoutes(t *testing.T) {
+	clearEnvironment(t)
+	var file strings.Builder
+	file.WriteString("backend: {address: a:1}\nroutes:\n")
+	for i := range 10_000 {
+		fmt.Fprintf(&file, "- {name: r%d, match: {hosts: [h%[1]d.example.com], methods: [shop.v1.Orders/*]}, backend: default}\n", i)
+	}
+	began := time.Now()
+	c := loadFile(t, file.String())
+	cfg := bridgeConfig(c)
+	if err := bridge.CheckRoutes(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	if w := routeWarnings(c); len(w) > 0 {
+		t.Errorf("warned: %v", w[0])
+	}
+	t.Logf("loaded in %v", time.Since(began))
+}
+
+// TestRouteErrorsHaveTheirPlaces, for each kind of key.
+func TestRouteErrorsHaveTheirPlaces(t *testing.T) {
+	clearEnvironment(t)
+	c := loadFile(t, `backend: {address: a:1}
+routes:
+- name: one
+  match: {hosts: [a.example]}
+  backend: default
+- name: two
+  match: {hosts: [b.example, a.example]}
+  backend: default
+- name: three
+  match:
+    metadata: [{name: x-a}, {name: origin}]
+    methods: [a.B/C, ":/x y"]
+  metadata:
+    set:
+    - {name: x-a, value: a}
+    - {name: grpc-timeout, value: a}
+  backend: gone
+`)
+	_, err := newBridge(bridgeConfig(c), c)
+	if err == nil {
+		t.Fatal("the bridge takes the routes")
+	}
+	for _, want := range []string{
+		`:6: routes[1].match: matches the same requests as the route "one"`, `:3: routes[0])`,
+		":11: routes[2].match.metadata[1].name: can match no call",
+		":12: routes[2].match.methods: can match no method",
+		":16: routes[2].metadata.set[1].name: can't be set",
+		`:17: routes[2].backend: names no backend: there is no "gone"; use one of default`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got\n%v\nwant %s", err, want)
+		}
+	}
+}
+
+// TestShadowedRoutesAreWarnedOf with both places.
+func TestShadowedRoutesAreWarnedOf(t *testing.T) {
+	clearEnvironment(t)
+	c := loadFile(t, `listen: [{address: ":1", name: one}, {address: ":2", name: two}]
+backend: {address: a:1}
+routes:
+- {name: rest, backend: default}
+- {name: a, match: {listeners: [one]}, backend: default}
+- {name: b, match: {listeners: [two]}, backend: default}
+`)
+	got := routeWarnings(c)
+	if len(got) != 1 || !strings.Contains(got[0], `:4: routes[0]: can never match: the route "`) || !strings.Contains(got[0], ": routes[") {
+		t.Errorf("got %q", got)
+	}
+	if got := routeWarnings(&config.Loaded{}); got != nil {
+		t.Errorf("without routes: %q", got)
+	}
+}

@@ -1,0 +1,86 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// checkRoutes finds mistakes in routes that involve other sections. Package bridge
+// finds the others, with the same names of keys.
+func checkRoutes(l *Loaded) []error {
+	var errs []error
+	for i := range l.Routes {
+		r, at := &l.Routes[i], Entry("routes", i)
+		errs = append(errs, checkRouteListeners(l, r, at)...)
+		errs = append(errs, checkRouteOrigins(l, r, at)...)
+		checkKeptPrefix(l, r, at)
+	}
+	return errs
+}
+
+// ListenerNames returns the names of the listeners, as routes and the log have them.
+// The name of an only listener may be "".
+func (c *Config) ListenerNames() []string {
+	names := make([]string, len(c.Listen))
+	for i, l := range c.Listen {
+		if names[i] = l.Name; len(c.Listen) > 1 {
+			names[i] = cmp.Or(l.Name, l.Address)
+		}
+	}
+	return names
+}
+
+func checkRouteListeners(l *Loaded, r *Route, at string) []error {
+	var errs []error
+	known := l.ListenerNames()
+	for _, name := range r.Match.Listeners {
+		switch {
+		case name != "" && slices.Contains(known, name):
+		case len(known) == 1 && known[0] == "":
+			errs = append(errs, l.Errorf(at+".match.listeners", "names no listener: the only listener has no name; set listen[0].name, or remove this key"))
+		default:
+			errs = append(errs, l.Errorf(at+".match.listeners", "names no listener: there is no %q; use one of %s", name, strings.Join(known, ", ")))
+		}
+	}
+	return errs
+}
+
+// checkRouteOrigins is checkWildcardOrigin for a route.
+func checkRouteOrigins(l *Loaded, r *Route, at string) []error {
+	if !slices.Contains(r.AllowOrigins, "*") {
+		return nil
+	}
+	key := at + ".allow_origins"
+	l.warn(key, `"*" allows every page on the internet to call: list the origins, unless the route is for everyone`)
+	if l.Metadata.ForwardCookies || l.Metadata.ForwardSetCookies {
+		return []error{l.Errorf(key, `cookies don't pass while it has "*": list the origins, or set metadata.forward_cookies and metadata.forward_set_cookies to false`)}
+	}
+	return nil
+}
+
+// checkKeptPrefix warns of a prefix that looks as if it should be removed: without
+// rewrite, its first element is the service.
+func checkKeptPrefix(l *Loaded, r *Route, at string) {
+	service := strings.TrimPrefix(r.Match.PathPrefix, "/")
+	if r.Rewrite.PathPrefix == "" && service != "" && !strings.ContainsAny(service, "./") {
+		l.warn(at+".match.path_prefix", fmt.Sprintf(`matches only methods of the service %q, because the backend receives the path as it is: to remove the prefix, set rewrite.path_prefix to "/"`, service))
+	}
+}
+
+// warnOfUnusedBackends warns of backends that no route names.
+func warnOfUnusedBackends(l *Loaded) {
+	used := map[string]bool{}
+	for _, r := range l.Routes {
+		used[r.Backend] = true
+		for _, t := range r.Split {
+			used[t.Backend] = true
+		}
+	}
+	for i, b := range l.Backends {
+		if !used[b.Name] {
+			l.warn(Entry("backends", i), "gets no calls, because no route names it: add a route, or remove the entry")
+		}
+	}
+}

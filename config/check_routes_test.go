@@ -1,0 +1,84 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+const routeHead = "backends: [{name: a, address: a:1}, {name: b, address: b:1}]\n"
+
+func TestRoutesThatAreWrong(t *testing.T) {
+	clearEnvironment(t)
+	for _, c := range []struct{ file, want string }{
+		{routeHead + "routes: [{backend: a}]", ":2: routes[0] has no name: write name: orders"},
+		{routeHead + "routes: [{name: r, match: {hosts: [a.example:80]}, backend: a}]", `:2: routes[0].match.hosts: "a.example:80" has a port`},
+		{routeHead + `routes: [{name: r, match: {hosts: ["a.*"]}, backend: a}]`, `is not the first label: write "*.example.com"`},
+		{routeHead + `routes: [{name: r, match: {hosts: [""]}, backend: a}]`, "is empty"},
+		{routeHead + "routes: [{name: r, match: {path_prefix: /}, backend: a}]", "matches every path"},
+		{routeHead + "routes: [{name: r, rewrite: {path_prefix: x}, backend: a}]", "doesn't begin with a slash"},
+		{routeHead + "routes: [{name: r, match: {transports: [soap]}, backend: a}]", "is not one of grpc, grpc-web"},
+		{routeHead + "routes: [{name: r, match: {listeners: [x]}, backend: a}]", ":2: routes[0].match.listeners: names no listener: the only listener has no name; set listen[0].name"},
+		{routeHead + "listen: [{address: ':1', name: one}, ':2']\nroutes: [{name: r, match: {listeners: [x]}, backend: a}]", `:3: routes[0].match.listeners: names no listener: there is no "x"; use one of one, :2`},
+		{routeHead + "metadata: {forward_cookies: true}\nroutes: [{name: r, allow_origins: ['*'], backend: a}]", ":3: routes[0].allow_origins: cookies don't pass"},
+		{routeHead + "routes: [{name: r, split: [{backend: a}]}]", ":2: routes[0].split[0] has no weight"},
+		{routeHead + "routes: [{name: r, split: [{backend: a, weight: -1}]}]", "is below zero"},
+		{routeHead + "routes: [{name: r, backend: a, limits: {message_bytes: 3GiB}}]", ":2: routes[0].limits.message_bytes: is too large"},
+		{routeHead + "routes: [{name: r, backend: a, metadata: {set: [{name: X-A, value: a}]}}]", "is not a metadata name"},
+	} {
+		_, err := Load(write(t, "c.yaml", c.file), nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s\ngot %v, want %s", c.file, err, c.want)
+		}
+	}
+}
+
+func TestRoutesThatAreWarnedOf(t *testing.T) {
+	clearEnvironment(t)
+	for _, c := range []struct{ file, want string }{
+		{routeHead + "routes: [{name: r, backend: a}]", ":1: backends[1]: gets no calls, because no route names it"},
+		{routeHead + "routes: [{name: r, split: [{backend: a, weight: 1}, {backend: b, weight: 0}]}]", ""},
+		{routeHead + "routes: [{name: r, match: {path_prefix: /team}, backend: a}, {name: s, backend: b}]", `:2: routes[0].match.path_prefix: matches only methods of the service "team"`},
+		{routeHead + "routes: [{name: r, match: {path_prefix: /team}, rewrite: {path_prefix: /}, backend: a}, {name: s, backend: b}]", ""},
+		{routeHead + "routes: [{name: r, match: {path_prefix: /a.B}, backend: a}, {name: s, backend: b}]", ""},
+		{routeHead + "routes: [{name: r, allow_origins: ['*'], backend: a}, {name: s, backend: b}]", `:2: routes[0].allow_origins: "*" allows every page`},
+		{routeHead + "routes: [{name: r, backend: a, limits: {header_bytes: 1MiB}}, {name: s, backend: b}]", ":2: routes[0].limits.header_bytes: is more than limits.header_bytes"},
+	} {
+		l, err := Load(write(t, "c.yaml", "listen: 127.0.0.1:0\n"+c.file), nil)
+		if err != nil {
+			t.Errorf("%s: %v", c.file, err)
+			continue
+		}
+		all := strings.Join(l.Warnings, "\n")
+		if (c.want == "") != (all == "") || !strings.Contains(strings.ReplaceAll(all, ":3: ", ":2: "), strings.ReplaceAll(c.want, ":1: ", ":2: ")) {
+			t.Errorf("%s: warned of %q, want %q", c.file, all, c.want)
+		}
+	}
+}
+
+// TestValuesOfRoutesAreHidden, those that come from the environment, too.
+func TestValuesOfRoutesAreHidden(t *testing.T) {
+	clearEnvironment(t)
+	t.Setenv("TOKEN", "s3cret")
+	l, err := Load(write(t, "c.yaml", "backend: {address: a:1}\nroutes: [{name: r, backend: default, metadata: {set: [{name: authorization, value: 'Bearer ${TOKEN}'}]}}]"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := l.Routes[0].Metadata.Set[0].Value; got != "Bearer s3cret" {
+		t.Errorf("the value is %q", got)
+	}
+	var out strings.Builder
+	if err := l.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "s3cret") || !strings.Contains(out.String(), `value: "(hidden)"`) || !strings.Contains(out.String(), "name: authorization") {
+		t.Errorf("printed:\n%s", out.String())
+	}
+}
+
+func TestTooManyEntriesInAll(t *testing.T) {
+	clearEnvironment(t)
+	file := "routes:\n- &r {name: r, backend: a, split: &s [" + strings.Repeat("{backend: a, weight: 1},", 9000) + "]}\n" + strings.Repeat("- {name: r, split: *s}\n", 20)
+	if _, err := Load(write(t, "c.yaml", file), nil); err == nil || !strings.Contains(err.Error(), "more than 100000 entries") {
+		t.Errorf("got %v", err)
+	}
+}

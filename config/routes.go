@@ -1,0 +1,180 @@
+package config
+
+import (
+	"errors"
+	"strings"
+	"time"
+)
+
+// Route sends the calls that match it to a backend.
+type Route struct {
+	// The name of the route, in the log and in errors.
+	Name string `key:"name" is:"backend name" needed:"true"`
+
+	// Which calls the route is for. All conditions must be true. Without any, the
+	// route is for all calls that no other route matches.
+	Match RouteMatch `key:"match"`
+
+	// The name of the backend for the calls. Each route needs this key or split.
+	Backend string `key:"backend" is:"backend name"`
+
+	// Several backends that share the calls by weight, in place of backend.
+	Split []RouteTarget `key:"split"`
+
+	// The name of metadata, such as x-user-id, whose value selects a backend of
+	// split. Calls with the same value go to the same backend. If a weight
+	// changes, few values move to another backend. Calls without the metadata go
+	// to a random backend, by weight.
+	Sticky string `key:"sticky" is:"sticky name"`
+
+	// What culvert changes in the name of the method and in the authority. methods
+	// and limits.methods apply to the name that the backend receives.
+	Rewrite RouteRewrite `key:"rewrite"`
+
+	// What culvert changes in the metadata for the backend.
+	Metadata RouteMetadata `key:"metadata"`
+
+	// The maximum time of a call. It replaces a later deadline of the client, or
+	// none. 0s: as the client asks.
+	Timeout time.Duration `key:"timeout"`
+
+	// Origins of web pages that may call, in place of allow_origins. []: none but
+	// culvert's own pages. Default: allow_origins. A browser's preflight shows
+	// neither metadata nor transport, so a route that matches one of them can't
+	// set this key. It has the origins of the route that matches the same without
+	// them, else allow_origins.
+	AllowOrigins []string `key:"allow_origins" is:"origin"`
+
+	// Limits of all calls of the route together, in addition to the others. 0 is
+	// no limit.
+	Limits RouteLimits `key:"limits"`
+}
+
+// RouteMatch has the conditions of a route.
+type RouteMatch struct {
+	// Names of the host that the client calls: "shop.example.com",
+	// "*.example.com" for all names below a domain. Empty: any.
+	Hosts []string `key:"hosts" is:"route host"`
+
+	// The beginning of the path, in whole elements: "/team-a". The path_prefix of
+	// the file is removed first. Set rewrite.path_prefix to "/" to remove this
+	// prefix, too. The backend receives "/package.Service/Method", so a route
+	// matches only paths that become such a name.
+	PathPrefix string `key:"path_prefix" is:"path prefix"`
+
+	// Patterns of methods, as in methods.allow. They match the last two elements
+	// of the path, before rewrite. Empty: any.
+	Methods []string `key:"methods" is:"method pattern"`
+
+	// Conditions for the metadata of the call.
+	Metadata []MetadataMatch `key:"metadata"`
+
+	// Names of listeners. Empty: any.
+	Listeners []string `key:"listeners" is:"word"`
+
+	// Client protocols. Calls inside an h2ts tunnel match h2ts, and not the
+	// protocol inside. Empty: any.
+	Transports []string `key:"transports" words:"transports"`
+}
+
+// MetadataMatch is a condition for metadata.
+type MetadataMatch struct {
+	// The name of the metadata.
+	Name string `key:"name" is:"metadata name" needed:"true"`
+
+	// The only value that it must have. A name that occurs twice doesn't match.
+	// Without this key, any value matches.
+	Value string `key:"value" is:"word"`
+}
+
+// RouteTarget is a backend with its share of a route's calls.
+type RouteTarget struct {
+	// The name of the backend.
+	Backend string `key:"backend" is:"backend name" needed:"true"`
+
+	// Its share, relative to the other weights. 0: no calls.
+	Weight int `key:"weight" needed:"true"`
+}
+
+// RouteRewrite changes the address of a call.
+type RouteRewrite struct {
+	// Replaces match.path_prefix. "/" removes it.
+	PathPrefix string `key:"path_prefix" is:"rewrite prefix"`
+
+	// The ":authority" of the calls, in place of the backend's. With TLS, the
+	// backend's certificate must have this name.
+	Authority string `key:"authority" is:"host"`
+}
+
+// RouteMetadata changes the metadata of a call.
+type RouteMetadata struct {
+	// Metadata that culvert adds. It replaces what the client sends under these
+	// names. Names that are gRPC's own, that belong to a connection, or that only
+	// culvert and trusted proxies may set are errors.
+	Set []MetadataValue `key:"set"`
+
+	// Names of metadata that culvert removes.
+	Remove []string `key:"remove" is:"metadata name"`
+}
+
+// MetadataValue is one value of metadata.
+type MetadataValue struct {
+	// The name of the metadata.
+	Name string `key:"name" is:"metadata name" needed:"true"`
+
+	// Its value. "culvert config print" hides it.
+	Value string `key:"value" is:"secret" needed:"true"`
+}
+
+// RouteLimits are the limits of all calls of one route together, in addition to
+// Limits.
+type RouteLimits struct {
+	// Concurrent calls; 0 is no limit.
+	Calls int `key:"calls"`
+
+	// Calls that start in a second; 0 is no limit.
+	CallsPerSecond int `key:"calls_per_second"`
+
+	// Bytes that compressed requests may expand to in a second; 0 is no limit.
+	DecompressedBytesPerSecond Size `key:"decompressed_bytes_per_second" is:"size or 0"`
+
+	// The largest message in each direction, if less than limits.message_bytes
+	// and limits.methods allow.
+	MessageBytes Size `key:"message_bytes"`
+
+	// The metadata of one call in each direction, if less than
+	// limits.header_bytes.
+	HeaderBytes Size `key:"header_bytes"`
+}
+
+// checkRouteHost accepts "*", a name, or a name whose first label is "*".
+func checkRouteHost(s string) error {
+	if s == "*" {
+		return nil
+	}
+	if name, ok := strings.CutPrefix(s, "*."); ok {
+		return checkRouteName(name)
+	}
+	return checkRouteName(strings.Trim(s, "[]"))
+}
+
+func checkRouteName(s string) error {
+	switch {
+	case s == "":
+		return errors.New(`is empty: write "shop.example.com"`)
+	case strings.Contains(s, "*"):
+		return errors.New(`has a "*" that is not the first label: write "*.example.com"`)
+	}
+	if _, _, hasPort := cutPort(s); hasPort {
+		return errors.New("has a port, and hosts match on every port: remove it, and select a port by match.listeners")
+	}
+	return checkName(s)
+}
+
+// checkRewrittenPrefix also accepts "/", which removes a prefix.
+func checkRewrittenPrefix(s string) error {
+	if s == "/" {
+		return nil
+	}
+	return orEmpty(checkPathPrefix)(s)
+}
