@@ -16,6 +16,7 @@
 //	load.go     shapes of load, and their measurement
 //	cells.go    what is measured with which
 //	tls.go      the same over TLS
+//	metrics.go  what metrics cost
 //	memory.go   idle streams, stuck and slow ones, start, size
 //	report.go   the page
 package main

@@ -42,6 +42,8 @@ var weights = []weight{
 	{"16 clients that read slowly", "MiB", 24, 4, false, proxies, slowMemory},
 	{"ping rate kept beside 16 stuck WebSocket streams", "%", 70, 95, true, proxies, besideStuck(newWebSocketClient, newWebSocketClient)},
 	{"ping rate kept beside 16 stuck streams on its own HTTP/2 connection", "%", 70, 95, true, []string{"culvert", "nginx"}, besideStuckOnOne},
+	{"more CPU time with metrics, unary calls, native gRPC, 64 clients, 100 B", "%", 5, 2, false, []string{culvertMetrics}, metricsCost(cell{shape: unary, client: newGRPCClient(64), streams: 64, size: 100})},
+	{"more CPU time with metrics, WebSocket bidi, full duplex, 4 streams, 100 B", "%", 5, 1, false, []string{culvertMetrics}, metricsCost(cell{shape: duplex, client: newWebSocketClient, streams: 4, size: 100})},
 	{"start to first call", "ms", 50, 20, false, proxies, startTime},
 	{"stripped binary", "MiB", 25, 20, false, alone, binarySize},
 	{"resident at rest", "MiB", 25, 16, false, proxies, restMemory},

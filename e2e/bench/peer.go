@@ -78,6 +78,7 @@ const culvertOne = "culvert, GOMAXPROCS=1"
 var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
 	"culvert":      func(ctx context.Context, a *arena) (*peer, error) { return a.culvert(ctx, a.bins.culvert, nil) },
 	culvertOne:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertOne(ctx) },
+	culvertMetrics: func(ctx context.Context, a *arena) (*peer, error) { return a.culvertMetrics(ctx) },
 	culvertTLS:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertTLS(ctx) },
 	nginxTLS:       func(ctx context.Context, a *arena) (*peer, error) { return a.nginxTLS(ctx) },
 	nginxBefore:    func(ctx context.Context, a *arena) (*peer, error) { return a.nginxBefore(ctx) },

@@ -178,6 +178,7 @@ The [decisions](../decisions/README.md) have the effect of each optimization.
   cost of TLS (1.3, an ECDSA P-256 certificate, no resumption).
 - *bound* is the worst value allowed, and *aim* is the target. A value beyond its bound is a miss.
 - *its* is the proxy in the column *against*.
+- *more CPU time with metrics* compares culvert with metrics and without, both with ` + "`GOMAXPROCS=1`" + `. Elsewhere culvert has none.
 - *ping rate kept* is the rate of calls while other streams are stuck, in percent of the rate without them.
 - *p50 / p99* is the client's latency. Client, proxy and backend share the machine.
 - With one connection, ` + "`GOMAXPROCS=1`" + ` saves CPU time, because no thread wakes another for each message. With many connections it
