@@ -1,6 +1,7 @@
 package fallback
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,9 @@ func tunnel(x Exchange, r *http.Request, res *http.Response) error {
 	}
 	defer whenEnded(r.Context(), closeBoth)()
 	answer := http.Response{StatusCode: http.StatusSwitchingProtocols, ProtoMajor: 1, ProtoMinor: 1, Header: head}
-	if err := answer.Write(client); err != nil {
+	var text bytes.Buffer
+	_ = answer.Write(&text) // a Buffer takes everything
+	if _, err := client.Write(text.Bytes()); err != nil {
 		return errTunnelled // the client is gone
 	}
 	// One side's end is told to the other, which may still have bytes on their way.
