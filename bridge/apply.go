@@ -188,7 +188,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.router = router{policy: methods, try: cfg.TryMethods, refusals: s.refusals, upstreams: s.upstreams}
+	p.router = router{policy: methods, try: cfg.TryMethods, refusals: s.refusals, upstreams: s.upstreams, maxCalls: maxCalls(backends)}
 	if len(cfg.Routes) == 0 {
 		p.router.unrouted, err = unrouted(backends)
 	}

@@ -18,6 +18,10 @@ type Backend = upstream.Backend
 type NamedBackend struct {
 	Name string // unique; logs and snapshots have it
 	Backend
+
+	// MaxCalls bounds the calls at once. Calls of an upstream that Apply has replaced
+	// don't count. If it isn't positive, there is no bound.
+	MaxCalls int
 }
 
 // A TLSSource has the configuration for the next connection to a backend.
@@ -35,7 +39,7 @@ var (
 func (c *Config) backends() ([]NamedBackend, error) {
 	switch {
 	case len(c.Backends) == 0:
-		return []NamedBackend{{DefaultBackend, c.Backend}}, nil
+		return []NamedBackend{{Name: DefaultBackend, Backend: c.Backend}}, nil
 	case !reflect.ValueOf(c.Backend).IsZero():
 		return nil, errTwoForms
 	}
@@ -64,6 +68,20 @@ func unrouted(backends []NamedBackend) (string, error) {
 		}
 	}
 	return "", errNoWayToRoute
+}
+
+// maxCalls returns the bounds on calls by backend, or nil if there are none.
+func maxCalls(backends []NamedBackend) map[string]int {
+	var most map[string]int
+	for _, b := range backends {
+		if b.MaxCalls > 0 {
+			if most == nil {
+				most = make(map[string]int)
+			}
+			most[b.Name] = b.MaxCalls
+		}
+	}
+	return most
 }
 
 // A HealthCheck says whether culvert asks a backend's connections for their health.

@@ -11,7 +11,12 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
@@ -40,12 +45,12 @@ func asksName(t testing.TB, cc *grpc.ClientConn) string {
 // TestWrongBackends: New refuses a list of backends that no call could be sent by.
 func TestWrongBackends(t *testing.T) {
 	for want, cfg := range map[string]Config{
-		"both":            {Backend: nowhere, Backends: []NamedBackend{{"a", nowhere}}},
-		"both Backend":    {Backend: Backend{MaxConnections: 1}, Backends: []NamedBackend{{"a", nowhere}}},
-		"has no name":     {Backends: []NamedBackend{{"", nowhere}}},
-		`the name "a"`:    {Backends: []NamedBackend{{"a", nowhere}, {"default", nowhere}, {"a", nowhere}}},
-		"none of them":    {Backends: []NamedBackend{{"a", nowhere}, {"b", nowhere}}},
-		`"b": no backend`: {Backends: []NamedBackend{{DefaultBackend, nowhere}, {"b", Backend{}}}},
+		"both":            {Backend: nowhere, Backends: []NamedBackend{{Name: "a", Backend: nowhere}}},
+		"both Backend":    {Backend: Backend{MaxConnections: 1}, Backends: []NamedBackend{{Name: "a", Backend: nowhere}}},
+		"has no name":     {Backends: []NamedBackend{{Name: "", Backend: nowhere}}},
+		`the name "a"`:    {Backends: []NamedBackend{{Name: "a", Backend: nowhere}, {Name: "default", Backend: nowhere}, {Name: "a", Backend: nowhere}}},
+		"none of them":    {Backends: []NamedBackend{{Name: "a", Backend: nowhere}, {Name: "b", Backend: nowhere}}},
+		`"b": no backend`: {Backends: []NamedBackend{{Name: DefaultBackend, Backend: nowhere}, {Name: "b", Backend: Backend{}}}},
 		"no backend":      {},
 	} {
 		if s, err := New(cfg); err == nil || !strings.Contains(err.Error(), want) {
@@ -67,8 +72,8 @@ func TestCallsWithoutARouteGoToTheDefault(t *testing.T) {
 		upstreams string
 	}{
 		{Config{Backend: users}, DefaultBackend, "users", "default"},
-		{Config{Backends: []NamedBackend{{"orders", orders}}}, "orders", "orders", "orders"},
-		{Config{Backends: []NamedBackend{{"orders", orders}, {DefaultBackend, users}}}, DefaultBackend, "users", "default orders"},
+		{Config{Backends: []NamedBackend{{Name: "orders", Backend: orders}}}, "orders", "orders", "orders"},
+		{Config{Backends: []NamedBackend{{Name: "orders", Backend: orders}, {Name: DefaultBackend, Backend: users}}}, DefaultBackend, "users", "default orders"},
 	} {
 		obs := newObserver()
 		c.cfg.Observer = obs
@@ -98,7 +103,7 @@ func namesOf(states []upstream.State) string {
 // settings are the same keeps its connection.
 func TestApplyChangesBackends(t *testing.T) {
 	one, other := startNamed(t, "one"), startNamed(t, "other")
-	s := newServer(t, Config{Backends: []NamedBackend{{"stays", one}, {DefaultBackend, one}}})
+	s := newServer(t, Config{Backends: []NamedBackend{{Name: "stays", Backend: one}, {Name: DefaultBackend, Backend: one}}})
 	cc := dial(t, serve(t, s))
 	stream := open(within(t, 2*patience), t, cc, testMethod)
 	wantName := func(want string) {
@@ -122,10 +127,10 @@ func TestApplyChangesBackends(t *testing.T) {
 		answers  string
 		states   string // of upstreams, with the calls that they have
 	}{
-		{[]NamedBackend{{"stays", one}, {DefaultBackend, other}}, "other", "default 0, default 1 draining, stays 1"},
-		{[]NamedBackend{{DefaultBackend, other}, {"new", one}, {"stays", one}}, "other", "default 0, default 1 draining, new 0, stays 1"},
-		{[]NamedBackend{{"stays", one}}, "one", "default 1 draining, stays 1"},
-		{[]NamedBackend{{DefaultBackend, other}, {"stays", one}}, "other", "default 0, default 1 draining, stays 1"},
+		{[]NamedBackend{{Name: "stays", Backend: one}, {Name: DefaultBackend, Backend: other}}, "other", "default 0, default 1 draining, stays 1"},
+		{[]NamedBackend{{Name: DefaultBackend, Backend: other}, {Name: "new", Backend: one}, {Name: "stays", Backend: one}}, "other", "default 0, default 1 draining, new 0, stays 1"},
+		{[]NamedBackend{{Name: "stays", Backend: one}}, "one", "default 1 draining, stays 1"},
+		{[]NamedBackend{{Name: DefaultBackend, Backend: other}, {Name: "stays", Backend: one}}, "other", "default 0, default 1 draining, stays 1"},
 	} {
 		apply(t, s, Config{Backends: step.backends})
 		if got := asksName(t, cc); got != step.answers {
@@ -174,8 +179,8 @@ func TestWrongBackendsChangeNothing(t *testing.T) {
 	old, before := upstreamOf(t, s), s.policy.Load()
 	for _, cfg := range []Config{
 		{},
-		{Backends: []NamedBackend{{"a", one}, {"b", one}}},
-		{Backends: []NamedBackend{{DefaultBackend, startNamed(t, "other")}, {"b", Backend{}}}},
+		{Backends: []NamedBackend{{Name: "a", Backend: one}, {Name: "b", Backend: one}}},
+		{Backends: []NamedBackend{{Name: DefaultBackend, Backend: startNamed(t, "other")}, {Name: "b", Backend: Backend{}}}},
 		{Backend: startNamed(t, "other"), AllowOrigins: []string{"nonsense"}},
 		{Backend: startNamed(t, "other"), StandardHTTP2: true},
 	} {
@@ -221,9 +226,9 @@ func TestBackendsChangeUnderLoad(t *testing.T) {
 	}
 	for i := range changes {
 		<-ended
-		now := []NamedBackend{{DefaultBackend, backends[i/2%2]}}
+		now := []NamedBackend{{Name: DefaultBackend, Backend: backends[i/2%2]}}
 		if i%2 == 0 {
-			now = append(now, NamedBackend{"guest", backends[i/4%2]})
+			now = append(now, NamedBackend{Name: "guest", Backend: backends[i/4%2]})
 		}
 		apply(t, s, Config{Backends: now})
 	}
@@ -268,3 +273,58 @@ func TestBackendsAreTheSame(t *testing.T) {
 type listSource []*aTLSSource
 
 func (l listSource) Config() *tls.Config { return l[0].Config() }
+
+// TestCallsOfABackendAreBounded, each backend by its own limit, which a reload changes
+// for the calls that run. The others' calls pass.
+func TestCallsOfABackendAreBounded(t *testing.T) {
+	one, other := startNamed(t, "one"), startNamed(t, "other")
+	obs := newObserver()
+	toOther := Route{Name: "other", Match: routing.Match{Metadata: []routing.Condition{{Name: "x-other"}}}, Backend: "other"}
+	with := func(most int) Config {
+		return Config{
+			Observer: obs,
+			Backends: []NamedBackend{{Name: DefaultBackend, Backend: one, MaxCalls: most}, {Name: "other", Backend: other}},
+			Routes:   []Route{toOther, {Name: "rest", Backend: DefaultBackend}},
+		}
+	}
+	s := newServer(t, with(2))
+	cc := dial(t, serve(t, s))
+	first := holdOpen(t, cc, testMethod)
+	holdOpen(t, cc, testMethod)
+	wantFull := func(most int) {
+		t.Helper()
+		err := unary(within(t, patience), cc, testMethod)
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), fmt.Sprintf("%d calls of the backend", most)) || !strings.Contains(err.Error(), report.KeyBackendCalls) {
+			t.Errorf("a call over %d: %v, want %s named", most, err, report.KeyBackendCalls)
+		}
+		if info := errorInfo(t, status.Convert(err)); info.GetReason() != string(report.ReasonOverloaded) || info.GetMetadata()["limit"] != report.KeyBackendCalls {
+			t.Errorf("the details are %v", info)
+		}
+		if r := await(t, "the refusal", obs.refused); r.Key != report.KeyBackendCalls {
+			t.Errorf("refused for %s", r.Key)
+		}
+	}
+	wantFull(2)
+	if err := unary(metadata.AppendToOutgoingContext(within(t, patience), "x-other", "yes"), cc, testMethod); err != nil {
+		t.Errorf("a call to the other backend: %v", err)
+	}
+	before := upstreamOf(t, s)
+	apply(t, s, with(1))
+	wantFull(1)
+	apply(t, s, with(3))
+	if err := unary(within(t, patience), cc, testMethod); err != nil {
+		t.Errorf("a third call, of three: %v", err)
+	}
+	if upstreamOf(t, s) != before {
+		t.Error("another limit made another upstream")
+	}
+	_ = first.CloseSend() // the status comes from RecvMsg
+	if err := first.RecvMsg(new([]byte)); !errors.Is(err, io.EOF) {
+		t.Errorf("the first stream ends with %v", err)
+	}
+	wantSnapshot(t, s, "after the first stream", func(n Snapshot) bool { return n.Upstreams[0].Calls == 1 })
+	apply(t, s, with(2))
+	if err := unary(within(t, patience), cc, testMethod); err != nil {
+		t.Errorf("a call in the place of one that has ended: %v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -17,7 +18,8 @@ type router struct {
 	try       bool // the policy is only tried out
 	refusals  *report.Refusals
 	upstreams *upstream.Set
-	unrouted  string // the backend of calls that no route selects one for
+	unrouted  string         // the backend of calls that no route selects one for
+	maxCalls  map[string]int // at once, by backend; none: no limit
 }
 
 // authorize returns why a method that the peer calls isn't exposed, or nil.
@@ -40,10 +42,18 @@ func (rt *router) authorize(method, peer string) error {
 	return report.Newf(report.ReasonNoRoute, "the method %s is not exposed here", method)
 }
 
-// route acquires the upstream of that name, or returns a fault. The call releases it at
-// its end.
-func (rt *router) route(backend string) (*upstream.Upstream, error) {
-	return rt.upstreams.Acquire(backend)
+// route acquires the upstream of that name for a call of the peer, or returns a fault.
+// The call releases it at its end.
+func (rt *router) route(backend, method, peer string) (*upstream.Upstream, error) {
+	u, err := rt.upstreams.AcquireWithin(backend, rt.maxCalls[backend])
+	if err == nil {
+		return u, nil
+	}
+	var f *report.Fault
+	if errors.As(err, &f) && f.Limit != "" {
+		rt.refusals.Note(report.Refusal{Reason: f.Reason, Key: f.Limit, Peer: peer, Detail: method}, "raise "+f.Limit+" of the backend "+backend)
+	}
+	return nil, err
 }
 
 // tries reports whether a refused method crosses because the policy is only tried out.

@@ -171,7 +171,7 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 	if err := rt.authorize(testMethod, "192.0.2.1"); err != nil {
 		t.Errorf("a method that no pattern denies: %v", err)
 	}
-	if got, err := rt.route(DefaultBackend); err != nil || got != only {
+	if got, err := rt.route(DefaultBackend, testMethod, "192.0.2.1"); err != nil || got != only {
 		t.Errorf("got %p, %v; want the upstream", got, err)
 	} else {
 		got.Release()

@@ -23,7 +23,7 @@ import (
 // method and the authority that it got, and the values of x-set. It holds calls that
 // send nothing and don't half-close.
 func startShowing(t testing.TB, name string) NamedBackend {
-	return NamedBackend{name, Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+	return NamedBackend{Name: name, Backend: Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
 		method, _ := grpc.MethodFromServerStream(ss)
 		md, _ := metadata.FromIncomingContext(ss.Context())
 		for ss.RecvMsg(new([]byte)) == nil {

@@ -102,7 +102,7 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 		c.held.Add(memory.Fixed, c.route.setBytes)
 	}
 	c.info.Backend = backend
-	r.to, err = c.policy.router.route(backend)
+	r.to, err = c.policy.router.route(backend, c.Method, c.Peer.Addr)
 	return err
 }
 

@@ -81,6 +81,10 @@ type Backend struct {
 
 // BackendLimits are the limits of one backend.
 type BackendLimits struct {
+	// Concurrent calls; 0 is no limit. A further call ends at once with
+	// UNAVAILABLE (OVERLOADED). limits.enforce doesn't change that.
+	Calls int `key:"calls"`
+
 	// The maximum number of calls that wait because the backend is full or
 	// culvert has no connection to it yet. A further call ends at once with
 	// UNAVAILABLE (OVERLOADED). 0 is no limit. A waiting call ends after

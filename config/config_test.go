@@ -76,7 +76,7 @@ backend:
     service: shop.v1.Orders
   max_connections: 3
   queue_timeout: 1m
-  limits: {waiting_calls: 50}
+  limits: {calls: 70, waiting_calls: 50}
   resolve_interval: 10s
   use_proxy: true
 allow_origins:
@@ -147,7 +147,7 @@ log: {level: debug, format: json}
 			},
 			Keepalive: 10 * time.Minute,
 
-			Balance: "least_request", HealthCheck: HealthCheck{Enabled: true, Service: "shop.v1.Orders"}, Limits: BackendLimits{WaitingCalls: 50}, MaxConnections: 3, QueueTimeout: time.Minute, ResolveInterval: 10 * time.Second,
+			Balance: "least_request", HealthCheck: HealthCheck{Enabled: true, Service: "shop.v1.Orders"}, Limits: BackendLimits{Calls: 70, WaitingCalls: 50}, MaxConnections: 3, QueueTimeout: time.Minute, ResolveInterval: 10 * time.Second,
 			UseProxy: true,
 		},
 		AllowOrigins: []string{"https://app.example.com", "http://localhost:*"},

@@ -23,6 +23,7 @@ const (
 
 	KeyMaxConnections = "backend.max_connections"
 	KeyQueueTimeout   = "backend.queue_timeout"
+	KeyBackendCalls   = "backend.limits.calls"
 	KeyWaitingCalls   = "backend.limits.waiting_calls"
 )
 

@@ -59,7 +59,7 @@ var reasons = []ReasonInfo{
 	{ReasonResponseTooLarge, codes.ResourceExhausted, 502, "a response message is over the limit", "send smaller messages or raise limits.message_bytes"},
 	{ReasonMetadataTooLarge, codes.ResourceExhausted, 431, "the metadata is over the limit", "send less metadata or raise limits.header_bytes"},
 	{ReasonLimitExceeded, codes.ResourceExhausted, 429, "a limit of this server is reached", "try again later, or raise the limit that the message names"},
-	{ReasonOverloaded, codes.Unavailable, 503, "the backend accepts no more calls at the moment", "try again later; raise backend.max_connections, backend.queue_timeout, backend.limits.waiting_calls or the backend's limit on concurrent streams"},
+	{ReasonOverloaded, codes.Unavailable, 503, "the backend accepts no more calls at the moment", "try again later; raise backend.max_connections, backend.queue_timeout, backend.limits.calls, backend.limits.waiting_calls or the backend's limit on concurrent streams"},
 	{ReasonUpstreamUnreachable, codes.Unavailable, 503, "the backend can't be reached", "try again; the log has the cause under this call id"},
 	{ReasonUpstreamUnhealthy, codes.Unavailable, 503, "no address of the backend passes its health check", "try again; the log has the cause under this call id"},
 	{ReasonUpstreamReset, codes.Unavailable, 502, "the backend broke off the call", "see the log: it has the cause under this call id"},

@@ -38,17 +38,26 @@ func NewSet() *Set {
 	return s
 }
 
-// Acquire returns the upstream of that name for one call, which must release it. It
-// takes no lock and allocates nothing. The error is a *report.Fault: a call whose
-// upstream was removed right after its routing may try again.
-func (s *Set) Acquire(name string) (*Upstream, error) {
+// Acquire is AcquireWithin without a limit.
+func (s *Set) Acquire(name string) (*Upstream, error) { return s.AcquireWithin(name, 0) }
+
+// AcquireWithin returns the upstream of that name for one call, which must release it,
+// unless most calls hold the upstream; 0 is no limit. It takes no lock and allocates
+// nothing. The error is a *report.Fault: a call whose upstream was removed right after
+// its routing may try again.
+func (s *Set) AcquireWithin(name string, most int) (*Upstream, error) {
 	for {
 		u := (*s.byName.Load())[name]
 		if u == nil {
 			return nil, &report.Fault{Reason: report.ReasonUpstreamUnreachable, Text: "the backend could not be reached", Sent: "no", Cause: fmt.Errorf("there is no upstream %q", name)}
 		}
-		if u.holders.acquire() {
+		switch yes, full := u.holders.acquire(most); {
+		case yes:
 			return u, nil
+		case full:
+			f := report.Newf(report.ReasonOverloaded, "%d calls of the backend are running, which is the limit (%s)", most, report.KeyBackendCalls)
+			f.Limit = report.KeyBackendCalls
+			return nil, f
 		}
 		// It was replaced and released after the lookup: the map is another one now.
 	}
@@ -260,16 +269,19 @@ type holders struct {
 	retired bool          // it was in a Set; guarded by that Set's mu
 }
 
-// acquire reports whether the upstream accepts calls. Once its count is 0 it is being
-// closed, and stays at 0.
-func (h *holders) acquire() bool {
+// acquire counts a call, unless most calls are counted; 0 is no limit. yes and full are
+// false if the upstream accepts no calls. Once its count is 0 it is being closed, and
+// stays at 0.
+func (h *holders) acquire(most int) (yes, full bool) {
 	for {
 		n := h.n.Load()
-		if n == 0 {
-			return false
-		}
-		if h.n.CompareAndSwap(n, n+1) {
-			return true
+		switch {
+		case n == 0:
+			return false, false
+		case most > 0 && n > int64(most): // the Set is one of n
+			return false, true
+		case h.n.CompareAndSwap(n, n+1):
+			return true, false
 		}
 	}
 }

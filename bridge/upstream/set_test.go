@@ -230,7 +230,7 @@ func TestReplacedUpstreamEndsAfterItsLastCall(t *testing.T) {
 			}
 		}
 		await(t, how+": the end of the connection", before.ended)
-		if first.u.holders.acquire() {
+		if yes, _ := first.u.holders.acquire(0); yes {
 			t.Errorf("%s: an upstream that is closed takes a call that found it before", how)
 		}
 		if len(after.ended) > 0 {

@@ -72,7 +72,7 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 func bridgeBackends(c *config.Loaded) []bridge.NamedBackend {
 	var backends []bridge.NamedBackend
 	for _, b := range c.BackendSections() {
-		backends = append(backends, bridge.NamedBackend{Name: b.Name, Backend: bridge.Backend{
+		backends = append(backends, bridge.NamedBackend{Name: b.Name, MaxCalls: b.Limits.Calls, Backend: bridge.Backend{
 			Target:      b.Address,
 			Authority:   b.Authority,
 			Keepalive:   b.Keepalive,

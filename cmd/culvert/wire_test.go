@@ -33,6 +33,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"backend.health_check.enabled": {"true", func(c bridge.Config) any { return c.Backends[0].HealthCheck.Enabled }, true},
 		"backend.health_check.service": {"a.B", func(c bridge.Config) any { return c.Backends[0].HealthCheck.Service }, "a.B"},
 		"backend.limits.waiting_calls": {"3", func(c bridge.Config) any { return c.Backends[0].MaxWaiting }, 3},
+		"backend.limits.calls":         {"3", func(c bridge.Config) any { return c.Backends[0].MaxCalls }, 3},
 		"backend.max_connections":      {"3", func(c bridge.Config) any { return c.Backends[0].MaxConnections }, 3},
 		"backend.queue_timeout":        {"1m", func(c bridge.Config) any { return c.Backends[0].QueueTimeout }, time.Minute},
 		"backend.resolve_interval":     {"10s", func(c bridge.Config) any { return c.Backends[0].ResolveInterval }, 10 * time.Second},
