@@ -69,7 +69,7 @@ func TestReloadsLeaveRunningStreamsAlone(t *testing.T) {
 	const streams, count, talkers = 1000, 200, 8
 	b := startBackend(t, backendOptions{})
 	version := func(i int) string {
-		return fmt.Sprintf("limits: {calls: %d, message_bytes: %dKiB, address: {calls: %d}, methods: [{pattern: \"culvert.*/*\", calls: %d}]}\n", 5000+i, 100+i, 6000+i, 7000+i) +
+		return fmt.Sprintf("backend: {queue_timeout: %ds}\n", 1+i) + fmt.Sprintf("limits: {calls: %d, message_bytes: %dKiB, address: {calls: %d}, methods: [{pattern: \"culvert.*/*\", calls: %d}]}\n", 5000+i, 100+i, 6000+i, 7000+i) +
 			fmt.Sprintf("allow_origins: [\"https://a%d.example\"]\nhosts: [h%d.example]\ntrusted_proxies: [10.%d.0.0/16]\n", i, i, i%200) +
 			fmt.Sprintf("methods: {deny: [\"denied%d.*/*\"]}\ndrain_timeout: %ds\nerrors: %s\nmetadata: {vouched: [x-v%d]}\n", i, 1+i%20, []string{"concise", "detailed"}[i%2], i)
 	}
@@ -127,6 +127,9 @@ func TestReloadsLeaveRunningStreamsAlone(t *testing.T) {
 	close(stop)
 	talking.Wait()
 
+	if n := b.connections(t); n < 2 {
+		t.Errorf("the backend has %d connections, so no reload replaced it", n)
+	}
 	total := uint64(0)
 	inParallel(16, streams, func(i int) {
 		if err := talks[i].CloseSend(); err != nil {
@@ -148,6 +151,14 @@ func TestReloadsLeaveRunningStreamsAlone(t *testing.T) {
 		}
 	}
 	t.Logf("%d messages each way", total)
+	if err := eventually(20*time.Second, func() error { // culvert closes what it replaced
+		if n := b.connections(t); n > 1 {
+			return fmt.Errorf("the backend has %d connections", n)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestFileIsReloadedWhenItChanges changes the file as editors and the kubelet do, and
@@ -178,7 +189,7 @@ func TestFileIsReloadedWhenItChanges(t *testing.T) {
 		r.becomes(t, "drain_timeout")
 		in(os.WriteFile(r.file, []byte("drain_timeout: 4\n"), 0o600))
 		r.refuses(t, r.file+":1: drain_timeout")
-		if body := readiness(t, r.culvert); !strings.Contains(body, r.file+":1: drain_timeout") {
+		if body := readiness(t, r.culvert); !strings.Contains(body, r.file) {
 			t.Errorf("readyz doesn't tell of the rejected file: %q", body)
 		}
 		in(os.WriteFile(r.file, content(5), 0o600))

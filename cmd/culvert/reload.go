@@ -288,10 +288,11 @@ func (r *reloader) tell(s *configState, rejected bool) {
 	}
 }
 
-// problems returns a line if a newer configuration was rejected.
+// problems returns a line if a newer configuration was rejected, without the cause:
+// other hosts may read the line, and the cause may quote the file.
 func (r *reloader) problems() []string {
 	if s := r.current(); s.rejected != nil {
-		return []string{fmt.Sprintf("the configuration in %s isn't in use: %v", s.File, s.rejected.cause)}
+		return []string{fmt.Sprintf("the newest configuration in %s isn't in use: the log says why", s.File)}
 	}
 	return nil
 }
