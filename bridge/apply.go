@@ -166,6 +166,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 		tryOrigins:        cfg.TryOrigins,
 		pathPrefix:        cfg.PathPrefix,
 		detailedErrors:    cfg.DetailedErrors,
+		drainSpread:       cfg.DrainSpread,
 		forwardCookies:    cfg.ForwardCookies,
 		forwardSetCookies: cfg.ForwardSetCookies,
 		forwardClientCert: cfg.ForwardClientCert,

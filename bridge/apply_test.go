@@ -570,6 +570,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Routes":            takes,
 	"TryLimits":         takes,
 	"Memory":            report.KeyMemory,
+	"DrainSpread":       takes,
 	"StandardHTTP2":     "http2_server",
 	"Fallback":          ignores,
 	"FallbackURL":       takes,

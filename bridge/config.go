@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -89,6 +90,10 @@ type Config struct {
 	// address that holds most, and connections of it without a request. culvert refuses
 	// calls and connections beyond the bound. Zero: only messages have a bound.
 	Memory int64
+
+	// DrainSpread is the time before Shutdown's deadline in which calls that are left
+	// end, each at a random moment. Zero: all end a second before the deadline.
+	DrainSpread time.Duration
 
 	// StandardHTTP2 serves HTTP/2 by net/http's own server instead of bridge/h2: on all
 	// listeners, inside tunnels, and in every http.Server that ConfigureHTTP prepares.

@@ -13,7 +13,10 @@ import (
 // no hooks: docs/guides/http2-server.md lists what is lost with it.
 func (s *Server) configureHTTP2(hs *http.Server) {
 	if !s.cfg.StandardHTTP2 {
-		h2.Configure(hs, s.h2Hooks())
+		leave := h2.Configure(hs, s.h2Hooks())
+		s.leaving.mu.Lock()
+		defer s.leaving.mu.Unlock()
+		s.leaving.all = append(s.leaving.all, leave)
 	}
 }
 

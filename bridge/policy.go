@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"time"
+
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/fallback"
 	"github.com/culvert-grpc/culvert/bridge/gate"
@@ -30,6 +32,7 @@ type policy struct {
 	tryOrigins     bool
 	pathPrefix     string
 	detailedErrors bool
+	drainSpread    time.Duration
 
 	forwardCookies, forwardSetCookies, forwardClientCert bool
 }

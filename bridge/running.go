@@ -156,6 +156,44 @@ func (g *registry) cancelAll(cause error) {
 	}
 }
 
+// cancelOver ends the calls with the cause, in random order and at random times from now
+// to last. It returns when it has ended all of them, or with the context.
+func (g *registry) cancelOver(ctx context.Context, last time.Time, cause error, random func() float64) {
+	g.mu.Lock()
+	calls := slices.Collect(maps.Keys(g.calls))
+	g.mu.Unlock()
+	for i := len(calls) - 1; i > 0; i-- { // Fisher and Yates
+		j := int(random() * float64(i+1))
+		calls[i], calls[j] = calls[j], calls[i]
+	}
+	first := time.Now()
+	each := last.Sub(first) / time.Duration(max(len(calls), 1))
+	for i, r := range calls {
+		at := first.Add(time.Duration((float64(i) + random()) * float64(each)))
+		if time.Until(at) > 0 {
+			until, stop := context.WithDeadline(ctx, at)
+			err := g.wait(until)
+			stop()
+			if err == nil || ctx.Err() != nil {
+				return // none is left, or no time
+			}
+		}
+		r.cancel(cause)
+	}
+}
+
+// cutConns closes the connections that calls have for themselves.
+func (g *registry) cutConns() {
+	g.mu.Lock()
+	calls := slices.Collect(maps.Keys(g.calls))
+	g.mu.Unlock()
+	for _, r := range calls {
+		if r.conn != nil {
+			_ = r.conn.Close() // it is over either way
+		}
+	}
+}
+
 // wait returns when no call is under way and look isn't running, or with the context's
 // error.
 func (g *registry) wait(ctx context.Context) error {

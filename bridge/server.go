@@ -5,12 +5,12 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
@@ -42,8 +42,11 @@ type Server struct {
 	mistakes  *report.Refusals // for requests that aren't calls; apart, so that they hide no refusal
 	edge      *edge.Edge       // its clients' connections
 
-	draining atomic.Bool
+	refusing atomic.Bool    // no call begins any more
+	draining atomic.Bool    // nor any connection
 	closing  atomic.Bool    // and nobody is waited for any more
+	leaving  leaving        // sends the goodbyes of HTTP/2
+	random   func() float64 // from 0 to less than 1; a test's own
 	quotas   *quota.Limiter // its counts are those of all policies
 
 	inner   *http.Server   // serves the HTTP/2 inside of WebSockets
@@ -56,7 +59,7 @@ type Server struct {
 // New returns a Server. The backends needn't be up yet: until one is, its calls end
 // UNAVAILABLE. Close or Shutdown ends what New started.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, obs: cfg.Observer}
+	s := &Server{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, obs: cfg.Observer, random: rand.Float64}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -132,6 +135,7 @@ func (s *Server) newEdge() *edge.Edge {
 			return edge.Bounds{Quotas: p.quotas, Connections: p.limits.Connections, Listener: p.listening(l).Scope()}
 		},
 		Memory:        s.account,
+		Leaving:       s.refusing.Load,
 		Draining:      s.draining.Load,
 		StandardHTTP2: s.cfg.StandardHTTP2,
 	})
@@ -226,6 +230,7 @@ func (s *Server) boundHTTP(hs *http.Server) {
 // Close ends everything at once: calls, client connections and backend connections. It
 // waits until all have ended.
 func (s *Server) Close() error {
+	s.refusing.Store(true)
 	s.draining.Store(true)
 	s.closing.Store(true)
 	s.registry.cancelAll(errDraining)
@@ -244,33 +249,4 @@ func (s *Server) Close() error {
 	}
 	s.upstreams.Close()
 	return nil
-}
-
-// Shutdown drains: it refuses new calls with DRAINING, tells clients in their own
-// protocol, and lets calls finish until the context ends. The remaining calls then end
-// UNAVAILABLE (DRAINING). It returns nil even if it had to end calls.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.draining.Store(true)
-	s.edge.CloseListeners(ctx)
-
-	var goodbyes sync.WaitGroup // GOAWAY, Connection: close
-	farewell, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	for _, hs := range append(s.edge.TakeServers(), s.inner) {
-		goodbyes.Go(func() { _ = hs.Shutdown(farewell) })
-	}
-	if err := s.registry.wait(ctx); err != nil {
-		s.log.Warn("drain time-out: ending the remaining calls")
-		s.registry.cancelAll(errDraining)
-	}
-	last, stop := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout+writeGrace)
-	defer stop()
-	_ = s.registry.wait(last)
-	// Connections have said goodbye when their last stream ended; Shutdown cuts those
-	// whose clients accept nothing.
-	flush, stopFlush := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer stopFlush()
-	context.AfterFunc(flush, cancel)
-	goodbyes.Wait()
-	return s.Close() //nolint:contextcheck // what is left is cut, in no time of the caller's
 }

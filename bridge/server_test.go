@@ -445,7 +445,7 @@ func TestNewCallOnAnOldConnectionIsRefusedWhileDraining(t *testing.T) {
 	if err := unary(ctx, cc, testMethod); err != nil {
 		t.Fatal(err)
 	}
-	s.draining.Store(true) // Shutdown's first step, before any goodbye
+	s.refusing.Store(true) // Shutdown's first step, before any goodbye
 	if err := unary(ctx, cc, testMethod); status.Code(err) != codes.Unavailable || reasonFor(err) != report.ReasonDraining {
 		t.Errorf("a call while draining: %v, want UNAVAILABLE and %s", err, report.ReasonDraining)
 	}

@@ -49,7 +49,7 @@ func (s *Server) Snapshot() Snapshot {
 		ClientLimit: s.cfg.Memory,
 		Evicted:     s.registry.evicted.Load(),
 		Upstreams:   s.upstreams.States(),
-		Draining:    s.draining.Load(),
+		Draining:    s.refusing.Load(),
 	}
 }
 

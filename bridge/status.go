@@ -21,7 +21,8 @@ var (
 	errSilent   = &report.Fault{Reason: report.ReasonClientGone, Text: errGone.Text, Cause: socket.ErrSilent, Ends: report.EndedSilent}
 	errNoPong   = &report.Fault{Reason: report.ReasonClientSilent, Text: "the client answered no ping within " + pingTimeout.String(), Sent: "maybe", Cause: socket.ErrNoPong, Ends: report.EndedSilent}
 	errStalled  = report.New(report.ReasonSlowConsumer, "the client answered no ping and accepted no data for too long ("+report.KeySlowConsumer+")").Because(socket.ErrStalled).Ending(report.EndedSlow)
-	errDraining = &report.Fault{Reason: report.ReasonDraining, Text: "this server shut down while the call was running", Sent: "maybe"}
+	errRefusing = &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down and accepts no new calls", Retry: report.AnyMoment}
+	errDraining = &report.Fault{Reason: report.ReasonDraining, Text: "this server shut down while the call was running", Sent: "maybe", Retry: report.AnyMoment}
 )
 
 // silenceFault returns the fault of a client that was given up with an error of package

@@ -7,7 +7,6 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
@@ -54,8 +53,8 @@ func (s *Server) take(r *running) error {
 // admit refuses calls during a drain and calls over a limit.
 func (s *Server) admit(ctx context.Context, r *running) error {
 	c := r.call
-	if s.draining.Load() {
-		return report.New(report.ReasonDraining, "this server is shutting down and accepts no new calls")
+	if s.refusing.Load() {
+		return errRefusing
 	}
 	if err := c.use.Begin(c.Method); err != nil {
 		return err

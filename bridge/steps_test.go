@@ -36,7 +36,7 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 		want   report.Reason
 		cause  string // it has this in it
 	}{
-		"admit": {keep, func(s *Server, _ *channelDown) { s.draining.Store(true) }, report.ReasonDraining, ""},
+		"admit": {keep, func(s *Server, _ *channelDown) { s.refusing.Store(true) }, report.ReasonDraining, ""},
 		"read":  {keep, func(_ *Server, d *channelDown) { d.refused = report.New(report.ReasonBadRequest, "spoiled") }, report.ReasonBadRequest, ""},
 		"authenticate": {func(cfg *Config) {
 			cfg.Authenticator = authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
@@ -66,7 +66,7 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 			}
 			s.handle(t.Context(), c, d, nil, nil)
 			st := (<-d.end).status
-			if got := errorInfo(t, st).GetReason(); got != string(spoil[step.name].want) {
+			if got := reasonFor(st.Err()); got != spoil[step.name].want {
 				t.Errorf("the call ended with %v, want the reason %s", st, spoil[step.name].want)
 			}
 			if info := await(t, "the call's end", obs.ended); info.Reason != spoil[step.name].want || info.Origin != report.OriginCulvert || !strings.Contains(info.Cause, spoil[step.name].cause) {

@@ -37,7 +37,7 @@ func (s *Server) goodbye() (websocket.StatusCode, time.Duration) {
 	switch {
 	case s.closing.Load():
 		return websocket.StatusGoingAway, time.Second
-	case s.draining.Load():
+	case s.refusing.Load():
 		return websocket.StatusGoingAway, closeTimeout
 	default:
 		return websocket.StatusNormalClosure, closeTimeout

@@ -11,7 +11,7 @@ import (
 // serveTunnel makes a net.Conn of a WebSocket and hands it to the inner server. Each
 // call inside passes the gate like any other call.
 func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival) {
-	if s.draining.Load() {
+	if s.refusing.Load() {
 		w.Header().Set("Retry-After", "1")
 		s.refuse(w, r, a, http.StatusServiceUnavailable, "this server is shutting down")
 		return

@@ -61,6 +61,15 @@ func (t *tunnels) closeAll() {
 	}
 }
 
+// cut closes the remaining connections at once.
+func (t *tunnels) cut() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.open {
+		c.ws.Drop()
+	}
+}
+
 func (t *tunnels) Accept() (net.Conn, error) {
 	select {
 	case <-t.closed:

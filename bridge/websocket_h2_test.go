@@ -147,7 +147,7 @@ func TestTunnelCloses(t *testing.T) {
 		want  websocket.StatusCode
 	}{
 		"by HTTP":           {func(c *tunnelConn) { _ = c.Close() }, websocket.StatusNormalClosure},
-		"while draining":    {func(c *tunnelConn) { c.s.draining.Store(true); _ = c.Close() }, websocket.StatusGoingAway},
+		"while draining":    {func(c *tunnelConn) { c.s.refusing.Store(true); _ = c.Close() }, websocket.StatusGoingAway},
 		"after silence":     {func(c *tunnelConn) { c.closeWith(websocket.StatusGoingAway) }, websocket.StatusGoingAway},
 		"the first one won": {func(c *tunnelConn) { c.closeWith(websocket.StatusUnsupportedData); _ = c.Close() }, websocket.StatusUnsupportedData},
 	} {
@@ -354,7 +354,7 @@ func TestTunnelWhileDraining(t *testing.T) {
 	s := newServer(t, Config{Backend: nowhere})
 	address := serve(t, s)
 	exchange(t, address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n") // it serves
-	s.draining.Store(true)
+	s.refusing.Store(true)
 	_, res, err := websocket.Dial(within(t, patience), "ws://"+address, &websocket.DialOptions{Subprotocols: []string{tunnelName}})
 	if err == nil || res == nil || res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
 		t.Errorf("got %v, %v; want 503 that says when to come back", res, err)

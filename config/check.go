@@ -35,6 +35,7 @@ var checks = []func(*Loaded) []error{
 	checkLimits,
 	checkUseLimits,
 	checkLogSamples,
+	checkDrainSpread,
 	checkHealthListen,
 	checkDependsOn,
 	checkAdminListen,
@@ -183,6 +184,21 @@ const (
 	// limits to 2 GiB. RFC 9113 §6.9.1.
 	maxCallsPerConnection = 10_000
 )
+
+func checkDrainSpread(l *Loaded) []error {
+	if l.IsSet("drain_spread") && l.DrainSpread > l.DrainTimeout {
+		return []error{l.Errorf("drain_spread", "is more than drain_timeout, of which it is a part: lower it, or raise drain_timeout (--drain-timeout)")}
+	}
+	return nil
+}
+
+// Spread returns the drain_spread in effect.
+func (l *Loaded) Spread() time.Duration {
+	if l.IsSet("drain_spread") {
+		return l.DrainSpread
+	}
+	return min(l.DrainSpread, l.DrainTimeout/2)
+}
 
 func checkHealthListen(l *Loaded) []error {
 	for _, ln := range l.Listen {

@@ -178,6 +178,11 @@ func TestContradictionsAndDangers(t *testing.T) {
 			"proxy.yaml:2: admin.listen: … tls.http_listen … --admin off",
 		}, nil},
 		{"the default admin address on the port of clients", "listen: 127.0.0.1:9902", nil, nil},
+		{"a spread beyond the drain", "drain_timeout: 3s\ndrain_spread: 4s", []string{
+			"proxy.yaml:2: drain_spread: … drain_timeout … --drain-timeout",
+		}, nil},
+		{"a spread over the whole drain", "drain_timeout: 3s\ndrain_spread: 3s", nil, nil},
+		{"a drain shorter than the default spread", "drain_timeout: 1s", nil, nil},
 		{"any port for two", "listen: 127.0.0.1:0\nhealth: {listen: 127.0.0.1:0}", nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

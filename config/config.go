@@ -153,11 +153,17 @@ type Config struct {
 	// see docs/guides/hardening.md.
 	HTTP2Server string `key:"http2_server" one:"culvert,standard" restart:"yes"`
 
-	// How long running calls may continue after SIGTERM or SIGINT. culvert then
-	// ends them with UNAVAILABLE. Keep this time-out at least 10s below the time
-	// after which the supervisor kills the process (Kubernetes: 30s), or 11s with
-	// files on a network file system.
+	// How long culvert may take to end after SIGTERM or SIGINT. Running calls
+	// continue, until culvert ends those that are left with UNAVAILABLE. Keep this
+	// time-out at least 2s below the time after which the supervisor kills the
+	// process (Kubernetes: 30s).
 	DrainTimeout time.Duration `key:"drain_timeout" flag:"drain-timeout"`
+
+	// The last part of drain_timeout, in which culvert ends the calls that are
+	// left: each at a random moment, so that their clients don't all come back at
+	// once. The last second of drain_timeout is for clients to receive the end.
+	// Unless you set this key, it is at most half of drain_timeout.
+	DrainSpread time.Duration `key:"drain_spread"`
 
 	// Health checks.
 	Health Health `key:"health"`
@@ -393,6 +399,7 @@ func Defaults() Config {
 		},
 		Backend:      Backend{Balance: "round_robin", MaxConnections: 64, Limits: BackendLimits{WaitingCalls: 10_000}, QueueTimeout: 5 * time.Second, ResolveInterval: 30 * time.Second},
 		DrainTimeout: 20 * time.Second,
+		DrainSpread:  5 * time.Second,
 		Health:       Health{Listen: "127.0.0.1:9901", Metrics: true},
 		Admin:        Admin{Listen: "127.0.0.1:9902"},
 		Log:          Log{Level: "info", Format: "auto"},

@@ -117,6 +117,7 @@ limits:
   connection_idle_timeout: 8s
   connection_max_age: 9h
 drain_timeout: 0s
+drain_spread: 0s
 health:
   listen: off
   metrics: false

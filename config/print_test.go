@@ -76,7 +76,7 @@ limits: {calls: "file:limit"}
 		`calls: "(hidden)" # proxy.yaml:25`,
 		`allow: ["a.B/*", "a.C/*"] # --allow-method`,
 		`#slow_consumer_timeout: 5m # default`,
-		`#drain_timeout: 20s # default health: listen:`,
+		`#drain_timeout: 20s # default #drain_spread: 5s # default health: listen:`,
 		`listen: "" # --health-listen`,
 		`level: debug # CULVERT_LOG_LEVEL`,
 	} {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -143,12 +144,12 @@ func say(t testing.TB, talk *call, i uint64) {
 	}
 }
 
-// Calls that don't finish within drain_timeout are ended with DRAINING, each in
-// its own protocol, and the program ends with 0.
+// Calls that don't finish within drain_timeout are ended with DRAINING within the last
+// drain_spread of it, each in its own protocol, and the program ends with 0.
 func TestDrainEndsWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t, backendOptions{})
-	c := startCulvert(t, b.address, culvertOptions{config: "drain_timeout: 2s\n"})
+	c := startCulvert(t, b.address, culvertOptions{config: "drain_timeout: 4s\ndrain_spread: 2s\n"})
 	calls := every(t, c.address)
 	for _, call := range calls {
 		b.record(t, call.id, probe.Began, 5*time.Second)
@@ -161,8 +162,8 @@ func TestDrainEndsWhatIsLeft(t *testing.T) {
 			t.Errorf("%s %s: %v, want UNAVAILABLE with DRAINING", calls[i].conn.Transport, calls[i].id, e)
 			continue
 		}
-		if e.after < 1900*time.Millisecond || e.after > 5*time.Second {
-			t.Errorf("%s: ended after %v, want 2 s", calls[i].conn.Transport, e.after)
+		if e.after < 1500*time.Millisecond || e.after > 5*time.Second {
+			t.Errorf("%s: ended after %v, want 2 s to 3 s", calls[i].conn.Transport, e.after)
 		}
 		if calls[i].conn.Transport == wire.WebSocket && e.status.CloseCode != int(websocket.StatusGoingAway) {
 			t.Errorf("%s: closed with %d, want 1001", calls[i].conn.Transport, e.status.CloseCode)
@@ -172,6 +173,97 @@ func TestDrainEndsWhatIsLeft(t *testing.T) {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	wantCancelled(t, b, calls, began, 5*time.Second)
+}
+
+// With 2,000 open streams over all transports, each client is told DRAINING in its own
+// protocol, none sees a bare end, and the ends are spread. The process is gone within
+// drain_timeout.
+func TestDrainOfManyStreams(t *testing.T) {
+	const streams, timeout, spread = 2000, 5 * time.Second, 4 * time.Second
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{config: "drain_timeout: 5s\ndrain_spread: 4s\n"})
+	var conns []*wire.Conn
+	var calls []*call
+	for i := range streams {
+		transport := wire.All[i%len(wire.All)]
+		var conn *wire.Conn
+		if transport.Multiplexed() {
+			for _, open := range slices.Backward(conns) {
+				if open.Transport == transport && i/len(wire.All)%100 != 0 { // 100 on a connection
+					conn = open
+					break
+				}
+			}
+		}
+		if conn == nil {
+			conn = dial(t, transport, c.address)
+			conns = append(conns, conn)
+		}
+		calls = append(calls, post(t, conn, wire.ServerStream, probe.Script{Replies: 1, Hang: true}))
+	}
+	for _, call := range calls {
+		if _, err := wire.RecvReply(call, 0); err != nil {
+			t.Fatalf("%s: %v", call.conn.Transport, err)
+		}
+	}
+	ends := make(chan []end, 1)
+	began := time.Now()
+	go func() { ends <- finishAll(calls, began) }() // received below
+	c.signal(t, syscall.SIGTERM)
+	if code := c.wait(t, 20*time.Second); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	if took := time.Since(began); took > timeout {
+		t.Errorf("the process was gone after %v, want %v at most", took, timeout)
+	}
+	kinds := map[string]int{}
+	parts := make([]int, 3) // of the time in which calls end
+	for i, e := range await(t, ends, 20*time.Second, "the calls' ends") {
+		kind := fmt.Sprintf("%s %v", calls[i].conn.Transport, e.is(codes.Unavailable, "DRAINING"))
+		kinds[kind]++
+		if !e.is(codes.Unavailable, "DRAINING") {
+			t.Errorf("%s: %v, want UNAVAILABLE with DRAINING", calls[i].conn.Transport, e)
+			continue
+		}
+		at := (e.after - (timeout - spread - 200*time.Millisecond)) / (spread / 4) // the last quarter is for clients
+		parts[min(max(int(at), 0), len(parts)-1)]++
+	}
+	t.Logf("how the calls ended: %v; when: %v", kinds, parts)
+	for _, n := range parts {
+		if n < streams/10 {
+			t.Errorf("the ends by seconds are %v, want them spread", parts)
+		}
+	}
+}
+
+// finishAll receives to the end of every call.
+func finishAll(calls []*call, began time.Time) []end {
+	ends := make([]end, len(calls))
+	var finishing sync.WaitGroup
+	for i, c := range calls {
+		finishing.Go(func() { ends[i] = finishSince(began, c, 1) })
+	}
+	finishing.Wait()
+	return ends
+}
+
+// Clients that take nothing don't keep culvert beyond drain_timeout.
+func TestDrainEndsInTimeWhoeverReads(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{config: "drain_timeout: 3s\n"})
+	for _, transport := range wire.All {
+		call := post(t, dial(t, transport, c.address), wire.ServerStream, probe.Script{Replies: 1 << 20, ReplyBytes: 64 << 10})
+		b.record(t, call.id, probe.Began, 5*time.Second)
+	}
+	began := time.Now()
+	c.signal(t, syscall.SIGTERM)
+	if code := c.wait(t, 10*time.Second); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the process was gone after %v, want 3 s at most", took)
+	}
 }
 
 // A second signal ends the program at once.
@@ -241,7 +333,7 @@ func TestSecondSignalTellsOfNoCallsThatWerentThere(t *testing.T) {
 func TestDrainSaysGoodbye(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t, backendOptions{})
-	c := startCulvert(t, b.address, culvertOptions{config: "drain_timeout: 3s\n"})
+	c := startCulvert(t, b.address, culvertOptions{config: "drain_timeout: 5s\n"})
 
 	plain, err := net.Dial("tcp", c.address)
 	if err != nil {

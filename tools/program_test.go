@@ -61,9 +61,9 @@ func configOf(t *testing.T, program string, env ...string) effectiveConfig {
 	return c
 }
 
-// afterDrain is the time that culvert may need after drain_timeout: 6 s for clients that
-// don't read, and 5 s for a file system that hangs.
-const afterDrain = 11 * time.Second
+// afterDrain is the time that the process may need after drain_timeout: 1 s for a log
+// that nothing reads, and a reserve.
+const afterDrain = 2 * time.Second
 
 // block returns the first fenced block of a page in the language.
 func block(t *testing.T, page, language string) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ var drainScenarios = []scenario{
 	{"drain ends what doesn't finish", 0, drainEnds},
 	{"drain ends a call whose request is unfinished", fullDuplex, drainEndsUnfinished},
 	{"drain refuses new calls", 0, drainRefuses},
+	{"new calls are refused before the drain", 0, refusesBeforeDrain},
 	{"drain says goodbye to an idle connection", oneConnection, drainSaysGoodbye},
 	{"a connection without a call ends with a goodbye", oneConnection, idleSaysGoodbye},
 	{"a connection that is old ends with a goodbye", oneConnection, ageSaysGoodbye},
@@ -138,6 +140,39 @@ func drainRefuses(t *trial) {
 	close(next)
 	t.wantOK(first.end(), hello)
 	wait()
+}
+
+// refusesBeforeDrain: the first call continues, no other begins, and clients can still
+// connect to learn why.
+func refusesBeforeDrain(t *trial) {
+	next := make(chan struct{})
+	t.serve(twoReplies(next))
+	first := t.open(call{})
+	first.send(hello)
+	first.closeSend()
+	first.recv()
+	t.nextCall()
+	t.server.RefuseCalls()
+	t.server.RefuseCalls()  // again changes nothing
+	if t.concerns("h2ts") { // a new tunnel is refused
+		_, err := dialWebSocket(t.ctx, t.d, "/", "h2ts")
+		if refused := (*httpError)(nil); !errors.As(err, &refused) || refused.code != http.StatusServiceUnavailable {
+			t.Errorf("a new tunnel: %v, want 503", err)
+		}
+	} else {
+		s := t.openWith(t.dial(&dialer{address: t.address}), call{})
+		_ = s.stream.send(hello) // refused already, maybe
+		_ = s.stream.closeSend()
+		r := s.end()
+		t.wantCulvert(r, codes.Unavailable, report.ReasonDraining)
+		t.wantSent(r, "no")
+	}
+	if n := len(t.backend.seen()); n != 0 {
+		t.Errorf("%d new calls reached the backend", n)
+	}
+	close(next)
+	t.wantOK(first.end(), hello)
+	t.wantGoingAway(first)
 }
 
 // drainSaysGoodbye checks the last bytes of an idle connection: GOAWAY, and for a
@@ -263,7 +298,7 @@ func drainUnread(t *trial) {
 	s.recv()
 	t.awaitStall(c.sent.Load)
 	wait := t.drain(200 * time.Millisecond)
-	t.endsWithin(patience, "a drain with a client that takes nothing", wait)
+	t.endsWithin(2*time.Second, "a drain with a client that takes nothing", wait) // far more than 200 ms, for a busy machine
 	t.wantCancelled(c, goneIsSeen, false)
 	if r := s.anyEnd(); r.status != nil && r.status.Code() == codes.OK {
 		t.Errorf("told as OK")

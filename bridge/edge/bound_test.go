@@ -37,6 +37,7 @@ func TestAcceptTakesOnePolicy(t *testing.T) {
 			return b
 		},
 		Memory:   memory.New(1<<20, 0),
+		Leaving:  func() bool { return false },
 		Draining: func() bool { return false },
 	})
 	hs := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: patience}

@@ -35,7 +35,7 @@ func (c *Conn) closes(r *http.Request, s stage) bool {
 	case stageBegun:
 		return ambiguous(r) || c.life.old()
 	case stageRead:
-		return c.edge.o.Draining() || c.life.old()
+		return c.edge.o.Leaving() || c.life.old()
 	default:
 		return true
 	}

@@ -36,6 +36,7 @@ func TestWhenHTTP1Closes(t *testing.T) {
 		"old":                       {major: 1, old: true, want: true},
 		"with a rest of the body":   {major: 1, unread: true, want: true},
 		"while draining":            {major: 1, o: Options{Draining: yes}, want: true},
+		"while calls are refused":   {major: 1, o: Options{Leaving: yes}, want: true},
 		"HTTP/2, with all of these": {major: 2, o: Options{Draining: yes}, old: true, unread: true},
 	} {
 		h := http.Header{}

@@ -37,6 +37,9 @@ type Options struct {
 	// Memory is the account that connections count with while they are open.
 	Memory *memory.Account
 
+	// Leaving reports whether an HTTP/1.1 connection must end with its request.
+	Leaving func() bool
+
 	// Draining reports whether every connection must end.
 	Draining func() bool
 
@@ -63,6 +66,7 @@ type Edge struct {
 	lingering lingering // connections that close after their client does
 	takeovers takeovers
 	clients   clients
+	cut       atomic.Bool // no close waits for a client any more
 
 	mu      sync.Mutex
 	servers map[*http.Server]*boundedListener // the servers that Serve runs, and those that have ended and may have connections
@@ -204,6 +208,9 @@ func (e *Edge) closeQueues(ctx context.Context) {
 		_ = ln.Close() // there is nothing to do about it
 	}
 }
+
+// Cut makes every close from now on return at once, without the goodbye of TLS.
+func (e *Edge) Cut() { e.cut.Store(true) }
 
 // CutLingering closes the connections that linger, and waits for them. No connection
 // lingers afterwards.

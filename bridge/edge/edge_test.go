@@ -38,6 +38,9 @@ func testEdge(t testing.TB, o Options) *Edge {
 	if o.Draining == nil {
 		o.Draining = func() bool { return false }
 	}
+	if o.Leaving == nil {
+		o.Leaving = o.Draining
+	}
 	e := New(o)
 	t.Cleanup(e.CutLingering)
 	return e

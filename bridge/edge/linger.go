@@ -72,6 +72,18 @@ func (c *clientConn) SyscallConn() (syscall.RawConn, error) {
 	return nil, errors.ErrUnsupported
 }
 
+// SetWriteDeadline sets the deadline of writes. crypto/tls allows 5 s for the alert
+// with which it closes a connection. After Cut there is no time for that.
+func (c *clientConn) SetWriteDeadline(t time.Time) error {
+	if c.on.edge.cut.Load() {
+		t = longAgo
+	}
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// longAgo, set as a deadline, makes waiting calls return now.
+var longAgo = time.Unix(1, 0)
+
 // CloseWrite closes the sending side, if the connection has one.
 func (c *clientConn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -44,6 +44,14 @@ func (c *conn) shutdown(why End) {
 	c.releaseToFlush()
 }
 
+// leave is shutdown for a server that continues to serve.
+func (c *conn) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.announce(EndShutdown)
+	c.releaseToFlush()
+}
+
 // announce sends the first GOAWAY. The answer to the ping after it shows that the
 // client has seen it. The caller holds mu.
 func (c *conn) announce(why End) {

@@ -19,7 +19,10 @@ import (
 // connection begins: HTTP2 (streams, windows, pings), IdleTimeout, ReadHeaderTimeout,
 // MaxHeaderBytes, ConnState and ErrorLog. It doesn't use ReadTimeout and WriteTimeout,
 // which would cut streams. Call Configure before serving.
-func Configure(hs *http.Server, hooks Hooks) {
+//
+// leave sends a goodbye on every connection that is open now. The connection ends when
+// its streams have ended.
+func Configure(hs *http.Server, hooks Hooks) (leave func()) {
 	s := newServer()
 	s.hooks = hooks
 	if hs.TLSNextProto == nil {
@@ -38,6 +41,7 @@ func Configure(hs *http.Server, hooks Hooks) {
 		s.serve(hs, hidden.UnencryptedNetConn(), nil, h, true)
 	}
 	hs.RegisterOnShutdown(s.shutdown)
+	return s.leave
 }
 
 // Hooks are the owner's settings and functions for single connections. The connection's
@@ -124,5 +128,16 @@ func (s *server) shutdown() {
 	s.mu.Unlock()
 	for _, c := range conns {
 		c.shutdown(EndShutdown)
+	}
+}
+
+// leave sends a goodbye on every connection, and nothing waits for their ends. Later
+// connections get none: their clients would only open another one at once.
+func (s *server) leave() {
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.leave()
 	}
 }

@@ -29,6 +29,7 @@ type keyring struct {
 	log    *slog.Logger
 	obs    certificateObserver // nil: none
 	out    io.Writer           // for instructions how to trust a new CA
+	end    time.Time           // by when culvert must have ended; zero: it doesn't drain
 	look   bool                // for validate: create no CA, and order no certificates
 
 	mu          sync.Mutex
@@ -346,7 +347,10 @@ func (k *keyring) problems() []string {
 
 // closingPatience limits how long close waits, because a file system that doesn't
 // respond must not keep culvert from ending.
-const closingPatience = 5 * time.Second
+const (
+	closingPatience = 5 * time.Second
+	minPatience     = 100 * time.Millisecond
+)
 
 // close stops the watching of files and the ordering of certificates. It also
 // waits for others that read files. If a read of a file hangs, its goroutine remains
@@ -373,10 +377,14 @@ func (k *keyring) close(others ...func()) {
 		closing.Wait()
 		close(closed)
 	}()
+	patience := closingPatience
+	if !k.end.IsZero() {
+		patience = max(min(patience, time.Until(k.end)), minPatience).Round(time.Millisecond)
+	}
 	select {
 	case <-closed:
-	case <-time.After(closingPatience):
-		k.log.Warn("ended without waiting for certificates or a configuration that are being read or written", "patience", closingPatience.String(), "hint", "a file system with the configuration or with files of tls, backend.tls or tls.acme.storage doesn't respond")
+	case <-time.After(patience):
+		k.log.Warn("ended without waiting for certificates or a configuration that are being read or written", "patience", patience.String(), "hint", "a file system with the configuration or with files of tls, backend.tls or tls.acme.storage doesn't respond")
 	}
 }
 

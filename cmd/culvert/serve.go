@@ -39,8 +39,8 @@ func newServeCommand() *cobra.Command {
 		Long: `serve takes gRPC, gRPC-Web and gRPC over WebSocket on one port and sends each
 call to the backend. The backend may start after culvert.
 
-On SIGTERM or SIGINT, culvert takes no new calls. Running calls may continue for
-the time in --drain-timeout. A second signal ends culvert at once; the same signal
+On SIGTERM or SIGINT, culvert takes no new calls, and ends within the time in
+--drain-timeout. Running calls may continue meanwhile. A second signal ends culvert at once; the same signal
 within a second of the first doesn't count. culvert reloads its configuration
 file and certificates when they change, and on SIGHUP. On SIGHUP, it also retries
 failed ACME orders.
@@ -357,6 +357,10 @@ func serveError(key string, err error) error {
 // group.
 const echoTime = time.Second
 
+// exitTime is the part of drain_timeout for what culvert does after the bridge has
+// ended.
+const exitTime = 200 * time.Millisecond
+
 // drain lets running calls end. A second signal cuts them without goodbyes.
 func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) error {
 	p.health.SetReady(false)
@@ -369,9 +373,10 @@ func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.
 	p.notify(ctx, "STOPPING=1")
 	timeout := p.reloads.current().DrainTimeout
 	p.log.Info("draining: culvert takes no new calls", "signal", first.String(), "drain_timeout", timeout.String())
-	limit, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	began := time.Now()
+	limit, cancel := context.WithDeadline(ctx, began.Add(timeout-min(exitTime, timeout/10)))
+	defer cancel()
+	p.keys.end = began.Add(timeout)
 	done := make(chan error)
 	go func() { done <- p.bridge.Shutdown(limit) }() // received below, or the process ends
 	for {

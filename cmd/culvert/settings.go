@@ -44,7 +44,7 @@ var usages = map[string]string{
 	"deny-method":         "`pattern` of methods that clients can't call; repeatable",
 	"path-prefix":         "`prefix` that culvert removes from the path, such as /grpc",
 	"fallback":            "`address` of a web server for all requests that aren't calls: http://host:port, https://host or unix:/path",
-	"drain-timeout":       "`duration` that running calls may continue after SIGTERM or SIGINT",
+	"drain-timeout":       "`duration` that culvert may take to end after SIGTERM or SIGINT, while running calls continue",
 	"health-listen":       "`address` of /livez and /readyz, or off",
 	"admin":               "loopback `address` or unix socket for operators, or off",
 	"log-level":           "lowest `level` in the log: debug, info, warn or error",

@@ -33,6 +33,7 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 		ForwardSetCookies: c.Metadata.ForwardSetCookies,
 		ForwardClientCert: c.Metadata.ClientCertificate,
 		DetailedErrors:    c.Errors == "detailed",
+		DrainSpread:       c.Spread(),
 		Limits: bridge.Limits{
 			MessageBytes:        int(c.Limits.MessageBytes),
 			HeaderBytes:         int(c.Limits.HeaderBytes),

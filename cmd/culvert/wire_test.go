@@ -76,6 +76,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"limits.address.calls_per_second":              {"7", func(c bridge.Config) any { return c.Limits.Address.CallsPerSecond }, 7},
 		"limits.address.handshakes_per_second":         {"7", func(c bridge.Config) any { return c.Limits.Address.HandshakesPerSecond }, 7},
 		"limits.address.decompressed_bytes_per_second": {"0", func(c bridge.Config) any { return c.Limits.Address.DecompressedPerSecond }, -1},
+		"drain_spread":                                 {"7s", func(c bridge.Config) any { return c.DrainSpread }, 7 * time.Second},
 		"limits.enforce":                               {"false", func(c bridge.Config) any { return c.TryLimits }, true},
 	}
 	atListener := map[string]struct {

@@ -1,0 +1,153 @@
+package bridge
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// lastWords is the time that clients have at the end of Shutdown to receive the end of
+// their calls and the goodbye of their connections.
+const lastWords = time.Second
+
+// leaving has the functions that send goodbyes on the HTTP/2 connections of each
+// http.Server. All of them belong to bridge/h2: net/http's own server has none, and
+// sends its goodbye with an answer.
+type leaving struct {
+	mu  sync.Mutex
+	all []func()
+}
+
+// RefuseCalls makes the Server refuse new calls with DRAINING. Running calls continue,
+// and clients can still connect. It is a step before Shutdown, for a client's load
+// balancer that already sends new calls elsewhere.
+//
+// First RefuseCalls tells the clients of open HTTP/2 connections to open another one
+// (GOAWAY), and serves the calls that are on their way meanwhile. It returns when new
+// calls are refused.
+func (s *Server) RefuseCalls() {
+	if s.refusing.Load() {
+		return
+	}
+	s.leaving.mu.Lock()
+	all := slices.Clone(s.leaving.all)
+	s.leaving.mu.Unlock()
+	for _, leave := range all {
+		leave()
+	}
+	time.Sleep(onTheWay)
+	s.refusing.Store(true)
+}
+
+// onTheWay is the time in which a GOAWAY reaches most clients.
+const onTheWay = 200 * time.Millisecond
+
+// RefusesCalls reports whether the Server accepts no new calls.
+func (s *Server) RefusesCalls() bool { return s.refusing.Load() }
+
+// Shutdown drains: it refuses new calls with DRAINING, tells clients in their own
+// protocol, and lets calls finish. It is over by the context's deadline. So it ends the
+// remaining calls before that with UNAVAILABLE (DRAINING): at random times within
+// Config.DrainSpread of the deadline, so that their clients don't all come back at
+// once. The last second, or the last half of a shorter time, is for clients to receive
+// the end. Then Shutdown closes the connections of clients that take nothing. If the
+// context ends without a deadline, Shutdown ends the calls at once, and clients have a
+// second. It returns nil even if it had to end calls.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.refusing.Store(true)
+	s.draining.Store(true)
+	t := s.drainTimes(ctx)
+	s.closeListeners(ctx, t)
+
+	var goodbyes sync.WaitGroup // GOAWAY, Connection: close
+	farewell, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	for _, hs := range append(s.edge.TakeServers(), s.inner) {
+		goodbyes.Go(func() { _ = hs.Shutdown(farewell) })
+	}
+	if !s.finishBy(ctx, t.first) {
+		s.log.Warn("drain time-out: ending the remaining calls", slog.Int("calls", s.RunningCalls()))
+		if !t.end.IsZero() {
+			s.registry.cancelOver(ctx, t.last, errDraining, s.random)
+		}
+		s.registry.cancelAll(errDraining)
+	}
+	// First connections say goodbye by themselves, when their last stream ends. Then
+	// Close says it to tunnels that haven't, and closes the other connections. In the
+	// end, clients that accept nothing are cut.
+	now := time.Now()
+	cut := now.Add(2 * lastWords)
+	if !t.end.IsZero() && t.end.Before(cut) {
+		cut = t.end
+	}
+	told, stop := context.WithDeadline(context.WithoutCancel(ctx), now.Add(min(lastWords, cut.Sub(now)*3/4)))
+	defer stop()
+	_ = s.registry.wait(told)
+	defer context.AfterFunc(told, cancel)()
+	goodbyes.Wait()
+	return s.closeBy(ctx, cut)
+}
+
+// drainTimes are the moments of a Shutdown. All are zero without a deadline.
+type drainTimes struct {
+	begin time.Time
+	first time.Time // from here on, Shutdown ends the calls that are left
+	last  time.Time // by here, all of them
+	end   time.Time // by here, it is over
+}
+
+func (s *Server) drainTimes(ctx context.Context) (t drainTimes) {
+	end, limited := ctx.Deadline()
+	if !limited {
+		return t
+	}
+	t.begin, t.end = time.Now(), end
+	t.last = end.Add(-min(lastWords, end.Sub(t.begin)/2))
+	t.first = end.Add(-s.policy.Load().drainSpread)
+	if t.first.After(t.last) {
+		t.first = t.last
+	}
+	return t
+}
+
+// closeListeners takes at most a quarter of the time.
+func (s *Server) closeListeners(ctx context.Context, t drainTimes) {
+	if !t.end.IsZero() {
+		var stop context.CancelFunc
+		ctx, stop = context.WithDeadline(ctx, t.begin.Add(t.end.Sub(t.begin)/4))
+		defer stop()
+	}
+	s.edge.CloseListeners(ctx)
+}
+
+// finishBy waits for the calls until the time, if it isn't zero, or the context's end.
+// It reports whether they have ended.
+func (s *Server) finishBy(ctx context.Context, t time.Time) bool {
+	if !t.IsZero() {
+		var stop context.CancelFunc
+		ctx, stop = context.WithDeadline(ctx, t)
+		defer stop()
+	}
+	return s.registry.wait(ctx) == nil
+}
+
+// closeBy is Close. At the time, it cuts the connections whose clients have not said
+// goodbye.
+func (s *Server) closeBy(ctx context.Context, end time.Time) error {
+	ctx, stop := context.WithDeadline(context.WithoutCancel(ctx), end)
+	defer stop()
+	cut := make(chan struct{})
+	spare := context.AfterFunc(ctx, func() {
+		defer close(cut)
+		s.edge.Cut()
+		s.tunnels.cut()
+		s.registry.cutConns()
+	})
+	err := s.Close() //nolint:contextcheck // what is left is cut, in no time of the caller's
+	if !spare() {
+		<-cut
+	}
+	return err
+}

@@ -1,0 +1,218 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// TestCallsThatAreLeftEndOneByOne: all clients of a server that call again at once
+// would be a flood for the others.
+func TestCallsThatAreLeftEndOneByOne(t *testing.T) {
+	const calls, spread = 200, 4 * time.Second
+	for seed := range uint64(3) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 0))
+			g := registryOf(Limits{})
+			start := time.Now()
+			var mu sync.Mutex
+			var ends []time.Duration
+			order := make(map[int]int) // the place of each call among the ends
+			var waiting sync.WaitGroup
+			for i := range calls {
+				r, ctx := watched(t, g)
+				waiting.Go(func() {
+					<-ctx.Done()
+					if !errors.Is(context.Cause(ctx), errDraining) {
+						t.Errorf("ended with %v", context.Cause(ctx))
+					}
+					mu.Lock()
+					order[i] = len(ends)
+					ends = append(ends, time.Since(start))
+					mu.Unlock()
+					g.remove(r)
+				})
+			}
+			g.cancelOver(t.Context(), start.Add(spread), errDraining, random.Float64)
+			waiting.Wait()
+			if first, last := ends[0], ends[calls-1]; first < 0 || last > spread || last < spread*9/10 {
+				t.Errorf("ends from %v to %v, want them within %v", first, last, spread)
+			}
+			for at := time.Duration(0); at < spread; at += spread / 10 { // each tenth of the time has its share
+				n := 0
+				for _, end := range ends {
+					if at <= end && end < at+spread/10 {
+						n++
+					}
+				}
+				if n < calls/10-2 || n > calls/10+2 {
+					t.Errorf("%d ends from %v on, want about %d", n, at, calls/10)
+				}
+			}
+			if inOrder := slices.IsSortedFunc(slices.Collect(func(yield func(int) bool) {
+				for i := range calls {
+					if !yield(order[i]) {
+						return
+					}
+				}
+			}), func(a, b int) int { return a - b }); inOrder {
+				t.Error("the calls end in the order in which they began")
+			}
+		})
+	}
+}
+
+// TestEndingOneByOneEnds with the last call, and with the caller's patience.
+func TestEndingOneByOneEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := registryOf(Limits{})
+		r, _ := watched(t, g)
+		start := time.Now()
+		time.AfterFunc(time.Second, func() { g.remove(r) })
+		g.cancelOver(t.Context(), start.Add(time.Minute), errDraining, func() float64 { return 0.99 })
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("it waited for %v, and the last call ended after 1 s", took)
+		}
+		other, _ := watched(t, g)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start = time.Now()
+		g.cancelOver(ctx, start.Add(time.Minute), errDraining, func() float64 { return 0.99 })
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("it waited for %v, and had 1 s", took)
+		}
+		g.remove(other)
+	})
+}
+
+func TestDrainTimes(t *testing.T) {
+	for _, c := range []struct{ within, spread, first, last time.Duration }{
+		{20 * time.Second, 5 * time.Second, 15 * time.Second, 19 * time.Second},
+		{20 * time.Second, 0, 19 * time.Second, 19 * time.Second},
+		{20 * time.Second, 500 * time.Millisecond, 19 * time.Second, 19 * time.Second},
+		{20 * time.Second, 20 * time.Second, 0, 19 * time.Second},
+		{time.Second, 500 * time.Millisecond, 500 * time.Millisecond, 500 * time.Millisecond},
+		{200 * time.Millisecond, 0, 100 * time.Millisecond, 100 * time.Millisecond},
+		{0, 0, 0, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := new(Server)
+			s.policy.Store(&policy{drainSpread: c.spread})
+			ctx, cancel := context.WithTimeout(t.Context(), c.within)
+			defer cancel()
+			at := s.drainTimes(ctx)
+			if first, last := at.first.Sub(at.begin), at.last.Sub(at.begin); first != c.first || last != c.last || at.end.Sub(at.begin) != c.within {
+				t.Errorf("within %v, spread over %v: from %v to %v of %v, want from %v to %v", c.within, c.spread, first, last, at.end.Sub(at.begin), c.first, c.last)
+			}
+		})
+	}
+	if at := new(Server).drainTimes(t.Context()); at != (drainTimes{}) {
+		t.Errorf("without a deadline: %v", at)
+	}
+}
+
+// TestCallsEndWithinTheSpread, and Shutdown is over by its deadline.
+func TestCallsEndWithinTheSpread(t *testing.T) {
+	begun := make(chan struct{}, 20)
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		begun <- struct{}{}
+		return hold(ss)
+	})
+	s := newServer(t, Config{Backend: Backend{Target: backend}, DrainSpread: 1500 * time.Millisecond})
+	cc := dial(t, serve(t, s))
+	var streams []grpc.ClientStream
+	for range cap(begun) {
+		streams = append(streams, open(within(t, patience), t, cc, testMethod))
+		await(t, "the call at the backend", begun)
+	}
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	done := drained(s, ctx)
+	for _, stream := range streams {
+		err := stream.RecvMsg(new([]byte))
+		if status.Code(err) != codes.Unavailable || reasonFor(err) != report.ReasonDraining || retryOf(err) == nil {
+			t.Errorf("a call ended with %v, want UNAVAILABLE, %s and when to try again", err, report.ReasonDraining)
+		}
+		if after := time.Since(start); after < 500*time.Millisecond {
+			t.Errorf("a call ended after %v, want at least 500 ms", after)
+		}
+	}
+	if err := await(t, "Shutdown's return", done); err != nil {
+		t.Errorf("Shutdown returned %v", err)
+	}
+	if took := time.Since(start); took > 2500*time.Millisecond { // and some, for a busy machine
+		t.Errorf("Shutdown took %v, want 2 s at most", took)
+	}
+}
+
+// retryOf returns the RetryInfo of an error, or nil.
+func retryOf(err error) *errdetails.RetryInfo {
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.RetryInfo); ok {
+			return info
+		}
+	}
+	return nil
+}
+
+// TestRefusedCallsGoElsewhere: a client of HTTP/2 is told before a call of it is
+// refused.
+func TestRefusedCallsGoElsewhere(t *testing.T) {
+	backend := startBackend(t, echo)
+	s := newServer(t, Config{Backend: Backend{Target: backend}})
+	address := serve(t, s)
+	other := serve(t, newServer(t, Config{Backend: Backend{Target: backend}}))
+	var mu sync.Mutex
+	at := address // where the load balancer sends connections
+	cc := dial(t, address, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return new(net.Dialer).DialContext(ctx, "tcp", at)
+	}))
+	ctx := within(t, patience)
+	if err := unary(ctx, cc, testMethod); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	at = other
+	mu.Unlock()
+	stop := make(chan struct{})
+	var calling sync.WaitGroup
+	calling.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if err := unary(ctx, cc, testMethod); err != nil {
+					t.Errorf("a call of a client that can go elsewhere: %v", err)
+				}
+			}
+		}
+	})
+	s.RefuseCalls()
+	for range 20 {
+		if err := unary(ctx, cc, testMethod); err != nil {
+			t.Errorf("a call after that: %v", err)
+		}
+	}
+	close(stop)
+	calling.Wait()
+	if !s.RefusesCalls() || !s.Snapshot().Draining {
+		t.Error("the server doesn't say that it refuses calls")
+	}
+}
