@@ -69,7 +69,7 @@ func TestReloadsLeaveRunningStreamsAlone(t *testing.T) {
 	const streams, count, talkers = 1000, 200, 8
 	b := startBackend(t, backendOptions{})
 	version := func(i int) string {
-		return fmt.Sprintf("backend: {queue_timeout: %ds}\n", 1+i) + fmt.Sprintf("limits: {calls: %d, message_bytes: %dKiB, address: {calls: %d}, methods: [{pattern: \"culvert.*/*\", calls: %d}]}\n", 5000+i, 100+i, 6000+i, 7000+i) +
+		return fmt.Sprintf("backend: {queue_timeout: %ds}\nroutes: [{name: r%d, backend: default}]\n", 1+i, i) + fmt.Sprintf("limits: {calls: %d, message_bytes: %dKiB, address: {calls: %d}, methods: [{pattern: \"culvert.*/*\", calls: %d}]}\n", 5000+i, 100+i, 6000+i, 7000+i) +
 			fmt.Sprintf("allow_origins: [\"https://a%d.example\"]\nhosts: [h%d.example]\ntrusted_proxies: [10.%d.0.0/16]\n", i, i, i%200) +
 			fmt.Sprintf("methods: {deny: [\"denied%d.*/*\"]}\ndrain_timeout: %ds\nerrors: %s\nmetadata: {vouched: [x-v%d]}\n", i, 1+i%20, []string{"concise", "detailed"}[i%2], i)
 	}
@@ -219,6 +219,36 @@ func TestFileIsReloadedWhenItChanges(t *testing.T) {
 			t.Errorf("after a wrong file: %s, %v", got, err)
 		}
 		stillTalk(t, talks, 2, true)
+	})
+	t.Run("backends", func(t *testing.T) {
+		t.Parallel()
+		first, second := startBackend(t, backendOptions{}), startBackend(t, backendOptions{})
+		file := filepath.Join(t.TempDir(), "proxy.yaml")
+		use := func(name string, b *backend) []byte {
+			return fmt.Appendf(nil, "listen: 127.0.0.1:0\nbackends: [{name: %s, address: %q}]\n", name, b.address)
+		}
+		in(os.WriteFile(file, use("first", first), 0o600))
+		r := &reloads{file: file, culvert: &culvert{process: startProcess(t, "culvert", "", culvertProgram, "serve", "--health-listen", "127.0.0.1:0", "--config", file)}}
+		r.address = r.logged(t, "listening", "address")["address"].(string)
+		talks := talkPlainly(t, r.address)
+		replaceFile(t, file, use("second", second))
+		r.becomes(t, "backends[0].address")
+		later := talkPlainly(t, r.address)
+		for i, talk := range talks { // each calls where it began
+			if old, new := first.records(t), second.records(t); old[talk.id].Received == 0 || new[later[i].id].Received == 0 {
+				t.Errorf("%s: a call went to the wrong backend", talk.conn.Transport)
+			}
+		}
+		stillTalk(t, talks, 1, true)
+		if err := eventually(20*time.Second, func() error {
+			if n := first.connections(t); n > 0 {
+				return fmt.Errorf("the removed backend has %d connections", n)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+		stillTalk(t, later, 1, true)
 	})
 	t.Run("kubelet", func(t *testing.T) {
 		t.Parallel()
