@@ -31,7 +31,7 @@ func (rt *router) authorize(method, peer string) error {
 	if len(rt.policy.allow) == 0 {
 		hint += ". culvert then allows only the methods in that list: add a pattern for each other service, too"
 	}
-	if matchesAny(rt.policy.deny, method[1:]) {
+	if rt.policy.deniedBy(method) == "methods.deny" {
 		key, hint = "methods.deny", "to allow it: remove the pattern that matches it from methods.deny"
 	}
 	try := rt.tries(method)
@@ -111,6 +111,14 @@ func (p methodPolicy) allows(method string) bool {
 	default:
 		return len(p.allow) == 0 && !matchesAny(deniedUnlessAllowed, name)
 	}
+}
+
+// deniedBy returns the key that excludes a method that isn't allowed.
+func (p methodPolicy) deniedBy(method string) string {
+	if matchesAny(p.deny, strings.TrimPrefix(method, "/")) {
+		return "methods.deny"
+	}
+	return "methods.allow"
 }
 
 func matchesAny(patterns []string, name string) bool {

@@ -222,11 +222,11 @@ var criteria = []struct {
 	{"match.metadata", func(a, b *entry) int { return cmp.Compare(len(b.metadata), len(a.metadata)) }},
 	{"match.listeners", func(a, b *entry) int { return named(a.listener, b.listener) }},
 	{"match.transports", func(a, b *entry) int { return named(a.transport, b.transport) }},
-	{orderOfRoutes, func(a, b *entry) int { return cmp.Compare(a.route, b.route) }},
+	{OrderOfRoutes, func(a, b *entry) int { return cmp.Compare(a.route, b.route) }},
 }
 
-// orderOfRoutes is the last criterion, which isn't a key.
-const orderOfRoutes = "order"
+// OrderOfRoutes is the Key of a Candidate that differs from the winner only in its place.
+const OrderOfRoutes = "order"
 
 func compare(a, b *entry) int {
 	c, _ := decide(a, b)

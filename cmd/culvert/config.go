@@ -49,9 +49,9 @@ of the file, or "default". Keys that nothing sets are commented out: "#key: valu
 The output is a configuration file with the same effect, except that it hides
 secrets.
 
-Secrets are tls.acme.eab.hmac_key, the values in tls.acme.dns_settings, the query
-of tls.acme.directory, and values that the configuration takes from another file
-("file:/path"). Paths of files are absolute, so you can save the output in any
+Secrets are tls.acme.eab.hmac_key, the values in tls.acme.dns_settings and in
+metadata.set of routes, the query of tls.acme.directory, and values that the
+configuration takes from another file ("file:/path"). Paths of files are absolute, so you can save the output in any
 directory. print reports errors as validate does, but no warnings.`,
 		Example: `  culvert config print proxy.yaml
   culvert config print --config proxy.yaml --log-level debug

@@ -42,6 +42,7 @@ Documentation: ` + documents,
 		newDemoCommand(),
 		newValidateCommand(),
 		newConfigCommand(),
+		newRoutesCommand(),
 		newHealthcheckCommand(),
 		newVersionCommand(),
 	)
