@@ -16,12 +16,12 @@ import (
 // server's answer would hide why the calls of a client fail. Inside a tunnel, all
 // requests are attempts at calls. TRACE would show a page what culvert adds to requests.
 func (s *Server) fallsBack(r *http.Request, a *arrival) bool {
-	return (a.policy.web != nil || s.cfg.Fallback != nil) && !a.tunnel && r.Method != http.MethodTrace && !a.policy.attemptsCall(r)
+	return (a.policy.web != nil || s.cfg.Fallback != nil) && !a.tunnel && r.Method != http.MethodTrace && !a.attemptsCall(r)
 }
 
 // attemptsCall reports whether a request looks like a call that went wrong: on its way,
 // or in its client. Only its header and the form of its path tell.
-func (p *policy) attemptsCall(r *http.Request) bool {
+func (a *arrival) attemptsCall(r *http.Request) bool {
 	h := r.Header
 	switch {
 	case slices.ContainsFunc(h["Content-Type"], isCallType):
@@ -29,9 +29,8 @@ func (p *policy) attemptsCall(r *http.Request) bool {
 	case headerHasToken(h["Sec-Websocket-Protocol"], "grpc-websockets"), headerHasToken(h["Sec-Websocket-Protocol"], tunnelName):
 		// Its Upgrade is missing: a proxy has removed it.
 	default:
-		path := r.URL.EscapedPath()
-		_, isMethod := parseMethod(path, p.pathPrefix)
-		return isMethod && isConnectGet(r) || p.namesMethod(path)
+		method, ok := a.pathMethod(r)
+		return ok && (isConnectGet(r) || namesService(method))
 	}
 	return true
 }
@@ -42,14 +41,18 @@ func isCallType(contentType string) bool {
 	return strings.HasPrefix(t, "application/grpc") || strings.HasPrefix(t, "application/connect+")
 }
 
-// namesMethod reports whether a path has the form of a method, and hardly of a page:
-// the service has a package, and its name begins with a capital letter.
-func (p *policy) namesMethod(path string) bool {
-	method, ok := parseMethod(path, p.pathPrefix)
-	if !ok {
-		return false
+// pathMethod returns the method that a request's path has by its form, or by its route.
+func (a *arrival) pathMethod(r *http.Request) (method string, ok bool) {
+	if a.route != nil {
+		return a.method, a.method != ""
 	}
-	service, _, _ := strings.Cut(method[1:], "/")
+	return parseMethod(r.URL.EscapedPath(), a.policy.pathPrefix)
+}
+
+// namesService reports whether the first element of a path names a service, and hardly a
+// folder of pages: it has a package, and its name begins with a capital letter.
+func namesService(path string) bool {
+	service, _, _ := strings.Cut(path[1:], "/")
 	dot := strings.LastIndexByte(service, '.')
 	return dot > 0 && dot+1 < len(service) && 'A' <= service[dot+1] && service[dot+1] <= 'Z'
 }
@@ -63,7 +66,7 @@ func isPreflight(r *http.Request) bool {
 // forCall reports whether a preflight asks for a call. The web server answers the
 // others, by rules of its own. Every web client of gRPC announces a header of its
 // protocol, but for pages that write the request themselves.
-func (p *policy) forCall(r *http.Request) bool {
+func (a *arrival) forCall(r *http.Request) bool {
 	if r.Header.Get("Access-Control-Request-Method") != http.MethodPost {
 		return false
 	}
@@ -75,7 +78,8 @@ func (p *policy) forCall(r *http.Request) bool {
 			}
 		}
 	}
-	return p.namesMethod(r.URL.EscapedPath())
+	method, ok := a.pathMethod(r)
+	return ok && namesService(method)
 }
 
 // answerPreflight answers a preflight for a call.

@@ -24,6 +24,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // A webObserver also gets the requests to the web server.
@@ -186,6 +187,26 @@ func TestFallbackGetsWhatIsNoCall(t *testing.T) {
 				body, _ := io.ReadAll(answers[0].Body) // it was read before
 				t.Errorf("%s: %s %q: answered %d %.100q, want %d (0: the fallback's)", name, c.line, c.fields, got, body, c.code)
 			}
+		}
+	}
+}
+
+// TestFallbackBesideRoutes: a route's prefix doesn't hide that a path is a method's.
+func TestFallbackBesideRoutes(t *testing.T) {
+	to := webServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	address := serve(t, newServer(t, Config{
+		Backends: []NamedBackend{{Name: "a", Backend: refusing}}, FallbackURL: to, PathPrefix: "/grpc",
+		Routes: []Route{
+			{Name: "prefix", Match: routing.Match{PathPrefix: "/team"}, PathPrefix: "/", Backend: "a"},
+			{Name: "all", Match: routing.Match{Methods: []string{"*/*"}}, Backend: "a"},
+		},
+	}))
+	for target, want := range map[string]int{
+		"/": http.StatusTeapot, "/team": http.StatusTeapot, "/team/about": http.StatusTeapot, "/grpc/team/about": http.StatusTeapot, "/grpc/a/b": http.StatusTeapot, "/shop.v1.Orders/Get": http.StatusTeapot,
+		"/grpc/team/shop.v1.Orders/Get": http.StatusNotFound, "/grpc/shop.v1.Orders/Get": http.StatusUpgradeRequired,
+	} {
+		if answers := exchange(t, address, "GET "+target+" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"); len(answers) != 1 || answers[0].StatusCode != want {
+			t.Errorf("%s: answered %v, want %d", target, answers, want)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, a, http.StatusForbidden, "this server listens on loopback and doesn't know the name in Host; add the name to hosts if it is yours")
 		return
 	}
-	if isPreflight(r) && (a.policy.forCall(r) || !s.fallsBack(r, a)) {
+	if isPreflight(r) && (a.forCall(r) || !s.fallsBack(r, a)) {
 		s.answerPreflight(w, r, a)
 		return
 	}

@@ -290,3 +290,46 @@ func TestWebServerBySocket(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestWebServerBehindTLS: a page over HTTP/2 and a WebSocket pass over TLS of culvert's,
+// and the web server may have TLS, too, which culvert verifies.
+func TestWebServerBehindTLS(t *testing.T) {
+	t.Parallel()
+	ca, b, web := newIssuer(t, "ca"), startBackend(t, backendOptions{}), startWebServer(t)
+	c := startTLS(t, ca, b.address, "hosts: [culvert.example]\n", "--fallback", web.URL)
+	transport := &http.Transport{TLSClientConfig: ca.trusting(), ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	res, err := client.Get("https://" + c.address + "/page")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if _ = res.Body.Close(); err != nil || string(body) != "page" || res.ProtoMajor != 2 {
+		t.Errorf("the page over %s: %q, %v", res.Proto, body, err)
+	}
+	one := &http.Transport{TLSClientConfig: ca.trusting()}
+	ws, _, err := websocket.Dial(t.Context(), "wss://"+c.address+"/socket", &websocket.DialOptions{HTTPClient: &http.Client{Transport: one}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ws.Write(t.Context(), websocket.MessageText, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, text, err := ws.Read(t.Context()); err != nil || string(text) != "hello" {
+		t.Errorf("the WebSocket: %q, %v", text, err)
+	}
+	if err := ws.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Errorf("the close: %v", err)
+	}
+
+	secure := httptest.NewTLSServer(http.NotFoundHandler()) // with a certificate that nobody trusts
+	defer secure.Close()
+	refused := startCulvert(t, b.address, culvertOptions{args: []string{"--fallback", secure.URL}})
+	if got := get(t, refused.address, "/"); !strings.Contains(got, "the web server can't be reached") {
+		t.Errorf("an untrusted certificate: %q", got)
+	}
+	if line := refused.logged(t, "web request", "cause"); !strings.Contains(fmt.Sprint(line["cause"]), "x509") {
+		t.Errorf("the log has %v", line)
+	}
+}
