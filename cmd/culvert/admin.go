@@ -27,6 +27,8 @@ func (p *program) openAdmin(ctx context.Context) (err error) {
 	switch {
 	case err == nil && p.adminListener.Addr().Network() != "unix" && !isLoopback(p.adminListener.Addr()):
 		return p.config.Errorf(adminKey, "%w", errNotLoopback)
+	case err == nil && p.passed[adminKey] != nil && p.passed[adminKey].isShared():
+		return p.config.Errorf(adminKey, "%w", errSharedSocket)
 	case err == nil:
 		return nil
 	case p.config.IsSet(adminKey):

@@ -213,6 +213,18 @@ func (s *passedSocket) isAt(ctx context.Context, address string) bool {
 	return err == nil && slices.ContainsFunc(ips, func(ip netip.Addr) bool { return ip.Unmap() == at })
 }
 
+var errSharedSocket = errors.New("other users of this host can connect to the supervisor's socket: set its mode to 0600 (SocketMode=)")
+
+// isShared reports whether the mode of a unix socket lets other users connect. A
+// socket without a file, in the abstract namespace, has no mode.
+func (s *passedSocket) isShared() bool {
+	if s.Addr().Network() != "unix" {
+		return false
+	}
+	info, err := os.Lstat(s.Addr().String())
+	return err != nil || info.Mode().Perm()&0o077 != 0
+}
+
 // listenAt returns the supervisor's socket for the key, or listens on the address.
 func (p *program) listenAt(ctx context.Context, key, address string) (net.Listener, error) {
 	if s := p.passed[key]; s != nil {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
@@ -241,5 +242,31 @@ func TestListenersTakePassedSockets(t *testing.T) {
 	}
 	if err := p.openHealth(t.Context()); err != nil || p.healthListener.Addr().String() != health.Addr().String() {
 		t.Errorf("the health checks are on %v (%v), want %v", p.healthListener.Addr(), err, health.Addr())
+	}
+}
+
+// TestAdminTakesNoSocketOfOthers passes unix sockets with several modes for the admin
+// address.
+func TestAdminTakesNoSocketOfOthers(t *testing.T) {
+	for mode, allowed := range map[os.FileMode]bool{0o600: true, 0o660: false, 0o666: false, 0o602: false} {
+		path := filepath.Join(t.TempDir(), "s")
+		s := pass(t, "admin", "unix", path)
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		p := &program{config: loadFile(t, "admin: {listen: \"unix:"+path+"\"}\n"), log: slog.New(slog.DiscardHandler), out: io.Discard}
+		p.passed = map[string]*passedSocket{adminKey: s}
+		if err := p.openAdmin(t.Context()); (err == nil) != allowed || !allowed && !errors.Is(err, errSharedSocket) {
+			t.Errorf("mode %v: %v, want it taken: %v", mode, err, allowed)
+		}
+	}
+	wide := &program{config: loadFile(t, "admin: {listen: \"127.0.0.1:9902\"}\n"), log: slog.New(slog.DiscardHandler), out: io.Discard}
+	wide.passed = map[string]*passedSocket{adminKey: pass(t, "admin", "tcp", ":0")}
+	if err := wide.openAdmin(t.Context()); !errors.Is(err, errNotLoopback) {
+		t.Errorf("a socket on all addresses: %v, want %v", err, errNotLoopback)
+	}
+	abstract := pass(t, "admin", "unix", "@culvert-"+rand.Text())
+	if !abstract.isShared() {
+		t.Error("a socket in the abstract namespace is taken for a private one")
 	}
 }

@@ -64,6 +64,10 @@ var sections = []section{
 			[]string{"TestValuesByKind"},
 		},
 		{
+			"If a supervisor passes the socket of the admin address, it must be on loopback or a unix socket that only its owner can connect to. culvert doesn't start with another one.",
+			[]string{"TestAdminTakesNoSocketOfOthers"},
+		},
+		{
 			"The admin address answers only if `Host` is localhost or a loopback address, and to no page of another origin. A request that changes something needs the header `Culvert-Admin`, which such a page can't send without a preflight, and culvert refuses the preflight.",
 			[]string{"TestAdminAddressIsForOperators"},
 		},
