@@ -19,6 +19,7 @@ func (p *program) openReloads(ctx context.Context) {
 		p.changeLogSamples,
 		p.changeListeners,
 		p.keys.changeClients,
+		p.announcer.change,
 		p.changeBridge,
 	}
 }

@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/admin"
 	"github.com/culvert-grpc/culvert/bridge"
@@ -110,6 +108,7 @@ type program struct {
 
 	told         *telemetry.Log // writes the lines of calls
 	reloads      *reloader
+	announcer    *announcer
 	releaser     *releaser
 	keys         *keyring
 	bridge       *bridge.Server
@@ -196,6 +195,7 @@ func (p *program) open(ctx context.Context) error {
 		return err
 	}
 	p.keys.startFetching(ctx)
+	p.announcer = newAnnouncer(p.config, p.bridge.Services, p.log)
 	p.openReloads(ctx)
 	p.watchMetrics()
 	return nil
@@ -307,12 +307,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	running.Go(func() { p.releaser.run(ctx) })
 	p.notify(ctx, "READY=1")
-	for _, b := range p.config.Backends {
-		p.log.Info("backend", "backend", b.Name, "address", b.Address, "tls", b.TLS.Enabled)
-	}
-	for _, b := range p.config.BackendSections() {
-		running.Go(func() { p.announceServices(ctx, b) })
-	}
+	running.Go(func() { p.announcer.run(ctx) })
 	if interval := watchdogInterval(); interval > 0 && os.Getenv("NOTIFY_SOCKET") != "" {
 		running.Go(func() { p.watchdog(ctx, interval) })
 	}
@@ -408,54 +403,4 @@ func (p *program) notify(ctx context.Context, state string) {
 	if err := notify(ctx, state); err != nil {
 		p.log.Warn("can't notify systemd", "state", state, "cause", err.Error())
 	}
-}
-
-// How long the backend may take to list its services before culvert logs a
-// warning, how long in later attempts, and the pause between them.
-const (
-	firstAnswer = 2 * time.Second
-	nextAnswer  = 30 * time.Second
-	pause       = time.Second
-)
-
-// announceServices logs the services that clients can call, as soon as the
-// backend lists them.
-func (p *program) announceServices(ctx context.Context, b config.BackendSection) {
-	log, address := p.log, "backend"
-	if len(p.config.Backends) > 0 {
-		log, address = log.With("backend", b.Name), "address"
-	}
-	for patience := firstAnswer; ; patience = nextAnswer {
-		services, unnamed, err := p.services(ctx, b.Name, patience)
-		switch code := status.Code(err); {
-		case ctx.Err() != nil || code == codes.Canceled: // serve ends, or the bridge has let the backend go
-			return
-		case err == nil:
-			log.Info("services that clients can call", "services", strings.Join(services, " "), "count", len(services))
-			if len(unnamed) > 0 {
-				log.Warn("services that clients can't call: no pattern in methods.allow matches", "services", strings.Join(unnamed, " "), "count", len(unnamed),
-					"key", "methods.allow", "hint", "add a pattern for them (--allow-method), or add them to methods.deny to end this warning")
-			}
-			return
-		case errors.Is(err, bridge.ErrNoReflection):
-			log.Info("the backend has no reflection: clients can call its services, but culvert can't list them")
-			return
-		case code != codes.DeadlineExceeded && code != codes.Unavailable:
-			log.Warn("the backend doesn't list its services: clients can call them", "cause", err.Error())
-			return
-		case patience == firstAnswer:
-			log.Warn("the backend doesn't answer yet: calls end UNAVAILABLE until it does", address, b.Address, "cause", err.Error())
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
-	}
-}
-
-func (p *program) services(ctx context.Context, backend string, patience time.Duration) (open, unnamed []string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return p.bridge.Services(ctx, backend)
 }
