@@ -328,6 +328,11 @@ func readRegular(name string) ([]byte, error) {
 		return nil, fileError(name, err)
 	}
 	defer func() { _ = f.Close() }() // only read
+	return readStill(name, f)
+}
+
+// readStill reads a file that nobody writes to meanwhile.
+func readStill(name string, f fs.File) ([]byte, error) {
 	info, err := f.Stat()
 	switch {
 	case err != nil:

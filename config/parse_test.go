@@ -183,12 +183,21 @@ func FuzzParse(f *testing.F) {
 	f.Add("tls: {cert: a, key: b, certificates: [{cert: f, key: g}]}\nlisten: [{address: ':1', tls: {cert: a, key: b}}]\n")
 	f.Add("log: &l {level: file:level}\nhealth: *l\n")
 	f.Add("listen: :80\nlisten: :80\n")
+	f.Add("future: {a: 1}\nlisten: [{address: ':1', colour: red}, {colour: blue}]\nlimits: {futures: [1]}\n")
 	f.Add("trusted_proxies: [::1]\nlisten:\n- :80\n- {address: unix:/run/x, name: in, trusted_proxies: []}\n- &a {address: 'a$$b:1'}\n- *a\n")
 	f.Add("a: &a [*a]\n---\n? - b\n")
 	f.Add("path_prefix: !!binary L2E=\n\"null\": ~\n")
 	root := readStruct(f)
 	f.Fuzz(func(t *testing.T, data string) {
 		first, ok := parsed(t, data)
+		strict, errs := parse(fileName, []byte(data), small)
+		skipped, others := parseAll(fileKeys, fileName, []byte(data), small, true)
+		if len(others) == 0 && len(skipped.warnings) != len(errs) {
+			t.Errorf("%q: %d mistakes, but %d keys to skip: %v, %q", data, len(errs), len(skipped.warnings), errs, skipped.warnings)
+		}
+		if ok && !reflect.DeepEqual(strict.values, skipped.values) {
+			t.Errorf("%q is %v, and without unknown keys %v", data, strict.values, skipped.values)
+		}
 		if !ok {
 			return
 		}

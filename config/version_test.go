@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestVersionAndChangedKeys(t *testing.T) {
@@ -92,6 +93,41 @@ func TestLoadAgainReadsOnlyWholeRegularFiles(t *testing.T) {
 	for file, want := range map[string]string{dir: "not a regular file", os.DevNull: "not a regular file", reference: "reference.yaml:1: errors: " + dir + ": not a regular file"} {
 		if _, err := LoadWith(Options{RegularFiles: true}, file, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", file, err, want)
+		}
+	}
+}
+
+// A grownFile grows when somebody reads it.
+type grownFile struct {
+	*os.File
+	grow func()
+}
+
+func (f grownFile) Read(p []byte) (int, error) {
+	f.grow()
+	return f.File.Read(p)
+}
+
+func TestFileThatChangesWhileItIsRead(t *testing.T) {
+	for name, change := range map[string]func(file string) error{
+		"longer":  func(file string) error { return os.WriteFile(file, []byte("errors: concise\nhosts: []\n"), 0o600) },
+		"shorter": func(file string) error { return os.Truncate(file, 1) },
+		"as long": func(file string) error { return os.Chtimes(file, time.Time{}, time.Unix(1, 0)) },
+		"":        func(string) error { return nil },
+	} {
+		file := write(t, "proxy.yaml", "errors: concise\n")
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }() // only read
+		grow := func() {
+			if err := change(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if data, err := readStill(file, grownFile{f, grow}); (err == nil) != (name == "") || err != nil && !strings.Contains(err.Error(), "somebody wrote to the file") {
+			t.Errorf("a file that becomes %q: %q, %v", name, data, err)
 		}
 	}
 }

@@ -127,8 +127,13 @@ func TestReloadsLeaveRunningStreamsAlone(t *testing.T) {
 	close(stop)
 	talking.Wait()
 
-	if n := b.connections(t); n < 2 {
-		t.Errorf("the backend has %d connections, so no reload replaced it", n)
+	if err := eventually(20*time.Second, func() error { // the last reload's takes a moment
+		if n := b.connections(t); n < 2 {
+			return fmt.Errorf("the backend has %d connections, so no reload replaced it", n)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 	total := uint64(0)
 	inParallel(16, streams, func(i int) {

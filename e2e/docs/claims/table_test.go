@@ -430,6 +430,20 @@ var sections = []section{
 			[]string{"TestConformance/a status that claims to be culvert's"},
 		},
 	}},
+	{"Reload", []claim{
+		{
+			"A configuration file that is wrong, that is empty, or that changes a key which needs a restart, changes nothing. So a half of a file never opens what the other half closes.",
+			[]string{"TestReloadChangesAllOrNothing", "TestReloadRefusesFiles", "TestReloadKeepsWhatAnEmptyFileWouldDrop"},
+		},
+		{
+			"culvert doesn't apply a file that somebody writes to while culvert reads it.",
+			[]string{"TestFileThatChangesWhileItIsRead"},
+		},
+		{
+			"A file that requires client certificates needs a restart, so no connection from before continues without one.",
+			[]string{"TestReloadKeepsTheRulesForClients", "TestKeysThatNeedARestart"},
+		},
+	}},
 	{"Logs and errors", []claim{
 		{
 			"No token, cookie, key, metadata value or query string appears in the log, at any level, or in a status that culvert makes.",
