@@ -15,12 +15,13 @@ import (
 )
 
 // Control serves the admin address: pages for operators, who may also change the log
-// level. Every field is required. control_guard.go decides who is an operator.
+// level and drain. Every field is required. control_guard.go decides who is an operator.
 type Control struct {
 	Log           *slog.Logger
 	Level         *slog.LevelVar // of the log
 	Version       string         // of culvert
 	Configuration func() Configuration
+	Drain         *Drain
 }
 
 // A Configuration is what culvert runs with, and what became of the newest file.
@@ -42,6 +43,8 @@ func (c *Control) Handler() http.Handler {
 	mux.HandleFunc("GET /config", c.showConfiguration)
 	mux.HandleFunc("GET /log-level", c.showLevel)
 	mux.HandleFunc("PUT /log-level", c.setLevel)
+	mux.HandleFunc("GET /drain", c.showDrain)
+	mux.HandleFunc("POST /drain", c.beginDrain)
 	// Without cmdline and symbol: the one shows the arguments, and profiles of Go
 	// programs have their symbols.
 	mux.HandleFunc("GET /debug/pprof/{$}", c.list)
@@ -96,13 +99,15 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) {
 GET /config                       the configuration in effect, and why culvert rejected a newer file
 GET /log-level                    the lowest level in the log
 PUT /log-level                    set it to debug, info, warn or error, until the next start
+GET /drain                        how far a drain has come
+POST /drain?delay=5s              end readiness, and after the delay refuse new calls
 GET /debug/pprof/profile          a CPU profile; ?seconds=30, at most %d
 GET /debug/pprof/trace            an execution trace; ?seconds=1, at most %d
 GET /debug/pprof/NAME             %s
 
 A request that changes something needs the header %s:
 curl -X PUT -H '%s: 1' --data debug %s/log-level
-`, c.Version, maxSeconds, maxSeconds, strings.Join(names, ", "), header, header, at))
+`, c.Version, maxSeconds, maxSeconds, strings.Join(names, ", "), Header, Header, at))
 }
 
 func (c *Control) showConfiguration(w http.ResponseWriter, _ *http.Request) {

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// header must be in each request that changes something. A page of another origin can
+// Header must be in each request that changes something. A page of another origin can
 // send it only after a preflight, which culvert refuses (CSRF).
-const header = "Culvert-Admin"
+const Header = "Culvert-Admin"
 
 const (
 	maxBody     = 1 << 10 // bytes
@@ -51,10 +51,10 @@ func refusal(r *http.Request) string {
 		return "the admin address answers only if Host is localhost or a loopback address"
 	case !fromNoPage(r):
 		return "the admin address answers to no other site's pages"
-	case r.Method == http.MethodGet, r.Method == http.MethodHead, r.Header.Get(header) != "":
+	case r.Method == http.MethodGet, r.Method == http.MethodHead, r.Header.Get(Header) != "":
 		return ""
 	default:
-		return "a request that changes something needs the header " + header + ": add -H '" + header + ": 1' to curl"
+		return "a request that changes something needs the header " + Header + ": add -H '" + Header + ": 1' to curl"
 	}
 }
 

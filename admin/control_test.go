@@ -17,8 +17,10 @@ func control(t *testing.T) (*Control, *slog.LevelVar) {
 	t.Helper()
 	level := new(slog.LevelVar)
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	d, _, _ := drainOf()
 	return &Control{
-		Log: slog.New(slog.DiscardHandler), Level: level, Version: "v1.2.3",
+		Drain: d,
+		Log:   slog.New(slog.DiscardHandler), Level: level, Version: "v1.2.3",
 		Configuration: func() Configuration {
 			return Configuration{
 				Print:   func(w io.Writer) error { _, err := io.WriteString(w, "log: {level: info}\n"); return err },
@@ -35,7 +37,7 @@ func ask(t *testing.T, h http.Handler, method, path, body string, edit func(*htt
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 	r.Host = "127.0.0.1:9902"
 	if method != http.MethodGet {
-		r.Header.Set(header, "1")
+		r.Header.Set(Header, "1")
 	}
 	if edit != nil {
 		edit(r)
@@ -124,8 +126,8 @@ func TestAdminAddressIsForOperators(t *testing.T) {
 	}
 	for _, method := range []string{"PUT", "POST", "DELETE", "OPTIONS", "PATCH"} { // OPTIONS: a preflight can't have it
 		level.Set(slog.LevelInfo)
-		w := ask(t, h, method, "/log-level", "warn", func(r *http.Request) { r.Header.Del(header) })
-		if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), header) || level.Level() != slog.LevelInfo || w.Header().Get("Access-Control-Allow-Headers") != "" {
+		w := ask(t, h, method, "/log-level", "warn", func(r *http.Request) { r.Header.Del(Header) })
+		if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), Header) || level.Level() != slog.LevelInfo || w.Header().Get("Access-Control-Allow-Headers") != "" {
 			t.Errorf("%s without the header: %d %q, level %v", method, w.Code, w.Body, level.Level())
 		}
 	}

@@ -47,7 +47,16 @@ func adminRemedy(err error) string {
 
 // control returns the pages of the admin address.
 func (p *program) control() *admin.Control {
-	return &admin.Control{Log: p.log, Level: &p.logs.level, Version: thisBuild().Version, Configuration: p.configuration}
+	p.draining = admin.Drain{
+		NotReady: func() { p.health.SetReady(false) },
+		Refuse: func() {
+			p.bridge.RefuseCalls()
+			p.log.Info("culvert refuses new calls", "calls", p.bridge.RunningCalls())
+		},
+		Refuses: p.bridge.RefusesCalls,
+		Calls:   p.bridge.RunningCalls,
+	}
+	return &admin.Control{Log: p.log, Level: &p.logs.level, Version: thisBuild().Version, Configuration: p.configuration, Drain: &p.draining}
 }
 
 // configuration returns what the admin address shows of the configuration.

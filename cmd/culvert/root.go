@@ -44,6 +44,7 @@ Documentation: ` + documents,
 		newConfigCommand(),
 		newRoutesCommand(),
 		newHealthcheckCommand(),
+		newDrainCommand(),
 		newVersionCommand(),
 	)
 	root.SetHelpCommand(newHelpCommand(root))

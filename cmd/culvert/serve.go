@@ -123,6 +123,7 @@ type program struct {
 	health         admin.Health
 	healthListener net.Listener // nil: off
 	adminListener  net.Listener // nil: off
+	draining       admin.Drain  // on request of an operator
 }
 
 // openingPatience limits how long culvert waits at its end for an open that
@@ -302,6 +303,7 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 		running.Go(func() {
 			failed <- serveError("admin.listen", server.Serve(p.bridge.LeaveDescriptors(p.adminListener)))
 		})
+		defer p.draining.Stop()
 		defer func() { _ = server.Close() }() // culvert ends: no need to wait for a profile
 		p.log.Info("serving the admin address", "address", addressOf(p.adminListener.Addr()))
 	}

@@ -1,0 +1,117 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// A Drain takes culvert out of service in steps: readiness falls at once, new calls are
+// refused after a delay, and running calls continue. It never goes back. Its functions
+// must be set before its methods are called, which may be called concurrently.
+type Drain struct {
+	NotReady func()      // makes readiness fall; is called once
+	Refuse   func()      // refuses new calls; is called once
+	Refuses  func() bool // whether new calls are refused, for whatever reason
+	Calls    func() int  // that run
+
+	mu    sync.Mutex
+	begun bool
+	ended bool      // Stop was called
+	at    time.Time // when new calls are refused
+	timer *time.Timer
+	once  sync.Once
+	tasks sync.WaitGroup
+}
+
+// A DrainState is how far a drain has come.
+type DrainState struct {
+	State     string  `json:"state"`                // one of the constants below
+	RefusesIn float64 `json:"refuses_in,omitempty"` // seconds until new calls are refused, in the state delayed
+	Calls     int     `json:"calls"`                // that run
+}
+
+// What DrainState.State may be.
+const (
+	DrainServing  = "serving"  // no drain has begun
+	DrainDelayed  = "delayed"  // culvert isn't ready, and serves new calls
+	DrainRefusing = "refusing" // culvert refuses new calls
+)
+
+// Begin begins the drain. If it has begun, a shorter delay replaces what is left of
+// the earlier one, and a longer delay changes nothing.
+func (d *Drain) Begin(delay time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return
+	}
+	if !d.begun {
+		d.begun = true
+		d.NotReady()
+	}
+	at := time.Now().Add(delay)
+	if d.timer != nil && !at.Before(d.at) {
+		return
+	}
+	if d.timer != nil && d.timer.Stop() {
+		d.tasks.Done()
+	}
+	d.at = at
+	d.tasks.Add(1)
+	d.timer = time.AfterFunc(delay, func() {
+		defer d.tasks.Done()
+		d.once.Do(d.Refuse)
+	})
+}
+
+// Stop stops a delay and waits for Refuse. Begin does nothing after it.
+func (d *Drain) Stop() {
+	d.mu.Lock()
+	d.ended = true
+	if d.timer != nil && d.timer.Stop() {
+		d.tasks.Done()
+	}
+	d.mu.Unlock()
+	d.tasks.Wait()
+}
+
+// State returns how far the drain has come.
+func (d *Drain) State() DrainState {
+	s := DrainState{State: DrainServing, Calls: d.Calls()}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.Refuses():
+		s.State = DrainRefusing
+	case d.begun:
+		s.State, s.RefusesIn = DrainDelayed, max(time.Until(d.at), 0).Seconds()
+	}
+	return s
+}
+
+// maxDelay is far more than a load balancer takes to notice that culvert isn't ready.
+const maxDelay = 24 * time.Hour
+
+func (c *Control) showDrain(w http.ResponseWriter, _ *http.Request) {
+	text, err := json.Marshal(c.Drain.State())
+	if err != nil {
+		panic("BUG: a drain's state is no JSON: " + err.Error())
+	}
+	answer(w, http.StatusOK, string(text)+"\n")
+}
+
+func (c *Control) beginDrain(w http.ResponseWriter, r *http.Request) {
+	delay := time.Duration(0)
+	if text := r.URL.Query().Get("delay"); text != "" {
+		var err error
+		if delay, err = time.ParseDuration(text); err != nil || delay < 0 || delay > maxDelay {
+			answer(w, http.StatusBadRequest, "culvert: the delay is no duration from 0s to 24h: write delay=5s\n")
+			return
+		}
+	}
+	c.Log.Info("drain requested: culvert isn't ready any more", "refuses_new_calls_after", delay.String())
+	c.Drain.Begin(delay)
+	c.showDrain(w, r)
+}

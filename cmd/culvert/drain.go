@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/culvert-grpc/culvert/admin"
+)
+
+func newDrainCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "drain",
+		Short: "Take a running culvert out of service, without ending its calls",
+		Long: `drain asks the culvert on this host, at its admin address, for the first steps of
+its end. Readiness (/readyz) falls at once, so that load balancers send new calls
+elsewhere. culvert serves new calls for the time in --delay, and then refuses them
+with UNAVAILABLE (DRAINING). Running calls continue until culvert gets SIGTERM.
+
+drain ends when culvert refuses new calls. A second drain changes nothing, unless
+its delay is shorter than what is left of the first one's. drain takes the admin
+address from the same sources as serve: the flag --admin, the variable
+CULVERT_ADMIN_LISTEN, or the file. In Kubernetes, run it as the preStop hook.
+
+drain exits with 0 when culvert refuses new calls, or has ended meanwhile. It exits
+with 1, and prints the reason, if it can't reach culvert.`,
+		Example: `  culvert drain
+  culvert drain --delay 5s
+  culvert drain --admin unix:/run/culvert/admin.sock`,
+		Args: noArguments,
+	}
+	s := addSettings(cmd, "admin")
+	var delay time.Duration
+	cmd.Flags().DurationVar(&delay, "delay", 0, "`duration` for which culvert still serves new calls")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if delay < 0 {
+			return &misuse{fmt.Errorf("--delay: %v is below zero: write 0s or more", delay)}
+		}
+		address, err := adminAddress(s)
+		if err != nil {
+			return err
+		}
+		return drain(cmd.Context(), cmd.OutOrStdout(), newAdminClient(address), delay)
+	}
+	return cmd
+}
+
+// adminAddress returns the admin address in the configuration.
+func adminAddress(s *settings) (string, error) {
+	loaded, err := s.loadKey(adminKey)
+	if err != nil {
+		return "", err
+	}
+	address := loaded.Admin.Listen
+	switch _, port, _ := net.SplitHostPort(address); {
+	case address == "":
+		return "", loaded.Errorf(adminKey, "is off, so culvert takes no requests: set it to an address, such as 127.0.0.1:9902, or send SIGTERM")
+	case port == "0":
+		return "", loaded.Errorf(adminKey, "has port 0, so culvert chooses a port at each start: set a port, such as 9902")
+	}
+	return address, nil
+}
+
+// An adminClient asks the admin address of a culvert.
+type adminClient struct {
+	address string
+	http    http.Client
+}
+
+// adminPatience limits one request.
+const adminPatience = 5 * time.Second
+
+func newAdminClient(address string) *adminClient {
+	network, at := "tcp", address
+	if socket, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, at = "unix", socket
+	}
+	return &adminClient{address, http.Client{
+		Timeout: adminPatience,
+		// Without the proxy in the environment, which is not for this host.
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, at)
+		}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// errUnreachable means that nothing answers at the admin address.
+var errUnreachable = errors.New("can't reach culvert: check that it runs, and that admin.listen (--admin) is the same for both")
+
+// drainState requests /drain.
+func (c *adminClient) drainState(ctx context.Context, method, query string) (s admin.DrainState, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://localhost/drain"+query, http.NoBody)
+	if err != nil {
+		return s, err
+	}
+	req.Header.Set(admin.Header, "1")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return s, fmt.Errorf("%s: %w: %w", c.address, listenCause(err), errUnreachable)
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReadiness))
+	if err != nil {
+		return s, fmt.Errorf("%s: %w: %w", c.address, err, errUnreachable)
+	}
+	if resp.StatusCode == http.StatusBadRequest {
+		return s, fmt.Errorf("%s: %s", c.address, strings.TrimSpace(printable(string(body))))
+	}
+	if resp.StatusCode != http.StatusOK || json.Unmarshal(body, &s) != nil || s.State == "" {
+		return s, fmt.Errorf("%s answers /drain with %s, and not as culvert does: check that admin.listen (--admin) is the address of culvert", c.address, printable(resp.Status))
+	}
+	return s, nil
+}
+
+// drainEvery is the interval in which drain reports.
+const drainEvery = time.Second
+
+// drain begins a drain and reports until culvert refuses new calls.
+func drain(ctx context.Context, out io.Writer, c *adminClient, delay time.Duration) error {
+	s, err := c.drainState(ctx, http.MethodPost, "?delay="+delay.String())
+	if err != nil {
+		return err
+	}
+	for s.State == admin.DrainDelayed {
+		left := time.Duration(s.RefusesIn * float64(time.Second)).Round(100 * time.Millisecond)
+		if left > 0 {
+			_, _ = fmt.Fprintf(out, "culvert isn't ready, and refuses new calls in %v; running calls: %d\n", left, s.Calls) // what counts is the drain
+		}
+		select {
+		case <-time.After(min(max(left, drainEvery/10), drainEvery)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if s, err = c.drainState(ctx, http.MethodGet, ""); errors.Is(err, errUnreachable) {
+			_, err = fmt.Fprintln(out, "culvert has ended")
+			return err
+		} else if err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(out, "culvert refuses new calls; running calls, which continue until SIGTERM: %d\n", s.Calls)
+	return err
+}
