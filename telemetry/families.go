@@ -65,6 +65,8 @@ var (
 	evictedCalls       = family("culvert_evicted_calls_total", Counter, "calls that were ended because others needed the memory")
 
 	backendConnected = family("culvert_backend_connected", Gauge, "1 if a connection to the backend is up, else 0", "backend")
+	backendAddrs     = family("culvert_backend_addresses", Gauge, "addresses of the backend, by state", "backend", "state")
+	backendWaiting   = family("culvert_backend_waiting_calls", Gauge, "calls that wait for a connection to the backend, or for a place on one", "backend")
 	backendCalls     = family("culvert_backend_calls", Gauge, "calls that use the backend, also a replaced one until its last call ends", "backend")
 
 	certificateExpiry = family("culvert_certificate_not_after_timestamp_seconds", Gauge, "when a certificate in use expires, in Unix time; the certificate is named by its file, or by its first name if it has no file", "certificate")
@@ -99,6 +101,7 @@ var labels = []Label{
 	{"rpc_method", "the method, such as `shop.v1.Orders/Get`. `_OTHER` stands for all methods that no backend has shown to know, and for those after the first " + strconv.Itoa(maxMethods)},
 	{"rpc_status_code", "the status that the client got, such as `OK` or `NOT_FOUND`; `_OTHER` for a number without a name"},
 	{"rpc_system_name", "always `grpc`"},
+	{"state", "`accepts`: the address gets new calls; `unhealthy`: its health check fails; `down`: there is no connection"},
 	{"transport", "of calls: the [client protocol](protocols.md), as in the log, or `web` for requests to the [web server](../guides/one-origin.md); of connections: `http/1.1`, `h2` or `websocket`"},
 	{"version", "the version of culvert, or of its configuration"},
 }

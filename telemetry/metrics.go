@@ -279,6 +279,9 @@ func (m *Metrics) Certificate(c report.CertificateInfo) {
 	m.expiry.WithLabelValues(name).Set(float64(c.NotAfter.Unix()))
 }
 
+// ForgetCertificate notes that the certificate of a file isn't in use any more.
+func (m *Metrics) ForgetCertificate(file string) { m.expiry.DeleteLabelValues(file) }
+
 // ConfigApplied notes that a configuration is in use since now. reload is false for the one
 // that the program began with.
 func (m *Metrics) ConfigApplied(version string, reload bool) {

@@ -20,7 +20,7 @@ func (f Family) desc() *prometheus.Desc { return prometheus.NewDesc(f.Name, f.He
 var (
 	stateFamilies = []Family{
 		openCalls, messages, messageBytes, blocked, openConns, messageMemory, messageMemoryLimit, clientMemory,
-		clientMemoryLimit, evictedCalls, backendConnected, backendCalls, draining, droppedLogs,
+		clientMemoryLimit, evictedCalls, backendConnected, backendAddrs, backendWaiting, backendCalls, draining, droppedLogs,
 	}
 	descs = func() map[string]*prometheus.Desc {
 		all := make(map[string]*prometheus.Desc)
@@ -79,8 +79,24 @@ func (s state) Collect(to chan<- prometheus.Metric) {
 	calls := make(map[string]int) // by name: a replaced backend stays until its last call ends
 	for _, u := range now.Upstreams {
 		calls[u.Name] += u.Calls
-		if !u.Draining {
-			tell(backendConnected, number(u.Conns == connectivity.Ready), u.Name)
+		if u.Draining {
+			continue
+		}
+		tell(backendConnected, number(u.Conns == connectivity.Ready), u.Name)
+		tell(backendWaiting, float64(u.Waiting), u.Name)
+		addresses := map[string]int{"accepts": 0, "unhealthy": 0, "down": 0}
+		for _, a := range u.Addresses {
+			switch {
+			case a.Accepts:
+				addresses["accepts"]++
+			case string(a.Health) == "not_serving":
+				addresses["unhealthy"]++
+			default:
+				addresses["down"]++
+			}
+		}
+		for state, n := range addresses {
+			tell(backendAddrs, float64(n), u.Name, state)
 		}
 	}
 	for name, n := range calls {

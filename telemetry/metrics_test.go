@@ -61,7 +61,7 @@ func everything(t *testing.T) *Metrics {
 			Traffic:     []bridge.Traffic{{Listener: "public", Transport: "grpc", In: bridge.Flow{Messages: 1, Bytes: 2, Blocked: time.Second}}, {Listener: "public", Transport: "grpc-web"}},
 			Connections: []edge.Connections{{Listener: "public", Transport: "h2", Open: 2}},
 			HeldBytes:   1, HeldLimit: 2, ClientBytes: 3, ClientLimit: 4, Evicted: 5,
-			Upstreams: []upstream.State{{Name: "default", Conns: connectivity.Ready, Calls: 6}, {Name: "default", Calls: 7, Draining: true}},
+			Upstreams: []upstream.State{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, Addresses: []upstream.AddressState{{Accepts: true}, {Accepts: true}, {Health: upstream.HealthNotServing}, {}}}, {Name: "default", Calls: 7, Draining: true}},
 		}
 	}, func() int64 { return 8 })
 	return m
@@ -142,6 +142,8 @@ func TestWhatEventsCount(t *testing.T) {
 	odd.Code = 4711
 	told(m, odd)
 	m.ConfigRejected()
+	m.Certificate(report.CertificateInfo{File: "/gone.pem", NotAfter: time.Unix(1, 0)})
+	m.ForgetCertificate("/gone.pem")
 	for series, want := range map[string]float64{
 		"rpc_server_call_duration_seconds rpc_system_name=grpc rpc_method=a.B/C rpc_status_code=OK error_type=": 1,
 		"rpc_server_call_duration_seconds rpc_status_code=_OTHER error_type=_OTHER":                             1,
@@ -166,8 +168,13 @@ func TestWhatEventsCount(t *testing.T) {
 		"culvert_client_memory_bytes":                                                                           3,
 		"culvert_evicted_calls_total":                                                                           5,
 		"culvert_backend_connected backend=default":                                                             1,
+		"culvert_backend_waiting_calls backend=default":                                                         9,
+		"culvert_backend_addresses backend=default state=accepts":                                               2,
+		"culvert_backend_addresses backend=default state=unhealthy":                                           1,
+		"culvert_backend_addresses backend=default state=down":                                                  1,
 		"culvert_backend_calls backend=default":                                                                 13,
 		"culvert_certificate_not_after_timestamp_seconds certificate=/c.pem":                                    1,
+		"culvert_certificate_not_after_timestamp_seconds certificate=/gone.pem":                                 0,
 		"culvert_config_reloads_total result=applied":                                                           1,
 		"culvert_config_reloads_total result=rejected":                                                          1,
 		"culvert_config_last_reload_successful":                                                                 0,

@@ -412,6 +412,20 @@ func (k *keyring) certificate(c proxytls.Certificate) {
 	}
 }
 
+// forgetAllBut forgets the reports about other files, and returns these files. If one is
+// in use again later, it is reported again.
+func (k *keyring) forgetAllBut(files []string) (gone []string) {
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	for file := range k.told {
+		if !slices.Contains(files, file) {
+			gone = append(gone, file)
+			delete(k.told, file)
+		}
+	}
+	return gone
+}
+
 func (k *keyring) problem(err error) {
 	k.log.Warn("something is wrong with a certificate", "problem", k.placed(err).Error())
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/config"
 	"github.com/culvert-grpc/culvert/telemetry"
 )
 
@@ -31,8 +32,28 @@ func (p *program) watchMetrics() {
 			return
 		}
 		p.metrics.ConfigApplied(s.version, true)
+		for _, file := range p.keys.forgetAllBut(certificateFiles(s.Loaded)) {
+			p.metrics.ForgetCertificate(file)
+		}
 	}
 	p.health.SetMetrics(p.metrics.Handler(p.log))
+}
+
+// certificateFiles returns the files of certificates that a configuration names. Some may
+// be twice in it, or empty.
+func certificateFiles(c *config.Loaded) []string {
+	var files []string
+	for i := range c.Listen {
+		t := c.ListenerTLS(i)
+		files = append(files, t.Cert)
+		for _, pair := range t.Certificates {
+			files = append(files, pair.Cert)
+		}
+	}
+	for _, b := range c.BackendSections() {
+		files = append(files, b.TLS.Cert)
+	}
+	return files
 }
 
 // certificateObservers are called one after the other.

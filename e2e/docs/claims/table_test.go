@@ -326,6 +326,14 @@ var sections = []section{
 	}},
 	{"Denial of service", []claim{
 		{
+			"A client can't add time series to the metrics. Methods that no backend has shown to know count as one, and at most 500 count by their names. No other label has a value that a client chooses.",
+			[]string{"TestMethodsNobodyKnowsFold", "TestTableIsWhatPrometheusGets"},
+		},
+		{
+			"`/metrics` answers a few callers at a time, and each within a bounded time.",
+			[]string{"TestScrapes"},
+		},
+		{
 			"Malformed input costs the sender its call or its connection, with a precise error, and affects no other client.",
 			[]string{"TestHostileBytes"},
 		},
