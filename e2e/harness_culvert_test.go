@@ -35,7 +35,7 @@ type culvertOptions struct {
 const listenByConfig = "by config"
 
 // startCulvert starts culvert in front of the server at target and returns once
-// it listens.
+// it listens. Without a target, the configuration has the backends.
 func startCulvert(t testing.TB, target string, o culvertOptions) *culvert {
 	t.Helper()
 	if o.listen == "" {
@@ -45,7 +45,10 @@ func startCulvert(t testing.TB, target string, o culvertOptions) *culvert {
 	if err := os.WriteFile(file, []byte(o.config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	argv := []string{culvertProgram, "serve", "--backend", target, "--health-listen", "127.0.0.1:0", "--config", file}
+	argv := []string{culvertProgram, "serve", "--health-listen", "127.0.0.1:0", "--config", file}
+	if target != "" {
+		argv = append(argv, "--backend", target)
+	}
 	if o.listen != listenByConfig {
 		argv = append(argv, "--listen", o.listen)
 	}

@@ -240,6 +240,18 @@ var sections = []section{
 	}},
 	{"Methods that aren't public", []claim{
 		{
+			"A route's rewrite opens no denied method: `methods` and `limits.methods` judge the name that the backend receives. This applies over WebSockets, too, whose metadata comes after the upgrade.",
+			[]string{"TestRewriteOpensNoDeniedMethod", "TestRoutes"},
+		},
+		{
+			"A page may make a call only if the origins of the call's route allow it, in each protocol and for each call in a tunnel. A route that metadata selects never has the origins of another route that matches more calls.",
+			[]string{"TestOriginsOfARoute", "TestExplanationIsWhatHappens"},
+		},
+		{
+			"A route can't set metadata that only culvert and trusted proxies may set, or that is gRPC's own.",
+			[]string{"TestWrongRoutes"},
+		},
+		{
 			"`methods.deny` wins over `methods.allow`. Services that expose a server's internals (channelz, binary logs and others) can't be called unless `methods.allow` names them.",
 			[]string{"TestMethodPolicy", "TestConformance/services that show the backend's inside"},
 		},
