@@ -23,7 +23,7 @@ type names struct {
 func readNames(t testing.TB) names {
 	t.Helper()
 	n := names{tests: map[string]bool{}}
-	for _, command := range []string{"serve", "demo", "validate", "version", "healthcheck", "routes explain"} {
+	for _, command := range []string{"serve", "demo", "validate", "version", "healthcheck", "drain", "routes explain"} {
 		help, err := output(t, root, 10*time.Second, append(append([]string{culvertProgram}, strings.Fields(command)...), "--help")...)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, help)
