@@ -9,7 +9,7 @@ import (
 
 // NamedBackend is one of several backends.
 type NamedBackend struct {
-	// The name of the backend in the log.
+	// The name of the backend in routes, health.depends_on and the log.
 	Name string `key:"name" is:"backend name" needed:"true"`
 
 	Backend `same:"backend"`
