@@ -15,6 +15,8 @@
 //     request turns it into a call and a downstream (call.go). transport_http.go
 //     and transport_http_answer.go have the parts that all share over HTTP; each
 //     protocol has files of its own.
+//   - fallback.go: a request that isn't a call, nor looks like an attempt at one, goes
+//     to a web server (fallback_web.go, package fallback).
 //   - limit.go, limit_method.go: the limits. Connections, handshakes and calls
 //     count in package quota: with their address, method, route, listener, and the
 //     server.
@@ -38,9 +40,9 @@
 //     (status.go; package report has the table of culvert's own statuses), the
 //     upstream is released, and the Observer gets the result.
 //
-// The packages below know nothing of calls, and don't import this one: edge, gate, h2,
-// memory, quota, report, routing, upstream and websocket; socket, buffer and flood serve
-// several of these.
+// The packages below know nothing of calls, and don't import this one: edge, fallback,
+// gate, h2, memory, quota, report, routing, upstream and websocket; socket, buffer and
+// flood serve several of these.
 //
 // # Who waits for whom
 //

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -785,6 +786,62 @@ func TestClientsOfTheWebServerLeave(t *testing.T) {
 			await(t, "the client", done)
 			if i := await(t, "the log", o.web); i.Reason != report.ReasonClientGone || i.Origin != report.OriginClient {
 				t.Errorf("%s %s: the log has %+v", version, path, i)
+			}
+		}
+	}
+}
+
+// TestWebRequestsHoldMemory, which the account counts, and end when others need it.
+func TestWebRequestsHoldMemory(t *testing.T) {
+	entered := make(chan struct{}, 8)
+	to := webServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or net/http doesn't notice that culvert leaves
+		if r.URL.Path == "/events" {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_ = http.NewResponseController(w).Flush()
+		}
+		entered <- struct{}{}
+		<-r.Context().Done()
+	})
+	o := newWebObserver()
+	s := newServer(t, Config{Backend: nowhere, FallbackURL: to, Observer: o, Memory: 64 << 20})
+	base := "http://" + serve(t, s)
+	for version, client := range webClients(t) {
+		answered := make(chan int, 2) // one for each request
+		begin := func(path string) {
+			res, err := client.Do(newRequest(t, http.MethodPost, base+path, "abc"))
+			if err != nil {
+				answered <- 0
+				return
+			}
+			_, err = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+			if err != nil {
+				res.StatusCode = -res.StatusCode // it broke off
+			}
+			answered <- res.StatusCode
+		}
+		go begin("/events")
+		go begin("/page")
+		await(t, "a request", entered)
+		await(t, "a request", entered)
+		if held := s.account.Held(); held < 2*webBytes {
+			t.Errorf("%s: %d bytes are held for two requests, want at least %d", version, held, 2*webBytes)
+		}
+		s.registry.mu.Lock()
+		running := slices.Collect(maps.Keys(s.registry.calls))
+		s.registry.mu.Unlock()
+		for _, r := range running {
+			r.Evict()
+		}
+		got := []int{await(t, "an answer", answered), await(t, "an answer", answered)}
+		slices.Sort(got)
+		if !slices.Equal(got, []int{-http.StatusOK, http.StatusServiceUnavailable}) {
+			t.Errorf("%s: the clients got %v, want a broken answer and a refusal", version, got)
+		}
+		for range 2 {
+			if i := await(t, "the log", o.web); i.Reason != report.ReasonLimitExceeded || i.Origin != report.OriginCulvert {
+				t.Errorf("%s: the log has %+v", version, i)
 			}
 		}
 	}

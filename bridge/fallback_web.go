@@ -100,7 +100,6 @@ func (s *Server) serveWeb(w http.ResponseWriter, r *http.Request, a *arrival) {
 	defer x.run.call.held.Settle()
 	s.registry.add(x.run)
 	defer s.registry.remove(x.run)
-	h2.CountBody(r, bodyCounter{x.run})
 	header, err := x.admit()
 	if err != nil {
 		x.Fail(err)
@@ -140,7 +139,7 @@ func (s *Server) runningWeb(a *arrival, cancel context.CancelCauseFunc) *running
 // admit returns the header for the web server, or why the request is refused.
 func (x *webExchange) admit() (http.Header, error) {
 	s, r := x.s, x.r
-	if s.draining.Load() {
+	if s.refusing.Load() {
 		return nil, report.New(report.ReasonDraining, "this server is shutting down and accepts no new requests")
 	}
 	if r.Header.Get(loopHeader) == s.loop {
@@ -164,6 +163,10 @@ func (x *webExchange) admit() (http.Header, error) {
 	}
 	held := x.run.call.held
 	held.Own(x.use.Memory())
+	h2.CountBody(r, bodyCounter{x.run}) // also while the request waits for room
+	if cause := context.Cause(x.ctx); cause != nil {
+		return nil, cause // the client has sent too much
+	}
 	if !held.Begin(x.ctx, webBytes) {
 		return nil, s.refusals.NoMemory(x.a.peer.Addr, x.info.Request, "requests")
 	}
