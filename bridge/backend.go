@@ -164,6 +164,9 @@ func (c *backendChange) drop() {
 	}
 }
 
+// A Retry says when a call is sent again.
+type Retry = upstream.Retry
+
 // InProcess returns the Backend for a grpc.Server in this process, and a function that
 // closes the way to it. The server is served until then. The caller stops the server.
 func InProcess(s *grpc.Server) (Backend, func()) { return upstream.InProcess(s) }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
@@ -37,6 +38,8 @@ type Route struct {
 
 	Timeout time.Duration // the longest deadline of a call; 0: as the client asks
 
+	Retry Retry // when a call is sent again; zero: never, unless the backend has surely not seen it
+
 	// Limits of all calls of the route, besides all other limits.
 	MessageBytes int // of one message, either way, if that is less
 	HeaderBytes  int // of one metadata block, either way, if that is less
@@ -63,6 +66,7 @@ type route struct {
 	setBytes     int
 	remove       []string
 	timeout      *routeTimeout // nil: none
+	retry        *Retry        // nil: none
 	messageBytes int
 	headerBytes  int
 	scope        *quota.Scope
@@ -151,6 +155,7 @@ func (c *routeCompiler) compile(r *Route) route {
 	if r.Timeout > 0 {
 		made.timeout = &routeTimeout{r.Timeout, report.New(report.ReasonDeadlineExceeded, "the call took longer than "+r.Timeout.String()+" ("+report.KeyRouteTimeout+")")}
 	}
+	c.compileRetry(r, &made)
 	c.compileTargets(r, &made)
 	for i, m := range r.Match.Metadata {
 		if name := strings.ToLower(m.Name); !c.arrives(name) {
@@ -186,6 +191,27 @@ func (c *routeCompiler) compile(r *Route) route {
 		c.compileOrigins(r, &made)
 	}
 	return made
+}
+
+// maxAttempts is the most that gRPC's clients make. gRFC A6.
+const maxAttempts = 5
+
+func (c *routeCompiler) compileRetry(r *Route, made *route) {
+	retry := r.Retry
+	switch {
+	case retry.Attempts < 0 || retry.Attempts > maxAttempts:
+		c.wrong("retry.attempts", fmt.Sprintf("is out of range: write 2 to %d, or 0 for no retries", maxAttempts))
+	case retry.Attempts > 1:
+		if len(retry.Codes) == 0 {
+			retry.Codes = []codes.Code{codes.Unavailable}
+		}
+		made.retry = &retry
+	case len(retry.Codes) > 0 || retry.Backoff != 0 || retry.MaxBackoff != 0:
+		c.wrong("retry", "has no effect without retry.attempts: set it to 2 or more")
+	}
+	if slices.Contains(retry.Codes, codes.OK) {
+		c.wrong("retry.codes", "has OK, which is no failure: remove it")
+	}
 }
 
 func (c *routeCompiler) compileTargets(r *Route, made *route) {

@@ -226,3 +226,11 @@ func (c *call) authority() string {
 	}
 	return c.route.authority
 }
+
+// retry returns when the call is sent again, or nil.
+func (c *call) retry() *Retry {
+	if c.route == nil {
+		return nil
+	}
+	return c.route.retry
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -245,6 +246,39 @@ func TestTimeoutOfARoute(t *testing.T) {
 	}
 }
 
+// TestRetryOfARoute: over every transport, a call of a route that asks for it is sent
+// again, and one of another route isn't.
+func TestRetryOfARoute(t *testing.T) {
+	var attempts atomic.Int64
+	address := startBackend(t, func(ss grpc.ServerStream) error {
+		if attempts.Add(1)%3 > 0 {
+			return status.Error(codes.Unavailable, "not now")
+		}
+		return echo(ss)
+	})
+	s := newServer(t, Config{Backend: Backend{Target: address}, Routes: []Route{
+		{Name: "again", Backend: DefaultBackend, Retry: Retry{Attempts: 3, Backoff: time.Millisecond}},
+		{Name: "once", Match: routing.Match{Methods: []string{"once.*/*"}}, Backend: DefaultBackend},
+	}})
+	at := serve(t, s)
+	for _, c := range []struct {
+		what string
+		call func() string
+		want string
+		runs int64
+	}{
+		{"native", func() string { return asks(within(t, patience), dial(t, at), testMethod) }, "?", 3},
+		{"by WebSocket", func() string { return asksBySocket(t, at, testMethod, nil, "") }, "grpc-status: 0", 3},
+		{"of another route", func() string { return asks(within(t, patience), dial(t, at), "/once.S/M") }, "Unavailable", 1},
+	} {
+		before := attempts.Load()
+		got := c.call()
+		if !strings.Contains(got, c.want) || attempts.Load()-before != c.runs {
+			t.Errorf("%s: %q after %d attempts, want %s after %d", c.what, got, attempts.Load()-before, c.want, c.runs)
+		}
+	}
+}
+
 // TestOriginsOfARoute replace the others, for calls, preflights, WebSockets and calls in
 // tunnels. A route that matches metadata has the origins of the route beside it, else
 // the general ones.
@@ -427,6 +461,10 @@ func TestWrongRoutes(t *testing.T) {
 		{with(func(r *Route) { r.AllowOrigins = []string{"example.com"} }), "allow_origins", "example.com"},
 		{with(func(r *Route) { r.AllowOrigins, r.Match.Metadata = []string{"*"}, []routing.Condition{{Name: "x"}} }), "allow_origins", "preflight"},
 		{with(func(r *Route) { r.AllowOrigins, r.Match.Transports = []string{"*"}, []string{"grpc"} }), "allow_origins", "preflight"},
+		{with(func(r *Route) { r.Retry.Attempts = 6 }), "retry.attempts", "write 2 to 5"},
+		{with(func(r *Route) { r.Retry.Attempts = -1 }), "retry.attempts", "write 2 to 5"},
+		{with(func(r *Route) { r.Retry.Codes = []codes.Code{codes.Unavailable} }), "retry", "no effect without retry.attempts"},
+		{with(func(r *Route) { r.Retry = Retry{Attempts: 2, Codes: []codes.Code{codes.OK}} }), "retry.codes", "no failure"},
 		{with(func(r *Route) { r.Match.Hosts = []string{"a:1"} }), "match.hosts[0]", "remove the port"},
 	} {
 		cfg := Config{Backend: nowhere, VouchedHeaders: []string{"x-company-user"}, Routes: []Route{c.route}}

@@ -109,7 +109,7 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 func (*Server) open(ctx context.Context, r *running) (err error) {
 	c := r.call
 	c.Metadata["x-request-id"] = []string{c.info.ID}
-	r.up, err = r.to.Open(ctx, r.cancel, upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID})
+	r.up, err = r.to.Open(ctx, r.cancel, upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID, Retry: c.retry()})
 	return err
 }
 

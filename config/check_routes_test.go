@@ -23,6 +23,9 @@ func TestRoutesThatAreWrong(t *testing.T) {
 		{routeHead + "routes: [{name: r, split: [{backend: a}]}]", ":2: routes[0].split[0] has no weight"},
 		{routeHead + "routes: [{name: r, split: [{backend: a, weight: -1}]}]", "is below zero"},
 		{routeHead + "routes: [{name: r, backend: a, limits: {message_bytes: 3GiB}}]", ":2: routes[0].limits.message_bytes: is too large"},
+		{routeHead + "routes: [{name: r, backend: a, retry: {attempts: 1}}]", "is out of range: write 2 to 5, or 0"},
+		{routeHead + "routes: [{name: r, backend: a, retry: {attempts: 6}}]", "is out of range: write 2 to 5, or 0"},
+		{routeHead + "routes: [{name: r, backend: a, retry: {attempts: 2, codes: [OK]}}]", "is not one of CANCELLED"},
 		{routeHead + "routes: [{name: r, backend: a, metadata: {set: [{name: X-A, value: a}]}}]", "is not a metadata name"},
 	} {
 		_, err := Load(write(t, "c.yaml", c.file), nil)

@@ -87,6 +87,7 @@ var (
 		"port or 0":        {"port, or 0", "443", "", parsePortOrZero},
 		"seconds or 0":     {"duration of 1s or more, or 0s", "30s", durationPattern, parseSeconds},
 		"count":            {"number, at least 1", "100", "", parseCount},
+		"attempts":         {"number, 2 to 5, or 0", "3", "", parseAttempts},
 	}
 	kindsByType = map[reflect.Type]kind{
 		reflect.TypeFor[bool]():          {"true or false", "true", "", parseBool},
@@ -176,6 +177,15 @@ func parseCount(s string) (any, error) {
 	n, err := parseNumber(s)
 	if n == 0 {
 		return nil, errors.New("allows no call: write 1 or more")
+	}
+	return n, err
+}
+
+// parseAttempts has the bounds of package bridge, which are gRPC's. gRFC A6.
+func parseAttempts(s string) (any, error) {
+	n, err := parseNumber(s)
+	if count, ok := n.(int); ok && (count == 1 || count > 5) {
+		return nil, errors.New("is out of range: write 2 to 5, or 0 for no retries")
 	}
 	return n, err
 }

@@ -38,6 +38,9 @@ type Route struct {
 	// none. 0s: as the client asks.
 	Timeout time.Duration `key:"timeout"`
 
+	// When culvert sends a failed call again.
+	Retry RouteRetry `key:"retry"`
+
 	// Origins of web pages that may call, in place of allow_origins. []: none but
 	// culvert's own pages. Default: allow_origins. A browser's preflight shows
 	// neither metadata nor transport, so a route that matches one of them can't
@@ -124,6 +127,27 @@ type MetadataValue struct {
 
 	// Its value. "culvert config print" hides it.
 	Value string `key:"value" is:"secret" needed:"true"`
+}
+
+// RouteRetry sends failed calls again. culvert does so only if the backend has sent
+// neither a header nor a message, and the client no more than 32KiB. Set it for
+// methods that may run twice.
+type RouteRetry struct {
+	// The maximum number of attempts, 2 to 5. 0: culvert doesn't retry calls that
+	// the backend may have seen. culvert stops all retries of a backend while
+	// many of its calls fail.
+	Attempts int `key:"attempts" is:"attempts"`
+
+	// The statuses after which culvert retries. Default: UNAVAILABLE.
+	Codes []string `key:"codes" one:"CANCELLED,UNKNOWN,INVALID_ARGUMENT,DEADLINE_EXCEEDED,NOT_FOUND,ALREADY_EXISTS,PERMISSION_DENIED,RESOURCE_EXHAUSTED,FAILED_PRECONDITION,ABORTED,OUT_OF_RANGE,UNIMPLEMENTED,INTERNAL,DATA_LOSS,UNAUTHENTICATED,UNAVAILABLE"`
+
+	// The pause before the second attempt, ±20 %. It doubles with each further
+	// attempt. A backend can ask for another pause with grpc-retry-pushback-ms.
+	// Default: 100ms.
+	Backoff time.Duration `key:"backoff"`
+
+	// The maximum pause. Default: 1s.
+	MaxBackoff time.Duration `key:"max_backoff"`
 }
 
 // RouteLimits are the limits of all calls of one route together, in addition to

@@ -11,7 +11,7 @@
 // receiving. set.go has the names, and the holders of an upstream. status.go and
 // cause.go distinguish the backend's own status from the texts of grpc-go. conns.go
 // and places.go are the pool, balance.go its choice of an address, growth.go its size,
-// health.go the health of connections.
+// health.go the health of connections. retry.go sends a call again.
 // resolve.go has the names, dial.go and tls.go the way to an address.
 //
 // window.go wraps the connection, and frames.go finds HTTP/2's frames in the bytes.

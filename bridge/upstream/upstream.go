@@ -119,6 +119,7 @@ const (
 type Upstream struct {
 	cc      *grpc.ClientConn
 	pool    *pool
+	retries retryBudget
 	limit   report.SizeLimit // of a message
 	holders holders          // while it is in a Set
 }
@@ -201,6 +202,7 @@ type Stream struct {
 	facts  *callFacts
 	limit  report.SizeLimit // of a message
 	ctx    context.Context  // the call's: it ends with the stream
+	again  *retried         // nil: the call isn't sent again
 
 	wire    int             // bytes of the last message from Recv, as they arrived
 	in, out mem.BufferSlice // only Recv and Send use them: grpc-go gets their addresses, so that no message needs an allocation
@@ -225,12 +227,33 @@ type Request struct {
 	// set, ID is the x-request-id in Metadata.
 	Held *memory.Entry
 	ID   string
+
+	// Retry says when a call is sent again. If nil, only a call that the backend has
+	// surely not seen is sent again, once.
+	Retry *Retry
 }
 
 // Open starts the call at the backend. It waits for a connection, but not for long:
 // then it ends the call with giveUp, which cancels ctx. The pool waits for a place on
 // a connection, with its own bound. The end of ctx releases the stream.
 func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r Request) (*Stream, error) {
+	s := &Stream{ctx: ctx, limit: u.limit}
+	if r.Messages.Bytes > 0 {
+		s.limit = r.Messages
+	}
+	open := u.attempt
+	if r.Retry != nil && r.Retry.Attempts > 1 {
+		open = u.openRetried
+	}
+	if err := open(s, giveUp, r); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// attempt opens the stream of s, and sets its facts. It returns why that failed.
+func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
+	ctx := s.ctx
 	patience := time.AfterFunc(connectPatience, func() { giveUp(errPatience) })
 	known := &callFacts{header: make(chan struct{}), patience: patience}
 	if r.Held != nil {
@@ -239,10 +262,8 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 	}
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
 	opts := make([]grpc.CallOption, 0, 4)
-	limit := u.limit
-	if r.Messages.Bytes > 0 && r.Messages != limit {
-		limit = r.Messages
-		opts = append(opts, grpc.MaxCallRecvMsgSize(limit.Bytes))
+	if s.limit != u.limit {
+		opts = append(opts, grpc.MaxCallRecvMsgSize(s.limit.Bytes))
 	}
 	if r.Authority != "" {
 		opts = append(opts, grpc.CallAuthority(r.Authority))
@@ -257,23 +278,24 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 	u.pool.began(known)
 	inTime := patience.Stop()
 	if inTime && err == nil {
-		return &Stream{stream: stream, facts: known, limit: limit, ctx: ctx}, nil
+		s.stream, s.facts = stream, known
+		return nil
 	}
 	known.flow.unborn.Store(true)
 	if f := known.refusal.Load(); f != nil {
-		return nil, f
+		return f
 	}
 	if !inTime {
 		giveUp(errPatience) // the timer is about to
 	}
 	cause := context.Cause(ctx)
 	if errors.Is(cause, errPatience) {
-		return nil, known.unreachable(err)
+		return known.unreachable(err)
 	}
 	if cause != nil {
-		return nil, cause
+		return cause
 	}
-	return nil, known.openError(err)
+	return known.openError(err)
 }
 
 var (
@@ -285,6 +307,9 @@ var (
 // answer is trailers-only, or the call failed. A header always has a content-type, so
 // it is never empty.
 func (s *Stream) Header() (metadata.MD, bool) {
+	if s.again != nil {
+		s.settle()
+	}
 	md, err := s.stream.Header()
 	return md, err == nil && len(md) > 0
 }
@@ -309,6 +334,16 @@ func (s *Stream) Ended() bool { return s.facts.trailer.Load() && !s.Compressed()
 // Recv returns one message, which the caller frees. At the end it returns
 // io.EOF for the upstream's OK, a Status, or a fault.
 func (s *Stream) Recv() (mem.BufferSlice, error) {
+	if s.again != nil {
+		s.settle()
+		if s.again.end != nil {
+			return nil, s.again.end
+		}
+	}
+	return s.recv()
+}
+
+func (s *Stream) recv() (mem.BufferSlice, error) {
 	err := s.stream.RecvMsg(&s.in)
 	m := s.in
 	s.in = nil
@@ -345,6 +380,13 @@ func (s *Stream) Arrivals() uint64 {
 // Send takes the message over. io.EOF means that the upstream ended the call and that
 // Recv has the status.
 func (s *Stream) Send(m mem.BufferSlice) error {
+	if s.again != nil {
+		return s.sendRetried(m)
+	}
+	return s.send(m)
+}
+
+func (s *Stream) send(m mem.BufferSlice) error {
 	n, f := m.Len(), &s.facts.flow
 	counts := f.entry != nil
 	switch {
@@ -373,15 +415,31 @@ func (s *Stream) Send(m mem.BufferSlice) error {
 const streamQueueBytes = 64 << 10
 
 // Full reports whether Send would wait until the backend accepts more.
-func (s *Stream) Full() bool { return s.facts.flow.queued.bytes.Load() >= streamQueueBytes }
+func (s *Stream) Full() bool {
+	if s.again != nil {
+		s.again.sending.Lock()
+		defer s.again.sending.Unlock()
+	}
+	return s.facts.flow.queued.bytes.Load() >= streamQueueBytes
+}
 
 // CloseSend passes the client's half-close on.
 func (s *Stream) CloseSend() {
+	if s.again != nil {
+		s.again.sending.Lock()
+		defer s.again.sending.Unlock()
+		s.again.closed = true
+	}
 	_ = s.stream.CloseSend() // always nil; the status comes from Recv
 }
 
 // Trailer is valid after Recv returned an error.
-func (s *Stream) Trailer() metadata.MD { return s.stream.Trailer() }
+func (s *Stream) Trailer() metadata.MD {
+	if s.again != nil && s.again.unopened {
+		return nil // the stream is that of the attempt before
+	}
+	return s.stream.Trailer()
+}
 
 // rawCodec passes messages through as bytes.
 type rawCodec struct{}

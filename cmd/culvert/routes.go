@@ -3,7 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/routing"
@@ -36,6 +39,14 @@ func bridgeRoutes(c *config.Loaded) []bridge.Route {
 		}
 		for _, t := range r.Split {
 			to.Split = append(to.Split, routing.Target{Backend: t.Backend, Weight: t.Weight})
+		}
+		to.Retry = bridge.Retry{Attempts: r.Retry.Attempts, Backoff: r.Retry.Backoff, MaxBackoff: r.Retry.MaxBackoff}
+		for _, name := range r.Retry.Codes {
+			var code codes.Code
+			if err := code.UnmarshalJSON([]byte(strconv.Quote(name))); err != nil {
+				panic("BUG: config takes a status that gRPC doesn't have: " + err.Error())
+			}
+			to.Retry.Codes = append(to.Retry.Codes, code)
 		}
 		for _, v := range r.Metadata.Set {
 			to.SetMetadata = append(to.SetMetadata, bridge.MetadataValue{Name: v.Name, Value: v.Value})

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/config"
@@ -32,6 +34,7 @@ routes:
   rewrite: {path_prefix: /, authority: orders.internal}
   metadata: {set: [{name: x-a, value: secret}], remove: [x-b]}
   timeout: 5s
+  retry: {attempts: 3, codes: [UNAVAILABLE, CANCELLED], backoff: 50ms, max_backoff: 2s}
   limits: {calls: 1, calls_per_second: 2, decompressed_bytes_per_second: 3KiB, message_bytes: 4KiB, header_bytes: 5KiB}
 - name: two
   backend: b
@@ -47,6 +50,7 @@ routes:
 		PathPrefix: "/", Authority: "orders.internal",
 		SetMetadata: []bridge.MetadataValue{{Name: "x-a", Value: "secret"}}, RemoveMetadata: []string{"x-b"},
 		Timeout: 5 * time.Second, MessageBytes: 4 << 10, HeaderBytes: 5 << 10,
+		Retry:  bridge.Retry{Attempts: 3, Codes: []codes.Code{codes.Unavailable, codes.Canceled}, Backoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second},
 		Limits: bridge.Quota{Calls: 1, CallsPerSecond: 2, DecompressedPerSecond: 3 << 10},
 	}, {Name: "two", Backend: "b", AllowOrigins: []string{"https://app.example.com"}}}
 	if !reflect.DeepEqual(got, want) {
