@@ -67,6 +67,7 @@ var (
 	backendConnected = family("culvert_backend_connected", Gauge, "1 if a connection to the backend is up, else 0", "backend")
 	backendAddrs     = family("culvert_backend_addresses", Gauge, "addresses of the backend, by state", "backend", "state")
 	backendWaiting   = family("culvert_backend_waiting_calls", Gauge, "calls that wait for a connection to the backend, or for a place on one", "backend")
+	backendLostPings = family("culvert_backend_lost_pings_total", Counter, "connections to the backend that were closed because it answered no ping", "backend")
 	backendCalls     = family("culvert_backend_calls", Gauge, "calls that use the backend, also a replaced one until its last call ends", "backend")
 
 	certificateExpiry = family("culvert_certificate_not_after_timestamp_seconds", Gauge, "when a certificate in use expires, in Unix time; the certificate is named by its file, or by its first name if it has no file", "certificate")

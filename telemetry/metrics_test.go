@@ -61,7 +61,7 @@ func everything(t *testing.T) *Metrics {
 			Traffic:     []bridge.Traffic{{Listener: "public", Transport: "grpc", In: bridge.Flow{Messages: 1, Bytes: 2, Blocked: time.Second}}, {Listener: "public", Transport: "grpc-web"}},
 			Connections: []edge.Connections{{Listener: "public", Transport: "h2", Open: 2}},
 			HeldBytes:   1, HeldLimit: 2, ClientBytes: 3, ClientLimit: 4, Evicted: 5,
-			Upstreams: []upstream.State{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, Addresses: []upstream.AddressState{{Accepts: true}, {Accepts: true}, {Health: upstream.HealthNotServing}, {}}}, {Name: "default", Calls: 7, Draining: true}},
+			Upstreams: []upstream.State{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, LostPings: 2, Addresses: []upstream.AddressState{{Accepts: true}, {Accepts: true}, {Health: upstream.HealthNotServing}, {}}}, {Name: "default", Calls: 7, Draining: true}},
 		}
 	}, func() int64 { return 8 })
 	return m
@@ -97,6 +97,9 @@ func TestTableIsWhatPrometheusGets(t *testing.T) {
 		}
 		if kind := strings.ToLower(have.GetType().String()); kind != string(f.Kind) || have.GetHelp() != f.Help || !slices.Equal(names, slices.Sorted(slices.Values(f.Labels))) {
 			t.Errorf("%s: a %s with the labels %v, want a %s with %v", f.Name, kind, names, f.Kind, f.Labels)
+		}
+		if h := have.GetMetric()[0].GetHistogram(); h != nil && (h.Schema == nil || len(h.GetBucket()) != len(durationBuckets)) {
+			t.Errorf("%s isn't a classic and a native histogram: %v", f.Name, h)
 		}
 		if f.Kind == Counter && !strings.HasSuffix(f.Name, "_total") {
 			t.Errorf("%s: the name of a counter ends with _total", f.Name)
@@ -168,9 +171,10 @@ func TestWhatEventsCount(t *testing.T) {
 		"culvert_client_memory_bytes":                                                                           3,
 		"culvert_evicted_calls_total":                                                                           5,
 		"culvert_backend_connected backend=default":                                                             1,
+		"culvert_backend_lost_pings_total backend=default":                                                      2,
 		"culvert_backend_waiting_calls backend=default":                                                         9,
 		"culvert_backend_addresses backend=default state=accepts":                                               2,
-		"culvert_backend_addresses backend=default state=unhealthy":                                           1,
+		"culvert_backend_addresses backend=default state=unhealthy":                                             1,
 		"culvert_backend_addresses backend=default state=down":                                                  1,
 		"culvert_backend_calls backend=default":                                                                 13,
 		"culvert_certificate_not_after_timestamp_seconds certificate=/c.pem":                                    1,

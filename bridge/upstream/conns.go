@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -101,6 +102,8 @@ type pool struct {
 	log    *slog.Logger
 	timers sync.WaitGroup // until they have run or are stopped
 	checks sync.WaitGroup // health checks that run
+
+	lostPings atomic.Int64 // connections that were closed because the backend answered no ping
 
 	mu        sync.Mutex
 	addresses []*backendAddress

@@ -195,6 +195,7 @@ type State struct {
 	// calls, and is closed after its last one.
 	Draining bool
 
+	LostPings int64          // connections so far that were closed because the backend answered no ping
 	Waiting   int            // calls that wait for a connection or a place
 	Addresses []AddressState // as the backend's name resolves now, in the order of pick_first
 }
@@ -246,7 +247,7 @@ func (s *Set) States() []State {
 // state returns the state under a name of the Set, whose mu is held.
 func (u *Upstream) state(name string) State {
 	waiting, addresses := u.pool.state()
-	return State{Name: name, Conns: u.cc.GetState(), Calls: u.holders.calls(), Waiting: waiting, Addresses: addresses}
+	return State{Name: name, Conns: u.cc.GetState(), Calls: u.holders.calls(), LostPings: u.pool.lostPings.Load(), Waiting: waiting, Addresses: addresses}
 }
 
 // compareBool orders false before true.

@@ -156,11 +156,19 @@ type silenceWatch struct {
 
 	mu    sync.Mutex
 	s     silence
-	armed bool // run has a timer, or is about to
+	armed bool          // run has a timer, or is about to
+	lost  *atomic.Int64 // counts backends that were given up; may be nil
 }
 
 func newSilenceWatch(conn net.Conn, asks func()) *silenceWatch {
 	return &silenceWatch{conn: conn, asks: asks, wake: make(chan struct{}, 1)}
+}
+
+// countIn has the watch count there when it gives the backend up.
+func (w *silenceWatch) countIn(lost *atomic.Int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lost = lost
 }
 
 // sent notes that HEADERS or DATA are about to be written. It is called for each, so
@@ -258,6 +266,9 @@ func (w *silenceWatch) look() time.Time {
 	next := w.s.next()
 	if step == silenceGiveUp {
 		next = time.Time{}
+		if w.lost != nil {
+			w.lost.Add(1)
+		}
 	}
 	w.armed = !next.IsZero()
 	w.mu.Unlock()

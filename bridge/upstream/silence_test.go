@@ -222,6 +222,9 @@ func TestSilentBackendEndsItsCalls(t *testing.T) {
 			if got, want := time.Since(start), silencePatience+pingTimeout; got != want || e.reason != report.ReasonUpstreamSilent || e.status.Code() != codes.Unavailable {
 				t.Errorf("with keep-alive %v the call ended after %v with %v (%s), want %s after %v", keepalive, got, e.status, e.cause, report.ReasonUpstreamSilent, want)
 			}
+			if got := u.state("").LostPings; got != 1 {
+				t.Errorf("with keep-alive %v %d connections count as lost, want 1", keepalive, got)
+			}
 			if e := callUpstream(t.Context(), t, u, nil); e.status.Code() != codes.OK {
 				t.Errorf("the next call: %v (%s)", e.status, e.cause)
 			}

@@ -30,6 +30,7 @@ func (w windowCredentials) ClientHandshake(ctx context.Context, authority string
 	c := newWindowConn(conn, w.account)
 	c.link = newBackendLink(ctx, c)
 	c.plaintext = w.Info().SecurityProtocol == "insecure"
+	c.watch.countIn(&w.pool.lostPings)
 	return c, info, nil
 }
 
