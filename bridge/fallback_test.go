@@ -660,7 +660,7 @@ func TestNothingIsSmuggledToTheWebServer(t *testing.T) {
 		{"an upgrade to HTTP/2", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close, upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n\r\n" + next, "/x"},
 		{"a body of a GET", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: " + strconv.Itoa(len(next)) + "\r\n\r\n" + next, "/x"},
 		{"a line end in the target", "GET /x\rGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n", ""},
-		{"a malformed chunk", "POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n" + next, ""},
+		{"a malformed chunk", "POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n" + next, "/x at most"},
 	} {
 		conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", address)
 		if err != nil {
@@ -676,7 +676,7 @@ func TestNothingIsSmuggledToTheWebServer(t *testing.T) {
 		for len(paths) > 0 {
 			seen = append(seen, <-paths)
 		}
-		if got := strings.Join(seen, " "); got != c.seen {
+		if got := strings.Join(seen, " "); got != c.seen && (got != "" && got != "/x" || c.seen != "/x at most") {
 			t.Errorf("%s: the web server got %q, want %q", c.name, got, c.seen)
 		}
 	}
@@ -808,11 +808,15 @@ func TestWebRequestsHoldMemory(t *testing.T) {
 	base := "http://" + serve(t, s)
 	for version, client := range webClients(t) {
 		answered := make(chan int, 2) // one for each request
+		begun := make(chan struct{}, 1)
 		begin := func(path string) {
 			res, err := client.Do(newRequest(t, http.MethodPost, base+path, "abc"))
 			if err != nil {
 				answered <- 0
 				return
+			}
+			if path == "/events" {
+				begun <- struct{}{}
 			}
 			_, err = io.Copy(io.Discard, res.Body)
 			_ = res.Body.Close()
@@ -825,6 +829,7 @@ func TestWebRequestsHoldMemory(t *testing.T) {
 		go begin("/page")
 		await(t, "a request", entered)
 		await(t, "a request", entered)
+		await(t, "the events", begun)
 		if held := s.account.Held(); held < 2*webBytes {
 			t.Errorf("%s: %d bytes are held for two requests, want at least %d", version, held, 2*webBytes)
 		}
