@@ -119,12 +119,20 @@ const (
 // that. Over the bounds it answers 503.
 func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 	metrics := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
-		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		ErrorHandling:       promhttp.ContinueOnError,
-		MaxRequestsInFlight: maxScrapes,
-		Timeout:             scrapeLimit,
+		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorHandling: promhttp.ContinueOnError,
+		Timeout:       scrapeLimit,
 	})
+	// promhttp's own bound would not count callers that read their answer slowly.
+	answering := make(chan struct{}, maxScrapes)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case answering <- struct{}{}:
+			defer func() { <-answering }()
+		default:
+			http.Error(w, "culvert: "+strconv.Itoa(maxScrapes)+" others are reading the metrics: try again", http.StatusServiceUnavailable)
+			return
+		}
 		// A server with a shorter time-out for all answers is for short ones.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeLimit + time.Second))
 		metrics.ServeHTTP(w, r)
