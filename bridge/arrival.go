@@ -118,7 +118,10 @@ func scheme(t *tls.ConnectionState) string {
 
 // use returns the quotas that the call counts with, and its method's limit or nil.
 func (a *arrival) use() (quota.Call, *methodLimit) {
-	m := a.policy.methods.of(a.method)
+	var m *methodLimit
+	if a.choice == nil || a.route != nil { // else the backend's name of the method isn't known yet
+		m = a.policy.methods.of(a.method)
+	}
 	use := a.policy.quotas.Call(a.listening.Scope(), m.scopeOf(), a.peer.Addr, a.from)
 	if a.route != nil {
 		_ = use.Move(m.scopeOf(), a.route.scope, a.method) // it hasn't begun, so nothing is refused

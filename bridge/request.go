@@ -58,9 +58,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.peer.Transport = tunnelName + "+" + t.name
 	}
 	a.refused = s.transportAllowed(a, t)
-	if a.refused == nil && a.choice != nil && a.route == nil && !p.routes.table.NeedsMetadata() {
-		a.refused = s.noRoute(p, a.choice, a.peer.Addr)
-	}
 	t.serve(s, w, r, a)
 }
 
@@ -112,11 +109,8 @@ func (s *Server) originAllowed(w http.ResponseWriter, r *http.Request, a *arriva
 	if why == nil {
 		return true
 	}
-	hint := why.Hint
-	if hint == "" {
-		hint = "to allow it: --allow-origin " + a.origin.Origin
-	}
-	s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: why.Key, Peer: a.peer.Addr, Detail: a.origin.Origin, ReportOnly: a.policy.tryOrigins}, hint)
+	key, hint := a.route.originHint(a.origin)
+	s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: key, Peer: a.peer.Addr, Detail: a.origin.Origin, ReportOnly: a.policy.tryOrigins}, hint)
 	if a.policy.tryOrigins {
 		a.origin.Allowed = true
 		return true

@@ -107,7 +107,8 @@ func (a *arrival) judgeTunnel(asker gate.Asker) gate.Verdict {
 	return v
 }
 
-// noRoute returns why a call has no route.
+// noRoute returns why a call has no route. Only authorize asks: a client that may not
+// call here isn't told which routes there are.
 func (s *Server) noRoute(p *policy, ch *choice, peer string) error {
 	host, path := ch.facts.Host, ch.facts.Path
 	s.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: report.KeyRoutes, Peer: peer, Detail: host + path}, "add a route that matches, or correct the address in the client")
@@ -134,13 +135,12 @@ func (s *Server) settle(c *call) error {
 	if ch == nil {
 		return nil
 	}
-	defer func() { c.choice = nil }() // a call may be long
 	if rs := c.policy.routes; rs.table.NeedsMetadata() {
 		ch.facts.Metadata = c.Metadata
 		i := rs.table.Find(&ch.facts)
 		ch.facts.Metadata = nil
 		if i < 0 {
-			return s.noRoute(c.policy, ch, c.Peer.Addr)
+			return nil // authorize refuses the call
 		}
 		if to := &rs.of[i]; to != c.route {
 			if err := s.reroute(c, to, rs.table.Rewrite(i, ch.facts.Path)); err != nil {
@@ -148,6 +148,10 @@ func (s *Server) settle(c *call) error {
 			}
 		}
 	}
+	if c.route == nil {
+		return nil // likewise
+	}
+	c.choice = nil // a call may be long
 	c.info.Route = c.route.name
 	if t := c.route.timeout; t != nil && (c.Timeout == 0 || t.limit < c.Timeout) {
 		c.Timeout, c.late = t.limit, t.cause
@@ -177,7 +181,8 @@ func (s *Server) reroute(c *call, to *route, method string) error {
 func (s *Server) judgeAgain(c *call, by *gate.Origins) error {
 	v := by.Judge(c.choice.asker)
 	if v.Denial != nil {
-		s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: v.Denial.Key, Peer: c.Peer.Addr, Detail: v.Origin, ReportOnly: c.policy.tryOrigins}, v.Denial.Hint)
+		key, hint := c.route.originHint(v)
+		s.refusals.Note(report.Refusal{Reason: report.ReasonOriginDenied, Key: key, Peer: c.Peer.Addr, Detail: v.Origin, ReportOnly: c.policy.tryOrigins}, hint)
 		if !c.policy.tryOrigins {
 			return report.New(report.ReasonOriginDenied, v.Denial.Text)
 		}
@@ -187,6 +192,18 @@ func (s *Server) judgeAgain(c *call, by *gate.Origins) error {
 		c.setCookies = false
 	}
 	return nil
+}
+
+// originHint returns the key that denies a page the calls of a route, which may be nil,
+// and what the operator can do.
+func (r *route) originHint(v gate.Verdict) (key, hint string) {
+	switch {
+	case v.Denial.Hint != "":
+		return v.Denial.Key, v.Denial.Hint
+	case r != nil && r.origins != nil:
+		return report.KeyRouteOrigins, "to allow it: add " + v.Origin + " to allow_origins of the route " + r.name + ", or of the route that it has them from"
+	}
+	return v.Denial.Key, "to allow it: --allow-origin " + v.Origin
 }
 
 // sizes returns the lower of the limits and the route's. r may be nil.

@@ -483,3 +483,19 @@ func TestWrongRoutes(t *testing.T) {
 		t.Errorf("two routes of one name: %v", err)
 	}
 }
+
+// TestCallWithoutARouteIsACall: it is authenticated before it is told so, and counts
+// with the limits of calls.
+func TestCallWithoutARouteIsACall(t *testing.T) {
+	for _, metadata := range [][]routing.Condition{nil, {{Name: "x-canary"}}} {
+		cfg := Config{Backends: []NamedBackend{startShowing(t, "a")}, Authenticator: authenticator(byToken)}
+		cfg.Routes = []Route{{Name: "a", Match: routing.Match{Methods: []string{"test.A/*"}, Metadata: metadata}, Backend: "a"}}
+		address := serve(t, newServer(t, cfg))
+		wantAnswer(t, "without a token", asks(within(t, patience), dial(t, address), "/test.None/M"), "Unauthenticated")
+
+		cfg.Authenticator, cfg.Limits.CallsPerSecond = nil, 1
+		cc := dial(t, serve(t, newServer(t, cfg)))
+		wantAnswer(t, "a first call", asks(within(t, patience), cc, "/test.None/M"), "no route matches")
+		wantAnswer(t, "a second call", asks(within(t, patience), cc, "/test.None/M"), "limits.calls_per_second")
+	}
+}

@@ -85,8 +85,11 @@ func (s *Server) read(ctx context.Context, r *running) error {
 	return err
 }
 
-// authorize refuses a method that isn't exposed.
-func (*Server) authorize(_ context.Context, r *running) error {
+// authorize refuses a call without a route, and a method that isn't exposed.
+func (s *Server) authorize(_ context.Context, r *running) error {
+	if c := r.call; c.policy.routes != nil && c.route == nil {
+		return s.noRoute(c.policy, c.choice, c.Peer.Addr)
+	}
 	return r.call.policy.router.authorize(r.call.Method, r.call.Peer.Addr)
 }
 

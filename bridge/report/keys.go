@@ -21,6 +21,8 @@ const (
 	KeyRoutes         = "routes"              // which calls go where
 	KeyRouteTimeout   = "routes[].timeout"    // how long a call of a route may take
 
+	KeyRouteOrigins = "routes[].allow_origins" // which pages may make the calls of a route
+
 	KeyMaxConnections = "backend.max_connections"
 	KeyQueueTimeout   = "backend.queue_timeout"
 	KeyBackendCalls   = "backend.limits.calls"
