@@ -247,22 +247,41 @@ func finishAll(calls []*call, began time.Time) []end {
 	return ends
 }
 
-// Clients that take nothing don't keep culvert beyond drain_timeout.
+// Clients that take nothing don't keep culvert beyond drain_timeout, nor those that
+// answer no goodbye, over TLS either, whose alerts wait for the client.
 func TestDrainEndsInTimeWhoeverReads(t *testing.T) {
 	t.Parallel()
-	b := startBackend(t, backendOptions{})
-	c := startCulvert(t, b.address, culvertOptions{config: "drain_timeout: 3s\n"})
-	for _, transport := range wire.All {
-		call := post(t, dial(t, transport, c.address), wire.ServerStream, probe.Script{Replies: 1 << 20, ReplyBytes: 64 << 10})
-		b.record(t, call.id, probe.Began, 5*time.Second)
-	}
-	began := time.Now()
-	c.signal(t, syscall.SIGTERM)
-	if code := c.wait(t, 10*time.Second); code != 0 {
-		t.Errorf("exit code %d, want 0", code)
-	}
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("the process was gone after %v, want 3 s at most", took)
+	ca := newIssuer(t, "ca")
+	cert := ca.issue("localhost", "localhost", "127.0.0.1")
+	certFile, keyFile := writePair(t, t.TempDir(), "tls", cert)
+	for name, args := range map[string][]string{"plaintext": nil, "TLS": {"--tls-cert", certFile, "--tls-key", keyFile}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := startBackend(t, backendOptions{})
+			c := startCulvert(t, b.address, culvertOptions{config: "drain_timeout: 3s\n", args: args})
+			for _, script := range []probe.Script{{Replies: 1 << 20, ReplyBytes: 64 << 10}, {Replies: 1, Hang: true}} {
+				for _, transport := range wire.All {
+					var conn *wire.Conn
+					if args == nil {
+						conn = dial(t, transport, c.address)
+					} else {
+						conn = dialTLS(t, transport, c.address, named(ca.trusting(), "localhost"))
+					}
+					call := post(t, conn, wire.ServerStream, script)
+					b.record(t, call.id, probe.Began, 5*time.Second)
+				}
+			}
+			began := time.Now()
+			c.signal(t, syscall.SIGTERM)
+			if code := c.wait(t, 10*time.Second); code != 0 {
+				t.Errorf("exit code %d, want 0", code)
+			}
+			took := time.Since(began)
+			t.Logf("the process was gone after %v", took)
+			if took > 3*time.Second {
+				t.Errorf("the process was gone after %v, want 3 s at most", took)
+			}
+		})
 	}
 }
 
