@@ -39,12 +39,7 @@ func TestComposeFileAgreesWithTheProgram(t *testing.T) {
 	if err := yaml.Unmarshal(b, &file); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
-	program := filepath.Join(t.TempDir(), "culvert")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/culvert")
-	build.Dir = ".."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	program := buildProgram(t)
 
 	ours := 0
 	for service, s := range file.Services {
