@@ -18,7 +18,8 @@ import (
 )
 
 // A Route sends the calls that it matches to a backend. If several routes match, the
-// most specific one wins, as package routing defines it.
+// most specific one wins, as package routing defines it. Conditions for metadata see
+// what the client sends, without the changes of an Authenticator.
 type Route struct {
 	Name  string // unique; logs have it
 	Match routing.Match
