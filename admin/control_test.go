@@ -4,8 +4,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -170,4 +172,26 @@ func TestAdminServerBounds(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzOnLoopback: whatever a Host is written like, a browser that takes it for a name
+// that a name server resolves gets no answer.
+func FuzzOnLoopback(f *testing.F) {
+	for _, host := range []string{"localhost:9902", "127.0.0.1", "[::1]:1", "::1", "[::ffff:127.0.0.1]", "127.0.0.1.evil.example", "localhost.evil.example:1", "evil.example", "0x7f.1", "[::1%25lo]:1", ""} {
+		f.Add(host)
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		if !onLoopback(host) {
+			return
+		}
+		u, err := url.Parse("http://" + host + "/")
+		if err != nil {
+			return // no browser has such a page
+		}
+		if name := u.Hostname(); !strings.EqualFold(name, "localhost") {
+			if ip := net.ParseIP(strings.SplitN(name, "%", 2)[0]); ip == nil || !ip.IsLoopback() {
+				t.Errorf("%q is accepted, and names %q", host, name)
+			}
+		}
+	})
 }
