@@ -98,7 +98,8 @@ type HealthCheck struct {
 	// checking protocol (Watch of grpc.health.v1). An address that isn't SERVING
 	// gets no new calls until it has been SERVING for 1s again. An address that
 	// doesn't answer within 5s isn't SERVING. A backend without the health
-	// service counts as healthy, and culvert logs that.
+	// service counts as healthy, and culvert logs that. The check is a stream that
+	// stays open, so keepalive also pings connections without calls.
 	Enabled bool `key:"enabled"`
 
 	// The name of the service to ask for. Default: the server as a whole.
