@@ -47,7 +47,7 @@ async function stream(call) {
     const answer = new Uint8Array(await response.arrayBuffer());
     outcome.read = performance.now() - begun;
     outcome.bytes = answer.length;
-    outcome.text = `${response.headers.get("grpc-status") ?? ""} ${Array.from(answer.slice(-500), (b) => String.fromCharCode(b)).join("")}`;
+    outcome.text = `${response.headers.get("grpc-status") ?? ""} ${Array.from(answer.slice(-2000), (b) => String.fromCharCode(b)).join("")}`;
   } catch (error) {
     outcome.text = `after ${performance.now() - begun} ms: ${error}`;
   }
