@@ -37,12 +37,12 @@ func (s *Server) RefuseCalls() {
 	for _, leave := range all {
 		leave()
 	}
-	time.Sleep(onTheWay)
+	time.Sleep(s.onTheWay)
 	s.refusing.Store(true)
 }
 
-// onTheWay is the time in which a GOAWAY reaches most clients.
-const onTheWay = 200 * time.Millisecond
+// defaultOnTheWay is the time in which a GOAWAY reaches most clients.
+const defaultOnTheWay = 200 * time.Millisecond
 
 // RefusesCalls reports whether the Server accepts no new calls.
 func (s *Server) RefusesCalls() bool { return s.refusing.Load() }

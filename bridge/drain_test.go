@@ -154,7 +154,7 @@ func TestCallsEndWithinTheSpread(t *testing.T) {
 	if err := await(t, "Shutdown's return", done); err != nil {
 		t.Errorf("Shutdown returned %v", err)
 	}
-	if took := time.Since(start); took > 2500*time.Millisecond { // and some, for a busy machine
+	if took := time.Since(start); took > 4*time.Second { // and some, for a busy machine
 		t.Errorf("Shutdown took %v, want 2 s at most", took)
 	}
 }
@@ -174,6 +174,7 @@ func retryOf(err error) *errdetails.RetryInfo {
 func TestRefusedCallsGoElsewhere(t *testing.T) {
 	backend := startBackend(t, echo)
 	s := newServer(t, Config{Backend: Backend{Target: backend}})
+	s.onTheWay = 2 * time.Second // far more than a busy machine needs
 	address := serve(t, s)
 	other := serve(t, newServer(t, Config{Backend: Backend{Target: backend}}))
 	var mu sync.Mutex

@@ -496,7 +496,13 @@ func TestCallWithoutARouteIsACall(t *testing.T) {
 		cfg.Authenticator, cfg.Limits.CallsPerSecond = nil, 1
 		cc := dial(t, serve(t, newServer(t, cfg)))
 		wantAnswer(t, "a first call", asks(within(t, patience), cc, "/test.None/M"), "no route matches")
-		wantAnswer(t, "a second call", asks(within(t, patience), cc, "/test.None/M"), "limits.calls_per_second")
+		counted := false
+		for i := 0; i < 100 && !counted; i++ { // a machine that stands still for a second lets one more pass
+			counted = strings.Contains(asks(within(t, patience), cc, "/test.None/M"), "limits.calls_per_second")
+		}
+		if !counted {
+			t.Error("calls without a route don't count with limits.calls_per_second")
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
@@ -46,7 +47,8 @@ type Server struct {
 	draining atomic.Bool    // nor any connection
 	closing  atomic.Bool    // and nobody is waited for any more
 	leaving  leaving        // sends the goodbyes of HTTP/2
-	random   func() float64 // from 0 to less than 1; a test's own
+	onTheWay time.Duration  // of such a goodbye; a test's own
+	random   func() float64 // from 0 to less than 1; likewise
 	quotas   *quota.Limiter // its counts are those of all policies
 
 	inner   *http.Server   // serves the HTTP/2 inside of WebSockets
@@ -59,7 +61,7 @@ type Server struct {
 // New returns a Server. The backends needn't be up yet: until one is, its calls end
 // UNAVAILABLE. Close or Shutdown ends what New started.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, obs: cfg.Observer, random: rand.Float64}
+	s := &Server{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, obs: cfg.Observer, onTheWay: defaultOnTheWay, random: rand.Float64}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

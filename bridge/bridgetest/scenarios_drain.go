@@ -87,6 +87,10 @@ func (t *trial) wantGoingAway(s *callT) {
 	}
 }
 
+// shortDrain is a drain's time in scenarios whose client must receive the end. Half of
+// it is for that: plenty for a busy machine.
+const shortDrain = 2 * time.Second
+
 func drainEnds(t *trial) {
 	t.serve(trickle(nil))
 	s := t.open(call{})
@@ -94,7 +98,7 @@ func drainEnds(t *trial) {
 	s.closeSend()
 	s.recv()
 	c := t.nextCall()
-	wait := t.drain(200 * time.Millisecond)
+	wait := t.drain(shortDrain)
 	r := s.end()
 	t.wantCulvert(r, codes.Unavailable, report.ReasonDraining)
 	t.wantSent(r, "maybe")
@@ -108,7 +112,7 @@ func drainEndsUnfinished(t *trial) {
 	s := t.open(call{})
 	s.send(hello)
 	c := t.nextCall()
-	wait := t.drain(200 * time.Millisecond)
+	wait := t.drain(shortDrain)
 	t.wantCulvert(s.end(), codes.Unavailable, report.ReasonDraining)
 	wait()
 	t.wantCancelled(c, goneIsSeen, false)
