@@ -28,7 +28,7 @@ func writeValues(h io.Writer, t *table, of reflect.Value, at string) {
 	for _, k := range t.keys {
 		name := join(at, k.path)
 		if k.entries == nil {
-			fmt.Fprintf(h, "%s=%q\n", name, k.text(of)) // a hash takes everything
+			fmt.Fprintf(h, "%s=%q\n", name, k.effect(of)) // a hash takes everything
 			continue
 		}
 		for i := range of.FieldByIndex(k.index).Len() {
@@ -36,6 +36,15 @@ func writeValues(h io.Writer, t *table, of reflect.Value, at string) {
 			writeValues(h, k.entries, of.FieldByIndex(k.index).Index(i), Entry(name, i))
 		}
 	}
+}
+
+// effect returns the key's value in a form to compare. In an entry, a list that is set
+// to [] differs from one that isn't set, unless the entry inherits the list.
+func (k Key) effect(of reflect.Value) any {
+	if k.List && k.like == "" && of.FieldByIndex(k.index).IsNil() {
+		return nil
+	}
+	return k.text(of)
 }
 
 // Changed returns the names of the keys whose values differ, in the order of
@@ -54,7 +63,7 @@ func changed(t *table, of [2]*Loaded, values [2]reflect.Value, at string) []stri
 		switch {
 		case k.like != "" && !of[0].IsSet(name) && !of[1].IsSet(name): // inherited
 		case k.entries == nil:
-			if !reflect.DeepEqual(k.text(values[0]), k.text(values[1])) {
+			if !reflect.DeepEqual(k.effect(values[0]), k.effect(values[1])) {
 				names = append(names, name)
 			}
 		case a.Len() != b.Len():

@@ -33,6 +33,11 @@ func TestVersionAndChangedKeys(t *testing.T) {
 			t.Errorf("%s: the same version: %v, want %v", c.name, got, want)
 		}
 	}
+	const route = "backend: {address: \"b:1\"}\nroutes: [{name: a, backend: default}]\n"
+	unset, empty := loadText(t, route), loadText(t, strings.Replace(route, "default}", "default, allow_origins: []}", 1))
+	if got := Changed(unset, empty); !slices.Equal(got, []string{"routes[0].allow_origins"}) || unset.Version() == empty.Version() {
+		t.Errorf("an empty list in place of none: changed %q; the same version: %v", got, unset.Version() == empty.Version())
+	}
 	if v := from.Version(); len(v) != versionDigits {
 		t.Errorf("version %q has %d digits, want %d", v, len(v), versionDigits)
 	}
