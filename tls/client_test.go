@@ -57,6 +57,7 @@ func TestClientCertificateAndAuthorityAreLoadedAnew(t *testing.T) {
 		if n, _, _ := told.counts(); n != 2 {
 			t.Errorf("told of %d certificates, want 2", n)
 		}
+		c.Close() // once more by the defer: a reload may close what culvert's end closes
 	})
 }
 

@@ -39,6 +39,7 @@ type watcher struct {
 	problem, mended func(error)
 
 	stop    chan struct{}
+	closing sync.Once
 	running sync.WaitGroup
 
 	problems atomic.Pointer[[]error] // the reported ones; a reader needn't wait for a drive that doesn't answer
@@ -83,8 +84,9 @@ func (w *watcher) start() error {
 	return nil
 }
 
+// close may be called again: at culvert's end, a reload may close what the end closes.
 func (w *watcher) close() {
-	close(w.stop)
+	w.closing.Do(func() { close(w.stop) })
 	w.running.Wait()
 }
 
