@@ -98,7 +98,7 @@ func (c *Control) list(w http.ResponseWriter, r *http.Request) {
 
 GET /config                       the configuration in effect, and why culvert rejected a newer file
 GET /log-level                    the lowest level in the log
-PUT /log-level                    set it to debug, info, warn or error, until the next start
+PUT /log-level                    set it to debug, info, warn or error, until a reload or the next start sets another
 GET /drain                        how far a drain has come
 POST /drain?delay=5s              end readiness, and after the delay refuse new calls
 GET /debug/pprof/profile          a CPU profile; ?seconds=30, at most %d
