@@ -57,6 +57,7 @@ type retried struct {
 	settled  bool  // an answer has begun, or no other attempt is due
 	end      error // how the call ended, if no answer has begun
 	unopened bool  // the last attempt got no stream
+	reached  bool  // an attempt before the last one may have reached the backend
 
 	sending sync.Mutex // held to send, and to change the stream
 	closed  bool       // the client has half-closed; guarded by sending
@@ -128,7 +129,7 @@ func (s *Stream) retry(end error) error {
 		a.sending.Lock()
 		if a.isCommitted() { // by what was sent meanwhile
 			a.sending.Unlock()
-			return end
+			return a.last(end)
 		}
 		err := s.reopen()
 		a.sending.Unlock()
@@ -222,6 +223,29 @@ func (a *retried) commitLocked() {
 // pause waits until another attempt is due after one that ended so. It returns nil
 // then, or how the call ends if there is no other attempt.
 func (a *retried) pause(ctx context.Context, end error, trailer metadata.MD) error {
+	if last := a.wait(ctx, end, trailer); last != nil {
+		return a.last(last)
+	}
+	var f *report.Fault
+	unseen := errors.As(end, &f) && (f.Sent == "no" || f.Sent == "" && codeOf(f) == codes.Unavailable)
+	a.reached = a.reached || !unseen
+	return nil
+}
+
+// last returns how the call ends if the last attempt ended so: culvert's own status
+// tells whether any attempt may have reached the backend.
+func (a *retried) last(end error) error {
+	var f *report.Fault
+	if !a.reached || !errors.As(end, &f) || f.Sent == "maybe" {
+		return end
+	}
+	ofAll := *f
+	ofAll.Sent = "maybe"
+	return &ofAll
+}
+
+// wait is pause for one attempt alone.
+func (a *retried) wait(ctx context.Context, end error, trailer metadata.MD) error {
 	if ctx.Err() != nil || !a.policy.wants(end) {
 		if errors.Is(end, io.EOF) {
 			a.budget.succeeded()
@@ -263,12 +287,16 @@ func (r *Retry) wants(end error) bool {
 	case f.Reason == report.ReasonUpstreamReset && f.Sent == "no":
 		return true
 	default:
-		code := f.Code
-		if code == codes.OK {
-			code = f.Reason.Row().Code
-		}
-		return slices.Contains(r.Codes, code)
+		return slices.Contains(r.Codes, codeOf(f))
 	}
+}
+
+// codeOf returns the code of the status that clients get.
+func codeOf(f *report.Fault) codes.Code {
+	if f.Code == codes.OK {
+		return f.Row().Code
+	}
+	return f.Code
 }
 
 // backoff returns the pause after this many attempts.

@@ -338,6 +338,32 @@ func TestRetryUntilThereIsABackend(t *testing.T) {
 	})
 }
 
+// TestRetriedCallWasSent: the last attempt finds no backend, but the one before reached
+// it, so the client must not take the call for one that a retry can't double.
+func TestRetriedCallWasSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 100)
+		u := upstreamTo(t, b.Backend)
+		synctest.Wait()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(errFinished)
+		r := &Retry{Attempts: 3, Codes: retryThrice.Codes, Backoff: time.Second, MaxBackoff: time.Second}
+		up, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := b.callsBy(); !slices.Equal(got, []int{1}) {
+			t.Fatalf("calls by connection: %v, want 1 on one", got)
+		}
+		b.crash()
+		_, err = up.Recv()
+		if f := (*report.Fault)(nil); !errors.As(err, &f) || f.Reason != report.ReasonUpstreamUnreachable || f.Sent != "maybe" {
+			t.Errorf("ended with %#v, want %s, sent: maybe", err, report.ReasonUpstreamUnreachable)
+		}
+	})
+}
+
 // TestRetriesHaveABudget: while most calls fail, none is sent again, and they are again
 // once calls succeed.
 func TestRetriesHaveABudget(t *testing.T) {
