@@ -189,8 +189,8 @@ func TestRewriteOpensNoDeniedMethod(t *testing.T) {
 	}
 }
 
-// TestLimitsOfARoute apply besides the others, to calls that a WebSocket's first
-// message moves to the route, too. What they took is given back.
+// TestLimitsOfARoute: they apply besides the others, also to a call that reaches the
+// route by the first message of its WebSocket. The end of a call makes room again.
 func TestLimitsOfARoute(t *testing.T) {
 	s := newServer(t, Config{
 		Backends: []NamedBackend{startShowing(t, "a")},

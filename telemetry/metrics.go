@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math"
@@ -263,15 +264,14 @@ func limitOf(c *report.CallInfo) string {
 		}
 		return ""
 	}
-	return limitsOfReasons[c.Reason]
+	return cmp.Or(c.Limit, limitsOfReasons[c.Reason])
 }
 
-// limitsOfReasons has the limit behind each reason that only one limit has.
+// limitsOfReasons has the limit behind each reason, for calls whose status names none.
 var limitsOfReasons = map[report.Reason]string{
 	report.ReasonRequestTooLarge:  report.KeyMessageBytes,
 	report.ReasonResponseTooLarge: report.KeyMessageBytes,
 	report.ReasonMetadataTooLarge: report.KeyHeaderBytes,
-	report.ReasonOverloaded:       report.KeyMaxConnections,
 	report.ReasonIdleTimeout:      report.KeyIdle,
 	report.ReasonMaxAge:           report.KeyMaxAge,
 	report.ReasonSlowConsumer:     report.KeySlowConsumer,
