@@ -657,6 +657,7 @@ func TestNothingIsSmuggledToTheWebServer(t *testing.T) {
 		{"HTTP/1.0", "GET /x HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\n\r\n" + next, "/x"},
 		{"HTTP/1.0 with chunks", "POST /x HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n" + next, "/x"},
 		{"a refused upgrade", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 777\r\n\r\n" + next, "/x"},
+		{"an upgrade with a body", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\ncontent-length: " + strconv.Itoa(len(next)) + "\r\n\r\n" + next, ""},
 		{"an upgrade to HTTP/2", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close, upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n\r\n" + next, "/x"},
 		{"a body of a GET", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: " + strconv.Itoa(len(next)) + "\r\n\r\n" + next, "/x"},
 		{"a line end in the target", "GET /x\rGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n", ""},

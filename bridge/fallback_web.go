@@ -145,6 +145,9 @@ func (x *webExchange) admit() (http.Header, error) {
 	if r.Header.Get(loopHeader) == s.loop {
 		return nil, &report.Fault{Reason: report.ReasonInternal, Text: "the web server (fallback) is this server itself", Cause: errors.New("a request to the web server came back: set fallback to the web server's own address")}
 	}
+	if isUpgrade(r) && r.ContentLength != 0 { // else the body and the WebSocket would be read at the same time
+		return nil, report.New(report.ReasonBadRequest, "a WebSocket handshake has a body")
+	}
 	if size, limit := webHeaderBytes(r.Header), x.a.policy.limits.HeaderBytes; size > limit {
 		return nil, report.Newf(report.ReasonMetadataTooLarge, "the header of %d bytes is over the limit of %d (%s)", size, limit, report.KeyHeaderBytes)
 	}
