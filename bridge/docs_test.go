@@ -71,7 +71,7 @@ the domain 'culvert', one of the reasons below, and metadata:
 |---|---|
 | 'call_id' | the call's id. culvert's log has the underlying error in the line with the same 'call_id' |
 | 'sent' | with the code Unavailable only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
-| 'limit' | the key of the limit that the call reached. 'google.rpc.RetryInfo' then has the time after which there may be room |
+| 'limit' | the key of the limit that the call reached. Unless the call itself is too large, 'google.rpc.RetryInfo' has the time after which there may be room |
 
 `))
 	for _, r := range report.Reasons() {

@@ -149,7 +149,7 @@ func (x *webExchange) admit() (http.Header, error) {
 		return nil, report.New(report.ReasonBadRequest, "a WebSocket handshake has a body")
 	}
 	if size, limit := webHeaderBytes(r.Header), x.a.policy.limits.HeaderBytes; size > limit {
-		return nil, report.Newf(report.ReasonMetadataTooLarge, "the header of %d bytes is over the limit of %d (%s)", size, limit, report.KeyHeaderBytes)
+		return nil, report.Newf(report.ReasonMetadataTooLarge, "the header of %d bytes is over the limit of %d (%s)", size, limit, report.KeyHeaderBytes).UnlessRaised(report.KeyHeaderBytes)
 	}
 	header, err := x.a.webHeader(r, x.info.ID)
 	if err != nil {

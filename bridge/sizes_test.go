@@ -51,11 +51,11 @@ func TestListenersTakeTheirSizes(t *testing.T) {
 			t.Errorf("%s: a small call: %v", name, err)
 		}
 		err := cc.Invoke(within(t, patience), testMethod, message, new([]byte))
-		if status.Code(err) != codes.ResourceExhausted || !strings.Contains(status.Convert(err).Message(), " "+report.KeyListenerMessageBytes+")") {
+		if status.Code(err) != codes.ResourceExhausted || !strings.Contains(status.Convert(err).Message(), " "+report.KeyListenerMessageBytes+")") || errorInfo(t, status.Convert(err)).GetMetadata()["limit"] != report.KeyListenerMessageBytes {
 			t.Errorf("%s: a large message: %v, want RESOURCE_EXHAUSTED by %s", name, err, report.KeyListenerMessageBytes)
 		}
 		err = unary(metadata.AppendToOutgoingContext(within(t, patience), "x-large", field), cc, testMethod)
-		if status.Code(err) != codes.ResourceExhausted || !strings.Contains(status.Convert(err).Message(), " "+report.KeyListenerHeaderBytes+")") {
+		if status.Code(err) != codes.ResourceExhausted || !strings.Contains(status.Convert(err).Message(), " "+report.KeyListenerHeaderBytes+")") || errorInfo(t, status.Convert(err)).GetMetadata()["limit"] != report.KeyListenerHeaderBytes {
 			t.Errorf("%s: much metadata: %v, want RESOURCE_EXHAUSTED by %s", name, err, report.KeyListenerHeaderBytes)
 		}
 	}

@@ -144,6 +144,9 @@ func TestWhatEventsCount(t *testing.T) {
 	waiting := full
 	waiting.Code, waiting.Reason, waiting.Limit = codes.Unavailable, report.ReasonOverloaded, report.KeyWaitingCalls
 	told(m, waiting)
+	large := full
+	large.Reason, large.Limit = report.ReasonRequestTooLarge, report.KeyRouteMessageBytes
+	told(m, large)
 	odd := aCall("/a.B/C")
 	odd.Code = 4711
 	told(m, odd)
@@ -153,7 +156,7 @@ func TestWhatEventsCount(t *testing.T) {
 	for series, want := range map[string]float64{
 		"rpc_server_call_duration_seconds rpc_system_name=grpc rpc_method=a.B/C rpc_status_code=OK error_type=": 1,
 		"rpc_server_call_duration_seconds rpc_status_code=_OTHER error_type=_OTHER":                             1,
-		"culvert_call_first_message_seconds rpc_method=a.B/C":                                                   5,
+		"culvert_call_first_message_seconds rpc_method=a.B/C":                                                   6,
 		"culvert_calls_total listener=public transport=grpc rpc_status_code=OK origin=upstream reason=":         1,
 		"culvert_calls_total rpc_status_code=RESOURCE_EXHAUSTED origin=culvert reason=SLOW_CONSUMER":            1,
 		"culvert_open_calls transport=grpc":                                                                     3,
@@ -171,6 +174,8 @@ func TestWhatEventsCount(t *testing.T) {
 		"culvert_limits_hit_total key=limits.calls":                                                             1,
 		"culvert_limits_hit_total key=limits.buffered_bytes":                                                    1,
 		"culvert_limits_hit_total key=backend.limits.waiting_calls":                                             1,
+		"culvert_limits_hit_total key=routes[].limits.message_bytes":                                            1,
+		"culvert_limits_hit_total key=limits.message_bytes":                                                     0,
 		"culvert_limits_hit_total key=limits.slow_consumer_timeout":                                             1,
 		"culvert_client_memory_bytes":                                                                           3,
 		"culvert_evicted_calls_total":                                                                           5,

@@ -225,8 +225,8 @@ func smallMessages(c *bridge.Config) { c.Limits.MessageBytes = small }
 func (t *trial) wantTooLarge(r result, reason report.Reason) {
 	t.Helper()
 	t.wantCulvert(r, codes.ResourceExhausted, reason)
-	if m := r.status.Message(); !strings.Contains(m, "limits.message_bytes") {
-		t.Errorf("status %q doesn't name limits.message_bytes", m)
+	if m, limit := r.status.Message(), r.info().GetMetadata()["limit"]; !strings.Contains(m, report.KeyMessageBytes) || limit != report.KeyMessageBytes {
+		t.Errorf("status %q, whose limit is %q, doesn't name %s", m, limit, report.KeyMessageBytes)
 	}
 }
 

@@ -50,9 +50,10 @@ func OverLimit(key string, retry time.Duration, text string) *Fault {
 	return &Fault{Reason: ReasonLimitExceeded, Text: text + " (" + key + ")", Limit: key, Retry: retry}
 }
 
-// UnlessRaised makes the remedy name the limit that was reached: a listener's or a
-// method's own, where the reason's row names the general one.
+// UnlessRaised notes the limit that was reached, and makes the remedy name it: a
+// listener's, a route's or a method's own, where the reason's row names the general one.
 func (f *Fault) UnlessRaised(key string) *Fault {
+	f.Limit = key
 	instead, _, _ := strings.Cut(f.Row().Remedy, " or raise ")
 	f.Remedy = instead + " or raise " + key
 	return f
