@@ -3,7 +3,6 @@ package upstream
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
@@ -52,7 +51,7 @@ func onlyFirst(ready []*backendAddress) []*backendAddress { return ready[:min(le
 func (p *pool) choose() {
 	var ready, willing []*backendAddress
 	for _, a := range p.addresses {
-		if slices.ContainsFunc(a.conns, (*backendConn).accepts) {
+		if a.accepts() {
 			ready = append(ready, a)
 			if a.refusal == nil {
 				willing = append(willing, a)

@@ -346,6 +346,11 @@ func (c *backendConn) reconnect(pause time.Duration) {
 // accepts reports whether c accepts calls. mu is held.
 func (c *backendConn) accepts() bool { return c.link != nil && c.link.serving }
 
+// accepts reports whether any connection to the address accepts calls. mu is held.
+func (a *backendAddress) accepts() bool {
+	return slices.ContainsFunc(a.conns, (*backendConn).accepts)
+}
+
 // hasOther reports whether the address can do without c. mu is held.
 func (a *backendAddress) hasOther(c *backendConn) bool {
 	return slices.ContainsFunc(a.conns, func(other *backendConn) bool {

@@ -7,11 +7,15 @@ import (
 
 // grow opens the connections that the calls in the queue need. mu is held.
 func (p *pool) grow() {
-	coming := 0 // places on connections that are being opened
+	coming := 0 // places on connections that are being opened, or wait for their first health answer
 	for _, a := range p.ready {
 		for _, c := range a.conns {
-			if c.link == nil && c.failure == nil {
+			switch {
+			case c.failure != nil || c.accepts():
+			case c.link == nil:
 				coming += a.streams
+			default:
+				coming += c.link.places()
 			}
 		}
 	}
@@ -33,11 +37,33 @@ func (p *pool) growable() *backendAddress {
 		if len(a.conns) >= p.config.maxConnections || a.streams == 0 || best != nil && len(a.conns) >= len(best.conns) {
 			continue
 		}
-		if !slices.ContainsFunc(a.conns, func(c *backendConn) bool { return c.failure != nil }) {
+		if a.mayGrow() {
 			best = a
 		}
 	}
 	return best
+}
+
+// excessUnhealthy is how many more unhealthy connections than healthy ones an address
+// may have and still get another one.
+const excessUnhealthy = 3
+
+// mayGrow reports whether another connection to the address may be of use. It isn't
+// while an attempt fails. An unhealthy connection doesn't speak for the next one:
+// behind a load balancer, that may reach another server. mu is held.
+func (a *backendAddress) mayGrow() bool {
+	excess := 0
+	for _, c := range a.conns {
+		switch {
+		case c.failure == nil:
+			excess--
+		case c.link == nil:
+			return false
+		default:
+			excess++
+		}
+	}
+	return excess < excessUnhealthy
 }
 
 // trimInterval is how long there must be room to spare before a connection is closed.
@@ -59,10 +85,12 @@ func (p *pool) trim() {
 			p.startTrimming()
 		}
 	}
+	p.grow() // in place of unhealthy ones
 }
 
-// trim gives no further calls to connections that the last interval didn't need, and
-// closes those without calls. mu is held.
+// trim gives no further calls to connections that the last interval didn't need. It
+// closes those without calls, and unhealthy ones beside one that accepts calls. mu is
+// held.
 func (a *backendAddress) trim(unqueued bool) {
 	var used []*backendConn
 	for _, c := range a.conns {
@@ -76,7 +104,8 @@ func (a *backendAddress) trim(unqueued bool) {
 	}
 	a.peak = a.calls
 	for _, c := range a.conns {
-		if c.spare && c.link.calls == 0 && a.hasOther(c) {
+		unhealthy := c.link != nil && c.failure != nil && a.accepts()
+		if (unhealthy || c.spare && a.hasOther(c)) && c.link.calls == 0 {
 			c.close()
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -267,7 +266,7 @@ func (a *backendAddress) noteHealth() {
 		p.notes = append(p.notes, func() {
 			p.log.Warn("an address of the backend fails its health check: it gets no new calls", address, slog.String("cause", failure.Error()))
 		})
-	case a.failing && slices.ContainsFunc(a.conns, (*backendConn).accepts):
+	case a.failing && a.accepts():
 		a.failing = false
 		p.notes = append(p.notes, func() { p.log.Info("an address of the backend passes its health check again", address) })
 	}

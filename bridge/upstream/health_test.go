@@ -231,6 +231,89 @@ func TestHealthCheckHasAPlace(t *testing.T) {
 	})
 }
 
+// TestGrowthAwaitsTheHealthOfConnections: a connection whose health isn't known yet is
+// counted, so that calls that wait don't open one each.
+func TestGrowthAwaitsTheHealthOfConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 3)
+		b.HealthCheck.Enabled = true
+		u := upstreamTo(t, b.Backend)
+		synctest.Wait()
+		ends := holding(t, u, 2) // all places beside the check's
+		b.health.act(func(ss grpc.ServerStream) error {
+			time.Sleep(time.Second)
+			return errors.Join(sayHealth(ss, serving), hold(ss))
+		})
+		var calls sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		for i, want := range []int{2, 2, 3, 3, 4} {
+			calls.Go(func() {
+				if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
+					t.Errorf("call %d: %v", i, err)
+				}
+			})
+			if got := b.connections(); got != want {
+				t.Errorf("%d connections for %d calls that wait, want %d", got, i+1, want)
+			}
+		}
+		calls.Wait()
+		cancel()
+		endAll(ends)
+	})
+}
+
+// TestUnhealthyConnection of an address: another one may reach another server behind a
+// load balancer. It takes no call, and is closed.
+func TestUnhealthyConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 3)
+		b.HealthCheck.Enabled = true
+		u := upstreamTo(t, b.Backend)
+		synctest.Wait()
+		ends := holding(t, u, 2)
+		b.health.act(func(ss grpc.ServerStream) error {
+			b.health.act(nil)
+			return errors.Join(sayHealth(ss, notServing), hold(ss))
+		})
+		ends = append(ends, holding(t, u, 1)...)
+		if got, want := b.callsBy(), []int{2, 0, 1}; !slices.Equal(got, want) {
+			t.Errorf("%v calls by connection, want %v", got, want)
+		}
+		time.Sleep(trimInterval + time.Second)
+		if got := b.connections(); got != 2 {
+			t.Errorf("%d connections, want 2: the unhealthy one is closed", got)
+		}
+		endAll(ends)
+	})
+}
+
+// TestFurtherConnectionsThatAreUnhealthy are bounded, and culvert goes on to try.
+func TestFurtherConnectionsThatAreUnhealthy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 3)
+		b.HealthCheck.Enabled, b.MaxConnections, b.QueueTimeout = true, -1, time.Minute
+		u := upstreamTo(t, b.Backend)
+		synctest.Wait()
+		ends := holding(t, u, 2)
+		b.health.act(func(ss grpc.ServerStream) error { return errors.Join(sayHealth(ss, notServing), hold(ss)) })
+		queued := make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			defer close(queued)
+			if _, err := openCall(ctx, u, Request{Method: testMethod}); err != nil {
+				t.Error(err)
+			}
+		}()
+		if got := b.connections(); got != 2+excessUnhealthy {
+			t.Errorf("%d connections, want one that is healthy and %d", got, 1+excessUnhealthy)
+		}
+		b.health.act(nil)
+		<-queued // the next trim made room
+		cancel()
+		endAll(ends)
+	})
+}
+
 // TestBackendWithoutHealthService counts as healthy, which is said once.
 func TestBackendWithoutHealthService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
