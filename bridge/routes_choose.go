@@ -214,15 +214,24 @@ func (r *route) sizes(messages, headers report.SizeLimit) (report.SizeLimit, rep
 	return messages.Or(r.messageBytes, report.KeyRouteMessageBytes), headers.Or(r.headerBytes, report.KeyRouteHeaderBytes)
 }
 
-// backendFor returns the backend of a call with the metadata.
-func (r *route) backendFor(md metadata.MD) string {
-	if r.split == nil {
+// backendFor returns the backend of a call whose metadata has these values under the
+// name in sticky. serves is as in routing.Split.
+func (r *route) backendFor(key []string, serves func(backend string) bool) string {
+	switch {
+	case r.split == nil:
 		return r.backend
+	case len(key) > 0:
+		return r.split.PickFor(key, serves)
 	}
-	if key := md[r.sticky]; len(key) > 0 {
-		return r.split.PickFor(key)
+	return r.split.Pick(rand.Uint64(), serves) //nolint:gosec // a share of the calls is no secret
+}
+
+// others returns how many backends besides the call's the route has.
+func (r *route) others() int {
+	if r.split == nil {
+		return 0
 	}
-	return r.split.Pick(rand.Uint64()) //nolint:gosec // a share of the calls is no secret
+	return len(r.split.Targets()) - 1
 }
 
 // edit sets and removes metadata. The values are the route's own: nobody may write to

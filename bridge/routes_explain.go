@@ -111,8 +111,8 @@ func (a *RouteAnswer) explainRoutes(rs *routes, r RouteRequest, md metadata.MD) 
 	}
 	last = &rs.of[a.Route]
 	a.Method = rs.table.Rewrite(a.Route, a.Path)
-	if last.split == nil || len(md[last.sticky]) > 0 {
-		a.Backend = last.backendFor(md)
+	if key := md[last.sticky]; last.split == nil || len(key) > 0 {
+		a.Backend = last.backendFor(key, func(string) bool { return true })
 	}
 	return first, last
 }

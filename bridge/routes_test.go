@@ -351,40 +351,6 @@ func TestOriginsOfARoute(t *testing.T) {
 	}
 }
 
-// TestSplitFollowsTheKey: a call without the key goes by weight, others stay.
-func TestSplitFollowsTheKey(t *testing.T) {
-	cfg := Config{
-		Backends: []NamedBackend{startShowing(t, "a"), startShowing(t, "b")},
-		Routes:   []Route{{Name: "all", Split: []routing.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "X-User"}},
-	}
-	s := newServer(t, cfg)
-	cc := dial(t, serve(t, s))
-	ctx := within(t, patience)
-	seen, plain := map[string]string{}, map[string]int{}
-	for i := range 100 {
-		user := fmt.Sprint("user-", i%20)
-		backend, _, _ := strings.Cut(asks(ctx, cc, testMethod, "x-user", user), " ")
-		if before, ok := seen[user]; ok && before != backend {
-			t.Errorf("%s moved from %s to %s", user, before, backend)
-		}
-		seen[user] = backend
-		backend, _, _ = strings.Cut(asks(ctx, cc, testMethod), " ")
-		plain[backend]++
-	}
-	both := map[string]int{}
-	for _, backend := range seen {
-		both[backend]++
-	}
-	if len(both) != 2 || plain["a"] < 20 || plain["b"] < 20 || plain["a"]+plain["b"] != 100 {
-		t.Errorf("users went to %v, calls without a user to %v", both, plain)
-	}
-	cfg.Routes = []Route{{Name: "all", Split: []routing.Target{{Backend: "a", Weight: 0}, {Backend: "b", Weight: 1}}, Sticky: "x-user"}}
-	apply(t, s, cfg)
-	for i := range 20 {
-		wantAnswer(t, "after the weight fell to 0", asks(ctx, cc, testMethod, "x-user", fmt.Sprint("user-", i)), "b ")
-	}
-}
-
 // TestApplyReplacesRoutes: running calls keep their route, new ones take the new, and
 // both count with it.
 func TestApplyReplacesRoutes(t *testing.T) {

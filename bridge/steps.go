@@ -3,10 +3,12 @@ package bridge
 import (
 	"cmp"
 	"context"
+	"errors"
 
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
@@ -93,27 +95,67 @@ func (s *Server) authorize(_ context.Context, r *running) error {
 	return r.call.policy.router.authorize(r.call.Method, r.call.Peer.Addr)
 }
 
-// route selects the backend, acquires its upstream, and makes the metadata what the
-// route wants it to be.
+// route selects the backend, and acquires its upstream.
 func (*Server) route(_ context.Context, r *running) (err error) {
 	c := r.call
 	backend := c.policy.router.unrouted
 	if c.route != nil {
-		backend = c.route.backendFor(c.Metadata)
-		c.route.edit(c.Metadata)
-		c.held.Add(memory.Fixed, c.route.setBytes)
+		backend = c.route.backendFor(c.Metadata[c.route.sticky], c.policy.router.upstreams.Serves)
 	}
 	c.info.Backend = backend
 	r.to, err = c.policy.router.route(backend, c.Method, c.Peer.Addr)
 	return err
 }
 
-// open opens the stream at the upstream.
-func (*Server) open(ctx context.Context, r *running) (err error) {
+// open makes the metadata what the route wants it to be, and opens the stream at the
+// upstream. If a split's backend can't be reached, the call goes to another one.
+func (s *Server) open(ctx context.Context, r *running) (err error) {
 	c := r.call
+	var key []string
+	others := 0
+	if c.route != nil {
+		key = c.Metadata[c.route.sticky]
+		c.route.edit(c.Metadata)
+		c.held.Add(memory.Fixed, c.route.setBytes)
+		others = c.route.others()
+	}
 	c.Metadata["x-request-id"] = []string{c.info.ID}
-	r.up, err = r.to.Open(ctx, r.cancel, upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID, Retry: c.retry()})
-	return err
+	request := upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID, Retry: c.retry()}
+	for ; ; others-- {
+		r.up, err = r.to.Open(ctx, r.cancel, request)
+		if err == nil || others == 0 || ctx.Err() != nil || !unserved(err) || !s.changeBackend(r, key) {
+			return err
+		}
+	}
+}
+
+// unserved reports whether a call ended because the backend couldn't be reached, and
+// has surely not seen it.
+func unserved(err error) bool {
+	var f *report.Fault
+	if !errors.As(err, &f) || f.Sent == "maybe" {
+		return false
+	}
+	return f.Reason == report.ReasonUpstreamUnreachable || f.Reason == report.ReasonUpstreamUnhealthy
+}
+
+// changeBackend gives a call whose backend can't be reached another one that serves. It
+// reports whether there is one.
+func (s *Server) changeBackend(r *running, key []string) bool {
+	c := r.call
+	failed := c.info.Backend
+	serves := func(backend string) bool { return backend != failed && s.upstreams.Serves(backend) }
+	backend := c.route.backendFor(key, serves)
+	if !serves(backend) {
+		return false
+	}
+	to, err := c.policy.router.route(backend, c.Method, c.Peer.Addr)
+	if err != nil {
+		return false
+	}
+	r.to.Release()
+	r.to, c.info.Backend = to, backend
+	return true
 }
 
 // limitTime derives the context that gives the upstream the deadline, and lets the

@@ -22,9 +22,9 @@ type Route struct {
 	Split []RouteTarget `key:"split"`
 
 	// The name of metadata, such as x-user-id, whose value selects a backend of
-	// split. Calls with the same value go to the same backend. If a weight
-	// changes, few values move to another backend. Calls without the metadata go
-	// to a random backend, by weight.
+	// split. Calls with the same value go to the same backend, while it can take
+	// calls. If a weight changes, few values move to another backend. Calls
+	// without the metadata go to a random backend, by weight.
 	Sticky string `key:"sticky" is:"sticky name"`
 
 	// What culvert changes in the name of the method and in the authority. methods

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -47,26 +48,51 @@ func NewSplit(targets []Target) (*Split, error) {
 // Targets returns the targets. The caller must not change them.
 func (s *Split) Targets() []Target { return s.targets }
 
-// Pick returns the backend for a number that is uniform over all 64-bit values.
-func (s *Split) Pick(random uint64) string {
-	at, _ := bits.Mul64(random, s.total)
+// Pick returns the backend for a number that is uniform over all 64-bit values. serves
+// reports whether a backend can take calls. Backends that can't have no share, unless
+// none can. Then Pick returns one by weight, whose failure tells the client why.
+func (s *Split) Pick(random uint64, serves func(backend string) bool) string {
+	at, rest := bits.Mul64(random, s.total)
+	picked := s.at(at, nil)
+	if serves(picked) {
+		return picked
+	}
+	var total uint64
+	for _, t := range s.targets {
+		if serves(t.Backend) {
+			total += uint64(t.Weight)
+		}
+	}
+	at, _ = bits.Mul64(rest, total) // rest is as uniform as random, and tells nothing of picked
+	return cmp.Or(s.at(at, serves), picked)
+}
+
+// at returns the backend at a place in the line of the weights of those that serve, or
+// the last one. "": none serves. If serves is nil, all do.
+func (s *Split) at(place uint64, serves func(backend string) bool) string {
+	last := ""
 	for _, t := range s.targets {
 		w := uint64(t.Weight)
-		if at < w {
-			return t.Backend
+		if w == 0 || serves != nil && !serves(t.Backend) {
+			continue
 		}
-		at -= w
+		if last = t.Backend; place < w {
+			break
+		}
+		place -= w
 	}
-	panic("BUG: the weights of a split sum to more than its total")
+	return last
 }
 
 // PickFor returns the backend for a key, always the same one while the targets stay
-// the same. It is weighted rendezvous hashing: each target draws a score from the key
-// and its own name, and the best wins. If a weight grows, keys only move to that
-// target, and no more than its share needs.
+// the same and the backend serves, as in Pick. It is weighted rendezvous hashing: each
+// target draws a score from the key and its own name, and the best that serves wins.
+// If a weight grows, keys only move to that target, and no more than its share needs.
+// If a backend goes away, only its keys move, and come back with it.
 // https://www.snia.org/sites/default/files/SDC15_presentations/dist_sys/Jason_Resch_New_Consistent_Hashings_Rev.pdf
-func (s *Split) PickFor(key []string) string {
-	best, bestScore := 0, math.Inf(-1)
+func (s *Split) PickFor(key []string, serves func(backend string) bool) string {
+	best, serving := "", ""
+	bestScore, servingScore := math.Inf(-1), math.Inf(-1)
 	for i, t := range s.targets {
 		if t.Weight == 0 {
 			continue
@@ -76,11 +102,15 @@ func (s *Split) PickFor(key []string) string {
 			h = hash(h, part)
 		}
 		uniform := (float64(mix(h)>>11) + 0.5) / (1 << 53) // above 0, below 1
-		if score := -float64(t.Weight) / math.Log(uniform); score > bestScore {
-			best, bestScore = i, score
+		score := -float64(t.Weight) / math.Log(uniform)
+		if score > bestScore {
+			best, bestScore = t.Backend, score
+		}
+		if score > servingScore && serves(t.Backend) {
+			serving, servingScore = t.Backend, score
 		}
 	}
-	return s.targets[best].Backend
+	return cmp.Or(serving, best)
 }
 
 // FNV-1a: stable across processes, so that all replicas choose the same backend.

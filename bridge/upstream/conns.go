@@ -113,6 +113,7 @@ type pool struct {
 	queue     list.List         // of *placeWaiter, oldest first
 	waiting   int               // calls that wait for a connection or a place to begin
 	failure   error             // why there is no connection, when attempts have failed
+	absent    atomic.Int64      // since when no address takes calls, in nanoseconds of Unix time; 0: one does; not guarded
 	watcher   connectionWatcher // nil: the target's resolver doesn't need it
 	trimTimer *time.Timer       // nil: no address has more than one connection
 	closed    bool
@@ -380,6 +381,19 @@ func (c *backendConn) close() {
 	a.pool.unused = append(a.pool.unused, c.sub)
 }
 
+// connectGrace is how long calls wait for a connection although another backend could
+// take them: a backend often ends a connection only to have its calls on a new one.
+const connectGrace = time.Second
+
+// long is a time in the past, for pool.absent.
+const long = 1
+
+// serves reports whether new calls don't fail, as far as the pool knows.
+func (p *pool) serves() bool {
+	since := p.absent.Load()
+	return since == 0 || time.Since(time.Unix(0, since)) < connectGrace
+}
+
 // publish reports the state of the connections to grpc-go, so that calls that wait
 // for a change pick again, and hands out the free places. mu is held.
 func (p *pool) publish() {
@@ -409,6 +423,14 @@ func (p *pool) publish() {
 		p.failure = failed
 	case p.failure == nil:
 		p.failure = errors.New("the backend's name has no addresses")
+	}
+	switch state {
+	case connectivity.Ready:
+		p.absent.Store(0)
+	case connectivity.TransientFailure:
+		p.absent.Store(long)
+	default:
+		p.absent.CompareAndSwap(0, time.Now().UnixNano())
 	}
 	if p.watcher != nil {
 		p.watcher.connected(state == connectivity.Ready)

@@ -63,6 +63,13 @@ func (s *Set) AcquireWithin(name string, most int) (*Upstream, error) {
 	}
 }
 
+// Serves reports whether the upstream of that name can take new calls: one of its
+// addresses does, or it has only just begun to connect. It takes no lock.
+func (s *Set) Serves(name string) bool {
+	u := (*s.byName.Load())[name]
+	return u != nil && u.pool.serves()
+}
+
 // Release ends what Acquire began. The caller uses no stream of the upstream
 // afterwards.
 func (u *Upstream) Release() { u.holders.release() }

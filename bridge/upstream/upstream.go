@@ -142,6 +142,7 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	p := &pool{config: config, log: cmp.Or(b.Logger, slog.New(slog.DiscardHandler))}
+	p.absent.Store(time.Now().UnixNano())
 	target, dial := b.dialer()
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(windowCredentials{creds, account, p}),

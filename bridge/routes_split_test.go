@@ -1,0 +1,184 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc"
+
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
+)
+
+// TestSplitFollowsTheKey: a call without the key goes by weight, others stay.
+func TestSplitFollowsTheKey(t *testing.T) {
+	cfg := Config{
+		Backends: []NamedBackend{startShowing(t, "a"), startShowing(t, "b")},
+		Routes:   []Route{{Name: "all", Split: []routing.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "X-User"}},
+	}
+	s := newServer(t, cfg)
+	cc := dial(t, serve(t, s))
+	ctx := within(t, patience)
+	seen, plain := map[string]string{}, map[string]int{}
+	for i := range 100 {
+		user := fmt.Sprint("user-", i%20)
+		backend, _, _ := strings.Cut(asks(ctx, cc, testMethod, "x-user", user), " ")
+		if before, ok := seen[user]; ok && before != backend {
+			t.Errorf("%s moved from %s to %s", user, before, backend)
+		}
+		seen[user] = backend
+		backend, _, _ = strings.Cut(asks(ctx, cc, testMethod), " ")
+		plain[backend]++
+	}
+	both := map[string]int{}
+	for _, backend := range seen {
+		both[backend]++
+	}
+	if len(both) != 2 || plain["a"] < 20 || plain["b"] < 20 || plain["a"]+plain["b"] != 100 {
+		t.Errorf("users went to %v, calls without a user to %v", both, plain)
+	}
+	cfg.Routes = []Route{{Name: "all", Split: []routing.Target{{Backend: "a", Weight: 0}, {Backend: "b", Weight: 1}}, Sticky: "x-user"}}
+	apply(t, s, cfg)
+	for i := range 20 {
+		wantAnswer(t, "after the weight fell to 0", asks(ctx, cc, testMethod, "x-user", fmt.Sprint("user-", i)), "b ")
+	}
+}
+
+// A sickly backend answers calls with its name, and Watches of its health with what it
+// is told.
+type sickly struct {
+	Backend
+
+	stop     func()
+	statuses chan byte     // of grpc.health.v1, from the second on
+	dials    atomic.Int64  // so far
+	fail     chan struct{} // dials after the first fail once it is closed
+}
+
+func startSickly(t *testing.T, name string) *sickly {
+	b := &sickly{statuses: make(chan byte), fail: make(chan struct{})}
+	ln := listen(t, "127.0.0.1:0")
+	b.stop = parts.ServeBackend(t, ln, func(ss grpc.ServerStream) error {
+		if method, _ := grpc.MethodFromServerStream(ss); method != "/grpc.health.v1.Health/Watch" {
+			return ss.SendMsg([]byte(name + " "))
+		}
+		for now := byte(1); ; {
+			if err := ss.SendMsg([]byte{8, now}); err != nil {
+				return err
+			}
+			select {
+			case now = <-b.statuses:
+			case <-ss.Context().Done():
+				return nil
+			}
+		}
+	})
+	b.Backend = Backend{Target: ln.Addr().String(), HealthCheck: upstream.HealthCheck{Enabled: true}, Dial: func(ctx context.Context, address string) (net.Conn, error) {
+		if b.dials.Add(1) > 1 {
+			select {
+			case <-b.fail:
+				return nil, errors.New("it is gone")
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}}
+	return b
+}
+
+// TestSplitLeavesASickBackend: while one backend of a split fails its health check, or
+// can't be reached, the other one gets all calls, those that stay with a backend by
+// their metadata included. They come back to it. No call fails.
+func TestSplitLeavesASickBackend(t *testing.T) {
+	b := startSickly(t, "b")
+	s := newServer(t, Config{
+		Backends: []NamedBackend{startShowing(t, "a"), {Name: "b", Backend: b.Backend}},
+		Routes: []Route{{
+			Name: "all", Split: []routing.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "x-user",
+			RemoveMetadata: []string{"x-user"}, // only for the backend
+		}},
+	})
+	cc := dial(t, serve(t, s))
+	awaitB := func(accepts bool) {
+		t.Helper()
+		poll(t, func() string {
+			for _, u := range s.Upstreams() {
+				if u.Name == "b" && u.Addresses[0].Accepts == accepts {
+					return ""
+				}
+			}
+			return fmt.Sprintf("b doesn't become accepts=%v", accepts)
+		})
+	}
+	awaitB(true)
+	user := ""
+	for i := 0; user == ""; i++ {
+		if name := fmt.Sprint("user-", i); strings.HasPrefix(asks(within(t, patience), cc, testMethod, "x-user", name), "b ") {
+			user = name
+		}
+	}
+	allToA := func(when string) {
+		t.Helper()
+		for range 20 {
+			wantAnswer(t, when+", a call of b's user", asks(within(t, patience), cc, testMethod, "x-user", user), "a ")
+			wantAnswer(t, when+", a call without a user", asks(within(t, patience), cc, testMethod), "a ")
+		}
+	}
+	b.statuses <- 2
+	awaitB(false)
+	allToA("while b is NOT_SERVING")
+	b.statuses <- 1
+	awaitB(true)
+	wantAnswer(t, "after b has recovered", asks(within(t, patience), cc, testMethod, "x-user", user), "b ")
+
+	b.stop()
+	awaitB(false)
+	answer := make(chan string, 1)
+	go func() { answer <- asks(within(t, patience), cc, testMethod, "x-user", user) }()
+	poll(t, func() string {
+		if n := waitingFor(s, "b"); n != 1 {
+			return fmt.Sprintf("%d calls wait for b's connection, want 1", n)
+		}
+		return ""
+	})
+	close(b.fail)
+	wantAnswer(t, "a call that waits for b's connection when it fails", await(t, "the call", answer), "a ")
+	allToA("after b is gone")
+}
+
+// waitingFor returns how many calls wait for a backend's connection.
+func waitingFor(s *Server, backend string) int {
+	for _, u := range s.Upstreams() {
+		if u.Name == backend {
+			return u.Waiting
+		}
+	}
+	return 0
+}
+
+// TestSplitWithoutAnyBackend fails as one backend alone does, and soon.
+func TestSplitWithoutAnyBackend(t *testing.T) {
+	gone := func(name string) NamedBackend {
+		return NamedBackend{Name: name, Backend: Backend{Target: "127.0.0.1:9", Dial: func(context.Context, string) (net.Conn, error) { return nil, errors.New("it is gone") }}}
+	}
+	obs := newObserver()
+	s := newServer(t, Config{
+		Backends: []NamedBackend{gone("a"), gone("b")},
+		Observer: obs,
+		Routes:   []Route{{Name: "all", Split: []routing.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}}},
+	})
+	cc := dial(t, serve(t, s))
+	for range 10 {
+		wantAnswer(t, "a call", asks(within(t, patience), cc, testMethod), "Unavailable the backend could not be reached")
+		if info := await(t, "the call's end", obs.ended); info.Backend == "" {
+			t.Errorf("the log names no backend: %+v", info)
+		}
+	}
+}
