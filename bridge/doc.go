@@ -16,7 +16,7 @@
 //     and transport_http_answer.go have the parts that all share over HTTP; each
 //     protocol has files of its own.
 //   - fallback.go: a request that isn't a call, nor looks like an attempt at one, goes
-//     to a web server (fallback_web.go, package fallback).
+//     to a web server (fallback*.go, package fallback).
 //   - limit.go, limit_method.go: the limits. Connections, handshakes and calls
 //     count in package quota: with their address, method, route, listener, and the
 //     server.

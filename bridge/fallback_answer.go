@@ -1,0 +1,145 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/fallback"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// This file has the answer to a request to the web server: the web server's, or
+// culvert's own.
+
+// maxInformed bounds the informational answers to one request. net/http bounds each of
+// them, but not their number.
+const maxInformed = 32
+
+var errInformed = fmt.Errorf("more than %d informational answers", maxInformed)
+
+// Header implements http.ResponseWriter. The answer's header is made apart: culvert's own
+// fields in it must survive informational answers.
+func (x *webExchange) Header() http.Header {
+	if x.info.Status != 0 {
+		return x.w.Header() // for trailers
+	}
+	return x.header
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (x *webExchange) WriteHeader(code int) {
+	switch {
+	case x.info.Status != 0:
+		return
+	case code < http.StatusOK:
+		x.inform(code)
+		return
+	}
+	h := x.w.Header()
+	for name, values := range x.header {
+		h[name] = values
+	}
+	if h["X-Request-Id"] == nil {
+		h["X-Request-Id"] = []string{x.info.ID}
+	}
+	x.info.Status = code
+	// Behind an upgrade come no requests, also if the web server has refused it.
+	x.a.on.CloseBehindCall(h, x.r, !x.body.atEnd.Load() || isUpgrade(x.r))
+	x.w.WriteHeader(code)
+}
+
+// inform passes an informational answer on, if the client knows them. The HTTP server
+// itself answers "Expect: 100-continue", when the body is read. RFC 9110 §15.2.
+func (x *webExchange) inform(code int) {
+	if code == http.StatusContinue || !x.r.ProtoAtLeast(1, 1) {
+		return
+	}
+	if x.informed++; x.informed > maxInformed {
+		x.run.cancel(fallback.Fault(errInformed))
+		return
+	}
+	h := x.w.Header()
+	announced := h["Connection"]
+	delete(h, "Connection")
+	for name, values := range x.header {
+		h[name] = values
+	}
+	x.w.WriteHeader(code)
+	for name := range x.header {
+		delete(h, name)
+	}
+	if announced != nil {
+		h["Connection"] = announced
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (x *webExchange) Write(b []byte) (int, error) {
+	if x.info.Status == 0 {
+		x.WriteHeader(http.StatusOK)
+	}
+	n := 0
+	err := x.sending(func() (err error) {
+		n, err = x.w.Write(b)
+		return err
+	})
+	x.run.out.bytes.Add(int64(n))
+	return n, err
+}
+
+// FlushError sends what was written.
+func (x *webExchange) FlushError() error { return x.sending(x.rc.Flush) }
+
+// sending runs a write to the client under the watch for slow clients.
+func (x *webExchange) sending(write func() error) error {
+	p := &x.run.call.progress
+	p.beginSend()
+	defer p.endSend()
+	err := write()
+	if err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
+		x.lost.Store(true)
+	}
+	return err
+}
+
+// Fail implements fallback.Exchange: culvert itself answers.
+func (x *webExchange) Fail(err error) {
+	x.noteFault(err)
+	f := x.fault
+	if f.Reason == report.ReasonClientGone {
+		x.aborted = true
+		return
+	}
+	code := f.Row().HTTP
+	switch {
+	case f.Reason == report.ReasonUpstreamUnreachable:
+		code = http.StatusBadGateway
+	case f.Reason == report.ReasonLimitExceeded && !strings.HasPrefix(f.Limit, report.KeyAddressLimits):
+		code = http.StatusServiceUnavailable
+	case f.Reason == report.ReasonInternal:
+		code = http.StatusLoopDetected
+	case f.Reason == report.ReasonSlowConsumer:
+		x.aborted = true
+		return
+	}
+	text := f.Text
+	if f.Cause != nil {
+		text += " (the log has the cause under the id " + x.info.ID + ")"
+		if x.a.policy.detailedErrors {
+			text = f.Error()
+		}
+	}
+	headers := []string{"X-Request-Id", x.info.ID}
+	if f.Retry > 0 {
+		headers = append(headers, "Retry-After", strconv.Itoa(int((f.Retry+time.Second-1)/time.Second)))
+	}
+	x.info.Status = code
+	_ = x.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // a foreign ResponseWriter may have none
+	x.s.refuse(x.w, x.r, x.a, code, text, headers...)
+	_ = x.rc.Flush() // the client may be gone
+	_ = x.rc.SetWriteDeadline(time.Time{})
+}
