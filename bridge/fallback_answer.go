@@ -116,12 +116,12 @@ func (x *webExchange) Fail(err error) {
 	}
 	code := f.Row().HTTP
 	switch {
+	case errors.Is(f.Cause, errLoop):
+		code = http.StatusLoopDetected
 	case f.Reason == report.ReasonUpstreamUnreachable:
 		code = http.StatusBadGateway
 	case f.Reason == report.ReasonLimitExceeded && !strings.HasPrefix(f.Limit, report.KeyAddressLimits):
 		code = http.StatusServiceUnavailable
-	case f.Reason == report.ReasonInternal:
-		code = http.StatusLoopDetected
 	case f.Reason == report.ReasonSlowConsumer:
 		x.aborted = true
 		return

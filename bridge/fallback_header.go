@@ -13,10 +13,6 @@ import (
 
 // This file makes the header that the web server gets.
 
-// loopHeader carries a token of the Server to the web server. A request that brings it
-// back was sent to this Server again.
-const loopHeader = "Culvert-Fallback"
-
 // webHeader returns the header that the web server gets: the client's, but for fields of
 // one connection and those that only culvert and trusted proxies may set, and culvert's
 // own.

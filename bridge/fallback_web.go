@@ -123,8 +123,9 @@ func (x *webExchange) admit() (http.Header, error) {
 	if s.refusing.Load() {
 		return nil, report.New(report.ReasonDraining, "this server is shutting down and accepts no new requests")
 	}
-	if r.Header.Get(loopHeader) == s.loop {
-		return nil, &report.Fault{Reason: report.ReasonInternal, Text: "the web server (fallback) is this server itself", Cause: errors.New("a request to the web server came back: set fallback to the web server's own address")}
+	tokens, err := s.passed(r)
+	if err != nil {
+		return nil, err
 	}
 	if isUpgrade(r) && r.ContentLength != 0 { // else the body and the WebSocket would be read at the same time
 		return nil, report.New(report.ReasonBadRequest, "a WebSocket handshake has a body")
@@ -154,7 +155,7 @@ func (x *webExchange) admit() (http.Header, error) {
 	if !held.Begin(x.ctx, webBytes) {
 		return nil, s.refusals.NoMemory(x.a.peer.Addr, x.info.Request, "requests")
 	}
-	header[loopHeader] = []string{s.loop}
+	header[loopHeader] = []string{tokens}
 	return header, nil
 }
 
