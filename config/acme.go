@@ -135,7 +135,7 @@ func checkACME(l *Loaded) []error {
 	}
 	var errs []error
 	if l.TLS.SelfSigned {
-		errs = append(errs, l.Errorf("tls.self_signed", "creates a development certificate, but %s gets real ones: remove one of these keys", l.place("tls.acme.domains")))
+		errs = append(errs, l.Errorf("tls.self_signed", "creates a development certificate, but %s gets real ones: remove one of these keys", l.Place("tls.acme.domains")))
 	}
 	if a.Storage == "" {
 		key := "tls.acme.domains"

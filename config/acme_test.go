@@ -31,7 +31,7 @@ tls:
         value: ${TOKEN}
     dns_resolvers: ["192.0.2.53:53"]
 `)
-	l, err := Load("proxy.yaml", nil)
+	l, err := Load(Options{}, "proxy.yaml", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestContradictionsOfACME(t *testing.T) {
 			clearEnvironment(t)
 			t.Chdir(t.TempDir())
 			writeHere(t, "proxy.yaml", "tls:\n  acme:\n    "+c.file+"\n")
-			_, err := Load("proxy.yaml", nil)
+			_, err := Load(Options{}, "proxy.yaml", nil)
 			var got []string
 			if err != nil {
 				got = strings.Split(err.Error(), "\n")

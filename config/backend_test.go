@@ -60,23 +60,10 @@ func TestContradictionsOfBackends(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			clearEnvironment(t)
-			t.Chdir(t.TempDir())
 			if !strings.Contains(c.file, "listen:") {
 				c.file += "\nlisten: 127.0.0.1:0"
 			}
-			writeHere(t, "proxy.yaml", c.file)
-			l, err := Load("proxy.yaml", nil)
-			var got []string
-			if err != nil {
-				got = strings.Split(err.Error(), "\n")
-			}
-			if !sayAll(got, c.errs) {
-				t.Errorf("errors\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.errs, "\n"))
-			}
-			if !sayAll(l.Warnings, c.warnings) {
-				t.Errorf("warnings\n%s\nwant\n%s", strings.Join(l.Warnings, "\n"), strings.Join(c.warnings, "\n"))
-			}
+			loadSays(t, "proxy.yaml", c.file, c.errs, c.warnings)
 		})
 	}
 }
@@ -87,7 +74,7 @@ func TestFlagsAndVariablesBesideBackends(t *testing.T) {
 	clearEnvironment(t)
 	t.Setenv("CULVERT_BACKEND_QUEUE_TIMEOUT", "1s")
 	file := write(t, "proxy.yaml", "backends: [{name: orders, address: orders:9000}]")
-	_, err := Load(file, map[string]any{"backend.address": "users:9000", "backend.tls.ca": "ca.pem"})
+	_, err := Load(Options{}, file, map[string]any{"backend.address": "users:9000", "backend.tls.ca": "ca.pem"})
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -109,7 +96,7 @@ backends:
 - {name: default, address: users:9000}
 - {name: orders, address: orders:9000, max_connections: 0, tls: {ca: /ca.pem}}
 `)
-	l, err := Load(file, nil)
+	l, err := Load(Options{}, file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +116,7 @@ backends:
 	if err := l.Print(&printed); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Load(write(t, "printed.yaml", printed.String()), nil)
+	again, err := Load(Options{}, write(t, "printed.yaml", printed.String()), nil)
 	if err != nil || !reflect.DeepEqual(again.Config, l.Config) {
 		t.Errorf("printed, it is %+v, %v\nwant %+v\n%s", again.Config, err, l.Config, &printed)
 	}

@@ -53,7 +53,7 @@ func (l *Loaded) check() []error {
 }
 
 func (l *Loaded) warn(key, text string) {
-	l.Warnings = append(l.Warnings, l.place(key)+": "+text)
+	l.Warnings = append(l.Warnings, l.Place(key)+": "+text)
 }
 
 // checkBackendTLS also turns TLS on if another key of the section implies it.
@@ -72,7 +72,7 @@ func checkBackendTLS(l *Loaded) []error {
 			switch {
 			case o.value == "":
 			case !tls.Enabled && l.IsSet(at+".enabled"):
-				errs = append(errs, l.Errorf(o.key, "is set, but %s turns TLS off: remove one of these keys", l.place(at+".enabled")))
+				errs = append(errs, l.Errorf(o.key, "is set, but %s turns TLS off: remove one of these keys", l.Place(at+".enabled")))
 			case !tls.Enabled:
 				tls.Enabled = true
 				l.derived[at+".enabled"] = o.key

@@ -127,20 +127,7 @@ func TestDangers(t *testing.T) {
 		{"a CA for a listener's certificate", "tls: {client_ca: /a}\nlisten: [{address: ':1', tls: {cert: /c, key: /k}}]", nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			clearEnvironment(t)
-			t.Chdir(t.TempDir())
-			writeHere(t, "p.yaml", c.file)
-			l, err := Load("p.yaml", nil)
-			var got []string
-			if err != nil {
-				got = strings.Split(err.Error(), "\n")
-			}
-			if !sayAll(got, c.errs) {
-				t.Errorf("errors\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.errs, "\n"))
-			}
-			if !sayAll(l.Warnings, c.warnings) {
-				t.Errorf("warnings\n%s\nwant\n%s", strings.Join(l.Warnings, "\n"), strings.Join(c.warnings, "\n"))
-			}
+			loadSays(t, "p.yaml", c.file, c.errs, c.warnings)
 		})
 	}
 }
@@ -161,7 +148,7 @@ func TestPlaintextEverywhereByName(t *testing.T) {
 		if c.variable != "" {
 			t.Setenv("CULVERT_LISTEN", c.variable)
 		}
-		l, err := Load("", c.flags)
+		l, err := Load(Options{}, "", c.flags)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +174,7 @@ listen:
 - address: :2
   tls: {cert: /f, key: /g}
 `)
-	l, err := Load("p.yaml", nil)
+	l, err := Load(Options{}, "p.yaml", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +186,7 @@ listen:
 		"listen[1].tls.certificates":         "p.yaml:10: listen[1].tls.certificates",
 		"listen[1].tls.min_version":          "tls.min_version",
 	} {
-		if got := l.place(key); got != want {
+		if got := l.Place(key); got != want {
 			t.Errorf("%s is said to stand in %q, want %q", key, got, want)
 		}
 	}

@@ -22,7 +22,7 @@ func checkPatternsCount(l *Loaded, list string, patterns []string) []error {
 	for i, pattern := range patterns {
 		key := Entry(list, i) + ".pattern"
 		for j, before := range patterns[:i] {
-			first := l.place(Entry(list, j) + ".pattern")
+			first := l.Place(Entry(list, j) + ".pattern")
 			if before == pattern {
 				errs = append(errs, l.Errorf(key, "is the pattern of %s, too: merge the two entries", first))
 				break

@@ -28,7 +28,7 @@ func TestRoutesThatAreWrong(t *testing.T) {
 		{routeHead + "routes: [{name: r, backend: a, retry: {attempts: 2, codes: [OK]}}]", "is not one of CANCELLED"},
 		{routeHead + "routes: [{name: r, backend: a, metadata: {set: [{name: X-A, value: a}]}}]", "is not a metadata name"},
 	} {
-		_, err := Load(write(t, "c.yaml", c.file), nil)
+		_, err := Load(Options{}, write(t, "c.yaml", c.file), nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s\ngot %v, want %s", c.file, err, c.want)
 		}
@@ -46,7 +46,7 @@ func TestRoutesThatAreWarnedOf(t *testing.T) {
 		{routeHead + "routes: [{name: r, allow_origins: ['*'], backend: a}, {name: s, backend: b}]", `:2: routes[0].allow_origins: "*" allows every page`},
 		{routeHead + "routes: [{name: r, backend: a, limits: {header_bytes: 1MiB}}, {name: s, backend: b}]", ":2: routes[0].limits.header_bytes: is more than limits.header_bytes"},
 	} {
-		l, err := Load(write(t, "c.yaml", "listen: 127.0.0.1:0\n"+c.file), nil)
+		l, err := Load(Options{}, write(t, "c.yaml", "listen: 127.0.0.1:0\n"+c.file), nil)
 		if err != nil {
 			t.Errorf("%s: %v", c.file, err)
 			continue
@@ -62,7 +62,7 @@ func TestRoutesThatAreWarnedOf(t *testing.T) {
 func TestValuesOfRoutesAreHidden(t *testing.T) {
 	clearEnvironment(t)
 	t.Setenv("TOKEN", "s3cret")
-	l, err := Load(write(t, "c.yaml", "backend: {address: a:1}\nroutes: [{name: r, backend: default, metadata: {set: [{name: authorization, value: 'Bearer ${TOKEN}'}]}}]"), nil)
+	l, err := Load(Options{}, write(t, "c.yaml", "backend: {address: a:1}\nroutes: [{name: r, backend: default, metadata: {set: [{name: authorization, value: 'Bearer ${TOKEN}'}]}}]"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestValuesOfRoutesAreHidden(t *testing.T) {
 func TestTooManyEntriesInAll(t *testing.T) {
 	clearEnvironment(t)
 	file := "routes:\n- &r {name: r, backend: a, split: &s [" + strings.Repeat("{backend: a, weight: 1},", 9000) + "]}\n" + strings.Repeat("- {name: r, split: *s}\n", 20)
-	if _, err := Load(write(t, "c.yaml", file), nil); err == nil || !strings.Contains(err.Error(), "more than 100000 entries") {
+	if _, err := Load(Options{}, write(t, "c.yaml", file), nil); err == nil || !strings.Contains(err.Error(), "more than 100000 entries") {
 		t.Errorf("got %v", err)
 	}
 }

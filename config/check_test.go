@@ -1,7 +1,6 @@
 package config
 
 import (
-	"strings"
 	"testing"
 )
 
@@ -186,20 +185,7 @@ func TestContradictionsAndDangers(t *testing.T) {
 		{"any port for two", "listen: 127.0.0.1:0\nhealth: {listen: 127.0.0.1:0}", nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			clearEnvironment(t)
-			t.Chdir(t.TempDir())
-			writeHere(t, "proxy.yaml", c.file)
-			l, err := Load("proxy.yaml", nil)
-			var got []string
-			if err != nil {
-				got = strings.Split(err.Error(), "\n")
-			}
-			if !sayAll(got, c.errs) {
-				t.Errorf("errors\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.errs, "\n"))
-			}
-			if !sayAll(l.Warnings, c.warnings) {
-				t.Errorf("warnings\n%s\nwant\n%s", strings.Join(l.Warnings, "\n"), strings.Join(c.warnings, "\n"))
-			}
+			loadSays(t, "proxy.yaml", c.file, c.errs, c.warnings)
 		})
 	}
 }
@@ -211,7 +197,7 @@ func TestWhatTLSNeedsTurnsItOn(t *testing.T) {
 		{"backend.tls.server_name": "orders.internal"},
 		{"backend.tls.cert": "c.pem", "backend.tls.key": "k.pem"},
 	} {
-		l, err := Load("", flags)
+		l, err := Load(Options{}, "", flags)
 		if err != nil || !l.Backend.TLS.Enabled {
 			t.Errorf("%v: TLS is %v, %v, want on", flags, l.Backend.TLS.Enabled, err)
 		}

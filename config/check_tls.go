@@ -121,7 +121,7 @@ func checkCertificate(l *Loaded, at string, t TLS) []error {
 		set bool
 	}{{at + ".cert", t.Cert != ""}, {at + ".certificates", len(t.Certificates) > 0}} {
 		if t.SelfSigned && o.set {
-			errs = append(errs, l.Errorf(at+".self_signed", "creates a certificate, but %s names one: remove one of these keys", l.place(o.key)))
+			errs = append(errs, l.Errorf(at+".self_signed", "creates a certificate, but %s names one: remove one of these keys", l.Place(o.key)))
 		}
 	}
 	return errs

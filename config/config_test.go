@@ -35,7 +35,7 @@ func write(t *testing.T, name, content string) string {
 
 func TestNothingSetGivesTheDefaults(t *testing.T) {
 	clearEnvironment(t)
-	l, err := Load("", nil)
+	l, err := Load(Options{}, "", nil)
 	if err != nil || !reflect.DeepEqual(l.Config, Defaults()) {
 		t.Errorf("got %+v, %v, want the defaults", l.Config, err)
 	}
@@ -125,7 +125,7 @@ admin:
   listen: off
 log: {level: debug, format: json}
 `)
-	l, err := Load(file, nil)
+	l, err := Load(Options{}, file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestFlagWinsOverEnvironmentOverFileOverDefault(t *testing.T) {
 	t.Setenv("CULVERT_LOG_LEVEL", "error")
 	t.Setenv("CULVERT_DRAIN_TIMEOUT", "") // as a compose file passes what is not set
 	t.Setenv("CULVERT_CONFIG", file)
-	l, err := Load("", map[string]any{"listen": ":1003", "allow_origins": []string{"https://flag.example.com"}})
+	l, err := Load(Options{}, "", map[string]any{"listen": ":1003", "allow_origins": []string{"https://flag.example.com"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestEveryPlainKeyHasAVariable(t *testing.T) {
 			}
 			t.Setenv("CULVERT_LISTEN", ":7777") // so that no example is in its way
 			t.Setenv(k.Env, value)
-			l, err := Load("", nil)
+			l, err := Load(Options{}, "", nil)
 			// A key that needs another is refused alone, after its value has arrived.
 			if err != nil && !strings.HasPrefix(err.Error(), k.Env+": ") {
 				t.Fatal(err)
@@ -255,7 +255,7 @@ func TestListsInVariables(t *testing.T) {
 	clearEnvironment(t)
 	t.Setenv("CULVERT_ALLOW_ORIGINS", " https://app.example.com\t~https://pr-[0-9]{1,3}\\.example\\.com\n")
 	t.Setenv("CULVERT_TRUSTED_PROXIES", "10.0.0.0/8 192.0.2.1")
-	l, err := Load("", nil)
+	l, err := Load(Options{}, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestListsInVariables(t *testing.T) {
 		t.Errorf("its place is %q", got)
 	}
 	// A flag wins.
-	if l, err = Load("", map[string]any{"allow_origins": []string{"https://b.example.com"}}); err != nil || !slices.Equal(l.AllowOrigins, []string{"https://b.example.com"}) {
+	if l, err = Load(Options{}, "", map[string]any{"allow_origins": []string{"https://b.example.com"}}); err != nil || !slices.Equal(l.AllowOrigins, []string{"https://b.example.com"}) {
 		t.Errorf("with a flag allow_origins is %q, %v", l.AllowOrigins, err)
 	}
 }
@@ -297,7 +297,7 @@ func TestUnknownVariables(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			clearEnvironment(t)
 			t.Setenv(c.name, c.value)
-			_, err := Load("", nil)
+			_, err := Load(Options{}, "", nil)
 			got := ""
 			if err != nil {
 				got = err.Error()
@@ -311,7 +311,7 @@ func TestUnknownVariables(t *testing.T) {
 
 func TestWrongFlagValueNamesTheFlag(t *testing.T) {
 	clearEnvironment(t)
-	_, err := Load("", map[string]any{"allow_origins": []string{"app.example.com"}, "listen": "8080"})
+	_, err := Load(Options{}, "", map[string]any{"allow_origins": []string{"app.example.com"}, "listen": "8080"})
 	want := `--listen: "8080" … colon … ":8080"` + "\n" +
 		`--allow-origin: "app.example.com" … scheme … "https://app.example.com"`
 	if err == nil || !sayLines(err.Error(), want) {
@@ -327,7 +327,7 @@ func TestFileThatCantBeRead(t *testing.T) {
 		missing: "configuration: " + missing + ": … no such file or directory … --config … CULVERT_CONFIG",
 		large:   "configuration: " + large + ": … 8 MiB … --config … CULVERT_CONFIG",
 	} {
-		if _, err := Load(file, nil); err == nil || !says(err.Error(), want) {
+		if _, err := Load(Options{}, file, nil); err == nil || !says(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}

@@ -38,7 +38,7 @@ func TestExampleFile(t *testing.T) {
 		if err := os.WriteFile(path, file, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l, err := Load(path, nil)
+		l, err := Load(Options{}, path, nil)
 		if err != nil || len(l.Warnings) > 0 {
 			t.Errorf("proxy.yaml %s: %v, warnings %q\n%s", what, err, l.Warnings, file)
 		}

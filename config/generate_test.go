@@ -314,7 +314,7 @@ func uncommented(file string) string { return commentedKey.ReplaceAllString(file
 
 func TestFileOfDefaultsSetsNothing(t *testing.T) {
 	clearEnvironment(t)
-	l, err := Load("defaults.yaml", nil)
+	l, err := Load(Options{}, "defaults.yaml", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +332,7 @@ func TestFileOfDefaultsUncommentedEqualsTheDefaults(t *testing.T) {
 	if err := os.WriteFile(path, []byte(uncommented(DefaultsFile)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := Load(path, nil)
+	l, err := Load(Options{}, path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

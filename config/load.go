@@ -54,16 +54,13 @@ func (l *Loaded) IsSet(key string) bool {
 // Errorf returns an error about the value of a key. It begins with the source
 // of the value: "proxy.yaml:12: listen: …", "--listen: …".
 func (l *Loaded) Errorf(key, format string, args ...any) error {
-	return fmt.Errorf("%s: %w", l.place(key), fmt.Errorf(format, args...))
+	return fmt.Errorf("%s: %w", l.Place(key), fmt.Errorf(format, args...))
 }
 
-// Place returns the source of a key's value and its name, as Errorf begins with it.
-func (l *Loaded) Place(key string) string { return l.place(key) }
-
-// place returns the source of a key's value, and the key's name unless the
+// Place returns the source of a key's value, and the key's name unless the
 // source is a flag or a variable. For an unset key of an entry it returns the
 // place of the entry.
-func (l *Loaded) place(key string) string {
+func (l *Loaded) Place(key string) string {
 	switch o, set := l.origins[key]; {
 	case set && o.inFile:
 		return o.place + ": " + cmp.Or(o.name, key)
@@ -73,7 +70,7 @@ func (l *Loaded) place(key string) string {
 		return key
 	}
 	if from := l.Source(key); from != key {
-		return l.place(from)
+		return l.Place(from)
 	}
 	list, _, _ := strings.Cut(key, "[")
 	entry := key[:strings.LastIndexByte(key, ']')+1]
@@ -81,24 +78,13 @@ func (l *Loaded) place(key string) string {
 	case set && o.inFile && o.name == "":
 		return o.place + ": " + key
 	case set:
-		return l.place(entry)
+		return l.Place(entry)
 	default: // the list is the default
 		return list
 	}
 }
 
-// Load reads the file, the environment and the flags. If file is "",
-// CULVERT_CONFIG names it. flags has the given flags by the names of their
-// keys: a string, or a []string for a list. A list in flags replaces the
-// file's.
-//
-// The error has a line for each mistake. The result has the names of the files that
-// Load read in this case, too.
-func Load(file string, flags map[string]any) (*Loaded, error) {
-	return LoadWith(Options{}, file, flags)
-}
-
-// Options change how LoadWith reads.
+// Options change how Load reads.
 type Options struct {
 	// RegularFiles refuses a file that isn't a regular one, and a file that
 	// changes while Load reads it. A pipe can be read only once, and may block.
@@ -110,8 +96,14 @@ type Options struct {
 	SkipUnknownKeys bool
 }
 
-// LoadWith is Load with options.
-func LoadWith(o Options, file string, flags map[string]any) (*Loaded, error) {
+// Load reads the file, the environment and the flags. If file is "",
+// CULVERT_CONFIG names it. flags has the given flags by the names of their
+// keys: a string, or a []string for a list. A list in flags replaces the
+// file's.
+//
+// The error has a line for each mistake. The result has the names of the files that
+// Load read in this case, too.
+func Load(o Options, file string, flags map[string]any) (*Loaded, error) {
 	if file == "" {
 		file = os.Getenv(FileVariable)
 	}
@@ -176,7 +168,7 @@ func readFile(o Options, file string) (document, []error) {
 	if err != nil {
 		return document{}, []error{fmt.Errorf("configuration: %w: check --config or %s", err, FileVariable)}
 	}
-	return parseAll(fileKeys, file, data, w, o.SkipUnknownKeys)
+	return parse(o, fileKeys, file, data, w)
 }
 
 // CheckFlags returns an error with a line for each wrong value of a flag. Load

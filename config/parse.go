@@ -36,22 +36,14 @@ func (d document) value(name string) (text string, ok bool) {
 	return text, ok
 }
 
-// parse reads the content of a file and reports all mistakes, each with file
-// and line.
+// parse reads the content of a file that may have the keys of the table, and
+// reports all mistakes, each with file and line. If the options skip unknown keys,
+// those are no mistakes.
 //
 // It walks the nodes instead of decoding into the struct. Only nodes have
 // lines, duplicate keys and the exact case.
-func parse(name string, data []byte, w world) (document, []error) {
-	return parseWith(fileKeys, name, data, w)
-}
-
-func parseWith(keys *table, name string, data []byte, w world) (document, []error) {
-	return parseAll(keys, name, data, w, false)
-}
-
-// parseAll is parse for a table. With skipUnknown, an unknown key is no mistake.
-func parseAll(keys *table, name string, data []byte, w world, skipUnknown bool) (document, []error) {
-	p := &reader{name: name, data: data, world: w, lines: map[string]int{}, skipUnknown: skipUnknown}
+func parse(o Options, keys *table, name string, data []byte, w world) (document, []error) {
+	p := &reader{name: name, data: data, world: w, lines: map[string]int{}, skipUnknown: o.SkipUnknownKeys}
 	doc := document{values: map[string]any{}, lines: p.lines}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var file yaml.Node

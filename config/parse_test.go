@@ -39,7 +39,7 @@ const fileName = "/etc/culvert/proxy.yaml"
 
 // problems parses data and returns what is wrong, without the file's name.
 func problems(data string) string {
-	_, errs := parse(fileName, []byte(data), small)
+	_, errs := parse(Options{}, fileKeys, fileName, []byte(data), small)
 	lines := make([]string, len(errs))
 	for i, err := range errs {
 		lines[i] = strings.TrimPrefix(err.Error(), fileName)
@@ -125,7 +125,7 @@ func TestWhatTheFileMaySay(t *testing.T) {
 		"one empty document": {"---\n", map[string]any{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			doc, errs := parse(fileName, []byte(c.file), small)
+			doc, errs := parse(Options{}, fileKeys, fileName, []byte(c.file), small)
 			if len(errs) > 0 || !reflect.DeepEqual(doc.values, c.want) {
 				t.Errorf("%s\ngot  %#v %v\nwant %#v", c.file, doc.values, errs, c.want)
 			}
@@ -190,8 +190,8 @@ func FuzzParse(f *testing.F) {
 	root := readStruct(f)
 	f.Fuzz(func(t *testing.T, data string) {
 		first, ok := parsed(t, data)
-		strict, errs := parse(fileName, []byte(data), small)
-		skipped, others := parseAll(fileKeys, fileName, []byte(data), small, true)
+		strict, errs := parse(Options{}, fileKeys, fileName, []byte(data), small)
+		skipped, others := parse(Options{SkipUnknownKeys: true}, fileKeys, fileName, []byte(data), small)
 		if len(others) == 0 && len(skipped.warnings) != len(errs) {
 			t.Errorf("%q: %d mistakes, but %d keys to skip: %v, %q", data, len(errs), len(skipped.warnings), errs, skipped.warnings)
 		}
@@ -217,7 +217,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func parsed(t *testing.T, data string) (Loaded, bool) {
-	doc, errs := parse(fileName, []byte(data), small)
+	doc, errs := parse(Options{}, fileKeys, fileName, []byte(data), small)
 	for _, err := range errs {
 		if !strings.HasPrefix(err.Error(), fileName+":") {
 			t.Errorf("%q: an error doesn't name the file: %v", data, err)

@@ -53,7 +53,7 @@ metadata: {vouched: ["file:calls"]}
 limits: {calls: "file:limit"}
 `)
 	flags := map[string]any{"health.listen": "off", "methods.allow": []string{"a.B/*", "a.C/*"}}
-	l, err := Load("proxy.yaml", flags)
+	l, err := Load(Options{}, "proxy.yaml", flags)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestPrintedFileLoads(t *testing.T) {
 			if got, want := warningsWithoutPlaces(again), warningsWithoutPlaces(first); !slices.Equal(got, want) {
 				t.Errorf("the output has the warnings %q, want %q:\n%s", got, want, &out)
 			}
-			all, _ := parse(fileName, []byte(uncommented(out.String())), small)
+			all, _ := parse(Options{}, fileKeys, fileName, []byte(uncommented(out.String())), small)
 			for _, k := range fileKeys.keys {
 				if _, ok := all.lines[k.Name]; !ok {
 					t.Errorf("the output lacks %s:\n%s", k.Name, &out)
@@ -148,7 +148,7 @@ func loadText(t *testing.T, text string) *Loaded {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := Load(path, nil)
+	l, err := Load(Options{}, path, nil)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -196,7 +196,7 @@ func TestPrintedPathsAreAbsolute(t *testing.T) {
 	if err := os.WriteFile("proxy.yaml", []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	first, err := Load("proxy.yaml", nil)
+	first, err := Load(Options{}, "proxy.yaml", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestPrintHidesSecretsInEveryForm(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			l, err := Load(filepath.Join(dir, "proxy.yaml"), c.flags)
+			l, err := Load(Options{}, filepath.Join(dir, "proxy.yaml"), c.flags)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -264,7 +264,7 @@ func TestPrintHidesSecretsInEveryForm(t *testing.T) {
 // TestPrintCommentsOutBytes: YAML reads "\xff" as the character U+00FF.
 func TestPrintCommentsOutBytes(t *testing.T) {
 	clearEnvironment(t)
-	l, err := Load("", map[string]any{"tls.cert": "/a\xff", "tls.key": "/k"})
+	l, err := Load(Options{}, "", map[string]any{"tls.cert": "/a\xff", "tls.key": "/k"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,26 @@ func sayLines(text, want string) bool {
 	return sayAll(strings.Split(text, "\n"), strings.Split(want, "\n"))
 }
 
+// loadSays loads a file with the content, in a folder of its own and without
+// variables, and checks the lines of the error and the warnings.
+func loadSays(t *testing.T, name, content string, errs, warnings []string) {
+	t.Helper()
+	clearEnvironment(t)
+	t.Chdir(t.TempDir())
+	writeHere(t, name, content)
+	l, err := Load(Options{}, name, nil)
+	var got []string
+	if err != nil {
+		got = strings.Split(err.Error(), "\n")
+	}
+	if !sayAll(got, errs) {
+		t.Errorf("errors\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(errs, "\n"))
+	}
+	if !sayAll(l.Warnings, warnings) {
+		t.Errorf("warnings\n%s\nwant\n%s", strings.Join(l.Warnings, "\n"), strings.Join(warnings, "\n"))
+	}
+}
+
 func TestSays(t *testing.T) {
 	const text = `p.yaml:2: tls.key: a key alone: set tls.cert (--tls-cert), as "/c.pem"`
 	for want, is := range map[string]bool{

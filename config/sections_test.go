@@ -39,7 +39,7 @@ var roomsKey = Key{path: "rooms", Name: "rooms"}.sectionList(reflect.TypeFor[roo
 func readRooms(t *testing.T, file string) ([]section, map[string]int, string) {
 	t.Helper()
 	in := &table{keys: []Key{roomsKey}, byPath: map[string]Key{"rooms": roomsKey}, sections: map[string]bool{"": true}}
-	doc, errs := parseWith(in, fileName, []byte(file), small)
+	doc, errs := parse(Options{}, in, fileName, []byte(file), small)
 	lines := make([]string, len(errs))
 	for i, err := range errs {
 		lines[i] = strings.TrimPrefix(err.Error(), fileName)
@@ -196,7 +196,7 @@ func TestListenersComeFromAListOrAnAddress(t *testing.T) {
 			clearEnvironment(t)
 			t.Setenv("CULVERT_LISTEN", c.variable)
 			file := write(t, "proxy.yaml", c.file)
-			l, err := Load(file, c.flags)
+			l, err := Load(Options{}, file, c.flags)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -204,7 +204,7 @@ func TestListenersComeFromAListOrAnAddress(t *testing.T) {
 				t.Errorf("got %+v, want %+v", l.Listen, c.want)
 			}
 			for key, want := range c.places {
-				if got := strings.ReplaceAll(l.place(key), file, "FILE"); got != want {
+				if got := strings.ReplaceAll(l.Place(key), file, "FILE"); got != want {
 					t.Errorf("%s is said to stand in %q, want %q", key, got, want)
 				}
 			}
@@ -253,7 +253,7 @@ func TestExampleOfEntriesIsLegal(t *testing.T) {
 		lines[i-1] = "" // the default that the list stands in place of
 	}
 	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(strings.TrimSpace(line), "#") })
-	_, errs := parse(filepath.Join(t.TempDir(), "proxy.yaml"), []byte(strings.Join(lines, "\n")), small)
+	_, errs := parse(Options{}, fileKeys, filepath.Join(t.TempDir(), "proxy.yaml"), []byte(strings.Join(lines, "\n")), small)
 	if len(errs) > 0 {
 		t.Error(fmt.Sprint(errs), "\n", strings.Join(lines, "\n"))
 	}

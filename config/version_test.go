@@ -88,7 +88,7 @@ func TestLoadAgainReadsOnlyWholeRegularFiles(t *testing.T) {
 	if err := os.WriteFile(good, []byte("errors: detailed\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := LoadWith(Options{RegularFiles: true}, good, nil); err != nil || l.Errors != "detailed" || !l.FileSets() {
+	if l, err := Load(Options{RegularFiles: true}, good, nil); err != nil || l.Errors != "detailed" || !l.FileSets() {
 		t.Errorf("a regular file: %v, %v", l.Errors, err)
 	}
 	reference := filepath.Join(dir, "reference.yaml")
@@ -96,7 +96,7 @@ func TestLoadAgainReadsOnlyWholeRegularFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{dir: "not a regular file", os.DevNull: "not a regular file", reference: "reference.yaml:1: errors: " + dir + ": not a regular file"} {
-		if _, err := LoadWith(Options{RegularFiles: true}, file, nil); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Load(Options{RegularFiles: true}, file, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", file, err, want)
 		}
 	}
@@ -146,7 +146,7 @@ func TestFilesOfAConfiguration(t *testing.T) {
 		}
 	}
 	at := func(name string) string { return filepath.Join(dir, name) }
-	l, err := Load(at("a.yaml"), nil)
+	l, err := Load(Options{}, at("a.yaml"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,10 +156,10 @@ func TestFilesOfAConfiguration(t *testing.T) {
 	if err := os.Remove(at("level")); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := Load(at("a.yaml"), nil); err == nil || !slices.Equal(l.Files(), []string{at("a.yaml"), at("errors"), at("level")}) {
+	if l, err := Load(Options{}, at("a.yaml"), nil); err == nil || !slices.Equal(l.Files(), []string{at("a.yaml"), at("errors"), at("level")}) {
 		t.Errorf("with a file that is missing: %q, %v", l.Files(), err)
 	}
-	if l, err := Load(at("empty.yaml"), nil); err != nil || l.FileSets() {
+	if l, err := Load(Options{}, at("empty.yaml"), nil); err != nil || l.FileSets() {
 		t.Errorf("a file of comments sets keys: %v, %v", l.FileSets(), err)
 	}
 }
@@ -169,10 +169,10 @@ func TestFilesOfAConfiguration(t *testing.T) {
 func TestUnknownKeysCanBeSkipped(t *testing.T) {
 	clearEnvironment(t)
 	file := write(t, "proxy.yaml", "errors: detailed\nfuture: {a: [1, {b: c}]}\nlimits: {calls: 7, futures: 3}\nlisten: [{address: \":1\", colour: red}]\n")
-	if _, err := Load(file, nil); err == nil || strings.Count(err.Error(), "unknown key") != 3 {
+	if _, err := Load(Options{}, file, nil); err == nil || strings.Count(err.Error(), "unknown key") != 3 {
 		t.Errorf("without the option: %v, want 3 unknown keys", err)
 	}
-	l, err := LoadWith(Options{SkipUnknownKeys: true}, file, nil)
+	l, err := Load(Options{SkipUnknownKeys: true}, file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestUnknownKeysCanBeSkipped(t *testing.T) {
 		}
 	}
 	file = write(t, "wrong.yaml", "future: 1\nerrors: none\nlog: 3\n")
-	l, err = LoadWith(Options{SkipUnknownKeys: true}, file, nil)
+	l, err = Load(Options{SkipUnknownKeys: true}, file, nil)
 	if err == nil || strings.Count(err.Error(), "\n") != 1 || len(l.Warnings) != 1 {
 		t.Errorf("a wrong file: %v, warnings %q", err, l.Warnings)
 	}

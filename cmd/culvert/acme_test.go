@@ -19,7 +19,7 @@ func loadACME(t *testing.T, yaml string) *config.Loaded {
 	if err := os.WriteFile(file, []byte("tls:\n  acme:\n    storage: /acme\n"+yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	loaded, err := config.Load(file, nil)
+	loaded, err := config.Load(config.Options{}, file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ func TestEveryKeyOfAMethodReachesTheBridge(t *testing.T) {
 	if err := os.WriteFile(file, []byte("limits:\n  methods:\n  - {pattern: a.B/*, message_bytes: 1MiB, header_bytes: 4KiB, calls: 2, calls_per_second: 3, decompressed_bytes_per_second: 1MiB}\n  - pattern: a.C/D"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	loaded, err := config.Load(file, nil)
+	loaded, err := config.Load(config.Options{}, file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

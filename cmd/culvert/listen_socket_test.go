@@ -62,7 +62,7 @@ func TestLongPathOfASocket(t *testing.T) {
 	longest := ""
 	for n := 1; n < 200; n++ {
 		path := folder + "/" + strings.Repeat("s", n)
-		if _, err := config.Load("", map[string]any{"listen": "unix:" + path}); err != nil {
+		if _, err := config.Load(config.Options{}, "", map[string]any{"listen": "unix:" + path}); err != nil {
 			break
 		}
 		longest = path

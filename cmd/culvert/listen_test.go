@@ -30,7 +30,7 @@ func loadFile(t *testing.T, content string) *config.Loaded {
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	loaded, err := config.Load(file, nil)
+	loaded, err := config.Load(config.Options{}, file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func TestMemoryBoundsTheBudget(t *testing.T) {
 		{nil, 24 << 20, 16 << 20}, // a message has to fit
 		{map[string]any{"limits.buffered_bytes": "100MiB"}, 128 << 20, 100 << 20},
 	} {
-		loaded, err := config.Load("", c.flags)
+		loaded, err := config.Load(config.Options{}, "", c.flags)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -50,8 +50,8 @@ func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err
 	p.keys.secure(cfg.Backends)
 	boundMemory(&cfg, p.memory, next, p.log)
 	listeners := make([]bridge.Listener, len(next.Listen)) // as many as at the start: config.NeedsRestart
-	for i, l := range next.Listen {
-		rules, at := bridgeListener(next, l), p.policies[i]
+	for i := range next.Listen {
+		rules, at := bridgeListener(next, i), p.policies[i]
 		rules.TLS, rules.SamePolicy, rules.Serves, rules.LoopbackOnly = at.TLS, at.SamePolicy, at.Serves, at.LoopbackOnly
 		listeners[i] = rules
 	}

@@ -210,13 +210,13 @@ func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err err
 	p.health.SetDetail(func() []string { return slices.Concat(p.reloads.problems(), p.keys.problems(), p.bridge.Problems()) })
 	p.health.SetBackends(p.backends)
 	p.keys.secure(cfg.Backends)
-	for i, l := range p.config.Listen {
+	for i := range p.config.Listen {
 		provider, err := p.keys.listener(p.config, i)
 		if err != nil {
 			p.keys.close()
 			return err
 		}
-		policy := bridgeListener(p.config, l)
+		policy := bridgeListener(p.config, i)
 		var certificates *listenerTLS
 		if provider != nil {
 			certificates = newListenerTLS(provider)

@@ -21,7 +21,7 @@ import (
 // keep culvert from ending.
 func TestSignalsAreHeededWhileOpening(t *testing.T) {
 	clearEnvironment(t)
-	loaded, err := config.Load("", map[string]any{"listen": "127.0.0.1:0", "health.listen": "off", "admin.listen": "off", "backend.address": "localhost:1"})
+	loaded, err := config.Load(config.Options{}, "", map[string]any{"listen": "127.0.0.1:0", "health.listen": "off", "admin.listen": "off", "backend.address": "localhost:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestSignalsAreHeededWhileReloading(t *testing.T) {
 		}
 	}})
 	p := &program{config: loaded, log: log, calls: calls, out: io.Discard}
-	p.again = func() (*config.Loaded, error) { return config.Load(loaded.File, nil) }
+	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestNothingStaysBoundAfterAFailedStart(t *testing.T) {
 func TestEndWhileOpeningLeavesNoSocket(t *testing.T) {
 	clearEnvironment(t)
 	path := filepath.Join(t.TempDir(), "s")
-	loaded, err := config.Load("", map[string]any{"listen": "unix:" + path, "health.listen": "off", "admin.listen": "off", "backend.address": "localhost:1"})
+	loaded, err := config.Load(config.Options{}, "", map[string]any{"listen": "unix:" + path, "health.listen": "off", "admin.listen": "off", "backend.address": "localhost:1"})
 	if err != nil {
 		t.Fatal(err)
 	}

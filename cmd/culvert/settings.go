@@ -124,7 +124,7 @@ func (s *settings) load() (*config.Loaded, error) {
 	if err != nil {
 		return nil, &misuse{err}
 	}
-	return config.LoadWith(s.options(), s.file, s.flags)
+	return config.Load(s.options(), s.file, s.flags)
 }
 
 func (s *settings) options() config.Options {
@@ -135,7 +135,7 @@ func (s *settings) options() config.Options {
 func (s *settings) loadAgain() (*config.Loaded, error) {
 	o := s.options()
 	o.RegularFiles = true
-	loaded, err := config.LoadWith(o, s.file, s.flags)
+	loaded, err := config.Load(o, s.file, s.flags)
 	if err == nil && lacksBackend(loaded) {
 		err = errNoBackend
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"log/slog"
 	"runtime"
@@ -109,15 +108,12 @@ func withSource(err error, c *config.Loaded) error {
 	return err
 }
 
-// bridgeListener converts a listener to the bridge's. serve adds LoopbackOnly,
+// bridgeListener converts listen[i] to the bridge's. serve adds LoopbackOnly,
 // because it knows the bound address.
-func bridgeListener(c *config.Loaded, l config.Listener) bridge.Listener {
-	name := l.Name
-	if len(c.Listen) > 1 {
-		name = cmp.Or(name, l.Address)
-	}
+func bridgeListener(c *config.Loaded, i int) bridge.Listener {
+	l := c.Listen[i]
 	return bridge.Listener{
-		Name:           name,
+		Name:           c.ListenerNames()[i],
 		TrustedProxies: l.TrustedProxies,
 		Transports:     l.Transports,
 		Forwarded:      l.TrustedHeader == "forwarded",

@@ -98,7 +98,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"health.metrics": true, // metrics_test.go
 		"log.sample":     true, // log_test.go
 	}
-	defaults, err := config.Load("", map[string]any{"backend.address": "localhost:1"})
+	defaults, err := config.Load(config.Options{}, "", map[string]any{"backend.address": "localhost:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,17 +118,17 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 			t.Errorf("%s is not looked at here, or twice", k.Name)
 		}
 		if listens {
-			loaded, err := config.Load("", map[string]any{k.Name: l.set})
+			loaded, err := config.Load(config.Options{}, "", map[string]any{k.Name: l.set})
 			if err != nil {
 				t.Errorf("%s: %v", k.Name, err)
-			} else if got := l.read(bridgeListener(loaded, loaded.Listen[0])); !reflect.DeepEqual(got, l.want) {
+			} else if got := l.read(bridgeListener(loaded, 0)); !reflect.DeepEqual(got, l.want) {
 				t.Errorf("%s: %v arrives as %v, want %v", k.Name, l.set, got, l.want)
 			}
 		}
 		if !ok {
 			continue
 		}
-		loaded, err := config.Load("", map[string]any{k.Name: c.set})
+		loaded, err := config.Load(config.Options{}, "", map[string]any{k.Name: c.set})
 		if err != nil {
 			t.Errorf("%s: %v", k.Name, err)
 			continue
@@ -211,12 +211,12 @@ func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
 			if err := os.WriteFile(file, []byte("listen:\n- address: :8080\n  "+c.yaml), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			loaded, err := config.Load(file, nil)
+			loaded, err := config.Load(config.Options{}, file, nil)
 			if err != nil {
 				t.Errorf("%s: %v", k.Name, err)
 				continue
 			}
-			if got := c.read(bridgeListener(loaded, loaded.Listen[0])); !reflect.DeepEqual(got, c.want) {
+			if got := c.read(bridgeListener(loaded, 0)); !reflect.DeepEqual(got, c.want) {
 				t.Errorf("%s: %s arrives as %v, want %v", k.Name, c.yaml, got, c.want)
 			}
 		}
@@ -227,7 +227,7 @@ func TestEveryKeyOfAListenerReachesTheBridge(t *testing.T) {
 // what is negative in the bridge mean "no limit".
 func TestDefaultsAreThoseOfTheBridge(t *testing.T) {
 	clearEnvironment(t)
-	loaded, err := config.Load("", nil)
+	loaded, err := config.Load(config.Options{}, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestLimitsByCPUAreLogged(t *testing.T) {
 		{map[string]any{"limits.decompressed_bytes_per_second": "auto", "limits.address.decompressed_bytes_per_second": "0"}, []string{all}},
 		{map[string]any{"limits.decompressed_bytes_per_second": "1GiB"}, []string{one}},
 	} {
-		loaded, err := config.Load("", c.flags)
+		loaded, err := config.Load(config.Options{}, "", c.flags)
 		if err != nil {
 			t.Fatal(err)
 		}
