@@ -29,6 +29,9 @@ func (s *Server) newCall(a *arrival, id string) *call {
 		id = newID()
 	}
 	c.info = &report.CallInfo{ID: id, Transport: a.peer.Transport, Method: a.method, Peer: a.peer.Addr, Client: a.peer.Client.String(), Listener: a.listening.Name, Authority: a.host, Begin: time.Now()}
+	if a.route != nil {
+		c.info.Route = a.route.name // settle may find another one
+	}
 	return c
 }
 

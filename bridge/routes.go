@@ -162,6 +162,9 @@ func (c *routeCompiler) compile(r *Route) route {
 		if name := strings.ToLower(m.Name); !c.arrives(name) {
 			c.wrong(fmt.Sprintf("match.metadata[%d].name", i), "can match no call: culvert doesn't pass on what clients send under this name; docs/reference/metadata.md lists the names that don't cross")
 		}
+		if !codec.ValidValue(m.Value) || strings.TrimSpace(m.Value) != m.Value {
+			c.wrong(fmt.Sprintf("match.metadata[%d].value", i), "can match no call: values of metadata have printable ASCII characters, and no space at either end")
+		}
 	}
 	for i, v := range r.SetMetadata {
 		name := strings.ToLower(v.Name)
@@ -268,6 +271,9 @@ func (c *routeCompiler) compileOrigins(r *Route, made *route) {
 // arrives reports whether a call's metadata can have the name when its route is
 // selected.
 func (c *routeCompiler) arrives(name string) bool {
+	if c.vouched.strikes(name, true) {
+		return false // it imitates one of these names
+	}
 	switch toUpstream.of(name) {
 	case pass, vouched:
 		return true

@@ -152,7 +152,6 @@ func (s *Server) settle(c *call) error {
 		return nil // likewise
 	}
 	c.choice = nil // a call may be long
-	c.info.Route = c.route.name
 	if t := c.route.timeout; t != nil && (c.Timeout == 0 || t.limit < c.Timeout) {
 		c.Timeout, c.late = t.limit, t.cause
 	}
@@ -162,7 +161,8 @@ func (s *Server) settle(c *call) error {
 // reroute gives a call another route before it has messages.
 func (s *Server) reroute(c *call, to *route, method string) error {
 	before := c.route
-	c.route, c.Method, c.info.Method = to, method, method
+	c.route, c.Method = to, method
+	c.info.Route, c.info.Method = to.name, method
 	m := c.policy.methods.of(method)
 	c.messages, c.headers = to.sizes(c.policy.sizes(c.choice.listening, m))
 	if size := metadataBytes(c.Metadata); size > c.headers.Bytes {

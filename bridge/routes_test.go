@@ -192,8 +192,10 @@ func TestRewriteOpensNoDeniedMethod(t *testing.T) {
 // TestLimitsOfARoute: they apply besides the others, also to a call that reaches the
 // route by the first message of its WebSocket. The end of a call makes room again.
 func TestLimitsOfARoute(t *testing.T) {
+	obs := newObserver()
 	s := newServer(t, Config{
 		Backends: []NamedBackend{startShowing(t, "a")},
+		Observer: obs,
 		Limits:   Limits{Calls: 10},
 		Routes: []Route{
 			{Name: "all", Backend: "a", Limits: Quota{Calls: 2}},
@@ -218,6 +220,13 @@ func TestLimitsOfARoute(t *testing.T) {
 	}
 	if err := s.registry.wait(within(t, patience)); err != nil {
 		t.Fatal(err)
+	}
+	of := map[string]int{}
+	for range 5 {
+		of[await(t, "an end", obs.ended).Route]++
+	}
+	if of["one"] != 4 || of["all"] != 1 {
+		t.Errorf("the Observer is told of calls of the routes %v, want 4 of one, refused ones too, and 1 of all", of)
 	}
 	for name, scope := range s.routes {
 		if n := scope.Running(); n != 0 {
@@ -416,6 +425,12 @@ func TestWrongRoutes(t *testing.T) {
 		{with(func(r *Route) { r.Sticky = "x-user" }), "sticky", "no effect without split"},
 		{with(func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "User-Agent"}} }), "match.metadata[0].name", "can match no call"},
 		{with(func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "cookie"}} }), "match.metadata[0].name", "can match no call"},
+		{with(func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "x-a", Value: "ä"}} }), "match.metadata[0].value", "can match no call"},
+		{with(func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "x-a", Value: "a "}} }), "match.metadata[0].value", "no space at either end"},
+		{with(func(r *Route) { r.Match.Metadata = []routing.Condition{{Name: "X_Company_User"}} }), "match.metadata[0].name", "can match no call"},
+		{with(func(r *Route) {
+			r.Backend, r.Split, r.Sticky = "", []routing.Target{{Backend: DefaultBackend, Weight: 1}}, "x.company-user"
+		}), "sticky", "can't select a backend"},
 		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x-a", "1"}, {"grpc-timeout", "1S"}} }), "metadata.set[1].name", "is reserved"},
 		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"Connection", "close"}} }), "metadata.set[0].name", "is reserved"},
 		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{":path", "/"}} }), "metadata.set[0].name", "is not a name"},

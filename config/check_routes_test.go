@@ -12,6 +12,8 @@ func TestRoutesThatAreWrong(t *testing.T) {
 	for _, c := range []struct{ file, want string }{
 		{routeHead + "routes: [{backend: a}]", ":2: routes[0] has no name: write name: orders"},
 		{routeHead + "routes: [{name: r, match: {hosts: [a.example:80]}, backend: a}]", `:2: routes[0].match.hosts: "a.example:80" has a port`},
+		{routeHead + `routes: [{name: r, match: {hosts: ["[::1]:80"]}, backend: a}]`, `:2: routes[0].match.hosts: "[::1]:80" has a port`},
+		{routeHead + `routes: [{name: r, match: {hosts: ["[::1"]}, backend: a}]`, `:2: routes[0].match.hosts: "[::1"`},
 		{routeHead + `routes: [{name: r, match: {hosts: ["a.*"]}, backend: a}]`, `is not the first label: write "*.example.com"`},
 		{routeHead + `routes: [{name: r, match: {hosts: [""]}, backend: a}]`, "is empty"},
 		{routeHead + "routes: [{name: r, match: {path_prefix: /}, backend: a}]", "matches every path"},
@@ -40,6 +42,7 @@ func TestRoutesThatAreWarnedOf(t *testing.T) {
 	for _, c := range []struct{ file, want string }{
 		{routeHead + "routes: [{name: r, backend: a}]", ":1: backends[1]: gets no calls, because no route names it"},
 		{routeHead + "routes: [{name: r, split: [{backend: a, weight: 1}, {backend: b, weight: 0}]}]", ""},
+		{routeHead + `routes: [{name: r, match: {hosts: ["::1", "[2001:db8::1]", 192.0.2.1, "*"]}, backend: a}, {name: s, backend: b}]`, ""},
 		{routeHead + "routes: [{name: r, match: {path_prefix: /team}, backend: a}, {name: s, backend: b}]", `:2: routes[0].match.path_prefix: matches only methods of the service "team"`},
 		{routeHead + "routes: [{name: r, match: {path_prefix: /team}, rewrite: {path_prefix: /}, backend: a}, {name: s, backend: b}]", ""},
 		{routeHead + "routes: [{name: r, match: {path_prefix: /a.B}, backend: a}, {name: s, backend: b}]", ""},

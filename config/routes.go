@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"time"
 )
@@ -179,7 +180,20 @@ func checkRouteHost(s string) error {
 	if name, ok := strings.CutPrefix(s, "*."); ok {
 		return checkRouteName(name)
 	}
-	return checkRouteName(strings.Trim(s, "[]"))
+	if _, err := netip.ParseAddr(unbracketed(s)); err == nil {
+		return nil
+	}
+	return checkRouteName(s)
+}
+
+// unbracketed returns an IPv6 address without the brackets that it has in a URL.
+func unbracketed(s string) string {
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		if inner, ok = strings.CutSuffix(inner, "]"); ok {
+			return inner
+		}
+	}
+	return s
 }
 
 func checkRouteName(s string) error {

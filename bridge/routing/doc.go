@@ -3,6 +3,10 @@
 // [Facts] of a request, and allocates nothing. A [Split] divides a route's calls
 // among backends by weight.
 //
+// Some routes have no index: a lookup compares the call with each of them, if they
+// differ in nothing but patterns of methods that begin with a wildcard, in the names of
+// their metadata, or in the further conditions for metadata that share their first.
+//
 // It is a leaf of pure functions: it knows no calls, connections or backends.
 //
 // The most specific route wins. If several routes match a request, the first of these

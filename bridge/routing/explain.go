@@ -83,40 +83,47 @@ func (e *entry) matchesHost(host string) bool {
 // A Shadow is a route that no request gets.
 type Shadow struct {
 	Route int
-	By    int // the index of a route that gets its requests
+	By    int // the index of a route that gets its requests, or -1: no way in has them
 }
 
+// A Way is a listener and a transport that it accepts, by their names.
+type Way struct{ Listener, Transport string }
+
 // Shadowed returns the routes that no request gets, because other routes match all of
-// their requests and win. listeners and transports are all that there are. It judges
-// each route by requests that match it and as few others as possible.
-func (t *Table) Shadowed(listeners, transports []string) []Shadow {
-	by := make([]int, len(t.routes)) // 1 + the index; 0: not known
+// their requests and win, or because no listener of theirs accepts their transports.
+// ways are all that there are. Shadowed judges each route by requests that match it and
+// as few others as possible.
+func (t *Table) Shadowed(ways []Way) []Shadow {
+	by := make([]int, len(t.routes))
+	for i := range by {
+		by[i] = -1
+	}
 	gets := make([]bool, len(t.routes))
 	for _, e := range t.entries {
 		if gets[e.route] {
 			continue
 		}
-		e.samples(listeners, transports, func(f *Facts) bool {
+		e.samples(ways, func(f *Facts) bool {
 			winner := t.find(f)
-			if winner == nil || winner.route == e.route || e.method.hasClass() || winner.method.hasClass() {
+			if winner == nil || winner.route == e.route || e.method.mayHave("[") || winner.method.mayHave("[?") {
 				gets[e.route] = true // or the sample says nothing
 				return false
 			}
-			by[e.route] = winner.route + 1
+			by[e.route] = winner.route
 			return true
 		})
 	}
 	var shadows []Shadow
 	for i := range t.routes {
-		if !gets[i] && by[i] > 0 {
-			shadows = append(shadows, Shadow{i, by[i] - 1})
+		if !gets[i] {
+			shadows = append(shadows, Shadow{i, by[i]})
 		}
 	}
 	return shadows
 }
 
-// samples yields a request that the entry matches for each listener and transport.
-func (e *entry) samples(listeners, transports []string, yield func(*Facts) bool) {
+// samples yields a request that the entry matches for each of the ways.
+func (e *entry) samples(ways []Way, yield func(*Facts) bool) {
 	f := &Facts{Host: e.host, Path: e.method.samplePath(e.prefix, e.depth, e.elements), Metadata: make(map[string][]string, len(e.metadata))}
 	switch e.hostKind() {
 	case 1:
@@ -127,17 +134,12 @@ func (e *entry) samples(listeners, transports []string, yield func(*Facts) bool)
 	for _, c := range e.metadata {
 		f.Metadata[c.Name] = []string{cmp.Or(c.Value, unlike)}
 	}
-	if e.listener != anyName {
-		listeners = []string{e.listener}
-	}
-	if e.transport != anyName {
-		transports = []string{e.transport}
-	}
-	for _, f.Listener = range listeners {
-		for _, f.Transport = range transports {
-			if !yield(f) {
-				return
-			}
+	for _, w := range ways {
+		if e.listener != anyName && e.listener != w.Listener || e.transport != anyName && e.transport != w.Transport {
+			continue
+		}
+		if f.Listener, f.Transport = w.Listener, w.Transport; !yield(f) {
+			return
 		}
 	}
 }

@@ -21,8 +21,20 @@ const (
 type pattern struct {
 	text     string // the whole pattern; of a wholeService the service
 	kind     methodKind
-	literals int // bytes of a glob that stand for themselves
+	literals int // bytes of a glob that stand for themselves, outside of classes
 	prefix   int // the first bytes of a glob that do
+}
+
+// String returns the pattern as a route can have it.
+func (p *pattern) String() string {
+	switch p.kind {
+	case anyMethod:
+		return "*/*"
+	case wholeService:
+		return p.text + "/*"
+	case exactMethod, glob:
+	}
+	return p.text
 }
 
 const special = `*?[\`
@@ -51,14 +63,23 @@ func parsePattern(text string) (pattern, error) {
 	default:
 		p.prefix = first
 	}
-	for i := range len(text) {
-		switch c := text[i]; {
-		case strings.IndexByte(special+"]^", c) >= 0:
-		case c == '/':
-			p.literals++
-		case !plainByte(c):
+	inClass := false
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if c == '\\' {
+			i++ // path.Match knows no backslash at the end
+			c = text[i]
+		} else if strings.IndexByte(special, c) >= 0 || inClass {
+			if c == '/' {
+				return pattern{}, errors.New("can match no method: a class can't have the slash between the service and the method")
+			}
+			inClass = c == '[' || inClass && c != ']'
+			continue
+		}
+		if c != '/' && !plainByte(c) {
 			return pattern{}, errors.New("can match no method: names of services and methods have letters, digits, _ and dots")
-		default:
+		}
+		if !inClass {
 			p.literals++
 		}
 	}
@@ -80,9 +101,12 @@ func (p *pattern) matches(method string) bool {
 	return ok && err == nil
 }
 
-// hasClass reports whether p has a class of characters, such as "[a-z]". One sample
-// doesn't show which other patterns match all that p does.
-func (p *pattern) hasClass() bool { return p.kind == glob && strings.Contains(p.text, "[") }
+// mayHave reports whether p has one of these wildcards. A sample of another pattern
+// doesn't show whether p, with a class such as "[a-z]" or a "?", matches all that the
+// other one does: "*" also matches nothing.
+func (p *pattern) mayHave(wildcards string) bool {
+	return p.kind == glob && strings.ContainsAny(p.text, wildcards)
+}
 
 // unlike is in no path, host or metadata that a Match names: only a wildcard matches
 // it.

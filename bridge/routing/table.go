@@ -199,11 +199,40 @@ func (t *Table) twins() (mistakes []error) {
 			told[e.route] = true
 			mistakes = append(mistakes, &Mistake{
 				Route: e.route, Key: "match", Other: first,
-				Text: fmt.Sprintf("matches the same requests as the route %q: remove one of them, or add a condition to one", t.routes[first].Name),
+				Text: fmt.Sprintf("matches the same requests as the route %q%s: remove one of them, or add a condition to one", t.routes[first].Name, t.shared(e, first)),
 			})
 		}
 	}
 	return mistakes
+}
+
+// shared returns what two routes have in common whose lists aren't the same: that of
+// the entry e, in words, or "".
+func (t *Table) shared(e *entry, other int) string {
+	a, b := &t.routes[e.route].Match, &t.routes[other].Match
+	host := e.host
+	if e.wild {
+		host = "*." + host
+	}
+	var words []string
+	for _, list := range []struct {
+		of    string
+		a, b  []string
+		value string
+	}{
+		{"the host", a.Hosts, b.Hosts, host},
+		{"the method", a.Methods, b.Methods, e.method.String()},
+		{"the listener", a.Listeners, b.Listeners, e.listener},
+		{"the transport", a.Transports, b.Transports, e.transport},
+	} {
+		if len(distinct(list.a)) > 1 || len(distinct(list.b)) > 1 {
+			words = append(words, fmt.Sprintf("%s %q", list.of, cmp.Or(list.value, "*")))
+		}
+	}
+	if words == nil {
+		return ""
+	}
+	return " for " + strings.Join(words, " and ")
 }
 
 // criteria compare entries that match the same request, by the key of each criterion.

@@ -47,6 +47,7 @@ func TestMostSpecificRouteWins(t *testing.T) {
 		{name: "an exact method beats a service", winner: Match{PathPrefix: "/t", Methods: []string{"s.S/Get"}}, loser: with(func(m *Match) { m.Methods = []string{"s.S/*"} })},
 		{name: "a service beats a pattern", winner: Match{PathPrefix: "/t", Methods: []string{"s.S/*"}}, loser: with(func(m *Match) { m.Methods = []string{"s.?/Get*"} })},
 		{name: "a longer pattern beats a shorter one", winner: Match{PathPrefix: "/t", Methods: []string{"s.*/Get"}}, loser: with(func(m *Match) { m.Methods = []string{"s.*/G*"} })},
+		{name: "a class doesn't count", winner: Match{PathPrefix: "/t", Methods: []string{"s.S/G*"}}, loser: with(func(m *Match) { m.Methods = []string{"s.[A-Z]/[EFGHIJKL]*"} })},
 		{name: "a pattern beats any method", winner: Match{PathPrefix: "/t", Methods: []string{"*/G*"}}, loser: with(func(m *Match) { m.Methods = nil })},
 		{name: "more conditions beat fewer", winner: Match{PathPrefix: "/t", Metadata: []Condition{{"x", ""}, {"y", ""}}}, loser: with(func(m *Match) { m.Methods, m.Metadata = nil, []Condition{{"x", "1"}} })},
 		{name: "a listener beats any", winner: Match{PathPrefix: "/t", Listeners: []string{"l"}}, loser: Match{PathPrefix: "/t", Transports: []string{"grpc"}}},
@@ -105,8 +106,8 @@ func TestLookupFallsBackToLessSpecificRoutes(t *testing.T) {
 	}
 }
 
-// A name that occurs twice has no one value: a client can't add a second value to
-// one that a proxy has set, to be taken for another.
+// A name that occurs twice has no one value: a client that adds a second value to the
+// one that a proxy has set isn't taken for another.
 func TestConditionWantsOneValue(t *testing.T) {
 	table := newTable(
 		t,
@@ -164,11 +165,13 @@ func TestMistakes(t *testing.T) {
 		routes    []Route
 	}{
 		{"match", `matches the same requests as the route "one": remove one of them`, []Route{{Name: "one"}, {Name: "two", Match: Match{Hosts: []string{"*"}, Methods: []string{"*/*"}, PathPrefix: "/"}}}},
-		{"match", `the route "one"`, []Route{
+		{"match", `the route "one" for the host "b": remove`, []Route{
 			{Name: "one", Match: Match{Hosts: []string{"a", "B."}, Metadata: []Condition{{"x", "1"}, {"Y", ""}}}},
 			{Name: "two", Match: Match{Hosts: []string{"b", "c"}, Metadata: []Condition{{"y", ""}, {"x", "1"}}}},
 		}},
-		{"match", `the route "one"`, []Route{{Name: "one", Match: Match{Listeners: []string{"a", "b"}}}, {Name: "two", Match: Match{Listeners: []string{"b"}}}}},
+		{"match", `the route "one" for the method "s.S/*" and the listener "b":`, []Route{{Name: "one", Match: Match{Methods: []string{"s.S/*", "s.S/M"}, Listeners: []string{"b"}}}, {Name: "two", Match: Match{Methods: []string{"s.S/*"}, Listeners: []string{"a", "b"}}}}},
+		{"match", `the route "one" for the host "*.a" and the method "*/*": remove`, []Route{{Name: "one", Match: Match{Hosts: []string{"*.a", "*"}}}, {Name: "two", Match: Match{Hosts: []string{"*.a"}, Methods: []string{"*/*", "s.S/M"}}}}},
+		{"match", `the route "one" for the listener "b"`, []Route{{Name: "one", Match: Match{Listeners: []string{"a", "b"}}}, {Name: "two", Match: Match{Listeners: []string{"b"}}}}},
 		{"match.hosts[1]", "remove the port", []Route{{Match: Match{Hosts: []string{"ok", "a.example:8080"}}}}},
 		{"match.hosts[0]", "must be the first label", []Route{{Match: Match{Hosts: []string{"a.*.example"}}}}},
 		{"match.hosts[0]", "must be the first label", []Route{{Match: Match{Hosts: []string{"*a.example"}}}}},
@@ -185,6 +188,8 @@ func TestMistakes(t *testing.T) {
 		{"match.methods[0]", "want \"package.Service/Method\"", []Route{{Match: Match{Methods: []string{"s.[S/M"}}}}},
 		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{"s.S/"}}}}},
 		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{"s S/M"}}}}},
+		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{"s.^/M"}}}}},
+		{"match.methods[0]", "a class can't have the slash", []Route{{Match: Match{Methods: []string{"s.S[/]M"}}}}},
 		{"match.methods[0]", "sets another service", []Route{{Match: Match{PathPrefix: "/t.T", Methods: []string{"s.S/*"}}}}},
 		{"match.metadata[1].name", "another condition", []Route{{Match: Match{Metadata: []Condition{{"x", "1"}, {"X", "2"}}}}}},
 		{"match.metadata[0].name", "binary", []Route{{Match: Match{Metadata: []Condition{{"x-bin", "1"}}}}}},
@@ -210,7 +215,7 @@ func TestTooManyCombinations(t *testing.T) {
 }
 
 func TestShadowedRoutes(t *testing.T) {
-	listeners, transports := []string{"l", "m"}, []string{"grpc", "grpc-web"}
+	ways := []Way{{"l", "grpc"}, {"l", "grpc-web"}, {"m", "grpc"}, {"m", "grpc-web"}, {"n", "grpc"}}
 	for _, tt := range []struct {
 		name   string
 		routes []Route
@@ -218,13 +223,15 @@ func TestShadowedRoutes(t *testing.T) {
 	}{
 		{"none", []Route{{Match: Match{Methods: []string{"s.S/*"}}}, {}}, nil},
 		{"a prefix has all methods of a service", []Route{{Match: Match{Methods: []string{"s.S/*"}}}, {Match: Match{PathPrefix: "/s.S"}}}, []Shadow{{0, 1}}},
-		{"each listener has a route", []Route{{}, {Match: Match{Listeners: []string{"l"}}}, {Match: Match{Listeners: []string{"m"}}}}, []Shadow{{0, 2}}},
+		{"each listener has a route", []Route{{}, {Match: Match{Listeners: []string{"l"}}}, {Match: Match{Listeners: []string{"m", "n"}}}}, []Shadow{{0, 2}}},
 		{"one listener has none", []Route{{}, {Match: Match{Listeners: []string{"l"}}}}, nil},
 		{"an earlier pattern with as many characters", []Route{{Match: Match{Methods: []string{"s.*/Get*"}}}, {Match: Match{Methods: []string{"s.**/Get*"}}}}, []Shadow{{1, 0}}},
 		{"only some of its methods", []Route{{Match: Match{Methods: []string{"s.S/M", "s.S/N"}}}, {Match: Match{PathPrefix: "/s.S/M"}}}, nil},
+		{"a star matches nothing, too", []Route{{Match: Match{Methods: []string{"a?*/M"}}}, {Match: Match{Methods: []string{"a*/M"}}}}, nil},
+		{"a listener doesn't accept the transport", []Route{{Match: Match{Listeners: []string{"n"}, Transports: []string{"grpc-web"}}}, {Match: Match{Listeners: []string{"m"}, Transports: []string{"grpc-web"}}}}, []Shadow{{0, -1}}},
 		{"metadata is another request", []Route{{}, {Match: Match{Metadata: []Condition{{"x", ""}}}}}, nil},
 	} {
-		if got := newTable(t, tt.routes...).Shadowed(listeners, transports); !reflect.DeepEqual(got, tt.want) {
+		if got := newTable(t, tt.routes...).Shadowed(ways); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -101,9 +102,25 @@ func routeWarnings(c *config.Loaded) []string {
 		return nil
 	}
 	var warnings []string
-	for _, s := range table.Shadowed(c.ListenerNames(), bridge.Transports()) {
-		warnings = append(warnings, fmt.Sprintf("%s: can never match: the route %q (%s) gets all of its calls; change match, or remove one of the routes",
-			c.Place(config.Entry("routes", s.Route)), routes[s.By].Name, c.Place(config.Entry("routes", s.By))))
+	for _, s := range table.Shadowed(waysIn(c)) {
+		why := "no listener that it matches accepts a client protocol that it matches (listen[].transports); change match, or remove the route"
+		if s.By >= 0 {
+			why = fmt.Sprintf("the route %q (%s) gets all of its calls; change match, or remove one of the routes", routes[s.By].Name, c.Place(config.Entry("routes", s.By)))
+		}
+		warnings = append(warnings, fmt.Sprintf("%s: can never match: %s", c.Place(config.Entry("routes", s.Route)), why))
 	}
 	return warnings
+}
+
+// waysIn returns each listener with each client protocol that it accepts.
+func waysIn(c *config.Loaded) []routing.Way {
+	var ways []routing.Way
+	for i, name := range c.ListenerNames() {
+		for _, transport := range bridge.Transports() {
+			if takes := c.Listen[i].Transports; len(takes) == 0 || slices.Contains(takes, transport) {
+				ways = append(ways, routing.Way{Listener: name, Transport: transport})
+			}
+		}
+	}
+	return ways
 }
