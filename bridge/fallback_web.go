@@ -242,7 +242,7 @@ func (x *webExchange) report() {
 	i.Duration, i.Origin = time.Since(i.Begin), report.OriginUpstream
 	i.BytesIn, i.BytesOut = x.run.in.bytes.Load(), x.run.out.bytes.Load()
 	if f := x.fault; f != nil {
-		i.Origin, i.Reason = report.OriginCulvert, f.Reason
+		i.Origin, i.Reason, i.Limit = report.OriginCulvert, f.Reason, f.Limit
 		if f.Reason == report.ReasonClientGone {
 			i.Origin = report.OriginClient
 		}

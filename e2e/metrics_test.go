@@ -35,7 +35,7 @@ func startPrometheus(t *testing.T, c *culvert) *prometheus {
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "prometheus.yml")
-	config := fmt.Sprintf("global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}\nrule_files: [%q]\nscrape_configs: [{job_name: culvert, static_configs: [{targets: [%q]}]}]\n", rules, c.health)
+	config := fmt.Sprintf("global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\nrule_files: [%q]\nscrape_configs: [{job_name: culvert, static_configs: [{targets: [%q]}]}]\n", rules, c.health)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func dashboardQueries(t *testing.T) []string {
 			all = append(all, string(m[1]))
 		}
 	}
-	known := strings.NewReplacer("$job", "culvert", "$instance", ".*", "$__rate_interval", "2s")
+	known := strings.NewReplacer("$job", "culvert", "$instance", ".*", "$__rate_interval", "5s")
 	for i := range all {
 		all[i] = known.Replace(all[i])
 	}
@@ -142,7 +142,8 @@ func dashboardQueries(t *testing.T) []string {
 var quietQueries = []string{"culvert_draining", "changes("}
 
 // makeTraffic makes a call over each transport, one that culvert refuses by a rule, one by
-// a limit, and one that the backend fails.
+// a limit, and one that the backend fails. It also asks for a page that the web server
+// fails.
 func makeTraffic(t *testing.T, c *culvert) {
 	t.Helper()
 	for _, transport := range wire.All {
@@ -163,6 +164,13 @@ func makeTraffic(t *testing.T, c *culvert) {
 		call.Close()
 	}
 	_ = finish(post(t, conn, wire.Unary, probe.Script{Code: 5}), 0)
+	answer, err := http.Get("http://" + c.address + "/page")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = answer.Body.Close(); answer.StatusCode != http.StatusBadGateway {
+		t.Fatalf("without a web server: HTTP status %d, want %d", answer.StatusCode, http.StatusBadGateway)
+	}
 }
 
 // TestDashboardAndAlerts: every query of the dashboard has data in a real Prometheus after calls
@@ -177,14 +185,15 @@ listen:
   - {name: secure, address: "127.0.0.1:0", tls: {enabled: true, cert: %q, key: %q}}
 methods: {deny: ["a.B/Denied"]}
 limits: {message_bytes: 4KiB, memory: 1GiB}
-`, certFile, keyFile)})
+fallback: http://%s
+`, certFile, keyFile, freeAddress(t))})
 	p := startPrometheus(t, c)
 
 	missing := dashboardQueries(t)
 	if len(missing) < 30 {
 		t.Fatalf("the dashboard has %d queries", len(missing))
 	}
-	err := eventually(30*time.Second, func() error {
+	err := eventually(60*time.Second, func() error {
 		makeTraffic(t, c)
 		missing = slices.DeleteFunc(missing, func(expr string) bool {
 			err := p.query(t, expr)

@@ -50,6 +50,8 @@ var (
 	messageBytes = family("culvert_message_bytes_total", Counter, "bytes of the messages that passed, without prefixes", "listener", "transport", "direction")
 	blocked      = family("culvert_blocked_seconds_total", Counter, "how long calls waited because the receiver of a message accepted no more: the backend (in) or the client (out); culvert looks once a second", "listener", "transport", "direction")
 
+	webRequests = family("culvert_web_requests_total", Counter, "requests to the web server that ended, by the HTTP status that the client got and by who answered", "listener", "http_status", "origin", "reason")
+
 	connsBegan = family("culvert_connections_total", Counter, "connections that clients opened, and tunnels inside them", "listener", "kind")
 	connsEnded = family("culvert_connections_ended_total", Counter, "connections and tunnels that ended, by the reason", "listener", "kind", "reason")
 	openConns  = family("culvert_open_connections", Gauge, "open connections of clients; the transport is empty until the first request", "listener", "transport")
@@ -93,11 +95,12 @@ var labels = []Label{
 	{"enforced", "`true`, or `false` for a rule that is only tried out"},
 	{"error_type", "the status code, if the server and not the client is to blame for it: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE or DATA_LOSS; else empty"},
 	{"go_version", "the version of Go that built culvert"},
+	{"http_status", "the class of the HTTP status, such as `2xx`; `1xx` is a WebSocket, and `_OTHER` a number over 599. Empty if the client got no answer"},
 	{"key", "the key of the configuration"},
 	{"kind", "`connection`, or `tunnel` for HTTP/2 inside a WebSocket"},
 	{"listener", "the listener's name; empty if there is one without a name"},
-	{"origin", "the source of the status: `upstream` (the backend), `culvert`, or `client` (the client went away or cancelled)"},
-	{"reason", "of calls and refusals: culvert's reason ([errors](errors.md)); of connections: why they ended, as in [the log](log.md#connections). Empty if there is none"},
+	{"origin", "the source of the status: `upstream` (the backend or the web server), `culvert`, or `client` (the client went away or cancelled)"},
+	{"reason", "of calls, web requests and refusals: culvert's reason ([errors](errors.md)); of connections: why they ended, as in [the log](log.md#connections). Empty if there is none"},
 	{"result", "`applied` or `rejected`"},
 	{"rpc_method", "the method, such as `shop.v1.Orders/Get`. `_OTHER` stands for all methods that no backend has shown to know, and for those after the first " + strconv.Itoa(maxMethods)},
 	{"rpc_status_code", "the status that the client got, such as `OK` or `NOT_FOUND`; `_OTHER` for a number without a name"},

@@ -34,15 +34,16 @@ type Metrics struct {
 	state    atomic.Pointer[func() bridge.Snapshot]
 	dropped  atomic.Pointer[func() int64]
 
-	durations, firsts                                *prometheus.HistogramVec
-	calls, conns, ends, lost, refused, limits, loads *prometheus.CounterVec
-	expiry, version                                  *prometheus.GaugeVec
-	newest, since                                    prometheus.Gauge
+	durations, firsts                                     *prometheus.HistogramVec
+	calls, web, conns, ends, lost, refused, limits, loads *prometheus.CounterVec
+	expiry, version                                       *prometheus.GaugeVec
+	newest, since                                         prometheus.Gauge
 
 	methods    methods
 	durationOf cache[durationKey, prometheus.Observer] // of durations
 	firstOf    cache[string, prometheus.Observer]      // of firsts, by method
 	callsOf    cache[endKey, prometheus.Counter]       // of calls
+	webOf      cache[webKey, prometheus.Counter]       // of web
 
 	listeners cache[string, struct{}] // that had connections
 
@@ -50,7 +51,10 @@ type Metrics struct {
 	had      map[[2]string]int // open connections at the last scrape, by listener and transport
 }
 
-var _ report.Observer = (*Metrics)(nil)
+var (
+	_ report.Observer    = (*Metrics)(nil)
+	_ report.WebObserver = (*Metrics)(nil)
+)
 
 // durationBuckets are those that OpenTelemetry asks for.
 var durationBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
@@ -63,6 +67,7 @@ func NewMetrics(version string) *Metrics {
 		durations: newHistogram(callDuration),
 		firsts:    newHistogram(firstMessage),
 		calls:     newCounter(callsEnded),
+		web:       newCounter(webRequests),
 		conns:     newCounter(connsBegan),
 		ends:      newCounter(connsEnded),
 		lost:      newCounter(lostPings),
@@ -76,7 +81,7 @@ func NewMetrics(version string) *Metrics {
 	newest, since, build := newGauge(reloadFailed), newGauge(configSince), newGauge(buildInfo)
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.durations, m.firsts, m.calls, m.conns, m.ends, m.lost, m.refused, m.limits, m.loads, m.expiry, m.version,
+		m.durations, m.firsts, m.calls, m.web, m.conns, m.ends, m.lost, m.refused, m.limits, m.loads, m.expiry, m.version,
 		newest, since, build, state{m},
 	)
 	m.newest, m.since = newest.WithLabelValues(), since.WithLabelValues()
@@ -217,9 +222,20 @@ func (c *callMetrics) Ended(i *report.CallInfo) {
 	m, status := c.m, statusName(i.Code)
 	m.duration(durationKey{m.methods.of(i), status}, i.Code).Observe(i.Duration.Seconds())
 	m.ended(endKey{i.Listener, i.Transport, status, i.Origin, i.Reason}).Inc()
-	if key := limitOf(i); key != "" {
-		m.limits.WithLabelValues(key).Inc()
+	m.limited(i.Reason, i.Limit)
+}
+
+// WebEnded implements report.WebObserver.
+func (m *Metrics) WebEnded(w *report.WebInfo) {
+	status := ""
+	switch {
+	case w.Status > 599:
+		status = other
+	case w.Status > 0:
+		status = strconv.Itoa(w.Status/100) + "xx"
 	}
+	m.webEnded(webKey{w.Listener, status, w.Origin, w.Reason}).Inc()
+	m.limited(w.Reason, w.Limit)
 }
 
 // unbounded is for keys of which only a bounded number can occur.
@@ -255,19 +271,31 @@ func (m *Metrics) ended(k endKey) prometheus.Counter {
 	return n
 }
 
-// limitOf returns the key of the limit that ended a call. A limit that refused it
-// has been counted by Refused, which also counts connections.
-func limitOf(c *report.CallInfo) string {
-	if c.Reason == report.ReasonLimitExceeded {
-		if c.Limit == report.KeyBufferedBytes {
-			return c.Limit
-		}
-		return ""
+func (m *Metrics) webEnded(k webKey) prometheus.Counter {
+	n, ok := m.webOf.find(k)
+	if !ok {
+		n, _ = m.webOf.add(k, unbounded, func() prometheus.Counter {
+			// At 0, for the alert about defects, which come before an answer or within one:
+			// see beginListener.
+			for _, status := range []string{"", "2xx"} {
+				m.web.WithLabelValues(k.listener, status, report.OriginCulvert, string(report.ReasonInternal))
+			}
+			return m.web.WithLabelValues(k.listener, k.status, k.origin, string(k.reason))
+		})
 	}
-	return cmp.Or(c.Limit, limitsOfReasons[c.Reason])
+	return n
 }
 
-// limitsOfReasons has the limit behind each reason, for calls whose status names none.
+// limited counts the limit that ended a call or a request to the web server. One that
+// refused it has been counted by Refused, which also counts connections.
+func (m *Metrics) limited(reason report.Reason, limit string) {
+	key := cmp.Or(limit, limitsOfReasons[reason])
+	if key != "" && (reason != report.ReasonLimitExceeded || key == report.KeyBufferedBytes) {
+		m.limits.WithLabelValues(key).Inc()
+	}
+}
+
+// limitsOfReasons has the limit behind each reason, for what names none.
 var limitsOfReasons = map[report.Reason]string{
 	report.ReasonRequestTooLarge:  report.KeyMessageBytes,
 	report.ReasonResponseTooLarge: report.KeyMessageBytes,

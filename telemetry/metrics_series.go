@@ -103,6 +103,12 @@ type durationKey struct {
 	code   string
 }
 
+// A webKey is what the end of a request to the web server counts with.
+type webKey struct {
+	listener, status, origin string
+	reason                   report.Reason
+}
+
 // An endKey is what the end of a call counts with.
 type endKey struct {
 	listener, transport, code, origin string

@@ -53,6 +53,7 @@ func everything(t *testing.T) *Metrics {
 	m.ConnBegan(conn)
 	m.ConnEnded(conn)
 	m.Refused(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyCalls})
+	m.WebEnded(&report.WebInfo{Listener: "public", Status: 200, Origin: report.OriginUpstream})
 	m.Certificate(report.CertificateInfo{File: "/c.pem", NotAfter: time.Unix(1, 0)})
 	m.ConfigApplied("abc", true)
 	m.Watch(func() bridge.Snapshot {
@@ -150,6 +151,17 @@ func TestWhatEventsCount(t *testing.T) {
 	odd := aCall("/a.B/C")
 	odd.Code = 4711
 	told(m, odd)
+	for _, w := range []report.WebInfo{
+		{Status: 101, Origin: report.OriginUpstream},
+		{Status: 999, Origin: report.OriginUpstream},
+		{Status: 502, Origin: report.OriginCulvert, Reason: report.ReasonUpstreamReset},
+		{Status: 431, Origin: report.OriginCulvert, Reason: report.ReasonMetadataTooLarge, Limit: report.KeyHeaderBytes},
+		{Status: 408, Origin: report.OriginCulvert, Reason: report.ReasonSlowSender},
+		{Status: 429, Origin: report.OriginCulvert, Reason: report.ReasonLimitExceeded, Limit: report.KeyCalls}, // Refused has counted it
+		{Origin: report.OriginClient, Reason: report.ReasonClientGone},
+	} {
+		m.WebEnded(&w)
+	}
 	m.ConfigRejected()
 	m.Certificate(report.CertificateInfo{File: "/gone.pem", NotAfter: time.Unix(1, 0)})
 	m.ForgetCertificate("/gone.pem")
@@ -159,6 +171,14 @@ func TestWhatEventsCount(t *testing.T) {
 		"culvert_call_first_message_seconds rpc_method=a.B/C":                                                   6,
 		"culvert_calls_total listener=public transport=grpc rpc_status_code=OK origin=upstream reason=":         1,
 		"culvert_calls_total rpc_status_code=RESOURCE_EXHAUSTED origin=culvert reason=SLOW_CONSUMER":            1,
+		"culvert_web_requests_total listener=public http_status=2xx origin=upstream reason=":                    1,
+		"culvert_web_requests_total http_status=1xx":                                                            1,
+		"culvert_web_requests_total http_status=_OTHER":                                                         1,
+		"culvert_web_requests_total http_status=5xx origin=culvert reason=UPSTREAM_RESET":                       1,
+		"culvert_web_requests_total http_status=4xx reason=LIMIT_EXCEEDED":                                      1,
+		"culvert_web_requests_total http_status= origin=client reason=CLIENT_GONE":                              1,
+		"culvert_limits_hit_total key=limits.header_bytes":                                                      1,
+		"culvert_limits_hit_total key=limits.slow_sender_timeout":                                               1,
 		"culvert_open_calls transport=grpc":                                                                     3,
 		"culvert_open_calls transport=grpc-web":                                                                 0,
 		"culvert_messages_total direction=in transport=grpc":                                                    1,
@@ -207,8 +227,9 @@ func TestWatchedSeriesBeginAtZero(t *testing.T) {
 	m := NewMetrics("v1")
 	m.ConnBegan(report.ConnInfo{Listener: "public"})
 	told(m, aCall("/a.B/C"))
+	m.WebEnded(&report.WebInfo{Status: 404, Origin: report.OriginUpstream})
 	all := gather(t, m)
-	for name, series := range map[string]int{"culvert_lost_pings_total": 1, "culvert_connections_ended_total": 2, "culvert_calls_total": 2} {
+	for name, series := range map[string]int{"culvert_lost_pings_total": 1, "culvert_connections_ended_total": 2, "culvert_calls_total": 2, "culvert_web_requests_total": 3} {
 		if got := len(all[name].GetMetric()); got != series {
 			t.Errorf("%s has %d series, want %d", name, got, series)
 		}

@@ -21,6 +21,7 @@ type WebInfo struct {
 	Status            int    // the HTTP status of the answer; 0: there was none
 	Origin            string // who answered: OriginUpstream, OriginCulvert or OriginClient
 	Reason            Reason // why culvert refused the request or ended it; "": it didn't
+	Limit             string // the key of the limit that was reached; "" if none was
 	Cause             string // the cause behind it
 	BytesIn, BytesOut int64  // of bodies, or of a WebSocket
 }
