@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,6 +38,29 @@ func TestGeneratedPages(t *testing.T) {
 		if !bytes.Equal(got, want) {
 			t.Errorf("%s differs from the tables in bridge; write it anew with: make generate", path)
 		}
+	}
+}
+
+// TestAnswersForTheWebServer: the guide has the HTTP status of each reason.
+func TestAnswersForTheWebServer(t *testing.T) {
+	page, err := os.ReadFile("../docs/guides/one-origin.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| ([0-9, ]+) \\| `([A-Z_]+)` \\|").FindAllStringSubmatch(string(page), -1)
+	for _, row := range rows {
+		f := report.New(report.Reason(row[2]), "")
+		want := strconv.Itoa(f.HTTP())
+		if f.Reason == report.ReasonLimitExceeded {
+			f.Limit = report.KeyAddressLimits + "calls"
+			want = strconv.Itoa(f.HTTP()) + ", " + want
+		}
+		if row[1] != want {
+			t.Errorf("the guide has %s for %s, want %s", row[1], row[2], want)
+		}
+	}
+	if len(rows) < 8 {
+		t.Errorf("the guide has only %d reasons", len(rows))
 	}
 }
 
@@ -71,7 +95,7 @@ the domain 'culvert', one of the reasons below, and metadata:
 |---|---|
 | 'call_id' | the call's id. culvert's log has the underlying error in the line with the same 'call_id' |
 | 'sent' | with the code Unavailable only: 'no' if a retry is safe, because the call didn't reach the backend, else 'maybe' |
-| 'limit' | the key of the limit that the call reached. Unless the call itself is too large, 'google.rpc.RetryInfo' has the time after which there may be room |
+| 'limit' | the key of the limit that the call reached. With 'LIMIT_EXCEEDED', 'google.rpc.RetryInfo' has the time after which there may be room |
 
 `))
 	for _, r := range report.Reasons() {

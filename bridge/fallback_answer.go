@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/fallback"
@@ -110,20 +109,8 @@ func (x *webExchange) sending(write func() error) error {
 func (x *webExchange) Fail(err error) {
 	x.noteFault(err)
 	f := x.fault
-	if f.Reason == report.ReasonClientGone {
-		x.aborted = true
-		return
-	}
-	code := f.Row().HTTP
-	switch {
-	case errors.Is(f.Cause, errLoop):
-		code = http.StatusLoopDetected
-	case f.Reason == report.ReasonUpstreamUnreachable:
-		code = http.StatusBadGateway
-	case f.Reason == report.ReasonLimitExceeded && !strings.HasPrefix(f.Limit, report.KeyAddressLimits):
-		code = http.StatusServiceUnavailable
-	case f.Reason == report.ReasonSlowConsumer:
-		x.aborted = true
+	if f.Reason == report.ReasonClientGone || f.Reason == report.ReasonSlowConsumer {
+		x.aborted = true // it takes no answer
 		return
 	}
 	text := f.Text
@@ -137,9 +124,9 @@ func (x *webExchange) Fail(err error) {
 	if f.Retry > 0 {
 		headers = append(headers, "Retry-After", strconv.Itoa(int((f.Retry+time.Second-1)/time.Second)))
 	}
-	x.info.Status = code
+	x.info.Status = f.HTTP()
 	_ = x.rc.SetWriteDeadline(time.Now().Add(closeTimeout)) // a foreign ResponseWriter may have none
-	x.s.refuse(x.w, x.r, x.a, code, text, headers...)
+	x.s.refuse(x.w, x.r, x.a, x.info.Status, text, headers...)
 	_ = x.rc.Flush() // the client may be gone
 	_ = x.rc.SetWriteDeadline(time.Time{})
 }

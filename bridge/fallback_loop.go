@@ -19,14 +19,14 @@ const loopHeader = "Culvert-Fallback"
 // own, so a request may come to many before it comes back to one.
 const maxTokens = 8
 
-var errLoop = errors.New("a request to the web server came back: set fallback to the web server's own address")
+var errLoop = errors.New(report.ReasonFallbackLoop.Row().Remedy)
 
 // passed returns the loopHeader for the web server, or why the request goes no further.
 func (s *Server) passed(r *http.Request) (string, error) {
 	tokens := loopTokens(r.Header)
 	for _, token := range tokens {
 		if token == s.loop || len(tokens) >= maxTokens {
-			return "", report.New(report.ReasonUpstreamUnreachable, "the web server (fallback) leads back to this server").Because(errLoop)
+			return "", report.New(report.ReasonFallbackLoop, "the web server (fallback) leads back to this server").Because(errLoop)
 		}
 	}
 	return strings.Join(append(tokens, s.loop), ", "), nil

@@ -38,7 +38,7 @@ func TestWebServerIsCulvert(t *testing.T) {
 			refused := 0 // a turn may be reported before the turn inside it
 			for range c.turns {
 				i := await(t, "a turn", o.web)
-				if i.Reason == report.ReasonUpstreamUnreachable && strings.Contains(i.Cause, "fallback") {
+				if i.Reason == report.ReasonFallbackLoop && strings.Contains(i.Cause, "fallback") {
 					refused++
 				}
 				if i.Status != http.StatusLoopDetected {

@@ -58,7 +58,7 @@ culvert serves metrics at '/metrics' on the address in ['health.listen'](configu
 'false'. culvert answers up to 4 requests at a time, each within 8 s, and compresses an answer if the caller accepts gzip.
 
 'rpc_server_call_duration_seconds' follows
-[OpenTelemetry's conventions](https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/), where its name is
+[the conventions of OpenTelemetry](https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/), where its name is
 'rpc.server.call.duration'. The names of all other metrics begin with 'culvert_'. culvert also serves the usual metrics of Go programs
 and of processes ('go_*', 'process_*').
 

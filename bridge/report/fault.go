@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -81,6 +82,15 @@ func (f *Fault) Error() string {
 
 // Row returns the fault's row of the table.
 func (f *Fault) Row() ReasonInfo { return f.Reason.Row() }
+
+// HTTP returns the HTTP status of an answer that isn't a call's. A limit is the client's
+// own, or everybody's: then another instance may have room. RFC 6585 §4.
+func (f *Fault) HTTP() int {
+	if f.Reason == ReasonLimitExceeded && !strings.HasPrefix(f.Limit, KeyAddressLimits) {
+		return http.StatusServiceUnavailable
+	}
+	return f.Row().HTTP
+}
 
 // Status returns the fault as the client's status: the problem, the remedy, and the
 // call's id, under which the log has more.

@@ -25,6 +25,7 @@ const (
 	ReasonUpstreamSilent      Reason = "UPSTREAM_SILENT"
 	ReasonUpstreamNotGRPC     Reason = "UPSTREAM_NOT_GRPC"
 	ReasonMissingTrailers     Reason = "MISSING_TRAILERS"
+	ReasonFallbackLoop        Reason = "FALLBACK_LOOP"
 	ReasonDeadlineExceeded    Reason = "DEADLINE_EXCEEDED"
 	ReasonClientGone          Reason = "CLIENT_GONE"
 	ReasonClientSilent        Reason = "CLIENT_SILENT"
@@ -60,12 +61,13 @@ var reasons = []ReasonInfo{
 	{ReasonMetadataTooLarge, codes.ResourceExhausted, 431, "the metadata is over the limit", "send less metadata or raise limits.header_bytes"},
 	{ReasonLimitExceeded, codes.ResourceExhausted, 429, "a limit of this server is reached", "try again later, or raise the limit that the message names"},
 	{ReasonOverloaded, codes.Unavailable, 503, "the backend accepts no more calls at the moment", "try again later; raise backend.max_connections, backend.queue_timeout, backend.limits.calls, backend.limits.waiting_calls or the backend's limit on concurrent streams"},
-	{ReasonUpstreamUnreachable, codes.Unavailable, 503, "the backend can't be reached", "try again; the log has the cause under this call id"},
+	{ReasonUpstreamUnreachable, codes.Unavailable, 502, "the backend can't be reached", "try again; the log has the cause under this call id"},
 	{ReasonUpstreamUnhealthy, codes.Unavailable, 503, "no address of the backend passes its health check", "try again; the log has the cause under this call id"},
 	{ReasonUpstreamReset, codes.Unavailable, 502, "the backend broke off the call", "see the log: it has the cause under this call id"},
 	{ReasonUpstreamSilent, codes.Unavailable, 504, "the backend doesn't answer, not even a ping", "try again: calls use a new connection; check whether the backend's process hangs"},
 	{ReasonUpstreamNotGRPC, codes.Unknown, 502, "the server at the backend's address does not speak gRPC", "check the backend's address and whether it needs TLS; the log has its answer under this call id"},
 	{ReasonMissingTrailers, codes.Internal, 502, "the backend ended the call without a status", "check whether the backend or a proxy in front of it drops trailers; the log has the cause under this call id"},
+	{ReasonFallbackLoop, codes.Unavailable, 508, "a request to the web server (fallback) came back to culvert", "set fallback to the web server's own address"},
 	{ReasonDeadlineExceeded, codes.DeadlineExceeded, 504, "the call's deadline passed", "set a later deadline or find the slow part"},
 	{ReasonClientGone, codes.Canceled, 499, "the client went away", "none if the client cancelled; otherwise find out why it lost its connection"},
 	{ReasonClientSilent, codes.Unavailable, 408, "the client answered no ping in time", "call again; a client must answer the pings of WebSockets and HTTP/2"},
