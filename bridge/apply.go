@@ -29,8 +29,8 @@ func (e *RestartError) Error() string {
 //
 // Apply adds, replaces and removes backends, by name. A backend whose settings are the
 // same keeps its connections. Running calls keep the upstream that they began with. An
-// upstream that is replaced or removed takes no new calls, and closes after its last
-// one. Apply compares the backend's TLS and TLSSource by identity, and of Dial only
+// upstream that is replaced or removed takes no calls that arrive later, and closes after
+// its last one. Apply compares the backend's TLS and TLSSource by identity, and of Dial only
 // whether it is nil: a Dial or Logger that alone changes has no effect. New calls wait
 // for the first connection of a new upstream, as they do after New.
 //
@@ -89,7 +89,7 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	}
 	s.awaited, s.backends = awaited, change.to
 	s.policy.Store(p)
-	change.end()
+	before.arrivals.replace(p.arrivals, change.end)
 	if before.web != nil && before.web != p.web {
 		before.web.Retire()
 	}
@@ -161,6 +161,7 @@ func restartKeys(a, b *Config) []string {
 // Server is being made.
 func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	p := &policy{
+		arrivals:          newArrivals(before != nil),
 		limits:            cfg.Limits.withDefaults(),
 		vouched:           newVouchedNames(cfg.VouchedHeaders),
 		tryOrigins:        cfg.TryOrigins,

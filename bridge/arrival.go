@@ -33,6 +33,7 @@ type arrival struct {
 	refused    error           // why no call can follow, if the call's own protocol must say it
 	conn       net.Conn        // of HTTP/1.1; nil on HTTP/2
 	tunnel     bool
+	counted    bool   // it counts with the arrivals of its policy until its call does
 	protocol   string // "1.1" or "2", for via
 }
 

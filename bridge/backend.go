@@ -93,8 +93,7 @@ type backendChange struct {
 	upstreams *upstream.Set
 	to        map[string]Backend
 	made      map[string]*upstream.Upstream // for new names, and for names whose backend differs
-	replaced  map[string]bool               // those of made that the Set has
-	gone      []string
+	gone      map[string]*upstream.Upstream
 }
 
 // changeBackends makes the upstreams that a configuration adds and replaces. The caller
@@ -104,11 +103,11 @@ func (s *Server) changeBackends(cfg *Config) (*backendChange, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &backendChange{upstreams: s.upstreams, to: make(map[string]Backend, len(backends)), made: make(map[string]*upstream.Upstream), replaced: make(map[string]bool)}
+	c := &backendChange{upstreams: s.upstreams, to: make(map[string]Backend, len(backends)), made: make(map[string]*upstream.Upstream), gone: make(map[string]*upstream.Upstream)}
 	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
 	for _, b := range backends {
 		before, known := s.backends[b.Name]
-		c.to[b.Name], c.replaced[b.Name] = b.Backend, known
+		c.to[b.Name] = b.Backend
 		if known && before.Same(b.Backend) {
 			continue
 		}
@@ -127,7 +126,7 @@ func (s *Server) changeBackends(cfg *Config) (*backendChange, error) {
 	}
 	for name := range s.backends {
 		if _, stays := c.to[name]; !stays {
-			c.gone = append(c.gone, name)
+			c.gone[name] = s.upstreams.Get(name)
 		}
 	}
 	return c, nil
@@ -137,11 +136,7 @@ func (s *Server) changeBackends(cfg *Config) (*backendChange, error) {
 // The upstreams that are gone stay until end, for calls that have the policy before.
 func (c *backendChange) begin() error {
 	for name, u := range c.made {
-		add := c.upstreams.Add
-		if c.replaced[name] {
-			add = c.upstreams.Replace
-		}
-		if err := add(name, u); err != nil {
+		if err := c.upstreams.Put(name, u); err != nil {
 			c.drop()
 			return err
 		}
@@ -150,10 +145,11 @@ func (c *backendChange) begin() error {
 	return nil
 }
 
-// end removes the upstreams that are gone: each closes after its last call.
+// end removes the upstreams that are gone: each closes after its last call. One whose
+// name a later change has taken is out of the Set already.
 func (c *backendChange) end() {
-	for _, name := range c.gone {
-		_ = c.upstreams.Remove(name) // only that the Server is closed, with all upstreams
+	for name, u := range c.gone {
+		_ = c.upstreams.Remove(name, u) // only that the Set has it no more
 	}
 }
 

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/coder/websocket"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -236,6 +239,95 @@ func TestBackendsChangeUnderLoad(t *testing.T) {
 	load.Wait()
 	apply(t, s, Config{Backend: backends[0]})
 	wantSnapshot(t, s, "after the last call", func(n Snapshot) bool { return len(n.Upstreams) == 1 && n.Upstreams[0].Calls == 0 })
+}
+
+// TestRemovedBackendServesWhoHasArrived: a request that arrived before its backend was
+// removed gets an answer from it, although it asks only later. The backend stays until
+// then, also if its name comes back meanwhile, and no longer.
+func TestRemovedBackendServesWhoHasArrived(t *testing.T) {
+	stays := NamedBackend{Name: DefaultBackend, Backend: startNamed(t, "stays")}
+	goes := NamedBackend{Name: "goes", Backend: startNamed(t, "goes")}
+	back := NamedBackend{Name: "goes", Backend: startNamed(t, "back")}
+	to := func(backend string) []Route { return []Route{{Name: "all", Backend: backend}} }
+	before := Config{Backends: []NamedBackend{stays, goes}, Routes: to("goes")}
+	without := Config{Backends: []NamedBackend{stays}, Routes: to(DefaultBackend)}
+	for _, c := range []struct {
+		name   string
+		then   []Config
+		answer string // to the request that arrived before them
+	}{
+		{"removed", []Config{without}, "goes"},
+		{"removed, then another change", []Config{without, without}, "goes"},
+		{"removed and back", []Config{without, {Backends: []NamedBackend{stays, back}, Routes: to(DefaultBackend)}, without}, "back"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newServer(t, before)
+			address := serve(t, s)
+			ctx := within(t, patience)
+			ws, _, err := websocket.Dial(ctx, "ws://"+address+testMethod, &websocket.DialOptions{Subprotocols: []string{"grpc-websockets"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, cfg := range c.then {
+				apply(t, s, cfg)
+			}
+			if got := asksName(t, dial(t, address)); got != "stays" {
+				t.Errorf("a request that arrives after them has an answer from %q", got)
+			}
+			if got := asksOn(ctx, t, ws, "content-type: application/grpc-web+proto\r\n"); !strings.Contains(got, c.answer) {
+				t.Errorf("the request has an answer of %q, want one from %q", got, c.answer)
+			}
+			wantSnapshot(t, s, "after its end", func(n Snapshot) bool { return namesOf(n.Upstreams) == DefaultBackend })
+		})
+	}
+}
+
+// TestRefusedRequestsKeepNoBackend, nor do those that aren't calls: a backend that is
+// removed later is gone at once.
+func TestRefusedRequestsKeepNoBackend(t *testing.T) {
+	one := startNamed(t, "one")
+	two := []NamedBackend{{Name: DefaultBackend, Backend: one}, {Name: "goes", Backend: one}}
+	s := newServer(t, Config{Backends: two, Hosts: []string{"known.example.com"}})
+	address := serve(t, s)
+	for _, request := range []string{
+		"GET / HTTP/1.1\r\nhost: localhost\r\n",
+		"GET / HTTP/1.1\r\nhost: a b\r\n",
+		"POST " + testMethod + " HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc-web\r\norigin: https://evil.example\r\ncontent-length: 0\r\n",
+		"POST " + testMethod + " HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc-web\r\ngrpc-timeout: nonsense\r\ncontent-length: 0\r\n",
+		"POST " + testMethod + " HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc-web\r\ngrpc-encoding: nonsense\r\ncontent-length: 0\r\n",
+		"POST /x HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc-web\r\ncontent-length: 0\r\n",
+		"OPTIONS " + testMethod + " HTTP/1.1\r\nhost: localhost\r\norigin: https://evil.example\r\naccess-control-request-method: POST\r\n",
+		"GET " + testMethod + " HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 8\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-protocol: grpc-websockets\r\n",
+		"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-protocol: h2ts\r\n",
+	} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+		if _, err := io.WriteString(conn, request+"connection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn)
+		if err != nil || len(answer) == 0 {
+			t.Errorf("%q: %q, %v", request, answer, err)
+		}
+		_ = conn.Close()
+	}
+	tunnel := dialTunnel(t, address, nil) // open while the backend goes
+	if err := unary(t.Context(), tunnel, testMethod); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, func() string { // a handler may end after its answer
+		if n := s.policy.Load().arrivals.n.Load(); n != 1 {
+			return fmt.Sprintf("%d arrivals are counted, want 1 for the policy", n)
+		}
+		return ""
+	})
+	apply(t, s, Config{Backends: two[:1], Hosts: []string{"known.example.com"}})
+	if got := statesOf(s); got != "default 0" {
+		t.Errorf("the backends are %s", got)
+	}
 }
 
 // TestBackendsAreTheSame only with the same TLS, by identity.

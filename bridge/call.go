@@ -34,6 +34,7 @@ type call struct {
 	info        *report.CallInfo
 
 	setCookies bool // the backend's set-cookie may cross
+	arriving   bool // it counts with the arrivals of its policy
 
 	policy   *policy // the policy at the arrival of its request
 	route    *route  // nil: the policy has no routes, or none has matched yet

@@ -20,6 +20,7 @@ import (
 // replaces an unsafe one.
 func (s *Server) newCall(a *arrival, id string) *call {
 	c := &call{policy: a.policy, route: a.route, choice: a.choice, Method: a.method, Authority: a.host, Peer: a.peer, on: a.on, held: s.account.NewEntry()}
+	c.arriving, a.counted = a.counted, false
 	use, method := a.use()
 	c.use = use
 	c.messages, c.headers = a.route.sizes(a.policy.sizes(a.listening, method))
@@ -44,6 +45,7 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 	r := &running{call: c, down: down, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread(), stopTime: func() {}}
 	down.Bind(ctx, cancel)
 	defer s.report(r)
+	defer c.arrived()
 	defer c.use.End()
 	defer c.held.Settle()
 	s.registry.add(r)
@@ -54,6 +56,7 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 	if refused == nil {
 		refused = s.take(r)
 	}
+	c.arrived()
 	if refused != nil {
 		s.tellBegan(r)
 		s.finish(r, refused, nil)

@@ -22,6 +22,8 @@ type policy struct {
 	routes  *routes // nil: none
 	vouched vouchedNames
 
+	arrivals *arrivals // of the requests that have taken it
+
 	// listenings are the rules of listeners that Apply has changed, by the listener
 	// that accepted the connection.
 	listenings map[*edge.Listening]*edge.Listening

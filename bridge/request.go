@@ -14,7 +14,13 @@ const malformedAuthority = "the request's host is invalid: want a name or an IP 
 // browser's preflight, or anything else.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.edge.Of(r).BeginRequest(w, r)
-	p := s.policy.Load()
+	p := s.takePolicy()
+	counted := true
+	defer func() {
+		if counted {
+			p.arrivals.end()
+		}
+	}()
 	claimed := r
 	r = s.throughTunnel(r, p)
 	t := transportFor(r)
@@ -43,6 +49,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t == nil {
+		counted = false // it needs no backend, and may take long
+		p.arrivals.end()
 		s.serveOther(w, r, a)
 		return
 	}
@@ -58,6 +66,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.peer.Transport = tunnelName + "+" + t.name
 	}
 	a.refused = s.transportAllowed(a, t)
+	a.counted, counted = t.needsMethod, !t.needsMethod // a call ends its count itself
 	t.serve(s, w, r, a)
 }
 

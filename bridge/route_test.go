@@ -157,7 +157,7 @@ func TestRefusedMethodIsNamed(t *testing.T) {
 	}
 	set := upstream.NewSet()
 	defer set.Close()
-	if err := set.Add(DefaultBackend, only); err != nil {
+	if err := set.Put(DefaultBackend, only); err != nil {
 		t.Fatal(err)
 	}
 	obs := newObserver()

@@ -50,6 +50,12 @@ func asksBySocket(t testing.TB, address, path string, header http.Header, block 
 	if err != nil {
 		return err.Error()
 	}
+	return asksOn(ctx, t, ws, block)
+}
+
+// asksOn is asksBySocket on a WebSocket that is open, and closes it.
+func asksOn(ctx context.Context, t testing.TB, ws *websocket.Conn, block string) string {
+	t.Helper()
 	defer func() { _ = ws.CloseNow() }()
 	for _, m := range []string{block, "\x00\x00\x00\x00\x00\x00", "\x01"} {
 		if err := ws.Write(ctx, websocket.MessageBinary, []byte(m)); err != nil {

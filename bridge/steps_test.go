@@ -45,7 +45,7 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 		}, leave, report.ReasonUnauthenticated, "spoiled"},
 		"authorize": {func(cfg *Config) { cfg.DenyMethods = []string{"*/*"} }, leave, report.ReasonNoRoute, ""},
 		"route": {keep, func(s *Server, _ *channelDown) {
-			if err := s.upstreams.Remove(DefaultBackend); err != nil {
+			if err := s.upstreams.Remove(DefaultBackend, s.upstreams.Get(DefaultBackend)); err != nil {
 				t.Fatal(err)
 			}
 		}, report.ReasonUpstreamUnreachable, DefaultBackend},

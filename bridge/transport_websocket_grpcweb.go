@@ -33,6 +33,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	}
 	ws, err := s.accept(w, r, "grpc-websockets")
 	if err != nil {
+		c.arrived()
 		return // it was answered
 	}
 	// The call outlives the HTTP handler, which gives its memory back.
@@ -41,6 +42,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 		growStack(0)
 		s.serveSocketCall(ws, on, c, refused)
 	}) {
+		c.arrived()
 		ws.Drop() // Close cuts what is left
 	}
 }

@@ -21,7 +21,7 @@ func replaceBackend(t testing.TB, s *Server, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.upstreams.Replace(DefaultBackend, u); err != nil {
+	if err := s.upstreams.Put(DefaultBackend, u); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -106,7 +106,7 @@ func TestCallsReleaseTheirUpstream(t *testing.T) {
 		t.Errorf("with the backend down: %v", err)
 	}
 	wantNoHolders(t, s)
-	if err := s.upstreams.Remove(DefaultBackend); err != nil {
+	if err := s.upstreams.Remove(DefaultBackend, s.upstreams.Get(DefaultBackend)); err != nil {
 		t.Fatal(err)
 	}
 	if err := unary(within(t, patience), cc, testMethod); status.Code(err) != codes.Unavailable {

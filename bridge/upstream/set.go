@@ -43,8 +43,7 @@ func (s *Set) Acquire(name string) (*Upstream, error) { return s.AcquireWithin(n
 
 // AcquireWithin returns the upstream of that name for one call, which must release it,
 // unless most calls hold the upstream; 0 is no limit. It takes no lock and allocates
-// nothing. The error is a *report.Fault: a call whose upstream was removed right after
-// its routing may try again.
+// nothing. The error is a *report.Fault.
 func (s *Set) AcquireWithin(name string, most int) (*Upstream, error) {
 	for {
 		u := (*s.byName.Load())[name]
@@ -74,30 +73,12 @@ func (s *Set) Serves(name string) bool {
 // afterwards.
 func (u *Upstream) Release() { u.holders.release() }
 
-// Add adds an upstream under a new name. If Add returns an error, the caller must
-// close the upstream.
-func (s *Set) Add(name string, u *Upstream) error {
-	return s.change(name, func(byName map[string]*Upstream) (*Upstream, error) {
-		if byName[name] != nil {
-			return nil, fmt.Errorf("upstream %q: this name is already in use", name)
-		}
-		if err := u.fresh(byName); err != nil {
-			return nil, fmt.Errorf("upstream %q: %w", name, err)
-		}
-		byName[name] = u
-		return nil, nil
-	})
-}
-
-// Replace makes u, which the Set doesn't have yet, the upstream for new calls to the
-// name. The upstream before it ends as after Remove. If Replace returns an error, the
-// caller must close u.
-func (s *Set) Replace(name string, u *Upstream) error {
+// Put makes u, which the Set doesn't have yet, the upstream for new calls to the name.
+// The upstream before it, if there was one, ends as after Remove. If Put returns an
+// error, the caller must close u.
+func (s *Set) Put(name string, u *Upstream) error {
 	return s.change(name, func(byName map[string]*Upstream) (*Upstream, error) {
 		old := byName[name]
-		if old == nil {
-			return nil, errUnknown(name)
-		}
 		if err := u.fresh(byName); err != nil {
 			return nil, fmt.Errorf("upstream %q: %w", name, err)
 		}
@@ -106,15 +87,18 @@ func (s *Set) Replace(name string, u *Upstream) error {
 	})
 }
 
-// Remove removes the upstream from the Set, which closes it after its last call.
-func (s *Set) Remove(name string) error {
+// Get returns the upstream for new calls to the name, or nil.
+func (s *Set) Get(name string) *Upstream { return (*s.byName.Load())[name] }
+
+// Remove removes the upstream of that name from the Set, which closes it after its last
+// call. It returns an error if the name has another upstream, or none.
+func (s *Set) Remove(name string, u *Upstream) error {
 	return s.change(name, func(byName map[string]*Upstream) (*Upstream, error) {
-		old := byName[name]
-		if old == nil {
-			return nil, errUnknown(name)
+		if u == nil || byName[name] != u {
+			return nil, fmt.Errorf("upstream %q: the set doesn't have it under this name", name)
 		}
 		delete(byName, name)
-		return old, nil
+		return u, nil
 	})
 }
 
@@ -130,10 +114,6 @@ func (u *Upstream) fresh(byName map[string]*Upstream) error {
 		return errors.New("it was removed from a set before")
 	}
 	return nil
-}
-
-func errUnknown(name string) error {
-	return fmt.Errorf("upstream %q: there is no upstream of this name", name)
 }
 
 var errSetClosed = errors.New("the upstreams are closed")

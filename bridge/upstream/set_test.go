@@ -138,7 +138,7 @@ func TestReplacedUnderLoad(t *testing.T) {
 	const callers, replacements = 8, 20
 	s := newSet(t)
 	old := startLabelled(t, "0")
-	must(t, s.Add("a", newUpstream(t, old)))
+	must(t, s.Put("a", newUpstream(t, old)))
 	var newest, calls atomic.Int64
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -165,7 +165,7 @@ func TestReplacedUnderLoad(t *testing.T) {
 			}
 		}
 		b := startLabelled(t, strconv.FormatInt(n, 10))
-		must(t, s.Replace("a", newUpstream(t, b)))
+		must(t, s.Put("a", newUpstream(t, b)))
 		newest.Store(n)
 		await(t, "the end of the old upstream's connection", old.ended)
 		old = b
@@ -197,18 +197,18 @@ func TestReplacedUpstreamEndsAfterItsLastCall(t *testing.T) {
 	for _, how := range []string{"replaced", "removed"} {
 		s := newSet(t)
 		before, after := startLabelled(t, "before"), startLabelled(t, "after")
-		must(t, s.Add("a", newUpstream(t, before)))
+		must(t, s.Put("a", newUpstream(t, before)))
 		first, second := holdCall(t, s, "a"), holdCall(t, s, "a")
 		wantStates(t, s, "two calls are open", State{Name: "a", Conns: connectivity.Ready, Calls: 2})
 		draining := State{Name: "a", Conns: connectivity.Ready, Calls: 2, Draining: true}
 		if how == "replaced" {
-			must(t, s.Replace("a", newUpstream(t, after)))
+			must(t, s.Put("a", newUpstream(t, after)))
 			if who, err := callSet(within(t, patience), t, s, "a"); who != "after" {
 				t.Errorf("a new call is answered by %q, %v", who, err)
 			}
 			wantStates(t, s, how, State{Name: "a", Conns: connectivity.Ready}, draining)
 		} else {
-			must(t, s.Remove("a"))
+			must(t, s.Remove("a", s.Get("a")))
 			wantStates(t, s, how, draining)
 		}
 		first.ask(t)
@@ -244,9 +244,9 @@ func TestReplacedUpstreamEndsAfterItsLastCall(t *testing.T) {
 func TestCloseEndsUpstreamsThatCallsHold(t *testing.T) {
 	s := NewSet()
 	before, after := startLabelled(t, "before"), startLabelled(t, "after")
-	must(t, s.Add("a", newUpstream(t, before)))
+	must(t, s.Put("a", newUpstream(t, before)))
 	first := holdCall(t, s, "a")
-	must(t, s.Replace("a", newUpstream(t, after)))
+	must(t, s.Put("a", newUpstream(t, after)))
 	second := holdCall(t, s, "a")
 	s.Close()
 	s.Close()
@@ -259,7 +259,7 @@ func TestCloseEndsUpstreamsThatCallsHold(t *testing.T) {
 	await(t, "the end of the replaced upstream's connection", before.ended)
 	await(t, "the end of the new upstream's connection", after.ended)
 	late := newUpstream(t, after)
-	if err := s.Add("b", late); err == nil {
+	if err := s.Put("b", late); err == nil {
 		t.Error("a closed Set takes an upstream")
 	}
 	must(t, late.Close()) // it is still the caller's
@@ -271,24 +271,22 @@ func TestCloseEndsUpstreamsThatCallsHold(t *testing.T) {
 func TestSetRefusesNames(t *testing.T) {
 	s := newSet(t)
 	b := startLabelled(t, "first")
-	must(t, s.Add("a", newUpstream(t, b)))
+	must(t, s.Put("a", newUpstream(t, b)))
 	removed := newUpstream(t, b)
-	must(t, s.Add("removed", removed))
-	must(t, s.Remove("removed"))
+	must(t, s.Put("removed", removed))
+	must(t, s.Remove("removed", removed))
 	twice := newUpstream(t, b)
-	must(t, s.Add("twice", twice))
+	must(t, s.Put("twice", twice))
 	other := newUpstream(t, b)
 	for _, c := range []struct {
 		what string
 		err  error
 	}{
-		{"a second upstream of a name", s.Add("a", other)},
-		{"a replacement for none", s.Replace("none", other)},
-		{"a replacement for one that was removed", s.Replace("removed", other)},
-		{"the removal of none", s.Remove("none")},
-		{"one that was removed", s.Add("again", removed)},
-		{"one that is there", s.Add("again", twice)},
-		{"one in place of itself", s.Replace("twice", twice)},
+		{"the removal of none", s.Remove("none", s.Get("none"))},
+		{"the removal of another one", s.Remove("a", other)},
+		{"one that was removed", s.Put("again", removed)},
+		{"one that is there", s.Put("again", twice)},
+		{"one in place of itself", s.Put("twice", twice)},
 	} {
 		if c.err == nil {
 			t.Errorf("%s is taken", c.what)
@@ -317,7 +315,7 @@ func TestUpstreamThatIsGone(t *testing.T) {
 // TestAcquireCostsNothing: no allocation a call.
 func TestAcquireCostsNothing(t *testing.T) {
 	s := newSet(t)
-	must(t, s.Add("a", newUpstream(t, startLabelled(t, "a"))))
+	must(t, s.Put("a", newUpstream(t, startLabelled(t, "a"))))
 	if n := testing.AllocsPerRun(100, func() {
 		if u, err := s.Acquire("a"); err == nil {
 			u.Release()
