@@ -131,15 +131,17 @@ type MetadataValue struct {
 }
 
 // RouteRetry sends failed calls again. culvert does so only if the backend has sent
-// neither a header nor a message, and the client no more than 32KiB. Set it for
-// methods that may run twice.
+// neither a header nor a message, and the client no more than about 32KiB, of which
+// each message takes 64 bytes more than its size. Set it for methods that may run
+// twice.
 type RouteRetry struct {
 	// The maximum number of attempts, 2 to 5. 0: culvert doesn't retry calls that
 	// the backend may have seen. culvert stops all retries of a backend while
 	// many of its calls fail.
 	Attempts int `key:"attempts" is:"attempts"`
 
-	// The statuses after which culvert retries. Default: UNAVAILABLE.
+	// The statuses after which culvert retries. It also retries after its own errors
+	// that say that the backend hasn't seen the call. Default: UNAVAILABLE.
 	Codes []string `key:"codes" one:"CANCELLED,UNKNOWN,INVALID_ARGUMENT,DEADLINE_EXCEEDED,NOT_FOUND,ALREADY_EXISTS,PERMISSION_DENIED,RESOURCE_EXHAUSTED,FAILED_PRECONDITION,ABORTED,OUT_OF_RANGE,UNIMPLEMENTED,INTERNAL,DATA_LOSS,UNAUTHENTICATED,UNAVAILABLE"`
 
 	// The pause before the second attempt, ±20 %. It doubles with each further

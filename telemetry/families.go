@@ -70,6 +70,7 @@ var (
 	backendAddrs     = family("culvert_backend_addresses", Gauge, "addresses of the backend, by state", "backend", "state")
 	backendWaiting   = family("culvert_backend_waiting_calls", Gauge, "calls that wait for a connection to the backend, or for a place on one", "backend")
 	backendLostPings = family("culvert_backend_lost_pings_total", Counter, "connections to the backend that were closed because it answered no ping", "backend")
+	backendRetries   = family("culvert_backend_retries_total", Counter, "calls that culvert sent to the backend again, or that it didn't because too many calls of the backend failed", "backend", "outcome")
 	backendCalls     = family("culvert_backend_calls", Gauge, "calls that use the backend, also a replaced one until its last call ends", "backend")
 
 	certificateExpiry = family("culvert_certificate_not_after_timestamp_seconds", Gauge, "when a certificate in use expires, in Unix time; the certificate is named by its file, or by its first name if it has no file", "certificate")
@@ -100,6 +101,7 @@ var labels = []Label{
 	{"kind", "`connection`, or `tunnel` for HTTP/2 inside a WebSocket"},
 	{"listener", "the listener's name; empty if there is one without a name"},
 	{"origin", "the source of the status: `upstream` (the backend or the web server), `culvert`, or `client` (the client went away or cancelled)"},
+	{"outcome", "`sent`: by the [retry](../guides/several-backends.md#retries) of a route; `elsewhere`: to another address, because one had refused the call unseen; `withheld`: not sent, although the route's `retry` asks for it"},
 	{"reason", "of calls, web requests and refusals: culvert's reason ([errors](errors.md)); of connections: why they ended, as in [the log](log.md#connections). Empty if there is none"},
 	{"result", "`applied` or `rejected`"},
 	{"rpc_method", "the method, such as `shop.v1.Orders/Get`. `_OTHER` stands for all methods that no backend has shown to know, and for those after the first " + strconv.Itoa(maxMethods)},

@@ -20,7 +20,7 @@ func (f Family) desc() *prometheus.Desc { return prometheus.NewDesc(f.Name, f.He
 var (
 	stateFamilies = []Family{
 		openCalls, messages, messageBytes, blocked, openConns, messageMemory, messageMemoryLimit, clientMemory,
-		clientMemoryLimit, evictedCalls, backendConnected, backendAddrs, backendWaiting, backendLostPings, backendCalls, draining, droppedLogs,
+		clientMemoryLimit, evictedCalls, backendConnected, backendAddrs, backendWaiting, backendLostPings, backendRetries, backendCalls, draining, droppedLogs,
 	}
 	descs = func() map[string]*prometheus.Desc {
 		all := make(map[string]*prometheus.Desc)
@@ -85,6 +85,9 @@ func (s state) Collect(to chan<- prometheus.Metric) {
 		tell(backendConnected, number(u.Conns == connectivity.Ready), u.Name)
 		tell(backendWaiting, float64(u.Waiting), u.Name)
 		tell(backendLostPings, float64(u.LostPings), u.Name)
+		for outcome, n := range map[string]int64{"sent": u.Retries.ByPolicy, "elsewhere": u.Retries.Elsewhere, "withheld": u.Retries.Withheld} {
+			tell(backendRetries, float64(n), u.Name, outcome)
+		}
 		addresses := map[string]int{"accepts": 0, "unhealthy": 0, "down": 0}
 		for _, a := range u.Addresses {
 			switch {

@@ -62,7 +62,7 @@ func everything(t *testing.T) *Metrics {
 			Traffic:     []bridge.Traffic{{Listener: "public", Transport: "grpc", In: bridge.Flow{Messages: 1, Bytes: 2, Blocked: time.Second}}, {Listener: "public", Transport: "grpc-web"}},
 			Connections: []edge.Connections{{Listener: "public", Transport: "h2", Open: 2}},
 			HeldBytes:   1, HeldLimit: 2, ClientBytes: 3, ClientLimit: 4, Evicted: 5,
-			Upstreams: []upstream.State{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, LostPings: 2, Addresses: []upstream.AddressState{{Accepts: true}, {Accepts: true}, {Health: upstream.HealthNotServing}, {}}}, {Name: "default", Calls: 7, Draining: true}},
+			Upstreams: []upstream.State{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, LostPings: 2, Retries: upstream.Retries{ByPolicy: 3, Elsewhere: 4, Withheld: 5}, Addresses: []upstream.AddressState{{Accepts: true}, {Accepts: true}, {Health: upstream.HealthNotServing}, {}}}, {Name: "default", Calls: 7, Draining: true}},
 		}
 	}, func() int64 { return 8 })
 	return m
@@ -202,6 +202,9 @@ func TestWhatEventsCount(t *testing.T) {
 		"culvert_backend_connected backend=default":                                                             1,
 		"culvert_backend_lost_pings_total backend=default":                                                      2,
 		"culvert_backend_waiting_calls backend=default":                                                         9,
+		"culvert_backend_retries_total backend=default outcome=sent":                                            3,
+		"culvert_backend_retries_total backend=default outcome=elsewhere":                                       4,
+		"culvert_backend_retries_total backend=default outcome=withheld":                                        5,
 		"culvert_backend_addresses backend=default state=accepts":                                               2,
 		"culvert_backend_addresses backend=default state=unhealthy":                                             1,
 		"culvert_backend_addresses backend=default state=down":                                                  1,

@@ -7,12 +7,13 @@
 // trailers, or a [report.Fault] for everything that culvert or grpc-go found out by
 // itself. It ends with the cause of the call's context if the context ended first.
 //
-// To read it, begin with upstream.go: options of grpc-go, opening, sending and
-// receiving. set.go has the names, and the holders of an upstream. status.go and
-// cause.go distinguish the backend's own status from the texts of grpc-go. conns.go
-// and places.go are the pool, balance.go its choice of an address, growth.go its size,
-// health.go the health of connections. retry.go sends a call again.
-// resolve.go has the names, dial.go and tls.go the way to an address.
+// To read it, begin with upstream.go, the options of grpc-go, and stream.go: opening,
+// sending and receiving. set.go has the names, and the holders of an upstream.
+// status.go and cause.go distinguish the backend's own status from the texts of
+// grpc-go. pool.go, conns.go and places.go are the pool, balance.go its choice of an
+// address, growth.go its size, health.go the health of connections. retry.go decides
+// whether a call is sent again, and attempts.go sends it. resolve.go has the names,
+// dial.go and tls.go the way to an address.
 //
 // window.go wraps the connection, and frames.go finds HTTP/2's frames in the bytes.
 // grant.go withholds large replies, and credit.go the connection's window, until the
@@ -24,6 +25,7 @@
 // write its frames and watch whether the backend answers, and end with the
 // connection. It starts one for each name, which resolves the name and ends with
 // Close. A connection with a health check has one more. InProcess serves until it is
-// stopped. Close waits for all of them, and for the timers of the pool. A Set starts one for each upstream that leaves it, which
-// closes that upstream after its last call; the Set's Close waits for them.
+// stopped. Close waits for all of them, and for the timers of the pool. A Set starts
+// one for each upstream that leaves it, which closes that upstream after its last
+// call; the Set's Close waits for them.
 package upstream

@@ -24,6 +24,8 @@ type callFacts struct {
 	link     atomic.Pointer[backendLink]  // the connection that the call has a place on
 	patience *time.Timer                  // gives up a call that gets no stream
 	refusal  atomic.Pointer[report.Fault] // why it got no place, if it got none
+	replayed atomic.Bool                  // grpc-go has sent the call again: see Stream.recvMsg
+	places   *atomic.Int32                // counts the places that the call gets; nil: nobody asks
 	waits    bool                         // the pool counts it as waiting, until it began
 	began    bool                         // Open has ended; a later attempt isn't counted as waiting
 }

@@ -97,19 +97,22 @@ func (l *backendLink) release(done balancer.DoneInfo) {
 	defer p.mu.Unlock()
 	l.calls--
 	l.conn.address.open--
+	if refused {
+		l.noteRefusal()
+	}
 	if !l.lost {
 		l.conn.address.calls--
-		if refused {
-			l.conn.address.noteRefusal()
-		}
 		p.grant()
 	}
 }
 
-// result returns a place on the link for the call of ctx.
-func (l *backendLink) result(ctx context.Context) balancer.PickResult {
-	if k := factsOf(ctx); k != nil {
+// result returns a place on the link for the call of k, which may be nil.
+func (l *backendLink) result(k *callFacts) balancer.PickResult {
+	if k != nil {
 		k.link.Store(l)
+		if k.places != nil {
+			k.places.Add(1)
+		}
 		if k.flow.entry != nil {
 			l.wire.expect(&k.flow)
 		}
@@ -136,7 +139,11 @@ func (w *placeWaiter) end(l *backendLink, err error) {
 // would make grpc-go wake all calls for each place, in no order. grpc-go holds no
 // lock meanwhile, and the call's context ends the wait.
 func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	k := factsOf(info.Ctx)
 	p.mu.Lock()
+	if k != nil {
+		k.repick()
+	}
 	if len(p.ready) == 0 && p.failure != nil {
 		defer p.mu.Unlock()
 		return balancer.PickResult{}, p.failure
@@ -144,10 +151,10 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if len(p.ready) > 0 && p.queue.Len() == 0 {
 		if l := p.config.balance.take(p); l != nil {
 			p.mu.Unlock()
-			return l.result(info.Ctx), nil
+			return l.result(k), nil
 		}
 	}
-	if err := p.startWaiting(factsOf(info.Ctx)); err != nil {
+	if err := p.startWaiting(k); err != nil {
 		p.mu.Unlock()
 		return balancer.PickResult{}, err
 	}
@@ -160,7 +167,16 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	p.grow()
 	patience := p.config.queueTimeout
 	p.mu.Unlock()
-	return p.wait(info.Ctx, w, patience)
+	return p.wait(info.Ctx, k, w, patience)
+}
+
+// repick notes that grpc-go tries a call again, which its backend has surely not seen.
+// The pool's mu is held.
+func (k *callFacts) repick() {
+	if l := k.link.Load(); l != nil {
+		l.noteRefusal()
+		k.replayed.Store(true)
+	}
 }
 
 // startWaiting counts a call that has to wait to begin, or refuses it. mu is held.
@@ -228,8 +244,7 @@ func (p *pool) fail(err error) {
 }
 
 // wait returns when the call has its place, or will never get one.
-func (p *pool) wait(ctx context.Context, w *placeWaiter, patience time.Duration) (balancer.PickResult, error) {
-	known := factsOf(ctx)
+func (p *pool) wait(ctx context.Context, known *callFacts, w *placeWaiter, patience time.Duration) (balancer.PickResult, error) {
 	defer known.suspendPatience()()
 	late := time.NewTimer(patience)
 	defer late.Stop()
@@ -247,7 +262,7 @@ func (p *pool) wait(ctx context.Context, w *placeWaiter, patience time.Duration)
 		if w.err != nil {
 			return balancer.PickResult{}, w.err
 		}
-		return w.link.result(ctx), nil
+		return w.link.result(known), nil
 	default:
 		p.queue.Remove(w.place)
 	}

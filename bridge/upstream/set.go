@@ -183,8 +183,16 @@ type State struct {
 	Draining bool
 
 	LostPings int64          // connections so far that were closed because the backend answered no ping
+	Retries   Retries        // of calls, so far
 	Waiting   int            // calls that wait for a connection or a place
 	Addresses []AddressState // as the backend's name resolves now, in the order of pick_first
+}
+
+// Retries counts attempts beside each call's first.
+type Retries struct {
+	ByPolicy  int64 // by the policies of routes
+	Elsewhere int64 // to another address, because one had refused the call unseen. The attempts of grpc-go aren't counted
+	Withheld  int64 // that a policy asked for while too many calls failed
 }
 
 // An AddressState is the state of one address of a backend.
@@ -234,7 +242,11 @@ func (s *Set) States() []State {
 // state returns the state under a name of the Set, whose mu is held.
 func (u *Upstream) state(name string) State {
 	waiting, addresses := u.pool.state()
-	return State{Name: name, Conns: u.cc.GetState(), Calls: u.holders.calls(), LostPings: u.pool.lostPings.Load(), Waiting: waiting, Addresses: addresses}
+	return State{
+		Name: name, Conns: u.cc.GetState(), Calls: u.holders.calls(), LostPings: u.pool.lostPings.Load(),
+		Retries: Retries{u.sentAgain.byPolicy.Load(), u.sentAgain.elsewhere.Load(), u.sentAgain.withheld.Load()},
+		Waiting: waiting, Addresses: addresses,
+	}
 }
 
 // compareBool orders false before true.

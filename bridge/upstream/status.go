@@ -36,6 +36,8 @@ const (
 	saysDraining  = "the backend is shutting down and did not take the call"
 	httpStatus    = "unexpected HTTP status code received from server: "
 	rstRefused    = "stream terminated by RST_STREAM with error code: REFUSED_STREAM"
+	leftOut       = "the connection is draining"                                       // by a GOAWAY
+	leftOutHeader = "the stream is rejected because server is draining the connection" // likewise, from Header
 )
 
 var localStatuses = []localStatus{
@@ -59,7 +61,7 @@ var localStatuses = []localStatus{
 	{text: "protocol error: informational header", code: codes.Internal, reason: report.ReasonUpstreamNotGRPC, says: saysNotGRPC, keep: true},
 	{text: rstRefused, code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: "the backend refused the call", keep: true},
 	{text: "stream terminated by RST_STREAM", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend reset the call", keep: true},
-	{text: "the connection is draining", code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: saysDraining, keep: true},
+	{text: leftOut, code: codes.Unavailable, reason: report.ReasonUpstreamReset, says: saysDraining, keep: true},
 }
 
 // A Status is a status that really came in the upstream's trailers.

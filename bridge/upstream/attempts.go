@@ -1,0 +1,306 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+const (
+	// maxRetriedBytes bounds the messages that are kept for another attempt. It is less
+	// than HTTP/2's initial window, so that sending them again doesn't wait for the
+	// backend.
+	maxRetriedBytes = 32 << 10
+
+	// maxUnseenBytes is that bound without a policy: grpc-go keeps as much, for the
+	// second attempt that it makes by itself.
+	maxUnseenBytes = 16 << 10
+
+	// keptMessageBytes is about what a kept message takes besides its bytes.
+	keptMessageBytes = 64
+)
+
+// fewAddresses is how many grpc-go tries by itself if a backend refuses a call unseen.
+// gRFC A6, "Transparent Retries".
+const fewAddresses = 2
+
+// A retried is the part of a Stream whose call may be sent again.
+//
+// The goroutine that receives begins each attempt. It does so with sending locked, so
+// that the goroutine that sends continues with the new stream.
+type retried struct {
+	upstream *Upstream
+	open     func(previous int) error // begins an attempt
+	policy   *Retry                   // nil: only what the backend has refused unseen is sent again
+	most     int                      // of keptBytes
+	entry    *memory.Entry            // counts the kept messages; may be nil
+	began    time.Time
+	places   atomic.Int32 // that all attempts had so far
+
+	// Only the receiver uses these.
+	attempts int   // so far, as the policy counts them
+	settled  bool  // an answer has begun, or no other attempt is due
+	end      error // how the call ended, if no answer has begun
+	unopened bool  // the last attempt got no stream
+	reached  bool  // an attempt before the last one may have reached the backend
+
+	sending sync.Mutex // held to send, and to change the stream, until final
+	closed  bool       // the client has half-closed; guarded by sending
+	final   atomic.Bool
+
+	mu        sync.Mutex
+	kept      []mem.BufferSlice // sent so far
+	keptBytes int               // what they take
+	committed bool              // nothing is kept, so the call can't be sent again
+}
+
+// mayRetry reports whether a call may need an attempt that grpc-go doesn't make.
+func (u *Upstream) mayRetry(r *Retry) bool {
+	return r != nil && r.Attempts > 1 || u.pool.size.Load() > fewAddresses
+}
+
+// openRetried opens a stream that may be replaced until an answer begins.
+func (u *Upstream) openRetried(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
+	plain := r.Metadata
+	a := &retried{upstream: u, most: maxUnseenBytes, entry: r.Held, began: time.Now(), attempts: 1}
+	if r.Retry != nil && r.Retry.Attempts > 1 {
+		a.policy, a.most = r.Retry, maxRetriedBytes
+	}
+	s.again = a
+	a.open = func(previous int) error {
+		if previous > 0 {
+			r.Metadata = plain.Copy()
+			r.Metadata["grpc-previous-rpc-attempts"] = []string{strconv.Itoa(previous)}
+		}
+		return u.attempt(s, giveUp, r)
+	}
+	for {
+		end := a.open(a.attempts - 1)
+		if end == nil {
+			return nil
+		}
+		if end = s.pause(end, nil); end != nil {
+			return end
+		}
+	}
+}
+
+// settle returns when an answer has begun, or no other attempt is due.
+func (s *Stream) settle() {
+	a := s.again
+	if a.settled {
+		return
+	}
+	a.settled = true
+	defer a.final.Store(true)
+	defer a.commit()
+	for {
+		if len(s.header()) > 0 {
+			a.succeeded()
+			return
+		}
+		var end error
+		for end == nil { // without a header, there is no message
+			var m mem.BufferSlice
+			m, end = s.recv()
+			m.Free()
+		}
+		if a.end = s.retry(end); a.end != nil {
+			return
+		}
+	}
+}
+
+// retry begins another attempt after the end of one. It returns nil if there is a
+// stream, else how the call ends.
+func (s *Stream) retry(end error) error {
+	a := s.again
+	trailer := s.stream.Trailer()
+	for {
+		if err := s.pause(end, trailer); err != nil {
+			return err
+		}
+		a.sending.Lock()
+		if a.isCommitted() { // by what was sent meanwhile
+			a.sending.Unlock()
+			return a.last(end)
+		}
+		err := s.reopen()
+		a.sending.Unlock()
+		if err == nil {
+			return nil
+		}
+		end, trailer = err, nil
+	}
+}
+
+// reopen begins an attempt, and sends what was sent before. sending is held.
+func (s *Stream) reopen() error {
+	a := s.again
+	s.facts.flow.unborn.Store(true)
+	s.facts.flow.unqueueAll()
+	err := a.open(a.attempts - 1)
+	a.unopened = err != nil
+	if err != nil {
+		return err
+	}
+	for _, m := range a.kept { // only Send adds to it, and only settle commits from here on
+		m.Ref()
+		if s.send(m) != nil {
+			break // Recv has the status
+		}
+	}
+	if a.closed {
+		_ = s.stream.CloseSend() // always nil; the status comes from Recv
+	}
+	return nil
+}
+
+// sendRetried keeps the message for another attempt, if it can, and sends it.
+func (s *Stream) sendRetried(m mem.BufferSlice) error {
+	a := s.again
+	a.sending.Lock()
+	defer a.sending.Unlock()
+	kept := a.keep(m)
+	err := s.send(m)
+	if kept && errors.Is(err, io.EOF) {
+		return nil // Recv decides whether there is another attempt, which sends it
+	}
+	return err
+}
+
+// keep reports whether the message is kept for another attempt.
+func (a *retried) keep(m mem.BufferSlice) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	bytes := m.Len() + keptMessageBytes
+	if a.keptBytes+bytes > a.most {
+		a.commitLocked()
+	}
+	if a.committed {
+		return false
+	}
+	m.Ref()
+	a.kept = append(a.kept, slices.Clone(m)) // who sends may use the slice again
+	a.keptBytes += bytes
+	if a.entry != nil {
+		a.entry.Add(memory.Small, bytes)
+	}
+	return true
+}
+
+func (a *retried) isCommitted() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.committed
+}
+
+// commit gives up any other attempt, and what is kept for it.
+func (a *retried) commit() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.commitLocked()
+}
+
+func (a *retried) commitLocked() {
+	a.committed = true
+	for _, m := range a.kept {
+		m.Free()
+	}
+	if a.entry != nil && a.keptBytes > 0 {
+		a.entry.Sub(memory.Small, a.keptBytes)
+	}
+	a.kept, a.keptBytes = nil, 0
+}
+
+// pause waits until another attempt is due after one that ended so. It returns nil
+// then, or how the call ends if there is no other attempt.
+func (s *Stream) pause(end error, trailer metadata.MD) error {
+	a := s.again
+	if a.goesElsewhere(s.ctx, end) {
+		a.upstream.pool.avoid(s.facts.link.Load())
+		a.upstream.sentAgain.elsewhere.Add(1)
+		return nil
+	}
+	if last := a.wait(s.ctx, end, trailer); last != nil {
+		return a.last(last)
+	}
+	a.attempts++
+	a.upstream.sentAgain.byPolicy.Add(1)
+	var f *report.Fault
+	a.reached = a.reached || !errors.As(end, &f) || !isUnseen(f)
+	return nil
+}
+
+// goesElsewhere reports whether a call that its backend has refused unseen is sent
+// again at once. It is until it had as many places as there are addresses: the pool
+// leaves those out that have just refused one. The policy doesn't count these attempts.
+func (a *retried) goesElsewhere(ctx context.Context, end error) bool {
+	var f *report.Fault
+	return errors.As(end, &f) && f.Reason == report.ReasonUpstreamReset && isUnseen(f) &&
+		a.places.Load() < a.upstream.pool.size.Load() && time.Since(a.began) < connectPatience &&
+		ctx.Err() == nil && !a.isCommitted()
+}
+
+// last returns how the call ends if the last attempt ended so: culvert's own status
+// tells whether any attempt may have reached the backend.
+func (a *retried) last(end error) error {
+	var f *report.Fault
+	if !a.reached || !errors.As(end, &f) || f.Sent == "maybe" {
+		return end
+	}
+	ofAll := *f
+	ofAll.Sent = "maybe"
+	return &ofAll
+}
+
+// wait is pause for one attempt alone, by the policy.
+func (a *retried) wait(ctx context.Context, end error, trailer metadata.MD) error {
+	if ctx.Err() != nil || a.policy == nil || !a.policy.wants(end) {
+		if errors.Is(end, io.EOF) {
+			a.succeeded()
+		}
+		return end
+	}
+	inBudget := a.upstream.budget.failed()
+	pause, ok := pushback(trailer)
+	if a.attempts >= a.policy.Attempts || a.isCommitted() || !ok {
+		return end
+	}
+	if !inBudget {
+		a.upstream.sentAgain.withheld.Add(1)
+		return end
+	}
+	if pause < 0 {
+		pause = a.policy.backoff(a.attempts)
+	}
+	if deadline, has := ctx.Deadline(); has && time.Until(deadline) < pause {
+		return end // the backend's status says more than a deadline that passes in the pause
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// succeeded notes a success for the budget, which only calls with a policy use.
+func (a *retried) succeeded() {
+	if a.policy != nil {
+		a.upstream.budget.succeeded()
+	}
+}

@@ -1,0 +1,318 @@
+package upstream
+
+import (
+	"cmp"
+	"container/list"
+	"errors"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/pickfirst"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+)
+
+// Defaults for zero fields of a Backend.
+const (
+	defaultMaxConnections  = 64
+	defaultQueueTimeout    = 5 * time.Second
+	defaultMaxWaiting      = 10_000
+	defaultResolveInterval = 30 * time.Second
+)
+
+func (b Backend) resolveInterval() time.Duration {
+	return max(0, cmp.Or(b.ResolveInterval, defaultResolveInterval))
+}
+
+// poolPolicy is the pool's name in grpc-go's registry of balancing policies.
+const poolPolicy = "culvert_pool"
+
+func init() { balancer.Register(poolBuilder{}) }
+
+// poolService is the service config that selects the pool.
+const poolService = `{"loadBalancingConfig": [{"` + poolPolicy + `": {}}]}`
+
+// A poolConfig is what the pool needs of a Backend.
+type poolConfig struct {
+	balance        policy
+	health         HealthCheck
+	maxConnections int           // to each address
+	maxWaiting     int           // calls that wait for a connection or a place
+	queueTimeout   time.Duration // of a call that waits for a place
+}
+
+func (b Backend) pool() (poolConfig, error) {
+	balance, err := findPolicy(b.Balance)
+	if err != nil {
+		return poolConfig{}, err
+	}
+	return poolConfig{
+		balance:        balance,
+		health:         b.HealthCheck,
+		maxConnections: orBound(b.MaxConnections, defaultMaxConnections),
+		maxWaiting:     orBound(b.MaxWaiting, defaultMaxWaiting),
+		queueTimeout:   max(0, cmp.Or(b.QueueTimeout, defaultQueueTimeout)),
+	}, nil
+}
+
+// orBound returns n, the default if n is zero, or no bound if n is negative.
+func orBound(n, otherwise int) int {
+	if n < 0 {
+		return math.MaxInt32
+	}
+	return cmp.Or(n, otherwise)
+}
+
+// poolBuilder is the pool's entry in grpc-go's registry.
+type poolBuilder struct{}
+
+// Name returns the policy's name in a service config.
+func (poolBuilder) Name() string { return poolPolicy }
+
+// Build returns the pool that the upstream has put in its credentials: grpc-go offers
+// no other way from a ClientConn to its balancer.
+func (poolBuilder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
+	creds, ok := o.DialCreds.(windowCredentials)
+	if !ok { // another ClientConn of the process has a service config that names the pool
+		return balancer.Get(pickfirst.Name).Build(cc, o)
+	}
+	creds.pool.cc = cc
+	return creds.pool
+}
+
+// A pool is grpc-go's balancer for one upstream, and its picker.
+//
+// Its policy chooses the address of a call. It has one connection to each address, and
+// opens further ones when a call finds no place on any. A place is room for one call
+// under the backend's MAX_CONCURRENT_STREAMS. A call without a place waits in one
+// queue for all addresses. The pool closes connections that are no longer needed,
+// once their calls have ended.
+//
+// grpc-go calls the methods of balancer.Balancer and the listeners of connections one
+// after the other, and Pick from each call's goroutine.
+type pool struct {
+	cc     balancer.ClientConn
+	config poolConfig
+	log    *slog.Logger
+	timers sync.WaitGroup // until they have run or are stopped
+	checks sync.WaitGroup // health checks that run
+
+	lostPings atomic.Int64 // connections that were closed because the backend answered no ping
+	size      atomic.Int32 // the number of addresses
+
+	mu        sync.Mutex
+	addresses []*backendAddress
+	gone      []*backendAddress // no longer among them, with calls
+	ready     []*backendAddress // those that calls may use: they have a connection that accepts calls
+	turn      int               // the place in ready of the address called last
+	queue     list.List         // of *placeWaiter, oldest first
+	waiting   int               // calls that wait for a connection or a place to begin
+	failure   error             // why there is no connection, when attempts have failed
+	absent    atomic.Int64      // since when no address takes calls, in nanoseconds of Unix time; 0: one does; not guarded
+	watcher   connectionWatcher // nil: the target's resolver doesn't need it
+	trimTimer *time.Timer       // nil: no address has more than one connection
+	closed    bool
+	unused    []balancer.SubConn // to shut down once mu is free
+	notes     []func()           // they log, once mu is free
+	warned    bool               // that there is no health check
+}
+
+// A connectionWatcher learns whether there is any connection to the backend. It must
+// not wait.
+type connectionWatcher interface{ connected(yes bool) }
+
+// watcherKey is the resolver.State attribute for the connectionWatcher.
+type watcherKey struct{}
+
+// unlock unlocks mu, shuts down unused connections and logs. The shutdown may wait for
+// the goroutine that reads from them, which may wait for mu. The log may wait, too.
+func (p *pool) unlock() {
+	unused, notes := p.unused, p.notes
+	p.unused, p.notes = nil, nil
+	p.mu.Unlock()
+	for _, log := range notes {
+		log()
+	}
+	for _, sub := range unused {
+		sub.Shutdown() // the calls on it continue
+	}
+}
+
+// UpdateClientConnState sets the addresses that the target now resolves to.
+func (p *pool) UpdateClientConnState(s balancer.ClientConnState) error {
+	p.mu.Lock()
+	defer p.unlock()
+	p.watcher, _ = s.ResolverState.Attributes.Value(watcherKey{}).(connectionWatcher)
+	before := p.addresses
+	p.addresses = nil
+	for _, e := range s.ResolverState.Endpoints {
+		key := endpointKey(e)
+		if p.find(p.addresses, key) != nil {
+			continue // named twice
+		}
+		a := p.find(before, key)
+		if a == nil {
+			a = p.find(p.gone, key)
+			if a == nil {
+				a = &backendAddress{pool: p, key: key, endpoint: e}
+			}
+			a.connect()
+		}
+		p.addresses = append(p.addresses, a)
+	}
+	p.size.Store(int32(len(p.addresses)))
+	for _, a := range before {
+		if p.find(p.addresses, a.key) == nil {
+			for _, c := range a.conns {
+				c.close()
+			}
+			p.stop(a.refusal)
+			a.refusal = nil
+			p.gone = append(p.gone, a)
+		}
+	}
+	p.gone = slices.DeleteFunc(p.gone, func(a *backendAddress) bool {
+		return a.open == 0 || p.find(p.addresses, a.key) != nil
+	})
+	p.publish()
+	if len(p.addresses) == 0 {
+		return balancer.ErrBadResolverState
+	}
+	return nil
+}
+
+func (p *pool) find(in []*backendAddress, key string) *backendAddress {
+	i := slices.IndexFunc(in, func(a *backendAddress) bool { return a.key == key })
+	if i < 0 {
+		return nil
+	}
+	return in[i]
+}
+
+// endpointKey returns a key that identifies an endpoint.
+func endpointKey(e resolver.Endpoint) string {
+	var key strings.Builder
+	for _, a := range e.Addresses {
+		key.WriteString(a.Addr + " " + a.ServerName + "\n")
+	}
+	return key.String()
+}
+
+// ResolverError sets why there is no address. Known addresses stay.
+func (p *pool) ResolverError(err error) {
+	p.mu.Lock()
+	defer p.unlock()
+	if len(p.addresses) == 0 {
+		p.failure = err
+		p.publish()
+	}
+}
+
+// UpdateSubConnState is not called: each connection has a listener.
+func (p *pool) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
+
+// ExitIdle does nothing: the pool connects by itself.
+func (p *pool) ExitIdle() {}
+
+// Close ends the pool's work. grpc-go closes the connections.
+func (p *pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.stop(p.trimTimer)
+	for _, a := range p.addresses {
+		p.stop(a.refusal)
+		for _, c := range a.conns {
+			c.close()
+		}
+	}
+	p.fail(errors.New("the upstream is closed"))
+	p.unlock()
+	p.timers.Wait()
+	p.checks.Wait()
+}
+
+// after calls f later with mu held, unless the timer is stopped first. mu is held.
+func (p *pool) after(d time.Duration, f func()) *time.Timer {
+	p.timers.Add(1)
+	return time.AfterFunc(d, func() {
+		defer p.timers.Done()
+		p.mu.Lock()
+		defer p.unlock()
+		f()
+	})
+}
+
+// stop stops a timer of after. It may be nil. mu is held.
+func (p *pool) stop(timer *time.Timer) {
+	if timer != nil && timer.Stop() {
+		p.timers.Done()
+	}
+}
+
+// connectGrace is how long calls wait for a connection although another backend could
+// take them: a backend often ends a connection only to have its calls on a new one.
+const connectGrace = time.Second
+
+// long is a time in the past, for pool.absent.
+const long = 1
+
+// serves reports whether new calls don't fail, as far as the pool knows.
+func (p *pool) serves() bool {
+	since := p.absent.Load()
+	return since == 0 || time.Since(time.Unix(0, since)) < connectGrace
+}
+
+// publish reports the state of the connections to grpc-go, so that calls that wait
+// for a change pick again, and hands out the free places. mu is held.
+func (p *pool) publish() {
+	if p.closed {
+		return
+	}
+	p.choose()
+	var failed error
+	connecting := false
+	for _, a := range p.addresses {
+		a.noteHealth()
+		for _, c := range a.conns {
+			if c.failure == nil {
+				connecting = true
+			} else {
+				failed = c.failure
+			}
+		}
+	}
+	state := connectivity.TransientFailure
+	switch {
+	case len(p.ready) > 0:
+		state, p.failure = connectivity.Ready, nil
+	case connecting:
+		state, p.failure = connectivity.Connecting, nil
+	case failed != nil:
+		p.failure = failed
+	case p.failure == nil:
+		p.failure = errors.New("the backend's name has no addresses")
+	}
+	switch state {
+	case connectivity.Ready:
+		p.absent.Store(0)
+	case connectivity.TransientFailure:
+		p.absent.Store(long)
+	default:
+		p.absent.CompareAndSwap(0, time.Now().UnixNano())
+	}
+	if p.watcher != nil {
+		p.watcher.connected(state == connectivity.Ready)
+	}
+	p.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: p})
+	if state == connectivity.TransientFailure {
+		p.fail(p.failure)
+	}
+	p.grant()
+	p.grow()
+}
