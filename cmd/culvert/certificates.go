@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -16,8 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge"
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
 	proxytls "github.com/culvert-grpc/culvert/tls"
 )
@@ -48,12 +45,6 @@ type sharedProvider struct {
 	provider *proxytls.Provider
 }
 
-// A certificateObserver is called for each loaded certificate, and again when
-// the certificate expires soon and when it has expired.
-type certificateObserver interface {
-	Certificate(c report.CertificateInfo)
-}
-
 // openKeyring reads the files for the backends. The method provider reads the
 // files of a listener.
 func openKeyring(c *config.Loaded, log *slog.Logger, obs certificateObserver, out io.Writer) (*keyring, error) {
@@ -65,112 +56,6 @@ func openKeyring(c *config.Loaded, log *slog.Logger, obs certificateObserver, ou
 	}
 	k.clients = clients
 	return k, nil
-}
-
-// backendClients are the clients of the backends with TLS, by the backends' names.
-type backendClients map[string]backendClient
-
-// A backendClient has the certificates for one backend.
-type backendClient struct {
-	*proxytls.Client
-	settings config.BackendTLS
-	place    backendPlace                  // in the configuration that it was opened for, or kept for
-	current  *atomic.Pointer[backendPlace] // in the configuration that runs
-}
-
-// A backendPlace is the section of a backend in a configuration.
-type backendPlace struct {
-	config  *config.Loaded
-	section string
-}
-
-// placed is placedIn for errors about the keys of the backend's TLS.
-func (p *backendPlace) placed(err error) error {
-	return placedIn(p.config, err, func(key string) string { return p.section + strings.TrimPrefix(key, "backend") })
-}
-
-// openClients returns the clients of a configuration: those of before for backends whose
-// settings are the same, and new ones.
-func (k *keyring) openClients(c *config.Loaded, before backendClients) (backendClients, error) {
-	clients := backendClients{}
-	for _, b := range c.BackendSections() {
-		if !b.TLS.Enabled {
-			continue
-		}
-		client, place := before[b.Name], backendPlace{c, b.Section}
-		if client.Client == nil || client.settings != b.TLS {
-			var err error
-			if client, err = k.openClient(b.TLS, place); err != nil {
-				clients.closeAllBut(before)
-				return nil, err
-			}
-		}
-		client.place = place
-		clients[b.Name] = client
-	}
-	return clients, nil
-}
-
-func (k *keyring) openClient(t config.BackendTLS, place backendPlace) (c backendClient, err error) {
-	c = backendClient{settings: t, current: new(atomic.Pointer[backendPlace])}
-	c.current.Store(&place)
-	c.Client, err = proxytls.NewClient(proxytls.ClientOptions{
-		CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName, ConfigKey: "backend.tls",
-		Certificate: k.certificate,
-		Problem:     func(err error) { k.problem(c.current.Load().placed(err)) },
-		Mended:      func(err error) { k.mended(c.current.Load().placed(err)) },
-	})
-	return c, place.placed(err)
-}
-
-// closeAllBut closes the clients that the others don't have. Their connections last.
-func (clients backendClients) closeAllBut(others backendClients) {
-	for name, client := range clients {
-		if others[name].Client != client.Client {
-			client.Close()
-		}
-	}
-}
-
-// changeClients opens the clients of the backends in next. secure takes them at once, so
-// undo follows if the backends don't change.
-func (k *keyring) changeClients(_, next *config.Loaded) (commit, undo func(), err error) {
-	k.mu.Lock()
-	before := k.clients
-	k.mu.Unlock()
-	after, err := k.openClients(next, before)
-	if err != nil {
-		return nil, nil, err
-	}
-	use := func(clients backendClients) {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		k.clients = clients
-	}
-	use(after)
-	commit = func() {
-		for _, client := range after {
-			client.current.Store(&client.place)
-		}
-		before.closeAllBut(after)
-	}
-	undo = func() {
-		use(before)
-		after.closeAllBut(before)
-	}
-	return commit, undo, nil
-}
-
-// secure sets the TLS configurations of the backends. Those without one are called in
-// plaintext.
-func (k *keyring) secure(backends []bridge.NamedBackend) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for i, b := range backends {
-		if client := k.clients[b.Name].Client; client != nil {
-			backends[i].TLSSource = client
-		}
-	}
 }
 
 // listener returns the Provider of a listener of c, or nil for plaintext.
@@ -388,71 +273,3 @@ func (k *keyring) close(others ...func()) {
 	}
 }
 
-// A toldCertificate is the last report about a file.
-type toldCertificate struct {
-	fingerprint     [sha256.Size]byte
-	ending, expired bool
-}
-
-// certificate reports each file once, even if several listeners use it. The
-// tls package itself reports an ACME certificate once.
-func (k *keyring) certificate(c proxytls.Certificate) {
-	now := time.Now()
-	state := toldCertificate{c.Fingerprint, c.Ending(now), c.Expired(now)}
-	var before toldCertificate
-	was := false
-	if c.File != "" {
-		k.telling.Lock()
-		before, was = k.told[c.File]
-		k.told[c.File] = state
-		k.telling.Unlock()
-	}
-	if k.obs != nil && (!was || before != state) {
-		k.obs.Certificate(report.CertificateInfo{File: c.File, Names: c.Names, NotAfter: c.NotAfter, Ending: state.ending})
-	}
-}
-
-// forgetAllBut forgets the reports about other files, and returns these files. If one is
-// in use again later, it is reported again.
-func (k *keyring) forgetAllBut(files []string) (gone []string) {
-	k.telling.Lock()
-	defer k.telling.Unlock()
-	for file := range k.told {
-		if !slices.Contains(files, file) {
-			gone = append(gone, file)
-			delete(k.told, file)
-		}
-	}
-	return gone
-}
-
-func (k *keyring) problem(err error) {
-	k.log.Warn("something is wrong with a certificate", "problem", k.placed(err).Error())
-}
-
-func (k *keyring) mended(err error) {
-	k.log.Info("solved: something was wrong with a certificate", "problem", k.placed(err).Error())
-}
-
-// placed adds the source of a key (file and line, or flag) to errors about it.
-func (k *keyring) placed(err error) error {
-	return placedIn(k.config.Load(), err, wholeName)
-}
-
-func wholeName(key string) string { return key }
-
-// placedIn is placed for a configuration, in which name returns the whole name of a key.
-func placedIn(c *config.Loaded, err error, name func(key string) string) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var errs []error
-		for _, e := range joined.Unwrap() {
-			errs = append(errs, placedIn(c, e, name))
-		}
-		return errors.Join(errs...)
-	}
-	var about *proxytls.KeyError
-	if errors.As(err, &about) {
-		return c.Errorf(name(about.Key), "%w", about.Err)
-	}
-	return err
-}

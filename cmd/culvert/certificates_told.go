@@ -1,0 +1,87 @@
+package main
+
+import (
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/config"
+	proxytls "github.com/culvert-grpc/culvert/tls"
+)
+
+// A certificateObserver is called for each loaded certificate, and again when
+// the certificate expires soon and when it has expired.
+type certificateObserver interface {
+	Certificate(c report.CertificateInfo)
+}
+
+// A toldCertificate is the last report about a file.
+type toldCertificate struct {
+	fingerprint     [sha256.Size]byte
+	ending, expired bool
+}
+
+// certificate reports each file once, even if several listeners use it. The
+// tls package itself reports an ACME certificate once.
+func (k *keyring) certificate(c proxytls.Certificate) {
+	now := time.Now()
+	state := toldCertificate{c.Fingerprint, c.Ending(now), c.Expired(now)}
+	var before toldCertificate
+	was := false
+	if c.File != "" {
+		k.telling.Lock()
+		before, was = k.told[c.File]
+		k.told[c.File] = state
+		k.telling.Unlock()
+	}
+	if k.obs != nil && (!was || before != state) {
+		k.obs.Certificate(report.CertificateInfo{File: c.File, Names: c.Names, NotAfter: c.NotAfter, Ending: state.ending})
+	}
+}
+
+// forgetAllBut forgets the reports about other files, and returns these files. If one is
+// in use again later, it is reported again.
+func (k *keyring) forgetAllBut(files []string) (gone []string) {
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	for file := range k.told {
+		if !slices.Contains(files, file) {
+			gone = append(gone, file)
+			delete(k.told, file)
+		}
+	}
+	return gone
+}
+
+func (k *keyring) problem(err error) {
+	k.log.Warn("something is wrong with a certificate", "problem", k.placed(err).Error())
+}
+
+func (k *keyring) mended(err error) {
+	k.log.Info("solved: something was wrong with a certificate", "problem", k.placed(err).Error())
+}
+
+// placed adds the source of a key (file and line, or flag) to errors about it.
+func (k *keyring) placed(err error) error {
+	return placedIn(k.config.Load(), err, wholeName)
+}
+
+func wholeName(key string) string { return key }
+
+// placedIn is placed for a configuration, in which name returns the whole name of a key.
+func placedIn(c *config.Loaded, err error, name func(key string) string) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var errs []error
+		for _, e := range joined.Unwrap() {
+			errs = append(errs, placedIn(c, e, name))
+		}
+		return errors.Join(errs...)
+	}
+	var about *proxytls.KeyError
+	if errors.As(err, &about) {
+		return c.Errorf(name(about.Key), "%w", about.Err)
+	}
+	return err
+}
