@@ -237,29 +237,13 @@ const (
 	minPatience     = 100 * time.Millisecond
 )
 
-// close stops the watching of files and the ordering of certificates. It also
-// waits for others that read files. If a read of a file hangs, its goroutine remains
-// until the process ends.
+// close stops the watching of files and the ordering of certificates. It first waits
+// for others that open and close certificates, such as a reload. If a read of a file
+// hangs, its goroutine remains until the process ends.
 func (k *keyring) close(others ...func()) {
-	k.mu.Lock()
-	waits := slices.Clone(others)
-	for _, s := range k.providers {
-		waits = append(waits, s.provider.Close)
-	}
-	for _, client := range k.clients {
-		waits = append(waits, client.Close)
-	}
-	if k.acme != nil {
-		waits = append(waits, k.acme.Close)
-	}
-	k.mu.Unlock()
-	var closing sync.WaitGroup // in parallel, so that one that hangs delays no other
-	for _, wait := range waits {
-		closing.Go(wait)
-	}
 	closed := make(chan struct{})
 	go func() { // received below, or the process ends
-		closing.Wait()
+		k.closeAfter(others)
 		close(closed)
 	}()
 	patience := closingPatience
@@ -273,3 +257,25 @@ func (k *keyring) close(others ...func()) {
 	}
 }
 
+// closeAfter closes all at the same time, so that one that hangs delays no other. The
+// Providers and clients wait for the others, which may replace them until then.
+func (k *keyring) closeAfter(others []func()) {
+	var closing sync.WaitGroup
+	defer closing.Wait()
+	k.mu.Lock()
+	if k.acme != nil {
+		closing.Go(k.acme.Close)
+	}
+	k.mu.Unlock()
+	for _, wait := range others {
+		wait()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.providers {
+		closing.Go(s.provider.Close)
+	}
+	for _, client := range k.clients {
+		closing.Go(client.Close)
+	}
+}

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -115,6 +117,31 @@ func TestReloadNamesOtherCertificates(t *testing.T) {
 	k.reload()
 	if lines := strings.Join(k.problems(), "\n"); !strings.Contains(lines, "proxy.yaml:4: tls.cert: ") {
 		t.Errorf("problems: %s", lines)
+	}
+}
+
+// TestTheEndWaitsForAReload: what a reload opens while culvert ends is closed, too.
+func TestTheEndWaitsForAReload(t *testing.T) {
+	for name, refused := range map[string]error{"applied": nil, "refused": errors.New("the bridge has ended")} {
+		synctest.Test(t, func(t *testing.T) { // fails if a watch of files is left
+			k := newKeyringTest(t, "tls: {cert: DIR/a.pem, key: DIR/a.key}\n")
+			next := k.load("tls: {cert: DIR/b.pem, key: DIR/b.key}\n")
+			r := newReloader(k.running, func() (*config.Loaded, error) { return next, nil }, slog.New(slog.DiscardHandler))
+			ends := make(chan struct{})
+			r.parts = []part{
+				func(_, _ *config.Loaded) (commit, undo func(), err error) { <-ends; return nil, nil, nil },
+				func(running, next *config.Loaded) (commit, undo func(), err error) {
+					return k.changeListeners(k.listeners, running, next)
+				},
+				func(_, _ *config.Loaded) (commit, undo func(), err error) { return nil, nil, refused },
+			}
+			r.running.Go(func() { r.reload(false) })
+			k.close(func() { close(ends); r.wait() })
+			k.keyring = new(keyring) // the cleanup closes no leftovers
+			if changed := r.current().Loaded == next; changed != (refused == nil) {
+				t.Errorf("%s: the configuration changed: %v", name, changed)
+			}
+		})
 	}
 }
 
