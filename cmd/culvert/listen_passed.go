@@ -213,16 +213,17 @@ func (s *passedSocket) isAt(ctx context.Context, address string) bool {
 	return err == nil && slices.ContainsFunc(ips, func(ip netip.Addr) bool { return ip.Unmap() == at })
 }
 
-var errSharedSocket = errors.New("other users of this host can connect to the supervisor's socket: set its mode to 0600 (SocketMode=)")
+var errSharedSocket = errors.New("other users of this host can connect to the supervisor's socket: set its mode to 0600 (SocketMode=) and its owner to root or culvert's user (SocketUser=)")
 
-// isShared reports whether the mode of a unix socket lets other users connect. A
-// socket without a file, in the abstract namespace, has no mode.
+// isShared reports whether other users can connect to a unix socket: by its mode, or
+// because one of them owns it. A socket without a file, in the abstract namespace, has
+// no mode.
 func (s *passedSocket) isShared() bool {
 	if s.Addr().Network() != "unix" {
 		return false
 	}
 	info, err := os.Lstat(s.Addr().String())
-	return err != nil || info.Mode().Perm()&0o077 != 0
+	return err != nil || info.Mode().Perm()&0o077 != 0 || !ownedByUs(info)
 }
 
 // listenAt returns the supervisor's socket for the key, or listens on the address.

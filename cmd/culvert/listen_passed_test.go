@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -243,6 +244,42 @@ func TestListenersTakePassedSockets(t *testing.T) {
 	if err := p.openHealth(t.Context()); err != nil || p.healthListener.Addr().String() != health.Addr().String() {
 		t.Errorf("the health checks are on %v (%v), want %v", p.healthListener.Addr(), err, health.Addr())
 	}
+}
+
+// ownedFile is a file of a user.
+type ownedFile struct {
+	os.FileInfo
+	user uint32
+}
+
+func (f ownedFile) Sys() any { return &syscall.Stat_t{Uid: f.user} }
+
+// TestOwnersOfSockets: the owner of a socket can open it to others.
+func TestOwnersOfSockets(t *testing.T) {
+	self := uint32(os.Geteuid())
+	for user, want := range map[uint32]bool{0: true, self: true, self + 1: false} {
+		if got := ownedByUs(ownedFile{user: user}); got != want {
+			t.Errorf("a socket of user %d, read by %d: %v, want %v", user, self, got, want)
+		}
+	}
+}
+
+// FuzzParsePassed: a supervisor's variables name each socket or none, or are an error.
+func FuzzParsePassed(f *testing.F) {
+	for _, seed := range [][2]string{{"2", "public:health"}, {"1", ""}, {"0", ""}, {"3", "a:a:"}, {"1", "a:b"}, {"-1", ""}, {"two", "a"}, {"99999999999999999999", ""}} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, fds, fdNames string) {
+		count, names, err := parsePassed(fds, fdNames)
+		switch {
+		case err != nil:
+			if !strings.HasPrefix(err.Error(), "LISTEN_FD") || count != 0 || names != nil {
+				t.Errorf("%q, %q: %d sockets, names %q, error %v", fds, fdNames, count, names, err)
+			}
+		case count < 0 || len(names) != 0 && len(names) != count || strings.Join(names, ":") != fdNames:
+			t.Errorf("%q, %q: %d sockets with the names %q", fds, fdNames, count, names)
+		}
+	})
 }
 
 // TestAdminTakesNoSocketOfOthers passes unix sockets with several modes for the admin

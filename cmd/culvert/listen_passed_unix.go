@@ -4,8 +4,10 @@ package main
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -42,6 +44,12 @@ func openPassed(fd int) (net.Listener, error) {
 		}
 	}
 	return ln, nil
+}
+
+// ownedByUs reports whether a file is root's or culvert's user's.
+func ownedByUs(info fs.FileInfo) bool {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (s.Uid == 0 || s.Uid == uint32(os.Geteuid()))
 }
 
 // checkPassed looks at a descriptor before culvert owns it: a wrong number may
