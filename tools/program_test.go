@@ -61,8 +61,8 @@ func configOf(t *testing.T, program string, env ...string) effectiveConfig {
 	return c
 }
 
-// afterDrain is the time that the process may need after drain_timeout: 1 s for a log
-// that nothing reads, and a reserve.
+// afterDrain is a reserve for a busy machine: the process needs no time after
+// drain_timeout.
 const afterDrain = 2 * time.Second
 
 // block returns the first fenced block of a page in the language.

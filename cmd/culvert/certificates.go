@@ -26,7 +26,7 @@ type keyring struct {
 	log    *slog.Logger
 	obs    certificateObserver // nil: none
 	out    io.Writer           // for instructions how to trust a new CA
-	end    time.Time           // by when culvert must have ended; zero: it doesn't drain
+	ends   time.Time           // by when close must have ended; zero: culvert doesn't drain
 	look   bool                // for validate: create no CA, and order no certificates
 
 	mu          sync.Mutex
@@ -232,10 +232,7 @@ func (k *keyring) problems() []string {
 
 // closingPatience limits how long close waits, because a file system that doesn't
 // respond must not keep culvert from ending.
-const (
-	closingPatience = 5 * time.Second
-	minPatience     = 100 * time.Millisecond
-)
+const closingPatience = 5 * time.Second
 
 // close stops the watching of files and the ordering of certificates. It first waits
 // for others that open and close certificates, such as a reload. If a read of a file
@@ -246,10 +243,7 @@ func (k *keyring) close(others ...func()) {
 		k.closeAfter(others)
 		close(closed)
 	}()
-	patience := closingPatience
-	if !k.end.IsZero() {
-		patience = max(min(patience, time.Until(k.end)), minPatience).Round(time.Millisecond)
-	}
+	patience := patienceUntil(k.ends, closingPatience)
 	select {
 	case <-closed:
 	case <-time.After(patience):

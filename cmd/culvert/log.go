@@ -24,6 +24,7 @@ type loggers struct {
 	calls        *slog.Logger  // lines of single calls, which may wait for a moment where no person watches
 	level        slog.LevelVar // the lowest level of both; may be set at any time, from any goroutine
 	queue        *logQueue
+	ends         time.Time // by when culvert must have ended; zero: it doesn't drain
 }
 
 // openLog returns the loggers of the configuration. The caller closes them.
@@ -43,7 +44,7 @@ func openLog(w io.Writer, c config.Log) *loggers {
 }
 
 // close waits for a short time until the log is written.
-func (l *loggers) close() { l.queue.close() }
+func (l *loggers) close() { l.queue.close(patienceUntil(l.ends, lastLog)) }
 
 // end closes the log of a program that ends with err. It writes err after the
 // lines of the log, because main would block if nothing reads the log.

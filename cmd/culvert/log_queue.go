@@ -36,7 +36,7 @@ const (
 	maxHeldLog   = 32 << 10               // bytes of lines that wait for one another
 	maxLogDelay  = 100 * time.Millisecond // of those lines
 	maxSpareLog  = 256 << 10              // a larger buffer isn't kept
-	lastLog      = time.Second            // how long the end of culvert waits for the log
+	lastLog      = time.Second            // how long the end of culvert waits for the log, unless a drain leaves less
 )
 
 // newLogQueue starts the goroutine of the queue. close ends it.
@@ -107,18 +107,18 @@ func (q *logQueue) flushLocked() {
 }
 
 // close writes the waiting lines and ends the goroutine. It waits at most
-// lastLog. If nothing reads the log, the goroutine remains until the process
-// ends.
-func (q *logQueue) close() {
+// for the patience. If nothing reads the log, the goroutine remains until the
+// process ends.
+func (q *logQueue) close(patience time.Duration) {
 	q.mu.Lock()
 	q.closed = true
 	q.flushLocked()
 	q.mu.Unlock()
-	patience := time.NewTimer(lastLog)
-	defer patience.Stop()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	select {
 	case <-q.ended:
-	case <-patience.C:
+	case <-timer.C:
 	}
 }
 

@@ -44,7 +44,7 @@ func TestLinesOfCallsWaitForOneAnother(t *testing.T) {
 		out.want(t, "call 1\ncall 2\n", "call 3\ndraining\n", long)
 
 		put("call 4\n", q.calls())
-		q.close()
+		q.close(lastLog)
 		out.want(t, "call 1\ncall 2\n", "call 3\ndraining\n", long, "call 4\n")
 	})
 }
@@ -69,7 +69,7 @@ func TestDroppedLinesAreCountedAndTold(t *testing.T) {
 		close(out.read)
 		synctest.Wait()
 		_, _ = q.Write([]byte("last\n"))
-		q.close()
+		q.close(lastLog)
 		if got, want := q.droppedInAll(), int64(6-fits); got != want {
 			t.Errorf("%d lines were dropped in all, want %d", got, want)
 		}
@@ -95,7 +95,7 @@ func TestFailedWritesAreCountedAndTold(t *testing.T) {
 		out.fail(nil)
 		put("d\n")
 		put("e\n")
-		q.close()
+		q.close(lastLog)
 		if got := q.droppedInAll(); got != 3 {
 			t.Errorf("%d lines were dropped in all, want 3: a line that couldn't be written counts once", got)
 		}
@@ -110,7 +110,7 @@ func TestCloseWaitsForTheLogForASecond(t *testing.T) {
 		q := newLogQueue(&out, testNotice)
 		_, _ = q.Write([]byte("line\n"))
 		began := time.Now()
-		q.close()
+		q.close(lastLog)
 		if took := time.Since(began); took != lastLog {
 			t.Errorf("close took %v, want %v", took, lastLog)
 		}

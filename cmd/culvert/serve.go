@@ -354,9 +354,21 @@ func serveError(key string, err error) error {
 // group.
 const echoTime = time.Second
 
-// exitTime is the part of drain_timeout for what culvert does after the bridge has
-// ended.
-const exitTime = 200 * time.Millisecond
+// What culvert does after the bridge has ended has a part of drain_timeout, at most
+// exitTime. Files and then the log, if they don't respond, have minPatience each.
+const (
+	exitTime    = 2 * minPatience
+	minPatience = 100 * time.Millisecond
+)
+
+// patienceUntil returns how long to wait for something that may never happen: at most
+// longest, and no longer than until end, if it isn't zero. It is at least minPatience.
+func patienceUntil(end time.Time, longest time.Duration) time.Duration {
+	if end.IsZero() {
+		return longest
+	}
+	return max(min(longest, time.Until(end)), minPatience).Round(time.Millisecond)
+}
 
 // drain lets running calls end. A second signal cuts them without goodbyes.
 func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.Signal) error {
@@ -367,13 +379,17 @@ func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.
 	if p.passed[adminKey] != nil {
 		_ = p.adminListener.Close() // likewise
 	}
+	if p.passed[redirectKey] != nil {
+		_ = p.redirectListener.Close() // likewise
+	}
 	p.notify(ctx, "STOPPING=1")
 	timeout := p.reloads.current().DrainTimeout
 	p.log.Info("draining: culvert takes no new calls", "signal", first.String(), "drain_timeout", timeout.String())
 	began := time.Now()
 	limit, cancel := context.WithDeadline(ctx, began.Add(timeout-min(exitTime, timeout/10)))
 	defer cancel()
-	p.keys.end = began.Add(timeout)
+	p.logs.ends = began.Add(timeout)
+	p.keys.ends = p.logs.ends.Add(-minPatience)
 	done := make(chan error)
 	go func() { done <- p.bridge.Shutdown(limit) }() // received below, or the process ends
 	for {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/culvert-grpc/culvert/config"
@@ -74,7 +75,9 @@ func TestSignalsAreHeededWhileReloading(t *testing.T) {
 			close(draining)
 		}
 	}})
-	p := &program{config: loaded, log: log, calls: calls, out: io.Discard}
+	logs := openLog(io.Discard, loaded.Log)
+	defer logs.close()
+	p := &program{config: loaded, log: log, calls: calls, logs: logs, out: io.Discard}
 	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
 	if err := p.open(t.Context()); err != nil {
 		t.Fatal(err)
@@ -96,6 +99,73 @@ func TestSignalsAreHeededWhileReloading(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestDrainLeavesPassedSocketsToTheNextCulvert: the next one answers on all of them, while
+// this one has calls that go on.
+func TestDrainLeavesPassedSocketsToTheNextCulvert(t *testing.T) {
+	dir := t.TempDir()
+	writeTestPair(t, dir, "a")
+	loaded := loadFile(t, strings.ReplaceAll("listen: 127.0.0.1:0\nhealth: {listen: \"127.0.0.1:0\"}\nadmin: {listen: \"127.0.0.1:0\"}\nbackend: {address: \"localhost:1\"}\ntls: {cert: DIR/a.pem, key: DIR/a.key, http_listen: \"127.0.0.1:0\"}\n", "DIR", dir))
+	logs := openLog(io.Discard, loaded.Log)
+	defer logs.close()
+	p := &program{config: loaded, calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard}
+	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
+	var answers []string
+	p.log = slog.New(watchedLog{slog.DiscardHandler, func(message string) {
+		if !strings.HasPrefix(message, "draining") {
+			return
+		}
+		for key, ln := range map[string]net.Listener{healthKey: p.healthListener, adminKey: p.adminListener, redirectKey: p.redirectListener} {
+			if conn, err := net.Dial("tcp", ln.Addr().String()); err == nil { // no other process has the socket here
+				_ = conn.Close() // that it was accepted is all
+				answers = append(answers, key)
+			}
+		}
+	}})
+	if err := p.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.passed = map[string]*passedSocket{healthKey: {}, adminKey: {}, redirectKey: {}}
+	signals := make(chan os.Signal, 1)
+	signals <- syscall.SIGTERM
+	if err := p.run(t.Context(), signals); err != nil {
+		t.Error(err)
+	}
+	if len(answers) > 0 {
+		t.Errorf("in the drain, culvert still accepts connections on the supervisor's sockets of %q", answers)
+	}
+}
+
+// TestWaitsEndWithTheDrain: what doesn't respond costs no time beyond drain_timeout.
+func TestWaitsEndWithTheDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			left, want time.Duration
+		}{
+			{5 * time.Second, lastLog},
+			{300 * time.Millisecond, 300 * time.Millisecond},
+			{time.Millisecond, minPatience},
+			{-time.Second, minPatience},
+		} {
+			if got := patienceUntil(time.Now().Add(c.left), lastLog); got != c.want {
+				t.Errorf("with %v left, it waits for %v, want %v", c.left, got, c.want)
+			}
+		}
+		if got := patienceUntil(time.Time{}, lastLog); got != lastLog {
+			t.Errorf("without a drain, it waits for %v, want %v", got, lastLog)
+		}
+		never := make(chan struct{})
+		out := writes{read: never}
+		l := &loggers{queue: newLogQueue(&out, testNotice), ends: time.Now().Add(200 * time.Millisecond)}
+		_, _ = l.queue.Write([]byte("line\n"))
+		began := time.Now()
+		l.close()
+		if took := time.Since(began); took != 200*time.Millisecond {
+			t.Errorf("the log took %v of the 200 ms that were left", took)
+		}
+		close(never) // lets the goroutine end
+	})
 }
 
 // What was bound before a port that can't be had is given back.
