@@ -22,15 +22,19 @@ func (e *RestartError) Error() string {
 // Apply replaces the policy. The Server judges requests that arrive from now on by cfg:
 // its origins, hosts, methods, sizes, limits of calls, and its rules for headers,
 // cookies and errors. Connections accepted from now on take its limits of connections
-// and handshakes. Running calls and connections keep the rules that they began with.
+// and handshakes, of a connection's calls, headers, age and idle time, and their
+// listener's rules for PROXY headers. Running calls and connections keep the rules that
+// they began with. Limits.BufferedBytes applies to all calls at once: while they hold
+// more than a lower one, new messages wait as they do when the memory is full.
 // They count towards a limit that changes or is new, but not towards one for a pattern
 // of methods that no policy named when they began. A tunnel stays open, but the Server
 // judges each new call inside by cfg, also by whether the listener takes tunnels.
 //
 // Apply adds, replaces and removes backends, by name. A backend whose settings are the
-// same keeps its connections. Running calls keep the upstream that they began with. An
-// upstream that is replaced or removed takes no calls that arrive later, and closes after
-// its last one. Apply compares the backend's TLS and TLSSource by identity, and of Dial only
+// same keeps its connections, unless Limits.HeaderBytes differs, which each connection
+// was told. Running calls keep the upstream that they began with. An
+// upstream that is replaced or removed takes no new calls, and closes after its last
+// one. Apply compares the backend's TLS and TLSSource by identity, and of Dial only
 // whether it is nil: a Dial or Logger that alone changes has no effect. New calls wait
 // for the first connection of a new upstream, as they do after New.
 //
@@ -87,8 +91,9 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	if err != nil {
 		return err
 	}
-	s.awaited, s.backends = awaited, change.to
+	s.awaited, s.backends, s.headerBytes = awaited, change.to, change.headerBytes
 	s.policy.Store(p)
+	s.account.SetMessages(p.limits.BufferedBytes)
 	before.arrivals.replace(p.arrivals, change.end)
 	if before.web != nil && before.web != p.web {
 		before.web.Retire()
@@ -125,12 +130,6 @@ func listenerRestartKeys(a, b *Listener) []string {
 	if a.TLS != b.TLS {
 		keys = append(keys, "listen[].tls")
 	}
-	if !slices.Equal(a.ProxyProtocol, b.ProxyProtocol) {
-		keys = append(keys, "listen[]."+report.KeyProxyProtocol)
-	}
-	if a.CallsPerConnection != b.CallsPerConnection {
-		keys = append(keys, report.KeyListenerLimits+"calls_per_connection")
-	}
 	return keys
 }
 
@@ -144,15 +143,6 @@ func restartKeys(a, b *Config) []string {
 	}
 	differs("http2_server", a.StandardHTTP2 != b.StandardHTTP2)
 	differs(report.KeyMemory, a.Memory != b.Memory)
-
-	// These are set up with a listener, or shared by all calls.
-	old, now := a.Limits.withDefaults(), b.Limits.withDefaults()
-	differs(report.KeyHeaderBytes, old.HeaderBytes != now.HeaderBytes)
-	differs(report.KeyBufferedBytes, old.BufferedBytes != now.BufferedBytes)
-	differs("limits.calls_per_connection", old.CallsPerConnection != now.CallsPerConnection)
-	differs(report.KeySlowConsumer, old.SlowConsumerTimeout != now.SlowConsumerTimeout)
-	differs("limits.connection_idle_timeout", old.ConnectionIdleTimeout != now.ConnectionIdleTimeout)
-	differs("limits.connection_max_age", old.ConnectionMaxAge != now.ConnectionMaxAge)
 	return keys
 }
 
@@ -179,7 +169,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if p.origins, err = gate.NewOrigins(cfg.AllowOrigins, cfg.Hosts); err != nil {
 		return nil, err
 	}
-	if p.web, p.webURL, err = s.webProxy(cfg, before); err != nil {
+	if p.web, p.webURL, err = webProxy(cfg, p.limits.HeaderBytes, before); err != nil {
 		return nil, err
 	}
 	methods, err := newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods)

@@ -475,9 +475,7 @@ func TestApplyBeforeServeListener(t *testing.T) {
 func TestServeListenerRefusesKeptRules(t *testing.T) {
 	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}}
 	for key, given := range map[string]Listener{
-		"listen[].tls":                                    {Name: "a", TLS: &tls.Config{MinVersion: tls.VersionTLS13}},
-		"listen[]." + report.KeyProxyProtocol:             {Name: "a", ProxyProtocol: prefixes(t, "127.0.0.0/8")},
-		report.KeyListenerLimits + "calls_per_connection": {Name: "a", CallsPerConnection: 7},
+		"listen[].tls": {Name: "a", TLS: &tls.Config{MinVersion: tls.VersionTLS13}},
 	} {
 		s := newServer(t, cfg)
 		apply(t, s, cfg, Listener{Name: "a", Transports: []string{"grpc-web"}})
@@ -576,19 +574,19 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"FallbackURL":       takes,
 
 	"Limits.MessageBytes":                  takes,
-	"Limits.HeaderBytes":                   report.KeyHeaderBytes,
-	"Limits.BufferedBytes":                 report.KeyBufferedBytes,
-	"Limits.CallsPerConnection":            "limits.calls_per_connection",
+	"Limits.HeaderBytes":                   replaces,
+	"Limits.BufferedBytes":                 takes,
+	"Limits.CallsPerConnection":            takes,
 	"Limits.Connections":                   takes,
 	"Limits.Calls":                         takes,
 	"Limits.CallsPerSecond":                takes,
 	"Limits.HandshakesPerSecond":           takes,
-	"Limits.SlowConsumerTimeout":           report.KeySlowConsumer,
+	"Limits.SlowConsumerTimeout":           takes,
 	"Limits.IdleTimeout":                   takes,
 	"Limits.MaxAge":                        takes,
 	"Limits.SlowSenderTimeout":             takes,
-	"Limits.ConnectionIdleTimeout":         "limits.connection_idle_timeout",
-	"Limits.ConnectionMaxAge":              "limits.connection_max_age",
+	"Limits.ConnectionIdleTimeout":         takes,
+	"Limits.ConnectionMaxAge":              takes,
 	"Limits.DecompressedPerSecond":         takes,
 	"Limits.WebRequests":                   takes,
 	"Limits.Address.Connections":           takes,
@@ -605,13 +603,13 @@ var appliedListenerFields = map[string]string{
 	"SamePolicy":         ignores,
 	"TrustedProxies":     takes,
 	"Forwarded":          takes,
-	"ProxyProtocol":      "listen[].proxy_protocol",
+	"ProxyProtocol":      takes,
 	"LoopbackOnly":       takes,
 	"Serves":             ignores,
 	"Transports":         takes,
 	"MessageBytes":       takes,
 	"HeaderBytes":        takes,
-	"CallsPerConnection": "listen[].limits.calls_per_connection",
+	"CallsPerConnection": takes,
 
 	"Limits.Connections":           takes,
 	"Limits.Calls":                 takes,

@@ -88,12 +88,15 @@ func maxCalls(backends []NamedBackend) map[string]int {
 type HealthCheck = upstream.HealthCheck
 
 // A backendChange replaces the upstreams of a Server by those of a configuration.
-// Upstreams whose backend is the same stay as they are.
+// Upstreams whose backend is the same stay as they are, unless grpc-go's limit of a
+// block of metadata is another one.
 type backendChange struct {
 	upstreams *upstream.Set
 	to        map[string]Backend
 	made      map[string]*upstream.Upstream // for new names, and for names whose backend differs
 	gone      map[string]*upstream.Upstream
+
+	headerBytes int // that the upstreams are made for
 }
 
 // changeBackends makes the upstreams that a configuration adds and replaces. The caller
@@ -103,18 +106,19 @@ func (s *Server) changeBackends(cfg *Config) (*backendChange, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &backendChange{upstreams: s.upstreams, to: make(map[string]Backend, len(backends)), made: make(map[string]*upstream.Upstream), gone: make(map[string]*upstream.Upstream)}
-	messages := report.SizeLimit{Bytes: s.limits.MessageBytes, Key: report.KeyMessageBytes}
+	limits := cfg.Limits.withDefaults()
+	c := &backendChange{upstreams: s.upstreams, to: make(map[string]Backend, len(backends)), made: make(map[string]*upstream.Upstream), gone: make(map[string]*upstream.Upstream), headerBytes: limits.HeaderBytes}
+	messages := report.SizeLimit{Bytes: limits.MessageBytes, Key: report.KeyMessageBytes}
 	for _, b := range backends {
 		before, known := s.backends[b.Name]
 		c.to[b.Name] = b.Backend
-		if known && before.Same(b.Backend) {
+		if known && before.Same(b.Backend) && s.headerBytes == c.headerBytes {
 			continue
 		}
 		if b.Logger == nil {
 			b.Logger = s.log.With("backend", b.Name)
 		}
-		c.made[b.Name], err = upstream.New(b.Backend, messages, s.limits.HeaderBytes, s.account)
+		c.made[b.Name], err = upstream.New(b.Backend, messages, c.headerBytes, s.account)
 		if err != nil {
 			delete(c.made, b.Name)
 			c.drop()

@@ -13,8 +13,8 @@ import (
 const lastWords = time.Second
 
 // leaving has the functions that send goodbyes on the HTTP/2 connections of each
-// http.Server. All of them belong to bridge/h2: net/http's own server has none, and
-// sends its goodbye with an answer.
+// http.Server that ConfigureHTTP has prepared. All of them belong to bridge/h2:
+// net/http's own server has none, and sends its goodbye with an answer.
 type leaving struct {
 	mu  sync.Mutex
 	all []func()
@@ -37,6 +37,7 @@ func (s *Server) RefuseCalls() {
 	for _, leave := range all {
 		leave()
 	}
+	s.edge.Leave()
 	time.Sleep(s.onTheWay)
 	s.refusing.Store(true)
 }
@@ -64,7 +65,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	var goodbyes sync.WaitGroup // GOAWAY, Connection: close
 	farewell, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	for _, hs := range append(s.edge.TakeServers(), s.inner) {
+	for _, hs := range s.edge.TakeServers() {
 		goodbyes.Go(func() { _ = hs.Shutdown(farewell) })
 	}
 	if !s.finishBy(ctx, t.first) {

@@ -180,7 +180,7 @@ func TestUnauthenticatedCallIsRelieved(t *testing.T) {
 		synctest.Wait()
 		other := memory.NewClaim(s.account.NewEntry())
 		start := time.Now()
-		if err := other.Reserve(t.Context(), memory.Small, int(s.account.Messages)); err != nil {
+		if err := other.Reserve(t.Context(), memory.Small, int(s.account.Messages())); err != nil {
 			t.Errorf("the other got no memory: %v", err)
 		}
 		other.Done()
@@ -203,7 +203,7 @@ func TestRefusedCallWaitsForNoMemory(t *testing.T) {
 		answer := make(asked)
 		s := newServer(t, Config{Limits: exactly, Backend: nowhere, Authenticator: answer})
 		others := memory.NewClaim(s.account.NewEntry())
-		if err := others.Reserve(t.Context(), memory.Small, int(s.account.Messages)); err != nil {
+		if err := others.Reserve(t.Context(), memory.Small, int(s.account.Messages())); err != nil {
 			t.Fatal(err)
 		}
 		defer others.Done()

@@ -41,7 +41,7 @@ func ExampleServer_Apply() {
 	}
 	fmt.Println(check(address))
 
-	cfg.DenyMethods, cfg.Limits.HeaderBytes = nil, 1<<10
+	cfg.DenyMethods, cfg.StandardHTTP2 = nil, true
 	var restart *bridge.RestartError
 	if err := b.Apply(cfg); errors.As(err, &restart) {
 		fmt.Println(restart.Keys, check(address))
@@ -49,7 +49,7 @@ func ExampleServer_Apply() {
 	// Output:
 	// SERVING
 	// Unimplemented
-	// [limits.header_bytes] Unimplemented
+	// [http2_server] Unimplemented
 }
 
 // A snapshot is for gauges, and for people who look at it.

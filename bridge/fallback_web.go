@@ -25,16 +25,16 @@ const webTransport = "web"
 const webBytes = 64 << 10
 
 // webProxy returns the Proxy for a Config's web server, or that of the policy before.
-func (s *Server) webProxy(cfg *Config, before *policy) (*fallback.Proxy, string, error) {
+func webProxy(cfg *Config, headerBytes int, before *policy) (*fallback.Proxy, string, error) {
 	switch {
 	case cfg.FallbackURL == "":
 		return nil, "", nil
 	case cfg.Fallback != nil:
 		return nil, "", errors.New("fallback: set a web server or a handler, not both")
-	case before != nil && before.webURL == cfg.FallbackURL:
+	case before != nil && before.webURL == cfg.FallbackURL && before.limits.HeaderBytes == headerBytes:
 		return before.web, before.webURL, nil
 	}
-	p, err := fallback.New(cfg.FallbackURL, int64(looseHeaderBytes(s.limits.HeaderBytes)))
+	p, err := fallback.New(cfg.FallbackURL, int64(looseHeaderBytes(headerBytes)))
 	if err != nil {
 		return nil, "", fmt.Errorf("fallback: %w", err)
 	}

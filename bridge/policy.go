@@ -47,6 +47,27 @@ func (p *policy) listening(l *edge.Listening) *edge.Listening {
 	return l
 }
 
+// connRules are the settings that an http.Server has for all of its connections. They
+// can't change while it serves. So connections that are accepted after a change get
+// another http.Server, and those that are open keep theirs.
+type connRules struct {
+	headerBytes   int
+	calls         int // at once on one connection
+	listenerCalls int // likewise, of the listener; not positive: no limit
+	slowConsumer  time.Duration
+	idle, age     time.Duration // 0: no limit
+}
+
+// connRules returns the rules for the next connection that the listener accepts.
+func (p *policy) connRules(l *edge.Listening) connRules {
+	return connRules{
+		headerBytes: p.limits.HeaderBytes,
+		calls:       p.limits.CallsPerConnection, listenerCalls: p.listening(l).CallsPerConnection,
+		slowConsumer: p.limits.SlowConsumerTimeout,
+		idle:         p.limits.ConnectionIdleTimeout, age: p.limits.ConnectionMaxAge,
+	}
+}
+
 // sizes returns the limits of a call's messages and metadata. A method's limit of
 // messages replaces the general one. A listener's limit applies last, to every call
 // that comes in there.

@@ -43,7 +43,7 @@ func stopInside(r *running) {
 func waitForRoom(ctx context.Context, g *registry) error {
 	c := memory.NewClaim(g.account.NewEntry())
 	defer c.Done()
-	return c.Reserve(ctx, memory.Small, int(g.account.Messages))
+	return c.Reserve(ctx, memory.Small, int(g.account.Messages()))
 }
 
 // pause returns false when the call ended meanwhile.

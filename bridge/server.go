@@ -24,17 +24,17 @@ import (
 // run it on listeners, and ConfigureHTTP prepares an http.Server for it.
 type Server struct {
 	cfg    Config
-	limits Limits
 	log    *slog.Logger
 	obs    report.Observer
 	policy atomic.Pointer[policy] // judges requests
 
-	applying  sync.Mutex          // held while the policy is replaced
-	listeners []*edge.Listening   // that ServeListener serves
-	awaited   map[string]Listener // rules from Apply for listeners that aren't served yet
-	backends  map[string]Backend  // that the upstreams were made of
-	methods   methodCounts        // shared by all policies
-	routes    routeCounts         // likewise
+	applying    sync.Mutex          // held while the policy is replaced
+	listeners   []*edge.Listening   // that ServeListener serves
+	awaited     map[string]Listener // rules from Apply for listeners that aren't served yet
+	backends    map[string]Backend  // that the upstreams were made of
+	headerBytes int                 // likewise, of a block of metadata
+	methods     methodCounts        // shared by all policies
+	routes      routeCounts         // likewise
 
 	upstreams *upstream.Set
 	account   *memory.Account
@@ -51,17 +51,17 @@ type Server struct {
 	random   func() float64 // from 0 to less than 1; likewise
 	quotas   *quota.Limiter // its counts are those of all policies
 
-	inner   *http.Server   // serves the HTTP/2 inside of WebSockets
-	tunnels *tunnels       // its listener
+	tunnels *tunnels       // the listener of the HTTP/2 inside of WebSockets
 	loop    string         // tells that a request for the web server has come back
 	sockets tasks          // calls and tunnels on WebSockets, which outlive their HTTP handlers
-	workers sync.WaitGroup // inner's Serve
+	workers sync.WaitGroup // that serves the tunnels
 }
 
 // New returns a Server. The backends needn't be up yet: until one is, its calls end
 // UNAVAILABLE. Close or Shutdown ends what New started.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger, obs: cfg.Observer, onTheWay: defaultOnTheWay, random: rand.Float64}
+	limits := cfg.Limits.withDefaults()
+	s := &Server{cfg: cfg, log: cfg.Logger, obs: cfg.Observer, onTheWay: defaultOnTheWay, random: rand.Float64}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -72,13 +72,13 @@ func New(cfg Config) (*Server, error) {
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.mistakes = report.NewRefusals(s.log, report.Discard())
 	s.methods, s.routes = make(methodCounts), make(routeCounts)
-	s.quotas = quota.New(s.limits.shared(), s.limits.Address, cfg.TryLimits, s.refusals)
+	s.quotas = quota.New(limits.shared(), limits.Address, cfg.TryLimits, s.refusals)
 	p, err := s.newPolicy(&cfg, nil)
 	if err != nil {
 		return nil, err
 	}
 	s.policy.Store(p)
-	s.account = memory.New(s.limits.BufferedBytes, cfg.Memory)
+	s.account = memory.New(limits.BufferedBytes, cfg.Memory)
 	s.edge = s.newEdge()
 	change, err := s.changeBackends(&cfg)
 	if err == nil {
@@ -87,7 +87,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.backends = change.to
+	s.backends, s.headerBytes = change.to, change.headerBytes
 	s.loop = newID()
 	s.registry = newRegistry(s.account, s.edge.Idle)
 	s.serveTunnels()
@@ -107,16 +107,29 @@ func (s *Server) MethodAllowed(method string) bool {
 // Server below a path with http.StripPrefix. It wraps ConnContext and ConnState if they
 // are set. ReadTimeout and WriteTimeout stay unchanged and apply to the caller's own
 // handlers: calls and WebSockets outlive them.
-func (s *Server) ConfigureHTTP(hs *http.Server) { s.configureHTTP(hs, s.edge.Own()) }
+//
+// hs keeps the settings of connections that it gets here, such as the time-outs and
+// Limits.CallsPerConnection. Apply changes them only in the servers of Serve and
+// ServeListener.
+func (s *Server) ConfigureHTTP(hs *http.Server) {
+	l := s.edge.Own()
+	if leave := s.configureHTTP(hs, l, s.policy.Load().connRules(l)).Leave; leave != nil {
+		s.leaving.mu.Lock()
+		defer s.leaving.mu.Unlock()
+		s.leaving.all = append(s.leaving.all, leave)
+	}
+}
 
-func (s *Server) configureHTTP(hs *http.Server, l *edge.Listening) {
+func (s *Server) configureHTTP(hs *http.Server, l *edge.Listening, rules connRules) *edge.Server {
 	hs.Protocols = new(http.Protocols)
 	hs.Protocols.SetHTTP1(true)
 	hs.Protocols.SetHTTP2(true)
 	hs.Protocols.SetUnencryptedHTTP2(true)
-	s.boundHTTP(hs)
-	s.configureStandardHTTP2(hs, l)
-	s.edge.Watch(hs, l)
+	leave := s.boundHTTP(hs, rules)
+	s.configureStandardHTTP2(hs, rules)
+	watched := s.edge.Watch(hs, l)
+	watched.Leave = leave
+	return watched
 }
 
 // A Listener has the rules of one address that a Server listens on.
@@ -130,11 +143,13 @@ func ListenConfig() *net.ListenConfig { return edge.ListenConfig() }
 func (s *Server) newEdge() *edge.Edge {
 	return edge.New(edge.Options{
 		Log: s.log, Observer: s.obs, Refusals: s.refusals,
-		Own:    Listener{TrustedProxies: s.cfg.TrustedProxies, LoopbackOnly: s.cfg.LoopbackOnly},
-		MaxAge: s.limits.ConnectionMaxAge, SlowConsumerTimeout: s.limits.SlowConsumerTimeout,
+		Own: Listener{TrustedProxies: s.cfg.TrustedProxies, LoopbackOnly: s.cfg.LoopbackOnly},
 		Bounds: func(l *edge.Listening) edge.Bounds {
 			p := s.policy.Load()
-			return edge.Bounds{Quotas: p.quotas, Connections: p.limits.Connections, Listener: p.listening(l).Scope()}
+			return edge.Bounds{
+				Quotas: p.quotas, Connections: p.limits.Connections, Listener: p.listening(l),
+				MaxAge: p.limits.ConnectionMaxAge, SlowConsumerTimeout: p.limits.SlowConsumerTimeout,
+			}
 		},
 		Memory:        s.account,
 		Leaving:       s.refusing.Load,
@@ -189,9 +204,23 @@ func (s *Server) endListener(l *edge.Listening) {
 }
 
 func (s *Server) serve(ln net.Listener, l *edge.Listening) error {
-	hs := &http.Server{} //nolint:gosec // configureHTTP sets the time-outs
-	s.configureHTTP(hs, l)
-	return s.edge.Serve(hs, ln, l)
+	return s.edge.Serve(ln, l, s.current(l, func(rules connRules) *edge.Server {
+		return s.configureHTTP(&http.Server{}, l, rules) //nolint:gosec // it sets the time-outs
+	}))
+}
+
+// current returns what chooses the http.Server of a listener's next connection. It
+// makes another one when the rules differ.
+func (s *Server) current(l *edge.Listening, newServer func(rules connRules) *edge.Server) edge.Current {
+	var rules connRules
+	return func(before *edge.Server) *edge.Server {
+		now := s.policy.Load().connRules(l)
+		if before != nil && now == rules {
+			return before
+		}
+		rules = now
+		return newServer(rules)
+	}
 }
 
 // LeaveDescriptors wraps a listener of the program's own, such as one for health
@@ -206,17 +235,18 @@ func (s *Server) Problems() []string { return s.edge.Problems() }
 // connReceiveWindow is HTTP/2's receive window of one stream.
 const connReceiveWindow = 64 << 10
 
-// boundHTTP sets the bounds that the public server and the one inside tunnels share.
-func (s *Server) boundHTTP(hs *http.Server) {
+// boundHTTP sets the bounds that the public server and the one inside tunnels share. It
+// returns what sends goodbyes on the server's HTTP/2 connections, or nil.
+func (s *Server) boundHTTP(hs *http.Server, rules connRules) (leave func()) {
 	if hs.Handler == nil {
 		hs.Handler = s
 	}
 	hs.ReadHeaderTimeout = edge.HandshakeTimeout
-	hs.IdleTimeout = cmp.Or(s.limits.ConnectionIdleTimeout, s.limits.ConnectionMaxAge) // an HTTP/1.1 connection has no goodbye that an idle client would see
-	hs.MaxHeaderBytes = looseHeaderBytes(s.limits.HeaderBytes)
+	hs.IdleTimeout = cmp.Or(rules.idle, rules.age) // an HTTP/1.1 connection has no goodbye that an idle client would see
+	hs.MaxHeaderBytes = looseHeaderBytes(rules.headerBytes)
 	hs.DisableGeneralOptionsHandler = true
 	hs.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
-	streams := min(s.limits.CallsPerConnection, 1<<16)
+	streams := min(rules.calls, 1<<16)
 	hs.HTTP2 = &http.HTTP2Config{
 		MaxConcurrentStreams:      streams,
 		MaxReceiveBufferPerStream: connReceiveWindow,
@@ -226,7 +256,7 @@ func (s *Server) boundHTTP(hs *http.Server) {
 		SendPingTimeout:               pingInterval,
 		PingTimeout:                   pingTimeout,
 	}
-	s.configureHTTP2(hs)
+	return s.configureHTTP2(hs, rules)
 }
 
 // Close ends everything at once: calls, client connections and backend connections. It
@@ -239,7 +269,6 @@ func (s *Server) Close() error {
 	for _, hs := range s.edge.TakeServers() {
 		_ = hs.Close() // only listeners' errors, of no use now
 	}
-	_ = s.inner.Close()
 	s.tunnels.closeAll()
 	s.sockets.stop()
 	s.edge.CutLingering()

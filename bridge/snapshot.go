@@ -44,7 +44,7 @@ func (s *Server) Snapshot() Snapshot {
 		Connections: s.edge.Tally(),
 		Traffic:     traffic,
 		HeldBytes:   s.account.Used(),
-		HeldLimit:   s.account.Messages,
+		HeldLimit:   s.account.Messages(),
 		ClientBytes: s.account.Held(),
 		ClientLimit: s.cfg.Memory,
 		Evicted:     s.registry.evicted.Load(),

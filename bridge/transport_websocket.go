@@ -19,8 +19,8 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol stri
 }
 
 // keepAlive returns how culvert watches a WebSocket's client.
-func (s *Server) keepAlive(gone func(error)) websocket.KeepAlive {
-	return websocket.KeepAlive{Interval: pingInterval, Timeout: pingTimeout, SlowConsumer: s.limits.SlowConsumerTimeout, Gone: gone}
+func (p *policy) keepAlive(gone func(error)) websocket.KeepAlive {
+	return websocket.KeepAlive{Interval: pingInterval, Timeout: pingTimeout, SlowConsumer: p.limits.SlowConsumerTimeout, Gone: gone}
 }
 
 // endedBy returns why a connection ended whose client broke a rule.

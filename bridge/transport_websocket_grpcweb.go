@@ -73,8 +73,8 @@ type socketDown struct {
 
 // Bind implements downstream.
 func (d *socketDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
-	d.guard.watch(ctx, func() { _ = d.ws.SetWriteDeadline(longAgo) })        // a closed connection needs none
-	d.ws.Watch(d.s.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
+	d.guard.watch(ctx, func() { _ = d.ws.SetWriteDeadline(longAgo) })                  // a closed connection needs none
+	d.ws.Watch(d.call.policy.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
 }
 
 // Prepare implements downstream.

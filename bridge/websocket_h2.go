@@ -36,7 +36,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		ws.Drop() // Close cuts what is left
 		return
 	}
-	c.watch()
+	c.watch(a.policy)
 	s.tunnels.offer(c)
 }
 
@@ -59,10 +59,14 @@ func outerHeader(h http.Header) http.Header {
 // and nothing else, so there is no upgrade within an upgrade.
 func (s *Server) serveTunnels() {
 	s.tunnels = &tunnels{conns: make(chan *tunnelConn), closed: make(chan struct{}), open: make(map[*tunnelConn]struct{})}
-	s.inner = &http.Server{} //nolint:gosec // boundHTTP sets the time-outs
-	s.inner.Protocols = new(http.Protocols)
-	s.inner.Protocols.SetUnencryptedHTTP2(true)
-	s.boundHTTP(s.inner)
-	s.edge.Watch(s.inner, s.edge.Own())                   // a tunnel names its listener itself
-	s.workers.Go(func() { _ = s.inner.Serve(s.tunnels) }) // ends with http.ErrServerClosed
+	own := s.edge.Own() // a tunnel names its listener itself
+	current := s.current(own, func(rules connRules) *edge.Server {
+		hs := &http.Server{Protocols: new(http.Protocols)} //nolint:gosec // boundHTTP sets the time-outs
+		hs.Protocols.SetUnencryptedHTTP2(true)
+		leave := s.boundHTTP(hs, rules)
+		inner := s.edge.Watch(hs, own)
+		inner.Leave = leave
+		return inner
+	})
+	s.workers.Go(func() { _ = s.edge.ServeTunnels(s.tunnels, current) }) // ends with http.ErrServerClosed
 }

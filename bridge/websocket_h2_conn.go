@@ -116,8 +116,8 @@ type tunnelConn struct {
 }
 
 // watch gives up a client that answers no pings.
-func (c *tunnelConn) watch() {
-	c.ws.Watch(c.s.keepAlive(func(err error) {
+func (c *tunnelConn) watch(p *policy) {
+	c.ws.Watch(p.keepAlive(func(err error) {
 		ended := silenceFault(err).Ends
 		c.on.Tunnel().Outer.End(ended)
 		code, _ := closeCode(ended)

@@ -307,7 +307,7 @@ func TestIdleTunnelKeepsNothing(t *testing.T) {
 func TestSilentTunnelIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, end := tunnelPair(t, 1<<20)
-		c.watch()
+		c.watch(c.s.policy.Load())
 		start := time.Now()
 		ended := make(chan time.Duration, 1)
 		go func() {

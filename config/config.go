@@ -126,7 +126,7 @@ type Config struct {
 	// PROXY header, version 1 or 2. Examples are HAProxy with send-proxy, nginx
 	// with proxy_protocol, and network load balancers. culvert requires the
 	// header from them, and doesn't understand it from others.
-	ProxyProtocol []netip.Prefix `key:"proxy_protocol" restart:"yes"`
+	ProxyProtocol []netip.Prefix `key:"proxy_protocol"`
 
 	// Sensitive metadata that culvert forwards.
 	Metadata Metadata `key:"metadata"`
@@ -221,7 +221,7 @@ type Limits struct {
 
 	// The metadata of one call in each direction. As in HTTP/2, each field
 	// counts as its name, its value and 32 bytes.
-	HeaderBytes Size `key:"header_bytes" restart:"yes"`
+	HeaderBytes Size `key:"header_bytes"`
 
 	// Memory for the messages of all calls on their way. Unless you set this key,
 	// it is also at most half of what limits.memory leaves for clients. When it
@@ -231,10 +231,10 @@ type Limits struct {
 	// ends calls of the client address that holds the most, if that is more than
 	// its share (docs/how-it-works/memory.md#when-memory-is-scarce). culvert also
 	// ends calls that hold memory and have moved nothing for 5s.
-	BufferedBytes Size `key:"buffered_bytes" restart:"yes"`
+	BufferedBytes Size `key:"buffered_bytes"`
 
 	// Concurrent calls on one HTTP/2 connection, or in one tunnel (h2ts).
-	CallsPerConnection int `key:"calls_per_connection" is:"count" restart:"yes"`
+	CallsPerConnection int `key:"calls_per_connection" is:"count"`
 
 	// Concurrent connections. 0: as many as the limit of open files allows.
 	Connections int `key:"connections"`
@@ -289,7 +289,7 @@ type Limits struct {
 	// How long a client may read nothing while data waits for it; 0s is no limit.
 	// culvert then ends the call. A client that stops reading for a shorter time
 	// loses nothing.
-	SlowConsumerTimeout time.Duration `key:"slow_consumer_timeout" restart:"yes"`
+	SlowConsumerTimeout time.Duration `key:"slow_consumer_timeout"`
 
 	// How long a call may carry no message; 0s is no limit. culvert then ends
 	// the call.
@@ -309,12 +309,12 @@ type Limits struct {
 	// limit. culvert then closes the connection, over HTTP/2 after a GOAWAY.
 	// While other clients lack memory, culvert may close it earlier and without
 	// GOAWAY.
-	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout" restart:"yes"`
+	ConnectionIdleTimeout time.Duration `key:"connection_idle_timeout"`
 
 	// The age at which a connection takes no new calls, give or take a tenth; 0s
 	// is no limit. culvert closes the connection when its calls have ended. The
 	// client then reconnects, and a load balancer can choose another instance.
-	ConnectionMaxAge time.Duration `key:"connection_max_age" restart:"yes"`
+	ConnectionMaxAge time.Duration `key:"connection_max_age"`
 }
 
 // Health configures health checks.

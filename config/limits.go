@@ -85,7 +85,7 @@ type ListenerLimits struct {
 
 	// Concurrent calls on one HTTP/2 connection, or in one tunnel, if less than
 	// limits.calls_per_connection.
-	CallsPerConnection int `key:"calls_per_connection" restart:"yes"`
+	CallsPerConnection int `key:"calls_per_connection"`
 }
 
 func checkUseLimits(l *Loaded) []error {

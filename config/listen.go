@@ -44,7 +44,7 @@ type Listener struct {
 
 	// Addresses or networks of the proxies that start each connection to this
 	// listener with a PROXY header.
-	ProxyProtocol []netip.Prefix `key:"proxy_protocol" like:"proxy_protocol" restart:"yes"`
+	ProxyProtocol []netip.Prefix `key:"proxy_protocol" like:"proxy_protocol"`
 
 	// Limits for all clients of this listener together, in addition to limits.
 	// Sizes and calls_per_connection apply where they are lower than those in

@@ -70,15 +70,16 @@ func (l *boundedListener) Close() error {
 }
 
 func (l *boundedListener) Accept() (net.Conn, error) {
-	refuse := func(c net.Conn) { refuseConn(l.wrap(c), errNoDescriptor) }
+	refuse := func(c net.Conn) { refuseConn(l.wrap(c, l.edge.o.Bounds(l.of)), errNoDescriptor) }
 	for {
 		c, err := l.edge.files.accept(l.Listener, l.closed, l.edge.files.reserve, refuse)
 		if err != nil {
 			return nil, err
 		}
 		socket.Probe(c, probes)
-		c = l.wrap(c)
-		if err := l.admit(c); err != nil {
+		b := l.edge.o.Bounds(l.of)
+		c = l.wrap(c, b)
+		if err := l.admit(c, b); err != nil {
 			refuseConn(c, err)
 			continue
 		}
@@ -87,11 +88,11 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 }
 
 // wrap lets a connection linger. net/http must see a tls.Conn unwrapped.
-func (l *boundedListener) wrap(c net.Conn) net.Conn {
+func (l *boundedListener) wrap(c net.Conn, b Bounds) net.Conn {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
-		client := l.edge.newClient(c, l.of)
-		if l.of.expectsHeader(client) {
+		client := l.edge.newClient(c, l.of, b)
+		if b.Listener.expectsHeader(client) {
 			client.proxied = new(proxied)
 		}
 		client.linger.Store(l.of.TLS != nil) // until greet
@@ -103,8 +104,7 @@ func (l *boundedListener) wrap(c net.Conn) net.Conn {
 var errNoDescriptor = report.OverLimit(report.KeyConnections, connectionRetry, "too many connections: out of file descriptors")
 
 // admit counts a connection, or returns why there are too many.
-func (l *boundedListener) admit(c net.Conn) error {
-	b := l.edge.o.Bounds(l.of)
+func (l *boundedListener) admit(c net.Conn, b Bounds) error {
 	if l.edge.open.Load() >= int64(b.Connections) {
 		l.edge.o.Refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyConnections, Peer: addressOf(c).String()}, "raise "+report.KeyConnections)
 		return report.OverLimit(report.KeyConnections, connectionRetry, "too many connections")
@@ -118,7 +118,7 @@ func (l *boundedListener) admit(c net.Conn) error {
 // admit counts a connection with its address, which must be known, and its listener.
 func (c *clientConn) admit(b Bounds) error {
 	tls := c.on.listening.TLS != nil
-	if err := c.use.Begin(b.Quotas, c.address().String(), b.Listener, tls); err != nil {
+	if err := c.use.Begin(b.Quotas, c.address().String(), b.Listener.Scope(), tls); err != nil {
 		return err
 	}
 	cost := int64(memory.ConnBytes)

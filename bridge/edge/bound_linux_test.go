@@ -16,7 +16,7 @@ import (
 // TestUserTimeoutIsForClosedConnections: it would cut a client that takes
 // nothing for a while and answers TCP's probes.
 func TestUserTimeoutIsForClosedConnections(t *testing.T) {
-	e := testEdge(t, Options{SlowConsumerTimeout: time.Minute})
+	e := testEdge(t, Options{Bounds: func(*Listening) Bounds { return Bounds{SlowConsumerTimeout: time.Minute} }})
 	for name, c := range map[string]struct {
 		unread int // bytes that the client has not taken
 		ended  string
@@ -33,7 +33,7 @@ func TestUserTimeoutIsForClosedConnections(t *testing.T) {
 		}
 		_ = server.SetWriteDeadline(time.Now().Add(time.Second)) // it is open
 		_, _ = server.Write(make([]byte, c.unread))              // as much as the kernel takes
-		conn := e.newClient(server, e.own)
+		conn := e.newClient(server, e.own, e.o.Bounds(e.own))
 		conn.life.end(c.ended)
 		conn.boundRest()
 		if got := parts.UserTimeout(t, server); got != c.want {

@@ -32,7 +32,7 @@ func TestAcceptTakesOnePolicy(t *testing.T) {
 		Log: log, Observer: report.Discard(), Refusals: refusals,
 		Bounds: func(l *Listening) Bounds {
 			b := policies[asked%len(policies)]
-			b.Listener = l.Scope()
+			b.Listener = l
 			asked++
 			return b
 		},
@@ -41,11 +41,11 @@ func TestAcceptTakesOnePolicy(t *testing.T) {
 		Draining: func() bool { return false },
 	})
 	hs := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: patience}
-	e.Watch(hs, e.Own())
+	server := e.Watch(hs, e.Own())
 	ln := listen(t, "127.0.0.1:0")
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := e.Serve(hs, ln, e.Own()); !errors.Is(err, http.ErrServerClosed) {
+		if err := e.Serve(ln, e.Own(), always(server)); !errors.Is(err, http.ErrServerClosed) {
 			t.Errorf("Serve returned %v, want %v", err, http.ErrServerClosed)
 		}
 	})

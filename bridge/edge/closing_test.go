@@ -12,11 +12,12 @@ import (
 // connOf returns a connection that is old enough to end, or isn't.
 func connOf(t *testing.T, o Options, old bool) *Conn {
 	t.Helper()
-	if old {
-		o.MaxAge = time.Nanosecond
-	}
 	e := testEdge(t, o)
-	c := e.newClient(nil, e.own)
+	var b Bounds
+	if old {
+		b.MaxAge = time.Nanosecond
+	}
+	c := e.newClient(nil, e.own, b)
 	if old != c.life.old() {
 		t.Fatalf("old is %v", !old)
 	}

@@ -87,7 +87,7 @@ func (e *Edge) foreign(c net.Conn, l *Listening) *Conn {
 // must return it from EdgeConn.
 func (e *Edge) NewTunnel(t *Tunnel) *Conn {
 	on := &Conn{edge: e, listening: t.Outer.listening, tunnel: t, client: t.Outer.client, life: new(life)}
-	on.life.begin(e.o.MaxAge)
+	on.life.begin(e.o.Bounds(on.listening).MaxAge)
 	return on
 }
 
@@ -160,7 +160,7 @@ func (c *Conn) Trusts(proxies []netip.Prefix, peer netip.Addr) bool {
 }
 
 func (c *Conn) speaksForNobody() bool {
-	return len(c.listening.ProxyProtocol) > 0 && c.client != nil && c.client.proxied != nil && c.client.proxied.client == nil
+	return c.client != nil && c.client.proxied != nil && c.client.proxied.client == nil
 }
 
 // Uses returns the usage of the address of the client's socket, or nil.
@@ -204,13 +204,13 @@ func (c *Conn) Taken() func(net.Conn) {
 	return c.noteEnd
 }
 
-// Streams returns the listener's own limit of concurrent calls on an HTTP/2 connection,
-// or 0.
-func (e *Edge) Streams(c net.Conn) int {
+// ListenerOf returns the listener that accepted a connection or the WebSocket around
+// it. The HTTP/2 server asks, which has no request yet.
+func (e *Edge) ListenerOf(c net.Conn) *Listening {
 	if on := find(c); on != nil {
-		return on.listening.CallsPerConnection
+		return on.listening
 	}
-	return e.own.CallsPerConnection // Serve didn't accept it
+	return e.own // Serve didn't accept it
 }
 
 // Settle notes why an HTTP/2 connection ends. The HTTP/2 server knows best.

@@ -24,8 +24,8 @@ func TestRequestsFindTheirConnection(t *testing.T) {
 	e := testEdge(t, Options{Own: Listener{Name: "own"}})
 	hs := pageServer(e, e.own, time.Minute)
 	found := make(chan *Conn, 4) // as many as are asked for
-	hs.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { found <- e.Of(r) })
-	address := serveHTTP(t, hs, func(ln net.Listener) error { return e.Serve(hs, ln, e.own) })
+	hs.HTTP.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { found <- e.Of(r) })
+	address := serveHTTP(t, hs.HTTP, func(ln net.Listener) error { return e.Serve(ln, e.own, always(hs)) })
 	for range 2 {
 		conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", address)
 		if err != nil {
@@ -49,7 +49,7 @@ func TestRequestsFindTheirConnection(t *testing.T) {
 	if a != again || a == b || a.NetConn() == nil || a.Listener().Name != "own" || a.Tunnel() != nil || a.Taken() == nil {
 		t.Errorf("found %p, %p, and %p on another connection: %+v", a, again, b, a)
 	}
-	foreign := &http.Server{Handler: hs.Handler, ReadHeaderTimeout: time.Minute}
+	foreign := &http.Server{Handler: hs.HTTP.Handler, ReadHeaderTimeout: time.Minute}
 	_ = exchange(t, serveHTTP(t, foreign, foreign.Serve), getPage)
 	<-found // of b
 	on := await(t, "the request", found)
@@ -72,13 +72,13 @@ func TestListenerOfTheCallersOwn(t *testing.T) {
 	e := testEdge(t, Options{Observer: obs})
 	hs := pageServer(e, e.own, time.Minute)
 	open := make(chan int64, 1) // of one request
-	hs.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	hs.HTTP.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if e.Of(r).NetConn() == nil {
 			t.Error("the connection isn't known")
 		}
 		open <- e.Open()
 	})
-	_ = exchange(t, serveHTTP(t, hs, hs.Serve), strings.Replace(getPage, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1))
+	_ = exchange(t, serveHTTP(t, hs.HTTP, hs.HTTP.Serve), strings.Replace(getPage, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1))
 	if n := await(t, "the request", open); n != 1 {
 		t.Errorf("%d connections are open, want 1", n)
 	}
@@ -95,7 +95,7 @@ func TestTunnelSpeaksForItsWebSocket(t *testing.T) {
 	obs := newObserver()
 	e := testEdge(t, Options{Observer: obs})
 	l := NewListening(Listener{Name: "public", CallsPerConnection: 7})
-	outer := e.newClient(nil, l)
+	outer := e.newClient(nil, l, e.o.Bounds(l))
 	state := &tls.ConnectionState{ServerName: "a"}
 	on := e.NewTunnel(&Tunnel{Outer: &outer.on, Addr: "192.0.2.1:1", TLS: state})
 	addr, seen := on.Peer(&http.Request{RemoteAddr: "inside"})
@@ -103,8 +103,8 @@ func TestTunnelSpeaksForItsWebSocket(t *testing.T) {
 		t.Errorf("the peer is %q with %p, the listener %q", addr, seen, on.Listener().Name)
 	}
 	c := &tunnelStub{on: on}
-	if n := e.Streams(c); n != 7 {
-		t.Errorf("%d streams, want its listener's 7", n)
+	if got := e.ListenerOf(c); got != l {
+		t.Errorf("the HTTP/2 inside has the listener %q, want the WebSocket's", got.Name)
 	}
 	e.noteState(e.own, c, http.StateNew)
 	if n := e.Open(); n != 0 {
@@ -132,7 +132,7 @@ func (c *tunnelStub) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 // TestRequestsAllocateNothing for what they ask of their connection.
 func TestRequestsAllocateNothing(t *testing.T) {
 	e := testEdge(t, Options{Own: Listener{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}})
-	c := e.newClient(nil, e.own)
+	c := e.newClient(nil, e.own, e.o.Bounds(e.own))
 	on := e.meet(tls.Server(c, new(tls.Config)), e.own)
 	r := httptest.NewRequestWithContext(context.WithValue(t.Context(), connKey{}, on), http.MethodPost, "/", http.NoBody)
 	state := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{}}}}

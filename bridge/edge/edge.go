@@ -2,7 +2,6 @@ package edge
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"maps"
@@ -20,16 +19,13 @@ import (
 )
 
 // Options are the settings and functions that connections need from their server.
-// MaxAge, SlowConsumerTimeout and StandardHTTP2 may be zero; all others are required.
+// StandardHTTP2 may be zero; all others are required.
 type Options struct {
 	Log      *slog.Logger
 	Observer report.Observer
 	Refusals *report.Refusals
 
 	Own Listener // the rules of connections without a listener of their own
-
-	MaxAge              time.Duration // of a connection that takes new requests; 0: no limit
-	SlowConsumerTimeout time.Duration // how long a client may accept none of the data that is ready for it; 0: no limit
 
 	// Bounds returns the bounds of a connection that the listener accepts now.
 	Bounds func(l *Listening) Bounds
@@ -52,7 +48,10 @@ type Options struct {
 type Bounds struct {
 	Quotas      *quota.Limiter // the quotas that the connection counts with
 	Connections int            // at once
-	Listener    *quota.Scope   // the listener's, with its current limits
+	Listener    *Listening     // the listener, with its current rules
+
+	MaxAge              time.Duration // of a connection that takes new requests; 0: no limit
+	SlowConsumerTimeout time.Duration // how long a client may accept none of the data that is ready for it; 0: no limit
 }
 
 // An Edge has the connections of one server: it accepts them, counts them, and
@@ -69,13 +68,13 @@ type Edge struct {
 	cut       atomic.Bool // no close waits for a client any more
 
 	mu      sync.Mutex
-	servers map[*http.Server]*boundedListener // the servers that Serve runs, and those that have ended and may have connections
+	servers map[*Server]struct{} // those that serve, and those that have ended or are over, and may have connections
 	closed  bool
 }
 
 // New returns an Edge without connections.
 func New(o Options) *Edge {
-	e := &Edge{o: o, own: NewListening(o.Own), servers: make(map[*http.Server]*boundedListener)}
+	e := &Edge{o: o, own: NewListening(o.Own), servers: make(map[*Server]struct{})}
 	e.clients.all = make(map[*clientConn]struct{})
 	e.unknown = &Conn{edge: e, listening: e.own}
 	e.files = newDescriptors(o.Refusals, o.Log, socket.DescriptorLimit())
@@ -98,7 +97,8 @@ func (e *Edge) IdleMutex() *sync.Mutex { return &e.clients.mu }
 
 // Watch prepares an http.Server: it counts the server's connections, and lets requests
 // find theirs. It wraps ConnContext and ConnState if they are set.
-func (e *Edge) Watch(hs *http.Server, l *Listening) {
+func (e *Edge) Watch(hs *http.Server, l *Listening) *Server {
+	s := &Server{HTTP: hs}
 	connContext := hs.ConnContext
 	hs.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		if connContext != nil {
@@ -112,28 +112,17 @@ func (e *Edge) Watch(hs *http.Server, l *Listening) {
 		if connState != nil {
 			connState(c, state)
 		}
+		e.note(s, state)
 	}
+	return s
 }
 
-// Serve accepts connections for hs, which Watch has seen, until CloseListeners or
-// the listener's end. It then returns http.ErrServerClosed.
-func (e *Edge) Serve(hs *http.Server, ln net.Listener, l *Listening) error {
+// Serve accepts connections until CloseListeners or the listener's end. It then returns
+// http.ErrServerClosed.
+func (e *Edge) Serve(ln net.Listener, l *Listening, current Current) error {
 	bounded := e.bound(ln, l)
-	e.mu.Lock()
-	if e.closed || e.o.Draining() {
-		e.mu.Unlock()
-		_ = ln.Close() // nobody will serve it
-		return http.ErrServerClosed
-	}
-	e.forgetEnded()
-	e.servers[hs] = bounded
-	e.mu.Unlock()
 	defer e.noteEnded(bounded)
-	var served net.Listener = bounded
-	if l.TLS != nil {
-		served = tls.NewListener(bounded, l.TLS)
-	}
-	err := hs.Serve(served)
+	err := e.serveInTurn(bounded, bounded, l.TLS, current)
 	if e.o.Draining() && errors.Is(err, net.ErrClosed) {
 		return http.ErrServerClosed // CloseListeners comes first
 	}
@@ -151,17 +140,18 @@ func (e *Edge) noteEnded(ln *boundedListener) {
 // forgetEnded forgets the listeners that have ended, and their servers, once all
 // connections under their rules have ended. mu is held.
 func (e *Edge) forgetEnded() {
-	maps.DeleteFunc(e.servers, func(_ *http.Server, ln *boundedListener) bool { return ln.ended && ln.of.Open() == 0 })
+	maps.DeleteFunc(e.servers, func(s *Server, _ struct{}) bool { return s.of != nil && s.of.ended && s.of.of.Open() == 0 })
 }
 
-// TakeServers returns the servers that Serve runs. From then on Serve runs none.
+// TakeServers returns the servers that Serve and ServeTunnels run. From then on these
+// run none.
 func (e *Edge) TakeServers() []*http.Server {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closed = true
 	servers := make([]*http.Server, 0, len(e.servers))
-	for hs := range e.servers {
-		servers = append(servers, hs)
+	for s := range e.servers {
+		servers = append(servers, s.HTTP)
 	}
 	return servers
 }
@@ -188,9 +178,7 @@ func (e *Edge) CloseListeners(ctx context.Context) {
 // closeQueues waits without the lock. Serve adds no listener meanwhile, since the
 // server drains.
 func (e *Edge) closeQueues(ctx context.Context) {
-	e.mu.Lock()
-	listeners := slices.Collect(maps.Values(e.servers))
-	e.mu.Unlock()
+	listeners := e.listeners()
 	closing := false
 	for _, ln := range listeners {
 		closing = socket.RefuseArrivals(ln.Listener) || closing
@@ -207,6 +195,21 @@ func (e *Edge) closeQueues(ctx context.Context) {
 		}
 		_ = ln.Close() // there is nothing to do about it
 	}
+}
+
+// listeners returns the listeners that Serve serves, and those that have ended and may
+// have connections.
+func (e *Edge) listeners() []*boundedListener {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.forgetEnded()
+	var all []*boundedListener
+	for s := range e.servers {
+		if s.of != nil && !slices.Contains(all, s.of) {
+			all = append(all, s.of)
+		}
+	}
+	return all
 }
 
 // Cut makes every close from now on return at once, without the goodbye of TLS.

@@ -20,7 +20,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// testEdge returns the connections of a server. Options that o leaves out refuse nothing.
+// testEdge returns the connections of a server. Options that o leaves out refuse
+// nothing. Of its Bounds only the times count.
 func testEdge(t testing.TB, o Options) *Edge {
 	t.Helper()
 	o.Log = slog.New(slog.DiscardHandler)
@@ -29,9 +30,13 @@ func testEdge(t testing.TB, o Options) *Edge {
 	}
 	o.Refusals = report.NewRefusals(o.Log, o.Observer)
 	bounds := Bounds{Quotas: quota.New(quota.Quota{}, quota.Quota{}, false, o.Refusals), Connections: DefaultConnections()}
+	times := o.Bounds
 	o.Bounds = func(l *Listening) Bounds {
 		b := bounds
-		b.Listener = l.Scope()
+		b.Listener = l
+		if times != nil {
+			b.MaxAge, b.SlowConsumerTimeout = times(l).MaxAge, times(l).SlowConsumerTimeout
+		}
 		return b
 	}
 	o.Memory = memory.New(1<<20, 0)
@@ -48,32 +53,35 @@ func testEdge(t testing.TB, o Options) *Edge {
 
 // pageServer returns an http.Server as bridge would set it up, which serves a page
 // instead of calls.
-func pageServer(e *Edge, l *Listening, idle time.Duration) *http.Server {
+func pageServer(e *Edge, l *Listening, idle time.Duration) *Server {
+	maxAge := e.o.Bounds(l).MaxAge
 	hs := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			e.Of(r).BeginRequest(w, r)
 			_, _ = w.Write([]byte("a page")) // to a client that is there
 		}),
-		Protocols: new(http.Protocols), ReadHeaderTimeout: HandshakeTimeout, IdleTimeout: cmp.Or(idle, e.o.MaxAge),
+		Protocols: new(http.Protocols), ReadHeaderTimeout: HandshakeTimeout, IdleTimeout: cmp.Or(idle, maxAge),
 		HTTP2:    &http.HTTP2Config{SendPingTimeout: 20 * time.Second, PingTimeout: 10 * time.Second},
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
 	hs.Protocols.SetHTTP1(true)
 	hs.Protocols.SetUnencryptedHTTP2(true)
 	h2.Configure(hs, h2.Hooks{
-		Streams:  e.Streams,
-		Lifetime: func(net.Conn) (time.Duration, time.Duration) { return NewSpread().Of(idle), NewSpread().Of(e.o.MaxAge) },
+		Streams:  func(c net.Conn) int { return e.ListenerOf(c).CallsPerConnection },
+		Lifetime: func(net.Conn) (time.Duration, time.Duration) { return NewSpread().Of(idle), NewSpread().Of(maxAge) },
 		Ended:    func(c net.Conn, why h2.End) { e.Settle(c, string(why)) },
 	})
-	e.Watch(hs, l)
-	return hs
+	return e.Watch(hs, l)
 }
+
+// always is the Current of a listener whose server stays.
+func always(s *Server) Current { return func(*Server) *Server { return s } }
 
 // servePages serves pages on a loopback port and returns the address.
 func servePages(t testing.TB, e *Edge) string {
 	t.Helper()
 	hs := pageServer(e, e.own, time.Minute)
-	return serveHTTP(t, hs, func(ln net.Listener) error { return e.Serve(hs, ln, e.own) })
+	return serveHTTP(t, hs.HTTP, func(ln net.Listener) error { return e.Serve(ln, e.own, always(hs)) })
 }
 
 // serveHTTP serves on a loopback port and returns the address.
@@ -110,9 +118,9 @@ func TestTallyDuringADrain(t *testing.T) {
 	e := testEdge(t, Options{Draining: draining.Load})
 	slow := &slowListener{closing: make(chan struct{}), released: make(chan struct{})}
 	hs := pageServer(e, e.own, time.Minute)
-	address := serveHTTP(t, hs, func(ln net.Listener) error {
+	address := serveHTTP(t, hs.HTTP, func(ln net.Listener) error {
 		slow.Listener = ln
-		return e.Serve(hs, slow, e.own)
+		return e.Serve(slow, e.own, always(hs))
 	})
 	exchange(t, address, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n") // it is served now
 	draining.Store(true)
@@ -133,9 +141,9 @@ func TestEdgeForgetsListeners(t *testing.T) {
 	e := testEdge(t, Options{Observer: obs})
 	l := NewListening(Listener{Name: "a"})
 	hs, ln := pageServer(e, l, time.Minute), listen(t, "127.0.0.1:0")
-	t.Cleanup(func() { _ = hs.Close() }) // only listeners' errors
+	t.Cleanup(func() { _ = hs.HTTP.Close() }) // only listeners' errors
 	served := make(chan error, 1)
-	go func() { served <- e.Serve(hs, ln, l) }() // ends with ln
+	go func() { served <- e.Serve(ln, l, always(hs)) }() // ends with ln
 	conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +176,7 @@ func TestEdgeForgetsAnIdleListener(t *testing.T) {
 		l := NewListening(Listener{})
 		ln := listen(t, "127.0.0.1:0")
 		_ = ln.Close() // so that Serve returns at once
-		if err := e.Serve(pageServer(e, l, time.Minute), ln, l); !errors.Is(err, net.ErrClosed) {
+		if err := e.Serve(ln, l, always(pageServer(e, l, time.Minute))); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Serve returned %v", err)
 		}
 	}

@@ -43,7 +43,7 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 // dial returns a client whose end is read all the time.
 func (p *pipes) dial() *pipeClient {
 	near, far := net.Pipe()
-	p.conns <- p.e.newClient(far, p.e.own)
+	p.conns <- p.e.newClient(far, p.e.own, p.e.o.Bounds(p.e.own))
 	client := &pipeClient{Conn: near, begun: time.Now(), ended: -1}
 	client.reading.Go(client.read)
 	return client
@@ -98,16 +98,16 @@ func inLife(t *testing.T, idle, maxAge time.Duration, f func(t *testing.T, shutD
 	synctest.Test(t, func(t *testing.T) {
 		obs := newObserver()
 		var draining atomic.Bool
-		e := testEdge(t, Options{Observer: obs, MaxAge: maxAge, Draining: draining.Load})
+		e := testEdge(t, Options{Observer: obs, Draining: draining.Load, Bounds: func(*Listening) Bounds { return Bounds{MaxAge: maxAge} }})
 		p := &pipes{e: e, conns: make(chan net.Conn), closed: make(chan struct{})}
 		hs := pageServer(e, e.own, idle)
 		var serving sync.WaitGroup
-		serving.Go(func() { _ = e.Serve(hs, p, e.own) }) // ends with Close
+		serving.Go(func() { _ = e.Serve(p, e.own, always(hs)) }) // ends with Close
 		var clients []*pipeClient
 		shutDown := func() error {
 			draining.Store(true)
 			e.CloseListeners(t.Context())
-			return hs.Shutdown(t.Context())
+			return hs.HTTP.Shutdown(t.Context())
 		}
 		f(t, shutDown, func() *pipeClient {
 			c := p.dial()
@@ -119,7 +119,7 @@ func inLife(t *testing.T, idle, maxAge time.Duration, f func(t *testing.T, shutD
 			_ = c.Conn.Close() // the server may have
 			c.reading.Wait()
 		}
-		_ = hs.Close() // only the listener's error
+		_ = hs.HTTP.Close() // only the listener's error
 		serving.Wait()
 		synctest.Wait()
 	})

@@ -33,10 +33,10 @@ type clientConn struct {
 	names   atomic.Pointer[gate.ClientNames] // from its certificate, once something asks for them
 }
 
-func (e *Edge) newClient(c net.Conn, l *Listening) *clientConn {
+func (e *Edge) newClient(c net.Conn, l *Listening, b Bounds) *clientConn {
 	client := &clientConn{Conn: c}
 	client.on = Conn{edge: e, listening: l, client: client, life: &client.life}
-	client.life.begin(e.o.MaxAge)
+	client.life.begin(b.MaxAge)
 	return client
 }
 
@@ -119,7 +119,7 @@ func (c *clientConn) boundRest() {
 	case report.EndedSlow, report.EndedSilent, report.EndedFlood, report.EndedProtocol:
 	default:
 		if s := socket.Look(c.Conn); s.Outstanding && s.Retransmits == 0 {
-			limit = max(limit, c.on.edge.o.SlowConsumerTimeout)
+			limit = max(limit, c.on.edge.o.Bounds(c.on.listening).SlowConsumerTimeout)
 		}
 	}
 	socket.SetUserTimeout(c.Conn, limit)

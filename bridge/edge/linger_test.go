@@ -20,7 +20,7 @@ func TestClientThatStillSendsReadsItsAnswer(t *testing.T) {
 		if _, err := client.Write(make([]byte, 64<<10)); err != nil { // which nobody reads
 			t.Fatal(err)
 		}
-		c := e.newClient(server, e.own)
+		c := e.newClient(server, e.own, e.o.Bounds(e.own))
 		c.linger.Store(true)
 		if _, err := io.WriteString(c, "the answer"); err != nil {
 			t.Fatal(err)
@@ -45,7 +45,7 @@ func lingers(t *testing.T, f func(t *testing.T, e *Edge, client net.Conn, ended 
 	synctest.Test(t, func(t *testing.T) {
 		e := testEdge(t, Options{})
 		server, client := net.Pipe()
-		c := e.newClient(server, e.own)
+		c := e.newClient(server, e.own, e.o.Bounds(e.own))
 		c.linger.Store(true)
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
@@ -126,7 +126,7 @@ func TestFewLinger(t *testing.T) {
 		closeOne := func(linger bool) (cut bool) {
 			server, client := net.Pipe()
 			clients = append(clients, client)
-			c := e.newClient(server, e.own)
+			c := e.newClient(server, e.own, e.o.Bounds(e.own))
 			c.linger.Store(linger)
 			_ = c.Close() // nothing to tell
 			synctest.Wait()
@@ -163,7 +163,7 @@ func TestFewLinger(t *testing.T) {
 func TestGreetedConnectionDoesNotLinger(t *testing.T) {
 	e := testEdge(t, Options{})
 	l := NewListening(Listener{TLS: new(tls.Config)})
-	c := e.newClient(nil, l)
+	c := e.newClient(nil, l, e.o.Bounds(l))
 	c.linger.Store(true)
 	outer := tls.Server(c, l.TLS)
 	e.noteState(l, outer, http.StateActive)

@@ -83,12 +83,13 @@ func NewListening(l Listener) *Listening {
 	return &Listening{Listener: l, scope: quota.NewListenerScope(l.Limits)}
 }
 
-// With returns l with the rules that may change while it is served: trust, transports,
-// sizes, limits except CallsPerConnection, and LoopbackOnly. The counts of l continue,
-// and its connections stay its own.
+// With returns l with the rules that may change while it is served: trust, PROXY
+// headers, transports, sizes, limits and LoopbackOnly. The counts of l continue, and
+// its connections stay its own.
 func (l *Listening) With(rules Listener) *Listening {
 	with := &Listening{Listener: l.Listener, scope: l.scope.With(rules.Limits)}
 	with.TrustedProxies, with.Forwarded = slices.Clone(rules.TrustedProxies), rules.Forwarded
+	with.ProxyProtocol, with.CallsPerConnection = slices.Clone(rules.ProxyProtocol), rules.CallsPerConnection
 	with.LoopbackOnly, with.Transports = rules.LoopbackOnly, slices.Clone(rules.Transports)
 	with.Limits, with.MessageBytes, with.HeaderBytes = rules.Limits, rules.MessageBytes, rules.HeaderBytes
 	return with

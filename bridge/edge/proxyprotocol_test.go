@@ -19,7 +19,7 @@ func headerConn(t *testing.T, obs report.Observer) (c *clientConn, peer net.Conn
 	e := testEdge(t, Options{Observer: obs})
 	server, peer := net.Pipe()
 	t.Cleanup(func() { _, _ = server.Close(), peer.Close() }) // a test may have
-	c = e.newClient(server, e.own)
+	c = e.newClient(server, e.own, e.o.Bounds(e.own))
 	c.proxied = new(proxied)
 	return c, peer
 }

@@ -65,11 +65,8 @@ func merge(sorted []Connections) []Connections {
 
 // listenings returns the listeners that may have connections.
 func (e *Edge) listenings() []*Listening {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.forgetEnded()
 	all := []*Listening{e.own}
-	for _, ln := range e.servers {
+	for _, ln := range e.listeners() {
 		if !slices.Contains(all, ln.of) {
 			all = append(all, ln.of)
 		}

@@ -17,7 +17,7 @@ import (
 func TestTallyFollowsAConnection(t *testing.T) {
 	e := testEdge(t, Options{Own: Listener{Name: "own"}})
 	server, _ := tcpPair(t)
-	c := e.newClient(server, e.own)
+	c := e.newClient(server, e.own, e.o.Bounds(e.own))
 	on := e.meet(c, e.own)
 	request := func(major int) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", http.NoBody)
@@ -64,7 +64,7 @@ func TestConnectionsThatAreTakenOver(t *testing.T) {
 		e := testEdge(t, Options{Observer: obs})
 		hs := pageServer(e, e.own, time.Minute)
 		taken := make(chan func(), 1)
-		hs.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hs.HTTP.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			on := e.Of(r)
 			on.BeginRequest(w, r)
 			closed := func(net.Conn) {}
@@ -81,11 +81,11 @@ func TestConnectionsThatAreTakenOver(t *testing.T) {
 				closed(conn)
 			}
 		})
-		serve := hs.Serve
+		serve := hs.HTTP.Serve
 		if c.serves {
-			serve = func(ln net.Listener) error { return e.Serve(hs, ln, e.own) }
+			serve = func(ln net.Listener) error { return e.Serve(ln, e.own, always(hs)) }
 		}
-		conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", serveHTTP(t, hs, serve))
+		conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", serveHTTP(t, hs.HTTP, serve))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,12 +26,12 @@ import (
 // its share: it goes before those that hold more. The Account then calls OnPressed, so
 // that bridge ends the candidates that Choose returns (relief.go).
 type Account struct {
-	Messages int64 // bytes: limits.buffered_bytes
-	Total    int64 // bytes of everything, messages included: the part of limits.memory for clients
+	Total int64 // bytes of everything, messages included: the part of limits.memory for clients
 
 	Pool      mem.BufferPool // of the messages' buffers
 	OnPressed func()         // called when something must end to free memory for others; mu may be held, so it must not wait. It may be nil
 
+	messages  atomic.Int64          // bytes: limits.buffered_bytes
 	used      atomic.Int64          // of messages
 	by        [Small]atomic.Int64   // of used: large messages
 	fixed     atomic.Int64          // of calls and connections
@@ -40,7 +40,7 @@ type Account struct {
 	expanding atomic.Int64          // large replies that came out of gzip and wait for room
 	blocked   atomic.Bool           // somebody within their share waits for room that any message could take
 
-	ahead int64 // how much of small messages an entry counts ahead (ahead.go)
+	ahead atomic.Int64 // how much of small messages an entry counts ahead (ahead.go)
 
 	mu      sync.Mutex
 	waiters [classes]waiters
@@ -69,12 +69,30 @@ func New(messages, total int64) *Account {
 	}
 	// The tiers follow the chunks: with grpc-go's own a 64 KiB buffer costs a
 	// whole MiB.
-	a := &Account{Messages: min(messages, total), Total: total, Pool: buffer.NewPool(256, 1<<10, 2<<10, 4<<10, 8<<10, 16<<10, ChunkBytes, 64<<10, 256<<10, 1<<20)}
+	a := &Account{Total: total, Pool: buffer.NewPool(256, 1<<10, 2<<10, 4<<10, 8<<10, 16<<10, ChunkBytes, 64<<10, 256<<10, 1<<20)}
 	a.sharers.Store(1)
-	if a.Messages >= aheadFrom {
-		a.ahead = maxAhead
-	}
+	a.SetMessages(messages)
 	return a
+}
+
+// Messages returns how many bytes messages may hold.
+func (a *Account) Messages() int64 { return a.messages.Load() }
+
+// SetMessages changes how many bytes messages may hold. If they hold more, the next
+// ones wait until there is room.
+func (a *Account) SetMessages(n int64) {
+	n = min(n, a.Total)
+	if a.messages.Swap(n) == n {
+		return
+	}
+	if n >= aheadFrom {
+		a.ahead.Store(maxAhead)
+	} else {
+		a.ahead.Store(0)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.grant()
 }
 
 // boundless is more than any process can hold.
@@ -97,19 +115,19 @@ func (a *Account) fits(of Class, n int64) bool {
 	case of == Fixed:
 		return fixed+n <= a.Total-a.messagesReserve()
 	case of == Small:
-		return used+n <= a.Messages
+		return used+n <= a.Messages()
 	}
-	return a.by[of].Load() == 0 || a.hasPlace(of, n) && used+n <= a.Messages
+	return a.by[of].Load() == 0 || a.hasPlace(of, n) && used+n <= a.Messages()
 }
 
 // hasPlace reports whether the class of a large message has room for n more bytes.
 func (a *Account) hasPlace(of Class, n int64) bool { return a.by[of].Load()+n <= a.bulk() }
 
 // messagesReserve returns the room that calls and connections leave to messages.
-func (a *Account) messagesReserve() int64 { return min(a.Messages, a.Total/4) }
+func (a *Account) messagesReserve() int64 { return min(a.Messages(), a.Total/4) }
 
 // bulk returns the room for large messages of one direction.
-func (a *Account) bulk() int64 { return a.Messages / 8 * 3 }
+func (a *Account) bulk() int64 { return a.Messages() / 8 * 3 }
 
 // Roomy reports whether a request of n bytes may reserve its room in parts. Then
 // requests fill less than half of their share, and those that have a part can still get

@@ -20,13 +20,13 @@ func (e *Entry) addSmall(n int64) {
 	case n > 0:
 		e.pay(held)
 	default:
-		e.refund(held, 2*e.account.ahead)
+		e.refund(held, 2*e.account.ahead.Load())
 	}
 }
 
 // pay has the account count the held bytes.
 func (e *Entry) pay(held int64) {
-	ahead := e.account.ahead
+	ahead := e.account.ahead.Load()
 	for {
 		paid := e.paid.Load()
 		if paid < 0 || held <= paid {
@@ -75,7 +75,7 @@ func (e *Entry) takeSmall(n int64) bool {
 		return true
 	}
 	e.held[Small].Add(-n)
-	for _, more := range [...]int64{lack + e.account.ahead, lack} {
+	for _, more := range [...]int64{lack + e.account.ahead.Load(), lack} {
 		if e.account.take(e.Owner(), more) {
 			e.keepSmall(more, n)
 			return true

@@ -200,8 +200,8 @@ func (e *Entry) Unread(n int) bool {
 	}
 	e.Add(Small, n)
 	a := e.account
-	used := a.used.Load()
-	far := used > a.Messages+a.Messages/overrunPart || used+a.fixed.Load() > a.Total+a.Total/overrunPart
+	used, most := a.used.Load(), a.Messages()
+	far := used > most+most/overrunPart || used+a.fixed.Load() > a.Total+a.Total/overrunPart
 	return !far || e.Settled() || a.within(e.Owner(), Small, 0)
 }
 

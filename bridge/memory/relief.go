@@ -135,7 +135,7 @@ func (a *Account) choose(all []*holder, kind Class, w want, now time.Time) (vict
 		for c := range h.oldest(kind, now, least) {
 			enough := w.Fair
 			if enough > 0 && now.Sub(c.Moved) >= grace {
-				enough = max(enough, a.Messages/reliefPart)
+				enough = max(enough, a.Messages()/reliefPart)
 			}
 			if leaving >= enough || !a.overShare(h, kind) {
 				break

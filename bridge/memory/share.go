@@ -28,9 +28,9 @@ func (a *Account) share(kind Class) int64 {
 	case kind == Fixed:
 		return part(a.Total-a.messagesReserve(), sharers)
 	case sharers == 1:
-		return a.Messages
+		return a.Messages()
 	case kind == Small:
-		return part(a.Messages/4*3, sharers)
+		return part(a.Messages()/4*3, sharers)
 	default:
 		return a.bulk() / 4 * 3 / sharers
 	}

@@ -274,7 +274,7 @@ func (a *Account) kind(w *Waiter) Class {
 	switch {
 	case large && !alone && !a.hasPlace(w.class, w.bytes):
 		return w.class
-	case w.class == Fixed, alone, a.used.Load()+w.bytes <= a.Messages: // it waits for room in Total
+	case w.class == Fixed, alone, a.used.Load()+w.bytes <= a.Messages(): // it waits for room in Total
 		return Fixed
 	default:
 		return Small

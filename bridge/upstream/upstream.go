@@ -101,9 +101,10 @@ const (
 )
 
 // connWindow is a small part of the account: an upstream has up to 64 connections
-// to each address.
+// to each address. They keep it when the account's size changes: without room in the
+// account, no window is given back (credit.go).
 func connWindow(a *memory.Account) int {
-	return int(min(max(a.Messages/256, minConnWindow), maxConnWindow))
+	return int(min(max(a.Messages()/256, minConnWindow), maxConnWindow))
 }
 
 const (

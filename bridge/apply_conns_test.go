@@ -1,0 +1,349 @@
+package bridge
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// wantEcho passes a message through a stream that is open.
+func wantEcho(t testing.TB, what string, stream grpc.ClientStream) {
+	t.Helper()
+	if err := stream.SendMsg([]byte("still there?")); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if err := stream.RecvMsg(new([]byte)); err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+}
+
+// TestApplyChangesNewConnections: a connection that is accepted after Apply, or a
+// tunnel, is told the new limits of calls and headers. The calls of an open one go on,
+// and it can begin more.
+func TestApplyChangesNewConnections(t *testing.T) {
+	backend := startBackend(t, echo)
+	for name, standard := range map[string]bool{"bridge/h2": false, "net/http": true} {
+		cfg := Config{Backend: Backend{Target: backend}, StandardHTTP2: standard}
+		cfg.Limits.ConnectionIdleTimeout = time.Hour // else tunnels of net/http outlive the test's patience
+		s := newServer(t, cfg)
+		l := Listener{Name: "a"}
+		address := serveListener(t, s, listen(t, "127.0.0.1:0"), l)
+		old, inside := dial(t, address), dialTunnel(t, address, nil)
+		streams := map[string]grpc.ClientStream{"a connection": holdOpen(t, old, testMethod), "a tunnel": holdOpen(t, inside, testMethod)}
+		announced := func(c net.Conn) (calls, headers uint32) {
+			settings := awaitFrame[*http2.SettingsFrame](t, framesOf(t, c))
+			calls, _ = settings.Value(http2.SettingMaxConcurrentStreams)
+			headers, _ = settings.Value(http2.SettingMaxHeaderListSize)
+			return calls, headers
+		}
+		for _, c := range []struct {
+			calls, ofListener, headers int
+			want                       uint32 // calls
+		}{{7, 0, 1 << 10, 7}, {9, 5, 1 << 10, 5}, {9, 0, 128 << 10, 9}} {
+			cfg.Limits.CallsPerConnection, l.CallsPerConnection, cfg.Limits.HeaderBytes = c.calls, c.ofListener, c.headers
+			apply(t, s, cfg, l)
+			for where, conn := range map[string]net.Conn{"a connection": tcpTo(t, address), "a tunnel": tunnelTo(t, address)} {
+				want := c.want
+				if standard && where == "a tunnel" {
+					want = uint32(c.calls) // net/http can't tell the listeners of tunnels apart
+				}
+				calls, headers := announced(conn)
+				if calls != want || int(headers) != looseHeaderBytes(c.headers)+10*32 {
+					t.Errorf("%s, %s: %d calls and %d bytes of headers are announced for %+v", name, where, calls, headers, c)
+				}
+			}
+			for where, stream := range streams {
+				wantEcho(t, name+", "+where+" that was open", stream)
+			}
+			if err := unary(within(t, patience), old, testMethod); err != nil {
+				t.Errorf("%s: a new call on the connection that was open: %v", name, err)
+			}
+		}
+	}
+}
+
+// TestApplyChangesHeadersOfBothSides: a raised limit lets larger metadata through to
+// the backend and back, also over HTTP/1.1. A lowered one judges the next call.
+func TestApplyChangesHeadersOfBothSides(t *testing.T) {
+	const small, large = 4 << 10, 256 << 10
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		if err := ss.SetHeader(metadata.Pairs("x-back", strings.Join(md["x-large"], ""))); err != nil {
+			return err
+		}
+		return echo(ss)
+	})
+	cfg := Config{Backend: Backend{Target: backend}, Limits: Limits{HeaderBytes: small}}
+	s := newServer(t, cfg)
+	address := serve(t, s)
+	running := holdOpen(t, dial(t, address), testMethod)
+	native := func(bytes int) error {
+		ctx := metadata.AppendToOutgoingContext(within(t, patience), "x-large", strings.Repeat("a", bytes))
+		return unary(ctx, dial(t, address, grpc.WithMaxHeaderListSize(2*large)), testMethod)
+	}
+	web := func(bytes int) int {
+		answers := exchange(t, address, "POST "+testMethod+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/grpc-web\r\n"+
+			"X-Large: "+strings.Repeat("a", bytes)+"\r\nContent-Length: 5\r\n\r\n\x00\x00\x00\x00\x00")
+		if len(answers) != 1 {
+			t.Fatalf("%d answers", len(answers))
+		}
+		return answers[0].StatusCode
+	}
+	for i, limit := range []int{small, large, small} {
+		cfg.Limits.HeaderBytes = limit
+		apply(t, s, cfg)
+		if err := native(large / 2); (err == nil) != (limit == large) {
+			t.Errorf("limit %d of %d: half of the large limit in a native call ends with %v", i, limit, err)
+		}
+		if code := web(large / 2); (code == http.StatusOK) != (limit == large) {
+			t.Errorf("limit %d of %d: likewise over HTTP/1.1: %d", i, limit, code)
+		}
+		if err := native(small / 2); err != nil {
+			t.Errorf("limit %d of %d: a little metadata: %v", i, limit, err)
+		}
+		wantEcho(t, "the call that was open", running)
+	}
+}
+
+// TestApplyChangesLifetimes: new connections end after the new times, and those that
+// are open stay.
+func TestApplyChangesLifetimes(t *testing.T) {
+	const request = "POST " + testMethod + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/grpc-web\r\nContent-Length: 5\r\n\r\n\x00\x00\x00\x00\x00"
+	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}, Limits: Limits{ConnectionIdleTimeout: time.Hour}}
+	s := newServer(t, cfg)
+	address := serve(t, s)
+	asks := func(c net.Conn, r *bufio.Reader) (closes bool) {
+		if _, err := io.WriteString(c, request); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body) // the connection is judged
+		_ = res.Body.Close()                 // likewise
+		return res.Close
+	}
+	old := tcpTo(t, address)
+	defer func() { _ = old.Close() }()            // the test is over
+	_ = old.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+	reader := bufio.NewReader(old)
+	asks(old, reader)
+	stream := holdOpen(t, dial(t, address), testMethod)
+	for name, change := range map[string]func(l *Limits){
+		"idle": func(l *Limits) { l.ConnectionIdleTimeout = 20 * time.Millisecond },
+		"age":  func(l *Limits) { l.ConnectionMaxAge = time.Nanosecond },
+	} {
+		now := cfg
+		change(&now.Limits)
+		apply(t, s, now)
+		frames := framesOf(t, tcpTo(t, address))
+		awaitFrame[*http2.GoAwayFrame](t, frames)
+		young := tcpTo(t, address)
+		_ = young.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+		fresh := bufio.NewReader(young)
+		if closes := asks(young, fresh); closes != (name == "age") {
+			t.Errorf("%s: the answer on a new connection of HTTP/1.1 announces its end: %v", name, closes)
+		}
+		if _, err := fresh.ReadByte(); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: a new connection of HTTP/1.1 ends with %v", name, err)
+		}
+		_ = young.Close() // it is over
+		if asks(old, reader) {
+			t.Errorf("%s: the connection that was open ends, too", name)
+		}
+		wantEcho(t, name+": the call that was open", stream)
+	}
+	apply(t, s, cfg)
+	young := tcpTo(t, address)
+	defer func() { _ = young.Close() }()            // the test is over
+	_ = young.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+	if asks(young, bufio.NewReader(young)) {
+		t.Error("without a limit again, a new connection ends")
+	}
+}
+
+// TestApplyChangesSlowConsumers: the next call has the new time, on an open connection,
+// too.
+func TestApplyChangesSlowConsumers(t *testing.T) {
+	cfg := Config{Backend: Backend{Target: startBackend(t, func(ss grpc.ServerStream) error {
+		if err := ss.RecvMsg(new([]byte)); err != nil {
+			return err
+		}
+		for ss.SendMsg(make([]byte, 64<<10)) == nil {
+		}
+		return ss.Context().Err()
+	})}}
+	obs := newObserver()
+	cfg.Observer = obs
+	s := newServer(t, cfg)
+	address := serve(t, s)
+	cc := dial(t, address, grpc.WithStaticStreamWindowSize(64<<10))
+	slow := func() grpc.ClientStream {
+		stream := open(within(t, 2*patience), t, cc, testMethod)
+		if err := stream.SendMsg([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(new([]byte)); err != nil {
+			t.Fatal(err)
+		}
+		return stream
+	}
+	before := slow()
+	cfg.Limits.SlowConsumerTimeout = 50 * time.Millisecond
+	apply(t, s, cfg)
+	slow()
+	if end := await(t, "the end of the new call", obs.ended); end.Reason != report.ReasonSlowConsumer {
+		t.Errorf("it ended for %v", end.Reason)
+	}
+	if err := before.RecvMsg(new([]byte)); err != nil {
+		t.Errorf("the call that was open: %v", err)
+	}
+}
+
+// TestApplyChangesPROXYHeaders: a connection that is accepted after Apply must begin
+// with one, or must not. An open one goes on as it began.
+func TestApplyChangesPROXYHeaders(t *testing.T) {
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		for ss.RecvMsg(new([]byte)) == nil {
+			if err := ss.SendMsg([]byte(md.Get("x-forwarded-for")[0])); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	cfg, l := Config{Backend: Backend{Target: backend}}, Listener{Name: "a", TrustedProxies: prefixes(t, "127.0.0.0/8")}
+	s := newServer(t, cfg)
+	address := serveListener(t, s, listen(t, "127.0.0.1:0"), l)
+	with := func(header string) *grpc.ClientConn {
+		return dial(t, address, grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+			c := tcpTo(t, address)
+			_, err := io.WriteString(c, header)
+			return c, err
+		}))
+	}
+	from := func(cc *grpc.ClientConn) string {
+		var out []byte
+		if err := cc.Invoke(within(t, patience), testMethod, []byte{}, &out); err != nil {
+			return status.Code(err).String()
+		}
+		return string(out)
+	}
+	header := parts.PROXYHeader(t, "203.0.113.9:1000")
+	plain := with("")
+	if got := from(plain); got != "127.0.0.1" {
+		t.Errorf("at first, the client is %s", got)
+	}
+	l.ProxyProtocol = prefixes(t, "127.0.0.0/8")
+	apply(t, s, cfg, l)
+	proxied := with(header)
+	for what, c := range map[string]struct {
+		cc   *grpc.ClientConn
+		want string
+	}{
+		"a connection that was open": {plain, "127.0.0.1"},
+		"one with the header":        {proxied, "203.0.113.9"},
+		"one without":                {with(""), codes.Unavailable.String()},
+	} {
+		if got := from(c.cc); got != c.want {
+			t.Errorf("%s, where a header is due: the client is %s, want %s", what, got, c.want)
+		}
+	}
+	l.ProxyProtocol = nil
+	apply(t, s, cfg, l)
+	for what, c := range map[string]struct {
+		cc   *grpc.ClientConn
+		want string
+	}{
+		"a connection with the header that was open": {proxied, "203.0.113.9"},
+		"one with the header":                        {with(header), codes.Unavailable.String()},
+		"one without":                                {with(""), "127.0.0.1"},
+	} {
+		if got := from(c.cc); got != c.want {
+			t.Errorf("%s, where none is read: the client is %s, want %s", what, got, c.want)
+		}
+	}
+}
+
+// TestApplyChangesTheRoomForMessages at once: a message that waits gets in.
+func TestApplyChangesTheRoomForMessages(t *testing.T) {
+	const small, large = 1 << 20, 64 << 20
+	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}, Limits: Limits{BufferedBytes: small}}
+	s := newServer(t, cfg)
+	stream := holdOpen(t, dial(t, serve(t, s)), testMethod)
+	first, second := memory.NewClaim(s.account.NewEntry()), memory.NewClaim(s.account.NewEntry())
+	if err := first.Reserve(t.Context(), memory.Small, small); err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan error, 1)
+	go func() { waits <- second.Reserve(within(t, patience), memory.Small, small) }() // ends with room, or its patience
+	poll(t, func() string {
+		if s.account.Pressed() {
+			return ""
+		}
+		return "nothing waits for room"
+	})
+	cfg.Limits.BufferedBytes = large
+	apply(t, s, cfg)
+	if err := await(t, "the message that waits", waits); err != nil {
+		t.Errorf("where there is room now: %v", err)
+	}
+	cfg.Limits.BufferedBytes = small
+	apply(t, s, cfg)
+	if got := s.Snapshot(); got.HeldLimit != small || got.HeldBytes < 2*small {
+		t.Errorf("%d bytes are held of %d", got.HeldBytes, got.HeldLimit)
+	}
+	first.Done()
+	second.Done()
+	wantEcho(t, "the call that was open", stream)
+}
+
+// TestOldServersAreForgotten once their connections have ended: a thousand changes
+// leave nothing behind. The drain reaches the connections of those that are left.
+func TestOldServersAreForgotten(t *testing.T) {
+	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}}
+	s := newServer(t, cfg)
+	s.onTheWay = 0
+	address := serve(t, s)
+	oldest := framesOf(t, tcpTo(t, address))
+	awaitFrame[*http2.SettingsFrame](t, oldest)
+	var last *http2.Framer
+	for n := range 20 {
+		cfg.Limits.CallsPerConnection = n + 1
+		apply(t, s, cfg)
+		c := tcpTo(t, address)
+		last = framesOf(t, c)
+		awaitFrame[*http2.SettingsFrame](t, last)
+		if n < 19 {
+			_ = c.Close() // the server sees it
+		}
+	}
+	poll(t, func() string {
+		// The oldest, the last one, and that of tunnels, which had none yet.
+		if got := s.edge.Servers(); got != 3 {
+			return fmt.Sprintf("%d servers are kept, want 3", got)
+		}
+		return ""
+	})
+	s.RefuseCalls()
+	awaitFrame[*http2.GoAwayFrame](t, oldest)
+	awaitFrame[*http2.GoAwayFrame](t, last)
+}

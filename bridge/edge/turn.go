@@ -1,0 +1,161 @@
+package edge
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"sync/atomic"
+)
+
+// A Server is an http.Server that Watch has seen.
+type Server struct {
+	HTTP  *http.Server
+	Leave func() // sends a goodbye on its HTTP/2 connections; nil: nothing can
+
+	open atomic.Int64 // connections that it serves; those that were taken over don't count
+	of   *boundedListener
+	over atomic.Bool // another one serves the listener's next connections
+}
+
+// Current returns the Server for the connection that a listener has just accepted:
+// before, or another one. Nobody else may serve that one. before is nil at first. One
+// goroutine calls Current.
+//
+// The settings of an http.Server can't change while it serves. So after a change the
+// next connection gets another Server. Older connections stay with theirs.
+type Current func(before *Server) *Server
+
+// A turn is the listener of one Server, until it is another Server's turn.
+type turn struct {
+	net.Listener
+	server  *Server
+	current Current
+	first   net.Conn // accepted at the end of the turn before
+	next    *Server
+	left    net.Conn // accepted for next
+}
+
+var errTurnOver = errors.New("another server has the next connections")
+
+func (t *turn) Accept() (net.Conn, error) {
+	if c := t.first; c != nil {
+		t.first = nil
+		return c, nil
+	}
+	c, err := t.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if next := t.current(t.server); next != t.server {
+		t.next, t.left = next, c
+		t.server.over.Store(true)
+		return nil, errTurnOver
+	}
+	return c, nil
+}
+
+// Close closes the listener, unless another Server has it now: http.Server.Serve closes
+// its listener when it returns.
+func (t *turn) Close() error {
+	if t.server.over.Load() {
+		return nil
+	}
+	return t.Listener.Close()
+}
+
+// serveInTurn serves a listener's connections until it is closed. of is the listener
+// under ln, or nil for tunnels. e.mu isn't held.
+func (e *Edge) serveInTurn(ln net.Listener, of *boundedListener, config *tls.Config, current Current) error {
+	t := &turn{Listener: ln, server: current(nil), current: current}
+	for take := e.takeFirst; ; take = e.takeNext {
+		t.server.of = of
+		if !take(t.server) {
+			_ = ln.Close() // nobody will serve it
+			if t.first != nil {
+				_ = t.first.Close() // nor this one
+			}
+			return http.ErrServerClosed
+		}
+		var served net.Listener = t
+		if config != nil {
+			served = tls.NewListener(t, config)
+		}
+		err := t.server.HTTP.Serve(served)
+		if t.first != nil {
+			_ = t.first.Close() // the server had ended
+		}
+		if t.next == nil {
+			return err
+		}
+		e.forgetIfOver(t.server)
+		t = &turn{Listener: ln, server: t.next, current: current, first: t.left}
+	}
+}
+
+// takeFirst notes a listener's first server, unless all end.
+func (e *Edge) takeFirst(s *Server) bool { return !e.o.Draining() && e.takeNext(s) }
+
+// takeNext notes a server, unless TakeServers was called. While CloseListeners empties
+// the kernel's queue, the queue's connections still get another server.
+func (e *Edge) takeNext(s *Server) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return false
+	}
+	e.forgetEnded()
+	e.servers[s] = struct{}{}
+	return true
+}
+
+// note counts the server's connections.
+func (e *Edge) note(s *Server, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		if s.open.Add(-1) == 0 && s.over.Load() {
+			e.forgetIfOver(s)
+		}
+	case http.StateActive, http.StateIdle:
+	}
+}
+
+// forgetIfOver forgets a server that gets no more connections, if it has none.
+func (e *Edge) forgetIfOver(s *Server) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.open.Load() == 0 {
+		delete(e.servers, s)
+	}
+}
+
+// ServeTunnels serves the connections inside WebSockets, until TakeServers' servers
+// end. It then returns http.ErrServerClosed.
+func (e *Edge) ServeTunnels(ln net.Listener, current Current) error {
+	return e.serveInTurn(ln, nil, nil, current)
+}
+
+// Servers returns how many servers serve, or may have connections.
+func (e *Edge) Servers() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.forgetEnded()
+	return len(e.servers)
+}
+
+// Leave sends a goodbye on the HTTP/2 connections of the servers that run.
+func (e *Edge) Leave() {
+	e.mu.Lock()
+	var all []func()
+	for s := range e.servers {
+		if s.Leave != nil {
+			all = append(all, s.Leave)
+		}
+	}
+	e.mu.Unlock()
+	for _, leave := range all {
+		leave()
+	}
+}
