@@ -19,42 +19,22 @@ func (e *RestartError) Error() string {
 	return "a change of " + strings.Join(e.Keys, ", ") + " needs a restart"
 }
 
-// Apply replaces the policy. The Server judges requests that arrive from now on by cfg:
-// its origins, hosts, methods, sizes, limits of calls, and its rules for headers,
-// cookies and errors. Connections accepted from now on take its limits of connections
-// and handshakes, of a connection's calls, headers, age and idle time, and their
-// listener's rules for PROXY headers. Running calls and connections keep the rules that
-// they began with. Limits.BufferedBytes applies to all calls at once: while they hold
-// more than a lower one, new messages wait as they do when the memory is full.
-// They count towards a limit that changes or is new, but not towards one for a pattern
-// of methods that no policy named when they began. A tunnel stays open, but the Server
-// judges each new call inside by cfg, also by whether the listener takes tunnels.
+// Apply replaces the configuration. cfg judges requests that arrive from now on, also in
+// tunnels that are open, and its limits apply to connections accepted from now on.
+// Running calls and open connections keep what they began with, and count towards the
+// new limits. Limits.BufferedBytes applies to all calls at once.
 //
-// Apply adds, replaces and removes backends, by name. A backend whose settings are the
-// same keeps its connections, unless Limits.HeaderBytes differs, which each connection
-// was told. Running calls keep the upstream that they began with. An
-// upstream that is replaced or removed takes no new calls, and closes after its last
-// one. Apply compares the backend's TLS and TLSSource by identity, and of Dial only
-// whether it is nil: a Dial or Logger that alone changes has no effect. New calls wait
-// for the first connection of a new upstream, as they do after New.
+// Apply adds, replaces and removes backends, by name. A backend keeps its connections
+// if its settings and Limits.HeaderBytes, which its connections announce, are the same.
+// An upstream that is replaced or removed takes no calls that arrive later, and closes
+// after its last one.
 //
-// The listeners replace the rules of those that ServeListener runs. Each listener that
-// is being served must be among them once, by its name. Apply changes its rules for
-// requests and its limits of connections. For a listener that isn't served yet, Apply
-// keeps the rules for the next ServeListener of that name: they replace the rules given
-// to ServeListener, in the same way. So Apply needn't wait until ServeListener has
-// begun, and a new listener needs no restart. If the rules differ in something that
-// can't change, that ServeListener returns the *RestartError, and the Server keeps the
-// rules. The connections of a listener that has ended keep its last rules. Without
-// listeners, Apply changes only the rules of Serve and ConfigureHTTP, which are in cfg.
+// The listeners are the new rules of those that ServeListener runs: each of these once,
+// by its name. Without listeners, only the rules of Serve and ConfigureHTTP change,
+// which are in cfg.
 //
-// If Apply returns an error, nothing has changed. It returns a *RestartError if cfg or
-// a listener differs in another setting of the configuration file. The TLS of a
-// Listener must be the same *tls.Config as before: certificates change through its
-// callbacks, such as GetCertificate and GetConfigForClient. Apply can't compare Logger,
-// Observer, Authenticator, Fallback, and the SamePolicy and Serves of a Listener, so it
-// leaves them as they were. To change these, the program changes them in place or
-// restarts.
+// If Apply returns an error, nothing has changed. A *RestartError lists the settings
+// that can't change. docs/guides/embedding.md has them, and what Apply can't compare.
 //
 // Several goroutines may call Apply, at any time.
 func (s *Server) Apply(cfg Config, listeners ...Listener) error {

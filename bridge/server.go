@@ -163,9 +163,12 @@ func (s *Server) newEdge() *edge.Edge {
 func (s *Server) Serve(ln net.Listener) error { return s.serve(ln, s.edge.Own()) }
 
 // ServeListener accepts connections until Shutdown or Close, then returns
-// http.ErrServerClosed. It may run for several listeners at once. If Apply has kept
-// rules for the listener that differ in a setting that can't change, ServeListener
-// closes ln and returns a *RestartError.
+// http.ErrServerClosed. It may run for several listeners at once.
+//
+// Apply needn't wait until ServeListener has begun: Apply keeps the rules of a name that
+// isn't served yet, and they replace those of the next l with the name. If they differ
+// in a setting that can't change, ServeListener closes ln and returns a *RestartError.
+// The connections of a listener that has ended keep its last rules.
 func (s *Server) ServeListener(ln net.Listener, l Listener) error {
 	of := edge.NewListening(l)
 	if err := s.beginListener(of); err != nil {
