@@ -302,30 +302,23 @@ func (c *routeCompiler) cantSet(name string) string {
 // inheritOrigins gives each route without origins of its own those of the route that
 // matches the same without metadata and transports.
 func (rs *routes) inheritOrigins(list []Route) {
-	key := func(m *routing.Match) string {
-		var hosts, methods, listeners []string
-		for _, h := range m.Hosts {
-			hosts = append(hosts, strings.ToLower(h))
-		}
-		for _, p := range m.Methods {
-			methods = append(methods, strings.TrimPrefix(p, "/"))
-		}
-		listeners = slices.Clone(m.Listeners)
-		for _, l := range [][]string{hosts, methods, listeners} {
-			slices.Sort(l)
-		}
-		return fmt.Sprintf("%q %q %q %q", hosts, strings.TrimSuffix(m.PathPrefix, "/"), methods, listeners)
-	}
-	own := make(map[string]*gate.Origins)
 	for i := range rs.of {
 		if o := rs.of[i].origins; o != nil {
-			own[key(&list[i].Match)] = o
 			rs.own = append(rs.own, o)
+		}
+	}
+	if len(rs.own) == 0 {
+		return
+	}
+	places, own := rs.table.Places(), make(map[string]*gate.Origins, len(rs.own))
+	for i := range rs.of {
+		if o := rs.of[i].origins; o != nil {
+			own[places[i]] = o // no other route has this place and origins: they would match the same
 		}
 	}
 	for i := range rs.of {
 		if m := &list[i].Match; rs.of[i].origins == nil && len(m.Metadata)+len(m.Transports) > 0 {
-			rs.of[i].origins = own[key(m)]
+			rs.of[i].origins = own[places[i]]
 		}
 	}
 }

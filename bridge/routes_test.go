@@ -366,6 +366,39 @@ func TestOriginsOfARoute(t *testing.T) {
 	}
 }
 
+// TestOriginsGoByWhatRoutesMatch, not by the text of their keys: a route for WebSockets
+// has no origins but those of its own route, however that is written.
+func TestOriginsGoByWhatRoutesMatch(t *testing.T) {
+	socket := []string{"grpc-websockets"}
+	none := []string{}
+	for _, c := range []struct {
+		base, route routing.Match
+		rewrite     string // of the base
+		inherits    bool
+	}{
+		{routing.Match{Hosts: []string{"*"}}, routing.Match{Transports: socket}, "", true},
+		{routing.Match{Methods: []string{"*/*"}}, routing.Match{Hosts: []string{"*"}, Transports: socket}, "", true},
+		{routing.Match{Hosts: []string{"A.example."}}, routing.Match{Hosts: []string{"a.example", "a.example"}, Transports: socket}, "", true},
+		{routing.Match{Hosts: []string{"a", "b"}, PathPrefix: "/s.S"}, routing.Match{Hosts: []string{"b", "a"}, PathPrefix: "/s.S", Transports: socket}, "", true},
+		{routing.Match{Hosts: []string{"a", "b"}}, routing.Match{Hosts: []string{"a"}, Transports: socket}, "", false},
+		{routing.Match{PathPrefix: "/shop"}, routing.Match{PathPrefix: "/shop", Transports: socket}, "/", false},
+		{routing.Match{Listeners: []string{"l"}}, routing.Match{Transports: socket}, "", false},
+	} {
+		cfg := Config{Backend: nowhere, AllowOrigins: []string{"https://general.example"}, Routes: []Route{
+			{Name: "base", Match: c.base, PathPrefix: c.rewrite, Backend: DefaultBackend, AllowOrigins: none},
+			{Name: "route", Match: c.route, Backend: DefaultBackend},
+		}}
+		rs, err := newRoutes(&cfg)
+		if err != nil {
+			t.Errorf("%+v beside %+v: %v", c.route, c.base, err)
+			continue
+		}
+		if got := rs.of[1].origins != nil && rs.of[1].origins == rs.of[0].origins; got != c.inherits || !c.inherits && rs.of[1].origins != nil {
+			t.Errorf("%+v beside %+v: inherits its origins %v, want %v", c.route, c.base, got, c.inherits)
+		}
+	}
+}
+
 // TestApplyReplacesRoutes: running calls keep their route, new ones take the new, and
 // both count with it.
 func TestApplyReplacesRoutes(t *testing.T) {

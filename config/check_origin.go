@@ -54,21 +54,40 @@ func namesOrigin(s string) bool {
 	return s != "null" && !strings.HasPrefix(s, "~") && !strings.Contains(s, "*")
 }
 
-// checkOriginsOfCookies warns if cookies can't pass for some of the allowed
-// origins. checkWildcardOrigin has an error for "*".
-func checkOriginsOfCookies(l *Loaded) []error {
-	if slices.Contains(l.AllowOrigins, "*") || !slices.ContainsFunc(l.AllowOrigins, func(s string) bool { return !namesOrigin(s) }) {
-		return nil
+// An originList is the value of a key with origins.
+type originList struct {
+	key     string
+	entries []string
+}
+
+// originLists returns allow_origins and those of the routes that have their own.
+func (l *Loaded) originLists() []originList {
+	lists := []originList{{"allow_origins", l.AllowOrigins}}
+	for i, r := range l.Routes {
+		if r.AllowOrigins != nil {
+			lists = append(lists, originList{Entry("routes", i) + ".allow_origins", r.AllowOrigins})
+		}
 	}
-	for _, o := range []struct {
-		key string
-		set bool
-	}{
-		{"metadata.forward_cookies", l.Metadata.ForwardCookies},
-		{"metadata.forward_set_cookies", l.Metadata.ForwardSetCookies},
-	} {
-		if o.set {
-			l.warn(o.key, "cookies pass only for exact origins in allow_origins, not for those that match a pattern: list the origins that need cookies")
+	return lists
+}
+
+// checkOriginsOfCookies warns if cookies can't pass for some of the allowed
+// origins. checkWildcardOrigin and checkRouteOrigins have an error for "*".
+func checkOriginsOfCookies(l *Loaded) []error {
+	for _, list := range l.originLists() {
+		if slices.Contains(list.entries, "*") || !slices.ContainsFunc(list.entries, func(s string) bool { return !namesOrigin(s) }) {
+			continue
+		}
+		for _, o := range []struct {
+			key string
+			set bool
+		}{
+			{"metadata.forward_cookies", l.Metadata.ForwardCookies},
+			{"metadata.forward_set_cookies", l.Metadata.ForwardSetCookies},
+		} {
+			if o.set {
+				l.warn(o.key, "cookies pass only for exact origins in "+list.key+", not for those that match a pattern: list the origins that need cookies")
+			}
 		}
 	}
 	return nil

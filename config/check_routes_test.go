@@ -47,6 +47,9 @@ func TestRoutesThatAreWarnedOf(t *testing.T) {
 		{routeHead + "routes: [{name: r, match: {path_prefix: /team}, rewrite: {path_prefix: /}, backend: a}, {name: s, backend: b}]", ""},
 		{routeHead + "routes: [{name: r, match: {path_prefix: /a.B}, backend: a}, {name: s, backend: b}]", ""},
 		{routeHead + "routes: [{name: r, allow_origins: ['*'], backend: a}, {name: s, backend: b}]", `:2: routes[0].allow_origins: "*" allows every page`},
+		{routeHead + "routes: [{name: r, allow_origins: ['https://*.com'], backend: a}, {name: s, backend: b}]", `:2: routes[0].allow_origins: also allows https://culvertforeign.com`},
+		{routeHead + "routes: [{name: r, allow_origins: ['https://*.example.com'], backend: a}, {name: s, backend: b}]\nmetadata: {forward_cookies: true}", `:4: metadata.forward_cookies: cookies pass only for exact origins in routes[0].allow_origins`},
+		{routeHead + "routes: [{name: r, allow_origins: ['https://a.example.com'], backend: a}, {name: s, backend: b}]\nmetadata: {forward_cookies: true}", ""},
 		{routeHead + "routes: [{name: r, backend: a, limits: {header_bytes: 1MiB}}, {name: s, backend: b}]", ":2: routes[0].limits.header_bytes: is more than limits.header_bytes"},
 	} {
 		l, err := Load(Options{}, write(t, "c.yaml", "listen: 127.0.0.1:0\n"+c.file), nil)

@@ -8,13 +8,15 @@ import (
 	"strings"
 )
 
-// checkOriginsOfStrangers warns of entries in allow_origins that match hosts
-// which anyone can register: "https://*.com", or an expression that doesn't
-// fix both ends of the host.
+// checkOriginsOfStrangers warns of entries in allow_origins, the routes' too, that
+// match hosts which anyone can register: "https://*.com", or an expression that
+// doesn't fix both ends of the host.
 func checkOriginsOfStrangers(l *Loaded) []error {
-	for _, entry := range l.AllowOrigins {
-		if stranger := strangerIn(entry); stranger != "" {
-			l.warn("allow_origins", "also allows "+stranger+", which anyone can register: write your own domain in full, and in an expression \\. before the domain and at most a port after it")
+	for _, list := range l.originLists() {
+		for _, entry := range list.entries {
+			if stranger := strangerIn(entry); stranger != "" {
+				l.warn(list.key, "also allows "+stranger+", which anyone can register: write your own domain in full, and in an expression \\. before the domain and at most a port after it")
+			}
 		}
 	}
 	return nil

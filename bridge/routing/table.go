@@ -206,6 +206,21 @@ func (t *Table) twins() (mistakes []error) {
 	return mistakes
 }
 
+// Places returns a text for each route. Two routes have the same if they match the same
+// hosts, paths, methods and listeners, so only metadata and transports tell them apart.
+func (t *Table) Places() []string {
+	of := make([][]string, len(t.routes))
+	for _, e := range t.entries {
+		of[e.route] = append(of[e.route], fmt.Sprintf("%v %q %q %d %s %q", e.wild, e.host, e.prefix, e.elements, e.method.String(), e.listener))
+	}
+	places := make([]string, len(of))
+	for i, list := range of {
+		slices.Sort(list)
+		places[i] = strings.Join(slices.Compact(list), "\n") // an entry for each transport
+	}
+	return places
+}
+
 // shared returns what two routes have in common whose lists aren't the same: that of
 // the entry e, in words, or "".
 func (t *Table) shared(e *entry, other int) string {
