@@ -198,7 +198,7 @@ func TestFallbackBesideRoutes(t *testing.T) {
 	address := serve(t, newServer(t, Config{
 		Backends: []NamedBackend{{Name: "a", Backend: refusing}}, FallbackURL: to, PathPrefix: "/grpc",
 		Routes: []Route{
-			{Name: "prefix", Match: routing.Match{PathPrefix: "/team"}, PathPrefix: "/", Backend: "a"},
+			{Name: "prefix", Match: routing.Match{PathPrefix: "/team"}, Rewrite: "/", Backend: "a"},
 			{Name: "all", Match: routing.Match{Methods: []string{"*/*"}}, Backend: "a"},
 		},
 	}))

@@ -31,8 +31,8 @@ type Route struct {
 	Split   []routing.Target
 	Sticky  string
 
-	PathPrefix string // replaces Match.PathPrefix, "/" removes it; empty: the path stays
-	Authority  string // replaces the :authority that the backend sees; empty: the backend's
+	Rewrite   string // replaces Match.PathPrefix, "/" removes it; empty: the path stays
+	Authority string // replaces the :authority that the backend sees; empty: the backend's
 
 	SetMetadata    []MetadataValue // replace a client's values of these names
 	RemoveMetadata []string        // names
@@ -51,6 +51,11 @@ type Route struct {
 	// that matches one of these can't set it: it has the origins of the route that
 	// matches the same without them, else Config's.
 	AllowOrigins []string
+}
+
+// Row returns the route's part that selects calls.
+func (r *Route) Row() routing.Route {
+	return routing.Route{Name: r.Name, Match: r.Match, Rewrite: r.Rewrite}
 }
 
 // A MetadataValue is one value of metadata.
@@ -90,14 +95,8 @@ type routes struct {
 // routeCounts has the counts of routes, by name. It outlives the policies.
 type routeCounts map[string]*quota.Scope
 
-// CheckRoutes returns what is wrong with the routes of a configuration, or nil. The
-// error is a *routing.Mistake, or errors.Join of several.
-func CheckRoutes(cfg *Config) error {
-	_, err := newRoutes(cfg)
-	return err
-}
-
-// newRoutes returns the routes of a configuration, or nil if it has none.
+// newRoutes returns the routes of a configuration, or nil if it has none. The error is a
+// *routing.Mistake, or errors.Join of several.
 func newRoutes(cfg *Config) (*routes, error) {
 	if len(cfg.Routes) == 0 {
 		return nil, nil
@@ -116,7 +115,7 @@ func newRoutes(cfg *Config) (*routes, error) {
 	vouched := newVouchedNames(cfg.VouchedHeaders)
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
-		list[i] = routing.Route{Name: r.Name, Match: r.Match, Rewrite: r.PathPrefix}
+		list[i] = r.Row()
 		c := routeCompiler{cfg: cfg, vouched: vouched, backends: names, index: i}
 		if first, ok := taken[r.Name]; ok {
 			c.wrong("name", fmt.Sprintf("is the name of routes[%d], too: use another one", first))

@@ -39,12 +39,19 @@ func (a *arrival) chooseRoute(r *http.Request, t *transport) {
 	if ch.facts.Path, ok = parsePath(r.URL.EscapedPath(), a.policy.pathPrefix); !ok {
 		return
 	}
-	rs := a.policy.routes
-	if i := rs.table.Find(&ch.facts); i >= 0 {
-		a.route, a.method = &rs.of[i], rs.table.Rewrite(i, ch.facts.Path)
-		return
+	if a.route, a.method = a.policy.routes.choose(&ch.facts); a.route == nil {
+		a.method = lastElements(ch.facts.Path) // until settle finds a route, or there is none
 	}
-	a.method = lastElements(ch.facts.Path) // until settle finds a route, or there is none
+}
+
+// choose returns the route for the facts, with the method that the backend receives, or
+// nil.
+func (rs *routes) choose(f *routing.Facts) (r *route, method string) {
+	i := rs.table.Find(f)
+	if i < 0 {
+		return nil, ""
+	}
+	return &rs.of[i], rs.table.Rewrite(i, f.Path)
 }
 
 // routedHost returns a Host as routes compare it.
@@ -137,13 +144,13 @@ func (s *Server) settle(c *call) error {
 	}
 	if rs := c.policy.routes; rs.table.NeedsMetadata() {
 		ch.facts.Metadata = c.Metadata
-		i := rs.table.Find(&ch.facts)
+		to, method := rs.choose(&ch.facts)
 		ch.facts.Metadata = nil
-		if i < 0 {
+		if to == nil {
 			return nil // authorize refuses the call
 		}
-		if to := &rs.of[i]; to != c.route {
-			if err := s.reroute(c, to, rs.table.Rewrite(i, ch.facts.Path)); err != nil {
+		if to != c.route {
+			if err := s.reroute(c, to, method); err != nil {
 				return err
 			}
 		}

@@ -20,7 +20,7 @@ func TestExplanationIsWhatHappens(t *testing.T) {
 		Routes: []Route{
 			{Name: "a", Match: routing.Match{Methods: []string{"test.A/*"}}, Backend: "a", AllowOrigins: []string{"https://app.example"}},
 			{Name: "a canary", Match: routing.Match{Methods: []string{"test.A/*"}, Metadata: canary}, Backend: "b"},
-			{Name: "renamed", Match: routing.Match{PathPrefix: "/test.Renamed"}, PathPrefix: "/test.Denied", Backend: "a"},
+			{Name: "renamed", Match: routing.Match{PathPrefix: "/test.Renamed"}, Rewrite: "/test.Denied", Backend: "a"},
 			{Name: "web", Match: routing.Match{Methods: []string{"test.A/M"}, Metadata: canary}, Backend: "b"},
 			{Name: "split", Match: routing.Match{Methods: []string{"test.C/*"}}, Split: []routing.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "x-user"},
 		},

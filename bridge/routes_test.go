@@ -98,8 +98,8 @@ func TestRoutesSelectTheBackend(t *testing.T) {
 		PathPrefix: "/grpc",
 		Routes: []Route{
 			{Name: "host", Match: routing.Match{Hosts: []string{"*.example.com"}}, Backend: "b", Authority: "orders.internal"},
-			{Name: "prefix", Match: routing.Match{PathPrefix: "/team"}, PathPrefix: "/", Backend: "b"},
-			{Name: "renamed", Match: routing.Match{PathPrefix: "/old.Service"}, PathPrefix: "/new.Service", Backend: "b"},
+			{Name: "prefix", Match: routing.Match{PathPrefix: "/team"}, Rewrite: "/", Backend: "b"},
+			{Name: "renamed", Match: routing.Match{PathPrefix: "/old.Service"}, Rewrite: "/new.Service", Backend: "b"},
 			{Name: "method", Match: routing.Match{Methods: []string{"test.B/*"}}, Backend: "b"},
 			{Name: "metadata", Match: routing.Match{Methods: []string{"test.A/*"}, Metadata: []routing.Condition{{Name: "x-canary", Value: "1"}}}, Backend: "b", SetMetadata: []MetadataValue{{"X-Set", "1"}, {"x-set", "2"}}},
 			{Name: "removed", Match: routing.Match{Methods: []string{"test.R/*"}}, Backend: "a", RemoveMetadata: []string{"X-Set"}},
@@ -164,10 +164,10 @@ func TestRewriteOpensNoDeniedMethod(t *testing.T) {
 		Observer:     obs,
 		Routes: []Route{
 			{Name: "all", Backend: "a"},
-			{Name: "renamed", Match: routing.Match{PathPrefix: "/test.User"}, PathPrefix: "/test.Admin", Backend: "a"},
-			{Name: "canary", Match: routing.Match{PathPrefix: "/test.Some", Metadata: canary}, PathPrefix: "/test.Admin", Backend: "a"},
-			{Name: "small", Match: routing.Match{PathPrefix: "/test.Big", Metadata: canary}, PathPrefix: "/test.Small", Backend: "a"},
-			{Name: "alone", Match: routing.Match{PathPrefix: "/t", Metadata: canary}, PathPrefix: "/", Backend: "a"},
+			{Name: "renamed", Match: routing.Match{PathPrefix: "/test.User"}, Rewrite: "/test.Admin", Backend: "a"},
+			{Name: "canary", Match: routing.Match{PathPrefix: "/test.Some", Metadata: canary}, Rewrite: "/test.Admin", Backend: "a"},
+			{Name: "small", Match: routing.Match{PathPrefix: "/test.Big", Metadata: canary}, Rewrite: "/test.Small", Backend: "a"},
+			{Name: "alone", Match: routing.Match{PathPrefix: "/t", Metadata: canary}, Rewrite: "/", Backend: "a"},
 		},
 	})
 	address := serve(t, s)
@@ -385,7 +385,7 @@ func TestOriginsGoByWhatRoutesMatch(t *testing.T) {
 		{routing.Match{Listeners: []string{"l"}}, routing.Match{Transports: socket}, "", false},
 	} {
 		cfg := Config{Backend: nowhere, AllowOrigins: []string{"https://general.example"}, Routes: []Route{
-			{Name: "base", Match: c.base, PathPrefix: c.rewrite, Backend: DefaultBackend, AllowOrigins: none},
+			{Name: "base", Match: c.base, Rewrite: c.rewrite, Backend: DefaultBackend, AllowOrigins: none},
 			{Name: "route", Match: c.route, Backend: DefaultBackend},
 		}}
 		rs, err := newRoutes(&cfg)
@@ -488,7 +488,7 @@ func TestWrongRoutes(t *testing.T) {
 		{with(func(r *Route) { r.Match.Hosts = []string{"a:1"} }), "match.hosts[0]", "remove the port"},
 	} {
 		cfg := Config{Backend: nowhere, VouchedHeaders: []string{"x-company-user"}, Routes: []Route{c.route}}
-		err := CheckRoutes(&cfg)
+		_, err := newRoutes(&cfg)
 		var m *routing.Mistake
 		if !errors.As(err, &m) || m.Key != c.key || !strings.Contains(m.Text, c.text) {
 			t.Errorf("%+v: got %v, want %s … %s", c.route, err, c.key, c.text)
@@ -499,7 +499,7 @@ func TestWrongRoutes(t *testing.T) {
 		}
 	}
 	twice := Config{Backend: nowhere, Routes: []Route{{Name: "r", Backend: DefaultBackend}, {Name: "r", Match: routing.Match{Hosts: []string{"a"}}, Backend: DefaultBackend}}}
-	if err := CheckRoutes(&twice); err == nil || !strings.Contains(err.Error(), "routes[1].name is the name of routes[0], too") {
+	if _, err := newRoutes(&twice); err == nil || !strings.Contains(err.Error(), "routes[1].name is the name of routes[0], too") {
 		t.Errorf("two routes of one name: %v", err)
 	}
 }

@@ -20,6 +20,8 @@ import (
 //     and ask no backend.
 //   - read comes before everything that looks at metadata: a WebSocket's
 //     metadata and deadline are in its first message.
+//   - The transport calls settle when it has the metadata: before the steps, or in
+//     read. A call that isn't settled has no route, and authorize refuses it.
 //   - authenticate comes before authorize: only a client that may call here is
 //     told which methods there are.
 //   - authorize comes before route, so that a method that isn't exposed never
@@ -89,7 +91,7 @@ func (s *Server) read(ctx context.Context, r *running) error {
 
 // authorize refuses a call without a route, and a method that isn't exposed.
 func (s *Server) authorize(_ context.Context, r *running) error {
-	if c := r.call; c.policy.routes != nil && c.route == nil {
+	if c := r.call; c.choice != nil { // settle found no route, or wasn't asked
 		return s.noRoute(c.policy, c.choice, c.Peer.Addr)
 	}
 	return r.call.policy.router.authorize(r.call.Method, r.call.Peer.Addr)

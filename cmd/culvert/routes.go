@@ -1,126 +1,265 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
-	"strconv"
 	"strings"
+	"text/tabwriter"
 
-	"google.golang.org/grpc/codes"
+	"github.com/spf13/cobra"
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/config"
 )
 
-// bridgeRoutes converts the routes to the bridge's.
-func bridgeRoutes(c *config.Loaded) []bridge.Route {
-	var routes []bridge.Route
-	for _, r := range c.Routes {
-		to := bridge.Route{
-			Name:           r.Name,
-			Match:          routing.Match{Hosts: r.Match.Hosts, PathPrefix: r.Match.PathPrefix, Methods: r.Match.Methods, Listeners: r.Match.Listeners, Transports: r.Match.Transports},
-			Backend:        r.Backend,
-			Sticky:         r.Sticky,
-			PathPrefix:     r.Rewrite.PathPrefix,
-			Authority:      r.Rewrite.Authority,
-			RemoveMetadata: r.Metadata.Remove,
-			Timeout:        r.Timeout,
-			MessageBytes:   int(r.Limits.MessageBytes),
-			HeaderBytes:    int(r.Limits.HeaderBytes),
-			Limits: bridge.Quota{
-				Calls: r.Limits.Calls, CallsPerSecond: r.Limits.CallsPerSecond,
-				DecompressedPerSecond: int(r.Limits.DecompressedBytesPerSecond),
-			},
-			AllowOrigins: r.AllowOrigins,
-		}
-		for _, m := range r.Match.Metadata {
-			to.Match.Metadata = append(to.Match.Metadata, routing.Condition{Name: m.Name, Value: m.Value})
-		}
-		for _, t := range r.Split {
-			to.Split = append(to.Split, routing.Target{Backend: t.Backend, Weight: t.Weight})
-		}
-		to.Retry = bridge.Retry{Attempts: r.Retry.Attempts, Backoff: r.Retry.Backoff, MaxBackoff: r.Retry.MaxBackoff}
-		for _, name := range r.Retry.Codes {
-			var code codes.Code
-			if err := code.UnmarshalJSON([]byte(strconv.Quote(name))); err != nil {
-				panic("BUG: config takes a status that gRPC doesn't have: " + err.Error())
-			}
-			to.Retry.Codes = append(to.Retry.Codes, code)
-		}
-		for _, v := range r.Metadata.Set {
-			to.SetMetadata = append(to.SetMetadata, bridge.MetadataValue{Name: v.Name, Value: v.Value})
-		}
-		routes = append(routes, to)
+func newRoutesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "routes",
+		Short:   "Explain which route a request gets",
+		Example: `  culvert routes explain https://shop.example.com/shop.v1.Cart/Add --config proxy.yaml`,
+		Args:    knownCommand,
+		RunE:    showHelp,
 	}
-	return routes
+	cmd.AddCommand(newRoutesExplainCommand())
+	return cmd
 }
 
-// routeErrors adds the sources of their keys to the mistakes in routes.
-func routeErrors(err error, c *config.Loaded) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var errs []error
-		for _, one := range joined.Unwrap() {
-			errs = append(errs, routeErrors(one, c))
-		}
-		return errors.Join(errs...)
+// An explanation has the flags of routes explain.
+type explanation struct {
+	settings            *settings
+	headers             []string
+	listener, transport string
+}
+
+func newRoutesExplainCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "explain URL",
+		Short: "Explain which route, backend and rules a request gets, and why",
+		Long: `explain reads the same file, environment and flags as serve, and prints what
+culvert does with a call to the URL. It names the route, the backend, the method
+that the backend receives, and the rules that apply. Then it lists the other routes,
+with the key that decided against each. It opens no connection.
+
+The URL has the host that the client calls, and the path of the method, with
+path_prefix. With an origin header, explain says whether the page may call.
+
+The exit code is 1 if no route matches.`,
+		Example: `  culvert routes explain https://shop.example.com/shop.v1.Cart/Add --config proxy.yaml
+  culvert routes explain http://localhost:8080/shop.v1.Cart/Add -H 'x-canary: yes' -H 'origin: https://app.example.com'
+  culvert routes explain wss://shop.example.com/shop.v1.Cart/Watch --listener public`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("explain takes one URL, but got %d arguments", len(args))
+			}
+			return nil
+		},
 	}
-	var m *routing.Mistake
-	if !errors.As(err, &m) {
+	x := &explanation{settings: addSettings(cmd)}
+	flags := cmd.Flags()
+	flags.StringArrayVarP(&x.headers, "header", "H", nil, "`header` of the request, such as 'x-canary: yes'; may be repeated")
+	flags.StringVar(&x.listener, "listener", "", "`name` of the listener (default the first)")
+	flags.StringVar(&x.transport, "transport", "", "client `protocol`: "+strings.Join(bridge.Transports(), ", ")+" (default grpc, or grpc-websockets for ws: and wss:)")
+	mustComplete(cmd.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions(bridge.Transports(), cobra.ShellCompDirectiveNoFileComp)))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return x.run(cmd, args[0]) }
+	return cmd
+}
+
+func (x *explanation) run(cmd *cobra.Command, target string) error {
+	loaded, err := x.settings.load()
+	if err != nil {
 		return err
 	}
-	also := ""
-	if m.Other >= 0 {
-		also = " (" + c.Place(config.Entry("routes", m.Other)) + ")"
+	request, err := x.request(target, loaded)
+	if err != nil {
+		return &misuse{err}
 	}
-	return c.Errorf(routeKey(c, m), "%s%s", m.Text, also)
+	cfg := bridgeConfig(loaded)
+	answer, err := bridge.ExplainRoute(&cfg, request)
+	if err != nil {
+		return withSource(err, loaded)
+	}
+	var b strings.Builder
+	explain(&b, loaded, &cfg, request, answer)
+	if _, err := fmt.Fprint(cmd.OutOrStdout(), b.String()); err != nil {
+		return err
+	}
+	if answer.Method == "" {
+		return errors.New("no route matches: the call ends UNIMPLEMENTED (NO_ROUTE)")
+	}
+	return nil
 }
 
-// routeKey returns the key of a mistake that has a line in the file: a value in a list
-// of plain values has none of its own.
-func routeKey(c *config.Loaded, m *routing.Mistake) string {
-	key := config.Entry("routes", m.Route) + "." + m.Key
-	if i := strings.LastIndexByte(key, '['); !c.IsSet(key) && strings.HasSuffix(key, "]") && c.IsSet(key[:i]) {
-		return key[:i]
+// request makes the request of the arguments.
+func (x *explanation) request(target string, c *config.Loaded) (bridge.RouteRequest, error) {
+	r := bridge.RouteRequest{Header: http.Header{}, Listener: x.listener, Transport: x.transport}
+	u, err := url.Parse(target)
+	if err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "ws", "wss"}, u.Scheme) {
+		return r, fmt.Errorf("%q is no URL of a call: write https://host/package.Service/Method", target)
 	}
-	return key
-}
-
-// laterWarnings returns the warnings that config can't give.
-func laterWarnings(c *config.Loaded) []string { return append(exposedFiles(c), routeWarnings(c)...) }
-
-// routeWarnings returns a warning for each route that gets no call.
-func routeWarnings(c *config.Loaded) []string {
-	routes := bridgeRoutes(c)
-	list := make([]routing.Route, len(routes))
-	for i, r := range routes {
-		list[i] = routing.Route{Name: r.Name, Match: r.Match, Rewrite: r.PathPrefix}
-	}
-	table, err := routing.New(list)
-	if err != nil { // told by the bridge
-		return nil
-	}
-	var warnings []string
-	for _, s := range table.Shadowed(waysIn(c)) {
-		why := "no listener that it matches accepts a client protocol that it matches (listen[].transports); change match, or remove the route"
-		if s.By >= 0 {
-			why = fmt.Sprintf("the route %q (%s) gets all of its calls; change match, or remove one of the routes", routes[s.By].Name, c.Place(config.Entry("routes", s.By)))
+	r.URL = u
+	for _, h := range x.headers {
+		name, value, found := strings.Cut(h, ":")
+		if !found || strings.TrimSpace(name) == "" {
+			return r, errors.New("-H takes a name and a value: 'x-canary: yes'")
 		}
-		warnings = append(warnings, fmt.Sprintf("%s: can never match: %s", c.Place(config.Entry("routes", s.Route)), why))
+		r.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
-	return warnings
-}
-
-// waysIn returns each listener with each client protocol that it accepts.
-func waysIn(c *config.Loaded) []routing.Way {
-	var ways []routing.Way
-	for i, name := range c.ListenerNames() {
-		for _, transport := range bridge.Transports() {
-			if takes := c.Listen[i].Transports; len(takes) == 0 || slices.Contains(takes, transport) {
-				ways = append(ways, routing.Way{Listener: name, Transport: transport})
-			}
+	names := c.ListenerNames()
+	switch {
+	case r.Listener == "" && len(names) > 0:
+		r.Listener = names[0]
+	case !slices.Contains(names, r.Listener):
+		return r, fmt.Errorf("--listener: there is no %q; the listeners are %s", r.Listener, strings.Join(names, ", "))
+	}
+	if r.Transport == "" {
+		r.Transport = "grpc"
+		if u.Scheme == "ws" || u.Scheme == "wss" {
+			r.Transport = "grpc-websockets"
 		}
 	}
-	return ways
+	if !slices.Contains(bridge.Transports(), r.Transport) {
+		return r, fmt.Errorf("--transport: %q is none of %s", r.Transport, strings.Join(bridge.Transports(), ", "))
+	}
+	return r, nil
+}
+
+// explain writes the answer for people.
+func explain(b *strings.Builder, c *config.Loaded, cfg *bridge.Config, r bridge.RouteRequest, a *bridge.RouteAnswer) {
+	w := tabwriter.NewWriter(b, 0, 0, 1, ' ', 0)
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%s:\t%s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("request", "host %s, path %s, listener %s, transport %s", cmp.Or(a.Host, "(none)"), a.Path, cmp.Or(r.Listener, "(unnamed)"), r.Transport)
+	switch {
+	case a.Method == "":
+		line("route", "none matches")
+	case a.Route < 0:
+		line("route", "none, because the configuration has no routes")
+		line("backend", "%s", a.Backend)
+	default:
+		explainRoute(line, c, &cfg.Routes[a.Route], a)
+	}
+	if a.Method != "" {
+		explainRules(line, c, cfg, r, a)
+	}
+	_ = w.Flush() // a strings.Builder doesn't fail
+	explainCandidates(b, c, a)
+}
+
+// explainRoute writes what the route itself does.
+func explainRoute(line func(name, format string, args ...any), c *config.Loaded, route *bridge.Route, a *bridge.RouteAnswer) {
+	line("route", "%s (%s)", route.Name, c.Place(config.Entry("routes", a.Route)))
+	switch {
+	case len(route.Split) == 0:
+		line("backend", "%s", a.Backend)
+	case a.Backend != "":
+		line("backend", "%s, by the value of %s, of %s", a.Backend, route.Sticky, shares(route.Split))
+	default:
+		line("backend", "at random, by weight: %s", shares(route.Split))
+	}
+	if route.Authority != "" {
+		line("authority", "%s", route.Authority)
+	}
+	for _, v := range route.SetMetadata {
+		line("metadata", "sets %s", v.Name)
+	}
+	if len(route.RemoveMetadata) > 0 {
+		line("metadata", "removes %s", strings.Join(route.RemoveMetadata, ", "))
+	}
+	if route.Timeout > 0 {
+		line("timeout", "%v at most", route.Timeout)
+	}
+}
+
+// shares writes the backends of a split with their shares.
+func shares(split []routing.Target) string {
+	total := 0
+	for _, t := range split {
+		total += t.Weight
+	}
+	list := make([]string, len(split))
+	for i, t := range split {
+		list[i] = fmt.Sprintf("%s (%.3g %%)", t.Backend, 100*float64(t.Weight)/float64(total))
+	}
+	return strings.Join(list, ", ")
+}
+
+// explainRules writes which rules judge the call.
+func explainRules(line func(name, format string, args ...any), c *config.Loaded, cfg *bridge.Config, r bridge.RouteRequest, a *bridge.RouteAnswer) {
+	switch {
+	case a.Denied == "":
+		line("method", "%s, which clients can call", a.Method)
+	case cfg.TryMethods:
+		line("method", "%s, which %s denies; methods.enforce is false", a.Method, a.Denied)
+	default:
+		line("method", "%s, which %s denies: the call ends UNIMPLEMENTED (NO_ROUTE)", a.Method, a.Denied)
+	}
+	of, list := "allow_origins", cfg.AllowOrigins
+	if a.Origins >= 0 {
+		of, list = c.Place(config.Entry("routes", a.Origins)+".allow_origins"), cfg.Routes[a.Origins].AllowOrigins
+	}
+	line("origins", "%s: [%s]", of, strings.Join(list, ", "))
+	switch origin := r.Header.Get("Origin"); {
+	case origin == "" && a.Origin == nil:
+	case a.Origin == nil:
+		line("page", "%s may call", origin)
+	default:
+		line("page", "%s may not call: %v", cmp.Or(origin, "without an origin, it"), a.Origin)
+	}
+	limits := []string{"limits"}
+	if a.MethodLimits >= 0 {
+		limits = append(limits, c.Place(config.Entry("limits.methods", a.MethodLimits)))
+	}
+	if a.Route >= 0 && c.Routes[a.Route].Limits != (config.RouteLimits{}) {
+		limits = append(limits, config.Entry("routes", a.Route)+".limits")
+	}
+	line("limits", "%s", strings.Join(limits, ", "))
+}
+
+// How many of the other routes are listed.
+const (
+	mostMatching = 20
+	mostOthers   = 5
+)
+
+// explainCandidates writes why the other routes lost.
+func explainCandidates(b *strings.Builder, c *config.Loaded, a *bridge.RouteAnswer) {
+	if len(a.Candidates) == 0 {
+		return
+	}
+	b.WriteString("\n")
+	w := tabwriter.NewWriter(b, 0, 0, 1, ' ', 0)
+	matching, others, left := 0, 0, 0
+	for i, k := range a.Candidates {
+		why := ""
+		switch {
+		case k.Matches && i == 0:
+			why = "matches and wins"
+		case k.Matches && k.Key == routing.OrderOfRoutes:
+			why = "matches as specifically, but stands later in the file"
+		case k.Matches:
+			why = "matches, but less specifically by " + k.Key
+		default:
+			why = "doesn't match: " + k.Key
+		}
+		if k.Matches {
+			matching++
+		} else {
+			others++
+		}
+		if k.Matches && matching > mostMatching || !k.Matches && others > mostOthers {
+			left++
+			continue
+		}
+		fmt.Fprintf(w, "%s\t(%s)\t%s\n", c.Routes[k.Route].Name, c.Place(config.Entry("routes", k.Route)), why)
+	}
+	_ = w.Flush() // a strings.Builder doesn't fail
+	if left > 0 {
+		fmt.Fprintf(b, "and %d more routes\n", left)
+	}
 }

@@ -56,6 +56,9 @@ func validate(cmd *cobra.Command, s *settings, partial bool) error {
 	return err
 }
 
+// laterWarnings returns the warnings that config can't give.
+func laterWarnings(c *config.Loaded) []string { return append(exposedFiles(c), routeWarnings(c)...) }
+
 // checkBridge creates the server as serve would, and closes it. So it checks
 // the certificates, and the rules that only the bridge knows.
 func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {

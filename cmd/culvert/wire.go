@@ -13,8 +13,8 @@ import (
 	"github.com/culvert-grpc/culvert/telemetry"
 )
 
-// bridgeConfig converts the configuration to the bridge's. Only this file
-// knows both. serve adds Logger, Observer and the parts with certificates.
+// bridgeConfig converts the configuration to the bridge's. Only this file and
+// wire_routes.go know both. serve adds Logger, Observer and the parts with certificates.
 func bridgeConfig(c *config.Loaded) bridge.Config {
 	return bridge.Config{
 		Backends:          bridgeBackends(c),

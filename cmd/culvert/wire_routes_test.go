@@ -47,7 +47,7 @@ routes:
 			Metadata: []routing.Condition{{Name: "x-canary", Value: "1"}, {Name: "x-any"}}, Listeners: []string{"public"}, Transports: []string{"grpc"},
 		},
 		Split: []routing.Target{{Backend: "a", Weight: 9}, {Backend: "b", Weight: 1}}, Sticky: "x-user",
-		PathPrefix: "/", Authority: "orders.internal",
+		Rewrite: "/", Authority: "orders.internal",
 		SetMetadata: []bridge.MetadataValue{{Name: "x-a", Value: "secret"}}, RemoveMetadata: []string{"x-b"},
 		Timeout: 5 * time.Second, MessageBytes: 4 << 10, HeaderBytes: 5 << 10,
 		Retry:  bridge.Retry{Attempts: 3, Codes: []codes.Code{codes.Unavailable, codes.Canceled}, Backoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second},
@@ -73,8 +73,11 @@ func TestTenThousandRoutes(t *testing.T) {
 		fmt.Fprintf(&file, "- {name: r%d, match: {hosts: [h%[1]d.example.com], methods: [shop.v1.Orders/*]}, backend: default}\n", i)
 	}
 	c := loadFile(t, file.String())
-	cfg := bridgeConfig(c)
-	if err := bridge.CheckRoutes(&cfg); err != nil {
+	s, err := newBridge(bridgeConfig(c), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if w := routeWarnings(c); len(w) > 0 {

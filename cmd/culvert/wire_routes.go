@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/routing"
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// bridgeRoutes converts the routes to the bridge's.
+func bridgeRoutes(c *config.Loaded) []bridge.Route {
+	var routes []bridge.Route
+	for _, r := range c.Routes {
+		to := bridge.Route{
+			Name:           r.Name,
+			Match:          routing.Match{Hosts: r.Match.Hosts, PathPrefix: r.Match.PathPrefix, Methods: r.Match.Methods, Listeners: r.Match.Listeners, Transports: r.Match.Transports},
+			Backend:        r.Backend,
+			Sticky:         r.Sticky,
+			Rewrite:        r.Rewrite.PathPrefix,
+			Authority:      r.Rewrite.Authority,
+			RemoveMetadata: r.Metadata.Remove,
+			Timeout:        r.Timeout,
+			MessageBytes:   int(r.Limits.MessageBytes),
+			HeaderBytes:    int(r.Limits.HeaderBytes),
+			Limits: bridge.Quota{
+				Calls: r.Limits.Calls, CallsPerSecond: r.Limits.CallsPerSecond,
+				DecompressedPerSecond: int(r.Limits.DecompressedBytesPerSecond),
+			},
+			AllowOrigins: r.AllowOrigins,
+		}
+		for _, m := range r.Match.Metadata {
+			to.Match.Metadata = append(to.Match.Metadata, routing.Condition{Name: m.Name, Value: m.Value})
+		}
+		for _, t := range r.Split {
+			to.Split = append(to.Split, routing.Target{Backend: t.Backend, Weight: t.Weight})
+		}
+		to.Retry = bridge.Retry{Attempts: r.Retry.Attempts, Backoff: r.Retry.Backoff, MaxBackoff: r.Retry.MaxBackoff}
+		for _, name := range r.Retry.Codes {
+			var code codes.Code
+			if err := code.UnmarshalJSON([]byte(strconv.Quote(name))); err != nil {
+				panic("BUG: config takes a status that gRPC doesn't have: " + err.Error())
+			}
+			to.Retry.Codes = append(to.Retry.Codes, code)
+		}
+		for _, v := range r.Metadata.Set {
+			to.SetMetadata = append(to.SetMetadata, bridge.MetadataValue{Name: v.Name, Value: v.Value})
+		}
+		routes = append(routes, to)
+	}
+	return routes
+}
+
+// routeErrors adds the sources of their keys to the mistakes in routes.
+func routeErrors(err error, c *config.Loaded) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var errs []error
+		for _, one := range joined.Unwrap() {
+			errs = append(errs, routeErrors(one, c))
+		}
+		return errors.Join(errs...)
+	}
+	var m *routing.Mistake
+	if !errors.As(err, &m) {
+		return err
+	}
+	also := ""
+	if m.Other >= 0 {
+		also = " (" + c.Place(config.Entry("routes", m.Other)) + ")"
+	}
+	return c.Errorf(routeKey(c, m), "%s%s", m.Text, also)
+}
+
+// routeKey returns the key of a mistake that has a line in the file: a value in a list
+// of plain values has none of its own.
+func routeKey(c *config.Loaded, m *routing.Mistake) string {
+	key := config.Entry("routes", m.Route) + "." + m.Key
+	if i := strings.LastIndexByte(key, '['); !c.IsSet(key) && strings.HasSuffix(key, "]") && c.IsSet(key[:i]) {
+		return key[:i]
+	}
+	return key
+}
+
+// routeWarnings returns a warning for each route that gets no call.
+func routeWarnings(c *config.Loaded) []string {
+	routes := bridgeRoutes(c)
+	list := make([]routing.Route, len(routes))
+	for i := range routes {
+		list[i] = routes[i].Row()
+	}
+	table, err := routing.New(list)
+	if err != nil { // told by the bridge
+		return nil
+	}
+	var warnings []string
+	for _, s := range table.Shadowed(waysIn(c)) {
+		why := "no listener that it matches accepts a client protocol that it matches (listen[].transports); change match, or remove the route"
+		if s.By >= 0 {
+			why = fmt.Sprintf("the route %q (%s) gets all of its calls; change match, or remove one of the routes", routes[s.By].Name, c.Place(config.Entry("routes", s.By)))
+		}
+		warnings = append(warnings, fmt.Sprintf("%s: can never match: %s", c.Place(config.Entry("routes", s.Route)), why))
+	}
+	return warnings
+}
+
+// waysIn returns each listener with each client protocol that it accepts.
+func waysIn(c *config.Loaded) []routing.Way {
+	var ways []routing.Way
+	for i, name := range c.ListenerNames() {
+		for _, transport := range bridge.Transports() {
+			if takes := c.Listen[i].Transports; len(takes) == 0 || slices.Contains(takes, transport) {
+				ways = append(ways, routing.Way{Listener: name, Transport: transport})
+			}
+		}
+	}
+	return ways
+}
