@@ -20,12 +20,14 @@ type RouteRequest struct {
 	Header    http.Header // of a client that is no trusted proxy
 	Listener  string      // the listener's name
 	Transport string      // as Transports has it
+	Loopback  bool        // the listener is on loopback, and no certificate has other names
 }
 
 // A RouteAnswer is what a configuration does with a request.
 type RouteAnswer struct {
-	Host, Path string              // as routes compare them
-	Candidates []routing.Candidate // all routes; see routing.Table.Explain
+	Host, Path  string              // as routes compare them; Path is empty if it isn't a method's
+	UnknownHost bool                // a listener on loopback refuses the request for its host
+	Candidates  []routing.Candidate // all routes; see routing.Table.Explain
 
 	Route   int    // the index of the call's route; -1: the configuration has no routes, or none matches
 	Method  string // as the backend receives it; "": no route matches
@@ -39,7 +41,7 @@ type RouteAnswer struct {
 
 // ExplainRoute returns what a Server with the configuration would do with a request,
 // apart from what depends on the connection. It fails if the configuration's routes
-// are wrong, or if the request is no call.
+// are wrong, or if the request is no call and there is no web server.
 func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	rs, err := newRoutes(cfg)
 	if err != nil {
@@ -61,13 +63,18 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 		return nil, err
 	}
 	newVouchedNames(cfg.VouchedHeaders).strike(md, false)
+	r.vouch(md)
 	a := &RouteAnswer{Host: routedHost(r.URL.Host), Route: -1, Origins: -1, MethodLimits: -1}
+	a.UnknownHost = r.Loopback && !p.origins.AllowsHost(r.URL.Host)
 	parse := parsePath
 	if rs == nil {
 		parse = parseMethod
 	}
 	path, ok := parse(r.URL.EscapedPath(), cfg.PathPrefix)
-	if !ok {
+	switch {
+	case !ok && cfg.FallbackURL != "":
+		return a, nil
+	case !ok:
 		return nil, fmt.Errorf("the path %q is not a method's: want %s/package.Service/Method", r.URL.EscapedPath(), cfg.PathPrefix)
 	}
 	a.Path = path
@@ -98,19 +105,34 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	return a, nil
 }
 
+// vouch adds what culvert itself says about the client, as far as conditions of routes
+// can tell.
+func (r *RouteRequest) vouch(md metadata.MD) {
+	at := arrival{forward: gate.Forwarding{For: "unknown", Proto: "http", Host: r.URL.Host, Via: "1.1 culvert"}}
+	if r.secure() {
+		at.forward.Proto = "https"
+	}
+	if r.Transport == "grpc" || r.Transport == tunnelName {
+		at.forward.Via = "2 culvert"
+	}
+	if ua := r.Header.Get("User-Agent"); ua != "" {
+		md[forwardedUserAgent] = []string{ua}
+	}
+	at.vouch(md)
+}
+
+func (r *RouteRequest) secure() bool { return r.URL.Scheme == "https" || r.URL.Scheme == "wss" }
+
 // explainRoutes returns the route that matches without metadata, and the call's own.
 func (a *RouteAnswer) explainRoutes(rs *routes, r RouteRequest, md metadata.MD) (first, last *route) {
 	facts := &routing.Facts{Host: a.Host, Path: a.Path, Listener: r.Listener, Transport: r.Transport}
-	if i := rs.table.Find(facts); i >= 0 {
-		first = &rs.of[i]
-	}
+	first, _ = rs.choose(facts)
 	facts.Metadata = md
 	a.Candidates = rs.table.Explain(facts)
-	if a.Route = rs.table.Find(facts); a.Route < 0 {
+	if last, a.Method = rs.choose(facts); last == nil {
 		return first, nil
 	}
-	last = &rs.of[a.Route]
-	a.Method = rs.table.Rewrite(a.Route, a.Path)
+	a.Route = a.Candidates[0].Route
 	if key := md[last.sticky]; last.split == nil || len(key) > 0 {
 		a.Backend = last.backendFor(key, func(string) bool { return true })
 	}
@@ -124,7 +146,7 @@ func (a *RouteAnswer) explainOrigins(cfg *Config, p *policy, r RouteRequest, fir
 		Site:    r.Header.Get("Sec-Fetch-Site"),
 		Cookies: cfg.ForwardCookies && len(r.Header["Cookie"]) > 0,
 		Host:    r.URL.Host,
-		Secure:  r.URL.Scheme == "https" || r.URL.Scheme == "wss",
+		Secure:  r.secure(),
 	}
 	for _, o := range []*gate.Origins{p.originsOf(first), p.originsOf(last)} {
 		if v := o.Judge(asker); v.Denial != nil {

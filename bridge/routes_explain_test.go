@@ -22,6 +22,9 @@ func TestExplanationIsWhatHappens(t *testing.T) {
 			{Name: "a canary", Match: routing.Match{Methods: []string{"test.A/*"}, Metadata: canary}, Backend: "b"},
 			{Name: "renamed", Match: routing.Match{PathPrefix: "/test.Renamed"}, Rewrite: "/test.Denied", Backend: "a"},
 			{Name: "web", Match: routing.Match{Methods: []string{"test.A/M"}, Metadata: canary}, Backend: "b"},
+			{Name: "agent", Match: routing.Match{Methods: []string{"test.D/*"}, Metadata: []routing.Condition{{Name: "x-forwarded-user-agent", Value: "agent/1"}}}, Backend: "a"},
+			{Name: "host", Match: routing.Match{Methods: []string{"test.D/*"}, Metadata: []routing.Condition{{Name: "x-forwarded-host", Value: "localhost"}, {Name: "x-forwarded-proto", Value: "http"}}}, Backend: "a"},
+			{Name: "via", Match: routing.Match{Methods: []string{"test.E/*"}, Metadata: []routing.Condition{{Name: "via", Value: "1.1 culvert"}, {Name: "x-forwarded-for"}}}, Backend: "b"},
 			{Name: "split", Match: routing.Match{Methods: []string{"test.C/*"}}, Split: []routing.Target{{Backend: "a", Weight: 1}, {Backend: "b", Weight: 1}}, Sticky: "x-user"},
 		},
 	}
@@ -37,8 +40,10 @@ func TestExplanationIsWhatHappens(t *testing.T) {
 		{"/test.A/M", "", "x-canary", "1", 3, -1, -1},
 		{"/test.Renamed/M", "https://other.example", "x-a", "1", 2, -1, -1},
 		{"/test.None/M", "https://other.example", "x-a", "1", -1, -1, -1},
-		{"/test.C/M", "https://other.example", "x-user", "alice", 4, 0, -1},
-		{"/test.C/M", "https://other.example", "x-user", "bob", 4, 0, -1},
+		{"/test.C/M", "https://other.example", "x-user", "alice", 7, 0, -1},
+		{"/test.C/M", "https://other.example", "x-user", "bob", 7, 0, -1},
+		{"/test.D/M", "https://other.example", "User-Agent", "agent/1", 5, -1, -1}, // more conditions
+		{"/test.E/M", "https://other.example", "x-a", "1", 6, -1, -1},
 	} {
 		r := webCall(t, c.name, c.value)
 		if c.origin != "" {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -47,8 +48,9 @@ with the key that decided against each. It opens no connection.
 
 The URL has the host that the client calls, and the path of the method, with
 path_prefix. With an origin header, explain says whether the page may call.
+Without --listener, the port of the URL selects the listener, else it is the first.
 
-The exit code is 1 if no route matches.`,
+The exit code is 1 if no route matches, or if the listener refuses the call.`,
 		Example: `  culvert routes explain https://shop.example.com/shop.v1.Cart/Add --config proxy.yaml
   culvert routes explain http://localhost:8080/shop.v1.Cart/Add -H 'x-canary: yes' -H 'origin: https://app.example.com'
   culvert routes explain wss://shop.example.com/shop.v1.Cart/Watch --listener public`,
@@ -62,7 +64,7 @@ The exit code is 1 if no route matches.`,
 	x := &explanation{settings: addSettings(cmd)}
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&x.headers, "header", "H", nil, "`header` of the request, such as 'x-canary: yes'; may be repeated")
-	flags.StringVar(&x.listener, "listener", "", "`name` of the listener (default the first)")
+	flags.StringVar(&x.listener, "listener", "", "`name` of the listener (default the one with the URL's port, or the first)")
 	flags.StringVar(&x.transport, "transport", "", "client `protocol`: "+strings.Join(bridge.Transports(), ", ")+" (default grpc, or grpc-websockets for ws: and wss:)")
 	mustComplete(cmd.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions(bridge.Transports(), cobra.ShellCompDirectiveNoFileComp)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return x.run(cmd, args[0]) }
@@ -88,7 +90,14 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 	if _, err := fmt.Fprint(cmd.OutOrStdout(), b.String()); err != nil {
 		return err
 	}
-	if answer.Method == "" {
+	switch {
+	case answer.UnknownHost:
+		return errors.New("the listener refuses the call: HTTP status 403 (ORIGIN_DENIED)")
+	case answer.Path == "":
+		return nil // the web server's
+	case !slices.Contains(waysIn(loaded), routing.Way{Listener: request.Listener, Transport: request.Transport}):
+		return errors.New("the listener refuses the call: it ends UNIMPLEMENTED (NO_ROUTE)")
+	case answer.Method == "":
 		return errors.New("no route matches: the call ends UNIMPLEMENTED (NO_ROUTE)")
 	}
 	return nil
@@ -102,20 +111,28 @@ func (x *explanation) request(target string, c *config.Loaded) (bridge.RouteRequ
 		return r, fmt.Errorf("%q is no URL of a call: write https://host/package.Service/Method", target)
 	}
 	r.URL = u
+	port := u.Port()
 	for _, h := range x.headers {
 		name, value, found := strings.Cut(h, ":")
 		if !found || strings.TrimSpace(name) == "" {
 			return r, errors.New("-H takes a name and a value: 'x-canary: yes'")
 		}
+		if strings.EqualFold(strings.TrimSpace(name), "host") {
+			u.Host = strings.TrimSpace(value)
+			continue
+		}
 		r.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
 	names := c.ListenerNames()
+	at := slices.Index(names, r.Listener)
 	switch {
 	case r.Listener == "" && len(names) > 0:
-		r.Listener = names[0]
-	case !slices.Contains(names, r.Listener):
+		at = listenerAt(c, port)
+		r.Listener = names[at]
+	case at < 0:
 		return r, fmt.Errorf("--listener: there is no %q; the listeners are %s", r.Listener, strings.Join(names, ", "))
 	}
+	r.Loopback = at >= 0 && onlyLocalNames(c.Listen[at])
 	if r.Transport == "" {
 		r.Transport = "grpc"
 		if u.Scheme == "ws" || u.Scheme == "wss" {
@@ -128,14 +145,37 @@ func (x *explanation) request(target string, c *config.Loaded) (bridge.RouteRequ
 	return r, nil
 }
 
+// listenerAt returns the index of the only listener on the port, else of the first.
+func listenerAt(c *config.Loaded, port string) int {
+	var at []int
+	for i, l := range c.Listen {
+		if _, p, err := net.SplitHostPort(l.Address); err == nil && p == port && port != "" {
+			at = append(at, i)
+		}
+	}
+	if len(at) != 1 {
+		return 0
+	}
+	return at[0]
+}
+
 // explain writes the answer for people.
 func explain(b *strings.Builder, c *config.Loaded, cfg *bridge.Config, r bridge.RouteRequest, a *bridge.RouteAnswer) {
 	w := tabwriter.NewWriter(b, 0, 0, 1, ' ', 0)
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%s:\t%s\n", name, fmt.Sprintf(format, args...))
 	}
-	line("request", "host %s, path %s, listener %s, transport %s", cmp.Or(a.Host, "(none)"), a.Path, cmp.Or(r.Listener, "(unnamed)"), r.Transport)
+	listener := cmp.Or(r.Listener, "(unnamed)")
+	line("request", "host %s, path %s, listener %s, transport %s", cmp.Or(a.Host, "(none)"), cmp.Or(a.Path, r.URL.EscapedPath(), "/"), listener, r.Transport)
+	if a.UnknownHost {
+		line("listener", "%s is on loopback and refuses the host, which isn't in hosts", listener)
+	}
+	if !slices.Contains(waysIn(c), routing.Way{Listener: r.Listener, Transport: r.Transport}) {
+		line("listener", "%s accepts no calls by %s (listen[].transports)", listener, r.Transport)
+	}
 	switch {
+	case a.Path == "":
+		line("web server", "%s (fallback), because the path isn't a method's; culvert refuses requests with a call's content-type", cfg.FallbackURL)
 	case a.Method == "":
 		line("route", "none matches")
 	case a.Route < 0:
@@ -174,6 +214,9 @@ func explainRoute(line func(name, format string, args ...any), c *config.Loaded,
 	if route.Timeout > 0 {
 		line("timeout", "%v at most", route.Timeout)
 	}
+	if route.Retry.Attempts > 1 {
+		line("retry", "%d attempts at most, after %s", route.Retry.Attempts, cmp.Or(strings.Join(c.Routes[a.Route].Retry.Codes, ", "), "UNAVAILABLE"))
+	}
 }
 
 // shares writes the backends of a split with their shares.
@@ -208,6 +251,8 @@ func explainRules(line func(name, format string, args ...any), c *config.Loaded,
 	case origin == "" && a.Origin == nil:
 	case a.Origin == nil:
 		line("page", "%s may call", origin)
+	case cfg.TryOrigins:
+		line("page", "%s may call without cookies, because enforce_origins is false: %v", cmp.Or(origin, "without an origin, it"), a.Origin)
 	default:
 		line("page", "%s may not call: %v", cmp.Or(origin, "without an origin, it"), a.Origin)
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/config"
 )
@@ -106,7 +109,49 @@ func routeWarnings(c *config.Loaded) []string {
 		}
 		warnings = append(warnings, fmt.Sprintf("%s: can never match: %s", c.Place(config.Entry("routes", s.Route)), why))
 	}
+	return append(warnings, unansweredHosts(c)...)
+}
+
+// unansweredHosts returns a warning for each host of a route to which no listener
+// answers.
+func unansweredHosts(c *config.Loaded) []string {
+	names := c.ListenerNames()
+	var warnings []string
+	for i, r := range c.Routes {
+		everyHost := false // a listener of the route answers to any
+		for at, l := range c.Listen {
+			takes := len(r.Match.Listeners) == 0 || slices.Contains(r.Match.Listeners, names[at])
+			everyHost = everyHost || takes && !onlyLocalNames(l)
+		}
+		for _, host := range r.Match.Hosts {
+			if !everyHost && !answersTo(c.Hosts, host) {
+				warnings = append(warnings, fmt.Sprintf("%s: %q gets no calls: a listener on loopback answers only to local names and to those in hosts; add the name to hosts", c.Place(config.Entry("routes", i)+".match.hosts"), host))
+			}
+		}
+	}
 	return warnings
+}
+
+// answersTo reports whether a listener on loopback, with these names in hosts, answers
+// to some host that a route's host matches.
+func answersTo(own []string, host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	below, wild := strings.CutPrefix(host, "*")
+	if wild && below == "" || gate.Unforgeable(strings.TrimPrefix(host, "*.")) {
+		return true
+	}
+	return slices.ContainsFunc(own, func(name string) bool {
+		name, _, _ = gate.ParseAuthority(strings.ToLower(name))
+		return name == host || wild && strings.HasSuffix(name, below)
+	})
+}
+
+// onlyLocalNames reports whether a listener refuses all hosts but local names and those
+// in hosts. The names of certificates also count, so one with TLS isn't judged.
+func onlyLocalNames(l config.Listener) bool {
+	host, _, err := net.SplitHostPort(l.Address)
+	addr, addrErr := netip.ParseAddr(host)
+	return err == nil && !l.TLS.Enabled && (host == "localhost" || addrErr == nil && addr.IsLoopback())
 }
 
 // waysIn returns each listener with each client protocol that it accepts.

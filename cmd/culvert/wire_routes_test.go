@@ -147,6 +147,18 @@ routes:
 	if got := routeWarnings(c); len(got) != 1 || !strings.Contains(got[0], ":4: routes[0]: can never match: no listener that it matches accepts a client protocol that it matches (listen[].transports)") {
 		t.Errorf("got %q", got)
 	}
+	c = loadFile(t, `listen: [{address: "127.0.0.1:1", name: one}, {address: ":2", name: two}, {address: "127.0.0.1:3", name: tls, tls: {self_signed: true}}]
+backend: {address: a:1}
+hosts: [api.example.com, "B.example.com:8443", localhost]
+routes:
+- {name: a, match: {hosts: [other.example.com, api.example.com, b.example.com., 127.0.0.1, "*.example.com", "*"], listeners: [one]}, backend: default}
+- {name: b, match: {hosts: ["*.other.example.com", "*.localhost"], listeners: [one]}, backend: default}
+- {name: c, match: {hosts: [other.example.org], listeners: [one, two]}, backend: default}
+- {name: d, match: {hosts: [tls.example.org], listeners: [tls]}, backend: default}
+`)
+	if got := routeWarnings(c); len(got) != 2 || !strings.Contains(got[0], `:5: routes[0].match.hosts: "other.example.com" gets no calls`) || !strings.Contains(got[1], `:6: routes[1].match.hosts: "*.other.example.com" gets no calls`) {
+		t.Errorf("got %q", got)
+	}
 	if got := routeWarnings(&config.Loaded{}); got != nil {
 		t.Errorf("without routes: %q", got)
 	}
