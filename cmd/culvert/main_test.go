@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"mute":         mute,
 			"notified":     notified,
 			"occupy":       occupy,
+			"reserve":      reserve,
 			"signal":       sendSignal,
 			"socket":       socketPath,
 			"start":        start,

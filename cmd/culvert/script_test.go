@@ -27,6 +27,8 @@ import (
 //	exits NAME CODE             wait for its end
 //	socket                      set SOCKET to the path of one that isn't there
 //	occupy ADDRESS              see that an address is taken
+//	reserve                     set RESERVED to an address that refuses
+//	                            connections until a program listens there
 //	mute                        set MUTE to an address that accepts connections
 //	                            and never answers
 //	systemd                     set NOTIFY_SOCKET to a socket of the script's
