@@ -48,9 +48,9 @@ func (h *Health) list() []Backend {
 }
 
 // missing returns a line for each backend that is needed and not usable.
-func (h *Health) missing() []string {
+func missing(backends []Backend) []string {
 	var lines []string
-	for _, b := range h.list() {
+	for _, b := range backends {
 		if b.Usable || !b.Needed {
 			continue
 		}
@@ -73,15 +73,15 @@ func (h *Health) SetDetail(detail func() []string) { h.detail.Store(&detail) }
 func (h *Health) SetMetrics(metrics http.Handler) { h.metrics.Store(&metrics) }
 
 // Handler serves GET and HEAD of /livez, 200 as long as the process can answer
-// at all, of /readyz, 200 or 503, and of /metrics, 404 without metrics. It serves Check
-// and Watch of grpc.health.v1.
+// at all, of /readyz, 200 or 503, and of /metrics, 404 without metrics. It serves
+// Check, List and Watch of grpc.health.v1.
 func (h *Health) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, "alive\n")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		missing := h.missing()
+		missing := missing(h.list())
 		switch {
 		case !h.ready.Load():
 			answer(w, http.StatusServiceUnavailable, "not ready: culvert accepts no new calls\n"+h.details())
@@ -92,6 +92,7 @@ func (h *Health) Handler() http.Handler {
 		}
 	})
 	mux.HandleFunc("POST /grpc.health.v1.Health/Check", h.check)
+	mux.HandleFunc("POST /grpc.health.v1.Health/List", h.listAll)
 	mux.HandleFunc("POST /grpc.health.v1.Health/Watch", h.watch)
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		metrics := h.metrics.Load()

@@ -33,45 +33,59 @@ const (
 
 // status returns the status of a service: "" is culvert as /readyz tells it, any other
 // the backend of that name.
-func (h *Health) status(service string) healthpb.HealthCheckResponse_ServingStatus {
-	serving := h.ready.Load()
+func (h *Health) status(service string, backends []Backend) healthpb.HealthCheckResponse_ServingStatus {
 	if service == "" {
-		serving = serving && len(h.missing()) == 0
-	} else {
-		known := false
-		for _, b := range h.list() {
-			if b.Name == service {
-				known, serving = true, serving && b.Usable
-			}
-		}
-		if !known {
-			return healthpb.HealthCheckResponse_SERVICE_UNKNOWN
+		return h.serving(len(missing(backends)) == 0)
+	}
+	for _, b := range backends {
+		if b.Name == service {
+			return h.serving(b.Usable)
 		}
 	}
-	if serving {
+	return healthpb.HealthCheckResponse_SERVICE_UNKNOWN
+}
+
+// serving returns the status of something usable, which culvert serves unless it
+// drains.
+func (h *Health) serving(usable bool) healthpb.HealthCheckResponse_ServingStatus {
+	if usable && h.ready.Load() {
 		return healthpb.HealthCheckResponse_SERVING
 	}
 	return healthpb.HealthCheckResponse_NOT_SERVING
 }
 
 func (h *Health) check(w http.ResponseWriter, r *http.Request) {
-	service, ok := beginHealth(w, r)
-	if !ok {
+	var request healthpb.HealthCheckRequest
+	if !beginHealth(w, r, &request) {
 		return
 	}
-	status := h.status(service)
+	status := h.status(request.GetService(), h.list())
 	if status == healthpb.HealthCheckResponse_SERVICE_UNKNOWN {
 		refuseHealth(w, codes.NotFound, "no backend has this name")
 		return
 	}
-	if sendHealth(w, status) == nil {
+	if sendHealth(w, &healthpb.HealthCheckResponse{Status: status}) == nil {
+		w.Header().Set("Grpc-Status", "0")
+	}
+}
+
+func (h *Health) listAll(w http.ResponseWriter, r *http.Request) {
+	if !beginHealth(w, r, new(healthpb.HealthListRequest)) {
+		return
+	}
+	backends := h.list()
+	statuses := map[string]*healthpb.HealthCheckResponse{"": {Status: h.status("", backends)}}
+	for _, b := range backends {
+		statuses[b.Name] = &healthpb.HealthCheckResponse{Status: h.serving(b.Usable)}
+	}
+	if sendHealth(w, &healthpb.HealthListResponse{Statuses: statuses}) == nil {
 		w.Header().Set("Grpc-Status", "0")
 	}
 }
 
 func (h *Health) watch(w http.ResponseWriter, r *http.Request) {
-	service, ok := beginHealth(w, r)
-	if !ok {
+	var request healthpb.HealthCheckRequest
+	if !beginHealth(w, r, &request) {
 		return
 	}
 	if !h.watches.begin() {
@@ -84,8 +98,8 @@ func (h *Health) watch(w http.ResponseWriter, r *http.Request) {
 	told := healthpb.HealthCheckResponse_UNKNOWN
 	for {
 		changed := h.watches.next() // before the status is read: a change in between is not missed
-		if now := h.status(service); now != told {
-			if sendHealth(w, now) != nil {
+		if now := h.status(request.GetService(), h.watches.look(h.list)); now != told {
+			if sendHealth(w, &healthpb.HealthCheckResponse{Status: now}) != nil {
 				return
 			}
 			told = now
@@ -99,53 +113,50 @@ func (h *Health) watch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// beginHealth reads the request of a call and returns the service that it asks for. If
-// ok is false, the call is answered.
-func beginHealth(w http.ResponseWriter, r *http.Request) (service string, ok bool) {
+// beginHealth reads the request of a call. If it returns false, the call is answered.
+func beginHealth(w http.ResponseWriter, r *http.Request, request proto.Message) bool {
 	if r.ProtoMajor < 2 {
 		answer(w, http.StatusHTTPVersionNotSupported, "culvert: gRPC needs HTTP/2\n")
-		return "", false
+		return false
 	}
 	// Only writes have a bound: a Watch lasts.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // an error shows in the first write
-	service, code, err := readHealth(r.Body)
-	if err != nil {
+	if code, err := readHealth(r.Body, request); err != nil {
 		refuseHealth(w, code, err.Error())
-		return "", false
+		return false
 	}
 	w.Header().Set("Content-Type", "application/grpc")
 	w.Header().Set("Trailer", "Grpc-Status")
-	return service, true
+	return true
 }
 
 // readHealth reads a request in gRPC's frame: a byte of flags and the length of the
 // message. https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
-func readHealth(body io.Reader) (service string, code codes.Code, err error) {
+func readHealth(body io.Reader, request proto.Message) (codes.Code, error) {
 	var prefix [5]byte
 	if _, err := io.ReadFull(body, prefix[:]); err != nil {
-		return "", codes.InvalidArgument, errors.New("the request has no message")
+		return codes.InvalidArgument, errors.New("the request has no message")
 	}
 	size := binary.BigEndian.Uint32(prefix[1:])
 	switch {
 	case prefix[0] != 0:
-		return "", codes.Unimplemented, errors.New("the message is compressed, which this address doesn't support")
+		return codes.Unimplemented, errors.New("the message is compressed, which this address doesn't support")
 	case size > maxHealthRequest:
-		return "", codes.ResourceExhausted, fmt.Errorf("the message is over the limit of %d bytes", maxHealthRequest)
+		return codes.ResourceExhausted, fmt.Errorf("the message is over the limit of %d bytes", maxHealthRequest)
 	}
 	message := make([]byte, size)
 	if _, err := io.ReadFull(body, message); err != nil {
-		return "", codes.InvalidArgument, errors.New("the message is cut off")
+		return codes.InvalidArgument, errors.New("the message is cut off")
 	}
-	var request healthpb.HealthCheckRequest
-	if err := proto.Unmarshal(message, &request); err != nil {
-		return "", codes.InvalidArgument, errors.New("the message is no HealthCheckRequest")
+	if err := proto.Unmarshal(message, request); err != nil {
+		return codes.InvalidArgument, fmt.Errorf("the message is no %s", request.ProtoReflect().Descriptor().Name())
 	}
-	return request.GetService(), codes.OK, nil
+	return codes.OK, nil
 }
 
 // sendHealth sends a message.
-func sendHealth(w http.ResponseWriter, status healthpb.HealthCheckResponse_ServingStatus) error {
-	message, err := proto.Marshal(&healthpb.HealthCheckResponse{Status: status})
+func sendHealth(w http.ResponseWriter, m proto.Message) error {
+	message, err := proto.Marshal(m)
 	if err != nil {
 		return err
 	}
@@ -177,6 +188,24 @@ type watches struct {
 	mu      sync.Mutex
 	running int
 	changed chan struct{} // closed at the next wake; nil: nobody waits for it
+
+	looking  sync.Mutex
+	looked   time.Time
+	backends []Backend // as of looked
+}
+
+// lookInterval is how long Watches share a look at the backends, which waits for locks
+// that calls need.
+const lookInterval = watchInterval / 2
+
+// look returns list's result, or that of another Watch a moment ago.
+func (w *watches) look(list func() []Backend) []Backend {
+	w.looking.Lock()
+	defer w.looking.Unlock()
+	if w.looked.IsZero() || time.Since(w.looked) >= lookInterval {
+		w.backends, w.looked = list(), time.Now()
+	}
+	return w.backends
 }
 
 // begin counts a Watch until end, or returns false if there are too many.

@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,6 +91,18 @@ func TestGRPCHealthIsReadiness(t *testing.T) {
 			if got.GetStatus() != c.want || status.Code(err) != c.code {
 				t.Errorf("%+v: Check of %q: %v, %v; want %v, %v", step, c.service, got.GetStatus(), err, c.want, c.code)
 			}
+		}
+		all := map[string]healthpb.HealthCheckResponse_ServingStatus{"": step.whole}
+		if len(step.backends) > 0 {
+			all["orders"] = step.orders
+		}
+		list, err := client.List(within(t), &healthpb.HealthListRequest{})
+		got := make(map[string]healthpb.HealthCheckResponse_ServingStatus)
+		for name, s := range list.GetStatuses() {
+			got[name] = s.GetStatus()
+		}
+		if err != nil || !maps.Equal(got, all) {
+			t.Errorf("%+v: List: %v, %v; want %v", step, got, err, all)
 		}
 		w := httptest.NewRecorder()
 		h.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
@@ -171,6 +185,35 @@ func TestWatchLooksAtBackends(t *testing.T) {
 		}
 		if h.watches.running != 0 {
 			t.Errorf("%d Watches run", h.watches.running)
+		}
+	})
+}
+
+// TestWatchesShareTheirLooks: however many there are, the backends are asked for their
+// state a few times a second.
+func TestWatchesShareTheirLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := new(Health)
+		var looks atomic.Int64
+		h.SetBackends(func() []Backend {
+			looks.Add(1)
+			return []Backend{{Name: "orders"}}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var watches sync.WaitGroup
+		for range maxWatches {
+			time.Sleep(watchInterval / maxWatches)
+			watches.Go(func() {
+				r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/grpc.health.v1.Health/Watch", bytes.NewReader(requestOf(t, "orders")))
+				r.ProtoMajor = 2
+				h.Handler().ServeHTTP(httptest.NewRecorder(), r)
+			})
+		}
+		time.Sleep(10 * watchInterval)
+		cancel()
+		watches.Wait()
+		if got, most := looks.Load(), int64(11*watchInterval/lookInterval)+1; got > most || got < 10 {
+			t.Errorf("%d looks in 11 s, want at most %d", got, most)
 		}
 	})
 }
@@ -268,14 +311,13 @@ func FuzzReadHealth(f *testing.F) {
 	f.Add([]byte("\x01\x00\x00\x00\x00"))
 	f.Add([]byte("\x00\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		service, code, err := readHealth(bytes.NewReader(in))
+		var request healthpb.HealthCheckRequest
+		code, err := readHealth(bytes.NewReader(in), &request)
 		switch {
 		case (err == nil) != (code == codes.OK):
 			t.Errorf("%q: %v with %v", in, code, err)
-		case err == nil && len(service) > maxHealthRequest:
-			t.Errorf("%q: a name of %d bytes", in, len(service))
-		case err != nil && service != "":
-			t.Errorf("%q: %q with %v", in, service, err)
+		case err == nil && len(request.GetService()) > maxHealthRequest:
+			t.Errorf("%q: a name of %d bytes", in, len(request.GetService()))
 		}
 	})
 }
