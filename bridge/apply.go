@@ -7,6 +7,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -133,7 +134,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	p := &policy{
 		arrivals:          newArrivals(before != nil),
 		limits:            cfg.Limits.withDefaults(),
-		vouched:           newVouchedNames(cfg.VouchedHeaders),
+		vouched:           headers.NewVouched(cfg.VouchedHeaders),
 		tryOrigins:        cfg.TryOrigins,
 		pathPrefix:        cfg.PathPrefix,
 		detailedErrors:    cfg.DetailedErrors,

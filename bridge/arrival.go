@@ -9,6 +9,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 )
 
@@ -165,7 +166,7 @@ func (p *policy) ofOuter(name string) bool {
 }
 
 func (p *policy) isVouched(name string) bool {
-	return toUpstream.of(name) == vouched || p.vouched.exact[name]
+	return headers.OfRequest(name) == headers.Vouched || p.vouched.Has(name)
 }
 
 // AppliesInside reports whether a field of the request for a tunnel applies to every

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -41,7 +42,7 @@ type Authenticator interface {
 	// culvert then removes it from requests of any peer but a trusted proxy, and its
 	// spellings with underscores from all requests.
 	//
-	// The call ends INTERNAL if Authenticate sets a name that RequestRules drops
+	// The call ends INTERNAL if Authenticate sets a name that package headers drops
 	// ("grpc-timeout", "connection"), or a name or value that gRPC can't send. It ends
 	// METADATA_TOO_LARGE if Authenticate makes the metadata larger than the limit. The
 	// Observer gets the cause. Metadata that the Observer added in CallBegan isn't
@@ -62,7 +63,7 @@ func askWho(ctx context.Context, a Authenticator, c *call) (id Identity, err err
 			err = report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator panicked: %v\n%s", p, debug.Stack()))
 		}
 	}()
-	before, observers := metadataBytes(c.Metadata), unsendable(c.Metadata)
+	before, observers := headers.Size(c.Metadata), unsendable(c.Metadata)
 	id, err = a.Authenticate(ctx, c.Method, c.Peer, c.Metadata)
 	if err != nil {
 		return Identity{}, unauthenticated(err)
@@ -72,8 +73,8 @@ func askWho(ctx context.Context, a Authenticator, c *call) (id Identity, err err
 			return Identity{}, report.New(report.ReasonInternal, "internal error").Because(fmt.Errorf("the Authenticator set the metadata %q, whose name or value can't cross", name))
 		}
 	}
-	if size := metadataBytes(c.Metadata); size > before && size-c.observed > c.headers.Bytes {
-		return Identity{}, tooMuchMetadata("request", size-c.observed, c.headers)
+	if size := headers.Size(c.Metadata); size > before && size-c.observed > c.headers.Bytes {
+		return Identity{}, headers.TooLarge("request", size-c.observed, c.headers)
 	}
 	return id, nil
 }
@@ -83,7 +84,7 @@ func askWho(ctx context.Context, a Authenticator, c *call) (id Identity, err err
 func unsendable(md metadata.MD) metadata.MD {
 	var found metadata.MD
 	for name, values := range md {
-		reserved := toUpstream.of(name) == drop && name != forwardedUserAgent
+		reserved := headers.OfRequest(name) == headers.Drop && name != forwardedUserAgent
 		unprintable := !strings.HasSuffix(name, "-bin") && slices.ContainsFunc(values, func(v string) bool { return !codec.ValidValue(v) })
 		if reserved || unprintable || !codec.ValidName(name) {
 			if found == nil {

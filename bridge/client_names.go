@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -38,8 +39,8 @@ func (a *arrival) vouchCertificate(md metadata.MD, h http.Header, forward bool, 
 	if len(said) > 0 {
 		md[clientCertHeader] = []string{strings.Join(said, ",")}
 	}
-	if size := metadataBytes(md); a.peer.Client != nil && size > limit.Bytes {
-		f := tooMuchMetadata("request", size, limit)
+	if size := headers.Size(md); a.peer.Client != nil && size > limit.Bytes {
+		f := headers.TooLarge("request", size, limit)
 		f.Text += fmt.Sprintf("; %d of them are the names in the client's certificate (%s)", codec.FieldBytes(clientCertHeader, md[clientCertHeader][0]), clientCertHeader)
 		return f
 	}

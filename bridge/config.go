@@ -61,7 +61,7 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 
 	// VouchedHeaders are further names that only a trusted peer may set,
-	// besides those of RequestRules.
+	// besides those of package headers.
 	VouchedHeaders []string
 
 	ForwardCookies    bool // a request's cookies reach the backend

@@ -15,7 +15,7 @@
 //   - transport.go: the table of client protocols. The one that accepts the
 //     request turns it into a call and a downstream (call.go). transport_http.go
 //     and transport_http_answer.go have the parts that all share over HTTP; each
-//     protocol has files of its own.
+//     protocol has files of its own. Package headers decides which metadata crosses.
 //   - fallback.go: a request that isn't a call, nor looks like an attempt at one, goes
 //     to a web server (fallback*.go, package fallback).
 //   - limit.go, limit_method.go: the limits. Connections, handshakes and calls
@@ -42,7 +42,7 @@
 //     upstream is released, and the Observer gets the result.
 //
 // The packages below know nothing of calls, and don't import this one: edge, fallback,
-// gate, h2, memory, quota, report, routing, upstream and websocket; socket, buffer and
+// gate, h2, headers, memory, quota, report, routing, upstream and websocket; socket, buffer and
 // flood serve several of these.
 //
 // # Who waits for whom

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -114,7 +115,7 @@ func metadataPage() []byte {
 	var b bytes.Buffer
 	b.WriteString(quoted(`# Which metadata culvert forwards
 
-For people who miss a header. This page is generated from 'bridge/metadata.go'.
+For people who miss a header. This page is generated from 'bridge/headers/table.go'.
 
 culvert forwards metadata unchanged and in order, in both directions, unless a table below names it. Names are in lower case, and a
 '*' stands for any rest. A name that ends in '-bin' has a binary value, which is base64 on the wire.
@@ -139,7 +140,7 @@ culvert adds these itself:
 | client | 'x-request-id' | the call's id, unless the backend sends one |
 
 `))
-	table := func(title string, rules []bridge.HeaderRule) {
+	table := func(title string, rules []headers.Row) {
 		fmt.Fprintf(&b, "## %s\n\n| names | rule | why |\n|---|---|---|\n", title)
 		type row struct{ rule, why string }
 		var rows []row // in the order of their first names
@@ -156,8 +157,8 @@ culvert adds these itself:
 		}
 		b.WriteString("\n")
 	}
-	table("From the client to the backend", bridge.RequestRules())
-	table("From the backend to the client", bridge.ResponseRules())
+	table("From the client to the backend", headers.RequestRows())
+	table("From the backend to the client", headers.ResponseRows())
 	b.WriteString(quoted(`## Trailers of native gRPC
 
 HTTP forbids these names in trailers: 'authorization', 'cache-control', 'expect', 'host', 'max-forwards', 'pragma', 'range', 'realm',

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 )
 
 // This file decides which requests go to the fallback: a web server, or a handler of an
@@ -86,6 +87,6 @@ func (a *arrival) forCall(r *http.Request) bool {
 func (s *Server) answerPreflight(w http.ResponseWriter, r *http.Request, a *arrival) {
 	gate.VaryPreflight(w.Header())
 	if s.originAllowed(w, r, a) {
-		gate.Preflight(w, r, a.origin, crosses)
+		gate.Preflight(w, r, a.origin, headers.Crosses)
 	}
 }

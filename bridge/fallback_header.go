@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -17,11 +18,11 @@ import (
 // one connection and those that only culvert and trusted proxies may set, and culvert's
 // own.
 func (a *arrival) webHeader(r *http.Request, id string) (http.Header, error) {
-	hop := connectionNames(r.Header)
+	hop := headers.ConnectionNames(r.Header)
 	header := make(http.Header, len(r.Header)+8)
 	for name, values := range r.Header {
 		lower := strings.ToLower(name)
-		if (!hop[lower] || lower == "te") && toUpstream.reachesWeb(lower, a.trusted) && !a.policy.vouched.strikes(lower, a.trusted) {
+		if (!hop[lower] || lower == "te") && headers.ReachesWeb(lower, a.trusted) && !a.policy.vouched.Strikes(lower, a.trusted) {
 			header[name] = values
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -72,12 +73,12 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 	info := r.call.info
 	v := judge(err, info.ID, r.call.policy.detailedErrors)
 	if v.origin == report.OriginUpstream {
-		if size := metadataBytes(trailer); size > r.call.headers.Bytes {
-			v = judge(tooMuchMetadata("response", size, r.call.headers), info.ID, r.call.policy.detailedErrors)
+		if size := headers.Size(trailer); size > r.call.headers.Bytes {
+			v = judge(headers.TooLarge("response", size, r.call.headers), info.ID, r.call.policy.detailedErrors)
 		}
 	}
 	if v.origin == report.OriginUpstream {
-		trailer = responseMetadata(trailer, r.call.setCookies)
+		trailer = headers.Response(trailer, r.call.setCookies)
 	} else {
 		trailer = nil
 	}

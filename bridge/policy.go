@@ -6,6 +6,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/fallback"
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -20,7 +21,7 @@ type policy struct {
 	quotas  *quota.Limiter // for connections and calls
 	methods methodLimits
 	routes  *routes // nil: none
-	vouched vouchedNames
+	vouched headers.VouchedNames
 
 	arrivals *arrivals // of the requests that have taken it
 

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
@@ -84,12 +85,12 @@ func (s *Server) copyRequests(r *running) error {
 func (s *Server) copyResponses(ctx context.Context, r *running, from *replies) (metadata.MD, error) {
 	up := r.up
 	if header, ok := up.Header(); ok {
-		if size := metadataBytes(header); size > r.call.headers.Bytes {
-			return nil, tooMuchMetadata("response", size, r.call.headers)
+		if size := headers.Size(header); size > r.call.headers.Bytes {
+			return nil, headers.TooLarge("response", size, r.call.headers)
 		}
 		from.packed = up.Compressed()
 		r.call.packReplies = r.call.takesGzip && from.packed
-		header = responseMetadata(header, r.call.setCookies)
+		header = headers.Response(header, r.call.setCookies)
 		delete(header, "grpc-status-details-bin") // a status is only in the trailers
 		r.obs.Header(header)
 		if !up.Ended() {

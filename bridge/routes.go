@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
@@ -112,7 +113,7 @@ func newRoutes(cfg *Config) (*routes, error) {
 	rs := &routes{of: make([]route, len(cfg.Routes))}
 	list, taken := make([]routing.Route, len(cfg.Routes)), make(map[string]int, len(cfg.Routes))
 	var mistakes []error
-	vouched := newVouchedNames(cfg.VouchedHeaders)
+	vouched := headers.NewVouched(cfg.VouchedHeaders)
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
 		list[i] = r.Row()
@@ -137,7 +138,7 @@ func newRoutes(cfg *Config) (*routes, error) {
 // A routeCompiler makes a route of a Route.
 type routeCompiler struct {
 	cfg      *Config
-	vouched  vouchedNames
+	vouched  headers.VouchedNames
 	backends map[string]bool
 	index    int
 	mistakes []error
@@ -270,15 +271,15 @@ func (c *routeCompiler) compileOrigins(r *Route, made *route) {
 // arrives reports whether a call's metadata can have the name when its route is
 // selected.
 func (c *routeCompiler) arrives(name string) bool {
-	if c.vouched.strikes(name, true) {
+	if c.vouched.Strikes(name, true) {
 		return false // it imitates one of these names
 	}
-	switch toUpstream.of(name) {
-	case pass, vouched:
+	switch headers.OfRequest(name) {
+	case headers.Pass, headers.Vouched:
 		return true
-	case cookie:
+	case headers.Cookie:
 		return c.cfg.ForwardCookies
-	case drop:
+	case headers.Drop:
 	}
 	return name == forwardedUserAgent
 }
@@ -290,9 +291,9 @@ func (c *routeCompiler) cantSet(name string) string {
 		return "is not a name of metadata: use lower-case letters, digits, - _ and ."
 	case strings.HasSuffix(name, "-bin"):
 		return "is binary metadata, which can't be set: use a name without -bin"
-	case c.vouched.hyphened[hyphened(name)] || toUpstream.of(name) == vouched:
+	case c.vouched.Resembles(name) || headers.OfRequest(name) == headers.Vouched:
 		return "can't be set: only culvert and trusted proxies may set it; use another name"
-	case toUpstream.of(name) != pass:
+	case headers.OfRequest(name) != headers.Pass:
 		return "can't be set: it is reserved (docs/reference/metadata.md); use another name"
 	}
 	return ""

@@ -11,6 +11,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
@@ -172,8 +173,8 @@ func (s *Server) reroute(c *call, to *route, method string) error {
 	c.info.Route, c.info.Method = to.name, method
 	m := c.policy.methods.of(method)
 	c.messages, c.headers = to.sizes(c.policy.sizes(c.choice.listening, m))
-	if size := metadataBytes(c.Metadata); size > c.headers.Bytes {
-		return tooMuchMetadata("request", size, c.headers)
+	if size := headers.Size(c.Metadata); size > c.headers.Bytes {
+		return headers.TooLarge("request", size, c.headers)
 	}
 	if err := c.use.Move(m.scopeOf(), to.scope, method); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
@@ -58,11 +59,11 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	if _, _, ok := gate.ParseAuthority(r.URL.Host); !ok {
 		return nil, fmt.Errorf("%q is no host: %s", r.URL.Host, malformedAuthority)
 	}
-	md, err := requestMetadata(r.Header, false, cfg.ForwardCookies, report.SizeLimit{Bytes: noLimit, Key: report.KeyHeaderBytes})
+	md, err := headers.Request(r.Header, false, cfg.ForwardCookies, report.SizeLimit{Bytes: noLimit, Key: report.KeyHeaderBytes})
 	if err != nil {
 		return nil, err
 	}
-	newVouchedNames(cfg.VouchedHeaders).strike(md, false)
+	headers.NewVouched(cfg.VouchedHeaders).Strike(md, false)
 	r.vouch(md)
 	a := &RouteAnswer{Host: routedHost(r.URL.Host), Route: -1, Origins: -1, MethodLimits: -1}
 	a.UnknownHost = r.Loopback && !p.origins.AllowsHost(r.URL.Host)

@@ -78,6 +78,13 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+func TestTableOfReasonsIsACopy(t *testing.T) {
+	report.Reasons()[0].HTTP = 0
+	if report.Reasons()[0].HTTP == 0 {
+		t.Error("a caller can change the table")
+	}
+}
+
 // TestEveryReasonAsAStatus: each row ends a call with its code, the remedy,
 // and an ErrorInfo of culvert's domain with the call's id; sent is said where
 // the client has to decide on trying again, and only there.

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
@@ -85,7 +86,7 @@ func (s *Server) read(ctx context.Context, r *running) error {
 		r.limitTime(ctx)
 	}
 	s.tellBegan(r)
-	r.call.held.Add(memory.Fixed, metadataBytes(r.call.Metadata))
+	r.call.held.Add(memory.Fixed, headers.Size(r.call.Metadata))
 	return err
 }
 
@@ -221,12 +222,12 @@ func (s *Server) tellBegan(r *running) {
 	}
 	sent := 0
 	if s.cfg.Authenticator != nil {
-		sent = metadataBytes(r.call.Metadata)
+		sent = headers.Size(r.call.Metadata)
 	}
 	if o := s.obs.CallBegan(r.timed, r.call.info, r.call.Metadata); o != nil {
 		r.obs = o
 	}
 	if s.cfg.Authenticator != nil {
-		r.call.observed = max(metadataBytes(r.call.Metadata)-sent, 0)
+		r.call.observed = max(headers.Size(r.call.Metadata)-sent, 0)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
@@ -26,11 +27,11 @@ func (s *Server) newHTTPCall(r *http.Request, a *arrival) (*call, error) {
 	if a.refused != nil {
 		return c, a.refused
 	}
-	md, err := requestMetadata(r.Header, a.trusted, a.policy.forwardCookies && a.origin.Credentials, c.headers)
+	md, err := headers.Request(r.Header, a.trusted, a.policy.forwardCookies && a.origin.Credentials, c.headers)
 	if err != nil {
 		return c, err
 	}
-	a.policy.vouched.strike(md, a.trusted)
+	a.policy.vouched.Strike(md, a.trusted)
 	if ua := r.Header.Get("User-Agent"); codec.ValidValue(ua) && ua != "" {
 		md[forwardedUserAgent] = []string{ua}
 	}

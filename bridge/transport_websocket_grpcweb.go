@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
@@ -102,14 +103,14 @@ func (d *socketDown) readMetadata(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	md, err := blockMetadata(block)
+	md, err := headers.Block(block)
 	if err != nil {
 		return err
 	}
-	c.policy.vouched.strike(md, false)
+	c.policy.vouched.Strike(md, false)
 	maps.Copy(c.Metadata, md)
-	if size := metadataBytes(c.Metadata); size > c.headers.Bytes {
-		return tooMuchMetadata("request", size, c.headers)
+	if size := headers.Size(c.Metadata); size > c.headers.Bytes {
+		return headers.TooLarge("request", size, c.headers)
 	}
 	if ua := block["x-user-agent"]; len(ua) > 0 && c.Metadata["x-user-agent"] == nil && codec.ValidValue(ua[0]) {
 		c.Metadata["x-user-agent"] = ua[:1]
@@ -143,7 +144,7 @@ func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, err
 		return nil, d.firstError(err)
 	}
 	if len(block) > limit.Bytes {
-		return nil, tooMuchMetadata("request", len(block), limit)
+		return nil, headers.TooLarge("request", len(block), limit)
 	}
 	_ = d.ws.SetReadDeadline(time.Time{})
 	fields, err := codec.ParseHeaderBlock(block)

@@ -1,0 +1,9 @@
+// Package headers decides which headers of a request cross to the backend as metadata,
+// and which metadata crosses back. It knows no calls and no policies: its functions get
+// headers, and what the policy allows.
+//
+//   - table.go: the tables of names that don't cross unchanged.
+//   - rules.go: the rule for a name, also for one that imitates a name of the table.
+//   - vouched.go: the names that the operator adds.
+//   - metadata.go: metadata made from headers, and its size.
+package headers

@@ -1,0 +1,140 @@
+package headers
+
+import (
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// Request makes a call's metadata from the headers of its request. Names listed
+// in Connection belong to that connection, so they don't cross.
+func Request(h http.Header, trusted, cookies bool, limit report.SizeLimit) (metadata.MD, error) {
+	hop := ConnectionNames(h)
+	size := 0
+	kept := make(map[string][]string, len(h))
+	for name, values := range h {
+		name = strings.ToLower(name)
+		for _, v := range values {
+			size += codec.FieldBytes(name, v)
+		}
+		switch toUpstream.of(name) {
+		case Drop:
+			continue
+		case Vouched:
+			if !trusted {
+				continue
+			}
+		case Cookie:
+			if !cookies {
+				continue
+			}
+		case Pass:
+		}
+		if hop[name] {
+			continue
+		}
+		kept[name] = append(kept[name], values...)
+	}
+	if size > limit.Bytes {
+		return nil, TooLarge("request", size, limit)
+	}
+	return sane(kept)
+}
+
+// Block makes metadata from the header block in a WebSocket's first message.
+// The block can't set headers that only the upgrade request can.
+func Block(block map[string][]string) (metadata.MD, error) {
+	kept := make(map[string][]string, len(block))
+	for name, values := range block {
+		if Crosses(name) {
+			kept[name] = values
+		}
+	}
+	return sane(kept)
+}
+
+// sane decodes binary values and removes metadata for which grpc-go would refuse the
+// whole call: names that it can't send, and ASCII values with other characters (tab,
+// UTF-8). CR, LF and NUL can only be an attack.
+func sane(h map[string][]string) (metadata.MD, error) {
+	for name, values := range h {
+		if !codec.ValidName(name) {
+			delete(h, name)
+			continue
+		}
+		if strings.HasSuffix(name, "-bin") {
+			continue
+		}
+		kept := values[:0:0]
+		for _, v := range values {
+			if strings.ContainsAny(v, "\r\n\x00") {
+				return nil, report.Newf(report.ReasonBadRequest, "the metadata %q contains a line end or NUL", name)
+			}
+			if codec.ValidValue(v) {
+				kept = append(kept, v)
+			}
+		}
+		if len(kept) == 0 {
+			delete(h, name)
+			continue
+		}
+		h[name] = kept
+	}
+	md, err := codec.DecodeMetadata(h)
+	if err != nil {
+		return nil, report.New(report.ReasonBadRequest, "the metadata can't be read: "+err.Error())
+	}
+	return md, nil
+}
+
+// Response returns the part of an upstream's header or trailer that may reach
+// the client. It doesn't change its input.
+func Response(md metadata.MD, setCookies bool) metadata.MD {
+	out := make(metadata.MD, len(md))
+	for name, values := range md {
+		switch toDownstream.of(name) {
+		case Pass:
+			out[name] = values
+		case Cookie:
+			if setCookies {
+				out[name] = values
+			}
+		case Drop, Vouched:
+		}
+	}
+	return out
+}
+
+// ConnectionNames returns the names that Connection lists, in lower case.
+func ConnectionNames(h http.Header) map[string]bool {
+	var names map[string]bool
+	for _, line := range h["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			if names == nil {
+				names = make(map[string]bool)
+			}
+			names[strings.ToLower(strings.TrimSpace(name))] = true
+		}
+	}
+	return names
+}
+
+// Size returns the size of metadata as HTTP/2 counts it.
+func Size(md metadata.MD) int {
+	n := 0
+	for name, values := range md {
+		for _, v := range values {
+			n += codec.FieldBytes(name, v)
+		}
+	}
+	return n
+}
+
+// TooLarge returns the fault of metadata over its limit. what is "request" or "response".
+func TooLarge(what string, size int, limit report.SizeLimit) *report.Fault {
+	return report.Newf(report.ReasonMetadataTooLarge, "the %s metadata of %d bytes is over the limit of %d (%s)", what, size, limit.Bytes, limit.Key).UnlessRaised(limit.Key)
+}

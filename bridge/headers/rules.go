@@ -1,0 +1,102 @@
+package headers
+
+import (
+	"slices"
+	"strings"
+)
+
+// A Rule decides what happens to a header on its way.
+type Rule int
+
+// The rules.
+const (
+	Pass    Rule = iota
+	Drop         // never crosses
+	Vouched      // crosses only from a trusted peer's outer request
+	Cookie       // crosses only if a key allows it
+)
+
+var (
+	toUpstream   = compile(requestRows)
+	toDownstream = compile(responseRows)
+)
+
+// OfRequest returns the rule for a lower-case name in a request.
+func OfRequest(name string) Rule { return toUpstream.of(name) }
+
+// Crosses reports whether any client may send metadata of the name.
+func Crosses(name string) bool { return OfRequest(name) == Pass }
+
+// A ruleset is a table that is quick to look up.
+type ruleset struct {
+	exact    map[string]Rule
+	prefixes []prefixRule
+
+	// Names, and prefixes of names, that only culvert and trusted proxies may set.
+	spoofable         map[string]bool
+	spoofablePrefixes []string
+}
+
+type prefixRule struct {
+	prefix string
+	rule   Rule
+}
+
+func compile(table []Row) ruleset {
+	words := map[string]Rule{"drop": Drop, "vouched": Vouched, "cookie": Cookie}
+	rs := ruleset{exact: make(map[string]Rule, len(table)), spoofable: make(map[string]bool)}
+	for _, row := range table {
+		prefix, open := strings.CutSuffix(row.Name, "*")
+		spoofable := row.Rule == "vouched" || row.Why == ofCulvert
+		switch {
+		case open && spoofable:
+			rs.spoofablePrefixes = append(rs.spoofablePrefixes, prefix)
+		case spoofable:
+			rs.spoofable[row.Name] = true
+		}
+		if open {
+			rs.prefixes = append(rs.prefixes, prefixRule{prefix, words[row.Rule]})
+		} else {
+			rs.exact[row.Name] = words[row.Rule]
+		}
+	}
+	return rs
+}
+
+// of returns the rule of a lower-case name.
+func (rs ruleset) of(name string) Rule {
+	if r, ok := rs.exact[name]; ok {
+		return r
+	}
+	if strings.ContainsAny(name, "_.") && rs.imitated(hyphened(name)) {
+		return Drop
+	}
+	for _, p := range rs.prefixes {
+		if strings.HasPrefix(name, p.prefix) {
+			return p.rule
+		}
+	}
+	return Pass
+}
+
+// imitated reports whether name is reserved for culvert and its trusted proxies. name
+// is the hyphenated form of a name with underscores or dots. Backends that turn headers
+// into CGI variables read x_forwarded_for as HTTP_X_FORWARDED_FOR; PHP does the same
+// with x.forwarded.for. Nobody may send such a name, not even a trusted proxy: a proxy
+// itself writes hyphens, but may pass on its client's header.
+func (rs ruleset) imitated(name string) bool {
+	return rs.spoofable[name] || slices.ContainsFunc(rs.spoofablePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+// ReachesWeb reports whether a field of the name reaches the web server. It gets all but
+// those that only culvert and trusted proxies may set.
+func ReachesWeb(name string, trusted bool) bool {
+	if plain := hyphened(name); plain != name && toUpstream.imitated(plain) {
+		return false
+	}
+	return !toUpstream.imitated(name) || trusted && toUpstream.of(name) == Vouched
+}
+
+func hyphened(name string) string { return hyphens.Replace(name) }
+
+var hyphens = strings.NewReplacer("_", "-", ".", "-")
