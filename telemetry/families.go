@@ -75,21 +75,21 @@ var (
 
 	certificateExpiry = family("culvert_certificate_not_after_timestamp_seconds", Gauge, "when a certificate in use expires, in Unix time; the certificate is named by its file, or by its first name if it has no file", "certificate")
 
-	reloads      = family("culvert_config_reloads_total", Counter, "attempts to reload the configuration", "result")
-	reloadFailed = family("culvert_config_last_reload_successful", Gauge, "1 if the newest configuration is in use, 0 if it was rejected and an older one is in use")
-	configSince  = family("culvert_config_applied_timestamp_seconds", Gauge, "since when the configuration is in use, in Unix time")
-	configInfo   = family("culvert_config_info", Gauge, "1, with the version of the configuration in use", "version")
+	reloads         = family("culvert_config_reloads_total", Counter, "attempts to reload the configuration", "result")
+	reloadSucceeded = family("culvert_config_last_reload_successful", Gauge, "1 if the newest configuration is in use, 0 if it was rejected and an older one is in use")
+	configSince     = family("culvert_config_applied_timestamp_seconds", Gauge, "since when the configuration is in use, in Unix time")
+	configInfo      = family("culvert_config_info", Gauge, "1, with the version of the configuration in use", "version")
 
 	draining    = family("culvert_draining", Gauge, "1 if culvert accepts no new calls, else 0")
 	droppedLogs = family("culvert_log_lines_dropped_total", Counter, "log lines that were dropped because nobody read the log")
 	buildInfo   = family("culvert_build_info", Gauge, "1, with the version of culvert and of Go", "version", "go_version")
 )
 
-// A Label is a label of culvert's metrics and its meaning.
-type Label struct{ Name, Meaning string }
+// A label is a label of culvert's metrics and its meaning.
+type label struct{ Name, Meaning string }
 
 // labels has each label once.
-var labels = []Label{
+var labels = []label{
 	{"backend", "the backend's name; `default` for the one in `backend`"},
 	{"certificate", "the certificate's file, or its first name"},
 	{"direction", "`in`: from clients to backends; `out`: from backends to clients"},

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"math"
 	"net/http"
 	"runtime"
 	"strconv"
@@ -34,18 +33,17 @@ type Metrics struct {
 	state    atomic.Pointer[func() bridge.Snapshot]
 	dropped  atomic.Pointer[func() int64]
 
-	durations, firsts                                     *prometheus.HistogramVec
-	calls, web, conns, ends, lost, refused, limits, loads *prometheus.CounterVec
-	expiry, version                                       *prometheus.GaugeVec
-	newest, since                                         prometheus.Gauge
+	durations, firsts                                            *prometheus.HistogramVec
+	calls, web, conns, ends, lostPings, refused, limits, reloads *prometheus.CounterVec
+	expiry, version                                              *prometheus.GaugeVec
+	lastReload, since                                            prometheus.Gauge
 
-	methods    methods
-	durationOf cache[durationKey, prometheus.Observer] // of durations
-	firstOf    cache[string, prometheus.Observer]      // of firsts, by method
-	callsOf    cache[endKey, prometheus.Counter]       // of calls
-	webOf      cache[webKey, prometheus.Counter]       // of web
-
-	listeners cache[string, struct{}] // that had connections
+	methods   cache[string, *methodSeries]      // that a backend knows, by their paths
+	others    *methodSeries                     // of all others
+	callsOf   cache[endKey, prometheus.Counter] // of calls
+	passedOf  cache[place, *endSeries]          // of calls, likewise
+	webOf     cache[webKey, prometheus.Counter] // of web
+	listeners cache[string, struct{}]           // that had connections
 
 	counting sync.Mutex
 	had      map[[2]string]int // open connections at the last scrape, by listener and transport
@@ -70,26 +68,27 @@ func NewMetrics(version string) *Metrics {
 		web:       newCounter(webRequests),
 		conns:     newCounter(connsBegan),
 		ends:      newCounter(connsEnded),
-		lost:      newCounter(lostPings),
+		lostPings: newCounter(lostPings),
 		refused:   newCounter(refusals),
 		limits:    newCounter(limitsHit),
-		loads:     newCounter(reloads),
+		reloads:   newCounter(reloads),
 		expiry:    newGauge(certificateExpiry),
 		version:   newGauge(configInfo),
 		had:       make(map[[2]string]int),
 	}
-	newest, since, build := newGauge(reloadFailed), newGauge(configSince), newGauge(buildInfo)
+	lastReload, since, build := newGauge(reloadSucceeded), newGauge(configSince), newGauge(buildInfo)
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.durations, m.firsts, m.calls, m.web, m.conns, m.ends, m.lost, m.refused, m.limits, m.loads, m.expiry, m.version,
-		newest, since, build, state{m},
+		m.durations, m.firsts, m.calls, m.web, m.conns, m.ends, m.lostPings, m.refused, m.limits, m.reloads, m.expiry, m.version,
+		lastReload, since, build, state{m},
 	)
-	m.newest, m.since = newest.WithLabelValues(), since.WithLabelValues()
-	m.newest.Set(1)
+	m.others = m.newMethod(other)
+	m.lastReload, m.since = lastReload.WithLabelValues(), since.WithLabelValues()
+	m.lastReload.Set(1)
 	m.since.SetToCurrentTime()
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	for _, result := range []string{"applied", "rejected"} {
-		m.loads.WithLabelValues(result) // at 0: see beginListener
+		m.reloads.WithLabelValues(result) // at 0: see beginListener
 	}
 	return m
 }
@@ -151,19 +150,17 @@ const other = "_OTHER"
 
 // ConnBegan implements report.Observer.
 func (m *Metrics) ConnBegan(c report.ConnInfo) {
-	if _, seen := m.listeners.find(c.Listener); !seen {
-		m.listeners.add(c.Listener, unbounded, func() struct{} {
-			m.beginListener(c.Listener)
-			return struct{}{}
-		})
-	}
+	m.listeners.get(c.Listener, func() struct{} {
+		m.beginListener(c.Listener)
+		return struct{}{}
+	})
 	m.conns.WithLabelValues(c.Listener, kindOf(c)).Inc()
 }
 
 // beginListener begins time series at 0 that alerts watch: Prometheus sees an increase
 // only of series that it has seen before.
 func (m *Metrics) beginListener(name string) {
-	m.lost.WithLabelValues(name)
+	m.lostPings.WithLabelValues(name)
 	for _, kind := range []string{"connection", "tunnel"} {
 		m.ends.WithLabelValues(name, kind, report.EndedFlood)
 	}
@@ -173,7 +170,7 @@ func (m *Metrics) beginListener(name string) {
 func (m *Metrics) ConnEnded(c report.ConnInfo) {
 	m.ends.WithLabelValues(c.Listener, kindOf(c), c.Ended).Inc()
 	if c.Ended == report.EndedSilent {
-		m.lost.WithLabelValues(c.Listener).Inc()
+		m.lostPings.WithLabelValues(c.Listener).Inc()
 	}
 }
 
@@ -194,15 +191,15 @@ func (m *Metrics) Refused(r report.Refusal) {
 
 // CallBegan implements report.Observer.
 func (m *Metrics) CallBegan(_ context.Context, c *report.CallInfo, _ metadata.MD) report.CallObserver {
-	return &callMetrics{m: m, method: c.Method, begin: c.Begin}
+	return &callMetrics{method: m.method(c.Method), path: c.Method, begin: c.Begin}
 }
 
 // A callMetrics observes one call.
 type callMetrics struct {
-	m        *Metrics
-	method   string
+	method   *methodSeries // only the goroutine of the responses uses it, until Ended
+	path     string
 	begin    time.Time
-	answered bool // only the goroutine of the responses uses it, until Ended
+	answered bool // as method
 }
 
 // Header implements report.CallObserver.
@@ -214,14 +211,27 @@ func (c *callMetrics) Message(d report.Direction, _ int) {
 		return
 	}
 	c.answered = true
-	c.m.first(c.m.methods.learn(c.method)).Observe(time.Since(c.begin).Seconds())
+	c.learn()
+	c.method.first.Observe(time.Since(c.begin).Seconds())
+}
+
+// learn notes that the backend knows the method.
+func (c *callMetrics) learn() {
+	if m := c.method.m; c.method == m.others {
+		c.method = m.learn(c.path)
+	}
 }
 
 // Ended implements report.CallObserver.
 func (c *callMetrics) Ended(i *report.CallInfo) {
-	m, status := c.m, statusName(i.Code)
-	m.duration(durationKey{m.methods.of(i), status}, i.Code).Observe(i.Duration.Seconds())
-	m.ended(endKey{i.Listener, i.Transport, status, i.Origin, i.Reason}).Inc()
+	m := c.method.m
+	if i.Origin == report.OriginUpstream && showsMethod(i.Code) {
+		c.learn()
+	} else if c.method == m.others {
+		c.method = m.method(c.path) // another call may have shown it meanwhile
+	}
+	c.method.duration(i.Code).Observe(i.Duration.Seconds())
+	m.ended(i).Inc()
 	m.limited(i.Reason, i.Limit)
 }
 
@@ -234,61 +244,48 @@ func (m *Metrics) WebEnded(w *report.WebInfo) {
 	case w.Status > 0:
 		status = strconv.Itoa(w.Status/100) + "xx"
 	}
-	m.webEnded(webKey{w.Listener, status, w.Origin, w.Reason}).Inc()
+	k := webKey{w.Listener, status, w.Origin, w.Reason}
+	m.webOf.get(k, func() prometheus.Counter { return m.newWebEnd(k) }).Inc()
 	m.limited(w.Reason, w.Limit)
 }
 
-// unbounded is for keys of which only a bounded number can occur.
-const unbounded = math.MaxInt
-
-func (m *Metrics) duration(k durationKey, c codes.Code) prometheus.Observer {
-	o, ok := m.durationOf.find(k)
-	if !ok {
-		o, _ = m.durationOf.add(k, unbounded, func() prometheus.Observer {
-			return m.durations.WithLabelValues("grpc", k.method, k.code, errorType(c))
-		})
+// ended returns the counter of calls that end like this one.
+func (m *Metrics) ended(i *report.CallInfo) prometheus.Counter {
+	from := place{i.Listener, i.Transport}
+	if i.Origin != report.OriginUpstream || i.Reason != "" {
+		k := endKey{from, statusName(i.Code), i.Origin, i.Reason}
+		return m.callsOf.get(k, func() prometheus.Counter { return m.newEnd(k) })
 	}
-	return o
-}
-
-func (m *Metrics) first(method string) prometheus.Observer {
-	o, ok := m.firstOf.find(method)
-	if !ok {
-		o, _ = m.firstOf.add(method, unbounded, func() prometheus.Observer { return m.firsts.WithLabelValues(method) })
+	at := &m.passedOf.get(from, func() *endSeries { return new(endSeries) })[statusIndex(i.Code)]
+	if n := at.Load(); n != nil {
+		return *n
 	}
-	return o
-}
-
-func (m *Metrics) ended(k endKey) prometheus.Counter {
-	n, ok := m.callsOf.find(k)
-	if !ok {
-		n, _ = m.callsOf.add(k, unbounded, func() prometheus.Counter {
-			// At 0, for the alert about defects: see beginListener.
-			m.calls.WithLabelValues(k.listener, k.transport, statusName(codes.Internal), report.OriginCulvert, string(report.ReasonInternal))
-			return m.calls.WithLabelValues(k.listener, k.transport, k.code, k.origin, string(k.reason))
-		})
-	}
+	n := m.newEnd(endKey{from, statusName(i.Code), i.Origin, i.Reason}) // the same each time
+	at.Store(&n)
 	return n
 }
 
-func (m *Metrics) webEnded(k webKey) prometheus.Counter {
-	n, ok := m.webOf.find(k)
-	if !ok {
-		n, _ = m.webOf.add(k, unbounded, func() prometheus.Counter {
-			// At 0, for the alert about defects, which come before an answer or within one:
-			// see beginListener.
-			for _, status := range []string{"", "2xx"} {
-				m.web.WithLabelValues(k.listener, status, report.OriginCulvert, string(report.ReasonInternal))
-			}
-			return m.web.WithLabelValues(k.listener, k.status, k.origin, string(k.reason))
-		})
+func (m *Metrics) newEnd(k endKey) prometheus.Counter {
+	// At 0, for the alert about defects: see beginListener.
+	m.calls.WithLabelValues(k.listener, k.transport, statusName(codes.Internal), report.OriginCulvert, string(report.ReasonInternal))
+	return m.calls.WithLabelValues(k.listener, k.transport, k.status, k.origin, string(k.reason))
+}
+
+func (m *Metrics) newWebEnd(k webKey) prometheus.Counter {
+	// At 0, for the alert about defects, which come before an answer or within one: see
+	// beginListener.
+	for _, status := range []string{"", "2xx"} {
+		m.web.WithLabelValues(k.listener, status, report.OriginCulvert, string(report.ReasonInternal))
 	}
-	return n
+	return m.web.WithLabelValues(k.listener, k.status, k.origin, string(k.reason))
 }
 
 // limited counts the limit that ended a call or a request to the web server. One that
 // refused it has been counted by Refused, which also counts connections.
 func (m *Metrics) limited(reason report.Reason, limit string) {
+	if reason == "" {
+		return // as nearly always
+	}
 	key := cmp.Or(limit, limitsOfReasons[reason])
 	if key != "" && (reason != report.ReasonLimitExceeded || key == report.KeyBufferedBytes) {
 		m.limits.WithLabelValues(key).Inc()
@@ -322,9 +319,9 @@ func (m *Metrics) ForgetCertificate(file string) { m.expiry.DeleteLabelValues(fi
 // that the program began with.
 func (m *Metrics) ConfigApplied(version string, reload bool) {
 	if reload {
-		m.loads.WithLabelValues("applied").Inc()
+		m.reloads.WithLabelValues("applied").Inc()
 	}
-	m.newest.Set(1)
+	m.lastReload.Set(1)
 	m.since.SetToCurrentTime()
 	m.version.Reset()
 	m.version.WithLabelValues(version).Set(1)
@@ -332,13 +329,13 @@ func (m *Metrics) ConfigApplied(version string, reload bool) {
 
 // ConfigRejected notes that a newer configuration was rejected.
 func (m *Metrics) ConfigRejected() {
-	m.loads.WithLabelValues("rejected").Inc()
-	m.newest.Set(0)
+	m.reloads.WithLabelValues("rejected").Inc()
+	m.lastReload.Set(0)
 }
 
-// Watch sets the sources of what is read at a scrape: the state of the bridge, and the
+// SetSources sets the sources of what is read at a scrape: the state of the bridge, and the
 // number of dropped log lines.
-func (m *Metrics) Watch(snapshot func() bridge.Snapshot, droppedLines func() int64) {
+func (m *Metrics) SetSources(snapshot func() bridge.Snapshot, droppedLines func() int64) {
 	m.state.Store(&snapshot)
 	m.dropped.Store(&droppedLines)
 }

@@ -2,10 +2,12 @@ package telemetry
 
 import (
 	"maps"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -27,8 +29,17 @@ func (c *cache[K, V]) find(k K) (v V, ok bool) {
 	return v, ok
 }
 
-// add returns the value of a key, a fresh one if there was none. If there is no room for
-// another key, ok is false.
+// get returns the value of a key, a fresh one if there was none. Only a bounded number of
+// keys may occur.
+func (c *cache[K, V]) get(k K, fresh func() V) V {
+	v, ok := c.find(k)
+	if !ok {
+		v, _ = c.add(k, math.MaxInt, fresh)
+	}
+	return v
+}
+
+// add is get for keys without a bound. If there is no room for another key, ok is false.
 func (c *cache[K, V]) add(k K, most int, fresh func() V) (v V, ok bool) {
 	c.adding.Lock()
 	defer c.adding.Unlock()
@@ -52,37 +63,46 @@ func (c *cache[K, V]) add(k K, most int, fresh func() V) (v V, ok bool) {
 // count together.
 const maxMethods = 500
 
-// methods are the names of methods that a backend knows, as OpenTelemetry writes them:
-// without the first slash. A client can call any name.
-type methods struct {
-	known cache[string, string]
+// A methodSeries has the time series of one method. They are made when they are needed.
+type methodSeries struct {
+	m         *Metrics
+	name      string              // as OpenTelemetry writes it: without the first slash
+	first     prometheus.Observer // of firsts
+	durations [statuses]atomic.Pointer[prometheus.Observer]
 }
 
-// of returns the name for a call's method, or other if nothing shows that a backend
-// knows it.
-func (m *methods) of(c *report.CallInfo) string {
-	name, ok := m.known.find(c.Method)
-	switch {
-	case ok:
-		return name
-	case c.Origin == report.OriginUpstream && showsMethod(c.Code):
-		return m.learn(c.Method)
+// duration returns the histogram of the calls that end with a status.
+func (s *methodSeries) duration(c codes.Code) prometheus.Observer {
+	at := &s.durations[statusIndex(c)]
+	if o := at.Load(); o != nil {
+		return *o
 	}
-	return other
+	o := s.m.durations.WithLabelValues("grpc", s.name, statusName(c), errorType(c)) // the same each time
+	at.Store(&o)
+	return o
 }
 
-// learn notes that a backend knows the method, and returns the name for it.
-func (m *methods) learn(method string) string {
-	if name, ok := m.known.find(method); ok {
-		return name
+// method returns the series of a method, or those of other if nothing has shown yet that a
+// backend knows it. A client can call any name.
+func (m *Metrics) method(name string) *methodSeries {
+	if s, ok := m.methods.find(name); ok {
+		return s
 	}
-	// A copy, because the method may be a part of a request's header.
-	method = strings.Clone(method)
-	name, ok := m.known.add(method, maxMethods, func() string { return strings.TrimPrefix(method, "/") })
+	return m.others
+}
+
+// learn notes that a backend knows the method, and returns its series.
+func (m *Metrics) learn(name string) *methodSeries {
+	name = strings.Clone(name) // it may be a part of a request's header
+	s, ok := m.methods.add(name, maxMethods, func() *methodSeries { return m.newMethod(strings.TrimPrefix(name, "/")) })
 	if !ok {
-		return other
+		return m.others
 	}
-	return name
+	return s
+}
+
+func (m *Metrics) newMethod(name string) *methodSeries {
+	return &methodSeries{m: m, name: name, first: m.firsts.WithLabelValues(name)}
 }
 
 // showsMethod reports whether a backend that ends a call with this status knows the
@@ -97,11 +117,11 @@ func showsMethod(c codes.Code) bool {
 	return false
 }
 
-// A durationKey is what the duration of a call counts with.
-type durationKey struct {
-	method string
-	code   string
-}
+// statuses is the number of gRPC's statuses, and one for all other numbers.
+const statuses = int(codes.Unauthenticated) + 2
+
+// statusIndex returns a status' place among the statuses.
+func statusIndex(c codes.Code) int { return min(int(uint32(c)), statuses-1) }
 
 // A webKey is what the end of a request to the web server counts with.
 type webKey struct {
@@ -109,8 +129,15 @@ type webKey struct {
 	reason                   report.Reason
 }
 
+// A place is where calls come from.
+type place struct{ listener, transport string }
+
 // An endKey is what the end of a call counts with.
 type endKey struct {
-	listener, transport, code, origin string
-	reason                            report.Reason
+	place
+	status, origin string
+	reason         report.Reason
 }
+
+// An endSeries counts the calls of a place that end with the backend's status: nearly all.
+type endSeries [statuses]atomic.Pointer[prometheus.Counter]

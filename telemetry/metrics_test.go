@@ -56,7 +56,7 @@ func everything(t *testing.T) *Metrics {
 	m.WebEnded(&report.WebInfo{Listener: "public", Status: 200, Origin: report.OriginUpstream})
 	m.Certificate(report.CertificateInfo{File: "/c.pem", NotAfter: time.Unix(1, 0)})
 	m.ConfigApplied("abc", true)
-	m.Watch(func() bridge.Snapshot {
+	m.SetSources(func() bridge.Snapshot {
 		return bridge.Snapshot{
 			Calls:       []bridge.CallCount{{Listener: "public", Transport: "grpc", Calls: 3}},
 			Traffic:     []bridge.Traffic{{Listener: "public", Transport: "grpc", In: bridge.Flow{Messages: 1, Bytes: 2, Blocked: time.Second}}, {Listener: "public", Transport: "grpc-web"}},
@@ -243,7 +243,7 @@ func TestWatchedSeriesBeginAtZero(t *testing.T) {
 func TestClosedConnectionsAreZero(t *testing.T) {
 	m := everything(t)
 	gather(t, m)
-	m.Watch(func() bridge.Snapshot { return bridge.Snapshot{} }, func() int64 { return 0 })
+	m.SetSources(func() bridge.Snapshot { return bridge.Snapshot{} }, func() int64 { return 0 })
 	if f := gather(t, m)["culvert_open_connections"]; len(f.GetMetric()) != 1 || f.GetMetric()[0].GetGauge().GetValue() != 0 {
 		t.Errorf("after the last connection: %v, want 0", f)
 	}
@@ -349,7 +349,7 @@ func TestScrapes(t *testing.T) {
 	}
 
 	slow, waiting := make(chan struct{}), make(chan struct{}, maxScrapes)
-	m.Watch(func() bridge.Snapshot {
+	m.SetSources(func() bridge.Snapshot {
 		waiting <- struct{}{}
 		<-slow
 		return bridge.Snapshot{}

@@ -36,7 +36,7 @@ func TestLabelsHaveMeanings(t *testing.T) {
 	for _, f := range families {
 		for _, l := range f.Labels {
 			used[l] = true
-			if !slices.ContainsFunc(labels, func(e Label) bool { return e.Name == l }) {
+			if !slices.ContainsFunc(labels, func(e label) bool { return e.Name == l }) {
 				t.Errorf("%s: nothing explains the label %s", f.Name, l)
 			}
 		}

@@ -73,31 +73,36 @@ func (os observers) Refused(r Refusal) {
 }
 
 func (os observers) CallBegan(ctx context.Context, c *CallInfo, md metadata.MD) CallObserver {
-	calls := make(callObservers, 0, len(os))
+	calls := new(callObservers)
+	calls.all = calls.room[:0]
 	for _, o := range os {
 		if call := o.CallBegan(ctx, c, md); call != nil {
-			calls = append(calls, call)
+			calls.all = append(calls.all, call)
 		}
 	}
 	return calls
 }
 
-type callObservers []CallObserver
+// callObservers are those of one call.
+type callObservers struct {
+	all  []CallObserver
+	room [2]CallObserver // as many as usual, so that one allocation is enough
+}
 
-func (os callObservers) Header(header metadata.MD) {
-	for _, o := range os {
+func (os *callObservers) Header(header metadata.MD) {
+	for _, o := range os.all {
 		o.Header(header)
 	}
 }
 
-func (os callObservers) Message(d Direction, bytes int) {
-	for _, o := range os {
+func (os *callObservers) Message(d Direction, bytes int) {
+	for _, o := range os.all {
 		o.Message(d, bytes)
 	}
 }
 
-func (os callObservers) Ended(c *CallInfo) {
-	for _, o := range os {
+func (os *callObservers) Ended(c *CallInfo) {
+	for _, o := range os.all {
 		o.Ended(c)
 	}
 }
@@ -203,5 +208,7 @@ func (discard) ConnEnded(ConnInfo)                                             {
 func (discard) Refused(Refusal)                                                {}
 func (discard) CallBegan(context.Context, *CallInfo, metadata.MD) CallObserver { return nil }
 
+var noCallObservers = new(callObservers)
+
 // DiscardCall returns a CallObserver that does nothing.
-func DiscardCall() CallObserver { return callObservers(nil) }
+func DiscardCall() CallObserver { return noCallObservers }

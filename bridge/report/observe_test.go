@@ -92,3 +92,17 @@ func TestObserversAreToldInTheirOrder(t *testing.T) {
 		t.Errorf("the metadata is %v, want a field of each", md)
 	}
 }
+
+// TestTwoObserversCostOneAllocation a call, beside their own.
+func TestTwoObserversCostOneAllocation(t *testing.T) {
+	o := Observers(noted{}, noted{})
+	c := new(CallInfo)
+	if got := testing.AllocsPerRun(100, func() { o.CallBegan(t.Context(), c, nil).Ended(c) }); got != 1 {
+		t.Errorf("a call costs %v allocations, want 1", got)
+	}
+}
+
+// noted is told of calls and keeps nothing.
+type noted struct{ discard }
+
+func (noted) CallBegan(context.Context, *CallInfo, metadata.MD) CallObserver { return noCallObservers }

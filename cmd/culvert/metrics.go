@@ -24,7 +24,7 @@ func (p *program) watchMetrics() {
 	if p.metrics == nil {
 		return
 	}
-	p.metrics.Watch(p.bridge.Snapshot, p.logs.queue.droppedInAll)
+	p.metrics.SetSources(p.bridge.Snapshot, p.logs.queue.droppedInAll)
 	p.metrics.ConfigApplied(p.reloads.current().version, false)
 	p.reloads.reloaded = func(s *configState, rejected bool) {
 		if rejected {
