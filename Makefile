@@ -146,10 +146,12 @@ attack: build ## Run all attacks on culvert's memory, or those that match ATTACK
 	@go -C e2e mod download
 	@cd e2e && CULVERT_BIN="$(CURDIR)/bin/culvert" $(ALONE) go test -vet=off -count=1 -timeout 0 -v -run '^TestMemoryAttacks$$/$(ATTACK)' . -attack.all
 
-bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx and no proxy: docs/how-it-works/benchmarks.md (30 min)
+# OLDER is a commit, to compare instructions and allocations with, which needs valgrind.
+# BENCHFLAGS='-only ^instructions' measures nothing else.
+bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx, no proxy, and OLDER: docs/how-it-works/benchmarks.md (50 min)
 	@tools/deps.sh test
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
-	@PATH="$$PATH:/usr/sbin" bin/bench -out docs/how-it-works/benchmarks.md $(BENCHFLAGS)
+	@PATH="$$PATH:/usr/sbin" bin/bench -out docs/how-it-works/benchmarks.md $(if $(OLDER),-older "$(OLDER)") $(BENCHFLAGS)
 
 # Installed by name, since culvert doesn't depend on it.
 bin/grpcwebproxy:

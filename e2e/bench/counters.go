@@ -33,13 +33,34 @@ func init() {
 }
 `
 
+// buildOlder builds culvert from an older commit, also with countersFile in it.
+func buildOlder(dir, source, commit string) (bin, counting string, err error) {
+	bin = filepath.Join(dir, "culvert-older")
+	folder, packed := filepath.Join(dir, "older"), filepath.Join(dir, "older.tar")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		return "", "", err
+	}
+	for _, command := range []*exec.Cmd{
+		exec.Command("git", "-C", source, "archive", "--output", packed, commit),
+		exec.Command("tar", "-xf", packed, "-C", folder),
+		exec.Command("go", "-C", folder, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", bin, "./cmd/culvert"), // as the Makefile does
+	} {
+		command.Stderr, command.Env = os.Stderr, append(os.Environ(), "CGO_ENABLED=0")
+		if err := command.Run(); err != nil {
+			return "", "", fmt.Errorf("culvert %s: %w", commit, err)
+		}
+	}
+	counting, err = buildCounting(dir, folder, "culvert-older-counting")
+	return bin, counting, err
+}
+
 // buildCounting builds culvert from its source with countersFile in it.
-func buildCounting(dir, source string) (string, error) {
+func buildCounting(dir, source, name string) (string, error) {
 	root, err := filepath.Abs(source)
 	if err != nil {
 		return "", err
 	}
-	extra, overlay, bin := filepath.Join(dir, "counters.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "culvert-counting")
+	extra, overlay, bin := filepath.Join(dir, "counters.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, name)
 	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, "cmd/culvert/counters_bench.go"): extra}})
 	if err != nil {
 		return "", err

@@ -16,7 +16,10 @@
 //	load.go     shapes of load, and their measurement
 //	cells.go    what is measured with which
 //	tls.go      the same over TLS
-//	metrics.go  what metrics cost
 //	memory.go   idle streams, stuck and slow ones, start, size
+//	operate.go  what routes, metrics, reloads, drains and rest cost:
+//	            routes.go, metrics.go, reload.go, drain.go, wakeups.go
+//	instructions.go
+//	            instructions and allocations, beside an older culvert
 //	report.go   the page
 package main

@@ -28,6 +28,7 @@ type options struct {
 	rounds  int
 	measure time.Duration
 	only    *regexp.Regexp
+	older   string
 	out     string
 	profile string
 }
@@ -39,10 +40,11 @@ func run() error {
 	flag.StringVar(&o.bins.grpcwebproxy, "grpcwebproxy", "bin/grpcwebproxy", "grpcwebproxy's program")
 	flag.StringVar(&o.bins.nginx, "nginx", "nginx", "nginx's program")
 	flag.StringVar(&o.source, "source", ".", "culvert's source, for the build that counts allocations")
+	flag.StringVar(&o.older, "older", "", "commit of an older culvert, to compare instructions and allocations with; needs valgrind")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each cell is run with each program")
 	flag.DurationVar(&o.measure, "time", 2*time.Second, "how long each run is measured")
 	only := flag.String("only", "", "run only the cells whose names this regular expression matches")
-	flag.StringVar(&o.out, "out", "", "write the page to this file")
+	flag.StringVar(&o.out, "out", "", "write the page to this file; a table of which -only matches no row stays as it is")
 	flag.StringVar(&o.profile, "profile", "", "leave CPU profiles of culvert in this folder")
 	flag.Parse()
 	if *serve {
@@ -69,8 +71,13 @@ func run() error {
 			return err
 		}
 	}
-	if a.bins.culvertCounting, err = buildCounting(a.dir, o.source); err != nil {
+	if a.bins.culvertCounting, err = buildCounting(a.dir, o.source, "culvert-counting"); err != nil {
 		return err
+	}
+	if o.older != "" {
+		if a.bins.older, a.bins.olderCounting, err = buildOlder(a.dir, o.source, o.older); err != nil {
+			return err
+		}
 	}
 	page := &page{o: o}
 	for _, c := range slices.Concat(table, tlsTable, sweep()) {
@@ -82,19 +89,40 @@ func run() error {
 			page.cell(r)
 		}
 	}
-	for _, w := range weights {
-		if !o.only.MatchString(w.name) {
+	if err := page.weights(ctx, a, weights, &page.weighed); err != nil {
+		return err
+	}
+	if err := page.weights(ctx, a, operation, &page.operated); err != nil {
+		return err
+	}
+	for _, t := range tallies {
+		if o.older != "" && o.only.MatchString(t.name) {
+			counts, err := t.run(ctx, a)
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+			page.tally(t, counts)
+		}
+	}
+	return page.write(a)
+}
+
+// weights measures those of a table.
+func (p *page) weights(ctx context.Context, a *arena, table []weight, into *[]string) error {
+	for _, w := range table {
+		if !p.o.only.MatchString(w.name) {
 			continue
 		}
 		figures := make(map[string]float64)
 		for _, name := range w.peers {
+			var err error
 			if figures[name], err = w.run(ctx, a, name); err != nil {
 				return fmt.Errorf("%s, %s: %w", w.name, name, err)
 			}
 		}
-		page.weight(w, figures)
+		*into = append(*into, p.weight(w, figures))
 	}
-	return page.write(a)
+	return nil
 }
 
 // program finds an executable; the processes have a working folder of their own.

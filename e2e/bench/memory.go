@@ -42,8 +42,6 @@ var weights = []weight{
 	{"16 clients that read slowly", "MiB", 24, 4, false, proxies, slowMemory},
 	{"ping rate kept beside 16 stuck WebSocket streams", "%", 70, 95, true, proxies, besideStuck(newWebSocketClient, newWebSocketClient)},
 	{"ping rate kept beside 16 stuck streams on its own HTTP/2 connection", "%", 70, 95, true, []string{"culvert", "nginx"}, besideStuckOnOne},
-	{"more CPU time with metrics, unary calls, native gRPC, 64 clients, 100 B", "%", 5, 2, false, []string{culvertMetrics}, metricsCost(cell{shape: unary, client: newGRPCClient(64), streams: 64, size: 100})},
-	{"more CPU time with metrics, WebSocket bidi, full duplex, 4 streams, 100 B", "%", 5, 1, false, []string{culvertMetrics}, metricsCost(cell{shape: duplex, client: newWebSocketClient, streams: 4, size: 100})},
 	{"start to first call", "ms", 50, 20, false, proxies, startTime},
 	{"stripped binary", "MiB", 25, 20, false, alone, binarySize},
 	{"resident at rest", "MiB", 25, 16, false, proxies, restMemory},
@@ -67,7 +65,7 @@ func idleMemory(ctx context.Context, a *arena, name string) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		end, err := p.openIdle(ctx, idleStreams)
+		end, err := p.openIdle(ctx, idleStreams, nil)
 		defer end()
 		if err != nil {
 			return 0, err
@@ -91,7 +89,7 @@ func idleGoroutines(ctx context.Context, a *arena, _ string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	end, err := p.openIdle(ctx, streams)
+	end, err := p.openIdle(ctx, streams, nil)
 	defer end()
 	if err != nil {
 		return 0, err
@@ -101,8 +99,9 @@ func idleGoroutines(ctx context.Context, a *arena, _ string) (float64, error) {
 }
 
 // openIdle opens streams, sees each echo a message, and goes on reading, so
-// that pings are answered. end closes them and waits.
-func (p *peer) openIdle(ctx context.Context, n int) (end func(), err error) {
+// that pings are answered. ended gets how each one ended, from many goroutines; it may
+// be nil. end closes them and waits.
+func (p *peer) openIdle(ctx context.Context, n int, ended func(error)) (end func(), err error) {
 	c := newWebSocketClient(p)
 	var reading sync.WaitGroup
 	var open []stream
@@ -124,7 +123,12 @@ func (p *peer) openIdle(ctx context.Context, n int) (end func(), err error) {
 		if _, err := s.recv(); err != nil {
 			return end, err
 		}
-		reading.Go(func() { _, _ = s.recv() }) // it ends when the stream is closed
+		reading.Go(func() {
+			_, err := s.recv() // it ends when the stream does
+			if ended != nil {
+				ended(err)
+			}
+		})
 	}
 	return end, nil
 }

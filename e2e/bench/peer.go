@@ -28,7 +28,7 @@ type counters struct {
 }
 
 // programs says where the executables are.
-type programs struct{ culvert, culvertCounting, grpcwebproxy, nginx string }
+type programs struct{ culvert, culvertCounting, older, olderCounting, grpcwebproxy, nginx string }
 
 // An arena is a folder for the processes and a backend.
 type arena struct {
@@ -79,6 +79,9 @@ var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
 	"culvert":      func(ctx context.Context, a *arena) (*peer, error) { return a.culvert(ctx, a.bins.culvert, nil) },
 	culvertOne:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertOne(ctx) },
 	culvertMetrics: func(ctx context.Context, a *arena) (*peer, error) { return a.culvertMetrics(ctx) },
+	routes1:        func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes1) },
+	routes100:      func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes100) },
+	routes10000:    func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes10000) },
 	culvertTLS:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertTLS(ctx) },
 	nginxTLS:       func(ctx context.Context, a *arena) (*peer, error) { return a.nginxTLS(ctx) },
 	nginxBefore:    func(ctx context.Context, a *arena) (*peer, error) { return a.nginxBefore(ctx) },

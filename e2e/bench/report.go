@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -19,6 +21,8 @@ type page struct {
 	secured  []string // over TLS
 	swept    rows
 	weighed  []string
+	operated []string
+	tallied  []string
 }
 
 // rows are those of two tables, one for CPU time and one for rates and latencies.
@@ -93,8 +97,8 @@ func (r *result) verdict(ratio float64) string {
 	}
 }
 
-// weight tells a figure of each peer.
-func (p *page) weight(w weight, figures map[string]float64) {
+// weight tells a figure of each peer, and returns the row.
+func (p *page) weight(w weight, figures map[string]float64) string {
 	mine := w.peers[0]
 	bound, missed := "at most", figures[mine] > w.bound
 	if w.least {
@@ -119,7 +123,23 @@ func (p *page) weight(w weight, figures map[string]float64) {
 		}
 		other += columns[name] + " (" + name + ")"
 	}
-	p.weighed = append(p.weighed, fmt.Sprintf("| %s | **%s** | %s %g | %g | %s |", w.name, columns[mine], bound, w.bound, w.aim, other))
+	return fmt.Sprintf("| %s | **%s** | %s %g | %g | %s |", w.name, columns[mine], bound, w.bound, w.aim, other)
+}
+
+// tally tells the counts of each program.
+func (p *page) tally(t tally, counts map[string]count) {
+	older := counts[tallyOlder]
+	fmt.Println(t.name)
+	row := "| " + strings.TrimPrefix(t.name, "instructions: ")
+	for _, name := range tallyPeers {
+		c := counts[name]
+		fmt.Printf("    %-22s %9.0f instructions (%.3f×)  %6.1f allocations (%.3f×)\n", name, c.instructions, c.instructions/older.instructions, c.mallocs, c.mallocs/older.mallocs)
+		if name != tallyOlder {
+			row += fmt.Sprintf(" | **%.3f×**", c.instructions/older.instructions)
+		}
+		row += fmt.Sprintf(" | %.0f | %.1f", c.instructions, c.mallocs)
+	}
+	p.tallied = append(p.tallied, row+" |")
 }
 
 // medians of a peer's rounds.
@@ -153,14 +173,14 @@ const pageHead = `# Benchmarks
 
 For people who choose or size a proxy: the cost of culvert and of other proxies for the same load.
 
-` + "`make bench`" + ` measured all figures in one run. They are this machine's. The ratios vary less between machines, but they vary too.
-%s
+` + "`make bench`" + ` measured all figures of a table in one run. Ratios vary less between machines than other figures, but they vary too.
+Above each table stands which culvert ran on which machine.
 
 ## How it is measured
 
 - For each row the benchmark starts the proxies one after the other in front of the same backend, a grpc-go process.
-- A figure is the median of %d rounds of %v. Loads without a bound (a worst value allowed) have a third as many rounds, at least one. Each round has a warm-up of half its
-  time.
+- A figure is the median of the rounds above the table. Loads without a bound (a worst value allowed) have a third as many rounds, at least one.
+  Each round has a warm-up of half its time.
 - CPU time is the user and system time of the proxy's process for each message. For an echo it is the time for a message and its
   answer.
 - *Full duplex* keeps 64 messages of each stream in flight. Of large messages it keeps fewer, within 256 KiB, but at least 4.
@@ -178,7 +198,11 @@ The [decisions](../decisions/README.md) have the effect of each optimization.
   cost of TLS (1.3, an ECDSA P-256 certificate, no resumption).
 - *bound* is the worst value allowed, and *aim* is the target. A value beyond its bound is a miss.
 - *its* is the proxy in the column *against*.
-- *more CPU time with metrics* compares culvert with metrics and without, both with ` + "`GOMAXPROCS=1`" + `. Elsewhere culvert has none.
+- *more CPU time with* metrics or routes compares culvert with and without them, in 9 rounds of 2 s, both with ` + "`GOMAXPROCS=1`" + `. Elsewhere culvert has
+  none. A third each of the routes match by host, prefix and service, and the last one takes the calls.
+- *wake-ups* are the voluntary context switches of all threads, in 40 s.
+- *instructions* are those of culvert's process outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `: the median of 3 rounds. The messages
+  of this table come one after another. Calls repeat within 0.5 %, and messages of streams within 3 %.
 - *ping rate kept* is the rate of calls while other streams are stuck, in percent of the rate without them.
 - *p50 / p99* is the client's latency. Client, proxy and backend share the machine.
 - With one connection, ` + "`GOMAXPROCS=1`" + ` saves CPU time, because no thread wakes another for each message. With many connections it
@@ -194,35 +218,71 @@ const pageEnd = `
 Next: [decisions](../decisions/README.md), [architecture](architecture.md), [limits, memory and CPU](../guides/limits.md).
 `
 
-func (p *page) write(a *arena) error {
-	if p.o.out == "" {
-		return nil
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, pageHead, a.versions(), p.o.rounds, p.o.measure)
-	table := func(title, head string, rows []string) {
-		if len(rows) > 0 {
-			fmt.Fprintf(&b, "## %s\n\n%s\n%s\n", title, head, strings.Join(rows, "\n"))
-			b.WriteString("\n")
-		}
-	}
+// A section is a table of the page.
+type section struct {
+	title, head string
+	note        string // about how it was measured
+	rows        []string
+}
+
+func (p *page) sections() []section {
 	const (
 		times      = "ratio, by default | culvert µs, `GOMAXPROCS=1` | culvert µs, by default | its µs | allocations |\n"
 		timesAlign = "--:|--:|--:|--:|--:|"
 		rates      = "| load | against | culvert /s, `GOMAXPROCS=1` | p50 / p99 | culvert /s, by default | p50 / p99 | its /s | its p50 / p99 | direct /s | direct p50 / p99 |\n" +
 			"|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+		weighed = "| what | culvert | bound | aim | the other |\n|---|--:|--:|--:|--:|"
+		tallied = "| load | older: instructions | allocations | ratio | without metrics: instructions | allocations | ratio | with metrics: instructions | allocations |\n" +
+			"|---|--:|--:|--:|--:|--:|--:|--:|--:|"
 	)
-	table("CPU time a message", "| load | against | ratio, `GOMAXPROCS=1` | bound | aim | "+times+"|---|---|--:|--:|--:|"+timesAlign, p.promised.cpu)
-	table("Rate and latency", rates, p.promised.rate)
-	table("TLS", "| load | culvert µs | culvert /s | culvert p50 / p99 | ratio to plaintext | its µs | its /s | its p50 / p99 | against | ratio | its µs | its /s | its p50 / p99 |\n|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|", p.secured)
-	table("Memory, start and neighbours", "| what | culvert | bound | aim | the other |\n|---|--:|--:|--:|--:|", p.weighed)
-	table("Streams and sizes: CPU time a message", "| load | against | ratio, `GOMAXPROCS=1` | "+times+"|---|---|--:|"+timesAlign, p.swept.cpu)
-	table("Streams and sizes: rate and latency", rates, p.swept.rate)
-	return os.WriteFile(p.o.out, []byte(strings.TrimRight(b.String(), "\n")+"\n"+pageEnd), 0o644) //nolint:gosec // a page of the documents
+	rounds := fmt.Sprintf("%d rounds of %v", p.o.rounds, p.o.measure)
+	return []section{
+		{"CPU time a message", "| load | against | ratio, `GOMAXPROCS=1` | bound | aim | " + times + "|---|---|--:|--:|--:|" + timesAlign, rounds, p.promised.cpu},
+		{"Rate and latency", rates, rounds, p.promised.rate},
+		{"TLS", "| load | culvert µs | culvert /s | culvert p50 / p99 | ratio to plaintext | its µs | its /s | its p50 / p99 | against | ratio | its µs | its /s | its p50 / p99 |\n|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|", rounds, p.secured},
+		{"Memory, start and neighbours", weighed, "", p.weighed},
+		{"Routes, metrics, reloads, drains and rest", weighed, "", p.operated},
+		{"Instructions and allocations a message", tallied, "older: " + p.o.older, p.tallied},
+		{"Streams and sizes: CPU time a message", "| load | against | ratio, `GOMAXPROCS=1` | " + times + "|---|---|--:|" + timesAlign, rounds, p.swept.cpu},
+		{"Streams and sizes: rate and latency", rates, rounds, p.swept.rate},
+	}
 }
 
-// versions says what was measured, on what and when.
-func (a *arena) versions() string {
+// write writes the page. A table that wasn't measured stays as it was, if the page has it.
+func (p *page) write(a *arena) error {
+	if p.o.out == "" {
+		return nil
+	}
+	before, err := os.ReadFile(p.o.out)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	kept := make(map[string]string) // by title
+	for _, part := range strings.Split(strings.TrimSuffix(string(before), pageEnd), "\n## ")[1:] {
+		title, text, _ := strings.Cut(part, "\n")
+		kept[title] = strings.TrimSpace(text)
+	}
+	measured := a.measured()
+	var b strings.Builder
+	b.WriteString(pageHead)
+	for _, s := range p.sections() {
+		text := kept[s.title]
+		if len(s.rows) > 0 {
+			text = measured
+			if s.note != "" {
+				text += "; " + s.note
+			}
+			text += ".\n\n" + s.head + "\n" + strings.Join(s.rows, "\n")
+		}
+		if text != "" {
+			fmt.Fprintf(&b, "## %s\n\n%s\n\n", s.title, text)
+		}
+	}
+	return os.WriteFile(p.o.out, []byte(strings.TrimSuffix(b.String(), "\n")+pageEnd), 0o644) //nolint:gosec // a page of the documents
+}
+
+// measured says what is measured, on what and when.
+func (a *arena) measured() string {
 	model := "an unknown processor"
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(b)) {
@@ -232,15 +292,17 @@ func (a *arena) versions() string {
 			}
 		}
 	}
-	say := func(name string, args ...string) string {
-		out, err := exec.Command(name, args...).CombinedOutput()
-		if err != nil {
-			return "unknown version"
-		}
-		return strings.TrimSpace(string(out))
-	}
 	culvert, _, _ := strings.Cut(say(a.bins.culvert, "version"), " (") // which commit and Go it names
 	nginx := strings.TrimPrefix(say(a.bins.nginx, "-v"), "nginx version: ")
-	return fmt.Sprintf("This run: %s, %s, grpcwebproxy v0.15.0, %s, %d CPUs (%s), Linux %s, %s.",
+	return fmt.Sprintf("Measured on %s: %s, grpcwebproxy v0.15.0, %s, %d CPUs (%s), Linux %s, %s",
 		time.Now().Format("2 January 2006"), culvert, nginx, runtime.NumCPU(), model, say("uname", "-r"), runtime.Version())
+}
+
+// say returns what a program prints.
+func say(name string, args ...string) string {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		return "unknown version"
+	}
+	return strings.TrimSpace(string(out))
 }

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// A tally is a load of so many messages, one after another, whose instructions and
+// allocations are counted. Other programs on the machine change times, but hardly these
+// counts.
+type tally struct {
+	name     string
+	client   func(*peer) client
+	do       func(ctx context.Context, c client, n int) error
+	messages int
+}
+
+var tallies = []tally{
+	{"instructions: unary calls, native gRPC, 100 B", newGRPCClient(1), callInTurn, 2000},
+	{"instructions: unary calls, gRPC-Web, 100 B", newWebClient, callInTurn, 2000},
+	{"instructions: unary calls, a WebSocket each, 100 B", newWebSocketClient, callInTurn, 1000},
+	{"instructions: native gRPC ping-pong, 1 stream, 100 B", newGRPCClient(1), echoInTurn, 10_000},
+	{"instructions: WebSocket ping-pong, 1 stream, 100 B", newWebSocketClient, echoInTurn, 10_000},
+	{"instructions: native gRPC server stream, 1 KiB", newGRPCClient(1), takeStream, 30_000},
+	{"instructions: WebSocket server stream, 1 KiB", newWebSocketClient, takeStream, 30_000},
+}
+
+// tallyRounds is how often callgrind counts each program.
+const tallyRounds = 3
+
+// The programs that are counted. The older one has the flags of its time, so all of them
+// get only flags that both have.
+const (
+	tallyOlder   = "older"
+	tallyOff     = "without metrics"
+	tallyMetrics = "with metrics"
+)
+
+var tallyPeers = []string{tallyOlder, tallyOff, tallyMetrics}
+
+// callInTurn makes n calls.
+func callInTurn(ctx context.Context, c client, n int) error {
+	l := &load{client: c}
+	message := make([]byte, 100)
+	for range n {
+		if err := l.call(ctx, 0, message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// echoInTurn has n messages echoed in one call.
+func echoInTurn(ctx context.Context, c client, n int) error {
+	s, err := c.open(ctx, 0, methodEcho, nil)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	message := make([]byte, 100)
+	for range n {
+		if err := s.send(message); err != nil {
+			return err
+		}
+		if _, err := s.recv(); err != nil {
+			return err
+		}
+	}
+	if err := s.closeSend(); err != nil {
+		return err
+	}
+	return atEnd(s)
+}
+
+// takeStream reads n messages of a call.
+func takeStream(ctx context.Context, c client, n int) error {
+	s, err := c.open(ctx, 0, methodSource, map[string]string{"x-size": "1024"})
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := errors.Join(s.send(nil), s.closeSend()); err != nil {
+		return err
+	}
+	for range n {
+		if _, err := s.recv(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A count is what a message costs.
+type count struct{ instructions, mallocs float64 }
+
+// run counts each program.
+func (t tally) run(ctx context.Context, a *arena) (map[string]count, error) {
+	counts := make(map[string]count)
+	instructions := make(map[string][]float64)
+	for range tallyRounds {
+		for _, name := range tallyPeers {
+			n, err := t.instructions(ctx, a, name)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			instructions[name] = append(instructions[name], n)
+		}
+	}
+	for _, name := range tallyPeers {
+		mallocs, err := t.mallocs(ctx, a, name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		counts[name] = count{median(instructions[name]), mallocs}
+	}
+	return counts, nil
+}
+
+// start starts a culvert for the tally by a command, which may be valgrind and its
+// arguments.
+func (t tally) start(ctx context.Context, a *arena, name string, env []string, command ...string) (*peer, error) {
+	p := &peer{name: name, address: freeAddress()}
+	health := "off"
+	if name == tallyMetrics {
+		health = freeAddress()
+	}
+	args := append(command[1:], "serve", "--backend", a.backend.line, "--listen", p.address, "--health-listen", health)
+	var err error
+	if p.proc, err = start(ctx, a.dir, append(env, unreached...), command[0], false, args...); err != nil {
+		return nil, err
+	}
+	return awaited(ctx, p)
+}
+
+// instructions runs the load against a culvert in callgrind, and returns the
+// instructions a message, without those of the kernel. The first half of the load warms
+// up and isn't counted.
+func (t tally) instructions(ctx context.Context, a *arena, name string) (float64, error) {
+	bin := a.bins.culvert
+	if name == tallyOlder {
+		bin = a.bins.older
+	}
+	out := filepath.Join(a.dir, "callgrind.out")
+	// With one thread and without preemption, the count depends least on time.
+	env := []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1"}
+	p, err := t.start(ctx, a, name, env, "valgrind", "--tool=callgrind", "--callgrind-out-file="+out, bin)
+	if err != nil {
+		return 0, err
+	}
+	defer p.stop()
+	c := t.client(p)
+	defer c.close()
+	if err := t.do(ctx, c, t.messages/2); err != nil {
+		return 0, err
+	}
+	if err := p.callgrind(ctx, "--zero"); err != nil {
+		return 0, err
+	}
+	if err := t.do(ctx, c, t.messages); err != nil {
+		return 0, err
+	}
+	if err := p.callgrind(ctx, "--dump"); err != nil {
+		return 0, err
+	}
+	total, err := callgrindTotal(out + ".1")
+	return total / float64(t.messages), err
+}
+
+// callgrind has callgrind do something, and waits until it is done.
+func (p *peer) callgrind(ctx context.Context, what string) error {
+	said, err := exec.CommandContext(ctx, "callgrind_control", what, strconv.Itoa(p.proc.cmd.Process.Pid)).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("callgrind_control %s: %w: %s", what, err, said)
+	}
+	return nil
+}
+
+// callgrindTotal returns the sum of a file that callgrind wrote.
+func callgrindTotal(file string) (float64, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if sum, ok := strings.CutPrefix(lines.Text(), "totals: "); ok {
+			return strconv.ParseFloat(sum, 64)
+		}
+	}
+	return 0, errors.Join(fmt.Errorf("%s has no totals", file), lines.Err())
+}
+
+// mallocs runs the load against a culvert that counts its allocations, and returns
+// those of a message.
+func (t tally) mallocs(ctx context.Context, a *arena, name string) (float64, error) {
+	bin := a.bins.culvertCounting
+	if name == tallyOlder {
+		bin = a.bins.olderCounting
+	}
+	counters := freeAddress()
+	p, err := t.start(ctx, a, name, []string{"GOMAXPROCS=1", "BENCH_COUNTERS=" + counters}, bin)
+	if err != nil {
+		return 0, err
+	}
+	defer p.stop()
+	p.counters = counters
+	c := t.client(p)
+	defer c.close()
+	if err := t.do(ctx, c, t.messages/2); err != nil {
+		return 0, err
+	}
+	before, err := p.count()
+	if err != nil {
+		return 0, err
+	}
+	if err := t.do(ctx, c, t.messages); err != nil {
+		return 0, err
+	}
+	after, err := p.count()
+	return float64(after.Mallocs-before.Mallocs) / float64(t.messages), err
+}

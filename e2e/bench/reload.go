@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// culvert with and without open streams.
+const (
+	manyStreams = "10,000 streams"
+	noStreams   = "no streams"
+)
+
+// An operated is a culvert with a configuration file, and as many open streams as its
+// name says.
+type operated struct {
+	*peer
+	file string
+	end  func() // closes the streams and waits
+}
+
+// operate starts culvert with a configuration and opens the streams. ended gets how each
+// stream ended; it may be nil. The caller calls end and stop.
+func (a *arena) operate(ctx context.Context, name, content string, ended func(error)) (*operated, error) {
+	o := &operated{file: filepath.Join(a.dir, "operated.yaml"), end: func() {}}
+	if err := os.WriteFile(o.file, []byte(content), 0o600); err != nil {
+		return nil, err
+	}
+	var err error
+	if o.peer, err = a.culvert(ctx, a.bins.culvert, nil, "--config", o.file); err != nil {
+		return nil, err
+	}
+	if name == manyStreams {
+		if o.end, err = o.openIdle(ctx, idleStreams, ended); err != nil {
+			o.close()
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+func (o *operated) close() {
+	o.stop()
+	o.end()
+}
+
+// changedConfig returns a configuration that changes rules of every kind for each i.
+func changedConfig(i int) string {
+	return fmt.Sprintf(`routes: [{name: r%d, backend: default}]
+backend: {queue_timeout: %ds}
+limits: {calls: %d, methods: [{pattern: "bench.*/*", calls: %d}]}
+allow_origins: ["https://a%d.example"]
+hosts: [h%d.example]
+methods: {deny: ["denied%d.*/*"]}
+`, i, 30+i, 50_000+i, 60_000+i, i, i, i)
+}
+
+// reload replaces the file, sends SIGHUP, and returns how long it took until the new
+// configuration applied, by the log's own times.
+func (o *operated) reload(ctx context.Context, content string) (time.Duration, error) {
+	next := o.file + ".next"
+	if err := os.WriteFile(next, []byte(content), 0o600); err != nil {
+		return 0, err
+	}
+	log, err := os.ReadFile(o.proc.logs)
+	if err != nil {
+		return 0, err
+	}
+	if err := os.Rename(next, o.file); err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	if err := o.proc.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for read := len(log); ; {
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return 0, fmt.Errorf("no reload in the log: %w", err)
+		}
+		if log, err = os.ReadFile(o.proc.logs); err != nil {
+			return 0, err
+		}
+		for line := range bytes.Lines(log[read:]) {
+			if !bytes.HasSuffix(line, []byte("\n")) {
+				break // the rest follows
+			}
+			read += len(line)
+			var entry struct {
+				Time time.Time
+				Msg  string
+			}
+			if err := json.Unmarshal(line, &entry); err != nil {
+				return 0, fmt.Errorf("%w: %s", err, line)
+			}
+			switch entry.Msg {
+			case "configuration reloaded":
+				return entry.Time.Sub(began), nil
+			case "configuration not reloaded":
+				return 0, fmt.Errorf("%s", line)
+			}
+		}
+	}
+}
+
+// reloadTime is the median of 20 reloads, in milliseconds.
+func reloadTime(ctx context.Context, a *arena, name string) (float64, error) {
+	o, err := a.operate(ctx, name, changedConfig(0), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer o.close()
+	var times []float64
+	for i := range 20 {
+		took, err := o.reload(ctx, changedConfig(i+1))
+		if err != nil {
+			return 0, err
+		}
+		times = append(times, millis(took))
+	}
+	return median(times), nil
+}
+
+// reloadRoutesTime is the median of nine reloads from 1 route to 10,000, in
+// milliseconds.
+func reloadRoutesTime(ctx context.Context, a *arena, _ string) (float64, error) {
+	o, err := a.operate(ctx, noStreams, routesConfig(1), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer o.close()
+	var times []float64
+	for range 9 {
+		took, err := o.reload(ctx, routesConfig(10_000))
+		if err != nil {
+			return 0, err
+		}
+		times = append(times, millis(took))
+		if _, err := o.reload(ctx, routesConfig(1)); err != nil {
+			return 0, err
+		}
+	}
+	return median(times), nil
+}
+
+// reloadMemory is how much more memory culvert has after 20 reloads, in MiB.
+func reloadMemory(ctx context.Context, a *arena, name string) (float64, error) {
+	o, err := a.operate(ctx, name, changedConfig(0), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer o.close()
+	if _, err := o.reload(ctx, changedConfig(1)); err != nil { // what the first one needs
+		return 0, err
+	}
+	before, err := o.resident()
+	if err != nil {
+		return 0, err
+	}
+	for i := range 20 {
+		if _, err := o.reload(ctx, changedConfig(i+2)); err != nil {
+			return 0, err
+		}
+	}
+	after, err := o.resident()
+	return float64(after-before) / mib, err
+}

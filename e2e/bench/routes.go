@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// culvertOne with so many routes, of which the last one takes the benchmark's calls.
+const (
+	routes1     = "1 route"
+	routes100   = "100 routes"
+	routes10000 = "10,000 routes"
+)
+
+var routeCounts = map[string]int{routes1: 1, routes100: 100, routes10000: 10_000}
+
+func (a *arena) culvertRoutes(ctx context.Context, name string) (*peer, error) {
+	file, err := a.routesFile(name)
+	if err != nil {
+		return nil, err
+	}
+	p, err := a.culvert(ctx, a.bins.culvert, []string{"GOMAXPROCS=1"}, "--config", file)
+	if err != nil {
+		return nil, err
+	}
+	p.name = name
+	return p, nil
+}
+
+// routesFile writes a configuration with routes, and returns the file's name.
+func (a *arena) routesFile(name string) (string, error) {
+	file := filepath.Join(a.dir, strings.ReplaceAll(name, " ", "-")+".yaml")
+	return file, os.WriteFile(file, []byte(routesConfig(routeCounts[name])), 0o600)
+}
+
+// routesConfig has n routes: a third each match a host, a prefix and a service. Every
+// lookup for the benchmark's calls goes through all of these kinds, and finds the last
+// route.
+func routesConfig(n int) string {
+	var b strings.Builder
+	b.WriteString("routes:\n")
+	for i := range n - 1 {
+		match := []string{"hosts: [team%d.example.com]", "path_prefix: /team%d", "methods: [team%d.v1.Service/*]"}[i%3]
+		fmt.Fprintf(&b, "  - {name: r%d, match: {"+match+"}, backend: default}\n", i, i)
+	}
+	b.WriteString("  - {name: bench, match: {methods: [bench.Bench/*]}, backend: default}\n")
+	return b.String()
+}
+
+// validateTime is how long "culvert validate" takes for a file with routes, in
+// milliseconds: the median of nine.
+func validateTime(ctx context.Context, a *arena, name string) (float64, error) {
+	file, err := a.routesFile(name)
+	if err != nil {
+		return 0, err
+	}
+	var times []float64
+	for range 9 {
+		validate := exec.CommandContext(ctx, a.bins.culvert, "validate", "--config", file)
+		validate.Env = append(os.Environ(), "CULVERT_BACKEND_ADDRESS="+a.backend.line)
+		began := time.Now()
+		if said, err := validate.CombinedOutput(); err != nil {
+			return 0, fmt.Errorf("culvert validate: %w: %s", err, said)
+		}
+		times = append(times, millis(time.Since(began)))
+	}
+	return median(times), nil
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// restTime is how long wake-ups are counted: two intervals of pings.
+const restTime = 40 * time.Second
+
+// restWakeUps counts how often threads of the program wake up in a second, while
+// streams are open and carry nothing.
+func restWakeUps(streams int) func(context.Context, *arena, string) (float64, error) {
+	return func(ctx context.Context, a *arena, name string) (float64, error) {
+		return a.with(ctx, name, func(p *peer) (float64, error) {
+			end, err := p.openIdle(ctx, streams, nil)
+			defer end()
+			if err != nil {
+				return 0, err
+			}
+			if err := pause(ctx, 5*time.Second); err != nil { // what the start leaves to do
+				return 0, err
+			}
+			before, err := p.proc.switches()
+			if err != nil {
+				return 0, err
+			}
+			if err := pause(ctx, restTime); err != nil {
+				return 0, err
+			}
+			after, err := p.proc.switches()
+			return float64(after-before) / restTime.Seconds(), err
+		})
+	}
+}
+
+// switches is how often the threads of the process and its children have slept: their
+// voluntary context switches. Each is followed by a wake-up.
+func (p *process) switches() (sum int64, err error) {
+	for _, pid := range p.pids() {
+		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+		for _, file := range files {
+			n, err := voluntary(file)
+			if err != nil && !errors.Is(err, os.ErrNotExist) { // a thread that ended meanwhile
+				return 0, err
+			}
+			sum += n
+		}
+	}
+	return sum, nil
+}
+
+func voluntary(file string) (int64, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if n, ok := strings.CutPrefix(lines.Text(), "voluntary_ctxt_switches:"); ok {
+			return strconv.ParseInt(strings.TrimSpace(n), 10, 64)
+		}
+	}
+	return 0, errors.Join(fmt.Errorf("%s has no voluntary_ctxt_switches", file), lines.Err())
+}
