@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/culvert-grpc/culvert/e2e/probe"
+	"github.com/culvert-grpc/culvert/e2e/wire"
+)
+
+// TestClientsAddNoSeries: whatever a client chooses (methods, hosts, paths, types, names of
+// headers, origins), the time series stay those of its first requests.
+func TestClientsAddNoSeries(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(200 + len(r.URL.Path)%300)
+	}))
+	defer web.Close()
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{config: "listen: [{name: main, address: \"127.0.0.1:0\"}]\nfallback: " + web.URL + "\nlimits: {message_bytes: 1KiB}\n", listen: listenByConfig})
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	defer client.CloseIdleConnections()
+	next := 0
+	flood := func(times int) {
+		for range times {
+			next++
+			mark := fmt.Sprintf("chosen%d", next)
+			for _, choose := range []func(r *http.Request){
+				func(r *http.Request) { r.URL.Path = "/" + strings.Repeat(mark, next%50) },
+				func(r *http.Request) { r.Host = mark + ".example" },
+				func(r *http.Request) { r.Method = strings.ToUpper(mark) },
+				func(r *http.Request) { r.Header.Set("Content-Type", "application/grpc-web+"+mark) },
+				func(r *http.Request) { r.Header.Set("Content-Type", "application/"+mark) },
+				func(r *http.Request) { r.Header.Set(mark, mark) },
+				func(r *http.Request) { r.Header.Set("X-"+mark, strings.Repeat(mark, 10<<10)) },
+				func(r *http.Request) { r.Header.Set("Origin", "https://"+mark+".example") },
+				func(r *http.Request) { r.Header.Set("X-Request-Id", mark) },
+				func(r *http.Request) { r.Header.Set("X-Forwarded-For", mark) },
+				func(r *http.Request) {
+					r.Header.Set("Connection", "Upgrade")
+					r.Header.Set("Upgrade", mark)
+				},
+			} {
+				for _, path := range []string{"/page", wire.Unary, "/" + mark + ".S/M"} {
+					r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.address+path, http.NoBody)
+					if err != nil {
+						t.Fatal(err)
+					}
+					r.Header.Set("Content-Type", map[bool]string{true: "text/plain", false: "application/grpc-web+proto"}[path == "/page"])
+					choose(r)
+					answer, err := client.Do(r)
+					if err != nil {
+						continue // culvert closes the connection behind some refusals
+					}
+					_, _ = io.Copy(io.Discard, answer.Body) // whatever it is
+					_ = answer.Body.Close()                 // it has been read
+				}
+			}
+		}
+		for _, transport := range wire.All {
+			for i := range times {
+				conn := dial(t, transport, c.address) // HTTP/1.1 closes behind an early answer
+				md := wire.Metadata(newID(t), probe.Script{})
+				md.Set(fmt.Sprintf("chosen-%d", next+i), "x")
+				call, err := conn.Open(t.Context(), fmt.Sprintf("/chosen%d.S/M%d", next, i), md)
+				if err != nil {
+					t.Fatalf("%s: %v", transport, err)
+				}
+				_ = finish(call, 0) // no such method
+				call.Close()
+				conn.Close()
+			}
+		}
+	}
+	flood(3)
+	first := series(t, c)
+	flood(50)
+	var fresh []string
+	for s := range series(t, c) {
+		if strings.Contains(strings.ToLower(s), "chosen") {
+			t.Errorf("a client has chosen a label of %s", s)
+		}
+		if !first[s] {
+			fresh = append(fresh, s)
+		}
+	}
+	// The connections of a transport may end in another way than the first ones.
+	if len(first) < 200 || len(fresh) > 10 {
+		t.Errorf("%d time series, and after more requests %d others: %q", len(first), len(fresh), fresh)
+	}
+}
+
+// series returns the time series of culvert's own metrics.
+func series(t *testing.T, c *culvert) map[string]bool {
+	t.Helper()
+	answer, err := http.Get("http://" + c.health + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }() // it has been read
+	all := make(map[string]bool)
+	for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
+		if name, _, ok := strings.Cut(lines.Text(), "} "); ok && !strings.HasPrefix(name, "#") {
+			all[name] = true
+		}
+	}
+	return all
+}
