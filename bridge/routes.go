@@ -40,6 +40,10 @@ type Route struct {
 
 	Timeout time.Duration // the longest deadline of a call; 0: as the client asks
 
+	// IdleTimeout and MaxAge replace those of Config.Limits. 0: they apply; negative: no
+	// limit.
+	IdleTimeout, MaxAge time.Duration
+
 	Retry Retry // when a call is sent again; zero: never, unless the backend has surely not seen it
 
 	// Limits of all calls of the route, besides all other limits.
@@ -73,6 +77,8 @@ type route struct {
 	setBytes     int
 	remove       []string
 	timeout      *routeTimeout // nil: none
+	idleTimeout  time.Duration // as in Route
+	maxAge       time.Duration // likewise
 	retry        *Retry        // nil: none
 	messageBytes int
 	headerBytes  int
@@ -151,7 +157,7 @@ func (c *routeCompiler) wrong(key, text string) {
 func (c *routeCompiler) compile(r *Route) route {
 	made := route{
 		name: r.Name, backend: r.Backend, sticky: strings.ToLower(r.Sticky), authority: r.Authority,
-		messageBytes: r.MessageBytes, headerBytes: r.HeaderBytes,
+		messageBytes: r.MessageBytes, headerBytes: r.HeaderBytes, idleTimeout: r.IdleTimeout, maxAge: r.MaxAge,
 	}
 	if r.Timeout > 0 {
 		made.timeout = &routeTimeout{r.Timeout, report.New(report.ReasonDeadlineExceeded, "the call took longer than "+r.Timeout.String()+" ("+report.KeyRouteTimeout+")")}

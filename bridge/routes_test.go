@@ -2,10 +2,12 @@ package bridge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,9 +15,11 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
@@ -152,6 +156,45 @@ func TestRoutesSelectTheBackend(t *testing.T) {
 	wantAnswer(t, "by grpc-web", w.Body.String(), "b /test.T/M ")
 }
 
+// TestAuthorityOfARouteOverTLS: the backend sees the route's authority, and its
+// certificate must have that name. SNI, and the name that the handshake verifies, stay
+// the backend's.
+func TestAuthorityOfARouteOverTLS(t *testing.T) {
+	ca := parts.NewAuthority(t)
+	certificate := ca.Server(t, "backend.test", "orders.internal")
+	names := make(chan string, 4) // more connections than the test makes
+	address := startBackend(t, func(ss grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(ss.Context())
+		return ss.SendMsg([]byte("authority " + strings.Join(md[":authority"], "")))
+	}, grpc.Creds(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		names <- hello.ServerName
+		return &certificate, nil
+	}})))
+	obs := newObserver()
+	cc := dial(t, serve(t, newServer(t, Config{
+		Observer: obs,
+		Backend:  Backend{Target: address, TLS: &tls.Config{RootCAs: ca.Pool, MinVersion: tls.VersionTLS12, ServerName: "backend.test"}},
+		Routes: []Route{
+			{Name: "plain", Backend: DefaultBackend},
+			{Name: "orders", Match: routing.Match{Methods: []string{"test.Orders/*"}}, Backend: DefaultBackend, Authority: "orders.internal"},
+			{Name: "other", Match: routing.Match{Methods: []string{"test.Other/*"}}, Backend: DefaultBackend, Authority: "other.internal"},
+		},
+	})))
+	for _, c := range []struct{ method, want, cause string }{
+		{testMethod, "authority backend.test", ""},
+		{"/test.Orders/M", "authority orders.internal", ""},
+		{"/test.Other/M", "Unavailable the backend could not be reached", "certificate is valid for backend.test, orders.internal, not other.internal"},
+		{"/test.Orders/M", "authority orders.internal", ""},
+	} {
+		wantAnswer(t, c.method, asks(within(t, patience), cc, c.method), c.want)
+		info := await(t, "the end", obs.ended)
+		wantAnswer(t, c.method+": the cause in the log", info.Cause, c.cause)
+	}
+	if got := await(t, "the handshake", names); got != "backend.test" || len(names) > 0 {
+		t.Errorf("SNI is %q, and %d more handshakes followed", got, len(names))
+	}
+}
+
 // TestRewriteOpensNoDeniedMethod: patterns and limits judge the name that the backend
 // receives, also if only the metadata in a WebSocket's first message decides it.
 func TestRewriteOpensNoDeniedMethod(t *testing.T) {
@@ -258,6 +301,38 @@ func TestTimeoutOfARoute(t *testing.T) {
 		if left := await(t, "the call", deadlines); left > 200*time.Millisecond {
 			t.Errorf("the backend is given %v", left)
 		}
+	}
+}
+
+// TestTimesOfARoute replace the general ones, for the route that metadata selects in a
+// WebSocket's first message, too.
+func TestTimesOfARoute(t *testing.T) {
+	s := newServer(t, Config{
+		Backend: Backend{Target: startBackend(t, hold)},
+		Limits:  Limits{IdleTimeout: 50 * time.Millisecond},
+		Routes: []Route{
+			{Name: "all", Backend: DefaultBackend, IdleTimeout: -1},
+			{Name: "general", Match: routing.Match{Methods: []string{"test.G/*"}}, Backend: DefaultBackend},
+			{Name: "old", Match: routing.Match{Metadata: []routing.Condition{{Name: "x-old"}}}, Backend: DefaultBackend, IdleTimeout: -1, MaxAge: 50 * time.Millisecond},
+		},
+	})
+	at := serve(t, s)
+	cc, ctx := dial(t, at), within(t, patience)
+	held := open(ctx, t, cc, testMethod)
+	var calls sync.WaitGroup
+	for _, c := range []struct {
+		what, want string
+		call       func() string
+	}{
+		{"of the general time", "Unavailable no message passed for 50ms (limits.idle_timeout)", func() string { return asks(ctx, cc, "/test.G/M") }},
+		{"of a route's own", "Unavailable the call reached the age limit of 50ms (routes[].max_age) (call again, or raise routes[].max_age)", func() string { return asks(ctx, cc, testMethod, "x-old", "1") }},
+		{"by WebSocket", "routes[].max_age", func() string { return asksBySocket(t, at, testMethod, nil, "x-old: 1\r\n") }},
+	} {
+		calls.Go(func() { wantAnswer(t, c.what, c.call(), c.want) })
+	}
+	calls.Wait()
+	if err := held.Context().Err(); err != nil {
+		t.Errorf("a call of a route without an idle time ended: %v", err)
 	}
 }
 

@@ -23,11 +23,12 @@ type running struct {
 	cancel context.CancelCauseFunc
 	conn   net.Conn // of an HTTP/1.1 request or a WebSocket; nil: HTTP/2, whose own pings watch it
 
-	obs      report.CallObserver // of this call
-	limits   *Limits             // of its policy
-	spread   edge.Spread         // for the call's own time limits
-	began    int64               // seconds on the registry's clock
-	lastSeen atomic.Int64        // when the last message passed
+	obs      report.CallObserver   // of this call
+	limits   *Limits               // of its policy
+	spread   edge.Spread           // for the call's own time limits
+	route    atomic.Pointer[route] // of the call, once it is selected for good; nil: none
+	began    int64                 // seconds on the registry's clock
+	lastSeen atomic.Int64          // when the last message passed
 
 	in, out traffic
 
@@ -218,11 +219,15 @@ func (g *registry) wait(ctx context.Context) error {
 // otherwise only the connection's owner knows, and only while culvert isn't reading or
 // a write is blocked.
 func (r *running) look(now int64, limits *Limits) error {
+	age, idle := timeLimit{limits.MaxAge, report.KeyMaxAge}, timeLimit{limits.IdleTimeout, report.KeyIdle}
+	if to := r.route.Load(); to != nil {
+		age, idle = age.or(to.maxAge, report.KeyRouteMaxAge), idle.or(to.idleTimeout, report.KeyRouteIdle)
+	}
 	switch {
-	case limits.MaxAge > 0 && elapsed(now, r.began) >= r.spread.Of(limits.MaxAge):
-		return &report.Fault{Reason: report.ReasonMaxAge, Text: "the call reached the age limit of " + limits.MaxAge.String() + " (" + report.KeyMaxAge + ")", Sent: "maybe"}
-	case limits.IdleTimeout > 0 && elapsed(now, r.lastSeen.Load()) >= r.spread.Of(limits.IdleTimeout):
-		return &report.Fault{Reason: report.ReasonIdleTimeout, Text: "no message passed for " + limits.IdleTimeout.String() + " (" + report.KeyIdle + ")", Sent: "maybe"}
+	case age.max > 0 && elapsed(now, r.began) >= r.spread.Of(age.max):
+		return age.reached(report.ReasonMaxAge, "the call reached the age limit of ")
+	case idle.max > 0 && elapsed(now, r.lastSeen.Load()) >= r.spread.Of(idle.max):
+		return idle.reached(report.ReasonIdleTimeout, "no message passed for ")
 	}
 	if since := r.call.progress.messageSince(); since > 0 && limits.SlowSenderTimeout > 0 && elapsed(now, since) >= limits.SlowSenderTimeout {
 		return report.New(report.ReasonSlowSender, "less than 1 KiB of a message came within "+limits.SlowSenderTimeout.String()+" ("+report.KeySlowSender+")").Ending(report.EndedSlow)
@@ -234,6 +239,26 @@ func (r *running) look(now int64, limits *Limits) error {
 		return slowConsumer(limits)
 	}
 	return nil
+}
+
+// A timeLimit is a limit of a call's time, and the key that sets it.
+type timeLimit struct {
+	max time.Duration // 0: no limit
+	key string
+}
+
+// or returns the limit that a route sets in its place: 0 is no change, a negative time
+// no limit.
+func (l timeLimit) or(d time.Duration, key string) timeLimit {
+	if d == 0 {
+		return l
+	}
+	return timeLimit{max(d, 0), key}
+}
+
+func (l timeLimit) reached(reason report.Reason, text string) *report.Fault {
+	f := &report.Fault{Reason: reason, Text: text + l.max.String() + " (" + l.key + ")", Sent: "maybe"}
+	return f.UnlessRaised(l.key)
 }
 
 func slowConsumer(limits *Limits) error {

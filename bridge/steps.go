@@ -103,6 +103,7 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 	c := r.call
 	backend := c.policy.router.unrouted
 	if c.route != nil {
+		r.route.Store(c.route)
 		backend = c.route.backendFor(c.Metadata[c.route.sticky], c.policy.router.upstreams.Serves)
 	}
 	c.info.Backend = backend

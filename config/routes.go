@@ -39,6 +39,15 @@ type Route struct {
 	// none. 0s: as the client asks.
 	Timeout time.Duration `key:"timeout"`
 
+	// How long a call may carry no message, in place of limits.idle_timeout. 0s:
+	// no limit.
+	IdleTimeout time.Duration `key:"idle_timeout" like:"limits.idle_timeout"`
+
+	// How long a call may last, in place of limits.max_age. 0s: no limit. Unlike
+	// with timeout, the backend isn't told, and clients get UNAVAILABLE, so that
+	// they call again.
+	MaxAge time.Duration `key:"max_age" like:"limits.max_age"`
+
 	// When culvert sends a failed call again.
 	Retry RouteRetry `key:"retry"`
 
@@ -106,7 +115,7 @@ type RouteRewrite struct {
 	PathPrefix string `key:"path_prefix" is:"rewrite prefix"`
 
 	// The ":authority" of the calls, in place of the backend's. With TLS, the
-	// backend's certificate must have this name.
+	// backend's certificate must have this name, too. SNI stays the backend's.
 	Authority string `key:"authority" is:"host"`
 }
 

@@ -21,6 +21,9 @@ const (
 	KeyRoutes         = "routes"              // which calls go where
 	KeyRouteTimeout   = "routes[].timeout"    // how long a call of a route may take
 
+	KeyRouteIdle   = "routes[].idle_timeout" // in place of limits.idle_timeout
+	KeyRouteMaxAge = "routes[].max_age"      // in place of limits.max_age
+
 	KeyRouteOrigins = "routes[].allow_origins" // which pages may make the calls of a route
 
 	KeyMaxConnections = "backend.max_connections"

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -213,6 +214,17 @@ func explainRoute(line func(name, format string, args ...any), c *config.Loaded,
 	}
 	if route.Timeout > 0 {
 		line("timeout", "%v at most", route.Timeout)
+	}
+	for _, l := range []struct {
+		key string
+		d   time.Duration
+	}{{"idle_timeout", route.IdleTimeout}, {"max_age", route.MaxAge}} {
+		switch {
+		case l.d > 0:
+			line(l.key, "%v, in place of limits.%s", l.d, l.key)
+		case l.d < 0:
+			line(l.key, "none, in place of limits.%s", l.key)
+		}
 	}
 	if route.Retry.Attempts > 1 {
 		line("retry", "%d attempts at most, after %s", route.Retry.Attempts, cmp.Or(strings.Join(c.Routes[a.Route].Retry.Codes, ", "), "UNAVAILABLE"))

@@ -20,7 +20,7 @@ import (
 // bridgeRoutes converts the routes to the bridge's.
 func bridgeRoutes(c *config.Loaded) []bridge.Route {
 	var routes []bridge.Route
-	for _, r := range c.Routes {
+	for i, r := range c.Routes {
 		to := bridge.Route{
 			Name:           r.Name,
 			Match:          routing.Match{Hosts: r.Match.Hosts, PathPrefix: r.Match.PathPrefix, Methods: r.Match.Methods, Listeners: r.Match.Listeners, Transports: r.Match.Transports},
@@ -37,6 +37,12 @@ func bridgeRoutes(c *config.Loaded) []bridge.Route {
 				DecompressedPerSecond: int(r.Limits.DecompressedBytesPerSecond),
 			},
 			AllowOrigins: r.AllowOrigins,
+		}
+		if at := config.Entry("routes", i); c.IsSet(at + ".idle_timeout") {
+			to.IdleTimeout = orNone(r.IdleTimeout)
+		}
+		if at := config.Entry("routes", i); c.IsSet(at + ".max_age") {
+			to.MaxAge = orNone(r.MaxAge)
 		}
 		for _, m := range r.Match.Metadata {
 			to.Match.Metadata = append(to.Match.Metadata, routing.Condition{Name: m.Name, Value: m.Value})

@@ -19,6 +19,7 @@ func TestEveryKeyOfARouteReachesTheBridge(t *testing.T) {
 	clearEnvironment(t)
 	got := bridgeRoutes(loadFile(t, `
 listen: [{address: ":0", name: public}]
+limits: {idle_timeout: 1m, max_age: 1h}
 backends: [{name: a, address: a:1}, {name: b, address: b:1}]
 routes:
 - name: one
@@ -34,6 +35,8 @@ routes:
   rewrite: {path_prefix: /, authority: orders.internal}
   metadata: {set: [{name: x-a, value: secret}], remove: [x-b]}
   timeout: 5s
+  idle_timeout: 7s
+  max_age: 0s
   retry: {attempts: 3, codes: [UNAVAILABLE, CANCELLED], backoff: 50ms, max_backoff: 2s}
   limits: {calls: 1, calls_per_second: 2, decompressed_bytes_per_second: 3KiB, message_bytes: 4KiB, header_bytes: 5KiB}
 - name: two
@@ -49,7 +52,7 @@ routes:
 		Split: []routing.Target{{Backend: "a", Weight: 9}, {Backend: "b", Weight: 1}}, Sticky: "x-user",
 		Rewrite: "/", Authority: "orders.internal",
 		SetMetadata: []bridge.MetadataValue{{Name: "x-a", Value: "secret"}}, RemoveMetadata: []string{"x-b"},
-		Timeout: 5 * time.Second, MessageBytes: 4 << 10, HeaderBytes: 5 << 10,
+		Timeout: 5 * time.Second, IdleTimeout: 7 * time.Second, MaxAge: -1, MessageBytes: 4 << 10, HeaderBytes: 5 << 10,
 		Retry:  bridge.Retry{Attempts: 3, Codes: []codes.Code{codes.Unavailable, codes.Canceled}, Backoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second},
 		Limits: bridge.Quota{Calls: 1, CallsPerSecond: 2, DecompressedPerSecond: 3 << 10},
 	}, {Name: "two", Backend: "b", AllowOrigins: []string{"https://app.example.com"}}}
