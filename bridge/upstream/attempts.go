@@ -62,6 +62,7 @@ type retried struct {
 	mu        sync.Mutex
 	kept      []mem.BufferSlice // sent so far
 	keptBytes int               // what they take
+	counted   int               // of these, with entry: a large message counts by itself
 	committed bool              // nothing is kept, so the call can't be sent again
 }
 
@@ -194,9 +195,14 @@ func (a *retried) keep(m mem.BufferSlice) bool {
 	m.Ref()
 	a.kept = append(a.kept, slices.Clone(m)) // who sends may use the slice again
 	a.keptBytes += bytes
-	if a.entry != nil {
-		a.entry.Add(memory.Small, bytes)
+	if a.entry == nil {
+		return true
 	}
+	if m.Len() > memory.RoomlessBytes { // its claim counts it until it is freed
+		bytes = keptMessageBytes
+	}
+	a.entry.Add(memory.Small, bytes)
+	a.counted += bytes
 	return true
 }
 
@@ -218,10 +224,10 @@ func (a *retried) commitLocked() {
 	for _, m := range a.kept {
 		m.Free()
 	}
-	if a.entry != nil && a.keptBytes > 0 {
-		a.entry.Sub(memory.Small, a.keptBytes)
+	if a.counted > 0 {
+		a.entry.Sub(memory.Small, a.counted)
 	}
-	a.kept, a.keptBytes = nil, 0
+	a.kept, a.keptBytes, a.counted = nil, 0, 0
 }
 
 // pause waits until another attempt is due after one that ended so. It returns nil
