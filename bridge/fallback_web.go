@@ -234,10 +234,6 @@ func (x *webExchange) end() {
 
 // report tells the Observer that the request is over.
 func (x *webExchange) report() {
-	o, ok := x.s.obs.(report.WebObserver)
-	if !ok {
-		return
-	}
 	i := &x.info
 	i.Duration, i.Origin = time.Since(i.Begin), report.OriginUpstream
 	i.BytesIn, i.BytesOut = x.run.in.bytes.Load(), x.run.out.bytes.Load()
@@ -250,5 +246,5 @@ func (x *webExchange) report() {
 			i.Cause = f.Cause.Error()
 		}
 	}
-	o.WebEnded(i)
+	x.s.obs.WebEnded(i)
 }

@@ -42,6 +42,8 @@ func (o callObserver) Ended(c *report.CallInfo) {
 	o.BridgeConfig.CallEnded(Call{Transport: c.Transport, Method: c.Method, Status: c.Status, Duration: c.Duration})
 }
 
+func (observer) WebEnded(*report.WebInfo) {}
+
 func (o observer) Refused(r report.Refusal) {
 	o.BridgeConfig.Refused(Refusal{Reason: string(r.Reason), Peer: r.Peer, Detail: r.Detail})
 }

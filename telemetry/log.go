@@ -32,10 +32,7 @@ type Log struct {
 	probes int           // likewise: connections that ended as EndedProbe
 }
 
-var (
-	_ report.Observer    = (*Log)(nil)
-	_ report.WebObserver = (*Log)(nil)
-)
+var _ report.Observer = (*Log)(nil)
 
 // NewLog returns a Log that writes to l.
 func NewLog(l *slog.Logger) *Log {
@@ -114,7 +111,7 @@ func (o call) Ended(c *report.CallInfo) {
 	_ = o.log.Handler().Handle(ctx, r) // like slog.Logger: there is nowhere to report it
 }
 
-// WebEnded writes the line of a request to the web server.
+// WebEnded implements report.Observer. It writes the line of a request to the web server.
 func (o *Log) WebEnded(w *report.WebInfo) {
 	level := slog.LevelInfo
 	if w.Reason == report.ReasonInternal {

@@ -49,10 +49,7 @@ type Metrics struct {
 	had      map[[2]string]int // open connections at the last scrape, by listener and transport
 }
 
-var (
-	_ report.Observer    = (*Metrics)(nil)
-	_ report.WebObserver = (*Metrics)(nil)
-)
+var _ report.Observer = (*Metrics)(nil)
 
 // durationBuckets are those that OpenTelemetry asks for.
 var durationBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
@@ -235,7 +232,7 @@ func (c *callMetrics) Ended(i *report.CallInfo) {
 	m.limited(i.Reason, i.Limit)
 }
 
-// WebEnded implements report.WebObserver.
+// WebEnded implements report.Observer.
 func (m *Metrics) WebEnded(w *report.WebInfo) {
 	status := ""
 	switch {

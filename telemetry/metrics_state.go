@@ -109,10 +109,13 @@ func (s state) Collect(to chan<- prometheus.Metric) {
 }
 
 // openNow returns the numbers of open connections by listener and transport, with zeros
-// for those that once had some: a gauge must not vanish.
+// for those that once had some, if only between two scrapes: a gauge must not vanish.
 func (s state) openNow(now bridge.Snapshot) map[[2]string]int {
 	s.counting.Lock()
 	defer s.counting.Unlock()
+	for _, listener := range s.listeners.keys() {
+		s.had[[2]string{listener, ""}] = 0
+	}
 	for k := range s.had {
 		s.had[k] = 0
 	}

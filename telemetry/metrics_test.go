@@ -244,8 +244,8 @@ func TestClosedConnectionsAreZero(t *testing.T) {
 	m := everything(t)
 	gather(t, m)
 	m.SetSources(func() bridge.Snapshot { return bridge.Snapshot{} }, func() int64 { return 0 })
-	if f := gather(t, m)["culvert_open_connections"]; len(f.GetMetric()) != 1 || f.GetMetric()[0].GetGauge().GetValue() != 0 {
-		t.Errorf("after the last connection: %v, want 0", f)
+	if f := gather(t, m)["culvert_open_connections"]; len(f.GetMetric()) != 2 || f.GetMetric()[0].GetGauge().GetValue()+f.GetMetric()[1].GetGauge().GetValue() != 0 {
+		t.Errorf("after the last connection: %v, want 0 of h2 and of an unknown transport", f)
 	}
 }
 

@@ -35,6 +35,9 @@ type callObserver struct{ *observer }
 func (callObserver) Header(metadata.MD)            {}
 func (callObserver) Message(report.Direction, int) {}
 
+// WebEnded implements report.Observer.
+func (*observer) WebEnded(*report.WebInfo) {}
+
 // Refused implements report.Observer.
 func (o *observer) Refused(r report.Refusal) {
 	o.mu.Lock()

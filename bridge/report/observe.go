@@ -20,6 +20,7 @@ type Observer interface {
 	ConnBegan(c ConnInfo)
 	ConnEnded(c ConnInfo)
 	Refused(r Refusal)
+	WebEnded(w *WebInfo) // a request to the web server is over
 
 	// CallBegan is called for each call once its request metadata is read. It returns
 	// the observer of the rest of that call, or nil. The context is the call's, with
@@ -69,6 +70,12 @@ func (os observers) ConnEnded(c ConnInfo) {
 func (os observers) Refused(r Refusal) {
 	for _, o := range os {
 		o.Refused(r)
+	}
+}
+
+func (os observers) WebEnded(w *WebInfo) {
+	for _, o := range os {
+		o.WebEnded(w)
 	}
 }
 
@@ -206,6 +213,7 @@ type discard struct{}
 func (discard) ConnBegan(ConnInfo)                                             {}
 func (discard) ConnEnded(ConnInfo)                                             {}
 func (discard) Refused(Refusal)                                                {}
+func (discard) WebEnded(*WebInfo)                                              {}
 func (discard) CallBegan(context.Context, *CallInfo, metadata.MD) CallObserver { return nil }
 
 var noCallObservers = new(callObservers)

@@ -24,6 +24,7 @@ func (s scribe) say(what string, args ...any) {
 func (s scribe) ConnBegan(c ConnInfo) { s.say("began %s", c.Peer) }
 func (s scribe) ConnEnded(c ConnInfo) { s.say("ended %s", c.Peer) }
 func (s scribe) Refused(r Refusal)    { s.say("refused %s", r.Reason) }
+func (s scribe) WebEnded(w *WebInfo)  { s.say("web request %s", w.ID) }
 
 func (s scribe) CallBegan(_ context.Context, c *CallInfo, md metadata.MD) CallObserver {
 	s.say("call %s with %d fields", c.ID, len(md))
@@ -76,12 +77,14 @@ func TestObserversAreToldInTheirOrder(t *testing.T) {
 	c.Header(metadata.Pairs("a", "b"))
 	c.Message(Response, 5)
 	c.Ended(&CallInfo{ID: "1"})
+	o.WebEnded(&WebInfo{ID: "2"})
 	o.Refused(Refusal{Reason: ReasonNoRoute})
 	o.ConnEnded(ConnInfo{Peer: "p"})
 	want := []string{
 		"x: began p", "y: began p", "z: began p",
 		"x: call 1 with 0 fields", "y: call 1 with 1 fields", "z: call 1 with 2 fields",
 		"x: header [b]", "z: header [b]", "x: message 1 of 5 bytes", "z: message 1 of 5 bytes", "x: end of 1", "z: end of 1",
+		"x: web request 2", "y: web request 2", "z: web request 2",
 		"x: refused NO_ROUTE", "y: refused NO_ROUTE", "z: refused NO_ROUTE",
 		"x: ended p", "y: ended p", "z: ended p",
 	}

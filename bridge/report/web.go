@@ -2,12 +2,7 @@ package report
 
 import "time"
 
-// A WebObserver is an Observer that also gets requests to the web server.
-type WebObserver interface {
-	WebEnded(w *WebInfo) // once the request is over
-}
-
-// WebInfo is one request to the web server, as a WebObserver sees it.
+// WebInfo is one request to the web server, as an Observer sees it.
 type WebInfo struct {
 	ID        string // in x-request-id, both ways
 	Request   string // the HTTP method and the path, without the query; text of the client, so escape it
@@ -24,13 +19,4 @@ type WebInfo struct {
 	Limit             string // the key of the limit that was reached; "" if none was
 	Cause             string // the cause behind it
 	BytesIn, BytesOut int64  // of bodies, or of a WebSocket
-}
-
-// WebEnded implements WebObserver for those that are one.
-func (os observers) WebEnded(w *WebInfo) {
-	for _, o := range os {
-		if o, ok := o.(WebObserver); ok {
-			o.WebEnded(w)
-		}
-	}
 }

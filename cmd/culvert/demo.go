@@ -110,6 +110,9 @@ func (o demoCall) Ended(c *report.CallInfo) {
 	})
 }
 
+// WebEnded implements report.Observer. The demo has no web server.
+func (demoObserver) WebEnded(*report.WebInfo) {}
+
 // Refused implements report.Observer.
 func (o demoObserver) Refused(r report.Refusal) {
 	o.to.Refused(demo.Refusal{Reason: string(r.Reason), Peer: r.Peer, Detail: r.Detail})
