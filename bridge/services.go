@@ -11,11 +11,11 @@ import (
 // and services that show a backend's inside.
 // Services waits for a backend that isn't up yet until the context ends.
 func (s *Server) Services(ctx context.Context, backend string) (open, unnamed []string, err error) {
-	u, err := s.upstreams.Acquire(backend)
+	u, err := s.upstreams.Borrow(backend)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer u.Release()
+	defer u.Return()
 	policy := s.policy.Load().router.policy
 	names, err := u.Services(ctx)
 	if err != nil {

@@ -35,6 +35,14 @@ func TestPickFirst(t *testing.T) {
 		}
 	}
 	first.kill(t)
+	if err := eventually(5*time.Second, func() error { // a call may still be written to its connection
+		if n := c.metric(t, `culvert_backend_addresses{backend="default",state="accepts"}`); n != 1 {
+			return fmt.Errorf("%v addresses accept calls", n)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	for _, transport := range wire.All {
 		if err := reaches(second, transport); err != nil {
 			t.Errorf("without the first: %v", err)

@@ -48,7 +48,7 @@ func (s *Set) AcquireWithin(name string, most int) (*Upstream, error) {
 	for {
 		u := (*s.byName.Load())[name]
 		if u == nil {
-			return nil, &report.Fault{Reason: report.ReasonUpstreamUnreachable, Text: "the backend could not be reached", Sent: "no", Cause: fmt.Errorf("there is no upstream %q", name)}
+			return nil, &report.Fault{Reason: report.ReasonUpstreamUnreachable, Text: "the backend could not be reached", Sent: "no", Cause: errUnknown(name)}
 		}
 		switch yes, full := u.holders.acquire(most); {
 		case yes:
@@ -62,6 +62,22 @@ func (s *Set) AcquireWithin(name string, most int) (*Upstream, error) {
 	}
 }
 
+func errUnknown(name string) error { return fmt.Errorf("there is no upstream %q", name) }
+
+// Borrow returns the upstream of that name for something that isn't a call and doesn't
+// count as one. The borrower calls Return.
+func (s *Set) Borrow(name string) (*Upstream, error) {
+	for {
+		u := (*s.byName.Load())[name]
+		if u == nil {
+			return nil, errUnknown(name)
+		}
+		if u.holders.borrow() {
+			return u, nil
+		}
+	}
+}
+
 // Serves reports whether the upstream of that name can take new calls: one of its
 // addresses does, or it has only just begun to connect. It takes no lock.
 func (s *Set) Serves(name string) bool {
@@ -72,6 +88,9 @@ func (s *Set) Serves(name string) bool {
 // Release ends what Acquire began. The caller uses no stream of the upstream
 // afterwards.
 func (u *Upstream) Release() { u.holders.release() }
+
+// Return ends what Borrow began.
+func (u *Upstream) Return() { u.holders.giveBack() }
 
 // Put makes u, which the Set doesn't have yet, the upstream for new calls to the name.
 // The upstream before it, if there was one, ends as after Remove. If Put returns an
@@ -261,10 +280,11 @@ func compareBool(a, b bool) int {
 	}
 }
 
-// holders counts the users of an upstream: the Set that it is in, and the calls that
-// acquired it.
+// holders counts the users of an upstream: the Set that it is in, the calls that
+// acquired it, and those who borrowed it.
 type holders struct {
 	n       atomic.Int64
+	others  atomic.Int64  // of n, those that aren't calls, without the Set
 	none    chan struct{} // closed when the last one has released it
 	retired bool          // it was in a Set; guarded by that Set's mu
 }
@@ -278,12 +298,28 @@ func (h *holders) acquire(most int) (yes, full bool) {
 		switch {
 		case n == 0:
 			return false, false
-		case most > 0 && n > int64(most): // the Set is one of n
+		case most > 0 && n-h.others.Load() > int64(most): // the Set is one of n
 			return false, true
 		case h.n.CompareAndSwap(n, n+1):
 			return true, false
 		}
 	}
+}
+
+// borrow counts a holder that isn't a call. It returns false if the upstream is being
+// closed.
+func (h *holders) borrow() bool {
+	h.others.Add(1) // first: no call must find it among the calls
+	yes, _ := h.acquire(0)
+	if !yes {
+		h.others.Add(-1)
+	}
+	return yes
+}
+
+func (h *holders) giveBack() {
+	h.release()
+	h.others.Add(-1)
 }
 
 func (h *holders) release() {
@@ -292,11 +328,11 @@ func (h *holders) release() {
 	}
 }
 
-// calls returns the count without the Set, whose mu is held.
+// calls returns the count of calls. The Set's mu is held.
 func (h *holders) calls() int {
-	n := h.n.Load()
+	n := h.n.Load() - h.others.Load()
 	if !h.retired {
 		n--
 	}
-	return int(n)
+	return int(max(0, n)) // the two change one after the other
 }

@@ -327,3 +327,34 @@ func TestAcquireCostsNothing(t *testing.T) {
 		t.Errorf("%d calls are counted after the last, want 0", calls)
 	}
 }
+
+// TestBorrower isn't a call: it takes no room of the limit, and a replaced upstream
+// waits for it.
+func TestBorrower(t *testing.T) {
+	s, b := newSet(t), startLabelled(t, "a")
+	must(t, s.Put("a", newUpstream(t, b)))
+	borrowed, err := s.Borrow("a")
+	must(t, err)
+	call, err := s.AcquireWithin("a", 1)
+	if err != nil {
+		t.Fatalf("a call beside a borrower: %v", err)
+	}
+	if _, err := s.AcquireWithin("a", 1); err == nil {
+		t.Error("a second call passed a limit of 1")
+	}
+	if got := s.States()[0].Calls; got != 1 {
+		t.Errorf("%d calls, want 1", got)
+	}
+	must(t, s.Put("a", newUpstream(t, b)))
+	call.Release()
+	select {
+	case <-borrowed.holders.none:
+		t.Error("the upstream is closed although it is borrowed")
+	default:
+	}
+	borrowed.Return()
+	await(t, "the end of the borrower", borrowed.holders.none)
+	if _, err := s.Borrow("b"); err == nil {
+		t.Error("borrowed one that there is not")
+	}
+}
