@@ -312,14 +312,13 @@ func (m *Metrics) Certificate(c report.CertificateInfo) {
 // ForgetCertificate notes that the certificate of a file isn't in use any more.
 func (m *Metrics) ForgetCertificate(file string) { m.expiry.DeleteLabelValues(file) }
 
-// ConfigApplied notes that a configuration is in use since now. reload is false for the one
-// that the program began with.
-func (m *Metrics) ConfigApplied(version string, reload bool) {
-	if reload {
-		m.reloads.WithLabelValues("applied").Inc()
-	}
+// ConfigApplied notes that a reload changed the configuration.
+func (m *Metrics) ConfigApplied() { m.reloads.WithLabelValues("applied").Inc() }
+
+// ConfigInUse notes that the newest configuration is in use, and since when.
+func (m *Metrics) ConfigInUse(version string, since time.Time) {
 	m.lastReload.Set(1)
-	m.since.SetToCurrentTime()
+	m.since.Set(float64(since.UnixNano()) / 1e9)
 	m.version.Reset()
 	m.version.WithLabelValues(version).Set(1)
 }

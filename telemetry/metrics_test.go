@@ -55,7 +55,8 @@ func everything(t *testing.T) *Metrics {
 	m.Refused(report.Refusal{Reason: report.ReasonLimitExceeded, Key: report.KeyCalls})
 	m.WebEnded(&report.WebInfo{Listener: "public", Status: 200, Origin: report.OriginUpstream})
 	m.Certificate(report.CertificateInfo{File: "/c.pem", NotAfter: time.Unix(1, 0)})
-	m.ConfigApplied("abc", true)
+	m.ConfigApplied()
+	m.ConfigInUse("abc", time.Now())
 	m.SetSources(func() bridge.Snapshot {
 		return bridge.Snapshot{
 			Calls:       []bridge.CallCount{{Listener: "public", Transport: "grpc", Calls: 3}},

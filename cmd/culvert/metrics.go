@@ -25,14 +25,18 @@ func (p *program) watchMetrics() {
 		return
 	}
 	p.metrics.SetSources(p.bridge.Snapshot, p.logs.queue.droppedInAll)
-	p.metrics.ConfigApplied(p.reloads.current().version, false)
-	p.reloads.reloaded = func(s *configState, rejected bool) {
-		if rejected {
+	first := p.reloads.current()
+	p.metrics.ConfigInUse(first.version, first.since)
+	p.reloads.reloaded = func(before, now *configState) {
+		if now.rejected != nil {
 			p.metrics.ConfigRejected()
-			return
+		} else {
+			if now.version != before.version {
+				p.metrics.ConfigApplied()
+			}
+			p.metrics.ConfigInUse(now.version, now.since)
 		}
-		p.metrics.ConfigApplied(s.version, true)
-		for _, file := range p.keys.forgetAllBut(certificateFiles(s.Loaded)) {
+		for _, file := range p.keys.forgetAllBut(certificateFiles(now.Loaded)) { // also of a rejected one
 			p.metrics.ForgetCertificate(file)
 		}
 	}

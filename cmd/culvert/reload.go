@@ -32,9 +32,9 @@ type reloader struct {
 	notify func(state string)
 	log    *slog.Logger
 
-	// reloaded is called with the result of each reload that changed the
-	// configuration or was rejected. It may be nil.
-	reloaded func(s *configState, rejected bool)
+	// reloaded is called after each reload that changed the configuration, was
+	// rejected, or ended a rejection. It may be nil.
+	reloaded func(before, now *configState)
 
 	quiet, longest time.Duration // of fileWatch
 	read           []string      // the files of the last attempt; only for run
@@ -200,7 +200,7 @@ func (r *reloader) reload(asked bool) {
 	if err == nil && next.Version() != running.version {
 		err = r.apply(running, next)
 	} else if err == nil {
-		r.unchanged(running, asked)
+		r.unchanged(running, next, asked)
 		return
 	}
 	if err != nil {
@@ -241,28 +241,34 @@ func (r *reloader) apply(running *configState, next *config.Loaded) error {
 	}
 	s := &configState{Loaded: next, version: next.Version(), since: time.Now()}
 	r.state.Store(s)
-	for _, w := range append(slices.Clone(next.Warnings), laterWarnings(next)...) {
-		if !slices.Contains(running.Warnings, w) {
-			r.log.Warn("configuration", "warning", w)
-		}
-	}
+	r.warn(append(slices.Clone(next.Warnings), laterWarnings(next)...), running.Warnings)
 	r.log.Info("configuration reloaded", "file", next.File, "version", s.version, "before", running.version, "changed", strings.Join(changed, " "))
-	r.tell(s, false)
+	r.tell(running, s)
 	return nil
 }
 
+// warn logs the warnings that the operator hasn't seen before.
+func (r *reloader) warn(warnings, before []string) {
+	for _, w := range warnings {
+		if !slices.Contains(before, w) {
+			r.log.Warn("configuration", "warning", w)
+		}
+	}
+}
+
 // unchanged ends a reload of a file that has the effect of the configuration that
-// runs.
-func (r *reloader) unchanged(running *configState, asked bool) {
+// runs. The file may have other warnings, such as those of unknown keys.
+func (r *reloader) unchanged(running *configState, next *config.Loaded, asked bool) {
+	s := *running
+	s.Loaded, s.rejected = next, nil
+	r.state.Store(&s)
+	r.warn(next.Warnings, running.Warnings)
 	if running.rejected == nil && !asked {
 		return
 	}
-	s := *running
-	s.rejected = nil
-	r.state.Store(&s)
 	r.log.Info("configuration unchanged: the file has the same effect as the one that runs", "file", s.File, "version", s.version)
 	if running.rejected != nil {
-		r.tell(&s, false)
+		r.tell(running, &s)
 	}
 }
 
@@ -278,13 +284,13 @@ func (r *reloader) reject(running *configState, err error, asked bool) {
 	r.state.Store(&s)
 	if news || asked {
 		r.log.Warn("configuration not reloaded: culvert continues with the old one", "file", s.File, "version", s.version, "cause", err.Error())
-		r.tell(&s, true)
+		r.tell(running, &s)
 	}
 }
 
-func (r *reloader) tell(s *configState, rejected bool) {
+func (r *reloader) tell(before, now *configState) {
 	if r.reloaded != nil {
-		r.reloaded(s, rejected)
+		r.reloaded(before, now)
 	}
 }
 

@@ -36,8 +36,8 @@ func newReloadTest(t *testing.T, content string, parts ...string) *reloadTest {
 		t.Fatal(err)
 	}
 	r.reloader = newReloader(c, s.loadAgain, slog.New(slog.NewTextHandler(&r.log, nil)))
-	r.reloaded = func(s *configState, rejected bool) {
-		r.did = append(r.did, fmt.Sprintf("told:%s:%v", s.Errors, rejected))
+	r.reloaded = func(_, now *configState) {
+		r.did = append(r.did, fmt.Sprintf("told:%s:%v", now.Errors, now.rejected != nil))
 	}
 	for _, name := range parts {
 		r.parts = append(r.parts, func(running, next *config.Loaded) (commit, undo func(), err error) {
@@ -147,6 +147,20 @@ func TestReloadRefusesFiles(t *testing.T) {
 	r.write(reloadBase)
 	r.reload(false)
 	r.want("it is back", "a:detailed>concise a:commit told:concise:false", "configuration reloaded")
+}
+
+// TestReloadWarnsOfUnknownKeys: culvert ignores them, so that the version stays the same.
+func TestReloadWarnsOfUnknownKeys(t *testing.T) {
+	r := newReloadTest(t, reloadBase, "a")
+	r.load = (&settings{unknownKeys: unknownKeysWarn, file: r.file}).loadAgain
+	r.write(reloadBase + "zone: b\n")
+	r.reload(false)
+	r.want("an unknown key", "", "level=WARN … proxy.yaml:2: … unknown key … zone")
+	r.reload(false)
+	r.want("the same file", "")
+	r.write(reloadChanged + "zone: b\n")
+	r.reload(false)
+	r.want("another value, and the key in another line", "a:concise>detailed a:commit told:detailed:false", "proxy.yaml:3: … unknown key … zone", "errors", "configuration reloaded")
 }
 
 // TestReloadKeepsWhatAnEmptyFileWouldDrop: flags set the backend, so that an

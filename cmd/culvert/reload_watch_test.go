@@ -43,7 +43,7 @@ func watchFile(t *testing.T, file string, prepare func(w *watchTest)) *watchTest
 	}
 	r := newReloader(c, load, slog.New(slog.DiscardHandler))
 	r.quiet, r.longest = 10*time.Millisecond, 100*time.Millisecond
-	r.reloaded = func(s *configState, _ bool) { w.told <- s }
+	r.reloaded = func(_, now *configState) { w.told <- now }
 	ctx, cancel := context.WithCancel(t.Context())
 	r.start(ctx)
 	t.Cleanup(func() { cancel(); r.wait() })
