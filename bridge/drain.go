@@ -14,7 +14,7 @@ const lastWords = time.Second
 
 // leaving has the functions that send goodbyes on the HTTP/2 connections of each
 // http.Server that ConfigureHTTP has prepared. All of them belong to bridge/h2:
-// net/http's own server has none, and sends its goodbye with an answer.
+// net/http's own server has none, and sends its goodbye with the next answer (edge.Leave).
 type leaving struct {
 	mu  sync.Mutex
 	all []func()
@@ -48,16 +48,15 @@ const defaultOnTheWay = 200 * time.Millisecond
 // RefusesCalls reports whether the Server accepts no new calls.
 func (s *Server) RefusesCalls() bool { return s.refusing.Load() }
 
-// Shutdown drains: it refuses new calls with DRAINING, tells clients in their own
-// protocol, and lets calls finish. It is over by the context's deadline. So it ends the
-// remaining calls before that with UNAVAILABLE (DRAINING): at random times within
-// Config.DrainSpread of the deadline, so that their clients don't all come back at
-// once. The last second, or the last half of a shorter time, is for clients to receive
+// Shutdown drains. First it tells clients in their own protocol to go elsewhere, and
+// serves the calls that are on their way meanwhile. Then it refuses new calls with
+// DRAINING, and lets the others finish. It is over by the context's deadline. So it ends
+// the remaining calls before that with UNAVAILABLE (DRAINING): at random times within
+// Config.DrainSpread of the deadline, so that their clients don't all come back at once. The last second, or the last half of a shorter time, is for clients to receive
 // the end. Then Shutdown closes the connections of clients that take nothing. If the
 // context ends without a deadline, Shutdown ends the calls at once, and clients have a
 // second. It returns nil even if it had to end calls.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.refusing.Store(true)
 	s.draining.Store(true)
 	t := s.drainTimes(ctx)
 	s.closeListeners(ctx, t)
@@ -68,6 +67,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, hs := range s.edge.TakeServers() {
 		goodbyes.Go(func() { _ = hs.Shutdown(farewell) })
 	}
+	s.awaitArrivals(ctx, t)
+	s.refusing.Store(true)
 	if !s.finishBy(ctx, t.first) {
 		s.log.Warn("drain time-out: ending the remaining calls", slog.Int("calls", s.RunningCalls()))
 		if !t.end.IsZero() {
@@ -121,6 +122,21 @@ func (s *Server) closeListeners(ctx context.Context, t drainTimes) {
 		defer stop()
 	}
 	s.edge.CloseListeners(ctx)
+}
+
+// awaitArrivals gives calls the time to arrive that clients began before they had the
+// goodbye: at most until half of the drain's time has passed.
+func (s *Server) awaitArrivals(ctx context.Context, t drainTimes) {
+	if s.refusing.Load() || s.edge.Open() == 0 {
+		return // they had it, or there are none
+	}
+	end := time.Now().Add(s.onTheWay)
+	if half := t.begin.Add(t.end.Sub(t.begin) / 2); !t.end.IsZero() && half.Before(end) {
+		end = half
+	}
+	ctx, stop := context.WithDeadline(ctx, end)
+	defer stop()
+	<-ctx.Done()
 }
 
 // finishBy waits for the calls until the time, if it isn't zero, or the context's end.

@@ -3,14 +3,17 @@ package bridge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/coder/websocket"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -170,27 +173,48 @@ func retryOf(err error) *errdetails.RetryInfo {
 }
 
 // TestRefusedCallsGoElsewhere: a client of HTTP/2 is told before a call of it is
-// refused.
+// refused, in a tunnel, too.
 func TestRefusedCallsGoElsewhere(t *testing.T) {
-	backend := startBackend(t, echo)
-	s := newServer(t, Config{Backend: Backend{Target: backend}})
-	s.onTheWay = 2 * time.Second // far more than a busy machine needs
-	address := serve(t, s)
-	other := serve(t, newServer(t, Config{Backend: Backend{Target: backend}}))
-	var mu sync.Mutex
-	at := address // where the load balancer sends connections
+	for _, standard := range []bool{false, true} {
+		for way, refuse := range map[string]func(s *Server, ctx context.Context){
+			"RefuseCalls": func(s *Server, _ context.Context) { s.RefuseCalls() },
+			"Shutdown":    func(s *Server, ctx context.Context) { _ = s.Shutdown(ctx) },
+		} {
+			for _, tunnelled := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, tunnel: %v, net/http's: %v", way, tunnelled, standard), func(t *testing.T) {
+					t.Parallel() // each takes 2 s
+					backend := startBackend(t, echo)
+					s := newServer(t, Config{Backend: Backend{Target: backend}, StandardHTTP2: standard})
+					s.onTheWay = 2 * time.Second // far more than a busy machine needs
+					other := newServer(t, Config{Backend: Backend{Target: backend}, StandardHTTP2: standard})
+					testGoesElsewhere(t, s, serve(t, s), serve(t, other), tunnelled, refuse)
+				})
+			}
+		}
+	}
+}
+
+// testGoesElsewhere calls the server at the address while it begins to refuse calls. New
+// connections go to the other address.
+func testGoesElsewhere(t *testing.T, s *Server, address, other string, tunnelled bool, refuse func(s *Server, ctx context.Context)) {
+	t.Helper()
+	var at atomic.Pointer[string] // where the load balancer sends connections
+	at.Store(&address)
 	cc := dial(t, address, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return new(net.Dialer).DialContext(ctx, "tcp", at)
+		if !tunnelled {
+			return new(net.Dialer).DialContext(ctx, "tcp", *at.Load())
+		}
+		ws, _, err := websocket.Dial(ctx, "ws://"+*at.Load(), &websocket.DialOptions{Subprotocols: []string{tunnelName}})
+		if err != nil {
+			return nil, err
+		}
+		return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
 	}))
 	ctx := within(t, patience)
 	if err := unary(ctx, cc, testMethod); err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	at = other
-	mu.Unlock()
+	at.Store(&other)
 	stop := make(chan struct{})
 	var calling sync.WaitGroup
 	calling.Go(func() {
@@ -205,7 +229,7 @@ func TestRefusedCallsGoElsewhere(t *testing.T) {
 			}
 		}
 	})
-	s.RefuseCalls()
+	refuse(s, ctx)
 	for range 20 {
 		if err := unary(ctx, cc, testMethod); err != nil {
 			t.Errorf("a call after that: %v", err)

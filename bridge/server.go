@@ -152,7 +152,7 @@ func (s *Server) newEdge() *edge.Edge {
 			}
 		},
 		Memory:        s.account,
-		Leaving:       s.refusing.Load,
+		Leaving:       func() bool { return s.refusing.Load() || s.draining.Load() },
 		Draining:      s.draining.Load,
 		StandardHTTP2: s.cfg.StandardHTTP2,
 	})

@@ -37,7 +37,7 @@ func (s *Server) goodbye() (websocket.StatusCode, time.Duration) {
 	switch {
 	case s.closing.Load():
 		return websocket.StatusGoingAway, time.Second
-	case s.refusing.Load():
+	case s.refusing.Load(), s.draining.Load():
 		return websocket.StatusGoingAway, closeTimeout
 	default:
 		return websocket.StatusNormalClosure, closeTimeout

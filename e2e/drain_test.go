@@ -98,9 +98,15 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		id := newID(t)
-		if err := unary(ctx, talk.conn, id); err == nil {
-			t.Errorf("%s: a new call was taken while draining", talk.conn.Transport)
+		var id string                                      // of the last one
+		if err := eventually(2*time.Second, func() error { // those on their way are served
+			id = newID(t)
+			if unary(ctx, talk.conn, id) == nil {
+				return errors.New("a new call was taken while draining")
+			}
+			return nil
+		}); err != nil {
+			t.Errorf("%s: %v", talk.conn.Transport, err)
 		}
 		cancel()
 		if _, ok := b.saw(t, id); ok {

@@ -30,8 +30,8 @@ var drainScenarios = []scenario{
 	{"close at once", 0, closeAtOnce},
 }
 
-// drain begins Shutdown, returns when culvert no longer listens, and returns a
-// function that expects Shutdown to succeed.
+// drain begins Shutdown, returns when culvert no longer listens and refuses calls, and
+// returns a function that expects Shutdown to succeed.
 func (t *trial) drain(within time.Duration) (wait func()) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
@@ -40,6 +40,15 @@ func (t *trial) drain(within time.Duration) (wait func()) {
 	draining.Go(func() { err = t.server.Shutdown(ctx) })
 	t.atEnd(func() { cancel(); draining.Wait() })
 	t.awaitRefused(t.address)
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for !t.server.RefusesCalls() {
+		select {
+		case <-poll.C:
+		case <-t.ctx.Done():
+			t.Fatal("culvert still serves new calls")
+		}
+	}
 	return func() {
 		t.Helper()
 		draining.Wait()

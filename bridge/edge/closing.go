@@ -29,7 +29,7 @@ const (
 // ended can serve none.
 func (c *Conn) closes(r *http.Request, s stage) bool {
 	if r.ProtoMajor != 1 { // bridge/h2 looks at ages by itself, net/http sends a GOAWAY for the header
-		return s == stageBegun && c.edge.o.StandardHTTP2 && c.life.old()
+		return s == stageBegun && c.edge.o.StandardHTTP2 && (c.life.old() || c.life.leaves(c.edge.left.Load()))
 	}
 	switch s {
 	case stageBegun:

@@ -55,6 +55,8 @@ func TestWhatARequestAnnounces(t *testing.T) {
 		o    Options
 		old  bool
 		want string
+
+		left, later bool // edge.Leave was called; before the connection began
 	}{
 		"HTTP/1.1":                       {r: http.Request{ProtoMajor: 1, ProtoMinor: 1}},
 		"HTTP/1.0":                       {r: http.Request{ProtoMajor: 1}, want: "close"},
@@ -63,11 +65,21 @@ func TestWhatARequestAnnounces(t *testing.T) {
 		"an old one of HTTP/2":           {r: http.Request{ProtoMajor: 2}, old: true},
 		"an old one of net/http's":       {r: http.Request{ProtoMajor: 2}, o: Options{StandardHTTP2: true}, old: true, want: "close"},
 		"a young one of net/http's":      {r: http.Request{ProtoMajor: 2}, o: Options{StandardHTTP2: true}},
+		"one that is left":               {r: http.Request{ProtoMajor: 2}, o: Options{StandardHTTP2: true}, left: true, want: "close"},
+		"one that begins after that":     {r: http.Request{ProtoMajor: 2}, o: Options{StandardHTTP2: true}, left: true, later: true},
+		"one that is left, HTTP/2":       {r: http.Request{ProtoMajor: 2}, left: true},
 		"HTTP/2 whose body has no end":   {r: http.Request{ProtoMajor: 2, ContentLength: -1}},
 		"HTTP/1.1 with a body, no chunk": {r: http.Request{ProtoMajor: 1, ProtoMinor: 1, ContentLength: 5}},
 	} {
 		w := httptest.NewRecorder()
-		connOf(t, c.o, c.old).BeginRequest(w, &c.r)
+		on := connOf(t, c.o, c.old)
+		if c.left {
+			on.edge.Leave()
+		}
+		if c.later {
+			on = &on.edge.newClient(nil, on.edge.own, Bounds{}).on
+		}
+		on.BeginRequest(w, &c.r)
 		if got := w.Header().Get("Connection"); got != c.want {
 			t.Errorf("%s: Connection is %q, want %q", name, got, c.want)
 		}

@@ -87,7 +87,7 @@ func (e *Edge) foreign(c net.Conn, l *Listening) *Conn {
 // must return it from EdgeConn.
 func (e *Edge) NewTunnel(t *Tunnel) *Conn {
 	on := &Conn{edge: e, listening: t.Outer.listening, tunnel: t, client: t.Outer.client, life: new(life)}
-	on.life.begin(e.o.Bounds(on.listening).MaxAge)
+	on.life.begin(e.o.Bounds(on.listening).MaxAge, e.left.Load())
 	return on
 }
 

@@ -65,6 +65,7 @@ type Edge struct {
 	lingering lingering // connections that close after their client does
 	takeovers takeovers
 	clients   clients
+	left      atomic.Bool // Leave was called
 	cut       atomic.Bool // no close waits for a client any more
 
 	mu      sync.Mutex

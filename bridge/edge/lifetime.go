@@ -15,6 +15,7 @@ import (
 type life struct {
 	spread Spread
 	age    time.Time // from then on an HTTP/1.1 connection serves one more request at most; zero: never
+	stays  bool      // it began after Leave
 
 	phase   atomic.Int32
 	late    atomic.Bool // a read met its deadline since the last request
@@ -26,9 +27,10 @@ type life struct {
 	ended string
 }
 
-// begin is called before the connection is served.
-func (l *life) begin(maxAge time.Duration) {
+// begin is called before the connection is served. left is Edge.left.
+func (l *life) begin(maxAge time.Duration, left bool) {
 	l.spread = NewSpread()
+	l.stays = left
 	if maxAge > 0 {
 		l.age = time.Now().Add(l.spread.Of(maxAge))
 	}
@@ -45,6 +47,9 @@ func (l *life) noteRead(err error) {
 
 // old reports whether the connection has reached its maximum age.
 func (l *life) old() bool { return l != nil && !l.age.IsZero() && !time.Now().Before(l.age) }
+
+// leaves reports whether the connection began before Leave, if that was called.
+func (l *life) leaves(left bool) bool { return l != nil && left && !l.stays }
 
 // end notes why the connection is about to end, unless a reason is already known.
 func (l *life) end(why string) {

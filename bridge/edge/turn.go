@@ -145,8 +145,11 @@ func (e *Edge) Servers() int {
 	return len(e.servers)
 }
 
-// Leave sends a goodbye on the HTTP/2 connections of the servers that run.
+// Leave sends a goodbye on the HTTP/2 connections of the servers that run. Those of
+// net/http's HTTP/2 get theirs with the answer to their next request. Later connections
+// get none, because their clients would only open another one at once.
 func (e *Edge) Leave() {
+	e.left.Store(true)
 	e.mu.Lock()
 	var all []func()
 	for s := range e.servers {
