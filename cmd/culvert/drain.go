@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,7 +33,8 @@ address from the same sources as serve: the flag --admin, the variable
 CULVERT_ADMIN_LISTEN, or the file. In Kubernetes, run it as the preStop hook.
 
 drain exits with 0 when culvert refuses new calls, or has ended meanwhile. It exits
-with 1, and prints the reason, if it can't reach culvert.`,
+with 1, and prints the reason, if it can't reach culvert, or if another culvert answers
+in its place.`,
 		Example: `  culvert drain
   culvert drain --delay 5s
   culvert drain --admin unix:/run/culvert/admin.sock`,
@@ -71,8 +74,9 @@ func adminAddress(s *settings) (string, error) {
 
 // An adminClient asks the admin address of a culvert.
 type adminClient struct {
-	address string
-	http    http.Client
+	address  string
+	http     http.Client
+	patience time.Duration // for an answer, in several requests
 }
 
 // adminPatience limits one request.
@@ -90,11 +94,17 @@ func newAdminClient(address string) *adminClient {
 			return new(net.Dialer).DialContext(ctx, network, at)
 		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}, 3 * adminPatience}
 }
 
-// errUnreachable means that nothing answers at the admin address.
-var errUnreachable = errors.New("can't reach culvert: check that it runs, and that admin.listen (--admin) is the same for both")
+// Why a request for /drain has no answer.
+var (
+	errUnreachable = errors.New("can't reach culvert: check that it runs, and that admin.listen (--admin) is the same for both")
+	errBusy        = errors.New("answers too many requests already")
+)
+
+// errOther means that another culvert has taken the address, which serves new calls.
+var errOther = errors.New("another culvert answers, and no drain has begun there: the one that began to drain has ended, or both have the same socket (LISTEN_FDS): for a drain, give each culvert an admin address of its own")
 
 // drainState requests /drain.
 func (c *adminClient) drainState(ctx context.Context, method, query string) (s admin.DrainState, err error) {
@@ -112,7 +122,10 @@ func (c *adminClient) drainState(ctx context.Context, method, query string) (s a
 	if err != nil {
 		return s, fmt.Errorf("%s: %w: %w", c.address, err, errUnreachable)
 	}
-	if resp.StatusCode == http.StatusBadRequest {
+	switch resp.StatusCode {
+	case http.StatusServiceUnavailable:
+		return s, fmt.Errorf("%s: %w", c.address, errBusy)
+	case http.StatusBadRequest:
 		return s, fmt.Errorf("%s: %s", c.address, strings.TrimSpace(printable(string(body))))
 	}
 	if resp.StatusCode != http.StatusOK || json.Unmarshal(body, &s) != nil || s.State == "" {
@@ -121,12 +134,40 @@ func (c *adminClient) drainState(ctx context.Context, method, query string) (s a
 	return s, nil
 }
 
+// patiently is drainState for a culvert that may be too busy to answer: it asks again
+// until the client's patience ends.
+func (c *adminClient) patiently(ctx context.Context, method, query string) (s admin.DrainState, err error) {
+	for began := time.Now(); ; {
+		s, err = c.drainState(ctx, method, query)
+		if !isBusy(err, method) || time.Since(began) > c.patience {
+			return s, err
+		}
+		select {
+		case <-time.After(drainEvery / 10):
+		case <-ctx.Done():
+			return s, ctx.Err()
+		}
+	}
+}
+
+// isGone reports whether an error shows that no process has the address. A time-out
+// doesn't: culvert may be too busy.
+func isGone(err error) bool { return errors.Is(err, errConnRefused) || errors.Is(err, fs.ErrNotExist) }
+
+// isBusy reports whether culvert may answer another attempt. While it ends, it also cuts
+// connections.
+func isBusy(err error, method string) bool {
+	var late interface{ Timeout() bool } // EAGAIN of a full queue of a unix socket, too
+	return errors.Is(err, errBusy) || errors.As(err, &late) && late.Timeout() ||
+		method == http.MethodGet && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET))
+}
+
 // drainEvery is the interval in which drain reports.
 const drainEvery = time.Second
 
 // drain begins a drain and reports until culvert refuses new calls.
 func drain(ctx context.Context, out io.Writer, c *adminClient, delay time.Duration) error {
-	s, err := c.drainState(ctx, http.MethodPost, "?delay="+delay.String())
+	s, err := c.patiently(ctx, http.MethodPost, "?delay="+delay.String())
 	if err != nil {
 		return err
 	}
@@ -140,12 +181,15 @@ func drain(ctx context.Context, out io.Writer, c *adminClient, delay time.Durati
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if s, err = c.drainState(ctx, http.MethodGet, ""); errors.Is(err, errUnreachable) {
+		if s, err = c.patiently(ctx, http.MethodGet, ""); isGone(err) {
 			_, err = fmt.Fprintln(out, "culvert has ended")
 			return err
 		} else if err != nil {
 			return err
 		}
+	}
+	if s.State != admin.DrainRefusing {
+		return fmt.Errorf("%s: %w", c.address, errOther)
 	}
 	_, err = fmt.Fprintf(out, "culvert refuses new calls; running calls, which continue until SIGTERM: %d\n", s.Calls)
 	return err
