@@ -105,32 +105,32 @@ func dashboardQueries(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	type target struct{ Expr string }
-	var dashboard struct {
-		Annotations struct{ List []target }
-		Templating  struct {
-			List []struct{ Query json.RawMessage }
-		}
-		Panels []struct{ Targets []target }
-	}
-	if err := json.Unmarshal(text, &dashboard); err != nil {
+	var tree any
+	if err := json.Unmarshal(text, &tree); err != nil {
 		t.Fatal(err)
 	}
+	values := regexp.MustCompile(`^label_values\((.*), \w+\)$`) // of a variable
 	var all []string
-	for _, p := range dashboard.Panels {
-		for _, q := range p.Targets {
-			all = append(all, q.Expr)
+	var walk func(any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for key, inner := range v {
+				query, _ := inner.(string)
+				if key == "expr" {
+					all = append(all, query)
+				} else if m := values.FindStringSubmatch(query); m != nil && key == "query" {
+					all = append(all, m[1])
+				}
+				walk(inner)
+			}
+		case []any:
+			for _, inner := range v {
+				walk(inner)
+			}
 		}
 	}
-	for _, q := range dashboard.Annotations.List {
-		all = append(all, q.Expr)
-	}
-	values := regexp.MustCompile(`label_values\((.*), \w+\)`)
-	for _, v := range dashboard.Templating.List {
-		if m := values.FindSubmatch([]byte(strings.ReplaceAll(string(v.Query), `\"`, `"`))); m != nil {
-			all = append(all, string(m[1]))
-		}
-	}
+	walk(tree)
 	known := strings.NewReplacer("$job", "culvert", "$instance", ".*", "$__rate_interval", "5s")
 	for i := range all {
 		all[i] = known.Replace(all[i])

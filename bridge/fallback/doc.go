@@ -1,14 +1,15 @@
 // Package fallback hands requests that aren't calls to a web server, over HTTP/1.1. It is a
-// leaf: it decides no limits and no rights.
+// leaf: it decides no limits and no rights. Elsewhere the requests are called "web": the
+// transport in logs and metrics, their types and their limits.
 //
 //   - target.go: the web server's address
 //   - proxy.go: the connections to it, and a request with its answer
-//   - tunnel.go: a WebSocket, after the web server has accepted it
+//   - websocket.go: a WebSocket, after the web server has accepted it
 //   - cause.go: why there is no answer, or not a whole one
 //
 // # Who waits for whom
 //
 //	start                   owner that waits     ends when
-//	tunnel, each direction  Proxy.Serve          either side has closed, or the context ends
+//	carry, each direction   Proxy.Serve          either side has closed, or the context ends
 //	http.Transport's own    Proxy.Close          its connection is closed
 package fallback

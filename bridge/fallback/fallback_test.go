@@ -85,9 +85,9 @@ type halfPipe struct{ net.Conn }
 
 func (halfPipe) CloseWrite() error { return nil }
 
-// TestTunnelEnds in the time that it has, whatever its two sides do. Else it would hold
+// TestWebSocketEnds in the time that it has, whatever its two sides do. Else it would hold
 // a client's place for ever.
-func TestTunnelEnds(t *testing.T) {
+func TestWebSocketEnds(t *testing.T) {
 	upgrade := http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}}
 	for name, c := range map[string]struct {
 		end  func(client, server net.Conn, cancel context.CancelFunc)
@@ -99,7 +99,7 @@ func TestTunnelEnds(t *testing.T) {
 		"the context ends":  {func(_, _ net.Conn, cancel context.CancelFunc) { cancel() }, 0},
 		"the context ends under a paused client": {func(_, server net.Conn, cancel context.CancelFunc) {
 			_ = server.SetWriteDeadline(time.Now().Add(time.Second))
-			_, _ = server.Write(bytes.Repeat([]byte("x"), 2*tunnelBytes)) // nobody reads it
+			_, _ = server.Write(bytes.Repeat([]byte("x"), 2*socketBytes)) // nobody reads it
 			cancel()
 		}, time.Second},
 	} {
@@ -114,7 +114,7 @@ func TestTunnelEnds(t *testing.T) {
 				r.Header = upgrade
 				done := make(chan error, 1)
 				go func() {
-					done <- tunnel(x, r, &http.Response{StatusCode: http.StatusSwitchingProtocols, Header: upgrade, Body: halfPipe{theirs}})
+					done <- carry(x, r, &http.Response{StatusCode: http.StatusSwitchingProtocols, Header: upgrade, Body: halfPipe{theirs}})
 				}()
 				head := make([]byte, 4096)
 				if n, err := client.Read(head); err != nil || !bytes.HasPrefix(head[:n], []byte("HTTP/1.1 101 ")) {
@@ -128,7 +128,7 @@ func TestTunnelEnds(t *testing.T) {
 				}
 				began := time.Now()
 				c.end(client, server, cancel)
-				if err := <-done; !errors.Is(err, errTunnelled) {
+				if err := <-done; !errors.Is(err, errCarried) {
 					t.Errorf("it ended with %v", err)
 				}
 				if took := time.Since(began); took != c.want {

@@ -175,7 +175,7 @@ func (p *Proxy) Serve(x Exchange, r *http.Request) {
 		Rewrite:    p.rewrite,
 		ModifyResponse: func(res *http.Response) error {
 			if res.StatusCode == http.StatusSwitchingProtocols {
-				return tunnel(x, r, res)
+				return carry(x, r, res)
 			}
 			res.Body = &answerBody{res.Body, func(err error) {
 				broken = true
@@ -184,7 +184,7 @@ func (p *Proxy) Serve(x Exchange, r *http.Request) {
 			return nil
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
-			if !errors.Is(err, errTunnelled) {
+			if !errors.Is(err, errCarried) {
 				x.Fail(err)
 			}
 		},

@@ -12,20 +12,20 @@ import (
 	"time"
 )
 
-// errTunnelled reports that a WebSocket was carried to its end.
-var errTunnelled = errors.New("the connection was a WebSocket")
+// errCarried reports that a WebSocket was carried to its end.
+var errCarried = errors.New("the connection was a WebSocket")
 
 const (
-	// tunnelBytes is the size of a WebSocket's buffers, one for each direction.
-	tunnelBytes = 4 << 10
+	// socketBytes is the size of a WebSocket's buffers, one for each direction.
+	socketBytes = 4 << 10
 
 	// closingTime is how long one side may send on after the other has ended.
 	closingTime = 5 * time.Second
 )
 
-// tunnel carries the bytes of a WebSocket that the web server has accepted, until both
+// carry carries the bytes of a WebSocket that the web server has accepted, until both
 // sides have ended, or the context has. r is the client's request.
-func tunnel(x Exchange, r *http.Request, res *http.Response) error {
+func carry(x Exchange, r *http.Request, res *http.Response) error {
 	server, ok := res.Body.(Conn)
 	if !ok || !isWebSocket(r.Header) || !isWebSocket(res.Header) {
 		return fmt.Errorf("the web server switched the connection to %.100q", res.Header.Get("Upgrade"))
@@ -50,7 +50,7 @@ func tunnel(x Exchange, r *http.Request, res *http.Response) error {
 	var text bytes.Buffer
 	_ = answer.Write(&text) // a Buffer takes everything
 	if _, err := client.Write(text.Bytes()); err != nil {
-		return errTunnelled // the client is gone
+		return errCarried // the client is gone
 	}
 	// One side's end is told to the other, which may still have bytes on their way.
 	halfClosed := func(other Conn) {
@@ -60,13 +60,13 @@ func tunnel(x Exchange, r *http.Request, res *http.Response) error {
 	}
 	var both sync.WaitGroup
 	ends := make(chan struct{}, 2) // one place for each direction
-	carry := func(to, from Conn) {
+	oneWay := func(to, from Conn) {
 		pass(to, from)
 		halfClosed(to)
 		ends <- struct{}{}
 	}
-	both.Go(func() { carry(server, client) })
-	both.Go(func() { carry(client, server) })
+	both.Go(func() { oneWay(server, client) })
+	both.Go(func() { oneWay(client, server) })
 	<-ends
 	last := time.NewTimer(closingTime)
 	defer last.Stop()
@@ -76,13 +76,13 @@ func tunnel(x Exchange, r *http.Request, res *http.Response) error {
 		closeBoth()
 	}
 	both.Wait()
-	return errTunnelled
+	return errCarried
 }
 
 // pass copies until from has ended or to takes no more. Then nothing more comes from
 // from, either.
 func pass(to, from Conn) {
-	buf := make([]byte, tunnelBytes)
+	buf := make([]byte, socketBytes)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
