@@ -192,7 +192,11 @@ func (c *routeCompiler) compile(r *Route) route {
 	for i, name := range r.RemoveMetadata {
 		name = strings.ToLower(name)
 		if !codec.ValidName(name) || strings.HasPrefix(name, "grpc-") {
-			c.wrong(fmt.Sprintf("metadata.remove[%d]", i), "is no metadata that a client can send: remove the entry")
+			c.wrong(fmt.Sprintf("metadata.remove[%d]", i), fmt.Sprintf("%q is no metadata that a client can send: remove the entry", name))
+			continue
+		}
+		if made.set[name] != nil {
+			c.wrong(fmt.Sprintf("metadata.remove[%d]", i), fmt.Sprintf("%q is in metadata.set, too, which replaces what the client sends: remove the entry", name))
 			continue
 		}
 		made.remove = append(made.remove, name)
@@ -225,8 +229,12 @@ func (c *routeCompiler) compileRetry(r *Route, made *route) {
 }
 
 func (c *routeCompiler) compileTargets(r *Route, made *route) {
-	if (r.Backend == "") == (len(r.Split) == 0) {
+	switch {
+	case r.Backend == "" && len(r.Split) == 0:
 		c.wrong("backend", "must be set, or split in its place: name one of the backends")
+		return
+	case r.Backend != "" && len(r.Split) > 0:
+		c.wrong("backend", "has no effect beside split: remove one of them")
 		return
 	}
 	if r.Backend != "" && !c.backends[r.Backend] {

@@ -532,7 +532,7 @@ func TestWrongRoutes(t *testing.T) {
 		key, text string
 	}{
 		{with(func(r *Route) { r.Backend = "" }), "backend", "must be set"},
-		{with(func(r *Route) { r.Split = []routing.Target{{Backend: DefaultBackend, Weight: 1}} }), "backend", "must be set, or split in its place"},
+		{with(func(r *Route) { r.Split = []routing.Target{{Backend: DefaultBackend, Weight: 1}} }), "backend", "no effect beside split"},
 		{with(func(r *Route) { r.Backend = "x" }), "backend", `there is no "x"; use one of default`},
 		{with(func(r *Route) { r.Backend, r.Split = "", []routing.Target{{Backend: "x", Weight: 1}} }), "split[0].backend", `there is no "x"`},
 		{with(func(r *Route) { r.Backend, r.Split = "", []routing.Target{{Backend: DefaultBackend}} }), "split", "sum to 0"},
@@ -552,7 +552,10 @@ func TestWrongRoutes(t *testing.T) {
 		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x_company_user", "1"}} }), "metadata.set[0].name", "only culvert and trusted proxies"},
 		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x-a-bin", "1"}} }), "metadata.set[0].name", "binary"},
 		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x-a", "ä"}} }), "metadata.set[0].value", "printable ASCII"},
-		{with(func(r *Route) { r.RemoveMetadata = []string{"grpc-timeout"} }), "metadata.remove[0]", "is no metadata"},
+		{with(func(r *Route) { r.RemoveMetadata = []string{"grpc-timeout"} }), "metadata.remove[0]", `"grpc-timeout" is no metadata`},
+		{with(func(r *Route) {
+			r.SetMetadata, r.RemoveMetadata = []MetadataValue{{"x-a", "1"}}, []string{"x-b", "X-A"}
+		}), "metadata.remove[1]", `"x-a" is in metadata.set, too`},
 		{with(func(r *Route) { r.AllowOrigins = []string{"example.com"} }), "allow_origins", "example.com"},
 		{with(func(r *Route) { r.AllowOrigins, r.Match.Metadata = []string{"*"}, []routing.Condition{{Name: "x"}} }), "allow_origins", "preflight"},
 		{with(func(r *Route) { r.AllowOrigins, r.Match.Transports = []string{"*"}, []string{"grpc"} }), "allow_origins", "preflight"},

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"errors"
+	"fmt"
 	"path"
 	"strings"
 )
@@ -63,27 +64,54 @@ func parsePattern(text string) (pattern, error) {
 	default:
 		p.prefix = first
 	}
-	inClass := false
 	for i := 0; i < len(text); i++ {
-		c := text[i]
-		if c == '\\' {
-			i++ // path.Match knows no backslash at the end
-			c = text[i]
-		} else if strings.IndexByte(special, c) >= 0 || inClass {
-			if c == '/' {
-				return pattern{}, errors.New("can match no method: a class can't have the slash between the service and the method")
-			}
-			inClass = c == '[' || inClass && c != ']'
+		switch text[i] {
+		case '*', '?':
 			continue
+		case '[':
+			length, err := checkClass(text[i:])
+			if err != nil {
+				return pattern{}, err
+			}
+			i += length - 1
+			continue
+		case '\\':
+			i++ // path.Match knows no backslash at the end
 		}
-		if c != '/' && !plainByte(c) {
+		if text[i] != '/' && !plainByte(text[i]) {
 			return pattern{}, errors.New("can match no method: names of services and methods have letters, digits, _ and dots")
 		}
-		if !inClass {
-			p.literals++
-		}
+		p.literals++
 	}
 	return p, nil
+}
+
+// checkClass returns the length of the class that begins a pattern which path.Match can
+// read, such as "[a-z]".
+func checkClass(text string) (length int, err error) {
+	char := func(s string) (c byte, rest string) {
+		if s[0] == '\\' {
+			s = s[1:]
+		}
+		return s[0], s[1:]
+	}
+	rest := strings.TrimPrefix(text[1:], "^")
+	for rest[0] != ']' {
+		var first, last byte
+		first, rest = char(rest)
+		last = first
+		if rest[0] == '-' {
+			last, rest = char(rest[1:])
+		}
+		class, _, _ := strings.Cut(text, "]")
+		switch {
+		case first == '/':
+			return 0, errors.New("can match no method: a class can't have the slash between the service and the method")
+		case last < first:
+			return 0, fmt.Errorf(`can match no method: the class "%s]" has no characters from %q to %q; write the lesser one first`, class, first, last)
+		}
+	}
+	return len(text) - len(rest) + 1, nil
 }
 
 // matches reports whether p matches a method.

@@ -189,6 +189,8 @@ func TestMistakes(t *testing.T) {
 		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{"s.S/"}}}}},
 		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{"s S/M"}}}}},
 		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{"s.^/M"}}}}},
+		{"match.methods[0]", `the class "[^b-a]" has no characters from 'b' to 'a'`, []Route{{Match: Match{Methods: []string{"s.S/M[^b-a]"}}}}},
+		{"match.methods[0]", "can match no method", []Route{{Match: Match{Methods: []string{`s.[a-c]/\^`}}}}},
 		{"match.methods[0]", "a class can't have the slash", []Route{{Match: Match{Methods: []string{"s.S[/]M"}}}}},
 		{"match.methods[0]", "sets another service", []Route{{Match: Match{PathPrefix: "/t.T", Methods: []string{"s.S/*"}}}}},
 		{"match.metadata[1].name", "another condition", []Route{{Match: Match{Metadata: []Condition{{"x", "1"}, {"X", "2"}}}}}},
