@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -108,6 +109,7 @@ func checkBackendIsNotOurselves(l *Loaded) []error {
 // the listener at the address. It returns false for a listener on a unix socket.
 func reaches(toHost, toPort, address string) bool {
 	host, port, err := net.SplitHostPort(address)
+	toHost = strings.ToLower(strings.TrimSuffix(toHost, ".")) // as DNS compares names
 	return err == nil && port == toPort && (isWildcard(host) && isLocal(toHost) || isLocal(host) && toHost == "localhost" || host == toHost)
 }
 

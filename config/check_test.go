@@ -26,6 +26,9 @@ func TestContradictionsAndDangers(t *testing.T) {
 		{"a web server that is culvert itself", "fallback: http://localhost:8080", []string{
 			"proxy.yaml:1: fallback: … listen[0] … itself … --fallback",
 		}, nil},
+		{"a web server that is culvert itself, in capitals", "fallback: http://LOCALHOST.:8080", []string{
+			"proxy.yaml:1: fallback: … listen[0] … itself",
+		}, nil},
 		{"a web server on the port of TLS", "listen: :443\nfallback: https://127.0.0.1", []string{
 			"proxy.yaml:2: fallback: … listen[0] … itself",
 		}, []string{"proxy.yaml:1: listen: … plaintext"}},
