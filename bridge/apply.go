@@ -8,7 +8,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
-	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A RestartError lists what a Server can't change while it runs.
@@ -23,7 +22,7 @@ func (e *RestartError) Error() string {
 // Apply replaces the configuration. cfg judges requests that arrive from now on, also in
 // tunnels that are open, and its limits apply to connections accepted from now on.
 // Running calls and open connections keep what they began with, and count towards the
-// new limits. Limits.BufferedBytes applies to all calls at once.
+// new limits. Limits.BufferedBytes and Memory apply to all at once.
 //
 // Apply adds, replaces and removes backends, by name. A backend keeps its connections
 // if its settings and Limits.HeaderBytes, which its connections announce, are the same.
@@ -74,7 +73,7 @@ func (s *Server) Apply(cfg Config, listeners ...Listener) error {
 	}
 	s.awaited, s.backends, s.headerBytes = awaited, change.to, change.headerBytes
 	s.policy.Store(p)
-	s.account.SetMessages(p.limits.BufferedBytes)
+	s.account.SetBounds(p.limits.BufferedBytes, p.memory)
 	before.arrivals.replace(p.arrivals, change.end)
 	if before.web != nil && before.web != p.web {
 		before.web.Retire()
@@ -116,15 +115,10 @@ func listenerRestartKeys(a, b *Listener) []string {
 
 // restartKeys returns the keys that differ and can't change.
 func restartKeys(a, b *Config) []string {
-	var keys []string
-	differs := func(key string, yes bool) {
-		if yes {
-			keys = append(keys, key)
-		}
+	if a.StandardHTTP2 != b.StandardHTTP2 {
+		return []string{"http2_server"}
 	}
-	differs("http2_server", a.StandardHTTP2 != b.StandardHTTP2)
-	differs(report.KeyMemory, a.Memory != b.Memory)
-	return keys
+	return nil
 }
 
 // newPolicy returns the policy of a Config, or an error that says what is wrong with
@@ -134,6 +128,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	p := &policy{
 		arrivals:          newArrivals(before != nil),
 		limits:            cfg.Limits.withDefaults(),
+		memory:            cfg.Memory,
 		vouched:           headers.NewVouched(cfg.VouchedHeaders),
 		tryOrigins:        cfg.TryOrigins,
 		pathPrefix:        cfg.PathPrefix,

@@ -316,6 +316,43 @@ func TestApplyChangesTheRoomForMessages(t *testing.T) {
 	wantEcho(t, "the call that was open", stream)
 }
 
+// TestApplyChangesTheMemoryForClients at once: idle connections that are open may end
+// for others, and a call without room is refused. A running one goes on.
+func TestApplyChangesTheMemoryForClients(t *testing.T) {
+	cfg := Config{Backend: Backend{Target: startBackend(t, echo)}}
+	s := newServer(t, cfg)
+	address := serve(t, s)
+	cc := dial(t, address)
+	stream := holdOpen(t, cc, testMethod)
+	idle := tcpTo(t, address)
+	defer func() { _ = idle.Close() }() // the test is over
+	poll(t, func() string {
+		if n := s.edge.Open(); n != 2 {
+			return fmt.Sprintf("%d connections are open", n)
+		}
+		return ""
+	})
+	if all := s.edge.Idle(nil); len(all) != 0 || s.Snapshot().ClientLimit != 0 {
+		t.Errorf("without a limit %d connections may end for others", len(all))
+	}
+	cfg.Memory = 1 << 30
+	apply(t, s, cfg)
+	if all := s.edge.Idle(nil); len(all) != 1 || s.Snapshot().ClientLimit != cfg.Memory {
+		t.Errorf("with a limit %d connections may end for others, want the idle one", len(all))
+	}
+	cfg.Memory = s.account.Held()/3*4 + memory.CallBytes/2 // a quarter is for messages
+	apply(t, s, cfg)
+	if err := unary(within(t, patience), cc, testMethod); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), report.KeyMemory) {
+		t.Errorf("a call without room: %v", err)
+	}
+	wantEcho(t, "the call that was open", stream)
+	cfg.Memory = 0
+	apply(t, s, cfg)
+	if err := unary(within(t, patience), cc, testMethod); err != nil {
+		t.Errorf("without a limit again: %v", err)
+	}
+}
+
 // TestOldServersAreForgotten once their connections have ended: a thousand changes
 // leave nothing behind. The drain reaches the connections of those that are left.
 func TestOldServersAreForgotten(t *testing.T) {

@@ -567,7 +567,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"MethodLimits":      takes,
 	"Routes":            takes,
 	"TryLimits":         takes,
-	"Memory":            report.KeyMemory,
+	"Memory":            takes,
 	"DrainSpread":       takes,
 	"StandardHTTP2":     "http2_server",
 	"Fallback":          ignores,

@@ -256,7 +256,7 @@ func TestReaderThatWaitsForMemoryEndsWithItsCall(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	m := newReader(bytes.NewReader(framed(0, pattern(4*memory.ChunkBytes))), 1<<20, "")
 	m.ctx = ctx
-	m.held.Account().SetMessages(3 * memory.ChunkBytes)
+	m.held.Account().SetBounds(3*memory.ChunkBytes, 0)
 	other := m.held.Account().NewEntry()
 	other.Add(memory.Request, memory.ChunkBytes)
 	cancel(cause)

@@ -16,6 +16,7 @@ import (
 // Policies share their counts with those before and after.
 type policy struct {
 	limits  Limits // with their defaults
+	memory  int64  // that everything may hold; 0: no limit
 	origins gate.Origins
 	router  router
 	quotas  *quota.Limiter // for connections and calls

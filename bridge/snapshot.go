@@ -46,7 +46,7 @@ func (s *Server) Snapshot() Snapshot {
 		HeldBytes:   s.account.Used(),
 		HeldLimit:   s.account.Messages(),
 		ClientBytes: s.account.Held(),
-		ClientLimit: s.cfg.Memory,
+		ClientLimit: s.account.Total(),
 		Evicted:     s.registry.evicted.Load(),
 		Upstreams:   s.upstreams.States(),
 		Draining:    s.refusing.Load(),

@@ -264,11 +264,12 @@ type Limits struct {
 	// culvert ends calls, and connections without calls, of the client address
 	// that holds the most, if that is more than its share. culvert refuses new
 	// calls and connections of such addresses. Go's garbage collector has the
-	// same limit, unless the environment sets GOMEMLIMIT.
+	// same limit, unless the environment sets GOMEMLIMIT. A reload with a lower
+	// limit applies to the memory that clients hold already.
 	// docs/how-it-works/memory.md defines the share, and
 	// docs/how-it-works/uncounted-memory.md lists the memory that culvert doesn't
 	// count.
-	Memory Size `key:"memory" is:"size or 0" restart:"yes"`
+	Memory Size `key:"memory" is:"size or 0"`
 
 	// Limits for each client address: an IPv4 address, or the first 64 bits of
 	// an IPv6 address. Behind a proxy in trusted_proxies or proxy_protocol, it

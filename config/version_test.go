@@ -193,7 +193,7 @@ func TestUnknownKeysCanBeSkipped(t *testing.T) {
 
 func TestKeysThatNeedARestart(t *testing.T) {
 	for name, want := range map[string]bool{
-		"log.level": false, "log.format": true, "listen": true, "listen[0].address": true, "listen[2].limits.calls": false, "listen[0].limits.calls_per_connection": false, "limits.memory": true,
+		"log.level": false, "log.format": true, "listen": true, "listen[0].address": true, "listen[2].limits.calls": false, "listen[0].limits.calls_per_connection": false,
 		"tls.cert": false, "tls.client_ca": true, "tls.certificates": false, "tls.certificates[1].cert": false, "listen[1].tls.certificates[0].client_ca": true,
 		"tls.acme.domains": true, "tls.acme.eab.key_id": true, "tls.acme.dns_settings[0].value": true, "limits.methods[3].calls": false, "backends[1].tls.ca": false,
 	} {

@@ -90,6 +90,12 @@ func TestLimitsChangeWithoutARestart(t *testing.T) {
 			}
 			return nil
 		}},
+		{"limits.memory", "limits: {memory: 148MiB}", false, func() error {
+			if text := scrape(t, r.culvert); !strings.Contains(text, fmt.Sprintf("\nculvert_client_memory_limit_bytes %g\n", float64(128*mib*65/100))) {
+				return errors.New("the metrics have another limit")
+			}
+			return nil
+		}},
 		{"limits.calls", "limits: {calls: 1}", false, func() error {
 			return ends("limits.calls", ask(probe.Script{}, 0))
 		}},

@@ -130,9 +130,7 @@ func (c *clientConn) admit(b Bounds) error {
 		c.use.End()
 		return c.on.edge.o.Refusals.NoMemory(c.address().String(), "", "connections")
 	}
-	if c.on.edge.o.Memory.BoundsAll() {
-		c.on.edge.clients.add(c, held)
-	}
+	c.on.edge.clients.add(c, held)
 	return nil
 }
 

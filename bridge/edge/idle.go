@@ -32,7 +32,7 @@ func (i *idleness) note(state http.ConnState) {
 	}
 }
 
-// clients are the connections that hold memory of a bounded account.
+// clients are the connections that count with the account.
 type clients struct {
 	mu  sync.Mutex
 	all map[*clientConn]struct{}
@@ -58,6 +58,9 @@ func (s *clients) remove(c *clientConn) {
 // Idle adds the connections without requests, which may be ended to free memory for
 // others, if Options.Memory bounds connections. One goroutine at a time calls it.
 func (e *Edge) Idle(all []*memory.Candidate) []*memory.Candidate {
+	if e.o.Memory.Total() == 0 {
+		return all
+	}
 	e.clients.mu.Lock()
 	defer e.clients.mu.Unlock()
 	for c := range e.clients.all {

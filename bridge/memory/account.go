@@ -26,12 +26,11 @@ import (
 // its share: it goes before those that hold more. The Account then calls OnPressed, so
 // that bridge ends the candidates that Choose returns (relief.go).
 type Account struct {
-	Total int64 // bytes of everything, messages included: the part of limits.memory for clients
-
 	Pool      mem.BufferPool // of the messages' buffers
 	OnPressed func()         // called when something must end to free memory for others; mu may be held, so it must not wait. It may be nil
 
-	messages  atomic.Int64          // bytes: limits.buffered_bytes
+	messages  atomic.Int64          // bytes that messages may take: limits.buffered_bytes
+	total     atomic.Int64          // bytes of everything, messages included: the part of limits.memory for clients
 	used      atomic.Int64          // of messages
 	by        [Small]atomic.Int64   // of used: large messages
 	fixed     atomic.Int64          // of calls and connections
@@ -64,56 +63,60 @@ const (
 
 // New returns an account. If total is 0, only messages have a bound.
 func New(messages, total int64) *Account {
-	if total <= 0 {
-		total = boundless
-	}
 	// The tiers follow the chunks: with grpc-go's own a 64 KiB buffer costs a
 	// whole MiB.
-	a := &Account{Total: total, Pool: buffer.NewPool(256, 1<<10, 2<<10, 4<<10, 8<<10, 16<<10, ChunkBytes, 64<<10, 256<<10, 1<<20)}
+	a := &Account{Pool: buffer.NewPool(256, 1<<10, 2<<10, 4<<10, 8<<10, 16<<10, ChunkBytes, 64<<10, 256<<10, 1<<20)}
 	a.sharers.Store(1)
-	a.SetMessages(messages)
+	a.SetBounds(messages, total)
 	return a
 }
 
 // Messages returns how many bytes messages may hold.
 func (a *Account) Messages() int64 { return a.messages.Load() }
 
-// SetMessages changes how many bytes messages may hold. If they hold more, the next
-// ones wait until there is room.
-func (a *Account) SetMessages(n int64) {
-	n = min(n, a.Total)
-	if a.messages.Swap(n) == n {
-		return
+// Total returns how many bytes everything may hold, or 0 if only messages have a bound.
+func (a *Account) Total() int64 {
+	if total := a.total.Load(); total < boundless {
+		return total
 	}
-	if n >= aheadFrom {
-		a.ahead.Store(maxAhead)
-	} else {
-		a.ahead.Store(0)
+	return 0
+}
+
+// SetBounds changes New's bounds. If more is held, the account is full until enough has
+// been given back.
+func (a *Account) SetBounds(messages, total int64) {
+	if total <= 0 {
+		total = boundless
+	}
+	messages = min(messages, total)
+	ahead := int64(0)
+	if messages >= aheadFrom {
+		ahead = maxAhead
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.messages.Store(messages)
+	a.total.Store(total)
+	a.ahead.Store(ahead)
 	a.grant()
 }
 
 // boundless is more than any process can hold.
 const boundless = 1 << 62
 
-// BoundsAll reports whether everything has a bound, and not only messages.
-func (a *Account) BoundsAll() bool { return a.Total < boundless }
-
 // ChunkBytes is the size in which bodies are read.
 const ChunkBytes = 32 << 10
 
 // fits reports whether n more bytes may be held. The only large message needs room in
-// Total alone. For a large message mu is held. Others may ask without it: in a race
+// the total alone. For a large message mu is held. Others may ask without it: in a race
 // some then exceed the bound by one message, call or connection.
 func (a *Account) fits(of Class, n int64) bool {
-	used, fixed := a.used.Load(), a.fixed.Load()
+	used, fixed, total := a.used.Load(), a.fixed.Load(), a.total.Load()
 	switch {
-	case used+fixed+n > a.Total:
+	case used+fixed+n > total:
 		return false
 	case of == Fixed:
-		return fixed+n <= a.Total-a.messagesReserve()
+		return fixed+n <= total-a.messagesReserve()
 	case of == Small:
 		return used+n <= a.Messages()
 	}
@@ -124,7 +127,7 @@ func (a *Account) fits(of Class, n int64) bool {
 func (a *Account) hasPlace(of Class, n int64) bool { return a.by[of].Load()+n <= a.bulk() }
 
 // messagesReserve returns the room that calls and connections leave to messages.
-func (a *Account) messagesReserve() int64 { return min(a.Messages(), a.Total/4) }
+func (a *Account) messagesReserve() int64 { return min(a.Messages(), a.total.Load()/4) }
 
 // bulk returns the room for large messages of one direction.
 func (a *Account) bulk() int64 { return a.Messages() / 8 * 3 }

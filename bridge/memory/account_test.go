@@ -165,7 +165,7 @@ func TestBudgetIsGrantedInTheOrderOfAsking(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := New(800, 0) // large ones may fill 300 each way
 			if of == Small {
-				b.SetMessages(300)
+				b.SetBounds(300, 0)
 			}
 			if err := b.reserve(t.Context(), of, 270); err != nil {
 				t.Fatal(err)
@@ -198,7 +198,7 @@ func TestNewcomerWaitsBehindThoseWhoWait(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := New(800, 0)
 			if of == Small {
-				b.SetMessages(300)
+				b.SetBounds(300, 0)
 			}
 			_ = b.reserve(t.Context(), of, 150) // there is room
 			first := waits(t.Context(), b, of, 200)

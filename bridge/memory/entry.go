@@ -146,7 +146,7 @@ func (e *Entry) Enter(n int64) bool {
 			return false
 		}
 		a.borrow(e.Owner()) // also if this one is refused: then the next one gets in
-		if a.Held()+n > a.Total+a.Total/overrunPart {
+		if total := a.total.Load(); a.Held()+n > total+total/overrunPart {
 			return false
 		}
 	}
@@ -200,8 +200,8 @@ func (e *Entry) Unread(n int) bool {
 	}
 	e.Add(Small, n)
 	a := e.account
-	used, most := a.used.Load(), a.Messages()
-	far := used > most+most/overrunPart || used+a.fixed.Load() > a.Total+a.Total/overrunPart
+	used, most, total := a.used.Load(), a.Messages(), a.total.Load()
+	far := used > most+most/overrunPart || used+a.fixed.Load() > total+total/overrunPart
 	return !far || e.Settled() || a.within(e.Owner(), Small, 0)
 }
 

@@ -90,7 +90,7 @@ func (a *Account) count(all []*Candidate, now time.Time) []*holder {
 	holders, n := a.holdersOf(all, now), 0
 	creditor := a.creditor()
 	for _, h := range holders {
-		if h.doing || h.all > a.Total/muchPart || h.address == creditor {
+		if h.doing || h.all > a.total.Load()/muchPart || h.address == creditor {
 			n++
 		}
 		if h.address == creditor {

@@ -26,7 +26,7 @@ func (a *Account) share(kind Class) int64 {
 	sharers := a.sharers.Load()
 	switch {
 	case kind == Fixed:
-		return part(a.Total-a.messagesReserve(), sharers)
+		return part(a.total.Load()-a.messagesReserve(), sharers)
 	case sharers == 1:
 		return a.Messages()
 	case kind == Small:

@@ -449,7 +449,7 @@ func TestShareHasRoomForACall(t *testing.T) {
 		t.Error("there is no room for a connection")
 	}
 	crowd := a.NewEntry()
-	crowd.Add(Fixed, int(a.Total))
+	crowd.Add(Fixed, int(a.Total()))
 	if got := CallBytes + one.claims(); got > a.share(Fixed) {
 		t.Errorf("with a call an address has %d bytes, and its share is %d", got, a.share(Fixed))
 	}

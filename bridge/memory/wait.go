@@ -66,8 +66,8 @@ func (a *Account) owes() int64 {
 	if !a.debt.is.Load() {
 		return 0
 	}
-	used, fixed := a.used.Load(), a.fixed.Load()
-	owed := max(fixed-(a.Total-a.messagesReserve()), used+fixed-a.Total)
+	used, fixed, total := a.used.Load(), a.fixed.Load(), a.total.Load()
+	owed := max(fixed-(total-a.messagesReserve()), used+fixed-total)
 	if owed <= 0 {
 		a.debt.is.Store(false)
 	}
@@ -262,7 +262,7 @@ func (a *Account) firstOwned(in *list.List) *Waiter {
 // not room of its class. mu is held.
 func (a *Account) lacksRoomOfAll(w *Waiter) bool {
 	if w.class == Fixed {
-		return a.used.Load()+a.fixed.Load()+w.bytes > a.Total
+		return a.used.Load()+a.fixed.Load()+w.bytes > a.total.Load()
 	}
 	return w.class == Small || a.kind(w) != w.class
 }
@@ -274,7 +274,7 @@ func (a *Account) kind(w *Waiter) Class {
 	switch {
 	case large && !alone && !a.hasPlace(w.class, w.bytes):
 		return w.class
-	case w.class == Fixed, alone, a.used.Load()+w.bytes <= a.Messages(): // it waits for room in Total
+	case w.class == Fixed, alone, a.used.Load()+w.bytes <= a.Messages(): // it waits for room in the total
 		return Fixed
 	default:
 		return Small

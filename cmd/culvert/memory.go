@@ -20,30 +20,53 @@ const containerShare = 0.9
 // there is no limit.
 const someMemory = 1 << 50
 
-// limitMemory sets the memory limit of the garbage collector: limits.memory,
-// or a share of the container's limit. GOMEMLIMIT wins over both. It returns
-// the limit, or 0 for none; stop removes it.
-func limitMemory(configured config.Size, log *slog.Logger) (limit int64, stop func()) {
-	source := "limits.memory"
-	if limit = int64(configured); limit == 0 {
-		share, err := memlimit.ApplyRatio(memlimit.FromCgroup, containerShare)()
-		if err == nil && share < someMemory { // an error means no container, or no limit
-			limit, source = int64(share), "container"
-		}
+// A memoryLimit is the memory limit of the process: limits.memory, or a share
+// of the container's limit. For the garbage collector GOMEMLIMIT wins over both.
+type memoryLimit struct {
+	before int64 // the garbage collector's, without culvert
+	bytes  int64 // 0: none
+	source string
+}
+
+func newMemoryLimit() memoryLimit { return memoryLimit{before: debug.SetMemoryLimit(-1)} }
+
+// find returns the limit for a configuration, or 0 for none, and what sets it.
+func (m *memoryLimit) find(configured config.Size) (bytes int64, source string) {
+	if configured > 0 {
+		return int64(configured), "limits.memory"
 	}
-	before := debug.SetMemoryLimit(-1)
-	if os.Getenv("GOMEMLIMIT") != "" {
-		if configured == 0 && before < someMemory {
-			limit, source = before, "GOMEMLIMIT"
+	if os.Getenv("GOMEMLIMIT") != "" && m.before < someMemory {
+		return m.before, "GOMEMLIMIT"
+	}
+	share, err := memlimit.ApplyRatio(memlimit.FromCgroup, containerShare)()
+	if err == nil && share < someMemory { // an error means no container, or no limit
+		return int64(share), "container"
+	}
+	return 0, ""
+}
+
+// set applies what find has returned.
+func (m *memoryLimit) set(log *slog.Logger, bytes int64, source string) {
+	if bytes == m.bytes && source == m.source {
+		return
+	}
+	m.bytes, m.source = bytes, source
+	if os.Getenv("GOMEMLIMIT") == "" {
+		limit := m.before
+		if bytes > 0 {
+			limit = bytes
 		}
-	} else if limit > 0 {
 		debug.SetMemoryLimit(limit)
 	}
-	if limit > 0 {
-		log.Info("memory is limited", slog.String("limit", config.Size(limit).String()), slog.String("by", source))
+	if bytes > 0 {
+		log.Info("memory is limited", slog.String("limit", config.Size(bytes).String()), slog.String("by", source))
+	} else {
+		log.Info("memory is no longer limited")
 	}
-	return limit, func() { debug.SetMemoryLimit(before) }
 }
+
+// remove gives the garbage collector back its limit.
+func (m *memoryLimit) remove() { debug.SetMemoryLimit(m.before) }
 
 // boundMemory sets the memory that the bridge may hold for clients, and lowers
 // the default of limits.buffered_bytes.

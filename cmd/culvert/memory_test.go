@@ -17,33 +17,51 @@ func TestMemoryLimitSettings(t *testing.T) {
 	defer debug.SetMemoryLimit(before)
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
-	limit, stop := limitMemory(512<<20, log)
-	if limit != 512<<20 || debug.SetMemoryLimit(-1) != 512<<20 || !strings.Contains(out.String(), "limit=512MiB by=limits.memory") {
-		t.Errorf("limits.memory of 512 MiB gives %d, the runtime's is %d: %s", limit, debug.SetMemoryLimit(-1), out.String())
+	m := newMemoryLimit()
+	set := func(configured config.Size) {
+		bytes, source := m.find(configured)
+		m.set(log, bytes, source)
 	}
-	stop()
+	set(512 << 20)
+	if m.bytes != 512<<20 || debug.SetMemoryLimit(-1) != 512<<20 || !strings.Contains(out.String(), "limit=512MiB by=limits.memory") {
+		t.Errorf("limits.memory of 512 MiB gives %d, the runtime's is %d: %s", m.bytes, debug.SetMemoryLimit(-1), out.String())
+	}
+	out.Reset()
+	set(512 << 20)
+	if out.Len() > 0 {
+		t.Errorf("the same limit again is logged: %s", out.String())
+	}
+	set(1 << 30)
+	if got := debug.SetMemoryLimit(-1); got != 1<<30 || !strings.Contains(out.String(), "limit=1GiB by=limits.memory") {
+		t.Errorf("after a change to 1 GiB the runtime's limit is %d: %s", got, out.String())
+	}
+	m.set(log, 0, "")
+	if got := debug.SetMemoryLimit(-1); got != before || !strings.Contains(out.String(), "no longer limited") {
+		t.Errorf("without a limit again the runtime's is %d, want %d: %s", got, before, out.String())
+	}
+	set(512 << 20)
+	m.remove()
 	if got := debug.SetMemoryLimit(-1); got != before {
 		t.Errorf("afterwards the runtime's limit is %d, want %d", got, before)
 	}
 	t.Setenv("GOMEMLIMIT", "1GiB")
 	debug.SetMemoryLimit(1 << 30) // as the runtime does at the start
-	limit, stop = limitMemory(512<<20, log)
-	if limit != 512<<20 || debug.SetMemoryLimit(-1) != 1<<30 {
-		t.Errorf("beside GOMEMLIMIT: %d, the runtime's is %d", limit, debug.SetMemoryLimit(-1))
+	m = newMemoryLimit()
+	set(512 << 20)
+	if m.bytes != 512<<20 || debug.SetMemoryLimit(-1) != 1<<30 {
+		t.Errorf("beside GOMEMLIMIT: %d, the runtime's is %d", m.bytes, debug.SetMemoryLimit(-1))
 	}
-	stop()
-	limit, stop = limitMemory(0, log)
-	if limit != 1<<30 {
-		t.Errorf("GOMEMLIMIT alone gives %d, want %d", limit, 1<<30)
+	set(0)
+	if m.bytes != 1<<30 || m.source != "GOMEMLIMIT" {
+		t.Errorf("GOMEMLIMIT alone gives %d by %s, want %d", m.bytes, m.source, 1<<30)
 	}
-	stop()
 	debug.SetMemoryLimit(math.MaxInt64)
 	t.Setenv("GOMEMLIMIT", "off")
-	limit, stop = limitMemory(0, log) // the container's, if this runs in one
-	if limit < 0 || debug.SetMemoryLimit(-1) != math.MaxInt64 {
-		t.Errorf("GOMEMLIMIT=off: %d, the runtime's is %d", limit, debug.SetMemoryLimit(-1))
+	m = newMemoryLimit()
+	set(0) // the container's, if this runs in one
+	if m.bytes < 0 || debug.SetMemoryLimit(-1) != math.MaxInt64 {
+		t.Errorf("GOMEMLIMIT=off: %d, the runtime's is %d", m.bytes, debug.SetMemoryLimit(-1))
 	}
-	stop()
 }
 
 func TestMemoryBoundsTheBudget(t *testing.T) {

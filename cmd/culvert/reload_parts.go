@@ -44,17 +44,20 @@ func (p *program) changeListeners(running, next *config.Loaded) (commit, undo fu
 	return p.keys.changeListeners(p.certificates, running, next)
 }
 
-// changeBridge changes what requests are judged by.
+// changeBridge changes what requests are judged by, and the memory limit.
 func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err error) {
 	cfg := bridgeConfig(next)
 	p.keys.secure(cfg.Backends)
-	boundMemory(&cfg, p.memory, next, p.log)
+	limit, source := p.memory.find(next.Limits.Memory)
+	boundMemory(&cfg, limit, next, p.log)
 	listeners := make([]bridge.Listener, len(next.Listen)) // as many as at the start: config.NeedsRestart
 	for i := range next.Listen {
 		rules, at := bridgeListener(next, i), p.policies[i]
 		rules.TLS, rules.SamePolicy, rules.Serves, rules.LoopbackOnly = at.TLS, at.SamePolicy, at.Serves, at.LoopbackOnly
 		listeners[i] = rules
 	}
-	err = p.bridge.Apply(cfg, listeners...)
-	return nil, nil, withSource(withPlaces(err, next), next)
+	if err = p.bridge.Apply(cfg, listeners...); err != nil {
+		return nil, nil, withSource(withPlaces(err, next), next)
+	}
+	return func() { p.memory.set(p.log, limit, source) }, nil, nil
 }

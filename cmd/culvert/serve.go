@@ -81,9 +81,10 @@ Documentation: ` + documents,
 		for _, w := range loaded.Warnings {
 			log.Warn("configuration", "warning", w)
 		}
-		memory, freeMemory := limitMemory(loaded.Limits.Memory, log.Logger)
-		defer freeMemory()
-		p := &program{config: loaded, again: s.loadAgain, log: log.Logger, calls: log.calls, logs: log, out: cmd.OutOrStdout(), memory: memory}
+		p := &program{config: loaded, again: s.loadAgain, log: log.Logger, calls: log.calls, logs: log, out: cmd.OutOrStdout(), memory: newMemoryLimit()}
+		defer p.memory.remove()
+		limit, source := p.memory.find(loaded.Limits.Memory)
+		p.memory.set(p.log, limit, source)
 		opened, err := p.unlessEnded(signals, func() error { return p.open(cmd.Context()) })
 		if !opened {
 			return err
@@ -104,7 +105,7 @@ type program struct {
 	calls  *slog.Logger // for the lines of single calls
 	out    io.Writer    // for people
 	logs   *loggers     // of log and calls: their level, the dropped lines, close before os.Exit
-	memory int64        // limit in bytes; 0: none
+	memory memoryLimit
 
 	told         *telemetry.Log // writes the lines of calls
 	reloads      *reloader
@@ -179,7 +180,7 @@ func (p *program) open(ctx context.Context) error {
 	for i, ln := range p.listeners {
 		p.policies[i].LoopbackOnly = isLoopback(ln.Addr())
 	}
-	boundMemory(&cfg, p.memory, p.config, p.log)
+	boundMemory(&cfg, p.memory.bytes, p.config, p.log)
 	logExpansion(p.log, cfg.Limits)
 	p.bridge, err = newBridge(cfg, p.config)
 	if err == nil {
