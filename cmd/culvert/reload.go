@@ -103,10 +103,10 @@ func (r *reloader) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case e := <-w.events():
-			w.notice(e, time.Now())
-		case err := <-w.lost():
-			r.log.Debug("the kernel may have lost changes of the configuration file", "cause", err.Error())
+		case err := <-w.changed:
+			if err != nil {
+				r.log.Debug("the kernel may have lost changes of the configuration file", "cause", err.Error())
+			}
 			w.unrest(time.Now())
 		case <-w.timer.C:
 			w.rested()

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -27,9 +29,15 @@ const maxFollowed = 40
 // A fileWatch notices that files may have changed. It watches directories, because a
 // watch of a file stays with the old one when another takes its name. It belongs to
 // one goroutine.
+//
+// Another goroutine, receive, does nothing but take what the kernel tells: fsnotify may
+// hold the lock that add needs until somebody takes its error. It drops events of other
+// files, of which a directory such as /tmp has many.
 type fileWatch struct {
-	kernel *fsnotify.Watcher // nil: not open, or the kernel refused one
-	names  map[string]bool   // the directory entries and directories that matter
+	kernel    *fsnotify.Watcher               // nil: not open, or the kernel refused one
+	names     atomic.Pointer[map[string]bool] // the directory entries and directories that matter
+	changed   chan error                      // room for one, which stands for all; an error: the kernel may have lost events
+	receiving sync.WaitGroup
 
 	quiet, longest time.Duration
 	timer          *time.Timer
@@ -38,14 +46,16 @@ type fileWatch struct {
 
 // newFileWatch returns a watch that notices nothing before open.
 func newFileWatch(quiet, longest time.Duration) *fileWatch {
-	w := &fileWatch{quiet: quiet, longest: longest, timer: time.NewTimer(longest)}
+	w := &fileWatch{quiet: quiet, longest: longest, timer: time.NewTimer(longest), changed: make(chan error, 1)}
 	w.timer.Stop()
 	return w
 }
 
 // open begins to watch. With an error, the watch still notices nothing.
 func (w *fileWatch) open() (err error) {
-	w.kernel, err = fsnotify.NewWatcher()
+	if w.kernel, err = fsnotify.NewWatcher(); err == nil {
+		w.receiving.Go(w.receive)
+	}
 	return err
 }
 
@@ -53,24 +63,59 @@ func (w *fileWatch) close() {
 	w.timer.Stop()
 	if w.kernel != nil {
 		_ = w.kernel.Close() // it has nothing to lose
+		w.receiving.Wait()
 	}
 }
 
-// events returns the channel of events, nil if there are none.
-func (w *fileWatch) events() <-chan fsnotify.Event {
-	if w.kernel == nil {
-		return nil
+// A busy directory would wake culvert for each of its events. So receive lets them gather
+// in the kernel, which has room for 16,384, and takes many at once.
+const (
+	gatherTime = 50 * time.Millisecond // less than quietTime
+	takeTime   = 2 * time.Millisecond
+)
+
+// receive takes what the kernel tells until close.
+func (w *fileWatch) receive() {
+	for {
+		if _, open := w.take(nil); !open {
+			return
+		}
+		time.Sleep(gatherTime)
+		over := time.NewTimer(takeTime)
+		for more := true; more; {
+			var open bool
+			if more, open = w.take(over.C); !open {
+				return
+			}
+		}
 	}
-	return w.kernel.Events
 }
 
-// lost returns the channel of errors, nil if there are none. An error means that
-// events may be lost.
-func (w *fileWatch) lost() <-chan error {
-	if w.kernel == nil {
-		return nil
+// take waits for an event or an error, unless the time is over. open reports whether more
+// may come.
+func (w *fileWatch) take(over <-chan time.Time) (taken, open bool) {
+	select {
+	case e, open := <-w.kernel.Events:
+		if names := w.names.Load(); open && names != nil && (*names)[filepath.Clean(e.Name)] {
+			w.tell(nil)
+		}
+		return true, open
+	case err, open := <-w.kernel.Errors:
+		if open {
+			w.tell(err)
+		}
+		return true, open
+	case <-over:
+		return false, true
 	}
-	return w.kernel.Errors
+}
+
+// tell never waits: what is already in changed makes culvert look at all files.
+func (w *fileWatch) tell(err error) {
+	select {
+	case w.changed <- err:
+	default:
+	}
 }
 
 // set watches the files, in place of those before. Links on the way to a file may
@@ -93,17 +138,20 @@ func (w *fileWatch) set(files []string) error {
 
 // add watches the directories of the entries, and no others.
 func (w *fileWatch) add(entries []string) error {
-	w.names = map[string]bool{}
+	names := map[string]bool{}
 	var folders []string
 	for _, entry := range entries {
-		w.names[entry] = true
+		names[entry] = true
 		if folder := filepath.Dir(entry); !slices.Contains(folders, folder) {
 			folders = append(folders, folder)
 		}
 	}
+	for _, folder := range folders {
+		names[folder] = true
+	}
+	w.names.Store(&names)
 	var errs []error
 	for _, folder := range folders {
-		w.names[folder] = true
 		// Also if it is watched: another directory may have taken its name.
 		if err := w.kernel.Add(folder); err != nil && !errors.Is(err, fs.ErrNotExist) { // set looks again
 			errs = append(errs, fmt.Errorf("%s: %w", folder, err))
@@ -117,13 +165,7 @@ func (w *fileWatch) add(entries []string) error {
 	return errors.Join(errs...)
 }
 
-// notice takes an event, and has the timer fire when the files are quiet.
-func (w *fileWatch) notice(e fsnotify.Event, now time.Time) {
-	if w.names[filepath.Clean(e.Name)] {
-		w.unrest(now)
-	}
-}
-
+// unrest has the timer fire when the files are quiet.
 func (w *fileWatch) unrest(now time.Time) {
 	if w.since.IsZero() {
 		w.since = now

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -254,14 +255,9 @@ func TestOtherFilesAreNotNoticed(t *testing.T) {
 func TestUnrestEnds(t *testing.T) {
 	w := newFileWatch(time.Second, 3*time.Second)
 	defer w.close()
-	w.names = map[string]bool{"/a": true}
 	begin := time.Now().Add(-2 * time.Second)
-	w.notice(fsnotify.Event{Name: "/b"}, begin)
-	if !w.since.IsZero() {
-		t.Error("a stranger's file disturbs")
-	}
-	w.notice(fsnotify.Event{Name: "//a"}, begin)
-	w.notice(fsnotify.Event{Name: "/a"}, begin.Add(4*time.Second))
+	w.unrest(begin)
+	w.unrest(begin.Add(4 * time.Second))
 	<-w.timer.C // at once, and not in a second
 	w.rested()
 	if !w.since.IsZero() {
@@ -269,10 +265,34 @@ func TestUnrestEnds(t *testing.T) {
 	}
 }
 
+// TestTheKernelNeverWaits: while culvert reads a file or asks for a watch, events and
+// errors don't pile up. fsnotify may hold the lock of its watches until an error is taken.
+func TestTheKernelNeverWaits(t *testing.T) {
+	w := newFileWatch(time.Second, time.Second)
+	w.kernel = &fsnotify.Watcher{Events: make(chan fsnotify.Event), Errors: make(chan error)}
+	w.names.Store(&map[string]bool{"/a": true})
+	w.receiving.Go(w.receive)
+	for range 100 {
+		w.kernel.Events <- fsnotify.Event{Name: "/b"}
+	}
+	if len(w.changed) > 0 {
+		t.Error("another file disturbs")
+	}
+	for range 100 {
+		w.kernel.Events <- fsnotify.Event{Name: "//a"}
+		w.kernel.Errors <- errors.New("no watch")
+	}
+	close(w.kernel.Events)
+	w.receiving.Wait()
+	if err := <-w.changed; err != nil || len(w.changed) > 0 {
+		t.Errorf("culvert hears %v, and more: %d; want one change", err, len(w.changed))
+	}
+}
+
 // TestWithoutTheKernelHangupStillReloads: no more watches are to be had.
 func TestWithoutTheKernelHangupStillReloads(t *testing.T) {
 	w := &fileWatch{}
-	if w.events() != nil || w.lost() != nil || w.set([]string{"/etc/proxy.yaml"}) != nil {
+	if w.changed != nil || w.set([]string{"/etc/proxy.yaml"}) != nil {
 		t.Error("a watch that the kernel refused isn't silent")
 	}
 	r := newReloadTest(t, reloadBase)
