@@ -32,11 +32,12 @@ func endedBy(broken websocket.RuleError) string {
 }
 
 // goodbye returns the code that closes a finished WebSocket, and how long its client
-// has to answer.
+// has to answer. In a drain the wait is short: else the WebSockets of clients that don't
+// answer would all be left at the end, and to close thousands takes seconds.
 func (s *Server) goodbye() (websocket.StatusCode, time.Duration) {
 	switch {
-	case s.closing.Load():
-		return websocket.StatusGoingAway, time.Second
+	case s.draining.Load():
+		return websocket.StatusGoingAway, lastWords
 	case s.refusing.Load(), s.draining.Load():
 		return websocket.StatusGoingAway, closeTimeout
 	default:

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/test/bufconn"
 
@@ -149,5 +150,27 @@ func TestDataAfterTheHalfClose(t *testing.T) {
 	c.Send(t, wstest.Binary, []byte{0, 1})
 	if _, err := b.Read(make([]byte, 10)); reasonOf(err) != report.ReasonBadRequest {
 		t.Errorf("data after it reads as %v, want %s", err, report.ReasonBadRequest)
+	}
+}
+
+// TestGoodbyeOfAWebSocket: a drain doesn't wait as long for a client's answer as other
+// ends do.
+func TestGoodbyeOfAWebSocket(t *testing.T) {
+	s := new(Server)
+	for _, step := range []struct {
+		name     string
+		begin    func()
+		code     websocket.StatusCode
+		patience time.Duration
+	}{
+		{"a call's end", func() {}, websocket.StatusNormalClosure, closeTimeout},
+		{"culvert drain", func() { s.refusing.Store(true) }, websocket.StatusGoingAway, closeTimeout},
+		{"Shutdown", func() { s.draining.Store(true) }, websocket.StatusGoingAway, lastWords},
+		{"Close", func() { s.closing.Store(true) }, websocket.StatusGoingAway, lastWords},
+	} {
+		step.begin()
+		if code, patience := s.goodbye(); code != step.code || patience != step.patience {
+			t.Errorf("%s: %d and %v, want %d and %v", step.name, code, patience, step.code, step.patience)
+		}
 	}
 }
