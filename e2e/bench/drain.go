@@ -24,7 +24,10 @@ func drainBareEnds(ctx context.Context, a *arena, _ string) (float64, error) {
 
 func drained(ctx context.Context, a *arena, name string) (took time.Duration, bare int64, err error) {
 	var without atomic.Int64
-	o, err := a.operate(ctx, name, drainConfig, func(err error) {
+	o, err := a.operate(ctx, name, drainConfig, func(s stream, err error) {
+		if name != deafStreams {
+			s.close()
+		}
 		if err == nil || !strings.Contains(err.Error(), "grpc-status: 14") {
 			without.Add(1)
 		}

@@ -99,9 +99,9 @@ func idleGoroutines(ctx context.Context, a *arena, _ string) (float64, error) {
 }
 
 // openIdle opens streams, sees each echo a message, and goes on reading, so
-// that pings are answered. ended gets how each one ended, from many goroutines; it may
-// be nil. end closes them and waits.
-func (p *peer) openIdle(ctx context.Context, n int, ended func(error)) (end func(), err error) {
+// that pings are answered. ended gets each one and how it ended, from many goroutines;
+// it may be nil. end closes them and waits.
+func (p *peer) openIdle(ctx context.Context, n int, ended func(stream, error)) (end func(), err error) {
 	c := newWebSocketClient(p)
 	var reading sync.WaitGroup
 	var open []stream
@@ -126,7 +126,7 @@ func (p *peer) openIdle(ctx context.Context, n int, ended func(error)) (end func
 		reading.Go(func() {
 			_, err := s.recv() // it ends when the stream does
 			if ended != nil {
-				ended(err)
+				ended(s, err)
 			}
 		})
 	}

@@ -17,7 +17,7 @@ var operation = []weight{
 	{"reload: SIGHUP until the new file applies, 10,000 open streams", "ms", 100, 20, false, []string{manyStreams, noStreams}, reloadTime},
 	{"reload to 10,000 routes: SIGHUP until they apply", "ms", 2000, 500, false, alone, reloadRoutesTime},
 	{"more memory after 20 reloads, 10,000 open streams", "MiB", 40, 10, false, []string{manyStreams, noStreams}, reloadMemory},
-	{"drain: SIGTERM until the exit, 10,000 open streams, `drain_timeout: 10s`", "s", 10, 9.5, false, []string{manyStreams, noStreams}, drainTime},
+	{"drain: SIGTERM until the exit, 10,000 open streams, `drain_timeout: 10s`", "s", 10, 9.5, false, []string{manyStreams, deafStreams, noStreams}, drainTime},
 	{"streams of these 10,000 that ended without a status", "", 0, 0, false, alone, drainBareEnds},
 	{"wake-ups a second at rest", "", 20, 5, false, proxies, restWakeUps(0)},
 	{"wake-ups a second, 10,000 idle WebSocket streams, a ping each 20 s", "", 1500, 1000, false, proxies, restWakeUps(idleStreams)},

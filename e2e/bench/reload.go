@@ -14,6 +14,7 @@ import (
 // culvert with and without open streams.
 const (
 	manyStreams = "10,000 streams"
+	deafStreams = "clients that don't close"
 	noStreams   = "no streams"
 )
 
@@ -25,9 +26,9 @@ type operated struct {
 	end  func() // closes the streams and waits
 }
 
-// operate starts culvert with a configuration and opens the streams. ended gets how each
-// stream ended; it may be nil. The caller calls end and stop.
-func (a *arena) operate(ctx context.Context, name, content string, ended func(error)) (*operated, error) {
+// operate starts culvert with a configuration and opens the streams. ended gets each
+// stream and how it ended; it may be nil. The caller calls close, or end and stop.
+func (a *arena) operate(ctx context.Context, name, content string, ended func(stream, error)) (*operated, error) {
 	o := &operated{file: filepath.Join(a.dir, "operated.yaml"), end: func() {}}
 	if err := os.WriteFile(o.file, []byte(content), 0o600); err != nil {
 		return nil, err
@@ -36,7 +37,7 @@ func (a *arena) operate(ctx context.Context, name, content string, ended func(er
 	if o.peer, err = a.culvert(ctx, a.bins.culvert, nil, "--config", o.file); err != nil {
 		return nil, err
 	}
-	if name == manyStreams {
+	if name != noStreams {
 		if o.end, err = o.openIdle(ctx, idleStreams, ended); err != nil {
 			o.close()
 			return nil, err

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -45,8 +47,8 @@ func routesConfig(n int) string {
 	var b strings.Builder
 	b.WriteString("routes:\n")
 	for i := range n - 1 {
-		match := []string{"hosts: [team%d.example.com]", "path_prefix: /team%d", "methods: [team%d.v1.Service/*]"}[i%3]
-		fmt.Fprintf(&b, "  - {name: r%d, match: {"+match+"}, backend: default}\n", i, i)
+		form := []string{"match: {hosts: [team%d.localhost]}", "match: {path_prefix: /team%d}, rewrite: {path_prefix: /}", "match: {methods: [team%d.v1.Service/*]}"}[i%3]
+		fmt.Fprintf(&b, "  - {name: r%d, backend: default, "+form+"}\n", i, i)
 	}
 	b.WriteString("  - {name: bench, match: {methods: [bench.Bench/*]}, backend: default}\n")
 	return b.String()
@@ -62,12 +64,16 @@ func validateTime(ctx context.Context, a *arena, name string) (float64, error) {
 	var times []float64
 	for range 9 {
 		validate := exec.CommandContext(ctx, a.bins.culvert, "validate", "--config", file)
-		validate.Env = append(os.Environ(), "CULVERT_BACKEND_ADDRESS="+a.backend.line)
+		validate.Env = append(os.Environ(), "CULVERT_BACKEND_ADDRESS="+a.backend.line, "CULVERT_LISTEN="+freeAddress())
 		began := time.Now()
-		if said, err := validate.CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("culvert validate: %w: %s", err, said)
-		}
+		said, err := validate.CombinedOutput()
 		times = append(times, millis(time.Since(began)))
+		if bytes.Contains(said, []byte("warning")) {
+			err = errors.Join(err, errors.New("a warning"))
+		}
+		if err != nil {
+			return 0, fmt.Errorf("culvert validate: %w: %.1000s", err, said)
+		}
 	}
 	return median(times), nil
 }
