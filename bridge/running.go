@@ -257,7 +257,7 @@ func (l timeLimit) or(d time.Duration, key string) timeLimit {
 }
 
 func (l timeLimit) reached(reason report.Reason, text string) *report.Fault {
-	f := &report.Fault{Reason: reason, Text: text + l.max.String() + " (" + l.key + ")", Sent: "maybe"}
+	f := &report.Fault{Reason: reason, Text: text + l.max.String() + " (" + l.key + ")", Sent: report.SentMaybe}
 	return f.UnlessRaised(l.key)
 }
 

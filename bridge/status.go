@@ -19,10 +19,10 @@ var (
 	errDeadline = report.New(report.ReasonDeadlineExceeded, "the deadline passed before the backend ended the call")
 	errGone     = report.New(report.ReasonClientGone, "the client went away")
 	errSilent   = &report.Fault{Reason: report.ReasonClientGone, Text: errGone.Text, Cause: socket.ErrSilent, Ends: report.EndedSilent}
-	errNoPong   = &report.Fault{Reason: report.ReasonClientSilent, Text: "the client answered no ping within " + pingTimeout.String(), Sent: "maybe", Cause: socket.ErrNoPong, Ends: report.EndedSilent}
+	errNoPong   = &report.Fault{Reason: report.ReasonClientSilent, Text: "the client answered no ping within " + pingTimeout.String(), Sent: report.SentMaybe, Cause: socket.ErrNoPong, Ends: report.EndedSilent}
 	errStalled  = report.New(report.ReasonSlowConsumer, "the client answered no ping and accepted no data for too long ("+report.KeySlowConsumer+")").Because(socket.ErrStalled).Ending(report.EndedSlow)
 	errRefusing = &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down and accepts no new calls", Retry: report.AnyMoment}
-	errDraining = &report.Fault{Reason: report.ReasonDraining, Text: "this server shut down while the call was running", Sent: "maybe", Retry: report.AnyMoment}
+	errDraining = &report.Fault{Reason: report.ReasonDraining, Text: "this server shut down while the call was running", Sent: report.SentMaybe, Retry: report.AnyMoment}
 )
 
 // silenceFault returns the fault of a client that was given up with an error of package

@@ -137,7 +137,7 @@ func (s *Server) open(ctx context.Context, r *running) (err error) {
 // has surely not seen it.
 func unserved(err error) bool {
 	var f *report.Fault
-	if !errors.As(err, &f) || f.Sent == "maybe" {
+	if !errors.As(err, &f) || f.Sent == report.SentMaybe {
 		return false
 	}
 	return f.Reason == report.ReasonUpstreamUnreachable || f.Reason == report.ReasonUpstreamUnhealthy

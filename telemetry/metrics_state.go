@@ -93,7 +93,7 @@ func (s state) Collect(to chan<- prometheus.Metric) {
 			switch {
 			case a.Accepts:
 				addresses["accepts"]++
-			case string(a.Health) == "not_serving":
+			case a.Unhealthy:
 				addresses["unhealthy"]++
 			default:
 				addresses["down"]++

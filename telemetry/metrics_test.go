@@ -63,7 +63,7 @@ func everything(t *testing.T) *Metrics {
 			Traffic:     []bridge.Traffic{{Listener: "public", Transport: "grpc", In: bridge.Flow{Messages: 1, Bytes: 2, Blocked: time.Second}}, {Listener: "public", Transport: "grpc-web"}},
 			Connections: []edge.Connections{{Listener: "public", Transport: "h2", Open: 2}},
 			HeldBytes:   1, HeldLimit: 2, ClientBytes: 3, ClientLimit: 4, Evicted: 5,
-			Upstreams: []upstream.State{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, LostPings: 2, Retries: upstream.Retries{ByPolicy: 3, Elsewhere: 4, Withheld: 5}, Addresses: []upstream.AddressState{{Accepts: true}, {Accepts: true}, {Health: upstream.HealthNotServing}, {}}}, {Name: "default", Calls: 7, Draining: true}},
+			Upstreams: []upstream.State{{Name: "default", Conns: connectivity.Ready, Calls: 6, Waiting: 9, LostPings: 2, Retries: upstream.Retries{ByPolicy: 3, Elsewhere: 4, Withheld: 5}, Addresses: []upstream.AddressState{{Accepts: true}, {Accepts: true}, {Unhealthy: true}, {}}}, {Name: "default", Calls: 7, Draining: true}},
 		}
 	}, func() int64 { return 8 })
 	return m

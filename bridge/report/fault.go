@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -23,13 +24,19 @@ type Fault struct {
 	Code   codes.Code    // codes.OK: the code of the reason
 	Text   string        // for the client
 	Remedy string        // empty: the remedy of the reason's row
-	Sent   string        // for UNAVAILABLE: whether the call may have reached the backend, "no" or "maybe"
+	Sent   string        // for UNAVAILABLE: SentNo, SentMaybe, or empty for SentNo
 	Cause  error         // for the log only
 	Limit  string        // the key of the limit that was reached
 	Retry  time.Duration // when to retry; 0: not given
 	Mute   bool          // the client can't be reached any more
 	Ends   string        // why the call's connection ends with it; empty: it doesn't, or for another reason
 }
+
+// Whether a call has reached the backend.
+const (
+	SentNo    = "no"    // surely not: another attempt can't run the method twice
+	SentMaybe = "maybe" // its header was written
+)
 
 // New returns a fault with the reason, and a text for the client.
 func New(reason Reason, text string) *Fault {
@@ -92,21 +99,31 @@ func (f *Fault) HTTP() int {
 	return f.Row().HTTP
 }
 
+// StatusCode returns the code of the client's status.
+func (f *Fault) StatusCode() codes.Code {
+	if f.Code == codes.OK {
+		return f.Row().Code
+	}
+	return f.Code
+}
+
+// Unseen reports whether the backend has surely not seen the call, so that another
+// attempt can't run it twice. Clients read it from the status, see Status.
+func (f *Fault) Unseen() bool {
+	return f.Sent == SentNo || f.Sent == "" && f.StatusCode() == codes.Unavailable
+}
+
 // Status returns the fault as the client's status: the problem, the remedy, and the
 // call's id, under which the log has more.
 func (f *Fault) Status(callID string, detailed bool) *status.Status {
-	row := f.Row()
-	code := f.Code
-	if code == codes.OK {
-		code = row.Code
-	}
+	code := f.StatusCode()
 	text := f.Text
 	if detailed && f.Cause != nil {
 		text = f.Error()
 	}
 	remedy := f.Remedy
 	if remedy == "" {
-		remedy = row.Remedy
+		remedy = f.Row().Remedy
 	}
 	if callID != "" {
 		remedy = strings.Replace(remedy, "this call id", "call id "+callID, 1)
@@ -117,10 +134,7 @@ func (f *Fault) Status(callID string, detailed bool) *status.Status {
 		info.Metadata["call_id"] = callID
 	}
 	if code == codes.Unavailable {
-		info.Metadata["sent"] = "no"
-		if f.Sent != "" {
-			info.Metadata["sent"] = f.Sent
-		}
+		info.Metadata["sent"] = cmp.Or(f.Sent, SentNo)
 	}
 	if f.Limit != "" {
 		info.Metadata["limit"] = f.Limit

@@ -86,15 +86,10 @@ func (u *Upstream) openRetried(s *Stream, giveUp context.CancelCauseFunc, r Requ
 		}
 		return u.attempt(s, giveUp, r)
 	}
-	for {
-		end := a.open(a.attempts - 1)
-		if end == nil {
-			return nil
-		}
-		if end = s.pause(end, nil); end != nil {
-			return end
-		}
+	if end := a.open(0); end != nil {
+		return s.retry(end, nil)
 	}
+	return nil
 }
 
 // settle returns when an answer has begun, or no other attempt is due.
@@ -117,40 +112,38 @@ func (s *Stream) settle() {
 			m, end = s.recv()
 			m.Free()
 		}
-		if a.end = s.retry(end); a.end != nil {
+		if a.end = s.retry(end, s.stream.Trailer()); a.end != nil {
 			return
 		}
 	}
 }
 
-// retry begins another attempt after the end of one. It returns nil if there is a
-// stream, else how the call ends.
-func (s *Stream) retry(end error) error {
+// retry begins other attempts after the end of one. It returns nil as soon as there is
+// a stream, else how the call ends.
+func (s *Stream) retry(end error, trailer metadata.MD) error {
 	a := s.again
-	trailer := s.stream.Trailer()
-	for {
-		if err := s.pause(end, trailer); err != nil {
-			return err
+	for end != nil {
+		if last := s.pause(end, trailer); last != nil {
+			return last
 		}
 		a.sending.Lock()
 		if a.isCommitted() { // by what was sent meanwhile
 			a.sending.Unlock()
 			return a.last(end)
 		}
-		err := s.reopen()
+		end, trailer = s.reopen(), nil
 		a.sending.Unlock()
-		if err == nil {
-			return nil
-		}
-		end, trailer = err, nil
 	}
+	return nil
 }
 
 // reopen begins an attempt, and sends what was sent before. sending is held.
 func (s *Stream) reopen() error {
 	a := s.again
-	s.facts.flow.unborn.Store(true)
-	s.facts.flow.unqueueAll()
+	if s.facts != nil { // else no attempt has had a stream
+		s.facts.flow.unborn.Store(true)
+		s.facts.flow.unqueueAll()
+	}
 	err := a.open(a.attempts - 1)
 	a.unopened = err != nil
 	if err != nil {
@@ -235,17 +228,25 @@ func (a *retried) commitLocked() {
 func (s *Stream) pause(end error, trailer metadata.MD) error {
 	a := s.again
 	if a.goesElsewhere(s.ctx, end) {
-		a.upstream.pool.avoid(s.facts.link.Load())
+		a.upstream.pool.refusedOn(s.facts.link.Load())
 		a.upstream.sentAgain.elsewhere.Add(1)
 		return nil
 	}
-	if last := a.wait(s.ctx, end, trailer); last != nil {
-		return a.last(last)
+	pause, ok := a.due(s.ctx, end, trailer)
+	if !ok {
+		return a.last(end)
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.ctx.Done():
+		return a.last(context.Cause(s.ctx))
 	}
 	a.attempts++
 	a.upstream.sentAgain.byPolicy.Add(1)
 	var f *report.Fault
-	a.reached = a.reached || !errors.As(end, &f) || !isUnseen(f)
+	a.reached = a.reached || !errors.As(end, &f) || !f.Unseen()
 	return nil
 }
 
@@ -254,7 +255,7 @@ func (s *Stream) pause(end error, trailer metadata.MD) error {
 // leaves those out that have just refused one. The policy doesn't count these attempts.
 func (a *retried) goesElsewhere(ctx context.Context, end error) bool {
 	var f *report.Fault
-	return errors.As(end, &f) && f.Reason == report.ReasonUpstreamReset && isUnseen(f) &&
+	return errors.As(end, &f) && f.Reason == report.ReasonUpstreamReset && f.Unseen() &&
 		a.places.Load() < a.upstream.pool.size.Load() && time.Since(a.began) < connectPatience &&
 		ctx.Err() == nil && !a.isCommitted()
 }
@@ -263,45 +264,38 @@ func (a *retried) goesElsewhere(ctx context.Context, end error) bool {
 // tells whether any attempt may have reached the backend.
 func (a *retried) last(end error) error {
 	var f *report.Fault
-	if !a.reached || !errors.As(end, &f) || f.Sent == "maybe" {
+	if !a.reached || !errors.As(end, &f) || f.Sent == report.SentMaybe {
 		return end
 	}
 	ofAll := *f
-	ofAll.Sent = "maybe"
+	ofAll.Sent = report.SentMaybe
 	return &ofAll
 }
 
-// wait is pause for one attempt alone, by the policy.
-func (a *retried) wait(ctx context.Context, end error, trailer metadata.MD) error {
+// due returns the pause before the next attempt by the policy. ok is false if there is
+// none.
+func (a *retried) due(ctx context.Context, end error, trailer metadata.MD) (pause time.Duration, ok bool) {
 	if ctx.Err() != nil || a.policy == nil || !a.policy.wants(end) {
 		if errors.Is(end, io.EOF) {
 			a.succeeded()
 		}
-		return end
+		return 0, false
 	}
 	inBudget := a.upstream.budget.failed()
-	pause, ok := pushback(trailer)
+	pause, ok = pushback(trailer)
 	if a.attempts >= a.policy.Attempts || a.isCommitted() || !ok {
-		return end
+		return 0, false
 	}
 	if !inBudget {
 		a.upstream.sentAgain.withheld.Add(1)
-		return end
+		return 0, false
 	}
 	if pause < 0 {
 		pause = a.policy.backoff(a.attempts)
 	}
-	if deadline, has := ctx.Deadline(); has && time.Until(deadline) < pause {
-		return end // the backend's status says more than a deadline that passes in the pause
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	// The status of the backend says more than a deadline that passes in the pause.
+	deadline, has := ctx.Deadline()
+	return pause, !has || time.Until(deadline) >= pause
 }
 
 // succeeded notes a success for the budget, which only calls with a policy use.

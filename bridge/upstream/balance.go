@@ -3,12 +3,6 @@ package upstream
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strings"
-	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // A policy distributes calls over the backend's addresses.
@@ -54,7 +48,7 @@ func (p *pool) choose() {
 	for _, a := range p.addresses {
 		if a.accepts() {
 			ready = append(ready, a)
-			if a.refusal == nil {
+			if a.avoided == nil {
 				willing = append(willing, a)
 			}
 		}
@@ -63,42 +57,6 @@ func (p *pool) choose() {
 		ready = willing
 	}
 	p.ready = p.config.balance.among(ready)
-}
-
-// refusedPause is how long other addresses get the calls after an address has refused
-// one, so that another attempt doesn't reach it again.
-const refusedPause = time.Second
-
-// noteRefusal notes that the link's address has refused a call. The pool's mu is held.
-func (l *backendLink) noteRefusal() {
-	a, p := l.conn.address, l.conn.address.pool
-	if a.refusal != nil || p.closed || len(p.addresses) < 2 || !slices.Contains(p.addresses, a) {
-		return
-	}
-	a.refusal = p.after(refusedPause, func() {
-		a.refusal = nil
-		p.choose()
-		p.grant()
-	})
-	p.choose()
-}
-
-// avoid is noteRefusal for a call that knows of its refusal: grpc-go may have released
-// its place without a reason. l may be nil.
-func (p *pool) avoid(l *backendLink) {
-	if l == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	l.noteRefusal()
-}
-
-// isRefusal reports whether a call ended because the backend didn't want it, and surely
-// hasn't seen it. RFC 9113 §8.7.
-func isRefusal(err error) bool {
-	text := status.Convert(err).Message()
-	return status.Code(err) == codes.Unavailable && (strings.HasPrefix(text, rstRefused) || text == leftOut || text == leftOutHeader)
 }
 
 // takeInTurn takes a place on the address whose turn it is, or on the next one with

@@ -15,7 +15,7 @@ type backendAddress struct {
 	key      string
 	endpoint resolver.Endpoint
 	failing  bool           // its health check, when it was last known
-	refusal  *time.Timer    // since it has refused a call; nil: it doesn't refuse calls
+	avoided  *time.Timer    // while others get its calls, since it has refused one; nil: it isn't avoided
 	conns    []*backendConn // at least one
 	streams  int            // MAX_CONCURRENT_STREAMS, as last announced here
 	calls    int            // on all its connections that accept calls

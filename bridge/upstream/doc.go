@@ -10,10 +10,11 @@
 // To read it, begin with upstream.go, the options of grpc-go, and stream.go: opening,
 // sending and receiving. set.go has the names, and the holders of an upstream.
 // status.go and cause.go distinguish the backend's own status from the texts of
-// grpc-go. pool.go, conns.go and places.go are the pool, balance.go its choice of an
-// address, growth.go its size, health.go the health of connections. retry.go decides
-// whether a call is sent again, and attempts.go sends it. resolve.go has the names,
-// dial.go and tls.go the way to an address.
+// grpc-go. pool.go, conns.go and places.go are the pool, balance.go and avoid.go its
+// choice of an address, growth.go its size, health.go the health of connections, and
+// state.go what operators see of it. retry.go decides whether a call is sent again, and
+// attempts.go sends it. resolve.go has the names, dial.go and tls.go the way to an
+// address.
 //
 // window.go wraps the connection, and frames.go finds HTTP/2's frames in the bytes.
 // grant.go withholds large replies, and credit.go the connection's window, until the

@@ -104,7 +104,7 @@ func (facts) HandleConn(context.Context, stats.ConnStats) {}
 // sentText returns the fact in the words of a status.
 func (k *callFacts) sentText() string {
 	if k.sent.Load() {
-		return "maybe"
+		return report.SentMaybe
 	}
-	return "no"
+	return report.SentNo
 }

@@ -133,10 +133,24 @@ func addressesOf(u *Upstream) []AddressState {
 	return addresses
 }
 
+// What the state of an address says of its health.
+const (
+	accepting        = "accepts calls"
+	unhealthyAddress = "unhealthy"
+	undecided        = "no connection, or no answer yet"
+)
+
 // healthOf returns the health of each address.
-func healthOf(u *Upstream) (all []Health) {
+func healthOf(u *Upstream) (all []string) {
 	for _, a := range addressesOf(u) {
-		all = append(all, a.Health)
+		switch {
+		case a.Accepts:
+			all = append(all, accepting)
+		case a.Unhealthy:
+			all = append(all, unhealthyAddress)
+		default:
+			all = append(all, undecided)
+		}
 	}
 	return all
 }
@@ -165,7 +179,7 @@ func TestUnhealthyAddress(t *testing.T) {
 				holding(t, u, 4)
 				before := b.calls()
 				b.each[0].health.say(notServing)
-				if got, want := healthOf(u), []Health{HealthNotServing, HealthServing}; !slices.Equal(got, want) {
+				if got, want := healthOf(u), []string{unhealthyAddress, accepting}; !slices.Equal(got, want) {
 					t.Errorf("health %v, want %v", got, want)
 				}
 				holding(t, u, 10)
@@ -207,7 +221,7 @@ func TestHealthCheckHasAPlace(t *testing.T) {
 			t.Errorf("a fifth call on two connections with two places each: %v (%s)", e.status, e.cause)
 		}
 		endAll(ends)
-		if got := healthOf(u); !slices.Equal(got, []Health{HealthServing}) {
+		if got := healthOf(u); !slices.Equal(got, []string{accepting}) {
 			t.Errorf("health %v", got)
 		}
 		time.Sleep(3 * trimInterval)
@@ -225,7 +239,7 @@ func TestHealthCheckHasAPlace(t *testing.T) {
 		if got := strings.Count(log.String(), "two streams on a connection"); got != 1 {
 			t.Errorf("%d lines in\n%s", got, log.String())
 		}
-		if got := healthOf(u); !slices.Equal(got, []Health{HealthNotChecked}) {
+		if got := healthOf(u); !slices.Equal(got, []string{accepting}) {
 			t.Errorf("health %v", got)
 		}
 	})
@@ -329,7 +343,7 @@ func TestBackendWithoutHealthService(t *testing.T) {
 		if got := strings.Count(log.String(), "add the health service"); got != 1 {
 			t.Errorf("%d lines in\n%s", got, log.String())
 		}
-		if got := healthOf(u); !slices.Equal(got, []Health{HealthNotChecked, HealthNotChecked}) {
+		if got := healthOf(u); !slices.Equal(got, []string{accepting, accepting}) {
 			t.Errorf("health %v", got)
 		}
 	})
@@ -346,12 +360,12 @@ func TestHealthThatIsSilent(t *testing.T) {
 		u := upstreamTo(t, b.Backend)
 		synctest.Wait()
 		holding(t, u, 2)
-		if got, want := healthOf(u), []Health{HealthUnknown, HealthServing}; !slices.Equal(got, want) {
+		if got, want := healthOf(u), []string{undecided, accepting}; !slices.Equal(got, want) {
 			t.Errorf("health %v, want %v", got, want)
 		}
 		time.Sleep(healthPatience)
 		synctest.Wait()
-		if got, want := healthOf(u), []Health{HealthNotServing, HealthServing}; !slices.Equal(got, want) {
+		if got, want := healthOf(u), []string{unhealthyAddress, accepting}; !slices.Equal(got, want) {
 			t.Errorf("health %v, want %v", got, want)
 		}
 		if got := addressesOf(u)[0].Failure; !strings.Contains(got, "no answer within 5s") {
@@ -364,7 +378,7 @@ func TestHealthThatIsSilent(t *testing.T) {
 		silent.act(nil)
 		time.Sleep(maxHealthPause + recoveryPause)
 		synctest.Wait()
-		if got, want := healthOf(u), []Health{HealthServing, HealthServing}; !slices.Equal(got, want) {
+		if got, want := healthOf(u), []string{accepting, accepting}; !slices.Equal(got, want) {
 			t.Errorf("health %v, want %v", got, want)
 		}
 		if got, want := b.calls(), []int{0, 2}; !slices.Equal(got, want) {

@@ -98,7 +98,7 @@ func (l *backendLink) release(done balancer.DoneInfo) {
 	l.calls--
 	l.conn.address.open--
 	if refused {
-		l.noteRefusal()
+		l.conn.address.avoid()
 	}
 	if !l.lost {
 		l.conn.address.calls--
@@ -174,7 +174,7 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 // The pool's mu is held.
 func (k *callFacts) repick() {
 	if l := k.link.Load(); l != nil {
-		l.noteRefusal()
+		l.conn.address.avoid()
 		k.replayed.Store(true)
 	}
 }
@@ -267,7 +267,7 @@ func (p *pool) wait(ctx context.Context, known *callFacts, w *placeWaiter, patie
 		p.queue.Remove(w.place)
 	}
 	if err == nil {
-		f := p.refusal(patience)
+		f := p.noPlace(patience)
 		if known != nil {
 			known.refusal.Store(f)
 		}
@@ -276,8 +276,8 @@ func (p *pool) wait(ctx context.Context, known *callFacts, w *placeWaiter, patie
 	return balancer.PickResult{}, err
 }
 
-// refusal returns the fault of a call that got no place in time. mu is held.
-func (p *pool) refusal(patience time.Duration) *report.Fault {
+// noPlace returns the fault of a call that got no place in time. mu is held.
+func (p *pool) noPlace(patience time.Duration) *report.Fault {
 	if len(p.ready) == 0 {
 		return noConnection(p.failure)
 	}

@@ -172,8 +172,8 @@ func (p *pool) UpdateClientConnState(s balancer.ClientConnState) error {
 			for _, c := range a.conns {
 				c.close()
 			}
-			p.stop(a.refusal)
-			a.refusal = nil
+			p.stop(a.avoided)
+			a.avoided = nil
 			p.gone = append(p.gone, a)
 		}
 	}
@@ -226,7 +226,7 @@ func (p *pool) Close() {
 	p.closed = true
 	p.stop(p.trimTimer)
 	for _, a := range p.addresses {
-		p.stop(a.refusal)
+		p.stop(a.avoided)
 		for _, c := range a.conns {
 			c.close()
 		}

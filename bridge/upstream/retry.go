@@ -38,25 +38,11 @@ func (r *Retry) wants(end error) bool {
 		return slices.Contains(r.Codes, own.Code())
 	case !errors.As(end, &f) || f.Limit != "": // a limit that was reached isn't raised by another attempt
 		return false
-	case isUnseen(f):
+	case f.Unseen():
 		return true
 	default:
-		return slices.Contains(r.Codes, codeOf(f))
+		return slices.Contains(r.Codes, f.StatusCode())
 	}
-}
-
-// isUnseen reports whether the backend has surely not seen the call. A Fault says so,
-// or its row does.
-func isUnseen(f *report.Fault) bool {
-	return f.Sent == "no" || f.Sent == "" && codeOf(f) == codes.Unavailable
-}
-
-// codeOf returns the code of the status that clients get.
-func codeOf(f *report.Fault) codes.Code {
-	if f.Code == codes.OK {
-		return f.Row().Code
-	}
-	return f.Code
 }
 
 // backoff returns the pause after this many attempts.

@@ -120,7 +120,7 @@ func (k *callFacts) localFault(l localStatus, st *status.Status, limit report.Si
 		f = f.UnlessRaised(limit.Key)
 	}
 	if l.says == saysDraining || l.text == rstRefused {
-		f.Sent = "no" // RFC 9113 §8.7
+		f.Sent = report.SentNo // RFC 9113 §8.7
 	}
 	if l.keep {
 		f.Code = st.Code()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"reflect"
 
 	"google.golang.org/grpc/credentials"
 )
@@ -12,24 +11,6 @@ import (
 // A TLSSource has the configuration for the next connection to a backend. Its methods
 // are called concurrently.
 type TLSSource interface{ Config() *tls.Config }
-
-// Same reports whether two backends have the same settings. It compares TLS and
-// TLSSource by identity, of Dial only whether it is nil, and Logger not at all.
-func (b Backend) Same(other Backend) bool {
-	if b.TLS != other.TLS || !sameSource(b.TLSSource, other.TLSSource) || (b.Dial == nil) != (other.Dial == nil) {
-		return false
-	}
-	b.TLS, b.TLSSource, b.Dial, b.Logger = nil, nil, nil, nil
-	other.TLS, other.TLSSource, other.Dial, other.Logger = nil, nil, nil, nil
-	return reflect.DeepEqual(b, other)
-}
-
-func sameSource(a, b TLSSource) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
-	}
-	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
-}
 
 // currentCredentials use TLS with the configuration that a function returns at each
 // handshake. When grpc-go asks them at the start, for example for the server's name,

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -88,6 +89,24 @@ type Backend struct {
 	// Dial opens a connection. If nil it is TCP or a unix socket, with TCP
 	// keep-alive and a bound on unacknowledged bytes.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+}
+
+// Same reports whether two backends have the same settings. It compares TLS and
+// TLSSource by identity, of Dial only whether it is nil, and Logger not at all.
+func (b Backend) Same(other Backend) bool {
+	if b.TLS != other.TLS || !sameSource(b.TLSSource, other.TLSSource) || (b.Dial == nil) != (other.Dial == nil) {
+		return false
+	}
+	b.TLS, b.TLSSource, b.Dial, b.Logger = nil, nil, nil, nil
+	other.TLS, other.TLSSource, other.Dial, other.Logger = nil, nil, nil, nil
+	return reflect.DeepEqual(b, other)
+}
+
+func sameSource(a, b TLSSource) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
 
 // Fixed windows towards the backend. grpc-go's own estimate grows a stream's window
