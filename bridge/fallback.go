@@ -43,8 +43,10 @@ func isCallType(contentType string) bool {
 }
 
 // pathMethod returns the method that a request's path has by its form, or by its route.
+// Below the prefix of a route, the path has it after the prefix, also if the route is
+// for other transports or metadata.
 func (a *arrival) pathMethod(r *http.Request) (method string, ok bool) {
-	if a.route != nil {
+	if a.route != nil || a.choice != nil && a.policy.routes.table.Below(a.choice.facts.Path) {
 		return a.method, a.method != ""
 	}
 	return parseMethod(r.URL.EscapedPath(), a.policy.pathPrefix)

@@ -185,12 +185,14 @@ func TestFallbackBesideRoutes(t *testing.T) {
 		Backends: []NamedBackend{{Name: "a", Backend: refusing}}, FallbackURL: to, PathPrefix: "/grpc",
 		Routes: []Route{
 			{Name: "prefix", Match: routing.Match{PathPrefix: "/team"}, Rewrite: "/", Backend: "a"},
+			{Name: "pages", Match: routing.Match{PathPrefix: "/pages", Transports: []string{"grpc-web"}}, Rewrite: "/", Backend: "a"},
 			{Name: "all", Match: routing.Match{Methods: []string{"*/*"}}, Backend: "a"},
 		},
 	}))
 	for target, want := range map[string]int{
 		"/": http.StatusTeapot, "/team": http.StatusTeapot, "/team/about": http.StatusTeapot, "/grpc/team/about": http.StatusTeapot, "/grpc/a/b": http.StatusTeapot, "/shop.v1.Orders/Get": http.StatusTeapot,
-		"/grpc/team/shop.v1.Orders/Get": http.StatusNotFound, "/grpc/shop.v1.Orders/Get": http.StatusUpgradeRequired,
+		"/grpc/pages/about": http.StatusTeapot, "/grpc/pages/a/b": http.StatusTeapot, "/grpc/docs/shop.v1.Orders/Get": http.StatusTeapot,
+		"/grpc/team/shop.v1.Orders/Get": http.StatusUpgradeRequired, "/grpc/pages/shop.v1.Orders/Get": http.StatusUpgradeRequired, "/grpc/shop.v1.Orders/Get": http.StatusUpgradeRequired,
 	} {
 		if answers := exchange(t, address, "GET "+target+" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"); len(answers) != 1 || answers[0].StatusCode != want {
 			t.Errorf("%s: answered %v, want %d", target, answers, want)

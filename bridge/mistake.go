@@ -17,10 +17,9 @@ type mistake struct {
 }
 
 // mistakeIn returns the mistake in a request that matches no transport.
-func (p *policy) mistakeIn(r *http.Request) *mistake {
-	_, isMethod := parseMethod(r.URL.EscapedPath(), p.pathPrefix)
-	if !isMethod {
-		return p.wrongPath(r, false)
+func (a *arrival) mistakeIn(r *http.Request) *mistake {
+	if _, isMethod := a.pathMethod(r); !isMethod {
+		return a.policy.wrongPath(r, false)
 	}
 	for _, mistakeOf := range notServed {
 		if m := mistakeOf(r); m != nil {

@@ -141,6 +141,6 @@ func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) 
 	case offersSocket:
 		s.refuseMistake(w, r, a, &mistake{code: http.StatusUpgradeRequired, text: strippedUpgrade, headers: []string{"Upgrade", "websocket"}, likely: true})
 	default:
-		s.refuseMistake(w, r, a, a.policy.mistakeIn(r))
+		s.refuseMistake(w, r, a, a.mistakeIn(r))
 	}
 }

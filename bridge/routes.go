@@ -345,7 +345,7 @@ func (c routeCounts) count(rs *routes, list []Route, q *quota.Limiter, before *r
 	for i := range list {
 		counted := c[list[i].Name]
 		if counted == nil {
-			counted = quota.NewRouteScope(Quota{})
+			counted = quota.NewRouteScope(list[i].Name, Quota{})
 			c[list[i].Name] = counted
 		}
 		rs.of[i].scope = counted.With(list[i].Limits)

@@ -65,14 +65,18 @@ func NewMethodScope(limits Quota) *Scope {
 	return &Scope{rulesOf(limits, " of this method", report.KeyMethodLimits), new(tally)}
 }
 
-// NewRouteScope returns the scope of the calls of one route.
-func NewRouteScope(limits Quota) *Scope {
-	return &Scope{rulesOf(limits, " of this route", report.KeyRouteLimits), new(tally)}
+// NewRouteScope returns the scope of the calls of the route of that name.
+func NewRouteScope(name string, limits Quota) *Scope {
+	s := &Scope{rulesOf(limits, " of this route", report.KeyRouteLimits), new(tally)}
+	s.entry = " of the route " + name
+	return s
 }
 
 // With returns the scope with other limits, like Limiter.With.
 func (s *Scope) With(limits Quota) *Scope {
-	return &Scope{rulesOf(limits, s.of, s.section), s.tally}
+	with := &Scope{rulesOf(limits, s.of, s.section), s.tally}
+	with.entry = s.entry
+	return with
 }
 
 // Running returns the number of calls that count with the scope.
@@ -102,6 +106,7 @@ func (q *Limiter) Locks() []*sync.Mutex {
 type rules struct {
 	of                                 string // the owner, for the text of errors
 	section                            string // the prefix of their keys
+	entry                              string // of section, for the log: section may have many
 	connections, calls, webRequests    int32
 	callRate, handshakes, decompressed perSecond
 }
@@ -143,13 +148,14 @@ func (q *Limiter) shares(from *Address, l *Scope) [3]share {
 // An excess is a limit that was reached.
 type excess struct {
 	key, text string
+	entry     string        // as in rules
 	wait      time.Duration // until there may be room
 }
 
 // excess returns the excess of one of the share's limits. The text gets the limit and
 // its owner.
 func (s share) excess(key string, wait time.Duration, text string, limit any) *excess {
-	return &excess{s.section + key, fmt.Sprintf(text, limit, s.of), wait}
+	return &excess{s.section + key, fmt.Sprintf(text, limit, s.of), s.entry, wait}
 }
 
 // takeAll takes quota from each of the shares, in order. If a share refuses, takeAll
@@ -173,7 +179,7 @@ func takeAll(shares []share, now clock, take func(share, clock) *excess, give fu
 // then stops counting the call or connection that it let pass: otherwise limits that
 // are tried out would report more than real ones would refuse.
 func (q *Limiter) refuse(x *excess, peer, detail string) error {
-	q.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: x.key, Peer: peer, Detail: detail, ReportOnly: q.tryOut}, "raise "+x.key)
+	q.refusals.Note(report.Refusal{Reason: report.ReasonLimitExceeded, Key: x.key, Peer: peer, Detail: detail, ReportOnly: q.tryOut}, "raise "+x.key+x.entry)
 	if q.tryOut {
 		return nil
 	}

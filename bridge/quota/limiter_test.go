@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -665,8 +666,9 @@ func BenchmarkExpanding(b *testing.B) {
 
 // TestMovedCallCountsWithItsNewScopes only, or with its old ones if the new have no room.
 func TestMovedCallCountsWithItsNewScopes(t *testing.T) {
-	q := New(Quota{}, Quota{}, false, report.NewRefusals(slog.New(slog.DiscardHandler), report.Discard()))
-	l, method, route, other := NewListenerScope(Quota{}), NewMethodScope(Quota{Calls: 1}), NewRouteScope(Quota{}), NewRouteScope(Quota{Calls: 1})
+	var log bytes.Buffer
+	q := New(Quota{}, Quota{}, false, report.NewRefusals(slog.New(slog.NewTextHandler(&log, nil)), report.Discard()))
+	l, method, route, other := NewListenerScope(Quota{}), NewMethodScope(Quota{Calls: 1}), NewRouteScope("one", Quota{}), NewRouteScope("two", Quota{Calls: 1})
 	count := func(want ...int) {
 		t.Helper()
 		if got := []int{method.Running(), route.Running(), other.Running(), l.Running()}; !slices.Equal(got, want) {
@@ -693,6 +695,9 @@ func TestMovedCallCountsWithItsNewScopes(t *testing.T) {
 	}
 	if err := second.Move(method, other, "m"); err == nil || !strings.Contains(err.Error(), "routes[].limits.calls") {
 		t.Errorf("a call too many: %v", err)
+	}
+	if !strings.Contains(log.String(), `hint="raise routes[].limits.calls of the route two"`) {
+		t.Errorf("the log doesn't name the route: %s", &log)
 	}
 	count(0, 0, 1, 2)
 	second.End()

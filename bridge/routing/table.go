@@ -17,6 +17,7 @@ type Table struct {
 	wildcards map[string]*paths // by the host's part after the first dots: "example.com" for "*.example.com"
 	any       *paths            // nil: no route for any host
 	elements  int               // of the longest path that a route matches
+	prefixes  map[string]bool   // that routes have
 
 	needsMetadata bool
 }
@@ -44,7 +45,7 @@ const maxEntries = 1 << 20
 // New returns the table of the routes. If it returns an error, that is a *Mistake, or
 // errors.Join of several.
 func New(routes []Route) (*Table, error) {
-	t := &Table{routes: slices.Clone(routes), exact: make(map[string]*paths), wildcards: make(map[string]*paths)}
+	t := &Table{routes: slices.Clone(routes), exact: make(map[string]*paths), wildcards: make(map[string]*paths), prefixes: make(map[string]bool)}
 	var mistakes []error
 	for i := range routes {
 		entries, found := expand(&routes[i], i)
@@ -65,6 +66,7 @@ func New(routes []Route) (*Table, error) {
 		e.rank = rank
 		t.elements = max(t.elements, e.elements)
 		t.needsMetadata = t.needsMetadata || len(e.metadata) > 0
+		t.prefixes[e.prefix] = true
 		t.under(e).add(e)
 	}
 	return t, nil
@@ -333,6 +335,16 @@ func (t *Table) find(f *Facts) *entry {
 		}
 	}
 	return t.any.find(f, elements)
+}
+
+// Below reports whether a path, without its last two elements, has the prefix of some
+// route. The route may be for other hosts, metadata or transports.
+func (t *Table) Below(path string) bool {
+	rest := strings.TrimSuffix(path, "/"+methodOf(path))
+	for rest != "" && !t.prefixes[rest] {
+		rest = rest[:strings.LastIndexByte(rest, '/')]
+	}
+	return rest != ""
 }
 
 // Rewrite returns the name of the method that the backend receives: the path with the

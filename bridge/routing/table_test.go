@@ -158,6 +158,18 @@ func TestRewrite(t *testing.T) {
 	}
 }
 
+func TestBelow(t *testing.T) {
+	table := newTable(t, Route{}, Route{Match: Match{PathPrefix: "/t/u", Transports: []string{"grpc"}}, Rewrite: "/"}, Route{Match: Match{PathPrefix: "/s.S"}})
+	for path, want := range map[string]bool{
+		"/t/u/s.S/M": true, "/t/u/v/s.S/M": true, "/t/s.S/M": false, "/tt/u/s.S/M": false,
+		"/s.S/M": false, "/t/u": false, "/t/u/M": false, "/s.S/s.S/M": true, "": false, "/": false, "/M": false,
+	} {
+		if got := table.Below(path); got != want {
+			t.Errorf("%q is below a prefix: %v, want %v", path, got, want)
+		}
+	}
+}
+
 // Each mistake names its route and key, and what to write.
 func TestMistakes(t *testing.T) {
 	for _, tt := range []struct {
