@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -71,6 +72,9 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 // finish tells the client how the call ended and notes it.
 func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 	info := r.call.info
+	if r.call.late != nil && errors.Is(err, context.DeadlineExceeded) {
+		err = r.call.late // grpc-go was first, which reads the clock itself
+	}
 	v := judge(err, info.ID, r.call.policy.detailedErrors)
 	if v.origin == report.OriginUpstream {
 		if size := headers.Size(trailer); size > r.call.headers.Bytes {

@@ -160,7 +160,9 @@ func (c *routeCompiler) compile(r *Route) route {
 		messageBytes: r.MessageBytes, headerBytes: r.HeaderBytes, idleTimeout: r.IdleTimeout, maxAge: r.MaxAge,
 	}
 	if r.Timeout > 0 {
-		made.timeout = &routeTimeout{r.Timeout, report.New(report.ReasonDeadlineExceeded, "the call took longer than "+r.Timeout.String()+" ("+report.KeyRouteTimeout+")")}
+		f := report.New(report.ReasonDeadlineExceeded, "the call took longer than "+r.Timeout.String()+" ("+report.KeyRouteTimeout+")")
+		f.Limit, f.Remedy = report.KeyRouteTimeout, "find the slow part, or raise "+report.KeyRouteTimeout
+		made.timeout = &routeTimeout{r.Timeout, f}
 	}
 	c.compileRetry(r, &made)
 	c.compileTargets(r, &made)
