@@ -24,6 +24,9 @@ func TestClientsAddNoSeries(t *testing.T) {
 	c := startCulvert(t, b.address, culvertOptions{config: "listen: [{name: main, address: \"127.0.0.1:0\"}]\nfallback: " + web.URL + "\nlimits: {message_bytes: 1KiB}\n", listen: listenByConfig})
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	defer client.CloseIdleConnections()
+	if open := `culvert_open_connections{listener="main",transport=""`; !series(t, c)[open] {
+		t.Errorf("before the first connection there is no %s}", open)
+	}
 	next := 0
 	flood := func(times int) {
 		for range times {

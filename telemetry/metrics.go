@@ -43,7 +43,7 @@ type Metrics struct {
 	callsOf   cache[endKey, prometheus.Counter] // of calls
 	passedOf  cache[place, *endSeries]          // of calls, likewise
 	webOf     cache[webKey, prometheus.Counter] // of web
-	listeners cache[string, struct{}]           // that had connections
+	listeners cache[string, struct{}]           // by name
 
 	counting sync.Mutex
 	had      map[[2]string]int // open connections at the last scrape, by listener and transport
@@ -85,7 +85,7 @@ func NewMetrics(version string) *Metrics {
 	m.since.SetToCurrentTime()
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	for _, result := range []string{"applied", "rejected"} {
-		m.reloads.WithLabelValues(result) // at 0: see beginListener
+		m.reloads.WithLabelValues(result) // at 0: see Listen
 	}
 	return m
 }
@@ -147,20 +147,20 @@ const other = "_OTHER"
 
 // ConnBegan implements report.Observer.
 func (m *Metrics) ConnBegan(c report.ConnInfo) {
-	m.listeners.get(c.Listener, func() struct{} {
-		m.beginListener(c.Listener)
-		return struct{}{}
-	})
+	m.Listen(c.Listener)
 	m.conns.WithLabelValues(c.Listener, kindOf(c)).Inc()
 }
 
-// beginListener begins time series at 0 that alerts watch: Prometheus sees an increase
-// only of series that it has seen before.
-func (m *Metrics) beginListener(name string) {
-	m.lostPings.WithLabelValues(name)
-	for _, kind := range []string{"connection", "tunnel"} {
-		m.ends.WithLabelValues(name, kind, report.EndedFlood)
-	}
+// Listen notes the name of a listener. It begins time series at 0 that alerts watch:
+// Prometheus sees an increase only of series that it has seen before.
+func (m *Metrics) Listen(name string) {
+	m.listeners.get(name, func() struct{} {
+		m.lostPings.WithLabelValues(name)
+		for _, kind := range []string{"connection", "tunnel"} {
+			m.ends.WithLabelValues(name, kind, report.EndedFlood)
+		}
+		return struct{}{}
+	})
 }
 
 // ConnEnded implements report.Observer.
@@ -263,14 +263,14 @@ func (m *Metrics) ended(i *report.CallInfo) prometheus.Counter {
 }
 
 func (m *Metrics) newEnd(k endKey) prometheus.Counter {
-	// At 0, for the alert about defects: see beginListener.
+	// At 0, for the alert about defects: see Listen.
 	m.calls.WithLabelValues(k.listener, k.transport, statusName(codes.Internal), report.OriginCulvert, string(report.ReasonInternal))
 	return m.calls.WithLabelValues(k.listener, k.transport, k.status, k.origin, string(k.reason))
 }
 
 func (m *Metrics) newWebEnd(k webKey) prometheus.Counter {
 	// At 0, for the alert about defects, which come before an answer or within one: see
-	// beginListener.
+	// Listen.
 	for _, status := range []string{"", "2xx"} {
 		m.web.WithLabelValues(k.listener, status, report.OriginCulvert, string(report.ReasonInternal))
 	}

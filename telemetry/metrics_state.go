@@ -109,7 +109,8 @@ func (s state) Collect(to chan<- prometheus.Metric) {
 }
 
 // openNow returns the numbers of open connections by listener and transport, with zeros
-// for those that once had some, if only between two scrapes: a gauge must not vanish.
+// for listeners that have none, and for transports that once had some: a gauge must not
+// vanish.
 func (s state) openNow(now bridge.Snapshot) map[[2]string]int {
 	s.counting.Lock()
 	defer s.counting.Unlock()

@@ -240,13 +240,20 @@ func TestWatchedSeriesBeginAtZero(t *testing.T) {
 	}
 }
 
-// TestClosedConnectionsAreZero: a gauge that vanishes would look like a scrape that failed.
+// TestClosedConnectionsAreZero: a gauge that vanishes, or is absent before the first
+// connection, would look like a scrape that failed.
 func TestClosedConnectionsAreZero(t *testing.T) {
 	m := everything(t)
 	gather(t, m)
 	m.SetSources(func() bridge.Snapshot { return bridge.Snapshot{} }, func() int64 { return 0 })
 	if f := gather(t, m)["culvert_open_connections"]; len(f.GetMetric()) != 2 || f.GetMetric()[0].GetGauge().GetValue()+f.GetMetric()[1].GetGauge().GetValue() != 0 {
 		t.Errorf("after the last connection: %v, want 0 of h2 and of an unknown transport", f)
+	}
+	m = NewMetrics("v1")
+	m.Listen("public")
+	m.SetSources(func() bridge.Snapshot { return bridge.Snapshot{} }, func() int64 { return 0 })
+	if f := gather(t, m)["culvert_open_connections"]; len(f.GetMetric()) != 1 || f.GetMetric()[0].GetGauge().GetValue() != 0 {
+		t.Errorf("before the first connection: %v, want 0", f)
 	}
 }
 

@@ -24,6 +24,9 @@ func (p *program) watchMetrics() {
 	if p.metrics == nil {
 		return
 	}
+	for _, l := range p.policies {
+		p.metrics.Listen(l.Name)
+	}
 	p.metrics.SetSources(p.bridge.Snapshot, p.logs.queue.droppedInAll)
 	first := p.reloads.current()
 	p.metrics.ConfigInUse(first.version, first.since)
