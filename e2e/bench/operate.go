@@ -20,7 +20,7 @@ var operation = []weight{
 	{"drain: SIGTERM until the exit, 10,000 open streams, `drain_timeout: 10s`", "s", 10, 9.5, false, []string{manyStreams, deafStreams, noStreams}, drainTime},
 	{"streams of these 10,000 that ended without a status", "", 0, 0, false, alone, drainBareEnds},
 	{"wake-ups a second at rest", "", 20, 5, false, proxies, restWakeUps(0)},
-	{"wake-ups a second, 10,000 idle WebSocket streams, a ping each 20 s", "", 1500, 1000, false, proxies, restWakeUps(idleStreams)},
+	{"wake-ups a second, 10,000 idle WebSocket streams, a ping each 20 s", "", 2500, 1000, false, proxies, restWakeUps(idleStreams)},
 }
 
 var unaryCalls = cell{shape: unary, client: newGRPCClient(64), streams: 64, size: 100}
