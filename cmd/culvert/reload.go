@@ -124,14 +124,13 @@ func (r *reloader) run(ctx context.Context) {
 	}
 }
 
-// readsAgain reports whether there is a file, and no pipe.
+// readsAgain reports whether there is a file, and neither it nor a file of a value is a
+// pipe.
 func (r *reloader) readsAgain() bool {
-	file := r.current().File
-	if file == "" {
-		return false
-	}
-	info, err := os.Stat(file)
-	return err != nil || info.Mode()&(fs.ModeNamedPipe|fs.ModeCharDevice|fs.ModeSocket) == 0
+	return r.current().File != "" && !slices.ContainsFunc(r.current().Files(), func(file string) bool {
+		info, err := os.Stat(file)
+		return err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeCharDevice|fs.ModeSocket) != 0
+	})
 }
 
 // look reloads files that may have changed. It watches them before it reads them, or

@@ -23,6 +23,28 @@ func TestReloadNeverWaitsForAPipe(t *testing.T) {
 	r.want("a pipe", "told:concise:true", "not a regular file")
 }
 
+// TestPipeOfAValueIsReadOnce: a reload would reject it, although nothing changed.
+func TestPipeOfAValueIsReadOnce(t *testing.T) {
+	r := newReloadTest(t, reloadBase)
+	pipe := filepath.Join(filepath.Dir(r.file), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.write(reloadBase + "allow_origins: [\"file:pipe\"]\n")
+	wrote := make(chan error, 1)
+	go func() { wrote <- os.WriteFile(pipe, []byte("https://a.example"), 0o600) }() // received below
+	c, err := (&settings{unknownKeys: unknownKeysFail, file: r.file}).load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-wrote; err != nil {
+		t.Fatal(err)
+	}
+	if newReloader(c, r.load, nil).readsAgain() {
+		t.Error("the file is read again")
+	}
+}
+
 // TestPipeIsReadOnce: a shell writes "--config <(…)".
 func TestPipeIsReadOnce(t *testing.T) {
 	clearEnvironment(t)
