@@ -193,7 +193,7 @@ func (r *reloader) reload(asked bool) {
 	if next != nil {
 		r.read = next.Files()
 	}
-	if err == nil && running.FileSets() && !next.FileSets() {
+	if (err == nil || errors.Is(err, errNoBackend)) && running.FileSets() && !next.FileSets() {
 		err = fmt.Errorf("%s: %w", next.File, errNoKeys)
 	}
 	if err == nil && next.Version() != running.version {
@@ -241,7 +241,7 @@ func (r *reloader) apply(running *configState, next *config.Loaded) error {
 	s := &configState{Loaded: next, version: next.Version(), since: time.Now()}
 	r.state.Store(s)
 	r.warn(append(slices.Clone(next.Warnings), laterWarnings(next)...), running.Warnings)
-	r.log.Info("configuration reloaded", "file", next.File, "version", s.version, "before", running.version, "changed", strings.Join(changed, " "))
+	r.log.Info("configuration reloaded", "file", next.File, "version", s.version, "before", running.version, "changed", firstOf(changed, " "))
 	r.tell(running, s)
 	return nil
 }
@@ -282,9 +282,21 @@ func (r *reloader) reject(running *configState, err error, asked bool) {
 	}
 	r.state.Store(&s)
 	if news || asked {
-		r.log.Warn("configuration not reloaded: culvert continues with the old one", "file", s.File, "version", s.version, "cause", err.Error())
+		r.log.Warn("configuration not reloaded: culvert continues with the old one", "file", s.File, "version", s.version, "cause", firstOf(strings.Split(err.Error(), "\n"), "\n"))
 		r.tell(running, &s)
 	}
+}
+
+// maxTold is how many keys or mistakes a line of the log has. The journal cuts a line of
+// 48 KiB.
+const maxTold = 10
+
+// firstOf joins the first texts, and says how many more there are.
+func firstOf(all []string, separator string) string {
+	if more := len(all) - maxTold; more > 0 {
+		return strings.Join(all[:maxTold], separator) + separator + fmt.Sprintf("and %d more", more)
+	}
+	return strings.Join(all, separator)
 }
 
 func (r *reloader) tell(before, now *configState) {

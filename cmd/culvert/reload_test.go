@@ -76,6 +76,15 @@ func (r *reloadTest) want(step, did string, messages ...string) {
 	r.log.Reset()
 }
 
+// manyMistakes returns keys that nobody knows.
+func manyMistakes(n int) string {
+	var keys []string
+	for i := range n {
+		keys = append(keys, fmt.Sprintf("k%d: 1", i))
+	}
+	return strings.Join(keys, ", ")
+}
+
 const (
 	reloadBase    = "backend: {address: \"localhost:1\"}\n"
 	reloadChanged = reloadBase + "errors: detailed\n"
@@ -124,7 +133,9 @@ func TestReloadChangesAllOrNothing(t *testing.T) {
 func TestReloadRefusesFiles(t *testing.T) {
 	r := newReloadTest(t, reloadChanged, "a")
 	for _, c := range []struct{ name, content, cause string }{
-		{"truncated to nothing", "", "backend.address is missing"},
+		{"truncated to nothing", "", "sets no key any more"},
+		{"without a backend", "errors: detailed\n", "backend.address is missing"},
+		{"with many mistakes", reloadBase + "limits: {" + manyMistakes(25) + "}\n", "and 15 more"},
 		{"cut in a word", reloadChanged[:len(reloadChanged)-4], "proxy.yaml:2: errors"},
 		{"cut in a bracket", reloadBase[:20], "not YAML"},
 		{"another value of a key that needs a restart", reloadChanged + "listen: \":1\"\nlog: {format: json}\nhealth: {listen: \":2\"}\ntls: {http_listen: \":3\"}\n", "tls.http_listen"},
