@@ -86,6 +86,49 @@ func TestUnit(t *testing.T) {
 	run(t, nil, "systemd-analyze", "security", "--offline=true", "--threshold="+exposure, file)
 }
 
+// TestTwoInstances has systemd judge the units of the guide that share one socket.
+func TestTwoInstances(t *testing.T) {
+	dir := t.TempDir()
+	write := func(path string, text []byte) {
+		path = filepath.Join(dir, strings.TrimPrefix(path, "/etc/systemd/system/"))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	guide, err := os.ReadFile("../docs/guides/systemd.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	additions := regexp.MustCompile("(?ms)^```ini\n# (/etc/systemd/system/\\S+)\n(.*?)^```$").FindAllSubmatch(guide, -1)
+	if len(additions) != 2 {
+		t.Fatalf("the guide has %d additions to units, want 2", len(additions))
+	}
+	for _, a := range additions {
+		write(string(a[1]), a[2])
+	}
+	program := buildProgram(t)
+	for name, as := range map[string]string{"culvert.socket": "culvert.socket", "culvert.service": "culvert@.service"} {
+		text, err := os.ReadFile("../deploy/systemd/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unit := strings.Replace(string(text), "/usr/local/bin/culvert", program, 1)
+		if version(t) < 253 {
+			unit = strings.Replace(unit, "Type=notify-reload\n", "Type=notify\n", 1)
+		}
+		write(as, []byte(unit))
+	}
+	for _, unit := range []string{"culvert.socket", "culvert@a.service", "culvert@b.service"} {
+		out := run(t, []string{"SYSTEMD_UNIT_PATH=" + dir + ":"}, "systemd-analyze", "verify", filepath.Join(dir, unit))
+		if out != "" {
+			t.Errorf("systemd-analyze verify %s:\n%s", unit, out)
+		}
+	}
+}
+
 // TestSocketUnit starts culvert by systemd's own tool with the address of
 // deploy/systemd/culvert.socket, which must be that of the template of the configuration.
 func TestSocketUnit(t *testing.T) {

@@ -64,6 +64,7 @@ var notRun = []struct {
 	{"docs/guides/certificates.md", "openssl req", runOpenSSL, "it writes files: it is run elsewhere, and served with"},
 	{"docs/guides/systemd.md", "systemctl", wantInstalled, "it takes root and a running systemd: tools/systemd_linux_test.go has systemd judge the unit"},
 	{"docs/guides/systemd.md", "ExecReload", nil, "tools/systemd_linux_test.go puts it into the unit, where systemd is older"},
+	{"docs/guides/systemd.md", "culvert@", nil, "tools/systemd_linux_test.go has systemd judge both instances"},
 	{"docs/guides/kubernetes.md", "kubectl apply", wantManifest, "it takes a cluster: tools/sidecar_test.go holds the manifest to the API's types and to the program"},
 	{"docs/reference/cli.md", "culvert", wantCommandLines, "the examples of --help, for programs and files that aren't here: each command line is parsed"},
 	{"docs/guides/container.md", "docker run", wantImageRun, "it takes a container engine: the program is given the variables and arguments instead; tools/image_linux_test.go builds and runs the image"},
