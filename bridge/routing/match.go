@@ -58,6 +58,9 @@ type Mistake struct {
 	Other int    // the index of the route that matches the same, or -1
 }
 
+// newMistake returns a Mistake of one route alone, which New sets.
+func newMistake(key, text string) *Mistake { return &Mistake{Key: key, Text: text, Other: -1} }
+
 func (m *Mistake) Error() string { return fmt.Sprintf("routes[%d].%s %s", m.Route, m.Key, m.Text) }
 
 // anyName stands for a condition that a Match doesn't have.
@@ -134,16 +137,16 @@ func (r *Route) pathElements(prefix int) (int, *Mistake) {
 		var err error
 		key = "rewrite.path_prefix"
 		if rewritten, err = parsePrefix(r.Rewrite); err != nil {
-			return 0, &Mistake{Key: key, Text: strings.Replace(err.Error(), "can match no path", "makes no path", 1), Other: -1}
+			return 0, newMistake(key, strings.Replace(err.Error(), "can match no path", "makes no path", 1))
 		}
 	}
 	switch {
 	case rewritten > 2 && r.Rewrite == "":
-		return 0, &Mistake{Key: key, Text: `can match no call: the backend would get more than "/package.Service/Method"; set rewrite.path_prefix to "/" to remove the prefix`, Other: -1}
+		return 0, newMistake(key, `can match no call: the backend would get more than "/package.Service/Method"; set rewrite.path_prefix to "/" to remove the prefix`)
 	case rewritten > 2:
-		return 0, &Mistake{Key: key, Text: `makes no method: the backend would get more than "/package.Service/Method"; write "/" to remove match.path_prefix`, Other: -1}
+		return 0, newMistake(key, `makes no method: the backend would get more than "/package.Service/Method"; write "/" to remove match.path_prefix`)
 	case rewritten > prefix:
-		return 0, &Mistake{Key: key, Text: "makes no method: it has more elements than match.path_prefix, which it replaces; write at most as many", Other: -1}
+		return 0, newMistake(key, "makes no method: it has more elements than match.path_prefix, which it replaces; write at most as many")
 	}
 	return prefix + 2 - rewritten, nil
 }
@@ -156,11 +159,11 @@ func conditions(list []Condition) ([]Condition, *Mistake) {
 		key := fmt.Sprintf("match.metadata[%d].name", i)
 		switch name := list[i].Name; {
 		case name == "":
-			return nil, &Mistake{Key: key, Text: "is empty: write the name of metadata", Other: -1}
+			return nil, newMistake(key, "is empty: write the name of metadata")
 		case strings.HasSuffix(name, "-bin") && list[i].Value != "":
-			return nil, &Mistake{Key: key, Text: "can match no call: the value of binary metadata can't be matched; remove value", Other: -1}
+			return nil, newMistake(key, "can match no call: the value of binary metadata can't be matched; remove value")
 		case slices.ContainsFunc(list[:i], func(c Condition) bool { return c.Name == name }):
-			return nil, &Mistake{Key: key, Text: "can match no call: another condition has this name, too; remove one of them", Other: -1}
+			return nil, newMistake(key, "can match no call: another condition has this name, too; remove one of them")
 		}
 	}
 	slices.SortFunc(list, func(a, b Condition) int { return cmp.Compare(a.Name, b.Name) })

@@ -1,0 +1,82 @@
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// twins returns a Mistake for each route that matches the same as an earlier one.
+func (t *Table) twins() (mistakes []error) {
+	type key struct {
+		host, prefix, method, listener, transport, metadata string
+		wild                                                bool
+		elements                                            int
+		kind                                                methodKind
+	}
+	seen, told := make(map[key]int, len(t.entries)), make(map[int]bool)
+	for _, e := range t.entries {
+		k := key{
+			host: e.host, wild: e.wild, prefix: e.prefix, elements: e.elements, method: e.method.text, kind: e.method.kind,
+			listener: e.listener, transport: e.transport, metadata: fmt.Sprintf("%q", e.metadata),
+		}
+		first, ok := seen[k]
+		if !ok {
+			seen[k] = e.route
+			continue
+		}
+		if first != e.route && !told[e.route] {
+			told[e.route] = true
+			mistakes = append(mistakes, &Mistake{
+				Route: e.route, Key: "match", Other: first,
+				Text: fmt.Sprintf("matches the same requests as the route %q%s: remove one of them, or add a condition to one", t.routes[first].Name, t.shared(e, first)),
+			})
+		}
+	}
+	return mistakes
+}
+
+// Places returns a text for each route. Two routes have the same if they match the same
+// hosts, paths, methods and listeners, so only metadata and transports tell them apart.
+func (t *Table) Places() []string {
+	of := make([][]string, len(t.routes))
+	for _, e := range t.entries {
+		of[e.route] = append(of[e.route], fmt.Sprintf("%v %q %q %d %s %q", e.wild, e.host, e.prefix, e.elements, e.method.String(), e.listener))
+	}
+	places := make([]string, len(of))
+	for i, list := range of {
+		slices.Sort(list)
+		places[i] = strings.Join(slices.Compact(list), "\n") // an entry for each transport
+	}
+	return places
+}
+
+// shared returns what two routes have in common whose lists aren't the same: that of
+// the entry e, in words, or "".
+func (t *Table) shared(e *entry, other int) string {
+	a, b := &t.routes[e.route].Match, &t.routes[other].Match
+	host := e.host
+	if e.wild {
+		host = "*." + host
+	}
+	var words []string
+	for _, list := range []struct {
+		of    string
+		a, b  []string
+		value string
+	}{
+		{"the host", a.Hosts, b.Hosts, host},
+		{"the method", a.Methods, b.Methods, e.method.String()},
+		{"the listener", a.Listeners, b.Listeners, e.listener},
+		{"the transport", a.Transports, b.Transports, e.transport},
+	} {
+		if len(distinct(list.a)) > 1 || len(distinct(list.b)) > 1 {
+			words = append(words, fmt.Sprintf("%s %q", list.of, cmp.Or(list.value, "*")))
+		}
+	}
+	if words == nil {
+		return ""
+	}
+	return " for " + strings.Join(words, " and ")
+}
