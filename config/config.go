@@ -150,7 +150,7 @@ type Config struct {
 	//
 	// If an attack on culvert's own becomes known, use "standard" until you run
 	// a fixed version. Calls then cost more CPU, and some limits don't apply:
-	// see docs/guides/hardening.md.
+	// see docs/guides/hardening.md. culvert chooses once, when it starts.
 	HTTP2Server string `key:"http2_server" one:"culvert,standard" restart:"yes"`
 
 	// How long culvert may take to end after SIGTERM or SIGINT. Running calls
@@ -334,6 +334,7 @@ type Health struct {
 
 	// Serve metrics for Prometheus at /metrics on the address in health.listen.
 	// They name the methods of the backends. With false, culvert counts nothing.
+	// It counts from its start on, or not at all.
 	Metrics bool `key:"metrics" restart:"yes"`
 }
 
@@ -348,6 +349,9 @@ type Log struct {
 	//   - "text": for people.
 	//   - "json": for programs.
 	//   - "auto": text on a terminal, and JSON elsewhere.
+	//
+	// The form can't change while culvert runs: programs that read the log rely
+	// on it.
 	Format string `key:"format" flag:"log-format" one:"auto,text,json" restart:"yes"`
 
 	// Methods with too many calls for a line each. The first entry that matches a

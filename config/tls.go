@@ -41,7 +41,9 @@ type ServerTLS struct {
 	// an IP address in its subjectAltName.
 	Certificates []Certificate `key:"certificates" group:"certificate"`
 
-	// File with the CA certificates (PEM) for verifying client certificates.
+	// File with the CA certificates (PEM) for verifying client certificates. A
+	// reload doesn't change it, nor client_auth and crls, because open
+	// connections would keep the old rules.
 	ClientCA string `key:"client_ca" flag:"tls-client-ca" is:"file" group:"trust" restart:"yes"`
 
 	// Whether clients must present a certificate:
