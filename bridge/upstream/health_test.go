@@ -475,7 +475,7 @@ func TestHealthFlood(t *testing.T) {
 	b.health.act(func(ss grpc.ServerStream) error {
 		for i := 0; ; i++ {
 			s := serving
-			if i%2 > 0 && i < 100_000 {
+			if i%2 > 0 && i < 20_000 {
 				s = notServing
 			}
 			if err := sayHealth(ss, s); err != nil {
