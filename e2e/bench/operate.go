@@ -11,6 +11,7 @@ var operation = []weight{
 	{"more CPU time with 1 route than with none, unary calls, native gRPC, 64 clients, 100 B", "%", 3, 1, false, []string{routes1}, moreCPU(unaryCalls, culvertOne)},
 	{"more CPU time with 100 routes than with 1, the same calls", "%", 5, 2, false, []string{routes100}, moreCPU(unaryCalls, routes1)},
 	{"more CPU time with 10,000 routes than with 1, the same calls", "%", 5, 2, false, []string{routes10000}, moreCPU(unaryCalls, routes1)},
+	{"the same with `GOGC=1000`: the lookup without the collector's work", "%", 5, 2, false, []string{routes10000 + rarely}, moreCPU(unaryCalls, routes1+rarely)},
 	{"`culvert validate` of 10,000 routes", "ms", 2000, 500, false, []string{routes10000, routes1}, validateTime},
 	{"more CPU time with metrics, the same calls", "%", 5, 2, false, []string{culvertMetrics}, moreCPU(unaryCalls, culvertOne)},
 	{"more CPU time with metrics, WebSocket bidi, full duplex, 4 streams, 100 B", "%", 5, 1, false, []string{culvertMetrics}, moreCPU(cell{shape: duplex, client: newWebSocketClient, streams: 4, size: 100}, culvertOne)},

@@ -76,18 +76,20 @@ const culvertOne = "culvert, GOMAXPROCS=1"
 
 // peerStarts is how each program is started; a table so that a cell can name them.
 var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
-	"culvert":      func(ctx context.Context, a *arena) (*peer, error) { return a.culvert(ctx, a.bins.culvert, nil) },
-	culvertOne:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertOne(ctx) },
-	culvertMetrics: func(ctx context.Context, a *arena) (*peer, error) { return a.culvertMetrics(ctx) },
-	routes1:        func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes1) },
-	routes100:      func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes100) },
-	routes10000:    func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes10000) },
-	culvertTLS:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertTLS(ctx) },
-	nginxTLS:       func(ctx context.Context, a *arena) (*peer, error) { return a.nginxTLS(ctx) },
-	nginxBefore:    func(ctx context.Context, a *arena) (*peer, error) { return a.nginxBefore(ctx) },
-	"grpcwebproxy": func(ctx context.Context, a *arena) (*peer, error) { return a.grpcwebproxy(ctx) },
-	"nginx":        func(ctx context.Context, a *arena) (*peer, error) { return a.nginx(ctx) },
-	"direct":       func(_ context.Context, a *arena) (*peer, error) { return a.direct(), nil },
+	"culvert":            func(ctx context.Context, a *arena) (*peer, error) { return a.culvert(ctx, a.bins.culvert, nil) },
+	culvertOne:           func(ctx context.Context, a *arena) (*peer, error) { return a.culvertOne(ctx) },
+	culvertMetrics:       func(ctx context.Context, a *arena) (*peer, error) { return a.culvertMetrics(ctx) },
+	routes1:              func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes1) },
+	routes100:            func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes100) },
+	routes10000:          func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes10000) },
+	routes1 + rarely:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes1+rarely) },
+	routes10000 + rarely: func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes10000+rarely) },
+	culvertTLS:           func(ctx context.Context, a *arena) (*peer, error) { return a.culvertTLS(ctx) },
+	nginxTLS:             func(ctx context.Context, a *arena) (*peer, error) { return a.nginxTLS(ctx) },
+	nginxBefore:          func(ctx context.Context, a *arena) (*peer, error) { return a.nginxBefore(ctx) },
+	"grpcwebproxy":       func(ctx context.Context, a *arena) (*peer, error) { return a.grpcwebproxy(ctx) },
+	"nginx":              func(ctx context.Context, a *arena) (*peer, error) { return a.nginx(ctx) },
+	"direct":             func(_ context.Context, a *arena) (*peer, error) { return a.direct(), nil },
 }
 
 // explain writes where the goroutines of the peer's process stand.
