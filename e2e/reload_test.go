@@ -124,7 +124,7 @@ func TestReloadsLeaveRunningStreamsAlone(t *testing.T) {
 		}
 		replaceFile(t, r.file, []byte(version(i)))
 		r.signal(t, syscall.SIGHUP)
-		r.becomes(t, "limits.calls")
+		r.becomes(t, "backend.queue_timeout")
 	}
 	t.Logf("%d reloads took %v", count, time.Since(began))
 	close(stop)
