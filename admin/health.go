@@ -155,9 +155,10 @@ func closing(h http.Handler) http.Handler {
 	})
 }
 
-// Server returns an http.Server for the handler with bounds on what a caller
-// can hold: questions are a line each, and so are answers, except the metrics. If unforgeable isn't nil, the
-// server is on loopback and answers only to a Host that it accepts.
+// Server returns an http.Server for the handler with bounds on what a caller can hold:
+// questions are a line each, and so are answers, except the metrics. If unforgeable
+// isn't nil, the server is on loopback and answers only to a Host that it accepts. Its
+// Shutdown tells open Watches that culvert ends.
 func (h *Health) Server(log *slog.Logger, unforgeable func(host string) bool) *http.Server {
 	handler := h.Handler()
 	if unforgeable != nil {
@@ -166,7 +167,7 @@ func (h *Health) Server(log *slog.Logger, unforgeable func(host string) bool) *h
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{
+	server := &http.Server{
 		Handler:   closing(handler),
 		Protocols: protocols,
 		HTTP2: &http.HTTP2Config{ // for gRPC; a Watch lasts as long as its client answers pings
@@ -181,6 +182,8 @@ func (h *Health) Server(log *slog.Logger, unforgeable func(host string) bool) *h
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	server.RegisterOnShutdown(h.watches.stop)
+	return server
 }
 
 // checkHost refuses pages that point a name of their own at loopback (DNS

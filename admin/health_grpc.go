@@ -97,7 +97,12 @@ func (h *Health) watch(w http.ResponseWriter, r *http.Request) {
 	defer interval.Stop()
 	told := healthpb.HealthCheckResponse_UNKNOWN
 	for {
-		changed := h.watches.next() // before the status is read: a change in between is not missed
+		changed, over := h.watches.next() // before the status is read: a change in between is not missed
+		if over {
+			w.Header().Set("Grpc-Status", strconv.Itoa(int(codes.Unavailable)))
+			w.Header().Set("Grpc-Message", "culvert ends")
+			return
+		}
 		if now := h.status(request.GetService(), h.watches.look(h.list)); now != told {
 			if sendHealth(w, &healthpb.HealthCheckResponse{Status: now}) != nil {
 				return
@@ -126,7 +131,7 @@ func beginHealth(w http.ResponseWriter, r *http.Request, request proto.Message) 
 		return false
 	}
 	w.Header().Set("Content-Type", "application/grpc")
-	w.Header().Set("Trailer", "Grpc-Status")
+	w.Header().Set("Trailer", "Grpc-Status, Grpc-Message")
 	return true
 }
 
@@ -188,6 +193,7 @@ type watches struct {
 	mu      sync.Mutex
 	running int
 	changed chan struct{} // closed at the next wake; nil: nobody waits for it
+	over    bool          // Watches end, because the server does
 
 	looking  sync.Mutex
 	looked   time.Time
@@ -225,14 +231,22 @@ func (w *watches) end() {
 	w.running--
 }
 
-// next returns a channel that the next wake closes.
-func (w *watches) next() <-chan struct{} {
+// next returns a channel that the next wake closes, and whether Watches end now.
+func (w *watches) next() (changed <-chan struct{}, over bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.changed == nil {
 		w.changed = make(chan struct{})
 	}
-	return w.changed
+	return w.changed, w.over
+}
+
+// stop ends all Watches.
+func (w *watches) stop() {
+	w.mu.Lock()
+	w.over = true
+	w.mu.Unlock()
+	w.wake()
 }
 
 // wake makes all Watches look again.

@@ -34,11 +34,15 @@ const (
 // dialHealth serves h as culvert does, and returns a client.
 func dialHealth(t *testing.T, h *Health) healthpb.HealthClient {
 	t.Helper()
+	return dialServer(t, h.Server(slog.New(slog.DiscardHandler), nil))
+}
+
+func dialServer(t *testing.T, server *http.Server) healthpb.HealthClient {
+	t.Helper()
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := h.Server(slog.New(slog.DiscardHandler), nil)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(ln) }) // until it is closed
 	cc, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -149,6 +153,26 @@ func TestWatchTellsOfADrainAtOnce(t *testing.T) {
 	h.SetReady(false)
 	whole(notServing)
 	orders(notServing)
+}
+
+// TestWatchEndsWithTheServer: its client gets a status, and not only the end of the
+// connection.
+func TestWatchEndsWithTheServer(t *testing.T) {
+	h := new(Health)
+	server := h.Server(slog.New(slog.DiscardHandler), nil)
+	stream, err := dialServer(t, server).Watch(within(t), &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Shutdown(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || status.Convert(err).Message() != "culvert ends" {
+		t.Errorf("the Watch ends with %v", err)
+	}
 }
 
 // TestWatchLooksAtBackends at its interval, and doesn't repeat itself.

@@ -296,7 +296,12 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 		running.Go(func() {
 			failed <- serveError("health.listen", server.Serve(p.bridge.LeaveDescriptors(p.healthListener)))
 		})
-		defer func() { _ = server.Close() }() // the answers are short: no need to wait
+		defer func() { // Watches learn of the end; other answers are short
+			told, stop := context.WithTimeout(context.WithoutCancel(ctx), minPatience)
+			defer stop()
+			_ = server.Shutdown(told)
+			_ = server.Close()
+		}()
 		p.log.Info("answering health checks", "address", p.healthListener.Addr().String())
 	}
 	if p.adminListener != nil {
@@ -356,9 +361,10 @@ func serveError(key string, err error) error {
 const echoTime = time.Second
 
 // What culvert does after the bridge has ended has a part of drain_timeout, at most
-// exitTime. Files and then the log, if they don't respond, have minPatience each.
+// exitTime. Clients that watch its health, files and then the log, if they don't respond,
+// have minPatience each.
 const (
-	exitTime    = 2 * minPatience
+	exitTime    = 3 * minPatience
 	minPatience = 100 * time.Millisecond
 )
 
