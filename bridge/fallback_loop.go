@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -24,10 +25,11 @@ var errLoop = errors.New(report.ReasonFallbackLoop.Row().Remedy)
 // passed returns the loopHeader for the web server, or why the request goes no further.
 func (s *Server) passed(r *http.Request) (string, error) {
 	tokens := loopTokens(r.Header)
-	for _, token := range tokens {
-		if token == s.loop || len(tokens) >= maxTokens {
-			return "", report.New(report.ReasonFallbackLoop, "the web server (fallback) leads back to this server").Because(errLoop)
-		}
+	switch {
+	case slices.Contains(tokens, s.loop):
+		return "", report.New(report.ReasonFallbackLoop, "the web server (fallback) leads back to this server").Because(errLoop)
+	case len(tokens) >= maxTokens: // no fault of this server's: a client can write them
+		return "", report.Newf(report.ReasonBadRequest, "the request has passed %d servers, which is the limit", len(tokens))
 	}
 	return strings.Join(append(tokens, s.loop), ", "), nil
 }

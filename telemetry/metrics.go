@@ -300,8 +300,12 @@ var limitsOfReasons = map[report.Reason]string{
 	report.ReasonSlowSender:       report.KeySlowSender,
 }
 
-// Certificate notes a certificate in use.
+// Certificate notes a certificate in use. One on demand has no series: clients choose
+// the names, and the certificate is let go when none asks for it any more.
 func (m *Metrics) Certificate(c report.CertificateInfo) {
+	if c.OnDemand {
+		return
+	}
 	name := c.File
 	if name == "" && len(c.Names) > 0 {
 		name = c.Names[0]

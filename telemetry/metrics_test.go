@@ -165,6 +165,7 @@ func TestWhatEventsCount(t *testing.T) {
 	}
 	m.ConfigRejected()
 	m.Certificate(report.CertificateInfo{File: "/gone.pem", NotAfter: time.Unix(1, 0)})
+	m.Certificate(report.CertificateInfo{Names: []string{"a.tenants.example.com"}, NotAfter: time.Unix(1, 0), OnDemand: true})
 	m.ForgetCertificate("/gone.pem")
 	for series, want := range map[string]float64{
 		"rpc_server_call_duration_seconds rpc_system_name=grpc rpc_method=a.B/C rpc_status_code=OK error_type=": 1,
@@ -212,6 +213,7 @@ func TestWhatEventsCount(t *testing.T) {
 		"culvert_backend_calls backend=default":                                                                 13,
 		"culvert_certificate_not_after_timestamp_seconds certificate=/c.pem":                                    1,
 		"culvert_certificate_not_after_timestamp_seconds certificate=/gone.pem":                                 0,
+		"culvert_certificate_not_after_timestamp_seconds certificate=a.tenants.example.com":                     0,
 		"culvert_config_reloads_total result=applied":                                                           1,
 		"culvert_config_reloads_total result=rejected":                                                          1,
 		"culvert_config_last_reload_successful":                                                                 0,

@@ -298,13 +298,15 @@ func (a *ACME) Problems() []error {
 	return errs
 }
 
-func (a *ACME) tellCertificate(leaf *x509.Certificate) {
+func (a *ACME) tellCertificate(m *managed, leaf *x509.Certificate) {
 	if a.opts.Certificate == nil {
 		return
 	}
 	a.telling.Lock()
 	defer a.telling.Unlock()
-	a.opts.Certificate(factOf(a.opts.ConfigKey, "", leaf))
+	c := factOf(a.opts.ConfigKey, "", leaf)
+	c.OnDemand = m.onDemand
+	a.opts.Certificate(c)
 }
 
 // tellProblem reports a problem with a name, or with nil that there is none any

@@ -91,7 +91,7 @@ func (a *ACME) manageOnDemand(ctx context.Context, name string) (*managed, error
 		return other, err
 	}
 	if holds {
-		a.tellCertificate(stored.leaf)
+		a.tellCertificate(m, stored.leaf)
 	}
 	return m, nil
 }

@@ -215,7 +215,7 @@ func (a *ACME) load(ctx context.Context, name string) (*kept, error) {
 func (a *ACME) use(m *managed, c *kept) {
 	m.used.Store(false)
 	m.inUse.Store(c)
-	a.tellCertificate(c.leaf)
+	a.tellCertificate(m, c.leaf)
 }
 
 // letGo forgets a name that was managed on demand.

@@ -378,6 +378,13 @@ func TestACMEOnDemand(t *testing.T) {
 			t.Error("a name that the CA refuses has a certificate")
 		}
 	}
+	told.mu.Lock()
+	for _, c := range told.certificates {
+		if onDemand := c.Names[0] != hostName; c.OnDemand != onDemand {
+			t.Errorf("the certificate of %q is on demand: %v, want %v", c.Names, c.OnDemand, onDemand)
+		}
+	}
+	told.mu.Unlock()
 	problems, _ := told.allTold()
 	if len(problems) != 1 || !says(problems[0], "tls.acme.on_demand: … "+refusedName+" … refuse") {
 		t.Errorf("told %q, want one line", problems)

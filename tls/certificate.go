@@ -13,6 +13,10 @@ type Certificate struct {
 	NotBefore time.Time
 	NotAfter  time.Time
 
+	// OnDemand reports that a client's first handshake asked for the certificate, so the
+	// client has chosen the name.
+	OnDemand bool
+
 	// Fingerprint is the SHA-256 of the whole. It distinguishes two certificates of
 	// one file with the same end.
 	Fingerprint [sha256.Size]byte

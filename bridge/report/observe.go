@@ -203,6 +203,7 @@ type CertificateInfo struct {
 	Names    []string // that it is for
 	NotAfter time.Time
 	Ending   bool // it should have been replaced already
+	OnDemand bool // a client has chosen its name
 }
 
 // Discard returns an Observer that does nothing.

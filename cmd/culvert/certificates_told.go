@@ -37,7 +37,7 @@ func (k *keyring) certificate(c proxytls.Certificate) {
 		k.telling.Unlock()
 	}
 	if k.obs != nil && (!was || before != state) {
-		k.obs.Certificate(report.CertificateInfo{File: c.File, Names: c.Names, NotAfter: c.NotAfter, Ending: state.ending})
+		k.obs.Certificate(report.CertificateInfo{File: c.File, Names: c.Names, NotAfter: c.NotAfter, Ending: state.ending, OnDemand: c.OnDemand})
 	}
 }
 
