@@ -73,7 +73,7 @@ var (
 	backendRetries   = family("culvert_backend_retries_total", Counter, "calls that culvert sent to the backend again, or that it didn't because too many calls of the backend failed", "backend", "outcome")
 	backendCalls     = family("culvert_backend_calls", Gauge, "calls that use the backend, also a replaced one until its last call ends", "backend")
 
-	certificateExpiry = family("culvert_certificate_not_after_timestamp_seconds", Gauge, "when a certificate in use expires, in Unix time; the certificate is named by its file, or by its first name if it has no file; those of tls.acme.on_demand have no series", "certificate")
+	certificateExpiry = family("culvert_certificate_not_after_timestamp_seconds", Gauge, "when a certificate in use expires, in Unix time, by its file, or by its first name if it has no file; none for tls.acme.on_demand", "certificate")
 
 	reloads         = family("culvert_config_reloads_total", Counter, "attempts to reload the configuration", "result")
 	reloadSucceeded = family("culvert_config_last_reload_successful", Gauge, "1 if the newest configuration is in use, 0 if it was rejected and an older one is in use")
