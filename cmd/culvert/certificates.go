@@ -114,23 +114,35 @@ func tlsVersion(text string) uint16 {
 }
 
 // provider returns the Provider for the options, a shared one if possible.
-// Functions aren't comparable, so fallback identifies the owner of Fallback.
+// Functions aren't comparable, so fallback identifies the owner of Fallback. One
+// goroutine at a time calls provider. The files are read without the lock, because
+// readiness checks and requests take it, and a file system may not respond.
 func (k *keyring) provider(c *config.Loaded, o proxytls.Options, fallback string) (*proxytls.Provider, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	wants := fmt.Sprint(o.Certificates, o.ClientCA, o.ClientAuth, o.CRLs, o.MinVersion, fallback)
-	for _, s := range k.providers {
-		if s.wants == wants {
-			return s.provider, nil
-		}
+	if p := k.shared(wants); p != nil {
+		return p, nil
 	}
 	o.Certificate, o.Problem, o.Mended = k.certificate, k.problem, k.mended
 	p, err := proxytls.New(o)
 	if err != nil {
 		return nil, placedIn(c, err, wholeName)
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.providers = append(k.providers, sharedProvider{wants, p})
 	return p, nil
+}
+
+// shared returns the open Provider with the options, or nil.
+func (k *keyring) shared(wants string) *proxytls.Provider {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.providers {
+		if s.wants == wants {
+			return s.provider
+		}
+	}
+	return nil
 }
 
 // selfSigned opens this machine's CA for development. If it creates the CA, it

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/config"
 )
 
@@ -169,5 +171,45 @@ func TestReloadKeepsTheRulesForClients(t *testing.T) {
 		if keys != c.keys {
 			t.Errorf("%s: a restart for %q, want %q", c.name, keys, c.keys)
 		}
+	}
+}
+
+// A slowObserver waits in each call until it is let go, as a file system does that
+// doesn't respond.
+type slowObserver struct{ reading, goOn chan struct{} }
+
+func (o slowObserver) Certificate(report.CertificateInfo) {
+	o.reading <- struct{}{}
+	<-o.goOn
+}
+
+// TestSlowFilesDelayNoReadiness: while a reload reads certificates, culvert answers
+// readiness checks, and requests that ask for a host.
+func TestSlowFilesDelayNoReadiness(t *testing.T) {
+	k := newKeyringTest(t, "listen: \":1\"\ntls: {cert: DIR/a.pem, key: DIR/a.key}\n")
+	o := slowObserver{make(chan struct{}), make(chan struct{})}
+	k.obs = o
+	changed := make(chan error, 1)
+	next := k.load("listen: \":1\"\ntls: {cert: DIR/b.pem, key: DIR/b.key}\n")
+	go func() {
+		_, _, err := k.changeListeners(k.listeners, k.running, next)
+		changed <- err
+	}()
+	<-o.reading
+	answered := make(chan struct{})
+	go func() {
+		k.problems()
+		k.serves("a.example")
+		close(answered)
+	}()
+	select {
+	case <-answered:
+	case <-time.After(10 * time.Second):
+		t.Error("readiness waits for the reading of a certificate")
+	}
+	close(o.goOn)
+	<-answered
+	if err := <-changed; err != nil {
+		t.Error(err)
 	}
 }
