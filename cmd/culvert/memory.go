@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -23,12 +24,15 @@ const someMemory = 1 << 50
 // A memoryLimit is the memory limit of the process: limits.memory, or a share
 // of the container's limit. For the garbage collector GOMEMLIMIT wins over both.
 type memoryLimit struct {
-	before int64 // the garbage collector's, without culvert
-	bytes  int64 // 0: none
-	source string
+	before    int64             // the garbage collector's, without culvert
+	container memlimit.Provider // reads the container's limit
+	bytes     int64             // 0: none
+	source    string
 }
 
-func newMemoryLimit() memoryLimit { return memoryLimit{before: debug.SetMemoryLimit(-1)} }
+func newMemoryLimit() memoryLimit {
+	return memoryLimit{before: debug.SetMemoryLimit(-1), container: memlimit.FromCgroup}
+}
 
 // find returns the limit for a configuration, or 0 for none, and what sets it.
 func (m *memoryLimit) find(configured config.Size) (bytes int64, source string) {
@@ -38,11 +42,19 @@ func (m *memoryLimit) find(configured config.Size) (bytes int64, source string) 
 	if os.Getenv("GOMEMLIMIT") != "" && m.before < someMemory {
 		return m.before, "GOMEMLIMIT"
 	}
-	share, err := memlimit.ApplyRatio(memlimit.FromCgroup, containerShare)()
-	if err == nil && share < someMemory { // an error means no container, or no limit
+	share, err := memlimit.ApplyRatio(m.container, containerShare)()
+	switch {
+	case err == nil && share < someMemory:
 		return int64(share), "container"
+	case err != nil && m.source == "container" && !unlimited(err):
+		return m.bytes, m.source // a read that failed says nothing about the limit
 	}
 	return 0, ""
+}
+
+// unlimited reports whether an error means that there is no container, or no limit.
+func unlimited(err error) bool {
+	return errors.Is(err, memlimit.ErrNoLimit) || errors.Is(err, memlimit.ErrNoCgroup) || errors.Is(err, memlimit.ErrCgroupsNotSupported)
 }
 
 // set applies what find has returned.

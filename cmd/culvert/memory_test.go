@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"log/slog"
 	"math"
+	"os"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/config"
@@ -61,6 +65,42 @@ func TestMemoryLimitSettings(t *testing.T) {
 	set(0) // the container's, if this runs in one
 	if m.bytes < 0 || debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		t.Errorf("GOMEMLIMIT=off: %d, the runtime's is %d", m.bytes, debug.SetMemoryLimit(-1))
+	}
+}
+
+// TestMemoryLimitSurvivesAFailedRead: a reload that can't read the container's limit
+// keeps it.
+func TestMemoryLimitSurvivesAFailedRead(t *testing.T) {
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	t.Setenv("GOMEMLIMIT", "")
+	log := slog.New(slog.DiscardHandler)
+	for _, c := range []struct {
+		err  error
+		want int64
+	}{
+		{&os.PathError{Op: "open", Path: "/proc/self/mountinfo", Err: syscall.EMFILE}, 9 << 30},
+		{memlimit.ErrNoLimit, 0},
+		{memlimit.ErrNoCgroup, 0},
+		{memlimit.ErrCgroupsNotSupported, 0},
+	} {
+		m := newMemoryLimit()
+		m.container = func() (uint64, error) { return 10 << 30, nil }
+		bytes, source := m.find(0)
+		m.set(log, bytes, source)
+		m.container = func() (uint64, error) { return 0, c.err }
+		if bytes, _ = m.find(0); bytes != c.want {
+			t.Errorf("after %v the limit is %d, want %d", c.err, bytes, c.want)
+		}
+		if bytes, source = m.find(1 << 30); bytes != 1<<30 || source != "limits.memory" {
+			t.Errorf("limits.memory after %v gives %d by %s", c.err, bytes, source)
+		}
+		m.remove()
+		fresh := newMemoryLimit()
+		fresh.container = m.container
+		if bytes, source = fresh.find(0); bytes != 0 || source != "" {
+			t.Errorf("%v at the start gives %d by %q, want none", c.err, bytes, source)
+		}
 	}
 }
 
