@@ -121,7 +121,7 @@ func (s *Server) runningWeb(a *arrival, cancel context.CancelCauseFunc) *running
 func (x *webExchange) admit() (http.Header, error) {
 	s, r := x.s, x.r
 	if s.refusing.Load() {
-		return nil, report.New(report.ReasonDraining, "this server is shutting down and accepts no new requests")
+		return nil, &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down and accepts no new requests", Retry: report.AnyMoment}
 	}
 	tokens, err := s.passed(r)
 	if err != nil {

@@ -301,3 +301,17 @@ func TestWebServerChanges(t *testing.T) {
 		t.Errorf("the slow request got %q", got)
 	}
 }
+
+// TestRefusedWebRequestTellsWhenToTryAgain: a request that comes after the refusal of new
+// ones has begun gets Retry-After, as calls get RetryInfo.
+func TestRefusedWebRequestTellsWhenToTryAgain(t *testing.T) {
+	s := newServer(t, Config{Backend: nowhere, FallbackURL: webServer(t, func(http.ResponseWriter, *http.Request) {})})
+	base := "http://" + serve(t, s)
+	s.refusing.Store(true)
+	for version, client := range webClients(t) {
+		res, body := send(t, client, newRequest(t, http.MethodGet, base+"/", ""))
+		if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %q with Retry-After %q, want 503 and when to try again", version, res.StatusCode, body, res.Header.Get("Retry-After"))
+		}
+	}
+}
