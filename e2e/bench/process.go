@@ -26,13 +26,13 @@ type process struct {
 // start starts a program. With wantLine it returns when that has printed its
 // first line.
 func start(ctx context.Context, dir string, env []string, name string, wantLine bool, args ...string) (*process, error) {
-	logs := filepath.Join(dir, filepath.Base(name)+".log")
-	out, err := os.OpenFile(logs, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	// Each process has a log of its own: what earlier ones wrote would be read with it.
+	out, err := os.CreateTemp(dir, filepath.Base(name)+"-*.log")
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	p := &process{cmd: exec.CommandContext(ctx, name, args...), logs: logs}
+	p := &process{cmd: exec.CommandContext(ctx, name, args...), logs: out.Name()}
 	p.cmd.Stderr = out
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Dir = dir
@@ -51,7 +51,7 @@ func start(ctx context.Context, dir string, env []string, name string, wantLine 
 	}
 	if wantLine {
 		if p.line, err = bufio.NewReader(stdout).ReadString('\n'); err != nil {
-			return nil, fmt.Errorf("%s said nothing: %w (see %s)", name, err, logs)
+			return nil, fmt.Errorf("%s said nothing: %w (see %s)", name, err, p.logs)
 		}
 		p.line = strings.TrimSpace(p.line)
 	}
