@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -166,10 +167,14 @@ func (t tally) instructions(ctx context.Context, a *arena, name string) (float64
 	if err := t.do(ctx, c, t.messages); err != nil {
 		return 0, err
 	}
+	dump := out + ".1"
+	if err := os.Remove(dump); err != nil && !errors.Is(err, fs.ErrNotExist) { // of the last program
+		return 0, err
+	}
 	if err := p.callgrind(ctx, "--dump"); err != nil {
 		return 0, err
 	}
-	total, err := callgrindTotal(out + ".1")
+	total, err := callgrindTotal(dump)
 	return total / float64(t.messages), err
 }
 

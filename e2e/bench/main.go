@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -59,6 +60,13 @@ func run() error {
 			return err
 		}
 	}
+	if o.older != "" {
+		for _, name := range []string{"valgrind", "callgrind_control"} {
+			if _, err := program(name); err != nil {
+				return fmt.Errorf("-older counts instructions with Debian's package valgrind: %w", err)
+			}
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	a, err := openArena(ctx, o.bins)
@@ -84,45 +92,64 @@ func run() error {
 		if o.only.MatchString(c.name) {
 			r, err := c.run(ctx, a, o)
 			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
+				page.lost(c.name, err)
+				continue
 			}
 			page.cell(r)
 		}
 	}
-	if err := page.weights(ctx, a, weights, &page.weighed); err != nil {
-		return err
-	}
-	if err := page.weights(ctx, a, operation, &page.operated); err != nil {
-		return err
-	}
+	page.weights(ctx, a, weights, &page.weighed)
+	page.weights(ctx, a, operation, &page.operated)
 	for _, t := range tallies {
 		if o.older != "" && o.only.MatchString(t.name) {
 			counts, err := t.run(ctx, a)
 			if err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
+				page.lost(t.name, err)
+				continue
 			}
 			page.tally(t, counts)
 		}
 	}
-	return page.write(a)
+	if ctx.Err() != nil {
+		return ctx.Err() // a page of half a run would look like a whole one
+	}
+	return errors.Join(page.write(a), errors.Join(page.failed...))
+}
+
+// lost notes a row that couldn't be measured. The others are measured all the same, and
+// the run fails in the end.
+func (p *page) lost(name string, err error) {
+	err = fmt.Errorf("%s: %w", name, err)
+	fmt.Fprintln(os.Stderr, "bench: not measured:", err)
+	p.failed = append(p.failed, err)
 }
 
 // weights measures those of a table.
-func (p *page) weights(ctx context.Context, a *arena, table []weight, into *[]string) error {
+func (p *page) weights(ctx context.Context, a *arena, table []weight, into *[]string) {
 	for _, w := range table {
 		if !p.o.only.MatchString(w.name) {
 			continue
 		}
-		figures := make(map[string]float64)
-		for _, name := range w.peers {
-			var err error
-			if figures[name], err = w.run(ctx, a, name); err != nil {
-				return fmt.Errorf("%s, %s: %w", w.name, name, err)
-			}
+		figures, err := w.figures(ctx, a)
+		if err != nil {
+			p.lost(w.name, err)
+			continue
 		}
 		*into = append(*into, p.weight(w, figures))
 	}
-	return nil
+}
+
+// figures measures each peer.
+func (w weight) figures(ctx context.Context, a *arena) (map[string]float64, error) {
+	figures := make(map[string]float64)
+	for _, name := range w.peers {
+		figure, err := w.run(ctx, a, name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		figures[name] = figure
+	}
+	return figures, nil
 }
 
 // program finds an executable; the processes have a working folder of their own.

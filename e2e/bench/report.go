@@ -23,6 +23,7 @@ type page struct {
 	weighed  []string
 	operated []string
 	tallied  []string
+	failed   []error // rows that couldn't be measured
 }
 
 // rows are those of two tables, one for CPU time and one for rates and latencies.
