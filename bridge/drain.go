@@ -31,6 +31,14 @@ func (s *Server) RefuseCalls() {
 	if s.refusing.Load() {
 		return
 	}
+	s.leave()
+	time.Sleep(s.onTheWay)
+	s.refusing.Store(true)
+}
+
+// leave tells the clients of open HTTP/2 connections to open another one. Clients of
+// HTTP/1.1 learn it with their next answer.
+func (s *Server) leave() {
 	s.leaving.mu.Lock()
 	all := slices.Clone(s.leaving.all)
 	s.leaving.mu.Unlock()
@@ -38,8 +46,6 @@ func (s *Server) RefuseCalls() {
 		leave()
 	}
 	s.edge.Leave()
-	time.Sleep(s.onTheWay)
-	s.refusing.Store(true)
 }
 
 // defaultOnTheWay is the time in which a GOAWAY reaches most clients.
@@ -52,23 +58,27 @@ func (s *Server) RefusesCalls() bool { return s.refusing.Load() }
 // serves the calls that are on their way meanwhile. Then it refuses new calls with
 // DRAINING, and lets the others finish. It is over by the context's deadline. So it ends
 // the remaining calls before that with UNAVAILABLE (DRAINING): at random times within
-// Config.DrainSpread of the deadline, so that their clients don't all come back at once. The last second, or the last half of a shorter time, is for clients to receive
-// the end. Then Shutdown closes the connections of clients that take nothing. If the
-// context ends without a deadline, Shutdown ends the calls at once, and clients have a
-// second. It returns nil even if it had to end calls.
+// Config.DrainSpread of the deadline, so that their clients don't all come back at once.
+// The last second, or the last half of a shorter time, is for clients to receive the
+// end. Then Shutdown closes the connections of clients that take nothing. If the context
+// ends without a deadline, Shutdown ends the calls at once, and clients have a second.
+// It returns nil even if it had to end calls.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	t := s.drainTimes(ctx)
 	s.closeListeners(ctx, t)
+	s.leave()
+	s.awaitArrivals(ctx, t)
+	s.refusing.Store(true)
 
-	var goodbyes sync.WaitGroup // GOAWAY, Connection: close
+	// Not before: net/http answers no first request of a connection after Shutdown, and
+	// tunnels' listener closes.
+	var goodbyes sync.WaitGroup // of connections that are newer than leave's
 	farewell, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	for _, hs := range s.edge.TakeServers() {
 		goodbyes.Go(func() { _ = hs.Shutdown(farewell) })
 	}
-	s.awaitArrivals(ctx, t)
-	s.refusing.Store(true)
 	if !s.finishBy(ctx, t.first) {
 		s.log.Warn("drain time-out: ending the remaining calls", slog.Int("calls", s.RunningCalls()))
 		if !t.end.IsZero() {

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -191,6 +194,69 @@ func TestRefusedCallsGoElsewhere(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestEmbeddedClientsGoElsewhere: the clients of an embedder's http.Server are told, too.
+func TestEmbeddedClientsGoElsewhere(t *testing.T) {
+	for way, refuse := range map[string]func(s *Server, ctx context.Context){
+		"RefuseCalls": func(s *Server, _ context.Context) { s.RefuseCalls() },
+		"Shutdown":    func(s *Server, ctx context.Context) { _ = s.Shutdown(ctx) },
+	} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel() // each takes 2 s
+			backend := startBackend(t, echo)
+			s := newServer(t, Config{Backend: Backend{Target: backend}})
+			s.onTheWay = 2 * time.Second // far more than a busy machine needs
+			hs := new(http.Server)
+			s.ConfigureHTTP(hs)
+			other := newServer(t, Config{Backend: Backend{Target: backend}})
+			testGoesElsewhere(t, s, serveEmbedded(t, hs), serve(t, other), false, refuse)
+		})
+	}
+}
+
+// TestLateArrivalsAreServed: while Shutdown waits for calls that are on their way, it
+// serves the first request of an HTTP/1.1 connection, and a new tunnel.
+func TestLateArrivalsAreServed(t *testing.T) {
+	backend := startBackend(t, echo)
+	s := newServer(t, Config{Backend: Backend{Target: backend}})
+	s.onTheWay = 3 * time.Second
+	hs := new(http.Server)
+	s.ConfigureHTTP(hs)
+	embedded := serveEmbedded(t, hs)
+	conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", serve(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	poll(t, func() string {
+		if s.edge.Open() == 0 {
+			return "no connection"
+		}
+		return ""
+	})
+	done := drained(s, within(t, patience))
+	timer := time.NewTimer(4 * defaultOnTheWay) // the listeners have closed
+	<-timer.C
+	_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
+	_, err = io.WriteString(conn, "POST "+testMethod+" HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc-web\r\ncontent-length: 5\r\n\r\n\x00\x00\x00\x00\x00")
+	answer, _ := io.ReadAll(conn) // a reset shows in what is missing
+	if text := string(answer); err != nil || !strings.Contains(text, "200 OK") || !strings.Contains(text, "grpc-status: 0") || !strings.Contains(text, "Connection: close") {
+		t.Errorf("a late first request: %v, answered %q", err, answer)
+	}
+	cc := dial(t, embedded, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		ws, _, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{Subprotocols: []string{tunnelName}})
+		if err != nil {
+			return nil, err
+		}
+		return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
+	}))
+	if err := unary(within(t, patience), cc, testMethod); err != nil {
+		t.Errorf("a call in a late tunnel: %v", err)
+	}
+	if err := await(t, "Shutdown's return", done); err != nil {
+		t.Errorf("Shutdown returned %v", err)
 	}
 }
 
