@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,20 +22,18 @@ type tally struct {
 	client   func(*peer) client
 	do       func(ctx context.Context, c client, n int) error
 	messages int
+	rounds   int // how often callgrind counts each program; streams vary more
 }
 
 var tallies = []tally{
-	{"instructions: unary calls, native gRPC, 100 B", newGRPCClient(1), callInTurn, 2000},
-	{"instructions: unary calls, gRPC-Web, 100 B", newWebClient, callInTurn, 2000},
-	{"instructions: unary calls, a WebSocket each, 100 B", newWebSocketClient, callInTurn, 1000},
-	{"instructions: native gRPC ping-pong, 1 stream, 100 B", newGRPCClient(1), echoInTurn, 10_000},
-	{"instructions: WebSocket ping-pong, 1 stream, 100 B", newWebSocketClient, echoInTurn, 10_000},
-	{"instructions: native gRPC server stream, 1 KiB", newGRPCClient(1), takeStream, 30_000},
-	{"instructions: WebSocket server stream, 1 KiB", newWebSocketClient, takeStream, 30_000},
+	{"instructions: unary calls, native gRPC, 100 B", newGRPCClient(1), callInTurn, 2000, 3},
+	{"instructions: unary calls, gRPC-Web, 100 B", newWebClient, callInTurn, 2000, 3},
+	{"instructions: unary calls, a WebSocket each, 100 B", newWebSocketClient, callInTurn, 1000, 3},
+	{"instructions: native gRPC ping-pong, 1 stream, 100 B", newGRPCClient(1), echoInTurn, 10_000, 9},
+	{"instructions: WebSocket ping-pong, 1 stream, 100 B", newWebSocketClient, echoInTurn, 10_000, 9},
+	{"instructions: native gRPC server stream, 1 KiB", newGRPCClient(1), takeStream, 30_000, 9},
+	{"instructions: WebSocket server stream, 1 KiB", newWebSocketClient, takeStream, 30_000, 9},
 }
-
-// tallyRounds is how often callgrind counts each program.
-const tallyRounds = 3
 
 // The programs that are counted. The older one has the flags of its time, so all of them
 // get only flags that both have.
@@ -98,14 +97,19 @@ func takeStream(ctx context.Context, c client, n int) error {
 	return nil
 }
 
-// A count is what a message costs.
-type count struct{ instructions, mallocs float64 }
+// tallyBound is the most that a message may cost without metrics, by instructions and
+// by allocations, with 1 for the older culvert.
+const tallyBound = 1.03
+
+// A count is what a message costs. spread is how far apart the rounds' instructions are,
+// as a part of their median.
+type count struct{ instructions, mallocs, spread float64 }
 
 // run counts each program.
 func (t tally) run(ctx context.Context, a *arena) (map[string]count, error) {
 	counts := make(map[string]count)
 	instructions := make(map[string][]float64)
-	for range tallyRounds {
+	for range t.rounds {
 		for _, name := range tallyPeers {
 			n, err := t.instructions(ctx, a, name)
 			if err != nil {
@@ -119,7 +123,8 @@ func (t tally) run(ctx context.Context, a *arena) (map[string]count, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		counts[name] = count{median(instructions[name]), mallocs}
+		middle := median(instructions[name])
+		counts[name] = count{middle, mallocs, (slices.Max(instructions[name]) - slices.Min(instructions[name])) / middle}
 	}
 	return counts, nil
 }

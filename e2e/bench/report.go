@@ -134,13 +134,25 @@ func (p *page) tally(t tally, counts map[string]count) {
 	row := "| " + strings.TrimPrefix(t.name, "instructions: ")
 	for _, name := range tallyPeers {
 		c := counts[name]
-		fmt.Printf("    %-22s %9.0f instructions (%.3f×)  %6.1f allocations (%.3f×)\n", name, c.instructions, c.instructions/older.instructions, c.mallocs, c.mallocs/older.mallocs)
+		fmt.Printf("    %-22s %9.0f instructions ±%.1f %% (%.3f×)  %6.1f allocations (%.3f×)%s\n", name, c.instructions, 50*c.spread, c.instructions/older.instructions, c.mallocs, c.mallocs/older.mallocs, missed(name, c, older))
 		if name != tallyOlder {
 			row += fmt.Sprintf(" | **%.3f×**", c.instructions/older.instructions)
 		}
-		row += fmt.Sprintf(" | %.0f | %.1f", c.instructions, c.mallocs)
+		row += fmt.Sprintf(" | %.0f ±%.1f %% | %.1f", c.instructions, 50*c.spread, c.mallocs)
 	}
 	p.tallied = append(p.tallied, row+" |")
+}
+
+// missed tells whether a program without metrics costs more than is allowed.
+func missed(name string, c, older count) string {
+	switch {
+	case name != tallyOff:
+		return ""
+	case c.instructions > tallyBound*older.instructions || c.mallocs > tallyBound*older.mallocs:
+		return fmt.Sprintf("  MISSED (at most %g×)", tallyBound)
+	default:
+		return fmt.Sprintf("  (at most %g×)", tallyBound)
+	}
 }
 
 // medians of a peer's rounds.
@@ -203,8 +215,9 @@ The [decisions](../decisions/README.md) have the effect of each optimization.
   none. A third each of the routes match by host, prefix and service, and the last one takes the calls. 10,000 routes take about 35 MB of memory, which
   the garbage collector scans: that is most of their cost.
 - *wake-ups* are the voluntary context switches of all threads, in 40 s.
-- *instructions* are those of culvert's process outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `: the median of 3 rounds. The messages
-  of this table come one after another. Calls repeat within 0.5 %, and messages of streams within 3 %.
+- *instructions* are those of culvert's process outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `: the median of 3 rounds of
+  calls, and of 9 of streams. The messages of this table come one after another. ± is half the distance of the farthest rounds.
+  Without metrics at most 1.03× is allowed, also of allocations.
 - *ping rate kept* is the rate of calls while other streams are stuck, in percent of the rate without them.
 - *p50 / p99* is the client's latency. Client, proxy and backend share the machine.
 - With one connection, ` + "`GOMAXPROCS=1`" + ` saves CPU time, because no thread wakes another for each message. With many connections it
