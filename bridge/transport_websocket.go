@@ -38,7 +38,7 @@ func (s *Server) goodbye() (websocket.StatusCode, time.Duration) {
 	switch {
 	case s.draining.Load():
 		return websocket.StatusGoingAway, lastWords
-	case s.refusing.Load(), s.draining.Load():
+	case s.refusing.Load():
 		return websocket.StatusGoingAway, closeTimeout
 	default:
 		return websocket.StatusNormalClosure, closeTimeout

@@ -37,7 +37,7 @@ func newServeCommand() *cobra.Command {
 		Long: `serve takes gRPC, gRPC-Web and gRPC over WebSocket on one port and sends each
 call to the backend. The backend may start after culvert.
 
-On SIGTERM or SIGINT, culvert takes no new calls, and ends within the time in
+On SIGTERM or SIGINT, culvert drains, and ends within the time in
 --drain-timeout. Running calls may continue meanwhile. A second signal ends culvert at once; the same signal
 within a second of the first doesn't count. culvert reloads its configuration
 file and certificates when they change, and on SIGHUP. On SIGHUP, it also retries
@@ -391,9 +391,9 @@ func (p *program) drain(ctx context.Context, first os.Signal, signals <-chan os.
 	}
 	p.notify(ctx, "STOPPING=1")
 	timeout := p.reloads.current().DrainTimeout
-	p.log.Info("draining: culvert takes no new calls", "signal", first.String(), "drain_timeout", timeout.String())
+	p.log.Info("draining: culvert asks clients to connect elsewhere", "signal", first.String(), "drain_timeout", timeout.String())
 	began := time.Now()
-	limit, cancel := context.WithDeadline(ctx, began.Add(timeout-min(exitTime, timeout/10)))
+	limit, cancel := context.WithDeadline(ctx, began.Add(timeout-min(exitTime, timeout/2)))
 	defer cancel()
 	p.logs.ends = began.Add(timeout)
 	p.keys.ends = p.logs.ends.Add(-minPatience)
