@@ -111,6 +111,9 @@ func drainEnds(t *trial) {
 	r := s.end()
 	t.wantCulvert(r, codes.Unavailable, report.ReasonDraining)
 	t.wantSent(r, "maybe")
+	if got := r.retry(); got <= 0 {
+		t.Errorf("RetryInfo of a call that the drain ends is %v, want when to try again", got)
+	}
 	t.wantGoingAway(s)
 	wait()
 	t.wantCancelled(c, goneIsSeen, false)
