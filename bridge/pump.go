@@ -32,7 +32,7 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 		cancel(err) // at once: Finish may take seconds with a silent peer
 	}
 	var own upstream.Status
-	if cause := context.Cause(ctx); cause != nil && err != nil && !errors.As(err, &own) {
+	if cause := context.Cause(ctx); cause != nil && err != nil && !upstream.GaveUp(cause) && !errors.As(err, &own) {
 		err = cause // a status that came with real trailers always wins
 	}
 	// Keep this order: the client gets the end, the upstream's stream is released, and

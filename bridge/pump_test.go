@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -345,4 +347,55 @@ func TestObserverAddsMetadata(t *testing.T) {
 		t.Errorf("the backend saw %q", got)
 	}
 	wait()
+}
+
+// TestRetryThatGetsNoConnection: the call ends as one that couldn't reach the backend,
+// although the call's context ends with the wait for a connection.
+func TestRetryThatGetsNoConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dials atomic.Int64
+		var conn atomic.Pointer[net.Conn]
+		gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.WaitForHandlers(true),
+			grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
+				method, _ := grpc.MethodFromServerStream(ss)
+				switch {
+				case method == testMethod:
+					_ = (*conn.Load()).Close() // the backend hangs, and its connection is lost
+				case dials.Load() == 1:
+					_ = ss.SendMsg([]byte{8, 1})
+				}
+				<-ss.Context().Done()
+				return nil
+			}))
+		backend, stop := InProcess(gs)
+		defer stop()
+		defer gs.Stop()
+		backend.HealthCheck.Enabled = true
+		connect := backend.Dial
+		backend.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			if dials.Add(1) > 1 { // so that the health check fails after the call has given up
+				time.Sleep(500 * time.Millisecond)
+			}
+			c, err := connect(ctx, address)
+			conn.Store(&c)
+			return c, err
+		}
+		d := newChannelDown(t)
+		obs := newObserver()
+		s := newServer(t, Config{Backend: backend, Observer: obs})
+		c := newCallOf(s)
+		c.route = &route{backend: DefaultBackend, retry: &Retry{Attempts: 3, Codes: []codes.Code{codes.Unavailable}}}
+		close(d.requests)
+		s.handle(t.Context(), c, d, nil, nil)
+		d.over.Store(true)
+		end := <-d.end
+		info := errorInfo(t, end.status)
+		if end.status.Code() != codes.Unavailable || info.GetReason() != string(report.ReasonUpstreamUnreachable) || info.GetMetadata()["sent"] != report.SentMaybe {
+			t.Errorf("ended with %v and %v, want %s, sent %q", end.status, info, report.ReasonUpstreamUnreachable, report.SentMaybe)
+		}
+		<-obs.ended
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

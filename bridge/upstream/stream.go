@@ -127,6 +127,10 @@ var (
 	errPatience = errors.New("no stream became free in time")
 )
 
+// GaveUp reports whether this package ended the call with giveUp, because no connection
+// was there in time. The stream's own error says more then.
+func GaveUp(cause error) bool { return errors.Is(cause, errPatience) }
+
 // Header waits for the upstream's header. It returns false when there is none: the
 // answer is trailers-only, or the call failed. A header always has a content-type, so
 // it is never empty.
