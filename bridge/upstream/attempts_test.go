@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/net/http2"
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
@@ -186,5 +189,65 @@ func answerDuringAReplay(t *testing.T, script func(*frameConn, uint32), headerFi
 	}
 	if want := map[bool]codes.Code{true: codes.OK, false: codes.Unauthenticated}[ok]; e.status.Code() != want || e.origin != report.OriginUpstream {
 		t.Errorf("ended with %q and %v by %s, want %v of the backend", m, e.status, e.origin, want)
+	}
+}
+
+// TestSendThatCantBeReplayed leaves the end of the call to Recv: grpc-go replays the call
+// for the sender, and there is no connection any more.
+func TestSendThatCantBeReplayed(t *testing.T) {
+	b := startFrames(t, leaveOut)
+	var dials atomic.Int64
+	u := upstreamTo(t, Backend{Target: b.address, Dial: func(ctx context.Context, address string) (net.Conn, error) {
+		if dials.Add(1) > 1 {
+			return nil, errors.New("it is gone")
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}})
+	ctx, cancel := context.WithCancelCause(within(t, patience))
+	defer cancel(errFinished)
+	up, err := u.Open(ctx, cancel, Request{Method: testMethod})
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll(t, func() string {
+		if u.pool.absent.Load() != long {
+			return "the backend isn't known to be gone"
+		}
+		return ""
+	})
+	if err := up.Send(mem.BufferSlice{mem.SliceBuffer("hello")}); !errors.Is(err, io.EOF) {
+		t.Errorf("send: %v, want io.EOF", err)
+	}
+	_, err = up.Recv()
+	var f *report.Fault
+	if !errors.As(err, &f) || f.Reason != report.ReasonUpstreamReset || !f.Unseen() {
+		t.Errorf("ended with %v, want a refusal that the backend hasn't seen", err)
+	}
+}
+
+// TestUnusedPickIsNoRefusal: grpc-go asks for another place if it finds the connection of
+// the first one lost. The address gets calls as before.
+func TestUnusedPickIsNoRefusal(t *testing.T) {
+	for _, written := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			u := upstreamTo(t, newSeveral(t, 2, 100).Backend)
+			u.cc.Connect()
+			synctest.Wait()
+			p, places := u.pool, new(atomic.Int32)
+			k := &callFacts{places: places}
+			p.mu.Lock()
+			l := p.config.balance.take(p)
+			p.mu.Unlock()
+			l.result(k)
+			k.written.Store(written)
+			l.release(balancer.DoneInfo{})
+			p.mu.Lock()
+			k.repick()
+			avoided := l.conn.address.avoided != nil
+			p.mu.Unlock()
+			if want := map[bool]int32{true: 1}[written]; avoided != written || places.Load() != want || !k.replayed.Load() {
+				t.Errorf("written %v: avoided %v after %d places, want %v after %d", written, avoided, places.Load(), written, want)
+			}
+		})
 	}
 }

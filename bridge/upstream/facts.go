@@ -25,6 +25,7 @@ type callFacts struct {
 	patience *time.Timer                  // gives up a call that gets no stream
 	refusal  atomic.Pointer[report.Fault] // why it got no place, if it got none
 	replayed atomic.Bool                  // grpc-go has sent the call again: see Stream.recvMsg
+	written  atomic.Bool                  // on link
 	places   *atomic.Int32                // counts the places that the call gets; nil: nobody asks
 	waits    bool                         // the pool counts it as waiting, until it began
 	began    bool                         // Open has ended; a later attempt isn't counted as waiting
@@ -62,6 +63,7 @@ func (facts) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	case *stats.OutHeader:
 		if known := factsOf(ctx); known != nil {
 			known.sent.Store(true)
+			known.written.Store(true)
 		}
 	case *stats.InHeader:
 		if known := factsOf(ctx); known != nil {

@@ -110,6 +110,7 @@ func (l *backendLink) release(done balancer.DoneInfo) {
 func (l *backendLink) result(k *callFacts) balancer.PickResult {
 	if k != nil {
 		k.link.Store(l)
+		k.written.Store(false)
 		if k.places != nil {
 			k.places.Add(1)
 		}
@@ -173,9 +174,18 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 // repick notes that grpc-go tries a call again, which its backend has surely not seen.
 // The pool's mu is held.
 func (k *callFacts) repick() {
-	if l := k.link.Load(); l != nil {
+	l := k.link.Load()
+	if l == nil {
+		return
+	}
+	k.replayed.Store(true)
+	if k.written.Load() {
 		l.conn.address.avoid()
-		k.replayed.Store(true)
+		return
+	}
+	// The link was lost before the call was sent on it, so nothing was refused.
+	if k.places != nil {
+		k.places.Add(-1)
 	}
 }
 

@@ -258,6 +258,9 @@ func (s *Stream) send(m mem.BufferSlice) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
+	if s.facts.replayed.Load() && s.ctx.Err() == nil {
+		return io.EOF // grpc-go couldn't send the call again; Recv has the status of the attempt that was refused
+	}
 	return s.facts.classify(s.ctx, err, s.limit)
 }
 
