@@ -14,7 +14,8 @@ const lastWords = time.Second
 
 // leaving has the functions that send goodbyes on the HTTP/2 connections of each
 // http.Server that ConfigureHTTP has prepared. All of them belong to bridge/h2:
-// net/http's own server has none, and sends its goodbye with the next answer (edge.Leave).
+// net/http's own server has none, and sends its goodbye with the next answer (edge.Leave),
+// but not in an embedder's http.Server.
 type leaving struct {
 	mu  sync.Mutex
 	all []func()

@@ -133,7 +133,7 @@ func addressesOf(u *Upstream) []AddressState {
 	return addresses
 }
 
-// What the state of an address says of its health.
+// These say in a test what an AddressState tells about its health.
 const (
 	accepting        = "accepts calls"
 	unhealthyAddress = "unhealthy"

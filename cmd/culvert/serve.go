@@ -360,9 +360,9 @@ func serveError(key string, err error) error {
 // group.
 const echoTime = time.Second
 
-// What culvert does after the bridge has ended has a part of drain_timeout, at most
-// exitTime. Clients that watch its health, files and then the log, if they don't respond,
-// have minPatience each.
+// exitTime is the part of drain_timeout that is left when the bridge has ended, or less.
+// culvert then waits for clients that watch its health, for files, and for the log: up to
+// minPatience for each, if it doesn't respond.
 const (
 	exitTime    = 3 * minPatience
 	minPatience = 100 * time.Millisecond
