@@ -3,9 +3,7 @@ package config
 import (
 	"math"
 	"net"
-	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -105,19 +103,6 @@ func checkBackendIsNotOurselves(l *Loaded) []error {
 	return errs
 }
 
-// reaches reports whether a connection to the host and port, made on this host, reaches
-// the listener at the address. It returns false for a listener on a unix socket.
-func reaches(toHost, toPort, address string) bool {
-	host, port, err := net.SplitHostPort(address)
-	toHost = strings.ToLower(strings.TrimSuffix(toHost, ".")) // as DNS compares names
-	return err == nil && port == toPort && (isWildcard(host) && isLocal(toHost) || isLocal(host) && toHost == "localhost" || host == toHost)
-}
-
-func isLocal(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && (addr.IsLoopback() || addr.IsUnspecified())
-}
-
 // The keepalive.EnforcementPolicy of a grpc-go server has a default MinTime of
 // 5 minutes.
 func checkKeepalive(l *Loaded) []error {
@@ -209,9 +194,4 @@ func checkHealthListen(l *Loaded) []error {
 		}
 	}
 	return nil
-}
-
-func isWildcard(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "" || err == nil && addr.IsUnspecified()
 }

@@ -29,6 +29,12 @@ func TestContradictionsAndDangers(t *testing.T) {
 		{"a web server that is culvert itself, in capitals", "fallback: http://LOCALHOST.:8080", []string{
 			"proxy.yaml:1: fallback: … listen[0] … itself",
 		}, nil},
+		{"a web server by its name for loopback", "listen: 127.0.0.1:8080\nfallback: http://app.localhost:8080", []string{
+			"proxy.yaml:2: fallback: … listen[0] … itself",
+		}, nil},
+		{"the port that culvert listens on, as one number", "listen: localhost:8080\nbackend: {address: '2130706433:08080'}", []string{
+			"proxy.yaml:2: backend.address: … port … --listen",
+		}, nil},
 		{"a web server on the port of TLS", "listen: :443\nfallback: https://127.0.0.1", []string{
 			"proxy.yaml:2: fallback: … listen[0] … itself",
 		}, []string{"proxy.yaml:1: listen: … plaintext"}},
