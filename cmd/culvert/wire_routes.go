@@ -96,7 +96,8 @@ func routeKey(c *config.Loaded, m *routing.Mistake) string {
 	return key
 }
 
-// routeWarnings returns a warning for each route that gets no call.
+// routeWarnings returns a warning for each route that gets no call, or whose calls
+// culvert refuses.
 func routeWarnings(c *config.Loaded) []string {
 	routes := bridgeRoutes(c)
 	list := make([]routing.Route, len(routes))
@@ -108,14 +109,49 @@ func routeWarnings(c *config.Loaded) []string {
 		return nil
 	}
 	var warnings []string
+	shadowed := map[int]bool{}
 	for _, s := range table.Shadowed(waysIn(c)) {
+		shadowed[s.Route] = true
 		why := "no listener that it matches accepts a client protocol that it matches (listen[].transports); change match, or remove the route"
 		if s.By >= 0 {
 			why = fmt.Sprintf("the route %q (%s) gets all of its calls; change match, or remove one of the routes", routes[s.By].Name, c.Place(config.Entry("routes", s.By)))
 		}
 		warnings = append(warnings, fmt.Sprintf("%s: can never match: %s", c.Place(config.Entry("routes", s.Route)), why))
 	}
+	for i := range list {
+		if keys := refusing(c.Methods, list[i].Outgoing()); len(keys) > 0 && !shadowed[i] {
+			for j, key := range keys {
+				keys[j] = c.Place(key)
+			}
+			warnings = append(warnings, fmt.Sprintf("%s: can never carry a call: culvert refuses all of its methods, by the names that the backend receives (%s); change match or rewrite, change that list, or remove the route", c.Place(config.Entry("routes", i)), strings.Join(keys, ", ")))
+		}
+	}
 	return append(warnings, unansweredHosts(c)...)
+}
+
+// refusing returns the keys that certainly refuse all methods that the patterns match, or
+// none.
+func refusing(m config.Methods, patterns []string) (keys []string) {
+	for _, pattern := range patterns {
+		covers := func(by string) bool { return routing.Covers(by, pattern) }
+		meets := func(by string) bool { return !routing.Disjoint(by, pattern) }
+		hidden := slices.ContainsFunc(bridge.DeniedUnlessAllowed(), covers) // also while methods.enforce is false
+		key := ""
+		switch {
+		case !m.Enforce && !hidden:
+			return nil
+		case slices.ContainsFunc(m.Deny, covers):
+			key = "methods.deny"
+		case (len(m.Allow) > 0 || hidden) && !slices.ContainsFunc(m.Allow, meets):
+			key = "methods.allow"
+		default:
+			return nil
+		}
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // unansweredHosts returns a warning for each host of a route to which no listener

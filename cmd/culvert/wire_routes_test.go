@@ -166,3 +166,36 @@ routes:
 		t.Errorf("without routes: %q", got)
 	}
 }
+
+// TestRoutesWhoseMethodsAreRefusedAreWarnedOf judges the names that backends receive, and
+// warns only if no call can cross.
+func TestRoutesWhoseMethodsAreRefusedAreWarnedOf(t *testing.T) {
+	clearEnvironment(t)
+	for _, c := range []struct{ methods, route, want string }{
+		{"{deny: [a.B/*]}", "match: {methods: [a.B/Get, a.B/Put*]}", "methods.deny"},
+		{"{deny: [a.B/*]}", "match: {methods: [a.B/Get, a.C/Get]}", ""},
+		{"{deny: [a.B/*]}", "match: {path_prefix: /a.B}", "methods.deny"},
+		{"{deny: [a.B/*]}", "match: {path_prefix: /team}, rewrite: {path_prefix: /a.B}", "methods.deny"},
+		{"{deny: [team/*]}", "match: {path_prefix: /team}, rewrite: {path_prefix: /a.B}", ""},
+		{"{deny: ['a.B/G?t']}", "match: {methods: [a.B/G*]}", ""},
+		{"{deny: ['*/*']}", "match: {hosts: [a.example.com]}", "methods.deny"},
+		{"{deny: [a.B/*], enforce: false}", "match: {methods: [a.B/Get]}", ""},
+		{"{allow: [a.B/*]}", "match: {methods: [a.C/*]}", "methods.allow"},
+		{"{allow: [a.B/*]}", "match: {methods: ['*/Get']}", ""},
+		{"{allow: [a.B/*], enforce: false}", "match: {methods: [a.C/*]}", ""},
+		{"{allow: [a.B/*], deny: [a.B/Put]}", "match: {methods: [a.B/Put, a.C/*]}", "methods.deny, FILE:2: methods.allow"},
+		{"{enforce: false}", "match: {methods: [grpc.channelz.v1.Channelz/*]}", "methods.allow"},
+		{"{allow: [grpc.channelz.v1.Channelz/Get*]}", "match: {methods: [grpc.channelz.v1.Channelz/*]}", ""},
+	} {
+		l := loadFile(t, "backend: {address: a:1}\nmethods: "+c.methods+"\nroutes:\n- {name: one, "+c.route+", backend: default}\n- {name: rest, match: {hosts: [other.example.com], methods: [x.Y/Z]}, backend: default}\n")
+		var got []string
+		for _, w := range routeWarnings(l) {
+			if strings.Contains(w, ":4: routes[0]: ") {
+				got = append(got, w)
+			}
+		}
+		if want := strings.ReplaceAll(c.want, "FILE", l.File); want == "" && len(got) > 0 || want != "" && (len(got) != 1 || !strings.Contains(got[0], "can never carry a call: ") || !strings.Contains(got[0], want+")") || !strings.Contains(got[0], "; change match")) {
+			t.Errorf("methods: %s, %s: got %q, want %q", c.methods, c.route, got, want)
+		}
+	}
+}
