@@ -65,6 +65,13 @@ func startCulvert(t testing.TB, target string, o culvertOptions) *culvert {
 	return c
 }
 
+// listener returns the address of a named listener.
+func (c *culvert) listener(t testing.TB, name string) string {
+	t.Helper()
+	line := c.loggedLike(t, func(l map[string]any) bool { return l["msg"] == "listening" && l["listener"] == name })
+	return line["address"].(string)
+}
+
 // startOnTerminal starts culvert with its output on a terminal, as a person does.
 func startOnTerminal(t testing.TB, target string, args ...string) *culvert {
 	t.Helper()

@@ -99,13 +99,8 @@ listen:
   tls: {enabled: false}
   transports: [grpc]
 `, certFile, keyFile, l.path)})
-	address := func(listener string) string {
-		return l.loggedLike(t, func(line map[string]any) bool {
-			return line["msg"] == "listening" && line["listener"] == listener
-		})["address"].(string)
-	}
-	l.public, l.inside = address("public"), address("inside")
-	if got := address("socket"); got != l.path {
+	l.public, l.inside = l.listener(t, "public"), l.listener(t, "inside")
+	if got := l.listener(t, "socket"); got != l.path {
 		t.Errorf("the socket is said to be %s, want %s", got, l.path)
 	}
 	l.socket = overSocket(t, l.path)
