@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"fmt"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,3 +126,67 @@ func TestMethodLimits(t *testing.T) {
 		wantLimit(t, wire.WebSocket, finish(talk, 1), codes.ResourceExhausted, "REQUEST_TOO_LARGE", "limits.methods[].message_bytes")
 	}
 }
+
+// A call counts with the limits of its route and with the general ones. The status, the
+// log and the metric name the limit that has no room. A refused call uses no place of
+// its route.
+func TestRouteLimitBesideGeneralLimit(t *testing.T) {
+	b := startBackend(t, backendOptions{})
+	c := startCulvert(t, b.address, culvertOptions{config: `
+limits: {calls: 3}
+routes:
+- {name: rest, backend: default}
+- {name: one, match: {methods: ["*/Unary", "*/Bidi"]}, backend: default, limits: {calls: 2}}
+`})
+	hold := func(method string) *call {
+		t.Helper()
+		call := open(t, dial(t, wire.GRPC, c.address), method, probe.Script{Echo: true})
+		b.record(t, call.id, probe.Began, 10*time.Second)
+		return call
+	}
+	const general, ofRoute = "limits.calls", "routes[].limits.calls"
+	hits := map[string]int{}
+	refused := func(key string) {
+		t.Helper()
+		for _, transport := range wire.All {
+			e := finish(post(t, dial(t, transport, c.address), wire.Unary, probe.Script{}), 0)
+			wantLimit(t, transport, e, codes.ResourceExhausted, "LIMIT_EXCEEDED", "("+key+")")
+			if got := wire.Info(e.status.Details).GetMetadata()["limit"]; got != key {
+				t.Errorf("%s: the ErrorInfo names the limit %q, want %q", transport, got, key)
+			}
+			hits[key]++
+		}
+		var want string
+		for _, key := range []string{general, ofRoute} {
+			if hits[key] > 0 {
+				want += fmt.Sprintf("culvert_limits_hit_total{key=%q} %d\n", key, hits[key])
+			}
+		}
+		if err := eventually(10*time.Second, func() error { // a call counts after the client got its end
+			if got := strings.Join(limitsHit.FindAllString(c.metrics(t), -1), ""); got != want {
+				return fmt.Errorf("the metric says\n%swant\n%s", got, want)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	hold(wire.Bidi)
+	hold(wire.ClientStream)
+	over := hold(wire.ClientStream)
+	refused(general) // one of the route's two calls is running
+	c.loggedLike(t, func(l map[string]any) bool { return l["msg"] == "refused" && l["key"] == general })
+	over.Close()
+	if err := eventually(10*time.Second, func() error {
+		if n := c.metric(t, `culvert_backend_calls{backend="default"}`); n != 2 {
+			return fmt.Errorf("%v calls are running, want 2", n)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	hold(wire.Bidi)
+	refused(ofRoute) // the narrower of two that are full
+}
+
+var limitsHit = regexp.MustCompile(`(?m)^culvert_limits_hit_total\{.*\n`)

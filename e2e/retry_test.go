@@ -167,8 +167,8 @@ func TestRetriedMessagesCount(t *testing.T) {
 	}
 }
 
-// metric returns the value of a line of /metrics.
-func (c *culvert) metric(t *testing.T, line string) float64 {
+// metrics returns what /metrics says.
+func (c *culvert) metrics(t testing.TB) string {
 	t.Helper()
 	answer, err := http.Get("http://" + c.health + "/metrics")
 	if err != nil {
@@ -179,7 +179,14 @@ func (c *culvert) metric(t *testing.T, line string) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, ok := strings.Cut("\n"+string(body), "\n"+line+" ")
+	return string(body)
+}
+
+// metric returns the value of a line of /metrics.
+func (c *culvert) metric(t testing.TB, line string) float64 {
+	t.Helper()
+	body := c.metrics(t)
+	_, after, ok := strings.Cut("\n"+body, "\n"+line+" ")
 	value, _, _ := strings.Cut(after, "\n")
 	n, err := strconv.ParseFloat(value, 64)
 	if !ok || err != nil {
