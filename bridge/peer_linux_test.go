@@ -102,6 +102,62 @@ func TestPeerAddress(t *testing.T) {
 	}
 }
 
+// TestWebServerSeesTheClientOfAPROXYHeader, as backends do: in the header that culvert
+// sets, never in what the client wrote. The log has the same address.
+func TestWebServerSeesTheClientOfAPROXYHeader(t *testing.T) {
+	seen := make(chan http.Header, 1)
+	to := webServer(t, func(w http.ResponseWriter, r *http.Request) {
+		seen <- r.Header
+		if ws, err := websocket.Accept(w, r, nil); err == nil {
+			_ = ws.Close(websocket.StatusNormalClosure, "")
+		}
+	})
+	obs := newWebObserver()
+	s := newServer(t, Config{Backend: nowhere, FallbackURL: to, Observer: obs})
+	proxy := prefixes(t, "127.0.0.2/32")
+	only := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{ProxyProtocol: proxy})
+	trusting := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{ProxyProtocol: proxy, TrustedProxies: prefixes(t, "10.0.0.0/8")})
+	forwarded := serveListener(t, s, listen(t, "127.0.0.1:0"), Listener{ProxyProtocol: proxy, TrustedProxies: prefixes(t, "10.0.0.0/8"), Forwarded: true})
+	const v1, inner = "PROXY TCP4 203.0.113.9 127.0.0.1 4660 80\r\n", "PROXY TCP4 10.0.0.7 127.0.0.1 4660 80\r\n"
+	for _, c := range []struct{ name, address, from, header, client, chain string }{
+		{"version 1", only, "127.0.0.2", v1, "203.0.113.9", "203.0.113.9"},
+		{"version 2", only, "127.0.0.2", parts.PROXYHeader(t, "203.0.113.9:4660"), "203.0.113.9", "203.0.113.9"},
+		{"IPv6", only, "127.0.0.2", parts.PROXYHeader(t, "[2001:db8::9]:4660"), "2001:db8::9", "2001:db8::9"},
+		{"the proxy's own request", only, "127.0.0.2", parts.PROXYHeader(t, ""), "127.0.0.2", "127.0.0.2"},
+		{"a client beside the proxy", only, "127.0.0.1", "", "127.0.0.1", "127.0.0.1"},
+		{"a client that isn't trusted", trusting, "127.0.0.2", v1, "203.0.113.9", "203.0.113.9"},
+		{"an HTTP proxy before the TCP proxy", trusting, "127.0.0.2", inner, "192.0.2.66", "192.0.2.66, 10.0.0.7"},
+		{"one that sets Forwarded", forwarded, "127.0.0.2", inner, "192.0.2.67", "192.0.2.67, 10.0.0.7"},
+	} {
+		w := way{from: c.from, header: c.header}
+		said := http.Header{"X-Forwarded-For": {"192.0.2.66"}, "Forwarded": {"for=192.0.2.67"}, "X-Real-Ip": {"192.0.2.68"}}
+		check := func(version string) {
+			t.Helper()
+			got, info := await(t, c.name, seen), await(t, "the log", obs.web)
+			if chain, ip := strings.Join(got["X-Forwarded-For"], " | "), strings.Join(got["X-Real-Ip"], " | "); chain != c.chain || ip != c.client || len(got["Forwarded"]) > 0 {
+				t.Errorf("%s, %s: the web server gets the chain %q of %q, and Forwarded %q; want %q of %q", c.name, version, chain, ip, got["Forwarded"], c.chain, c.client)
+			}
+			if peer, _, err := net.SplitHostPort(info.Peer); peer != c.client && (err == nil || info.Peer != c.client) {
+				t.Errorf("%s, %s: the log has %q, want %q", c.name, version, info.Peer, c.client)
+			}
+		}
+		for version, client := range webClients(t) {
+			client.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, address string) (net.Conn, error) { return w.dial(ctx, address) }
+			r := newRequest(t, http.MethodGet, "http://"+c.address+"/", "")
+			r.Header = said.Clone()
+			_, _ = send(t, client, r) // the web server has seen enough
+			check(version)
+		}
+		ws, _, err := websocket.Dial(within(t, patience), "ws://"+c.address+"/chat", &websocket.DialOptions{HTTPHeader: said, HTTPClient: w.httpClient(t)})
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		_, _, _ = ws.Read(within(t, patience)) // its end
+		check("WebSocket")
+		_ = ws.CloseNow() // closed by the web server
+	}
+}
+
 // TestPROXYPortWantsItsHeader from those that are listed, and from nobody else.
 func TestPROXYPortWantsItsHeader(t *testing.T) {
 	obs := newObserver()
