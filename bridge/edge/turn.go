@@ -29,6 +29,7 @@ type Current func(before *Server) *Server
 // A turn is the listener of one Server, until it is another Server's turn.
 type turn struct {
 	net.Listener
+	edge    *Edge
 	server  *Server
 	current Current
 	first   net.Conn // accepted at the end of the turn before
@@ -47,12 +48,20 @@ func (t *turn) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if next := t.current(t.server); next != t.server {
-		t.next, t.left = next, c
-		t.server.over.Store(true)
-		return nil, errTurnOver
+	next := t.current(t.server)
+	if next == t.server {
+		return c, nil
 	}
-	return c, nil
+	// Before this server is over, or the listener would have none for a moment, in which
+	// CloseListeners would miss it.
+	next.of = t.server.of
+	if !t.edge.take(next, false) {
+		_ = c.Close() // nobody will serve it
+		return nil, http.ErrServerClosed
+	}
+	t.next, t.left = next, c
+	t.server.over.Store(true)
+	return nil, errTurnOver
 }
 
 // Close closes the listener, unless another Server has it now: http.Server.Serve closes
@@ -67,16 +76,13 @@ func (t *turn) Close() error {
 // serveInTurn serves a listener's connections until it is closed. of is the listener
 // under ln, or nil for tunnels. e.mu isn't held.
 func (e *Edge) serveInTurn(ln net.Listener, of *boundedListener, config *tls.Config, current Current) error {
-	t := &turn{Listener: ln, server: current(nil), current: current}
-	for take := e.takeFirst; ; take = e.takeNext {
-		t.server.of = of
-		if !take(t.server) {
-			_ = ln.Close() // nobody will serve it
-			if t.first != nil {
-				_ = t.first.Close() // nor this one
-			}
-			return http.ErrServerClosed
-		}
+	t := &turn{Listener: ln, edge: e, server: current(nil), current: current}
+	t.server.of = of
+	if !e.take(t.server, true) {
+		_ = ln.Close() // nobody will serve it
+		return http.ErrServerClosed
+	}
+	for {
 		var served net.Listener = t
 		if config != nil {
 			served = tls.NewListener(t, config)
@@ -89,19 +95,17 @@ func (e *Edge) serveInTurn(ln net.Listener, of *boundedListener, config *tls.Con
 			return err
 		}
 		e.forgetIfOver(t.server)
-		t = &turn{Listener: ln, server: t.next, current: current, first: t.left}
+		t = &turn{Listener: ln, edge: e, server: t.next, current: current, first: t.left}
 	}
 }
 
-// takeFirst notes a listener's first server, unless all end.
-func (e *Edge) takeFirst(s *Server) bool { return !e.o.Draining() && e.takeNext(s) }
-
-// takeNext notes a server, unless TakeServers was called. While CloseListeners empties
-// the kernel's queue, the queue's connections still get another server.
-func (e *Edge) takeNext(s *Server) bool {
+// take notes a server, unless TakeServers was called. A drain takes no listener's first
+// server, but while CloseListeners empties the kernel's queue, the queue's connections
+// still get another one.
+func (e *Edge) take(s *Server, first bool) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed {
+	if e.closed || first && e.o.Draining() {
 		return false
 	}
 	e.forgetEnded()

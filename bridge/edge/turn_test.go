@@ -176,3 +176,60 @@ func TestTurnsInADrain(t *testing.T) {
 		_ = hs.Close() // only listeners' errors
 	}
 }
+
+// TestAListenerAlwaysHasAServer: CloseListeners finds the listener at any moment, also
+// while one server follows another that has no connections.
+func TestAListenerAlwaysHasAServer(t *testing.T) {
+	e := testEdge(t, Options{})
+	ln := listen(t, "127.0.0.1:0")
+	begun := make(chan struct{})
+	served := make(chan error, 1)
+	go func() { // ends below
+		served <- e.Serve(ln, e.own, func(before *Server) *Server {
+			if before == nil {
+				defer close(begun)
+			}
+			return namedServer(e, "next")
+		})
+	}()
+	await(t, "the first server", begun)
+	poll(t, func() string {
+		if e.Servers() == 0 {
+			return "no server is known"
+		}
+		return ""
+	})
+	var missed atomic.Int64
+	over := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				if len(e.listeners()) != 1 {
+					missed.Add(1)
+				}
+			}
+		}
+	})
+	for range 1000 {
+		c := dialPages(t, ln.Addr().String())
+		if got := c.served(t); got != "next" {
+			t.Fatalf("a connection is served by %q", got)
+		}
+		_ = c.Close() // the server sees it
+	}
+	close(over)
+	looking.Wait()
+	if n := missed.Load(); n > 0 {
+		t.Errorf("in 1000 turns the listener had no server %d times", n)
+	}
+	for _, hs := range e.TakeServers() {
+		_ = hs.Close() // only listeners' errors
+	}
+	if err := await(t, "the end of Serve", served); !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Serve returned %v", err)
+	}
+}
