@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -174,7 +175,12 @@ func (a *Account) Mutex() *sync.Mutex { return &a.mu }
 // Patience is how long a message waits for room in limits.buffered_bytes.
 const Patience = 10 * time.Second
 
-// Full returns the fault of a message that got no room.
-func Full() *report.Fault {
-	return report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "messages of running calls fill the memory for messages")
+// NoRoom returns the fault of a message of n bytes that got no room in time.
+func (a *Account) NoRoom(n int64) *report.Fault {
+	if n <= a.total.Load() {
+		return report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "messages of running calls fill the memory for messages")
+	}
+	f := report.OverLimit(report.KeyMemory, 0, fmt.Sprintf("a message of %d bytes is more than the memory for all clients", n))
+	f.Remedy = "send smaller messages, or raise " + report.KeyMemory
+	return f
 }

@@ -246,7 +246,7 @@ func (e *Entry) Expanded(ctx context.Context, n int) error {
 	a := e.account
 	defer a.expanding.Add(-1)
 	if a.expanding.Add(1) > maxExpanded && (a.queue[Reply].Load() > 0 || !a.fits(Reply, int64(n))) {
-		return Full()
+		return a.NoRoom(int64(n))
 	}
 	return e.reserve(ctx, Reply, n)
 }

@@ -458,9 +458,13 @@ func TestShareHasRoomForACall(t *testing.T) {
 	}
 }
 
-func TestFullSaysTheKey(t *testing.T) {
-	if got := reasonOf(Full()); got != report.ReasonLimitExceeded {
-		t.Errorf("the reason is %s", got)
+// TestNoRoomSaysTheKey of the limit that the message can't pass.
+func TestNoRoomSaysTheKey(t *testing.T) {
+	a := New(100, 1000)
+	for n, key := range map[int64]string{1000: report.KeyBufferedBytes, 1001: report.KeyMemory} {
+		if f := a.NoRoom(n); f.Reason != report.ReasonLimitExceeded || f.Limit != key || (f.Retry > 0) != (key == report.KeyBufferedBytes) {
+			t.Errorf("a message of %d bytes is refused by %+v, want %s", n, f, key)
+		}
 	}
 }
 

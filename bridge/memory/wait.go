@@ -107,7 +107,7 @@ func (a *Account) await(ctx context.Context, o *Address, of Class, n int64, pati
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-impatient.C:
-		err = Full()
+		err = a.NoRoom(n)
 	}
 	a.Drop(w)
 	return err

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -14,7 +15,7 @@ type grant struct {
 	flow   *flow          // of the call; nil: not known, and the room is the connection's
 	waiter *memory.Waiter // until the grant is open
 	waits  bool           // flow knows that its call waits
-	alone  *time.Timer    // ends the call: its message gets in only while there is no other; nil: another kind of message
+	long   *time.Timer    // for judgeWait, while waits is true
 	sent   atomic.Bool    // its WINDOW_UPDATE is on its way
 	open   bool           // its WINDOW_UPDATE is sent
 	left   int64          // bytes that must arrive before the rest fits the fixed window
@@ -66,11 +67,27 @@ func (c *windowConn) askRoom(f h2Frame) bool {
 	}
 	g.waits = true
 	g.flow.entry.NoteWaiting(1)
-	if c.account.NeedsAll(memory.Reply, int64(f.increment)) { // that may never happen
-		giveUp := g.flow.giveUp
-		g.alone = time.AfterFunc(memory.Patience, func() { giveUp(memory.Full()) })
-	}
+	g.long = time.AfterFunc(memory.Patience, func() { c.judgeWait(g, int64(f.increment)) })
 	return false
+}
+
+// judgeWait ends the call of a message of n bytes that has waited for long, if it gets in
+// only while there is no other one, or not at all: a reload may have lowered the limit
+// since it asked.
+func (c *windowConn) judgeWait(g *grant, n int64) {
+	var giveUp context.CancelCauseFunc
+	c.mu.Lock()
+	switch {
+	case !g.waits || g.sent.Load():
+	case c.account.NeedsAll(memory.Reply, n):
+		giveUp = g.flow.giveUp
+	default:
+		g.long.Reset(memory.Patience)
+	}
+	c.mu.Unlock()
+	if giveUp != nil {
+		giveUp(c.account.NoRoom(n))
+	}
 }
 
 // letIn opens a grant whose update is sent.
@@ -115,11 +132,9 @@ func (c *windowConn) disown(g *grant) {
 
 // waitNoMore tells the call that it no longer waits for the grant. mu is held.
 func (*windowConn) waitNoMore(g *grant) {
-	if g.alone != nil {
-		g.alone.Stop()
-	}
 	if g.waits {
 		g.waits = false
+		g.long.Stop()
 		g.flow.entry.NoteWaiting(-1)
 	}
 }

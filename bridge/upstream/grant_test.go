@@ -69,6 +69,63 @@ func TestReplyThatNeedsAllEndsInTime(t *testing.T) {
 	}
 }
 
+// TestReplyThatWaitsWhileMemoryShrinks: a reload may lower the memory below what a reply
+// needs that waits already. The reply goes on once it has room, or its call ends and names
+// the limit.
+func TestReplyThatWaitsWhileMemoryShrinks(t *testing.T) {
+	const size = 4 << 20
+	for name, c := range map[string]struct {
+		total int64  // after the reload, when others hold the room for replies
+		freed bool   // the others give it back
+		key   string // that the call's end names; "": it goes on
+	}{
+		"never again":             {2 << 20, true, report.KeyMemory},
+		"only alone":              {8 << 20, false, report.KeyBufferedBytes},
+		"only alone, and it is":   {8 << 20, true, ""},
+		"the others have it":      {16 << 20, false, ""},
+		"the others give it back": {16 << 20, true, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := memory.New(16<<20, 0)
+				others := a.NewEntry()
+				others.Add(memory.Reply, 6<<20)
+				near, far := net.Pipe()
+				conn := newWindowConn(near, a)
+				go io.Copy(io.Discard, far) //nolint:errcheck // it ends with the pipe
+				ctx, cancel := context.WithCancelCause(t.Context())
+				held := a.NewEntry()
+				askFor(t, conn, &flow{entry: held, id: "one", giveUp: cancel}, size)
+				time.Sleep(memory.Patience / 2)
+				if !held.Waiting() {
+					t.Error("the call doesn't wait")
+				}
+				a.SetBounds(16<<20, c.total)
+				if c.freed {
+					others.SettleMessages()
+				}
+				time.Sleep(3 * memory.Patience)
+				var f *report.Fault
+				switch cause := context.Cause(ctx); {
+				case c.key == "" && cause != nil:
+					t.Errorf("the call ended: %v", cause)
+				case c.key == "" && c.freed && held.Waiting():
+					t.Error("the call waits for room that there is")
+				case c.key != "" && (!errors.As(cause, &f) || f.Limit != c.key || f.Reason != report.ReasonLimitExceeded):
+					t.Errorf("the call ended because of %v, want %s", cause, c.key)
+				}
+				_ = conn.Close() // of a pipe
+				_ = far.Close()
+				others.Settle()
+				held.Settle()
+				if used := a.Used(); used != 0 || held.Waiting() {
+					t.Errorf("%d bytes are still counted, waiting: %v", used, held.Waiting())
+				}
+			})
+		})
+	}
+}
+
 // TestGrantedReplyCountsWithItsCall: from the moment a backend may send a large message
 // its call holds all of it, and the account nothing besides. If the rest can't come, the
 // call holds what came.
