@@ -16,6 +16,7 @@
 //     request turns it into a call and a downstream (call.go). transport_http.go
 //     and transport_http_answer.go have the parts that all share over HTTP; each
 //     protocol has files of its own. Package headers decides which metadata crosses.
+//     Package tunnel makes connections of the WebSockets with HTTP/2 inside.
 //   - fallback.go: a request that isn't a call, nor looks like an attempt at one, goes
 //     to a web server (fallback*.go, package fallback).
 //   - limit.go, limit_method.go: the limits. Connections, handshakes and calls
@@ -42,8 +43,8 @@
 //     upstream is released, and the Observer gets the result.
 //
 // The packages below know nothing of calls, and don't import this one: edge, fallback,
-// gate, h2, headers, memory, quota, report, routing, upstream and websocket; socket, buffer and
-// flood serve several of these.
+// gate, h2, headers, memory, quota, report, routing, tunnel, upstream and websocket;
+// socket, buffer and flood serve several of these.
 //
 // # Who waits for whom
 //
@@ -53,7 +54,7 @@
 //	Server.passRequests        pump; handle if refused   Recv or Send returns, by Finish and the context
 //	replies.readAhead          pump                      the upstream's stream has ended, or drop
 //	serveWebSocket, the call   Server.Close (tasks)      the call has ended
-//	tunnelConn.write           Server.Close (tasks)      the tunnel is closed and sent
+//	tunnel.Conn.Run            Server.Close (tasks)      the tunnel is closed and sent
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
 //	connections that linger    Server.Close              see edge/doc.go
 //	Shutdown, goodbyes         Shutdown                  the servers have shut down, or its patience is over

@@ -170,7 +170,7 @@ func (s *Server) closeBy(ctx context.Context, end time.Time) error {
 	spare := context.AfterFunc(ctx, func() {
 		defer close(cut)
 		s.edge.Cut()
-		s.tunnels.cut()
+		s.tunnels.Cut()
 		s.registry.cutConns()
 	})
 	err := s.Close() //nolint:contextcheck // what is left is cut, in no time of the caller's

@@ -15,6 +15,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // webTransport is the name of requests to the web server among those of transports.
@@ -180,7 +181,7 @@ func (x *webExchange) stopReading() {
 	switch {
 	case x.body.atEnd.Load():
 	case x.r.ProtoMajor == 1:
-		_ = x.rc.SetReadDeadline(longAgo) // a foreign ResponseWriter may have none
+		_ = x.rc.SetReadDeadline(socket.LongAgo) // a foreign ResponseWriter may have none
 	default:
 		_ = x.r.Body.Close() // never fails on HTTP/2
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/tunnel"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
@@ -51,10 +52,10 @@ type Server struct {
 	random   func() float64 // from 0 to less than 1; likewise
 	quotas   *quota.Limiter // its counts are those of all policies
 
-	tunnels *tunnels       // the listener of the HTTP/2 inside of WebSockets
-	loop    string         // tells that a request for the web server has come back
-	sockets tasks          // calls and tunnels on WebSockets, which outlive their HTTP handlers
-	workers sync.WaitGroup // that serves the tunnels
+	tunnels *tunnel.Listener // the listener of the HTTP/2 inside of WebSockets
+	loop    string           // tells that a request for the web server has come back
+	sockets tasks            // calls and tunnels on WebSockets, which outlive their HTTP handlers
+	workers sync.WaitGroup   // that serves the tunnels
 }
 
 // New returns a Server. The backends needn't be up yet: until one is, its calls end
@@ -272,7 +273,7 @@ func (s *Server) Close() error {
 	for _, hs := range s.edge.TakeServers() {
 		_ = hs.Close() // only listeners' errors, of no use now
 	}
-	s.tunnels.closeAll()
+	s.tunnels.CloseConns()
 	s.sockets.stop()
 	s.edge.CutLingering()
 	s.registry.stopRelief()

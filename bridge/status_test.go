@@ -17,6 +17,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/tunnel"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
@@ -264,7 +265,7 @@ func TestSilenceIsToldApart(t *testing.T) {
 			t.Errorf("%v: %v, %s because of %q; want %v, %s", c.err, v.status, v.reason, v.cause, c.code, c.reason)
 		}
 		ends := silenceFault(c.err).Ends
-		if code, _ := closeCode(ends); ends != c.ends || code != c.close {
+		if code, _ := tunnel.CloseCode(ends); ends != c.ends || code != c.close {
 			t.Errorf("%v: its connection ends as %q with %d, want %q with %d", c.err, ends, code, c.ends, c.close)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -71,9 +72,6 @@ func liftTimeouts(w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
 	_ = errors.Join(rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{})) // a foreign ResponseWriter may have none
 }
-
-// longAgo, set as a deadline, makes waiting calls return now.
-var longAgo = time.Unix(1, 0)
 
 // An httpStream is the client's end of a call that is one HTTP request. It reads the
 // body, writes the answer's header, body and trailers, and ends them in the way of each
@@ -146,7 +144,7 @@ func (h *httpStream) close() {
 
 // Bind implements downstream.
 func (h *httpStream) Bind(ctx context.Context, _ context.CancelCauseFunc) {
-	h.guard.watch(ctx, func() { _ = h.rc.SetWriteDeadline(longAgo) }) // a stream that is gone needs none
+	h.guard.watch(ctx, func() { _ = h.rc.SetWriteDeadline(socket.LongAgo) }) // a stream that is gone needs none
 }
 
 // unpacked returns the body without its content coding, and the decoder if there is
@@ -168,7 +166,7 @@ func (h *httpStream) unpacked() (io.Reader, *packing.Body, error) {
 func (h *httpStream) early(read func() error) error {
 	cut := func() {
 		h.readCut = true
-		_ = h.rc.SetReadDeadline(longAgo) // a stream that is gone needs none
+		_ = h.rc.SetReadDeadline(socket.LongAgo) // a stream that is gone needs none
 	}
 	return h.guard.read(cut, read)
 }
@@ -178,7 +176,7 @@ func (h *httpStream) early(read func() error) error {
 func (h *httpStream) stopReading() {
 	if h.r.ProtoMajor == 1 {
 		if !h.source.atEnd.Load() {
-			_ = h.rc.SetReadDeadline(longAgo) // a foreign ResponseWriter may have none
+			_ = h.rc.SetReadDeadline(socket.LongAgo) // a foreign ResponseWriter may have none
 		}
 		return
 	}

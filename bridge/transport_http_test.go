@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // TestCutReadEndsTheContext checks what httpStream.readCut relies on: after a read
@@ -21,7 +23,7 @@ import (
 func TestCutReadEndsTheContext(t *testing.T) {
 	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
-		if err := errors.Join(rc.EnableFullDuplex(), rc.SetReadDeadline(longAgo)); err != nil {
+		if err := errors.Join(rc.EnableFullDuplex(), rc.SetReadDeadline(socket.LongAgo)); err != nil {
 			t.Error(err)
 		}
 		if _, err := r.Body.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {

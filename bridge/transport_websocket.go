@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
@@ -21,14 +20,6 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, subprotocol stri
 // keepAlive returns how culvert watches a WebSocket's client.
 func (p *policy) keepAlive(gone func(error)) websocket.KeepAlive {
 	return websocket.KeepAlive{Interval: pingInterval, Timeout: pingTimeout, SlowConsumer: p.limits.SlowConsumerTimeout, Gone: gone}
-}
-
-// endedBy returns why a connection ended whose client broke a rule.
-func endedBy(broken websocket.RuleError) string {
-	if broken.Code == websocket.StatusPolicyViolation {
-		return report.EndedFlood
-	}
-	return report.EndedProtocol
 }
 
 // goodbye returns the code that closes a finished WebSocket, and how long its client

@@ -74,7 +74,7 @@ type socketDown struct {
 
 // Bind implements downstream.
 func (d *socketDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
-	d.guard.watch(ctx, func() { _ = d.ws.SetWriteDeadline(longAgo) })                  // a closed connection needs none
+	d.guard.watch(ctx, func() { _ = d.ws.SetWriteDeadline(socket.LongAgo) })           // a closed connection needs none
 	d.ws.Watch(d.call.policy.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
 }
 
@@ -91,7 +91,7 @@ func (d *socketDown) Prepare(ctx context.Context) error {
 // request, except names that only the upgrade request can set.
 func (d *socketDown) readMetadata(ctx context.Context, c *call) error {
 	_ = d.ws.SetReadDeadline(time.Now().Add(edge.HandshakeTimeout)) // before the cut's; a closed connection fails the read
-	cut := func() { _ = d.ws.SetReadDeadline(longAgo) }             // a closed connection needs none
+	cut := func() { _ = d.ws.SetReadDeadline(socket.LongAgo) }      // a closed connection needs none
 	var block map[string][]string
 	err := d.guard.read(cut, func() (err error) {
 		block, err = d.readFirst(c.headers)
@@ -155,7 +155,7 @@ func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, err
 }
 
 func (d *socketDown) firstError(err error) error {
-	if timedOut(err) {
+	if websocket.TimedOut(err) {
 		return report.New(report.ReasonHandshakeTimeout, "no metadata arrived within "+edge.HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
 	}
 	return webSocketError(err)
@@ -167,7 +167,7 @@ func webSocketError(err error) error {
 	if !errors.As(err, &broken) {
 		return report.New(report.ReasonClientGone, errGone.Text).Because(err)
 	}
-	ended := endedBy(broken)
+	ended := broken.Ended()
 	if ended == report.EndedFlood {
 		return report.New(report.ReasonLimitExceeded, "too many WebSocket frames that carry nothing").Because(err).Ending(ended)
 	}
@@ -262,7 +262,7 @@ func (b *socketBody) next() error {
 func (b *socketBody) await() error {
 	for !b.open {
 		err := b.next()
-		if f := (*report.Fault)(nil); errors.As(err, &f) && timedOut(f.Cause) {
+		if f := (*report.Fault)(nil); errors.As(err, &f) && websocket.TimedOut(f.Cause) {
 			return nil
 		}
 		if err != nil {
@@ -281,7 +281,7 @@ func (d *socketDown) AwaitEnd() error { return d.stream.await() }
 
 // StopAwaiting implements endAwaiter. Nothing else sets read deadlines meanwhile.
 func (d *socketDown) StopAwaiting(stopped <-chan struct{}) {
-	_ = d.ws.SetReadDeadline(longAgo) // a closed connection needs none
+	_ = d.ws.SetReadDeadline(socket.LongAgo) // a closed connection needs none
 	<-stopped
 	_ = d.ws.SetReadDeadline(time.Time{}) // likewise
 }

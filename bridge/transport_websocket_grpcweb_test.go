@@ -21,6 +21,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
@@ -32,7 +33,7 @@ func endingPair(t *testing.T, ctx context.Context, holds int) (*socketDown, *wst
 	call := &call{info: &report.CallInfo{}}
 	call.progress.clock = &s.registry.clock
 	down := &socketDown{s: s, ws: ws, on: s.edge.Of(new(http.Request)), call: call}
-	down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(longAgo) }) // a closed connection needs none
+	down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(socket.LongAgo) }) // a closed connection needs none
 	return down, c
 }
 

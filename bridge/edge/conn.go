@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
@@ -65,6 +66,21 @@ func (t *Tunnel) Applies(filter HeaderFilter) http.Header {
 	return header
 }
 
+// outerHeader returns the fields of the request for a tunnel that are kept for the
+// tunnel's life. It leaves out those of the WebSocket's handshake: they never apply
+// inside, and some clients put a token into Sec-WebSocket-Protocol. It keeps all
+// others, at most limits.header_bytes for a tunnel, since a later policy may list any
+// name among the vouched headers.
+func outerHeader(h http.Header) http.Header {
+	kept := make(http.Header, len(h))
+	for name, values := range h {
+		if name != "Connection" && name != "Upgrade" && !strings.HasPrefix(name, "Sec-Websocket-") {
+			kept[name] = values
+		}
+	}
+	return kept
+}
+
 // connKey is where Watch keeps the connection in the context of its requests.
 type connKey struct{}
 
@@ -83,9 +99,10 @@ func (e *Edge) foreign(c net.Conn, l *Listening) *Conn {
 	return &Conn{edge: e, conn: c, listening: l}
 }
 
-// NewTunnel returns the connection inside a WebSocket. The net.Conn that carries it
-// must return it from EdgeConn.
-func (e *Edge) NewTunnel(t *Tunnel) *Conn {
+// NewTunnel returns the connection inside the WebSocket that the request has opened. The
+// net.Conn that carries it must return it from EdgeConn.
+func (e *Edge) NewTunnel(r *http.Request) *Conn {
+	t := &Tunnel{Outer: e.Of(r), Addr: r.RemoteAddr, Host: r.Host, TLS: r.TLS, Header: outerHeader(r.Header)}
 	on := &Conn{edge: e, listening: t.Outer.listening, tunnel: t, client: t.Outer.client, life: new(life)}
 	on.life.begin(e.o.Bounds(on.listening).MaxAge, e.left.Load())
 	return on

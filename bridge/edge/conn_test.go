@@ -6,10 +6,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,7 +99,8 @@ func TestTunnelSpeaksForItsWebSocket(t *testing.T) {
 	l := NewListening(Listener{Name: "public", CallsPerConnection: 7})
 	outer := e.newClient(nil, l, e.o.Bounds(l))
 	state := &tls.ConnectionState{ServerName: "a"}
-	on := e.NewTunnel(&Tunnel{Outer: &outer.on, Addr: "192.0.2.1:1", TLS: state})
+	r := &http.Request{RemoteAddr: "192.0.2.1:1", TLS: state}
+	on := e.NewTunnel(r.WithContext(context.WithValue(t.Context(), connKey{}, &outer.on)))
 	addr, seen := on.Peer(&http.Request{RemoteAddr: "inside"})
 	if addr != "192.0.2.1:1" || seen != state || on.Listener() != l || on.Tunnel().Outer != &outer.on {
 		t.Errorf("the peer is %q with %p, the listener %q", addr, seen, on.Listener().Name)
@@ -117,6 +120,21 @@ func TestTunnelSpeaksForItsWebSocket(t *testing.T) {
 	}
 	if outer.life.endedAs() != report.EndedOrderly {
 		t.Error("the WebSocket's connection ends with it")
+	}
+}
+
+// TestTunnelKeepsNoHandshake: a tunnel keeps what may apply to calls inside, under this
+// policy or a later one, and no token of the WebSocket's handshake.
+func TestTunnelKeepsNoHandshake(t *testing.T) {
+	e := testEdge(t, Options{})
+	r := &http.Request{Header: http.Header{
+		"X-User": {"alice"}, "User-Agent": {"a browser"}, "Authorization": {"Bearer outer"},
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}, "Sec-Websocket-Protocol": {"h2ts, token"},
+	}}
+	kept := slices.Sorted(maps.Keys(e.NewTunnel(r).Tunnel().Header))
+	if want := []string{"Authorization", "User-Agent", "X-User"}; !slices.Equal(kept, want) {
+		t.Errorf("it keeps %q, want %q", kept, want)
 	}
 }
 

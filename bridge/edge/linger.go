@@ -76,13 +76,10 @@ func (c *clientConn) SyscallConn() (syscall.RawConn, error) {
 // with which it closes a connection. After Cut there is no time for that.
 func (c *clientConn) SetWriteDeadline(t time.Time) error {
 	if c.on.edge.cut.Load() {
-		t = longAgo
+		t = socket.LongAgo
 	}
 	return c.Conn.SetWriteDeadline(t)
 }
-
-// longAgo, set as a deadline, makes waiting calls return now.
-var longAgo = time.Unix(1, 0)
 
 // CloseWrite closes the sending side, if the connection has one.
 func (c *clientConn) CloseWrite() error {

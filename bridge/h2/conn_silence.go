@@ -15,9 +15,6 @@ import (
 // timer only raises a doubt, by a read deadline in the past. The reader decides, after
 // it has read everything.
 
-// longAgo, set as a deadline, makes the reader return now.
-var longAgo = time.Unix(1, 0)
-
 // doubtAgain is the time until the reader is asked again after it found something to
 // read. Preface, SETTINGS and header get this many doubts in a row: a client that sends
 // a byte at a time to a busy culvert always has one waiting.

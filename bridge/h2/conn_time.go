@@ -106,7 +106,7 @@ func (c *conn) tick() {
 	}
 	if !k.doubted && !now.Before(k.again) && (k.overdue(now) || k.silence != nil) {
 		k.doubted = true
-		_ = c.nc.SetReadDeadline(longAgo) // Read sees it; a closed connection needs none
+		_ = c.nc.SetReadDeadline(socket.LongAgo) // Read sees it; a closed connection needs none
 	}
 	if over(k.lastWord) {
 		c.lastWord()

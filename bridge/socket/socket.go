@@ -3,7 +3,11 @@ package socket
 import (
 	"net"
 	"syscall"
+	"time"
 )
+
+// LongAgo is a deadline that makes waiting calls return now.
+var LongAgo = time.Unix(1, 0)
 
 // rawConn returns the socket under a connection, through any wrappers, or nil.
 func rawConn(c net.Conn) syscall.RawConn {

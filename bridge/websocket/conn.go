@@ -74,9 +74,6 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.setReadDeadline(t) 
 // fails too: half a frame can't be taken back.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.line.conn.SetWriteDeadline(t) }
 
-// longAgo, set as a deadline, makes waiting calls return now.
-var longAgo = time.Unix(1, 0)
-
 // Close closes the WebSocket with a close handshake. The client has patience for its
 // answer, from when it has accepted the earlier data. A slow reader may take as long
 // for that data as for a message, unless hurry returns true. If a close frame was
@@ -102,7 +99,7 @@ func (c *Conn) Close(code StatusCode, patience time.Duration, hurry func() bool)
 
 // Drop closes the connection at once, also during reads and writes.
 func (c *Conn) Drop() {
-	_ = c.SetDeadline(longAgo) // a closed connection needs none
+	_ = c.SetDeadline(socket.LongAgo) // a closed connection needs none
 	c.stopPings()
 	_ = c.line.conn.Close() // it is over either way
 	c.closed()

@@ -159,7 +159,7 @@ func (c *Conn) doubt(confirm func()) {
 	c.doubts.mu.Lock()
 	defer c.doubts.mu.Unlock()
 	c.doubts.confirm = confirm
-	_ = c.line.conn.SetReadDeadline(longAgo) // a closed connection needs none
+	_ = c.line.conn.SetReadDeadline(socket.LongAgo) // a closed connection needs none
 }
 
 // settleDoubt is called by the reader when a deadline has passed. It returns false if

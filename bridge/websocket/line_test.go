@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 var tcpPair = parts.TCPPair // by a short name
@@ -189,7 +190,7 @@ func TestReaderHoldsNoBufferWhileItWaits(t *testing.T) {
 		if n := c.received.Load(); n != int64(len(sent)-early) {
 			t.Errorf("%s: %d bytes are counted as received, want %d", name, n, len(sent)-early)
 		}
-		if err := server.SetReadDeadline(longAgo); err != nil {
+		if err := server.SetReadDeadline(socket.LongAgo); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := c.fill(nil); !errors.Is(err, os.ErrDeadlineExceeded) {

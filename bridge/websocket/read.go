@@ -261,7 +261,7 @@ func (c *Conn) fill(p []byte) (direct int, err error) {
 	c.reading.Store(true)
 	defer c.reading.Store(false)
 	direct, err = c.line.fill(p)
-	for timedOut(err) && c.settleDoubt() {
+	for TimedOut(err) && c.settleDoubt() {
 		direct, err = c.line.fill(p)
 	}
 	if errors.Is(err, io.EOF) {
@@ -282,13 +282,13 @@ func (c *Conn) awaitClose() bool {
 		if m.left == 0 {
 			h, err := c.nextFrame()
 			if err != nil {
-				return !timedOut(err)
+				return !TimedOut(err)
 			}
 			m.begin(h)
 			continue
 		}
 		if _, err := c.fill(nil); err != nil {
-			return !timedOut(err)
+			return !TimedOut(err)
 		}
 		n := len(c.line.unread)
 		if uint64(n) > m.left {
@@ -300,8 +300,8 @@ func (c *Conn) awaitClose() bool {
 	return true
 }
 
-// timedOut reports whether a read deadline has passed.
-func timedOut(err error) bool {
+// TimedOut reports whether a read deadline has passed.
+func TimedOut(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
 }

@@ -214,7 +214,7 @@ func TestDeadlineInsideALargeMessage(t *testing.T) {
 		if at == len(want) {
 			break
 		}
-		if err := server.SetReadDeadline(longAgo); err != nil {
+		if err := server.SetReadDeadline(socket.LongAgo); err != nil {
 			t.Fatal(err)
 		}
 		if n, err := ws.Read(got[at:]); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {

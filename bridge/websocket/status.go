@@ -1,6 +1,10 @@
 package websocket
 
-import coder "github.com/coder/websocket"
+import (
+	coder "github.com/coder/websocket"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
 
 // A StatusCode is the code with which a WebSocket was closed. RFC 6455 §7.4.
 type StatusCode = coder.StatusCode
@@ -29,3 +33,11 @@ type RuleError struct {
 }
 
 func (e RuleError) Error() string { return "WebSocket: " + e.Broken }
+
+// Ended returns why the connection of the client ended.
+func (e RuleError) Ended() string {
+	if e.Code == StatusPolicyViolation {
+		return report.EndedFlood
+	}
+	return report.EndedProtocol
+}

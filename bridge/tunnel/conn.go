@@ -1,4 +1,4 @@
-package bridge
+package tunnel
 
 import (
 	"errors"
@@ -10,96 +10,19 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/buffer"
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
-// tunnelName is the WebSocket subprotocol whose binary messages, joined, are
-// one HTTP/2 connection.
-const tunnelName = "h2ts"
-
 const (
-	tunnelCloseTimeout = 2 * time.Second // to answer a WebSocket close, where HTTP/2 has said goodbye already
-	maxTunnelMessage   = 32 << 10        // the most that HTTP/2 writes while the WebSocket is busy
+	closeTimeout = 2 * time.Second // to answer a WebSocket close, where HTTP/2 has said goodbye already
+	maxMessage   = 32 << 10        // the most that HTTP/2 writes while the WebSocket is busy
 )
 
-// tunnels is a listener whose connections are WebSockets.
-type tunnels struct {
-	conns  chan *tunnelConn
-	once   sync.Once
-	closed chan struct{}
-
-	mu   sync.Mutex
-	open map[*tunnelConn]struct{}
-}
-
-// offer hands a connection to the server, or closes it if the server has ended.
-func (t *tunnels) offer(c *tunnelConn) {
-	t.mu.Lock()
-	t.open[c] = struct{}{}
-	t.mu.Unlock()
-	select {
-	case t.conns <- c:
-	case <-t.closed:
-		_ = c.Close() // the close code tells the client
-	}
-}
-
-// forget removes a connection that has ended.
-func (t *tunnels) forget(c *tunnelConn) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.open, c)
-}
-
-// closeAll closes the remaining connections, including those that the server accepted
-// while it ended.
-func (t *tunnels) closeAll() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for c := range t.open {
-		_ = c.Close() // the close code tells the client
-	}
-}
-
-// cut closes the remaining connections at once.
-func (t *tunnels) cut() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for c := range t.open {
-		c.ws.Drop()
-	}
-}
-
-func (t *tunnels) Accept() (net.Conn, error) {
-	select {
-	case <-t.closed:
-		return nil, net.ErrClosed
-	default:
-	}
-	select {
-	case c := <-t.conns:
-		return c, nil
-	case <-t.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (t *tunnels) Close() error {
-	t.once.Do(func() { close(t.closed) })
-	return nil
-}
-
-func (t *tunnels) Addr() net.Addr { return tunnelAddr(tunnelName) }
-
-type tunnelAddr string
-
-func (tunnelAddr) Network() string  { return "websocket" }
-func (a tunnelAddr) String() string { return string(a) }
-
-// tunnelConn is a WebSocket as a net.Conn. Data written while the WebSocket is busy
-// leaves as one message, up to a bound.
-type tunnelConn struct {
-	s    *Server
+// A Conn is a WebSocket as a net.Conn. Data written while the WebSocket is busy leaves as
+// one message, up to a bound.
+type Conn struct {
+	of   *Listener
 	ws   *websocket.Conn
 	on   *edge.Conn
 	open bool // a message is being read; Read's own
@@ -115,21 +38,18 @@ type tunnelConn struct {
 	code     websocket.StatusCode
 }
 
-// watch gives up a client that answers no pings.
-func (c *tunnelConn) watch(p *policy) {
-	c.ws.Watch(p.keepAlive(func(err error) {
-		ended := silenceFault(err).Ends
-		c.on.Tunnel().Outer.End(ended)
-		code, _ := closeCode(ended)
-		c.closeWith(code)
-	}))
+// End closes the tunnel, and notes why its WebSocket's connection ends.
+func (c *Conn) End(why string) {
+	c.on.Tunnel().Outer.End(why)
+	code, _ := CloseCode(why)
+	c.closeWith(code)
 }
 
-var errTunnelText = errors.New("a text message inside a tunnel")
+var errText = errors.New("a text message inside a tunnel")
 
 // Read reads from the WebSocket's binary messages, joined. After the tunnel is closed
 // it returns net.ErrClosed, since later messages belong to the close handshake.
-func (c *tunnelConn) Read(p []byte) (int, error) {
+func (c *Conn) Read(p []byte) (int, error) {
 	if !c.beginRead() {
 		return 0, net.ErrClosed
 	}
@@ -137,9 +57,9 @@ func (c *tunnelConn) Read(p []byte) (int, error) {
 	closed := c.endRead()
 	switch {
 	case err == nil:
-	case errors.Is(err, errTunnelText):
+	case errors.Is(err, errText):
 		c.closeWith(websocket.StatusUnsupportedData)
-	case closed && timedOut(err):
+	case closed && websocket.TimedOut(err):
 		err = net.ErrClosed
 	default:
 		err = c.readError(err)
@@ -147,13 +67,8 @@ func (c *tunnelConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func timedOut(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
-}
-
 // beginRead returns false if the tunnel is closed.
-func (c *tunnelConn) beginRead() bool {
+func (c *Conn) beginRead() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reading = !c.done
@@ -161,7 +76,7 @@ func (c *tunnelConn) beginRead() bool {
 }
 
 // endRead reports whether the tunnel has been closed.
-func (c *tunnelConn) endRead() bool {
+func (c *Conn) endRead() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reading = false
@@ -169,7 +84,7 @@ func (c *tunnelConn) endRead() bool {
 	return c.done
 }
 
-func (c *tunnelConn) readMessages(p []byte) (int, error) {
+func (c *Conn) readMessages(p []byte) (int, error) {
 	for {
 		if !c.open {
 			op, err := c.ws.NextMessage()
@@ -177,7 +92,7 @@ func (c *tunnelConn) readMessages(p []byte) (int, error) {
 				return 0, err
 			}
 			if op != websocket.Binary {
-				return 0, errTunnelText
+				return 0, errText
 			}
 			c.open = true
 		}
@@ -193,14 +108,14 @@ func (c *tunnelConn) readMessages(p []byte) (int, error) {
 }
 
 // readError returns io.EOF for a close with any code.
-func (c *tunnelConn) readError(err error) error {
+func (c *Conn) readError(err error) error {
 	c.on.NoteRead(err)
 	if websocket.CloseStatus(err) != -1 {
 		return io.EOF
 	}
 	var broken websocket.RuleError
 	if errors.As(err, &broken) {
-		c.on.Tunnel().Outer.End(endedBy(broken))
+		c.on.Tunnel().Outer.End(broken.Ended())
 		c.closeWith(broken.Code)
 	}
 	return err
@@ -208,14 +123,14 @@ func (c *tunnelConn) readError(err error) error {
 
 // Write takes the bytes over, and returns before they are sent unless the buffer is
 // full.
-func (c *tunnelConn) Write(p []byte) (int, error) {
+func (c *Conn) Write(p []byte) (int, error) {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	written := 0
 	for len(p) > 0 {
-		for c.writeErr == nil && !c.done && buffer.Len(c.pending) >= maxTunnelMessage {
+		for c.writeErr == nil && !c.done && buffer.Len(c.pending) >= maxMessage {
 			c.cond.Wait()
 		}
 		if c.writeErr != nil {
@@ -224,8 +139,8 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 		if c.done {
 			return written, net.ErrClosed
 		}
-		n := min(len(p), maxTunnelMessage-buffer.Len(c.pending))
-		c.pending = buffer.WithRoom(c.s.account.Pool, c.pending, n)
+		n := min(len(p), maxMessage-buffer.Len(c.pending))
+		c.pending = buffer.WithRoom(c.of.o.Pool, c.pending, n)
 		*c.pending = append(*c.pending, p[:n]...)
 		p = p[n:]
 		written += n
@@ -234,17 +149,17 @@ func (c *tunnelConn) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// write is the connection's goroutine. It sends the data from Write until the
-// connection closes, and then closes the WebSocket: net/http must not wait for a peer
-// when it closes a connection.
-func (c *tunnelConn) write() {
+// Run is the connection's goroutine. It sends the data from Write until the connection
+// closes, and then closes the WebSocket: net/http must not wait for a peer when it closes
+// a connection.
+func (c *Conn) Run() {
 	for {
 		out := c.next()
 		if out == nil {
 			break
 		}
 		err := c.ws.WriteMessage(nil, false, *out)
-		c.s.account.Pool.Put(out)
+		c.of.o.Pool.Put(out)
 		if err != nil {
 			c.mu.Lock()
 			c.writeErr, c.pending = err, nil
@@ -253,13 +168,13 @@ func (c *tunnelConn) write() {
 		}
 	}
 	c.awaitReader()
-	_, patience := c.s.goodbye()
-	c.ws.Close(c.code, min(patience, tunnelCloseTimeout), c.s.closing.Load)
-	c.s.tunnels.forget(c)
+	_, patience := c.of.o.Goodbye()
+	c.ws.Close(c.code, min(patience, closeTimeout), c.of.o.Closing)
+	c.of.forget(c)
 }
 
 // awaitReader waits until the running Read returns. No other Read begins.
-func (c *tunnelConn) awaitReader() {
+func (c *Conn) awaitReader() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.reading {
@@ -268,7 +183,7 @@ func (c *tunnelConn) awaitReader() {
 }
 
 // next waits for data to send. It returns nil when all is sent and no more follows.
-func (c *tunnelConn) next() *[]byte {
+func (c *Conn) next() *[]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.pending == nil && !c.done {
@@ -289,21 +204,21 @@ func (c *tunnelConn) next() *[]byte {
 // Close ends the WebSocket after the written data, with a code that gives the reason:
 // 1001 when culvert is shutting down, 1000 without a reason. It doesn't wait; the
 // server's Close does.
-func (c *tunnelConn) Close() error {
-	code, _ := c.s.goodbye()
-	if c.s.cfg.StandardHTTP2 && !c.on.Left() {
+func (c *Conn) Close() error {
+	code, _ := c.of.o.Goodbye()
+	if c.of.o.StandardHTTP2 && !c.on.Left() {
 		code = websocket.StatusGoingAway // net/http ends the connection, and doesn't say why
 	}
-	if told, any := closeCode(c.on.Ended()); any {
+	if told, any := CloseCode(c.on.Ended()); any {
 		code = told
 	}
 	c.closeWith(code)
 	return nil
 }
 
-// closeCode returns the code that closes a tunnel's WebSocket when its connection ended
+// CloseCode returns the code that closes a tunnel's WebSocket when its connection ended
 // for this reason, if there is a code for it. RFC 6455 §7.4.1.
-func closeCode(ended string) (code websocket.StatusCode, told bool) {
+func CloseCode(ended string) (code websocket.StatusCode, told bool) {
 	switch ended {
 	case report.EndedIdle, report.EndedAge, report.EndedShutdown, report.EndedSilent:
 		return websocket.StatusGoingAway, true
@@ -316,12 +231,12 @@ func closeCode(ended string) (code websocket.StatusCode, told bool) {
 }
 
 // boundWrite sets the deadline for the piece that is being written.
-func (c *tunnelConn) boundWrite() {
-	_, patience := c.s.goodbye()
+func (c *Conn) boundWrite() {
+	_, patience := c.of.o.Goodbye()
 	_ = c.ws.SetWriteDeadline(time.Now().Add(patience)) // a closed connection needs none
 }
 
-func (c *tunnelConn) closeWith(code websocket.StatusCode) {
+func (c *Conn) closeWith(code websocket.StatusCode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stop(code)
@@ -329,34 +244,34 @@ func (c *tunnelConn) closeWith(code websocket.StatusCode) {
 }
 
 // stop ends all reading and writing. The caller holds mu.
-func (c *tunnelConn) stop(code websocket.StatusCode) {
+func (c *Conn) stop(code websocket.StatusCode) {
 	if !c.done {
 		c.done, c.code = true, code
 		if c.reading {
-			_ = c.ws.SetReadDeadline(longAgo) // a closed connection needs none
+			_ = c.ws.SetReadDeadline(socket.LongAgo) // a closed connection needs none
 		}
 	}
 	c.cond.Broadcast()
 }
 
 // EdgeConn returns what is known of the connection.
-func (c *tunnelConn) EdgeConn() *edge.Conn { return c.on }
+func (c *Conn) EdgeConn() *edge.Conn { return c.on }
 
 // NetConn returns the connection under the WebSocket, to inspect it.
-func (c *tunnelConn) NetConn() net.Conn { return c.ws.NetConn() }
+func (c *Conn) NetConn() net.Conn { return c.ws.NetConn() }
 
 // LocalAddr returns the address of the listener that accepted the WebSocket.
-func (c *tunnelConn) LocalAddr() net.Addr { return c.ws.NetConn().LocalAddr() }
+func (c *Conn) LocalAddr() net.Addr { return c.ws.NetConn().LocalAddr() }
 
 // RemoteAddr returns the address of the WebSocket's client.
-func (c *tunnelConn) RemoteAddr() net.Addr { return c.ws.NetConn().RemoteAddr() }
+func (c *Conn) RemoteAddr() net.Addr { return c.ws.NetConn().RemoteAddr() }
 
 // SetDeadline sets the deadline of reads and writes. A deadline that passes ends the
 // connection, as with TLS.
-func (c *tunnelConn) SetDeadline(t time.Time) error { return c.ws.SetDeadline(t) }
+func (c *Conn) SetDeadline(t time.Time) error { return c.ws.SetDeadline(t) }
 
 // SetReadDeadline is SetDeadline for reads.
-func (c *tunnelConn) SetReadDeadline(t time.Time) error {
+func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.done {
@@ -366,4 +281,4 @@ func (c *tunnelConn) SetReadDeadline(t time.Time) error {
 }
 
 // SetWriteDeadline is SetDeadline for writes.
-func (c *tunnelConn) SetWriteDeadline(t time.Time) error { return c.ws.SetWriteDeadline(t) }
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.ws.SetWriteDeadline(t) }
