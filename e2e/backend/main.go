@@ -8,6 +8,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -64,10 +65,18 @@ func run(listen, control string, streams uint32) error {
 	}
 	server := grpc.NewServer(options...)
 	e2epb.RegisterProbeServer(server, &service{records: records})
-	healthpb.RegisterHealthServer(server, health.NewServer())
+	healths := health.NewServer()
+	healthpb.RegisterHealthServer(server, healths)
 	reflection.Register(server)
 
-	controlServer := &http.Server{Handler: records, ReadHeaderTimeout: 10 * time.Second}
+	pages := http.NewServeMux()
+	pages.Handle("/", records)
+	pages.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) {
+		states := map[string]healthpb.HealthCheckResponse_ServingStatus{"true": healthpb.HealthCheckResponse_SERVING, "false": healthpb.HealthCheckResponse_NOT_SERVING}
+		healths.SetServingStatus(r.FormValue("service"), states[r.FormValue("serves")])
+		_, _ = io.WriteString(w, "true") // who asked is gone
+	})
+	controlServer := &http.Server{Handler: pages, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 2) // one for each server
 	var serving sync.WaitGroup
 	serving.Go(func() { ended <- server.Serve(ln) })

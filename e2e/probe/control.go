@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 )
 
 // A Control asks a backend for its records through a unix socket, which works
@@ -54,6 +55,12 @@ func (c *Control) Records(ctx context.Context) (map[string]Record, error) {
 func (c *Control) Release(ctx context.Context, id string) error {
 	var ok bool
 	return c.get(ctx, "/release?"+url.Values{"id": {id}}.Encode(), &ok)
+}
+
+// SetHealth makes the backend's grpc.health.v1 say whether the service serves.
+func (c *Control) SetHealth(ctx context.Context, service string, serves bool) error {
+	var ok bool
+	return c.get(ctx, "/health?"+url.Values{"service": {service}, "serves": {strconv.FormatBool(serves)}}.Encode(), &ok)
 }
 
 // Connections returns how many connections the backend has.
