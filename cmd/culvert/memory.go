@@ -28,28 +28,37 @@ type memoryLimit struct {
 	container memlimit.Provider // reads the container's limit
 	bytes     int64             // 0: none
 	source    string
+	failed    string   // why the last read of the container's limit failed, as the log tells
+	tooLarge  [2]int64 // the largest message and the memory for clients, if it can't pass, as the log tells
 }
 
 func newMemoryLimit() memoryLimit {
 	return memoryLimit{before: debug.SetMemoryLimit(-1), container: memlimit.FromCgroup}
 }
 
-// find returns the limit for a configuration, or 0 for none, and what sets it.
-func (m *memoryLimit) find(configured config.Size) (bytes int64, source string) {
+// A foundLimit is a limit for a configuration.
+type foundLimit struct {
+	bytes  int64 // 0: none
+	source string
+	failed error // the read of the container's limit failed, and the limit is the earlier one
+}
+
+// find returns the limit for a configuration.
+func (m *memoryLimit) find(configured config.Size) foundLimit {
 	if configured > 0 {
-		return int64(configured), "limits.memory"
+		return foundLimit{bytes: int64(configured), source: "limits.memory"}
 	}
 	if os.Getenv("GOMEMLIMIT") != "" && m.before < someMemory {
-		return m.before, "GOMEMLIMIT"
+		return foundLimit{bytes: m.before, source: "GOMEMLIMIT"}
 	}
 	share, err := memlimit.ApplyRatio(m.container, containerShare)()
 	switch {
 	case err == nil && share < someMemory:
-		return int64(share), "container"
-	case err != nil && m.source == "container" && !unlimited(err):
-		return m.bytes, m.source // a read that failed says nothing about the limit
+		return foundLimit{bytes: int64(share), source: "container"}
+	case err != nil && !unlimited(err):
+		return foundLimit{m.bytes, m.source, err} // the read says nothing about the limit
 	}
-	return 0, ""
+	return foundLimit{}
 }
 
 // unlimited reports whether an error means that there is no container, or no limit.
@@ -58,11 +67,19 @@ func unlimited(err error) bool {
 }
 
 // set applies what find has returned.
-func (m *memoryLimit) set(log *slog.Logger, bytes int64, source string) {
-	if bytes == m.bytes && source == m.source {
+func (m *memoryLimit) set(log *slog.Logger, found foundLimit) {
+	failed, bytes := "", found.bytes
+	if found.failed != nil {
+		failed = found.failed.Error()
+	}
+	if failed != "" && failed != m.failed && bytes > 0 {
+		log.Warn("can't read the container's memory limit: culvert keeps the limit that it has", slog.String("limit", config.Size(bytes).String()), slog.String("by", found.source), slog.String("cause", failed), slog.String("hint", "reload culvert once it can read /proc/self/mountinfo and /sys/fs/cgroup, or set limits.memory"))
+	}
+	m.failed = failed
+	if bytes == m.bytes && found.source == m.source {
 		return
 	}
-	m.bytes, m.source = bytes, source
+	m.bytes, m.source = bytes, found.source
 	if os.Getenv("GOMEMLIMIT") == "" {
 		limit := m.before
 		if bytes > 0 {
@@ -71,7 +88,7 @@ func (m *memoryLimit) set(log *slog.Logger, bytes int64, source string) {
 		debug.SetMemoryLimit(limit)
 	}
 	if bytes > 0 {
-		log.Info("memory is limited", slog.String("limit", config.Size(bytes).String()), slog.String("by", source))
+		log.Info("memory is limited", slog.String("limit", config.Size(bytes).String()), slog.String("by", m.source))
 	} else {
 		log.Info("memory is no longer limited")
 	}
@@ -80,16 +97,25 @@ func (m *memoryLimit) set(log *slog.Logger, bytes int64, source string) {
 // remove gives the garbage collector back its limit.
 func (m *memoryLimit) remove() { debug.SetMemoryLimit(m.before) }
 
+// warn logs that the largest message can't pass, if that is news.
+func (m *memoryLimit) warn(log *slog.Logger, cfg *bridge.Config) {
+	var tooLarge [2]int64
+	if message := int64(cfg.Limits.MessageBytes); 0 < cfg.Memory && cfg.Memory < message {
+		tooLarge = [2]int64{message, cfg.Memory}
+	}
+	if tooLarge != m.tooLarge && tooLarge[0] > 0 {
+		log.Warn("the largest message can't pass: lower limits.message_bytes, or give culvert more memory",
+			slog.String("message_bytes", config.Size(tooLarge[0]).String()), slog.String("for_clients", config.Size(tooLarge[1]).String()))
+	}
+	m.tooLarge = tooLarge
+}
+
 // boundMemory sets the memory that the bridge may hold for clients, and lowers
 // the default of limits.buffered_bytes.
-func boundMemory(cfg *bridge.Config, limit int64, c *config.Loaded, log *slog.Logger) {
+func boundMemory(cfg *bridge.Config, limit int64, c *config.Loaded) {
 	if limit == 0 {
 		return
 	}
 	cfg.Memory = int64(config.ClientMemory(config.Size(limit)))
-	if cfg.Memory < int64(cfg.Limits.MessageBytes) {
-		log.Warn("the largest message can't pass: lower limits.message_bytes, or give culvert more memory",
-			slog.String("message_bytes", config.Size(cfg.Limits.MessageBytes).String()), slog.String("for_clients", config.Size(cfg.Memory).String()))
-	}
 	cfg.Limits.BufferedBytes = int64(c.BufferedBytes(config.Size(limit)))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -23,8 +24,7 @@ func TestMemoryLimitSettings(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(&out, nil))
 	m := newMemoryLimit()
 	set := func(configured config.Size) {
-		bytes, source := m.find(configured)
-		m.set(log, bytes, source)
+		m.set(log, m.find(configured))
 	}
 	set(512 << 20)
 	if m.bytes != 512<<20 || debug.SetMemoryLimit(-1) != 512<<20 || !strings.Contains(out.String(), "limit=512MiB by=limits.memory") {
@@ -39,7 +39,7 @@ func TestMemoryLimitSettings(t *testing.T) {
 	if got := debug.SetMemoryLimit(-1); got != 1<<30 || !strings.Contains(out.String(), "limit=1GiB by=limits.memory") {
 		t.Errorf("after a change to 1 GiB the runtime's limit is %d: %s", got, out.String())
 	}
-	m.set(log, 0, "")
+	m.set(log, foundLimit{})
 	if got := debug.SetMemoryLimit(-1); got != before || !strings.Contains(out.String(), "no longer limited") {
 		t.Errorf("without a limit again the runtime's is %d, want %d: %s", got, before, out.String())
 	}
@@ -69,37 +69,50 @@ func TestMemoryLimitSettings(t *testing.T) {
 }
 
 // TestMemoryLimitSurvivesAFailedRead: a reload that can't read the container's limit
-// keeps it.
+// keeps the one before, and says so once.
 func TestMemoryLimitSurvivesAFailedRead(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(before)
 	t.Setenv("GOMEMLIMIT", "")
-	log := slog.New(slog.DiscardHandler)
+	failed := &os.PathError{Op: "open", Path: "/proc/self/mountinfo", Err: syscall.EMFILE}
 	for _, c := range []struct {
-		err  error
-		want int64
+		err        error
+		configured config.Size // limits.memory before; 0: the container's 9 GiB
+		want       int64
+		source     string
 	}{
-		{&os.PathError{Op: "open", Path: "/proc/self/mountinfo", Err: syscall.EMFILE}, 9 << 30},
-		{memlimit.ErrNoLimit, 0},
-		{memlimit.ErrNoCgroup, 0},
-		{memlimit.ErrCgroupsNotSupported, 0},
+		{failed, 0, 9 << 30, "container"},
+		{failed, 1 << 30, 1 << 30, "limits.memory"},
+		{memlimit.ErrNoLimit, 0, 0, ""},
+		{memlimit.ErrNoLimit, 1 << 30, 0, ""},
+		{memlimit.ErrNoCgroup, 0, 0, ""},
+		{memlimit.ErrCgroupsNotSupported, 0, 0, ""},
 	} {
+		var out bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&out, nil))
 		m := newMemoryLimit()
 		m.container = func() (uint64, error) { return 10 << 30, nil }
-		bytes, source := m.find(0)
-		m.set(log, bytes, source)
+		m.set(log, m.find(c.configured))
 		m.container = func() (uint64, error) { return 0, c.err }
-		if bytes, _ = m.find(0); bytes != c.want {
-			t.Errorf("after %v the limit is %d, want %d", c.err, bytes, c.want)
+		out.Reset()
+		for range 2 {
+			m.set(log, m.find(0))
 		}
-		if bytes, source = m.find(1 << 30); bytes != 1<<30 || source != "limits.memory" {
-			t.Errorf("limits.memory after %v gives %d by %s", c.err, bytes, source)
+		if m.bytes != c.want || m.source != c.source {
+			t.Errorf("after %v the limit is %d by %q, want %d by %q", c.err, m.bytes, m.source, c.want, c.source)
+		}
+		warned := strings.Count(out.String(), "level=WARN")
+		if kept := c.want > 0; kept && (warned != 1 || !strings.Contains(out.String(), "mountinfo") || !strings.Contains(out.String(), "set limits.memory") || strings.Contains(out.String(), "no longer")) || !kept && warned > 0 {
+			t.Errorf("of %v the log says %q", c.err, out.String())
+		}
+		if got := m.find(1 << 30); got != (foundLimit{bytes: 1 << 30, source: "limits.memory"}) {
+			t.Errorf("limits.memory after %v gives %+v", c.err, got)
 		}
 		m.remove()
 		fresh := newMemoryLimit()
 		fresh.container = m.container
-		if bytes, source = fresh.find(0); bytes != 0 || source != "" {
-			t.Errorf("%v at the start gives %d by %q, want none", c.err, bytes, source)
+		if got := fresh.find(0); got.bytes != 0 || got.source != "" {
+			t.Errorf("%v at the start gives %+v, want none", c.err, got)
 		}
 	}
 }
@@ -123,8 +136,12 @@ func TestMemoryBoundsTheBudget(t *testing.T) {
 		}
 		cfg := bridgeConfig(loaded)
 		var out bytes.Buffer
-		boundMemory(&cfg, c.limit, loaded, slog.New(slog.NewTextHandler(&out, nil)))
-		if warned := strings.Contains(out.String(), "message_bytes="); warned != (c.limit == 24<<20) {
+		boundMemory(&cfg, c.limit, loaded)
+		var m memoryLimit
+		for range 2 { // the second time is no news
+			m.warn(slog.New(slog.NewTextHandler(&out, nil)), &cfg)
+		}
+		if warned := strings.Count(out.String(), "message_bytes="); warned > 1 || warned == 1 != (c.limit == 24<<20) {
 			t.Errorf("with %d of memory the log has %q", c.limit, out.String())
 		}
 		if got := cfg.Limits.BufferedBytes; got != c.want {
@@ -135,5 +152,52 @@ func TestMemoryBoundsTheBudget(t *testing.T) {
 		}
 	}
 	var none bridge.Config
-	boundMemory(&none, 0, nil, nil)
+	boundMemory(&none, 0, nil)
+}
+
+// TestTheLargestMessageIsToldOfOnce: reloads that change nothing about it say nothing, and
+// neither does one that the bridge rejects.
+func TestTheLargestMessageIsToldOfOnce(t *testing.T) {
+	clearEnvironment(t)
+	t.Setenv("GOMEMLIMIT", "")
+	const file = "listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\n"
+	loaded := loadFile(t, file+"limits: {message_bytes: 1GiB, buffered_bytes: 1GiB}\n")
+	logs := openLog(io.Discard, loaded.Log)
+	defer logs.close()
+	told, rejected := 0, 0
+	log := slog.New(watchedLog{slog.DiscardHandler, func(message string) {
+		if strings.HasPrefix(message, "the largest message") {
+			told++
+		}
+		if strings.HasPrefix(message, "configuration not reloaded") {
+			rejected++
+		}
+	}})
+	p := &program{config: loaded, log: log, calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit()}
+	defer p.memory.remove()
+	p.memory.container = func() (uint64, error) { return 1 << 30, nil } // clients get less
+	p.memory.set(p.log, p.memory.find(0))
+	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
+	if err := p.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	for _, c := range []struct {
+		file           string
+		told, rejected int
+	}{
+		{"limits: {message_bytes: 1GiB, buffered_bytes: 1GiB}\ndrain_timeout: 7s\n", 1, 0},
+		{"limits: {message_bytes: 1500MiB, buffered_bytes: 1500MiB}\nroutes: [{name: a, backend: gone}]\n", 1, 1},
+		{"limits: {message_bytes: 1500MiB, buffered_bytes: 1500MiB}\n", 2, 1},
+		{"limits: {message_bytes: 1MiB}\n", 2, 1},
+		{"limits: {message_bytes: 1500MiB, buffered_bytes: 1500MiB}\n", 3, 1},
+	} {
+		if err := os.WriteFile(loaded.File, []byte(file+c.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.reloads.reload(true)
+		if told != c.told || rejected != c.rejected {
+			t.Errorf("behind %q the log has told %d times of the largest message, and rejected %d files; want %d and %d", c.file, told, rejected, c.told, c.rejected)
+		}
+	}
 }

@@ -48,8 +48,8 @@ func (p *program) changeListeners(running, next *config.Loaded) (commit, undo fu
 func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err error) {
 	cfg := bridgeConfig(next)
 	p.keys.secure(cfg.Backends)
-	limit, source := p.memory.find(next.Limits.Memory)
-	boundMemory(&cfg, limit, next, p.log)
+	limit := p.memory.find(next.Limits.Memory)
+	boundMemory(&cfg, limit.bytes, next)
 	listeners := make([]bridge.Listener, len(next.Listen)) // as many as at the start: config.NeedsRestart
 	for i := range next.Listen {
 		rules, at := bridgeListener(next, i), p.policies[i]
@@ -59,5 +59,8 @@ func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err
 	if err = p.bridge.Apply(cfg, listeners...); err != nil {
 		return nil, nil, withSource(withPlaces(err, next), next)
 	}
-	return func() { p.memory.set(p.log, limit, source) }, nil, nil
+	return func() {
+		p.memory.set(p.log, limit)
+		p.memory.warn(p.log, &cfg)
+	}, nil, nil
 }

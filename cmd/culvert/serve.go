@@ -83,8 +83,7 @@ Documentation: ` + documents,
 		}
 		p := &program{config: loaded, again: s.loadAgain, log: log.Logger, calls: log.calls, logs: log, out: cmd.OutOrStdout(), memory: newMemoryLimit()}
 		defer p.memory.remove()
-		limit, source := p.memory.find(loaded.Limits.Memory)
-		p.memory.set(p.log, limit, source)
+		p.memory.set(p.log, p.memory.find(loaded.Limits.Memory))
 		opened, err := p.unlessEnded(signals, func() error { return p.open(cmd.Context()) })
 		if !opened {
 			return err
@@ -180,7 +179,8 @@ func (p *program) open(ctx context.Context) error {
 	for i, ln := range p.listeners {
 		p.policies[i].LoopbackOnly = isLoopback(ln.Addr())
 	}
-	boundMemory(&cfg, p.memory.bytes, p.config, p.log)
+	boundMemory(&cfg, p.memory.bytes, p.config)
+	p.memory.warn(p.log, &cfg)
 	logExpansion(p.log, cfg.Limits)
 	p.bridge, err = newBridge(cfg, p.config)
 	if err == nil {
