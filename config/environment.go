@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -81,6 +80,3 @@ func suggestVariable(name string) string {
 	}
 	return ": remove it; docs/reference/configuration.md lists the names"
 }
-
-// processEnvironment is the process's own environment and file system.
-var processEnvironment = world{lookup: os.LookupEnv, read: readBounded}

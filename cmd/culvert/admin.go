@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 
 	"github.com/culvert-grpc/culvert/admin"
@@ -62,7 +63,7 @@ func (p *program) control() *admin.Control {
 // configuration returns what the admin address shows of the configuration.
 func (p *program) configuration() admin.Configuration {
 	now := p.reloads.current()
-	shown := admin.Configuration{Print: now.Print, Version: now.version, Since: now.since}
+	shown := admin.Configuration{Print: func(w io.Writer) error { return now.Whole().Print(w) }, Version: now.version, Since: now.since}
 	if now.rejected != nil {
 		shown.Rejected, shown.RejectedAt = now.rejected.cause, now.rejected.at
 	}

@@ -29,12 +29,12 @@ const (
 type announcer struct {
 	services func(ctx context.Context, backend string) (open, unnamed []string, err error)
 	log      *slog.Logger
-	wanted   chan *config.Loaded // room for one: the newest
+	wanted   chan *config.Loaded // compact; room for one: the newest
 }
 
 func newAnnouncer(c *config.Loaded, services func(context.Context, string) (open, unnamed []string, err error), log *slog.Logger) *announcer {
 	a := &announcer{services: services, log: log, wanted: make(chan *config.Loaded, 1)}
-	a.wanted <- c
+	a.wanted <- c.Compact()
 	return a
 }
 
@@ -45,7 +45,7 @@ func (a *announcer) change(_, next *config.Loaded) (commit, undo func(), err err
 		case <-a.wanted: // run hasn't taken it yet
 		default:
 		}
-		a.wanted <- next
+		a.wanted <- next.Compact()
 	}, nil, nil
 }
 

@@ -49,7 +49,7 @@ type sharedProvider struct {
 // files of a listener.
 func openKeyring(c *config.Loaded, log *slog.Logger, obs certificateObserver, out io.Writer) (*keyring, error) {
 	k := &keyring{log: log, obs: obs, out: out, told: map[string]toldCertificate{}}
-	k.config.Store(c)
+	k.config.Store(c.Compact())
 	clients, err := k.openClients(c, nil)
 	if err != nil {
 		return nil, err

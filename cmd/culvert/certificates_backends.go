@@ -34,12 +34,12 @@ func (p *backendPlace) placed(err error) error {
 // openClients returns the clients of a configuration: those of before for backends whose
 // settings are the same, and new ones.
 func (k *keyring) openClients(c *config.Loaded, before backendClients) (backendClients, error) {
-	clients := backendClients{}
+	clients, kept := backendClients{}, c.Compact()
 	for _, b := range c.BackendSections() {
 		if !b.TLS.Enabled {
 			continue
 		}
-		client, place := before[b.Name], backendPlace{c, b.Section}
+		client, place := before[b.Name], backendPlace{kept, b.Section}
 		if client.Client == nil || client.settings != b.TLS {
 			var err error
 			if client, err = k.openClient(b.TLS, place); err != nil {

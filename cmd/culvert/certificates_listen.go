@@ -67,7 +67,7 @@ func (k *keyring) changeListeners(listeners []*listenerTLS, running, next *confi
 				l.now.Store(providers[i])
 			}
 		}
-		k.config.Store(next)
+		k.config.Store(next.Compact())
 		k.closeAllBut(after)
 	}
 	return commit, undo, nil

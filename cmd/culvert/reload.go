@@ -46,14 +46,14 @@ type reloader struct {
 }
 
 // A part is a part of the program that takes a new configuration. It prepares for
-// the change from running to next, and returns an error if it can't take next. One
-// of commit and undo is called later, and can't fail. Each may be nil.
+// the change from running, which is compact, to next, and returns an error if it can't
+// take next. One of commit and undo is called later, and can't fail. Each may be nil.
 type part func(running, next *config.Loaded) (commit, undo func(), err error)
 
 // A configState tells which configuration runs, and why a newer one doesn't. It
 // never changes.
 type configState struct {
-	*config.Loaded           // the configuration that runs
+	*config.Loaded           // the configuration that runs, compact
 	version        string    // its hash
 	since          time.Time // when it began to run
 
@@ -71,7 +71,7 @@ type rejection struct {
 // newReloader returns a reloader for a program that begins with c.
 func newReloader(c *config.Loaded, load func() (*config.Loaded, error), log *slog.Logger) *reloader {
 	r := &reloader{load: load, log: log, always: func() bool { return false }, notify: func(string) {}, hangup: make(chan struct{}, 1), quiet: quietTime, longest: longestUnrest}
-	r.state.Store(&configState{Loaded: c, version: c.Version(), since: time.Now()})
+	r.state.Store(&configState{Loaded: c.Compact(), version: c.Version(), since: time.Now()})
 	return r
 }
 
@@ -209,7 +209,7 @@ func (r *reloader) reload(asked bool) {
 
 // apply changes the configuration from running to next.
 func (r *reloader) apply(running *configState, next *config.Loaded) error {
-	changed := config.Changed(running.Loaded, next)
+	changed := config.Changed(running.Whole(), next)
 	var fixed []string
 	for _, key := range changed {
 		if config.NeedsRestart(key) {
@@ -238,7 +238,7 @@ func (r *reloader) apply(running *configState, next *config.Loaded) error {
 	for _, commit := range commits {
 		commit()
 	}
-	s := &configState{Loaded: next, version: next.Version(), since: time.Now()}
+	s := &configState{Loaded: next.Compact(), version: next.Version(), since: time.Now()}
 	r.state.Store(s)
 	r.warn(append(slices.Clone(next.Warnings), laterWarnings(next)...), running.Warnings)
 	r.log.Info("configuration reloaded", "file", next.File, "version", s.version, "before", running.version, "changed", firstOf(changed, " "))
@@ -259,7 +259,7 @@ func (r *reloader) warn(warnings, before []string) {
 // runs. The file may have other warnings, such as those of unknown keys.
 func (r *reloader) unchanged(running *configState, next *config.Loaded, asked bool) {
 	s := *running
-	s.Loaded, s.rejected = next, nil
+	s.Loaded, s.rejected = next.Compact(), nil
 	r.state.Store(&s)
 	r.warn(next.Warnings, running.Warnings)
 	if running.rejected == nil && !asked {

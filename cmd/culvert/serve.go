@@ -98,7 +98,7 @@ func lacksBackend(c *config.Loaded) bool { return len(c.Backends) == 0 && c.Back
 
 // A program is a running serve.
 type program struct {
-	config *config.Loaded                 // at the start; reloads has the current one
+	config *config.Loaded                 // at the start, compact when open returns; reloads has the current one
 	again  func() (*config.Loaded, error) // loads it again
 	log    *slog.Logger
 	calls  *slog.Logger // for the lines of single calls
@@ -200,6 +200,7 @@ func (p *program) open(ctx context.Context) error {
 	p.announcer = newAnnouncer(p.config, p.bridge.Services, p.log)
 	p.openReloads(ctx)
 	p.watchMetrics()
+	p.config = p.config.Compact() // a running program keeps no other
 	return nil
 }
 
