@@ -384,7 +384,7 @@ func TestRetryThatGetsNoConnection(t *testing.T) {
 		obs := newObserver()
 		s := newServer(t, Config{Backend: backend, Observer: obs})
 		c := newCallOf(s)
-		c.route = &route{backend: DefaultBackend, retry: &Retry{Attempts: 3, Codes: []codes.Code{codes.Unavailable}}}
+		c.route = &route{backend: DefaultBackend, treatment: &treatment{retry: &Retry{Attempts: 3, Codes: []codes.Code{codes.Unavailable}}}}
 		close(d.requests)
 		s.handle(t.Context(), c, d, nil, nil)
 		d.over.Store(true)

@@ -61,10 +61,18 @@ func (r *Route) Row() routing.Route {
 // A MetadataValue is one value of metadata.
 type MetadataValue struct{ Name, Value string }
 
-// A route is a Route that is ready for use.
+// A route is a Route that is ready for use. There may be thousands, of which most only
+// name a backend. So routes share what is the same.
 type route struct {
-	name         string
-	backend      string         // if split is nil
+	name    string
+	backend string // if split is nil
+	scope   *quota.Scope
+	origins *gate.Origins // nil: the policy's
+	*treatment
+}
+
+// A treatment is what a route does with its calls.
+type treatment struct {
 	split        *routing.Split // or nil
 	sticky       string
 	authority    string
@@ -77,9 +85,10 @@ type route struct {
 	retry        *Retry        // nil: none
 	messageBytes int
 	headerBytes  int
-	scope        *quota.Scope
-	origins      *gate.Origins // nil: the policy's
 }
+
+// plain is the treatment of routes that only name a backend.
+var plain treatment
 
 // A routeTimeout is the longest deadline of a route's calls.
 type routeTimeout struct {
@@ -166,12 +175,8 @@ func (rs *routes) inheritOrigins(list []Route) {
 func (c routeCounts) count(rs *routes, list []Route, q *quota.Limiter, before *routes) {
 	named := make(map[string]bool)
 	for i := range list {
-		counted := c[list[i].Name]
-		if counted == nil {
-			counted = quota.NewRouteScope(list[i].Name, Quota{})
-			c[list[i].Name] = counted
-		}
-		rs.of[i].scope = counted.With(list[i].Limits)
+		rs.of[i].scope = quota.NewRouteScope(list[i].Name, list[i].Limits, c[list[i].Name])
+		c[list[i].Name] = rs.of[i].scope
 		named[list[i].Name] = true
 	}
 	if before != nil {

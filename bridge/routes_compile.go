@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -29,10 +30,10 @@ func (c *routeCompiler) wrong(key, text string) {
 }
 
 func (c *routeCompiler) compile(r *Route) route {
-	made := route{
-		name: r.Name, backend: r.Backend, sticky: strings.ToLower(r.Sticky), authority: r.Authority,
+	made := route{name: r.Name, backend: r.Backend, treatment: &treatment{
+		sticky: strings.ToLower(r.Sticky), authority: r.Authority,
 		messageBytes: r.MessageBytes, headerBytes: r.HeaderBytes, idleTimeout: r.IdleTimeout, maxAge: r.MaxAge,
-	}
+	}}
 	if r.Timeout > 0 {
 		f := report.New(report.ReasonDeadlineExceeded, "the call took longer than "+r.Timeout.String()+" ("+report.KeyRouteTimeout+")")
 		f.Limit, f.Remedy = report.KeyRouteTimeout, "find the slow part, or raise "+report.KeyRouteTimeout
@@ -79,6 +80,9 @@ func (c *routeCompiler) compile(r *Route) route {
 	}
 	if r.AllowOrigins != nil {
 		c.compileOrigins(r, &made)
+	}
+	if reflect.ValueOf(*made.treatment).IsZero() {
+		made.treatment = &plain
 	}
 	return made
 }

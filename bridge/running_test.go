@@ -100,16 +100,16 @@ func TestCallsAreLookedAfter(t *testing.T) {
 			r.lastSeen.Store(g.now())
 		}, 50 * time.Second, report.ReasonIdleTimeout, report.KeyIdle},
 		{"a route's idle", Limits{IdleTimeout: 10 * time.Second, MaxAge: 20 * time.Second}, func(_ context.Context, _ *registry, r *running) {
-			r.route.Store(&route{idleTimeout: 30 * time.Second, maxAge: -1})
+			r.route.Store(&route{treatment: &treatment{idleTimeout: 30 * time.Second, maxAge: -1}})
 		}, 30 * time.Second, report.ReasonIdleTimeout, report.KeyRouteIdle},
 		{"a route's age", Limits{}, func(_ context.Context, _ *registry, r *running) {
-			r.route.Store(&route{maxAge: 20 * time.Second})
+			r.route.Store(&route{treatment: &treatment{maxAge: 20 * time.Second}})
 		}, 20 * time.Second, report.ReasonMaxAge, report.KeyRouteMaxAge},
 		{"a route without a limit", Limits{IdleTimeout: 10 * time.Second, MaxAge: 20 * time.Second}, func(_ context.Context, _ *registry, r *running) {
-			r.route.Store(&route{idleTimeout: -1, maxAge: -1})
+			r.route.Store(&route{treatment: &treatment{idleTimeout: -1, maxAge: -1}})
 		}, never, "", ""},
 		{"a route that sets no times", Limits{IdleTimeout: 10 * time.Second}, func(_ context.Context, _ *registry, r *running) {
-			r.route.Store(&route{})
+			r.route.Store(&route{treatment: &plain})
 		}, 10 * time.Second, report.ReasonIdleTimeout, report.KeyIdle},
 		{"a slow consumer", Limits{SlowConsumerTimeout: 7 * time.Second}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, 7 * time.Second, report.ReasonSlowConsumer, report.KeySlowConsumer},
 		{"a slow consumer by default", Limits{}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, 5 * time.Minute, report.ReasonSlowConsumer, report.KeySlowConsumer},

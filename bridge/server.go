@@ -79,6 +79,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.policy.Store(p)
+	s.cfg.Routes = nil // the policy has them
 	s.account = memory.New(limits.BufferedBytes, cfg.Memory)
 	s.edge = s.newEdge()
 	change, err := s.changeBackends(&cfg)

@@ -46,9 +46,9 @@ func (u *Conn) Begin(q *Limiter, peer string, l *Scope, tls bool) error {
 
 // beginConn counts a connection, or returns why it is refused.
 func (q *Limiter) beginConn(from *Address, l *Scope, tls bool) *excess {
-	take, give := share.beginConn, share.endConn
+	take, give := Scope.beginConn, Scope.endConn
 	if tls {
-		take, give = share.beginTLS, share.cancelTLS
+		take, give = Scope.beginTLS, Scope.cancelTLS
 	}
 	shares := q.shares(from, l)
 	return takeAll(shares[:], q.now, take, give)
@@ -56,7 +56,7 @@ func (q *Limiter) beginConn(from *Address, l *Scope, tls bool) *excess {
 
 // beginConn counts a connection, or returns why it is refused: then it counts
 // nothing.
-func (s share) beginConn(clock) *excess {
+func (s Scope) beginConn(clock) *excess {
 	if limit := s.rules.connections; !enter(&s.tally.connections, limit) {
 		return s.excess("connections", report.AnyMoment, "%d connections%s are open, which is the limit", limit)
 	}
@@ -65,7 +65,7 @@ func (s share) beginConn(clock) *excess {
 
 // beginTLS is beginConn for a connection that begins with a handshake, which
 // counts too.
-func (s share) beginTLS(now clock) *excess {
+func (s Scope) beginTLS(now clock) *excess {
 	if x := s.beginConn(now); x != nil {
 		return x
 	}
@@ -77,13 +77,13 @@ func (s share) beginTLS(now clock) *excess {
 }
 
 // cancelTLS undoes beginTLS.
-func (s share) cancelTLS() {
+func (s Scope) cancelTLS() {
 	s.endConn()
 	s.shaking.give(s.handshakes)
 }
 
 // endConn removes a connection from the count.
-func (s share) endConn() { s.tally.connections.Add(-1) }
+func (s Scope) endConn() { s.tally.connections.Add(-1) }
 
 // End gives back the connection's usage. It may be called again.
 func (u *Conn) End() {

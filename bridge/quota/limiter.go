@@ -50,33 +50,48 @@ func New(server, address Quota, tryOut bool, refusals *report.Refusals) *Limiter
 func (q *Limiter) With(server, address Quota, tryOut bool) *Limiter {
 	with := *q
 	with.tryOut = tryOut
-	with.server.rules = rulesOf(server, "", report.KeyLimits)
+	total := rulesOf(server, "", report.KeyLimits)
+	with.server.rules = &total
 	with.address = rulesOf(address, " of this address", report.KeyAddressLimits)
 	return &with
 }
 
 // NewListenerScope returns the scope of a listener's clients.
 func NewListenerScope(limits Quota) *Scope {
-	return &Scope{rulesOf(limits, " on this listener", report.KeyListenerLimits), new(tally)}
+	return newScope(rulesOf(limits, " on this listener", report.KeyListenerLimits))
 }
 
 // NewMethodScope returns the scope of the methods that share a limit.
 func NewMethodScope(limits Quota) *Scope {
-	return &Scope{rulesOf(limits, " of this method", report.KeyMethodLimits), new(tally)}
+	return newScope(rulesOf(limits, " of this method", report.KeyMethodLimits))
 }
 
-// NewRouteScope returns the scope of the calls of the route of that name.
-func NewRouteScope(name string, limits Quota) *Scope {
-	s := &Scope{rulesOf(limits, " of this route", report.KeyRouteLimits), new(tally)}
-	s.entry = " of the route " + name
+// NewRouteScope returns the scope of the calls of the route of that name. It continues
+// the counts of before, unless that is nil.
+func NewRouteScope(name string, limits Quota, before *Scope) *Scope {
+	s := &Scope{rules: &unlimitedRoute}
+	if r := rulesOf(limits, unlimitedRoute.of, unlimitedRoute.section); r != unlimitedRoute {
+		r.entry = " of the route " + name
+		s.rules = &r
+	}
+	if before == nil {
+		s.tally = new(tally)
+	} else {
+		s.tally = before.tally
+	}
 	return s
 }
 
+// unlimitedRoute are the rules of all routes without limits, of which there may be
+// thousands.
+var unlimitedRoute = rulesOf(Quota{}, " of this route", report.KeyRouteLimits)
+
+func newScope(r rules) *Scope { return &Scope{&r, new(tally)} }
+
 // With returns the scope with other limits, like Limiter.With.
 func (s *Scope) With(limits Quota) *Scope {
-	with := &Scope{rulesOf(limits, s.of, s.section), s.tally}
-	with.entry = s.entry
-	return with
+	r := rulesOf(limits, s.of, s.section)
+	return &Scope{&r, s.tally}
 }
 
 // Running returns the number of calls that count with the scope.
@@ -127,22 +142,16 @@ func countOf(limit int) int32 {
 
 func rateOf(limit int) perSecond { return perSecond(countOf(limit)) }
 
-// A Scope is the clients that share a limit, with their usage.
+// A Scope is the clients that share a limit, with their usage. All addresses have the
+// same rules, and each has a tally of its own.
 type Scope struct {
-	rules
-	*tally
-}
-
-// A share is the limits and usage of one scope: all addresses have the same limits,
-// and each has a tally of its own.
-type share struct {
 	*rules
 	*tally
 }
 
 // shares returns a client's shares: its address, then its listener and the server.
-func (q *Limiter) shares(from *Address, l *Scope) [3]share {
-	return [...]share{{&q.address, &from.tally}, {&l.rules, l.tally}, {&q.server.rules, q.server.tally}}
+func (q *Limiter) shares(from *Address, l *Scope) [3]Scope {
+	return [...]Scope{{&q.address, &from.tally}, *l, q.server}
 }
 
 // An excess is a limit that was reached.
@@ -152,22 +161,22 @@ type excess struct {
 	wait      time.Duration // until there may be room
 }
 
-// excess returns the excess of one of the share's limits. The text gets the limit and
+// excess returns the excess of one of the scope's limits. The text gets the limit and
 // its owner.
-func (s share) excess(key string, wait time.Duration, text string, limit any) *excess {
+func (s Scope) excess(key string, wait time.Duration, text string, limit any) *excess {
 	return &excess{s.section + key, fmt.Sprintf(text, limit, s.of), s.entry, wait}
 }
 
-// takeAll takes quota from each of the shares, in order. If a share refuses, takeAll
+// takeAll takes quota from each of the scopes, in order. If one refuses, takeAll
 // gives back the quota of those before, and returns the excess: a refused call uses
 // no quota.
-func takeAll(shares []share, now clock, take func(share, clock) *excess, give func(share)) *excess {
-	for i, s := range shares {
+func takeAll(scopes []Scope, now clock, take func(Scope, clock) *excess, give func(Scope)) *excess {
+	for i, s := range scopes {
 		x := take(s, now)
 		if x == nil {
 			continue
 		}
-		for _, before := range shares[:i] {
+		for _, before := range scopes[:i] {
 			give(before)
 		}
 		return x
@@ -212,8 +221,8 @@ func (q *Limiter) Call(listener, method *Scope, peer string, from *Address) Call
 func (u *Call) Move(method, route *Scope, name string) error {
 	had, gets := [...]*Scope{u.method, u.route}, [...]*Scope{method, route}
 	if u.begun {
-		var room [2]share
-		if x := takeAll(others(room[:0], gets, had), u.quotas.now, share.beginCall, share.cancelCall); x != nil {
+		var room [2]Scope
+		if x := takeAll(others(room[:0], gets, had), u.quotas.now, Scope.beginCall, Scope.cancelCall); x != nil {
 			if err := u.quotas.refuse(x, u.peer, name); err != nil {
 				return err
 			}
@@ -229,10 +238,10 @@ func (u *Call) Move(method, route *Scope, name string) error {
 }
 
 // others appends to room the shares of scopes that differ from those beside them.
-func others(room []share, of, beside [2]*Scope) []share {
+func others(room []Scope, of, beside [2]*Scope) []Scope {
 	for i, s := range of {
 		if s != nil && s != beside[i] {
-			room = append(room, share{&s.rules, s.tally})
+			room = append(room, *s)
 		}
 	}
 	return room
@@ -250,8 +259,8 @@ func (u *Call) Begin(method string) error {
 	if u.address == nil {
 		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now()), true
 	}
-	var room [maxShares]share
-	if x := takeAll(u.shares(&room), u.quotas.now, share.beginCall, share.cancelCall); x != nil {
+	var room [maxShares]Scope
+	if x := takeAll(u.shares(&room), u.quotas.now, Scope.beginCall, Scope.cancelCall); x != nil {
 		err := u.quotas.refuse(x, u.peer, method)
 		if err != nil {
 			u.release()
@@ -266,7 +275,7 @@ func (u *Call) Begin(method string) error {
 func (u *Call) Memory() *memory.Address { return &u.address.memory }
 
 // beginCall counts a call, or returns why it is refused: then it counts nothing.
-func (s share) beginCall(now clock) *excess {
+func (s Scope) beginCall(now clock) *excess {
 	if limit := s.rules.calls; !enter(&s.tally.calls, limit) {
 		return s.excess("calls", report.AnyMoment, "%d calls%s are running, which is the limit", limit)
 	}
@@ -278,13 +287,13 @@ func (s share) beginCall(now clock) *excess {
 }
 
 // cancelCall undoes beginCall.
-func (s share) cancelCall() {
+func (s Scope) cancelCall() {
 	s.endCall()
 	s.calling.give(s.callRate)
 }
 
 // endCall removes a call from the count.
-func (s share) endCall() { s.tally.calls.Add(-1) }
+func (s Scope) endCall() { s.tally.calls.Add(-1) }
 
 // End gives back the call's usage, and releases its address.
 func (u *Call) End() {
@@ -307,7 +316,7 @@ func (u *Call) stopCounting() {
 		return
 	}
 	u.begun = false
-	var room [maxShares]share
+	var room [maxShares]Scope
 	for _, s := range u.shares(&room) {
 		s.endCall()
 	}
@@ -318,15 +327,15 @@ const maxShares = 5
 
 // shares returns, in room, all the shares that the call counts with, the narrowest
 // first.
-func (u *Call) shares(room *[maxShares]share) []share {
+func (u *Call) shares(room *[maxShares]Scope) []Scope {
 	q := u.quotas
-	shares := append(room[:0], share{&q.address, &u.address.tally})
+	shares := append(room[:0], Scope{&q.address, &u.address.tally})
 	for _, s := range [...]*Scope{u.method, u.route, u.listener} {
 		if s != nil {
-			shares = append(shares, share{&s.rules, s.tally})
+			shares = append(shares, *s)
 		}
 	}
-	return append(shares, share{&q.server.rules, q.server.tally})
+	return append(shares, q.server)
 }
 
 // MayExpand judges compressed bytes before their decompression. The decompressed size
@@ -335,7 +344,7 @@ func (u *Call) MayExpand() error {
 	if !u.begun {
 		return nil
 	}
-	var room [maxShares]share
+	var room [maxShares]Scope
 	for _, s := range u.shares(&room) {
 		if wait := s.expanding.debt(s.decompressed, u.quotas.now); wait > 0 {
 			return u.expandedTooMuch(s, wait)
@@ -353,9 +362,9 @@ func (u *Call) Expanded(n int, most int64) error {
 		return nil
 	}
 	now := u.quotas.now()
-	var over share
+	var over Scope
 	var wait time.Duration
-	var room [maxShares]share
+	var room [maxShares]Scope
 	for _, s := range u.shares(&room) {
 		debt := s.expanding.spend(s.decompressed, now, int64(n))
 		if wait == 0 && debt > 0 && int64(debt) > s.decompressed.cost(most) {
@@ -370,7 +379,7 @@ func (u *Call) Expanded(n int, most int64) error {
 
 // expandedTooMuch refuses further decompression, by the limit of one of the call's
 // shares.
-func (u *Call) expandedTooMuch(s share, wait time.Duration) error {
+func (u *Call) expandedTooMuch(s Scope, wait time.Duration) error {
 	x := s.excess("decompressed_bytes_per_second", wait, "compressed messages%[2]s decompress to more than %[1]d bytes within a second", s.decompressed)
 	if u.quotas.tryOut {
 		u.stopCounting() // it continues, and was reported
@@ -387,14 +396,14 @@ func (u *Call) Handshake(method string) error {
 		defer from.holders.Add(-1)
 	}
 	shares := u.quotas.shares(from, u.listener)
-	if x := takeAll(shares[:], u.quotas.now, share.beginUpgrade, share.cancelUpgrade); x != nil {
+	if x := takeAll(shares[:], u.quotas.now, Scope.beginUpgrade, Scope.cancelUpgrade); x != nil {
 		return u.quotas.refuse(x, u.peer, method)
 	}
 	return nil
 }
 
 // beginUpgrade counts a WebSocket that opens, or returns why it is refused.
-func (s share) beginUpgrade(now clock) *excess {
+func (s Scope) beginUpgrade(now clock) *excess {
 	if wait := s.upgrading.take(s.handshakes, now); wait > 0 {
 		return s.excess("handshakes_per_second", wait, "more than %d WebSockets%s are opened within a second", s.handshakes)
 	}
@@ -402,4 +411,4 @@ func (s share) beginUpgrade(now clock) *excess {
 }
 
 // cancelUpgrade undoes beginUpgrade.
-func (s share) cancelUpgrade() { s.upgrading.give(s.handshakes) }
+func (s Scope) cancelUpgrade() { s.upgrading.give(s.handshakes) }

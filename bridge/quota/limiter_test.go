@@ -288,9 +288,9 @@ func TestPlacesAreGivenBack(t *testing.T) {
 				_, err := q.start(l, peer, method)
 				wantKey(t, err, key)
 			}
-			for name, s := range map[string]share{
-				"address": {&q.address, &first.address.tally}, "method": {&q.method.rules, q.method.tally},
-				"listener": {&l.rules, l.tally}, "server": {&q.server.rules, q.server.tally},
+			for name, s := range map[string]Scope{
+				"address": {&q.address, &first.address.tally}, "method": *q.method,
+				"listener": *l, "server": q.server,
 			} {
 				if n := s.tally.calls.Load(); n != 1 {
 					t.Errorf("%s: by 100 refused calls the %s has %d running, want the 1 that is", key, name, n)
@@ -668,7 +668,7 @@ func BenchmarkExpanding(b *testing.B) {
 func TestMovedCallCountsWithItsNewScopes(t *testing.T) {
 	var log bytes.Buffer
 	q := New(Quota{}, Quota{}, false, report.NewRefusals(slog.New(slog.NewTextHandler(&log, nil)), report.Discard()))
-	l, method, route, other := NewListenerScope(Quota{}), NewMethodScope(Quota{Calls: 1}), NewRouteScope("one", Quota{}), NewRouteScope("two", Quota{Calls: 1})
+	l, method, route, other := NewListenerScope(Quota{}), NewMethodScope(Quota{Calls: 1}), NewRouteScope("one", Quota{}, nil), NewRouteScope("two", Quota{Calls: 1}, nil)
 	count := func(want ...int) {
 		t.Helper()
 		if got := []int{method.Running(), route.Running(), other.Running(), l.Running()}; !slices.Equal(got, want) {

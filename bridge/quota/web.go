@@ -28,7 +28,7 @@ func (u *WebRequest) Begin(detail string) error {
 		u.address, u.holds = u.quotas.addresses.hold(addressKey(u.peer), u.quotas.now()), true
 	}
 	shares := u.shares()
-	if x := takeAll(shares[:], u.quotas.now, share.beginWeb, share.endWeb); x != nil {
+	if x := takeAll(shares[:], u.quotas.now, Scope.beginWeb, Scope.endWeb); x != nil {
 		return u.quotas.refuse(x, u.peer, detail)
 	}
 	u.begun = true
@@ -53,13 +53,13 @@ func (u *WebRequest) End() {
 	}
 }
 
-func (u *WebRequest) shares() [3]share { return u.quotas.shares(u.address, u.listener) }
+func (u *WebRequest) shares() [3]Scope { return u.quotas.shares(u.address, u.listener) }
 
-func (s share) beginWeb(clock) *excess {
+func (s Scope) beginWeb(clock) *excess {
 	if limit := s.rules.webRequests; !enter(&s.tally.webRequests, limit) {
 		return s.excess("fallback_requests", report.AnyMoment, "%d requests%s to the web server are running, which is the limit", limit)
 	}
 	return nil
 }
 
-func (s share) endWeb() { s.tally.webRequests.Add(-1) }
+func (s Scope) endWeb() { s.tally.webRequests.Add(-1) }
