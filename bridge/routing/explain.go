@@ -22,28 +22,30 @@ type Candidate struct {
 // latest criterion. It looks at every route.
 func (t *Table) Explain(f *Facts) []Candidate {
 	type result struct {
-		e      *entry
+		rank   int // of its entry
 		failed int // the place of the criterion; len(criteria): none
 	}
-	results := make([]*result, len(t.routes))
+	results := make([]*result, t.routes)
 	elements := strings.Count(f.Path, "/")
-	for _, e := range t.entries { // by rank, so the first that matches is the best of its route
+	for rank := range t.entries { // the first that matches is the best of its route
+		e := &t.entries[rank]
 		failed := e.failed(f, elements)
 		if r := results[e.route]; r == nil || failed > r.failed {
-			results[e.route] = &result{e, failed}
+			results[e.route] = &result{rank, failed}
 		}
 	}
 	slices.SortFunc(results, func(a, b *result) int {
-		return cmp.Or(cmp.Compare(b.failed, a.failed), cmp.Compare(a.e.rank, b.e.rank))
+		return cmp.Or(cmp.Compare(b.failed, a.failed), cmp.Compare(a.rank, b.rank))
 	})
 	candidates := make([]Candidate, len(results))
 	for i, r := range results {
-		c := Candidate{Route: r.e.route, Matches: r.failed == len(criteria)}
+		e := &t.entries[r.rank]
+		c := Candidate{Route: int(e.route), Matches: r.failed == len(criteria)}
 		switch {
 		case !c.Matches:
 			c.Key = criteria[r.failed].key
 		case i > 0:
-			_, c.Key = decide(results[0].e, r.e)
+			_, c.Key = decide(&t.entries[results[0].rank], e)
 		}
 		candidates[i] = c
 	}
@@ -57,7 +59,7 @@ func (e *entry) failed(f *Facts, elements int) int {
 	switch {
 	case !e.matchesHost(f.Host):
 		key = "match.hosts"
-	case elements != e.elements || !strings.HasPrefix(f.Path, e.prefix) || len(f.Path) > len(e.prefix) && f.Path[len(e.prefix)] != '/':
+	case elements != int(e.elements) || !strings.HasPrefix(f.Path, e.prefix) || len(f.Path) > len(e.prefix) && f.Path[len(e.prefix)] != '/':
 		key = "match.path_prefix"
 	case !e.method.matches(methodOf(f.Path)):
 		key = "match.methods"
@@ -94,23 +96,25 @@ type Way struct{ Listener, Transport string }
 // ways are all that there are. Shadowed judges each route by requests that match it and
 // as few others as possible.
 func (t *Table) Shadowed(ways []Way) []Shadow {
-	by := make([]int, len(t.routes))
+	by := make([]int, t.routes)
 	for i := range by {
 		by[i] = -1
 	}
-	gets := make([]bool, len(t.routes))
-	for _, e := range t.entries {
+	gets := make([]bool, t.routes)
+	for i := range t.entries {
+		e := &t.entries[i]
 		if gets[e.route] {
 			continue
 		}
 		e.samples(ways, func(f *Facts) bool {
-			winner := t.find(f)
-			if winner == nil || winner.route == e.route || e.method.mayHave("[") || winner.method.mayHave("[?") {
-				gets[e.route] = true // or the sample says nothing
-				return false
+			if rank := t.find(f); rank != none {
+				if winner := &t.entries[rank]; winner.route != e.route && !e.method.mayHave("[") && !winner.method.mayHave("[?") {
+					by[e.route] = int(winner.route)
+					return true
+				}
 			}
-			by[e.route] = winner.route
-			return true
+			gets[e.route] = true // or the sample says nothing
+			return false
 		})
 	}
 	var shadows []Shadow
@@ -124,7 +128,7 @@ func (t *Table) Shadowed(ways []Way) []Shadow {
 
 // samples yields a request that the entry matches for each of the ways.
 func (e *entry) samples(ways []Way, yield func(*Facts) bool) {
-	f := &Facts{Host: e.host, Path: e.method.samplePath(e.prefix, e.depth, e.elements), Metadata: make(map[string][]string, len(e.metadata))}
+	f := &Facts{Host: e.host, Path: e.method.samplePath(e.prefix, int(e.depth), int(e.elements)), Metadata: make(map[string][]string, len(e.metadata))}
 	switch e.hostKind() {
 	case 1:
 		f.Host = unlike + "." + e.host

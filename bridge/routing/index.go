@@ -5,261 +5,341 @@ import (
 	"strings"
 )
 
-// The index has a map for each of the first criteria, one below the other: host, path
-// prefix, method, metadata. A lookup asks the maps from the most to the least
-// specific, and goes on to the next if no entry there matches the request. The number
-// of maps depends on the labels of the host and the elements of the path, not on the
-// number of routes.
+// An index finds entries. It has a map for each of the first criteria: host, path
+// prefix, method. A lookup asks the maps from the most to the least specific, and goes
+// on to the next if no entry there matches the request. The number of questions depends
+// on the labels of the host and the elements of the path, not on the number of routes.
+//
+// There may be thousands of routes, and the garbage collector looks at all of them
+// again and again. So the index has a few large pieces, whose parts are numbers in
+// place of pointers. Entries that a lookup tries one after the other are a list: the
+// number of the first, and entry.next.
+type index struct {
+	entries []entry // by rank
 
-// under returns the part of the index for the entry's host.
-func (t *Table) under(e *entry) *paths {
-	at := &t.any
-	hosts := t.exact
-	switch e.hostKind() {
-	case 1:
-		hosts = t.wildcards
-	case 2:
-		if *at == nil {
-			*at = newPaths()
-		}
-		return *at
-	}
-	p := hosts[e.host]
-	if p == nil {
-		p = newPaths()
-		hosts[e.host] = p
-	}
-	return p
+	exact     map[string]int32 // places of hosts
+	wildcards map[string]int32 // likewise, by the host's part after the first dots: "example.com" for "*.example.com"
+	any       int32            // the place for any host
+	depths    []int32          // of the longest prefix of each place
+	byPrefix  map[prefixKey]int32
+	methods   []methods
+	byMethod  map[methodKey]int32
+	groups    []group
 }
 
-// paths are the entries of one host.
-type paths struct {
-	byPrefix map[prefixKey]*methods
-	depth    int // of the longest prefix
-}
-
+// A prefixKey is a prefix in a place.
 type prefixKey struct {
-	prefix   string
-	elements int // of the whole path
+	prefix          string
+	place, elements int32 // of the whole path
 }
 
-func newPaths() *paths { return &paths{byPrefix: make(map[prefixKey]*methods)} }
-
-func (p *paths) add(e *entry) {
-	p.depth = max(p.depth, e.depth)
-	k := prefixKey{e.prefix, e.elements}
-	m := p.byPrefix[k]
-	if m == nil {
-		m = &methods{exact: make(map[string]*group), services: make(map[string]*group), globs: make(map[string][]*globGroup)}
-		p.byPrefix[k] = m
-	}
-	m.add(e)
-}
-
-// find returns the entry that wins. p may be nil.
-func (p *paths) find(f *Facts, elements int) *entry {
-	if p == nil {
-		return nil
-	}
-	prefix := f.Path
-	for depth := elements; depth >= 0; depth-- {
-		if depth <= p.depth {
-			if m := p.byPrefix[prefixKey{prefix, elements}]; m != nil {
-				if e := m.find(f); e != nil {
-					return e
-				}
-			}
-		}
-		prefix = prefix[:max(strings.LastIndexByte(prefix, '/'), 0)]
-	}
-	return nil
+// A methodKey is a pattern of one method, or of one service.
+type methodKey struct {
+	text    string
+	methods int32
+	service bool
 }
 
 // methods are the entries of one prefix.
 type methods struct {
-	exact    map[string]*group       // by method
-	services map[string]*group       // by service
-	globs    map[string][]*globGroup // by the first bytes that stand for themselves
-	lengths  []int                   // of the keys of globs
-	any      *group
+	globs           *globs // nil: none
+	any             int32  // the group of all methods
+	exact, services bool   // byMethod has some
 }
 
-// A globGroup has the entries of one glob.
+// globs are the entries with other patterns, by the pattern's first bytes that stand
+// for themselves.
+type globs struct {
+	byStart map[string][]globGroup
+	lengths []int // of the keys of byStart
+}
+
 type globGroup struct {
 	pattern pattern
-	group
-}
-
-func (m *methods) add(e *entry) {
-	switch e.method.kind {
-	case exactMethod:
-		groupAt(m.exact, e.method.text).add(e)
-	case wholeService:
-		groupAt(m.services, e.method.text).add(e)
-	case glob:
-		m.addGlob(e)
-	case anyMethod:
-		if m.any == nil {
-			m.any = new(group)
-		}
-		m.any.add(e)
-	}
-}
-
-func groupAt(groups map[string]*group, name string) *group {
-	g := groups[name]
-	if g == nil {
-		g = new(group)
-		groups[name] = g
-	}
-	return g
-}
-
-func (m *methods) addGlob(e *entry) {
-	literal := e.method.text[:e.method.prefix]
-	if !slices.Contains(m.lengths, len(literal)) {
-		m.lengths = append(m.lengths, len(literal))
-	}
-	same := func(g *globGroup) bool { return g.pattern.text == e.method.text }
-	i := slices.IndexFunc(m.globs[literal], same)
-	if i < 0 {
-		i = len(m.globs[literal])
-		m.globs[literal] = append(m.globs[literal], &globGroup{pattern: e.method})
-	}
-	m.globs[literal][i].add(e)
-}
-
-func (m *methods) find(f *Facts) *entry {
-	method := methodOf(f.Path)
-	if e := m.exact[method].find(f); e != nil {
-		return e
-	}
-	service, _, _ := strings.Cut(method, "/")
-	if e := m.services[service].find(f); e != nil {
-		return e
-	}
-	// Several globs may match, and their prefixes don't order them.
-	var best *entry
-	for _, n := range m.lengths {
-		if n > len(method) {
-			continue
-		}
-		for _, g := range m.globs[method[:n]] {
-			if g.pattern.matches(method) {
-				best = better(best, g.find(f))
-			}
-		}
-	}
-	if best != nil {
-		return best
-	}
-	return m.any.find(f)
-}
-
-// better returns the entry with the lower rank. Either may be nil.
-func better(a, b *entry) *entry {
-	if a == nil || b != nil && b.rank < a.rank {
-		return b
-	}
-	return a
+	group   int32
 }
 
 // A group has entries that differ only in metadata, listener and transport.
 type group struct {
 	named []nameGroup
-	plain []*entry // without conditions for metadata, by rank
+	plain int32 // the list of those without conditions for metadata
 }
 
 // A nameGroup has the entries with a condition for one name of metadata. An entry
 // with several conditions is in one nameGroup only.
 type nameGroup struct {
 	name    string
-	values  map[string][]*entry // by the value that they want; by rank
-	present []*entry            // want any value; by rank
+	values  map[string]valueList // by the value that they want
+	present int32                // the list of those that want any value
 }
 
-func (g *group) add(e *entry) {
+type valueList struct{ first, length int32 }
+
+// none is the number of no entry, place, methods or group.
+const none = -1
+
+// newIndex returns the index of entries, which are sorted by rank.
+func newIndex(entries []entry) *index {
+	x := &index{
+		entries: entries, any: none,
+		exact: make(map[string]int32), wildcards: make(map[string]int32),
+		byPrefix: make(map[prefixKey]int32), byMethod: make(map[methodKey]int32),
+	}
+	for i := len(entries) - 1; i >= 0; i-- { // each becomes the first of its list
+		e := &entries[i]
+		x.push(x.groupOf(x.methodsOf(x.placeOf(e), e), e), int32(i))
+	}
+	return x
+}
+
+// add appends to a slice, and returns the number of the new element.
+func add[T any](to *[]T, v T) int32 {
+	*to = append(*to, v)
+	return int32(len(*to) - 1)
+}
+
+// numberOf returns the number under a key. If there is none yet, it is made.
+func numberOf[K comparable](numbers map[K]int32, k K, make func() int32) int32 {
+	n, ok := numbers[k]
+	if !ok {
+		n = make()
+		numbers[k] = n
+	}
+	return n
+}
+
+// placeOf returns the place of the entry's host.
+func (x *index) placeOf(e *entry) (place int32) {
+	newPlace := func() int32 { return add(&x.depths, 0) }
+	switch e.hostKind() {
+	case 0:
+		place = numberOf(x.exact, e.host, newPlace)
+	case 1:
+		place = numberOf(x.wildcards, e.host, newPlace)
+	default:
+		if x.any == none {
+			x.any = newPlace()
+		}
+		place = x.any
+	}
+	x.depths[place] = max(x.depths[place], e.depth)
+	return place
+}
+
+func (x *index) methodsOf(place int32, e *entry) int32 {
+	return numberOf(x.byPrefix, prefixKey{e.prefix, place, e.elements}, func() int32 { return add(&x.methods, methods{any: none}) })
+}
+
+func (x *index) groupOf(of int32, e *entry) int32 {
+	m := &x.methods[of]
+	newGroup := func() int32 { return add(&x.groups, group{plain: none}) }
+	switch e.method.kind {
+	case exactMethod:
+		m.exact = true
+		return numberOf(x.byMethod, methodKey{e.method.text, of, false}, newGroup)
+	case wholeService:
+		m.services = true
+		return numberOf(x.byMethod, methodKey{e.method.text, of, true}, newGroup)
+	case glob:
+		if m.globs == nil {
+			m.globs = &globs{byStart: make(map[string][]globGroup)}
+		}
+		return m.globs.groupOf(&e.method, newGroup)
+	case anyMethod:
+		if m.any == none {
+			m.any = newGroup()
+		}
+	}
+	return m.any
+}
+
+func (gs *globs) groupOf(p *pattern, newGroup func() int32) int32 {
+	start := p.text[:p.prefix]
+	if !slices.Contains(gs.lengths, len(start)) {
+		gs.lengths = append(gs.lengths, len(start))
+	}
+	same := func(g globGroup) bool { return g.pattern.text == p.text }
+	i := slices.IndexFunc(gs.byStart[start], same)
+	if i < 0 {
+		i = len(gs.byStart[start])
+		gs.byStart[start] = append(gs.byStart[start], globGroup{*p, newGroup()})
+	}
+	return gs.byStart[start][i].group
+}
+
+// push makes an entry the first of its list in a group.
+func (x *index) push(to, rank int32) {
+	e, g := &x.entries[rank], &x.groups[to]
 	if len(e.metadata) == 0 {
-		g.plain = append(g.plain, e)
+		e.next, g.plain = g.plain, rank
 		return
 	}
 	c := g.anchor(e)
 	i := slices.IndexFunc(g.named, func(n nameGroup) bool { return n.name == c.Name })
 	if i < 0 {
 		i = len(g.named)
-		g.named = append(g.named, nameGroup{name: c.Name, values: make(map[string][]*entry)})
+		g.named = append(g.named, nameGroup{name: c.Name, values: make(map[string]valueList), present: none})
 	}
 	n := &g.named[i]
 	if c.Value == "" {
-		n.present = append(n.present, e)
-	} else {
-		n.values[c.Value] = append(n.values[c.Value], e)
+		e.next, n.present = n.present, rank
+		return
 	}
+	e.next = none
+	list, ok := n.values[c.Value]
+	if ok {
+		e.next = list.first
+	}
+	n.values[c.Value] = valueList{rank, list.length + 1}
 }
 
 // anchor returns the condition by which the group finds the entry: one with a value if
 // there is one, and of those the one whose list is the shortest so far. So routes that
 // share one condition, and differ in another, end in short lists.
 func (g *group) anchor(e *entry) Condition {
-	best, bestLen := e.metadata[0], -1
+	best, bestLength := e.metadata[0], int32(-1)
 	for _, c := range e.metadata {
 		if c.Value == "" {
 			continue
 		}
-		n := 0
+		length := int32(0)
 		for i := range g.named {
 			if g.named[i].name == c.Name {
-				n = len(g.named[i].values[c.Value])
+				length = g.named[i].values[c.Value].length
 			}
 		}
-		if bestLen < 0 || n < bestLen {
-			best, bestLen = c, n
+		if bestLength < 0 || length < bestLength {
+			best, bestLength = c, length
 		}
 	}
 	return best
 }
 
-// find returns the entry that wins. g may be nil.
-func (g *group) find(f *Facts) *entry {
-	if g == nil {
-		return nil
+// find returns the entry that wins, or none. elements is how many the path has.
+func (x *index) find(f *Facts, elements int32) int32 {
+	if place, ok := x.exact[f.Host]; ok {
+		if e := x.findPath(place, f, elements); e != none {
+			return e
+		}
 	}
-	var best *entry
+	if len(x.wildcards) > 0 {
+		for _, rest, more := strings.Cut(f.Host, "."); more; _, rest, more = strings.Cut(rest, ".") {
+			if place, ok := x.wildcards[rest]; ok {
+				if e := x.findPath(place, f, elements); e != none {
+					return e
+				}
+			}
+		}
+	}
+	if x.any == none {
+		return none
+	}
+	return x.findPath(x.any, f, elements)
+}
+
+func (x *index) findPath(place int32, f *Facts, elements int32) int32 {
+	prefix := f.Path
+	for depth := elements; depth >= 0; depth-- {
+		if depth <= x.depths[place] {
+			if m, ok := x.byPrefix[prefixKey{prefix, place, elements}]; ok {
+				if e := x.findMethod(m, f); e != none {
+					return e
+				}
+			}
+		}
+		prefix = prefix[:max(strings.LastIndexByte(prefix, '/'), 0)]
+	}
+	return none
+}
+
+func (x *index) findMethod(of int32, f *Facts) int32 {
+	m, method := &x.methods[of], methodOf(f.Path)
+	if m.exact {
+		if g, ok := x.byMethod[methodKey{method, of, false}]; ok {
+			if e := x.findIn(g, f); e != none {
+				return e
+			}
+		}
+	}
+	if m.services {
+		service, _, _ := strings.Cut(method, "/")
+		if g, ok := x.byMethod[methodKey{service, of, true}]; ok {
+			if e := x.findIn(g, f); e != none {
+				return e
+			}
+		}
+	}
+	if m.globs != nil {
+		if e := x.findGlob(m.globs, method, f); e != none {
+			return e
+		}
+	}
+	if m.any == none {
+		return none
+	}
+	return x.findIn(m.any, f)
+}
+
+// findGlob asks all patterns that match: their first bytes don't order them.
+func (x *index) findGlob(gs *globs, method string, f *Facts) int32 {
+	best := int32(none)
+	for _, n := range gs.lengths {
+		if n > len(method) {
+			continue
+		}
+		for i := range gs.byStart[method[:n]] {
+			if g := &gs.byStart[method[:n]][i]; g.pattern.matches(method) {
+				best = better(best, x.findIn(g.group, f))
+			}
+		}
+	}
+	return best
+}
+
+// findIn returns the entry of a group that wins.
+func (x *index) findIn(of int32, f *Facts) int32 {
+	g, best := &x.groups[of], int32(none)
 	for i := range g.named {
 		n := &g.named[i]
 		values := f.Metadata[n.name]
 		if len(values) == 1 {
-			best = better(best, first(n.values[values[0]], f))
+			if list, ok := n.values[values[0]]; ok {
+				best = better(best, x.firstOf(list.first, f))
+			}
 		}
 		if len(values) > 0 {
-			best = better(best, first(n.present, f))
+			best = better(best, x.firstOf(n.present, f))
 		}
 	}
-	if best != nil {
+	if best != none {
 		return best
 	}
-	return first(g.plain, f)
+	return x.firstOf(g.plain, f)
 }
 
-// first returns the first of the entries whose metadata, listener and transport match.
-func first(entries []*entry, f *Facts) *entry {
-	for _, e := range entries {
-		if e.matchesRest(f) == "" {
-			return e
-		}
+// better returns the entry with the lower rank. Either may be none.
+func better(a, b int32) int32 {
+	if a == none || b != none && b < a {
+		return b
 	}
-	return nil
+	return a
+}
+
+// firstOf returns the first entry of a list whose metadata, listener and transport
+// match.
+func (x *index) firstOf(list int32, f *Facts) int32 {
+	for list != none && x.entries[list].matchesRest(f) != "" {
+		list = x.entries[list].next
+	}
+	return list
 }
 
 // matchesRest returns the key of the condition for metadata, listener or transport
 // that fails, or "".
 func (e *entry) matchesRest(f *Facts) string {
 	switch {
-	case !slices.ContainsFunc(e.metadata, func(c Condition) bool { return !c.holds(f.Metadata) }):
-	default:
+	case slices.ContainsFunc(e.metadata, func(c Condition) bool { return !c.holds(f.Metadata) }):
 		return "match.metadata"
-	}
-	switch {
 	case e.listener != anyName && e.listener != f.Listener:
 		return "match.listeners"
 	case e.transport != anyName && e.transport != f.Transport:

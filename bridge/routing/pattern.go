@@ -22,8 +22,8 @@ const (
 type pattern struct {
 	text     string // the whole pattern; of a wholeService the service
 	kind     methodKind
-	literals int // bytes of a glob that stand for themselves, outside of classes
-	prefix   int // the first bytes of a glob that do
+	literals int32 // bytes of a glob that stand for themselves, outside of classes
+	prefix   int32 // the first bytes of a glob that do
 }
 
 // String returns the pattern as a route can have it.
@@ -62,7 +62,7 @@ func parsePattern(text string) (pattern, error) {
 	case method == "*" && !strings.ContainsAny(service, special):
 		p.text, p.kind = service, wholeService
 	default:
-		p.prefix = first
+		p.prefix = int32(first)
 	}
 	for i := 0; i < len(text); i++ {
 		switch text[i] {

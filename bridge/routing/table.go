@@ -10,33 +10,43 @@ import (
 
 // A Table selects routes. It never changes, so several goroutines may use it.
 type Table struct {
-	routes  []Route
-	entries []*entry // by rank
-
-	exact     map[string]*paths // by host
-	wildcards map[string]*paths // by the host's part after the first dots: "example.com" for "*.example.com"
-	any       *paths            // nil: no route for any host
-	elements  int               // of the longest path that a route matches
-	prefixes  map[string]bool   // that routes have
+	*index
+	routes   int             // how many there are
+	rewrites map[int]rewrite // of the routes that have one
+	elements int32           // of the longest path that a route matches
+	prefixes map[string]bool // that routes have
 
 	needsMetadata bool
+}
+
+// A rewrite replaces so many first bytes of a path.
+type rewrite struct {
+	replaced int
+	by       string
 }
 
 // An entry is a route with one of the values in each list of its Match. Each route
 // has at least one.
 type entry struct {
-	route     int
-	host      string // without the "*" of a wildcard; anyName
-	wild      bool
-	prefix    string
-	depth     int // elements of prefix
-	elements  int // of the path
-	method    pattern
-	metadata  []Condition // sorted
-	listener  string      // or anyName
-	transport string      // or anyName
-	rank      int         // the place in Table.entries
+	host   string // without the "*" of a wildcard; anyName
+	prefix string
+	method pattern
+	*rest
+	route    int32
+	depth    int32 // elements of prefix
+	elements int32 // of the path
+	next     int32 // the entry after it in its list of the index, or none
+	wild     bool
 }
+
+// A rest is the conditions of an entry that a lookup doesn't look up, but checks.
+type rest struct {
+	metadata            []Condition // sorted
+	listener, transport string      // or anyName
+}
+
+// anyRest is the rest of all entries without such conditions.
+var anyRest rest
 
 // maxEntries bounds the memory of a Table. A route with 100 hosts and 100 methods has
 // 10,000 entries.
@@ -45,29 +55,33 @@ const maxEntries = 1 << 20
 // New returns the table of the routes. If it returns an error, that is a *Mistake, or
 // errors.Join of several.
 func New(routes []Route) (*Table, error) {
-	t := &Table{routes: slices.Clone(routes), exact: make(map[string]*paths), wildcards: make(map[string]*paths), prefixes: make(map[string]bool)}
+	entries := make([]entry, 0, len(routes))
 	var mistakes []error
 	for i := range routes {
-		entries, found := expand(&routes[i], i)
+		more, found := expand(&routes[i], i)
 		for _, m := range found {
 			m.Route = i
 			mistakes = append(mistakes, m)
 		}
-		if t.entries = append(t.entries, entries...); len(t.entries) > maxEntries {
+		if entries = append(entries, more...); len(entries) > maxEntries {
 			return nil, &Mistake{Route: i, Key: "match", Text: fmt.Sprintf("makes more than %d combinations of hosts, methods, listeners and transports: use patterns", maxEntries), Other: -1}
 		}
 	}
-	mistakes = append(mistakes, t.twins()...)
+	mistakes = append(mistakes, twins(entries, routes)...)
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
 	}
-	slices.SortStableFunc(t.entries, compare)
-	for rank, e := range t.entries {
-		e.rank = rank
+	t := &Table{index: newIndex(sorted(entries)), routes: len(routes), rewrites: make(map[int]rewrite), prefixes: make(map[string]bool)}
+	for i := range t.entries {
+		e := &t.entries[i]
 		t.elements = max(t.elements, e.elements)
 		t.needsMetadata = t.needsMetadata || len(e.metadata) > 0
 		t.prefixes[e.prefix] = true
-		t.under(e).add(e)
+	}
+	for i := range routes {
+		if r := &routes[i]; r.Rewrite != "" {
+			t.rewrites[i] = rewrite{len(strings.TrimSuffix(r.Match.PathPrefix, "/")), strings.TrimSuffix(r.Rewrite, "/")}
+		}
 	}
 	return t, nil
 }
@@ -76,7 +90,7 @@ func New(routes []Route) (*Table, error) {
 func (t *Table) NeedsMetadata() bool { return t.needsMetadata }
 
 // expand returns the entries of a route.
-func expand(r *Route, index int) (entries []*entry, mistakes []*Mistake) {
+func expand(r *Route, index int) (entries []entry, mistakes []*Mistake) {
 	wrong := func(key string, err error) {
 		mistakes = append(mistakes, newMistake(key, err.Error()))
 	}
@@ -120,18 +134,25 @@ func expand(r *Route, index int) (entries []*entry, mistakes []*Mistake) {
 	listeners, transports := orAny(distinct(r.Match.Listeners), anyName), orAny(distinct(r.Match.Transports), anyName)
 	hosts, methods = orAny(distinct(hosts), anyName), orAny(distinct(methods), pattern{kind: anyMethod})
 	if len(hosts)*len(methods)*len(listeners)*len(transports) > maxEntries {
-		return make([]*entry, maxEntries+1), nil // New refuses it
+		return make([]entry, maxEntries+1), nil // New refuses it
+	}
+	rests := []*rest{&anyRest}
+	if len(r.Match.Metadata)+len(r.Match.Listeners)+len(r.Match.Transports) > 0 {
+		rests = nil
+		for _, l := range listeners {
+			for _, tr := range transports {
+				rests = append(rests, &rest{metadata, l, tr})
+			}
+		}
 	}
 	for _, h := range hosts {
 		host, wild := strings.CutPrefix(h, ".")
 		for _, m := range methods {
-			for _, l := range listeners {
-				for _, tr := range transports {
-					entries = append(entries, &entry{
-						route: index, host: host, wild: wild, prefix: prefix, depth: depth, elements: elements,
-						method: m, metadata: metadata, listener: l, transport: tr,
-					})
-				}
+			for _, conditions := range rests {
+				entries = append(entries, entry{
+					host: host, wild: wild, prefix: prefix, method: m, rest: conditions,
+					route: int32(index), depth: int32(depth), elements: int32(elements),
+				})
 			}
 		}
 	}
@@ -200,9 +221,21 @@ var criteria = []struct {
 // OrderOfRoutes is the Key of a Candidate that differs from the winner only in its place.
 const OrderOfRoutes = "order"
 
-func compare(a, b *entry) int {
-	c, _ := decide(a, b)
-	return c
+// sorted returns the entries by rank.
+func sorted(entries []entry) []entry {
+	order := make([]*entry, len(entries))
+	for i := range entries {
+		order[i] = &entries[i]
+	}
+	slices.SortStableFunc(order, func(a, b *entry) int {
+		c, _ := decide(a, b)
+		return c
+	})
+	ranked := make([]entry, len(entries))
+	for i, e := range order {
+		ranked[i] = *e
+	}
+	return ranked
 }
 
 // decide compares two entries, and returns the key that decided.
@@ -239,28 +272,19 @@ func named(a, b string) int {
 
 // Find returns the index of the route for a request, or -1.
 func (t *Table) Find(f *Facts) int {
-	if e := t.find(f); e != nil {
-		return e.route
+	if e := t.find(f); e != none {
+		return int(t.entries[e].route)
 	}
-	return -1
+	return none
 }
 
-func (t *Table) find(f *Facts) *entry {
+// find returns the entry that wins, or none.
+func (t *Table) find(f *Facts) int32 {
 	elements := strings.Count(f.Path, "/")
-	if elements < 2 || elements > t.elements {
-		return nil
+	if elements < 2 || elements > int(t.elements) {
+		return none
 	}
-	if e := t.exact[f.Host].find(f, elements); e != nil {
-		return e
-	}
-	if len(t.wildcards) > 0 {
-		for _, rest, more := strings.Cut(f.Host, "."); more; _, rest, more = strings.Cut(rest, ".") {
-			if e := t.wildcards[rest].find(f, elements); e != nil {
-				return e
-			}
-		}
-	}
-	return t.any.find(f, elements)
+	return t.index.find(f, int32(elements))
 }
 
 // Below reports whether a path, without its last two elements, has the prefix of some
@@ -276,11 +300,10 @@ func (t *Table) Below(path string) bool {
 // Rewrite returns the name of the method that the backend receives: the path with the
 // route's rewrite. The route is one that Find returned for the path.
 func (t *Table) Rewrite(route int, path string) string {
-	r := &t.routes[route]
-	if r.Rewrite == "" {
-		return path
+	if r, ok := t.rewrites[route]; ok {
+		return r.by + path[r.replaced:]
 	}
-	return strings.TrimSuffix(r.Rewrite, "/") + path[len(strings.TrimSuffix(r.Match.PathPrefix, "/")):]
+	return path
 }
 
 // methodOf returns the last two elements of a path, without the first slash.

@@ -8,15 +8,16 @@ import (
 )
 
 // twins returns a Mistake for each route that matches the same as an earlier one.
-func (t *Table) twins() (mistakes []error) {
+func twins(entries []entry, routes []Route) (mistakes []error) {
 	type key struct {
 		host, prefix, method, listener, transport, metadata string
 		wild                                                bool
-		elements                                            int
+		elements                                            int32
 		kind                                                methodKind
 	}
-	seen, told := make(map[key]int, len(t.entries)), make(map[int]bool)
-	for _, e := range t.entries {
+	seen, told := make(map[key]int32, len(entries)), make(map[int32]bool)
+	for i := range entries {
+		e := &entries[i]
 		k := key{
 			host: e.host, wild: e.wild, prefix: e.prefix, elements: e.elements, method: e.method.text, kind: e.method.kind,
 			listener: e.listener, transport: e.transport, metadata: fmt.Sprintf("%q", e.metadata),
@@ -29,8 +30,8 @@ func (t *Table) twins() (mistakes []error) {
 		if first != e.route && !told[e.route] {
 			told[e.route] = true
 			mistakes = append(mistakes, &Mistake{
-				Route: e.route, Key: "match", Other: first,
-				Text: fmt.Sprintf("matches the same requests as the route %q%s: remove one of them, or add a condition to one", t.routes[first].Name, t.shared(e, first)),
+				Route: int(e.route), Key: "match", Other: int(first),
+				Text: fmt.Sprintf("matches the same requests as the route %q%s: remove one of them, or add a condition to one", routes[first].Name, e.shared(&routes[e.route].Match, &routes[first].Match)),
 			})
 		}
 	}
@@ -40,8 +41,9 @@ func (t *Table) twins() (mistakes []error) {
 // Places returns a text for each route. Two routes have the same if they match the same
 // hosts, paths, methods and listeners, so only metadata and transports tell them apart.
 func (t *Table) Places() []string {
-	of := make([][]string, len(t.routes))
-	for _, e := range t.entries {
+	of := make([][]string, t.routes)
+	for i := range t.entries {
+		e := &t.entries[i]
 		of[e.route] = append(of[e.route], fmt.Sprintf("%v %q %q %d %s %q", e.wild, e.host, e.prefix, e.elements, e.method.String(), e.listener))
 	}
 	places := make([]string, len(of))
@@ -53,9 +55,8 @@ func (t *Table) Places() []string {
 }
 
 // shared returns what two routes have in common whose lists aren't the same: that of
-// the entry e, in words, or "".
-func (t *Table) shared(e *entry, other int) string {
-	a, b := &t.routes[e.route].Match, &t.routes[other].Match
+// the entry, in words, or "".
+func (e *entry) shared(a, b *Match) string {
 	host := e.host
 	if e.wild {
 		host = "*." + host
