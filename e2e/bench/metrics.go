@@ -1,16 +1,91 @@
 package main
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
 
-// culvertMetrics is culvertOne with metrics. The other culverts have no address to
-// read metrics on, so they count nothing.
+// culvertMetrics is culvertOne with metrics, which somebody reads each second. The other
+// culverts have no address to read metrics on, so they count nothing.
 const culvertMetrics = "culvert, GOMAXPROCS=1, metrics"
 
 func (a *arena) culvertMetrics(ctx context.Context) (*peer, error) {
-	p, err := a.culvert(ctx, a.bins.culvert, []string{"GOMAXPROCS=1"}, "--health-listen", freeAddress())
+	address := freeAddress()
+	p, err := a.culvert(ctx, a.bins.culvert, []string{"GOMAXPROCS=1"}, "--health-listen", address)
+	if err == nil {
+		p, err = awaitedAt(ctx, p, address)
+	}
 	if err != nil {
 		return nil, err
 	}
-	p.name = culvertMetrics
+	p.name, p.scraper = culvertMetrics, scrape(ctx, "http://"+address+"/metrics")
 	return p, nil
+}
+
+// A scraper reads a page of metrics each second, which is far more often than people
+// have Prometheus do it.
+type scraper struct {
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu  sync.Mutex
+	err error // the last one
+}
+
+func scrape(ctx context.Context, url string) *scraper {
+	s := &scraper{}
+	ctx, s.cancel = context.WithCancel(ctx)
+	s.running.Go(func() {
+		for {
+			if err := scrapeOnce(ctx, url); err != nil && ctx.Err() == nil {
+				s.mu.Lock()
+				s.err = err
+				s.mu.Unlock()
+			}
+			if pause(ctx, time.Second) != nil {
+				return
+			}
+		}
+	})
+	return s
+}
+
+func scrapeOnce(ctx context.Context, url string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	n, err := io.Copy(io.Discard, answer.Body)
+	if err == nil && (answer.StatusCode != http.StatusOK || n == 0) {
+		err = fmt.Errorf("%s: %s, %d bytes", url, answer.Status, n)
+	}
+	return err
+}
+
+// stop ends the scraper, and waits for it. s may be nil.
+func (s *scraper) stop() {
+	if s != nil {
+		s.cancel()
+		s.running.Wait()
+	}
+}
+
+// failed returns why a page couldn't be read, or nil. s may be nil.
+func (s *scraper) failed() error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.err)
 }

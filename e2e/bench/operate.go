@@ -13,15 +13,15 @@ var operation = []weight{
 	{"more CPU time with 10,000 routes than with 1, the same calls", "%", 5, 2, false, []string{routes10000}, moreCPU(unaryCalls, routes1)},
 	{"the same with `GOGC=1000`: the lookup without the collector's work", "%", 5, 2, false, []string{routes10000 + rarely}, moreCPU(unaryCalls, routes1+rarely)},
 	{"`culvert validate` of 10,000 routes", "ms", 2000, 500, false, []string{routes10000, routes1}, validateTime},
-	{"more CPU time with metrics, the same calls", "%", 5, 2, false, []string{culvertMetrics}, moreCPU(unaryCalls, culvertOne)},
-	{"more CPU time with metrics, WebSocket bidi, full duplex, 4 streams, 100 B", "%", 5, 1, false, []string{culvertMetrics}, moreCPU(cell{shape: duplex, client: newWebSocketClient, streams: 4, size: 100}, culvertOne)},
+	{"more CPU time with metrics, a scrape each second, the same calls", "%", 5, 2, false, []string{culvertMetrics}, moreCPU(unaryCalls, culvertOne)},
+	{"more CPU time with metrics, a scrape each second, WebSocket bidi, full duplex, 4 streams, 100 B", "%", 5, 1, false, []string{culvertMetrics}, moreCPU(cell{shape: duplex, client: newWebSocketClient, streams: 4, size: 100}, culvertOne)},
 	{"reload: SIGHUP until the new file applies, 10,000 open streams", "ms", 100, 20, false, []string{manyStreams, noStreams}, reloadTime},
 	{"reload to 10,000 routes: SIGHUP until they apply", "ms", 2000, 500, false, alone, reloadRoutesTime},
 	{"more memory after 20 reloads, 10,000 open streams", "MiB", 40, 10, false, []string{manyStreams, noStreams}, reloadMemory},
 	{"drain: SIGTERM until the exit, 10,000 open streams, `drain_timeout: 10s`", "s", 10, 9.5, false, []string{manyStreams, deafStreams, noStreams}, drainTime},
 	{"streams of these 10,000 that ended without a status", "", 0, 0, false, alone, drainBareEnds},
 	{"wake-ups a second at rest", "", 20, 5, false, proxies, restWakeUps(0)},
-	{"wake-ups a second, 10,000 idle WebSocket streams, a ping each 20 s", "", 2500, 1000, false, proxies, restWakeUps(idleStreams)},
+	{"wake-ups a second, 10,000 idle WebSocket streams, a ping each 20 s, compared with grpcwebproxy's", "%", 120, 100, false, alone, shareOfWakeUps(idleStreams, "grpcwebproxy")},
 }
 
 var unaryCalls = cell{shape: unary, client: newGRPCClient(64), streams: 64, size: 100}

@@ -19,6 +19,7 @@ type peer struct {
 	behind   *peer       // the proxy that it passes on to; nil: the backend
 	tls      *tls.Config // how clients reach it; nil: in plaintext
 	counters string      // where it tells its counters; empty: nowhere
+	scraper  *scraper    // reads its metrics; nil: nobody does
 }
 
 // counters are what a Go program knows of itself.
@@ -101,6 +102,7 @@ func (p *peer) explain() {
 
 // stop ends the peer's processes, if it has any.
 func (p *peer) stop() {
+	p.scraper.stop()
 	if p.proc != nil {
 		p.proc.stop()
 	}
@@ -115,6 +117,7 @@ func (p *peer) cpu() (time.Duration, error) {
 		return 0, nil
 	}
 	own, err := p.proc.cpu()
+	err = errors.Join(err, p.scraper.failed())
 	if p.behind == nil || err != nil {
 		return own, err
 	}
@@ -232,13 +235,16 @@ func freeAddress() string {
 }
 
 // awaited returns the peer once it takes connections.
-func awaited(ctx context.Context, p *peer) (*peer, error) {
+func awaited(ctx context.Context, p *peer) (*peer, error) { return awaitedAt(ctx, p, p.address) }
+
+// awaitedAt is awaited for another address of the peer.
+func awaitedAt(ctx context.Context, p *peer, address string) (*peer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", p.address)
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		if err == nil {
 			return p, conn.Close()
 		}
@@ -246,7 +252,7 @@ func awaited(ctx context.Context, p *peer) (*peer, error) {
 		case <-tick.C:
 		case <-ctx.Done():
 			p.stop()
-			return nil, errors.Join(fmt.Errorf("%s doesn't listen on %s (see %s)", p.name, p.address, p.proc.logs), err)
+			return nil, errors.Join(fmt.Errorf("%s doesn't listen on %s (see %s)", p.name, address, p.proc.logs), err)
 		}
 	}
 }

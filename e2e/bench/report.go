@@ -211,9 +211,8 @@ The [decisions](../decisions/README.md) have the effect of each optimization.
   cost of TLS (1.3, an ECDSA P-256 certificate, no resumption).
 - *bound* is the worst value allowed, and *aim* is the target. A value beyond its bound is a miss.
 - *its* is the proxy in the column *against*.
-- *more CPU time with* metrics or routes compares culvert with and without them, in 9 rounds of 2 s, both with ` + "`GOMAXPROCS=1`" + `. Elsewhere culvert has
-  none. A third each of the routes match by host, prefix and service, and the last one takes the calls. 10,000 routes take about 35 MB of memory, which
-  the garbage collector scans: that is most of their cost.
+- *more CPU time with* metrics or routes compares culvert with and without them, in 9 rounds of 2 s, both with ` + "`GOMAXPROCS=1`" + `. The other
+  tables have culvert without metrics and routes. A third each of the routes match by host, prefix and service, and the last one takes the calls.
 - *wake-ups* are the voluntary context switches of all threads, in 40 s.
 - *instructions* are those of culvert's process outside the kernel, as callgrind counts them with ` + "`GOMAXPROCS=1`" + `: the median of 3 rounds of
   calls, and of 9 of streams. The messages of this table come one after another. ± is half the distance of the farthest rounds.

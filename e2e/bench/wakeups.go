@@ -41,6 +41,19 @@ func restWakeUps(streams int) func(context.Context, *arena, string) (float64, er
 	}
 }
 
+// shareOfWakeUps returns the wake-ups of a program in percent of another's.
+func shareOfWakeUps(streams int, than string) func(context.Context, *arena, string) (float64, error) {
+	count := restWakeUps(streams)
+	return func(ctx context.Context, a *arena, name string) (float64, error) {
+		more, err := count(ctx, a, name)
+		if err != nil {
+			return 0, err
+		}
+		less, err := count(ctx, a, than)
+		return 100 * more / less, err
+	}
+}
+
 // switches is how often the threads of the process and its children have slept: their
 // voluntary context switches. Each is followed by a wake-up.
 func (p *process) switches() (sum int64, err error) {
