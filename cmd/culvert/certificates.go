@@ -37,6 +37,7 @@ type keyring struct {
 
 	telling sync.Mutex
 	told    map[string]toldCertificate // by file
+	late    *lateReports               // of the reload under way, or nil; only for its goroutine
 }
 
 // A sharedProvider serves all listeners with the same options.
@@ -122,7 +123,7 @@ func (k *keyring) provider(c *config.Loaded, o proxytls.Options, fallback string
 	if p := k.shared(wants); p != nil {
 		return p, nil
 	}
-	o.Certificate, o.Problem, o.Mended = k.certificate, k.problem, k.mended
+	o.Certificate, o.Problem, o.Mended = k.reporter(), k.problem, k.mended
 	p, err := proxytls.New(o)
 	if err != nil {
 		return nil, placedIn(c, err, wholeName)

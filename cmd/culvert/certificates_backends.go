@@ -58,7 +58,7 @@ func (k *keyring) openClient(t config.BackendTLS, place backendPlace) (c backend
 	c.current.Store(&place)
 	c.Client, err = proxytls.NewClient(proxytls.ClientOptions{
 		CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName, ConfigKey: "backend.tls",
-		Certificate: k.certificate,
+		Certificate: k.reporter(),
 		Problem:     func(err error) { k.problem(c.current.Load().placed(err)) },
 		Mended:      func(err error) { k.mended(c.current.Load().placed(err)) },
 	})

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -38,6 +39,50 @@ func (k *keyring) certificate(c proxytls.Certificate) {
 	}
 	if k.obs != nil && (!was || before != state) {
 		k.obs.Certificate(report.CertificateInfo{File: c.File, Names: c.Names, NotAfter: c.NotAfter, Ending: state.ending, OnDemand: c.OnDemand})
+	}
+}
+
+// lateReports are the reports about certificates that a reload has opened. Nobody hears
+// of them unless the reload succeeds: a time series would stay in the monitoring.
+type lateReports struct {
+	mu      sync.Mutex
+	due     bool // the reload has succeeded
+	waiting []proxytls.Certificate
+}
+
+// reportLater is the part of a reload that keeps the reports about the certificates of
+// the parts after it until the commit.
+func (k *keyring) reportLater(_, _ *config.Loaded) (commit, undo func(), err error) {
+	late := &lateReports{}
+	k.late = late
+	commit = func() {
+		k.late = nil
+		late.mu.Lock()
+		defer late.mu.Unlock()
+		late.due = true
+		for _, c := range late.waiting {
+			k.certificate(c)
+		}
+		late.waiting = nil
+	}
+	return commit, func() { k.late = nil }, nil
+}
+
+// reporter returns what reports the certificates of a Provider or client that is opened
+// now.
+func (k *keyring) reporter() func(c proxytls.Certificate) {
+	late := k.late
+	if late == nil {
+		return k.certificate
+	}
+	return func(c proxytls.Certificate) {
+		late.mu.Lock()
+		defer late.mu.Unlock()
+		if late.due {
+			k.certificate(c)
+		} else {
+			late.waiting = append(late.waiting, c)
+		}
 	}
 }
 

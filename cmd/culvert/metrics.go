@@ -33,13 +33,13 @@ func (p *program) watchMetrics() {
 	p.reloads.reloaded = func(before, now *configState) {
 		if now.rejected != nil {
 			p.metrics.ConfigRejected()
-		} else {
-			if now.version != before.version {
-				p.metrics.ConfigApplied()
-			}
-			p.metrics.ConfigInUse(now.version, now.since)
+			return
 		}
-		for _, file := range p.keys.forgetAllBut(certificateFiles(now.Loaded)) { // also of a rejected one
+		if now.version != before.version {
+			p.metrics.ConfigApplied()
+		}
+		p.metrics.ConfigInUse(now.version, now.since)
+		for _, file := range p.keys.forgetAllBut(certificateFiles(now.Loaded)) {
 			p.metrics.ForgetCertificate(file)
 		}
 	}

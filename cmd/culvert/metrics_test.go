@@ -2,8 +2,10 @@ package main
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -25,8 +27,8 @@ func TestCertificatesOutOfUseAreForgotten(t *testing.T) {
 	}
 }
 
-// TestMetricsOfReloads: a file that is put back changes nothing, and what a rejected one
-// opened isn't in use.
+// TestMetricsOfReloads: a file that is put back changes nothing, and certificates that
+// aren't in use any more have no series.
 func TestMetricsOfReloads(t *testing.T) {
 	r := newReloadTest(t, reloadBase)
 	s, err := bridge.New(bridge.Config{Backend: bridge.Backend{Target: "localhost:1"}})
@@ -68,10 +70,81 @@ func TestMetricsOfReloads(t *testing.T) {
 			t.Errorf("%q: the time of the configuration is %s, and was %s", step.content, now[since], first)
 		}
 		for name := range now {
-			if strings.Contains(name, file) {
+			if strings.Contains(name, file) && step.newest == "1" {
 				t.Errorf("%q: %s is told of", step.content, name)
 			}
 		}
+	}
+}
+
+// TestRejectedCertificatesHaveNoSeries, not even while culvert judges the file, or if the
+// file is touched later. The certificates of a configuration that runs have theirs.
+func TestRejectedCertificatesHaveNoSeries(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b", "c"} {
+		writeTestPair(t, dir, name)
+	}
+	base := strings.ReplaceAll("listen: 127.0.0.1:0\nhealth: {listen: 127.0.0.1:0}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\ntls: {certificates: [{cert: DIR/a.pem, key: DIR/a.key}MORE]}\n", "DIR", dir)
+	with := func(more string) string {
+		return strings.Replace(base, "MORE", strings.ReplaceAll(more, "DIR", dir), 1)
+	}
+	loaded := loadFile(t, with(""))
+	var told []string
+	logs := openLog(io.Discard, loaded.Log)
+	defer logs.close()
+	calls := slog.New(watchedLog{slog.DiscardHandler, func(message string) {
+		if strings.HasPrefix(message, "certificate ") {
+			told = append(told, message)
+		}
+	}})
+	p := &program{config: loaded, log: logs.Logger, calls: calls, logs: logs, out: io.Discard, memory: newMemoryLimit()}
+	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
+	if err := p.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	series := func() (files []string) {
+		w := httptest.NewRecorder()
+		p.metrics.Handler(p.log).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		for line := range strings.Lines(w.Body.String()) {
+			if _, file, ok := strings.Cut(line, dir+"/"); ok {
+				file, _, _ = strings.Cut(file, `"`)
+				files = append(files, file)
+			}
+		}
+		return files
+	}
+	running := []string{"a.pem"} // have a series
+	judging := func(_, _ *config.Loaded) (commit, undo func(), err error) {
+		if got := series(); !slices.Equal(got, running) {
+			t.Errorf("while culvert judges a file, %q have a series, want %q", got, running)
+		}
+		return nil, nil, nil
+	}
+	p.reloads.parts = slices.Insert(p.reloads.parts, len(p.reloads.parts)-1, judging) // the bridge is the last
+	const b, c, gone = ", {cert: DIR/b.pem, key: DIR/b.key}", ", {cert: DIR/c.pem, key: DIR/c.key}", ", {cert: DIR/gone.pem, key: DIR/gone.key}"
+	for _, step := range []struct {
+		file  string
+		want  []string // that have a series
+		loads int      // certificates of which the log tells
+	}{
+		{with(b + gone), []string{"a.pem"}, 1},
+		{with(b) + "routes: [{name: x, backend: gone}]\n", []string{"a.pem"}, 1},
+		{with(b) + "routes: [{name: x, backend: gone}]\n# touched\n", []string{"a.pem"}, 1},
+		{with(b + c), []string{"a.pem", "b.pem", "c.pem"}, 3},
+		{with(c), []string{"a.pem", "c.pem"}, 3},
+	} {
+		if err := os.WriteFile(loaded.File, []byte(step.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.reloads.reload(false)
+		if got := series(); !slices.Equal(got, step.want) {
+			t.Errorf("behind\n%s\n%q have a series, want %q", step.file, got, step.want)
+		}
+		if len(told) != step.loads {
+			t.Errorf("behind\n%s\nthe log tells of certificates %d times, want %d: %q", step.file, len(told), step.loads, told)
+		}
+		running = step.want
 	}
 }
 

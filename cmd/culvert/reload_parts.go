@@ -17,6 +17,7 @@ func (p *program) openReloads(ctx context.Context) {
 	p.reloads.parts = []part{
 		p.changeLogLevel,
 		p.changeLogSamples,
+		p.keys.reportLater,
 		p.changeListeners,
 		p.keys.changeClients,
 		p.announcer.change,
