@@ -100,6 +100,20 @@ func (t *trial) wantGoingAway(s *callT) {
 // it is for that: plenty for a busy machine.
 const shortDrain = 2 * time.Second
 
+// wantDraining checks the end of a call that the drain ended or refused. It says when to
+// try again, and leaves a random back-off to the client.
+func (t *trial) wantDraining(r result, sent string) {
+	t.Helper()
+	t.wantCulvert(r, codes.Unavailable, report.ReasonDraining)
+	t.wantSent(r, sent)
+	if got := r.retry(); got != time.Second {
+		t.Errorf("RetryInfo is %v, want %v", got, time.Second)
+	}
+	if values := append(r.header["grpc-retry-pushback-ms"], r.trailer["grpc-retry-pushback-ms"]...); len(values) > 0 {
+		t.Errorf("grpc-retry-pushback-ms is %q, want none", values)
+	}
+}
+
 func drainEnds(t *trial) {
 	t.serve(trickle(nil))
 	s := t.open(call{})
@@ -109,11 +123,7 @@ func drainEnds(t *trial) {
 	c := t.nextCall()
 	wait := t.drain(shortDrain)
 	r := s.end()
-	t.wantCulvert(r, codes.Unavailable, report.ReasonDraining)
-	t.wantSent(r, "maybe")
-	if got := r.retry(); got <= 0 {
-		t.Errorf("RetryInfo of a call that the drain ends is %v, want when to try again", got)
-	}
+	t.wantDraining(r, "maybe")
 	t.wantGoingAway(s)
 	wait()
 	t.wantCancelled(c, goneIsSeen, false)
@@ -125,7 +135,7 @@ func drainEndsUnfinished(t *trial) {
 	s.send(hello)
 	c := t.nextCall()
 	wait := t.drain(shortDrain)
-	t.wantCulvert(s.end(), codes.Unavailable, report.ReasonDraining)
+	t.wantDraining(s.end(), "maybe")
 	wait()
 	t.wantCancelled(c, goneIsSeen, false)
 }
@@ -179,9 +189,7 @@ func refusesBeforeDrain(t *trial) {
 		s := t.openWith(t.dial(&dialer{address: t.address}), call{})
 		_ = s.stream.send(hello) // refused already, maybe
 		_ = s.stream.closeSend()
-		r := s.end()
-		t.wantCulvert(r, codes.Unavailable, report.ReasonDraining)
-		t.wantSent(r, "no")
+		t.wantDraining(s.end(), "no")
 	}
 	if n := len(t.backend.seen()); n != 0 {
 		t.Errorf("%d new calls reached the backend", n)
