@@ -11,6 +11,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -40,7 +41,7 @@ type call struct {
 	route    *route  // nil: the policy has no routes, or none has matched yet
 	choice   *choice // nil: the policy has no routes
 	late     error   // why the call ends at its deadline; nil: the client has set it
-	progress progress
+	progress progress.Record
 	messages report.SizeLimit // the limit of each message; zero: the upstream's
 	headers  report.SizeLimit // the limit of the metadata, either way
 	observed int              // bytes of metadata that the Observer added; known only if there is an Authenticator

@@ -31,9 +31,9 @@
 //     early.go watches a WebSocket's client meanwhile, with the goroutine that
 //     later copies requests.
 //   - running.go: the registry of calls, whose one timer ends those that are
-//     too old, idle, slow or gone. relief.go: it also ends calls while others
+//     too old, idle, slow (package progress) or gone. relief.go: it also ends calls while others
 //     wait for the memory that they hold.
-//   - message.go, body.go, packages memory and packing: requests are read when the
+//   - packages message, memory and packing: requests are read when the
 //     account has room for them. Package websocket reads a WebSocket's messages.
 //   - package upstream opens a stream at the backend and has the connections
 //     (backend.go, services.go: the part that embedders see).
@@ -43,8 +43,8 @@
 //     upstream is released, and the Observer gets the result.
 //
 // The packages below know nothing of calls, and don't import this one: edge, fallback,
-// gate, h2, headers, memory, quota, report, routing, tunnel, upstream and websocket;
-// socket, buffer and flood serve several of these.
+// gate, h2, headers, memory, message, quota, report, routing, tunnel, upstream and
+// websocket; socket, buffer, flood and progress serve several of these.
 //
 // # Who waits for whom
 //

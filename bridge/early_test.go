@@ -281,7 +281,7 @@ func TestAwaitingTheEndLosesNothing(t *testing.T) {
 				if _, werr := c.Write(sent[n:]); werr != nil || err != nil {
 					t.Fatalf("stopped after %d bytes: %v, %v", n, err, werr)
 				}
-				got, err := readMessages(newReader(&d.stream, 1<<10, ""))
+				got, err := readMessages(&d.stream)
 				if len(got) != messages || err != nil {
 					t.Errorf("stopped after %d bytes: %q and %v, want %d messages and the half-close", n, got, err, messages)
 				}

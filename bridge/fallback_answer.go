@@ -96,8 +96,8 @@ func (x *webExchange) FlushError() error { return x.sending(x.rc.Flush) }
 // sending runs a write to the client under the watch for slow clients.
 func (x *webExchange) sending(write func() error) error {
 	p := &x.run.call.progress
-	p.beginSend()
-	defer p.endSend()
+	p.BeginSend()
+	defer p.EndSend()
 	err := write()
 	if err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
 		x.lost.Store(true)

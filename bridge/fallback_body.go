@@ -5,13 +5,15 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+
+	"github.com/culvert-grpc/culvert/bridge/progress"
 )
 
 // A webBody is the request's body. It notes how long the client takes for each KiB, but
 // not how long the web server takes to accept it.
 type webBody struct {
 	io.ReadCloser
-	of    *progress
+	of    *progress.Record
 	bytes *atomic.Int64
 	atEnd atomic.Bool
 
@@ -23,17 +25,17 @@ type webBody struct {
 }
 
 func (b *webBody) Read(p []byte) (int, error) {
-	began := b.of.clock.Load() - b.waited
-	b.of.crumbs.Store(max(began, 1))
-	b.of.receiving.Store(true)
+	began := b.of.Clock.Load() - b.waited
+	b.of.Crumbs.Store(max(began, 1))
+	b.of.Receiving.Store(true)
 	n, err := b.ReadCloser.Read(p)
-	b.of.receiving.Store(false)
-	b.of.crumbs.Store(0)
+	b.of.Receiving.Store(false)
+	b.of.Crumbs.Store(0)
 	b.bytes.Add(int64(n))
-	if b.few += n; b.few >= slowBytes {
+	if b.few += n; b.few >= progress.SlowBytes {
 		b.few, b.waited = 0, 0
 	} else {
-		b.waited = b.of.clock.Load() - began
+		b.waited = b.of.Clock.Load() - began
 	}
 	switch {
 	case errors.Is(err, io.EOF):

@@ -13,6 +13,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/fallback"
 	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
@@ -114,7 +115,7 @@ func (s *Server) newExchange(ctx context.Context, w http.ResponseWriter, r *http
 func (s *Server) runningWeb(a *arrival, cancel context.CancelCauseFunc) *running {
 	limits := &Limits{SlowConsumerTimeout: a.policy.limits.SlowConsumerTimeout, SlowSenderTimeout: a.policy.limits.SlowSenderTimeout}
 	c := &call{policy: a.policy, Peer: a.peer, on: a.on, held: s.account.NewEntry(), info: &report.CallInfo{Transport: webTransport, Peer: a.peer.Addr, Listener: a.listening.Name}}
-	c.progress.clock = &s.registry.clock
+	c.progress.Clock = &s.registry.clock
 	return &running{call: c, cancel: cancel, conn: a.conn, obs: report.DiscardCall(), limits: limits, spread: edge.NewSpread(), stopTime: func() {}}
 }
 
@@ -201,7 +202,7 @@ func (x *webExchange) noteFault(err error) {
 		x.fault = silenceFault(cause)
 	case cause != nil || x.lost.Load():
 		x.fault = errGone
-	case inBody != nil && malformedBody(inBody):
+	case inBody != nil && message.Malformed(inBody):
 		x.fault = report.New(report.ReasonBadRequest, "the request's body is malformed").Because(inBody)
 	case inBody != nil:
 		x.fault = errGone

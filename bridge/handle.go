@@ -27,7 +27,7 @@ func (s *Server) newCall(a *arrival, id string) *call {
 	c.use = use
 	c.messages, c.headers = a.route.sizes(a.policy.sizes(a.listening, method))
 	c.setCookies = a.policy.forwardSetCookies && a.origin.Credentials
-	c.progress.clock = &s.registry.clock
+	c.progress.Clock = &s.registry.clock
 	if !saneID(id) {
 		id = newID()
 	}
@@ -93,7 +93,7 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 	switch {
 	case ferr == nil:
 	case v.origin == report.OriginUpstream: // a status that did not reach the client is not how the call ended
-		v = judge(report.New(report.ReasonClientGone, errGone.Text).Because(fmt.Errorf("the status %v could not be sent: %w", v.status.Code(), ferr)), info.ID, false)
+		v = judge(report.New(report.ReasonClientGone, report.ClientGone).Because(fmt.Errorf("the status %v could not be sent: %w", v.status.Code(), ferr)), info.ID, false)
 	case v.cause == "":
 		v.cause = ferr.Error()
 	}

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"sync"
 	"testing"
@@ -13,6 +14,9 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/message"
+	"github.com/culvert-grpc/culvert/bridge/progress"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -31,9 +35,7 @@ var (
 	errorInfo    = parts.ErrorInfo
 	elapse       = parts.Elapse
 	framed       = parts.Framed
-	gzipped      = parts.Gzipped
 	pattern      = parts.Pattern
-	flip         = parts.Flip
 )
 
 // A bytesCodec hands messages through as plain bytes.
@@ -145,3 +147,31 @@ type anEnd struct {
 func (o anEnd) Ended(c *report.CallInfo)          { o.ended <- c }
 func (o *anObserver) Refused(r report.Refusal)    { o.refused <- r }
 func (o *anObserver) ConnEnded(c report.ConnInfo) { o.conns <- c }
+
+// readMessages reads the messages of the gRPC family in a body to its end, and returns
+// copies.
+func readMessages(body io.Reader) (messages [][]byte, err error) {
+	m := message.Reader{
+		Ctx: context.Background(), Body: body, Limit: report.SizeLimit{Bytes: 1 << 10, Key: report.KeyMessageBytes}, Held: newEntry(30 << 20), Use: new(quota.Call),
+		Gets: &progress.Record{Clock: standingClock()}, Frames: new(message.GRPC),
+	}
+	for {
+		s, err := m.Next()
+		if errors.Is(err, io.EOF) {
+			return messages, nil
+		}
+		if err != nil {
+			return messages, err
+		}
+		messages = append(messages, s.Materialize())
+		s.Free()
+	}
+}
+
+func reasonOf(err error) report.Reason {
+	var f *report.Fault
+	if errors.As(err, &f) {
+		return f.Reason
+	}
+	return ""
+}

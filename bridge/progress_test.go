@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/progress"
 )
 
 // A lookingDown is a downstream that looks at the call's progress while the call
@@ -48,23 +50,23 @@ func TestWaitsForTheClientAreNoted(t *testing.T) {
 		receiving, sending bool
 		sends              int64
 	}
-	r := &running{call: &call{held: newEntry(1 << 20), progress: progress{clock: newProgress().clock}}}
+	r := &running{call: &call{held: newEntry(1 << 20), progress: progress.Record{Clock: standingClock()}}}
 	p := &r.call.progress
-	now := func() state { return state{p.receiving.Load(), p.sending.Load() > 0, p.sends.Load()} }
+	now := func() state { return state{p.Receiving.Load(), p.Sending.Load() > 0, p.Sends.Load()} }
 	got := map[string]state{}
 	r.down = &lookingDown{look: func(method string) {
 		got[method] = now()
 		if method != "Recv" {
-			p.sentPiece() // as a WebSocket does, of a large frame
+			p.SentPiece() // as a WebSocket does, of a large frame
 		}
 	}}
 	_, _ = r.recv() // io.EOF
 	_ = r.sendHeader(nil, false)
-	if p.sending.Load() != 0 {
+	if p.Sending.Load() != 0 {
 		t.Error("a header that was sent counts as under way")
 	}
 	_ = r.send(nil, false)
-	if p.sending.Load() != 0 {
+	if p.Sending.Load() != 0 {
 		t.Error("a message that was sent counts as under way")
 	}
 	_ = r.finish(status.New(codes.OK, ""), nil)
@@ -91,7 +93,7 @@ func TestWaitForTheBackendIsNoted(t *testing.T) {
 			<-goOn
 			return echo(ss)
 		})
-		r := &running{call: &call{held: newEntry(1 << 20), progress: progress{clock: newProgress().clock}}, up: q.up}
+		r := &running{call: &call{held: newEntry(1 << 20), progress: progress.Record{Clock: standingClock()}}, up: q.up}
 		var sent atomic.Int64
 		var sending sync.WaitGroup
 		const messages = 10
@@ -104,7 +106,7 @@ func TestWaitForTheBackendIsNoted(t *testing.T) {
 			}
 		})
 		synctest.Wait()
-		if r.call.progress.passing.Load() == 0 || sent.Load() == messages {
+		if r.call.progress.Passing.Load() == 0 || sent.Load() == messages {
 			t.Errorf("after %d messages no wait is noted", sent.Load())
 		}
 		close(goOn)
@@ -116,30 +118,15 @@ func TestWaitForTheBackendIsNoted(t *testing.T) {
 			m.Free()
 		}
 		sending.Wait()
-		if r.call.progress.passing.Load() != 0 {
+		if r.call.progress.Passing.Load() != 0 {
 			t.Error("a message that was sent counts as under way")
 		}
 	})
 }
 
-// TestTakenMovesOnWhatIsUnderWay, and nothing that began since.
-func TestTakenMovesOnWhatIsUnderWay(t *testing.T) {
-	p := newProgress()
-	p.beginSend()
-	began := p.sending.Load()
-	p.clock.Add(5)
-	p.taken(began)
-	if got, want := p.sending.Load(), began+5; got != want {
-		t.Errorf("the client took something: under way since %d, want %d", got, want)
-	}
-	p.clock.Add(5)
-	p.taken(began)
-	if got, want := p.sending.Load(), began+5; got != want {
-		t.Errorf("a write of before: under way since %d, want %d", got, want)
-	}
-	p.endSend()
-	p.taken(began)
-	if got := p.sending.Load(); got != 0 {
-		t.Errorf("nothing is under way, and it says since %d", got)
-	}
+// standingClock returns a registry's clock that stands.
+func standingClock() *atomic.Int64 {
+	clock := new(atomic.Int64)
+	clock.Store(1)
+	return clock
 }

@@ -128,5 +128,5 @@ func clientWriteError(ctx context.Context, err error) error {
 	if errors.As(err, &f) {
 		return f
 	}
-	return &report.Fault{Reason: report.ReasonClientGone, Text: errGone.Text, Cause: err, Mute: true}
+	return &report.Fault{Reason: report.ReasonClientGone, Text: report.ClientGone, Cause: err, Mute: true}
 }

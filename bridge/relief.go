@@ -28,7 +28,7 @@ func (g *registry) noteAll(calls []*running) []*memory.Candidate {
 	for _, r := range calls {
 		all = append(all, &r.relief)
 		p := &r.call.progress
-		at := trace{r.in.bytes.Load(), r.out.bytes.Load(), p.sending.Load(), p.reading.Load(), p.crumbs.Load(), r.call.held.InParts() >> 10, r.call.held.Arrived() >> 10}
+		at := trace{r.in.bytes.Load(), r.out.bytes.Load(), p.Sending.Load(), p.Reading.Load(), p.Crumbs.Load(), r.call.held.InParts() >> 10, r.call.held.Arrived() >> 10}
 		if at != r.trace || r.relief.Moved.IsZero() {
 			r.trace, r.relief.Moved = at, now
 		} else {

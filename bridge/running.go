@@ -44,7 +44,7 @@ type running struct {
 
 	// These belong to look.
 	watch   socket.Watch
-	seen    int64 // progress.sends at the last look at the connection
+	seen    int64 // progress.Sends at the last look at the connection
 	settled int64 // those of which the client has acknowledged all
 
 	among  *registry
@@ -229,13 +229,13 @@ func (r *running) look(now int64, limits *Limits) error {
 	case idle.max > 0 && elapsed(now, r.lastSeen.Load()) >= r.spread.Of(idle.max):
 		return idle.reached(report.ReasonIdleTimeout, "no message passed for ")
 	}
-	if since := r.call.progress.messageSince(); since > 0 && limits.SlowSenderTimeout > 0 && elapsed(now, since) >= limits.SlowSenderTimeout {
+	if since := r.call.progress.MessageSince(); since > 0 && limits.SlowSenderTimeout > 0 && elapsed(now, since) >= limits.SlowSenderTimeout {
 		return report.New(report.ReasonSlowSender, "less than 1 KiB of a message came within "+limits.SlowSenderTimeout.String()+" ("+report.KeySlowSender+")").Ending(report.EndedSlow)
 	}
 	if cause := r.lookAtConn(now, limits); cause != nil {
 		return cause
 	}
-	if since := r.call.progress.sending.Load(); since > 0 && limits.SlowConsumerTimeout > 0 && elapsed(now, since) >= limits.SlowConsumerTimeout {
+	if since := r.call.progress.Sending.Load(); since > 0 && limits.SlowConsumerTimeout > 0 && elapsed(now, since) >= limits.SlowConsumerTimeout {
 		return slowConsumer(limits)
 	}
 	return nil
@@ -271,7 +271,7 @@ func slowConsumer(limits *Limits) error {
 // window is closed, so no write blocks.
 func (r *running) lookAtConn(now int64, limits *Limits) error {
 	p := &r.call.progress
-	since, sends, reads := p.sending.Load(), p.sends.Load(), p.receiving.Load()
+	since, sends, reads := p.Sending.Load(), p.Sends.Load(), p.Receiving.Load()
 	if r.conn == nil || since == 0 && (now%3 != 0 || reads && sends == r.settled) {
 		return nil
 	}
@@ -285,7 +285,7 @@ func (r *running) lookAtConn(now int64, limits *Limits) error {
 	if since > 0 && stalled == 0 && s.Known {
 		// A blocked write wakes only when a third of the socket's buffer is free, but
 		// the client is reading.
-		p.taken(since)
+		p.Taken(since)
 	}
 	switch {
 	case r.watch.Silent():

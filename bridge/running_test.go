@@ -12,6 +12,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -28,7 +29,7 @@ func watchedApart(t testing.TB, g *testRegistry, apart edge.Spread) (*running, c
 	held := g.account.NewEntry()
 	held.Own(new(memory.Address))
 	r := &running{call: &call{held: held, info: &report.CallInfo{}}, cancel: cancel, limits: &g.limits, spread: apart}
-	r.call.progress.clock = &g.clock
+	r.call.progress.Clock = &g.clock
 	g.add(r)
 	return r, ctx
 }
@@ -36,7 +37,7 @@ func watchedApart(t testing.TB, g *testRegistry, apart edge.Spread) (*running, c
 // stopInside is a client that stops inside a message.
 func stopInside(r *running) {
 	r.call.held.Add(memory.Small, memory.ChunkBytes)
-	r.call.progress.readPiece()
+	r.call.progress.ReadPiece()
 }
 
 // waitForRoom waits for all the room there is.
@@ -111,36 +112,36 @@ func TestCallsAreLookedAfter(t *testing.T) {
 		{"a route that sets no times", Limits{IdleTimeout: 10 * time.Second}, func(_ context.Context, _ *registry, r *running) {
 			r.route.Store(&route{treatment: &plain})
 		}, 10 * time.Second, report.ReasonIdleTimeout, report.KeyIdle},
-		{"a slow consumer", Limits{SlowConsumerTimeout: 7 * time.Second}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, 7 * time.Second, report.ReasonSlowConsumer, report.KeySlowConsumer},
-		{"a slow consumer by default", Limits{}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, 5 * time.Minute, report.ReasonSlowConsumer, report.KeySlowConsumer},
+		{"a slow consumer", Limits{SlowConsumerTimeout: 7 * time.Second}, func(_ context.Context, g *registry, r *running) { r.call.progress.BeginSend() }, 7 * time.Second, report.ReasonSlowConsumer, report.KeySlowConsumer},
+		{"a slow consumer by default", Limits{}, func(_ context.Context, g *registry, r *running) { r.call.progress.BeginSend() }, 5 * time.Minute, report.ReasonSlowConsumer, report.KeySlowConsumer},
 		{"a consumer that takes something now and then", Limits{SlowConsumerTimeout: 7 * time.Second}, func(ctx context.Context, g *registry, r *running) {
-			for more := true; more; r.call.progress.endSend() {
-				r.call.progress.beginSend()
+			for more := true; more; r.call.progress.EndSend() {
+				r.call.progress.BeginSend()
 				more = pause(ctx, 5*time.Second)
 			}
 		}, never, "", ""},
-		{"a slow consumer without limit", Limits{SlowConsumerTimeout: -1}, func(_ context.Context, g *registry, r *running) { r.call.progress.beginSend() }, never, "", ""},
+		{"a slow consumer without limit", Limits{SlowConsumerTimeout: -1}, func(_ context.Context, g *registry, r *running) { r.call.progress.BeginSend() }, never, "", ""},
 		{"a slow sender by default", Limits{}, func(_ context.Context, _ *registry, r *running) { stopInside(r) }, 30 * time.Second, report.ReasonSlowSender, report.KeySlowSender},
-		{"a sender that stops inside a prefix", Limits{SlowSenderTimeout: 7 * time.Second}, func(_ context.Context, _ *registry, r *running) { r.call.progress.readPart(1) }, 7 * time.Second, report.ReasonSlowSender, report.KeySlowSender},
+		{"a sender that stops inside a prefix", Limits{SlowSenderTimeout: 7 * time.Second}, func(_ context.Context, _ *registry, r *running) { r.call.progress.ReadPart(1) }, 7 * time.Second, report.ReasonSlowSender, report.KeySlowSender},
 		{"a sender of a byte a second", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *running) {
 			stopInside(r)
 			for pause(ctx, time.Second) {
-				r.call.progress.readPart(1)
+				r.call.progress.ReadPart(1)
 			}
 		}, 8 * time.Second, report.ReasonSlowSender, report.KeySlowSender}, // of the first byte
 		{"a sender of just enough", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *running) {
 			stopInside(r)
 			for pause(ctx, time.Second) {
-				r.call.progress.readPart(slowBytes / 5)
+				r.call.progress.ReadPart(progress.SlowBytes / 5)
 			}
 		}, never, "", ""},
 		{"a sender that pauses between messages", Limits{SlowSenderTimeout: 7 * time.Second}, func(ctx context.Context, _ *registry, r *running) {
 			for pause(ctx, 20*time.Second) {
-				r.call.progress.readPart(2)
-				r.call.progress.readPiece()
+				r.call.progress.ReadPart(2)
+				r.call.progress.ReadPiece()
 				pause(ctx, 5*time.Second)
-				r.call.progress.endRead()
-				r.call.progress.endParts()
+				r.call.progress.EndRead()
+				r.call.progress.EndParts()
 			}
 		}, never, "", ""},
 		{"half a message while nobody waits", Limits{SlowSenderTimeout: -1}, func(_ context.Context, _ *registry, r *running) { stopInside(r) }, never, "", ""},
@@ -150,7 +151,7 @@ func TestCallsAreLookedAfter(t *testing.T) {
 		}, memory.Patience / 2, report.ReasonLimitExceeded, report.KeyBufferedBytes},
 		{"a message not taken while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
 			r.call.held.Add(memory.Small, memory.ChunkBytes)
-			r.call.progress.beginSend()
+			r.call.progress.BeginSend()
 			_ = waitForRoom(ctx, g) // waits until the call ends
 		}, memory.Patience / 2, report.ReasonLimitExceeded, report.KeyBufferedBytes},
 		{"a message that gets on while others wait for memory", Limits{}, func(ctx context.Context, g *registry, r *running) {
@@ -162,13 +163,13 @@ func TestCallsAreLookedAfter(t *testing.T) {
 				}
 			})
 			for pause(ctx, 3*time.Second) {
-				r.call.progress.readPiece()
+				r.call.progress.ReadPiece()
 			}
 			waiter.Wait()
 		}, never, "", ""},
 		{"little held while others wait for memory", Limits{SlowSenderTimeout: -1}, func(ctx context.Context, g *registry, r *running) {
 			r.call.held.Add(memory.Small, 1<<10)
-			r.call.progress.readPiece()
+			r.call.progress.ReadPiece()
 			for pause(ctx, time.Nanosecond) { // again when the patience is over
 				_ = waitForRoom(ctx, g)
 			}
@@ -320,7 +321,7 @@ func TestCallThatBeginsDuringALook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := registryOf(Limits{MaxAge: time.Second})
 		next := &running{call: &call{held: g.account.NewEntry(), info: &report.CallInfo{}}, limits: &g.limits, cancel: func(error) {}}
-		next.call.progress.clock = &g.clock
+		next.call.progress.Clock = &g.clock
 		begun := false
 		first := &running{call: &call{held: g.account.NewEntry(), info: &report.CallInfo{}}, limits: &g.limits, cancel: func(error) {
 			if !begun {
@@ -328,7 +329,7 @@ func TestCallThatBeginsDuringALook(t *testing.T) {
 				g.add(next)
 			}
 		}}
-		first.call.progress.clock = &g.clock
+		first.call.progress.Clock = &g.clock
 		g.add(first)
 		elapse(5 * time.Second)
 		before := g.now()

@@ -17,8 +17,8 @@ import (
 var (
 	errFinished = errors.New("the call has ended")
 	errDeadline = report.New(report.ReasonDeadlineExceeded, "the deadline passed before the backend ended the call")
-	errGone     = report.New(report.ReasonClientGone, "the client went away")
-	errSilent   = &report.Fault{Reason: report.ReasonClientGone, Text: errGone.Text, Cause: socket.ErrSilent, Ends: report.EndedSilent}
+	errGone     = report.New(report.ReasonClientGone, report.ClientGone)
+	errSilent   = &report.Fault{Reason: report.ReasonClientGone, Text: report.ClientGone, Cause: socket.ErrSilent, Ends: report.EndedSilent}
 	errNoPong   = &report.Fault{Reason: report.ReasonClientSilent, Text: "the client answered no ping within " + pingTimeout.String(), Sent: report.SentMaybe, Cause: socket.ErrNoPong, Ends: report.EndedSilent}
 	errStalled  = report.New(report.ReasonSlowConsumer, "the client answered no ping and accepted no data for too long ("+report.KeySlowConsumer+")").Because(socket.ErrStalled).Ending(report.EndedSlow)
 	errRefusing = &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down and accepts no new calls", Retry: report.AnyMoment}

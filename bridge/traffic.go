@@ -107,6 +107,6 @@ func (g *registry) countBlocked(calls []*running) {
 // backend (in), or the client (out).
 func (r *running) blocked() (in, out bool) {
 	p := &r.call.progress
-	out = p.blockedOut.Load() || r.conn != nil && p.sending.Load() > 0 && !socket.Writable(r.conn)
-	return p.blockedIn.Load(), out
+	out = p.BlockedOut.Load() || r.conn != nil && p.Sending.Load() > 0 && !socket.Writable(r.conn)
+	return p.BlockedIn.Load(), out
 }

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -121,8 +122,8 @@ type grpcStream struct {
 	d      *dialect
 	answer grpcAnswer
 
-	body   messageReader
-	frames grpcFrames
+	body   message.Reader
+	frames message.GRPC
 	first  mem.BufferSlice // read ahead, if ahead
 	ahead  bool
 }
@@ -133,22 +134,22 @@ func newGRPCStream(s *Server, d *dialect, w http.ResponseWriter, r *http.Request
 		g.answer.text = true
 	}
 	g.open(s, w, r, c, a, &g.answer)
-	g.frames.coding = c.coding
-	g.body = messageReader{body: g.source, limit: c.messages, held: c.held, use: &c.use, gets: &c.progress, frames: &g.frames}
+	g.frames.Coding = c.coding
+	g.body = message.Reader{Body: g.source, Limit: c.messages, Held: c.held, Use: &c.use, Gets: &c.progress, Frames: &g.frames}
 	return g
 }
 
 // Bind implements downstream.
 func (g *grpcStream) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
-	g.body.ctx = ctx
+	g.body.Ctx = ctx
 	g.httpStream.Bind(ctx, cancel)
 }
 
 // decodeBody puts the decoders of the whole body in front of the reader of frames.
 func (g *grpcStream) decodeBody() (err error) {
-	g.body.body, g.body.packed, err = g.unpacked()
+	g.body.Body, g.body.Packed, err = g.unpacked()
 	if g.d.text {
-		g.body.body = codec.NewTextReader(g.body.body)
+		g.body.Body = codec.NewTextReader(g.body.Body)
 	}
 	return err
 }
@@ -168,7 +169,7 @@ func (g *grpcStream) Prepare(ctx context.Context) error {
 // readSingle reads the first message of a body of that length, and reports whether it
 // is the only one.
 func (g *grpcStream) readSingle(ctx context.Context, length int64) (err error) {
-	if g.first, err = g.body.next(); err != nil {
+	if g.first, err = g.body.Next(); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}
@@ -178,7 +179,7 @@ func (g *grpcStream) readSingle(ctx context.Context, length int64) (err error) {
 		return err
 	}
 	g.ahead = true
-	want := int64(codec.FrameHeaderBytes) + int64(g.frames.length)
+	want := int64(codec.FrameHeaderBytes) + int64(g.frames.Length)
 	if g.d.text {
 		want = (want + 2) / 3 * 4
 	}
@@ -186,7 +187,7 @@ func (g *grpcStream) readSingle(ctx context.Context, length int64) (err error) {
 		return nil
 	}
 	var probe [1]byte
-	if n, err := g.body.body.Read(probe[:]); n == 0 && errors.Is(err, io.EOF) {
+	if n, err := g.body.Body.Read(probe[:]); n == 0 && errors.Is(err, io.EOF) {
 		g.call.Complete = true
 	}
 	return nil
@@ -199,5 +200,5 @@ func (g *grpcStream) Recv() (mem.BufferSlice, error) {
 		g.first, g.ahead = nil, false
 		return m, nil
 	}
-	return g.body.next()
+	return g.body.Next()
 }

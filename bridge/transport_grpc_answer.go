@@ -116,7 +116,7 @@ func (e *grpcAnswer) writeFrame(h *httpStream, w io.Writer, flag byte, m mem.Buf
 		if _, err := w.Write(b.ReadOnlyData()); err != nil {
 			return err
 		}
-		h.call.progress.sentPiece()
+		h.call.progress.SentPiece()
 	}
 	if text != nil {
 		return text.Close()

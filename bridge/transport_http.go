@@ -14,6 +14,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
@@ -88,7 +89,7 @@ type httpStream struct {
 	guard   endGuard
 	encoder encoder
 
-	source   *requestBody
+	source   *message.Body
 	received bool // the body is being read from here on
 	readCut  bool // a past deadline broke off the reading: net/http then ends the connection's context
 
@@ -103,9 +104,9 @@ func (h *httpStream) open(s *Server, w http.ResponseWriter, r *http.Request, c *
 		// Without it, the first write discards the unread part of the body.
 		_ = h.rc.EnableFullDuplex() // only a foreign ResponseWriter refuses
 	}
-	h.source = &requestBody{ReadCloser: r.Body}
+	h.source = &message.Body{ReadCloser: r.Body}
 	if r.ContentLength == 0 {
-		h.source.atEnd.Store(true)
+		h.source.AtEnd.Store(true)
 	}
 }
 
@@ -121,7 +122,7 @@ type bodyCounter struct{ *running }
 func (b bodyCounter) SentPart(n int) { b.call.held.Moved(n) }
 
 // Blocked notes whether the answer waits for the client.
-func (b bodyCounter) Blocked(blocked bool) { b.call.progress.blockedOut.Store(blocked) }
+func (b bodyCounter) Blocked(blocked bool) { b.call.progress.BlockedOut.Store(blocked) }
 
 // Unread adds n bytes to the count, or removes them.
 func (b bodyCounter) Unread(n int) bool {
@@ -134,7 +135,7 @@ func (b bodyCounter) Unread(n int) bool {
 
 // close ends the request, once the call has ended.
 func (h *httpStream) close() {
-	if !h.source.atEnd.Load() {
+	if !h.source.AtEnd.Load() {
 		h.on.LeaveBody(h.w, h.r)
 	}
 	if h.aborted {
@@ -175,7 +176,7 @@ func (h *httpStream) early(read func() error) error {
 // so a past deadline ends the read; the connection closes anyway.
 func (h *httpStream) stopReading() {
 	if h.r.ProtoMajor == 1 {
-		if !h.source.atEnd.Load() {
+		if !h.source.AtEnd.Load() {
 			_ = h.rc.SetReadDeadline(socket.LongAgo) // a foreign ResponseWriter may have none
 		}
 		return

@@ -75,7 +75,7 @@ func (h *httpStream) makeHeader(fields iter.Seq2[string, string]) http.Header {
 		header["X-Request-Id"] = []string{h.call.info.ID}
 	}
 	header["Date"] = nil // else the client sees it as metadata
-	h.on.CloseBehindCall(header, h.r, h.readCut || !h.source.atEnd.Load())
+	h.on.CloseBehindCall(header, h.r, h.readCut || !h.source.AtEnd.Load())
 	return header
 }
 
@@ -181,7 +181,7 @@ func (h *httpStream) flush() error {
 // the rest.
 func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 	defer h.stopReading()
-	if !h.received && !h.source.atEnd.Load() {
+	if !h.received && !h.source.AtEnd.Load() {
 		h.on.FinishBody(h.w, h.r, h.source)
 	}
 	err := h.guard.lastWrite(func(late bool) error {

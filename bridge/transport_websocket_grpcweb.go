@@ -14,6 +14,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
@@ -59,8 +60,8 @@ type socketDown struct {
 	ws     *websocket.Conn
 	on     *edge.Conn // under it
 	call   *call
-	body   messageReader
-	frames grpcFrames
+	body   message.Reader
+	frames message.GRPC
 	stream socketBody
 	guard  endGuard
 
@@ -82,8 +83,8 @@ func (d *socketDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
 func (d *socketDown) Prepare(ctx context.Context) error {
 	c := d.call
 	err := d.readMetadata(ctx, c)
-	d.frames.coding = c.coding
-	d.body = messageReader{ctx: ctx, body: &d.stream, limit: c.messages, held: c.held, use: &c.use, gets: &c.progress, frames: &d.frames}
+	d.frames.Coding = c.coding
+	d.body = message.Reader{Ctx: ctx, Body: &d.stream, Limit: c.messages, Held: c.held, Use: &c.use, Gets: &c.progress, Frames: &d.frames}
 	return err
 }
 
@@ -165,7 +166,7 @@ func (d *socketDown) firstError(err error) error {
 func webSocketError(err error) error {
 	var broken websocket.RuleError
 	if !errors.As(err, &broken) {
-		return report.New(report.ReasonClientGone, errGone.Text).Because(err)
+		return report.New(report.ReasonClientGone, report.ClientGone).Because(err)
 	}
 	ended := broken.Ended()
 	if ended == report.EndedFlood {
@@ -274,7 +275,7 @@ func (b *socketBody) await() error {
 
 // Recv returns io.EOF at the half-close. Called again, it continues to read, to notice
 // the client's close and its pongs.
-func (d *socketDown) Recv() (mem.BufferSlice, error) { return d.body.next() }
+func (d *socketDown) Recv() (mem.BufferSlice, error) { return d.body.Next() }
 
 // AwaitEnd implements endAwaiter.
 func (d *socketDown) AwaitEnd() error { return d.stream.await() }
@@ -331,7 +332,7 @@ func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice, more bool) error {
 	for _, b := range m {
 		d.pieces = append(d.pieces, b.ReadOnlyData())
 	}
-	err := d.ws.WriteMessage(d.call.progress.sentPiece, more, d.pieces...)
+	err := d.ws.WriteMessage(d.call.progress.SentPiece, more, d.pieces...)
 	clear(d.pieces) // the sender of m frees them
 	d.failed = d.failed || err != nil
 	return err

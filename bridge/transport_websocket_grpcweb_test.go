@@ -31,7 +31,7 @@ func endingPair(t *testing.T, ctx context.Context, holds int) (*socketDown, *wst
 	s := newServer(t, Config{Backend: nowhere})
 	ws, c := socketPair(t, s, holds)
 	call := &call{info: &report.CallInfo{}}
-	call.progress.clock = &s.registry.clock
+	call.progress.Clock = &s.registry.clock
 	down := &socketDown{s: s, ws: ws, on: s.edge.Of(new(http.Request)), call: call}
 	down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(socket.LongAgo) }) // a closed connection needs none
 	return down, c

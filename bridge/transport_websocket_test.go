@@ -57,8 +57,7 @@ func TestCutIsNoEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = c.Close()
-		m := newReader(&socketBody{ws: ws}, 1<<10, "")
-		messages, err := readMessages(m)
+		messages, err := readMessages(&socketBody{ws: ws})
 		whole := 0
 		if n >= len(message) {
 			whole = 1
@@ -123,8 +122,7 @@ func TestSocketBody(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		m := newReader(&socketBody{ws: ws}, 1<<10, "")
-		messages, err := readMessages(m)
+		messages, err := readMessages(&socketBody{ws: ws})
 		if len(messages) != len(c.want) || reasonOf(err) != c.reason || (err == nil) != (c.reason == "") {
 			t.Errorf("%s: %q and %v, want %q and %q", c.name, messages, err, c.want, c.reason)
 		} else {

@@ -43,6 +43,9 @@ func New(reason Reason, text string) *Fault {
 	return &Fault{Reason: reason, Text: text}
 }
 
+// ClientGone is the text of a client that has gone away.
+const ClientGone = "the client went away"
+
 // Newf is New with a format.
 func Newf(reason Reason, format string, args ...any) *Fault {
 	return New(reason, fmt.Sprintf(format, args...))

@@ -1,4 +1,4 @@
-package bridge
+package message
 
 import (
 	"errors"
@@ -11,11 +11,11 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// grpcFrames reads the frames of the gRPC family, in a body and on a WebSocket: each
+// GRPC reads the frames of the gRPC family, in a body and on a WebSocket: each
 // message has a prefix of flags and length.
-type grpcFrames struct {
-	coding string // of the compressed messages: "" or "gzip"
-	length uint32 // of the last message, as its prefix says
+type GRPC struct {
+	Coding string // of the compressed messages: "" or "gzip"
+	Length uint32 // of the last message, as its prefix says
 	prefix [codec.FrameHeaderBytes]byte
 }
 
@@ -23,31 +23,31 @@ type grpcFrames struct {
 // coding. https://github.com/grpc/grpc/blob/master/doc/compression.md
 var errUncoded = &report.Fault{Reason: report.ReasonBadRequest, Code: codes.Internal, Text: "a message is marked as compressed, but the request names no grpc-encoding"}
 
-// read implements framing.
-func (f *grpcFrames) read(m *messageReader) (payload mem.BufferSlice, compressed bool, err error) {
-	n, err := io.ReadAtLeast(m.body, f.prefix[:], 1)
+// Read implements Framing.
+func (f *GRPC) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err error) {
+	n, err := io.ReadAtLeast(m.Body, f.prefix[:], 1)
 	if errors.Is(err, io.EOF) {
 		return nil, false, io.EOF
 	}
 	if err != nil {
-		return nil, false, bodyError(err)
+		return nil, false, Fault(err)
 	}
 	// Judge the flag at once: a client that sends a wrong one may never send the rest.
 	flags := f.prefix[0]
 	if flags&^codec.FlagCompressed != 0 {
 		return nil, false, report.Newf(report.ReasonBadRequest, "a message begins with the flag byte 0x%02x, want 0x00 or 0x01", flags)
 	}
-	if err := m.begin(); err != nil {
+	if err := m.Begin(); err != nil {
 		return nil, false, err
 	}
 	if err := f.readPrefix(m, n); err != nil {
 		return nil, false, err
 	}
-	payload, err = m.payload(int(f.length))
+	payload, err = m.Payload(int(f.Length))
 	if err != nil || flags == 0 {
 		return payload, false, err
 	}
-	if f.coding != "gzip" {
+	if f.Coding != "gzip" {
 		payload.Free()
 		return nil, false, errUncoded
 	}
@@ -55,19 +55,19 @@ func (f *grpcFrames) read(m *messageReader) (payload mem.BufferSlice, compressed
 }
 
 // readPrefix reads the rest of a prefix after its first n bytes.
-func (f *grpcFrames) readPrefix(m *messageReader, n int) error {
+func (f *GRPC) readPrefix(m *Reader, n int) error {
 	if n < len(f.prefix) {
-		m.gets.readPart(n)
+		m.Gets.ReadPart(n)
 	}
-	if _, err := m.readFull(f.prefix[n:]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := m.ReadFull(f.prefix[n:]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return report.New(report.ReasonBadRequest, "the request ended inside a message's prefix of 5 bytes")
 	} else if err != nil {
-		return bodyError(err)
+		return Fault(err)
 	}
 	h, _, err := codec.ParseFrameHeader(f.prefix[:])
 	if err != nil {
 		return report.New(report.ReasonBadRequest, "a message's prefix can't be read: "+err.Error())
 	}
-	f.length = h.Length
-	return m.fits(h.Length)
+	f.Length = h.Length
+	return m.Fits(h.Length)
 }

@@ -1,44 +1,46 @@
-package bridge
+package message
 
 import (
 	"context"
 	"errors"
 	"io"
+	"math"
 
 	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/packing"
+	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/codec"
 )
 
-// A messageReader reads messages from a request's body, in any protocol.
-type messageReader struct {
-	ctx    context.Context // bounds the wait for memory, not the reading
-	body   io.Reader
-	limit  report.SizeLimit
-	held   *memory.Entry
-	use    *quota.Call
-	gets   *progress
-	frames framing
-	packed *packing.Body // what body reads, if all of it is compressed
+// A Reader reads messages from a request's body, in any protocol. Packed may be nil; all
+// other fields are required.
+type Reader struct {
+	Ctx    context.Context // bounds the wait for memory, not the reading
+	Body   io.Reader
+	Limit  report.SizeLimit // of each message
+	Held   *memory.Entry    // counts the messages
+	Use    *quota.Call      // counts the decompressed bytes
+	Gets   *progress.Record // notes the waits for the client
+	Frames Framing
+	Packed *packing.Body // what Body reads, if all of it is compressed
 }
 
-// A framing reads the messages in the bodies of one protocol.
-type framing interface {
-	// read reads the next message from m's body with the methods of m, and reports
+// A Framing reads the messages in the bodies of one protocol.
+type Framing interface {
+	// Read reads the next message from m's body with the methods of m, and reports
 	// whether the message is compressed with gzip. The caller frees the message. The
 	// error is io.EOF at the body's end, or a fault.
-	read(m *messageReader) (message mem.BufferSlice, compressed bool, err error)
+	Read(m *Reader) (message mem.BufferSlice, compressed bool, err error)
 }
 
-// next returns one message, which the caller frees, io.EOF at the body's end,
+// Next returns one message, which the caller frees, io.EOF at the body's end,
 // or a fault.
-func (m *messageReader) next() (mem.BufferSlice, error) {
-	defer m.gets.endParts()
-	message, compressed, err := m.frames.read(m)
+func (m *Reader) Next() (mem.BufferSlice, error) {
+	defer m.Gets.EndParts()
+	message, compressed, err := m.Frames.Read(m)
 	if err != nil || !compressed {
 		return message, err
 	}
@@ -46,34 +48,34 @@ func (m *messageReader) next() (mem.BufferSlice, error) {
 	return m.gunzip(message)
 }
 
-// begin must be called once a message has begun. It returns why the message is refused,
+// Begin must be called once a message has begun. It returns why the message is refused,
 // or nil.
-func (m *messageReader) begin() error {
-	if m.packed == nil {
+func (m *Reader) Begin() error {
+	if m.Packed == nil {
 		return nil
 	}
-	return m.packed.Begin()
+	return m.Packed.Begin()
 }
 
-// fits returns why a message of n bytes is refused, or nil.
-func (m *messageReader) fits(n uint32) error {
-	if uint64(n) > uint64(m.limit.Bytes) {
-		return report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", n, m.limit.Bytes, m.limit.Key).UnlessRaised(m.limit.Key)
+// Fits returns why a message of n bytes is refused, or nil.
+func (m *Reader) Fits(n uint32) error {
+	if uint64(n) > uint64(m.Limit.Bytes) {
+		return report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", n, m.Limit.Bytes, m.Limit.Key).UnlessRaised(m.Limit.Key)
 	}
 	return nil
 }
 
-// payload reads n bytes in chunks, so that an announced length alone reserves nothing:
+// Payload reads n bytes in chunks, so that an announced length alone reserves nothing:
 // the first KiB is free, and reading bytes earns room for more. Where room is scarce,
-// or the message takes much of it, payload reserves all the rest of the message at
+// or the message takes much of it, Payload reserves all the rest of the message at
 // once, so that a message that holds a part can finish.
-func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
+func (m *Reader) Payload(n int) (mem.BufferSlice, error) {
 	if n <= memory.UnpooledBytes {
 		return m.tiny(n)
 	}
-	c := memory.NewClaim(m.held)
+	c := memory.NewClaim(m.Held)
 	defer c.Done()
-	defer m.gets.endRead()
+	defer m.Gets.EndRead()
 	out := c.Slice()
 	step := n
 	if n > 4<<10 {
@@ -89,8 +91,8 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 		}
 		chunk := c.Buffer(step)
 		out = append(out, chunk)
-		m.gets.readPiece()
-		got, err := m.readFull(chunk.ReadOnlyData())
+		m.Gets.ReadPiece()
+		got, err := m.ReadFull(chunk.ReadOnlyData())
 		read += got
 		if err != nil {
 			out.Free()
@@ -101,26 +103,26 @@ func (m *messageReader) payload(n int) (mem.BufferSlice, error) {
 }
 
 // tiny reads n bytes that need no reserved room.
-func (m *messageReader) tiny(n int) (mem.BufferSlice, error) {
+func (m *Reader) tiny(n int) (mem.BufferSlice, error) {
 	if n == 0 {
 		return nil, nil
 	}
 	b := make([]byte, n)
-	m.gets.readPiece()
-	defer m.gets.endRead()
-	if read, err := m.readFull(b); err != nil {
+	m.Gets.ReadPiece()
+	defer m.Gets.EndRead()
+	if read, err := m.ReadFull(b); err != nil {
 		return nil, brokenOff(err, read, n)
 	}
 	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
 }
 
-// readFull is io.ReadFull that notes the arrival of parts.
-func (m *messageReader) readFull(b []byte) (n int, err error) {
+// ReadFull is io.ReadFull that notes the arrival of parts.
+func (m *Reader) ReadFull(b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		var part int
-		part, err = m.body.Read(b[n:])
-		if n += part; part > 0 && (n < len(b) || m.gets.inParts()) {
-			m.gets.readPart(part)
+		part, err = m.Body.Read(b[n:])
+		if n += part; part > 0 && (n < len(b) || m.Gets.InParts()) {
+			m.Gets.ReadPart(part)
 		}
 	}
 	switch {
@@ -137,18 +139,18 @@ func brokenOff(err error, read, n int) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return report.Newf(report.ReasonBadRequest, "the request ended inside a message, after %d of %d bytes", read, n)
 	}
-	return bodyError(err)
+	return Fault(err)
 }
 
 // room returns how much of a message of n bytes must have room after some of it was
 // read.
-func (m *messageReader) room(read, n int) int {
+func (m *Reader) room(read, n int) int {
 	switch {
 	case n <= memory.RoomlessBytes, read == 0 && n > 4<<10:
 		return 0
 	case read < memory.SmallBytes:
 		return min(n, memory.SmallBytes)
-	case m.held.Account().Roomy(n):
+	case m.Held.Account().Roomy(n):
 		return min(n, read+memory.ChunkBytes)
 	default:
 		return n
@@ -156,20 +158,20 @@ func (m *messageReader) room(read, n int) int {
 }
 
 // reserve waits for room. Meanwhile the client doesn't count as slow.
-func (m *messageReader) reserve(c *memory.Claim, share memory.Class, more, all int) error {
-	m.gets.endRead()
-	m.gets.endParts()
+func (m *Reader) reserve(c *memory.Claim, share memory.Class, more, all int) error {
+	m.Gets.EndRead()
+	m.Gets.EndParts()
 	of := memory.Small
 	if all > memory.SmallBytes {
 		of = share
 	}
-	return c.Reserve(m.ctx, of, more)
+	return c.Reserve(m.Ctx, of, more)
 }
 
 // roomToExpand returns how much of a message of at most this size must have room after
 // some of it was decompressed. One byte more than the limit shows that it is too large.
 func roomToExpand(total, limit int) int {
-	switch most := min(limit, noLimit-1) + 1; {
+	switch most := min(limit, math.MaxInt32-1) + 1; {
 	case total < memory.ChunkBytes:
 		return min(most, memory.ChunkBytes)
 	case total < memory.SmallBytes:
@@ -180,8 +182,8 @@ func roomToExpand(total, limit int) int {
 }
 
 // gunzip decompresses a message, and stops one byte beyond the limit.
-func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
-	if err := m.use.MayExpand(); err != nil {
+func (m *Reader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
+	if err := m.Use.MayExpand(); err != nil {
 		return nil, err
 	}
 	src := packed.Reader()
@@ -191,7 +193,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		return nil, report.New(report.ReasonBadRequest, "a compressed message is not gzip").Because(err)
 	}
 	defer z.Release()
-	c := memory.NewClaim(m.held)
+	c := memory.NewClaim(m.Held)
 	defer c.Done()
 	var out mem.BufferSlice
 	for total, reserved := 0, 0; ; {
@@ -199,7 +201,7 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		// possible message, and give back the rest later: of two messages that hold a
 		// part and wait, neither would make progress. The compressed message stays held
 		// meanwhile: the other share's room can't wait for this one's.
-		if want := roomToExpand(total, m.limit.Bytes); want > reserved {
+		if want := roomToExpand(total, m.Limit.Bytes); want > reserved {
 			if err := m.reserve(c, memory.Reply, want-reserved, want); err != nil {
 				out.Free()
 				return nil, err
@@ -208,13 +210,13 @@ func (m *messageReader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) 
 		}
 		chunk := c.Buffer(memory.ChunkBytes)
 		n, err := io.ReadFull(z, chunk.ReadOnlyData())
-		over := m.use.Expanded(n, int64(m.limit.Bytes))
+		over := m.Use.Expanded(n, int64(m.Limit.Bytes))
 		total += n
 		out = append(out, trimmed(chunk, n))
 		switch {
-		case total > m.limit.Bytes:
+		case total > m.Limit.Bytes:
 			out.Free()
-			return nil, report.Newf(report.ReasonRequestTooLarge, "a request message decompresses to more than the limit of %d bytes (%s)", m.limit.Bytes, m.limit.Key).UnlessRaised(m.limit.Key)
+			return nil, report.Newf(report.ReasonRequestTooLarge, "a request message decompresses to more than the limit of %d bytes (%s)", m.Limit.Bytes, m.Limit.Key).UnlessRaised(m.Limit.Key)
 		case over != nil:
 			out.Free()
 			return nil, over
@@ -237,20 +239,4 @@ func trimmed(b mem.Buffer, n int) mem.Buffer {
 	short := mem.SliceBuffer(append([]byte(nil), b.ReadOnlyData()[:n]...))
 	b.Free()
 	return short
-}
-
-// bodyError returns what a broken body means: a fault when the bytes are wrong, else
-// that the client has gone away.
-func bodyError(err error) error {
-	var f *report.Fault
-	if errors.As(err, &f) {
-		return f
-	}
-	if errors.Is(err, codec.ErrTextTruncated) || errors.Is(err, codec.ErrTextMalformed) {
-		return report.New(report.ReasonBadRequest, "the request is not base64: "+err.Error())
-	}
-	if malformedBody(err) {
-		return report.New(report.ReasonBadRequest, "the HTTP body can't be read: its chunks or its length are wrong").Because(err).Ending(report.EndedProtocol)
-	}
-	return report.New(report.ReasonClientGone, errGone.Text).Because(err)
 }

@@ -1,4 +1,4 @@
-package bridge
+package message
 
 import (
 	"bufio"
@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/packing"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -25,8 +26,8 @@ import (
 )
 
 func TestGzipBody(t *testing.T) {
-	want := pattern(100 << 10)
-	whole := gzipped(want)
+	want := parts.Pattern(100 << 10)
+	whole := parts.Gzipped(want)
 	reset := errors.New("connection reset by peer")
 	for _, c := range []struct {
 		name   string
@@ -35,14 +36,14 @@ func TestGzipBody(t *testing.T) {
 	}{
 		{"whole", bytes.NewReader(whole), ""},
 		{"by bytes", iotest.OneByteReader(bytes.NewReader(whole)), ""},
-		{"two members", bytes.NewReader(append(bytes.Clone(gzipped(want[:500])), gzipped(want[500:])...)), ""},
+		{"two members", bytes.NewReader(append(bytes.Clone(parts.Gzipped(want[:500])), parts.Gzipped(want[500:])...)), ""},
 		{"plain", strings.NewReader("not gzip, by any means"), report.ReasonBadRequest},
 		{"nothing", strings.NewReader(""), report.ReasonBadRequest},
 		{"half its head", bytes.NewReader(whole[:5]), report.ReasonBadRequest},
 		{"half of it", bytes.NewReader(whole[:len(whole)/2]), report.ReasonBadRequest},
 		{"without its sum", bytes.NewReader(whole[:len(whole)-8]), report.ReasonBadRequest},
-		{"a wrong sum", bytes.NewReader(flip(whole, len(whole)-6)), report.ReasonBadRequest},
-		{"wrong bytes inside", bytes.NewReader(flip(flip(whole, 30), 31)), report.ReasonBadRequest},
+		{"a wrong sum", bytes.NewReader(parts.Flip(whole, len(whole)-6)), report.ReasonBadRequest},
+		{"wrong bytes inside", bytes.NewReader(parts.Flip(parts.Flip(whole, 30), 31)), report.ReasonBadRequest},
 		{"more behind it", bytes.NewReader(append(bytes.Clone(whole), "more"...)), report.ReasonBadRequest},
 		{"a client that goes before it", iotest.ErrReader(reset), report.ReasonClientGone},
 		{"a client that goes inside its head", io.MultiReader(bytes.NewReader(whole[:5]), iotest.ErrReader(reset)), report.ReasonClientGone},
@@ -51,7 +52,7 @@ func TestGzipBody(t *testing.T) {
 	} {
 		got, err := io.ReadAll(packing.NewBody(c.body, new(quota.Call), 0))
 		if err != nil {
-			err = bodyError(err)
+			err = Fault(err)
 		}
 		if reasonOf(err) != c.reason || c.reason == "" && !bytes.Equal(got, want) {
 			t.Errorf("%s: read %d bytes and %v, want %q", c.name, len(got), err, c.reason)
@@ -75,13 +76,13 @@ func TestCompressedBodyOfEmptyMessages(t *testing.T) {
 		body := make([]byte, c.messages*codec.FrameHeaderBytes)
 		m := newReader(bytes.NewReader(body), 1<<20, "")
 		if c.packed {
-			m.packed = packing.NewBody(bytes.NewReader(gzipped(body)), new(quota.Call), 0)
-			m.body = m.packed
+			m.Packed = packing.NewBody(bytes.NewReader(parts.Gzipped(body)), new(quota.Call), 0)
+			m.Body = m.Packed
 		}
 		n := 0
 		var err error
 		for ; err == nil; n++ {
-			_, err = m.next()
+			_, err = m.Next()
 		}
 		if errors.Is(err, io.EOF) {
 			err = nil
@@ -97,17 +98,17 @@ func TestRequestBodyNotesItsEnd(t *testing.T) {
 		"EOF alone":      strings.NewReader("hello"),
 		"EOF with bytes": iotest.DataErrReader(strings.NewReader("hello")),
 	} {
-		b := &requestBody{ReadCloser: io.NopCloser(body)}
-		if b.atEnd.Load() {
+		b := &Body{ReadCloser: io.NopCloser(body)}
+		if b.AtEnd.Load() {
 			t.Errorf("%s: at its end before it is read", name)
 		}
-		if got, err := io.ReadAll(b); string(got) != "hello" || err != nil || !b.atEnd.Load() {
-			t.Errorf("%s: read %q, %v, at its end: %v", name, got, err, b.atEnd.Load())
+		if got, err := io.ReadAll(b); string(got) != "hello" || err != nil || !b.AtEnd.Load() {
+			t.Errorf("%s: read %q, %v, at its end: %v", name, got, err, b.AtEnd.Load())
 		}
 	}
-	b := &requestBody{ReadCloser: io.NopCloser(iotest.ErrReader(errors.New("reset")))}
-	if _, err := io.ReadAll(b); err == nil || b.atEnd.Load() {
-		t.Errorf("a body that broke off: %v, at its end: %v", err, b.atEnd.Load())
+	b := &Body{ReadCloser: io.NopCloser(iotest.ErrReader(errors.New("reset")))}
+	if _, err := io.ReadAll(b); err == nil || b.AtEnd.Load() {
+		t.Errorf("a body that broke off: %v, at its end: %v", err, b.AtEnd.Load())
 	}
 }
 
@@ -137,8 +138,8 @@ func TestMalformedBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = io.Copy(io.Discard, r.Body)
-		if err == nil || reasonOf(bodyError(err)) != c.reason {
-			t.Errorf("%s: %v is taken for %s, want %s", c.name, err, reasonOf(bodyError(err)), c.reason)
+		if err == nil || reasonOf(Fault(err)) != c.reason {
+			t.Errorf("%s: %v is taken for %s, want %s", c.name, err, reasonOf(Fault(err)), c.reason)
 		}
 	}
 }
@@ -147,12 +148,12 @@ func TestMalformedBody(t *testing.T) {
 // length than content-length by its text alone.
 func TestLengthsThatNetHTTP2Finds(t *testing.T) {
 	errs := make(chan error, 1)
-	hs := &http.Server{Protocols: new(http.Protocols), ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	hs := &http.Server{Protocols: new(http.Protocols), ReadHeaderTimeout: parts.Patience, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, err := io.Copy(io.Discard, r.Body)
 		errs <- err
 	})}
 	hs.Protocols.SetUnencryptedHTTP2(true)
-	ln := listen(t, "127.0.0.1:0")
+	ln := parts.Listen(t, "127.0.0.1:0")
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = hs.Serve(ln) }) // until it is closed
 	t.Cleanup(func() {
@@ -160,7 +161,7 @@ func TestLengthsThatNetHTTP2Finds(t *testing.T) {
 		serving.Wait()
 	})
 	for name, body := range map[string]string{"less": "1234", "more": "123456"} {
-		conn, err := new(net.Dialer).DialContext(within(t, patience), "tcp", ln.Addr().String())
+		conn, err := new(net.Dialer).DialContext(parts.Within(t, parts.Patience), "tcp", ln.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,28 +185,36 @@ func TestLengthsThatNetHTTP2Finds(t *testing.T) {
 		); err != nil {
 			t.Fatal(err)
 		}
-		if err := await(t, "the body's end", errs); err == nil || reasonOf(bodyError(err)) != report.ReasonBadRequest {
-			t.Errorf("%s than content-length: %v is taken for %s, want %s", name, err, reasonOf(bodyError(err)), report.ReasonBadRequest)
+		if err := parts.Await(t, "the body's end", errs); err == nil || reasonOf(Fault(err)) != report.ReasonBadRequest {
+			t.Errorf("%s than content-length: %v is taken for %s, want %s", name, err, reasonOf(Fault(err)), report.ReasonBadRequest)
 		}
 		_ = conn.Close() // the server may have
 	}
 }
 
+// An anObserver keeps the refusals that it is told of.
+type anObserver struct {
+	report.Observer
+	refused []report.Refusal
+}
+
+func (o *anObserver) Refused(r report.Refusal) { o.refused = append(o.refused, r) }
+
 // TestBodyThatIsTriedOutIsToldOfOnce, in however many parts it is read.
 func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
-	obs := newObserver()
-	q := quota.New(Quota{DecompressedPerSecond: 1}, Quota{}, true, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
+	obs := &anObserver{Observer: report.Discard()}
+	q := quota.New(quota.Quota{DecompressedPerSecond: 1}, quota.Quota{}, true, report.NewRefusals(slog.New(slog.DiscardHandler), obs))
 	for i := range 3 {
-		use := q.Call(quota.NewListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
+		use := q.Call(quota.NewListenerScope(quota.Quota{}), nil, "192.0.2.1:1", nil)
 		if err := use.Begin("/a.B/C"); err != nil {
 			t.Fatal(err)
 		}
-		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
+		message := append([]byte{0, 0, 1, 0x86, 0xa0}, parts.Pattern(100_000)...)
 		m := newReader(nil, 1<<20, "")
-		m.packed = packing.NewBody(iotest.OneByteReader(bytes.NewReader(gzipped(slices.Concat(message, message, message)))), &use, 1<<20)
-		m.body, m.use = m.packed, &use
+		m.Packed = packing.NewBody(iotest.OneByteReader(bytes.NewReader(parts.Gzipped(slices.Concat(message, message, message)))), &use, 1<<20)
+		m.Body, m.Use = m.Packed, &use
 		for range 3 {
-			payload, err := m.next()
+			payload, err := m.Next()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -215,9 +224,10 @@ func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
 		if got := len(obs.refused); got != 1 {
 			t.Fatalf("of call %d the Observer is told %d times, want once", i, got)
 		}
-		if r := <-obs.refused; r.Key != "limits.decompressed_bytes_per_second" || !r.ReportOnly {
+		if r := obs.refused[0]; r.Key != "limits.decompressed_bytes_per_second" || !r.ReportOnly {
 			t.Errorf("of call %d the Observer is told of %+v", i, r)
 		}
+		obs.refused = nil
 	}
 }
 
@@ -225,21 +235,21 @@ func TestBodyThatIsTriedOutIsToldOfOnce(t *testing.T) {
 // as where messages are compressed each for itself.
 func TestCompressedBodyIsExpandedByMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := quota.New(Quota{DecompressedPerSecond: 1000}, Quota{}, false, report.NewRefusals(slog.New(slog.DiscardHandler), newObserver()))
-		use := q.Call(quota.NewListenerScope(Quota{}), nil, "192.0.2.1:1", nil)
+		q := quota.New(quota.Quota{DecompressedPerSecond: 1000}, quota.Quota{}, false, report.NewRefusals(slog.New(slog.DiscardHandler), report.Discard()))
+		use := q.Call(quota.NewListenerScope(quota.Quota{}), nil, "192.0.2.1:1", nil)
 		if err := use.Begin("/a.B/C"); err != nil {
 			t.Fatal(err)
 		}
-		message := append([]byte{0, 0, 1, 0x86, 0xa0}, pattern(100_000)...)
+		message := append([]byte{0, 0, 1, 0x86, 0xa0}, parts.Pattern(100_000)...)
 		m := newReader(nil, 1<<20, "")
-		m.packed = packing.NewBody(bytes.NewReader(gzipped(slices.Concat(message, message))), &use, 1<<20)
-		m.body = m.packed
-		payload, err := m.next()
+		m.Packed = packing.NewBody(bytes.NewReader(parts.Gzipped(slices.Concat(message, message))), &use, 1<<20)
+		m.Body = m.Packed
+		payload, err := m.Next()
 		if err != nil {
 			t.Fatalf("the first message: %v", err)
 		}
 		payload.Free()
-		_, err = m.next()
+		_, err = m.Next()
 		if f := (*report.Fault)(nil); !errors.As(err, &f) || f.Limit != "limits.decompressed_bytes_per_second" {
 			t.Errorf("the second message: %v, want it over the limit", err)
 		}

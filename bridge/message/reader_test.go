@@ -1,4 +1,4 @@
-package bridge
+package message
 
 import (
 	"bytes"
@@ -22,29 +22,30 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/packing"
+	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-func newReader(body io.Reader, limit int, coding string) *messageReader {
-	return &messageReader{
-		ctx: context.Background(), body: body, limit: report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, held: newEntry(30 << 20), use: new(quota.Call),
-		gets: newProgress(), frames: &grpcFrames{coding: coding},
+func newReader(body io.Reader, limit int, coding string) *Reader {
+	return &Reader{
+		Ctx: context.Background(), Body: body, Limit: report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, Held: memory.New(30<<20, 0).NewEntry(), Use: new(quota.Call),
+		Gets: newProgress(), Frames: &GRPC{Coding: coding},
 	}
 }
 
 // newProgress is a call's, on a clock that stands.
-func newProgress() *progress {
+func newProgress() *progress.Record {
 	clock := new(atomic.Int64)
 	clock.Store(1)
-	return &progress{clock: clock}
+	return &progress.Record{Clock: clock}
 }
 
 // readMessages reads to the end and returns copies of the messages.
-func readMessages(m *messageReader) (messages [][]byte, err error) {
+func readMessages(m *Reader) (messages [][]byte, err error) {
 	for {
-		s, err := m.next()
+		s, err := m.Next()
 		if errors.Is(err, io.EOF) {
 			return messages, nil
 		}
@@ -69,7 +70,7 @@ func reasonOf(err error) report.Reason {
 func someMessages() [][]byte {
 	var messages [][]byte
 	for _, n := range []int{0, 1, 7, 1 << 10, 1<<10 + 1, memory.ChunkBytes - 1, memory.ChunkBytes, memory.ChunkBytes + 1, 3*memory.ChunkBytes + 100, 0} {
-		messages = append(messages, pattern(n))
+		messages = append(messages, parts.Pattern(n))
 	}
 	return messages
 }
@@ -78,9 +79,9 @@ func TestMessagesAreTheSameWhateverTheChunks(t *testing.T) {
 	var body []byte
 	for i, m := range someMessages() {
 		if i%2 == 0 {
-			body = append(body, framed(0, m)...)
+			body = append(body, parts.Framed(0, m)...)
 		} else {
-			body = append(body, framed(codec.FlagCompressed, gzipped(m))...)
+			body = append(body, parts.Framed(codec.FlagCompressed, parts.Gzipped(m))...)
 		}
 	}
 	for name, chunked := range map[string]func(io.Reader) io.Reader{
@@ -97,7 +98,7 @@ func TestMessagesAreTheSameWhateverTheChunks(t *testing.T) {
 		if !slices.EqualFunc(got, someMessages(), bytes.Equal) {
 			t.Errorf("%s: the messages differ", name)
 		}
-		wantUsed(t, m.held.Account(), 0)
+		parts.WantUsed(t, m.Held.Account(), 0)
 	}
 }
 
@@ -115,7 +116,7 @@ func TestGzipVector(t *testing.T) {
 func TestMessagesThatAreRefused(t *testing.T) {
 	const limit = 100
 	zeros := make([]byte, limit+1)
-	cut := gzipped(pattern(50))
+	cut := parts.Gzipped(parts.Pattern(50))
 	for _, c := range []struct {
 		name, body, coding string
 		want               report.Reason
@@ -130,33 +131,33 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"end in the message", "\x00\x00\x00\x00\x05abc", "", report.ReasonBadRequest, "3 of 5"},
 		{"one over the limit", "\x00\x00\x00\x00\x65", "", report.ReasonRequestTooLarge, report.KeyMessageBytes},
 		{"4 GiB announced", "\x00\xff\xff\xff\xff", "", report.ReasonRequestTooLarge, "4294967295"},
-		{"compressed without a coding", string(framed(1, cut)), "", report.ReasonBadRequest, "grpc-encoding"},
+		{"compressed without a coding", string(parts.Framed(1, cut)), "", report.ReasonBadRequest, "grpc-encoding"},
 		{"compressed and empty", "\x01\x00\x00\x00\x00", "gzip", report.ReasonBadRequest, "gzip"},
-		{"not gzip", string(framed(1, []byte("not gzip, by any means"))), "gzip", report.ReasonBadRequest, "gzip"},
-		{"gzip without its end", string(framed(1, cut[:len(cut)-9])), "gzip", report.ReasonBadRequest, "decompressed"},
-		{"gzip with a wrong sum", string(framed(1, flip(cut, len(cut)-6))), "gzip", report.ReasonBadRequest, "decompressed"},
-		{"gzip and then something else", string(framed(1, append(bytes.Clone(cut), "more"...))), "gzip", report.ReasonBadRequest, "decompressed"},
-		{"gzip of one over the limit", string(framed(1, gzipped(zeros))), "gzip", report.ReasonRequestTooLarge, report.KeyMessageBytes},
+		{"not gzip", string(parts.Framed(1, []byte("not gzip, by any means"))), "gzip", report.ReasonBadRequest, "gzip"},
+		{"gzip without its end", string(parts.Framed(1, cut[:len(cut)-9])), "gzip", report.ReasonBadRequest, "decompressed"},
+		{"gzip with a wrong sum", string(parts.Framed(1, parts.Flip(cut, len(cut)-6))), "gzip", report.ReasonBadRequest, "decompressed"},
+		{"gzip and then something else", string(parts.Framed(1, append(bytes.Clone(cut), "more"...))), "gzip", report.ReasonBadRequest, "decompressed"},
+		{"gzip of one over the limit", string(parts.Framed(1, parts.Gzipped(zeros))), "gzip", report.ReasonRequestTooLarge, report.KeyMessageBytes},
 	} {
 		m := newReader(strings.NewReader(c.body), limit, c.coding)
 		got, err := readMessages(m)
 		if reasonOf(err) != c.want || !strings.Contains(fmt.Sprint(err), c.says) {
 			t.Errorf("%s: got %d messages and %v, want %v that says %q", c.name, len(got), err, c.want, c.says)
 		}
-		wantUsed(t, m.held.Account(), 0)
+		parts.WantUsed(t, m.Held.Account(), 0)
 	}
 }
 
 func TestMessageAtTheLimitPasses(t *testing.T) {
 	const limit = 1 << 20
-	want := pattern(limit)
-	for _, body := range [][]byte{framed(0, want), framed(1, gzipped(want))} {
+	want := parts.Pattern(limit)
+	for _, body := range [][]byte{parts.Framed(0, want), parts.Framed(1, parts.Gzipped(want))} {
 		m := newReader(bytes.NewReader(body), limit, "gzip")
 		got, err := readMessages(m)
 		if err != nil || len(got) != 1 || !bytes.Equal(got[0], want) {
 			t.Errorf("flag %d: got %d messages, %v; want the one of %d bytes", body[0], len(got), err, limit)
 		}
-		wantUsed(t, m.held.Account(), 0)
+		parts.WantUsed(t, m.Held.Account(), 0)
 	}
 }
 
@@ -164,17 +165,17 @@ func TestMessageAtTheLimitPasses(t *testing.T) {
 // chunk that shows that it is passed.
 func TestBombIsNotExpanded(t *testing.T) {
 	const limit = 256 << 10
-	bomb := gzipped(make([]byte, 8<<20))
-	m := newReader(bytes.NewReader(framed(1, bomb)), limit, "gzip")
-	most := &peakPool{BufferPool: m.held.Account().Pool}
-	m.held.Account().Pool = most
+	bomb := parts.Gzipped(make([]byte, 8<<20))
+	m := newReader(bytes.NewReader(parts.Framed(1, bomb)), limit, "gzip")
+	most := &peakPool{BufferPool: m.Held.Account().Pool}
+	m.Held.Account().Pool = most
 	if _, err := readMessages(m); reasonOf(err) != report.ReasonRequestTooLarge {
 		t.Errorf("got %v, want %v", err, report.ReasonRequestTooLarge)
 	}
 	if packed := int64(len(bomb)) + memory.ChunkBytes; most.peak > limit+memory.ChunkBytes+packed {
 		t.Errorf("a bomb of %d bytes made a reader hold %d, with a limit of %d", len(bomb), most.peak, limit)
 	}
-	wantUsed(t, m.held.Account(), 0)
+	parts.WantUsed(t, m.Held.Account(), 0)
 }
 
 // peakPool notes the most that was out of the pool at once.
@@ -203,7 +204,7 @@ func TestFlagIsJudgedBeforeTheRestComes(t *testing.T) {
 		return 0, io.EOF
 	})
 	m := newReader(io.MultiReader(strings.NewReader("\x04"), silent), 100, "")
-	if _, err := m.next(); reasonOf(err) != report.ReasonBadRequest {
+	if _, err := m.Next(); reasonOf(err) != report.ReasonBadRequest {
 		t.Errorf("got %v, want %v", err, report.ReasonBadRequest)
 	}
 }
@@ -218,10 +219,10 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 	const length = 16 << 20
 	prefix := codec.FrameHeader{Length: length}.AppendTo(nil)
-	var m *messageReader
+	var m *Reader
 	came := 0
 	body := readerFunc(func(p []byte) (int, error) {
-		held, bound := m.held.Account().Used(), int64(length)
+		held, bound := m.Held.Account().Used(), int64(length)
 		switch {
 		case came < 1<<10:
 			bound = 0
@@ -231,7 +232,7 @@ func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 		if held > bound {
 			t.Fatalf("with %d bytes of the message there, %d are held, want at most %d", came, held, bound)
 		}
-		if m.gets.reading.Load() == 0 {
+		if m.Gets.Reading.Load() == 0 {
 			t.Fatal("the message isn't noted as half read")
 		}
 		if came >= 1<<20 {
@@ -242,29 +243,29 @@ func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 		return n, nil
 	})
 	m = newReader(io.MultiReader(bytes.NewReader(prefix), body), length, "")
-	if _, err := m.next(); reasonOf(err) != report.ReasonBadRequest {
+	if _, err := m.Next(); reasonOf(err) != report.ReasonBadRequest {
 		t.Errorf("got %v, want %v", err, report.ReasonBadRequest)
 	}
-	if m.gets.reading.Load() != 0 {
+	if m.Gets.Reading.Load() != 0 {
 		t.Error("after the end the message is still noted as half read")
 	}
-	wantUsed(t, m.held.Account(), 0)
+	parts.WantUsed(t, m.Held.Account(), 0)
 }
 
 func TestReaderThatWaitsForMemoryEndsWithItsCall(t *testing.T) {
 	cause := errors.New("the call ended")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	m := newReader(bytes.NewReader(framed(0, pattern(4*memory.ChunkBytes))), 1<<20, "")
-	m.ctx = ctx
-	m.held.Account().SetBounds(3*memory.ChunkBytes, 0)
-	other := m.held.Account().NewEntry()
+	m := newReader(bytes.NewReader(parts.Framed(0, parts.Pattern(4*memory.ChunkBytes))), 1<<20, "")
+	m.Ctx = ctx
+	m.Held.Account().SetBounds(3*memory.ChunkBytes, 0)
+	other := m.Held.Account().NewEntry()
 	other.Add(memory.Request, memory.ChunkBytes)
 	cancel(cause)
-	if _, err := m.next(); !errors.Is(err, cause) {
+	if _, err := m.Next(); !errors.Is(err, cause) {
 		t.Errorf("got %v, want %v", err, cause)
 	}
 	other.Settle()
-	wantUsed(t, m.held.Account(), 0)
+	parts.WantUsed(t, m.Held.Account(), 0)
 }
 
 func TestBrokenBody(t *testing.T) {
@@ -281,7 +282,7 @@ func TestBrokenBody(t *testing.T) {
 	} {
 		for _, before := range []string{"", "\x00", "\x00\x00\x00\x00\x05ab"} {
 			m := newReader(io.MultiReader(strings.NewReader(before), iotest.ErrReader(c.err)), 100, "")
-			_, err := m.next()
+			_, err := m.Next()
 			if reasonOf(err) != c.want {
 				t.Errorf("%q and then %v: got %v, want %v", before, c.err, err, c.want)
 			}
@@ -325,12 +326,12 @@ func FuzzMessageReader(f *testing.F) {
 		f.Add(text, uint16(0), uint16(0), step, limit, packed)
 	}
 	add([]byte{}, 1, 100, false)
-	add(framed(0, nil), 1, 100, false)
-	add(append(framed(0, []byte("hello")), framed(0, nil)...), 3, 100, false)
-	add(framed(1, gzipped([]byte("hello"))), 2, 100, true)
-	add(framed(1, gzipped(bytes.Repeat([]byte{0}, 10<<10))), 7, 1<<10, true)
+	add(parts.Framed(0, nil), 1, 100, false)
+	add(append(parts.Framed(0, []byte("hello")), parts.Framed(0, nil)...), 3, 100, false)
+	add(parts.Framed(1, parts.Gzipped([]byte("hello"))), 2, 100, true)
+	add(parts.Framed(1, parts.Gzipped(bytes.Repeat([]byte{0}, 10<<10))), 7, 1<<10, true)
 	f.Add([]byte{0, 0, 0, 0x80, 1}, uint16(5), uint16(memory.ChunkBytes+1), uint8(200), uint32(1<<20), false)
-	add(framed(0, []byte("hello"))[:7], 1, 100, false)
+	add(parts.Framed(0, []byte("hello"))[:7], 1, 100, false)
 	add([]byte{0x80, 0, 0, 0, 0}, 1, 100, false)
 	add([]byte{0, 0xff, 0xff, 0xff, 0xff}, 1, 1<<20, false)
 	f.Fuzz(func(t *testing.T, text []byte, at, more uint16, step uint8, atMost uint32, packed bool) {
@@ -364,7 +365,7 @@ func FuzzMessageReader(f *testing.F) {
 			if len(m) > limit {
 				t.Errorf("%x: a message of %d bytes passed the limit of %d", body, len(m), limit)
 			}
-			again = append(again, framed(0, m)...)
+			again = append(again, parts.Framed(0, m)...)
 		}
 		if !packed && !bytes.HasPrefix(body, again) {
 			t.Errorf("%x was read as %x", body, again)
@@ -372,9 +373,9 @@ func FuzzMessageReader(f *testing.F) {
 		if err == nil && !packed && len(again) != len(body) {
 			t.Errorf("%x: %d bytes were left out in silence", body, len(body)-len(again))
 		}
-		for _, m := range []*messageReader{whole, inSteps} {
-			wantUsed(t, m.held.Account(), 0)
-			if held := m.held.Total(); held != 0 {
+		for _, m := range []*Reader{whole, inSteps} {
+			parts.WantUsed(t, m.Held.Account(), 0)
+			if held := m.Held.Total(); held != 0 {
 				t.Errorf("%x: the call still holds %d bytes", body, held)
 			}
 		}
@@ -385,14 +386,14 @@ func FuzzMessageReader(f *testing.F) {
 func BenchmarkMessages(b *testing.B) {
 	for _, n := range []int{100, 4 << 10, 64 << 10} {
 		b.Run(fmt.Sprintf("%dB", n), func(b *testing.B) {
-			whole := framed(0, pattern(n))
+			whole := parts.Framed(0, parts.Pattern(n))
 			body := bytes.NewReader(whole)
 			m := newReader(body, 1<<20, "")
 			b.SetBytes(int64(n))
 			b.ReportAllocs()
 			for b.Loop() {
 				body.Reset(whole)
-				s, err := m.next()
+				s, err := m.Next()
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -416,7 +417,7 @@ func TestMessagesNeverWaitForEachOther(t *testing.T) {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			message, flags := make([]byte, c.size), byte(0)
 			if c.packed {
-				message, flags = gzipped(message), codec.FlagCompressed
+				message, flags = parts.Gzipped(message), codec.FlagCompressed
 			}
 			synctest.Test(t, func(t *testing.T) {
 				account := memory.New(limit, 0)
@@ -425,7 +426,7 @@ func TestMessagesNeverWaitForEachOther(t *testing.T) {
 				for range readers {
 					body, client := io.Pipe()
 					reading.Go(func() {
-						all := framed(flags, message)
+						all := parts.Framed(flags, message)
 						for len(all) > 0 { // all begin before any ends
 							n := min(len(all), 30<<10)
 							if _, err := client.Write(all[:n]); err != nil {
@@ -438,8 +439,8 @@ func TestMessagesNeverWaitForEachOther(t *testing.T) {
 					reading.Go(func() {
 						defer body.Close()
 						m := newReader(body, limit, "gzip")
-						m.held = account.NewEntry()
-						got, err := m.next()
+						m.Held = account.NewEntry()
+						got, err := m.Next()
 						if err != nil || got.Len() != c.size {
 							t.Errorf("%d bytes came with %v, want %d", got.Len(), err, c.size)
 						}
@@ -450,7 +451,7 @@ func TestMessagesNeverWaitForEachOther(t *testing.T) {
 				if took := time.Since(start); took > memory.Patience/2 {
 					t.Errorf("it took %v, so somebody waited in vain", took)
 				}
-				wantUsed(t, account, 0)
+				parts.WantUsed(t, account, 0)
 			})
 		})
 	}

@@ -1,0 +1,8 @@
+// Package message reads the messages in requests' bodies, of any protocol. It knows no
+// calls: a Reader counts with the account's entry, the quotas and the progress that it is
+// given.
+//
+//   - reader.go: the payload of messages, as the account has room for it; gzip
+//   - grpc.go: the framing of the gRPC family
+//   - body.go: the end of a body, and what a broken one means
+package message
