@@ -74,13 +74,15 @@ func adminAddress(s *settings) (string, error) {
 
 // An adminClient asks the admin address of a culvert.
 type adminClient struct {
-	address  string
-	http     http.Client
-	patience time.Duration // for an answer, in several requests
+	address string
+	http    http.Client
 }
 
-// adminPatience limits one request.
-const adminPatience = 5 * time.Second
+// The patience for an answer.
+const (
+	adminPatience = 5 * time.Second // in one request
+	busyPatience  = 15 * time.Second
+)
 
 func newAdminClient(address string) *adminClient {
 	network, at := "tcp", address
@@ -94,7 +96,7 @@ func newAdminClient(address string) *adminClient {
 			return new(net.Dialer).DialContext(ctx, network, at)
 		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, 3 * adminPatience}
+	}}
 }
 
 // Why a request for /drain has no answer.
@@ -135,11 +137,11 @@ func (c *adminClient) drainState(ctx context.Context, method, query string) (s a
 }
 
 // patiently is drainState for a culvert that may be too busy to answer: it asks again
-// until the client's patience ends.
+// until busyPatience ends.
 func (c *adminClient) patiently(ctx context.Context, method, query string) (s admin.DrainState, err error) {
 	for began := time.Now(); ; {
 		s, err = c.drainState(ctx, method, query)
-		if !isBusy(err, method) || time.Since(began) > c.patience {
+		if !isBusy(err, method) || time.Since(began) > busyPatience {
 			return s, err
 		}
 		select {

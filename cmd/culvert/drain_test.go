@@ -2,17 +2,24 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptest"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/test/bufconn"
 )
 
 // TestDrainKnowsWhoAnswers gives drain one answer after the other. Only "refusing" is
-// culvert's refusal of calls.
+// culvert's refusal of calls. The clock is the test's, so the machine's speed doesn't
+// matter.
 func TestDrainKnowsWhoAnswers(t *testing.T) {
 	const (
 		begun    = `{"state":"delayed","refuses_in":0.01,"calls":1}`
@@ -41,46 +48,50 @@ func TestDrainKnowsWhoAnswers(t *testing.T) {
 		"no culvert":                  {[]string{cut}, "", errUnreachable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			over := make(chan struct{})
-			requests := make(chan int, 1)
-			requests <- 0
-			var s *httptest.Server
-			s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				n := <-requests
-				requests <- n + 1
-				if first := r.Method == http.MethodPost; !first && n == 0 {
-					t.Errorf("the first request is a %s", r.Method)
-				}
-				switch answer := c.answers[min(n, len(c.answers)-1)]; answer {
-				case busy:
-					http.Error(w, "too many requests", http.StatusServiceUnavailable)
-				case silent:
-					select {
-					case <-over:
-					case <-r.Context().Done():
+			synctest.Test(t, func(t *testing.T) {
+				ln := bufconn.Listen(64 << 10)
+				n := 0
+				server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if first := r.Method == http.MethodPost; !first && n == 0 {
+						t.Errorf("the first request is a %s", r.Method)
 					}
-				case cut, ended:
-					if answer == ended {
-						_ = s.Listener.Close() // as the process's end would
+					answer := c.answers[min(n, len(c.answers)-1)]
+					n++
+					switch answer {
+					case busy:
+						http.Error(w, "too many requests", http.StatusServiceUnavailable)
+					case silent:
+						<-r.Context().Done() // the client has given up
+					case cut, ended:
+						if answer == ended {
+							_ = ln.Close() // as the process's end would
+						}
+						panic(http.ErrAbortHandler)
+					default:
+						_, _ = io.WriteString(w, answer) // drain shows what it read
 					}
-					panic(http.ErrAbortHandler)
-				default:
-					_, _ = io.WriteString(w, answer) // drain shows what it read
+				})}
+				served := make(chan error, 1)
+				go func() { served <- server.Serve(ln) }() // ends with the listener
+				client := newAdminClient("the admin address")
+				client.http.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+					conn, err := ln.DialContext(ctx)
+					if err != nil && ctx.Err() == nil {
+						err = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+					}
+					return conn, err
 				}
-			}))
-			defer s.Close()
-			defer close(over)
-			client := newAdminClient(s.Listener.Addr().String())
-			client.http.Timeout, client.patience = 300*time.Millisecond, time.Second
-			var out bytes.Buffer
-			err := drain(t.Context(), &out, client, 10*time.Millisecond)
-			if !errors.Is(err, c.err) {
-				t.Errorf("drain ends with %v, want %v", err, c.err)
-			}
-			if !strings.Contains(out.String(), c.printed) || c.printed == "" && strings.Contains(out.String(), "culvert refuses new calls;") {
-				t.Errorf("it prints %q, want %q", out.String(), c.printed)
-			}
+				var out bytes.Buffer
+				err := drain(t.Context(), &out, client, 10*time.Millisecond)
+				if !errors.Is(err, c.err) {
+					t.Errorf("drain ends with %v, want %v", err, c.err)
+				}
+				if !strings.Contains(out.String(), c.printed) || c.printed == "" && strings.Contains(out.String(), "culvert refuses new calls;") {
+					t.Errorf("it prints %q, want %q", out.String(), c.printed)
+				}
+				_ = server.Close() // the listener may be closed already
+				<-served
+			})
 		})
 	}
 }
