@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -71,8 +72,8 @@ func TestDrainKnowsWhoAnswers(t *testing.T) {
 						_, _ = io.WriteString(w, answer) // drain shows what it read
 					}
 				})}
-				served := make(chan error, 1)
-				go func() { served <- server.Serve(ln) }() // ends with the listener
+				var serving sync.WaitGroup
+				serving.Go(func() { _ = server.Serve(ln) }) // ends with the listener
 				client := newAdminClient("the admin address")
 				client.http.Transport.(*http.Transport).DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 					conn, err := ln.DialContext(ctx)
@@ -90,7 +91,7 @@ func TestDrainKnowsWhoAnswers(t *testing.T) {
 					t.Errorf("it prints %q, want %q", out.String(), c.printed)
 				}
 				_ = server.Close() // the listener may be closed already
-				<-served
+				serving.Wait()
 			})
 		})
 	}
