@@ -38,6 +38,7 @@ type reloader struct {
 
 	quiet, longest time.Duration // of fileWatch
 	read           []string      // the files of the last attempt; only for run
+	later          []string      // the laterWarnings of the configuration that runs; only for run
 	unwatched      string        // why the watch may miss changes, as the log tells; only for run
 
 	hangup  chan struct{} // room for one request, which stands for all that wait
@@ -240,7 +241,9 @@ func (r *reloader) apply(running *configState, next *config.Loaded) error {
 	}
 	s := &configState{Loaded: next.Compact(), version: next.Version(), since: time.Now()}
 	r.state.Store(s)
-	r.warn(append(slices.Clone(next.Warnings), laterWarnings(next)...), running.Warnings)
+	later := laterWarnings(next)
+	r.warn(slices.Concat(next.Warnings, later), slices.Concat(running.Warnings, r.later))
+	r.later = later
 	r.log.Info("configuration reloaded", "file", next.File, "version", s.version, "before", running.version, "changed", firstOf(changed, " "))
 	r.tell(running, s)
 	return nil

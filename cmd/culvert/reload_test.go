@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -189,4 +190,37 @@ func TestReloadKeepsWhatAnEmptyFileWouldDrop(t *testing.T) {
 	r.write("methods: {deny: []}\n")
 	r.reload(false)
 	r.want("a key without entries", "a:concise>concise a:commit told:concise:false", "configuration reloaded … changed=methods.deny")
+}
+
+// TestReloadWarnsOnceOfRoutes: a reload that changes something else doesn't repeat the
+// warning of the start.
+func TestReloadWarnsOnceOfRoutes(t *testing.T) {
+	const file = "listen: 127.0.0.1:0\nhealth: {listen: \"off\"}\nadmin: {listen: \"off\"}\nbackend: {address: \"localhost:1\"}\nmethods: {deny: [a.B/*]}\nroutes:\n- {name: a, match: {methods: [a.B/C]}, backend: default}\n"
+	const other = "- {name: b, match: {methods: [a.B/D]}, backend: default}\n"
+	loaded := loadFile(t, file)
+	logs := openLog(io.Discard, loaded.Log)
+	defer logs.close()
+	warned := 0
+	log := slog.New(watchedLog{slog.DiscardHandler, func(message string) {
+		if message == "configuration" {
+			warned++
+		}
+	}})
+	p := &program{config: loaded, log: log, calls: slog.New(slog.DiscardHandler), logs: logs, out: io.Discard, memory: newMemoryLimit()}
+	p.again = func() (*config.Loaded, error) { return config.Load(config.Options{}, loaded.File, nil) }
+	if err := p.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	for _, step := range []struct {
+		file string
+		want int
+	}{{file + "drain_timeout: 7s\n", 1}, {file + other, 2}, {file + other + "drain_timeout: 8s\n", 2}} {
+		if err := os.WriteFile(loaded.File, []byte(step.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if p.reloads.reload(true); warned != step.want || p.reloads.current().rejected != nil {
+			t.Errorf("behind\n%s\nthe log warns %d times, want %d; rejected: %v", step.file, warned, step.want, p.reloads.current().rejected)
+		}
+	}
 }

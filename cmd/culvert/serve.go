@@ -166,7 +166,8 @@ func (p *program) open(ctx context.Context) error {
 	p.told.SetSamples(logSamples(p.config.Log))
 	p.releaser = newReleaser(func() int64 { return usedByClients(p.bridge) }, mappedMemory, releaseMemory, p.log)
 	cfg.Observer = connWatcher{p.told, p.releaser}
-	for _, w := range laterWarnings(p.config) { // here, because a file system may hang
+	later := laterWarnings(p.config) // here, because a file system may hang
+	for _, w := range later {
 		p.log.Warn("configuration", "warning", w)
 	}
 	err := p.openKeys(&cfg, p.openMetrics(&cfg, p.told)) //nolint:contextcheck // no context ends the reading of files
@@ -199,6 +200,7 @@ func (p *program) open(ctx context.Context) error {
 	p.keys.startFetching(ctx)
 	p.announcer = newAnnouncer(p.config, p.bridge.Services, p.log)
 	p.openReloads(ctx)
+	p.reloads.later = later
 	p.watchMetrics()
 	p.config = p.config.Compact() // a running program keeps no other
 	return nil
