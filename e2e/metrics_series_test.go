@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/culvert-grpc/culvert/e2e/probe"
 	"github.com/culvert-grpc/culvert/e2e/wire"
@@ -82,19 +84,66 @@ func TestClientsAddNoSeries(t *testing.T) {
 	flood(3)
 	first := series(t, c)
 	flood(50)
+	wantSeries(t, c, first)
+}
+
+// wantSeries wants the time series of the first requests after more of them.
+func wantSeries(t *testing.T, c *culvert, first map[string]bool) {
+	t.Helper()
 	var fresh []string
 	for s := range series(t, c) {
 		if strings.Contains(strings.ToLower(s), "chosen") {
-			t.Errorf("a client has chosen a label of %s", s)
+			t.Errorf("a client has chosen a label of %s}", s)
 		}
 		if !first[s] {
 			fresh = append(fresh, s)
 		}
 	}
 	// The connections of a transport may end in another way than the first ones.
-	if len(first) < 200 || len(fresh) > 10 {
+	if len(first) < 50 || len(fresh) > 10 {
 		t.Errorf("%d time series, and after more requests %d others: %q", len(first), len(fresh), fresh)
 	}
+}
+
+// TestServerNamesAddNoSeries: whatever a client sends by SNI or ALPN, the time series stay
+// those of its first connections, also if culvert gets a certificate for each name.
+func TestServerNamesAddNoSeries(t *testing.T) {
+	t.Parallel()
+	w := newACMEWorld(t)
+	w.yaml = "    on_demand: [\"*.chosen.culvert.test\"]\n"
+	c, plain := w.serve(t, "", "")
+	w.start(t, c, plain, time.Hour)
+	awaitCertificate(t, c.address, nil)
+	next := 0
+	connect := func(onDemand, refused int) {
+		t.Helper()
+		for range onDemand {
+			next++
+			config := named(acmeTLS("h2"), fmt.Sprintf("n%d.chosen.culvert.test", next))
+			config.VerifyConnection = func(s tls.ConnectionState) error { return s.PeerCertificates[0].VerifyHostname(s.ServerName) }
+			if err := eventually(acmePatience, func() error { return worksTLS(t, wire.GRPC, c.address, config) }); err != nil {
+				t.Fatalf("%s: %v", config.ServerName, err)
+			}
+		}
+		for range refused {
+			next++
+			for _, config := range []*tls.Config{
+				named(acmeTLS("h2"), fmt.Sprintf("n%d.chosen.example", next)),
+				acmeTLS(fmt.Sprintf("chosen%d", next)),
+			} {
+				if shown, err := shownTo(c.address, config); err == nil {
+					t.Errorf("%s by %s is shown a certificate of %s", config.ServerName, config.NextProtos, shown)
+				}
+			}
+		}
+	}
+	connect(1, 5)
+	first := series(t, c)
+	if own := `culvert_certificate_not_after_timestamp_seconds{certificate="` + acmeName + `"`; !first[own] {
+		t.Errorf("there is no %s}", own)
+	}
+	connect(4, 100)
+	wantSeries(t, c, first)
 }
 
 // series returns the time series of culvert's own metrics.
