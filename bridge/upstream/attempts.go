@@ -45,15 +45,14 @@ type retried struct {
 	policy   *Retry                   // nil: only what the backend has refused unseen is sent again
 	most     int                      // of keptBytes
 	entry    *memory.Entry            // counts the kept messages; may be nil
-	began    time.Time
-	places   atomic.Int32 // that all attempts had so far
 
 	// Only the receiver uses these.
-	attempts int   // so far, as the policy counts them
-	settled  bool  // an answer has begun, or no other attempt is due
-	end      error // how the call ended, if no answer has begun
-	unopened bool  // the last attempt got no stream
-	reached  bool  // an attempt before the last one may have reached the backend
+	attempts  int   // so far, as the policy counts them
+	elsewhere int   // further ones, after refusals
+	settled   bool  // an answer has begun, or no other attempt is due
+	end       error // how the call ended, if no answer has begun
+	unopened  bool  // the last attempt got no stream
+	reached   bool  // an attempt before the last one may have reached the backend
 
 	sending sync.Mutex // held to send, and to change the stream, until final
 	closed  bool       // the client has half-closed; guarded by sending
@@ -74,7 +73,7 @@ func (u *Upstream) mayRetry(r *Retry) bool {
 // openRetried opens a stream that may be replaced until an answer begins.
 func (u *Upstream) openRetried(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
 	plain := r.Metadata
-	a := &retried{upstream: u, most: maxUnseenBytes, entry: r.Held, began: time.Now(), attempts: 1}
+	a := &retried{upstream: u, most: maxUnseenBytes, entry: r.Held, attempts: 1}
 	if r.Retry != nil && r.Retry.Attempts > 1 {
 		a.policy, a.most = r.Retry, maxRetriedBytes
 	}
@@ -123,7 +122,8 @@ func (s *Stream) settle() {
 func (s *Stream) retry(end error, trailer metadata.MD) error {
 	a := s.again
 	for end != nil {
-		if last := s.pause(end, trailer); last != nil {
+		counter, last := s.pause(end, trailer)
+		if last != nil {
 			return last
 		}
 		a.sending.Lock()
@@ -133,6 +133,9 @@ func (s *Stream) retry(end error, trailer metadata.MD) error {
 		}
 		end, trailer = s.reopen(), nil
 		a.sending.Unlock()
+		if end == nil {
+			counter.Add(1)
+		}
 	}
 	return nil
 }
@@ -223,41 +226,38 @@ func (a *retried) commitLocked() {
 	a.kept, a.keptBytes, a.counted = nil, 0, 0
 }
 
-// pause waits until another attempt is due after one that ended so. It returns nil
-// then, or how the call ends if there is no other attempt.
-func (s *Stream) pause(end error, trailer metadata.MD) error {
+// pause waits until another attempt is due after one that ended so. It returns the
+// counter of such attempts then, or how the call ends if there is none.
+func (s *Stream) pause(end error, trailer metadata.MD) (counter *atomic.Int64, last error) {
 	a := s.again
-	if a.goesElsewhere(s.ctx, end) {
-		a.upstream.pool.refusedOn(s.facts.link.Load())
-		a.upstream.sentAgain.elsewhere.Add(1)
-		return nil
+	if s.goesElsewhere(end) {
+		a.elsewhere++
+		return &a.upstream.sentAgain.elsewhere, nil
 	}
 	pause, ok := a.due(s.ctx, end, trailer)
 	if !ok {
-		return a.last(end)
+		return nil, a.last(end)
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-s.ctx.Done():
-		return a.last(context.Cause(s.ctx))
+		return nil, a.last(context.Cause(s.ctx))
 	}
 	a.attempts++
-	a.upstream.sentAgain.byPolicy.Add(1)
 	var f *report.Fault
 	a.reached = a.reached || !errors.As(end, &f) || !f.Unseen()
-	return nil
+	return &a.upstream.sentAgain.byPolicy, nil
 }
 
 // goesElsewhere reports whether a call that its backend has refused unseen is sent
-// again at once. It is until it had as many places as there are addresses: the pool
-// leaves those out that have just refused one. The policy doesn't count these attempts.
-func (a *retried) goesElsewhere(ctx context.Context, end error) bool {
-	var f *report.Fault
-	return errors.As(end, &f) && f.Reason == report.ReasonUpstreamReset && f.Unseen() &&
-		a.places.Load() < a.upstream.pool.size.Load() && time.Since(a.began) < connectPatience &&
-		ctx.Err() == nil && !a.isCommitted()
+// again at once, to an address that hasn't refused it. The policy doesn't count these
+// attempts. There are no more of them than addresses, also if connections come and go.
+func (s *Stream) goesElsewhere(end error) bool {
+	a := s.again
+	return refusal(end) != nil && a.elsewhere < int(a.upstream.pool.size.Load()) &&
+		s.ctx.Err() == nil && !a.isCommitted() && a.upstream.pool.mayServe(s.facts)
 }
 
 // last returns how the call ends if the last attempt ended so: culvert's own status

@@ -1,17 +1,24 @@
 package upstream
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // avoidedPause is how long other addresses get the calls after an address has refused
-// one, so that another attempt doesn't reach it again.
+// one.
 const avoidedPause = time.Second
+
+// maxRefusals bounds the addresses that are asked for one call.
+const maxRefusals = 100
 
 // avoid gives the calls to other addresses for a moment: a has refused one. The pool's mu
 // is held.
@@ -22,21 +29,57 @@ func (a *backendAddress) avoid() {
 	}
 	a.avoided = p.after(avoidedPause, func() {
 		a.avoided = nil
-		p.choose()
-		p.grant()
+		p.rechoose()
 	})
-	p.choose()
+	p.rechoose()
 }
 
-// refusedOn notes that a call on the link was refused: grpc-go may have released its
-// place without the reason. l may be nil.
-func (p *pool) refusedOn(l *backendLink) {
-	if l == nil {
+// rechoose follows a change of the addresses that are avoided. mu is held.
+func (p *pool) rechoose() {
+	p.ready = p.choose(nil)
+	p.grant()
+	p.grow()
+}
+
+// refusedBy notes that the address has refused the call. The pool's mu is held.
+func (k *callFacts) refusedBy(a *backendAddress) {
+	if !slices.Contains(k.refused, a) {
+		k.refused = append(k.refused, a)
+	}
+	a.avoid()
+}
+
+// noteRefusal notes which address has refused the call, if it ended so, and puts into
+// the error how many did: grpc-go may have released the place without the reason.
+func (k *callFacts) noteRefusal(end error) {
+	f, l := refusal(end), k.link.Load()
+	if f == nil || l == nil {
 		return
 	}
+	p := l.conn.address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l.conn.address.avoid()
+	k.refusedBy(l.conn.address)
+	if n := len(k.refused); n > 1 {
+		f.Text += fmt.Sprintf(" (%d addresses refused it)", n)
+	}
+}
+
+// mayServe reports whether an address may still serve a call that others have refused.
+// If no address accepts calls, the next one to do so may.
+func (p *pool) mayServe(k *callFacts) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(k.refused) < min(len(p.addresses), maxRefusals) && (len(p.ready) == 0 || len(p.choose(k.refused)) > 0)
+}
+
+// refusal returns the fault of a call that ended because its address has refused it
+// unseen, or lost it before it was sent, or nil.
+func refusal(end error) *report.Fault {
+	if f, ok := errors.AsType[*report.Fault](end); ok && f.Reason == report.ReasonUpstreamReset && f.Unseen() {
+		return f
+	}
+	return nil
 }
 
 // isRefusal reports whether a call ended because the backend didn't want it, and surely

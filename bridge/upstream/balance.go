@@ -3,6 +3,7 @@ package upstream
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 )
 
 // A policy distributes calls over the backend's addresses.
@@ -12,9 +13,9 @@ type policy struct {
 	// among returns the addresses that calls may use, of those that accept calls.
 	among func(ready []*backendAddress) []*backendAddress
 
-	// take takes a place for a call. It returns nil if all places are taken. The
-	// pool's mu is held.
-	take func(*pool) *backendLink
+	// take takes a place for a call at one of the addresses. It returns nil if all
+	// places are taken. The pool's mu is held.
+	take func(p *pool, among []*backendAddress) *backendLink
 }
 
 // policies has the meanings and names of grpc-go's balancers. Those can't be used:
@@ -42,11 +43,12 @@ func all(ready []*backendAddress) []*backendAddress { return ready }
 // and a call waits there for a place.
 func onlyFirst(ready []*backendAddress) []*backendAddress { return ready[:min(len(ready), 1)] }
 
-// choose sets the addresses that calls may use. mu is held.
-func (p *pool) choose() {
+// choose returns the addresses that a call may use which some addresses have refused. mu
+// is held.
+func (p *pool) choose(refused []*backendAddress) []*backendAddress {
 	var ready, willing []*backendAddress
 	for _, a := range p.addresses {
-		if a.accepts() {
+		if a.accepts() && !slices.Contains(refused, a) {
 			ready = append(ready, a)
 			if a.avoided == nil {
 				willing = append(willing, a)
@@ -56,16 +58,28 @@ func (p *pool) choose() {
 	if len(willing) > 0 {
 		ready = willing
 	}
-	p.ready = p.config.balance.among(ready)
+	return p.config.balance.among(ready)
+}
+
+// take takes a place for a call which some addresses have refused. These get it only if
+// no other one accepts calls. mu is held.
+func (p *pool) take(refused []*backendAddress) *backendLink {
+	among := p.ready
+	if len(refused) > 0 {
+		if others := p.choose(refused); len(others) > 0 {
+			among = others
+		}
+	}
+	return p.config.balance.take(p, among)
 }
 
 // takeInTurn takes a place on the address whose turn it is, or on the next one with
 // room. mu is held.
-func (p *pool) takeInTurn() *backendLink {
+func (p *pool) takeInTurn(among []*backendAddress) *backendLink {
 	for _, spare := range [...]bool{false, true} {
-		for range p.ready {
-			p.turn = (p.turn + 1) % len(p.ready)
-			if l := p.ready[p.turn].take(spare); l != nil {
+		for range among {
+			p.turn = (p.turn + 1) % len(among)
+			if l := among[p.turn].take(spare); l != nil {
 				return l
 			}
 		}
@@ -77,13 +91,13 @@ func (p *pool) takeInTurn() *backendLink {
 // calls, or on the other one, or on any. A choice among two, and not all, keeps an
 // address that fails every call at once from getting most of the calls. gRFC A48.
 // mu is held.
-func (p *pool) takeLeastCalls() *backendLink {
-	if n := len(p.ready); n > 1 {
+func (p *pool) takeLeastCalls(among []*backendAddress) *backendLink {
+	if n := len(among); n > 1 {
 		i, j := rand.IntN(n), rand.IntN(n-1) //nolint:gosec // it spreads calls
 		if j >= i {
 			j++
 		}
-		a, b := p.ready[i], p.ready[j]
+		a, b := among[i], among[j]
 		if b.open < a.open {
 			a, b = b, a
 		}
@@ -95,5 +109,5 @@ func (p *pool) takeLeastCalls() *backendLink {
 			}
 		}
 	}
-	return p.takeInTurn()
+	return p.takeInTurn(among)
 }

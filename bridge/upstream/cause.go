@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"syscall"
 
 	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -78,6 +80,28 @@ func unwrapCause(text string) string {
 			return text
 		}
 	}
+}
+
+// openError returns why a call could not be started.
+func (k *callFacts) openError(err error) error {
+	st, _ := status.FromError(err)
+	switch st.Code() {
+	case codes.Unavailable:
+		return k.unreachable(err)
+	case codes.DeadlineExceeded:
+		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
+	case codes.Internal:
+		if isTooMuchMetadata(st.Message()) {
+			return requestTooLargeForBackend(err)
+		}
+	default:
+	}
+	return report.New(report.ReasonInternal, "internal error").Because(err)
+}
+
+// requestTooLargeForBackend returns the fault for a limit that isn't culvert's.
+func requestTooLargeForBackend(err error) *report.Fault {
+	return &report.Fault{Reason: report.ReasonMetadataTooLarge, Text: "the request metadata is larger than the backend accepts", Remedy: "send less, or raise the backend's own limit", Cause: err}
 }
 
 // unreachable returns the fault of a call that got no connection.

@@ -108,6 +108,11 @@ func (a *backendAddress) accepts() bool {
 	return slices.ContainsFunc(a.conns, (*backendConn).accepts)
 }
 
+// hasRoom reports whether a call can begin at the address now. mu is held.
+func (a *backendAddress) hasRoom() bool {
+	return slices.ContainsFunc(a.conns, func(c *backendConn) bool { return c.accepts() && c.link.calls < c.link.places() })
+}
+
 // hasOther reports whether the address can do without c. mu is held.
 func (a *backendAddress) hasOther(c *backendConn) bool {
 	return slices.ContainsFunc(a.conns, func(other *backendConn) bool {

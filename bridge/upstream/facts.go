@@ -26,7 +26,7 @@ type callFacts struct {
 	refusal  atomic.Pointer[report.Fault] // why it got no place, if it got none
 	replayed atomic.Bool                  // grpc-go has sent the call again: see Stream.recvMsg
 	written  atomic.Bool                  // on link
-	places   *atomic.Int32                // counts the places that the call gets; nil: nobody asks
+	refused  []*backendAddress            // that have refused the call, in earlier attempts too; guarded by the pool's mu
 	waits    bool                         // the pool counts it as waiting, until it began
 	began    bool                         // Open has ended; a later attempt isn't counted as waiting
 }

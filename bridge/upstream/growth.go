@@ -29,12 +29,12 @@ func (p *pool) grow() {
 	}
 }
 
-// growable returns the address with the fewest connections among those that may have
-// another one, or nil. mu is held.
+// growable returns the address with the fewest connections among the full ones that may
+// have another one, or nil. mu is held.
 func (p *pool) growable() *backendAddress {
 	var best *backendAddress
 	for _, a := range p.ready {
-		if len(a.conns) >= p.config.maxConnections || a.streams == 0 || best != nil && len(a.conns) >= len(best.conns) {
+		if len(a.conns) >= p.config.maxConnections || a.streams == 0 || a.hasRoom() || best != nil && len(a.conns) >= len(best.conns) {
 			continue
 		}
 		if a.mayGrow() {

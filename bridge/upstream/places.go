@@ -111,9 +111,6 @@ func (l *backendLink) result(k *callFacts) balancer.PickResult {
 	if k != nil {
 		k.link.Store(l)
 		k.written.Store(false)
-		if k.places != nil {
-			k.places.Add(1)
-		}
 		if k.flow.entry != nil {
 			l.wire.expect(&k.flow)
 		}
@@ -123,10 +120,11 @@ func (l *backendLink) result(k *callFacts) balancer.PickResult {
 
 // A placeWaiter is a call that waits for a place.
 type placeWaiter struct {
-	place *list.Element
-	ended chan struct{} // closed once link or err is set
-	link  *backendLink
-	err   error
+	refused []*backendAddress // as in callFacts
+	place   *list.Element
+	ended   chan struct{} // closed once link or err is set
+	link    *backendLink
+	err     error
 }
 
 // end is called once, with the waiter out of the queue.
@@ -141,16 +139,18 @@ func (w *placeWaiter) end(l *backendLink, err error) {
 // lock meanwhile, and the call's context ends the wait.
 func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	k := factsOf(info.Ctx)
+	var refused []*backendAddress
 	p.mu.Lock()
 	if k != nil {
 		k.repick()
+		refused = k.refused
 	}
 	if len(p.ready) == 0 && p.failure != nil {
 		defer p.mu.Unlock()
 		return balancer.PickResult{}, p.failure
 	}
 	if len(p.ready) > 0 && p.queue.Len() == 0 {
-		if l := p.config.balance.take(p); l != nil {
+		if l := p.take(refused); l != nil {
 			p.mu.Unlock()
 			return l.result(k), nil
 		}
@@ -163,8 +163,9 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		p.mu.Unlock()
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
-	w := &placeWaiter{ended: make(chan struct{})}
+	w := &placeWaiter{refused: refused, ended: make(chan struct{})}
 	w.place = p.queue.PushBack(w)
+	p.grant() // those before it may wait for other addresses
 	p.grow()
 	patience := p.config.queueTimeout
 	p.mu.Unlock()
@@ -179,13 +180,8 @@ func (k *callFacts) repick() {
 		return
 	}
 	k.replayed.Store(true)
-	if k.written.Load() {
-		l.conn.address.avoid()
-		return
-	}
-	// The link was lost before the call was sent on it, so nothing was refused.
-	if k.places != nil {
-		k.places.Add(-1)
+	if k.written.Load() { // else the link was lost before the call was sent on it, so nothing was refused
+		k.refusedBy(l.conn.address)
 	}
 }
 
@@ -235,14 +231,26 @@ func (a *backendAddress) take(spare bool) *backendLink {
 	return best
 }
 
-// grant gives the free places to waiting calls. mu is held.
+// maxPassed bounds the search for a waiting call that can use a place.
+const maxPassed = 100
+
+// grant gives the free places to waiting calls. It passes over calls that the addresses
+// with room have refused. mu is held.
 func (p *pool) grant() {
-	for p.queue.Len() > 0 {
-		l := p.config.balance.take(p)
-		if l == nil {
+	passed := 0
+	for e := p.queue.Front(); e != nil && passed < maxPassed; {
+		w, next := e.Value.(*placeWaiter), e.Next()
+		l := p.take(w.refused)
+		switch {
+		case l != nil:
+			p.queue.Remove(e)
+			w.end(l, nil)
+		case len(w.refused) == 0:
 			return
+		default:
+			passed++
 		}
-		p.queue.Remove(p.queue.Front()).(*placeWaiter).end(l, nil)
+		e = next
 	}
 }
 

@@ -274,7 +274,7 @@ func (p *pool) publish() {
 	if p.closed {
 		return
 	}
-	p.choose()
+	p.ready = p.choose(nil)
 	var failed error
 	connecting := false
 	for _, a := range p.addresses {

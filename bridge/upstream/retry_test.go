@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -114,6 +115,9 @@ func TestRetry(t *testing.T) {
 		e := callRetried(t.Context(), t, u, retryThrice, []byte("hello"))
 		if e.status.Code() != codes.OK || len(e.messages) != 1 || string(e.messages[0]) != "hello" {
 			t.Errorf("got %v and %q", e.status, e.messages)
+		}
+		if got := u.state("").Retries; got != (Retries{ByPolicy: 2}) {
+			t.Errorf("counted %+v, want 2 retries", got)
 		}
 		if want := []string{"", "1", "2"}; !slices.Equal(f.previous, want) {
 			t.Errorf("grpc-previous-rpc-attempts %q, want %q", f.previous, want)
@@ -361,6 +365,48 @@ func TestRetriedCallWasSent(t *testing.T) {
 		if f := (*report.Fault)(nil); !errors.As(err, &f) || f.Reason != report.ReasonUpstreamUnreachable || f.Sent != "maybe" {
 			t.Errorf("ended with %#v, want %s, sent: maybe", err, report.ReasonUpstreamUnreachable)
 		}
+		if got := u.state("").Retries; got != (Retries{}) {
+			t.Errorf("counted %+v, but no connection was left to send the call again", got)
+		}
+	})
+}
+
+// TestFullWhileACallIsSentAgain: Full doesn't wait for the connection, but says that Send
+// would.
+func TestFullWhileACallIsSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 100)
+		connect := b.Dial
+		var away atomic.Bool
+		b.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			if away.Load() {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return connect(ctx, address)
+		}
+		u := upstreamTo(t, b.Backend)
+		synctest.Wait()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		up, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: retryThrice})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if up.Full() {
+			t.Error("full before any message")
+		}
+		synctest.Wait()
+		away.Store(true)
+		b.crash()
+		var receiver sync.WaitGroup
+		receiver.Go(func() { _, _ = up.Recv() }) // the call is given up below
+		time.Sleep(time.Second)                  // the call waits for a connection
+		start := time.Now()
+		if full := up.Full(); !full || time.Since(start) > 0 {
+			t.Errorf("full: %v after %v, want true at once", full, time.Since(start))
+		}
+		cancel(errFinished)
+		receiver.Wait()
 	})
 }
 

@@ -41,7 +41,12 @@ type frameBackend struct {
 
 func startFrames(t testing.TB, script func(c *frameConn, stream uint32), settings ...http2.Setting) *frameBackend {
 	t.Helper()
-	b := &frameBackend{settings: settings, script: script, ln: listen(t, "127.0.0.1:0"), conns: make(map[net.Conn]struct{})}
+	return startFramesOn(t, listen(t, "127.0.0.1:0"), script, settings...)
+}
+
+func startFramesOn(t testing.TB, ln net.Listener, script func(c *frameConn, stream uint32), settings ...http2.Setting) *frameBackend {
+	t.Helper()
+	b := &frameBackend{settings: settings, script: script, ln: ln, conns: make(map[net.Conn]struct{})}
 	b.address = b.ln.Addr().String()
 	b.serving.Go(b.accept)
 	t.Cleanup(func() {
@@ -83,8 +88,12 @@ func (b *frameBackend) serve(conn net.Conn) {
 		return
 	}
 	_ = c.framer.WriteSettings(b.settings...) // to memory, as all of these
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for c.flush() == nil {
+		c.mu.Unlock()
 		f, err := c.framer.ReadFrame()
+		c.mu.Lock()
 		if err != nil {
 			return
 		}
@@ -103,6 +112,8 @@ func (b *frameBackend) serve(conn net.Conn) {
 // by flush.
 type frameConn struct {
 	net.Conn
+
+	mu         sync.Mutex // held by scripts
 	out, block bytes.Buffer
 	framer     *http2.Framer
 	hpack      *hpack.Encoder

@@ -7,10 +7,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -74,16 +72,17 @@ func (u *Upstream) Open(ctx context.Context, giveUp context.CancelCauseFunc, r R
 
 // attempt opens the stream of s, and sets its facts. It returns why that failed.
 func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request) error {
-	ctx := s.ctx
-	patience := time.AfterFunc(connectPatience, func() { giveUp(errPatience) })
-	known := &callFacts{header: make(chan struct{}), patience: patience}
-	if s.again != nil {
-		known.places = &s.again.places
+	known := &callFacts{header: make(chan struct{})}
+	if s.facts != nil {
+		known.refused = s.facts.refused
 	}
 	if r.Held != nil {
 		known.flow.entry, known.flow.id = r.Held, r.ID
 		known.flow.giveUp, known.flow.packs = giveUp, r.Coding != ""
 	}
+	ctx := s.ctx
+	patience := time.AfterFunc(connectPatience, func() { giveUp(errPatience) })
+	known.patience = patience
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
 	opts := make([]grpc.CallOption, 0, 4)
 	if s.limit != u.limit {
@@ -191,7 +190,9 @@ func (s *Stream) recv() (mem.BufferSlice, error) {
 		s.wire = s.facts.in.take(m.Len())
 		return m, nil
 	}
-	return nil, s.facts.classify(s.ctx, err, s.limit)
+	err = s.facts.classify(s.ctx, err, s.limit)
+	s.facts.noteRefusal(err)
+	return nil, err
 }
 
 // recvMsg receives a message into s.in. If the backend ends the call while grpc-go still
@@ -271,7 +272,9 @@ const streamQueueBytes = 64 << 10
 // Full reports whether Send would wait until the backend accepts more.
 func (s *Stream) Full() bool {
 	if s.again != nil && !s.again.final.Load() {
-		s.again.sending.Lock()
+		if !s.again.sending.TryLock() {
+			return true // the call is being sent again, and may wait for a connection
+		}
 		defer s.again.sending.Unlock()
 	}
 	return s.facts.flow.queued.bytes.Load() >= streamQueueBytes
@@ -310,26 +313,4 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	data.Ref() // grpc-go frees its own reference on return
 	*v.(*mem.BufferSlice) = data
 	return nil
-}
-
-// openError returns why a call could not be started.
-func (k *callFacts) openError(err error) error {
-	st, _ := status.FromError(err)
-	switch st.Code() {
-	case codes.Unavailable:
-		return k.unreachable(err)
-	case codes.DeadlineExceeded:
-		return context.DeadlineExceeded // grpc-go reads the clock itself, a moment before the context ends
-	case codes.Internal:
-		if isTooMuchMetadata(st.Message()) {
-			return requestTooLargeForBackend(err)
-		}
-	default:
-	}
-	return report.New(report.ReasonInternal, "internal error").Because(err)
-}
-
-// requestTooLargeForBackend returns the fault for a limit that isn't culvert's.
-func requestTooLargeForBackend(err error) *report.Fault {
-	return &report.Fault{Reason: report.ReasonMetadataTooLarge, Text: "the request metadata is larger than the backend accepts", Remedy: "send less, or raise the backend's own limit", Cause: err}
 }

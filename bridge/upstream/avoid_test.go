@@ -1,0 +1,280 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// refusals are the ways to refuse a call unseen.
+var refusals = map[string]func(*frameConn, uint32){"REFUSED_STREAM": reset(http2.ErrCodeRefusedStream), "GOAWAY": leaveOut}
+
+// A pipeListener listens in a bubble. Each connection of bufconn begins with a timer of
+// zero, for which Go 1.26 sometimes crashes in a bubble with the race detector.
+type pipeListener struct {
+	conns  chan net.Conn
+	ctx    context.Context // until Close
+	cancel context.CancelFunc
+}
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+func (l pipeListener) dial(ctx context.Context) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case l.conns <- far:
+		return near, nil
+	case <-l.ctx.Done():
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l pipeListener) Close() error { l.cancel(); return nil }
+
+func (pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
+
+// framesInBubble returns a backend with an address for each of the scripts.
+func framesInBubble(t *testing.T, scripts ...func(*frameConn, uint32)) Backend {
+	t.Helper()
+	var all []pipeListener
+	var addresses []string
+	for i, script := range scripts {
+		l := pipeListener{conns: make(chan net.Conn)}
+		l.ctx, l.cancel = context.WithCancel(t.Context())
+		all = append(all, l)
+		startFramesOn(t, l, script)
+		addresses = append(addresses, fmt.Sprint(i))
+	}
+	b := severalAt(t, addresses...)
+	b.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+		var i int
+		if _, err := fmt.Sscan(address, &i); err != nil {
+			return nil, err
+		}
+		return all[i].dial(ctx)
+	}
+	return b
+}
+
+// TestSlowRefusals: a call asks no address twice, however long an address takes to
+// refuse it, before it has asked all.
+func TestSlowRefusals(t *testing.T) {
+	for what, refuse := range refusals {
+		for _, p := range policies {
+			for _, n := range []int{2, 3, 6} {
+				t.Run(fmt.Sprintf("%s/%s/%d", what, p.name, n), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						var attempts atomic.Int64
+						var scripts []func(*frameConn, uint32)
+						for range n - 1 {
+							scripts = append(scripts, func(c *frameConn, id uint32) {
+								attempts.Add(1)
+								time.Sleep(2 * avoidedPause)
+								refuse(c, id)
+							})
+						}
+						b := framesInBubble(t, append(scripts, answer(framed(0, []byte("hello"))))...)
+						b.Balance = p.name
+						u := upstreamTo(t, b)
+						synctest.Wait()
+						e := callRetried(t.Context(), t, u, nil, []byte("hello"))
+						if e.status.Code() != codes.OK || len(e.messages) != 1 {
+							t.Errorf("ended with %v after %d refusals", e.status, attempts.Load())
+						}
+						if got := attempts.Load(); got >= int64(n) {
+							t.Errorf("%d refusals of %d addresses", got, n-1)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestManyAddressesRefuse: each is asked, up to a bound, and the status tells how many
+// there were.
+func TestManyAddressesRefuse(t *testing.T) {
+	for what, refuse := range refusals {
+		for n, want := range map[int]int{2: 2, 50: 50, maxRefusals + 20: maxRefusals} {
+			t.Run(fmt.Sprintf("%s/%d", what, n), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var attempts atomic.Int64
+					var scripts []func(*frameConn, uint32)
+					for range n {
+						scripts = append(scripts, func(c *frameConn, id uint32) {
+							attempts.Add(1)
+							refuse(c, id)
+						})
+					}
+					u := upstreamTo(t, framesInBubble(t, scripts...))
+					synctest.Wait()
+					e := callRetried(t.Context(), t, u, nil, []byte("hello"))
+					if e.status.Code() != codes.Unavailable || e.reason != report.ReasonUpstreamReset || errorInfo(t, e.status).GetMetadata()["sent"] != "no" {
+						t.Errorf("ended with %v for %s", e.status, e.reason)
+					}
+					if got := int(attempts.Load()); got < want || got > want+1 { // grpc-go makes each second one by itself
+						t.Errorf("%d attempts, want %d", got, want)
+					}
+					if text := fmt.Sprintf("%d addresses", want); !strings.Contains(e.status.Message(), text) {
+						t.Errorf("%q doesn't tell of %s", e.status.Message(), text)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A held call of a frameBackend is answered, or refused, by the test.
+type heldFrames struct {
+	c  *frameConn
+	id uint32
+}
+
+// holdFrames is a script that hands calls to the test.
+func holdFrames(held chan heldFrames) func(*frameConn, uint32) {
+	return func(c *frameConn, id uint32) { held <- heldFrames{c, id} }
+}
+
+// end ends a held call as the script does.
+func (h heldFrames) end(script func(*frameConn, uint32)) {
+	h.c.mu.Lock()
+	script(h.c, h.id)
+	_ = h.c.flush() // a lost connection shows in the call
+	h.c.mu.Unlock()
+	synctest.Wait()
+}
+
+// only allows n calls at once on a connection.
+func (h heldFrames) only(n uint32) {
+	h.end(func(c *frameConn, _ uint32) {
+		_ = c.framer.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: n})
+	})
+}
+
+// start opens a call, and has the result of its first Recv sent.
+func start(ctx context.Context, t *testing.T, u *Upstream) <-chan error {
+	t.Helper()
+	result := make(chan error, 1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		defer cancel(errFinished)
+		up, err := u.Open(ctx, cancel, Request{Method: testMethod})
+		if err == nil {
+			up.CloseSend()
+			m, recvErr := up.Recv()
+			m.Free()
+			err = recvErr
+		}
+		result <- err
+	}()
+	synctest.Wait()
+	return result
+}
+
+// TestRefusedCallWaitsForAPlace at an address that hasn't refused it, and calls behind it
+// don't wait for that. Other connections to the address that refused it are of no use.
+func TestRefusedCallWaitsForAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, second := make(chan heldFrames, 9), make(chan heldFrames, 9)
+		b := framesInBubble(t, holdFrames(first), holdFrames(second))
+		connect := b.Dial
+		var dials [2]atomic.Int64
+		b.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			if n := dials[address[0]-'0'].Add(1); n > 1 && address == "1" {
+				return nil, errors.New("there is no other connection")
+			}
+			return connect(ctx, address)
+		}
+		u := upstreamTo(t, b)
+		synctest.Wait()
+		hello := answer(framed(0, []byte("hello")))
+		start(t.Context(), t, u)
+		start(t.Context(), t, u)
+		x, y := <-first, <-second
+		y.only(1)
+		refused := start(t.Context(), t, u)
+		(<-first).end(reset(http2.ErrCodeRefusedStream))
+		time.Sleep(2 * avoidedPause)
+		if n := dials[0].Load(); n > 1 {
+			t.Errorf("%d connections to the address that refused the call", n)
+		}
+		behind := start(t.Context(), t, u)
+		select {
+		case h := <-first:
+			h.end(hello)
+		default:
+			t.Fatal("a call waits although the first address has room")
+		}
+		if err := <-behind; err != nil {
+			t.Errorf("the call behind: %v", err)
+		}
+		y.end(hello)
+		select {
+		case h := <-second:
+			h.end(hello)
+		default:
+			t.Fatal("the refused call isn't at the second address, which has room")
+		}
+		if err := <-refused; err != nil {
+			t.Errorf("the refused call: %v", err)
+		}
+		x.end(hello)
+	})
+}
+
+// TestWaitingCallsLeaveARefusingAddress: with pick_first they wait at one address, and go
+// to the next as soon as that one refuses a call. Here the sender is the first to learn
+// of it, and grpc-go releases the call's place without the reason.
+func TestWaitingCallsLeaveARefusingAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, second := make(chan heldFrames, 9), make(chan heldFrames, 9)
+		b := framesInBubble(t, holdFrames(first), holdFrames(second))
+		b.MaxConnections, b.Balance = 1, "pick_first"
+		u := upstreamTo(t, b)
+		synctest.Wait()
+		start(t.Context(), t, u)
+		(<-first).only(2)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(errFinished)
+		up, err := u.Open(ctx, cancel, Request{Method: testMethod})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for range 3 {
+			start(t.Context(), t, u)
+		}
+		if waiting, _ := u.pool.state(); waiting != 3 {
+			t.Fatalf("%d calls wait, want 3", waiting)
+		}
+		(<-first).end(reset(http2.ErrCodeRefusedStream))
+		if err := up.Send(mem.BufferSlice{mem.SliceBuffer("hello")}); err != nil {
+			t.Errorf("send: %v", err)
+		}
+		synctest.Wait()
+		if waiting, _ := u.pool.state(); waiting != 0 || len(second) < 3 {
+			t.Errorf("%d calls wait, and %d are at the second address", waiting, len(second))
+		}
+	})
+}
