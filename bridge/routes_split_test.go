@@ -4,12 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/routing"
@@ -142,25 +148,96 @@ func TestSplitLeavesASickBackend(t *testing.T) {
 	awaitB(false)
 	answer := make(chan string, 1)
 	go func() { answer <- asks(within(t, patience), cc, testMethod, "x-user", user) }()
-	poll(t, func() string {
-		if n := waitingFor(s, "b"); n != 1 {
-			return fmt.Sprintf("%d calls wait for b's connection, want 1", n)
-		}
-		return ""
-	})
 	close(b.fail)
-	wantAnswer(t, "a call that waits for b's connection when it fails", await(t, "the call", answer), "a ")
+	wantAnswer(t, "a call while b's connection fails", await(t, "the call", answer), "a ")
 	allToA("after b is gone")
 }
 
-// waitingFor returns how many calls wait for a backend's connection.
-func waitingFor(s *Server, backend string) int {
-	for _, u := range s.Upstreams() {
-		if u.Name == backend {
-			return u.Waiting
-		}
+// TestSplitLeavesABackendThatIsAway: a call that the split gives to a backend without a
+// connection goes to the other one as soon as the attempt to connect has failed, or after
+// a second. Its retries are for the backend that serves it.
+func TestSplitLeavesABackendThatIsAway(t *testing.T) {
+	const dialed = 300 * time.Millisecond
+	refuse := func(ctx context.Context) (net.Conn, error) {
+		ctx, stop := context.WithTimeout(ctx, dialed)
+		defer stop()
+		<-ctx.Done()
+		return nil, errors.New("connection refused")
 	}
-	return 0
+	for what, c := range map[string]struct {
+		lost bool // there was a connection
+		dial func(context.Context) (net.Conn, error)
+		want time.Duration // of the first call
+	}{
+		"nothing listens":   {false, refuse, dialed},
+		"it doesn't listen": {true, refuse, dialed},
+		"nothing answers":   {false, func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }, time.Second},
+		"it isn't gRPC": {false, func(context.Context) (net.Conn, error) {
+			near, far := net.Pipe()
+			go func() { _, _ = io.Copy(io.Discard, far) }() // until the other has closed it
+			go func() {
+				time.Sleep(dialed)
+				_, _ = far.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) // culvert may be gone
+				_ = far.Close()
+			}()
+			return near, nil
+		}, dialed},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				backend := func(name string) (Backend, func()) {
+					gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.WaitForHandlers(true),
+						grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
+							return status.Error(codes.Aborted, name)
+						}))
+					b, stop := InProcess(gs)
+					return b, func() { gs.Stop(); stop() }
+				}
+				live, stopLive := backend("live")
+				defer stopLive()
+				away, stopAway := backend("away")
+				defer stopAway()
+				connect, dials := away.Dial, 0
+				away.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+					if dials++; dials == 1 && c.lost {
+						return connect(ctx, address)
+					}
+					return c.dial(ctx)
+				}
+				split, err := routing.NewSplit([]routing.Target{{Backend: "live", Weight: 1}, {Backend: "away", Weight: 1}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				r := &route{treatment: &treatment{split: split, sticky: "x-user", retry: &Retry{Attempts: 5, Codes: []codes.Code{codes.Unavailable}, Backoff: time.Second}}}
+				user := ""
+				for i := 0; split.PickFor([]string{user}, func(string) bool { return true }) != "away"; i++ {
+					user = fmt.Sprint("user-", i)
+				}
+				s := newServer(t, Config{Backends: []NamedBackend{{Name: "live", Backend: live}, {Name: "away", Backend: away}, {Name: DefaultBackend, Backend: nowhere}}})
+				served := func(by string, within time.Duration) {
+					t.Helper()
+					d, call, start := newChannelDown(t), newCallOf(s), time.Now()
+					call.route, call.Metadata = r, metadata.MD{"x-user": {user}}
+					close(d.requests)
+					s.handle(t.Context(), call, d, nil, nil)
+					d.over.Store(true)
+					if end := <-d.end; end.status.Message() != by || call.info.Backend != by {
+						t.Errorf("ended with %v of %s, want %s", end.status, call.info.Backend, by)
+					}
+					if took := time.Since(start); took != within {
+						t.Errorf("the call took %v, want %v", took, within)
+					}
+				}
+				if c.lost {
+					served("away", 0)
+					stopAway()
+					synctest.Wait()
+				}
+				served("live", c.want)
+				served("live", 0)
+			})
+		})
+	}
 }
 
 // TestSplitWithoutAnyBackend fails as one backend alone does, and soon.

@@ -3,13 +3,11 @@ package bridge
 import (
 	"cmp"
 	"context"
-	"errors"
 
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/memory"
-	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
@@ -126,21 +124,15 @@ func (s *Server) open(ctx context.Context, r *running) (err error) {
 	c.Metadata["x-request-id"] = []string{c.info.ID}
 	request := upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID, Retry: c.retry()}
 	for ; ; others-- {
+		request.Elsewhere = others > 0
 		r.up, err = r.to.Open(ctx, r.cancel, request)
-		if err == nil || others == 0 || ctx.Err() != nil || !unserved(err) || !s.changeBackend(r, key) {
+		if err == nil || others == 0 || ctx.Err() != nil || !upstream.Unreached(err) {
 			return err
 		}
+		if !s.changeBackend(r, key) {
+			others = 1 // the last attempt is at this backend, with all its patience
+		}
 	}
-}
-
-// unserved reports whether a call ended because the backend couldn't be reached, and
-// has surely not seen it.
-func unserved(err error) bool {
-	var f *report.Fault
-	if !errors.As(err, &f) || f.Sent == report.SentMaybe {
-		return false
-	}
-	return f.Reason == report.ReasonUpstreamUnreachable || f.Reason == report.ReasonUpstreamUnhealthy
 }
 
 // changeBackend gives a call whose backend can't be reached another one that serves. It

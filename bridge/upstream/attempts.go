@@ -85,10 +85,12 @@ func (u *Upstream) openRetried(s *Stream, giveUp context.CancelCauseFunc, r Requ
 		}
 		return u.attempt(s, giveUp, r)
 	}
-	if end := a.open(0); end != nil {
-		return s.retry(end, nil)
+	end := a.open(0)
+	if end == nil || r.Elsewhere {
+		r.Elsewhere = false // the call stays here
+		return end
 	}
-	return nil
+	return s.retry(end, nil)
 }
 
 // settle returns when an answer has begun, or no other attempt is due.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -277,4 +278,33 @@ func TestWaitingCallsLeaveARefusingAddress(t *testing.T) {
 			t.Errorf("%d calls wait, and %d are at the second address", waiting, len(second))
 		}
 	})
+}
+
+// TestOpenWhileAnotherBackendServes: a call that may go elsewhere neither waits for a
+// connection for long, nor tries again to get one. It isn't given up.
+func TestOpenWhileAnotherBackendServes(t *testing.T) {
+	for what, c := range map[string]struct {
+		dial func(context.Context, string) (net.Conn, error)
+		want time.Duration
+	}{
+		"nothing listens": {func(context.Context, string) (net.Conn, error) { return nil, errors.New("it is gone") }, 0},
+		"nothing answers": {func(ctx context.Context, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }, connectGrace},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := upstreamTo(t, Backend{Target: "passthrough:///bubble", Dial: c.dial})
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(errFinished)
+				start := time.Now()
+				_, err := u.Open(ctx, cancel, Request{Method: testMethod, Retry: retryThrice, Elsewhere: true})
+				var f *report.Fault
+				if !errors.As(err, &f) || f.Reason != report.ReasonUpstreamUnreachable || !f.Unseen() || errors.Is(err, io.EOF) {
+					t.Errorf("ended with %v", err)
+				}
+				if took := time.Since(start); took != c.want || ctx.Err() != nil {
+					t.Errorf("after %v, with the call ended by %v, want %v", took, context.Cause(ctx), c.want)
+				}
+			})
+		})
+	}
 }

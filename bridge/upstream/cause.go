@@ -128,6 +128,21 @@ func noConnection(cause error) *report.Fault {
 	return f
 }
 
+// Unreached reports whether a call ended because there was no connection to the
+// backend, which has surely not seen it.
+func Unreached(err error) bool {
+	var f *report.Fault
+	if !errors.As(err, &f) || f.Sent == report.SentMaybe {
+		return false
+	}
+	switch f.Reason {
+	case report.ReasonUpstreamUnreachable, report.ReasonUpstreamUnhealthy, report.ReasonUpstreamNotGRPC:
+		return true
+	default:
+		return false
+	}
+}
+
 // saysOtherProtocol begins the cause if something answers, but not in HTTP/2.
 const saysOtherProtocol = "no HTTP/2: "
 

@@ -50,6 +50,10 @@ type Request struct {
 	// Retry says when a call is sent again. If nil, only a call that the backend has
 	// surely not seen is sent again, at once, to other addresses.
 	Retry *Retry
+
+	// Elsewhere says that another backend may take the call if this one can't be
+	// reached. Open then ends soon, and without other attempts.
+	Elsewhere bool
 }
 
 // Open starts the call at the backend. It waits for a connection, but not for long:
@@ -80,8 +84,12 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 		known.flow.entry, known.flow.id = r.Held, r.ID
 		known.flow.giveUp, known.flow.packs = giveUp, r.Coding != ""
 	}
-	ctx := s.ctx
-	patience := time.AfterFunc(connectPatience, func() { giveUp(errPatience) })
+	ctx, limit := s.ctx, connectPatience
+	if r.Elsewhere { // the call goes on
+		ctx, giveUp = context.WithCancelCause(ctx)
+		limit = connectGrace
+	}
+	patience := time.AfterFunc(limit, func() { giveUp(errPatience) })
 	known.patience = patience
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
 	opts := make([]grpc.CallOption, 0, 4)
