@@ -47,7 +47,7 @@ func (x *webExchange) WriteHeader(code int) {
 	}
 	x.info.Status = code
 	// Behind an upgrade come no requests, also if the web server has refused it.
-	x.a.on.CloseBehindCall(h, x.r, !x.body.atEnd.Load() || isUpgrade(x.r))
+	x.a.on.CloseBehindCall(h, x.r, !x.body.AtEnd.Load() || isUpgrade(x.r))
 	x.w.WriteHeader(code)
 }
 

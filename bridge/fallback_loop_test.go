@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/culvert-grpc/culvert/bridge/fallback"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -59,7 +60,7 @@ func TestWebServerIsCulvert(t *testing.T) {
 // hide that it has, and only tokens reach the web server.
 func TestTokensOfLoops(t *testing.T) {
 	var got atomic.Value
-	to := webServer(t, func(_ http.ResponseWriter, r *http.Request) { got.Store(r.Header[loopHeader]) })
+	to := webServer(t, func(_ http.ResponseWriter, r *http.Request) { got.Store(r.Header[fallback.LoopHeader]) })
 	s := newServer(t, Config{Backend: nowhere, FallbackURL: to})
 	base := "http://" + serve(t, s) + "/"
 	const alien = "0123456789abcdef"
@@ -71,8 +72,8 @@ func TestTokensOfLoops(t *testing.T) {
 		"none":             {nil, http.StatusOK, ""},
 		"no tokens":        {[]string{"x, ,0123456789abcdeg", strings.ToUpper(alien), strings.Repeat("0", 17)}, http.StatusOK, ""},
 		"another's":        {[]string{alien}, http.StatusOK, alien + ", "},
-		"many":             {[]string{strings.Repeat(alien+",", maxTokens-1), "x"}, http.StatusOK, strings.Repeat(alien+", ", maxTokens-1)},
-		"too many":         {[]string{strings.Repeat(alien+",", maxTokens-1), "x", alien}, http.StatusBadRequest, ""},
+		"many":             {[]string{strings.Repeat(alien+",", fallback.MaxTokens-1), "x"}, http.StatusOK, strings.Repeat(alien+", ", fallback.MaxTokens-1)},
+		"too many":         {[]string{strings.Repeat(alien+",", fallback.MaxTokens-1), "x", alien}, http.StatusBadRequest, ""},
 		"the own":          {[]string{s.loop}, http.StatusLoopDetected, ""},
 		"the own, joined":  {[]string{alien + "," + s.loop + ", x"}, http.StatusLoopDetected, ""},
 		"the own, on top":  {[]string{s.loop, alien}, http.StatusLoopDetected, ""},
@@ -80,7 +81,7 @@ func TestTokensOfLoops(t *testing.T) {
 	} {
 		for version, client := range webClients(t) {
 			r := newRequest(t, http.MethodGet, base, "")
-			r.Header[loopHeader] = c.lines
+			r.Header[fallback.LoopHeader] = c.lines
 			got.Store([]string(nil))
 			res, _ := send(t, client, r)
 			want := []string{c.want + s.loop}
@@ -92,25 +93,4 @@ func TestTokensOfLoops(t *testing.T) {
 			}
 		}
 	}
-}
-
-// FuzzLoopTokens: the result is a bounded number of tokens, which read the same again
-// after a proxy has joined them.
-func FuzzLoopTokens(f *testing.F) {
-	f.Add("0123456789abcdef", "")
-	f.Add("0123456789abcdef,0123456789abcdef", " 0123456789abcdef ")
-	f.Add("x, 0123456789abcdeg", "0123456789ABCDEF")
-	f.Add(strings.Repeat("0123456789abcdef,", 2*maxTokens), ",")
-	f.Fuzz(func(t *testing.T, first, second string) {
-		tokens := loopTokens(http.Header{loopHeader: {first, second}})
-		for _, token := range tokens {
-			if len(token) != len(newID()) || strings.ContainsFunc(token, func(c rune) bool { return !strings.ContainsRune("0123456789abcdef", c) }) {
-				t.Errorf("%q, %q: %q is no token", first, second, token)
-			}
-		}
-		joined := strings.Join(tokens, ", ")
-		if again := loopTokens(http.Header{loopHeader: {joined}}); len(tokens) > maxTokens || !slices.Equal(again, tokens) {
-			t.Errorf("%q, %q: got %q, and again %q", first, second, tokens, again)
-		}
-	})
 }

@@ -56,7 +56,7 @@ type webExchange struct {
 	run  *running
 	use  quota.WebRequest
 	info report.WebInfo
-	body *webBody
+	body *fallback.Body
 
 	header   http.Header   // of the answer, until it is sent
 	informed int           // informational answers
@@ -74,9 +74,9 @@ func (s *Server) serveWeb(w http.ResponseWriter, r *http.Request, a *arrival) {
 	x := s.newExchange(ctx, w, r, a)
 	x.run = s.runningWeb(a, cancel)
 	x.run.call.info.ID = x.info.ID
-	x.body = &webBody{ReadCloser: r.Body, of: &x.run.call.progress, bytes: &x.run.in.bytes}
+	x.body = &fallback.Body{ReadCloser: r.Body, Of: &x.run.call.progress, Bytes: &x.run.in.bytes}
 	if r.ContentLength == 0 {
-		x.body.atEnd.Store(true)
+		x.body.AtEnd.Store(true)
 	}
 	defer x.end()
 	defer x.use.End()
@@ -125,7 +125,7 @@ func (x *webExchange) admit() (http.Header, error) {
 	if s.refusing.Load() {
 		return nil, &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down and accepts no new requests", Retry: report.AnyMoment}
 	}
-	tokens, err := s.passed(r)
+	tokens, err := fallback.Passed(r.Header, s.loop)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (x *webExchange) admit() (http.Header, error) {
 	if !held.Begin(x.ctx, webBytes) {
 		return nil, s.refusals.NoMemory(x.a.peer.Addr, x.info.Request, "requests")
 	}
-	header[loopHeader] = []string{tokens}
+	header[fallback.LoopHeader] = []string{tokens}
 	return header, nil
 }
 
@@ -180,7 +180,7 @@ func (x *webExchange) cutAtEnd() (undo func()) {
 // stopReading makes a waiting read of the body return.
 func (x *webExchange) stopReading() {
 	switch {
-	case x.body.atEnd.Load():
+	case x.body.AtEnd.Load():
 	case x.r.ProtoMajor == 1:
 		_ = x.rc.SetReadDeadline(socket.LongAgo) // a foreign ResponseWriter may have none
 	default:
@@ -194,7 +194,7 @@ func (x *webExchange) Broke(err error) { x.noteFault(err) }
 // noteFault notes why the exchange ended: the end of the context and the client's own
 // mistakes come before what followed from them.
 func (x *webExchange) noteFault(err error) {
-	cause, inBody := context.Cause(x.ctx), x.body.err()
+	cause, inBody := context.Cause(x.ctx), x.body.Err()
 	switch {
 	case x.fault != nil:
 	case errors.As(cause, &x.fault):
@@ -222,7 +222,7 @@ func (x *webExchange) end() {
 	if aborts || x.info.WebSocket && context.Cause(x.ctx) != nil {
 		x.noteFault(errEnded)
 	}
-	if !x.body.atEnd.Load() && !x.info.WebSocket {
+	if !x.body.AtEnd.Load() && !x.info.WebSocket {
 		x.a.on.LeaveBody(x.w, x.r)
 	}
 	if x.fault != nil && x.run.conn != nil {

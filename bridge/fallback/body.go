@@ -1,4 +1,4 @@
-package bridge
+package fallback
 
 import (
 	"errors"
@@ -9,13 +9,13 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/progress"
 )
 
-// A webBody is the request's body. It notes how long the client takes for each KiB, but
+// A Body is the request's body. It notes how long the client takes for each KiB, but
 // not how long the web server takes to accept it.
-type webBody struct {
+type Body struct {
 	io.ReadCloser
-	of    *progress.Record
-	bytes *atomic.Int64
-	atEnd atomic.Bool
+	Of    *progress.Record
+	Bytes *atomic.Int64 // counts what was read
+	AtEnd atomic.Bool
 
 	few    int   // bytes since the last KiB; only the reader uses it
 	waited int64 // seconds that were waited for them; likewise
@@ -24,22 +24,22 @@ type webBody struct {
 	failed error
 }
 
-func (b *webBody) Read(p []byte) (int, error) {
-	began := b.of.Clock.Load() - b.waited
-	b.of.Crumbs.Store(max(began, 1))
-	b.of.Receiving.Store(true)
+func (b *Body) Read(p []byte) (int, error) {
+	began := b.Of.Clock.Load() - b.waited
+	b.Of.Crumbs.Store(max(began, 1))
+	b.Of.Receiving.Store(true)
 	n, err := b.ReadCloser.Read(p)
-	b.of.Receiving.Store(false)
-	b.of.Crumbs.Store(0)
-	b.bytes.Add(int64(n))
+	b.Of.Receiving.Store(false)
+	b.Of.Crumbs.Store(0)
+	b.Bytes.Add(int64(n))
 	if b.few += n; b.few >= progress.SlowBytes {
 		b.few, b.waited = 0, 0
 	} else {
-		b.waited = b.of.Clock.Load() - began
+		b.waited = b.Of.Clock.Load() - began
 	}
 	switch {
 	case errors.Is(err, io.EOF):
-		b.atEnd.Store(true)
+		b.AtEnd.Store(true)
 	case err != nil:
 		b.mu.Lock()
 		b.failed = err
@@ -48,8 +48,8 @@ func (b *webBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// err returns why the body could not be read, or nil.
-func (b *webBody) err() error {
+// Err returns why the body could not be read, or nil.
+func (b *Body) Err() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.failed
