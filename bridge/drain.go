@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // lastWords is the time that clients have at the end of Shutdown to receive the end of
@@ -166,16 +168,10 @@ func (s *Server) finishBy(ctx context.Context, t time.Time) bool {
 func (s *Server) closeBy(ctx context.Context, end time.Time) error {
 	ctx, stop := context.WithDeadline(context.WithoutCancel(ctx), end)
 	defer stop()
-	cut := make(chan struct{})
-	spare := context.AfterFunc(ctx, func() {
-		defer close(cut)
+	defer socket.WhenEnded(ctx, func() {
 		s.edge.Cut()
 		s.tunnels.Cut()
 		s.registry.cutConns()
-	})
-	err := s.Close() //nolint:contextcheck // what is left is cut, in no time of the caller's
-	if !spare() {
-		<-cut
-	}
-	return err
+	})()
+	return s.Close() //nolint:contextcheck // what is left is cut, in no time of the caller's
 }

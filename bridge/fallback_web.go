@@ -88,7 +88,7 @@ func (s *Server) serveWeb(w http.ResponseWriter, r *http.Request, a *arrival) {
 		x.Fail(err)
 		return
 	}
-	defer x.cutAtEnd()()
+	defer socket.WhenEnded(ctx, x.cut)()
 	out := r.WithContext(ctx)
 	out.Header, out.Body = header, x.body
 	a.policy.web.Serve(x, out)
@@ -161,20 +161,10 @@ func (x *webExchange) admit() (http.Header, error) {
 	return header, nil
 }
 
-// cutAtEnd lets the end of the context interrupt the blocked reads and writes of the
-// client's end. The function that it returns undoes it.
-func (x *webExchange) cutAtEnd() (undo func()) {
-	done := make(chan struct{})
-	stop := context.AfterFunc(x.ctx, func() {
-		defer close(done)
-		_ = x.rc.SetWriteDeadline(time.Now().Add(writeGrace)) // a stream that is gone needs none
-		x.stopReading()
-	})
-	return func() {
-		if !stop() {
-			<-done
-		}
-	}
+// cut interrupts the blocked reads and writes of the client's end.
+func (x *webExchange) cut() {
+	_ = x.rc.SetWriteDeadline(time.Now().Add(writeGrace)) // a stream that is gone needs none
+	x.stopReading()
 }
 
 // stopReading makes a waiting read of the body return.

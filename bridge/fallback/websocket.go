@@ -2,7 +2,6 @@ package fallback
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // errCarried reports that a WebSocket was carried to its end.
@@ -45,7 +46,7 @@ func carry(x Exchange, r *http.Request, res *http.Response) error {
 		_ = client.Close()
 		_ = server.Close()
 	}
-	defer whenEnded(r.Context(), closeBoth)()
+	defer socket.WhenEnded(r.Context(), closeBoth)()
 	answer := http.Response{StatusCode: http.StatusSwitchingProtocols, ProtoMajor: 1, ProtoMinor: 1, Header: head}
 	var text bytes.Buffer
 	_ = answer.Write(&text) // a Buffer takes everything
@@ -104,19 +105,4 @@ func pass(to, from Conn) {
 // and to nothing else.
 func isWebSocket(h http.Header) bool {
 	return len(h["Upgrade"]) == 1 && strings.EqualFold(h["Upgrade"][0], "websocket")
-}
-
-// whenEnded runs f when the context ends, unless stop was called before. stop waits for
-// a running f.
-func whenEnded(ctx context.Context, f func()) (stop func()) {
-	done := make(chan struct{})
-	undo := context.AfterFunc(ctx, func() {
-		defer close(done)
-		f()
-	})
-	return func() {
-		if !undo() {
-			<-done
-		}
-	}
 }

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"context"
 	"net"
 	"syscall"
 	"time"
@@ -8,6 +9,22 @@ import (
 
 // LongAgo is a deadline that makes waiting calls return now.
 var LongAgo = time.Unix(1, 0)
+
+// WhenEnded runs f when the context ends, unless stop was called before: to cut reads and
+// writes that don't know the context. stop waits for a running f, so f may use something
+// that is gone afterwards.
+func WhenEnded(ctx context.Context, f func()) (stop func()) {
+	done := make(chan struct{})
+	undo := context.AfterFunc(ctx, func() {
+		defer close(done)
+		f()
+	})
+	return func() {
+		if !undo() {
+			<-done
+		}
+	}
+}
 
 // rawConn returns the socket under a connection, through any wrappers, or nil.
 func rawConn(c net.Conn) syscall.RawConn {

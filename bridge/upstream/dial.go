@@ -85,7 +85,7 @@ func dialThroughProxy(ctx context.Context, dial func(context.Context, string) (n
 }
 
 func connectThrough(ctx context.Context, conn net.Conn, proxy *url.URL, address string) error {
-	stop := whenEnded(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	stop := socket.WhenEnded(ctx, func() { _ = conn.SetDeadline(socket.LongAgo) })
 	defer stop()
 	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: address}, Host: address, Header: http.Header{}}
 	if user := proxy.User; user != nil {
@@ -135,20 +135,5 @@ func InProcess(s *grpc.Server) (Backend, func()) {
 	return backend, func() {
 		_ = ln.Close()
 		<-done
-	}
-}
-
-// whenEnded runs f when the context ends, unless stop was called before. stop waits
-// for a running f: f may use something that is gone afterwards.
-func whenEnded(ctx context.Context, f func()) (stop func()) {
-	done := make(chan struct{})
-	undo := context.AfterFunc(ctx, func() {
-		defer close(done)
-		f()
-	})
-	return func() {
-		if !undo() {
-			<-done
-		}
 	}
 }
