@@ -33,20 +33,3 @@ func (s *Server) Services(ctx context.Context, backend string) (open, unnamed []
 	slices.Sort(unnamed)
 	return open, unnamed, nil
 }
-
-// leavesOut reports whether the service is left out on purpose: DenyMethods names it,
-// or a gRPC server offers it beside its own.
-func (p methodPolicy) leavesOut(service string) bool {
-	return matchesService(p.deny, service) || matchesService(deniedUnlessAllowed, service) || matchesService(ofServers, service)
-}
-
-// ofServers are services that a gRPC server offers beside its own.
-var ofServers = []string{"grpc.health.*/*", "grpc.reflection.*/*"}
-
-// exposes reports whether clients can call some method of the service.
-func (p methodPolicy) exposes(service string) bool {
-	if p.allows("/" + service + "/*") {
-		return true
-	}
-	return matchesService(p.allow, service) && !matchesAny(p.deny, service+"/*")
-}
