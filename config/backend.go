@@ -2,7 +2,6 @@ package config
 
 import (
 	"iter"
-	"slices"
 	"strings"
 	"time"
 )
@@ -146,84 +145,6 @@ func (c *Config) BackendSections() []BackendSection {
 		all[i] = BackendSection{Entry("backends", i), b.Name, &b.Backend}
 	}
 	return all
-}
-
-// checkBackends finds backends in both forms, names that are used twice, and backends
-// that get no call.
-func checkBackends(l *Loaded) []error {
-	if len(l.Backends) == 0 {
-		return nil
-	}
-	errs := checkOneForm(l)
-	byName := map[string]int{}
-	for i, b := range l.Backends {
-		if first, twice := byName[b.Name]; twice {
-			errs = append(errs, l.Errorf(Entry("backends", i)+".name", "is the name of %s, too: use another one", Entry("backends", first)))
-			continue
-		}
-		byName[b.Name] = i
-		if b.Address == "" {
-			errs = append(errs, l.Errorf(Entry("backends", i)+".address", "is empty: write host:port"))
-		}
-	}
-	if len(l.Routes) > 0 {
-		warnOfUnusedBackends(l)
-		return errs
-	}
-	if len(l.Backends) == 1 {
-		return errs
-	}
-	if _, ok := byName[DefaultBackend]; !ok {
-		return append(errs, l.Errorf("backends", "has several entries, and none is named %s, so culvert can't choose one for a call: name one of them %[1]s, or add routes", DefaultBackend))
-	}
-	for i, b := range l.Backends {
-		if b.Name != DefaultBackend {
-			l.warn(Entry("backends", i), "gets no calls, because all calls go to the backend named "+DefaultBackend+": add a route to it (routes)")
-		}
-	}
-	return errs
-}
-
-// checkDependsOn finds names in health.depends_on that no backend has.
-func checkDependsOn(l *Loaded) []error {
-	var names []string
-	for _, b := range l.BackendSections() {
-		names = append(names, b.Name)
-	}
-	var errs []error
-	for _, name := range l.Health.DependsOn {
-		if !slices.Contains(names, name) {
-			errs = append(errs, l.Errorf("health.depends_on", "%q is no backend: the backends are %s", name, strings.Join(names, ", ")))
-		}
-	}
-	if len(l.Health.DependsOn) > 0 && l.Health.Listen == "" {
-		l.warn("health.depends_on", "has no effect, because health.listen is off: set it to an address")
-	}
-	return errs
-}
-
-// checkOneForm returns an error for each flag and variable that sets a key of backend
-// although there are backends, and one for the section in the file.
-func checkOneForm(l *Loaded) []error {
-	const move = "write the same as an entry of backends (%s): \"- name: " + DefaultBackend + "\", with %s below"
-	var errs []error
-	var inFile []string
-	first := ""
-	for k := range l.setBackendKeys() {
-		below := strings.TrimPrefix(k, "backend.")
-		if l.origins[k].inFile {
-			inFile = append(inFile, inEntry(below))
-			if first == "" {
-				first = k
-			}
-			continue
-		}
-		errs = append(errs, l.Errorf(k, "sets %s, but the file has backends: remove it, and "+move, k, l.origins["backends"].place, inEntry(below)))
-	}
-	if first != "" {
-		errs = append(errs, l.Errorf(first, "is set, but the file has backends, too: remove the section backend, and "+move, l.origins["backends"].place, strings.Join(inFile, ", ")))
-	}
-	return errs
 }
 
 // inEntry writes the path of a key as it stands in an entry: "tls: {ca: …}".

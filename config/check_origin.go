@@ -103,3 +103,23 @@ func checkTriedOut(l *Loaded) []error {
 	}
 	return nil
 }
+
+func checkWildcardOrigin(l *Loaded) []error {
+	if !slices.Contains(l.AllowOrigins, "*") {
+		return nil
+	}
+	l.warn("allow_origins", `"*" allows every page on the internet to call: list the origins, unless the backend is for everyone`)
+	var errs []error
+	for _, o := range []struct {
+		key string
+		set bool
+	}{
+		{"metadata.forward_cookies", l.Metadata.ForwardCookies},
+		{"metadata.forward_set_cookies", l.Metadata.ForwardSetCookies},
+	} {
+		if o.set {
+			errs = append(errs, l.Errorf(o.key, `cookies don't pass while allow_origins has "*": list the origins, or set this key to false`))
+		}
+	}
+	return errs
+}
