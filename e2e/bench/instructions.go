@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // A tally is a load of so many messages, one after another, whose instructions and
@@ -179,8 +177,8 @@ func (t tally) instructions(ctx context.Context, a *arena, name string) (float64
 	if err := p.callgrind(ctx, "--dump"); err != nil {
 		return 0, err
 	}
-	total, err := callgrindTotal(dump)
-	return total / float64(t.messages), err
+	total, err := number(dump, "totals:") // callgrind's sum
+	return float64(total) / float64(t.messages), err
 }
 
 // callgrind has callgrind do something, and waits until it is done.
@@ -190,22 +188,6 @@ func (p *peer) callgrind(ctx context.Context, what string) error {
 		return fmt.Errorf("callgrind_control %s: %w: %s", what, err, said)
 	}
 	return nil
-}
-
-// callgrindTotal returns the sum of a file that callgrind wrote.
-func callgrindTotal(file string) (float64, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		if sum, ok := strings.CutPrefix(lines.Text(), "totals: "); ok {
-			return strconv.ParseFloat(sum, 64)
-		}
-	}
-	return 0, errors.Join(fmt.Errorf("%s has no totals", file), lines.Err())
 }
 
 // mallocs runs the load against a culvert that counts its allocations, and returns

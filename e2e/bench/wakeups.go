@@ -60,7 +60,7 @@ func (p *process) switches() (sum int64, err error) {
 	for _, pid := range p.pids() {
 		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 		for _, file := range files {
-			n, err := voluntary(file)
+			n, err := number(file, "voluntary_ctxt_switches:")
 			if err != nil && !errors.Is(err, os.ErrNotExist) { // a thread that ended meanwhile
 				return 0, err
 			}
@@ -70,7 +70,8 @@ func (p *process) switches() (sum int64, err error) {
 	return sum, nil
 }
 
-func voluntary(file string) (int64, error) {
+// number returns the number behind a name at the beginning of a line in a file.
+func number(file, name string) (int64, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return 0, err
@@ -78,9 +79,9 @@ func voluntary(file string) (int64, error) {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		if n, ok := strings.CutPrefix(lines.Text(), "voluntary_ctxt_switches:"); ok {
+		if n, ok := strings.CutPrefix(lines.Text(), name); ok {
 			return strconv.ParseInt(strings.TrimSpace(n), 10, 64)
 		}
 	}
-	return 0, errors.Join(fmt.Errorf("%s has no voluntary_ctxt_switches", file), lines.Err())
+	return 0, errors.Join(fmt.Errorf("%s has no %s", file, strings.TrimSuffix(name, ":")), lines.Err())
 }
