@@ -42,7 +42,7 @@ const (
 
 var localStatuses = []localStatus{
 	{text: "grpc: received message larger than max (", code: codes.ResourceExhausted, reason: report.ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, overLimit: true},
-	{text: "grpc: received message after decompression larger than max", code: codes.ResourceExhausted, reason: report.ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, packed: true},
+	{text: "grpc: received message after decompression larger than max ", code: codes.ResourceExhausted, reason: report.ReasonResponseTooLarge, says: saysTooLarge, evenTrailed: true, packed: true, overLimit: true},
 	{text: "unexpected EOF", code: codes.Internal, reason: report.ReasonUpstreamReset, says: "the backend ended the call inside a message", keep: true, evenTrailed: true, exact: true},
 	{text: "grpc: failed to decompress", code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysNotPacked, keep: true, evenTrailed: true, packed: true},
 	{text: "grpc: failed to read decompressed data", code: codes.Internal, reason: report.ReasonUpstreamReset, says: saysNotPacked, keep: true, evenTrailed: true, packed: true},
@@ -171,8 +171,8 @@ func (l localStatus) holds(st *status.Status, packed bool, limit int) bool {
 	if !l.evenTrailed || st.Code() != l.code || len(st.Details()) > 0 || l.packed && !packed {
 		return false
 	}
-	if l.overLimit { // "(N vs. LIMIT)": another limit is the backend's own
-		return strings.HasSuffix(st.Message(), fmt.Sprintf(" vs. %d)", limit))
+	if l.overLimit { // "(N vs. LIMIT)" or "LIMIT": another limit is the backend's own
+		return strings.HasSuffix(strings.TrimSuffix(st.Message(), ")"), fmt.Sprintf(" %d", limit))
 	}
 	return !l.exact || st.Message() == l.text
 }

@@ -483,6 +483,22 @@ func TestBackendsOwnWordsPass(t *testing.T) {
 	}
 }
 
+// TestBackendsOwnSizeLimitPasses: a backend that has announced a compressed answer
+// refuses a request over its own limit in grpc-go's words.
+func TestBackendsOwnSizeLimitPasses(t *testing.T) {
+	own := status.New(codes.ResourceExhausted, "grpc: received message after decompression larger than max 4")
+	address := startBackend(t, func(ss grpc.ServerStream) error {
+		if err := errors.Join(grpc.SetSendCompressor(ss.Context(), "gzip"), ss.SendHeader(nil)); err != nil {
+			t.Error(err)
+		}
+		return own.Err()
+	})
+	e := callUpstream(within(t, patience), t, upstreamTo(t, Backend{Target: address}), nil)
+	if e.origin != report.OriginUpstream || e.status.Message() != own.Message() {
+		t.Errorf("%v became %v of %s (%s)", own, e.status, e.origin, e.reason)
+	}
+}
+
 // TestTrailersWithoutAStatusAreNoOK, and neither is a status below zero.
 func TestTrailersWithoutAStatusAreNoOK(t *testing.T) {
 	for _, c := range []struct {

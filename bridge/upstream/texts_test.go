@@ -35,7 +35,7 @@ func TestTextsOfGRPC(t *testing.T) {
 		md       metadata.MD // of a second call
 	}{
 		{text: "grpc: received message larger than max (", script: answer(framed(0, pattern(64<<10+1)))},
-		{text: "grpc: received message after decompression larger than max", script: answer(framed(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip")},
+		{text: "grpc: received message after decompression larger than max ", script: answer(framed(1, gzipped(make([]byte, 8<<20))), "grpc-encoding", "gzip")},
 		{text: "unexpected EOF", script: answer(framed(0, []byte("hello"))[:7])},
 		{text: "grpc: failed to decompress", script: answer(framed(1, []byte("hello")), "grpc-encoding", "gzip")},
 		{text: "grpc: failed to read decompressed data", script: answer(framed(1, gzipped(pattern(5000))[:200]), "grpc-encoding", "gzip")},
