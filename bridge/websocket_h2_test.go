@@ -5,14 +5,18 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
 // TestTunnelWhileDraining is refused before the upgrade, so that its client
@@ -108,4 +112,40 @@ func TestCallsOnOneTunnelDoNotStopEachOther(t *testing.T) {
 	if err := unary(ctx, cc, "/grpc.channelz.v1.Channelz/GetServers"); status.Code(err) != codes.Unimplemented {
 		t.Errorf("what shows insides: %v", err)
 	}
+}
+
+// TestTunnelIsPinged as a WebSocket, and closed if its client doesn't answer.
+func TestTunnelIsPinged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, Config{Backend: nowhere})
+		ln := bufconn.Listen(1 << 20)
+		hs := &http.Server{}
+		s.ConfigureHTTP(hs)
+		var serving sync.WaitGroup
+		serving.Go(func() { _ = hs.Serve(ln) }) // ends with Close
+		defer serving.Wait()
+		defer hs.Close()
+		conn, err := ln.DialContext(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := wstest.Open(t, conn, "/", tunnelName)
+		end.Send(t, wstest.Binary, []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"))
+		start, pinged := time.Now(), time.Duration(0)
+		for {
+			op, _, _, err := end.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if op == wstest.Ping {
+				pinged = time.Since(start)
+			}
+			if op == wstest.Close {
+				break
+			}
+		}
+		if took := time.Since(start); pinged != pingInterval || took != pingInterval+pingTimeout {
+			t.Errorf("pinged after %v and closed after %v, want %v and %v", pinged, took, pingInterval, pingInterval+pingTimeout)
+		}
+	})
 }
