@@ -54,12 +54,15 @@ LONG_NAMES = \
 	TestACMEKeepsTheOldCertificateWhileTheCAIsDown TestACMERenewalUnderOpenStreams TestBombs TestBrowsersBoundStreams TestConnectionAges TestDawdlers TestDifferentialForLong \
 	TestFloods TestForeignPages TestGigabyteGrowsNothing TestIdleCallsLive TestIdleStreamsLeaveLatencyAlone TestListedPageReadsItsMistake TestManyLongSecrets \
 	TestMemoryAttacks TestMemoryComesBackAfterACrowd TestMemoryLimitOfConnections TestMillionsOfAddresses TestMoreCallsThanAConnectionTakes TestMutatedBytes TestNullIsAllowedByName TestOriginsAreTriedOut \
-	TestPausedReaders TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \
+	TestPausedReaders TestPublicConformance TestPublishedClients TestPublishedClientsOverTLS TestQuietStreamsOnAStockBackend TestReaderThatStandsStill \
 	TestSilentBackendHost TestSilentClient TestSlowConsumerLimit TestSoak TestStalledLargeMessagesStayWithinTheBudget \
 	TestStoppedBackend TestStoppedBackendWithKeepalive TestStoppedCulvert TestTenThousandConnections TestTextsInTablesWereSeen \
 	TestTricklersAreClosed TestUnansweredPingEndsUnavailable TestUnreadCallsLeaveTheirConnectionAlone
 LONG = ^($(subst $(space),|,$(strip $(LONG_NAMES))))$$|^TestBlocks$$/^docs$$
 space := $(subst ,, )
+
+# The programs of the public conformance suite (connectrpc.com/conformance).
+CONFORMANCE = connectconformance grpcclient grpcserver referenceclient referenceserver
 
 say = @printf '\n==> %s\n' "$(1)"
 took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min %d s\n' $$((took / 60)) $$((took % 60))
@@ -98,6 +101,7 @@ test-long: deps vet build node_modules ## Run the long tests, with the race dete
 	$(call say,unit: the long tests)
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 	$(call say,e2e: the long tests)
+	@for program in $(CONFORMANCE); do go -C tools tool -n $$program >/dev/null; done
 	$(call e2e,-race -p 1 -timeout 30m -run '$(LONG)')
 	$(call say,what each client can do)
 	@grep -h '^|' docs/how-it-works/compatibility-results.md docs/how-it-works/paused-readers.md

@@ -443,7 +443,7 @@ var sections = []section{
 		},
 		{
 			"A response that breaks off before its trailers never becomes a success.",
-			[]string{"TestCutBackendIsNeverOK", "TestConformance/backend ends without trailers"},
+			[]string{"TestCutBackendIsNeverOK", "TestConformance/backend ends without trailers", "TestPublicConformance"},
 		},
 		{
 			"If a backend's status claims to come from culvert, the log still attributes it to the backend.",

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+)
+
+// A front is how the client calls culvert, while culvert and the suite's server
+// speak gRPC. Zero values leave it as the suite has it.
+type front struct {
+	protocol string
+	http     uint
+}
+
+// call passes the ClientCompatRequests from stdin to a client of the suite, each
+// with the address of a culvert that is in front of its server. The client writes
+// its answers itself. It returns at the end of stdin, or of ctx.
+func call(ctx context.Context, culvert, client string, f front) error {
+	cmd := command(ctx, client)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	err = forward(ctx, in, culvert, f)
+	return errors.Join(err, in.Close(), cmd.Wait())
+}
+
+func forward(ctx context.Context, client io.Writer, culvert string, f front) error {
+	culverts := map[string]*net.TCPAddr{} // by the address of the suite's server
+	for {
+		raw, err := readMessage(os.Stdin)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		request, err := parse(raw)
+		if err != nil {
+			return err
+		}
+		server := fmt.Sprintf("%s:%d", request.bytes(clientHost), request.number(clientPort))
+		if culverts[server] == nil {
+			if culverts[server], err = startCulvert(ctx, culvert, server); err != nil {
+				return err
+			}
+		}
+		if err := writeMessage(client, f.change(request, culverts[server]).encode()); err != nil {
+			return err
+		}
+	}
+}
+
+// change returns the request as the client is to make it.
+func (f front) change(request fields, culvert *net.TCPAddr) fields {
+	request = request.setBytes(clientHost, []byte(culvert.IP.String())).setNumber(clientPort, uint64(culvert.Port))
+	if f.protocol != "" {
+		request = request.setNumber(clientProtocol, protocols[f.protocol])
+	}
+	if f.http != 0 {
+		request = request.setNumber(clientHTTPVersion, uint64(f.http))
+	}
+	return request
+}

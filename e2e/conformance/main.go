@@ -1,0 +1,102 @@
+// Command conformance puts culvert between the two ends of the conformance suite
+// of Connect, gRPC and gRPC-Web (connectrpc.com/conformance). The suite's runner
+// starts it in place of one end. It starts culvert, and that end's program of the
+// suite on the other side of culvert.
+//
+// "conformance server CULVERT BACKEND" is a server under test: the suite's clients
+// call culvert, which is in front of BACKEND, a gRPC server of the suite.
+//
+// "conformance client CULVERT CLIENT" is a client under test: CLIENT, a client of
+// the suite, calls culvert in place of the suite's server. That server gives
+// answers that no library gives, which tests culvert's side towards a backend.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	protocol := flag.String("protocol", "", "with client: the `protocol` between CLIENT and culvert: connect, grpc or grpc-web")
+	version := flag.Uint("http", 0, "with client: the `version` of HTTP between CLIENT and culvert")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	// A runner that is killed can't stop this program.
+	err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGTERM), 0, 0, 0)
+	switch args := flag.Args(); {
+	case err != nil:
+	case len(args) == 3 && args[0] == "server":
+		err = serve(ctx, args[1], args[2])
+	case len(args) == 3 && args[0] == "client":
+		err = call(ctx, args[1], args[2], front{protocol: *protocol, http: *version})
+	default:
+		err = errors.New("usage: conformance server|client CULVERT PROGRAM")
+	}
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		os.Exit(1)
+	}
+}
+
+// startCulvert starts culvert in front of the gRPC server at backend and returns the
+// address that it listens on. culvert ends with ctx.
+func startCulvert(ctx context.Context, program, backend string, args ...string) (*net.TCPAddr, error) {
+	args = slices.Concat([]string{"serve", "--backend", backend, "--listen", "127.0.0.1:0", "--health-listen", "off"}, args)
+	cmd := command(ctx, program, args...)
+	cmd.Env = append(os.Environ(), "CULVERT_ADMIN_LISTEN=off")
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	var said []string
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		var line struct{ Msg, Address string }
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
+			go func() { _, _ = io.Copy(io.Discard, log) }() // ends with culvert
+			return net.ResolveTCPAddr("tcp", line.Address)
+		}
+		said = append(said, lines.Text())
+	}
+	return nil, errors.Join(fmt.Errorf("culvert doesn't listen: %q", said), lines.Err(), cmd.Wait())
+}
+
+// command is exec.CommandContext for a program that also ends with this one.
+func command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// writeFiles writes files into a new directory, which remove removes.
+func writeFiles(files map[string][]byte) (dir string, remove func(), err error) {
+	if dir, err = os.MkdirTemp("", "conformance-"); err != nil {
+		return "", nil, err
+	}
+	remove = func() { _ = os.RemoveAll(dir) } // left behind in a temporary directory
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			remove()
+			return "", nil, err
+		}
+	}
+	return dir, remove, nil
+}

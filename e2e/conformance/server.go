@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// serve answers the one ServerCompatRequest on stdin with the address of a culvert
+// that serves as the request says. It returns when ctx ends.
+func serve(ctx context.Context, culvert, backend string) error {
+	raw, err := readMessage(os.Stdin)
+	if err != nil {
+		return err
+	}
+	request, err := parse(raw)
+	if err != nil {
+		return err
+	}
+	address, err := startBackend(ctx, backend, request)
+	if err != nil {
+		return fmt.Errorf("%s: %w", backend, err)
+	}
+
+	var answer fields
+	var args []string
+	if request.number(serverUseTLS) != 0 {
+		credentials, err := parse(request.bytes(serverCredentials))
+		if err != nil {
+			return err
+		}
+		certificate, ca := credentials.bytes(credentialsCert), request.bytes(serverClientCert)
+		dir, remove, err := writeFiles(map[string][]byte{"cert.pem": certificate, "key.pem": credentials.bytes(credentialsKey), "ca.pem": ca})
+		if err != nil {
+			return err
+		}
+		defer remove()
+		args = append(args, "--tls-cert", filepath.Join(dir, "cert.pem"), "--tls-key", filepath.Join(dir, "key.pem"))
+		if len(ca) > 0 {
+			args = append(args, "--tls-client-ca", filepath.Join(dir, "ca.pem"))
+		}
+		answer = answer.setBytes(answerCert, certificate)
+	}
+	listening, err := startCulvert(ctx, culvert, address, args...)
+	if err != nil {
+		return err
+	}
+	answer = answer.setBytes(answerHost, []byte(listening.IP.String())).setNumber(answerPort, uint64(listening.Port))
+	if err := writeMessage(os.Stdout, answer.encode()); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// startBackend starts a gRPC server of the suite without TLS and returns its address.
+// It ends with ctx. The limit of a message is the server's, since culvert adds a
+// detail to its own statuses that the suite doesn't expect.
+func startBackend(ctx context.Context, program string, request fields) (string, error) {
+	cmd := command(ctx, program)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return "", err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	var plain fields
+	plain = plain.setNumber(serverProtocol, protocols["grpc"]).setNumber(serverHTTPVersion, 2).
+		setNumber(serverReceiveLimit, request.number(serverReceiveLimit))
+	if err := writeMessage(in, plain.encode()); err != nil {
+		return "", err
+	}
+	raw, err := readMessage(out)
+	if err != nil {
+		return "", err
+	}
+	answer, err := parse(raw)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s:%d", answer.bytes(answerHost), answer.number(answerPort)), nil
+}
