@@ -12,7 +12,8 @@
 // status.go and cause.go distinguish the backend's own status from the texts of
 // grpc-go. pool.go, conns.go and places.go are the pool, balance.go and avoid.go its
 // choice of an address, growth.go its size, health.go the health of connections, and
-// state.go what operators see of it. retry.go decides whether a call is sent again, and
+// state.go what operators see of it. reflection.go asks the backend for its services and
+// their descriptors. retry.go decides whether a call is sent again, and
 // attempts.go sends it. resolve.go has the names, dial.go and tls.go the way to an
 // address.
 //

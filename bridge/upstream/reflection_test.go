@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/reflection"
+	reflectionalphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/status"
 )
 
@@ -81,5 +82,38 @@ func TestServicesWaitsForTheBackend(t *testing.T) {
 	cancel()
 	if got, err := gone.Services(ctx); err == nil {
 		t.Errorf("got %q of a backend that isn't there", got)
+	}
+}
+
+// TestDescriptorsByReflection of either version.
+func TestDescriptorsByReflection(t *testing.T) {
+	const service = "grpc.reflection.v1.ServerReflection"
+	for name, register := range map[string]func(*grpc.Server){
+		"both": func(gs *grpc.Server) { reflection.Register(gs) },
+		"v1":   func(gs *grpc.Server) { reflection.RegisterV1(gs) },
+		"v1alpha": func(gs *grpc.Server) {
+			reflectionalphapb.RegisterServerReflectionServer(gs, reflection.NewServer(reflection.ServerOptions{Services: gs}))
+		},
+	} {
+		gs := grpc.NewServer()
+		register(gs)
+		backend, stop := InProcess(gs)
+		t.Cleanup(stop)
+		t.Cleanup(gs.Stop)
+		u := upstreamTo(t, backend)
+		if names, err := u.Services(within(t, patience)); err != nil || len(names) == 0 {
+			t.Errorf("%s: services %q, %v", name, names, err)
+		}
+		set, err := u.Descriptors(within(t, patience), service)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if m, err := set.Method("/" + service + "/ServerReflectionInfo"); err != nil || !m.ClientStreams || m.Reply.Name() != "grpc.reflection.v1.ServerReflectionResponse" {
+			t.Errorf("%s: %+v, %v", name, m, err)
+		}
+		if _, err := u.Descriptors(within(t, patience), service, "shop.v1.Orders"); err == nil || errors.Is(err, ErrNoReflection) || !strings.HasPrefix(err.Error(), "server reflection: the descriptors of shop.v1.Orders: ") {
+			t.Errorf("%s: a service that isn't there: %v", name, err)
+		}
 	}
 }

@@ -1,0 +1,111 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/descriptor"
+)
+
+// ErrNoReflection reports that the backend doesn't offer gRPC server reflection.
+var ErrNoReflection = errors.New("the backend has no server reflection")
+
+// Services asks the backend for the names of its services, by server reflection. It
+// waits for a backend that isn't up yet until the context ends.
+func (u *Upstream) Services(ctx context.Context) (names []string, err error) {
+	err = u.reflect(ctx, func(r *reflectionStream) error {
+		answer, err := r.ask(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}})
+		for _, service := range answer.GetListServicesResponse().GetService() {
+			names = append(names, service.GetName())
+		}
+		return err
+	})
+	return names, err
+}
+
+// Descriptors asks the backend for the descriptors of services or message types, by
+// server reflection. It waits like Services.
+func (u *Upstream) Descriptors(ctx context.Context, symbols ...string) (set *descriptor.Set, err error) {
+	err = u.reflect(ctx, func(r *reflectionStream) (err error) {
+		set, err = descriptor.Fetch(ctx, r, symbols...)
+		return err
+	})
+	return set, err
+}
+
+// The paths of server reflection. The messages are the same; older servers have only the
+// second. https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
+var reflectionPaths = []string{
+	reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName,
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+}
+
+// reflect opens a stream of server reflection for some questions.
+func (u *Upstream) reflect(ctx context.Context, questions func(*reflectionStream) error) error {
+	for _, path := range reflectionPaths {
+		err := u.reflectAt(ctx, path, questions)
+		if status.Code(err) != codes.Unimplemented {
+			return err
+		}
+	}
+	return ErrNoReflection
+}
+
+func (u *Upstream) reflectAt(ctx context.Context, path string, questions func(*reflectionStream) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the stream
+	stream, err := u.cc.NewStream(ctx, &reflectionpb.ServerReflection_ServiceDesc.Streams[0], path, grpc.ForceCodecV2(protoCodec()), grpc.WaitForReady(true))
+	if err == nil {
+		err = questions(&reflectionStream{stream})
+	}
+	if err != nil {
+		return fmt.Errorf("server reflection: %w", causeOf(err))
+	}
+	// Let the backend end the call, as in any call: otherwise it would see a
+	// cancelled one.
+	_ = stream.CloseSend()                                         // an error shows in RecvMsg, and the answers have arrived
+	_ = stream.RecvMsg(new(reflectionpb.ServerReflectionResponse)) // likewise
+	return nil
+}
+
+// A reflectionStream is a stream of server reflection. It implements descriptor.Source.
+type reflectionStream struct{ stream grpc.ClientStream }
+
+func (r *reflectionStream) ask(question *reflectionpb.ServerReflectionRequest) (*reflectionpb.ServerReflectionResponse, error) {
+	answer := new(reflectionpb.ServerReflectionResponse)
+	if err := r.stream.SendMsg(question); err != nil { // io.EOF: RecvMsg has the status
+		return nil, r.stream.RecvMsg(answer)
+	}
+	if err := r.stream.RecvMsg(answer); err != nil {
+		return nil, err
+	}
+	if e := answer.GetErrorResponse(); e != nil {
+		return nil, errors.New(e.GetErrorMessage())
+	}
+	return answer, nil
+}
+
+// FilesOf implements descriptor.Source. The context is the stream's.
+func (r *reflectionStream) FilesOf(_ context.Context, symbol string) ([][]byte, error) {
+	return r.files(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: symbol}})
+}
+
+// File implements descriptor.Source.
+func (r *reflectionStream) File(_ context.Context, name string) ([][]byte, error) {
+	return r.files(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_FileByFilename{FileByFilename: name}})
+}
+
+func (r *reflectionStream) files(question *reflectionpb.ServerReflectionRequest) ([][]byte, error) {
+	answer, err := r.ask(question)
+	return answer.GetFileDescriptorResponse().GetFileDescriptorProto(), err
+}
+
+// protoCodec returns grpc-go's own codec. An upstream's connection has another one.
+func protoCodec() encoding.CodecV2 { return encoding.GetCodecV2("proto") }
