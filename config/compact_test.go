@@ -2,13 +2,14 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"reflect"
 	"testing"
 )
 
 // TestWholeIsWhatWasLoaded: from the texts of then, with the sources of all values, though
-// the files have changed.
+// the files and variables have changed.
 func TestWholeIsWhatWasLoaded(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
@@ -27,7 +28,7 @@ routes:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove("calls"); err != nil {
+	if err := errors.Join(os.Remove("calls"), os.Unsetenv("ORDERS")); err != nil {
 		t.Fatal(err)
 	}
 	writeHere(t, "proxy.yaml", "nothing: of this\n")

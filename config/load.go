@@ -32,6 +32,7 @@ type Loaded struct {
 	origins map[string]origin // of the keys that are set
 	derived map[string]string // for a key that a check set, the key that is the reason
 	source  source
+	compact bool // it is one of Compact
 }
 
 // A Reference is a value in a file of its own.
@@ -108,16 +109,16 @@ func Load(o Options, file string, flags map[string]any) (*Loaded, error) {
 	if file == "" {
 		file = os.Getenv(FileVariable)
 	}
-	s := source{options: o, flags: flags, texts: make(map[string][]byte)}
-	return s.load(file, s.record)
+	s := source{options: o, flags: flags, texts: make(map[string][]byte), variables: make(map[string]string)}
+	return s.load(file, s.first())
 }
 
-// load reads the files with read.
-func (s *source) load(file string, read func(name string) ([]byte, error)) (*Loaded, error) {
+// load is Load in a world.
+func (s *source) load(file string, w world) (*Loaded, error) {
 	l := &Loaded{File: file, origins: map[string]origin{}, derived: map[string]string{}, source: *s}
 	errs := checkEnvironment(os.Environ())
 	flags := s.flags
-	doc, fileErrs := readFile(s.options, file, read)
+	doc, fileErrs := readFile(s.options, file, w)
 	l.References, l.Warnings = doc.references, doc.warnings
 	errs = append(fileErrs, errs...)
 	errs = append(errs, checkFlags(flags)...)
@@ -139,7 +140,7 @@ func LoadKey(name, file string, flags map[string]any) (*Loaded, error) {
 	}
 	l := &Loaded{Config: Defaults(), File: file, origins: map[string]origin{}}
 	k := fileKeys.byPath[name]
-	doc, errs := readFile(Options{}, file, readBounded)
+	doc, errs := readFile(Options{}, file, world{lookup: os.LookupEnv, read: readBounded})
 	o, set := originOf(k, file, doc, flags)
 	switch {
 	case !set && len(errs) > 0 && len(doc.lines) == 0: // the file can't be read, so it may set the key
@@ -164,15 +165,15 @@ func LoadKey(name, file string, flags map[string]any) (*Loaded, error) {
 	return l, k.set(reflect.ValueOf(&l.Config).Elem(), text)
 }
 
-func readFile(o Options, file string, read func(name string) ([]byte, error)) (document, []error) {
+func readFile(o Options, file string, w world) (document, []error) {
 	if file == "" {
 		return document{}, nil
 	}
-	data, err := read(file)
+	data, err := w.read(file)
 	if err != nil {
 		return document{}, []error{fmt.Errorf("configuration: %w: check --config or %s", err, FileVariable)}
 	}
-	return parse(o, fileKeys, file, data, world{lookup: os.LookupEnv, read: read})
+	return parse(o, fileKeys, file, data, w)
 }
 
 // CheckFlags returns an error with a line for each wrong value of a flag. Load

@@ -130,10 +130,11 @@ func (t *Table) Shadowed(ways []Way) []Shadow {
 func (e *entry) samples(ways []Way, yield func(*Facts) bool) {
 	f := &Facts{Host: e.host, Path: e.method.samplePath(e.prefix, int(e.depth), int(e.elements)), Metadata: make(map[string][]string, len(e.metadata))}
 	switch e.hostKind() {
-	case 1:
+	case wildcardHost:
 		f.Host = unlike + "." + e.host
-	case 2:
+	case anyHost:
 		f.Host = unlike
+	case exactHost:
 	}
 	for _, c := range e.metadata {
 		f.Metadata[c.Name] = []string{cmp.Or(c.Value, unlike)}

@@ -17,37 +17,40 @@ import (
 type index struct {
 	entries []entry // by rank
 
-	exact     map[string]int32 // places of hosts
-	wildcards map[string]int32 // likewise, by the host's part after the first dots: "example.com" for "*.example.com"
-	any       int32            // the place for any host
-	depths    []int32          // of the longest prefix of each place
-	byPrefix  map[prefixKey]int32
-	methods   []methods
-	byMethod  map[methodKey]int32
-	groups    []group
+	// The numbers of hosts.
+	exact     map[string]int32
+	wildcards map[string]int32 // by the host's part after the first dots: "example.com" for "*.example.com"
+	any       int32            // or none
+
+	depths   []int32 // of each host's longest prefix
+	byPrefix map[prefixKey]int32
+	prefixes []prefix
+	byMethod map[methodKey]int32
+	groups   []group
 }
 
-// A prefixKey is a prefix in a place.
+// A prefixKey is a prefix of paths on a host.
 type prefixKey struct {
-	prefix          string
-	place, elements int32 // of the whole path
+	text     string
+	host     int32
+	elements int32 // of the whole path
 }
 
-// A methodKey is a pattern of one method, or of one service.
+// A methodKey is a pattern of one method below a prefix, or of one service.
 type methodKey struct {
 	text    string
-	methods int32
+	prefix  int32
 	service bool
 }
 
-// methods are the entries of one prefix.
-type methods struct {
+// A prefix has the entries of one prefixKey.
+type prefix struct {
 	globs           *globs // nil: none
 	any             int32  // the group of all methods
 	exact, services bool   // byMethod has some
 }
 
-// globs are the entries with other patterns, by the pattern's first bytes that stand
+// globs are entries with other patterns, by the pattern's first bytes that stand
 // for themselves.
 type globs struct {
 	byStart map[string][]globGroup
@@ -75,7 +78,7 @@ type nameGroup struct {
 
 type valueList struct{ first, length int32 }
 
-// none is the number of no entry, place, methods or group.
+// none is the number of no entry, host, prefix or group.
 const none = -1
 
 // newIndex returns the index of entries, which are sorted by rank.
@@ -87,7 +90,7 @@ func newIndex(entries []entry) *index {
 	}
 	for i := len(entries) - 1; i >= 0; i-- { // each becomes the first of its list
 		e := &entries[i]
-		x.push(x.groupOf(x.methodsOf(x.placeOf(e), e), e), int32(i))
+		x.push(x.groupOf(x.prefixOf(x.hostOf(e), e), e), int32(i))
 	}
 	return x
 }
@@ -108,30 +111,32 @@ func numberOf[K comparable](numbers map[K]int32, k K, make func() int32) int32 {
 	return n
 }
 
-// placeOf returns the place of the entry's host.
-func (x *index) placeOf(e *entry) (place int32) {
-	newPlace := func() int32 { return add(&x.depths, 0) }
+// hostOf returns the number of the entry's host.
+func (x *index) hostOf(e *entry) (host int32) {
+	newHost := func() int32 { return add(&x.depths, 0) }
 	switch e.hostKind() {
-	case 0:
-		place = numberOf(x.exact, e.host, newPlace)
-	case 1:
-		place = numberOf(x.wildcards, e.host, newPlace)
-	default:
+	case exactHost:
+		host = numberOf(x.exact, e.host, newHost)
+	case wildcardHost:
+		host = numberOf(x.wildcards, e.host, newHost)
+	case anyHost:
 		if x.any == none {
-			x.any = newPlace()
+			x.any = newHost()
 		}
-		place = x.any
+		host = x.any
 	}
-	x.depths[place] = max(x.depths[place], e.depth)
-	return place
+	x.depths[host] = max(x.depths[host], e.depth)
+	return host
 }
 
-func (x *index) methodsOf(place int32, e *entry) int32 {
-	return numberOf(x.byPrefix, prefixKey{e.prefix, place, e.elements}, func() int32 { return add(&x.methods, methods{any: none}) })
+// prefixOf returns the number of the entry's prefix on a host.
+func (x *index) prefixOf(host int32, e *entry) int32 {
+	return numberOf(x.byPrefix, prefixKey{e.prefix, host, e.elements}, func() int32 { return add(&x.prefixes, prefix{any: none}) })
 }
 
+// groupOf returns the number of the entry's group below a prefix.
 func (x *index) groupOf(of int32, e *entry) int32 {
-	m := &x.methods[of]
+	m := &x.prefixes[of]
 	newGroup := func() int32 { return add(&x.groups, group{plain: none}) }
 	switch e.method.kind {
 	case exactMethod:
@@ -217,15 +222,15 @@ func (g *group) anchor(e *entry) Condition {
 
 // find returns the entry that wins, or none. elements is how many the path has.
 func (x *index) find(f *Facts, elements int32) int32 {
-	if place, ok := x.exact[f.Host]; ok {
-		if e := x.findPath(place, f, elements); e != none {
+	if host, ok := x.exact[f.Host]; ok {
+		if e := x.findPath(host, f, elements); e != none {
 			return e
 		}
 	}
 	if len(x.wildcards) > 0 {
 		for _, rest, more := strings.Cut(f.Host, "."); more; _, rest, more = strings.Cut(rest, ".") {
-			if place, ok := x.wildcards[rest]; ok {
-				if e := x.findPath(place, f, elements); e != none {
+			if host, ok := x.wildcards[rest]; ok {
+				if e := x.findPath(host, f, elements); e != none {
 					return e
 				}
 			}
@@ -237,23 +242,23 @@ func (x *index) find(f *Facts, elements int32) int32 {
 	return x.findPath(x.any, f, elements)
 }
 
-func (x *index) findPath(place int32, f *Facts, elements int32) int32 {
-	prefix := f.Path
+func (x *index) findPath(host int32, f *Facts, elements int32) int32 {
+	text := f.Path
 	for depth := elements; depth >= 0; depth-- {
-		if depth <= x.depths[place] {
-			if m, ok := x.byPrefix[prefixKey{prefix, place, elements}]; ok {
+		if depth <= x.depths[host] {
+			if m, ok := x.byPrefix[prefixKey{text, host, elements}]; ok {
 				if e := x.findMethod(m, f); e != none {
 					return e
 				}
 			}
 		}
-		prefix = prefix[:max(strings.LastIndexByte(prefix, '/'), 0)]
+		text = text[:max(strings.LastIndexByte(text, '/'), 0)]
 	}
 	return none
 }
 
 func (x *index) findMethod(of int32, f *Facts) int32 {
-	m, method := &x.methods[of], methodOf(f.Path)
+	m, method := &x.prefixes[of], methodOf(f.Path)
 	if m.exact {
 		if g, ok := x.byMethod[methodKey{method, of, false}]; ok {
 			if e := x.findIn(g, f); e != none {

@@ -151,8 +151,8 @@ func (r *Route) pathElements(prefix int) (int, *Mistake) {
 	return prefix + 2 - rewritten, nil
 }
 
-// conditions returns the conditions in lower case, sorted.
-func conditions(list []Condition) ([]Condition, *Mistake) {
+// sortedConditions returns the conditions in lower case, sorted.
+func sortedConditions(list []Condition) ([]Condition, *Mistake) {
 	list = slices.Clone(list)
 	for i := range list {
 		list[i].Name = strings.ToLower(list[i].Name)

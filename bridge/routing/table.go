@@ -31,7 +31,7 @@ type entry struct {
 	host   string // without the "*" of a wildcard; anyName
 	prefix string
 	method pattern
-	*rest
+	*conditions
 	route    int32
 	depth    int32 // elements of prefix
 	elements int32 // of the path
@@ -39,14 +39,14 @@ type entry struct {
 	wild     bool
 }
 
-// A rest is the conditions of an entry that a lookup doesn't look up, but checks.
-type rest struct {
+// conditions are those of an entry that a lookup checks, but doesn't look up.
+type conditions struct {
 	metadata            []Condition // sorted
 	listener, transport string      // or anyName
 }
 
-// anyRest is the rest of all entries without such conditions.
-var anyRest rest
+// noConditions are those of all entries that have none.
+var noConditions conditions
 
 // maxEntries bounds the memory of a Table. A route with 100 hosts and 100 methods has
 // 10,000 entries.
@@ -89,69 +89,85 @@ func New(routes []Route) (*Table, error) {
 // NeedsMetadata reports whether a route has a condition for metadata.
 func (t *Table) NeedsMetadata() bool { return t.needsMetadata }
 
-// expand returns the entries of a route.
-func expand(r *Route, index int) (entries []entry, mistakes []*Mistake) {
+// A parsedMatch is a Match whose values are checked. A list that is empty has the value
+// that matches any.
+type parsedMatch struct {
+	prefix                string // without a slash at the end
+	depth, elements       int    // as in entry
+	hosts                 []string
+	methods               []pattern
+	metadata              []Condition
+	listeners, transports []string
+}
+
+// parse checks the Match of a route.
+func (r *Route) parse() (p parsedMatch, mistakes []*Mistake) {
 	wrong := func(key string, err error) {
 		mistakes = append(mistakes, newMistake(key, err.Error()))
 	}
-	prefix := strings.TrimSuffix(r.Match.PathPrefix, "/")
-	depth, err := parsePrefix(r.Match.PathPrefix)
-	if err != nil {
+	p.prefix = strings.TrimSuffix(r.Match.PathPrefix, "/")
+	var err error
+	if p.depth, err = parsePrefix(r.Match.PathPrefix); err != nil {
 		wrong("match.path_prefix", err)
-		return nil, mistakes
+		return p, mistakes
 	}
-	elements, mistake := r.pathElements(depth)
-	if mistake != nil {
-		return nil, append(mistakes, mistake)
+	var mistake *Mistake
+	if p.elements, mistake = r.pathElements(p.depth); mistake != nil {
+		return p, append(mistakes, mistake)
 	}
-	metadata, mistake := conditions(r.Match.Metadata)
-	if mistake != nil {
-		return nil, append(mistakes, mistake)
+	if p.metadata, mistake = sortedConditions(r.Match.Metadata); mistake != nil {
+		return p, append(mistakes, mistake)
 	}
-	hosts := make([]string, 0, len(r.Match.Hosts))
-	for i, h := range r.Match.Hosts {
-		if h, err = normalHost(h); err != nil {
+	for i, text := range r.Match.Hosts {
+		h, err := normalHost(text)
+		if err != nil {
 			wrong(fmt.Sprintf("match.hosts[%d]", i), err)
 			continue
 		}
-		hosts = append(hosts, h)
+		p.hosts = append(p.hosts, h)
 	}
-	methods := make([]pattern, 0, len(r.Match.Methods))
 	for i, text := range r.Match.Methods {
-		p, err := parsePattern(text)
-		if err == nil && !p.fits(prefix, depth, elements) {
+		m, err := parsePattern(text)
+		if err == nil && !m.fits(p.prefix, p.depth, p.elements) {
 			err = errors.New("can match no call: match.path_prefix sets another service or method")
 		}
 		if err != nil {
 			wrong(fmt.Sprintf("match.methods[%d]", i), err)
 			continue
 		}
-		methods = append(methods, p)
+		p.methods = append(p.methods, m)
 	}
+	p.hosts, p.methods = orAny(distinct(p.hosts), anyName), orAny(distinct(p.methods), pattern{kind: anyMethod})
+	p.listeners, p.transports = orAny(distinct(r.Match.Listeners), anyName), orAny(distinct(r.Match.Transports), anyName)
+	return p, mistakes
+}
+
+// expand returns the entries of a route. Of a route with too many it returns enough for
+// New to refuse it.
+func expand(r *Route, index int) (entries []entry, mistakes []*Mistake) {
+	p, mistakes := r.parse()
 	if len(mistakes) > 0 {
 		return nil, mistakes
 	}
-	listeners, transports := orAny(distinct(r.Match.Listeners), anyName), orAny(distinct(r.Match.Transports), anyName)
-	hosts, methods = orAny(distinct(hosts), anyName), orAny(distinct(methods), pattern{kind: anyMethod})
-	if len(hosts)*len(methods)*len(listeners)*len(transports) > maxEntries {
-		return make([]entry, maxEntries+1), nil // New refuses it
+	if len(p.hosts)*len(p.methods)*len(p.listeners)*len(p.transports) > maxEntries {
+		return make([]entry, maxEntries+1), nil
 	}
-	rests := []*rest{&anyRest}
+	checked := []*conditions{&noConditions}
 	if len(r.Match.Metadata)+len(r.Match.Listeners)+len(r.Match.Transports) > 0 {
-		rests = nil
-		for _, l := range listeners {
-			for _, tr := range transports {
-				rests = append(rests, &rest{metadata, l, tr})
+		checked = nil
+		for _, l := range p.listeners {
+			for _, tr := range p.transports {
+				checked = append(checked, &conditions{p.metadata, l, tr})
 			}
 		}
 	}
-	for _, h := range hosts {
+	for _, h := range p.hosts {
 		host, wild := strings.CutPrefix(h, ".")
-		for _, m := range methods {
-			for _, conditions := range rests {
+		for _, m := range p.methods {
+			for _, c := range checked {
 				entries = append(entries, entry{
-					host: host, wild: wild, prefix: prefix, method: m, rest: conditions,
-					route: int32(index), depth: int32(depth), elements: int32(elements),
+					host: host, wild: wild, prefix: p.prefix, method: m, conditions: c,
+					route: int32(index), depth: int32(p.depth), elements: int32(p.elements),
 				})
 			}
 		}
@@ -168,9 +184,9 @@ func distinct[T comparable](list []T) []T {
 	})
 }
 
-func orAny[T any](list []T, none T) []T {
+func orAny[T any](list []T, matchesAny T) []T {
 	if len(list) == 0 {
-		return []T{none}
+		return []T{matchesAny}
 	}
 	return list
 }
@@ -248,15 +264,23 @@ func decide(a, b *entry) (int, string) {
 	return 0, ""
 }
 
-// hostKind is 0 for an exact host, 1 for a wildcard, 2 for any host.
-func (e *entry) hostKind() int {
+// A hostKind tells hosts apart by how specific they are. The lower is the more specific.
+type hostKind int
+
+const (
+	exactHost hostKind = iota
+	wildcardHost
+	anyHost
+)
+
+func (e *entry) hostKind() hostKind {
 	switch {
 	case e.wild:
-		return 1
+		return wildcardHost
 	case e.host == anyName:
-		return 2
+		return anyHost
 	}
-	return 0
+	return exactHost
 }
 
 // named puts a name before anyName.
