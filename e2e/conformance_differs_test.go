@@ -15,7 +15,6 @@ var conformanceOddServers = []string{
 	"versions: [HTTP_VERSION_2]",
 	"protocols: [PROTOCOL_GRPC]",
 	"compressions: [COMPRESSION_IDENTITY, COMPRESSION_GZIP]",
-	"supportsTls: false",
 }
 
 // A conformanceDiffers lists cases that don't pass, and why.

@@ -39,24 +39,24 @@ var conformanceRuns = []conformanceRun{
 	// The suite's servers here also give answers that no library gives.
 	{
 		name: "odd servers called by grpc-go", mode: "client", program: "grpcclient", cases: 409,
-		features: append(conformanceOddServers, "codecs: [CODEC_PROTO]"),
+		features: append(conformanceOddServers, "codecs: [CODEC_PROTO]", "supportsTls: false"),
 		differs:  append(conformanceAnswers, conformanceOfGRPCClient...),
 	},
 	{
-		name: "odd servers called by connect-go", mode: "client", program: "referenceclient", cases: 611,
-		features: append(conformanceOddServers, "codecs: [CODEC_PROTO, CODEC_JSON]"),
+		name: "odd servers called by connect-go", mode: "client", program: "referenceclient", cases: 1052,
+		features: append(conformanceOddServers, "codecs: [CODEC_PROTO, CODEC_JSON]", "supportsTlsClientCerts: true"),
 		differs:  append(conformanceAnswers, conformanceOfConnectClient...),
 	},
 	{
 		name: "odd servers called by gRPC-Web", mode: "client", program: "referenceclient", cases: 611,
 		args:     []string{"-protocol", "grpc-web"},
-		features: append(conformanceOddServers, "codecs: [CODEC_PROTO, CODEC_JSON]"),
+		features: append(conformanceOddServers, "codecs: [CODEC_PROTO, CODEC_JSON]", "supportsTls: false"),
 		differs:  append(conformanceAnswers, conformanceOfConnectClient...),
 	},
 	{
 		name: "odd servers called by gRPC-Web over HTTP/1.1", mode: "client", program: "referenceclient", cases: 611,
 		args:     []string{"-protocol", "grpc-web", "-http", "1"},
-		features: append(conformanceOddServers, "codecs: [CODEC_PROTO, CODEC_JSON]"),
+		features: append(conformanceOddServers, "codecs: [CODEC_PROTO, CODEC_JSON]", "supportsTls: false"),
 		differs:  append(conformanceAnswers, conformanceOfConnectClient...),
 	},
 }

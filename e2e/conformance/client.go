@@ -49,7 +49,12 @@ func forward(ctx context.Context, client io.Writer, culvert string, f front) err
 		}
 		server := fmt.Sprintf("%s:%d", request.bytes(clientHost), request.number(clientPort))
 		if culverts[server] == nil {
-			if culverts[server], err = startCulvert(ctx, culvert, server); err != nil {
+			args, remove, err := backendTLS(request)
+			if err != nil {
+				return err
+			}
+			defer remove()
+			if culverts[server], err = startCulvert(ctx, culvert, server, args...); err != nil {
 				return err
 			}
 		}
@@ -59,8 +64,21 @@ func forward(ctx context.Context, client io.Writer, culvert string, f front) err
 	}
 }
 
-// change returns the request as the client is to make it.
+// backendTLS returns the flags of a culvert that calls the server as the client is to
+// call it. remove removes the files that they name.
+func backendTLS(request fields) (args []string, remove func(), err error) {
+	credentials, err := parse(request.bytes(clientCredentials))
+	if err != nil {
+		return nil, nil, err
+	}
+	return writeFiles(flagFile{"backend-ca", request.bytes(clientServerCert)},
+		flagFile{"backend-cert", credentials.bytes(credentialsCert)}, flagFile{"backend-key", credentials.bytes(credentialsKey)})
+}
+
+// change returns the request as the client is to make it: without TLS, which culvert
+// has with the server.
 func (f front) change(request fields, culvert *net.TCPAddr) fields {
+	request = request.without(clientServerCert).without(clientCredentials)
 	request = request.setBytes(clientHost, []byte(culvert.IP.String())).setNumber(clientPort, uint64(culvert.Port))
 	if f.protocol != "" {
 		request = request.setNumber(clientProtocol, protocols[f.protocol])

@@ -86,17 +86,30 @@ func command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// writeFiles writes files into a new directory, which remove removes.
-func writeFiles(files map[string][]byte) (dir string, remove func(), err error) {
-	if dir, err = os.MkdirTemp("", "conformance-"); err != nil {
-		return "", nil, err
+// A flagFile is a file that a flag of culvert names.
+type flagFile struct {
+	flag string
+	data []byte
+}
+
+// writeFiles writes the files that have data into a new directory, and returns the
+// flags that name them. remove removes the directory.
+func writeFiles(files ...flagFile) (args []string, remove func(), err error) {
+	dir, err := os.MkdirTemp("", "conformance-")
+	if err != nil {
+		return nil, nil, err
 	}
 	remove = func() { _ = os.RemoveAll(dir) } // left behind in a temporary directory
-	for name, data := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			remove()
-			return "", nil, err
+	for _, f := range files {
+		if len(f.data) == 0 {
+			continue
 		}
+		name := filepath.Join(dir, f.flag+".pem")
+		if err := os.WriteFile(name, f.data, 0o600); err != nil {
+			remove()
+			return nil, nil, err
+		}
+		args = append(args, "--"+f.flag, name)
 	}
-	return dir, remove, nil
+	return args, remove, nil
 }

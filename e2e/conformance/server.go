@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 )
 
 // serve answers the one ServerCompatRequest on stdin with the address of a culvert
@@ -23,30 +22,23 @@ func serve(ctx context.Context, culvert, backend string) error {
 		return fmt.Errorf("%s: %w", backend, err)
 	}
 
-	var answer fields
-	var args []string
-	if request.number(serverUseTLS) != 0 {
-		credentials, err := parse(request.bytes(serverCredentials))
-		if err != nil {
-			return err
-		}
-		certificate, ca := credentials.bytes(credentialsCert), request.bytes(serverClientCert)
-		dir, remove, err := writeFiles(map[string][]byte{"cert.pem": certificate, "key.pem": credentials.bytes(credentialsKey), "ca.pem": ca})
-		if err != nil {
-			return err
-		}
-		defer remove()
-		args = append(args, "--tls-cert", filepath.Join(dir, "cert.pem"), "--tls-key", filepath.Join(dir, "key.pem"))
-		if len(ca) > 0 {
-			args = append(args, "--tls-client-ca", filepath.Join(dir, "ca.pem"))
-		}
-		answer = answer.setBytes(answerCert, certificate)
+	credentials, err := parse(request.bytes(serverCredentials)) // empty without TLS
+	if err != nil {
+		return err
 	}
+	certificate := credentials.bytes(credentialsCert)
+	args, remove, err := writeFiles(flagFile{"tls-cert", certificate}, flagFile{"tls-key", credentials.bytes(credentialsKey)},
+		flagFile{"tls-client-ca", request.bytes(serverClientCert)})
+	if err != nil {
+		return err
+	}
+	defer remove()
 	listening, err := startCulvert(ctx, culvert, address, args...)
 	if err != nil {
 		return err
 	}
-	answer = answer.setBytes(answerHost, []byte(listening.IP.String())).setNumber(answerPort, uint64(listening.Port))
+	var answer fields
+	answer = answer.setBytes(answerCert, certificate).setBytes(answerHost, []byte(listening.IP.String())).setNumber(answerPort, uint64(listening.Port))
 	if err := writeMessage(os.Stdout, answer.encode()); err != nil {
 		return err
 	}

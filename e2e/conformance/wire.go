@@ -14,7 +14,6 @@ import (
 const (
 	serverProtocol     = 1 // of ServerCompatRequest
 	serverHTTPVersion  = 2
-	serverUseTLS       = 4
 	serverClientCert   = 5
 	serverReceiveLimit = 6
 	serverCredentials  = 7
@@ -30,6 +29,8 @@ const (
 	clientProtocol    = 3
 	clientHost        = 6
 	clientPort        = 7
+	clientServerCert  = 8
+	clientCredentials = 9
 )
 
 // protocols are the values of the enum Protocol.
