@@ -156,7 +156,7 @@ func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, err
 }
 
 func (d *socketDown) firstError(err error) error {
-	if websocket.TimedOut(err) {
+	if socket.TimedOut(err) {
 		return report.New(report.ReasonHandshakeTimeout, "no metadata arrived within "+edge.HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
 	}
 	return webSocketError(err)
@@ -263,7 +263,7 @@ func (b *socketBody) next() error {
 func (b *socketBody) await() error {
 	for !b.open {
 		err := b.next()
-		if f := (*report.Fault)(nil); errors.As(err, &f) && websocket.TimedOut(f.Cause) {
+		if f := (*report.Fault)(nil); errors.As(err, &f) && socket.TimedOut(f.Cause) {
 			return nil
 		}
 		if err != nil {

@@ -3,8 +3,10 @@ package bridge
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -114,38 +116,63 @@ func TestCallsOnOneTunnelDoNotStopEachOther(t *testing.T) {
 	}
 }
 
-// TestTunnelIsPinged as a WebSocket, and closed if its client doesn't answer.
+// TestTunnelIsPinged, as a WebSocket and as HTTP/2, and its client is told why it is closed.
 func TestTunnelIsPinged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServer(t, Config{Backend: nowhere})
-		ln := bufconn.Listen(1 << 20)
-		hs := &http.Server{}
-		s.ConfigureHTTP(hs)
-		var serving sync.WaitGroup
-		serving.Go(func() { _ = hs.Serve(ln) }) // ends with Close
-		defer serving.Wait()
-		defer hs.Close()
-		conn, err := ln.DialContext(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		end := wstest.Open(t, conn, "/", tunnelName)
-		end.Send(t, wstest.Binary, []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"))
-		start, pinged := time.Now(), time.Duration(0)
-		for {
-			op, _, _, err := end.Next()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if op == wstest.Ping {
-				pinged = time.Since(start)
-			}
-			if op == wstest.Close {
-				break
-			}
-		}
-		if took := time.Since(start); pinged != pingInterval || took != pingInterval+pingTimeout {
-			t.Errorf("pinged after %v and closed after %v, want %v and %v", pinged, took, pingInterval, pingInterval+pingTimeout)
-		}
-	})
+	const begin = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	const silent = pingInterval + pingTimeout
+	for name, c := range map[string]struct {
+		say     string
+		answers bool // the WebSocket's pings
+		at      time.Duration
+		code    websocket.StatusCode
+	}{
+		"answers no ping":           {begin + "\x00\x00\x00\x04\x00\x00\x00\x00\x00", false, silent, websocket.StatusGoingAway},
+		"answers no ping of HTTP/2": {begin + "\x00\x00\x00\x04\x00\x00\x00\x00\x00", true, silent, websocket.StatusGoingAway},
+		"sends no SETTINGS":         {begin, true, 2 * time.Second, websocket.StatusPolicyViolation},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newServer(t, Config{Backend: nowhere})
+				ln := bufconn.Listen(1 << 20)
+				hs := &http.Server{}
+				s.ConfigureHTTP(hs)
+				var serving sync.WaitGroup
+				serving.Go(func() { _ = hs.Serve(ln) }) // ends with Close
+				defer serving.Wait()
+				defer hs.Close()
+				conn, err := ln.DialContext(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				end := wstest.Open(t, conn, "/", tunnelName)
+				end.Send(t, wstest.Binary, []byte(c.say))
+				start, pinged := time.Now(), time.Duration(0)
+				for {
+					op, _, payload, err := end.Next()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if op == wstest.Ping {
+						pinged = time.Since(start)
+						if c.answers {
+							end.Send(t, wstest.Pong, payload)
+						}
+					}
+					if op == wstest.Close {
+						if got := websocket.StatusCode(binary.BigEndian.Uint16(payload)); got != c.code {
+							t.Errorf("it is closed with %d, want %d", got, c.code)
+						}
+						break
+					}
+				}
+				// After the goodbye of HTTP/2 culvert waits for the client to close.
+				if took := time.Since(start); took < c.at || took > c.at+2*time.Second {
+					t.Errorf("it is closed after %v, want %v", took, c.at)
+				}
+				if c.at > pingInterval && pinged != pingInterval {
+					t.Errorf("it is pinged after %v, want %v", pinged, pingInterval)
+				}
+			})
+		})
+	}
 }

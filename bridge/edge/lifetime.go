@@ -3,12 +3,12 @@ package edge
 import (
 	"errors"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // A life has the facts of a connection's life, including why it ended.
@@ -38,7 +38,7 @@ func (l *life) begin(maxAge time.Duration, left bool) {
 
 // noteRead notes a failed read.
 func (l *life) noteRead(err error) {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if socket.TimedOut(err) {
 		l.late.Store(true)
 	} else if !errors.Is(err, net.ErrClosed) {
 		l.left.Store(true)

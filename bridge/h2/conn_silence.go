@@ -2,7 +2,6 @@ package h2
 
 import (
 	"errors"
-	"os"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -27,7 +26,7 @@ const (
 func (c *conn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.nc.Read(p)
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.settleDoubt() {
+		if n > 0 || !socket.TimedOut(err) || !c.settleDoubt() {
 			return n, err
 		}
 	}

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"context"
+	"errors"
 	"net"
 	"syscall"
 	"time"
@@ -92,6 +93,13 @@ func CloseWrite(c net.Conn) {
 	if w, ok := c.(interface{ CloseWrite() error }); ok {
 		_ = w.CloseWrite() // the client may be gone
 	}
+}
+
+// TimedOut reports whether a read deadline has passed. The errors of bufconn, which tests
+// listen on, aren't os.ErrDeadlineExceeded.
+func TimedOut(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // bottom returns the connection under TLS and each wrapper.

@@ -59,7 +59,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	case err == nil:
 	case errors.Is(err, errText):
 		c.closeWith(websocket.StatusUnsupportedData)
-	case closed && websocket.TimedOut(err):
+	case closed && socket.TimedOut(err):
 		err = net.ErrClosed
 	default:
 		err = c.readError(err)

@@ -4,11 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"net"
 	"sync"
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/flood"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // A messageSource has the reader's state within a message. RFC 6455 §5.4.
@@ -261,7 +261,7 @@ func (c *Conn) fill(p []byte) (direct int, err error) {
 	c.reading.Store(true)
 	defer c.reading.Store(false)
 	direct, err = c.line.fill(p)
-	for TimedOut(err) && c.settleDoubt() {
+	for socket.TimedOut(err) && c.settleDoubt() {
 		direct, err = c.line.fill(p)
 	}
 	if errors.Is(err, io.EOF) {
@@ -282,13 +282,13 @@ func (c *Conn) awaitClose() bool {
 		if m.left == 0 {
 			h, err := c.nextFrame()
 			if err != nil {
-				return !TimedOut(err)
+				return !socket.TimedOut(err)
 			}
 			m.begin(h)
 			continue
 		}
 		if _, err := c.fill(nil); err != nil {
-			return !TimedOut(err)
+			return !socket.TimedOut(err)
 		}
 		n := len(c.line.unread)
 		if uint64(n) > m.left {
@@ -298,10 +298,4 @@ func (c *Conn) awaitClose() bool {
 		c.line.consume(n)
 	}
 	return true
-}
-
-// TimedOut reports whether a read deadline has passed.
-func TimedOut(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
 }
