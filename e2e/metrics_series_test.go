@@ -84,11 +84,12 @@ func TestClientsAddNoSeries(t *testing.T) {
 	flood(3)
 	first := series(t, c)
 	flood(50)
-	wantSeries(t, c, first)
+	wantSeries(t, c, first, 150) // 201 when this was written: every transport has had calls and connections
 }
 
-// wantSeries wants the time series of the first requests after more of them.
-func wantSeries(t *testing.T, c *culvert, first map[string]bool) {
+// wantSeries wants the time series of the first requests after more of them. With fewer
+// than least of them the first requests didn't use what the later ones use.
+func wantSeries(t *testing.T, c *culvert, first map[string]bool, least int) {
 	t.Helper()
 	var fresh []string
 	for s := range series(t, c) {
@@ -100,8 +101,8 @@ func wantSeries(t *testing.T, c *culvert, first map[string]bool) {
 		}
 	}
 	// The connections of a transport may end in another way than the first ones.
-	if len(first) < 50 || len(fresh) > 10 {
-		t.Errorf("%d time series, and after more requests %d others: %q", len(first), len(fresh), fresh)
+	if len(first) < least || len(fresh) > 10 {
+		t.Errorf("%d time series, want at least %d, and after more requests %d others: %q", len(first), least, len(fresh), fresh)
 	}
 }
 
@@ -143,7 +144,7 @@ func TestServerNamesAddNoSeries(t *testing.T) {
 		t.Errorf("there is no %s}", own)
 	}
 	connect(4, 100)
-	wantSeries(t, c, first)
+	wantSeries(t, c, first, 50)
 }
 
 // series returns the time series of culvert's own metrics.
