@@ -45,7 +45,7 @@ type methodKey struct {
 
 // A prefix has the entries of one prefixKey.
 type prefix struct {
-	globs           *globs // nil: none
+	parts, globs    *globs // parts of services, and others; nil: none
 	any             int32  // the group of all methods
 	exact, services bool   // byMethod has some
 }
@@ -145,11 +145,10 @@ func (x *index) groupOf(of int32, e *entry) int32 {
 	case wholeService:
 		m.services = true
 		return numberOf(x.byMethod, methodKey{e.method.text, of, true}, newGroup)
+	case partOfService:
+		return groupOfGlob(&m.parts, &e.method, newGroup)
 	case glob:
-		if m.globs == nil {
-			m.globs = &globs{byStart: make(map[string][]globGroup)}
-		}
-		return m.globs.groupOf(&e.method, newGroup)
+		return groupOfGlob(&m.globs, &e.method, newGroup)
 	case anyMethod:
 		if m.any == none {
 			m.any = newGroup()
@@ -158,8 +157,11 @@ func (x *index) groupOf(of int32, e *entry) int32 {
 	return m.any
 }
 
-func (gs *globs) groupOf(p *pattern, newGroup func() int32) int32 {
-	start := p.text[:p.prefix]
+func groupOfGlob(at **globs, p *pattern, newGroup func() int32) int32 {
+	if *at == nil {
+		*at = &globs{byStart: make(map[string][]globGroup)}
+	}
+	gs, start := *at, p.text[:p.prefix]
 	if !slices.Contains(gs.lengths, len(start)) {
 		gs.lengths = append(gs.lengths, len(start))
 	}
@@ -266,6 +268,9 @@ func (x *index) findMethod(of int32, f *Facts) int32 {
 			}
 		}
 	}
+	if e := x.findGlob(m.parts, method, f); e != none {
+		return e
+	}
 	if m.services {
 		service, _, _ := strings.Cut(method, "/")
 		if g, ok := x.byMethod[methodKey{service, of, true}]; ok {
@@ -274,10 +279,8 @@ func (x *index) findMethod(of int32, f *Facts) int32 {
 			}
 		}
 	}
-	if m.globs != nil {
-		if e := x.findGlob(m.globs, method, f); e != none {
-			return e
-		}
+	if e := x.findGlob(m.globs, method, f); e != none {
+		return e
 	}
 	if m.any == none {
 		return none
@@ -285,9 +288,13 @@ func (x *index) findMethod(of int32, f *Facts) int32 {
 	return x.findIn(m.any, f)
 }
 
-// findGlob asks all patterns that match: their first bytes don't order them.
+// findGlob asks all patterns that match: their first bytes don't order them. gs may be
+// nil.
 func (x *index) findGlob(gs *globs, method string, f *Facts) int32 {
 	best := int32(none)
+	if gs == nil {
+		return best
+	}
 	for _, n := range gs.lengths {
 		if n > len(method) {
 			continue

@@ -75,7 +75,9 @@ func oracleOrder(r Route, f *Facts) []int {
 		case p == "*/*":
 			return 3000
 		case name == "*" && !strings.ContainsAny(service, special):
-			return 1
+			return 1001
+		case !strings.ContainsAny(service, special):
+			return 1000 - len(wildcards.ReplaceAllString(name, ""))
 		}
 		return 2000 - len(wildcards.ReplaceAllString(p, ""))
 	})

@@ -12,9 +12,10 @@ import (
 type methodKind uint8
 
 const (
-	exactMethod methodKind = iota // "shop.v1.Orders/Get"
-	wholeService
-	glob // any other pattern
+	exactMethod   methodKind = iota // "shop.v1.Orders/Get"
+	partOfService                   // "shop.v1.Orders/Get*"
+	wholeService                    // "shop.v1.Orders/*"
+	glob                            // any other pattern: "shop.v1.*/Get*"
 	anyMethod
 )
 
@@ -22,8 +23,8 @@ const (
 type pattern struct {
 	text     string // the whole pattern; of a wholeService the service
 	kind     methodKind
-	literals int32 // bytes of a glob that stand for themselves, outside of classes
-	prefix   int32 // the first bytes of a glob that do
+	literals int32 // bytes that stand for themselves, outside of classes
+	prefix   int32 // the first bytes that do
 }
 
 // String returns the pattern as a route can have it.
@@ -33,7 +34,7 @@ func (p *pattern) String() string {
 		return "*/*"
 	case wholeService:
 		return p.text + "/*"
-	case exactMethod, glob:
+	case exactMethod, partOfService, glob:
 	}
 	return p.text
 }
@@ -63,6 +64,9 @@ func parsePattern(text string) (pattern, error) {
 		p.text, p.kind = service, wholeService
 	default:
 		p.prefix = int32(first)
+		if !strings.ContainsAny(service, special) {
+			p.kind = partOfService
+		}
 	}
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
@@ -123,7 +127,7 @@ func (p *pattern) matches(method string) bool {
 		return p.text == method
 	case wholeService:
 		return len(method) > len(p.text) && method[len(p.text)] == '/' && method[:len(p.text)] == p.text
-	case glob:
+	case partOfService, glob:
 	}
 	ok, err := path.Match(p.text, method)
 	return ok && err == nil
@@ -133,7 +137,7 @@ func (p *pattern) matches(method string) bool {
 // doesn't show whether p, with a class such as "[a-z]" or a "?", matches all that the
 // other one does: "*" also matches nothing.
 func (p *pattern) mayHave(wildcards string) bool {
-	return p.kind == glob && strings.ContainsAny(p.text, wildcards)
+	return (p.kind == glob || p.kind == partOfService) && strings.ContainsAny(p.text, wildcards)
 }
 
 // unlike is in no path, host or metadata that a Match names: only a wildcard matches
@@ -148,7 +152,7 @@ func (p *pattern) sample() (service, method string) {
 		return unlike, unlike
 	case wholeService:
 		return p.text, unlike
-	case exactMethod, glob:
+	case exactMethod, partOfService, glob:
 	}
 	var b strings.Builder
 	for text := p.text; text != ""; {
