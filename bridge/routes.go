@@ -78,11 +78,11 @@ type treatment struct {
 	authority    string
 	set          metadata.MD
 	setBytes     int
-	remove       []string
-	timeout      *routeTimeout // nil: none
-	idleTimeout  time.Duration // as in Route
-	maxAge       time.Duration // likewise
-	retry        *Retry        // nil: none
+	struck       headers.VouchedNames // what clients send under names that the route sets or removes, or that imitate one
+	timeout      *routeTimeout        // nil: none
+	idleTimeout  time.Duration        // as in Route
+	maxAge       time.Duration        // likewise
+	retry        *Retry               // nil: none
 	messageBytes int
 	headerBytes  int
 }

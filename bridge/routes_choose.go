@@ -119,7 +119,7 @@ func (a *arrival) judgeTunnel(asker gate.Asker) gate.Verdict {
 // call here isn't told which routes there are.
 func (s *Server) noRoute(p *policy, ch *choice, peer string) error {
 	host, path := ch.facts.Host, ch.facts.Path
-	s.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: report.KeyRoutes, Peer: peer, Detail: host + path}, "add a route that matches, or correct the address in the client")
+	s.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: report.KeyRoutes, Peer: peer, Detail: host + path}, "add a route that matches calls by "+ch.facts.Transport+" on the listener "+ch.facts.Listener+", or correct the address in the client")
 	f := &report.Fault{
 		Reason: report.ReasonNoRoute,
 		Text:   fmt.Sprintf("no route matches the host %q and the path %q (%s)", host, path, report.KeyRoutes),
@@ -245,9 +245,7 @@ func (r *route) others() int {
 // edit sets and removes metadata. The values are the route's own: nobody may write to
 // them.
 func (r *route) edit(md metadata.MD) {
-	for _, name := range r.remove {
-		delete(md, name)
-	}
+	r.struck.Strike(md, false)
 	for name, values := range r.set {
 		md[name] = values
 	}

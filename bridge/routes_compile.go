@@ -49,6 +49,7 @@ func (c *routeCompiler) compile(r *Route) route {
 			c.wrong(fmt.Sprintf("match.metadata[%d].value", i), "can match no call: values of metadata have printable ASCII characters, and no space at either end")
 		}
 	}
+	var struck []string
 	for i, v := range r.SetMetadata {
 		name := strings.ToLower(v.Name)
 		key := fmt.Sprintf("metadata.set[%d]", i)
@@ -56,14 +57,15 @@ func (c *routeCompiler) compile(r *Route) route {
 			c.wrong(key+".name", why)
 			continue
 		}
-		if !codec.ValidValue(v.Value) {
-			c.wrong(key+".value", "can't be sent: use printable ASCII characters")
+		if !codec.ValidValue(v.Value) || strings.TrimSpace(v.Value) != v.Value { // RFC 9113 §8.2.1
+			c.wrong(key+".value", "can't be sent: use printable ASCII characters, without a space at either end")
 			continue
 		}
 		if made.set == nil {
 			made.set = metadata.MD{}
 		}
 		made.set[name] = slices.Clip(append(made.set[name], v.Value))
+		struck = append(struck, name)
 		made.setBytes += codec.FieldBytes(name, v.Value)
 	}
 	for i, name := range r.RemoveMetadata {
@@ -76,7 +78,10 @@ func (c *routeCompiler) compile(r *Route) route {
 			c.wrong(fmt.Sprintf("metadata.remove[%d]", i), fmt.Sprintf("%q is in metadata.set, too, which replaces what the client sends: remove the entry", name))
 			continue
 		}
-		made.remove = append(made.remove, name)
+		struck = append(struck, name)
+	}
+	if len(struck) > 0 {
+		made.struck = headers.NewVouched(struck)
 	}
 	if r.AllowOrigins != nil {
 		c.compileOrigins(r, &made)

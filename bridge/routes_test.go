@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -154,6 +155,22 @@ func TestRoutesSelectTheBackend(t *testing.T) {
 		return r
 	}())
 	wantAnswer(t, "by grpc-web", w.Body.String(), "b /test.T/M ")
+}
+
+// TestRoutesStrikeImitations of the names that they set and remove: many backends take "_"
+// and "." for "-".
+func TestRoutesStrikeImitations(t *testing.T) {
+	rs, err := newRoutes(&Config{Routes: []Route{{
+		Name: "one", Backend: DefaultBackend, SetMetadata: []MetadataValue{{"x-tenant", "ours"}}, RemoveMetadata: []string{"x-debug"},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	md := metadata.MD{"x-tenant": {"a"}, "x_tenant": {"b"}, "x.tenant": {"c"}, "x-debug": {"d"}, "x_debug": {"e"}, "x-tenants": {"f"}}
+	rs.of[0].edit(md)
+	if want := (metadata.MD{"x-tenant": {"ours"}, "x-tenants": {"f"}}); !reflect.DeepEqual(md, want) {
+		t.Errorf("the backend gets %v, want %v", md, want)
+	}
 }
 
 // TestAuthorityOfARouteOverTLS: the backend sees the route's authority, and its
@@ -561,6 +578,7 @@ func TestWrongRoutes(t *testing.T) {
 		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x_company_user", "1"}} }), "metadata.set[0].name", "only culvert and trusted proxies"},
 		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x-a-bin", "1"}} }), "metadata.set[0].name", "binary"},
 		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x-a", "ä"}} }), "metadata.set[0].value", "printable ASCII"},
+		{with(func(r *Route) { r.SetMetadata = []MetadataValue{{"x-a", "1 "}} }), "metadata.set[0].value", "without a space at either end"},
 		{with(func(r *Route) { r.RemoveMetadata = []string{"grpc-timeout"} }), "metadata.remove[0]", `"grpc-timeout" is no metadata`},
 		{with(func(r *Route) {
 			r.SetMetadata, r.RemoveMetadata = []MetadataValue{{"x-a", "1"}}, []string{"x-b", "X-A"}
