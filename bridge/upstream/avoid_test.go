@@ -308,3 +308,62 @@ func TestOpenWhileAnotherBackendServes(t *testing.T) {
 		})
 	}
 }
+
+// waitForTheFull has a call refused by all addresses but the last, which is full, so that
+// the call waits for a place there. held has the calls of each address.
+func waitForTheFull(t *testing.T, u *Upstream, held []chan heldFrames) (full heldFrames, waiting <-chan error) {
+	t.Helper()
+	for range held {
+		start(t.Context(), t, u)
+	}
+	for _, calls := range held {
+		full = <-calls
+	}
+	full.only(1)
+	waiting = start(t.Context(), t, u)
+	for again := true; again; {
+		again = false
+		for _, calls := range held {
+			if len(calls) > 0 {
+				(<-calls).end(reset(http2.ErrCodeRefusedStream))
+				again = true
+			}
+		}
+	}
+	if n := u.pool.queue.Len(); n != 1 {
+		t.Fatalf("%d calls wait for a place, want the refused one", n)
+	}
+	time.Sleep(2 * avoidedPause)
+	return full, waiting
+}
+
+// holdingFrames returns a backend with n addresses, and the calls of each, which the test
+// ends.
+func holdingFrames(t *testing.T, n int) (b Backend, held []chan heldFrames) {
+	t.Helper()
+	var scripts []func(*frameConn, uint32)
+	for range n {
+		calls := make(chan heldFrames, 1000)
+		held, scripts = append(held, calls), append(scripts, holdFrames(calls))
+	}
+	b = framesInBubble(t, scripts...)
+	b.MaxConnections, b.QueueTimeout = 1, time.Minute
+	return b, held
+}
+
+// TestRotationBesideARefusedCall: a call that waits for a full address doesn't change
+// whose turn it is.
+func TestRotationBesideARefusedCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, held := holdingFrames(t, 3)
+		u := upstreamTo(t, b)
+		synctest.Wait()
+		waitForTheFull(t, u, held)
+		for range 10 {
+			start(t.Context(), t, u)
+		}
+		if a, b, c := len(held[0]), len(held[1]), len(held[2]); a != 5 || b != 5 || c != 0 {
+			t.Errorf("the addresses got %d, %d and %d calls, want 5, 5 and 0", a, b, c)
+		}
+	})
+}

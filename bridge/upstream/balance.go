@@ -73,13 +73,15 @@ func (p *pool) take(refused []*backendAddress) *backendLink {
 	return p.config.balance.take(p, among)
 }
 
-// takeInTurn takes a place on the address whose turn it is, or on the next one with
-// room. mu is held.
+// takeInTurn takes a place on the address behind the one that was called last, or on the
+// next one with room. mu is held.
 func (p *pool) takeInTurn(among []*backendAddress) *backendLink {
+	first, _ := slices.BinarySearchFunc(among, p.turn+1, func(a *backendAddress, place int) int { return a.place - place })
 	for _, spare := range [...]bool{false, true} {
-		for range among {
-			p.turn = (p.turn + 1) % len(among)
-			if l := among[p.turn].take(spare); l != nil {
+		for i := range among {
+			a := among[(first+i)%len(among)]
+			if l := a.take(spare); l != nil {
+				p.turn = a.place
 				return l
 			}
 		}

@@ -14,6 +14,7 @@ type backendAddress struct {
 	pool     *pool
 	key      string
 	endpoint resolver.Endpoint
+	place    int            // in pool.addresses, and every choice of them has this order
 	failing  bool           // its health check, when it was last known
 	avoided  *time.Timer    // while others get its calls, since it has refused one; nil: it isn't avoided
 	conns    []*backendConn // at least one

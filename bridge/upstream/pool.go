@@ -110,7 +110,7 @@ type pool struct {
 	addresses []*backendAddress
 	gone      []*backendAddress // no longer among them, with calls
 	ready     []*backendAddress // those that calls may use: they have a connection that accepts calls
-	turn      int               // the place in ready of the address called last
+	turn      int               // the place of the address that was called last
 	queue     list.List         // of *placeWaiter, oldest first
 	waiting   int               // calls that wait for a connection or a place to begin
 	failure   error             // why there is no connection, when attempts have failed
@@ -164,6 +164,7 @@ func (p *pool) UpdateClientConnState(s balancer.ClientConnState) error {
 			}
 			a.connect()
 		}
+		a.place = len(p.addresses)
 		p.addresses = append(p.addresses, a)
 	}
 	p.size.Store(int32(len(p.addresses)))
