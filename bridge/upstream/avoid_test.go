@@ -367,3 +367,78 @@ func TestRotationBesideARefusedCall(t *testing.T) {
 		}
 	})
 }
+
+// TestWaitForAPlaceThatIsLost: a call that waits for a place when the last connection is
+// lost waits for another one only as long as a new call does.
+func TestWaitForAPlaceThatIsLost(t *testing.T) {
+	for elsewhere, want := range map[bool]time.Duration{true: connectGrace, false: connectPatience} {
+		t.Run(fmt.Sprintf("elsewhere=%v", elsewhere), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, held := holdingFrames(t, 1)
+				connect, gone := b.Dial, false
+				b.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+					if gone {
+						<-ctx.Done()
+						return nil, ctx.Err()
+					}
+					return connect(ctx, address)
+				}
+				u := upstreamTo(t, b)
+				synctest.Wait()
+				start(t.Context(), t, u)
+				full := <-held[0]
+				full.only(1)
+				gone = true
+				lost := time.AfterFunc(2*connectPatience, func() {
+					full.end(func(c *frameConn, id uint32) { _ = c.framer.WriteGoAway(id, http2.ErrCodeNo, nil) })
+				})
+				defer lost.Stop()
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(errFinished)
+				begin := time.Now()
+				_, err := u.Open(ctx, cancel, Request{Method: testMethod, Elsewhere: elsewhere})
+				if took := time.Since(begin) - 2*connectPatience; !Unreached(err) || took != want {
+					t.Errorf("ended with %v, %v after the loss, want %v", err, took, want)
+				}
+			})
+		})
+	}
+}
+
+// TestWaitForAPlaceOutlastsALoss: the connection is lost and made again, and is full then.
+func TestWaitForAPlaceOutlastsALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCountedBackend(t, 1)
+		b.MaxConnections, b.QueueTimeout = 1, time.Minute
+		b.Backend.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			time.Sleep(connectGrace / 2)
+			return b.dial(ctx, address)
+		}
+		u := upstreamTo(t, b.Backend)
+		time.Sleep(connectGrace)
+		holding(t, u, 1)
+		opened := make(chan func(), 2)
+		for range 2 {
+			go func() {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				if _, err := u.Open(ctx, cancel, Request{Method: testMethod, Elsewhere: true}); err != nil {
+					t.Errorf("a call: %v", err)
+				}
+				opened <- func() { cancel(errFinished) }
+			}()
+		}
+		synctest.Wait()
+		b.crash()
+		b.up()
+		time.Sleep(10 * connectGrace)
+		if n := len(opened); n != 1 {
+			t.Fatalf("%d calls got a place, want 1", n)
+		}
+		(<-opened)()
+		synctest.Wait()
+		if len(opened) != 1 {
+			t.Fatal("the second call got no place")
+		}
+		(<-opened)()
+	})
+}

@@ -23,6 +23,7 @@ type callFacts struct {
 	flow     flow                         // the bytes of the call in grpc-go, both ways
 	link     atomic.Pointer[backendLink]  // the connection that the call has a place on
 	patience *time.Timer                  // gives up a call that gets no stream
+	limit    time.Duration                // of patience
 	refusal  atomic.Pointer[report.Fault] // why it got no place, if it got none
 	replayed atomic.Bool                  // grpc-go has sent the call again: see Stream.recvMsg
 	written  atomic.Bool                  // on link
@@ -31,14 +32,12 @@ type callFacts struct {
 	began    bool                         // Open has ended; a later attempt isn't counted as waiting
 }
 
-// suspendPatience stops the timer until resume is called, if the timer is still
-// running. It isn't once the call has a stream. k may be nil.
-func (k *callFacts) suspendPatience() (resume func()) {
-	if k == nil || k.patience == nil || !k.patience.Stop() {
-		return func() {}
-	}
-	return func() { k.patience.Reset(connectPatience) }
-}
+// suspendPatience stops the timer. It reports whether the timer was running, as it does
+// until the call has a stream. k may be nil.
+func (k *callFacts) suspendPatience() bool { return k != nil && k.patience != nil && k.patience.Stop() }
+
+// resumePatience starts the timer anew.
+func (k *callFacts) resumePatience() { k.patience.Reset(k.limit) }
 
 // packedBytes is the size of a compressed message on its way. 0: the message isn't
 // compressed.

@@ -120,11 +120,12 @@ func (l *backendLink) result(k *callFacts) balancer.PickResult {
 
 // A placeWaiter is a call that waits for a place.
 type placeWaiter struct {
-	refused []*backendAddress // as in callFacts
-	place   *list.Element
-	ended   chan struct{} // closed once link or err is set
-	link    *backendLink
-	err     error
+	refused   []*backendAddress // as in callFacts
+	suspended *callFacts        // whose patience the wait suspends; nil: it has none
+	place     *list.Element
+	ended     chan struct{} // closed once link or err is set
+	link      *backendLink
+	err       error
 }
 
 // end is called once, with the waiter out of the queue.
@@ -164,6 +165,9 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
 	w := &placeWaiter{refused: refused, ended: make(chan struct{})}
+	if k.suspendPatience() {
+		w.suspended = k
+	}
 	w.place = p.queue.PushBack(w)
 	p.grant() // those before it may wait for other addresses
 	p.grow()
@@ -254,6 +258,21 @@ func (p *pool) grant() {
 	}
 }
 
+// suspendPatience suspends the patience of waiting calls while there are connections, on
+// which they wait for a place. Without any, they wait for a connection as other calls
+// do. mu is held.
+func (p *pool) suspendPatience() {
+	for e := p.queue.Front(); e != nil; e = e.Next() {
+		switch k := e.Value.(*placeWaiter).suspended; {
+		case k == nil:
+		case len(p.ready) > 0:
+			k.suspendPatience()
+		default:
+			k.resumePatience()
+		}
+	}
+}
+
 // fail ends the wait of all calls. mu is held.
 func (p *pool) fail(err error) {
 	for p.queue.Len() > 0 {
@@ -263,7 +282,9 @@ func (p *pool) fail(err error) {
 
 // wait returns when the call has its place, or will never get one.
 func (p *pool) wait(ctx context.Context, known *callFacts, w *placeWaiter, patience time.Duration) (balancer.PickResult, error) {
-	defer known.suspendPatience()()
+	if w.suspended != nil {
+		defer w.suspended.resumePatience()
+	}
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	var err error

@@ -275,7 +275,11 @@ func (p *pool) publish() {
 	if p.closed {
 		return
 	}
+	connected := len(p.ready) > 0
 	p.ready = p.choose(nil)
+	if connected != (len(p.ready) > 0) {
+		p.suspendPatience()
+	}
 	var failed error
 	connecting := false
 	for _, a := range p.addresses {

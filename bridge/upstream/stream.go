@@ -84,12 +84,13 @@ func (u *Upstream) attempt(s *Stream, giveUp context.CancelCauseFunc, r Request)
 		known.flow.entry, known.flow.id = r.Held, r.ID
 		known.flow.giveUp, known.flow.packs = giveUp, r.Coding != ""
 	}
-	ctx, limit := s.ctx, connectPatience
+	ctx := s.ctx
+	known.limit = connectPatience
 	if r.Elsewhere { // the call goes on
 		ctx, giveUp = context.WithCancelCause(ctx)
-		limit = connectGrace
+		known.limit = connectGrace
 	}
-	patience := time.AfterFunc(limit, func() { giveUp(errPatience) })
+	patience := time.AfterFunc(known.limit, func() { giveUp(errPatience) })
 	known.patience = patience
 	streamCtx := context.WithValue(metadata.NewOutgoingContext(ctx, r.Metadata), factsKey{}, known)
 	opts := make([]grpc.CallOption, 0, 4)
