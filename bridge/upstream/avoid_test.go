@@ -347,7 +347,7 @@ func holdingFrames(t *testing.T, n int) (b Backend, held []chan heldFrames) {
 		held, scripts = append(held, calls), append(scripts, holdFrames(calls))
 	}
 	b = framesInBubble(t, scripts...)
-	b.MaxConnections, b.QueueTimeout = 1, time.Minute
+	b.MaxConnections, b.QueueTimeout = 1, time.Hour
 	return b, held
 }
 
@@ -440,5 +440,55 @@ func TestWaitForAPlaceOutlastsALoss(t *testing.T) {
 			t.Fatal("the second call got no place")
 		}
 		(<-opened)()
+	})
+}
+
+// TestCallBehindManyRefusedOnes gets the room that these can't use, however many of them
+// wait.
+func TestCallBehindManyRefusedOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, held := holdingFrames(t, 2)
+		u := upstreamTo(t, b)
+		synctest.Wait()
+		_, first := waitForTheFull(t, u, held)
+		for range maxPassed - 1 {
+			start(t.Context(), t, u)
+			(<-held[0]).end(reset(http2.ErrCodeRefusedStream))
+		}
+		time.Sleep(2 * avoidedPause)
+		if n := u.pool.queue.Len(); n != maxPassed || len(first) > 0 {
+			t.Fatalf("%d calls wait, want %d", n, maxPassed)
+		}
+		start(t.Context(), t, u)
+		if len(held[0]) != 1 {
+			t.Error("a call waits although the first address has room")
+		}
+	})
+}
+
+// TestGrantIsCheap: while refused calls wait, each call's end takes little time with the
+// pool locked.
+func TestGrantIsCheap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := holdingFrames(t, 50)
+		u := upstreamTo(t, b)
+		synctest.Wait()
+		p := u.pool
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, a := range p.addresses[1:] {
+			for _, c := range a.conns {
+				c.link.max = 0
+			}
+		}
+		for i := range maxPassed {
+			p.queue.PushBack(&placeWaiter{refused: p.addresses[:1+i%49], ended: make(chan struct{})})
+		}
+		if n := testing.AllocsPerRun(10, p.grant); n > 2 {
+			t.Errorf("%v allocations to find that no waiting call can use the room, want 2", n)
+		}
+		for p.queue.Len() > 0 {
+			p.queue.Remove(p.queue.Front())
+		}
 	})
 }

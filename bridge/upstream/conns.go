@@ -114,6 +114,9 @@ func (a *backendAddress) hasRoom() bool {
 	return slices.ContainsFunc(a.conns, func(c *backendConn) bool { return c.accepts() && c.link.calls < c.link.places() })
 }
 
+// isFull reports whether no call can begin at the address now. mu is held.
+func (a *backendAddress) isFull() bool { return !a.hasRoom() }
+
 // hasOther reports whether the address can do without c. mu is held.
 func (a *backendAddress) hasOther(c *backendConn) bool {
 	return slices.ContainsFunc(a.conns, func(other *backendConn) bool {

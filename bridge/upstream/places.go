@@ -3,6 +3,7 @@ package upstream
 import (
 	"container/list"
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -150,7 +151,8 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		defer p.mu.Unlock()
 		return balancer.PickResult{}, p.failure
 	}
-	if len(p.ready) > 0 && p.queue.Len() == 0 {
+	if len(p.ready) > 0 {
+		p.grant() // those that wait come first, unless they can't use what is free
 		if l := p.take(refused); l != nil {
 			p.mu.Unlock()
 			return l.result(k), nil
@@ -169,7 +171,6 @@ func (p *pool) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		w.suspended = k
 	}
 	w.place = p.queue.PushBack(w)
-	p.grant() // those before it may wait for other addresses
 	p.grow()
 	patience := p.config.queueTimeout
 	p.mu.Unlock()
@@ -236,19 +237,28 @@ func (a *backendAddress) take(spare bool) *backendLink {
 }
 
 // maxPassed bounds the search for a waiting call that can use a place.
-const maxPassed = 100
+const maxPassed = 1000
 
 // grant gives the free places to waiting calls. It passes over calls that the addresses
 // with room have refused. mu is held.
 func (p *pool) grant() {
+	if p.queue.Len() == 0 {
+		return
+	}
+	accepting := slices.DeleteFunc(slices.Clone(p.addresses), func(a *backendAddress) bool { return !a.accepts() })
+	roomy := slices.DeleteFunc(slices.Clone(accepting), (*backendAddress).isFull)
 	passed := 0
-	for e := p.queue.Front(); e != nil && passed < maxPassed; {
+	for e := p.queue.Front(); e != nil && passed < maxPassed && len(roomy) > 0; {
 		w, next := e.Value.(*placeWaiter), e.Next()
-		l := p.take(w.refused)
+		var l *backendLink
+		if !w.passes(roomy, accepting) {
+			l = p.take(w.refused)
+		}
 		switch {
 		case l != nil:
 			p.queue.Remove(e)
 			w.end(l, nil)
+			roomy = slices.DeleteFunc(roomy, (*backendAddress).isFull)
 		case len(w.refused) == 0:
 			return
 		default:
@@ -256,6 +266,13 @@ func (p *pool) grant() {
 		}
 		e = next
 	}
+}
+
+// passes reports whether the addresses with room have refused the call, and another one
+// that accepts calls has not.
+func (w *placeWaiter) passes(roomy, accepting []*backendAddress) bool {
+	willing := func(a *backendAddress) bool { return !slices.Contains(w.refused, a) }
+	return !slices.ContainsFunc(roomy, willing) && (len(w.refused) < len(accepting) || slices.ContainsFunc(accepting, willing))
 }
 
 // suspendPatience suspends the patience of waiting calls while there are connections, on
