@@ -255,10 +255,10 @@ func (s *Stream) pause(end error, trailer metadata.MD) (counter *atomic.Int64, l
 
 // goesElsewhere reports whether a call that its backend has refused unseen is sent
 // again at once, to an address that hasn't refused it. The policy doesn't count these
-// attempts. There are no more of them than addresses, also if connections come and go.
+// attempts. There are at most maxRefusals, also if connections come and go.
 func (s *Stream) goesElsewhere(end error) bool {
 	a := s.again
-	return refusal(end) != nil && a.elsewhere < int(a.upstream.pool.size.Load()) &&
+	return refusal(end) != nil && a.elsewhere < maxRefusals &&
 		s.ctx.Err() == nil && !a.isCommitted() && a.upstream.pool.mayServe(s.facts)
 }
 

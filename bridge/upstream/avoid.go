@@ -49,8 +49,9 @@ func (k *callFacts) refusedBy(a *backendAddress) {
 	a.avoid()
 }
 
-// noteRefusal notes which address has refused the call, if it ended so, and puts into
-// the error how many did: grpc-go may have released the place without the reason.
+// noteRefusal notes which address has refused the call, if it ended so, since grpc-go may
+// have released the place without the reason. It puts into the error how many addresses
+// have refused the call.
 func (k *callFacts) noteRefusal(end error) {
 	f, l := refusal(end), k.link.Load()
 	if f == nil || l == nil {
@@ -59,7 +60,9 @@ func (k *callFacts) noteRefusal(end error) {
 	p := l.conn.address.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k.refusedBy(l.conn.address)
+	if k.written.Load() { // as in repick
+		k.refusedBy(l.conn.address)
+	}
 	if n := len(k.refused); n > 1 {
 		f.Text += fmt.Sprintf(" (%d addresses refused it)", n)
 	}
@@ -70,7 +73,9 @@ func (k *callFacts) noteRefusal(end error) {
 func (p *pool) mayServe(k *callFacts) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(k.refused) < min(len(p.addresses), maxRefusals) && (len(p.ready) == 0 || len(p.choose(k.refused)) > 0)
+	return len(k.refused) < maxRefusals && slices.ContainsFunc(p.addresses, func(a *backendAddress) bool {
+		return !slices.Contains(k.refused, a) && (len(p.ready) == 0 || a.accepts())
+	})
 }
 
 // refusal returns the fault of a call that ended because its address has refused it

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
@@ -491,4 +492,72 @@ func TestGrantIsCheap(t *testing.T) {
 			p.queue.Remove(p.queue.Front())
 		}
 	})
+}
+
+// TestRefusedCallOutlastsItsAddresses: all of them refuse it, and the name then has
+// others, as in a restart of one replica after the other.
+func TestRefusedCallOutlastsItsAddresses(t *testing.T) {
+	for what, refuse := range refusals {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, held := holdingFrames(t, 8)
+				v, _ := severalByTarget.Load(b.Target)
+				name := v.(*several)
+				u := upstreamTo(t, b)
+				synctest.Wait()
+				name.resolveTo(0, 1, 2, 3)
+				ended := start(t.Context(), t, u)
+				for n := range 4 { // grpc-go makes each second attempt by itself, whatever mayServe says
+					for _, calls := range held[:4] {
+						if len(calls) == 0 {
+							continue
+						}
+						if n == 3 {
+							name.resolveTo(4, 5, 6, 7)
+							time.Sleep(time.Second)
+						}
+						(<-calls).end(refuse)
+						break
+					}
+				}
+				for _, calls := range held[4:] {
+					if len(calls) > 0 {
+						(<-calls).end(answer(framed(0, []byte("hello"))))
+					}
+				}
+				select {
+				case err := <-ended:
+					if err != nil {
+						t.Errorf("ended with %v", err)
+					}
+				default:
+					t.Error("the call hasn't ended")
+				}
+			})
+		})
+	}
+}
+
+// TestLostCallIsNoRefusal: an address whose connection was lost before the call was sent
+// on it hasn't refused the call.
+func TestLostCallIsNoRefusal(t *testing.T) {
+	for _, written := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			u := upstreamTo(t, newSeveral(t, 2, 100).Backend)
+			synctest.Wait()
+			p, k := u.pool, new(callFacts)
+			p.mu.Lock()
+			l := p.take(nil)
+			p.mu.Unlock()
+			l.result(k)
+			k.written.Store(written)
+			l.release(balancer.DoneInfo{})
+			k.noteRefusal(report.New(report.ReasonUpstreamReset, "lost"))
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if avoided := l.conn.address.avoided != nil; avoided != written || len(k.refused) > 0 != written {
+				t.Errorf("written %v: avoided %v, refused at %v", written, avoided, k.refused)
+			}
+		})
+	}
 }

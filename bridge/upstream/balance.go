@@ -43,8 +43,8 @@ func all(ready []*backendAddress) []*backendAddress { return ready }
 // and a call waits there for a place.
 func onlyFirst(ready []*backendAddress) []*backendAddress { return ready[:min(len(ready), 1)] }
 
-// choose returns the addresses that a call may use which some addresses have refused. mu
-// is held.
+// choose returns the addresses for a call, without those that refused it. They are in
+// the order of their places. mu is held.
 func (p *pool) choose(refused []*backendAddress) []*backendAddress {
 	var ready, willing []*backendAddress
 	for _, a := range p.addresses {
@@ -61,8 +61,8 @@ func (p *pool) choose(refused []*backendAddress) []*backendAddress {
 	return p.config.balance.among(ready)
 }
 
-// take takes a place for a call which some addresses have refused. These get it only if
-// no other one accepts calls. mu is held.
+// take takes a place for a call. The addresses that refused it get it only if no other
+// one accepts calls. mu is held.
 func (p *pool) take(refused []*backendAddress) *backendLink {
 	among := p.ready
 	if len(refused) > 0 {
