@@ -44,8 +44,8 @@ type webSocket struct {
 
 func (c *webSocket) Read(p []byte) (int, error) {
 	of := &c.x.run.call.progress
-	of.Receiving.Store(true)
-	defer of.Receiving.Store(false)
+	of.BeginReceive()
+	defer of.EndReceive()
 	n, err := copy(p, c.unread), error(nil)
 	if n > 0 {
 		c.unread = c.unread[n:]

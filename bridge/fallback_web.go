@@ -14,6 +14,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/fallback"
 	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/message"
+	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
@@ -74,10 +75,7 @@ func (s *Server) serveWeb(w http.ResponseWriter, r *http.Request, a *arrival) {
 	x := s.newExchange(ctx, w, r, a)
 	x.run = s.runningWeb(a, cancel)
 	x.run.call.info.ID = x.info.ID
-	x.body = &fallback.Body{ReadCloser: r.Body, Of: &x.run.call.progress, Bytes: &x.run.in.bytes}
-	if r.ContentLength == 0 {
-		x.body.AtEnd.Store(true)
-	}
+	x.body = &fallback.Body{Body: progress.NewBody(r.Body, r.ContentLength), Of: &x.run.call.progress, Bytes: &x.run.in.bytes}
 	defer x.end()
 	defer x.use.End()
 	defer x.run.call.held.Settle()

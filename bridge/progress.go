@@ -13,24 +13,20 @@ import (
 
 // recv reads the client's next message.
 func (r *running) recv() (mem.BufferSlice, error) {
-	p := &r.call.progress
-	p.Receiving.Store(true)
-	defer p.Receiving.Store(false)
+	r.call.progress.BeginReceive()
+	defer r.call.progress.EndReceive()
 	return r.down.Recv()
 }
 
 // awaitEnd waits for the client to go away.
 func (r *running) awaitEnd(down endAwaiter) error {
-	p := &r.call.progress
-	p.Receiving.Store(true)
-	defer p.Receiving.Store(false)
+	r.call.progress.BeginReceive()
+	defer r.call.progress.EndReceive()
 	return down.AwaitEnd()
 }
 
 // pass sends a message to the backend.
 func (r *running) pass(m mem.BufferSlice) error {
-	r.call.progress.BeginPass()
-	defer r.call.progress.EndPass()
 	if r.conn != nil {
 		r.call.held.Add(memory.Small, memory.BehindBytes)
 		defer r.call.held.Sub(memory.Small, memory.BehindBytes)

@@ -2,12 +2,9 @@ package bridge
 
 import (
 	"io"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -52,7 +49,7 @@ func TestWaitsForTheClientAreNoted(t *testing.T) {
 	}
 	r := &running{call: &call{held: newEntry(1 << 20), progress: progress.Record{Clock: standingClock()}}}
 	p := &r.call.progress
-	now := func() state { return state{p.Receiving.Load(), p.Sending.Load() > 0, p.Sends.Load()} }
+	now := func() state { return state{p.Receiving(), p.Sending.Load() > 0, p.Sends.Load()} }
 	got := map[string]state{}
 	r.down = &lookingDown{look: func(method string) {
 		got[method] = now()
@@ -83,45 +80,6 @@ func TestWaitsForTheClientAreNoted(t *testing.T) {
 	if got, want := now(), (state{sends: 3}); got != want {
 		t.Errorf("at the end: %+v, want %+v", got, want)
 	}
-}
-
-// TestWaitForTheBackendIsNoted while the backend reads nothing.
-func TestWaitForTheBackendIsNoted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		goOn := make(chan struct{})
-		q, _ := repliesOf(t, func(ss grpc.ServerStream) error {
-			<-goOn
-			return echo(ss)
-		})
-		r := &running{call: &call{held: newEntry(1 << 20), progress: progress.Record{Clock: standingClock()}}, up: q.up}
-		var sent atomic.Int64
-		var sending sync.WaitGroup
-		const messages = 10
-		sending.Go(func() {
-			for range messages {
-				if err := r.pass(mem.BufferSlice{mem.SliceBuffer(make([]byte, 100<<10))}); err != nil {
-					t.Error(err)
-				}
-				sent.Add(1)
-			}
-		})
-		synctest.Wait()
-		if r.call.progress.Passing.Load() == 0 || sent.Load() == messages {
-			t.Errorf("after %d messages no wait is noted", sent.Load())
-		}
-		close(goOn)
-		for range messages { // the backend waits for the client in its turn
-			m, err := q.up.Recv()
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.Free()
-		}
-		sending.Wait()
-		if r.call.progress.Passing.Load() != 0 {
-			t.Error("a message that was sent counts as under way")
-		}
-	})
 }
 
 // standingClock returns a registry's clock that stands.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -17,8 +18,12 @@ const (
 )
 
 // A trace is a call's progress at one look: bytes of whole messages each way, the
-// seconds at which the last pieces moved, and KiB that have arrived and are held.
-type trace struct{ in, out, sending, reading, crumbs, parts, held int64 }
+// times at which the last pieces moved, and KiB that have arrived and are held.
+type trace struct {
+	in, out     int64
+	marks       progress.Marks
+	parts, held int64
+}
 
 // noteAll notes which calls made progress since the last time, and returns all that may
 // be ended. noting is held.
@@ -27,8 +32,7 @@ func (g *registry) noteAll(calls []*running) []*memory.Candidate {
 	all := make([]*memory.Candidate, 0, len(calls))
 	for _, r := range calls {
 		all = append(all, &r.relief)
-		p := &r.call.progress
-		at := trace{r.in.bytes.Load(), r.out.bytes.Load(), p.Sending.Load(), p.Reading.Load(), p.Crumbs.Load(), r.call.held.InParts() >> 10, r.call.held.Arrived() >> 10}
+		at := trace{r.in.bytes.Load(), r.out.bytes.Load(), r.call.progress.Marks(), r.call.held.InParts() >> 10, r.call.held.Arrived() >> 10}
 		if at != r.trace || r.relief.Moved.IsZero() {
 			r.trace, r.relief.Moved = at, now
 		} else {

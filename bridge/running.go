@@ -271,7 +271,7 @@ func slowConsumer(limits *Limits) error {
 // window is closed, so no write blocks.
 func (r *running) lookAtConn(now int64, limits *Limits) error {
 	p := &r.call.progress
-	since, sends, reads := p.Sending.Load(), p.Sends.Load(), p.Receiving.Load()
+	since, sends, reads := p.Sending.Load(), p.Sends.Load(), p.Receiving()
 	if r.conn == nil || since == 0 && (now%3 != 0 || reads && sends == r.settled) {
 		return nil
 	}

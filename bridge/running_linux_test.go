@@ -17,13 +17,13 @@ func TestRunningCallOfAPeerThatHungUpEnds(t *testing.T) {
 	r, _ := watched(t, g)
 	defer g.remove(r)
 	r.conn = server
-	r.call.progress.Receiving.Store(true)
+	r.call.progress.BeginReceive()
 	for now := range int64(6) {
 		if cause := r.look(now, r.limits); cause != nil {
 			t.Errorf("beside a reader the call is ended with %v", cause)
 		}
 	}
-	r.call.progress.Receiving.Store(false)
+	r.call.progress.EndReceive()
 	var cause error
 	for now := range int64(6) {
 		if c := r.look(now, r.limits); c != nil {

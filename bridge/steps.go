@@ -186,8 +186,6 @@ func (s *Server) authenticate(ctx context.Context, r *running) error {
 		return nil
 	}
 	c := r.call
-	c.progress.BeginPass()
-	defer c.progress.EndPass()
 	if down, ok := r.down.(endAwaiter); ok {
 		r.early = &earlyRead{down: down, stopped: make(chan struct{}), opened: make(chan struct{})}
 		r.others.Go(func() { s.passRequests(r) }) // pump waits for it, or handle

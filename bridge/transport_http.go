@@ -14,8 +14,8 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/headers"
-	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/packing"
+	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/codec"
@@ -89,7 +89,7 @@ type httpStream struct {
 	guard   endGuard
 	encoder encoder
 
-	source   *message.Body
+	source   *progress.Body
 	received bool // the body is being read from here on
 	readCut  bool // a past deadline broke off the reading: net/http then ends the connection's context
 
@@ -104,10 +104,7 @@ func (h *httpStream) open(s *Server, w http.ResponseWriter, r *http.Request, c *
 		// Without it, the first write discards the unread part of the body.
 		_ = h.rc.EnableFullDuplex() // only a foreign ResponseWriter refuses
 	}
-	h.source = &message.Body{ReadCloser: r.Body}
-	if r.ContentLength == 0 {
-		h.source.AtEnd.Store(true)
-	}
+	h.source = progress.NewBody(r.Body, r.ContentLength)
 }
 
 // countBody implements bodyCounted.

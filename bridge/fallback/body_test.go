@@ -27,11 +27,11 @@ func TestOnlySendersTimeCounts(t *testing.T) {
 		clock.Store(1)
 		p := &progress.Record{Clock: clock}
 		b := &Body{Of: p, Bytes: new(atomic.Int64)}
-		b.ReadCloser = io.NopCloser(readerFunc(func(into []byte) (int, error) {
+		b.Body = progress.NewBody(io.NopCloser(readerFunc(func(into []byte) (int, error) {
 			clock.Add(c.send)
 			late = late || clock.Load()-p.MessageSince()-1 >= limit // as the registry judges
 			return int(c.size), nil
-		}))
+		})), -1)
 		for range 100 {
 			if n, err := b.Read(make([]byte, progress.SlowBytes)); n != int(c.size) || err != nil {
 				t.Fatal(n, err)

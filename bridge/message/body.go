@@ -2,29 +2,12 @@ package message
 
 import (
 	"errors"
-	"io"
 	"strings"
-	"sync/atomic"
 
 	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
-
-// A Body notes whether the request's body has ended, since the answer's header depends on
-// it.
-type Body struct {
-	io.ReadCloser
-	AtEnd atomic.Bool
-}
-
-func (b *Body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		b.AtEnd.Store(true)
-	}
-	return n, err
-}
 
 // Malformed reports whether an error is about a body's bytes and not about the
 // connection. net/http's errors have no types, so Malformed looks for parts of

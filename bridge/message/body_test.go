@@ -93,25 +93,6 @@ func TestCompressedBodyOfEmptyMessages(t *testing.T) {
 	}
 }
 
-func TestRequestBodyNotesItsEnd(t *testing.T) {
-	for name, body := range map[string]io.Reader{
-		"EOF alone":      strings.NewReader("hello"),
-		"EOF with bytes": iotest.DataErrReader(strings.NewReader("hello")),
-	} {
-		b := &Body{ReadCloser: io.NopCloser(body)}
-		if b.AtEnd.Load() {
-			t.Errorf("%s: at its end before it is read", name)
-		}
-		if got, err := io.ReadAll(b); string(got) != "hello" || err != nil || !b.AtEnd.Load() {
-			t.Errorf("%s: read %q, %v, at its end: %v", name, got, err, b.AtEnd.Load())
-		}
-	}
-	b := &Body{ReadCloser: io.NopCloser(iotest.ErrReader(errors.New("reset")))}
-	if _, err := io.ReadAll(b); err == nil || b.AtEnd.Load() {
-		t.Errorf("a body that broke off: %v, at its end: %v", err, b.AtEnd.Load())
-	}
-}
-
 // TestMalformedBody: faults in a body's bytes are distinguished from faults of a
 // connection, by net/http's texts.
 func TestMalformedBody(t *testing.T) {

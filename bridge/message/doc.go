@@ -4,5 +4,5 @@
 //
 //   - reader.go: the payload of messages, as the account has room for it; gzip
 //   - grpc.go: the framing of the gRPC family
-//   - body.go: the end of a body, and what a broken one means
+//   - body.go: what a broken body means
 package message

@@ -232,7 +232,7 @@ func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 		if held > bound {
 			t.Fatalf("with %d bytes of the message there, %d are held, want at most %d", came, held, bound)
 		}
-		if m.Gets.Reading.Load() == 0 {
+		if m.Gets.MessageSince() == 0 {
 			t.Fatal("the message isn't noted as half read")
 		}
 		if came >= 1<<20 {
@@ -246,7 +246,7 @@ func TestAnnouncedLengthHoldsNothing(t *testing.T) {
 	if _, err := m.Next(); reasonOf(err) != report.ReasonBadRequest {
 		t.Errorf("got %v, want %v", err, report.ReasonBadRequest)
 	}
-	if m.Gets.Reading.Load() != 0 {
+	if m.Gets.MessageSince() != 0 {
 		t.Error("after the end the message is still noted as half read")
 	}
 	parts.WantUsed(t, m.Held.Account(), 0)
