@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -15,7 +16,6 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
@@ -116,37 +116,52 @@ func TestCallsOnOneTunnelDoNotStopEachOther(t *testing.T) {
 	}
 }
 
-// TestTunnelIsPinged, as a WebSocket and as HTTP/2, and its client is told why it is closed.
+// A pipes accepts one end of each pipe. Unlike bufconn's, a deadline that its owner has
+// taken back doesn't end a read.
+type pipes struct{ conns chan net.Conn }
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p.conns; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error   { close(p.conns); return nil }
+func (p pipes) Addr() net.Addr { return new(net.TCPAddr) }
+
+// TestTunnelIsPinged, as a WebSocket and as HTTP/2. Its client is told why it is closed.
 func TestTunnelIsPinged(t *testing.T) {
 	const begin = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-	const silent = pingInterval + pingTimeout
+	const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	const later = 5 * time.Second // so HTTP/2 and the WebSocket don't ping at the same time
+	const silent = later + pingInterval + pingTimeout
 	for name, c := range map[string]struct {
 		say     string
 		answers bool // the WebSocket's pings
 		at      time.Duration
 		code    websocket.StatusCode
 	}{
-		"answers no ping":           {begin + "\x00\x00\x00\x04\x00\x00\x00\x00\x00", false, silent, websocket.StatusGoingAway},
-		"answers no ping of HTTP/2": {begin + "\x00\x00\x00\x04\x00\x00\x00\x00\x00", true, silent, websocket.StatusGoingAway},
+		"answers no ping":           {begin + settings, false, silent, websocket.StatusGoingAway},
+		"answers no ping of HTTP/2": {begin + settings, true, silent, websocket.StatusGoingAway},
 		"sends no SETTINGS":         {begin, true, 2 * time.Second, websocket.StatusPolicyViolation},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newServer(t, Config{Backend: nowhere})
-				ln := bufconn.Listen(1 << 20)
+				ln := pipes{make(chan net.Conn)}
 				hs := &http.Server{}
 				s.ConfigureHTTP(hs)
 				var serving sync.WaitGroup
 				serving.Go(func() { _ = hs.Serve(ln) }) // ends with Close
 				defer serving.Wait()
 				defer hs.Close()
-				conn, err := ln.DialContext(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
+				conn, far := net.Pipe()
+				ln.conns <- far
 				end := wstest.Open(t, conn, "/", tunnelName)
 				end.Send(t, wstest.Binary, []byte(c.say))
 				start, pinged := time.Now(), time.Duration(0)
+				defer time.AfterFunc(later, func() { end.Send(t, wstest.Binary, []byte(settings)) }).Stop()
 				for {
 					op, _, payload, err := end.Next()
 					if err != nil {
