@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// checkWebServer accepts the address of a web server. No error contains a user name or
-// a password.
+// checkWebServer accepts the address of a web server.
 func checkWebServer(s string) error {
 	if strings.HasPrefix(s, unixPrefix) {
 		_, err := parseListenAddress(s)
@@ -21,7 +20,7 @@ func checkWebServer(s string) error {
 	case isPort(s):
 		return fmt.Errorf("is only a port: write %q", "http://localhost:"+s)
 	case strings.Contains(s, "@"):
-		return errors.New("has a user name or a password: remove them. If the web server needs them, put a web server without them in front of it")
+		return errors.New("has a user name or a password, which culvert can't send (a web server in front of that one can)")
 	case !found && strings.HasPrefix(s, ":"):
 		return fmt.Errorf("has no host: write %q", "http://localhost"+s)
 	case !found && !strings.Contains(s, "/"):

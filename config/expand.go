@@ -74,7 +74,7 @@ func (w world) variables(text string) (string, error) {
 func (w world) variable(reference string) (string, error) {
 	name, fallback, hasFallback := strings.Cut(reference, ":-")
 	if !variableForm.MatchString(name) {
-		return "", fmt.Errorf("${%s} is not the name of a variable: write ${NAME} or ${NAME:-default}", reference)
+		return "", fmt.Errorf("${%s} is not the name of a variable: write ${NAME} or ${NAME:-default}", withoutUser(reference))
 	}
 	value, set := w.lookup(name)
 	switch {

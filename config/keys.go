@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 )
 
@@ -43,10 +44,26 @@ type table struct {
 // Check returns an error if text isn't a valid value of k.
 func (k Key) Check(text string) error {
 	if _, err := k.kind.parse(text); err != nil {
-		return fmt.Errorf("%q %w", text, err)
+		return k.wrong(text, err)
 	}
 	return nil
 }
+
+// wrong returns an error of kind.parse with the text that is wrong, but without a
+// user name and password in it: logs and pages show errors.
+func (k Key) wrong(text string, err error) error {
+	if strings.Contains(text, "@") {
+		err = withoutValue(err, k)
+	}
+	return fmt.Errorf("%q %w", withoutUser(text), err)
+}
+
+// userInfo matches a scheme and what may be a user name and password. In a wrong value,
+// a password may contain any character.
+var userInfo = regexp.MustCompile(`(?s)^([0-9A-Za-z+.-]+://)?.*@`)
+
+// withoutUser hides the user name and password in "http://user:password@host".
+func withoutUser(text string) string { return userInfo.ReplaceAllString(text, "${1}"+hidden+"@") }
 
 // Words returns the values that k accepts, or nil if k isn't limited to a few
 // words.

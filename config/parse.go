@@ -341,7 +341,7 @@ func (p *reader) scalar(node *yaml.Node, t target) (string, bool) {
 		if file != "" || strings.Contains(node.Value, "${") {
 			err = withoutValue(err, t.Key)
 		}
-		p.errorf(node, "%s: %q %w", t.name, node.Value, err)
+		p.errorf(node, "%s: %w", t.name, t.wrong(node.Value, err))
 		return "", false
 	}
 	if t.file && value == "" && node.Value != "" && !strings.Contains(node.Value, ":-") {
