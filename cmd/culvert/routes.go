@@ -169,7 +169,7 @@ func explain(b *strings.Builder, c *config.Loaded, cfg *bridge.Config, r bridge.
 	listener := cmp.Or(r.Listener, "(unnamed)")
 	line("request", "host %s, path %s, listener %s, transport %s", cmp.Or(a.Host, "(none)"), cmp.Or(a.Path, r.URL.EscapedPath(), "/"), listener, r.Transport)
 	if a.UnknownHost {
-		line("listener", "%s is on loopback and refuses the host, which isn't in hosts", listener)
+		line("listener", "%s is on loopback and refuses the call with HTTP status 403, because it doesn't know the host %s (hosts)", listener, a.Host)
 	}
 	if !slices.Contains(waysIn(c), routing.Way{Listener: r.Listener, Transport: r.Transport}) {
 		line("listener", "%s accepts no calls by %s (listen[].transports)", listener, r.Transport)
