@@ -5,11 +5,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"sync"
 	"testing"
 	"time"
-
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
@@ -20,27 +17,9 @@ import (
 // of the connection under it, of which the kernel would hold so many bytes.
 func socketPair(t testing.TB, s *Server, holds int) (*websocket.Conn, *wstest.Client) {
 	t.Helper()
-	ln := bufconn.Listen(holds)
-	accepted := make(chan *websocket.Conn, 1)
-	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ws, err := s.accept(w, r, tunnelName)
-		if err != nil {
-			t.Error(err)
-		}
-		accepted <- ws
-	})}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = hs.Serve(ln) }) // ends with Close
-	t.Cleanup(func() {
-		_ = hs.Close() // its listener
-		serving.Wait()
+	ws, c := wstest.Pair(t, holds, tunnelName, func(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
+		return s.accept(w, r, tunnelName)
 	})
-	conn, err := ln.DialContext(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := wstest.Open(t, conn, "/", tunnelName)
-	ws := <-accepted
 	t.Cleanup(ws.Drop) // a test may have closed it
 	return ws, c
 }

@@ -10,7 +10,6 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
@@ -64,32 +63,16 @@ func newServer() *server {
 func pair(t testing.TB, holds int) (*server, *Conn, *wstest.Client) {
 	t.Helper()
 	s := newServer()
-	ln := bufconn.Listen(holds)
-	accepted := make(chan *websocket.Conn, 1)
-	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ws, err := websocket.Accept(w, r, websocket.Options{Subprotocol: Name, Pool: mem.DefaultBufferPool(), Refused: func() { t.Error("the upgrade is refused") }})
-		if err != nil {
-			t.Error(err)
-		}
-		accepted <- ws
-	})}
-	var running sync.WaitGroup
-	running.Go(func() { _ = hs.Serve(ln) }) // ends with Close
-	t.Cleanup(func() {
-		_ = hs.Close() // its listener
-		running.Wait()
+	ws, end := wstest.Pair(t, holds, Name, func(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
+		return websocket.Accept(w, r, websocket.Options{Subprotocol: Name, Pool: mem.DefaultBufferPool(), Refused: func() { t.Error("the upgrade is refused") }})
 	})
-	conn, err := ln.DialContext(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	end := wstest.Open(t, conn, "/", Name)
-	ws := <-accepted
 	c := s.tunnels.NewConn(ws, s.edge.NewTunnel(new(http.Request)))
+	var running sync.WaitGroup
 	running.Go(c.Run)
 	t.Cleanup(func() {
 		_ = c.Close()   // a test may have
 		_ = end.Close() // likewise
+		running.Wait()
 	})
 	return s, c, end
 }

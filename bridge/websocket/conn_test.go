@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
@@ -29,27 +28,9 @@ func pair(t testing.TB, holds int) (*Conn, *wstest.Client) { return pairWith(t, 
 
 func pairWith(t testing.TB, holds int, closed func(net.Conn)) (*Conn, *wstest.Client) {
 	t.Helper()
-	ln := bufconn.Listen(holds)
-	accepted := make(chan *Conn, 1)
-	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ws, err := Accept(w, r, Options{Subprotocol: "test", Pool: mem.DefaultBufferPool(), Refused: func() { t.Error("the upgrade is refused") }, Closed: closed})
-		if err != nil {
-			t.Error(err)
-		}
-		accepted <- ws
-	})}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = hs.Serve(ln) }) // ends with Close
-	t.Cleanup(func() {
-		_ = hs.Close() // its listener
-		serving.Wait()
+	ws, c := wstest.Pair(t, holds, "test", func(w http.ResponseWriter, r *http.Request) (*Conn, error) {
+		return Accept(w, r, Options{Subprotocol: "test", Pool: mem.DefaultBufferPool(), Refused: func() { t.Error("the upgrade is refused") }, Closed: closed})
 	})
-	conn, err := ln.DialContext(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := wstest.Open(t, conn, "/", "test")
-	ws := <-accepted
 	t.Cleanup(ws.Drop) // a test may have closed it
 	return ws, c
 }

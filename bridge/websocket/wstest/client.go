@@ -9,9 +9,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc/test/bufconn"
 )
 
 // Opcodes. RFC 6455 §11.8.
@@ -70,6 +72,33 @@ func Open(t testing.TB, conn net.Conn, path, subprotocol string) *Client {
 		t.Fatalf("the handshake was answered %s", answer.Status)
 	}
 	return c
+}
+
+// Pair returns what accept makes of a WebSocket's request, and the client's end of the
+// connection under it, of which the kernel would hold so many bytes.
+func Pair[C any](t testing.TB, holds int, subprotocol string, accept func(http.ResponseWriter, *http.Request) (C, error)) (C, *Client) {
+	t.Helper()
+	ln := bufconn.Listen(holds)
+	accepted := make(chan C, 1)
+	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // its only client is this test
+		ws, err := accept(w, r)
+		if err != nil {
+			t.Error(err)
+		}
+		accepted <- ws
+	})}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = hs.Serve(ln) }) // ends with Close
+	t.Cleanup(func() {
+		_ = hs.Close() // its listener
+		serving.Wait()
+	})
+	conn, err := ln.DialContext(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Open(t, conn, "/", subprotocol)
+	return <-accepted, c
 }
 
 // Send writes one whole frame.
