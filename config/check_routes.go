@@ -15,7 +15,9 @@ func checkRoutes(l *Loaded) []error {
 		r, at := &l.Routes[i], Entry("routes", i)
 		errs = append(errs, checkRouteListeners(l, r, at)...)
 		errs = append(errs, checkRouteOrigins(l, r, at)...)
-		checkKeptPrefix(l, r, at)
+		if !checkRemovedPrefix(l, r, at) {
+			checkKeptPrefix(l, r, at)
+		}
 	}
 	return errs
 }
@@ -58,6 +60,21 @@ func checkRouteOrigins(l *Loaded, r *Route, at string) []error {
 		return []error{l.Errorf(key, `cookies don't pass while it has "*": list the origins, or set metadata.forward_cookies and metadata.forward_set_cookies to false`)}
 	}
 	return nil
+}
+
+// checkRemovedPrefix warns of a prefix that repeats the file's path_prefix. It reports
+// whether it did.
+func checkRemovedPrefix(l *Loaded, r *Route, at string) bool {
+	rest, repeats := strings.CutPrefix(r.Match.PathPrefix, l.PathPrefix)
+	if l.PathPrefix == "" || !repeats || rest != "" && rest[0] != '/' {
+		return false
+	}
+	remedy := fmt.Sprintf("write %q", rest)
+	if rest == "" {
+		remedy = "remove it"
+	}
+	l.warn(at+".match.path_prefix", fmt.Sprintf("matches only paths that begin with %q, because culvert removes path_prefix first: %s", l.PathPrefix+r.Match.PathPrefix, remedy))
+	return true
 }
 
 // checkKeptPrefix warns of a prefix that looks as if it should be removed: without
