@@ -150,22 +150,12 @@ func (o *anObserver) ConnEnded(c report.ConnInfo) { o.conns <- c }
 
 // readMessages reads the messages of the gRPC family in a body to its end, and returns
 // copies.
-func readMessages(body io.Reader) (messages [][]byte, err error) {
+func readMessages(body io.Reader) ([][]byte, error) {
 	m := message.Reader{
 		Ctx: context.Background(), Body: body, Limit: report.SizeLimit{Bytes: 1 << 10, Key: report.KeyMessageBytes}, Held: newEntry(30 << 20), Use: new(quota.Call),
-		Gets: &progress.Record{Clock: standingClock()}, Frames: new(message.GRPC),
+		Gets: &progress.Record{Clock: parts.StandingClock()}, Frames: new(message.GRPC),
 	}
-	for {
-		s, err := m.Next()
-		if errors.Is(err, io.EOF) {
-			return messages, nil
-		}
-		if err != nil {
-			return messages, err
-		}
-		messages = append(messages, s.Materialize())
-		s.Free()
-	}
+	return parts.ReadMessages(&m)
 }
 
 func reasonOf(err error) report.Reason {

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"io"
-	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -10,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/progress"
 )
 
@@ -47,7 +47,7 @@ func TestWaitsForTheClientAreNoted(t *testing.T) {
 		receiving, sending bool
 		sends              int64
 	}
-	r := &running{call: &call{held: newEntry(1 << 20), progress: progress.Record{Clock: standingClock()}}}
+	r := &running{call: &call{held: newEntry(1 << 20), progress: progress.Record{Clock: parts.StandingClock()}}}
 	p := &r.call.progress
 	now := func() state { return state{p.Receiving(), p.Sending.Load() > 0, p.Sends.Load()} }
 	got := map[string]state{}
@@ -80,11 +80,4 @@ func TestWaitsForTheClientAreNoted(t *testing.T) {
 	if got, want := now(), (state{sends: 3}); got != want {
 		t.Errorf("at the end: %+v, want %+v", got, want)
 	}
-}
-
-// standingClock returns a registry's clock that stands.
-func standingClock() *atomic.Int64 {
-	clock := new(atomic.Int64)
-	clock.Store(1)
-	return clock
 }

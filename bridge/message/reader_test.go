@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -31,29 +30,7 @@ import (
 func newReader(body io.Reader, limit int, coding string) *Reader {
 	return &Reader{
 		Ctx: context.Background(), Body: body, Limit: report.SizeLimit{Bytes: limit, Key: report.KeyMessageBytes}, Held: memory.New(30<<20, 0).NewEntry(), Use: new(quota.Call),
-		Gets: newProgress(), Frames: &GRPC{Coding: coding},
-	}
-}
-
-// newProgress is a call's, on a clock that stands.
-func newProgress() *progress.Record {
-	clock := new(atomic.Int64)
-	clock.Store(1)
-	return &progress.Record{Clock: clock}
-}
-
-// readMessages reads to the end and returns copies of the messages.
-func readMessages(m *Reader) (messages [][]byte, err error) {
-	for {
-		s, err := m.Next()
-		if errors.Is(err, io.EOF) {
-			return messages, nil
-		}
-		if err != nil {
-			return messages, err
-		}
-		messages = append(messages, s.Materialize())
-		s.Free()
+		Gets: &progress.Record{Clock: parts.StandingClock()}, Frames: &GRPC{Coding: coding},
 	}
 }
 
@@ -91,7 +68,7 @@ func TestMessagesAreTheSameWhateverTheChunks(t *testing.T) {
 		"EOF with data": iotest.DataErrReader,
 	} {
 		m := newReader(chunked(bytes.NewReader(body)), 1<<20, "gzip")
-		got, err := readMessages(m)
+		got, err := parts.ReadMessages(m)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -107,7 +84,7 @@ func TestGzipVector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := readMessages(newReader(bytes.NewReader(body), 100, "gzip"))
+	got, err := parts.ReadMessages(newReader(bytes.NewReader(body), 100, "gzip"))
 	if err != nil || len(got) != 1 || hex.EncodeToString(got[0]) != "0a05776f726c64" {
 		t.Errorf("read %x, %v; want one message 0a05776f726c64", got, err)
 	}
@@ -140,7 +117,7 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"gzip of one over the limit", string(parts.Framed(1, parts.Gzipped(zeros))), "gzip", report.ReasonRequestTooLarge, report.KeyMessageBytes},
 	} {
 		m := newReader(strings.NewReader(c.body), limit, c.coding)
-		got, err := readMessages(m)
+		got, err := parts.ReadMessages(m)
 		if reasonOf(err) != c.want || !strings.Contains(fmt.Sprint(err), c.says) {
 			t.Errorf("%s: got %d messages and %v, want %v that says %q", c.name, len(got), err, c.want, c.says)
 		}
@@ -153,7 +130,7 @@ func TestMessageAtTheLimitPasses(t *testing.T) {
 	want := parts.Pattern(limit)
 	for _, body := range [][]byte{parts.Framed(0, want), parts.Framed(1, parts.Gzipped(want))} {
 		m := newReader(bytes.NewReader(body), limit, "gzip")
-		got, err := readMessages(m)
+		got, err := parts.ReadMessages(m)
 		if err != nil || len(got) != 1 || !bytes.Equal(got[0], want) {
 			t.Errorf("flag %d: got %d messages, %v; want the one of %d bytes", body[0], len(got), err, limit)
 		}
@@ -169,7 +146,7 @@ func TestBombIsNotExpanded(t *testing.T) {
 	m := newReader(bytes.NewReader(parts.Framed(1, bomb)), limit, "gzip")
 	most := &peakPool{BufferPool: m.Held.Account().Pool}
 	m.Held.Account().Pool = most
-	if _, err := readMessages(m); reasonOf(err) != report.ReasonRequestTooLarge {
+	if _, err := parts.ReadMessages(m); reasonOf(err) != report.ReasonRequestTooLarge {
 		t.Errorf("got %v, want %v", err, report.ReasonRequestTooLarge)
 	}
 	if packed := int64(len(bomb)) + memory.ChunkBytes; most.peak > limit+memory.ChunkBytes+packed {
@@ -346,7 +323,7 @@ func FuzzMessageReader(f *testing.F) {
 			coding = "gzip"
 		}
 		whole := newReader(bytes.NewReader(body), limit, coding)
-		want, wantErr := readMessages(whole)
+		want, wantErr := parts.ReadMessages(whole)
 		rest := body
 		inSteps := newReader(readerFunc(func(p []byte) (int, error) {
 			if len(rest) == 0 {
@@ -356,7 +333,7 @@ func FuzzMessageReader(f *testing.F) {
 			rest = rest[n:]
 			return n, nil
 		}), limit, coding)
-		got, err := readMessages(inSteps)
+		got, err := parts.ReadMessages(inSteps)
 		if !slices.EqualFunc(got, want, bytes.Equal) || reasonOf(err) != reasonOf(wantErr) || (err == nil) != (wantErr == nil) {
 			t.Errorf("%x: whole %d messages and %v, in steps of %d %d and %v", body, len(want), wantErr, size, len(got), err)
 		}

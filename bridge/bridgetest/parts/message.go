@@ -3,7 +3,11 @@ package parts
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
+	"io"
 	"slices"
+
+	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -11,6 +15,23 @@ import (
 // Framed returns one length-prefixed message.
 func Framed(flag byte, payload []byte) []byte {
 	return append(codec.FrameHeader{Flags: flag, Length: uint32(len(payload))}.AppendTo(nil), payload...)
+}
+
+// ReadMessages reads to the end and returns copies of the messages.
+func ReadMessages(m interface {
+	Next() (mem.BufferSlice, error)
+}) (messages [][]byte, err error) {
+	for {
+		s, err := m.Next()
+		if errors.Is(err, io.EOF) {
+			return messages, nil
+		}
+		if err != nil {
+			return messages, err
+		}
+		messages = append(messages, s.Materialize())
+		s.Free()
+	}
 }
 
 // Gzipped returns a payload as one gzip stream.

@@ -2,6 +2,7 @@ package parts
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,4 +66,11 @@ const (
 func Elapse(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
+}
+
+// StandingClock returns a clock of seconds that stands.
+func StandingClock() *atomic.Int64 {
+	clock := new(atomic.Int64)
+	clock.Store(1)
+	return clock
 }
