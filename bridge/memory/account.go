@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -175,12 +174,13 @@ func (a *Account) Mutex() *sync.Mutex { return &a.mu }
 // Patience is how long a message waits for room in limits.buffered_bytes.
 const Patience = 10 * time.Second
 
-// NoRoom returns the fault of a message of n bytes that got no room in time.
+// NoRoom returns the fault of a message that got no room for n bytes in time. n isn't the
+// message's size: it is the rest of it, or what it may have after decompression.
 func (a *Account) NoRoom(n int64) *report.Fault {
 	if n <= a.total.Load() {
 		return report.OverLimit(report.KeyBufferedBytes, report.AnyMoment, "messages of running calls fill the memory for messages")
 	}
-	f := report.OverLimit(report.KeyMemory, 0, fmt.Sprintf("a message of %d bytes is more than the memory for all clients", n))
-	f.Remedy = "send smaller messages, or raise " + report.KeyMemory
+	f := report.OverLimit(report.KeyMemory, 0, "the memory for all clients is less than this message may take")
+	f.Remedy = "send smaller messages, or raise " + report.KeyMemory + "; for compressed messages, lower " + report.KeyMessageBytes
 	return f
 }
