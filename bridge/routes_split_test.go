@@ -186,12 +186,9 @@ func TestSplitLeavesABackendThatIsAway(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				backend := func(name string) (Backend, func()) {
-					gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.WaitForHandlers(true),
-						grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
-							return status.Error(codes.Aborted, name)
-						}))
-					b, stop := InProcess(gs)
-					return b, func() { gs.Stop(); stop() }
+					ln := parts.ListenPipe(t)
+					stop := parts.ServeBackend(t, ln, func(grpc.ServerStream) error { return status.Error(codes.Aborted, name) })
+					return Backend{Target: "passthrough:///" + name, Dial: func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) }}, stop
 				}
 				live, stopLive := backend("live")
 				defer stopLive()

@@ -17,53 +17,20 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // refusals are the ways to refuse a call unseen.
 var refusals = map[string]func(*frameConn, uint32){"REFUSED_STREAM": reset(http2.ErrCodeRefusedStream), "GOAWAY": leaveOut}
 
-// A pipeListener listens in a bubble. Each connection of bufconn begins with a timer of
-// zero, for which Go 1.26 sometimes crashes in a bubble with the race detector.
-type pipeListener struct {
-	conns  chan net.Conn
-	ctx    context.Context // until Close
-	cancel context.CancelFunc
-}
-
-func (l pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.ctx.Done():
-		return nil, net.ErrClosed
-	}
-}
-
-func (l pipeListener) dial(ctx context.Context) (net.Conn, error) {
-	near, far := net.Pipe()
-	select {
-	case l.conns <- far:
-		return near, nil
-	case <-l.ctx.Done():
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (l pipeListener) Close() error { l.cancel(); return nil }
-
-func (pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
-
 // framesInBubble returns a backend with an address for each of the scripts.
 func framesInBubble(t *testing.T, scripts ...func(*frameConn, uint32)) Backend {
 	t.Helper()
-	var all []pipeListener
+	var all []*parts.PipeListener
 	var addresses []string
 	for i, script := range scripts {
-		l := pipeListener{conns: make(chan net.Conn)}
-		l.ctx, l.cancel = context.WithCancel(t.Context())
+		l := parts.ListenPipe(t)
 		all = append(all, l)
 		startFramesOn(t, l, script)
 		addresses = append(addresses, fmt.Sprint(i))
@@ -74,7 +41,7 @@ func framesInBubble(t *testing.T, scripts ...func(*frameConn, uint32)) Backend {
 		if _, err := fmt.Sscan(address, &i); err != nil {
 			return nil, err
 		}
-		return all[i].dial(ctx)
+		return all[i].DialContext(ctx)
 	}
 	return b
 }

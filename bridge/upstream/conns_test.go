@@ -21,7 +21,6 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/stats"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/memory"
@@ -33,7 +32,7 @@ import (
 type countedBackend struct {
 	Backend
 
-	ln     *bufconn.Listener
+	ln     *parts.PipeListener
 	health *scriptedHealth
 
 	mu       sync.Mutex
@@ -74,7 +73,7 @@ func (b *countedBackend) callsBy() (calls []int) {
 
 func newCountedBackend(t *testing.T, streams uint32, opts ...grpc.ServerOption) *countedBackend {
 	t.Helper()
-	b := &countedBackend{ln: bufconn.Listen(1 << 20), health: newScriptedHealth(), open: map[net.Conn]bool{}}
+	b := &countedBackend{ln: parts.ListenPipe(t), health: newScriptedHealth(), open: map[net.Conn]bool{}}
 	stop := serveBackend(t, b.ln, func(ss grpc.ServerStream) error {
 		if method, _ := grpc.MethodFromServerStream(ss); method == healthpb.Health_Watch_FullMethodName {
 			return b.health.watch(ss)
@@ -422,7 +421,7 @@ func TestLostConnectionsPlaces(t *testing.T) {
 // TestSettingsThatChange: the backend says at any time how many calls it takes.
 func TestSettingsThatChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := bufconn.Listen(1 << 20)
+		ln := parts.ListenPipe(t)
 		b := inBubble(ln)
 		b.MaxConnections = 1
 		u := upstreamTo(t, b)
@@ -591,7 +590,7 @@ func TestLastConnectionStays(t *testing.T) {
 // stands is tried again with a pause.
 func TestConnectionsThatEndAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := bufconn.Listen(1 << 20)
+		ln := parts.ListenPipe(t)
 		attempts := 0
 		var serving sync.WaitGroup
 		serving.Go(func() {

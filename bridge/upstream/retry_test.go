@@ -20,8 +20,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -43,7 +43,7 @@ func (f *flaky) count() int {
 func startFlaky(t *testing.T, answer func(attempt int, ss grpc.ServerStream) error) (*flaky, *Upstream) {
 	t.Helper()
 	f := new(flaky)
-	ln := bufconn.Listen(1 << 20)
+	ln := parts.ListenPipe(t)
 	stop := serveBackend(t, ln, func(ss grpc.ServerStream) error {
 		md, _ := metadata.FromIncomingContext(ss.Context())
 		f.mu.Lock()

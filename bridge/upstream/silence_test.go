@@ -19,8 +19,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -198,7 +198,7 @@ func TestSilence(t *testing.T) {
 func TestSilentBackendEndsItsCalls(t *testing.T) {
 	for _, keepalive := range []time.Duration{0, 10 * time.Second, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
-			silent, living := bufconn.Listen(1<<20), bufconn.Listen(1<<20)
+			silent, living := parts.ListenPipe(t), parts.ListenPipe(t)
 			var pings atomic.Int64
 			var serving sync.WaitGroup
 			serving.Go(func() { countPings(silent, &pings) })
@@ -253,7 +253,7 @@ func TestStockServerToleratesPings(t *testing.T) {
 
 func testStockServer(t *testing.T, hours, every time.Duration, answer int) {
 	t.Helper()
-	ln := bufconn.Listen(1 << 20)
+	ln := parts.ListenPipe(t)
 	serveBackend(t, ln, func(ss grpc.ServerStream) error {
 		for n := 1; ; n++ {
 			var m []byte
@@ -329,7 +329,7 @@ func (c *pingCounter) Write(p []byte) (int, error) {
 // with several calls, and the call ends as if nobody had asked.
 func TestSlowBackendIsNotSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := bufconn.Listen(1 << 20)
+		ln := parts.ListenPipe(t)
 		serveBackend(t, ln, func(ss grpc.ServerStream) error {
 			<-time.After(2 * time.Hour)
 			return echo(ss)

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -119,7 +119,7 @@ func TestWrappingsOfGRPC(t *testing.T) {
 // its text. culvert itself sends no ping here: all that it sent was answered.
 func TestKeepaliveOfGRPC(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := bufconn.Listen(1 << 20)
+		ln := parts.ListenPipe(t)
 		var serving sync.WaitGroup
 		serving.Go(func() { answerHeaderAlone(ln) })
 		t.Cleanup(func() { // after the upstream's connections are closed

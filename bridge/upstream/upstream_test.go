@@ -27,7 +27,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/memory"
@@ -69,7 +68,7 @@ func TestNameThatDoesNotResolve(t *testing.T) {
 // call waits as long as the patience and not a moment more.
 func TestBackendThatSaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := bufconn.Listen(1 << 20)
+		ln := parts.ListenPipe(t)
 		u := upstreamTo(t, inBubble(ln))
 		start := time.Now()
 		wantUnreachable(t, callUpstream(t.Context(), t, u, nil))
@@ -81,14 +80,14 @@ func TestBackendThatSaysNothing(t *testing.T) {
 }
 
 // inBubble is the Backend behind a listener in memory.
-func inBubble(ln *bufconn.Listener) Backend {
+func inBubble(ln *parts.PipeListener) Backend {
 	return Backend{Target: "passthrough:///bubble", Dial: func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) }}
 }
 
 // TestBackendAtItsStreamCap: grpc-go would wait for a place for ever.
 func TestBackendAtItsStreamCap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := bufconn.Listen(1 << 20)
+		ln := parts.ListenPipe(t)
 		stop := serveBackend(t, ln, func(ss grpc.ServerStream) error {
 			if md, _ := metadata.FromIncomingContext(ss.Context()); len(md["hold"]) > 0 {
 				return hold(ss)
@@ -124,7 +123,7 @@ func TestBackendAtItsStreamCap(t *testing.T) {
 // TestCallThatWaitsEndsWithItsDeadline, and not as an overload.
 func TestCallThatWaitsEndsWithItsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := bufconn.Listen(1 << 20)
+		ln := parts.ListenPipe(t)
 		u := upstreamTo(t, inBubble(ln))
 		start := time.Now()
 		ctx, cancel := context.WithDeadlineCause(t.Context(), start.Add(time.Second), errDeadline)
@@ -161,7 +160,7 @@ func TestDeadlineThatPassesAtTheStart(t *testing.T) {
 // return.
 func TestBackendThatComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := bufconn.Listen(1 << 20)
+		ln := parts.ListenPipe(t)
 		stop := serveBackend(t, ln, echo)
 		var up atomic.Bool
 		b := inBubble(ln)

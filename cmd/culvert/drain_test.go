@@ -15,7 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc/test/bufconn"
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 )
 
 // TestDrainKnowsWhoAnswers gives drain one answer after the other. Only "refusing" is
@@ -50,7 +50,7 @@ func TestDrainKnowsWhoAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ln := bufconn.Listen(64 << 10)
+				ln := parts.ListenPipe(t)
 				n := 0
 				server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if first := r.Method == http.MethodPost; !first && n == 0 {
