@@ -237,6 +237,51 @@ func TestSplitLeavesABackendThatIsAway(t *testing.T) {
 	}
 }
 
+// TestSplitLeavesAFullBackend: a call without a place goes to another backend that serves,
+// and fails at once if there is none.
+func TestSplitLeavesAFullBackend(t *testing.T) {
+	gone := NamedBackend{Backend: Backend{Target: "127.0.0.1:9", Dial: func(context.Context, string) (net.Conn, error) { return nil, errors.New("it is gone") }}}
+	for what, c := range map[string]struct {
+		other NamedBackend
+		want  string
+	}{
+		"another one serves": {startShowing(t, "other"), "other "},
+		"the other is gone":  {gone, "Unavailable all connections to the backend are full"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			held := make(chan struct{})
+			full := Backend{MaxConnections: 1, QueueTimeout: 50 * time.Millisecond, Target: startBackend(t, func(ss grpc.ServerStream) error {
+				if md, _ := metadata.FromIncomingContext(ss.Context()); len(md["hold"]) > 0 {
+					close(held)
+					return hold(ss)
+				}
+				return ss.SendMsg([]byte("full "))
+			}, grpc.MaxConcurrentStreams(1))}
+			c.other.Name = "other"
+			s := newServer(t, Config{
+				Backends: []NamedBackend{{Name: "full", Backend: full}, c.other},
+				Routes:   []Route{{Name: "all", Split: []routing.Target{{Backend: "full", Weight: 1}, {Backend: "other", Weight: 1}}, Sticky: "x-user"}},
+			})
+			cc := dial(t, serve(t, s))
+			split, err := routing.NewSplit([]routing.Target{{Backend: "full", Weight: 1}, {Backend: "other", Weight: 1}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			user := ""
+			for i := 0; split.PickFor([]string{user}, func(string) bool { return true }) != "full"; i++ {
+				user = fmt.Sprint("user-", i)
+			}
+			wantAnswer(t, "a call with room", asks(within(t, patience), cc, testMethod, "x-user", user), "full ")
+			ctx := metadata.AppendToOutgoingContext(within(t, patience), "x-user", user, "hold", "1")
+			if _, err := cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, testMethod); err != nil {
+				t.Fatal(err)
+			}
+			await(t, "the call that holds the place", held)
+			wantAnswer(t, "a call without a place", asks(within(t, patience), cc, testMethod, "x-user", user), c.want)
+		})
+	}
+}
+
 // TestSplitWithoutAnyBackend fails as one backend alone does, and soon.
 func TestSplitWithoutAnyBackend(t *testing.T) {
 	gone := func(name string) NamedBackend {

@@ -110,7 +110,7 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 }
 
 // open makes the metadata what the route wants it to be, and opens the stream at the
-// upstream. If a split's backend can't be reached, the call goes to another one.
+// upstream. If a split's backend can't be reached or is full, the call goes to another one.
 func (s *Server) open(ctx context.Context, r *running) (err error) {
 	c := r.call
 	var key []string
@@ -126,17 +126,21 @@ func (s *Server) open(ctx context.Context, r *running) (err error) {
 	for ; ; others-- {
 		request.Elsewhere = others > 0
 		r.up, err = r.to.Open(ctx, r.cancel, request)
-		if err == nil || others == 0 || ctx.Err() != nil || !upstream.Unreached(err) {
+		full := upstream.Overloaded(err)
+		if err == nil || others == 0 || ctx.Err() != nil || !full && !upstream.Unreached(err) {
 			return err
 		}
 		if !s.changeBackend(r, key) {
+			if full {
+				return err // the call has waited for a place as long as it may
+			}
 			others = 1 // the last attempt is at this backend, with all its patience
 		}
 	}
 }
 
-// changeBackend gives a call whose backend can't be reached another one that serves. It
-// reports whether there is one.
+// changeBackend gives a call whose backend can't be reached or is full another one that
+// serves. It reports whether there is one.
 func (s *Server) changeBackend(r *running, key []string) bool {
 	c := r.call
 	failed := c.info.Backend

@@ -143,6 +143,13 @@ func Unreached(err error) bool {
 	}
 }
 
+// Overloaded reports whether a call ended because the backend had no place for it. The
+// backend has surely not seen it.
+func Overloaded(err error) bool {
+	var f *report.Fault
+	return errors.As(err, &f) && f.Reason == report.ReasonOverloaded
+}
+
 // saysOtherProtocol begins the cause if something answers, but not in HTTP/2.
 const saysOtherProtocol = "no HTTP/2: "
 

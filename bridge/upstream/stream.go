@@ -52,7 +52,8 @@ type Request struct {
 	Retry *Retry
 
 	// Elsewhere says that another backend may take the call if this one can't be
-	// reached. Open then ends soon, and without other attempts.
+	// reached, or has no place. Open then doesn't wait for a connection for long, and
+	// makes no other attempts.
 	Elsewhere bool
 }
 
