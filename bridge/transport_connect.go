@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/codec"
 )
@@ -53,5 +54,6 @@ func connectRefusal(r *http.Request, httpStatus int, text string) (body string) 
 	if httpStatus == http.StatusUnsupportedMediaType { // connectMistake's: the protocol isn't served
 		code = codes.Unimplemented
 	}
-	return codec.ConnectError(code, "culvert: "+text) + "\n"
+	_, json := codec.ConnectError(status.New(code, "culvert: "+text))
+	return string(json) + "\n"
 }

@@ -13,6 +13,8 @@
 //   - metadata.go: header fields as gRPC metadata and back.
 //   - status.go, percent.go: a status as trailers, its message as header text.
 //   - timeout.go: the grpc-timeout header.
+//   - connect.go, connect_get.go: the Connect protocol's codes, JSON, time-out and
+//     queries. Its envelopes are the frames of frame.go.
 //
 // A parser allocates in proportion to the bytes that it was given, never to a
 // length that it read in them. Errors name the offending key or line and never
