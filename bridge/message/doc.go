@@ -4,5 +4,6 @@
 //
 //   - reader.go: the payload of messages, as the account has room for it; gzip
 //   - grpc.go: the framing of the gRPC family
+//   - unary.go: the framing of a body that is one bare message
 //   - body.go: what a broken body means
 package message

@@ -11,8 +11,8 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// GRPC reads the frames of the gRPC family, in a body and on a WebSocket: each
-// message has a prefix of flags and length.
+// GRPC reads the frames of the gRPC family, in a body and on a WebSocket, and the
+// envelopes of Connect's streams: each message has a prefix of flags and length.
 type GRPC struct {
 	Coding string // of the compressed messages: "" or "gzip"
 	Length uint32 // of the last message, as its prefix says
@@ -21,7 +21,7 @@ type GRPC struct {
 
 // errUncoded ends a call whose message is compressed although its request names no
 // coding. https://github.com/grpc/grpc/blob/master/doc/compression.md
-var errUncoded = &report.Fault{Reason: report.ReasonBadRequest, Code: codes.Internal, Text: "a message is marked as compressed, but the request names no grpc-encoding"}
+var errUncoded = &report.Fault{Reason: report.ReasonBadRequest, Code: codes.Internal, Text: "a message is marked as compressed, but the request names no coding (grpc-encoding, connect-content-encoding)"}
 
 // Read implements Framing.
 func (f *GRPC) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err error) {
@@ -69,5 +69,5 @@ func (f *GRPC) readPrefix(m *Reader, n int) error {
 		return report.New(report.ReasonBadRequest, "a message's prefix can't be read: "+err.Error())
 	}
 	f.Length = h.Length
-	return m.Fits(h.Length)
+	return m.Fits(int64(h.Length))
 }

@@ -58,8 +58,8 @@ func (m *Reader) Begin() error {
 }
 
 // Fits returns why a message of n bytes is refused, or nil.
-func (m *Reader) Fits(n uint32) error {
-	if uint64(n) > uint64(m.Limit.Bytes) {
+func (m *Reader) Fits(n int64) error {
+	if n > int64(m.Limit.Bytes) {
 		return report.Newf(report.ReasonRequestTooLarge, "a request message of %d bytes is over the limit of %d (%s)", n, m.Limit.Bytes, m.Limit.Key).UnlessRaised(m.Limit.Key)
 	}
 	return nil
@@ -118,6 +118,16 @@ func (m *Reader) tiny(n int) (mem.BufferSlice, error) {
 
 // ReadFull is io.ReadFull that notes the arrival of parts.
 func (m *Reader) ReadFull(b []byte) (n int, err error) {
+	n, err = m.fill(b)
+	if n > 0 && errors.Is(err, io.EOF) {
+		return n, io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// fill reads until b is full. It returns the body's own error otherwise: io.EOF is the
+// body's end.
+func (m *Reader) fill(b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		var part int
 		part, err = m.Body.Read(b[n:])
@@ -125,13 +135,79 @@ func (m *Reader) ReadFull(b []byte) (n int, err error) {
 			m.Gets.ReadPart(part)
 		}
 	}
-	switch {
-	case n == len(b):
+	if n == len(b) {
 		return n, nil
-	case n > 0 && errors.Is(err, io.EOF):
-		return n, io.ErrUnexpectedEOF
 	}
 	return n, err
+}
+
+// Rest reads all that is left of the body as one message. Its length isn't known, so
+// like a decompressed message it reserves room for the largest possible one where room
+// is scarce.
+func (m *Reader) Rest() (mem.BufferSlice, error) {
+	defer m.Gets.EndRead()
+	return m.gather(memory.Request, m.roomForRest, func(chunk []byte) (int, error) {
+		m.Gets.ReadPiece()
+		n, err := m.fill(chunk)
+		if err == nil || errors.Is(err, io.EOF) {
+			return n, err
+		}
+		return n, Fault(err)
+	}, func() error { return m.Fits(int64(m.Limit.Bytes) + 1) })
+}
+
+// roomForRest is room for a message of unknown length.
+func (m *Reader) roomForRest(read int) int {
+	most := mostOf(m.Limit.Bytes)
+	switch {
+	case read == 0:
+		return 0
+	case read < memory.SmallBytes:
+		return min(most, memory.SmallBytes)
+	case m.Held.Account().Roomy(most):
+		return min(most, read+memory.ChunkBytes)
+	default:
+		return most
+	}
+}
+
+// gather reads a message of unknown length in chunks, and stops one byte beyond the
+// limit. room returns how much must have room after some bytes were read: nothing for
+// the first KiB. read fills a chunk, and returns io.EOF with the message's last bytes.
+// over returns the fault of a message over the limit.
+func (m *Reader) gather(share memory.Class, room func(read int) int, read func([]byte) (int, error), over func() error) (mem.BufferSlice, error) {
+	c := memory.NewClaim(m.Held)
+	defer c.Done()
+	var out mem.BufferSlice
+	for total, reserved := 0, 0; ; {
+		if want := room(total); want > reserved {
+			if err := m.reserve(c, share, want-reserved, want); err != nil {
+				out.Free()
+				return nil, err
+			}
+			reserved = want
+		}
+		step := memory.ChunkBytes
+		if reserved == 0 {
+			step = memory.RoomlessBytes
+		}
+		chunk := c.Buffer(step)
+		n, err := read(chunk.ReadOnlyData())
+		total += n
+		out = append(out, trimmed(chunk, n))
+		switch {
+		case total > m.Limit.Bytes:
+			out.Free()
+			return nil, over()
+		case errors.Is(err, io.EOF):
+			c.Trim(memory.Small, total)
+			c.Trim(share, max(total-memory.SmallBytes, 0))
+			return out, nil
+		case err != nil:
+			out.Free()
+			return nil, err
+		}
+	}
 }
 
 // brokenOff returns why a message of n bytes was cut before its end.
@@ -168,10 +244,16 @@ func (m *Reader) reserve(c *memory.Claim, share memory.Class, more, all int) err
 	return c.Reserve(m.Ctx, of, more)
 }
 
-// roomToExpand returns how much of a message of at most this size must have room after
-// some of it was decompressed. One byte more than the limit shows that it is too large.
-func roomToExpand(total, limit int) int {
-	switch most := min(limit, math.MaxInt32-1) + 1; {
+// mostOf returns the size for which a message of unknown length may need room: one byte
+// more than the limit shows that it is too large.
+func mostOf(limit int) int { return min(limit, math.MaxInt32-1) + 1 }
+
+// roomToExpand returns how much of a message must have room after some of it was
+// decompressed. The final size is not known. So beyond 64 KiB, gunzip reserves room for
+// the largest possible message, and gives back the rest later: of two messages that hold
+// a part and wait, neither would make progress.
+func (m *Reader) roomToExpand(total int) int {
+	switch most := mostOf(m.Limit.Bytes); {
 	case total < memory.ChunkBytes:
 		return min(most, memory.ChunkBytes)
 	case total < memory.SmallBytes:
@@ -181,7 +263,8 @@ func roomToExpand(total, limit int) int {
 	}
 }
 
-// gunzip decompresses a message, and stops one byte beyond the limit.
+// gunzip decompresses a message. The compressed message stays held meanwhile: the other
+// share's room can't wait for this one's.
 func (m *Reader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
 	if err := m.Use.MayExpand(); err != nil {
 		return nil, err
@@ -193,42 +276,21 @@ func (m *Reader) gunzip(packed mem.BufferSlice) (mem.BufferSlice, error) {
 		return nil, report.New(report.ReasonBadRequest, "a compressed message is not gzip").Because(err)
 	}
 	defer z.Release()
-	c := memory.NewClaim(m.Held)
-	defer c.Done()
-	var out mem.BufferSlice
-	for total, reserved := 0, 0; ; {
-		// The final size is not known. So beyond 64 KiB, reserve room for the largest
-		// possible message, and give back the rest later: of two messages that hold a
-		// part and wait, neither would make progress. The compressed message stays held
-		// meanwhile: the other share's room can't wait for this one's.
-		if want := roomToExpand(total, m.Limit.Bytes); want > reserved {
-			if err := m.reserve(c, memory.Reply, want-reserved, want); err != nil {
-				out.Free()
-				return nil, err
-			}
-			reserved = want
+	return m.gather(memory.Reply, m.roomToExpand, func(chunk []byte) (int, error) {
+		n, err := io.ReadFull(z, chunk)
+		if over := m.Use.Expanded(n, int64(m.Limit.Bytes)); over != nil {
+			return n, over
 		}
-		chunk := c.Buffer(memory.ChunkBytes)
-		n, err := io.ReadFull(z, chunk.ReadOnlyData())
-		over := m.Use.Expanded(n, int64(m.Limit.Bytes))
-		total += n
-		out = append(out, trimmed(chunk, n))
 		switch {
-		case total > m.Limit.Bytes:
-			out.Free()
-			return nil, report.Newf(report.ReasonRequestTooLarge, "a request message decompresses to more than the limit of %d bytes (%s)", m.Limit.Bytes, m.Limit.Key).UnlessRaised(m.Limit.Key)
-		case over != nil:
-			out.Free()
-			return nil, over
-		case err != nil && z.AtEnd(): // io.ReadFull reports the stream's proper end in its own way
-			c.Trim(memory.Small, total)
-			c.Trim(memory.Reply, max(total-memory.SmallBytes, 0))
-			return out, nil
-		case err != nil:
-			out.Free()
-			return nil, report.New(report.ReasonBadRequest, "a compressed message can't be decompressed").Because(err)
+		case err == nil:
+			return n, nil
+		case z.AtEnd(): // io.ReadFull reports the stream's proper end in its own way
+			return n, io.EOF
 		}
-	}
+		return n, report.New(report.ReasonBadRequest, "a compressed message can't be decompressed").Because(err)
+	}, func() error {
+		return report.Newf(report.ReasonRequestTooLarge, "a request message decompresses to more than the limit of %d bytes (%s)", m.Limit.Bytes, m.Limit.Key).UnlessRaised(m.Limit.Key)
+	})
 }
 
 // trimmed cuts a buffer to its first n bytes and frees the rest with it.
