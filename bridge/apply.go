@@ -152,6 +152,10 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.connect.json = cfg.ConnectJSON
+	if p.connect.get, err = methodPatterns(cfg.ConnectGet); err != nil {
+		return nil, err
+	}
 	backends, err := cfg.backends()
 	if err != nil {
 		return nil, err

@@ -558,6 +558,8 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"DenyMethods":       takes,
 	"TryMethods":        takes,
 	"PathPrefix":        takes,
+	"ConnectJSON":       takes,
+	"ConnectGet":        takes,
 	"TrustedProxies":    takes,
 	"VouchedHeaders":    takes,
 	"ForwardCookies":    takes,

@@ -32,6 +32,7 @@ type call struct {
 	coding      string // the client's compression: "" or "gzip"
 	takesGzip   bool   // the client can read compressed messages
 	packReplies bool   // and the upstream compresses its messages
+	oneReply    bool   // the client's protocol needs exactly one reply
 	info        *report.CallInfo
 
 	setCookies bool // the backend's set-cookie may cross

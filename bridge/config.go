@@ -40,6 +40,15 @@ type Config struct {
 	// all methods cross but those of DeniedUnlessAllowed.
 	AllowMethods, DenyMethods []string
 
+	// ConnectJSON lets JSON messages of the Connect protocol pass, with the content type
+	// application/grpc+json, which the backend must read. Otherwise culvert answers 415.
+	ConnectJSON bool
+
+	// ConnectGet are patterns of methods, as those of AllowMethods, that the Connect
+	// protocol may call by GET: methods without side effects. Otherwise culvert answers
+	// 405.
+	ConnectGet []string
+
 	// Routes select the backend of each call. A call that no route matches ends
 	// UNIMPLEMENTED. AllowMethods, DenyMethods and MethodLimits judge the name of the
 	// method that the backend receives. Without routes, all calls go to the only

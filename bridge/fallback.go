@@ -10,10 +10,10 @@ import (
 )
 
 // This file decides which requests go to the fallback: a web server, or a handler of an
-// embedder's. Requests that a transport accepts never do.
+// embedder's. Requests that a transport accepts never do, but for those that may be a web
+// server's as well as Connect's.
 
-// fallsBack reports whether a request that no transport accepts goes to the fallback.
-// culvert keeps attempts at a call, and answers them with the mistake in them: a web
+// fallsBack reports whether a request that is no call goes to the fallback. culvert keeps attempts at a call, and answers them with the mistake in them: a web
 // server's answer would hide why the calls of a client fail. Inside a tunnel, all
 // requests are attempts at calls. TRACE would show a page what culvert adds to requests.
 func (s *Server) fallsBack(r *http.Request, a *arrival) bool {
@@ -31,7 +31,7 @@ func (a *arrival) attemptsCall(r *http.Request) bool {
 		// Its Upgrade is missing: a proxy has removed it.
 	default:
 		method, ok := a.pathMethod(r)
-		return ok && (isConnectGet(r) || namesService(method))
+		return ok && (r.Method == http.MethodGet && hasConnectQuery(r) || namesService(method))
 	}
 	return true
 }
@@ -70,7 +70,12 @@ func isPreflight(r *http.Request) bool {
 // others, by rules of its own. Every web client of gRPC announces a header of its
 // protocol, but for pages that write the request themselves.
 func (a *arrival) forCall(r *http.Request) bool {
-	if r.Header.Get("Access-Control-Request-Method") != http.MethodPost {
+	switch r.Header.Get("Access-Control-Request-Method") {
+	case http.MethodPost:
+	case http.MethodGet:
+		_, ok := a.pathMethod(r)
+		return ok && hasConnectQuery(r)
+	default:
 		return false
 	}
 	for _, line := range r.Header["Access-Control-Request-Headers"] {

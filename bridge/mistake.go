@@ -21,18 +21,13 @@ func (a *arrival) mistakeIn(r *http.Request) *mistake {
 	if _, isMethod := a.pathMethod(r); !isMethod {
 		return a.policy.wrongPath(r, false)
 	}
-	for _, mistakeOf := range notServed {
-		if m := mistakeOf(r); m != nil {
-			return m
-		}
-	}
 	switch {
 	case r.Method == http.MethodGet:
 		return &mistake{http.StatusUpgradeRequired, strippedUpgrade, []string{"Upgrade", "websocket"}, false}
 	case r.Method != http.MethodPost:
 		return &mistake{http.StatusMethodNotAllowed, "a call must be a POST", []string{"Allow", "POST"}, false}
 	default:
-		return &mistake{http.StatusUnsupportedMediaType, "this content type is not a call's: use " + callTypes, acceptPost, false}
+		return &mistake{http.StatusUnsupportedMediaType, "this content type is not a call's: use " + a.policy.callTypes(), a.policy.acceptPost(), false}
 	}
 }
 

@@ -25,10 +25,10 @@ var refusedOverTheWire = []struct {
 	says                     string // the parts that it has, with " … " between them
 	quiet                    bool   // nobody's mistake unless a page sent it
 }{
-	{"a Connect client", "POST /a.B/C", fieldsJSON, "{}", 415, "application/json … createGrpcWebTransport", false},
-	{"a Connect client of binary messages", "POST /a.B/C", "content-type: application/proto\r\ncontent-length: 0\r\n", "", 415, "application/proto … createGrpcWebTransport", false},
-	{"a Connect stream", "POST /a.B/C", "content-type: application/connect+json\r\ncontent-length: 0\r\n", "", 415, "application/connect+json … createGrpcWebTransport", false},
-	{"a Connect GET", "GET /a.B/C?connect=v1&encoding=json&message=%7B%7D", "", "", 405, "Connect … createGrpcWebTransport", false},
+	{"Connect with JSON", "POST /a.B/C", fieldsJSON, "{}", 415, "JSON … useBinaryFormat … connect.json", false},
+	{"a Connect stream of JSON", "POST /a.B/C", "content-type: application/connect+json\r\ncontent-length: 0\r\n", "", 415, "JSON … useBinaryFormat … connect.json", false},
+	{"a Connect stream of another codec", "POST /a.B/C", "content-type: application/connect+xml\r\ncontent-length: 0\r\n", "", 415, "application/connect+proto", false},
+	{"a Connect GET", "GET /a.B/C?connect=v1&encoding=json&message=%7B%7D", "", "", 405, "a.B/C … POST … connect.get", false},
 	{"a prefix", "POST /api/a.B/C", webFields, "", 404, " /a.B/C … path_prefix", false},
 	{"two slashes", "POST //a.B/C", webFields, "", 404, " /a.B/C … path_prefix", false},
 	{"a slash at the end", "POST /a.B/C/", webFields, "", 404, " /a.B/C … path_prefix", false},
@@ -103,7 +103,7 @@ func TestRefusalsInTheClientsForm(t *testing.T) {
 	connect.Header = http.Header{"Origin": {pageOfTest}, "Content-Type": {"application/json"}, "Connect-Protocol-Version": {"1"}}
 	w := answerTo(s, connect)
 	if got := w.Body.String(); w.Code != 415 || w.Header().Get("Content-Type") != "application/json" ||
-		!strings.HasPrefix(got, `{"code":"unimplemented","message":"culvert: `) || !says(got, "application/json … createGrpcWebTransport") {
+		!strings.HasPrefix(got, `{"code":"unimplemented","message":"culvert: `) || !says(got, "JSON … connect.json") {
 		t.Errorf("Connect: answered %d %v %q", w.Code, w.Header(), got)
 	}
 	r := webCall(t, "Origin", pageOfTest)

@@ -33,6 +33,8 @@ type policy struct {
 	web    *fallback.Proxy // nil: there is no web server
 	webURL string          // its address
 
+	connect connectRules
+
 	tryOrigins     bool
 	pathPrefix     string
 	detailedErrors bool

@@ -103,18 +103,36 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies) (
 	for {
 		m, more, err := from.next(ctx)
 		if errors.Is(err, io.EOF) {
-			return up.Trailer(), nil
+			return up.Trailer(), r.replied(1)
 		}
 		if err != nil {
 			return up.Trailer(), err
 		}
 		bytes := m.Len()
+		if err := r.replied(0); err != nil {
+			m.Free()
+			from.sent(bytes, false)
+			return nil, err
+		}
 		s.noteMessage(r, report.Response, bytes)
 		err = r.send(m, more)
 		from.sent(bytes, more)
 		if err != nil {
 			return nil, clientWriteError(ctx, err)
 		}
+	}
+}
+
+// replied returns a fault if the client's protocol needs exactly one reply, and the
+// backend has sent another number of them than want.
+func (r *running) replied(want int64) error {
+	switch {
+	case !r.call.oneReply || r.out.messages.Load() == want:
+		return nil
+	case want == 0:
+		return errManyReplies
+	default:
+		return errNoReply
 	}
 }
 

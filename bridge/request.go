@@ -25,6 +25,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = s.throughTunnel(r, p)
 	t := transportFor(r)
 	a := s.arrive(r, p, t)
+	if t != nil && s.fallsBack(r, a) {
+		t = nil
+	}
 	if m := malformed(claimed, r.Host); m != nil {
 		s.refuseMistake(w, r, a, m)
 		return
@@ -58,7 +61,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t.needsMethod && !a.readMethod(r) {
-		s.refuseMistake(w, r, a, p.wrongPath(r, true))
+		s.refuseMistake(w, r, a, p.wrongPath(r, a.attemptsCall(r)))
+		return
+	}
+	if m := t.mistakeIn(r, a); m != nil {
+		s.refuseMistake(w, r, a, m)
 		return
 	}
 	a.peer.Transport = t.name

@@ -15,14 +15,16 @@ import (
 
 // Causes that end a call's context.
 var (
-	errFinished = errors.New("the call has ended")
-	errDeadline = report.New(report.ReasonDeadlineExceeded, "the deadline passed before the backend ended the call")
-	errGone     = report.New(report.ReasonClientGone, report.ClientGone)
-	errSilent   = &report.Fault{Reason: report.ReasonClientGone, Text: report.ClientGone, Cause: socket.ErrSilent, Ends: report.EndedSilent}
-	errNoPong   = &report.Fault{Reason: report.ReasonClientSilent, Text: "the client answered no ping within " + pingTimeout.String(), Sent: report.SentMaybe, Cause: socket.ErrNoPong, Ends: report.EndedSilent}
-	errStalled  = report.New(report.ReasonSlowConsumer, "the client answered no ping and accepted no data for too long ("+report.KeySlowConsumer+")").Because(socket.ErrStalled).Ending(report.EndedSlow)
-	errRefusing = &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down and accepts no new calls", Retry: report.AnyMoment}
-	errDraining = &report.Fault{Reason: report.ReasonDraining, Text: "this server shut down while the call was running", Sent: report.SentMaybe, Retry: report.AnyMoment}
+	errFinished    = errors.New("the call has ended")
+	errDeadline    = report.New(report.ReasonDeadlineExceeded, "the deadline passed before the backend ended the call")
+	errGone        = report.New(report.ReasonClientGone, report.ClientGone)
+	errSilent      = &report.Fault{Reason: report.ReasonClientGone, Text: report.ClientGone, Cause: socket.ErrSilent, Ends: report.EndedSilent}
+	errNoPong      = &report.Fault{Reason: report.ReasonClientSilent, Text: "the client answered no ping within " + pingTimeout.String(), Sent: report.SentMaybe, Cause: socket.ErrNoPong, Ends: report.EndedSilent}
+	errStalled     = report.New(report.ReasonSlowConsumer, "the client answered no ping and accepted no data for too long ("+report.KeySlowConsumer+")").Because(socket.ErrStalled).Ending(report.EndedSlow)
+	errRefusing    = &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down and accepts no new calls", Retry: report.AnyMoment}
+	errNoReply     = &report.Fault{Reason: report.ReasonBadCardinality, Text: "the backend ended the call with OK and without a message, and a unary call of the Connect protocol needs one"}
+	errManyReplies = &report.Fault{Reason: report.ReasonBadCardinality, Text: "the backend sent more than one message, and a unary call of the Connect protocol takes one"}
+	errDraining    = &report.Fault{Reason: report.ReasonDraining, Text: "this server shut down while the call was running", Sent: report.SentMaybe, Retry: report.AnyMoment}
 )
 
 // silenceFault returns the fault of a client that was given up with an error of package

@@ -46,6 +46,7 @@ func TestReasons(t *testing.T) {
 		"UPSTREAM_SILENT":      {codes.Unavailable, 504},
 		"UPSTREAM_NOT_GRPC":    {codes.Unknown, 502},
 		"MISSING_TRAILERS":     {codes.Internal, 502},
+		"BAD_CARDINALITY":      {codes.Unimplemented, 501},
 		"DEADLINE_EXCEEDED":    {codes.DeadlineExceeded, 504},
 		"CLIENT_GONE":          {codes.Canceled, 499},
 		"FALLBACK_LOOP":        {codes.Unavailable, 508},

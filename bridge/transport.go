@@ -15,6 +15,7 @@ type transport struct {
 	needsMethod bool // the path names a method
 	accepts     func(r *http.Request) bool
 	serve       func(s *Server, w http.ResponseWriter, r *http.Request, a *arrival)
+	mistakeIn   func(r *http.Request, a *arrival) *mistake // why a request of the protocol can't be a call; nil: none is known
 }
 
 // transports are asked in this order.
@@ -22,22 +23,27 @@ var transports []*transport
 
 func init() { // the entries refer to functions that refer to the table
 	transports = []*transport{
-		{tunnelName, false, offers(tunnelName), (*Server).serveTunnel},
-		{"grpc-websockets", true, offers("grpc-websockets"), (*Server).serveWebSocket},
-		{"grpc-web-text", true, posts("application/grpc-web-text"), serveFramed(webText)},
-		{"grpc-web", true, posts("application/grpc-web"), serveFramed(web)},
-		{"grpc", true, posts("application/grpc"), serveFramed(native)},
+		{tunnelName, false, offers(tunnelName), (*Server).serveTunnel, noMistake},
+		{"grpc-websockets", true, offers("grpc-websockets"), (*Server).serveWebSocket, noMistake},
+		{"grpc-web-text", true, posts("application/grpc-web-text"), serveFramed(webText), noMistake},
+		{"grpc-web", true, posts("application/grpc-web"), serveFramed(web), noMistake},
+		{"grpc", true, posts("application/grpc"), serveFramed(native), nativeMistake},
+		{connectName, true, isConnect, (*Server).serveConnect, connectMistake},
 	}
 }
 
-// notServed has a function for each protocol that culvert recognizes but doesn't serve.
-// It returns nil for requests of other protocols.
-var notServed = []func(r *http.Request) *mistake{connectMistake}
+func noMistake(*http.Request, *arrival) *mistake { return nil }
 
-// callTypes are the content types that the transports accept.
-const callTypes = "application/grpc, application/grpc-web, application/grpc-web-text"
+// callTypes returns the content types that the transports accept.
+func (p *policy) callTypes() string {
+	const always = "application/grpc, application/grpc-web, application/grpc-web-text, application/connect+proto, application/proto"
+	if p.connect.json {
+		return always + ", application/connect+json, application/json"
+	}
+	return always
+}
 
-var acceptPost = []string{"Accept-Post", callTypes}
+func (p *policy) acceptPost() []string { return []string{"Accept-Post", p.callTypes()} }
 
 // Transports returns the names of the client protocols, as in logs.
 func Transports() []string {

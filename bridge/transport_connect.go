@@ -7,51 +7,93 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// culvert doesn't serve the Connect protocol. It recognizes Connect requests, to tell
-// their clients what to do. https://connectrpc.com/docs/protocol
+// The Connect protocol has two forms: unary calls are plain HTTP (transport_connect_unary.go),
+// and streams are framed like gRPC-Web's (connectStream). https://connectrpc.com/docs/protocol
 
-const notSpoken = " isn't supported: use createGrpcWebTransport instead of createConnectTransport, or another gRPC-Web client"
+const connectName = "connect" // among the transports
 
-// connectMistake returns the mistake of a Connect request for a method's path. It
-// returns nil for other requests.
-func connectMistake(r *http.Request) *mistake {
-	contentType := mediaType(r)
+// connectRules are what a policy says about the Connect protocol.
+type connectRules struct {
+	json bool     // the backend reads JSON, so messages in JSON pass
+	get  []string // patterns of the methods that may be called by GET
+}
+
+// isConnect accepts the requests of the Connect protocol. With a fallback, only those
+// that attemptsCall finds are calls.
+func isConnect(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodPost:
+		t := mediaType(r)
+		return isUnaryType(t) || isStreamType(t)
+	case http.MethodGet:
+		return hasConnectQuery(r)
+	}
+	return false
+}
+
+func isUnaryType(mediaType string) bool {
+	return mediaType == "application/proto" || mediaType == "application/json"
+}
+
+func isStreamType(mediaType string) bool {
+	return strings.HasPrefix(mediaType, connectStream.contentType+"+")
+}
+
+// hasConnectQuery reports whether a URL is that of a unary call by GET.
+func hasConnectQuery(r *http.Request) bool { return hasQuery(r, "connect=v1") }
+
+func hasQuery(r *http.Request, parameter string) bool {
+	return strings.Contains("&"+r.URL.RawQuery+"&", "&"+parameter+"&")
+}
+
+// connectMistake returns why culvert can't serve a request of the Connect protocol for a
+// method's path, or nil.
+func connectMistake(r *http.Request, a *arrival) *mistake {
+	p, t := a.policy, mediaType(r)
 	switch {
-	case isConnect(contentType) && r.Method == http.MethodPost:
-		return &mistake{http.StatusUnsupportedMediaType, contentType + notSpoken, acceptPost, true}
-	case isConnectGet(r):
-		return &mistake{http.StatusMethodNotAllowed, "Connect" + notSpoken, []string{"Allow", "POST"}, true}
+	case r.Method == http.MethodGet && !matchesAny(p.connect.get, a.method[1:]):
+		return &mistake{http.StatusMethodNotAllowed, "calls of " + a.method[1:] + " by GET aren't enabled here: call it by POST, or add it to connect.get if it has no side effects", []string{"Allow", "POST"}, true}
+	case r.Method == http.MethodGet && r.ContentLength > 0:
+		return &mistake{http.StatusUnsupportedMediaType, "a GET request of the Connect protocol has no body", nil, true}
+	case !p.connect.json && (r.Method == http.MethodGet && hasQuery(r, "encoding=json") || strings.HasSuffix(t, "json")):
+		return &mistake{http.StatusUnsupportedMediaType, "messages in JSON aren't enabled here: send protobuf (useBinaryFormat: true), or set connect.json to pass if the backend reads JSON", p.acceptPost(), true}
+	case isStreamType(t) && t != "application/connect+proto" && t != "application/connect+json":
+		return &mistake{http.StatusUnsupportedMediaType, "this content type is not a call's: use " + p.callTypes(), p.acceptPost(), true}
 	}
 	return nil
 }
 
-// isConnectGet reports whether a request is a unary Connect call by GET.
-func isConnectGet(r *http.Request) bool {
-	return r.Method == http.MethodGet && strings.Contains("&"+r.URL.RawQuery+"&", "&connect=v1&")
+// serveConnect serves one call of the Connect protocol.
+func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request, a *arrival) {
+	if r.Method == http.MethodPost && isStreamType(mediaType(r)) {
+		s.serveHTTPCall(connectStream, w, r, a)
+		return
+	}
+	s.serveUnary(w, r, a)
 }
 
-// isConnect reports whether a media type is one of the Connect protocol's.
-func isConnect(mediaType string) bool {
-	switch mediaType {
-	case "application/json", "application/proto", "application/connect+json", "application/connect+proto":
-		return true
+// readConnectHeader reads the fields that both forms have.
+func (c *call) readConnectHeader(h http.Header) error {
+	if v := h["Connect-Protocol-Version"]; len(v) > 0 && v[0] != "1" {
+		return report.New(report.ReasonBadRequest, "connect-protocol-version must be 1")
 	}
-	return false
+	return c.readTimeout(h["Connect-Timeout-Ms"], codec.ParseConnectTimeout)
 }
 
 // connectRefusal returns the body of an HTTP refusal in the form whose status a Connect
 // client shows. It returns "" if the request isn't a unary Connect call.
 // https://connectrpc.com/docs/protocol#error-end-stream
 func connectRefusal(r *http.Request, httpStatus int, text string) (body string) {
-	unary := mediaType(r)
-	if r.Header.Get("Connect-Protocol-Version") == "" || unary != "application/json" && unary != "application/proto" {
+	post := r.Header.Get("Connect-Protocol-Version") != "" && isUnaryType(mediaType(r))
+	if !post && (r.Method != http.MethodGet || !hasConnectQuery(r)) {
 		return ""
 	}
 	code := codec.CodeFromHTTP(httpStatus)
-	if httpStatus == http.StatusUnsupportedMediaType { // connectMistake's: the protocol isn't served
+	if httpStatus == http.StatusUnsupportedMediaType || httpStatus == http.StatusMethodNotAllowed { // connectMistake's: this isn't enabled
 		code = codes.Unimplemented
 	}
 	_, json := codec.ConnectError(status.New(code, "culvert: "+text))

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/mem"
 
@@ -16,37 +17,43 @@ import (
 )
 
 // A dialect describes how one of the framed protocols differs from the others: native
-// gRPC, gRPC-Web and its text form share the frames, not the trailers.
+// gRPC, gRPC-Web, its text form and Connect's streams share the frames, not the end.
 type dialect struct {
 	contentType string
 	trailers    bool // HTTP trailers carry the status; else a frame does
 	text        bool // the body is base64
+	connect     bool // the status is JSON, and headers have Connect's names
+	encoding    string
+	accepts     string // the header with the readable codings
 }
 
 var (
-	native  = &dialect{contentType: "application/grpc", trailers: true}
-	web     = &dialect{contentType: "application/grpc-web"}
-	webText = &dialect{contentType: "application/grpc-web-text", text: true}
+	native        = &dialect{contentType: "application/grpc", trailers: true, encoding: "grpc-encoding", accepts: "grpc-accept-encoding"}
+	web           = &dialect{contentType: "application/grpc-web", encoding: "grpc-encoding", accepts: "grpc-accept-encoding"}
+	webText       = &dialect{contentType: "application/grpc-web-text", text: true, encoding: "grpc-encoding", accepts: "grpc-accept-encoding"}
+	connectStream = &dialect{contentType: "application/connect", connect: true, encoding: "connect-content-encoding", accepts: "connect-accept-encoding"}
 )
 
 // serveFramed serves one dialect.
 func serveFramed(d *dialect) func(*Server, http.ResponseWriter, *http.Request, *arrival) {
-	return func(s *Server, w http.ResponseWriter, r *http.Request, a *arrival) {
-		if d.trailers && r.ProtoMajor == 1 {
-			s.refuseMistake(w, r, a, &mistake{code: http.StatusHTTPVersionNotSupported, text: "native gRPC needs HTTP/2 all the way, and a proxy on the way speaks HTTP/1.1: use gRPC-Web or a WebSocket", likely: true})
-			return
-		}
-		s.serveHTTPCall(d, w, r, a)
-	}
+	return func(s *Server, w http.ResponseWriter, r *http.Request, a *arrival) { s.serveHTTPCall(d, w, r, a) }
 }
 
-// readTimeout reads a grpc-timeout, if there is one. The shorter of two counts: a
-// WebSocket may have one in its upgrade request and one in its first message.
-func (c *call) readTimeout(values []string) error {
+// nativeMistake returns the mistake of a native call over HTTP/1.1.
+func nativeMistake(r *http.Request, _ *arrival) *mistake {
+	if r.ProtoMajor != 1 {
+		return nil
+	}
+	return &mistake{code: http.StatusHTTPVersionNotSupported, text: "native gRPC needs HTTP/2 all the way, and a proxy on the way speaks HTTP/1.1: use gRPC-Web or a WebSocket", likely: true}
+}
+
+// readTimeout reads a time-out, if there is one. The shorter of two counts: a WebSocket
+// may have one in its upgrade request and one in its first message.
+func (c *call) readTimeout(values []string, parse func(string) (time.Duration, error)) error {
 	if len(values) == 0 {
 		return nil
 	}
-	timeout, err := codec.ParseTimeout(values[0])
+	timeout, err := parse(values[0])
 	if err != nil {
 		return report.New(report.ReasonBadRequest, err.Error())
 	}
@@ -60,11 +67,10 @@ func (c *call) readTimeout(values []string) error {
 // readableCodings is the value of grpc-accept-encoding.
 const readableCodings = "gzip, identity"
 
-// errCoding refuses a grpc-encoding. The answer then has grpc-accept-encoding.
+// errCoding refuses a coding. The answer then has the readable ones.
 var errCoding = report.New(report.ReasonUnsupportedEncoding, "culvert doesn't support this encoding of messages: use gzip or identity")
 
-// readCodings reads a grpc-encoding and a grpc-accept-encoding: the compression that
-// the client uses, and those that it can read.
+// readCodings reads the compression that the client uses, and those that it can read.
 func (c *call) readCodings(encoding, accepted []string) error {
 	if len(encoding) > 0 {
 		switch encoding[0] {
@@ -81,17 +87,28 @@ func (c *call) readCodings(encoding, accepted []string) error {
 
 // readHeader reads the gRPC fields in the header of a request.
 func (c *call) readHeader(h http.Header) error {
-	if err := c.readTimeout(h["Grpc-Timeout"]); err != nil {
+	if err := c.readTimeout(h["Grpc-Timeout"], codec.ParseTimeout); err != nil {
 		return err
 	}
 	return c.readCodings(h["Grpc-Encoding"], h["Grpc-Accept-Encoding"])
+}
+
+// readHeader reads the dialect's fields in the header of a request.
+func (d *dialect) readHeader(c *call, h http.Header) error {
+	if !d.connect {
+		return c.readHeader(h)
+	}
+	if err := c.readConnectHeader(h); err != nil {
+		return err
+	}
+	return c.readCodings(h["Connect-Content-Encoding"], h["Connect-Accept-Encoding"])
 }
 
 func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Request, a *arrival) {
 	liftTimeouts(w, r)
 	c, refused := s.newHTTPCall(r, a)
 	if refused == nil {
-		refused = c.readHeader(r.Header)
+		refused = d.readHeader(c, r.Header)
 	}
 	if refused == nil {
 		refused = s.settle(c)
@@ -116,33 +133,66 @@ func grpcWebRefusal(h http.Header, r *http.Request, code int, text string) {
 	}
 }
 
-// A grpcStream is the client's end of a call of the gRPC family over HTTP.
-type grpcStream struct {
+// A bodyStream is an httpStream whose body has the messages.
+type bodyStream struct {
 	httpStream
+	body  message.Reader
+	first mem.BufferSlice // read ahead, if ahead
+	ahead bool
+}
+
+// read prepares the reading of the body.
+func (b *bodyStream) read(frames message.Framing) {
+	c := b.call
+	b.body = message.Reader{Body: b.source, Limit: c.messages, Held: c.held, Use: &c.use, Gets: &c.progress, Frames: frames}
+}
+
+// Bind implements downstream.
+func (b *bodyStream) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
+	b.body.Ctx = ctx
+	b.httpStream.Bind(ctx, cancel)
+}
+
+// readFirst reads the first message ahead.
+func (b *bodyStream) readFirst(ctx context.Context) (err error) {
+	if b.first, err = b.body.Next(); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return err
+	}
+	b.ahead = true
+	return nil
+}
+
+// Recv implements downstream.
+func (b *bodyStream) Recv() (mem.BufferSlice, error) {
+	if b.ahead {
+		m := b.first
+		b.first, b.ahead = nil, false
+		return m, nil
+	}
+	return b.body.Next()
+}
+
+// A grpcStream is the client's end of a call of the gRPC family over HTTP, or of a
+// Connect stream.
+type grpcStream struct {
+	bodyStream
 	d      *dialect
 	answer grpcAnswer
-
-	body   message.Reader
 	frames message.GRPC
-	first  mem.BufferSlice // read ahead, if ahead
-	ahead  bool
 }
 
 func newGRPCStream(s *Server, d *dialect, w http.ResponseWriter, r *http.Request, c *call, a *arrival) *grpcStream {
 	g := &grpcStream{d: d, answer: grpcAnswer{d: d, text: d.text}}
-	if !d.trailers && strings.Contains(strings.ToLower(r.Header.Get("Accept")), webText.contentType) {
+	if !d.trailers && !d.connect && strings.Contains(strings.ToLower(r.Header.Get("Accept")), webText.contentType) {
 		g.answer.text = true
 	}
 	g.open(s, w, r, c, a, &g.answer)
 	g.frames.Coding = c.coding
-	g.body = message.Reader{Body: g.source, Limit: c.messages, Held: c.held, Use: &c.use, Gets: &c.progress, Frames: &g.frames}
+	g.read(&g.frames)
 	return g
-}
-
-// Bind implements downstream.
-func (g *grpcStream) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
-	g.body.Ctx = ctx
-	g.httpStream.Bind(ctx, cancel)
 }
 
 // decodeBody puts the decoders of the whole body in front of the reader of frames.
@@ -169,16 +219,12 @@ func (g *grpcStream) Prepare(ctx context.Context) error {
 // readSingle reads the first message of a body of that length, and reports whether it
 // is the only one.
 func (g *grpcStream) readSingle(ctx context.Context, length int64) (err error) {
-	if g.first, err = g.body.Next(); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
+	if err = g.readFirst(ctx); err != nil {
 		if errors.Is(err, io.EOF) { // nothing but padding
 			return report.New(report.ReasonBadRequest, "the request holds no message")
 		}
 		return err
 	}
-	g.ahead = true
 	want := int64(codec.FrameHeaderBytes) + int64(g.frames.Length)
 	if g.d.text {
 		want = (want + 2) / 3 * 4
@@ -191,14 +237,4 @@ func (g *grpcStream) readSingle(ctx context.Context, length int64) (err error) {
 		g.call.Complete = true
 	}
 	return nil
-}
-
-// Recv implements downstream.
-func (g *grpcStream) Recv() (mem.BufferSlice, error) {
-	if g.ahead {
-		m := g.first
-		g.first, g.ahead = nil, false
-		return m, nil
-	}
-	return g.body.Next()
 }

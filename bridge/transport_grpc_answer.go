@@ -15,8 +15,8 @@ import (
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// A grpcAnswer is the encoder of the gRPC family: frames, and a status in HTTP
-// trailers or in a last frame.
+// A grpcAnswer is the encoder of the gRPC family and of Connect's streams: frames, and a
+// status in HTTP trailers or in a last frame.
 type grpcAnswer struct {
 	d             *dialect
 	text          bool // the body is base64
@@ -26,7 +26,7 @@ type grpcAnswer struct {
 
 // header implements encoder.
 func (e *grpcAnswer) header(h *httpStream, md metadata.MD, more bool) error {
-	e.packed = h.call.packReplies && e.d.trailers
+	e.packed = h.call.packReplies && (e.d.trailers || e.d.connect)
 	e.begin(h, codec.Fields(md), more)
 	if more {
 		return nil
@@ -34,8 +34,11 @@ func (e *grpcAnswer) header(h *httpStream, md metadata.MD, more bool) error {
 	return h.flush()
 }
 
-// canRead is the value of grpc-accept-encoding. It is never written to.
-var canRead = []string{readableCodings}
+// These header values are never written to.
+var (
+	canRead = []string{readableCodings}
+	gzipped = []string{"gzip"}
+)
 
 // begin sends HTTP 200 and the fields, unless all of a short answer can go out
 // together.
@@ -48,10 +51,10 @@ func (e *grpcAnswer) begin(h *httpStream, fields iter.Seq2[string, string], more
 	}
 	header["Content-Type"] = []string{e.contentType(h.call.subtype)}
 	if e.d.trailers || e.codingRefused {
-		header["grpc-accept-encoding"] = canRead
+		header[e.d.accepts] = canRead
 	}
 	if e.packed {
-		header["grpc-encoding"] = []string{"gzip"}
+		header[e.d.encoding] = gzipped
 	}
 	h.begin(http.StatusOK, more && !e.d.trailers)
 }
@@ -61,7 +64,7 @@ func (e *grpcAnswer) begin(h *httpStream, fields iter.Seq2[string, string], more
 func (e *grpcAnswer) contentType(subtype string) string {
 	base := e.d.contentType
 	switch {
-	case e.d.trailers:
+	case e.d.trailers, e.d.connect:
 	case e.text:
 		base = webText.contentType
 	default:
@@ -145,14 +148,19 @@ func (e *grpcAnswer) writeTrailers(h *httpStream, st *status.Status, trailer met
 	e.begin(h, fields, false)
 }
 
-// writeTrailersFrame ends a gRPC-Web body: the status is in exactly one frame, and
-// nowhere else.
+// writeTrailersFrame ends the body of gRPC-Web and of a Connect stream: the status is in
+// exactly one frame, and nowhere else.
 func (e *grpcAnswer) writeTrailersFrame(h *httpStream, st *status.Status, trailer metadata.MD) error {
 	if !h.out.begun {
 		e.begin(h, codec.Fields(nil), true)
 	}
-	block := codec.AppendHeaderBlock(make([]byte, 0, usualTrailers), codec.BrowserTrailers(st, trailer))
-	if err := e.writeFrame(h, h.last(), codec.FlagTrailers, mem.BufferSlice{mem.SliceBuffer(block)}); err != nil {
+	flag, block := codec.FlagEndStream, []byte(nil)
+	if e.d.connect {
+		block = codec.ConnectEnd(st, trailer)
+	} else {
+		flag, block = codec.FlagTrailers, codec.AppendHeaderBlock(make([]byte, 0, usualTrailers), codec.BrowserTrailers(st, trailer))
+	}
+	if err := e.writeFrame(h, h.last(), flag, mem.BufferSlice{mem.SliceBuffer(block)}); err != nil {
 		return err
 	}
 	return h.endBody()

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -37,7 +38,15 @@ func TestWhichTransport(t *testing.T) {
 		{http.MethodPost, 1, post("application/grpc-webx"), ""},
 		{http.MethodPost, 1, post("application/grpc-web-texts"), ""},
 		{http.MethodPost, 1, post("application/grpcx"), ""},
-		{http.MethodPost, 1, post("application/json"), ""},
+		{http.MethodPost, 1, post("application/json"), "connect"},
+		{http.MethodPost, 1, post("Application/Proto; charset=utf-8"), "connect"},
+		{http.MethodPost, 2, post("application/connect+proto"), "connect"},
+		{http.MethodPost, 2, post("application/connect+xml"), "connect"}, // which refuses it
+		{http.MethodPost, 2, post("application/connect"), ""},
+		{http.MethodPost, 1, post("application/protobuf"), ""},
+		{http.MethodPost, 1, post("application/json+x"), ""},
+		{http.MethodGet, 2, post("application/json"), ""},
+		{http.MethodPut, 2, post("application/proto"), ""},
 		{http.MethodPost, 1, post(""), ""},
 		{http.MethodPost, 1, nil, ""},
 		{http.MethodGet, 2, post("application/grpc"), ""},
@@ -55,7 +64,7 @@ func TestWhichTransport(t *testing.T) {
 		{http.MethodGet, 1, without(socket("h2ts"), "Upgrade"), ""},
 		{http.MethodGet, 1, without(socket("h2ts"), "Connection"), ""},
 	} {
-		r := &http.Request{Method: c.method, ProtoMajor: c.major, ProtoMinor: 2 - c.major, Header: c.header}
+		r := &http.Request{Method: c.method, ProtoMajor: c.major, ProtoMinor: 2 - c.major, Header: c.header, URL: &url.URL{Path: testMethod}}
 		got := ""
 		if tr := transportFor(r); tr != nil {
 			got = tr.name
@@ -67,7 +76,7 @@ func TestWhichTransport(t *testing.T) {
 }
 
 func TestNoUpgradeOverHTTP10(t *testing.T) {
-	r := &http.Request{Method: http.MethodGet, ProtoMajor: 1, Header: http.Header{"Connection": {"upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Protocol": {"h2ts"}}}
+	r := &http.Request{Method: http.MethodGet, ProtoMajor: 1, Header: http.Header{"Connection": {"upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Protocol": {"h2ts"}}, URL: &url.URL{Path: testMethod}}
 	if tr := transportFor(r); tr != nil {
 		t.Errorf("it goes to %q", tr.name)
 	}
@@ -76,7 +85,7 @@ func TestNoUpgradeOverHTTP10(t *testing.T) {
 func TestTransportsHaveTheirNames(t *testing.T) {
 	got := Transports()
 	slices.Sort(got)
-	if want := "grpc grpc-web grpc-web-text grpc-websockets h2ts"; strings.Join(got, " ") != want {
+	if want := "connect grpc grpc-web grpc-web-text grpc-websockets h2ts"; strings.Join(got, " ") != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

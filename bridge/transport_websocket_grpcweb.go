@@ -126,7 +126,7 @@ func (d *socketDown) readMetadata(ctx context.Context, c *call) error {
 	for _, v := range block["content-type"] {
 		c.subtype, _ = contentSubtype(v, web.contentType)
 	}
-	if err := c.readTimeout(block["grpc-timeout"]); err != nil {
+	if err := c.readTimeout(block["grpc-timeout"], codec.ParseTimeout); err != nil {
 		return err
 	}
 	return d.s.settle(c)

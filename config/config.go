@@ -109,6 +109,9 @@ type Config struct {
 	// The methods that clients can call.
 	Methods Methods `key:"methods"`
 
+	// The Connect protocol (docs/reference/connect.md).
+	Connect Connect `key:"connect"`
+
 	// Addresses or networks of the proxies in front of culvert, such as
 	// "10.0.0.0/8". culvert trusts what they say about a client in
 	// x-forwarded-for and similar headers. It removes these headers from the
@@ -191,6 +194,22 @@ type Methods struct {
 	// and counts these calls. Services that culvert denies by default stay
 	// denied.
 	Enforce bool `key:"enforce"`
+}
+
+// Connect configures the Connect protocol. culvert serves it with protobuf messages
+// without configuration.
+type Connect struct {
+	// What culvert does with messages in JSON:
+	//
+	//   - "refuse": culvert answers 415.
+	//   - "pass": culvert forwards them unchanged, as application/grpc+json. Most
+	//     backends can't read them.
+	JSON string `key:"json" one:"refuse,pass"`
+
+	// Patterns of methods that clients can call by GET, as in methods.allow. List
+	// only methods without side effects: browsers and caches repeat a GET, and
+	// over plaintext a browser doesn't name the page that sends it. Empty: none.
+	Get []string `key:"get" is:"method pattern"`
 }
 
 // Metadata configures which sensitive metadata passes.
@@ -378,6 +397,7 @@ func Defaults() Config {
 		TLS:            TLS{ServerTLS: tls},
 		EnforceOrigins: true,
 		Methods:        Methods{Enforce: true},
+		Connect:        Connect{JSON: "refuse"},
 		Errors:         "concise",
 		TrustedHeader:  trustedHeader,
 		HTTP2Server:    "culvert",

@@ -86,6 +86,9 @@ hosts: [grpc.example.com, "grpc.example.com:8443"]
 enforce_origins: false
 path_prefix: /grpc
 fallback: http://localhost:3000
+connect:
+  json: pass
+  get: [shop.v1.Orders/Get*]
 methods:
   enforce: false
   allow: [shop.v1.Orders/*]
@@ -155,6 +158,7 @@ log: {level: debug, format: json}
 		Hosts:        []string{"grpc.example.com", "grpc.example.com:8443"},
 		PathPrefix:   "/grpc",
 		Fallback:     "http://localhost:3000",
+		Connect:      Connect{JSON: "pass", Get: []string{"shop.v1.Orders/Get*"}},
 		Methods:      Methods{Allow: []string{"shop.v1.Orders/*"}, Deny: []string{"shop.v1.Orders/Delete*"}},
 		TrustedProxies: []netip.Prefix{
 			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("::1/128"),

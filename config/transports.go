@@ -4,6 +4,7 @@ package config
 
 // transports are the names of the client protocols.
 var transports = []string{
+	"connect",
 	"grpc",
 	"grpc-web",
 	"grpc-web-text",

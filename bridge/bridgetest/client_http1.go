@@ -88,7 +88,9 @@ func (s *http1Stream) head(name, value string) []byte {
 	return fmt.Appendf(b, "%s: %s\r\n\r\n", name, value)
 }
 
-func (s *http1Stream) send(b []byte) error { return s.sendRaw(messageFrame(s.call.encoding, b)) }
+func (s *http1Stream) send(b []byte) error {
+	return s.sendRaw(s.client.dialect.message(s.call.encoding, b))
+}
 
 func (s *http1Stream) sendRaw(b []byte) error {
 	if s.client.dialect == dialectText && !s.client.whole {

@@ -112,7 +112,9 @@ func (s *http2Stream) awaitHead() (*http.Response, error) {
 	return a.resp, a.err
 }
 
-func (s *http2Stream) send(b []byte) error { return s.sendRaw(messageFrame(s.call.encoding, b)) }
+func (s *http2Stream) send(b []byte) error {
+	return s.sendRaw(s.client.dialect.message(s.call.encoding, b))
+}
 
 func (s *http2Stream) sendRaw(b []byte) error {
 	if s.client.dialect == dialectText {

@@ -57,6 +57,9 @@ func (r *reply) begin() {
 }
 
 func (r *reply) judgeHead() (err error) {
+	if r.dialect == dialectUnary {
+		return r.judgeUnary()
+	}
 	if r.resp.StatusCode != http.StatusOK {
 		return &httpError{r.resp.StatusCode}
 	}
@@ -95,29 +98,35 @@ func (r *reply) recv() ([]byte, error) {
 }
 
 func (r *reply) next() ([]byte, error) {
+	if r.dialect == dialectUnary {
+		return r.nextUnary()
+	}
 	flags, payload, err := readFrame(r.frames)
 	switch {
 	case errors.Is(err, io.EOF) && r.dialect == dialectGRPC:
 		return nil, r.endNative()
 	case errors.Is(err, io.EOF):
-		return nil, violation("the body ended without a trailers frame")
+		return nil, violation("the body ended without a last frame")
 	case err != nil:
 		return nil, err
 	case r.trailersOnly:
 		return nil, violation("a body after a Trailers-Only head")
 	case flags == 0:
 		return payload, nil
-	case flags == flagCompressed && r.dialect == dialectGRPC:
+	case flags == flagCompressed && (r.dialect == dialectGRPC || r.dialect == dialectConnect):
 		return r.inflate(payload)
-	case flags == flagTrailers && r.dialect != dialectGRPC:
+	case flags == flagEndStream && r.dialect == dialectConnect:
+		return nil, r.endConnect(payload)
+	case flags == flagTrailers && (r.dialect == dialectWeb || r.dialect == dialectText):
 		return nil, r.endWeb(payload)
 	}
 	return nil, violation("frame with flags %#02x", flags)
 }
 
 func (r *reply) inflate(payload []byte) ([]byte, error) {
-	if enc := r.resp.Header.Get("grpc-encoding"); enc != "gzip" {
-		return nil, violation("a compressed message and grpc-encoding %q", enc)
+	name, _ := r.dialect.encodingHeaders()
+	if enc := r.resp.Header.Get(name); enc != "gzip" {
+		return nil, violation("a compressed message and %s %q", name, enc)
 	}
 	r.gzips++
 	return gunzipped(payload)

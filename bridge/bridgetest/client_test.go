@@ -103,7 +103,7 @@ func TestClientsReadTheVectors(t *testing.T) {
 }
 
 func TestClientsSendTheVectors(t *testing.T) {
-	if got, want := hex.EncodeToString(messageFrame("", hello)), "00000000070a05776f726c64"; got != want {
+	if got, want := hex.EncodeToString(dialectWeb.message("", hello)), "00000000070a05776f726c64"; got != want {
 		t.Errorf("request frame %s, want %s", got, want)
 	}
 	got := hex.EncodeToString(appendBlock(nil, [][2]string{{"content-type", "application/grpc-web+proto"}, {"x-grpc-web", "1"}, {"authorization", "Bearer t"}}))

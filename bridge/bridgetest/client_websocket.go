@@ -95,7 +95,9 @@ func (s *websocketStream) status() *status.Status { return s.st }
 func (s *websocketStream) trailer() metadata.MD   { return s.tail }
 func (s *websocketStream) compressed() int        { return 0 }
 
-func (s *websocketStream) send(b []byte) error { return s.sendRaw(messageFrame(s.call.encoding, b)) }
+func (s *websocketStream) send(b []byte) error {
+	return s.sendRaw(dialectWeb.message(s.call.encoding, b))
+}
 
 func (s *websocketStream) sendRaw(b []byte) error {
 	return s.sendWire(append([]byte{0}, b...))

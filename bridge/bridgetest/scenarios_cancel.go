@@ -16,18 +16,18 @@ import (
 var cancelScenarios = []scenario{
 	{"cancel while the backend works", 0, cancelWhileWorking},
 	{"cancel before half-close", fullDuplex, cancelBeforeHalfClose},
-	{"cancel between replies", 0, cancelBetweenReplies},
-	{"cancel while nobody reads the replies", 0, cancelUnread},
-	{"cancel ends one call of many", 0, cancelEndsOne},
-	{"cancel by the backend", 0, cancelByBackend},
+	{"cancel between replies", streamedReplies, cancelBetweenReplies},
+	{"cancel while nobody reads the replies", streamedReplies, cancelUnread},
+	{"cancel ends one call of many", streamedReplies, cancelEndsOne},
+	{"cancel by the backend", streamedReplies, cancelByBackend},
 	{"client vanishes by FIN while the backend works", 0, vanishFIN},
 	{"client vanishes by RST while the backend works", 0, vanishRST},
 	{"client vanishes by FIN in the request", fullDuplex, vanishInRequestFIN},
 	{"client vanishes by RST in the request", fullDuplex, vanishInRequestRST},
 	{"client vanishes by FIN in a message", rawFrames | fullDuplex, vanishInMessageFIN},
 	{"client vanishes by RST in a message", rawFrames | fullDuplex, vanishInMessageRST},
-	{"client vanishes by RST while replies come", 0, vanishWhileReading},
-	{"nothing is left while culvert runs on", 0, nothingLeft},
+	{"client vanishes by RST while replies come", streamedReplies, vanishWhileReading},
+	{"nothing is left while culvert runs on", streamedReplies, nothingLeft},
 }
 
 // wantCancelled waits until the backend's context has ended, and expects it to be

@@ -12,9 +12,9 @@ import (
 // chaosScenarios cut at many moments. They check that a call reported as OK was
 // whole, at both ends, and that every other call ends with a status.
 var chaosScenarios = []scenario{
-	{"backend's connection cut again and again", 0, backendCutOften},
+	{"backend's connection cut again and again", streamedReplies, backendCutOften},
 	{"client's connection cut in the last bytes of its request", plaintext, clientCutLate},
-	{"cancel at any moment", 0, cancelAnyMoment},
+	{"cancel at any moment", streamedReplies, cancelAnyMoment},
 	{"drain under load", 0, drainUnderLoad},
 }
 
@@ -81,7 +81,10 @@ func clientCutLate(t *trial) {
 				t.Errorf("the backend got message %d as %.40q", i, m)
 			}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return c.send(hello)
 	})
 	served, cutOff := 0, 0
 	const beyondAll = 1 << 30

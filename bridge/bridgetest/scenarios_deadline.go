@@ -14,7 +14,7 @@ var deadlineScenarios = []scenario{
 	{"deadline reaches the backend as what is left", 0, deadlineReachesBackend},
 	{"no deadline", 0, noDeadline},
 	{"deadline passes", 0, deadlinePasses},
-	{"deadline passes between messages", 0, deadlinePassesBetweenMessages},
+	{"deadline passes between messages", streamedReplies, deadlinePassesBetweenMessages},
 	{"deadline passes while the client sends nothing", fullDuplex, deadlinePassesBeforeHalfClose},
 	{"deadline passes inside a message", rawFrames, deadlinePassesInsideMessage},
 	{"deadline expired on arrival", rawHeaders, expiredDeadline},
@@ -123,10 +123,14 @@ func absurdDeadline(t *trial) {
 
 func malformedDeadline(t *trial) {
 	t.serve(echo)
-	for _, text := range []string{"1", "S", "123456789S", "5s", "-1S", "+5S", "1.5S", "1 S", "0x1S", "1S2", "nonsense", "１S"} {
+	name, bad := "grpc-timeout", []string{"1", "S", "123456789S", "5s", "-1S", "+5S", "1.5S", "1 S", "0x1S", "1S2", "nonsense", "１S"}
+	if t.transport.dialect().isConnect() {
+		name, bad = "connect-timeout-ms", []string{"12345678901", "5s", "-1", "+5", "1.5", "1 0", "0x1", "nonsense", "１"}
+	}
+	for _, text := range bad {
 		t.wantRefused(call{timeout: text}, codes.InvalidArgument, report.ReasonBadRequest)
 	}
-	t.wantRefused(call{lines: [][2]string{{"grpc-timeout", ""}}}, codes.InvalidArgument, report.ReasonBadRequest)
+	t.wantRefused(call{lines: [][2]string{{name, ""}}}, codes.InvalidArgument, report.ReasonBadRequest)
 	t.noneReached()
 }
 

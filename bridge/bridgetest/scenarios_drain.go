@@ -18,16 +18,16 @@ import (
 )
 
 var drainScenarios = []scenario{
-	{"drain lets a call finish", 0, drainLetsFinish},
-	{"drain ends what doesn't finish", 0, drainEnds},
+	{"drain lets a call finish", streamedReplies, drainLetsFinish},
+	{"drain ends what doesn't finish", streamedReplies, drainEnds},
 	{"drain ends a call whose request is unfinished", fullDuplex, drainEndsUnfinished},
-	{"drain refuses new calls", 0, drainRefuses},
-	{"new calls are refused before the drain", 0, refusesBeforeDrain},
+	{"drain refuses new calls", streamedReplies, drainRefuses},
+	{"new calls are refused before the drain", streamedReplies, refusesBeforeDrain},
 	{"drain says goodbye to an idle connection", oneConnection, drainSaysGoodbye},
 	{"a connection without a call ends with a goodbye", oneConnection, idleSaysGoodbye},
 	{"a connection that is old ends with a goodbye", oneConnection, ageSaysGoodbye},
-	{"drain with a client that takes nothing", 0, drainUnread},
-	{"close at once", 0, closeAtOnce},
+	{"drain with a client that takes nothing", streamedReplies, drainUnread},
+	{"close at once", streamedReplies, closeAtOnce},
 }
 
 // drain begins Shutdown, returns when culvert no longer listens and refuses calls, and

@@ -14,15 +14,15 @@ import (
 )
 
 var flowScenarios = []scenario{
-	{"a client that doesn't read stops the backend", 0, slowReader},
+	{"a client that doesn't read stops the backend", streamedReplies, slowReader},
 	{"a backend that doesn't read stops the client", fullDuplex, slowWriter},
 	{"both ways stopped, then both go on", fullDuplex, bothStopped},
-	{"a call that nobody reads leaves the others alone", 0, unreadCallBesideOthers},
+	{"a call that nobody reads leaves the others alone", streamedReplies, unreadCallBesideOthers},
 	{"a call whose requests nobody reads leaves the others alone", fullDuplex, unreadRequestsBesideOthers},
 	{"a request over the limit", 0, requestOverLimit},
 	{"a request that claims to be over the limit", rawFrames, requestClaimsOverLimit},
 	{"a request over the limit after others", fullDuplex, requestOverLimitLater},
-	{"a reply over the limit", 0, replyOverLimit},
+	{"a reply over the limit", streamedReplies, replyOverLimit},
 	{"a reply that claims to be over the limit", 0, replyClaimsOverLimit},
 }
 

@@ -332,6 +332,10 @@ func (t *trial) rawHTTP2() *fakeConn {
 
 func (tr transport) dialect() dialect {
 	switch {
+	case strings.Contains(tr.name, "connect unary"):
+		return dialectUnary
+	case strings.Contains(tr.name, "connect"):
+		return dialectConnect
 	case strings.Contains(tr.name, "grpc-web-text"):
 		return dialectText
 	case strings.Contains(tr.name, "grpc-web"):

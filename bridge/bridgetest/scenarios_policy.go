@@ -27,15 +27,15 @@ var policyScenarios = []scenario{
 	{"path prefix", 0, pathPrefix},
 	{"content types", rawHeaders, contentTypes},
 	{"bodies compressed as a whole", rawFrames, compressedBodies},
-	{"over a limit", 0, overLimit("limits.calls", func(c *bridge.Config) { c.Limits.Calls = 1 })},
-	{"over a limit of the address", 0, overLimit("limits.address.calls", func(c *bridge.Config) { c.Limits.Address.Calls = 1 })},
-	{"over a limit of the method", 0, overLimit("limits.methods[].calls", func(c *bridge.Config) {
+	{"over a limit", streamedReplies, overLimit("limits.calls", func(c *bridge.Config) { c.Limits.Calls = 1 })},
+	{"over a limit of the address", streamedReplies, overLimit("limits.address.calls", func(c *bridge.Config) { c.Limits.Address.Calls = 1 })},
+	{"over a limit of the method", streamedReplies, overLimit("limits.methods[].calls", func(c *bridge.Config) {
 		c.MethodLimits = []bridge.MethodQuota{{Pattern: "culvert.test.*/*", Calls: 1}}
 	})},
-	{"limits that are tried out", 0, triedLimits},
+	{"limits that are tried out", streamedReplies, triedLimits},
 	{"limit on idle time", 0, idleLimit},
 	{"limit on age", 0, ageLimit},
-	{"limit on a slow consumer", 0, slowConsumerLimit},
+	{"limit on a slow consumer", streamedReplies, slowConsumerLimit},
 	{"limit on a slow sender", rawFrames, slowSenderLimit},
 	{"transports of a listener", 0, listenerTransports},
 	{"nothing is smuggled behind an early answer", rawFrames, nothingSmuggled},
@@ -112,6 +112,15 @@ func (t *trial) notThere(method string) {
 // and the messages' codec goes through.
 func contentTypes(t *trial) {
 	t.serve(echo)
+	if t.transport.dialect().isConnect() {
+		want := t.transport.dialect().contentType()
+		for _, asked := range []string{want, want + "; charset=utf-8", strings.ToUpper(want)} {
+			r := t.unary(call{contentType: asked}, hello)
+			t.wantOK(r, hello)
+			t.wantValues("header", r.header, "content-type", want)
+		}
+		return
+	}
 	base, _, _ := strings.Cut(t.transport.dialect().contentType(), "+")
 	for asked, want := range map[string]string{
 		base: base, base + "+proto": base + "+proto", base + "+json": base + "+json", base + "+proto; charset=utf-8": base + "+proto",

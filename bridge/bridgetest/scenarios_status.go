@@ -22,7 +22,7 @@ var statusScenarios = []scenario{
 	{"codes that nobody knows", 0, unknownCodes},
 	{"unicode, long and hostile messages", 0, statusMessages},
 	{"messages escaped badly", 0, badlyEscapedMessages},
-	{"details byte for byte", 0, detailsByteForByte},
+	{"details byte for byte", detailBytes, detailsByteForByte},
 	{"details that a backend made", 0, detailsOfGRPC},
 	{"details that contradict the code", 0, contradictingDetails},
 	{"a status in words that culvert's upstream uses itself", 0, statusInLibraryWords},
@@ -65,8 +65,13 @@ func everyCode(t *trial, replyFirst bool) {
 		if code != codes.OK {
 			message = fmt.Sprintf("code %d", uint32(code))
 		}
+		oneReply := t.transport.lacks(streamedReplies) != ""
+		if oneReply && code == codes.OK && !replyFirst {
+			t.wantCulvert(r, codes.Unimplemented, report.ReasonBadCardinality)
+			continue
+		}
 		t.wantUpstream(r, code, message)
-		if replyFirst != (len(r.messages) == 1) {
+		if want := replyFirst && (code == codes.OK || !oneReply); want != (len(r.messages) == 1) {
 			t.Errorf("code %d: %s", code, abridged(r.messages))
 		}
 	}
@@ -170,6 +175,9 @@ func detailsOfGRPC(t *trial) {
 		return status.ErrorProto(want)
 	})
 	r := t.unary(call{}, hello)
+	if t.transport.dialect().isConnect() { // whose JSON has the names of types, without hosts
+		want.Details[1].TypeUrl, want.Details[2].TypeUrl = anyHost+"unheard.Of", anyHost
+	}
 	if !proto.Equal(&statuspb.Status{Details: r.status.Proto().GetDetails()}, &statuspb.Status{Details: want.GetDetails()}) {
 		t.Errorf("details %v, want %v", r.status.Proto().GetDetails(), want.GetDetails())
 	}

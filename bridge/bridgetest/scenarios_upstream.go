@@ -15,8 +15,8 @@ import (
 
 var upstreamScenarios = []scenario{
 	{"backend down, then up", 0, backendDownThenUp},
-	{"backend stops in the middle of a call", 0, backendStops},
-	{"backend stops gracefully in the middle of a call", 0, backendStopsGracefully},
+	{"backend stops in the middle of a call", streamedReplies, backendStops},
+	{"backend stops gracefully in the middle of a call", streamedReplies, backendStopsGracefully},
 	{"backend restarts", 0, backendRestarts},
 	{"denied method", 0, deniedMethod},
 	{"allowed methods", 0, allowedMethods},

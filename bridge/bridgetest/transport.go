@@ -3,6 +3,7 @@ package bridgetest
 import (
 	"context"
 	"crypto/tls"
+	"maps"
 	"net"
 )
 
@@ -27,6 +28,11 @@ const (
 	oneConnection
 	// plaintext: the client's connection is TCP that a relay can carry.
 	plaintext
+	// streamedReplies: the answer may have other than one message, and header and messages
+	// arrive before the call's end.
+	streamedReplies
+	// detailBytes: the client gets the bytes of a status's details.
+	detailBytes
 	// processor: the scenario keeps a processor busy. Every transport has one.
 	processor
 )
@@ -40,6 +46,10 @@ const (
 	grpcGoReplies    = "grpc-go expands replies before anyone sees them"
 	browserReplies   = "browser dialects never get compressed messages or codes beyond 16"
 	connPerCall      = "a call has a connection of its own"
+	bareMessages     = "a unary call's body is the message alone, without a frame"
+	oneMessage       = "a unary call has one message each way"
+	replyAtTheEnd    = "a unary answer has one message, and its header has the status"
+	typeAndValue     = "JSON has a detail's type and value, not the status around them"
 	insideTLS        = "the relay would have to take part in TLS's timing for nothing"
 )
 
@@ -68,11 +78,19 @@ func direct(d *dialer) func(context.Context) (net.Conn, error) {
 
 var grpcGo = map[need]string{rawFrames: grpcGoFrames, rawHeaders: grpcGoHeaders, nativeReplies: grpcGoReplies}
 
+var connectUnary = map[need]string{fullDuplex: oneMessage, manyRequests: oneMessage, streamedReplies: replyAtTheEnd, rawFrames: bareMessages, detailBytes: typeAndValue}
+
 func fetch(more map[need]string) map[need]string {
 	all := map[need]string{fullDuplex: fetchHasNoStream, manyRequests: fetchSendsOne, nativeReplies: browserReplies}
 	for n, why := range more {
 		all[n] = why
 	}
+	return all
+}
+
+func with(cannot map[need]string, n need, why string) map[need]string {
+	all := maps.Clone(cannot)
+	all[n] = why
 	return all
 }
 
@@ -148,6 +166,38 @@ var transports = []transport{
 		dial: func(d *dialer, tc *tls.Config) (client, error) {
 			d.tls = tc
 			return &websocketClient{d: d}, nil
+		},
+	},
+	{
+		name: "connect http1", label: "connect", browser: true,
+		cannot: map[need]string{oneConnection: connPerCall, detailBytes: typeAndValue},
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &http1Client{d: d, dialect: dialectConnect}, nil
+		},
+	},
+	{
+		name: "connect h2c", label: "connect", http2: true, browser: true, cannot: map[need]string{detailBytes: typeAndValue},
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return newHTTP2Client(d, direct(d), dialectConnect, false), nil
+		},
+	},
+	{
+		name: "connect unary http1", label: "connect", browser: true,
+		cannot: with(connectUnary, oneConnection, connPerCall),
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &http1Client{d: d, dialect: dialectUnary, whole: true}, nil
+		},
+	},
+	{
+		name: "connect unary h2c", label: "connect", http2: true, browser: true, cannot: connectUnary,
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return newHTTP2Client(d, direct(d), dialectUnary, true), nil
+		},
+	},
+	{
+		name: "h2ts connect", label: "h2ts+connect", http2: true, browser: true, cannot: map[need]string{detailBytes: typeAndValue},
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return newHTTP2Client(d, inTunnel(d), dialectConnect, false), nil
 		},
 	},
 	{

@@ -23,15 +23,17 @@ import (
 type dialect int
 
 const (
-	dialectGRPC dialect = iota // trailers are HTTP's
-	dialectWeb                 // trailers are a frame
-	dialectText                // and all of it is base64
+	dialectGRPC    dialect = iota // trailers are HTTP's
+	dialectWeb                    // trailers are a frame
+	dialectText                   // and all of it is base64
+	dialectConnect                // Connect's streams: the last frame is JSON
+	dialectUnary                  // Connect's unary calls: no frames
 )
 
 // contentType returns the content type of requests. The answer must have the same,
 // word for word (protobuf-ts requires that).
 func (d dialect) contentType() string {
-	return [...]string{"application/grpc", "application/grpc-web+proto", "application/grpc-web-text+proto"}[d]
+	return [...]string{"application/grpc", "application/grpc-web+proto", "application/grpc-web-text+proto", "application/connect+proto", "application/proto"}[d]
 }
 
 const (
@@ -47,12 +49,32 @@ func frame(flags byte, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// messageFrame returns the frame of one message, compressed if the call says so.
-func messageFrame(encoding string, message []byte) []byte {
-	if encoding == "gzip" {
+// message returns one message as the body has it, compressed if the call says so.
+func (d dialect) message(encoding string, message []byte) []byte {
+	switch {
+	case d == dialectUnary && encoding == "gzip" && len(message) > 0:
+		return gzipped(message)
+	case d == dialectUnary:
+		return message
+	case encoding == "gzip":
 		return frame(flagCompressed, gzipped(message))
 	}
 	return frame(0, message)
+}
+
+// isConnect reports whether the dialect is one of the Connect protocol's.
+func (d dialect) isConnect() bool { return d == dialectConnect || d == dialectUnary }
+
+// encodingHeaders returns the names of the headers for a coding and for the codings that
+// can be read.
+func (d dialect) encodingHeaders() (encoding, accepts string) {
+	switch d {
+	case dialectConnect:
+		return "connect-content-encoding", "connect-accept-encoding"
+	case dialectUnary:
+		return "content-encoding", "accept-encoding"
+	}
+	return "grpc-encoding", "grpc-accept-encoding"
 }
 
 func gzipped(b []byte) []byte {
@@ -170,6 +192,23 @@ func appendBlock(b []byte, lines [][2]string) []byte {
 // headerLines returns the call's request header as name and value, in the form
 // that every transport but grpc-go's own writes.
 func headerLines(c call, d dialect) [][2]string {
+	lines := grpcLines(c, d)
+	if d.isConnect() {
+		lines = connectLines(c, d)
+	}
+	for name, values := range c.metadata {
+		for _, v := range values {
+			if strings.HasSuffix(name, "-bin") {
+				v = base64.RawStdEncoding.EncodeToString([]byte(v))
+			}
+			lines = append(lines, [2]string{name, v})
+		}
+	}
+	return append(lines, c.lines...)
+}
+
+// grpcLines are the lines of the gRPC family's own.
+func grpcLines(c call, d dialect) [][2]string {
 	lines := [][2]string{{"content-type", cmp.Or(c.contentType, d.contentType())}}
 	if d == dialectGRPC {
 		lines = append(lines, [2]string{"te", "trailers"}, [2]string{"grpc-accept-encoding", "gzip"})
@@ -185,15 +224,7 @@ func headerLines(c call, d dialect) [][2]string {
 	if c.encoding != "" {
 		lines = append(lines, [2]string{"grpc-encoding", c.encoding})
 	}
-	for name, values := range c.metadata {
-		for _, v := range values {
-			if strings.HasSuffix(name, "-bin") {
-				v = base64.RawStdEncoding.EncodeToString([]byte(v))
-			}
-			lines = append(lines, [2]string{name, v})
-		}
-	}
-	return append(lines, c.lines...)
+	return lines
 }
 
 // userAgent is the x-user-agent of the clients written here.

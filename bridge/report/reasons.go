@@ -25,6 +25,7 @@ const (
 	ReasonUpstreamSilent      Reason = "UPSTREAM_SILENT"
 	ReasonUpstreamNotGRPC     Reason = "UPSTREAM_NOT_GRPC"
 	ReasonMissingTrailers     Reason = "MISSING_TRAILERS"
+	ReasonBadCardinality      Reason = "BAD_CARDINALITY"
 	ReasonFallbackLoop        Reason = "FALLBACK_LOOP"
 	ReasonDeadlineExceeded    Reason = "DEADLINE_EXCEEDED"
 	ReasonClientGone          Reason = "CLIENT_GONE"
@@ -67,6 +68,7 @@ var reasons = []ReasonInfo{
 	{ReasonUpstreamSilent, codes.Unavailable, 504, "the backend doesn't answer, not even a ping", "try again: calls use a new connection; check whether the backend's process hangs"},
 	{ReasonUpstreamNotGRPC, codes.Unknown, 502, "the server at the backend's address does not speak gRPC", "check the backend's address and whether it needs TLS; the log has its answer under this call id"},
 	{ReasonMissingTrailers, codes.Internal, 502, "the backend ended the call without a status", "check whether the backend or a proxy in front of it drops trailers; the log has the cause under this call id"},
+	{ReasonBadCardinality, codes.Unimplemented, 501, "a unary call of the Connect protocol didn't get exactly one reply message", "call a method that streams with the client's function for streams; else check the backend"},
 	{ReasonFallbackLoop, codes.Unavailable, 508, "a request to the web server (fallback) came back to culvert", "set fallback to the web server's own address"},
 	{ReasonDeadlineExceeded, codes.DeadlineExceeded, 504, "the call's deadline passed", "set a later deadline or find the slow part"},
 	{ReasonClientGone, codes.Canceled, 499, "the client went away", "none if the client cancelled; otherwise find out why it lost its connection"},

@@ -34,8 +34,8 @@ func newServeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve --backend host:port",
 		Short: "Serve clients in front of a gRPC server",
-		Long: `serve takes gRPC, gRPC-Web and gRPC over WebSocket on one port and sends each
-call to the backend. The backend may start after culvert.
+		Long: `serve takes gRPC, gRPC-Web, Connect and gRPC over WebSocket on one port and sends
+each call to the backend. The backend may start after culvert.
 
 On SIGTERM or SIGINT, culvert drains, and ends within the time in
 --drain-timeout. Running calls may continue meanwhile. A second signal ends culvert at once; the same signal

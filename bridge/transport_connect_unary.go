@@ -1,0 +1,183 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/message"
+	"github.com/culvert-grpc/culvert/bridge/packing"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// serveUnary serves a unary call of the Connect protocol: the bodies are bare messages,
+// and the answer's header has the status.
+func (s *Server) serveUnary(w http.ResponseWriter, r *http.Request, a *arrival) {
+	liftTimeouts(w, r)
+	c, refused := s.newHTTPCall(r, a)
+	c.oneReply = true
+	u := &unaryStream{answer: unaryAnswer{get: r.Method == http.MethodGet}}
+	u.open(s, w, r, c, a, &u.answer)
+	var query codec.ConnectGet
+	if refused == nil {
+		query, refused = u.readHeader()
+	}
+	if refused == nil {
+		refused = s.settle(c)
+	}
+	u.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
+	u.read(&u.frames)
+	if u.answer.get {
+		u.frames.Length, u.body.Body = int64(len(query.Message)), bytes.NewReader(query.Message)
+	}
+	u.answer.contentType = "application/" + c.subtype
+	u.answer.codingRefused = errors.Is(refused, errCoding)
+	s.handle(r.Context(), c, u, a.conn, refused)
+	u.first.Free()
+	u.answer.reply.Free()
+	u.close()
+}
+
+// A unaryStream is the client's end of a unary call of the Connect protocol.
+type unaryStream struct {
+	bodyStream
+	frames message.Unary
+	answer unaryAnswer
+}
+
+// readHeader reads the header and, of a GET, the query.
+func (u *unaryStream) readHeader() (query codec.ConnectGet, err error) {
+	c, h := u.call, u.r.Header
+	c.subtype = "proto"
+	if strings.HasSuffix(mediaType(u.r), "json") {
+		c.subtype = "json"
+	}
+	if err := c.readConnectHeader(h); err != nil {
+		return query, err
+	}
+	if !u.answer.get {
+		return query, c.readCodings(h["Content-Encoding"], h["Accept-Encoding"])
+	}
+	if query, err = codec.ParseConnectGet(u.r.URL.RawQuery); err != nil {
+		return query, report.New(report.ReasonBadRequest, err.Error())
+	}
+	c.subtype = query.Encoding
+	return query, c.readCodings([]string{query.Compression}, h["Accept-Encoding"])
+}
+
+// Prepare reads the whole request: its only message ends with the body. Then the call
+// needs one goroutine, and net/http can notice a disconnect.
+func (u *unaryStream) Prepare(ctx context.Context) error {
+	u.received = true
+	err := u.early(func() error { return u.readFirst(ctx) })
+	u.call.Complete = err == nil
+	return err
+}
+
+// A unaryAnswer is the encoder of unary calls. All of the answer waits for the call's
+// end, since the header has the status. https://connectrpc.com/docs/protocol#unary-response
+type unaryAnswer struct {
+	contentType   string // of the reply
+	get           bool
+	codingRefused bool // so the client is told what can be read
+	head          metadata.MD
+	reply         mem.BufferSlice
+	packed        bool // the reply is compressed
+}
+
+// header implements encoder.
+func (e *unaryAnswer) header(_ *httpStream, md metadata.MD, _ bool) error {
+	e.head = md
+	return nil
+}
+
+// message implements encoder. The pump passes one message. It counts with the call until
+// the call has ended.
+func (e *unaryAnswer) message(h *httpStream, m mem.BufferSlice, _ bool) error {
+	if h.call.packReplies && m.Len() > 0 {
+		packed, err := packing.Pack(m, h.s.account.Pool)
+		if err != nil {
+			return report.New(report.ReasonInternal, "internal error").Because(err)
+		}
+		m, e.packed = packed, true
+	}
+	h.call.held.Add(memory.ClassOf(m.Len()), m.Len())
+	e.reply = m
+	return nil
+}
+
+// end implements encoder.
+func (e *unaryAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD) error {
+	code, contentType, body := http.StatusOK, e.contentType, e.reply
+	if st.Code() != codes.OK {
+		var failure []byte
+		code, failure = codec.ConnectError(st)
+		contentType, body = "application/json", mem.BufferSlice{mem.SliceBuffer(failure)}
+	}
+	if e.packed && st.Code() == codes.OK {
+		h.w.Header()["Content-Encoding"] = gzipped // before, so that a page may read it
+	}
+	header := e.makeHeader(h, e.fields(st, trailer))
+	header["Content-Type"] = []string{contentType}
+	header["Content-Length"] = []string{strconv.Itoa(body.Len())}
+	h.begin(code, false)
+	w, err := h.room(body.Len(), true)
+	if err != nil {
+		return err
+	}
+	for _, b := range body {
+		if _, err := w.Write(b.ReadOnlyData()); err != nil {
+			return err
+		}
+		h.call.progress.SentPiece()
+	}
+	return h.flush()
+}
+
+// fields yields the metadata: the header's, and the trailer's with a prefix.
+func (e *unaryAnswer) fields(st *status.Status, trailer metadata.MD) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for name, value := range codec.Fields(e.head) {
+			if !yield(name, value) {
+				return
+			}
+		}
+		for name, value := range codec.ConnectTrailers(st, trailer) {
+			if !yield("trailer-"+name, value) {
+				return
+			}
+		}
+	}
+}
+
+// makeHeader makes the answer's header. Caches may keep the answer to a GET as the
+// backend's cache-control says; culvert adds none.
+func (e *unaryAnswer) makeHeader(h *httpStream, fields iter.Seq2[string, string]) http.Header {
+	var header http.Header
+	if e.get {
+		header = h.makeHeader(fields)
+		if h.origin.Origin == "" {
+			gate.VaryAnswer(header)
+		}
+		header.Add("Vary", "Accept-Encoding")
+		header["X-Content-Type-Options"] = noSniffing
+	} else {
+		header = h.makeWebHeader(fields)
+	}
+	if e.codingRefused {
+		header["Accept-Encoding"] = canRead
+	}
+	return header
+}
