@@ -19,7 +19,7 @@ type front struct {
 // call passes the ClientCompatRequests from stdin to a client of the suite, each
 // with the address of a culvert that is in front of its server. The client writes
 // its answers itself. It returns at the end of stdin, or of ctx.
-func call(ctx context.Context, culvert, client string, f front) error {
+func call(ctx context.Context, c culvert, client string, f front) error {
 	cmd := command(ctx, client)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	in, err := cmd.StdinPipe()
@@ -29,11 +29,11 @@ func call(ctx context.Context, culvert, client string, f front) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	err = forward(ctx, in, culvert, f)
+	err = forward(ctx, in, c, f)
 	return errors.Join(err, in.Close(), cmd.Wait())
 }
 
-func forward(ctx context.Context, client io.Writer, culvert string, f front) error {
+func forward(ctx context.Context, client io.Writer, c culvert, f front) error {
 	culverts := map[string]*net.TCPAddr{} // by the address of the suite's server
 	for {
 		raw, err := readMessage(os.Stdin)
@@ -54,7 +54,7 @@ func forward(ctx context.Context, client io.Writer, culvert string, f front) err
 				return err
 			}
 			defer remove()
-			if culverts[server], err = startCulvert(ctx, culvert, server, args...); err != nil {
+			if culverts[server], err = c.start(ctx, server, args...); err != nil {
 				return err
 			}
 		}
@@ -77,9 +77,9 @@ func backendTLS(request fields) (args []string, remove func(), err error) {
 
 // change returns the request as the client is to make it: without TLS, which culvert
 // has with the server.
-func (f front) change(request fields, culvert *net.TCPAddr) fields {
+func (f front) change(request fields, address *net.TCPAddr) fields {
 	request = request.without(clientServerCert).without(clientCredentials)
-	request = request.setBytes(clientHost, []byte(culvert.IP.String())).setNumber(clientPort, uint64(culvert.Port))
+	request = request.setBytes(clientHost, []byte(address.IP.String())).setNumber(clientPort, uint64(address.Port))
 	if f.protocol != "" {
 		request = request.setNumber(clientProtocol, protocols[f.protocol])
 	}

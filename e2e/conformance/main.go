@@ -33,6 +33,7 @@ import (
 func main() {
 	protocol := flag.String("protocol", "", "with client: the `protocol` between CLIENT and culvert: connect, grpc or grpc-web")
 	version := flag.Uint("http", 0, "with client: the `version` of HTTP between CLIENT and culvert")
+	config := flag.String("config", "", "`file` with culvert's configuration")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	// A runner that is killed can't stop this program.
@@ -40,9 +41,9 @@ func main() {
 	switch args := flag.Args(); {
 	case err != nil:
 	case len(args) == 3 && args[0] == "server":
-		err = serve(ctx, args[1], args[2])
+		err = serve(ctx, culvert{args[1], *config}, args[2])
 	case len(args) == 3 && args[0] == "client":
-		err = call(ctx, args[1], args[2], front{protocol: *protocol, http: *version})
+		err = call(ctx, culvert{args[1], *config}, args[2], front{protocol: *protocol, http: *version})
 	default:
 		err = errors.New("usage: conformance server|client CULVERT PROGRAM")
 	}
@@ -53,11 +54,14 @@ func main() {
 	}
 }
 
-// startCulvert starts culvert in front of the gRPC server at backend and returns the
-// address that it listens on. culvert ends with ctx.
-func startCulvert(ctx context.Context, program, backend string, args ...string) (*net.TCPAddr, error) {
-	args = slices.Concat([]string{"serve", "--backend", backend, "--listen", "127.0.0.1:0", "--health-listen", "off"}, args)
-	cmd := command(ctx, program, args...)
+// culvert is the program under test.
+type culvert struct{ program, config string }
+
+// start starts culvert in front of the gRPC server at backend and returns the address
+// that it listens on. culvert ends with ctx.
+func (c culvert) start(ctx context.Context, backend string, args ...string) (*net.TCPAddr, error) {
+	args = slices.Concat([]string{"serve", "--config", c.config, "--backend", backend, "--listen", "127.0.0.1:0", "--health-listen", "off"}, args)
+	cmd := command(ctx, c.program, args...)
 	cmd.Env = append(os.Environ(), "CULVERT_ADMIN_LISTEN=off")
 	log, err := cmd.StderrPipe()
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 
 // serve answers the one ServerCompatRequest on stdin with the address of a culvert
 // that serves as the request says. It returns when ctx ends.
-func serve(ctx context.Context, culvert, backend string) error {
+func serve(ctx context.Context, c culvert, backend string) error {
 	raw, err := readMessage(os.Stdin)
 	if err != nil {
 		return err
@@ -33,7 +33,7 @@ func serve(ctx context.Context, culvert, backend string) error {
 		return err
 	}
 	defer remove()
-	listening, err := startCulvert(ctx, culvert, address, args...)
+	listening, err := c.start(ctx, address, args...)
 	if err != nil {
 		return err
 	}
