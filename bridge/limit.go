@@ -21,8 +21,8 @@ type Limits struct {
 	CallsPerSecond      int           // that begin. Default: no limit.
 	HandshakesPerSecond int           // WebSocket upgrades and, counted apart from them, TLS handshakes. Default: no limit.
 	SlowConsumerTimeout time.Duration // how long a client may accept none of the data that is ready for it. Default 5 min.
-	IdleTimeout         time.Duration // of a call without messages. Default: none.
-	MaxAge              time.Duration // of a call. Default: none.
+	IdleTimeout         time.Duration // of a call without messages, ±10 % and up to 2 s more. Default: none.
+	MaxAge              time.Duration // of a call, ±10 % and up to 2 s more. Default: none.
 
 	SlowSenderTimeout     time.Duration // how long a client may take for a message's next KiB, or its end. Default 30 s.
 	ConnectionIdleTimeout time.Duration // of a connection without a call. Default 60 s.

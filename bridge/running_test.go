@@ -96,6 +96,7 @@ func TestCallsAreLookedAfter(t *testing.T) {
 			}
 		}, time.Minute, report.ReasonMaxAge, report.KeyMaxAge},
 		{"idle", Limits{IdleTimeout: 30 * time.Second}, nil, 30 * time.Second, report.ReasonIdleTimeout, report.KeyIdle},
+		{"idle for a part of a second", Limits{IdleTimeout: 500 * time.Millisecond}, nil, time.Second, report.ReasonIdleTimeout, report.KeyIdle},
 		{"idle after a message", Limits{IdleTimeout: 30 * time.Second}, func(ctx context.Context, g *registry, r *running) {
 			pause(ctx, 20*time.Second+time.Millisecond)
 			r.lastSeen.Store(g.now())

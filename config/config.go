@@ -312,12 +312,14 @@ type Limits struct {
 	SlowConsumerTimeout time.Duration `key:"slow_consumer_timeout"`
 
 	// How long a call may carry no message; 0s is no limit. culvert then ends
-	// the call.
+	// the call. It varies the time by up to a tenth for each call. The call then
+	// ends up to 2s later, because culvert checks calls about once a second.
 	IdleTimeout time.Duration `key:"idle_timeout"`
 
 	// How long a call may last; 0s is no limit. culvert varies this time and
 	// idle_timeout by up to a tenth for each call, so that calls don't all end,
-	// and come back, at once.
+	// and come back, at once. The call then ends up to 2s later, because culvert
+	// checks calls about once a second.
 	MaxAge time.Duration `key:"max_age"`
 
 	// How long a client may take for the next KiB of a message that it has

@@ -40,12 +40,14 @@ type Route struct {
 	Timeout time.Duration `key:"timeout"`
 
 	// How long a call may carry no message, in place of limits.idle_timeout. 0s:
-	// no limit.
+	// no limit. As there, the call may end a tenth earlier, or a tenth and 2s
+	// later.
 	IdleTimeout time.Duration `key:"idle_timeout" like:"limits.idle_timeout"`
 
-	// How long a call may last, in place of limits.max_age. 0s: no limit. Unlike
-	// with timeout, the backend isn't told, and clients get UNAVAILABLE, so that
-	// they call again.
+	// How long a call may last, in place of limits.max_age. 0s: no limit. As
+	// there, the call may end a tenth earlier, or a tenth and 2s later. Unlike with
+	// timeout, the backend isn't told, and clients get UNAVAILABLE, so that they
+	// call again.
 	MaxAge time.Duration `key:"max_age" like:"limits.max_age"`
 
 	// When culvert sends a failed call again.
