@@ -3,6 +3,7 @@ module github.com/culvert-grpc/culvert/e2e
 go 1.26.0
 
 require (
+	connectrpc.com/connect v1.21.0
 	github.com/coder/websocket v1.8.15
 	github.com/improbable-eng/grpc-web v0.15.0
 	github.com/libdns/cloudflare v0.2.2
