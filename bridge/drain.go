@@ -63,9 +63,10 @@ func (s *Server) RefusesCalls() bool { return s.refusing.Load() }
 // the remaining calls before that with UNAVAILABLE (DRAINING): at random times within
 // Config.DrainSpread of the deadline, so that their clients don't all come back at once.
 // The last second, or the last half of a shorter time, is for clients to receive the
-// end. Then Shutdown closes the connections of clients that take nothing. If the context
-// ends without a deadline, Shutdown ends the calls at once, and clients have a second.
-// It returns nil even if it had to end calls.
+// end, which can only follow a message that is being written. Then Shutdown closes the
+// connections of clients that take nothing. If the context ends without a deadline,
+// Shutdown ends the calls at once, and clients have a second. It returns nil even if it
+// had to end calls.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	t := s.drainTimes(ctx)
@@ -82,34 +83,40 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, hs := range s.edge.TakeServers() {
 		goodbyes.Go(func() { _ = hs.Shutdown(farewell) })
 	}
-	if !s.finishBy(ctx, t.first) {
-		s.log.Warn("drain time-out: ending the remaining calls", slog.Int("calls", s.RunningCalls()))
-		if !t.end.IsZero() {
-			s.registry.cancelOver(ctx, t.last, errDraining, s.random)
-		}
-		s.registry.cancelAll(errDraining)
+	if s.finishBy(ctx, t.first) || s.endCalls(ctx, &t) {
+		t.sooner()
 	}
 	// First connections say goodbye by themselves, when their last stream ends. Then
 	// Close says it to tunnels that haven't, and closes the other connections. In the
 	// end, clients that accept nothing are cut.
-	now := time.Now()
-	cut := now.Add(2 * lastWords)
-	if !t.end.IsZero() && t.end.Before(cut) {
-		cut = t.end
-	}
-	told, stop := context.WithDeadline(context.WithoutCancel(ctx), now.Add(min(lastWords, cut.Sub(now)*3/4)))
+	told, stop := context.WithDeadline(context.WithoutCancel(ctx), t.told)
 	defer stop()
-	_ = s.registry.wait(told)
+	_ = s.registry.wait(told) // for new calls, which are refused
 	defer context.AfterFunc(told, cancel)()
 	goodbyes.Wait()
-	return s.closeBy(ctx, cut)
+	return s.closeBy(ctx, t.end)
 }
 
-// drainTimes are the moments of a Shutdown. All are zero without a deadline.
+// endCalls ends the calls that are left, and reports whether all clients have been told
+// in time.
+func (s *Server) endCalls(ctx context.Context, t *drainTimes) bool {
+	s.log.Warn("drain time-out: ending the remaining calls", slog.Int("calls", s.RunningCalls()))
+	if ctx.Err() == nil {
+		s.registry.cancelOver(ctx, t.last, t.cause(), s.random)
+	}
+	if ctx.Err() != nil {
+		t.sooner()
+	}
+	s.registry.cancelAll(t.cause())
+	return s.finishBy(context.WithoutCancel(ctx), t.told)
+}
+
+// drainTimes are the moments of a Shutdown. All are zero without a deadline, until sooner.
 type drainTimes struct {
 	begin time.Time
 	first time.Time // from here on, Shutdown ends the calls that are left
 	last  time.Time // by here, all of them
+	told  time.Time // by here, clients have received their ends
 	end   time.Time // by here, it is over
 }
 
@@ -119,12 +126,35 @@ func (s *Server) drainTimes(ctx context.Context) (t drainTimes) {
 		return t
 	}
 	t.begin, t.end = time.Now(), end
-	t.last = end.Add(-min(lastWords, end.Sub(t.begin)/2))
-	t.first = end.Add(-s.policy.Load().drainSpread)
-	if t.first.After(t.last) {
-		t.first = t.last
-	}
+	words := min(lastWords, end.Sub(t.begin)/2)
+	t.last, t.told = end.Add(-words), end.Add(-words/4)
+	t.first = earlier(t.last, end.Add(-s.policy.Load().drainSpread))
 	return t
+}
+
+// sooner leaves clients no more time from now on than they need for a goodbye.
+func (t *drainTimes) sooner() {
+	now := time.Now()
+	t.told = earlier(t.told, now.Add(lastWords))
+	t.end = earlier(t.end, now.Add(2*lastWords))
+}
+
+// earlier returns the limit, or the time if that is earlier or there is no limit.
+func earlier(limit, t time.Time) time.Time {
+	if limit.IsZero() || t.Before(limit) {
+		return t
+	}
+	return limit
+}
+
+// cause returns why the calls that are left end. The status can only follow a whole
+// message, so a slow client may accept the message that is being written until told, when
+// Close closes its connection: gRPC's clients see UNAVAILABLE then. A stream that is
+// reset is INTERNAL to them, so writes are only cut after that, where Close would wait.
+func (t *drainTimes) cause() error {
+	f := *errDraining
+	f.WriteBy = t.told.Add(t.end.Sub(t.told) / 2)
+	return &f
 }
 
 // closeListeners takes at most a quarter of the time.
@@ -143,11 +173,8 @@ func (s *Server) awaitArrivals(ctx context.Context, t drainTimes) {
 	if s.refusing.Load() || s.edge.Open() == 0 {
 		return // they had it, or there are none
 	}
-	end := time.Now().Add(s.onTheWay)
-	if half := t.begin.Add(t.end.Sub(t.begin) / 2); !t.end.IsZero() && half.Before(end) {
-		end = half
-	}
-	ctx, stop := context.WithDeadline(ctx, end)
+	half := t.begin.Add(t.end.Sub(t.begin) / 2)
+	ctx, stop := context.WithDeadline(ctx, earlier(half, time.Now().Add(s.onTheWay)))
 	defer stop()
 	<-ctx.Done()
 }

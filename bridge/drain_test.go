@@ -165,6 +165,56 @@ func TestCallsEndWithinTheSpread(t *testing.T) {
 	}
 }
 
+// TestDrainTellsSlowReaders: a client that pauses, and reads on before the drain is over,
+// gets the rest of the message that was being written, and then the status.
+func TestDrainTellsSlowReaders(t *testing.T) {
+	for name, dial := range map[string]func(address string) *grpc.ClientConn{
+		"native": func(address string) *grpc.ClientConn { return dial(t, address) },
+		"tunnel": func(address string) *grpc.ClientConn { return dialTunnel(t, address, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each waits for a slow reader
+			ended := make(chan struct{})
+			backend := startBackend(t, func(ss grpc.ServerStream) error {
+				defer close(ended)
+				for {
+					if err := ss.SendMsg(pattern(20 << 10)); err != nil {
+						return err
+					}
+				}
+			})
+			s := newServer(t, Config{Backend: Backend{Target: backend}, DrainSpread: patience})
+			s.random = func() float64 { return 0 } // the call ends first, and its client has the rest of the drain
+			stream := open(within(t, patience), t, dial(serve(t, s)), testMethod)
+			poll(t, func() string {
+				s.registry.mu.Lock()
+				defer s.registry.mu.Unlock()
+				for r := range s.registry.calls {
+					if _, out := r.blocked(); out {
+						return ""
+					}
+				}
+				return "the client accepts more"
+			})
+
+			done := drained(s, within(t, patience))
+			await(t, "the call's end at the backend", ended)
+			pause := time.NewTimer(3 * writeGrace)
+			<-pause.C
+			var err error
+			for err == nil {
+				err = stream.RecvMsg(new([]byte))
+			}
+			if status.Code(err) != codes.Unavailable || reasonFor(err) != report.ReasonDraining || retryOf(err) == nil {
+				t.Errorf("the call ended with %v, want UNAVAILABLE, %s and when to try again", err, report.ReasonDraining)
+			}
+			if err := await(t, "Shutdown's return", done); err != nil {
+				t.Errorf("Shutdown returned %v", err)
+			}
+		})
+	}
+}
+
 // retryOf returns the RetryInfo of an error, or nil.
 func retryOf(err error) *errdetails.RetryInfo {
 	for _, d := range status.Convert(err).Details() {
@@ -245,13 +295,7 @@ func TestLateArrivalsAreServed(t *testing.T) {
 	if text := string(answer); err != nil || !strings.Contains(text, "200 OK") || !strings.Contains(text, "grpc-status: 0") || !strings.Contains(text, "Connection: close") {
 		t.Errorf("a late first request: %v, answered %q", err, answer)
 	}
-	cc := dial(t, embedded, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-		ws, _, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{Subprotocols: []string{tunnelName}})
-		if err != nil {
-			return nil, err
-		}
-		return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
-	}))
+	cc := dialTunnel(t, embedded, nil)
 	if err := unary(within(t, patience), cc, testMethod); err != nil {
 		t.Errorf("a call in a late tunnel: %v", err)
 	}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // An endGuard lets the end of a call's context interrupt the blocked reads and writes
-// of the call's downstream. A read ends at once. A write that still makes progress gets
-// a moment, since culvert can tell the client the end only after a whole write.
+// of the call's downstream. A read ends at once. A write gets a moment, or the time that
+// the cause gives it, since culvert can tell the client the end only after a whole write.
 type endGuard struct {
 	cut func() // makes a blocked write return, for good
 
@@ -27,7 +29,7 @@ type endGuard struct {
 // watch ties the guard to the context until release.
 func (g *endGuard) watch(ctx context.Context, cut func()) {
 	g.cut = cut
-	g.unwatch = context.AfterFunc(ctx, g.contextEnded)
+	g.unwatch = context.AfterFunc(ctx, func() { g.contextEnded(graceOf(context.Cause(ctx))) })
 }
 
 // errEnded reports that a write was not made or not finished because the call had
@@ -109,7 +111,16 @@ func (g *endGuard) end() bool {
 	return !g.broken
 }
 
-func (g *endGuard) contextEnded() {
+// graceOf returns how long a blocked write of a call that ends with the cause may go on.
+func graceOf(cause error) time.Duration {
+	var f *report.Fault
+	if errors.As(cause, &f) {
+		return max(writeGrace, time.Until(f.WriteBy))
+	}
+	return writeGrace
+}
+
+func (g *endGuard) contextEnded(grace time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ended = true
@@ -120,7 +131,7 @@ func (g *endGuard) contextEnded() {
 		return
 	}
 	g.cutting.Add(1)
-	g.timer = time.AfterFunc(writeGrace, func() {
+	g.timer = time.AfterFunc(grace, func() {
 		defer g.cutting.Done()
 		g.mu.Lock()
 		defer g.mu.Unlock()

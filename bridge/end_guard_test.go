@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A pipe is what an endGuard guards: a write that blocks until the client
@@ -76,6 +78,31 @@ func TestBlockedWriteIsCutAfterTheGrace(t *testing.T) {
 			t.Error("the way to the client passes for whole")
 		}
 	})
+}
+
+// TestCauseMayGiveAWriteMoreTime, and never less than other causes.
+func TestCauseMayGiveAWriteMoreTime(t *testing.T) {
+	for given, want := range map[time.Duration]time.Duration{
+		3 * time.Second: 3 * time.Second,
+		writeGrace / 2:  writeGrace,
+		-time.Second:    writeGrace,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			g, p := new(endGuard), newPipe()
+			g.watch(ctx, func() { close(p.cut) })
+			g.begin()
+			start := time.Now()
+			cancel(&report.Fault{WriteBy: start.Add(given)})
+			p.write()
+			if took := time.Since(start); took != want {
+				t.Errorf("given %v, the write was cut after %v, want %v", given, took, want)
+			}
+			if g.end() || g.release() {
+				t.Error("a write that was cut passes for whole")
+			}
+		})
+	}
 }
 
 func TestWriteThatGetsOnIsLeftAlone(t *testing.T) {

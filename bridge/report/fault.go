@@ -30,6 +30,10 @@ type Fault struct {
 	Retry  time.Duration // when to retry; 0: not given
 	Mute   bool          // the client can't be reached any more
 	Ends   string        // why the call's connection ends with it; empty: it doesn't, or for another reason
+
+	// WriteBy is when culvert gives up the message that is being written to the client,
+	// if that is later than culvert usually does.
+	WriteBy time.Time
 }
 
 // Whether a call has reached the backend.
