@@ -20,7 +20,8 @@ func Framed(flag byte, payload []byte) []byte {
 // ReadMessages reads to the end and returns copies of the messages.
 func ReadMessages(m interface {
 	Next() (mem.BufferSlice, error)
-}) (messages [][]byte, err error) {
+},
+) (messages [][]byte, err error) {
 	for {
 		s, err := m.Next()
 		if errors.Is(err, io.EOF) {
