@@ -10,12 +10,13 @@ import (
 )
 
 // This file decides which requests go to the fallback: a web server, or a handler of an
-// embedder's. Requests that a transport accepts never do, but for those that may be a web
-// server's as well as Connect's.
+// embedder's. Requests that a transport accepts never do, except JSON and protobuf that
+// may be meant for the web server and not for Connect.
 
-// fallsBack reports whether a request that is no call goes to the fallback. culvert keeps attempts at a call, and answers them with the mistake in them: a web
-// server's answer would hide why the calls of a client fail. Inside a tunnel, all
-// requests are attempts at calls. TRACE would show a page what culvert adds to requests.
+// fallsBack reports whether a request that is no call goes to the fallback. culvert keeps
+// attempts at a call, and answers them with the mistake in them: a web server's answer
+// would hide why the calls of a client fail. Inside a tunnel, all requests are attempts
+// at calls. TRACE would show a page what culvert adds to requests.
 func (s *Server) fallsBack(r *http.Request, a *arrival) bool {
 	return (a.policy.web != nil || s.cfg.Fallback != nil) && !a.tunnel && r.Method != http.MethodTrace && !a.attemptsCall(r)
 }

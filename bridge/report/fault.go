@@ -31,8 +31,8 @@ type Fault struct {
 	Mute   bool          // the client can't be reached any more
 	Ends   string        // why the call's connection ends with it; empty: it doesn't, or for another reason
 
-	// WriteBy is when culvert gives up the message that is being written to the client,
-	// if that is later than culvert usually does.
+	// WriteBy is until when a message that is being written may take. Zero, or a time that
+	// is too soon: culvert waits as long as for other faults.
 	WriteBy time.Time
 }
 
