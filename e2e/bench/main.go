@@ -231,10 +231,15 @@ func (c cell) meet(ctx context.Context, a *arena, name string, measure time.Dura
 	if name == "direct" {
 		dial = c.direct
 	}
+	return c.load(ctx, a, p, dial, measure)
+}
+
+// load loads a running peer.
+func (c cell) load(ctx context.Context, a *arena, p *peer, dial func(*peer) client, measure time.Duration) (figure, error) {
 	l := &load{client: dial(p), streams: c.streams, size: c.size}
 	defer l.client.close()
 	l.stuck = func() {
-		fmt.Fprintf(os.Stderr, "%s doesn't end: %d messages came through\n", name, l.passed.Load())
+		fmt.Fprintf(os.Stderr, "%s doesn't end: %d messages came through\n", p.name, l.passed.Load())
 		p.explain()
 		a.backend.explain()
 	}

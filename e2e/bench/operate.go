@@ -26,27 +26,55 @@ var operation = []weight{
 
 var unaryCalls = cell{shape: unary, client: newGRPCClient(64), streams: 64, size: 100}
 
-// The rounds of moreCPU, and how long each measures a program.
+// moreCPU starts both programs moreStarts times, and has each take moreTurns turns of
+// moreTime.
 const (
-	moreRounds = 9
-	moreTime   = 2 * time.Second
+	moreStarts = 12
+	moreTurns  = 4
+	moreTime   = time.Second
 )
 
 // moreCPU returns how much more CPU time a message takes with a program than with
-// another, in percent.
+// another, in percent: the median of the turns. The programs take turns, because what
+// else a machine does changes from second to second, by more than the bounds allow.
 func moreCPU(c cell, than string) func(context.Context, *arena, string) (float64, error) {
 	return func(ctx context.Context, a *arena, name string) (float64, error) {
-		r := &result{cell: c, figures: make(map[string][]figure)}
-		for range moreRounds {
-			for _, name := range []string{than, name} {
-				f, err := c.meet(ctx, a, name, moreTime)
-				if err != nil {
-					return 0, err
-				}
-				r.figures[name] = append(r.figures[name], f)
+		var ratios []float64
+		for range moreStarts {
+			some, err := c.takeTurns(ctx, a, than, name)
+			if err != nil {
+				return 0, err
 			}
+			ratios = append(ratios, some...)
 		}
-		less, more := r.medians(than).perMessage, r.medians(name).perMessage
-		return 100 * (float64(more)/float64(less) - 1), nil
+		return 100 * (median(ratios) - 1), nil
 	}
+}
+
+// takeTurns starts two programs and loads one after the other. It returns the CPU time of
+// a message with the second, divided by that with the first, for each turn.
+func (c cell) takeTurns(ctx context.Context, a *arena, names ...string) ([]float64, error) {
+	var peers []*peer
+	for _, name := range names {
+		p, err := peerStarts[name](ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		defer p.stop()
+		peers = append(peers, p)
+	}
+	var ratios []float64
+	for turn := range moreTurns {
+		var took [2]float64
+		for i := range took {
+			at := (turn + i) % 2 // each is first as often
+			f, err := c.load(ctx, a, peers[at], c.client, moreTime)
+			if err != nil {
+				return nil, err
+			}
+			took[at] = float64(f.perMessage)
+		}
+		ratios = append(ratios, took[1]/took[0])
+	}
+	return ratios, nil
 }
