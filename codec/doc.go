@@ -15,6 +15,8 @@
 //   - timeout.go: the grpc-timeout header.
 //   - connect.go, connect_get.go: the Connect protocol's codes, JSON, time-out and
 //     queries. Its envelopes are the frames of frame.go.
+//   - opamp.go: the header of OpAMP's WebSocket messages, and the few fields of its
+//     messages that culvert reads or writes.
 //
 // A parser allocates in proportion to the bytes that it was given, never to a
 // length that it read in them. Errors name the offending key or line and never
