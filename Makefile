@@ -152,9 +152,10 @@ attack: build ## Run all attacks on culvert's memory, or those that match ATTACK
 
 # OLDER is a commit, to compare instructions and allocations with, which needs valgrind.
 # BENCHFLAGS='-only ^instructions' measures nothing else.
-bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, nginx, no proxy, and OLDER: docs/how-it-works/benchmarks.md (50 min)
+bench: build bin/grpcwebproxy ## Measure culvert beside grpcwebproxy, vanguard, nginx, no proxy, and OLDER: docs/how-it-works/benchmarks.md (50 min)
 	@tools/deps.sh test
 	@go -C e2e build -o "$(CURDIR)/bin/bench" ./bench
+	@go -C e2e build -o "$(CURDIR)/bin/vanguard" ./bench/vanguard
 	@PATH="$$PATH:/usr/sbin" bin/bench -out docs/how-it-works/benchmarks.md $(if $(OLDER),-older "$(OLDER)") $(BENCHFLAGS)
 
 # Installed by name, since culvert doesn't depend on it.

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	connectrpc.com/connect v1.21.0
+	connectrpc.com/vanguard v0.4.0
 	github.com/coder/websocket v1.8.15
 	github.com/improbable-eng/grpc-web v0.15.0
 	github.com/libdns/cloudflare v0.2.2
@@ -23,5 +24,6 @@ require (
 	github.com/libdns/libdns v1.1.0 // indirect
 	github.com/rs/cors v1.7.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
+	google.golang.org/genproto/googleapis/api v0.0.0-20261026165753-2ffab32bce7e // indirect
 	nhooyr.io/websocket v1.8.6 // indirect
 )

@@ -9,9 +9,15 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // for reflection
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/e2e/bench/benchpb"
 )
 
 // The backend's methods. Messages are bytes to it.
@@ -29,7 +35,18 @@ func serveBackend(out io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(out, ln.Addr())
-	return grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.UnknownServiceHandler(backend), grpc.MaxConcurrentStreams(1<<20)).Serve(ln)
+	s := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.UnknownServiceHandler(backend), grpc.MaxConcurrentStreams(1<<20))
+	grpc_reflection_v1.RegisterServerReflectionServer(s, reflection.NewServerV1(reflection.ServerOptions{Services: described{}}))
+	return s.Serve(ln)
+}
+
+// described are the services that reflection tells of: benchpb's, for proxies that convert
+// messages.
+type described struct{}
+
+// GetServiceInfo implements reflection.ServiceInfoProvider.
+func (described) GetServiceInfo() map[string]grpc.ServiceInfo {
+	return map[string]grpc.ServiceInfo{string(benchpb.File_bench_proto.Services().Get(0).FullName()): {}}
 }
 
 func backend(_ any, stream grpc.ServerStream) error {
@@ -91,15 +108,24 @@ func sink(stream grpc.ServerStream) error {
 	}
 }
 
-// rawCodec hands messages on as the bytes they are.
+// rawCodec hands messages on as the bytes they are. Reflection has messages of other types.
 type rawCodec struct{}
 
 func (rawCodec) Name() string { return "proto" }
 
-func (rawCodec) Marshal(v any) (mem.BufferSlice, error) { return v.(mem.BufferSlice), nil }
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	if raw, ok := v.(mem.BufferSlice); ok {
+		return raw, nil
+	}
+	return encoding.GetCodecV2("proto").Marshal(v)
+}
 
 func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	raw, ok := v.(*mem.BufferSlice)
+	if !ok {
+		return encoding.GetCodecV2("proto").Unmarshal(data, v)
+	}
 	data.Ref() // grpc-go frees its own reference on return
-	*v.(*mem.BufferSlice) = data
+	*raw = data
 	return nil
 }

@@ -18,6 +18,7 @@ type cell struct {
 var (
 	webSockets = []string{culvertOne, "culvert", "grpcwebproxy", "direct"}
 	gRPC       = []string{culvertOne, "culvert", "nginx", "direct"}
+	connect    = []string{culvertOne, "culvert", "vanguard", "direct"}
 )
 
 // against returns the proxy that culvert is compared with.
@@ -35,6 +36,8 @@ var table = []cell{
 	{"unary, a WebSocket each, 64 clients, 100 B", unary, newWebSocketClient, newGRPCClient(64), 64, 100, webSockets, 0.60, 0},
 	{"gRPC-Web unary, 64 clients, 100 B", unary, newWebClient, newGRPCClient(64), 64, 100, webSockets, 0.52, 0},
 	{"gRPC-Web server stream, 1 KiB", serverStream, newWebClient, newGRPCClient(1), 1, 1 << 10, webSockets, 0.56, 0},
+	{"Connect unary, 64 clients, 100 B", unary, newConnectClient("proto"), newGRPCClient(64), 64, 100, connect, 1, 0},
+	{"Connect server stream, 1 KiB", serverStream, newConnectStreamClient, newGRPCClient(1), 1, 1 << 10, connect, 1, 0},
 	{"native gRPC ping-pong, 64 connections, 100 B", pingPong, newGRPCClient(64), newGRPCClient(64), 64, 100, gRPC, 0.85, 0},
 	{"native gRPC ping-pong, 100 streams on one connection, 100 B", pingPong, newGRPCClient(1), newGRPCClient(1), 100, 100, gRPC, 0.32, 0},
 }

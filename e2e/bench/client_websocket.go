@@ -42,7 +42,7 @@ func (c webSocketClient) open(ctx context.Context, _ int, method string, header 
 	}
 	s := &webSocketStream{ws: ws}
 	s.ctx, s.cancel = context.WithCancel(ctx)
-	s.reader.r = &messages{ctx: s.ctx, ws: ws}
+	s.reader.frames.r = &messages{ctx: s.ctx, ws: ws}
 	return s, nil
 }
 

@@ -1,7 +1,7 @@
 // Program bench measures what a proxy costs: the CPU time of its process for a
 // message, its memory, and what its clients see of it. It runs the real
 // programs one after another before the same backend, round by round, so that
-// each meets the same machine: culvert, grpcwebproxy, nginx, and no proxy.
+// each meets the same machine: culvert, grpcwebproxy, vanguard, nginx, and no proxy.
 //
 //	bench -culvert bin/culvert -grpcwebproxy bin/grpcwebproxy -out docs/how-it-works/benchmarks.md
 //
@@ -16,6 +16,9 @@
 //	load.go     shapes of load, and their measurement
 //	cells.go    what is measured with which
 //	tls.go      the same over TLS
+//	connect.go  Connect against gRPC-Web, JSON against protojson
+//	order.go    the message in JSON
+//	vanguard/   the peer for Connect, a program of its own
 //	memory.go   idle streams, stuck and slow ones, start, size
 //	operate.go  what routes, metrics, reloads, drains and rest cost:
 //	            routes.go, metrics.go, reload.go, drain.go, wakeups.go

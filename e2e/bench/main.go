@@ -39,6 +39,7 @@ func run() error {
 	serve := flag.Bool("serve-backend", false, "be the backend")
 	flag.StringVar(&o.bins.culvert, "culvert", "bin/culvert", "culvert's program")
 	flag.StringVar(&o.bins.grpcwebproxy, "grpcwebproxy", "bin/grpcwebproxy", "grpcwebproxy's program")
+	flag.StringVar(&o.bins.vanguard, "vanguard", "bin/vanguard", "the program of e2e/bench/vanguard")
 	flag.StringVar(&o.bins.nginx, "nginx", "nginx", "nginx's program")
 	flag.StringVar(&o.source, "source", ".", "culvert's source, for the build that counts allocations")
 	flag.StringVar(&o.older, "older", "", "commit of an older culvert, to compare instructions and allocations with; needs valgrind")
@@ -55,7 +56,7 @@ func run() error {
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return err
 	}
-	for _, bin := range []*string{&o.bins.culvert, &o.bins.grpcwebproxy, &o.bins.nginx} {
+	for _, bin := range []*string{&o.bins.culvert, &o.bins.grpcwebproxy, &o.bins.vanguard, &o.bins.nginx} {
 		if *bin, err = program(*bin); err != nil {
 			return err
 		}
@@ -100,6 +101,7 @@ func run() error {
 	}
 	page.weights(ctx, a, weights, &page.weighed)
 	page.weights(ctx, a, operation, &page.operated)
+	page.weights(ctx, a, connectCosts, &page.costs)
 	for _, t := range tallies {
 		if o.older != "" && o.only.MatchString(t.name) {
 			counts, err := t.run(ctx, a)

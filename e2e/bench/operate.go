@@ -38,43 +38,56 @@ const (
 // another, in percent: the median of the turns. The programs take turns, because what
 // else a machine does changes from second to second, by more than the bounds allow.
 func moreCPU(c cell, than string) func(context.Context, *arena, string) (float64, error) {
+	return moreCPUThan(c, side{than, c.client})
+}
+
+// A side is a program, and the client that loads it.
+type side struct {
+	name   string
+	client func(*peer) client
+}
+
+// moreCPUThan is moreCPU for a program with another client.
+func moreCPUThan(c cell, than side) func(context.Context, *arena, string) (float64, error) {
 	return func(ctx context.Context, a *arena, name string) (float64, error) {
 		var ratios []float64
 		for range moreStarts {
-			some, err := c.takeTurns(ctx, a, than, name)
+			turns, err := c.takeTurns(ctx, a, than, side{name, c.client})
 			if err != nil {
 				return 0, err
 			}
-			ratios = append(ratios, some...)
+			for _, took := range turns {
+				ratios = append(ratios, took[1]/took[0])
+			}
 		}
 		return 100 * (median(ratios) - 1), nil
 	}
 }
 
-// takeTurns starts two programs and loads one after the other. It returns the CPU time of
-// a message with the second, divided by that with the first, for each turn.
-func (c cell) takeTurns(ctx context.Context, a *arena, names ...string) ([]float64, error) {
+// takeTurns starts the programs of two sides and loads one after the other. It returns
+// the CPU time of a message with each, for each turn.
+func (c cell) takeTurns(ctx context.Context, a *arena, sides ...side) ([][2]float64, error) {
 	var peers []*peer
-	for _, name := range names {
-		p, err := peerStarts[name](ctx, a)
+	for _, s := range sides {
+		p, err := peerStarts[s.name](ctx, a)
 		if err != nil {
 			return nil, err
 		}
 		defer p.stop()
 		peers = append(peers, p)
 	}
-	var ratios []float64
+	var turns [][2]float64
 	for turn := range moreTurns {
 		var took [2]float64
 		for i := range took {
 			at := (turn + i) % 2 // each is first as often
-			f, err := c.load(ctx, a, peers[at], c.client, moreTime)
+			f, err := c.load(ctx, a, peers[at], sides[at].client, moreTime)
 			if err != nil {
 				return nil, err
 			}
 			took[at] = float64(f.perMessage)
 		}
-		ratios = append(ratios, took[1]/took[0])
+		turns = append(turns, took)
 	}
-	return ratios, nil
+	return turns, nil
 }

@@ -29,7 +29,7 @@ type counters struct {
 }
 
 // programs says where the executables are.
-type programs struct{ culvert, culvertCounting, older, olderCounting, grpcwebproxy, nginx string }
+type programs struct{ culvert, culvertCounting, older, olderCounting, grpcwebproxy, vanguard, nginx string }
 
 // An arena is a folder for the processes and a backend.
 type arena struct {
@@ -89,6 +89,7 @@ var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
 	nginxTLS:             func(ctx context.Context, a *arena) (*peer, error) { return a.nginxTLS(ctx) },
 	nginxBefore:          func(ctx context.Context, a *arena) (*peer, error) { return a.nginxBefore(ctx) },
 	"grpcwebproxy":       func(ctx context.Context, a *arena) (*peer, error) { return a.grpcwebproxy(ctx) },
+	"vanguard":           func(ctx context.Context, a *arena) (*peer, error) { return a.vanguard(ctx) },
 	"nginx":              func(ctx context.Context, a *arena) (*peer, error) { return a.nginx(ctx) },
 	"direct":             func(_ context.Context, a *arena) (*peer, error) { return a.direct(), nil },
 }
@@ -186,6 +187,15 @@ func (a *arena) grpcwebproxy(ctx context.Context) (*peer, error) {
 		return nil, err
 	}
 	return awaited(ctx, &peer{name: "grpcwebproxy", address: address, proc: proc})
+}
+
+func (a *arena) vanguard(ctx context.Context) (*peer, error) {
+	address := freeAddress()
+	proc, err := start(ctx, a.dir, nil, a.bins.vanguard, false, "-backend", a.backend.line, "-listen", address)
+	if err != nil {
+		return nil, err
+	}
+	return awaited(ctx, &peer{name: "vanguard", address: address, proc: proc})
 }
 
 const nginxConfig = `
