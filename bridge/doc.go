@@ -37,13 +37,13 @@
 //     account has room for them. Package websocket reads a WebSocket's messages.
 //   - package upstream opens a stream at the backend and has the connections
 //     (backend.go, services.go: the part that embedders see).
-//   - pump.go, ahead.go: messages are copied both ways, and those that are ready
-//     leave together (packages websocket and edge). Then the client gets the end
+//   - pump.go: messages are copied both ways, and those that are ready leave together
+//     (packages replies, websocket and edge). Then the client gets the end
 //     (status.go; package report has the table of culvert's own statuses), the
 //     upstream is released, and the Observer gets the result.
 //
 // The packages below know nothing of calls, and don't import this one: edge, fallback,
-// gate, h2, headers, memory, message, quota, report, routing, tunnel, upstream and
+// gate, h2, headers, memory, message, quota, replies, report, routing, tunnel, upstream and
 // websocket; socket, buffer, flood and progress serve several of these.
 //
 // # Who waits for whom
@@ -52,7 +52,7 @@
 //
 //	start                      owner that waits          ends when
 //	Server.passRequests        pump; handle if refused   Recv or Send returns, by Finish and the context
-//	replies.readAhead          pump                      the upstream's stream has ended, or drop
+//	replies.Queue.readAhead    pump                      the upstream's stream has ended, or Drop
 //	serveWebSocket, the call   Server.Close (tasks)      the call has ended
 //	tunnel.Conn.Run            Server.Close (tasks)      the tunnel is closed and sent
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed

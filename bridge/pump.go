@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/replies"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
@@ -26,7 +27,7 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 	default:
 		r.others.Go(func() { s.passRequests(r) })
 	}
-	from := newReplies(r, r.up, &r.others)
+	from := replies.New(r.up, r.call.held, &r.others)
 	trailer, err := s.copyResponses(ctx, r, from)
 	if f := (*report.Fault)(nil); errors.As(err, &f) && f.Mute {
 		cancel(err) // at once: Finish may take seconds with a silent peer
@@ -39,7 +40,7 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 	// the other goroutines end before the caller continues.
 	s.finish(r, err, trailer)
 	cancel(errFinished)
-	from.drop()
+	from.Drop()
 	r.others.Wait()
 }
 
@@ -82,14 +83,14 @@ func (s *Server) copyRequests(r *running) error {
 
 // copyResponses returns the trailer and nil when the upstream ended with OK,
 // else why the call ends.
-func (s *Server) copyResponses(ctx context.Context, r *running, from *replies) (metadata.MD, error) {
+func (s *Server) copyResponses(ctx context.Context, r *running, from *replies.Queue) (metadata.MD, error) {
 	up := r.up
 	if header, ok := up.Header(); ok {
 		if size := headers.Size(header); size > r.call.headers.Bytes {
 			return nil, headers.TooLarge("response", size, r.call.headers)
 		}
-		from.packed = up.Compressed()
-		r.call.packReplies = r.call.takesGzip && from.packed
+		from.Packed = up.Compressed()
+		r.call.packReplies = r.call.takesGzip && from.Packed
 		header = headers.Response(header, r.call.setCookies)
 		delete(header, "grpc-status-details-bin") // a status is only in the trailers
 		r.obs.Header(header)
@@ -101,7 +102,7 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies) (
 		}
 	}
 	for {
-		m, more, err := from.next(ctx)
+		m, more, err := from.Next(ctx)
 		if errors.Is(err, io.EOF) {
 			return up.Trailer(), r.replied(1)
 		}
@@ -111,12 +112,12 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies) (
 		bytes := m.Len()
 		if err := r.replied(0); err != nil {
 			m.Free()
-			from.sent(bytes, false)
+			from.Sent(bytes, false)
 			return nil, err
 		}
 		s.noteMessage(r, report.Response, bytes)
 		err = r.send(m, more)
-		from.sent(bytes, more)
+		from.Sent(bytes, more)
 		if err != nil {
 			return nil, clientWriteError(ctx, err)
 		}

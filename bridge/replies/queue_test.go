@@ -1,4 +1,4 @@
-package bridge
+package replies
 
 import (
 	"context"
@@ -13,17 +13,18 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
-// repliesOf opens a call of a backend's handler. At the test's end the call is
+// queueOf opens a call of a backend's handler. At the test's end the call is
 // ended, and then nothing of it may be left.
-func repliesOf(t *testing.T, handler func(ss grpc.ServerStream) error) (*replies, *memory.Entry) {
+func queueOf(t *testing.T, handler func(ss grpc.ServerStream) error) (*Queue, *memory.Entry) {
 	t.Helper()
-	gs := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return handler(ss) }))
-	backend, stop := InProcess(gs)
+	gs := grpc.NewServer(grpc.ForceServerCodecV2(parts.BytesCodec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error { return handler(ss) }))
+	backend, stop := upstream.InProcess(gs)
 	budget := memory.New(1<<30, 0)
 	t.Cleanup(stop)
 	t.Cleanup(gs.Stop)
@@ -38,39 +39,39 @@ func repliesOf(t *testing.T, handler func(ss grpc.ServerStream) error) (*replies
 	})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	l := budget.NewEntry()
-	stream, err := up.Open(ctx, cancel, upstream.Request{Method: testMethod, Metadata: metadata.Pairs("x-request-id", "the call"), Held: l, ID: "the call"})
+	stream, err := up.Open(ctx, cancel, upstream.Request{Method: "/test.Service/Method", Metadata: metadata.Pairs("x-request-id", "the call"), Held: l, ID: "the call"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var reader sync.WaitGroup
-	q := newReplies(&running{call: &call{held: l}}, stream, &reader)
+	q := New(stream, l, &reader)
 	t.Cleanup(func() {
-		cancel(errFinished)
-		q.drop()
+		cancel(errDropped)
+		q.Drop()
 		reader.Wait()
 		l.Settle()
-		wantUsed(t, budget, 0)
+		parts.WantUsed(t, budget, 0)
 	})
 	return q, l
 }
 
 // takeNext takes a message, and gives its bytes back.
-func takeNext(t *testing.T, q *replies) {
+func takeNext(t *testing.T, q *Queue) {
 	t.Helper()
-	m, _, err := q.next(t.Context())
+	m, _, err := q.Next(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	q.sent(m.Len(), false)
+	q.Sent(m.Len(), false)
 	m.Free()
 }
 
 // readingAhead opens a call whose backend sends so many messages of a size (in
 // all more than its window, so that the end is not at hand)
 // after a few small ones, and takes these, so that the rest is read ahead.
-func readingAhead(t *testing.T, messages, size int) (*replies, *memory.Entry) {
+func readingAhead(t *testing.T, messages, size int) (*Queue, *memory.Entry) {
 	t.Helper()
-	q, l := repliesOf(t, func(ss grpc.ServerStream) error {
+	q, l := queueOf(t, func(ss grpc.ServerStream) error {
 		for n := range burst + messages {
 			m := make([]byte, size)
 			binary.BigEndian.PutUint16(m, uint16(n))
@@ -101,7 +102,7 @@ func readingAhead(t *testing.T, messages, size int) (*replies, *memory.Entry) {
 // the wait is. In a bubble it takes no time.
 func TestPingPongIsNotReadAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, _ := repliesOf(t, echo)
+		q, _ := queueOf(t, parts.Echo)
 		for range 10 * burst {
 			if err := q.up.Send(mem.BufferSlice{mem.SliceBuffer("ping")}); err != nil {
 				t.Fatal(err)
@@ -141,7 +142,7 @@ func TestReadAheadMessagesComeInOrder(t *testing.T) {
 		more := true
 		for n := burst; n < burst+messages; n++ {
 			synctest.Wait()
-			m, next, err := q.next(t.Context())
+			m, next, err := q.Next(t.Context())
 			if err != nil {
 				t.Fatalf("message %d: %v", n, err)
 			}
@@ -149,19 +150,19 @@ func TestReadAheadMessagesComeInOrder(t *testing.T) {
 				t.Fatalf("message %d came where %d was due", got, n)
 			}
 			more = next
-			q.sent(m.Len(), false)
+			q.Sent(m.Len(), false)
 			m.Free()
 		}
 		if !more {
-			t.Error("the end was at hand when the last message was, and next didn't say so")
+			t.Error("the end was at hand when the last message was, and Next didn't say so")
 		}
-		if _, _, err := q.next(t.Context()); !errors.Is(err, io.EOF) {
+		if _, _, err := q.Next(t.Context()); !errors.Is(err, io.EOF) {
 			t.Errorf("after the last message came %v, want %v", err, io.EOF)
 		}
 	})
 }
 
-// TestReadingAheadEndsWithTheCall: whatever the reader does, drop ends it, and
+// TestReadingAheadEndsWithTheCall: whatever the reader does, Drop ends it, and
 // nothing stays charged.
 func TestReadingAheadEndsWithTheCall(t *testing.T) {
 	for _, size := range []int{4 << 10, 50 << 10} {

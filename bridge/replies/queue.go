@@ -1,7 +1,8 @@
-package bridge
+package replies
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 
@@ -18,16 +19,17 @@ const (
 	aheadBytes    = 64 << 10
 )
 
-// replies hands out the upstream's messages in order. At first it reads each message
-// when it is asked for it. Once it sees a burst of small messages, a goroutine reads
-// ahead, so that next can tell whether more is ready. An idle stream costs nothing
-// extra.
-type replies struct {
-	r  *running
-	up *upstream.Stream
+// A Queue hands out a stream's messages in order. At first it reads each message when it
+// is asked for it. Once it sees a burst of small messages, a goroutine reads ahead, so
+// that Next can tell whether more is ready. An idle stream costs nothing extra.
+type Queue struct {
+	// Packed is set before Next if the upstream compresses its messages.
+	Packed bool
 
-	done   struct{ messages, bytes int } // sent, and not yet given back
-	packed bool                          // the upstream compresses its messages; known once there is a header
+	up   *upstream.Stream
+	held *memory.Entry
+
+	done struct{ messages, bytes int } // sent, and not yet given back
 
 	ready  int // small messages in a row that had already arrived when they were asked for
 	reader *sync.WaitGroup
@@ -44,8 +46,10 @@ type replies struct {
 	err     error // why nothing follows the queue
 }
 
-func newReplies(r *running, up *upstream.Stream, reader *sync.WaitGroup) *replies {
-	q := &replies{r: r, up: up, reader: reader}
+// New returns the Queue of a stream. The messages count with held. The goroutine that
+// reads ahead counts with reader: its owner waits for it after Drop.
+func New(up *upstream.Stream, held *memory.Entry, reader *sync.WaitGroup) *Queue {
+	q := &Queue{up: up, held: held, reader: reader}
 	q.changed.L = &q.mu
 	return q
 }
@@ -57,10 +61,10 @@ const (
 	burstBytes = 16 << 10 // the most that each may have
 )
 
-// next returns the next message, which the caller frees, and reports whether another
+// Next returns the next message, which the caller frees, and reports whether another
 // one or the end is ready. By then the caller has sent the message before it. The
-// message counts with the call until sent is called.
-func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err error) {
+// message counts with held until Sent is called.
+func (q *Queue) Next(ctx context.Context) (m mem.BufferSlice, more bool, err error) {
 	if q.ahead {
 		return q.take()
 	}
@@ -84,28 +88,28 @@ func (q *replies) next(ctx context.Context) (m mem.BufferSlice, more bool, err e
 
 // recv reads a message. The message has counted since it arrived. Decompression makes
 // it larger, so recv counts it again.
-func (q *replies) recv(ctx context.Context) (mem.BufferSlice, error) {
+func (q *Queue) recv(ctx context.Context) (mem.BufferSlice, error) {
 	m, err := q.up.Recv()
-	if err != nil || !q.packed {
+	if err != nil || !q.Packed {
 		return m, err
 	}
 	bytes := m.Len()
 	q.up.Sent(1, q.up.Wire())
 	if of := memory.ClassOf(bytes); of == memory.Small {
-		q.r.call.held.Add(of, bytes)
-	} else if err := q.r.call.held.Expanded(ctx, bytes); err != nil {
+		q.held.Add(of, bytes)
+	} else if err := q.held.Expanded(ctx, bytes); err != nil {
 		m.Free()
 		return nil, err
 	}
 	return m, nil
 }
 
-// sent gives back what a message of this size counted. If more is ready, it gives back
+// Sent gives back what a message of this size counted. If more is ready, it gives back
 // small messages together.
-func (q *replies) sent(bytes int, more bool) {
+func (q *Queue) Sent(bytes int, more bool) {
 	switch {
-	case q.packed:
-		q.r.call.held.Sub(memory.ClassOf(bytes), bytes)
+	case q.Packed:
+		q.held.Sub(memory.ClassOf(bytes), bytes)
 	case memory.ClassOf(bytes) == memory.Reply:
 		q.up.Sent(1, bytes)
 	default:
@@ -118,8 +122,8 @@ func (q *replies) sent(bytes int, more bool) {
 	}
 }
 
-// readAhead reads until the upstream's end, or until drop.
-func (q *replies) readAhead(ctx context.Context) {
+// readAhead reads until the upstream's end, or until Drop.
+func (q *Queue) readAhead(ctx context.Context) {
 	for {
 		m, err := q.recv(ctx)
 		q.mu.Lock()
@@ -151,7 +155,7 @@ func (q *replies) readAhead(ctx context.Context) {
 }
 
 // take returns what the reader has read.
-func (q *replies) take() (mem.BufferSlice, bool, error) {
+func (q *Queue) take() (mem.BufferSlice, bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.bytes -= q.out // it has been sent
@@ -180,21 +184,24 @@ func (q *replies) take() (mem.BufferSlice, bool, error) {
 }
 
 // makeRoom wakes the reader when it has room for several messages.
-func (q *replies) makeRoom() {
+func (q *Queue) makeRoom() {
 	if q.full && q.count <= aheadMessages/2 && q.bytes < aheadBytes {
 		q.full = false
 		q.changed.Signal()
 	}
 }
 
-// drop stops the reading ahead after the upstream's stream has ended, and frees the
+// errDropped reports that nobody takes the messages any more.
+var errDropped = errors.New("the messages of the stream were dropped")
+
+// Drop stops the reading ahead after the upstream's stream has ended, and frees the
 // messages left in the queue. The reader's WaitGroup tells when the reader has
 // returned.
-func (q *replies) drop() {
+func (q *Queue) Drop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.err == nil {
-		q.err = errFinished
+		q.err = errDropped
 	}
 	q.changed.Broadcast()
 	for q.count > 0 {
