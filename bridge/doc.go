@@ -61,7 +61,7 @@
 //	handlers of HTTP/2         h2: its connection        see h2/doc.go
 //	connections to a backend   Server.Close              see upstream/doc.go
 //
-// Some timers run a function: the registry's look and its relief, an endGuard's
+// Some timers run a function: the registry's look and its relief, a socket.Guard's
 // grace, and a WebSocket's timers (websocket/doc.go). Their owner stops these timers
 // and the functions of contexts, and waits for those that run.
 //

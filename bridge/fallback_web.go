@@ -208,7 +208,7 @@ func (x *webExchange) end() {
 	}
 	aborts := p != nil || x.aborted
 	if aborts || x.info.WebSocket && context.Cause(x.ctx) != nil {
-		x.noteFault(errEnded)
+		x.noteFault(socket.ErrEnded)
 	}
 	if !x.body.AtEnd.Load() && !x.info.WebSocket {
 		x.a.on.LeaveBody(x.w, x.r)

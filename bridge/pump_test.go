@@ -19,6 +19,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // A channelDown is the smallest downstream that keeps the contract: a client that
@@ -100,7 +101,7 @@ func (d *channelDown) Send(m mem.BufferSlice, _ bool) error {
 	case d.replies <- string(m.Materialize()):
 		return nil
 	case <-d.ctx.Done():
-		return errEnded
+		return socket.ErrEnded
 	}
 }
 

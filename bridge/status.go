@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -39,6 +40,15 @@ func silenceFault(err error) *report.Fault {
 		return errSilent
 	}
 	return nil
+}
+
+// graceOf returns how long a blocked write of a call that ends with the cause may go on.
+func graceOf(cause error) time.Duration {
+	var f *report.Fault
+	if errors.As(cause, &f) {
+		return max(writeGrace, time.Until(f.WriteBy))
+	}
+	return writeGrace
 }
 
 // A verdict is how a call ended, for the client and for the log.

@@ -8,6 +8,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -270,4 +272,22 @@ func TestSilenceIsToldApart(t *testing.T) {
 			t.Errorf("%v: its connection ends as %q with %d, want %q with %d", c.err, ends, code, c.ends, c.close)
 		}
 	}
+}
+
+// TestCauseMayGiveAWriteMoreTime, and never less than other causes.
+func TestCauseMayGiveAWriteMoreTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for given, want := range map[time.Duration]time.Duration{
+			3 * time.Second: 3 * time.Second,
+			writeGrace / 2:  writeGrace,
+			-time.Second:    writeGrace,
+		} {
+			if got := graceOf(&report.Fault{WriteBy: time.Now().Add(given)}); got != want {
+				t.Errorf("given %v, a write may go on for %v, want %v", given, got, want)
+			}
+		}
+		if got := graceOf(context.Canceled); got != writeGrace {
+			t.Errorf("for another cause a write may go on for %v, want %v", got, writeGrace)
+		}
+	})
 }

@@ -86,7 +86,7 @@ type httpStream struct {
 	on      *edge.Conn
 	call    *call
 	origin  gate.Verdict
-	guard   endGuard
+	guard   socket.Guard
 	encoder encoder
 
 	source   *progress.Body
@@ -142,7 +142,7 @@ func (h *httpStream) close() {
 
 // Bind implements downstream.
 func (h *httpStream) Bind(ctx context.Context, _ context.CancelCauseFunc) {
-	h.guard.watch(ctx, func() { _ = h.rc.SetWriteDeadline(socket.LongAgo) }) // a stream that is gone needs none
+	h.guard.Watch(ctx, graceOf, func() { _ = h.rc.SetWriteDeadline(socket.LongAgo) }) // a stream that is gone needs none
 }
 
 // unpacked returns the body without its content coding, and the decoder if there is
@@ -166,7 +166,7 @@ func (h *httpStream) early(read func() error) error {
 		h.readCut = true
 		_ = h.rc.SetReadDeadline(socket.LongAgo) // a stream that is gone needs none
 	}
-	return h.guard.read(cut, read)
+	return h.guard.Read(cut, read)
 }
 
 // stopReading makes a waiting Recv return. On HTTP/1.1, Close would wait for the read,

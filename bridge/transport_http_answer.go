@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/socket"
 )
 
 // An encoder writes an answer in the form of one protocol, with the methods of the
@@ -43,13 +44,13 @@ const gatherBytes = 2 << 10
 
 // SendHeader implements downstream.
 func (h *httpStream) SendHeader(md metadata.MD, more bool) error {
-	return h.guard.write(func() error { return h.encoder.header(h, md, more) })
+	return h.guard.Write(func() error { return h.encoder.header(h, md, more) })
 }
 
 // Send implements downstream. A message that the encoder doesn't get is freed here.
 func (h *httpStream) Send(m mem.BufferSlice, more bool) error {
 	sent := false
-	err := h.guard.write(func() error {
+	err := h.guard.Write(func() error {
 		sent = true
 		return h.encoder.message(h, m, more)
 	})
@@ -184,12 +185,12 @@ func (h *httpStream) Finish(st *status.Status, trailer metadata.MD) error {
 	if !h.received && !h.source.AtEnd.Load() {
 		h.on.FinishBody(h.w, h.r, h.source)
 	}
-	err := h.guard.lastWrite(func(late bool) error {
+	err := h.guard.LastWrite(func(late bool) error {
 		if !late {
 			return h.encoder.end(h, st, trailer)
 		}
 		if h.r.Context().Err() != nil && isGone(st) {
-			return errEnded
+			return socket.ErrEnded
 		}
 		_ = h.rc.SetWriteDeadline(time.Now().Add(h.call.lastMoment())) // a foreign ResponseWriter may have none
 		err := h.encoder.end(h, st, trailer)

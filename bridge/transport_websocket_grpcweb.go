@@ -63,7 +63,7 @@ type socketDown struct {
 	body   message.Reader
 	frames message.GRPC
 	stream socketBody
-	guard  endGuard
+	guard  socket.Guard
 
 	codingRefused bool // so the client is told what can be read
 
@@ -75,7 +75,7 @@ type socketDown struct {
 
 // Bind implements downstream.
 func (d *socketDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
-	d.guard.watch(ctx, func() { _ = d.ws.SetWriteDeadline(socket.LongAgo) })           // a closed connection needs none
+	d.guard.Watch(ctx, graceOf, func() { _ = d.ws.SetWriteDeadline(socket.LongAgo) })  // a closed connection needs none
 	d.ws.Watch(d.call.policy.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
 }
 
@@ -94,7 +94,7 @@ func (d *socketDown) readMetadata(ctx context.Context, c *call) error {
 	_ = d.ws.SetReadDeadline(time.Now().Add(edge.HandshakeTimeout)) // before the cut's; a closed connection fails the read
 	cut := func() { _ = d.ws.SetReadDeadline(socket.LongAgo) }      // a closed connection needs none
 	var block map[string][]string
-	err := d.guard.read(cut, func() (err error) {
+	err := d.guard.Read(cut, func() (err error) {
 		block, err = d.readFirst(c.headers)
 		return err
 	})
@@ -288,7 +288,7 @@ func (d *socketDown) StopAwaiting(stopped <-chan struct{}) {
 }
 
 func (d *socketDown) SendHeader(md metadata.MD, more bool) error {
-	return d.guard.write(func() error { return d.writeHeader(md, more) })
+	return d.guard.Write(func() error { return d.writeHeader(md, more) })
 }
 
 // writeHeader sends the frame that must come before any other, even empty.
@@ -315,7 +315,7 @@ func (d *socketDown) writeHeader(md metadata.MD, more bool) error {
 
 func (d *socketDown) Send(m mem.BufferSlice, more bool) error {
 	defer m.Free()
-	return d.guard.write(func() error {
+	return d.guard.Write(func() error {
 		if !d.headerSent {
 			if err := d.writeHeader(nil, true); err != nil {
 				return err
@@ -341,7 +341,7 @@ func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice, more bool) error {
 // While the call's context lives, Finish waits for a slow reader like any Send. After
 // the context has ended, the client has a moment to accept the rest.
 func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
-	err := d.guard.lastWrite(func(late bool) error {
+	err := d.guard.LastWrite(func(late bool) error {
 		if late {
 			_ = d.ws.SetWriteDeadline(time.Now().Add(d.call.lastMoment())) // a closed connection fails the write
 			return d.writeEnd(st, trailer)
@@ -361,7 +361,7 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 	}
 	d.ws.Close(code, min(patience, d.call.lastMoment()), d.s.closing.Load)
 	if !d.ws.Sent() {
-		return errEnded // the status, too
+		return socket.ErrEnded // the status, too
 	}
 	return nil
 }
@@ -371,7 +371,7 @@ const smallTrailers = 4 << 10
 
 func (d *socketDown) writeEnd(st *status.Status, trailer metadata.MD) error {
 	if d.failed {
-		return errEnded
+		return socket.ErrEnded
 	}
 	if !d.headerSent {
 		if err := d.writeHeader(nil, true); err != nil {

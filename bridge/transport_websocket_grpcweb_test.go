@@ -33,7 +33,7 @@ func endingPair(t *testing.T, ctx context.Context, holds int) (*socketDown, *wst
 	call := &call{info: &report.CallInfo{}}
 	call.progress.Clock = &s.registry.clock
 	down := &socketDown{s: s, ws: ws, on: s.edge.Of(new(http.Request)), call: call}
-	down.guard.watch(ctx, func() { _ = ws.SetWriteDeadline(socket.LongAgo) }) // a closed connection needs none
+	down.guard.Watch(ctx, graceOf, func() { _ = ws.SetWriteDeadline(socket.LongAgo) }) // a closed connection needs none
 	return down, c
 }
 
@@ -108,13 +108,12 @@ func TestEndOfTheCallCutsTheWaitForMetadata(t *testing.T) {
 			defer ws.Drop()
 			ctx, cancel := context.WithCancel(context.Background()) //nolint:contextcheck // the call's, not the request's
 			down := &socketDown{s: s, ws: ws, stream: socketBody{ws: ws}}
-			down.guard.watch(ctx, func() {})
-			defer down.guard.release()
+			down.guard.Watch(ctx, graceOf, func() {})
+			defer func() { _ = down.guard.LastWrite(func(bool) error { return nil }) }() // it stops watching
 			began := time.Now()
 			if before {
 				cancel()
-				for down.guard.begin() { // it hasn't heard of it yet
-					down.guard.end()
+				for down.guard.Write(func() error { return nil }) == nil { // it hasn't heard of it yet
 				}
 			} else {
 				defer time.AfterFunc(50*time.Millisecond, cancel).Stop()

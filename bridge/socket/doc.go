@@ -14,6 +14,7 @@
 //   - option_linux.go: options of a socket.
 //   - listen_linux.go: the end of a listener; the number of descriptors.
 //   - read_linux.go: a Reader.
+//   - guard.go: reads and writes that end with a context.
 //   - other.go: replacements for systems other than Linux.
 //   - write_unix.go: writes that don't wait. write_other.go has them elsewhere.
 package socket

@@ -1,4 +1,4 @@
-package bridge
+package socket
 
 import (
 	"context"
@@ -8,10 +8,24 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 )
 
-// A pipe is what an endGuard guards: a write that blocks until the client
+const writeGrace = 250 * time.Millisecond
+
+// A graceError is a cause that gives a write another time than writeGrace.
+type graceError time.Duration
+
+func (graceError) Error() string { return "the end, with a time for the write" }
+
+func graceOf(cause error) time.Duration {
+	if given := graceError(0); errors.As(cause, &given) {
+		return time.Duration(given)
+	}
+	return writeGrace
+}
+
+// A pipe is what a Guard guards: a write that blocks until the client
 // takes it, or until it is cut.
 type pipe struct {
 	taken chan struct{}
@@ -40,23 +54,23 @@ func (p *pipe) isCut() bool {
 }
 
 // guarded runs a test of one guard in a bubble.
-func guarded(t *testing.T, f func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc)) {
+func guarded(t *testing.T, f func(t *testing.T, g *Guard, p *pipe, end context.CancelFunc)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		g, p := new(endGuard), newPipe()
-		g.watch(ctx, func() { close(p.cut) }) // twice would panic
+		g, p := new(Guard), newPipe()
+		g.Watch(ctx, graceOf, func() { close(p.cut) }) // twice would panic
 		f(t, g, p, cancel)
 	})
 }
 
 func TestBlockedWriteIsCutAfterTheGrace(t *testing.T) {
-	guarded(t, func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc) {
+	guarded(t, func(t *testing.T, g *Guard, p *pipe, end context.CancelFunc) {
 		if !g.begin() {
 			t.Fatal("a write can't begin, and the call goes on")
 		}
-		elapse(time.Hour) // a slow client is the registry's business
+		parts.Elapse(time.Hour) // a slow client is the registry's business
 		if p.isCut() {
 			t.Fatal("a write was cut, and the call goes on")
 		}
@@ -80,23 +94,19 @@ func TestBlockedWriteIsCutAfterTheGrace(t *testing.T) {
 	})
 }
 
-// TestCauseMayGiveAWriteMoreTime, and never less than other causes.
-func TestCauseMayGiveAWriteMoreTime(t *testing.T) {
-	for given, want := range map[time.Duration]time.Duration{
-		3 * time.Second: 3 * time.Second,
-		writeGrace / 2:  writeGrace,
-		-time.Second:    writeGrace,
-	} {
+// TestCauseDecidesTheGrace of a write.
+func TestCauseDecidesTheGrace(t *testing.T) {
+	for _, want := range []time.Duration{writeGrace / 2, 3 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			g, p := new(endGuard), newPipe()
-			g.watch(ctx, func() { close(p.cut) })
+			g, p := new(Guard), newPipe()
+			g.Watch(ctx, graceOf, func() { close(p.cut) })
 			g.begin()
 			start := time.Now()
-			cancel(&report.Fault{WriteBy: start.Add(given)})
+			cancel(graceError(want))
 			p.write()
 			if took := time.Since(start); took != want {
-				t.Errorf("given %v, the write was cut after %v, want %v", given, took, want)
+				t.Errorf("the write was cut after %v, want %v", took, want)
 			}
 			if g.end() || g.release() {
 				t.Error("a write that was cut passes for whole")
@@ -106,15 +116,15 @@ func TestCauseMayGiveAWriteMoreTime(t *testing.T) {
 }
 
 func TestWriteThatGetsOnIsLeftAlone(t *testing.T) {
-	guarded(t, func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc) {
+	guarded(t, func(t *testing.T, g *Guard, p *pipe, end context.CancelFunc) {
 		g.begin()
 		end()
-		elapse(writeGrace - time.Millisecond)
+		parts.Elapse(writeGrace - time.Millisecond)
 		p.taken <- struct{}{}
 		if !p.write() || !g.end() {
 			t.Error("a write that got on within the grace was cut")
 		}
-		elapse(time.Hour)
+		parts.Elapse(time.Hour)
 		if p.isCut() {
 			t.Error("the connection was cut with nothing being written")
 		}
@@ -128,13 +138,13 @@ func TestWriteThatGetsOnIsLeftAlone(t *testing.T) {
 }
 
 func TestEndBetweenWritesCutsNothing(t *testing.T) {
-	guarded(t, func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc) {
+	guarded(t, func(t *testing.T, g *Guard, p *pipe, end context.CancelFunc) {
 		g.begin()
 		if !g.end() {
 			t.Error("a write that nobody touched passes for broken")
 		}
 		end()
-		elapse(time.Hour)
+		parts.Elapse(time.Hour)
 		if p.isCut() || g.begin() || !g.release() {
 			t.Errorf("cut %v; want the client told the end, and nothing else written", p.isCut())
 		}
@@ -143,28 +153,28 @@ func TestEndBetweenWritesCutsNothing(t *testing.T) {
 
 // TestReleaseIsTheLastWord: what the caller writes after it is its own.
 func TestReleaseIsTheLastWord(t *testing.T) {
-	for name, before := range map[string]func(g *endGuard, end context.CancelFunc){
-		"before the end": func(*endGuard, context.CancelFunc) {},
-		"after the end": func(_ *endGuard, end context.CancelFunc) {
+	for name, before := range map[string]func(g *Guard, end context.CancelFunc){
+		"before the end": func(*Guard, context.CancelFunc) {},
+		"after the end": func(_ *Guard, end context.CancelFunc) {
 			end()
 			synctest.Wait()
 		},
-		"at the end": func(_ *endGuard, end context.CancelFunc) { end() },
-		"within the grace": func(g *endGuard, end context.CancelFunc) {
+		"at the end": func(_ *Guard, end context.CancelFunc) { end() },
+		"within the grace": func(g *Guard, end context.CancelFunc) {
 			g.begin()
 			end()
-			elapse(writeGrace / 2)
+			parts.Elapse(writeGrace / 2)
 			g.end()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			guarded(t, func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc) {
+			guarded(t, func(t *testing.T, g *Guard, p *pipe, end context.CancelFunc) {
 				before(g, end)
 				if !g.release() {
 					t.Error("the way to the client passes for broken")
 				}
 				end()
-				elapse(time.Hour)
+				parts.Elapse(time.Hour)
 				if p.isCut() {
 					t.Error("it was cut after the release")
 				}
@@ -180,7 +190,7 @@ func TestReleaseIsTheLastWord(t *testing.T) {
 // client can be told.
 func TestReleaseBesideTheCut(t *testing.T) {
 	for range 100 {
-		guarded(t, func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc) {
+		guarded(t, func(t *testing.T, g *Guard, p *pipe, end context.CancelFunc) {
 			g.begin()
 			end()
 			<-time.After(writeGrace) // the cut runs beside what follows
@@ -196,33 +206,33 @@ func TestReleaseBesideTheCut(t *testing.T) {
 // learns whether the context has ended.
 func TestLastWrite(t *testing.T) {
 	for name, c := range map[string]struct {
-		before func(g *endGuard, p *pipe, end context.CancelFunc)
+		before func(g *Guard, p *pipe, end context.CancelFunc)
 		within func(end context.CancelFunc) // of the last write, which blocks then
 		want   []bool                       // what do is told
 		err    error
 	}{
-		"the call goes on": {func(*endGuard, *pipe, context.CancelFunc) {}, nil, []bool{false}, nil},
-		"the call has ended": {func(_ *endGuard, _ *pipe, end context.CancelFunc) {
+		"the call goes on": {func(*Guard, *pipe, context.CancelFunc) {}, nil, []bool{false}, nil},
+		"the call has ended": {func(_ *Guard, _ *pipe, end context.CancelFunc) {
 			end()
 			synctest.Wait()
 		}, nil, []bool{true}, nil},
-		"a write was cut": {func(g *endGuard, p *pipe, end context.CancelFunc) {
-			err := g.write(func() error {
+		"a write was cut": {func(g *Guard, p *pipe, end context.CancelFunc) {
+			err := g.Write(func() error {
 				end()
 				p.write()
 				return nil
 			})
-			if !errors.Is(err, errEnded) {
+			if !errors.Is(err, ErrEnded) {
 				t.Errorf("the write that was cut returned %v", err)
 			}
-		}, nil, nil, errEnded},
-		"it is cut itself": {func(*endGuard, *pipe, context.CancelFunc) {}, func(end context.CancelFunc) { end() }, []bool{false}, errEnded},
+		}, nil, nil, ErrEnded},
+		"it is cut itself": {func(*Guard, *pipe, context.CancelFunc) {}, func(end context.CancelFunc) { end() }, []bool{false}, ErrEnded},
 	} {
 		t.Run(name, func(t *testing.T) {
-			guarded(t, func(t *testing.T, g *endGuard, p *pipe, end context.CancelFunc) {
+			guarded(t, func(t *testing.T, g *Guard, p *pipe, end context.CancelFunc) {
 				c.before(g, p, end)
 				var told []bool
-				err := g.lastWrite(func(late bool) error {
+				err := g.LastWrite(func(late bool) error {
 					told = append(told, late)
 					if c.within != nil {
 						c.within(end)
@@ -233,8 +243,8 @@ func TestLastWrite(t *testing.T) {
 				if !slices.Equal(told, c.want) || !errors.Is(err, c.err) {
 					t.Errorf("do ran with %v, and the end returned %v; want %v and %v", told, err, c.want, c.err)
 				}
-				if err := g.write(func() error { return nil }); !errors.Is(err, errEnded) {
-					t.Errorf("a write after the last one returned %v, want %v", err, errEnded)
+				if err := g.Write(func() error { return nil }); !errors.Is(err, ErrEnded) {
+					t.Errorf("a write after the last one returned %v, want %v", err, ErrEnded)
 				}
 			})
 		})
@@ -242,7 +252,7 @@ func TestLastWrite(t *testing.T) {
 }
 
 func TestGuardThatWatchesNothing(t *testing.T) {
-	var g endGuard
+	var g Guard
 	if !g.begin() || !g.end() || !g.release() || g.begin() {
 		t.Error("a guard without a context doesn't let one write and then release")
 	}

@@ -1,18 +1,16 @@
-package bridge
+package socket
 
 import (
 	"context"
 	"errors"
 	"sync"
 	"time"
-
-	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
-// An endGuard lets the end of a call's context interrupt the blocked reads and writes
-// of the call's downstream. A read ends at once. A write gets a moment, or the time that
-// the cause gives it, since culvert can tell the client the end only after a whole write.
-type endGuard struct {
+// A Guard lets the end of a context interrupt the blocked reads and writes of a client's
+// connection or stream. A read ends at once. A write gets the time that grace returns,
+// since the client can be told the end only after a whole write.
+type Guard struct {
 	cut func() // makes a blocked write return, for good
 
 	mu      sync.Mutex
@@ -26,56 +24,57 @@ type endGuard struct {
 	cutting sync.WaitGroup
 }
 
-// watch ties the guard to the context until release.
-func (g *endGuard) watch(ctx context.Context, cut func()) {
+// Watch ties the guard to the context until LastWrite. grace returns how long a blocked
+// write may go on after the context has ended with the cause. Then cut makes it return.
+func (g *Guard) Watch(ctx context.Context, grace func(cause error) time.Duration, cut func()) {
 	g.cut = cut
-	g.unwatch = context.AfterFunc(ctx, func() { g.contextEnded(graceOf(context.Cause(ctx))) })
+	g.unwatch = context.AfterFunc(ctx, func() { g.contextEnded(grace(context.Cause(ctx))) })
 }
 
-// errEnded reports that a write was not made or not finished because the call had
+// ErrEnded reports that a write was not made or not finished because the call had
 // ended.
-var errEnded = errors.New("the call ended before the write")
+var ErrEnded = errors.New("the call ended before the write")
 
-// write runs a write to the client. If the context had already ended, it runs nothing
-// and returns errEnded. It also returns errEnded if the context's end cut the write.
-func (g *endGuard) write(do func() error) error {
+// Write runs a write to the client. If the context had already ended, it runs nothing
+// and returns ErrEnded. It also returns ErrEnded if the context's end cut the write.
+func (g *Guard) Write(do func() error) error {
 	if !g.begin() {
-		return errEnded
+		return ErrEnded
 	}
 	err := do()
 	if !g.end() {
-		return errEnded
+		return ErrEnded
 	}
 	return err
 }
 
-// lastWrite runs the write of the call's end, and stops watching. If the context has
+// LastWrite runs the write of the end, and stops watching. If the context has
 // ended, late is true: then only do itself bounds its time. If an earlier write was
-// cut, lastWrite runs nothing and returns errEnded.
-func (g *endGuard) lastWrite(do func(late bool) error) error {
+// cut, LastWrite runs nothing and returns ErrEnded.
+func (g *Guard) LastWrite(do func(late bool) error) error {
 	if g.begin() {
 		err := do(false)
 		if !g.end() {
-			err = errEnded
+			err = ErrEnded
 		}
 		g.release()
 		return err
 	}
 	if !g.release() {
-		return errEnded
+		return ErrEnded
 	}
 	return do(true)
 }
 
-// read runs a read that the end of the context interrupts with cut.
-func (g *endGuard) read(cut func(), do func() error) error {
+// Read runs a read that the end of the context interrupts with cut.
+func (g *Guard) Read(cut func(), do func() error) error {
 	g.beginRead(cut)
 	defer g.endRead()
 	return do()
 }
 
 // beginRead announces a read that the end of the context cuts.
-func (g *endGuard) beginRead(cut func()) {
+func (g *Guard) beginRead(cut func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.cutRead = cut
@@ -85,7 +84,7 @@ func (g *endGuard) beginRead(cut func()) {
 }
 
 // endRead notes that the read has returned; nothing cuts after it.
-func (g *endGuard) endRead() {
+func (g *Guard) endRead() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.cutRead = nil
@@ -93,7 +92,7 @@ func (g *endGuard) endRead() {
 
 // begin announces a write. It returns false when the context has ended: then only the
 // end may be written.
-func (g *endGuard) begin() bool {
+func (g *Guard) begin() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended {
@@ -104,23 +103,14 @@ func (g *endGuard) begin() bool {
 }
 
 // end reports whether the write was not cut.
-func (g *endGuard) end() bool {
+func (g *Guard) end() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.writing = false
 	return !g.broken
 }
 
-// graceOf returns how long a blocked write of a call that ends with the cause may go on.
-func graceOf(cause error) time.Duration {
-	var f *report.Fault
-	if errors.As(cause, &f) {
-		return max(writeGrace, time.Until(f.WriteBy))
-	}
-	return writeGrace
-}
-
-func (g *endGuard) contextEnded(grace time.Duration) {
+func (g *Guard) contextEnded(grace time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ended = true
@@ -144,7 +134,7 @@ func (g *endGuard) contextEnded(grace time.Duration) {
 
 // release stops watching: from now on only the caller writes. It reports whether the
 // way to the client is still whole.
-func (g *endGuard) release() bool {
+func (g *Guard) release() bool {
 	if g.unwatch != nil {
 		g.unwatch()
 	}
