@@ -28,6 +28,9 @@ const (
 	farTunnel  = "`h2ts` from behind tinyproxy (CONNECT), to an nginx that terminates TLS"
 	webHTTP1   = "gRPC-Web, HTTP/1.1"
 	webH2C     = "gRPC-Web, HTTP/2 (h2c)"
+	connHTTP1  = "Connect, HTTP/1.1"
+	connH2C    = "Connect, HTTP/2 (h2c)"
+	connTLS    = "Connect, HTTP/2 to an nginx that terminates TLS"
 	webText    = "gRPC-Web-text, HTTP/1.1"
 	websockets = "WebSocket (`grpc-websockets`)"
 	webTLS     = "gRPC-Web, HTTP/2 to an nginx that terminates TLS"
@@ -46,7 +49,10 @@ var clients = []publishedClient{
 	{"node connect-node grpc", "connect-node, gRPC", "@connectrpc/connect-node", nativeGRPC},
 	{"node connect-node grpc-web h2c", "connect-node, HTTP/2", "@connectrpc/connect-node", webH2C},
 	{"node connect-node grpc-web http1", "connect-node, HTTP/1.1", "@connectrpc/connect-node", webHTTP1},
+	{"node connect-node connect h2c", "connect-node, Connect, HTTP/2", "@connectrpc/connect-node", connH2C},
+	{"node connect-node connect http1", "connect-node, Connect, HTTP/1.1", "@connectrpc/connect-node", connHTTP1},
 	{"node connect-web", "connect-web", "@connectrpc/connect-web", webHTTP1},
+	{"node connect-web connect", "connect-web, Connect", "@connectrpc/connect-web", connHTTP1},
 	{"node improbable http", "improbable, node-http", "@improbable-eng/grpc-web-node-http-transport", webHTTP1},
 	{"node improbable fetch", "improbable, fetch", "@improbable-eng/grpc-web", webHTTP1},
 	{"node improbable websocket", "improbable, WebSocket", "@improbable-eng/grpc-web", websockets},
@@ -58,6 +64,7 @@ var clients = []publishedClient{
 	{"chromium grpc-web binary", "grpc-web, binary", "grpc-web", webHTTP1},
 	{"chromium grpc-web text", "grpc-web, text", "grpc-web", webText},
 	{"chromium connect-web", "connect-web", "@connectrpc/connect-web", webHTTP1},
+	{"chromium connect-web connect", "connect-web, Connect", "@connectrpc/connect-web", connHTTP1},
 	{"chromium improbable fetch", "improbable, fetch", "@improbable-eng/grpc-web", webHTTP1},
 	{"chromium improbable xhr", "improbable, XHR", "@improbable-eng/grpc-web", webHTTP1},
 	{"chromium improbable websocket", "improbable, WebSocket", "@improbable-eng/grpc-web", websockets},
@@ -66,6 +73,7 @@ var clients = []publishedClient{
 	{"chromium protobuf-ts binary", "protobuf-ts, binary", "@protobuf-ts/grpcweb-transport", webHTTP1},
 	{"chromium protobuf-ts text", "protobuf-ts, text", "@protobuf-ts/grpcweb-transport", webText},
 	{"chromium tls connect-web", "connect-web, TLS", "@connectrpc/connect-web", webTLS},
+	{"chromium tls connect-web connect", "connect-web, Connect, TLS", "@connectrpc/connect-web", connTLS},
 	{"chromium tls nice fetch", "nice-grpc-web, fetch, TLS", "nice-grpc-web", webTLS},
 	{"chromium tls improbable websocket", "improbable, WebSocket, TLS", "@improbable-eng/grpc-web", socketsTLS},
 }
@@ -90,7 +98,7 @@ var requestStreams = []string{
 
 var limitations = []limitation{
 	{
-		clients: []string{"connect-web"}, scenarios: requestStreams,
+		clients: []string{"connect-web", "connect-web connect"}, scenarios: requestStreams,
 		reason: "The client can't stream requests. Its error says that fetch doesn't support them.",
 	},
 	{
@@ -128,13 +136,13 @@ var limitations = []limitation{
 	},
 	{
 		clients: []string{
-			"connect-web", "improbable http", "improbable fetch", "improbable xhr", "improbable websocket", "nice fetch", "nice websocket",
+			"connect-web", "connect-web connect", "improbable http", "improbable fetch", "improbable xhr", "improbable websocket", "nice fetch", "nice websocket",
 			"grpc-web binary", "grpc-web text", "protobuf-ts binary", "protobuf-ts text",
 		}, scenarios: []string{"compressed requests and replies"},
 		reason: "The client doesn't compress.",
 	},
 	{
-		clients: []string{"chromium tls connect-web", "chromium tls nice fetch"}, scenarios: []string{"the header before any message"}, maybe: true,
+		clients: []string{"chromium tls connect-web", "chromium tls connect-web connect", "chromium tls nice fetch"}, scenarios: []string{"the header before any message"}, maybe: true,
 		reason: "nginx 1.22 sends the header over HTTP/2 only with the first byte of the body. Later versions may differ.",
 	},
 	{

@@ -324,7 +324,7 @@ func packages() []*packageLine {
 var platforms = []struct{ name, title, text string }{
 	{"go", "In Go", "The third client is in a company's network. Its WebSocket crosses a forward proxy, tinyproxy, by CONNECT, and an nginx that terminates TLS."},
 	{"node", "In Node", "Most clients made for browsers also run in Node. Two use XMLHttpRequest, which Node doesn't have: `grpc-web`, and one transport of\nimprobable-eng. Clients that need a WebSocket get that of `ws` if Node has none."},
-	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. The last three cross an nginx that\nterminates TLS, with its default buffering."},
+	{"chromium", "In a browser", "Headless Chromium, with a page of another origin than culvert's, which `--allow-origin` allows. The last four cross an nginx that\nterminates TLS, with its default buffering."},
 }
 
 const pageHead = `# Compatibility
@@ -345,7 +345,7 @@ const pageLimits = `
 ## What some clients can't do
 
 The table has the calls that fail. Every other call of these clients passes. The cause of each failure is the client, its runtime, or the nginx in front. These calls fail
-with any gRPC-Web server. In the names of clients, the part after the comma is the transport or the mode.
+with any server. In the names of clients, the part after the comma is the transport or the mode.
 
 | calls | clients | reason |
 |---|---|---|

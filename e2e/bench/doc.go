@@ -16,8 +16,7 @@
 //	load.go     shapes of load, and their measurement
 //	cells.go    what is measured with which
 //	tls.go      the same over TLS
-//	connect.go  Connect against gRPC-Web, JSON against protojson
-//	order.go    the message in JSON
+//	connect.go  Connect against gRPC-Web
 //	vanguard/   the peer for Connect, a program of its own
 //	memory.go   idle streams, stuck and slow ones, start, size
 //	operate.go  what routes, metrics, reloads, drains and rest cost:

@@ -1,6 +1,6 @@
 // The clients that run in a browser; Node runs most of them, too.
 
-import { createGrpcWebTransport } from "@connectrpc/connect-web";
+import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 import { FetchTransport, WebsocketTransport } from "nice-grpc-web";
 import { connect } from "./client-connect.js";
 import { grpcWebClient } from "./client-grpc-web.js";
@@ -11,6 +11,7 @@ import { protobufTS } from "./client-protobuf-ts.js";
 /** By the names that ../matrix_clients_test.go knows. */
 export const clients = {
   "connect-web": connect((baseUrl) => createGrpcWebTransport({ baseUrl, useBinaryFormat: true })),
+  "connect-web connect": connect((baseUrl) => createConnectTransport({ baseUrl, useBinaryFormat: true })),
   "grpc-web binary": grpcWebClient("binary"),
   "grpc-web text": grpcWebClient("text"),
   "improbable fetch": improbableClient(grpc.FetchReadableStreamTransport({})),

@@ -1,7 +1,7 @@
 // The clients that run in Node: the browser's, as far as Node has what they need,
 // and those made for Node.
 
-import { compressionGzip, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
+import { compressionGzip, createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { NodeHttpTransport } from "@improbable-eng/grpc-web-node-http-transport";
 import { WebSocket } from "ws";
 import { connect } from "./client-connect.js";
@@ -17,6 +17,12 @@ export const clients = {
   ...browserClients,
   "grpc-js": grpcJS,
   "connect-node grpc": connect((baseUrl, compress) => createGrpcTransport({ baseUrl, ...compression(compress) })),
+  "connect-node connect http1": connect((baseUrl, compress) =>
+    createConnectTransport({ baseUrl, useBinaryFormat: true, httpVersion: "1.1", ...compression(compress) }),
+  ),
+  "connect-node connect h2c": connect((baseUrl, compress) =>
+    createConnectTransport({ baseUrl, useBinaryFormat: true, httpVersion: "2", ...compression(compress) }),
+  ),
   "connect-node grpc-web http1": connect((baseUrl, compress) =>
     createGrpcWebTransport({ baseUrl, httpVersion: "1.1", ...compression(compress) }),
   ),
