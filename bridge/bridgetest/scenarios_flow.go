@@ -22,7 +22,7 @@ var flowScenarios = []scenario{
 	{"a request over the limit", 0, requestOverLimit},
 	{"a request that claims to be over the limit", rawFrames, requestClaimsOverLimit},
 	{"a request over the limit after others", fullDuplex, requestOverLimitLater},
-	{"a reply over the limit", streamedReplies, replyOverLimit},
+	{"a reply over the limit", 0, replyOverLimit},
 	{"a reply that claims to be over the limit", 0, replyClaimsOverLimit},
 }
 
@@ -290,10 +290,15 @@ func requestOverLimitLater(t *trial) {
 }
 
 func replyOverLimit(t *trial) {
-	t.serve(replyWith(hello, patterned(small+1), hello), smallMessages)
+	replies := [][]byte{hello, patterned(small + 1), hello}
+	oneReply := t.transport.lacks(streamedReplies) != ""
+	if oneReply {
+		replies = replies[1:2]
+	}
+	t.serve(replyWith(replies...), smallMessages)
 	r := t.unary(call{}, hello)
 	t.wantTooLarge(r, report.ReasonResponseTooLarge)
-	if len(r.messages) != 1 || !bytes.Equal(r.messages[0], hello) {
+	if !oneReply && (len(r.messages) != 1 || !bytes.Equal(r.messages[0], hello)) {
 		t.Errorf("messages %s, want the one before", abridged(r.messages))
 	}
 	t.nextServed()

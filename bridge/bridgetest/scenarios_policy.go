@@ -27,12 +27,12 @@ var policyScenarios = []scenario{
 	{"path prefix", 0, pathPrefix},
 	{"content types", rawHeaders, contentTypes},
 	{"bodies compressed as a whole", rawFrames, compressedBodies},
-	{"over a limit", streamedReplies, overLimit("limits.calls", func(c *bridge.Config) { c.Limits.Calls = 1 })},
-	{"over a limit of the address", streamedReplies, overLimit("limits.address.calls", func(c *bridge.Config) { c.Limits.Address.Calls = 1 })},
-	{"over a limit of the method", streamedReplies, overLimit("limits.methods[].calls", func(c *bridge.Config) {
+	{"over a limit", 0, overLimit("limits.calls", func(c *bridge.Config) { c.Limits.Calls = 1 })},
+	{"over a limit of the address", 0, overLimit("limits.address.calls", func(c *bridge.Config) { c.Limits.Address.Calls = 1 })},
+	{"over a limit of the method", 0, overLimit("limits.methods[].calls", func(c *bridge.Config) {
 		c.MethodLimits = []bridge.MethodQuota{{Pattern: "culvert.test.*/*", Calls: 1}}
 	})},
-	{"limits that are tried out", streamedReplies, triedLimits},
+	{"limits that are tried out", 0, triedLimits},
 	{"limit on idle time", 0, idleLimit},
 	{"limit on age", 0, ageLimit},
 	{"limit on a slow consumer", streamedReplies, slowConsumerLimit},
@@ -191,11 +191,8 @@ func compressedBodies(t *trial) {
 func overLimit(key string, configure func(*bridge.Config)) func(*trial) {
 	return func(t *trial) {
 		next := make(chan struct{})
-		t.serve(twoReplies(next), configure)
-		first := t.open(call{})
-		first.send(hello)
-		first.closeSend()
-		first.recv()
+		t.serve(t.lastReply(next), configure)
+		first, _ := t.begin(t.client, call{})
 		r := t.unary(call{}, hello)
 		t.wantCulvert(r, codes.ResourceExhausted, report.ReasonLimitExceeded)
 		if got := r.info().GetMetadata()["limit"]; got != key || !strings.Contains(r.status.Message(), "("+key+")") {
@@ -210,22 +207,17 @@ func overLimit(key string, configure func(*bridge.Config)) func(*trial) {
 		close(next)
 		t.wantOK(first.end(), hello)
 		t.allEnded(t.observer)
-		t.wantOK(t.unary(call{}, hello), hello, hello)
+		again, _ := t.begin(t.client, call{})
+		t.wantOK(again.end(), hello)
 	}
 }
 
 // triedLimits: culvert reports what is over a limit, and lets it pass.
 func triedLimits(t *trial) {
 	next := make(chan struct{})
-	t.serve(twoReplies(next), func(c *bridge.Config) { c.Limits.Calls, c.TryLimits = 1, true })
-	first := t.open(call{})
-	first.send(hello)
-	first.closeSend()
-	first.recv()
-	second := t.open(call{})
-	second.send(hello)
-	second.closeSend()
-	second.recv()
+	t.serve(t.lastReply(next), func(c *bridge.Config) { c.Limits.Calls, c.TryLimits = 1, true })
+	first, _ := t.begin(t.client, call{})
+	second, _ := t.begin(t.client, call{})
 	close(next)
 	t.wantOK(first.end(), hello)
 	t.wantOK(second.end(), hello)
