@@ -65,6 +65,7 @@ type route struct {
 var routes = []route{
 	{"native gRPC", callNative},
 	{"gRPC-Web", callWeb},
+	{"Connect", callConnect},
 	{"grpc-websockets", callWebSocket},
 	{"h2ts", callTunnel},
 }
@@ -132,21 +133,49 @@ type unexpected string
 func (u unexpected) Error() string { return string(u) }
 
 func callWeb(ctx context.Context, transport *http.Transport) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://grpc.example.com/grpc.health.v1.Health/Check", bytes.NewReader(make([]byte, 5)))
-	if err != nil {
-		return err
+	body, err := post(ctx, transport, "/grpc.health.v1.Health/Check", "application/grpc-web+proto", make([]byte, 5))
+	if err == nil && !strings.HasSuffix(body, okTrailers) {
+		err = unexpected(body)
 	}
-	r.Header.Set("Content-Type", "application/grpc-web+proto")
+	return err
+}
+
+func callConnect(ctx context.Context, transport *http.Transport) error {
+	body, err := post(ctx, transport, "/grpc.health.v1.Health/Check", "application/proto", nil)
+	if err == nil && body != "\x08\x01" { // serving
+		err = unexpected(body)
+	}
+	return err
+}
+
+// countdown is the answer to a countdown from 1: two messages, and the end.
+const countdown = "\x00\x00\x00\x00\x02\x08\x01" + "\x00\x00\x00\x00\x00" + "\x02\x00\x00\x00\x02{}"
+
+func streamConnect(ctx context.Context, transport *http.Transport) error {
+	body, err := post(ctx, transport, "/culvert.demo.v1.Demo/Countdown", "application/connect+proto", []byte("\x00\x00\x00\x00\x02\x08\x01"))
+	if err == nil && body != countdown {
+		err = unexpected(body)
+	}
+	return err
+}
+
+// post returns the body of an answer that has the request's content type.
+func post(ctx context.Context, transport *http.Transport, method, contentType string, request []byte) (string, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://grpc.example.com"+method, bytes.NewReader(request))
+	if err != nil {
+		return "", err
+	}
+	r.Header.Set("Content-Type", contentType)
 	res, err := transport.RoundTrip(r)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
-	if err == nil && !strings.HasSuffix(string(body), okTrailers) {
+	if err == nil && (res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != contentType) {
 		err = unexpected(res.Status + ": " + string(body))
 	}
-	return err
+	return string(body), err
 }
 
 func dialWebSocket(ctx context.Context, http1 *http.Transport, protocol, path string) (*websocket.Conn, error) {
@@ -261,6 +290,9 @@ func TestSquidThatOpensTLS(t *testing.T) {
 		"grpc-websockets": "426",
 		"h2ts":            "426",
 	})
+	if err := streamConnect(t.Context(), httpTransport(t, false, corporateProxy)); err != nil {
+		t.Errorf("a Connect stream: %v", err)
+	}
 }
 
 // runSquid holds what the page's lines for squid.conf are said to bring.
