@@ -86,3 +86,44 @@ func (c *Claim) Done() {
 
 // Slice returns an empty message with room for one buffer, without an allocation.
 func (c *Claim) Slice() mem.BufferSlice { return c.first[:0] }
+
+// Adopt lets a message that counts with another entry count with this one, until the
+// last reference to its last buffer is freed: the other entry may be settled before that.
+// Adopt takes the message over, and doesn't wait for room, which the message has. grpc-go
+// counts a message of up to RoomlessBytes itself.
+func (e *Entry) Adopt(m mem.BufferSlice) mem.BufferSlice {
+	n := m.Len()
+	if n <= RoomlessBytes {
+		return m
+	}
+	c := NewClaim(e)
+	c.bytes[RequestClass(n)] = n
+	e.Add(RequestClass(n), n)
+	out := make(mem.BufferSlice, 0, len(m))
+	for _, b := range m {
+		data := b.ReadOnlyData()
+		if cap(data) < pooledBytes {
+			out = append(out, b)
+			continue
+		}
+		c.buffers.Add(1)
+		out = append(out, mem.NewBuffer(&data, adopted{c, b}))
+	}
+	c.Done()
+	return out
+}
+
+// adopted is the mem.BufferPool of one buffer of an adopted message.
+type adopted struct {
+	claim *Claim
+	of    mem.Buffer
+}
+
+// Get implements mem.BufferPool. Nobody calls it.
+func (adopted) Get(int) *[]byte { panic("BUG: an adopted message has no buffers to give") }
+
+// Put implements mem.BufferPool.
+func (a adopted) Put(*[]byte) {
+	a.of.Free()
+	a.claim.Done()
+}

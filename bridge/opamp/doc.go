@@ -1,0 +1,18 @@
+// Package opamp lets an OpAMP agent that polls over plain HTTP have a call that streams.
+// The call stays open between the polls, and its client is a [Session]: each poll leaves
+// one message there and takes at most one reply along. A [Table] has the sessions of all
+// agents, by the agents' instance ids.
+//
+// Begin with table.go, which finds, opens and replaces sessions. poll.go has what one
+// poll waits for, session.go the side of the call, and expiry.go the end of sessions
+// that nobody polls.
+//
+// # Who waits for whom
+//
+// The package starts no goroutine: a session costs those of its call. Polls run on the
+// goroutines of their HTTP requests. One timer of the table ends sessions; Close waits
+// for its function.
+//
+// It is a leaf: it knows no calls, and bridge starts them.
+// https://opentelemetry.io/docs/specs/opamp/#plain-http-transport
+package opamp

@@ -1,0 +1,98 @@
+package opamp
+
+import (
+	"time"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// A list has the sessions without a poll, the one that has waited longest first.
+type list struct{ first, last *Session }
+
+func (l *list) push(s *Session) {
+	s.isIdle, s.before = true, l.last
+	if l.last == nil {
+		l.first = s
+	} else {
+		l.last.after = s
+	}
+	l.last = s
+}
+
+// remove removes the session if it is there.
+func (l *list) remove(s *Session) {
+	if !s.isIdle {
+		return
+	}
+	if s.before == nil {
+		l.first = s.after
+	} else {
+		s.before.after = s.after
+	}
+	if s.after == nil {
+		l.last = s.before
+	} else {
+		s.after.before = s.before
+	}
+	s.isIdle, s.before, s.after = false, nil, nil
+}
+
+// rest lets the session wait for its next poll. The caller holds mu.
+func (t *Table) rest(s *Session) {
+	s.polled = time.Now()
+	t.idle.push(s)
+	t.watch()
+}
+
+// watch sets the timer for the session that has waited longest. A timer that is set too
+// early sets itself again. The caller holds mu.
+func (t *Table) watch() {
+	if t.timer == nil && t.idle.first != nil && !t.closed {
+		t.expiring.Add(1)
+		t.timer = time.AfterFunc(time.Until(t.idle.first.polled.Add(t.options.Expiry)), t.expire)
+	}
+}
+
+// expire ends the sessions that nobody polls.
+func (t *Table) expire() {
+	defer t.expiring.Done()
+	var expired []*Session
+	t.mu.Lock()
+	t.timer = nil
+	for s := t.idle.first; s != nil && time.Since(s.polled) >= t.options.Expiry; s = t.idle.first {
+		t.remove(s)
+		expired = append(expired, s)
+	}
+	t.watch()
+	t.mu.Unlock()
+	for _, s := range expired {
+		s.leave(report.New(report.ReasonClientGone, "the agent sent no poll for "+t.options.Expiry.String()))
+	}
+}
+
+// leave ends the call of a session that is no longer in the table. s may be nil.
+func (s *Session) leave(cause error) {
+	if s == nil {
+		return
+	}
+	s.table.mu.Lock()
+	s.over = cause // for a Bind that is to come
+	cancel := s.cancel
+	s.table.mu.Unlock()
+	if cancel != nil {
+		cancel(cause)
+	}
+}
+
+// Close ends the table: Post opens no more sessions. The calls of those that there are
+// end by themselves, or by the cancellation of their contexts.
+func (t *Table) Close() {
+	t.mu.Lock()
+	t.closed = true
+	if t.timer != nil && t.timer.Stop() {
+		t.expiring.Done()
+	}
+	t.timer = nil
+	t.mu.Unlock()
+	t.expiring.Wait()
+}

@@ -1,0 +1,503 @@
+package opamp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// inBubble runs a test whose time stands still while anything runs.
+func inBubble(t *testing.T, method func(s stream) *status.Status, test func(w *world)) {
+	synctest.Test(t, func(t *testing.T) { test(newWorld(t, method)) })
+}
+
+func TestPollsShareOneCall(t *testing.T) {
+	inBubble(t, echo, func(w *world) {
+		for i := range 5 {
+			text := fmt.Sprintf("message %d", i)
+			w.hears(w.poll(1, text), text, 0)
+			time.Sleep(Interval)
+		}
+		w.hears(w.poll(2, "another's"), "another's", 0)
+		w.expire()
+		if w.opened != 2 {
+			t.Errorf("%d calls for two agents", w.opened)
+		}
+		w.ended(report.ReasonClientGone, report.ReasonClientGone)
+	})
+}
+
+func TestPollWithoutReplyWaitsASecond(t *testing.T) {
+	inBubble(t, silent, func(w *world) {
+		w.hears(w.poll(1, "hello"), nothingFor(1), time.Second)
+		w.hears(w.poll(1, "again"), nothingFor(1), time.Second)
+		w.expire()
+	})
+}
+
+// TestLateRepliesComeInOrder: each later poll gets one at once, the oldest first.
+func TestLateRepliesComeInOrder(t *testing.T) {
+	inBubble(t, func(s stream) *status.Status {
+		for m := s.recv(); m != ""; m = s.recv() {
+			for part := range strings.SplitSeq(m, " ") {
+				if part == "wait" {
+					time.Sleep(3 * time.Second)
+				} else {
+					_ = s.send(part)
+				}
+			}
+		}
+		return ok
+	}, func(w *world) {
+		w.hears(w.poll(1, "a b wait c"), "a", 0)
+		time.Sleep(Interval)
+		w.hears(w.poll(1, "d"), "b", 0)
+		w.hears(w.poll(1, "wait e"), "c", 0)
+		time.Sleep(Interval)
+		w.hears(w.poll(1, "f"), "d", 0)
+		w.expire()
+	})
+}
+
+// TestSeventeenthReplyWaits: the backend can't send more than 16 replies ahead, nor more
+// than 64 KiB.
+func TestSeventeenthReplyWaits(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		bytes int
+		ahead int
+	}{{"small", 10, maxReplies}, {"of 20 KiB", 20 << 10, 3}, {"of 1 MiB", 1 << 20, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			sent := 0
+			inBubble(t, func(s stream) *status.Status {
+				s.recv()
+				for s.send(strings.Repeat("x", c.bytes)) == nil {
+					sent++
+				}
+				return ok
+			}, func(w *world) {
+				for polls := 1; polls < 5; polls++ {
+					w.hears(w.poll(1, "hello"), strings.Repeat("x", c.bytes), 0)
+					synctest.Wait()
+					if sent != polls+c.ahead {
+						t.Errorf("the backend could send %d replies for %d polls, want %d ahead", sent, polls, c.ahead)
+					}
+					if held, want := w.account.Used(), int64(c.ahead*c.bytes); held < want {
+						t.Errorf("%d bytes count, and %d are held", held, want)
+					}
+				}
+				w.expire()
+				w.ended(report.ReasonClientGone)
+			})
+		})
+	}
+}
+
+// TestSessionExpires: 90 s after the last poll, at that very moment.
+func TestSessionExpires(t *testing.T) {
+	inBubble(t, echo, func(w *world) {
+		expiry := w.table.options.Expiry
+		for range 4 {
+			w.hears(w.poll(1, "hello"), "hello", 0)
+			w.hears(w.poll(2, "hello"), "hello", 0)
+			time.Sleep(expiry - time.Nanosecond)
+		}
+		w.hears(w.poll(2, "hello"), "hello", 0)
+		if n := w.table.Sessions(); n != 2 {
+			t.Fatalf("%d sessions a moment before one expires", n)
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		w.ended(report.ReasonClientGone)
+		w.hears(w.poll(1, "back"), "back", 0)
+		w.expire()
+		if w.opened != 3 {
+			t.Errorf("%d calls, want 3", w.opened)
+		}
+	})
+}
+
+// TestForeignPollReachesNothing: neither the replies of another's session, nor its time.
+func TestForeignPollReachesNothing(t *testing.T) {
+	inBubble(t, func(s stream) *status.Status {
+		s.recv()
+		_ = errors.Join(s.send("first"), s.send("secret"))
+		return silent(s)
+	}, func(w *world) {
+		w.hears(w.poll(1, "hello"), "first", 0)
+		time.Sleep(w.table.options.Expiry / 2)
+		foreign := w.poll(1, "what is there?")
+		foreign.Owner = NewOwner("another token")
+		w.refused(foreign, report.ReasonPermissionDenied, 0, 0)
+		elsewhere := w.poll(1, "hello")
+		elsewhere.Scope, elsewhere.Owner = "/another", foreign.Owner
+		w.hears(elsewhere, "first", 0)
+		w.hears(w.poll(1, "hello"), "secret", 0)
+		w.expire()
+		foreign = w.poll(1, "hello")
+		foreign.Owner = NewOwner("another token")
+		w.hears(foreign, "first", 0)
+		w.expire()
+	})
+}
+
+// TestOnePollAtATime: the next one waits for a moment.
+func TestOnePollAtATime(t *testing.T) {
+	inBubble(t, func(s stream) *status.Status {
+		s.recv()
+		time.Sleep(600 * time.Millisecond)
+		_ = s.send("late")
+		return echo(s)
+	}, func(w *world) {
+		var first sync.WaitGroup
+		first.Go(func() { w.hears(w.poll(1, "hello"), "late", 600*time.Millisecond) })
+		synctest.Wait()
+		w.hears(w.poll(1, "next"), "next", 600*time.Millisecond)
+		first.Wait()
+
+		slow := w.poll(1, "slow")
+		slow.Deliver = func(mem.BufferSlice) error {
+			time.Sleep(2 * time.Second)
+			return nil
+		}
+		first.Go(func() {
+			if err := w.table.Post(w.t.Context(), slow); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		w.refused(w.poll(1, "too soon"), report.ReasonLimitExceeded, report.AnyMoment, time.Second)
+		ctx, cancel := context.WithTimeout(w.t.Context(), time.Millisecond)
+		defer cancel()
+		if err := w.table.Post(ctx, w.poll(1, "gone")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a poll whose client went away: %v", err)
+		}
+		first.Wait()
+		w.hears(w.poll(1, "then"), "then", 0)
+		w.expire()
+	})
+}
+
+// renaming is a reply that gives the agent a new id.
+func renaming(n byte) string {
+	u := agent(n)
+	return "\x42\x12\x0a\x10" + string(u[:])
+}
+
+// TestNewInstanceID: the agent is found by both ids until it uses the new one.
+func TestNewInstanceID(t *testing.T) {
+	inBubble(t, func(s stream) *status.Status {
+		for m := s.recv(); m != ""; m = s.recv() {
+			if strings.HasPrefix(m, "rename") {
+				m = renaming(m[len("rename")])
+			}
+			_ = s.send(m)
+		}
+		return ok
+	}, func(w *world) {
+		w.hears(w.poll(1, "rename\x07"), renaming(7), 0)
+		w.hears(w.poll(1, "reply was lost"), "reply was lost", 0)
+		w.hears(w.poll(1, "rename\x08"), renaming(8), 0)
+		w.hears(w.poll(8, "got it"), "got it", 0)
+		if w.opened != 1 {
+			t.Errorf("%d calls for one agent", w.opened)
+		}
+		w.hears(w.poll(1, "another"), "another", 0)
+		w.hears(w.poll(7, "a third"), "a third", 0)
+		w.hears(w.poll(7, "rename\x01"), renaming(1), 0) // which is taken
+		w.hears(w.poll(1, "not the third"), "not the third", 0)
+		if w.opened != 3 {
+			t.Errorf("%d calls for three agents", w.opened)
+		}
+		foreign := w.poll(8, "what is there?")
+		foreign.Owner = NewOwner()
+		w.refused(foreign, report.ReasonPermissionDenied, 0, 0)
+		w.hears(w.poll(7, "rename\x09"), renaming(9), 0)
+		foreign = w.poll(9, "what is there?")
+		foreign.Owner = NewOwner()
+		w.refused(foreign, report.ReasonPermissionDenied, 0, 0)
+		w.expire()
+	})
+}
+
+func TestTableIsFull(t *testing.T) {
+	inBubble(t, echo, func(w *world) {
+		w.table.options.Sessions = 2
+		w.hears(w.poll(1, "hello"), "hello", 0)
+		w.hears(w.poll(2, "hello"), "hello", 0)
+		w.refused(w.poll(3, "hello"), report.ReasonOverloaded, Retry, 0)
+		w.hears(w.poll(1, "hello"), "hello", 0)
+		w.expire()
+		w.hears(w.poll(3, "hello"), "hello", 0)
+		w.expire()
+	})
+}
+
+// TestCallEnds: the poll that waits gets the status, the next one another call.
+func TestCallEnds(t *testing.T) {
+	inBubble(t, func(s stream) *status.Status {
+		for {
+			switch m := s.recv(); m {
+			case "fail":
+				return status.New(codes.PermissionDenied, "not you")
+			case "leave":
+				return ok
+			case "leave soon":
+				_ = s.send("bye")
+				return ok
+			default:
+				_ = s.send(m)
+			}
+		}
+	}, func(w *world) {
+		got, err := w.post(w.poll(1, "fail"))
+		if end := (*Ended)(nil); !errors.As(err, &end) || end.Status.Message() != "not you" || got != "" {
+			t.Errorf("%q, %v", got, err)
+		}
+		w.hears(w.poll(1, "leave"), nothingFor(1), 0)
+		w.hears(w.poll(1, "hello"), "hello", 0)
+		w.hears(w.poll(1, "leave soon"), "bye", 0)
+		synctest.Wait()
+		if n := w.table.Sessions(); n != 0 {
+			t.Errorf("%d sessions after the end", n)
+		}
+		w.ended("", "", "")
+	})
+}
+
+// TestRepliesOutliveTheirCall: they wait for the next polls, whose messages another call
+// takes.
+func TestRepliesOutliveTheirCall(t *testing.T) {
+	calls := 0
+	inBubble(t, func(s stream) *status.Status {
+		calls++
+		if calls > 1 {
+			return echo(s)
+		}
+		s.recv()
+		_ = errors.Join(s.send("a"), s.send("b"), s.send("c"))
+		return ok
+	}, func(w *world) {
+		w.hears(w.poll(1, "hello"), "a", 0)
+		synctest.Wait()
+		w.ended() // it waits
+		w.hears(w.poll(1, "d"), "b", 0)
+		w.hears(w.poll(1, "e"), "c", 0)
+		w.hears(w.poll(1, "f"), "d", 0)
+		w.ended("")
+		w.expire()
+		calls = 0
+		w.hears(w.poll(2, "hello"), "a", 0)
+		w.expire()
+		w.ended("", report.ReasonClientGone, report.Reason(errLeft.Error()))
+	})
+}
+
+// TestCallEndsBetweenPolls: a message that the call has not taken goes to the next one.
+func TestCallEndsBetweenPolls(t *testing.T) {
+	calls := 0
+	inBubble(t, func(s stream) *status.Status {
+		calls++
+		if calls > 1 {
+			return echo(s)
+		}
+		s.recv()
+		_ = s.send("reads no more")
+		time.Sleep(Interval + 3*time.Second/2)
+		return status.New(codes.Unavailable, "gone")
+	}, func(w *world) {
+		w.window = 0
+		w.hears(w.poll(1, "hello"), "reads no more", 0)
+		time.Sleep(Interval)
+		w.hears(w.poll(1, "on its way"), nothingFor(1), time.Second)
+		w.hears(w.poll(1, "survives"), "survives", time.Second/2)
+		w.expire()
+	})
+}
+
+// TestUndeliveredReplyStays: for the next poll.
+func TestUndeliveredReplyStays(t *testing.T) {
+	inBubble(t, echo, func(w *world) {
+		broken := errors.New("broken pipe")
+		p := w.poll(1, "a")
+		p.Deliver = func(mem.BufferSlice) error { return broken }
+		if err := w.table.Post(w.t.Context(), p); !errors.Is(err, broken) {
+			t.Errorf("%v, want %v", err, broken)
+		}
+		w.hears(w.poll(1, "b"), "a", 0)
+		w.hears(w.poll(1, "c"), "b", 0)
+		w.expire()
+	})
+}
+
+// TestAgentSaysGoodbye: the backend gets the end of the messages after the last one.
+func TestAgentSaysGoodbye(t *testing.T) {
+	inBubble(t, func(s stream) *status.Status {
+		for m := s.recv(); m != "stay"; m = s.recv() {
+			if m == "" {
+				_ = s.send("goodbye")
+				return ok
+			}
+		}
+		<-s.ctx.Done()
+		return ok
+	}, func(w *world) {
+		p := w.poll(1, "last")
+		p.Agent.Disconnects = true
+		w.hears(p, "goodbye", 0)
+		synctest.Wait()
+		w.ended("")
+		p = w.poll(1, "stay")
+		p.Agent.Disconnects = true
+		w.hears(p, nothingFor(1), time.Second) // the backend stays
+		p = w.poll(1, "back already")
+		p.Agent.Disconnects = true
+		w.hears(p, "goodbye", 0)
+		synctest.Wait()
+		w.ended("", report.ReasonClientGone, "")
+	})
+}
+
+// TestAgentGoesAway: a reply that comes too late for a poll waits for the next one.
+func TestAgentGoesAway(t *testing.T) {
+	inBubble(t, func(s stream) *status.Status {
+		for m := s.recv(); m != ""; m = s.recv() {
+			time.Sleep(100 * time.Millisecond)
+			_ = s.send(m)
+		}
+		return ok
+	}, func(w *world) {
+		ctx, cancel := context.WithTimeout(w.t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := w.table.Post(ctx, w.poll(1, "a")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		time.Sleep(Interval)
+		w.hears(w.poll(1, "b"), "a", 0)
+		w.expire()
+	})
+}
+
+// TestBackendReadsNothing: the poll gets its message back, and other polls go on.
+func TestBackendReadsNothing(t *testing.T) {
+	inBubble(t, func(s stream) *status.Status {
+		if s.recv() == "sleep" {
+			time.Sleep(Interval)
+		}
+		return echo(s)
+	}, func(w *world) {
+		w.window = 0
+		w.hears(w.poll(1, "sleep"), nothingFor(1), time.Second)
+		w.hears(w.poll(1, "on its way"), nothingFor(1), time.Second)
+		w.refused(w.poll(1, "lost"), report.ReasonOverloaded, Retry, time.Second)
+		w.hears(w.poll(2, "hello"), nothingFor(2), time.Second)
+		time.Sleep(Interval)
+		w.hears(w.poll(1, "hello"), "on its way", 0)
+		w.hears(w.poll(1, "then"), "hello", 0)
+		w.expire()
+	})
+}
+
+// TestOpeningTakesItsTime: a second isn't enough for a backend that is far away. An agent
+// that goes away meanwhile takes its message with it.
+func TestOpeningTakesItsTime(t *testing.T) {
+	inBubble(t, echo, func(w *world) {
+		w.delay = 5 * time.Second
+		w.hears(w.poll(1, "hello"), "hello", 5*time.Second)
+		ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
+		defer cancel()
+		if err := w.table.Post(ctx, w.poll(2, "withdrawn")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		w.hears(w.poll(2, "again"), "again", 4*time.Second)
+		w.expire()
+	})
+}
+
+// TestNoCall: a session that can't start, and a table that is closed.
+func TestNoCall(t *testing.T) {
+	inBubble(t, echo, func(w *world) {
+		p := w.poll(1, "hello")
+		p.Start = func(*Session) error { return report.New(report.ReasonDraining, "no") }
+		w.refused(p, report.ReasonDraining, 0, 0)
+		if w.table.Sessions() != 0 || len(w.table.sessions) != 0 {
+			t.Error("a session without a call is left")
+		}
+		w.hears(w.poll(1, "hello"), "hello", 0)
+		w.table.Close()
+		w.refused(w.poll(2, "hello"), report.ReasonDraining, 0, 0)
+		w.hears(w.poll(1, "goes on"), "goes on", 0)
+		w.table.sessions[key{"/v1/opamp", agent(1)}].leave(errBack)
+		w.calls.Wait()
+		w.table.Close()
+	})
+}
+
+// TestManyPolls: agents that poll and say goodbye at once lose no message and no reply.
+func TestManyPolls(t *testing.T) {
+	w := newWorld(t, echo)
+	var agents sync.WaitGroup
+	for n := range byte(8) {
+		agents.Go(func() {
+			for i := 1; i <= 200; i++ {
+				text := fmt.Sprintf("%d of %d", i, n)
+				p := w.poll(n, text)
+				p.Agent.Disconnects = i%20 == 0
+				if got, err := w.post(p); got != text || err != nil {
+					t.Errorf("%q, %v, want %q", got, err, text)
+				}
+			}
+		})
+	}
+	agents.Wait()
+	w.table.Close()
+	if w.opened != 80 {
+		t.Errorf("%d calls, want 80", w.opened)
+	}
+}
+
+func TestOwners(t *testing.T) {
+	seen := map[Owner][]string{}
+	for _, credentials := range [][]string{nil, {""}, {"", ""}, {"a"}, {"a", ""}, {"", "a"}, {"a", "b"}, {"ab"}} {
+		o := NewOwner(credentials...)
+		if other, taken := seen[o]; taken {
+			t.Errorf("%q and %q are one owner", credentials, other)
+		}
+		if o != NewOwner(credentials...) {
+			t.Errorf("%q are two owners", credentials)
+		}
+		seen[o] = credentials
+	}
+}
+
+func TestCheckHeader(t *testing.T) {
+	a := codec.AgentToServer{UID: agent(1)}
+	for header, want := range map[string]string{
+		"":                    "",
+		agent(1).String():     "",
+		agent(2).String():     "the header opamp-instance-uid is " + agent(2).String() + ", and the message's instance_uid is " + agent(1).String(),
+		"no":                  "isn't a UUID",
+		agent(1).String()[1:]: "isn't a UUID",
+	} {
+		err := CheckHeader(header, a)
+		f := (*report.Fault)(nil)
+		if want == "" && err == nil {
+			continue
+		}
+		if !errors.As(err, &f) || f.Reason != report.ReasonBadRequest || !strings.Contains(f.Text, want) || want == "" {
+			t.Errorf("%q: %v, want %q", header, err, want)
+		}
+	}
+}
