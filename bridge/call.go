@@ -48,6 +48,7 @@ type call struct {
 	observed int              // bytes of metadata that the Observer added; known only if there is an Authenticator
 	held     *memory.Entry    // the memory counted for the call
 	evicted  atomic.Bool      // the call ends to free memory for others
+	ending   report.Reason    // why culvert itself ends the call; set before Finish
 	use      quota.Call       // the quotas that the call counts with
 	on       *edge.Conn       // the connection that it came in on
 }

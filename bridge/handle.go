@@ -89,6 +89,7 @@ func (s *Server) finish(r *running, err error, trailer metadata.MD) {
 	if r.conn != nil {
 		r.call.on.EndFor(err)
 	}
+	r.call.ending = v.reason
 	ferr := r.finish(v.status, trailer)
 	switch {
 	case ferr == nil:

@@ -25,6 +25,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = s.throughTunnel(r, p)
 	t := transportFor(r)
 	a := s.arrive(r, p, t)
+	t = a.transportOf(t)
 	if t != nil && s.fallsBack(r, a) {
 		t = nil
 	}

@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -51,11 +52,29 @@ type Route struct {
 	// that matches one of these can't set it: it has the origins of the route that
 	// matches the same without them, else Config's.
 	AllowOrigins []string
+
+	// Message makes the route one for bare messages at a path of its own. nil: the route
+	// is for calls.
+	Message *MessageRoute
 }
 
 // Row returns the route's part that selects calls.
 func (r *Route) Row() routing.Route {
-	return routing.Route{Name: r.Name, Match: r.Match, Rewrite: r.Rewrite}
+	row := routing.Route{Name: r.Name, Match: r.Match, Rewrite: r.Rewrite}
+	if r.Message != nil {
+		_, _ = row.MessageRoute(r.Message.Path, messageName) // compileMessage tells of a wrong path
+	}
+	return row
+}
+
+// Outgoing returns patterns of the methods that the backend can receive from the route.
+// The route must have no mistake.
+func (r *Route) Outgoing() []string {
+	if r.Message != nil && r.Message.Method != "" {
+		return []string{strings.TrimPrefix(r.Message.Method, "/")}
+	}
+	row := r.Row()
+	return row.Outgoing()
 }
 
 // A MetadataValue is one value of metadata.
@@ -85,6 +104,7 @@ type treatment struct {
 	retry        *Retry               // nil: none
 	messageBytes int
 	headerBytes  int
+	message      *messageRoute // nil: the route is for calls
 }
 
 // plain is the treatment of routes that only name a backend.
@@ -98,9 +118,10 @@ type routeTimeout struct {
 
 // routes are the routes of a policy.
 type routes struct {
-	table *routing.Table
-	of    []route // by the table's index
-	own   []*gate.Origins
+	table    *routing.Table
+	of       []route // by the table's index
+	messages bool    // some are for bare messages
+	own      []*gate.Origins
 }
 
 // routeCounts has the counts of routes, by name. It outlives the policies.
@@ -133,7 +154,11 @@ func newRoutes(cfg *Config) (*routes, error) {
 		}
 		taken[r.Name] = i
 		rs.of[i] = c.compile(r)
+		rs.messages = rs.messages || r.Message != nil
 		mistakes = append(mistakes, c.mistakes...)
+	}
+	if rs.messages && len(mistakes) > 0 {
+		return nil, errors.Join(mistakes...) // the table would tell of a wrong path in its own way
 	}
 	if rs.table, err = routing.New(list); err != nil {
 		mistakes = append(mistakes, err)

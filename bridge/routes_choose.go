@@ -36,6 +36,9 @@ func (a *arrival) chooseRoute(r *http.Request, t *transport) {
 	case t != nil:
 		ch.facts.Transport = t.name
 	}
+	if a.bind(r, t) {
+		return
+	}
 	var ok bool
 	if ch.facts.Path, ok = parsePath(r.URL.EscapedPath(), a.policy.pathPrefix); !ok {
 		return
@@ -51,6 +54,9 @@ func (rs *routes) choose(f *routing.Facts) (r *route, method string) {
 	i := rs.table.Find(f)
 	if i < 0 {
 		return nil, ""
+	}
+	if m := rs.of[i].message; m != nil && m.method != "" {
+		return &rs.of[i], m.method
 	}
 	return &rs.of[i], rs.table.Rewrite(i, f.Path)
 }

@@ -39,6 +39,7 @@ func (c *routeCompiler) compile(r *Route) route {
 		f.Limit, f.Remedy = report.KeyRouteTimeout, "find the slow part, or raise "+report.KeyRouteTimeout
 		made.timeout = &routeTimeout{r.Timeout, f}
 	}
+	c.compileMessage(r, &made)
 	c.compileRetry(r, &made)
 	c.compileTargets(r, &made)
 	for i, m := range r.Match.Metadata {

@@ -68,8 +68,11 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	a := &RouteAnswer{Host: routedHost(r.URL.Host), Route: -1, Origins: -1, MethodLimits: -1}
 	a.UnknownHost = r.Loopback && !p.origins.AllowsHost(r.URL.Host)
 	parse := parsePath
-	if rs == nil {
+	switch {
+	case rs == nil:
 		parse = parseMethod
+	case r.Transport == messageName:
+		parse = parseMessagePath
 	}
 	path, ok := parse(r.URL.EscapedPath(), cfg.PathPrefix)
 	switch {
@@ -127,6 +130,9 @@ func (r *RouteRequest) secure() bool { return r.URL.Scheme == "https" || r.URL.S
 // explainRoutes returns the route that matches without metadata, and the call's own.
 func (a *RouteAnswer) explainRoutes(rs *routes, r RouteRequest, md metadata.MD) (first, last *route) {
 	facts := &routing.Facts{Host: a.Host, Path: a.Path, Listener: r.Listener, Transport: r.Transport}
+	if r.Transport == messageName {
+		facts.Path = routing.MessagePath(a.Path)
+	}
 	first, _ = rs.choose(facts)
 	facts.Metadata = md
 	a.Candidates = rs.table.Explain(facts)

@@ -29,6 +29,7 @@ func init() { // the entries refer to functions that refer to the table
 		{"grpc-web", true, posts("application/grpc-web"), serveFramed(web), noMistake},
 		{"grpc", true, posts("application/grpc"), serveFramed(native), nativeMistake},
 		{connectName, true, isConnect, (*Server).serveConnect, connectMistake},
+		{messageName, true, func(*http.Request) bool { return false }, (*Server).serveMessage, messageMistake}, // by its route alone
 	}
 }
 
@@ -73,6 +74,15 @@ func (s *Server) transportAllowed(a *arrival, t *transport) error {
 		Text:   "this address accepts no calls by " + refused + " (" + report.KeyTransports + ")",
 		Remedy: "call another address of this server, or have " + refused + " allowed here",
 	}
+}
+
+// transportOf returns the transport of a request for a path of messages, or the one that
+// its protocol has.
+func (a *arrival) transportOf(t *transport) *transport {
+	if a.route.bare() == nil {
+		return t
+	}
+	return transports[len(transports)-1]
 }
 
 func transportFor(r *http.Request) *transport {

@@ -85,7 +85,7 @@ func TestNoUpgradeOverHTTP10(t *testing.T) {
 func TestTransportsHaveTheirNames(t *testing.T) {
 	got := Transports()
 	slices.Sort(got)
-	if want := "connect grpc grpc-web grpc-web-text grpc-websockets h2ts"; strings.Join(got, " ") != want {
+	if want := "connect grpc grpc-web grpc-web-text grpc-websockets h2ts message"; strings.Join(got, " ") != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -159,25 +159,7 @@ func (d *socketDown) firstError(err error) error {
 	if socket.TimedOut(err) {
 		return report.New(report.ReasonHandshakeTimeout, "no metadata arrived within "+edge.HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
 	}
-	return webSocketError(err)
-}
-
-// webSocketError returns the fault of a failed read of a WebSocket.
-func webSocketError(err error) error {
-	var broken websocket.RuleError
-	if !errors.As(err, &broken) {
-		return report.New(report.ReasonClientGone, report.ClientGone).Because(err)
-	}
-	ended := broken.Ended()
-	if ended == report.EndedFlood {
-		return report.New(report.ReasonLimitExceeded, "too many WebSocket frames that carry nothing").Because(err).Ending(ended)
-	}
-	if broken.Code == websocket.StatusMessageTooBig {
-		f := report.New(report.ReasonRequestTooLarge, "a WebSocket frame is over 4 GiB").Because(err).Ending(ended)
-		f.Remedy = "send smaller messages"
-		return f
-	}
-	return report.New(report.ReasonBadRequest, "a WebSocket frame is malformed").Because(err).Ending(ended)
+	return message.SocketFault(err)
 }
 
 func errSocketText() error {
@@ -216,7 +198,7 @@ func (b *socketBody) Read(p []byte) (int, error) {
 			}
 		}
 		if err != nil {
-			err = webSocketError(err)
+			err = message.SocketFault(err)
 		}
 		return n, err
 	}
@@ -228,7 +210,7 @@ func (b *socketBody) next() error {
 	if !b.begun {
 		op, err := b.ws.NextMessage()
 		if err != nil {
-			return webSocketError(err)
+			return message.SocketFault(err)
 		}
 		if b.closed {
 			return report.New(report.ReasonBadRequest, "a WebSocket message came after the half-close")
@@ -245,7 +227,7 @@ func (b *socketBody) next() error {
 			break
 		}
 		if err != nil {
-			return webSocketError(err)
+			return message.SocketFault(err)
 		}
 	}
 	b.begun = false
@@ -332,7 +314,7 @@ func (d *socketDown) writeFrame(flag byte, m mem.BufferSlice, more bool) error {
 	for _, b := range m {
 		d.pieces = append(d.pieces, b.ReadOnlyData())
 	}
-	err := d.ws.WriteMessage(d.call.progress.SentPiece, more, d.pieces...)
+	err := d.ws.WriteMessage(websocket.Binary, d.call.progress.SentPiece, more, d.pieces...)
 	clear(d.pieces) // the sender of m frees them
 	d.failed = d.failed || err != nil
 	return err
@@ -359,7 +341,7 @@ func (d *socketDown) Finish(st *status.Status, trailer metadata.MD) error {
 	if d.on.Ended() == report.EndedSilent {
 		code = websocket.StatusGoingAway // applications don't call again after 1000
 	}
-	d.ws.Close(code, min(patience, d.call.lastMoment()), d.s.closing.Load)
+	d.ws.Close(code, "", min(patience, d.call.lastMoment()), d.s.closing.Load)
 	if !d.ws.Sent() {
 		return socket.ErrEnded // the status, too
 	}

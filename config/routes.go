@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -63,6 +64,44 @@ type Route struct {
 	// Limits of all calls of the route together, in addition to the others. 0 is
 	// no limit.
 	Limits RouteLimits `key:"limits"`
+
+	// A WebSocket path for clients that send bare messages and know nothing of
+	// gRPC (docs/reference/messages.md). The route is then for these clients only.
+	Message RouteMessage `key:"message"`
+}
+
+// RouteMessage binds a path to a method, for clients that send bare messages.
+type RouteMessage struct {
+	// The path, such as "/ws/chat". The path_prefix of the file is removed first.
+	// If the path ends with "/{service}/{method}", clients name the method, and
+	// match.methods says which they can call.
+	Path string `key:"path" is:"message path"`
+
+	// The method, such as shop.v1.Orders/Watch, unless the path names it.
+	Method string `key:"method" is:"method name"`
+
+	// What a message of the client is. protobuf: a binary WebSocket message is one
+	// message of the method, and nothing else.
+	Framing string `key:"framing" one:"protobuf"`
+
+	// The WebSocket subprotocol that clients must offer. Empty: any, or none.
+	Subprotocol string `key:"subprotocol" is:"word"`
+
+	// Names of URL parameters that become metadata. Other parameters don't cross.
+	Query []string `key:"query" is:"metadata name"`
+
+	// The name of metadata, such as authorization, whose value is the client's
+	// first message. It must be text, and arrive within 10s. culvert doesn't pass
+	// it to the method. Empty: the first message is one of the method.
+	FirstMessage string `key:"first_message" is:"metadata name"`
+
+	// A text message that means that the client has sent all of its messages and
+	// waits for the rest of the answers. Empty: there is none.
+	HalfClose string `key:"half_close" is:"word"`
+
+	// What culvert sends before it closes the WebSocket. none: nothing. status: a
+	// text message in JSON with the status of the call.
+	LastMessage string `key:"last_message" one:"none,status"`
 }
 
 // RouteMatch has the conditions of a route.
@@ -220,6 +259,14 @@ func checkRouteName(s string) error {
 		return errors.New("has a port, and hosts match on every port: remove it, and select a port by match.listeners")
 	}
 	return checkName(s)
+}
+
+// checkMessagePath accepts paths, also with names in braces at the end.
+func checkMessagePath(s string) error {
+	if s[0] != '/' || strings.ContainsAny(s, "?#% ") {
+		return fmt.Errorf("is no path: write %q", "/ws/chat")
+	}
+	return nil
 }
 
 // checkRewrittenPrefix also accepts "/", which removes a prefix.

@@ -10,4 +10,5 @@ var transports = []string{
 	"grpc-web-text",
 	"grpc-websockets",
 	"h2ts",
+	"message",
 }

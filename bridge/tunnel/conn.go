@@ -158,7 +158,7 @@ func (c *Conn) Run() {
 		if out == nil {
 			break
 		}
-		err := c.ws.WriteMessage(nil, false, *out)
+		err := c.ws.WriteMessage(websocket.Binary, nil, false, *out)
 		c.of.o.Pool.Put(out)
 		if err != nil {
 			c.mu.Lock()
@@ -169,7 +169,7 @@ func (c *Conn) Run() {
 	}
 	c.awaitReader()
 	_, patience := c.of.o.Goodbye()
-	c.ws.Close(c.code, min(patience, closeTimeout), c.of.o.Closing)
+	c.ws.Close(c.code, "", min(patience, closeTimeout), c.of.o.Closing)
 	c.of.forget(c)
 }
 

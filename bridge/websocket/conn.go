@@ -34,15 +34,15 @@ type Conn struct {
 	pingsOff bool
 }
 
-// WriteMessage sends one binary message, given in pieces, and keeps none of them;
+// WriteMessage sends one message, given in pieces, and keeps none of them;
 // between large ones it calls wrote, if that isn't nil. If more follows at once, the
 // message may wait for that, up to 32 KiB of messages. It waits for the client until
 // the write deadline. After an error, or a close frame, it returns net.ErrClosed:
 // nothing can follow.
-func (c *Conn) WriteMessage(wrote func(), more bool, pieces ...[]byte) error {
+func (c *Conn) WriteMessage(kind Opcode, wrote func(), more bool, pieces ...[]byte) error {
 	c.line.mu.Lock()
 	c.writing.Store(true)
-	err := c.line.message(wrote, more, pieces)
+	err := c.line.message(kind, wrote, more, pieces)
 	if err == nil && c.line.held == nil {
 		err = c.sendPong()
 	}
@@ -74,14 +74,14 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.setReadDeadline(t) 
 // fails too: half a frame can't be taken back.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.line.conn.SetWriteDeadline(t) }
 
-// Close closes the WebSocket with a close handshake. The client has patience for its
-// answer, from when it has accepted the earlier data. A slow reader may take as long
+// Close closes the WebSocket with a close handshake. The reason is at most MaxReason
+// bytes of UTF-8. The client has patience for its answer, from when it has accepted the earlier data. A slow reader may take as long
 // for that data as for a message, unless hurry returns true. If a close frame was
 // sent already, code is not sent. RFC 6455 §7.1.
-func (c *Conn) Close(code StatusCode, patience time.Duration, hurry func() bool) {
+func (c *Conn) Close(code StatusCode, reason string, patience time.Duration, hurry func() bool) {
 	_ = c.SetDeadline(time.Now().Add(patience)) // a closed connection needs none
 	c.stopPings()
-	if c.line.sendClose(code) == nil {
+	if c.line.sendClose(code, reason) == nil {
 		p := socket.Pulse{Conn: c.line.conn, Patience: c.slowConsumer}
 		waited := false
 		for now := time.Now(); !c.awaitClose() && !hurry() && p.Busy(now); now = time.Now() {

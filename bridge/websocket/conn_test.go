@@ -85,7 +85,7 @@ func TestClosingIsBounded(t *testing.T) {
 				var client sync.WaitGroup
 				client.Go(func() { c.client(t, end) })
 				start := time.Now()
-				ws.Close(StatusNormalClosure, patience, inNoHurry)
+				ws.Close(StatusNormalClosure, "", patience, inNoHurry)
 				if got := time.Since(start); got != c.want {
 					t.Errorf("it took %v, want %v", got, c.want)
 				}
@@ -109,7 +109,7 @@ func TestDropIsAtOnce(t *testing.T) {
 		var blocked sync.WaitGroup
 		blocked.Go(func() { readAll(ws) })
 		blocked.Go(func() {
-			if err := ws.WriteMessage(nil, false, make([]byte, 8<<10)); err == nil {
+			if err := ws.WriteMessage(Binary, nil, false, make([]byte, 8<<10)); err == nil {
 				t.Error("a message that nobody takes was written")
 			}
 		})

@@ -410,7 +410,7 @@ func (s *sequence) playCulvert() (p play) {
 		}
 		p.message(byte(op), message)
 	}
-	ws.Close(StatusNormalClosure, time.Second, inNoHurry)
+	ws.Close(StatusNormalClosure, "", time.Second, inNoHurry)
 	return p
 }
 

@@ -143,9 +143,9 @@ func parseClose(payload []byte) (told coder.CloseError, broken string) {
 // maxFrameHeader is the size of the longest header of a frame without mask.
 const maxFrameHeader = 10
 
-// appendFrameHeader appends the header of a server's binary message of one frame.
-func appendFrameHeader(b []byte, length int) []byte {
-	first := finBit | byte(Binary)
+// appendFrameHeader appends the header of a server's message of one frame.
+func appendFrameHeader(b []byte, kind Opcode, length int) []byte {
+	first := finBit | byte(kind)
 	switch {
 	case length < 126:
 		return append(b, first, byte(length))

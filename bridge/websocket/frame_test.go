@@ -20,7 +20,7 @@ func TestFrameHeaders(t *testing.T) {
 		{1<<16 - 1, []byte{0x82, 126, 0xff, 0xff}},
 		{1 << 16, []byte{0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0}},
 	} {
-		if got := appendFrameHeader(nil, c.length); !bytes.Equal(got, c.want) {
+		if got := appendFrameHeader(nil, Binary, c.length); !bytes.Equal(got, c.want) {
 			t.Errorf("the header of %d bytes is %x, want %x", c.length, got, c.want)
 		}
 	}

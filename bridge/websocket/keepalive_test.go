@@ -125,7 +125,7 @@ func TestWriterInTheWaySendsNoPing(t *testing.T) {
 		gone := make(chan error, 1)
 		ws.Watch(KeepAlive{Interval: interval, Timeout: patience, Gone: func(err error) { gone <- err }})
 		wrote := make(chan error, 1)
-		go func() { wrote <- ws.WriteMessage(nil, false, make([]byte, 8<<10)) }()
+		go func() { wrote <- ws.WriteMessage(Binary, nil, false, make([]byte, 8<<10)) }()
 		elapse(time.Hour)
 		if len(gone) != 0 || len(wrote) != 0 {
 			t.Fatalf("given up %d times, written %d times, with a client that takes nothing", len(gone), len(wrote))
@@ -207,7 +207,7 @@ func TestPingOfTheClientsIsAnswered(t *testing.T) {
 			}
 		}
 		wrote := make(chan error, 1)
-		go func() { wrote <- ws.WriteMessage(nil, false, make([]byte, 4<<10)) }()
+		go func() { wrote <- ws.WriteMessage(Binary, nil, false, make([]byte, 4<<10)) }()
 		synctest.Wait() // it is blocked
 		c.Send(t, wstest.Ping, []byte("first"))
 		c.Send(t, wstest.Ping, []byte("second"))
@@ -235,7 +235,7 @@ func TestPongGoesWithABurst(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := ws.WriteMessage(nil, true, make([]byte, 20<<10)); err != nil {
+			if err := ws.WriteMessage(Binary, nil, true, make([]byte, 20<<10)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -256,14 +256,14 @@ func TestPongGoesWithABurst(t *testing.T) {
 func TestControlFrameLeavesHeldMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ws, c := pair(t, 1<<10)
-		if err := ws.WriteMessage(nil, true, make([]byte, 20<<10)); err != nil {
+		if err := ws.WriteMessage(Binary, nil, true, make([]byte, 20<<10)); err != nil {
 			t.Fatal(err)
 		}
 		ws.answer([]byte("p")) // if it waits, the bubble ends
 		if ws.ping() {
 			t.Error("a ping passed by the message that is held")
 		}
-		go func() { _ = ws.WriteMessage(nil, false, []byte("x")) }() // the frames tell
+		go func() { _ = ws.WriteMessage(Binary, nil, false, []byte("x")) }() // the frames tell
 		for _, want := range []byte{wstest.Binary, wstest.Binary, wstest.Pong} {
 			if op, _, _, err := c.Next(); op != want || err != nil {
 				t.Fatalf("the frame %x came, %v; want %x", op, err, want)
@@ -294,7 +294,7 @@ func TestPingBehindMessages(t *testing.T) {
 				ws.Watch(KeepAlive{Interval: interval, Timeout: patience, SlowConsumer: slow, Gone: func(err error) { gone <- err }})
 				go readAll(ws)
 				elapse(interval - time.Second)
-				if err := ws.WriteMessage(nil, false, []byte("data")); err != nil {
+				if err := ws.WriteMessage(Binary, nil, false, []byte("data")); err != nil {
 					t.Fatal(err)
 				}
 				if c.answer > 0 {

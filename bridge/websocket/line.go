@@ -39,6 +39,7 @@ type line struct {
 	ended     atomic.Bool // the close frame is decided: no message may follow it
 	closeLate atomic.Bool // it waits for the line
 	closeCode StatusCode
+	closeText string
 }
 
 // ownBytes is the buffer of a connection that can't be read without one.
@@ -102,8 +103,8 @@ func (l *line) consume(n int) {
 
 // sendClose sends a close frame, unless one was decided already, after the held
 // messages. The write deadline bounds it.
-func (l *line) sendClose(code StatusCode) error {
-	l.sayClose(code)
+func (l *line) sendClose(code StatusCode, reason string) error {
+	l.sayClose(code, reason)
 	l.mu.Lock()
 	return l.unlock()
 }
@@ -111,15 +112,15 @@ func (l *line) sendClose(code StatusCode) error {
 // answerClose is sendClose for the reader, which must not wait for the line: if the
 // line isn't free, the next writer sends the close frame.
 func (l *line) answerClose(code StatusCode) {
-	l.sayClose(code)
+	l.sayClose(code, "")
 	if l.mu.TryLock() {
 		l.leave()
 	}
 }
 
-func (l *line) sayClose(code StatusCode) {
+func (l *line) sayClose(code StatusCode, reason string) {
 	if !l.ended.Swap(true) {
-		l.closeCode = code
+		l.closeCode, l.closeText = code, reason
 		l.closeLate.Store(true)
 	}
 }
@@ -156,14 +157,15 @@ func (l *line) sendLate() error {
 	var payload []byte
 	if l.closeCode != StatusNoStatusRcvd {
 		payload = binary.BigEndian.AppendUint16(nil, uint16(l.closeCode))
+		payload = append(payload, l.closeText...)
 	}
 	l.hold(appendControl(nil, opClose, payload))
 	return l.flush()
 }
 
-// message writes one binary message, given in pieces; between large ones it calls
+// message writes one message, given in pieces; between large ones it calls
 // wrote. If more follows at once, the message may wait for that.
-func (l *line) message(wrote func(), more bool, pieces [][]byte) error {
+func (l *line) message(kind Opcode, wrote func(), more bool, pieces [][]byte) error {
 	if l.ended.Load() || l.lost.Load() {
 		return net.ErrClosed // RFC 6455 §5.5.1; and nothing can follow half a frame
 	}
@@ -172,7 +174,7 @@ func (l *line) message(wrote func(), more bool, pieces [][]byte) error {
 		length += len(p)
 	}
 	l.sent.Add(uint64(length) + 1) // an empty one is something
-	head := appendFrameHeader(l.header[:0], length)
+	head := appendFrameHeader(l.header[:0], kind, length)
 	if len(head)+length > maxHeld {
 		return l.writeLarge(wrote, append([][]byte{head}, pieces...))
 	}

@@ -54,7 +54,7 @@ func TestMessagesThatFollowGoOutTogether(t *testing.T) {
 	c := newLine(w, mem.DefaultBufferPool(), nil)
 	for i, more := range []bool{true, true, false, false} {
 		c.mu.Lock()
-		if err := c.message(nil, more, [][]byte{{byte(i)}, []byte("x")}); err != nil {
+		if err := c.message(Binary, nil, more, [][]byte{{byte(i)}, []byte("x")}); err != nil {
 			t.Fatal(err)
 		}
 		if err := c.unlock(); err != nil {
@@ -74,7 +74,7 @@ func TestHeldMessagesAreBounded(t *testing.T) {
 	c := newLine(w, mem.DefaultBufferPool(), nil)
 	message := make([]byte, 10<<10)
 	for range 4 {
-		if err := c.message(nil, true, [][]byte{message}); err != nil {
+		if err := c.message(Binary, nil, true, [][]byte{message}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,9 +89,9 @@ func TestLargeMessageTakesHeldOnesAlong(t *testing.T) {
 	c := newLine(w, mem.DefaultBufferPool(), nil)
 	large, told := bytes.Repeat([]byte("l"), 300<<10), 0
 	if err := errors.Join(
-		c.message(nil, true, [][]byte{[]byte("first")}),
-		c.message(func() { told++ }, false, [][]byte{large[:5], large[5 : 280<<10], large[280<<10:]}),
-		c.message(nil, false, [][]byte{[]byte("last")}),
+		c.message(Binary, nil, true, [][]byte{[]byte("first")}),
+		c.message(Binary, func() { told++ }, false, [][]byte{large[:5], large[5 : 280<<10], large[280<<10:]}),
+		c.message(Binary, nil, false, [][]byte{[]byte("last")}),
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -118,10 +118,10 @@ func TestCloseFrameWaitsForTheMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantWrites(t, w, []byte("\x82\x01m"), []byte("\x88\x02\x03\xe9"))
-	if err := c.message(nil, false, [][]byte{[]byte("late")}); !errors.Is(err, net.ErrClosed) {
+	if err := c.message(Binary, nil, false, [][]byte{[]byte("late")}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a message after the close frame returned %v, want %v", err, net.ErrClosed)
 	}
-	if err := c.sendClose(StatusNormalClosure); err != nil || len(w.all) != 2 {
+	if err := c.sendClose(StatusNormalClosure, ""); err != nil || len(w.all) != 2 {
 		t.Errorf("a second close frame: %d writes and %v, want 2 and nil", len(w.all), err)
 	}
 }
@@ -130,11 +130,11 @@ func TestCloseFrameWaitsForTheMessage(t *testing.T) {
 func TestNothingFollowsABrokenFrame(t *testing.T) {
 	w := &writes{err: io.ErrClosedPipe}
 	c := newLine(w, mem.DefaultBufferPool(), nil)
-	if err := c.message(nil, false, [][]byte{make([]byte, 64<<10)}); !errors.Is(err, io.ErrClosedPipe) {
+	if err := c.message(Binary, nil, false, [][]byte{make([]byte, 64<<10)}); !errors.Is(err, io.ErrClosedPipe) {
 		t.Fatalf("the message returned %v, want %v", err, io.ErrClosedPipe)
 	}
 	w.err = nil
-	if err := c.sendClose(StatusNormalClosure); err == nil {
+	if err := c.sendClose(StatusNormalClosure, ""); err == nil {
 		t.Error("a close frame was written after it")
 	}
 	wantWrites(t, w)
@@ -143,10 +143,10 @@ func TestNothingFollowsABrokenFrame(t *testing.T) {
 func TestWriteThatFailsIsKnown(t *testing.T) {
 	w := &writes{err: io.ErrClosedPipe}
 	c := newLine(w, mem.DefaultBufferPool(), nil)
-	if err := c.message(nil, true, [][]byte{[]byte("trailers")}); err != nil {
+	if err := c.message(Binary, nil, true, [][]byte{[]byte("trailers")}); err != nil {
 		t.Fatalf("a message that waits for more failed: %v", err)
 	}
-	if err := c.sendClose(StatusNormalClosure); !errors.Is(err, io.ErrClosedPipe) || !c.lost.Load() {
+	if err := c.sendClose(StatusNormalClosure, ""); !errors.Is(err, io.ErrClosedPipe) || !c.lost.Load() {
 		t.Errorf("the close frame returned %v and lost is %v, want %v and true", err, c.lost.Load(), io.ErrClosedPipe)
 	}
 }

@@ -123,6 +123,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
+// Length returns how many bytes the message that NextMessage found has, if the header of
+// its first frame tells: of a message in several frames it is not known.
+func (c *Conn) Length() (n int64, known bool) {
+	c.in.turn.take()
+	defer c.in.turn.end()
+	return int64(c.in.left), c.in.final // at most maxFrame
+}
+
 func (m *messageSource) begin(h frameHead) { m.final, m.left, m.mask = h.final, h.length, h.mask }
 
 // over reports whether the message has no bytes left.

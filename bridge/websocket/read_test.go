@@ -312,7 +312,7 @@ func TestReaderDoesNotWaitForTheLine(t *testing.T) {
 		}
 		told, _ = io.ReadAll(client) // an end that isn't clean shows in what came
 	})
-	ws.Close(StatusNormalClosure, 10*time.Second, inNoHurry)
+	ws.Close(StatusNormalClosure, "", 10*time.Second, inNoHurry)
 	reading.Wait()
 	if string(told) != "\x88\x02\x03\xe8" {
 		t.Errorf("the client is told %x, want the close frame alone", told)

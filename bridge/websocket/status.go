@@ -18,7 +18,12 @@ const (
 	StatusNoStatusRcvd    = coder.StatusNoStatusRcvd // nothing is sent
 	StatusPolicyViolation = coder.StatusPolicyViolation
 	StatusMessageTooBig   = coder.StatusMessageTooBig
+	StatusInternalError   = coder.StatusInternalError
+	StatusBadPayload      = coder.StatusInvalidFramePayloadData // text that isn't UTF-8
 )
+
+// MaxReason is the most bytes that the reason in a close frame may have. RFC 6455 §5.5.
+const MaxReason = maxControl - 2
 
 // CloseStatus returns the code of the close frame that made a read return err, or -1
 // if there was none.

@@ -61,9 +61,23 @@ func bridgeRoutes(c *config.Loaded) []bridge.Route {
 		for _, v := range r.Metadata.Set {
 			to.SetMetadata = append(to.SetMetadata, bridge.MetadataValue{Name: v.Name, Value: v.Value})
 		}
+		to.Message = bridgeMessageRoute(&r.Message)
 		routes = append(routes, to)
 	}
 	return routes
+}
+
+// bridgeMessageRoute converts a route's part for bare messages. It returns nil if the file
+// has none.
+func bridgeMessageRoute(m *config.RouteMessage) *bridge.MessageRoute {
+	if m.Path == "" && m.Method == "" && m.Framing == "" {
+		return nil
+	}
+	return &bridge.MessageRoute{
+		Path: m.Path, Method: m.Method, Framing: m.Framing,
+		Subprotocol: m.Subprotocol, Query: m.Query, FirstMessage: m.FirstMessage, HalfClose: m.HalfClose,
+		LastStatus: m.LastMessage == "status",
+	}
 }
 
 // routeErrors adds the sources of their keys to the mistakes in routes.
@@ -119,7 +133,7 @@ func routeWarnings(c *config.Loaded) []string {
 		warnings = append(warnings, fmt.Sprintf("%s: can never match: %s", c.Place(config.Entry("routes", s.Route)), why))
 	}
 	for i := range list {
-		if keys := refusing(c.Methods, list[i].Outgoing()); len(keys) > 0 && !shadowed[i] {
+		if keys := refusing(c.Methods, routes[i].Outgoing()); len(keys) > 0 && !shadowed[i] {
 			for j, key := range keys {
 				keys[j] = c.Place(key)
 			}

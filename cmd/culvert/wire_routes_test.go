@@ -42,6 +42,7 @@ routes:
 - name: two
   backend: b
   allow_origins: [https://app.example.com]
+  message: {path: /ws, method: shop.v1.Orders/Watch, framing: protobuf, subprotocol: shop, query: [x-room], first_message: authorization, half_close: done, last_message: status}
 `))
 	want := []bridge.Route{{
 		Name: "one",
@@ -55,7 +56,10 @@ routes:
 		Timeout: 5 * time.Second, IdleTimeout: 7 * time.Second, MaxAge: -1, MessageBytes: 4 << 10, HeaderBytes: 5 << 10,
 		Retry:  bridge.Retry{Attempts: 3, Codes: []codes.Code{codes.Unavailable, codes.Canceled}, Backoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second},
 		Limits: bridge.Quota{Calls: 1, CallsPerSecond: 2, DecompressedPerSecond: 3 << 10},
-	}, {Name: "two", Backend: "b", AllowOrigins: []string{"https://app.example.com"}}}
+	}, {Name: "two", Backend: "b", AllowOrigins: []string{"https://app.example.com"}, Message: &bridge.MessageRoute{
+		Path: "/ws", Method: "shop.v1.Orders/Watch", Framing: bridge.FramingProtobuf,
+		Subprotocol: "shop", Query: []string{"x-room"}, FirstMessage: "authorization", HalfClose: "done", LastStatus: true,
+	}}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)
 	}

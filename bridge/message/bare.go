@@ -1,0 +1,176 @@
+package message
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/websocket"
+)
+
+// Bare reads the messages of a WebSocket, each of which is one message of a method. Body is
+// the body of its Reader.
+type Bare struct {
+	WS        *websocket.Conn
+	Text      bool   // messages are text, and binary ones pass, too; else only binary ones pass
+	HalfClose string // a text message that is the client's half-close; empty: there is none
+
+	code  atomic.Int32     // see Code
+	left  atomic.Bool      // see Left
+	begun bool             // a message has begun
+	kind  websocket.Opcode // of that message
+	ended bool             // the half-close came
+}
+
+// Code returns the code that closes the WebSocket after an error, if it says more than that
+// of the status, or 0. Any goroutine may call it.
+func (b *Bare) Code() websocket.StatusCode { return websocket.StatusCode(b.code.Load()) }
+
+// Left reports that the client has closed the WebSocket properly: it has nothing more to
+// say, and can't be told anything. Any goroutine may call it.
+func (b *Bare) Left() bool { return b.left.Load() }
+
+// First reads a message that comes before those of the method, and is text of at most so
+// many bytes. A longer one is one byte too long.
+func (b *Bare) First(limit int) (string, error) {
+	kind, err := b.WS.NextMessage()
+	if err != nil {
+		return "", err
+	}
+	if kind != websocket.Text {
+		b.code.Store(int32(websocket.StatusUnsupportedData))
+		return "", report.New(report.ReasonBadRequest, "the first WebSocket message is binary: send text")
+	}
+	text, err := io.ReadAll(io.LimitReader(b.WS, int64(limit)+1))
+	return string(text), err
+}
+
+// Body returns the body that the Reader reads.
+func (b *Bare) Body() io.Reader { return bareBody{b.WS} }
+
+// Read implements Framing. The client's half-close, or its close of the WebSocket, is
+// io.EOF. Called again after that, it continues to read.
+func (b *Bare) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err error) {
+	if err := b.Await(); err != nil {
+		return nil, false, err
+	}
+	b.begun = false
+	payload, err = b.payload(m)
+	if err == nil && b.kind == websocket.Text {
+		payload, err = b.text(payload)
+	}
+	if f := (*report.Fault)(nil); errors.As(err, &f) && f.Reason == report.ReasonRequestTooLarge {
+		b.code.Store(int32(websocket.StatusMessageTooBig))
+	}
+	return payload, false, err
+}
+
+// Await waits until the next message begins.
+func (b *Bare) Await() (err error) {
+	if b.begun {
+		return nil
+	}
+	if b.left.Load() {
+		return report.New(report.ReasonClientGone, report.ClientGone)
+	}
+	if b.kind, err = b.WS.NextMessage(); err != nil {
+		return b.closed(err)
+	}
+	switch {
+	case b.ended:
+		return report.New(report.ReasonBadRequest, "a WebSocket message came after the half-close")
+	case b.kind == websocket.Text && !b.Text && b.HalfClose == "":
+		return b.wrongKind()
+	}
+	b.begun = true
+	return nil
+}
+
+func (b *Bare) wrongKind() error {
+	b.code.Store(int32(websocket.StatusUnsupportedData))
+	return report.New(report.ReasonBadRequest, "a WebSocket message is text: send binary messages")
+}
+
+// closed returns what the end of the WebSocket means.
+func (b *Bare) closed(err error) error {
+	if code := websocket.CloseStatus(err); code == websocket.StatusNormalClosure || code == websocket.StatusGoingAway {
+		b.left.Store(true)
+		return io.EOF
+	}
+	return SocketFault(err)
+}
+
+// payload reads the message that has begun.
+func (b *Bare) payload(m *Reader) (payload mem.BufferSlice, err error) {
+	n, known := b.WS.Length()
+	if !known {
+		return m.Rest()
+	}
+	if err := m.Fits(n); err != nil {
+		return nil, err
+	}
+	payload, err = m.Payload(int(n))
+	if err == nil && n == 0 {
+		_, _ = b.WS.Read(nil) // io.EOF: an empty message has an end, too
+	}
+	return payload, err
+}
+
+// text judges a text message. It takes the message over.
+func (b *Bare) text(payload mem.BufferSlice) (mem.BufferSlice, error) {
+	whole := payload.MaterializeToBuffer(mem.DefaultBufferPool())
+	text := whole.ReadOnlyData()
+	half := b.HalfClose != "" && string(text) == b.HalfClose
+	valid := utf8.Valid(text)
+	whole.Free()
+	switch {
+	case half:
+		payload.Free()
+		b.ended = true
+		return nil, io.EOF
+	case !valid:
+		payload.Free()
+		b.code.Store(int32(websocket.StatusBadPayload))
+		return nil, report.New(report.ReasonBadRequest, "a text message isn't valid UTF-8")
+	case !b.Text:
+		payload.Free()
+		return nil, b.wrongKind()
+	}
+	return payload, nil
+}
+
+// A bareBody reads the message of a WebSocket that has begun.
+type bareBody struct{ ws *websocket.Conn }
+
+func (b bareBody) Read(p []byte) (int, error) {
+	n, err := b.ws.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = SocketFault(err)
+	}
+	return n, err
+}
+
+// SocketFault returns the fault of a failed read of a WebSocket.
+func SocketFault(err error) error {
+	if f := (*report.Fault)(nil); errors.As(err, &f) {
+		return f
+	}
+	var broken websocket.RuleError
+	if !errors.As(err, &broken) {
+		return report.New(report.ReasonClientGone, report.ClientGone).Because(err)
+	}
+	ended := broken.Ended()
+	if ended == report.EndedFlood {
+		return report.New(report.ReasonLimitExceeded, "too many WebSocket frames that carry nothing").Because(err).Ending(ended)
+	}
+	if broken.Code == websocket.StatusMessageTooBig {
+		f := report.New(report.ReasonRequestTooLarge, "a WebSocket frame is over 4 GiB").Because(err).Ending(ended)
+		f.Remedy = "send smaller messages"
+		return f
+	}
+	return report.New(report.ReasonBadRequest, "a WebSocket frame is malformed").Because(err).Ending(ended)
+}

@@ -1,0 +1,67 @@
+package message
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/progress"
+	"github.com/culvert-grpc/culvert/bridge/quota"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/websocket"
+	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
+)
+
+// FuzzBare: whatever bytes a client sends, each message is whole, within the limit, and of
+// the kind that the route takes; everything else is a fault or the end.
+func FuzzBare(f *testing.F) {
+	split := wstest.Masked(wstest.Binary, []byte("split"))
+	split[0] &^= 0x80
+	f.Add(wstest.Masked(wstest.Binary, []byte("hello")), false)
+	f.Add(append(split, wstest.Masked(wstest.Binary, nil)...), false)
+	f.Add(wstest.Masked(wstest.Text, []byte("bye")), false)
+	f.Add(wstest.Masked(wstest.Text, []byte("\xff")), true)
+	f.Add(append(wstest.Masked(wstest.Text, []byte(`{}`)), 0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8), true)
+	f.Fuzz(func(t *testing.T, data []byte, text bool) {
+		if len(data) > 8<<10 {
+			return
+		}
+		ws, c := wstest.Pair(t, 16<<10, "any", func(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
+			return websocket.Accept(w, r, websocket.Options{Subprotocol: "any", Pool: mem.DefaultBufferPool(), Refused: func() {}})
+		})
+		defer ws.Drop()
+		if _, err := c.Write(data); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+		b := &Bare{WS: ws, Text: text, HalfClose: "bye"}
+		entry := memory.New(1<<20, 0).NewEntry()
+		m := &Reader{Ctx: context.Background(), Body: b.Body(), Limit: report.SizeLimit{Bytes: 1000, Key: "limit"}, Held: entry, Use: new(quota.Call), Gets: new(progress.Record), Frames: b}
+		m.Gets.Clock = new(atomic.Int64)
+		sent := 0
+		for range len(data) + 2 {
+			payload, err := m.Next()
+			sent += payload.Len()
+			if payload.Len() > 1000 || sent > len(data) {
+				t.Fatalf("%d bytes of messages of %d sent", sent, len(data))
+			}
+			payload.Free()
+			if err == nil {
+				continue
+			}
+			if fault := (*report.Fault)(nil); !errors.Is(err, io.EOF) && !errors.As(err, &fault) {
+				t.Fatalf("%v is no fault", err)
+			}
+			if !errors.Is(err, io.EOF) {
+				return
+			}
+		}
+		t.Fatal("no end")
+	})
+}

@@ -1,0 +1,281 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/message"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/socket"
+	"github.com/culvert-grpc/culvert/bridge/websocket"
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// messageName is the transport of bare messages. Their routes recognize its requests.
+const messageName = "message"
+
+// messageMistake returns why culvert can't serve a request at the path of a route for
+// messages, or nil.
+func messageMistake(r *http.Request, a *arrival) *mistake {
+	m := a.route.bare()
+	switch {
+	case isUpgrade(r) && (m.Subprotocol == "" || headerHasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):
+		return nil
+	case isUpgrade(r):
+		return &mistake{http.StatusBadRequest, "this path needs the WebSocket subprotocol " + m.Subprotocol, nil, true}
+	case r.Method != http.MethodGet:
+		return &mistake{http.StatusMethodNotAllowed, "this path takes only WebSockets", []string{"Allow", "GET"}, true}
+	default:
+		return &mistake{http.StatusUpgradeRequired, "this path takes only WebSockets. If the client asked for one, a proxy on the way has removed the Upgrade header: allow WebSocket upgrades there", []string{"Upgrade", "websocket"}, true}
+	}
+}
+
+// serveMessage serves one call of bare messages.
+func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival) {
+	m := a.route.bare()
+	r = m.withQuery(r)
+	c, refused := s.newHTTPCall(r, a)
+	if refused == nil {
+		refused = c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
+	}
+	if refused == nil {
+		refused = s.settle(c)
+	}
+	if err := c.use.Handshake(c.Method); refused == nil { // a refused call opens one, too
+		refused = err
+	}
+	w.Header().Set("X-Request-Id", c.info.ID)
+	ws, err := s.accept(w, r, m.Subprotocol)
+	if err != nil {
+		c.arrived()
+		return // it was answered
+	}
+	on := a.on
+	if !s.sockets.start(func() {
+		growStack(0)
+		s.serveMessages(ws, on, m, c, refused)
+	}) {
+		c.arrived()
+		ws.Drop() // Close cuts what is left
+	}
+}
+
+// withQuery returns the request with the parameters of its URL that become metadata as
+// fields of its header. A field that the header has counts more.
+func (m *messageRoute) withQuery(r *http.Request) *http.Request {
+	if len(m.Query) == 0 || r.URL.RawQuery == "" {
+		return r
+	}
+	query, _ := url.ParseQuery(r.URL.RawQuery) // what can't be read isn't there
+	out := r.WithContext(r.Context())
+	out.Header = r.Header.Clone()
+	for _, name := range m.Query {
+		if field := http.CanonicalHeaderKey(name); len(out.Header[field]) == 0 && len(query[name]) > 0 {
+			out.Header[field] = slices.Clone(query[name])
+		}
+	}
+	return out
+}
+
+func (s *Server) serveMessages(ws *websocket.Conn, on *edge.Conn, m *messageRoute, c *call, refused error) {
+	d := &messageDown{s: s, ws: ws, on: on, call: c, of: m, finished: make(chan struct{})}
+	d.frames.WS, d.frames.Text, d.frames.HalfClose = ws, m.text, m.HalfClose
+	s.handle(context.Background(), c, d, ws.NetConn(), refused)
+}
+
+// messageDown is the client's end of a call of bare messages on a WebSocket.
+type messageDown struct {
+	s      *Server
+	ws     *websocket.Conn
+	on     *edge.Conn // under it
+	call   *call
+	of     *messageRoute
+	body   message.Reader
+	frames message.Bare
+	guard  socket.Guard
+
+	pieces   [][]byte
+	failed   bool          // a message was broken off: nothing can follow it
+	left     bool          // the client has closed the WebSocket; only Recv uses it
+	finished chan struct{} // closed by Finish
+}
+
+// Bind implements downstream.
+func (d *messageDown) Bind(ctx context.Context, cancel context.CancelCauseFunc) {
+	d.guard.Watch(ctx, graceOf, func() { _ = d.ws.SetWriteDeadline(socket.LongAgo) })  // a closed connection needs none
+	d.ws.Watch(d.call.policy.keepAlive(func(err error) { cancel(silenceFault(err)) })) //nolint:contextcheck // pings end with the WebSocket
+	c := d.call
+	d.body = message.Reader{Ctx: ctx, Body: d.frames.Body(), Limit: c.messages, Held: c.held, Use: &c.use, Gets: &c.progress, Frames: &d.frames}
+}
+
+// Prepare reads the first message, if that is metadata. The call needs no other message
+// before it begins at the backend: the backend may speak first.
+func (d *messageDown) Prepare(ctx context.Context) error {
+	if d.of.FirstMessage == "" {
+		return nil
+	}
+	_ = d.ws.SetReadDeadline(time.Now().Add(edge.HandshakeTimeout)) // before the cut's; a closed connection fails the read
+	cut := func() { _ = d.ws.SetReadDeadline(socket.LongAgo) }      // a closed connection needs none
+	err := d.guard.Read(cut, d.readFirst)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	_ = d.ws.SetReadDeadline(time.Time{}) // likewise
+	return err
+}
+
+func (d *messageDown) readFirst() error {
+	value, err := d.frames.First(d.call.headers.Bytes)
+	switch {
+	case socket.TimedOut(err):
+		return report.New(report.ReasonHandshakeTimeout, "no message with "+d.of.FirstMessage+" arrived within "+edge.HandshakeTimeout.String()+" of the WebSocket's opening").Ending(report.EndedSlow)
+	case err != nil:
+		return message.SocketFault(err)
+	case len(value) > d.call.headers.Bytes:
+		return headers.TooLarge("request", len(value), d.call.headers)
+	case value == "" || !codec.ValidValue(value):
+		return report.New(report.ReasonBadRequest, "the first message isn't text that can be the value of "+d.of.FirstMessage)
+	}
+	d.call.Metadata[d.of.FirstMessage] = []string{value}
+	if size := headers.Size(d.call.Metadata); size > d.call.headers.Bytes {
+		return headers.TooLarge("request", size, d.call.headers)
+	}
+	return nil
+}
+
+// lingerTime is how long the backend may go on with a call whose client has closed the
+// WebSocket properly: it can't be told anything, but all that it has sent counts.
+const lingerTime = 5 * time.Second
+
+// Recv returns io.EOF at the half-close, which the client's close of the WebSocket is,
+// too. Called again after that close, it lets the backend finish for a moment.
+func (d *messageDown) Recv() (mem.BufferSlice, error) {
+	if d.left {
+		t := time.NewTimer(lingerTime)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-d.finished:
+		}
+	}
+	m, err := d.body.Next()
+	d.left = d.frames.Left()
+	return m, err
+}
+
+// AwaitEnd implements endAwaiter.
+func (d *messageDown) AwaitEnd() error {
+	err := d.frames.Await()
+	if f := (*report.Fault)(nil); errors.As(err, &f) && socket.TimedOut(f.Cause) {
+		return nil
+	}
+	return err
+}
+
+// StopAwaiting implements endAwaiter. Nothing else sets read deadlines meanwhile.
+func (d *messageDown) StopAwaiting(stopped <-chan struct{}) {
+	_ = d.ws.SetReadDeadline(socket.LongAgo) // a closed connection needs none
+	<-stopped
+	_ = d.ws.SetReadDeadline(time.Time{}) // likewise
+}
+
+// SendHeader implements downstream: there is no place for metadata.
+func (*messageDown) SendHeader(metadata.MD, bool) error { return nil }
+
+// Send implements downstream. A client that has closed the WebSocket gets nothing more.
+func (d *messageDown) Send(m mem.BufferSlice, more bool) error {
+	defer m.Free()
+	if d.frames.Left() {
+		return nil
+	}
+	kind := websocket.Binary
+	if d.of.text {
+		kind = websocket.Text
+	}
+	return d.guard.Write(func() error {
+		d.pieces = d.pieces[:0]
+		for _, b := range m {
+			d.pieces = append(d.pieces, b.ReadOnlyData())
+		}
+		return d.write(kind, more)
+	})
+}
+
+// write sends pieces as one message.
+func (d *messageDown) write(kind websocket.Opcode, more bool) error {
+	err := d.ws.WriteMessage(kind, d.call.progress.SentPiece, more, d.pieces...)
+	clear(d.pieces) // the sender of the message frees them
+	if err != nil && d.frames.Left() {
+		return nil
+	}
+	d.failed = d.failed || err != nil
+	return err
+}
+
+// Finish implements downstream. The close frame has the status.
+func (d *messageDown) Finish(st *status.Status, _ metadata.MD) error {
+	defer close(d.finished)
+	code, reason := d.closing(st)
+	err := d.guard.LastWrite(func(late bool) error {
+		if late {
+			_ = d.ws.SetWriteDeadline(time.Now().Add(d.call.lastMoment())) // a closed connection fails the write
+			return d.writeLast(st)
+		}
+		if err := d.writeLast(st); err != nil {
+			return err
+		}
+		return socket.AwaitWritable(d.ws.NetConn()) // for what is left to write, which has 5 s
+	})
+	if err != nil {
+		d.ws.Drop()
+		return err
+	}
+	patience := closeTimeout
+	if d.s.draining.Load() {
+		patience = lastWords // as in goodbye
+	}
+	d.ws.Close(code, reason, min(patience, d.call.lastMoment()), d.s.closing.Load)
+	if !d.ws.Sent() && !d.frames.Left() {
+		return socket.ErrEnded // the status, too
+	}
+	return nil
+}
+
+// closing returns the code and the text of the close frame. Some reasons of culvert's own
+// have codes of RFC 6455: applications know what to do about them.
+func (d *messageDown) closing(st *status.Status) (websocket.StatusCode, string) {
+	reason := d.call.ending
+	code, text := codec.MessageClose(st, string(reason))
+	switch {
+	case reason == "":
+	case d.frames.Code() != 0:
+		return d.frames.Code(), text
+	case d.on.Ended() == report.EndedSilent, reason == report.ReasonDraining:
+		return websocket.StatusGoingAway, text
+	case reason == report.ReasonInternal:
+		return websocket.StatusInternalError, text
+	}
+	return websocket.StatusCode(code), text
+}
+
+// writeLast sends the status as the last message, if the route asks for it.
+func (d *messageDown) writeLast(st *status.Status) error {
+	switch {
+	case d.failed:
+		return socket.ErrEnded
+	case !d.of.LastStatus || d.frames.Left():
+		return nil
+	}
+	d.pieces = append(d.pieces[:0], codec.MessageStatus(st))
+	return d.write(websocket.Text, true) // it leaves with the close frame
+}

@@ -1,0 +1,79 @@
+package codec
+
+import (
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// The WebSockets of bare messages tell the end of a call by their close frame: 1000 is OK,
+// and any other status is 4000 and its code. RFC 6455 §7.4.2 leaves 4000 to 4999 to
+// applications.
+const (
+	closeOK    = 1000
+	closeError = 4000
+
+	// maxCloseReason is the most bytes of the text in a close frame. RFC 6455 §5.5.
+	maxCloseReason = 123
+)
+
+// MessageClose returns the code and the text of the close frame for a status. The text is
+// "REASON: message", cut to what a close frame can carry. If reason is empty, the name of
+// the status is in its place.
+func MessageClose(st *status.Status, reason string) (closeCode int, text string) {
+	if st.Code() == codes.OK {
+		return closeOK, ""
+	}
+	if reason == "" {
+		reason = statusName(st.Code())
+	}
+	text = reason
+	if m := st.Message(); m != "" {
+		text += ": " + m
+	}
+	return closeError + int(min(st.Code(), 999)), cutText(text, maxCloseReason)
+}
+
+// MessageStatus returns the JSON text that is the last message before the close frame. Its
+// only field, "@status", can't be the name of a field of a message.
+func MessageStatus(st *status.Status) []byte {
+	type told struct {
+		Code    codes.Code      `json:"code"`
+		Status  string          `json:"status"`
+		Message string          `json:"message,omitempty"`
+		Details []connectDetail `json:"details,omitempty"`
+	}
+	all := told{Code: st.Code(), Status: "OK"}
+	if st.Code() != codes.OK {
+		all = told{st.Code(), statusName(st.Code()), st.Message(), newConnectError(st).Details}
+	}
+	text, err := json.Marshal(map[string]any{"@status": all})
+	if err != nil {
+		panic("BUG: a status can't be JSON: " + err.Error())
+	}
+	return text
+}
+
+// statusName returns the name of a status as google/rpc/code.proto has it.
+func statusName(code codes.Code) string {
+	if code == codes.Canceled {
+		return "CANCELLED"
+	}
+	return strings.ToUpper(codeOf(code).name)
+}
+
+// cutText cuts a text to n bytes at the boundary of a character. Bytes that aren't UTF-8
+// become U+FFFD.
+func cutText(text string, n int) string {
+	var cut []byte
+	for _, r := range text {
+		if len(cut)+utf8.RuneLen(r) > n {
+			break
+		}
+		cut = utf8.AppendRune(cut, r)
+	}
+	return string(cut)
+}
