@@ -26,6 +26,7 @@ func (s *Server) fallsBack(r *http.Request, a *arrival) bool {
 func (a *arrival) attemptsCall(r *http.Request) bool {
 	h := r.Header
 	switch {
+	case a.route.bare() != nil:
 	case slices.ContainsFunc(h["Content-Type"], isCallType):
 	case len(h["X-Grpc-Web"]) > 0, len(h["Connect-Protocol-Version"]) > 0:
 	case headerHasToken(h["Sec-Websocket-Protocol"], "grpc-websockets"), headerHasToken(h["Sec-Websocket-Protocol"], tunnelName):

@@ -21,7 +21,11 @@ type transport struct {
 // transports are asked in this order.
 var transports []*transport
 
+// bareTransport accepts no request by itself: a route of messages does.
+var bareTransport *transport
+
 func init() { // the entries refer to functions that refer to the table
+	bareTransport = &transport{messageName, true, func(*http.Request) bool { return false }, (*Server).serveMessage, messageMistake}
 	transports = []*transport{
 		{tunnelName, false, offers(tunnelName), (*Server).serveTunnel, noMistake},
 		{"grpc-websockets", true, offers("grpc-websockets"), (*Server).serveWebSocket, noMistake},
@@ -29,7 +33,7 @@ func init() { // the entries refer to functions that refer to the table
 		{"grpc-web", true, posts("application/grpc-web"), serveFramed(web), noMistake},
 		{"grpc", true, posts("application/grpc"), serveFramed(native), nativeMistake},
 		{connectName, true, isConnect, (*Server).serveConnect, connectMistake},
-		{messageName, true, func(*http.Request) bool { return false }, (*Server).serveMessage, messageMistake}, // by its route alone
+		bareTransport,
 	}
 }
 
@@ -82,7 +86,7 @@ func (a *arrival) transportOf(t *transport) *transport {
 	if a.route.bare() == nil {
 		return t
 	}
-	return transports[len(transports)-1]
+	return bareTransport
 }
 
 func transportFor(r *http.Request) *transport {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -106,8 +107,9 @@ type messageDown struct {
 
 	pieces   [][]byte
 	failed   bool          // a message was broken off: nothing can follow it
-	left     bool          // the client has closed the WebSocket; only Recv uses it
 	finished chan struct{} // closed by Finish
+
+	halfClosed bool // Recv has returned the half-close
 }
 
 // Bind implements downstream.
@@ -158,24 +160,33 @@ func (d *messageDown) readFirst() error {
 const lingerTime = 5 * time.Second
 
 // Recv returns io.EOF at the half-close, which the client's close of the WebSocket is,
-// too. Called again after that close, it lets the backend finish for a moment.
+// too. Called again, it waits for that close, and then lets the backend finish for a
+// moment.
 func (d *messageDown) Recv() (mem.BufferSlice, error) {
-	if d.left {
-		t := time.NewTimer(lingerTime)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-d.finished:
-		}
-	}
 	m, err := d.body.Next()
-	d.left = d.frames.Left()
-	return m, err
+	if !errors.Is(err, io.EOF) {
+		return m, err
+	}
+	if !d.halfClosed {
+		d.halfClosed = true
+		return nil, err
+	}
+	t := time.NewTimer(lingerTime)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-d.finished:
+	}
+	return nil, errGone
 }
 
-// AwaitEnd implements endAwaiter.
+// AwaitEnd implements endAwaiter. A client that closes the WebSocket properly isn't gone:
+// Recv returns its half-close.
 func (d *messageDown) AwaitEnd() error {
 	err := d.frames.Await()
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
 	if f := (*report.Fault)(nil); errors.As(err, &f) && socket.TimedOut(f.Cause) {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -213,6 +214,80 @@ func TestBareCut(t *testing.T) {
 		t.Errorf("the call ended with %q, want %s", end.Reason, report.ReasonClientGone)
 	}
 	await(t, "the backend's end", ended)
+}
+
+// TestBareGoodbyeAfterHalfClose: a backend that doesn't end loses a client that is gone
+// for good.
+func TestBareGoodbyeAfterHalfClose(t *testing.T) {
+	ended := make(chan struct{})
+	obs := newObserver()
+	_, address := serveChat(t, func(ss grpc.ServerStream) error {
+		defer close(ended)
+		<-ss.Context().Done()
+		return nil
+	}, func(c *Config) {
+		c.Observer = obs
+		c.Routes = chat(func(r *Route) { r.Message.HalfClose = "bye" })
+	})
+	ws := dialMessages(t, address, "/ws/chat", nil)
+	say(t, ws, coder.MessageText, "bye")
+	if err := ws.Close(coder.StatusNormalClosure, ""); err != nil {
+		t.Fatal(err)
+	}
+	if end := await(t, "the call's end", obs.ended); end.Reason != report.ReasonClientGone {
+		t.Errorf("the call ended with %q, want %s", end.Reason, report.ReasonClientGone)
+	}
+	await(t, "the backend's end", ended)
+}
+
+// TestBareGoodbyeBeforeTheAnswer: what a client has said before it left reaches the
+// backend, also if the Authenticator takes longer.
+func TestBareGoodbyeBeforeTheAnswer(t *testing.T) {
+	left, obs := make(chan struct{}), newObserver()
+	_, address := serveChat(t, parts.Echo, func(c *Config) {
+		c.Observer = obs
+		c.Authenticator = authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
+			<-left
+			return Identity{}, nil
+		})
+	})
+	ws := dialMessages(t, address, "/ws/chat", nil)
+	say(t, ws, coder.MessageBinary, "one")
+	if err := ws.Close(coder.StatusNormalClosure, ""); err != nil {
+		t.Fatal(err)
+	}
+	close(left)
+	if end := await(t, "the call's end", obs.ended); end.Code != codes.OK || end.MessagesIn != 1 {
+		t.Errorf("the call ended %v after %d messages, want OK after 1", end.Code, end.MessagesIn)
+	}
+}
+
+// TestBareRefusals: origins, listeners and a web server beside routes of messages.
+func TestBareRefusals(t *testing.T) {
+	s, address := serveChat(t, parts.Echo, func(c *Config) {
+		c.Routes = chat(func(r *Route) { r.Message.Method = "Chat/Talk" }) // no package
+		c.Fallback = http.NotFoundHandler()
+	})
+	for origin, want := range map[string]int{"https://evil.example.com": 403, "http://" + address: 101} {
+		ws, answer, err := coder.Dial(t.Context(), "ws://"+address+"/ws/chat", &coder.DialOptions{HTTPHeader: http.Header{"Origin": {origin}}})
+		if answer == nil || answer.StatusCode != want {
+			t.Errorf("%s: %v, %v; want %d", origin, answer, err, want)
+		}
+		if err == nil {
+			_ = ws.CloseNow()
+		}
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.ServeListener(ln, Listener{Name: "calls", Transports: []string{"grpc"}}) }()
+	t.Cleanup(func() {
+		_ = s.Close()
+		_ = await(t, "the listener's end", served)
+	})
+	closes(t, dialMessages(t, ln.Addr().String(), "/ws/chat", nil), 4012, "NO_ROUTE: this address accepts no calls by message")
 }
 
 func TestBareDrain(t *testing.T) {

@@ -53,7 +53,7 @@ func (b *Bare) First(limit int) (string, error) {
 func (b *Bare) Body() io.Reader { return bareBody{b.WS} }
 
 // Read implements Framing. The client's half-close, or its close of the WebSocket, is
-// io.EOF. Called again after that, it continues to read.
+// io.EOF. Called again after a half-close, it continues to read.
 func (b *Bare) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err error) {
 	if err := b.Await(); err != nil {
 		return nil, false, err
@@ -69,13 +69,14 @@ func (b *Bare) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err er
 	return payload, false, err
 }
 
-// Await waits until the next message begins.
+// Await waits until the next message begins, or until the client closes the WebSocket
+// properly, which is io.EOF.
 func (b *Bare) Await() (err error) {
 	if b.begun {
 		return nil
 	}
 	if b.left.Load() {
-		return report.New(report.ReasonClientGone, report.ClientGone)
+		return io.EOF
 	}
 	if b.kind, err = b.WS.NextMessage(); err != nil {
 		return b.closed(err)
