@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
@@ -540,6 +541,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"Backend.ResolveInterval": replaces,
 	"Backend.UseEnvProxy":     replaces,
 	"Backend.Logger":          ignores,
+	"Backend.Descriptors":     replaces,
 	"Backend.Dial":            ignores,
 
 	"Backend.HealthCheck.Enabled": replaces,
@@ -632,8 +634,12 @@ var values = []any{
 	&tls.Config{MinVersion: tls.VersionTLS13}, &aTLSSource{}, func() bool { return false },
 	func(context.Context, string) (net.Conn, error) { return nil, errors.New("nowhere") },
 	func(string) bool { return false }, func(string, net.Addr, string) bool { return false },
-	slog.New(slog.DiscardHandler), report.Discard(), authenticator(byToken), http.Handler(http.NotFoundHandler()),
+	slog.New(slog.DiscardHandler), &aDescriptorSource{}, report.Discard(), authenticator(byToken), http.Handler(http.NotFoundHandler()),
 }
+
+type aDescriptorSource struct{ _ int }
+
+func (*aDescriptorSource) Descriptors() *descriptor.Set { return nil }
 
 // leaves calls f for each field below v that isn't a struct of settings itself.
 func leaves(v reflect.Value, path string, f func(path string, v reflect.Value)) {

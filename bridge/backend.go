@@ -27,6 +27,9 @@ type NamedBackend struct {
 // A TLSSource has the configuration for the next connection to a backend.
 type TLSSource = upstream.TLSSource
 
+// A DescriptorSource has the descriptors of a backend's methods.
+type DescriptorSource = upstream.DescriptorSource
+
 // DefaultBackend is the name of Config.Backend.
 const DefaultBackend = report.DefaultBackend
 

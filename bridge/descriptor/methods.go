@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -17,6 +18,16 @@ import (
 type Set struct {
 	files *protoregistry.Files
 	types *dynamicpb.Types
+	size  int
+}
+
+// Size returns how many bytes the descriptors have in the wire form of protobuf. In
+// memory they have several times as many. s may be nil.
+func (s *Set) Size() int {
+	if s == nil {
+		return 0
+	}
+	return s.size
 }
 
 // A Method is one method of a Set.
@@ -63,7 +74,7 @@ func newSet(files []*descriptorpb.FileDescriptorProto) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the descriptors contradict each other: %w", err)
 	}
-	return &Set{linked, dynamicpb.NewTypes(linked)}, nil
+	return &Set{linked, dynamicpb.NewTypes(linked), proto.Size(all)}, nil
 }
 
 // Method returns the method of a path, "/package.Service/Method", or an error that

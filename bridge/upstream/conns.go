@@ -69,6 +69,7 @@ func (c *backendConn) changed(s balancer.SubConnState) {
 	}
 	switch s.ConnectivityState {
 	case connectivity.Ready:
+		p.readied.Add(1)
 		c.link, c.failure = c.next, nil
 		c.link.supervise()
 		c.address.streams = c.link.places()

@@ -105,6 +105,7 @@ type pool struct {
 
 	lostPings atomic.Int64 // connections that were closed because the backend answered no ping
 	size      atomic.Int32 // the number of addresses
+	readied   atomic.Int64 // connections so far that became ready
 
 	mu        sync.Mutex
 	addresses []*backendAddress

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,11 +22,9 @@ var ErrNoReflection = errors.New("the backend has no server reflection")
 // Services asks the backend for the names of its services, by server reflection. It
 // waits for a backend that isn't up yet until the context ends.
 func (u *Upstream) Services(ctx context.Context) (names []string, err error) {
-	err = u.reflect(ctx, func(r *reflectionStream) error {
-		answer, err := r.ask(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}})
-		for _, service := range answer.GetListServicesResponse().GetService() {
-			names = append(names, service.GetName())
-		}
+	err = u.reflect(ctx, true, func(r *reflectionStream) error {
+		services, err := r.services()
+		names = slices.Collect(maps.Keys(services))
 		return err
 	})
 	return names, err
@@ -33,7 +33,7 @@ func (u *Upstream) Services(ctx context.Context) (names []string, err error) {
 // Descriptors asks the backend for the descriptors of services or message types, by
 // server reflection. It waits like Services.
 func (u *Upstream) Descriptors(ctx context.Context, symbols ...string) (set *descriptor.Set, err error) {
-	err = u.reflect(ctx, func(r *reflectionStream) (err error) {
+	err = u.reflect(ctx, true, func(r *reflectionStream) (err error) {
 		set, err = descriptor.Fetch(ctx, r, symbols...)
 		return err
 	})
@@ -47,10 +47,11 @@ var reflectionPaths = []string{
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 }
 
-// reflect opens a stream of server reflection for some questions.
-func (u *Upstream) reflect(ctx context.Context, questions func(*reflectionStream) error) error {
+// reflect opens a stream of server reflection for some questions. If it doesn't wait for a
+// connection when attempts fail, the error is a *report.Fault then, as a call's.
+func (u *Upstream) reflect(ctx context.Context, wait bool, questions func(*reflectionStream) error) error {
 	for _, path := range reflectionPaths {
-		err := u.reflectAt(ctx, path, questions)
+		err := u.reflectAt(ctx, path, wait, questions)
 		if status.Code(err) != codes.Unimplemented {
 			return err
 		}
@@ -58,10 +59,13 @@ func (u *Upstream) reflect(ctx context.Context, questions func(*reflectionStream
 	return ErrNoReflection
 }
 
-func (u *Upstream) reflectAt(ctx context.Context, path string, questions func(*reflectionStream) error) error {
+func (u *Upstream) reflectAt(ctx context.Context, path string, wait bool, questions func(*reflectionStream) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream
-	stream, err := u.cc.NewStream(ctx, &reflectionpb.ServerReflection_ServiceDesc.Streams[0], path, grpc.ForceCodecV2(protoCodec()), grpc.WaitForReady(true))
+	stream, err := u.cc.NewStream(ctx, &reflectionpb.ServerReflection_ServiceDesc.Streams[0], path, grpc.ForceCodecV2(protoCodec()), grpc.WaitForReady(wait))
+	if err != nil && !wait {
+		return noConnection(causeOf(err))
+	}
 	if err == nil {
 		err = questions(&reflectionStream{stream})
 	}
@@ -90,6 +94,23 @@ func (r *reflectionStream) ask(question *reflectionpb.ServerReflectionRequest) (
 		return nil, errors.New(e.GetErrorMessage())
 	}
 	return answer, nil
+}
+
+// services returns the names of the services.
+func (r *reflectionStream) services() (map[string]bool, error) {
+	answer, err := r.ask(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}})
+	if err != nil {
+		return nil, err
+	}
+	services := answer.GetListServicesResponse().GetService()
+	if len(services) > maxServices {
+		return nil, fmt.Errorf("the backend has more than %d services", maxServices)
+	}
+	names := make(map[string]bool, len(services))
+	for _, service := range services {
+		names[service.GetName()] = true
+	}
+	return names, nil
 }
 
 // FilesOf implements descriptor.Source. The context is the stream's.

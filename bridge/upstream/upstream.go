@@ -83,6 +83,10 @@ type Backend struct {
 	// UseEnvProxy honours HTTPS_PROXY and NO_PROXY.
 	UseEnvProxy bool
 
+	// Descriptors has the descriptors of the backend's methods. If nil, culvert asks
+	// the backend by server reflection when a call needs them.
+	Descriptors DescriptorSource
+
 	// Logger logs the health of addresses. If nil, nothing is logged.
 	Logger *slog.Logger
 
@@ -91,18 +95,18 @@ type Backend struct {
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
-// Same reports whether two backends have the same settings. It compares TLS and
-// TLSSource by identity, of Dial only whether it is nil, and Logger not at all.
+// Same reports whether two backends have the same settings. It compares TLS, TLSSource
+// and Descriptors by identity, of Dial only whether it is nil, and Logger not at all.
 func (b Backend) Same(other Backend) bool {
-	if b.TLS != other.TLS || !sameSource(b.TLSSource, other.TLSSource) || (b.Dial == nil) != (other.Dial == nil) {
+	if b.TLS != other.TLS || !sameSource(b.TLSSource, other.TLSSource) || !sameSource(b.Descriptors, other.Descriptors) || (b.Dial == nil) != (other.Dial == nil) {
 		return false
 	}
-	b.TLS, b.TLSSource, b.Dial, b.Logger = nil, nil, nil, nil
-	other.TLS, other.TLSSource, other.Dial, other.Logger = nil, nil, nil, nil
+	b.TLS, b.TLSSource, b.Descriptors, b.Dial, b.Logger = nil, nil, nil, nil, nil
+	other.TLS, other.TLSSource, other.Descriptors, other.Dial, other.Logger = nil, nil, nil, nil, nil
 	return reflect.DeepEqual(b, other)
 }
 
-func sameSource(a, b TLSSource) bool {
+func sameSource(a, b any) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
 	}
@@ -139,6 +143,8 @@ type Upstream struct {
 	sentAgain struct{ byPolicy, elsewhere, withheld atomic.Int64 } // calls; withheld ones weren't, for want of budget
 	limit     report.SizeLimit                                     // of a message
 	holders   holders                                              // while it is in a Set
+	source    DescriptorSource                                     // nil: learned has the descriptors
+	learned   *learned
 }
 
 // New begins to connect to the backend. messages limits each message of an answer.
@@ -200,7 +206,8 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 		return nil, fmt.Errorf("backend %s: %w", b.Target, err)
 	}
 	cc.Connect()
-	u := &Upstream{cc: cc, pool: p, limit: messages, holders: holders{none: make(chan struct{})}}
+	u := &Upstream{cc: cc, pool: p, limit: messages, holders: holders{none: make(chan struct{})}, source: b.Descriptors}
+	u.learned = newLearned(u, p.log)
 	u.holders.n.Store(1) // for the Set that may take it
 	return u, nil
 }
@@ -211,4 +218,9 @@ func New(b Backend, messages report.SizeLimit, headerBytes int, account *memory.
 func looseHeaderBytes(limit int) uint32 { return uint32(min(4*limit, math.MaxInt32)) }
 
 // Close ends the streams and closes the connections.
-func (u *Upstream) Close() error { return u.cc.Close() }
+func (u *Upstream) Close() error {
+	u.learned.close()
+	err := u.cc.Close()
+	u.learned.asking.Wait()
+	return err
+}
