@@ -36,7 +36,6 @@ type MessageRoute struct {
 type messageRoute struct {
 	*MessageRoute
 	method string // "/package.Service/Method", or "" if the path names it
-	text   bool   // messages are text, and binary ones pass, too
 }
 
 // compileMessage checks a route of messages.

@@ -90,7 +90,7 @@ func (m *messageRoute) withQuery(r *http.Request) *http.Request {
 
 func (s *Server) serveMessages(ws *websocket.Conn, on *edge.Conn, m *messageRoute, c *call, refused error) {
 	d := &messageDown{s: s, ws: ws, on: on, call: c, of: m, finished: make(chan struct{})}
-	d.frames.WS, d.frames.Text, d.frames.HalfClose = ws, m.text, m.HalfClose
+	d.frames.WS, d.frames.HalfClose = ws, m.HalfClose
 	s.handle(context.Background(), c, d, ws.NetConn(), refused)
 }
 
@@ -209,16 +209,12 @@ func (d *messageDown) Send(m mem.BufferSlice, more bool) error {
 	if d.frames.Left() {
 		return nil
 	}
-	kind := websocket.Binary
-	if d.of.text {
-		kind = websocket.Text
-	}
 	return d.guard.Write(func() error {
 		d.pieces = d.pieces[:0]
 		for _, b := range m {
 			d.pieces = append(d.pieces, b.ReadOnlyData())
 		}
-		return d.write(kind, more)
+		return d.write(websocket.Binary, more)
 	})
 }
 

@@ -12,11 +12,10 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 )
 
-// Bare reads the messages of a WebSocket, each of which is one message of a method. Body is
+// Bare reads the binary messages of a WebSocket, each of which is one message of a method. Body is
 // the body of its Reader.
 type Bare struct {
 	WS        *websocket.Conn
-	Text      bool   // messages are text, and binary ones pass, too; else only binary ones pass
 	HalfClose string // a text message that is the client's half-close; empty: there is none
 
 	code  atomic.Int32     // see Code
@@ -61,7 +60,7 @@ func (b *Bare) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err er
 	b.begun = false
 	payload, err = b.payload(m)
 	if err == nil && b.kind == websocket.Text {
-		payload, err = b.text(payload)
+		payload, err = nil, b.text(payload)
 	}
 	if f := (*report.Fault)(nil); errors.As(err, &f) && f.Reason == report.ReasonRequestTooLarge {
 		b.code.Store(int32(websocket.StatusMessageTooBig))
@@ -84,7 +83,7 @@ func (b *Bare) Await() (err error) {
 	switch {
 	case b.ended:
 		return report.New(report.ReasonBadRequest, "a WebSocket message came after the half-close")
-	case b.kind == websocket.Text && !b.Text && b.HalfClose == "":
+	case b.kind == websocket.Text && b.HalfClose == "":
 		return b.wrongKind()
 	}
 	b.begun = true
@@ -121,8 +120,9 @@ func (b *Bare) payload(m *Reader) (payload mem.BufferSlice, err error) {
 	return payload, err
 }
 
-// text judges a text message. It takes the message over.
-func (b *Bare) text(payload mem.BufferSlice) (mem.BufferSlice, error) {
+// text returns what a text message means: the half-close, or a fault. It frees the message.
+func (b *Bare) text(payload mem.BufferSlice) error {
+	defer payload.Free()
 	whole := payload.MaterializeToBuffer(mem.DefaultBufferPool())
 	text := whole.ReadOnlyData()
 	half := b.HalfClose != "" && string(text) == b.HalfClose
@@ -130,18 +130,13 @@ func (b *Bare) text(payload mem.BufferSlice) (mem.BufferSlice, error) {
 	whole.Free()
 	switch {
 	case half:
-		payload.Free()
 		b.ended = true
-		return nil, io.EOF
+		return io.EOF
 	case !valid:
-		payload.Free()
 		b.code.Store(int32(websocket.StatusBadPayload))
-		return nil, report.New(report.ReasonBadRequest, "a text message isn't valid UTF-8")
-	case !b.Text:
-		payload.Free()
-		return nil, b.wrongKind()
+		return report.New(report.ReasonBadRequest, "a text message isn't valid UTF-8")
 	}
-	return payload, nil
+	return b.wrongKind()
 }
 
 // A bareBody reads the message of a WebSocket that has begun.

@@ -23,12 +23,12 @@ import (
 func FuzzBare(f *testing.F) {
 	split := wstest.Masked(wstest.Binary, []byte("split"))
 	split[0] &^= 0x80
-	f.Add(wstest.Masked(wstest.Binary, []byte("hello")), false)
-	f.Add(append(split, wstest.Masked(wstest.Binary, nil)...), false)
-	f.Add(wstest.Masked(wstest.Text, []byte("bye")), false)
-	f.Add(wstest.Masked(wstest.Text, []byte("\xff")), true)
-	f.Add(append(wstest.Masked(wstest.Text, []byte(`{}`)), 0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8), true)
-	f.Fuzz(func(t *testing.T, data []byte, text bool) {
+	f.Add(wstest.Masked(wstest.Binary, []byte("hello")))
+	f.Add(append(split, wstest.Masked(wstest.Binary, nil)...))
+	f.Add(wstest.Masked(wstest.Text, []byte("bye")))
+	f.Add(wstest.Masked(wstest.Text, []byte("\xff")))
+	f.Add(append(wstest.Masked(wstest.Text, []byte(`{}`)), 0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8))
+	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 8<<10 {
 			return
 		}
@@ -40,7 +40,7 @@ func FuzzBare(f *testing.F) {
 			t.Fatal(err)
 		}
 		_ = c.Close()
-		b := &Bare{WS: ws, Text: text, HalfClose: "bye"}
+		b := &Bare{WS: ws, HalfClose: "bye"}
 		entry := memory.New(1<<20, 0).NewEntry()
 		m := &Reader{Ctx: context.Background(), Body: b.Body(), Limit: report.SizeLimit{Bytes: 1000, Key: "limit"}, Held: entry, Use: new(quota.Call), Gets: new(progress.Record), Frames: b}
 		m.Gets.Clock = new(atomic.Int64)
