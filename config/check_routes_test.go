@@ -19,6 +19,7 @@ func TestRoutesThatAreWrong(t *testing.T) {
 		{routeHead + "routes: [{name: r, match: {path_prefix: /}, backend: a}]", "matches every path"},
 		{routeHead + "routes: [{name: r, rewrite: {path_prefix: x}, backend: a}]", "doesn't begin with a slash"},
 		{routeHead + "routes: [{name: r, match: {transports: [soap]}, backend: a}]", "is not one of connect, grpc, grpc-web"},
+		{routeHead + "routes: [{name: r, match: {transports: [message]}, backend: a}]", "is not one of connect, grpc, grpc-web"},
 		{routeHead + "routes: [{name: r, match: {listeners: [x]}, backend: a}]", ":2: routes[0].match.listeners: names no listener: the only listener has no name; set listen[0].name"},
 		{routeHead + "listen: [{address: ':1', name: one}, ':2']\nroutes: [{name: r, match: {listeners: [x]}, backend: a}]", `:3: routes[0].match.listeners: names no listener: there is no "x"; use one of one, :2`},
 		{routeHead + "metadata: {forward_cookies: true}\nroutes: [{name: r, allow_origins: ['*'], backend: a}]", ":3: routes[0].allow_origins: cookies don't pass"},

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -111,7 +112,11 @@ var sizeForm = regexp.MustCompile(sizePattern)
 
 // wordsByTag has the values of keys with the tag "words", from another
 // package's table.
-var wordsByTag = map[string][]string{"transports": transports}
+var wordsByTag = map[string][]string{"transports": transports, "call transports": callTransports}
+
+// callTransports are the client protocols of calls. A route for bare messages has a key of
+// its own.
+var callTransports = slices.DeleteFunc(slices.Clone(transports), func(name string) bool { return name == "message" })
 
 // text returns a parser for a kind whose value is its text.
 func text(check func(string) error) func(string) (any, error) {

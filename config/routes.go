@@ -128,7 +128,7 @@ type RouteMatch struct {
 
 	// Client protocols. Calls inside an h2ts tunnel match h2ts, and not the
 	// protocol inside. Empty: any.
-	Transports []string `key:"transports" words:"transports"`
+	Transports []string `key:"transports" words:"call transports"`
 }
 
 // MetadataMatch is a condition for metadata.

@@ -1,7 +1,7 @@
 package main
 
 // connectCosts is what culvert promises of Connect against gRPC-Web, by turns
-// (moreCPU). The column of the other has gRPC-Web.
+// (moreCPU).
 var connectCosts = []weight{
 	{"more CPU time by Connect than by gRPC-Web, unary calls, 64 clients, 100 B", "%", 10, 5, false, []string{culvertOne}, moreCPUThan(
 		cell{shape: unary, client: newConnectClient("proto"), streams: 64, size: 100}, side{culvertOne, newWebClient})},
