@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
@@ -41,7 +42,7 @@ func socketCall(t *testing.T, s *Server) (c *wstest.Client, ended <-chan struct{
 	ws, c := socketPair(t, s, 1<<20)
 	call := newCallOf(s)
 	call.on = s.edge.Of(new(http.Request))
-	down := &socketDown{s: s, ws: ws, on: call.on, call: call, stream: socketBody{ws: ws}}
+	down := &socketDown{s: s, ws: ws, on: call.on, call: call, stream: message.SocketBody{WS: ws}}
 	handled := make(chan struct{})
 	go func() { // ends with the call, which the test waits for
 		defer close(handled)
@@ -259,14 +260,14 @@ func TestBrokenRuleEndsTheAuthenticator(t *testing.T) {
 
 // TestAwaitingTheEndLosesNothing, wherever in the client's bytes it is stopped.
 func TestAwaitingTheEndLosesNothing(t *testing.T) {
-	message := wstest.Masked(wstest.Binary, append([]byte{0}, framed(0, []byte("hello"))...))
+	data := wstest.Masked(wstest.Binary, append([]byte{0}, framed(0, []byte("hello"))...))
 	halfClose := wstest.Masked(wstest.Binary, []byte{1})
 	for _, messages := range []int{0, 1} {
-		sent := append(bytes.Repeat(message, messages), halfClose...)
+		sent := append(bytes.Repeat(data, messages), halfClose...)
 		for n := range len(sent) + 1 {
 			synctest.Test(t, func(t *testing.T) {
 				ws, c := socketPair(t, newServer(t, Config{Backend: nowhere}), 1<<10)
-				d := &socketDown{ws: ws, stream: socketBody{ws: ws}}
+				d := &socketDown{ws: ws, stream: message.SocketBody{WS: ws}}
 				if _, err := c.Write(sent[:n]); err != nil {
 					t.Fatal(err)
 				}

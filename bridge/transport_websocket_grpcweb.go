@@ -50,7 +50,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 }
 
 func (s *Server) serveSocketCall(ws *websocket.Conn, on *edge.Conn, c *call, refused error) {
-	down := &socketDown{s: s, ws: ws, on: on, call: c, stream: socketBody{ws: ws}, codingRefused: errors.Is(refused, errCoding)}
+	down := &socketDown{s: s, ws: ws, on: on, call: c, stream: message.SocketBody{WS: ws}, codingRefused: errors.Is(refused, errCoding)}
 	s.handle(context.Background(), c, down, ws.NetConn(), refused)
 }
 
@@ -62,7 +62,7 @@ type socketDown struct {
 	call   *call
 	body   message.Reader
 	frames message.GRPC
-	stream socketBody
+	stream message.SocketBody
 	guard  socket.Guard
 
 	codingRefused bool // so the client is told what can be read
@@ -138,7 +138,7 @@ func (d *socketDown) readFirst(limit report.SizeLimit) (map[string][]string, err
 		return nil, d.firstError(err)
 	}
 	if op != websocket.Binary {
-		return nil, errSocketText()
+		return nil, message.TextFault()
 	}
 	block, err := io.ReadAll(io.LimitReader(d.ws, int64(limit.Bytes)+1))
 	if err != nil {
@@ -162,105 +162,18 @@ func (d *socketDown) firstError(err error) error {
 	return message.SocketFault(err)
 }
 
-func errSocketText() error {
-	return report.New(report.ReasonBadRequest, "a WebSocket message is text: send binary messages")
-}
-
-// socketBody joins the data of a WebSocket's messages into one body. Each message
-// begins with a marker. A message that is only the marker 1 ends the body.
-type socketBody struct {
-	ws     *websocket.Conn
-	begun  bool    // a message has begun, and not all of head has come
-	head   [2]byte // of that message
-	had    int     // of head
-	open   bool    // a message of data is being read
-	closed bool    // the half-close came
-	told   bool    // Read has returned it
-}
-
-func (b *socketBody) Read(p []byte) (int, error) {
-	for {
-		if b.closed && !b.told {
-			b.told = true
-			return 0, io.EOF
-		}
-		if !b.open {
-			if err := b.next(); err != nil {
-				return 0, err
-			}
-			continue
-		}
-		n, err := b.ws.Read(p)
-		if errors.Is(err, io.EOF) {
-			b.open, err = false, nil
-			if n == 0 {
-				continue
-			}
-		}
-		if err != nil {
-			err = message.SocketFault(err)
-		}
-		return n, err
-	}
-}
-
-// next begins the next message: data, or the half-close. A read deadline that passes
-// loses nothing.
-func (b *socketBody) next() error {
-	if !b.begun {
-		op, err := b.ws.NextMessage()
-		if err != nil {
-			return message.SocketFault(err)
-		}
-		if b.closed {
-			return report.New(report.ReasonBadRequest, "a WebSocket message came after the half-close")
-		}
-		if op != websocket.Binary {
-			return errSocketText()
-		}
-		b.begun, b.had = true, 0
-	}
-	for b.had == 0 || b.had == 1 && b.head[0] != byte(codec.MarkerData) { // only there the length matters
-		n, err := b.ws.Read(b.head[b.had:][:1])
-		b.had += n
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return message.SocketFault(err)
-		}
-	}
-	b.begun = false
-	marker, err := codec.ParseMarker(b.head[0], b.had)
-	if err != nil {
-		return report.New(report.ReasonBadRequest, "a WebSocket message can't be read: "+err.Error())
-	}
-	b.closed = marker == codec.MarkerHalfClose
-	b.open = !b.closed
-	return nil
-}
-
-// await reads up to the next message of data, and returns nil there. It also returns
-// nil when the read deadline passes.
-func (b *socketBody) await() error {
-	for !b.open {
-		err := b.next()
-		if f := (*report.Fault)(nil); errors.As(err, &f) && socket.TimedOut(f.Cause) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Recv returns io.EOF at the half-close. Called again, it continues to read, to notice
 // the client's close and its pongs.
 func (d *socketDown) Recv() (mem.BufferSlice, error) { return d.body.Next() }
 
 // AwaitEnd implements endAwaiter.
-func (d *socketDown) AwaitEnd() error { return d.stream.await() }
+func (d *socketDown) AwaitEnd() error {
+	err := d.stream.Await()
+	if f := (*report.Fault)(nil); errors.As(err, &f) && socket.TimedOut(f.Cause) {
+		return nil // StopAwaiting
+	}
+	return err
+}
 
 // StopAwaiting implements endAwaiter. Nothing else sets read deadlines meanwhile.
 func (d *socketDown) StopAwaiting(stopped <-chan struct{}) {

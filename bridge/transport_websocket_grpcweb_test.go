@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
@@ -107,7 +108,7 @@ func TestEndOfTheCallCutsTheWaitForMetadata(t *testing.T) {
 			}
 			defer ws.Drop()
 			ctx, cancel := context.WithCancel(context.Background()) //nolint:contextcheck // the call's, not the request's
-			down := &socketDown{s: s, ws: ws, stream: socketBody{ws: ws}}
+			down := &socketDown{s: s, ws: ws, stream: message.SocketBody{WS: ws}}
 			down.guard.Watch(ctx, graceOf, func() {})
 			defer func() { _ = down.guard.LastWrite(func(bool) error { return nil }) }() // it stops watching
 			began := time.Now()

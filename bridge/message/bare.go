@@ -92,7 +92,7 @@ func (b *Bare) Await() (err error) {
 
 func (b *Bare) wrongKind() error {
 	b.code.Store(int32(websocket.StatusUnsupportedData))
-	return report.New(report.ReasonBadRequest, "a WebSocket message is text: send binary messages")
+	return TextFault()
 }
 
 // closed returns what the end of the WebSocket means.

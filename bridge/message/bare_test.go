@@ -4,17 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"sync/atomic"
 	"testing"
-
-	"google.golang.org/grpc/mem"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/websocket"
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
@@ -32,10 +28,7 @@ func FuzzBare(f *testing.F) {
 		if len(data) > 8<<10 {
 			return
 		}
-		ws, c := wstest.Pair(t, 16<<10, "any", func(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
-			return websocket.Accept(w, r, websocket.Options{Subprotocol: "any", Pool: mem.DefaultBufferPool(), Refused: func() {}})
-		})
-		defer ws.Drop()
+		ws, c := socketPair(t)
 		if _, err := c.Write(data); err != nil {
 			t.Fatal(err)
 		}

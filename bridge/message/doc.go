@@ -5,5 +5,7 @@
 //   - reader.go: the payload of messages, as the account has room for it; gzip
 //   - grpc.go: the framing of the gRPC family
 //   - unary.go: the framing of a body that is one bare message
+//   - bare.go: the framing of WebSockets whose messages are those of the method
+//   - socket.go: the body that grpc-websockets sends in a WebSocket's messages
 //   - body.go: what a broken body means
 package message
