@@ -72,6 +72,7 @@ took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min 
 # package of their own, beside the others.
 define e2e
 @go -C e2e mod download
+@go -C examples mod download
 @go -C tools tool -n h2spec >/dev/null
 @go -C tools tool -n pebble >/dev/null
 @go -C tools tool -n protoc-gen-go >/dev/null
@@ -117,10 +118,12 @@ lint: node_modules ## Lint all modules, look for known vulnerabilities
 	@tools/lint.sh
 
 # Not in lint: with an empty cache it compiles everything again for each system.
-vet: ## Vet for the other systems that the demo supports
+vet: ## Vet for the other systems that the demo and the examples support
 	$(call say,vet)
 	GOOS=darwin go vet ./...
 	GOOS=windows go vet ./...
+	GOOS=darwin go -C examples vet ./...
+	GOOS=windows go -C examples vet ./...
 
 tools: ## Test the lint rules, the image and this file
 	$(call say,tools)
@@ -168,9 +171,11 @@ build: ## Build bin/culvert, static
 generate: deps-generate ## Write every generated file again
 	go generate ./...
 	go -C e2e generate ./...
+	go -C examples generate ./...
 
 proto: deps-generate ## Write the protobuf code again
 	go generate ./demo/...
+	go -C examples generate ./...
 	go -C e2e generate ./...
 
 docker: ## Build the container image

@@ -9,7 +9,7 @@ import (
 )
 
 // isSource matches a Go file or a package of culvert's, also as a pattern.
-var isSource = regexp.MustCompile(`^([\w*/-]+\.go|(bridge|cmd|codec|config|demo|e2e|telemetry|tools)/[\w*/-]+)$`)
+var isSource = regexp.MustCompile(`^([\w*/-]+\.go|(bridge|cmd|codec|config|demo|e2e|examples|telemetry|tools)/[\w*/-]+)$`)
 
 // TestFilesExist checks that each Go file and each package that a page names is
 // there. Decisions aren't looked at: they name files of their time.
