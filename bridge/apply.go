@@ -8,6 +8,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // A RestartError lists what a Server can't change while it runs.
@@ -148,12 +149,12 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if p.web, p.webURL, err = webProxy(cfg, p.limits.HeaderBytes, before); err != nil {
 		return nil, err
 	}
-	methods, err := newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods)
+	methods, err := routing.NewMethodPolicy(cfg.AllowMethods, cfg.DenyMethods)
 	if err != nil {
 		return nil, err
 	}
 	p.connect.json = cfg.ConnectJSON
-	if p.connect.get, err = methodPatterns(cfg.ConnectGet); err != nil {
+	if p.connect.get, err = routing.NewMethodPatterns(cfg.ConnectGet); err != nil {
 		return nil, err
 	}
 	backends, err := cfg.backends()

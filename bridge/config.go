@@ -37,7 +37,7 @@ type Config struct {
 
 	// AllowMethods and DenyMethods are patterns of the form "package.Service/Method",
 	// where * stands for any part without a slash. Deny wins. Without an allow pattern,
-	// all methods cross but those of DeniedUnlessAllowed.
+	// all methods cross but those of routing.DeniedUnlessAllowed.
 	AllowMethods, DenyMethods []string
 
 	// ConnectJSON lets JSON messages of the Connect protocol pass, with the content type
@@ -60,7 +60,7 @@ type Config struct {
 	Authenticator Authenticator
 
 	// TryMethods only logs and counts calls that those patterns would refuse, and lets
-	// them pass, except those of DeniedUnlessAllowed.
+	// them pass, except those of routing.DeniedUnlessAllowed.
 	TryMethods bool
 
 	// PathPrefix is removed before the method is read: "/grpc".

@@ -25,7 +25,7 @@
 //   - routes.go, routes_choose.go: the routes, which package routing selects: by the
 //     facts of the arrival, and again once the call's metadata is known.
 //   - handle.go, steps.go: the call is registered, its deadline set, and it
-//     passes the steps, each of which may refuse it. methods.go decides which
+//     passes the steps, each of which may refuse it. routing.MethodPolicy decides which
 //     methods are exposed, and the router (route.go) finds the upstream.
 //     authenticate.go asks an embedder's Authenticator for the caller's identity.
 //     early.go watches a WebSocket's client meanwhile, with the goroutine that

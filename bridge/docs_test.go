@@ -14,6 +14,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 var update = flag.Bool("update", false, "write the pages of docs/ and the file of config/ that are made from tables")
@@ -168,7 +169,7 @@ leaves them out. Clients of gRPC-Web and of WebSockets get them.
 ## Methods that need a rule
 
 culvert forwards calls to these methods only if 'methods.allow' names them: `))
-	b.WriteString("`" + strings.Join(bridge.DeniedUnlessAllowed(), "`, `") + "`.\n\n")
+	b.WriteString("`" + strings.Join(routing.DeniedUnlessAllowed(), "`, `") + "`.\n\n")
 	b.WriteString("Next: [proxies, HTTP answers and metadata](../guides/troubleshooting-network.md), [client protocols](protocols.md), [configuration](configuration.md).\n")
 	return b.Bytes()
 }

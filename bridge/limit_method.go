@@ -2,9 +2,9 @@ package bridge
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/quota"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // methodLimits are the limits of Config.MethodLimits, in their order.
@@ -12,7 +12,7 @@ type methodLimits []methodLimit
 
 // A methodLimit is a MethodQuota and the usage of its methods.
 type methodLimit struct {
-	patterns     []string
+	patterns     routing.MethodPatterns
 	scope        *quota.Scope
 	messageBytes int
 	headerBytes  int
@@ -28,7 +28,7 @@ type methodCounts map[string]*quota.Scope
 func (c methodCounts) limits(quotas []MethodQuota, q *quota.Limiter, before methodLimits) (methodLimits, error) {
 	limits := make(methodLimits, 0, len(quotas))
 	for _, m := range quotas {
-		patterns, err := methodPatterns([]string{m.Pattern})
+		patterns, err := routing.NewMethodPatterns([]string{m.Pattern})
 		if err != nil {
 			return nil, err
 		}
@@ -64,7 +64,7 @@ func (m *methodLimit) scopeOf() *quota.Scope {
 // of returns the first limit whose pattern matches the method, or nil.
 func (l methodLimits) of(method string) *methodLimit {
 	for i := range l {
-		if matchesAny(l[i].patterns, strings.TrimPrefix(method, "/")) {
+		if l[i].patterns.Match(method) {
 			return &l[i]
 		}
 	}

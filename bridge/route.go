@@ -11,7 +11,7 @@ import (
 
 // A router finds the upstream of a call.
 type router struct {
-	policy    methodPolicy
+	policy    routing.MethodPolicy
 	try       bool // the policy is only tried out
 	refusals  *report.Refusals
 	upstreams *upstream.Set
@@ -21,14 +21,14 @@ type router struct {
 
 // authorize returns why a method that the peer calls isn't exposed, or nil.
 func (rt *router) authorize(method, peer string) error {
-	if rt.policy.allows(method) {
+	if rt.policy.Allows(method) {
 		return nil
 	}
 	key, hint := "methods.allow", "to allow it: --allow-method "+method[1:]
-	if len(rt.policy.allow) == 0 {
+	if !rt.policy.AllowsByName() {
 		hint += ". culvert then allows only the methods in that list: add a pattern for each other service, too"
 	}
-	if rt.policy.deniedBy(method) == "methods.deny" {
+	if rt.policy.DeniedBy(method) == "methods.deny" {
 		key, hint = "methods.deny", "to allow it: remove the pattern that matches it from methods.deny"
 	}
 	try := rt.tries(method)
@@ -56,7 +56,7 @@ func (rt *router) route(backend, method, peer string) (*upstream.Upstream, error
 // tries reports whether a refused method crosses because the policy is only tried out.
 // Methods that show a backend's inside don't.
 func (rt *router) tries(method string) bool {
-	return rt.try && !matchesAny(deniedUnlessAllowed, strings.TrimPrefix(method, "/"))
+	return rt.try && !routing.ShowsInside(method)
 }
 
 // parseMethod returns the method of a request's path exactly as it was sent, so that

@@ -10,6 +10,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
 
@@ -84,7 +85,7 @@ func TestParseMethod(t *testing.T) {
 }
 
 func TestRefusedMethodIsNamed(t *testing.T) {
-	p, err := newMethodPolicy(nil, []string{"acme.Admin/*"})
+	p, err := routing.NewMethodPolicy(nil, []string{"acme.Admin/*"})
 	if err != nil {
 		t.Fatal(err)
 	}

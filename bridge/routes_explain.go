@@ -48,7 +48,7 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	methods, err := newMethodPolicy(cfg.AllowMethods, cfg.DenyMethods)
+	methods, err := routing.NewMethodPolicy(cfg.AllowMethods, cfg.DenyMethods)
 	if err != nil {
 		return nil, err
 	}
@@ -98,12 +98,12 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	if a.Method == "" {
 		return a, nil
 	}
-	if !methods.allows(a.Method) {
-		a.Denied = methods.deniedBy(a.Method)
+	if !methods.Allows(a.Method) {
+		a.Denied = methods.DeniedBy(a.Method)
 	}
 	a.MethodLimits = slices.IndexFunc(cfg.MethodLimits, func(m MethodQuota) bool {
-		patterns, err := methodPatterns([]string{m.Pattern})
-		return err == nil && matchesAny(patterns, a.Method[1:])
+		patterns, err := routing.NewMethodPatterns([]string{m.Pattern})
+		return err == nil && patterns.Match(a.Method)
 	})
 	a.explainOrigins(cfg, p, r, first, last)
 	return a, nil

@@ -100,7 +100,7 @@ func New(cfg Config) (*Server, error) {
 // cross.
 func (s *Server) MethodAllowed(method string) bool {
 	rt := &s.policy.Load().router
-	return rt.policy.allows(method) || rt.tries(method)
+	return rt.policy.Allows(method) || rt.tries(method)
 }
 
 // ConfigureHTTP sets what an http.Server needs to serve this handler: the protocols,

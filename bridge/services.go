@@ -23,9 +23,9 @@ func (s *Server) Services(ctx context.Context, backend string) (open, unnamed []
 	}
 	for _, name := range names {
 		switch {
-		case policy.exposes(name):
+		case policy.Exposes(name):
 			open = append(open, name)
-		case !policy.leavesOut(name):
+		case !policy.LeavesOut(name):
 			unnamed = append(unnamed, name)
 		}
 	}

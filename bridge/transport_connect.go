@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -18,8 +19,8 @@ const connectName = "connect" // among the transports
 
 // connectRules are what a policy says about the Connect protocol.
 type connectRules struct {
-	json bool     // the backend reads JSON, so messages in JSON pass
-	get  []string // patterns of the methods that may be called by GET
+	json bool                   // the backend reads JSON, so messages in JSON pass
+	get  routing.MethodPatterns // of the methods that may be called by GET
 }
 
 // isConnect accepts the requests of the Connect protocol. With a fallback, only those
@@ -55,7 +56,7 @@ func hasQuery(r *http.Request, parameter string) bool {
 func connectMistake(r *http.Request, a *arrival) *mistake {
 	p, t := a.policy, mediaType(r)
 	switch {
-	case r.Method == http.MethodGet && !matchesAny(p.connect.get, a.method[1:]):
+	case r.Method == http.MethodGet && !p.connect.get.Match(a.method):
 		return &mistake{http.StatusMethodNotAllowed, "calls of " + a.method[1:] + " by GET aren't enabled here: call it by POST, or add it to connect.get if it has no side effects", []string{"Allow", "POST"}, true}
 	case r.Method == http.MethodGet && r.ContentLength > 0:
 		return &mistake{http.StatusUnsupportedMediaType, "a GET request of the Connect protocol has no body", nil, true}

@@ -1,7 +1,7 @@
 // Package routing selects a call's route. A [Table] has the routes in an index, so
 // that a lookup costs about the same with one route and with 10,000. It takes the
 // [Facts] of a request, and allocates nothing. A [Split] divides a route's calls
-// among backends by weight.
+// among backends by weight. A [MethodPolicy] decides which methods cross.
 //
 // Some routes have no index: a lookup compares the call with each of them, if they
 // differ in nothing but patterns of methods that begin with a wildcard, in the names of

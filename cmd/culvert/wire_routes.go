@@ -149,7 +149,7 @@ func refusing(m config.Methods, patterns []string) (keys []string) {
 	for _, pattern := range patterns {
 		covers := func(by string) bool { return routing.Covers(by, pattern) }
 		meets := func(by string) bool { return !routing.Disjoint(by, pattern) }
-		hidden := slices.ContainsFunc(bridge.DeniedUnlessAllowed(), covers) // also while methods.enforce is false
+		hidden := slices.ContainsFunc(routing.DeniedUnlessAllowed(), covers) // also while methods.enforce is false
 		key := ""
 		switch {
 		case !m.Enforce && !hidden:

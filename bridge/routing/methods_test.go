@@ -1,4 +1,4 @@
-package bridge
+package routing
 
 import (
 	"strings"
@@ -6,7 +6,7 @@ import (
 )
 
 func TestMethodPolicy(t *testing.T) {
-	const admin, channelz = "/acme.Admin/Drop", "/grpc.channelz.v1.Channelz/GetServers"
+	const testMethod, admin, channelz = "/test.Service/Method", "/acme.Admin/Drop", "/grpc.channelz.v1.Channelz/GetServers"
 	for _, c := range []struct {
 		name        string
 		allow, deny []string
@@ -31,12 +31,12 @@ func TestMethodPolicy(t *testing.T) {
 		{"case matters", nil, []string{"acme.admin/*"}, map[string]bool{admin: true}},
 		{"a class", []string{"acme.[AB]dmin/?rop"}, nil, map[string]bool{admin: true, "/acme.Cdmin/Drop": false}},
 	} {
-		p, err := newMethodPolicy(c.allow, c.deny)
+		p, err := NewMethodPolicy(c.allow, c.deny)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for method, want := range c.want {
-			if got := p.allows(method); got != want {
+			if got := p.Allows(method); got != want {
 				t.Errorf("%s: %s crosses: %v, want %v", c.name, method, got, want)
 			}
 		}
@@ -46,7 +46,7 @@ func TestMethodPolicy(t *testing.T) {
 func TestMethodPatternsThatMeanNothing(t *testing.T) {
 	for _, text := range []string{"", "/", "acme.Admin", "/acme.Admin", "acme.Admin/Drop/x", "acme.Admin//Drop", "acme.[/Drop", "acme.Admin/[", `acme.Admin/\`, "**"} {
 		for _, lists := range [][2][]string{{{text}, nil}, {nil, {text}}} {
-			if _, err := newMethodPolicy(lists[0], lists[1]); err == nil || !strings.Contains(err.Error(), "want") {
+			if _, err := NewMethodPolicy(lists[0], lists[1]); err == nil || !strings.Contains(err.Error(), "want") {
 				t.Errorf("%q: got the error %v, want one that says what is wanted", text, err)
 			}
 		}
@@ -55,7 +55,7 @@ func TestMethodPatternsThatMeanNothing(t *testing.T) {
 
 func TestMethodPolicyKeepsNoListOfItsCaller(t *testing.T) {
 	deny := []string{"/acme.Admin/*"}
-	p, err := newMethodPolicy(nil, deny)
+	p, err := NewMethodPolicy(nil, deny)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestMethodPolicyKeepsNoListOfItsCaller(t *testing.T) {
 		t.Errorf("the caller's list became %q", deny)
 	}
 	deny[0] = "x/y"
-	if p.allows("/acme.Admin/Drop") {
+	if p.Allows("/acme.Admin/Drop") {
 		t.Error("the policy changed with the caller's list")
 	}
 }

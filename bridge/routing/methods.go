@@ -1,0 +1,116 @@
+package routing
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// MethodPatterns are patterns like "package.Service/Method" with * for any part.
+type MethodPatterns []string
+
+// NewMethodPatterns checks a list of patterns, which it doesn't keep.
+func NewMethodPatterns(list []string) (MethodPatterns, error) {
+	patterns := slices.Clone(list)
+	for i, p := range patterns {
+		patterns[i] = strings.TrimPrefix(p, "/")
+		if _, err := path.Match(patterns[i], ""); err != nil || strings.Count(patterns[i], "/") != 1 {
+			return nil, fmt.Errorf("method pattern %q: want \"package.Service/Method\" with * for any part", p)
+		}
+	}
+	return patterns, nil
+}
+
+// Match reports whether a pattern matches the method "/package.Service/Method".
+func (ps MethodPatterns) Match(method string) bool {
+	name := strings.TrimPrefix(method, "/")
+	for _, p := range ps {
+		if ok, err := path.Match(p, name); err == nil && ok {
+			return true
+		}
+	}
+	return false
+}
+
+// matchService reports whether a pattern could match some method of the service.
+func (ps MethodPatterns) matchService(service string) bool {
+	for _, p := range ps {
+		head, _, _ := strings.Cut(p, "/")
+		if ok, err := path.Match(head, service); err == nil && ok {
+			return true
+		}
+	}
+	return false
+}
+
+// A MethodPolicy decides which methods cross. A deny pattern always wins. If there are
+// allow patterns, one must match.
+type MethodPolicy struct{ allow, deny MethodPatterns }
+
+// NewMethodPolicy checks the patterns of a policy, and doesn't keep the lists.
+func NewMethodPolicy(allow, deny []string) (MethodPolicy, error) {
+	allowed, err := NewMethodPatterns(allow)
+	if err != nil {
+		return MethodPolicy{}, err
+	}
+	denied, err := NewMethodPatterns(deny)
+	return MethodPolicy{allowed, denied}, err
+}
+
+// Allows reports whether calls of the method cross.
+func (p MethodPolicy) Allows(method string) bool {
+	switch {
+	case p.deny.Match(method):
+		return false
+	case p.allow.Match(method):
+		return true
+	default:
+		return !p.AllowsByName() && !ShowsInside(method)
+	}
+}
+
+// AllowsByName reports whether there are allow patterns: all other methods are denied.
+func (p MethodPolicy) AllowsByName() bool { return len(p.allow) > 0 }
+
+// DeniedBy returns the key that excludes a method that isn't allowed.
+func (p MethodPolicy) DeniedBy(method string) string {
+	if p.deny.Match(method) {
+		return "methods.deny"
+	}
+	return "methods.allow"
+}
+
+// Exposes reports whether clients can call some method of the service.
+func (p MethodPolicy) Exposes(service string) bool {
+	if p.Allows("/" + service + "/*") {
+		return true
+	}
+	return p.allow.matchService(service) && !p.deny.Match(service+"/*")
+}
+
+// LeavesOut reports whether the service is left out on purpose: a deny pattern names it,
+// or a gRPC server offers it beside its own.
+func (p MethodPolicy) LeavesOut(service string) bool {
+	return p.deny.matchService(service) || deniedUnlessAllowed.matchService(service) || ofServers.matchService(service)
+}
+
+// ofServers are services that a gRPC server offers beside its own.
+var ofServers = MethodPatterns{"grpc.health.*/*", "grpc.reflection.*/*"}
+
+// deniedUnlessAllowed are services that show a backend's inside. They cross only if an
+// allow pattern names them.
+var deniedUnlessAllowed = MethodPatterns{
+	"grpc.channelz.*/*",
+	"grpc.binarylog.*/*",
+	"grpc.admin.*/*",
+	"envoy.service.status.*/*",
+	"envoy.admin.*/*",
+}
+
+// DeniedUnlessAllowed returns the patterns of the methods that cross only if an allow
+// pattern names them.
+func DeniedUnlessAllowed() []string { return slices.Clone(deniedUnlessAllowed) }
+
+// ShowsInside reports whether a method is one of DeniedUnlessAllowed.
+func ShowsInside(method string) bool { return deniedUnlessAllowed.Match(method) }
