@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // serveEmbedded runs a server of an embedder's.
@@ -72,8 +74,8 @@ func FuzzRequestPath(f *testing.F) {
 		if err != nil {
 			return
 		}
-		want, wantOK := parseMethod(target, "")
-		if got, ok := parseMethod(u.EscapedPath(), ""); got != want || ok != wantOK {
+		want, wantOK := routing.ParseMethod(target, "")
+		if got, ok := routing.ParseMethod(u.EscapedPath(), ""); got != want || ok != wantOK {
 			t.Errorf("%q: %q, %v; want %q, %v", target, got, ok, want, wantOK)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // This file decides which requests go to the fallback: a web server, or a handler of an
@@ -51,7 +52,7 @@ func (a *arrival) pathMethod(r *http.Request) (method string, ok bool) {
 	if a.route != nil || a.choice != nil && a.policy.routes.table.Below(a.choice.facts.Path) {
 		return a.method, a.method != ""
 	}
-	return parseMethod(r.URL.EscapedPath(), a.policy.pathPrefix)
+	return routing.ParseMethod(r.URL.EscapedPath(), a.policy.pathPrefix)
 }
 
 // namesService reports whether the first element of a path names a service, and hardly a

@@ -3,6 +3,8 @@ package bridge
 import (
 	"net/http"
 	"strings"
+
+	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 // A mistake is the answer to a request that isn't a call.
@@ -58,7 +60,7 @@ func didYouMean(target, prefix string, call bool) string {
 	}
 	service, name := parts[len(parts)-2], parts[len(parts)-1]
 	meant := prefix + "/" + service + "/" + name
-	if _, ok := parseMethod(meant, prefix); !ok || meant == path || strings.Contains(name, ".") || strings.HasPrefix(service, ".") {
+	if _, ok := routing.ParseMethod(meant, prefix); !ok || meant == path || strings.Contains(name, ".") || strings.HasPrefix(service, ".") {
 		return ""
 	}
 	if !call && !strings.Contains(service, ".") {

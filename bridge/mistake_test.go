@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 const (
@@ -184,7 +186,7 @@ func FuzzDidYouMean(f *testing.F) {
 			return
 		}
 		if got := didYouMean(target, prefix, call); got != "" {
-			if _, ok := parseMethod(got, prefix); !ok {
+			if _, ok := routing.ParseMethod(got, prefix); !ok {
 				t.Errorf("%q below %q: %q is no method", target, prefix, got)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 const malformedAuthority = "the request's host is invalid: want a name or an IP address (IPv6 in brackets), and optionally a port"
@@ -82,7 +83,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // whether there is one.
 func (a *arrival) readMethod(r *http.Request) (ok bool) {
 	if a.choice == nil {
-		a.method, ok = parseMethod(r.URL.EscapedPath(), a.policy.pathPrefix)
+		a.method, ok = routing.ParseMethod(r.URL.EscapedPath(), a.policy.pathPrefix)
 		return ok
 	}
 	return a.method != ""

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
@@ -58,22 +57,3 @@ func (rt *router) route(backend, method, peer string) (*upstream.Upstream, error
 func (rt *router) tries(method string) bool {
 	return rt.try && !routing.ShowsInside(method)
 }
-
-// parseMethod returns the method of a request's path exactly as it was sent, so that
-// routing, policy, log and upstream see the same bytes. For a method's path,
-// URL.EscapedPath returns those bytes, without what an http.StripPrefix removed.
-// parseMethod refuses everything that another component could read differently.
-func parseMethod(target, prefix string) (string, bool) {
-	method, _, _ := strings.Cut(target, "?")
-	method, ok := strings.CutPrefix(method, prefix)
-	if !ok || len(method) < 4 || len(method) > maxMethodBytes || method[0] != '/' {
-		return "", false
-	}
-	service, name, ok := strings.Cut(method[1:], "/")
-	if !ok || !routing.PlainElement(service) || !routing.PlainElement(name) {
-		return "", false
-	}
-	return method, true
-}
-
-const maxMethodBytes = 1024

@@ -51,7 +51,7 @@ func (c *routeCompiler) compileMessage(r *Route, made *route) {
 		return
 	}
 	method := "/" + strings.TrimPrefix(m.Method, "/")
-	switch _, ok := parseMethod(method, ""); {
+	switch _, ok := routing.ParseMethod(method, ""); {
 	case !exact && m.Method != "":
 		c.wrong("message.method", "has no effect, because message.path names the method: remove it")
 	case exact && !ok:
@@ -105,7 +105,7 @@ func (a *arrival) bind(r *http.Request, t *transport) bool {
 	if !a.policy.routes.messages || a.tunnel || t != nil && (t.name != connectName || len(r.Header["Connect-Protocol-Version"]) > 0 || hasConnectQuery(r)) {
 		return false
 	}
-	path, ok := parseMessagePath(r.URL.EscapedPath(), a.policy.pathPrefix)
+	path, ok := routing.ParseMessagePath(r.URL.EscapedPath(), a.policy.pathPrefix)
 	if !ok {
 		return false
 	}
@@ -116,12 +116,6 @@ func (a *arrival) bind(r *http.Request, t *transport) bool {
 	}
 	a.choice.facts = facts
 	return true
-}
-
-// parseMessagePath returns a path below a prefix, exactly as it was sent.
-func parseMessagePath(target, prefix string) (string, bool) {
-	path, ok := strings.CutPrefix(target, prefix)
-	return path, ok && len(path) > 1 && len(path) <= maxMethodBytes && path[0] == '/'
 }
 
 // bare returns the route's part for bare messages, or nil. r may be nil.

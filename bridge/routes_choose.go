@@ -40,11 +40,11 @@ func (a *arrival) chooseRoute(r *http.Request, t *transport) {
 		return
 	}
 	var ok bool
-	if ch.facts.Path, ok = parsePath(r.URL.EscapedPath(), a.policy.pathPrefix); !ok {
+	if ch.facts.Path, ok = routing.ParsePath(r.URL.EscapedPath(), a.policy.pathPrefix); !ok {
 		return
 	}
 	if a.route, a.method = a.policy.routes.choose(&ch.facts); a.route == nil {
-		a.method = lastElements(ch.facts.Path) // until settle finds a route, or there is none
+		a.method = routing.LastElements(ch.facts.Path) // until settle finds a route, or there is none
 	}
 }
 
@@ -70,29 +70,6 @@ func routedHost(authority string) string {
 		}
 	}
 	return strings.ToLower(host)
-}
-
-// parsePath returns the path of a call below a prefix, exactly as it was sent, like
-// parseMethod, with any number of elements from 2.
-func parsePath(target, prefix string) (string, bool) {
-	path, _, _ := strings.Cut(target, "?")
-	path, ok := strings.CutPrefix(path, prefix)
-	if !ok || len(path) < 4 || len(path) > maxMethodBytes || path[0] != '/' {
-		return "", false
-	}
-	n := 0
-	for element := range strings.SplitSeq(path[1:], "/") {
-		if n++; !routing.PlainElement(element) {
-			return "", false
-		}
-	}
-	return path, n >= 2
-}
-
-// lastElements returns the last two elements of a path that has at least two.
-func lastElements(path string) string {
-	last := strings.LastIndexByte(path, '/')
-	return path[strings.LastIndexByte(path[:last], '/'):]
 }
 
 // origins returns the origins that judge the page of a request.
@@ -131,7 +108,7 @@ func (s *Server) noRoute(p *policy, ch *choice, peer string) error {
 		Text:   fmt.Sprintf("no route matches the host %q and the path %q (%s)", host, path, report.KeyRoutes),
 		Remedy: "call another host or method, or add a route",
 	}
-	ch.facts.Path = lastElements(path)
+	ch.facts.Path = routing.LastElements(path)
 	if ch.facts.Path != path && p.routes.table.Find(&ch.facts) >= 0 {
 		f.Remedy = "did you mean " + p.pathPrefix + ch.facts.Path + "? Check the client's base URL for a path"
 	}

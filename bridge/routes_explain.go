@@ -67,12 +67,12 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	r.vouch(md)
 	a := &RouteAnswer{Host: routedHost(r.URL.Host), Route: -1, Origins: -1, MethodLimits: -1}
 	a.UnknownHost = r.Loopback && !p.origins.AllowsHost(r.URL.Host)
-	parse := parsePath
+	parse := routing.ParsePath
 	switch {
 	case rs == nil:
-		parse = parseMethod
+		parse = routing.ParseMethod
 	case r.Transport == messageName:
-		parse = parseMessagePath
+		parse = routing.ParseMessagePath
 	}
 	path, ok := parse(r.URL.EscapedPath(), cfg.PathPrefix)
 	switch {

@@ -630,26 +630,3 @@ func TestCallWithoutARouteIsACall(t *testing.T) {
 		}
 	}
 }
-
-// FuzzParsePath: a path of two elements is a method's if parseMethod takes it, with
-// the same bytes. The last two elements of a longer one are a method's, too.
-func FuzzParsePath(f *testing.F) {
-	for _, target := range []string{"/a.B/C", "/grpc/a.B/C?q", "/x/a.B/C", "//a.B/C", "/a.B/C/", "/a.B/..", "/%61.B/C", "/a", "", "/a b/C"} {
-		f.Add(target, "")
-		f.Add(target, "/grpc")
-	}
-	f.Fuzz(func(t *testing.T, target, prefix string) {
-		path, ok := parsePath(target, prefix)
-		method, isMethod := parseMethod(target, prefix)
-		two := strings.Count(path, "/") == 2
-		if isMethod != (ok && two) || isMethod && method != path {
-			t.Errorf("%q below %q: a path %q %v, a method %q %v", target, prefix, path, ok, method, isMethod)
-		}
-		if !ok {
-			return
-		}
-		if last, isMethod := parseMethod(lastElements(path), ""); len(lastElements(path)) >= 4 && (!isMethod || !strings.HasSuffix(path, last)) {
-			t.Errorf("%q ends with %q", path, lastElements(path))
-		}
-	})
-}

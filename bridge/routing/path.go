@@ -1,0 +1,53 @@
+package routing
+
+import "strings"
+
+// maxPathBytes bounds the path of a call.
+const maxPathBytes = 1024
+
+// ParseMethod returns the method of a request's path exactly as it was sent, so that
+// routing, policy, log and upstream see the same bytes. For a method's path,
+// URL.EscapedPath returns those bytes, without what an http.StripPrefix removed.
+// ParseMethod refuses everything that another component could read differently.
+func ParseMethod(target, prefix string) (string, bool) {
+	method, _, _ := strings.Cut(target, "?")
+	method, ok := strings.CutPrefix(method, prefix)
+	if !ok || len(method) < 4 || len(method) > maxPathBytes || method[0] != '/' {
+		return "", false
+	}
+	service, name, ok := strings.Cut(method[1:], "/")
+	if !ok || !plainElement(service) || !plainElement(name) {
+		return "", false
+	}
+	return method, true
+}
+
+// ParsePath returns the path of a call below a prefix, exactly as it was sent, like
+// ParseMethod, with any number of elements from 2.
+func ParsePath(target, prefix string) (string, bool) {
+	path, _, _ := strings.Cut(target, "?")
+	path, ok := strings.CutPrefix(path, prefix)
+	if !ok || len(path) < 4 || len(path) > maxPathBytes || path[0] != '/' {
+		return "", false
+	}
+	n := 0
+	for element := range strings.SplitSeq(path[1:], "/") {
+		if n++; !plainElement(element) {
+			return "", false
+		}
+	}
+	return path, n >= 2
+}
+
+// LastElements returns the last two elements of a path that has at least two.
+func LastElements(path string) string {
+	last := strings.LastIndexByte(path, '/')
+	return path[strings.LastIndexByte(path[:last], '/'):]
+}
+
+// ParseMessagePath returns the path of a WebSocket of bare messages below a prefix,
+// exactly as it was sent: a route names it, whatever its elements are.
+func ParseMessagePath(target, prefix string) (string, bool) {
+	path, ok := strings.CutPrefix(target, prefix)
+	return path, ok && len(path) > 1 && len(path) <= maxPathBytes && path[0] == '/'
+}
