@@ -84,7 +84,7 @@ func askWho(ctx context.Context, a Authenticator, c *call) (id Identity, err err
 func unsendable(md metadata.MD) metadata.MD {
 	var found metadata.MD
 	for name, values := range md {
-		reserved := headers.OfRequest(name) == headers.Drop && name != forwardedUserAgent
+		reserved := headers.OfRequest(name) == headers.Drop && name != headers.UserAgent
 		unprintable := !strings.HasSuffix(name, "-bin") && slices.ContainsFunc(values, func(v string) bool { return !codec.ValidValue(v) })
 		if reserved || unprintable || !codec.ValidName(name) {
 			if found == nil {

@@ -9,7 +9,7 @@
 //   - policy.go: the request takes the Server's policy, which judges it and its
 //     call to the end; apply.go makes and replaces the policy. arrivals.go counts the
 //     requests that have a policy and no stream yet, for which backends stay.
-//   - request.go, arrival.go, misdirected.go, client_names.go: the request's facts
+//   - request.go, arrival.go, misdirected.go: the request's facts
 //     are read (peer, host, origin, the headers of trusted proxies), and requests
 //     that may not call are refused. Package gate interprets these facts.
 //   - transport.go: the table of client protocols. The one that accepts the

@@ -10,9 +10,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/metadata"
+
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/fallback"
 	"github.com/culvert-grpc/culvert/bridge/h2"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/quota"
@@ -130,7 +133,7 @@ func (x *webExchange) admit() (http.Header, error) {
 	if isUpgrade(r) && r.ContentLength != 0 { // else the body and the WebSocket would be read at the same time
 		return nil, report.New(report.ReasonBadRequest, "a WebSocket handshake has a body")
 	}
-	if size, limit := webHeaderBytes(r.Header), x.a.policy.limits.HeaderBytes; size > limit {
+	if size, limit := headers.Size(metadata.MD(r.Header)), x.a.policy.limits.HeaderBytes; size > limit {
 		return nil, report.Newf(report.ReasonMetadataTooLarge, "the header of %d bytes is over the limit of %d (%s)", size, limit, report.KeyHeaderBytes).UnlessRaised(report.KeyHeaderBytes)
 	}
 	header, err := x.a.webHeader(r, x.info.ID)

@@ -181,7 +181,7 @@ func (c *routeCompiler) arrives(name string) bool {
 		return c.cfg.ForwardCookies
 	case headers.Drop:
 	}
-	return name == forwardedUserAgent
+	return name == headers.UserAgent
 }
 
 // cantSet returns why a route can't set metadata of the name, or "".

@@ -112,17 +112,15 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 // vouch adds what culvert itself says about the client, as far as conditions of routes
 // can tell.
 func (r *RouteRequest) vouch(md metadata.MD) {
-	at := arrival{forward: gate.Forwarding{For: "unknown", Proto: "http", Host: r.URL.Host, Via: "1.1 culvert"}}
+	forward := gate.Forwarding{For: "unknown", Proto: "http", Host: r.URL.Host, Via: "1.1 culvert"}
 	if r.secure() {
-		at.forward.Proto = "https"
+		forward.Proto = "https"
 	}
 	if r.Transport == "grpc" || r.Transport == tunnelName {
-		at.forward.Via = "2 culvert"
+		forward.Via = "2 culvert"
 	}
-	if ua := r.Header.Get("User-Agent"); ua != "" {
-		md[forwardedUserAgent] = []string{ua}
-	}
-	at.vouch(md)
+	headers.SetUserAgent(md, r.Header)
+	headers.SetForwarding(md, forward)
 }
 
 func (r *RouteRequest) secure() bool { return r.URL.Scheme == "https" || r.URL.Scheme == "wss" }

@@ -18,7 +18,6 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
-	"github.com/culvert-grpc/culvert/codec"
 )
 
 // newHTTPCall makes the call of an HTTP request from facts of HTTP and not of the
@@ -34,33 +33,20 @@ func (s *Server) newHTTPCall(r *http.Request, a *arrival) (*call, error) {
 		return c, err
 	}
 	a.policy.vouched.Strike(md, a.trusted)
-	if ua := r.Header.Get("User-Agent"); codec.ValidValue(ua) && ua != "" {
-		md[forwardedUserAgent] = []string{ua}
-	}
+	headers.SetUserAgent(md, r.Header)
 	c.Metadata = md
-	a.vouch(md)
-	return c, a.vouchCertificate(md, r.Header, a.policy.forwardClientCert, c.headers)
+	return c, a.vouch(md, r.Header, c.headers)
 }
 
-// forwardedUserAgent passes the client's user-agent to the backend.
-const forwardedUserAgent = "x-forwarded-user-agent"
-
-// vouch adds the facts that culvert itself confirms about the client.
-func (a *arrival) vouch(md metadata.MD) {
-	delete(md, "forwarded") // a trusted proxy's, which culvert sends on anew
-	f := a.forward
-	for _, field := range [...]struct{ name, value string }{
-		{"x-forwarded-for", f.For},
-		{"x-forwarded-proto", f.Proto},
-		{"x-forwarded-host", f.Host},
-		{"via", f.Via},
-	} {
-		if codec.ValidValue(field.value) && field.value != "" {
-			md[field.name] = []string{field.value}
-		} else {
-			delete(md, field.name)
-		}
+// vouch sets the metadata that culvert itself confirms about the client, whose request
+// has the header.
+func (a *arrival) vouch(md metadata.MD, h http.Header, limit report.SizeLimit) error {
+	headers.SetForwarding(md, a.forward)
+	if !a.policy.forwardClientCert {
+		delete(md, headers.ClientCert)
+		return nil
 	}
+	return headers.SetClientCert(md, h, a.trusted, a.peer.Client, limit)
 }
 
 // liftTimeouts removes the time-outs that an embedder's server sets for each HTTP/1.1

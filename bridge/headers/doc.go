@@ -6,4 +6,6 @@
 //   - rules.go: the rule for a name, also for one that imitates a name of the table.
 //   - vouched.go: the names that the operator adds.
 //   - metadata.go: metadata made from headers, and its size.
+//   - client.go: the metadata that culvert itself adds about the client.
+//   - web.go: the headers that the web server gets.
 package headers

@@ -88,15 +88,6 @@ func (rs ruleset) imitated(name string) bool {
 	return rs.spoofable[name] || slices.ContainsFunc(rs.spoofablePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
-// ReachesWeb reports whether a field of the name reaches the web server. It gets all but
-// those that only culvert and trusted proxies may set.
-func ReachesWeb(name string, trusted bool) bool {
-	if plain := hyphened(name); plain != name && toUpstream.imitated(plain) {
-		return false
-	}
-	return !toUpstream.imitated(name) || trusted && toUpstream.of(name) == Vouched
-}
-
 func hyphened(name string) string { return hyphens.Replace(name) }
 
 var hyphens = strings.NewReplacer("_", "-", ".", "-")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -71,7 +72,7 @@ func TestClientCertificateIsForwardedByKey(t *testing.T) {
 				if key {
 					want = c.want
 				}
-				if got := strings.Join(md[clientCertHeader], " | "); got != want || info.Client != c.client {
+				if got := strings.Join(md[headers.ClientCert], " | "); got != want || info.Client != c.client {
 					t.Errorf("%s over %s, forwarded %v: %q, and the backend sees %q; want %q, %q", c.name, transport, key, info.Client, got, c.client, want)
 				}
 				if got := md["client-cert"]; len(got) > 0 && c.address == open {
@@ -95,7 +96,7 @@ func TestClientCertificateThatNoHeaderCarries(t *testing.T) {
 	for transport, call := range callers {
 		call(t, way{tls: odd}, address, nil)
 		md, info := await(t, "the call at the backend", seen), await(t, "the call's end", obs.ended)
-		got := strings.Join(md[clientCertHeader], " | ")
+		got := strings.Join(md[headers.ClientCert], " | ")
 		if info.Code != codes.OK || !strings.HasSuffix(got, `;Subject="CN=or?ders";DNS="a??x: y";DNS="b?"`) {
 			t.Errorf("over %s: %v, and the backend sees %q", transport, info.Status, got)
 		}
@@ -128,8 +129,8 @@ func TestClientCertificateCountsAsMetadata(t *testing.T) {
 				}
 				continue
 			}
-			if info.Reason != report.ReasonMetadataTooLarge || !strings.Contains(info.Status.Message(), report.KeyHeaderBytes) || !strings.Contains(info.Status.Message(), clientCertHeader) {
-				t.Errorf("over %s: %v, want %s that names %s and %s", transport, info.Status, report.ReasonMetadataTooLarge, report.KeyHeaderBytes, clientCertHeader)
+			if info.Reason != report.ReasonMetadataTooLarge || !strings.Contains(info.Status.Message(), report.KeyHeaderBytes) || !strings.Contains(info.Status.Message(), headers.ClientCert) {
+				t.Errorf("over %s: %v, want %s that names %s and %s", transport, info.Status, report.ReasonMetadataTooLarge, report.KeyHeaderBytes, headers.ClientCert)
 			}
 		}
 		if len(seen) > 0 {

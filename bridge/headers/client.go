@@ -1,0 +1,72 @@
+package headers
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/culvert-grpc/culvert/bridge/gate"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// ClientCert is the metadata with the names in client certificates, as Envoy has it.
+const ClientCert = "x-forwarded-client-cert"
+
+// UserAgent is the metadata with the client's User-Agent.
+const UserAgent = "x-forwarded-user-agent"
+
+// SetUserAgent adds the client's User-Agent to metadata.
+func SetUserAgent(md metadata.MD, h http.Header) {
+	if ua := h.Get("User-Agent"); codec.ValidValue(ua) && ua != "" {
+		md[UserAgent] = []string{ua}
+	}
+}
+
+// SetForwarding sets the facts that culvert itself confirms about the way of a request.
+func SetForwarding(md metadata.MD, f gate.Forwarding) {
+	delete(md, "forwarded") // a trusted proxy's, which culvert sends on anew
+	for _, field := range [...]struct{ name, value string }{
+		{"x-forwarded-for", f.For},
+		{"x-forwarded-proto", f.Proto},
+		{"x-forwarded-host", f.Host},
+		{"via", f.Via},
+	} {
+		if codec.ValidValue(field.value) && field.value != "" {
+			md[field.name] = []string{field.value}
+		} else {
+			delete(md, field.name)
+		}
+	}
+}
+
+// SetClientCert sets the names in the client's certificate, which may be nil, after those
+// that the header of a trusted proxy gives for its own client.
+//
+// It fails if the names make the metadata larger than the limit. It never cuts the
+// names: in a list cut to one URI, a backend would see a single identity.
+func SetClientCert(md metadata.MD, h http.Header, trusted bool, names *gate.ClientNames, limit report.SizeLimit) error {
+	delete(md, ClientCert)
+	var said []string
+	if trusted {
+		for _, v := range h["X-Forwarded-Client-Cert"] {
+			if v != "" && codec.ValidValue(v) {
+				said = append(said, v)
+			}
+		}
+	}
+	if names != nil {
+		said = append(said, names.Forwarded())
+	}
+	if len(said) > 0 {
+		md[ClientCert] = []string{strings.Join(said, ",")}
+	}
+	if size := Size(md); names != nil && size > limit.Bytes {
+		f := TooLarge("request", size, limit)
+		f.Text += fmt.Sprintf("; %d of them are the names in the client's certificate (%s)", codec.FieldBytes(ClientCert, md[ClientCert][0]), ClientCert)
+		return f
+	}
+	return nil
+}
