@@ -6,7 +6,7 @@
 //   - proxy.go: the connections to it, and a request with its answer
 //   - body.go: the client's body, and how long the client takes for it
 //   - loop.go: requests that come back to this server
-//   - websocket.go: a WebSocket, after the web server has accepted it
+//   - websocket.go, client.go: a WebSocket, after the web server has accepted it
 //   - cause.go: why there is no answer, or not a whole one
 //
 // # Who waits for whom
