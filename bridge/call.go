@@ -103,6 +103,13 @@ type downstream interface {
 	Finish(st *status.Status, trailer metadata.MD) error
 }
 
+// An opener is a downstream whose client learns only now that the call has begun.
+type opener interface {
+	// Open is called once the stream at the upstream is open, before Recv and Send. An
+	// error ends the call.
+	Open() error
+}
+
 // An endAwaiter is a downstream that notices only by reading that its client goes away.
 type endAwaiter interface {
 	// AwaitEnd waits until the client goes away or breaks a rule, and returns what Recv

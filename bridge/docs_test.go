@@ -52,6 +52,7 @@ func TestAnswersForTheWebServer(t *testing.T) {
 	rows := regexp.MustCompile("(?m)^\\| ([0-9, ]+) \\| `([A-Z_]+)` \\|").FindAllStringSubmatch(string(page), -1)
 	for _, row := range rows {
 		f := report.New(report.Reason(row[2]), "")
+		f.Limit = report.KeyCalls
 		want := strconv.Itoa(f.HTTP())
 		if f.Reason == report.ReasonLimitExceeded {
 			f.Limit = report.KeyAddressLimits + "calls"

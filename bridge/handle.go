@@ -58,6 +58,9 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 	if refused == nil {
 		refused = s.take(r)
 	}
+	if down, ok := down.(opener); ok && refused == nil {
+		refused = down.Open()
+	}
 	c.arrived()
 	if refused != nil {
 		s.tellBegan(r)

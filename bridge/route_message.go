@@ -16,7 +16,7 @@ import (
 const FramingProtobuf = "protobuf"
 
 // framings are the names of all framings.
-var framings = []string{FramingProtobuf}
+var framings = []string{FramingProtobuf, FramingOpAMP}
 
 // A MessageRoute binds a path to a method, for clients that send bare messages and know
 // nothing of gRPC.
@@ -24,6 +24,10 @@ type MessageRoute struct {
 	Path    string // "/ws/chat", or "/ws/{service}/{method}" for all methods that Match.Methods allows
 	Method  string // "package.Service/Method"; empty if the path names the method
 	Framing string
+
+	// PollMethod is for FramingOpAMP: a unary method, which gets the message of each poll.
+	// If it is empty, culvert keeps a call of Method for each agent that polls.
+	PollMethod string
 
 	Subprotocol  string   // that a WebSocket's client must offer; empty: any or none
 	Query        []string // parameters of the URL that become metadata
@@ -36,6 +40,7 @@ type MessageRoute struct {
 type messageRoute struct {
 	*MessageRoute
 	method string // "/package.Service/Method", or "" if the path names it
+	poll   string // likewise, for polls; "": they have no method of their own
 }
 
 // compileMessage checks a route of messages.
@@ -78,6 +83,7 @@ func (c *routeCompiler) compileMessage(r *Route, made *route) {
 		}
 	}
 	c.compileMessageNames(m)
+	c.compileOpAMP(made.message)
 }
 
 // compileMessageNames checks the names of metadata and of the subprotocol.
@@ -113,6 +119,9 @@ func (a *arrival) bind(r *http.Request, t *transport) bool {
 	facts.Path, facts.Transport = routing.MessagePath(path), messageName
 	if a.route, a.method = a.policy.routes.choose(&facts); a.route == nil {
 		return false
+	}
+	if m := a.route.message; m.poll != "" && r.Method == http.MethodPost {
+		a.method = m.poll
 	}
 	a.choice.facts = facts
 	return true

@@ -71,7 +71,11 @@ func (r *Route) Row() routing.Route {
 // The route must have no mistake.
 func (r *Route) Outgoing() []string {
 	if r.Message != nil && r.Message.Method != "" {
-		return []string{strings.TrimPrefix(r.Message.Method, "/")}
+		methods := []string{strings.TrimPrefix(r.Message.Method, "/")}
+		if poll := strings.TrimPrefix(r.Message.PollMethod, "/"); poll != "" {
+			methods = append(methods, poll)
+		}
+		return methods
 	}
 	row := r.Row()
 	return row.Outgoing()

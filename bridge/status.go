@@ -23,8 +23,8 @@ var (
 	errNoPong      = &report.Fault{Reason: report.ReasonClientSilent, Text: "the client answered no ping within " + pingTimeout.String(), Sent: report.SentMaybe, Cause: socket.ErrNoPong, Ends: report.EndedSilent}
 	errStalled     = report.New(report.ReasonSlowConsumer, "the client answered no ping and accepted no data for too long ("+report.KeySlowConsumer+")").Because(socket.ErrStalled).Ending(report.EndedSlow)
 	errRefusing    = &report.Fault{Reason: report.ReasonDraining, Text: "this server is shutting down and accepts no new calls", Retry: report.AnyMoment}
-	errNoReply     = &report.Fault{Reason: report.ReasonBadCardinality, Text: "the backend ended the call with OK and without a message, and a unary call of the Connect protocol needs one"}
-	errManyReplies = &report.Fault{Reason: report.ReasonBadCardinality, Text: "the backend sent more than one message, and a unary call of the Connect protocol takes one"}
+	errNoReply     = &report.Fault{Reason: report.ReasonBadCardinality, Text: "the backend ended the call with OK and without a message, and a unary call needs one"}
+	errManyReplies = &report.Fault{Reason: report.ReasonBadCardinality, Text: "the backend sent more than one message, and a unary call takes one"}
 	errDraining    = &report.Fault{Reason: report.ReasonDraining, Text: "this server shut down while the call was running", Sent: report.SentMaybe, Retry: report.AnyMoment}
 )
 

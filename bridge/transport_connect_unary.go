@@ -6,7 +6,6 @@ import (
 	"errors"
 	"iter"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -131,19 +130,7 @@ func (e *unaryAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD)
 	}
 	header := e.makeHeader(h, e.fields(st, trailer))
 	header["Content-Type"] = []string{contentType}
-	header["Content-Length"] = []string{strconv.Itoa(body.Len())}
-	h.begin(code, false)
-	w, err := h.room(body.Len(), true)
-	if err != nil {
-		return err
-	}
-	for _, b := range body {
-		if _, err := w.Write(b.ReadOnlyData()); err != nil {
-			return err
-		}
-		h.call.progress.SentPiece()
-	}
-	return h.flush()
+	return h.whole(code, body)
 }
 
 // fields yields the metadata: the header's, and the trailer's with a prefix.

@@ -151,6 +151,23 @@ func (h *httpStream) endBody() error {
 	return h.flush()
 }
 
+// whole sends the header and a whole body, with its length.
+func (h *httpStream) whole(code int, body mem.BufferSlice) error {
+	h.w.Header()["Content-Length"] = []string{strconv.Itoa(body.Len())}
+	h.begin(code, false)
+	w, err := h.room(body.Len(), true)
+	if err != nil {
+		return err
+	}
+	for _, b := range body {
+		if _, err := w.Write(b.ReadOnlyData()); err != nil {
+			return err
+		}
+		h.call.progress.SentPiece()
+	}
+	return h.flush()
+}
+
 // trailers sets HTTP trailers, which net/http sends when the handler returns.
 func (h *httpStream) trailers(fields iter.Seq2[string, string]) {
 	header := h.w.Header()

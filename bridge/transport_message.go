@@ -29,6 +29,9 @@ const messageName = "message"
 // messages, or nil.
 func messageMistake(r *http.Request, a *arrival) *mistake {
 	m := a.route.bare()
+	if m.Framing == FramingOpAMP && !isUpgrade(r) {
+		return opampMistake(r, m)
+	}
 	switch {
 	case isUpgrade(r) && (m.Subprotocol == "" || headerHasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):
 		return nil
@@ -44,14 +47,11 @@ func messageMistake(r *http.Request, a *arrival) *mistake {
 // serveMessage serves one call of bare messages.
 func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival) {
 	m := a.route.bare()
-	r = m.withQuery(r)
-	c, refused := s.newHTTPCall(r, a)
-	if refused == nil {
-		refused = c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
+	if m.Framing == FramingOpAMP {
+		s.serveOpAMP(w, r, a)
+		return
 	}
-	if refused == nil {
-		refused = s.settle(c)
-	}
+	c, refused := s.newMessageCall(m.withQuery(r), a)
 	if err := c.use.Handshake(c.Method); refused == nil { // a refused call opens one, too
 		refused = err
 	}
@@ -69,6 +69,18 @@ func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival
 		c.arrived()
 		ws.Drop() // Close cuts what is left
 	}
+}
+
+// newMessageCall makes the call of a request at a path for messages.
+func (s *Server) newMessageCall(r *http.Request, a *arrival) (c *call, refused error) {
+	c, refused = s.newHTTPCall(r, a)
+	if refused == nil {
+		refused = c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout)
+	}
+	if refused == nil {
+		refused = s.settle(c)
+	}
+	return c, refused
 }
 
 // withQuery returns the request with the parameters of its URL that become metadata as
@@ -211,6 +223,9 @@ func (d *messageDown) Send(m mem.BufferSlice, more bool) error {
 	}
 	return d.guard.Write(func() error {
 		d.pieces = d.pieces[:0]
+		if d.frames.OpAMP != nil {
+			d.pieces = append(d.pieces, opampHeader)
+		}
 		for _, b := range m {
 			d.pieces = append(d.pieces, b.ReadOnlyData())
 		}
@@ -280,6 +295,8 @@ func (d *messageDown) writeLast(st *status.Status) error {
 	switch {
 	case d.failed:
 		return socket.ErrEnded
+	case d.frames.OpAMP != nil:
+		return d.tellAgent(st)
 	case !d.of.LastStatus || d.frames.Left():
 		return nil
 	}

@@ -81,8 +81,13 @@ type RouteMessage struct {
 	Method string `key:"method" is:"method name"`
 
 	// What a message of the client is. protobuf: a binary WebSocket message is one
-	// message of the method, and nothing else.
-	Framing string `key:"framing" one:"protobuf"`
+	// message of the method, and nothing else. opamp: the messages are those of
+	// OpAMP's agents, on a WebSocket or by polling (docs/reference/opamp.md).
+	Framing string `key:"framing" one:"opamp,protobuf"`
+
+	// For opamp: the unary method that gets the messages of agents that poll. If it
+	// is empty, agents can't poll.
+	PollMethod string `key:"poll_method" is:"method name"`
 
 	// The WebSocket subprotocol that clients must offer. Empty: any, or none.
 	Subprotocol string `key:"subprotocol" is:"word"`

@@ -17,6 +17,7 @@ import (
 type Bare struct {
 	WS        *websocket.Conn
 	HalfClose string // a text message that is the client's half-close; empty: there is none
+	OpAMP     *OpAMP // reads each message's header; nil: they have none
 
 	code  atomic.Int32     // see Code
 	left  atomic.Bool      // see Left
@@ -49,7 +50,12 @@ func (b *Bare) First(limit int) (string, error) {
 }
 
 // Body returns the body that the Reader reads.
-func (b *Bare) Body() io.Reader { return bareBody{b.WS} }
+func (b *Bare) Body() io.Reader {
+	if b.OpAMP != nil {
+		return b.OpAMP
+	}
+	return bareBody{b.WS}
+}
 
 // Read implements Framing. The client's half-close, or its close of the WebSocket, is
 // io.EOF. Called again after a half-close, it continues to read.
@@ -107,6 +113,13 @@ func (b *Bare) closed(err error) error {
 // payload reads the message that has begun.
 func (b *Bare) payload(m *Reader) (payload mem.BufferSlice, err error) {
 	n, known := b.WS.Length()
+	if b.OpAMP != nil {
+		header, err := b.OpAMP.skipHeader(m)
+		if err != nil {
+			return nil, err
+		}
+		n -= int64(header)
+	}
 	if !known {
 		return m.Rest()
 	}

@@ -28,33 +28,42 @@ func FuzzBare(f *testing.F) {
 		if len(data) > 8<<10 {
 			return
 		}
-		ws, c := socketPair(t)
-		if _, err := c.Write(data); err != nil {
-			t.Fatal(err)
-		}
-		_ = c.Close()
-		b := &Bare{WS: ws, HalfClose: "bye"}
-		entry := memory.New(1<<20, 0).NewEntry()
-		m := &Reader{Ctx: context.Background(), Body: b.Body(), Limit: report.SizeLimit{Bytes: 1000, Key: "limit"}, Held: entry, Use: new(quota.Call), Gets: new(progress.Record), Frames: b}
-		m.Gets.Clock = new(atomic.Int64)
-		sent := 0
-		for range len(data) + 2 {
-			payload, err := m.Next()
-			sent += payload.Len()
-			if payload.Len() > 1000 || sent > len(data) {
-				t.Fatalf("%d bytes of messages of %d sent", sent, len(data))
-			}
-			payload.Free()
-			if err == nil {
-				continue
-			}
-			if fault := (*report.Fault)(nil); !errors.Is(err, io.EOF) && !errors.As(err, &fault) {
-				t.Fatalf("%v is no fault", err)
-			}
-			if !errors.Is(err, io.EOF) || b.Left() {
-				return
-			}
-		}
-		t.Fatal("no end")
+		readBare(t, data, false)
+		readBare(t, append([]byte(nil), data...), true)
 	})
+}
+
+func readBare(t *testing.T, data []byte, opamp bool) {
+	t.Helper()
+	ws, c := socketPair(t)
+	if _, err := c.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	b := &Bare{WS: ws, HalfClose: "bye"}
+	if opamp {
+		b.OpAMP = NewOpAMP(ws)
+	}
+	entry := memory.New(1<<20, 0).NewEntry()
+	m := &Reader{Ctx: context.Background(), Body: b.Body(), Limit: report.SizeLimit{Bytes: 1000, Key: "limit"}, Held: entry, Use: new(quota.Call), Gets: new(progress.Record), Frames: b}
+	m.Gets.Clock = new(atomic.Int64)
+	sent := 0
+	for range len(data) + 2 {
+		payload, err := m.Next()
+		sent += payload.Len()
+		if payload.Len() > 1000 || sent > len(data) {
+			t.Fatalf("%d bytes of messages of %d sent", sent, len(data))
+		}
+		payload.Free()
+		if err == nil {
+			continue
+		}
+		if fault := (*report.Fault)(nil); !errors.Is(err, io.EOF) && !errors.As(err, &fault) {
+			t.Fatalf("%v is no fault", err)
+		}
+		if !errors.Is(err, io.EOF) || b.Left() {
+			return
+		}
+	}
+	t.Fatal("no end")
 }

@@ -6,6 +6,7 @@
 //   - grpc.go: the framing of the gRPC family
 //   - unary.go: the framing of a body that is one bare message
 //   - bare.go: the framing of WebSockets whose messages are those of the method
+//   - opamp.go: the header before each of them, on OpAMP's WebSockets
 //   - socket.go: the body that grpc-websockets sends in a WebSocket's messages
 //   - body.go: what a broken body means
 package message

@@ -5,7 +5,7 @@
 //
 // Begin with table.go, which finds, opens and replaces sessions. poll.go has what one
 // poll waits for, session.go the side of the call, and expiry.go the end of sessions
-// that nobody polls.
+// that nobody polls. answer.go has what agents are told of errors, on any way.
 //
 // # Who waits for whom
 //

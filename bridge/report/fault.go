@@ -98,9 +98,10 @@ func (f *Fault) Error() string {
 func (f *Fault) Row() ReasonInfo { return f.Reason.Row() }
 
 // HTTP returns the HTTP status of an answer that isn't a call's. A limit is the client's
-// own, or everybody's: then another instance may have room. RFC 6585 §4.
+// own, as those without a key are, or everybody's: then another instance may have room.
+// RFC 6585 §4.
 func (f *Fault) HTTP() int {
-	if f.Reason == ReasonLimitExceeded && !strings.HasPrefix(f.Limit, KeyAddressLimits) {
+	if f.Reason == ReasonLimitExceeded && f.Limit != "" && !strings.HasPrefix(f.Limit, KeyAddressLimits) {
 		return http.StatusServiceUnavailable
 	}
 	return f.Row().HTTP

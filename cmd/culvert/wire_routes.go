@@ -74,7 +74,7 @@ func bridgeMessageRoute(m *config.RouteMessage) *bridge.MessageRoute {
 		return nil
 	}
 	return &bridge.MessageRoute{
-		Path: m.Path, Method: m.Method, Framing: m.Framing,
+		Path: m.Path, Method: m.Method, Framing: m.Framing, PollMethod: m.PollMethod,
 		Subprotocol: m.Subprotocol, Query: m.Query, FirstMessage: m.FirstMessage, HalfClose: m.HalfClose,
 		LastStatus: m.LastMessage == "status",
 	}

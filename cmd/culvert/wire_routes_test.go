@@ -42,7 +42,7 @@ routes:
 - name: two
   backend: b
   allow_origins: [https://app.example.com]
-  message: {path: /ws, method: shop.v1.Orders/Watch, framing: protobuf, subprotocol: shop, query: [x-room], first_message: authorization, half_close: done, last_message: status}
+  message: {path: /ws, method: shop.v1.Orders/Watch, framing: protobuf, poll_method: shop.v1.Orders/Poll, subprotocol: shop, query: [x-room], first_message: authorization, half_close: done, last_message: status}
 `))
 	want := []bridge.Route{{
 		Name: "one",
@@ -57,7 +57,7 @@ routes:
 		Retry:  bridge.Retry{Attempts: 3, Codes: []codes.Code{codes.Unavailable, codes.Canceled}, Backoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second},
 		Limits: bridge.Quota{Calls: 1, CallsPerSecond: 2, DecompressedPerSecond: 3 << 10},
 	}, {Name: "two", Backend: "b", AllowOrigins: []string{"https://app.example.com"}, Message: &bridge.MessageRoute{
-		Path: "/ws", Method: "shop.v1.Orders/Watch", Framing: bridge.FramingProtobuf,
+		Path: "/ws", Method: "shop.v1.Orders/Watch", Framing: bridge.FramingProtobuf, PollMethod: "shop.v1.Orders/Poll",
 		Subprotocol: "shop", Query: []string{"x-room"}, FirstMessage: "authorization", HalfClose: "done", LastStatus: true,
 	}}}
 	if !reflect.DeepEqual(got, want) {
