@@ -102,7 +102,11 @@ func (a *arrival) judgeTunnel(asker gate.Asker) gate.Verdict {
 // call here isn't told which routes there are.
 func (s *Server) noRoute(p *policy, ch *choice, peer string) error {
 	host, path := ch.facts.Host, ch.facts.Path
-	s.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: report.KeyRoutes, Peer: peer, Detail: host + path}, "add a route that matches calls by "+ch.facts.Transport+" on the listener "+ch.facts.Listener+", or correct the address in the client")
+	calls := ch.facts.Transport
+	if ch.facts.Listener != "" { // there are several
+		calls += " on the listener " + ch.facts.Listener
+	}
+	s.refusals.Note(report.Refusal{Reason: report.ReasonNoRoute, Key: report.KeyRoutes, Peer: peer, Detail: host + path}, "add a route that matches calls by "+calls+", or correct the address in the client")
 	f := &report.Fault{
 		Reason: report.ReasonNoRoute,
 		Text:   fmt.Sprintf("no route matches the host %q and the path %q (%s)", host, path, report.KeyRoutes),

@@ -53,8 +53,12 @@ func TestDrawings(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("docs/images has no SVG (%v)", err)
 	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
+	pictures, err := filepath.Glob(filepath.Join(root, "examples", "*", "picture.svg"))
+	if err != nil || len(pictures) == 0 {
+		t.Fatalf("the examples have no pictures (%v)", err)
+	}
+	for _, file := range append(files, pictures...) {
+		t.Run(filepath.Base(filepath.Dir(file))+"/"+filepath.Base(file), func(t *testing.T) {
 			texts, classes := readDrawing(t, file)
 			if len(strings.Fields(texts["title"])) < 3 || len(strings.Fields(texts["desc"])) < 10 {
 				t.Errorf("its title is %q, its description %q", texts["title"], texts["desc"])

@@ -27,6 +27,7 @@ func commands(text string) []string {
 
 var (
 	isCulvert = regexp.MustCompile(`^(?:\w+=\S* )*(?:culvert|go run \./cmd/culvert) (\w+)`)
+	isExample = regexp.MustCompile(`^go -C examples run \./[\w-]+( --check)?$`)
 	isMake    = regexp.MustCompile(`^(?:\w+=\S* )*make\b`)
 )
 
@@ -51,6 +52,8 @@ func runShell(t *testing.T, b block) {
 			useServe(t, c)
 		case m != nil && m[1] == "demo" && !strings.Contains(c, "--check") && !strings.Contains(c, "--help"):
 			useDemo(t, c)
+		case isExample.MatchString(c):
+			wantOK(t, strings.TrimSuffix(c, " --check")+" --check") // without, it ends on Ctrl-C
 		default:
 			wantOK(t, c)
 		}

@@ -126,7 +126,7 @@ func withoutCulvert(environment []string) []string {
 type line struct {
 	Level, Msg, Address            string
 	Method, Transport, Route, Code string
-	Reason, Detail, Cause          string
+	Reason, Detail, Cause, Hint    string
 }
 
 // follow reads culvert's log to its end, prints calls and warnings, and closes listens
@@ -142,9 +142,9 @@ func (c *Culvert) follow(log io.Reader, listens chan<- struct{}) {
 		case strings.Contains(l.Msg, "health") && c.Health == "":
 			c.Health = l.Address
 		case l.Msg == "call":
-			Say("culvert", "%s over %s, route %s: %s %s", l.Method, l.Transport, l.Route, l.Code, l.Reason)
+			Say("culvert", "%s over %s, route %q: %s", l.Method, l.Transport, l.Route, strings.TrimSpace(l.Code+" "+l.Reason))
 		case l.Level != "INFO":
-			Say("culvert", "%s", lines.Text())
+			Say("culvert", "%s", strings.Join(strings.Fields(l.Msg+" "+l.Reason+" "+l.Detail+" "+l.Cause+" "+l.Hint), " "))
 		}
 		if listens != nil && c.Address != "" && c.Health != "" {
 			close(listens)

@@ -1,0 +1,42 @@
+package e2e
+
+import (
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// startExample builds and starts a program of ../examples, as "go -C examples run" does.
+func startExample(t *testing.T, name string, args ...string) *process {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), name)
+	if err := goBuild("../examples", program, "./"+name); err != nil {
+		t.Fatal(err)
+	}
+	argv := []string{"env", "--chdir=../examples", "CULVERT_BIN=" + culvertProgram, program}
+	return startProcess(t, name, "", append(argv, args...)...)
+}
+
+// checkExample runs an example with --check, until it has succeeded. It returns what
+// the example printed, which has a line for each of the patterns, in this order.
+func checkExample(t *testing.T, name string, patterns ...string) string {
+	t.Helper()
+	p := startExample(t, name, "--check")
+	if code := p.wait(t, 2*time.Minute); code != 0 {
+		t.Fatalf("%s --check ended with %d", name, code)
+	}
+	lines := p.output.all()
+	from := 0
+	for _, pattern := range patterns {
+		wanted := regexp.MustCompile(pattern)
+		for from < len(lines) && !wanted.MatchString(lines[from]) {
+			from++
+		}
+		if from++; from > len(lines) {
+			t.Fatalf("%s --check: no line matches %q behind those of the patterns before it:\n%s", name, pattern, strings.Join(lines, "\n"))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
