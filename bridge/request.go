@@ -145,6 +145,8 @@ func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) 
 		s.serveWeb(w, r, a)
 	case s.fallsBack(r, a):
 		s.cfg.Fallback.ServeHTTP(w, r)
+	case isUpgrade(r) && a.policy.routes != nil && a.policy.routes.messages && r.Header["Sec-Websocket-Protocol"] == nil:
+		s.refuseMistake(w, r, a, &mistake{code: http.StatusNotFound, text: "no route with message has this path (message.path), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls", likely: true})
 	case isUpgrade(r):
 		s.refuseMistake(w, r, a, &mistake{code: http.StatusBadRequest, text: "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts"})
 	case offersSocket:

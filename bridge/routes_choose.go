@@ -55,10 +55,13 @@ func (rs *routes) choose(f *routing.Facts) (r *route, method string) {
 	if i < 0 {
 		return nil, ""
 	}
+	method = rs.table.Rewrite(i, f.Path)
 	if m := rs.of[i].message; m != nil && m.method != "" {
-		return &rs.of[i], m.method
+		method = m.method
+	} else if _, ok := routing.ParseMethod(method, ""); m != nil && !ok {
+		return nil, "" // the rest of its path names no method
 	}
-	return &rs.of[i], rs.table.Rewrite(i, f.Path)
+	return &rs.of[i], method
 }
 
 // routedHost returns a Host as routes compare it.

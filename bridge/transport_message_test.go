@@ -327,12 +327,15 @@ func TestPathsOfMessages(t *testing.T) {
 		want         int
 		text         string
 	}{
-		{"GET", "/api/ws/shop.v1.Carts/Put", true, 400, "subprotocol"},
+		{"GET", "/api/ws/shop.v1.Carts/Put", true, 404, "message.path"},
+		{"GET", "/api/ws/shop.v1.Orders/%57atch", true, 404, "message.path"}, // another spelling
+		{"GET", "/api/ws/shop.v1.Orders/Watch;x", true, 404, "message.path"},
+		{"GET", "/api/ws/shop.v1.Orders/..", true, 404, "message.path"},
 		{"GET", "/api/ws/chat", true, 400, "chat.v1"},
 		{"GET", "/api/ws/chat", false, 426, "Upgrade"},
 		{"POST", "/api/ws/chat", false, 405, "WebSockets"},
-		{"GET", "/ws/chat", true, 400, ""},
-		{"GET", "/api/~m/~m/ws/chat", true, 400, ""},
+		{"GET", "/ws/chat", true, 404, "message.path"},
+		{"GET", "/api/~m/~m/ws/chat", true, 404, "message.path"},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), c.method, "http://"+address+c.path, nil)
 		if err != nil {
@@ -356,8 +359,10 @@ func TestPathsOfMessages(t *testing.T) {
 }
 
 func TestExplainedRouteOfMessages(t *testing.T) {
-	cfg := Config{Backend: nowhere, Routes: append(chat(nil), Route{Name: "calls", Backend: DefaultBackend})}
-	for path, want := range map[string]int{"/ws/chat": 0, "/ws/other": -1, "/chat.v1.Chat/Talk": -1} {
+	cfg := Config{Backend: nowhere, Routes: append(chat(nil), Route{Name: "calls", Backend: DefaultBackend}, Route{
+		Name: "any", Backend: DefaultBackend, Message: &MessageRoute{Path: "/any/{service}/{method}", Framing: FramingProtobuf},
+	})}
+	for path, want := range map[string]int{"/ws/chat": 0, "/ws/other": -1, "/chat.v1.Chat/Talk": -1, "/any/a.B/C": 2, "/any/a.B/C;x": -1} {
 		got, err := ExplainRoute(&cfg, RouteRequest{URL: &url.URL{Scheme: "wss", Host: "a.example.com", Path: path}, Transport: messageName})
 		if err != nil || got.Route != want || want == 0 && (got.Method != "/chat.v1.Chat/Talk" || got.Path != path) {
 			t.Errorf("%s: %+v, %v; want route %d", path, got, err, want)
