@@ -50,7 +50,7 @@ func (s *callT) send(b []byte) {
 	}
 }
 
-// sendHalf sends half a frame; a client whose body has a length has announced
+// sendHalf sends half a message; a client whose body has a length has announced
 // the whole.
 func (s *callT) sendHalf() {
 	s.t.Helper()
@@ -61,6 +61,8 @@ func (s *callT) sendHalf() {
 		err = h.sendPart(half)
 	case *http2Stream:
 		err = h.sendPart(half)
+	case *messageStream:
+		err = h.sendHalf()
 	default:
 		err = s.stream.sendRaw(half)
 	}

@@ -244,3 +244,66 @@ func TestLeftGoroutineIsFound(t *testing.T) {
 		t.Errorf("left:\n%s", left)
 	}
 }
+
+// bareAnswered makes a call of bare messages with a server that writes messages, those
+// that begin with "@" as text, and closes.
+func bareAnswered(t *testing.T, code websocket.StatusCode, reason string, messages ...string) (r result) {
+	t.Helper()
+	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow() //nolint:errcheck // the client judges
+		for _, m := range messages {
+			kind := websocket.MessageBinary
+			m, isText := strings.CutPrefix(m, "@")
+			if isText {
+				kind = websocket.MessageText
+			}
+			_ = conn.Write(r.Context(), kind, []byte(m)) // the client judges
+		}
+		if code != 0 {
+			_ = conn.Close(code, reason) // likewise
+		}
+	}))
+	defer hs.Close()
+	c := &messageClient{d: &dialer{address: hs.Listener.Addr().String()}, framing: protobufFraming}
+	defer c.close()
+	s, err := c.open(context.Background(), call{method: defaultMethod})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return (&callT{t: &trial{T: t}, stream: s}).anyEnd()
+}
+
+func TestMessageClient(t *testing.T) {
+	const (
+		ok       = `@{"@status":{"code":0,"status":"OK"}}`
+		notFound = `@{"@status":{"code":5,"status":"NOT_FOUND","message":"no room"}}`
+	)
+	if r := bareAnswered(t, 1000, "", "one", "", ok); r.status.Code() != codes.OK || len(r.messages) != 2 {
+		t.Errorf("read as %v, %s, %v", r.status, abridged(r.messages), r.err)
+	}
+	if r := bareAnswered(t, 4005, "NOT_FOUND: no room", "one", notFound); r.status.Code() != codes.NotFound || r.status.Message() != "no room" {
+		t.Errorf("read as %v, %v", r.status, r.err)
+	}
+	for name, r := range map[string]result{
+		"no status":                bareAnswered(t, 1000, "", "one"),
+		"no close":                 bareAnswered(t, 0, "", ok),
+		"a message after":          bareAnswered(t, 1000, "", ok, "one"),
+		"another close code":       bareAnswered(t, 1000, "", notFound),
+		"an error's code for OK":   bareAnswered(t, 4000, "", ok),
+		"going away with its OK":   bareAnswered(t, 1001, "", ok),
+		"another status's code":    bareAnswered(t, 4007, "NOT_FOUND: no room", notFound),
+		"another text":             bareAnswered(t, 4005, "NOT_FOUND: room", notFound),
+		"a text that is cut early": bareAnswered(t, 4005, "NOT_FOUND: no", notFound),
+		"another name":             bareAnswered(t, 4005, "NOT_FOUND", `@{"@status":{"code":5,"status":"GONE"}}`),
+		"a field more":             bareAnswered(t, 1000, "", `@{"@status":{"code":0,"status":"OK"},"x":1}`),
+		"a message of text":        bareAnswered(t, 1000, "", "@one", ok),
+	} {
+		if r.status != nil {
+			t.Errorf("%s: read as %v, want no status", name, r.status)
+		}
+	}
+}

@@ -15,24 +15,30 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// dialWebSocket upgrades one of d's connections.
-func dialWebSocket(ctx context.Context, d *dialer, path string, protocols ...string) (*websocket.Conn, error) {
-	rt := &http.Transport{DialContext: d.dialTLS, DisableKeepAlives: true}
-	conn, resp, err := websocket.Dial(ctx, "ws://"+d.address+path, &websocket.DialOptions{
-		HTTPClient:   &http.Client{Transport: rt},
-		Subprotocols: protocols,
-	})
+// upgrade upgrades one of d's connections, and returns the header of the answer, too.
+func upgrade(ctx context.Context, d *dialer, path string, o *websocket.DialOptions) (*websocket.Conn, http.Header, error) {
+	o.HTTPClient = &http.Client{Transport: &http.Transport{DialContext: d.dialTLS, DisableKeepAlives: true}}
+	conn, resp, err := websocket.Dial(ctx, "ws://"+d.address+path, o)
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-			return nil, &httpError{resp.StatusCode}
+			return nil, nil, &httpError{resp.StatusCode}
 		}
-		return nil, fmt.Errorf("dial WebSocket: %w", err)
+		return nil, nil, fmt.Errorf("dial WebSocket: %w", err)
+	}
+	conn.SetReadLimit(-1)
+	return conn, resp.Header, nil
+}
+
+// dialWebSocket upgrades one of d's connections to the first of the protocols.
+func dialWebSocket(ctx context.Context, d *dialer, path string, protocols ...string) (*websocket.Conn, error) {
+	conn, _, err := upgrade(ctx, d, path, &websocket.DialOptions{Subprotocols: protocols})
+	if err != nil {
+		return nil, err
 	}
 	if conn.Subprotocol() != protocols[0] {
 		_ = conn.CloseNow() // of no use
 		return nil, violation("subprotocol %q, offered %q", conn.Subprotocol(), protocols)
 	}
-	conn.SetReadLimit(-1)
 	return conn, nil
 }
 

@@ -25,7 +25,8 @@
 //	relay.go            a TCP relay that dribbles and cuts
 //
 // The client ends also check the wire: one trailers frame, lower-case names, a
-// status nowhere else, one frame a WebSocket message, whole quanta of base64. An
+// status nowhere else, one frame a WebSocket message, whole quanta of base64, a close
+// frame that agrees with the status. An
 // answer that would confuse a published client is an error here, even if its
 // content is right. They don't use codec, so that a mistake there isn't repeated
 // here.

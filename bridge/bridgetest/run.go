@@ -187,6 +187,9 @@ func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 
 		StandardHTTP2: t.transport.standard,
 	}
+	if t.transport.configure != nil {
+		t.transport.configure(&cfg)
+	}
 	for _, f := range configure {
 		f(&cfg)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 var compressionScenarios = []scenario{
-	{"gzip requests", 0, gzipRequests},
+	{"gzip requests", codings, gzipRequests},
 	{"plain requests", 0, plainRequests},
 	{"requests with mixed flags", rawFrames | manyRequests, mixedFlags},
 	{"gzip replies for clients that read them", nativeReplies, gzipReplies},
@@ -23,12 +23,12 @@ var compressionScenarios = []scenario{
 	{"mixed replies", streamedReplies, mixedReplies},
 	{"gzip bomb in the request", rawFrames, requestBomb},
 	{"gzip bomb in the reply", 0, replyBomb},
-	{"more compressed bytes than a second's", 0, muchToExpand},
+	{"more compressed bytes than a second's", codings, muchToExpand},
 	{"requests that aren't gzip", rawFrames, badGzipRequests},
 	{"replies that aren't gzip", 0, badGzipReplies},
 	{"a compressed request without a coding", rawFrames, compressedWithoutCoding},
 	{"a compressed reply without a coding", 0, compressedReplyWithoutCoding},
-	{"a request's coding that nobody has", rawHeaders, unknownRequestCoding},
+	{"a request's coding that nobody has", rawHeaders | codings, unknownRequestCoding},
 	{"a reply's coding that nobody has", 0, unknownReplyCoding},
 }
 

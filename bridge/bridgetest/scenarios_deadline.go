@@ -16,7 +16,7 @@ var deadlineScenarios = []scenario{
 	{"deadline passes", 0, deadlinePasses},
 	{"deadline passes between messages", streamedReplies, deadlinePassesBetweenMessages},
 	{"deadline passes while the client sends nothing", fullDuplex, deadlinePassesBeforeHalfClose},
-	{"deadline passes inside a message", rawFrames, deadlinePassesInsideMessage},
+	{"deadline passes inside a message", halfMessages, deadlinePassesInsideMessage},
 	{"deadline expired on arrival", rawHeaders, expiredDeadline},
 	{"deadline beyond all times", rawHeaders, absurdDeadline},
 	{"malformed deadline", rawHeaders, malformedDeadline},

@@ -25,7 +25,7 @@ var policyScenarios = []scenario{
 	{"the call's id", 0, callID},
 	{"an id that isn't sane", 0, insaneCallID},
 	{"path prefix", 0, pathPrefix},
-	{"content types", rawHeaders, contentTypes},
+	{"content types", rawHeaders | contentType, contentTypes},
 	{"bodies compressed as a whole", rawFrames, compressedBodies},
 	{"over a limit", 0, overLimit("limits.calls", func(c *bridge.Config) { c.Limits.Calls = 1 })},
 	{"over a limit of the address", 0, overLimit("limits.address.calls", func(c *bridge.Config) { c.Limits.Address.Calls = 1 })},
@@ -36,7 +36,7 @@ var policyScenarios = []scenario{
 	{"limit on idle time", 0, idleLimit},
 	{"limit on age", 0, ageLimit},
 	{"limit on a slow consumer", streamedReplies, slowConsumerLimit},
-	{"limit on a slow sender", rawFrames, slowSenderLimit},
+	{"limit on a slow sender", halfMessages, slowSenderLimit},
 	{"transports of a listener", 0, listenerTransports},
 	{"nothing is smuggled behind an early answer", rawFrames, nothingSmuggled},
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"maps"
 	"net"
+
+	"github.com/culvert-grpc/culvert/bridge"
 )
 
 // A need is a scenario's requirement for a transport, or for the transport's
@@ -19,6 +21,14 @@ const (
 	// rawFrames: the client writes the 5-byte frames itself, so it can write wrong
 	// ones.
 	rawFrames
+	// halfMessages: the client can stop inside a message.
+	halfMessages
+	// answerMetadata: the client gets the metadata of the answer.
+	answerMetadata
+	// contentType: the request has one.
+	contentType
+	// codings: the client can compress messages, and says how.
+	codings
 	// rawHeaders: the client writes header fields unchanged.
 	rawHeaders
 	// nativeReplies: the client reads native gRPC by hand: compressed replies,
@@ -50,6 +60,8 @@ const (
 	oneMessage       = "a unary call has one message each way"
 	replyAtTheEnd    = "a unary answer has one message, and its header has the status"
 	typeAndValue     = "JSON has a detail's type and value, not the status around them"
+	frameless        = "a WebSocket message is the message alone, without a frame"
+	noPlace          = "bare messages have no place for metadata of the answer, content types and codings"
 	insideTLS        = "the relay would have to take part in TLS's timing for nothing"
 )
 
@@ -64,7 +76,9 @@ type transport struct {
 	// browser reports that its clients know only the codes 0 to 16.
 	browser bool
 	cannot  map[need]string // with the reasons
-	dial    func(d *dialer, tc *tls.Config) (client, error)
+	// configure changes culvert's configuration, if that isn't nil.
+	configure func(*bridge.Config)
+	dial      func(d *dialer, tc *tls.Config) (client, error)
 }
 
 // inTunnel dials through a WebSocket, as a TCP dialer does.
@@ -76,9 +90,14 @@ func direct(d *dialer) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) { return d.dial(ctx, "", "") }
 }
 
-var grpcGo = map[need]string{rawFrames: grpcGoFrames, rawHeaders: grpcGoHeaders, nativeReplies: grpcGoReplies}
+var grpcGo = map[need]string{rawFrames: grpcGoFrames, halfMessages: grpcGoFrames, rawHeaders: grpcGoHeaders, nativeReplies: grpcGoReplies}
 
-var connectUnary = map[need]string{fullDuplex: oneMessage, manyRequests: oneMessage, streamedReplies: replyAtTheEnd, rawFrames: bareMessages, detailBytes: typeAndValue}
+var connectUnary = map[need]string{fullDuplex: oneMessage, manyRequests: oneMessage, streamedReplies: replyAtTheEnd, rawFrames: bareMessages, halfMessages: bareMessages, detailBytes: typeAndValue}
+
+var bareWebSockets = map[need]string{
+	rawFrames: frameless, nativeReplies: noPlace, oneConnection: connPerCall, detailBytes: typeAndValue,
+	answerMetadata: noPlace, contentType: noPlace, codings: noPlace,
+}
 
 func fetch(more map[need]string) map[need]string {
 	all := map[need]string{fullDuplex: fetchHasNoStream, manyRequests: fetchSendsOne, nativeReplies: browserReplies}
@@ -102,7 +121,7 @@ var transports = []transport{
 	},
 	{
 		name: "grpc tls", label: "grpc", http2: true, tls: true,
-		cannot: map[need]string{rawFrames: grpcGoFrames, rawHeaders: grpcGoHeaders, nativeReplies: grpcGoReplies, plaintext: insideTLS},
+		cannot: with(grpcGo, plaintext, insideTLS),
 		dial:   func(d *dialer, tc *tls.Config) (client, error) { return newGRPCClient(d, direct(d), tc) },
 	},
 	{
@@ -209,6 +228,12 @@ var transports = []transport{
 		cannot: map[need]string{nativeReplies: browserReplies},
 		dial: func(d *dialer, _ *tls.Config) (client, error) {
 			return newHTTP2Client(d, inTunnel(d), dialectWeb, false), nil
+		},
+	},
+	{
+		name: "message protobuf", label: "message", cannot: bareWebSockets, configure: protobufFraming.routes,
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &messageClient{d: d, framing: protobufFraming}, nil
 		},
 	},
 }

@@ -196,6 +196,11 @@ func headerLines(c call, d dialect) [][2]string {
 	if d.isConnect() {
 		lines = connectLines(c, d)
 	}
+	return append(lines, metadataLines(c)...)
+}
+
+// metadataLines are the lines that the scenario gives.
+func metadataLines(c call) (lines [][2]string) {
 	for name, values := range c.metadata {
 		for _, v := range values {
 			if strings.HasSuffix(name, "-bin") {

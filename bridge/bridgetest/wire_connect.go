@@ -53,13 +53,22 @@ func (e *connectError) status() (*status.Status, error) {
 	}
 	st := &statuspb.Status{Code: int32(row.code), Message: e.Message}
 	for _, d := range e.Details {
-		value, err := base64.RawStdEncoding.DecodeString(d.Value)
-		if err != nil || strings.Contains(d.Type, "/") {
-			return nil, violation("a detail is %q: %q", d.Type, d.Value)
+		value, err := detailValue(d.Type, d.Value)
+		if err != nil {
+			return nil, err
 		}
 		st.Details = append(st.Details, &anypb.Any{TypeUrl: anyHost + d.Type, Value: value})
 	}
 	return status.FromProto(st), nil
+}
+
+// detailValue returns the bytes of a status's detail in JSON.
+func detailValue(name, value string) ([]byte, error) {
+	b, err := base64.RawStdEncoding.DecodeString(value)
+	if err != nil || strings.Contains(name, "/") {
+		return nil, violation("a detail is %q: %q", name, value)
+	}
+	return b, nil
 }
 
 // strictly parses JSON that has no other fields than the value.

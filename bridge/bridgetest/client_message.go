@@ -1,0 +1,245 @@
+package bridgetest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/coder/websocket"
+	"google.golang.org/genproto/googleapis/rpc/code"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// A framing is how bare messages are in those of a WebSocket.
+type framing struct {
+	name   string // as in the configuration
+	kind   websocket.MessageType
+	encode func(message []byte) []byte
+	decode func(b []byte) ([]byte, error)
+}
+
+// protobufFraming is a message of the method in each binary one.
+var protobufFraming = &framing{
+	name:   bridge.FramingProtobuf,
+	kind:   websocket.MessageBinary,
+	encode: func(message []byte) []byte { return message },
+	decode: func(b []byte) ([]byte, error) { return b, nil },
+}
+
+// halfCloseText is the text message that ends a request.
+const halfCloseText = "that's all"
+
+// routes configures the one route of a client: its paths are those of calls.
+func (f *framing) routes(c *bridge.Config) {
+	c.Routes = []bridge.Route{{Name: "messages", Backend: bridge.DefaultBackend, Message: &bridge.MessageRoute{
+		Path: "/{service}/{method}", Framing: f.name, HalfClose: halfCloseText, LastStatus: true,
+	}}}
+}
+
+// messageClient sends bare messages: one WebSocket a call.
+type messageClient struct {
+	d       *dialer
+	framing *framing
+	mu      sync.Mutex
+	streams []*messageStream
+}
+
+func (c *messageClient) cut(how cut) { c.d.cut(how) }
+
+func (c *messageClient) close() {
+	c.mu.Lock()
+	streams := c.streams
+	c.streams = nil
+	c.mu.Unlock()
+	for _, s := range streams {
+		_ = s.conn.CloseNow() // closed before, if all went well
+		s.closing.Wait()
+	}
+	c.d.cut(cutFIN)
+}
+
+func (c *messageClient) open(ctx context.Context, rq call) (stream, error) {
+	header := make(http.Header)
+	for _, line := range metadataLines(rq) {
+		header[line[0]] = append(header[line[0]], line[1])
+	}
+	if rq.timeout != "" {
+		header["grpc-timeout"] = []string{rq.timeout}
+	}
+	s := &messageStream{ctx: ctx, framing: c.framing}
+	conn, answer, err := upgrade(ctx, c.d, rq.method, &websocket.DialOptions{HTTPHeader: header})
+	if refused := (*httpError)(nil); errors.As(err, &refused) {
+		s.err = err
+		return s, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.conn, s.head = conn, metadata.MD{}
+	if ids := answer["X-Request-Id"]; len(ids) > 0 {
+		s.head["x-request-id"] = ids
+	}
+	c.mu.Lock()
+	c.streams = append(c.streams, s)
+	c.mu.Unlock()
+	return s, nil
+}
+
+type messageStream struct {
+	ctx     context.Context // the call's life
+	framing *framing
+	conn    *websocket.Conn // nil: the upgrade was refused
+
+	head    metadata.MD
+	st      *status.Status
+	err     error
+	closing sync.WaitGroup
+}
+
+func (s *messageStream) status() *status.Status { return s.st }
+func (s *messageStream) trailer() metadata.MD   { return metadata.MD{} }
+func (s *messageStream) compressed() int        { return 0 }
+func (s *messageStream) sendRaw([]byte) error   { return errors.ErrUnsupported }
+
+func (s *messageStream) send(b []byte) error {
+	return s.write(s.framing.kind, s.framing.encode(b))
+}
+
+func (s *messageStream) closeSend() error {
+	return s.write(websocket.MessageText, []byte(halfCloseText))
+}
+
+func (s *messageStream) write(kind websocket.MessageType, b []byte) error {
+	if s.conn == nil {
+		return s.err
+	}
+	return s.conn.Write(s.ctx, kind, b)
+}
+
+// sendHalf begins a message of 64 KiB, and sends less.
+func (s *messageStream) sendHalf() error {
+	w, err := s.conn.Writer(s.ctx, s.framing.kind)
+	if err == nil {
+		_, err = w.Write(s.framing.encode(patterned(64 << 10))) // the end stays in w's buffer
+	}
+	return err
+}
+
+func (s *messageStream) header() (metadata.MD, error) {
+	if s.head == nil {
+		return nil, s.err
+	}
+	return s.head, nil
+}
+
+func (s *messageStream) recv() ([]byte, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	kind, b, err := s.conn.Read(s.ctx)
+	switch {
+	case err != nil:
+		s.err = err
+	case kind == websocket.MessageText && strings.HasPrefix(string(b), `{"@status":`):
+		s.err = s.end(b)
+	case kind != s.framing.kind:
+		s.err = violation("a message of the other kind: %.40q", b)
+	default:
+		b, s.err = s.framing.decode(b)
+		return b, s.err
+	}
+	return nil, s.err
+}
+
+// end checks the message with the status, and the close frame after it.
+func (s *messageStream) end(b []byte) error {
+	var last struct {
+		Status struct {
+			Code    uint32
+			Status  string
+			Message string
+			Details []struct{ Type, Value string }
+		} `json:"@status"`
+	}
+	if err := strictly(b, &last); err != nil {
+		return err
+	}
+	st := &statuspb.Status{Code: int32(last.Status.Code), Message: last.Status.Message}
+	name, known := code.Code_name[st.GetCode()]
+	if !known {
+		name = "UNKNOWN"
+	}
+	if last.Status.Status != name {
+		return violation("status %q with the code %d", last.Status.Status, st.GetCode())
+	}
+	for _, d := range last.Status.Details {
+		value, err := detailValue(d.Type, d.Value)
+		if err != nil {
+			return err
+		}
+		st.Details = append(st.Details, &anypb.Any{TypeUrl: anyHost + d.Type, Value: value})
+	}
+	_, b, err := s.conn.Read(s.ctx)
+	var told websocket.CloseError
+	switch {
+	case err == nil:
+		return violation("a message of %d bytes after the status", len(b))
+	case !errors.As(err, &told):
+		return violation("no close frame after the status: %w", err)
+	}
+	s.st = status.FromProto(st)
+	reason := result{status: s.st}.info().GetReason()
+	if !closesWith(told.Code, s.st.Code(), report.Reason(reason)) || !closesFor(told.Reason, name, s.st.Message()) && !closesFor(told.Reason, reason, s.st.Message()) {
+		s.st = nil
+		return violation("closed with %d %q after the status %v of %s", told.Code, told.Reason, st, reason)
+	}
+	return io.EOF
+}
+
+// closesWith reports whether a close frame may have the code after a status, which is
+// culvert's own if it has a reason.
+func closesWith(code websocket.StatusCode, st codes.Code, reason report.Reason) bool {
+	switch code {
+	case websocket.StatusNormalClosure:
+		return st == codes.OK
+	case websocket.StatusGoingAway:
+		return reason == report.ReasonDraining
+	case websocket.StatusUnsupportedData, websocket.StatusInvalidFramePayloadData:
+		return reason == report.ReasonBadRequest
+	case websocket.StatusMessageTooBig:
+		return reason == report.ReasonRequestTooLarge
+	}
+	return st != codes.OK && code == 4000+websocket.StatusCode(min(st, 999))
+}
+
+// closesFor reports whether the text of a close frame begins with the name, and goes on
+// with the status's message as far as there is room. RFC 6455 §5.5 has 123 bytes.
+func closesFor(text, name, message string) bool {
+	if name == "OK" {
+		return text == ""
+	}
+	whole := name
+	if message != "" {
+		whole += ": " + message
+	}
+	return strings.HasPrefix(whole, text) && (text == whole || len(text) > 123-4)
+}
+
+// cancel closes as a browser does: without a code, and without waiting.
+func (s *messageStream) cancel() {
+	if s.conn != nil {
+		s.closing.Go(func() {
+			_ = s.conn.Close(websocket.StatusNoStatusRcvd, "") // the peer may be gone
+		})
+	}
+}
