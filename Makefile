@@ -45,6 +45,7 @@ ALONE := unshare $(if $(filter-out 0,$(shell id -u)),--map-root-user) --mount --
 # Without vet: "make lint" runs it.
 TESTSUM = "$$(go -C "$(CURDIR)/tools" tool -n gotestsum)" --format-hide-empty-pkg
 
+PACKAGES := e2e/node demo/web examples/duo-workflow/client
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 
 # The tests that flood, move gigabytes, wait for minutes or keep Chromium busy, in
@@ -182,7 +183,7 @@ docker: ## Build the container image
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t $(IMAGE):$(VERSION) -t $(IMAGE):latest .
 
 clean: ## Remove the files that make has put into the tree
-	rm -rf bin dist coverage* e2e/node/node_modules demo/web/node_modules
+	rm -rf bin dist coverage* $(PACKAGES:%=%/node_modules)
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -195,7 +196,7 @@ deps-generate:
 	@tools/deps.sh generate
 
 # npm writes this file last; it is older than the lock file when that has changed.
-node_modules: e2e/node/node_modules/.package-lock.json demo/web/node_modules/.package-lock.json
+node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 
 %/node_modules/.package-lock.json: %/package-lock.json
 	$(call say,npm ci in $*)

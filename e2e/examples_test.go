@@ -1,7 +1,11 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,6 +36,72 @@ func TestExampleAPIGateway(t *testing.T) {
 	)
 	if n := strings.Count(text, "opens a WebSocket"); n != 2 {
 		t.Errorf("the two clients opened %d WebSockets:\n%s", n, text)
+	}
+}
+
+// duoProtocols are those of the page. The IDE also has h2ts.
+var duoProtocols = []string{"protobuf", "grpc-websockets"}
+
+// The IDE loses its connection among the tokens and before its answer to the tool
+// call, and gets the whole text nevertheless.
+func TestExampleDuoWorkflow(t *testing.T) {
+	t.Parallel()
+	var patterns []string
+	for _, protocol := range append(duoProtocols, "h2ts") {
+		patterns = append(patterns,
+			`^ide +`+protocol+`: dropped the connection after event 4`,
+			`^ide +`+protocol+`: tool call read_file\(hello.py\)$`,
+			`^ide +`+protocol+`: dropped the connection after event 8`,
+			`^ide +`+protocol+`: I read hello.py before I answer. Line 5 calls pritn, which does not exist. It should call print.$`,
+		)
+	}
+	checkExample(t, "duo-workflow", patterns...)
+}
+
+// The same in the page, in Chromium.
+func TestExampleDuoWorkflowPage(t *testing.T) {
+	t.Parallel()
+	p := startExample(t, "duo-workflow")
+	line, _, err := p.output.find(t.Context(), 0, regexp.MustCompile(`^page +open http://`).MatchString)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "node", "duo.js", line[strings.Index(line, "http://"):])
+	cmd.Dir = "node"
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil || stderr.Len() > 0 {
+		t.Fatalf("node duo.js: %v\n%s\n%s", err, &stderr, out)
+	}
+	var seen []string
+	for text := range strings.Lines(string(out)) {
+		var got struct {
+			Protocol string
+			Shown    []string
+		}
+		if err := json.Unmarshal([]byte(text), &got); err != nil {
+			t.Fatalf("%v in %q", err, text)
+		}
+		seen = append(seen, got.Protocol)
+		if len(got.Shown) == 0 || !regexp.MustCompile(`^note: 1: workflow [A-Z2-7]{26}$`).MatchString(got.Shown[0]) {
+			t.Errorf("%s: the page begins with %q, want the id of a workflow", got.Protocol, got.Shown)
+			continue
+		}
+		if want := []string{
+			"answer: I read hello.py ",
+			"note: dropped the connection after event 4; connecting again",
+			"answer: before I answer.\n",
+			"tool: 8: read_file(hello.py)",
+			"note: dropped the connection after event 8; connecting again",
+			"answer: Line 5 calls pritn, which does not exist. It should call print.",
+			"note: 21: done",
+		}; !slices.Equal(got.Shown[1:], want) {
+			t.Errorf("%s: the page shows\n%q, want\n%q", got.Protocol, got.Shown[1:], want)
+		}
+	}
+	if !slices.Equal(seen, duoProtocols) {
+		t.Errorf("the page offers %q, want %q", seen, duoProtocols)
 	}
 }
 

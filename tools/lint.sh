@@ -28,7 +28,7 @@ formatted() {
 page() { (cd demo/web && npm run --silent check); }
 
 # The page's package.json pins Biome.
-clients() { (cd e2e/node && ../../demo/web/node_modules/.bin/biome check --error-on-warnings .); }
+biome() { (cd "$1" && "$root/demo/web/node_modules/.bin/biome" check --error-on-warnings .); }
 
 # The files that git tracks, or would track after the next add.
 tree() { git ls-files -z --cached --others --exclude-standard -- "$1"; }
@@ -82,7 +82,8 @@ for module in "${modules[@]}"; do
 done
 step "gofumpt" formatted
 step "the demo's page: types, lint, bundle" page
-step "the published clients' programs" clients
+step "the published clients' programs" biome e2e/node
+step "the example's page and IDE" biome examples/duo-workflow/client
 step "the words of pages, help and configuration" words
 step "no path of this checkout in the tree" no_checkout_path
 step "no registry's host in a lock file" no_registry_hosts
