@@ -153,7 +153,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.connect.json = cfg.ConnectJSON
+	p.connect.pass = cfg.PassConnectJSON
 	if p.connect.get, err = routing.NewMethodPatterns(cfg.ConnectGet); err != nil {
 		return nil, err
 	}

@@ -560,7 +560,7 @@ var appliedFields = map[string]string{ // else the key that it refuses
 	"DenyMethods":       takes,
 	"TryMethods":        takes,
 	"PathPrefix":        takes,
-	"ConnectJSON":       takes,
+	"PassConnectJSON":   takes,
 	"ConnectGet":        takes,
 	"TrustedProxies":    takes,
 	"VouchedHeaders":    takes,

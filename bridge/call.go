@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/progress"
@@ -28,11 +29,14 @@ type call struct {
 	// so the call needs no second goroutine.
 	Complete bool
 
-	subtype     string // content-subtype of the messages: "", "proto", "json"
-	coding      string // the client's compression: "" or "gzip"
-	takesGzip   bool   // the client can read compressed messages
-	packReplies bool   // and the upstream compresses its messages
-	oneReply    bool   // the client's protocol needs exactly one reply
+	subtype     string           // content-subtype of the messages: "", "proto", "json"
+	json        *descriptor.JSON // how its messages are converted; nil: they pass as they are
+	unlisted    bool             // a GET of a method that connect.get doesn't list: it must have no side effects
+	mistake     *mistake         // the answer's HTTP status and headers, in place of those of the status; nil: none
+	coding      string           // the client's compression: "" or "gzip"
+	takesGzip   bool             // the client can read compressed messages
+	packReplies bool             // and the upstream compresses its messages
+	oneReply    bool             // the client's protocol needs exactly one reply
 	info        *report.CallInfo
 
 	setCookies bool // the backend's set-cookie may cross

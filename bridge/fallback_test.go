@@ -138,9 +138,9 @@ func TestFallbackGetsWhatIsNoCall(t *testing.T) {
 		{"POST /Greeter/Hello HTTP/1.1", "content-type: text/plain\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n", 415},
 		{"POST /Greeter/Hello HTTP/1.1", "content-type: application/grpcx\r\ncontent-length: 0\r\n", 415},
 		{"POST /Greeter/Hello HTTP/1.1", "x-grpc-web: 1\r\ncontent-length: 0\r\n", 415},
-		{"POST /Greeter/Hello HTTP/1.1", "content-type: application/connect+json\r\ncontent-length: 0\r\n", 415},
-		{"POST /Greeter/Hello HTTP/1.1", "content-type: application/json\r\nconnect-protocol-version: 1\r\ncontent-length: 0\r\n", 415},
-		{"GET /Greeter/Hello?connect=v1&encoding=json&message={} HTTP/1.1", "", 405},
+		{"POST /Greeter/Hello HTTP/1.1", "content-type: application/connect+json\r\ncontent-length: 0\r\n", 200},
+		{"POST /Greeter/Hello HTTP/1.1", "content-type: application/json\r\nconnect-protocol-version: 1\r\ncontent-length: 0\r\n", 503},
+		{"GET /Greeter/Hello?connect=v1&encoding=json&message={} HTTP/1.1", "", 503},
 		{"GET /Greeter/Hello HTTP/1.1", "sec-websocket-protocol: grpc-websockets\r\n", 426}, // its upgrade was removed
 		{"GET / HTTP/1.1", "sec-websocket-protocol: h2ts\r\nsec-websocket-key: x\r\n", 426},
 		{"GET /shop.v1.Orders/Watch HTTP/1.1", "", 426},

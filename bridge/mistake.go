@@ -18,6 +18,13 @@ type mistake struct {
 	likely bool
 }
 
+// setHeaders sets names and values in turn.
+func setHeaders(h http.Header, pairs []string) {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		h.Set(pairs[i], pairs[i+1])
+	}
+}
+
 // mistakeIn returns the mistake in a request that matches no transport.
 func (a *arrival) mistakeIn(r *http.Request) *mistake {
 	if _, isMethod := a.pathMethod(r); !isMethod {

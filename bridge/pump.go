@@ -61,6 +61,9 @@ func (s *Server) copyRequests(r *running) error {
 		if err != nil {
 			return err
 		}
+		if m, err = r.toBackend(m); err != nil {
+			return err
+		}
 		s.noteMessage(r, report.Request, m.Len())
 		err = r.pass(m)
 		if errors.Is(err, io.EOF) {
@@ -116,6 +119,10 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies.Qu
 			return nil, err
 		}
 		s.noteMessage(r, report.Response, bytes)
+		if m, err = r.toClient(m); err != nil {
+			from.Sent(bytes, false)
+			return nil, err
+		}
 		err = r.send(m, more)
 		from.Sent(bytes, more)
 		if err != nil {

@@ -64,9 +64,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, a *arrival, code
 // refuse answers a request that isn't a call. On HTTP/1.1 the connection closes.
 func refuse(w http.ResponseWriter, r *http.Request, on *edge.Conn, code int, text string, headers ...string) {
 	h := w.Header()
-	for i := 0; i+1 < len(headers); i += 2 {
-		h.Set(headers[i], headers[i+1])
-	}
+	setHeaders(h, headers)
 	contentType, body := "text/plain; charset=utf-8", "culvert: "+text+"\n"
 	if connect := connectRefusal(r, code, text); connect != "" {
 		contentType, body = "application/json", connect

@@ -42,7 +42,7 @@ func TestRefusedRequestsCloseTheirConnection(t *testing.T) {
 		{"without the prefix", "POST /a.B/C HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc-web\r\ncontent-length: 0\r\n\r\n", 404, "", "/grpc/"},
 		{"an escaped method", "POST /grpc/a.B/%43 HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc-web\r\ncontent-length: 0\r\n\r\n", 404, "", ""},
 		{"PUT of a method", "PUT /grpc/a.B/C HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n", 405, "Allow", ""},
-		{"another content type", "POST /grpc/a.B/C HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}", 415, "Accept-Post", ""},
+		{"another content type", "POST /grpc/a.B/C HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/xml\r\ncontent-length: 2\r\n\r\n{}", 415, "Accept-Post", ""},
 		{"another content type of the family", "POST /grpc/a.B/C HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc-webx\r\ncontent-length: 0\r\n\r\n", 415, "Accept-Post", ""},
 		{"native over HTTP/1.1", "POST /grpc/a.B/C HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n\r\n", 505, "", "HTTP/2"},
 		{"GET of a method", "GET /grpc/a.B/C HTTP/1.1\r\nhost: localhost\r\n\r\n", 426, "Upgrade", "Upgrade header"},
@@ -169,7 +169,7 @@ func TestRefusedUploadReadsWhy(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = conn.SetDeadline(time.Now().Add(patience)) // a test that hangs fails
-		head := "POST /a.B/C HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 8388608\r\n\r\n"
+		head := "POST /a.B/C HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/connect+xml\r\ncontent-length: 8388608\r\n\r\n"
 		if _, err := io.WriteString(conn, head); err != nil {
 			t.Fatal(err)
 		}

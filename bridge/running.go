@@ -11,6 +11,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
@@ -38,6 +39,7 @@ type running struct {
 	told     bool            // the Observer knows of the call
 	to       *upstream.Upstream
 	up       *upstream.Stream
+	convert  *message.Converter // nil: messages pass as they are
 
 	others sync.WaitGroup // the call's goroutines but handle's
 	early  *earlyRead     // nil: requests are copied only once the stream is open

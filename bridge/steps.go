@@ -25,6 +25,7 @@ import (
 //     told which methods there are.
 //   - authorize comes before route, so that a method that isn't exposed never
 //     reaches the choice of an upstream.
+//   - describe needs the backend, and asks it only for clients that may call.
 //   - open is last: a call that culvert refuses costs the backend nothing.
 var steps = [...]step{
 	{"admit", (*Server).admit},
@@ -32,6 +33,7 @@ var steps = [...]step{
 	{"authenticate", (*Server).authenticate},
 	{"authorize", (*Server).authorize},
 	{"route", (*Server).route},
+	{"describe", (*Server).describe},
 	{"open", (*Server).open},
 }
 
@@ -122,7 +124,7 @@ func (s *Server) open(ctx context.Context, r *running) (err error) {
 		others = c.route.others()
 	}
 	c.Metadata["x-request-id"] = []string{c.info.ID}
-	request := upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.subtype, Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID, Retry: c.retry()}
+	request := upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.backendSubtype(), Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID, Retry: c.retry()}
 	for ; ; others-- {
 		request.Elsewhere = others > 0
 		r.up, err = r.to.Open(ctx, r.cancel, request)
@@ -135,6 +137,8 @@ func (s *Server) open(ctx context.Context, r *running) (err error) {
 				return err // the call has waited for a place as long as it may
 			}
 			others = 1 // the last attempt is at this backend, with all its patience
+		} else if err = s.describe(ctx, r); err != nil {
+			return err
 		}
 	}
 }

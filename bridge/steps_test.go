@@ -29,27 +29,28 @@ func newCallOf(s *Server) *call {
 // is told of the call's beginning and of its end.
 func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 	keep := func(*Config) {}
-	leave := func(*Server, *channelDown) {}
+	leave := func(*Server, *channelDown, *call) {}
 	spoil := map[string]struct {
 		config func(*Config)
-		call   func(*Server, *channelDown)
+		call   func(*Server, *channelDown, *call)
 		want   report.Reason
 		cause  string // it has this in it
 	}{
-		"admit": {keep, func(s *Server, _ *channelDown) { s.refusing.Store(true) }, report.ReasonDraining, ""},
-		"read":  {keep, func(_ *Server, d *channelDown) { d.refused = report.New(report.ReasonBadRequest, "spoiled") }, report.ReasonBadRequest, ""},
+		"admit": {keep, func(s *Server, _ *channelDown, _ *call) { s.refusing.Store(true) }, report.ReasonDraining, ""},
+		"read":  {keep, func(_ *Server, d *channelDown, _ *call) { d.refused = report.New(report.ReasonBadRequest, "spoiled") }, report.ReasonBadRequest, ""},
 		"authenticate": {func(cfg *Config) {
 			cfg.Authenticator = authenticator(func(context.Context, string, Peer, metadata.MD) (Identity, error) {
 				return Identity{}, errors.New("spoiled")
 			})
 		}, leave, report.ReasonUnauthenticated, "spoiled"},
 		"authorize": {func(cfg *Config) { cfg.DenyMethods = []string{"*/*"} }, leave, report.ReasonNoRoute, ""},
-		"route": {keep, func(s *Server, _ *channelDown) {
+		"route": {keep, func(s *Server, _ *channelDown, _ *call) {
 			if err := s.upstreams.Remove(DefaultBackend, s.upstreams.Get(DefaultBackend)); err != nil {
 				t.Fatal(err)
 			}
 		}, report.ReasonUpstreamUnreachable, DefaultBackend},
-		"open": {keep, leave, report.ReasonUpstreamUnreachable, "refused by the test"},
+		"describe": {keep, func(_ *Server, _ *channelDown, c *call) { c.json = connectJSON }, report.ReasonUpstreamUnreachable, "refused by the test"},
+		"open":     {keep, leave, report.ReasonUpstreamUnreachable, "refused by the test"},
 	}
 	for i, step := range steps {
 		t.Run(step.name, func(t *testing.T) {
@@ -62,7 +63,7 @@ func TestFirstStepThatRefusesEndsTheCall(t *testing.T) {
 			d := newChannelDown(t)
 			c := newCallOf(s)
 			for _, later := range steps[i:] {
-				spoil[later.name].call(s, d)
+				spoil[later.name].call(s, d, c)
 			}
 			s.handle(t.Context(), c, d, nil, nil)
 			st := (<-d.end).status

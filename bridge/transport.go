@@ -41,12 +41,11 @@ func noMistake(*http.Request, *arrival) *mistake { return nil }
 
 // callTypes returns the content types that the transports accept.
 func (p *policy) callTypes() string {
-	const always = "application/grpc, application/grpc-web, application/grpc-web-text, application/connect+proto, application/proto"
-	if p.connect.json {
-		return always + ", application/connect+json, application/json"
-	}
-	return always
+	return typesWithoutJSON + ", application/connect+json, application/json"
 }
+
+// typesWithoutJSON are the content types for a method whose descriptors aren't known.
+const typesWithoutJSON = "application/grpc, application/grpc-web, application/grpc-web-text, application/connect+proto, application/proto"
 
 func (p *policy) acceptPost() []string { return []string{"Accept-Post", p.callTypes()} }
 

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/codec"
@@ -19,7 +20,7 @@ const connectName = "connect" // among the transports
 
 // connectRules are what a policy says about the Connect protocol.
 type connectRules struct {
-	json bool                   // the backend reads JSON, so messages in JSON pass
+	pass bool                   // messages in JSON go to the backend as they are
 	get  routing.MethodPatterns // of the methods that may be called by GET
 }
 
@@ -56,12 +57,8 @@ func hasQuery(r *http.Request, parameter string) bool {
 func connectMistake(r *http.Request, a *arrival) *mistake {
 	p, t := a.policy, mediaType(r)
 	switch {
-	case r.Method == http.MethodGet && !p.connect.get.Match(a.method):
-		return &mistake{http.StatusMethodNotAllowed, "calls of " + a.method[1:] + " by GET aren't enabled here: call it by POST, or add it to connect.get if it has no side effects", []string{"Allow", "POST"}, true}
 	case r.Method == http.MethodGet && r.ContentLength > 0:
 		return &mistake{http.StatusUnsupportedMediaType, "a GET request of the Connect protocol has no body", nil, true}
-	case !p.connect.json && (r.Method == http.MethodGet && hasQuery(r, "encoding=json") || strings.HasSuffix(t, "json")):
-		return &mistake{http.StatusUnsupportedMediaType, "messages in JSON aren't enabled here: send protobuf (useBinaryFormat: true), or set connect.json to pass if the backend reads JSON", p.acceptPost(), true}
 	case isStreamType(t) && t != "application/connect+proto" && t != "application/connect+json":
 		return &mistake{http.StatusUnsupportedMediaType, "this content type is not a call's: use " + p.callTypes(), p.acceptPost(), true}
 	}
@@ -83,6 +80,17 @@ func (c *call) readConnectHeader(h http.Header) error {
 		return report.New(report.ReasonBadRequest, "connect-protocol-version must be 1")
 	}
 	return c.readTimeout(h["Connect-Timeout-Ms"], codec.ParseConnectTimeout)
+}
+
+// connectJSON is how the Connect protocol writes JSON. Unknown fields are ignored, so that
+// clients and servers may differ in their versions.
+var connectJSON = &descriptor.JSON{IgnoreUnknown: true}
+
+// convertJSON has the messages of a call in JSON converted, unless they pass.
+func (c *call) convertJSON() {
+	if c.subtype == "json" && !c.policy.connect.pass {
+		c.json = connectJSON
+	}
 }
 
 // connectRefusal returns the body of an HTTP refusal in the form whose status a Connect

@@ -128,7 +128,7 @@ func TestConnectJSON(t *testing.T) {
 		types <- md.Get("content-type")[0]
 		return echo(ss)
 	}, grpc.ForceServerCodecV2(parts.BytesCodec{}))
-	address := serve(t, newServer(t, Config{Backend: Backend{Target: backend}, ConnectJSON: true}))
+	address := serve(t, newServer(t, Config{Backend: Backend{Target: backend}, PassConnectJSON: true}))
 	res, body := postUnary(t, address, "{}", "Content-Type", "application/json; charset=utf-8")
 	if res.StatusCode != 200 || body != "{}" || res.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("answered %d %q %v", res.StatusCode, body, res.Header)
@@ -175,7 +175,7 @@ func TestConnectGet(t *testing.T) {
 		{testMethod, "connect=v1&encoding=proto&compression=gzip&message=x", 400, "gzip"},
 		{testMethod, "connect=v1&encoding=proto&base64=1&message=!", 400, "base64"},
 		{testMethod, "connect=v1&encoding=proto", 400, "message"},
-		{testMethod, "connect=v1&encoding=json&message={}", 415, "connect.json"},
+		{testMethod, "connect=v1&encoding=json&message={}", 415, "server reflection"},
 		{"/test.Other/Method", "connect=v1&encoding=proto&message=x", 405, "connect.get"},
 	} {
 		res, body := send(t, http.DefaultClient, newRequest(t, http.MethodGet, "http://"+address+c.method+"?"+c.query, ""))

@@ -42,6 +42,8 @@ func (s *Server) serveUnary(w http.ResponseWriter, r *http.Request, a *arrival) 
 		u.frames.Length, u.body.Body = int64(len(query.Message)), bytes.NewReader(query.Message)
 	}
 	u.answer.contentType = "application/" + c.subtype
+	c.convertJSON()
+	c.unlisted = u.answer.get && !c.policy.connect.get.Match(c.Method)
 	u.answer.codingRefused = errors.Is(refused, errCoding)
 	s.handle(r.Context(), c, u, a.conn, refused)
 	u.first.Free()
@@ -124,6 +126,10 @@ func (e *unaryAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD)
 		var failure []byte
 		code, failure = codec.ConnectError(st)
 		contentType, body = "application/json", mem.BufferSlice{mem.SliceBuffer(failure)}
+	}
+	if m := h.call.mistake; m != nil {
+		code = m.code
+		setHeaders(h.w.Header(), m.headers)
 	}
 	if e.packed && st.Code() == codes.OK {
 		h.w.Header()["Content-Encoding"] = gzipped // before, so that a page may read it

@@ -114,6 +114,9 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 		refused = s.settle(c)
 	}
 	c.subtype, _ = contentSubtype(r.Header.Get("Content-Type"), d.contentType)
+	if d.connect {
+		c.convertJSON()
+	}
 	g := newGRPCStream(s, d, w, r, c, a)
 	g.answer.codingRefused = errors.Is(refused, errCoding)
 	if refused == nil {

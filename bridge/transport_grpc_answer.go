@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"strconv"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -133,7 +134,28 @@ func (e *grpcAnswer) end(h *httpStream, st *status.Status, trailer metadata.MD) 
 		e.writeTrailers(h, st, trailer)
 		return nil
 	}
+	if h.call.mistake != nil && !h.out.begun {
+		return e.refuse(h, st)
+	}
 	return e.writeTrailersFrame(h, st, trailer)
+}
+
+// refuse answers a stream whose messages culvert can't convert. Nothing was sent before.
+func (e *grpcAnswer) refuse(h *httpStream, st *status.Status) error {
+	header := h.makeWebHeader(codec.Fields(nil))
+	text := "culvert: " + st.Message() + "\n"
+	header["Content-Type"] = []string{"text/plain; charset=utf-8"}
+	header["Content-Length"] = []string{strconv.Itoa(len(text))}
+	setHeaders(header, h.call.mistake.headers)
+	h.begin(h.call.mistake.code, false)
+	w, err := h.room(len(text), true)
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, text); err != nil {
+		return err
+	}
+	return h.flush()
 }
 
 // writeTrailers writes the status as HTTP trailers. Without a header before, the answer

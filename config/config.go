@@ -201,14 +201,16 @@ type Methods struct {
 type Connect struct {
 	// What culvert does with messages in JSON:
 	//
-	//   - "refuse": culvert answers 415.
+	//   - "convert": culvert converts them to protobuf and back, by the backend's
+	//     descriptors. Without descriptors culvert answers 415.
 	//   - "pass": culvert forwards them unchanged, as application/grpc+json. Most
 	//     backends can't read them.
-	JSON string `key:"json" one:"refuse,pass"`
+	JSON string `key:"json" one:"convert,pass"`
 
-	// Patterns of methods that clients can call by GET, as in methods.allow. List
-	// only methods without side effects: browsers and caches repeat a GET, and
-	// over plaintext a browser doesn't name the page that sends it. Empty: none.
+	// Patterns of methods that clients can call by GET, as in methods.allow, beside
+	// those whose descriptors say NO_SIDE_EFFECTS. List only methods without side
+	// effects: browsers and caches repeat a GET, and over plaintext a browser
+	// doesn't name the page that sends it.
 	Get []string `key:"get" is:"method pattern"`
 }
 
@@ -399,7 +401,7 @@ func Defaults() Config {
 		TLS:            TLS{ServerTLS: tls},
 		EnforceOrigins: true,
 		Methods:        Methods{Enforce: true},
-		Connect:        Connect{JSON: "refuse"},
+		Connect:        Connect{JSON: "convert"},
 		Errors:         "concise",
 		TrustedHeader:  trustedHeader,
 		HTTP2Server:    "culvert",

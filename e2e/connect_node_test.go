@@ -9,7 +9,7 @@ import (
 )
 
 // TestConnectInNode makes calls with the Connect transports of connect-node and
-// connect-web. JSON, which connect-web sends by default, isn't enabled.
+// connect-web. They send JSON by default.
 func TestConnectInNode(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t, backendOptions{})
@@ -32,10 +32,17 @@ connect-node h2c error NotFound
 connect-node h2c server stream FailedPrecondition 3
 connect-node h2c client stream 3n
 connect-node h2c bidi 3
+connect-node json unary ok
+connect-node json error NotFound
+connect-node json server stream FailedPrecondition 3
+connect-node json client stream 3n
+connect-node json bidi 3
 connect-web unary ok
 connect-web error NotFound
 connect-web server stream FailedPrecondition 3
-connect-web json unary Unimplemented`)
+connect-web json unary ok
+connect-web json error NotFound
+connect-web json server stream FailedPrecondition 3`)
 	if got := strings.TrimSpace(string(output)); got != want {
 		t.Errorf("node wrote\n%s\nwant\n%s", got, want)
 	}

@@ -52,7 +52,7 @@ func TestConnectGo(t *testing.T) {
 			t.Cleanup(way.client.CloseIdleConnections)
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			for name, options := range map[string][]connect.ClientOption{"": nil, " with gzip": {connect.WithSendGzip()}, " by GET": {connect.WithHTTPGet(), connect.WithIdempotency(connect.IdempotencyNoSideEffects)}} {
+			for name, options := range map[string][]connect.ClientOption{"": nil, " with gzip": {connect.WithSendGzip()}, " as JSON": {connect.WithProtoJSON(), connect.WithSendGzip()}, " by GET": {connect.WithHTTPGet(), connect.WithIdempotency(connect.IdempotencyNoSideEffects)}} {
 				unary := connect.NewClient[e2epb.Request, e2epb.Reply](way.client, way.url+"/culvert.e2e.v1.Probe/Unary", options...)
 				text := "hello " + strings.Repeat("x", 1000)
 				request := connect.NewRequest(&e2epb.Request{Text: text})
@@ -66,6 +66,7 @@ func TestConnectGo(t *testing.T) {
 				}
 			}
 			connectStreams(ctx, t, way)
+			connectStreams(ctx, t, way, connect.WithProtoJSON())
 			missing := connect.NewClient[e2epb.Request, e2epb.Reply](way.client, way.url+"/culvert.e2e.v1.Probe/Missing")
 			if _, err := missing.CallUnary(ctx, connect.NewRequest(&e2epb.Request{})); connect.CodeOf(err) != connect.CodeUnimplemented {
 				t.Errorf("a method that isn't there: %v", err)
@@ -74,9 +75,9 @@ func TestConnectGo(t *testing.T) {
 	}
 }
 
-func connectStreams(ctx context.Context, t *testing.T, way connectWay) {
+func connectStreams(ctx context.Context, t *testing.T, way connectWay, options ...connect.ClientOption) {
 	t.Helper()
-	server := connect.NewClient[e2epb.Request, e2epb.Reply](way.client, way.url+"/culvert.e2e.v1.Probe/ServerStream")
+	server := connect.NewClient[e2epb.Request, e2epb.Reply](way.client, way.url+"/culvert.e2e.v1.Probe/ServerStream", options...)
 	request := connect.NewRequest(&e2epb.Request{})
 	request.Header().Set(probe.ScriptKey, probe.Script{Replies: 3, Code: 9, Message: "enough: 100%", Details: []string{"WHY"}}.String())
 	replies, err := server.CallServerStream(ctx, request)
@@ -92,7 +93,7 @@ func connectStreams(ctx context.Context, t *testing.T, way connectWay) {
 		t.Errorf("server stream: %d replies, %v", got, err)
 	}
 	_ = replies.Close() // it has ended
-	up := connect.NewClient[e2epb.Request, e2epb.Reply](way.client, way.url+"/culvert.e2e.v1.Probe/ClientStream").CallClientStream(ctx)
+	up := connect.NewClient[e2epb.Request, e2epb.Reply](way.client, way.url+"/culvert.e2e.v1.Probe/ClientStream", options...).CallClientStream(ctx)
 	for i := range uint64(3) {
 		if err := up.Send(&e2epb.Request{Sequence: i}); err != nil {
 			t.Fatal(err)
@@ -104,7 +105,7 @@ func connectStreams(ctx context.Context, t *testing.T, way connectWay) {
 	if !way.duplex {
 		return
 	}
-	both := connect.NewClient[e2epb.Request, e2epb.Reply](way.client, way.url+"/culvert.e2e.v1.Probe/Bidi").CallBidiStream(ctx)
+	both := connect.NewClient[e2epb.Request, e2epb.Reply](way.client, way.url+"/culvert.e2e.v1.Probe/Bidi", options...).CallBidiStream(ctx)
 	both.RequestHeader().Set(probe.ScriptKey, probe.Script{Echo: true}.String())
 	for i := range uint64(3) {
 		if err := both.Send(&e2epb.Request{Sequence: i}); err != nil {

@@ -6,5 +6,6 @@
 //   - file.go: a Set read from a file: a FileDescriptorSet, or a Buf image
 //   - fetch.go: a Set fetched file by file, as server reflection gives it
 //   - json.go: messages from JSON and to JSON
+//   - cost.go: how much memory a conversion takes
 //   - position.go: where in a JSON text a mistake is
 package descriptor

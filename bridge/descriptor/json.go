@@ -49,7 +49,7 @@ func (j JSON) Read(of Message, text []byte) ([]byte, error) {
 		return nil, readErrorAt(text, at, "isn't valid UTF-8")
 	}
 	m := dynamicpb.NewMessage(of.descriptor)
-	err := protojson.UnmarshalOptions{DiscardUnknown: j.IgnoreUnknown, Resolver: of.types, RecursionLimit: maxDepth}.Unmarshal(text, m)
+	err := protojson.UnmarshalOptions{DiscardUnknown: j.IgnoreUnknown, Resolver: of.set.types, RecursionLimit: maxDepth}.Unmarshal(text, m)
 	if err != nil {
 		return nil, newReadError(text, err)
 	}
@@ -78,11 +78,11 @@ func invalidUTF8(text []byte) (at int, found bool) {
 // Write appends to b the JSON text of a message in the wire form of protobuf.
 func (j JSON) Write(b []byte, of Message, wire []byte) ([]byte, error) {
 	m := dynamicpb.NewMessage(of.descriptor)
-	if err := (proto.UnmarshalOptions{Resolver: of.types, AllowPartial: true}).Unmarshal(wire, m); err != nil {
+	if err := (proto.UnmarshalOptions{Resolver: of.set.types, AllowPartial: true, RecursionLimit: maxDepth}).Unmarshal(wire, m); err != nil {
 		return nil, fmt.Errorf("a message isn't a %s: %w", of.Name(), errors.New(withoutPrefix(err)))
 	}
 	b, err := protojson.MarshalOptions{
-		AllowPartial: true, UseProtoNames: j.ProtoNames, UseEnumNumbers: j.EnumNumbers, EmitUnpopulated: j.Defaults, Resolver: of.types,
+		AllowPartial: true, UseProtoNames: j.ProtoNames, UseEnumNumbers: j.EnumNumbers, EmitUnpopulated: j.Defaults, Resolver: of.set.types,
 	}.MarshalAppend(b, m)
 	if err != nil {
 		return nil, fmt.Errorf("a %s can't be written as JSON: %w", of.Name(), errors.New(withoutPrefix(err)))

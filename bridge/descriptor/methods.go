@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -13,16 +14,16 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// A Set is what a set of descriptors says. It never changes, so several goroutines may
-// use it.
+// A Set is what a set of descriptors says. Several goroutines may use it.
 type Set struct {
 	files *protoregistry.Files
 	types *dynamicpb.Types
 	size  int
+
+	boxing sync.Map // by name of a message's type: what boxes has found
 }
 
-// Size returns how many bytes the descriptors have in the wire form of protobuf. In
-// memory they have several times as many. s may be nil.
+// Size returns how many bytes the descriptors have in their wire form. Of nil it is 0.
 func (s *Set) Size() int {
 	if s == nil {
 		return 0
@@ -43,7 +44,7 @@ type Method struct {
 // A Message is a type of messages.
 type Message struct {
 	descriptor protoreflect.MessageDescriptor
-	types      *dynamicpb.Types // for Any, and for extensions
+	set        *Set // for Any, and for extensions
 }
 
 // Name returns the full name of the type: "shop.v1.Order".
@@ -74,7 +75,7 @@ func newSet(files []*descriptorpb.FileDescriptorProto) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the descriptors contradict each other: %w", err)
 	}
-	return &Set{linked, dynamicpb.NewTypes(linked), proto.Size(all)}, nil
+	return &Set{files: linked, types: dynamicpb.NewTypes(linked), size: proto.Size(all)}, nil
 }
 
 // Method returns the method of a path, "/package.Service/Method", or an error that
@@ -98,7 +99,7 @@ func (s *Set) Method(path string) (Method, error) {
 	}
 	options, _ := m.Options().(*descriptorpb.MethodOptions)
 	return Method{
-		Request: Message{m.Input(), s.types}, Reply: Message{m.Output(), s.types},
+		Request: Message{m.Input(), s}, Reply: Message{m.Output(), s},
 		ClientStreams: m.IsStreamingClient(), ServerStreams: m.IsStreamingServer(),
 		NoSideEffects: options.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS,
 	}, nil

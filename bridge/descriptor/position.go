@@ -26,8 +26,14 @@ func withoutPrefix(err error) string {
 func newReadError(text []byte, err error) *ReadError {
 	e := &ReadError{Text: withoutPrefix(err)}
 	m := errorPlace.FindStringSubmatch(e.Text)
-	if m == nil {
+	switch {
+	case m != nil:
+	case e.Text != "unexpected EOF":
 		return e
+	case json.Valid(text): // at its end, protojson waits for the other half
+		return readErrorAt(text, bytes.LastIndex(text, []byte(`\u`)), "has half of a surrogate pair")
+	default:
+		return readErrorAt(text, len(text), "the text ends too early")
 	}
 	e.Text = e.Text[len(m[0]):]
 	e.Line, _ = strconv.Atoi(m[1]) // digits

@@ -25,6 +25,7 @@ const (
 	ReasonUpstreamSilent      Reason = "UPSTREAM_SILENT"
 	ReasonUpstreamNotGRPC     Reason = "UPSTREAM_NOT_GRPC"
 	ReasonMissingTrailers     Reason = "MISSING_TRAILERS"
+	ReasonDescriptorMismatch  Reason = "DESCRIPTOR_MISMATCH"
 	ReasonBadCardinality      Reason = "BAD_CARDINALITY"
 	ReasonFallbackLoop        Reason = "FALLBACK_LOOP"
 	ReasonDeadlineExceeded    Reason = "DEADLINE_EXCEEDED"
@@ -56,7 +57,7 @@ var reasons = []ReasonInfo{
 	{ReasonUnauthenticated, codes.Unauthenticated, 401, "the call can't be authenticated", "send valid credentials; the message says what is wrong with them"},
 	{ReasonPermissionDenied, codes.PermissionDenied, 403, "the client is authenticated, but may not make this call", "get the permission, or use other credentials"},
 	{ReasonBadRequest, codes.InvalidArgument, 400, "the client's request is malformed", "fix the client; the message says which byte or field is wrong"},
-	{ReasonUnsupportedEncoding, codes.Unimplemented, 415, "the messages use a compression that culvert doesn't support", "use gzip or no compression"},
+	{ReasonUnsupportedEncoding, codes.Unimplemented, 415, "the messages use a compression that culvert doesn't support, or are JSON that it can't convert", "use gzip or no compression; send protobuf, or give culvert the descriptors: turn on server reflection at the backend, or set backend.descriptors"},
 	{ReasonRequestTooLarge, codes.ResourceExhausted, 413, "a request message is over the limit", "send smaller messages or raise limits.message_bytes"},
 	{ReasonResponseTooLarge, codes.ResourceExhausted, 502, "a response message is over the limit", "send smaller messages or raise limits.message_bytes"},
 	{ReasonMetadataTooLarge, codes.ResourceExhausted, 431, "the metadata is over the limit", "send less metadata or raise limits.header_bytes"},
@@ -68,6 +69,7 @@ var reasons = []ReasonInfo{
 	{ReasonUpstreamSilent, codes.Unavailable, 504, "the backend doesn't answer, not even a ping", "try again: calls use a new connection; check whether the backend's process hangs"},
 	{ReasonUpstreamNotGRPC, codes.Unknown, 502, "the server at the backend's address does not speak gRPC", "check the backend's address and whether it needs TLS; the log has its answer under this call id"},
 	{ReasonMissingTrailers, codes.Internal, 502, "the backend ended the call without a status", "check whether the backend or a proxy in front of it drops trailers; the log has the cause under this call id"},
+	{ReasonDescriptorMismatch, codes.Internal, 502, "a reply of the backend isn't the message that its descriptors say", "check that the descriptors are those of the program that runs at the backend; the log has the cause under this call id"},
 	{ReasonBadCardinality, codes.Unimplemented, 501, "a unary call of the Connect protocol didn't get exactly one reply message", "call a method that streams with the client's function for streams; else check the backend"},
 	{ReasonFallbackLoop, codes.Unavailable, 508, "a request to the web server (fallback) came back to culvert", "set fallback to the web server's own address"},
 	{ReasonDeadlineExceeded, codes.DeadlineExceeded, 504, "the call's deadline passed", "set a later deadline or find the slow part"},

@@ -2,14 +2,17 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A DescriptorSource has the descriptors of a backend's methods. It is asked for each
@@ -21,8 +24,8 @@ type DescriptorSource interface{ Descriptors() *descriptor.Set }
 // after a new connection, behind which there may be another program. Described waits for
 // the answer until ctx ends; calls that wait share it.
 //
-// The error is the cause of ctx, ErrNoReflection, a *report.Fault if there is no
-// connection, or why the answer can't be used. It wraps descriptor.ErrUnknown if there is
+// The error is the cause of ctx, ErrNoReflection, a *report.Fault if the backend can't be
+// asked, or why the answer can't be used. It wraps descriptor.ErrUnknown if there is
 // no such method.
 func (u *Upstream) Described(ctx context.Context, path string) (descriptor.Method, error) {
 	if u.source != nil {
@@ -109,7 +112,7 @@ func (l *learned) close() {
 	l.cancel()
 }
 
-var errUpstreamClosed = errors.New("the upstream is closed")
+var errUpstreamClosed = report.New(report.ReasonUpstreamUnreachable, "the backend is no longer in use")
 
 // method implements Described.
 func (l *learned) method(ctx context.Context, path string) (descriptor.Method, error) {
@@ -217,6 +220,7 @@ func (l *learned) run(q *question, list bool, conns int64) {
 		}
 		return err
 	})
+	a.err = whyUnasked(a.err)
 	l.mu.Lock()
 	outdated := l.note(q.service, list, a, attempt{time.Now(), conns, a.err})
 	l.question = nil
@@ -224,6 +228,16 @@ func (l *learned) run(q *question, list bool, conns int64) {
 	close(q.done)
 	if outdated {
 		l.log.Warn("the backend's descriptors can't be fetched again: messages are converted by those from before", slog.Any("error", a.err))
+	}
+}
+
+// whyUnasked returns a *report.Fault if the backend didn't answer a question to its end.
+func whyUnasked(err error) error {
+	switch status.Code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		return report.New(report.ReasonUpstreamUnreachable, "the backend doesn't say which messages its methods have").Because(err)
+	default:
+		return err
 	}
 }
 

@@ -26,7 +26,7 @@ func bridgeConfig(c *config.Loaded) bridge.Config {
 		DenyMethods:       c.Methods.Deny,
 		TryMethods:        !c.Methods.Enforce,
 		PathPrefix:        c.PathPrefix,
-		ConnectJSON:       c.Connect.JSON == "pass",
+		PassConnectJSON:   c.Connect.JSON == "pass",
 		ConnectGet:        c.Connect.Get,
 		FallbackURL:       c.Fallback,
 		VouchedHeaders:    c.Metadata.Vouched,

@@ -43,7 +43,7 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"methods.enforce":              {"false", func(c bridge.Config) any { return c.TryMethods }, true},
 		"hosts":                        {[]string{"a.example"}, func(c bridge.Config) any { return c.Hosts }, []string{"a.example"}},
 		"path_prefix":                  {"/grpc", func(c bridge.Config) any { return c.PathPrefix }, "/grpc"},
-		"connect.json":                 {"pass", func(c bridge.Config) any { return c.ConnectJSON }, true},
+		"connect.json":                 {"pass", func(c bridge.Config) any { return c.PassConnectJSON }, true},
 		"connect.get":                  {[]string{"a.B/Get*"}, func(c bridge.Config) any { return c.ConnectGet }, []string{"a.B/Get*"}},
 		"methods.allow":                {[]string{"a.B/*"}, func(c bridge.Config) any { return c.AllowMethods }, []string{"a.B/*"}},
 		"methods.deny":                 {[]string{"a.B/*"}, func(c bridge.Config) any { return c.DenyMethods }, []string{"a.B/*"}},

@@ -1,0 +1,90 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+
+	"github.com/culvert-grpc/culvert/bridge/descriptor"
+	"github.com/culvert-grpc/culvert/bridge/message"
+	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/upstream"
+)
+
+// A transport whose messages are JSON sets call.json. The steps then find the method's
+// descriptors, the pump converts each message, and the backend gets protobuf. Sizes that
+// are counted and observed are those of protobuf, the backend's side.
+
+// describe finds the method's descriptors, if the call needs them. It comes after
+// authorize: only a client that may call a method learns whether it exists.
+func (*Server) describe(ctx context.Context, r *running) error {
+	c := r.call
+	if c.json == nil && !c.unlisted {
+		return nil
+	}
+	method, err := r.to.Described(ctx, c.Method)
+	if known := (*report.Fault)(nil); errors.As(err, &known) || err != nil && ctx.Err() != nil {
+		return err
+	}
+	switch {
+	case c.unlisted && (err != nil || !method.NoSideEffects):
+		return c.mistaken(getMistake(c.Method), report.ReasonNoRoute, "call it by POST, or add it to connect.get if it has no side effects", err)
+	case c.json != nil && err != nil:
+		return c.mistaken(jsonMistake(err), report.ReasonUnsupportedEncoding, "", err)
+	case c.json != nil:
+		r.convert = &message.Converter{JSON: *c.json, Method: method, Limit: c.messages, Held: c.held, Expanded: c.coding != ""}
+	}
+	return nil
+}
+
+// mistaken returns the fault of a call that is a client's mistake. A protocol whose answers
+// have an HTTP status gets the mistake's.
+func (c *call) mistaken(m *mistake, reason report.Reason, remedy string, cause error) error {
+	c.mistake = m
+	return &report.Fault{Reason: reason, Code: codes.Unimplemented, Text: m.text, Remedy: remedy, Cause: cause}
+}
+
+// getMistake is the mistake of a GET of a method that may have side effects.
+func getMistake(method string) *mistake {
+	return &mistake{code: http.StatusMethodNotAllowed, text: "calls of " + method[1:] + " by GET aren't enabled here", headers: []string{"Allow", "POST"}}
+}
+
+// jsonMistake is the mistake of sending JSON for a method without descriptors.
+func jsonMistake(err error) *mistake {
+	why := "the backend's descriptors can't be used"
+	switch {
+	case errors.Is(err, upstream.ErrNoReflection):
+		why = "the backend has no server reflection"
+	case errors.Is(err, descriptor.ErrUnknown):
+		why = "the backend's descriptors don't have it"
+	}
+	return &mistake{code: http.StatusUnsupportedMediaType, text: "culvert can't convert JSON for this method: " + why, headers: []string{"Accept-Post", typesWithoutJSON}}
+}
+
+// backendSubtype returns the content-subtype for the backend.
+func (c *call) backendSubtype() string {
+	if c.json != nil {
+		return "proto"
+	}
+	return c.subtype
+}
+
+// toBackend converts a request, unless messages pass as they are. It takes the message
+// over.
+func (r *running) toBackend(m mem.BufferSlice) (mem.BufferSlice, error) {
+	if r.convert == nil {
+		return m, nil
+	}
+	return r.convert.Request(r.timed, m)
+}
+
+// toClient converts a reply likewise.
+func (r *running) toClient(m mem.BufferSlice) (mem.BufferSlice, error) {
+	if r.convert == nil {
+		return m, nil
+	}
+	return r.convert.Reply(r.timed, m)
+}
