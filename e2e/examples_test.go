@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -106,6 +107,7 @@ func TestExampleDuoWorkflowPage(t *testing.T) {
 }
 
 // Without --check an example stays, for people to look at, until it is told to end.
+// Then its culvert ends, too.
 func TestExampleEndsOnSIGTERM(t *testing.T) {
 	t.Parallel()
 	p := startExample(t, "api-gateway")
@@ -120,5 +122,9 @@ func TestExampleEndsOnSIGTERM(t *testing.T) {
 	p.signal(t, syscall.SIGTERM)
 	if code := p.wait(t, 10*time.Second); code != 0 {
 		t.Errorf("after SIGTERM it ended with %d", code)
+	}
+	if conn, err := net.Dial("tcp", address); err == nil {
+		_ = conn.Close()
+		t.Errorf("its culvert still listens at %s", address)
 	}
 }

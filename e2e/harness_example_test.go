@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -16,7 +17,12 @@ func startExample(t *testing.T, name string, args ...string) *process {
 		t.Fatal(err)
 	}
 	argv := []string{"env", "--chdir=../examples", "CULVERT_BIN=" + culvertProgram, program}
-	return startProcess(t, name, "", append(argv, args...)...)
+	p := startProcess(t, name, "", append(argv, args...)...)
+	t.Cleanup(func() { // before startProcess kills it, which its culvert would outlive
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // gone already if the test stopped it
+		p.wait(t, 10*time.Second)
+	})
+	return p
 }
 
 // checkExample runs an example with --check, until it has succeeded. It returns what

@@ -33,7 +33,8 @@ func Main(example func(ctx context.Context, check bool) error) {
 }
 
 func run(example func(ctx context.Context, check bool) error, check bool) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// SIGPIPE: the reader of our output is gone. It would end us, but not culvert.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 	defer stop()
 	if check {
 		var cancel context.CancelFunc
