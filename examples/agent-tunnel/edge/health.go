@@ -1,0 +1,56 @@
+package edge
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// CheckAgents asks the web server behind each agent for /healthz, through the tunnel, at
+// each interval until the context ends. An agent that doesn't answer 200 within the
+// interval gets no requests until it does.
+func (e *Edge) CheckAgents(ctx context.Context, interval time.Duration) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			e.checkAll(ctx, interval)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (e *Edge) checkAll(ctx context.Context, patience time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var checks sync.WaitGroup
+	for _, a := range e.snapshot() {
+		checks.Go(func() { e.check(ctx, a) })
+	}
+	checks.Wait()
+}
+
+func (e *Edge) check(ctx context.Context, a agent) {
+	healthy := healthy(ctx, a)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if now := e.agents[a.name]; now != nil && now.stream == a.stream { // otherwise it has moved, and the next check counts
+		now.healthy = healthy
+	}
+}
+
+func healthy(ctx context.Context, a agent) bool {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+a.name+".localhost/healthz", nil)
+	if err != nil {
+		return false // a name that no URL can have
+	}
+	res, err := a.stream.RoundTrip(r)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = res.Body.Close() }() // never fails
+	return res.StatusCode == http.StatusOK
+}

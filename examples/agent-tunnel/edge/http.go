@@ -1,0 +1,106 @@
+package edge
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"strings"
+
+	"github.com/culvert-grpc/culvert/examples/agent-tunnel/frames"
+	"github.com/culvert-grpc/culvert/examples/agent-tunnel/tunnelpb"
+)
+
+// NewHandler returns a reverse proxy that sends requests for NAME.localhost to the agent
+// with this name, and other requests to each agent in turn.
+func (e *Edge) NewHandler() http.Handler {
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetXForwarded()
+			p.Out.Trailer = p.In.Trailer // not a copy: the values come after the body
+			p.Out.Header.Del("Connection")
+			p.Out.Header.Del("Upgrade") // the frames have nothing for other protocols
+		},
+		Transport:     roundTripper(e.roundTrip),
+		FlushInterval: -1, // at once
+		ErrorHandler:  answerError,
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex() // a response may begin before the request's end; HTTP/2 allows this anyway
+		proxy.ServeHTTP(w, r)
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+var errNoAgent = errors.New("no healthy agent")
+
+// roundTrip sends a request to an agent. If the agent moves at this moment, its newer
+// stream takes the request.
+func (e *Edge) roundTrip(r *http.Request) (*http.Response, error) {
+	name, _, _ := strings.Cut(r.Host, ".")
+	for {
+		s := e.pick(name)
+		if s == nil {
+			return nil, errNoAgent
+		}
+		res, err := s.RoundTrip(r)
+		if !errors.Is(err, errDraining) {
+			return res, err
+		}
+	}
+}
+
+func answerError(w http.ResponseWriter, _ *http.Request, err error) {
+	code := http.StatusBadGateway
+	if errors.Is(err, errNoAgent) {
+		code = http.StatusServiceUnavailable
+	}
+	http.Error(w, "edge: "+err.Error(), code)
+}
+
+func requestHeaders(r *http.Request) *tunnelpb.Headers {
+	length := r.ContentLength
+	if r.Body == nil {
+		length = 0
+	}
+	return &tunnelpb.Headers{
+		Method:        r.Method,
+		Target:        []byte(r.URL.RequestURI()),
+		Host:          r.Host,
+		Fields:        frames.Fields(r.Header),
+		ContentLength: length,
+		Trailers:      frames.Names(r.Trailer),
+	}
+}
+
+// upload sends the body of a request, until the body or the exchange ends.
+func upload(x *frames.Exchange, r *http.Request) {
+	body := r.Body
+	if body == nil {
+		body = http.NoBody
+	}
+	if err := x.SendBody(body, func() http.Header { return r.Trailer }); err != nil {
+		x.Fail(err)
+	}
+	_ = body.Close() // it was read, or isn't needed
+}
+
+func newResponse(r *http.Request, h *tunnelpb.Headers, body *frames.Body) *http.Response {
+	code := int(h.GetStatus())
+	body.Trailers = frames.Announced(h.GetTrailers())
+	return &http.Response{
+		StatusCode:    code,
+		Status:        strconv.Itoa(code) + " " + http.StatusText(code),
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        frames.Header(h.GetFields()),
+		ContentLength: h.GetContentLength(),
+		Body:          body,
+		Trailer:       body.Trailers,
+		Request:       r,
+	}
+}
