@@ -134,6 +134,7 @@ tools: ## Test the lint rules, the image and this file
 unit: ## Run the unit, fuzz corpus, command-line and conformance tests
 	$(call say,unit)
 	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m -skip '$(LONG)' ./bridge ./tls ./...
+	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 5m ./...
 
 e2e: build node_modules ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)

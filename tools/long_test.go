@@ -33,8 +33,10 @@ func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 		}
 		names = testName.FindAllString(long[2], -1)
 	}
-	if tools, selected := skipped["tools"]; !selected || tools != nil {
-		t.Errorf("make test selects tests of the tools by %q, want all to run", tools)
+	for _, module := range []string{"examples", "tools"} {
+		if by, selected := skipped[module]; !selected || by != nil {
+			t.Errorf("make test selects tests of the module %s by %q, want all to run", module, by)
+		}
 	}
 
 	there := testFunctions(t)
