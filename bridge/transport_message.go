@@ -282,7 +282,7 @@ func (d *messageDown) closing(st *status.Status) (websocket.StatusCode, string) 
 	case reason == "":
 	case d.frames.Code() != 0:
 		return d.frames.Code(), text
-	case d.on.Ended() == report.EndedSilent, reason == report.ReasonDraining:
+	case reason == report.ReasonClientSilent, reason == report.ReasonDraining:
 		return websocket.StatusGoingAway, text
 	case reason == report.ReasonInternal:
 		return websocket.StatusInternalError, text

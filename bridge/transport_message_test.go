@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	coder "github.com/coder/websocket"
@@ -219,25 +220,27 @@ func TestBareCut(t *testing.T) {
 // TestBareGoodbyeAfterHalfClose: a backend that doesn't end loses a client that is gone
 // for good.
 func TestBareGoodbyeAfterHalfClose(t *testing.T) {
-	ended := make(chan struct{})
-	obs := newObserver()
-	_, address := serveChat(t, func(ss grpc.ServerStream) error {
-		defer close(ended)
-		<-ss.Context().Done()
-		return nil
-	}, func(c *Config) {
-		c.Observer = obs
-		c.Routes = chat(func(r *Route) { r.Message.HalfClose = "bye" })
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan struct{})
+		obs := newObserver()
+		ws := dialBubble(t, bareBubble(t, func(ss grpc.ServerStream) error {
+			defer close(ended)
+			<-ss.Context().Done()
+			return nil
+		}, func(c *Config) {
+			c.Observer = obs
+			c.Routes = chat(func(r *Route) { r.Message.HalfClose = "bye" })
+		}), new(coder.DialOptions))
+		say(t, ws, coder.MessageText, "bye")
+		closed := time.Now()
+		if err := ws.Close(coder.StatusNormalClosure, ""); err != nil {
+			t.Fatal(err)
+		}
+		if end, after := <-obs.ended, time.Since(closed); end.Reason != report.ReasonClientGone || after != lingerTime {
+			t.Errorf("the call ended with %q after %v, want %s after %v", end.Reason, after, report.ReasonClientGone, lingerTime)
+		}
+		<-ended
 	})
-	ws := dialMessages(t, address, "/ws/chat", nil)
-	say(t, ws, coder.MessageText, "bye")
-	if err := ws.Close(coder.StatusNormalClosure, ""); err != nil {
-		t.Fatal(err)
-	}
-	if end := await(t, "the call's end", obs.ended); end.Reason != report.ReasonClientGone {
-		t.Errorf("the call ended with %q, want %s", end.Reason, report.ReasonClientGone)
-	}
-	await(t, "the backend's end", ended)
 }
 
 // TestBareGoodbyeBeforeTheAnswer: what a client has said before it left reaches the

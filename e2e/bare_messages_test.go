@@ -32,7 +32,7 @@ routes:
 `})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	ws := openMessages(ctx, t, c.address+"/ws/probe", probe.Script{Echo: true, Code: 5, Message: "no such room"})
+	ws, id := openMessages(ctx, t, c.address+"/ws/probe", probe.Script{Echo: true, Code: 5, Message: "no such room"})
 	for i, text := range []string{"one", "two", "three"} {
 		sendBare(ctx, t, ws, &e2epb.Request{Sequence: uint64(i), Text: text})
 		if reply := receiveBare(ctx, t, ws); reply.GetSequence() != uint64(i) || reply.GetText() != text {
@@ -48,10 +48,11 @@ routes:
 	}
 	wantClosed(ctx, t, ws, 4005, "NOT_FOUND: no such room")
 	c.loggedLike(t, func(l map[string]any) bool {
-		return l["transport"] == "message" && l["route"] == "probe" && l["code"] == "NOT_FOUND"
+		return l["transport"] == "message" && l["route"] == "probe" && l["code"] == "NOT_FOUND" && l["method"] == "/culvert.e2e.v1.Probe/Bidi" &&
+			l["origin"] == "upstream" && l["messages_in"] == 3.0 && l["messages_out"] == 3.0 && l["call_id"] == id
 	})
 
-	ws = openMessages(ctx, t, c.address+"/ws/culvert.e2e.v1.Probe/ServerStream", probe.Script{Replies: 2})
+	ws, _ = openMessages(ctx, t, c.address+"/ws/culvert.e2e.v1.Probe/ServerStream", probe.Script{Replies: 2})
 	sendBare(ctx, t, ws, &e2epb.Request{})
 	if err := ws.Write(ctx, websocket.MessageText, []byte("done")); err != nil {
 		t.Fatal(err)
@@ -61,15 +62,15 @@ routes:
 	wantClosed(ctx, t, ws, 1000, "")
 }
 
-func openMessages(ctx context.Context, t *testing.T, address string, script probe.Script) *websocket.Conn {
+func openMessages(ctx context.Context, t *testing.T, address string, script probe.Script) (ws *websocket.Conn, id string) {
 	t.Helper()
 	header := http.Header{probe.ScriptKey: {script.String()}}
-	ws, _, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{HTTPHeader: header})
+	ws, answer, err := websocket.Dial(ctx, "ws://"+address, &websocket.DialOptions{HTTPHeader: header})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = ws.CloseNow() }) // mostly it is closed by now
-	return ws
+	return ws, answer.Header.Get("X-Request-Id")
 }
 
 func sendBare(ctx context.Context, t *testing.T, ws *websocket.Conn, m *e2epb.Request) {
