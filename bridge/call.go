@@ -39,6 +39,9 @@ type call struct {
 	oneReply    bool             // the client's protocol needs exactly one reply
 	info        *report.CallInfo
 
+	posted        bool // its message is for another call: it has no stream of its own
+	authenticated bool // by the poll that began it
+
 	setCookies bool // the backend's set-cookie may cross
 	arriving   bool // it counts with the arrivals of its policy
 

@@ -74,6 +74,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.leave()
 	s.awaitArrivals(ctx, t)
 	s.refusing.Store(true)
+	s.polls.Close(errDraining) // no poll comes any more
 
 	// Not before: net/http answers no first request of a connection after Shutdown, and
 	// tunnels' listener closes.

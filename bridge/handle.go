@@ -62,7 +62,7 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 		refused = down.Open()
 	}
 	c.arrived()
-	if refused != nil {
+	if refused != nil || c.posted {
 		s.tellBegan(r)
 		s.finish(r, refused, nil)
 		cancel(errFinished) // a read may wait for memory

@@ -15,6 +15,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/opamp"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/tunnel"
@@ -54,7 +55,8 @@ type Server struct {
 
 	tunnels *tunnel.Listener // the listener of the HTTP/2 inside of WebSockets
 	loop    string           // tells that a request for the web server has come back
-	sockets tasks            // calls and tunnels on WebSockets, which outlive their HTTP handlers
+	polls   *opamp.Table     // the agents that poll
+	sockets tasks            // calls and tunnels on WebSockets, and of polls' sessions, which outlive their HTTP handlers
 	workers sync.WaitGroup   // that serves the tunnels
 }
 
@@ -93,6 +95,7 @@ func New(cfg Config) (*Server, error) {
 	s.loop = newID()
 	s.registry = newRegistry(s.account, s.edge.Idle)
 	s.serveTunnels()
+	s.polls = opamp.NewTable(opamp.DefaultOptions(func() int { return s.policy.Load().limits.Connections }, report.KeyConnections))
 	return s, nil
 }
 
@@ -275,6 +278,7 @@ func (s *Server) Close() error {
 		_ = hs.Close() // only listeners' errors, of no use now
 	}
 	s.tunnels.CloseConns()
+	s.polls.Close(errDraining)
 	s.sockets.stop()
 	s.edge.CutLingering()
 	s.registry.stopRelief()

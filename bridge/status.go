@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/opamp"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
@@ -65,11 +66,18 @@ type verdict struct {
 func judge(err error, callID string, detailed bool) verdict {
 	var up upstream.Status
 	var f *report.Fault
+	var ended *opamp.Ended
 	switch {
 	case err == nil:
 		return verdict{status: status.New(codes.OK, ""), origin: report.OriginUpstream}
 	case errors.As(err, &up):
 		return verdict{status: up.Status, origin: report.OriginUpstream}
+	case errors.As(err, &ended):
+		v := verdict{status: ended.Status, origin: report.OriginUpstream, reason: ended.Reason}
+		if v.reason != "" {
+			v.origin = report.OriginCulvert
+		}
+		return v
 	case errors.As(err, &f):
 	case silenceFault(err) != nil:
 		f = silenceFault(err)

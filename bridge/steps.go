@@ -115,6 +115,9 @@ func (*Server) route(_ context.Context, r *running) (err error) {
 // upstream. If a split's backend can't be reached or is full, the call goes to another one.
 func (s *Server) open(ctx context.Context, r *running) (err error) {
 	c := r.call
+	if c.posted {
+		return nil
+	}
 	var key []string
 	others := 0
 	if c.route != nil {
@@ -190,10 +193,10 @@ func (r *running) releaseUpstream() {
 
 // authenticate asks the Authenticator, if there is one.
 func (s *Server) authenticate(ctx context.Context, r *running) error {
-	if s.cfg.Authenticator == nil {
+	c := r.call
+	if s.cfg.Authenticator == nil || c.authenticated {
 		return nil
 	}
-	c := r.call
 	if down, ok := r.down.(endAwaiter); ok {
 		r.early = &earlyRead{down: down, stopped: make(chan struct{}), opened: make(chan struct{})}
 		r.others.Go(func() { s.passRequests(r) }) // pump waits for it, or handle

@@ -30,7 +30,7 @@ const messageName = "message"
 func messageMistake(r *http.Request, a *arrival) *mistake {
 	m := a.route.bare()
 	if m.Framing == FramingOpAMP && !isUpgrade(r) {
-		return opampMistake(r, m)
+		return opampMistake(r)
 	}
 	switch {
 	case isUpgrade(r) && (m.Subprotocol == "" || headerHasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):

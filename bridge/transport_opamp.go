@@ -57,10 +57,8 @@ func (c *routeCompiler) compileOpAMP(m *messageRoute) {
 
 // opampMistake returns why a request at an agents' path is neither a WebSocket's nor a
 // poll, or nil.
-func opampMistake(r *http.Request, m *messageRoute) *mistake {
+func opampMistake(r *http.Request) *mistake {
 	switch {
-	case r.Method == http.MethodPost && m.poll == "":
-		return &mistake{http.StatusMethodNotAllowed, "this path takes no polls: open a WebSocket, or set message.poll_method", []string{"Allow", "GET"}, true}
 	case r.Method == http.MethodPost && mediaType(r) == opamp.ContentType:
 		return nil
 	case r.Method == http.MethodPost:

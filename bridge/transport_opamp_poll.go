@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 
 	"google.golang.org/grpc/codes"
@@ -10,17 +11,20 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/opamp"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// servePoll serves one poll of an agent: a unary call.
+// servePoll serves one poll of an agent: a unary call, or a message for the call that
+// streams, which the agent's session is the client of.
 func (s *Server) servePoll(w http.ResponseWriter, r *http.Request, a *arrival) {
 	liftTimeouts(w, r)
-	c, refused := s.newMessageCall(a.route.bare().withQuery(r), a)
-	c.oneReply = true
+	m := a.route.bare()
+	r = m.withQuery(r)
+	c, refused := s.newMessageCall(r, a)
 	if refused == nil {
 		refused = c.readCodings(r.Header["Content-Encoding"], r.Header["Accept-Encoding"])
 	}
@@ -28,13 +32,20 @@ func (s *Server) servePoll(w http.ResponseWriter, r *http.Request, a *arrival) {
 	p.open(s, w, r, c, a, &p.answer)
 	p.answer.codingRefused = errors.Is(refused, errCoding)
 	p.read(&p.frames)
-	s.handle(r.Context(), c, p, a.conn, refused)
+	var down downstream = p
+	if m.poll == "" {
+		c.posted = true
+		down = &sessionPoll{pollStream: p, arrival: a, owner: c.owner()}
+	} else {
+		c.oneReply = true
+	}
+	s.handle(r.Context(), c, down, a.conn, refused)
 	p.first.Free()
 	p.answer.reply.Free()
 	p.close()
 }
 
-// A pollStream is the client's end of a poll.
+// A pollStream is the client's end of a poll that is a unary call.
 type pollStream struct {
 	bodyStream
 	frames message.Unary
@@ -56,14 +67,91 @@ func (p *pollStream) Prepare(ctx context.Context) error {
 	return opamp.CheckHeader(p.r.Header.Get("Opamp-Instance-Uid"), p.agent)
 }
 
+// A sessionPoll is the client's end of a poll whose message is for its agent's session.
+type sessionPoll struct {
+	*pollStream
+	arrival *arrival
+	owner   opamp.Owner
+}
+
+// Open implements opener: it does all that the poll is for.
+func (p *sessionPoll) Open() error {
+	c := p.call
+	if c.Peer.Identity.Name != "" {
+		p.owner = opamp.NewOwner("identity", c.Peer.Identity.Name)
+	}
+	m, held := p.first, p.s.account.NewEntry()
+	p.first, p.ahead = nil, false
+	return p.s.polls.Post(p.body.Ctx, opamp.Poll{
+		Scope: c.route.name + " " + c.Method, Agent: p.agent, Owner: p.owner,
+		Message: m, Held: held, Deliver: p.deliver,
+		Start: func(session *opamp.Session) error { return p.start(session, held) },
+	})
+}
+
+// owner stands for the credentials of a client that no Authenticator names.
+func (c *call) owner() opamp.Owner {
+	return opamp.NewOwner(append([]string{"credentials", c.info.Client}, c.Metadata["authorization"]...)...)
+}
+
+// start starts the call of a session, with what is known of the poll's client. A session
+// outlives the connections of its agent.
+func (p *sessionPoll) start(session *opamp.Session, held *memory.Entry) error {
+	p.arrival.from = nil
+	c, err := p.s.newHTTPCall(p.r, p.arrival)
+	if err == nil {
+		err = p.s.settle(c)
+	}
+	if err != nil {
+		return err
+	}
+	c.Metadata, c.Peer, c.info.Identity = maps.Clone(p.call.Metadata), p.call.Peer, p.call.info.Identity
+	c.held, c.on, c.authenticated = held, nil, true
+	down := sessionDown{session, c}
+	if !p.s.sockets.start(func() {
+		p.s.handle(context.Background(), c, down, nil, nil)
+	}) {
+		return errRefusing
+	}
+	return nil
+}
+
+// A sessionDown is the client's end of a session's call.
+type sessionDown struct {
+	*opamp.Session
+	call *call
+}
+
+// Finish implements downstream.
+func (d sessionDown) Finish(st *status.Status, trailer metadata.MD) error {
+	d.Reason = d.call.ending
+	return d.Session.Finish(st, trailer)
+}
+
+// deliver sends the agent a reply, which stays the session's.
+func (p *sessionPoll) deliver(reply mem.BufferSlice) error {
+	err := p.guard.Write(func() error {
+		p.answer.sent = true
+		return p.answer.send(&p.httpStream, reply)
+	})
+	if err != nil {
+		return clientWriteError(p.body.Ctx, err)
+	}
+	return nil
+}
+
 // A pollAnswer is the encoder of polls. The header has the status, so all of it waits for
 // the call's end.
 type pollAnswer struct {
 	unaryAnswer
+	sent bool // the whole answer was, as far as possible
 }
 
 // end implements encoder.
 func (e *pollAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error {
+	if e.sent {
+		return nil
+	}
 	if e.codingRefused {
 		h.w.Header()["Accept-Encoding"] = canRead
 	}
@@ -72,10 +160,15 @@ func (e *pollAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error 
 		code, body := opamp.Refuse(header, st, h.call.ending)
 		return h.whole(code, mem.BufferSlice{mem.SliceBuffer(body)})
 	}
+	return e.send(h, e.reply)
+}
+
+// send sends a message as the whole answer.
+func (e *pollAnswer) send(h *httpStream, reply mem.BufferSlice) error {
 	header := h.makeWebHeader(codec.Fields(nil))
 	header["Content-Type"] = []string{opamp.ContentType}
 	if e.packed {
 		header["Content-Encoding"] = gzipped
 	}
-	return h.whole(http.StatusOK, e.reply)
+	return h.whole(http.StatusOK, reply)
 }

@@ -86,7 +86,7 @@ type RouteMessage struct {
 	Framing string `key:"framing" one:"opamp,protobuf"`
 
 	// For opamp: the unary method that gets the messages of agents that poll. If it
-	// is empty, agents can't poll.
+	// is empty, culvert holds a call of method open for each of these agents.
 	PollMethod string `key:"poll_method" is:"method name"`
 
 	// The WebSocket subprotocol that clients must offer. Empty: any, or none.

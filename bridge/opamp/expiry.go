@@ -47,7 +47,7 @@ func (t *Table) rest(s *Session) {
 // watch sets the timer for the session that has waited longest. A timer that is set too
 // early sets itself again. The caller holds mu.
 func (t *Table) watch() {
-	if t.timer == nil && t.idle.first != nil && !t.closed {
+	if t.timer == nil && t.idle.first != nil && t.closed == nil {
 		t.expiring.Add(1)
 		t.timer = time.AfterFunc(time.Until(t.idle.first.polled.Add(t.options.Expiry)), t.expire)
 	}
@@ -84,15 +84,25 @@ func (s *Session) leave(cause error) {
 	}
 }
 
-// Close ends the table: Post opens no more sessions. The calls of those that there are
-// end by themselves, or by the cancellation of their contexts.
-func (t *Table) Close() {
+// Close ends the table with a cause. Post opens no more sessions. Those that there are end:
+// at once, or once their poll is answered. Close doesn't wait for their calls.
+func (t *Table) Close(cause error) {
 	t.mu.Lock()
-	t.closed = true
+	if t.closed == nil {
+		t.closed = cause
+	}
 	if t.timer != nil && t.timer.Stop() {
 		t.expiring.Done()
 	}
 	t.timer = nil
+	var idle []*Session
+	for s := t.idle.first; s != nil; s = t.idle.first {
+		t.remove(s)
+		idle = append(idle, s)
+	}
 	t.mu.Unlock()
+	for _, s := range idle {
+		s.leave(cause)
+	}
 	t.expiring.Wait()
 }

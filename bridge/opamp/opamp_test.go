@@ -234,7 +234,7 @@ func TestNewInstanceID(t *testing.T) {
 
 func TestTableIsFull(t *testing.T) {
 	inBubble(t, echo, func(w *world) {
-		w.table.options.Sessions = 2
+		w.table.options.Sessions = func() int { return 2 }
 		w.hears(w.poll(1, "hello"), "hello", 0)
 		w.hears(w.poll(2, "hello"), "hello", 0)
 		w.refused(w.poll(3, "hello"), report.ReasonOverloaded, Retry, 0)
@@ -426,6 +426,8 @@ func TestOpeningTakesItsTime(t *testing.T) {
 	})
 }
 
+var errClosed = report.New(report.ReasonDraining, "closed")
+
 // TestNoCall: a session that can't start, and a table that is closed.
 func TestNoCall(t *testing.T) {
 	inBubble(t, echo, func(w *world) {
@@ -436,12 +438,20 @@ func TestNoCall(t *testing.T) {
 			t.Error("a session without a call is left")
 		}
 		w.hears(w.poll(1, "hello"), "hello", 0)
-		w.table.Close()
-		w.refused(w.poll(2, "hello"), report.ReasonDraining, 0, 0)
-		w.hears(w.poll(1, "goes on"), "goes on", 0)
-		w.table.sessions[key{"/v1/opamp", agent(1)}].leave(errBack)
+		late := w.poll(2, "is answered")
+		late.Deliver = func(mem.BufferSlice) error {
+			w.table.Close(errClosed)
+			synctest.Wait()
+			w.ended(report.ReasonDraining) // the call of the first agent, whose poll is over
+			return nil
+		}
+		if err := w.table.Post(w.t.Context(), late); err != nil {
+			t.Error(err)
+		}
 		w.calls.Wait()
-		w.table.Close()
+		w.ended(report.ReasonDraining, report.ReasonDraining)
+		w.refused(w.poll(2, "hello"), report.ReasonDraining, 0, 0)
+		w.table.Close(errClosed)
 	})
 }
 
@@ -462,7 +472,7 @@ func TestManyPolls(t *testing.T) {
 		})
 	}
 	agents.Wait()
-	w.table.Close()
+	w.table.Close(errClosed)
 	if w.opened != 80 {
 		t.Errorf("%d calls, want 80", w.opened)
 	}

@@ -18,8 +18,11 @@ type turn struct {
 	done chan struct{} // closed when the next poll may begin
 }
 
-// An Ended is the error of a poll whose call has ended with this status.
-type Ended struct{ Status *status.Status }
+// An Ended is the error of a poll whose session's call has ended with this status.
+type Ended struct {
+	Status *status.Status
+	Reason report.Reason // why bridge has ended it; empty: the backend has
+}
 
 func (e *Ended) Error() string { return e.Status.String() }
 
@@ -116,7 +119,7 @@ func (s *Session) take(ctx context.Context, p *Poll, started bool) (again bool, 
 	case untaken && !started:
 		return true, nil
 	case end != nil && end.Code() != codes.OK:
-		return false, &Ended{end}
+		return false, &Ended{end, s.Reason}
 	case end != nil:
 		return false, p.Deliver(nothing(p.Agent.UID))
 	default:
@@ -239,10 +242,19 @@ func (s *Session) deliver(p *Poll) error {
 func (s *Session) endTurn() {
 	t := s.table
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	close(s.poll.done)
 	s.poll = nil
-	if t.sessions[s.key] == s {
+	closed := t.closed
+	switch {
+	case t.sessions[s.key] != s:
+		closed = nil // it ends already
+	case closed != nil:
+		t.remove(s)
+	default:
 		t.rest(s)
+	}
+	t.mu.Unlock()
+	if closed != nil {
+		s.leave(closed)
 	}
 }

@@ -12,11 +12,15 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
 // A Session is the client's end of one call, for an agent that polls. Its exported
 // methods are those of a downstream of bridge, and only the call calls them.
 type Session struct {
+	// Reason is why bridge itself ends the call. It is set before Finish.
+	Reason report.Reason
+
 	table *Table
 	owner Owner
 	held  *memory.Entry // the call's

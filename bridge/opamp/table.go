@@ -15,7 +15,7 @@ import (
 
 // Options bound the sessions of a Table. All are required.
 type Options struct {
-	Sessions int           // at once
+	Sessions func() int    // how many there may be at once; it may change
 	Key      string        // the configuration key that sets Sessions
 	Expiry   time.Duration // a session ends when no poll came for so long
 	Patience time.Duration // how long a poll waits for a reply, and for the poll before it
@@ -30,7 +30,7 @@ const Interval = 30 * time.Second
 const Retry = 30 * time.Second
 
 // DefaultOptions returns the options of OpAMP's defaults, for this many sessions.
-func DefaultOptions(sessions int, key string) Options {
+func DefaultOptions(sessions func() int, key string) Options {
 	return Options{Sessions: sessions, Key: key, Expiry: 3 * Interval, Patience: time.Second}
 }
 
@@ -44,7 +44,7 @@ type Table struct {
 	idle     list
 	timer    *time.Timer // ends idle sessions; nil: none is idle
 	expiring sync.WaitGroup
-	closed   bool
+	closed   error // why there are no sessions any more; nil: there are
 }
 
 // A key finds a session.
@@ -107,8 +107,8 @@ func CheckHeader(header string, a codec.AgentToServer) error {
 	}
 }
 
-func (t *Table) errFull() error {
-	f := report.Newf(report.ReasonOverloaded, "%d agents poll here already (%s)", t.options.Sessions, t.options.Key)
+func (t *Table) errFull(limit int) error {
+	f := report.Newf(report.ReasonOverloaded, "%d agents poll here already (%s)", limit, t.options.Key)
 	f.Limit, f.Remedy, f.Retry = t.options.Key, "try again later, or raise "+t.options.Key, Retry
 	return f
 }
@@ -152,11 +152,12 @@ func (t *Table) find(k key, owner Owner) (*Session, error) {
 // add makes a session. It takes the place of one whose call takes no messages any more,
 // with the replies that are left there. The caller holds mu.
 func (t *Table) add(k key, p *Poll, before *Session) (*Session, error) {
+	limit := t.options.Sessions()
 	switch {
-	case t.closed:
-		return nil, report.New(report.ReasonDraining, "this server is shutting down")
-	case t.count >= t.options.Sessions && (before == nil || before.end == nil):
-		return nil, t.errFull()
+	case t.closed != nil:
+		return nil, t.closed
+	case t.count >= limit && (before == nil || before.end == nil):
+		return nil, t.errFull(limit)
 	}
 	s := &Session{table: t, key: k, owner: p.Owner, held: p.Held}
 	s.changed.L = &t.mu
