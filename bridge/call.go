@@ -31,6 +31,7 @@ type call struct {
 
 	subtype     string           // content-subtype of the messages: "", "proto", "json"
 	json        *descriptor.JSON // how its messages are converted; nil: they pass as they are
+	oneRequest  bool             // once the descriptors say so, the backend gets the half-close after one message
 	unlisted    bool             // a GET of a method that connect.get doesn't list: it must have no side effects
 	mistake     *mistake         // the answer's HTTP status and headers, in place of those of the status; nil: none
 	coding      string           // the client's compression: "" or "gzip"

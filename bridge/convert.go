@@ -35,6 +35,7 @@ func (*Server) describe(ctx context.Context, r *running) error {
 	case c.json != nil && err != nil:
 		return c.mistaken(jsonMistake(err), report.ReasonUnsupportedEncoding, "", err)
 	case c.json != nil:
+		c.oneRequest = c.oneRequest && !method.ClientStreams
 		r.convert = &message.Converter{JSON: *c.json, Method: method, Limit: c.messages, Held: c.held, Expanded: c.coding != ""}
 	}
 	return nil

@@ -72,6 +72,10 @@ func (s *Server) copyRequests(r *running) error {
 		if err != nil {
 			return err
 		}
+		if r.call.oneRequest {
+			r.up.CloseSend()
+			return r.awaitGoodbye()
+		}
 	}
 	r.up.CloseSend()
 	if r.call.Complete {
@@ -82,6 +86,22 @@ func (s *Server) copyRequests(r *running) error {
 		return err // the client went away, or broke the protocol
 	}
 	return nil
+}
+
+// awaitGoodbye waits for the client's end behind the only message that its method takes.
+func (r *running) awaitGoodbye() error {
+	m, err := r.recv()
+	if errors.Is(err, io.EOF) { // a half-close that the client needn't have sent
+		m, err = r.recv()
+	}
+	if err == nil {
+		m.Free()
+		return report.New(report.ReasonBadRequest, "the method takes one message, and a second one came")
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // copyResponses returns the trailer and nil when the upstream ended with OK,

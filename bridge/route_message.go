@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/routing"
@@ -15,8 +16,15 @@ import (
 // method.
 const FramingProtobuf = "protobuf"
 
+// The framings in JSON.
+const (
+	FramingJSON   = "json"   // messages of a WebSocket, or the body of a POST
+	FramingSSE    = "sse"    // the replies are events. https://html.spec.whatwg.org/multipage/server-sent-events.html
+	FramingNDJSON = "ndjson" // the replies are lines
+)
+
 // framings are the names of all framings.
-var framings = []string{FramingProtobuf, FramingOpAMP}
+var framings = []string{FramingProtobuf, FramingJSON, FramingSSE, FramingNDJSON, FramingOpAMP}
 
 // A MessageRoute binds a path to a method, for clients that send bare messages and know
 // nothing of gRPC.
@@ -34,6 +42,19 @@ type MessageRoute struct {
 	FirstMessage string   // the name of metadata: the client's first message is its value; empty: there is none
 	HalfClose    string   // a text message that is the half-close; empty: there is none
 	LastStatus   bool     // the last message before the close is the status, as JSON text
+
+	JSON      descriptor.JSON // of the framings in JSON
+	BinaryOut bool            // of FramingJSON: the messages to the client are binary
+}
+
+// inJSON reports whether the messages are JSON.
+func (m *MessageRoute) inJSON() bool {
+	return m.Framing == FramingJSON || m.overHTTP()
+}
+
+// overHTTP reports whether the path takes no WebSockets.
+func (m *MessageRoute) overHTTP() bool {
+	return m.Framing == FramingSSE || m.Framing == FramingNDJSON
 }
 
 // A messageRoute is a MessageRoute that is ready for use.
@@ -83,7 +104,31 @@ func (c *routeCompiler) compileMessage(r *Route, made *route) {
 		}
 	}
 	c.compileMessageNames(m)
+	c.compileJSON(m)
 	c.compileOpAMP(made.message)
+}
+
+// compileJSON refuses what has no effect for a framing.
+func (c *routeCompiler) compileJSON(m *MessageRoute) {
+	const needsJSON, needsSocket = "is for messages in JSON: remove it, or change message.framing", "is for WebSockets, and this framing has none: remove it"
+	for _, ineffective := range []struct {
+		key  string
+		is   bool
+		text string
+	}{
+		{"message.unknown_fields", m.JSON.RejectUnknown && !m.inJSON(), needsJSON},
+		{"message.field_names", m.JSON.ProtoNames && !m.inJSON(), needsJSON},
+		{"message.enums", m.JSON.EnumNumbers && !m.inJSON(), needsJSON},
+		{"message.defaults", m.JSON.Defaults && !m.inJSON(), needsJSON},
+		{"message.json_out", m.BinaryOut && m.Framing != FramingJSON, "is for the framing " + FramingJSON},
+		{"message.subprotocol", m.Subprotocol != "" && m.overHTTP(), needsSocket},
+		{"message.first_message", m.FirstMessage != "" && m.overHTTP(), needsSocket},
+		{"message.half_close", m.HalfClose != "" && m.overHTTP(), needsSocket},
+	} {
+		if ineffective.is {
+			c.wrong(ineffective.key, ineffective.text)
+		}
+	}
 }
 
 // compileMessageNames checks the names of metadata and of the subprotocol.

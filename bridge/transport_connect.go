@@ -82,13 +82,15 @@ func (c *call) readConnectHeader(h http.Header) error {
 	return c.readTimeout(h["Connect-Timeout-Ms"], codec.ParseConnectTimeout)
 }
 
-// connectJSON is how the Connect protocol writes JSON. Unknown fields are ignored, so that
-// clients and servers may differ in their versions.
-var connectJSON = &descriptor.JSON{IgnoreUnknown: true}
+// connectJSON is how the Connect protocol writes JSON.
+var connectJSON = new(descriptor.JSON)
 
 // convertJSON has the messages of a call in JSON converted, unless they pass.
 func (c *call) convertJSON() {
-	if c.subtype == "json" && !c.policy.connect.pass {
+	switch {
+	case c.route.bare() != nil:
+		c.json = &c.route.message.JSON
+	case c.subtype == "json" && !c.policy.connect.pass:
 		c.json = connectJSON
 	}
 }

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"iter"
 	"net/http"
@@ -25,7 +24,7 @@ import (
 // and the answer's header has the status.
 func (s *Server) serveUnary(w http.ResponseWriter, r *http.Request, a *arrival) {
 	liftTimeouts(w, r)
-	c, refused := s.newHTTPCall(r, a)
+	c, refused := s.newHTTPCall(a.route.bare().withQuery(r), a)
 	c.oneReply = true
 	u := &unaryStream{answer: unaryAnswer{get: r.Method == http.MethodGet}}
 	u.open(s, w, r, c, a, &u.answer)
@@ -37,7 +36,7 @@ func (s *Server) serveUnary(w http.ResponseWriter, r *http.Request, a *arrival) 
 		refused = s.settle(c)
 	}
 	u.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
-	u.read(&u.frames)
+	u.readWhole()
 	if u.answer.get {
 		u.frames.Length, u.body.Body = int64(len(query.Message)), bytes.NewReader(query.Message)
 	}
@@ -53,8 +52,7 @@ func (s *Server) serveUnary(w http.ResponseWriter, r *http.Request, a *arrival) 
 
 // A unaryStream is the client's end of a unary call of the Connect protocol.
 type unaryStream struct {
-	bodyStream
-	frames message.Unary
+	wholeStream
 	answer unaryAnswer
 }
 
@@ -76,15 +74,6 @@ func (u *unaryStream) readHeader() (query codec.ConnectGet, err error) {
 	}
 	c.subtype = query.Encoding
 	return query, c.readCodings([]string{query.Compression}, h["Accept-Encoding"])
-}
-
-// Prepare reads the whole request: its only message ends with the body. Then the call
-// needs one goroutine, and net/http can notice a disconnect.
-func (u *unaryStream) Prepare(ctx context.Context) error {
-	u.received = true
-	err := u.early(func() error { return u.readFirst(ctx) })
-	u.call.Complete = err == nil
-	return err
 }
 
 // A unaryAnswer is the encoder of unary calls. All of the answer waits for the call's

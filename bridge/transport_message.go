@@ -29,10 +29,11 @@ const messageName = "message"
 // messages, or nil.
 func messageMistake(r *http.Request, a *arrival) *mistake {
 	m := a.route.bare()
-	if m.Framing == FramingOpAMP && !isUpgrade(r) {
-		return opampMistake(r)
-	}
 	switch {
+	case m.Framing == FramingOpAMP && !isUpgrade(r):
+		return opampMistake(r)
+	case m.inJSON() && (m.overHTTP() || !isUpgrade(r)):
+		return plainMistake(r, m)
 	case isUpgrade(r) && (m.Subprotocol == "" || headerHasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):
 		return nil
 	case isUpgrade(r):
@@ -47,8 +48,15 @@ func messageMistake(r *http.Request, a *arrival) *mistake {
 // serveMessage serves one call of bare messages.
 func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival) {
 	m := a.route.bare()
-	if m.Framing == FramingOpAMP {
+	switch {
+	case m.Framing == FramingOpAMP:
 		s.serveOpAMP(w, r, a)
+		return
+	case m.overHTTP():
+		s.serveLines(w, r, a)
+		return
+	case !isUpgrade(r):
+		s.serveUnary(w, r, a)
 		return
 	}
 	c, refused := s.newMessageCall(m.withQuery(r), a)
@@ -86,7 +94,7 @@ func (s *Server) newMessageCall(r *http.Request, a *arrival) (c *call, refused e
 // withQuery returns the request with the parameters of its URL that become metadata as
 // fields of its header. A field that the header has counts more.
 func (m *messageRoute) withQuery(r *http.Request) *http.Request {
-	if len(m.Query) == 0 || r.URL.RawQuery == "" {
+	if m == nil || len(m.Query) == 0 || r.URL.RawQuery == "" {
 		return r
 	}
 	query, _ := url.ParseQuery(r.URL.RawQuery) // what can't be read isn't there
@@ -102,7 +110,10 @@ func (m *messageRoute) withQuery(r *http.Request) *http.Request {
 
 func (s *Server) serveMessages(ws *websocket.Conn, on *edge.Conn, m *messageRoute, c *call, refused error) {
 	d := &messageDown{s: s, ws: ws, on: on, call: c, of: m, finished: make(chan struct{})}
-	d.frames.WS, d.frames.HalfClose = ws, m.HalfClose
+	d.frames.WS, d.frames.HalfClose, d.frames.Text = ws, m.HalfClose, m.inJSON()
+	if m.inJSON() {
+		c.json, c.oneRequest = &m.JSON, true
+	}
 	s.handle(context.Background(), c, d, ws.NetConn(), refused)
 }
 
@@ -221,6 +232,10 @@ func (d *messageDown) Send(m mem.BufferSlice, more bool) error {
 	if d.frames.Left() {
 		return nil
 	}
+	kind := websocket.Binary
+	if d.of.inJSON() && !d.of.BinaryOut {
+		kind = websocket.Text
+	}
 	return d.guard.Write(func() error {
 		d.pieces = d.pieces[:0]
 		if d.frames.OpAMP != nil {
@@ -229,7 +244,7 @@ func (d *messageDown) Send(m mem.BufferSlice, more bool) error {
 		for _, b := range m {
 			d.pieces = append(d.pieces, b.ReadOnlyData())
 		}
-		return d.write(websocket.Binary, more)
+		return d.write(kind, more)
 	})
 }
 

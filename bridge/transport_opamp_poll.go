@@ -28,10 +28,11 @@ func (s *Server) servePoll(w http.ResponseWriter, r *http.Request, a *arrival) {
 	if refused == nil {
 		refused = c.readCodings(r.Header["Content-Encoding"], r.Header["Accept-Encoding"])
 	}
-	p := &pollStream{frames: message.Unary{Length: r.ContentLength, Coding: c.coding}}
+	p := new(pollStream)
 	p.open(s, w, r, c, a, &p.answer)
 	p.answer.codingRefused = errors.Is(refused, errCoding)
-	p.read(&p.frames)
+	p.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
+	p.readWhole()
 	var down downstream = p
 	if m.poll == "" {
 		c.posted = true
@@ -47,20 +48,17 @@ func (s *Server) servePoll(w http.ResponseWriter, r *http.Request, a *arrival) {
 
 // A pollStream is the client's end of a poll that is a unary call.
 type pollStream struct {
-	bodyStream
-	frames message.Unary
+	wholeStream
 	answer pollAnswer
 	agent  codec.AgentToServer
 }
 
 // Prepare reads the message, and checks who sends it.
 func (p *pollStream) Prepare(ctx context.Context) error {
-	p.received = true
-	if err := p.early(func() error { return p.readFirst(ctx) }); err != nil {
+	err := p.wholeStream.Prepare(ctx)
+	if err != nil {
 		return err
 	}
-	p.call.Complete = true
-	var err error
 	if p.agent, err = codec.ParseAgentToServer(p.first); err != nil {
 		return report.New(report.ReasonBadRequest, err.Error())
 	}

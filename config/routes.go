@@ -80,10 +80,17 @@ type RouteMessage struct {
 	// The method, such as shop.v1.Orders/Watch, unless the path names it.
 	Method string `key:"method" is:"method name"`
 
-	// What a message of the client is. protobuf: a binary WebSocket message is one
-	// message of the method, and nothing else. opamp: the messages are those of
-	// OpAMP's agents, on a WebSocket or by polling (docs/reference/opamp.md).
-	Framing string `key:"framing" one:"opamp,protobuf"`
+	// What a message of the client is.
+	//
+	//   - "protobuf": a binary WebSocket message is one message of the method, and
+	//     nothing else.
+	//   - "json": a WebSocket message is one message of the method in proto3 JSON.
+	//     A POST to the path is a unary call.
+	//   - "sse": a GET or POST, and each reply is an event for an EventSource.
+	//   - "ndjson": a GET or POST, and each reply is a line of JSON.
+	//   - "opamp": the messages of OpAMP's agents, on a WebSocket or by polling
+	//     (docs/reference/opamp.md).
+	Framing string `key:"framing" one:"json,ndjson,opamp,protobuf,sse"`
 
 	// For opamp: the unary method that gets the messages of agents that poll. If it
 	// is empty, culvert holds a call of method open for each of these agents.
@@ -107,6 +114,26 @@ type RouteMessage struct {
 	// What culvert sends before it closes the WebSocket. none: nothing. status: a
 	// text message in JSON with the status of the call.
 	LastMessage string `key:"last_message" one:"none,status"`
+
+	// Fields of a client's JSON that the method's message doesn't have: ignore
+	// them, or reject the message.
+	UnknownFields string `key:"unknown_fields" one:"ignore,reject"`
+
+	// The names of fields in the JSON for clients. json: as JSON has them,
+	// "orderId". proto: as the .proto file has them, "order_id". culvert reads
+	// both.
+	FieldNames string `key:"field_names" one:"json,proto"`
+
+	// Values of enums in the JSON for clients: their names or their numbers.
+	// culvert reads both.
+	Enums string `key:"enums" one:"names,numbers"`
+
+	// Put fields that have their default values in the JSON for clients, too.
+	Defaults bool `key:"defaults"`
+
+	// The kind of the WebSocket messages for clients of the framing json.
+	// culvert reads both.
+	JSONOut string `key:"json_out" one:"text,binary"`
 }
 
 // RouteMatch has the conditions of a route.

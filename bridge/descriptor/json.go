@@ -14,10 +14,11 @@ import (
 // limit of protobuf's own parsers in most languages.
 const maxDepth = 100
 
-// A JSON converts messages. The zero value is canonical proto3 JSON that refuses unknown
-// fields. https://protobuf.dev/programming-guides/json/
+// A JSON converts messages. The zero value is canonical proto3 JSON that ignores unknown
+// fields, so that clients and servers may differ in their versions.
+// https://protobuf.dev/programming-guides/json/
 type JSON struct {
-	IgnoreUnknown bool // fields and names of enum values, in what is read
+	RejectUnknown bool // fields and names of enum values, in what is read
 
 	ProtoNames  bool // the fields' names as the definition has them, in place of lowerCamelCase
 	EnumNumbers bool // numbers in place of names
@@ -49,7 +50,7 @@ func (j JSON) Read(of Message, text []byte) ([]byte, error) {
 		return nil, readErrorAt(text, at, "isn't valid UTF-8")
 	}
 	m := dynamicpb.NewMessage(of.descriptor)
-	err := protojson.UnmarshalOptions{DiscardUnknown: j.IgnoreUnknown, Resolver: of.set.types, RecursionLimit: maxDepth}.Unmarshal(text, m)
+	err := protojson.UnmarshalOptions{DiscardUnknown: !j.RejectUnknown, Resolver: of.set.types, RecursionLimit: maxDepth}.Unmarshal(text, m)
 	if err != nil {
 		return nil, newReadError(text, err)
 	}

@@ -38,7 +38,7 @@ func TestJSON(t *testing.T) {
 		{"well-known types", JSON{}, `{"picture":"AQI=","weight":"NaN","counts":{"a":"1"},"at":"2026-01-02T03:04:05Z","free":{"a":[1,null,"x"]}}`, ""},
 		{"Any", JSON{}, `{"extra":{"@type":"type.googleapis.com/shop.v1.Item","price":5}}`, ""},
 		{"Any of a well-known type", JSON{}, `{"extra":{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1.5s"}}`, `{"extra":{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1.500s"}}`},
-		{"unknown fields", JSON{IgnoreUnknown: true}, `{"note":"x","new":{"a":[1]},"state":"NEW"}`, `{"note":"x"}`},
+		{"unknown fields", JSON{}, `{"note":"x","new":{"a":[1]},"state":"NEW"}`, `{"note":"x"}`},
 		{"blanks", JSON{}, " {\n\t\"note\" : \"x\" }\r\n", `{"note":"x"}`},
 		{"null is absent", JSON{}, `{"note":null,"items":null}`, `{}`},
 	} {
@@ -106,7 +106,7 @@ func TestMistakesInJSON(t *testing.T) {
 		{"a comment", `{/* */}`, `line 1, column 2: invalid value /`},
 		{"a comma at the end", `{"note":"a",}`, `line 1, column 13: `},
 	} {
-		_, err := JSON{}.Read(of, []byte(c.in))
+		_, err := JSON{RejectUnknown: true}.Read(of, []byte(c.in))
 		var mistake *ReadError
 		if err == nil || !errors.As(err, &mistake) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v\nwant %s", c.name, err, c.want)
@@ -141,7 +141,7 @@ func FuzzRead(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		wire, err := JSON{}.Read(of, text)
+		wire, err := JSON{RejectUnknown: true}.Read(of, text)
 		if err != nil {
 			var mistake *ReadError
 			if !errors.As(err, &mistake) || mistake.Line > 1+bytes.Count(text, []byte("\n")) || len(mistake.Path) > maxPath+4 {
@@ -153,7 +153,7 @@ func FuzzRead(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q was read, and can't be written: %v", text, err)
 		}
-		back, err := JSON{}.Read(of, again)
+		back, err := JSON{RejectUnknown: true}.Read(of, again)
 		if err != nil {
 			t.Fatalf("%q became %q: %v", text, again, err)
 		}

@@ -16,6 +16,7 @@ import (
 // the body of its Reader.
 type Bare struct {
 	WS        *websocket.Conn
+	Text      bool   // text messages are the method's, too
 	HalfClose string // a text message that is the client's half-close; empty: there is none
 	OpAMP     *OpAMP // reads each message's header; nil: they have none
 
@@ -66,7 +67,7 @@ func (b *Bare) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err er
 	b.begun = false
 	payload, err = b.payload(m)
 	if err == nil && b.kind == websocket.Text {
-		payload, err = nil, b.text(payload)
+		payload, err = b.text(payload)
 	}
 	if f := (*report.Fault)(nil); errors.As(err, &f) && f.Reason == report.ReasonRequestTooLarge {
 		b.code.Store(int32(websocket.StatusMessageTooBig))
@@ -89,7 +90,7 @@ func (b *Bare) Await() (err error) {
 	switch {
 	case b.ended:
 		return report.New(report.ReasonBadRequest, "a WebSocket message came after the half-close")
-	case b.kind == websocket.Text && b.HalfClose == "":
+	case b.kind == websocket.Text && !b.Text && b.HalfClose == "":
 		return b.wrongKind()
 	}
 	b.begun = true
@@ -133,23 +134,57 @@ func (b *Bare) payload(m *Reader) (payload mem.BufferSlice, err error) {
 	return payload, err
 }
 
-// text returns what a text message means: the half-close, or a fault. It frees the message.
-func (b *Bare) text(payload mem.BufferSlice) error {
-	defer payload.Free()
-	whole := payload.MaterializeToBuffer(mem.DefaultBufferPool())
-	text := whole.ReadOnlyData()
-	half := b.HalfClose != "" && string(text) == b.HalfClose
-	valid := utf8.Valid(text)
-	whole.Free()
+// text returns what a text message means: itself, the half-close, or a fault. It frees a
+// message that it doesn't return.
+func (b *Bare) text(payload mem.BufferSlice) (mem.BufferSlice, error) {
+	err := b.wrongKind
 	switch {
-	case half:
+	case b.HalfClose != "" && payload.Len() == len(b.HalfClose) && string(payload.Materialize()) == b.HalfClose:
 		b.ended = true
-		return io.EOF
-	case !valid:
-		b.code.Store(int32(websocket.StatusBadPayload))
-		return report.New(report.ReasonBadRequest, "a text message isn't valid UTF-8")
+		err = func() error { return io.EOF }
+	case !validText(payload):
+		err = b.wrongText
+	case b.Text:
+		return payload, nil
 	}
-	return b.wrongKind()
+	payload.Free()
+	return nil, err()
+}
+
+func (b *Bare) wrongText() error {
+	b.code.Store(int32(websocket.StatusBadPayload))
+	return report.New(report.ReasonBadRequest, "a text message isn't valid UTF-8")
+}
+
+// validText reports whether the pieces of a message are UTF-8 when they are joined.
+func validText(pieces mem.BufferSlice) bool {
+	var begun []byte // a character at the end of a piece
+	for _, piece := range pieces {
+		data := piece.ReadOnlyData()
+		for len(begun) > 0 && !utf8.FullRune(begun) && len(data) > 0 {
+			begun, data = append(begun, data[0]), data[1:]
+		}
+		if len(begun) > 0 && !utf8.FullRune(begun) {
+			continue
+		}
+		if !utf8.Valid(begun) {
+			return false
+		}
+		whole := len(data)
+		for back := 1; back < utf8.UTFMax && back <= len(data); back++ {
+			if last := data[len(data)-back:]; utf8.RuneStart(last[0]) {
+				if !utf8.FullRune(last) {
+					whole -= back
+				}
+				break
+			}
+		}
+		if !utf8.Valid(data[:whole]) {
+			return false
+		}
+		begun = append(begun[:0], data[whole:]...)
+	}
+	return len(begun) == 0
 }
 
 // A bareBody reads the message of a WebSocket that has begun.

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/config"
@@ -77,6 +78,10 @@ func bridgeMessageRoute(m *config.RouteMessage) *bridge.MessageRoute {
 		Path: m.Path, Method: m.Method, Framing: m.Framing, PollMethod: m.PollMethod,
 		Subprotocol: m.Subprotocol, Query: m.Query, FirstMessage: m.FirstMessage, HalfClose: m.HalfClose,
 		LastStatus: m.LastMessage == "status",
+		JSON: descriptor.JSON{
+			RejectUnknown: m.UnknownFields == "reject", ProtoNames: m.FieldNames == "proto", EnumNumbers: m.Enums == "numbers", Defaults: m.Defaults,
+		},
+		BinaryOut: m.JSONOut == "binary",
 	}
 }
 

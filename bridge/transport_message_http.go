@@ -1,0 +1,183 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"net/http"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/message"
+	"github.com/culvert-grpc/culvert/codec"
+)
+
+// This file serves the framings in JSON that are plain HTTP: one request, and replies that
+// are events or lines. A POST of the framing json is a unary call as in the Connect
+// protocol (serveUnary).
+
+// plainMistake returns why a plain HTTP request at a path for JSON isn't a call, or nil.
+func plainMistake(r *http.Request, m *messageRoute) *mistake {
+	get := m.overHTTP()
+	switch {
+	case isUpgrade(r):
+		return &mistake{http.StatusBadRequest, "this path takes no WebSockets (message.framing is " + m.Framing + ")", nil, true}
+	case r.Method == http.MethodPost && mediaType(r) == "application/json", r.Method == http.MethodGet && get && r.ContentLength <= 0:
+		return nil
+	case r.Method == http.MethodPost:
+		return &mistake{http.StatusUnsupportedMediaType, "this path takes messages in JSON: send the content type application/json", []string{"Accept-Post", "application/json"}, true}
+	case r.Method == http.MethodGet && get:
+		return &mistake{http.StatusUnsupportedMediaType, "a GET request of this path has no body: send a POST, or the message in the query", nil, true}
+	case get:
+		return &mistake{http.StatusMethodNotAllowed, "this path takes GET and POST", []string{"Allow", "GET, POST"}, true}
+	default:
+		return &mistake{http.StatusMethodNotAllowed, "this path takes WebSockets and POST. If the client asked for a WebSocket, a proxy on the way has removed the Upgrade header: allow WebSocket upgrades there", []string{"Allow", "GET, POST", "Upgrade", "websocket"}, true}
+	}
+}
+
+// serveLines serves a call whose replies are events or lines.
+func (s *Server) serveLines(w http.ResponseWriter, r *http.Request, a *arrival) {
+	liftTimeouts(w, r)
+	m := a.route.bare()
+	c, refused := s.newMessageCall(m.withQuery(r), a)
+	if refused == nil {
+		refused = c.readCodings(r.Header["Content-Encoding"], nil)
+	}
+	c.json = &m.JSON
+	l := &linesStream{answer: linesAnswer{of: m, codingRefused: errors.Is(refused, errCoding)}}
+	l.open(s, w, r, c, a, &l.answer)
+	l.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
+	l.readWhole()
+	if r.Method == http.MethodGet {
+		request := []byte("{}")
+		if query := r.URL.Query(); query.Has(messageParameter) {
+			request = []byte(query.Get(messageParameter))
+		}
+		l.frames = message.Unary{Length: int64(len(request))}
+		l.body.Body = bytes.NewReader(request)
+	}
+	s.handle(r.Context(), c, l, a.conn, refused)
+	l.first.Free()
+	l.close()
+}
+
+// messageParameter is the parameter of a GET's URL that has the message.
+const messageParameter = "message"
+
+// A linesStream is the client's end of a call whose replies are events or lines.
+type linesStream struct {
+	wholeStream
+	answer linesAnswer
+}
+
+// A linesAnswer is the encoder of events and of lines.
+type linesAnswer struct {
+	of            *messageRoute
+	codingRefused bool // so the client is told what can be read
+}
+
+// header implements encoder.
+func (e *linesAnswer) header(h *httpStream, md metadata.MD, more bool) error {
+	e.begin(h, codec.Fields(md), more)
+	if more {
+		return nil
+	}
+	return h.flush()
+}
+
+func (e *linesAnswer) begin(h *httpStream, fields iter.Seq2[string, string], more bool) {
+	contentType := "application/x-ndjson"
+	if e.of.Framing == FramingSSE {
+		contentType = "text/event-stream"
+	}
+	header := h.makeWebHeader(fields)
+	header["Content-Type"] = []string{contentType}
+	h.begin(http.StatusOK, more)
+}
+
+// message implements encoder. JSON text that culvert writes has no line break.
+func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error {
+	defer m.Free()
+	if !h.out.begun {
+		e.begin(h, codec.Fields(nil), more)
+	}
+	before, after := "", "\n"
+	if e.of.Framing == FramingSSE {
+		before, after = "data: ", "\n\n"
+	}
+	w, err := h.room(len(before)+m.Len()+len(after), more)
+	if err != nil {
+		return err
+	}
+	pieces := append(append(mem.BufferSlice{mem.SliceBuffer(before)}, m...), mem.SliceBuffer(after))
+	for _, b := range pieces {
+		if _, err := w.Write(b.ReadOnlyData()); err != nil {
+			return err
+		}
+	}
+	h.call.progress.SentPiece()
+	if more {
+		return nil
+	}
+	return h.flush()
+}
+
+// end implements encoder. A call that fails before its answer has begun gets an HTTP
+// status, as a unary call of the Connect protocol does. Otherwise the last event, or a last
+// line, has the status.
+func (e *linesAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error {
+	if !h.out.begun && st.Code() != codes.OK {
+		return h.fail(st, e.codingRefused)
+	}
+	if !h.out.begun {
+		e.begin(h, codec.Fields(nil), true)
+	}
+	last := ""
+	switch {
+	case e.of.Framing == FramingSSE: // an EventSource connects again unless it is told that this is the end
+		last = "event: status\ndata: " + string(codec.MessageStatus(st)) + "\n\n"
+	case e.of.LastStatus || st.Code() != codes.OK:
+		last = string(codec.MessageStatus(st)) + "\n"
+	}
+	if _, err := h.last().Write([]byte(last)); err != nil {
+		return err
+	}
+	return h.endBody()
+}
+
+// fail answers a call that has failed before its answer began, with an HTTP status and
+// Connect's JSON.
+func (h *httpStream) fail(st *status.Status, codingRefused bool) error {
+	code, body := codec.ConnectError(st)
+	header := h.makeWebHeader(codec.Fields(nil))
+	header["Content-Type"] = []string{"application/json"}
+	if codingRefused {
+		header["Accept-Encoding"] = canRead
+	}
+	if m := h.call.mistake; m != nil {
+		code = m.code
+		setHeaders(header, m.headers)
+	}
+	return h.whole(code, mem.BufferSlice{mem.SliceBuffer(body)})
+}
+
+// A wholeStream is the client's end of a call whose body is its only message.
+type wholeStream struct {
+	bodyStream
+	frames message.Unary
+}
+
+func (b *wholeStream) readWhole() { b.read(&b.frames) }
+
+// Prepare reads the whole request: its only message ends with the body. Then the call
+// needs one goroutine, and net/http can notice a disconnect.
+func (b *wholeStream) Prepare(ctx context.Context) error {
+	b.received = true
+	err := b.early(func() error { return b.readFirst(ctx) })
+	b.call.Complete = err == nil
+	return err
+}
