@@ -119,9 +119,8 @@ type RouteMessage struct {
 	// them, or reject the message.
 	UnknownFields string `key:"unknown_fields" one:"ignore,reject"`
 
-	// The names of fields in the JSON for clients. json: as JSON has them,
-	// "orderId". proto: as the .proto file has them, "order_id". culvert reads
-	// both.
+	// The names of fields in the JSON for clients. json: in lowerCamelCase. proto:
+	// as the .proto file has them. culvert reads both.
 	FieldNames string `key:"field_names" one:"json,proto"`
 
 	// Values of enums in the JSON for clients: their names or their numbers.
