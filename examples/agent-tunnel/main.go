@@ -36,6 +36,7 @@ func main() { run.Main(example) }
 // still serves.
 func example(ctx context.Context, checking bool) error {
 	e := edge.New(renewAfter)
+	defer e.Wait()
 	service := grpc.NewServer()
 	tunnelpb.RegisterEdgeServer(service, e)
 	state := health.NewServer()
@@ -57,7 +58,6 @@ func example(ctx context.Context, checking bool) error {
 	if err != nil {
 		return err
 	}
-	defer e.Wait()
 	defer public.Stop()
 	control, err := run.ServeHTTP(ctx, newControl(e))
 	if err != nil {

@@ -39,7 +39,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{edge: edge.New(10 * time.Millisecond), client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	r := &rig{edge: edge.New(10 * time.Millisecond), client: &http.Client{Transport: new(http.Transport)}}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -53,10 +53,11 @@ func newRig(t *testing.T) *rig {
 	serving.Go(func() { _ = service.Serve(listener) }) // ends with the server
 	public := httptest.NewServer(r.edge.NewHandler())
 	t.Cleanup(func() {
+		r.client.CloseIdleConnections()
 		public.Close()
-		r.edge.Wait()
 		service.Stop()
 		serving.Wait()
+		r.edge.Wait()
 	})
 	r.agents, r.address = listener.Addr().String(), public.URL
 	return r

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	reachTimeout = 5 * time.Second  // for the first answer over a transport
-	leaveTimeout = 10 * time.Second // for requests under way when the agent ends
+	reachTimeout = 5 * time.Second // for the first answer over a transport
+	leaveTimeout = 5 * time.Second // for requests under way when the agent ends
 	maxBackoff   = 10 * time.Second
 )
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/coder/websocket"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/culvert-grpc/culvert/examples/agent-tunnel/tunnelpb"
 )
@@ -17,7 +19,11 @@ import (
 // credentials of native gRPC are credentials.NewTLS(nil), and the WebSocket's URL begins
 // with wss://.
 func (a *Agent) dial(ctx context.Context, transport tunnelpb.Transport) (*grpc.ClientConn, error) {
-	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy()}
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithNoProxy(),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}), // finds dead connections
+	}
 	if transport == tunnelpb.Transport_TRANSPORT_WEBSOCKET {
 		options = append(options, grpc.WithContextDialer(dialWebSocket))
 	}

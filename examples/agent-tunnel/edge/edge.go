@@ -21,7 +21,7 @@ type Edge struct {
 	tunnelpb.UnimplementedEdgeServer
 
 	renewAfter time.Duration
-	uploads    sync.WaitGroup // request bodies on their way to agents
+	working    sync.WaitGroup // sends what may outlast its request or stream
 
 	mu     sync.Mutex
 	share  uint32 // percent of the agents that shall use a WebSocket
@@ -41,9 +41,8 @@ func New(renewAfter time.Duration) *Edge {
 	return &Edge{renewAfter: renewAfter, agents: make(map[string]*agent)}
 }
 
-// Wait waits for request bodies that were on their way when their requests ended. Call it
-// after the HTTP server has ended.
-func (e *Edge) Wait() { e.uploads.Wait() }
+// Wait waits for what the edge still sends. Call it after both servers have ended.
+func (e *Edge) Wait() { e.working.Wait() }
 
 // Move moves agents until the given percentage uses a WebSocket. They learn this when they
 // register the next time.

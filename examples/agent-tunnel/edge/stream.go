@@ -22,7 +22,7 @@ type stream struct {
 	agent     string
 	transport tunnelpb.Transport
 	sender    *frames.Sender
-	uploads   *sync.WaitGroup
+	working   *sync.WaitGroup
 
 	mu       sync.Mutex
 	last     uint64 // id of the newest request
@@ -50,14 +50,14 @@ func (e *Edge) ForwardHTTP(call grpc.BidiStreamingServer[tunnelpb.Frame, tunnelp
 		agent:     hello.GetAgent(),
 		transport: hello.GetTransport(),
 		sender:    &frames.Sender{Stream: call},
-		uploads:   &e.uploads,
+		working:   &e.working,
 		open:      make(map[uint64]*frames.Exchange),
 	}
 	if err := call.SendHeader(nil); err != nil {
 		return err
 	}
 	if before := e.add(s); before != nil {
-		before.drain()
+		e.working.Go(before.drain) // its connection may be dead, and the new stream doesn't wait for that
 	}
 	defer s.end()
 	defer e.remove(s)
@@ -162,7 +162,7 @@ func (s *stream) RoundTrip(r *http.Request) (*http.Response, error) {
 		s.finish(x)
 		return nil, err
 	}
-	s.uploads.Go(func() { upload(x, r) })
+	s.working.Go(func() { upload(x, r) })
 	h, err := x.Headers()
 	if code := h.GetStatus(); err == nil && (code < 200 || code > 999) {
 		err = fmt.Errorf("the agent answers with the status %d", code)
