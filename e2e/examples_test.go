@@ -41,7 +41,7 @@ func TestExampleAPIGateway(t *testing.T) {
 }
 
 // duoProtocols are those of the page. The IDE also has h2ts.
-var duoProtocols = []string{"protobuf", "grpc-websockets"}
+var duoProtocols = []string{"json", "protobuf", "grpc-websockets"}
 
 // The IDE loses its connection among the tokens and before its answer to the tool
 // call, and gets the whole text nevertheless.

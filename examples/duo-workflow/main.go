@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/reflection"
 
 	"github.com/culvert-grpc/culvert/examples/duo-workflow/duopb"
 	"github.com/culvert-grpc/culvert/examples/internal/run"
@@ -23,7 +24,7 @@ import (
 const client = "duo-workflow/client"
 
 // protocols are those of the IDE. The page has all but h2ts.
-var protocols = []string{"protobuf", "grpc-websockets", "h2ts"}
+var protocols = []string{"json", "protobuf", "grpc-websockets", "h2ts"}
 
 func main() { run.Main(example) }
 
@@ -34,6 +35,7 @@ func example(ctx context.Context, check bool) error {
 		pause = time.Millisecond // nobody watches
 	}
 	duopb.RegisterWorkflowServer(server, &service{pause: pause, workflows: map[string]*workflow{}})
+	reflection.Register(server) // culvert asks what the messages are, to convert JSON
 	workflows, err := run.ServeGRPC(ctx, server)
 	if err != nil {
 		return err

@@ -10,6 +10,9 @@ export const decode = (bytes) => toJson(ServerEventSchema, fromBinary(ServerEven
 
 /** By the names that the page and the IDE show. The address is culvert's. */
 export const transports = {
+  // Text messages. This needs none of the packages.
+  json: (address) => overWebSocket(`ws://${address}/duo/json`, JSON.stringify, JSON.parse),
+
   // Binary messages.
   protobuf: (address) => overWebSocket(`ws://${address}/duo/protobuf`, encode, (data) => decode(new Uint8Array(data))),
 
