@@ -69,8 +69,10 @@ func (b *Bare) Read(m *Reader) (payload mem.BufferSlice, compressed bool, err er
 	if err == nil && b.kind == websocket.Text {
 		payload, err = b.text(payload)
 	}
-	if f := (*report.Fault)(nil); errors.As(err, &f) && f.Reason == report.ReasonRequestTooLarge {
-		b.code.Store(int32(websocket.StatusMessageTooBig))
+	if err != nil { // f is garbage
+		if f := (*report.Fault)(nil); errors.As(err, &f) && f.Reason == report.ReasonRequestTooLarge {
+			b.code.Store(int32(websocket.StatusMessageTooBig))
+		}
 	}
 	return payload, false, err
 }

@@ -14,6 +14,29 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/websocket/wstest"
 )
 
+// TestBareReadsWithoutGarbage: what a message costs is its payload.
+func TestBareReadsWithoutGarbage(t *testing.T) {
+	const runs = 50
+	ws, c := socketPair(t)
+	var sent []byte
+	for range runs + 1 { // the first warms up
+		sent = append(sent, wstest.Masked(wstest.Binary, nil)...)
+	}
+	if _, err := c.Write(sent); err != nil {
+		t.Fatal(err)
+	}
+	b := &Bare{WS: ws}
+	m := newReader(b.Body(), 1000, "")
+	m.Frames = b
+	if got := testing.AllocsPerRun(runs, func() {
+		if payload, err := m.Next(); err != nil || payload.Len() > 0 {
+			t.Error(payload, err)
+		}
+	}); got > 0 {
+		t.Errorf("%v allocations for an empty message, want none", got)
+	}
+}
+
 // FuzzBare: whatever bytes a client sends, each message is whole, within the limit, and of
 // the kind that the route takes; everything else is a fault or the end.
 func FuzzBare(f *testing.F) {

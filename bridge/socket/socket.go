@@ -98,6 +98,9 @@ func CloseWrite(c net.Conn) {
 // TimedOut reports whether a read deadline has passed. The errors of bufconn, which tests
 // listen on, aren't os.ErrDeadlineExceeded.
 func TimedOut(err error) bool {
+	if err == nil {
+		return false // before the next line makes garbage
+	}
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
