@@ -27,7 +27,7 @@ func init() {
 	http.HandleFunc("/counters", func(w http.ResponseWriter, _ *http.Request) {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		json.NewEncoder(w).Encode(map[string]any{"Mallocs": m.Mallocs, "Goroutines": runtime.NumGoroutine()})
+		json.NewEncoder(w).Encode(map[string]any{"Mallocs": m.Mallocs, "TotalAlloc": m.TotalAlloc, "Goroutines": runtime.NumGoroutine()})
 	})
 	go http.ListenAndServe(os.Getenv("BENCH_COUNTERS"), nil)
 }

@@ -39,6 +39,7 @@ type figure struct {
 	rate       float64       // messages a second
 	p50, p99   time.Duration // zero where a shape has none
 	mallocs    float64       // a message
+	allocated  float64       // bytes a message
 }
 
 // run lets the load warm up, measures it for the time, and ends it.
@@ -100,6 +101,7 @@ func (l *load) measure(ctx context.Context, p *peer, d time.Duration) (f figure,
 	}
 	f.perMessage = time.Duration(float64(after.cpu-before.cpu) / messages)
 	f.mallocs = float64(after.mallocs-before.mallocs) / messages
+	f.allocated = float64(after.allocated-before.allocated) / messages
 	f.rate = messages / took.Seconds()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,8 +114,9 @@ func (l *load) measure(ctx context.Context, p *peer, d time.Duration) (f figure,
 
 // A snapshot is what a peer has used so far.
 type snapshot struct {
-	cpu     time.Duration
-	mallocs uint64
+	cpu       time.Duration
+	mallocs   uint64
+	allocated uint64 // bytes
 }
 
 func (p *peer) snapshot() (s snapshot, err error) {
@@ -122,7 +125,7 @@ func (p *peer) snapshot() (s snapshot, err error) {
 		if err != nil {
 			return s, err
 		}
-		s.mallocs = c.Mallocs
+		s.mallocs, s.allocated = c.Mallocs, c.TotalAlloc
 	}
 	s.cpu, err = p.cpu()
 	return s, err

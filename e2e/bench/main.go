@@ -102,6 +102,7 @@ func run() error {
 	page.weights(ctx, a, weights, &page.weighed)
 	page.weights(ctx, a, operation, &page.operated)
 	page.weights(ctx, a, connectCosts, &page.costs)
+	page.weights(ctx, a, messageCosts, &page.bare)
 	for _, t := range tallies {
 		if o.older != "" && o.only.MatchString(t.name) {
 			counts, err := t.run(ctx, a)

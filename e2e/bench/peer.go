@@ -25,6 +25,7 @@ type peer struct {
 // counters are what a Go program knows of itself.
 type counters struct {
 	Mallocs    uint64
+	TotalAlloc uint64
 	Goroutines int
 }
 
@@ -85,6 +86,7 @@ var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
 	routes10000:          func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes10000) },
 	routes1 + rarely:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes1+rarely) },
 	routes10000 + rarely: func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes10000+rarely) },
+	culvertMessages:      func(ctx context.Context, a *arena) (*peer, error) { return a.culvertMessages(ctx) },
 	culvertTLS:           func(ctx context.Context, a *arena) (*peer, error) { return a.culvertTLS(ctx) },
 	nginxTLS:             func(ctx context.Context, a *arena) (*peer, error) { return a.nginxTLS(ctx) },
 	nginxBefore:          func(ctx context.Context, a *arena) (*peer, error) { return a.nginxBefore(ctx) },
@@ -164,9 +166,9 @@ func (a *arena) culvertOne(ctx context.Context) (*peer, error) {
 }
 
 // culvertCounting is culvert built with a file more, which tells its counters.
-func (a *arena) culvertCounting(ctx context.Context) (*peer, error) {
+func (a *arena) culvertCounting(ctx context.Context, args ...string) (*peer, error) {
 	address := freeAddress()
-	p, err := a.culvert(ctx, a.bins.culvertCounting, []string{"BENCH_COUNTERS=" + address})
+	p, err := a.culvert(ctx, a.bins.culvertCounting, []string{"BENCH_COUNTERS=" + address}, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ type page struct {
 	weighed  []string
 	operated []string
 	costs    []string // of Connect
+	bare     []string // costs of bare messages
 	tallied  []string
 	failed   []error // rows that couldn't be measured
 }
@@ -228,7 +229,7 @@ The [decisions](../decisions/README.md) have the effect of each optimization.
   in which grpcwebproxy breaks off a stream.
 - *vanguard* is [vanguard-go](https://github.com/connectrpc/vanguard-go), a library that translates Connect and gRPC-Web to gRPC, before
   Go's reverse proxy. ` + "`e2e/bench/vanguard`" + ` is the program.
-- *more CPU time by Connect* compares two protocols of culvert, in short turns, both with ` + "`GOMAXPROCS=1`" + `.
+- *more CPU time by* Connect or bare messages compares two protocols of culvert, in short turns, both with ` + "`GOMAXPROCS=1`" + `.
 - nginx translates nothing: it forwards native gRPC as native gRPC, also over TLS. In front of a WebSocket nginx terminates TLS and forwards to culvert in plaintext. CPU time
   and memory are then the sum of both.
 
@@ -263,6 +264,7 @@ func (p *page) sections() []section {
 		{"Memory, start and neighbours", weighed, "", p.weighed},
 		{"Routes, metrics, reloads, drains and rest", weighed, "", p.operated},
 		{"Connect beside gRPC-Web", weighed, "", p.costs},
+		{"Bare messages beside grpc-websockets", weighed, "", p.bare},
 		{"Instructions and allocations a message", tallied, "older: " + p.o.older, p.tallied},
 		{"Streams and sizes: CPU time a message", "| load | against | ratio, `GOMAXPROCS=1` | " + times + "|---|---|--:|" + timesAlign, rounds, p.swept.cpu},
 		{"Streams and sizes: rate and latency", rates, rounds, p.swept.rate},
