@@ -257,7 +257,7 @@ var sections = []section{
 		},
 		{
 			"culvert compares the method with the path byte for byte. A path with percent-encoding, doubled slashes or dot segments is no method, so no other spelling gets around a rule.",
-			[]string{"TestParseMethod", "FuzzParseMethod"},
+			[]string{"TestParseMethod", "FuzzParseMethod", "TestPathsOfMessages"},
 		},
 	}},
 	{"Request smuggling", []claim{
