@@ -16,40 +16,14 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/culvert-grpc/culvert/bridge"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
-
-// A framing is how bare messages are in those of a WebSocket.
-type framing struct {
-	name   string // as in the configuration
-	kind   websocket.MessageType
-	encode func(message []byte) []byte
-	decode func(b []byte) ([]byte, error)
-}
-
-// protobufFraming is a message of the method in each binary one.
-var protobufFraming = &framing{
-	name:   bridge.FramingProtobuf,
-	kind:   websocket.MessageBinary,
-	encode: func(message []byte) []byte { return message },
-	decode: func(b []byte) ([]byte, error) { return b, nil },
-}
-
-// halfCloseText is the text message that ends a request.
-const halfCloseText = "that's all"
-
-// routes configures the one route of a client: its paths are those of calls.
-func (f *framing) routes(c *bridge.Config) {
-	c.Routes = []bridge.Route{{Name: "messages", Backend: bridge.DefaultBackend, Message: &bridge.MessageRoute{
-		Path: "/{service}/{method}", Framing: f.name, HalfClose: halfCloseText, LastStatus: true,
-	}}}
-}
 
 // messageClient sends bare messages: one WebSocket a call.
 type messageClient struct {
 	d       *dialer
 	framing *framing
+	typed   bool // messages are those of the methods already
 	mu      sync.Mutex
 	streams []*messageStream
 }
@@ -76,7 +50,7 @@ func (c *messageClient) open(ctx context.Context, rq call) (stream, error) {
 	if rq.timeout != "" {
 		header["grpc-timeout"] = []string{rq.timeout}
 	}
-	s := &messageStream{ctx: ctx, framing: c.framing}
+	s := &messageStream{ctx: ctx, framing: c.framing, typed: c.typed}
 	conn, answer, err := upgrade(ctx, c.d, rq.method, &websocket.DialOptions{HTTPHeader: header})
 	if refused := (*httpError)(nil); errors.As(err, &refused) {
 		s.err = err
@@ -98,6 +72,7 @@ func (c *messageClient) open(ctx context.Context, rq call) (stream, error) {
 type messageStream struct {
 	ctx     context.Context // the call's life
 	framing *framing
+	typed   bool            // as in messageClient
 	conn    *websocket.Conn // nil: the upgrade was refused
 
 	head    metadata.MD
@@ -112,6 +87,9 @@ func (s *messageStream) compressed() int        { return 0 }
 func (s *messageStream) sendRaw([]byte) error   { return errors.ErrUnsupported }
 
 func (s *messageStream) send(b []byte) error {
+	if s.typed {
+		b = untyped(b)
+	}
 	return s.write(s.framing.kind, s.framing.encode(b))
 }
 
@@ -155,7 +133,9 @@ func (s *messageStream) recv() ([]byte, error) {
 	case kind != s.framing.kind:
 		s.err = violation("a message of the other kind: %.40q", b)
 	default:
-		b, s.err = s.framing.decode(b)
+		if b, s.err = s.framing.decode(b); s.typed {
+			b = typed(b)
+		}
 		return b, s.err
 	}
 	return nil, s.err

@@ -18,6 +18,7 @@
 //	call.go expect.go   calls and expectations that fail the test by themselves
 //	leak.go             the owners of goroutines
 //	client.go           the interface of client ends
+//	framing.go          the framings of bare messages
 //	client_*.go         the client ends, strict readers of their protocol
 //	wire.go             the few bytes that they share, read without codec's help
 //	backend.go fake.go  the real backend and the one made of frames

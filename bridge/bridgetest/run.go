@@ -169,7 +169,7 @@ func (t *trial) atEnd(f func()) { t.onEnd = append(t.onEnd, f) }
 
 func (t *trial) startBackend(address string, h handler) {
 	t.Helper()
-	b, err := startBackend(address, h)
+	b, err := startBackend(address, h, t.transport.typed())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,8 +187,8 @@ func (t *trial) startCulvert(target string, configure ...func(*bridge.Config)) {
 
 		StandardHTTP2: t.transport.standard,
 	}
-	if t.transport.configure != nil {
-		t.transport.configure(&cfg)
+	if t.transport.framing != nil {
+		t.transport.framing.configure(&cfg)
 	}
 	for _, f := range configure {
 		f(&cfg)
@@ -305,6 +305,9 @@ func (t *trial) dial(d *dialer) client {
 	c, err := t.transport.dial(d, clientTLS())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if m, ok := c.(*messageClient); ok {
+		m.typed = t.transport.typed() && t.backend == nil // else the backend does it
 	}
 	t.atEnd(c.close)
 	return c

@@ -18,7 +18,7 @@ import (
 
 var callScenarios = []scenario{
 	{"unary call", 0, unaryCall},
-	{"typed service", 0, typedService},
+	{"typed service", manyTypes, typedService},
 	{"server streaming", streamedReplies, serverStreaming},
 	{"client streaming", manyRequests, clientStreaming},
 	{"bidi turn by turn", fullDuplex, bidiTurnByTurn},
@@ -26,7 +26,7 @@ var callScenarios = []scenario{
 	{"a request of no message", manyRequests, noRequestMessage},
 	{"an answer of no message", streamedReplies, noReplyMessage},
 	{"large messages", 0, largeMessages},
-	{"messages of exactly the limit", processor, messagesOfTheLimit},
+	{"messages of exactly the limit", processor | exactSizes, messagesOfTheLimit},
 	{"ten thousand replies in order", streamedReplies, manyReplies},
 	{"ten thousand messages both ways in order", fullDuplex, manyMessagesBothWays},
 	{"half-close, then replies", streamedReplies, halfCloseThenReplies},
@@ -492,11 +492,14 @@ func culvertTells(t *trial) {
 	if len(calls) != 1 {
 		t.Fatalf("culvert told of %d calls, want 1", len(calls))
 	}
-	c := calls[0]
+	c, size := calls[0], int64(len(hello))
+	if t.transport.typed() {
+		size = int64(len(typed(hello)))
+	}
 	if c.Transport != t.transport.label || c.Method != defaultMethod || c.ID == "" || c.Origin != report.OriginUpstream || c.Code != codes.OK {
 		t.Errorf("culvert told of %+v", c)
 	}
-	if c.MessagesIn != 1 || c.MessagesOut != int64(len(replies)) || c.BytesIn != int64(len(hello)) || c.BytesOut != int64(len(hello)) {
+	if c.MessagesIn != 1 || c.MessagesOut != int64(len(replies)) || c.BytesIn != size || c.BytesOut != size {
 		t.Errorf("culvert counted %d messages with %d bytes in, %d with %d out", c.MessagesIn, c.BytesIn, c.MessagesOut, c.BytesOut)
 	}
 	if !strings.HasPrefix(c.Peer, "127.0.0.1") {

@@ -64,7 +64,7 @@ func backendDownThenUp(t *trial) {
 		t.wantCulvert(r, codes.Unavailable, report.ReasonUpstreamUnreachable)
 		t.wantSent(r, "no")
 	}
-	b, err := startBackend(address, echo)
+	b, err := startBackend(address, echo, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"maps"
 	"net"
-
-	"github.com/culvert-grpc/culvert/bridge"
 )
 
 // A need is a scenario's requirement for a transport, or for the transport's
@@ -29,6 +27,10 @@ const (
 	contentType
 	// codings: the client can compress messages, and says how.
 	codings
+	// exactSizes: the client's message has as many bytes as the backend's.
+	exactSizes
+	// manyTypes: methods may have any messages.
+	manyTypes
 	// rawHeaders: the client writes header fields unchanged.
 	rawHeaders
 	// nativeReplies: the client reads native gRPC by hand: compressed replies,
@@ -62,6 +64,8 @@ const (
 	typeAndValue     = "JSON has a detail's type and value, not the status around them"
 	frameless        = "a WebSocket message is the message alone, without a frame"
 	noPlace          = "bare messages have no place for metadata of the answer, content types and codings"
+	jsonIsLarger     = "bytes are larger in JSON, and the limit is for both"
+	oneType          = "the descriptors of this suite have one type of messages"
 	insideTLS        = "the relay would have to take part in TLS's timing for nothing"
 )
 
@@ -76,9 +80,8 @@ type transport struct {
 	// browser reports that its clients know only the codes 0 to 16.
 	browser bool
 	cannot  map[need]string // with the reasons
-	// configure changes culvert's configuration, if that isn't nil.
-	configure func(*bridge.Config)
-	dial      func(d *dialer, tc *tls.Config) (client, error)
+	framing *framing        // of bare messages; nil: a protocol of calls
+	dial    func(d *dialer, tc *tls.Config) (client, error)
 }
 
 // inTunnel dials through a WebSocket, as a TCP dialer does.
@@ -94,9 +97,17 @@ var grpcGo = map[need]string{rawFrames: grpcGoFrames, halfMessages: grpcGoFrames
 
 var connectUnary = map[need]string{fullDuplex: oneMessage, manyRequests: oneMessage, streamedReplies: replyAtTheEnd, rawFrames: bareMessages, halfMessages: bareMessages, detailBytes: typeAndValue}
 
-var bareWebSockets = map[need]string{
-	rawFrames: frameless, nativeReplies: noPlace, oneConnection: connPerCall, detailBytes: typeAndValue,
-	answerMetadata: noPlace, contentType: noPlace, codings: noPlace,
+// overMessages is the row of a framing of bare messages, which can't carry more than others.
+func overMessages(f *framing, more map[need]string) transport {
+	cannot := map[need]string{
+		rawFrames: frameless, nativeReplies: noPlace, oneConnection: connPerCall, detailBytes: typeAndValue,
+		answerMetadata: noPlace, contentType: noPlace, codings: noPlace,
+	}
+	maps.Copy(cannot, more)
+	return transport{
+		name: "message " + f.name, label: "message", cannot: cannot, framing: f,
+		dial: func(d *dialer, _ *tls.Config) (client, error) { return &messageClient{d: d, framing: f}, nil },
+	}
 }
 
 func fetch(more map[need]string) map[need]string {
@@ -230,10 +241,6 @@ var transports = []transport{
 			return newHTTP2Client(d, inTunnel(d), dialectWeb, false), nil
 		},
 	},
-	{
-		name: "message protobuf", label: "message", cannot: bareWebSockets, configure: protobufFraming.routes,
-		dial: func(d *dialer, _ *tls.Config) (client, error) {
-			return &messageClient{d: d, framing: protobufFraming}, nil
-		},
-	},
+	overMessages(protobufFraming, nil),
+	overMessages(jsonFraming, map[need]string{exactSizes: jsonIsLarger, manyTypes: oneType}),
 }

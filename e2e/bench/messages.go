@@ -17,7 +17,7 @@ var messageCosts = []weight{
 		cell{shape: duplex, client: newMessageClient, streams: 4, size: 100}, side{culvertMessages, newWebSocketClient})},
 	{"more CPU time by bare messages than by grpc-websockets, ping-pong, 64 streams, 100 B", "%", 5, 0, false, []string{culvertMessages}, moreCPUThan(
 		cell{shape: pingPong, client: newMessageClient, streams: 64, size: 100}, side{culvertMessages, newWebSocketClient})},
-	{"bytes allocated for a bare message and its echo, ping-pong, 64 streams, 100 B; the other: by grpc-websockets", "B", 2000, 1000, false, []string{culvertMessages, "grpc-websockets"}, allocatedBytes},
+	{"bytes allocated for a bare message and its echo, ping-pong, 64 streams, 100 B; the other: by grpc-websockets", "B", 1000, 800, false, []string{culvertMessages, "grpc-websockets"}, allocatedBytes},
 }
 
 // culvertMessages starts culvertOne with the routes.

@@ -1,0 +1,135 @@
+package bridgetest
+
+import (
+	"encoding/json"
+
+	"github.com/coder/websocket"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/descriptor"
+)
+
+// A framing is how bare messages are in those of a WebSocket.
+type framing struct {
+	name   string // as in the configuration
+	kind   websocket.MessageType
+	encode func(message []byte) []byte
+	decode func(b []byte) ([]byte, error)
+	// described reports that culvert converts messages, so that the bytes of a
+	// scenario's message are a field of those that the backend gets.
+	described bool
+}
+
+// protobufFraming is a message of the method in each binary one.
+var protobufFraming = &framing{
+	name:   bridge.FramingProtobuf,
+	kind:   websocket.MessageBinary,
+	encode: func(message []byte) []byte { return message },
+	decode: func(b []byte) ([]byte, error) { return b, nil },
+}
+
+// jsonFraming is the JSON of a message in each text.
+var jsonFraming = &framing{
+	name:      bridge.FramingJSON,
+	kind:      websocket.MessageText,
+	described: true,
+	encode: func(message []byte) []byte {
+		b, _ := json.Marshal(jsonMessage{message}) // bytes can't fail
+		return b
+	},
+	decode: func(b []byte) ([]byte, error) {
+		var m jsonMessage
+		err := strictly(b, &m)
+		return m.Data, err
+	},
+}
+
+// A jsonMessage is the JSON of the message that the methods have.
+type jsonMessage struct {
+	Data []byte `json:"data"`
+}
+
+// halfCloseText is the text message that ends a request.
+const halfCloseText = "that's all"
+
+// configure adds the one route of a client, whose paths are those of calls, and what
+// culvert must know of the methods.
+func (f *framing) configure(c *bridge.Config) {
+	c.Routes = []bridge.Route{{Name: "messages", Backend: bridge.DefaultBackend, Message: &bridge.MessageRoute{
+		Path: "/{service}/{method}", Framing: f.name, HalfClose: halfCloseText, LastStatus: true,
+	}}}
+	if f.described {
+		c.Backend.Descriptors = describedMethods{}
+	}
+}
+
+// typed reports whether the messages of scenarios are put into messages of the methods.
+func (tr transport) typed() bool { return tr.framing != nil && tr.framing.described }
+
+// typed returns the message of a method that has the bytes in its field.
+func typed(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), b)
+}
+
+// untyped returns the bytes that typed has put into a message.
+func untyped(message []byte) []byte {
+	_, _, n := protowire.ConsumeTag(message)
+	if n < 0 {
+		return nil // it is empty
+	}
+	b, _ := protowire.ConsumeBytes(message[n:])
+	return b
+}
+
+// describedMethods are the descriptors of the methods that scenarios call.
+type describedMethods struct{}
+
+// Descriptors implements upstream.DescriptorSource.
+func (describedMethods) Descriptors() *descriptor.Set { return methodSet }
+
+var methodSet = func() *descriptor.Set {
+	var files []*descriptorpb.FileDescriptorProto
+	for pkg, service := range map[string]*descriptorpb.ServiceDescriptorProto{
+		"culvert.test":     describedService("Scenario", "Call", "Denied"),
+		"grpc.channelz.v1": describedService("Channelz", "GetServers"),
+	} {
+		files = append(files, &descriptorpb.FileDescriptorProto{
+			Name: proto.String(pkg + ".proto"), Package: &pkg, Syntax: proto.String("proto3"),
+			Dependency: []string{"message.proto"}, Service: []*descriptorpb.ServiceDescriptorProto{service},
+		})
+	}
+	files = append(files, &descriptorpb.FileDescriptorProto{
+		Name: proto.String("message.proto"), Syntax: proto.String("proto3"),
+		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Message"), Field: []*descriptorpb.FieldDescriptorProto{{
+			Name: proto.String("data"), JsonName: proto.String("data"), Number: proto.Int32(1),
+			Type: descriptorpb.FieldDescriptorProto_TYPE_BYTES.Enum(), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
+		}}}},
+	})
+	b, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: files})
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	set, err := descriptor.Parse(b)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return set
+}()
+
+// describedService has methods that stream both ways.
+func describedService(name string, methods ...string) *descriptorpb.ServiceDescriptorProto {
+	s := &descriptorpb.ServiceDescriptorProto{Name: &name}
+	for _, m := range methods {
+		s.Method = append(s.Method, &descriptorpb.MethodDescriptorProto{
+			Name: &m, InputType: proto.String(".Message"), OutputType: proto.String(".Message"),
+			ClientStreaming: proto.Bool(true), ServerStreaming: proto.Bool(true),
+		})
+	}
+	return s
+}
