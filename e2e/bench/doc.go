@@ -20,6 +20,7 @@
 //	messages.go bare messages against grpc-websockets
 //	vanguard/   the peer for Connect, a program of its own
 //	memory.go   idle streams, stuck and slow ones, start, size
+//	agents.go   idle agents of OpAMP
 //	operate.go  what routes, metrics, reloads, drains and rest cost:
 //	            routes.go, metrics.go, reload.go, drain.go, wakeups.go
 //	instructions.go

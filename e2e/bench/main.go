@@ -99,7 +99,7 @@ func run() error {
 			page.cell(r)
 		}
 	}
-	page.weights(ctx, a, weights, &page.weighed)
+	page.weights(ctx, a, slices.Concat(weights, agentCosts), &page.weighed)
 	page.weights(ctx, a, operation, &page.operated)
 	page.weights(ctx, a, connectCosts, &page.costs)
 	page.weights(ctx, a, messageCosts, &page.bare)

@@ -87,6 +87,8 @@ var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
 	routes1 + rarely:     func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes1+rarely) },
 	routes10000 + rarely: func(ctx context.Context, a *arena) (*peer, error) { return a.culvertRoutes(ctx, routes10000+rarely) },
 	culvertMessages:      func(ctx context.Context, a *arena) (*peer, error) { return a.culvertMessages(ctx) },
+	agents:               func(ctx context.Context, a *arena) (*peer, error) { return a.culvertAgents(ctx, agents) },
+	agentsByUnary:        func(ctx context.Context, a *arena) (*peer, error) { return a.culvertAgents(ctx, agentsByUnary) },
 	culvertTLS:           func(ctx context.Context, a *arena) (*peer, error) { return a.culvertTLS(ctx) },
 	nginxTLS:             func(ctx context.Context, a *arena) (*peer, error) { return a.nginxTLS(ctx) },
 	nginxBefore:          func(ctx context.Context, a *arena) (*peer, error) { return a.nginxBefore(ctx) },
