@@ -31,6 +31,7 @@ message_type: { name: "Line"
   field: {name: "mood" json_name: "mood" number: 5 type: TYPE_ENUM type_name: ".test.Mood" label: LABEL_OPTIONAL}
 }
 enum_type: { name: "Mood" value: {name: "CALM" number: 0} value: {name: "GLAD" number: 1} }
+service: { name: "lowly" method: {name: "Method" input_type: ".test.Line" output_type: ".test.Line"} }
 service: { name: "Service"
   method: {name: "Method" input_type: ".test.Line" output_type: ".test.Line" client_streaming: true server_streaming: true}
   method: {name: "Pure" input_type: ".test.Line" output_type: ".test.Line" options: {idempotency_level: NO_SIDE_EFFECTS}}
@@ -218,9 +219,9 @@ func unimplementedReflection(ss grpc.ServerStream) error {
 	return echo(ss)
 }
 
-// TestJSONByReflection: a backend that has it needs nothing else.
-func TestJSONByReflection(t *testing.T) {
-	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+// reflectingBackend serves health and reflection, and returns the address.
+func reflectingBackend(t *testing.T) string {
+	t.Helper()
 	gs := grpc.NewServer()
 	healthpb.RegisterHealthServer(gs, healthserver.NewServer())
 	reflection.Register(gs)
@@ -231,7 +232,13 @@ func TestJSONByReflection(t *testing.T) {
 		gs.Stop()
 		_ = await(t, "the server's end", served)
 	})
-	address := serve(t, newServer(t, Config{Backend: Backend{Target: ln.Addr().String()}}))
+	return ln.Addr().String()
+}
+
+// TestJSONByReflection: a backend that has it needs nothing else.
+func TestJSONByReflection(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	address := serve(t, newServer(t, Config{Backend: Backend{Target: reflectingBackend(t)}}))
 	post := func(method, body string) (*http.Response, string) {
 		r := newRequest(t, http.MethodPost, "http://"+address+method, body)
 		r.Header.Set("Content-Type", "application/json")

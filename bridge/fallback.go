@@ -34,9 +34,27 @@ func (a *arrival) attemptsCall(r *http.Request) bool {
 		// Its Upgrade is missing: a proxy has removed it.
 	default:
 		method, ok := a.pathMethod(r)
-		return ok && (r.Method == http.MethodGet && hasConnectQuery(r) || namesService(method))
+		return ok && (r.Method == http.MethodGet && hasConnectQuery(r) || a.meansMethod(r, method))
 	}
 	return true
+}
+
+// meansMethod reports whether a path like that of a method is one. JSON and protobuf are a
+// call if the backend has the method, as far as its descriptors are known.
+func (a *arrival) meansMethod(r *http.Request, method string) bool {
+	backend := a.policy.router.unrouted
+	if a.route != nil {
+		backend = a.route.backend
+		if split := a.route.split; split != nil {
+			backend = split.Targets()[0].Backend // all have the same methods
+		}
+	}
+	if to := a.policy.router.upstreams.Get(backend); to != nil && r.Method == http.MethodPost && isUnaryType(mediaType(r)) {
+		if has, known := to.Knows(method); has || known {
+			return has
+		}
+	}
+	return namesService(method)
 }
 
 // isCallType reports whether a content type is one of calls, also with a mistake in it.

@@ -97,6 +97,58 @@ func newRequest(t testing.TB, method, url, body string) *http.Request {
 	return r
 }
 
+// TestFallbackGetsMethodsThatTheBackendLacks: JSON and protobuf are a call if descriptors
+// have the method, whatever the form of its path.
+func TestFallbackGetsMethodsThatTheBackendLacks(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	to := webServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	address := serve(t, newServer(t, Config{Backend: Backend{Target: startBackend(t, echo), Descriptors: describedChat(t)}, FallbackURL: to}))
+	for _, c := range []struct {
+		path, contentType, version string
+		code                       int
+	}{
+		{"/test.Service/Pure", "application/json", "", 200},
+		{"/test.Service/Pure", "application/proto", "", 200},
+		{"/test.lowly/Method", "application/json", "", 200},
+		{"/test.Service/None", "application/json", "", http.StatusTeapot},
+		{"/test.Other/Pure", "application/proto", "", http.StatusTeapot},
+		{"/api/login", "application/json", "", http.StatusTeapot},
+		{"/test.Service/None", "application/json", "1", 415},
+		{"/test.Service/None", "application/proto", "1", 200}, // the backend knows best
+		{"/test.Service/None", "text/plain", "", 415},
+	} {
+		r := newRequest(t, http.MethodPost, "http://"+address+c.path, "{}")
+		r.Header.Set("Content-Type", c.contentType)
+		if c.version != "" {
+			r.Header.Set("Connect-Protocol-Version", c.version)
+		}
+		if res, body := send(t, http.DefaultClient, r); res.StatusCode != c.code {
+			t.Errorf("%s %s %s: answered %d %q, want %d", c.path, c.contentType, c.version, res.StatusCode, body, c.code)
+		}
+	}
+}
+
+// TestFallbackLearnsMethods: culvert asks the backend at the first such request, which
+// doesn't wait.
+func TestFallbackLearnsMethods(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	to := webServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	address := serve(t, newServer(t, Config{Backend: Backend{Target: reflectingBackend(t)}, FallbackURL: to}))
+	poll(t, func() string {
+		r := newRequest(t, http.MethodPost, "http://"+address+"/grpc.health.v1.Health/None", "{}")
+		r.Header.Set("Content-Type", "application/json")
+		if res, body := send(t, http.DefaultClient, r); res.StatusCode != http.StatusTeapot {
+			return body
+		}
+		return ""
+	})
+	r := newRequest(t, http.MethodPost, "http://"+address+"/grpc.health.v1.Health/Check", "{}")
+	r.Header.Set("Content-Type", "application/json")
+	if res, body := send(t, http.DefaultClient, r); res.StatusCode != 200 {
+		t.Errorf("a method that is there: answered %d %q", res.StatusCode, body)
+	}
+}
+
 // TestFallbackGetsWhatIsNoCall: the web server gets pages, and never a call or what a
 // call has become on its way: its answer would hide the mistake.
 func TestFallbackGetsWhatIsNoCall(t *testing.T) {

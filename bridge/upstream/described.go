@@ -35,7 +35,8 @@ func (u *Upstream) Described(ctx context.Context, path string) (descriptor.Metho
 }
 
 // Knows reports whether the descriptors that are known already have a method. certain
-// reports whether others could not have it. Knows asks nobody.
+// reports whether others could not have it. If they could, Knows has the backend asked,
+// but doesn't wait for the answer.
 func (u *Upstream) Knows(path string) (known, certain bool) {
 	if u.source != nil {
 		_, err := u.source.Descriptors().Method(path)
@@ -124,7 +125,7 @@ func (l *learned) method(ctx context.Context, path string) (descriptor.Method, e
 			l.mu.Unlock()
 			return m, err
 		}
-		q := l.ask(name) //nolint:contextcheck // calls share a question, which may outlive each of them
+		q := l.ask(name)
 		l.mu.Unlock()
 		if q == nil {
 			return m, errUpstreamClosed
@@ -173,6 +174,9 @@ func (l *learned) knows(path string) (known, certain bool) {
 	name := serviceOf(path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if _, settled, _ := l.find(name, path); !settled {
+		l.ask(name)
+	}
 	conns := l.u.pool.readied.Load()
 	s := l.services[name]
 	if s != nil && s.set != nil {
@@ -186,6 +190,8 @@ func (l *learned) knows(path string) (known, certain bool) {
 
 // ask begins a question for the service, unless there is one under way, and returns it. It
 // returns nil if the upstream is closed. mu is held.
+//
+//nolint:contextcheck // calls share a question, which may outlive each of them
 func (l *learned) ask(name string) *question {
 	if l.question != nil || l.closed {
 		return l.question
