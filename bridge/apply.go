@@ -128,7 +128,7 @@ func restartKeys(a, b *Config) []string {
 func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	p := &policy{
 		arrivals:          newArrivals(before != nil),
-		limits:            cfg.Limits.withDefaults(),
+		limits:            withDefaults(cfg.Limits),
 		memory:            cfg.Memory,
 		vouched:           headers.NewVouched(cfg.VouchedHeaders),
 		tryOrigins:        cfg.TryOrigins,
@@ -171,7 +171,7 @@ func (s *Server) newPolicy(cfg *Config, before *policy) (*policy, error) {
 	if p.routes, err = newRoutes(cfg); err != nil {
 		return nil, err
 	}
-	p.quotas = s.quotas.With(p.limits.shared(), p.limits.Address, cfg.TryLimits)
+	p.quotas = s.quotas.With(p.limits.Shared(), p.limits.Address, cfg.TryLimits)
 	var named methodLimits
 	var routed *routes
 	if before != nil {

@@ -109,7 +109,7 @@ func (s *Server) changeBackends(cfg *Config) (*backendChange, error) {
 	if err != nil {
 		return nil, err
 	}
-	limits := cfg.Limits.withDefaults()
+	limits := withDefaults(cfg.Limits)
 	c := &backendChange{upstreams: s.upstreams, to: make(map[string]Backend, len(backends)), made: make(map[string]*upstream.Upstream), gone: make(map[string]*upstream.Upstream), headerBytes: limits.HeaderBytes}
 	messages := report.SizeLimit{Bytes: limits.MessageBytes, Key: report.KeyMessageBytes}
 	for _, b := range backends {

@@ -30,7 +30,7 @@ func (a *arrival) attemptsCall(r *http.Request) bool {
 	case a.route.bare() != nil:
 	case slices.ContainsFunc(h["Content-Type"], isCallType):
 	case len(h["X-Grpc-Web"]) > 0, len(h["Connect-Protocol-Version"]) > 0:
-	case headerHasToken(h["Sec-Websocket-Protocol"], "grpc-websockets"), headerHasToken(h["Sec-Websocket-Protocol"], tunnelName):
+	case gate.HasToken(h["Sec-Websocket-Protocol"], "grpc-websockets"), gate.HasToken(h["Sec-Websocket-Protocol"], tunnelName):
 		// Its Upgrade is missing: a proxy has removed it.
 	default:
 		method, ok := a.pathMethod(r)

@@ -47,33 +47,13 @@ const strippedUpgrade = "call this path by POST or WebSocket. If the client aske
 // the rest of the request looks like a call.
 func (p *policy) wrongPath(r *http.Request, call bool) *mistake {
 	want := p.pathPrefix + "/package.Service/Method"
-	if meant := didYouMean(r.URL.EscapedPath(), p.pathPrefix, call); meant != "" {
+	if meant := routing.DidYouMean(r.URL.EscapedPath(), p.pathPrefix, call); meant != "" {
 		return &mistake{http.StatusNotFound, "the path is not a method's: did you mean " + meant + "? Check the client's base URL for a path or a slash at its end (path_prefix)", nil, true}
 	}
 	if call {
 		return &mistake{http.StatusNotFound, "the path is not a method's: want " + want, nil, false}
 	}
 	return &mistake{http.StatusNotFound, "there is nothing here: calls go to " + want, nil, false}
-}
-
-// didYouMean returns the path of the method at the end of a request target, or "". If
-// nothing else in the request looks like a call, only a service with a package counts,
-// so that paths of web pages don't match.
-func didYouMean(target, prefix string, call bool) string {
-	path, _, _ := strings.Cut(target, "?")
-	parts := strings.FieldsFunc(path, func(c rune) bool { return c == '/' })
-	if len(parts) < 2 {
-		return ""
-	}
-	service, name := parts[len(parts)-2], parts[len(parts)-1]
-	meant := prefix + "/" + service + "/" + name
-	if _, ok := routing.ParseMethod(meant, prefix); !ok || meant == path || strings.Contains(name, ".") || strings.HasPrefix(service, ".") {
-		return ""
-	}
-	if !call && !strings.Contains(service, ".") {
-		return ""
-	}
-	return meant
 }
 
 // mediaType returns a request's content type without its parameters.

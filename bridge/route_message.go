@@ -145,7 +145,7 @@ func (c *routeCompiler) compileMessageNames(m *MessageRoute) {
 	if m.FirstMessage != "" {
 		name("message.first_message", m.FirstMessage)
 	}
-	if m.Subprotocol != "" && (!gate.IsToken(strings.ToLower(m.Subprotocol)) || headerHasToken([]string{tunnelName + ", grpc-websockets"}, m.Subprotocol)) {
+	if m.Subprotocol != "" && (!gate.IsToken(strings.ToLower(m.Subprotocol)) || gate.HasToken([]string{tunnelName + ", grpc-websockets"}, m.Subprotocol)) {
 		c.wrong("message.subprotocol", "must be a token, and no protocol of culvert's own")
 	}
 }

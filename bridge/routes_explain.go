@@ -11,6 +11,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
@@ -59,7 +60,7 @@ func ExplainRoute(cfg *Config, r RouteRequest) (*RouteAnswer, error) {
 	if _, _, ok := gate.ParseAuthority(r.URL.Host); !ok {
 		return nil, fmt.Errorf("%q is no host: %s", r.URL.Host, malformedAuthority)
 	}
-	md, err := headers.Request(r.Header, false, cfg.ForwardCookies, report.SizeLimit{Bytes: noLimit, Key: report.KeyHeaderBytes})
+	md, err := headers.Request(r.Header, false, cfg.ForwardCookies, report.SizeLimit{Bytes: quota.NoLimit, Key: report.KeyHeaderBytes})
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ type testRegistry struct {
 }
 
 func registryOf(limits Limits) *testRegistry {
-	return &testRegistry{newRegistry(memory.New(memory.ChunkBytes, 0), noneIdle), limits.withDefaults()}
+	return &testRegistry{newRegistry(memory.New(memory.ChunkBytes, 0), noneIdle), withDefaults(limits)}
 }
 
 // wantEnd holds that the call is ended for the reason after the time: not a

@@ -63,7 +63,7 @@ type Server struct {
 // New returns a Server. The backends needn't be up yet: until one is, its calls end
 // UNAVAILABLE. Close or Shutdown ends what New started.
 func New(cfg Config) (*Server, error) {
-	limits := cfg.Limits.withDefaults()
+	limits := withDefaults(cfg.Limits)
 	s := &Server{cfg: cfg, log: cfg.Logger, obs: cfg.Observer, onTheWay: defaultOnTheWay, random: rand.Float64}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -75,7 +75,7 @@ func New(cfg Config) (*Server, error) {
 	s.refusals = report.NewRefusals(s.log, s.obs)
 	s.mistakes = report.NewRefusals(s.log, report.Discard())
 	s.methods, s.routes = make(methodCounts), make(routeCounts)
-	s.quotas = quota.New(limits.shared(), limits.Address, cfg.TryLimits, s.refusals)
+	s.quotas = quota.New(limits.Shared(), limits.Address, cfg.TryLimits, s.refusals)
 	p, err := s.newPolicy(&cfg, nil)
 	if err != nil {
 		return nil, err

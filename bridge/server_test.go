@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
+	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -104,23 +105,22 @@ func everyLimit(value func(i int64) int64) (l Limits) {
 
 func TestLimits(t *testing.T) {
 	got := DefaultLimits()
-	address := defaultAddress
-	address.DecompressedPerSecond = 16 << 20 * runtime.GOMAXPROCS(0)
+	address := Quota{Connections: 20_000, Calls: 20_000, CallsPerSecond: 20_000, HandshakesPerSecond: 10_000, WebRequests: 500, DecompressedPerSecond: 16 << 20 * runtime.GOMAXPROCS(0)}
 	want := Limits{
 		MessageBytes: 16 << 20, HeaderBytes: 64 << 10, BufferedBytes: 256 << 20, CallsPerConnection: 100,
-		Connections: got.Connections, Calls: noLimit, CallsPerSecond: noLimit, HandshakesPerSecond: noLimit, DecompressedPerSecond: 32 << 20 * runtime.GOMAXPROCS(0), WebRequests: 1000,
+		Connections: got.Connections, Calls: quota.NoLimit, CallsPerSecond: quota.NoLimit, HandshakesPerSecond: quota.NoLimit, DecompressedPerSecond: 32 << 20 * runtime.GOMAXPROCS(0), WebRequests: 1000,
 		SlowConsumerTimeout: 5 * time.Minute, Address: address,
 		SlowSenderTimeout: 30 * time.Second, ConnectionIdleTimeout: time.Minute,
 	}
 	if got != want || got.Connections < 64 {
 		t.Errorf("the defaults are %+v, want %+v and connections by the file descriptors", got, want)
 	}
-	none := everyLimit(func(int64) int64 { return -1 }).withDefaults()
-	if none.MessageBytes != noLimit || none.BufferedBytes < 1<<40 || none.Connections != noLimit || none.SlowConsumerTimeout != 0 || none.MaxAge != 0 {
+	none := withDefaults(everyLimit(func(int64) int64 { return -1 }))
+	if none.MessageBytes != quota.NoLimit || none.BufferedBytes < 1<<40 || none.Connections != quota.NoLimit || none.SlowConsumerTimeout != 0 || none.MaxAge != 0 {
 		t.Errorf("without limits they are %+v", none)
 	}
 	own := everyLimit(func(i int64) int64 { return i })
-	if got := own.withDefaults(); got != own {
+	if got := withDefaults(own); got != own {
 		t.Errorf("%+v became %+v", own, got)
 	}
 }

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -104,31 +103,15 @@ func posts(contentType string) func(*http.Request) bool {
 		if r.Method != http.MethodPost {
 			return false
 		}
-		_, ok := contentSubtype(r.Header.Get("Content-Type"), contentType)
+		_, ok := gate.ContentSubtype(r.Header.Get("Content-Type"), contentType)
 		return ok
 	}
-}
-
-// contentSubtype returns the part after the "+" of the content type value, and reports
-// whether the type is contentType. It drops a subtype that isn't a token: the subtype
-// would stand in the answer's header and in the backend's request. RFC 9110 §8.3.1.
-func contentSubtype(value, contentType string) (string, bool) {
-	have, _, _ := strings.Cut(value, ";")
-	rest, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(have)), contentType)
-	if !ok || (rest != "" && rest[0] != '+') {
-		return "", false
-	}
-	subtype := strings.TrimPrefix(rest, "+")
-	if !gate.IsToken(subtype) {
-		subtype = ""
-	}
-	return subtype, true
 }
 
 // offers accepts a WebSocket upgrade that offers the subprotocol.
 func offers(subprotocol string) func(*http.Request) bool {
 	return func(r *http.Request) bool {
-		return isUpgrade(r) && headerHasToken(r.Header["Sec-Websocket-Protocol"], subprotocol)
+		return isUpgrade(r) && gate.HasToken(r.Header["Sec-Websocket-Protocol"], subprotocol)
 	}
 }
 
@@ -136,17 +119,5 @@ func offers(subprotocol string) func(*http.Request) bool {
 // §4.1. A handshake over HTTP/1.0 has come through a proxy that can't upgrade.
 func isUpgrade(r *http.Request) bool {
 	return r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.Method == http.MethodGet &&
-		headerHasToken(r.Header["Connection"], "upgrade") && headerHasToken(r.Header["Upgrade"], "websocket")
-}
-
-// headerHasToken looks for a token in a comma-separated list, in any case.
-func headerHasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for t := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(t), token) {
-				return true
-			}
-		}
-	}
-	return false
+		gate.HasToken(r.Header["Connection"], "upgrade") && gate.HasToken(r.Header["Upgrade"], "websocket")
 }

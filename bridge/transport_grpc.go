@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/mem"
 
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
@@ -81,7 +82,7 @@ func (c *call) readCodings(encoding, accepted []string) error {
 			return errCoding
 		}
 	}
-	c.takesGzip = headerHasToken(accepted, "gzip")
+	c.takesGzip = gate.HasToken(accepted, "gzip")
 	return nil
 }
 
@@ -113,7 +114,7 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 	if refused == nil {
 		refused = s.settle(c)
 	}
-	c.subtype, _ = contentSubtype(r.Header.Get("Content-Type"), d.contentType)
+	c.subtype, _ = gate.ContentSubtype(r.Header.Get("Content-Type"), d.contentType)
 	if d.connect {
 		c.convertJSON()
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -34,7 +35,7 @@ func messageMistake(r *http.Request, a *arrival) *mistake {
 		return opampMistake(r)
 	case m.inJSON() && (m.overHTTP() || !isUpgrade(r)):
 		return plainMistake(r, m)
-	case isUpgrade(r) && (m.Subprotocol == "" || headerHasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):
+	case isUpgrade(r) && (m.Subprotocol == "" || gate.HasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):
 		return nil
 	case isUpgrade(r):
 		return &mistake{http.StatusBadRequest, "this path needs the WebSocket subprotocol " + m.Subprotocol, nil, true}

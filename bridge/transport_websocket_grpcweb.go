@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -124,7 +125,7 @@ func (d *socketDown) readMetadata(ctx context.Context, c *call) error {
 		return err
 	}
 	for _, v := range block["content-type"] {
-		c.subtype, _ = contentSubtype(v, web.contentType)
+		c.subtype, _ = gate.ContentSubtype(v, web.contentType)
 	}
 	if err := c.readTimeout(block["grpc-timeout"], codec.ParseTimeout); err != nil {
 		return err

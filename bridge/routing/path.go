@@ -51,3 +51,23 @@ func ParseMessagePath(target, prefix string) (string, bool) {
 	path, ok := strings.CutPrefix(target, prefix)
 	return path, ok && len(path) > 1 && len(path) <= maxPathBytes && path[0] == '/'
 }
+
+// DidYouMean returns the path of the method at the end of a request target, or "". If
+// nothing else in the request looks like a call, only a service with a package counts,
+// so that paths of web pages don't match.
+func DidYouMean(target, prefix string, call bool) string {
+	path, _, _ := strings.Cut(target, "?")
+	parts := strings.FieldsFunc(path, func(c rune) bool { return c == '/' })
+	if len(parts) < 2 {
+		return ""
+	}
+	service, name := parts[len(parts)-2], parts[len(parts)-1]
+	meant := prefix + "/" + service + "/" + name
+	if _, ok := ParseMethod(meant, prefix); !ok || meant == path || strings.Contains(name, ".") || strings.HasPrefix(service, ".") {
+		return ""
+	}
+	if !call && !strings.Contains(service, ".") {
+		return ""
+	}
+	return meant
+}

@@ -133,3 +133,46 @@ func FuzzParsePath(f *testing.F) {
 		}
 	})
 }
+
+// TestDidYouMean names the method with the prefix that is configured.
+func TestDidYouMean(t *testing.T) {
+	for _, c := range []struct {
+		target, prefix string
+		call           bool
+		want           string
+	}{
+		{"/api/a.B/C", "", false, "/a.B/C"},
+		{"/api/v1//a.B/C/?x=1", "", false, "/a.B/C"},
+		{"/a.B/C", "/grpc", false, "/grpc/a.B/C"},
+		{"//grpc/a.B/C", "/grpc", false, "/grpc/a.B/C"},
+		{"/api/B/C", "", true, "/B/C"},
+		{"/api/B/C", "", false, ""}, // a path like any other
+		{"/js/app.js", "", true, ""},
+		{"/a/b/../C", "", true, ""},
+		{"/a/<b>.x/C", "", true, ""},
+		{"/a%2f.B/C", "", true, ""},
+		{"/", "", true, ""},
+		{"", "", true, ""},
+		{"*", "", true, ""},
+		{"/x/a.B/" + strings.Repeat("C", 2000), "", true, ""},
+	} {
+		if got := DidYouMean(c.target, c.prefix, c.call); got != c.want {
+			t.Errorf("%q below %q: %q, want %q", c.target, c.prefix, got, c.want)
+		}
+	}
+}
+
+func FuzzDidYouMean(f *testing.F) {
+	f.Add("/api/a.B/C", "", true)
+	f.Add("//a.B/C?x", "/grpc", false)
+	f.Fuzz(func(t *testing.T, target, prefix string, call bool) {
+		if prefix != "" && prefix != "/grpc" {
+			return
+		}
+		if got := DidYouMean(target, prefix, call); got != "" {
+			if _, ok := ParseMethod(got, prefix); !ok {
+				t.Errorf("%q below %q: %q is no method", target, prefix, got)
+			}
+		}
+	})
+}
