@@ -166,8 +166,7 @@ func (c *costs) value(f protoreflect.FieldDescriptor, kind protowire.Type, value
 		if first {
 			c.memory += mapCost
 		}
-		c.memory += memberCost
-		c.fields(f.Message(), value, depth)
+		c.entry(f, value, depth)
 		return
 	case !f.IsList():
 		c.memory += memberCost
@@ -194,6 +193,31 @@ func (c *costs) value(f protoreflect.FieldDescriptor, kind protowire.Type, value
 		c.memory += n * valueCost
 		c.text += n * scalarLength(f)
 	}
+}
+
+// entry adds an entry of a map. A key or a value that is absent is the default one, which
+// takes text all the same.
+func (c *costs) entry(f protoreflect.FieldDescriptor, wire []byte, depth int) {
+	c.memory += memberCost
+	c.text += len(`"false":`)
+	if of := f.MapValue(); !hasField(wire, of.Number()) {
+		c.text += scalarLength(of)
+		if of.Message() != nil {
+			c.message(of.Message(), nil, 0)
+		}
+	}
+	c.fields(f.Message(), wire, depth)
+}
+
+func hasField(wire []byte, number protowire.Number) bool {
+	for len(wire) > 0 {
+		found, _, n := protowire.ConsumeField(wire)
+		if found == number || n < 0 {
+			return n >= 0
+		}
+		wire = wire[n:]
+	}
+	return false
 }
 
 // numbers returns how many numbers a value has.
@@ -229,7 +253,7 @@ func nameLength(f protoreflect.FieldDescriptor) int {
 // with a comma.
 func scalarLength(f protoreflect.FieldDescriptor) int {
 	const number = 26 // the longest is a double
-	if f.Kind() != protoreflect.EnumKind {
+	if f.Enum() == nil {
 		return number
 	}
 	longest := number

@@ -53,9 +53,9 @@ service: { name: "S"
 }
 `
 
-// TestCosts: an estimate is at least what a message takes. It is at most eight times that
-// for a type without values that are messages in protobuf, but not in JSON.
-func TestCosts(t *testing.T) {
+// costlyMethod returns a method of costly.
+func costlyMethod(t testing.TB, name string) Method {
+	t.Helper()
 	file := &descriptorpb.FileDescriptorProto{}
 	if err := prototext.Unmarshal([]byte(costly), file); err != nil {
 		t.Fatal(err)
@@ -64,14 +64,17 @@ func TestCosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	method := func(name string) Method {
-		m, err := s.Method("/c.S/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
+	m, err := s.Method("/c.S/" + name)
+	if err != nil {
+		t.Fatal(err)
 	}
-	boxing, plain := method("M").Request, method("N").Request
+	return m
+}
+
+// TestCosts: an estimate is at least what a message takes. It is at most eight times that
+// for a type without values that are messages in protobuf, but not in JSON.
+func TestCosts(t *testing.T) {
+	boxing, plain := costlyMethod(t, "M").Request, costlyMethod(t, "N").Request
 	keys := func(f string, n int) string {
 		var b strings.Builder
 		for i := range n {

@@ -77,16 +77,23 @@ func invalidUTF8(text []byte) (at int, found bool) {
 }
 
 // Write appends to b the JSON text of a message in the wire form of protobuf.
-func (j JSON) Write(b []byte, of Message, wire []byte) ([]byte, error) {
+func (j JSON) Write(b []byte, of Message, wire []byte) (text []byte, err error) {
+	// The entry of a map may have its key twice. If the second has another wire type,
+	// proto.Unmarshal of a dynamic message panics, also in an Any.
+	defer func() {
+		if p := recover(); p != nil {
+			text, err = nil, fmt.Errorf("a message isn't a %s: %v", of.Name(), p)
+		}
+	}()
 	m := dynamicpb.NewMessage(of.descriptor)
 	if err := (proto.UnmarshalOptions{Resolver: of.set.types, AllowPartial: true, RecursionLimit: maxDepth}).Unmarshal(wire, m); err != nil {
 		return nil, fmt.Errorf("a message isn't a %s: %w", of.Name(), errors.New(withoutPrefix(err)))
 	}
-	b, err := protojson.MarshalOptions{
+	text, err = protojson.MarshalOptions{
 		AllowPartial: true, UseProtoNames: j.ProtoNames, UseEnumNumbers: j.EnumNumbers, EmitUnpopulated: j.Defaults, Resolver: of.set.types,
 	}.MarshalAppend(b, m)
 	if err != nil {
 		return nil, fmt.Errorf("a %s can't be written as JSON: %w", of.Name(), errors.New(withoutPrefix(err)))
 	}
-	return b, nil
+	return text, nil
 }

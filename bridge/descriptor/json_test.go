@@ -121,6 +121,8 @@ func TestBadMessagesOfBackends(t *testing.T) {
 		{"no message", "\xff", "a message isn't a shop.v1.Order: "},
 		{"cut", "\x12\x05ab", "a message isn't a shop.v1.Order: "},
 		{"not UTF-8", "\x12\x01\xff", "UTF-8"},
+		{"a map's key twice, once not a text", "\x3a\x05\x0a\x01a\x08\x00", "a message isn't a shop.v1.Order: "},
+		{"the same in an Any", "\x4a\x2c\x0a\x21type.googleapis.com/shop.v1.Order\x12\x07\x3a\x05\x0a\x01a\x08\x00", "a message isn't a shop.v1.Order: "},
 		{"an unknown type in Any", "\x4a\x05\x0a\x03a/b", "a shop.v1.Order can't be written as JSON: "},
 		{"a time out of range", "\x42\x0a\x08" + strings.Repeat("\xff", 8) + "\x7f", "a shop.v1.Order can't be written as JSON: "},
 	} {
@@ -141,7 +143,14 @@ func FuzzRead(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
+		cost := JSON{}.ReadCost(of, text)
+		if cost > 4000*(len(text)+1) {
+			t.Errorf("%q: reading is estimated at %d bytes", text, cost)
+		}
 		wire, err := JSON{RejectUnknown: true}.Read(of, text)
+		if len(wire) > cost {
+			t.Errorf("%q: reading is estimated at %d bytes, and the message alone has %d", text, cost, len(wire))
+		}
 		if err != nil {
 			var mistake *ReadError
 			if !errors.As(err, &mistake) || mistake.Line > 1+bytes.Count(text, []byte("\n")) || len(mistake.Path) > maxPath+4 {
@@ -164,20 +173,46 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzWrite: any bytes of a backend are refused, or become JSON.
+// FuzzWrite: any bytes of a backend are refused, or become JSON that isn't larger than the
+// estimate.
 func FuzzWrite(f *testing.F) {
-	of := order(f)
-	wire, err := JSON{}.Read(of, []byte(`{"orderId":"1","items":[{"price":1}],"extra":{"@type":"type.googleapis.com/shop.v1.Item","price":5}}`))
-	if err != nil {
-		f.Fatal(err)
+	types := []Message{order(f), costlyMethod(f, "M").Request}
+	for _, seed := range []struct {
+		of   int
+		text string
+	}{
+		{0, `{"orderId":"1","items":[{"price":1}],"extra":{"@type":"type.googleapis.com/shop.v1.Item","price":5}}`},
+		{0, `{"extra":{"@type":"type.googleapis.com/google.protobuf.Value","value":[{"a":null},1e300,"\u0007"]},"at":"1970-01-01T00:00:00.000000001Z"}`},
+		{1, `{"a":[{},{"b":true}],"i":[1,-1],"s":["x"],"v":[[],{}],"w":[1],"c":{"1":true},"d":[-1.2345678901234567e-100],"m":{"1":{},"2":{"m":{"3":{}}}}}`},
+	} {
+		wire, err := JSON{}.Read(types[seed.of], []byte(seed.text))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(wire)
 	}
-	f.Add(wire)
 	f.Add([]byte("\x12\x01\xff"))
+	f.Add([]byte(strings.Repeat("\x4a\x02\x08\x01", 20) + "\x4a\x00")) // entries of a map without values
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, wire []byte) {
-		text, err := JSON{Defaults: true}.Write(nil, of, wire)
-		if err == nil && !json.Valid(text) {
-			t.Errorf("%x became %q", wire, text)
+		for _, of := range types {
+			for _, j := range []JSON{{}, {ProtoNames: true, EnumNumbers: true}, {Defaults: true}} {
+				cost := j.WriteCost(of, wire)
+				if cost < 0 || cost > 4000*(len(wire)+1) {
+					t.Errorf("%x as a %s: writing is estimated at %d bytes", wire, of.Name(), cost)
+				}
+				text, err := j.Write(nil, of, wire)
+				if err != nil {
+					continue
+				}
+				if !json.Valid(text) {
+					t.Errorf("%x became %q", wire, text)
+				}
+				c := costs{j: j, set: of.set}
+				if c.message(of.descriptor, wire, maxDepth+1); c.text < len(compact(t, text)) || cost < len(text) {
+					t.Errorf("%x as a %s with %+v: the text is estimated at %d bytes, all at %d: %s", wire, of.Name(), j, c.text, cost, text)
+				}
+			}
 		}
 	})
 }
