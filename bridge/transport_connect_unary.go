@@ -32,6 +32,9 @@ func (s *Server) serveUnary(w http.ResponseWriter, r *http.Request, a *arrival) 
 	if refused == nil {
 		query, refused = u.readHeader()
 	}
+	if refused == nil && a.route.bare() != nil {
+		refused = c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout) // as of all messages
+	}
 	if refused == nil {
 		refused = s.settle(c)
 	}
