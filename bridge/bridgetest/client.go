@@ -86,6 +86,17 @@ type dialer struct {
 	// receiveBuffer is the kernel's receive buffer of new connections. If
 	// zero, it is the system's.
 	receiveBuffer int
+	// typed reports that the messages of scenarios are those of methods already, which a
+	// client of a framing that culvert converts must know.
+	typed bool
+}
+
+// sent returns the bytes of a message, as a framing has them.
+func (d *dialer) sent(message []byte) []byte {
+	if d.typed {
+		return untyped(message)
+	}
+	return message
 }
 
 // dialTLS is dial, with TLS over it if the dialer has it.

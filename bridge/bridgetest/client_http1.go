@@ -55,7 +55,7 @@ func (c *http1Client) open(ctx context.Context, rq call) (stream, error) {
 		return nil, err
 	}
 	s := &http1Stream{client: c, call: rq, conn: conn}
-	s.reply = reply{dialect: c.dialect, await: s.readHead}
+	s.reply = reply{dialect: c.dialect, typed: c.d.typed, await: s.readHead}
 	// The end of the context frees everything that waits on the connection.
 	s.release = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	if c.whole {
@@ -89,7 +89,7 @@ func (s *http1Stream) head(name, value string) []byte {
 }
 
 func (s *http1Stream) send(b []byte) error {
-	return s.sendRaw(s.client.dialect.message(s.call.encoding, b))
+	return s.sendRaw(s.client.dialect.message(s.call.encoding, s.client.d.sent(b)))
 }
 
 func (s *http1Stream) sendRaw(b []byte) error {

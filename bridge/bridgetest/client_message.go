@@ -9,12 +9,9 @@ import (
 	"sync"
 
 	"github.com/coder/websocket"
-	"google.golang.org/genproto/googleapis/rpc/code"
-	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -23,7 +20,6 @@ import (
 type messageClient struct {
 	d       *dialer
 	framing *framing
-	typed   bool // messages are those of the methods already
 	mu      sync.Mutex
 	streams []*messageStream
 }
@@ -50,7 +46,7 @@ func (c *messageClient) open(ctx context.Context, rq call) (stream, error) {
 	if rq.timeout != "" {
 		header["grpc-timeout"] = []string{rq.timeout}
 	}
-	s := &messageStream{ctx: ctx, framing: c.framing, typed: c.typed}
+	s := &messageStream{ctx: ctx, d: c.d, framing: c.framing}
 	conn, answer, err := upgrade(ctx, c.d, rq.method, &websocket.DialOptions{HTTPHeader: header})
 	if refused := (*httpError)(nil); errors.As(err, &refused) {
 		s.err = err
@@ -71,8 +67,8 @@ func (c *messageClient) open(ctx context.Context, rq call) (stream, error) {
 
 type messageStream struct {
 	ctx     context.Context // the call's life
+	d       *dialer
 	framing *framing
-	typed   bool            // as in messageClient
 	conn    *websocket.Conn // nil: the upgrade was refused
 
 	head    metadata.MD
@@ -87,10 +83,7 @@ func (s *messageStream) compressed() int        { return 0 }
 func (s *messageStream) sendRaw([]byte) error   { return errors.ErrUnsupported }
 
 func (s *messageStream) send(b []byte) error {
-	if s.typed {
-		b = untyped(b)
-	}
-	return s.write(s.framing.kind, s.framing.encode(b))
+	return s.write(s.framing.kind, s.framing.encode(s.d.sent(b)))
 }
 
 func (s *messageStream) closeSend() error {
@@ -128,12 +121,12 @@ func (s *messageStream) recv() ([]byte, error) {
 	switch {
 	case err != nil:
 		s.err = err
-	case kind == websocket.MessageText && strings.HasPrefix(string(b), `{"@status":`):
+	case kind == websocket.MessageText && isStatus(b):
 		s.err = s.end(b)
 	case kind != s.framing.kind:
 		s.err = violation("a message of the other kind: %.40q", b)
 	default:
-		if b, s.err = s.framing.decode(b); s.typed {
+		if b, s.err = s.framing.decode(b); s.d.typed {
 			b = typed(b)
 		}
 		return b, s.err
@@ -143,33 +136,11 @@ func (s *messageStream) recv() ([]byte, error) {
 
 // end checks the message with the status, and the close frame after it.
 func (s *messageStream) end(b []byte) error {
-	var last struct {
-		Status struct {
-			Code    uint32
-			Status  string
-			Message string
-			Details []struct{ Type, Value string }
-		} `json:"@status"`
-	}
-	if err := strictly(b, &last); err != nil {
+	st, name, err := lastStatus(b)
+	if err != nil {
 		return err
 	}
-	st := &statuspb.Status{Code: int32(last.Status.Code), Message: last.Status.Message}
-	name, known := code.Code_name[st.GetCode()]
-	if !known {
-		name = "UNKNOWN"
-	}
-	if last.Status.Status != name {
-		return violation("status %q with the code %d", last.Status.Status, st.GetCode())
-	}
-	for _, d := range last.Status.Details {
-		value, err := detailValue(d.Type, d.Value)
-		if err != nil {
-			return err
-		}
-		st.Details = append(st.Details, &anypb.Any{TypeUrl: anyHost + d.Type, Value: value})
-	}
-	_, b, err := s.conn.Read(s.ctx)
+	_, b, err = s.conn.Read(s.ctx)
 	var told websocket.CloseError
 	switch {
 	case err == nil:
@@ -177,7 +148,7 @@ func (s *messageStream) end(b []byte) error {
 	case !errors.As(err, &told):
 		return violation("no close frame after the status: %w", err)
 	}
-	s.st = status.FromProto(st)
+	s.st = st
 	reason := result{status: s.st}.info().GetReason()
 	if !closesWith(told.Code, s.st.Code(), report.Reason(reason)) || !closesFor(told.Reason, name, s.st.Message()) && !closesFor(told.Reason, reason, s.st.Message()) {
 		s.st = nil

@@ -15,6 +15,7 @@ import (
 // A reply reads the answer to a call over any version of HTTP and in any dialect.
 type reply struct {
 	dialect dialect
+	typed   bool                           // as in dialer
 	await   func() (*http.Response, error) // waits for the answer's head
 
 	resp         *http.Response
@@ -57,8 +58,11 @@ func (r *reply) begin() {
 }
 
 func (r *reply) judgeHead() (err error) {
-	if r.dialect == dialectUnary {
+	if r.dialect == dialectUnary || r.dialect == dialectPost {
 		return r.judgeUnary()
+	}
+	if r.dialect.isPlain() {
+		return r.judgePlain()
 	}
 	if r.resp.StatusCode != http.StatusOK {
 		return &httpError{r.resp.StatusCode}
@@ -100,6 +104,9 @@ func (r *reply) recv() ([]byte, error) {
 func (r *reply) next() ([]byte, error) {
 	if r.dialect == dialectUnary {
 		return r.nextUnary()
+	}
+	if r.dialect.isPlain() {
+		return r.nextPlain()
 	}
 	flags, payload, err := readFrame(r.frames)
 	switch {

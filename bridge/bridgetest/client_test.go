@@ -204,6 +204,47 @@ func TestWebSocketClient(t *testing.T) {
 	}
 }
 
+func TestPlainClients(t *testing.T) {
+	const (
+		one      = `{"data":"b25l"}`
+		ok       = `{"@status":{"code":0,"status":"OK"}}`
+		notFound = `{"@status":{"code":5,"status":"NOT_FOUND","message":"no room"}}`
+		refused  = "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n" + `{"code":"not_found","message":"no room"}`
+	)
+	lines := strings.Replace(http200(dialectLines), "application/json", "application/x-ndjson", 1)
+	events := strings.Replace(http200(dialectEvents), "application/json", "text/event-stream", 1)
+	for d, answers := range map[dialect][3]string{
+		dialectLines:  {lines + one + "\n" + ok + "\n", lines + one + "\n" + notFound + "\n", refused},
+		dialectEvents: {events + "data: " + one + "\n\nevent: status\ndata: " + ok + "\n\n", events + "event: status\ndata: " + notFound + "\n\n", refused},
+	} {
+		if r := answered(t, d, answers[0]); r.status.Code() != codes.OK || len(r.messages) != 1 || string(r.messages[0]) != "one" {
+			t.Errorf("read as %v, %s, %v", r.status, abridged(r.messages), r.err)
+		}
+		for _, answer := range answers[1:] {
+			if r := answered(t, d, answer); r.status.Code() != codes.NotFound || r.status.Message() != "no room" {
+				t.Errorf("%q: read as %v, %v", answer, r.status, r.err)
+			}
+		}
+	}
+	for name, r := range map[string]result{
+		"no status":               answered(t, dialectLines, lines+one+"\n"),
+		"half a line":             answered(t, dialectLines, lines+ok),
+		"a line after the status": answered(t, dialectLines, lines+ok+"\n"+one+"\n"),
+		"an empty line":           answered(t, dialectLines, lines+"\n"+ok+"\n"),
+		"another content type":    answered(t, dialectLines, events+ok+"\n"),
+		"no last event":           answered(t, dialectEvents, events+"data: "+one+"\n\n"),
+		"a status without a name": answered(t, dialectEvents, events+"data: "+ok+"\n\n"),
+		"a name without a status": answered(t, dialectEvents, events+"event: status\ndata: "+one+"\n\n"),
+		"a line that isn't data":  answered(t, dialectEvents, events+"id: 1\n\nevent: status\ndata: "+ok+"\n\n"),
+		"an event without an end": answered(t, dialectEvents, events+"event: status\ndata: "+ok+"\n"),
+		"another HTTP status":     answered(t, dialectEvents, strings.Replace(refused, "404", "500", 1)),
+	} {
+		if r.status != nil {
+			t.Errorf("%s: read as %v, want no status", name, r.status)
+		}
+	}
+}
+
 func TestTransportsSayWhatTheyCannot(t *testing.T) {
 	for _, tr := range transports {
 		for need, why := range tr.cannot {

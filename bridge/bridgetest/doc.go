@@ -20,7 +20,7 @@
 //	client.go           the interface of client ends
 //	framing.go          the framings of bare messages
 //	client_*.go         the client ends, strict readers of their protocol
-//	wire.go             the few bytes that they share, read without codec's help
+//	wire*.go            the few bytes that they share, read without codec's help
 //	backend.go fake.go  the real backend and the one made of frames
 //	observer.go         culvert's reports of its calls
 //	relay.go            a TCP relay that dribbles and cuts

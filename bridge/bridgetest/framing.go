@@ -12,10 +12,10 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
 )
 
-// A framing is how bare messages are in those of a WebSocket.
+// A framing is how bare messages are in those of a WebSocket, or in requests and answers.
 type framing struct {
-	name   string // as in the configuration
-	kind   websocket.MessageType
+	name   string                // as in the configuration
+	kind   websocket.MessageType // 0: there is no WebSocket
 	encode func(message []byte) []byte
 	decode func(b []byte) ([]byte, error)
 	// described reports that culvert converts messages, so that the bytes of a
@@ -47,6 +47,14 @@ var jsonFraming = &framing{
 	},
 }
 
+// The JSON of one request in a POST, and of replies in lines, in events, or of the only
+// one.
+var (
+	lineFraming  = &framing{name: bridge.FramingNDJSON, described: true}
+	eventFraming = &framing{name: bridge.FramingSSE, described: true}
+	postFraming  = &framing{name: bridge.FramingJSON, described: true}
+)
+
 // A jsonMessage is the JSON of the message that the methods have.
 type jsonMessage struct {
 	Data []byte `json:"data"`
@@ -58,9 +66,11 @@ const halfCloseText = "that's all"
 // configure adds the one route of a client, whose paths are those of calls, and what
 // culvert must know of the methods.
 func (f *framing) configure(c *bridge.Config) {
-	c.Routes = []bridge.Route{{Name: "messages", Backend: bridge.DefaultBackend, Message: &bridge.MessageRoute{
-		Path: "/{service}/{method}", Framing: f.name, HalfClose: halfCloseText, LastStatus: true,
-	}}}
+	m := &bridge.MessageRoute{Path: "/{service}/{method}", Framing: f.name, LastStatus: true}
+	if f.kind != 0 {
+		m.HalfClose = halfCloseText
+	}
+	c.Routes = []bridge.Route{{Name: "messages", Backend: bridge.DefaultBackend, Message: m}}
 	if f.described {
 		c.Backend.Descriptors = describedMethods{}
 	}

@@ -302,12 +302,10 @@ func (t *trial) startClient(address string) {
 // dial starts a client of the scenario's transport.
 func (t *trial) dial(d *dialer) client {
 	t.Helper()
+	d.typed = t.transport.typed() && t.backend == nil // else the backend does it
 	c, err := t.transport.dial(d, clientTLS())
 	if err != nil {
 		t.Fatal(err)
-	}
-	if m, ok := c.(*messageClient); ok {
-		m.typed = t.transport.typed() && t.backend == nil // else the backend does it
 	}
 	t.atEnd(c.close)
 	return c

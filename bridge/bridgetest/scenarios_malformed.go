@@ -332,6 +332,12 @@ func (t *trial) rawHTTP2() *fakeConn {
 
 func (tr transport) dialect() dialect {
 	switch {
+	case tr.framing == lineFraming:
+		return dialectLines
+	case tr.framing == eventFraming:
+		return dialectEvents
+	case tr.framing == postFraming:
+		return dialectPost
 	case strings.Contains(tr.name, "connect unary"):
 		return dialectUnary
 	case strings.Contains(tr.name, "connect"):

@@ -21,8 +21,10 @@ const (
 	rawFrames
 	// halfMessages: the client can stop inside a message.
 	halfMessages
-	// answerMetadata: the client gets the metadata of the answer.
-	answerMetadata
+	// answerHeader: the client gets the metadata before the messages of the answer.
+	answerHeader
+	// answerTrailer: and the metadata after them.
+	answerTrailer
 	// contentType: the request has one.
 	contentType
 	// codings: the client can compress messages, and says how.
@@ -64,6 +66,8 @@ const (
 	typeAndValue     = "JSON has a detail's type and value, not the status around them"
 	frameless        = "a WebSocket message is the message alone, without a frame"
 	noPlace          = "bare messages have no place for metadata of the answer, content types and codings"
+	oneRequest       = "the request is one message in JSON"
+	noTrailers       = "lines and events have no place for trailers"
 	jsonIsLarger     = "bytes are larger in JSON, and the limit is for both"
 	oneType          = "the descriptors of this suite have one type of messages"
 	insideTLS        = "the relay would have to take part in TLS's timing for nothing"
@@ -101,13 +105,19 @@ var connectUnary = map[need]string{fullDuplex: oneMessage, manyRequests: oneMess
 func overMessages(f *framing, more map[need]string) transport {
 	cannot := map[need]string{
 		rawFrames: frameless, nativeReplies: noPlace, oneConnection: connPerCall, detailBytes: typeAndValue,
-		answerMetadata: noPlace, contentType: noPlace, codings: noPlace,
+		answerHeader: noPlace, answerTrailer: noPlace, contentType: noPlace, codings: noPlace,
 	}
 	maps.Copy(cannot, more)
 	return transport{
 		name: "message " + f.name, label: "message", cannot: cannot, framing: f,
 		dial: func(d *dialer, _ *tls.Config) (client, error) { return &messageClient{d: d, framing: f}, nil },
 	}
+}
+
+// plainReplies is what one request in JSON with replies in lines or events can't carry.
+var plainReplies = map[need]string{
+	fullDuplex: oneRequest, manyRequests: oneRequest, rawFrames: oneRequest, nativeReplies: oneRequest,
+	oneConnection: connPerCall, contentType: oneRequest, answerTrailer: noTrailers, detailBytes: typeAndValue, exactSizes: jsonIsLarger, manyTypes: oneType,
 }
 
 func fetch(more map[need]string) map[need]string {
@@ -243,4 +253,22 @@ var transports = []transport{
 	},
 	overMessages(protobufFraming, nil),
 	overMessages(jsonFraming, map[need]string{exactSizes: jsonIsLarger, manyTypes: oneType}),
+	{
+		name: "message ndjson http1", label: "message", framing: lineFraming, cannot: plainReplies,
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &http1Client{d: d, dialect: dialectLines, whole: true}, nil
+		},
+	},
+	{
+		name: "message json http1", label: "message", browser: true, framing: postFraming, cannot: with(plainReplies, streamedReplies, replyAtTheEnd),
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &http1Client{d: d, dialect: dialectPost, whole: true}, nil
+		},
+	},
+	{
+		name: "message sse http1", label: "message", framing: eventFraming, cannot: plainReplies,
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &http1Client{d: d, dialect: dialectEvents, whole: true}, nil
+		},
+	},
 }

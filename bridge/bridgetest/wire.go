@@ -28,12 +28,15 @@ const (
 	dialectText                   // and all of it is base64
 	dialectConnect                // Connect's streams: the last frame is JSON
 	dialectUnary                  // Connect's unary calls: no frames
+	dialectLines                  // bare messages: one in JSON, and replies that are lines
+	dialectEvents                 // and replies that are events
+	dialectPost                   // and an answer like that of Connect's unary calls
 )
 
 // contentType returns the content type of requests. The answer must have the same,
 // word for word (protobuf-ts requires that).
 func (d dialect) contentType() string {
-	return [...]string{"application/grpc", "application/grpc-web+proto", "application/grpc-web-text+proto", "application/connect+proto", "application/proto"}[d]
+	return [...]string{"application/grpc", "application/grpc-web+proto", "application/grpc-web-text+proto", "application/connect+proto", "application/proto", "application/json", "application/json", "application/json"}[d]
 }
 
 const (
@@ -51,10 +54,13 @@ func frame(flags byte, payload []byte) []byte {
 
 // message returns one message as the body has it, compressed if the call says so.
 func (d dialect) message(encoding string, message []byte) []byte {
+	if d.isPlain() {
+		message = jsonFraming.encode(message)
+	}
 	switch {
-	case d == dialectUnary && encoding == "gzip" && len(message) > 0:
+	case (d == dialectUnary || d.isPlain()) && encoding == "gzip" && len(message) > 0:
 		return gzipped(message)
-	case d == dialectUnary:
+	case d == dialectUnary || d.isPlain():
 		return message
 	case encoding == "gzip":
 		return frame(flagCompressed, gzipped(message))
@@ -65,13 +71,16 @@ func (d dialect) message(encoding string, message []byte) []byte {
 // isConnect reports whether the dialect is one of the Connect protocol's.
 func (d dialect) isConnect() bool { return d == dialectConnect || d == dialectUnary }
 
+// isPlain reports whether the dialect is one of bare messages.
+func (d dialect) isPlain() bool { return d == dialectLines || d == dialectEvents || d == dialectPost }
+
 // encodingHeaders returns the names of the headers for a coding and for the codings that
 // can be read.
 func (d dialect) encodingHeaders() (encoding, accepts string) {
 	switch d {
 	case dialectConnect:
 		return "connect-content-encoding", "connect-accept-encoding"
-	case dialectUnary:
+	case dialectUnary, dialectLines, dialectEvents, dialectPost:
 		return "content-encoding", "accept-encoding"
 	}
 	return "grpc-encoding", "grpc-accept-encoding"
@@ -195,6 +204,8 @@ func headerLines(c call, d dialect) [][2]string {
 	lines := grpcLines(c, d)
 	if d.isConnect() {
 		lines = connectLines(c, d)
+	} else if d.isPlain() {
+		lines = plainLines(c, d)
 	}
 	return append(lines, metadataLines(c)...)
 }

@@ -144,7 +144,7 @@ func (r *reply) endConnect(payload []byte) error {
 func (r *reply) judgeUnary() (err error) {
 	want := "application/json"
 	if r.resp.StatusCode == http.StatusOK {
-		want = dialectUnary.contentType()
+		want = r.dialect.contentType()
 	}
 	if got := r.resp.Header.Get("content-type"); got != want {
 		return errors.Join(&httpError{r.resp.StatusCode}, violation("content-type %q, want %q", got, want))
@@ -175,11 +175,14 @@ func (r *reply) nextUnary() ([]byte, error) {
 	}
 	if r.resp.StatusCode == http.StatusOK {
 		r.st = status.New(codes.OK, "")
-		if r.resp.Header.Get("content-encoding") != "gzip" {
-			return b, nil
+		if r.resp.Header.Get("content-encoding") == "gzip" {
+			r.gzips++
+			b, err = gunzipped(b)
 		}
-		r.gzips++
-		return gunzipped(b)
+		if err == nil && r.dialect == dialectPost {
+			return r.decoded(b)
+		}
+		return b, err
 	}
 	var failure connectError
 	if err := strictly(b, &failure); err != nil {
