@@ -12,6 +12,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
+	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/progress"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -29,15 +30,16 @@ type call struct {
 	// so the call needs no second goroutine.
 	Complete bool
 
-	subtype     string           // content-subtype of the messages: "", "proto", "json"
-	json        *descriptor.JSON // how its messages are converted; nil: they pass as they are
-	oneRequest  bool             // once the descriptors say so, the backend gets the half-close after one message
-	unlisted    bool             // a GET of a method that connect.get doesn't list: it must have no side effects
-	mistake     *mistake         // the answer's HTTP status and headers, in place of those of the status; nil: none
-	coding      string           // the client's compression: "" or "gzip"
-	takesGzip   bool             // the client can read compressed messages
-	packReplies bool             // and the upstream compresses its messages
-	oneReply    bool             // the client's protocol needs exactly one reply
+	subtype     string             // content-subtype of the messages: "", "proto", "json"
+	json        *descriptor.JSON   // how its messages are converted; nil: they pass as they are
+	convert     *message.Converter // made of it; nil likewise
+	oneRequest  bool               // once the descriptors say so, the backend gets the half-close after one message
+	unlisted    bool               // a GET of a method that connect.get doesn't list: it must have no side effects
+	mistake     *mistake           // the answer's HTTP status and headers, in place of those of the status; nil: none
+	coding      string             // the client's compression: "" or "gzip"
+	takesGzip   bool               // the client can read compressed messages
+	packReplies bool               // and the upstream compresses its messages
+	oneReply    bool               // the client's protocol needs exactly one reply
 	info        *report.CallInfo
 
 	posted        bool // its message is for another call: it has no stream of its own

@@ -36,8 +36,23 @@ func (*Server) describe(ctx context.Context, r *running) error {
 		return c.mistaken(jsonMistake(err), report.ReasonUnsupportedEncoding, "", err)
 	case c.json != nil:
 		c.oneRequest = c.oneRequest && !method.ClientStreams
-		r.convert = &message.Converter{JSON: *c.json, Method: method, Limit: c.messages, Held: c.held, Expanded: c.coding != ""}
+		c.convert = &message.Converter{JSON: *c.json, Method: method, Limit: c.messages, Held: c.held, Expanded: c.coding != ""}
+		return c.findEventID(method.Reply)
 	}
+	return nil
+}
+
+// findEventID finds the field that has the id of each event, if the route names one.
+func (c *call) findEventID(of descriptor.Message) error {
+	m := c.route.bare()
+	if m == nil || m.EventID == "" {
+		return nil
+	}
+	field, err := of.Field(m.EventID)
+	if err != nil {
+		return &report.Fault{Reason: report.ReasonUnsupportedEncoding, Text: "message.event_id: " + err.Error(), Remedy: "set message.event_id to a field of the method's replies"}
+	}
+	c.convert.ID = &field
 	return nil
 }
 
@@ -76,16 +91,16 @@ func (c *call) backendSubtype() string {
 // toBackend converts a request, unless messages pass as they are. It takes the message
 // over.
 func (r *running) toBackend(m mem.BufferSlice) (mem.BufferSlice, error) {
-	if r.convert == nil {
+	if r.call.convert == nil {
 		return m, nil
 	}
-	return r.convert.Request(r.timed, m)
+	return r.call.convert.Request(r.timed, m)
 }
 
 // toClient converts a reply likewise.
 func (r *running) toClient(m mem.BufferSlice) (mem.BufferSlice, error) {
-	if r.convert == nil {
+	if r.call.convert == nil {
 		return m, nil
 	}
-	return r.convert.Reply(r.timed, m)
+	return r.call.convert.Reply(r.timed, m)
 }

@@ -45,6 +45,7 @@ type MessageRoute struct {
 
 	JSON      descriptor.JSON // of the framings in JSON
 	BinaryOut bool            // of FramingJSON: the messages to the client are binary
+	EventID   string          // of FramingSSE: the field of the replies that is the id of each event; empty: events have none
 }
 
 // inJSON reports whether the messages are JSON.
@@ -121,6 +122,7 @@ func (c *routeCompiler) compileJSON(m *MessageRoute) {
 		{"message.enums", m.JSON.EnumNumbers && !m.inJSON(), needsJSON},
 		{"message.defaults", m.JSON.Defaults && !m.inJSON(), needsJSON},
 		{"message.json_out", m.BinaryOut && m.Framing != FramingJSON, "is for the framing " + FramingJSON},
+		{"message.event_id", m.EventID != "" && m.Framing != FramingSSE, "is for the framing " + FramingSSE},
 		{"message.subprotocol", m.Subprotocol != "" && m.overHTTP(), needsSocket},
 		{"message.first_message", m.FirstMessage != "" && m.overHTTP(), needsSocket},
 		{"message.half_close", m.HalfClose != "" && m.overHTTP(), needsSocket},

@@ -11,7 +11,6 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
-	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/socket"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
@@ -39,7 +38,6 @@ type running struct {
 	told     bool            // the Observer knows of the call
 	to       *upstream.Upstream
 	up       *upstream.Stream
-	convert  *message.Converter // nil: messages pass as they are
 
 	others sync.WaitGroup // the call's goroutines but handle's
 	early  *earlyRead     // nil: requests are copied only once the stream is open

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"net/http"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -107,7 +108,7 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 	}
 	before, after := "", "\n"
 	if e.of.Framing == FramingSSE {
-		before, after = "data: ", "\n\n"
+		before, after = eventID(h.call.convert)+"data: ", "\n\n"
 	}
 	w, err := h.room(len(before)+m.Len()+len(after), more)
 	if err != nil {
@@ -124,6 +125,15 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 		return nil
 	}
 	return h.flush()
+}
+
+// eventID returns the line with an event's id, or "". Bytes that would end the line can't be
+// in an id.
+func eventID(c *message.Converter) string {
+	if c == nil || c.LastID == "" || strings.ContainsAny(c.LastID, "\r\n\x00") {
+		return ""
+	}
+	return "id: " + c.LastID + "\n"
 }
 
 // end implements encoder. A call that fails before its answer has begun gets an HTTP

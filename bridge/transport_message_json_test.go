@@ -3,6 +3,7 @@ package bridge
 import (
 	"bufio"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -255,6 +256,26 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// TestIDsOfEvents are a field of the replies.
+func TestIDsOfEvents(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	for field, want := range map[string]string{
+		"text":        "id: hello\ndata: #id: non\ndata: #data: #",
+		"line_number": "data: #data: #data: #",
+	} {
+		address := serveJSON(t, FramingSSE, "Pure", counting(nil), func(_ *Config, m *MessageRoute) { m.EventID = field })
+		_, body := request(t, "POST", "http://"+address+"/ws/chat", `{"text":"hello"}`)
+		events, _, _ := strings.Cut(body, "event: status")
+		if got := regexp.MustCompile(`\{.*\}\n\n`).ReplaceAllString(events, "#"); got != want {
+			t.Errorf("%s: %q, want %q", field, got, want)
+		}
+	}
+	address := serveJSON(t, FramingSSE, "Pure", counting(nil), func(_ *Config, m *MessageRoute) { m.EventID = "weight" })
+	if res, body := request(t, "GET", "http://"+address+"/ws/chat", ""); res.StatusCode != 501 || !strings.Contains(body, `message.event_id: the field \"weight\" of test.Line is neither text nor an integer`) {
+		t.Errorf("answered %d %q", res.StatusCode, body)
+	}
+}
+
 // TestEventsArriveAtOnce: each when it is sent, and the client's end ends the call.
 func TestEventsArriveAtOnce(t *testing.T) {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
@@ -294,7 +315,13 @@ func TestEventsArriveAtOnce(t *testing.T) {
 // TestLinesThatFailAtOnce have an HTTP status.
 func TestLinesThatFailAtOnce(t *testing.T) {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	refuses := func(grpc.ServerStream) error { return status.Error(codes.NotFound, "no such room") }
+	refuses := func(ss grpc.ServerStream) error {
+		var m []byte
+		if err := ss.RecvMsg(&m); err != nil {
+			return err
+		}
+		return status.Error(codes.NotFound, "no such room")
+	}
 	for _, framing := range []string{FramingSSE, FramingNDJSON} {
 		address := serveJSON(t, framing, "Pure", refuses, nil)
 		for _, c := range []struct {
@@ -336,6 +363,7 @@ func TestMistakesInRoutesOfJSON(t *testing.T) {
 		"message.enums is for messages in JSON":          func(m *MessageRoute) { m.JSON.EnumNumbers = true },
 		"message.defaults is for messages in JSON":       func(m *MessageRoute) { m.JSON.Defaults = true },
 		"message.json_out is for the framing json":       func(m *MessageRoute) { m.Framing, m.BinaryOut = FramingSSE, true },
+		"message.event_id is for the framing sse":        func(m *MessageRoute) { m.Framing, m.EventID = FramingJSON, "text" },
 		"message.half_close is for WebSockets":           func(m *MessageRoute) { m.Framing, m.HalfClose = FramingSSE, "done" },
 		"message.first_message is for WebSockets":        func(m *MessageRoute) { m.Framing, m.FirstMessage = FramingNDJSON, "authorization" },
 		"message.subprotocol is for WebSockets":          func(m *MessageRoute) { m.Framing, m.Subprotocol = FramingNDJSON, "chat" },

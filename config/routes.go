@@ -133,6 +133,11 @@ type RouteMessage struct {
 	// The kind of the WebSocket messages for clients of the framing json.
 	// culvert reads both.
 	JSONOut string `key:"json_out" one:"text,binary"`
+
+	// For sse: the field of the method's replies, by its name in the .proto file,
+	// whose text or number is the id of the event. A browser that connects again
+	// names the last one in Last-Event-ID. Empty: events have no id.
+	EventID string `key:"event_id" is:"word"`
 }
 
 // RouteMatch has the conditions of a route.

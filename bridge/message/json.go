@@ -20,6 +20,10 @@ type Converter struct {
 	Limit  report.SizeLimit // of a message, as protobuf and as JSON
 	Held   *memory.Entry
 
+	// ID is a field of the replies, whose value in the last one is LastID. It may be nil.
+	ID     *descriptor.Field
+	LastID string
+
 	// Expanded reports that requests may have been decompressed. They then have room of
 	// the replies, and their conversion needs room of the other kind.
 	Expanded bool
@@ -63,6 +67,9 @@ func (c *Converter) Reply(ctx context.Context, wire mem.BufferSlice) (mem.Buffer
 		}
 		return text, err
 	})
+	if c.ID != nil {
+		c.LastID = c.ID.Of(b)
+	}
 	if err == nil && out.Len() > c.Limit.Bytes {
 		defer out.Free()
 		return nil, report.Newf(report.ReasonResponseTooLarge, "a response message of %d bytes as JSON is over the limit of %d (%s)", out.Len(), c.Limit.Bytes, c.Limit.Key).UnlessRaised(c.Limit.Key)

@@ -81,7 +81,7 @@ func bridgeMessageRoute(m *config.RouteMessage) *bridge.MessageRoute {
 		JSON: descriptor.JSON{
 			RejectUnknown: m.UnknownFields == "reject", ProtoNames: m.FieldNames == "proto", EnumNumbers: m.Enums == "numbers", Defaults: m.Defaults,
 		},
-		BinaryOut: m.JSONOut == "binary",
+		BinaryOut: m.JSONOut == "binary", EventID: m.EventID,
 	}
 }
 
