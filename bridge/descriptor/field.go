@@ -70,9 +70,9 @@ func (f Field) text(kind protowire.Type, b []byte) string {
 	case protoreflect.Sint32Kind, protoreflect.Sint64Kind:
 		return strconv.FormatInt(protowire.DecodeZigZag(v), 10)
 	case protoreflect.Int32Kind, protoreflect.Int64Kind, protoreflect.Sfixed64Kind:
-		return strconv.FormatInt(int64(v), 10) //nolint:gosec // two's complement, as the wire has it
+		return strconv.FormatInt(int64(v), 10)
 	case protoreflect.Sfixed32Kind:
-		return strconv.FormatInt(int64(int32(v)), 10) //nolint:gosec // likewise
+		return strconv.FormatInt(int64(int32(v)), 10)
 	default:
 		return strconv.FormatUint(v, 10)
 	}
