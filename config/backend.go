@@ -76,6 +76,13 @@ type Backend struct {
 
 	// Connect through the proxy in HTTPS_PROXY and NO_PROXY of the environment.
 	UseProxy bool `key:"use_proxy"`
+
+	// File with the descriptors of the backend's methods, with which culvert
+	// converts messages in JSON: a FileDescriptorSet, as protoc writes it with
+	// --include_imports --descriptor_set_out, or a Buf image. It may be compressed
+	// with gzip. culvert reads it again when it changes, and running calls
+	// continue. Empty: culvert asks the backend by server reflection.
+	Descriptors string `key:"descriptors" is:"file"`
 }
 
 // BackendLimits are the limits of one backend.

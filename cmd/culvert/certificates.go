@@ -260,7 +260,7 @@ func (k *keyring) close(others ...func()) {
 	select {
 	case <-closed:
 	case <-time.After(patience):
-		k.log.Warn("ended without waiting for certificates or a configuration that are being read or written", "patience", patience.String(), "hint", "a file system with the configuration or with files of tls, backend.tls or tls.acme.storage doesn't respond")
+		k.log.Warn("ended without waiting for certificates, descriptors or a configuration that are being read or written", "patience", patience.String(), "hint", "a file system with the configuration or with files of tls, backend.tls, backend.descriptors or tls.acme.storage doesn't respond")
 	}
 }
 

@@ -43,6 +43,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await":        await,
 			"certificates": certificates,
+			"descriptors":  descriptors,
 			"exits":        exits,
 			"mute":         mute,
 			"notified":     notified,

@@ -28,7 +28,7 @@ import (
 type reloader struct {
 	load   func() (*config.Loaded, error) // from the same file, environment and flags as at the start
 	parts  []part
-	always func() (anything bool) // on SIGHUP, whether the configuration changed or not: certificates
+	always func() (anything bool) // on SIGHUP, whether the configuration changed or not: certificates, descriptors
 	notify func(state string)
 	log    *slog.Logger
 
@@ -118,7 +118,7 @@ func (r *reloader) run(ctx context.Context) {
 				r.look(w, true)
 			}
 			if !r.always() && !again {
-				r.log.Warn("nothing to reload: culvert has no configuration file that it can read again, and no certificates", "signal", "hangup")
+				r.log.Warn("nothing to reload: culvert has no configuration file that it can read again, and no certificates or descriptors", "signal", "hangup")
 			}
 			r.notify("READY=1")
 		}

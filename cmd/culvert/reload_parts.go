@@ -13,13 +13,17 @@ import (
 func (p *program) openReloads(ctx context.Context) {
 	p.reloads = newReloader(p.config, p.again, p.log)
 	p.reloads.notify = func(state string) { p.notify(ctx, state) }
-	p.reloads.always = p.keys.reload
+	p.reloads.always = func() bool {
+		keys, described := p.keys.reload(), p.described.reload()
+		return keys || described
+	}
 	p.reloads.parts = []part{
 		p.changeLogLevel,
 		p.changeLogSamples,
 		p.keys.reportLater,
 		p.changeListeners,
 		p.keys.changeClients,
+		p.described.change,
 		p.announcer.change,
 		p.changeBridge,
 	}
@@ -49,6 +53,7 @@ func (p *program) changeListeners(running, next *config.Loaded) (commit, undo fu
 func (p *program) changeBridge(_, next *config.Loaded) (commit, undo func(), err error) {
 	cfg := bridgeConfig(next)
 	p.keys.secure(cfg.Backends)
+	p.described.describe(cfg.Backends, next)
 	limit := p.memory.find(next.Limits.Memory)
 	boundMemory(&cfg, limit.bytes, next)
 	listeners := make([]bridge.Listener, len(next.Listen)) // as many as at the start: config.NeedsRestart

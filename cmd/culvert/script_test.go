@@ -35,6 +35,8 @@ import (
 //	notified PATTERN            wait for a message there, all of which matches
 //	certificates                write ca.pem, server.pem, server.key,
 //	                            client.pem and client.key
+//	descriptors                 write testing.binpb and health.binpb, the
+//	                            descriptors of the backend's two services
 
 // patience is for what takes no time: a test that waits so long has failed.
 const patience = 30 * time.Second

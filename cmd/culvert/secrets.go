@@ -103,6 +103,7 @@ func guardedFiles(c *config.Loaded) []guardedFile {
 	for _, b := range c.BackendSections() {
 		add(b.Section+".tls.ca", b.TLS.CA, false)
 		add(b.Section+".tls.cert", b.TLS.Cert, false)
+		add(b.Section+".descriptors", b.Descriptors, false) // they say which methods a GET may call
 	}
 	add("tls.acme.ca_root", c.TLS.ACME.CARoot, false)
 	return files

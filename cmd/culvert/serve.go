@@ -111,6 +111,7 @@ type program struct {
 	announcer    *announcer
 	releaser     *releaser
 	keys         *keyring
+	described    *descriptorFiles
 	bridge       *bridge.Server
 	passed       map[string]*passedSocket // sockets of the supervisor, by the key of their address
 	listeners    []net.Listener           // of each of listen, in its order
@@ -206,12 +207,18 @@ func (p *program) open(ctx context.Context) error {
 	return nil
 }
 
-// openKeys reads the certificates, and sets the policy of each listener.
+// openKeys reads the certificates and descriptors, and sets the policy of each listener.
 func (p *program) openKeys(cfg *bridge.Config, obs certificateObserver) (err error) {
+	if p.described, err = openDescriptorFiles(p.config, p.log); err != nil {
+		return err
+	}
+	p.described.describe(cfg.Backends, p.config)
 	if p.keys, err = openKeyring(p.config, p.log, obs, p.out); err != nil {
 		return err
 	}
-	p.health.SetDetail(func() []string { return slices.Concat(p.reloads.problems(), p.keys.problems(), p.bridge.Problems()) })
+	p.health.SetDetail(func() []string {
+		return slices.Concat(p.reloads.problems(), p.keys.problems(), p.described.problems(), p.bridge.Problems())
+	})
 	p.health.SetBackends(p.backends)
 	p.keys.secure(cfg.Backends)
 	for i := range p.config.Listen {
@@ -273,9 +280,10 @@ func (p *program) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer running.Wait()
 	defer cancel()
 
-	defer p.keys.close(p.reloads.wait)
+	defer p.keys.close(p.reloads.wait, p.described.wait)
 	p.reloads.start(ctx)
-	defer cancel() // before the wait for the reloader
+	p.described.start(ctx)
+	defer cancel() // before the wait for both
 
 	p.health.SetReady(true)                        // the ports are bound; the log line "listening" must not come before
 	failed := make(chan error, len(p.listeners)+3) // one place for each server, so that none blocks

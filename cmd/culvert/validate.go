@@ -17,8 +17,8 @@ func newValidateCommand() *cobra.Command {
 		Use:   "validate [file]",
 		Short: "Check the configuration without serving",
 		Long: `validate checks the configuration that serve would read from the same file,
-environment and flags, and prints all errors and warnings. It reads certificates,
-but opens no ports and no connections.`,
+environment and flags, and prints all errors and warnings. It reads certificates
+and descriptors, but opens no ports and no connections.`,
 		Example: `  culvert validate proxy.yaml
   culvert validate --config proxy.yaml --backend orders:9000
   culvert validate --partial common.yaml
@@ -60,9 +60,10 @@ func validate(cmd *cobra.Command, s *settings, partial bool) error {
 func laterWarnings(c *config.Loaded) []string { return append(exposedFiles(c), routeWarnings(c)...) }
 
 // checkBridge creates the server as serve would, and closes it. So it checks
-// the certificates, and the rules that only the bridge knows.
+// the certificates and descriptors, and the rules that only the bridge knows.
 func checkBridge(cmd *cobra.Command, loaded *config.Loaded) error {
-	err := checkCertificates(cmd, loaded)
+	_, describeErr := openDescriptorFiles(loaded, slog.New(slog.DiscardHandler))
+	err := errors.Join(checkCertificates(cmd, loaded), describeErr)
 	cfg := bridgeConfig(loaded)
 	if lacksBackend(loaded) {
 		cfg.Backends[0].Target = "localhost:50051"

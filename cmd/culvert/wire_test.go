@@ -95,8 +95,9 @@ func TestEveryKeyReachesTheBridge(t *testing.T) {
 		"tls.cert": true, "tls.certificates": true, "tls.key": true, "tls.client_ca": true, "tls.client_auth": true, "tls.crls": true, "tls.min_version": true,
 		"tls.self_signed": true, "tls.self_signed_names": true, "tls.http_listen": true, "tls.http_target": true, "backend.tls.enabled": true, "backend.tls.server_name": true,
 		"backend.tls.ca": true, "backend.tls.cert": true, "backend.tls.key": true,
-		"limits.memory": true, // memory_test.go
-		"drain_timeout": true, "health.listen": true, "health.depends_on": true, "admin.listen": true, "log.level": true, "log.format": true,
+		"backend.descriptors": true, // descriptors_test.go
+		"limits.memory":       true, // memory_test.go
+		"drain_timeout":       true, "health.listen": true, "health.depends_on": true, "admin.listen": true, "log.level": true, "log.format": true,
 		"health.metrics": true, // metrics_test.go
 		"log.sample":     true, // log_test.go
 	}

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/culvert-grpc/culvert/bridge"
+	"github.com/culvert-grpc/culvert/bridge/descriptor"
+	"github.com/culvert-grpc/culvert/config"
+)
+
+// descriptorFiles are the files of backend.descriptors, by their paths. A file keeps its
+// value in the map while a configuration names it, so that the backends that have it keep
+// their connections when it changes. Its goroutine, watch, reads files that change.
+type descriptorFiles struct {
+	log     *slog.Logger
+	watched descriptorWatch
+
+	mu    sync.Mutex
+	files map[string]*descriptorFile
+}
+
+// A descriptorFile is a bridge.DescriptorSource: the newest right version of a file.
+type descriptorFile struct {
+	path    string
+	current atomic.Pointer[descriptor.Set] // never nil
+
+	reading sync.Mutex        // held while the file is read, and for what is read
+	sum     [sha256.Size]byte // of the version in current
+
+	mu      sync.Mutex
+	place   backendPlace // in the configuration that runs; the first, if several backends have the file
+	problem error        // why the newest version isn't in use; nil: it is
+}
+
+// Descriptors implements bridge.DescriptorSource.
+func (f *descriptorFile) Descriptors() *descriptor.Set { return f.current.Load() }
+
+// openDescriptorFiles reads the files of a configuration.
+func openDescriptorFiles(c *config.Loaded, log *slog.Logger) (*descriptorFiles, error) {
+	files, _, err := openDescriptors(c, nil)
+	return &descriptorFiles{log: log, watched: newDescriptorWatch(), files: files}, err
+}
+
+// openDescriptors returns the files of a configuration: those of before, and new ones. It
+// also returns their places.
+func openDescriptors(c *config.Loaded, before map[string]*descriptorFile) (files map[string]*descriptorFile, places map[string]backendPlace, err error) {
+	files, places = map[string]*descriptorFile{}, map[string]backendPlace{}
+	var errs []error
+	for _, b := range c.BackendSections() {
+		path := b.Descriptors
+		if _, known := places[path]; path == "" || known {
+			continue
+		}
+		place := backendPlace{c.Compact(), b.Section}
+		f := before[path]
+		if f == nil {
+			f = &descriptorFile{path: path, place: place}
+			if _, err := f.read(); err != nil {
+				errs = append(errs, place.ofDescriptors(err))
+			}
+		}
+		files[path], places[path] = f, place
+	}
+	return files, places, errors.Join(errs...)
+}
+
+// ofDescriptors adds the place of backend.descriptors to an error.
+func (p backendPlace) ofDescriptors(err error) error {
+	return p.config.Errorf(p.section+".descriptors", "%w", err)
+}
+
+// describe sets the descriptors of the backends of a configuration. Backends without a
+// file are asked by server reflection.
+func (d *descriptorFiles) describe(backends []bridge.NamedBackend, c *config.Loaded) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, b := range c.BackendSections() { // in the order of backends
+		if b.Descriptors != "" {
+			backends[i].Descriptors = d.files[b.Descriptors]
+		}
+	}
+}
+
+// change is the part of a reload that opens the files of next. describe has them at once,
+// so undo follows if the backends don't change.
+func (d *descriptorFiles) change(_, next *config.Loaded) (commit, undo func(), err error) {
+	before := d.all()
+	after, places, err := openDescriptors(next, before)
+	if err != nil {
+		return nil, nil, err
+	}
+	d.use(after)
+	commit = func() {
+		for path, f := range after {
+			f.moveTo(places[path])
+		}
+		d.watched.look()
+	}
+	return commit, func() { d.use(before) }, nil
+}
+
+// all returns the files. The map never changes.
+func (d *descriptorFiles) all() map[string]*descriptorFile {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.files
+}
+
+func (d *descriptorFiles) use(files map[string]*descriptorFile) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files = files
+}
+
+// paths returns the paths of all files, sorted.
+func (d *descriptorFiles) paths() []string { return slices.Sorted(maps.Keys(d.all())) }
+
+// reload reads all files again, for an operator who asks for it. It reports whether there
+// are any.
+func (d *descriptorFiles) reload() (anything bool) {
+	d.update(true)
+	return len(d.all()) > 0
+}
+
+func (d *descriptorFiles) update(asked bool) {
+	files := d.all()
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		files[path].update(d.log, asked)
+	}
+}
+
+// problems returns a line for each file whose newest version is wrong.
+func (d *descriptorFiles) problems() (lines []string) {
+	files := d.all()
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		if err := files[path].wrong(); err != nil {
+			lines = append(lines, err.Error())
+		}
+	}
+	return lines
+}
+
+// start watches the files until ctx ends. wait waits for the end.
+func (d *descriptorFiles) start(ctx context.Context) {
+	d.watched.running.Go(func() { d.watched.run(ctx, d) })
+}
+
+func (d *descriptorFiles) wait() { d.watched.running.Wait() }
+
+func (f *descriptorFile) moveTo(place backendPlace) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.place = place
+}
+
+// wrong returns why the newest version isn't in use, with the place.
+func (f *descriptorFile) wrong() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.problem == nil {
+		return nil
+	}
+	return f.place.ofDescriptors(f.problem)
+}
+
+// update reads the file again. If it is wrong, the version before stays in use. asked
+// means that an operator wants an answer: without news, too.
+func (f *descriptorFile) update(log *slog.Logger, asked bool) {
+	f.reading.Lock()
+	defer f.reading.Unlock()
+	changed, err := f.read()
+	f.mu.Lock()
+	before, place := f.problem, f.place
+	f.problem = err
+	f.mu.Unlock()
+	if err != nil {
+		if asked || before == nil || before.Error() != err.Error() {
+			log.Warn("descriptors not reloaded: culvert continues with the old ones", "cause", place.ofDescriptors(err).Error())
+		}
+		return
+	}
+	if before != nil {
+		log.Info("solved: something was wrong with a file of descriptors", "problem", place.ofDescriptors(before).Error())
+	}
+	if changed || asked {
+		log.Info("descriptors reloaded", "file", f.path, "services", len(f.current.Load().Services()))
+	}
+}
+
+// read reads the file, and keeps its descriptors if they are right. changed reports
+// whether they are others than before. reading is held, except while the file is opened.
+func (f *descriptorFile) read() (changed bool, err error) {
+	data, err := readDescriptors(f.path)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w: write the file with protoc --include_imports --descriptor_set_out=FILE, or remove the key, and culvert asks the backend by server reflection", f.path, err)
+	}
+	sum := sha256.Sum256(data)
+	if f.current.Load() != nil && sum == f.sum {
+		return false, nil
+	}
+	set, err := descriptor.Parse(data)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", f.path, err)
+	}
+	f.sum = sum
+	f.current.Store(set)
+	return true, nil
+}
+
+var errNotRegular = errors.New("not a regular file, so culvert can't read it again")
+
+// readDescriptors reads a regular file, at most one byte more than a set may have.
+func readDescriptors(path string) ([]byte, error) {
+	info, err := os.Stat(path) // opening a pipe could wait for ever
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
+		return nil, withoutPath(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, withoutPath(err)
+	}
+	defer func() { _ = file.Close() }() // only read
+	data, err := io.ReadAll(io.LimitReader(file, descriptor.MaxSetBytes+1))
+	return data, withoutPath(err)
+}
+
+// withoutPath returns the cause of an error about a file.
+func withoutPath(err error) error {
+	var about *fs.PathError
+	if errors.As(err, &about) {
+		return about.Err
+	}
+	return err
+}
