@@ -9,6 +9,10 @@
 // "conformance client CULVERT CLIENT" is a client under test: CLIENT, a client of
 // the suite, calls culvert in place of the suite's server. That server gives
 // answers that no library gives, which tests culvert's side towards a backend.
+//
+// "conformance json CULVERT MODULE" is a program under test for another suite,
+// protobuf's own: culvert converts its messages from JSON and to JSON. MODULE is the
+// directory of protobuf's Go module, which has the suite's types.
 package main
 
 import (
@@ -44,8 +48,10 @@ func main() {
 		err = serve(ctx, culvert{args[1], *config}, args[2])
 	case len(args) == 3 && args[0] == "client":
 		err = call(ctx, culvert{args[1], *config}, args[2], front{protocol: *protocol, http: *version})
+	case len(args) == 3 && args[0] == "json":
+		err = convertJSON(ctx, culvert{args[1], *config}, args[2])
 	default:
-		err = errors.New("usage: conformance server|client CULVERT PROGRAM")
+		err = errors.New("usage: conformance server|client CULVERT PROGRAM, conformance json CULVERT MODULE")
 	}
 	stop()
 	if err != nil {
