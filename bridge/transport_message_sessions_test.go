@@ -315,17 +315,8 @@ func refusal(t *testing.T, ws *coder.Conn) (told coder.CloseError) {
 func TestBareConnectionTooMany(t *testing.T) {
 	_, address := serveChat(t, greets, func(c *Config) { c.Limits.Connections = 1 })
 	hears(t, dialMessages(t, address, "/ws/chat", nil), coder.MessageBinary, "hello ")
-	ws, answer, err := coder.Dial(t.Context(), "ws://"+address+"/ws/chat", nil)
-	if err == nil {
-		_ = ws.CloseNow()
-		t.Fatal("there is a place for a second connection")
-	}
-	if answer == nil || answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
-		t.Fatalf("answered %+v, %v; want 503 that says when to come back", answer, err)
-	}
-	if text, _ := io.ReadAll(answer.Body); !strings.Contains(string(text), "limits.connections") { // coder has read it
-		t.Errorf("the answer %q doesn't name limits.connections", text)
-	}
+	wantTooMany(t, address, "GET /ws/chat HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"+
+		"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", "limits.connections")
 }
 
 // TestBareOrigins: a route's own origins judge the pages that open its WebSockets.
