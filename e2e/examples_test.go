@@ -1,10 +1,9 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
+	"fmt"
 	"net"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -64,21 +63,9 @@ func TestExampleDuoWorkflow(t *testing.T) {
 // The same in the page, in Chromium.
 func TestExampleDuoWorkflowPage(t *testing.T) {
 	t.Parallel()
-	p := startExample(t, "duo-workflow")
-	line, _, err := p.output.find(t.Context(), 0, regexp.MustCompile(`^page +open http://`).MatchString)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "node", "duo.js", line[strings.Index(line, "http://"):])
-	cmd.Dir = "node"
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil || stderr.Len() > 0 {
-		t.Fatalf("node duo.js: %v\n%s\n%s", err, &stderr, out)
-	}
+	out := lookAtExample(t, "duo-workflow", "duo.js")
 	var seen []string
-	for text := range strings.Lines(string(out)) {
+	for text := range strings.Lines(out) {
 		var got struct {
 			Protocol string
 			Shown    []string
@@ -105,6 +92,70 @@ func TestExampleDuoWorkflowPage(t *testing.T) {
 	}
 	if !slices.Equal(seen, duoProtocols) {
 		t.Errorf("the page offers %q, want %q", seen, duoProtocols)
+	}
+}
+
+// Real agents take, refuse and suffer configurations, one goes away and comes back.
+func TestExampleOpAMP(t *testing.T) {
+	t.Parallel()
+	text := checkExample(t, "opamp",
+		`^check +all agents are healthy$`,
+		`^fleet +pushes "interval: 30s", agents: 6$`,
+		`^check +all agents have the configuration$`,
+		`^web-1 +refuses "interval: soon": time: invalid duration "soon"$`,
+		`^page +web-1: WebSocket, healthy, "interval: 30s", refused: time: invalid duration "soon"$`,
+		`^sensor-1 +applies "interval: 5ms"$`,
+		`^page +sensor-1: polls, can't measure each 5ms, "interval: 5ms"$`,
+		`^page +web-2: WebSocket, healthy, "interval: 30s", gone$`,
+		`^check +web-2 is gone$`,
+		`^page +web-2: WebSocket, healthy, "interval: 30s"$`,
+		`^check +web-2 is back, and has got the configuration of all$`,
+		`^culvert +/fleet.v1.Fleet/Watch over message, route "watch"`,
+	)
+	for _, a := range []string{"web-1: WebSocket", "web-2: WebSocket", "web-3: WebSocket", "sensor-1: polls", "sensor-2: polls", "sensor-3: polls"} {
+		for _, config := range []string{"10s", "30s"} {
+			if !strings.Contains(text, a+`, healthy, "interval: `+config+`"`) {
+				t.Errorf("no line shows %s with %s:\n%s", a, config, text)
+			}
+		}
+	}
+}
+
+// The same in the page, in Chromium.
+func TestExampleOpAMPPage(t *testing.T) {
+	t.Parallel()
+	var shown []string
+	for line := range strings.Lines(lookAtExample(t, "opamp", "opamp.js")) {
+		var got struct {
+			Result         string
+			Shown, Options []string
+		}
+		if err := json.Unmarshal([]byte(line), &got); err != nil {
+			t.Fatalf("%v in %q", err, line)
+		}
+		shown = append(shown, "result: "+got.Result)
+		shown = append(append(shown, got.Shown...), got.Options...)
+	}
+	const sensor, web = "sensor-%d, polls, healthy, interval: %s, N s ago", "web-%d, WebSocket, healthy, interval: %s, N s ago"
+	rows := func(config string) (all []string) {
+		for i := range 6 {
+			all = append(all, fmt.Sprintf([]string{sensor, web}[i/3], i%3+1, config))
+		}
+		return all
+	}
+	ten, thirty := rows("10s"), rows("30s")
+	refused := slices.Clone(thirty)
+	refused[3] = `web-1, WebSocket, healthy, interval: 30s, refused: time: invalid duration "soon", N s ago`
+	ill := slices.Clone(refused)
+	ill[0] = "sensor-1, polls, can't measure each 5ms, interval: 5ms, N s ago"
+	if want := slices.Concat(
+		[]string{"result: "}, ten,
+		[]string{"result: pushed to 6 agents"}, thirty,
+		[]string{"result: pushed to 1 agent"}, refused,
+		[]string{"result: pushed to 1 agent"}, ill,
+		[]string{"result: ", "all agents", "sensor-1", "sensor-2", "sensor-3", "web-1", "web-2", "web-3"},
+	); !slices.Equal(shown, want) {
+		t.Errorf("the page shows\n%s\nwant\n%s", strings.Join(shown, "\n"), strings.Join(want, "\n"))
 	}
 }
 

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -45,4 +47,24 @@ func checkExample(t *testing.T, name string, patterns ...string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+// lookAtExample runs an example, and a script of node that looks at its page in
+// Chromium. It returns what the script printed.
+func lookAtExample(t *testing.T, name, script string) string {
+	t.Helper()
+	p := startExample(t, name)
+	line, _, err := p.output.find(t.Context(), 0, regexp.MustCompile(`^page +open http://`).MatchString)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "node", script, line[strings.Index(line, "http://"):])
+	cmd.Dir = "node"
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil || stderr.Len() > 0 {
+		t.Fatalf("node %s: %v\n%s\n%s", script, err, &stderr, out)
+	}
+	return string(out)
 }

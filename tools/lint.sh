@@ -84,6 +84,7 @@ step "gofumpt" formatted
 step "the demo's page: types, lint, bundle" page
 step "the published clients' programs" biome e2e/node
 step "the example's page and IDE" biome examples/duo-workflow/client
+step "the page of the fleet" biome examples/opamp
 step "the words of pages, help and configuration" words
 step "no path of this checkout in the tree" no_checkout_path
 step "no registry's host in a lock file" no_registry_hosts
