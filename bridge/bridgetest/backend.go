@@ -28,7 +28,7 @@ type handler func(c *backendCall) error
 type backend struct {
 	address string
 
-	typed   bool // messages are in those of the methods
+	framing *framing // of the client; nil: messages come as they are
 	server  *grpc.Server
 	serving sync.WaitGroup
 	handle  atomic.Pointer[handler]
@@ -36,7 +36,7 @@ type backend struct {
 }
 
 // startBackend listens on address, or on a free port of loopback if it is empty.
-func startBackend(address string, handle handler, typed bool) (*backend, error) {
+func startBackend(address string, handle handler, f *framing) (*backend, error) {
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
@@ -44,7 +44,7 @@ func startBackend(address string, handle handler, typed bool) (*backend, error) 
 	if err != nil {
 		return nil, fmt.Errorf("backend: %w", err)
 	}
-	b := &backend{address: ln.Addr().String(), typed: typed, began: make(chan *backendCall, 4096)}
+	b := &backend{address: ln.Addr().String(), framing: f, began: make(chan *backendCall, 4096)}
 	b.handleNext(handle)
 	b.server = grpc.NewServer(
 		grpc.ForceServerCodecV2(bytesCodec{}),
@@ -69,7 +69,7 @@ func (b *backend) stop() {
 
 func (b *backend) serve(_ any, ss grpc.ServerStream) error {
 	ctx := ss.Context()
-	c := &backendCall{ss: ss, typed: b.typed, ended: make(chan struct{}), requestEnd: make(chan struct{})}
+	c := &backendCall{ss: ss, framing: b.framing, ended: make(chan struct{}), requestEnd: make(chan struct{})}
 	c.method, _ = grpc.MethodFromServerStream(ss)
 	c.metadata, _ = metadata.FromIncomingContext(ctx)
 	c.deadline, c.hasDeadline = ctx.Deadline()
@@ -103,9 +103,9 @@ type backendCall struct {
 	remaining   time.Duration // until the deadline, when the call began
 	encoding    string        // the request's grpc-encoding
 
-	ss    grpc.ServerStream
-	typed bool          // as in backend
-	ended chan struct{} // closed when the handler has returned
+	ss      grpc.ServerStream
+	framing *framing      // as in backend
+	ended   chan struct{} // closed when the handler has returned
 
 	received, sent atomic.Int64
 	// halfClosed reports that the client ended the request properly; requestEnd is
@@ -125,17 +125,11 @@ func (c *backendCall) recv() ([]byte, error) {
 		return nil, err
 	}
 	c.received.Add(1)
-	if c.typed {
-		b = untyped(b)
-	}
-	return b, nil
+	return c.framing.received(b), nil
 }
 
 func (c *backendCall) send(b []byte) error {
-	if c.typed {
-		b = typed(b)
-	}
-	if err := c.ss.SendMsg(b); err != nil {
+	if err := c.ss.SendMsg(c.framing.replied(b)); err != nil {
 		return err
 	}
 	c.sent.Add(1)

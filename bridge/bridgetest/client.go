@@ -86,8 +86,9 @@ type dialer struct {
 	// receiveBuffer is the kernel's receive buffer of new connections. If
 	// zero, it is the system's.
 	receiveBuffer int
-	// typed reports that the messages of scenarios are those of methods already, which a
-	// client of a framing that culvert converts must know.
+	// typed reports that the messages of a scenario are those of methods already, since it
+	// writes the frames of the backend. A client of a framing that culvert converts must
+	// know that.
 	typed bool
 }
 

@@ -213,9 +213,12 @@ func TestPlainClients(t *testing.T) {
 	)
 	lines := strings.Replace(http200(dialectLines), "application/json", "application/x-ndjson", 1)
 	events := strings.Replace(http200(dialectEvents), "application/json", "text/event-stream", 1)
+	failed := strings.Split(refused, "\r\n\r\n")[0] + "\r\n\r\n"
 	for d, answers := range map[dialect][3]string{
 		dialectLines:  {lines + one + "\n" + ok + "\n", lines + one + "\n" + notFound + "\n", refused},
 		dialectEvents: {events + "data: " + one + "\n\nevent: status\ndata: " + ok + "\n\n", events + "event: status\ndata: " + notFound + "\n\n", refused},
+		dialectPost:   {http200(dialectPost) + one, refused, refused},
+		dialectPoll:   {http200(dialectPoll) + "one", failed + notFound + "\n", failed + notFound},
 	} {
 		if r := answered(t, d, answers[0]); r.status.Code() != codes.OK || len(r.messages) != 1 || string(r.messages[0]) != "one" {
 			t.Errorf("read as %v, %s, %v", r.status, abridged(r.messages), r.err)
@@ -237,6 +240,7 @@ func TestPlainClients(t *testing.T) {
 		"a name without a status": answered(t, dialectEvents, events+"event: status\ndata: "+one+"\n\n"),
 		"a line that isn't data":  answered(t, dialectEvents, events+"id: 1\n\nevent: status\ndata: "+ok+"\n\n"),
 		"an event without an end": answered(t, dialectEvents, events+"event: status\ndata: "+ok+"\n"),
+		"a poll that fails well":  answered(t, dialectPoll, failed+ok),
 		"another HTTP status":     answered(t, dialectEvents, strings.Replace(refused, "404", "500", 1)),
 	} {
 		if r.status != nil {

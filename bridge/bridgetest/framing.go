@@ -2,6 +2,7 @@ package bridgetest
 
 import (
 	"encoding/json"
+	"strings"
 
 	"github.com/coder/websocket"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -55,6 +56,9 @@ var (
 	postFraming  = &framing{name: bridge.FramingJSON, described: true}
 )
 
+// pollFraming is an agent's message in a POST, and the answer to it.
+var pollFraming = &framing{name: bridge.FramingOpAMP}
+
 // A jsonMessage is the JSON of the message that the methods have.
 type jsonMessage struct {
 	Data []byte `json:"data"`
@@ -67,7 +71,11 @@ const halfCloseText = "that's all"
 // culvert must know of the methods.
 func (f *framing) configure(c *bridge.Config) {
 	m := &bridge.MessageRoute{Path: "/{service}/{method}", Framing: f.name, LastStatus: true}
-	if f.kind != 0 {
+	switch {
+	case f == pollFraming:
+		method := strings.TrimPrefix(defaultMethod, "/")
+		m = &bridge.MessageRoute{Path: defaultMethod, Framing: f.name, Method: method, PollMethod: method}
+	case f.kind != 0:
 		m.HalfClose = halfCloseText
 	}
 	c.Routes = []bridge.Route{{Name: "messages", Backend: bridge.DefaultBackend, Message: m}}
@@ -76,8 +84,43 @@ func (f *framing) configure(c *bridge.Config) {
 	}
 }
 
-// typed reports whether the messages of scenarios are put into messages of the methods.
-func (tr transport) typed() bool { return tr.framing != nil && tr.framing.described }
+// received returns the bytes of a message that a backend gets.
+func (f *framing) received(message []byte) []byte {
+	switch {
+	case f == pollFraming:
+		return untyped(message[len(ofAgent(nil)):])
+	case f != nil && f.described:
+		return untyped(message)
+	}
+	return message
+}
+
+// replied returns the message that a backend sends.
+func (f *framing) replied(b []byte) []byte {
+	if f != nil && f.described {
+		return typed(b)
+	}
+	return b
+}
+
+// sizes returns how many bytes a message has at the backend, as a request and as a reply.
+func (f *framing) sizes(b []byte) (request, reply int64) {
+	request, reply = int64(len(b)), int64(len(f.replied(b)))
+	if f == pollFraming {
+		return int64(len(ofAgent(b))), reply
+	}
+	return max(request, reply), reply
+}
+
+// ofAgent returns an agent's message: its instance_uid, and the bytes in a field that
+// OpAMP doesn't have.
+func ofAgent(b []byte) []byte {
+	message := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), []byte("an instance's id"))
+	if len(b) == 0 {
+		return message
+	}
+	return protowire.AppendBytes(protowire.AppendTag(message, 1000, protowire.BytesType), b)
+}
 
 // typed returns the message of a method that has the bytes in its field.
 func typed(b []byte) []byte {

@@ -76,6 +76,7 @@ type trial struct {
 	label     goroutineLabel
 
 	backend  *backend // nil with a fake one
+	fake     bool     // the backend is made of frames
 	server   *bridge.Server
 	observer *observer
 	address  string // of culvert
@@ -141,6 +142,7 @@ func (t *trial) serve(h handler, configure ...func(*bridge.Config)) {
 // serveFake does the same with a backend made of frames.
 func (t *trial) serveFake(script func(c *fakeConn, stream uint32), configure ...func(*bridge.Config)) {
 	t.Helper()
+	t.fake = true
 	f, err := startFake(script)
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +171,7 @@ func (t *trial) atEnd(f func()) { t.onEnd = append(t.onEnd, f) }
 
 func (t *trial) startBackend(address string, h handler) {
 	t.Helper()
-	b, err := startBackend(address, h, t.transport.typed())
+	b, err := startBackend(address, h, t.transport.framing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +304,7 @@ func (t *trial) startClient(address string) {
 // dial starts a client of the scenario's transport.
 func (t *trial) dial(d *dialer) client {
 	t.Helper()
-	d.typed = t.transport.typed() && t.backend == nil // else the backend does it
+	d.typed = t.fake && t.transport.framing != nil && t.transport.framing.described
 	c, err := t.transport.dial(d, clientTLS())
 	if err != nil {
 		t.Fatal(err)

@@ -492,14 +492,12 @@ func culvertTells(t *trial) {
 	if len(calls) != 1 {
 		t.Fatalf("culvert told of %d calls, want 1", len(calls))
 	}
-	c, size := calls[0], int64(len(hello))
-	if t.transport.typed() {
-		size = int64(len(typed(hello)))
-	}
+	c := calls[0]
+	in, out := t.transport.framing.sizes(hello)
 	if c.Transport != t.transport.label || c.Method != defaultMethod || c.ID == "" || c.Origin != report.OriginUpstream || c.Code != codes.OK {
 		t.Errorf("culvert told of %+v", c)
 	}
-	if c.MessagesIn != 1 || c.MessagesOut != int64(len(replies)) || c.BytesIn != size || c.BytesOut != size {
+	if c.MessagesIn != 1 || c.MessagesOut != int64(len(replies)) || c.BytesIn != in || c.BytesOut != out {
 		t.Errorf("culvert counted %d messages with %d bytes in, %d with %d out", c.MessagesIn, c.BytesIn, c.MessagesOut, c.BytesOut)
 	}
 	if !strings.HasPrefix(c.Peer, "127.0.0.1") {

@@ -338,6 +338,8 @@ func (tr transport) dialect() dialect {
 		return dialectEvents
 	case tr.framing == postFraming:
 		return dialectPost
+	case tr.framing == pollFraming:
+		return dialectPoll
 	case strings.Contains(tr.name, "connect unary"):
 		return dialectUnary
 	case strings.Contains(tr.name, "connect"):

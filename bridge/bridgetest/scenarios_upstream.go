@@ -18,9 +18,9 @@ var upstreamScenarios = []scenario{
 	{"backend stops in the middle of a call", streamedReplies, backendStops},
 	{"backend stops gracefully in the middle of a call", streamedReplies, backendStopsGracefully},
 	{"backend restarts", 0, backendRestarts},
-	{"denied method", 0, deniedMethod},
-	{"allowed methods", 0, allowedMethods},
-	{"services that show the backend's inside", 0, insideServices},
+	{"denied method", anyMethod, deniedMethod},
+	{"allowed methods", anyMethod, allowedMethods},
+	{"services that show the backend's inside", anyMethod, insideServices},
 }
 
 // hosts counts what ownHost has returned.
@@ -64,7 +64,7 @@ func backendDownThenUp(t *trial) {
 		t.wantCulvert(r, codes.Unavailable, report.ReasonUpstreamUnreachable)
 		t.wantSent(r, "no")
 	}
-	b, err := startBackend(address, echo, false)
+	b, err := startBackend(address, echo, t.transport.framing)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,8 @@ const (
 	exactSizes
 	// manyTypes: methods may have any messages.
 	manyTypes
+	// anyMethod: the client names the method.
+	anyMethod
 	// rawHeaders: the client writes header fields unchanged.
 	rawHeaders
 	// nativeReplies: the client reads native gRPC by hand: compressed replies,
@@ -67,6 +69,8 @@ const (
 	frameless        = "a WebSocket message is the message alone, without a frame"
 	noPlace          = "bare messages have no place for metadata of the answer, content types and codings"
 	oneRequest       = "the request is one message in JSON"
+	onePoll          = "a poll is a message of one type for the method of its path, and has no place for metadata of the answer"
+	uidBefore        = "an agent's messages begin with its instance_uid"
 	noTrailers       = "lines and events have no place for trailers"
 	jsonIsLarger     = "bytes are larger in JSON, and the limit is for both"
 	oneType          = "the descriptors of this suite have one type of messages"
@@ -118,6 +122,12 @@ func overMessages(f *framing, more map[need]string) transport {
 var plainReplies = map[need]string{
 	fullDuplex: oneRequest, manyRequests: oneRequest, rawFrames: oneRequest, nativeReplies: oneRequest,
 	oneConnection: connPerCall, contentType: oneRequest, answerTrailer: noTrailers, detailBytes: typeAndValue, exactSizes: jsonIsLarger, manyTypes: oneType,
+}
+
+var polls = map[need]string{
+	fullDuplex: oneMessage, manyRequests: oneMessage, streamedReplies: replyAtTheEnd, rawFrames: bareMessages, halfMessages: bareMessages,
+	nativeReplies: onePoll, contentType: onePoll, answerHeader: onePoll, answerTrailer: onePoll, oneConnection: connPerCall,
+	detailBytes: typeAndValue, exactSizes: uidBefore, manyTypes: onePoll, anyMethod: onePoll,
 }
 
 func fetch(more map[need]string) map[need]string {
@@ -263,6 +273,12 @@ var transports = []transport{
 		name: "message json http1", label: "message", browser: true, framing: postFraming, cannot: with(plainReplies, streamedReplies, replyAtTheEnd),
 		dial: func(d *dialer, _ *tls.Config) (client, error) {
 			return &http1Client{d: d, dialect: dialectPost, whole: true}, nil
+		},
+	},
+	{
+		name: "message opamp http1", label: "message", framing: pollFraming, cannot: polls,
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &http1Client{d: d, dialect: dialectPoll, whole: true}, nil
 		},
 	},
 	{

@@ -31,12 +31,13 @@ const (
 	dialectLines                  // bare messages: one in JSON, and replies that are lines
 	dialectEvents                 // and replies that are events
 	dialectPost                   // and an answer like that of Connect's unary calls
+	dialectPoll                   // polls of OpAMP's agents
 )
 
 // contentType returns the content type of requests. The answer must have the same,
 // word for word (protobuf-ts requires that).
 func (d dialect) contentType() string {
-	return [...]string{"application/grpc", "application/grpc-web+proto", "application/grpc-web-text+proto", "application/connect+proto", "application/proto", "application/json", "application/json", "application/json"}[d]
+	return [...]string{"application/grpc", "application/grpc-web+proto", "application/grpc-web-text+proto", "application/connect+proto", "application/proto", "application/json", "application/json", "application/json", "application/x-protobuf"}[d]
 }
 
 const (
@@ -54,7 +55,10 @@ func frame(flags byte, payload []byte) []byte {
 
 // message returns one message as the body has it, compressed if the call says so.
 func (d dialect) message(encoding string, message []byte) []byte {
-	if d.isPlain() {
+	switch {
+	case d == dialectPoll:
+		message = ofAgent(message)
+	case d.isPlain():
 		message = jsonFraming.encode(message)
 	}
 	switch {
@@ -72,7 +76,9 @@ func (d dialect) message(encoding string, message []byte) []byte {
 func (d dialect) isConnect() bool { return d == dialectConnect || d == dialectUnary }
 
 // isPlain reports whether the dialect is one of bare messages.
-func (d dialect) isPlain() bool { return d == dialectLines || d == dialectEvents || d == dialectPost }
+func (d dialect) isPlain() bool {
+	return d == dialectLines || d == dialectEvents || d == dialectPost || d == dialectPoll
+}
 
 // encodingHeaders returns the names of the headers for a coding and for the codings that
 // can be read.
@@ -80,7 +86,7 @@ func (d dialect) encodingHeaders() (encoding, accepts string) {
 	switch d {
 	case dialectConnect:
 		return "connect-content-encoding", "connect-accept-encoding"
-	case dialectUnary, dialectLines, dialectEvents, dialectPost:
+	case dialectUnary, dialectLines, dialectEvents, dialectPost, dialectPoll:
 		return "content-encoding", "accept-encoding"
 	}
 	return "grpc-encoding", "grpc-accept-encoding"

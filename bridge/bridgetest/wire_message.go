@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/code"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -67,6 +68,8 @@ func plainLines(c call, d dialect) [][2]string {
 func (r *reply) judgePlain() (err error) {
 	want := "application/json"
 	switch {
+	case r.resp.StatusCode == http.StatusOK && r.dialect == dialectPoll:
+		want = dialectPoll.contentType()
 	case r.resp.StatusCode == http.StatusOK && r.dialect == dialectEvents:
 		want = "text/event-stream"
 	case r.resp.StatusCode == http.StatusOK:
@@ -82,6 +85,9 @@ func (r *reply) judgePlain() (err error) {
 
 // nextPlain returns a message, and at last the end.
 func (r *reply) nextPlain() ([]byte, error) {
+	if r.dialect == dialectPoll {
+		return r.nextPoll()
+	}
 	if r.dialect == dialectPost || r.resp.StatusCode != http.StatusOK {
 		return r.nextUnary()
 	}
@@ -100,6 +106,33 @@ func (r *reply) nextPlain() ([]byte, error) {
 	if n, err := io.Copy(io.Discard, r.frames); err != nil || n > 0 {
 		r.st = nil
 		return nil, violation("after the status: %d bytes, %v", n, err)
+	}
+	return nil, io.EOF
+}
+
+// nextPoll returns the answer to a poll, and then the end. The body of a failure is the
+// status.
+func (r *reply) nextPoll() ([]byte, error) {
+	if r.st != nil {
+		return nil, io.EOF
+	}
+	b, err := io.ReadAll(r.frames)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.resp.StatusCode == http.StatusOK:
+		r.st = status.New(codes.OK, "")
+		if r.resp.Header.Get("content-encoding") == "gzip" {
+			return gunzipped(b)
+		}
+		return b, nil
+	}
+	if r.st, _, err = lastStatus(b); err != nil {
+		return nil, err
+	}
+	if r.st.Code() == codes.OK {
+		r.st = nil
+		return nil, violation("HTTP status %d with OK", r.resp.StatusCode)
 	}
 	return nil, io.EOF
 }
