@@ -3,7 +3,6 @@ package e2e
 // conformanceFeatures are what culvert and a server of the suite support together.
 var conformanceFeatures = []string{
 	"versions: [HTTP_VERSION_1, HTTP_VERSION_2]",
-	"protocols: [PROTOCOL_CONNECT, PROTOCOL_GRPC, PROTOCOL_GRPC_WEB]",
 	"compressions: [COMPRESSION_IDENTITY, COMPRESSION_GZIP]",
 	"supportsTlsClientCerts: true",
 	"supportsHalfDuplexBidiOverHttp1: true",

@@ -23,19 +23,25 @@ type conformanceRun struct {
 	features []string
 	args     []string // of e2e/conformance
 	program  string
-	cases    int // that the features select
+	convert  bool // JSON, by the descriptors of the suite's service, which the program can't give
+	cases    int  // that the features select
 	differs  []conformanceDiffers
 }
 
 var conformanceRuns = []conformanceRun{
 	{
 		name: "in front of grpc-go", mode: "server", program: "grpcserver", cases: 1310 + 880,
-		features: append(conformanceFeatures, "codecs: [CODEC_PROTO]", "supportsConnectGet: false"),
+		features: append(conformanceFeatures, conformanceProtocols, "codecs: [CODEC_PROTO]", "supportsConnectGet: false"),
 		differs:  append(conformanceRequests, conformanceOfGRPCServer...),
 	},
 	{
+		name: "in front of grpc-go, with JSON", mode: "server", program: "grpcserver", cases: 736, convert: true,
+		features: append(conformanceFeatures, "protocols: [PROTOCOL_CONNECT]", "codecs: [CODEC_JSON]", "supportsConnectGet: false"),
+		differs:  []conformanceDiffers{conformanceDeadlines},
+	},
+	{
 		name: "in front of connect-go", mode: "server", program: "referenceserver", cases: 2196 + 1624,
-		features: append(conformanceFeatures, "codecs: [CODEC_PROTO, CODEC_JSON]"),
+		features: append(conformanceFeatures, conformanceProtocols, "codecs: [CODEC_PROTO, CODEC_JSON]"),
 		differs:  append(conformanceRequests, conformanceOfConnectServer...),
 	},
 	// The suite's servers here also give answers that no library gives.
@@ -75,7 +81,9 @@ var conformanceRuns = []conformanceRun{
 	},
 }
 
-// conformanceConfig is culvert's configuration in all runs.
+const conformanceProtocols = "protocols: [PROTOCOL_CONNECT, PROTOCOL_GRPC, PROTOCOL_GRPC_WEB]"
+
+// conformanceConfig is culvert's configuration in all runs but one.
 const conformanceConfig = `
 connect:
   json: pass
@@ -104,9 +112,13 @@ var (
 // run runs the suite. The runner fails for a case that fails and isn't listed, and
 // for one that passes and is listed as failing.
 func (r conformanceRun) run(t *testing.T, program string) {
+	text := conformanceConfig
+	if r.convert {
+		text = "backend:\n  descriptors: " + conformanceDescriptors(t, program) + "\n"
+	}
 	features, config := filepath.Join(t.TempDir(), "features.yaml"), filepath.Join(t.TempDir(), "proxy.yaml")
 	err := errors.Join(os.WriteFile(features, []byte("features:\n  "+strings.Join(r.features, "\n  ")+"\n"), 0o600),
-		os.WriteFile(config, []byte(conformanceConfig), 0o600))
+		os.WriteFile(config, []byte(text), 0o600))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,6 +148,20 @@ func (r conformanceRun) run(t *testing.T, program string) {
 		t.Errorf("%d cases pass and %d fail as listed, want %d cases together", passed, listed, r.cases)
 	}
 	t.Logf("%d cases pass, %d fail as listed", passed, listed)
+}
+
+// conformanceDescriptors returns a file with the descriptors of the suite's service.
+func conformanceDescriptors(t *testing.T, program string) string {
+	t.Helper()
+	module, err := exec.Command("go", "-C", "../tools", "list", "-m", "-f", "{{.Dir}}", "connectrpc.com/conformance").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "suite.binpb")
+	if text, err := exec.Command(program, "descriptors", strings.TrimSpace(string(module)), file).CombinedOutput(); err != nil {
+		t.Fatalf("conformance descriptors: %v\n%s", err, text)
+	}
+	return file
 }
 
 // knows reports whether the complaints about a listed case are listed, too: a case whose

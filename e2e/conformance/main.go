@@ -13,6 +13,9 @@
 // "conformance json CULVERT MODULE" is a program under test for another suite,
 // protobuf's own: culvert converts its messages from JSON and to JSON. MODULE is the
 // directory of protobuf's Go module, which has the suite's types.
+//
+// "conformance descriptors MODULE FILE" writes the descriptors of the first suite's
+// service, for backend.descriptors. MODULE is the directory of that suite's Go module.
 package main
 
 import (
@@ -50,8 +53,10 @@ func main() {
 		err = call(ctx, culvert{args[1], *config}, args[2], front{protocol: *protocol, http: *version})
 	case len(args) == 3 && args[0] == "json":
 		err = convertJSON(ctx, culvert{args[1], *config}, args[2])
+	case len(args) == 3 && args[0] == "descriptors":
+		err = writeDescriptors(args[1], args[2])
 	default:
-		err = errors.New("usage: conformance server|client CULVERT PROGRAM, conformance json CULVERT MODULE")
+		err = errors.New("usage: conformance server|client CULVERT PROGRAM, conformance json CULVERT MODULE, conformance descriptors MODULE FILE")
 	}
 	stop()
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -45,10 +46,6 @@ func (m *messageTypes) reflect(s *grpc.Server) {
 // conformanceTypes reads the types from the generated code in protobuf's Go module at a
 // directory: its packages are internal.
 func conformanceTypes(module string) (*messageTypes, error) {
-	set := &descriptorpb.FileDescriptorSet{}
-	for _, known := range []proto.Message{&anypb.Any{}, &durationpb.Duration{}, &emptypb.Empty{}, &fieldmaskpb.FieldMask{}, &structpb.Struct{}, &timestamppb.Timestamp{}, &wrapperspb.BoolValue{}} {
-		set.File = append(set.File, protodesc.ToFileDescriptorProto(known.ProtoReflect().Descriptor().ParentFile()))
-	}
 	var tested []*descriptorpb.FileDescriptorProto
 	for _, pattern := range []string{"test_messages_proto[23].pb.go", "editions/*.pb.go", "editionsmigration/*.pb.go"} {
 		names, err := filepath.Glob(filepath.Join(module, "internal/testprotos/conformance", pattern))
@@ -68,9 +65,16 @@ func conformanceTypes(module string) (*messageTypes, error) {
 			tested = append(tested, file)
 		}
 	}
-	set.File = append(append(set.File, tested...), echoFile(tested))
-	files, err := protodesc.NewFiles(set)
+	files, err := protodesc.NewFiles(&descriptorpb.FileDescriptorSet{File: append(append(knownFiles(), tested...), echoFile(tested))})
 	return &messageTypes{files}, err
+}
+
+// knownFiles have the well-known types.
+func knownFiles() (files []*descriptorpb.FileDescriptorProto) {
+	for _, known := range []proto.Message{&anypb.Any{}, &durationpb.Duration{}, &emptypb.Empty{}, &fieldmaskpb.FieldMask{}, &structpb.Struct{}, &timestamppb.Timestamp{}, &wrapperspb.BoolValue{}} {
+		files = append(files, protodesc.ToFileDescriptorProto(known.ProtoReflect().Descriptor().ParentFile()))
+	}
+	return files
 }
 
 // withoutMessageSet makes an ordinary type of a MessageSet, which protobuf's Go module
@@ -102,35 +106,61 @@ func echoFile(tested []*descriptorpb.FileDescriptorProto) *descriptorpb.FileDesc
 	return file
 }
 
-// generatedFile returns the descriptor in a file of generated code: the constant whose
-// name ends with _rawDesc.
+// generatedFile returns the descriptor in a file of generated code: the constant, or the
+// variable of older code, whose name ends with _rawDesc.
 func generatedFile(name string) (*descriptorpb.FileDescriptorProto, error) {
 	parsed, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
 	if err != nil {
 		return nil, err
 	}
-	var raw strings.Builder
-	for _, d := range parsed.Decls {
-		constant, ok := d.(*ast.GenDecl)
-		if !ok || constant.Tok != token.CONST {
-			continue
+	var raw []byte
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		if v, ok := n.(*ast.ValueSpec); ok && strings.HasSuffix(v.Names[0].Name, "_rawDesc") {
+			raw, err = literal(v.Values[0])
 		}
-		for _, s := range constant.Specs {
-			if v := s.(*ast.ValueSpec); strings.HasSuffix(v.Names[0].Name, "_rawDesc") {
-				ast.Inspect(v.Values[0], func(n ast.Node) bool {
-					if text, ok := n.(*ast.BasicLit); ok && err == nil {
-						var part string
-						part, err = strconv.Unquote(text.Value)
-						raw.WriteString(part)
-					}
-					return true
-				})
-			}
-		}
-	}
+		return err == nil
+	})
 	if err != nil {
 		return nil, err
 	}
 	file := &descriptorpb.FileDescriptorProto{}
-	return file, proto.Unmarshal([]byte(raw.String()), file)
+	return file, proto.Unmarshal(raw, file)
+}
+
+// literal returns the bytes of an expression of strings, or of a slice of bytes.
+func literal(e ast.Expr) (raw []byte, err error) {
+	ast.Inspect(e, func(n ast.Node) bool {
+		l, ok := n.(*ast.BasicLit)
+		switch {
+		case !ok || err != nil:
+		case l.Kind == token.STRING:
+			var part string
+			part, err = strconv.Unquote(l.Value)
+			raw = append(raw, part...)
+		default:
+			var b uint64
+			b, err = strconv.ParseUint(l.Value, 0, 8)
+			raw = append(raw, byte(b))
+		}
+		return true
+	})
+	return raw, err
+}
+
+// writeDescriptors writes the descriptors of the suite's service into a file. They are in
+// the suite's Go module at a directory.
+func writeDescriptors(module, name string) error {
+	set := &descriptorpb.FileDescriptorSet{File: knownFiles()}
+	for _, generated := range []string{"config", "service"} {
+		file, err := generatedFile(filepath.Join(module, "internal/gen/proto/go/connectrpc/conformance/v1", generated+".pb.go"))
+		if err != nil {
+			return err
+		}
+		set.File = append(set.File, file)
+	}
+	data, err := proto.Marshal(set)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, data, 0o600)
 }
