@@ -28,7 +28,7 @@ type agent struct {
 	name      string
 	server    string // its URL: ws by WebSocket, http by polls
 	uid       types.InstanceUid
-	heartbeat time.Duration
+	heartbeat time.Duration // or the time between polls
 
 	client client.OpAMPClient
 

@@ -43,17 +43,16 @@ func example(ctx context.Context, checking bool) error {
 	}
 	defer culvert.Stop()
 
-	heartbeat := 2 * time.Second // 30 s in a real system
+	beat, poll := 2*time.Second, 2*time.Second // 30 s in a real system
 	if checking {
-		heartbeat = 200 * time.Millisecond
+		beat, poll = 0, 200*time.Millisecond // without heartbeats, offers come by themselves
 	}
 	agents := make(map[string]*agent)
 	for _, name := range []string{"web-1", "web-2", "web-3", "sensor-1", "sensor-2", "sensor-3"} {
-		scheme := "ws"
+		a := &agent{name: name, server: "ws://" + culvert.Address + "/v1/opamp", uid: types.InstanceUid(uuid.Must(uuid.NewV7())), heartbeat: beat}
 		if strings.HasPrefix(name, "sensor") { // a proxy on its way lets no WebSocket pass
-			scheme = "http"
+			a.server, a.heartbeat = "http://"+culvert.Address+"/v1/opamp", poll
 		}
-		a := &agent{name: name, server: scheme + "://" + culvert.Address + "/v1/opamp", uid: types.InstanceUid(uuid.Must(uuid.NewV7())), heartbeat: heartbeat}
 		if err := a.start(ctx); err != nil {
 			return err
 		}
