@@ -27,7 +27,8 @@ type backend struct {
 type backendOptions struct {
 	listen    string // "": a free port of 127.0.0.1; "unix:": a socket in a directory of its own
 	namespace string
-	streams   int // its MaxConcurrentStreams; 0: no limit
+	streams   int  // its MaxConcurrentStreams; 0: no limit
+	quiet     bool // it has no server reflection
 }
 
 func startBackend(t testing.TB, o backendOptions) *backend {
@@ -40,6 +41,9 @@ func startBackend(t testing.TB, o backendOptions) *backend {
 	b := &backend{socket: filepath.Join(dir, "control"), namespace: o.namespace}
 	if o.streams > 0 {
 		b.args = []string{fmt.Sprintf("-max-streams=%d", o.streams)}
+	}
+	if o.quiet {
+		b.args = append(b.args, "-no-reflection")
 	}
 	switch o.listen {
 	case "":

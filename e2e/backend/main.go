@@ -1,5 +1,6 @@
 // Command backend is the unmodified gRPC server behind culvert in the end-to-end
-// tests: grpc-go with its defaults, the service Probe, health and reflection. It
+// tests: grpc-go with its defaults, the service Probe, health, and reflection unless it
+// is told to do without. It
 // is a process of its own, so that it can be killed, stopped, and put in a
 // network namespace. What it saw of each call is told on a unix socket.
 package main
@@ -33,14 +34,15 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "`address` of the gRPC server: host:port, or unix:path")
 	control := flag.String("control", "", "`path` of the unix socket that tells the records")
 	streams := flag.Uint("max-streams", 0, "the server's MaxConcurrentStreams; 0: none")
+	quiet := flag.Bool("no-reflection", false, "don't offer server reflection")
 	flag.Parse()
-	if err := run(*listen, *control, uint32(*streams)); err != nil {
+	if err := run(*listen, *control, uint32(*streams), *quiet); err != nil {
 		fmt.Fprintln(os.Stderr, "backend:", err)
 		os.Exit(1)
 	}
 }
 
-func run(listen, control string, streams uint32) error {
+func run(listen, control string, streams uint32, quiet bool) error {
 	network, address := "tcp", listen
 	if path, ok := strings.CutPrefix(listen, "unix:"); ok {
 		network, address = "unix", path
@@ -67,7 +69,9 @@ func run(listen, control string, streams uint32) error {
 	e2epb.RegisterProbeServer(server, &service{records: records})
 	healths := health.NewServer()
 	healthpb.RegisterHealthServer(server, healths)
-	reflection.Register(server)
+	if !quiet {
+		reflection.Register(server)
+	}
 
 	pages := http.NewServeMux()
 	pages.Handle("/", records)
