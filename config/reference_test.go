@@ -22,6 +22,7 @@ Set other keys in a file, with variables or with flags.
 | print all keys with their defaults | ` + "`culvert config defaults`" + ` |
 | print the effective configuration and the source of each value | ` + "`culvert config print`" + ` |
 | check a configuration without serving | ` + "`culvert validate`" + ` |
+| check also that the backends answer | ` + "`culvert validate --online`" + ` |
 | have an editor check a file | [proxy.schema.json](../proxy.schema.json) |
 
 ` + "`config defaults`" + ` and ` + "`config print`" + ` print configuration files. Keys that nothing

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,21 +19,39 @@ func newValidateCommand() *cobra.Command {
 		Short: "Check the configuration without serving",
 		Long: `validate checks the configuration that serve would read from the same file,
 environment and flags, and prints all errors and warnings. It reads certificates
-and descriptors, but opens no ports and no connections.`,
+and descriptors, but opens no ports.
+
+With --online, validate also connects to the backends, and prints what it finds.
+It fails if a backend doesn't answer in time. For routes whose messages are JSON,
+it also fails if it finds no descriptors of their methods, and says what to do.`,
 		Example: `  culvert validate proxy.yaml
   culvert validate --config proxy.yaml --backend orders:9000
   culvert validate --partial common.yaml
+  culvert validate --online --timeout 10s proxy.yaml
   CULVERT_LOG_LEVEL=debug culvert validate`,
 	}
 	s := addSettings(cmd)
-	var partial bool
+	var partial, online bool
+	var patience time.Duration
 	cmd.Flags().BoolVar(&partial, "partial", false, "accept a file without backend.address, which a flag or a variable sets on each machine")
+	cmd.Flags().BoolVar(&online, "online", false, "also connect to the backends, and look for the descriptors that routes with JSON need")
+	cmd.Flags().DurationVar(&patience, "timeout", 5*time.Second, "`duration` to wait for the backends, with --online")
 	takeFile(cmd, s)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return validate(cmd, s, partial) }
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if patience <= 0 {
+			return &misuse{fmt.Errorf("--timeout: %v leaves no time for an answer: write 5s", patience)}
+		}
+		ask := func(loaded *config.Loaded) error { return askBackends(cmd, loaded, patience) }
+		if !online {
+			ask = func(*config.Loaded) error { return nil }
+		}
+		return validate(cmd, s, partial && !online, ask)
+	}
 	return cmd
 }
 
-func validate(cmd *cobra.Command, s *settings, partial bool) error {
+// validate checks the configuration. If it is right, it calls ask.
+func validate(cmd *cobra.Command, s *settings, partial bool, ask func(*config.Loaded) error) error {
 	loaded, err := s.load()
 	if loaded != nil {
 		for _, w := range loaded.Warnings {
@@ -50,6 +69,9 @@ func validate(cmd *cobra.Command, s *settings, partial bool) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "culvert: warning: %s\n", w)
 	}
 	if err := errors.Join(missing, checkBridge(cmd, loaded)); err != nil {
+		return err
+	}
+	if err := ask(loaded); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", cmp.Or(loaded.File, "environment and flags"))
