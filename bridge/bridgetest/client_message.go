@@ -9,9 +9,11 @@ import (
 	"sync"
 
 	"github.com/coder/websocket"
+	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
@@ -87,6 +89,9 @@ func (s *messageStream) send(b []byte) error {
 }
 
 func (s *messageStream) closeSend() error {
+	if s.framing == agentFraming {
+		return errors.ErrUnsupported
+	}
 	return s.write(websocket.MessageText, []byte(halfCloseText))
 }
 
@@ -119,6 +124,8 @@ func (s *messageStream) recv() ([]byte, error) {
 	}
 	kind, b, err := s.conn.Read(s.ctx)
 	switch {
+	case s.framing == agentFraming && (err != nil || agentFailure(b) != ""):
+		s.err = s.endOfAgent(agentFailure(b), err)
 	case err != nil:
 		s.err = err
 	case kind == websocket.MessageText && isStatus(b):
@@ -155,6 +162,55 @@ func (s *messageStream) end(b []byte) error {
 		return violation("closed with %d %q after the status %v of %s", told.Code, told.Reason, st, reason)
 	}
 	return io.EOF
+}
+
+// endOfAgent checks the close frame, which has the same text as the message before it if
+// the call has failed. Otherwise err is the close frame.
+func (s *messageStream) endOfAgent(failure string, err error) error {
+	if failure != "" {
+		_, _, err = s.conn.Read(s.ctx)
+	}
+	var told websocket.CloseError
+	switch {
+	case !errors.As(err, &told):
+		return err
+	case told.Reason != failure || (told.Code == websocket.StatusNormalClosure) != (failure == ""):
+		return violation("closed with %d %q after the failure %q", told.Code, told.Reason, failure)
+	case failure == "":
+		s.st = status.New(codes.OK, "")
+		return io.EOF
+	}
+	name, message, _ := strings.Cut(failure, ": ")
+	st := codes.Code(told.Code - 4000)
+	if told.Code < 4000 || code.Code_name[int32(st)] != name {
+		return violation("closed with %d %q", told.Code, told.Reason)
+	}
+	s.st = status.New(st, message)
+	return io.EOF
+}
+
+// agentFailure returns the text of a ServerErrorResponse in a message to an agent, or "".
+func agentFailure(b []byte) string {
+	const errorResponse, errorMessage = 2, 2
+	if len(b) == 0 {
+		return ""
+	}
+	of := b[1:] // behind the header
+	for _, field := range []protowire.Number{errorResponse, errorMessage} {
+		for len(of) > 0 {
+			number, kind, n := protowire.ConsumeTag(of)
+			size := protowire.ConsumeFieldValue(number, kind, of[max(n, 0):])
+			if n < 0 || size < 0 {
+				return ""
+			}
+			if number == field && kind == protowire.BytesType {
+				of, _ = protowire.ConsumeBytes(of[n:])
+				break
+			}
+			of = of[n+size:]
+		}
+	}
+	return string(of)
 }
 
 // closesWith reports whether a close frame may have the code after a status, which is

@@ -64,6 +64,20 @@ type jsonMessage struct {
 	Data []byte `json:"data"`
 }
 
+// agentFraming has OpAMP's header before each message. An agent has no half-close, and
+// gets the end as a message that it can't tell from others but by its fields.
+var agentFraming = &framing{
+	name:   bridge.FramingOpAMP,
+	kind:   websocket.MessageBinary,
+	encode: func(message []byte) []byte { return append([]byte{0}, message...) },
+	decode: func(b []byte) ([]byte, error) {
+		if len(b) == 0 || b[0] != 0 {
+			return nil, violation("a message without OpAMP's header: %.20x", b)
+		}
+		return b[1:], nil
+	},
+}
+
 // halfCloseText is the text message that ends a request.
 const halfCloseText = "that's all"
 
@@ -72,7 +86,7 @@ const halfCloseText = "that's all"
 func (f *framing) configure(c *bridge.Config) {
 	m := &bridge.MessageRoute{Path: "/{service}/{method}", Framing: f.name, LastStatus: true}
 	switch {
-	case f == pollFraming:
+	case f.name == bridge.FramingOpAMP:
 		method := strings.TrimPrefix(defaultMethod, "/")
 		m = &bridge.MessageRoute{Path: defaultMethod, Framing: f.name, Method: method, PollMethod: method}
 	case f.kind != 0:

@@ -41,6 +41,9 @@ func Run(t *testing.T) {
 func (tr transport) runAll(t *testing.T) {
 	for _, sc := range scenarios {
 		why := tr.lacks(sc.needs)
+		if why == "" && sc.needs&tr.only != tr.only {
+			why = tr.why
+		}
 		if tr.standard && why == "" {
 			why = standardLacks[sc.name]
 		}

@@ -15,7 +15,7 @@ var deadlineScenarios = []scenario{
 	{"no deadline", 0, noDeadline},
 	{"deadline passes", 0, deadlinePasses},
 	{"deadline passes between messages", streamedReplies, deadlinePassesBetweenMessages},
-	{"deadline passes while the client sends nothing", fullDuplex, deadlinePassesBeforeHalfClose},
+	{"deadline passes while the client sends nothing", fullDuplex | leavesOpen, deadlinePassesBeforeHalfClose},
 	{"deadline passes inside a message", halfMessages, deadlinePassesInsideMessage},
 	{"deadline expired on arrival", rawHeaders, expiredDeadline},
 	{"deadline beyond all times", rawHeaders, absurdDeadline},

@@ -35,6 +35,9 @@ const (
 	manyTypes
 	// anyMethod: the client names the method.
 	anyMethod
+	// leavesOpen: the scenario makes no half-close, and needs of a status its code and its
+	// message. Every transport can carry that.
+	leavesOpen
 	// rawHeaders: the client writes header fields unchanged.
 	rawHeaders
 	// nativeReplies: the client reads native gRPC by hand: compressed replies,
@@ -70,6 +73,7 @@ const (
 	noPlace          = "bare messages have no place for metadata of the answer, content types and codings"
 	oneRequest       = "the request is one message in JSON"
 	onePoll          = "a poll is a message of one type for the method of its path, and has no place for metadata of the answer"
+	agentsLeaveOpen  = "an agent has no half-close, and gets no details of a status"
 	uidBefore        = "an agent's messages begin with its instance_uid"
 	noTrailers       = "lines and events have no place for trailers"
 	jsonIsLarger     = "bytes are larger in JSON, and the limit is for both"
@@ -89,6 +93,8 @@ type transport struct {
 	browser bool
 	cannot  map[need]string // with the reasons
 	framing *framing        // of bare messages; nil: a protocol of calls
+	only    need            // scenarios without it aren't carried, for the reason beside it
+	why     string
 	dial    func(d *dialer, tc *tls.Config) (client, error)
 }
 
@@ -273,6 +279,13 @@ var transports = []transport{
 		name: "message json http1", label: "message", browser: true, framing: postFraming, cannot: with(plainReplies, streamedReplies, replyAtTheEnd),
 		dial: func(d *dialer, _ *tls.Config) (client, error) {
 			return &http1Client{d: d, dialect: dialectPost, whole: true}, nil
+		},
+	},
+	{
+		name: "message opamp", label: "message", framing: agentFraming, only: leavesOpen, why: agentsLeaveOpen,
+		cannot: map[need]string{rawFrames: frameless, answerHeader: noPlace, answerTrailer: noPlace},
+		dial: func(d *dialer, _ *tls.Config) (client, error) {
+			return &messageClient{d: d, framing: agentFraming}, nil
 		},
 	},
 	{
