@@ -5,14 +5,17 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/grpc/metadata"
+
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
-// This file decides which requests go to the fallback: a web server, or a handler of an
-// embedder's. Requests that a transport accepts never do, except JSON and protobuf that
-// may be meant for the web server and not for Connect.
+// This file decides which requests go to the fallback, and with which header: to a web
+// server, or to a handler of an embedder's. Requests that a transport accepts never do,
+// except JSON and protobuf that may be meant for the web server and not for Connect.
 
 // fallsBack reports whether a request that is no call goes to the fallback. culvert keeps
 // attempts at a call, and answers them with the mistake in them: a web server's answer
@@ -117,4 +120,23 @@ func (s *Server) answerPreflight(w http.ResponseWriter, r *http.Request, a *arri
 	if s.originAllowed(w, r, a) {
 		gate.Preflight(w, r, a.origin, headers.Crosses)
 	}
+}
+
+// webHeader returns the header that the web server gets: the fields of the client's that
+// reach it, and culvert's own.
+func (a *arrival) webHeader(r *http.Request, id string) (http.Header, error) {
+	header := headers.Web(r.Header, a.trusted, a.policy.vouched)
+	if isUpgrade(r) {
+		header["Connection"], header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+	}
+	md := make(metadata.MD)
+	if err := a.vouch(md, r.Header, report.SizeLimit{Bytes: a.policy.limits.HeaderBytes, Key: report.KeyHeaderBytes}); err != nil {
+		return nil, err
+	}
+	for name, values := range md {
+		header[http.CanonicalHeaderKey(name)] = values
+	}
+	header["X-Real-Ip"] = []string{gate.HostOf(a.peer.Addr)}
+	header["X-Request-Id"] = []string{id}
+	return header, nil
 }
