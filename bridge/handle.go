@@ -42,19 +42,8 @@ func (s *Server) newCall(a *arrival, id string) *call {
 // transport can't make the call, or nil. conn is the connection that the call
 // has for itself, if it has.
 func (s *Server) handle(parent context.Context, c *call, down downstream, conn net.Conn, refused error) {
-	ctx, cancel := context.WithCancelCause(parent)
-	defer cancel(errFinished)
-	r := &running{call: c, down: down, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread(), stopTime: func() {}}
-	down.Bind(ctx, cancel)
-	defer s.report(r)
-	defer c.arrived()
-	defer c.use.End()
-	defer c.held.Settle()
-	s.registry.add(r)
-	defer s.registry.remove(r)
-	r.limitTime(ctx)
-	defer func() { r.stopTime() }()
-	defer r.releaseUpstream()
+	r, ctx := s.begin(parent, c, down, conn)
+	defer s.end(r)
 	if refused == nil {
 		refused = s.take(r)
 	}
@@ -63,13 +52,40 @@ func (s *Server) handle(parent context.Context, c *call, down downstream, conn n
 	}
 	c.arrived()
 	if refused != nil || c.posted {
-		s.tellBegan(r)
-		s.finish(r, refused, nil)
-		cancel(errFinished) // a read may wait for memory
-		r.others.Wait()
+		s.endEarly(r, refused)
 		return
 	}
-	s.pump(ctx, cancel, r)
+	s.pump(ctx, r.cancel, r)
+}
+
+// begin begins a call, up to the steps. end must follow.
+func (s *Server) begin(parent context.Context, c *call, down downstream, conn net.Conn) (*running, context.Context) {
+	ctx, cancel := context.WithCancelCause(parent)
+	r := &running{call: c, down: down, cancel: cancel, conn: conn, obs: report.DiscardCall(), limits: &c.policy.limits, spread: edge.NewSpread(), stopTime: func() {}}
+	down.Bind(ctx, cancel)
+	s.registry.add(r)
+	r.limitTime(ctx)
+	return r, ctx
+}
+
+// endEarly ends a call without a stream at the upstream: refused, unless refused is nil.
+func (s *Server) endEarly(r *running, refused error) {
+	s.tellBegan(r)
+	s.finish(r, refused, nil)
+	r.cancel(errFinished) // a read may wait for memory
+	r.others.Wait()
+}
+
+// end undoes begin. Nothing of the call runs any more.
+func (s *Server) end(r *running) {
+	r.releaseUpstream()
+	r.stopTime()
+	s.registry.remove(r)
+	r.call.held.Settle()
+	r.call.use.End()
+	r.call.arrived()
+	s.report(r)
+	r.cancel(errFinished)
 }
 
 // finish tells the client how the call ended and notes it.

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/culvert-grpc/culvert/bridge/headers"
+	"github.com/culvert-grpc/culvert/bridge/opamp"
 	"github.com/culvert-grpc/culvert/bridge/replies"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
@@ -32,16 +33,22 @@ func (s *Server) pump(ctx context.Context, cancel context.CancelCauseFunc, r *ru
 	if f := (*report.Fault)(nil); errors.As(err, &f) && f.Mute {
 		cancel(err) // at once: Finish may take seconds with a silent peer
 	}
-	var own upstream.Status
-	if cause := context.Cause(ctx); cause != nil && err != nil && !upstream.GaveUp(cause) && !errors.As(err, &own) {
-		err = cause // a status that came with real trailers always wins
-	}
+	err = endOf(ctx, err)
 	// Keep this order: the client gets the end, the upstream's stream is released, and
 	// the other goroutines end before the caller continues.
 	s.finish(r, err, trailer)
 	cancel(errFinished)
 	from.Drop()
 	r.others.Wait()
+}
+
+// endOf returns why a call ends whose copying ended with an error, or nil.
+func endOf(ctx context.Context, err error) error {
+	var own upstream.Status
+	if cause := context.Cause(ctx); cause != nil && err != nil && !upstream.GaveUp(cause) && !errors.As(err, &own) {
+		return cause // a status that came with real trailers always wins
+	}
+	return err
 }
 
 // passRequests copies the requests, and ends the call if that fails.
@@ -107,23 +114,40 @@ func (r *running) awaitGoodbye() error {
 // copyResponses returns the trailer and nil when the upstream ended with OK,
 // else why the call ends.
 func (s *Server) copyResponses(ctx context.Context, r *running, from *replies.Queue) (metadata.MD, error) {
-	up := r.up
-	if header, ok := up.Header(); ok {
-		if size := headers.Size(header); size > r.call.headers.Bytes {
-			return nil, headers.TooLarge("response", size, r.call.headers)
-		}
-		from.Packed = up.Compressed()
-		r.call.packReplies = r.call.takesGzip && from.Packed
-		header = headers.Response(header, r.call.setCookies)
-		delete(header, "grpc-status-details-bin") // a status is only in the trailers
-		r.obs.Header(header)
-		if !up.Ended() {
-			runtime.Gosched() // what arrived in the header's packet becomes known now
-		}
-		if err := r.sendHeader(header, up.Ended()); err != nil {
-			return nil, clientWriteError(ctx, err)
-		}
+	if err := s.copyHeader(ctx, r, from); err != nil {
+		return nil, err
 	}
+	return s.copyMessages(ctx, r, from)
+}
+
+// copyHeader copies the header of the response, if it has one.
+func (*Server) copyHeader(ctx context.Context, r *running, from *replies.Queue) error {
+	up := r.up
+	header, ok := up.Header()
+	if !ok {
+		return nil
+	}
+	if size := headers.Size(header); size > r.call.headers.Bytes {
+		return headers.TooLarge("response", size, r.call.headers)
+	}
+	from.Packed = up.Compressed()
+	r.call.packReplies = r.call.takesGzip && from.Packed
+	header = headers.Response(header, r.call.setCookies)
+	delete(header, "grpc-status-details-bin") // a status is only in the trailers
+	r.obs.Header(header)
+	if !up.Ended() {
+		runtime.Gosched() // what arrived in the header's packet becomes known now
+	}
+	if err := r.sendHeader(header, up.Ended()); err != nil {
+		return clientWriteError(ctx, err)
+	}
+	return nil
+}
+
+// copyMessages copies the messages of the response, with the results of copyResponses. It
+// returns opamp.ErrEnough when a session wants no more for now.
+func (s *Server) copyMessages(ctx context.Context, r *running, from *replies.Queue) (metadata.MD, error) {
+	up := r.up
 	for {
 		m, more, err := from.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -145,6 +169,9 @@ func (s *Server) copyResponses(ctx context.Context, r *running, from *replies.Qu
 		}
 		err = r.send(m, more)
 		from.Sent(bytes, more)
+		if errors.Is(err, opamp.ErrEnough) {
+			return nil, err
+		}
 		if err != nil {
 			return nil, clientWriteError(ctx, err)
 		}

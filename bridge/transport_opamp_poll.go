@@ -105,25 +105,11 @@ func (p *sessionPoll) start(session *opamp.Session, held *memory.Entry) error {
 	}
 	c.Metadata, c.Peer, c.info.Identity = maps.Clone(p.call.Metadata), p.call.Peer, p.call.info.Identity
 	c.held, c.on, c.authenticated = held, nil, true
-	down := sessionDown{session, c}
-	if !p.s.sockets.start(func() {
-		p.s.handle(context.Background(), c, down, nil, nil)
-	}) {
+	if !p.s.sockets.enter() {
 		return errRefusing
 	}
+	go (&sessionDown{Session: session, s: p.s, call: c}).open()
 	return nil
-}
-
-// A sessionDown is the client's end of a session's call.
-type sessionDown struct {
-	*opamp.Session
-	call *call
-}
-
-// Finish implements downstream.
-func (d sessionDown) Finish(st *status.Status, trailer metadata.MD) error {
-	d.Reason = d.call.ending
-	return d.Session.Finish(st, trailer)
 }
 
 // deliver sends the agent a reply, which stays the session's.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"runtime/pprof"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +95,54 @@ func TestRepliesOfASession(t *testing.T) {
 	}
 	polled(t, newPoll(t, address, fromAgent(1, "one")), fromAgent(1, "one"))
 	polled(t, newPoll(t, address, fromAgent(1, "two")), fromAgent(1, "one"))
+}
+
+// TestIdleSessionsHaveNoGoroutine: only grpc-go's own, for the stream.
+func TestIdleSessionsHaveNoGoroutine(t *testing.T) {
+	s, address := serveAgents(t, parts.Echo, nil)
+	for n := range byte(20) {
+		m := fromAgent(n, "hello")
+		polled(t, newPoll(t, address, m), m)
+	}
+	if n := s.polls.Sessions(); n != 20 {
+		t.Fatalf("%d sessions, want 20", n)
+	}
+	poll(t, func() string {
+		var all strings.Builder
+		if err := pprof.Lookup("goroutine").WriteTo(&all, 2); err != nil {
+			return err.Error()
+		}
+		if n := strings.Count(all.String(), "bridge.(*sessionDown)"); n > 0 {
+			return fmt.Sprintf("%d goroutines of sessions", n)
+		}
+		return ""
+	})
+}
+
+// TestBackendEndsBetweenPolls: the next poll's message goes to another call.
+func TestBackendEndsBetweenPolls(t *testing.T) {
+	for _, end := range []error{nil, status.Error(codes.Unavailable, "restarting")} {
+		ended := make(chan struct{})
+		_, address := serveAgents(t, func(ss grpc.ServerStream) error {
+			for {
+				var m []byte
+				if err := ss.RecvMsg(&m); err != nil {
+					return err
+				}
+				if err := ss.SendMsg(m); err != nil {
+					return err
+				}
+				if bytes.Contains(m, []byte("leave")) {
+					defer close(ended)
+					return end
+				}
+			}
+		}, nil)
+		for _, m := range [][]byte{fromAgent(1, "leave"), fromAgent(2, "hello"), fromAgent(2, "hello"), fromAgent(1, "hello")} {
+			polled(t, newPoll(t, address, m), m) // the second agent's come after the end, by the same connection
+			await(t, "the call's end", ended)
+		}
+	}
 }
 
 // TestForeignPoll: whoever uses another's instance id gets nothing, and the other one

@@ -9,8 +9,9 @@
 //
 // # Who waits for whom
 //
-// The package starts no goroutine: a session costs those of its call. Polls run on the
-// goroutines of their HTTP requests. One timer of the table ends sessions; Close waits
+// Polls run on the goroutines of their HTTP requests. They start the goroutines that pass
+// a message to the call and receive a reply, for which Session.Stop waits: an idle session
+// has none. One timer of the table ends sessions; Close waits
 // for its function.
 //
 // It is a leaf: it knows no calls, and bridge starts them.

@@ -23,22 +23,43 @@ const keySessions = "routes[].message.sessions"
 // A stream is a call as the backend's method sees it.
 type stream struct {
 	*Session
-	ctx context.Context
-	in  chan string
+	ctx      context.Context
+	in, out  chan string
+	returned chan struct{}  // closed when the method has returned
+	result   *status.Status // what it returned; then out is closed
+	over     chan struct{}  // closed when receive has seen that
 }
 
 // recv returns the text of the next message, or "" at the end.
-func (s stream) recv() string { return <-s.in }
+func (s *stream) recv() string {
+	select {
+	case m := <-s.in:
+		return m
+	case <-s.ctx.Done():
+		return ""
+	}
+}
 
-// pass passes the agent's messages on to the method.
-func (s stream) pass() {
-	defer close(s.in)
+// pass passes the agent's messages on to the method, as long as it runs.
+func (s *stream) pass() error {
 	for {
 		m, err := s.Recv()
 		if errors.Is(err, io.EOF) {
-			return
+			close(s.in)
+		}
+		if err != nil {
+			return err
 		}
 		select {
+		case <-s.returned:
+			s.Return(m)
+			return io.EOF
+		default:
+		}
+		select {
+		case <-s.returned:
+			s.Return(m)
+			return io.EOF
 		case s.in <- said(m):
 		case <-s.ctx.Done():
 		}
@@ -46,8 +67,31 @@ func (s stream) pass() {
 	}
 }
 
-func (s stream) send(reply string) error {
-	return s.Send(mem.BufferSlice{mem.SliceBuffer(reply)}, false)
+// receive sends the agent the method's replies, and tells of their end.
+func (s *stream) receive() error {
+	for {
+		select {
+		case reply, ok := <-s.out:
+			if !ok {
+				close(s.over)
+				return io.EOF
+			}
+			if err := s.Send(mem.BufferSlice{mem.SliceBuffer(reply)}, false); err != nil {
+				return err
+			}
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		}
+	}
+}
+
+func (s *stream) send(reply string) error {
+	select {
+	case s.out <- reply:
+		return nil
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	}
 }
 
 // said is what an agent's message has after its id.
@@ -60,8 +104,9 @@ type world struct {
 	t       *testing.T
 	table   *Table
 	account *memory.Account
-	method  func(s stream) *status.Status
+	method  func(s *stream) *status.Status
 	window  int           // how many messages are on their way to a method that reads none
+	ahead   int           // how many of its replies are on their way back
 	delay   time.Duration // until a call is open
 	calls   sync.WaitGroup
 
@@ -71,8 +116,8 @@ type world struct {
 }
 
 // newWorld returns a world whose backend has this method.
-func newWorld(t *testing.T, method func(s stream) *status.Status) *world {
-	w := &world{t: t, table: NewTable(DefaultOptions(func() int { return 100 }, keySessions)), account: memory.New(256<<20, 0), method: method, window: 16}
+func newWorld(t *testing.T, method func(s *stream) *status.Status) *world {
+	w := &world{t: t, table: NewTable(DefaultOptions(func() int { return 100 }, keySessions)), account: memory.New(256<<20, 0), method: method, window: 16, ahead: 16}
 	t.Cleanup(func() {
 		w.calls.Wait()
 		if n := w.table.Sessions(); n != 0 || len(w.table.sessions) != 0 || w.table.idle.first != nil {
@@ -85,8 +130,8 @@ func newWorld(t *testing.T, method func(s stream) *status.Status) *world {
 	return w
 }
 
-// start starts the call of a session. As in bridge, Finish tells the end of the method or
-// of the context, and only Finish makes a waiting Recv return.
+// start starts the call of a session. As in bridge, the end of the replies or of the
+// context ends the call.
 func (w *world) start(s *Session) error {
 	w.mu.Lock()
 	w.opened++
@@ -97,22 +142,25 @@ func (w *world) start(s *Session) error {
 		s.Bind(ctx, cancel)
 		_ = s.Prepare(ctx)
 		_ = s.SendHeader(metadata.MD{}, true)
-		returned := make(chan *status.Status, 1)
+		st := &stream{s, ctx, make(chan string, w.window), make(chan string, w.ahead), make(chan struct{}), nil, make(chan struct{})}
+		end := status.New(codes.Canceled, "")
 		w.calls.Go(func() {
-			st := stream{s, ctx, make(chan string, w.window)}
 			if w.delay > 0 {
 				time.Sleep(w.delay)
 			}
-			w.calls.Go(st.pass)
-			returned <- w.method(st)
+			s.Ready(st.pass, st.receive)
+			st.result = w.method(st)
+			close(st.returned)
+			close(st.out)
 		})
-		st := status.New(codes.Canceled, "")
 		select {
-		case st = <-returned:
+		case <-st.over:
+			end = st.result
 		case <-ctx.Done():
 		}
+		s.Stop()
 		err := context.Cause(ctx)
-		if failed := s.Finish(st, nil); err == nil {
+		if failed := s.Finish(end, nil); err == nil {
 			err = failed
 		}
 		cancel(nil)
@@ -200,14 +248,14 @@ func nothingFor(n byte) string { return string(nothing(agent(n)).Materialize()) 
 var ok = status.New(codes.OK, "")
 
 // silent is a method that reads and says nothing.
-func silent(s stream) *status.Status {
+func silent(s *stream) *status.Status {
 	for s.recv() != "" {
 	}
 	return ok
 }
 
 // echo is a method that answers each message with its text.
-func echo(s stream) *status.Status {
+func echo(s *stream) *status.Status {
 	for m := s.recv(); m != ""; m = s.recv() {
 		if s.send(m) != nil {
 			break

@@ -141,8 +141,8 @@ func (s *Session) await(ctx context.Context, p *Poll) (end *status.Status, err e
 	defer patience.Stop()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.message, s.goodbye, p.Message = p.Message, p.Agent.Disconnects, nil
-	s.changed.Broadcast()
+	s.message, s.goodbye, s.awaits, p.Message = p.Message, p.Agent.Disconnects, true, nil
+	s.kick()
 	for was := opening; ; {
 		now := s.stage()
 		if now == answered || now == ended {
@@ -171,7 +171,7 @@ func (s *Session) await(ctx context.Context, p *Poll) (end *status.Status, err e
 			break
 		}
 	}
-	p.Message, s.message = s.message, nil
+	p.Message, s.message, s.awaits, s.lent = s.message, nil, false, false
 	switch {
 	case err != nil:
 		return nil, err
@@ -205,7 +205,7 @@ func (s *Session) stage() stage {
 		return ended
 	case taken:
 		return waiting
-	case s.reading:
+	case s.pass != nil:
 		return leaving
 	default:
 		return opening

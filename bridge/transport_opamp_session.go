@@ -1,0 +1,118 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/culvert-grpc/culvert/bridge/opamp"
+	"github.com/culvert-grpc/culvert/bridge/replies"
+	"github.com/culvert-grpc/culvert/bridge/report"
+)
+
+// A sessionDown is the client's end of a session's call. Thousands of these calls are idle
+// nearly all of the time, so nothing waits for their ends meanwhile: the polls start the
+// goroutines that copy messages, and the end of the context the one that ends the call.
+// Server.sockets waits for it all.
+type sessionDown struct {
+	*opamp.Session
+	s    *Server
+	call *call
+
+	running *running
+	ctx     context.Context // the call's
+	from    *replies.Queue
+	headed  bool        // receive has read the header
+	unwatch func() bool // of the context
+
+	ended   bool // at the backend, with these:
+	err     error
+	trailer metadata.MD
+}
+
+// open takes the call through the steps. It is handle up to the pump.
+func (d *sessionDown) open() {
+	d.running, d.ctx = d.s.begin(context.Background(), d.call, d, nil)
+	if err := d.s.take(d.running); err != nil {
+		d.s.endEarly(d.running, err)
+		d.leave()
+		return
+	}
+	d.from = replies.New(d.running.up, d.call.held, &d.running.others)
+	d.unwatch = context.AfterFunc(d.ctx, d.conclude)
+	d.Ready(d.pass, d.receive)
+}
+
+// pass passes messages to the backend.
+func (d *sessionDown) pass() error {
+	r := d.running
+	for {
+		m, err := r.recv()
+		if errors.Is(err, io.EOF) {
+			r.up.CloseSend()
+		}
+		if err != nil {
+			return err
+		}
+		d.s.noteMessage(r, report.Request, m.Len())
+		m.Ref()
+		switch err = r.pass(m); {
+		case errors.Is(err, io.EOF): // the backend has ended the call before
+			d.Return(m)
+			return err
+		case err != nil:
+			m.Free()
+			r.cancel(err)
+			return err
+		}
+		m.Free()
+	}
+}
+
+// receive sends replies to the session, and ends the call when the backend does.
+func (d *sessionDown) receive() (err error) {
+	r := d.running
+	if !d.headed {
+		d.headed = true
+		err = d.s.copyHeader(d.ctx, r, d.from)
+	}
+	var trailer metadata.MD
+	if err == nil {
+		trailer, err = d.s.copyMessages(d.ctx, r, d.from)
+	}
+	if errors.Is(err, opamp.ErrEnough) {
+		return err
+	}
+	if d.unwatch() {
+		d.ended, d.err, d.trailer = true, endOf(d.ctx, err), trailer
+		go d.conclude()
+	}
+	return io.EOF
+}
+
+// conclude ends the call. It is the pump's end.
+func (d *sessionDown) conclude() {
+	d.Stop()
+	if !d.ended {
+		d.err = context.Cause(d.ctx)
+	}
+	d.s.finish(d.running, d.err, d.trailer)
+	d.running.cancel(errFinished)
+	d.from.Drop()
+	d.running.others.Wait()
+	d.leave()
+}
+
+func (d *sessionDown) leave() {
+	d.s.end(d.running)
+	d.s.sockets.leave()
+}
+
+// Finish implements downstream.
+func (d *sessionDown) Finish(st *status.Status, trailer metadata.MD) error {
+	d.Reason = d.call.ending
+	return d.Session.Finish(st, trailer)
+}
