@@ -23,7 +23,7 @@ import (
 // The backend's methods. Messages are bytes to it.
 const (
 	methodEcho   = "/bench.Bench/Echo"   // answers each message with itself
-	methodSource = "/bench.Bench/Source" // sends messages of x-size bytes until the call ends
+	methodSource = "/bench.Bench/Source" // sends messages of x-size bytes, or orders, until the call ends
 	methodSink   = "/bench.Bench/Sink"   // reads all, then answers with their number
 	methodStuck  = "/bench.Bench/Stuck"  // sends a header and reads nothing
 )
@@ -89,6 +89,9 @@ func source(stream grpc.ServerStream) error {
 		size, _ = strconv.Atoi(v[0]) // what isn't a number sends empty messages
 	}
 	payload := make([]byte, size)
+	if len(md.Get(orderHeader)) > 0 {
+		payload = order.wire
+	}
 	for {
 		if err := stream.SendMsg(mem.BufferSlice{mem.SliceBuffer(payload)}); err != nil {
 			return err

@@ -19,6 +19,7 @@ var (
 	webSockets = []string{culvertOne, "culvert", "grpcwebproxy", "direct"}
 	gRPC       = []string{culvertOne, "culvert", "nginx", "direct"}
 	connect    = []string{culvertOne, "culvert", "vanguard", "direct"}
+	converted  = []string{culvertOne, "culvert", vanguardDescriptors, "direct"}
 )
 
 // against returns the proxy that culvert is compared with.
@@ -38,6 +39,8 @@ var table = []cell{
 	{"gRPC-Web server stream, 1 KiB", serverStream, newWebClient, newGRPCClient(1), 1, 1 << 10, webSockets, 0.56, 0},
 	{"Connect unary, 64 clients, 100 B", unary, newConnectClient("proto"), newGRPCClient(64), 64, 100, connect, 1, 0},
 	{"Connect server stream, 1 KiB", serverStream, newConnectStreamClient, newGRPCClient(1), 1, 1 << 10, connect, 1, 0},
+	{"Connect unary with JSON, 64 clients, an order", unary, newOrderClient, newGRPCClient(64), 64, len(order.wire), converted, 1, 0},
+	{"Connect server stream with JSON, orders", serverStream, newOrderStreamClient, newGRPCClient(1), 1, len(order.wire), converted, 1, 0},
 	{"native gRPC ping-pong, 64 connections, 100 B", pingPong, newGRPCClient(64), newGRPCClient(64), 64, 100, gRPC, 0.85, 0},
 	{"native gRPC ping-pong, 100 streams on one connection, 100 B", pingPong, newGRPCClient(1), newGRPCClient(1), 100, 100, gRPC, 0.32, 0},
 }

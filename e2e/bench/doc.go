@@ -17,6 +17,7 @@
 //	cells.go    what is measured with which
 //	tls.go      the same over TLS
 //	connect.go  Connect against gRPC-Web
+//	convert.go  JSON that culvert converts
 //	messages.go bare messages against grpc-websockets
 //	vanguard/   the peer for Connect, a program of its own
 //	memory.go   idle streams, stuck and slow ones, start, size

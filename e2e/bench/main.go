@@ -25,7 +25,6 @@ func main() {
 // options are the flags.
 type options struct {
 	bins    programs
-	source  string
 	rounds  int
 	measure time.Duration
 	only    *regexp.Regexp
@@ -41,7 +40,7 @@ func run() error {
 	flag.StringVar(&o.bins.grpcwebproxy, "grpcwebproxy", "bin/grpcwebproxy", "grpcwebproxy's program")
 	flag.StringVar(&o.bins.vanguard, "vanguard", "bin/vanguard", "the program of e2e/bench/vanguard")
 	flag.StringVar(&o.bins.nginx, "nginx", "nginx", "nginx's program")
-	flag.StringVar(&o.source, "source", ".", "culvert's source, for the build that counts allocations")
+	flag.StringVar(&o.bins.source, "source", ".", "culvert's source, for the build that counts allocations, and its benchmarks")
 	flag.StringVar(&o.older, "older", "", "commit of an older culvert, to compare instructions and allocations with; needs valgrind")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each cell is run with each program")
 	flag.DurationVar(&o.measure, "time", 2*time.Second, "how long each run is measured")
@@ -80,11 +79,11 @@ func run() error {
 			return err
 		}
 	}
-	if a.bins.culvertCounting, err = buildCounting(a.dir, o.source, "culvert-counting"); err != nil {
+	if a.bins.culvertCounting, err = buildCounting(a.dir, o.bins.source, "culvert-counting"); err != nil {
 		return err
 	}
 	if o.older != "" {
-		if a.bins.older, a.bins.olderCounting, err = buildOlder(a.dir, o.source, o.older); err != nil {
+		if a.bins.older, a.bins.olderCounting, err = buildOlder(a.dir, o.bins.source, o.older); err != nil {
 			return err
 		}
 	}
@@ -102,6 +101,7 @@ func run() error {
 	page.weights(ctx, a, slices.Concat(weights, agentCosts), &page.weighed)
 	page.weights(ctx, a, operation, &page.operated)
 	page.weights(ctx, a, connectCosts, &page.costs)
+	page.weights(ctx, a, convertCosts, &page.converts)
 	page.weights(ctx, a, messageCosts, &page.bare)
 	for _, t := range tallies {
 		if o.older != "" && o.only.MatchString(t.name) {

@@ -30,7 +30,7 @@ type counters struct {
 }
 
 // programs says where the executables are.
-type programs struct{ culvert, culvertCounting, older, olderCounting, grpcwebproxy, vanguard, nginx string }
+type programs struct{ source, culvert, culvertCounting, older, olderCounting, grpcwebproxy, vanguard, nginx string }
 
 // An arena is a folder for the processes and a backend.
 type arena struct {
@@ -94,6 +94,7 @@ var peerStarts = map[string]func(context.Context, *arena) (*peer, error){
 	nginxBefore:          func(ctx context.Context, a *arena) (*peer, error) { return a.nginxBefore(ctx) },
 	"grpcwebproxy":       func(ctx context.Context, a *arena) (*peer, error) { return a.grpcwebproxy(ctx) },
 	"vanguard":           func(ctx context.Context, a *arena) (*peer, error) { return a.vanguard(ctx) },
+	vanguardDescriptors:  func(ctx context.Context, a *arena) (*peer, error) { return a.vanguard(ctx, "-descriptors") },
 	"nginx":              func(ctx context.Context, a *arena) (*peer, error) { return a.nginx(ctx) },
 	"direct":             func(_ context.Context, a *arena) (*peer, error) { return a.direct(), nil },
 }
@@ -193,9 +194,9 @@ func (a *arena) grpcwebproxy(ctx context.Context) (*peer, error) {
 	return awaited(ctx, &peer{name: "grpcwebproxy", address: address, proc: proc})
 }
 
-func (a *arena) vanguard(ctx context.Context) (*peer, error) {
+func (a *arena) vanguard(ctx context.Context, args ...string) (*peer, error) {
 	address := freeAddress()
-	proc, err := start(ctx, a.dir, nil, a.bins.vanguard, false, "-backend", a.backend.line, "-listen", address)
+	proc, err := start(ctx, a.dir, nil, a.bins.vanguard, false, append(args, "-backend", a.backend.line, "-listen", address)...)
 	if err != nil {
 		return nil, err
 	}

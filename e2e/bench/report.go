@@ -24,6 +24,7 @@ type page struct {
 	weighed  []string
 	operated []string
 	costs    []string // of Connect
+	converts []string // costs of JSON
 	bare     []string // costs of bare messages
 	tallied  []string
 	failed   []error // rows that couldn't be measured
@@ -228,7 +229,8 @@ The [decisions](../decisions/README.md) have the effect of each optimization.
 - grpcwebproxy has no flow control on WebSockets: it buffers the messages that a stuck handler doesn't read. The benchmark repeats a run
   in which grpcwebproxy breaks off a stream.
 - *vanguard* is [vanguard-go](https://github.com/connectrpc/vanguard-go), a library that translates Connect and gRPC-Web to gRPC, before
-  Go's reverse proxy. ` + "`e2e/bench/vanguard`" + ` is the program.
+  Go's reverse proxy. ` + "`e2e/bench/vanguard`" + ` is the program. For JSON it knows the messages by descriptors, as culvert does.
+- *time of a conversion* is culvert's for a request and a reply. protojson and proto do the same without culvert, by turns in one process.
 - *more CPU time by* Connect or bare messages compares two protocols of culvert, in short turns, both with ` + "`GOMAXPROCS=1`" + `.
 - nginx translates nothing: it forwards native gRPC as native gRPC, also over TLS. In front of a WebSocket nginx terminates TLS and forwards to culvert in plaintext. CPU time
   and memory are then the sum of both.
@@ -264,6 +266,7 @@ func (p *page) sections() []section {
 		{"Memory, start and neighbours", weighed, "", p.weighed},
 		{"Routes, metrics, reloads, drains and rest", weighed, "", p.operated},
 		{"Connect beside gRPC-Web", weighed, "", p.costs},
+		{"JSON beside protojson", weighed, "", p.converts},
 		{"Bare messages beside grpc-websockets", weighed, "", p.bare},
 		{"Instructions and allocations a message", tallied, "older: " + p.o.older, p.tallied},
 		{"Streams and sizes: CPU time a message", "| load | against | ratio, `GOMAXPROCS=1` | " + times + "|---|---|--:|" + timesAlign, rounds, p.swept.cpu},

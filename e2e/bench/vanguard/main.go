@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"connectrpc.com/vanguard"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/culvert-grpc/culvert/e2e/bench/benchpb"
 )
@@ -29,12 +31,21 @@ func main() {
 func run() error {
 	backend := flag.String("backend", "", "the backend's address: gRPC in plaintext")
 	listen := flag.String("listen", "", "address to listen on: HTTP/1.1 and HTTP/2 in plaintext")
+	dynamic := flag.Bool("descriptors", false, "know the messages by their descriptors only, without generated code")
 	flag.Parse()
+	var options []vanguard.ServiceOption
+	if *dynamic {
+		var files protoregistry.Files
+		if err := files.RegisterFile(benchpb.File_bench_proto); err != nil {
+			return err
+		}
+		options = append(options, vanguard.WithTypeResolver(dynamicpb.NewTypes(&files)))
+	}
 	services := benchpb.File_bench_proto.Services()
 	var known []*vanguard.Service
 	for i := range services.Len() {
 		known = append(known, vanguard.NewServiceWithSchema(services.Get(i), forward(*backend),
-			vanguard.WithTargetProtocols(vanguard.ProtocolGRPC), vanguard.WithTargetCodecs(vanguard.CodecProto)))
+			append(options, vanguard.WithTargetProtocols(vanguard.ProtocolGRPC), vanguard.WithTargetCodecs(vanguard.CodecProto))...))
 	}
 	transcoder, err := vanguard.NewTranscoder(known)
 	if err != nil {
