@@ -188,7 +188,7 @@ func TestTwoPollsAtOnce(t *testing.T) {
 func TestSessionExpires(t *testing.T) {
 	obs := newObserver()
 	s, address := serveAgents(t, parts.Echo, func(c *Config) { c.Observer = obs })
-	sessionsOf(s, func(o *opamp.Options) { o.Expiry = 100 * time.Millisecond })
+	sessionsOf(s, func(o *opamp.Options) { o.Expiry = time.Second })
 	m := fromAgent(1, "hello")
 	polled(t, newPoll(t, address, m), m)
 	if end := await(t, "the poll's end", obs.ended); end.Code != codes.OK {

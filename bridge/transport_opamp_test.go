@@ -191,8 +191,8 @@ func TestAgentIsRefusedBeforeTheUpgrade(t *testing.T) {
 				return Identity{}, status.Error(codes.Unauthenticated, "who are you?")
 			})
 		}, nil, 401, report.ReasonUnauthenticated},
-		{"everybody's limit", func(c *Config) { c.Limits.CallsPerSecond = 1 }, nil, 503, report.ReasonLimitExceeded},
-		{"the client's limit", func(c *Config) { c.Limits.Address.HandshakesPerSecond = 1 }, nil, 429, report.ReasonLimitExceeded},
+		{"everybody's limit", func(c *Config) { c.Limits.Calls = 1 }, nil, 503, report.ReasonLimitExceeded},
+		{"the client's limit", func(c *Config) { c.Limits.Address.Calls = 1 }, nil, 429, report.ReasonLimitExceeded},
 		{"no backend", func(c *Config) { c.Backend.Target = down.Addr().String() }, nil, 503, report.ReasonUpstreamUnreachable},
 		{"another method", func(c *Config) { c.AllowMethods = []string{"a.B/*"} }, nil, 404, report.ReasonNoRoute},
 	} {
