@@ -456,6 +456,10 @@ var sections = []section{
 			[]string{"TestReloadChangesAllOrNothing", "TestReloadRefusesFiles", "TestReloadKeepsWhatAnEmptyFileWouldDrop"},
 		},
 		{
+			"If a new version of `backend.descriptors` can't be used, culvert keeps the one before. A change of the file ends no call and no connection.",
+			[]string{"TestDescriptorFileThatGoesBad", "TestDescriptorsFromAFile"},
+		},
+		{
 			"culvert doesn't apply a file that somebody writes to while culvert reads it.",
 			[]string{"TestFileThatChangesWhileItIsRead"},
 		},
