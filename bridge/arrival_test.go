@@ -120,7 +120,7 @@ func TestLengthHolds(t *testing.T) {
 		if c.values != nil {
 			r.Header["Content-Length"] = c.values
 		}
-		if got := lengthHolds(r); got != c.want {
+		if got := gate.LengthHolds(r); got != c.want {
 			t.Errorf("%q and a length of %d: %v, want %v", c.values, c.length, got, c.want)
 		}
 	}

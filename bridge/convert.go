@@ -20,12 +20,12 @@ import (
 
 // describe finds the method's descriptors, if the call needs them. It comes after
 // authorize: only a client that may call a method learns whether it exists.
-func (*Server) describe(ctx context.Context, r *running) error {
+func (s *Server) describe(ctx context.Context, r *running) error {
 	c := r.call
 	if c.json == nil && !c.unlisted {
 		return nil
 	}
-	method, err := r.to.Described(ctx, c.Method)
+	method, err := s.described(ctx, r)
 	if known := (*report.Fault)(nil); errors.As(err, &known) || err != nil && ctx.Err() != nil {
 		return err
 	}
@@ -33,10 +33,10 @@ func (*Server) describe(ctx context.Context, r *running) error {
 	case c.unlisted && (err != nil || !method.NoSideEffects):
 		return c.mistaken(getMistake(c.Method), report.ReasonNoRoute, "call it by POST, or add it to connect.get if it has no side effects", err)
 	case c.json != nil && err != nil:
-		return c.mistaken(jsonMistake(err), report.ReasonUnsupportedEncoding, "", err)
+		return c.mistaken(c.jsonMistake(err), report.ReasonUnsupportedEncoding, "", err)
 	case c.json != nil:
 		c.oneRequest = c.oneRequest && !method.ClientStreams
-		c.convert = &message.Converter{JSON: *c.json, Method: method, Limit: c.messages, Held: c.held, Expanded: c.coding != ""}
+		c.convert = &message.Converter{JSON: *c.json, Method: method, Limit: c.messages, Held: c.held}
 		return c.findEventID(method.Reply)
 	}
 	return nil
@@ -56,6 +56,21 @@ func (c *call) findEventID(of descriptor.Message) error {
 	return nil
 }
 
+// described returns what the backend says of the method. If a split's backend can't be
+// reached, another one gets the call, as in open.
+func (s *Server) described(ctx context.Context, r *running) (method descriptor.Method, err error) {
+	c, others := r.call, 0
+	if c.route != nil {
+		others = c.route.others()
+	}
+	for ; ; others-- {
+		method, err = r.to.Described(ctx, c.Method)
+		if others == 0 || ctx.Err() != nil || !upstream.Unreached(err) || !s.changeBackend(r, c.Metadata[c.route.sticky]) {
+			return method, err
+		}
+	}
+}
+
 // mistaken returns the fault of a call that is a client's mistake. A protocol whose answers
 // have an HTTP status gets the mistake's.
 func (c *call) mistaken(m *mistake, reason report.Reason, remedy string, cause error) error {
@@ -69,7 +84,7 @@ func getMistake(method string) *mistake {
 }
 
 // jsonMistake is the mistake of sending JSON for a method without descriptors.
-func jsonMistake(err error) *mistake {
+func (c *call) jsonMistake(err error) *mistake {
 	why := "the backend's descriptors can't be used"
 	switch {
 	case errors.Is(err, upstream.ErrNoReflection):
@@ -77,7 +92,11 @@ func jsonMistake(err error) *mistake {
 	case errors.Is(err, descriptor.ErrUnknown):
 		why = "the backend's descriptors don't have it"
 	}
-	return &mistake{code: http.StatusUnsupportedMediaType, text: "culvert can't convert JSON for this method: " + why, headers: []string{"Accept-Post", typesWithoutJSON}}
+	m := &mistake{code: http.StatusUnsupportedMediaType, text: "culvert can't convert JSON for this method: " + why}
+	if c.route.bare() == nil {
+		m.headers = []string{"Accept-Post", typesWithoutJSON}
+	}
+	return m
 }
 
 // backendSubtype returns the content-subtype for the backend.

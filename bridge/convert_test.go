@@ -19,6 +19,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/bridgetest/parts"
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
+	"github.com/culvert-grpc/culvert/bridge/routing"
 )
 
 const chatFile = `
@@ -29,6 +30,7 @@ message_type: { name: "Line"
   field: {name: "weight" json_name: "weight" number: 3 type: TYPE_FLOAT label: LABEL_OPTIONAL}
   field: {name: "parts" json_name: "parts" number: 4 type: TYPE_MESSAGE type_name: ".test.Line" label: LABEL_REPEATED}
   field: {name: "mood" json_name: "mood" number: 5 type: TYPE_ENUM type_name: ".test.Mood" label: LABEL_OPTIONAL}
+  field: {name: "numbers" json_name: "numbers" number: 6 type: TYPE_DOUBLE label: LABEL_REPEATED}
 }
 enum_type: { name: "Mood" value: {name: "CALM" number: 0} value: {name: "GLAD" number: 1} }
 service: { name: "lowly" method: {name: "Method" input_type: ".test.Line" output_type: ".test.Line"} }
@@ -124,13 +126,14 @@ func TestBadJSON(t *testing.T) {
 		{"infinity", `{"weight":1e999}`, "weight"},
 		{"a huge number", `{"lineNumber":9223372036854775808}`, "lineNumber"},
 		{"a long number", `{"lineNumber":` + strings.Repeat("9", 5000) + `}`, "lineNumber"},
+		{"a long text", `{"lineNumber":"` + strings.Repeat("ä", 4000) + `"}`, "…"},
 		{"no UTF-8", "{\"text\":\"\xff\"}", "UTF-8"},
 		{"half a surrogate", `{"text":"\ud800"}`, "text"},
 		{"depth", strings.Repeat(`{"parts":[`, 200) + strings.Repeat(`]}`, 200), "depth"},
 		{"depth of what is unknown", `{"new":` + strings.Repeat(`[`, 4000) + strings.Repeat(`]`, 4000) + `}`, "depth"},
 	} {
 		res, body := postJSON(t, address, c.body)
-		if res.StatusCode != 400 || !strings.Contains(body, `"invalid_argument"`) || !strings.Contains(body, c.says) || !strings.Contains(body, "JSON") {
+		if res.StatusCode != 400 || len(body) > 1000 || !strings.Contains(body, `"invalid_argument"`) || !strings.Contains(body, c.says) || !strings.Contains(body, "JSON") {
 			t.Errorf("%s: answered %d %.300q, want %q", c.name, res.StatusCode, body, c.says)
 		}
 	}
@@ -273,6 +276,23 @@ func TestGetWithoutSideEffects(t *testing.T) {
 		res, body := send(t, http.DefaultClient, newRequest(t, http.MethodGet, "http://"+address+"/test.Service/"+c.method+"?connect=v1&"+c.query, ""))
 		if res.StatusCode != c.code || !strings.Contains(body, c.says) || (c.code == 405) != (res.Header.Get("Allow") == "POST") {
 			t.Errorf("%s?%s: answered %d %.200q %v, want %d %q", c.method, c.query, res.StatusCode, body, res.Header, c.code, c.says)
+		}
+	}
+}
+
+// TestJSONOfASplitMovesOn: a backend that can't be asked has no calls of JSON either.
+func TestJSONOfASplitMovesOn(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	targets := []routing.Target{{Backend: "away", Weight: 1_000_000}, {Backend: "live", Weight: 1}}
+	address := serve(t, newServer(t, Config{
+		Backends: []NamedBackend{{Name: "away", Backend: refusing}, {Name: "live", Backend: Backend{Target: reflectingBackend(t)}}},
+		Routes:   []Route{{Name: "all", Split: targets}},
+	}))
+	for range 3 {
+		r := newRequest(t, http.MethodPost, "http://"+address+"/grpc.health.v1.Health/Check", "{}")
+		r.Header.Set("Content-Type", "application/json")
+		if res, body := send(t, http.DefaultClient, r); res.StatusCode != 200 {
+			t.Errorf("answered %d %s", res.StatusCode, body)
 		}
 	}
 }

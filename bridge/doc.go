@@ -30,6 +30,7 @@
 //     authenticate.go asks an embedder's Authenticator for the caller's identity.
 //     early.go watches a WebSocket's client meanwhile, with the goroutine that
 //     later copies requests.
+//     convert.go finds the descriptors of a method whose messages are JSON.
 //   - running.go: the registry of calls, whose one timer ends those that are
 //     too old, idle, slow (package progress) or gone. relief.go: it also ends calls while others
 //     wait for the memory that they hold.
@@ -42,9 +43,9 @@
 //     (status.go; package report has the table of culvert's own statuses), the
 //     upstream is released, and the Observer gets the result.
 //
-// The packages below know nothing of calls, and don't import this one: edge, fallback,
-// gate, h2, headers, memory, message, quota, replies, report, routing, tunnel, upstream and
-// websocket; socket, buffer, flood and progress serve several of these.
+// The packages below know nothing of calls, and don't import this one: descriptor, edge,
+// fallback, gate, h2, headers, memory, message, opamp, packing, quota, replies, report,
+// routing, tunnel, upstream and websocket; socket, buffer, flood and progress serve several of these.
 //
 // # Who waits for whom
 //
@@ -54,6 +55,8 @@
 //	Server.passRequests        pump; handle if refused   Recv or Send returns, by Finish and the context
 //	replies.Queue.readAhead    pump                      the upstream's stream has ended, or Drop
 //	serveWebSocket, the call   Server.Close (tasks)      the call has ended
+//	serveMessage, the call     Server.Close (tasks)      likewise, also of serveOpAMP
+//	sessionPoll.start          Server.Close (tasks)      the session of an agent that polls has ended
 //	tunnel.Conn.Run            Server.Close (tasks)      the tunnel is closed and sent
 //	serveTunnels, inner.Serve  Server.Close (workers)    the listener of tunnels is closed
 //	connections that linger    Server.Close              see edge/doc.go

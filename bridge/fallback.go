@@ -52,12 +52,12 @@ func (a *arrival) meansMethod(r *http.Request, method string) bool {
 			backend = split.Targets()[0].Backend // all have the same methods
 		}
 	}
-	if to := a.policy.router.upstreams.Get(backend); to != nil && r.Method == http.MethodPost && isUnaryType(mediaType(r)) {
+	if to := a.policy.router.upstreams.Get(backend); to != nil && r.Method == http.MethodPost && isUnaryType(gate.MediaType(r)) {
 		if has, known := to.Knows(method); has || known {
 			return has
 		}
 	}
-	return namesService(method)
+	return routing.NamesService(method)
 }
 
 // isCallType reports whether a content type is one of calls, also with a mistake in it.
@@ -74,14 +74,6 @@ func (a *arrival) pathMethod(r *http.Request) (method string, ok bool) {
 		return a.method, a.method != ""
 	}
 	return routing.ParseMethod(r.URL.EscapedPath(), a.policy.pathPrefix)
-}
-
-// namesService reports whether the first element of a path names a service, and hardly a
-// folder of pages: it has a package, and its name begins with a capital letter.
-func namesService(path string) bool {
-	service, _, _ := strings.Cut(path[1:], "/")
-	dot := strings.LastIndexByte(service, '.')
-	return dot > 0 && dot+1 < len(service) && 'A' <= service[dot+1] && service[dot+1] <= 'Z'
 }
 
 // isPreflight reports whether a browser asks for permission in the name of a page.
@@ -111,7 +103,7 @@ func (a *arrival) forCall(r *http.Request) bool {
 		}
 	}
 	method, ok := a.pathMethod(r)
-	return ok && namesService(method)
+	return ok && routing.NamesService(method)
 }
 
 // answerPreflight answers a preflight for a call.
@@ -126,7 +118,7 @@ func (s *Server) answerPreflight(w http.ResponseWriter, r *http.Request, a *arri
 // reach it, and culvert's own.
 func (a *arrival) webHeader(r *http.Request, id string) (http.Header, error) {
 	header := headers.Web(r.Header, a.trusted, a.policy.vouched)
-	if isUpgrade(r) {
+	if gate.IsUpgrade(r) {
 		header["Connection"], header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	}
 	md := make(metadata.MD)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/culvert-grpc/culvert/bridge/fallback"
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
 )
 
@@ -48,7 +49,7 @@ func (x *webExchange) WriteHeader(code int) {
 	}
 	x.info.Status = code
 	// Behind an upgrade come no requests, also if the web server has refused it.
-	x.a.on.CloseBehindCall(h, x.r, !x.body.AtEnd.Load() || isUpgrade(x.r))
+	x.a.on.CloseBehindCall(h, x.r, !x.body.AtEnd.Load() || gate.IsUpgrade(x.r))
 	x.w.WriteHeader(code)
 }
 

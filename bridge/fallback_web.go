@@ -14,6 +14,7 @@ import (
 
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/fallback"
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/h2"
 	"github.com/culvert-grpc/culvert/bridge/headers"
 	"github.com/culvert-grpc/culvert/bridge/message"
@@ -130,7 +131,7 @@ func (x *webExchange) admit() (http.Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	if isUpgrade(r) && r.ContentLength != 0 { // else the body and the WebSocket would be read at the same time
+	if gate.IsUpgrade(r) && r.ContentLength != 0 { // else the body and the WebSocket would be read at the same time
 		return nil, report.New(report.ReasonBadRequest, "a WebSocket handshake has a body")
 	}
 	if size, limit := headers.Size(metadata.MD(r.Header)), x.a.policy.limits.HeaderBytes; size > limit {
@@ -143,7 +144,7 @@ func (x *webExchange) admit() (http.Header, error) {
 	if err := x.use.Begin(x.info.Request); err != nil {
 		return nil, err
 	}
-	if isUpgrade(r) {
+	if gate.IsUpgrade(r) {
 		u := x.a.policy.quotas.Call(x.a.listening.Scope(), nil, x.a.peer.Addr, x.a.from)
 		if err := u.Handshake(x.info.Request); err != nil {
 			return nil, err

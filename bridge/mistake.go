@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/culvert-grpc/culvert/bridge/routing"
 )
@@ -54,10 +53,4 @@ func (p *policy) wrongPath(r *http.Request, call bool) *mistake {
 		return &mistake{http.StatusNotFound, "the path is not a method's: want " + want, nil, false}
 	}
 	return &mistake{http.StatusNotFound, "there is nothing here: calls go to " + want, nil, false}
-}
-
-// mediaType returns a request's content type without its parameters.
-func mediaType(r *http.Request) string {
-	have, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	return strings.ToLower(strings.TrimSpace(have))
 }

@@ -18,7 +18,7 @@ import (
 // allowed page sent it or if the mistake is likely, else at debug.
 func (s *Server) refuseMistake(w http.ResponseWriter, r *http.Request, a *arrival, m *mistake) {
 	path, _, _ := strings.Cut(r.RequestURI, "?") // a query may hold secrets
-	detail := strings.TrimSpace(r.Method + " " + path[:min(len(path), 256)] + " " + mediaType(r))
+	detail := strings.TrimSpace(r.Method + " " + path[:min(len(path), 256)] + " " + gate.MediaType(r))
 	if m.likely || a.origin.Origin != "" && a.readable() {
 		reason := report.ReasonBadRequest
 		if m.code == http.StatusNotFound {

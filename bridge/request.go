@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"net/http"
-	"strconv"
 
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -98,26 +97,13 @@ func malformed(r *http.Request, host string) *mistake {
 	case r.ProtoMajor == 1 && r.URL.Host != "":
 		// Here net/http drops the Host line, so culvert can't compare it.
 		return &mistake{code: http.StatusBadRequest, text: "the request target is a whole URL; send its path only"}
-	case r.ProtoMajor == 2 && !lengthHolds(r):
+	case r.ProtoMajor == 2 && !gate.LengthHolds(r):
 		return &mistake{code: http.StatusBadRequest, text: "the content-length does not match the content"}
 	}
 	if _, _, ok := gate.ParseAuthority(host); !ok && host != "" { // HTTP/1.0 allows none
 		return &mistake{code: http.StatusBadRequest, text: malformedAuthority}
 	}
 	return nil
-}
-
-// lengthHolds reports whether the server used the content-length of an HTTP/2 request,
-// if it has one. In a program of the caller's the server may be net/http's. That takes
-// the first of several, and none if the header ends the request, which then looks
-// complete. RFC 9113 §8.1.1.
-func lengthHolds(r *http.Request) bool {
-	values, ok := r.Header["Content-Length"]
-	if !ok {
-		return true
-	}
-	n, err := strconv.ParseInt(values[0], 10, 64)
-	return len(values) == 1 && err == nil && n == r.ContentLength
 }
 
 // originAllowed answers a page that may not call. If origins are only tried out, it
@@ -145,9 +131,9 @@ func (s *Server) serveOther(w http.ResponseWriter, r *http.Request, a *arrival) 
 		s.serveWeb(w, r, a)
 	case s.fallsBack(r, a):
 		s.cfg.Fallback.ServeHTTP(w, r)
-	case isUpgrade(r) && a.policy.routes != nil && a.policy.routes.messages && r.Header["Sec-Websocket-Protocol"] == nil:
+	case gate.IsUpgrade(r) && a.policy.routes != nil && a.policy.routes.messages && r.Header["Sec-Websocket-Protocol"] == nil:
 		s.refuseMistake(w, r, a, &mistake{code: http.StatusNotFound, text: "no route with message has this path (message.path), and the client offers no WebSocket subprotocol: use grpc-websockets or h2ts for calls", likely: true})
-	case isUpgrade(r):
+	case gate.IsUpgrade(r):
 		s.refuseMistake(w, r, a, &mistake{code: http.StatusBadRequest, text: "no WebSocket subprotocol that the client offers is supported: use grpc-websockets or h2ts"})
 	case offersSocket:
 		s.refuseMistake(w, r, a, &mistake{code: http.StatusUpgradeRequired, text: strippedUpgrade, headers: []string{"Upgrade", "websocket"}, likely: true})

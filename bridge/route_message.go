@@ -71,6 +71,8 @@ func (c *routeCompiler) compileMessage(r *Route, made *route) {
 	if m == nil {
 		return
 	}
+	own := *m
+	m, own.FirstMessage = &own, strings.ToLower(m.FirstMessage)
 	made.message = &messageRoute{MessageRoute: m}
 	exact, err := new(routing.Route).MessageRoute(m.Path, messageName)
 	if err != nil {

@@ -111,13 +111,6 @@ func posts(contentType string) func(*http.Request) bool {
 // offers accepts a WebSocket upgrade that offers the subprotocol.
 func offers(subprotocol string) func(*http.Request) bool {
 	return func(r *http.Request) bool {
-		return isUpgrade(r) && gate.HasToken(r.Header["Sec-Websocket-Protocol"], subprotocol)
+		return gate.IsUpgrade(r) && gate.HasToken(r.Header["Sec-Websocket-Protocol"], subprotocol)
 	}
-}
-
-// isUpgrade reports whether a request is a WebSocket handshake over HTTP/1.1. RFC 6455
-// §4.1. A handshake over HTTP/1.0 has come through a proxy that can't upgrade.
-func isUpgrade(r *http.Request) bool {
-	return r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.Method == http.MethodGet &&
-		gate.HasToken(r.Header["Connection"], "upgrade") && gate.HasToken(r.Header["Upgrade"], "websocket")
 }

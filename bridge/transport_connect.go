@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/culvert-grpc/culvert/bridge/descriptor"
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/codec"
@@ -29,7 +30,7 @@ type connectRules struct {
 func isConnect(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodPost:
-		t := mediaType(r)
+		t := gate.MediaType(r)
 		return isUnaryType(t) || isStreamType(t)
 	case http.MethodGet:
 		return hasConnectQuery(r)
@@ -55,7 +56,7 @@ func hasQuery(r *http.Request, parameter string) bool {
 // connectMistake returns why culvert can't serve a request of the Connect protocol for a
 // method's path, or nil.
 func connectMistake(r *http.Request, a *arrival) *mistake {
-	p, t := a.policy, mediaType(r)
+	p, t := a.policy, gate.MediaType(r)
 	switch {
 	case r.Method == http.MethodGet && r.ContentLength > 0:
 		return &mistake{http.StatusUnsupportedMediaType, "a GET request of the Connect protocol has no body", nil, true}
@@ -67,7 +68,7 @@ func connectMistake(r *http.Request, a *arrival) *mistake {
 
 // serveConnect serves one call of the Connect protocol.
 func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request, a *arrival) {
-	if r.Method == http.MethodPost && isStreamType(mediaType(r)) {
+	if r.Method == http.MethodPost && isStreamType(gate.MediaType(r)) {
 		s.serveHTTPCall(connectStream, w, r, a)
 		return
 	}
@@ -99,7 +100,7 @@ func (c *call) convertJSON() {
 // client shows. It returns "" if the request isn't a unary Connect call.
 // https://connectrpc.com/docs/protocol#error-end-stream
 func connectRefusal(r *http.Request, httpStatus int, text string) (body string) {
-	post := r.Header.Get("Connect-Protocol-Version") != "" && isUnaryType(mediaType(r))
+	post := r.Header.Get("Connect-Protocol-Version") != "" && isUnaryType(gate.MediaType(r))
 	if !post && (r.Method != http.MethodGet || !hasConnectQuery(r)) {
 		return ""
 	}

@@ -63,7 +63,7 @@ type unaryStream struct {
 func (u *unaryStream) readHeader() (query codec.ConnectGet, err error) {
 	c, h := u.call, u.r.Header
 	c.subtype = "proto"
-	if strings.HasSuffix(mediaType(u.r), "json") {
+	if strings.HasSuffix(gate.MediaType(u.r), "json") {
 		c.subtype = "json"
 	}
 	if err := c.readConnectHeader(h); err != nil {
@@ -106,7 +106,9 @@ func (e *unaryAnswer) message(h *httpStream, m mem.BufferSlice, _ bool) error {
 		}
 		m, e.packed = packed, true
 	}
-	h.call.held.Add(memory.ClassOf(m.Len()), m.Len())
+	if h.call.convert == nil || e.packed { // else it counts already
+		h.call.held.Add(memory.ClassOf(m.Len()), m.Len())
+	}
 	e.reply = m
 	return nil
 }

@@ -131,7 +131,7 @@ func (s *Server) serveHTTPCall(d *dialect, w http.ResponseWriter, r *http.Reques
 // grpcWebRefusal adds to the header of an HTTP refusal the fields that a gRPC-Web
 // client shows.
 func grpcWebRefusal(h http.Header, r *http.Request, code int, text string) {
-	if strings.HasPrefix(mediaType(r), web.contentType) {
+	if strings.HasPrefix(gate.MediaType(r), web.contentType) {
 		h.Set("Grpc-Status", strconv.Itoa(int(codec.CodeFromHTTP(code))))
 		h.Set("Grpc-Message", codec.EncodeMessage("culvert: "+text))
 	}

@@ -31,13 +31,13 @@ const messageName = "message"
 func messageMistake(r *http.Request, a *arrival) *mistake {
 	m := a.route.bare()
 	switch {
-	case m.Framing == FramingOpAMP && !isUpgrade(r):
+	case m.Framing == FramingOpAMP && !gate.IsUpgrade(r):
 		return opampMistake(r)
-	case m.inJSON() && (m.overHTTP() || !isUpgrade(r)):
+	case m.inJSON() && (m.overHTTP() || !gate.IsUpgrade(r)):
 		return plainMistake(r, m)
-	case isUpgrade(r) && (m.Subprotocol == "" || gate.HasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):
+	case gate.IsUpgrade(r) && (m.Subprotocol == "" || gate.HasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):
 		return nil
-	case isUpgrade(r):
+	case gate.IsUpgrade(r):
 		return &mistake{http.StatusBadRequest, "this path needs the WebSocket subprotocol " + m.Subprotocol, nil, true}
 	case r.Method != http.MethodGet:
 		return &mistake{http.StatusMethodNotAllowed, "this path takes only WebSockets", []string{"Allow", "GET"}, true}
@@ -56,7 +56,7 @@ func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival
 	case m.overHTTP():
 		s.serveLines(w, r, a)
 		return
-	case !isUpgrade(r):
+	case !gate.IsUpgrade(r):
 		s.serveUnary(w, r, a)
 		return
 	}
@@ -298,6 +298,8 @@ func (d *messageDown) closing(st *status.Status) (websocket.StatusCode, string) 
 	case reason == "":
 	case d.frames.Code() != 0:
 		return d.frames.Code(), text
+	case reason == report.ReasonRequestTooLarge:
+		return websocket.StatusMessageTooBig, text
 	case reason == report.ReasonClientSilent, reason == report.ReasonDraining:
 		return websocket.StatusGoingAway, text
 	case reason == report.ReasonInternal:

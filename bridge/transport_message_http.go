@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"iter"
@@ -13,7 +12,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/message"
+	"github.com/culvert-grpc/culvert/bridge/report"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
@@ -25,9 +26,9 @@ import (
 func plainMistake(r *http.Request, m *messageRoute) *mistake {
 	get := m.overHTTP()
 	switch {
-	case isUpgrade(r):
+	case gate.IsUpgrade(r):
 		return &mistake{http.StatusBadRequest, "this path takes no WebSockets (message.framing is " + m.Framing + ")", nil, true}
-	case r.Method == http.MethodPost && mediaType(r) == "application/json", r.Method == http.MethodGet && get && r.ContentLength <= 0:
+	case r.Method == http.MethodPost && gate.MediaType(r) == "application/json", r.Method == http.MethodGet && get && r.ContentLength <= 0:
 		return nil
 	case r.Method == http.MethodPost:
 		return &mistake{http.StatusUnsupportedMediaType, "this path takes messages in JSON: send the content type application/json", []string{"Accept-Post", "application/json"}, true}
@@ -35,8 +36,10 @@ func plainMistake(r *http.Request, m *messageRoute) *mistake {
 		return &mistake{http.StatusUnsupportedMediaType, "a GET request of this path has no body: send a POST, or the message in the query", nil, true}
 	case get:
 		return &mistake{http.StatusMethodNotAllowed, "this path takes GET and POST", []string{"Allow", "GET, POST"}, true}
+	case r.Method == http.MethodGet:
+		return &mistake{http.StatusUpgradeRequired, "this path takes WebSockets and POST. If the client asked for a WebSocket, a proxy on the way has removed the Upgrade header: allow WebSocket upgrades there", []string{"Upgrade", "websocket"}, true}
 	default:
-		return &mistake{http.StatusMethodNotAllowed, "this path takes WebSockets and POST. If the client asked for a WebSocket, a proxy on the way has removed the Upgrade header: allow WebSocket upgrades there", []string{"Allow", "GET, POST", "Upgrade", "websocket"}, true}
+		return &mistake{http.StatusMethodNotAllowed, "this path takes WebSockets and POST", []string{"Allow", "GET, POST"}, true}
 	}
 }
 
@@ -54,20 +57,17 @@ func (s *Server) serveLines(w http.ResponseWriter, r *http.Request, a *arrival) 
 	l.frames = message.Unary{Length: r.ContentLength, Coding: c.coding}
 	l.readWhole()
 	if r.Method == http.MethodGet {
-		request := []byte("{}")
-		if query := r.URL.Query(); query.Has(messageParameter) {
-			request = []byte(query.Get(messageParameter))
+		request, err := codec.ParseMessageQuery(r.URL.RawQuery)
+		if err != nil && refused == nil {
+			refused = report.New(report.ReasonBadRequest, err.Error())
 		}
 		l.frames = message.Unary{Length: int64(len(request))}
-		l.body.Body = bytes.NewReader(request)
+		l.body.Body = strings.NewReader(request)
 	}
 	s.handle(r.Context(), c, l, a.conn, refused)
 	l.first.Free()
 	l.close()
 }
-
-// messageParameter is the parameter of a GET's URL that has the message.
-const messageParameter = "message"
 
 // A linesStream is the client's end of a call whose replies are events or lines.
 type linesStream struct {
@@ -108,7 +108,7 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 	}
 	before, after := "", "\n"
 	if e.of.Framing == FramingSSE {
-		before, after = eventID(h.call.convert)+"data: ", "\n\n"
+		before, after = codec.EventID(h.call.convert.LastID)+"data: ", "\n\n"
 	}
 	w, err := h.room(len(before)+m.Len()+len(after), more)
 	if err != nil {
@@ -127,15 +127,6 @@ func (e *linesAnswer) message(h *httpStream, m mem.BufferSlice, more bool) error
 	return h.flush()
 }
 
-// eventID returns the line with an event's id, or "". Bytes that would end the line can't be
-// in an id.
-func eventID(c *message.Converter) string {
-	if c == nil || c.LastID == "" || strings.ContainsAny(c.LastID, "\r\n\x00") {
-		return ""
-	}
-	return "id: " + c.LastID + "\n"
-}
-
 // end implements encoder. A call that fails before its answer has begun gets an HTTP
 // status, as a unary call of the Connect protocol does. Otherwise the last event, or a last
 // line, has the status.
@@ -149,7 +140,7 @@ func (e *linesAnswer) end(h *httpStream, st *status.Status, _ metadata.MD) error
 	last := ""
 	switch {
 	case e.of.Framing == FramingSSE: // an EventSource connects again unless it is told that this is the end
-		last = "event: status\ndata: " + string(codec.MessageStatus(st)) + "\n\n"
+		last = codec.LastEvent(st)
 	case e.of.LastStatus || st.Code() != codes.OK:
 		last = string(codec.MessageStatus(st)) + "\n"
 	}

@@ -76,7 +76,7 @@ func TestOptionsOfJSONMessages(t *testing.T) {
 	}{
 		"field names": {func(m *MessageRoute) { m.JSON.ProtoNames = true }, coder.MessageText, `{"lineNumber":7}`, `{"line_number":"7"}`},
 		"enums":       {func(m *MessageRoute) { m.JSON.EnumNumbers = true }, coder.MessageText, `{"mood":"GLAD"}`, `{"mood":1}`},
-		"defaults":    {func(m *MessageRoute) { m.JSON.Defaults = true }, coder.MessageText, `{}`, `{"text":"","lineNumber":"0","weight":0,"parts":[],"mood":"CALM"}`},
+		"defaults":    {func(m *MessageRoute) { m.JSON.Defaults = true }, coder.MessageText, `{}`, `{"text":"","lineNumber":"0","weight":0,"parts":[],"mood":"CALM","numbers":[]}`},
 		"binary":      {func(m *MessageRoute) { m.BinaryOut = true }, coder.MessageBinary, `{"text":"x"}`, `{"text":"x"}`},
 		"unknown":     {func(*MessageRoute) {}, coder.MessageText, `{"text":"x","new":1}`, `{"text":"x"}`},
 	} {
@@ -191,7 +191,7 @@ func TestPostOfJSON(t *testing.T) {
 	}{
 		{"POST", `{"lineNumber":"7"}`, 200, `{"line_number":"7"}`},
 		{"POST", `{"lineNumber":true}`, 400, "lineNumber"},
-		{"GET", "", 405, "WebSockets"},
+		{"GET", "", 426, "WebSockets"},
 		{"PUT", "{}", 405, "POST"},
 	} {
 		res, body := request(t, c.method, "http://"+address+"/ws/chat", c.body)
@@ -334,6 +334,9 @@ func TestLinesThatFailAtOnce(t *testing.T) {
 			{"POST", "", `{"text":7}`, 400, "line 1, column 9: text"},
 			{"GET", "?message=7", "", 400, "JSON of a test.Line"},
 			{"GET", "?message=", "", 400, "{}"},
+			{"GET", `?message=%7B%22text%22:%22a;b%22%7D`, "", 400, "%3B"},
+			{"GET", "?message=%zz", "", 400, "%25"},
+			{"GET", "?message=%7B%7D&message=%7B%7D", "", 400, "more than one"},
 			{"GET", "", "{}", 415, "no body"},
 			{"PUT", "", "{}", 405, "GET and POST"},
 		} {
@@ -373,4 +376,15 @@ func TestMistakesInRoutesOfJSON(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
+}
+
+// TestJSONMessagesThatAreLargeAsProtobuf close as other large messages do. The first
+// message's name may be in capitals.
+func TestJSONMessagesThatAreLargeAsProtobuf(t *testing.T) {
+	address := serveJSON(t, FramingJSON, "Method", echo, func(c *Config, m *MessageRoute) {
+		c.Limits.MessageBytes, m.FirstMessage = 3000, "Authorization"
+	})
+	ws := dialMessages(t, address, "/ws/chat", nil)
+	say(t, ws, coder.MessageText, "Bearer x", `{"numbers":[1`+strings.Repeat(",1", 1000)+`]}`)
+	closes(t, ws, 1009, "REQUEST_TOO_LARGE: ")
 }

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/opamp"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -59,7 +60,7 @@ func (c *routeCompiler) compileOpAMP(m *messageRoute) {
 // poll, or nil.
 func opampMistake(r *http.Request) *mistake {
 	switch {
-	case r.Method == http.MethodPost && mediaType(r) == opamp.ContentType:
+	case r.Method == http.MethodPost && gate.MediaType(r) == opamp.ContentType:
 		return nil
 	case r.Method == http.MethodPost:
 		return &mistake{http.StatusUnsupportedMediaType, "this path takes polls of OpAMP, of the content type " + opamp.ContentType, []string{"Accept-Post", opamp.ContentType}, true}

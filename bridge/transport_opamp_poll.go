@@ -80,6 +80,7 @@ func (p *sessionPoll) Open() error {
 	}
 	m, held := p.first, p.s.account.NewEntry()
 	p.first, p.ahead = nil, false
+	held.Own(c.use.Memory()) // before the session holds anything
 	return p.s.polls.Post(p.body.Ctx, opamp.Poll{
 		Scope: c.route.name + " " + c.Method, Agent: p.agent, Owner: p.owner,
 		Message: m, Held: held, Deliver: p.deliver,

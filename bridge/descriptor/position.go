@@ -24,7 +24,7 @@ func withoutPrefix(err error) string {
 
 // newReadError returns protojson's error about a text, with the path of the field.
 func newReadError(text []byte, err error) *ReadError {
-	e := &ReadError{Text: withoutPrefix(err)}
+	e := &ReadError{Text: cut(withoutPrefix(err))}
 	m := errorPlace.FindStringSubmatch(e.Text)
 	switch {
 	case m != nil:
@@ -40,6 +40,14 @@ func newReadError(text []byte, err error) *ReadError {
 	e.Column, _ = strconv.Atoi(m[2])
 	e.Path = pathTo(text, offsetOf(text, e.Line, e.Column))
 	return e
+}
+
+// cut bounds the quoted part of a text that a client sent.
+func cut(text string) string {
+	if len(text) <= maxQuote {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxQuote], "") + "…"
 }
 
 // readErrorAt returns an error about the byte at an offset.
@@ -69,8 +77,12 @@ func offsetOf(text []byte, line, column int) int {
 	return at
 }
 
-// maxPath keeps the error about a deeply nested or long-named field short.
-const maxPath = 200
+// These keep errors short, whatever a client sends: about a deeply nested or long-named
+// field, and about a long value.
+const (
+	maxPath  = 200
+	maxQuote = 300
+)
 
 // A level is an object or a list around a place in a JSON text.
 type level struct {

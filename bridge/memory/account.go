@@ -39,6 +39,8 @@ type Account struct {
 	expanding atomic.Int64          // large replies that came out of gzip and wait for room
 	blocked   atomic.Bool           // somebody within their share waits for room that any message could take
 
+	conversions conversions
+
 	ahead atomic.Int64 // how much of small messages an entry counts ahead (ahead.go)
 
 	mu      sync.Mutex
@@ -66,6 +68,7 @@ func New(messages, total int64) *Account {
 	// The tiers follow the chunks: with grpc-go's own a 64 KiB buffer costs a
 	// whole MiB.
 	a := &Account{Pool: buffer.NewPool(256, 1<<10, 2<<10, 4<<10, 8<<10, 16<<10, ChunkBytes, 64<<10, 256<<10, 1<<20)}
+	a.conversions = newConversions()
 	a.sharers.Store(1)
 	a.SetBounds(messages, total)
 	return a

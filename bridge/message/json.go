@@ -23,24 +23,16 @@ type Converter struct {
 	// ID is a field of the replies, whose value in the last one is LastID. It may be nil.
 	ID     *descriptor.Field
 	LastID string
-
-	// Expanded reports that requests may have been decompressed. They then have room of
-	// the replies, and their conversion needs room of the other kind.
-	Expanded bool
 }
 
 // Request converts a request, which it frees. The caller frees the result.
 func (c *Converter) Request(ctx context.Context, text mem.BufferSlice) (mem.BufferSlice, error) {
-	of := memory.Reply
-	if c.Expanded {
-		of = memory.Request
-	}
 	b, done := joined(text, c.Held.Account().Pool)
 	defer done()
 	if len(b) == 0 {
 		return nil, report.New(report.ReasonBadRequest, "an empty request isn't JSON: send {} for a message without fields")
 	}
-	out, err := c.convert(ctx, of, c.JSON.ReadCost(c.Method.Request, b), func() ([]byte, error) {
+	out, err := c.convert(ctx, memory.RequestClass, c.JSON.ReadCost(c.Method.Request, b), func() ([]byte, error) {
 		return c.JSON.Read(c.Method.Request, b)
 	})
 	var mistake *descriptor.ReadError
@@ -60,7 +52,7 @@ func (c *Converter) Request(ctx context.Context, text mem.BufferSlice) (mem.Buff
 func (c *Converter) Reply(ctx context.Context, wire mem.BufferSlice) (mem.BufferSlice, error) {
 	b, done := joined(wire, c.Held.Account().Pool)
 	defer done()
-	out, err := c.convert(ctx, memory.Request, c.JSON.WriteCost(c.Method.Reply, b), func() ([]byte, error) {
+	out, err := c.convert(ctx, memory.ClassOf, c.JSON.WriteCost(c.Method.Reply, b), func() ([]byte, error) {
 		text, err := c.JSON.Write(nil, c.Method.Reply, b)
 		if err != nil {
 			err = report.New(report.ReasonDescriptorMismatch, "a reply of the backend can't be converted to JSON by the descriptors").Because(err)
@@ -77,27 +69,26 @@ func (c *Converter) Reply(ctx context.Context, wire mem.BufferSlice) (mem.Buffer
 	return out, err
 }
 
-// convert waits for room for a conversion, and runs it. The result counts until it is
-// freed.
-func (c *Converter) convert(ctx context.Context, of memory.Class, cost int, run func() ([]byte, error)) (mem.BufferSlice, error) {
-	if most := c.Held.Account().Messages(); int64(cost) > most {
-		return nil, report.OverLimit(report.KeyBufferedBytes, 0, "the conversion of a message would take more than the memory for messages")
+// convert waits for room for a conversion, and runs it. The result counts with the call,
+// in the class of its size, until it is freed.
+func (c *Converter) convert(ctx context.Context, class func(bytes int) memory.Class, cost int, run func() ([]byte, error)) (mem.BufferSlice, error) {
+	done, fits, err := c.Held.Account().Convert(ctx, int64(cost))
+	if !fits {
+		return nil, report.OverLimit(report.KeyBufferedBytes, 0, "the conversion of a message would take more than half of the memory for messages")
 	}
-	if cost <= memory.SmallBytes {
-		of = memory.Small
-	}
-	room := memory.NewClaim(c.Held)
-	defer room.Done()
-	if err := room.Reserve(ctx, of, cost); err != nil {
+	if err != nil {
 		return nil, err
 	}
+	defer done()
 	b, err := run()
 	if err != nil {
 		return nil, err
 	}
+	room := memory.NewClaim(c.Held)
+	defer room.Done()
+	room.Take(class(len(b)), len(b))
 	out := room.Buffer(len(b))
 	copy(out.ReadOnlyData(), b)
-	room.Trim(of, len(b))
 	return append(room.Slice(), out), nil
 }
 

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
@@ -113,7 +116,7 @@ func FuzzConverter(f *testing.F) {
 		account.Pool = pool
 		c := Converter{
 			JSON:   descriptor.JSON{RejectUnknown: flags&1 > 0, ProtoNames: flags&2 > 0, EnumNumbers: flags&4 > 0, Defaults: flags&8 > 0},
-			Method: free, Limit: report.SizeLimit{Bytes: int(limit), Key: report.KeyMessageBytes}, Held: account.NewEntry(), Expanded: flags&16 > 0,
+			Method: free, Limit: report.SizeLimit{Bytes: int(limit), Key: report.KeyMessageBytes}, Held: account.NewEntry(),
 		}
 		if flags&32 > 0 {
 			c.Method = typed
@@ -187,4 +190,102 @@ func over(err error) bool {
 	default:
 		return false
 	}
+}
+
+// roomFor returns a message that counts in the class, as those of clients and backends do.
+func roomFor(t *testing.T, e *memory.Entry, of memory.Class, b []byte) mem.BufferSlice {
+	t.Helper()
+	c := memory.NewClaim(e)
+	defer c.Done()
+	if err := c.Reserve(t.Context(), of, len(b)); err != nil {
+		t.Fatal(err)
+	}
+	out := c.Buffer(len(b))
+	copy(out.ReadOnlyData(), b)
+	return append(c.Slice(), out)
+}
+
+// TestConversionsWaitForNoOther: requests and replies that fill the memory for messages can
+// all be converted at the same time.
+func TestConversionsWaitForNoOther(t *testing.T) {
+	free, _ := described(t)
+	text := []byte(`{"a":"` + strings.Repeat("x", 11<<20) + `"}`)
+	wire, err := (descriptor.JSON{}).Read(free.Request, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		account := memory.New(256<<20, 0)
+		begin, converting := time.Now(), sync.WaitGroup{}
+		for range 8 {
+			c := &Converter{Method: free, Limit: report.SizeLimit{Bytes: 16 << 20, Key: report.KeyMessageBytes}, Held: account.NewEntry()}
+			request, reply := roomFor(t, c.Held, memory.Request, text), roomFor(t, c.Held, memory.Reply, wire)
+			for _, convert := range []func() (mem.BufferSlice, error){
+				func() (mem.BufferSlice, error) { return c.Request(t.Context(), request) },
+				func() (mem.BufferSlice, error) { return c.Reply(t.Context(), reply) },
+			} {
+				converting.Go(func() {
+					m, err := convert()
+					if err != nil {
+						t.Error(err)
+					}
+					m.Free()
+				})
+			}
+		}
+		converting.Wait()
+		if took := time.Since(begin); took > 0 || account.Used() != 0 {
+			t.Errorf("some waited %v for others; %d bytes are left", took, account.Used())
+		}
+	})
+}
+
+// TestConvertedMessagesCountWithTheirDirection: requests that a backend doesn't take stop no
+// replies.
+func TestConvertedMessagesCountWithTheirDirection(t *testing.T) {
+	free, _ := described(t)
+	text := []byte(`{"a":"` + strings.Repeat("x", 1<<20) + `"}`)
+	account := memory.New(256<<20, 0)
+	var stuck mem.BufferSlice
+	for range 90 {
+		c := &Converter{Method: free, Limit: report.SizeLimit{Bytes: 16 << 20}, Held: account.NewEntry()}
+		m, err := c.Request(t.Context(), roomFor(t, c.Held, memory.Request, text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stuck = append(stuck, m...)
+	}
+	if used := account.Used(); used < 90<<20 {
+		t.Errorf("%d bytes count, of %d messages of 1 MiB", used, 90)
+	}
+	reply := roomFor(t, account.NewEntry(), memory.Reply, make([]byte, 10<<20)) // at once, or the test waits and fails
+	reply.Free()
+	stuck.Free()
+	if used := account.Used(); used != 0 {
+		t.Errorf("%d bytes are left", used)
+	}
+}
+
+// TestConversionsAreBounded: one that needs more than half of the memory for messages is
+// refused, and others wait for their turn.
+func TestConversionsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		account := memory.New(1<<20, 0)
+		if _, fits, err := account.Convert(t.Context(), 1<<20); fits || err != nil {
+			t.Errorf("all of the memory: fits %v, %v", fits, err)
+		}
+		done, fits, err := account.Convert(t.Context(), 512<<10)
+		if !fits || err != nil {
+			t.Fatalf("half of the memory: fits %v, %v", fits, err)
+		}
+		var fault *report.Fault
+		if _, _, err := account.Convert(t.Context(), 1); !errors.As(err, &fault) || fault.Limit != report.KeyBufferedBytes {
+			t.Errorf("beside it: %v", err)
+		}
+		done()
+		if done, _, err = account.Convert(t.Context(), 512<<10); err != nil {
+			t.Errorf("after it: %v", err)
+		}
+		done()
+	})
 }

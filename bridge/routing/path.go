@@ -71,3 +71,11 @@ func DidYouMean(target, prefix string, call bool) string {
 	}
 	return meant
 }
+
+// NamesService reports whether the first element of a path names a service, and hardly a
+// folder of pages: it has a package, and its name begins with a capital letter.
+func NamesService(path string) bool {
+	service, _, _ := strings.Cut(path[1:], "/")
+	dot := strings.LastIndexByte(service, '.')
+	return dot > 0 && dot+1 < len(service) && 'A' <= service[dot+1] && service[dot+1] <= 'Z'
+}

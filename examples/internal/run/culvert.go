@@ -132,7 +132,9 @@ type line struct {
 // follow reads culvert's log to its end, prints calls and warnings, and closes listens
 // when the log has told both addresses.
 func (c *Culvert) follow(log io.Reader, listens chan<- struct{}) {
-	for lines := bufio.NewScanner(log); lines.Scan(); {
+	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, 1<<20) // culvert writes no longer line
+	for lines.Scan() {
 		var l line
 		switch err := json.Unmarshal(lines.Bytes(), &l); {
 		case err != nil: // before it knows the format of its log
