@@ -33,7 +33,7 @@ func (s *Server) describe(ctx context.Context, r *running) error {
 	case c.unlisted && (err != nil || !method.NoSideEffects):
 		return c.mistaken(getMistake(c.Method), report.ReasonNoRoute, "call it by POST, or add it to connect.get if it has no side effects", err)
 	case c.json != nil && err != nil:
-		return c.mistaken(c.jsonMistake(err), report.ReasonUnsupportedEncoding, "", err)
+		return c.mistaken(c.jsonMistake(err), report.ReasonUnsupportedEncoding, remedyOfJSON, err)
 	case c.json != nil:
 		c.oneRequest = c.oneRequest && !method.ClientStreams
 		c.convert = &message.Converter{JSON: *c.json, Method: method, Limit: c.messages, Held: c.held}
@@ -78,6 +78,8 @@ func (c *call) mistaken(m *mistake, reason report.Reason, remedy string, cause e
 	return &report.Fault{Reason: reason, Code: codes.Unimplemented, Text: m.text, Remedy: remedy, Cause: cause}
 }
 
+const remedyOfJSON = "give culvert the descriptors: turn on server reflection at the backend, or set backend.descriptors"
+
 // getMistake is the mistake of a GET of a method that may have side effects.
 func getMistake(method string) *mistake {
 	return &mistake{code: http.StatusMethodNotAllowed, text: "calls of " + method[1:] + " by GET aren't enabled here", headers: []string{"Allow", "POST"}}
@@ -105,6 +107,15 @@ func (c *call) backendSubtype() string {
 		return "proto"
 	}
 	return c.subtype
+}
+
+// backendCoding returns the compression towards the backend. A message that was converted
+// isn't compressed again: whoever sends JSON doesn't know what the backend can read.
+func (c *call) backendCoding() string {
+	if c.convert != nil {
+		return ""
+	}
+	return c.coding
 }
 
 // toBackend converts a request, unless messages pass as they are. It takes the message

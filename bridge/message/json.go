@@ -74,7 +74,9 @@ func (c *Converter) Reply(ctx context.Context, wire mem.BufferSlice) (mem.Buffer
 func (c *Converter) convert(ctx context.Context, class func(bytes int) memory.Class, cost int, run func() ([]byte, error)) (mem.BufferSlice, error) {
 	done, fits, err := c.Held.Account().Convert(ctx, int64(cost))
 	if !fits {
-		return nil, report.OverLimit(report.KeyBufferedBytes, 0, "the conversion of a message would take more than half of the memory for messages")
+		f := report.OverLimit(report.KeyBufferedBytes, 0, "the conversion of a message would take more than half of the memory for messages")
+		f.Remedy = "send messages with fewer parts, or raise " + report.KeyBufferedBytes
+		return nil, f
 	}
 	if err != nil {
 		return nil, err

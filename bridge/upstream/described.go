@@ -99,6 +99,9 @@ func (a attempt) current(conns int64, vain bool) bool {
 	return !a.at.IsZero() && a.conns == conns && (!vain || time.Since(a.at) < askAgain)
 }
 
+// failed reports whether the attempt was in vain, and no connection has become ready since.
+func (a attempt) failed(conns int64) bool { return a.err != nil && a.conns == conns }
+
 func newLearned(u *Upstream, log *slog.Logger) *learned {
 	l := &learned{u: u, log: log, services: make(map[string]*service)}
 	l.ctx, l.cancel = context.WithCancel(context.Background()) // ended by close
@@ -126,9 +129,13 @@ func (l *learned) method(ctx context.Context, path string) (descriptor.Method, e
 			return m, err
 		}
 		q := l.ask(name)
+		failing := err == nil && (l.listing.failed(l.u.pool.readied.Load()) || l.services[name].failed(l.u.pool.readied.Load()))
 		l.mu.Unlock()
-		if q == nil {
+		switch {
+		case q == nil:
 			return m, errUpstreamClosed
+		case failing: // the descriptors from before stay, and nobody waits again and again
+			return m, nil
 		}
 		select {
 		case <-q.done:

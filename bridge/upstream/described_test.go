@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	healthserver "google.golang.org/grpc/health"
@@ -168,6 +169,46 @@ func TestAnotherProgramDescribesItself(t *testing.T) {
 	replace(withHealth, withReflection)
 	if _, err := u.Described(within(t, patience), checkHealth); err != nil {
 		t.Errorf("a service that came: %v", err)
+	}
+}
+
+// withHangingReflection has reflection that never answers.
+func withHangingReflection(gs *grpc.Server) {
+	gs.RegisterService(&grpc.ServiceDesc{ServiceName: "grpc.reflection.v1.ServerReflection", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{{
+		StreamName: "ServerReflectionInfo", ServerStreams: true, ClientStreams: true,
+		Handler: func(_ any, ss grpc.ServerStream) error {
+			<-ss.Context().Done()
+			return ss.Context().Err()
+		},
+	}}}, nil)
+}
+
+// TestFailingReflectionDelaysNobodyAgain: with descriptors from before, only the first
+// attempt behind a connection keeps calls waiting.
+func TestFailingReflectionDelaysNobodyAgain(t *testing.T) {
+	ln := listen(t, "127.0.0.1:0")
+	describing(t, ln, withHealth, withHangingReflection)
+	u := upstreamTo(t, Backend{Target: ln.Addr().String()})
+	source := listen(t, "127.0.0.1:0")
+	describing(t, source, withHealth, withReflection)
+	set, err := upstreamTo(t, Backend{Target: source.Addr().String()}).Descriptors(within(t, patience), "grpc.health.v1.Health")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns := u.pool.readied.Load()
+	long := time.Now().Add(-time.Minute)
+	l := u.learned
+	l.mu.Lock() // what an answer and a later attempt in vain have left
+	l.names = map[string]bool{"grpc.health.v1.Health": true}
+	l.services["grpc.health.v1.Health"] = &service{attempt{long, conns, nil}, set}
+	l.listing = attempt{long, conns, errors.New("no answer")}
+	l.mu.Unlock()
+	before := time.Now()
+	if _, err := u.Described(within(t, patience), checkHealth); err != nil || time.Since(before) > askPatience/2 {
+		t.Errorf("%v after %v", err, time.Since(before))
+	}
+	if _, err := u.Described(within(t, patience), watchHealth); err != nil || time.Since(before) > askPatience/2 {
+		t.Errorf("%v after %v", err, time.Since(before))
 	}
 }
 

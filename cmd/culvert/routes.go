@@ -66,7 +66,7 @@ The exit code is 1 if no route matches, or if the listener refuses the call.`,
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&x.headers, "header", "H", nil, "`header` of the request, such as 'x-canary: yes'; may be repeated")
 	flags.StringVar(&x.listener, "listener", "", "`name` of the listener (default the one with the URL's port, or the first)")
-	flags.StringVar(&x.transport, "transport", "", "client `protocol`: "+strings.Join(bridge.Transports(), ", ")+" (default grpc, or grpc-websockets for ws: and wss:)")
+	flags.StringVar(&x.transport, "transport", "", "client `protocol`: "+strings.Join(bridge.Transports(), ", ")+" (default message for the path of a route with message, else grpc, or grpc-websockets for ws: and wss:)")
 	mustComplete(cmd.RegisterFlagCompletionFunc("transport", cobra.FixedCompletions(bridge.Transports(), cobra.ShellCompDirectiveNoFileComp)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return x.run(cmd, args[0]) }
 	return cmd
@@ -82,6 +82,12 @@ func (x *explanation) run(cmd *cobra.Command, target string) error {
 		return &misuse{err}
 	}
 	cfg := bridgeConfig(loaded)
+	if messages := request; x.transport == "" {
+		messages.Transport = "message"
+		if a, err := bridge.ExplainRoute(&cfg, messages); err == nil && a.Route >= 0 {
+			request = messages
+		}
+	}
 	answer, err := bridge.ExplainRoute(&cfg, request)
 	if err != nil {
 		return withSource(err, loaded)
