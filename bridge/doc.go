@@ -23,7 +23,8 @@
 //     count in package quota: with their address, method, route, listener, and the
 //     server.
 //   - routes.go, routes_choose.go: the routes, which package routing selects: by the
-//     facts of the arrival, and again once the call's metadata is known.
+//     facts of the arrival, and again once the call's metadata is known. Package binding
+//     checks the routes of bare messages (route_message.go).
 //   - handle.go, steps.go: the call is registered, its deadline set, and it
 //     passes the steps, each of which may refuse it. routing.MethodPolicy decides which
 //     methods are exposed, and the router (route.go) finds the upstream.
@@ -43,8 +44,8 @@
 //     (status.go; package report has the table of culvert's own statuses), the
 //     upstream is released, and the Observer gets the result.
 //
-// The packages below know nothing of calls, and don't import this one: descriptor, edge,
-// fallback, gate, h2, headers, memory, message, opamp, packing, quota, replies, report,
+// The packages below know nothing of calls, and don't import this one: binding, descriptor,
+// edge, fallback, gate, h2, headers, memory, message, opamp, packing, quota, replies, report,
 // routing, tunnel, upstream and websocket; socket, buffer, flood and progress serve several of these.
 //
 // # Who waits for whom

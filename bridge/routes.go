@@ -3,7 +3,6 @@ package bridge
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -71,11 +70,7 @@ func (r *Route) Row() routing.Route {
 // The route must have no mistake.
 func (r *Route) Outgoing() []string {
 	if r.Message != nil && r.Message.Method != "" {
-		methods := []string{strings.TrimPrefix(r.Message.Method, "/")}
-		if poll := strings.TrimPrefix(r.Message.PollMethod, "/"); poll != "" {
-			methods = append(methods, poll)
-		}
-		return methods
+		return r.Message.Methods()
 	}
 	row := r.Row()
 	return row.Outgoing()

@@ -24,7 +24,11 @@ import (
 // and the answer's header has the status.
 func (s *Server) serveUnary(w http.ResponseWriter, r *http.Request, a *arrival) {
 	liftTimeouts(w, r)
-	c, refused := s.newHTTPCall(a.route.bare().withQuery(r), a)
+	asked, m := r, a.route.bare()
+	if m != nil {
+		asked = m.WithQuery(r)
+	}
+	c, refused := s.newHTTPCall(asked, a)
 	c.oneReply = true
 	u := &unaryStream{answer: unaryAnswer{get: r.Method == http.MethodGet}}
 	u.open(s, w, r, c, a, &u.answer)
@@ -32,7 +36,7 @@ func (s *Server) serveUnary(w http.ResponseWriter, r *http.Request, a *arrival) 
 	if refused == nil {
 		query, refused = u.readHeader()
 	}
-	if refused == nil && a.route.bare() != nil {
+	if refused == nil && m != nil {
 		refused = c.readTimeout(r.Header["Grpc-Timeout"], codec.ParseTimeout) // as of all messages
 	}
 	if refused == nil {

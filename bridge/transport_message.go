@@ -5,14 +5,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/culvert-grpc/culvert/bridge/binding"
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/gate"
 	"github.com/culvert-grpc/culvert/bridge/headers"
@@ -24,7 +23,7 @@ import (
 )
 
 // messageName is the transport of bare messages. Their routes recognize its requests.
-const messageName = "message"
+const messageName = binding.Transport
 
 // messageMistake returns why culvert can't serve a request at the path of a route for
 // messages, or nil.
@@ -33,7 +32,7 @@ func messageMistake(r *http.Request, a *arrival) *mistake {
 	switch {
 	case m.Framing == FramingOpAMP && !gate.IsUpgrade(r):
 		return opampMistake(r)
-	case m.inJSON() && (m.overHTTP() || !gate.IsUpgrade(r)):
+	case m.InJSON() && (m.OverHTTP() || !gate.IsUpgrade(r)):
 		return plainMistake(r, m)
 	case gate.IsUpgrade(r) && (m.Subprotocol == "" || gate.HasToken(r.Header["Sec-Websocket-Protocol"], m.Subprotocol)):
 		return nil
@@ -53,14 +52,14 @@ func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival
 	case m.Framing == FramingOpAMP:
 		s.serveOpAMP(w, r, a)
 		return
-	case m.overHTTP():
+	case m.OverHTTP():
 		s.serveLines(w, r, a)
 		return
 	case !gate.IsUpgrade(r):
 		s.serveUnary(w, r, a)
 		return
 	}
-	c, refused := s.newMessageCall(m.withQuery(r), a)
+	c, refused := s.newMessageCall(m.WithQuery(r), a)
 	if err := c.use.Handshake(c.Method); refused == nil { // a refused call opens one, too
 		refused = err
 	}
@@ -92,27 +91,10 @@ func (s *Server) newMessageCall(r *http.Request, a *arrival) (c *call, refused e
 	return c, refused
 }
 
-// withQuery returns the request with the parameters of its URL that become metadata as
-// fields of its header. A field that the header has counts more.
-func (m *messageRoute) withQuery(r *http.Request) *http.Request {
-	if m == nil || len(m.Query) == 0 || r.URL.RawQuery == "" {
-		return r
-	}
-	query, _ := url.ParseQuery(r.URL.RawQuery) // what can't be read isn't there
-	out := r.WithContext(r.Context())
-	out.Header = r.Header.Clone()
-	for _, name := range m.Query {
-		if field := http.CanonicalHeaderKey(name); len(out.Header[field]) == 0 && len(query[name]) > 0 {
-			out.Header[field] = slices.Clone(query[name])
-		}
-	}
-	return out
-}
-
 func (s *Server) serveMessages(ws *websocket.Conn, on *edge.Conn, m *messageRoute, c *call, refused error) {
 	d := &messageDown{s: s, ws: ws, on: on, call: c, of: m, finished: make(chan struct{})}
-	d.frames.WS, d.frames.HalfClose, d.frames.Text = ws, m.HalfClose, m.inJSON()
-	if m.inJSON() {
+	d.frames.WS, d.frames.HalfClose, d.frames.Text = ws, m.HalfClose, m.InJSON()
+	if m.InJSON() {
 		c.json, c.oneRequest = &m.JSON, true
 	}
 	s.handle(context.Background(), c, d, ws.NetConn(), refused)
@@ -234,7 +216,7 @@ func (d *messageDown) Send(m mem.BufferSlice, more bool) error {
 		return nil
 	}
 	kind := websocket.Binary
-	if d.of.inJSON() && !d.of.BinaryOut {
+	if d.of.InJSON() && !d.of.BinaryOut {
 		kind = websocket.Text
 	}
 	return d.guard.Write(func() error {

@@ -24,7 +24,7 @@ import (
 
 // plainMistake returns why a plain HTTP request at a path for JSON isn't a call, or nil.
 func plainMistake(r *http.Request, m *messageRoute) *mistake {
-	get := m.overHTTP()
+	get := m.OverHTTP()
 	switch {
 	case gate.IsUpgrade(r):
 		return &mistake{http.StatusBadRequest, "this path takes no WebSockets (message.framing is " + m.Framing + ")", nil, true}
@@ -47,7 +47,7 @@ func plainMistake(r *http.Request, m *messageRoute) *mistake {
 func (s *Server) serveLines(w http.ResponseWriter, r *http.Request, a *arrival) {
 	liftTimeouts(w, r)
 	m := a.route.bare()
-	c, refused := s.newMessageCall(m.withQuery(r), a)
+	c, refused := s.newMessageCall(m.WithQuery(r), a)
 	if refused == nil {
 		refused = c.readCodings(r.Header["Content-Encoding"], nil)
 	}

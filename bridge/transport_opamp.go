@@ -12,49 +12,12 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/message"
 	"github.com/culvert-grpc/culvert/bridge/opamp"
 	"github.com/culvert-grpc/culvert/bridge/report"
-	"github.com/culvert-grpc/culvert/bridge/routing"
 	"github.com/culvert-grpc/culvert/bridge/websocket"
 	"github.com/culvert-grpc/culvert/codec"
 )
 
-// FramingOpAMP is the framing of OpAMP's agents, both on WebSockets and by polls. On a
-// WebSocket, a header comes before each message.
-// https://opentelemetry.io/docs/specs/opamp/#communication-model
-const FramingOpAMP = "opamp"
-
 // opampHeader is the header before each message to an agent. It is never written to.
 var opampHeader = []byte{codec.OpAMPHeader}
-
-// compileOpAMP checks what only agents of OpAMP need, or can't use.
-func (c *routeCompiler) compileOpAMP(m *messageRoute) {
-	if m.Framing != FramingOpAMP {
-		if m.PollMethod != "" {
-			c.wrong("message.poll_method", "is for the framing "+FramingOpAMP)
-		}
-		return
-	}
-	if m.Method == "" {
-		c.wrong("message.path", "can't name the method: an agent's path has none")
-	}
-	if m.PollMethod != "" {
-		var ok bool
-		if m.poll, ok = routing.ParseMethod("/"+m.PollMethod, ""); !ok {
-			c.wrong("message.poll_method", `is no method: write "package.Service/Method"`)
-		}
-	}
-	for _, text := range []struct {
-		key string
-		set bool
-	}{
-		{"message.first_message", m.FirstMessage != ""},
-		{"message.half_close", m.HalfClose != ""},
-		{"message.last_message", m.LastStatus},
-	} {
-		if text.set {
-			c.wrong(text.key, "is a text message, and agents have none: remove it")
-		}
-	}
-}
 
 // opampMistake returns why a request at an agents' path is neither a WebSocket's nor a
 // poll, or nil.
@@ -79,7 +42,7 @@ func (s *Server) serveOpAMP(w http.ResponseWriter, r *http.Request, a *arrival) 
 		return
 	}
 	m := a.route.bare()
-	c, refused := s.newMessageCall(m.withQuery(r), a)
+	c, refused := s.newMessageCall(m.WithQuery(r), a)
 	if err := c.use.Handshake(c.Method); refused == nil {
 		refused = err
 	}
