@@ -386,6 +386,8 @@ func TestMistakesInRoutesOfMessages(t *testing.T) {
 		{func(r *Route) { r.Message.Path = "/{x}/{service}/{method}" }, "message.path can match no path: braces"},
 		{func(r *Route) { r.Message.Path = "/ws/{service}/{method}" }, "message.method has no effect"},
 		{func(r *Route) { r.Message.Method = "" }, "message.method is no method"},
+		{func(r *Route) { r.Message.Method = "a.B/*" }, "message.method is no method"},
+		{func(r *Route) { r.Message.Method = "a.B/C?d" }, "message.method is no method"},
 		{func(r *Route) { r.Message.Framing = "xml" }, `message.framing is "xml"`},
 		{func(r *Route) { r.Message.Query = []string{"ok", "grpc-timeout"} }, `message.query[1] "grpc-timeout" can't become metadata`},
 		{func(r *Route) { r.Message.FirstMessage = "cookie" }, "message.first_message"},

@@ -293,6 +293,7 @@ func TestAgentsDrain(t *testing.T) {
 func TestMistakesOfAgentRoutes(t *testing.T) {
 	for key, change := range map[string]func(*MessageRoute){
 		"message.poll_method is no method":             func(m *MessageRoute) { m.PollMethod = "Poll" },
+		"message.poll_method is no method: ":           func(m *MessageRoute) { m.PollMethod = "a.B/*" },
 		"message.poll_method is for the framing opamp": func(m *MessageRoute) { m.Framing, m.PollMethod = FramingProtobuf, "a.B/C" },
 		"message.path can't name the method":           func(m *MessageRoute) { m.Path, m.Method = "/ws/{service}/{method}", "" },
 		"message.first_message is a text message":      func(m *MessageRoute) { m.FirstMessage = "authorization" },

@@ -69,7 +69,7 @@ var (
 		"own name":         {"host name", "grpc.example.com", "", text(checkOwnName)},
 		"web server":       {"web server", "http://localhost:3000", "", text(orEmpty(checkWebServer))},
 		"path prefix":      {"path prefix", "/grpc", "", text(orEmpty(checkPathPrefix))},
-		"method name":      {"method", "shop.v1.Orders/Watch", "", text(orEmpty(checkMethodPattern))},
+		"method name":      {"method", "shop.v1.Orders/Watch", "", text(orEmpty(checkMethod))},
 		"message path":     {"path", "/ws/chat", "", text(orEmpty(checkMessagePath))},
 		"method pattern":   {"method pattern", "shop.v1.Orders/*", "", text(checkMethodPattern)},
 		"metadata name":    {"metadata name", "x-authenticated-user", "", text(checkMetadataName)},

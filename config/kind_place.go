@@ -256,6 +256,22 @@ func checkMethodPattern(s string) error {
 	return nil
 }
 
+// checkMethod accepts the name of one method.
+func checkMethod(s string) error {
+	service, method, found := strings.Cut(strings.TrimPrefix(s, "/"), "/")
+	switch {
+	case strings.ContainsAny(s, `*?[\`):
+		return errors.New(`is a pattern: write one method, such as "shop.v1.Orders/Watch"`)
+	case strings.Contains(s, ","):
+		return errors.New(`has a comma: write one method, such as "shop.v1.Orders/Watch"`)
+	case service != "" && method == "":
+		return fmt.Errorf("names no method: write it after the service, such as %q", service+"/Watch")
+	case !found || service == "" || strings.Contains(method, "/"):
+		return errors.New(`is not "package.Service/Method"`)
+	}
+	return nil
+}
+
 // checkMetadataName accepts a name of HTTP/2 metadata. gRPC PROTOCOL-HTTP2,
 // "Requests".
 func checkMetadataName(name string) error {

@@ -179,6 +179,19 @@ func TestValuesByKind(t *testing.T) {
 				"a/[b":           `bracket … "shop.v1.Orders/*"`,
 			},
 		},
+		"method": {
+			"message.method",
+			[]string{"", "shop.v1.Orders/Watch", "/shop.v1.Orders/Watch"},
+			map[string]string{
+				"shop.v1.Orders":  `method … "shop.v1.Orders/Watch"`,
+				"shop.v1.Orders/": `method … "shop.v1.Orders/Watch"`,
+				"a.B/*":           `pattern … "shop.v1.Orders/Watch"`,
+				"a.B/[C-D]":       `pattern … "shop.v1.Orders/Watch"`,
+				"a.B/C,a.B/D":     `comma … "shop.v1.Orders/Watch"`,
+				"/a/b/c":          `"package.Service/Method"`,
+				"/":               `"package.Service/Method"`,
+			},
+		},
 		"metadata name": {
 			"metadata.vouched",
 			[]string{"x-authenticated-user", "x_a.b-2"},
@@ -259,7 +272,10 @@ func TestValuesByKind(t *testing.T) {
 		"words":   {"log.level", []string{"debug", "error"}, map[string]string{"INFO": `debug … info … warn … error … "info"`, "": "debug … info … warn … error"}},
 	} {
 		t.Run(kindName, func(t *testing.T) {
-			k := fileKeys.byPath[c.key]
+			k, ok := fileKeys.byPath[c.key]
+			if !ok {
+				k = fileKeys.byPath["routes"].entries.byPath[c.key]
+			}
 			for _, value := range c.right {
 				if err := k.Check(value); err != nil {
 					t.Errorf("%q is refused: %v", value, err)

@@ -60,7 +60,7 @@ func (r *Route) Check(in Surroundings, wrong func(key, text string)) (method, po
 func (c *checker) method(key, name string) string {
 	path := "/" + strings.TrimPrefix(name, "/")
 	method, ok := routing.ParseMethod(path, "")
-	if !ok {
+	if !ok || method != path || strings.Contains(path, "*") { // a pattern is for many methods
 		c.wrong(key, `is no method: write "package.Service/Method"`)
 		return ""
 	}
