@@ -109,15 +109,6 @@ func (c *call) backendSubtype() string {
 	return c.subtype
 }
 
-// backendCoding returns the compression towards the backend. A message that was converted
-// isn't compressed again: whoever sends JSON doesn't know what the backend can read.
-func (c *call) backendCoding() string {
-	if c.convert != nil {
-		return ""
-	}
-	return c.coding
-}
-
 // toBackend converts a request, unless messages pass as they are. It takes the message
 // over.
 func (r *running) toBackend(m mem.BufferSlice) (mem.BufferSlice, error) {

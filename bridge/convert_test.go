@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"context"
 	"encoding/base64"
 	"net/http"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
-	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
@@ -107,34 +105,6 @@ func TestJSONIsConverted(t *testing.T) {
 	_, answer := postUnary(t, address, stream, "Content-Type", "application/connect+json")
 	if n := strings.Count(blankless(answer), `{"text":"hello","lineNumber":"7","mood":"GLAD"}`); n != 2 || !strings.HasSuffix(answer, "\x02\x00\x00\x00\x02{}") {
 		t.Errorf("a stream was answered with %q", answer)
-	}
-}
-
-// codings are the compressions of the calls that a backend gets.
-type codings chan string
-
-func (codings) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
-func (codings) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-func (codings) HandleConn(context.Context, stats.ConnStats)                       {}
-
-func (c codings) HandleRPC(_ context.Context, s stats.RPCStats) {
-	if header, ok := s.(*stats.InHeader); ok {
-		c <- header.Compression
-	}
-}
-
-// TestConvertedMessagesArentCompressed: a client that compresses JSON doesn't know what the
-// backend reads.
-func TestConvertedMessagesArentCompressed(t *testing.T) {
-	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	got := make(codings, 2)
-	backend := startBackend(t, echo, grpc.StatsHandler(got))
-	address := serve(t, newServer(t, Config{Backend: Backend{Target: backend, Descriptors: describedChat(t)}}))
-	for contentType, c := range map[string]struct{ body, want string }{"application/json": {`{"text":"hello"}`, ""}, "application/proto": {lineHello, "gzip"}} {
-		res, _ := postUnary(t, address, string(parts.Gzipped([]byte(c.body))), "Content-Type", contentType, "Content-Encoding", "gzip")
-		if coding := await(t, "the call", got); res.StatusCode != 200 || coding != c.want {
-			t.Errorf("%s: answered %d, the backend got %q, want %q", contentType, res.StatusCode, coding, c.want)
-		}
 	}
 }
 

@@ -127,7 +127,7 @@ func (s *Server) open(ctx context.Context, r *running) (err error) {
 		others = c.route.others()
 	}
 	c.Metadata["x-request-id"] = []string{c.info.ID}
-	request := upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.backendSubtype(), Coding: c.backendCoding(), Messages: c.messages, Held: c.held, ID: c.info.ID, Retry: c.retry()}
+	request := upstream.Request{Method: c.Method, Authority: c.authority(), Metadata: c.Metadata, Subtype: c.backendSubtype(), Coding: c.coding, Messages: c.messages, Held: c.held, ID: c.info.ID, Retry: c.retry()}
 	for ; ; others-- {
 		request.Elsewhere = others > 0
 		r.up, err = r.to.Open(ctx, r.cancel, request)
