@@ -46,7 +46,8 @@
 //
 // The packages below know nothing of calls, and don't import this one: binding, descriptor,
 // edge, fallback, gate, h2, headers, memory, message, opamp, packing, quota, replies, report,
-// routing, tunnel, upstream and websocket; socket, buffer, flood and progress serve several of these.
+// routing, tunnel, upstream and websocket; socket, buffer, flood and progress serve several of
+// these. Package tasks has goroutines that outlive the handlers that start them.
 //
 // # Who waits for whom
 //

@@ -18,6 +18,7 @@ import (
 	"github.com/culvert-grpc/culvert/bridge/opamp"
 	"github.com/culvert-grpc/culvert/bridge/quota"
 	"github.com/culvert-grpc/culvert/bridge/report"
+	"github.com/culvert-grpc/culvert/bridge/tasks"
 	"github.com/culvert-grpc/culvert/bridge/tunnel"
 	"github.com/culvert-grpc/culvert/bridge/upstream"
 )
@@ -56,7 +57,7 @@ type Server struct {
 	tunnels *tunnel.Listener // the listener of the HTTP/2 inside of WebSockets
 	loop    string           // tells that a request for the web server has come back
 	polls   *opamp.Table     // the agents that poll
-	sockets tasks            // calls and tunnels on WebSockets, and of polls' sessions, which outlive their HTTP handlers
+	sockets tasks.Group      // calls and tunnels on WebSockets, and of polls' sessions, which outlive their HTTP handlers
 	workers sync.WaitGroup   // that serves the tunnels
 }
 
@@ -279,7 +280,7 @@ func (s *Server) Close() error {
 	}
 	s.tunnels.CloseConns()
 	s.polls.Close(errDraining)
-	s.sockets.stop()
+	s.sockets.Stop()
 	s.edge.CutLingering()
 	s.registry.stopRelief()
 	_ = s.registry.wait(context.Background()) // no error without a deadline

@@ -70,7 +70,7 @@ func (s *Server) serveMessage(w http.ResponseWriter, r *http.Request, a *arrival
 		return // it was answered
 	}
 	on := a.on
-	if !s.sockets.start(func() {
+	if !s.sockets.Start(func() {
 		growStack(0)
 		s.serveMessages(ws, on, m, c, refused)
 	}) {

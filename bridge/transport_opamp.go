@@ -50,7 +50,7 @@ func (s *Server) serveOpAMP(w http.ResponseWriter, r *http.Request, a *arrival) 
 	d.socket = &messageDown{s: s, on: a.on, call: c, of: m, finished: make(chan struct{})}
 	d.downstream = d.socket
 	conn := a.conn
-	if !s.sockets.start(func() {
+	if !s.sockets.Start(func() {
 		growStack(0)
 		s.handle(context.Background(), c, d, conn, refused)
 	}) {

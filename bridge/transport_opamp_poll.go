@@ -106,7 +106,7 @@ func (p *sessionPoll) start(session *opamp.Session, held *memory.Entry) error {
 	}
 	c.Metadata, c.Peer, c.info.Identity = maps.Clone(p.call.Metadata), p.call.Peer, p.call.info.Identity
 	c.held, c.on, c.authenticated = held, nil, true
-	if !p.s.sockets.enter() {
+	if !p.s.sockets.Enter() {
 		return errRefusing
 	}
 	go (&sessionDown{Session: session, s: p.s, call: c}).open()

@@ -108,7 +108,7 @@ func (d *sessionDown) conclude() {
 
 func (d *sessionDown) leave() {
 	d.s.end(d.running)
-	d.s.sockets.leave()
+	d.s.sockets.Leave()
 }
 
 // Finish implements downstream.

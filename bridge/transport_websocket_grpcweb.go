@@ -41,7 +41,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, a *arriv
 	}
 	// The call outlives the HTTP handler, which gives its memory back.
 	on := a.on
-	if !s.sockets.start(func() {
+	if !s.sockets.Start(func() {
 		growStack(0)
 		s.serveSocketCall(ws, on, c, refused)
 	}) {

@@ -31,7 +31,7 @@ func (s *Server) serveTunnel(w http.ResponseWriter, r *http.Request, a *arrival)
 		return // it was answered
 	}
 	c := s.tunnels.NewConn(ws, s.edge.NewTunnel(r))
-	if !s.sockets.start(c.Run) {
+	if !s.sockets.Start(c.Run) {
 		ws.Drop() // Close cuts what is left
 		return
 	}

@@ -1,4 +1,4 @@
-package bridge
+package tasks
 
 import (
 	"testing"
@@ -8,23 +8,23 @@ import (
 // TestTasksAreWaitedFor, and none begins after the stop.
 func TestTasksAreWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var ts tasks
+		var ts Group
 		finish, stopped := make(chan struct{}), make(chan struct{})
 		ran := 0
-		if !ts.start(func() { <-finish; ran++ }) {
+		if !ts.Start(func() { <-finish; ran++ }) {
 			t.Fatal("a task doesn't start")
 		}
 		go func() {
-			ts.stop()
+			ts.Stop()
 			close(stopped)
 		}()
 		synctest.Wait()
 		select {
 		case <-stopped:
-			t.Error("stop returned with a task under way")
+			t.Error("Stop returned with a task under way")
 		default:
 		}
-		if ts.start(func() { t.Error("a task ran after the stop") }) {
+		if ts.Start(func() { t.Error("a task ran after the stop") }) {
 			t.Error("a task starts after the stop")
 		}
 		close(finish)
@@ -32,6 +32,6 @@ func TestTasksAreWaitedFor(t *testing.T) {
 		if ran != 1 {
 			t.Errorf("the task ran %d times", ran)
 		}
-		ts.stop() // again is fine
+		ts.Stop() // again is fine
 	})
 }
