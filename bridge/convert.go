@@ -37,9 +37,30 @@ func (s *Server) describe(ctx context.Context, r *running) error {
 	case c.json != nil:
 		c.oneRequest = c.oneRequest && !method.ClientStreams
 		c.convert = &message.Converter{JSON: *c.json, Method: method, Limit: c.messages, Held: c.held}
-		return c.findEventID(method.Reply)
+		if err := c.findEventID(method.Reply); err != nil {
+			return err
+		}
+		return r.convertFirst()
 	}
 	return nil
+}
+
+// convertFirst converts the message of a complete request before the backend gets the
+// call: a malformed one costs the backend nothing.
+func (r *running) convertFirst() (err error) {
+	if r.call.Complete && r.first == nil {
+		r.first, err = r.converted(r.recv())
+	}
+	return err
+}
+
+// firstRequest returns the first request, converted.
+func (r *running) firstRequest() (mem.BufferSlice, error) {
+	if m := r.first; m != nil {
+		r.first = nil
+		return m, nil
+	}
+	return r.converted(r.recvFirst())
 }
 
 // findEventID finds the field that has the id of each event, if the route names one.
@@ -109,11 +130,11 @@ func (c *call) backendSubtype() string {
 	return c.subtype
 }
 
-// toBackend converts a request, unless messages pass as they are. It takes the message
-// over.
-func (r *running) toBackend(m mem.BufferSlice) (mem.BufferSlice, error) {
-	if r.call.convert == nil {
-		return m, nil
+// converted converts a request that was received, unless messages pass as they are. It
+// takes the message over.
+func (r *running) converted(m mem.BufferSlice, err error) (mem.BufferSlice, error) {
+	if r.call.convert == nil || err != nil {
+		return m, err
 	}
 	return r.call.convert.Request(r.timed, m)
 }

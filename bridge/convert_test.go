@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -113,7 +114,12 @@ func blankless(json string) string { return strings.ReplaceAll(json, " ", "") }
 // TestBadJSON: the answer says where the mistake is, and the next call passes.
 func TestBadJSON(t *testing.T) {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	address := serve(t, newServer(t, Config{Backend: Backend{Target: startBackend(t, echo), Descriptors: describedChat(t)}, Limits: Limits{MessageBytes: 10_000}}))
+	var calls atomic.Int32
+	backend := startBackend(t, func(ss grpc.ServerStream) error {
+		calls.Add(1)
+		return echo(ss)
+	})
+	address := serve(t, newServer(t, Config{Backend: Backend{Target: backend, Descriptors: describedChat(t)}, Limits: Limits{MessageBytes: 10_000}}))
 	for _, c := range []struct{ name, body, says string }{
 		{"nothing", "", "{}"},
 		{"no JSON", "text", "column 1"},
@@ -136,6 +142,9 @@ func TestBadJSON(t *testing.T) {
 		if res.StatusCode != 400 || len(body) > 1000 || !strings.Contains(body, `"invalid_argument"`) || !strings.Contains(body, c.says) || !strings.Contains(body, "JSON") {
 			t.Errorf("%s: answered %d %.300q, want %q", c.name, res.StatusCode, body, c.says)
 		}
+	}
+	if n := calls.Load(); n > 0 {
+		t.Errorf("the backend got %d calls of malformed requests", n)
 	}
 	for _, body := range []string{`{"weight":"NaN"}`, `{"weight":"-Infinity"}`, `{"lineNumber":"9223372036854775807"}`} {
 		if res, answer := postJSON(t, address, body); res.StatusCode != 200 || blankless(answer) != body {

@@ -74,6 +74,7 @@ func (s *Server) endEarly(r *running, refused error) {
 	s.finish(r, refused, nil)
 	r.cancel(errFinished) // a read may wait for memory
 	r.others.Wait()
+	r.first.Free()
 }
 
 // end undoes begin. Nothing of the call runs any more.

@@ -61,14 +61,11 @@ func (s *Server) passRequests(r *running) {
 // copyRequests returns nil when the upstream has the end of the requests or has ended
 // the call itself, else why the call must end.
 func (s *Server) copyRequests(r *running) error {
-	for m, err := r.recvFirst(); ; m, err = r.recv() {
+	for m, err := r.firstRequest(); ; m, err = r.converted(r.recv()) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return err
-		}
-		if m, err = r.toBackend(m); err != nil {
 			return err
 		}
 		s.noteMessage(r, report.Request, m.Len())

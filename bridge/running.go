@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/mem"
+
 	"github.com/culvert-grpc/culvert/bridge/edge"
 	"github.com/culvert-grpc/culvert/bridge/memory"
 	"github.com/culvert-grpc/culvert/bridge/report"
@@ -38,6 +40,7 @@ type running struct {
 	told     bool            // the Observer knows of the call
 	to       *upstream.Upstream
 	up       *upstream.Stream
+	first    mem.BufferSlice // the message of a complete request, if it is converted already
 
 	others sync.WaitGroup // the call's goroutines but handle's
 	early  *earlyRead     // nil: requests are copied only once the stream is open

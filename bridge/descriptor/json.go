@@ -49,6 +49,9 @@ func (j JSON) Read(of Message, text []byte) ([]byte, error) {
 	if at, ok := invalidUTF8(text); ok {
 		return nil, readErrorAt(text, at, "isn't valid UTF-8")
 	}
+	if deepInAny(text) {
+		return nil, &ReadError{Text: fmt.Sprintf("messages in google.protobuf.Any are nested more than %d deep", maxInAny)}
+	}
 	m := dynamicpb.NewMessage(of.descriptor)
 	err := protojson.UnmarshalOptions{DiscardUnknown: !j.RejectUnknown, Resolver: of.set.types, RecursionLimit: maxDepth}.Unmarshal(text, m)
 	if err != nil {

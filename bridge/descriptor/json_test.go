@@ -38,6 +38,7 @@ func TestJSON(t *testing.T) {
 		{"well-known types", JSON{}, `{"picture":"AQI=","weight":"NaN","counts":{"a":"1"},"at":"2026-01-02T03:04:05Z","free":{"a":[1,null,"x"]}}`, ""},
 		{"Any", JSON{}, `{"extra":{"@type":"type.googleapis.com/shop.v1.Item","price":5}}`, ""},
 		{"Any of a well-known type", JSON{}, `{"extra":{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1.5s"}}`, `{"extra":{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1.500s"}}`},
+		{"Any in Any", JSON{}, anyInAny(maxInAny, true), anyInAny(maxInAny, false)},
 		{"unknown fields", JSON{}, `{"note":"x","new":{"a":[1]},"state":"NEW"}`, `{"note":"x"}`},
 		{"blanks", JSON{}, " {\n\t\"note\" : \"x\" }\r\n", `{"note":"x"}`},
 		{"null is absent", JSON{}, `{"note":null,"items":null}`, `{}`},
@@ -73,6 +74,20 @@ func compact(t *testing.T, text []byte) string {
 }
 
 // TestMistakesInJSON: the error says where, and in which field.
+// anyInAny is a message in so many Any. With odd, every second key is written with
+// escapes, and behind the value.
+func anyInAny(depth int, odd bool) string {
+	text := `{"@type":"type.googleapis.com/shop.v1.Item"}`
+	for i := 1; i < depth; i++ {
+		if !odd || i%2 == 0 {
+			text = `{"@type":"type.googleapis.com/google.protobuf.Any","value":` + text + `}`
+		} else {
+			text = `{"value":` + text + `,"\u0040typ\u0065":"type.googleapis.com/google.protobuf.Any"}`
+		}
+	}
+	return `{"extra":` + text + `}`
+}
+
 func TestMistakesInJSON(t *testing.T) {
 	of := order(t)
 	deep := strings.Repeat(`{"parent":`, maxDepth+1) + "{}" + strings.Repeat("}", maxDepth+1)
@@ -101,6 +116,7 @@ func TestMistakesInJSON(t *testing.T) {
 		{"invalid UTF-8", "{\"note\":\"\xff\"}", `line 1, column 10: note: isn't valid UTF-8`},
 		{"a lonely surrogate", `{"note":"\ud800"}`, "line 1, column 10: note: has half of a surrogate pair"},
 		{"cut in a list", `{"items":[{"price":`, "line 1, column 20: items[0].price: the text ends too early"},
+		{"Any in Any in Any", anyInAny(maxInAny+1, true), "nested more than 8 deep"},
 		{"too deep", deep, "exceeded max recursion depth"},
 		{"too deep lists", `{"free":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + "}", "exceeded max recursion depth"},
 		{"a comment", `{/* */}`, `line 1, column 2: invalid value /`},
