@@ -15,7 +15,7 @@ func TestListedPageReadsItsMistake(t *testing.T) {
 		attempt
 		says []string
 	}{
-		"JSON":        {attempt{How: "fetch", Type: "application/json"}, []string{"JSON", "useBinaryFormat"}},
+		"a codec":     {attempt{How: "fetch", Type: "application/connect+xml"}, []string{"application/connect+proto", "application/connect+json"}},
 		"a prefix":    {attempt{How: "fetch", Type: "application/grpc-web+proto", URL: s.target + "/api" + wire.Unary}, []string{" " + wire.Unary, "path_prefix"}},
 		"two slashes": {attempt{How: "fetch", Type: "application/grpc-web+proto", URL: s.target + "/" + wire.Unary}, []string{" " + wire.Unary, "path_prefix"}},
 		"a form":      {attempt{How: "fetch", Type: "text/html"}, []string{"application/grpc,"}},
