@@ -20,9 +20,8 @@ import (
 	_ "google.golang.org/protobuf/types/known/apipb" // more types
 )
 
-// TestAsGeneratedCode: a conversion by descriptors is the one that protojson makes with
-// generated code, of random messages of every type in this program. What it refuses is
-// refused.
+// TestAsGeneratedCode: culvert converts random messages of every type in this program as
+// protojson does with generated code, and refuses the same texts.
 func TestAsGeneratedCode(t *testing.T) {
 	s, err := newSet(allFiles())
 	if err != nil {

@@ -7,9 +7,9 @@ import (
 )
 
 // conversions bounds the memory that conversions of messages take while they run: half as
-// much as the messages may. It is apart from the messages' room, because a conversion
-// holds a message and would else wait for others that do. Who has this room waits for
-// nobody, so it is soon free again.
+// much as messages may take. This room is apart from that of the messages. A conversion
+// already holds a message, so in the same room conversions could wait for each other for
+// ever. A conversion that has room here waits for nobody, and is soon done.
 type conversions struct{ shares *semaphore.Weighted }
 
 // allShares is the whole room, of whatever size it is at the moment.
@@ -17,8 +17,8 @@ const allShares = 1 << 30
 
 func newConversions() conversions { return conversions{semaphore.NewWeighted(allShares)} }
 
-// Convert waits until a conversion that takes n bytes may run. done must be called behind
-// it. fits reports whether it ever may.
+// Convert waits until a conversion that takes n bytes may run. The caller must call done
+// after it. fits reports whether so much fits at all.
 func (a *Account) Convert(ctx context.Context, n int64) (done func(), fits bool, err error) {
 	room := max(a.Messages()/2, 1)
 	if n > room {
