@@ -1,0 +1,85 @@
+package certs
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	cmtls "github.com/cert-manager/cert-manager/pkg/server/tls"
+	"github.com/cert-manager/cert-manager/pkg/server/tls/authority"
+)
+
+// settle is how long a new CA is in the caBundle before a replica serves a
+// certificate of it. Each API server hears of the change after some time, usually
+// under a second.
+const settle = 30 * time.Second
+
+var errUntrusted = errors.New("the API server doesn't trust its CA yet")
+
+// A published authority signs only with a CA that the API servers trust. The library
+// asks again until it does, and serves the earlier certificate meanwhile.
+type published struct {
+	cmtls.Authority
+	trust *trust
+}
+
+// Sign implements the library's interface.
+func (p *published) Sign(template *x509.Certificate) (*x509.Certificate, error) {
+	leaf, err := p.Authority.Sign(template)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.trust.accepts(leaf); err != nil {
+		return nil, fmt.Errorf("%w: %w", authority.ErrCertificateNotAvailable, err)
+	}
+	return leaf, nil
+}
+
+// trust is what is known about the API servers' trust.
+type trust struct {
+	mu      sync.Mutex
+	ca      *x509.Certificate // the newest one in the caBundle
+	since   time.Time         // when it was first seen there
+	serving bool              // there is a certificate, of this CA or an earlier one
+	problem error             // why the caBundle can't be kept
+}
+
+// published notes that the caBundle has the CA, and whether it got it just now.
+func (t *trust) published(ca *x509.Certificate, now bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ca == nil || !t.ca.Equal(ca) || now {
+		t.ca, t.since = ca, time.Now()
+	}
+}
+
+// accepts returns an error if the certificate may not be served yet.
+func (t *trust) accepts(leaf *x509.Certificate) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ca == nil || leaf.CheckSignatureFrom(t.ca) != nil {
+		return errUntrusted
+	}
+	// Without an earlier certificate nothing is gained by waiting.
+	if t.serving && time.Since(t.since) < settle {
+		return errUntrusted
+	}
+	t.serving = true
+	return nil
+}
+
+// setProblem replaces the problem, and returns the earlier one.
+func (t *trust) setProblem(err error) (before error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before, t.problem = t.problem, err
+	return before
+}
+
+func (t *trust) currentProblem() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.problem
+}

@@ -1,0 +1,115 @@
+package check
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/culvert-grpc/culvert/kubernetes/inject"
+)
+
+// spare is what a pod needs after the drain, as the injector counts.
+const spare = 2 * time.Second
+
+// onTheWay is time for calls that clients sent before they knew of the drain.
+const onTheWay = 5 * time.Second
+
+// ending checks what the pod needs to end without losing calls.
+func (c *checker) ending(s *subject) {
+	delay, drain := delayOf(s.sidecar), drainOf(s.sidecar)
+	if backend := s.backendContainer(); backend != nil && s.endsUnderLoad() {
+		if pause, known := pauseOf(backend); known && pause < delay {
+			c.add(Warning, s.object, fmt.Sprintf("the container %s gets SIGTERM %v after the pod begins to end, and culvert passes new calls for %v: some fail",
+				backend.Name, pause, delay), fmt.Sprintf("give the container a pause: lifecycle: {preStop: {sleep: {seconds: %d}}}", int64((delay+onTheWay)/time.Second)))
+		}
+	}
+	need := c.graceNeeded(s, delay, drain)
+	for _, pod := range append(slices.Clone(s.pods), s.pod) {
+		if have := graceOf(pod); inject.Sidecar(&pod.Spec) != nil && have < need {
+			c.add(Warning, s.object, fmt.Sprintf("terminationGracePeriodSeconds is %d, and culvert needs %d to drain: the kubelet ends the calls that are left",
+				have, need), fmt.Sprintf("set terminationGracePeriodSeconds: %d", need))
+			return
+		}
+	}
+}
+
+// endsUnderLoad reports whether pods of the kind end while others take new calls. A
+// Job's pod ends by itself.
+func (s *subject) endsUnderLoad() bool { return s.kind != "Job" && s.kind != "CronJob" }
+
+// pauseOf returns how long a container runs on when its pod begins to end, if that is
+// known: what a command waits for isn't.
+func pauseOf(c *corev1.Container) (time.Duration, bool) {
+	switch {
+	case c.Lifecycle == nil || c.Lifecycle.PreStop == nil:
+		return 0, true
+	case c.Lifecycle.PreStop.Sleep != nil:
+		return time.Duration(c.Lifecycle.PreStop.Sleep.Seconds) * time.Second, true
+	}
+	return 0, false
+}
+
+func (c *checker) graceNeeded(s *subject, delay, drain time.Duration) int64 {
+	pause := delay
+	for _, other := range s.others() {
+		if l := other.Lifecycle; l != nil && l.PreStop != nil && l.PreStop.Sleep != nil {
+			pause = max(pause, time.Duration(l.PreStop.Sleep.Seconds)*time.Second)
+		}
+	}
+	return int64((pause + drain + spare + time.Second - 1) / time.Second)
+}
+
+func graceOf(pod *corev1.Pod) int64 {
+	if s := pod.Spec.TerminationGracePeriodSeconds; s != nil {
+		return *s
+	}
+	return corev1.DefaultTerminationGracePeriodSeconds
+}
+
+// delayOf returns how long culvert passes new calls after the pod's end began.
+func delayOf(sidecar *corev1.Container) time.Duration {
+	l := sidecar.Lifecycle
+	if l == nil || l.PreStop == nil || l.PreStop.Exec == nil {
+		return 0
+	}
+	for i, word := range l.PreStop.Exec.Command {
+		value, joined := strings.CutPrefix(word, "--delay=")
+		if word == "--delay" && i+1 < len(l.PreStop.Exec.Command) {
+			value, joined = l.PreStop.Exec.Command[i+1], true
+		}
+		if d, err := time.ParseDuration(value); joined && err == nil {
+			return d
+		}
+	}
+	return 0
+}
+
+// drainOf returns how long culvert's drain may take; 0 if the container doesn't say.
+func drainOf(sidecar *corev1.Container) time.Duration {
+	d, err := time.ParseDuration(variable(sidecar, "CULVERT_DRAIN_TIMEOUT"))
+	if err != nil {
+		return 0
+	}
+	return d
+}
+
+// backendContainer returns the container of the gRPC service: the one with the port,
+// or the only one.
+func (s *subject) backendContainer() *corev1.Container {
+	if s.backend == 0 {
+		return nil
+	}
+	others := s.others()
+	for _, c := range others {
+		if slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.ContainerPort == s.backend }) {
+			return c
+		}
+	}
+	if len(others) == 1 {
+		return others[0]
+	}
+	return nil
+}

@@ -1,0 +1,254 @@
+package check
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/culvert-grpc/culvert/kubernetes/inject"
+)
+
+// injection says which of the subject's pods have culvert, and which get it.
+func (c *checker) injection(s *subject) {
+	switch {
+	case s.err != nil:
+		c.Summary.Refused++
+		for line := range strings.Lines(s.err.Error()) {
+			c.add(Error, s.object, "refused: "+strings.TrimRight(line, "\n"), "")
+		}
+	case !s.asks():
+		c.unasked(s)
+	case s.templateHas || s.having > 0 && s.lacking == 0:
+		c.Summary.Injected++
+	case s.having == 0 && s.lacking == 0:
+		c.Summary.Waiting++
+		c.add(Note, s.object, "its pods get culvert when they are made", "")
+	default:
+		c.Summary.Waiting++
+		c.add(Warning, s.object, fmt.Sprintf("pods without culvert: %d of %d. They were made before the label was set, or while the injector wasn't there",
+			s.lacking, len(s.pods)), s.remake())
+	}
+	if s.asks() && !s.templateHas && s.having == 0 {
+		for _, w := range s.result.Warnings {
+			c.add(Note, s.object, "when injected: "+w, "")
+		}
+	}
+	c.leftovers(s)
+	c.outdated(s)
+	c.version(s)
+}
+
+// unasked is for a subject whose labels don't ask.
+func (c *checker) unasked(s *subject) {
+	switch {
+	case s.templateHas:
+		c.Summary.Injected++
+	case s.having > 0:
+		c.Summary.Injected++
+		if !s.workload && (!slices.Contains(workloadKinds, s.kind) || c.snapshot.Unread[s.kind] != "") {
+			return // what makes its pods isn't known, and may put culvert into them
+		}
+		c.add(Warning, s.object, fmt.Sprintf("pods with culvert: %d of %d. New ones don't get it: %s", s.having, len(s.pods), s.result.Reason),
+			fmt.Sprintf("set the label %s: %s, or make the pods again without culvert: %s", inject.Label, inject.Enabled, s.remake()))
+	case s.result.Warnings != nil:
+		for _, w := range s.result.Warnings {
+			c.add(Warning, s.object, w, "")
+		}
+	default:
+		for _, name := range slices.Sorted(maps.Keys(s.template.Annotations)) {
+			if strings.HasPrefix(name, inject.AnnotationPrefix) && name != inject.GraceAnnotation && s.template.Labels[inject.Label] != inject.Disabled {
+				c.add(Warning, s.object, fmt.Sprintf("the annotation %s does nothing: %s", name, s.result.Reason),
+					fmt.Sprintf("set the label %s: %s on the pod or its namespace, or remove the annotation", inject.Label, inject.Enabled))
+				return
+			}
+		}
+	}
+}
+
+// remake says how the pods are made again.
+func (s *subject) remake() string {
+	switch s.kind {
+	case "Deployment", "StatefulSet", "DaemonSet":
+		return fmt.Sprintf("kubectl rollout restart %s/%s -n %s", strings.ToLower(s.kind), s.name, s.ns.Name)
+	case "CronJob":
+		return "its next Job has new pods"
+	case "Pod":
+		return "delete the pod and make it again"
+	}
+	return "delete its pods, so that new ones are made"
+}
+
+// leftovers finds traces of culvert without culvert: someone removed the container
+// by hand, or copied the rest of a pod.
+func (c *checker) leftovers(s *subject) {
+	if inject.Sidecar(&s.template.Spec) != nil {
+		return
+	}
+	remedy := "remove it"
+	if _, left := s.template.Annotations[inject.GraceAnnotation]; left {
+		c.add(Error, s.object, fmt.Sprintf("the annotation %s is from an injected pod, but the container %s is missing",
+			inject.GraceAnnotation, inject.ContainerName), remedy)
+	}
+	for _, v := range s.template.Spec.Volumes {
+		if s.err == nil && inject.IsVolume(v) { // otherwise it is what the refusal is about
+			c.add(Error, s.object, fmt.Sprintf("the volume %s is from an injected pod, but the container %s is missing",
+				v.Name, inject.ContainerName), remedy)
+		}
+	}
+}
+
+// outdated compares the sidecars with those that pods get now.
+func (c *checker) outdated(s *subject) {
+	images := map[string]int{}
+	var differing []string
+	differ := 0
+	look := func(pod *corev1.Pod) {
+		have := inject.Sidecar(&pod.Spec)
+		if have == nil {
+			return
+		}
+		images[have.Image]++
+		clean, _ := inject.Remove(pod)
+		asking := s.ns
+		asking.Labels = map[string]string{inject.Label: inject.Enabled} // if it has culvert, compare it
+		result, err := inject.Pod(clean, asking, c.config)
+		if err != nil || result.Action != inject.Injected {
+			return
+		}
+		want := inject.Sidecar(&result.Pod.Spec)
+		d := c.differences(have, want)
+		if len(d) > 0 {
+			differ++
+		}
+		for _, text := range d {
+			if !slices.Contains(differing, text) {
+				differing = append(differing, text)
+			}
+		}
+	}
+	pods := s.pods
+	if s.templateHas && len(pods) == 0 {
+		pods = []*corev1.Pod{s.template}
+	}
+	for _, pod := range pods {
+		look(pod)
+	}
+	if len(images) == 0 {
+		return
+	}
+	var texts []string
+	for _, image := range slices.Sorted(maps.Keys(images)) {
+		texts = append(texts, fmt.Sprintf("%s (%s)", image, count(images[image], "pod")))
+	}
+	if len(s.pods) == 0 {
+		texts = slices.Sorted(maps.Keys(images))
+	}
+	c.add(Note, s.object, "has culvert: "+strings.Join(texts, ", "), "")
+	if len(differing) == 0 {
+		return
+	}
+	remedy := s.remake()
+	if s.templateHas {
+		remedy = "take culvert out of the manifest and put it in again: culvert-kube uninject -f FILE | culvert-kube inject -f -"
+	}
+	c.add(Warning, s.object, fmt.Sprintf("culvert is outdated: the injector now sets %s", strings.Join(differing, ", ")), remedy)
+}
+
+// differences returns what of the sidecar isn't as the injector makes it. Fields that
+// the injector leaves unset are others' affair: the API server sets defaults.
+func (c *checker) differences(have, want *corev1.Container) []string {
+	var d []string
+	if c.config.Image != "" && have.Image != want.Image {
+		d = append(d, "image "+want.Image)
+	}
+	if !c.known {
+		return d
+	}
+	h, w := tree(have), tree(want)
+	delete(w, "image")
+	// A sidecar in the ordinary form has no restartPolicy, and that is a choice.
+	delete(w, "restartPolicy")
+	for _, field := range slices.Sorted(maps.Keys(w)) {
+		if field == "env" {
+			d = append(d, variables(have, want)...)
+		} else if !contains(h[field], w[field]) {
+			d = append(d, field)
+		}
+	}
+	return d
+}
+
+// variables returns the names of culvert's variables with other values.
+func variables(have, want *corev1.Container) []string {
+	names := map[string]bool{}
+	for _, v := range slices.Concat(have.Env, want.Env) {
+		if strings.HasPrefix(v.Name, "CULVERT_") && variable(have, v.Name) != variable(want, v.Name) {
+			names["variable "+v.Name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// tree returns the container as the maps and lists of its JSON.
+func tree(c *corev1.Container) map[string]any {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return nil // every container has JSON
+	}
+	var m map[string]any
+	if json.Unmarshal(text, &m) != nil {
+		return nil
+	}
+	return m
+}
+
+// contains reports whether have has everything of want. Lists of things with names
+// may have more of them.
+func contains(have, want any) bool {
+	switch want := want.(type) {
+	case map[string]any:
+		h, ok := have.(map[string]any)
+		for key, value := range want {
+			ok = ok && contains(h[key], value)
+		}
+		return ok
+	case []any:
+		h, ok := have.([]any)
+		for i, w := range want {
+			if _, named := name(w); named {
+				ok = ok && slices.ContainsFunc(h, func(v any) bool { return contains(v, w) })
+			} else {
+				ok = ok && len(h) == len(want) && contains(h[i], w)
+			}
+		}
+		return ok
+	}
+	return reflect.DeepEqual(have, want)
+}
+
+func name(v any) (string, bool) {
+	m, _ := v.(map[string]any)
+	s, named := m["name"].(string)
+	return s, named
+}
+
+// nativeSince is the first minor version whose API server and kubelet start native
+// sidecars without a feature gate.
+const nativeSince = 29
+
+// version finds API servers that would drop restartPolicy from an init container,
+// which then never ends and keeps the pod from starting.
+func (c *checker) version(s *subject) {
+	var major, minor int
+	if n, _ := fmt.Sscanf(c.snapshot.Version, "v%d.%d", &major, &minor); n < 2 || major != 1 || minor >= nativeSince ||
+		s.sidecar == nil || s.sidecar.RestartPolicy == nil {
+		return
+	}
+	c.add(Error, s.object, fmt.Sprintf("the API server %s is older than 1.%d, which brought native sidecars: the pod would wait for culvert to end, forever",
+		c.snapshot.Version, nativeSince), "upgrade Kubernetes, or write culvert as an ordinary container into the pod")
+}

@@ -1,0 +1,123 @@
+package check
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/culvert-grpc/culvert/kubernetes/inject"
+)
+
+// Options say what the cluster should be like.
+type Options struct {
+	// Config is the injector's configuration. Nil: the one in the snapshot. If that is
+	// nil, too, check can't tell whether a sidecar is outdated, and takes every
+	// annotation as allowed.
+	Config *inject.Config
+
+	// Image is culvert's image, instead of the configuration's. Empty: that one.
+	Image string
+}
+
+// Run returns what is wrong, and what will be injected.
+func Run(s *Snapshot, o Options) *Report {
+	r := new(Report)
+	c, known := o.config(s)
+	subjects := s.subjects(c)
+	r.Summary.Workloads = s.Seen
+	checker := &checker{Report: r, snapshot: s, config: c, known: known}
+	checker.webhooks(subjects)
+	for _, sub := range subjects {
+		checker.injection(sub)
+		if sub.sidecar == nil {
+			continue
+		}
+		checker.status(sub)
+		checker.configMap(sub)
+		checker.secret(sub)
+		checker.ending(sub)
+		checker.reach(sub)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(s.Unread)) {
+		r.add(Warning, kind, "not checked: "+s.Unread[kind], "")
+	}
+	r.finish()
+	return r
+}
+
+// config returns the configuration by which pods are injected, and whether it is
+// known.
+func (o Options) config(s *Snapshot) (*inject.Config, bool) {
+	known := cmp.Or(o.Config, s.Injector)
+	if known == nil {
+		known = anything()
+	}
+	c := *known
+	c.Image = cmp.Or(o.Image, c.Image)
+	return &c, cmp.Or(o.Config, s.Injector) != nil
+}
+
+// anything returns a configuration that allows everything.
+func anything() *inject.Config {
+	c := inject.DefaultConfig()
+	var restricted []string
+	for _, name := range inject.AnnotationNames() {
+		if inject.Restricted(name) {
+			restricted = append(restricted, name)
+		}
+	}
+	c.Allow = []inject.Allowance{{Namespaces: []string{"*"}, Annotations: restricted}}
+	return &c
+}
+
+type checker struct {
+	*Report
+	snapshot *Snapshot
+	config   *inject.Config
+	known    bool // config is the injector's own
+}
+
+// missing is the severity of an object that isn't there.
+func (c *checker) missing(s Severity) Severity {
+	if c.snapshot.Partial {
+		return Note
+	}
+	return s
+}
+
+// here ends a text about an object that isn't there.
+func (c *checker) here() string {
+	if c.snapshot.Partial {
+		return " in these manifests"
+	}
+	return ""
+}
+
+func (c *checker) configMap(s *subject) {
+	name := s.pod.Annotations[configAnnotation]
+	if name == "" || c.snapshot.Unread["ConfigMap"] != "" {
+		return
+	}
+	remedy := fmt.Sprintf("kubectl create configmap %s -n %s --from-file=%s", name, s.ns.Name, inject.ConfigMapKey)
+	m := c.snapshot.configMaps[s.ns.Name+"/"+name]
+	if m == nil {
+		c.add(c.missing(Error), s.object, fmt.Sprintf("the annotation %s names the ConfigMap %s, which doesn't exist%s: pods don't start without it",
+			configAnnotation, name, c.here()), remedy)
+		return
+	}
+	if _, has := m.Data[inject.ConfigMapKey]; !has {
+		c.add(Error, s.object, fmt.Sprintf("the ConfigMap %s has no key %s: pods don't start without it", name, inject.ConfigMapKey),
+			"store culvert's configuration under that key: "+remedy)
+	}
+}
+
+// secret names the Secret that check doesn't read.
+func (c *checker) secret(s *subject) {
+	for _, v := range s.pod.Spec.Volumes {
+		if inject.IsVolume(v) && v.Secret != nil {
+			c.add(Note, s.object, fmt.Sprintf("the Secret %s isn't checked: pods don't start without its keys tls.crt and tls.key", v.Secret.SecretName),
+				fmt.Sprintf("kubectl describe secret %s -n %s", v.Secret.SecretName, s.ns.Name))
+		}
+	}
+}

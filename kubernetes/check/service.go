@@ -1,0 +1,151 @@
+package check
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/culvert-grpc/culvert/kubernetes/inject"
+)
+
+// reach finds who reaches culvert, and who reaches the backend past it.
+func (c *checker) reach(s *subject) {
+	var past []string
+	if c.snapshot.Unread["Service"] == "" {
+		past = c.services(s)
+	}
+	if c.snapshot.Unread["NetworkPolicy"] == "" {
+		c.policies(s, past)
+	}
+}
+
+// services returns the names of the Services that lead to the backend.
+func (c *checker) services(s *subject) (past []string) {
+	reached := false
+	for _, svc := range c.snapshot.servicesOf(s) {
+		for _, p := range svc.Spec.Ports {
+			switch s.target(p) {
+			case 0:
+				if p.TargetPort.StrVal == inject.PortName {
+					reached = true // the number is another one in other pods
+				}
+			case s.listen:
+				reached = true
+			case s.backend:
+				if !slices.Contains(past, svc.Name) {
+					past = append(past, svc.Name)
+				}
+				c.past(s, svc, p)
+			}
+		}
+	}
+	if reached || !s.endsUnderLoad() { // a Job serves nobody
+		return past
+	}
+	remedy := "apply the Service below"
+	if len(s.selector) == 0 {
+		remedy = "give the pod a label that a Service can select"
+	} else if len(past) > 0 {
+		remedy = fmt.Sprintf("set targetPort: %s in the Service %s, or apply the Service below", inject.PortName, past[0])
+	}
+	f := c.add(c.missing(Warning), s.object, fmt.Sprintf("no Service%s leads to culvert's port", c.here()), remedy)
+	if len(s.selector) > 0 {
+		f.Manifest = toYAML(&corev1.Service{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+			ObjectMeta: metav1.ObjectMeta{Name: s.name + "-culvert", Namespace: s.ns.Name},
+			Spec: corev1.ServiceSpec{
+				Selector: s.selector,
+				Ports:    []corev1.ServicePort{{Name: "culvert", Port: servicePort, TargetPort: intstr.FromString(inject.PortName)}},
+			},
+		})
+	}
+	return past
+}
+
+// servicePort is the port of a Service that check prints.
+const servicePort = 8080
+
+// past tells of a Service that leads to the backend.
+func (c *checker) past(s *subject, svc *corev1.Service, p corev1.ServicePort) {
+	where := ""
+	switch spec := &svc.Spec; {
+	case spec.Type == corev1.ServiceTypeLoadBalancer:
+		where = ", also from outside the cluster: it is a LoadBalancer"
+	case spec.Type == corev1.ServiceTypeNodePort:
+		where = ", also from outside the cluster: it is a NodePort"
+	case len(spec.ExternalIPs) > 0:
+		where = ", also from outside the cluster: it has external addresses"
+	}
+	if names := c.snapshot.ingressesTo(svc, p); where == "" && len(names) > 0 {
+		where = fmt.Sprintf(", also from outside the cluster: through the Ingress %s", strings.Join(names, ", "))
+	}
+	c.add(Warning, objectName("Service", svc.Namespace, svc.Name),
+		fmt.Sprintf("its port %d leads to port %d of %s, past culvert%s", p.Port, s.backend, s.object, where),
+		fmt.Sprintf("set targetPort: %s. culvert takes native gRPC on that port, too", inject.PortName))
+}
+
+// servicesOf returns the Services that select the subject's pods.
+func (s *Snapshot) servicesOf(sub *subject) []*corev1.Service {
+	var found []*corev1.Service
+	for _, svc := range s.services {
+		if svc.Namespace == sub.ns.Name && len(svc.Spec.Selector) > 0 &&
+			labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(sub.pod.Labels)) {
+			found = append(found, svc)
+		}
+	}
+	return found
+}
+
+// target returns the pod's port that a Service's port leads to; 0 if the pod has none
+// of that name.
+func (s *subject) target(p corev1.ServicePort) int32 {
+	if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
+		return 0
+	}
+	if p.TargetPort == (intstr.IntOrString{}) {
+		return p.Port
+	}
+	return s.number(p.TargetPort)
+}
+
+// number returns the number of a port of the pod.
+func (s *subject) number(port intstr.IntOrString) int32 {
+	if port.Type == intstr.Int {
+		return port.IntVal
+	}
+	for _, c := range append(s.others(), s.sidecar) {
+		for _, p := range c.Ports {
+			if p.Name == port.StrVal {
+				return p.ContainerPort
+			}
+		}
+	}
+	return 0
+}
+
+// ingressesTo returns the names of the Ingresses that lead to a Service's port.
+func (s *Snapshot) ingressesTo(svc *corev1.Service, p corev1.ServicePort) []string {
+	var names []string
+	for _, in := range s.ingresses {
+		leads := func(b *networkingv1.IngressBackend) bool {
+			return in.Namespace == svc.Namespace && b != nil && b.Service != nil && b.Service.Name == svc.Name &&
+				(b.Service.Port.Number == p.Port || b.Service.Port.Name != "" && b.Service.Port.Name == p.Name)
+		}
+		found := leads(in.Spec.DefaultBackend)
+		for _, rule := range in.Spec.Rules {
+			if rule.HTTP != nil {
+				found = found || slices.ContainsFunc(rule.HTTP.Paths, func(p networkingv1.HTTPIngressPath) bool { return leads(&p.Backend) })
+			}
+		}
+		if found {
+			names = append(names, in.Name)
+		}
+	}
+	return names
+}

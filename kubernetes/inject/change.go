@@ -1,0 +1,141 @@
+package inject
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	kjson "sigs.k8s.io/json"
+)
+
+// A change is what injection adds to a pod.
+type change struct {
+	container corev1.Container
+	volumes   []corev1.Volume
+	grace     *int64 // the new terminationGracePeriodSeconds; nil: the pod's own
+	graceWas  *int64 // the old one, if grace isn't nil; nil: it wasn't set
+}
+
+// apply makes the change in the pod.
+func (c *change) apply(pod *corev1.Pod) {
+	spec := &pod.Spec
+	// In front of the others: init containers and sidecars behind it have culvert, and
+	// it ends after them.
+	spec.InitContainers = append([]corev1.Container{*c.container.DeepCopy()}, spec.InitContainers...)
+	for _, v := range c.volumes {
+		spec.Volumes = append(spec.Volumes, *v.DeepCopy())
+	}
+	if c.grace != nil {
+		spec.TerminationGracePeriodSeconds = new(*c.grace)
+		if pod.Annotations == nil {
+			pod.Annotations = map[string]string{}
+		}
+		pod.Annotations[GraceAnnotation] = formatGrace(c.graceWas)
+	}
+}
+
+func formatGrace(seconds *int64) string {
+	if seconds == nil {
+		return ""
+	}
+	return strconv.FormatInt(*seconds, 10)
+}
+
+// An Operation is one step of a JSON patch (RFC 6902).
+type Operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"` // a JSON pointer (RFC 6901)
+	Value any    `json:"value,omitempty"`
+}
+
+// Patch is [Pod] for a pod in JSON. It returns a JSON patch, or nil if the pod stays
+// as it is. The patch adds, and touches nothing else, so fields of a newer API that
+// this program doesn't know stay as they are. The result's pod is the pod as it
+// came.
+func Patch(raw []byte, ns Namespace, c *Config) ([]byte, Result, error) {
+	var pod corev1.Pod
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &pod); err != nil { // as the API server reads it
+		return nil, Result{}, fmt.Errorf("the pod isn't one: %w", err)
+	}
+	ops, result, err := Operations(&pod, ns, c)
+	if err != nil || len(ops) == 0 {
+		return nil, result, err
+	}
+	patch, err := json.Marshal(ops)
+	return patch, result, err
+}
+
+// Operations is [Pod] that returns the steps of a JSON patch for the pod, none if it
+// stays as it is. The result's pod is the argument.
+func Operations(pod *corev1.Pod, ns Namespace, c *Config) ([]Operation, Result, error) {
+	change, result, err := plan(pod, ns, c)
+	if err != nil {
+		return nil, Result{}, err
+	}
+	result.Pod = pod
+	if change == nil {
+		return nil, result, nil
+	}
+	return change.operations(pod), result, nil
+}
+
+func (c *change) operations(pod *corev1.Pod) []Operation {
+	var ops []Operation
+	add := func(path string, value any) { ops = append(ops, Operation{"add", path, value}) }
+	if len(pod.Spec.InitContainers) == 0 {
+		add("/spec/initContainers", []corev1.Container{c.container})
+	} else {
+		add("/spec/initContainers/0", c.container)
+	}
+	if len(pod.Spec.Volumes) == 0 {
+		add("/spec/volumes", c.volumes)
+	} else {
+		for _, v := range c.volumes {
+			add("/spec/volumes/-", v)
+		}
+	}
+	if c.grace != nil {
+		add("/spec/terminationGracePeriodSeconds", *c.grace)
+		if len(pod.Annotations) == 0 {
+			add("/metadata/annotations", map[string]string{GraceAnnotation: formatGrace(c.graceWas)})
+		} else {
+			add("/metadata/annotations/culvert.dev~1"+graceWas, formatGrace(c.graceWas))
+		}
+	}
+	return ops
+}
+
+// Remove returns the pod without culvert and what came with it, and whether there
+// was one. It doesn't modify its argument.
+func Remove(pod *corev1.Pod) (*corev1.Pod, bool) {
+	clean := pod.DeepCopy()
+	if Sidecar(&clean.Spec) == nil {
+		return clean, false
+	}
+	spec := &clean.Spec
+	spec.InitContainers = cut(spec.InitContainers, isSidecar)
+	spec.Containers = cut(spec.Containers, isSidecar)
+	spec.Volumes = cut(spec.Volumes, IsVolume)
+	if was, raised := clean.Annotations[GraceAnnotation]; raised {
+		spec.TerminationGracePeriodSeconds = nil
+		if seconds, err := strconv.ParseInt(was, 10, 64); err == nil {
+			spec.TerminationGracePeriodSeconds = &seconds
+		}
+		delete(clean.Annotations, GraceAnnotation)
+		if len(clean.Annotations) == 0 {
+			clean.Annotations = nil
+		}
+	}
+	return clean, true
+}
+
+// cut removes elements; an empty list becomes nil, as if it had never been there.
+func cut[T any](list []T, gone func(T) bool) []T {
+	list = slices.DeleteFunc(list, gone)
+	if len(list) == 0 {
+		return nil
+	}
+	return list
+}

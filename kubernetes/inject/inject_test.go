@@ -1,0 +1,182 @@
+package inject_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"sigs.k8s.io/yaml"
+
+	"github.com/culvert-grpc/culvert/kubernetes/inject"
+)
+
+const orders = `
+metadata:
+  name: orders
+  labels: {culvert.dev/inject: enabled}
+spec:
+  containers:
+    - name: orders
+      image: orders:1
+      ports: [{name: grpc, containerPort: 9000}]
+`
+
+func read(t *testing.T, text string) *corev1.Pod {
+	t.Helper()
+	pod := new(corev1.Pod)
+	if err := yaml.UnmarshalStrict([]byte(text), pod); err != nil {
+		t.Fatal(err)
+	}
+	return pod
+}
+
+func testConfig() *inject.Config {
+	c := inject.DefaultConfig()
+	c.Image = "culvert:test"
+	return &c
+}
+
+func TestPodGetsASidecar(t *testing.T) {
+	pod := read(t, orders)
+	result, err := inject.Pod(pod, inject.Namespace{Name: "shop"}, testConfig())
+	if err != nil || result.Action != inject.Injected {
+		t.Fatalf("%s: %v", result.Action, err)
+	}
+	if len(pod.Spec.InitContainers) != 0 {
+		t.Error("the argument was modified")
+	}
+	c := inject.Sidecar(&result.Pod.Spec)
+	if c == nil || c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
+		t.Fatalf("no native sidecar: %+v", c)
+	}
+	values := map[string]string{}
+	for _, v := range c.Env {
+		values[v.Name] = v.Value
+	}
+	if got, want := values["CULVERT_BACKEND_ADDRESS"], "127.0.0.1:9000"; got != want {
+		t.Errorf("the backend is %q, want %q", got, want)
+	}
+
+	again, err := inject.Pod(result.Pod, inject.Namespace{Name: "shop"}, testConfig())
+	if err != nil || again.Action != inject.AlreadyInjected || !equality.Semantic.DeepEqual(again.Pod, result.Pod) {
+		t.Errorf("the second time: %s, %v", again.Action, err)
+	}
+	clean, removed := inject.Remove(result.Pod)
+	if !removed || !equality.Semantic.DeepEqual(clean, pod) {
+		t.Errorf("after removal (%v): %+v", removed, clean)
+	}
+}
+
+func TestWhoAsks(t *testing.T) {
+	for _, row := range []struct {
+		pod, namespace string
+		want           inject.Action
+	}{
+		{"", "", inject.Skipped},
+		{"", "enabled", inject.Injected},
+		{"", "disabled", inject.Skipped},
+		{"enabled", "", inject.Injected},
+		{"enabled", "disabled", inject.Injected},
+		{"disabled", "enabled", inject.Skipped},
+	} {
+		pod, ns := read(t, orders), inject.Namespace{Name: "shop", Labels: map[string]string{inject.Label: row.namespace}}
+		pod.Labels[inject.Label] = row.pod
+		if row.pod == "" {
+			delete(pod.Labels, inject.Label)
+		}
+		result, err := inject.Pod(pod, ns, testConfig())
+		if err != nil || result.Action != row.want {
+			t.Errorf("pod %q in namespace %q: %s, %v, want %s", row.pod, row.namespace, result.Action, err, row.want)
+		}
+	}
+}
+
+func TestRefusedPods(t *testing.T) {
+	for name, row := range map[string]struct {
+		change func(*corev1.Pod)
+		want   string
+	}{
+		"a label that is neither":      {func(p *corev1.Pod) { p.Labels[inject.Label] = "true" }, `"true" is neither "enabled" nor "disabled"`},
+		"an unknown annotation":        {annotate("backendport", "9000"), `did you mean "backend-port"?`},
+		"a malformed port":             {annotate("listen-port", "0"), "write a number from 1 to 65535"},
+		"an image without leave":       {annotate("image", "other:1"), `not allowed in namespace "shop"`},
+		"a limit that culvert refuses": {annotate("limits.message_bytes", "much"), "culvert.dev/limits.message_bytes"},
+		"no port named grpc":           {func(p *corev1.Pod) { p.Spec.Containers[0].Ports[0].Name = "http" }, "set the annotation culvert.dev/backend-port"},
+		"several ports named grpc": {func(p *corev1.Pod) {
+			p.Spec.Containers[0].Ports = append(p.Spec.Containers[0].Ports, corev1.ContainerPort{Name: "grpc-admin", ContainerPort: 9001})
+		}, "grpc (9000, container orders), grpc-admin (9001, container orders)"},
+		"a port that culvert uses": {func(p *corev1.Pod) {
+			p.Spec.Containers[0].Ports = append(p.Spec.Containers[0].Ports, corev1.ContainerPort{ContainerPort: 15080})
+		}, "port 15080 of container orders is also culvert's port for clients"},
+		"another container culvert": {func(p *corev1.Pod) { p.Spec.Containers[0].Name = "culvert" }, "has no port named culvert"},
+		"a volume of that name":     {func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{{Name: "culvert-config"}} }, "a volume is named culvert-config"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := read(t, orders)
+			row.change(pod)
+			_, err := inject.Pod(pod, inject.Namespace{Name: "shop"}, testConfig())
+			if err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("the error is %v, want %q in it", err, row.want)
+			}
+		})
+	}
+}
+
+func annotate(name, value string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Annotations = map[string]string{inject.AnnotationPrefix + name: value} }
+}
+
+func TestNeverInjected(t *testing.T) {
+	for name, row := range map[string]struct {
+		namespace string
+		change    func(*corev1.Pod)
+	}{
+		"Kubernetes' own namespace": {"kube-system", func(*corev1.Pod) {}},
+		"Windows":                   {"shop", func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }},
+		"Windows by node":           {"shop", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{corev1.LabelOSStable: "windows"} }},
+		"the node's network":        {"shop", func(p *corev1.Pod) { p.Spec.HostNetwork = true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := read(t, orders)
+			row.change(pod)
+			result, err := inject.Pod(pod, inject.Namespace{Name: row.namespace}, testConfig())
+			if err != nil || result.Action != inject.Skipped || result.Reason == "" || len(result.Warnings) != 1 {
+				t.Errorf("%+v, %v", result, err)
+			}
+		})
+	}
+}
+
+func TestGracePeriodIsRaised(t *testing.T) {
+	pod := read(t, orders)
+	pod.Spec.TerminationGracePeriodSeconds = new(int64(10))
+	result, err := inject.Pod(pod, inject.Namespace{Name: "shop"}, testConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := *result.Pod.Spec.TerminationGracePeriodSeconds; got != 27 { // 5 s, 20 s, and 2 s to spare
+		t.Errorf("it is %d, want 27", got)
+	}
+	if clean, _ := inject.Remove(result.Pod); *clean.Spec.TerminationGracePeriodSeconds != 10 {
+		t.Errorf("after removal it is %d, want 10", *clean.Spec.TerminationGracePeriodSeconds)
+	}
+}
+
+func TestPatchAdds(t *testing.T) {
+	raw := []byte(`{"metadata":{"labels":{"culvert.dev/inject":"enabled"}},"spec":{"future":9007199254740993,"containers":[{"name":"a","ports":[{"name":"grpc","containerPort":1}]}]}}`)
+	patch, result, err := inject.Patch(raw, inject.Namespace{Name: "shop"}, testConfig())
+	if err != nil || result.Action != inject.Injected {
+		t.Fatal(result, err)
+	}
+	var ops []inject.Operation
+	if err := json.Unmarshal(patch, &ops); err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range ops {
+		if op.Op != "add" {
+			t.Errorf("%s %s: a patch only adds", op.Op, op.Path)
+		}
+	}
+}

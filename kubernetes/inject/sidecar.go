@@ -1,0 +1,146 @@
+package inject
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// Volumes of the sidecar, and where it sees them. culvert reloads files in folders
+// that change; Kubernetes doesn't update a file behind a subPath.
+const (
+	volumePrefix = "culvert-"
+	noToken      = volumePrefix + "no-token"
+	configVolume = volumePrefix + "config"
+	tlsVolume    = volumePrefix + "tls"
+
+	configDir = "/etc/culvert/config"
+	tlsDir    = "/etc/culvert/tls"
+
+	// ConfigMapKey is the key of the ConfigMap in the annotation config.
+	ConfigMapKey = "proxy.yaml"
+)
+
+// accountDir is where the API server mounts the token of the service account, in each
+// container that mounts nothing there. culvert needs no token.
+const accountDir = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+// user of culvert's image.
+const user = 65532
+
+// container makes the sidecar.
+func container(s *settings, c *Config) corev1.Container {
+	probe := func(path string, period, failures int32) *corev1.Probe {
+		return &corev1.Probe{
+			ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString(HealthPortName), Scheme: corev1.URISchemeHTTP}},
+			PeriodSeconds:    period,
+			FailureThreshold: failures,
+			TimeoutSeconds:   3,
+			SuccessThreshold: 1,
+		}
+	}
+	return corev1.Container{
+		Name:            ContainerName,
+		Image:           s.image,
+		ImagePullPolicy: c.ImagePullPolicy,
+		Args:            append([]string{"serve"}, s.args...),
+		RestartPolicy:   new(corev1.ContainerRestartPolicyAlways), // this makes it a native sidecar
+		Env:             variables(s, c),
+		Ports: []corev1.ContainerPort{
+			{Name: PortName, ContainerPort: s.listenPort, Protocol: corev1.ProtocolTCP},
+			{Name: HealthPortName, ContainerPort: c.HealthPort, Protocol: corev1.ProtocolTCP},
+		},
+		Resources:    *c.Resources.DeepCopy(),
+		VolumeMounts: mounts(s),
+		// A native sidecar starts before the application. So the start-up probe asks
+		// culvert alone: /readyz can be told to depend on the backend.
+		StartupProbe:   probe("/livez", 1, 60),
+		LivenessProbe:  probe("/livez", 10, 3),
+		ReadinessProbe: probe("/readyz", 5, 2),
+		// It runs when the application gets SIGTERM; culvert's own SIGTERM comes after
+		// the application has gone.
+		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
+			Command: []string{"/culvert", "drain", "--delay", c.DrainDelay.Duration.String()},
+		}}},
+		SecurityContext:          securityContext(s),
+		TerminationMessagePath:   corev1.TerminationMessagePathDefault,
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+	}
+}
+
+// variables win over the file of the ConfigMap, so that probes, drain and grace
+// period fit whatever the file says.
+func variables(s *settings, c *Config) []corev1.EnvVar {
+	vars := []corev1.EnvVar{
+		{Name: "CULVERT_LISTEN", Value: fmt.Sprintf(":%d", s.listenPort)},
+		{Name: "CULVERT_BACKEND_ADDRESS", Value: s.backend},
+		{Name: "CULVERT_HEALTH_LISTEN", Value: fmt.Sprintf(":%d", c.HealthPort)},
+		{Name: "CULVERT_ADMIN_LISTEN", Value: fmt.Sprintf("127.0.0.1:%d", c.AdminPort)},
+		{Name: keys[drainKey].Env, Value: s.drain.String()},
+	}
+	if s.configMap != "" {
+		vars = append(vars, corev1.EnvVar{Name: "CULVERT_CONFIG", Value: configDir + "/" + ConfigMapKey})
+	}
+	if s.tlsSecret != "" {
+		vars = append(vars,
+			corev1.EnvVar{Name: "CULVERT_TLS_CERT", Value: tlsDir + "/" + corev1.TLSCertKey},
+			corev1.EnvVar{Name: "CULVERT_TLS_KEY", Value: tlsDir + "/" + corev1.TLSPrivateKeyKey})
+	}
+	vars = append(vars, s.variables...)
+	// Go takes at least two threads, however small the limit is. With one CPU or
+	// less, the second one only uses up the quota.
+	if cpu, limited := c.Resources.Limits[corev1.ResourceCPU]; limited && cpu.Cmp(resource.MustParse("1")) <= 0 {
+		vars = append(vars, corev1.EnvVar{Name: "GOMAXPROCS", Value: "1"})
+	}
+	return vars
+}
+
+func mounts(s *settings) []corev1.VolumeMount {
+	m := []corev1.VolumeMount{{Name: noToken, MountPath: accountDir, ReadOnly: true}}
+	if s.configMap != "" {
+		m = append(m, corev1.VolumeMount{Name: configVolume, MountPath: configDir, ReadOnly: true})
+	}
+	if s.tlsSecret != "" {
+		m = append(m, corev1.VolumeMount{Name: tlsVolume, MountPath: tlsDir, ReadOnly: true})
+	}
+	return append(m, s.mounts...)
+}
+
+func volumes(s *settings) []corev1.Volume {
+	v := []corev1.Volume{{Name: noToken, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+	if s.configMap != "" {
+		v = append(v, corev1.Volume{Name: configVolume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: s.configMap},
+			Items:                []corev1.KeyToPath{{Key: ConfigMapKey, Path: ConfigMapKey}},
+		}}})
+	}
+	if s.tlsSecret != "" {
+		v = append(v, corev1.Volume{Name: tlsVolume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.tlsSecret}}})
+	}
+	return v
+}
+
+// securityContext is what Pod Security's level "restricted" asks for, and a
+// read-only root.
+func securityContext(s *settings) *corev1.SecurityContext {
+	if s.security != nil {
+		return s.security.DeepCopy()
+	}
+	return &corev1.SecurityContext{
+		RunAsNonRoot:             new(true),
+		RunAsUser:                new(int64(user)),
+		RunAsGroup:               new(int64(user)),
+		AllowPrivilegeEscalation: new(false),
+		ReadOnlyRootFilesystem:   new(true),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+}
+
+// IsVolume reports whether the injector made the volume.
+func IsVolume(v corev1.Volume) bool {
+	return slices.Contains([]string{noToken, configVolume, tlsVolume}, v.Name)
+}

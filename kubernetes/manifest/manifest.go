@@ -1,0 +1,150 @@
+// Package manifest puts culvert into the pods of Kubernetes manifests, and takes it
+// out again. A manifest is a stream of documents in YAML or JSON. What changes
+// nothing passes byte for byte.
+//
+//   - manifest.go goes through the documents
+//   - split.go splits the stream, and writes changed documents
+//   - workload.go finds the pods in a document
+//   - edit.go changes a document's tree
+//   - objects.go gives the objects to readers
+package manifest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/culvert-grpc/culvert/kubernetes/inject"
+)
+
+// MaxSize is the maximum size of a manifest in bytes. A larger one is a mistake: the
+// API server takes no object above 3 MiB.
+const MaxSize = 64 << 20
+
+// Options say which pods get culvert.
+type Options struct {
+	Config *inject.Config
+
+	// Namespace is the namespace of objects that name none.
+	Namespace string
+
+	// All injects each pod that doesn't opt out, as if its namespace had the label.
+	All bool
+}
+
+// An Outcome says what happened to one workload.
+type Outcome struct {
+	Object   string // "Deployment shop/orders"
+	Action   inject.Action
+	Reason   string // why it isn't changed; empty if it is
+	Warnings []string
+}
+
+// Removed is the action of [Remove] on a workload that had culvert.
+const Removed inject.Action = "removed"
+
+// Inject returns the manifest with culvert in each workload whose pods ask for it, by
+// a label of the pod, or of its namespace if that is in the same manifest. An error
+// has a line for each workload that asks and can't have culvert, and for each
+// document that can't be read.
+func Inject(text []byte, o Options) ([]byte, []Outcome, error) {
+	return each(text, func(docs []*document, w *workload) (Outcome, error) {
+		pod, err := w.pod()
+		if err != nil {
+			return Outcome{}, err
+		}
+		ns := namespaceOf(docs, w.namespace(o.Namespace), o.All)
+		ops, result, err := inject.Operations(pod, ns, o.Config)
+		if err != nil {
+			return Outcome{}, err
+		}
+		for _, op := range ops {
+			if err := w.add(op); err != nil {
+				return Outcome{}, err
+			}
+		}
+		return Outcome{Action: result.Action, Reason: result.Reason, Warnings: result.Warnings}, nil
+	})
+}
+
+// Remove returns the manifest without what [Inject] added.
+func Remove(text []byte) ([]byte, []Outcome, error) {
+	return each(text, func(_ []*document, w *workload) (Outcome, error) {
+		pod, err := w.pod()
+		if err != nil {
+			return Outcome{}, err
+		}
+		clean, had := inject.Remove(pod)
+		if !had {
+			return Outcome{Action: inject.Skipped, Reason: "it has no culvert"}, nil
+		}
+		return Outcome{Action: Removed}, w.remove(pod, clean)
+	})
+}
+
+// each calls change with each workload, and writes the documents that it changed.
+func each(text []byte, change func([]*document, *workload) (Outcome, error)) ([]byte, []Outcome, error) {
+	docs, err := parse(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	var errs []error
+	var outcomes []Outcome
+	for _, d := range docs {
+		workloads, err := d.workloads()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, w := range workloads {
+			outcome, err := change(docs, w)
+			if err != nil {
+				errs = append(errs, prefixed(w.String(), err))
+				continue
+			}
+			d.changed = d.changed || outcome.Action == inject.Injected || outcome.Action == Removed
+			outcome.Object = w.String()
+			outcomes = append(outcomes, outcome)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, nil, errors.Join(errs...)
+	}
+	var out bytes.Buffer
+	for _, d := range docs {
+		if err := d.write(&out); err != nil {
+			return nil, nil, err
+		}
+	}
+	return out.Bytes(), outcomes, nil
+}
+
+// prefixed puts the name of the object before each line of an error.
+func prefixed(object string, err error) error {
+	var lines []error
+	for line := range bytes.Lines([]byte(err.Error())) {
+		lines = append(lines, fmt.Errorf("%s: %s", object, bytes.TrimRight(line, "\n")))
+	}
+	return errors.Join(lines...)
+}
+
+// namespaceOf returns a namespace with the labels that its document has.
+func namespaceOf(docs []*document, name string, all bool) inject.Namespace {
+	ns := inject.Namespace{Name: name}
+	for _, d := range docs {
+		for _, o := range d.objects() {
+			if o.group == "" && o.kind == "Namespace" && o.name == name {
+				var n corev1.Namespace
+				if decode(o.node, &n) == nil {
+					ns.Labels = n.Labels
+				}
+			}
+		}
+	}
+	if _, labelled := ns.Labels[inject.Label]; all && !labelled {
+		ns.Labels = map[string]string{inject.Label: inject.Enabled}
+	}
+	return ns
+}

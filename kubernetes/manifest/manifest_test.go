@@ -1,0 +1,199 @@
+package manifest_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/culvert-grpc/culvert/kubernetes/inject"
+	"github.com/culvert-grpc/culvert/kubernetes/manifest"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func options() manifest.Options {
+	c := inject.DefaultConfig()
+	c.Image = "culvert:1.0.0"
+	return manifest.Options{Config: &c, Namespace: "default"}
+}
+
+// TestGolden compares what inject makes of each manifest in testdata with the file
+// beside it. Removal gives back the content.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.in.*")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d manifests: %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			in, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, outcomes, err := manifest.Inject(in, options())
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := strings.Replace(file, ".in.", ".out.", 1)
+			if *update {
+				if err := os.WriteFile(golden, out, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(out, want) {
+				t.Errorf("the result isn't %s:\n%s", golden, out)
+			}
+			injected := 0
+			for _, o := range outcomes {
+				if o.Action == inject.Injected {
+					injected++
+				}
+			}
+			if injected == 0 {
+				t.Errorf("nothing was injected: %+v", outcomes)
+			}
+			again, _, err := manifest.Inject(out, options())
+			if err != nil || !bytes.Equal(again, out) {
+				t.Errorf("a second inject changes it (%v):\n%s", err, again)
+			}
+			back, _, err := manifest.Remove(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := content(t, back), content(t, in); got != want {
+				t.Errorf("after removal:\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// content returns the documents without comments and style.
+func content(t *testing.T, text []byte) string {
+	t.Helper()
+	var all []any
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	for {
+		var v any
+		if decoder.Decode(&v) != nil {
+			break
+		}
+		all = append(all, v)
+	}
+	out, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// TestUntouched has what has no pod that asks: it passes byte for byte.
+func TestUntouched(t *testing.T) {
+	for _, text := range []string{
+		"",
+		"\n# nothing\n---\n---\n",
+		"%YAML 1.2\n---\na:   1 # odd\n...\n",
+		"a: 9007199254740993\r\n\r\nb: |\r\n  ---x\r\n",
+		"\ufeffkind: ConfigMap\napiVersion: v1\ndata: {a: '---'}",
+		"kind: Deployment\napiVersion: example.com/v1\nspec: 1\n",
+		"kind: Pod\napiVersion: v1\nspec:   {containers: []}\n",
+		"- just\n- a list\n",
+		"--- text\n--- {a: 1}\n",
+	} {
+		out, _, err := manifest.Inject([]byte(text), options())
+		if err != nil || string(out) != text {
+			t.Errorf("%q became %q (%v)", text, out, err)
+		}
+		if out, _, err := manifest.Remove([]byte(text)); err != nil || string(out) != text {
+			t.Errorf("removal: %q became %q (%v)", text, out, err)
+		}
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	for text, want := range map[string]string{
+		"a: [\n":                   "document 1 (line 1)",
+		"---\na: 1\n---\n\tb: 2\n": "document 3 (line 3)",
+		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}": "Deployment a: it has no spec.template",
+		"apiVersion: v1\nkind: Pod\nspec: {containers: 5}\n":         "cannot unmarshal number",
+		"{} {}": "document 1",
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {culvert.dev/inject: enabled}}\nspec: {containers: []}\n":                                                                     "Pod a: no container has a port named grpc",
+		"x: &x {volumes: []}\napiVersion: v1\nkind: Pod\nmetadata: {labels: {culvert.dev/inject: enabled}}\nspec: {<<: *x, containers: [{name: a, ports: [{name: grpc, containerPort: 1}]}]}": "merge key",
+	} {
+		out, _, err := manifest.Inject([]byte(text), options())
+		if err == nil || !strings.Contains(err.Error(), want) || out != nil {
+			t.Errorf("%q: %q, %v, want %q in the error", text, out, err, want)
+		}
+	}
+	shared, err := os.ReadFile("testdata/alias.in.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared = append(shared, "x-copy: *first\n"...)
+	if _, _, err := manifest.Inject(shared, options()); err == nil || !strings.Contains(err.Error(), "Deployment orders: line 15: it has the anchor &first") {
+		t.Errorf("a list that is shared: %v", err)
+	}
+}
+
+// TestLabelOfTheNamespace has the namespace in the same manifest.
+func TestLabelOfTheNamespace(t *testing.T) {
+	const namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {culvert.dev/inject: enabled}}\n---\n"
+	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: shop}\nspec: {containers: [{name: a, ports: [{name: grpc, containerPort: 1}]}]}\n"
+	for text, want := range map[string]inject.Action{namespace + pod: inject.Injected, pod: inject.Skipped} {
+		out, outcomes, err := manifest.Inject([]byte(text), options())
+		if err != nil || len(outcomes) != 1 || outcomes[0].Action != want {
+			t.Errorf("%+v, %v, want %s", outcomes, err, want)
+		}
+		if !strings.HasPrefix(string(out), text[:len(text)-len(pod)]) {
+			t.Errorf("the namespace's document changed:\n%s", out)
+		}
+	}
+}
+
+// FuzzManifest checks that nothing panics, that a manifest without a pod that asks
+// stays as it is, and that a second inject changes nothing.
+func FuzzManifest(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.in.*")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		out, outcomes, err := manifest.Inject(text, options())
+		if err != nil {
+			return
+		}
+		changed := false
+		for _, o := range outcomes {
+			changed = changed || o.Action == inject.Injected
+		}
+		if !changed {
+			if !bytes.Equal(out, text) {
+				t.Errorf("%q became %q", text, out)
+			}
+			return
+		}
+		again, _, err := manifest.Inject(out, options())
+		if err != nil || !bytes.Equal(again, out) {
+			t.Errorf("a second inject (%v) makes of\n%s\nthis:\n%s", err, out, again)
+		}
+		if _, _, err := manifest.Remove(out); err != nil {
+			t.Errorf("removal: %v", err)
+		}
+	})
+}

@@ -1,0 +1,206 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// A document is one document of a stream, with the marker before it.
+type document struct {
+	line    int    // of its first byte in the stream
+	marker  []byte // the line with ---, and what stands before it; empty in front of the first
+	body    []byte
+	root    *yaml.Node // nil: it has no content
+	changed bool
+}
+
+// split splits a stream at the lines that begin with "---". In YAML such a line is
+// never part of a text: https://yaml.org/spec/1.2.2/#912-document-markers
+// The documents, joined, are the stream.
+func split(text []byte) []*document {
+	docs := []*document{{line: 1}}
+	n := 0
+	for line := range bytes.Lines(text) {
+		n++
+		if marker, rest := isMarker(line); marker {
+			docs = append(docs, &document{line: n})
+			d := docs[len(docs)-1]
+			if rest {
+				d.body = append(d.body, line...)
+			} else {
+				d.marker = line
+			}
+			continue
+		}
+		d := docs[len(docs)-1]
+		d.body = append(d.body, line...)
+	}
+	return docs
+}
+
+// isMarker reports whether a document begins in the line, and whether the line has
+// content of it.
+func isMarker(line []byte) (marker, content bool) {
+	rest, found := bytes.CutPrefix(line, []byte("---"))
+	if !found || len(rest) > 0 && !bytes.ContainsRune([]byte(" \t\r\n"), rune(rest[0])) {
+		return false, false
+	}
+	rest = bytes.TrimSpace(rest)
+	return true, len(rest) > 0 && rest[0] != '#'
+}
+
+// blank reports whether there is nothing but comments and directives.
+func blank(body []byte) bool {
+	for line := range bytes.Lines(body) {
+		line = bytes.TrimSpace(bytes.TrimPrefix(line, []byte("\ufeff")))
+		if len(line) > 0 && line[0] != '#' && line[0] != '%' && !bytes.Equal(line, []byte("...")) {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *document) parse() error {
+	if blank(d.body) {
+		return nil
+	}
+	var root yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(d.body))
+	if err := decoder.Decode(&root); err != nil {
+		return err
+	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return errors.New("something follows its end: begin each document with ---")
+	}
+	if len(root.Content) == 1 && root.Content[0].Kind == yaml.MappingNode {
+		d.root = &root
+	}
+	return nil
+}
+
+// write writes the document: the bytes that came, or the changed tree. The tree has
+// the comments, and each value as it was spelled.
+func (d *document) write(to *bytes.Buffer) error {
+	to.Write(d.marker)
+	if !d.changed {
+		to.Write(d.body)
+		return nil
+	}
+	if content, _ := isMarker(d.body); content {
+		to.WriteString("---\n")
+	}
+	var text bytes.Buffer
+	if err := d.encode(&text); err != nil {
+		return fmt.Errorf("document at line %d: %w", d.line, err)
+	}
+	out := text.Bytes()
+	if !bytes.HasSuffix(d.body, []byte("\n")) {
+		out = bytes.TrimRight(out, "\n")
+	}
+	if bytes.Contains(d.body, []byte("\r\n")) {
+		out = bytes.ReplaceAll(out, []byte("\n"), []byte("\r\n"))
+	}
+	to.Write(out)
+	return nil
+}
+
+func (d *document) encode(to *bytes.Buffer) error {
+	if json.Valid(d.body) {
+		var text bytes.Buffer
+		if err := writeJSON(&text, d.root.Content[0]); err != nil {
+			return err
+		}
+		if bytes.Contains(bytes.TrimSpace(d.body), []byte("\n")) {
+			return errors.Join(json.Indent(to, text.Bytes(), "", jsonIndent(d.body)), to.WriteByte('\n'))
+		}
+		to.Write(append(text.Bytes(), '\n'))
+		return nil
+	}
+	encoder := yaml.NewEncoder(to)
+	encoder.SetIndent(2)
+	if compactLists(d.root) {
+		encoder.CompactSeqIndent()
+	}
+	return errors.Join(encoder.Encode(d.root), encoder.Close())
+}
+
+// jsonIndent returns the blanks in front of the first key.
+func jsonIndent(body []byte) string {
+	lines := bytes.SplitN(body, []byte("\n"), 3)
+	blanks := lines[1][:len(lines[1])-len(bytes.TrimLeft(lines[1], " \t"))]
+	return string(blanks)
+}
+
+// compactLists reports whether the lists of a document begin at the column of their
+// keys. The first list decides.
+func compactLists(n *yaml.Node) bool {
+	if n.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, value := n.Content[i], n.Content[i+1]
+			if value.Kind == yaml.SequenceNode && value.Style&yaml.FlowStyle == 0 && value.Line > key.Line {
+				return value.Column == key.Column
+			}
+		}
+	}
+	for _, child := range n.Content {
+		if compactLists(child) {
+			return true
+		}
+	}
+	return false
+}
+
+// writeJSON writes the tree of a JSON text. Numbers keep their digits.
+func writeJSON(to *bytes.Buffer, n *yaml.Node) error {
+	switch n.Kind {
+	case yaml.MappingNode:
+		to.WriteByte('{')
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if i > 0 {
+				to.WriteByte(',')
+			}
+			if err := writeString(to, n.Content[i].Value); err != nil {
+				return err
+			}
+			to.WriteByte(':')
+			if err := writeJSON(to, n.Content[i+1]); err != nil {
+				return err
+			}
+		}
+		to.WriteByte('}')
+	case yaml.SequenceNode:
+		to.WriteByte('[')
+		for i, item := range n.Content {
+			if i > 0 {
+				to.WriteByte(',')
+			}
+			if err := writeJSON(to, item); err != nil {
+				return err
+			}
+		}
+		to.WriteByte(']')
+	case yaml.ScalarNode:
+		if n.ShortTag() == "!!str" {
+			return writeString(to, n.Value)
+		}
+		to.WriteString(n.Value)
+	default:
+		return fmt.Errorf("line %d: JSON has no such value", n.Line)
+	}
+	return nil
+}
+
+func writeString(to *bytes.Buffer, s string) error {
+	encoder := json.NewEncoder(to)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(s); err != nil {
+		return err
+	}
+	to.Truncate(to.Len() - 1) // the line break of Encode
+	return nil
+}

@@ -1,0 +1,150 @@
+package manifest
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kjson "sigs.k8s.io/json"
+)
+
+// templates has where each kind keeps its pod, by group and kind. The pod is an
+// object with metadata and spec.
+var templates = map[[2]string][]string{
+	{"", "Pod"}:                   {},
+	{"", "PodTemplate"}:           {"template"},
+	{"", "ReplicationController"}: {"spec", "template"},
+	{"apps", "DaemonSet"}:         {"spec", "template"},
+	{"apps", "Deployment"}:        {"spec", "template"},
+	{"apps", "ReplicaSet"}:        {"spec", "template"},
+	{"apps", "StatefulSet"}:       {"spec", "template"},
+	{"batch", "CronJob"}:          {"spec", "jobTemplate", "spec", "template"},
+	{"batch", "Job"}:              {"spec", "template"},
+}
+
+// An object is one API object in a document.
+type object struct {
+	node            *yaml.Node
+	group, kind     string
+	name, nameSpace string
+}
+
+func (o object) String() string {
+	name := o.name
+	if o.nameSpace != "" {
+		name = o.nameSpace + "/" + name
+	}
+	return strings.TrimSpace(o.kind + " " + name)
+}
+
+// objects returns the object of the document, or those in its list.
+func (d *document) objects() []object {
+	if d.root == nil {
+		return nil
+	}
+	return objectsIn(d.root.Content[0], "", "")
+}
+
+// objectsIn returns the objects at a node. The entries of a typed list, such as
+// DeploymentList, may leave out what the list's type says.
+func objectsIn(n *yaml.Node, version, kind string) []object {
+	var head struct {
+		APIVersion string `yaml:"apiVersion"`
+		Kind       string
+		Metadata   struct{ Name, GenerateName, Namespace string }
+	}
+	if n.Kind != yaml.MappingNode || n.Decode(&head) != nil {
+		return nil
+	}
+	if head.Kind != "" {
+		kind = head.Kind
+	}
+	if head.APIVersion != "" {
+		version = head.APIVersion
+	}
+	if items := child(n, "items"); items != nil && items.Kind == yaml.SequenceNode && strings.HasSuffix(kind, "List") {
+		var all []object
+		for _, item := range items.Content {
+			all = append(all, objectsIn(item, version, strings.TrimSuffix(kind, "List"))...)
+		}
+		return all
+	}
+	group, _, grouped := strings.Cut(version, "/")
+	if !grouped {
+		group = ""
+	}
+	name := head.Metadata.Name
+	if name == "" {
+		name = head.Metadata.GenerateName
+	}
+	return []object{{node: n, group: group, kind: kind, name: name, nameSpace: head.Metadata.Namespace}}
+}
+
+// A workload is an object with a pod.
+type workload struct {
+	object
+	template *yaml.Node   // has metadata and spec
+	path     []*yaml.Node // from the object to the template
+	document *document
+}
+
+// workloads returns the workloads of a document.
+func (d *document) workloads() ([]*workload, error) {
+	var all []*workload
+	for _, o := range d.objects() {
+		path, known := templates[[2]string{o.group, o.kind}]
+		if !known {
+			continue
+		}
+		n := o.node
+		through := []*yaml.Node{n}
+		for _, key := range path {
+			if n = own(n, key); n == nil {
+				break
+			}
+			through = append(through, n)
+		}
+		if n == nil || n.Kind != yaml.MappingNode {
+			return nil, fmt.Errorf("%s: it has no %s", o, strings.Join(path, "."))
+		}
+		all = append(all, &workload{o, n, through, d})
+	}
+	return all, nil
+}
+
+// namespace returns the workload's namespace.
+func (w *workload) namespace(otherwise string) string {
+	if w.nameSpace != "" {
+		return w.nameSpace
+	}
+	return otherwise
+}
+
+// pod returns the workload's pod.
+func (w *workload) pod() (*corev1.Pod, error) {
+	var t struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+		Spec     corev1.PodSpec    `json:"spec"`
+	}
+	if err := decode(w.template, &t); err != nil {
+		return nil, err
+	}
+	return &corev1.Pod{ObjectMeta: t.Metadata, Spec: t.Spec}, nil
+}
+
+// decode reads a node into one of the API's types, which have names for JSON. It is
+// for reading only: changes are made in the tree.
+func decode(n *yaml.Node, to any) error {
+	var v any
+	if err := n.Decode(&v); err != nil {
+		return err
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("line %d: a key isn't a text: %w", n.Line, err)
+	}
+	return kjson.UnmarshalCaseSensitivePreserveInts(text, to)
+}
