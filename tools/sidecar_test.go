@@ -18,8 +18,11 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -59,36 +62,63 @@ func readSidecar(t *testing.T) (m sidecar) {
 	return m
 }
 
-// TestPodsOfThePagesAreOfTheAPI decodes each pod that a page shows, as
-// TestSidecar's manifest is decoded.
-func TestPodsOfThePagesAreOfTheAPI(t *testing.T) {
+// TestManifestsOfThePagesAreOfTheAPI decodes each object that a page shows, as
+// TestSidecar's manifest is decoded. The fence says what it is: "yaml pod" and "yaml
+// secret" are parts of a Pod, and "yaml manifest" is followed by the kinds.
+func TestManifestsOfThePagesAreOfTheAPI(t *testing.T) {
 	pages, err := filepath.Glob("../docs/*/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pods := 0
+	objects := 0
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile("(?ms)^```yaml pod\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
-			pods++
-			var pod corev1.Pod
-			if err := yaml.UnmarshalStrict([]byte(m[1]), &pod); err != nil {
-				t.Errorf("%s: %v", page, err)
+		for _, m := range regexp.MustCompile("(?ms)^```yaml (pod|secret|manifest [A-Za-z ]+)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+			kinds := strings.Fields(strings.TrimPrefix(m[1], "manifest"))
+			documents := strings.Split(m[2], "\n---\n")
+			if len(documents) != len(kinds) {
+				t.Errorf("%s: %d objects behind a fence of %d kinds", page, len(documents), len(kinds))
+				continue
 			}
-			for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-				for _, mount := range c.VolumeMounts {
-					if !slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name }) {
-						t.Errorf("%s: %s mounts %q, which isn't a volume of the pod", page, c.Name, mount.Name)
-					}
-				}
+			for i, document := range documents {
+				objects++
+				wantOfTheAPI(t, page, kinds[i], document)
 			}
 		}
 	}
-	if pods == 0 {
-		t.Error("no page shows a pod: the fences have changed")
+	if objects == 0 {
+		t.Error("no page shows an object: the fences have changed")
+	}
+}
+
+// wantOfTheAPI decodes an object with its type. A field that the type doesn't have is
+// an error.
+func wantOfTheAPI(t *testing.T, page, kind, text string) {
+	t.Helper()
+	var pod corev1.Pod
+	into, known := map[string]any{
+		"pod": &pod, "secret": &pod, "Pod": &pod,
+		"ConfigMap": &corev1.ConfigMap{}, "Service": &corev1.Service{}, "Deployment": &appsv1.Deployment{},
+		"NetworkPolicy": &networkingv1.NetworkPolicy{}, "PodDisruptionBudget": &policyv1.PodDisruptionBudget{},
+		"HorizontalPodAutoscaler": &autoscalingv2.HorizontalPodAutoscaler{},
+		"HTTPRoute":               &gatewayv1.HTTPRoute{}, "GRPCRoute": &gatewayv1.GRPCRoute{},
+	}[kind]
+	if !known {
+		t.Errorf("%s: no type for %s: add it", page, kind)
+		return
+	}
+	if err := yaml.UnmarshalStrict([]byte(text), into); err != nil {
+		t.Errorf("%s: %s: %v", page, kind, err)
+	}
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		for _, mount := range c.VolumeMounts {
+			if !slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name }) {
+				t.Errorf("%s: %s mounts %q, which isn't a volume of the pod", page, c.Name, mount.Name)
+			}
+		}
 	}
 }
 
@@ -184,10 +214,28 @@ func TestSidecar(t *testing.T) {
 
 	patience := time.Duration(*m.deployment.Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second
 	before := time.Duration(m.backend.Lifecycle.PreStop.Sleep.Seconds) * time.Second
+	if delay := drainDelay(t, m.culvert, program); before < delay+2*time.Second {
+		t.Errorf("the service gets SIGTERM %v after culvert begins a delay of %v: calls on their way need time", before, delay)
+	}
 	const service = 15 * time.Second // as the comment in the manifest says
 	if least := before + service + config.Drain + afterDrain; patience < least {
 		t.Errorf("the pod is killed after %v, want at least %v", patience, least)
 	}
+}
+
+// drainDelay returns how long culvert still serves new calls when the pod ends.
+func drainDelay(t *testing.T, culvert corev1.Container, program string) time.Duration {
+	t.Helper()
+	command := culvert.Lifecycle.PreStop.Exec.Command
+	if command[0] != "/culvert" || command[1] != "drain" {
+		t.Fatalf("culvert's preStop is %q", command)
+	}
+	run(t, nil, program, append(slices.Clone(command[1:]), "--help")...)
+	delay, err := time.ParseDuration(command[slices.Index(command, "--delay")+1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return delay
 }
 
 // wantPod checks what Kubernetes would refuse or ignore, and what a pod with little

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+)
+
+// helm builds Helm once for all tests.
+var helm = sync.OnceValues(func() (string, error) { return findHelm(context.Background()) })
+
+// aHelm returns the path of Helm.
+func aHelm(t *testing.T) string {
+	t.Helper()
+	program, err := helm()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// options returns the values files of the chart's ci folder by name, and none for
+// "defaults".
+func options(t *testing.T) map[string][]string {
+	t.Helper()
+	files, err := filepath.Glob(chart + "/ci/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Fatal("the chart has no values files for tests")
+	}
+	all := map[string][]string{"defaults": nil}
+	for _, file := range files {
+		all[strings.TrimSuffix(filepath.Base(file), ".yaml")] = []string{"--values", file}
+	}
+	return all
+}
+
+// manifests returns the documents of the chart with options.
+func manifests(t *testing.T, args ...string) [][]byte {
+	t.Helper()
+	out, err := template(t.Context(), aHelm(t), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return documents(t, out)
+}
+
+func documents(t *testing.T, text []byte) (all [][]byte) {
+	t.Helper()
+	reader := yaml.NewDocumentDecoder(io.NopCloser(bytes.NewReader(text)))
+	defer reader.Close()
+	buffer := make([]byte, len(text)+1)
+	for {
+		n, err := reader.Read(buffer)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := bytes.Clone(buffer[:n]); len(bytes.TrimSpace(d)) > 0 {
+			all = append(all, d)
+		}
+	}
+}
+
+// foreign are the kinds that other projects define, so they are in no API server
+// without these projects.
+var foreign = map[schema.GroupKind]bool{
+	{Group: "cert-manager.io", Kind: "Certificate"}:          true,
+	{Group: "cert-manager.io", Kind: "Issuer"}:               true,
+	{Group: "monitoring.coreos.com", Kind: "PodMonitor"}:     true,
+	{Group: "monitoring.coreos.com", Kind: "ServiceMonitor"}: true,
+}
+
+var strict = serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+
+// objects decodes the documents into the API's types. An unknown or repeated field
+// fails the test. Foreign kinds are left out.
+func objects(t *testing.T, docs [][]byte) (all []runtime.Object) {
+	t.Helper()
+	for _, d := range docs {
+		text, err := yaml.ToJSON(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind, err := json.DefaultMetaFactory.Interpret(text)
+		if err == nil && foreign[kind.GroupKind()] {
+			continue
+		}
+		object, _, err := strict.Decode(d, nil, nil)
+		if err != nil {
+			t.Errorf("%v\n%s", err, d)
+			continue
+		}
+		all = append(all, object)
+	}
+	return all
+}
+
+func TestChartIsClean(t *testing.T) {
+	for name, args := range options(t) {
+		t.Run(name, func(t *testing.T) {
+			if _, err := runHelm(t, append([]string{"lint", "--strict", "--quiet", chart}, args...)...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestManifestsAreOfTheAPI(t *testing.T) {
+	for name, args := range options(t) {
+		t.Run(name, func(t *testing.T) {
+			if len(objects(t, manifests(t, args...))) == 0 {
+				t.Error("the chart is empty")
+			}
+		})
+	}
+}
+
+// TestPodsAreRestricted asks the code that the API server enforces Pod Security with.
+func TestPodsAreRestricted(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
+	for name, args := range options(t) {
+		t.Run(name, func(t *testing.T) {
+			pods := 0
+			for _, o := range objects(t, manifests(t, args...)) {
+				d, ok := o.(*appsv1.Deployment)
+				if !ok {
+					continue
+				}
+				pods++
+				pod := d.Spec.Template
+				if r := policy.AggregateCheckResults(evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec)); !r.Allowed {
+					t.Errorf("%s: %s", d.Name, r.ForbiddenDetail())
+				}
+				for _, c := range pod.Spec.Containers {
+					if s := c.SecurityContext; s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem {
+						t.Errorf("%s: the root of %s can be written", d.Name, c.Name)
+					}
+				}
+			}
+			if pods == 0 {
+				t.Error("the chart has no pods")
+			}
+		})
+	}
+}
+
+func TestInstallManifestIsUpToDate(t *testing.T) {
+	want, err := installManifest(t.Context(), aHelm(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(install)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s isn't what the chart makes: run \"make chart\"", install)
+	}
+	objects(t, documents(t, got))
+}
+
+// TestNotes reads what Helm prints after an installation.
+func TestNotes(t *testing.T) {
+	for name, want := range map[string]string{
+		"defaults": "rollout status deployment/culvert-injector",
+		"gateway":  "Clients in the cluster reach the gateway at culvert-gateway.culvert-system:8080, in plaintext.",
+		"issuer":   "Warning: with one replica",
+	} {
+		args := append([]string{"install", release, chart, "--namespace", namespace, "--dry-run=client"}, options(t)[name]...)
+		if got, err := runHelm(t, args...); err != nil || !strings.Contains(got, want) {
+			t.Errorf("%s: %v, want notes with %q, got\n%s", name, err, want, got)
+		}
+	}
+}
+
+// runHelm runs Helm, with folders of its own, and returns its output.
+func runHelm(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := command(t, aHelm(t), args...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return string(out), nil
+}
