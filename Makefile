@@ -13,6 +13,7 @@ SOAKTIME ?= 10m
 SEQUENCES ?= 300000
 ATTACK ?= .
 IMAGE ?= culvert
+PLATFORMS ?= linux/amd64,linux/arm64
 
 BEGAN := $(shell date +%s)
 
@@ -74,6 +75,7 @@ took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min 
 define e2e
 @go -C e2e mod download
 @go -C examples mod download
+@go -C kubernetes mod download
 @go -C tools tool -n h2spec >/dev/null
 @go -C tools tool -n pebble >/dev/null
 @go -C tools tool -n protoc-gen-go >/dev/null
@@ -126,19 +128,30 @@ vet: ## Vet for the other systems that the demo and the examples support
 	GOOS=darwin go -C examples vet ./...
 	GOOS=windows go -C examples vet ./...
 
-tools: ## Test the lint rules, the image and this file
+tools: ## Test the lint rules, the images, the Helm chart and this file
 	$(call say,tools)
 	@cd tools && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
+	@cd tools/images && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
+	@cd tools/helm && $(TESTSUM) --format testname -- -vet=off -count=1 ./...
 
 # The two slowest packages go first.
 unit: ## Run the unit, fuzz corpus, command-line and conformance tests
 	$(call say,unit)
 	@$(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 20m -skip '$(LONG)' ./bridge ./tls ./...
 	@cd examples && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 5m ./...
+	@cd kubernetes && $(call cgo,$(RACE)) $(TESTSUM) --format pkgname -- $(RACE) -vet=off -count=1 -timeout 5m ./...
 
 e2e: build node_modules ## Test the real program with real clients, in Node and in Chromium
 	$(call say,e2e: the program with real clients)
 	$(call e2e,$(RACE) -timeout 20m -skip '$(LONG)')
+
+# The programs of the cluster are fetched and built first: the tests have a network of
+# their own. The first build takes minutes.
+CLUSTER = etcd kube-apiserver kube-controller-manager kubectl helm
+test-kubernetes: ## Test culvert-kube against a real API server, with its controllers (builds them the first time)
+	$(call say,kubernetes: a real API server)
+	@tools/cluster/program.sh $(CLUSTER) >/dev/null
+	@cd kubernetes/e2e && $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -timeout 20m .
 
 fuzz: ## Fuzz each target for FUZZTIME (30s); Go's cache keeps interesting inputs
 	@tools/fuzz.sh $(FUZZTIME)
@@ -174,14 +187,24 @@ generate: deps-generate ## Write every generated file again
 	go generate ./...
 	go -C e2e generate ./...
 	go -C examples generate ./...
+	go -C tools/helm run .
+	go -C kubernetes generate ./...
+
+chart: ## Write install.yaml and the page of values from the Helm chart
+	@go -C tools/helm run .
 
 proto: deps-generate ## Write the protobuf code again
 	go generate ./demo/...
 	go -C examples generate ./...
 	go -C e2e generate ./...
 
-docker: ## Build the container image
+docker: ## Build the container images
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t $(IMAGE):$(VERSION) -t $(IMAGE):latest .
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --target culvert-kube -t $(IMAGE)-kube:$(VERSION) -t $(IMAGE)-kube:latest .
+
+# The first time, Go compiles everything for the other platform.
+images: ## Assemble and check the container images without an engine, for PLATFORMS: dist/images
+	@cd tools/images && go run . -version $(VERSION) -commit "$(COMMIT)" -platforms $(PLATFORMS)
 
 clean: ## Remove the files that make has put into the tree
 	rm -rf bin dist coverage* $(PACKAGES:%=%/node_modules)
@@ -189,7 +212,7 @@ clean: ## Remove the files that make has put into the tree
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # Files behind the targets
 
@@ -204,4 +227,4 @@ node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long deps lint vet tools unit e2e fuzz differential bench soak attack build generate proto docker clean help deps-generate node_modules
+.PHONY: demo test test-long test-kubernetes deps lint vet tools unit e2e fuzz differential bench soak attack build generate chart proto docker images clean help deps-generate node_modules

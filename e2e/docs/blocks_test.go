@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,8 @@ var runnersOf = map[string]runner{
 	"yaml traefik install": wantTraefikInstall,
 	"yaml traefik routing": runTraefik,
 	"yaml prometheus":      wantPrometheus,
+	"yaml injector":        runInjector,
+	"sh cluster":           wantClusterCommands,
 }
 
 // notRun lists the blocks that can't be run as they stand, each with what shows
@@ -65,14 +68,14 @@ var notRun = []struct {
 	{"docs/guides/systemd.md", "systemctl", wantInstalled, "it takes root and a running systemd: tools/systemd_linux_test.go has systemd judge the unit"},
 	{"docs/guides/systemd.md", "ExecReload", nil, "tools/systemd_linux_test.go puts it into the unit, where systemd is older"},
 	{"docs/guides/systemd.md", "culvert@", nil, "tools/systemd_linux_test.go has systemd judge both instances"},
-	{"docs/guides/kubernetes.md", "kubectl apply", wantManifest, "it takes a cluster: tools/sidecar_test.go holds the manifest to the API's types and to the program"},
+	{"docs/reference/culvert-kube.md", "culvert-kube", wantCommandLines, "the examples of --help: each command line is parsed; kubernetes/cmd/culvert-kube runs the commands"},
 	{"docs/reference/cli.md", "culvert", wantCommandLines, "the examples of --help, for programs and files that aren't here: each command line is parsed"},
-	{"docs/guides/container.md", "docker run", wantImageRun, "it takes a container engine: the program is given the variables and arguments instead; tools/image_linux_test.go builds and runs the image"},
-	{"README.md", "docker build", nil, "it takes a container engine: tools/image_linux_test.go builds the image without one"},
+	{"docs/guides/container.md", "docker run", wantImageRun, "it takes a container engine: the program is given the variables and arguments instead; tools/images/image_linux_test.go builds and runs the image"},
+	{"README.md", "docker build", nil, "it takes a container engine: tools/images/image_linux_test.go builds the image without one"},
 	{"docs/start/page.md", "document.querySelector", nil, "a file of a page that the commands below it bundle: they are run, and the page is opened"},
 	{"docs/start/page.md", "<!doctype html>", nil, "the same"},
-	{"docs/start/install.md", "docker run", wantImageRun, "it takes a container engine; tools/image_linux_test.go builds and runs the image without one"},
-	{"docs/guides/container.md", "docker compose", nil, "it takes a container engine; tools/image_linux_test.go builds and runs the image without one, tools/compose_test.go holds the file to the program"},
+	{"docs/start/install.md", "docker run", wantImageRun, "it takes a container engine; tools/images/image_linux_test.go builds and runs the image without one"},
+	{"docs/guides/container.md", "docker compose", nil, "it takes a container engine; tools/images/image_linux_test.go builds and runs the image without one, tools/compose_test.go holds the file to the program"},
 }
 
 // TestBlocks runs every fenced block of every page.
@@ -97,6 +100,9 @@ func TestBlocks(t *testing.T) {
 				}
 				if !known {
 					t.Fatalf("no way to run a block of the language %q; give it one, or list it in notRun", b.language)
+				}
+				if b.language == "yaml" && slices.Contains(b.options, "manifest") {
+					run = wantManifests
 				}
 				if isProject(b) {
 					run = runProject
@@ -171,7 +177,12 @@ func wantCommandLines(t *testing.T, b block) {
 	for _, c := range commands(b.text) {
 		c, _, _ = strings.Cut(c, " #")
 		c, _, _ = strings.Cut(c, " >")
-		wantOK(t, c+" --help")
+		for part := range strings.SplitSeq(c, " | ") {
+			if strings.HasPrefix(part, "culvert") {
+				needKube(t, part)
+				wantOK(t, part+" --help")
+			}
+		}
 	}
 }
 

@@ -127,6 +127,7 @@ var symptoms = []struct {
 	{"a box that refuses", refusingBox},
 	{"a certificate nobody trusts", untrusted},
 	{"starts that fail", failedStarts},
+	{"pods that culvert-kube refuses or warns of", kubernetesMistakes},
 }
 
 // with runs culvert before the demo's service, lets use call it, and takes its

@@ -30,6 +30,10 @@ func readNames(t testing.TB) names {
 		}
 		n.flags = append(n.flags, regexp.MustCompile(`--[a-z-]+`).FindAllString(help, -1)...)
 	}
+	needKube(t, "culvert-kube")
+	for _, command := range []string{"inject", "uninject", "check", "webhook"} {
+		n.flags = append(n.flags, regexp.MustCompile(`--[a-z-]+`).FindAllString(wantOK(t, "culvert-kube "+command+" --help"), -1)...)
+	}
 	n.readKeys(t)
 	attribute := regexp.MustCompile(`"([a-z_]+)":`)
 	for _, p := range readPages(t) {
@@ -40,7 +44,7 @@ func readNames(t testing.TB) names {
 				}
 			}
 		}
-		if p.path == "docs/reference/metrics.md" { // likewise
+		if p.path == "docs/reference/metrics.md" || p.path == "docs/reference/culvert-kube.md" { // likewise
 			for _, l := range p.prose {
 				for _, m := range tableName.FindAllStringSubmatch(l.text, -1) {
 					n.metrics = append(n.metrics, m[1])
@@ -137,7 +141,8 @@ var foreign = map[string]string{
 	"grpc_proxy":               "gRPC", "https_proxy": "many", "no_grpc_proxy": "gRPC", "no_proxy": "many",
 	"use_downstream_protocol_config": "Envoy", "http_protocol_options": "Envoy", "stream_idle_timeout": "Envoy",
 	"round_robin": "gRPC", "least_request": "gRPC", "pick_first": "gRPC",
-	"--output":                         "curl",
+	"--output":           "curl",
+	"nf_conntrack_count": "Linux", "nf_conntrack_max": "Linux", "ip_local_port_range": "Linux",
 	"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": "gRPC", "REQUESTS_CA_BUNDLE": "Python", "CURL_CA_BUNDLE": "curl", "--cacert": "curl", "--cert": "curl", "--key": "curl",
 }
 
@@ -238,6 +243,8 @@ func (n names) lacks(word string) string {
 	return ""
 }
 
+var isCommandOfOurs = regexp.MustCompile(`^culvert(-kube)? `)
+
 // TestCommandsInTheTextAreUnderstood holds each command of culvert's that stands in
 // a line of text to what culvert takes: a wrong flag is told before its help is.
 func TestCommandsInTheTextAreUnderstood(t *testing.T) {
@@ -245,12 +252,13 @@ func TestCommandsInTheTextAreUnderstood(t *testing.T) {
 	for _, p := range readPages(t) {
 		for _, l := range p.prose {
 			for _, m := range codeSpan.FindAllStringSubmatch(l.text, -1) {
-				command, is := strings.CutPrefix(strings.Replace(m[1], "go run ./cmd/culvert ", "culvert ", 1), "culvert ")
-				if !is {
+				command := strings.Replace(m[1], "go run ./cmd/culvert ", "culvert ", 1)
+				if !isCommandOfOurs.MatchString(command) {
 					continue
 				}
 				n++
-				if text, err := output(t, root, 10*time.Second, "bash", "-c", "culvert "+command+" --help"); err != nil {
+				needKube(t, command)
+				if text, err := output(t, root, 10*time.Second, "bash", "-c", command+" --help"); err != nil {
 					t.Errorf("%s:%d: %s: %v\n%s", p.path, l.number, m[1], err, text)
 				}
 			}

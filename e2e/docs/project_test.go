@@ -205,6 +205,9 @@ var goInstall = regexp.MustCompile(`go install (\S+)@latest`)
 // repository pins.
 func installed(t testing.TB, command string) string {
 	t.Helper()
+	if strings.HasPrefix(command, installKube) {
+		return "GOBIN=" + filepath.Join(worldDir, "gobin") + " " + command
+	}
 	return goInstall.ReplaceAllStringFunc(command, func(c string) string {
 		path := goInstall.FindStringSubmatch(c)[1]
 		module := filepath.Join(root, "tools")

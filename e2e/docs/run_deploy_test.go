@@ -58,14 +58,3 @@ func wantImageRun(t *testing.T, b block) {
 		t.Error("no container is run: what is looked for has changed")
 	}
 }
-
-// wantManifest checks that the repository has each file that "kubectl apply" reads.
-func wantManifest(t *testing.T, b block) {
-	for _, c := range commands(b.text) {
-		if _, file, is := strings.Cut(c, "kubectl apply -f "); is {
-			if _, err := os.Stat(filepath.Join(root, file)); err != nil {
-				t.Errorf("%s: %v", c, err)
-			}
-		}
-	}
-}

@@ -39,6 +39,7 @@ func runShell(t *testing.T, b block) {
 	} else if !strings.Contains(b.text, "--backend-only") { // which is that service
 		startDemoBackend(t)
 	}
+	needKube(t, b.text)
 	for _, c := range commands(b.text) {
 		m := isCulvert.FindStringSubmatch(c)
 		switch {
@@ -145,12 +146,17 @@ func useDemo(t *testing.T, command string) {
 func runConsole(t *testing.T, b block) {
 	startDemoBackend(t)
 	startCulvert(t, "--allow-origin", "https://app.example.com")
+	needKube(t, b.text)
 	command, want := "", []string{}
 	check := func() {
 		if command == "" {
 			return
 		}
-		text, err := output(t, root, time.Minute, shell(command)...) // its exit code may be part of the story
+		dir := root
+		if isWritten.MatchString(command) {
+			dir = scratch(t)
+		}
+		text, err := output(t, dir, time.Minute, shell(installed(t, command))...) // its exit code may be part of the story
 		var got []string
 		for s := bufio.NewScanner(strings.NewReader(text)); s.Scan(); {
 			got = append(got, s.Text())

@@ -1,0 +1,93 @@
+package docs
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// readText returns a page's text with each run of white space as one blank.
+func readText(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(strings.Fields(string(text)), " ")
+}
+
+// TestScalingQuotesTheBenchmarks checks that docs/guides/scaling.md has the figures that
+// the benchmarks have now.
+func TestScalingQuotesTheBenchmarks(t *testing.T) {
+	benchmarks, scaling := readText(t, "docs/how-it-works/benchmarks.md"), readText(t, "docs/guides/scaling.md")
+	for row, sentence := range map[string]string{
+		"memory of an idle WebSocket stream, 10,000 of them, pings on":          "| measured for an idle stream | FIGURE |",
+		"memory of an idle WebSocket stream over TLS, 10,000 of them, pings on": "| FIGURE | | counted by culvert",
+		"resident at rest": "culvert at rest takes FIGURE.",
+		"drain: SIGTERM until the exit, 10,000 open streams, `drain_timeout: 10s`": "10,000 streams with `drain_timeout: 10s` took FIGURE",
+		"wake-ups a second, 10,000 idle WebSocket streams, a ping each 20 s":       "make about FIGURE wake-ups a second",
+	} {
+		m := regexp.MustCompile(`\| ` + regexp.QuoteMeta(row) + ` \| \*\*([^*]+)\*\* \|`).FindStringSubmatch(benchmarks)
+		if m == nil {
+			t.Errorf("the benchmarks have no row %q", row)
+			continue
+		}
+		figure := m[1]
+		if n, err := strconv.ParseFloat(figure, 64); err == nil { // the page rounds it to tens
+			tens := strconv.Itoa(int(math.Round(n/10) * 10))
+			figure = tens[:1] + "," + tens[1:]
+		}
+		if want := strings.Replace(sentence, "FIGURE", figure, 1); !strings.Contains(scaling, want) {
+			t.Errorf("docs/guides/scaling.md doesn't say %q", want)
+		}
+	}
+}
+
+// TestScalingFollowsTheRule computes the memory limits of docs/guides/scaling.md by the
+// rule and the figures of docs/guides/memory-and-cpu.md.
+func TestScalingFollowsTheRule(t *testing.T) {
+	rule := readText(t, "docs/guides/memory-and-cpu.md")
+	kib := func(pattern string) float64 {
+		m := regexp.MustCompile(pattern).FindStringSubmatch(rule)
+		if m == nil {
+			t.Fatalf("docs/guides/memory-and-cpu.md has nothing like %q", pattern)
+		}
+		n, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	call := kib(`\| a call \| (\d+) KiB \|`)
+	costs := []float64{call + kib(`\| a connection \| (\d+) KiB, with TLS \d+ KiB \|`), call + kib(`\| a connection \| \d+ KiB, with TLS (\d+) KiB \|`)}
+	own := kib(`(\d+) MiB of .limits.memory. are for culvert itself`)
+	share := kib(`Clients can hold (\d+) % of the rest`) / 100 * 3 / 4
+
+	rows := regexp.MustCompile(`\| ([\d,]+) \| (\d+) \| ([\d,]+) MiB \| ([\d,]+) MiB \|`).FindAllStringSubmatch(readText(t, "docs/guides/scaling.md"), -1)
+	if len(rows) < 3 {
+		t.Fatalf("the table has %d rows: what is looked for has changed", len(rows))
+	}
+	number := func(text string) float64 {
+		n, err := strconv.ParseFloat(strings.ReplaceAll(text, ",", ""), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, row := range rows {
+		streams := number(row[1])
+		if streams*number(row[2]) != 100_000 {
+			t.Errorf("%s streams in each of %s pods aren't 100,000", row[1], row[2])
+		}
+		for i, cost := range costs {
+			least := (streams*cost/1024/share + own) / 0.9
+			if want := math.Ceil(least/10) * 10; number(row[3+i]) != want {
+				t.Errorf("%s streams: the page has a limit of %s MiB, want %.0f", row[1], row[3+i], want)
+			}
+		}
+	}
+}
