@@ -11,7 +11,7 @@ import (
 
 var (
 	// goTest finds a run of all packages of a module: "make -n" prints it.
-	goTest = regexp.MustCompile(`(?m)^(cd (\w+) && )?.* -count=1 .*\./\.\.\.$`)
+	goTest = regexp.MustCompile(`(?m)^(cd ([\w/]+) && )?.* -count=1 .*\./\.\.\.$`)
 
 	selection = regexp.MustCompile(`-(run|skip) '([^']*)'`)
 	testName  = regexp.MustCompile(`Test\w+`)
@@ -33,7 +33,7 @@ func TestEachTestIsInOneOfTheTargets(t *testing.T) {
 		}
 		names = testName.FindAllString(long[2], -1)
 	}
-	for _, module := range []string{"examples", "tools"} {
+	for _, module := range []string{"examples", "kubernetes", "tools", "tools/helm", "tools/images"} {
 		if by, selected := skipped[module]; !selected || by != nil {
 			t.Errorf("make test selects tests of the module %s by %q, want all to run", module, by)
 		}
