@@ -29,7 +29,7 @@ func newMetrics(version string, certificate func() (*tls.Certificate, error)) *m
 		}, []string{"result"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "culvert_injector_review_seconds", Help: "the time from a request's header to its answer",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5},
+			Buckets: []float64{.0005, .001, .002, .003, .004, .005, .0075, .01, .025, .05, .1, .25, 1, 5},
 		}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
