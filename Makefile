@@ -151,7 +151,7 @@ CLUSTER = etcd kube-apiserver kube-controller-manager kubectl helm
 test-kubernetes: ## Test culvert-kube against a real API server, with its controllers (builds them the first time)
 	$(call say,kubernetes: a real API server)
 	@tools/cluster/program.sh $(CLUSTER) >/dev/null
-	@cd kubernetes/e2e && $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -timeout 20m .
+	@cd kubernetes/e2e && $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -parallel 8 -timeout 20m .
 
 fuzz: ## Fuzz each target for FUZZTIME (30s); Go's cache keeps interesting inputs
 	@tools/fuzz.sh $(FUZZTIME)

@@ -19,6 +19,7 @@ import (
 // TestInjectorFails has an injector that doesn't answer, for each reason that the page
 // on troubleshooting names, with both policies.
 func TestInjectorFails(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		begin  func(t *testing.T, address string, client *admissionv1.WebhookClientConfig)

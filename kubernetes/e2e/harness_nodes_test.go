@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -57,7 +58,7 @@ func runNodes(t *testing.T, namespaces ...string) {
 		cancel()
 		watching.Wait()
 		for name := range n.running {
-			n.stop(name)
+			n.stop(ctx, "", name)
 		}
 		n.ending.Wait()
 	})
@@ -71,28 +72,42 @@ func (n *nodes) react(ctx context.Context, event watch.EventType, pod *corev1.Po
 		}
 		return ready(ctx, pod)
 	case watch.Deleted: // at once: no kubelet is asked
-		if n.running[pod.Name] == nil {
-			return nil
+		if n.running[pod.Name] != nil {
+			n.stop(ctx, pod.Namespace, pod.Name)
 		}
-		n.stop(pod.Name)
-		err := kube.DiscoveryV1().EndpointSlices(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		return err
 	}
 	return nil
 }
 
+// lag is how much later than a pod's SIGTERM the API server learns that the Service no
+// longer leads to it. Controllers and watches take that long in a busy cluster.
+const lag = time.Second
+
 // stop ends a process in the background: it drains for some seconds.
-func (n *nodes) stop(pod string) {
+func (n *nodes) stop(ctx context.Context, namespace, pod string) {
 	p := n.running[pod]
 	delete(n.running, pod)
 	n.ending.Go(func() {
+		var later sync.WaitGroup
+		later.Go(func() { n.forget(ctx, namespace, pod) })
 		if err := p.Stop(patience); err != nil {
 			n.t.Errorf("%s: %v\n%s", pod, err, p.Tail(20))
 		}
+		later.Wait()
 	})
+}
+
+// forget makes the Service no longer lead to a pod, after the lag.
+func (n *nodes) forget(ctx context.Context, namespace, pod string) {
+	select {
+	case <-ctx.Done(): // the test is over
+		return
+	case <-time.After(lag):
+	}
+	err := kube.DiscoveryV1().EndpointSlices(namespace).Delete(ctx, pod, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
+		n.t.Errorf("%s: %v", pod, err)
+	}
 }
 
 // runInjector starts the pod's program with its arguments and the rights of its service
@@ -113,7 +128,7 @@ func (n *nodes) runInjector(ctx context.Context, pod *corev1.Pod) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{programs["culvert-kube"]}
+	argv := []string{programs[programOf(c.Image)]}
 	for _, arg := range c.Args {
 		argv = append(argv, strings.NewReplacer("listen=:", "listen="+address+":", c.VolumeMounts[0].MountPath+"/injector.yaml", file).Replace(arg))
 	}
@@ -129,12 +144,36 @@ func (n *nodes) runInjector(ctx context.Context, pod *corev1.Pod) error {
 		return fmt.Errorf("%w\n%s", err, p.Tail(20))
 	}
 	_, err = kube.DiscoveryV1().EndpointSlices(pod.Namespace).Create(ctx, &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Name: pod.Name, Labels: map[string]string{discoveryv1.LabelServiceName: "culvert-injector"}},
+		ObjectMeta:  metav1.ObjectMeta{Name: pod.Name, Labels: map[string]string{discoveryv1.LabelServiceName: flagOf(c.Args, "service")}},
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}}},
 		Ports:       []discoveryv1.EndpointPort{{Name: new("webhook"), Port: new(int32(8443))}},
 	}, metav1.CreateOptions{})
 	return errors.Join(err, ready(ctx, pod))
+}
+
+// The images of the next version.
+const (
+	nextImage   = "culvert-kube:next"
+	nextSidecar = "culvert:1.1.0"
+)
+
+// programOf returns the name of an image's program.
+func programOf(image string) string {
+	if image == nextImage {
+		return "culvert-kube-next"
+	}
+	return "culvert-kube"
+}
+
+// flagOf returns the value of a flag among a container's arguments.
+func flagOf(args []string, name string) string {
+	for _, arg := range args {
+		if value, is := strings.CutPrefix(arg, "--"+name+"="); is {
+			return value
+		}
+	}
+	return ""
 }
 
 // ready says of a pod that it runs and is ready.

@@ -15,6 +15,7 @@ import (
 
 // TestOptIn creates pods with each combination of the labels of pod and namespace.
 func TestOptIn(t *testing.T) {
+	t.Parallel()
 	_, enabled, whose := setup(t)
 	namespaces := map[string]string{
 		"enabled":  enabled,
@@ -82,6 +83,7 @@ func wantSidecar(t *testing.T, pod *corev1.PodSpec) {
 
 // TestSystemNamespaceIsLeftAlone has kube-system, which must work without an injector.
 func TestSystemNamespaceIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	_, _, whose := setup(t)
 	ctx := context.Background()
 	label := func(value string) {
@@ -101,6 +103,7 @@ func TestSystemNamespaceIsLeftAlone(t *testing.T) {
 // TestRefusedPodShowsTheReason looks at what the user sees, in kubectl and in the
 // status of the Deployment.
 func TestRefusedPodShowsTheReason(t *testing.T) {
+	t.Parallel()
 	i, namespace, _ := setup(t)
 	manifest := strings.Replace(restrictedPod, "ANNOTATIONS", `culvert.dev/backend-prot: "9000"`, 1)
 	o := kubectl(t, []byte(manifest), "create", "--namespace", namespace, "-f", "-")
@@ -127,6 +130,7 @@ func TestRefusedPodShowsTheReason(t *testing.T) {
 
 // TestDryRunHasNoEffect creates and makes nothing.
 func TestDryRunHasNoEffect(t *testing.T) {
+	t.Parallel()
 	_, namespace, _ := setup(t)
 	pod := newPod()
 	pod.Name, pod.GenerateName = "orders", ""
@@ -147,6 +151,7 @@ func TestDryRunHasNoEffect(t *testing.T) {
 // TestPodSecurityAcceptsInjectedPods has a namespace with the strictest policy, whose
 // plugin sees the pod after the webhooks.
 func TestPodSecurityAcceptsInjectedPods(t *testing.T) {
+	t.Parallel()
 	_, _, whose := setup(t)
 	namespace := makeNamespace(t, injectLabel, "enabled", own, whose, "pod-security.kubernetes.io/enforce", "restricted")
 	pod, err := create(t.Context(), namespace, newPod(), metav1.CreateOptions{})
@@ -163,6 +168,7 @@ func TestPodSecurityAcceptsInjectedPods(t *testing.T) {
 // TestOnlyTheAPIServerIsServed calls the webhook without the certificate that the API
 // server presents.
 func TestOnlyTheAPIServerIsServed(t *testing.T) {
+	t.Parallel()
 	i, _, _ := setup(t)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(read(t, cluster.CA.File("ca.crt")))

@@ -68,8 +68,10 @@ func outside() (code int, err error) {
 	if programs, err = controlplane.Programs(ctx, "etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm"); err != nil {
 		return 0, err
 	}
-	if err := buildCulvertKube(ctx, dir, "culvert-kube", "e2e"); err != nil {
-		return 0, err
+	for name, version := range map[string]string{"culvert-kube": "e2e", "culvert-kube-next": "next"} {
+		if err := buildCulvertKube(ctx, dir, name, version); err != nil {
+			return 0, err
+		}
 	}
 	text, err := json.Marshal(programs)
 	if err != nil {

@@ -22,6 +22,7 @@ var oddities = map[string]string{
 // TestManifestsWithCulvertAreAccepted gives the results of inject to a real API
 // server. It refuses those only that it refuses without culvert, with the same words.
 func TestManifestsWithCulvertAreAccepted(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("../manifest/testdata/*.in.*")
 	if err != nil || len(files) < 10 {
 		t.Fatalf("%d manifests: %v", len(files), err)
@@ -71,6 +72,7 @@ var annotated = map[string]string{
 // TestInjectedPodsAreRestricted has pods in a namespace with Pod Security's strictest
 // policy.
 func TestInjectedPodsAreRestricted(t *testing.T) {
+	t.Parallel()
 	namespace := makeNamespace(t, "pod-security.kubernetes.io/enforce", "restricted")
 	for name, annotations := range annotated {
 		t.Run(name, func(t *testing.T) {
@@ -93,6 +95,7 @@ func TestInjectedPodsAreRestricted(t *testing.T) {
 
 // TestExamplesAreAccepted has the examples for people to copy.
 func TestExamplesAreAccepted(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("../../deploy/kubernetes/examples/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d examples: %v", len(files), err)

@@ -22,6 +22,7 @@ import (
 // because the second one has changed the pod, and the second one because the API server
 // itself mounts the service account's token into the new container.
 func TestBesideAnotherInjector(t *testing.T) {
+	t.Parallel()
 	// The API server calls webhooks in the order of the names of their configurations.
 	for order, prefix := range map[string]string{"before": "a-other-", "after": "z-other-"} {
 		t.Run(order, func(t *testing.T) {

@@ -38,6 +38,7 @@ func replicasRefused(d *appsv1.Deployment) bool {
 
 // TestWorkloads has the real controllers create the pods.
 func TestWorkloads(t *testing.T) {
+	t.Parallel()
 	_, _, whose := setup(t)
 	for name, make := range map[string]func(ctx context.Context, namespace string) error{
 		"Deployment": func(ctx context.Context, namespace string) error {
