@@ -11,12 +11,14 @@ import (
 )
 
 // TestInstalledInjector has the injector of install.yaml, with two replicas and the
-// failure policy Fail. While pods are created it is upgraded. check expects one injector
-// in a cluster, so no other parallel test has a Deployment of one.
+// failure policy Fail. While pods are created it is upgraded, and then its certificates
+// are rotated. check expects one injector in a cluster, so no other parallel test has a
+// Deployment of one.
 func TestInstalledInjector(t *testing.T) {
 	t.Parallel()
 	in := install(t)
 	t.Run("an upgrade refuses no pod", func(t *testing.T) { upgrade(t, in) })
+	t.Run("a rotation refuses no pod", func(t *testing.T) { rotate(t, in) })
 }
 
 // upgrade replaces culvert-kube by its next version. The API server often opens new
