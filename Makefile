@@ -206,6 +206,15 @@ docker: ## Build the container images
 images: ## Assemble and check the container images without an engine, for PLATFORMS: dist/images
 	@cd tools/images && go run . -version $(VERSION) -commit "$(COMMIT)" -platforms $(PLATFORMS)
 
+# The first time, Go compiles everything for each platform. "make packages" doesn't sign.
+packages: ## Make archives, deb and rpm packages and SBOMs of this commit, for all platforms: dist/release
+	@tools/release/goreleaser.sh release --snapshot --clean --skip=sign
+
+# Root's, because a test installs the packages on a copy of the system.
+release-check: deps-release ## Check the goreleaser configuration, make a snapshot, install and verify it (Debian, as root)
+	$(call say,release: archives, packages, SBOMs and signature)
+	@cd tools/release && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 90m . -args -platforms
+
 clean: ## Remove the files that make has put into the tree
 	rm -rf bin dist coverage* $(PACKAGES:%=%/node_modules)
 
@@ -219,6 +228,9 @@ help: ## Show this list
 deps-generate:
 	@tools/deps.sh generate
 
+deps-release:
+	@tools/deps.sh release
+
 # npm writes this file last; it is older than the lock file when that has changed.
 node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 
@@ -227,4 +239,4 @@ node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long test-kubernetes deps lint vet tools unit e2e fuzz differential bench soak attack build generate chart proto docker images clean help deps-generate node_modules
+.PHONY: demo test test-long test-kubernetes deps lint vet tools unit e2e fuzz differential bench soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules

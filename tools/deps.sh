@@ -3,7 +3,7 @@
 # On Debian as root it installs the missing ones. Elsewhere it lists them, tells how
 # to install them, and fails. If nothing is missing, it is quick and changes nothing.
 #
-# usage: tools/deps.sh test|generate
+# usage: tools/deps.sh test|generate|release
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -25,6 +25,18 @@ have() { command -v "$1" >/dev/null 2>&1; }
 look() {
 	packages=() reasons=()
 	have git || miss git "git: the version, and the lint of the tree"
+	if [ "$1" = release ]; then
+		have gpg || miss gpg "gpg: the signature"
+		have gpg-agent || miss gpg-agent "gpg-agent: the same"
+		have gpgv || miss gpgv "gpgv: the same"
+		have bsdtar || miss libarchive-tools "bsdtar: archives for Windows, and rpm packages"
+		have rpm || miss rpm "rpm: its packages"
+		have systemd-analyze || miss systemd "systemd-analyze: the units in the packages"
+		[ -e /usr/share/bash-completion/bash_completion ] || miss bash-completion "bash-completion: the completions"
+		have zsh || miss zsh "zsh: the same"
+		have fish || miss fish "fish: the same"
+		return
+	fi
 	have node || miss nodejs "node: the clients of the end-to-end tests, and the demo's page"
 	have npm || miss npm "npm: the same"
 	have protoc || miss protobuf-compiler "protoc: the protobuf code, also of the clients' pages in docs/"
@@ -102,6 +114,10 @@ if [ ${#packages[@]} -gt 0 ]; then
 	fi
 fi
 
+if [ "$1" = release ]; then
+	echo "deps: nothing is missing"
+	exit
+fi
 have_major=$(node -p 'process.versions.node.split(".")[0]')
 if [ "$have_major" -lt "$node_major" ]; then
 	echo "deps: node $(node -v) is too old, $node_major or newer is needed: https://nodejs.org/en/download" >&2

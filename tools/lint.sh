@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
-modules=(. e2e examples kubernetes kubernetes/e2e tools tools/helm tools/images)
+modules=(. e2e examples kubernetes kubernetes/e2e tools tools/helm tools/images tools/release)
 
 # Inside Go's own cache, so that nothing is written anywhere else.
 GOLANGCI_LINT_CACHE=$(go env GOCACHE)/golangci-lint
