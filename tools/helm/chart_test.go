@@ -6,17 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/pod-security-admission/api"
@@ -134,6 +140,115 @@ func TestManifestsAreOfTheAPI(t *testing.T) {
 				t.Error("the chart is empty")
 			}
 		})
+	}
+}
+
+// numbers are names that YAML takes for something else, unless they are in quotes.
+const numbers = `
+imagePullSecrets: [{name: "123"}]
+commonLabels: {"1": "2", y: "no"}
+injector:
+  clientCA: {configMap: "1e3", key: "0x10"}
+  priorityClassName: "12"
+  podAnnotations: {"3": "~"}
+gateway:
+  enabled: true
+  config: {backend: {address: "a:1"}, allow_origins: ["null", "~https://pr-[0-9]+\\.example\\.com", "http://localhost:*"], limits: {message_bytes: 33554432}}
+  env: [{name: "N", value: "1_000"}]
+  tls: {secretName: "1"}
+  priorityClassName: "true"
+  terminationGracePeriodSeconds: 86400
+`
+
+// TestNamesInQuotes renders names of which each is right, and would be another type
+// without quotes.
+func TestNamesInQuotes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "numbers.yaml")
+	if err := os.WriteFile(file, []byte(numbers), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all := options(t)
+	all["numbers"] = []string{"--values", file}
+	for name, args := range all {
+		t.Run(name, func(t *testing.T) {
+			out, err := runHelm(t, append([]string{"template", "n.123", chart, "--namespace", "1e3"}, args...)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range objects(t, documents(t, []byte(out))) {
+				m, err := meta.Accessor(o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := m.GetLabels()["app.kubernetes.io/instance"]; got != "n.123" || m.GetNamespace() != "1e3" && m.GetNamespace() != "" {
+					t.Errorf("%T %s is of %q in %q", o, m.GetName(), got, m.GetNamespace())
+				}
+				if s, ok := o.(*corev1.Service); ok && len(validation.IsDNS1035Label(s.Name)) > 0 {
+					t.Errorf("%q isn't the name of a Service", s.Name)
+				}
+			}
+		})
+	}
+}
+
+// TestLongestName has a name of the length that Helm allows.
+func TestLongestName(t *testing.T) {
+	long := strings.Repeat("x", 53)
+	out, err := runHelm(t, append([]string{"template", long, chart}, options(t)["everything"]...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects(t, documents(t, []byte(out))) {
+		if s, ok := o.(*corev1.Service); ok && len(validation.IsDNS1035Label(s.Name)) > 0 {
+			t.Errorf("%q isn't the name of a Service", s.Name)
+		}
+	}
+}
+
+// TestInjectorsRights lists the rights of the injector's account. That they are enough
+// is seen by the tests with an API server.
+func TestInjectorsRights(t *testing.T) {
+	got := map[string]string{}
+	for _, o := range objects(t, manifests(t)) {
+		switch o := o.(type) {
+		case *rbacv1.Role:
+			for _, r := range o.Rules {
+				got[fmt.Sprint(o.Namespace, r.APIGroups, r.Resources, r.ResourceNames)] = fmt.Sprint(r.Verbs)
+			}
+		case *rbacv1.ClusterRole:
+			for _, r := range o.Rules {
+				got[fmt.Sprint(r.APIGroups, r.Resources, r.ResourceNames)] = fmt.Sprint(r.Verbs)
+			}
+		}
+	}
+	want := map[string]string{
+		"culvert-system[] [secrets] [culvert-injector-certs]":                               "[get list watch update]",
+		"[admissionregistration.k8s.io] [mutatingwebhookconfigurations] [culvert-injector]": "[get patch]",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("the rights are\n%v, want\n%v", got, want)
+	}
+}
+
+// TestOneCPU reads the variable of containers whose limit is about one CPU.
+func TestOneCPU(t *testing.T) {
+	for limit, want := range map[string]bool{
+		"1": true, "0.5": true, "500m": true, "1000m": true, "1.0": true, "1001m": false, "1.5": false, "2": false, "10": false,
+	} {
+		args := []string{"--set", "injector.resources.limits.cpu=" + limit + ",gateway.resources.limits.cpu=" + limit, "--set", "gateway.enabled=true,gateway.config.backend.address=a:1"}
+		seen := 0
+		for _, o := range objects(t, manifests(t, args...)) {
+			if d, ok := o.(*appsv1.Deployment); ok {
+				seen++
+				c := d.Spec.Template.Spec.Containers[0]
+				if got := slices.Contains(c.Env, corev1.EnvVar{Name: "GOMAXPROCS", Value: "1"}); got != want {
+					t.Errorf("%s with %s CPU: one thread is %v, want %v", d.Name, limit, got, want)
+				}
+			}
+		}
+		if seen != 2 {
+			t.Errorf("%d Deployments, want 2", seen)
+		}
 	}
 }
 

@@ -1,4 +1,4 @@
-// Command helm writes the files that are generated from the chart:
+// Command helm writes the schema of the chart's values. From the chart it writes
 // deploy/kubernetes/install.yaml, for those without Helm, and the chart's page in
 // docs/reference.
 //
@@ -17,9 +17,10 @@ import (
 
 // Paths from this folder.
 const (
-	chart   = "../../deploy/kubernetes/chart"
-	install = "../../deploy/kubernetes/install.yaml"
-	page    = "../../docs/reference/helm-chart.md"
+	chart      = "../../deploy/kubernetes/chart"
+	schemaFile = chart + "/values.schema.json"
+	install    = "../../deploy/kubernetes/install.yaml"
+	page       = "../../docs/reference/helm-chart.md"
 )
 
 // Where install.yaml installs culvert. The chart has neither the release's name nor its
@@ -37,6 +38,13 @@ func main() {
 }
 
 func generate(ctx context.Context) error {
+	text, err := valuesSchema() // first: Helm reads it
+	if err != nil {
+		return err
+	}
+	if err := write(schemaFile, text); err != nil {
+		return err
+	}
 	helm, err := findHelm(ctx)
 	if err != nil {
 		return err

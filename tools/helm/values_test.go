@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -11,45 +12,43 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"sigs.k8s.io/yaml"
 )
 
 // tree reads a file in YAML or JSON.
 func tree(t *testing.T, file string) map[string]any {
 	t.Helper()
-	text, err := os.ReadFile(file)
+	m, err := readTree(file)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var m map[string]any
-	if err := yaml.Unmarshal(text, &m); err != nil {
-		t.Fatalf("%s: %v", file, err)
 	}
 	return m
 }
 
-// TestSchemaHasTheKeysOfValues compares the keys of values.yaml with those that the
-// schema allows, in both directions.
+// TestSchemaIsUpToDate compares the schema with the one that is made now.
+func TestSchemaIsUpToDate(t *testing.T) {
+	want, err := valuesSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(schemaFile); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s isn't up to date: run \"make chart\" (%v)", schemaFile, err)
+	}
+}
+
+// TestSchemaHasTheKeysOfValues looks in values.yaml for the keys of the schema. The
+// other direction is an error when the schema is made.
 func TestSchemaHasTheKeysOfValues(t *testing.T) {
-	root := tree(t, chart+"/values.schema.json")
+	root := tree(t, schemaFile)
 	delete(root["properties"].(map[string]any), "global") // Helm's own
 	var compare func(path string, schema, values map[string]any)
 	compare = func(path string, schema, values map[string]any) {
-		if ref, ok := schema["$ref"].(string); ok {
-			schema = root["definitions"].(map[string]any)[strings.TrimPrefix(ref, "#/definitions/")].(map[string]any)
-		}
+		schema = resolve(root, schema)
 		properties, ok := schema["properties"].(map[string]any)
 		if !ok || len(values) == 0 { // free keys, or keys that have no defaults
 			return
 		}
 		if schema["additionalProperties"] != false {
 			t.Errorf("%s: the schema allows every key", path)
-		}
-		for key := range values {
-			if properties[key] == nil {
-				t.Errorf("%s.%s: the schema doesn't know this value", path, key)
-			}
 		}
 		for key, property := range properties {
 			value, ok := values[key]
@@ -64,10 +63,32 @@ func TestSchemaHasTheKeysOfValues(t *testing.T) {
 	compare("", root, tree(t, chart+"/values.yaml"))
 }
 
+// TestSchemaRefusesUnknownKeys looks for an object in the schema whose keys are fixed,
+// and that yet allows others.
+func TestSchemaRefusesUnknownKeys(t *testing.T) {
+	var walk func(path string, node any)
+	walk = func(path string, node any) {
+		switch node := node.(type) {
+		case []any:
+			for _, n := range node {
+				walk(path, n)
+			}
+		case map[string]any:
+			if _, ok := node["properties"].(map[string]any); ok && node["additionalProperties"] == nil {
+				t.Errorf("%s: the schema allows every key", path)
+			}
+			for key, n := range node {
+				walk(path+"/"+key, n)
+			}
+		}
+	}
+	walk("", tree(t, schemaFile))
+}
+
 // TestSchemaKnowsTheInjectorsConfiguration compares the schema with the type that the
 // injector reads.
 func TestSchemaKnowsTheInjectorsConfiguration(t *testing.T) {
-	node := any(tree(t, chart+"/values.schema.json"))
+	node := any(tree(t, schemaFile))
 	for _, key := range []string{"properties", "injector", "properties", "config", "properties"} {
 		node = node.(map[string]any)[key]
 	}
@@ -146,21 +167,40 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"unknown key":           {[]string{"--set", "injektor.enabled=true"}, []string{"injektor", "not allowed"}},
-		"unknown key inside":    {[]string{"--set", "injector.replica=3"}, []string{"/injector", "'replica' not allowed"}},
-		"wrong type":            {[]string{"--set-string", "injector.replicas=three"}, []string{"/injector/replicas", "want integer"}},
-		"wrong word":            {[]string{"--set", "injector.failurePolicy=fail"}, []string{"/injector/failurePolicy", "'Fail', 'Ignore'"}},
-		"the injector's key":    {[]string{"--set", "injector.config.listen=1"}, []string{"/injector/config", "'listen' not allowed"}},
-		"not a port":            {[]string{"--set", "injector.config.listenPort=70000"}, []string{"/injector/config/listenPort", "want 65,535"}},
-		"not a duration":        {[]string{"--set", "injector.config.drainDelay=5"}, []string{"/injector/config/drainDelay", "want string"}},
-		"not a digest":          {[]string{"--set", "image.digest=abc"}, []string{"/image/digest", "sha256"}},
-		"no Secret":             {[]string{"--set", "injector.certificate.source=secret,injector.certificate.caBundle=x"}, []string{"injector.certificate.secretName: name the Secret"}},
-		"no CA":                 {[]string{"--set", "injector.certificate.source=secret,injector.certificate.secretName=tls"}, []string{"injector.certificate.caBundle: the API server needs"}},
-		"no configuration":      {gateway[:2], []string{"gateway.config: the gateway needs a configuration"}},
-		"the chart's address":   {append(slices.Clone(gateway), "--set", "gateway.config.listen=:1"), []string{"gateway.config.listen: the chart sets this key: use gateway.service.port"}},
-		"too short to end":      {append(slices.Clone(gateway), "--set", "gateway.drain.timeoutSeconds=60"), []string{"gateway.terminationGracePeriodSeconds: 30 is too short", "set at least 67"}},
-		"fewer than the least":  {append(slices.Clone(gateway), "--set", "gateway.autoscaling.enabled=true,gateway.autoscaling.maxReplicas=1"), []string{"gateway.autoscaling.maxReplicas: 1 is less than minReplicas, 2"}},
-		"nothing to scale with": {append(slices.Clone(gateway), "--set", "gateway.autoscaling.enabled=true,gateway.autoscaling.targetMemoryUtilization=0,gateway.autoscaling.targetCPUUtilization=0"), []string{"nothing to scale by"}},
+		"unknown key":            {[]string{"--set", "injektor.enabled=true"}, []string{"injektor", "not allowed"}},
+		"unknown key inside":     {[]string{"--set", "injector.replica=3"}, []string{"/injector", "'replica' not allowed"}},
+		"wrong type":             {[]string{"--set-string", "injector.replicas=three"}, []string{"/injector/replicas", "want integer"}},
+		"wrong word":             {[]string{"--set", "injector.failurePolicy=fail"}, []string{"/injector/failurePolicy", "'Fail', 'Ignore'"}},
+		"the injector's key":     {[]string{"--set", "injector.config.listen=1"}, []string{"/injector/config", "'listen' not allowed"}},
+		"not a port":             {[]string{"--set", "injector.config.listenPort=70000"}, []string{"/injector/config/listenPort", "want 65,535"}},
+		"not a duration":         {[]string{"--set", "injector.config.drainDelay=5"}, []string{"/injector/config/drainDelay", "want string"}},
+		"not a digest":           {[]string{"--set", "image.digest=abc"}, []string{"/image/digest", "sha256"}},
+		"no Secret":              {[]string{"--set", "injector.certificate.source=secret,injector.certificate.caBundle=-----BEGIN CERTIFICATE-----x-----END CERTIFICATE-----"}, []string{"injector.certificate.secretName: name the Secret"}},
+		"no CA":                  {[]string{"--set", "injector.certificate.source=secret,injector.certificate.secretName=tls"}, []string{"injector.certificate.caBundle: the API server needs"}},
+		"not a CA":               {[]string{"--set", "injector.certificate.caBundle=x"}, []string{"/injector/certificate/caBundle", "BEGIN CERTIFICATE"}},
+		"a key set to null":      {[]string{"--set", "injector.replicas=null"}, []string{"at '/injector': missing property 'replicas'"}},
+		"a tag in the name":      {[]string{"--set", "image.repository=registry:5000/culvert:1"}, []string{"/image/repository"}},
+		"a unit's small letter":  {[]string{"--set", "injector.resources.limits.memory=128mi"}, []string{"/injector/resources/limits/memory"}},
+		"the chart's label":      {[]string{"--set", `commonLabels.app\.kubernetes\.io/name=x`}, []string{"invalid propertyName 'app.kubernetes.io/name'"}},
+		"not a label":            {[]string{"--set", "injector.podLabels.a=b c"}, []string{"/injector/podLabels/a"}},
+		"a part of a second":     {[]string{"--set", "injector.config.drainDelay=500ms"}, []string{"/injector/config/drainDelay"}},
+		"not restricted":         {[]string{"--set", "injector.config.allow[0].namespaces={a},injector.config.allow[0].annotations={config}"}, []string{"/annotations/0", "'backend-host'"}},
+		"a budget of nothing":    {[]string{"--set", "injector.podDisruptionBudget.maxUnavailable=0%"}, []string{"/maxUnavailable"}},
+		"not an interval":        {[]string{"--set", "sidecars.podMonitor.interval=1.5m"}, []string{"/sidecars/podMonitor/interval"}},
+		"unknown key of culvert": {append(slices.Clone(gateway), "--set", "gateway.config.limits.mesage_bytes=1MiB"), []string{"/gateway/config/limits", "'mesage_bytes' not allowed"}},
+		"wrong value of culvert": {append(slices.Clone(gateway), "--set", "gateway.config.limits.connection_max_age=10"), []string{"/gateway/config/limits/connection_max_age", "want string"}},
+		"the chart's health":     {append(slices.Clone(gateway), "--set", "gateway.config.health.listen=:1"), []string{"gateway.config.health.listen: the chart sets this key"}},
+		"the chart's admin":      {append(slices.Clone(gateway), "--set", "gateway.config.admin.listen=:1"), []string{"gateway.config.admin.listen: the chart sets this key"}},
+		"the chart's TLS":        {append(slices.Clone(gateway), "--set", "gateway.config.tls.key=/k,gateway.tls.secretName=tls"), []string{"gateway.config.tls.key: the chart sets this key: use gateway.tls.secretName"}},
+		"the chart's variable":   {append(slices.Clone(gateway), "--set", "gateway.env[0].name=CULVERT_LISTEN,gateway.env[0].value=:1"), []string{"gateway.env: CULVERT_LISTEN is set by the chart or is there twice"}},
+		"a variable twice":       {append(slices.Clone(gateway), "--set", "gateway.env[0].name=A,gateway.env[1].name=A"), []string{"gateway.env: A is set by the chart or is there twice"}},
+		"no traffic policy":      {append(slices.Clone(gateway), "--set", "gateway.service.externalTrafficPolicy=Local"), []string{"gateway.service.externalTrafficPolicy: a Service of the type ClusterIP has none"}},
+		"nothing to divide by":   {append(slices.Clone(gateway), "--set", "gateway.autoscaling.enabled=true,gateway.resources.requests.cpu=null"), []string{"gateway.autoscaling.targetCPUUtilization: it is a percentage of gateway.resources.requests.cpu"}},
+		"no configuration":       {gateway[:2], []string{"gateway.config: the gateway needs a configuration"}},
+		"the chart's address":    {append(slices.Clone(gateway), "--set", "gateway.config.listen=:1"), []string{"gateway.config.listen: the chart sets this key: use gateway.service.port"}},
+		"too short to end":       {append(slices.Clone(gateway), "--set", "gateway.drain.timeoutSeconds=60"), []string{"gateway.terminationGracePeriodSeconds: 30 is too short", "set at least 67"}},
+		"fewer than the least":   {append(slices.Clone(gateway), "--set", "gateway.autoscaling.enabled=true,gateway.autoscaling.maxReplicas=1"), []string{"gateway.autoscaling.maxReplicas: 1 is less than minReplicas, 2"}},
+		"nothing to scale with":  {append(slices.Clone(gateway), "--set", "gateway.autoscaling.enabled=true,gateway.autoscaling.targetMemoryUtilization=0,gateway.autoscaling.targetCPUUtilization=0"), []string{"nothing to scale by"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := template(t.Context(), aHelm(t), c.args...)

@@ -10,7 +10,7 @@
 {{/* culvert.selector selects the pods of a component. Takes {component, root}. */}}
 {{- define "culvert.selector" -}}
 app.kubernetes.io/name: culvert
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | toYaml }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
@@ -19,11 +19,11 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "culvert.meta" -}}
 name: {{ .name }}
 {{- if not .cluster }}
-namespace: {{ .root.Release.Namespace }}
+namespace: {{ .root.Release.Namespace | toYaml }}
 {{- end }}
 labels:
   {{- include "culvert.selector" . | nindent 2 }}
-  app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+  app.kubernetes.io/version: {{ .root.Chart.AppVersion | toYaml }}
   {{- with mergeOverwrite (dict) .root.Values.commonLabels (.labels | default dict) }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -56,7 +56,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | toYaml }}
 {{- end }}
 {{- with .values.tolerations }}
 tolerations:
@@ -102,6 +102,14 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
+{{- end }}
+
+{{/* culvert.oneCPU is "true" if the limits allow one CPU or less, and nothing otherwise. Go
+     would take two threads, and the second one only uses up the quota. Takes resources. */}}
+{{- define "culvert.oneCPU" -}}
+{{- if regexMatch "^(0*[0-9]{1,3}m|1000m|0*1(\\.0*)?|0+\\.[0-9]*)$" (dig "limits" "cpu" "" . | toString) -}}
+true
+{{- end -}}
 {{- end }}
 
 {{/* culvert.peers is the rules of a NetworkPolicy's ingress for one port. Takes {from,

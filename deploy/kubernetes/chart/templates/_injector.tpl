@@ -26,7 +26,7 @@ culvert-injector-tls
 admissionReviewVersions: [v1]
 clientConfig:
   service:
-    namespace: {{ .root.Release.Namespace }}
+    namespace: {{ .root.Release.Namespace | toYaml }}
     name: culvert-injector
     port: 443
     path: {{ .path }}
