@@ -210,7 +210,7 @@ images: ## Assemble and check the container images without an engine, for PLATFO
 packages: ## Make archives, deb and rpm packages and SBOMs of this commit, for all platforms: dist/release
 	@tools/release/goreleaser.sh release --snapshot --clean --skip=sign
 
-# Root's, because a test installs the packages on a copy of the system.
+# As root, because a test installs the packages on a copy of the system, and boots systemd there.
 release-check: deps-release ## Check the goreleaser configuration, make a snapshot, install and verify it (Debian, as root)
 	$(call say,release: archives, packages, SBOMs and signature)
 	@cd tools/release && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 90m . -args -platforms

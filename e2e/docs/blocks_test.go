@@ -71,7 +71,7 @@ var notRun = []struct {
 	{"docs/guides/packages.md", "gpg --verify", nil, "it takes a release: tools/release/verify_test.go verifies the signature and the checksums of a snapshot"},
 	{"docs/guides/packages.md", "apt install", nil, "it takes a package: tools/release/packages_linux_test.go installs it"},
 	{"docs/guides/packages.md", "dnf install", nil, "the same"},
-	{"docs/guides/packages.md", "systemctl", nil, "the same: it validates the configuration as culvert's user, and enables the units"},
+	{"docs/guides/packages.md", "systemctl", nil, "the same: it validates the configuration, and starts the service under a systemd of its own"},
 	{"docs/guides/packages.md", "tar -xf", nil, "it takes an archive: tools/release/archives_test.go unpacks all and runs the programs"},
 	{"docs/reference/culvert-kube.md", "culvert-kube", wantCommandLines, "the examples of --help: each command line is parsed; kubernetes/cmd/culvert-kube runs the commands"},
 	{"docs/reference/cli.md", "culvert", wantCommandLines, "the examples of --help, for programs and files that aren't here: each command line is parsed"},

@@ -55,56 +55,100 @@ var ofService = map[string]fs.FileMode{
 	"usr/lib/systemd/system/culvert.socket":  0o644,
 }
 
-// inSystem runs a script as root on a copy of this system: it can change everything,
-// and nothing stays. The script gets the packages as $1, $2…
+// inSystem runs a script as root under a systemd of its own, on a copy of this system.
+// The script gets the packages as $1, $2…
 func inSystem(t *testing.T, script string, packages ...string) string {
 	t.Helper()
-	dir := t.TempDir()
-	mounts := `mount -t tmpfs tmpfs "$1" && cd "$1" && mkdir up work all && cp -t up "${@:3}" && ` +
-		`mount -t overlay -o lowerdir=/,upperdir=up,workdir=work overlay all && ` +
-		`mount -t proc proc all/proc && mount --rbind /dev all/dev && exec chroot all bash -euo pipefail -c "$2" bash `
+	job := t.TempDir()
+	var names []string
 	for _, p := range packages {
-		mounts += " /" + filepath.Base(p)
+		run(t, "cp", p, job)
+		names = append(names, "/job/"+filepath.Base(p))
 	}
-	isolate := []string{"--mount", "--net", "--pid", "--fork", "--kill-child", "bash", "-euo", "pipefail", "-c", mounts, "bash", dir, "export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin; cd /\n" + script}
-	return run(t, "unshare", append(isolate, packages...)...)
+	page, err := os.ReadFile(filepath.Join(root, "docs/guides/systemd.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := regexp.MustCompile("(?s)older.conf`:\n\n```ini\n(.*?)```").FindSubmatch(page)
+	if older == nil {
+		t.Fatal("the guide has no older.conf")
+	}
+	for name, text := range map[string]string{
+		"older.conf": string(older[1]),
+		"job.sh":     "set -- " + strings.Join(names, " ") + "\n" + script,
+	} {
+		if err := os.WriteFile(filepath.Join(job, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	console, err := command(t.Context(), "LC_ALL=C", "unshare", "--mount", "testdata/system.sh", job)
+	output, readErr := os.ReadFile(filepath.Join(job, "output"))
+	if err != nil || readErr != nil {
+		t.Fatalf("%v, %v\n%s%s", err, readErr, console, output)
+	}
+	return string(output)
 }
 
-// use is what an operator does with the installed package, before removing it.
-const use = `
+// Parts of the scripts: what an operator does with the installed package.
+const (
+	use = `
 test "$(getent passwd culvert | cut -d: -f7)" = /usr/sbin/nologin
 test "$(stat -c '%U %G %a' /etc/culvert/proxy.yaml)" = 'root culvert 640'
-setpriv --reuid culvert --regid culvert --clear-groups culvert validate --config /etc/culvert/proxy.yaml
+culvert validate --config /etc/culvert/proxy.yaml
 culvert version
-systemctl --root=/ enable culvert.service culvert.socket 2>/dev/null
-test -e /etc/systemd/system/multi-user.target.wants/culvert.service
-systemctl --root=/ disable culvert.service culvert.socket 2>/dev/null
-# Older versions of systemd don't know this type: the guide has what to set.
-[ "$(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p')" -ge 253 ] || sed -i s/notify-reload/notify/ /usr/lib/systemd/system/culvert.service
-test -z "$(systemd-analyze verify culvert.socket culvert.service 2>&1 | tee /dev/stderr)"
 bash -c '. /usr/share/bash-completion/bash_completion; . /usr/share/bash-completion/completions/culvert
 	COMP_WORDS=(culvert heal) COMP_CWORD=1 COMP_LINE="culvert heal" COMP_POINT=12; __start_culvert 2>/dev/null; test "${COMPREPLY[*]}" = healthcheck'
-fish -c 'complete -C "culvert heal"' | grep -q '^healthcheck'
+HOME=/tmp fish -c 'complete -C "culvert heal"' | grep -q '^healthcheck'
 `
+	start = `
+test "$(systemctl is-active culvert || true)" = inactive # the operator sets the backend first
+test "$(systemctl show -P UnitFileState culvert)" = disabled
+# Older versions of systemd don't know notify-reload: the guide has what to set.
+if [ "$(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p')" -lt 253 ]; then
+	mkdir -p /etc/systemd/system/culvert.service.d
+	cp /job/older.conf /etc/systemd/system/culvert.service.d/
+	systemctl daemon-reload
+fi
+found=$(systemd-analyze verify culvert.socket culvert.service 2>&1 | grep -v ": notify-reload$" || true)
+echo "$found"
+test -z "$found"
+systemctl enable --now culvert
+curl -sSf http://127.0.0.1:9901/livez
+process=$(systemctl show -P MainPID culvert)
+test "$(stat -c %U /proc/$process)" = culvert
+tr '\0' ' ' <"/proc/$process/cmdline" | grep '^/usr/bin/culvert serve '
+systemctl reload culvert
+echo '# changed' >>/etc/culvert/proxy.yaml
+`
+	upgraded = `
+grep -q '# changed' /etc/culvert/proxy.yaml
+restarted=$(systemctl show -P MainPID culvert)
+test "$restarted" != 0
+test "$restarted" != "$process"
+curl -sSf http://127.0.0.1:9901/livez
+`
+	removed = `
+test ! -e /usr/bin/culvert
+test ! -e /usr/lib/systemd/system/culvert.service
+test ! -e /etc/systemd/system/multi-user.target.wants/culvert.service
+test "$(systemctl is-active culvert || true)" = inactive
+test ! -e "/proc/$restarted"
+getent passwd culvert >/dev/null
+echo all done
+`
+)
 
 // TestDebianPackage installs, upgrades, removes and purges with dpkg.
 func TestDebianPackage(t *testing.T) {
 	s := snapshotOf(t)
-	out := inSystem(t, `
-dpkg -i "$1" "$2"`+use+`
+	out := inSystem(t, `dpkg -i "$1" "$2"`+use+`
 culvert-kube version
-zsh -c 'autoload -U compinit && compinit -u -D && test "$_comps[culvert]" = _culvert && test "$_comps[culvert-kube]" = _culvert-kube'
-echo '# changed' >>/etc/culvert/proxy.yaml
-dpkg -i "$1" </dev/null # the same version again, as an upgrade
-grep -q '# changed' /etc/culvert/proxy.yaml
+HOME=/tmp zsh -c 'autoload -U compinit && compinit -u -D && test "$_comps[culvert]" = _culvert && test "$_comps[culvert-kube]" = _culvert-kube'`+start+`
+dpkg -i "$1" </dev/null # the same version again, as an upgrade`+upgraded+`
 dpkg -r culvert culvert-kube
-test ! -e /usr/bin/culvert
-test ! -e /usr/lib/systemd/system/culvert.service
 grep -q '# changed' /etc/culvert/proxy.yaml
 dpkg -P culvert
-test ! -e /etc/culvert/proxy.yaml
-getent passwd culvert >/dev/null
-echo all done`, s.only(t, "culvert_*_"+runtime.GOARCH+".deb"), s.only(t, "culvert-kube_*_"+runtime.GOARCH+".deb"))
+test ! -e /etc/culvert/proxy.yaml`+removed, s.only(t, "culvert_*_"+runtime.GOARCH+".deb"), s.only(t, "culvert-kube_*_"+runtime.GOARCH+".deb"))
 	wantUse(t, s, out)
 }
 
@@ -120,17 +164,11 @@ func TestRPMPackage(t *testing.T) {
 	if got := run(t, "rpm", "-qpc", culvert); got != "/etc/culvert/proxy.yaml\n" {
 		t.Errorf("the configuration files are %q, want proxy.yaml", got)
 	}
-	out := inSystem(t, `
-rpm --nodeps -i "$1" "$2"`+use+`
-culvert-kube version
-echo '# changed' >>/etc/culvert/proxy.yaml
-rpm --nodeps -U --replacepkgs "$1"
-grep -q '# changed' /etc/culvert/proxy.yaml
+	out := inSystem(t, `rpm --nodeps -i "$1" "$2"`+use+`
+culvert-kube version`+start+`
+rpm --nodeps -U --replacepkgs "$1"`+upgraded+`
 rpm -e culvert culvert-kube
-test ! -e /usr/bin/culvert
-test ! -e /usr/lib/systemd/system/culvert.service
-grep -q '# changed' /etc/culvert/proxy.yaml.rpmsave
-echo all done`, culvert, s.only(t, "culvert-kube-0*-1."+machine+".rpm"))
+grep -q '# changed' /etc/culvert/proxy.yaml.rpmsave`+removed, culvert, s.only(t, "culvert-kube-0*-1."+machine+".rpm"))
 	wantUse(t, s, out)
 }
 
