@@ -38,7 +38,8 @@ before its end, without an outage. culvert-kube finds the API server like kubect
 KUBECONFIG, or in a pod by the service account.
 
 With --tls-cert it needs no API server, and doesn't touch the caBundle. The files of
-certificates are loaded again when they change.
+certificates are loaded again when they change. The file of --config is read once: after
+a change, start webhook again. The chart does that when its values change.
 
 At SIGTERM, /readyz fails first. webhook still serves for --drain-delay, so that no
 request is refused while the API server learns of its end.`,
