@@ -152,6 +152,13 @@ test-kubernetes: ## Test culvert-kube against a real API server, with its contro
 	$(call say,kubernetes: a real API server)
 	@tools/cluster/program.sh $(CLUSTER) >/dev/null
 	@cd kubernetes/e2e && $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -parallel 8 -timeout 20m .
+	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" -eq 0 ]; then $(steps) test-kubelet; else echo "only root on Linux can run a node: make test-kubelet was left out"; fi
+
+# Programs and images are built before the tests, in the machine's network.
+test-kubelet: deps ## Test injected pods on a real kubelet, with containerd (Linux, as root)
+	$(call say,kubernetes: a real kubelet)
+	@tools/cluster/program.sh $(CLUSTER) kubelet >/dev/null
+	@cd kubernetes/e2e && PATH="$$PATH:/usr/sbin:/sbin" $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -timeout 20m ./kubelet
 
 fuzz: ## Fuzz each target for FUZZTIME (30s); Go's cache keeps interesting inputs
 	@tools/fuzz.sh $(FUZZTIME)
@@ -239,4 +246,4 @@ node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long test-kubernetes deps lint vet tools unit e2e fuzz differential bench soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
+.PHONY: demo test test-long test-kubernetes test-kubelet deps lint vet tools unit e2e fuzz differential bench soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules

@@ -60,6 +60,11 @@ look() {
 		have prometheus && have promtool || miss prometheus "Prometheus and promtool: the metrics, the dashboard's queries and the alerts"
 		have curl || miss curl "curl: what the documents ask by hand"
 		have openssl || miss openssl "openssl: the same"
+		if [ "$(id -u)" -eq 0 ]; then # nobody else can run a node
+			have containerd && have ctr || miss containerd "containerd: a node of Kubernetes"
+			have runc || miss runc "runc: the same"
+			[ -x /usr/lib/cni/bridge ] || miss containernetworking-plugins "plugins for the pods' network: the same"
+		fi
 	else
 		miss linux "Linux itself: only it has network namespaces; make lint and make unit work here"
 	fi

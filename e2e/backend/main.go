@@ -35,14 +35,15 @@ func main() {
 	control := flag.String("control", "", "`path` of the unix socket that tells the records")
 	streams := flag.Uint("max-streams", 0, "the server's MaxConcurrentStreams; 0: none")
 	quiet := flag.Bool("no-reflection", false, "don't offer server reflection")
+	grace := flag.Duration("grace", 0, "how long running calls may go on after SIGTERM")
 	flag.Parse()
-	if err := run(*listen, *control, uint32(*streams), *quiet); err != nil {
+	if err := run(*listen, *control, uint32(*streams), *quiet, *grace); err != nil {
 		fmt.Fprintln(os.Stderr, "backend:", err)
 		os.Exit(1)
 	}
 }
 
-func run(listen, control string, streams uint32, quiet bool) error {
+func run(listen, control string, streams uint32, quiet bool, grace time.Duration) error {
 	network, address := "tcp", listen
 	if path, ok := strings.CutPrefix(listen, "unix:"); ok {
 		network, address = "unix", path
@@ -93,7 +94,10 @@ func run(listen, control string, streams uint32, quiet bool) error {
 	case <-ctx.Done():
 	case err = <-ended: // nothing has told it to
 	}
-	server.Stop()
+	// GracefulStop returns when the last call has ended, or when Stop has ended it.
+	late := time.AfterFunc(grace, server.Stop)
+	server.GracefulStop()
+	late.Stop()
 	_ = controlServer.Close() // the process ends
 	serving.Wait()
 	return err
