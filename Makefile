@@ -218,8 +218,8 @@ packages: ## Make archives, deb and rpm packages and SBOMs of this commit, for a
 	@tools/release/goreleaser.sh release --snapshot --clean --skip=sign
 
 # As root, because a test installs the packages on a copy of the system, and boots systemd there.
-release-check: deps-release ## Check the goreleaser configuration, make a snapshot, install and verify it (Debian, as root)
-	$(call say,release: archives, packages, SBOMs and signature)
+release-check: deps-release ## Check the goreleaser configuration, make a snapshot, install and verify it (Debian, as root; 20 min of CPU the first time)
+	$(call say,release: a snapshot for all platforms)
 	@cd tools/release && $(TESTSUM) --format testname -- -vet=off -count=1 -timeout 90m . -args -platforms
 
 clean: ## Remove the files that make has put into the tree
