@@ -52,10 +52,15 @@ func ended(call wire.Call, err error) error {
 		return fmt.Errorf("the call goes on: %w", err)
 	}
 	if s := call.Status(); s.Code != 0 {
-		return fmt.Errorf("the call ended with %v", s)
+		return &statusError{s}
 	}
 	return nil
 }
+
+// A statusError is the end of a call that wasn't OK.
+type statusError struct{ status *wire.Status }
+
+func (e *statusError) Error() string { return "the call ended with " + e.status.String() }
 
 // transports are the ways to culvert that the tests try.
 var transports = []wire.Transport{wire.GRPC, wire.Web, wire.WebText, wire.WebH2, wire.WebSocket, wire.Tunnel}

@@ -14,6 +14,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/culvert-grpc/culvert/e2e/probe"
 )
 
 // The name of culvert's container and of its port.
@@ -118,6 +120,14 @@ func address(t *testing.T, p *corev1.Pod) string {
 	}
 	t.Fatalf("pod %s has no port %s", p.Name, sidecar)
 	return ""
+}
+
+// control returns the service's other side, which is a socket in a volume of the pod.
+func control(t *testing.T, p *corev1.Pod) *probe.Control {
+	t.Helper()
+	c := probe.NewControl(filepath.Join(podsDir, string(p.UID), "volumes/kubernetes.io~empty-dir/c/s"))
+	t.Cleanup(c.Close)
+	return c
 }
 
 // kill sends a signal to the first process of a container.
