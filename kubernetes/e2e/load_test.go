@@ -1,14 +1,19 @@
 package e2e
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"io"
 	"math"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -82,6 +87,94 @@ func TestFiveHundredPodsAtOnce(t *testing.T) {
 	}
 	after = i.metrics(t)
 	t.Logf("200 reviews one after the other: half within %v ms, 99 %% within %v ms", 1000*within(before, after, .5), 1000*within(before, after, .99))
+}
+
+// The memory of the injector's container in install.yaml, and what the program then gives
+// Go.
+const containerBytes, collectorLimit = 128 << 20, "GOMEMLIMIT=115MiB"
+
+// TestLargeReviewsFitTheContainer sends many reviews of the largest size at once. Each gets
+// an answer, and the injector needs less memory than its container has.
+func TestLargeReviewsFitTheContainer(t *testing.T) {
+	t.Parallel()
+	address := newAddress()
+	whose := strings.ReplaceAll(address, ".", "-")
+	i := startInjector(t, "culvert-kube", address, []string{collectorLimit}, withCertificate(t, address)...)
+	client := reviewClient(t)
+
+	const size = 3<<20 + 128<<10
+	items := strings.Repeat("{},", size/3) + "{}" // 3 bytes in JSON, 400 in Go
+	for round := range 2 {
+		var posting sync.WaitGroup
+		for _, c := range []struct {
+			spec, want string
+		}{
+			{`"containers":[` + items + `]`, "the limit of 20000"},
+			{`"tolerations":[` + items + `]`, "the limit of 20000"},
+			{`"containers":[` + items[:3*19_000] + `{}],"nodeName":"` + strings.Repeat("x", size-60_000) + `"`, "no container has a port named grpc"},
+			{`"nodeName":"` + strings.Repeat("x", size) + `"`, "no container has a port named grpc"},
+		} {
+			body := `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","operation":"CREATE","namespace":"shop",` +
+				`"resource":{"version":"v1","resource":"pods"},"object":{"metadata":{"labels":{"culvert.dev/inject":"enabled"}},"spec":{` + c.spec + `}}}}`
+			for range 15 {
+				posting.Go(func() {
+					response, err := client.Post("https://"+address+":8443/inject/pod", "application/json", strings.NewReader(body))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer response.Body.Close()
+					if text, err := io.ReadAll(response.Body); err != nil || !has(string(text), c.want) {
+						t.Errorf("round %d: %s %v %.200s: want %q", round, response.Status, err, text, c.want)
+					}
+				})
+			}
+		}
+		posting.Wait()
+	}
+	peak := peakMemory(t, i.PID())
+	t.Logf("the injector took up to %d MiB", peak>>20)
+	if peak > containerBytes {
+		t.Errorf("the injector took %d bytes, its container has %d", peak, containerBytes)
+	}
+
+	// Users learn of the limit.
+	namespace := makeNamespace(t, injectLabel, "enabled", own, whose)
+	register(t, "culvert-"+whose, hooks(t, address, whose), injects(namespace))
+	pod := newPod()
+	pod.Spec.Tolerations = make([]corev1.Toleration, 30_000)
+	if _, err := create(t.Context(), namespace, pod, onlyDry); err == nil || !has(err.Error(), "denied the request", "the limit of 20000: make it smaller") {
+		t.Errorf("%.300v: want the limit", err)
+	}
+}
+
+// reviewClient returns a client that presents the API server's certificate.
+func reviewClient(t *testing.T) *http.Client {
+	t.Helper()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(read(t, cluster.CA.File("ca.crt")))
+	own, err := tls.LoadX509KeyPair(cluster.CA.File("webhook-client.crt"), cluster.CA.File("webhook-client.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{own}}, ForceAttemptHTTP2: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// peakMemory returns how much memory a process had at most, without that of its program's
+// file, which the kernel can take away and read again.
+func peakMemory(t *testing.T, pid int) int {
+	t.Helper()
+	status := string(read(t, fmt.Sprintf("/proc/%d/status", pid)))
+	value := func(name string) (kilobytes int) {
+		_, text, found := strings.Cut(status, name+":")
+		if _, err := fmt.Sscanf(text, "%d kB", &kilobytes); !found || err != nil {
+			t.Fatalf("no %s: %v in %s", name, err, status)
+		}
+		return kilobytes
+	}
+	return (value("VmHWM") - value("RssFile")) << 10
 }
 
 // newClient returns a client with a connection of its own: the API server takes a

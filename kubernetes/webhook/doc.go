@@ -4,6 +4,7 @@
 //
 //   - review.go answers an AdmissionReview
 //   - handler.go takes it out of an HTTP request, with bounds
+//   - memory.go bounds the memory of all reviews
 //   - server.go has the two listeners, and their end without a lost request
 //   - health.go has /livez, /readyz and /metrics
 //   - file.go loads certificates again when their files change

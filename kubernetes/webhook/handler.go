@@ -1,13 +1,14 @@
 package webhook
 
 import (
+	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"mime"
 	"net/http"
 	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
@@ -31,11 +32,12 @@ type handler struct {
 	config  *inject.Config
 	log     *slog.Logger
 	metrics *metrics
+	memory  memory
 }
 
 // NewHandler returns the handler of both paths. It counts in no metrics.
 func NewHandler(c *inject.Config, log *slog.Logger) http.Handler {
-	return (&handler{config: c, log: log, metrics: newMetrics("", nil)}).paths()
+	return (&handler{config: c, log: log, metrics: newMetrics("", nil), memory: newMemory()}).paths()
 }
 
 func (h *handler) paths() http.Handler {
@@ -57,7 +59,7 @@ func (h *handler) reviews(labels map[string]string) http.HandlerFunc {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(body) // an API server that has gone needs no answer
+		_, _ = w.Write(body) //nolint:gosec // JSON for an API server. One that has gone needs no answer
 	}
 }
 
@@ -78,26 +80,45 @@ func statusOf(err error) int {
 	return http.StatusBadRequest
 }
 
+// verdictOf returns the verdict on a request that was no review in time.
+func verdictOf(err error) verdict {
+	if errors.Is(err, errBusy) {
+		return busy
+	}
+	return malformed
+}
+
 func (h *handler) review(w http.ResponseWriter, r *http.Request, labels map[string]string) ([]byte, verdict, error) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return nil, malformed, &httpError{errors.New("the Content-Type isn't application/json"), http.StatusUnsupportedMediaType}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxReviewBytes))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, malformed, &httpError{fmt.Errorf("the review is over the limit of %d bytes", MaxReviewBytes), http.StatusRequestEntityTooLarge}
-	case err != nil:
-		return nil, malformed, &httpError{fmt.Errorf("the review didn't arrive: %w", err), http.StatusRequestTimeout}
+	body, releaseBody, err := h.memory.body(w, r)
+	if err != nil {
+		return nil, verdictOf(err), err
 	}
+	defer releaseBody()
+	response, result, err := h.decide(r.Context(), body, labels)
+	if err != nil {
+		return nil, verdictOf(err), err
+	}
+	answer, err := writeReview(response)
+	return answer, result, err
+}
+
+// decide answers the review in a body.
+func (h *handler) decide(ctx context.Context, body []byte, labels map[string]string) (*admissionv1.AdmissionResponse, verdict, error) {
+	release, err := h.memory.pod(ctx, body)
+	if errors.Is(err, errTooManyParts) {
+		response, err := h.refuseUnread(body, err)
+		return response, refused, err
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	defer release()
 	request, err := readReview(body)
 	if err != nil {
-		return nil, malformed, err
+		return nil, "", err
 	}
-	response, result, err := h.answer(request, labels)
-	if err != nil {
-		return nil, malformed, err
-	}
-	body, err = writeReview(response)
-	return body, result, err
+	return h.answer(request, labels)
 }

@@ -39,7 +39,7 @@ func newMetrics(version string, certificate func() (*tls.Certificate, error)) *m
 	m.registry.MustRegister(m.reviews, m.seconds, info, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, v := range []verdict{
-		verdict(inject.Injected), verdict(inject.AlreadyInjected), verdict(inject.Skipped), refused, irrelevant, malformed,
+		verdict(inject.Injected), verdict(inject.AlreadyInjected), verdict(inject.Skipped), refused, irrelevant, malformed, busy,
 	} {
 		m.reviews.WithLabelValues(string(v)) // a rate needs the zero before the first
 	}

@@ -11,6 +11,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	kjson "sigs.k8s.io/json"
 
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
@@ -23,7 +24,8 @@ type verdict string
 const (
 	refused    verdict = "refused"    // the pod asks for culvert and can't have it
 	irrelevant verdict = "irrelevant" // not the creation of a pod
-	malformed  verdict = "malformed"  // not a review; it gets an HTTP error
+	malformed  verdict = "malformed"  // not a review, or too large; it gets an HTTP error
+	busy       verdict = "busy"       // it ended before there was memory for it
 )
 
 var errNoReview = errors.New("the body isn't an AdmissionReview of admission.k8s.io/v1 with a request")
@@ -39,6 +41,41 @@ func readReview(body []byte) (*admissionv1.AdmissionRequest, error) {
 		return nil, errNoReview
 	}
 	return review.Request, nil
+}
+
+// A reviewHead has the fields of a review that say which pod it is about.
+type reviewHead struct {
+	metav1.TypeMeta `json:",inline"`
+
+	Request *struct {
+		UID       types.UID `json:"uid"`
+		Namespace string    `json:"namespace"`
+	} `json:"request"`
+}
+
+// refuseUnread refuses a pod for which there is no memory. It reads no more than whose
+// request it is.
+func (h *handler) refuseUnread(body []byte, reason error) (*admissionv1.AdmissionResponse, error) {
+	var review reviewHead
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &review); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoReview, err)
+	}
+	r := review.Request
+	if review.APIVersion != admissionv1.SchemeGroupVersion.String() || review.Kind != "AdmissionReview" || r == nil || r.UID == "" {
+		return nil, errNoReview
+	}
+	h.log.Info("a pod was refused", slog.String("namespace", r.Namespace), slog.String("uid", string(r.UID)), slog.String("reason", reason.Error()))
+	return refusal(r.UID, reason), nil
+}
+
+// refusal returns the answer that refuses a pod.
+//
+// It isn't 422: kubectl and GitOps tools take that for a fault in a field of the object
+// that they sent, and some then delete and create the object again.
+func refusal(uid types.UID, reason error) *admissionv1.AdmissionResponse {
+	return &admissionv1.AdmissionResponse{UID: uid, Result: &metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: reason.Error(),
+	}}
 }
 
 // answer decides about a request. The labels are those of the pod's namespace, as
@@ -66,13 +103,7 @@ func (h *handler) answer(r *admissionv1.AdmissionRequest, labels map[string]stri
 	}
 	if err != nil {
 		h.log.Info("a pod was refused", append(facts, slog.String("reason", err.Error()))...)
-		response.Allowed = false
-		// Not 422: kubectl and GitOps tools take that for a fault in a field of the
-		// object that they sent, and some then delete and create the object again.
-		response.Result = &metav1.Status{
-			Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: err.Error(),
-		}
-		return response, refused, nil
+		return refusal(r.UID, err), refused, nil
 	}
 	response.Warnings = result.Warnings
 	if len(ops) > 0 {

@@ -28,6 +28,10 @@ const (
 	// lastRequests is for requests that are under way when the listener has closed.
 	lastRequests   = 10 * time.Second
 	maxHeaderBytes = 32 << 10
+	// Requests that wait for memory may fill their buffers. With less for the connection,
+	// they would keep bodies from arriving for which there is memory.
+	maxStreams  = 100
+	streamBytes = 64 << 10
 )
 
 var (
@@ -78,7 +82,7 @@ type part struct {
 // Listen opens both addresses.
 func Listen(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{options: o, metrics: newMetrics(o.Version, o.Certificate)}
-	h := &handler{config: o.Config, log: o.Log, metrics: s.metrics}
+	h := &handler{config: o.Config, log: o.Log, metrics: s.metrics, memory: newMemory()}
 	s.main.server.Handler = h.paths()
 	s.health.server.Handler = s.healthPaths()
 	for _, p := range []*part{&s.main, &s.health} {
@@ -99,6 +103,11 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		return nil, fmt.Errorf("--health-listen: %w", err)
 	}
 	s.main.server.TLSConfig = s.tlsConfig()
+	s.main.server.HTTP2 = &http.HTTP2Config{
+		MaxConcurrentStreams:          maxStreams,
+		MaxReceiveBufferPerStream:     streamBytes,
+		MaxReceiveBufferPerConnection: maxStreams * streamBytes,
+	}
 	return s, nil
 }
 

@@ -256,5 +256,5 @@ func writeMetrics(t *testing.T, b *bytes.Buffer) {
 	for _, m := range results {
 		names = append(names, "`"+m[1]+"`")
 	}
-	fmt.Fprintf(b, "\nThe label `result` is one of %s.\n`irrelevant` is a request that isn't about a new pod. `malformed` is no request of an API server, and gets an HTTP error.\n", strings.Join(names, ", "))
+	fmt.Fprintf(b, "\nThe label `result` is one of %s.\n`irrelevant` is a request that isn't about a new pod. `malformed` is no request of an API server, or one over 3328 KiB. It gets an HTTP error.\n`busy` is a request that ended before there was memory for it.\n", strings.Join(names, ", "))
 }

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"github.com/culvert-grpc/culvert/kubernetes/certs"
@@ -31,6 +35,10 @@ func newWebhookCommand() *cobra.Command {
 		Short: "Inject new pods, as a webhook of the API server",
 		Long: `webhook serves the API server over HTTPS. It answers each new pod with the change
 that puts culvert into it. It refuses a pod that asks for culvert and can't have it.
+
+Requests wait for each other's memory, so that a container with 128 MiB is enough. For
+that, webhook refuses a pod with more than 20000 fields and list items. Go's memory stays
+within nine tenths of the container's, unless GOMEMLIMIT is set.
 
 It makes its own serving certificate. The CA is kept in a Secret, and is added to the
 caBundle of the webhook's configuration. All replicas share it. It is replaced long
@@ -86,6 +94,7 @@ func (f *webhookFlags) run(ctx context.Context, stderr io.Writer) (err error) {
 		}
 	}
 	f.options.Version = thisVersion(buildInfo())
+	limitMemory(memlimit.FromCgroup)
 	server, err := webhook.Listen(ctx, f.options)
 	if err != nil {
 		return err
@@ -120,6 +129,17 @@ func (f *webhookFlags) certificate() (keep func(context.Context) error, err erro
 		return nil, fmt.Errorf("--tls-cert: %w", err)
 	}
 	return func(context.Context) error { return nil }, nil
+}
+
+// limitMemory has the garbage collector keep to nine tenths of the container's memory. The
+// rest is for what the kernel holds for the process. A limit by GOMEMLIMIT stays.
+func limitMemory(container memlimit.Provider) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	if limit, err := memlimit.ApplyRatio(container, 0.9)(); err == nil && limit < math.MaxInt64 { // otherwise there is none
+		debug.SetMemoryLimit(int64(limit))
+	}
 }
 
 func newLog(w io.Writer, format string) (*slog.Logger, error) {
