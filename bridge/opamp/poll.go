@@ -100,6 +100,8 @@ func (t *Table) drop(s *Session) {
 	for len(s.replies) > 0 {
 		s.pop().Free()
 	}
+	s.first.Free()
+	s.first = nil
 	t.remove(s)
 	t.count--
 	close(s.poll.done)

@@ -38,6 +38,7 @@ type Session struct {
 	stopped            bool         // they don't begin any more
 
 	message mem.BufferSlice // from a poll, until Recv takes it; nil: none
+	first   mem.BufferSlice // of an earlier poll, which a call couldn't pass on; Recv takes it before message
 	goodbye bool            // the message is the agent's last
 	said    bool            // Recv has returned that one
 	lent    bool            // Recv has returned the message of the poll that waits
@@ -129,6 +130,10 @@ func (*Session) Prepare(context.Context) error { return nil }
 func (s *Session) Recv() (mem.BufferSlice, error) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
+	if m := s.first; m != nil {
+		s.first = nil
+		return s.held.Adopt(m), nil
+	}
 	switch {
 	case s.message == nil && s.said:
 		return nil, io.EOF
@@ -142,8 +147,8 @@ func (s *Session) Recv() (mem.BufferSlice, error) {
 	return s.held.Adopt(m), nil
 }
 
-// Return takes back the message that Recv has returned: the call had ended before. If its
-// poll still waits, another call gets the message.
+// Return takes back the message that Recv has returned: the call had ended before. Another
+// call gets the message: at once if its poll still waits, otherwise with the next poll.
 func (s *Session) Return(m mem.BufferSlice) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
@@ -151,7 +156,7 @@ func (s *Session) Return(m mem.BufferSlice) {
 	if s.lent {
 		s.message = m
 	} else {
-		m.Free()
+		s.first = m
 	}
 	s.changed.Broadcast() // Send
 	s.tell()
@@ -203,6 +208,8 @@ func (s *Session) Finish(st *status.Status, _ metadata.MD) error {
 		s.pop().Free()
 		err = errLeft
 	}
+	s.first.Free()
+	s.first = nil
 	return err
 }
 

@@ -150,7 +150,7 @@ func (t *Table) find(k key, owner Owner) (*Session, error) {
 }
 
 // add makes a session. It takes the place of one whose call takes no messages any more,
-// with the replies that are left there. The caller holds mu.
+// with the replies that are left there, and a message that the call got too late. The caller holds mu.
 func (t *Table) add(k key, p *Poll, before *Session) (*Session, error) {
 	limit := t.options.Sessions()
 	switch {
@@ -166,6 +166,7 @@ func (t *Table) add(k key, p *Poll, before *Session) (*Session, error) {
 		for len(before.replies) > 0 {
 			s.push(before.pop())
 		}
+		s.first, before.first = before.first, nil
 		before.changed.Broadcast() // its Finish waits for that
 	}
 	t.sessions[k] = s
