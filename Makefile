@@ -70,12 +70,12 @@ say = @printf '\n==> %s\n' "$(1)"
 took = took=$$(($$(date +%s) - $(BEGAN))); printf '\n$(1): all passed in %d min %d s\n' $$((took / 60)) $$((took % 60))
 
 # e2e runs the tests with real clients, with go test's flags. They may have no network,
-# so everything that they build is fetched first. The tests of the pages run in a
+# so everything that they build is fetched first, and culvert-kube is built. The tests of the pages run in a
 # package of their own, beside the others.
 define e2e
 @go -C e2e mod download
 @go -C examples mod download
-@go -C kubernetes mod download
+@CGO_ENABLED=0 go -C kubernetes build -o /dev/null ./cmd/culvert-kube
 @go -C tools tool -n h2spec >/dev/null
 @go -C tools tool -n pebble >/dev/null
 @go -C tools tool -n protoc-gen-go >/dev/null
