@@ -78,6 +78,9 @@ func variables(s *settings, c *Config) []corev1.EnvVar {
 		{Name: "CULVERT_LISTEN", Value: fmt.Sprintf(":%d", s.listenPort)},
 		{Name: "CULVERT_BACKEND_ADDRESS", Value: s.backend},
 		{Name: "CULVERT_HEALTH_LISTEN", Value: fmt.Sprintf(":%d", c.HealthPort)},
+		// culvert starts before the application, and tries to reach it again about once
+		// a second. Until it has, the pod must get no calls.
+		{Name: "CULVERT_HEALTH_DEPENDS_ON", Value: "default"},
 		{Name: "CULVERT_ADMIN_LISTEN", Value: fmt.Sprintf("127.0.0.1:%d", c.AdminPort)},
 		{Name: keys[drainKey].Env, Value: s.drain.String()},
 	}

@@ -31,9 +31,6 @@ import (
 func TestRollingUpdate(t *testing.T) {
 	namespace := makeNamespace(t)
 	deployments := kube.AppsV1().Deployments(namespace)
-	if _, err := kube.CoreV1().ConfigMaps(namespace).Create(t.Context(), newConfig(), metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	if _, err := kube.CoreV1().Services(namespace).Create(t.Context(), newService(), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -100,20 +97,10 @@ func newService() *corev1.Service {
 	}
 }
 
-// newConfig returns culvert's configuration. Its readiness depends on the service: culvert
-// starts first, and tries again up to a second after the service has begun to listen.
-func newConfig() *corev1.ConfigMap {
-	return &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: "orders"},
-		Data:       map[string]string{"proxy.yaml": "health:\n  depends_on: [default]\n"},
-	}
-}
-
 // newDeployment returns a Deployment with the update that the guide has.
 func newDeployment() *appsv1.Deployment {
 	none, one := intstr.FromInt32(0), intstr.FromInt32(1)
 	pod := template()
-	pod.Annotations = map[string]string{"culvert.dev/config": "orders"}
 	return &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: "orders"},
 		Spec: appsv1.DeploymentSpec{
