@@ -29,7 +29,8 @@ async function calls({ base, script, resume }) {
     ws.onopen = () => ws.send(JSON.stringify({ text: "one", sequence: "1" }));
     ws.onmessage = ({ data }) => {
       got.push(JSON.parse(data));
-      ws.send(got.length < 3 ? JSON.stringify({ text: "next", sequence: `${got.length + 1}` }) : "done");
+      if (got.length < 3) ws.send(JSON.stringify({ text: "next", sequence: `${got.length + 1}` }));
+      else if (got.length === 3) ws.send("done"); // what comes then is the method's own
     };
     ws.onclose = ({ code, reason }) => resolve({ got, code, reason });
   });
