@@ -12,7 +12,7 @@ import (
 // must be set before its methods are called, which may be called concurrently.
 type Drain struct {
 	NotReady func()      // makes readiness fall; is called once
-	Refuse   func()      // refuses new calls; is called once
+	Refuse   func()      // refuses new calls; is called once, and calls no method of Drain
 	Refuses  func() bool // whether new calls are refused, for whatever reason
 	Calls    func() int  // that run
 
@@ -40,25 +40,30 @@ const (
 )
 
 // Begin begins the drain. If it has begun, a shorter delay replaces what is left of
-// the earlier one, and a longer delay changes nothing.
+// the earlier one, and a longer delay changes nothing. Without a delay, new calls are
+// refused when Begin returns.
 func (d *Drain) Begin(delay time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ended {
 		return
 	}
+	at := time.Now().Add(delay)
+	if d.begun && !at.Before(d.at) {
+		return
+	}
 	if !d.begun {
 		d.begun = true
 		d.NotReady()
-	}
-	at := time.Now().Add(delay)
-	if d.timer != nil && !at.Before(d.at) {
-		return
 	}
 	if d.timer != nil && d.timer.Stop() {
 		d.tasks.Done()
 	}
 	d.at = at
+	if delay <= 0 {
+		d.once.Do(d.Refuse)
+		return
+	}
 	d.tasks.Add(1)
 	d.timer = time.AfterFunc(delay, func() {
 		defer d.tasks.Done()

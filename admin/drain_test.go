@@ -83,7 +83,7 @@ func TestDrainPages(t *testing.T) {
 			{"GET", "/drain", 200, DrainServing},
 			{"POST", "/drain?delay=1h", 200, DrainDelayed},
 			{"POST", "/drain?delay=1h", 200, DrainDelayed},
-			{"POST", "/drain", 200, DrainDelayed}, // for a moment
+			{"POST", "/drain", 200, DrainRefusing},
 			{"GET", "/drain", 200, DrainRefusing},
 		} {
 			w := ask(t, h, step.method, step.path, "", nil)
