@@ -106,7 +106,7 @@ test-long: deps vet build node_modules ## Run the long tests, with the race dete
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 	$(call say,e2e: the long tests)
 	@for program in $(CONFORMANCE); do go -C tools tool -n $$program >/dev/null; done
-	$(call e2e,-race -p 1 -timeout 30m -run '$(LONG)')
+	$(call e2e,-race -p 1 -parallel 4 -timeout 30m -run '$(LONG)')
 	$(call say,what each client can do)
 	@grep -h '^|' docs/how-it-works/compatibility-results.md docs/how-it-works/paused-readers.md
 	@$(call took,make test-long)
@@ -147,17 +147,17 @@ e2e: build node_modules ## Test the real program with real clients, in Node and 
 
 # The programs of the cluster are fetched and built first: the tests have a network of
 # their own. The first build takes minutes.
-CLUSTER = etcd kube-apiserver kube-controller-manager kubectl helm
-test-kubernetes: ## Test culvert-kube against a real API server, with its controllers (builds them the first time)
+cluster:
+	@tools/cluster/program.sh etcd kube-apiserver kube-controller-manager kubectl helm $(if $(filter Linux,$(shell uname -s)),kubelet) >/dev/null
+
+test-kubernetes: cluster ## Test culvert-kube against a real API server, with its controllers (builds them the first time)
 	$(call say,kubernetes: a real API server)
-	@tools/cluster/program.sh $(CLUSTER) >/dev/null
 	@cd kubernetes/e2e && $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -parallel 8 -timeout 20m .
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" -eq 0 ]; then $(steps) test-kubelet; else echo "only root on Linux can run a node: make test-kubelet was left out"; fi
 
 # Programs and images are built before the tests, in the machine's network.
-test-kubelet: deps ## Test injected pods on a real kubelet, with containerd (Linux, as root)
+test-kubelet: deps cluster ## Test injected pods on a real kubelet, with containerd (Linux, as root)
 	$(call say,kubernetes: a real kubelet)
-	@tools/cluster/program.sh $(filter-out helm,$(CLUSTER)) kubelet >/dev/null
 	@cd kubernetes/e2e && PATH="$$PATH:/usr/sbin:/sbin" $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -timeout 20m ./kubelet
 
 fuzz: ## Fuzz each target for FUZZTIME (30s); Go's cache keeps interesting inputs
@@ -246,4 +246,4 @@ node_modules: $(PACKAGES:%=%/node_modules/.package-lock.json)
 	cd $* && $(NPM_CI)
 	touch $@
 
-.PHONY: demo test test-long test-kubernetes test-kubelet deps lint vet tools unit e2e fuzz differential bench soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
+.PHONY: demo test test-long test-kubernetes test-kubelet deps lint vet tools unit e2e cluster fuzz differential bench soak attack build generate chart proto docker images packages release-check clean help deps-generate deps-release node_modules
