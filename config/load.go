@@ -227,6 +227,7 @@ func (l *Loaded) merge(doc document, flags map[string]any) error {
 			l.origins[k.Name] = o
 			if k.entries != nil {
 				l.entryOrigins(k, o, doc)
+				l.warnOfReplaced(k, o, doc)
 			}
 		}
 	}
@@ -246,6 +247,17 @@ func originOf(k Key, file string, doc document, flags map[string]any) (o origin,
 		return origin{place: file + ":" + strconv.Itoa(line), inFile: true}, true
 	}
 	return origin{}, false
+}
+
+// warnOfReplaced warns of a list of sections in the file if a flag or a variable replaces
+// it: the list may have rules, such as tls, that then have no effect.
+func (l *Loaded) warnOfReplaced(k Key, o origin, doc document) {
+	list, isList := doc.values[k.Name].([]section)
+	if _, short := k.shortForm(list); o.inFile || !isList || short || len(list) == 0 {
+		return
+	}
+	l.Warnings = append(l.Warnings, fmt.Sprintf("%s: replaces the list %s in %s:%d: none of its keys, such as tls, has an effect. Remove one of the two",
+		o.place, k.Name, l.File, doc.lines[k.Name]))
 }
 
 // set parses a value into the key's field of its struct: a string, a []string

@@ -203,6 +203,10 @@ func TestListenersComeFromAListOrAnAddress(t *testing.T) {
 			if !reflect.DeepEqual(l.Listen, c.want) {
 				t.Errorf("got %+v, want %+v", l.Listen, c.want)
 			}
+			replaced := strings.Contains(c.places["listen"], "LISTEN") || c.flags != nil
+			if warnings := strings.Join(l.Warnings, "\n"); strings.Contains(warnings, "replaces the list listen in "+file+":1") != replaced {
+				t.Errorf("a list replaced: %v, warnings: %s", replaced, warnings)
+			}
 			for key, want := range c.places {
 				if got := strings.ReplaceAll(l.Place(key), file, "FILE"); got != want {
 					t.Errorf("%s is said to stand in %q, want %q", key, got, want)
