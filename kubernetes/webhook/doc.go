@@ -9,6 +9,6 @@
 //   - health.go has /livez, /readyz and /metrics
 //   - file.go loads certificates again when their files change
 //
-// A [Server] starts three goroutines: one for each listener, which end in
-// [Server.Run], and those that net/http starts for connections, which end with them.
+// A [Server] starts two goroutines, one for each listener. [Server.Run] waits for both.
+// net/http starts those of the connections, which end with them.
 package webhook

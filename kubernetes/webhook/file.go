@@ -23,11 +23,15 @@ type files[T any] struct {
 	parse func(contents [][]byte) (T, error)
 	log   *slog.Logger
 
-	mu       sync.Mutex
-	looked   time.Time
+	mu     sync.Mutex
+	looked time.Time
+	value  T
+
+	// looking is held by the goroutine that reads the files. A file system that hangs
+	// blocks nobody else: the others use the value that is there.
+	looking  sync.Mutex
 	contents [][]byte // of the value
-	value    T
-	problem  string // the reported one, "" if there is none
+	problem  string   // the reported one, "" if there is none
 }
 
 // CertificateFiles returns the certificate of two files (PEM). The function loads
@@ -64,14 +68,23 @@ func load[T any](names []string, log *slog.Logger, parse func([][]byte) (T, erro
 	return f.current, nil
 }
 
-// current returns the value, which is at most [lookEvery] old. It never returns an
-// error: a value that was loaded stays.
+// current returns the value, which is at most [lookEvery] old, unless another goroutine
+// is just reading the files. It never returns an error: a value that was loaded stays.
 func (f *files[T]) current() (T, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if time.Since(f.looked) < lookEvery {
-		return f.value, nil
+	fresh := time.Since(f.looked) < lookEvery
+	f.mu.Unlock()
+	if !fresh && f.looking.TryLock() {
+		f.again()
+		f.looking.Unlock()
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.value, nil
+}
+
+// again reads the files again, and reports a problem once.
+func (f *files[T]) again() {
 	before := f.problem
 	f.problem = ""
 	if err := f.look(); err != nil {
@@ -83,7 +96,6 @@ func (f *files[T]) current() (T, error) {
 	case f.problem == "" && before != "":
 		f.log.Info("the files are right again", slog.Any("files", f.names))
 	}
-	return f.value, nil
 }
 
 // look reads the files, and parses them if they have changed. After an error it is
@@ -98,16 +110,19 @@ func (f *files[T]) look() error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	value := f.value // only look changes it
 	if f.contents == nil || !slices.EqualFunc(contents, f.contents, slices.Equal[[]byte]) {
-		value, err := f.parse(contents)
-		if err != nil {
+		var err error
+		if value, err = f.parse(contents); err != nil {
 			return err
 		}
 		if f.contents != nil {
 			f.log.Info("files were loaded again", slog.Any("files", f.names))
 		}
-		f.value, f.contents = value, contents
+		f.contents = contents
 	}
-	f.looked = time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.value, f.looked = value, time.Now()
 	return nil
 }

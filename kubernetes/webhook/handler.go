@@ -35,11 +35,6 @@ type handler struct {
 	memory  memory
 }
 
-// NewHandler returns the handler of both paths. It counts in no metrics.
-func NewHandler(c *inject.Config, log *slog.Logger) http.Handler {
-	return (&handler{config: c, log: log, metrics: newMetrics("", nil), memory: newMemory()}).paths()
-}
-
 func (h *handler) paths() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST "+NamespacePath, h.reviews(map[string]string{inject.Label: inject.Enabled}))
@@ -109,8 +104,7 @@ func (h *handler) review(w http.ResponseWriter, r *http.Request, labels map[stri
 func (h *handler) decide(ctx context.Context, body []byte, labels map[string]string) (*admissionv1.AdmissionResponse, verdict, error) {
 	release, err := h.memory.pod(ctx, body)
 	if errors.Is(err, errTooManyParts) {
-		response, err := h.refuseUnread(body, err)
-		return response, refused, err
+		return h.refuseUnread(body, err)
 	}
 	if err != nil {
 		return nil, "", err

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -13,8 +15,14 @@ import (
 // Bounds on the memory of reviews, for a container with 128 MiB, as the chart gives it.
 // The rest of the program takes up to 40 MiB.
 const (
-	// bodiesBytes is for the bodies that have arrived or are arriving.
+	// smallBytes is what each body may have without a share. Almost all reviews have less,
+	// so a client that sends a large one slowly, or not at all, doesn't keep them waiting.
+	smallBytes = 32 << 10
+	// bodiesBytes is for the larger bodies that have arrived or are arriving.
 	bodiesBytes = 5 * MaxReviewBytes
+	// bodyTimeout is how long a body may hold its share before it has arrived. By our
+	// configuration the API server waits no longer.
+	bodyTimeout = 5 * time.Second
 	// MaxParts is the limit on the fields and list items of a review. Without it, a list
 	// of empty objects takes several hundred times its text.
 	MaxParts = 20000
@@ -25,7 +33,7 @@ const (
 	podsBytes = MaxParts*partBytes + 2*MaxReviewBytes
 )
 
-// memory is the memory of all reviews. A review first takes its share for the body, and
+// memory is the memory of all reviews. A review first takes its share for a large body, and
 // then that for the pod. So the reviews that have a pod's share never wait.
 type memory struct {
 	bodies, pods *semaphore.Weighted
@@ -39,29 +47,40 @@ func newMemory() memory {
 // release when it no longer uses the body.
 func (m *memory) body(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
 	size := r.ContentLength
-	if size < 0 { // unknown
-		size = MaxReviewBytes
-	}
 	if size > MaxReviewBytes {
 		return nil, nil, errTooLarge
+	}
+	from := http.MaxBytesReader(w, r.Body, MaxReviewBytes)
+	head, err := io.ReadAll(io.LimitReader(from, smallBytes))
+	if err != nil {
+		return nil, nil, arrival(err)
+	}
+	if len(head) < smallBytes {
+		return head, func() {}, nil
+	}
+	if size < 0 { // unknown
+		size = MaxReviewBytes
 	}
 	if release, err = take(r.Context(), m.bodies, size); err != nil {
 		return nil, nil, err
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // only a test has no connection
 	// With the room that ReadFrom wants at the end, the buffer never grows.
 	buffer := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
-	_, err = buffer.ReadFrom(http.MaxBytesReader(w, r.Body, MaxReviewBytes))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		err = errTooLarge
-	case err != nil:
-		err = &httpError{fmt.Errorf("the review didn't arrive: %w", err), http.StatusRequestTimeout}
-	default:
-		return buffer.Bytes(), release, nil
+	buffer.Write(head)
+	if _, err = buffer.ReadFrom(from); err != nil {
+		release()
+		return nil, nil, arrival(err)
 	}
-	release()
-	return nil, nil, err
+	return buffer.Bytes(), release, nil
+}
+
+// arrival returns the error for a body that didn't arrive.
+func arrival(err error) error {
+	if _, is := errors.AsType[*http.MaxBytesError](err); is {
+		return errTooLarge
+	}
+	return &httpError{fmt.Errorf("the review didn't arrive: %w", err), http.StatusRequestTimeout}
 }
 
 // pod waits until there is memory for the pod in a body. It returns errTooManyParts if

@@ -48,24 +48,37 @@ type reviewHead struct {
 	metav1.TypeMeta `json:",inline"`
 
 	Request *struct {
-		UID       types.UID `json:"uid"`
-		Namespace string    `json:"namespace"`
+		UID         types.UID                   `json:"uid"`
+		Namespace   string                      `json:"namespace"`
+		Operation   admissionv1.Operation       `json:"operation"`
+		Resource    metav1.GroupVersionResource `json:"resource"`
+		SubResource string                      `json:"subResource"`
 	} `json:"request"`
 }
 
 // refuseUnread refuses a pod for which there is no memory. It reads no more than whose
 // request it is.
-func (h *handler) refuseUnread(body []byte, reason error) (*admissionv1.AdmissionResponse, error) {
+func (h *handler) refuseUnread(body []byte, reason error) (*admissionv1.AdmissionResponse, verdict, error) {
 	var review reviewHead
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &review); err != nil {
-		return nil, fmt.Errorf("%w: %w", errNoReview, err)
+		return nil, "", fmt.Errorf("%w: %w", errNoReview, err)
 	}
 	r := review.Request
 	if review.APIVersion != admissionv1.SchemeGroupVersion.String() || review.Kind != "AdmissionReview" || r == nil || r.UID == "" {
-		return nil, errNoReview
+		return nil, "", errNoReview
+	}
+	if !newPod(r.Operation, r.Resource, r.SubResource) {
+		return &admissionv1.AdmissionResponse{UID: r.UID, Allowed: true}, irrelevant, nil
 	}
 	h.log.Info("a pod was refused", slog.String("namespace", r.Namespace), slog.String("uid", string(r.UID)), slog.String("reason", reason.Error()))
-	return refusal(r.UID, reason), nil
+	return refusal(r.UID, reason), refused, nil
+}
+
+// newPod reports whether a request is about the creation of a pod. The rules of the
+// webhook's configuration send nothing else. A mistake in them must not keep other objects
+// out of the cluster.
+func newPod(operation admissionv1.Operation, resource metav1.GroupVersionResource, subResource string) bool {
+	return operation == admissionv1.Create && resource == pods && subResource == ""
 }
 
 // refusal returns the answer that refuses a pod.
@@ -85,9 +98,7 @@ func refusal(uid types.UID, reason error) *admissionv1.AdmissionResponse {
 // An answer has no side effects, so a dry run gets the same one.
 func (h *handler) answer(r *admissionv1.AdmissionRequest, labels map[string]string) (*admissionv1.AdmissionResponse, verdict, error) {
 	response := &admissionv1.AdmissionResponse{UID: r.UID, Allowed: true}
-	// The rules of the webhook's configuration send only what fits. A mistake in them
-	// must not keep other objects out of the cluster.
-	if r.Operation != admissionv1.Create || r.Resource != pods || r.SubResource != "" {
+	if !newPod(r.Operation, r.Resource, r.SubResource) {
 		return response, irrelevant, nil
 	}
 	var pod corev1.Pod

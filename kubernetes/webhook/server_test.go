@@ -98,6 +98,37 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
+// TestSilentLargeBodies has clients that begin large bodies, more than there is memory
+// for, and send no more. Other reviews don't wait for them.
+func TestSilentLargeBodies(t *testing.T) {
+	t.Parallel()
+	server := serve(t, nil)
+	var silent []*tls.Conn
+	for range 7 {
+		conn, err := tls.Dial("tcp", server.Addr().String(), server.client.Transport.(*http.Transport).TLSClientConfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		const chunk = 64 << 10
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: culvert\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n",
+			webhook.PodPath, chunk, strings.Repeat(" ", chunk))
+		silent = append(silent, conn)
+	}
+	if status, answer := server.post(t, webhook.PodPath, "application/json", strings.NewReader(creation(orders))); status != http.StatusOK {
+		t.Errorf("%d %s", status, answer)
+	}
+	for _, conn := range silent {
+		if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || !strings.Contains(line, "408") {
+			t.Errorf("%q, %v, want 408", line, err)
+		}
+	}
+}
+
 func TestCertificatesOfTheAPIServer(t *testing.T) {
 	a := newAuthority(t)
 	var client *tlsConfig
