@@ -32,6 +32,19 @@ func child(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
+// text returns the text at the end of a path of keys, or "".
+func text(n *yaml.Node, path ...string) string {
+	for _, key := range path {
+		if n = child(n, key); n == nil {
+			return ""
+		}
+	}
+	if n.Kind != yaml.ScalarNode || isNull(n) {
+		return ""
+	}
+	return n.Value
+}
+
 // own returns the value of a key, or nil. If it is an alias, the value becomes a
 // copy, so that a change doesn't reach the other places with the same anchor.
 func own(n *yaml.Node, key string) *yaml.Node {
@@ -146,9 +159,12 @@ func newNode(value any) (*yaml.Node, error) {
 	return root.Content[0], nil
 }
 
-// plain removes the style of JSON. The encoder quotes what needs quotes.
+// plain removes the style of JSON. The encoder quotes what needs quotes in YAML 1.2;
+// kubectl reads YAML 1.1.
 func plain(n *yaml.Node) {
-	n.Style = 0
+	if n.Kind != yaml.ScalarNode || !isOldBool(n.Value) {
+		n.Style = 0
+	}
 	for _, c := range n.Content {
 		plain(c)
 	}

@@ -50,13 +50,12 @@ const Removed inject.Action = "removed"
 // has a line for each workload that asks and can't have culvert, and for each
 // document that can't be read.
 func Inject(text []byte, o Options) ([]byte, []Outcome, error) {
-	return each(text, func(docs []*document, w *workload) (Outcome, error) {
+	return each(text, func(labels labels, w *workload) (Outcome, error) {
 		pod, err := w.pod()
 		if err != nil {
 			return Outcome{}, err
 		}
-		ns := namespaceOf(docs, w.namespace(o.Namespace), o.All)
-		ops, result, err := inject.Operations(pod, ns, o.Config)
+		ops, result, err := inject.Operations(pod, labels.namespace(w.namespace(o.Namespace), o.All), o.Config)
 		if err != nil {
 			return Outcome{}, err
 		}
@@ -71,7 +70,7 @@ func Inject(text []byte, o Options) ([]byte, []Outcome, error) {
 
 // Remove returns the manifest without what [Inject] added.
 func Remove(text []byte) ([]byte, []Outcome, error) {
-	return each(text, func(_ []*document, w *workload) (Outcome, error) {
+	return each(text, func(_ labels, w *workload) (Outcome, error) {
 		pod, err := w.pod()
 		if err != nil {
 			return Outcome{}, err
@@ -85,11 +84,12 @@ func Remove(text []byte) ([]byte, []Outcome, error) {
 }
 
 // each calls change with each workload, and writes the documents that it changed.
-func each(text []byte, change func([]*document, *workload) (Outcome, error)) ([]byte, []Outcome, error) {
+func each(text []byte, change func(labels, *workload) (Outcome, error)) ([]byte, []Outcome, error) {
 	docs, err := parse(text)
 	if err != nil {
 		return nil, nil, err
 	}
+	labels := labelsIn(docs)
 	var errs []error
 	var outcomes []Outcome
 	for _, d := range docs {
@@ -99,7 +99,7 @@ func each(text []byte, change func([]*document, *workload) (Outcome, error)) ([]
 			continue
 		}
 		for _, w := range workloads {
-			outcome, err := change(docs, w)
+			outcome, err := change(labels, w)
 			if err != nil {
 				errs = append(errs, prefixed(w.String(), err))
 				continue
@@ -130,19 +130,26 @@ func prefixed(object string, err error) error {
 	return errors.Join(lines...)
 }
 
-// namespaceOf returns a namespace with the labels that its document has.
-func namespaceOf(docs []*document, name string, all bool) inject.Namespace {
-	ns := inject.Namespace{Name: name}
+// labels are those of the namespaces in a manifest, by name.
+type labels map[string]map[string]string
+
+func labelsIn(docs []*document) labels {
+	all := labels{}
 	for _, d := range docs {
 		for _, o := range d.objects() {
-			if o.group == "" && o.kind == "Namespace" && o.name == name {
-				var n corev1.Namespace
-				if decode(o.node, &n) == nil {
-					ns.Labels = n.Labels
-				}
+			var n corev1.Namespace
+			if o.group == "" && o.kind == "Namespace" && decode(o.node, &n) == nil {
+				all[n.Name] = n.Labels
 			}
 		}
 	}
+	return all
+}
+
+// namespace returns a namespace with its labels. With all, it asks for culvert unless
+// it says something else.
+func (l labels) namespace(name string, all bool) inject.Namespace {
+	ns := inject.Namespace{Name: name, Labels: l[name]}
 	if _, labelled := ns.Labels[inject.Label]; all && !labelled {
 		ns.Labels = map[string]string{inject.Label: inject.Enabled}
 	}

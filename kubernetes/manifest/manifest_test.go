@@ -81,10 +81,13 @@ func TestGolden(t *testing.T) {
 func content(t *testing.T, text []byte) string {
 	t.Helper()
 	var all []any
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decode := yaml.NewDecoder(bytes.NewReader(text)).Decode
+	if json.Valid(text) { // not all of it is YAML
+		decode = json.NewDecoder(bytes.NewReader(text)).Decode
+	}
 	for {
 		var v any
-		if decoder.Decode(&v) != nil {
+		if decode(&v) != nil {
 			break
 		}
 		all = append(all, v)
@@ -108,6 +111,8 @@ func TestUntouched(t *testing.T) {
 		"kind: Pod\napiVersion: v1\nspec:   {containers: []}\n",
 		"- just\n- a list\n",
 		"--- text\n--- {a: 1}\n",
+		"a: 1\na: 2\nkind: ConfigMap\napiVersion: v1\n",
+		`{"apiVersion": "v1", "kind": "ConfigMap", "data": {"smile": "\ud83d\ude00", "lone": "\ud83d"}}`,
 	} {
 		out, _, err := manifest.Inject([]byte(text), options())
 		if err != nil || string(out) != text {
@@ -126,6 +131,8 @@ func TestMistakes(t *testing.T) {
 		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}": "Deployment a: it has no spec.template",
 		"apiVersion: v1\nkind: Pod\nspec: {containers: 5}\n":         "cannot unmarshal number",
 		"{} {}": "document 1",
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {app: a, app: b}}\nspec: {}\n":                                                                                                `Pod a:   line 3: mapping key "app" already defined`,
+		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {template: {}}\nspec: {template: {spec: {}}}\n":                                                                    `mapping key "spec" already defined`,
 		"apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {culvert.dev/inject: enabled}}\nspec: {containers: []}\n":                                                                     "Pod a: no container has a port named grpc",
 		"x: &x {volumes: []}\napiVersion: v1\nkind: Pod\nmetadata: {labels: {culvert.dev/inject: enabled}}\nspec: {<<: *x, containers: [{name: a, ports: [{name: grpc, containerPort: 1}]}]}": "merge key",
 	} {
@@ -141,6 +148,24 @@ func TestMistakes(t *testing.T) {
 	shared = append(shared, "x-copy: *first\n"...)
 	if _, _, err := manifest.Inject(shared, options()); err == nil || !strings.Contains(err.Error(), "Deployment orders: line 15: it has the anchor &first") {
 		t.Errorf("a list that is shared: %v", err)
+	}
+}
+
+func TestJoin(t *testing.T) {
+	for want, texts := range map[string][]string{
+		"":                        nil,
+		"a: 1":                    {"a: 1"},
+		"a: 1\n---\nb: 2\n":       {"a: 1", "b: 2\n"},
+		"a: 1\n---\nb: 2\n ":      {"a: 1", "---\nb: 2\n "},
+		"---\na: 1\n---\n---x: 3": {"---\na: 1\n", "---x: 3"},
+	} {
+		var all [][]byte
+		for _, text := range texts {
+			all = append(all, []byte(text))
+		}
+		if got := string(manifest.Join(all...)); got != want {
+			t.Errorf("%q: %q, want %q", texts, got, want)
+		}
 	}
 }
 

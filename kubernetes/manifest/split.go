@@ -15,6 +15,7 @@ type document struct {
 	line    int    // of its first byte in the stream
 	marker  []byte // the line with ---, and what stands before it; empty in front of the first
 	body    []byte
+	json    bool       // it is JSON, which is read and written as such
 	root    *yaml.Node // nil: it has no content
 	changed bool
 }
@@ -43,6 +44,24 @@ func split(text []byte) []*document {
 	return docs
 }
 
+// Join returns manifests as one: the documents of each, in order.
+func Join(texts ...[]byte) []byte {
+	var all bytes.Buffer
+	for i, text := range texts {
+		if i > 0 {
+			if b := all.Bytes(); len(b) > 0 && b[len(b)-1] != '\n' {
+				all.WriteByte('\n')
+			}
+			line, _, _ := bytes.Cut(text, []byte("\n"))
+			if marker, _ := isMarker(line); !marker {
+				all.WriteString("---\n")
+			}
+		}
+		all.Write(text)
+	}
+	return all.Bytes()
+}
+
 // isMarker reports whether a document begins in the line, and whether the line has
 // content of it.
 func isMarker(line []byte) (marker, content bool) {
@@ -69,6 +88,9 @@ func (d *document) parse() error {
 	if blank(d.body) {
 		return nil
 	}
+	if d.json = json.Valid(d.body); d.json {
+		return d.parseJSON()
+	}
 	var root yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(d.body))
 	if err := decoder.Decode(&root); err != nil {
@@ -77,10 +99,14 @@ func (d *document) parse() error {
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return errors.New("something follows its end: begin each document with ---")
 	}
-	if len(root.Content) == 1 && root.Content[0].Kind == yaml.MappingNode {
-		d.root = &root
-	}
+	d.setRoot(&root)
 	return nil
+}
+
+func (d *document) setRoot(root *yaml.Node) {
+	if len(root.Content) == 1 && root.Content[0].Kind == yaml.MappingNode {
+		d.root = root
+	}
 }
 
 // write writes the document: the bytes that came, or the changed tree. The tree has
@@ -110,7 +136,7 @@ func (d *document) write(to *bytes.Buffer) error {
 }
 
 func (d *document) encode(to *bytes.Buffer) error {
-	if json.Valid(d.body) {
+	if d.json {
 		var text bytes.Buffer
 		if err := writeJSON(&text, d.root.Content[0]); err != nil {
 			return err
@@ -127,13 +153,6 @@ func (d *document) encode(to *bytes.Buffer) error {
 		encoder.CompactSeqIndent()
 	}
 	return errors.Join(encoder.Encode(d.root), encoder.Close())
-}
-
-// jsonIndent returns the blanks in front of the first key.
-func jsonIndent(body []byte) string {
-	lines := bytes.SplitN(body, []byte("\n"), 3)
-	blanks := lines[1][:len(lines[1])-len(bytes.TrimLeft(lines[1], " \t"))]
-	return string(blanks)
 }
 
 // compactLists reports whether the lists of a document begin at the column of their
@@ -153,54 +172,4 @@ func compactLists(n *yaml.Node) bool {
 		}
 	}
 	return false
-}
-
-// writeJSON writes the tree of a JSON text. Numbers keep their digits.
-func writeJSON(to *bytes.Buffer, n *yaml.Node) error {
-	switch n.Kind {
-	case yaml.MappingNode:
-		to.WriteByte('{')
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			if i > 0 {
-				to.WriteByte(',')
-			}
-			if err := writeString(to, n.Content[i].Value); err != nil {
-				return err
-			}
-			to.WriteByte(':')
-			if err := writeJSON(to, n.Content[i+1]); err != nil {
-				return err
-			}
-		}
-		to.WriteByte('}')
-	case yaml.SequenceNode:
-		to.WriteByte('[')
-		for i, item := range n.Content {
-			if i > 0 {
-				to.WriteByte(',')
-			}
-			if err := writeJSON(to, item); err != nil {
-				return err
-			}
-		}
-		to.WriteByte(']')
-	case yaml.ScalarNode:
-		if n.ShortTag() == "!!str" {
-			return writeString(to, n.Value)
-		}
-		to.WriteString(n.Value)
-	default:
-		return fmt.Errorf("line %d: JSON has no such value", n.Line)
-	}
-	return nil
-}
-
-func writeString(to *bytes.Buffer, s string) error {
-	encoder := json.NewEncoder(to)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(s); err != nil {
-		return err
-	}
-	to.Truncate(to.Len() - 1) // the line break of Encode
-	return nil
 }

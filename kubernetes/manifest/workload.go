@@ -3,6 +3,8 @@ package manifest
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -30,6 +32,7 @@ type object struct {
 	node            *yaml.Node
 	group, kind     string
 	name, nameSpace string
+	wrong           error // why nobody can tell what else is in it, such as a key that stands twice
 }
 
 func (o object) String() string {
@@ -51,13 +54,21 @@ func (d *document) objects() []object {
 // objectsIn returns the objects at a node. The entries of a typed list, such as
 // DeploymentList, may leave out what the list's type says.
 func objectsIn(n *yaml.Node, version, kind string) []object {
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
 	var head struct {
 		APIVersion string `yaml:"apiVersion"`
-		Kind       string
-		Metadata   struct{ Name, GenerateName, Namespace string }
+		Kind       string `yaml:"kind"`
+		Metadata   struct {
+			Name         string `yaml:"name"`
+			GenerateName string `yaml:"generateName"`
+			Namespace    string `yaml:"namespace"`
+		} `yaml:"metadata"`
 	}
-	if n.Kind != yaml.MappingNode || n.Decode(&head) != nil {
-		return nil
+	wrong := n.Decode(&head)
+	if wrong != nil { // it matters only if the object has a pod
+		head.APIVersion, head.Kind, head.Metadata.Name = text(n, "apiVersion"), text(n, "kind"), text(n, "metadata", "name")
 	}
 	if head.Kind != "" {
 		kind = head.Kind
@@ -80,7 +91,7 @@ func objectsIn(n *yaml.Node, version, kind string) []object {
 	if name == "" {
 		name = head.Metadata.GenerateName
 	}
-	return []object{{node: n, group: group, kind: kind, name: name, nameSpace: head.Metadata.Namespace}}
+	return []object{{node: n, group: group, kind: kind, name: name, nameSpace: head.Metadata.Namespace, wrong: wrong}}
 }
 
 // A workload is an object with a pod.
@@ -98,6 +109,9 @@ func (d *document) workloads() ([]*workload, error) {
 		path, known := templates[[2]string{o.group, o.kind}]
 		if !known {
 			continue
+		}
+		if o.wrong != nil {
+			return nil, fmt.Errorf("%s: %w", o, o.wrong)
 		}
 		n := o.node
 		through := []*yaml.Node{n}
@@ -136,8 +150,13 @@ func (w *workload) pod() (*corev1.Pod, error) {
 }
 
 // decode reads a node into one of the API's types, which have names for JSON. It is
-// for reading only: changes are made in the tree.
+// for reading only: changes are made in the tree. It reads YAML 1.1, as kubectl does.
 func decode(n *yaml.Node, to any) error {
+	for _, b := range oldBools(n, map[*yaml.Node]bool{}) {
+		was := *b
+		b.Tag, b.Value = "!!bool", strconv.FormatBool(isOldTrue(b.Value))
+		defer func() { *b = was }() // it keeps its spelling
+	}
 	var v any
 	if err := n.Decode(&v); err != nil {
 		return err
@@ -147,4 +166,38 @@ func decode(n *yaml.Node, to any) error {
 		return fmt.Errorf("line %d: a key isn't a text: %w", n.Line, err)
 	}
 	return kjson.UnmarshalCaseSensitivePreserveInts(text, to)
+}
+
+// Booleans of YAML 1.1, which YAML 1.2 and its parser take for texts.
+// https://yaml.org/type/bool.html
+var (
+	oldTrue  = []string{"y", "Y", "yes", "Yes", "YES", "on", "On", "ON"}
+	oldFalse = []string{"n", "N", "no", "No", "NO", "off", "Off", "OFF"}
+)
+
+func isOldTrue(text string) bool { return slices.Contains(oldTrue, text) }
+func isOldBool(text string) bool { return isOldTrue(text) || slices.Contains(oldFalse, text) }
+
+// oldBools returns the values below a node that are booleans in YAML 1.1 only. seen
+// has the nodes that were looked at.
+func oldBools(n *yaml.Node, seen map[*yaml.Node]bool) (found []*yaml.Node) {
+	if seen[n] {
+		return nil
+	}
+	seen[n] = true
+	switch n.Kind {
+	case yaml.ScalarNode:
+		if n.Style == 0 && n.ShortTag() == "!!str" && isOldBool(n.Value) {
+			return []*yaml.Node{n}
+		}
+	case yaml.AliasNode:
+		return oldBools(n.Alias, seen)
+	default:
+		for i, c := range n.Content {
+			if n.Kind != yaml.MappingNode || i%2 == 1 { // a key is a text
+				found = append(found, oldBools(c, seen)...)
+			}
+		}
+	}
+	return found
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -136,21 +134,15 @@ func rewrite(cmd *cobra.Command, files []string, change func([]byte) ([]byte, []
 
 // readAll joins the files to one stream.
 func readAll(files []string, stdin io.Reader) ([]byte, error) {
-	var all bytes.Buffer
-	for i, name := range files {
+	texts := make([][]byte, 0, len(files))
+	for _, name := range files {
 		text, err := readFile(name, stdin)
 		if err != nil {
 			return nil, err
 		}
-		if i > 0 && !bytes.HasPrefix(text, []byte("---")) {
-			if b := all.Bytes(); len(b) > 0 && b[len(b)-1] != '\n' {
-				all.WriteByte('\n')
-			}
-			all.WriteString("---\n")
-		}
-		all.Write(text)
+		texts = append(texts, text)
 	}
-	return all.Bytes(), nil
+	return manifest.Join(texts...), nil
 }
 
 // readFile reads a file, or standard input if the name is "-".
@@ -166,7 +158,7 @@ func readFile(name string, stdin io.Reader) ([]byte, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(from, manifest.MaxSize+1))
 	if err == nil && len(text) > manifest.MaxSize {
-		err = errors.New("it is larger than any manifest: split it")
+		err = fmt.Errorf("over the limit of %d MiB: split it", manifest.MaxSize>>20)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("-f %s: %w", name, err)
