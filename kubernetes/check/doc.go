@@ -9,6 +9,7 @@
 //   - subject.go joins workloads with their pods, and finds culvert's ports
 //   - run.go calls the checks; each file below is about one subject's part
 //   - injection.go: who gets culvert, is refused, is outdated
+//   - configuration.go: the ConfigMap with culvert's configuration
 //   - status.go: culvert's container doesn't start
 //   - ending.go: what the pod needs to end without losing calls
 //   - service.go and policy.go: who reaches culvert, and who gets past it

@@ -11,9 +11,6 @@ import (
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
 
-// spare is what a pod needs after the drain, as the injector counts.
-const spare = 2 * time.Second
-
 // onTheWay is time for calls that clients sent before they knew of the drain.
 const onTheWay = 5 * time.Second
 
@@ -26,9 +23,9 @@ func (c *checker) ending(s *subject) {
 				backend.Name, pause, delay), fmt.Sprintf("give the container a pause: lifecycle: {preStop: {sleep: {seconds: %d}}}", int64((delay+onTheWay)/time.Second)))
 		}
 	}
-	need := c.graceNeeded(s, delay, drain)
+	need := inject.GraceNeeded(s.pod, delay, drain)
 	for _, pod := range append(slices.Clone(s.pods), s.pod) {
-		if have := graceOf(pod); inject.Sidecar(&pod.Spec) != nil && have < need {
+		if have := inject.GracePeriod(pod); inject.Sidecar(&pod.Spec) != nil && have < need {
 			c.add(Warning, s.object, fmt.Sprintf("terminationGracePeriodSeconds is %d, and culvert needs %d to drain: the kubelet ends the calls that are left",
 				have, need), fmt.Sprintf("set terminationGracePeriodSeconds: %d", need))
 			return
@@ -50,23 +47,6 @@ func pauseOf(c *corev1.Container) (time.Duration, bool) {
 		return time.Duration(c.Lifecycle.PreStop.Sleep.Seconds) * time.Second, true
 	}
 	return 0, false
-}
-
-func (c *checker) graceNeeded(s *subject, delay, drain time.Duration) int64 {
-	pause := delay
-	for _, other := range s.others() {
-		if l := other.Lifecycle; l != nil && l.PreStop != nil && l.PreStop.Sleep != nil {
-			pause = max(pause, time.Duration(l.PreStop.Sleep.Seconds)*time.Second)
-		}
-	}
-	return int64((pause + drain + spare + time.Second - 1) / time.Second)
-}
-
-func graceOf(pod *corev1.Pod) int64 {
-	if s := pod.Spec.TerminationGracePeriodSeconds; s != nil {
-		return *s
-	}
-	return corev1.DefaultTerminationGracePeriodSeconds
 }
 
 // delayOf returns how long culvert passes new calls after the pod's end began.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -27,7 +28,7 @@ func (c *checker) injection(s *subject) {
 		c.Summary.Injected++
 	case s.having == 0 && s.lacking == 0:
 		c.Summary.Waiting++
-		c.add(Note, s.object, "its pods get culvert when they are made", "")
+		c.add(Note, s.object, "new pods get culvert", "")
 	default:
 		c.Summary.Waiting++
 		c.add(Warning, s.object, fmt.Sprintf("pods without culvert: %d of %d. They were made before the label was set, or while the injector wasn't there",
@@ -90,12 +91,12 @@ func (c *checker) leftovers(s *subject) {
 		return
 	}
 	remedy := "remove it"
-	if _, left := s.template.Annotations[inject.GraceAnnotation]; left {
+	if _, left := s.template.Annotations[inject.GraceAnnotation]; left && s.err == nil { // otherwise the refusal is about it, too
 		c.add(Error, s.object, fmt.Sprintf("the annotation %s is from an injected pod, but the container %s is missing",
 			inject.GraceAnnotation, inject.ContainerName), remedy)
 	}
 	for _, v := range s.template.Spec.Volumes {
-		if s.err == nil && inject.IsVolume(v) { // otherwise it is what the refusal is about
+		if s.err == nil && inject.IsVolume(v) {
 			c.add(Error, s.object, fmt.Sprintf("the volume %s is from an injected pod, but the container %s is missing",
 				v.Name, inject.ContainerName), remedy)
 		}
@@ -154,7 +155,7 @@ func (c *checker) outdated(s *subject) {
 	}
 	remedy := s.remake()
 	if s.templateHas {
-		remedy = "take culvert out of the manifest and put it in again: culvert-kube uninject -f FILE | culvert-kube inject -f -"
+		remedy = "take culvert out of the manifest and put it in again: culvert-kube uninject -f FILE | culvert-kube inject -f - --sidecar-image " + cmp.Or(c.config.Image, "IMAGE")
 	}
 	c.add(Warning, s.object, fmt.Sprintf("culvert is outdated: the injector now sets %s", strings.Join(differing, ", ")), remedy)
 }

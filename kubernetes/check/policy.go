@@ -184,7 +184,7 @@ func (c *checker) policy(s *subject, others bool) *networkingv1.NetworkPolicy {
 	}
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
-		ObjectMeta: metav1.ObjectMeta{Name: s.name + "-culvert", Namespace: s.ns.Name},
+		ObjectMeta: metav1.ObjectMeta{Name: c.newName("NetworkPolicy", s), Namespace: s.ns.Name},
 		Spec: networkingv1.NetworkPolicySpec{
 			PodSelector: metav1.LabelSelector{MatchLabels: s.selector},
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},

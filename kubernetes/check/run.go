@@ -26,7 +26,7 @@ func Run(s *Snapshot, o Options) *Report {
 	c, known := o.config(s)
 	subjects := s.subjects(c)
 	r.Summary.Workloads = s.Seen
-	checker := &checker{Report: r, snapshot: s, config: c, known: known}
+	checker := &checker{Report: r, snapshot: s, config: c, known: known, made: map[string]bool{}}
 	checker.webhooks(subjects)
 	for _, sub := range subjects {
 		checker.injection(sub)
@@ -75,7 +75,8 @@ type checker struct {
 	*Report
 	snapshot *Snapshot
 	config   *inject.Config
-	known    bool // config is the injector's own
+	known    bool            // config is the injector's own
+	made     map[string]bool // names of the objects in the report's manifests
 }
 
 // missing is the severity of an object that isn't there.
@@ -92,24 +93,6 @@ func (c *checker) here() string {
 		return " in these manifests"
 	}
 	return ""
-}
-
-func (c *checker) configMap(s *subject) {
-	name := s.pod.Annotations[configAnnotation]
-	if name == "" || c.snapshot.Unread["ConfigMap"] != "" {
-		return
-	}
-	remedy := fmt.Sprintf("kubectl create configmap %s -n %s --from-file=%s", name, s.ns.Name, inject.ConfigMapKey)
-	m := c.snapshot.configMaps[s.ns.Name+"/"+name]
-	if m == nil {
-		c.add(c.missing(Error), s.object, fmt.Sprintf("the annotation %s names the ConfigMap %s, which doesn't exist%s: pods don't start without it",
-			configAnnotation, name, c.here()), remedy)
-		return
-	}
-	if _, has := m.Data[inject.ConfigMapKey]; !has {
-		c.add(Error, s.object, fmt.Sprintf("the ConfigMap %s has no key %s: pods don't start without it", name, inject.ConfigMapKey),
-			"store culvert's configuration under that key: "+remedy)
-	}
 }
 
 // secret names the Secret that check doesn't read.

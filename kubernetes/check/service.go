@@ -58,7 +58,7 @@ func (c *checker) services(s *subject) (past []string) {
 	if len(s.selector) > 0 {
 		f.Manifest = toYAML(&corev1.Service{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
-			ObjectMeta: metav1.ObjectMeta{Name: s.name + "-culvert", Namespace: s.ns.Name},
+			ObjectMeta: metav1.ObjectMeta{Name: c.newName("Service", s), Namespace: s.ns.Name},
 			Spec: corev1.ServiceSpec{
 				Selector: s.selector,
 				Ports:    []corev1.ServicePort{{Name: "culvert", Port: servicePort, TargetPort: intstr.FromString(inject.PortName)}},
@@ -66,6 +66,23 @@ func (c *checker) services(s *subject) (past []string) {
 		})
 	}
 	return past
+}
+
+// newName returns the name of an object that check makes for a subject. It fits a
+// Service, whose names are the strictest (RFC 1035). A Deployment and a StatefulSet of the
+// same name get two.
+func (c *checker) newName(kind string, s *subject) string {
+	name := "culvert-" + strings.ReplaceAll(s.name, ".", "-")
+	ending := func(end string) string {
+		const longest = 63
+		return strings.TrimRight(name[:min(len(name), longest-len(end))], "-") + end
+	}
+	unique := ending("")
+	if c.made[objectName(kind, s.ns.Name, unique)] {
+		unique = ending("-" + strings.ToLower(s.kind))
+	}
+	c.made[objectName(kind, s.ns.Name, unique)] = true
+	return unique
 }
 
 // servicePort is the port of a Service that check prints.

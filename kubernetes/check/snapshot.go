@@ -105,8 +105,10 @@ func (s *Snapshot) Add(object metav1.Object) bool {
 			s.configMaps = map[string]*corev1.ConfigMap{}
 		}
 		o.BinaryData = nil
-		for key := range o.Data { // only the keys are looked at
-			o.Data[key] = ""
+		for key := range o.Data {
+			if key != inject.ConfigMapKey { // of the others only the keys are looked at
+				o.Data[key] = ""
+			}
 		}
 		s.configMaps[o.Namespace+"/"+o.Name] = o
 	default:

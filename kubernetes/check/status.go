@@ -75,7 +75,7 @@ func joined(text, message string) string {
 	}
 	const enough = 300
 	if len(last) > enough {
-		last = last[:enough] + "…"
+		last = strings.ToValidUTF8(last[:enough], "") + "…"
 	}
 	return text + ": " + last
 }

@@ -170,7 +170,7 @@ func variable(c *corev1.Container, name string) string {
 	return ""
 }
 
-// sidecars returns the containers that run with the application, except culvert.
+// others returns the containers that run with the application, except culvert.
 func (s *subject) others() []*corev1.Container {
 	var all []*corev1.Container
 	for i := range s.pod.Spec.InitContainers {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"slices"
@@ -20,7 +21,7 @@ import (
 // AnnotationPrefix begins the name of each annotation that is for the injector.
 const AnnotationPrefix = "culvert.dev/"
 
-// graceWas is an annotation that the injector writes: terminationGracePeriodSeconds
+// graceWas is an annotation that only the injector writes: terminationGracePeriodSeconds
 // before it was raised, or "" if it wasn't set. Only removal reads it.
 const graceWas = "grace-period-was"
 
@@ -38,7 +39,7 @@ type settings struct {
 	tlsSecret   string
 	args        []string
 	mounts      []corev1.VolumeMount
-	security    *corev1.SecurityContext
+	security    *corev1.SecurityContext // with what the annotation doesn't set
 	drain       time.Duration
 	variables   []corev1.EnvVar // of keys of the configuration, in the order of their names
 
@@ -72,7 +73,7 @@ var annotations = map[string]func(s *settings, value string) error{
 	"mounts": func(s *settings, v string) error {
 		return readJSON(v, &s.mounts, `[{"name": "data", "mountPath": "/data"}]`)
 	},
-	"security-context": func(s *settings, v string) error { return readJSON(v, &s.security, `{"runAsUser": 1000}`) },
+	"security-context": func(s *settings, v string) error { return readJSON(v, s.security, `{"runAsUser": 1000}`) },
 }
 
 // restricted annotations need the permission of the injector's configuration. They
@@ -122,11 +123,11 @@ func Restricted(name string) bool { return slices.Contains(restricted, name) }
 // readAnnotations returns the settings of the pod. The error has a line for each
 // wrong annotation.
 func readAnnotations(pod *corev1.Pod, namespace string, c *Config) (*settings, error) {
-	s := &settings{listenPort: c.ListenPort, image: c.Image, tlsSecret: c.TLSSecret, drain: c.DrainTimeout.Duration}
+	s := &settings{listenPort: c.ListenPort, image: c.Image, tlsSecret: c.TLSSecret, security: restrictedContext(), drain: c.DrainTimeout.Duration}
 	var errs []error
 	for _, full := range slices.Sorted(maps.Keys(pod.Annotations)) {
 		name, ours := strings.CutPrefix(full, AnnotationPrefix)
-		if !ours || name == graceWas {
+		if !ours {
 			continue
 		}
 		if err := s.read(name, pod.Annotations[full], namespace, c); err != nil {
@@ -142,6 +143,9 @@ func (s *settings) read(name, value, namespace string, c *Config) error {
 			return fmt.Errorf("not allowed in namespace %q: remove it, or let the injector's configuration allow it", namespace)
 		}
 		return read(s, value)
+	}
+	if name == graceWas {
+		return errors.New("it is from a pod that the injector has changed: remove it")
 	}
 	key, known := keys[name]
 	if !known {
@@ -174,9 +178,9 @@ func (s *settings) read(name, value, namespace string, c *Config) error {
 	return nil
 }
 
-// escape keeps Kubernetes from replacing $(NAME) in a value.
+// escape keeps Kubernetes from replacing $(NAME) in a value. It reads $$ as $.
 // https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
-func escape(value string) string { return strings.ReplaceAll(value, "$(", "$$(") }
+func escape(value string) string { return strings.ReplaceAll(value, "$", "$$") }
 
 func portNumber(text string) (int32, error) {
 	n, err := strconv.ParseUint(text, 10, 16)
@@ -200,7 +204,7 @@ func readJSON(text string, to any, example string) error {
 	if err := d.Decode(to); err != nil {
 		return fmt.Errorf("%w: write JSON, such as %s", err, example)
 	}
-	if d.More() {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("text after the JSON: write one value, such as %s", example)
 	}
 	return nil

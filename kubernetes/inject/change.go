@@ -1,13 +1,10 @@
 package inject
 
 import (
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	kjson "sigs.k8s.io/json"
 )
 
 // A change is what injection adds to a pod.
@@ -50,25 +47,9 @@ type Operation struct {
 	Value any    `json:"value,omitempty"`
 }
 
-// Patch is [Pod] for a pod in JSON. It returns a JSON patch, or nil if the pod stays
-// as it is. The patch adds, and touches nothing else, so fields of a newer API that
-// this program doesn't know stay as they are. The result's pod is the pod as it
-// came.
-func Patch(raw []byte, ns Namespace, c *Config) ([]byte, Result, error) {
-	var pod corev1.Pod
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &pod); err != nil { // as the API server reads it
-		return nil, Result{}, fmt.Errorf("the pod isn't one: %w", err)
-	}
-	ops, result, err := Operations(&pod, ns, c)
-	if err != nil || len(ops) == 0 {
-		return nil, result, err
-	}
-	patch, err := json.Marshal(ops)
-	return patch, result, err
-}
-
 // Operations is [Pod] that returns the steps of a JSON patch for the pod, none if it
-// stays as it is. The result's pod is the argument.
+// stays as it is. The patch adds, and touches nothing else, so fields of a newer API
+// that this program doesn't know stay as they are. The result's pod is the argument.
 func Operations(pod *corev1.Pod, ns Namespace, c *Config) ([]Operation, Result, error) {
 	change, result, err := plan(pod, ns, c)
 	if err != nil {
@@ -115,8 +96,8 @@ func Remove(pod *corev1.Pod) (*corev1.Pod, bool) {
 		return clean, false
 	}
 	spec := &clean.Spec
-	spec.InitContainers = cut(spec.InitContainers, isSidecar)
-	spec.Containers = cut(spec.Containers, isSidecar)
+	spec.InitContainers = cut(spec.InitContainers, isNative)
+	spec.Containers = cut(spec.Containers, isCulvert)
 	spec.Volumes = cut(spec.Volumes, IsVolume)
 	if was, raised := clean.Annotations[GraceAnnotation]; raised {
 		spec.TerminationGracePeriodSeconds = nil

@@ -167,7 +167,7 @@ var pullPolicies = []corev1.PullPolicy{corev1.PullAlways, corev1.PullIfNotPresen
 // checkImage returns an error for a text that no container engine would take as an
 // image. What the image contains only the kubelet finds out.
 func checkImage(image string) error {
-	if strings.ContainsFunc(image, func(r rune) bool { return r <= ' ' || r > '~' }) || len(image) > 1024 {
+	if image == "" || strings.ContainsFunc(image, func(r rune) bool { return r <= ' ' || r > '~' }) || len(image) > 1024 {
 		return fmt.Errorf("%q isn't the name of an image, such as culvert:1.0.0", image)
 	}
 	return nil

@@ -83,11 +83,11 @@ func plan(pod *corev1.Pod, ns Namespace, c *Config) (*change, Result, error) {
 	}
 	change := &change{container: container(s, c), volumes: volumes(s)}
 	result := Result{Action: Injected}
-	if need := graceNeeded(pod, s, c); gracePeriod(pod) < need {
+	if need := GraceNeeded(pod, c.DrainDelay.Duration, s.drain); GracePeriod(pod) < need {
 		change.grace = &need
 		change.graceWas = pod.Spec.TerminationGracePeriodSeconds
 		result.Warnings = append(result.Warnings, fmt.Sprintf(
-			"terminationGracePeriodSeconds is raised from %d to %d, so that culvert can drain", gracePeriod(pod), need))
+			"terminationGracePeriodSeconds is raised from %d to %d, so that culvert can drain", GracePeriod(pod), need))
 	}
 	return change, result, nil
 }
@@ -97,15 +97,25 @@ func plan(pod *corev1.Pod, ns Namespace, c *Config) (*change, Result, error) {
 // at nothing that only says that a pod is injected. Somebody can copy an annotation
 // to a pod without the container.
 func Sidecar(spec *corev1.PodSpec) *corev1.Container {
-	for _, containers := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
-		if i := slices.IndexFunc(containers, isSidecar); i >= 0 {
-			return &containers[i]
-		}
+	if i := slices.IndexFunc(spec.InitContainers, isNative); i >= 0 {
+		return &spec.InitContainers[i]
+	}
+	if i := slices.IndexFunc(spec.Containers, isCulvert); i >= 0 {
+		return &spec.Containers[i]
 	}
 	return nil
 }
 
-func isSidecar(c corev1.Container) bool {
+func isCulvert(c corev1.Container) bool {
 	return c.Name == ContainerName &&
 		slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == PortName })
+}
+
+// isNative reports whether an init container is culvert. An ordinary one keeps the pod
+// from starting, because culvert doesn't end.
+func isNative(c corev1.Container) bool { return isCulvert(c) && runsOn(&c) }
+
+// runsOn reports whether an init container is a native sidecar.
+func runsOn(c *corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }

@@ -1,7 +1,7 @@
 package inject_test
 
 import (
-	"encoding/json"
+	"cmp"
 	"strings"
 	"testing"
 
@@ -110,17 +110,33 @@ func TestRefusedPods(t *testing.T) {
 		"a port that culvert uses": {func(p *corev1.Pod) {
 			p.Spec.Containers[0].Ports = append(p.Spec.Containers[0].Ports, corev1.ContainerPort{ContainerPort: 15080})
 		}, "port 15080 of container orders is also culvert's port for clients"},
+		"the rest of another pod":  {annotate("grace-period-was", "5"), "culvert.dev/grace-period-was: it is from a pod that the injector has changed: remove it"},
+		"an image without a name":  {restrictedly(annotate("image", "")), "isn't the name of an image"},
+		"text after the arguments": {restrictedly(annotate("args", `["a"]]`)), "text after the JSON"},
+		"an ordinary init container": {func(p *corev1.Pod) {
+			p.Spec.InitContainers = []corev1.Container{{Name: "culvert", Ports: []corev1.ContainerPort{{Name: "culvert", ContainerPort: 1}}}}
+		}, "the init container culvert has no restartPolicy: Always"},
 		"another container culvert": {func(p *corev1.Pod) { p.Spec.Containers[0].Name = "culvert" }, "has no port named culvert"},
 		"a volume of that name":     {func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{{Name: "culvert-config"}} }, "a volume is named culvert-config"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := read(t, orders)
 			row.change(pod)
-			_, err := inject.Pod(pod, inject.Namespace{Name: "shop"}, testConfig())
+			c := testConfig()
+			c.Allow = []inject.Allowance{{Namespaces: []string{"free"}, Annotations: []string{"args", "image"}}}
+			_, err := inject.Pod(pod, inject.Namespace{Name: cmp.Or(pod.Namespace, "shop")}, c)
 			if err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("the error is %v, want %q in it", err, row.want)
 			}
 		})
+	}
+}
+
+// restrictedly changes a pod of the namespace that may have restricted annotations.
+func restrictedly(change func(*corev1.Pod)) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Namespace = "free"
+		change(p)
 	}
 }
 
@@ -137,12 +153,13 @@ func TestNeverInjected(t *testing.T) {
 		"Windows":                   {"shop", func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }},
 		"Windows by node":           {"shop", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{corev1.LabelOSStable: "windows"} }},
 		"the node's network":        {"shop", func(p *corev1.Pod) { p.Spec.HostNetwork = true }},
+		"with a wrong label":        {"kube-system", func(p *corev1.Pod) { p.Labels[inject.Label] = "true" }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := read(t, orders)
 			row.change(pod)
 			result, err := inject.Pod(pod, inject.Namespace{Name: row.namespace}, testConfig())
-			if err != nil || result.Action != inject.Skipped || result.Reason == "" || len(result.Warnings) != 1 {
+			if err != nil || result.Action != inject.Skipped || result.Reason == "" || (len(result.Warnings) == 1) != (pod.Labels[inject.Label] == inject.Enabled) {
 				t.Errorf("%+v, %v", result, err)
 			}
 		})
@@ -165,14 +182,9 @@ func TestGracePeriodIsRaised(t *testing.T) {
 }
 
 func TestPatchAdds(t *testing.T) {
-	raw := []byte(`{"metadata":{"labels":{"culvert.dev/inject":"enabled"}},"spec":{"future":9007199254740993,"containers":[{"name":"a","ports":[{"name":"grpc","containerPort":1}]}]}}`)
-	patch, result, err := inject.Patch(raw, inject.Namespace{Name: "shop"}, testConfig())
-	if err != nil || result.Action != inject.Injected {
-		t.Fatal(result, err)
-	}
-	var ops []inject.Operation
-	if err := json.Unmarshal(patch, &ops); err != nil {
-		t.Fatal(err)
+	ops, result, err := inject.Operations(read(t, orders), inject.Namespace{Name: "shop"}, testConfig())
+	if err != nil || result.Action != inject.Injected || len(ops) == 0 {
+		t.Fatal(ops, result, err)
 	}
 	for _, op := range ops {
 		if op.Op != "add" {

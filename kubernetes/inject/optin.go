@@ -28,14 +28,13 @@ type asking struct {
 // asks decides whether the pod gets culvert, and says why not.
 func asks(pod *corev1.Pod, ns Namespace, c *Config) (asking, string, error) {
 	label, labelled := pod.Labels[Label]
-	if labelled && label != Enabled && label != Disabled {
-		return asking{}, "", fmt.Errorf("label %s: %q is neither %q nor %q", Label, label, Enabled, Disabled)
-	}
 	a := asking{byPod: label == Enabled}
 	if why := neverInjected(pod, ns, c); why != "" {
 		return a, why, nil
 	}
 	switch {
+	case labelled && label != Enabled && label != Disabled:
+		return asking{}, "", fmt.Errorf("label %s: %q is neither %q nor %q", Label, label, Enabled, Disabled)
 	case label == Disabled:
 		return a, fmt.Sprintf("the pod's label %s is %s", Label, Disabled), nil
 	case label == Enabled, ns.Labels[Label] == Enabled:

@@ -20,6 +20,8 @@ func FuzzPatch(f *testing.F) {
 		`{"metadata":{"labels":{"culvert.dev/inject":"enabled"},"annotations":{"culvert.dev/backend-port":"1","culvert.dev/config":"c","culvert.dev/limits.calls":"7"}},"spec":{"terminationGracePeriodSeconds":3,"initContainers":[{"name":"i"}],"volumes":[{"name":"v","emptyDir":{}}],"containers":[{"name":"a","lifecycle":{"preStop":{"sleep":{"seconds":40}}}}]}}`,
 		`{"metadata":{"labels":{"culvert.dev/inject":"enabled"},"annotations":{"culvert.dev/tls-secret":"s","culvert.dev/image":"x:1","culvert.dev/args":"[\"--log-level\",\"debug\"]","culvert.dev/mounts":"[]","culvert.dev/security-context":"{}","culvert.dev/backend-host":"10.0.0.1"}},"spec":{"containers":[{"name":"a","ports":[{"name":"grpc-a","containerPort":9000}]}]}}`,
 		`{"metadata":{"annotations":{}},"spec":{"initContainers":null,"volumes":[]}}`,
+		`{"metadata":{"annotations":{"culvert.dev/grace-period-was":"5"}},"spec":{"terminationGracePeriodSeconds":60,"containers":[{"name":"a","ports":[{"name":"grpc","containerPort":9000}]}]}}`,
+		`{"metadata":{},"spec":{"initContainers":[{"name":"culvert","ports":[{"name":"culvert"}]}],"containers":[{"name":"a","ports":[{"name":"grpc","containerPort":9000}]}]}}`,
 		`[]`,
 	} {
 		f.Add([]byte(pod))
@@ -28,23 +30,24 @@ func FuzzPatch(f *testing.F) {
 		c := testConfig()
 		c.Allow = []inject.Allowance{{Namespaces: []string{"*"}, Annotations: []string{"args", "backend-host", "image", "mounts", "security-context", "tls-secret"}}}
 		ns := inject.Namespace{Name: "shop", Labels: map[string]string{inject.Label: inject.Enabled}}
-		patch, result, err := inject.Patch(raw, ns, c)
 		var pod corev1.Pod
-		if kjson.UnmarshalCaseSensitivePreserveInts(raw, &pod) != nil {
-			if err == nil {
-				t.Error("it isn't a pod, and there is no error")
-			}
+		if kjson.UnmarshalCaseSensitivePreserveInts(raw, &pod) != nil { // as the webhook reads it
 			return
 		}
+		ops, result, err := inject.Operations(&pod, ns, c)
 		want, podErr := inject.Pod(&pod, ns, c)
 		if (err == nil) != (podErr == nil) {
-			t.Fatalf("Patch: %v, Pod: %v", err, podErr)
+			t.Fatalf("Operations: %v, Pod: %v", err, podErr)
 		}
 		if err != nil || result.Action != inject.Injected {
-			if patch != nil {
-				t.Errorf("%s: a patch %s", result.Action, patch)
+			if ops != nil {
+				t.Errorf("%s: a patch %v", result.Action, ops)
 			}
 			return
+		}
+		patch, err := json.Marshal(ops)
+		if err != nil {
+			t.Fatal(err)
 		}
 		var whole map[string]json.RawMessage
 		if json.Unmarshal(raw, &whole) != nil || whole["metadata"] == nil || whole["spec"] == nil {

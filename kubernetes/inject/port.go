@@ -22,7 +22,7 @@ func containersOf(pod *corev1.Pod) []namedContainer {
 	var all []namedContainer
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		all = append(all, namedContainer{c, c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways})
+		all = append(all, namedContainer{c, runsOn(c)})
 	}
 	for i := range pod.Spec.Containers {
 		all = append(all, namedContainer{&pod.Spec.Containers[i], true})
@@ -74,7 +74,7 @@ func backendPort(pod *corev1.Pod, wanted string) (int32, error) {
 		if wanted != "" {
 			return 0, fmt.Errorf("annotation %s: no container has a port named %q: write the port's number", annotation, wanted)
 		}
-		return 0, fmt.Errorf("no container has a port named grpc or grpc-*: name the port of the gRPC service so, or set the annotation %s to its number", annotation)
+		return 0, fmt.Errorf("no container has a port named grpc or grpc-*: name the port of the gRPC service grpc, or set the annotation %s to its number", annotation)
 	}
 	return 0, fmt.Errorf("several ports may be the gRPC service's: %s: set the annotation %s to the number of one", strings.Join(found, ", "), annotation)
 }
@@ -96,8 +96,12 @@ func clashes(pod *corev1.Pod, s *settings, c *Config) error {
 		errs = append(errs, fmt.Errorf("the backend's port %d is also %s", s.port, use))
 	}
 	for _, other := range containersOf(pod) {
+		if isCulvert(*other.Container) { // otherwise it would be the pod's sidecar
+			errs = append(errs, fmt.Errorf("the init container %s has no restartPolicy: Always, so the pod would wait for its end, forever: add that, or remove the container", ContainerName))
+			continue
+		}
 		if other.Name == ContainerName {
-			errs = append(errs, fmt.Errorf("a container is named %s, but has no port named %s: rename it, or opt out with the label %s: %s", ContainerName, PortName, Label, Disabled))
+			errs = append(errs, fmt.Errorf("a container is named %s, but has no port named %s: rename the container, or the port if the container is culvert, or opt out with the label %s: %s", ContainerName, PortName, Label, Disabled))
 		}
 		for _, p := range other.Ports {
 			if p.Name == PortName || p.Name == HealthPortName {

@@ -65,7 +65,7 @@ func container(s *settings, c *Config) corev1.Container {
 		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
 			Command: []string{"/culvert", "drain", "--delay", c.DrainDelay.Duration.String()},
 		}}},
-		SecurityContext:          securityContext(s),
+		SecurityContext:          s.security.DeepCopy(),
 		TerminationMessagePath:   corev1.TerminationMessagePathDefault,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
@@ -126,12 +126,9 @@ func volumes(s *settings) []corev1.Volume {
 	return v
 }
 
-// securityContext is what Pod Security's level "restricted" asks for, and a
+// restrictedContext is what Pod Security's level "restricted" asks for, and a
 // read-only root.
-func securityContext(s *settings) *corev1.SecurityContext {
-	if s.security != nil {
-		return s.security.DeepCopy()
-	}
+func restrictedContext() *corev1.SecurityContext {
 	return &corev1.SecurityContext{
 		RunAsNonRoot:             new(true),
 		RunAsUser:                new(int64(user)),

@@ -1,6 +1,7 @@
 package inject_test
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -28,6 +29,17 @@ func variable(c *corev1.Container, name string) string {
 		return "-"
 	}
 	return c.Env[i].Value
+}
+
+// expanded is what the kubelet makes of a variable's value: $$ becomes $, and $(NAME) is
+// replaced.
+func expanded(value string) string {
+	return regexp.MustCompile(`\$\$|\$\(\w+\)`).ReplaceAllStringFunc(value, func(found string) string {
+		if found == "$$" {
+			return "$"
+		}
+		return "replaced"
+	})
 }
 
 func TestProbesAskCulvertAlone(t *testing.T) {
@@ -91,7 +103,7 @@ func TestAnnotationsReachTheSidecar(t *testing.T) {
 		"culvert.dev/backend-port":         "9001",
 		"culvert.dev/listen-port":          "8080",
 		"culvert.dev/config":               "orders-proxy",
-		"culvert.dev/allow_origins":        "https://a.example.com https://b.example.com",
+		"culvert.dev/allow_origins":        "https://a.example.com ~https://b\\.example\\.com$$(CULVERT_LISTEN)$",
 		"culvert.dev/limits.message_bytes": "4MiB",
 		"culvert.dev/drain_timeout":        "1m",
 		"culvert.dev/image":                "culvert:debug",
@@ -108,19 +120,22 @@ func TestAnnotationsReachTheSidecar(t *testing.T) {
 		"CULVERT_BACKEND_ADDRESS":      "[::1]:9001",
 		"CULVERT_LISTEN":               ":8080",
 		"CULVERT_CONFIG":               "/etc/culvert/config/proxy.yaml",
-		"CULVERT_ALLOW_ORIGINS":        "https://a.example.com https://b.example.com",
+		"CULVERT_ALLOW_ORIGINS":        "https://a.example.com ~https://b\\.example\\.com$$(CULVERT_LISTEN)$",
 		"CULVERT_LIMITS_MESSAGE_BYTES": "4MiB",
 		"CULVERT_DRAIN_TIMEOUT":        "1m0s",
 		"CULVERT_TLS_CERT":             "/etc/culvert/tls/tls.crt",
 		"CULVERT_TLS_KEY":              "/etc/culvert/tls/tls.key",
 	} {
-		if got := variable(sidecar, name); got != want {
+		if got := expanded(variable(sidecar, name)); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
 	if sidecar.Image != "culvert:debug" || *sidecar.SecurityContext.RunAsUser != 1000 ||
 		!slices.Equal(sidecar.Args, []string{"serve", "--log-level", "debug"}) || sidecar.Ports[0].ContainerPort != 8080 {
 		t.Errorf("the sidecar is %+v", sidecar)
+	}
+	if s := sidecar.SecurityContext; !*s.RunAsNonRoot || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) || s.SeccompProfile == nil {
+		t.Errorf("the annotation also changes what it doesn't set: %+v", s)
 	}
 	var mounted []string
 	for _, m := range sidecar.VolumeMounts {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -37,16 +38,17 @@ func newCheckCommand() *cobra.Command {
 	var c checkCommand
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Say what gets culvert, what is wrong, and who gets past it",
+		Short: "Report which pods get culvert, what is wrong, and who can bypass culvert",
 		Long: `check says which pods get culvert, which are refused, and which have an outdated
 culvert. It finds what keeps culvert from running or from being reached, and where
 clients reach a backend's port past culvert. It prints the NetworkPolicy that closes
 the port, and the Service that leads to culvert.
 
 Without -f, check reads the cluster that kubectl uses, and changes nothing there. It
-needs the verbs get and list on pods, workloads, services, ingresses, networkpolicies,
-configmaps, endpointslices, deployments, namespaces and mutatingwebhookconfigurations.
-It says which right is missing, and goes on with the rest. It reads no Secrets.
+needs the verbs get and list on pods, deployments, statefulsets, daemonsets, jobs,
+cronjobs, services, ingresses, networkpolicies, configmaps, endpointslices, namespaces
+and mutatingwebhookconfigurations. It says which right is missing, and goes on with the
+rest. It reads no Secrets.
 
 With -f, check reads manifests, and asks no cluster. Objects that aren't in the
 manifests may be in the cluster, so check only notes that they are missing.
@@ -70,11 +72,11 @@ with 2 if it can't check.`,
 	c.conf = addConfig(cmd)
 	flags.StringVarP(&c.namespace, "namespace", "n", "", "`namespace` to check; with -f, that of objects that name none")
 	flags.BoolVarP(&c.cluster.All, "all-namespaces", "A", false, "check all namespaces")
-	flags.BoolVar(&c.all, "all", false, "take each pod that doesn't opt out as one that asks for culvert")
+	flags.BoolVar(&c.all, "all", false, "check as if every namespace had the label")
 	flags.StringVar(&c.cluster.Kubeconfig, "kubeconfig", "", "`file` with the cluster's address, instead of kubectl's")
 	flags.StringVar(&c.cluster.Context, "context", "", "`name` of the context in that file, instead of its current one")
 	addChoice(cmd, &c.output, "output", "o", checkOutputs, "`format`: text, json, or yaml for the manifests of the remedies alone")
-	addChoice(cmd, &c.failOn, "fail-on", "", checkFailOn, "`severity` from which on the exit code is 1: error, warning, or never")
+	addChoice(cmd, &c.failOn, "fail-on", "", checkFailOn, "lowest `severity` that makes the exit code 1: error, warning, or never")
 	cmd.MarkFlagsMutuallyExclusive("namespace", "all-namespaces")
 	for _, other := range []string{"all-namespaces", "kubeconfig", "context"} {
 		cmd.MarkFlagsMutuallyExclusive("filename", other)
@@ -190,11 +192,11 @@ func printReport(to io.Writer, r *check.Report, format string) error {
 	for _, f := range r.Findings {
 		if f.Object != last {
 			last = f.Object
-			fmt.Fprintln(to, f.Object)
+			fmt.Fprintln(to, printable(f.Object))
 		}
-		fmt.Fprintf(to, "  %s: %s\n", f.Severity, f.Problem)
+		fmt.Fprintf(to, "  %s: %s\n", f.Severity, printable(f.Problem))
 		if f.Remedy != "" {
-			fmt.Fprintf(to, "    remedy: %s\n", f.Remedy)
+			fmt.Fprintf(to, "    remedy: %s\n", printable(f.Remedy))
 		}
 		for line := range strings.Lines(f.Manifest) {
 			fmt.Fprintf(to, "      %s", line)
@@ -205,6 +207,17 @@ func printReport(to io.Writer, r *check.Report, format string) error {
 	}
 	_, err := fmt.Fprintln(to, r.Summary)
 	return err
+}
+
+// printable returns text for a terminal. Pods choose parts of it, such as the last line
+// of a container's log, and control sequences could change what the reader sees.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 // printManifests prints documents for kubectl apply.

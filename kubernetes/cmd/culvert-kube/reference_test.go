@@ -60,8 +60,8 @@ const exitCodes = `
 | Code | Meaning |
 |---|---|
 | 0 | done; for ` + "`culvert-kube webhook`" + `, ended by a signal |
-| 1 | failed; standard error has the reason |
-| 2 | wrong use of the command line; standard error names the mistake |
+| 1 | failed; standard error has the reason. For ` + "`culvert-kube check`" + `: it found an error, or a warning with ` + "`--fail-on warning`" + ` |
+| 2 | wrong use of the command line; standard error names the mistake. For ` + "`culvert-kube check`" + `, also: it couldn't check |
 
 Next: [injection](../guides/kubernetes.md), [how culvert drains with the pod](../guides/kubernetes-drain.md),
 [culvert's own command line](cli.md).
@@ -111,7 +111,11 @@ func writeCommand(b *bytes.Buffer, c *cobra.Command) {
 		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" {
 			usage += "; default `" + f.DefValue + "`"
 		}
-		fmt.Fprintf(b, "| `%s` | %s |\n", strings.TrimSpace("--"+f.Name+" "+value), strings.ReplaceAll(usage, "*", `\*`))
+		name := "`--" + f.Name
+		if f.Shorthand != "" {
+			name = "`-" + f.Shorthand + "`, " + name
+		}
+		fmt.Fprintf(b, "| %s` | %s |\n", strings.TrimSpace(name+" "+value), strings.ReplaceAll(usage, "*", `\*`))
 	})
 }
 
@@ -125,7 +129,7 @@ var annotationTexts = map[string]string{
 	"image":            "the sidecar's image",
 	"listen-port":      "culvert's port for clients",
 	"mounts":           "more mounts of the pod's volumes: a list in JSON",
-	"security-context": "the sidecar's security context in JSON",
+	"security-context": "fields of the sidecar's security context in JSON. The others stay as they are",
 	"tls-secret":       "a Secret of the type `kubernetes.io/tls`, for clients that use TLS",
 }
 
