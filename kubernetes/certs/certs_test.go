@@ -205,6 +205,7 @@ func TestProblems(t *testing.T) {
 	}{
 		"no configuration":       {func(a *api) { a.refuse = http.MethodPatch }, "refused by the test"},
 		"another configuration":  {func(a *api) { a.config = nil }, "there is no MutatingWebhookConfiguration culvert-injector: create it, or set --webhook-config"},
+		"no Secret":              {func(a *api) { a.secret, a.refuse = nil, http.MethodPost }, "there is no Secret culvert-system/culvert-injector-certs: apply the chart"},
 		"the Secret is unseen":   {func(a *api) { a.refuse = http.MethodGet }, "Secret culvert-system/culvert-injector-certs: "},
 		"the Secret isn't ours":  {func(a *api) { a.refuse = http.MethodPut }, "the CA isn't made yet"},
 		"somebody else's Secret": {func(a *api) { a.secret.Data = map[string][]byte{"tls.crt": []byte("x")}; a.refuse = http.MethodPut }, "the CA isn't made yet"},

@@ -55,7 +55,7 @@ func (s *Source) report(ctx context.Context, err error) {
 	}
 	before := s.trust.setProblem(err)
 	switch {
-	case errors.Is(err, errNoCA): // the library is about to make it
+	case errors.Is(err, errNoCA): // the library makes it in a moment
 	case err != nil && (before == nil || before.Error() != err.Error()):
 		s.options.Log.Error("the caBundle of the webhook can't be kept", slog.Any("error", err))
 	case err == nil && before != nil:
@@ -124,13 +124,14 @@ type patchClient struct {
 // readCA returns the CA in the Secret.
 func (s *Source) readCA(ctx context.Context) (*x509.Certificate, error) {
 	secret, err := s.client.CoreV1().Secrets(s.options.Namespace).Get(ctx, s.options.Secret, metav1.GetOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
+	switch {
+	case apierrors.IsNotFound(err): // the library makes it, if it has the right
+		return nil, fmt.Errorf("there is no Secret %s/%s: apply the chart or install.yaml again", s.options.Namespace, s.options.Secret)
+	case err != nil:
 		return nil, fmt.Errorf("Secret %s/%s: %w", s.options.Namespace, s.options.Secret, err) //nolint:staticcheck // Kubernetes' word
 	}
-	if err == nil {
-		for _, c := range certificates(secret.Data[corev1.TLSCertKey]) {
-			return c, nil
-		}
+	for _, c := range certificates(secret.Data[corev1.TLSCertKey]) {
+		return c, nil
 	}
 	return nil, errNoCA
 }
