@@ -192,7 +192,7 @@ func TestSidecar(t *testing.T) {
 	if at := m.backend.Args[slices.Index(m.backend.Args, "--listen")+1]; config.Backend.Address != at {
 		t.Errorf("culvert calls %s, and the service listens on %s", config.Backend.Address, at)
 	}
-	calls, health := port(t, m.culvert, "grpc"), port(t, m.culvert, "health")
+	calls, health := port(t, m.culvert, "culvert"), port(t, m.culvert, "culvert-health")
 	for _, address := range []string{config.Listen, config.Health.Listen} {
 		if host, _, err := net.SplitHostPort(address); err != nil || host != "" {
 			t.Errorf("culvert listens on %q (%v), want all addresses: the kubelet and the Service come from outside", address, err)
@@ -282,7 +282,7 @@ func TestSidecarIsProbed(t *testing.T) {
 	health := culvert.await(t, regexp.MustCompile(`"answering health checks","address":"([^"]+)"`))
 
 	for name, probe := range map[string]*corev1.Probe{"startup": m.culvert.StartupProbe, "readiness": m.culvert.ReadinessProbe, "liveness": m.culvert.LivenessProbe} {
-		if probe == nil || probe.HTTPGet.Port.StrVal != "health" {
+		if probe == nil || probe.HTTPGet.Port.StrVal != "culvert-health" {
 			t.Fatalf("the probe of %s doesn't ask the port of health checks", name)
 		}
 		if code, text := request(t, http.MethodGet, "http://"+health+probe.HTTPGet.Path, ""); code != http.StatusOK {

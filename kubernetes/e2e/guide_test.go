@@ -37,6 +37,7 @@ var steps = []step{
 			t.Errorf("%d pods with culvert, want 2:\n%s", n, printed)
 		}
 	}},
+	{"kubernetes.md", "Annotations", nil},
 	{"kubernetes-upgrades.md", "Upgrade", nil},
 	{"kubernetes-upgrades.md", "Fail-closed and fail-open", func(t *testing.T, r *reader, _ string) {
 		namespace := makeNamespace(t, injectLabel, "enabled")
@@ -100,6 +101,7 @@ func TestGuides(t *testing.T) {
 		for _, objects := range [][]string{
 			{"mutatingwebhookconfigurations", "culvert-injector"},
 			{"deployments,services", "orders", "-n", "shop"},
+			{"configmaps", "orders-culvert", "-n", "shop"},
 			{"deployments,services", "orders", "-n", metav1.NamespaceDefault},
 		} {
 			if text, err := r.try(context.Background(), "kubectl delete --ignore-not-found "+strings.Join(objects, " ")); err != nil {

@@ -17,8 +17,8 @@ For operators who install culvert with Helm. This page is generated from ` + "`d
 The chart installs the injector, which puts culvert into pods that ask for it. It can also install a gateway, a Deployment of culvert
 that is in front of other services.
 
-` + "`helm install culvert deploy/kubernetes/chart --namespace culvert-system --create-namespace`" + ` installs the injector. A release has
-one namespace, and a cluster has one injector.
+` + "`helm install culvert deploy/kubernetes/chart --namespace culvert-system --create-namespace`" + ` installs the injector. Install
+the injector once in a cluster. For a second gateway, install another release with `+"`injector.enabled=false`"+`.
 
 `
 
