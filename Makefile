@@ -150,7 +150,7 @@ e2e: build node_modules ## Test the real program with real clients, in Node and 
 cluster:
 	@tools/cluster/program.sh etcd kube-apiserver kube-controller-manager kubectl helm $(if $(filter Linux,$(shell uname -s)),kubelet) >/dev/null
 
-test-kubernetes: cluster ## Test culvert-kube against a real API server, with its controllers (builds them the first time)
+test-kubernetes: deps cluster ## Test culvert-kube against a real API server, with its controllers (builds them the first time)
 	$(call say,kubernetes: a real API server)
 	@cd kubernetes/e2e && $(call cgo,$(RACE)) $(TESTSUM) --format testname -- $(RACE) -vet=off -count=1 -parallel 8 -timeout 20m .
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" -eq 0 ]; then $(steps) test-kubelet; else echo "only root on Linux can run a node: make test-kubelet was left out"; fi

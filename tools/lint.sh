@@ -54,11 +54,11 @@ nowhere() {
 	[ -z "$lines" ] || { printf '%s\n%s\n' "$lines" "$1" && return 1; }
 }
 
-# An unreachable database is not a failure; a vulnerability is.
+# vulnerabilities MODULE. An unreachable database is not a failure; a vulnerability is.
 vulnerabilities() {
 	local output status=0 bounded=()
 	command -v timeout >/dev/null && bounded=(timeout 120)
-	output=$(${bounded[@]+"${bounded[@]}"} "$govulncheck" ./... 2>&1) || status=$?
+	output=$(cd "$1" && ${bounded[@]+"${bounded[@]}"} "$govulncheck" ./... 2>&1) || status=$?
 	if [ $status -eq 124 ]; then
 		echo "    no answer in 120 s: not checked"
 	elif [ $status -ne 0 ] && grep -q 'fetching vulnerabilities: ' <<<"$output"; then
@@ -88,7 +88,9 @@ step "the page of the fleet" biome examples/opamp
 step "the words of pages, help and configuration" words
 step "no path of this checkout in the tree" no_checkout_path
 step "no registry's host in a lock file" no_registry_hosts
-step "govulncheck" vulnerabilities
+for module in . kubernetes; do # those of the programs that people install
+	step "govulncheck in $module" vulnerabilities "$module"
+done
 
 if [ ${#failed[@]} -gt 0 ]; then
 	printf 'lint: failed: %s\n' "${failed[@]}" >&2
