@@ -84,5 +84,5 @@ func wantManifests(t *testing.T, b block) {
 func runInjector(t *testing.T, b block) {
 	needKube(t, "culvert-kube")
 	file := writeFile(t, "injector.yaml", b.text)
-	wantOK(t, fmt.Sprintf("culvert-kube inject -f deploy/kubernetes/examples/orders.yaml --config %s", file))
+	wantOK(t, fmt.Sprintf("culvert-kube inject -f deploy/kubernetes/examples/orders.yaml --sidecar-image culvert:1.0.0 --config %s", file))
 }
