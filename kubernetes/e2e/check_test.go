@@ -18,6 +18,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/culvert-grpc/culvert/kubernetes/e2e/controlplane"
 )
 
 // checked are a service whose pods have culvert from the manifest, one whose pods
@@ -121,7 +123,7 @@ func awaitPods(t *testing.T, namespace string, n int) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	pods, names := kube.CoreV1().Pods(namespace), map[string]bool{}
-	if err := await(ctx, &corev1.Pod{}, pods.List, pods.Watch, func(p *corev1.Pod) bool {
+	if err := controlplane.Await(ctx, &corev1.Pod{}, pods.List, pods.Watch, func(p *corev1.Pod) bool {
 		names[p.Name] = true
 		return len(names) >= n
 	}); err != nil {

@@ -12,40 +12,16 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
-	watchtools "k8s.io/client-go/tools/watch"
+
+	"github.com/culvert-grpc/culvert/kubernetes/e2e/controlplane"
 )
 
 // patience is how long a test waits for what takes seconds on a busy machine.
 const patience = time.Minute
 
-// awaitAccount waits for the account that the pods of a namespace have.
-func awaitAccount(ctx context.Context, namespace string) error {
-	accounts := kube.CoreV1().ServiceAccounts(namespace)
-	return await(ctx, &corev1.ServiceAccount{}, accounts.List, accounts.Watch, func(a *corev1.ServiceAccount) bool { return a.Name == "default" })
-}
-
 // controllersRun waits until controllers do their work.
-func controllersRun(ctx context.Context) error { return awaitAccount(ctx, metav1.NamespaceDefault) }
-
-// await waits until an object has what done looks for.
-func await[L runtime.Object, O runtime.Object](
-	ctx context.Context, kind O,
-	list func(context.Context, metav1.ListOptions) (L, error),
-	watching func(context.Context, metav1.ListOptions) (watch.Interface, error),
-	done func(O) bool,
-) error {
-	source := &cache.ListWatch{
-		ListWithContextFunc:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return list(ctx, o) },
-		WatchFuncWithContext: watching,
-	}
-	_, err := watchtools.UntilWithSync(ctx, source, kind, nil, func(event watch.Event) (bool, error) {
-		object, ok := event.Object.(O)
-		return ok && event.Type != watch.Deleted && done(object), nil
-	})
-	return err
+func controllersRun(ctx context.Context) error {
+	return controlplane.AwaitAccount(ctx, kube, metav1.NamespaceDefault)
 }
 
 // makeNamespace makes a namespace that ends with the test. Labels are pairs.
@@ -67,7 +43,7 @@ func makeNamespace(t *testing.T, labels ...string) string {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := awaitAccount(ctx, ns.Name); err != nil {
+	if err := controlplane.AwaitAccount(ctx, kube, ns.Name); err != nil {
 		t.Fatalf("no account in %s: %v", ns.Name, err)
 	}
 	return ns.Name

@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/culvert-grpc/culvert/kubernetes/e2e/controlplane"
 )
 
 // TestOptIn creates pods with each combination of the labels of pod and namespace.
@@ -123,7 +125,7 @@ func TestRefusedPodShowsTheReason(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := await(ctx, d, deployments.List, deployments.Watch, replicasRefused); err != nil {
+	if err := controlplane.Await(ctx, d, deployments.List, deployments.Watch, replicasRefused); err != nil {
 		t.Errorf("the Deployment doesn't say why it has no pods: %v", err)
 	}
 }

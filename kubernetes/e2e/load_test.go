@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 )
 
 // TestFiveHundredPodsAtOnce has ten clients that create fifty pods each at the same
@@ -181,20 +180,12 @@ func peakMemory(t *testing.T, pid int) int {
 // limited number of requests on one.
 func newClient(t *testing.T) *kubernetes.Clientset {
 	t.Helper()
-	config, err := cluster.Client()
+	client, end, err := cluster.Connect()
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := rest.HTTPClientFor(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.CloseIdleConnections)
-	set, err := kubernetes.NewForConfigAndClient(config, client)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return set
+	t.Cleanup(end)
+	return client
 }
 
 // within returns the bound in seconds, of the injector's histogram, that covers a part

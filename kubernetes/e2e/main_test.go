@@ -16,7 +16,6 @@ import (
 
 	"go.uber.org/goleak"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/culvert-grpc/culvert/kubernetes/e2e/controlplane"
 )
@@ -73,25 +72,13 @@ func outside() (code int, err error) {
 			return 0, err
 		}
 	}
-	text, err := json.Marshal(programs)
-	if err != nil {
-		return 0, err
-	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), programsVariable+"="+string(text))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	attributes := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if uid := os.Getuid(); uid != 0 { // only root makes networks, also in a namespace of users
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+		attributes.Cloneflags |= syscall.CLONE_NEWUSER
+		attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
+		attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	}
-	err = cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
-		return exit.ExitCode(), nil
-	}
-	return 0, err
+	return controlplane.Again(ctx, programsVariable, programs, attributes)
 }
 
 // buildCulvertKube builds the program with a version, into the folder.
@@ -121,7 +108,7 @@ func inside(m *testing.M) (code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	began := time.Now()
-	if cluster, err = controlplane.Start(ctx, dir, controlplane.Options{Host: host, Programs: programs}); err != nil {
+	if cluster, err = controlplane.Start(ctx, dir, host, programs); err != nil {
 		return 0, err
 	}
 	fmt.Printf("the cluster was ready after %v\n", time.Since(began).Round(time.Millisecond))
@@ -138,18 +125,12 @@ func inside(m *testing.M) (code int, err error) {
 }
 
 func run(ctx context.Context, m *testing.M) (code int, err error) {
-	config, err := cluster.Client()
+	client, end, err := cluster.Connect()
 	if err != nil {
 		return 0, err
 	}
-	client, err := rest.HTTPClientFor(config)
-	if err != nil {
-		return 0, err
-	}
-	defer client.CloseIdleConnections()
-	if kube, err = kubernetes.NewForConfigAndClient(config, client); err != nil {
-		return 0, err
-	}
+	defer end()
+	kube = client
 	if err := controllersRun(ctx); err != nil {
 		return 0, err
 	}

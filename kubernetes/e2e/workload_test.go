@@ -9,6 +9,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/culvert-grpc/culvert/kubernetes/e2e/controlplane"
 )
 
 // template returns the pod of a workload.
@@ -71,7 +73,7 @@ func TestWorkloads(t *testing.T) {
 			}
 			names := map[string]bool{}
 			pods := kube.CoreV1().Pods(namespace)
-			if err := await(ctx, &corev1.Pod{}, pods.List, pods.Watch, func(p *corev1.Pod) bool {
+			if err := controlplane.Await(ctx, &corev1.Pod{}, pods.List, pods.Watch, func(p *corev1.Pod) bool {
 				if sidecars(&p.Spec) == 1 && strings.HasPrefix(p.Name, "orders-") {
 					names[p.Name] = true
 				}

@@ -59,13 +59,3 @@ func (c *Cluster) controllerManagerArguments(kubeconfig, address string) []strin
 		"--kube-api-qps=500", "--kube-api-burst=1000",
 	}
 }
-
-func (c *Cluster) schedulerArguments(kubeconfig, address string) []string {
-	host, port, _ := net.SplitHostPort(address)
-	return []string{
-		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
-		"--bind-address=" + host, "--secure-port=" + port,
-		"--tls-cert-file=" + c.CA.File("apiserver.crt"), "--tls-private-key-file=" + c.CA.File("apiserver.key"),
-		"--leader-elect=false",
-	}
-}

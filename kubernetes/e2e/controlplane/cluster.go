@@ -16,33 +16,6 @@ import (
 	"time"
 )
 
-// Options of a cluster. The zero value is a cluster on loopback.
-type Options struct {
-	// Host is the address that the API server listens on. If empty, 127.0.0.1. A
-	// kubelet's pods need one that isn't loopback.
-	Host string
-
-	// APIServer and ControllerManager are further arguments, which win over those that
-	// the cluster has without them.
-	APIServer         []string
-	ControllerManager []string
-
-	// Scheduler starts kube-scheduler as well. Without one, no pod gets a node.
-	Scheduler bool
-
-	// Programs are the paths of the programs by name. If nil, [Programs] finds them.
-	Programs map[string]string
-}
-
-// ProgramNames lists the programs that Start needs.
-func (o *Options) ProgramNames() []string {
-	names := []string{"etcd", "kube-apiserver", "kube-controller-manager"}
-	if o.Scheduler {
-		names = append(names, "kube-scheduler")
-	}
-	return names
-}
-
 // A Cluster is a running control plane. Its fields are set once by Start.
 type Cluster struct {
 	Address string // of the API server, host:port
@@ -51,41 +24,35 @@ type Cluster struct {
 	CA      *Authority
 
 	dir       string
+	programs  map[string]string // paths by name
 	starter   *Starter
 	processes []*Process
 }
 
-// Start starts a control plane whose files are in a folder of their own inside dir,
-// and returns when it serves requests and its controllers run. The error has the last
-// lines of the program that failed. The caller must call Stop.
-func Start(ctx context.Context, dir string, o Options) (_ *Cluster, err error) {
-	if o.Programs == nil {
-		if o.Programs, err = Programs(ctx, o.ProgramNames()...); err != nil {
-			return nil, err
-		}
-	}
-	if o.Host == "" {
-		o.Host = "127.0.0.1"
-	}
-	c := &Cluster{dir: filepath.Join(dir, "controlplane")}
+// Start starts a control plane at an address of this machine, with the programs of
+// [Programs]. Its files are in a folder of their own inside dir. Start returns when it
+// serves requests and its controllers run. The error has the last lines of the program that
+// failed. The caller must call Stop.
+func Start(ctx context.Context, dir, host string, programs map[string]string) (*Cluster, error) {
+	c := &Cluster{dir: filepath.Join(dir, "controlplane"), programs: programs}
 	if err := os.Mkdir(c.dir, 0o700); err != nil {
 		return nil, err
 	}
 	c.starter = NewStarter(c.dir)
-	if err := c.start(ctx, &o); err != nil {
+	if err := c.start(ctx, host); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
 }
 
-func (c *Cluster) start(ctx context.Context, o *Options) error {
-	free, err := freeAddresses(o.Host, 5)
+func (c *Cluster) start(ctx context.Context, host string) error {
+	free, err := freeAddresses(host, 4)
 	if err != nil {
 		return err
 	}
-	etcd, peer, controllers, scheduler := free[0], free[1], free[2], free[3]
-	c.Address, c.URL = free[4], "https://"+free[4]
-	if err := c.issue(o.Host); err != nil {
+	etcd, peer, controllers := free[0], free[1], free[2]
+	c.Address, c.URL = free[3], "https://"+free[3]
+	if err := c.issue(host); err != nil {
 		return err
 	}
 	admission, err := c.writeAdmissionConfig()
@@ -93,27 +60,17 @@ func (c *Cluster) start(ctx context.Context, o *Options) error {
 		return err
 	}
 
-	if err := c.run(ctx, o, "etcd", "http://"+etcd+"/readyz", etcdArguments(filepath.Join(c.dir, "etcd"), etcd, peer)...); err != nil {
+	if err := c.run(ctx, "etcd", "http://"+etcd+"/readyz", etcdArguments(filepath.Join(c.dir, "etcd"), etcd, peer)...); err != nil {
 		return err
 	}
-	if err := c.run(ctx, o, "kube-apiserver", c.URL+"/readyz", append(c.apiServerArguments(etcd, admission), o.APIServer...)...); err != nil {
+	if err := c.run(ctx, "kube-apiserver", c.URL+"/readyz", c.apiServerArguments(etcd, admission)...); err != nil {
 		return err
 	}
 	user, err := c.Kubeconfig("controllers", "system:kube-controller-manager")
 	if err != nil {
 		return err
 	}
-	if err := c.run(ctx, o, "kube-controller-manager", "https://"+controllers+"/healthz", append(c.controllerManagerArguments(user, controllers), o.ControllerManager...)...); err != nil {
-		return err
-	}
-	if !o.Scheduler {
-		return nil
-	}
-	user, err = c.Kubeconfig("scheduler", "system:kube-scheduler")
-	if err != nil {
-		return err
-	}
-	return c.run(ctx, o, "kube-scheduler", "https://"+scheduler+"/readyz", c.schedulerArguments(user, scheduler)...)
+	return c.run(ctx, "kube-controller-manager", "https://"+controllers+"/healthz", c.controllerManagerArguments(user, controllers)...)
 }
 
 // issue makes the certificates and keys, and the administrator's kubeconfig.
@@ -133,8 +90,8 @@ func (c *Cluster) issue(host string) (err error) {
 }
 
 // run starts a program and waits until it is ready.
-func (c *Cluster) run(ctx context.Context, o *Options, name, url string, args ...string) error {
-	p, err := c.starter.Start(name, nil, append([]string{o.Programs[name]}, args...)...)
+func (c *Cluster) run(ctx context.Context, name, url string, args ...string) error {
+	p, err := c.starter.Start(name, nil, append([]string{c.programs[name]}, args...)...)
 	if err != nil {
 		return err
 	}

@@ -8,4 +8,6 @@
 //   - kubeconfig.go writes the files with which users reach the API server
 //   - program.go finds the programs, and builds them if need be
 //   - process.go runs one program and keeps its output
+//   - await.go waits for objects
+//   - again.go runs the tests a second time, in namespaces of their own
 package controlplane

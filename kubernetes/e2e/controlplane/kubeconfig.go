@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
@@ -46,6 +47,21 @@ func (c *Cluster) Client() (*rest.Config, error) {
 	err = rest.LoadTLSFiles(config)
 	config.CAFile, config.CertFile, config.KeyFile = "", "", ""
 	return config, err
+}
+
+// Connect returns a client that may do everything. The caller must call end, after which
+// no connection is left.
+func (c *Cluster) Connect() (kube *kubernetes.Clientset, end func(), err error) {
+	config, err := c.Client()
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	kube, err = kubernetes.NewForConfigAndClient(config, client)
+	return kube, client.CloseIdleConnections, err
 }
 
 // writeAdmissionConfig makes the API server present a client certificate to every

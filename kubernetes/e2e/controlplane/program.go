@@ -10,7 +10,7 @@ import (
 )
 
 // Programs returns the paths of programs of a cluster, by name: "etcd",
-// "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet".
+// "kube-apiserver", "kube-controller-manager", "kubectl", "kubelet", "helm".
 // Go builds those that its cache doesn't have, which takes minutes and needs a
 // network.
 func Programs(ctx context.Context, names ...string) (map[string]string, error) {

@@ -13,10 +13,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
-	watchtools "k8s.io/client-go/tools/watch"
+
+	"github.com/culvert-grpc/culvert/kubernetes/e2e/controlplane"
 )
 
 // patience is how long a test waits for what takes seconds on a busy machine.
@@ -69,29 +67,11 @@ const released = "0.1.0"
 // ready.
 func rolledOut(ctx context.Context, namespace, name string) error {
 	deployments := kube.AppsV1().Deployments(namespace)
-	return await(ctx, &appsv1.Deployment{}, deployments.List, deployments.Watch, func(d *appsv1.Deployment) bool {
+	return controlplane.Await(ctx, &appsv1.Deployment{}, deployments.List, deployments.Watch, func(d *appsv1.Deployment) bool {
 		want := *d.Spec.Replicas
 		s := d.Status
 		return d.Name == name && s.ObservedGeneration >= d.Generation && s.Replicas == want && s.UpdatedReplicas == want && s.AvailableReplicas == want
 	})
-}
-
-// await waits until an object has what done looks for.
-func await[L runtime.Object, O runtime.Object](
-	ctx context.Context, kind O,
-	list func(context.Context, metav1.ListOptions) (L, error),
-	watching func(context.Context, metav1.ListOptions) (watch.Interface, error),
-	done func(O) bool,
-) error {
-	source := &cache.ListWatch{
-		ListWithContextFunc:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return list(ctx, o) },
-		WatchFuncWithContext: watching,
-	}
-	_, err := watchtools.UntilWithSync(ctx, source, kind, nil, func(event watch.Event) (bool, error) {
-		object, ok := event.Object.(O)
-		return ok && event.Type != watch.Deleted && done(object), nil
-	})
-	return err
 }
 
 // makeNamespace makes a namespace whose pods get culvert. It ends with the test.
@@ -118,8 +98,7 @@ func makeNamespace(t *testing.T) string {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	accounts := kube.CoreV1().ServiceAccounts(ns.Name)
-	if err := await(ctx, &corev1.ServiceAccount{}, accounts.List, accounts.Watch, func(a *corev1.ServiceAccount) bool { return a.Name == "default" }); err != nil {
+	if err := controlplane.AwaitAccount(ctx, kube, ns.Name); err != nil {
 		t.Fatalf("no account in %s: %v", ns.Name, err)
 	}
 	return ns.Name

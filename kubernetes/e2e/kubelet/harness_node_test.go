@@ -232,7 +232,7 @@ func (n *node) startKubelet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("the node isn't ready"))
 	defer cancel()
 	nodes := kube.CoreV1().Nodes()
-	if err := await(ctx, &corev1.Node{}, nodes.List, nodes.Watch, isReady); err != nil {
+	if err := controlplane.Await(ctx, &corev1.Node{}, nodes.List, nodes.Watch, isReady); err != nil {
 		return fmt.Errorf("kubelet: %w\n%s", err, p.Tail(20))
 	}
 	return nil

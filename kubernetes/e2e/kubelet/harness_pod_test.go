@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/culvert-grpc/culvert/e2e/probe"
+	"github.com/culvert-grpc/culvert/kubernetes/e2e/controlplane"
 )
 
 // The name of culvert's container and of its port.
@@ -80,7 +81,7 @@ func awaitPod(t *testing.T, namespace, what string, done func(*corev1.Pod) bool)
 	defer cancel()
 	var found *corev1.Pod
 	pods := kube.CoreV1().Pods(namespace)
-	if err := await(ctx, &corev1.Pod{}, pods.List, pods.Watch, func(p *corev1.Pod) bool {
+	if err := controlplane.Await(ctx, &corev1.Pod{}, pods.List, pods.Watch, func(p *corev1.Pod) bool {
 		found = p
 		return done(p)
 	}); err != nil {

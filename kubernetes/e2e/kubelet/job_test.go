@@ -8,6 +8,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/culvert-grpc/culvert/kubernetes/e2e/controlplane"
 )
 
 // TestJob runs a Job whose pod has culvert. The kubelet ends culvert after the work is
@@ -29,7 +31,7 @@ func TestJob(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := await(ctx, &batchv1.Job{}, jobs.List, jobs.Watch, func(j *batchv1.Job) bool {
+	if err := controlplane.Await(ctx, &batchv1.Job{}, jobs.List, jobs.Watch, func(j *batchv1.Job) bool {
 		for _, c := range j.Status.Conditions {
 			if c.Type == batchv1.JobFailed && c.Status == corev1.ConditionTrue {
 				t.Errorf("the Job has failed: %s", c.Message)

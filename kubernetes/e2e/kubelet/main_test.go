@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -16,7 +15,6 @@ import (
 
 	"go.uber.org/goleak"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/culvert-grpc/culvert/kubernetes/e2e/controlplane"
 )
@@ -84,23 +82,9 @@ func outside() (code int, err error) {
 	defer func() { err = errors.Join(err, group.remove()) }()
 	own.Cgroup = group.name
 
-	text, err := json.Marshal(own)
-	if err != nil {
-		return 0, err
-	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), machineVariable+"="+string(text))
-	cmd.SysProcAttr = &syscall.SysProcAttr{
+	return controlplane.Again(ctx, machineVariable, own, &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
-		Pdeathsig:  syscall.SIGKILL,
-	}
-	err = cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
-		return exit.ExitCode(), nil
-	}
-	return 0, err
+	})
 }
 
 // build builds all that the tests run.
@@ -120,7 +104,7 @@ func inside(m *testing.M, own *machine) (code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	began := time.Now()
-	if cluster, err = controlplane.Start(ctx, own.Dir, controlplane.Options{Host: host, Programs: own.Programs}); err != nil {
+	if cluster, err = controlplane.Start(ctx, own.Dir, host, own.Programs); err != nil {
 		return 0, err
 	}
 	fmt.Printf("the cluster was ready after %v\n", since(began))
@@ -136,18 +120,12 @@ func inside(m *testing.M, own *machine) (code int, err error) {
 }
 
 func run(ctx context.Context, m *testing.M, n *node) (code int, err error) {
-	config, err := cluster.Client()
+	client, end, err := cluster.Connect()
 	if err != nil {
 		return 0, err
 	}
-	client, err := rest.HTTPClientFor(config)
-	if err != nil {
-		return 0, err
-	}
-	defer client.CloseIdleConnections()
-	if kube, err = kubernetes.NewForConfigAndClient(config, client); err != nil {
-		return 0, err
-	}
+	defer end()
+	kube = client
 	began := time.Now()
 	if err := n.start(ctx); err != nil {
 		return 0, err
