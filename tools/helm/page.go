@@ -18,7 +18,7 @@ The chart installs the injector, which puts culvert into pods that ask for it. I
 that is in front of other services.
 
 ` + "`helm install culvert deploy/kubernetes/chart --namespace culvert-system --create-namespace`" + ` installs the injector. Install
-the injector once in a cluster. For a second gateway, install another release with `+"`injector.enabled=false`"+`.
+the injector once in a cluster. For a second gateway, install another release with ` + "`injector.enabled=false`" + `.
 
 `
 

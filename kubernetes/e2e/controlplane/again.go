@@ -17,7 +17,7 @@ func Again(ctx context.Context, variable string, value any, attributes *syscall.
 	if err != nil {
 		return 0, err
 	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...) //nolint:gosec // this program itself, with its own arguments
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), variable+"="+string(text))
