@@ -106,7 +106,7 @@ test-long: deps vet build node_modules ## Run the long tests, with the race dete
 	@$(call cgo,-race) $(TESTSUM) --format pkgname -- -race -vet=off -count=1 -timeout 20m -run '$(LONG)' ./...
 	$(call say,e2e: the long tests)
 	@for program in $(CONFORMANCE); do go -C tools tool -n $$program >/dev/null; done
-	$(call e2e,-race -p 1 -parallel 4 -timeout 30m -run '$(LONG)')
+	$(call e2e,-race -p 1 -parallel 8 -timeout 30m -run '$(LONG)')
 	$(call say,what each client can do)
 	@grep -h '^|' docs/how-it-works/compatibility-results.md docs/how-it-works/paused-readers.md
 	@$(call took,make test-long)
