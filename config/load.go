@@ -256,7 +256,7 @@ func (l *Loaded) warnOfReplaced(k Key, o origin, doc document) {
 	if _, short := k.shortForm(list); o.inFile || !isList || short || len(list) == 0 {
 		return
 	}
-	l.Warnings = append(l.Warnings, fmt.Sprintf("%s: replaces the list %s in %s:%d: none of its keys, such as tls, has an effect. Remove one of the two",
+	l.Warnings = append(l.Warnings, fmt.Sprintf("%s: replaces the list %s in %s:%d: the entries in the file, with keys such as tls, have no effect. Remove one of the two",
 		o.place, k.Name, l.File, doc.lines[k.Name]))
 }
 

@@ -184,6 +184,11 @@ func TestListenersComeFromAListOrAnAddress(t *testing.T) {
 			[]Listener{{Address: ":82", TLS: tls, TrustedHeader: "x-forwarded-for"}},
 			map[string]string{"listen": "CULVERT_LISTEN", "listen[0].address": "CULVERT_LISTEN"},
 		},
+		"variable beside one address": {
+			"log: {}\nlisten: :80", nil, ":82",
+			[]Listener{{Address: ":82", TLS: tls, TrustedHeader: "x-forwarded-for"}},
+			nil,
+		},
 		"flag": {
 			"listen: [':80', ':81']",
 			map[string]any{"listen": ":83"},
