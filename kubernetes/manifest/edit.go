@@ -2,12 +2,14 @@ package manifest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
@@ -183,9 +185,13 @@ func (w *workload) remove(had, clean *corev1.Pod) error {
 	if err := w.alone(changed); err != nil {
 		return err
 	}
-	keep(spec, "initContainers", names(clean.Spec.InitContainers, func(c corev1.Container) string { return c.Name }))
-	keep(spec, "containers", names(clean.Spec.Containers, func(c corev1.Container) string { return c.Name }))
-	keep(spec, "volumes", names(clean.Spec.Volumes, func(v corev1.Volume) string { return v.Name }))
+	if err := errors.Join(
+		keep(spec, "initContainers", had.Spec.InitContainers, clean.Spec.InitContainers),
+		keep(spec, "containers", had.Spec.Containers, clean.Spec.Containers),
+		keep(spec, "volumes", had.Spec.Volumes, clean.Spec.Volumes),
+	); err != nil {
+		return err
+	}
 	metadata := own(w.template, "metadata")
 	for name := range had.Annotations {
 		if _, kept := clean.Annotations[name]; kept || metadata == nil {
@@ -215,26 +221,24 @@ func (w *workload) remove(had, clean *corev1.Pod) error {
 	return nil
 }
 
-func names[T any](list []T, name func(T) string) []string {
-	all := make([]string, 0, len(list))
-	for _, v := range list {
-		all = append(all, name(v))
-	}
-	return all
-}
-
-// keep removes the entries of a list whose names aren't in names, and the list if
-// nothing remains.
-func keep(spec *yaml.Node, key string, names []string) {
+// keep removes the entries of a list that clean no longer has, and the list if nothing
+// remains. clean has the others in the same order.
+func keep[T any](spec *yaml.Node, key string, had, clean []T) error {
 	list := own(spec, key)
-	if list == nil || list.Kind != yaml.SequenceNode || len(list.Content) == len(names) {
-		return
+	if list == nil || len(had) == len(clean) {
+		return nil
 	}
-	list.Content = slices.DeleteFunc(list.Content, func(n *yaml.Node) bool {
-		name := child(n, "name")
-		return name != nil && !slices.Contains(names, name.Value)
-	})
-	if len(list.Content) == 0 {
+	if list.Kind != yaml.SequenceNode || len(list.Content) != len(had) {
+		return fmt.Errorf("line %d: %s isn't a list of %d entries", list.Line, key, len(had))
+	}
+	var kept []*yaml.Node
+	for i := range had {
+		if n := len(kept); n < len(clean) && equality.Semantic.DeepEqual(had[i], clean[n]) {
+			kept = append(kept, list.Content[i])
+		}
+	}
+	if list.Content = kept; len(kept) == 0 {
 		drop(spec, key)
 	}
+	return nil
 }

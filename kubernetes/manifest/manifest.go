@@ -14,8 +14,6 @@ import (
 	"errors"
 	"fmt"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/culvert-grpc/culvert/kubernetes/inject"
 )
 
@@ -55,12 +53,22 @@ func Inject(text []byte, o Options) ([]byte, []Outcome, error) {
 		if err != nil {
 			return Outcome{}, err
 		}
-		ops, result, err := inject.Operations(pod, labels.namespace(w.namespace(o.Namespace), o.All), o.Config)
+		ns := labels.namespace(w.namespace(o.Namespace), o.All)
+		ops, result, err := inject.Operations(pod, ns, o.Config)
 		if err != nil {
 			return Outcome{}, err
 		}
 		for _, op := range ops {
 			if err := w.add(op); err != nil {
+				return Outcome{}, err
+			}
+		}
+		if len(ops) > 0 {
+			want, err := inject.Pod(pod, ns, o.Config)
+			if err != nil {
+				return Outcome{}, err
+			}
+			if err := w.is(want.Pod); err != nil {
 				return Outcome{}, err
 			}
 		}
@@ -79,7 +87,7 @@ func Remove(text []byte) ([]byte, []Outcome, error) {
 		if !had {
 			return Outcome{Action: inject.Skipped, Reason: "it has no culvert"}, nil
 		}
-		return Outcome{Action: Removed}, w.remove(pod, clean)
+		return Outcome{Action: Removed}, errors.Join(w.remove(pod, clean), w.is(clean))
 	})
 }
 
@@ -130,16 +138,15 @@ func prefixed(object string, err error) error {
 	return errors.Join(lines...)
 }
 
-// labels are those of the namespaces in a manifest, by name.
+// labels has the label for the injector of the namespaces in a manifest, by name.
 type labels map[string]map[string]string
 
 func labelsIn(docs []*document) labels {
 	all := labels{}
 	for _, d := range docs {
 		for _, o := range d.objects() {
-			var n corev1.Namespace
-			if o.group == "" && o.kind == "Namespace" && decode(o.node, &n) == nil {
-				all[n.Name] = n.Labels
+			if o.group == "" && o.kind == "Namespace" {
+				all[o.name] = map[string]string{inject.Label: text(o.node, "metadata", "labels", inject.Label)}
 			}
 		}
 	}
@@ -150,7 +157,7 @@ func labelsIn(docs []*document) labels {
 // it says something else.
 func (l labels) namespace(name string, all bool) inject.Namespace {
 	ns := inject.Namespace{Name: name, Labels: l[name]}
-	if _, labelled := ns.Labels[inject.Label]; all && !labelled {
+	if all && ns.Labels[inject.Label] == "" {
 		ns.Labels = map[string]string{inject.Label: inject.Enabled}
 	}
 	return ns

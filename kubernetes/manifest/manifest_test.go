@@ -109,6 +109,8 @@ func TestUntouched(t *testing.T) {
 		"\ufeffkind: ConfigMap\napiVersion: v1\ndata: {a: '---'}",
 		"kind: Deployment\napiVersion: example.com/v1\nspec: 1\n",
 		"kind: Pod\napiVersion: v1\nspec:   {containers: []}\n",
+		"kind: Pod\napiVersion: v1\nmetadata: {labels: {1: x}}\nspec: {containers: []}\n",
+		"kind: ReplicationController\napiVersion: v1\nspec: {replicas: 0}\n",
 		"- just\n- a list\n",
 		"--- text\n--- {a: 1}\n",
 		"a: 1\na: 2\nkind: ConfigMap\napiVersion: v1\n",
@@ -125,16 +127,24 @@ func TestUntouched(t *testing.T) {
 }
 
 func TestMistakes(t *testing.T) {
+	const asking = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {culvert.dev/inject: enabled}}\n"
 	for text, want := range map[string]string{
 		"a: [\n":                   "document 1 (line 1)",
 		"---\na: 1\n---\n\tb: 2\n": "document 3 (line 3)",
 		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}": "Deployment a: it has no spec.template",
 		"apiVersion: v1\nkind: Pod\nspec: {containers: 5}\n":         "cannot unmarshal number",
 		"{} {}": "document 1",
-		"apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {app: a, app: b}}\nspec: {}\n":                                                                                                `Pod a:   line 3: mapping key "app" already defined`,
-		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {template: {}}\nspec: {template: {spec: {}}}\n":                                                                    `mapping key "spec" already defined`,
-		"apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {culvert.dev/inject: enabled}}\nspec: {containers: []}\n":                                                                     "Pod a: no container has a port named grpc",
-		"x: &x {volumes: []}\napiVersion: v1\nkind: Pod\nmetadata: {labels: {culvert.dev/inject: enabled}}\nspec: {<<: *x, containers: [{name: a, ports: [{name: grpc, containerPort: 1}]}]}": "merge key",
+		"apiVersion: v1\nkind: List\nitems: []\nitems: []\n":                                                                                                                                                               `mapping key "items" already defined`,
+		"apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: migrate-}":                                                                                                                                              "Job migrate-: it has no spec.template",
+		"{\n\"apiVersion\": \"v1\",\n\"kind\": \"Pod\", \"kind\": \"Pod\"}":                                                                                                                                                "line 3: mapping key",
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {app: a, app: b}}\nspec: {}\n":                                                                                                                             `Pod a:   line 3: mapping key "app" already defined`,
+		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec:\n  template: {}\n  template: {}\n":                                                                                                              `Deployment a: line 6: the key "template" stands twice`,
+		asking + "spec: {terminationGracePeriodSeconds: &g 10, containers: [{name: a, ports: [{name: grpc, containerPort: 1}], lifecycle: {preStop: {sleep: {seconds: *g}}}}]}\n":                                          "unknown anchor 'g'",
+		asking + "spec: {volumes: &v [], imagePullSecrets: *v, containers: [{name: a, ports: [{name: grpc, containerPort: 1}]}]}\n":                                                                                        "unknown anchor 'v'",
+		"p: &p\n  apiVersion: v1\n  kind: Pod\n  metadata: {labels: {culvert.dev/inject: enabled}}\n  spec: {containers: [{name: a, ports: [{name: grpc, containerPort: 1}]}]}\napiVersion: v1\nkind: List\nitems: [*p]\n": "it has the anchor &p",
+		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {template: {}}\nspec: {template: {spec: {}}}\n":                                                                                                 `mapping key "spec" already defined`,
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {culvert.dev/inject: enabled}}\nspec: {containers: []}\n":                                                                                                  "Pod a: no container has a port named grpc",
+		"x: &x {volumes: []}\napiVersion: v1\nkind: Pod\nmetadata: {labels: {culvert.dev/inject: enabled}}\nspec: {<<: *x, containers: [{name: a, ports: [{name: grpc, containerPort: 1}]}]}":                              "merge key",
 	} {
 		out, _, err := manifest.Inject([]byte(text), options())
 		if err == nil || !strings.Contains(err.Error(), want) || out != nil {
@@ -171,7 +181,7 @@ func TestJoin(t *testing.T) {
 
 // TestLabelOfTheNamespace has the namespace in the same manifest.
 func TestLabelOfTheNamespace(t *testing.T) {
-	const namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {culvert.dev/inject: enabled}}\n---\n"
+	const namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, annotations: {1: a}, labels: {culvert.dev/inject: enabled}}\n---\n"
 	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: shop}\nspec: {containers: [{name: a, ports: [{name: grpc, containerPort: 1}]}]}\n"
 	for text, want := range map[string]inject.Action{namespace + pod: inject.Injected, pod: inject.Skipped} {
 		out, outcomes, err := manifest.Inject([]byte(text), options())

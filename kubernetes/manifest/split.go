@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -88,12 +89,12 @@ func (d *document) parse() error {
 	if blank(d.body) {
 		return nil
 	}
-	if d.json = json.Valid(d.body); d.json {
-		return d.parseJSON()
-	}
+	d.json = json.Valid(d.body)
 	var root yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(d.body))
-	if err := decoder.Decode(&root); err != nil {
+	if err := decoder.Decode(&root); d.json && err != nil {
+		return d.parseJSON()
+	} else if err != nil {
 		return err
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
@@ -120,11 +121,10 @@ func (d *document) write(to *bytes.Buffer) error {
 	if content, _ := isMarker(d.body); content {
 		to.WriteString("---\n")
 	}
-	var text bytes.Buffer
-	if err := d.encode(&text); err != nil {
+	out, err := d.encoded()
+	if err != nil {
 		return fmt.Errorf("document at line %d: %w", d.line, err)
 	}
-	out := text.Bytes()
 	if !bytes.HasSuffix(d.body, []byte("\n")) {
 		out = bytes.TrimRight(out, "\n")
 	}
@@ -133,6 +133,50 @@ func (d *document) write(to *bytes.Buffer) error {
 	}
 	to.Write(out)
 	return nil
+}
+
+// encoded returns the changed tree as text, which has the same values when it is read.
+func (d *document) encoded() ([]byte, error) {
+	var text bytes.Buffer
+	if err := d.encode(&text); err != nil {
+		return nil, err
+	}
+	if d.reads(text.Bytes()) == nil {
+		return text.Bytes(), nil
+	}
+	// The encoder makes mistakes in folded texts with indented lines.
+	unfold(d.root)
+	text.Reset()
+	if err := d.encode(&text); err != nil {
+		return nil, err
+	}
+	return text.Bytes(), d.reads(text.Bytes())
+}
+
+// reads returns an error unless the text has the values of the tree.
+func (d *document) reads(text []byte) error {
+	again := &document{body: text}
+	if err := again.parse(); err != nil {
+		return fmt.Errorf("it can't be changed safely as it is written: %w", err)
+	}
+	var want, got any
+	if err := errors.Join(d.root.Decode(&want), again.root.Decode(&got)); err != nil {
+		return err
+	}
+	if !reflect.DeepEqual(got, want) {
+		return errors.New("it can't be changed safely as it is written: write texts in quotes or behind |, and aliases out")
+	}
+	return nil
+}
+
+// unfold writes folded texts (>) in the literal form (|).
+func unfold(n *yaml.Node) {
+	if n.Style&yaml.FoldedStyle != 0 {
+		n.Style = n.Style&^yaml.FoldedStyle | yaml.LiteralStyle
+	}
+	for _, c := range n.Content {
+		unfold(c)
+	}
 }
 
 func (d *document) encode(to *bytes.Buffer) error {

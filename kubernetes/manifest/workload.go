@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kjson "sigs.k8s.io/json"
 )
@@ -32,7 +34,7 @@ type object struct {
 	node            *yaml.Node
 	group, kind     string
 	name, nameSpace string
-	wrong           error // why nobody can tell what else is in it, such as a key that stands twice
+	wrong           error // why the object can't be read, such as a key that stands twice
 }
 
 func (o object) String() string {
@@ -54,6 +56,9 @@ func (d *document) objects() []object {
 // objectsIn returns the objects at a node. The entries of a typed list, such as
 // DeploymentList, may leave out what the list's type says.
 func objectsIn(n *yaml.Node, version, kind string) []object {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
 	if n.Kind != yaml.MappingNode {
 		return nil
 	}
@@ -76,7 +81,7 @@ func objectsIn(n *yaml.Node, version, kind string) []object {
 	if head.APIVersion != "" {
 		version = head.APIVersion
 	}
-	if items := child(n, "items"); items != nil && items.Kind == yaml.SequenceNode && strings.HasSuffix(kind, "List") {
+	if items := child(n, "items"); wrong == nil && items != nil && items.Kind == yaml.SequenceNode && strings.HasSuffix(kind, "List") {
 		var all []object
 		for _, item := range items.Content {
 			all = append(all, objectsIn(item, version, strings.TrimSuffix(kind, "List"))...)
@@ -107,7 +112,7 @@ func (d *document) workloads() ([]*workload, error) {
 	var all []*workload
 	for _, o := range d.objects() {
 		path, known := templates[[2]string{o.group, o.kind}]
-		if !known {
+		if !known && (o.wrong == nil || !strings.HasSuffix(o.kind, "List")) {
 			continue
 		}
 		if o.wrong != nil {
@@ -116,10 +121,16 @@ func (d *document) workloads() ([]*workload, error) {
 		n := o.node
 		through := []*yaml.Node{n}
 		for _, key := range path {
+			if err := twice(n); err != nil {
+				return nil, fmt.Errorf("%s: %w", o, err)
+			}
 			if n = own(n, key); n == nil {
 				break
 			}
 			through = append(through, n)
+		}
+		if n == nil && o.kind == "ReplicationController" { // it makes no pods
+			continue
 		}
 		if n == nil || n.Kind != yaml.MappingNode {
 			return nil, fmt.Errorf("%s: it has no %s", o, strings.Join(path, "."))
@@ -149,21 +160,51 @@ func (w *workload) pod() (*corev1.Pod, error) {
 	return &corev1.Pod{ObjectMeta: t.Metadata, Spec: t.Spec}, nil
 }
 
+// is returns an error unless the workload's pod is the wanted one. What the tree has in
+// ways that nobody thought of must not become another pod.
+func (w *workload) is(want *corev1.Pod) error {
+	got, err := w.pod()
+	if err != nil {
+		return err
+	}
+	if !equality.Semantic.DeepEqual(got, want) {
+		return errors.New("it can't be changed safely as it is written: write aliases and merge keys out")
+	}
+	return nil
+}
+
+// twice returns an error if a key of a mapping stands twice: kubectl takes the last one,
+// and find the first.
+func twice(n *yaml.Node) error {
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content) && n.Kind == yaml.MappingNode; i += 2 {
+		if key := n.Content[i]; seen[key.Value] {
+			return fmt.Errorf("line %d: the key %q stands twice: remove one", key.Line, key.Value)
+		}
+		seen[n.Content[i].Value] = true
+	}
+	return nil
+}
+
 // decode reads a node into one of the API's types, which have names for JSON. It is
 // for reading only: changes are made in the tree. It reads YAML 1.1, as kubectl does.
 func decode(n *yaml.Node, to any) error {
-	for _, b := range oldBools(n, map[*yaml.Node]bool{}) {
-		was := *b
-		b.Tag, b.Value = "!!bool", strconv.FormatBool(isOldTrue(b.Value))
-		defer func() { *b = was }() // it keeps its spelling
+	for _, v := range oldValues(n, map[*yaml.Node]bool{}) {
+		was := *v
+		defer func() { *v = was }() // it keeps its spelling
+		if v.ShortTag() == "!!timestamp" {
+			v.Tag = "!!str"
+		} else {
+			v.Tag, v.Value = "!!bool", strconv.FormatBool(isOldTrue(v.Value))
+		}
 	}
 	var v any
 	if err := n.Decode(&v); err != nil {
 		return err
 	}
-	text, err := json.Marshal(v)
+	text, err := json.Marshal(withTextKeys(v))
 	if err != nil {
-		return fmt.Errorf("line %d: a key isn't a text: %w", n.Line, err)
+		return fmt.Errorf("line %d: %w", n.Line, err)
 	}
 	return kjson.UnmarshalCaseSensitivePreserveInts(text, to)
 }
@@ -178,24 +219,46 @@ var (
 func isOldTrue(text string) bool { return slices.Contains(oldTrue, text) }
 func isOldBool(text string) bool { return isOldTrue(text) || slices.Contains(oldFalse, text) }
 
-// oldBools returns the values below a node that are booleans in YAML 1.1 only. seen
-// has the nodes that were looked at.
-func oldBools(n *yaml.Node, seen map[*yaml.Node]bool) (found []*yaml.Node) {
+// withTextKeys returns a value whose keys are texts, as JSON has them.
+func withTextKeys(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			v[key] = withTextKeys(value)
+		}
+	case []any:
+		for i, value := range v {
+			v[i] = withTextKeys(value)
+		}
+	case map[any]any:
+		texts := make(map[string]any, len(v))
+		for key, value := range v {
+			texts[fmt.Sprint(key)] = withTextKeys(value)
+		}
+		return texts
+	}
+	return v
+}
+
+// oldValues returns the values below a node that kubectl reads in another way than YAML
+// 1.2: booleans of YAML 1.1, and times, which it leaves as texts. seen has the nodes that
+// were looked at.
+func oldValues(n *yaml.Node, seen map[*yaml.Node]bool) (found []*yaml.Node) {
 	if seen[n] {
 		return nil
 	}
 	seen[n] = true
 	switch n.Kind {
 	case yaml.ScalarNode:
-		if n.Style == 0 && n.ShortTag() == "!!str" && isOldBool(n.Value) {
+		if tag := n.ShortTag(); n.Style == 0 && (tag == "!!timestamp" || tag == "!!str" && isOldBool(n.Value)) {
 			return []*yaml.Node{n}
 		}
 	case yaml.AliasNode:
-		return oldBools(n.Alias, seen)
+		return oldValues(n.Alias, seen)
 	default:
 		for i, c := range n.Content {
 			if n.Kind != yaml.MappingNode || i%2 == 1 { // a key is a text
-				found = append(found, oldBools(c, seen)...)
+				found = append(found, oldValues(c, seen)...)
 			}
 		}
 	}
